@@ -1,0 +1,70 @@
+# Two commands matter: `make run` and `make test`. Each sets up all that it needs: Python 3.11+ and make are enough.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+ARGS ?=
+PYTEST_ARGS ?=
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# The real control plane for the tests (the envtest convention); without it those tests skip and say so.
+KUBEBUILDER_ASSETS ?= $(wildcard $(HOME)/.cache/forescale/control-plane/bin)
+export KUBEBUILDER_ASSETS
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check lint types contracts bench image lock schema clean
+
+help:  ## Show this help
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+run: $(VENV)/.run  ## Run the daemon on the embedded cloud; the dashboard's address is printed (ARGS='--for 30' bounds it)
+	@$(BIN)/forescale run config/quickstart $(ARGS)
+
+test: $(VENV)/.dev  ## Run every test (PYTEST_ARGS='-k name' narrows)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: lint types contracts  ## Lint, types, import contracts and the fast tests: under two minutes, before every commit
+	$(BIN)/python -m pytest -q -m 'not slow' $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+contracts: $(VENV)/.dev
+	$(BIN)/lint-imports --no-cache
+
+bench: $(VENV)/.dev  ## Run every benchmark and write tests/benchmarks/RESULTS.md
+	$(BIN)/python -m tests.benchmarks all --table tests/benchmarks/RESULTS.md
+
+image:  ## Build the container image (needs docker or podman)
+	@engine=$$(command -v docker || command -v podman) || { echo "make image: neither docker nor podman is on PATH" >&2; exit 2; }; \
+	$$engine build -t forescale:$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) .
+
+schema: $(VENV)/.dev  ## Write config/schema.json anew from the code
+	$(BIN)/forescale schema > config/schema.json
+
+lock: $(VENV)/.dev  ## Resolve the dependencies anew and write the hashes
+	$(BIN)/python -m pip install --quiet 'uv>=0.5'
+	$(BIN)/uv pip compile $(LOCK) requirements/build.in pyproject.toml -o requirements/run.txt
+	$(BIN)/uv pip compile $(LOCK) --extra aws --extra kubernetes requirements/build.in pyproject.toml -o requirements/image.txt
+	$(BIN)/uv pip compile $(LOCK) --extra dev pyproject.toml -o requirements/dev.txt
+LOCK := -q --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock'
+
+clean:  ## Remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 15) else f"Forescale needs Python 3.11 to 3.14; $(PYTHON) is {v.major}.{v.minor}. Try: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+# A finished development environment serves `make run` too; the run-only one is smaller and sooner there.
+$(VENV)/.run: requirements/run.txt pyproject.toml | $(BIN)/python
+	@test -e $(VENV)/.dev || { echo "Installing Forescale into $(VENV) (once)"; $(BIN)/python -m pip install -q --require-hashes -r requirements/run.txt && $(BIN)/python -m pip install -q --no-deps --no-build-isolation -e . ; }
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt pyproject.toml | $(BIN)/python
+	@echo "Installing Forescale and its development tools into $(VENV) (once)"
+	@$(BIN)/python -m pip install -q --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
+	@touch $@ $(VENV)/.run

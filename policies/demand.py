@@ -1,0 +1,62 @@
+"""Readings to replicas' worth of work: the one unit in which every signal is compared.
+
+Each function answers "how many ready replicas does this need to meet the target", as a fraction.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from policies.model import Absent, Evidence, Fresh, Reading, SignalName, Stale
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+def amount_work(amount: float, per_replica: float) -> float:
+    """An amount (messages, requests in flight, tokens a second) shared out at `per_replica` each."""
+    return amount / per_replica
+
+
+def share_work(share: float, ready: int, target: float) -> float:
+    """`ready` replicas, each used to `share` on average, brought to `target`.
+
+    Says nothing at zero replicas: nobody measures a share there, and the product would keep zero at zero.
+    """
+    return ready * share / target
+
+
+def with_headroom(work: float, share: float) -> float:
+    """The replicas that carry `work` with `share` of their capacity left free."""
+    return work / (1.0 - share)
+
+
+def serialized_work(work: float, groups_in_flight: float, groups_per_replica: float, ready: int) -> float:
+    """`work` capped at what an ordered queue can use.
+
+    A FIFO queue hands a message group to one consumer at a time. While fewer groups are in flight than the ready
+    replicas could hold, the rest of the backlog belongs to groups already held: more replicas would find nothing.
+    """
+    if groups_in_flight >= ready * groups_per_replica:
+        return work
+    return min(work, float(max(1, math.ceil(groups_in_flight / groups_per_replica))))
+
+
+def gather(
+    names: Iterable[SignalName], readings: Mapping[SignalName, Reading[float]]
+) -> tuple[dict[SignalName, float], Evidence, str]:
+    """The fresh values among `names`, how complete they are, and what is wrong with the others in words."""
+    values: dict[SignalName, float] = {}
+    wrong: list[str] = []
+    for name in names:
+        match readings.get(name, Absent("never read")):
+            case Fresh(value):
+                values[name] = value
+            case Stale(_, _, age_s):
+                wrong.append(f"{name} is {age_s:.0f} s old")
+            case Absent(reason):
+                wrong.append(f"{name} is absent ({reason})")
+    if not wrong:
+        return values, Evidence.FULL, ""
+    return values, Evidence.PARTIAL if values else Evidence.BLIND, "; ".join(wrong)

@@ -1,0 +1,52 @@
+"""The last word: what no policy may do, whatever it wants."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from policies.model import Fresh, PoolName, PoolStatus, Reading, Stale, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from policies.spec import WorkloadSpec
+    from policies.view import Situation
+
+
+def never_shrink_blind(size: int, s: Situation) -> Step | None:
+    """Scale-in needs fresh evidence from every policy."""
+    if size < s.current and not s.may_lower:
+        return Step("evidence", s.current, f"scale-in needs fresh evidence from every policy; missing: {s.blind}")
+    return None
+
+
+def bound(size: int, s: Situation) -> Step | None:
+    """The workload's own bounds. A size found above the maximum is lowered only on full evidence."""
+    low, high = s.spec.min_replicas, s.spec.max_replicas
+    if size < low:
+        return Step("bounds", low, f"at least {low}")
+    if size > high:
+        if s.may_lower or s.current <= high:
+            return Step("bounds", high, f"at most {high}")
+        if size > s.current:
+            return Step("bounds", s.current, f"at most {high}, and {s.current} already run")
+    return None
+
+
+def pause(size: int, s: Situation) -> Step | None:
+    """Hold, and say what the size would be."""
+    if s.spec.paused and size != s.current:
+        return Step("paused", s.current, f"paused by configuration: {size} would be the size")
+    return None
+
+
+def untouchable(spec: WorkloadSpec, pools: Mapping[PoolName, Reading[PoolStatus]]) -> dict[PoolName, str]:
+    """The pools that must keep their size this turn, and why."""
+    reasons: dict[PoolName, str] = {}
+    for name, pool in spec.pools.items():
+        match pools[name]:
+            case Fresh(PoolStatus(foreign=str(other))) if pool.on_foreign_writer == "yield":
+                reasons[name] = f"{name} yields to {other}"
+            case Stale(_, _, age_s):
+                reasons[name] = f"the size of {name} was last seen {age_s:.0f} s ago"
+    return reasons

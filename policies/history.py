@@ -1,0 +1,136 @@
+"""The recent past of one workload: bounded rows in numpy windows, and the lead times seen.
+
+A row is what later decisions look back at. Rows come from ticks alone, so the same journal gives the same history.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from policies.model import Tick
+
+COLUMNS: Final = ("at", "demand", "wanted", "may_lower", "active", "current", "target", "ready")
+AT, DEMAND, WANTED, MAY_LOWER, ACTIVE, CURRENT, TARGET, READY = range(len(COLUMNS))
+NAN: Final = float("nan")
+MAX_LEAD_TIMES: Final = 256
+"""Lead times kept: some days of scale-outs, few enough that a changed start-up time shows within a week."""
+
+
+class LeadTimes:
+    """Decided-to-serving times: from the turn that asked for the n-th replica to the turn that saw n ready.
+
+    Seconds, resolved to the interval of the turns. A replica no longer wanted is dropped, not counted.
+    """
+
+    def __init__(self) -> None:
+        self._awaited: deque[tuple[int, float]] = deque()
+        self._seen: deque[float] = deque(maxlen=MAX_LEAD_TIMES)
+
+    def note(self, at: float, target: int, ready: int) -> None:
+        """One turn's size decided and size ready."""
+        while self._awaited and self._awaited[-1][0] > max(target, ready):
+            self._awaited.pop()
+        while self._awaited and self._awaited[0][0] <= ready:
+            self._seen.append(at - self._awaited.popleft()[1])
+        highest = self._awaited[-1][0] if self._awaited else ready
+        self._awaited.extend((size, at) for size in range(highest + 1, target + 1))
+
+    def shift(self, step_s: float) -> None:
+        self._awaited = deque((size, at + step_s) for size, at in self._awaited)
+
+    def quantile_s(self, q: float) -> float | None:
+        """The `q` quantile (0 to 1) of the lead times seen, in seconds; None before the first."""
+        return float(np.quantile(np.fromiter(self._seen, float), q)) if self._seen else None
+
+    def __len__(self) -> int:
+        return len(self._seen)
+
+
+class History:
+    """A bounded run of rows, oldest first, each column a contiguous numpy view.
+
+    Rows are kept for `span_s`, and at most `max_rows` of them: appending is amortised O(1), a window is a slice.
+    """
+
+    def __init__(self, span_s: float = 3600.0, max_rows: int = 4096) -> None:
+        self.span_s = span_s
+        self.max_rows = max_rows
+        self.lead_times = LeadTimes()
+        self._rows: NDArray[np.float64] = np.empty((len(COLUMNS), 64))
+        self._start = 0
+        self._end = 0
+
+    def __len__(self) -> int:
+        return self._end - self._start
+
+    def append(self, tick: Tick) -> None:
+        """Add a turn. A row that does not lie after the last one is refused: time does not run backwards here."""
+        d = tick.decision
+        if len(self) and d.at <= self._rows[AT, self._end - 1]:
+            return
+        if self._end == self._rows.shape[1]:
+            self._make_room()
+        self._rows[:, self._end] = (
+            d.at,
+            NAN if d.demand is None else d.demand,
+            NAN if d.wanted is None else d.wanted,
+            d.may_lower,
+            d.active,
+            NAN if d.current is None else d.current,
+            NAN if d.target is None else d.target,
+            NAN if d.ready is None else d.ready,
+        )
+        self._end += 1
+        while self._end - self._start > self.max_rows or self._rows[AT, self._start] < d.at - self.span_s:
+            self._start += 1
+        if d.target is not None and d.ready is not None:
+            self.lead_times.note(d.at, d.target, d.ready)
+
+    def _make_room(self) -> None:
+        rows = len(self)
+        kept = self._rows[:, self._start : self._end]
+        if 2 * rows > self._rows.shape[1]:
+            grown = np.empty((len(COLUMNS), 2 * self._rows.shape[1]))
+            grown[:, :rows] = kept
+            self._rows = grown
+        else:
+            self._rows[:, :rows] = kept.copy()
+        self._start, self._end = 0, rows
+
+    def shift(self, step_s: float) -> None:
+        """Move the whole past by `step_s`: after the wall clock jumped, ages stay what they were."""
+        self._rows[AT, self._start : self._end] += step_s
+        self.lead_times.shift(step_s)
+
+    def column(self, column: int, since: float | None = None) -> NDArray[np.float64]:
+        """A column's values at or after `since` (all of them without it), oldest first: a view, not to be written."""
+        start = self._start if since is None else self._index(since)
+        return self._rows[column, start : self._end]
+
+    def last(self, column: int) -> float | None:
+        """The newest value that is known in a column."""
+        values = self.column(column)
+        known = np.flatnonzero(~np.isnan(values))
+        return float(values[known[-1]]) if known.size else None
+
+    def longest_gap_s(self, column: int, since: float, now: float) -> float:
+        """The longest stretch in [since, now] without a true value in `column`.
+
+        A row at `now` is taken as true (the turn being decided). The last true row before `since` counts as the left
+        edge only by its age: a window whose start nothing vouches for has a gap at its start.
+        """
+        at = self.column(AT)
+        good = at[self.column(column) > 0]
+        before = good[good <= since]
+        inside = good[good > since]
+        left = before[-1:] if before.size else np.array([-np.inf])
+        return float(np.max(np.diff(np.concatenate((left, inside, [now])))))
+
+    def _index(self, since: float) -> int:
+        return self._start + int(np.searchsorted(self._rows[AT, self._start : self._end], since, side="left"))

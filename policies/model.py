@@ -1,0 +1,189 @@
+"""The vocabulary: what was seen, what was wanted, what was decided, what came of it.
+
+All records are frozen. Times are seconds since the Unix epoch on the controller's clock; shares are 0 to 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Generic, NewType, TypeAlias, TypeVar
+
+WorkloadName = NewType("WorkloadName", str)
+PoolName = NewType("PoolName", str)
+PolicyName = NewType("PolicyName", str)
+SignalName = NewType("SignalName", str)
+"""``source.quantity``, as in ``queue.visible``."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh(Generic[T]):
+    """A value recent enough to act on."""
+
+    value: T
+    measured_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stale(Generic[T]):
+    """The last value known, too old to act on: it is shown, and it blocks scale-in, but it moves nothing."""
+
+    value: T
+    measured_at: float
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """No value, and why. Never to be read as zero."""
+
+    reason: str
+
+
+Reading: TypeAlias = Fresh[T] | Stale[T] | Absent
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatus:
+    """The size of a pool as its platform tells it.
+
+    `desired` is what the platform was last asked for, `ready` what can serve now. `foreign` names another writer of
+    the same size (an HPA, a person), if one was seen. `version` is the platform's own token for this state, handed
+    back as the precondition of a resize; empty where the platform has none.
+    """
+
+    desired: int
+    ready: int
+    foreign: str | None = None
+    version: str = ""
+
+    @property
+    def pending(self) -> int:
+        """Replicas asked for that cannot serve yet."""
+        return max(0, self.desired - self.ready)
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """All that one turn saw of one workload. `errors` tells, by source or pool, what went wrong while looking."""
+
+    workload: WorkloadName
+    at: float
+    readings: Mapping[SignalName, Reading[float]]
+    pools: Mapping[PoolName, Reading[PoolStatus]]
+    errors: Mapping[str, str] = field(default_factory=dict)
+
+
+class Evidence(StrEnum):
+    """How much of what a policy asked to see was fresh."""
+
+    FULL = "full"  # every signal: may raise and may lower
+    PARTIAL = "partial"  # some: a lower bound of the need, so it may raise only
+    BLIND = "blind"  # none: no opinion, and nobody else may lower
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """What one policy wants, in replicas' worth of work (a fraction is a part of a replica), and why.
+
+    `replicas` is None where the policy has no opinion. `active` says whether there is work that justifies leaving
+    zero. `used` are the signals it looked at.
+    """
+
+    policy: PolicyName
+    replicas: float | None
+    evidence: Evidence
+    active: bool
+    reason: str
+    used: tuple[SignalName, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One rule's effect on the size, on the way from demand to target. `replicas` is the size after the rule."""
+
+    rule: str
+    replicas: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do about one workload, and every reason on the way.
+
+    `demand` is the largest honest need in replicas' worth of work, None when every policy is blind. `wanted` is that
+    need as a whole number of replicas, before stabilization. `current` is the size found (the sum of the pools'
+    desired sizes) and `target` the size decided; both None when no pool's size is known. `targets` holds each pool
+    that may be resized now.
+    """
+
+    at: float
+    recommendations: tuple[Recommendation, ...]
+    demand: float | None
+    wanted: int | None
+    active: bool
+    may_lower: bool
+    current: int | None
+    ready: int | None
+    target: int | None
+    steps: tuple[Step, ...]
+    targets: Mapping[PoolName, int] = field(default_factory=dict)
+
+    @property
+    def reason(self) -> str:
+        """The last rule that had a say, in words."""
+        return self.steps[-1].reason if self.steps else "nothing to decide"
+
+
+class Result(StrEnum):
+    """What came of a pool's target."""
+
+    UNCHANGED = "unchanged"  # the platform already holds this size
+    ACCEPTED = "accepted"  # the platform took the write; capacity follows later, or does not
+    DRY_RUN = "dry_run"  # decided only
+    UNAVAILABLE = "unavailable"  # no answer, throttled, refused: the next turn tries again
+    OUT_OF_CAPACITY = "out_of_capacity"
+    CONFLICT = "conflict"  # somebody else wrote
+    MISCONFIGURED = "misconfigured"  # needs a human
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one pool's target this turn."""
+
+    pool: PoolName
+    before: int
+    after: int
+    result: Result
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """The record of one turn: everything else (log line, metrics, dashboard, explain, replay) is drawn from it.
+
+    `spec` is the fingerprint of the specification that decided; `history_len` how many ticks the history held then;
+    `lateness_s` how long after its due time the turn began; `took_s` how long observing and acting took;
+    `clock_step_s` by how much the wall clock had jumped since the turn before (0 nearly always).
+    """
+
+    spec: str
+    observation: Observation
+    decision: Decision
+    outcomes: tuple[Outcome, ...]
+    history_len: int
+    lateness_s: float
+    took_s: float
+    clock_step_s: float = 0.0
+    dry_run: bool = False
+
+    @property
+    def workload(self) -> WorkloadName:
+        return self.observation.workload
+
+    @property
+    def at(self) -> float:
+        return self.observation.at

@@ -1,0 +1,112 @@
+"""`decide`: demand, then recommendations, stabilization, the guard, and the allocation to pools."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from policies import guard, stabilize
+from policies.allocate import allocate
+from policies.model import Absent, Decision, Evidence, Observation, PolicyName, PoolName, Recommendation, Step
+from policies.view import Situation, View
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from policies.history import History
+    from policies.spec import WorkloadSpec
+
+RULES: tuple[Callable[[int, Situation], Step | None], ...] = (
+    stabilize.tolerate,
+    stabilize.rest_or_wake,
+    guard.never_shrink_blind,
+    stabilize.hold_back_growth,
+    stabilize.hold_back_shrinking,
+    stabilize.limit_step,
+    guard.bound,
+    guard.pause,
+)
+"""From need to size, in this order: each takes the size so far, the guard's after all that policies may want."""
+
+
+def decide(spec: WorkloadSpec, history: History, seen: Observation) -> Decision:
+    """What size this workload should have, and why: a pure function of what was seen and what came before."""
+    sizes = {name: r.value.desired for name, r in seen.pools.items() if not isinstance(r, Absent)}
+    known = len(sizes) == len(spec.pools)
+    current = sum(sizes.values()) if known else None
+    ready = sum(r.value.ready for r in seen.pools.values() if not isinstance(r, Absent)) if known else None
+
+    recommendations, demand = recommend(spec, history, seen, ready, current)
+    need = largest(recommendations)
+    wanted = None if need is None else stabilize.whole(need)
+    active = any(r.active for r in recommendations)
+    may_lower = all(r.evidence is Evidence.FULL for r in recommendations)
+
+    if current is None:
+        absent = "; ".join(f"{name}: {r.reason}" for name, r in seen.pools.items() if isinstance(r, Absent))
+        steps: tuple[Step, ...] = (Step("size unknown", need or 0.0, f"hold, a pool's size is not known ({absent})"),)
+        target, targets = None, dict[PoolName, int]()
+    else:
+        blind = ", ".join(r.policy for r in recommendations if r.evidence is not Evidence.FULL)
+        situation = Situation(spec, history, seen.at, need, current, active, may_lower, blind)
+        steps, size = settle(recommendations, situation)
+        steps, target, targets = place(spec, seen, sizes, steps, size)
+    return Decision(
+        at=seen.at,
+        recommendations=recommendations,
+        demand=demand,
+        wanted=wanted,
+        active=active,
+        may_lower=may_lower,
+        current=current,
+        ready=ready,
+        target=target,
+        steps=steps,
+        targets=targets,
+    )
+
+
+def recommend(
+    spec: WorkloadSpec, history: History, seen: Observation, ready: int | None, current: int | None
+) -> tuple[tuple[Recommendation, ...], float | None]:
+    """What every policy wants, in the order configured, and the demand that the measuring ones found."""
+    view = View(seen.at, seen.readings, ready, current, None, history)
+    found = {n: p.recommend(PolicyName(n), view) for n, p in spec.policies.items() if not p.shapes}
+    demand = largest(found.values())
+    shaping = View(seen.at, seen.readings, ready, current, demand, history)
+    return tuple(found.get(n) or p.recommend(PolicyName(n), shaping) for n, p in spec.policies.items()), demand
+
+
+def largest(recommendations: Iterable[Recommendation]) -> float | None:
+    """The largest need stated; None where nobody states one."""
+    return max((r.replicas for r in recommendations if r.replicas is not None), default=None)
+
+
+def settle(recommendations: tuple[Recommendation, ...], s: Situation) -> tuple[tuple[Step, ...], int]:
+    """The size after every rule, and the rules that had an effect."""
+    if s.need is None:
+        size = s.current
+        steps = [Step("blind", size, f"hold, no policy has a fresh reading ({s.blind})")]
+    else:
+        size = stabilize.whole(s.need)
+        winner = next(r for r in recommendations if r.replicas == s.need)
+        steps = [Step("demand", s.need, f"{winner.policy} wants {s.need:.2f}: {winner.reason}")]
+    for rule in RULES:
+        step = rule(size, s)
+        if step is not None:
+            size = int(step.replicas)
+            steps.append(step)
+    return tuple(steps), size
+
+
+def place(
+    spec: WorkloadSpec, seen: Observation, sizes: dict[PoolName, int], steps: tuple[Step, ...], size: int
+) -> tuple[tuple[Step, ...], int, dict[PoolName, int]]:
+    """The size shared out to the pools, and what the pools cannot take."""
+    kept = guard.untouchable(spec, seen.pools)
+    pools = {} if spec.paused else allocate(size, sizes, spec.pools, kept.keys(), spec.max_replicas)
+    target = sum({**sizes, **pools}.values())
+    if kept:
+        steps = (*steps, Step("hands off", target, "; ".join(kept.values())))
+    elif target != size:
+        steps = (*steps, Step("pool bounds", target, f"the pools' own bounds make {target} of {size}"))
+    return steps, target, pools

@@ -1,0 +1,101 @@
+"""A workload's specification: the one record that configuration is read into and `decide` works from.
+
+Defaults stand here and nowhere else; ``config/example/workload.yaml`` shows them all and is tested to equal them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from policies.model import PolicyName, PoolName
+from policies.rules import ByKind, Rule
+
+NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+"""Names are DNS labels, so that they can stand in metrics, files and addresses unquoted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaleUp:
+    """How fast a workload may grow."""
+
+    window_s: Annotated[
+        float,
+        Rule("Grow only to the smallest need seen in this window; 0 grows at once. Seconds.", ge=0, le=3600),
+    ] = 0.0
+    period_s: Annotated[float, Rule("The period over which growth is limited. Seconds.", gt=0, le=3600)] = 15.0
+    max_replicas: Annotated[int, Rule("Replicas that may be added in a period, at the least.", ge=1)] = 4
+    max_share: Annotated[
+        float, Rule("Share of the size at the period's start that may be added, if that is more.", ge=0)
+    ] = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaleDown:
+    """How fast a workload may shrink."""
+
+    window_s: Annotated[
+        float, Rule("Shrink only to the largest need seen in this window. Seconds.", ge=0, le=86400)
+    ] = 300.0
+    period_s: Annotated[float, Rule("The period over which shrinking is limited. Seconds.", gt=0, le=3600)] = 60.0
+    max_replicas: Annotated[int, Rule("Replicas that may be removed in a period, at the least.", ge=1)] = 4
+    max_share: Annotated[
+        float,
+        Rule("Share of the size at the period's start that may be removed, if that is more.", ge=0, le=1),
+    ] = 0.5
+    max_blind_s: Annotated[
+        float,
+        Rule("A window with a longer stretch without full evidence proves nothing: no scale-in. Seconds.", gt=0),
+    ] = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool:
+    """What every pool has, whatever resizes it: bounds, and what to do about another writer."""
+
+    min_replicas: Annotated[int, Rule("Never fewer replicas than this in the pool.", ge=0)] = 0
+    max_replicas: Annotated[
+        int | None, Rule("Never more replicas than this in the pool; null: the workload's maximum.", ge=0)
+    ] = None
+    on_foreign_writer: Annotated[
+        Literal["yield", "take_over"],
+        Rule("When somebody else sizes this pool too: leave it to them and say so, or write all the same."),
+    ] = "yield"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkloadSpec:
+    """One served model being scaled."""
+
+    workload: Annotated[str, Rule("The workload's name, unique in the daemon.", pattern=NAME, example="llama-chat")]
+    max_replicas: Annotated[int, Rule("Never more replicas than this.", ge=1, le=100_000, example=20)]
+    sources: Annotated[Mapping[str, Any], ByKind("source"), Rule("Where readings come from, by name.")]
+    policies: Annotated[Mapping[PolicyName, Any], ByKind("policy"), Rule("What each wants; the largest need wins.")]
+    pools: Annotated[
+        Mapping[PoolName, Any], ByKind("pool"), Rule("What is resized, by name, filled in the order listed.")
+    ]
+    min_replicas: Annotated[int, Rule("Never fewer replicas than this; 0 allows scale to zero.", ge=0)] = 1
+    interval_s: Annotated[float, Rule("Between two turns. Seconds.", gt=0, le=3600)] = 15.0
+    deadline_s: Annotated[float, Rule("For each read and each write of a turn. Seconds.", gt=0, le=300)] = 10.0
+    cooldown_s: Annotated[
+        float, Rule("To zero only when no policy saw work for this long. Seconds.", ge=0, le=86400)
+    ] = 300.0
+    tolerance: Annotated[
+        float, Rule("A need within this share of the present size changes nothing. Share.", ge=0, lt=1)
+    ] = 0.1
+    paused: Annotated[bool, Rule("Observe and decide, but hold the size.")] = False
+    scale_up: Annotated[ScaleUp, Rule("How fast it may grow.")] = field(default_factory=ScaleUp)
+    scale_down: Annotated[ScaleDown, Rule("How fast it may shrink.")] = field(default_factory=ScaleDown)
+
+    @property
+    def lookback_s(self) -> float:
+        """How far back a decision looks: equal histories over this span give equal decisions."""
+        windows = (
+            self.scale_down.window_s + self.scale_down.max_blind_s,
+            self.cooldown_s + self.scale_down.max_blind_s,
+            self.scale_up.window_s,
+            self.scale_up.period_s,
+            self.scale_down.period_s,
+        )
+        return max(windows) + 2 * self.interval_s

@@ -1,0 +1,61 @@
+"""What a policy and a rule see of one turn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from policies.history import History
+from policies.model import PolicyName, Reading, Recommendation, SignalName
+from policies.spec import WorkloadSpec
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a policy sees of one turn.
+
+    `ready` and `desired` are sums over the pools, None when a pool's size is not known. `demand` is None for policies
+    that measure; those that shape (`Policy.shapes`) run after them and see the largest need found.
+    """
+
+    at: float
+    readings: Mapping[SignalName, Reading[float]]
+    ready: int | None
+    desired: int | None
+    demand: float | None
+    history: History
+
+
+class Policy(Protocol):
+    """A rule that turns readings into a recommendation: a frozen dataclass of its parameters.
+
+    `shapes` is False for a policy that measures demand and True for one that shapes the demand others measured;
+    `activates` says whether it can tell work at zero replicas; `needs` are the quantities of its source that it
+    reads, `source` the name of that source (filled in by the loader where only one fits).
+    """
+
+    @property
+    def shapes(self) -> bool: ...
+    @property
+    def activates(self) -> bool: ...
+    def needs(self) -> tuple[str, ...]: ...
+    def recommend(self, name: PolicyName, view: View) -> Recommendation: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What the rules between a need and a size look at.
+
+    `need` is the largest recommendation in replicas' worth of work, None when every policy is blind; `blind` names
+    the policies without full evidence; `current` is the size found.
+    """
+
+    spec: WorkloadSpec
+    history: History
+    now: float
+    need: float | None
+    current: int
+    active: bool
+    may_lower: bool
+    blind: str

@@ -1,0 +1,242 @@
+"""The composition root: configuration to adapters to controllers; signals, reloads and the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import zlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+from policies.history import History
+from policies.model import Tick, WorkloadName
+from scaler.clock import FastClock, SystemClock
+from scaler.config.daemon import DaemonSpec
+from scaler.config.load import Config, Workload, load
+from scaler.config.problems import ConfigError
+from scaler.controller import Controller, Setup
+from scaler.journal.reader import tail
+from scaler.journal.writer import JournalWriter
+from scaler.ports import Clock, Misconfigured, PortError
+from scaler.resources import Opening, Resources
+from scaler.telemetry.dashboard import Dashboard
+from scaler.telemetry.health import Health
+from scaler.telemetry.log import log, log_tick
+from scaler.telemetry.metrics import Metrics
+from scaler.telemetry.server import application, serve
+from scaler.watcher import changes
+
+STOP_S: Final = 15.0
+"""How long turns under way may take to end when the daemon is asked to stop; Kubernetes grants 30 s by default."""
+SPREAD_S: Final = 5.0
+"""First turns are spread over at most this long, so that thousands of workloads do not ask at once."""
+
+
+@dataclass(slots=True)
+class Options:
+    """How to run: the command line's part."""
+
+    paths: list[Path]
+    dry_run: bool = False
+    once: bool = False
+    for_s: float | None = None
+    on_tick: Callable[[Tick], None] = field(default=lambda _: None)
+    on_start: Callable[[str], None] = field(default=lambda _: None)
+
+
+class App:
+    """One daemon: its workloads' controllers and what they share."""
+
+    def __init__(self, config: Config, options: Options, resources: Resources) -> None:
+        self.config = config
+        self.clock = make_clock(config.daemon)
+        self.controllers: dict[WorkloadName, Controller] = {}
+        self.metrics = Metrics(version("forescale"))
+        self.health = Health(self.controllers, self.clock)
+        self.dashboard = Dashboard()
+        self._options = options
+        self._resources = resources
+        self._tasks: dict[WorkloadName, asyncio.Task[None]] = {}
+        self._specs = {w.fingerprint: w for w in config.workloads.values()}
+        self._journal = (
+            JournalWriter(config.daemon.journal, self.clock.now(), version("forescale"))
+            if config.daemon.journal.directory
+            else None
+        )
+        self.stopping = asyncio.Event()
+
+    def record(self, tick: Tick) -> None:
+        """Every projection of a turn."""
+        if self._journal is not None:
+            self._journal.write(tick, self._specs[tick.spec])
+            self.metrics.journal_lost.set(self._journal.lost)
+            if self._journal.error and self._journal.lost == 1:
+                log.error(
+                    "journal", error=self._journal.error, remedy="turns go on; records are lost until it is mended"
+                )
+        log_tick(tick)
+        self.metrics.observe(tick)
+        self.dashboard.observe(tick)
+        self._options.on_tick(tick)
+
+    async def open(self, workload: Workload) -> Setup:
+        """A workload's adapters. Raises `Misconfigured`."""
+        context = Opening(self._resources, self.clock, workload.spec.deadline_s)
+        spec = workload.spec
+        try:
+            sources = {name: await source.open(context) for name, source in spec.sources.items()}
+            actuators = {name: await pool.open(context, workload.name, name) for name, pool in spec.pools.items()}
+        except ImportError as e:
+            raise Misconfigured(f"{workload.name}: {e.name} is not installed (pip install 'forescale[...]')") from e
+        except Misconfigured as e:
+            raise Misconfigured(f"{workload.name}: {e}") from e
+        return Setup(workload, sources, actuators)
+
+    async def prepare(self) -> None:
+        """Open every workload and give each its recent past."""
+        setups = [await self.open(w) for w in self.config.workloads.values()]
+        pasts = self._pasts([s.workload for s in setups])
+        for setup in setups:
+            self._add(setup, pasts.get(setup.workload.name, []))
+
+    def _pasts(self, workloads: list[Workload]) -> Mapping[WorkloadName, list[Tick]]:
+        journal = self.config.daemon.journal
+        if not journal.directory:
+            return {}
+        since = self.clock.now() - max(self._span_s(w) for w in workloads)
+        return tail(Path(journal.directory), since, [w.name for w in workloads])
+
+    def _span_s(self, workload: Workload) -> float:
+        return max(self.config.daemon.history_s, workload.spec.lookback_s)
+
+    def _add(self, setup: Setup, past: list[Tick]) -> Controller:
+        history = History(self._span_s(setup.workload))
+        now = self.clock.now()
+        for tick in past:
+            if tick.at <= now:
+                history.append(tick)
+        controller = Controller(setup, self.clock, history, self.record, dry_run=self._options.dry_run)
+        self.controllers[setup.workload.name] = controller
+        return controller
+
+    def start(self, controller: Controller) -> None:
+        """Let a controller run, its first turn after a pause that differs from workload to workload."""
+        name, interval_s = controller.workload.name, controller.workload.spec.interval_s
+        spread_s = min(SPREAD_S, interval_s) if len(self.config.workloads) > 1 else 0.0
+        first = self.clock.now() + spread_s * (zlib.crc32(name.encode()) / 2**32)
+        task = self._tasks[name] = asyncio.create_task(controller.run(first), name=f"workload {name}")
+        task.add_done_callback(lambda t: self._ended(name, t))
+
+    def _ended(self, name: WorkloadName, task: asyncio.Task[None]) -> None:
+        """A loop that ends by an error is a fault of ours: say so, and let ``/healthz`` ask for a restart."""
+        if not task.cancelled() and task.exception() is not None:
+            self.health.failed[name] = f"its loop ended: {task.exception()!r}"
+            log.error("loop ended", workload=name, exc_info=task.exception())
+
+    async def reload(self, config: Config) -> None:
+        """Take a changed configuration: swap, add and remove workloads between turns. Raises `Misconfigured`."""
+        changed = [w for n, w in config.workloads.items() if self.config.workloads.get(n) != w]
+        setups = [await self.open(w) for w in changed]
+        self._specs.update({w.fingerprint: w for w in changed})
+        removed = self.config.workloads.keys() - config.workloads.keys()
+        if config.daemon != self.config.daemon:
+            log.warning("reload", remedy="settings under daemon: take effect at the next start")
+        self.config = Config(self.config.daemon, config.workloads)
+        for name in removed:
+            await self._remove(name)
+        for setup in setups:
+            present = self.controllers.get(setup.workload.name)
+            if present is None:
+                self.start(self._add(setup, []))
+            else:
+                present.adopt(setup)
+        log.info("reload", changed=[w.name for w in changed], removed=sorted(removed))
+
+    async def _remove(self, name: WorkloadName) -> None:
+        """Let go of a workload: its size stays what it is."""
+        controller = self.controllers.pop(name)
+        await self._halt({name: (controller, self._tasks.pop(name))})
+        self.health.failed.pop(name, None)
+        self.metrics.forget(name)
+        self.dashboard.forget(name)
+
+    async def follow(self, paths: list[Path]) -> None:
+        """Take each change of the configuration files; keep the present one while they are in error."""
+        async for changed in changes(paths, self.config.daemon.reload_s):
+            try:
+                await self.reload(await asyncio.to_thread(load, changed))
+            except (ConfigError, PortError) as e:
+                self.metrics.config_valid.set(0)
+                self.metrics.reloads.labels("refused").inc()
+                log.error("reload", error=str(e), remedy="the configuration in use stays until this is mended")
+            else:
+                self.metrics.config_valid.set(1)
+                self.metrics.reloads.labels("taken").inc()
+
+    async def close(self) -> None:
+        """Let turns under way end, then everything else."""
+        await self._halt({n: (c, self._tasks[n]) for n, c in self.controllers.items() if n in self._tasks})
+        if self._journal is not None:
+            self._journal.close()
+
+    async def _halt(self, running: Mapping[WorkloadName, tuple[Controller, asyncio.Task[None]]]) -> None:
+        for controller, task in running.values():
+            controller.stop()
+            if controller.idle:
+                task.cancel()
+        tasks = [task for _, task in running.values()]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=STOP_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+
+def make_clock(daemon: DaemonSpec) -> Clock:
+    """The system's clock, or a fast one for embedded worlds."""
+    start = daemon.clock.start_s()
+    if daemon.clock.speed == 1.0 and start is None:
+        return SystemClock()
+    return FastClock(daemon.clock.speed, SystemClock().now() if start is None else start)
+
+
+@contextlib.asynccontextmanager
+async def prepared(config: Config, options: Options) -> AsyncIterator[App]:
+    """An app with every workload opened, closed in order at the end. Raises `Misconfigured`."""
+    async with Resources() as resources:
+        app = App(config, options, resources)
+        try:
+            await app.prepare()
+            yield app
+        finally:
+            await app.close()
+
+
+async def run(options: Options) -> None:
+    """Run until a signal, or for `options.for_s`. Raises `ConfigError` and `Misconfigured` before the first turn."""
+    config = load(options.paths)
+    async with prepared(config, options) as app:
+        if options.once:
+            await asyncio.gather(*(c.turn(app.clock.now()) for c in app.controllers.values()))
+            return
+        runner, address = await serve(application(app.metrics, app.health, app.dashboard), config.daemon.listen)
+        try:
+            loop = asyncio.get_running_loop()
+            for sig in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(sig, app.stopping.set)
+            options.on_start(address)
+            app.metrics.config_valid.set(1)
+            for controller in app.controllers.values():
+                app.start(controller)
+            following = asyncio.create_task(app.follow(options.paths), name="configuration")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(options.for_s):
+                    await app.stopping.wait()
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+        finally:
+            await runner.cleanup()

@@ -1,0 +1,87 @@
+"""The command line: parses, and hands over to `scaler.commands`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from importlib.metadata import version
+
+from scaler.config.problems import ConfigError
+from scaler.journal.reader import JournalError
+from scaler.ports import PortError
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="forescale",
+        description="Autoscaling control plane for self-hosted LLM serving.",
+        epilog="Start with: forescale run config/quickstart --for 30",
+    )
+    top.add_argument("--version", action="version", version=f"forescale {version('forescale')}")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="COMMAND")
+
+    run = verbs.add_parser("run", help="run the daemon", description="Observe, decide, resize, record; until Ctrl-C.")
+    run.add_argument("config", nargs="+", metavar="CONFIG", help="YAML file, or directory of them")
+    run.add_argument("--dry-run", action="store_true", help="decide and record, but resize nothing")
+    run.add_argument("--once", action="store_true", help="one turn for each workload, explained, then end")
+    run.add_argument("--for", dest="for_s", type=_seconds, metavar="SECONDS", help="end after so many seconds")
+    run.add_argument("--json", action="store_true", help="log lines and summary as JSON")
+
+    check = verbs.add_parser("check", help="validate configuration", description="Tell every problem at once.")
+    check.add_argument("config", nargs="+", metavar="CONFIG", help="YAML file, or directory of them")
+    check.add_argument("--json", action="store_true", help="problems as JSON")
+
+    verbs.add_parser("schema", help="print the configuration's JSON Schema")
+
+    explain = verbs.add_parser(
+        "explain", help="tell why a size was chosen", description="One decision in words, with all that led to it."
+    )
+    explain.add_argument("journal", metavar="JOURNAL", help="journal folder, or one of its files")
+    explain.add_argument("--at", metavar="TIME", help="the turn at or before this time (ISO 8601, or Unix seconds)")
+    explain.add_argument("--workload", metavar="NAME", help="this workload (default: every one)")
+    explain.add_argument("--json", action="store_true", help="the recorded tick as JSON")
+
+    replay = verbs.add_parser(
+        "replay",
+        help="decide again from recorded observations",
+        description="With the recorded configuration every decision must come out equal (exit 1 and the first"
+        " differences otherwise); with --config, tells what another configuration would have decided.",
+    )
+    replay.add_argument("journal", metavar="JOURNAL", help="journal folder, or one of its files")
+    replay.add_argument("--config", nargs="+", metavar="CONFIG", help="decide by this configuration instead")
+    replay.add_argument("--workload", metavar="NAME", help="this workload only")
+    replay.add_argument("--json", action="store_true", help="the comparison as JSON")
+    return top
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command. Exit codes: 0 well, 1 the answer is no, 2 it could not be done."""
+    args = parser().parse_args(argv)
+    try:
+        code: int = importlib.import_module(f"scaler.commands.{args.verb}").command(args)
+    except ConfigError as e:
+        print(e, file=sys.stderr)
+        print(f"{len(e.problems)} problem{'s' * (len(e.problems) != 1)} found", file=sys.stderr)
+        return 2
+    except (PortError, JournalError) as e:
+        print(f"forescale: {e}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    return code
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return seconds
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,26 @@
+"""Which account and region an AWS adapter talks to: configuration only, no SDK."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from policies.rules import Rule
+
+
+@dataclass(frozen=True, kw_only=True)
+class AwsAccount:
+    """One session is shared by all adapters whose account is equal."""
+
+    region: Annotated[
+        str | None,
+        Rule(
+            "Region; null: the SDK's own (AWS_REGION, profile).",
+            pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]$",
+            example="us-east-1",
+        ),
+    ] = None
+    profile: Annotated[str | None, Rule("Profile of the AWS configuration files; null: the default.")] = None
+    endpoint_url: Annotated[
+        str | None, Rule("Another endpoint (a VPC endpoint, a test server); null: AWS's own.", pattern=r"^https?://")
+    ] = None

@@ -1,0 +1,86 @@
+"""Rules that span fields. A record states its own in ``problems()``; those between records stand here."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from policies.spec import WorkloadSpec
+from scaler.config.document import Place
+from scaler.registry import did_you_mean
+
+Finding = tuple[Place, str, str]
+"""Where, which rule, what to do."""
+
+
+def own_problems(record: Any, place: Place = ()) -> Iterator[Finding]:
+    """What every record in the tree has to say of itself: ``problems()`` yields (field, rule) pairs."""
+    if dataclasses.is_dataclass(record):
+        if hasattr(record, "problems"):
+            for field, rule in record.problems():
+                yield (*place, field) if field else place, rule, ""
+        for f in dataclasses.fields(record):
+            yield from own_problems(getattr(record, f.name), (*place, f.name))
+    elif isinstance(record, Mapping):
+        for key, value in record.items():
+            yield from own_problems(value, (*place, key))
+    elif isinstance(record, tuple):
+        for i, value in enumerate(record):
+            yield from own_problems(value, (*place, i))
+
+
+def name_sources(spec: WorkloadSpec) -> tuple[WorkloadSpec, list[Finding]]:
+    """Every policy with the name of the source it reads, filled in where only one fits."""
+    offers = {name: set(source.quantities()) for name, source in spec.sources.items()}
+    findings: list[Finding] = []
+    policies: dict[Any, Any] = {}
+    for name, policy in spec.policies.items():
+        policies[name] = policy
+        needs = set(policy.needs())
+        if not needs:
+            continue
+        place: Place = ("policies", name, "source")
+        fitting = [s for s, offered in offers.items() if needs <= offered]
+        if policy.source is None:
+            if len(fitting) == 1:
+                policies[name] = dataclasses.replace(policy, source=fitting[0])
+            else:
+                which = f"several do: name one of {', '.join(fitting)}" if fitting else _offered(offers)
+                findings.append((place, f"needs a source that offers {', '.join(sorted(needs))}", which))
+        elif policy.source not in offers:
+            hint = did_you_mean(policy.source, list(offers)) or f"there are {', '.join(offers)}"
+            findings.append((place, f"there is no source {policy.source!r}", hint))
+        elif policy.source not in fitting:
+            lacking = ", ".join(sorted(needs - offers[policy.source]))
+            findings.append((place, f"source {policy.source!r} does not offer {lacking}", _offered(offers)))
+    return dataclasses.replace(spec, policies=policies), findings
+
+
+def _offered(offers: Mapping[str, set[str]]) -> str:
+    return "; ".join(f"{name} offers {', '.join(sorted(o)) or 'nothing'}" for name, o in offers.items())
+
+
+def bounds(spec: WorkloadSpec) -> Iterator[Finding]:
+    """Bounds that contradict each other, and a zero that nothing could leave."""
+    if spec.min_replicas > spec.max_replicas:
+        yield ("min_replicas",), f"must not be above max_replicas, {spec.max_replicas}", ""
+    for name, pool in spec.pools.items():
+        if pool.max_replicas is not None and pool.min_replicas > pool.max_replicas:
+            yield ("pools", name, "min_replicas"), f"must not be above the pool's max_replicas, {pool.max_replicas}", ""
+    least = sum(p.min_replicas for p in spec.pools.values())
+    if least > spec.max_replicas:
+        yield ("max_replicas",), f"is below the sum of the pools' min_replicas, {least}", ""
+    most = sum(spec.max_replicas if p.max_replicas is None else p.max_replicas for p in spec.pools.values())
+    if most < spec.min_replicas:
+        yield ("min_replicas",), f"is above the sum of the pools' max_replicas, {most}", ""
+    if spec.min_replicas == 0 and not any(p.activates for p in spec.policies.values()):
+        yield (
+            ("min_replicas",),
+            "0 needs a policy that can tell work at zero replicas",
+            "add queue_depth, concurrency on a gateway, a metric total or a schedule, or set it to 1",
+        )
+    if all(p.shapes for p in spec.policies.values()) and not any(p.activates for p in spec.policies.values()):
+        yield ("policies",), "needs a policy that measures demand", "headroom alone has nothing to leave room above"
+    if spec.deadline_s >= spec.interval_s and spec.interval_s >= 1:
+        yield ("deadline_s",), f"must be below interval_s, {spec.interval_s:g}", "a slow read would delay the next turn"

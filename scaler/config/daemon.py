@@ -1,0 +1,68 @@
+"""The daemon's own settings: the one document that starts with ``daemon:``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Annotated, Literal
+
+from policies.rules import Rule
+
+
+@dataclass(frozen=True, kw_only=True)
+class Journal:
+    """Where the record of every turn is kept, and how much of it."""
+
+    directory: Annotated[str | None, Rule("Folder of the journal's files; null keeps none.")] = "journal"
+    max_bytes: Annotated[int, Rule("A file that reaches this size is rotated. Bytes.", ge=65536)] = 64 * 1024 * 1024
+    keep: Annotated[int, Rule("Rotated files kept beside the present one. Files.", ge=1, le=1000)] = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddedClock:
+    """Time for embedded worlds. With real sources or pools leave both alone."""
+
+    speed: Annotated[float, Rule("How many times faster than real time passes.", gt=0, le=100_000)] = 1.0
+    start: Annotated[
+        str | None,
+        Rule("Time at which it starts (ISO 8601 with offset); null: now.", example="2026-06-01T08:45:00+00:00"),
+    ] = None
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        try:
+            self.start_s()
+        except ValueError as e:
+            yield "start", f"not a time: {e}"
+
+    def start_s(self) -> float | None:
+        """The start in seconds since the Unix epoch. Raises `ValueError`."""
+        if self.start is None:
+            return None
+        moment = datetime.fromisoformat(self.start)
+        if moment.tzinfo is None:
+            raise ValueError("needs an offset from UTC, as in 2026-06-01T08:45:00+00:00")
+        return moment.timestamp()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DaemonSpec:
+    """Settings of the process, all optional."""
+
+    listen: Annotated[
+        str,
+        Rule(
+            "Address of dashboard, metrics and health checks, HOST:PORT; port 0 takes a free one. Use 0.0.0.0:8080 in"
+            " a cluster.",
+            pattern=r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$",
+        ),
+    ] = "127.0.0.1:8080"
+    log: Annotated[
+        Literal["auto", "json", "console"], Rule("Form of the log; auto: console on a terminal, JSON elsewhere.")
+    ] = "auto"
+    reload_s: Annotated[float, Rule("Between two looks for changed configuration files. Seconds.", gt=0)] = 10.0
+    history_s: Annotated[
+        float, Rule("How much past each workload keeps in memory for its decisions. Seconds.", ge=600, le=604800)
+    ] = 3600.0
+    journal: Annotated[Journal, Rule("Where the record of every turn is kept.")] = field(default_factory=Journal)
+    clock: Annotated[EmbeddedClock, Rule("Time for embedded worlds.")] = field(default_factory=EmbeddedClock)

@@ -1,0 +1,252 @@
+"""Configuration files to a `Config`, or to all that is wrong with them."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from policies.model import WorkloadName
+from policies.spec import WorkloadSpec
+from scaler.config import checks
+from scaler.config.daemon import DaemonSpec
+from scaler.config.document import Document, Place, files_of, read
+from scaler.config.problems import ConfigError, Problem
+from scaler.config.schema import model_of, record
+from scaler.registry import REGISTRIES, did_you_mean
+
+KINDS: Final = {"sources": "source", "policies": "policy", "pools": "pool"}
+"""Keys whose entries are chosen by kind, and the registry they come from."""
+WORDS: Final = {
+    "string_type": "must be text",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "bool_type": "must be true or false",
+    "list_type": "must be a list",
+    "dict_type": "must be a mapping",
+    "model_type": "must be a mapping",
+    "model_attributes_type": "must be a mapping",
+    "finite_number": "must be finite",
+    "missing": "is required",
+    "too_short": "must not be empty",
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Workload:
+    """A workload as configured: its record, the document with every default filled in, and the fingerprint of that."""
+
+    spec: WorkloadSpec
+    document: Mapping[str, Any]
+    fingerprint: str
+
+    @property
+    def name(self) -> WorkloadName:
+        return WorkloadName(self.spec.workload)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Config:
+    """All that the daemon was told."""
+
+    daemon: DaemonSpec
+    workloads: Mapping[WorkloadName, Workload]
+
+
+def load(paths: Iterable[Path]) -> Config:
+    """Read files and directories of them. Raises `ConfigError` with every problem found."""
+    files, problems = files_of(list(paths))
+    daemons: list[tuple[Document, DaemonSpec]] = []
+    workloads: dict[WorkloadName, Workload] = {}
+    places: dict[WorkloadName, Document] = {}
+    for document in _documents(files, problems):
+        if isinstance(document.data, dict) and "daemon" in document.data:
+            daemons += _daemon(document, problems)
+            continue
+        workload = _workload(document, problems)
+        if workload is None:
+            continue
+        if workload.name in places:
+            first = places[workload.name]
+            problems.append(document.problem(("workload",), f"given twice, first in {first.file}:{first.line(())}"))
+            continue
+        workloads[workload.name] = workload
+        places[workload.name] = document
+    for document, _ in daemons[1:]:
+        problems.append(document.problem(("daemon",), f"given twice, first in {daemons[0][0].file}"))
+    if not workloads and not problems:
+        problems.append(
+            Problem(", ".join(map(str, files)), 1, "", "", "no workload is configured", "see config/example")
+        )
+    if problems:
+        raise ConfigError(problems)
+    return Config(daemons[0][1] if daemons else DaemonSpec(), workloads)
+
+
+def workload_from(document: Mapping[str, Any], file: str = "journal") -> Workload:
+    """A workload from a document kept elsewhere, as the journal does. Raises `ConfigError`."""
+    problems: list[Problem] = []
+    workload = _workload(Document(file, document, {}), problems, here=False)
+    if workload is None:
+        raise ConfigError(problems)
+    return workload
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of one configuration document."""
+    daemon = {"type": "object", "properties": {"daemon": {"$ref": "#/$defs/DaemonSpec"}}, "required": ["daemon"]}
+    workload = model_of(WorkloadSpec).model_json_schema(ref_template="#/$defs/{model}")
+    settings = model_of(DaemonSpec).model_json_schema(ref_template="#/$defs/{model}")
+    definitions = {**workload.pop("$defs"), **settings.pop("$defs"), "DaemonSpec": settings, "WorkloadSpec": workload}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Forescale configuration document",
+        "anyOf": [{"$ref": "#/$defs/WorkloadSpec"}, {**daemon, "additionalProperties": False}],
+        "$defs": dict(sorted(definitions.items())),
+    }
+
+
+def _documents(files: list[Path], problems: list[Problem]) -> Iterator[Document]:
+    for file in files:
+        documents, found = read(file)
+        problems += found
+        yield from documents
+
+
+def _daemon(document: Document, problems: list[Problem]) -> list[tuple[Document, DaemonSpec]]:
+    place: Place = ("daemon",)
+    others = document.data.keys() - {"daemon"}
+    problems += [document.problem((key,), "a document that starts with daemon: has no other key") for key in others]
+    model = _validate(document, model_of(DaemonSpec), document.data["daemon"] or {}, place, problems)
+    if model is None:
+        return []
+    spec = record(DaemonSpec, model)
+    problems += [document.problem(where, rule, hint) for where, rule, hint in checks.own_problems(spec, place)]
+    return [(document, spec)]
+
+
+def _workload(document: Document, problems: list[Problem], *, here: bool = True) -> Workload | None:
+    """The workload in a document. `here` is False for one that need not run here: its secrets are not looked for."""
+    model = _validate(document, model_of(WorkloadSpec), document.data, (), problems)
+    if model is None:
+        return None
+    spec: WorkloadSpec = record(WorkloadSpec, model)
+    spec, findings = checks.name_sources(spec)
+    if here:
+        findings += [*checks.own_problems(spec), *checks.bounds(spec)]
+    if findings:
+        problems += [document.problem(where, rule, hint, _at(document.data, where)) for where, rule, hint in findings]
+        return None
+    resolved = model.model_dump(mode="json")
+    text = json.dumps(resolved, sort_keys=True, separators=(",", ":"))
+    return Workload(spec, resolved, hashlib.sha256(text.encode()).hexdigest()[:12])
+
+
+def _validate(
+    document: Document, model: type[BaseModel], data: Any, at: Place, problems: list[Problem]
+) -> BaseModel | None:
+    references = list(_references(data, at))
+    problems += [
+        document.problem(
+            where, "environment references are for secrets only", "fields for secrets take {env: NAME}", value
+        )
+        for where, value in references
+    ]
+    try:
+        validated = model.model_validate(data)
+    except ValidationError as e:
+        problems += [_problem(document, error, at, model) for error in e.errors(include_url=False)]
+        return None
+    return None if references else validated
+
+
+def _references(data: Any, place: Place) -> Iterator[tuple[Place, str]]:
+    if isinstance(data, str) and "${" in data:
+        yield place, data
+    elif isinstance(data, dict):
+        for key, value in data.items():
+            yield from _references(value, (*place, str(key)))
+    elif isinstance(data, list):
+        for i, value in enumerate(data):
+            yield from _references(value, (*place, i))
+
+
+def _problem(document: Document, error: ErrorDetails, at: Place, model: type[BaseModel]) -> Problem:
+    """One of pydantic's errors in our words."""
+    kind, context = error["type"], error.get("ctx", {})
+    place = (*at, *_without_tags(error["loc"]))
+    value: object = error["input"]
+    hint = ""
+    if kind == "extra_forbidden":
+        rule, hint = "unknown key", did_you_mean(str(error["loc"][-1]), _siblings(model, error["loc"]))
+    elif kind == "union_tag_invalid":
+        kinds = list(REGISTRIES[KINDS[str(place[0])]])
+        given = value.get("kind") if isinstance(value, dict) else None
+        place, value = (*place, "kind"), given
+        rule, hint = f"must be one of {', '.join(kinds)}", did_you_mean(str(given), kinds)
+    elif kind == "union_tag_not_found":
+        place, value = (*place, "kind"), ...
+        rule = f"is required: one of {', '.join(REGISTRIES[KINDS[str(place[0])]])}"
+    elif kind == "literal_error":
+        rule = f"must be {context['expected']}"
+    elif kind == "string_pattern_mismatch":
+        rule = f"must match {context['pattern']}"
+    else:
+        rule = WORDS.get(kind) or error["msg"].replace("Input should be", "must be")
+    if kind == "missing":
+        value = ...
+    if place and place[-1] == "[key]":
+        place, rule = place[:-1], f"names {rule}"
+    return document.problem(place, rule, hint, value)
+
+
+def _without_tags(loc: tuple[Any, ...]) -> Place:
+    """A place without the kinds that pydantic puts into it."""
+    return (*loc[:2], *loc[3:]) if len(loc) > 3 and loc[0] in KINDS and loc[2] != "[key]" else loc
+
+
+def _siblings(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
+    """The keys that could stand where `loc`'s last one stands."""
+    definitions = model.model_json_schema()
+    node: Any = definitions
+    for key in loc[:-1]:
+        node = _step(definitions, node, key)
+    return list(_deref(definitions, node).get("properties", {}))
+
+
+def _step(definitions: Any, node: Any, key: Any) -> Any:
+    node = _deref(definitions, node)
+    if isinstance(key, int):
+        return node.get("items", {})
+    if key in node.get("properties", {}):
+        return node["properties"][key]
+    mapping = node.get("discriminator", {}).get("mapping", {})
+    if key in mapping:
+        return {"$ref": mapping[key]}
+    return node.get("additionalProperties") or {}
+
+
+def _deref(definitions: Any, node: Any) -> Any:
+    for option in node.get("anyOf", ()):
+        if "$ref" in option:
+            node = option
+    while isinstance(node, dict) and "$ref" in node:
+        node = definitions["$defs"][node["$ref"].rsplit("/", 1)[-1]]
+    return node if isinstance(node, dict) else {}
+
+
+def _at(data: Any, place: Place) -> Any:
+    """The value at `place`, or ... where it is not given."""
+    for key in place:
+        try:
+            data = data[key]
+        except (KeyError, IndexError, TypeError):
+            return ...
+    return data if not isinstance(data, dict) else ...

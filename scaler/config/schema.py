@@ -1,0 +1,118 @@
+"""Frozen dataclasses with rules to pydantic models and back: validation, JSON Schema and defaults, stated once."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from collections.abc import Mapping
+from functools import cache
+from typing import Annotated, Any, Literal, NewType, Union, get_args, get_origin, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic.fields import FieldInfo
+
+from policies.rules import ByKind, Rule
+from policies.spec import NAME
+from scaler.registry import REGISTRIES, resolve
+
+CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=False)
+
+
+@cache
+def model_of(cls: Any, kind: str | None = None) -> type[BaseModel]:
+    """The pydantic model of a dataclass; with `kind`, one that also takes that word under ``kind``."""
+    fields: dict[str, Any] = {}
+    if kind is not None:
+        fields["kind"] = (Literal[kind], Field(description="Which kind this is."))
+    hints = get_type_hints(cls, include_extras=True)
+    for field in dataclasses.fields(cls):
+        fields[field.name] = (_translate(hints[field.name]), _field(field, hints[field.name]))
+    doc = (cls.__doc__ or "").strip().split("\n\n")[0].replace("\n    ", " ")
+    return create_model(cls.__name__, __config__=CONFIG, __doc__=doc, **fields)
+
+
+def _field(field: dataclasses.Field[Any], hint: Any) -> FieldInfo:
+    rule = rule_of(hint)
+    if field.default_factory is not dataclasses.MISSING:
+        make = field.default_factory
+        default: dict[str, Any] = {"default_factory": lambda: plain(make())}
+    elif field.default is not dataclasses.MISSING:
+        default = {"default": plain(field.default)}
+    else:
+        default = {}
+    bounds = {k: getattr(rule, k) for k in ("gt", "ge", "lt", "le", "pattern") if getattr(rule, k) is not None}
+    examples = [rule.example] if rule.example is not None else None
+    info: FieldInfo = Field(description=rule.doc, examples=examples, validate_default=True, **bounds, **default)
+    return info
+
+
+def rule_of(hint: Any) -> Rule:
+    """The rule among an annotation's metadata."""
+    metadata = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
+    return next((m for m in metadata if isinstance(m, Rule)), Rule(""))
+
+
+def _translate(hint: Any) -> Any:
+    """A dataclass field's type as pydantic should validate it."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        by_kind = next((m for m in args[1:] if isinstance(m, ByKind)), None)
+        return _choice(by_kind.registry) if by_kind else _translate(args[0])
+    if origin in {Union, types.UnionType}:
+        return Union[tuple(_translate(a) for a in args)]  # noqa: UP007 - built at run time
+    if origin is tuple:
+        return list[_translate(args[0])]  # type: ignore[misc]
+    if origin is not None and _is_kind_of(origin, Mapping):
+        return dict[_translate(args[0]), _translate(args[1])]  # type: ignore[misc]
+    if isinstance(hint, NewType):
+        return _translate(hint.__supertype__)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return model_of(hint)
+    return hint
+
+
+def _is_kind_of(cls: Any, parent: type) -> bool:
+    return isinstance(cls, type) and issubclass(cls, parent)
+
+
+def _choice(registry: str) -> Any:
+    """A mapping from names to any of a registry's kinds, told apart by ``kind``."""
+    models = tuple(model_of(resolve(registry, kind), kind) for kind in REGISTRIES[registry])
+    name = Annotated[str, Field(pattern=NAME)]
+    return Annotated[dict[name, Annotated[Union[models], Field(discriminator="kind")]], Field(min_length=1)]  # type: ignore[valid-type]  # noqa: UP007
+
+
+def plain(value: Any) -> Any:
+    """A record as plain data: dataclasses as mappings, tuples as lists."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, tuple | list):
+        return [plain(v) for v in value]
+    if isinstance(value, Mapping):
+        return {k: plain(v) for k, v in value.items()}
+    return value
+
+
+def build(hint: Any, value: Any) -> Any:
+    """A validated model's value as the dataclass field of type `hint` holds it."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        by_kind = next((m for m in args[1:] if isinstance(m, ByKind)), None)
+        if by_kind:
+            return {name: record(resolve(by_kind.registry, v.kind), v) for name, v in value.items()}
+        return build(args[0], value)
+    if origin in {Union, types.UnionType}:
+        return None if value is None else build(next(a for a in args if a is not type(None)), value)
+    if origin is tuple:
+        return tuple(build(args[0], v) for v in value)
+    if origin is not None and _is_kind_of(origin, Mapping):
+        return {k: build(args[1], v) for k, v in value.items()}
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return record(hint, value)
+    return value
+
+
+def record(cls: type[Any], model: BaseModel) -> Any:
+    """The dataclass `cls` with the values of its validated model."""
+    hints = get_type_hints(cls, include_extras=True)
+    return cls(**{f.name: build(hints[f.name], getattr(model, f.name)) for f in dataclasses.fields(cls)})

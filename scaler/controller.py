@@ -1,0 +1,225 @@
+"""The only loop: observe, decide, act, record. Live and simulated control are this code, on different ports."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from policies.history import History
+from policies.model import (
+    Absent,
+    Decision,
+    Fresh,
+    Observation,
+    Outcome,
+    PoolName,
+    PoolStatus,
+    Reading,
+    Result,
+    SignalName,
+    Stale,
+    Tick,
+)
+from policies.pipeline import decide
+from scaler.config.load import Workload
+from scaler.ports import Actuator, Clock, Conflict, Misconfigured, OutOfCapacity, PortError, Source, Unavailable
+
+T = TypeVar("T")
+MAX_AHEAD_S: Final = 30.0
+"""How far ahead of our clock a measurement may be before it is disbelieved: more than NTP ever leaves."""
+POOL_MAX_AGE_S: Final = 60.0
+"""How old a pool's status may be and still be written against: a shared watch may be silent for so long."""
+RESULTS: Final[Mapping[type[PortError], Result]] = {
+    Unavailable: Result.UNAVAILABLE,
+    OutOfCapacity: Result.OUT_OF_CAPACITY,
+    Conflict: Result.CONFLICT,
+    Misconfigured: Result.MISCONFIGURED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """A workload with its adapters, open. Swapped whole, between two turns."""
+
+    workload: Workload
+    sources: Mapping[str, Source]
+    actuators: Mapping[PoolName, Actuator]
+
+
+class Controller:
+    """Runs one workload's turns and gives each Tick to `record`."""
+
+    def __init__(
+        self, setup: Setup, clock: Clock, history: History, record: Callable[[Tick], None], *, dry_run: bool = False
+    ) -> None:
+        self.history = history
+        self._setup = setup
+        self._next_setup: Setup | None = None
+        self._clock = clock
+        self._record = record
+        self._dry_run = dry_run
+        self._seen: dict[SignalName, Fresh[float]] = {}
+        self._sizes: dict[PoolName, Fresh[PoolStatus]] = {}
+        self._wait_until: dict[str, float] = {}
+        self._stopping = False
+        self.idle = True
+        self.beat = clock.now()
+        """When the last turn ended, or this controller began."""
+
+    @property
+    def workload(self) -> Workload:
+        return self._setup.workload
+
+    def adopt(self, setup: Setup) -> None:
+        """Use `setup` from the next turn on. The past is kept."""
+        self._next_setup = setup
+
+    def stop(self) -> None:
+        """End after the turn under way."""
+        self._stopping = True
+
+    async def run(self, first: float) -> None:
+        """Turns without end, the first at `first`, each on the grid that the interval spans from there."""
+        due = first
+        while not self._stopping:
+            self.idle = True
+            await self._clock.sleep_until(due)
+            self.idle = False
+            await self.turn(due)
+            interval_s = self._setup.workload.spec.interval_s
+            passed = max(0.0, self._clock.now() - due)
+            due += interval_s * (1 + math.floor(passed / interval_s))
+
+    async def turn(self, due: float) -> Tick:
+        """One turn: what was seen, decided and done."""
+        if self._next_setup is not None:
+            self._setup, self._next_setup = self._next_setup, None
+            self._seen.clear()
+            self.history.span_s = max(self.history.span_s, self._setup.workload.spec.lookback_s)
+        step_s = self._clock.step_s()
+        if step_s:
+            self.history.shift(step_s)
+            due += step_s
+        began = self._clock.now()
+        seen = await self._observe()
+        decision = decide(self._setup.workload.spec, self.history, seen)
+        outcomes = await self._act(decision, seen)
+        ended = self._clock.now()
+        tick = Tick(
+            spec=self._setup.workload.fingerprint,
+            observation=seen,
+            decision=decision,
+            outcomes=outcomes,
+            history_len=len(self.history),
+            lateness_s=max(0.0, began - due),
+            took_s=ended - began,
+            clock_step_s=step_s,
+            dry_run=self._dry_run,
+        )
+        self.history.append(tick)
+        self.beat = ended
+        self._record(tick)
+        return tick
+
+    # --- observe
+
+    async def _observe(self) -> Observation:
+        setup, errors = self._setup, dict[str, str]()
+        sampled, statuses = await asyncio.gather(
+            asyncio.gather(*(self._sample(n, s, errors) for n, s in setup.sources.items())),
+            asyncio.gather(*(self._status(n, a, errors) for n, a in setup.actuators.items())),
+        )
+        now = self._clock.now()
+        readings: dict[SignalName, Reading[float]] = {}
+        for (name, spec), sample in zip(setup.workload.spec.sources.items(), sampled, strict=True):
+            for quantity, max_age_s in spec.quantities().items():
+                signal = SignalName(f"{name}.{quantity}")
+                found = sample.get(quantity, Absent("not among what the source gave")) if sample is not None else None
+                readings[signal] = self._grade(signal, found, max_age_s, now, errors.get(name, ""))
+        pools: dict[PoolName, Reading[PoolStatus]] = {}
+        for name, status in zip(setup.actuators, statuses, strict=True):
+            if status is not None:
+                self._sizes[name] = status
+            pools[name] = grade(self._sizes.get(name), POOL_MAX_AGE_S, now, errors.get(name, ""), failed=status is None)
+        return Observation(setup.workload.name, now, readings, pools, errors)
+
+    def _grade(
+        self, signal: SignalName, found: Fresh[float] | Absent | None, max_age_s: float, now: float, error: str
+    ) -> Reading[float]:
+        """A reading by its age. The last value known stands in for one that could not be read, as stale."""
+        if isinstance(found, Fresh):
+            if found.measured_at > now + MAX_AHEAD_S:
+                return Absent(f"measured {found.measured_at - now:.0f} s ahead of our clock: the clocks differ")
+            self._seen[signal] = found
+            return grade(found, max_age_s, now, error, failed=False)
+        why = found.reason if isinstance(found, Absent) else error
+        return grade(self._seen.get(signal), max_age_s, now, why, failed=True)
+
+    async def _sample(
+        self, name: str, source: Source, errors: dict[str, str]
+    ) -> Mapping[str, Fresh[float] | Absent] | None:
+        """All that a source offers, or None with the reason in `errors`."""
+        if self._clock.now() < self._wait_until.get(name, 0.0):
+            errors[name] = "waiting, as it asked us to"
+            return None
+        try:
+            async with asyncio.timeout(self._setup.workload.spec.deadline_s):
+                return await source.sample()
+        except TimeoutError:
+            errors[name] = f"no answer within {self._setup.workload.spec.deadline_s:g} s"
+        except PortError as e:
+            errors[name] = str(e)
+            if isinstance(e, Unavailable) and e.retry_after_s:
+                self._wait_until[name] = self._clock.now() + e.retry_after_s
+        return None
+
+    async def _status(self, name: PoolName, actuator: Actuator, errors: dict[str, str]) -> Fresh[PoolStatus] | None:
+        """A pool's size, or None with the reason in `errors`."""
+        try:
+            async with asyncio.timeout(self._setup.workload.spec.deadline_s):
+                return await actuator.status()
+        except TimeoutError:
+            errors[name] = f"no answer within {self._setup.workload.spec.deadline_s:g} s"
+        except PortError as e:
+            errors[name] = str(e)
+        return None
+
+    # --- act
+
+    async def _act(self, decision: Decision, seen: Observation) -> tuple[Outcome, ...]:
+        return tuple(await asyncio.gather(*self._writes(decision, seen)))
+
+    def _writes(self, decision: Decision, seen: Observation) -> Iterable[asyncio.Future[Outcome]]:
+        for pool, target in decision.targets.items():
+            status = seen.pools[pool]
+            assert isinstance(status, Fresh), f"{pool} has a target without a fresh size"  # noqa: S101 - an invariant
+            yield asyncio.ensure_future(self._resize(pool, target, status.value))
+
+    async def _resize(self, pool: PoolName, target: int, status: PoolStatus) -> Outcome:
+        before = status.desired
+        if target == before:
+            return Outcome(pool, before, target, Result.UNCHANGED)
+        if self._dry_run:
+            return Outcome(pool, before, target, Result.DRY_RUN, "dry run: nothing is written")
+        try:
+            async with asyncio.timeout(self._setup.workload.spec.deadline_s):
+                await self._setup.actuators[pool].resize(target, status)
+        except TimeoutError:
+            reason = f"no answer within {self._setup.workload.spec.deadline_s:g} s: the next turn reads what came of it"
+            return Outcome(pool, before, target, Result.UNAVAILABLE, reason)
+        except PortError as e:
+            return Outcome(pool, before, target, RESULTS[type(e)], str(e))
+        return Outcome(pool, before, target, Result.ACCEPTED)
+
+
+def grade(last: Fresh[T] | None, max_age_s: float, now: float, error: str, *, failed: bool) -> Reading[T]:
+    """The last value known by its age; stale however young where this turn's reading `failed`."""
+    if last is None:
+        return Absent(error or "never read")
+    age_s = max(0.0, now - last.measured_at)
+    if failed or age_s > max_age_s:
+        return Stale(last.value, last.measured_at, age_s)
+    return last

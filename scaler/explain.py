@@ -1,0 +1,93 @@
+"""Tick -> words: why this size, for somebody who has not read the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from policies.model import Absent, Evidence, Fresh, PoolStatus, Reading, Recommendation, Result, Stale, Step, Tick
+
+
+def paragraphs(tick: Tick) -> Iterator[str]:
+    """The decision of one turn, line by line."""
+    d = tick.decision
+    yield f"{tick.workload} at {timestamp(tick.at)}: {verdict(tick)}"
+    yield "  Found:"
+    for name, pool in tick.observation.pools.items():
+        yield f"    {name}: {_pool(pool)}{_error(tick, name)}"
+    for signal, reading in tick.observation.readings.items():
+        yield f"    {signal}: {_reading(reading, tick.at)}"
+    for source, error in tick.observation.errors.items():
+        if source not in tick.observation.pools:
+            yield f"    {source} could not be read: {error}"
+    yield "  Each policy:"
+    for r in d.recommendations:
+        yield f"    {r.policy}: {_recommendation(r)}"
+    yield "  Then:"
+    for step in d.steps:
+        yield f"    {_step(step)}"
+    yield "  Done:"
+    for o in tick.outcomes:
+        change = f"stays at {o.after}" if o.before == o.after else f"{o.before} -> {o.after}"
+        yield f"    {o.pool} {change}: {_result(o.result)}{': ' + o.reason if o.reason else ''}"
+    if not tick.outcomes:
+        yield "    nothing was written"
+
+
+def verdict(tick: Tick) -> str:
+    """The outcome in one clause."""
+    d = tick.decision
+    if d.target is None:
+        return "the size is not known, so it is left alone"
+    if d.current == d.target:
+        return f"stays at {d.target} ({d.reason})"
+    return f"{d.current} -> {d.target} replicas ({d.reason})"
+
+
+def timestamp(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _pool(reading: Reading[PoolStatus]) -> str:
+    match reading:
+        case Fresh(s):
+            pending = f", {s.pending} still starting" if s.pending else ""
+            foreign = f"; also sized by {s.foreign}" if s.foreign else ""
+            return f"{s.desired} asked for, {s.ready} ready{pending}{foreign}"
+        case Stale(s, _, age_s):
+            return f"last seen {age_s:.0f} s ago with {s.desired} asked for, {s.ready} ready: left alone"
+        case Absent(reason):
+            return f"size not known ({reason})"
+
+
+def _reading(reading: Reading[float], now: float) -> str:
+    match reading:
+        case Fresh(value, measured_at):
+            return f"{value:g}, measured {max(0.0, now - measured_at):.0f} s before"
+        case Stale(value, _, age_s):
+            return f"stale: {value:g} is {age_s:.0f} s old, too old to act on"
+        case Absent(reason):
+            return f"absent, which is not zero ({reason})"
+
+
+def _recommendation(r: Recommendation) -> str:
+    if r.replicas is None:
+        return r.reason
+    limits = {
+        Evidence.FULL: "",
+        Evidence.PARTIAL: "; may raise only, since a part of its signals is missing",
+        Evidence.BLIND: "; blind",
+    }
+    return f"wants {r.replicas:.2f} replicas' worth of work: {r.reason}{limits[r.evidence]}"
+
+
+def _step(step: Step) -> str:
+    return f"{step.rule}: {step.replicas:g} - {step.reason}"
+
+
+def _result(result: Result) -> str:
+    return result.value.replace("_", " ")
+
+
+def _error(tick: Tick, name: str) -> str:
+    return f" (could not be read: {tick.observation.errors[name]})" if name in tick.observation.errors else ""

@@ -1,0 +1,175 @@
+"""Ticks to plain data and back, exactly: what is decoded equals what was encoded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
+
+from policies.model import (
+    Absent,
+    Decision,
+    Evidence,
+    Fresh,
+    Observation,
+    Outcome,
+    PolicyName,
+    PoolName,
+    PoolStatus,
+    Reading,
+    Recommendation,
+    Result,
+    SignalName,
+    Stale,
+    Step,
+    Tick,
+    WorkloadName,
+)
+
+SCHEMA: Final = 1
+"""Version of the journal's records; a reader refuses a newer one."""
+T = TypeVar("T")
+
+
+def encode_tick(tick: Tick) -> dict[str, Any]:
+    seen = tick.observation
+    return {
+        "v": SCHEMA,
+        "type": "tick",
+        "workload": tick.workload,
+        "at": tick.at,
+        "spec": tick.spec,
+        "readings": {name: _encode_reading(r, _same) for name, r in seen.readings.items()},
+        "pools": {name: _encode_reading(r, _encode_status) for name, r in seen.pools.items()},
+        "errors": dict(seen.errors),
+        "decision": encode_decision(tick.decision),
+        "outcomes": [_encode_outcome(o) for o in tick.outcomes],
+        "history_len": tick.history_len,
+        "lateness_s": round(tick.lateness_s, 6),
+        "took_s": round(tick.took_s, 6),
+        "clock_step_s": tick.clock_step_s,
+        "dry_run": tick.dry_run,
+    }
+
+
+def decode_tick(data: Mapping[str, Any]) -> Tick:
+    """Raises `KeyError`, `TypeError` or `ValueError` on anything that `encode_tick` did not write."""
+    seen = Observation(
+        WorkloadName(data["workload"]),
+        data["at"],
+        {SignalName(n): _decode_reading(r, float) for n, r in data["readings"].items()},
+        {PoolName(n): _decode_reading(r, _decode_status) for n, r in data["pools"].items()},
+        data["errors"],
+    )
+    outcomes = tuple(
+        Outcome(PoolName(o["pool"]), o["before"], o["after"], Result(o["result"]), o.get("reason", ""))
+        for o in data["outcomes"]
+    )
+    return Tick(
+        data["spec"],
+        seen,
+        _decode_decision(data["decision"], data["at"]),
+        outcomes,
+        data["history_len"],
+        data["lateness_s"],
+        data["took_s"],
+        data["clock_step_s"],
+        data["dry_run"],
+    )
+
+
+def encode_decision(decision: Decision) -> dict[str, Any]:
+    return {
+        "demand": decision.demand,
+        "wanted": decision.wanted,
+        "active": decision.active,
+        "may_lower": decision.may_lower,
+        "current": decision.current,
+        "ready": decision.ready,
+        "target": decision.target,
+        "targets": dict(decision.targets),
+        "recommendations": [
+            {
+                "policy": r.policy,
+                "replicas": r.replicas,
+                "evidence": r.evidence.value,
+                "active": r.active,
+                "reason": r.reason,
+                "used": list(r.used),
+            }
+            for r in decision.recommendations
+        ],
+        "steps": [{"rule": s.rule, "replicas": s.replicas, "reason": s.reason} for s in decision.steps],
+    }
+
+
+def _decode_decision(data: Mapping[str, Any], at: float) -> Decision:
+    recommendations = tuple(
+        Recommendation(
+            PolicyName(r["policy"]),
+            r["replicas"],
+            Evidence(r["evidence"]),
+            r["active"],
+            r["reason"],
+            tuple(SignalName(s) for s in r["used"]),
+        )
+        for r in data["recommendations"]
+    )
+    return Decision(
+        at,
+        recommendations,
+        data["demand"],
+        data["wanted"],
+        data["active"],
+        data["may_lower"],
+        data["current"],
+        data["ready"],
+        data["target"],
+        tuple(Step(s["rule"], s["replicas"], s["reason"]) for s in data["steps"]),
+        {PoolName(n): size for n, size in data["targets"].items()},
+    )
+
+
+def _encode_outcome(outcome: Outcome) -> dict[str, Any]:
+    plain: dict[str, Any] = {
+        "pool": outcome.pool,
+        "before": outcome.before,
+        "after": outcome.after,
+        "result": outcome.result.value,
+    }
+    return {**plain, "reason": outcome.reason} if outcome.reason else plain
+
+
+def _same(value: T) -> T:
+    return value
+
+
+def _encode_status(status: PoolStatus) -> dict[str, Any]:
+    return {
+        "desired": status.desired,
+        "ready": status.ready,
+        "foreign": status.foreign,
+        "version": status.version,
+    }
+
+
+def _decode_status(data: Mapping[str, Any]) -> PoolStatus:
+    return PoolStatus(data["desired"], data["ready"], data["foreign"], data["version"])
+
+
+def _encode_reading(reading: Reading[T], value_of: Callable[[T], object]) -> dict[str, Any]:
+    match reading:
+        case Fresh(value, measured_at):
+            return {"value": value_of(value), "measured_at": measured_at}
+        case Stale(value, measured_at, age_s):
+            return {"value": value_of(value), "measured_at": measured_at, "age_s": age_s}
+        case Absent(reason):
+            return {"absent": reason}
+
+
+def _decode_reading(data: Mapping[str, Any], value_of: Callable[[Any], T]) -> Reading[T]:
+    if "absent" in data:
+        return Absent(data["absent"])
+    value = value_of(data["value"])
+    if "age_s" in data:
+        return Stale(value, data["measured_at"], data["age_s"])
+    return Fresh(value, data["measured_at"])

@@ -1,0 +1,109 @@
+"""Reads journals, whole or from the end, past whatever lines are damaged."""
+
+from __future__ import annotations
+
+import json
+import mmap
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from policies.model import Tick, WorkloadName
+from scaler.config.load import Workload, workload_from
+from scaler.config.problems import ConfigError
+from scaler.journal.codec import SCHEMA, decode_tick
+from scaler.journal.writer import files
+
+
+class JournalError(Exception):
+    """A journal that cannot be read at all."""
+
+
+class Journal:
+    """Iterates over the ticks of a journal, oldest first. `specs` and `damaged` are complete after that."""
+
+    def __init__(self, path: Path) -> None:
+        self.specs: dict[str, Workload] = {}
+        self.damaged: list[str] = []
+        self.paths = journal_files(path)
+
+    def __iter__(self) -> Iterator[Tick]:
+        for path in self.paths:
+            try:
+                with path.open("rb") as f:
+                    for number, line in enumerate(f, 1):
+                        tick = self._take(line, f"{path}:{number}")
+                        if tick is not None:
+                            yield tick
+            except OSError as e:
+                raise JournalError(f"{path}: {e.strerror}") from e
+
+    def _take(self, line: bytes, where: str) -> Tick | None:
+        record = _parse(line)
+        if record is None:
+            if line.strip():
+                self.damaged.append(where)
+            return None
+        if record["v"] > SCHEMA:
+            raise JournalError(f"{where}: written by a newer Forescale (schema {record['v']}, this one reads {SCHEMA})")
+        try:
+            if record["type"] == "tick":
+                return decode_tick(record)
+            if record["type"] == "spec":
+                self.specs[record["fingerprint"]] = workload_from(record["document"], where)
+        except (KeyError, TypeError, ValueError, AttributeError, ConfigError):
+            self.damaged.append(where)
+        return None
+
+
+def journal_files(path: Path) -> list[Path]:
+    """The files of the journal at `path`, a folder or one file. Raises `JournalError`."""
+    if path.is_dir():
+        found = files(path)
+        if not found:
+            raise JournalError(f"{path}: holds no journal (files named 00000001.jsonl and so on)")
+        return found
+    if not path.is_file():
+        raise JournalError(f"{path}: no such file or directory")
+    return [path]
+
+
+def tail(directory: Path, since: float, workloads: Iterable[WorkloadName]) -> dict[WorkloadName, list[Tick]]:
+    """Each workload's ticks at or after `since`, oldest first, read from the end."""
+    found: dict[WorkloadName, list[Tick]] = {name: [] for name in workloads}
+    for path in reversed(files(directory)):
+        for line in _lines_backward(path):
+            record = _parse(line)
+            if record is None or record["type"] != "tick" or record["v"] > SCHEMA:
+                continue
+            try:
+                tick = decode_tick(record)
+            except (KeyError, TypeError, ValueError, AttributeError):
+                continue
+            if tick.at < since:
+                return {name: ticks[::-1] for name, ticks in found.items()}
+            if tick.workload in found:
+                found[tick.workload].append(tick)
+    return {name: ticks[::-1] for name, ticks in found.items()}
+
+
+def _parse(line: bytes) -> Mapping[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    known = isinstance(record, dict) and isinstance(record.get("v"), int) and isinstance(record.get("type"), str)
+    return record if known else None
+
+
+def _lines_backward(path: Path) -> Iterator[bytes]:
+    if path.stat().st_size == 0:
+        return
+    with path.open("rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as m:
+        end = len(m)
+        while end > 0:
+            start = m.rfind(b"\n", 0, end)
+            line = m[start + 1 : end]
+            if line:
+                yield line
+            end = max(start, 0)

@@ -1,0 +1,98 @@
+"""Appends records, one write a line; rotates by size; never more than the files it may keep."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from policies.model import Tick
+from scaler.config.daemon import Journal
+from scaler.config.load import Workload
+from scaler.journal.codec import SCHEMA, encode_tick
+from scaler.ports import Misconfigured
+
+NAME = "{:08d}.jsonl"
+
+
+def files(directory: Path) -> list[Path]:
+    """A journal's files, oldest first."""
+    return sorted(p for p in directory.glob("*.jsonl") if p.stem.isdigit())
+
+
+class JournalWriter:
+    """One daemon's journal. A write that fails is counted in `lost` and told in `error`; it stops nothing."""
+
+    def __init__(self, settings: Journal, at: float, version: str) -> None:
+        """Open `settings.directory` for this process alone. Raises `Misconfigured`."""
+        assert settings.directory is not None  # noqa: S101 - the caller asks for a journal
+        self.lost = 0
+        self.error: str | None = None
+        self._settings = settings
+        self._directory = Path(settings.directory)
+        self._start = {"v": SCHEMA, "type": "start", "at": at, "version": version}
+        self._described: set[str] = set()
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self._directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            existing = files(self._directory)
+            self._open(existing[-1] if existing else self._directory / NAME.format(1))
+        except BlockingIOError as e:
+            raise Misconfigured(f"daemon.journal.directory: another daemon writes to {self._directory}") from e
+        except OSError as e:
+            raise Misconfigured(
+                f"daemon.journal.directory: cannot write to {self._directory}: {e.strerror} (name another, or null)"
+            ) from e
+
+    def write(self, tick: Tick, workload: Workload) -> None:
+        """Add a turn, and the specification it was decided by if this file has not told it yet."""
+        try:
+            if tick.spec not in self._described:
+                self._append({"v": SCHEMA, "type": "spec", "fingerprint": tick.spec, "document": workload.document})
+                self._described.add(tick.spec)
+            self._append(encode_tick(tick))
+            self.error = None
+            if self._size >= self._settings.max_bytes:
+                self._rotate()
+        except OSError as e:
+            self.lost += 1
+            self.error = e.strerror or str(e)
+
+    def close(self) -> None:
+        os.close(self._file)
+        os.close(self._lock)
+
+    def _append(self, record: Mapping[str, Any]) -> None:
+        line = json.dumps(record, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        written = os.write(self._file, line)
+        self._size += written
+        if written < len(line):  # the disk is full: end the torn line, so that the next one stands alone
+            self._size += os.write(self._file, b"\n")
+            raise OSError(28, "No space left on device")
+
+    def _open(self, path: Path) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._path = path
+        self._size = path.stat().st_size
+        self._described.clear()
+        if self._size and _last_byte(path) != b"\n":
+            self._size += os.write(self._file, b"\n")
+        self._append(self._start)
+
+    def _rotate(self) -> None:
+        old = self._file
+        os.fsync(old)
+        self._open(self._directory / NAME.format(int(self._path.stem) + 1))
+        os.close(old)
+        for path in files(self._directory)[: -1 - self._settings.keep]:
+            path.unlink(missing_ok=True)
+
+
+def _last_byte(path: Path) -> bytes:
+    with path.open("rb") as f:
+        f.seek(-1, os.SEEK_END)
+        return f.read(1)

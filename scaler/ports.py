@@ -1,0 +1,98 @@
+"""The daemon's ports, and the errors that cross them, typed by remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol, TypeVar
+
+from policies.model import Absent, Fresh, PoolName, PoolStatus, WorkloadName
+
+T = TypeVar("T")
+
+
+class PortError(Exception):
+    """Something behind a port went wrong; the subclass says what helps."""
+
+
+class Unavailable(PortError):
+    """No answer, or none of use, this time. The next turn is the retry."""
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class OutOfCapacity(PortError):
+    """The platform has none of this kind now. Remember it, and spend elsewhere."""
+
+
+class Conflict(PortError):
+    """Somebody else wrote since we looked. Look again before writing."""
+
+
+class Misconfigured(PortError):
+    """A human must mend it: a name that does not exist, a permission that is missing, a query that is wrong."""
+
+
+class Clock(Protocol):
+    """The only source of time. Seconds since the Unix epoch."""
+
+    def now(self) -> float: ...
+
+    async def sleep_until(self, t: float) -> None:
+        """Return when `now()` has reached `t`. In a simulation, to sleep is to let the world run."""
+
+    def step_s(self) -> float:
+        """By how much the wall clock jumped since the last call, already contained in `now()`; 0 nearly always."""
+
+
+class Source(Protocol):
+    """Where readings come from. One call reads all that it offers."""
+
+    async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
+        """The quantities and when each was measured; one that cannot be told is `Absent` with the reason.
+
+        Raises `Unavailable` or `Misconfigured` when nothing can be told.
+        """
+
+
+class Actuator(Protocol):
+    """What is resized."""
+
+    async def status(self) -> Fresh[PoolStatus]:
+        """The size as the platform tells it. Raises `Unavailable` or `Misconfigured`."""
+
+    async def resize(self, replicas: int, seen: PoolStatus) -> None:
+        """Ask for `replicas`, given that the state is still the one `seen`. Idempotent; returns when accepted.
+
+        An accepted write is not capacity. Raises any of the port errors.
+        """
+
+
+class Context(Protocol):
+    """What an adapter is opened with."""
+
+    @property
+    def clock(self) -> Clock: ...
+    @property
+    def deadline_s(self) -> float:
+        """The longest one read or write may take."""
+
+    async def shared(self, key: object, opening: Callable[[], AbstractAsyncContextManager[T]]) -> T:
+        """The resource under `key`, opened on first use and shared by all adapters until the daemon ends."""
+
+
+class SourceSpec(Protocol):
+    """Parameters of a kind of source: a frozen dataclass."""
+
+    def quantities(self) -> Mapping[str, float]:
+        """What it offers, and how old each quantity may be before it is stale. Seconds."""
+
+    def open(self, context: Context) -> Awaitable[Source]: ...
+
+
+class PoolSpec(Protocol):
+    """Parameters of a kind of pool: a frozen dataclass that extends `policies.spec.Pool`."""
+
+    def open(self, context: Context, workload: WorkloadName, pool: PoolName) -> Awaitable[Actuator]: ...

@@ -1,0 +1,39 @@
+"""The kinds there are: literal tables, resolved on use, so that a process imports only what its configuration names."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from typing import Any, Final
+
+from policies.registry import POLICIES
+
+SOURCES: Final = {
+    "embedded": "simulators.embedded:EmbeddedSource",
+    "sqs": "scaler.sources.sqs:Sqs",
+}
+
+POOLS: Final = {
+    "embedded": "simulators.embedded:EmbeddedPool",
+}
+
+REGISTRIES: Final[Mapping[str, Mapping[str, str]]] = {"policy": POLICIES, "source": SOURCES, "pool": POOLS}
+
+
+def resolve(registry: str, kind: str) -> Any:
+    """The parameter class of a kind. Its adapter's SDK is imported only when it is opened."""
+    module, _, name = REGISTRIES[registry][kind].partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def kind_of(registry: str, spec: object) -> str:
+    """The kind under which the class of `spec` is registered."""
+    path = f"{type(spec).__module__}:{type(spec).__name__}"
+    return next(kind for kind, registered in REGISTRIES[registry].items() if registered == path)
+
+
+def did_you_mean(word: str, among: list[str]) -> str:
+    """A hint for a mistyped word, or the empty string."""
+    near = difflib.get_close_matches(word, among, n=1, cutoff=0.6)
+    return f"did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,1 @@
+"""Projections of the Tick: log line, metrics, health, dashboard."""

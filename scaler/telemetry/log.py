@@ -1,0 +1,86 @@
+"""Tick -> one structured log line."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, Literal
+
+import structlog
+
+from policies.model import Absent, Fresh, Result, Stale, Tick
+from scaler.clock import wall_time
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("forescale")
+QUIET = frozenset({Result.UNCHANGED, Result.ACCEPTED, Result.DRY_RUN})
+
+
+def configure(form: Literal["auto", "json", "console"]) -> None:
+    """Send every log line of this process to standard error, in one form."""
+    console = form == "console" or (form == "auto" and sys.stderr.isatty())
+    shared: list[Any] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        _stamp,
+        structlog.processors.StackInfoRenderer(),
+    ]
+    renderer: list[Any] = (
+        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=12)]
+        if console
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    )
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer]
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+    for noisy in ("botocore", "aiobotocore", "aiohttp.access", "kubernetes_asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+
+
+def log_tick(tick: Tick) -> None:
+    """The canonical line of a turn. A warning where something was refused or could not be read."""
+    d = tick.decision
+    refused = [o for o in tick.outcomes if o.result not in QUIET]
+    write = log.warning if refused or tick.observation.errors else log.info
+    write(
+        "tick",
+        workload=tick.workload,
+        demand=None if d.demand is None else round(d.demand, 3),
+        current=d.current,
+        ready=d.ready,
+        target=d.target,
+        reason=d.reason,
+        rule=d.steps[-1].rule if d.steps else "",
+        **{name: _shown(reading) for name, reading in tick.observation.readings.items()},
+        **({"errors": dict(tick.observation.errors)} if tick.observation.errors else {}),
+        **(
+            {"outcomes": [f"{o.pool} {o.before}->{o.after} {o.result}: {o.reason}" for o in refused]} if refused else {}
+        ),
+        **({"dry_run": True} if tick.dry_run else {}),
+        late_s=round(tick.lateness_s, 3),
+        took_s=round(tick.took_s, 3),
+    )
+
+
+def _shown(reading: Fresh[float] | Stale[float] | Absent) -> object:
+    match reading:
+        case Fresh(value):
+            return round(value, 4)
+        case Stale(value, _, age_s):
+            return f"stale {age_s:.0f} s: {value:g}"
+        case Absent(reason):
+            return f"absent: {reason}"
+
+
+def _stamp(_logger: object, _name: str, event: dict[str, Any]) -> dict[str, Any]:
+    return {"time": wall_time(), **event}

@@ -1,0 +1,1 @@
+"""Simulated worlds behind the daemon's own ports."""

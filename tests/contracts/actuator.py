@@ -1,0 +1,152 @@
+"""What every actuator must do, whatever it resizes."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+
+import pytest
+
+from policies.model import Fresh, PoolStatus
+from scaler.clock import SystemClock
+from scaler.ports import Actuator, Clock, Misconfigured, PortError, Unavailable
+from scaler.resources import Opening, Resources
+
+DEADLINE_S = 2.0
+SETTLE_S = 15.0
+"""The longest that a platform may take to show what it was told: a watch that breaks is tried again within seconds."""
+
+
+class ActuatorRig(ABC):
+    """A pool on a real platform that the suite can put into any state. Faults last until `recover`."""
+
+    @abstractmethod
+    async def open(self, context: Opening) -> Actuator: ...
+    @abstractmethod
+    async def size(self) -> int:
+        """The size the platform was last asked for, read behind the adapter's back."""
+
+    @abstractmethod
+    async def set_size(self, replicas: int) -> None:
+        """Somebody else writes the size."""
+
+    @abstractmethod
+    async def set_ready(self, replicas: int) -> None:
+        """So many replicas serve."""
+
+    @abstractmethod
+    async def hang(self) -> None: ...
+    @abstractmethod
+    async def refuse(self) -> None: ...
+    @abstractmethod
+    async def throttle(self) -> None: ...
+    @abstractmethod
+    async def forbid(self) -> None:
+        """Writes are not permitted."""
+
+    @abstractmethod
+    async def recover(self) -> None: ...
+
+
+class ActuatorContract(ABC):
+    """Subclass it as ``TestMyActuator``, with `rig`: a pool of size 2 with 2 ready."""
+
+    @abstractmethod
+    def rig(self) -> AbstractAsyncContextManager[ActuatorRig]: ...
+
+    def clock(self) -> Clock:
+        return SystemClock()
+
+    @pytest.fixture
+    async def there(self) -> AsyncIterator[tuple[ActuatorRig, Actuator]]:
+        async with self.rig() as rig, Resources() as resources:
+            yield rig, await rig.open(Opening(resources, self.clock(), DEADLINE_S))
+
+    async def test_tells_desired_and_ready(self, there: tuple[ActuatorRig, Actuator]) -> None:
+        _, actuator = there
+        status = await settled(actuator, lambda s: s.ready == 2)
+        assert (status.desired, status.ready, status.pending) == (2, 2, 0)
+
+    async def test_an_accepted_write_is_not_capacity(self, there: tuple[ActuatorRig, Actuator]) -> None:
+        rig, actuator = there
+        await actuator.resize(7, await settled(actuator, lambda s: s.ready == 2))
+        assert await rig.size() == 7
+        status = await settled(actuator, lambda s: s.desired == 7)
+        assert status.ready == 2
+        assert status.pending == 5
+        await rig.set_ready(7)
+        assert (await settled(actuator, lambda s: s.ready == 7)).pending == 0
+
+    async def test_a_resize_may_be_repeated(self, there: tuple[ActuatorRig, Actuator]) -> None:
+        rig, actuator = there
+        for _ in range(2):
+            await actuator.resize(5, await settled(actuator, lambda s: s.desired in {2, 5}))
+        assert await rig.size() == 5
+
+    async def test_goes_to_zero_and_back(self, there: tuple[ActuatorRig, Actuator]) -> None:
+        rig, actuator = there
+        await actuator.resize(0, await settled(actuator, lambda s: s.desired == 2))
+        assert await rig.size() == 0
+        await actuator.resize(1, await settled(actuator, lambda s: s.desired == 0))
+        assert await rig.size() == 1
+
+    @pytest.mark.parametrize("fault", ["hang", "refuse", "throttle"])
+    async def test_a_passing_fault_leaves_the_size(self, there: tuple[ActuatorRig, Actuator], fault: str) -> None:
+        rig, actuator = there
+        seen = await settled(actuator, lambda s: s.desired == 2)
+        await getattr(rig, fault)()
+        assert isinstance(await attempt(actuator, 9, seen), Unavailable)
+        await rig.recover()
+        assert await rig.size() in {2, 9}  # a write whose answer was lost may have come through: level, not edge
+        await settled(actuator, lambda s: s.desired in {2, 9})
+
+    async def test_what_is_forbidden_is_misconfigured(self, there: tuple[ActuatorRig, Actuator]) -> None:
+        rig, actuator = there
+        seen = await settled(actuator, lambda s: s.desired == 2)
+        await rig.forbid()
+        assert isinstance(await attempt(actuator, 9, seen), Misconfigured)
+        assert await rig.size() == 2
+
+    @pytest.mark.parametrize("fault", ["hang", "refuse", "throttle", "forbid"])
+    async def test_comes_back(self, there: tuple[ActuatorRig, Actuator], fault: str) -> None:
+        rig, actuator = there
+        seen = await settled(actuator, lambda s: s.desired == 2)
+        await getattr(rig, fault)()
+        await attempt(actuator, 4, seen)
+        await rig.recover()
+        for _ in range(20):
+            if await attempt(actuator, 4, await settled(actuator, lambda _: True)) is None:
+                break
+            await asyncio.sleep(0.2)
+        assert await rig.size() == 4
+
+
+async def attempt(actuator: Actuator, replicas: int, seen: PoolStatus) -> PortError | None:
+    """The error of a resize, if it had one."""
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            await actuator.resize(replicas, seen)
+    except TimeoutError:
+        return Unavailable("no answer within the deadline")
+    except PortError as e:
+        return e
+    return None
+
+
+async def settled(actuator: Actuator, until: Callable[[PoolStatus], bool]) -> PoolStatus:
+    """The status once it is as expected; fails with the last one when that does not come."""
+    last: Fresh[PoolStatus] | PortError | None = None
+    try:
+        async with asyncio.timeout(SETTLE_S):
+            while True:
+                try:
+                    last = await actuator.status()
+                    if until(last.value):
+                        return last.value
+                except PortError as e:
+                    last = e
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise AssertionError(f"never as expected; last: {last}") from None

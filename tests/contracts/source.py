@@ -1,0 +1,138 @@
+"""What every source must do, whatever is behind it."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import ClassVar
+
+import pytest
+
+from policies.model import Absent, Fresh
+from scaler.clock import SystemClock
+from scaler.ports import Clock, Misconfigured, PortError, Source, Unavailable
+from scaler.resources import Opening, Resources
+
+DEADLINE_S = 2.0
+"""Of one read in these suites; a rig's server answers in milliseconds."""
+
+
+class SourceRig(ABC):
+    """A source on a real server that the suite can put into any state. Faults last until `recover`."""
+
+    quantity: ClassVar[str]
+    """The quantity that `answer` sets."""
+
+    @abstractmethod
+    async def open(self, context: Opening) -> Source: ...
+    @abstractmethod
+    async def answer(self, value: float) -> None:
+        """Make the quantity `value`, and return when the server tells so."""
+
+    @abstractmethod
+    async def garble(self) -> None:
+        """Answer something that is no measurement: wrong types, NaN, half a body."""
+
+    @abstractmethod
+    async def hang(self) -> None:
+        """Take requests and never answer."""
+
+    @abstractmethod
+    async def refuse(self) -> None:
+        """Reset or refuse connections."""
+
+    @abstractmethod
+    async def throttle(self) -> None:
+        """Answer that there were too many requests."""
+
+    @abstractmethod
+    async def forbid(self) -> None:
+        """Answer that the caller may not, or that there is no such thing: a human must mend it."""
+
+    @abstractmethod
+    async def recover(self) -> None:
+        """End every fault."""
+
+
+class SourceContract(ABC):
+    """Subclass it as ``TestMySource``, with `rig`."""
+
+    @abstractmethod
+    def rig(self) -> AbstractAsyncContextManager[SourceRig]: ...
+
+    def clock(self) -> Clock:
+        return SystemClock()
+
+    @pytest.fixture
+    async def there(self) -> AsyncIterator[tuple[SourceRig, Source]]:
+        async with self.rig() as rig, Resources() as resources:
+            yield rig, await rig.open(Opening(resources, self.clock(), DEADLINE_S))
+
+    async def test_answers_seven(self, there: tuple[SourceRig, Source]) -> None:
+        rig, source = there
+        await rig.answer(7)
+        reading = (await source.sample())[rig.quantity]
+        assert isinstance(reading, Fresh)
+        assert reading.value == 7
+        assert abs(reading.measured_at - self.clock().now()) < 120
+
+    async def test_zero_that_was_measured_is_zero(self, there: tuple[SourceRig, Source]) -> None:
+        rig, source = there
+        await rig.answer(0)
+        reading = (await source.sample())[rig.quantity]
+        assert isinstance(reading, Fresh)
+        assert reading.value == 0
+
+    async def test_garbage_is_never_a_value(self, there: tuple[SourceRig, Source]) -> None:
+        rig, source = there
+        await rig.answer(7)
+        await rig.garble()
+        assert isinstance(await _reading_or_error(rig, source), Absent | Unavailable | Misconfigured)
+
+    async def test_a_hanging_server_ends_with_the_deadline(self, there: tuple[SourceRig, Source]) -> None:
+        rig, source = there
+        await rig.hang()
+        async with asyncio.timeout(10 * DEADLINE_S):
+            with pytest.raises((TimeoutError, Unavailable)):
+                async with asyncio.timeout(DEADLINE_S):
+                    await source.sample()
+
+    @pytest.mark.parametrize("fault", ["refuse", "throttle"])
+    async def test_a_passing_fault_is_unavailable(self, there: tuple[SourceRig, Source], fault: str) -> None:
+        rig, source = there
+        await rig.answer(7)
+        await getattr(rig, fault)()
+        assert isinstance(await _reading_or_error(rig, source), Unavailable)
+
+    async def test_what_a_human_must_mend_is_misconfigured(self, there: tuple[SourceRig, Source]) -> None:
+        rig, source = there
+        await rig.forbid()
+        assert isinstance(await _reading_or_error(rig, source), Misconfigured)
+
+    @pytest.mark.parametrize("fault", ["garble", "hang", "refuse", "throttle", "forbid"])
+    async def test_comes_back(self, there: tuple[SourceRig, Source], fault: str) -> None:
+        rig, source = there
+        await rig.answer(7)
+        await getattr(rig, fault)()
+        await _reading_or_error(rig, source)
+        await rig.recover()
+        await rig.answer(3)
+        for _ in range(20):  # a connection that broke in the fault may cost the first reads after it
+            reading = await _reading_or_error(rig, source)
+            if isinstance(reading, Fresh):
+                break
+            await asyncio.sleep(0.2)
+        assert isinstance(reading, Fresh), reading
+        assert reading.value == 3
+
+
+async def _reading_or_error(rig: SourceRig, source: Source) -> Fresh[float] | Absent | PortError:
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            return (await source.sample())[rig.quantity]
+    except TimeoutError:
+        return Unavailable("no answer within the deadline")
+    except PortError as e:
+        return e

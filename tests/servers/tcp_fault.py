@@ -1,0 +1,105 @@
+"""A TCP proxy with weather: it knows no protocol, so it does for HTTP, TLS and watches alike."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from enum import StrEnum
+
+CHUNK = 65_536
+
+
+class Weather(StrEnum):
+    CLEAR = "clear"
+    RESET = "reset"  # every connection is torn down
+    SILENT = "silent"  # connections are taken, and nothing is ever answered
+    CUT = "cut"  # an answer ends after `cut_after` bytes
+    FROZEN = "frozen"  # connections stay open, and nothing passes until the weather changes
+
+
+class TcpProxy:
+    """Passes bytes to `target` (host, port) in the present `weather`."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.target = (host, port)
+        self.weather = Weather.CLEAR
+        self.cut_after = 0
+        self.accepted = 0
+        self.port = 0
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    def tear_down(self) -> None:
+        """Reset every open connection."""
+        for writer in list(self._writers):
+            _reset(writer)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted += 1
+        self._writers.add(writer)
+        try:
+            if self.weather is Weather.RESET:
+                _reset(writer)
+                return
+            if self.weather is Weather.SILENT:
+                while await reader.read(CHUNK):
+                    pass
+                return
+            up_reader, up_writer = await asyncio.open_connection(*self.target)
+            self._writers.add(up_writer)
+            try:
+                await asyncio.gather(self._pump(reader, up_writer, 0), self._pump(up_reader, writer, 1))
+            finally:
+                self._writers.discard(up_writer)
+                up_writer.close()
+        except OSError:
+            _reset(writer)
+        finally:
+            self._writers.discard(writer)
+            writer.close()
+
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, answers: int) -> None:
+        passed = 0
+        while data := await source.read(CHUNK):
+            while self.weather is Weather.FROZEN:
+                await asyncio.sleep(0.02)
+            passed += len(data)
+            if answers and self.weather is Weather.CUT and passed > self.cut_after:
+                sink.write(data[: max(0, len(data) - (passed - self.cut_after))])
+                await sink.drain()
+                _reset(sink)
+                return
+            sink.write(data)
+            await sink.drain()
+        with contextlib.suppress(OSError):
+            sink.write_eof()
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    sock = writer.get_extra_info("socket")
+    if sock is not None and not writer.is_closing():
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+@asynccontextmanager
+async def tcp_proxy(host: str, port: int) -> AsyncIterator[TcpProxy]:
+    proxy = TcpProxy(host, port)
+    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
+    proxy.port = server.sockets[0].getsockname()[1]
+    try:
+        yield proxy
+    finally:
+        server.close()
+        proxy.tear_down()
+        await asyncio.sleep(0)
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port: int = s.getsockname()[1]
+        return port
