@@ -41,8 +41,10 @@ image:  ## Build the container image (needs docker or podman)
 	@engine=$$(command -v docker || command -v podman) || { echo "make image: neither docker nor podman is on PATH" >&2; exit 2; }; \
 	$$engine build -t forescale:$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) .
 
-schema: $(VENV)/.dev  ## Write config/schema.json anew from the code
+schema: $(VENV)/.dev  ## Write the JSON Schema and the documented example anew from the code
 	$(BIN)/forescale schema > config/schema.json
+	@mkdir -p config/example
+	$(BIN)/forescale schema --example > config/example/workload.yaml
 
 lock: $(VENV)/.dev  ## Resolve the dependencies anew and write the hashes
 	$(BIN)/python -m pip install --quiet 'uv>=0.5'

@@ -61,7 +61,14 @@ class Schedule:
     shapes: ClassVar[bool] = True
     activates: ClassVar[bool] = True
 
-    windows: Annotated[tuple[Window, ...], Rule("The windows; where some overlap, the largest counts.")]
+    windows: Annotated[
+        tuple[Window, ...],
+        Rule(
+            "The windows, each by local start and end (HH:MM, an end at or before the start is the next day's), days"
+            " (default: all) and least replicas; where some overlap, the largest counts.",
+            example=({"start": "08:00", "end": "18:00", "replicas": 4, "days": ["mon", "tue", "wed", "thu", "fri"]},),
+        ),
+    ]
     time_zone: Annotated[
         str, Rule("IANA name of the zone whose wall clock the windows follow.", example="Europe/Berlin")
     ] = "UTC"

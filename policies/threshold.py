@@ -19,7 +19,7 @@ Source = Annotated[
     str | None,
     Rule("The source to read; null: the only one that offers what this policy reads.", example="queue"),
 ]
-QUEUE_COUNTS = ("visible", "in_flight", "delayed")
+SOURCE = "The source to read; null: the only one that offers what this policy reads."
 
 
 def _signals(source: str | None, quantities: tuple[str, ...]) -> tuple[SignalName, ...]:
@@ -37,7 +37,7 @@ class QueueDepth:
     shapes: ClassVar[bool] = False
     activates: ClassVar[bool] = True
 
-    source: Source = None
+    source: Annotated[str | None, Rule(SOURCE, example="sqs")] = None
     target_per_replica: Annotated[
         float,
         Rule(
@@ -92,7 +92,7 @@ class Concurrency:
     shapes: ClassVar[bool] = False
     activates: ClassVar[bool] = True
 
-    source: Source = None
+    source: Annotated[str | None, Rule(SOURCE, example="prometheus")] = None
     target_per_replica: Annotated[
         float,
         Rule(
@@ -143,7 +143,7 @@ class GpuUtilization:
     shapes: ClassVar[bool] = False
     activates: ClassVar[bool] = False
 
-    source: Source = None
+    source: Annotated[str | None, Rule(SOURCE, example="scrape")] = None
     target: Annotated[float, Rule("Mean utilization to hold. Share.", gt=0, le=1)] = 0.70
     activation: Annotated[
         float, Rule("Above this the replicas have work, and zero is out of the question. Share.", ge=0, lt=1)
@@ -167,7 +167,7 @@ class KvCacheUsage:
     shapes: ClassVar[bool] = False
     activates: ClassVar[bool] = False
 
-    source: Source = None
+    source: Annotated[str | None, Rule(SOURCE, example="prometheus")] = None
     target: Annotated[float, Rule("Mean usage to hold. Share.", gt=0, le=1)] = 0.80
     activation: Annotated[
         float, Rule("Above this the replicas have work, and zero is out of the question. Share.", ge=0, lt=1)
@@ -186,7 +186,7 @@ class Metric:
 
     shapes: ClassVar[bool] = False
 
-    quantity: Annotated[str, Rule("The source's quantity.", example="tokens_per_s")]
+    quantity: Annotated[str, Rule("The source's quantity.", example="generation_tokens_per_s")]
     target: Annotated[
         float,
         Rule(
@@ -195,7 +195,7 @@ class Metric:
             example=2500,
         ),
     ]
-    source: Source = None
+    source: Annotated[str | None, Rule(SOURCE, example="prometheus")] = None
     across: Annotated[
         Literal["total", "mean"], Rule("Whether the quantity is a total over the replicas or a mean of them.")
     ] = "total"

@@ -32,7 +32,8 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("config", nargs="+", metavar="CONFIG", help="YAML file, or directory of them")
     check.add_argument("--json", action="store_true", help="problems as JSON")
 
-    verbs.add_parser("schema", help="print the configuration's JSON Schema")
+    schema = verbs.add_parser("schema", help="print the configuration's JSON Schema")
+    schema.add_argument("--example", action="store_true", help="print the documented example instead")
 
     explain = verbs.add_parser(
         "explain", help="tell why a size was chosen", description="One decision in words, with all that led to it."

@@ -1,0 +1,60 @@
+"""``forescale explain``: why a size was chosen, in words, from the journal."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from datetime import UTC, datetime
+from pathlib import Path
+
+from policies.model import Tick, WorkloadName
+from scaler.explain import paragraphs, timestamp
+from scaler.journal.codec import encode_tick
+from scaler.journal.reader import Journal, JournalError
+from scaler.registry import did_you_mean
+
+
+def command(args: argparse.Namespace) -> int:
+    at = moment(args.at) if args.at else math.inf
+    journal = Journal(Path(args.journal))
+    chosen: dict[WorkloadName, Tick] = {}
+    first: dict[WorkloadName, Tick] = {}
+    for tick in journal:
+        first.setdefault(tick.workload, tick)
+        if tick.at <= at and (args.workload is None or tick.workload == args.workload):
+            chosen[tick.workload] = tick
+    if not chosen:
+        raise JournalError(_nothing(args, at, first))
+    if args.json:
+        print(json.dumps([encode_tick(t) for t in chosen.values()], indent=2))
+        return 0
+    for tick in chosen.values():
+        print("\n".join(paragraphs(tick)), end="\n\n")
+    if journal.damaged:
+        print(f"({len(journal.damaged)} damaged lines were passed over, the first at {journal.damaged[0]})")
+    return 0
+
+
+def moment(text: str) -> float:
+    """ISO 8601 or Unix seconds; without an offset, UTC. Raises `JournalError`."""
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError as e:
+        raise JournalError(f"--at {text!r}: neither ISO 8601 (2026-06-01T08:45:00Z) nor Unix seconds") from e
+    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
+
+
+def _nothing(args: argparse.Namespace, at: float, first: dict[WorkloadName, Tick]) -> str:
+    """Why there is no tick to explain."""
+    if not first:
+        return f"{args.journal}: no turn is recorded yet"
+    if args.workload is not None and args.workload not in first:
+        hint = did_you_mean(args.workload, list(first)) or f"there are {', '.join(sorted(first))}"
+        return f"--workload {args.workload!r}: no such workload in the journal; {hint}"
+    earliest = min(t.at for n, t in first.items() if args.workload in {None, n})
+    return f"--at {timestamp(at)}: before the first recorded turn, at {timestamp(earliest)}"
