@@ -35,5 +35,5 @@ def kind_of(registry: str, spec: object) -> str:
 
 def did_you_mean(word: str, among: list[str]) -> str:
     """A hint for a mistyped word, or the empty string."""
-    near = difflib.get_close_matches(word, among, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(word, among, n=1, cutoff=0.6) or [w for w in among if word and w.startswith(word)]
     return f"did you mean {near[0]!r}?" if near else ""

@@ -101,12 +101,17 @@ class World:
         done = int(self._service.binomial(self._running, -math.expm1(-STEP_S / self.service_s)))
         self._running -= done
         self.served += done
-        new = int(self._arrivals.poisson(self.traffic.rate_rps(self._now - self._began) * STEP_S))
-        self.arrived += new
-        self._waiting.extend([self._now] * new)
+        self.enqueue(int(self._arrivals.poisson(self.traffic.rate_rps(self._now - self._began) * STEP_S)))
         while self._waiting and self._running < self.capacity:
             self._waiting.popleft()
             self._running += 1
+
+    def enqueue(self, requests: int) -> None:
+        """Let so many requests arrive now; a negative number takes the newest away."""
+        self.arrived += requests
+        self._waiting.extend([self._now] * requests)
+        for _ in range(-requests):
+            self._waiting.pop()
 
     @property
     def capacity(self) -> int:
@@ -165,12 +170,12 @@ class EmbeddedReader:
     """The source's port."""
 
     def __init__(self, spec: EmbeddedSource, world: World) -> None:
+        self.world = world
         self._spec = spec
-        self._world = world
 
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
-        now = self._world.advance()
-        found = self._world.queue() if self._spec.offers == "queue" else self._world.engines()
+        now = self.world.advance()
+        found = self.world.queue() if self._spec.offers == "queue" else self.world.engines()
         if found is None:
             return dict.fromkeys(self._spec.quantities(), Absent("no engine serves yet"))
         return {quantity: Fresh(float(value), now) for quantity, value in found.items()}
@@ -197,13 +202,13 @@ class EmbeddedResizer:
     """The actuator's port."""
 
     def __init__(self, world: World, fleet: Fleet) -> None:
+        self.fleet = fleet
         self._world = world
-        self._fleet = fleet
 
     async def status(self) -> Fresh[PoolStatus]:
         now = self._world.advance()
-        return Fresh(PoolStatus(len(self._fleet.ready_at), self._fleet.ready(now)), now)
+        return Fresh(PoolStatus(len(self.fleet.ready_at), self.fleet.ready(now)), now)
 
     async def resize(self, replicas: int, seen: PoolStatus) -> None:
         now = self._world.advance()
-        self._fleet.resize(replicas, now, self._world.start_up)
+        self.fleet.resize(replicas, now, self._world.start_up)

@@ -230,7 +230,7 @@ def _step(definitions: Any, node: Any, key: Any) -> Any:
     mapping = node.get("discriminator", {}).get("mapping", {})
     if key in mapping:
         return {"$ref": mapping[key]}
-    return node.get("additionalProperties") or {}
+    return next(iter(node.get("patternProperties", {}).values()), {})
 
 
 def _deref(definitions: Any, node: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -35,6 +36,7 @@ class JournalWriter:
         self._directory = Path(settings.directory)
         self._start = {"v": SCHEMA, "type": "start", "at": at, "version": version}
         self._described: set[str] = set()
+        self._torn = False
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self._directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -68,19 +70,20 @@ class JournalWriter:
 
     def _append(self, record: Mapping[str, Any]) -> None:
         line = json.dumps(record, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        if self._torn:  # end the torn line, so that this one stands alone
+            line = b"\n" + line
         written = os.write(self._file, line)
         self._size += written
-        if written < len(line):  # the disk is full: end the torn line, so that the next one stands alone
-            self._size += os.write(self._file, b"\n")
-            raise OSError(28, "No space left on device")
+        self._torn = written < len(line)
+        if self._torn:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _open(self, path: Path) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         self._path = path
         self._size = path.stat().st_size
         self._described.clear()
-        if self._size and _last_byte(path) != b"\n":
-            self._size += os.write(self._file, b"\n")
+        self._torn = self._size > 0 and _last_byte(path) != b"\n"
         self._append(self._start)
 
     def _rotate(self) -> None:

@@ -1,0 +1,86 @@
+"""Fakes of the ports' own shape, for tests of what stands before them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from policies.model import Absent, Fresh, PoolStatus
+from scaler.ports import PortError
+from tests.factories import NOW
+
+
+class ManualClock:
+    """Time that passes only when somebody sleeps."""
+
+    def __init__(self, now: float = NOW) -> None:
+        self._now = now
+        self.jump_s = 0.0
+
+    def now(self) -> float:
+        return self._now
+
+    def advance(self, seconds: float) -> None:
+        self._now += seconds
+
+    async def sleep_until(self, t: float) -> None:
+        self._now = max(self._now, t)
+        await asyncio.sleep(0)
+
+    def step_s(self) -> float:
+        step, self.jump_s = self.jump_s, 0.0
+        self._now += step
+        return step
+
+
+@dataclass
+class FakeSource:
+    """Gives `values` as measured now, or raises `error`; `before` runs first, and may hang."""
+
+    clock: ManualClock
+    values: dict[str, float | Absent] = field(default_factory=dict)
+    error: PortError | None = None
+    age_s: float = 0.0
+    hang: bool = False
+    calls: int = 0
+
+    async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
+        self.calls += 1
+        if self.hang:
+            await asyncio.sleep(3600)
+        if self.error is not None:
+            raise self.error
+        at = self.clock.now() - self.age_s
+        return {q: v if isinstance(v, Absent) else Fresh(v, at) for q, v in self.values.items()}
+
+
+@dataclass
+class FakeActuator:
+    """A pool that takes every size at once, or raises."""
+
+    clock: ManualClock
+    desired: int = 1
+    ready: int | None = None
+    foreign: str | None = None
+    status_error: PortError | None = None
+    resize_error: PortError | None = None
+    hang: bool = False
+    writes: list[int] = field(default_factory=list)
+    on_resize: Callable[[int], None] = field(default=lambda _: None)
+
+    async def status(self) -> Fresh[PoolStatus]:
+        if self.status_error is not None:
+            raise self.status_error
+        ready = self.desired if self.ready is None else self.ready
+        return Fresh(PoolStatus(self.desired, ready, self.foreign), self.clock.now())
+
+    async def resize(self, replicas: int, seen: PoolStatus) -> None:
+        if self.hang:
+            await asyncio.sleep(3600)
+        if self.resize_error is not None:
+            raise self.resize_error
+        assert seen.desired == self.desired
+        self.desired = replicas
+        self.writes.append(replicas)
+        self.on_resize(replicas)

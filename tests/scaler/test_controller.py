@@ -1,0 +1,237 @@
+"""The loop: freshness, deadlines, errors by remedy, swaps, and the record of it all."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from typing import Any
+
+import pytest
+
+from policies.history import History
+from policies.model import Absent, Fresh, PoolName, Result, SignalName, Stale, Tick
+from scaler.config.load import Workload, workload_from
+from scaler.controller import Controller, Setup
+from scaler.ports import Conflict, Misconfigured, OutOfCapacity, PortError, Unavailable
+from tests.fakes import FakeActuator, FakeSource, ManualClock
+
+MAIN = PoolName("main")
+VISIBLE = SignalName("queue.visible")
+
+
+def workload(**settings: Any) -> Workload:
+    document = {
+        "workload": "llm",
+        "max_replicas": 50,
+        "sources": {"queue": {"kind": "embedded"}},
+        "policies": {"depth": {"kind": "queue_depth"}},
+        "pools": {"main": {"kind": "embedded"}},
+        "deadline_s": 0.05,
+        "scale_up": {"max_replicas": 1000},
+        "scale_down": {"window_s": 0, "max_replicas": 1000},
+        **settings,
+    }
+    return workload_from(document)
+
+
+class Rig:
+    def __init__(self, **settings: Any) -> None:
+        self.clock = ManualClock()
+        self.source = FakeSource(self.clock, {"visible": 30.0, "in_flight": 0.0, "delayed": 0.0, "oldest_age_s": 0.0})
+        self.actuator = FakeActuator(self.clock)
+        self.ticks: list[Tick] = []
+        self.controller = self.make(workload(**settings))
+
+    def setup(self, configured: Workload) -> Setup:
+        return Setup(configured, {"queue": self.source}, {MAIN: self.actuator})
+
+    def make(self, configured: Workload, *, dry_run: bool = False) -> Controller:
+        return Controller(self.setup(configured), self.clock, History(), self.ticks.append, dry_run=dry_run)
+
+    async def turn(self, after_s: float = 15.0) -> Tick:
+        self.clock.advance(after_s)
+        return await self.controller.turn(self.clock.now())
+
+
+async def test_sees_decides_does_and_records() -> None:
+    rig = Rig()
+    tick = await rig.turn()
+    assert rig.actuator.writes == [3]
+    assert tick.decision.target == 3
+    assert [(o.before, o.after, o.result) for o in tick.outcomes] == [(1, 3, Result.ACCEPTED)]
+    assert rig.ticks == [tick]
+    assert len(rig.controller.history) == 1
+
+
+async def test_writes_only_differences() -> None:
+    rig = Rig()
+    await rig.turn()
+    tick = await rig.turn()
+    assert rig.actuator.writes == [3]
+    assert tick.outcomes[0].result is Result.UNCHANGED
+
+
+async def test_a_dry_run_writes_nothing() -> None:
+    rig = Rig()
+    controller = rig.make(workload(), dry_run=True)
+    tick = await controller.turn(rig.clock.now())
+    assert (rig.actuator.writes, tick.outcomes[0].result, tick.dry_run) == ([], Result.DRY_RUN, True)
+
+
+@pytest.mark.parametrize("error", [Unavailable("503"), Misconfigured("403")], ids=["unavailable", "misconfigured"])
+async def test_a_failed_read_keeps_the_last_value_as_stale(error: PortError) -> None:
+    rig = Rig()
+    await rig.turn()
+    rig.source.error = error
+    tick = await rig.turn(after_s=10)
+    assert tick.observation.readings[VISIBLE] == Stale(30.0, rig.clock.now() - 10, 10.0)
+    assert tick.observation.errors == {"queue": str(error)}
+    assert tick.decision.target == 3
+
+
+async def test_a_source_that_never_answered_is_absent_with_its_error() -> None:
+    rig = Rig()
+    rig.source.error = Unavailable("connection refused")
+    tick = await rig.turn()
+    assert tick.observation.readings[VISIBLE] == Absent("connection refused")
+    assert tick.decision.target == 1
+
+
+async def test_a_hanging_source_costs_its_deadline_and_no_more() -> None:
+    rig = Rig()
+    rig.source.hang = True
+    async with asyncio.timeout(5):
+        tick = await rig.turn()
+    assert tick.observation.errors == {"queue": "no answer within 0.05 s"}
+
+
+async def test_an_old_sample_is_stale() -> None:
+    rig = Rig()
+    rig.source.age_s = 61
+    tick = await rig.turn()
+    assert isinstance(tick.observation.readings[VISIBLE], Stale)
+
+
+async def test_a_sample_from_the_future_is_disbelieved() -> None:
+    rig = Rig()
+    rig.source.age_s = -3600
+    reading = (await rig.turn()).observation.readings[VISIBLE]
+    assert isinstance(reading, Absent)
+    assert "clocks differ" in reading.reason
+
+
+async def test_a_quantity_the_source_leaves_out_is_absent() -> None:
+    rig = Rig()
+    del rig.source.values["visible"]
+    reading = (await rig.turn()).observation.readings[VISIBLE]
+    assert reading == Absent("not among what the source gave")
+
+
+async def test_waits_as_long_as_a_throttling_source_asks() -> None:
+    rig = Rig()
+    rig.source.error = Unavailable("throttled", retry_after_s=40)
+    await rig.turn()
+    await rig.turn()
+    await rig.turn()
+    assert rig.source.calls == 1
+    await rig.turn()
+    assert rig.source.calls == 2
+
+
+async def test_an_unknown_size_is_left_alone_and_a_last_known_one_is_stale() -> None:
+    rig = Rig()
+    rig.actuator.status_error = Unavailable("API down")
+    tick = await rig.turn()
+    assert tick.observation.pools[MAIN] == Absent("API down")
+    assert tick.decision.target is None
+    rig.actuator.status_error = None
+    await rig.turn()
+    rig.actuator.status_error = Unavailable("API down")
+    tick = await rig.turn()
+    assert isinstance(tick.observation.pools[MAIN], Stale)
+    assert tick.outcomes == ()
+
+
+@pytest.mark.parametrize(
+    ("error", "result"),
+    [
+        (Unavailable("503"), Result.UNAVAILABLE),
+        (Conflict("409"), Result.CONFLICT),
+        (Misconfigured("403"), Result.MISCONFIGURED),
+        (OutOfCapacity("no H100 in a"), Result.OUT_OF_CAPACITY),
+    ],
+)
+async def test_a_refused_write_is_an_outcome_and_the_next_turn_the_retry(error: PortError, result: Result) -> None:
+    rig = Rig()
+    rig.actuator.resize_error = error
+    tick = await rig.turn()
+    assert [(o.result, o.reason) for o in tick.outcomes] == [(result, str(error))]
+    rig.actuator.resize_error = None
+    await rig.turn()
+    assert rig.actuator.writes == [3]
+
+
+async def test_a_hanging_write_is_unavailable() -> None:
+    rig = Rig()
+    rig.actuator.hang = True
+    async with asyncio.timeout(5):
+        tick = await rig.turn()
+    assert tick.outcomes[0].result is Result.UNAVAILABLE
+
+
+async def test_a_clock_that_jumps_makes_no_window_older_or_younger() -> None:
+    rig = Rig(scale_down={"window_s": 60, "max_replicas": 1000, "max_blind_s": 45})
+    for _ in range(3):
+        await rig.turn()
+    rig.source.values["visible"] = 0.0
+    rig.clock.jump_s = 7200.0
+    tick = await rig.turn()
+    assert tick.clock_step_s == 7200
+    assert tick.decision.target == 3
+    assert tick.lateness_s == pytest.approx(0)
+    assert [(await rig.turn()).decision.target for _ in range(4)] == [3, 3, 3, 1]
+
+
+async def test_a_new_setup_is_adopted_whole_between_turns_and_keeps_the_past() -> None:
+    rig = Rig()
+    await rig.turn()
+    changed = workload(policies={"depth": {"kind": "queue_depth", "target_per_replica": 5}})
+    rig.controller.adopt(rig.setup(changed))
+    assert rig.controller.workload.fingerprint != changed.fingerprint
+    tick = await rig.turn()
+    assert (tick.spec, tick.decision.target, tick.history_len) == (changed.fingerprint, 6, 1)
+
+
+async def test_turns_keep_to_the_grid_and_a_missed_one_is_skipped() -> None:
+    rig = Rig()
+    first = rig.clock.now() + 3
+    slow = iter([0.0, 40.0, 0.0, 0.0])
+
+    def on_tick(tick: Tick) -> None:
+        rig.ticks.append(tick)
+        rig.clock.advance(next(slow))
+        if len(rig.ticks) == 4:
+            rig.controller.stop()
+
+    rig.controller = Controller(rig.setup(workload()), rig.clock, History(), on_tick)
+    await rig.controller.run(first)
+    assert [t.at - first for t in rig.ticks] == [0, 15, 60, 75]
+
+
+async def test_a_stopped_controller_ends_the_turn_it_is_in() -> None:
+    rig = Rig()
+    rig.actuator.on_resize = lambda _: rig.controller.stop()
+    await rig.controller.run(rig.clock.now())
+    assert len(rig.ticks) == 1
+
+
+async def test_a_fault_of_ours_is_not_swallowed() -> None:
+    rig = Rig()
+
+    class Broken(FakeSource):
+        async def sample(self) -> dict[str, Fresh[float] | Absent]:
+            raise ZeroDivisionError
+
+    broken = dataclasses.replace(rig.setup(workload()), sources={"queue": Broken(rig.clock)})
+    with pytest.raises(ZeroDivisionError):
+        await Controller(broken, rig.clock, History(), rig.ticks.append).turn(rig.clock.now())
