@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
@@ -18,7 +19,8 @@ class Resources:
 
     def __init__(self) -> None:
         self._stack = AsyncExitStack()
-        self._opened: dict[object, asyncio.Future[Any]] = {}
+        self._opened: dict[object, Any] = {}
+        self._opening: defaultdict[object, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def __aenter__(self) -> Self:
         return self
@@ -28,17 +30,11 @@ class Resources:
         await self._stack.__aexit__(kind, error, trace)
 
     async def shared(self, key: object, opening: Callable[[], AbstractAsyncContextManager[T]]) -> T:
-        """The resource under `key`. One that fails to open is forgotten, so that the next caller tries again."""
-        if key not in self._opened:
-            future = self._opened[key] = asyncio.get_running_loop().create_future()
-            try:
-                future.set_result(await self._stack.enter_async_context(opening()))
-            except BaseException as e:
-                del self._opened[key]
-                future.set_exception(e)
-                future.exception()  # seen, even if nobody else waits
-                raise
-        return cast("T", await self._opened[key])
+        """The resource under `key`. One that fails to open, or is given up, is the next caller's to try again."""
+        async with self._opening[key]:
+            if key not in self._opened:
+                self._opened[key] = await self._stack.enter_async_context(opening())
+        return cast("T", self._opened[key])
 
 
 class Opening:

@@ -7,15 +7,18 @@ sample a minute, some minutes late, and none at all while the queue is idle. One
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import asyncio
+import contextlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 from policies.model import Absent, Fresh
 from policies.rules import Rule
 from scaler.clouds.account import AwsAccount
-from scaler.ports import Clock, Context, PortError, Unavailable
+from scaler.ports import Context, PortError, Unavailable
 from scaler.sources.measured import measured
 
 COUNTS: Final = {
@@ -31,6 +34,10 @@ PERIOD_S: Final = 60
 """SQS sends CloudWatch a sample a minute; asking more often costs and gives nothing."""
 LOOK_BACK_S: Final = 900
 """How far back a sample is looked for: an idle queue's metrics resume after up to a quarter of an hour."""
+METRICS_SHARE: Final = 0.5
+"""Of the deadline, for CloudWatch: the counts must not be lost to its silence."""
+REGION: Final = re.compile(r"\bsqs(?:-fips)?\.([a-z]{2}(?:-[a-z]+)+-[0-9])\.(?:vpce\.)?(?:amazonaws\.com|api\.aws)")
+"""The region in the URL of a queue of AWS's own. A queue is known in its region only."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +67,18 @@ class Sqs:
     def queue_name(self) -> str:
         return self.queue_url.rsplit("/", 1)[-1]
 
-    def problems(self) -> list[tuple[str, str]]:
+    @property
+    def located(self) -> AwsAccount:
+        """The account, in the queue's region where that isn't given and its URL tells."""
+        found = REGION.search(self.queue_url)
+        return replace(self.account, region=found[1]) if found and self.account.region is None else self.account
+
+    def problems(self) -> Iterator[tuple[str, str]]:
         if self.groups and not self.queue_url.endswith(".fifo"):
-            return [("groups", "only FIFO queues have message groups; this one's name does not end in .fifo")]
-        return []
+            yield "groups", "only FIFO queues have message groups; this one's name does not end in .fifo"
+        found = REGION.search(self.queue_url)
+        if found and self.account.region not in {None, found[1]}:
+            yield "account.region", f"the queue's URL names another region, {found[1]}"
 
     def quantities(self) -> Mapping[str, float]:
         counts = dict.fromkeys(COUNTS, self.max_age_s)
@@ -74,71 +89,74 @@ class Sqs:
         return tuple(q for q, wanted in zip(METRICS, (self.oldest_age, self.groups), strict=True) if wanted)
 
     async def open(self, context: Context) -> SqsSource:
-        from scaler.clouds import aws  # noqa: PLC0415 - a process without SQS does without the SDK
-
-        sqs = await aws.client(context, "sqs", self.account)
-        cloudwatch = await aws.client(context, "cloudwatch", self.account) if self.metrics() else None
-        return SqsSource(self, context.clock, sqs, cloudwatch)
+        source = SqsSource(self, context)
+        with contextlib.suppress(Unavailable):  # what lends credentials is not up yet: every sample tries again
+            await source.connect()
+        return source
 
 
 class SqsSource:
     """The source's port."""
 
-    def __init__(self, spec: Sqs, clock: Clock, sqs: Any, cloudwatch: Any) -> None:
+    def __init__(self, spec: Sqs, context: Context) -> None:
         self._spec = spec
-        self._clock = clock
-        self._sqs = sqs
-        self._cloudwatch = cloudwatch
+        self._context = context
+        self._clock = context.clock
         self._metrics: dict[str, Fresh[float] | Absent] = {}
         self._metrics_due = float("-inf")
 
+    async def connect(self) -> None:
+        """Open what the samples will use. Raises `Unavailable` or `Misconfigured`."""
+        await self._client("sqs")
+        if self._spec.metrics():
+            await self._client("cloudwatch")
+
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
-        counts = await self._counts()
-        if self._cloudwatch is not None and self._clock.now() >= self._metrics_due:
-            try:
-                self._metrics = await self._read_metrics()
-                self._metrics_due = self._clock.now() + PERIOD_S
-            except PortError as e:  # the counts stand on their own
-                self._metrics = {q: self._metrics.get(q, Absent(str(e))) for q in self._spec.metrics()}
-        return {**counts, **self._metrics}
+        found: dict[str, Fresh[float] | Absent] = {}
+        for result in await asyncio.gather(self._counts(), self._recent_metrics(), return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result  # only now: both have ended
+            found.update(result)
+        return found
 
     async def _counts(self) -> dict[str, Fresh[float] | Absent]:
         from scaler.clouds import aws  # noqa: PLC0415
 
-        asked = self._sqs.get_queue_attributes(QueueUrl=self._spec.queue_url, AttributeNames=list(COUNTS.values()))
-        answer = await aws.call(f"SQS GetQueueAttributes of {self._spec.queue_name}", asked)
-        attributes = answer.get("Attributes")
+        what = f"SQS GetQueueAttributes of {self._spec.queue_name}"
+        sqs = await self._client("sqs")
+        asked_at = self._clock.now()  # the counts are no older than this
+        asked = sqs.get_queue_attributes(QueueUrl=self._spec.queue_url, AttributeNames=list(COUNTS.values()))
+        answer = await aws.call(what, asked)
+        attributes = answer.get("Attributes") if isinstance(answer, dict) else None
         if not isinstance(attributes, dict):
-            raise Unavailable(f"SQS GetQueueAttributes of {self._spec.queue_name}: an answer without attributes")
-        now = self._clock.now()
-        return {
-            quantity: measured(quantity, attributes[name], now)
-            if name in attributes
-            else Absent(f"{name} is not in the answer")
-            for quantity, name in COUNTS.items()
-        }
+            raise Unavailable(f"{what}: an answer without attributes")
+        return {q: _count(q, attributes.get(name), asked_at) for q, name in COUNTS.items()}
+
+    async def _recent_metrics(self) -> Mapping[str, Fresh[float] | Absent]:
+        """The metrics as last read, read again once a minute; the last ones stand while CloudWatch fails."""
+        if self._spec.metrics() and self._clock.now() >= self._metrics_due:
+            self._metrics_due = self._clock.now() + PERIOD_S
+            limit_s = METRICS_SHARE * self._context.deadline_s
+            try:
+                async with asyncio.timeout(limit_s):
+                    self._metrics = await self._read_metrics()
+            except TimeoutError:
+                self._keep_metrics(f"CloudWatch gave no answer within {limit_s:g} s")
+            except PortError as e:
+                self._keep_metrics(str(e))
+        return self._metrics
+
+    def _keep_metrics(self, error: str) -> None:
+        known = {q: m for q, m in self._metrics.items() if isinstance(m, Fresh)}
+        self._metrics = {q: known.get(q, Absent(error)) for q in self._spec.metrics()}
 
     async def _read_metrics(self) -> dict[str, Fresh[float] | Absent]:
         from scaler.clouds import aws  # noqa: PLC0415
 
+        cloudwatch = await self._client("cloudwatch")
         end = self._clock.now()
-        queries = [
-            {
-                "Id": quantity,
-                "MetricStat": {
-                    "Metric": {
-                        "Namespace": "AWS/SQS",
-                        "MetricName": METRICS[quantity],
-                        "Dimensions": [{"Name": "QueueName", "Value": self._spec.queue_name}],
-                    },
-                    "Period": PERIOD_S,
-                    "Stat": "Maximum",
-                },
-            }
-            for quantity in self._spec.metrics()
-        ]
-        asked = self._cloudwatch.get_metric_data(
-            MetricDataQueries=queries,
+        asked = cloudwatch.get_metric_data(
+            MetricDataQueries=[_query(q, self._spec.queue_name) for q in self._spec.metrics()],
             StartTime=datetime.fromtimestamp(end - LOOK_BACK_S, UTC),
             EndTime=datetime.fromtimestamp(end, UTC),
             ScanBy="TimestampDescending",
@@ -147,11 +165,35 @@ class SqsSource:
         found = {result.get("Id"): result for result in answer.get("MetricDataResults", ())}
         return {q: _newest(q, found.get(q, {})) for q in self._spec.metrics()}
 
+    async def _client(self, service: str) -> Any:
+        from scaler.clouds import aws  # noqa: PLC0415 - a process without SQS does without the SDK
+
+        return await aws.client(self._context, service, self._spec.located)
+
+
+def _count(quantity: str, value: object, at: float) -> Fresh[float] | Absent:
+    """An attribute as a count of messages."""
+    if value is None:
+        return Absent(f"{COUNTS[quantity]} is not in the answer")
+    reading = measured(quantity, value, at)
+    if isinstance(reading, Fresh) and not reading.value.is_integer():
+        return Absent(f"{value!r} is not a whole number of messages")
+    return reading
+
+
+def _query(quantity: str, queue_name: str) -> dict[str, Any]:
+    dimensions = [{"Name": "QueueName", "Value": queue_name}]
+    metric = {"Namespace": "AWS/SQS", "MetricName": METRICS[quantity], "Dimensions": dimensions}
+    return {"Id": quantity, "MetricStat": {"Metric": metric, "Period": PERIOD_S, "Stat": "Maximum"}}
+
 
 def _newest(quantity: str, result: Mapping[str, Any]) -> Fresh[float] | Absent:
     """The newest sample of a metric. None is no zero: an idle queue sends nothing."""
     samples = sorted(zip(result.get("Timestamps", ()), result.get("Values", ()), strict=False), reverse=True)
-    if not samples:
-        return Absent(f"CloudWatch has no {METRICS[quantity]} in the last {LOOK_BACK_S // 60} minutes")
-    at, value = samples[0]
-    return measured(quantity, value, at.timestamp())
+    if samples:
+        at, value = samples[0]
+        return measured(quantity, value, at.timestamp())
+    status = result.get("StatusCode", "no result")
+    if status not in {"Complete", "PartialData"}:
+        return Absent(f"CloudWatch could not tell {METRICS[quantity]}: {status}")
+    return Absent(f"CloudWatch has no {METRICS[quantity]} in the last {LOOK_BACK_S // 60} minutes")

@@ -1,0 +1,85 @@
+"""SQS keeps the contract of every source."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from scaler.clouds.account import AwsAccount
+from scaler.ports import Source
+from scaler.resources import Opening
+from scaler.sources.sqs import Sqs
+from tests.contracts.source import SourceContract, SourceRig
+from tests.servers.aws import KEYS, REGION, Aws, aws, isolate
+from tests.servers.aws_fault import FORBIDDEN, THROTTLES, Fault, Front, attributes, front
+from tests.servers.tcp_fault import TcpProxy, Weather, tcp_proxy
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    isolate(monkeypatch, tmp_path, **KEYS)
+
+
+class SqsRig(SourceRig):
+    """A queue behind a front that refuses in AWS's words, behind a proxy that knows only TCP."""
+
+    quantity = "visible"
+
+    def __init__(self, there: Aws, words: Front, wire: TcpProxy, queue: str, faults: dict[str, Fault]) -> None:
+        self._aws = there
+        self._words = words
+        self._wire = wire
+        self._queue = queue
+        self._faults = faults
+
+    async def open(self, context: Opening) -> Source:
+        account = AwsAccount(region=REGION, endpoint_url=f"http://127.0.0.1:{self._wire.port}")
+        return await Sqs(queue_url=self._queue, account=account).open(context)
+
+    async def answer(self, value: float) -> None:
+        await self._aws.drain(self._queue)
+        await self._aws.send(self._queue, int(value))
+
+    async def garble(self) -> None:
+        self._words.faults["sqs"] = self._faults["garble"]
+
+    async def throttle(self) -> None:
+        self._words.faults["sqs"] = self._faults["throttle"]
+
+    async def forbid(self) -> None:
+        self._words.faults["sqs"] = self._faults["forbid"]
+
+    async def hang(self) -> None:
+        self._wire.weather = Weather.FROZEN
+
+    async def refuse(self) -> None:
+        self._wire.weather = Weather.RESET
+        self._wire.tear_down()
+
+    async def recover(self) -> None:
+        self._wire.weather = Weather.CLEAR
+        self._words.faults.clear()
+
+
+@asynccontextmanager
+async def rig(faults: dict[str, Fault]) -> AsyncIterator[SourceRig]:
+    async with aws() as there, front(there.url) as words:
+        port = urlsplit(words.url).port
+        assert port is not None
+        async with tcp_proxy("127.0.0.1", port) as wire:
+            yield SqsRig(there, words, wire, await there.queue("prompts"), faults)
+
+
+class TestSqs(SourceContract):
+    def rig(self) -> AbstractAsyncContextManager[SourceRig]:
+        return rig(
+            {
+                "garble": attributes(ApproximateNumberOfMessages="many"),
+                "throttle": THROTTLES["bare"],
+                "forbid": FORBIDDEN["json"],
+            }
+        )

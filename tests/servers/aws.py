@@ -1,0 +1,206 @@
+"""AWS on 127.0.0.1: moto's server with its manners mended where it is laxer than AWS.
+
+Mended, one by one:
+
+- `PutMetricData` into a namespace of AWS's own is refused, as by AWS; tests write metrics by `Aws.metric`.
+- `GetMetricData` gives each sample the time at which its period began on the clock, whatever the request's start.
+- `AssumeRoleWithWebIdentity` refuses a token that is no JSON Web Token, or one that has expired.
+
+Left lax: counts are exact at once (AWS's lag by up to a minute), a queue answers in every region that has one of its
+name, and no metric comes by itself. Keys and permissions count only inside `Aws.strangers_refused`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import base64
+import contextlib
+import functools
+import json
+import logging
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiobotocore.session import AioSession
+from moto.cloudwatch.exceptions import InvalidParameterValue
+from moto.cloudwatch.models import CloudWatchBackend, cloudwatch_backends
+from moto.core.exceptions import ServiceException
+from moto.server import ThreadedMotoServer
+from moto.sts.responses import TokenResponse
+
+ACCOUNT = "123456789012"
+REGION = "us-east-1"
+
+
+class Aws:
+    """One account in one region. `url` is the endpoint of every service."""
+
+    def __init__(self, url: str, http: aiohttp.ClientSession, stack: contextlib.AsyncExitStack) -> None:
+        self.url = url
+        self._http = http
+        self._stack = stack
+        self._session = AioSession()
+        self._session.set_credentials("AKIATESTER", "secret")
+        self._clients: dict[str, Any] = {}
+
+    async def client(self, service: str) -> Any:
+        """The tests' own client of a service."""
+        if service not in self._clients:
+            made = self._session.create_client(service, region_name=REGION, endpoint_url=self.url)
+            self._clients[service] = await self._stack.enter_async_context(made)
+        return self._clients[service]
+
+    async def queue(self, name: str, **attributes: str) -> str:
+        """The URL of a new queue, a FIFO one where its name says so."""
+        if name.endswith(".fifo"):
+            attributes = {"FifoQueue": "true", "ContentBasedDeduplication": "false", **attributes}
+        sqs = await self.client("sqs")
+        url: str = (await sqs.create_queue(QueueName=name, Attributes=attributes))["QueueUrl"]
+        return url
+
+    async def send(self, queue: str, count: int, *, delay_s: int = 0, group: str | None = None) -> None:
+        sqs = await self.client("sqs")
+        for i in range(count):
+            fifo = {"MessageGroupId": group, "MessageDeduplicationId": f"{group}-{i}"} if group else {}
+            delay = {"DelaySeconds": delay_s} if delay_s else {}
+            await sqs.send_message(QueueUrl=queue, MessageBody=f"prompt {i}", **fifo, **delay)
+
+    async def receive(self, queue: str, count: int, visibility_s: int = 600) -> list[str]:
+        """Receipts of `count` messages, in flight from now on."""
+        sqs, receipts = await self.client("sqs"), list[str]()
+        while len(receipts) < count:
+            answer = await sqs.receive_message(
+                QueueUrl=queue, MaxNumberOfMessages=min(10, count - len(receipts)), VisibilityTimeout=visibility_s
+            )
+            receipts += [m["ReceiptHandle"] for m in answer["Messages"]]
+        return receipts
+
+    async def delete(self, queue: str, receipt: str) -> None:
+        await (await self.client("sqs")).delete_message(QueueUrl=queue, ReceiptHandle=receipt)
+
+    async def drain(self, queue: str) -> None:
+        """Take and delete all messages that are visible. (A purge is granted once a minute.)"""
+        sqs = await self.client("sqs")
+        while found := (await sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10)).get("Messages"):
+            for message in found:
+                await self.delete(queue, message["ReceiptHandle"])
+
+    def metric(self, queue: str, name: str, value: float, at: float) -> None:
+        """What SQS itself sends to CloudWatch."""
+        datum = {
+            "MetricName": name,
+            "Dimensions": [{"Name": "QueueName", "Value": queue.rsplit("/", 1)[-1]}],
+            "Value": value,
+            "Timestamp": datetime.fromtimestamp(at, UTC),
+        }
+        _put_metric_data(cloudwatch_backends[ACCOUNT][REGION], "AWS/SQS", [datum])
+
+    async def user(self, policy: dict[str, Any]) -> tuple[str, str]:
+        """The access key and secret of a new user with this policy alone."""
+        iam = await self.client("iam")
+        name = f"user-{time.monotonic_ns()}"
+        await iam.create_user(UserName=name)
+        await iam.put_user_policy(UserName=name, PolicyName="only", PolicyDocument=json.dumps(policy))
+        key = (await iam.create_access_key(UserName=name))["AccessKey"]
+        return key["AccessKeyId"], key["SecretAccessKey"]
+
+    @asynccontextmanager
+    async def strangers_refused(self) -> AsyncIterator[None]:
+        """Inside it, keys must be known, signatures right and actions permitted."""
+        async with self._http.post(f"{self.url}/moto-api/reset-auth", data=b"0") as answer:
+            before = (await answer.json())["PREVIOUS_INITIAL_NO_AUTH_ACTION_COUNT"]
+        try:
+            yield
+        finally:
+            async with self._http.post(f"{self.url}/moto-api/reset-auth", data=before.encode()):
+                pass
+
+
+@asynccontextmanager
+async def aws() -> AsyncIterator[Aws]:
+    """An empty account. The server is this process's only one: uses must not overlap."""
+    url = await asyncio.to_thread(_server)
+    async with contextlib.AsyncExitStack() as stack:
+        http = await stack.enter_async_context(aiohttp.ClientSession())
+        async with http.post(f"{url}/moto-api/reset") as answer:
+            assert answer.status == 200
+        yield Aws(url, http, stack)
+
+
+@functools.cache
+def _server() -> str:
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    _mend()
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    atexit.register(server.stop)
+    host, port = server.get_host_and_port()
+    return f"http://{host}:{port}"
+
+
+def isolate(monkeypatch: pytest.MonkeyPatch, tmp: Path, **variables: str) -> None:
+    """An environment in which the SDK finds nothing of the machine's own, only `variables`."""
+    for name in [n for n in os.environ if n.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    none = {
+        "AWS_CONFIG_FILE": str(tmp / "no-config"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp / "no-credentials"),
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    for name, value in {**none, **variables}.items():
+        monkeypatch.setenv(name, value)
+
+
+def _mend() -> None:
+    """Replace moto's manners, for the life of this process, by those listed above."""
+    CloudWatchBackend.put_metric_data = _refuse_own_namespaces
+    CloudWatchBackend.get_metric_data = _align_to_periods
+    TokenResponse.assume_role_with_web_identity = _check_token
+
+
+def _refuse_own_namespaces(backend: Any, namespace: str, metric_data: Any) -> None:
+    if namespace.startswith("AWS/"):
+        raise InvalidParameterValue("The value AWS/ for parameter Namespace is invalid.")
+    _put_metric_data(backend, namespace, metric_data)
+
+
+def _align_to_periods(backend: Any, queries: Any, start_time: datetime, *rest: Any, **more: Any) -> Any:
+    period_s = max(int(q["MetricStat"]["Period"]) for q in queries)
+    start = datetime.fromtimestamp(start_time.timestamp() // period_s * period_s, UTC)
+    return _get_metric_data(backend, queries, start.replace(tzinfo=start_time.tzinfo), *rest, **more)
+
+
+def _check_token(response: Any) -> Any:
+    token = str(response._get_param("WebIdentityToken"))
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
+    except (IndexError, ValueError) as e:
+        raise ServiceException("InvalidIdentityToken", "The ID Token provided is not a valid JWT.") from e
+    if claims["exp"] < time.time():
+        raise ServiceException(
+            "ExpiredTokenException", f"Token expired: current date/time must be before {claims['exp']}"
+        )
+    return _assume_role_with_web_identity(response)
+
+
+_put_metric_data = CloudWatchBackend.put_metric_data
+_get_metric_data = CloudWatchBackend.get_metric_data
+_assume_role_with_web_identity = TokenResponse.assume_role_with_web_identity
+KEYS = {"AWS_ACCESS_KEY_ID": "AKIASCALER", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": REGION}
+
+
+def web_token(expires_at: float) -> str:
+    """A service account's token, unsigned."""
+    claims = {"iss": "https://oidc.example", "sub": "system:serviceaccount:llm:scaler", "exp": int(expires_at)}
+    parts = (
+        base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in ({"alg": "none"}, claims)
+    )
+    return ".".join((*parts, "unsigned"))

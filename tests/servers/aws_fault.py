@@ -1,0 +1,166 @@
+"""A front before AWS's server that counts what is asked and answers as AWS does when it will not, or cannot.
+
+It keeps connections alive, as AWS does and moto does not.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+import aiohttp
+from aiohttp import web
+
+DROPPED: Final = {"connection", "content-length", "date", "server", "transfer-encoding"}
+OPERATION_QUERY: Final = b"Action="
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One HTTP request. `key` is the access key that signed it, empty where nobody did."""
+
+    service: str
+    operation: str
+    region: str
+    key: str
+    connection: int
+
+
+Fault = Callable[[Asked], web.Response]
+
+
+@dataclass
+class Front:
+    """`faults` by service; without one, requests reach the server."""
+
+    upstream: str
+    url: str = ""
+    asked: list[Asked] = field(default_factory=list)
+    faults: dict[str, Fault] = field(default_factory=dict)
+    _connections: dict[object, int] = field(default_factory=dict)
+
+    def count(self, operation: str) -> int:
+        return sum(a.operation == operation for a in self.asked)
+
+    def note(self, request: web.Request, body: bytes) -> Asked:
+        connection = self._connections.setdefault(request.transport, len(self._connections))
+        scope = request.headers.get("Authorization", "").partition("Credential=")[2].partition(",")[0].split("/")
+        key, _, region, service = scope[:4] if len(scope) == 5 else ("", "", "", "sts")
+        target = request.headers.get("X-Amz-Target", "") or request.path.replace("/", ".")
+        operation = target.rpartition(".")[2]
+        if not operation:
+            operation = body.partition(OPERATION_QUERY)[2].partition(b"&")[0].decode()
+        service = "cloudwatch" if service == "monitoring" else service
+        self.asked.append(Asked(service, operation, region, key, connection))
+        return self.asked[-1]
+
+
+@asynccontextmanager
+async def front(upstream: str) -> AsyncIterator[Front]:
+    """A front before the server at `upstream`."""
+    it = Front(upstream)
+    async with aiohttp.ClientSession(auto_decompress=False) as http:
+
+        async def serve(request: web.Request) -> web.Response:
+            body = await request.read()
+            asked = it.note(request, body)
+            if asked.service in it.faults:
+                return it.faults[asked.service](asked)
+            headers = {k: v for k, v in request.headers.items() if k.lower() not in DROPPED}
+            async with http.request(request.method, upstream + request.path_qs, data=body, headers=headers) as answer:
+                kept = {k: v for k, v in answer.headers.items() if k.lower() not in DROPPED}
+                return web.Response(status=answer.status, body=await answer.read(), headers=kept)
+
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", serve)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            host, port = runner.addresses[0][:2]
+            it.url = f"http://{host}:{port}"
+            yield it
+        finally:
+            await runner.cleanup()
+
+
+def refusal(
+    status: int, code: str, message: str, *, query_code: str = "", headers: dict[str, str] | None = None
+) -> Fault:
+    """An error in the service's own protocol: JSON for SQS, CBOR for CloudWatch, XML for STS.
+
+    `query_code` is what the older query protocol called it, which AWS tells beside the new name.
+    """
+
+    def answer(asked: Asked) -> web.Response:
+        more = {"x-amzn-requestid": "00000000-0000-0000-0000-000000000000", **(headers or {})}
+        if query_code:
+            more["x-amzn-query-error"] = f"{query_code};Sender"
+        match asked.service:
+            case "cloudwatch":
+                body = _cbor({"__type": f"com.amazonaws.cloudwatch#{code}", "message": message})
+                more |= {"smithy-protocol": "rpc-v2-cbor", "content-type": "application/cbor"}
+            case "sts":
+                error = f"<Type>Sender</Type><Code>{code}</Code><Message>{message}</Message>"
+                body = f"<ErrorResponse><Error>{error}</Error></ErrorResponse>".encode()
+                more["content-type"] = "text/xml"
+            case _:
+                body = json.dumps({"__type": f"com.amazonaws.{asked.service}#{code}", "message": message}).encode()
+                more["content-type"] = "application/x-amz-json-1.0"
+        return web.Response(status=status, body=body, headers=more)
+
+    return answer
+
+
+def body(content: bytes, status: int = 200, content_type: str = "application/x-amz-json-1.0") -> Fault:
+    """An answer of these bytes."""
+    return lambda _: web.Response(status=status, body=content, headers={"content-type": content_type})
+
+
+def cbor(value: dict[str, str] | bytes) -> Fault:
+    """An answer of CloudWatch's, to an object or to bytes that claim to be one."""
+    content = value if isinstance(value, bytes) else _cbor(value)
+    headers = {"smithy-protocol": "rpc-v2-cbor", "content-type": "application/cbor"}
+    return lambda _: web.Response(body=content, headers=headers)
+
+
+def attributes(**values: object) -> Fault:
+    """An answer of GetQueueAttributes with these attributes, whatever was asked for."""
+    return body(json.dumps({"Attributes": values}).encode())
+
+
+HTML_500: Final = body(b"<html><body><h1>500 Internal Server Error</h1></body></html>", 500, "text/html")
+HTML_200: Final = body(b"<html><body>Please sign in to the network</body></html>", 200, "text/html")
+TRUNCATED: Final = body(b'{"Attributes": {"ApproximateNumberOfMessages": "7')
+THROTTLES: Final[dict[str, Fault]] = {
+    "bare": refusal(403, "RequestThrottled", "Request is throttled.", query_code="RequestThrottled"),
+    "prefixed": refusal(
+        403, "RequestThrottled", "Request is throttled.", query_code="AWS.SimpleQueueService.RequestThrottled"
+    ),
+    "general": refusal(400, "ThrottlingException", "Rate exceeded"),
+}
+FORBIDDEN: Final[dict[str, Fault]] = {
+    "json": refusal(403, "AccessDeniedException", "User is not authorized to perform: sqs:getqueueattributes"),
+    "query": refusal(403, "AccessDeniedException", "Access to the resource is denied.", query_code="AccessDenied"),
+    "no such queue, json": refusal(400, "QueueDoesNotExist", "The specified queue does not exist."),
+    "no such queue, query": refusal(
+        400, "QueueDoesNotExist", "The queue does not exist.", query_code="AWS.SimpleQueueService.NonExistentQueue"
+    ),
+    "unknown key": refusal(
+        403, "UnrecognizedClientException", "The security token included in the request is invalid."
+    ),
+    "old key": refusal(403, "InvalidClientTokenId", "The security token included in the request is invalid."),
+    "wrong secret": refusal(403, "SignatureDoesNotMatch", "The request signature we calculated does not match."),
+    "expired": refusal(403, "ExpiredTokenException", "The security token included in the request is expired"),
+    "wrong place": refusal(404, "InvalidAddress", "The address is not valid for this endpoint."),
+}
+
+
+def _cbor(value: dict[str, str]) -> bytes:
+    """A map of short texts in CBOR (RFC 8949)."""
+    texts = (text.encode() for pair in value.items() for text in pair)
+    return bytes([0xA0 | len(value)]) + b"".join(b"\x79" + struct.pack(">H", len(t)) + t for t in texts)
