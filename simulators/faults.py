@@ -29,8 +29,8 @@ class Weather:
         """Hang or raise as the fault wants. `garble` and `out_of_capacity` are the wrappers' own."""
         if self.fault == "hang":
             await asyncio.sleep(FOREVER_S)
-        if self.fault in ERRORS:
-            error = ERRORS[self.fault]
+        error = ERRORS.get(self.fault or "")
+        if error is not None:
             raise type(error)(*error.args)
 
 

@@ -1,0 +1,211 @@
+"""The daemon from outside: a process, its signals, its addresses, its files."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+
+from policies.model import Result
+from scaler.journal.reader import Journal
+from tests.servers.daemon import Daemon, daemon, until
+
+ROOT = Path(__file__).parents[2]
+
+
+def configuration(folder: Path, speed: float = 60.0, **workload: object) -> Path:
+    """A daemon with one embedded workload, a hundred messages in its queue within seconds."""
+    settings = {
+        "listen": "127.0.0.1:0",
+        "journal": {"directory": str(folder / "journal")},
+        "clock": {"speed": speed},
+        "reload_s": 0.1,
+    }
+    traffic = {"mean_rps": 2.0, "swing": 0.0, "crowd_factor": 1.0}
+    document = {
+        "workload": "llm",
+        "max_replicas": 12,
+        "sources": {"queue": {"kind": "embedded", "traffic": traffic}},
+        "policies": {"depth": {"kind": "queue_depth"}},
+        "pools": {"gpus": {"kind": "embedded"}},
+        **workload,
+    }
+    config = folder / "config"
+    config.mkdir(exist_ok=True)
+    (config / "daemon.yaml").write_text(yaml.safe_dump({"daemon": settings}))
+    (config / "llm.yaml").write_text(yaml.safe_dump(document))
+    return config
+
+
+@asynccontextmanager
+async def running(folder: Path, *args: str) -> AsyncIterator[Daemon]:
+    async with daemon(str(folder / "config"), *args, journal=folder / "journal") as d:
+        yield d
+
+
+def forescale(*args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "scaler.cli", *args]
+    env = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=env, timeout=60)
+
+
+async def test_runs_until_told_and_ends_with_a_summary(tmp_path: Path) -> None:
+    configuration(tmp_path)
+    async with running(tmp_path) as d:
+        await until(lambda: len(d.ticks()) > 3, 20, d)
+        assert await d.stop() == 0
+        assert d.process.stdout is not None
+        summary = json.loads(await d.process.stdout.read())
+        assert summary["llm"]["turns"] == len(d.ticks())
+        assert summary["llm"]["resized"] == sum(o.result is Result.ACCEPTED for t in d.ticks() for o in t.outcomes)
+
+
+async def test_one_canonical_line_a_turn(tmp_path: Path) -> None:
+    configuration(tmp_path)
+    async with running(tmp_path) as d:
+        await until(lambda: len(d.ticks()) > 3, 20, d)
+        await d.stop()
+        lines = [e for e in d.events() if e["event"] == "tick"]
+        assert len(lines) == len(d.ticks())
+        assert {"workload", "demand", "current", "ready", "target", "reason", "queue.visible", "late_s"} <= lines[
+            0
+        ].keys()
+
+
+async def test_tells_its_health_its_readiness_and_its_metrics(tmp_path: Path) -> None:
+    configuration(tmp_path)
+    async with running(tmp_path) as d:
+        await until(lambda: len(d.ticks()) > 1, 20, d)
+        assert (await d.get("healthz"))[0] == 200
+        assert (await d.get("readyz"))[0] == 200
+        status, metrics = await d.get("metrics")
+        assert status == 200
+        assert 'forescale_target_replicas{workload="llm"}' in metrics
+        assert 'forescale_reading_state{signal="queue.visible",state="fresh",workload="llm"} 1.0' in metrics
+        assert "forescale_config_valid 1.0" in metrics
+        assert (await d.get(""))[0] == 200
+
+
+async def test_a_changed_file_is_taken_at_a_turns_boundary(tmp_path: Path) -> None:
+    config = configuration(tmp_path)
+    async with running(tmp_path) as d:
+        await until(lambda: len(d.ticks()) > 1, 20, d)
+        before = d.ticks()[-1].spec
+        configuration(tmp_path, max_replicas=3)
+        (config / "more.yaml").write_text((config / "llm.yaml").read_text().replace("workload: llm", "workload: other"))
+        await until(lambda: d.ticks()[-1].spec != before and {"llm", "other"} <= {t.workload for t in d.ticks()}, 20, d)
+        (config / "more.yaml").unlink()
+        await until(lambda: any(e.get("removed") == ["other"] for e in d.events()), 20, d)
+        assert 'workload="other"' not in (await d.get("metrics"))[1]
+        assert (await d.get("healthz"))[0] == 200
+
+
+async def test_a_bad_change_is_refused_and_the_old_configuration_stays(tmp_path: Path) -> None:
+    config = configuration(tmp_path)
+    async with running(tmp_path) as d:
+        await until(lambda: len(d.ticks()) > 1, 20, d)
+        good, turns = d.ticks()[-1].spec, len(d.ticks())
+        (config / "llm.yaml").write_text("workload: llm\nmax_replicas: lots\n")
+        await until(lambda: any(e["event"] == "reload" and e["level"] == "error" for e in d.events()), 20, d)
+        await until(lambda: len(d.ticks()) > turns + 2, 20, d)
+        assert d.ticks()[-1].spec == good
+        assert "forescale_config_valid 0.0" in (await d.get("metrics"))[1]
+        error = next(e for e in d.events() if e["event"] == "reload")
+        assert "max_replicas" in error["error"]
+        configuration(tmp_path, max_replicas=11)
+        await until(lambda: d.ticks()[-1].spec != good, 20, d)
+
+
+async def test_a_restarted_daemon_remembers_and_a_killed_one_lost_nothing(tmp_path: Path) -> None:
+    configuration(tmp_path, speed=1.0, interval_s=0.2, deadline_s=0.1)
+    async with running(tmp_path) as d:
+        await until(lambda: len(d.ticks()) > 5, 20, d)
+        assert await d.stop(signal.SIGKILL) == -9
+    known = len(d.ticks())
+    async with running(tmp_path) as d:
+        await until(lambda: len(d.ticks()) > known + 2, 20, d)
+        await d.stop()
+    assert d.ticks()[known].history_len == known
+    replayed = forescale("replay", str(tmp_path / "journal"))
+    assert replayed.returncode == 0, replayed.stdout + replayed.stderr
+
+
+async def test_a_stalled_loop_fails_its_health_check(tmp_path: Path) -> None:
+    """A loop that ends by a fault of ours: the world's random stream is made to fail by an absurd rate."""
+    configuration(tmp_path, sources={"queue": {"kind": "embedded", "traffic": {"mean_rps": 1e300}}})
+    async with running(tmp_path) as d:
+        await until(lambda: any(e["event"] == "loop ended" for e in d.events()), 20, d)
+        status, body = await d.get("healthz")
+        assert status == 503
+        assert "llm" in json.loads(body)["stalled"]
+
+
+async def test_a_dry_run_decides_and_writes_nothing(tmp_path: Path) -> None:
+    configuration(tmp_path)
+    async with running(tmp_path, "--dry-run", "--for", "3") as d:
+        await asyncio.wait_for(d.process.wait(), 20)
+        results = {o.result for t in d.ticks() for o in t.outcomes}
+        assert Result.DRY_RUN in results
+        assert Result.ACCEPTED not in results
+
+
+def test_once_takes_one_turn_and_explains_it(tmp_path: Path) -> None:
+    configuration(tmp_path)
+    done = forescale("run", str(tmp_path / "config"), "--once")
+    assert done.returncode == 0, done.stderr
+    assert "llm at " in done.stdout
+    assert "depth: wants " in done.stdout
+    assert len(list(Journal(tmp_path / "journal"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"listen": "127.0.0.1:1"}, "daemon.listen: cannot listen on 127.0.0.1:1"),
+        ({"journal": {"directory": "/proc/nowhere"}}, "daemon.journal.directory: cannot write to /proc/nowhere"),
+    ],
+    ids=["a port that is not to be had", "a folder that cannot be written"],
+)
+def test_what_cannot_be_run_is_said_before_the_first_turn(
+    tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    config = configuration(tmp_path)
+    settings = yaml.safe_load((config / "daemon.yaml").read_text())
+    if change.get("listen") == "127.0.0.1:1":
+        import socket  # noqa: PLC0415
+
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+            settings["daemon"]["listen"] = f"127.0.0.1:{port}"
+            (config / "daemon.yaml").write_text(yaml.safe_dump(settings))
+            done = forescale("run", str(config), "--for", "1")
+        message = message.replace(":1", f":{port}")
+    else:
+        settings["daemon"].update(change)
+        (config / "daemon.yaml").write_text(yaml.safe_dump(settings))
+        done = forescale("run", str(config), "--for", "1")
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+def test_the_quickstart_runs_as_the_readme_says(tmp_path: Path) -> None:
+    for file in (ROOT / "config/quickstart").glob("*.yaml"):
+        (tmp_path / file.name).write_text(file.read_text().replace("127.0.0.1:8080", "127.0.0.1:0"))
+    done = forescale("run", str(tmp_path), "--for", "4", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "dashboard at http://127.0.0.1:" in done.stderr
+    assert "chat" in done.stdout
+    assert "summaries" in done.stdout
+    explained = forescale("explain", "journal", "--workload", "chat", cwd=tmp_path)
+    assert "chat at " in explained.stdout
+    assert forescale("replay", "journal", cwd=tmp_path).returncode == 0

@@ -1,0 +1,103 @@
+"""The daemon as its users run it: a process of its own, watched from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from policies.model import Tick
+from scaler.journal.reader import Journal, JournalError
+
+START_S = 30.0
+
+
+class Daemon:
+    """A running ``forescale run``; its log lines are in `lines`."""
+
+    def __init__(self, process: Process, journal: Path) -> None:
+        self.process = process
+        self.journal = journal
+        self.lines: list[str] = []
+        self.address = ""
+        self._reading = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        assert self.process.stderr is not None
+        async for line in self.process.stderr:
+            text = line.decode().rstrip()
+            self.lines.append(text)
+            if "dashboard at " in text:
+                self.address = text.split("dashboard at ")[1].split()[0]
+
+    async def get(self, path: str) -> tuple[int, str]:
+        async with (
+            aiohttp.ClientSession() as http,
+            http.get(self.address + path, timeout=aiohttp.ClientTimeout(total=5)) as answer,
+        ):
+            return answer.status, await answer.text()
+
+    def events(self) -> list[dict[str, Any]]:
+        """The log lines that are JSON."""
+        return [json.loads(line) for line in self.lines if line.startswith("{")]
+
+    def ticks(self) -> list[Tick]:
+        """What the journal holds by now."""
+        try:
+            return list(Journal(self.journal))
+        except JournalError:
+            return []
+
+    async def stop(self, sig: signal.Signals = signal.SIGTERM) -> int:
+        if self.process.returncode is None:
+            self.process.send_signal(sig)
+        code = await asyncio.wait_for(self.process.wait(), 30)
+        await self._reading
+        return code
+
+
+@asynccontextmanager
+async def daemon(
+    *args: str, journal: Path, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> AsyncIterator[Daemon]:
+    """Start it and wait for its address; it is killed at the end if it still runs."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "scaler.cli", "run", "--json", *args),
+        stdout=PIPE,
+        stderr=PIPE,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **(env or {})},
+        limit=1 << 24,
+    )
+    running = Daemon(process, journal)
+    try:
+        await until(lambda: bool(running.address) or process.returncode is not None, START_S, running)
+        yield running
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def until(true: Callable[[], bool | Awaitable[bool]], within_s: float, about: Daemon | None = None) -> None:
+    """Return when `true` is; fail with the daemon's last words when that takes longer."""
+    try:
+        async with asyncio.timeout(within_s):
+            while True:
+                answer = true()
+                if answer if isinstance(answer, bool) else await answer:
+                    return
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        last = "\n".join(about.lines[-15:]) if about else ""
+        raise AssertionError(f"not within {within_s:g} s\n{last}") from None
