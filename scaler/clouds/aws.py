@@ -93,6 +93,8 @@ THROTTLES: Final = frozenset(
         "TooManyRequests",
     }
 )
+UNREADABLE: Final = (ResponseParserError, AttributeError, LookupError, TypeError, ValueError)
+"""What the SDK's parsers let through when an answer is of another shape than the service's model says."""
 NO_CREDENTIALS: Final = (
     "AWS: no credentials. Give the pod a role (EKS Pod Identity, or IRSA by its service account's annotation), or the"
     " instance one, or set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
@@ -146,7 +148,7 @@ async def call(what: str, pending: Awaitable[T]) -> T:
         raise port_error(what, e) from e
     except HUMAN as e:
         raise Misconfigured(f"{what}: {e}") from e
-    except (BotoCoreError, ResponseParserError, OSError, ValueError) as e:  # the last: an answer it cannot parse
+    except (BotoCoreError, OSError, *UNREADABLE) as e:
         raise Unavailable(f"{what}: {type(e).__name__}: {e}") from e
 
 

@@ -23,7 +23,7 @@ import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +99,7 @@ class Aws:
             "MetricName": name,
             "Dimensions": [{"Name": "QueueName", "Value": queue.rsplit("/", 1)[-1]}],
             "Value": value,
-            "Timestamp": datetime.fromtimestamp(at, UTC),
+            "Timestamp": datetime.fromtimestamp(at, UTC).replace(tzinfo=None),  # as moto keeps them
         }
         _put_metric_data(cloudwatch_backends[ACCOUNT][REGION], "AWS/SQS", [datum])
 
@@ -174,8 +174,8 @@ def _refuse_own_namespaces(backend: Any, namespace: str, metric_data: Any) -> No
 
 def _align_to_periods(backend: Any, queries: Any, start_time: datetime, *rest: Any, **more: Any) -> Any:
     period_s = max(int(q["MetricStat"]["Period"]) for q in queries)
-    start = datetime.fromtimestamp(start_time.timestamp() // period_s * period_s, UTC)
-    return _get_metric_data(backend, queries, start.replace(tzinfo=start_time.tzinfo), *rest, **more)
+    start = start_time - timedelta(seconds=start_time.replace(tzinfo=UTC).timestamp() % period_s)
+    return _get_metric_data(backend, queries, start, *rest, **more)
 
 
 def _check_token(response: Any) -> Any:

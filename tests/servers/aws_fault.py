@@ -5,9 +5,10 @@ It keeps connections alive, as AWS does and moto does not.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -30,7 +31,7 @@ class Asked:
     connection: int
 
 
-Fault = Callable[[Asked], web.Response]
+Fault = Callable[[Asked], web.Response | Awaitable[web.Response]]
 
 
 @dataclass
@@ -69,11 +70,12 @@ async def front(upstream: str) -> AsyncIterator[Front]:
             body = await request.read()
             asked = it.note(request, body)
             if asked.service in it.faults:
-                return it.faults[asked.service](asked)
+                answer = it.faults[asked.service](asked)
+                return answer if isinstance(answer, web.Response) else await answer
             headers = {k: v for k, v in request.headers.items() if k.lower() not in DROPPED}
-            async with http.request(request.method, upstream + request.path_qs, data=body, headers=headers) as answer:
-                kept = {k: v for k, v in answer.headers.items() if k.lower() not in DROPPED}
-                return web.Response(status=answer.status, body=await answer.read(), headers=kept)
+            async with http.request(request.method, upstream + request.path_qs, data=body, headers=headers) as found:
+                kept = {k: v for k, v in found.headers.items() if k.lower() not in DROPPED}
+                return web.Response(status=found.status, body=await found.read(), headers=kept)
 
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", serve)
@@ -121,16 +123,36 @@ def body(content: bytes, status: int = 200, content_type: str = "application/x-a
     return lambda _: web.Response(status=status, body=content, headers={"content-type": content_type})
 
 
-def cbor(value: dict[str, str] | bytes) -> Fault:
-    """An answer of CloudWatch's, to an object or to bytes that claim to be one."""
+def cbor(value: object) -> Fault:
+    """An answer of CloudWatch's: `value` encoded, or bytes that claim to be something encoded."""
     content = value if isinstance(value, bytes) else _cbor(value)
     headers = {"smithy-protocol": "rpc-v2-cbor", "content-type": "application/cbor"}
     return lambda _: web.Response(body=content, headers=headers)
 
 
+async def silence(_: Asked) -> web.Response:
+    """No answer."""
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
 def attributes(**values: object) -> Fault:
     """An answer of GetQueueAttributes with these attributes, whatever was asked for."""
     return body(json.dumps({"Attributes": values}).encode())
+
+
+def _cbor(value: object) -> bytes:
+    """Texts, floats, lists and maps in CBOR (RFC 8949)."""
+    match value:
+        case str():
+            return b"\x79" + struct.pack(">H", len(value.encode())) + value.encode()
+        case float():
+            return b"\xfb" + struct.pack(">d", value)
+        case list():
+            return b"\x99" + struct.pack(">H", len(value)) + b"".join(map(_cbor, value))
+        case dict():
+            return b"\xb9" + struct.pack(">H", len(value)) + b"".join(_cbor(x) for pair in value.items() for x in pair)
+    raise TypeError(value)
 
 
 HTML_500: Final = body(b"<html><body><h1>500 Internal Server Error</h1></body></html>", 500, "text/html")
@@ -158,9 +180,31 @@ FORBIDDEN: Final[dict[str, Fault]] = {
     "expired": refusal(403, "ExpiredTokenException", "The security token included in the request is expired"),
     "wrong place": refusal(404, "InvalidAddress", "The address is not valid for this endpoint."),
 }
-
-
-def _cbor(value: dict[str, str]) -> bytes:
-    """A map of short texts in CBOR (RFC 8949)."""
-    texts = (text.encode() for pair in value.items() for text in pair)
-    return bytes([0xA0 | len(value)]) + b"".join(b"\x79" + struct.pack(">H", len(t)) + t for t in texts)
+GARBAGE: Final[dict[str, Fault]] = {
+    "HTML 500": HTML_500,
+    "HTML 200": HTML_200,
+    "truncated JSON": TRUNCATED,
+    "nothing": body(b""),
+    "a list": body(b"[7]"),
+    "a number": body(b"7"),
+    "attributes that are a list": body(b'{"Attributes": [7]}'),
+    "no attributes": body(b"{}"),
+    "bytes": body(b"\xff\xfe\x00"),
+}
+CLOUDWATCH_TROUBLES: Final[dict[str, Fault]] = {
+    "503": refusal(503, "ServiceUnavailable", "Service is unavailable."),
+    "no permission": refusal(403, "AccessDenied", "not authorized to perform: cloudwatch:GetMetricData"),
+    "throttle": refusal(400, "ThrottlingException", "Rate exceeded"),
+    "silence": silence,
+    "HTML 500": HTML_500,
+    "HTML 200": HTML_200,
+    "truncated": cbor(b"\xbf\x71Metric"),
+    "reserved bytes": cbor(b"\xff\xff"),
+    "nothing": cbor(b""),
+    "a text for a list": cbor({"MetricDataResults": "none"}),
+    "texts for maps": cbor({"MetricDataResults": ["none"]}),
+    "an error inside": cbor({"MetricDataResults": [{"Id": "oldest_age_s", "StatusCode": "InternalError"}]}),
+    "a text for a number": cbor(
+        {"MetricDataResults": [{"Id": "oldest_age_s", "Timestamps": ["now"], "Values": ["old"]}]}
+    ),
+}
