@@ -1,0 +1,112 @@
+"""What engines and exporters call things: one table, from which the PromQL and the scrape adapter both work.
+
+Where a metric was renamed, the names it had stand after the present one; a replica that has several is counted once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+Across = Literal["sum", "mean", "rate", "p95"]
+"""Over the replicas: the total of a gauge, the mean of a share, a counter's rate, a histogram's 95th percentile."""
+Preset = Literal["dcgm", "vllm", "sglang", "tgi", "triton", "triton_trtllm"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a quantity is made: the metric's names (the present one, then older ones), fixed labels, and the sum."""
+
+    names: tuple[str, ...]
+    across: Across
+    labels: Mapping[str, str] = field(default_factory=dict)
+    divisor: float = 1.0
+    """The metric's unit per ours: 100 for percent, 1000 for milliseconds."""
+
+    @property
+    def series(self) -> tuple[str, ...]:
+        """The names under which its series are stored."""
+        return tuple(f"{name}_bucket" for name in self.names) if self.across == "p95" else self.names
+
+    @property
+    def needs_history(self) -> bool:
+        """Whether one look is too few."""
+        return self.across in {"rate", "p95"}
+
+
+PRESETS: Final[Mapping[str, Mapping[str, Recipe]]] = {
+    # dcgm-exporter's default set. GPU_UTIL is percent of time busy, not of work; the PROF ratios are 0 to 1 and need
+    # the permission to profile. FB_USED is left out: engines claim their memory at start and never give it back.
+    "dcgm": {
+        "utilization": Recipe(("DCGM_FI_DEV_GPU_UTIL",), "mean", divisor=100),
+        "tensor_active": Recipe(("DCGM_FI_PROF_PIPE_TENSOR_ACTIVE",), "mean"),
+        "memory_active": Recipe(("DCGM_FI_PROF_DRAM_ACTIVE",), "mean"),
+    },
+    # One series per data-parallel rank (label engine).
+    "vllm": {
+        "running": Recipe(("vllm:num_requests_running",), "sum"),
+        "waiting": Recipe(("vllm:num_requests_waiting",), "sum"),
+        "kv_cache_usage": Recipe(("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"), "mean"),
+        "requests_per_s": Recipe(("vllm:request_success_total",), "rate"),
+        "prompt_tokens_per_s": Recipe(("vllm:prompt_tokens_total",), "rate"),
+        "generation_tokens_per_s": Recipe(("vllm:generation_tokens_total",), "rate"),
+        "preemptions_per_s": Recipe(("vllm:num_preemptions_total",), "rate"),
+        "ttft_p95_s": Recipe(("vllm:time_to_first_token_seconds",), "p95"),
+        "itl_p95_s": Recipe(("vllm:inter_token_latency_seconds", "vllm:time_per_output_token_seconds"), "p95"),
+        "queue_time_p95_s": Recipe(("vllm:request_queue_time_seconds",), "p95"),
+    },
+    "sglang": {
+        "running": Recipe(("sglang:num_running_reqs",), "sum"),
+        "waiting": Recipe(("sglang:num_queue_reqs",), "sum"),
+        "kv_cache_usage": Recipe(("sglang:token_usage",), "mean"),
+        "prompt_tokens_per_s": Recipe(("sglang:prompt_tokens_total",), "rate"),
+        "generation_tokens_per_s": Recipe(("sglang:generation_tokens_total",), "rate"),
+        "ttft_p95_s": Recipe(("sglang:time_to_first_token_seconds",), "p95"),
+        "itl_p95_s": Recipe(("sglang:inter_token_latency_seconds", "sglang:time_per_output_token_seconds"), "p95"),
+        "queue_time_p95_s": Recipe(("sglang:queue_time_seconds",), "p95"),
+    },
+    "tgi": {
+        "running": Recipe(("tgi_batch_current_size",), "sum"),
+        "waiting": Recipe(("tgi_queue_size",), "sum"),
+        "generation_tokens_per_s": Recipe(("tgi_request_generated_tokens_sum",), "rate"),  # counted as requests end
+        "queue_time_p95_s": Recipe(("tgi_request_queue_duration",), "p95"),
+    },
+    # Its request metrics carry the label model, its GPU metrics do not: give the two a source each if you match on it.
+    "triton": {
+        "waiting": Recipe(("nv_inference_pending_request_count",), "sum"),
+        "utilization": Recipe(("nv_gpu_utilization",), "mean"),
+        "requests_per_s": Recipe(("nv_inference_request_success",), "rate"),
+        "ttft_p95_s": Recipe(("nv_inference_first_response_histogram_ms",), "p95", divisor=1000),
+    },
+    "triton_trtllm": {
+        "running": Recipe(("nv_trt_llm_request_metrics",), "sum", {"request_type": "scheduled"}),
+        "waiting": Recipe(("nv_trt_llm_request_metrics",), "sum", {"request_type": "waiting"}),
+        "kv_cache_usage": Recipe(("nv_trt_llm_kv_cache_block_metrics",), "mean", {"kv_cache_block_type": "fraction"}),
+        "utilization": Recipe(("nv_gpu_utilization",), "mean"),
+        "requests_per_s": Recipe(("nv_inference_request_success",), "rate"),
+    },
+}
+
+
+def recipes(preset: str | None, read: tuple[str, ...] | None) -> dict[str, Recipe]:
+    """The quantities to read: those named, else all of the preset that one look can tell."""
+    table = PRESETS[preset] if preset else {}
+    if read is None:
+        return {quantity: recipe for quantity, recipe in table.items() if not recipe.needs_history}
+    return {quantity: table[quantity] for quantity in read if quantity in table}
+
+
+def problems(preset: str | None, read: tuple[str, ...] | None, match: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """What is wrong with a choice among the table."""
+    table = PRESETS[preset] if preset else {}
+    unknown = [quantity for quantity in read or () if quantity not in table]
+    if unknown:
+        yield "read", f"the preset has no {', '.join(unknown)}; it has {', '.join(table) or 'nothing: name one'}"
+    if match and not preset:
+        yield "match", "narrows a preset's metrics, and no preset is named"
+    for label in match:
+        if not label.isascii() or not label.isidentifier() or label.startswith("__"):
+            yield "match", f"{label!r} is not a label's name"
+        elif any(label in recipe.labels for recipe in recipes(preset, read).values()):
+            yield "match", f"the preset itself says which {label} is read"

@@ -1,0 +1,131 @@
+"""The Prometheus source's port: one query a turn, taken apart into readings."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, Final
+
+from policies.model import Absent, Fresh
+from scaler.ports import Clock, Misconfigured, Unavailable
+from scaler.sources import http
+from scaler.sources.gone import HUMAN, Gone, Sought
+from scaler.sources.measured import measured
+from scaler.sources.prometheus_api import Answer, PrometheusApi, Refused, Row
+from scaler.sources.promql import LABEL, LOST_S, joint, lost, metric_names, time_of, value_of
+
+if TYPE_CHECKING:
+    from scaler.sources.prometheus import Prometheus
+
+LOST: Final = "lost"
+Found = tuple[Row, ...] | Absent
+
+
+class PrometheusSource:
+    """A source on one server.
+
+    A query that was given is first asked on its own. That tells whether Prometheus takes it and whether it gives a
+    number or a series; what it takes joins the common query of all later turns, and what it does not stays apart.
+    """
+
+    def __init__(self, spec: Prometheus, api: PrometheusApi, clock: Clock, deadline_s: float) -> None:
+        self._api = api
+        self._gone = Gone(api, clock)
+        self._deadline_s = deadline_s
+        self._window_s = spec.window_s
+        self._recipes = recipes = spec.recipes()
+        self._preset = {f"value:{q}": value_of(r, spec.match, spec.window_s) for q, r in recipes.items()}
+        self._preset |= {f"time:{q}": time_of(r, spec.match) for q, r in recipes.items()}
+        if recipes:  # one exporter gives them all, so that any of them tells
+            self._preset[LOST] = lost(next(iter(recipes.values())), spec.match)
+        self._given = {f"value:{q}": text for q, text in spec.queries.items()}
+        self._given |= {f"time:{q}": text for q, text in spec.timestamp_queries.items()}
+        self._kinds: dict[str, str] = {}
+        self._sought = {q: Sought(r.series, {**spec.match, **r.labels}) for q, r in recipes.items()}
+        self._sought |= {q: Sought(metric_names(text)) for q, text in spec.queries.items()}
+
+    async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
+        try:
+            async with asyncio.timeout(http.DEADLINE_SHARE * self._deadline_s) as limit:
+                found = await self._ask()
+        except TimeoutError as e:
+            raise Unavailable(f"Prometheus at {self._api.url}: no answer in time") from e
+        readings = {q: self._reading(q, found) for q in self._sought}
+        missing = {q: self._sought[q] for q, reading in readings.items() if reading is None}
+        reasons = await self._gone.reasons(missing, limit.when())
+        whole = {q: Absent(reasons[q]) if reading is None else reading for q, reading in readings.items()}
+        wrong = [r.reason for r in whole.values() if isinstance(r, Absent) and r.reason.startswith(HUMAN)]
+        if wrong and len(wrong) == len(whole):
+            raise Misconfigured("; ".join(dict.fromkeys(reason.removeprefix(HUMAN) for reason in wrong)))
+        return whole
+
+    async def _ask(self) -> dict[str, Found]:
+        """What each part gave: all in one query, but for those not yet known to be sound."""
+        apart = [key for key in self._given if key not in self._kinds]
+        joined = {key: _as_series(text, self._kinds[key]) for key, text in self._given.items() if key in self._kinds}
+        together, alone = await asyncio.gather(self._together(joined), self._each_alone(apart))
+        return together | alone
+
+    async def _together(self, joined: Mapping[str, str]) -> dict[str, Found]:
+        try:
+            return await self._joint({**self._preset, **joined})
+        except Refused:
+            if not joined:
+                raise
+        self._kinds.clear()  # one of those given is at fault: they are asked apart, and the preset without them
+        found, alone = await asyncio.gather(self._joint(self._preset), self._each_alone(joined))
+        return found | alone
+
+    async def _each_alone(self, keys: Collection[str]) -> dict[str, Found]:
+        return dict(zip(keys, await asyncio.gather(*(self._alone(key) for key in keys)), strict=True))
+
+    async def _joint(self, terms: Mapping[str, str]) -> dict[str, Found]:
+        if not terms:
+            return {}
+        answer = await self._api.query(joint(terms))
+        return {key: _found(answer, (r for r in answer.rows if r.labels.get(LABEL) == key)) for key in terms}
+
+    async def _alone(self, key: str) -> Found:
+        try:
+            answer = await self._api.query(self._given[key])
+        except Refused as e:
+            return Absent(f"{HUMAN}{e}")
+        if answer.kind not in {"scalar", "vector"}:
+            return Absent(f"{HUMAN}the query gives a {answer.kind}, not a number")
+        self._kinds[key] = answer.kind
+        return _found(answer, answer.rows)
+
+    def _reading(self, quantity: str, found: Mapping[str, Found]) -> Fresh[float] | Absent | None:
+        """The reading of a quantity; None where it has no series."""
+        recipe = self._recipes.get(quantity)
+        values, times, down = (found.get(key) for key in (f"value:{quantity}", f"time:{quantity}", LOST))
+        for part in (values, times):
+            if isinstance(part, Absent):
+                return part
+            if part is not None and len(part) > 1:
+                return Absent(f"{len(part)} series where one is expected: aggregate the query, as in sum(...)")
+        if not values or (recipe and not times):
+            return None
+        assert isinstance(values, tuple)  # noqa: S101 - the loop above saw to it
+        if recipe and isinstance(down, tuple) and down:
+            return Absent(f"{down[0].value} targets that answered in the last {LOST_S} s cannot be scraped now")
+        if recipe and recipe.across == "p95" and values[0].value == "NaN":
+            return Absent(f"nothing was observed in the last {self._window_s:g} s")
+        at: object = values[0].at
+        if isinstance(times, tuple):
+            if not times:
+                return Absent("the timestamp query gives no series")
+            at = times[0].value
+        try:
+            return measured(quantity, values[0].value, float(str(at)))
+        except ValueError:
+            return Absent(f"the timestamp query gives {at!r}")
+
+
+def _found(answer: Answer, rows: Iterable[Row]) -> Found:
+    """Rows, unless the server says that it left some out."""
+    return Absent(f"a partial answer: {answer.partial}") if answer.partial else tuple(rows)
+
+
+def _as_series(text: str, kind: str) -> str:
+    return f"vector({text}\n)" if kind == "scalar" else text

@@ -1,0 +1,68 @@
+"""The engines' own /metrics, read directly: for where there is no Prometheus, or where 30 s old is too old.
+
+Every turn all engines are asked at once, and each has until shortly before the deadline. A total over some of them is
+less than the total: when one does not answer, or shows no such metric, the quantity is absent and the reason says how
+many. Rates and latencies come from two looks, and are absent until the second. Labels are the engine's own: those that
+Prometheus adds (namespace, pod, job) are not on the page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Final
+
+from policies.rules import Rule
+from scaler.ports import Context
+from scaler.sources import http, presets
+from scaler.sources.scrape_source import MAX_TARGETS, ScrapeSource
+
+URL: Final = r"^https?://[^/@\s?#]+(/[^\s#]*)?$"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scrape:
+    """The engines' /metrics pages, without Prometheus."""
+
+    preset: Annotated[presets.Preset, Rule("Whose metrics these are.", example="vllm")]
+    urls: Annotated[
+        tuple[str, ...], Rule("Addresses of the pages, for engines that are always there; empty: see service.")
+    ] = ()
+    service: Annotated[
+        str | None,
+        Rule(
+            "Address of the page at a name that resolves to every engine (a headless service); looked up each turn.",
+            pattern=URL,
+            example="http://vllm-llama.llm.svc:8000/metrics",
+        ),
+    ] = None
+    match: Annotated[
+        Mapping[str, str], Rule("Labels that the series must have, exactly.", example={"model_name": "llama-3.1-8b"})
+    ] = field(default_factory=dict)
+    read: Annotated[
+        tuple[str, ...] | None,
+        Rule("Which of the preset's quantities; null: all but rates and latencies, which are read when named here."),
+    ] = None
+    max_age_s: Annotated[float, Rule("Older readings are stale. Seconds.", gt=0)] = 60.0
+    access: Annotated[http.Access, Rule("How to be let in.")] = field(default_factory=http.Access)
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        yield from presets.problems(self.preset, self.read, self.match)
+        if bool(self.urls) == bool(self.service):
+            yield "urls", "give either urls or service"
+        if len(set(self.urls)) < len(self.urls):
+            yield "urls", "names a page twice, which would count it twice"
+        for url in self.urls:
+            if not http.is_page(url):
+                yield "urls", f"{url!r} is not an address like http://10.0.0.7:8000/metrics"
+        if self.service and not http.is_page(self.service):
+            yield "service", "is not an address like http://vllm.llm.svc:8000/metrics"
+
+    def quantities(self) -> Mapping[str, float]:
+        return dict.fromkeys(presets.recipes(self.preset, self.read), self.max_age_s)
+
+    async def open(self, context: Context) -> ScrapeSource:
+        server = self.service or self.urls
+        session = await http.session(context, server, self.access.ca_file, connections=MAX_TARGETS)
+        pages = http.Pages(session, self.access, context.clock, http.DEADLINE_SHARE * context.deadline_s)
+        return ScrapeSource(self, pages)

@@ -1,0 +1,139 @@
+"""The scrape source's port: all engines at once, and what they show as one reading each."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from yarl import URL
+
+from policies.model import Absent, Fresh
+from scaler.ports import Misconfigured, PortError, Unavailable
+from scaler.registry import did_you_mean
+from scaler.sources import http
+from scaler.sources.exposition import Page, Series, change, level, page, series_of
+from scaler.sources.measured import measured
+from scaler.sources.presets import Recipe, recipes
+
+if TYPE_CHECKING:
+    from scaler.sources.scrape import Scrape
+
+MAX_TARGETS: Final = 500
+"""Engines of one source: a second of parsing a turn. For more, let Prometheus scrape."""
+Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+
+
+async def addresses(host: str, port: int) -> Sequence[str]:
+    """All addresses of a name: IPv4, or IPv6 where there are none, so that a dual-stacked engine counts once."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    for family in (socket.AF_INET, socket.AF_INET6):
+        if ips := sorted({str(info[4][0]) for info in found if info[0] == family}):
+            return ips
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An engine's page, and the name that its certificate must bear if that is not in the address."""
+
+    url: URL
+    server_name: str | None = None
+
+
+class ScrapeSource:
+    """Reads every engine each turn and remembers what counters stood at."""
+
+    def __init__(self, spec: Scrape, pages: http.Pages, resolve: Resolve = addresses) -> None:
+        self._targets = tuple(Target(URL(url)) for url in spec.urls)
+        self._service = URL(spec.service) if spec.service else None
+        self._recipes = recipes(spec.preset, spec.read)
+        self._match = spec.match
+        self._pages = pages
+        self._resolve = resolve
+        self._wanted = frozenset(name for recipe in self._recipes.values() for name in recipe.series)
+        self._before: dict[Target, Page] = {}
+
+    async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
+        targets = await self._find()
+        results = await asyncio.gather(*(self._page(target) for target in targets))
+        shown = {t: r for t, r in zip(targets, results, strict=True) if isinstance(r, Page)}
+        failed = [r for r in results if isinstance(r, PortError)]
+        if not shown:
+            raise _worst(failed)
+        before, self._before = self._before, {t: p for t, p in {**self._before, **shown}.items() if t in targets}
+        if failed:
+            why = Absent(f"{len(failed)} of {len(targets)} engines did not answer: {failed[0]}")
+            return dict.fromkeys(self._recipes, why)
+        if not any(page.metrics for page in shown.values()):
+            raise Misconfigured(self._nothing(shown))
+        return {q: self._reading(q, recipe, before, shown) for q, recipe in self._recipes.items()}
+
+    async def _find(self) -> tuple[Target, ...]:
+        """The engines there are now. Raises `Unavailable` when the name has no address: nobody to ask is not zero."""
+        if self._service is None:
+            targets = self._targets
+        else:
+            host, port = str(self._service.host), int(self._service.port or 0)
+            try:
+                async with asyncio.timeout(self._pages.deadline_s):
+                    ips = await self._resolve(host, port)
+            except OSError as e:
+                raise Unavailable(f"{host} has no address (no engine is ready, or the name is wrong): {e}") from e
+            targets = tuple(Target(self._service.with_host(ip), host) for ip in ips)
+            if not targets:
+                raise Unavailable(f"{host} has no address: no engine is ready")
+        if len(targets) > MAX_TARGETS:
+            raise Misconfigured(f"{len(targets)} engines; more than {MAX_TARGETS} are better scraped by Prometheus")
+        return targets
+
+    async def _page(self, target: Target) -> Page | PortError:
+        try:
+            at, text = await self._pages.get(target.url, target.server_name)
+            return page(text, self._wanted, at)
+        except PortError as e:
+            return e
+        except ValueError as e:
+            return Unavailable(f"{target.url}: {e}")
+
+    def _reading(
+        self, quantity: str, recipe: Recipe, before: Mapping[Target, Page], shown: Mapping[Target, Page]
+    ) -> Fresh[float] | Absent:
+        now = {t: series_of(recipe, self._match, p) for t, p in shown.items()}
+        lacking = sum(series is None for series in now.values())
+        present: dict[Target, Series] = {t: series for t, series in now.items() if series is not None}
+        names = " or ".join(recipe.series)
+        if lacking:
+            return Absent(f"{lacking} of {len(shown)} engines show no {names}")
+        if not recipe.needs_history:
+            value: float | Absent | None = level(recipe, [*present.values()])
+        elif new := [t for t in present if t not in before]:
+            return Absent(f"{len(new)} of {len(shown)} engines were seen once only, and this takes two looks")
+        else:
+            then = {t: series_of(recipe, self._match, before[t]) or {} for t in present}
+            value = change(recipe, [(then[t], present[t], shown[t].at - before[t].at) for t in present])
+        if value is None:
+            return Absent(f"no series of {names} with {dict(self._match)}")
+        if isinstance(value, Absent):
+            return value
+        return measured(quantity, value, min(p.at for p in shown.values()))
+
+    def _nothing(self, shown: Mapping[Target, Page]) -> str:
+        """That no page has any of the metrics, and what comes near."""
+        names = sorted(frozenset().union(*(p.names for p in shown.values())))
+        first = min(self._wanted)
+        hint = did_you_mean(first, names) or (f"there are {', '.join(names[:5])}" if names else "the pages are empty")
+        return f"no engine shows any of {', '.join(sorted(self._wanted))}; {hint}"
+
+
+def _worst(failed: Sequence[PortError]) -> PortError:
+    """One error for all: a human's business only if time mends none of them."""
+    passing = [e for e in failed if isinstance(e, Unavailable)]
+    if not passing:
+        return Misconfigured(str(failed[0]))
+    waits = [e.retry_after_s for e in passing if e.retry_after_s]
+    text = f"none of {len(failed)} engines answered: {passing[0]}" if len(failed) > 1 else str(passing[0])
+    return Unavailable(text, min(waits, default=None))
