@@ -1,0 +1,1 @@
+"""Figures: ``python -m tests.benchmarks NAME`` prints a JSON line each; ``all`` runs every one."""

@@ -1,0 +1,34 @@
+# syntax=docker/dockerfile:1
+# The daemon alone: no simulator dependencies, no build tools, not root, and nothing it needs to write but /var/lib/forescale.
+ARG PYTHON=3.13
+FROM python:${PYTHON}-slim AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+WORKDIR /src
+RUN python -m venv /opt/forescale
+COPY requirements/image.txt requirements/image.txt
+RUN /opt/forescale/bin/pip install --require-hashes -r requirements/image.txt
+COPY pyproject.toml README.md LICENSE ./
+COPY policies policies
+COPY scaler scaler
+COPY simulators simulators
+RUN /opt/forescale/bin/pip install --no-deps --no-build-isolation . \
+ && /opt/forescale/bin/pip uninstall --yes hatchling editables pip \
+ && find /opt/forescale -name '__pycache__' -prune -exec rm -rf {} +
+
+FROM python:${PYTHON}-slim
+LABEL org.opencontainers.image.title="Forescale" \
+      org.opencontainers.image.description="Autoscaling control plane for self-hosted LLM serving" \
+      org.opencontainers.image.licenses="Apache-2.0"
+RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin forescale \
+ && install -d -o 10001 -g 10001 /var/lib/forescale /etc/forescale
+COPY --from=build /opt/forescale /opt/forescale
+ENV PATH=/opt/forescale/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 OPENBLAS_NUM_THREADS=1
+USER 10001:10001
+# The journal's folder `journal` lies here. Mount a volume; the root file system may be read-only.
+WORKDIR /var/lib/forescale
+VOLUME /var/lib/forescale
+EXPOSE 8080
+HEALTHCHECK --interval=30s --timeout=5s --start-period=30s \
+  CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8080/healthz', timeout=4)"]
+ENTRYPOINT ["forescale"]
+CMD ["run", "/etc/forescale"]

@@ -1,0 +1,37 @@
+"""Runs benchmarks by name."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from tests.benchmarks.figure import Figure, machine, table
+
+BENCHMARKS: Final = ("decide", "scale", "footprint")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("name", choices=[*BENCHMARKS, "all"], help="which benchmark")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of traffic data")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="write the figures as a table too")
+    args = parser.parse_args()
+    figures: list[Figure] = []
+    for name in BENCHMARKS if args.name == "all" else (args.name,):
+        for figure in importlib.import_module(f"tests.benchmarks.{name}").run(args.data):
+            print(figure.line(), flush=True)
+            figures.append(figure)
+    if args.table:
+        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+        when = f"{datetime.now(UTC):%Y-%m-%d}, commit {commit.stdout.strip() or 'unknown'}, {machine()}"
+        args.table.write_text(f"# Figures\n\nTaken by `make bench`: {when}.\n\n{table(figures)}\n")
+    return 0 if all(f.met is not False for f in figures) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

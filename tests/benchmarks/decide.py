@@ -1,0 +1,102 @@
+"""What a decision costs, and what the controller adds to it, without input or output."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+from policies.history import History
+from policies.model import Observation, Tick
+from policies.pipeline import decide
+from policies.spec import ScaleDown, ScaleUp, WorkloadSpec
+from policies.threshold import Concurrency, GpuUtilization, QueueDepth
+from scaler.config.load import workload_from
+from scaler.controller import Controller, Setup
+from scaler.telemetry.dashboard import Dashboard
+from scaler.telemetry.metrics import Metrics
+from tests.benchmarks.figure import Figure, microseconds, quantile
+from tests.factories import MAIN, NOW, fresh, queue, seen, spec, tick_of
+from tests.fakes import FakeActuator, FakeSource, ManualClock
+
+HOUR_OF_TURNS = 240
+TURNS = 2000
+
+
+def run(_data: Path) -> Iterator[Figure]:
+    workload, history, observation = an_hour()
+    taken = microseconds(lambda: decide(workload, history, observation))
+    yield Figure("decide", "median of decide()", quantile(taken, 0.5), "us", 100, note="3 policies, an hour of history")
+    yield Figure("decide", "p99 of decide()", quantile(taken, 0.99), "us")
+    yield asyncio.run(overhead())
+
+
+def an_hour() -> tuple[WorkloadSpec, History, Observation]:
+    """Three policies with every window in use, and an hour of turns at 15 s."""
+    policies = {
+        "queue": QueueDepth(source="queue"),
+        "busy": GpuUtilization(source="gpu"),
+        "requests": Concurrency(source="engine"),
+    }
+    workload = spec(
+        policies, min_replicas=0, tolerance=0.05, scale_up=ScaleUp(window_s=60), scale_down=ScaleDown(window_s=600)
+    )
+    history = History()
+    for i in range(HOUR_OF_TURNS, -1, -1):
+        at = NOW - 15.0 * i
+        readings = {
+            **queue(60 + 20 * (i % 7)),
+            "gpu.utilization": fresh(0.5, now=at),
+            "engine.running": fresh(300, now=at),
+            "engine.waiting": fresh(i % 5, now=at),
+        }
+        observation = seen(readings, desired=15, ready=14, at=at)
+        if i:
+            history.append(tick_of(observation, decide(workload, history, observation)))
+    return workload, history, observation
+
+
+async def overhead() -> Figure:
+    """A whole turn on ports that answer at once, with every projection but the log line and the file."""
+    workload = workload_from(
+        {
+            "workload": "llm",
+            "max_replicas": 50,
+            "sources": {"queue": {"kind": "embedded"}, "engines": {"kind": "embedded", "offers": "engines"}},
+            "policies": {
+                "depth": {"kind": "queue_depth"},
+                "busy": {"kind": "gpu_utilization"},
+                "requests": {"kind": "concurrency"},
+            },
+            "pools": {"main": {"kind": "embedded"}},
+        }
+    )
+    clock = ManualClock()
+    sources = {
+        "queue": FakeSource(clock, {"visible": 30, "in_flight": 5, "delayed": 0, "oldest_age_s": 1}),
+        "engines": FakeSource(clock, {"running": 30, "waiting": 1, "kv_cache_usage": 0.4, "utilization": 0.6}),
+    }
+    metrics, dashboard = Metrics("bench"), Dashboard()
+
+    def record(tick: Tick) -> None:
+        metrics.observe(tick)
+        dashboard.observe(tick)
+
+    controller = Controller(Setup(workload, sources, {MAIN: FakeActuator(clock, 5)}), clock, History(), record)
+    for _ in range(HOUR_OF_TURNS):
+        clock.advance(15)
+        await controller.turn(clock.now())
+    _, history, observation = an_hour()
+    deciding = quantile(microseconds(lambda: decide(workload.spec, history, observation)), 0.5)
+    from scaler.clock import stopwatch_s  # noqa: PLC0415
+
+    taken = []
+    for _ in range(TURNS):
+        clock.advance(15)
+        began = stopwatch_s()
+        await controller.turn(clock.now())
+        taken.append((stopwatch_s() - began) * 1e6)
+    value = quantile(sorted(taken), 0.5)
+    return Figure(
+        "decide", "controller turn without I/O", value, "us", 300, note=f"of which decide() some {deciding:.0f} us"
+    )

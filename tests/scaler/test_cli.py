@@ -1,0 +1,206 @@
+"""The command line: what each verb prints, in words and as JSON, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from policies.history import History
+from policies.model import Observation, Outcome, PoolName, Result, Tick
+from policies.pipeline import decide
+from scaler.cli import main
+from scaler.config.daemon import Journal as Settings
+from scaler.config.load import Workload, workload_from
+from scaler.journal.writer import JournalWriter
+from tests.factories import ABSENT, NOW, fresh, seen
+
+DOCUMENT: dict[str, Any] = {
+    "workload": "llm",
+    "max_replicas": 50,
+    "sources": {"queue": {"kind": "embedded"}},
+    "policies": {"depth": {"kind": "queue_depth"}},
+    "pools": {"main": {"kind": "embedded"}},
+}
+MESSAGES = (30, 50, 50, 20, 20, 20)
+
+
+def record(
+    folder: Path, messages: Sequence[float | None] = MESSAGES, document: dict[str, Any] | None = None
+) -> Workload:
+    """A journal of one workload's turns, 15 s apart; None for a turn without a reading."""
+    workload = workload_from(document or DOCUMENT)
+    writer = JournalWriter(Settings(directory=str(folder)), NOW, "1")
+    history = History()
+    size = 1
+    for i, count in enumerate(messages):
+        at = NOW + 15 * i
+        visible = ABSENT if count is None else fresh(count, now=at)
+        in_flight = ABSENT if count is None else fresh(0, now=at)
+        observation = seen({"queue.visible": visible, "queue.in_flight": in_flight}, size, at=at)
+        tick = turn(workload, history, observation)
+        writer.write(tick, workload)
+        history.append(tick)
+        size = tick.decision.target or 0
+    writer.close()
+    return workload
+
+
+def turn(workload: Workload, history: History, observation: Observation) -> Tick:
+    decision = decide(workload.spec, history, observation)
+    outcomes = tuple(
+        Outcome(PoolName(p), decision.current or 0, t, Result.ACCEPTED) for p, t in decision.targets.items()
+    )
+    return Tick(workload.fingerprint, observation, decision, outcomes, len(history), 0.0, 0.01)
+
+
+def run(capsys: pytest.CaptureFixture[str], *args: str | Path) -> tuple[int, str, str]:
+    code = main([str(a) for a in args])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+# --- check
+
+
+def test_check_tells_what_will_be_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "w.yaml").write_text(yaml.safe_dump(DOCUMENT))
+    code, out, _ = run(capsys, "check", tmp_path)
+    assert code == 0
+    assert "policy depth (queue_depth) reads visible, in_flight of queue" in out
+    assert json.loads(run(capsys, "check", tmp_path, "--json")[1]) == {"valid": True, "workloads": ["llm"]}
+
+
+def test_check_tells_every_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "w.yaml").write_text(yaml.safe_dump({**DOCUMENT, "max_replicas": 0, "tolerence": 1}))
+    code, _, err = run(capsys, "check", tmp_path)
+    assert code == 2
+    assert "did you mean 'tolerance'?" in err
+    assert "2 problems found" in err
+    code, out, _ = run(capsys, "check", tmp_path, "--json")
+    assert code == 2
+    assert {p["path"] for p in json.loads(out)["problems"]} == {"max_replicas", "tolerence"}
+
+
+# --- explain
+
+
+def test_explain_tells_a_stranger_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record(tmp_path)
+    code, out, _ = run(capsys, "explain", tmp_path)
+    assert code == 0
+    for words in (
+        "llm at 2027-01-15T08:01:15Z: stays at 5 (the last 300 s were not seen throughout)",
+        "main: 5 asked for, 5 ready",
+        "queue.visible: 20, measured 0 s before",
+        "depth: wants 2.00 replicas' worth of work: 20 messages at 10 per replica",
+        "scale-down window: 5",
+        "main stays at 5: accepted",
+    ):
+        assert words in out
+
+
+def test_explain_finds_the_turn_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record(tmp_path)
+    assert "1 -> 3 replicas" in run(capsys, "explain", tmp_path, "--at", "2027-01-15T08:00:14Z")[1]
+    assert "3 -> 5 replicas" in run(capsys, "explain", tmp_path, "--at", str(NOW + 15))[1]
+    decoded = json.loads(run(capsys, "explain", tmp_path, "--at", str(NOW), "--json")[1])
+    assert decoded[0]["decision"]["target"] == 3
+
+
+def test_explain_says_that_missing_is_not_zero(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record(tmp_path, (50, None))
+    out = run(capsys, "explain", tmp_path)[1]
+    assert "queue.visible: absent, which is not zero (gone)" in out
+    assert "stays at 5" in out
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--workload", "lm"], "no such workload in the journal; did you mean 'llm'?"),
+        (["--at", "2020-01-01T00:00:00Z"], "before the first recorded turn, at 2027-01-15T08:00:00Z"),
+        (["--at", "yesterday"], "neither ISO 8601"),
+    ],
+)
+def test_explain_says_why_there_is_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], args: list[str], message: str
+) -> None:
+    record(tmp_path)
+    code, _, err = run(capsys, "explain", tmp_path, *args)
+    assert code == 2
+    assert message in err
+
+
+# --- replay
+
+
+def test_replay_with_the_same_configuration_is_equal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record(tmp_path, (30, 50, None, 50, 20, None, 20))
+    code, out, _ = run(capsys, "replay", tmp_path)
+    assert (code, out.strip()) == (0, "7 turns decided again: 7 equal")
+
+
+def test_replay_finds_a_decision_that_does_not_follow(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record(tmp_path)
+    file = tmp_path / "00000001.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    lines[3]["decision"]["target"] = 6
+    file.write_text("\n".join(map(json.dumps, lines)) + "\n")
+    code, out, _ = run(capsys, "replay", tmp_path)
+    assert code == 1
+    assert "target 6 recorded, 5 anew" in out
+    assert json.loads(run(capsys, "replay", tmp_path, "--json")[1])["different"] >= 1
+
+
+def test_replay_with_another_configuration_tells_what_would_have_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record(tmp_path / "journal")
+    other = {**DOCUMENT, "policies": {"depth": {"kind": "queue_depth", "target_per_replica": 5}}}
+    (tmp_path / "new.yaml").write_text(yaml.safe_dump(other))
+    code, out, _ = run(capsys, "replay", tmp_path / "journal", "--config", tmp_path / "new.yaml")
+    assert code == 0
+    assert "llm: mean target 4.67 recorded, " in out
+    assert "recorded because depth wants 3.00" in out
+    assert "anew because" in out
+
+
+def test_replay_does_not_compare_where_the_past_is_not_recorded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record(tmp_path, [30] * 4 + [20] * 60)
+    file = tmp_path / "00000001.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join([*lines[:2], *lines[12:]]))
+    code, out, _ = run(capsys, "replay", tmp_path)
+    assert code == 0
+    assert "past not recorded" in out
+
+
+# --- the rest
+
+
+def test_schema_and_example_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert json.loads(run(capsys, "schema")[1])["$defs"]["WorkloadSpec"]["required"]
+    assert "target_per_replica: 10.0" in run(capsys, "schema", "--example")[1]
+
+
+@pytest.mark.parametrize("args", [["run", "x", "--for", "0"], ["run"], ["dance"], []])
+def test_misuse_is_refused_with_usage(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(args)
+    assert ended.value.code == 2
+    assert "usage: forescale" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["run", "check", "schema", "explain", "replay"])
+def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([verb, "--help"])
+    assert ended.value.code == 0
+    assert f"usage: forescale {verb}" in capsys.readouterr().out
