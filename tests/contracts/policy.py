@@ -1,0 +1,72 @@
+"""What every policy must do, whatever it measures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import pytest
+
+from policies.history import History
+from policies.model import Absent, Evidence, Fresh, PolicyName, Reading, Recommendation, SignalName, Stale
+from policies.view import View
+from tests.factories import NOW
+
+ME = PolicyName("me")
+
+
+class PolicyContract:
+    """Subclass it as ``TestMyPolicy`` with the `policy` and readings that make it want replicas (`busy`)."""
+
+    policy: ClassVar[Any]
+    busy: ClassVar[Mapping[str, float]] = {}
+
+    def said(self, readings: Mapping[str, Reading[float]], ready: int | None = 4) -> Recommendation:
+        signals = {SignalName(n): r for n, r in readings.items()}
+        demand = 3.0 if self.policy.shapes else None
+        said: Recommendation = self.policy.recommend(ME, View(NOW, signals, ready, ready, demand, History()))
+        return said
+
+    def fresh(self) -> dict[str, Reading[float]]:
+        return {n: Fresh(v, NOW) for n, v in self.busy.items()}
+
+    def test_says_what_it_wants_and_why(self) -> None:
+        said = self.said(self.fresh())
+        assert said.policy == ME
+        assert said.replicas is not None
+        assert said.replicas > 0
+        assert said.evidence is Evidence.FULL
+        assert said.reason
+
+    def test_the_same_view_gives_the_same_answer(self) -> None:
+        assert self.said(self.fresh()) == self.said(self.fresh())
+
+    def test_names_the_signals_it_used(self) -> None:
+        assert set(self.said(self.fresh()).used) == set(self.busy)
+
+    def test_is_blind_when_nothing_is_fresh(self) -> None:
+        if not self.busy:
+            pytest.skip("reads no signal")
+        gone: Mapping[str, Reading[float]] = dict.fromkeys(self.busy, Absent("gone"))
+        old = {n: Stale(v, NOW - 100, 100.0) for n, v in self.busy.items()}
+        for readings in ({}, gone, old):
+            said = self.said(readings)
+            assert (said.replicas, said.evidence, said.active) == (None, Evidence.BLIND, False)
+
+    def test_each_missing_signal_is_known_as_missing(self) -> None:
+        for name in self.busy:
+            said = self.said({**self.fresh(), name: Absent("gone")})
+            assert said.evidence is not Evidence.FULL
+
+    def test_zero_that_was_measured_wants_nothing(self) -> None:
+        if not self.busy:
+            pytest.skip("reads no signal")
+        said = self.said({n: Fresh(0.0, NOW) for n in self.busy})
+        assert (said.replicas, said.active, said.evidence) == (0.0, False, Evidence.FULL)
+
+    def test_at_zero_replicas_it_either_tells_work_or_claims_not_to(self) -> None:
+        said = self.said(self.fresh(), ready=0)
+        if not self.policy.activates:
+            assert not said.active
+        elif self.busy:
+            assert said.active
