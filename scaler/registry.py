@@ -11,11 +11,14 @@ from policies.registry import POLICIES
 
 SOURCES: Final = {
     "embedded": "simulators.embedded:EmbeddedSource",
+    "prometheus": "scaler.sources.prometheus:Prometheus",
+    "scrape": "scaler.sources.scrape:Scrape",
     "sqs": "scaler.sources.sqs:Sqs",
 }
 
 POOLS: Final = {
     "embedded": "simulators.embedded:EmbeddedPool",
+    "kubernetes": "scaler.actuators.kubernetes:Kubernetes",
 }
 
 REGISTRIES: Final[Mapping[str, Mapping[str, str]]] = {"policy": POLICIES, "source": SOURCES, "pool": POOLS}

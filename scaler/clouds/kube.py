@@ -1,0 +1,256 @@
+"""Kubernetes: one session per cluster; answers and failures of the API server as port errors.
+
+Credentials are those of a pod's service account, whose token file is read again whenever it changes, or a kubeconfig's,
+which is read again when the API server no longer accepts them. Nothing here goes to the network before the first call:
+the daemon starts while the API server is down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import aiohttp
+import yaml
+from kubernetes_asyncio import client
+from kubernetes_asyncio.config import ConfigException
+from kubernetes_asyncio.config.kube_config import KubeConfigLoader, KubeConfigMerger
+
+from scaler.clouds.cluster import KubeCluster
+from scaler.ports import Clock, Conflict, Context, Misconfigured, PortError, Unavailable
+
+CALLS: Final = 32
+"""Calls under way at once, watches apart: a recovering API server is not stormed by thousands of workloads."""
+RENEW_S: Final = 30.0
+"""Refused credentials are read anew at most this often: a kubeconfig's plugin is a program to start."""
+LOAD_S: Final = 20.0
+"""For reading credentials: a kubeconfig's plugin may itself ask a cloud."""
+POD_FOLDER: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+HUMAN: Final = frozenset({400, 401, 403, 404, 405, 415, 422})
+"""Refusals that no retry mends."""
+
+Body: TypeAlias = dict[str, Any]
+Load: TypeAlias = Callable[[], Awaitable[Any]]
+"""Gives the SDK's configuration: host, trust and credentials."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the API server said."""
+
+    status: int
+    body: Body
+    retry_after_s: float | None = None
+
+    @property
+    def message(self) -> str:
+        return str(self.body.get("message") or self.body.get("reason") or f"HTTP {self.status}")
+
+
+class Session:
+    """One cluster's API: every call has a time limit, and none is repeated."""
+
+    def __init__(self, clock: Clock, load: Load) -> None:
+        self.clock = clock
+        self._load = load
+        self._client: Any = None
+        self._authenticating = asyncio.Lock()
+        self._renewed_at = float("-inf")
+        self._calls = asyncio.Semaphore(CALLS)
+
+    async def close(self) -> None:
+        if self._client is not None:
+            await self._client.close()
+
+    async def call(self, what: str, method: str, path: str, timeout_s: float, **request: Any) -> Body:
+        """The body of an accepted call. Raises the port errors, naming `what` was asked."""
+        return accepted(what, await self.ask(what, method, path, timeout_s, **request))
+
+    async def ask(self, what: str, method: str, path: str, timeout_s: float, **request: Any) -> Answer:
+        """The answer whatever its status. `request`: `query` and `patch`. Raises `Unavailable` or `Misconfigured`."""
+        try:
+            async with asyncio.timeout(timeout_s), self._calls:
+                limit = aiohttp.ClientTimeout(total=timeout_s)
+                answer = await self._answer(await self._send(method, path, limit, **request))
+                if answer.status == 401 and await self._renew():
+                    answer = await self._answer(await self._send(method, path, limit, **request))
+                return answer
+        except TimeoutError as e:
+            raise Unavailable(f"{what}: no answer within {timeout_s:g} s") from e
+        except aiohttp.ClientConnectorCertificateError as e:
+            raise Misconfigured(f"{what}: the API server's certificate is not trusted: {e}") from e
+        except (aiohttp.ClientError, OSError, ValueError) as e:  # ValueError: cut short, or not JSON
+            raise Unavailable(f"{what}: {type(e).__name__}: {e}") from e
+
+    async def events(self, what: str, path: str, timeout_s: float, query: Mapping[str, str]) -> AsyncIterator[Body]:
+        """A watch's events until the server ends it well. Raises the port errors; after `timeout_s`, `Unavailable`."""
+        try:
+            response = await self._send("GET", path, aiohttp.ClientTimeout(total=timeout_s), query=query)
+            async with response:
+                if response.status != 200:
+                    accepted(what, await self._answer(response))
+                async for line in response.content:
+                    event = json.loads(line)
+                    if event["type"] == "ERROR":
+                        raise Unavailable(f"{what}: {event['object'].get('message')}")
+                    yield event
+        except TimeoutError as e:
+            raise Unavailable(f"{what}: silent for {timeout_s:g} s") from e
+        except (aiohttp.ClientError, OSError, ValueError, KeyError, TypeError) as e:
+            raise Unavailable(f"{what}: {type(e).__name__}: {e}") from e
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        limit: aiohttp.ClientTimeout,
+        *,
+        query: Mapping[str, str] | None = None,
+        patch: Body | None = None,
+    ) -> aiohttp.ClientResponse:
+        api = await self._api()
+        form = "application/merge-patch+json" if patch else "application/json"
+        sent: aiohttp.ClientResponse = await api.call_api(
+            path,
+            method,
+            query_params=list((query or {}).items()),
+            header_params={"Accept": "application/json", "Content-Type": form},
+            body=patch,
+            auth_settings=["BearerToken"],
+            _preload_content=False,
+            _request_timeout=limit,
+        )
+        return sent
+
+    async def _answer(self, response: aiohttp.ClientResponse) -> Answer:
+        async with response:
+            data = await response.read()
+        retry_after = response.headers.get("Retry-After", "")
+        retry_after_s = float(retry_after) if retry_after.isdigit() else None
+        try:
+            body = json.loads(data)
+        except ValueError:
+            if response.status < 300:
+                raise
+            body = {"message": data[:200].decode(errors="replace").strip()}  # a proxy's page
+        return Answer(response.status, body if isinstance(body, dict) else {"message": str(body)[:200]}, retry_after_s)
+
+    async def _api(self) -> Any:
+        async with self._authenticating:
+            if self._client is None:
+                self._client = client.ApiClient(await self._configuration())
+                self._client.user_agent = "forescale"
+        return self._client
+
+    async def _renew(self) -> bool:
+        """Take the credentials anew after a refusal; False when that was just done."""
+        async with self._authenticating:
+            if abs(self.clock.now() - self._renewed_at) < RENEW_S:
+                return False
+            self._client.configuration = await self._configuration()
+        return True
+
+    async def _configuration(self) -> Any:
+        self._renewed_at = self.clock.now()
+        try:
+            async with asyncio.timeout(LOAD_S):
+                configuration = await self._load()
+        except FileNotFoundError as e:
+            raise Misconfigured(f"the cluster's credentials: {e}") from e
+        except ConfigException as e:  # a credential plugin that failed, perhaps for want of the network
+            raise Unavailable(f"the cluster's credentials: {e}") from e
+        configuration.retries = False
+        configuration.connection_pool_maxsize = 0  # no limit: each watch holds one
+        return configuration
+
+
+def accepted(what: str, answer: Answer) -> Body:
+    """The body of an answer that is no refusal; else the refusal by its remedy."""
+    if answer.status < 300:
+        return answer.body
+    raise refusal(what, answer)
+
+
+def refusal(what: str, answer: Answer) -> PortError:
+    text = f"{what}: {answer.message}"
+    if answer.status == 401:
+        return Misconfigured(f"{text}: the API server does not accept our credentials")
+    if answer.status == 403:
+        return Misconfigured(f"{text}: grant it in a Role (config/deploy/kubernetes.yaml has the rules)")
+    if answer.status in HUMAN:
+        return Misconfigured(text)
+    if answer.status == 409:
+        return Conflict(text)
+    return Unavailable(f"{text} (HTTP {answer.status})", answer.retry_after_s)
+
+
+async def session(context: Context, cluster: KubeCluster) -> Session:
+    """The session that all adapters of this cluster share. Raises `Misconfigured` when nothing tells where it is."""
+    if cluster.kubeconfig is None and cluster.context is None and os.environ.get("KUBERNETES_SERVICE_HOST"):
+        load = in_pod(os.environ, POD_FOLDER)
+    else:
+        path = cluster.kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
+        load = from_kubeconfig(path, cluster.context)
+
+    @asynccontextmanager
+    async def opening() -> AsyncIterator[Session]:
+        made = Session(context.clock, load)
+        try:
+            yield made
+        finally:
+            await made.close()
+
+    return await context.shared(("kube", cluster), opening)
+
+
+def in_pod(environ: Mapping[str, str], folder: Path) -> Load:
+    """A pod's service account. Its token is rotated about hourly: the file is looked at before every call."""
+    host, port = environ.get("KUBERNETES_SERVICE_HOST", ""), environ.get("KUBERNETES_SERVICE_PORT", "443")
+    token, seen = folder / "token", dict[str, Any]()
+
+    def refresh(configuration: Any) -> None:
+        try:
+            stat = token.stat()
+            if seen.get("stat") != (stat.st_mtime_ns, stat.st_ino):
+                seen["key"] = f"Bearer {token.read_text().strip()}"
+                seen["stat"] = (stat.st_mtime_ns, stat.st_ino)
+        except OSError:
+            if "key" not in seen:
+                raise
+        configuration.api_key["BearerToken"] = seen["key"]
+
+    async def load() -> Any:
+        address = f"[{host}]" if ":" in host else host
+        configuration = client.Configuration(host=f"https://{address}:{port}")
+        configuration.ssl_ca_cert = str(folder / "ca.crt")
+        refresh(configuration)
+        configuration.refresh_api_key_hook = refresh
+        return configuration
+
+    return load
+
+
+def from_kubeconfig(paths: str, context: str | None) -> Load:
+    """A kubeconfig, with all the ways of authentication that the SDK knows. Raises `Misconfigured` for a bad one."""
+
+    def loader() -> Any:
+        if not any(Path(p).expanduser().exists() for p in paths.split(os.pathsep) if p):
+            raise FileNotFoundError(f"there is no kubeconfig at {paths}")
+        return KubeConfigLoader(KubeConfigMerger(paths).config, active_context=context, config_base_path=None)
+
+    async def load() -> Any:
+        configuration = client.Configuration()
+        await loader().load_and_set(configuration)
+        return configuration
+
+    try:
+        loader()
+    except (ConfigException, OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as e:
+        raise Misconfigured(f"kubeconfig {paths}: {e}") from e
+    return load

@@ -1,0 +1,165 @@
+"""The actuator's contract over Kubernetes: the fake API server, and a real control plane."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from policies.model import PoolName, WorkloadName
+from scaler.actuators.kubernetes import Kubernetes
+from scaler.clouds.cluster import KubeCluster
+from scaler.ports import Actuator
+from scaler.resources import Opening
+from tests.contracts.actuator import ActuatorContract, ActuatorRig
+from tests.servers.control_plane import SCALER, WRITES, ControlPlane, why_not
+from tests.servers.kube_fake import FakeKube, kube_fake, write_kubeconfig
+from tests.servers.kube_real import Ground, ground, shipped_rules
+from tests.servers.tcp_fault import TcpProxy, Weather, tcp_proxy
+
+
+class FakeRig(ActuatorRig):
+    def __init__(self, fake: FakeKube, proxy: TcpProxy, kubeconfig: Path) -> None:
+        self._fake = fake
+        self._proxy = proxy
+        self._kubeconfig = kubeconfig
+
+    async def open(self, context: Opening) -> Actuator:
+        spec = Kubernetes(name="llm", cluster=KubeCluster(kubeconfig=str(self._kubeconfig)))
+        return await spec.open(context, WorkloadName("llm"), PoolName("gpus"))
+
+    async def size(self) -> int:
+        found: int = self._fake.get("deployments", "llm")["spec"]["replicas"]
+        return found
+
+    async def set_size(self, replicas: int) -> None:
+        await self._fake.put("deployments", "llm", {"spec": {"replicas": replicas}})
+
+    async def set_ready(self, replicas: int) -> None:
+        await self._fake.put("deployments", "llm", {"status": {"readyReplicas": replicas}})
+
+    async def hang(self) -> None:
+        self._proxy.weather = Weather.FROZEN
+
+    async def refuse(self) -> None:
+        self._proxy.weather = Weather.RESET
+        self._proxy.tear_down()
+
+    async def throttle(self) -> None:
+        self._fake.throttled = True
+
+    async def forbid(self) -> None:
+        self._fake.forbidden.add(("patch", "deployments/scale"))
+
+    async def recover(self) -> None:
+        self._proxy.weather = Weather.CLEAR
+        self._fake.throttled = False
+        self._fake.forbidden.clear()
+
+
+class TestKubernetesFake(ActuatorContract):
+    @pytest.fixture(autouse=True)
+    def _folder(self, tmp_path: Path) -> None:
+        self._tmp = tmp_path
+
+    def rig(self) -> AbstractAsyncContextManager[ActuatorRig]:
+        return self._rig()
+
+    @asynccontextmanager
+    async def _rig(self) -> AsyncIterator[ActuatorRig]:
+        async with kube_fake() as fake, tcp_proxy("127.0.0.1", fake.port) as proxy:
+            await fake.put("deployments", "llm", {"spec": {"replicas": 2}, "status": {"readyReplicas": 2}})
+            yield FakeRig(fake, proxy, write_kubeconfig(self._tmp / "kubeconfig", proxy.port))
+
+
+class RealRig(ActuatorRig):
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+        self._stalled: list[asyncio.StreamWriter] = []
+
+    async def open(self, context: Opening) -> Actuator:
+        cluster = KubeCluster(kubeconfig=str(self._ground.kubeconfig))
+        spec = Kubernetes(name="llm", namespace=self._ground.namespace, cluster=cluster)
+        return await spec.open(context, WorkloadName("llm"), PoolName("gpus"))
+
+    async def size(self) -> int:
+        return await self._ground.size()
+
+    async def set_size(self, replicas: int) -> None:
+        await self._ground.set_size(replicas)
+
+    async def set_ready(self, replicas: int) -> None:
+        self._ground.nodes.ready = replicas
+
+    async def hang(self) -> None:
+        self._ground.plane.freeze()
+
+    async def refuse(self) -> None:
+        self._ground.proxy.weather = Weather.RESET
+        self._ground.proxy.tear_down()
+
+    async def throttle(self) -> None:
+        """Use up the writes in flight that the server grants: by requests whose bodies never come to their end."""
+        path = self._ground.path("deployments", "llm") + "/scale"
+        for _ in range(WRITES):
+            self._stalled.append(await stalled_write(self._ground.plane, path))
+
+    async def forbid(self) -> None:
+        reading = [rule for rule in shipped_rules() if "patch" not in rule["verbs"]]
+        await self._ground.permit(reading)
+        await self._ground.permitted("patch", "apps/deployments/scale", granted=False)
+
+    async def recover(self) -> None:
+        self._ground.plane.thaw()
+        self._ground.proxy.weather = Weather.CLEAR
+        while self._stalled:
+            await dropped(self._stalled.pop())
+        await self._ground.permit(shipped_rules())
+        await self._ground.permitted("patch", "apps/deployments/scale", granted=True)
+
+
+async def stalled_write(plane: ControlPlane, path: str) -> asyncio.StreamWriter:
+    """A PATCH by the scaler of which the server has seen the head, and waits for the body."""
+    trust = ssl.create_default_context(cafile=str(plane.certificate))
+    reader, writer = await asyncio.open_connection("127.0.0.1", plane.port, ssl=trust)
+    lines = (
+        f"PATCH {path} HTTP/1.1",
+        "Host: here",
+        f"Authorization: Bearer {SCALER}",
+        "Content-Type: application/merge-patch+json",
+        "Content-Length: 100",
+        "Expect: 100-continue",
+        "\r\n",
+    )
+    writer.write("\r\n".join(lines).encode())
+    assert b"100 Continue" in await reader.readline()  # the server has begun to read the body
+    return writer
+
+
+async def dropped(writer: asyncio.StreamWriter) -> None:
+    """End a connection without a word."""
+    writer.close()
+    writer.transport.abort()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(why_not()), reason=why_not() or "there is one")
+class TestKubernetesReal(ActuatorContract):
+    def rig(self) -> AbstractAsyncContextManager[ActuatorRig]:
+        return self._rig()
+
+    @asynccontextmanager
+    async def _rig(self) -> AsyncIterator[ActuatorRig]:
+        async with ground() as place:
+            rig = RealRig(place)
+            try:
+                yield rig
+            finally:
+                await rig.recover()

@@ -1,0 +1,268 @@
+"""A real Kubernetes control plane on loopback: etcd, kube-apiserver and kube-controller-manager, without a node.
+
+The binaries come from $KUBEBUILDER_ASSETS (the envtest convention); etcd may also be on the PATH. Besides the admin it
+knows the user `scaler`, who may do nothing until a Role is bound to them. Starting takes some seconds: `shared()` is
+one for the whole test process, and tests keep apart by namespaces.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import functools
+import json
+import os
+import shutil
+import signal
+import ssl
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from tests.servers.tcp_fault import free_port
+
+READY_S: Final = 90.0
+STOP_S: Final = 10.0
+ADMIN: Final = "admin-token"
+SCALER: Final = "scaler-token"
+WRITES: Final = 4
+"""Writes in flight, the admin's apart, beyond which the server throttles."""
+CONTROLLERS: Final = "deployment,replicaset,statefulset,garbagecollector,namespace"
+AUDIT: Final = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [{"level": "None", "userGroups": ["system:masters"]}, {"level": "Metadata"}],
+}
+"""Every call is kept but the admin's."""
+
+
+def why_not() -> str:
+    """Why no control plane can be started here, or nothing."""
+    if not _binary("kube-apiserver").exists():
+        return "no kube-apiserver: set KUBEBUILDER_ASSETS to a folder with kube-apiserver and kube-controller-manager"
+    return "" if _etcd() else "no etcd in KUBEBUILDER_ASSETS or on the PATH"
+
+
+class ControlPlane:
+    """One control plane. Its methods block: they start, stop and signal processes."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="control-plane-"))
+        self.port = free_port()
+        self.certificate = self.folder / "tls.crt"
+        self.audit = self.folder / "audit.log"
+        self.kubeconfig = self.write_kubeconfig("admin.json", ADMIN)
+        self._etcd_port = free_port()
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._admin = ssl.create_default_context(cafile=str(self._certify()))
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start all three, and wait until objects can be made."""
+        try:
+            self._start_etcd()
+            self.start_apiserver()
+            self._start_controllers()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End all three and remove what they wrote."""
+        for name in ("controllers", "apiserver", "etcd"):
+            self._end(name)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def freeze(self, name: str = "apiserver") -> None:
+        """Nothing is answered any more; connections stay open."""
+        os.kill(self._processes[name].pid, signal.SIGSTOP)
+
+    def thaw(self, name: str = "apiserver") -> None:
+        os.kill(self._processes[name].pid, signal.SIGCONT)
+
+    def kill_apiserver(self) -> None:
+        self._processes["apiserver"].kill()
+        self._end("apiserver")
+
+    def start_apiserver(self) -> None:
+        """Start the API server, on the same etcd as before if there was one, and wait until it is ready."""
+        key, users, policy = self.folder / "sa.key", self.folder / "users.csv", self.folder / "audit.json"
+        _openssl("genrsa", "-out", key, "2048")
+        users.write_text(f'{ADMIN},admin,admin,"system:masters"\n{SCALER},scaler,scaler\n')
+        policy.write_text(json.dumps(AUDIT))
+        self._spawn(
+            "apiserver",
+            _binary("kube-apiserver"),
+            f"--etcd-servers=http://127.0.0.1:{self._etcd_port}",
+            f"--secure-port={self.port}",
+            "--bind-address=127.0.0.1",
+            "--advertise-address=127.0.0.1",
+            f"--tls-cert-file={self.certificate}",
+            f"--tls-private-key-file={self.folder / 'tls.key'}",
+            f"--service-account-key-file={key}",
+            f"--service-account-signing-key-file={key}",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            "--service-cluster-ip-range=10.0.0.0/24",
+            f"--token-auth-file={users}",
+            "--authorization-mode=RBAC",
+            "--disable-admission-plugins=ServiceAccount",
+            f"--audit-policy-file={policy}",
+            f"--audit-log-path={self.audit}",
+            # So that few writes of the scaler's that never end make the server refuse the next: 429.
+            "--feature-gates=APIPriorityAndFairness=false",
+            f"--max-mutating-requests-inflight={WRITES}",
+        )
+        for path in ("/readyz", "/api/v1/namespaces/default"):  # it says ready before that namespace is there
+            self._wait(path)
+
+    def call(self, method: str, path: str, body: object = None, kind: str = "application/json") -> Any:
+        """One call of the admin's. Raises `urllib.error.HTTPError` for a refusal."""
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Authorization": f"Bearer {ADMIN}", "Content-Type": kind}
+        request = urllib.request.Request(self.url + path, data, headers, method=method)
+        with urllib.request.urlopen(request, context=self._admin, timeout=10) as answer:
+            return json.loads(answer.read())
+
+    def write_kubeconfig(self, name: str, token: str, port: int | None = None) -> Path:
+        """A kubeconfig for the bearer of `token`, perhaps through a proxy's `port`."""
+        path = self.folder / name
+        cluster = {
+            "server": f"https://127.0.0.1:{port or self.port}",
+            "certificate-authority": str(self.certificate),
+        }
+        document = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "here", "cluster": cluster}],
+            "users": [{"name": "me", "user": {"token": token}}],
+            "contexts": [{"name": "here", "context": {"cluster": "here", "user": "me"}}],
+            "current-context": "here",
+        }
+        path.write_text(json.dumps(document))
+        return path
+
+    def logs(self) -> str:
+        """The end of each process's log."""
+        return "\n".join(f"--- {f.name}\n{f.read_text()[-3000:]}" for f in sorted(self.folder.glob("*.out")))
+
+    # --- processes
+
+    def _certify(self) -> Path:
+        if not self.certificate.exists():
+            names = ("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1")
+            where = ("-keyout", self.folder / "tls.key", "-out", self.certificate)
+            _openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *names, *where)
+        return self.certificate
+
+    def _start_etcd(self) -> None:
+        self._spawn(
+            "etcd",
+            _etcd() or "etcd",
+            "--data-dir",
+            self.folder / "etcd",
+            "--listen-client-urls",
+            f"http://127.0.0.1:{self._etcd_port}",
+            "--advertise-client-urls",
+            f"http://127.0.0.1:{self._etcd_port}",
+            "--listen-peer-urls",
+            f"http://127.0.0.1:{free_port()}",
+            "--unsafe-no-fsync",
+            "--log-level",
+            "error",
+        )
+
+    def _start_controllers(self) -> None:
+        self._spawn(
+            "controllers",
+            _binary("kube-controller-manager"),
+            f"--kubeconfig={self.kubeconfig}",
+            "--leader-elect=false",
+            f"--controllers={CONTROLLERS}",
+            "--bind-address=127.0.0.1",
+            "--secure-port=0",
+            "--port=0",
+        )
+
+    def _spawn(self, name: str, *command: object) -> None:
+        dies_with_us = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
+        with (self.folder / f"{name}.out").open("ab") as log:
+            words = [*dies_with_us, *map(str, command)]
+            self._processes[name] = subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT)
+
+    def _end(self, name: str) -> None:
+        process = self._processes.pop(name, None)
+        if process is None:
+            return
+        process.send_signal(signal.SIGCONT)
+        process.terminate()
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _wait(self, path: str) -> None:
+        until = time.monotonic() + READY_S
+        request = urllib.request.Request(self.url + path, headers={"Authorization": f"Bearer {ADMIN}"})
+        while True:
+            try:
+                with urllib.request.urlopen(request, context=self._admin, timeout=2):
+                    return
+            except OSError as e:
+                dead = [name for name, process in self._processes.items() if process.poll() is not None]
+                if dead or time.monotonic() > until:
+                    raise RuntimeError(f"no control plane ({dead or path}): {e}\n{self.logs()}") from e
+                time.sleep(0.05)
+
+
+@contextmanager
+def started() -> Iterator[ControlPlane]:
+    """A control plane of one's own."""
+    plane = ControlPlane()
+    plane.start()
+    try:
+        yield plane
+    finally:
+        plane.stop()
+
+
+@asynccontextmanager
+async def control_plane() -> AsyncIterator[ControlPlane]:
+    """The same, without blocking the event loop while it ends; it is started in this thread, with which it dies."""
+    with started() as plane:
+        try:
+            yield plane
+        finally:
+            await asyncio.to_thread(plane.stop)
+
+
+@functools.cache
+def shared() -> ControlPlane:
+    """The control plane of this test process, stopped when that ends."""
+    plane = ControlPlane()
+    plane.start()
+    atexit.register(plane.stop)
+    return plane
+
+
+def _binary(name: str) -> Path:
+    return Path(os.environ.get("KUBEBUILDER_ASSETS") or "/nonexistent") / name
+
+
+def _etcd() -> str | None:
+    own = _binary("etcd")
+    return str(own) if own.exists() else shutil.which("etcd")
+
+
+def _openssl(*words: object) -> None:
+    subprocess.run(["openssl", *map(str, words)], check=True, capture_output=True)

@@ -1,0 +1,307 @@
+"""A Kubernetes API server in memory: as much of it as the adapter uses, and faults that the real one has rarely.
+
+What it does the same as the real one is proved by running the same contract suite on both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from aiohttp import web
+
+Object = dict[str, Any]
+TOKEN: Final = "a-token"
+VERBS: Final = {"GET": "get", "PATCH": "patch"}
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A kind that is served. `size` is the path of its replicas; None: it has no scale subresource."""
+
+    api_version: str
+    kind: str
+    size: tuple[str, ...] | None = ("spec", "replicas")
+    namespaced: bool = True
+
+
+KINDS: Final[Mapping[tuple[str, str], Served]] = {
+    (served.api_version, plural): served
+    for plural, served in {
+        "deployments": Served("apps/v1", "Deployment"),
+        "statefulsets": Served("apps/v1", "StatefulSet"),
+        "daemonsets": Served("apps/v1", "DaemonSet", size=None),
+        "leaderworkersets": Served("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet"),
+        "inferenceservices": Served("serving.kserve.io/v1beta1", "InferenceService", ("spec", "predictor", "min")),
+        "nodepools": Served("karpenter.sh/v1", "NodePool", namespaced=False),
+        "horizontalpodautoscalers": Served("autoscaling/v2", "HorizontalPodAutoscaler", size=None),
+        "scaledobjects": Served("keda.sh/v1alpha1", "ScaledObject", size=None),
+    }.items()
+}
+
+
+@dataclass(slots=True)
+class FakeKube:
+    """The objects, and what is wrong with the server."""
+
+    tokens: set[str] = field(default_factory=lambda: {TOKEN})
+    forbidden: set[tuple[str, str]] = field(default_factory=set)
+    """Verb and resource, as in ("patch", "deployments/scale")."""
+    throttled: bool = False
+    garbage: bytes | None = None
+    """What is answered with status 200 instead of JSON."""
+    broken: int | None = None
+    """The status that every call is answered with."""
+    silent: bool = False
+    """Watches stay open and tell nothing."""
+    watch_s: float = 60.0
+    """The longest that a watch lasts, whatever it asked for."""
+    tracks_scale: bool = True
+    """Whether managed fields tell who wrote a scale: API servers do from 1.22 on."""
+    kinds: dict[tuple[str, str], Served] = field(default_factory=lambda: dict(KINDS))
+    calls: list[tuple[str, str]] = field(default_factory=list)
+    """Verb and resource of every call."""
+    port: int = 0
+    version: int = 100
+    _objects: dict[tuple[str, str, str], Object] = field(default_factory=dict)
+    _events: list[tuple[int, str, str, str, Object]] = field(default_factory=list)
+    _floor: int = 100
+    _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    # --- what tests do behind the adapter's back
+
+    async def put(
+        self, plural: str, name: str, body: Object, namespace: str = "default", manager: str = "kubectl"
+    ) -> Object:
+        """Make an object, or merge `body` into it."""
+        key = (plural, namespace if self._kind(plural).namespaced else "", name)
+        present = self._objects.get(key)
+        fresh: Object = {"metadata": {"name": name, "namespace": namespace, "generation": 1}, "spec": {}, "status": {}}
+        merged = merge(copy.deepcopy(present) if present else fresh, body)
+        if set(body) != {"status"}:
+            entry = {"manager": manager, "operation": "Update", "time": datetime.now(UTC).isoformat(timespec="seconds")}
+            entry["fieldsV1"] = {"f:spec": {"f:replicas": {}}}  # type: ignore[assignment]
+            merged["metadata"]["managedFields"] = [entry]
+        return await self._store(key, merged, "MODIFIED" if present else "ADDED")
+
+    async def delete(self, plural: str, name: str, namespace: str = "default") -> None:
+        key = (plural, namespace if self._kind(plural).namespaced else "", name)
+        await self._store(key, self._objects.pop(key), "DELETED")
+
+    def get(self, plural: str, name: str, namespace: str = "default") -> Object:
+        return self._objects[plural, namespace if self._kind(plural).namespaced else "", name]
+
+    async def compact(self) -> None:
+        """Forget the past: watches from before are expired."""
+        self.version += 1
+        self._floor = self.version
+        await self.drop_watches()
+
+    async def drop_watches(self) -> None:
+        """End every watch well."""
+        async with self._changed:
+            self._events.clear()
+            self._floor = max(self._floor, self.version)
+            self._changed.notify_all()
+
+    def _kind(self, plural: str) -> Served:
+        return next(served for (_, name), served in KINDS.items() if name == plural)
+
+    async def _store(self, key: tuple[str, str, str], body: Object, change: str) -> Object:
+        async with self._changed:
+            self.version += 1
+            body["metadata"]["resourceVersion"] = str(self.version)
+            if change != "DELETED":
+                self._objects[key] = body
+            self._events.append((self.version, change, key[0], key[1], copy.deepcopy(body)))
+            self._changed.notify_all()
+        return body
+
+    # --- HTTP
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        if request.headers.get("Authorization") not in {f"Bearer {token}" for token in self.tokens}:
+            return refused(401, "Unauthorized")
+        if self.garbage is not None:
+            return web.Response(body=self.garbage, content_type="application/json")
+        if self.broken is not None:
+            return web.Response(status=self.broken, text="upstream connect error")
+        parts = request.path.strip("/").split("/")
+        api_version, rest = ("/".join(parts[1:3]), parts[3:]) if parts[0] == "apis" else (parts[1], parts[2:])
+        namespace = ""
+        if rest[:1] == ["namespaces"]:
+            namespace, rest = rest[1], rest[2:]
+        if not rest:
+            if "patch" in request.content_type:
+                return refused(406, "406: Not Acceptable")
+            return self._discovery(api_version)
+        plural, name, subresource = [*rest, "", "", ""][:3]
+        return await self._resource(request, api_version, namespace, (plural, name, subresource))
+
+    def _discovery(self, api_version: str) -> web.Response:
+        self.calls.append(("discover", api_version))
+        found = []
+        for (version, plural), served in self.kinds.items():
+            if version == api_version:
+                entry = {"name": plural, "namespaced": served.namespaced, "kind": served.kind}
+                found += [entry, {**entry, "name": f"{plural}/status"}]
+                if served.size:
+                    found.append({**entry, "name": f"{plural}/scale", "kind": "Scale"})
+        if not found:
+            return refused(404, "the server could not find the requested resource")
+        return web.json_response({"kind": "APIResourceList", "resources": found})
+
+    async def _resource(
+        self, request: web.Request, api_version: str, namespace: str, rest: tuple[str, str, str]
+    ) -> web.StreamResponse:
+        plural, name, subresource = rest
+        verb = VERBS[request.method] if name else "watch" if "watch" in request.query else "list"
+        resource = f"{plural}/{subresource}" if subresource else plural
+        self.calls.append((verb, resource))
+        if self.throttled:
+            return refused(429, "Too many requests, please try again later.", {"Retry-After": "1"})
+        served = self.kinds.get((api_version, plural))
+        if served is None or (subresource and served.size is None):
+            return refused(404, "the server could not find the requested resource")
+        if (verb, resource) in self.forbidden:
+            where = f'in API group "{api_version.rpartition("/")[0]}" in the namespace "{namespace}"'
+            return refused(403, f'{plural} is forbidden: User "me" cannot {verb} resource "{resource}" {where}')
+        if verb == "watch":
+            return await self._watch(request, plural, namespace)
+        if verb == "list":
+            return self._list(request, plural, namespace)
+        found = self._objects.get((plural, namespace, name))
+        if found is None:
+            return refused(404, f'{plural} "{name}" not found')
+        if verb == "patch":
+            return await self._patch(request, served, (plural, namespace, name), found)
+        return web.json_response(scale(served, found) if subresource else found)
+
+    def _list(self, request: web.Request, plural: str, namespace: str) -> web.Response:
+        items = [o for (p, ns, _), o in sorted(self._objects.items()) if p == plural and ns == namespace]
+        start, limit = int(request.query.get("continue", 0)), int(request.query.get("limit", 500))
+        metadata = {"resourceVersion": str(self.version)}
+        if start + limit < len(items):
+            metadata["continue"] = str(start + limit)
+        return web.json_response({"metadata": metadata, "items": items[start : start + limit]})
+
+    async def _patch(
+        self, request: web.Request, served: Served, key: tuple[str, str, str], found: Object
+    ) -> web.Response:
+        assert served.size is not None
+        wanted = merge(scale(served, found), await request.json())
+        replicas = wanted["spec"].get("replicas", 0)
+        if wanted["metadata"]["resourceVersion"] != found["metadata"]["resourceVersion"]:
+            return refused(409, f'Operation cannot be fulfilled on {key[0]} "{key[2]}": the object has been modified')
+        if replicas < 0:
+            return refused(422, f'Scale.autoscaling "{key[2]}" is invalid: spec.replicas: Invalid value: {replicas}')
+        body: Object = {}
+        inner = body
+        for step in served.size[:-1]:
+            inner = inner.setdefault(step, {})
+        inner[served.size[-1]] = replicas
+        changed = merge(copy.deepcopy(found), body)
+        if self.tracks_scale:
+            at = datetime.now(UTC).isoformat(timespec="seconds")
+            entry = {"manager": request.query.get("fieldManager"), "time": at, "subresource": "scale"}
+            changed["metadata"]["managedFields"] = [{**entry, "fieldsV1": {"f:spec": {"f:replicas": {}}}}]
+        changed["metadata"]["generation"] += 1
+        return web.json_response(scale(served, await self._store(key, changed, "MODIFIED")))
+
+    async def _watch(self, request: web.Request, plural: str, namespace: str) -> web.StreamResponse:
+        since = int(request.query["resourceVersion"])
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        if since < self._floor:
+            gone = {"kind": "Status", "code": 410, "reason": "Expired", "message": f"too old resource version: {since}"}
+            await send(response, "ERROR", gone)
+            return response
+        floor = self._floor
+        lasts_s = min(self.watch_s, float(request.query["timeoutSeconds"]))
+        try:
+            async with asyncio.timeout(lasts_s):
+                while self._floor == floor:
+                    told = self.version
+                    for version, change, of, where, body in list(self._events):
+                        if version > since and (of, where) == (plural, namespace) and not self.silent:
+                            since = version
+                            await send(response, change, body)
+                    async with self._changed:
+                        await self._changed.wait_for(lambda: self.version > told or self._floor != floor)  # noqa: B023
+        except TimeoutError:
+            await send(response, "BOOKMARK", {"metadata": {"resourceVersion": str(max(since, self.version))}})
+        return response
+
+
+async def send(response: web.StreamResponse, change: str, body: Object) -> None:
+    await response.write(json.dumps({"type": change, "object": body}).encode() + b"\n")
+
+
+def scale(served: Served, found: Object) -> Object:
+    """An object's scale subresource; counts of 0 are left out, as Go does."""
+    assert served.size is not None
+    value: Any = found
+    for step in served.size:
+        value = value[step]
+    metadata = {k: found["metadata"][k] for k in ("name", "resourceVersion")}
+    present = found["status"].get("replicas", 0)
+    return {
+        "kind": "Scale",
+        "metadata": metadata,
+        "spec": {"replicas": value} if value else {},
+        "status": {"replicas": present},
+    }
+
+
+def merge(into: Object, patch: Object) -> Object:
+    """RFC 7386."""
+    for key, value in patch.items():
+        if value is None:
+            into.pop(key, None)
+        elif isinstance(value, dict):
+            into[key] = merge(dict(into.get(key) or {}), value)
+        else:
+            into[key] = value
+    return into
+
+
+def refused(status: int, message: str, headers: Mapping[str, str] | None = None) -> web.Response:
+    body = {"kind": "Status", "status": "Failure", "code": status, "message": message}
+    return web.json_response(body, status=status, headers=headers)
+
+
+def write_kubeconfig(path: Path, port: int, token: str = TOKEN) -> Path:
+    """A kubeconfig for a server on `port`."""
+    document = {
+        "clusters": [{"name": "here", "cluster": {"server": f"http://127.0.0.1:{port}"}}],
+        "users": [{"name": "me", "user": {"token": token}}],
+        "contexts": [{"name": "here", "context": {"cluster": "here", "user": "me"}}],
+        "current-context": "here",
+    }
+    path.write_text(json.dumps(document))
+    return path
+
+
+@asynccontextmanager
+async def kube_fake() -> AsyncIterator[FakeKube]:
+    """One, listening."""
+    fake = FakeKube()
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", fake.handle)
+    runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    fake.port = runner.addresses[0][1]
+    try:
+        yield fake
+    finally:
+        await fake.drop_watches()
+        await runner.cleanup()

@@ -1,0 +1,139 @@
+"""One namespace of a real control plane, with a Deployment of 2 replicas, for one test."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import urllib.error
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from tests.servers.control_plane import SCALER, ControlPlane, shared
+from tests.servers.kubelet import Kubelet, kubelet
+from tests.servers.tcp_fault import TcpProxy, tcp_proxy
+
+MANIFESTS: Final = Path(__file__).parents[2] / "config/deploy/kubernetes.yaml"
+MERGE: Final = "application/merge-patch+json"
+NUMBERS: Final = itertools.count(1)
+SHOWN_S: Final = 20.0
+
+
+class Ground:
+    """A namespace in which the user `scaler` has the shipped Role, a proxy before the API server, and nodes."""
+
+    def __init__(self, plane: ControlPlane, namespace: str, proxy: TcpProxy, nodes: Kubelet) -> None:
+        self.plane = plane
+        self.namespace = namespace
+        self.proxy = proxy
+        self.nodes = nodes
+        self.kubeconfig = plane.write_kubeconfig(f"{namespace}.json", SCALER, proxy.port)
+
+    def path(self, plural: str, name: str = "", api: str = "apis/apps/v1") -> str:
+        return f"/{api}/namespaces/{self.namespace}/{plural}" + (f"/{name}" if name else "")
+
+    async def call(self, method: str, path: str, body: object = None) -> Any:
+        """A call of the admin's."""
+        kind = MERGE if method == "PATCH" else "application/json"
+        return await asyncio.to_thread(self.plane.call, method, path, body, kind)
+
+    async def size(self, name: str = "llm") -> int:
+        found: int = (await self.call("GET", self.path("deployments", name)))["spec"]["replicas"]
+        return found
+
+    async def set_size(self, replicas: int, name: str = "llm") -> None:
+        path = self.path("deployments", name) + "?fieldManager=kubectl"
+        await self.call("PATCH", path, {"spec": {"replicas": replicas}})
+
+    async def permit(self, rules: list[dict[str, Any]]) -> None:
+        """Give the user `scaler` these rules in place of those they had."""
+        await self.call("PATCH", self.path("roles", "forescale", RBAC), {"rules": rules})
+
+    async def permitted(self, verb: str, resource: str, *, granted: bool) -> None:
+        """Return when the API server has taken in that the user may, or may not, do so."""
+        group, _, plural = resource.partition("/")
+        plural, _, subresource = plural.partition("/")
+        attributes = {"verb": verb, "group": group, "resource": plural, "subresource": subresource}
+        spec = {"user": "scaler", "resourceAttributes": {"namespace": self.namespace, **attributes}}
+        async with asyncio.timeout(SHOWN_S):
+            while True:
+                answer = await self.call("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", {"spec": spec})
+                if answer["status"]["allowed"] == granted:
+                    return
+                await asyncio.sleep(0.02)
+
+    async def kind(self, plural: str, kind: str, group: str, size: str | None) -> None:
+        """Serve a custom kind, with a scale subresource at `size` if one is given."""
+        subresources: dict[str, Any] = {"status": {}}
+        if size:
+            subresources["scale"] = {"specReplicasPath": size, "statusReplicasPath": ".status.replicas"}
+        schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+        version = {"name": "v1alpha1", "served": True, "storage": True, "schema": schema, "subresources": subresources}
+        names = {"plural": plural, "singular": kind.lower(), "kind": kind}
+        definition = {
+            "apiVersion": "apiextensions.k8s.io/v1",
+            "kind": "CustomResourceDefinition",
+            "metadata": {"name": f"{plural}.{group}"},
+            "spec": {"group": group, "scope": "Namespaced", "names": names, "versions": [version]},
+        }
+        await self._made("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
+        async with asyncio.timeout(SHOWN_S):
+            while True:
+                try:
+                    await self.call("GET", self.path(plural, api=f"apis/{group}/v1alpha1"))
+                except urllib.error.HTTPError:
+                    await asyncio.sleep(0.05)
+                else:
+                    return
+
+    async def _made(self, path: str, body: object) -> None:
+        try:
+            await self.call("POST", path, body)
+        except urllib.error.HTTPError as e:
+            if e.code != 409:  # another test has made it
+                raise
+
+
+RBAC: Final = "apis/rbac.authorization.k8s.io/v1"
+
+
+def manifests() -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all(MANIFESTS.read_text()))
+
+
+def shipped_rules() -> list[dict[str, Any]]:
+    """What the shipped Role permits."""
+    return next(m["rules"] for m in manifests() if m["kind"] == "Role")
+
+
+def workload(kind: str, name: str, replicas: int) -> dict[str, Any]:
+    """A Deployment or StatefulSet of one container."""
+    labels = {"app": name}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "vllm"}]}}
+    spec = {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template}
+    if kind == "StatefulSet":
+        spec |= {"serviceName": name, "podManagementPolicy": "Parallel"}
+    return {"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
+@asynccontextmanager
+async def ground(plane: ControlPlane | None = None, ready: int | None = 2) -> AsyncIterator[Ground]:
+    """A new namespace with Deployment `llm`: 2 replicas, of which at most `ready` become ready."""
+    plane = plane or shared()
+    namespace = f"test-{next(NUMBERS)}"
+    async with AsyncExitStack() as stack:
+        proxy = await stack.enter_async_context(tcp_proxy("127.0.0.1", plane.port))
+        nodes = await stack.enter_async_context(kubelet(plane, namespace, ready))
+        made = Ground(plane, namespace, proxy, nodes)
+        await made.call("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
+        for manifest in manifests():
+            if manifest["kind"] in {"Role", "RoleBinding"}:
+                if manifest["kind"] == "RoleBinding":
+                    manifest["subjects"] = [{"kind": "User", "name": "scaler"}]
+                await made.call("POST", made.path(manifest["kind"].lower() + "s", api=RBAC), manifest)
+        await made.call("POST", made.path("deployments"), workload("Deployment", "llm", 2))
+        await made.permitted("patch", "apps/deployments/scale", granted=True)
+        yield made
