@@ -24,6 +24,7 @@ from scaler.journal.writer import JournalWriter
 from scaler.ports import Clock, Misconfigured, PortError
 from scaler.resources import Opening, Resources
 from scaler.telemetry.dashboard import Dashboard
+from scaler.telemetry.dashboard.about import Running
 from scaler.telemetry.health import Health
 from scaler.telemetry.log import log, log_tick
 from scaler.telemetry.metrics import Metrics
@@ -32,8 +33,8 @@ from scaler.watcher import changes
 
 STOP_S: Final = 15.0
 """How long turns under way may take to end when the daemon is asked to stop; Kubernetes grants 30 s by default."""
-SPREAD_S: Final = 5.0
-"""First turns are spread over at most this long, so that thousands of workloads do not ask at once."""
+SPREAD_S: Final = 0.01
+"""Between two workloads' first turns, on average: thousands must not ask at once, and a few need not wait."""
 
 
 @dataclass(slots=True)
@@ -57,7 +58,7 @@ class App:
         self.controllers: dict[WorkloadName, Controller] = {}
         self.metrics = Metrics(version("forescale"))
         self.health = Health(self.controllers, self.clock)
-        self.dashboard = Dashboard()
+        self.dashboard = Dashboard(version("forescale"), Running(self.controllers, self.health))
         self._options = options
         self._resources = resources
         self._tasks: dict[WorkloadName, asyncio.Task[None]] = {}
@@ -119,6 +120,7 @@ class App:
         for tick in past:
             if tick.at <= now:
                 history.append(tick)
+                self.dashboard.observe(tick)
         controller = Controller(setup, self.clock, history, self.record, dry_run=self._options.dry_run)
         self.controllers[setup.workload.name] = controller
         return controller
@@ -126,7 +128,7 @@ class App:
     def start(self, controller: Controller) -> None:
         """Let a controller run, its first turn after a pause that differs from workload to workload."""
         name, interval_s = controller.workload.name, controller.workload.spec.interval_s
-        spread_s = min(SPREAD_S, interval_s) if len(self.config.workloads) > 1 else 0.0
+        spread_s = min(interval_s, SPREAD_S * (len(self.config.workloads) - 1))
         first = self.clock.now() + spread_s * (zlib.crc32(name.encode()) / 2**32)
         task = self._tasks[name] = asyncio.create_task(controller.run(first), name=f"workload {name}")
         task.add_done_callback(lambda t: self._ended(name, t))

@@ -1,0 +1,59 @@
+"""The page's files, from the package: no internet, no build step."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Iterator
+from importlib import resources
+from importlib.resources.abc import Traversable
+from typing import Final
+
+from aiohttp import web
+
+TYPES: Final = {
+    ".html": "text/html",
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+}
+"""Only files of these kinds are served."""
+SECURITY: Final = {
+    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+"""The page loads nothing from elsewhere and runs nothing that stands in the text it shows."""
+
+
+def mount(app: web.Application) -> None:
+    """Serve ``/`` and ``/static/``, read into memory once."""
+    for path, file in _files(resources.files(__package__) / "static", ""):
+        address = "/" if path == "index.html" else f"/static/{path}"
+        app.router.add_get(address, _serving(file.read_bytes(), TYPES[_suffix(path)]))
+
+
+def _files(folder: Traversable, prefix: str) -> Iterator[tuple[str, Traversable]]:
+    for entry in folder.iterdir():
+        path = f"{prefix}{entry.name}"
+        if entry.is_dir():
+            yield from _files(entry, f"{path}/")
+        elif _suffix(path) in TYPES:
+            yield path, entry
+
+
+def _suffix(path: str) -> str:
+    return path[path.rfind(".") :]
+
+
+def _serving(body: bytes, content_type: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    tag = hashlib.sha256(body).hexdigest()[:16]
+    headers = {**SECURITY, "Cache-Control": "no-cache", "ETag": f'"{tag}"'}  # kept, and asked after: never outdated
+
+    async def serve(request: web.Request) -> web.StreamResponse:
+        if any(known.value == tag for known in request.if_none_match or ()):
+            return web.Response(status=304, headers=headers)
+        response = web.Response(body=body, content_type=content_type, charset="utf-8", headers=headers)
+        response.enable_compression()
+        return response
+
+    return serve

@@ -1,0 +1,88 @@
+"""Tick -> the decisions worth showing, and each in words: those of `explain`, cut into its sections."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Final
+
+from policies.model import Result, Tick
+from scaler.explain import paragraphs, verdict
+
+QUIET: Final = frozenset({Result.UNCHANGED, Result.ACCEPTED, Result.DRY_RUN})
+MAX_RUNS: Final = 50
+"""Decisions kept in full per workload: an hour of a busy one."""
+
+
+@dataclass(slots=True)
+class Run:
+    """Turns in a row that came to the same; the newest stands for them."""
+
+    kind: str
+    sameness: tuple[object, ...]
+    since: float
+    times: int
+    tick: Tick
+
+    @property
+    def until(self) -> float:
+        return self.tick.at
+
+
+class Decisions:
+    """The last decisions of one workload that changed, refused or held something, and the very last turn."""
+
+    __slots__ = ("_open", "last", "runs")
+
+    def __init__(self) -> None:
+        self.runs: deque[Run] = deque()
+        self.last: Tick | None = None
+        self._open = False
+
+    def add(self, tick: Tick, limit: int) -> None:
+        self.last = tick
+        what = kind(tick)
+        if what == "quiet":
+            self._open = False
+            return
+        d = tick.decision
+        rule = d.steps[-1].rule if d.steps else ""
+        sameness = (what, d.current, d.target, rule, *(o.result for o in tick.outcomes))
+        if self._open and self.runs and self.runs[-1].sameness == sameness:
+            run = self.runs[-1]
+            run.times, run.tick = run.times + 1, tick
+        else:
+            self.runs.append(Run(what, sameness, tick.at, 1, tick))
+            while len(self.runs) > limit:
+                self.runs.popleft()
+        self._open = True
+
+    def read(self, since: float | None) -> list[dict[str, Any]]:
+        """Those that began or went on after `since`, newest first."""
+        found = [r for r in reversed(self.runs) if since is None or r.until > since]
+        return [
+            {"since": r.since, "until": r.until, "times": r.times, "kind": r.kind, **in_words(r.tick)} for r in found
+        ]
+
+
+def kind(tick: Tick) -> str:
+    """What sort of turn it was; the worst that is true of it."""
+    d = tick.decision
+    if any(o.result not in QUIET for o in tick.outcomes):
+        return "refused"
+    if d.target is not None and d.current != d.target:
+        return "changed"
+    if d.target is None or not d.may_lower:
+        return "blind"
+    return "held" if d.wanted is not None and d.wanted != d.target else "quiet"
+
+
+def in_words(tick: Tick) -> dict[str, Any]:
+    """The verdict, and the whole explanation by section."""
+    sections: list[dict[str, Any]] = []
+    for line in list(paragraphs(tick))[1:]:
+        if line.startswith("    ") and sections:
+            sections[-1]["lines"].append(line.strip())
+        else:
+            sections.append({"title": line.strip().rstrip(":"), "lines": []})
+    return {"verdict": verdict(tick), "sections": sections}

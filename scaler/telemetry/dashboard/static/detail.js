@@ -1,0 +1,133 @@
+// One workload: plots over time, the reasons of its last decisions, its signals and pools.
+import { Past } from "./api.js";
+import { badge, el, say } from "./dom.js";
+import { Reasons } from "./reasons.js";
+import { amount, duration } from "./format.js";
+import { Plot } from "./plots.js";
+import { blindBands, gapped, layout } from "./series.js";
+import { poolTable, signalTable } from "./tables.js";
+
+const SPANS = [["15 min", 900], ["1 h", 3600], ["4 h", 14400], ["All", Infinity]];
+
+export class Detail {
+  pause_ms = 1000;
+  #past;
+  #plots = [];
+  #shape = "";
+  #span_s = 3600;
+  #zoom = null;
+
+  constructor(name) {
+    this.name = name;
+    this.#past = new Past(name);
+    this.states = el("span", { class: "states" });
+    this.figures = el("dl", { class: "figures" });
+    this.spans = el("div", { class: "spans", role: "group", "aria-label": "Time shown" },
+      ...SPANS.map(([text, s]) => el("button", { type: "button", "aria-pressed": String(s === this.#span_s), onclick: () => this.#show(s) }, text)));
+    this.unzoom = el("button", { type: "button", class: "ghost", hidden: true, onclick: () => this.#zoomTo(null) }, "Follow again");
+    this.band = el("span", { class: "legend" }, el("i", { class: "swatch band", "aria-hidden": "true" }), "blind: no scale-in");
+    this.plots = el("div", { class: "plots" });
+    this.reasons = new Reasons();
+    this.signals = el("section", { class: "card" });
+    this.pools = el("section", { class: "card" });
+    this.note = el("p", { class: "empty", role: "status" }, "Loading…");
+    this.content = el("div", { class: "detail", hidden: true },
+      el("div", { class: "left" }, this.figures,
+        el("div", { class: "tools" }, this.spans, this.unzoom, el("span", { class: "grow" }), this.band), this.plots),
+      el("div", { class: "right" }, this.reasons.root, this.pools, this.signals));
+    this.root = el("section", {},
+      el("div", { class: "title" }, el("a", { href: "#/", class: "back" }, "All workloads"), el("span", { class: "muted", "aria-hidden": "true" }, "/"), el("h1", {}, name), this.states),
+      this.note, this.content);
+    this.repaint = () => this.#plots.forEach((p) => p.repaint());
+    addEventListener("themechange", this.repaint);
+  }
+
+  refresh() {
+    return this.#past.refresh();
+  }
+
+  leave() {
+    removeEventListener("themechange", this.repaint);
+    this.#plots.forEach((p) => p.leave());
+  }
+
+  gone(why) {
+    say(this.note, `${why[0].toUpperCase()}${why.slice(1)}. It may have been removed, or not yet been added.`);
+    this.note.hidden = false;
+  }
+
+  render(body) {
+    this.note.hidden = body.now !== null;
+    this.content.hidden = body.now === null;
+    if (body.now === null) {
+      say(this.note, "No turn yet. Plots and reasons appear here after the first.");
+      this.states.replaceChildren(badge("starting"));
+      return;
+    }
+    const states = body.stalled ? ["stalled", ...body.now.states.filter((s) => s !== "ok")] : body.now.states;
+    this.states.replaceChildren(...states.map(badge));
+    figures(this.figures, body);
+    this.#plot(body);
+    this.reasons.render(body);
+    signalTable(this.signals, body.now);
+    poolTable(this.pools, body.now);
+  }
+
+  #plot(body = this.#past.body) {
+    const { columns, facts } = body;
+    const wanted = layout(columns.signals);
+    const shape = JSON.stringify(wanted);
+    if (shape !== this.#shape) {
+      this.#plots.forEach((p) => p.leave());
+      const on = { zoom: (a, b) => this.#zoomTo(a === null ? null : [a, b]), step: (i) => this.#plots.forEach((p) => p.point(i)) };
+      this.#plots = wanted.map((w) => new Plot(w.title, w.unit, w.series, on));
+      this.#shape = shape;
+      this.plots.replaceChildren(...this.#plots.map((p) => p.root));
+    }
+    const { times, pick } = gapped(columns, facts.interval_s);
+    const bands = blindBands(columns, facts.interval_s);
+    this.band.hidden = !bands.length;
+    const bounds = facts.max_replicas === null ? null : { min: facts.min_replicas, max: facts.max_replicas };
+    const window = this.#window(times);
+    this.#plots.forEach((p, i) => p.update([times, ...p.series.map(pick)], bands, window, i ? null : bounds));
+  }
+
+  #window(times) {
+    if (this.#zoom) return this.#zoom;
+    const [first, last] = [times[0], times.at(-1)];
+    const from = Math.max(last - this.#span_s, first);
+    return [from, Math.max(last, from + 60)];
+  }
+
+  #show(span_s) {
+    this.#span_s = span_s;
+    [...this.spans.children].forEach((b, i) => b.setAttribute("aria-pressed", String(SPANS[i][1] === span_s)));
+    this.#zoomTo(null);
+  }
+
+  #zoomTo(zoom) {
+    this.#zoom = zoom;
+    this.unzoom.hidden = !zoom;
+    this.#plot();
+  }
+}
+
+function figures(list, { now, facts }) {
+  const pending = (now.pools ?? []).reduce((sum, p) => sum + (p.pending ?? 0), 0);
+  const bounds = facts.max_replicas === null ? null : `${facts.min_replicas} to ${facts.max_replicas}`;
+  const lead = facts.lead_p50_s === null ? null : `P90 ${duration(facts.lead_p90_s)}, ${facts.lead_times} seen`;
+  const shown = [
+    ["demand", "Demand", amount(now.demand), "replicas' worth of work"],
+    ["target", "Desired", amount(now.desired), bounds ? `of ${bounds}` : ""],
+    ["ready", "Ready", amount(now.ready), pending ? `${pending} still starting` : "none starting"],
+    ["", "Lead time", facts.lead_p50_s === null ? "–" : duration(facts.lead_p50_s), lead ?? "none measured yet"],
+  ];
+  if (list.children.length !== shown.length) {
+    list.replaceChildren(...shown.map(([kind, name]) => el("div", { class: "card" },
+      el("dt", {}, kind ? el("i", { class: `swatch ${kind}`, "aria-hidden": "true" }) : null, name), el("dd"), el("small", { class: "muted" }))));
+  }
+  shown.forEach(([, , value, note], i) => {
+    say(list.children[i].children[1], value);
+    say(list.children[i].children[2], note);
+  });
+}

@@ -1,0 +1,153 @@
+// All workloads: those with problems first; searched, sorted and filtered here.
+import { arrange, badge, el, say } from "./dom.js";
+import { amount } from "./format.js";
+import { drawSpark, sparkline } from "./spark.js";
+
+export const STATES = ["stalled", "refused", "blind", "yielding", "paused", "starting", "scaling", "dry run", "ok"];
+const PAGE_ROWS = 100;
+const severity = (line) => STATES.indexOf(line.states[0]);
+const byNumber = (key) => (a, b) => (b[key] ?? -1) - (a[key] ?? -1);
+const byName = (a, b) => a.workload.localeCompare(b.workload, undefined, { numeric: true });
+
+const COLUMNS = [
+  { key: "workload", title: "Workload", first: "ascending", order: byName },
+  { key: "states", title: "State", first: "descending", order: (a, b) => severity(a) - severity(b) },
+  { key: "demand", title: "Demand", order: byNumber("demand"), n: true, hint: "Replicas' worth of work" },
+  { key: "desired", title: "Desired", order: byNumber("desired"), n: true, hint: "The size decided" },
+  { key: "ready", title: "Ready", order: byNumber("ready"), n: true, hint: "Replicas that can serve" },
+  { title: "Last turns" },
+  { title: "Why" },
+];
+
+export class Overview {
+  pause_ms = 2000;
+  #list;
+  #rows = new Map();
+  #sort = COLUMNS[1];
+  #reversed = false;
+  #only = null;
+  #limit = PAGE_ROWS;
+
+  constructor(list) {
+    this.#list = list;
+    this.search = el("input", {
+      type: "search", placeholder: "Search workloads", "aria-label": "Search workloads by name", oninput: () => this.#again(),
+    });
+    this.chips = el("div", { class: "chips", role: "group", "aria-label": "Show one state only" });
+    this.heads = COLUMNS.map((c) => this.#heading(c));
+    this.body = el("tbody");
+    this.note = el("p", { class: "empty", role: "status" }, "Loading…");
+    this.more = el("button", { type: "button", class: "ghost more", hidden: true, onclick: () => this.#grow() });
+    const table = el("table", { class: "workloads" }, el("thead", {}, el("tr", {}, ...this.heads)), this.body);
+    this.card = el("div", { class: "card" }, table);
+    this.root = el("section", { class: "overview" }, el("h1", { class: "visually-hidden" }, "All workloads"),
+      el("div", { class: "tools" }, this.search, this.chips, legend()), this.card, this.note, this.more);
+    if (list.head) this.render();
+  }
+
+  refresh() {
+    return this.#list.refresh();
+  }
+
+  leave() {}
+
+  gone() {}
+
+  render() {
+    const lines = this.#list.all();
+    this.#count(lines);
+    const text = this.search.value.trim().toLowerCase();
+    const found = lines
+      .filter((l) => l.workload.toLowerCase().includes(text) && (!this.#only || l.states.includes(this.#only)))
+      .sort((a, b) => (this.#reversed ? -1 : 1) * this.#sort.order(a, b) || byName(a, b));
+    const shown = found.slice(0, this.#limit);
+    arrange(this.body, shown.map((line) => this.#row(line)));
+    const names = new Set(lines.map((l) => l.workload));
+    for (const name of this.#rows.keys()) if (!names.has(name)) this.#rows.delete(name);
+    say(this.note, !lines.length ? "No turn yet. The first workloads appear here once they have been looked at."
+      : found.length ? "" : "No workload is like that.");
+    this.note.hidden = found.length > 0;
+    this.card.hidden = !found.length;
+    this.more.hidden = found.length <= shown.length;
+    say(this.more, `Show more (${shown.length} of ${found.length})`);
+  }
+
+  #again() {
+    this.#limit = PAGE_ROWS;
+    this.render();
+  }
+
+  #grow() {
+    this.#limit += PAGE_ROWS;
+    this.render();
+  }
+
+  #heading(column) {
+    const attributes = { scope: "col", class: column.n ? "n" : null, title: column.hint };
+    if (!column.order) return el("th", attributes, column.title);
+    const press = () => {
+      this.#reversed = this.#sort === column && !this.#reversed;
+      this.#sort = column;
+      this.heads.forEach((h, i) => h.setAttribute("aria-sort", COLUMNS[i] === column ? this.#direction() : "none"));
+      this.#again();
+    };
+    const sorted = column === this.#sort ? "descending" : "none";
+    return el("th", { ...attributes, "aria-sort": sorted }, el("button", { type: "button", onclick: press }, column.title));
+  }
+
+  #direction() {
+    const first = this.#sort.first ?? "descending";
+    return !this.#reversed ? first : first === "ascending" ? "descending" : "ascending";
+  }
+
+  #count(lines) {
+    const counts = STATES.map((state) => [state, lines.filter((l) => l.states.includes(state)).length]);
+    const chips = counts.filter(([state, n]) => n || state === this.#only).map(([state, n]) => {
+      const press = () => {
+        this.#only = this.#only === state ? null : state;
+        this.#again();
+      };
+      const old = [...this.chips.children].find((c) => c.dataset.state === state);
+      const chip = old ?? el("button", { type: "button", class: "chip", "data-state": state, onclick: press },
+        badge(state), el("b"));
+      say(chip.lastElementChild, String(n));
+      chip.setAttribute("aria-pressed", String(this.#only === state));
+      return chip;
+    });
+    arrange(this.chips, chips);
+  }
+
+  #row(line) {
+    let row = this.#rows.get(line.workload);
+    if (!row) {
+      const link = el("a", { href: `#/w/${encodeURIComponent(line.workload)}` }, line.workload);
+      const cell = (attributes, ...c) => el("td", attributes, ...c);
+      row = el("tr", {}, el("th", { scope: "row" }, link), cell({ class: "states" }), cell({ class: "n demand" }),
+        cell({ class: "n desired" }), cell({ class: "n ready" }), cell({ class: "line" }, sparkline()), cell({ class: "why" }));
+      row.addEventListener("click", (event) => {
+        if (!event.target.closest("a") && !getSelection().toString()) location.hash = link.getAttribute("href");
+      });
+      this.#rows.set(line.workload, row);
+    }
+    if (row.line?.at !== line.at || row.line?.verdict !== line.verdict || !row.line) fill(row, line);
+    return row;
+  }
+}
+
+function fill(row, line) {
+  row.line = line;
+  const [, states, demand, desired, ready, spark, why] = row.children;
+  states.replaceChildren(...line.states.map(badge));
+  say(demand, amount(line.demand));
+  say(desired, amount(line.desired));
+  say(ready, amount(line.ready));
+  ready.classList.toggle("short", (line.ready ?? 0) < (line.desired ?? 0));
+  drawSpark(spark.firstElementChild, line.spark);
+  say(why, line.verdict);
+  why.title = line.verdict;
+}
+
+function legend() {
+  const key = (kind, text) => el("span", {}, el("i", { class: `swatch ${kind}`, "aria-hidden": "true" }), text);
+  return el("div", { class: "legend" }, key("demand", "demand"), key("target", "desired"), key("ready", "ready"));
+}

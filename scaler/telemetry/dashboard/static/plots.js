@@ -1,0 +1,198 @@
+// One plot: uPlot with our colours, gaps, blind bands, and a legend that tells the values under the crosshair.
+import { el, say } from "./dom.js";
+import { clock, inUnit } from "./format.js";
+
+const { uPlot } = window;
+const probe = el("span", { hidden: true });
+document.body.append(probe);
+
+/** A colour of the present theme, resolved for the canvas. */
+export function colour(name) {
+  probe.style.color = `var(--${name})`;
+  return getComputedStyle(probe).color;
+}
+
+const FONT = '11px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif';
+const SYNC = "turns";
+
+/**
+ * `series`: [{label, colour, shape: "line" | "step" | "area", dash?, key}]; `unit` formats its values.
+ * `on.zoom(min, max)` is told of a stretch dragged over, `on.zoom(null)` of a double click, `on.step(by)` of arrow keys.
+ */
+export class Plot {
+  constructor(title, unit, series, on) {
+    Object.assign(this, { title, unit, series, on, data: null, bands: [], window: [0, 1], bounds: null });
+    this.values = series.map(() => el("b"));
+    this.when = el("time", { class: "muted" });
+    const keys = series.map((s, i) => el("span", {}, el("i", { class: `swatch ${s.shape} ${s.colour}`, "aria-hidden": "true" }), `${s.label} `, this.values[i]));
+    this.legend = el("div", { class: "legend" }, ...keys, this.when);
+    this.holder = el("div", { class: "plot", tabindex: "0", role: "img", onkeydown: (e) => this.#key(e) });
+    this.root = el("figure", { class: "card figure" }, el("figcaption", {}, el("h3", {}, title), this.legend), this.holder);
+    this.observer = new ResizeObserver(() => this.#fit());
+    this.observer.observe(this.holder);
+  }
+
+  update(data, bands, window, bounds) {
+    Object.assign(this, { data, bands, window, bounds });
+    if (!this.u) this.#draw();
+    else {
+      this.u.setData(data, false);
+      this.u.setScale("x", { min: window[0], max: window[1] });
+    }
+    this.#tell();
+  }
+
+  /** Draw anew in the present colours. */
+  repaint() {
+    this.u?.destroy();
+    this.u = null;
+    if (this.data) this.#draw();
+  }
+
+  point(index) {
+    if (!this.u) return;
+    if (index === null) this.u.setCursor({ left: -10, top: -10 });
+    else this.u.setCursor({ left: this.u.valToPos(this.data[0][index], "x"), top: 8 });
+  }
+
+  leave() {
+    this.observer.disconnect();
+    this.u?.destroy();
+  }
+
+  #size() {
+    return { width: Math.max(80, this.holder.clientWidth), height: Math.max(80, this.holder.clientHeight) };
+  }
+
+  #fit() {
+    if (this.u) this.u.setSize(this.#size());
+  }
+
+  #draw() {
+    if (!this.holder.clientWidth) return;
+    const axis = { stroke: colour("muted"), font: FONT, grid: { stroke: colour("grid"), width: 1 }, ticks: { show: false } };
+    this.u = new uPlot({
+      ...this.#size(),
+      padding: [8, 8, 0, 0],
+      legend: { show: false },
+      cursor: {
+        sync: { key: SYNC },
+        drag: { x: true, y: false, setScale: false },
+        bind: { dblclick: () => () => this.on.zoom(null) },
+        points: { size: 6 },
+      },
+      scales: { x: { time: true, auto: false, min: this.window[0], max: this.window[1] }, y: { range: (u, low, high) => this.#range(high) } },
+      axes: [
+        { ...axis, size: 24, values: (u, splits) => times(splits) },
+        { ...axis, size: 46, values: (u, splits) => splits.map((v) => inUnit(this.unit, v)), incrs: this.unit === "replicas" ? [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000] : undefined },
+      ],
+      series: [{}, ...this.series.map(drawn)],
+      hooks: {
+        drawClear: [(u) => this.#shade(u)],
+        setCursor: [() => this.#tell()],
+        setSelect: [(u) => this.#select(u)],
+      },
+    }, this.data, this.holder);
+    this.u.setScale("x", { min: this.window[0], max: this.window[1] });
+  }
+
+  #range(high) {
+    if (this.unit === "share") return [0, 1];
+    const most = Math.max(high ?? 0, this.bounds && this.bounds.max <= 1.5 * (high ?? 0) ? this.bounds.max : 0);
+    return [0, Math.max(1, most * 1.12)];
+  }
+
+  #select(u) {
+    if (u.select.width < 4) return;
+    const [min, max] = [u.posToVal(u.select.left, "x"), u.posToVal(u.select.left + u.select.width, "x")];
+    u.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
+    this.on.zoom(min, max);
+  }
+
+  /** Blind turns as bands behind the lines, and the bounds of the size. */
+  #shade(u) {
+    const { ctx, bbox } = u;
+    ctx.save();
+    ctx.beginPath();
+    ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
+    ctx.clip();
+    for (const [from, until] of this.bands) {
+      const [a, b] = [u.valToPos(from, "x", true), u.valToPos(until, "x", true)];
+      ctx.fillStyle = colour("band");
+      ctx.fillRect(a, bbox.top, Math.max(2, b - a), bbox.height);
+      ctx.fillStyle = colour("band-edge");
+      ctx.fillRect(a, bbox.top, Math.max(2, b - a), 3 * devicePixelRatio);
+    }
+    if (this.bounds) this.#bound(u);
+    ctx.restore();
+  }
+
+  #bound(u) {
+    const { ctx, bbox } = u;
+    const [low, high] = [u.valToPos(this.bounds.min, "y", true), u.valToPos(this.bounds.max, "y", true)];
+    ctx.fillStyle = colour("bounds");
+    ctx.fillRect(bbox.left, high, bbox.width, low - high);
+    ctx.strokeStyle = colour("bounds-edge");
+    ctx.setLineDash([3 * devicePixelRatio, 4 * devicePixelRatio]);
+    ctx.lineWidth = devicePixelRatio;
+    ctx.beginPath();
+    for (const y of [low, high]) {
+      ctx.moveTo(bbox.left, y);
+      ctx.lineTo(bbox.left + bbox.width, y);
+    }
+    ctx.stroke();
+  }
+
+  #tell() {
+    const at = this.data[0];
+    const pointed = this.u?.cursor.idx;
+    const index = pointed ?? at.length - 1;
+    this.values.forEach((node, i) => say(node, inUnit(this.unit, this.data[i + 1][index])));
+    say(this.when, pointed === null || pointed === undefined ? "" : `at ${clock(at[index])}`);
+    const words = this.series.map((s, i) => `${s.label} ${inUnit(this.unit, this.data[i + 1].at(-1))}`);
+    this.holder.setAttribute("aria-label", `${this.title} over time, now ${words.join(", ")}. Arrow keys move the crosshair.`);
+  }
+
+  #key(event) {
+    const by = { ArrowLeft: -1, ArrowRight: 1, Escape: null }[event.key];
+    if (by === undefined) return;
+    event.preventDefault();
+    const index = this.u?.cursor.idx ?? this.data[0].length - 1;
+    this.on.step(by === null ? null : Math.min(this.data[0].length - 1, Math.max(0, index + by)));
+  }
+}
+
+function drawn({ colour: name, shape, dash }) {
+  const stroke = colour(name);
+  return {
+    stroke,
+    width: shape === "step" ? 2 : 1.75,
+    dash,
+    fill: shape === "area" ? colour(`${name}-fill`) : undefined,
+    paths: shape === "line" ? uPlot.paths.linear() : uPlot.paths.stepped({ align: 1 }),
+    spanGaps: false,
+    points: { show: false, size: 5, fill: stroke, stroke, filter: (u, i) => lonely(u.data[i]) },
+  };
+}
+
+/** Values known between two that are not: a line of one point has no length, so it gets a dot. */
+function lonely(values) {
+  const known = (v) => v !== null && v !== undefined;
+  const found = [];
+  values.forEach((v, i) => {
+    if (known(v) && !known(values[i - 1]) && !known(values[i + 1])) found.push(i);
+  });
+  return found.length ? found : null;
+}
+
+const minutes = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+const days = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
+
+function times(splits) {
+  const fine = splits.length > 1 && splits[1] - splits[0] < 60;
+  return splits.map((at) => {
+    const date = new Date(at * 1000);
+    if (fine) return clock(at);
+    return date.getHours() + date.getMinutes() === 0 ? days.format(date) : minutes.format(date);
+  });
+}

@@ -1,0 +1,65 @@
+// The reasons of the last decisions, in the daemon's own words: a verdict each, the whole explanation when opened.
+import { arrange, el, say } from "./dom.js";
+import { clock } from "./format.js";
+
+const WORDS = { changed: "size changed", refused: "write refused", blind: "blind", held: "held back" };
+
+export class Reasons {
+  #items = new Map();
+
+  constructor() {
+    this.now = el("p", { class: "verdict" });
+    this.sections = el("div", { class: "sections" });
+    this.why = el("details", { class: "why" }, el("summary", {}, "Found, wanted, done"), this.sections);
+    this.list = el("ol", { class: "runs" });
+    this.only = el("button", { type: "button", class: "ghost", "aria-pressed": "false", onclick: () => this.#toggle() }, "Changes only");
+    this.root = el("section", { class: "card reasons" },
+      el("h2", {}, "Last turn"), this.now, this.why,
+      el("div", { class: "row" }, el("h2", {}, "Decisions before"), el("span", { class: "grow" }), this.only), this.list);
+  }
+
+  render({ now, decisions, generation }) {
+    say(this.now, `${clock(now.at)}  ${now.verdict}`);
+    fillSections(this.sections, now.sections);
+    if (generation !== this.generation) this.#items.clear();
+    this.generation = generation;
+    const items = decisions.map((d) => this.#item(d));
+    arrange(this.list, items.length ? items : [el("li", { class: "muted" }, "Nothing has changed or been refused yet.")]);
+    const kept = new Set(decisions.map((d) => d.since));
+    for (const since of this.#items.keys()) if (!kept.has(since)) this.#items.delete(since);
+  }
+
+  #toggle() {
+    const on = this.list.classList.toggle("changes");
+    this.only.setAttribute("aria-pressed", String(on));
+  }
+
+  #item(decision) {
+    let item = this.#items.get(decision.since);
+    if (item?.until === decision.until) return item;
+    if (!item) {
+      const head = el("summary", {}, el("time"), el("i", { class: `dot k-${decision.kind}`, title: WORDS[decision.kind] }),
+        el("span", { class: "visually-hidden" }, WORDS[decision.kind]), el("span", { class: "text" }), el("small", { class: "muted" }));
+      const body = el("div", { class: "sections" });
+      const details = el("details", { ontoggle: () => fillSections(body, details.open ? item.decision.sections : []) }, head, body);
+      item = el("li", { class: `k-${decision.kind}` }, details);
+      this.#items.set(decision.since, item);
+    }
+    Object.assign(item, { until: decision.until, decision });
+    const details = item.firstChild;
+    const [time, , , text, times] = details.firstChild.children;
+    say(time, clock(decision.until));
+    say(text, decision.verdict);
+    say(times, decision.times > 1 ? `${decision.times} turns, since ${clock(decision.since)}` : "");
+    if (details.open) fillSections(details.lastChild, decision.sections);
+    return item;
+  }
+}
+
+function fillSections(node, sections) {
+  const text = JSON.stringify(sections);
+  if (node.shown === text) return;
+  node.shown = text;
+  node.replaceChildren(...sections.map(({ title, lines }) =>
+    el("div", {}, el("h4", {}, title), el("ul", {}, ...lines.map((line) => el("li", {}, line))))));
+}
