@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final, TypeVar
@@ -95,6 +96,8 @@ THROTTLES: Final = frozenset(
 )
 UNREADABLE: Final = (ResponseParserError, AttributeError, LookupError, TypeError, ValueError)
 """What the SDK's parsers let through when an answer is of another shape than the service's model says."""
+MESSAGE_CHARS: Final = 300
+"""Of an SDK's message, kept in errors: AWS's own refusals fit, with the ARNs in them."""
 NO_CREDENTIALS: Final = (
     "AWS: no credentials. Give the pod a role (EKS Pod Identity, or IRSA by its service account's annotation), or the"
     " instance one, or set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
@@ -105,9 +108,7 @@ async def client(context: Context, service: str, account: AwsAccount) -> Any:
     """The client of `service` that all adapters of this account share. Raises `Unavailable` or `Misconfigured`."""
 
     def opening() -> AbstractAsyncContextManager[Any]:
-        made: AbstractAsyncContextManager[Any] = session.create_client(
-            service, region_name=account.region, endpoint_url=account.endpoint_url
-        )
+        made: AbstractAsyncContextManager[Any] = session.create_client(service, endpoint_url=account.endpoint_url)
         return made
 
     try:
@@ -116,6 +117,8 @@ async def client(context: Context, service: str, account: AwsAccount) -> Any:
             return await context.shared(("aws", service, account), opening)
     except TimeoutError as e:
         raise Unavailable(f"AWS {service}: no credentials within {context.deadline_s:g} s") from e
+    except NoRegionError as e:
+        raise Misconfigured(f"AWS {service}: no region. Set account.region, AWS_REGION or the profile's region") from e
     except PASSING as e:
         raise Unavailable(f"AWS {service}: {e}") from e
     except ClientError as e:
@@ -126,8 +129,10 @@ async def client(context: Context, service: str, account: AwsAccount) -> Any:
 
 @asynccontextmanager
 async def _session(account: AwsAccount, deadline_s: float) -> AsyncIterator[AioSession]:
-    """A session with credentials. Its limits hold for the calls that renew them, too."""
+    """A session with credentials. Its region and limits hold for the calls that renew them, too."""
     session = AioSession(profile=account.profile)
+    if region := account.region or os.environ.get("AWS_REGION"):  # this SDK knows AWS_DEFAULT_REGION only
+        session.set_config_variable("region", region)
     config = AioConfig(
         connect_timeout=CONNECT_S,
         read_timeout=deadline_s,
@@ -149,19 +154,24 @@ async def call(what: str, pending: Awaitable[T]) -> T:
     except HUMAN as e:
         raise Misconfigured(f"{what}: {e}") from e
     except (BotoCoreError, OSError, *UNREADABLE) as e:
-        raise Unavailable(f"{what}: {type(e).__name__}: {e}") from e
+        raise Unavailable(f"{what}: {type(e).__name__}: {_short(e)}") from e
 
 
 def port_error(what: str, error: ClientError) -> PortError:
     """A service's refusal by the remedy."""
     code = str(error.response.get("Error", {}).get("Code", "unknown"))
-    message = str(error.response.get("Error", {}).get("Message", ""))
+    message = _short(error.response.get("Error", {}).get("Message", ""))
     by = "" if error.operation_name in what else f"{error.operation_name}: "
     text = f"{what}: {by}{code}: {message}"
     if bare(code) in MISCONFIGURED:
         return Misconfigured(text)
     headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
     return Unavailable(text, _retry_after_s(headers, THROTTLED_S if bare(code) in THROTTLES else None))
+
+
+def _short(text: object) -> str:
+    """One line of it: some answers are whole web pages."""
+    return " ".join(str(text).split())[:MESSAGE_CHARS]
 
 
 def bare(code: str) -> str:

@@ -32,8 +32,8 @@ import pytest
 from aiobotocore.session import AioSession
 from moto.cloudwatch.exceptions import InvalidParameterValue
 from moto.cloudwatch.models import CloudWatchBackend, cloudwatch_backends
-from moto.core.exceptions import ServiceException
 from moto.server import ThreadedMotoServer
+from moto.sts.exceptions import STSClientError
 from moto.sts.responses import TokenResponse
 
 ACCOUNT = "123456789012"
@@ -103,8 +103,10 @@ class Aws:
         }
         _put_metric_data(cloudwatch_backends[ACCOUNT][REGION], "AWS/SQS", [datum])
 
-    async def user(self, policy: dict[str, Any]) -> tuple[str, str]:
-        """The access key and secret of a new user with this policy alone."""
+    async def user(self, actions: list[str]) -> tuple[str, str]:
+        """The access key and secret of a new user who may do this and no more, to every resource: moto knows none."""
+        said = [a.replace("cloudwatch:", "monitoring:") for a in actions]  # moto's name for it, not AWS's
+        policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": said, "Resource": "*"}]}
         iam = await self.client("iam")
         name = f"user-{time.monotonic_ns()}"
         await iam.create_user(UserName=name)
@@ -116,7 +118,7 @@ class Aws:
     async def strangers_refused(self) -> AsyncIterator[None]:
         """Inside it, keys must be known, signatures right and actions permitted."""
         async with self._http.post(f"{self.url}/moto-api/reset-auth", data=b"0") as answer:
-            before = (await answer.json())["PREVIOUS_INITIAL_NO_AUTH_ACTION_COUNT"]
+            before = (await answer.json(content_type=None))["PREVIOUS_INITIAL_NO_AUTH_ACTION_COUNT"]
         try:
             yield
         finally:
@@ -183,9 +185,9 @@ def _check_token(response: Any) -> Any:
     try:
         claims = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
     except (IndexError, ValueError) as e:
-        raise ServiceException("InvalidIdentityToken", "The ID Token provided is not a valid JWT.") from e
+        raise STSClientError("InvalidIdentityToken", "The ID Token provided is not a valid JWT.") from e
     if claims["exp"] < time.time():
-        raise ServiceException(
+        raise STSClientError(
             "ExpiredTokenException", f"Token expired: current date/time must be before {claims['exp']}"
         )
     return _assume_role_with_web_identity(response)

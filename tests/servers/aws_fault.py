@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import struct
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,6 +18,7 @@ from aiohttp import web
 
 DROPPED: Final = {"connection", "content-length", "date", "server", "transfer-encoding"}
 OPERATION_QUERY: Final = b"Action="
+XML_ERROR: Final = re.compile(rb"<Code>(.*?)</Code>\s*<Message>(.*?)</Message>", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,8 @@ class Asked:
     connection: int
 
 
-Fault = Callable[[Asked], web.Response | Awaitable[web.Response]]
+Words = Callable[[Asked], web.Response]
+Fault = Words | Callable[[Asked], Awaitable[web.Response]]
 
 
 @dataclass
@@ -75,7 +77,10 @@ async def front(upstream: str) -> AsyncIterator[Front]:
             headers = {k: v for k, v in request.headers.items() if k.lower() not in DROPPED}
             async with http.request(request.method, upstream + request.path_qs, data=body, headers=headers) as found:
                 kept = {k: v for k, v in found.headers.items() if k.lower() not in DROPPED}
-                return web.Response(status=found.status, body=await found.read(), headers=kept)
+                content = await found.read()
+                if found.status == 403 and (refused := XML_ERROR.search(content)):  # moto: XML to every service
+                    return refusal(403, refused[1].decode(), refused[2].decode())(asked)
+                return web.Response(status=found.status, body=content, headers=kept)
 
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", serve)
@@ -92,8 +97,8 @@ async def front(upstream: str) -> AsyncIterator[Front]:
 
 def refusal(
     status: int, code: str, message: str, *, query_code: str = "", headers: dict[str, str] | None = None
-) -> Fault:
-    """An error in the service's own protocol: JSON for SQS, CBOR for CloudWatch, XML for STS.
+) -> Words:
+    """An error in the service's own protocol: JSON for SQS and CloudWatch, XML for STS.
 
     `query_code` is what the older query protocol called it, which AWS tells beside the new name.
     """
@@ -103,9 +108,6 @@ def refusal(
         if query_code:
             more["x-amzn-query-error"] = f"{query_code};Sender"
         match asked.service:
-            case "cloudwatch":
-                body = _cbor({"__type": f"com.amazonaws.cloudwatch#{code}", "message": message})
-                more |= {"smithy-protocol": "rpc-v2-cbor", "content-type": "application/cbor"}
             case "sts":
                 error = f"<Type>Sender</Type><Code>{code}</Code><Message>{message}</Message>"
                 body = f"<ErrorResponse><Error>{error}</Error></ErrorResponse>".encode()
@@ -123,11 +125,9 @@ def body(content: bytes, status: int = 200, content_type: str = "application/x-a
     return lambda _: web.Response(status=status, body=content, headers={"content-type": content_type})
 
 
-def cbor(value: object) -> Fault:
-    """An answer of CloudWatch's: `value` encoded, or bytes that claim to be something encoded."""
-    content = value if isinstance(value, bytes) else _cbor(value)
-    headers = {"smithy-protocol": "rpc-v2-cbor", "content-type": "application/cbor"}
-    return lambda _: web.Response(body=content, headers=headers)
+def metrics(results: object) -> Fault:
+    """An answer of GetMetricData with these results."""
+    return body(json.dumps({"MetricDataResults": results}).encode())
 
 
 async def silence(_: Asked) -> web.Response:
@@ -139,20 +139,6 @@ async def silence(_: Asked) -> web.Response:
 def attributes(**values: object) -> Fault:
     """An answer of GetQueueAttributes with these attributes, whatever was asked for."""
     return body(json.dumps({"Attributes": values}).encode())
-
-
-def _cbor(value: object) -> bytes:
-    """Texts, floats, lists and maps in CBOR (RFC 8949)."""
-    match value:
-        case str():
-            return b"\x79" + struct.pack(">H", len(value.encode())) + value.encode()
-        case float():
-            return b"\xfb" + struct.pack(">d", value)
-        case list():
-            return b"\x99" + struct.pack(">H", len(value)) + b"".join(map(_cbor, value))
-        case dict():
-            return b"\xb9" + struct.pack(">H", len(value)) + b"".join(_cbor(x) for pair in value.items() for x in pair)
-    raise TypeError(value)
 
 
 HTML_500: Final = body(b"<html><body><h1>500 Internal Server Error</h1></body></html>", 500, "text/html")
@@ -198,13 +184,11 @@ CLOUDWATCH_TROUBLES: Final[dict[str, Fault]] = {
     "silence": silence,
     "HTML 500": HTML_500,
     "HTML 200": HTML_200,
-    "truncated": cbor(b"\xbf\x71Metric"),
-    "reserved bytes": cbor(b"\xff\xff"),
-    "nothing": cbor(b""),
-    "a text for a list": cbor({"MetricDataResults": "none"}),
-    "texts for maps": cbor({"MetricDataResults": ["none"]}),
-    "an error inside": cbor({"MetricDataResults": [{"Id": "oldest_age_s", "StatusCode": "InternalError"}]}),
-    "a text for a number": cbor(
-        {"MetricDataResults": [{"Id": "oldest_age_s", "Timestamps": ["now"], "Values": ["old"]}]}
-    ),
+    "truncated": body(b'{"MetricDataResults": [{"Id": "oldest'),
+    "bytes": body(b"\xff\xfe\x00"),
+    "nothing": body(b""),
+    "a text for a list": metrics("none"),
+    "texts for maps": metrics(["none"]),
+    "an error inside": metrics([{"Id": "oldest_age_s", "StatusCode": "InternalError"}]),
+    "a text for a number": metrics([{"Id": "oldest_age_s", "Timestamps": ["now"], "Values": ["old"]}]),
 }

@@ -1,0 +1,41 @@
+"""EKS Pod Identity's agent, which runs on every node and lends a role's keys to the bearer of a pod's token."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from aiohttp import web
+
+
+@dataclass
+class Agent:
+    """`tokens` are those that it was shown."""
+
+    url: str = ""
+    tokens: list[str] = field(default_factory=list)
+
+
+@asynccontextmanager
+async def pod_identity(port: int = 0) -> AsyncIterator[Agent]:
+    """An agent at `port`, any free one by default."""
+    agent = Agent()
+
+    async def lend(request: web.Request) -> web.Response:
+        agent.tokens.append(request.headers.get("Authorization", ""))
+        until = datetime.now(UTC) + timedelta(hours=1)
+        keys = {"AccessKeyId": "ASIAPOD", "SecretAccessKey": "s", "Token": "t", "AccountId": "123456789012"}
+        return web.json_response({**keys, "Expiration": until.strftime("%Y-%m-%dT%H:%M:%SZ")})
+
+    app = web.Application()
+    app.router.add_get("/v1/credentials", lend)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        agent.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1/credentials"
+        yield agent
+    finally:
+        await runner.cleanup()
