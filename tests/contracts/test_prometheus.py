@@ -1,0 +1,93 @@
+"""The Prometheus source's contract, on a real Prometheus that scrapes a recorded vLLM page."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import pytest
+
+from scaler.ports import Source
+from scaler.resources import Opening
+from scaler.sources.prometheus import Prometheus
+from tests.contracts.source import SourceContract, SourceRig
+from tests.servers.beside import beside
+from tests.servers.exporter import Engine, exporter, vllm
+from tests.servers.http_fault import Front, http_front
+from tests.servers.prometheus import PrometheusServer, Target, needs_prometheus, prometheus
+from tests.servers.tcp_fault import TcpProxy, Weather, tcp_proxy
+
+
+class Rig(SourceRig):
+    """Source -> TCP proxy -> HTTP front -> Prometheus -> exporter."""
+
+    quantity = "running"
+
+    def __init__(self, engine: Engine, server: PrometheusServer, front: Front, proxy: TcpProxy) -> None:
+        self._engine = engine
+        self._server = server
+        self._front = front
+        self._proxy = proxy
+
+    async def open(self, context: Opening) -> Source:
+        spec = Prometheus(url=f"http://127.0.0.1:{self._proxy.port}", preset="vllm", match={"case": "contract"})
+        return await spec.open(context)
+
+    async def answer(self, value: float) -> None:
+        self._engine.set(num_requests_running=value)
+        changed = f"timestamp(vllm:num_requests_running == {value}) > {time.time()}"
+        await self._server.until(changed, lambda values: len(values) == 1)
+
+    async def garble(self) -> None:
+        self._front.edit = lambda body: body[: len(body) // 2]
+
+    async def hang(self) -> None:
+        self._proxy.weather = Weather.SILENT
+        self._proxy.tear_down()
+
+    async def refuse(self) -> None:
+        self._proxy.weather = Weather.RESET
+        self._proxy.tear_down()
+
+    async def throttle(self) -> None:
+        self._front.status, self._front.headers = 429, {"Retry-After": "1"}
+
+    async def forbid(self) -> None:
+        self._front.status = 403
+
+    async def recover(self) -> None:
+        self._front.clear()
+        self._proxy.weather = Weather.CLEAR
+        self._proxy.tear_down()
+
+
+@asynccontextmanager
+async def scraped(engine: Engine) -> AsyncIterator[PrometheusServer]:
+    async with exporter({"vllm": engine}) as pages:
+        target = Target(f"127.0.0.1:{pages.port}", "/vllm/metrics", {"case": "contract"})
+        async with prometheus([target]) as server:
+            yield server
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[tuple[Engine, PrometheusServer]]:
+    engine = Engine(vllm({}))
+    with beside(scraped(engine)) as server:
+        yield engine, server
+
+
+@pytest.mark.slow
+@needs_prometheus
+class TestPrometheus(SourceContract):
+    @pytest.fixture(autouse=True)
+    def _share(self, shared: tuple[Engine, PrometheusServer]) -> None:
+        self.engine, self.server = shared
+
+    def rig(self) -> AbstractAsyncContextManager[SourceRig]:
+        return self._rig()
+
+    @asynccontextmanager
+    async def _rig(self) -> AsyncIterator[SourceRig]:
+        async with http_front(self.server.url) as front, tcp_proxy("127.0.0.1", front.port) as proxy:
+            yield Rig(self.engine, self.server, front, proxy)

@@ -1,0 +1,126 @@
+"""The table of presets, and what a configuration may choose from it."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import pytest
+
+from policies.threshold import Concurrency, GpuUtilization, KvCacheUsage
+from scaler.sources.http import Access
+from scaler.sources.measured import SHARES
+from scaler.sources.presets import PRESETS, Preset, Recipe
+from scaler.sources.prometheus import Prometheus
+from scaler.sources.promql import lost, selector, time_of, value_of
+from scaler.sources.scrape import Scrape
+
+ALL = [pytest.param(p, q, r, id=f"{p}-{q}") for p, table in PRESETS.items() for q, r in table.items()]
+
+
+def test_the_configuration_names_the_presets_of_the_table() -> None:
+    assert get_args(Preset) == tuple(PRESETS)
+
+
+@pytest.mark.parametrize(("preset", "quantity", "recipe"), ALL)
+def test_units_and_sums_fit_the_quantity(preset: str, quantity: str, recipe: Recipe) -> None:
+    assert (recipe.across == "mean") == (quantity in SHARES)
+    assert (recipe.across == "rate") == quantity.endswith("_per_s")
+    assert (recipe.across == "p95") == quantity.endswith("_p95_s")
+    assert len(set(recipe.names)) == len(recipe.names)
+
+
+@pytest.mark.parametrize("preset", ["vllm", "sglang", "triton_trtllm"])
+def test_an_engine_offers_what_the_policies_need(preset: Any) -> None:
+    offered = Prometheus(url="http://x", preset=preset).quantities()
+    assert {*Concurrency().needs(), *KvCacheUsage().needs()} <= offered.keys()
+    assert offered == Scrape(urls=("http://x:1/metrics",), preset=preset).quantities()
+
+
+def test_dcgm_offers_utilization() -> None:
+    assert {*GpuUtilization().needs()} <= Prometheus(url="http://x", preset="dcgm").quantities().keys()
+
+
+def test_rates_and_latencies_are_read_when_named() -> None:
+    assert [*Prometheus(url="http://x", preset="vllm").quantities()] == ["running", "waiting", "kv_cache_usage"]
+    named = Prometheus(url="http://x", preset="vllm", read=("waiting", "ttft_p95_s"), max_age_s=90)
+    assert named.quantities() == {"waiting": 90, "ttft_p95_s": 90}
+
+
+def test_a_query_goes_before_the_preset() -> None:
+    spec = Prometheus(url="http://x", preset="vllm", queries={"waiting": "mine"})
+    assert [*spec.quantities()] == ["running", "kv_cache_usage", "waiting"]
+    assert "waiting" not in spec.recipes()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "promql"),
+    [
+        (Recipe(("a",), "sum", {"kind": "waiting"}), 'sum(a{pod="p",kind="waiting"})'),
+        (Recipe(("a", "b"), "mean", divisor=100), 'avg(a{pod="p"} or b{pod="p"}) / 100'),
+        (Recipe(("a", "b"), "rate"), 'sum(rate(a{pod="p"}[60000ms]) or rate(b{pod="p"}[60000ms]))'),
+        (
+            Recipe(("a_ms",), "p95", divisor=1000),
+            'histogram_quantile(0.95, sum by (le) (rate(a_ms_bucket{pod="p"}[60000ms]))) / 1000',
+        ),
+    ],
+)
+def test_a_recipe_as_promql(recipe: Recipe, promql: str) -> None:
+    assert value_of(recipe, {"pod": "p"}, 60) == promql
+
+
+def test_times_and_lost_targets_as_promql() -> None:
+    recipe = Recipe(("a", "b"), "sum")
+    assert time_of(recipe, {}) == "min(timestamp(a{}) or timestamp(b{}))"
+    assert lost(recipe, {}) == (
+        "count((up == 0) and on (job, instance) (last_over_time(a{}[300s]) or last_over_time(b{}[300s])))"
+    )
+
+
+def test_label_values_are_quoted() -> None:
+    assert selector("a", {"x": 'q"\\\n\tü'}) == 'a{x="q\\"\\\\\\n\\tü"}'
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "rule"),
+    [
+        ({}, "", "reads nothing"),
+        ({"read": ("waiting",)}, "read", "the preset has no waiting; it has nothing"),
+        ({"preset": "tgi", "read": ("waitng",)}, "read", "it has running, waiting"),
+        ({"queries": {"x": "1"}, "match": {"a": "b"}}, "match", "no preset is named"),
+        ({"preset": "vllm", "match": {"__name__": "up"}}, "match", "not a label's name"),
+        ({"preset": "vllm", "match": {"a b": "up"}}, "match", "not a label's name"),
+        ({"preset": "triton_trtllm", "match": {"request_type": "max"}}, "match", "the preset itself says"),
+        ({"queries": {"a-b": "1"}}, "queries", "not a quantity's name"),
+        ({"queries": {"a": "1"}, "timestamp_queries": {"b": "1"}}, "timestamp_queries", "no query 'b'"),
+    ],
+)
+def test_a_choice_that_makes_no_sense_is_refused(fields: dict[str, Any], field: str, rule: str) -> None:
+    assert [f for f, text in Prometheus(url="http://x", **fields).problems() if rule in text] == [field]
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "rule"),
+    [
+        ({}, "urls", "either urls or service"),
+        ({"urls": ("http://a/m",), "service": "http://b/m"}, "urls", "either urls or service"),
+        ({"urls": ("http://a/m", "http://a/m")}, "urls", "twice"),
+        ({"urls": ("a:8000",)}, "urls", "not an address"),
+        ({"urls": ("http://me:pass@a/m",)}, "urls", "not an address"),
+        ({"service": "http://a:99999/m"}, "service", "not an address"),
+    ],
+)
+def test_pages_that_cannot_be_are_refused(fields: dict[str, Any], field: str, rule: str) -> None:
+    assert [f for f, text in Scrape(preset="vllm", **fields).problems() if rule in text] == [field]
+
+
+@pytest.mark.parametrize(
+    ("access", "rule"),
+    [
+        (Access(username="me"), "come together"),
+        (Access(headers={"Authorization": "Bearer x"}), "secrets have no place here"),
+        (Access(headers={"X-A": "b\r\nX-C: d"}), "not a header on one line"),
+        (Access(headers={"X A": "b"}), "not a header on one line"),
+    ],
+)
+def test_credentials_that_cannot_be_are_refused(access: Access, rule: str) -> None:
+    assert any(rule in text for _, text in access.problems())

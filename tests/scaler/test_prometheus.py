@@ -1,0 +1,299 @@
+"""The Prometheus source on a real Prometheus: renamed and missing metrics, times, matching, queries of one's own."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from policies.model import Absent, Fresh
+from scaler.clock import SystemClock
+from scaler.ports import Misconfigured, Source
+from scaler.resources import Opening, Resources
+from scaler.sources.prometheus import Prometheus
+from scaler.sources.scrape import Scrape
+from tests.servers.beside import beside
+from tests.servers.exporter import Engine, Exporter, State, dcgm, exporter, gauges, vllm
+from tests.servers.http_fault import http_front
+from tests.servers.prometheus import PrometheusServer, Target, needs_prometheus, prometheus
+
+pytestmark = [pytest.mark.slow, needs_prometheus]
+
+BEGAN = time.time()
+WEIRD = 'a "quoted" back\\slash, {brace} and ü\nline'
+OLD = {"kv_cache_usage_perc": "gpu_cache_usage_perc"}
+BUSY = {"num_requests_running": 12, "num_requests_waiting": 5, "kv_cache_usage_perc": 0.4}
+
+
+def counting() -> str:
+    """Counters that grow by 1,000 a second, and first tokens of which the 95th percentile is 3.75 s."""
+    since_s = time.time() - BEGAN
+    buckets = {"1.0": 0, "2.5": 9, "5.0": 9.6, "+Inf": 10}
+    text = [f'vllm:generation_tokens_total{{engine="0"}} {1000 * since_s}']
+    text += [f'vllm:time_to_first_token_seconds_bucket{{le="{le}"}} {n * since_s}' for le, n in buckets.items()]
+    return "\n".join([*text, ""])
+
+
+def held(ages_s: list[float]) -> str:
+    """A page whose samples were taken at fixed times, as by an exporter that keeps its own."""
+    now_ms = math.floor(BEGAN * 1000)
+    return "".join(
+        gauges("vllm:num_requests_running", {f'engine="{i}"': 1}, now_ms - round(1000 * age_s))
+        for i, age_s in enumerate(ages_s)
+    )
+
+
+def trtllm() -> str:
+    requests = {f'model="m",request_type="{kind}"': n for kind, n in (("waiting", 4), ("scheduled", 9), ("max", 512))}
+    blocks = {f'model="m",kv_cache_block_type="{kind}"': n for kind, n in (("fraction", 0.25), ("max", 6448))}
+    return gauges("nv_trt_llm_request_metrics", requests) + gauges("nv_trt_llm_kv_cache_block_metrics", blocks)
+
+
+CASES: Mapping[str, Engine] = {
+    "recorded": Engine(vllm(BUSY)),
+    "old": Engine(vllm({**BUSY, "kv_cache_usage_perc": 0.3}, renamed=OLD)),
+    "mixed": Engine(vllm(BUSY)),
+    "mixed-2": Engine(vllm({**BUSY, "kv_cache_usage_perc": 0.8}, renamed=OLD)),
+    "both": Engine(vllm(BUSY) + gauges("vllm:gpu_cache_usage_perc", {'engine="0",model_name="llama-3.1-8b"': 0.4})),
+    "gone": Engine(vllm(BUSY)),
+    "lost": Engine(vllm(BUSY)),
+    "lost-2": Engine(vllm(BUSY)),
+    "starting": Engine(vllm(BUSY)),
+    "starting-2": Engine(""),
+    "partly": Engine(gauges("vllm:num_requests_running", {"": 3}) + gauges("vllm:kv_cache_used_perc", {"": 0.5})),
+    "held": Engine(held([20, 40])),
+    "weird": Engine(gauges("vllm:num_requests_running", {"": 6})),
+    "nan": Engine(gauges("vllm:num_requests_running", {"": "NaN"}) + gauges("vllm:num_requests_waiting", {"": "+Inf"})),
+    "negative": Engine(gauges("vllm:num_requests_running", {"": -1}) + gauges("vllm:kv_cache_usage_perc", {"": 40})),
+    "counting": Engine(counting),
+    "dcgm": Engine(dcgm([90, 30, 0])),
+    "trtllm": Engine(trtllm()),
+}
+
+
+@asynccontextmanager
+async def scraped() -> AsyncIterator[tuple[Exporter, PrometheusServer]]:
+    CASES["starting-2"].state = State.DOWN
+    async with exporter(CASES) as pages:
+        targets = [
+            Target(
+                f"127.0.0.1:{pages.port}",
+                f"/{name}/metrics",
+                {"case": WEIRD if name == "weird" else name[:8].split("-")[0]},
+            )
+            for name in CASES
+        ]
+        async with prometheus(targets) as server:
+            await server.until("count(up)", lambda values: values == [len(CASES)])
+            await server.until("count(count_over_time(up[1m]) >= 3)", lambda values: values == [len(CASES)])
+            yield pages, server
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[tuple[Exporter, PrometheusServer]]:
+    with beside(scraped()) as both:
+        yield both
+
+
+@pytest.fixture
+def server(shared: tuple[Exporter, PrometheusServer]) -> PrometheusServer:
+    return shared[1]
+
+
+@pytest.fixture
+async def opening() -> AsyncIterator[Opening]:
+    async with Resources() as resources:
+        yield Opening(resources, SystemClock(), 5.0)
+
+
+async def read(opening: Opening, server: PrometheusServer, case: str | None, **fields: Any) -> Mapping[str, Any]:
+    match = {} if case is None else {"case": case}
+    source: Source = await Prometheus(url=server.url, match=match, **fields).open(opening)
+    return await source.sample()
+
+
+def values(readings: Mapping[str, Any]) -> dict[str, float]:
+    return {q: reading.value for q, reading in readings.items() if isinstance(reading, Fresh)}
+
+
+async def test_a_recorded_engine_reads_the_same_through_prometheus_and_directly(
+    opening: Opening, shared: tuple[Exporter, PrometheusServer]
+) -> None:
+    pages, server = shared
+    direct = await Scrape(preset="vllm", urls=(pages.url("recorded"),)).open(opening)
+    seen = values(await read(opening, server, "recorded", preset="vllm"))
+    assert seen == {"running": 12, "waiting": 5, "kv_cache_usage": 0.4}
+    assert seen == values(await direct.sample())
+
+
+@pytest.mark.parametrize(
+    ("case", "usage"),
+    [
+        pytest.param("old", 0.3, id="the-old-name-only"),
+        pytest.param("mixed", 0.6, id="one-replica-under-each-name"),
+        pytest.param("both", 0.4, id="both-names-at-once-count-once"),
+    ],
+)
+async def test_renamed_metrics_are_found(opening: Opening, server: PrometheusServer, case: str, usage: float) -> None:
+    readings = await read(opening, server, case, preset="vllm")
+    assert readings["kv_cache_usage"].value == pytest.approx(usage)
+
+
+async def test_gpus_in_percent_read_as_shares(opening: Opening, server: PrometheusServer) -> None:
+    readings = values(await read(opening, server, "dcgm", preset="dcgm", read=("utilization", "tensor_active")))
+    assert readings == {"utilization": pytest.approx(0.4), "tensor_active": pytest.approx(0.1)}
+
+
+async def test_tensorrt_llm_is_read_by_its_labels(opening: Opening, server: PrometheusServer) -> None:
+    wanted = ("running", "waiting", "kv_cache_usage")
+    readings = values(await read(opening, server, "trtllm", preset="triton_trtllm", read=wanted))
+    assert readings == {"running": 9, "waiting": 4, "kv_cache_usage": 0.25}
+
+
+async def test_rates_and_latencies_are_those_of_the_window(opening: Opening, server: PrometheusServer) -> None:
+    wanted = ("generation_tokens_per_s", "ttft_p95_s")
+    readings = values(await read(opening, server, "counting", preset="vllm", read=wanted, window_s=3))
+    assert readings["generation_tokens_per_s"] == pytest.approx(1000, rel=0.2)
+    assert readings["ttft_p95_s"] == pytest.approx(2.5 + 2.5 * 0.5 / 0.6, rel=0.01)
+
+
+async def test_a_reading_is_as_old_as_its_oldest_sample(opening: Opening, server: PrometheusServer) -> None:
+    readings = await read(opening, server, "held", preset="vllm", read=("running",))
+    assert readings["running"].value == 2
+    assert readings["running"].measured_at == pytest.approx(BEGAN - 40, abs=0.01)
+
+
+async def test_a_query_is_as_old_as_its_timestamp_query_says(opening: Opening, server: PrometheusServer) -> None:
+    series = 'vllm:num_requests_running{case="held"}'
+    queries = {"timed": f"sum({series})", "untimed": f"sum({series})"}
+    times = {"timed": f"max(timestamp({series}))"}
+    for _ in range(2):  # asked apart, then together
+        readings = await read(opening, server, None, queries=queries, timestamp_queries=times)
+        assert readings["timed"].measured_at == pytest.approx(BEGAN - 20, abs=0.01)
+        assert readings["untimed"].measured_at > BEGAN
+
+
+async def test_replicas_that_are_gone_are_absent_and_not_zero(opening: Opening, server: PrometheusServer) -> None:
+    CASES["gone"].state = State.DOWN
+    await server.until('vllm:num_requests_running{case="gone"}', lambda found: not found)
+    readings = await read(opening, server, "gone", preset="vllm")
+    assert all("though there were in the last day" in reading.reason for reading in readings.values())
+
+
+async def test_a_metric_that_never_was_is_loud_and_hides_no_other(opening: Opening, server: PrometheusServer) -> None:
+    readings = await read(opening, server, "partly", preset="vllm")
+    assert values(readings) == {"running": 3}
+    reason = readings["kv_cache_usage"].reason
+    assert reason.startswith("misconfigured: no series of vllm:kv_cache_usage_perc or vllm:gpu_cache_usage_perc")
+    assert readings["waiting"].reason.endswith("vllm:num_requests_waiting has series, but none with these labels")
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        pytest.param({"preset": "sglang"}, "nothing here begins with 'sglang:'", id="no-such-engine"),
+        pytest.param({"preset": "vllm", "match": {"case": "recroded"}}, "none with these labels", id="wrong-label"),
+        pytest.param(
+            {"queries": {"depth": "sum(vllm:num_requests_wating)"}},
+            "did you mean 'vllm:num_requests_waiting'",
+            id="typo",
+        ),
+        pytest.param({"queries": {"depth": "sum("}}, "unclosed left parenthesis", id="no-promql"),
+        pytest.param({"queries": {"depth": "up[1m]"}}, "gives a matrix, not a number", id="many-times"),
+        pytest.param({"queries": {"depth": "'seven'"}}, "gives a string, not a number", id="text"),
+    ],
+)
+async def test_nothing_to_be_read_at_all_is_misconfigured(
+    opening: Opening, server: PrometheusServer, fields: dict[str, Any], why: str
+) -> None:
+    source = await Prometheus(url=server.url, **fields).open(opening)
+    with pytest.raises(Misconfigured, match=why):
+        await source.sample()
+
+
+async def test_the_search_for_what_never_was_is_not_repeated_each_turn(
+    opening: Opening, server: PrometheusServer
+) -> None:
+    async with http_front(server.url) as front:
+        source = await Prometheus(url=front.url, preset="vllm", match={"case": "partly"}).open(opening)
+        first = await source.sample()
+        asked = len(front.seen)
+        second = await source.sample()
+        assert values(second) == {"running": 3}
+        assert (second["waiting"], second["kv_cache_usage"]) == (first["waiting"], first["kv_cache_usage"])
+        assert len(front.seen) == asked + 1
+
+
+async def test_all_quantities_take_one_request_a_turn(opening: Opening, server: PrometheusServer) -> None:
+    async with http_front(server.url, prefix="/prefix") as front:
+        queries = {"two": "1 + 1 # a number", "gpus": 'count(DCGM_FI_DEV_GPU_UTIL{case="dcgm"})'}
+        source = await Prometheus(
+            url=front.url + "/", preset="vllm", match={"case": "recorded"}, queries=queries, read=None
+        ).open(opening)
+        expected = {"running": 12, "waiting": 5, "kv_cache_usage": 0.4, "two": 2, "gpus": 3}
+        assert values(await source.sample()) == expected  # the queries given are tried apart
+        front.seen.clear()
+        assert values(await source.sample()) == expected
+        assert [path for path, _ in front.seen] == ["/prefix/api/v1/query"]
+
+
+@pytest.mark.parametrize(
+    "broken", ["sum(", "up + on(job) up{case='mixed'} * on() up", "vllm:num_requests_running", "up) or (up"]
+)
+async def test_a_broken_query_hides_no_other_quantity(opening: Opening, server: PrometheusServer, broken: str) -> None:
+    queries = {"broken": broken, "sound": 'sum(vllm:num_requests_waiting{case="old"})'}
+    source = await Prometheus(url=server.url, preset="vllm", match={"case": "recorded"}, queries=queries).open(opening)
+    for _ in range(3):
+        readings = await source.sample()
+        assert isinstance(readings["broken"], Absent)
+        assert values(readings) == {"running": 12, "waiting": 5, "kv_cache_usage": 0.4, "sound": 5}
+
+
+async def test_one_series_is_expected_and_two_are_none(opening: Opening, server: PrometheusServer) -> None:
+    readings = await read(opening, server, None, queries={"two": 'vllm:num_requests_running{case="mixed"}'})
+    assert readings["two"] == Absent("2 series where one is expected: aggregate the query, as in sum(...)")
+
+
+@pytest.mark.parametrize(
+    ("case", "quantity", "why"),
+    [
+        ("nan", "running", "nan is not finite"),
+        ("nan", "waiting", "inf is not finite"),
+        ("negative", "running", "-1 is negative"),
+        ("negative", "kv_cache_usage", "40 is not a share from 0 to 1"),
+    ],
+)
+async def test_what_is_no_measurement_is_absent(
+    opening: Opening, server: PrometheusServer, case: str, quantity: str, why: str
+) -> None:
+    readings = await read(opening, server, case, preset="vllm", read=(quantity,))
+    assert readings[quantity] == Absent(why)
+
+
+async def test_any_label_value_is_matched_as_it_is(opening: Opening, server: PrometheusServer) -> None:
+    assert values(await read(opening, server, WEIRD, preset="vllm", read=("running",))) == {"running": 6}
+
+
+@pytest.mark.parametrize("value", ['x"} or vector(99) or up{case="', "x\\", ".*", "x\n#", "`"])
+async def test_a_label_value_cannot_break_out(opening: Opening, server: PrometheusServer, value: str) -> None:
+    with pytest.raises(Misconfigured, match="none with these labels"):
+        await read(opening, server, value, preset="vllm")
+
+
+async def test_a_sum_without_a_replica_that_cannot_be_scraped_is_no_sum(
+    opening: Opening, server: PrometheusServer
+) -> None:
+    assert values(await read(opening, server, "lost", preset="vllm"))["running"] == 24
+    CASES["lost-2"].state = State.HANGING
+    await server.until('vllm:num_requests_running{case="lost"}', lambda found: len(found) == 1)
+    readings = await read(opening, server, "lost", preset="vllm")
+    assert readings["running"] == Absent("1 targets that answered in the last 300 s cannot be scraped now")
+
+
+async def test_a_replica_that_has_not_answered_yet_is_not_missed(opening: Opening, server: PrometheusServer) -> None:
+    assert await server.query('up{case="starting"} == 0')
+    assert values(await read(opening, server, "starting", preset="vllm"))["running"] == 12

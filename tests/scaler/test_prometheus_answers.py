@@ -1,0 +1,178 @@
+"""What the Prometheus source makes of each kind of answer, from a server that says what the test wants."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from policies.model import Absent, Fresh
+from scaler.clock import SystemClock
+from scaler.config.secret import Secret
+from scaler.ports import Misconfigured, PortError, Unavailable
+from scaler.resources import Opening, Resources
+from scaler.sources.http import Access
+from scaler.sources.prometheus import Prometheus
+from scaler.sources.promql import metric_names
+from tests.servers.http_fault import Front, http_front
+
+
+@pytest.fixture
+async def front() -> AsyncIterator[Front]:
+    async with http_front("http://127.0.0.1:9") as front:
+        yield front
+
+
+@pytest.fixture
+async def opening() -> AsyncIterator[Opening]:
+    async with Resources() as resources:
+        yield Opening(resources, SystemClock(), 5.0)
+
+
+def answer(rows: dict[str, str], **more: Any) -> bytes:
+    """A vector with one row for each part of the joint query."""
+    result = [{"metric": {"forescale": key}, "value": [1000.0, value]} for key, value in rows.items()]
+    return json.dumps({"status": "success", "data": {"resultType": "vector", "result": result}, **more}).encode()
+
+
+RUNNING = answer({"value:running": "7", "time:running": "990.5"})
+
+
+async def read(opening: Opening, front: Front, **fields: Any) -> Fresh[float] | Absent:
+    source = await Prometheus(url=front.url, preset="vllm", read=("running",), **fields).open(opening)
+    return (await source.sample())["running"]
+
+
+async def test_a_value_and_its_time(opening: Opening, front: Front) -> None:
+    front.body = RUNNING
+    assert await read(opening, front) == Fresh(7.0, 990.5)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error", "said"),
+    [
+        (
+            400,
+            b'{"status":"error","errorType":"bad_data","error":"parse error: oops"}',
+            Misconfigured,
+            "bad_data: parse",
+        ),
+        (
+            422,
+            b'{"status":"error","errorType":"execution","error":"too many samples"}',
+            Misconfigured,
+            "too many samples",
+        ),
+        (400, b"<html>no</html>", Misconfigured, "HTTP 400: <html>no</html>"),
+        (401, b"", Misconfigured, "HTTP 401"),
+        (403, b"who are you", Misconfigured, "HTTP 403: who are you"),
+        (404, b"", Misconfigured, "HTTP 404"),
+        (302, b"", Misconfigured, "sends us to 'https://login.example'"),
+        (429, b"", Unavailable, "HTTP 429"),
+        (500, b"", Unavailable, "HTTP 500"),
+        (503, b'{"status":"error","errorType":"timeout","error":"query timed out"}', Unavailable, "query timed out"),
+        (200, b"<html>please log in</html>", Unavailable, "not JSON: '<html>please log in</html>'"),
+        (200, b"", Unavailable, "not JSON"),
+        (200, b"[]", Unavailable, "list where an object was expected"),
+        (200, b'{"status":"error","error":"later"}', Unavailable, "later"),
+        (200, b'{"status":"success"}', Unavailable, "that we do not understand"),
+        (200, b'{"status":"success","data":{"resultType":"vector","result":[3]}}', Unavailable, "do not understand"),
+        (200, b" " * (8 * 2**20 + 1), Unavailable, "more than 8 MiB"),
+    ],
+)
+async def test_errors_are_told_by_their_remedy(
+    opening: Opening, front: Front, status: int, body: bytes, error: type[PortError], said: str
+) -> None:
+    front.status, front.body, front.headers = status, body, {"Location": "https://login.example"}
+    with pytest.raises(error, match=said) as raised:
+        await read(opening, front)
+    assert isinstance(raised.value, Unavailable) == (error is Unavailable)
+
+
+@pytest.mark.parametrize(("header", "wait_s"), [("7", 7), ("86400", 300), ("soon", None), ("-1", None)])
+async def test_a_throttling_server_is_left_alone_as_long_as_it_asks(
+    opening: Opening, front: Front, header: str, wait_s: float | None
+) -> None:
+    front.status, front.headers = 429, {"Retry-After": header}
+    with pytest.raises(Unavailable) as raised:
+        await read(opening, front)
+    assert raised.value.retry_after_s == wait_s
+
+
+async def test_a_partial_answer_is_no_answer(opening: Opening, front: Front) -> None:
+    front.body = answer({"value:running": "7", "time:running": "990.5"}, warnings=["store 10.0.0.3 did not answer"])
+    assert await read(opening, front) == Absent("a partial answer: store 10.0.0.3 did not answer")
+
+
+async def test_remarks_on_style_are_no_warnings(opening: Opening, front: Front) -> None:
+    remark = "PromQL info: metric might not be a counter"
+    front.body = answer({"value:running": "7", "time:running": "990.5"}, warnings=[remark], infos=[remark])
+    assert await read(opening, front) == Fresh(7.0, 990.5)
+
+
+@pytest.mark.parametrize("at", ["NaN", "+Inf", "noon"])
+async def test_a_time_that_is_none_makes_no_reading(opening: Opening, front: Front, at: str) -> None:
+    front.body = answer({"value:running": "7", "time:running": at})
+    assert isinstance(await read(opening, front), Absent)
+
+
+async def test_latencies_of_nothing_are_absent(opening: Opening, front: Front) -> None:
+    front.body = answer({"value:ttft_p95_s": "NaN", "time:ttft_p95_s": "990"})
+    source = await Prometheus(url=front.url, preset="vllm", read=("ttft_p95_s",)).open(opening)
+    assert await source.sample() == {"ttft_p95_s": Absent("nothing was observed in the last 120 s")}
+
+
+async def test_a_native_histogram_is_not_a_number(opening: Opening, front: Front) -> None:
+    row = {"metric": {}, "histogram": [1000.0, {"count": "3", "sum": "1"}]}
+    front.body = json.dumps({"status": "success", "data": {"resultType": "vector", "result": [row]}}).encode()
+    source = await Prometheus(url=front.url, queries={"depth": "x"}).open(opening)
+    assert await source.sample() == {"depth": Absent("'a histogram' is not a number")}
+
+
+async def test_credentials_are_read_anew_for_every_request(opening: Opening, front: Front, tmp_path: Path) -> None:
+    front.body = RUNNING
+    token = tmp_path / "token"
+    token.write_text("first\n", encoding="utf-8")
+    access = Access(bearer_token=Secret(file=str(token)), headers={"X-Scope-OrgID": "llm"})
+    source = await Prometheus(url=front.url, preset="vllm", read=("running",), access=access).open(opening)
+    await source.sample()
+    token.write_text("second\n", encoding="utf-8")
+    await source.sample()
+    assert [headers["Authorization"] for _, headers in front.seen] == ["Bearer first", "Bearer second"]
+    assert front.seen[0][1]["X-Scope-OrgID"] == "llm"
+
+
+async def test_basic_authentication_and_a_secret_that_went_away(opening: Opening, front: Front, tmp_path: Path) -> None:
+    front.body = RUNNING
+    password = tmp_path / "password"
+    password.write_text("pässword", encoding="utf-8")
+    access = Access(username="forescale", password=Secret(file=str(password)))
+    assert await read(opening, front, access=access) == Fresh(7.0, 990.5)
+    assert base64.b64decode(front.seen[0][1]["Authorization"].split()[1]).decode() == "forescale:pässword"
+    password.unlink()
+    with pytest.raises(Misconfigured, match="there is no file"):
+        await read(opening, front, access=access)
+
+
+async def test_authorities_that_cannot_be_read_are_misconfigured(opening: Opening) -> None:
+    with pytest.raises(Misconfigured, match="nowhere"):
+        await Prometheus(url="https://x", preset="vllm", access=Access(ca_file="/nowhere.pem")).open(opening)
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ('sum by (pod) (rate(vllm:x_total{pod=~"a or b"}[5m] offset 1h))', ("vllm:x_total",)),
+        ("a / on (job, instance) group_left (x) b or vector(0) # c", ("a", "b")),
+        ('label_replace(up, "dst", "$1", "src", "(.*)") > bool 1e3', ("up",)),
+        ("histogram_quantile(0.9, sum by (le) (rate(x_bucket[1m:10s])))", ("x_bucket",)),
+        ("1 + 1", ()),
+        ('{__name__="x"}', ()),
+    ],
+)
+def test_the_metrics_of_a_query_are_told_from_its_text(query: str, names: tuple[str, ...]) -> None:
+    assert metric_names(query) == names

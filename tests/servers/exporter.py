@@ -1,0 +1,114 @@
+"""Engines and exporters as Prometheus sees them: pages in the text format, with values that the test drives."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from enum import StrEnum
+from pathlib import Path
+
+from aiohttp import web
+
+RECORDED = Path(__file__).parent.parent / "data" / "vllm-0.24-metrics.txt"
+"""What vLLM 0.24 showed after 2,131 requests on one H100, shortened by the metrics that nothing here reads."""
+MODEL = "llama-3.1-8b"
+
+
+class State(StrEnum):
+    UP = "up"
+    DOWN = "down"  # answers 503
+    GARBAGE = "garbage"  # answers bytes that are no exposition
+    HANGING = "hanging"  # takes requests and never answers
+    CUT = "cut"  # ends in the middle of a number
+
+
+class Engine:
+    """One page. `page` may be set, or its recorded values changed by `set`."""
+
+    def __init__(self, page: str | Callable[[], str] = "") -> None:
+        self.page = page
+        self.state = State.UP
+        self.asked = 0
+
+    def set(self, **values: float) -> None:
+        """The recorded vLLM page with these values, by metric name without its prefix."""
+        self.page = vllm(values)
+
+    def text(self) -> str:
+        return self.page if isinstance(self.page, str) else self.page()
+
+
+def vllm(values: Mapping[str, float], model: str = MODEL, renamed: Mapping[str, str] | None = None) -> str:
+    """The recorded page with some values changed, another model's name, or metrics under other names."""
+    lines = []
+    for line in RECORDED.read_text(encoding="utf-8").splitlines():
+        bare = line.partition("{")[0].removeprefix("vllm:")
+        changed = f"{line.rpartition(' ')[0]} {values[bare]}" if bare in values else line
+        for new, old in (renamed or {}).items():
+            changed = changed.replace(f"vllm:{new}", f"vllm:{old}")
+        lines.append(changed.replace(f'model_name="{MODEL}"', f'model_name="{model}"'))
+    return "\n".join([*lines, ""])
+
+
+def gauges(name: str, series: Mapping[str, object], at_ms: int | None = None) -> str:
+    """A gauge's page from label text to value, each at a given time if there is one."""
+    stamp = "" if at_ms is None else f" {at_ms}"
+    return "\n".join([f"# TYPE {name} gauge", *(f"{name}{{{labels}}} {v}{stamp}" for labels, v in series.items()), ""])
+
+
+def dcgm(percents: list[float]) -> str:
+    """dcgm-exporter's page for GPUs that are so busy."""
+    labels = [
+        f'gpu="{i}",UUID="GPU-{i:08d}",modelName="NVIDIA H100 80GB HBM3",Hostname="n0",pod="vllm-{i}"'
+        for i in range(len(percents))
+    ]
+    busy = gauges("DCGM_FI_DEV_GPU_UTIL", dict(zip(labels, percents, strict=True)))
+    tensor = gauges(
+        "DCGM_FI_PROF_PIPE_TENSOR_ACTIVE", {label: p / 400 for label, p in zip(labels, percents, strict=True)}
+    )
+    return busy + tensor
+
+
+class Exporter:
+    """Engines by name, each under ``/name/metrics`` of one port."""
+
+    def __init__(self, engines: Mapping[str, Engine]) -> None:
+        self.engines = dict(engines)
+        self.port = 0
+
+    def url(self, name: str) -> str:
+        return f"http://127.0.0.1:{self.port}/{name}/metrics"
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        engine = self.engines[request.match_info["name"]]
+        engine.asked += 1
+        text = engine.text()
+        match engine.state:
+            case State.DOWN:
+                return web.Response(status=503, text="starting")
+            case State.GARBAGE:
+                return web.Response(body=b"\x00\xff{vllm:num_requests_running nonsense\n" * 40)
+            case State.HANGING:
+                await asyncio.Event().wait()
+            case State.CUT:
+                text = text[: text.index("vllm:num_requests_running{") + 60]
+            case _:
+                pass
+        return web.Response(text=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+
+@asynccontextmanager
+async def exporter(engines: Mapping[str, Engine]) -> AsyncIterator[Exporter]:
+    served = Exporter(engines)
+    app = web.Application()
+    app.router.add_get("/{name}/metrics", served.answer)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    served.port = runner.addresses[0][1]
+    try:
+        yield served
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,87 @@
+"""An HTTP front before a real server: passes requests on, counts them, and spoils the answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import aiohttp
+from aiohttp import web
+
+
+@dataclass
+class Front:
+    """What is done to the answers; nothing, after `clear`."""
+
+    target: str
+    prefix: str = ""
+    port: int = 0
+    status: int | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+    edit: Callable[[bytes], bytes] | None = None
+    cut: bool = False
+    hang: bool = False
+    seen: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    """The paths asked for, each with the request's headers."""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}{self.prefix}"
+
+    def clear(self) -> None:
+        self.status = self.body = self.edit = None
+        self.headers = {}
+        self.cut = self.hang = False
+
+    async def answer(self, request: web.Request, session: aiohttp.ClientSession) -> web.StreamResponse:
+        self.seen.append((request.path, dict(request.headers)))
+        if self.hang:
+            await asyncio.Event().wait()
+        if self.status is not None or self.body is not None:
+            said = self.body if self.body is not None else b"not now"
+            return web.Response(status=self.status or 200, body=said, headers=self.headers)
+        path = request.path_qs.removeprefix(self.prefix)
+        kept = {k: v for k, v in request.headers.items() if k in {"Accept", "Content-Type"}}
+        async with session.request(
+            request.method, self.target + path, data=await request.read(), headers=kept
+        ) as answered:
+            body = await answered.read()
+            status, kind = answered.status, answered.headers.get("Content-Type", "")
+        if self.edit is not None:
+            body = self.edit(body)
+        if self.cut:
+            return await _half(request, body)
+        return web.Response(status=status, body=body, headers={"Content-Type": kind})
+
+
+async def _half(request: web.Request, body: bytes) -> web.StreamResponse:
+    """Promise all of the body, send half of it, and hang up."""
+    response = web.StreamResponse(headers={"Content-Length": str(len(body))})
+    await response.prepare(request)
+    await response.write(body[: len(body) // 2])
+    assert request.transport is not None
+    request.transport.abort()
+    return response
+
+
+@asynccontextmanager
+async def http_front(target: str, prefix: str = "") -> AsyncIterator[Front]:
+    front = Front(target, prefix)
+    async with aiohttp.ClientSession() as session:
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            return await front.answer(request, session)
+
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", answer)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        front.port = runner.addresses[0][1]
+        try:
+            yield front
+        finally:
+            await runner.cleanup()
