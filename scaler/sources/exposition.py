@@ -58,8 +58,8 @@ def level(recipe: Recipe, pages: Sequence[Series]) -> float | None:
     values = [value for series in pages for value in series.values()]
     if not values:
         return None
-    total = math.fsum(values) / recipe.divisor
-    return total if recipe.across == "sum" else total / len(values)
+    total = math.fsum(values)
+    return (total if recipe.across == "sum" else total / len(values)) / recipe.divisor
 
 
 def change(recipe: Recipe, pages: Iterable[tuple[Series, Series, float]]) -> float | Absent | None:

@@ -21,6 +21,15 @@ def beside(opening: AbstractAsyncContextManager[T]) -> Iterator[T]:
         yield asyncio.run_coroutine_threadsafe(opening.__aenter__(), loop).result()
         asyncio.run_coroutine_threadsafe(opening.__aexit__(None, None, None), loop).result()
     finally:
+        asyncio.run_coroutine_threadsafe(_cancel_others(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+async def _cancel_others() -> None:
+    """End what still hangs on this loop."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)

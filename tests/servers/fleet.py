@@ -1,0 +1,80 @@
+"""A Prometheus that scrapes one engine for each case of a test, told apart by the label ``case``."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+from tests.servers.exporter import Engine, Exporter, State, dcgm, exporter, gauges, vllm
+from tests.servers.prometheus import PrometheusServer, Target, prometheus
+
+BEGAN = time.time()
+WEIRD = 'a "quoted" back\\slash, {brace} and ü\nline'
+OLD = {"kv_cache_usage_perc": "gpu_cache_usage_perc"}
+BUSY = {"num_requests_running": 12, "num_requests_waiting": 5, "kv_cache_usage_perc": 0.4}
+
+
+def counting() -> str:
+    """Counters that grow by 1,000 a second, and first tokens of which the 95th percentile is 3.75 s."""
+    since_s = time.time() - BEGAN
+    buckets = {"1.0": 0, "2.5": 9, "5.0": 9.6, "+Inf": 10}
+    text = [f'vllm:generation_tokens_total{{engine="0"}} {1000 * since_s}']
+    text += [f'vllm:time_to_first_token_seconds_bucket{{le="{le}"}} {n * since_s}' for le, n in buckets.items()]
+    return "\n".join([*text, ""])
+
+
+def held(ages_s: list[float]) -> str:
+    """A page whose samples were taken at fixed times, as by an exporter that keeps its own."""
+    now_ms = math.floor(BEGAN * 1000)
+    return "".join(
+        gauges("vllm:num_requests_running", {f'engine="{i}"': 1}, now_ms - round(1000 * age_s))
+        for i, age_s in enumerate(ages_s)
+    )
+
+
+def trtllm() -> str:
+    requests = {f'model="m",request_type="{kind}"': n for kind, n in (("waiting", 4), ("scheduled", 9), ("max", 512))}
+    blocks = {f'model="m",kv_cache_block_type="{kind}"': n for kind, n in (("fraction", 0.25), ("max", 6448))}
+    return gauges("nv_trt_llm_request_metrics", requests) + gauges("nv_trt_llm_kv_cache_block_metrics", blocks)
+
+
+CASES: Mapping[str, Engine] = {
+    "recorded": Engine(vllm(BUSY)),
+    "old": Engine(vllm({**BUSY, "kv_cache_usage_perc": 0.3}, renamed=OLD)),
+    "mixed": Engine(vllm(BUSY)),
+    "mixed-2": Engine(vllm({**BUSY, "kv_cache_usage_perc": 0.8}, renamed=OLD)),
+    "both": Engine(vllm(BUSY) + gauges("vllm:gpu_cache_usage_perc", {'engine="0",model_name="llama-3.1-8b"': 0.4})),
+    "gone": Engine(vllm(BUSY)),
+    "lost": Engine(vllm(BUSY)),
+    "lost-2": Engine(vllm(BUSY)),
+    "starting": Engine(vllm(BUSY)),
+    "starting-2": Engine(""),
+    "partly": Engine(gauges("vllm:num_requests_running", {"": 3}) + gauges("vllm:kv_cache_used_perc", {"": 0.5})),
+    "held": Engine(held([20, 40])),
+    "weird": Engine(gauges("vllm:num_requests_running", {"": 6})),
+    "nan": Engine(gauges("vllm:num_requests_running", {"": "NaN"}) + gauges("vllm:num_requests_waiting", {"": "+Inf"})),
+    "negative": Engine(gauges("vllm:num_requests_running", {"": -1}) + gauges("vllm:kv_cache_usage_perc", {"": 40})),
+    "counting": Engine(counting),
+    "dcgm": Engine(dcgm([90, 30, 0])),
+    "trtllm": Engine(trtllm()),
+}
+
+
+@asynccontextmanager
+async def scraped() -> AsyncIterator[tuple[Exporter, PrometheusServer]]:
+    CASES["starting-2"].state = State.DOWN
+    async with exporter(CASES) as pages:
+        targets = [
+            Target(
+                f"127.0.0.1:{pages.port}",
+                f"/{name}/metrics",
+                {"case": WEIRD if name == "weird" else name.partition("-")[0]},
+            )
+            for name in CASES
+        ]
+        async with prometheus(targets) as server:
+            await server.until("count(up)", lambda values: values == [len(CASES)])
+            await server.until("count(count_over_time(up[1m]) >= 3)", lambda values: values == [len(CASES)])
+            yield pages, server
