@@ -11,9 +11,12 @@ from policies.model import Observation, Tick
 from policies.pipeline import decide
 from policies.spec import ScaleDown, ScaleUp, WorkloadSpec
 from policies.threshold import Concurrency, GpuUtilization, QueueDepth
+from scaler.clock import stopwatch_s
 from scaler.config.load import workload_from
 from scaler.controller import Controller, Setup
 from scaler.telemetry.dashboard import Dashboard
+from scaler.telemetry.dashboard.about import Running
+from scaler.telemetry.health import Health
 from scaler.telemetry.metrics import Metrics
 from tests.benchmarks.figure import Figure, microseconds, quantile
 from tests.factories import MAIN, NOW, fresh, queue, seen, spec, tick_of
@@ -76,7 +79,7 @@ async def overhead() -> Figure:
         "queue": FakeSource(clock, {"visible": 30, "in_flight": 5, "delayed": 0, "oldest_age_s": 1}),
         "engines": FakeSource(clock, {"running": 30, "waiting": 1, "kv_cache_usage": 0.4, "utilization": 0.6}),
     }
-    metrics, dashboard = Metrics("bench"), Dashboard()
+    metrics, dashboard = Metrics("bench"), Dashboard("bench", Running({}, Health({}, clock)))
 
     def record(tick: Tick) -> None:
         metrics.observe(tick)
@@ -88,8 +91,6 @@ async def overhead() -> Figure:
         await controller.turn(clock.now())
     _, history, observation = an_hour()
     deciding = quantile(microseconds(lambda: decide(workload.spec, history, observation)), 0.5)
-    from scaler.clock import stopwatch_s  # noqa: PLC0415
-
     taken = []
     for _ in range(TURNS):
         clock.advance(15)

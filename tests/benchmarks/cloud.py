@@ -1,0 +1,163 @@
+"""A cloud that can carry thousands of workloads: SQS, Prometheus and Kubernetes on loopback, in a process of its own.
+
+``python -m tests.benchmarks.cloud N`` serves N queues, engines and Deployments, prints their addresses as one JSON
+line, and runs until its standard input ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import math
+import os
+import re
+import sys
+import tempfile
+from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from aiohttp import web
+
+from scaler.clock import SystemClock, stopwatch_s
+from tests.servers.kube_fake import kube_fake, write_kubeconfig
+
+PARTS: Final = re.compile(r'"forescale", "([^"]+)"')
+CREDENTIALS: Final = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}
+CYCLE_S: Final = 60.0
+"""Each queue swings once in this time, so that a part of the turns resizes something."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cloud:
+    """Where a running cloud is."""
+
+    address: str
+    kubeconfig: str
+
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, **CREDENTIALS, "AWS_ENDPOINT_URL": self.address, "OPENBLAS_NUM_THREADS": "1"}
+
+    def workload(self, number: int, interval_s: float) -> dict[str, Any]:
+        """The document of one workload on SQS, Prometheus and Kubernetes."""
+        return {
+            "workload": f"llm-{number}",
+            "max_replicas": 50,
+            "interval_s": interval_s,
+            "deadline_s": 5.0,
+            "sources": {
+                "queue": {
+                    "kind": "sqs",
+                    "queue_url": f"{self.address}/123456789012/queue-{number}",
+                    "account": {"region": "us-east-1", "endpoint_url": self.address},
+                },
+                "engines": {
+                    "kind": "prometheus",
+                    "url": self.address,
+                    "preset": "vllm",
+                    "match": {"model": f"m{number}"},
+                },
+            },
+            "policies": {
+                "depth": {"kind": "queue_depth"},
+                "requests": {"kind": "concurrency"},
+                "cache": {"kind": "kv_cache_usage"},
+            },
+            "pools": {
+                "gpus": {"kind": "kubernetes", "name": f"llm-{number}", "cluster": {"kubeconfig": self.kubeconfig}}
+            },
+        }
+
+    def write(self, folder: Path, workloads: int, interval_s: float) -> Path:
+        """A configuration for that many workloads."""
+        config = folder / "config"
+        config.mkdir()
+        settings = {"listen": "127.0.0.1:0", "journal": {"directory": str(folder / "journal")}}
+        (config / "daemon.yaml").write_text(yaml.safe_dump({"daemon": settings}))
+        documents = [self.workload(i, interval_s) for i in range(workloads)]
+        (config / "workloads.yaml").write_text(yaml.safe_dump_all(documents))
+        return config
+
+
+@asynccontextmanager
+async def cloud(workloads: int) -> AsyncIterator[Cloud]:
+    """One in another process."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.benchmarks.cloud", str(workloads)), stdin=PIPE, stdout=PIPE, stderr=DEVNULL
+    )
+    try:
+        assert process.stdout is not None
+        told = json.loads(await asyncio.wait_for(process.stdout.readline(), 60))
+        yield Cloud(told["address"], told["kubeconfig"])
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def answer_sqs(request: web.Request) -> web.Response:
+    number = int((await request.json())["QueueUrl"].rpartition("-")[2])
+    depth = round(80 * (1 + math.sin(2 * math.pi * (stopwatch_s() / CYCLE_S + number / 97))))
+    attributes = {
+        "ApproximateNumberOfMessages": str(depth),
+        "ApproximateNumberOfMessagesNotVisible": "8",
+        "ApproximateNumberOfMessagesDelayed": "0",
+    }
+    return web.json_response({"Attributes": attributes}, content_type="application/x-amz-json-1.0")
+
+
+async def answer_prometheus(request: web.Request) -> web.Response:
+    query = (await request.post())["query"]
+    now = SystemClock().now()
+    result = [
+        {"metric": {"forescale": part}, "value": [now, str(_value(part, now))]}
+        for part in PARTS.findall(str(query))
+        if part != "lost"
+    ]
+    return web.json_response({"status": "success", "data": {"resultType": "vector", "result": result}})
+
+
+def _value(part: str, now: float) -> float:
+    if part.startswith("time:"):
+        return now - 3
+    return 0.4 if "cache" in part else 12.0
+
+
+async def serve(workloads: int) -> None:
+    app = web.Application()
+    app.router.add_post("/", answer_sqs)
+    app.router.add_post("/api/v1/query", answer_prometheus)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    with tempfile.TemporaryDirectory() as folder:
+        async with kube_fake() as kube:
+            for i in range(workloads):
+                size = {"spec": {"replicas": 8}, "status": {"replicas": 8, "readyReplicas": 8, "observedGeneration": 1}}
+                await kube.put("deployments", f"llm-{i}", size)
+            await kube.compact()
+            kubeconfig = write_kubeconfig(Path(folder) / "kubeconfig", kube.port)
+            address = f"http://127.0.0.1:{runner.addresses[0][1]}"
+            print(json.dumps({"address": address, "kubeconfig": str(kubeconfig)}), flush=True)
+            await asyncio.to_thread(sys.stdin.read)
+    await runner.cleanup()
+
+
+def resident_mb(pid: int) -> float:
+    """Resident memory of a process. Megabytes."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def cpu_s(pid: int) -> float:
+    """Processor time a process has used. Seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(serve(int(sys.argv[1])))

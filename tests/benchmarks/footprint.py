@@ -1,0 +1,76 @@
+"""What a daemon on SQS, Prometheus and Kubernetes takes: time to the first decision, and memory over a day of turns.
+
+A day at 15 s is 5,760 turns; they are taken one right after the other here, against servers on loopback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from scaler.clock import SystemClock
+from scaler.journal.reader import Journal, JournalError
+from scaler.journal.writer import files
+from tests.benchmarks.cloud import cloud, resident_mb
+from tests.benchmarks.figure import Figure
+
+DAY: Final = 5760
+WARM_UP: Final = 1440
+"""Turns until the dashboard's and the history's bounds are reached, and a little more."""
+INTERVAL_S: Final = 0.02
+LIMIT_S: Final = 420.0
+
+
+def run(_data: Path) -> Iterator[Figure]:
+    yield from asyncio.run(measure())
+
+
+async def measure() -> list[Figure]:
+    with tempfile.TemporaryDirectory() as name:
+        async with cloud(1) as there:
+            folder = Path(name)
+            config = there.write(folder, 1, INTERVAL_S)
+            began = SystemClock().now()
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "scaler.cli", "run", "--json", str(config)),
+                env=there.environment(),
+                stdout=DEVNULL,
+                stderr=DEVNULL,
+            )
+            try:
+                async with asyncio.timeout(LIMIT_S):
+                    await _turns(process, folder / "journal", 1)
+                    first = next(iter(Journal(folder / "journal")))
+                    await _turns(process, folder / "journal", WARM_UP)
+                    warm = resident_mb(process.pid)
+                    await _turns(process, folder / "journal", DAY)
+                    full = resident_mb(process.pid)
+            finally:
+                process.kill()
+                await process.wait()
+        fresh = first.decision.may_lower
+    return [
+        Figure("footprint", "start to first decision", first.at - began, "s", 2.0, note=f"full evidence: {fresh}"),
+        Figure("footprint", f"resident memory after {DAY} turns", full, "MB", 150.0),
+        Figure("footprint", f"growth from turn {WARM_UP} to {DAY}", full - warm, "MB", 2.0),
+    ]
+
+
+async def _turns(process: Process, journal: Path, turns: int) -> None:
+    """Wait until the journal holds so many turns."""
+    while _lines(journal) - 2 < turns:
+        if process.returncode is not None:
+            raise RuntimeError(f"the daemon ended with {process.returncode}")
+        await asyncio.sleep(0.02 if turns == 1 else 1.0)
+
+
+def _lines(journal: Path) -> int:
+    try:
+        return sum(chunk.count(b"\n") for file in files(journal) for chunk in [file.read_bytes()])
+    except (JournalError, OSError):
+        return 0

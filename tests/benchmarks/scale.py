@@ -1,0 +1,63 @@
+"""How many workloads one process on one core holds: 2,000 on SQS, Prometheus and Kubernetes, a turn each in 15 s."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import tempfile
+from asyncio.subprocess import DEVNULL
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from policies.model import Result
+from scaler.clock import stopwatch_s
+from scaler.journal.reader import Journal
+from tests.benchmarks.cloud import cloud, cpu_s, resident_mb
+from tests.benchmarks.figure import Figure, quantile
+
+WORKLOADS: Final = 2000
+INTERVAL_S: Final = 15.0
+RUN_S: Final = 90.0
+KEDA: Final = "KEDA: client throttling reported from 1,088 objects on (kedacore/keda#3810)"
+
+
+def run(_data: Path) -> Iterator[Figure]:
+    yield from asyncio.run(measure())
+
+
+async def measure() -> list[Figure]:
+    with tempfile.TemporaryDirectory() as name:
+        async with cloud(WORKLOADS) as there:
+            folder = Path(name)
+            config = there.write(folder, WORKLOADS, INTERVAL_S)
+            core = str(max(os.sched_getaffinity(0)))
+            process = await asyncio.create_subprocess_exec(
+                *("taskset", "-c", core, sys.executable, "-m", "scaler.cli", "run", "--json", "--for", str(RUN_S)),
+                str(config),
+                env=there.environment(),
+                stdout=DEVNULL,
+                stderr=DEVNULL,
+            )
+            await asyncio.sleep(RUN_S * 0.5)
+            began, used = stopwatch_s(), cpu_s(process.pid)
+            await asyncio.sleep(RUN_S * 0.3)
+            busy = (cpu_s(process.pid) - used) / (stopwatch_s() - began)
+            memory = resident_mb(process.pid)
+            await process.wait()
+        ticks = list(Journal(folder / "journal"))
+    lateness = sorted(t.lateness_s for t in ticks)
+    blind = sum(not t.decision.may_lower for t in ticks)
+    resized = sum(o.result is Result.ACCEPTED for t in ticks for o in t.outcomes)
+    turns = f"{len(ticks)} turns, {resized} resized, {blind} without full evidence"
+    return [
+        Figure(
+            "scale", f"p99 lateness of {WORKLOADS} workloads at 15 s", quantile(lateness, 0.99), "s", 1.0, note=turns
+        ),
+        Figure("scale", "largest lateness", lateness[-1], "s"),
+        Figure("scale", "workloads held", len({t.workload for t in ticks}), "", WORKLOADS, ">=", KEDA, 1088),
+        Figure("scale", "share of one core used", busy, ""),
+        Figure("scale", "resident memory", memory, "MB"),
+        Figure("scale", "turns without full evidence", blind, "", 0),
+    ]
