@@ -65,13 +65,14 @@ class Ground:
                     return
                 await asyncio.sleep(0.02)
 
-    async def kind(self, plural: str, kind: str, group: str, size: str | None) -> None:
+    async def kind(self, plural: str, kind: str, api_version: str, size: str | None) -> None:
         """Serve a custom kind, with a scale subresource at `size` if one is given."""
+        group, _, served = api_version.partition("/")
         subresources: dict[str, Any] = {"status": {}}
         if size:
             subresources["scale"] = {"specReplicasPath": size, "statusReplicasPath": ".status.replicas"}
         schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
-        version = {"name": "v1alpha1", "served": True, "storage": True, "schema": schema, "subresources": subresources}
+        version = {"name": served, "served": True, "storage": True, "schema": schema, "subresources": subresources}
         names = {"plural": plural, "singular": kind.lower(), "kind": kind}
         definition = {
             "apiVersion": "apiextensions.k8s.io/v1",
@@ -83,7 +84,7 @@ class Ground:
         async with asyncio.timeout(SHOWN_S):
             while True:
                 try:
-                    await self.call("GET", self.path(plural, api=f"apis/{group}/v1alpha1"))
+                    await self.call("GET", self.path(plural, api=f"apis/{api_version}"))
                 except urllib.error.HTTPError:
                     await asyncio.sleep(0.05)
                 else:

@@ -1,0 +1,151 @@
+"""One way to arrange Kubernetes for a test, on the fake API server and on a real one."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from tests.servers.kube_fake import FakeKube, kube_fake, write_kubeconfig
+from tests.servers.kube_real import Ground, ground, shipped_rules, workload
+from tests.servers.tcp_fault import TcpProxy, tcp_proxy
+
+KSERVE: Final = "serving.kserve.io/v1beta1"
+KEDA: Final = "keda.sh/v1alpha1"
+SERVICE_RULES: Final = [
+    {"apiGroups": ["serving.kserve.io"], "resources": ["inferenceservices"], "verbs": ["get", "list", "watch"]},
+    {"apiGroups": ["serving.kserve.io"], "resources": ["inferenceservices/scale"], "verbs": ["get", "patch"]},
+]
+
+
+class Place(ABC):
+    """A namespace with Deployment `llm`: 2 replicas."""
+
+    kubeconfig: Path
+    namespace: str
+    proxy: TcpProxy
+
+    @abstractmethod
+    async def size(self, plural: str = "deployments") -> int:
+        """The size of `llm`, read behind the adapter's back."""
+
+    @abstractmethod
+    async def set_size(self, replicas: int) -> None:
+        """`kubectl` sets the Deployment's size."""
+
+    @abstractmethod
+    async def touch(self) -> None:
+        """Something else of the Deployment changes."""
+
+    @abstractmethod
+    async def add_hpa(self, name: str) -> None:
+        """An HPA for the Deployment."""
+
+    @abstractmethod
+    async def add_scaled_object(self, name: str) -> None:
+        """A ScaledObject for the Deployment."""
+
+    @abstractmethod
+    async def add_stateful_set(self) -> None:
+        """StatefulSet `llm`: 2 replicas."""
+
+    @abstractmethod
+    async def add_service(self, status: dict[str, Any]) -> None:
+        """InferenceService `llm`, whose size, 2, is at `.spec.predictor.min`, with this status."""
+
+
+class FakePlace(Place):
+    def __init__(self, fake: FakeKube, proxy: TcpProxy, kubeconfig: Path) -> None:
+        self.fake = fake
+        self.proxy = proxy
+        self.kubeconfig = kubeconfig
+        self.namespace = "default"
+
+    async def size(self, plural: str = "deployments") -> int:
+        spec = self.fake.get(plural, "llm")["spec"]
+        found: int = spec["predictor"]["min"] if plural == "inferenceservices" else spec["replicas"]
+        return found
+
+    async def set_size(self, replicas: int) -> None:
+        await self.fake.put("deployments", "llm", {"spec": {"replicas": replicas}})
+
+    async def touch(self) -> None:
+        await self.fake.put("deployments", "llm", {"status": {"observedGeneration": 7}})
+
+    async def add_hpa(self, name: str) -> None:
+        await self.fake.put("horizontalpodautoscalers", name, {"spec": {"scaleTargetRef": target()}})
+
+    async def add_scaled_object(self, name: str) -> None:
+        await self.fake.put("scaledobjects", name, {"spec": {"scaleTargetRef": {"name": "llm"}}})
+
+    async def add_stateful_set(self) -> None:
+        await self.fake.put("statefulsets", "llm", {"spec": {"replicas": 2}, "status": {"readyReplicas": 2}})
+
+    async def add_service(self, status: dict[str, Any]) -> None:
+        await self.fake.put("inferenceservices", "llm", {"spec": {"predictor": {"min": 2}}, "status": status})
+
+
+class RealPlace(Place):
+    def __init__(self, ground: Ground) -> None:
+        self.ground = ground
+        self.proxy = ground.proxy
+        self.kubeconfig = ground.kubeconfig
+        self.namespace = ground.namespace
+
+    async def size(self, plural: str = "deployments") -> int:
+        service = plural == "inferenceservices"
+        path = self.ground.path(plural, "llm", f"apis/{KSERVE}" if service else "apis/apps/v1")
+        spec = (await self.ground.call("GET", path))["spec"]
+        found: int = spec["predictor"]["min"] if service else spec["replicas"]
+        return found
+
+    async def set_size(self, replicas: int) -> None:
+        await self.ground.set_size(replicas)
+
+    async def touch(self) -> None:
+        path = self.ground.path("deployments", "llm")
+        await self.ground.call("PATCH", path, {"metadata": {"annotations": {"touched": "yes"}}})
+
+    async def add_hpa(self, name: str) -> None:
+        body = {"metadata": {"name": name}, "spec": {"maxReplicas": 9, "scaleTargetRef": target()}}
+        path = self.ground.path("horizontalpodautoscalers", api="apis/autoscaling/v1")
+        await self.ground.call("POST", path, body)
+
+    async def add_scaled_object(self, name: str) -> None:
+        await self.ground.kind("scaledobjects", "ScaledObject", KEDA, None)
+        spec = {"scaleTargetRef": {"name": "llm"}}
+        body = {"apiVersion": KEDA, "kind": "ScaledObject", "metadata": {"name": name}, "spec": spec}
+        await self.ground.call("POST", self.ground.path("scaledobjects", api=f"apis/{KEDA}"), body)
+
+    async def add_stateful_set(self) -> None:
+        self.ground.nodes.ready = None
+        await self.ground.call("POST", self.ground.path("statefulsets"), workload("StatefulSet", "llm", 2))
+
+    async def add_service(self, status: dict[str, Any]) -> None:
+        plural = "inferenceservices"
+        await self.ground.kind(plural, "InferenceService", KSERVE, ".spec.predictor.min")
+        await self.ground.permit(shipped_rules() + SERVICE_RULES)
+        await self.ground.permitted("patch", f"serving.kserve.io/{plural}/scale", granted=True)
+        body = {"apiVersion": KSERVE, "kind": "InferenceService", "metadata": {"name": "llm"}}
+        path = self.ground.path(plural, api=f"apis/{KSERVE}")
+        await self.ground.call("POST", path, {**body, "spec": {"predictor": {"min": 2}}})
+        await self.ground.call("PATCH", f"{path}/llm/status", {"status": status})
+
+
+def target() -> dict[str, str]:
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "name": "llm"}
+
+
+@asynccontextmanager
+async def fake_place(folder: Path) -> AsyncIterator[FakePlace]:
+    async with kube_fake() as fake, tcp_proxy("127.0.0.1", fake.port) as proxy:
+        await fake.put("deployments", "llm", {"spec": {"replicas": 2}, "status": {"readyReplicas": 2}})
+        yield FakePlace(fake, proxy, write_kubeconfig(folder / "kubeconfig", proxy.port))
+
+
+@asynccontextmanager
+async def real_place() -> AsyncIterator[RealPlace]:
+    async with ground() as made:
+        yield RealPlace(made)
