@@ -40,14 +40,19 @@ class Prometheus:
             example="http://prometheus.monitoring:9090",
         ),
     ]
-    preset: Annotated[presets.Preset | None, Rule("Whose metrics to read; null: only the queries below.")] = None
+    preset: Annotated[
+        presets.Preset | None, Rule("Whose metrics to read; null: only the queries below.", example="vllm")
+    ] = None
     match: Annotated[
         Mapping[str, str],
         Rule("Labels that the preset's series must have, exactly.", example={"namespace": "llm"}),
     ] = field(default_factory=dict)
     read: Annotated[
         tuple[str, ...] | None,
-        Rule("Which of the preset's quantities; null: all but rates and latencies, which are read when named here."),
+        Rule(
+            "Which of the preset's quantities; null: all but rates and latencies, which are read when named here.",
+            example=["running", "waiting", "kv_cache_usage", "generation_tokens_per_s"],
+        ),
     ] = None
     queries: Annotated[
         Mapping[str, str],

@@ -24,7 +24,7 @@ URL: Final = r"^https?://[^/@\s?#]+(/[^\s#]*)?$"
 class Scrape:
     """The engines' /metrics pages, without Prometheus."""
 
-    preset: Annotated[presets.Preset, Rule("Whose metrics these are.", example="vllm")]
+    preset: Annotated[presets.Preset, Rule("Whose metrics these are.", example="dcgm")]
     urls: Annotated[
         tuple[str, ...], Rule("Addresses of the pages, for engines that are always there; empty: see service.")
     ] = ()
@@ -33,7 +33,7 @@ class Scrape:
         Rule(
             "Address of the page at a name that resolves to every engine (a headless service); looked up each turn.",
             pattern=URL,
-            example="http://vllm-llama.llm.svc:8000/metrics",
+            example="http://dcgm-exporter.gpu-operator.svc:9400/metrics",
         ),
     ] = None
     match: Annotated[
@@ -41,7 +41,10 @@ class Scrape:
     ] = field(default_factory=dict)
     read: Annotated[
         tuple[str, ...] | None,
-        Rule("Which of the preset's quantities; null: all but rates and latencies, which are read when named here."),
+        Rule(
+            "Which of the preset's quantities; null: all but rates and latencies, which are read when named here.",
+            example=["utilization"],
+        ),
     ] = None
     max_age_s: Annotated[float, Rule("Older readings are stale. Seconds.", gt=0)] = 60.0
     access: Annotated[http.Access, Rule("How to be let in.")] = field(default_factory=http.Access)

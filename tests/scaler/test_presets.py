@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
 from policies.threshold import Concurrency, GpuUtilization, KvCacheUsage
+from scaler.config.load import load
 from scaler.sources.http import Access
 from scaler.sources.measured import SHARES
 from scaler.sources.presets import PRESETS, Preset, Recipe
@@ -14,6 +16,7 @@ from scaler.sources.prometheus import Prometheus
 from scaler.sources.promql import lost, selector, time_of, value_of
 from scaler.sources.scrape import Scrape
 
+ROOT = Path(__file__).parents[2]
 ALL = [pytest.param(p, q, r, id=f"{p}-{q}") for p, table in PRESETS.items() for q, r in table.items()]
 
 
@@ -124,3 +127,21 @@ def test_pages_that_cannot_be_are_refused(fields: dict[str, Any], field: str, ru
 )
 def test_credentials_that_cannot_be_are_refused(access: Access, rule: str) -> None:
     assert any(rule in text for _, text in access.problems())
+
+
+@pytest.mark.parametrize("name", ["vllm-prometheus", "vllm-scrape"])
+def test_the_examples_are_sound(name: str) -> None:
+    workloads = load([ROOT / "config" / "workloads" / f"{name}.yaml"]).workloads
+    assert [*workloads] == ["vllm-llama"]
+
+
+def test_credentials_are_configured_by_where_they_are(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("secret", encoding="utf-8")
+    text = (ROOT / "config" / "workloads" / "vllm-prometheus.yaml").read_text(encoding="utf-8")
+    access = f"    access: {{bearer_token: {{file: {token}}}, headers: {{X-Scope-OrgID: llm}}}}\n"
+    file = tmp_path / "workload.yaml"
+    file.write_text(text.replace("    # access:\n", access), encoding="utf-8")
+    (workload,) = load([file]).workloads.values()
+    assert workload.spec.sources["engines"].access.sent() == {"Authorization": "Bearer secret", "X-Scope-OrgID": "llm"}
+    assert "secret" not in str(workload.document)
