@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -128,10 +128,10 @@ class Controller:
 
     async def _observe(self) -> Observation:
         setup, errors = self._setup, dict[str, str]()
-        sampled, statuses = await asyncio.gather(
-            asyncio.gather(*(self._sample(n, s, errors) for n, s in setup.sources.items())),
-            asyncio.gather(*(self._status(n, a, errors) for n, a in setup.actuators.items())),
-        )
+        sampling = [asyncio.ensure_future(self._sample(n, s, errors)) for n, s in setup.sources.items()]
+        looking = [asyncio.ensure_future(self._status(n, a, errors)) for n, a in setup.actuators.items()]
+        await asyncio.gather(*sampling, *looking)
+        sampled, statuses = [s.result() for s in sampling], [s.result() for s in looking]
         now = self._clock.now()
         readings: dict[SignalName, Reading[float]] = {}
         for (name, spec), sample in zip(setup.workload.spec.sources.items(), sampled, strict=True):
@@ -190,18 +190,19 @@ class Controller:
     # --- act
 
     async def _act(self, decision: Decision, seen: Observation) -> tuple[Outcome, ...]:
-        return tuple(await asyncio.gather(*self._writes(decision, seen)))
-
-    def _writes(self, decision: Decision, seen: Observation) -> Iterable[asyncio.Future[Outcome]]:
+        outcomes: list[Outcome] = []
+        writes: list[Coroutine[None, None, Outcome]] = []
         for pool, target in decision.targets.items():
             status = seen.pools[pool]
             assert isinstance(status, Fresh), f"{pool} has a target without a fresh size"  # noqa: S101 - an invariant
-            yield asyncio.ensure_future(self._resize(pool, target, status.value))
+            if target == status.value.desired:
+                outcomes.append(Outcome(pool, target, target, Result.UNCHANGED))
+            else:
+                writes.append(self._resize(pool, target, status.value))
+        return (*outcomes, *(await asyncio.gather(*writes) if writes else ()))
 
     async def _resize(self, pool: PoolName, target: int, status: PoolStatus) -> Outcome:
         before = status.desired
-        if target == before:
-            return Outcome(pool, before, target, Result.UNCHANGED)
         if self._dry_run:
             return Outcome(pool, before, target, Result.DRY_RUN, "dry run: nothing is written")
         try:

@@ -1,128 +1,150 @@
-"""Tick -> Prometheus metrics."""
+"""Tick -> Prometheus metrics, drawn from each workload's last tick when they are scraped."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+import prometheus_client as prom
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from policies.model import Absent, Fresh, Outcome, Stale, Tick, WorkloadName
+from policies.model import Absent, Fresh, Stale, Tick, WorkloadName
 
 LATENESS_BUCKETS_S: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0)
-FRESHNESS: Final = ("fresh", "stale", "absent")
+STATES: Final = {Fresh: "fresh", Stale: "stale", Absent: "absent"}
+Labels = tuple[str, ...]
+Samples = Iterable[tuple[Labels, float | None]]
 
 
 class Metrics:
     """The daemon's own registry; `observe` takes each turn, `forget` a workload that is configured no more."""
 
     def __init__(self, version: str) -> None:
-        self.registry = CollectorRegistry()
-        self._per_workload: list[Gauge | Counter] = []
-        build = self._gauge("build_info", "Constant 1, labelled with the version.", "version")
+        self.registry = prom.CollectorRegistry()
+        self.registry.register(_Ticks(self))
+        self.last: dict[WorkloadName, Tick] = {}
+        self.counts: dict[str, Counter[Labels]] = {"ticks": Counter(), "read_errors": Counter(), "resizes": Counter()}
+        build = prom.Gauge("forescale_build_info", "1, labelled with the version.", ["version"], registry=self.registry)
         build.labels(version).set(1)
-        self._demand = self._gauge("demand_replicas", "Largest need found, in replicas' worth of work.", "workload")
-        self._current = self._gauge(
-            "current_replicas", "Size found: what the platforms were last asked for.", "workload"
-        )
-        self._ready = self._gauge("ready_replicas", "Replicas that can serve.", "workload")
-        self._target = self._gauge("target_replicas", "Size decided.", "workload")
-        self._wants = self._gauge("policy_replicas", "What each policy wants.", "workload", "policy")
-        self._reading = self._gauge("reading", "Last value of each signal, fresh or stale.", "workload", "signal")
-        self._age = self._gauge("reading_age_seconds", "Age of each signal's last value.", "workload", "signal")
-        self._freshness = self._gauge(
-            "reading_state", "1 for the state each signal is in.", "workload", "signal", "state"
-        )
-        self._blind = self._gauge("blind", "1 when some policy lacks full evidence: no scale-in.", "workload")
-        self._last = self._gauge("last_tick_timestamp_seconds", "When the last turn was decided.", "workload")
-        self._ticks = self._counter("ticks_total", "Turns.", "workload")
-        self._errors = self._counter("read_errors_total", "Reads that failed, by source or pool.", "workload", "name")
-        self._writes = self._counter("resizes_total", "Targets by what came of them.", "workload", "pool", "result")
-        self._lateness = Histogram(
+        self._lateness = prom.Histogram(
             "forescale_tick_lateness_seconds",
             "How long after its due time a turn began.",
             buckets=LATENESS_BUCKETS_S,
             registry=self.registry,
         )
-        self._took = Histogram(
+        self._took = prom.Histogram(
             "forescale_tick_duration_seconds",
             "How long a turn took, reads and writes included.",
             registry=self.registry,
         )
-        self.config_valid = self._gauge("config_valid", "1 when the configuration on disk is the one in use.")
-        self.reloads = self._counter("config_reloads_total", "Changed configurations taken or refused.", "result")
-        self.journal_lost = self._gauge("journal_lost_records", "Records that could not be written since the start.")
+        self.config_valid = prom.Gauge(
+            "forescale_config_valid", "1 when the configuration on disk is the one in use.", registry=self.registry
+        )
+        self.reloads = prom.Counter(
+            "forescale_config_reloads", "Changed configurations taken or refused.", ["result"], registry=self.registry
+        )
+        self.journal_lost = prom.Gauge(
+            "forescale_journal_lost_records",
+            "Records that could not be written since the start.",
+            registry=self.registry,
+        )
 
     def observe(self, tick: Tick) -> None:
-        w, d = tick.workload, tick.decision
-        for gauge, value in (
-            (self._demand, d.demand),
-            (self._current, d.current),
-            (self._ready, d.ready),
-            (self._target, d.target),
-        ):
-            if value is not None:  # a gauge keeps its last known value: missing is not zero
-                gauge.labels(w).set(value)
-        for r in d.recommendations:
-            if r.replicas is not None:
-                self._wants.labels(w, r.policy).set(r.replicas)
-        for signal, reading in tick.observation.readings.items():
-            state = _state(reading)
-            for each in FRESHNESS:
-                self._freshness.labels(w, signal, each).set(each == state)
-            if not isinstance(reading, Absent):
-                self._reading.labels(w, signal).set(reading.value)
-                self._age.labels(w, signal).set(max(0.0, tick.at - reading.measured_at))
-        self._blind.labels(w).set(not d.may_lower)
-        self._last.labels(w).set(tick.at)
-        self._ticks.labels(w).inc()
+        self.last[tick.workload] = tick
+        self.counts["ticks"][tick.workload,] += 1
         for name in tick.observation.errors:
-            self._errors.labels(w, name).inc()
+            self.counts["read_errors"][tick.workload, name] += 1
         for outcome in tick.outcomes:
-            self._count(w, outcome)
+            self.counts["resizes"][tick.workload, outcome.pool, outcome.result.value] += 1
         self._lateness.observe(tick.lateness_s)
         self._took.observe(tick.took_s)
 
     def forget(self, workload: WorkloadName) -> None:
         """Drop every series of a workload."""
-        for metric in self._per_workload:
-            metric.remove_by_labels({"workload": workload})
-
-    def add(self, name: str, doc: str, label: str, values: Callable[[], dict[str, float]]) -> None:
-        """A gauge read when it is scraped."""
-        self.registry.register(_Live(f"forescale_{name}", doc, label, values))
+        self.last.pop(workload, None)
+        for counts in self.counts.values():
+            for labels in [labels for labels in counts if labels[0] == workload]:
+                del counts[labels]
 
     def exposition(self) -> bytes:
-        return generate_latest(self.registry)
-
-    def _count(self, workload: WorkloadName, outcome: Outcome) -> None:
-        self._writes.labels(workload, outcome.pool, outcome.result.value).inc()
-
-    def _gauge(self, name: str, doc: str, *labels: str) -> Gauge:
-        gauge = Gauge(f"forescale_{name}", doc, labels, registry=self.registry)
-        if "workload" in labels:
-            self._per_workload.append(gauge)
-        return gauge
-
-    def _counter(self, name: str, doc: str, *labels: str) -> Counter:
-        counter = Counter(f"forescale_{name}", doc, labels, registry=self.registry)
-        if "workload" in labels:
-            self._per_workload.append(counter)
-        return counter
+        return prom.generate_latest(self.registry)
 
 
-class _Live(Collector):
-    def __init__(self, name: str, doc: str, label: str, values: Callable[[], dict[str, float]]) -> None:
-        self._name, self._doc, self._label, self._values = name, doc, label, values
+class _Ticks(Collector):
+    """The series of each workload. What is not known has no sample: missing is not zero."""
 
-    def collect(self) -> list[GaugeMetricFamily]:
-        family = GaugeMetricFamily(self._name, self._doc, labels=[self._label])
-        for key, value in self._values().items():
-            family.add_metric([key], value)
-        return [family]
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[Metric]:
+        ticks, counts = list(self._metrics.last.values()), self._metrics.counts
+        yield _gauge("demand_replicas", "Largest need found.", (), (((t.workload,), t.decision.demand) for t in ticks))
+        yield _gauge(
+            "current_replicas",
+            "Size found: what the platforms were last asked for.",
+            (),
+            (((t.workload,), t.decision.current) for t in ticks),
+        )
+        yield _gauge(
+            "ready_replicas", "Replicas that can serve.", (), (((t.workload,), t.decision.ready) for t in ticks)
+        )
+        yield _gauge("target_replicas", "Size decided.", (), (((t.workload,), t.decision.target) for t in ticks))
+        yield _gauge(
+            "policy_replicas",
+            "What each policy wants.",
+            ("policy",),
+            (((t.workload, r.policy), r.replicas) for t in ticks for r in t.decision.recommendations),
+        )
+        yield _gauge("reading", "Last value of each signal, fresh or stale.", ("signal",), _readings(ticks))
+        yield _gauge("reading_age_seconds", "Age of each signal's last value.", ("signal",), _ages(ticks))
+        yield _gauge("reading_state", "1 for the state each signal is in.", ("signal", "state"), _states(ticks))
+        yield _gauge(
+            "blind",
+            "1 when some policy lacks full evidence: no scale-in.",
+            (),
+            (((t.workload,), float(not t.decision.may_lower)) for t in ticks),
+        )
+        yield _gauge(
+            "last_tick_timestamp_seconds", "When the last turn was decided.", (), (((t.workload,), t.at) for t in ticks)
+        )
+        yield _counter("ticks", "Turns.", (), counts["ticks"])
+        yield _counter("read_errors", "Reads that failed, by source or pool.", ("name",), counts["read_errors"])
+        yield _counter("resizes", "Targets by what came of them.", ("pool", "result"), counts["resizes"])
 
 
-def _state(reading: Fresh[float] | Stale[float] | Absent) -> str:
-    return {Fresh: "fresh", Stale: "stale", Absent: "absent"}[type(reading)]
+def _readings(ticks: Iterable[Tick]) -> Samples:
+    for t in ticks:
+        for signal, reading in t.observation.readings.items():
+            if not isinstance(reading, Absent):
+                yield (t.workload, signal), reading.value
+
+
+def _ages(ticks: Iterable[Tick]) -> Samples:
+    for t in ticks:
+        for signal, reading in t.observation.readings.items():
+            if not isinstance(reading, Absent):
+                yield (t.workload, signal), max(0.0, t.at - reading.measured_at)
+
+
+def _states(ticks: Iterable[Tick]) -> Samples:
+    for t in ticks:
+        for signal, reading in t.observation.readings.items():
+            for state in STATES.values():
+                yield (t.workload, signal, state), float(state == STATES[type(reading)])
+
+
+def _gauge(name: str, doc: str, labels: Labels, samples: Samples) -> Metric:
+    family = GaugeMetricFamily(f"forescale_{name}", doc, labels=("workload", *labels))
+    for values, value in samples:
+        if value is not None:
+            family.add_metric(values, value)
+    return family
+
+
+def _counter(name: str, doc: str, labels: Labels, counts: Counter[Labels]) -> Metric:
+    family = CounterMetricFamily(f"forescale_{name}", doc, labels=("workload", *labels))
+    for values, count in counts.items():
+        family.add_metric(values, count)
+    return family
