@@ -37,7 +37,7 @@ class PrometheusSource:
         self._preset = {f"value:{q}": value_of(r, spec.match, spec.window_s) for q, r in recipes.items()}
         self._preset |= {f"time:{q}": time_of(r, spec.match) for q, r in recipes.items()}
         if recipes:  # one exporter gives them all, so that any of them tells
-            self._preset[LOST] = lost(next(iter(recipes.values())), spec.match)
+            self._preset[LOST] = lost(min(recipes.values(), key=lambda r: r.across == "p95"), spec.match)
         self._given = {f"value:{q}": text for q, text in spec.queries.items()}
         self._given |= {f"time:{q}": text for q, text in spec.timestamp_queries.items()}
         self._kinds: dict[str, str] = {}
@@ -69,11 +69,11 @@ class PrometheusSource:
     async def _together(self, joined: Mapping[str, str]) -> dict[str, Found]:
         try:
             return await self._joint({**self._preset, **joined})
-        except Refused:
+        except Refused as e:
             if not joined:
-                raise
+                return dict.fromkeys(self._preset, Absent(f"{HUMAN}{e}"))
         self._kinds.clear()  # one of those given is at fault: they are asked apart, and the preset without them
-        found, alone = await asyncio.gather(self._joint(self._preset), self._each_alone(joined))
+        found, alone = await asyncio.gather(self._together({}), self._each_alone(joined))
         return found | alone
 
     async def _each_alone(self, keys: Collection[str]) -> dict[str, Found]:

@@ -14,8 +14,8 @@ from scaler.resources import Opening, Resources
 from scaler.sources.prometheus import Prometheus
 from scaler.sources.scrape import Scrape
 from tests.servers.beside import beside
-from tests.servers.exporter import Exporter, State
-from tests.servers.fleet import BEGAN, CASES, WEIRD, scraped
+from tests.servers.exporter import State
+from tests.servers.fleet import WEIRD, Fleet, scraped
 from tests.servers.http_fault import http_front
 from tests.servers.prometheus import PrometheusServer, needs_prometheus
 
@@ -23,14 +23,14 @@ pytestmark = [pytest.mark.slow, needs_prometheus]
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[tuple[Exporter, PrometheusServer]]:
-    with beside(scraped()) as both:
-        yield both
+def fleet() -> Iterator[Fleet]:
+    with beside(scraped()) as there:
+        yield there
 
 
 @pytest.fixture
-def server(shared: tuple[Exporter, PrometheusServer]) -> PrometheusServer:
-    return shared[1]
+def server(fleet: Fleet) -> PrometheusServer:
+    return fleet.server
 
 
 @pytest.fixture
@@ -49,12 +49,9 @@ def values(readings: Mapping[str, Any]) -> dict[str, float]:
     return {q: reading.value for q, reading in readings.items() if isinstance(reading, Fresh)}
 
 
-async def test_a_recorded_engine_reads_the_same_through_prometheus_and_directly(
-    opening: Opening, shared: tuple[Exporter, PrometheusServer]
-) -> None:
-    pages, server = shared
-    direct = await Scrape(preset="vllm", urls=(pages.url("recorded"),)).open(opening)
-    seen = values(await read(opening, server, "recorded", preset="vllm"))
+async def test_a_recorded_engine_reads_the_same_through_prometheus_and_directly(opening: Opening, fleet: Fleet) -> None:
+    direct = await Scrape(preset="vllm", urls=(fleet.pages.url("recorded"),)).open(opening)
+    seen = values(await read(opening, fleet.server, "recorded", preset="vllm"))
     assert seen == {"running": 12, "waiting": 5, "kv_cache_usage": 0.4}
     assert seen == values(await direct.sample())
 
@@ -90,26 +87,26 @@ async def test_rates_and_latencies_are_those_of_the_window(opening: Opening, ser
     assert readings["ttft_p95_s"] == pytest.approx(2.5 + 2.5 * 0.5 / 0.6, rel=0.01)
 
 
-async def test_a_reading_is_as_old_as_its_oldest_sample(opening: Opening, server: PrometheusServer) -> None:
-    readings = await read(opening, server, "held", preset="vllm", read=("running",))
+async def test_a_reading_is_as_old_as_its_oldest_sample(opening: Opening, fleet: Fleet) -> None:
+    readings = await read(opening, fleet.server, "held", preset="vllm", read=("running",))
     assert readings["running"].value == 2
-    assert readings["running"].measured_at == pytest.approx(BEGAN - 40, abs=0.01)
+    assert readings["running"].measured_at == pytest.approx(fleet.began - 40, abs=0.01)
 
 
-async def test_a_query_is_as_old_as_its_timestamp_query_says(opening: Opening, server: PrometheusServer) -> None:
+async def test_a_query_is_as_old_as_its_timestamp_query_says(opening: Opening, fleet: Fleet) -> None:
     series = 'vllm:num_requests_running{case="held"}'
     queries = {"timed": f"sum({series})", "untimed": f"sum({series})"}
     times = {"timed": f"max(timestamp({series}))"}
     for _ in range(2):  # asked apart, then together
-        readings = await read(opening, server, None, queries=queries, timestamp_queries=times)
-        assert readings["timed"].measured_at == pytest.approx(BEGAN - 20, abs=0.01)
-        assert readings["untimed"].measured_at > BEGAN
+        readings = await read(opening, fleet.server, None, queries=queries, timestamp_queries=times)
+        assert readings["timed"].measured_at == pytest.approx(fleet.began - 20, abs=0.01)
+        assert readings["untimed"].measured_at > fleet.began
 
 
-async def test_replicas_that_are_gone_are_absent_and_not_zero(opening: Opening, server: PrometheusServer) -> None:
-    CASES["gone"].state = State.DOWN
-    await server.until('vllm:num_requests_running{case="gone"}', lambda found: not found)
-    readings = await read(opening, server, "gone", preset="vllm")
+async def test_replicas_that_are_gone_are_absent_and_not_zero(opening: Opening, fleet: Fleet) -> None:
+    fleet.engines["gone"].state = State.DOWN
+    await fleet.server.until('vllm:num_requests_running{case="gone"}', lambda found: not found)
+    readings = await read(opening, fleet.server, "gone", preset="vllm")
     assert all("though there were in the last day" in reading.reason for reading in readings.values())
 
 
@@ -213,13 +210,11 @@ async def test_a_label_value_cannot_break_out(opening: Opening, server: Promethe
         await read(opening, server, value, preset="vllm")
 
 
-async def test_a_sum_without_a_replica_that_cannot_be_scraped_is_no_sum(
-    opening: Opening, server: PrometheusServer
-) -> None:
-    assert values(await read(opening, server, "lost", preset="vllm"))["running"] == 24
-    CASES["lost-2"].state = State.HANGING
-    await server.until('vllm:num_requests_running{case="lost"}', lambda found: len(found) == 1)
-    readings = await read(opening, server, "lost", preset="vllm")
+async def test_a_sum_without_a_replica_that_cannot_be_scraped_is_no_sum(opening: Opening, fleet: Fleet) -> None:
+    assert values(await read(opening, fleet.server, "lost", preset="vllm"))["running"] == 24
+    fleet.engines["lost-2"].state = State.HANGING
+    await fleet.server.until('vllm:num_requests_running{case="lost"}', lambda found: len(found) == 1)
+    readings = await read(opening, fleet.server, "lost", preset="vllm")
     assert readings["running"] == Absent("1 targets that answered in the last 300 s cannot be scraped now")
 
 

@@ -6,28 +6,28 @@ import math
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from tests.servers.exporter import Engine, Exporter, State, dcgm, exporter, gauges, vllm
 from tests.servers.prometheus import PrometheusServer, Target, prometheus
 
-BEGAN = time.time()
 WEIRD = 'a "quoted" back\\slash, {brace} and ü\nline'
 OLD = {"kv_cache_usage_perc": "gpu_cache_usage_perc"}
 BUSY = {"num_requests_running": 12, "num_requests_waiting": 5, "kv_cache_usage_perc": 0.4}
 
 
 def counting() -> str:
-    """Counters that grow by 1,000 a second, and first tokens of which the 95th percentile is 3.75 s."""
-    since_s = time.time() - BEGAN
+    """Counters that grow by 1,000 a second, and first tokens of which the 95th percentile is 4.58 s."""
+    since_s = time.time() % 86_400
     buckets = {"1.0": 0, "2.5": 9, "5.0": 9.6, "+Inf": 10}
     text = [f'vllm:generation_tokens_total{{engine="0"}} {1000 * since_s}']
     text += [f'vllm:time_to_first_token_seconds_bucket{{le="{le}"}} {n * since_s}' for le, n in buckets.items()]
     return "\n".join([*text, ""])
 
 
-def held(ages_s: list[float]) -> str:
+def held(began: float, ages_s: list[float]) -> str:
     """A page whose samples were taken at fixed times, as by an exporter that keeps its own."""
-    now_ms = math.floor(BEGAN * 1000)
+    now_ms = math.floor(began * 1000)
     return "".join(
         gauges("vllm:num_requests_running", {f'engine="{i}"': 1}, now_ms - round(1000 * age_s))
         for i, age_s in enumerate(ages_s)
@@ -40,41 +40,58 @@ def trtllm() -> str:
     return gauges("nv_trt_llm_request_metrics", requests) + gauges("nv_trt_llm_kv_cache_block_metrics", blocks)
 
 
-CASES: Mapping[str, Engine] = {
-    "recorded": Engine(vllm(BUSY)),
-    "old": Engine(vllm({**BUSY, "kv_cache_usage_perc": 0.3}, renamed=OLD)),
-    "mixed": Engine(vllm(BUSY)),
-    "mixed-2": Engine(vllm({**BUSY, "kv_cache_usage_perc": 0.8}, renamed=OLD)),
-    "both": Engine(vllm(BUSY) + gauges("vllm:gpu_cache_usage_perc", {'engine="0",model_name="llama-3.1-8b"': 0.4})),
-    "gone": Engine(vllm(BUSY)),
-    "lost": Engine(vllm(BUSY)),
-    "lost-2": Engine(vllm(BUSY)),
-    "starting": Engine(vllm(BUSY)),
-    "starting-2": Engine(""),
-    "partly": Engine(gauges("vllm:num_requests_running", {"": 3}) + gauges("vllm:kv_cache_used_perc", {"": 0.5})),
-    "held": Engine(held([20, 40])),
-    "weird": Engine(gauges("vllm:num_requests_running", {"": 6})),
-    "nan": Engine(gauges("vllm:num_requests_running", {"": "NaN"}) + gauges("vllm:num_requests_waiting", {"": "+Inf"})),
-    "negative": Engine(gauges("vllm:num_requests_running", {"": -1}) + gauges("vllm:kv_cache_usage_perc", {"": 40})),
-    "counting": Engine(counting),
-    "dcgm": Engine(dcgm([90, 30, 0])),
-    "trtllm": Engine(trtllm()),
-}
+def cases(began: float) -> dict[str, Engine]:
+    """An engine for each case; ``-2`` is the second of the same."""
+    return {
+        "recorded": Engine(vllm(BUSY)),
+        "old": Engine(vllm({**BUSY, "kv_cache_usage_perc": 0.3}, renamed=OLD)),
+        "mixed": Engine(vllm(BUSY)),
+        "mixed-2": Engine(vllm({**BUSY, "kv_cache_usage_perc": 0.8}, renamed=OLD)),
+        "both": Engine(vllm(BUSY) + gauges("vllm:gpu_cache_usage_perc", {'engine="0",model_name="llama-3.1-8b"': 0.4})),
+        "gone": Engine(vllm(BUSY)),
+        "lost": Engine(vllm(BUSY)),
+        "lost-2": Engine(vllm(BUSY)),
+        "starting": Engine(vllm(BUSY)),
+        "starting-2": Engine(""),
+        "partly": Engine(gauges("vllm:num_requests_running", {"": 3}) + gauges("vllm:kv_cache_used_perc", {"": 0.5})),
+        "held": Engine(held(began, [20, 40])),
+        "weird": Engine(gauges("vllm:num_requests_running", {"": 6})),
+        "nan": Engine(
+            gauges("vllm:num_requests_running", {"": "NaN"}) + gauges("vllm:num_requests_waiting", {"": "+Inf"})
+        ),
+        "negative": Engine(
+            gauges("vllm:num_requests_running", {"": -1}) + gauges("vllm:kv_cache_usage_perc", {"": 40})
+        ),
+        "counting": Engine(counting),
+        "dcgm": Engine(dcgm([90, 30, 0])),
+        "trtllm": Engine(trtllm()),
+    }
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """What the tests drive, and since when it has been there."""
+
+    began: float
+    engines: Mapping[str, Engine]
+    pages: Exporter
+    server: PrometheusServer
 
 
 @asynccontextmanager
-async def scraped() -> AsyncIterator[tuple[Exporter, PrometheusServer]]:
-    CASES["starting-2"].state = State.DOWN
-    async with exporter(CASES) as pages:
+async def scraped() -> AsyncIterator[Fleet]:
+    began = time.time()
+    engines = cases(began)
+    engines["starting-2"].state = State.DOWN
+    async with exporter(engines) as pages:
         targets = [
             Target(
                 f"127.0.0.1:{pages.port}",
                 f"/{name}/metrics",
                 {"case": WEIRD if name == "weird" else name.partition("-")[0]},
             )
-            for name in CASES
+            for name in engines
         ]
         async with prometheus(targets) as server:
-            await server.until("count(up)", lambda values: values == [len(CASES)])
-            await server.until("count(count_over_time(up[1m]) >= 3)", lambda values: values == [len(CASES)])
-            yield pages, server
+            await server.until("count(count_over_time(up[1m]) >= 3)", lambda values: values == [len(engines)])
+            yield Fleet(began, engines, pages, server)
