@@ -94,7 +94,7 @@ class Page:
     async def until(self, expression: str) -> None:
         """Wait until an expression is true in the page."""
         async with asyncio.timeout(PATIENCE_S):
-            while not await self.tell(expression):
+            while not await self.tell(f"(() => {{ try {{ return {expression}; }} catch {{ return false; }} }})()"):  # noqa: ASYNC110 - the page tells no event
                 await asyncio.sleep(0.05)
 
     async def picture(self, path: Path) -> None:
@@ -136,6 +136,6 @@ async def browser(folder: Path) -> AsyncIterator[Page]:
 async def _port(file: Path) -> int:
     """The port that the browser chose, once it has written it down."""
     async with asyncio.timeout(PATIENCE_S):
-        while not (file.exists() and file.read_text().strip()):
+        while not (file.exists() and file.read_text().strip()):  # noqa: ASYNC110 - nor does a file
             await asyncio.sleep(0.05)
     return int(file.read_text().split()[0])

@@ -33,6 +33,8 @@ LEAST_RUNS: Final = 8
 ALL_RUNS: Final = 16_000
 """Decisions kept in full of all workloads together: some 60 MB."""
 SPARK_TURNS: Final = 30
+"""Turns drawn in a list's line; four times as many where the list is short."""
+SHORT_LIST: Final = 12
 BATCH: Final = 100
 """Lines of a list written without a break: some milliseconds."""
 COMPRESS_FROM: Final = 4096
@@ -127,7 +129,7 @@ class Dashboard:
         return {
             "workload": name,
             **summary(track.decisions.last, self._about.facts(name, lead_times=False)),
-            "spark": track.columns.sparks(SPARK_TURNS),
+            "spark": track.columns.sparks(SPARK_TURNS * (4 if len(self._tracks) <= SHORT_LIST else 1)),
         }
 
 

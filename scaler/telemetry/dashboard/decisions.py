@@ -41,16 +41,14 @@ class Decisions:
 
     def add(self, tick: Tick, limit: int) -> None:
         self.last = tick
-        what = kind(tick)
+        what, newest = kind(tick), self.runs[-1] if self.runs else None
         if what == "quiet":
-            self._open = False
+            self._open = newest is not None and newest.kind == "held"  # need comes and goes around a size held
             return
         d = tick.decision
-        rule = d.steps[-1].rule if d.steps else ""
-        sameness = (what, d.current, d.target, rule, *(o.result for o in tick.outcomes))
-        if self._open and self.runs and self.runs[-1].sameness == sameness:
-            run = self.runs[-1]
-            run.times, run.tick = run.times + 1, tick
+        sameness = (what, d.current, d.target, *(o.result for o in tick.outcomes))
+        if newest is not None and self._open and newest.sameness == sameness:
+            newest.times, newest.tick = newest.times + 1, tick
         else:
             self.runs.append(Run(what, sameness, tick.at, 1, tick))
             while len(self.runs) > limit:

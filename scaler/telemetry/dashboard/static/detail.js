@@ -34,7 +34,7 @@ export class Detail {
     this.content = el("div", { class: "detail", hidden: true },
       el("div", { class: "left" }, this.figures,
         el("div", { class: "tools" }, this.spans, this.unzoom, el("span", { class: "grow" }), this.band), this.plots),
-      el("div", { class: "right" }, this.reasons.root, this.pools, this.signals));
+      el("div", { class: "right" }, this.reasons.last, this.reasons.root, this.pools, this.signals));
     this.root = el("section", {},
       el("div", { class: "title" }, el("a", { href: "#/", class: "back" }, "All workloads"), el("span", { class: "muted", "aria-hidden": "true" }, "/"), el("h1", {}, name), this.states),
       this.note, this.content);

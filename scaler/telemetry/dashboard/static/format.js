@@ -23,7 +23,7 @@ export function amount(v) {
 export function duration(s) {
   if (!known(s)) return MISSING;
   if (s < 10) return `${Number(s.toFixed(1))} s`;
-  if (s < 120) return `${Math.round(s)} s`;
+  if (s < 180) return `${Math.round(s)} s`;
   if (s < 7200) return `${Math.round(s / 60)} min`;
   return `${(s / 3600).toFixed(1)} h`;
 }

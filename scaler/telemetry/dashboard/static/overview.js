@@ -5,6 +5,7 @@ import { drawSpark, sparkline } from "./spark.js";
 
 export const STATES = ["stalled", "refused", "blind", "yielding", "paused", "starting", "scaling", "dry run", "ok"];
 const PAGE_ROWS = 100;
+const FEW = 12;
 const severity = (line) => STATES.indexOf(line.states[0]);
 const byNumber = (key) => (a, b) => (b[key] ?? -1) - (a[key] ?? -1);
 const byName = (a, b) => a.workload.localeCompare(b.workload, undefined, { numeric: true });
@@ -66,6 +67,7 @@ export class Overview {
     for (const name of this.#rows.keys()) if (!names.has(name)) this.#rows.delete(name);
     say(this.note, !lines.length ? "No turn yet. The first workloads appear here once they have been looked at."
       : found.length ? "" : "No workload is like that.");
+    this.card.classList.toggle("few", lines.length <= FEW);
     this.note.hidden = found.length > 0;
     this.card.hidden = !found.length;
     this.more.hidden = found.length <= shown.length;
@@ -122,7 +124,7 @@ export class Overview {
     if (!row) {
       const link = el("a", { href: `#/w/${encodeURIComponent(line.workload)}` }, line.workload);
       const cell = (attributes, ...c) => el("td", attributes, ...c);
-      row = el("tr", {}, el("th", { scope: "row" }, link), cell({ class: "states" }), cell({ class: "n demand" }),
+      row = el("tr", {}, el("th", { scope: "row" }, link), cell({ class: "state" }, el("span", { class: "states" })), cell({ class: "n demand" }),
         cell({ class: "n desired" }), cell({ class: "n ready" }), cell({ class: "line" }, sparkline()), cell({ class: "why" }));
       row.addEventListener("click", (event) => {
         if (!event.target.closest("a") && !getSelection().toString()) location.hash = link.getAttribute("href");
@@ -137,7 +139,7 @@ export class Overview {
 function fill(row, line) {
   row.line = line;
   const [, states, demand, desired, ready, spark, why] = row.children;
-  states.replaceChildren(...line.states.map(badge));
+  states.firstElementChild.replaceChildren(...line.states.map(badge));
   say(demand, amount(line.demand));
   say(desired, amount(line.desired));
   say(ready, amount(line.ready));

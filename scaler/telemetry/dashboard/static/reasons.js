@@ -8,18 +8,20 @@ export class Reasons {
   #items = new Map();
 
   constructor() {
-    this.now = el("p", { class: "verdict" });
+    this.now = [el("time"), el("span")];
     this.sections = el("div", { class: "sections" });
-    this.why = el("details", { class: "why" }, el("summary", {}, "Found, wanted, done"), this.sections);
+    this.why = el("details", { class: "why" }, el("summary", {}, "The whole explanation"), this.sections);
     this.list = el("ol", { class: "runs" });
     this.only = el("button", { type: "button", class: "ghost", "aria-pressed": "false", onclick: () => this.#toggle() }, "Changes only");
+    this.last = el("section", { class: "card last" },
+      el("h2", {}, "Why this size now"), el("p", { class: "verdict" }, ...this.now), this.why);
     this.root = el("section", { class: "card reasons" },
-      el("h2", {}, "Last turn"), this.now, this.why,
-      el("div", { class: "row" }, el("h2", {}, "Decisions before"), el("span", { class: "grow" }), this.only), this.list);
+      el("div", { class: "row" }, el("h2", {}, "Last decisions"), el("span", { class: "grow" }), this.only), this.list);
   }
 
   render({ now, decisions, generation }) {
-    say(this.now, `${clock(now.at)}  ${now.verdict}`);
+    say(this.now[0], clock(now.at));
+    say(this.now[1], now.verdict);
     fillSections(this.sections, now.sections);
     if (generation !== this.generation) this.#items.clear();
     this.generation = generation;

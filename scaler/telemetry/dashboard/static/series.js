@@ -23,9 +23,15 @@ const REPLICAS = {
 
 /** What to plot: replicas first, then each unit that has signals. */
 export function layout(signals) {
-  const names = Object.keys(signals);
+  const names = Object.keys(signals).sort((a, b) => rank(a) - rank(b));
   const groups = GROUPS.map(({ unit, title }) => ({ title, unit, series: lines(names.filter((n) => signals[n].unit === unit)) }));
   return [REPLICAS, ...groups.filter((g) => g.series.length)];
+}
+
+/** The best known first, so that a legend reads the same everywhere. */
+function rank(name) {
+  const at = Object.keys(FIXED).indexOf(quantity(name));
+  return at < 0 ? 99 : at;
 }
 
 function lines(names) {

@@ -1,0 +1,210 @@
+"""The dashboard's API and files, through a real server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import aiohttp
+import pytest
+
+from policies.model import Fresh, PoolStatus, Result, Step, WorkloadName
+from scaler.telemetry.dashboard import Dashboard
+from tests.servers.dashboard import HOSTILE, INTERVAL_S, NOON, Known, rough_hour, serving, tick
+
+
+def refuse(constant: str) -> None:
+    raise AssertionError(f"{constant} is not JSON")
+
+
+class Client:
+    """Asks the dashboard, and takes strict JSON only."""
+
+    def __init__(self, session: aiohttp.ClientSession, address: str) -> None:
+        self.session, self.address = session, address
+
+    async def json(self, path: str, status: int = 200) -> Any:
+        async with self.session.get(f"{self.address}{path}") as reply:
+            assert reply.status == status, await reply.text()
+            assert reply.content_type == "application/json"
+            assert reply.headers["Cache-Control"] == "no-store"
+            return json.loads(await reply.text(), parse_constant=refuse)
+
+
+@pytest.fixture
+def known() -> Known:
+    return Known()
+
+
+@pytest.fixture
+def dashboard(known: Known) -> Dashboard:
+    return Dashboard("1.2.3", known)
+
+
+@pytest.fixture
+async def client(dashboard: Dashboard) -> AsyncIterator[Client]:
+    async with serving(dashboard) as address, aiohttp.ClientSession() as session:
+        yield Client(session, address)
+
+
+async def test_a_list_without_a_turn_names_the_workloads_that_start(client: Client, known: Known) -> None:
+    known.configured.append(WorkloadName("chat"))
+    listed = await client.json("api/workloads")
+    assert listed["starting"] == ["chat"]
+    assert (listed["workloads"], listed["at"], listed["count"]) == ([], None, 1)
+    assert (await client.json("api/workloads/chat"))["now"] is None
+
+
+async def test_a_line_tells_the_size_the_state_the_verdict_and_the_last_turns(
+    client: Client, dashboard: Dashboard
+) -> None:
+    dashboard.observe(tick(turn=0))
+    dashboard.observe(tick(turn=1, target=6, ready=3, result=Result.ACCEPTED))
+    (line,) = (await client.json("api/workloads"))["workloads"]
+    assert (line["demand"], line["desired"], line["ready"], line["states"]) == (2.5, 6, 3, ["scaling"])
+    assert line["verdict"].startswith("4 -> 6 replicas (queue-depth wants 2.50")
+    assert line["spark"] == {"demand": [2.5, 2.5], "target": [4, 6], "ready": [4, 3]}
+
+
+STATES: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "nothing the matter": ({}, ["ok"]),
+    "replicas still starting": ({"ready": 2}, ["scaling"]),
+    "a signal missing": ({"may_lower": False}, ["blind"]),
+    "a size that is not known": ({"current": None, "target": None}, ["blind"]),
+    "dry run, which would scale": ({"target": 5, "result": Result.DRY_RUN, "dry_run": True}, ["scaling", "dry run"]),
+    "a write refused": ({"target": 5, "result": Result.OUT_OF_CAPACITY}, ["refused", "scaling"]),
+    "a write that met another": ({"target": 5, "result": Result.CONFLICT}, ["yielding", "scaling"]),
+    "another writer": (
+        {"pool": Fresh(PoolStatus(4, 4, foreign="hpa/x"), NOON), "step": Step("hands off", 4, "gpus yields to hpa/x")},
+        ["yielding"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("told", "expected"), STATES.values(), ids=STATES)
+async def test_the_state_is_all_that_is_true_worst_first(
+    client: Client, dashboard: Dashboard, told: dict[str, Any], expected: list[str]
+) -> None:
+    dashboard.observe(tick(**told))
+    assert (await client.json("api/workloads"))["workloads"][0]["states"] == expected
+
+
+async def test_paused_and_stalled_are_told_by_others_than_the_tick(
+    client: Client, dashboard: Dashboard, known: Known
+) -> None:
+    known.about = replace(known.about, paused=True)
+    known.stalling[WorkloadName("chat")] = "no turn ended for 90 s"
+    dashboard.observe(tick())
+    listed = await client.json("api/workloads")
+    assert listed["workloads"][0]["states"] == ["paused"]
+    assert listed["stalled"] == {"chat": "no turn ended for 90 s"}
+
+
+async def test_a_list_since_a_revision_gives_only_workloads_with_a_turn_since(
+    client: Client, dashboard: Dashboard
+) -> None:
+    for name in ("a", "b", "c"):
+        dashboard.observe(tick(name))
+    before = await client.json("api/workloads")
+    dashboard.observe(tick("b", 1))
+    after = await client.json(f"api/workloads?since={before['revision']}")
+    assert [w["workload"] for w in before["workloads"]] == ["a", "b", "c"]
+    assert [w["workload"] for w in after["workloads"]] == ["b"]
+    assert after["generation"] == before["generation"]
+
+
+async def test_a_workload_removed_is_gone_and_the_list_says_so_by_its_generation(
+    client: Client, dashboard: Dashboard
+) -> None:
+    dashboard.observe(tick("a"))
+    dashboard.observe(tick("b"))
+    before = await client.json("api/workloads")
+    dashboard.forget(WorkloadName("a"))
+    assert (await client.json("api/workloads"))["generation"] != before["generation"]
+    assert "no workload is called a" in (await client.json("api/workloads/a", 404))["error"]
+
+
+async def test_what_is_stale_absent_or_unknown_is_null_and_never_zero(client: Client, dashboard: Dashboard) -> None:
+    for t in rough_hour():
+        dashboard.observe(t)
+    dashboard.observe(tick(turn=240, demand=float("inf"), current=None, target=None))
+    columns = (await client.json("api/workloads/chat"))["columns"]
+    assert columns["signals"]["queue.visible"]["values"][99:131] == [10.5, *[None] * 30, 5.6667]
+    assert columns["signals"]["engines.utilization"]["values"][100:130] == [None] * 30
+    assert columns["blind"][99:131] == [0, *[1] * 30, 0]
+    assert (columns["demand"][-1], columns["target"][-1], columns["ready"][-1]) == (None, None, None)
+
+
+async def test_since_gives_only_the_turns_after_it(client: Client, dashboard: Dashboard) -> None:
+    for t in rough_hour():
+        dashboard.observe(t)
+    whole = await client.json("api/workloads/chat")
+    at = whole["columns"]["at"]
+    rest = await client.json(f"api/workloads/chat?since={at[236]!r}")
+    assert rest["columns"]["at"] == at[237:]
+    assert rest["decisions"] == []
+    assert rest["generation"] == whole["generation"]
+    assert (await client.json(f"api/workloads/chat?since={at[-1]!r}"))["columns"]["at"] == []
+
+
+@pytest.mark.parametrize("since", ["yesterday", "nan", "inf", ""])
+async def test_a_since_that_is_no_number_is_refused(client: Client, dashboard: Dashboard, since: str) -> None:
+    dashboard.observe(tick())
+    for path in ("api/workloads", "api/workloads/chat"):
+        async with client.session.get(f"{client.address}{path}?since={since}") as reply:
+            assert reply.status == 400
+
+
+async def test_a_jump_of_the_clock_moves_the_past_and_begins_a_new_generation(
+    client: Client, dashboard: Dashboard
+) -> None:
+    dashboard.observe(tick(turn=10))
+    before = await client.json("api/workloads/chat")
+    dashboard.observe(tick(turn=1, clock_step_s=-10 * INTERVAL_S))
+    after = await client.json("api/workloads/chat")
+    assert after["columns"]["at"] == [NOON, NOON + INTERVAL_S]
+    assert after["generation"] != before["generation"]
+
+
+async def test_decisions_are_those_that_changed_refused_or_held_with_their_explanation(
+    client: Client, dashboard: Dashboard
+) -> None:
+    for t in rough_hour():
+        dashboard.observe(t)
+    shown = await client.json("api/workloads/chat")
+    assert [(d["kind"], d["times"]) for d in shown["decisions"]] == [
+        ("refused", 4),
+        ("blind", 30),
+        ("changed", 1),
+        ("changed", 1),
+        ("changed", 1),
+    ]
+    sections = {s["title"]: s["lines"] for s in shown["decisions"][0]["sections"]}
+    assert list(sections) == ["Found", "Each policy", "Then", "Done"]
+    assert sections["Done"] == [f"gpus 7 -> 8: unavailable: throttled {HOSTILE}"]
+    assert shown["now"]["verdict"].startswith("stays at 7")
+
+
+async def test_signals_and_pools_of_the_last_turn_tell_value_age_and_state(
+    client: Client, dashboard: Dashboard
+) -> None:
+    at_100 = list(rough_hour())[100]
+    dashboard.observe(at_100)
+    now = (await client.json("api/workloads/chat"))["now"]
+    told = {s["signal"]: (s["state"], s["value"], s["age_s"], s["unit"]) for s in now["signals"]}
+    assert told["queue.visible"] == ("stale", 12.0, 80.0, "messages")
+    assert told["queue.in_flight"] == ("fresh", 28.0, 2.0, "messages")
+    assert told["engines.utilization"] == ("absent", None, None, "share")
+    (pool,) = now["pools"]
+    assert (pool["pool"], pool["desired"], pool["ready"], pool["pending"]) == ("gpus", 7, 7, 0)
+
+
+async def test_hostile_words_come_as_json_and_as_nothing_else(client: Client, dashboard: Dashboard) -> None:
+    dashboard.observe(tick(step=Step("demand", 4, HOSTILE)))
+    async with client.session.get(f"{client.address}api/workloads") as reply:
+        assert reply.content_type == "application/json"
+        assert reply.headers["X-Content-Type-Options"] == "nosniff"
+        assert HOSTILE in json.loads(await reply.text())["workloads"][0]["verdict"]
+    assert HOSTILE in (await client.json("api/workloads/chat"))["now"]["verdict"]

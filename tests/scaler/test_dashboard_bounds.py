@@ -1,0 +1,63 @@
+"""What the dashboard keeps of its turns, and how little of it."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from policies.model import Fresh, SignalName, WorkloadName
+from scaler.telemetry.dashboard import LEAST_RUNS, MAX_ROWS, Dashboard
+from scaler.telemetry.dashboard.columns import MAX_SIGNALS, Columns, unit
+from scaler.telemetry.dashboard.decisions import MAX_RUNS
+from tests.servers.dashboard import INTERVAL_S, NOON, Known, tick
+
+
+def test_a_size_held_while_need_comes_and_goes_is_one_decision() -> None:
+    dashboard = Dashboard("1.2.3", Known())
+    for turn in range(20):
+        dashboard.observe(tick(turn=turn, wanted=4 if turn % 3 == 0 else 3))
+    (run,) = dashboard._tracks[WorkloadName("chat")].decisions.runs
+    assert (run.kind, run.times) == ("held", 13)
+
+
+@pytest.mark.parametrize(
+    ("signal", "expected"),
+    [
+        ("dcgm.tensor_active", "share"),
+        ("queue.oldest_age_s", "seconds"),
+        ("vllm.tokens_per_s", "per second"),
+        ("sqs.groups_in_flight", "messages"),
+        ("vllm.running", "count"),
+    ],
+)
+def test_a_signals_unit_is_told_by_its_name(signal: str, expected: str) -> None:
+    assert unit(SignalName(signal)) == expected
+
+
+def test_turns_decisions_and_signals_kept_are_bounded() -> None:
+    dashboard = Dashboard("1.2.3", Known())
+    for turn in range(MAX_ROWS + 300):
+        dashboard.observe(tick(turn=turn, target=4 + turn % 2))
+    track = dashboard._tracks[WorkloadName("chat")]
+    assert len(track.columns) == MAX_ROWS
+    assert track.columns.read(None)["at"][-1] == NOON + (MAX_ROWS + 299) * INTERVAL_S
+    assert len(track.decisions.runs) == MAX_RUNS
+    columns = Columns()
+    columns.append(tick(readings={f"scrape.q{i}": Fresh(1.0, NOON) for i in range(MAX_SIGNALS + 9)}), 10)
+    assert len(columns.signals) == MAX_SIGNALS
+
+
+def test_two_thousand_workloads_stay_small_and_a_turn_costs_microseconds() -> None:
+    dashboard = Dashboard("1.2.3", Known())
+    for turn in range(3):
+        for i in range(2000):
+            dashboard.observe(tick(f"w-{i}", turn))
+    ticks = [tick(f"w-{i}", turn, target=4 + turn % 2) for turn in range(3, 3 + 2 * LEAST_RUNS + 4) for i in range(500)]
+    before = time.perf_counter()
+    for t in ticks:
+        dashboard.observe(t)
+    assert (time.perf_counter() - before) / len(ticks) < 200e-6  # some 12 us; a busy machine is no fault
+    tracks = dashboard._tracks.values()
+    assert max(len(t.decisions.runs) for t in tracks) == LEAST_RUNS
+    assert max(t.columns._rows.nbytes for t in tracks) < 4096
