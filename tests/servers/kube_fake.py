@@ -91,6 +91,11 @@ class FakeKube:
             merged["metadata"]["managedFields"] = [entry]
         return await self._store(key, merged, "MODIFIED" if present else "ADDED")
 
+    async def scale_as(self, manager: str, plural: str, name: str, replicas: int) -> None:
+        """Somebody writes the scale subresource."""
+        served = self._kind(plural)
+        await self._rescale(served, (plural, "default" if served.namespaced else "", name), replicas, manager)
+
     async def delete(self, plural: str, name: str, namespace: str = "default") -> None:
         key = (plural, namespace if self._kind(plural).namespaced else "", name)
         await self._store(key, self._objects.pop(key), "DELETED")
@@ -197,23 +202,28 @@ class FakeKube:
     ) -> web.Response:
         assert served.size is not None
         wanted = merge(scale(served, found), await request.json())
-        replicas = wanted["spec"].get("replicas", 0)
+        replicas: int = wanted["spec"].get("replicas", 0)
         if wanted["metadata"]["resourceVersion"] != found["metadata"]["resourceVersion"]:
             return refused(409, f'Operation cannot be fulfilled on {key[0]} "{key[2]}": the object has been modified')
         if replicas < 0:
             return refused(422, f'Scale.autoscaling "{key[2]}" is invalid: spec.replicas: Invalid value: {replicas}')
+        stored = await self._rescale(served, key, replicas, request.query.get("fieldManager", "unknown"))
+        return web.json_response(scale(served, stored))
+
+    async def _rescale(self, served: Served, key: tuple[str, str, str], replicas: int, manager: str) -> Object:
         body: Object = {}
         inner = body
+        assert served.size is not None
         for step in served.size[:-1]:
             inner = inner.setdefault(step, {})
         inner[served.size[-1]] = replicas
-        changed = merge(copy.deepcopy(found), body)
+        changed = merge(copy.deepcopy(self._objects[key]), body)
         if self.tracks_scale:
             at = datetime.now(UTC).isoformat(timespec="seconds")
-            entry = {"manager": request.query.get("fieldManager"), "time": at, "subresource": "scale"}
+            entry = {"manager": manager, "time": at, "subresource": "scale"}
             changed["metadata"]["managedFields"] = [{**entry, "fieldsV1": {"f:spec": {"f:replicas": {}}}}]
         changed["metadata"]["generation"] += 1
-        return web.json_response(scale(served, await self._store(key, changed, "MODIFIED")))
+        return await self._store(key, changed, "MODIFIED")
 
     async def _watch(self, request: web.Request, plural: str, namespace: str) -> web.StreamResponse:
         since = int(request.query["resourceVersion"])
