@@ -45,12 +45,16 @@ def page(text: str, wanted: frozenset[str], at: float) -> Page:
 
 def series_of(recipe: Recipe, match: Mapping[str, str], shown: Page) -> Series | None:
     """The series of the first of the recipe's names that the page has; None where it has none of them."""
-    labels = {**match, **recipe.labels}.items()
+    labels = {**match, **recipe.labels}
     present = [shown.metrics[name] for name in recipe.series if name in shown.metrics]
     for series in present:
-        if chosen := {have: value for have, value in series.items() if labels <= have}:
+        if chosen := {have: value for have, value in series.items() if _fits(labels, dict(have))}:
             return chosen
     return {} if present else None
+
+
+def _fits(wanted: Mapping[str, str], have: Mapping[str, str]) -> bool:
+    return all(have.get(label, "") == value for label, value in wanted.items())
 
 
 def level(recipe: Recipe, pages: Sequence[Series]) -> float | None:

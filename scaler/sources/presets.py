@@ -16,7 +16,10 @@ Preset = Literal["dcgm", "vllm", "sglang", "tgi", "triton", "triton_trtllm"]
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How a quantity is made: the metric's names (the present one, then older ones), fixed labels, and the sum."""
+    """How a quantity is made: the metric's names (the present one, then older ones), fixed labels, and the sum.
+
+    A label fixed to the empty text is empty or not there, as in PromQL.
+    """
 
     names: tuple[str, ...]
     across: Across
@@ -56,9 +59,10 @@ PRESETS: Final[Mapping[str, Mapping[str, Recipe]]] = {
         "itl_p95_s": Recipe(("vllm:inter_token_latency_seconds", "vllm:time_per_output_token_seconds"), "p95"),
         "queue_time_p95_s": Recipe(("vllm:request_queue_time_seconds",), "p95"),
     },
+    # With priority scheduling it shows the total, under an empty priority, and beside it each priority's part.
     "sglang": {
-        "running": Recipe(("sglang:num_running_reqs",), "sum"),
-        "waiting": Recipe(("sglang:num_queue_reqs",), "sum"),
+        "running": Recipe(("sglang:num_running_reqs",), "sum", {"priority": ""}),
+        "waiting": Recipe(("sglang:num_queue_reqs",), "sum", {"priority": ""}),
         "kv_cache_usage": Recipe(("sglang:token_usage",), "mean"),
         "prompt_tokens_per_s": Recipe(("sglang:prompt_tokens_total",), "rate"),
         "generation_tokens_per_s": Recipe(("sglang:generation_tokens_total",), "rate"),

@@ -80,6 +80,13 @@ async def test_tensorrt_llm_is_read_by_its_labels(opening: Opening, server: Prom
     assert readings == {"running": 9, "waiting": 4, "kv_cache_usage": 0.25}
 
 
+async def test_sglangs_priorities_are_not_counted_beside_their_total(opening: Opening, fleet: Fleet) -> None:
+    direct = await Scrape(preset="sglang", urls=(fleet.pages.url("sglang"),)).open(opening)
+    seen = values(await read(opening, fleet.server, "sglang", preset="sglang"))
+    assert seen == {"running": 8, "waiting": 7, "kv_cache_usage": 0.28}
+    assert seen == values(await direct.sample())
+
+
 async def test_rates_and_latencies_are_those_of_the_window(opening: Opening, server: PrometheusServer) -> None:
     wanted = ("generation_tokens_per_s", "ttft_p95_s")
     readings = values(await read(opening, server, "counting", preset="vllm", read=wanted, window_s=3))
@@ -121,7 +128,7 @@ async def test_a_metric_that_never_was_is_loud_and_hides_no_other(opening: Openi
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
-        pytest.param({"preset": "sglang"}, "nothing here begins with 'sglang:'", id="no-such-engine"),
+        pytest.param({"preset": "tgi"}, "nothing here begins with 'tgi_'", id="no-such-engine"),
         pytest.param({"preset": "vllm", "match": {"case": "recroded"}}, "none with these labels", id="wrong-label"),
         pytest.param(
             {"queries": {"depth": "sum(vllm:num_requests_wating)"}},

@@ -70,6 +70,17 @@ def dcgm(percents: list[float]) -> str:
     return busy + tensor
 
 
+def sglang(waiting: Mapping[str, float], running: float) -> str:
+    """SGLang's page with priority scheduling: the total under an empty priority, and each priority's part."""
+    parts = {"": sum(waiting.values()), **waiting}
+    queue = {f'model_name="m",priority="{priority}"': n for priority, n in parts.items()}
+    return (
+        gauges("sglang:num_queue_reqs", queue)
+        + gauges("sglang:num_running_reqs", {'model_name="m"': running})
+        + gauges("sglang:token_usage", {'model_name="m"': 0.28})
+    )
+
+
 class Exporter:
     """Engines by name, each under ``/name/metrics`` of one port."""
 

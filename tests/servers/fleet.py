@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from tests.servers.exporter import Engine, Exporter, State, dcgm, exporter, gauges, vllm
+from tests.servers.exporter import Engine, Exporter, State, dcgm, exporter, gauges, sglang, vllm
 from tests.servers.prometheus import PrometheusServer, Target, prometheus
 
 WEIRD = 'a "quoted" back\\slash, {brace} and ü\nline'
@@ -65,6 +65,7 @@ def cases(began: float) -> dict[str, Engine]:
         "counting": Engine(counting),
         "dcgm": Engine(dcgm([90, 30, 0])),
         "trtllm": Engine(trtllm()),
+        "sglang": Engine(sglang({"1": 4, "2": 3}, running=8)),
     }
 
 
