@@ -183,6 +183,8 @@ async def test_decisions_are_those_that_changed_refused_or_held_with_their_expla
     ]
     sections = {s["title"]: s["lines"] for s in shown["decisions"][0]["sections"]}
     assert list(sections) == ["Found", "Each policy", "Then", "Done"]
+    assert shown["decisions"][0]["problem"] == f"gpus: unavailable: throttled {HOSTILE}"
+    assert shown["decisions"][1]["problem"] == "queue-depth: 40 messages at 16 per replica"
     assert sections["Done"] == [f"gpus 7 -> 8: unavailable: throttled {HOSTILE}"]
     assert shown["now"]["verdict"].startswith("stays at 7")
 

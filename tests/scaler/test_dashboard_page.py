@@ -149,6 +149,35 @@ async def test_the_page_follows_the_turns_and_outlives_the_daemon(page: chromium
 
 @needs_browser
 @pytest.mark.slow
+async def test_times_are_the_daemons_in_the_browsers_zone(
+    page: chromium.Page, dashboard: Dashboard, address: str
+) -> None:
+    dashboard.observe(tick())
+    await page.call("Emulation.setTimezoneOverride", timezoneId="Asia/Tokyo")
+    await page.go(address)
+    await page.until("document.getElementById('clock').textContent === '05:26:40'")
+
+
+@needs_browser
+@pytest.mark.slow
+async def test_the_arrow_keys_move_one_crosshair_over_all_plots(
+    page: chromium.Page, dashboard: Dashboard, address: str
+) -> None:
+    for t in rough_hour():
+        dashboard.observe(t)
+    await page.go(f"{address}#/w/chat")
+    await page.until("document.querySelectorAll('.plot canvas').length === 5")
+    await page.tell("document.querySelector('.plot').focus()")
+    for _ in range(3):
+        await page.tell("document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowLeft'}))")
+    told = await page.tell("[...document.querySelectorAll('.figure time')].map(t => t.textContent)")
+    assert len(set(told)) == 1
+    assert told[0].startswith("at ")
+    assert not page.complaints
+
+
+@needs_browser
+@pytest.mark.slow
 async def test_two_thousand_workloads_are_listed_worst_first_and_searched(
     page: chromium.Page, dashboard: Dashboard, address: str
 ) -> None:

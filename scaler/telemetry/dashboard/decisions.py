@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any, Final
 
-from policies.model import Result, Tick
+from policies.model import Evidence, Result, Tick
 from scaler.explain import paragraphs, verdict
 
 QUIET: Final = frozenset({Result.UNCHANGED, Result.ACCEPTED, Result.DRY_RUN})
@@ -75,12 +75,24 @@ def kind(tick: Tick) -> str:
     return "held" if d.wanted is not None and d.wanted != d.target else "quiet"
 
 
+def problem(tick: Tick) -> str:
+    """What stands in the way, in one clause: writes refused, else what a policy could not see. Empty in good order."""
+    refused = [o for o in tick.outcomes if o.result not in QUIET]
+    if refused:
+        return "; ".join(
+            f"{o.pool}: {o.result.value.replace('_', ' ')}{': ' if o.reason else ''}{o.reason}" for o in refused
+        )
+    return "; ".join(
+        f"{r.policy}: {r.reason}" for r in tick.decision.recommendations if r.evidence is not Evidence.FULL
+    )
+
+
 def in_words(tick: Tick) -> dict[str, Any]:
-    """The verdict, and the whole explanation by section."""
+    """The verdict, what stands in its way, and the whole explanation by section."""
     sections: list[dict[str, Any]] = []
     for line in list(paragraphs(tick))[1:]:
         if line.startswith("    ") and sections:
             sections[-1]["lines"].append(line.strip())
         else:
             sections.append({"title": line.strip().rstrip(":"), "lines": []})
-    return {"verdict": verdict(tick), "sections": sections}
+    return {"verdict": verdict(tick), "problem": problem(tick), "sections": sections}

@@ -9,7 +9,7 @@ from policies.model import Absent, Fresh, PoolStatus, Reading, Result, Stale, Ti
 from scaler.explain import verdict
 from scaler.telemetry.dashboard.about import Facts
 from scaler.telemetry.dashboard.columns import unit
-from scaler.telemetry.dashboard.decisions import QUIET
+from scaler.telemetry.dashboard.decisions import QUIET, problem
 
 STATES: Final = ("stalled", "refused", "blind", "yielding", "paused", "starting", "scaling", "dry run", "ok")
 """Worst first. A workload is in each that is true of it."""
@@ -41,6 +41,7 @@ def summary(tick: Tick, facts: Facts) -> dict[str, Any]:
         "desired": d.target,
         "ready": d.ready,
         "verdict": verdict(tick),
+        "problem": problem(tick),
     }
 
 

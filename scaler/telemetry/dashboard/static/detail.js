@@ -25,7 +25,7 @@ export class Detail {
     this.spans = el("div", { class: "spans", role: "group", "aria-label": "Time shown" },
       ...SPANS.map(([text, s]) => el("button", { type: "button", "aria-pressed": String(s === this.#span_s), onclick: () => this.#show(s) }, text)));
     this.unzoom = el("button", { type: "button", class: "ghost", hidden: true, onclick: () => this.#zoomTo(null) }, "Follow again");
-    this.band = el("span", { class: "legend" }, el("i", { class: "swatch band", "aria-hidden": "true" }), "blind: no scale-in");
+    this.band = el("span", { class: "legend" }, el("span", {}, el("i", { class: "swatch band", "aria-hidden": "true" }), "blind: no scale-in"));
     this.plots = el("div", { class: "plots" });
     this.reasons = new Reasons();
     this.signals = el("section", { class: "card" });
@@ -118,7 +118,7 @@ function figures(list, { now, facts }) {
   const lead = facts.lead_p50_s === null ? null : `P90 ${duration(facts.lead_p90_s)}, ${facts.lead_times} seen`;
   const shown = [
     ["demand", "Demand", amount(now.demand), "replicas' worth of work"],
-    ["target", "Desired", amount(now.desired), bounds ? `of ${bounds}` : ""],
+    ["target", "Desired", amount(now.desired), bounds ? `bounds ${bounds}` : ""],
     ["ready", "Ready", amount(now.ready), pending ? `${pending} still starting` : "none starting"],
     ["", "Lead time", facts.lead_p50_s === null ? "–" : duration(facts.lead_p50_s), lead ?? "none measured yet"],
   ];

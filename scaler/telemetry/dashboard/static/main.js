@@ -59,8 +59,9 @@ async function poll() {
 }
 
 function head({ version, count, at }) {
+  if (part("version").textContent && part("version").textContent !== `v${version}`) location.reload(); // another page belongs to it
   shownAt = at ?? shownAt;
-  say(part("version"), version ? `v${version}` : "");
+  say(part("version"), `v${version}`);
   say(part("count"), `${count} ${count === 1 ? "workload" : "workloads"}`);
   say(part("clock"), at === null ? "no turn yet" : clock(at));
   say(part("zone"), at === null ? "" : zone());

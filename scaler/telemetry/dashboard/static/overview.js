@@ -125,7 +125,7 @@ export class Overview {
       const link = el("a", { href: `#/w/${encodeURIComponent(line.workload)}` }, line.workload);
       const cell = (attributes, ...c) => el("td", attributes, ...c);
       row = el("tr", {}, el("th", { scope: "row" }, link), cell({ class: "state" }, el("span", { class: "states" })), cell({ class: "n demand" }),
-        cell({ class: "n desired" }), cell({ class: "n ready" }), cell({ class: "line" }, sparkline()), cell({ class: "why" }));
+        cell({ class: "n desired" }), cell({ class: "n ready" }), cell({ class: "line" }, sparkline()), cell({ class: "why" }, el("span", { class: "problem" }), el("span")));
       row.addEventListener("click", (event) => {
         if (!event.target.closest("a") && !getSelection().toString()) location.hash = link.getAttribute("href");
       });
@@ -145,8 +145,10 @@ function fill(row, line) {
   say(ready, amount(line.ready));
   ready.classList.toggle("short", (line.ready ?? 0) < (line.desired ?? 0));
   drawSpark(spark.firstElementChild, line.spark);
-  say(why, line.verdict);
-  why.title = line.verdict;
+  const [problem, verdict] = why.children;
+  say(problem, line.problem ? `${line.problem}; ` : "");
+  say(verdict, line.verdict);
+  why.title = `${problem.textContent}${line.verdict}`;
 }
 
 function legend() {

@@ -8,13 +8,13 @@ export class Reasons {
   #items = new Map();
 
   constructor() {
-    this.now = [el("time"), el("span")];
+    this.now = [el("time"), el("span"), el("p", { class: "problem" })];
     this.sections = el("div", { class: "sections" });
     this.why = el("details", { class: "why" }, el("summary", {}, "The whole explanation"), this.sections);
     this.list = el("ol", { class: "runs" });
     this.only = el("button", { type: "button", class: "ghost", "aria-pressed": "false", onclick: () => this.#toggle() }, "Changes only");
     this.last = el("section", { class: "card last" },
-      el("h2", {}, "Why this size now"), el("p", { class: "verdict" }, ...this.now), this.why);
+      el("h2", {}, "Why this size now"), el("p", { class: "verdict" }, this.now[0], this.now[1]), this.now[2], this.why);
     this.root = el("section", { class: "card reasons" },
       el("div", { class: "row" }, el("h2", {}, "Last decisions"), el("span", { class: "grow" }), this.only), this.list);
   }
@@ -22,6 +22,7 @@ export class Reasons {
   render({ now, decisions, generation }) {
     say(this.now[0], clock(now.at));
     say(this.now[1], now.verdict);
+    say(this.now[2], now.problem);
     fillSections(this.sections, now.sections);
     if (generation !== this.generation) this.#items.clear();
     this.generation = generation;
@@ -41,7 +42,7 @@ export class Reasons {
     if (item?.until === decision.until) return item;
     if (!item) {
       const head = el("summary", {}, el("time"), el("i", { class: `dot k-${decision.kind}`, title: WORDS[decision.kind] }),
-        el("span", { class: "visually-hidden" }, WORDS[decision.kind]), el("span", { class: "text" }), el("small", { class: "muted" }));
+        el("span", { class: "visually-hidden" }, WORDS[decision.kind]), el("span", { class: "text" }), el("span", { class: "problem" }), el("small", { class: "muted" }));
       const body = el("div", { class: "sections" });
       const details = el("details", { ontoggle: () => fillSections(body, details.open ? item.decision.sections : []) }, head, body);
       item = el("li", { class: `k-${decision.kind}` }, details);
@@ -49,9 +50,10 @@ export class Reasons {
     }
     Object.assign(item, { until: decision.until, decision });
     const details = item.firstChild;
-    const [time, , , text, times] = details.firstChild.children;
+    const [time, , , text, problem, times] = details.firstChild.children;
     say(time, clock(decision.until));
     say(text, decision.verdict);
+    say(problem, decision.problem);
     say(times, decision.times > 1 ? `${decision.times} turns, since ${clock(decision.since)}` : "");
     if (details.open) fillSections(details.lastChild, decision.sections);
     return item;
