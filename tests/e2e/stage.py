@@ -1,0 +1,160 @@
+"""The stage of the end-to-end stories: real servers, faults between them and the daemon, and the daemon itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import yaml
+
+from policies.model import Tick
+from tests.servers.aws import KEYS, REGION, Aws, aws
+from tests.servers.control_plane import control_plane
+from tests.servers.daemon import Daemon, daemon, until
+from tests.servers.exporter import MODEL, Engine, exporter
+from tests.servers.kube_real import Ground, ground
+from tests.servers.prometheus import Target, prometheus
+from tests.servers.tcp_fault import TcpProxy, tcp_proxy
+
+INTERVAL_S: Final = 0.5
+WINDOW_S: Final = 4.0
+MESSAGES_PER_REPLICA: Final = 5
+PATIENCE_S: Final = 60.0
+
+
+@dataclass
+class Stage:
+    """All parts. `engine` is what Prometheus scrapes; `sqs_road` and `prometheus_road` lead from the daemon."""
+
+    folder: Path
+    kube: Ground
+    cloud: Aws
+    queue: str
+    engine: Engine
+    sqs_road: TcpProxy
+    prometheus_road: TcpProxy
+    journals: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.journals = self.folder / "journal"
+
+    def configure(self) -> Path:
+        """The configuration under test, with windows of seconds where people have minutes."""
+        sqs = f"http://127.0.0.1:{self.sqs_road.port}"
+        document = {
+            "workload": "llm",
+            "min_replicas": 1,
+            "max_replicas": 9,
+            "interval_s": INTERVAL_S,
+            "deadline_s": 0.4,
+            "sources": {
+                "queue": {
+                    "kind": "sqs",
+                    "queue_url": f"{sqs}{urlsplit(self.queue).path}",
+                    "account": {"region": REGION, "endpoint_url": sqs},
+                },
+                "engines": {
+                    "kind": "prometheus",
+                    "url": f"http://127.0.0.1:{self.prometheus_road.port}",
+                    "preset": "vllm",
+                    "match": {"model_name": MODEL},
+                    "max_age_s": 10,
+                },
+            },
+            "policies": {
+                "queue-depth": {"kind": "queue_depth", "target_per_replica": MESSAGES_PER_REPLICA},
+                "concurrency": {"kind": "concurrency"},
+            },
+            "pools": {
+                "gpus": {
+                    "kind": "kubernetes",
+                    "name": "llm",
+                    "namespace": self.kube.namespace,
+                    "cluster": {"kubeconfig": str(self.kube.kubeconfig)},
+                    "yield_s": 3,
+                }
+            },
+            "scale_down": {"window_s": WINDOW_S, "max_blind_s": 1.5, "max_replicas": 9},
+            "scale_up": {"max_replicas": 9},
+        }
+        config = self.folder / "config"
+        config.mkdir(exist_ok=True)
+        settings = {"listen": "127.0.0.1:0", "journal": {"directory": str(self.journals)}}
+        (config / "daemon.yaml").write_text(yaml.safe_dump({"daemon": settings}))
+        (config / "llm.yaml").write_text(yaml.safe_dump(document))
+        return config
+
+    @asynccontextmanager
+    async def run(self) -> AsyncIterator[Daemon]:
+        async with daemon(str(self.configure()), journal=self.journals, env=KEYS) as d:
+            yield d
+
+    async def sized(self, replicas: int, about: Daemon, within_s: float = PATIENCE_S) -> None:
+        """Return when the Deployment has this size."""
+
+        async def there() -> bool:
+            return await self.kube.size() == replicas
+
+        await until(there, within_s, about)
+
+
+def after(d: Daemon, moment: float) -> list[Tick]:
+    """The turns recorded since."""
+    return [t for t in d.ticks() if t.at > moment]
+
+
+async def turns(d: Daemon, count: int, which: Callable[[Tick], bool] = lambda _: True) -> list[Tick]:
+    """Wait for so many more turns of a kind; gives them."""
+    known = len(d.ticks())
+    found: list[Tick] = []
+
+    def enough() -> bool:
+        found[:] = [t for t in d.ticks()[known:] if which(t)]
+        return len(found) >= count
+
+    await until(enough, PATIENCE_S, d)
+    return found
+
+
+@asynccontextmanager
+async def stage(folder: Path) -> AsyncIterator[Stage]:
+    """A control plane of its own (it is killed and frozen), SQS, CloudWatch, Prometheus and an engine."""
+    async with AsyncExitStack() as stack:
+        plane = await stack.enter_async_context(control_plane())
+        kube = await stack.enter_async_context(ground(plane, ready=None))
+        cloud = await stack.enter_async_context(aws())
+        address = urlsplit(cloud.url)
+        sqs_road = await stack.enter_async_context(tcp_proxy(str(address.hostname), int(address.port or 0)))
+        engine = Engine()
+        idle(engine)
+        served = await stack.enter_async_context(exporter({"llm": engine}))
+        target = Target(f"127.0.0.1:{served.port}", "/llm/metrics", {})
+        server = await stack.enter_async_context(prometheus([target]))
+        await server.until("vllm:num_requests_running", lambda values: len(values) == 1)
+        prometheus_road = await stack.enter_async_context(tcp_proxy("127.0.0.1", server.port))
+        queue = await cloud.queue("prompts")
+        yield Stage(folder, kube, cloud, queue, engine, sqs_road, prometheus_road)
+
+
+def idle(engine: Engine) -> None:
+    engine.set(num_requests_running=0, num_requests_waiting=0, kv_cache_usage_perc=0)
+
+
+async def settle(d: Daemon, s: Stage, replicas: int) -> None:
+    """The Deployment has this size and the daemon has seen it."""
+    await s.sized(replicas, d)
+    await until(lambda: d.ticks()[-1].decision.current == replicas, PATIENCE_S, d)
+
+
+def outcomes(ticks: list[Tick]) -> list[Any]:
+    return [o for t in ticks for o in t.outcomes]
+
+
+async def quiet(seconds: float) -> None:
+    """Let the world go on, for what must not happen."""
+    await asyncio.sleep(seconds)
