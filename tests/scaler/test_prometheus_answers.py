@@ -18,6 +18,7 @@ from scaler.resources import Opening, Resources
 from scaler.sources.http import Access
 from scaler.sources.prometheus import Prometheus
 from scaler.sources.promql import metric_names
+from tests.servers.certificate import self_signed
 from tests.servers.http_fault import Front, http_front
 
 
@@ -158,9 +159,38 @@ async def test_basic_authentication_and_a_secret_that_went_away(opening: Opening
         await read(opening, front, access=access)
 
 
+async def test_certificates_are_verified(opening: Opening, tmp_path: Path) -> None:
+    context, trusted = self_signed(tmp_path)
+    async with http_front("http://127.0.0.1:9", tls=context) as front:
+        front.body = RUNNING
+        with pytest.raises(Misconfigured, match="certificate verify failed"):
+            await read(opening, front)
+        assert await read(opening, front, access=Access(ca_file=trusted)) == Fresh(7.0, 990.5)
+
+
 async def test_authorities_that_cannot_be_read_are_misconfigured(opening: Opening) -> None:
     with pytest.raises(Misconfigured, match="nowhere"):
         await Prometheus(url="https://x", preset="vllm", access=Access(ca_file="/nowhere.pem")).open(opening)
+
+
+async def test_a_query_that_goes_bad_is_asked_apart_until_it_is_mended(opening: Opening, front: Front) -> None:
+    def say(query: str) -> tuple[int, bytes]:
+        if bad and "mine" in query:
+            return 422, b'{"status":"error","errorType":"execution","error":"duplicate series"}'
+        return 200, answer(
+            {"value:running": "7", "time:running": "990", "value:own": "3"} if "or" in query else {"": "3"}
+        )
+
+    bad, front.say = False, say
+    source = await Prometheus(url=front.url, preset="vllm", read=("running",), queries={"own": "mine"}).open(opening)
+    requests = []
+    for bad in (False, False, True, True, False, False):
+        before = len(front.seen)
+        readings = await source.sample()
+        assert readings["running"] == Fresh(7.0, 990.0)
+        assert isinstance(readings["own"], Absent) == bad
+        requests.append(len(front.seen) - before)
+    assert requests == [2, 1, 3, 2, 2, 1]
 
 
 @pytest.mark.parametrize(

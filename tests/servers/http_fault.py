@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,9 +19,12 @@ class Front:
     target: str
     prefix: str = ""
     port: int = 0
+    secure: bool = False
     status: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes | None = None
+    say: Callable[[str], tuple[int, bytes]] | None = None
+    """Status and body for what was posted."""
     edit: Callable[[bytes], bytes] | None = None
     cut: bool = False
     hang: bool = False
@@ -29,10 +33,10 @@ class Front:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}{self.prefix}"
+        return f"http{'s' * self.secure}://127.0.0.1:{self.port}{self.prefix}"
 
     def clear(self) -> None:
-        self.status = self.body = self.edit = None
+        self.status = self.body = self.say = self.edit = None
         self.headers = {}
         self.cut = self.hang = False
 
@@ -43,6 +47,9 @@ class Front:
         if self.status is not None or self.body is not None:
             said = self.body if self.body is not None else b"not now"
             return web.Response(status=self.status or 200, body=said, headers=self.headers)
+        if self.say is not None:
+            status, said = self.say(str((await request.post()).get("query", "")))
+            return web.Response(status=status, body=said)
         path = request.path_qs.removeprefix(self.prefix)
         kept = {k: v for k, v in request.headers.items() if k in {"Accept", "Content-Type"}}
         async with session.request(
@@ -68,8 +75,8 @@ async def _half(request: web.Request, body: bytes) -> web.StreamResponse:
 
 
 @asynccontextmanager
-async def http_front(target: str, prefix: str = "") -> AsyncIterator[Front]:
-    front = Front(target, prefix)
+async def http_front(target: str, prefix: str = "", tls: ssl.SSLContext | None = None) -> AsyncIterator[Front]:
+    front = Front(target, prefix, secure=tls is not None)
     async with aiohttp.ClientSession() as session:
 
         async def answer(request: web.Request) -> web.StreamResponse:
@@ -79,7 +86,7 @@ async def http_front(target: str, prefix: str = "") -> AsyncIterator[Front]:
         app.router.add_route("*", "/{path:.*}", answer)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
         front.port = runner.addresses[0][1]
         try:
             yield front
