@@ -1,0 +1,208 @@
+"""Laws of the pure core: they hold for every workload, history and weather."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterator
+
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from policies.allocate import allocate
+from policies.history import COLUMNS, History
+from policies.model import Evidence, Fresh, Observation, PoolName, SignalName
+from policies.pipeline import decide
+from policies.spec import Pool
+from scaler.journal.codec import decode_tick, encode_tick
+from tests.policies.lives import Life, Turn, lives
+
+LAW = settings(
+    max_examples=80,
+    deadline=None,
+    derandomize=True,  # a build fails by its own change only
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+VISIBLE = SignalName("queue.visible")
+
+
+def sizes(seen: Observation) -> dict[PoolName, int]:
+    """The sizes that could be read."""
+    return {name: r.value.desired for name, r in seen.pools.items() if isinstance(r, Fresh)}
+
+
+def is_blind(turn: Turn) -> bool:
+    return any(r.evidence is not Evidence.FULL for r in turn.decision.recommendations)
+
+
+def earlier(life: Life, turn: Turn, window_s: float) -> Iterator[Turn]:
+    """The turns before `turn` that lie in the `window_s` up to it."""
+    at = turn.decision.at
+    return (t for t in life.turns if at - window_s <= t.decision.at < at)
+
+
+@LAW
+@given(lives())
+def test_blind_never_scales_down(life: Life) -> None:
+    for turn in life.turns:
+        if is_blind(turn):
+            found = sizes(turn.seen)
+            assert all(target >= found[pool] for pool, target in turn.decision.targets.items())
+
+
+@LAW
+@given(lives())
+def test_targets_lie_within_the_bounds_or_no_further_outside_than_what_was_found(life: Life) -> None:
+    spec = life.spec
+    for turn in life.turns:
+        decision, found = turn.decision, sizes(turn.seen)
+        if decision.target is None or decision.current is None:
+            continue
+        low, high = spec.min_replicas, spec.max_replicas
+        assert min(low, decision.current) <= decision.target <= max(high, decision.current)
+        if decision.may_lower and decision.targets.keys() == spec.pools.keys():
+            assert low <= decision.target <= high
+        for pool, target in decision.targets.items():
+            limit = spec.pools[pool].max_replicas
+            assert target <= max(found[pool], spec.max_replicas if limit is None else limit)
+            assert target >= min(found[pool], spec.pools[pool].min_replicas)
+
+
+@LAW
+@given(lives())
+def test_the_same_past_and_present_give_the_same_decision_and_the_past_stays_as_it_was(life: Life) -> None:
+    history = History(7200.0)
+    for turn in life.turns:
+        before = [history.column(c).tobytes() for c in range(len(COLUMNS))], len(history.lead_times)
+        assert decide(life.spec, history, turn.seen) == turn.decision
+        assert decide(life.spec, history, turn.seen) == turn.decision
+        assert ([history.column(c).tobytes() for c in range(len(COLUMNS))], len(history.lead_times)) == before
+        history.append(turn.tick)
+
+
+@LAW
+@given(lives())
+def test_a_pool_whose_size_is_not_fresh_or_that_another_sizes_is_left_alone(life: Life) -> None:
+    for turn in life.turns:
+        for pool in turn.decision.targets:
+            status = turn.seen.pools[pool]
+            assert isinstance(status, Fresh)
+            assert status.value.foreign is None or life.spec.pools[pool].on_foreign_writer == "take_over"
+
+
+@LAW
+@given(lives(paused=True))
+def test_paused_changes_nothing(life: Life) -> None:
+    assert all(not turn.decision.targets for turn in life.turns)
+
+
+@LAW
+@given(lives(), st.sampled_from((1.0, 10.0, 1000.0)))
+def test_more_messages_never_want_less(life: Life, more: float) -> None:
+    seen = life.turns[-1].seen
+    reading = seen.readings[VISIBLE]
+    assume(isinstance(reading, Fresh))
+    assert isinstance(reading, Fresh)
+    fuller = {**seen.readings, VISIBLE: Fresh(reading.value + more, reading.measured_at)}
+    few = decide(life.spec, life.history, seen)
+    many = decide(life.spec, life.history, dataclasses.replace(seen, readings=fuller))
+    assert few.wanted is not None
+    assert many.wanted is not None
+    assert many.wanted >= few.wanted
+
+
+@LAW
+@given(lives(calm=True))
+def test_shrinking_removes_no_more_in_a_period_than_allowed(life: Life) -> None:
+    rule = life.spec.scale_down
+    for turn in life.turns:
+        target, current = turn.decision.target, turn.decision.current
+        if target is None or current is None or target >= current:
+            continue
+        decided = [t.decision.target for t in earlier(life, turn, rule.period_s)]
+        start = max([current, *(d for d in decided if d is not None)])
+        allowed = max(rule.max_replicas, math.ceil(start * rule.max_share))
+        above = current > life.spec.max_replicas  # back within the bounds at once
+        assert start - target <= allowed or (above and target == life.spec.max_replicas)
+
+
+@LAW
+@given(lives(calm=True))
+def test_growing_adds_no_more_in_a_period_than_allowed(life: Life) -> None:
+    rule, spec = life.spec.scale_up, life.spec
+    least = max(spec.min_replicas, sum(p.min_replicas for p in spec.pools.values()))
+    for turn in life.turns:
+        target, current = turn.decision.target, turn.decision.current
+        if target is None or current is None or target <= current:
+            continue
+        decided = [t.decision.target for t in earlier(life, turn, rule.period_s)]
+        start = min([current, *(d for d in decided if d is not None)])
+        allowed = max(rule.max_replicas, math.ceil(start * rule.max_share))
+        lifted = sum(max(0, p.min_replicas - sizes(turn.seen)[n]) for n, p in spec.pools.items())
+        assert target - start <= allowed or target <= max(least, current + lifted)  # to the bounds at once
+
+
+@LAW
+@given(lives())
+def test_never_to_zero_while_work_was_seen_within_the_cooldown(life: Life) -> None:
+    for turn in life.turns:
+        if turn.decision.target == 0 and turn.decision.current:
+            assert not turn.decision.active
+            assert not any(t.decision.active for t in earlier(life, turn, life.spec.cooldown_s))
+            assert life.spec.min_replicas == 0
+
+
+@LAW
+@given(lives())
+def test_a_tick_comes_back_from_the_journal_as_it_was_written(life: Life) -> None:
+    for turn in life.turns:
+        assert decode_tick(json.loads(json.dumps(encode_tick(turn.tick)))) == turn.tick
+
+
+@st.composite
+def shares(draw: st.DrawFn) -> tuple[int, dict[PoolName, int], dict[PoolName, Pool], set[PoolName], int]:
+    """What `allocate` takes: sizes in and out of the pools' bounds, and some of the pools pinned."""
+    names = [PoolName(n) for n in "abcd"[: draw(st.integers(1, 4))]]
+    pools = {}
+    for name in names:
+        least = draw(st.integers(0, 4))
+        pools[name] = Pool(min_replicas=least, max_replicas=draw(st.none() | st.integers(least, 12)))
+    found = {name: draw(st.integers(0, 14)) for name in names}
+    cap = draw(st.integers(sum(p.min_replicas for p in pools.values()) or 1, 30))
+    return draw(st.integers(0, cap)), found, pools, set(draw(st.sets(st.sampled_from(names)))), cap
+
+
+@settings(LAW, max_examples=600)
+@given(shares())
+def test_no_replica_moves_between_pools_in_one_turn(
+    share: tuple[int, dict[PoolName, int], dict[PoolName, Pool], set[PoolName], int],
+) -> None:
+    target, found, pools, pinned, cap = share
+    given = allocate(target, found, pools, pinned, cap)
+    grew = [n for n, size in given.items() if size > found[n]]
+    shrank = [n for n, size in given.items() if size < found[n]]
+    assert given.keys() == pools.keys() - pinned
+    if target >= sum(found.values()):
+        assert not shrank
+    assert all(given[n] <= pools[n].min_replicas for n in grew) or not shrank
+    assert sum(found[n] - given[n] for n in shrank) <= max(0, sum(found.values()) - target)
+
+
+@settings(LAW, max_examples=600)
+@given(shares())
+def test_what_is_shared_out_comes_as_near_to_the_target_as_the_pools_allow(
+    share: tuple[int, dict[PoolName, int], dict[PoolName, Pool], set[PoolName], int],
+) -> None:
+    target, found, pools, pinned, cap = share
+    given = allocate(target, found, pools, pinned, cap)
+    total = sum({**found, **given}.values())
+    limits = {n: pools[n].max_replicas for n in given}
+    most = {n: max(found[n], cap if limit is None else limit) for n, limit in limits.items()}
+    assert all(min(found[n], pools[n].min_replicas) <= size <= most[n] for n, size in given.items())
+    assert total <= max(cap, sum(found.values()))
+    if total < target:
+        assert all(size == most[n] for n, size in given.items())
+    if total > target:
+        assert all(size <= max(found[n], pools[n].min_replicas) for n, size in given.items())
