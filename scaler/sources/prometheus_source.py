@@ -56,7 +56,8 @@ class PrometheusSource:
         whole = {q: Absent(reasons[q]) if reading is None else reading for q, reading in readings.items()}
         wrong = [r.reason for r in whole.values() if isinstance(r, Absent) and r.reason.startswith(HUMAN)]
         if wrong and len(wrong) == len(whole):
-            raise Misconfigured("; ".join(dict.fromkeys(reason.removeprefix(HUMAN) for reason in wrong)))
+            first, *others = dict.fromkeys(reason.removeprefix(HUMAN) for reason in wrong)
+            raise Misconfigured(first + (f" (and {len(others)} more)" if others else ""))
         return whole
 
     async def _ask(self) -> dict[str, Found]:
