@@ -26,11 +26,22 @@ class TcpProxy:
 
     def __init__(self, host: str, port: int) -> None:
         self.target = (host, port)
-        self.weather = Weather.CLEAR
+        self._weather = Weather.CLEAR
+        self._thawed = asyncio.Event()
+        self._thawed.set()
         self.cut_after = 0
         self.accepted = 0
         self.port = 0
         self._writers: set[asyncio.StreamWriter] = set()
+
+    @property
+    def weather(self) -> Weather:
+        return self._weather
+
+    @weather.setter
+    def weather(self, weather: Weather) -> None:
+        self._weather = weather
+        (self._thawed.clear if weather is Weather.FROZEN else self._thawed.set)()
 
     def tear_down(self) -> None:
         """Reset every open connection."""
@@ -64,8 +75,7 @@ class TcpProxy:
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, answers: int) -> None:
         passed = 0
         while data := await source.read(CHUNK):
-            while self.weather is Weather.FROZEN:
-                await asyncio.sleep(0.02)
+            await self._thawed.wait()
             passed += len(data)
             if answers and self.weather is Weather.CUT and passed > self.cut_after:
                 sink.write(data[: max(0, len(data) - (passed - self.cut_after))])
