@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from policies.spec import WorkloadSpec
 from scaler.config.document import Place
-from scaler.registry import did_you_mean
+from scaler.registry import did_you_mean, kind_of
 
 Finding = tuple[Place, str, str]
 """Where, which rule, what to do."""
@@ -55,6 +55,14 @@ def name_sources(spec: WorkloadSpec) -> tuple[WorkloadSpec, list[Finding]]:
             lacking = ", ".join(sorted(needs - offers[policy.source]))
             findings.append((place, f"source {policy.source!r} does not offer {lacking}", _offered(offers)))
     return dataclasses.replace(spec, policies=policies), findings
+
+
+def live_kinds(specs: Iterable[WorkloadSpec]) -> Iterator[tuple[str, str]]:
+    """What can't be run on another clock than the real one."""
+    for spec in specs:
+        kinds = {kind_of("source", s) for s in spec.sources.values()} | {kind_of("pool", p) for p in spec.pools.values()}
+        for kind in sorted(kinds - {"embedded"}):
+            yield f"is for embedded worlds, and workload {spec.workload} uses {kind}", "leave speed and start out"
 
 
 def _offered(offers: Mapping[str, set[str]]) -> str:

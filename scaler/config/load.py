@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 from policies.model import WorkloadName
 from policies.spec import WorkloadSpec
 from scaler.config import checks
-from scaler.config.daemon import DaemonSpec
+from scaler.config.daemon import DaemonSpec, EmbeddedClock
 from scaler.config.document import Document, Place, files_of, read
 from scaler.config.problems import ConfigError, Problem
 from scaler.config.schema import model_of, record
@@ -79,6 +79,9 @@ def load(paths: Iterable[Path]) -> Config:
             continue
         workloads[workload.name] = workload
         places[workload.name] = document
+    for document, daemon in daemons:
+        live = checks.live_kinds(w.spec for w in workloads.values()) if daemon.clock != EmbeddedClock() else []
+        problems += [document.problem(("daemon", "clock"), rule, hint) for rule, hint in live]
     for document, _ in daemons[1:]:
         problems.append(document.problem(("daemon",), f"given twice, first in {daemons[0][0].file}"))
     if not workloads and not problems:

@@ -157,6 +157,14 @@ def test_the_daemons_settings_stand_in_one_document(tmp_path: Path) -> None:
         load([tmp_path])
 
 
+def test_a_fast_clock_is_for_embedded_worlds(tmp_path: Path) -> None:
+    live = GOOD.replace("gpus: {kind: embedded}", "gpus: {kind: kubernetes, name: llm}")
+    text = f"daemon: {{clock: {{speed: 60}}}}\n---\n{live}"
+    assert [(p.path, p.line) for p in problems(tmp_path, text)] == [("daemon.clock", 1)]
+    (tmp_path / "w.yaml").write_text(text.replace("60", "1"))
+    assert load([tmp_path]).workloads
+
+
 def test_the_fingerprint_is_of_what_is_meant_not_of_how_it_is_written(tmp_path: Path) -> None:
     def fingerprint(text: str) -> str:
         (tmp_path / "w.yaml").write_text(text)
