@@ -60,7 +60,9 @@ def name_sources(spec: WorkloadSpec) -> tuple[WorkloadSpec, list[Finding]]:
 def live_kinds(specs: Iterable[WorkloadSpec]) -> Iterator[tuple[str, str]]:
     """What can't be run on another clock than the real one."""
     for spec in specs:
-        kinds = {kind_of("source", s) for s in spec.sources.values()} | {kind_of("pool", p) for p in spec.pools.values()}
+        kinds = {kind_of("source", s) for s in spec.sources.values()} | {
+            kind_of("pool", p) for p in spec.pools.values()
+        }
         for kind in sorted(kinds - {"embedded"}):
             yield f"is for embedded worlds, and workload {spec.workload} uses {kind}", "leave speed and start out"
 

@@ -26,7 +26,7 @@ class EmbeddedClock:
     speed: Annotated[float, Rule("How many times faster than real time passes.", gt=0, le=100_000)] = 1.0
     start: Annotated[
         str | None,
-        Rule("Time at which it starts (ISO 8601 with offset); null: now.", example="2026-06-01T08:45:00+00:00"),
+        Rule("Time at which it starts (ISO 8601 with offset, as in 2026-06-01T08:45:00+00:00); null: now."),
     ] = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
