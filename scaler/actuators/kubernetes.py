@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 CALL_SHARE: Final = 0.8
 """The share of a turn's deadline that one call may take, so that its error, which names the call, comes first."""
-ATTEMPTS: Final = 3
+ATTEMPTS: Final = 5
 """Writes tried while only an object's status changes: a rollout touches it several times a second."""
 
 

@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import aiohttp
-import yaml
 from kubernetes_asyncio import client
 from kubernetes_asyncio.config import ConfigException
-from kubernetes_asyncio.config.kube_config import KubeConfigLoader, KubeConfigMerger
 
 from scaler.clouds.cluster import KubeCluster
+from scaler.clouds.kube_credentials import Load, credentials
 from scaler.ports import Clock, Conflict, Context, Misconfigured, PortError, Unavailable
 
 CALLS: Final = 32
@@ -31,13 +28,10 @@ RENEW_S: Final = 30.0
 """Refused credentials are read anew at most this often: a kubeconfig's plugin is a program to start."""
 LOAD_S: Final = 20.0
 """For reading credentials: a kubeconfig's plugin may itself ask a cloud."""
-POD_FOLDER: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 HUMAN: Final = frozenset({400, 401, 403, 404, 405, 415, 422})
 """Refusals that no retry mends."""
 
 Body: TypeAlias = dict[str, Any]
-Load: TypeAlias = Callable[[], Awaitable[Any]]
-"""Gives the SDK's configuration: host, trust and credentials."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,32 +165,29 @@ class Session:
 
 
 def accepted(what: str, answer: Answer) -> Body:
-    """The body of an answer that is no refusal; else the refusal by its remedy."""
+    """The body of an answer that is no refusal. Raises the refusal."""
     if answer.status < 300:
         return answer.body
     raise refusal(what, answer)
 
 
 def refusal(what: str, answer: Answer) -> PortError:
+    """A refusal by its remedy."""
     text = f"{what}: {answer.message}"
     if answer.status == 401:
         return Misconfigured(f"{text}: the API server does not accept our credentials")
     if answer.status == 403:
         return Misconfigured(f"{text}: grant it in a Role (config/deploy/kubernetes.yaml has the rules)")
-    if answer.status in HUMAN:
-        return Misconfigured(text)
     if answer.status == 409:
         return Conflict(text)
+    if answer.status in HUMAN:
+        return Misconfigured(text)
     return Unavailable(f"{text} (HTTP {answer.status})", answer.retry_after_s)
 
 
 async def session(context: Context, cluster: KubeCluster) -> Session:
     """The session that all adapters of this cluster share. Raises `Misconfigured` when nothing tells where it is."""
-    if cluster.kubeconfig is None and cluster.context is None and os.environ.get("KUBERNETES_SERVICE_HOST"):
-        load = in_pod(os.environ, POD_FOLDER)
-    else:
-        path = cluster.kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
-        load = from_kubeconfig(path, cluster.context)
+    load = credentials(cluster)
 
     @asynccontextmanager
     async def opening() -> AsyncIterator[Session]:
@@ -207,50 +198,3 @@ async def session(context: Context, cluster: KubeCluster) -> Session:
             await made.close()
 
     return await context.shared(("kube", cluster), opening)
-
-
-def in_pod(environ: Mapping[str, str], folder: Path) -> Load:
-    """A pod's service account. Its token is rotated about hourly: the file is looked at before every call."""
-    host, port = environ.get("KUBERNETES_SERVICE_HOST", ""), environ.get("KUBERNETES_SERVICE_PORT", "443")
-    token, seen = folder / "token", dict[str, Any]()
-
-    def refresh(configuration: Any) -> None:
-        try:
-            stat = token.stat()
-            if seen.get("stat") != (stat.st_mtime_ns, stat.st_ino):
-                seen["key"] = f"Bearer {token.read_text().strip()}"
-                seen["stat"] = (stat.st_mtime_ns, stat.st_ino)
-        except OSError:
-            if "key" not in seen:
-                raise
-        configuration.api_key["BearerToken"] = seen["key"]
-
-    async def load() -> Any:
-        address = f"[{host}]" if ":" in host else host
-        configuration = client.Configuration(host=f"https://{address}:{port}")
-        configuration.ssl_ca_cert = str(folder / "ca.crt")
-        refresh(configuration)
-        configuration.refresh_api_key_hook = refresh
-        return configuration
-
-    return load
-
-
-def from_kubeconfig(paths: str, context: str | None) -> Load:
-    """A kubeconfig, with all the ways of authentication that the SDK knows. Raises `Misconfigured` for a bad one."""
-
-    def loader() -> Any:
-        if not any(Path(p).expanduser().exists() for p in paths.split(os.pathsep) if p):
-            raise FileNotFoundError(f"there is no kubeconfig at {paths}")
-        return KubeConfigLoader(KubeConfigMerger(paths).config, active_context=context, config_base_path=None)
-
-    async def load() -> Any:
-        configuration = client.Configuration()
-        await loader().load_and_set(configuration)
-        return configuration
-
-    try:
-        loader()
-    except (ConfigException, OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as e:
-        raise Misconfigured(f"kubeconfig {paths}: {e}") from e
-    return load

@@ -14,7 +14,7 @@ from policies.model import PoolName, WorkloadName
 from scaler.actuators.kubernetes import Kubernetes, KubernetesResizer
 from scaler.clouds.cluster import KubeCluster
 from scaler.clouds.flights import Flights
-from scaler.clouds.kube import in_pod
+from scaler.clouds.kube_credentials import in_pod
 from scaler.ports import Misconfigured, PortError, Unavailable
 from scaler.resources import Opening, Resources
 from tests.contracts.actuator import settled
