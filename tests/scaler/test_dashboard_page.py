@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from importlib import resources
@@ -156,6 +157,24 @@ async def test_times_are_the_daemons_in_the_browsers_zone(
     await page.call("Emulation.setTimezoneOverride", timezoneId="Asia/Tokyo")
     await page.go(address)
     await page.until("document.getElementById('clock').textContent === '05:26:40'")
+
+
+@needs_browser
+@pytest.mark.slow
+async def test_a_hidden_tab_asks_for_nothing(page: chromium.Page, dashboard: Dashboard, address: str) -> None:
+    dashboard.observe(tick())
+    await page.go(f"{address}#/w/chat")
+    await page.until("!document.querySelector('.detail').hidden")
+    hide = "Object.defineProperty(document, 'hidden', {value: %s, configurable: true});"
+    tell = "document.dispatchEvent(new Event('visibilitychange'))"
+    await page.tell(f"{hide % 'true'} {tell}")
+    await asyncio.sleep(0.3)  # an answer under way
+    before = len(page.asked_for)
+    await asyncio.sleep(2.2)
+    assert len(page.asked_for) == before
+    dashboard.observe(tick(turn=1, demand=3.25))
+    await page.tell(f"{hide % 'false'} {tell}")
+    await page.until("document.querySelector('.figures dd').textContent === '3.25'")
 
 
 @needs_browser

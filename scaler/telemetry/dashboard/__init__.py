@@ -35,7 +35,7 @@ ALL_RUNS: Final = 16_000
 SPARK_TURNS: Final = 30
 """Turns drawn in a list's line; four times as many where the list is short."""
 SHORT_LIST: Final = 12
-BATCH: Final = 100
+BATCH: Final = 25
 """Lines of a list written without a break: some milliseconds."""
 COMPRESS_FROM: Final = 4096
 """Smaller replies fit a few packets as they are. Bytes."""

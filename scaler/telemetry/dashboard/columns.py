@@ -81,9 +81,9 @@ class Columns:
 
     def sparks(self, turns: int) -> dict[str, list[float | None]]:
         """The last `turns` values of demand, target and ready."""
-        rows = self._rows[self._order(turns), :3].T.tolist()
+        rows = self._rows[self._order(turns), :3].T.astype(np.float64).round(2).tolist()
         return {
-            name: [round(v, 2) if math.isfinite(v) else None for v in values]
+            name: [v if math.isfinite(v) else None for v in values]
             for name, values in zip(FIXED[:3], rows, strict=True)
         }
 

@@ -16,7 +16,7 @@ const FONT = '11px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif';
 const SYNC = "turns";
 
 /**
- * `series`: [{label, colour, shape: "line" | "step" | "area", dash?, key}]; `unit` formats its values.
+ * `series`: [{label, colour, shape: "line" | "dash" | "step" | "area", key}]; `unit` formats its values.
  * `on.zoom(min, max)` is told of a stretch dragged over, `on.zoom(null)` of a double click, `on.step(by)` of arrow keys.
  */
 export class Plot {
@@ -73,10 +73,11 @@ export class Plot {
     const axis = { stroke: colour("muted"), font: FONT, grid: { stroke: colour("grid"), width: 1 }, ticks: { show: false } };
     this.u = new uPlot({
       ...this.#size(),
-      padding: [8, 8, 0, 0],
+      padding: [8, 22, 0, 0],
       legend: { show: false },
       cursor: {
         sync: { key: SYNC },
+        y: false,
         drag: { x: true, y: false, setScale: false },
         bind: { dblclick: () => () => this.on.zoom(null) },
         points: { size: 6 },
@@ -162,14 +163,14 @@ export class Plot {
   }
 }
 
-function drawn({ colour: name, shape, dash }) {
+function drawn({ colour: name, shape }) {
   const stroke = colour(name);
   return {
     stroke,
     width: shape === "step" ? 2 : 1.75,
-    dash,
+    dash: shape === "dash" ? [5, 4] : undefined,
     fill: shape === "area" ? colour(`${name}-fill`) : undefined,
-    paths: shape === "line" ? uPlot.paths.linear() : uPlot.paths.stepped({ align: 1 }),
+    paths: shape === "line" || shape === "dash" ? uPlot.paths.linear() : uPlot.paths.stepped({ align: 1 }),
     spanGaps: false,
     points: { show: false, size: 5, fill: stroke, stroke, filter: (u, i) => lonely(u.data[i]) },
   };

@@ -2,6 +2,8 @@
 import { named, quantity } from "./format.js";
 
 const SHADES = ["c1", "c2", "c3", "c4", "c5", "c6"];
+const SOLID = 3;
+/** Lines told apart by colour alone; further ones are dashed as well, for eyes to which hues run together. */
 const FIXED = { utilization: "c1", kv_cache_usage: "c2", visible: "c1", in_flight: "c2", delayed: "c3" };
 const GROUPS = [
   { unit: "messages", title: "Queue depth" },
@@ -43,8 +45,7 @@ function lines(names) {
     key: name,
     signal: true,
     colour: fixed(name) || free[i % free.length],
-    shape: "line",
-    dash: i >= SHADES.length ? [4, 4] : undefined,
+    shape: i < SOLID ? "line" : "dash",
   }));
 }
 
