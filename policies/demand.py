@@ -51,8 +51,10 @@ def gather(
     wrong: list[str] = []
     for name in names:
         match readings.get(name, Absent("never read")):
-            case Fresh(value):
+            case Fresh(value, _, missing):
                 values[name] = value
+                if missing:
+                    wrong.append(f"{name} is a lower bound: {missing}")
             case Stale(_, _, age_s):
                 wrong.append(f"{name} is {age_s:.0f} s old")
             case Absent(reason):

@@ -21,10 +21,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Fresh(Generic[T]):
-    """A value recent enough to act on."""
+    """A value recent enough to act on.
+
+    `missing` says which part of a total did not answer; the value is then a lower bound, which may raise and not lower.
+    """
 
     value: T
     measured_at: float
+    missing: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -224,6 +224,8 @@ class Metric:
         else:
             work = share_work(value, view.ready, self.target)
             words = f"mean {self.quantity} {value:g} over {view.ready} ready, {self.target:g} wanted"
+        if wrong:
+            words += f", at least ({wrong})"
         return Recommendation(name, work, evidence, work > 0 and value > self.activation, words, used)
 
 

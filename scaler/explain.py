@@ -62,8 +62,9 @@ def _pool(reading: Reading[PoolStatus]) -> str:
 
 def _reading(reading: Reading[float], now: float) -> str:
     match reading:
-        case Fresh(value, measured_at):
-            return f"{value:g}, measured {max(0.0, now - measured_at):.0f} s before"
+        case Fresh(value, measured_at, missing):
+            bound = f"at least {value:g} ({missing})" if missing else f"{value:g}"
+            return f"{bound}, measured {max(0.0, now - measured_at):.0f} s before"
         case Stale(value, _, age_s):
             return f"stale: {value:g} is {age_s:.0f} s old, too old to act on"
         case Absent(reason):

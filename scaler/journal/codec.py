@@ -158,8 +158,9 @@ def _decode_status(data: Mapping[str, Any]) -> PoolStatus:
 
 def _encode_reading(reading: Reading[T], value_of: Callable[[T], object]) -> dict[str, Any]:
     match reading:
-        case Fresh(value, measured_at):
-            return {"value": value_of(value), "measured_at": measured_at}
+        case Fresh(value, measured_at, missing):
+            plain = {"value": value_of(value), "measured_at": measured_at}
+            return {**plain, "missing": missing} if missing else plain
         case Stale(value, measured_at, age_s):
             return {"value": value_of(value), "measured_at": measured_at, "age_s": age_s}
         case Absent(reason):
@@ -172,4 +173,4 @@ def _decode_reading(data: Mapping[str, Any], value_of: Callable[[Any], T]) -> Re
     value = value_of(data["value"])
     if "age_s" in data:
         return Stale(value, data["measured_at"], data["age_s"])
-    return Fresh(value, data["measured_at"])
+    return Fresh(value, data["measured_at"], data.get("missing", ""))

@@ -13,8 +13,11 @@ SHARE_SLACK: Final = 0.02
 """By how much a mean of shares may exceed 1 through rounding and unequal scrapes before it is disbelieved."""
 
 
-def measured(quantity: str, value: object, measured_at: float) -> Fresh[float] | Absent:
-    """`value` as a reading of `quantity`, or why it can't be one. Quantities are at least 0; shares at most 1."""
+def measured(quantity: str, value: object, measured_at: float, missing: str = "") -> Fresh[float] | Absent:
+    """`value` as a reading of `quantity`, or why it can't be one. Quantities are at least 0; shares at most 1.
+
+    `missing` says what a total lacks, which makes it a lower bound.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return Absent(f"{value!r} is not a number")
     try:
@@ -29,4 +32,4 @@ def measured(quantity: str, value: object, measured_at: float) -> Fresh[float] |
         if number > 1 + SHARE_SLACK:
             return Absent(f"{number:g} is not a share from 0 to 1")
         number = min(number, 1.0)
-    return Fresh(number, measured_at)
+    return Fresh(number, measured_at, missing)

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from policies.model import Absent, Fresh
+
 Across = Literal["sum", "mean", "rate", "p95"]
 """Over the replicas: the total of a gauge, the mean of a share, a counter's rate, a histogram's 95th percentile."""
 Preset = Literal["dcgm", "vllm", "sglang", "tgi", "triton", "triton_trtllm"]
@@ -114,3 +116,10 @@ def problems(preset: str | None, read: tuple[str, ...] | None, match: Mapping[st
             yield "match", f"{label!r} is not a label's name"
         elif any(label in recipe.labels for recipe in recipes(preset, read).values()):
             yield "match", f"the preset itself says which {label} is read"
+
+
+def bounded(reading: Fresh[float] | Absent, recipe: Recipe, missing: str) -> Fresh[float] | Absent:
+    """What a reading is worth when a part of the replicas did not answer: a total is a lower bound, a mean nothing."""
+    if isinstance(reading, Fresh) and recipe.across in {"sum", "rate"}:
+        return Fresh(reading.value, reading.measured_at, missing)
+    return Absent(missing)

@@ -9,8 +9,9 @@ What is missing is never zero, nor a smaller sum:
 - No series now, but in the last day: absent. No series in a day: absent, and the reason begins with "misconfigured",
   names what was looked for and what comes near it. Where that holds for every quantity, `Misconfigured` is raised;
   while one can be told it is not, since the others must not hide it.
-- A target that answered in the last five minutes and cannot be scraped now makes the preset's quantities absent:
-  Prometheus leaves such replicas out, and the rest would look like the whole.
+- A target that answered in the last five minutes and cannot be scraped now makes the preset's totals lower bounds,
+  which may raise and not lower, and its means absent: Prometheus leaves such replicas out, and the rest would look like
+  the whole.
 - A warning in the answer (Thanos: a store did not answer) makes all that came with it absent.
 - A query given that fails makes its own quantities absent; the others are asked without it.
 """

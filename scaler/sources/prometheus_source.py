@@ -11,6 +11,7 @@ from scaler.ports import Clock, Misconfigured, Unavailable
 from scaler.sources import http
 from scaler.sources.gone import HUMAN, Gone, Sought
 from scaler.sources.measured import measured
+from scaler.sources.presets import bounded
 from scaler.sources.prometheus_api import Answer, PrometheusApi, Refused, Row
 from scaler.sources.promql import LABEL, LOST_S, joint, lost, metric_names, time_of, value_of
 
@@ -108,8 +109,6 @@ class PrometheusSource:
         if not values or (recipe and not times):
             return None
         assert isinstance(values, tuple)  # noqa: S101 - the loop above saw to it
-        if recipe and isinstance(down, tuple) and down:
-            return Absent(f"{down[0].value} targets that answered in the last {LOST_S} s cannot be scraped now")
         if recipe and recipe.across == "p95" and values[0].value == "NaN":
             return Absent(f"nothing was observed in the last {self._window_s:g} s")
         at: object = values[0].at
@@ -118,9 +117,13 @@ class PrometheusSource:
                 return Absent("the timestamp query gives no series")
             at = times[0].value
         try:
-            return measured(quantity, values[0].value, float(str(at)))
+            reading = measured(quantity, values[0].value, float(str(at)))
         except ValueError:
             return Absent(f"the timestamp query gives {at!r}")
+        if recipe and isinstance(down, tuple) and down:
+            lost = f"{down[0].value} targets that answered in the last {LOST_S} s cannot be scraped now"
+            return bounded(reading, recipe, lost)
+        return reading
 
 
 def _found(answer: Answer, rows: Iterable[Row]) -> Found:

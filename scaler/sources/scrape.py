@@ -1,9 +1,9 @@
 """The engines' own /metrics, read directly: for where there is no Prometheus, or where 30 s old is too old.
 
-Every turn all engines are asked at once, and each has until shortly before the deadline. A total over some of them is
-less than the total: when one does not answer, or shows no such metric, the quantity is absent and the reason says how
-many. Rates and latencies come from two looks, and are absent until the second. Labels are the engine's own: those that
-Prometheus adds (namespace, pod, job) are not on the page.
+Every turn all engines are asked at once, and each has until shortly before the deadline. When one does not answer, a
+total over the others is a lower bound, which may raise and not lower, and a mean is absent; when one shows no such
+metric, the quantity is absent. Rates and latencies come from two looks, and are absent until the second. Labels are the
+engine's own: those that Prometheus adds (namespace, pod, job) are not on the page.
 """
 
 from __future__ import annotations

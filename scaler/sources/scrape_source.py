@@ -16,7 +16,7 @@ from scaler.registry import did_you_mean
 from scaler.sources import http
 from scaler.sources.exposition import Page, Series, change, level, page, series_of
 from scaler.sources.measured import measured
-from scaler.sources.presets import Recipe, recipes
+from scaler.sources.presets import Recipe, bounded, recipes
 
 if TYPE_CHECKING:
     from scaler.sources.scrape import Scrape
@@ -65,12 +65,11 @@ class ScrapeSource:
         if not shown:
             raise _worst(failed)
         before, self._before = self._before, {t: p for t, p in {**self._before, **shown}.items() if t in targets}
-        if failed:
-            why = Absent(f"{len(failed)} of {len(targets)} engines did not answer: {failed[0]}")
-            return dict.fromkeys(self._recipes, why)
+        missing = f"{len(failed)} of {len(targets)} engines did not answer: {failed[0]}" if failed else ""
         if not any(page.metrics for page in shown.values()):
             raise Misconfigured(self._nothing(shown))
-        return {q: self._reading(q, recipe, before, shown) for q, recipe in self._recipes.items()}
+        readings = {q: self._reading(q, recipe, before, shown) for q, recipe in self._recipes.items()}
+        return {q: bounded(r, self._recipes[q], missing) for q, r in readings.items()} if missing else readings
 
     async def _find(self) -> tuple[Target, ...]:
         """The engines there are now. Raises `Unavailable` when the name has no address: nobody to ask is not zero."""

@@ -74,8 +74,8 @@ def log_tick(tick: Tick) -> None:
 
 def _shown(reading: Fresh[float] | Stale[float] | Absent) -> object:
     match reading:
-        case Fresh(value):
-            return round(value, 4)
+        case Fresh(value, _, missing):
+            return f"at least {value:g}: {missing}" if missing else round(value, 4)
         case Stale(value, _, age_s):
             return f"stale {age_s:.0f} s: {value:g}"
         case Absent(reason):

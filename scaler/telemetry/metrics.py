@@ -10,10 +10,10 @@ import prometheus_client as prom
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from policies.model import Absent, Fresh, Stale, Tick, WorkloadName
+from policies.model import Absent, Fresh, Reading, Stale, Tick, WorkloadName
 
 LATENESS_BUCKETS_S: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0)
-STATES: Final = {Fresh: "fresh", Stale: "stale", Absent: "absent"}
+STATES: Final = ("fresh", "partial", "stale", "absent")
 Labels = tuple[str, ...]
 Samples = Iterable[tuple[Labels, float | None]]
 
@@ -131,8 +131,20 @@ def _ages(ticks: Iterable[Tick]) -> Samples:
 def _states(ticks: Iterable[Tick]) -> Samples:
     for t in ticks:
         for signal, reading in t.observation.readings.items():
-            for state in STATES.values():
-                yield (t.workload, signal, state), float(state == STATES[type(reading)])
+            present = state_of(reading)
+            for state in STATES:
+                yield (t.workload, signal, state), float(state == present)
+
+
+def state_of(reading: Reading[float]) -> str:
+    """The word for what a reading is worth."""
+    match reading:
+        case Fresh(_, _, missing):
+            return "partial" if missing else "fresh"
+        case Stale():
+            return "stale"
+        case Absent():
+            return "absent"
 
 
 def _gauge(name: str, doc: str, labels: Labels, samples: Samples) -> Metric:

@@ -36,6 +36,14 @@ def test_scale_in_needs_every_signal(missing: Absent | Stale[float]) -> None:
     assert "gpu" in decision.reason
 
 
+def test_a_lower_bound_raises_and_never_lowers() -> None:
+    busy = {"engines.running": Fresh(900.0, NOW, "1 of 9 engines did not answer"), "engines.waiting": fresh(0)}
+    workload = spec({"requests": Concurrency(source="engines")})
+    assert decide(workload, History(), seen(busy, desired=5)).target == 9
+    held = decide(workload, History(), seen(busy, desired=12))
+    assert (held.target, held.may_lower) == (12, False)
+
+
 def test_blind_holds() -> None:
     decision = decide(spec(TWO), History(), seen({}, desired=9))
     assert (decision.demand, decision.target, decision.steps[0].rule) == (None, 9, "blind")

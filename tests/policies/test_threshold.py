@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from policies.history import History
-from policies.model import Evidence, PolicyName, Reading, SignalName
+from policies.model import Evidence, Fresh, PolicyName, Reading, SignalName
 from policies.threshold import Concurrency, GpuUtilization, Headroom, KvCacheUsage, Metric, QueueDepth
 from policies.view import Policy, View
 from tests.factories import ABSENT, NOW, fresh, stale
@@ -62,6 +62,12 @@ def test_signals_become_replicas_worth_of_work(
         ),
         pytest.param(
             {"q.visible": stale(900), "q.in_flight": ABSENT}, None, Evidence.BLIND, id="none fresh: no opinion"
+        ),
+        pytest.param(
+            {"q.visible": Fresh(50.0, NOW, "1 of 2 did not answer"), "q.in_flight": fresh(0)},
+            5.0,
+            Evidence.PARTIAL,
+            id="a total of some is a lower bound",
         ),
         pytest.param({}, None, Evidence.BLIND, id="nothing at all: no opinion"),
     ],

@@ -207,7 +207,8 @@ def test_no_journal_is_a_clear_error(tmp_path: Path, path: str) -> None:
 def test_statuses_and_readings_of_every_kind_survive() -> None:
     status = PoolStatus(3, 1, None, "v7")
     observation = seen(
-        {"a.b": Fresh(1.5, NOW)}, pools={"x": Fresh(status, NOW), "y": Stale(status, NOW - 5, 5.0), "z": Absent("?")}
+        {"a.b": Fresh(1.5, NOW), "a.c": Fresh(2.0, NOW, "1 of 2 did not answer")},
+        pools={"x": Fresh(status, NOW), "y": Stale(status, NOW - 5, 5.0), "z": Absent("?")},
     )
     decision = decide(workload_from(DOCUMENT).spec, History(), seen({}, 1))
     original = Tick("f", observation, decision, (), 0, 0.0, 0.0)

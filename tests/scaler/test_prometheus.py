@@ -222,7 +222,10 @@ async def test_a_sum_without_a_replica_that_cannot_be_scraped_is_no_sum(opening:
     fleet.engines["lost-2"].state = State.HANGING
     await fleet.server.until('vllm:num_requests_running{case="lost"}', lambda found: len(found) == 1)
     readings = await read(opening, fleet.server, "lost", preset="vllm")
-    assert readings["running"] == Absent("1 targets that answered in the last 300 s cannot be scraped now")
+    running, why = readings["running"], "1 targets that answered in the last 300 s cannot be scraped now"
+    assert isinstance(running, Fresh)
+    assert (running.value, running.missing) == (12, why)
+    assert readings["kv_cache_usage"] == Absent(why)
 
 
 async def test_a_replica_that_has_not_answered_yet_is_not_missed(opening: Opening, server: PrometheusServer) -> None:
