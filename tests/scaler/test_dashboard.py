@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from policies.model import Fresh, PoolStatus, Result, Step, WorkloadName
+from policies.model import Fresh, PoolStatus, Result, SignalName, Step, WorkloadName
 from scaler.telemetry.dashboard import Dashboard
 from tests.servers.dashboard import HOSTILE, INTERVAL_S, NOON, Known, rough_hour, serving, tick
 
@@ -193,12 +193,15 @@ async def test_signals_and_pools_of_the_last_turn_tell_value_age_and_state(
     client: Client, dashboard: Dashboard
 ) -> None:
     at_100 = list(rough_hour())[100]
-    dashboard.observe(at_100)
+    bound = Fresh(28.0, at_100.at - 2, "2 of 3 queues answered")
+    readings = {**at_100.observation.readings, SignalName("queue.delayed"): bound}
+    dashboard.observe(replace(at_100, observation=replace(at_100.observation, readings=readings)))
     now = (await client.json("api/workloads/chat"))["now"]
     told = {s["signal"]: (s["state"], s["value"], s["age_s"], s["unit"]) for s in now["signals"]}
     assert told["queue.visible"] == ("stale", 12.0, 80.0, "messages")
     assert told["queue.in_flight"] == ("fresh", 28.0, 2.0, "messages")
     assert told["engines.utilization"] == ("absent", None, None, "share")
+    assert told["queue.delayed"][:2] == ("partial", 28.0)
     (pool,) = now["pools"]
     assert (pool["pool"], pool["desired"], pool["ready"], pool["pending"]) == ("gpus", 7, 7, 0)
 

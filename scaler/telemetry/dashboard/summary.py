@@ -89,8 +89,9 @@ def _yields(tick: Tick) -> bool:
 
 def _reading(reading: Reading[float], now: float) -> dict[str, Any]:
     match reading:
-        case Fresh(value, measured_at):
-            return {"state": "fresh", "value": number(value), "age_s": number(max(0.0, now - measured_at), 1)}
+        case Fresh(value, measured_at, missing):
+            state = {"state": "partial", "reason": f"a lower bound: {missing}"} if missing else {"state": "fresh"}
+            return {**state, "value": number(value), "age_s": number(max(0.0, now - measured_at), 1)}
         case Stale(value, _, age_s):
             return {"state": "stale", "value": number(value), "age_s": number(age_s, 1)}
         case Absent(reason):
