@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import mmap
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from policies.model import Tick, WorkloadName
 from scaler.config.load import Workload, workload_from
 from scaler.config.problems import ConfigError
 from scaler.journal.codec import SCHEMA, decode_tick
 from scaler.journal.writer import files
+
+
+MAX_TAIL: Final = 60_000
+"""Ticks read at a start, in some three seconds: what 2,000 workloads look back on. A shorter past holds sizes longer."""
 
 
 class JournalError(Exception):
@@ -69,22 +74,25 @@ def journal_files(path: Path) -> list[Path]:
 
 
 def tail(directory: Path, since: float, workloads: Iterable[WorkloadName]) -> dict[WorkloadName, list[Tick]]:
-    """Each workload's ticks at or after `since`, oldest first, read from the end."""
+    """Each workload's ticks at or after `since`, oldest first, read from the end: the last `MAX_TAIL` of all."""
     found: dict[WorkloadName, list[Tick]] = {name: [] for name in workloads}
+    recent = itertools.takewhile(lambda tick: tick.at >= since, _ticks_backward(directory))
+    for tick in itertools.islice(recent, MAX_TAIL):
+        if tick.workload in found:
+            found[tick.workload].append(tick)
+    return {name: ticks[::-1] for name, ticks in found.items()}
+
+
+def _ticks_backward(directory: Path) -> Iterator[Tick]:
     for path in reversed(files(directory)):
         for line in _lines_backward(path):
             record = _parse(line)
             if record is None or record["type"] != "tick" or record["v"] > SCHEMA:
                 continue
             try:
-                tick = decode_tick(record)
+                yield decode_tick(record)
             except (KeyError, TypeError, ValueError, AttributeError):
                 continue
-            if tick.at < since:
-                return {name: ticks[::-1] for name, ticks in found.items()}
-            if tick.workload in found:
-                found[tick.workload].append(tick)
-    return {name: ticks[::-1] for name, ticks in found.items()}
 
 
 def _parse(line: bytes) -> Mapping[str, Any] | None:
