@@ -15,9 +15,8 @@ from scaler.config.problems import ConfigError
 from scaler.journal.codec import SCHEMA, decode_tick
 from scaler.journal.writer import files
 
-
 MAX_TAIL: Final = 60_000
-"""Ticks read at a start, in some three seconds: what 2,000 workloads look back on. A shorter past holds sizes longer."""
+"""Ticks read at a start, in some seconds: what 2,000 workloads look back on. A shorter past holds sizes longer."""
 
 
 class JournalError(Exception):
