@@ -94,6 +94,8 @@ class Life:
     def _reading(self, dice: Dice, values: Sequence[float]) -> Reading[float]:
         value = float(dice.pick(values))
         match dice.pick(range(24)):
+            case 21:
+                return Fresh(value, self.now, "one replica did not answer")
             case 22:
                 return Stale(value, self.now - 100.0, 100.0)
             case 23:

@@ -105,7 +105,7 @@ def test_more_messages_never_want_less(life: Life, more: float) -> None:
     reading = seen.readings[VISIBLE]
     assume(isinstance(reading, Fresh))
     assert isinstance(reading, Fresh)
-    fuller = {**seen.readings, VISIBLE: Fresh(reading.value + more, reading.measured_at)}
+    fuller = {**seen.readings, VISIBLE: dataclasses.replace(reading, value=reading.value + more)}
     few = decide(life.spec, life.history, seen)
     many = decide(life.spec, life.history, dataclasses.replace(seen, readings=fuller))
     assert few.wanted is not None

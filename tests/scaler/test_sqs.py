@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -208,10 +209,11 @@ async def test_cloudwatch_is_not_asked_at_all_for_counts(there: There) -> None:
 
 @pytest.mark.parametrize("fault", aws_fault.CLOUDWATCH_TROUBLES.values(), ids=list(aws_fault.CLOUDWATCH_TROUBLES))
 async def test_cloudwatch_s_troubles_leave_the_counts_alone(there: There, fault: Fault) -> None:
-    source = await there.open(oldest_age=True, deadline_s=1.0)
+    source = await there.open(oldest_age=True, deadline_s=2.0)
     await there.aws.send(there.queue, 2)
     there.front.faults["cloudwatch"] = fault
-    found = await source.sample()
+    async with asyncio.timeout(2.0):  # as the controller has it
+        found = await source.sample()
     assert found["visible"] == Fresh(2.0, NOW)
     assert isinstance(found["oldest_age_s"], Absent)
 
