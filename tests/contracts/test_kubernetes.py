@@ -106,8 +106,12 @@ class RealRig(ActuatorRig):
     async def throttle(self) -> None:
         """Use up the writes in flight that the server grants: by requests whose bodies never come to their end."""
         path = self._ground.path("deployments", "llm") + "/scale"
-        for _ in range(WRITES):
-            self._stalled.append(await stalled_write(self._ground.plane, path))
+        for _ in range(2 * WRITES):
+            writer, answer = await stalled_write(self._ground.plane, path)
+            self._stalled.append(writer)
+            if b"429" in answer:
+                return
+        raise AssertionError("never throttled")
 
     async def forbid(self) -> None:
         reading = [rule for rule in shipped_rules() if "patch" not in rule["verbs"]]
@@ -117,14 +121,16 @@ class RealRig(ActuatorRig):
     async def recover(self) -> None:
         self._ground.plane.thaw()
         self._ground.proxy.weather = Weather.CLEAR
-        while self._stalled:
-            await dropped(self._stalled.pop())
         await self._ground.permit(shipped_rules())
         await self._ground.permitted("patch", "apps/deployments/scale", granted=True)
+        if self._stalled:
+            while self._stalled:
+                await dropped(self._stalled.pop())
+            await self._ground.unthrottled()
 
 
-async def stalled_write(plane: ControlPlane, path: str) -> asyncio.StreamWriter:
-    """A PATCH by the scaler of which the server has seen the head, and waits for the body."""
+async def stalled_write(plane: ControlPlane, path: str) -> tuple[asyncio.StreamWriter, bytes]:
+    """A PATCH by the scaler whose body never comes, and the server's first line: to go on, or a refusal."""
     trust = ssl.create_default_context(cafile=str(plane.certificate))
     reader, writer = await asyncio.open_connection("127.0.0.1", plane.port, ssl=trust)
     lines = (
@@ -137,8 +143,7 @@ async def stalled_write(plane: ControlPlane, path: str) -> asyncio.StreamWriter:
         "\r\n",
     )
     writer.write("\r\n".join(lines).encode())
-    assert b"100 Continue" in await reader.readline()  # the server has begun to read the body
-    return writer
+    return writer, await reader.readline()
 
 
 async def dropped(writer: asyncio.StreamWriter) -> None:

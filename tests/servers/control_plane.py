@@ -31,7 +31,7 @@ READY_S: Final = 90.0
 STOP_S: Final = 10.0
 ADMIN: Final = "admin-token"
 SCALER: Final = "scaler-token"
-WRITES: Final = 4
+WRITES: Final = 16
 """Writes in flight, the admin's apart, beyond which the server throttles."""
 CONTROLLERS: Final = "deployment,replicaset,statefulset,garbagecollector,namespace"
 AUDIT: Final = {
@@ -125,10 +125,12 @@ class ControlPlane:
         for path in ("/readyz", "/api/v1/namespaces/default"):  # it says ready before that namespace is there
             self._wait(path)
 
-    def call(self, method: str, path: str, body: object = None, kind: str = "application/json") -> Any:
-        """One call of the admin's. Raises `urllib.error.HTTPError` for a refusal."""
+    def call(
+        self, method: str, path: str, body: object = None, kind: str = "application/json", token: str = ADMIN
+    ) -> Any:
+        """One call, of the admin's unless told. Raises `urllib.error.HTTPError` for a refusal."""
         data = None if body is None else json.dumps(body).encode()
-        headers = {"Authorization": f"Bearer {ADMIN}", "Content-Type": kind}
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": kind}
         request = urllib.request.Request(self.url + path, data, headers, method=method)
         with urllib.request.urlopen(request, context=self._admin, timeout=10) as answer:
             return json.loads(answer.read())

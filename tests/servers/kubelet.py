@@ -24,13 +24,15 @@ class Kubelet:
 
     def __init__(self, http: aiohttp.ClientSession, namespace: str, ready: int | None, cold_start_s: float) -> None:
         self.ready = ready
+        self.stopping = False
         self._http = http
         self._pods = f"/api/v1/namespaces/{namespace}/pods"
         self._cold_start_s = cold_start_s
         self._bound_at: dict[str, float] = {}
 
     async def run(self) -> None:
-        while True:
+        """Look after the pods until `stopping`."""
+        while not self.stopping:
             with contextlib.suppress(aiohttp.ClientError):  # the control plane may be down for a while
                 await self._look()
             await asyncio.sleep(LOOK_S)
@@ -98,5 +100,5 @@ async def kubelet(
         try:
             yield nodes
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            nodes.stopping = True  # a call that is cancelled while it connects leaves its socket open
+            await task

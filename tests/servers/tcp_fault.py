@@ -33,6 +33,7 @@ class TcpProxy:
         self.accepted = 0
         self.port = 0
         self._writers: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
 
     @property
     def weather(self) -> Weather:
@@ -48,7 +49,19 @@ class TcpProxy:
         for writer in list(self._writers):
             _reset(writer)
 
+    async def end(self) -> None:
+        """Reset every connection, those included that are being made, and wait until all are gone."""
+        self.weather = Weather.RESET
+        while self._serving:
+            self.tear_down()
+            await asyncio.wait(self._serving, timeout=0.05)
+        await asyncio.sleep(0)
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
         self.accepted += 1
         self._writers.add(writer)
         try:
@@ -104,8 +117,7 @@ async def tcp_proxy(host: str, port: int) -> AsyncIterator[TcpProxy]:
         yield proxy
     finally:
         server.close()
-        proxy.tear_down()
-        await asyncio.sleep(0)
+        await proxy.end()
 
 
 def free_port() -> int:
