@@ -44,8 +44,8 @@ def encode_tick(tick: Tick) -> dict[str, Any]:
         "decision": encode_decision(tick.decision),
         "outcomes": [_encode_outcome(o) for o in tick.outcomes],
         "history_len": tick.history_len,
-        "lateness_s": round(tick.lateness_s, 6),
-        "took_s": round(tick.took_s, 6),
+        "lateness_s": tick.lateness_s,
+        "took_s": tick.took_s,
         "clock_step_s": tick.clock_step_s,
         "dry_run": tick.dry_run,
     }

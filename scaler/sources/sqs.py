@@ -2,7 +2,8 @@
 
 Counts come from GetQueueAttributes, which is near real time but approximate: within a minute of the producers' last
 message they may still be off. The oldest message's age and a FIFO queue's groups in flight are CloudWatch metrics: a
-sample a minute, some minutes late, and none at all while the queue is idle. One GetMetricData call a minute reads both.
+sample a minute, some minutes late, and none at all while the queue is idle; of a queue whose counts are all zero they
+are zero. One GetMetricData call a minute reads both.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ class SqsSource:
             if isinstance(result, BaseException):
                 raise result  # only now: both have ended
             found.update(result)
-        return found
+        return {q: _of_an_empty_queue(q, found) or reading for q, reading in found.items()}
 
     async def _counts(self) -> dict[str, Fresh[float] | Absent]:
         from scaler.clouds import aws  # noqa: PLC0415
@@ -179,6 +180,15 @@ def _count(quantity: str, value: object, at: float) -> Fresh[float] | Absent:
     if isinstance(reading, Fresh) and not reading.value.is_integer():
         return Absent(f"{value!r} is not a whole number of messages")
     return reading
+
+
+def _of_an_empty_queue(quantity: str, found: Mapping[str, Fresh[float] | Absent]) -> Fresh[float] | None:
+    """A metric that an empty queue does not send, told by its counts: where nothing is, nothing is old or in flight."""
+    if quantity not in METRICS:
+        return None
+    counts = [found[count] for count in COUNTS]
+    empty = all(isinstance(count, Fresh) and count.value == 0 for count in counts)
+    return counts[0] if empty and isinstance(counts[0], Fresh) else None
 
 
 def _query(quantity: str, queue_name: str) -> dict[str, Any]:

@@ -39,6 +39,8 @@ def configure(form: Literal["auto", "json", "console"]) -> None:
     root.setLevel(logging.INFO)
     for noisy in ("botocore", "aiobotocore", "aiohttp.access", "kubernetes_asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    for told_anyway in ("botocore.credentials", "aiobotocore.credentials"):  # failures reach the tick's errors
+        logging.getLogger(told_anyway).setLevel(logging.CRITICAL)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.stdlib.BoundLogger,

@@ -179,6 +179,7 @@ async def test_counts_are_as_old_as_the_question(there: There) -> None:
 
 
 async def test_the_age_carries_the_time_of_its_own_sample(there: There) -> None:
+    await there.aws.send(there.queue, 1)
     there.aws.metric(there.queue, AGE, 340, MINUTE - 240)
     there.aws.metric(there.queue, AGE, 100, MINUTE - 180)
     found = await (await there.open(oldest_age=True)).sample()
@@ -187,10 +188,16 @@ async def test_the_age_carries_the_time_of_its_own_sample(there: There) -> None:
     assert found["visible"].measured_at == NOW
 
 
-async def test_the_age_of_an_idle_queue_is_absent_not_zero(there: There) -> None:
+async def test_an_age_that_cloudwatch_has_not_is_absent_not_zero(there: There) -> None:
+    await there.aws.send(there.queue, 1)
     there.aws.metric(there.queue, AGE, 340, NOW - 1800)
     age = (await (await there.open(oldest_age=True)).sample())["oldest_age_s"]
     assert age == Absent("CloudWatch has no ApproximateAgeOfOldestMessage in the last 15 minutes")
+
+
+async def test_nothing_is_old_in_a_queue_that_is_seen_to_be_empty(there: There) -> None:
+    there.aws.metric(there.queue, AGE, 340, NOW - 700)
+    assert (await (await there.open(oldest_age=True)).sample())["oldest_age_s"] == Fresh(0.0, NOW)
 
 
 async def test_cloudwatch_is_asked_once_a_minute_for_all_metrics_at_once(there: There) -> None:
@@ -220,6 +227,7 @@ async def test_cloudwatch_s_troubles_leave_the_counts_alone(there: There, fault:
 
 async def test_an_age_known_before_an_outage_grows_stale_and_comes_back_after_it(there: There) -> None:
     source = await there.open(oldest_age=True)
+    await there.aws.send(there.queue, 1)
     there.aws.metric(there.queue, AGE, 30, MINUTE - 60)
     known = (await source.sample())["oldest_age_s"]
     there.front.faults["cloudwatch"] = aws_fault.CLOUDWATCH_TROUBLES["503"]
