@@ -135,7 +135,10 @@ class Pages:
         status, content = await body(str(url), asked, MAX_PAGE, at)
         if status != 200:
             raise refusal(str(url), status, {}, content, at)
-        return at, content.decode()
+        try:
+            return at, content.decode()
+        except UnicodeDecodeError as e:
+            raise Unavailable(f"{url}: {e}") from e
 
 
 def refusal(what: str, status: int, headers: Mapping[str, str], content: bytes, now: float) -> PortError:
