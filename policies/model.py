@@ -72,13 +72,14 @@ class PoolStatus:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """All that one turn saw of one workload. `errors` tells, by source or pool, what went wrong while looking."""
+    """All that one turn saw of one workload, and which sources and pools could not be read, and why."""
 
     workload: WorkloadName
     at: float
     readings: Mapping[SignalName, Reading[float]]
     pools: Mapping[PoolName, Reading[PoolStatus]]
-    errors: Mapping[str, str] = field(default_factory=dict)
+    source_errors: Mapping[str, str] = field(default_factory=dict)
+    pool_errors: Mapping[PoolName, str] = field(default_factory=dict)
 
 
 class Evidence(StrEnum):
@@ -107,10 +108,13 @@ class Recommendation:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One rule's effect on the size, on the way from demand to target. `replicas` is the size after the rule."""
+    """One rule's effect on the size, on the way from demand to target.
+
+    `replicas` is the size after the rule; None where no size can be told.
+    """
 
     rule: str
-    replicas: float
+    replicas: float | None
     reason: str
 
 

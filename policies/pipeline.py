@@ -43,7 +43,7 @@ def decide(spec: WorkloadSpec, history: History, seen: Observation) -> Decision:
 
     if current is None:
         absent = "; ".join(f"{name}: {r.reason}" for name, r in seen.pools.items() if isinstance(r, Absent))
-        steps: tuple[Step, ...] = (Step("size unknown", need or 0.0, f"hold, a pool's size is not known ({absent})"),)
+        steps: tuple[Step, ...] = (Step("size unknown", None, f"hold, a pool's size is not known ({absent})"),)
         target, targets = None, dict[PoolName, int]()
     else:
         blind = ", ".join(r.policy for r in recommendations if r.evidence is not Evidence.FULL)
@@ -92,7 +92,7 @@ def settle(recommendations: tuple[Recommendation, ...], s: Situation) -> tuple[t
         steps = [Step("demand", s.need, f"{winner.policy} wants {s.need:.2f}: {winner.reason}")]
     for rule in RULES:
         step = rule(size, s)
-        if step is not None:
+        if step is not None and step.replicas is not None:
             size = int(step.replicas)
             steps.append(step)
     return tuple(steps), size

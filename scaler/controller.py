@@ -127,9 +127,9 @@ class Controller:
     # --- observe
 
     async def _observe(self) -> Observation:
-        setup, errors = self._setup, dict[str, str]()
-        sampling = [asyncio.ensure_future(self._sample(n, s, errors)) for n, s in setup.sources.items()]
-        looking = [asyncio.ensure_future(self._status(n, a, errors)) for n, a in setup.actuators.items()]
+        setup, source_errors, pool_errors = self._setup, dict[str, str](), dict[PoolName, str]()
+        sampling = [asyncio.ensure_future(self._sample(n, s, source_errors)) for n, s in setup.sources.items()]
+        looking = [asyncio.ensure_future(self._status(n, a, pool_errors)) for n, a in setup.actuators.items()]
         await asyncio.gather(*sampling, *looking)
         sampled, statuses = [s.result() for s in sampling], [s.result() for s in looking]
         now = self._clock.now()
@@ -138,13 +138,15 @@ class Controller:
             for quantity, max_age_s in spec.quantities().items():
                 signal = SignalName(f"{name}.{quantity}")
                 found = sample.get(quantity, Absent("not among what the source gave")) if sample is not None else None
-                readings[signal] = self._grade(signal, found, max_age_s, now, errors.get(name, ""))
+                readings[signal] = self._grade(signal, found, max_age_s, now, f"source {name} could not be read")
         pools: dict[PoolName, Reading[PoolStatus]] = {}
         for name, status in zip(setup.actuators, statuses, strict=True):
             if status is not None:
                 self._sizes[name] = status
-            pools[name] = grade(self._sizes.get(name), POOL_MAX_AGE_S, now, errors.get(name, ""), failed=status is None)
-        return Observation(setup.workload.name, now, readings, pools, errors)
+            pools[name] = grade(
+                self._sizes.get(name), POOL_MAX_AGE_S, now, pool_errors.get(name, ""), failed=status is None
+            )
+        return Observation(setup.workload.name, now, readings, pools, source_errors, pool_errors)
 
     def _grade(
         self, signal: SignalName, found: Fresh[float] | Absent | None, max_age_s: float, now: float, error: str
@@ -176,7 +178,9 @@ class Controller:
                 self._wait_until[name] = self._clock.now() + e.retry_after_s
         return None
 
-    async def _status(self, name: PoolName, actuator: Actuator, errors: dict[str, str]) -> Fresh[PoolStatus] | None:
+    async def _status(
+        self, name: PoolName, actuator: Actuator, errors: dict[PoolName, str]
+    ) -> Fresh[PoolStatus] | None:
         """A pool's size, or None with the reason in `errors`."""
         try:
             async with asyncio.timeout(self._setup.workload.spec.deadline_s):

@@ -14,12 +14,11 @@ def paragraphs(tick: Tick) -> Iterator[str]:
     yield f"{tick.workload} at {timestamp(tick.at)}: {verdict(tick)}"
     yield "  Found:"
     for name, pool in tick.observation.pools.items():
-        yield f"    {name}: {_pool(pool)}{_error(tick, name)}"
+        yield f"    {name}: {_pool(pool, tick.observation.pool_errors.get(name, ''))}"
     for signal, reading in tick.observation.readings.items():
         yield f"    {signal}: {_reading(reading, tick.at)}"
-    for source, error in tick.observation.errors.items():
-        if source not in tick.observation.pools:
-            yield f"    {source} could not be read: {error}"
+    for source, error in tick.observation.source_errors.items():
+        yield f"    source {source} could not be read: {error}"
     yield "  Each policy:"
     for r in d.recommendations:
         yield f"    {r.policy}: {_recommendation(r)}"
@@ -48,14 +47,15 @@ def timestamp(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _pool(reading: Reading[PoolStatus]) -> str:
+def _pool(reading: Reading[PoolStatus], error: str) -> str:
     match reading:
         case Fresh(s):
             pending = f", {s.pending} still starting" if s.pending else ""
             foreign = f"; also sized by {s.foreign}" if s.foreign else ""
             return f"{s.desired} asked for, {s.ready} ready{pending}{foreign}"
         case Stale(s, _, age_s):
-            return f"last seen {age_s:.0f} s ago with {s.desired} asked for, {s.ready} ready: left alone"
+            why = error or "too old to write against"
+            return f"left alone: {s.desired} asked for and {s.ready} ready were last seen {age_s:.0f} s ago ({why})"
         case Absent(reason):
             return f"size not known ({reason})"
 
@@ -83,12 +83,9 @@ def _recommendation(r: Recommendation) -> str:
 
 
 def _step(step: Step) -> str:
-    return f"{step.rule}: {step.replicas:g} - {step.reason}"
+    size = "" if step.replicas is None else f"{step.replicas:g} - "
+    return f"{step.rule}: {size}{step.reason}"
 
 
 def _result(result: Result) -> str:
     return result.value.replace("_", " ")
-
-
-def _error(tick: Tick, name: str) -> str:
-    return f" (could not be read: {tick.observation.errors[name]})" if name in tick.observation.errors else ""

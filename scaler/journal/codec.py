@@ -40,7 +40,8 @@ def encode_tick(tick: Tick) -> dict[str, Any]:
         "spec": tick.spec,
         "readings": {name: _encode_reading(r, _same) for name, r in seen.readings.items()},
         "pools": {name: _encode_reading(r, _encode_status) for name, r in seen.pools.items()},
-        "errors": dict(seen.errors),
+        "source_errors": dict(seen.source_errors),
+        "pool_errors": dict(seen.pool_errors),
         "decision": encode_decision(tick.decision),
         "outcomes": [_encode_outcome(o) for o in tick.outcomes],
         "history_len": tick.history_len,
@@ -58,7 +59,8 @@ def decode_tick(data: Mapping[str, Any]) -> Tick:
         data["at"],
         {SignalName(n): _decode_reading(r, float) for n, r in data["readings"].items()},
         {PoolName(n): _decode_reading(r, _decode_status) for n, r in data["pools"].items()},
-        data["errors"],
+        data["source_errors"],
+        {PoolName(n): error for n, error in data["pool_errors"].items()},
     )
     outcomes = tuple(
         Outcome(PoolName(o["pool"]), o["before"], o["after"], Result(o["result"]), o.get("reason", ""))

@@ -53,7 +53,13 @@ def log_tick(tick: Tick) -> None:
     """The canonical line of a turn. A warning where something was refused or could not be read."""
     d = tick.decision
     refused = [o for o in tick.outcomes if o.result not in QUIET]
-    write = log.warning if refused or tick.observation.errors else log.info
+    seen = tick.observation
+    errors = {
+        f"{kind}.{n}": e
+        for kind, of in (("sources", seen.source_errors), ("pools", seen.pool_errors))
+        for n, e in of.items()
+    }
+    write = log.warning if refused or errors else log.info
     write(
         "tick",
         workload=tick.workload,
@@ -64,7 +70,7 @@ def log_tick(tick: Tick) -> None:
         reason=d.reason,
         rule=d.steps[-1].rule if d.steps else "",
         **{name: _shown(reading) for name, reading in tick.observation.readings.items()},
-        **({"errors": dict(tick.observation.errors)} if tick.observation.errors else {}),
+        **({"errors": errors} if errors else {}),
         **(
             {"outcomes": [f"{o.pool} {o.before}->{o.after} {o.result}: {o.reason}" for o in refused]} if refused else {}
         ),

@@ -54,8 +54,10 @@ class Metrics:
     def observe(self, tick: Tick) -> None:
         self.last[tick.workload] = tick
         self.counts["ticks"][tick.workload,] += 1
-        for name in tick.observation.errors:
-            self.counts["read_errors"][tick.workload, name] += 1
+        for source in tick.observation.source_errors:
+            self.counts["read_errors"][tick.workload, "source", source] += 1
+        for pool in tick.observation.pool_errors:
+            self.counts["read_errors"][tick.workload, "pool", pool] += 1
         for outcome in tick.outcomes:
             self.counts["resizes"][tick.workload, outcome.pool, outcome.result.value] += 1
         self._lateness.observe(tick.lateness_s)
@@ -110,7 +112,7 @@ class _Ticks(Collector):
             "last_tick_timestamp_seconds", "When the last turn was decided.", (), (((t.workload,), t.at) for t in ticks)
         )
         yield _counter("ticks", "Turns.", (), counts["ticks"])
-        yield _counter("read_errors", "Reads that failed, by source or pool.", ("name",), counts["read_errors"])
+        yield _counter("read_errors", "Reads that failed, by source or pool.", ("of", "name"), counts["read_errors"])
         yield _counter("resizes", "Targets by what came of them.", ("pool", "result"), counts["resizes"])
 
 

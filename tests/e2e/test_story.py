@@ -73,12 +73,12 @@ async def the_api_server_is_killed_and_restarted(s: Stage, d: Daemon) -> None:
     await asyncio.to_thread(s.kube.plane.kill_apiserver)
     began = d.ticks()[-1].at
     await send(s, 4)
-    blind = await turns(d, 3, lambda t: "gpus" in t.observation.errors or bool(failed(t)))
+    blind = await turns(d, 3, lambda t: "gpus" in t.observation.pool_errors or bool(failed(t)))
     assert all(t.decision.target in {None, 1, 4} for t in blind)
     await asyncio.to_thread(s.kube.plane.start_apiserver)
     await settle(d, s, 4)
-    told = [e for t in after(d, began) for e in [*t.observation.errors.values(), *failed(t)]]
-    assert any("gpus" in t.observation.errors or failed(t) for t in after(d, began))
+    told = [e for t in after(d, began) for e in [*t.observation.pool_errors.values(), *failed(t)]]
+    assert any("gpus" in t.observation.pool_errors or failed(t) for t in after(d, began))
     assert told
 
 
@@ -144,7 +144,7 @@ async def sqs_times_out_for_ten_turns_in_a_burst(s: Stage, d: Daemon) -> None:
     s.sqs_road.tear_down()
     try:
         await s.cloud.drain(s.queue)  # the backlog is gone, but nobody can know
-        blind = await turns(d, 10, lambda t: "queue" in t.observation.errors)
+        blind = await turns(d, 10, lambda t: "queue" in t.observation.source_errors)
         assert {t.decision.target for t in blind} == {6}
         assert all(isinstance(t.observation.readings[VISIBLE], Stale) for t in blind)
         assert all(not t.decision.may_lower for t in blind)
@@ -164,7 +164,7 @@ async def prometheus_is_gone(s: Stage, d: Daemon) -> None:
     s.prometheus_road.tear_down()
     try:
         await s.cloud.drain(s.queue)
-        blind = await turns(d, int(2 * WINDOW_S / INTERVAL_S), lambda t: "engines" in t.observation.errors)
+        blind = await turns(d, int(2 * WINDOW_S / INTERVAL_S), lambda t: "engines" in t.observation.source_errors)
         assert {t.decision.target for t in blind} == {5}
         assert any("concurrency" in t.decision.reason for t in blind)
         await send(s, 8)

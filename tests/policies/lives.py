@@ -89,7 +89,9 @@ class Life:
         readings = {SignalName(name): self._reading(dice, values) for name, values in SIGNALS.items()}
         pools = {name: self._status(dice, name) for name in self.spec.pools}
         errors = {"queue": "no answer"} if dice.one_in(8) else {}
-        return Observation(WorkloadName("llm"), self.now, readings, pools, errors)
+        return Observation(
+            WorkloadName("llm"), self.now, readings, pools, errors, {PoolName("main"): "no answer"} if errors else {}
+        )
 
     def _reading(self, dice: Dice, values: Sequence[float]) -> Reading[float]:
         value = float(dice.pick(values))

@@ -85,7 +85,7 @@ async def test_a_failed_read_keeps_the_last_value_as_stale(error: PortError) -> 
     rig.source.error = error
     tick = await rig.turn(after_s=10)
     assert tick.observation.readings[VISIBLE] == Stale(30.0, rig.clock.now() - 10, 10.0)
-    assert tick.observation.errors == {"queue": str(error)}
+    assert tick.observation.source_errors == {"queue": str(error)}
     assert tick.decision.target == 3
 
 
@@ -93,7 +93,8 @@ async def test_a_source_that_never_answered_is_absent_with_its_error() -> None:
     rig = Rig()
     rig.source.error = Unavailable("connection refused")
     tick = await rig.turn()
-    assert tick.observation.readings[VISIBLE] == Absent("connection refused")
+    assert tick.observation.readings[VISIBLE] == Absent("source queue could not be read")
+    assert tick.observation.source_errors == {"queue": "connection refused"}
     assert tick.decision.target == 1
 
 
@@ -102,7 +103,7 @@ async def test_a_hanging_source_costs_its_deadline_and_no_more() -> None:
     rig.source.hang = True
     async with asyncio.timeout(5):
         tick = await rig.turn()
-    assert tick.observation.errors == {"queue": "no answer within 0.05 s"}
+    assert tick.observation.source_errors == {"queue": "no answer within 0.05 s"}
 
 
 async def test_an_old_sample_is_stale() -> None:

@@ -21,7 +21,7 @@ from scaler.telemetry.dashboard import assets
 from scaler.telemetry.dashboard.about import About, Facts
 from scaler.telemetry.dashboard.columns import Columns
 from scaler.telemetry.dashboard.decisions import MAX_RUNS, Decisions, in_words
-from scaler.telemetry.dashboard.summary import errors, number, pools, signals, summary
+from scaler.telemetry.dashboard.summary import number, pools, signals, summary
 
 MAX_ROWS: Final = 1000
 """Turns kept per workload: four hours at 15 s."""
@@ -142,7 +142,7 @@ def _now(tick: Tick | None, facts: Facts) -> dict[str, Any] | None:
         **in_words(tick),
         "signals": signals(tick),
         "pools": pools(tick),
-        "errors": errors(tick),
+        "errors": dict(tick.observation.source_errors),
         "took_s": number(tick.took_s),
         "late_s": number(tick.lateness_s),
         "spec": tick.spec,

@@ -65,15 +65,10 @@ def pools(tick: Tick) -> list[dict[str, Any]]:
                 "target": None if outcome is None else outcome.after,
                 "result": "" if outcome is None else outcome.result.value.replace("_", " "),
                 "reason": "" if outcome is None else outcome.reason,
-                "error": tick.observation.errors.get(name, ""),
+                "error": tick.observation.pool_errors.get(name, ""),
             }
         )
     return listed
-
-
-def errors(tick: Tick) -> dict[str, str]:
-    """What went wrong while looking, by source."""
-    return {name: why for name, why in tick.observation.errors.items() if name not in tick.observation.pools}
 
 
 def number(value: float | None, digits: int = 4) -> float | None:
