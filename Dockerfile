@@ -19,11 +19,11 @@ FROM python:${PYTHON}-slim
 LABEL org.opencontainers.image.title="Forescale" \
       org.opencontainers.image.description="Autoscaling control plane for self-hosted LLM serving" \
       org.opencontainers.image.licenses="Apache-2.0"
-RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin forescale \
- && install -d -o 10001 -g 10001 /var/lib/forescale /etc/forescale
+RUN useradd --uid 65532 --user-group --no-create-home --shell /usr/sbin/nologin forescale \
+ && install -d -o 65532 -g 65532 /var/lib/forescale /etc/forescale
 COPY --from=build /opt/forescale /opt/forescale
 ENV PATH=/opt/forescale/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 OPENBLAS_NUM_THREADS=1
-USER 10001:10001
+USER 65532:65532
 # The journal's folder `journal` lies here. Mount a volume; the root file system may be read-only.
 WORKDIR /var/lib/forescale
 VOLUME /var/lib/forescale
