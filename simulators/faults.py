@@ -63,6 +63,8 @@ class FaultyActuator:
 
     async def resize(self, replicas: int, seen: PoolStatus) -> None:
         await self._weather.strike()
+        if self._weather.fault == "garble":
+            raise Unavailable("simulated: an answer that is cut short")
         if self._weather.fault == "out_of_capacity" and replicas > seen.desired:
             raise OutOfCapacity("simulated: no capacity of this type in this zone")
         await self._actuator.resize(replicas, seen)

@@ -11,7 +11,7 @@ import pytest
 
 from policies.model import Fresh, PoolStatus
 from scaler.clock import SystemClock
-from scaler.ports import Actuator, Clock, Misconfigured, PortError, Unavailable
+from scaler.ports import Actuator, Clock, Misconfigured, OutOfCapacity, PortError, Unavailable
 from scaler.resources import Opening, Resources
 
 DEADLINE_S = 2.0
@@ -45,6 +45,14 @@ class ActuatorRig(ABC):
     @abstractmethod
     async def forbid(self) -> None:
         """Writes are not permitted."""
+
+    @abstractmethod
+    async def garble(self) -> None:
+        """Writes are answered by what is no answer: cut short, or no JSON."""
+
+    async def run_out(self) -> bool:
+        """Have no capacity left, in a way that a write is told of. False where every write is accepted all the same."""
+        return False
 
     @abstractmethod
     async def recover(self) -> None: ...
@@ -92,7 +100,7 @@ class ActuatorContract(ABC):
         await actuator.resize(1, await settled(actuator, lambda s: s.desired == 0))
         assert await rig.size() == 1
 
-    @pytest.mark.parametrize("fault", ["hang", "refuse", "throttle"])
+    @pytest.mark.parametrize("fault", ["hang", "refuse", "throttle", "garble"])
     async def test_a_passing_fault_leaves_the_size(self, there: tuple[ActuatorRig, Actuator], fault: str) -> None:
         rig, actuator = there
         seen = await settled(actuator, lambda s: s.desired == 2)
@@ -109,7 +117,17 @@ class ActuatorContract(ABC):
         assert isinstance(await attempt(actuator, 9, seen), Misconfigured)
         assert await rig.size() == 2
 
-    @pytest.mark.parametrize("fault", ["hang", "refuse", "throttle", "forbid"])
+    async def test_no_capacity_is_told_and_leaves_the_size(self, there: tuple[ActuatorRig, Actuator]) -> None:
+        rig, actuator = there
+        seen = await settled(actuator, lambda s: s.desired == 2)
+        if not await rig.run_out():
+            pytest.skip("the platform accepts every size; what it lacks stays pending")
+        assert isinstance(await attempt(actuator, 9, seen), OutOfCapacity)
+        assert await rig.size() == 2
+        assert await attempt(actuator, 1, seen) is None
+        assert await rig.size() == 1
+
+    @pytest.mark.parametrize("fault", ["hang", "refuse", "throttle", "forbid", "garble"])
     async def test_comes_back(self, there: tuple[ActuatorRig, Actuator], fault: str) -> None:
         rig, actuator = there
         seen = await settled(actuator, lambda s: s.desired == 2)

@@ -90,6 +90,10 @@ class EmbeddedPoolRig(FaultRig, ActuatorRig):
     async def set_size(self, replicas: int) -> None:
         del self._fleet.ready_at[replicas:]
 
+    async def run_out(self) -> bool:
+        self.weather.fault = "out_of_capacity"
+        return True
+
     async def set_ready(self, replicas: int) -> None:
         self._fleet.ready_at[:replicas] = [0.0] * replicas
 

@@ -53,12 +53,16 @@ class FakeRig(ActuatorRig):
     async def throttle(self) -> None:
         self._fake.throttled = True
 
+    async def garble(self) -> None:
+        self._fake.garbage = b'{"spec": {"replicas": '
+
     async def forbid(self) -> None:
         self._fake.forbidden.add(("patch", "deployments/scale"))
 
     async def recover(self) -> None:
         self._proxy.weather = Weather.CLEAR
         self._fake.throttled = False
+        self._fake.garbage = None
         self._fake.forbidden.clear()
 
 
@@ -108,6 +112,11 @@ class RealRig(ActuatorRig):
         path = self._ground.path("deployments", "llm") + "/scale"
         for _ in range(WRITES):
             self._stalled.append(await stalled_write(self._ground.plane, path))
+
+    async def garble(self) -> None:
+        """TLS shows nobody what to spoil, but every answer, that to the handshake too, can end in its middle."""
+        self._ground.proxy.weather, self._ground.proxy.cut_after = Weather.CUT, 1000
+        self._ground.proxy.tear_down()
 
     async def forbid(self) -> None:
         reading = [rule for rule in shipped_rules() if "patch" not in rule["verbs"]]
