@@ -38,9 +38,9 @@ def verdict(tick: Tick) -> str:
     d = tick.decision
     if d.target is None:
         return "the size is not known, so it is left alone"
-    if d.current == d.target:
-        return f"stays at {d.target} ({d.reason})"
-    return f"{d.current} -> {d.target} replicas ({d.reason})"
+    needed = f"{d.steps[0].replicas:.2f} needed; " if len(d.steps) > 1 and d.steps[0].rule == "demand" else ""
+    change = f"stays at {d.target}" if d.current == d.target else f"{d.current} -> {d.target} replicas"
+    return f"{change} ({needed}{d.reason})"
 
 
 def timestamp(at: float) -> str:

@@ -94,7 +94,7 @@ def test_explain_tells_a_stranger_why(tmp_path: Path, capsys: pytest.CaptureFixt
     code, out, _ = run(capsys, "explain", tmp_path)
     assert code == 0
     for words in (
-        "llm at 2027-01-15T08:01:15Z: stays at 5 (the last 300 s were not seen throughout)",
+        "llm at 2027-01-15T08:01:15Z: stays at 5 (2.00 needed; the last 300 s were not seen throughout)",
         "main: 5 asked for, 5 ready",
         "queue.visible: 20, measured 0 s before",
         "depth: wants 2.00 replicas' worth of work: 20 messages at 10 per replica",
