@@ -105,6 +105,7 @@ class SqsSource:
         self._clock = context.clock
         self._metrics: dict[str, Fresh[float] | Absent] = {}
         self._metrics_due = float("-inf")
+        self._metrics_failed = False
 
     async def connect(self) -> None:
         """Open what the samples will use. Raises `Unavailable` or `Misconfigured`."""
@@ -118,6 +119,8 @@ class SqsSource:
             if isinstance(result, BaseException):
                 raise result  # only now: both have ended
             found.update(result)
+        if self._metrics_failed:
+            return found
         return {q: _of_an_empty_queue(q, found) or reading for q, reading in found.items()}
 
     async def _counts(self) -> dict[str, Fresh[float] | Absent]:
@@ -141,6 +144,7 @@ class SqsSource:
             try:
                 async with asyncio.timeout(limit_s):
                     self._metrics = await self._read_metrics()
+                self._metrics_failed = False
             except TimeoutError:
                 self._keep_metrics(f"CloudWatch gave no answer within {limit_s:g} s")
             except PortError as e:
@@ -148,6 +152,7 @@ class SqsSource:
         return self._metrics
 
     def _keep_metrics(self, error: str) -> None:
+        self._metrics_failed = True
         known = {q: m for q, m in self._metrics.items() if isinstance(m, Fresh)}
         self._metrics = {q: known.get(q, Absent(error)) for q in self._spec.metrics()}
 
