@@ -63,7 +63,7 @@ def hold_back_growth(size: int, s: Situation) -> Step | None:
     if size <= s.current or window_s == 0:
         return None
     seen = _known(s.history.column(WANTED, s.now - window_s))
-    lowest = max(s.current, min(size, int(seen.min()))) if seen.size else size
+    lowest = max(s.current, min(size, int(np.min(seen)))) if seen.size else size
     if lowest < size:
         return Step("scale-up window", lowest, f"the smallest need in the last {window_s:g} s is {lowest}")
     return None
@@ -78,7 +78,7 @@ def hold_back_shrinking(size: int, s: Situation) -> Step | None:
     if _unproven(since, s):
         return Step("scale-down window", s.current, f"the last {window_s:g} s were not seen throughout")
     seen = _known(s.history.column(WANTED, since))
-    highest = min(s.current, max(size, int(seen.max()))) if seen.size else size
+    highest = min(s.current, max(size, int(np.max(seen)))) if seen.size else size
     if highest > size:
         return Step("scale-down window", highest, f"the largest need in the last {window_s:g} s is {highest}")
     return None
@@ -91,12 +91,12 @@ def limit_step(size: int, s: Situation) -> Step | None:
     rule = s.spec.scale_up if size > s.current else s.spec.scale_down
     decided = _known(s.history.column(TARGET, s.now - rule.period_s))
     if size > s.current:
-        start = min(s.current, int(decided.min())) if decided.size else s.current
+        start = min(s.current, int(np.min(decided))) if decided.size else s.current
         limit = max(s.current, start + max(rule.max_replicas, math.ceil(start * rule.max_share)))
         if size > limit:
             return Step("step", limit, f"at most {limit - start} more in {rule.period_s:g} s")
     else:
-        start = max(s.current, int(decided.max())) if decided.size else s.current
+        start = max(s.current, int(np.max(decided))) if decided.size else s.current
         limit = min(s.current, start - max(rule.max_replicas, math.ceil(start * rule.max_share)))
         if size < limit:
             return Step("step", limit, f"at most {start - limit} fewer in {rule.period_s:g} s")
