@@ -13,7 +13,7 @@ COPY scaler scaler
 COPY simulators simulators
 RUN /opt/forescale/bin/pip install --no-deps --no-build-isolation . \
  && /opt/forescale/bin/pip uninstall --yes hatchling editables pip \
- && find /opt/forescale -name '__pycache__' -prune -exec rm -rf {} +
+ && python -m compileall -q -j 0 /opt/forescale/lib
 
 FROM python:${PYTHON}-slim
 LABEL org.opencontainers.image.title="Forescale" \
