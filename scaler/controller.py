@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -28,6 +28,7 @@ from scaler.config.load import Workload
 from scaler.ports import Actuator, Clock, Conflict, Misconfigured, OutOfCapacity, PortError, Source, Unavailable
 
 T = TypeVar("T")
+NameT = TypeVar("NameT", bound=str)
 MAX_AHEAD_S: Final = 30.0
 """How far ahead of our clock a measurement may be before it is disbelieved: more than NTP ever leaves."""
 POOL_MAX_AGE_S: Final = 60.0
@@ -63,7 +64,7 @@ class Controller:
         self._dry_run = dry_run
         self._seen: dict[SignalName, Fresh[float]] = {}
         self._sizes: dict[PoolName, Fresh[PoolStatus]] = {}
-        self._wait_until: dict[str, float] = {}
+        self._wait_until: dict[tuple[str, str], float] = {}
         self._stopping = False
         self.idle = True
         self.beat = clock.now()
@@ -128,8 +129,12 @@ class Controller:
 
     async def _observe(self) -> Observation:
         setup, source_errors, pool_errors = self._setup, dict[str, str](), dict[PoolName, str]()
-        sampling = [asyncio.ensure_future(self._sample(n, s, source_errors)) for n, s in setup.sources.items()]
-        looking = [asyncio.ensure_future(self._status(n, a, pool_errors)) for n, a in setup.actuators.items()]
+        sampling = [
+            asyncio.ensure_future(self._read("source", n, s.sample, source_errors)) for n, s in setup.sources.items()
+        ]
+        looking = [
+            asyncio.ensure_future(self._read("pool", n, a.status, pool_errors)) for n, a in setup.actuators.items()
+        ]
         await asyncio.gather(*sampling, *looking)
         sampled, statuses = [s.result() for s in sampling], [s.result() for s in looking]
         now = self._clock.now()
@@ -160,35 +165,26 @@ class Controller:
         why = found.reason if isinstance(found, Absent) else error
         return grade(self._seen.get(signal), max_age_s, now, why, failed=True)
 
-    async def _sample(
-        self, name: str, source: Source, errors: dict[str, str]
-    ) -> Mapping[str, Fresh[float] | Absent] | None:
-        """All that a source offers, or None with the reason in `errors`."""
-        if self._clock.now() < self._wait_until.get(name, 0.0):
+    async def _read(
+        self, kind: str, name: NameT, read: Callable[[], Awaitable[T]], errors: dict[NameT, str]
+    ) -> T | None:
+        """What a source or pool gives within the deadline, or None with the reason in `errors`.
+
+        One that asked us to wait is not asked before that.
+        """
+        deadline_s = self._setup.workload.spec.deadline_s
+        if self._clock.now() < self._wait_until.get((kind, name), 0.0):
             errors[name] = "waiting, as it asked us to"
             return None
         try:
-            async with asyncio.timeout(self._setup.workload.spec.deadline_s):
-                return await source.sample()
+            async with asyncio.timeout(deadline_s):
+                return await read()
         except TimeoutError:
-            errors[name] = f"no answer within {self._setup.workload.spec.deadline_s:g} s"
+            errors[name] = f"no answer within {deadline_s:g} s"
         except PortError as e:
             errors[name] = str(e)
             if isinstance(e, Unavailable) and e.retry_after_s:
-                self._wait_until[name] = self._clock.now() + e.retry_after_s
-        return None
-
-    async def _status(
-        self, name: PoolName, actuator: Actuator, errors: dict[PoolName, str]
-    ) -> Fresh[PoolStatus] | None:
-        """A pool's size, or None with the reason in `errors`."""
-        try:
-            async with asyncio.timeout(self._setup.workload.spec.deadline_s):
-                return await actuator.status()
-        except TimeoutError:
-            errors[name] = f"no answer within {self._setup.workload.spec.deadline_s:g} s"
-        except PortError as e:
-            errors[name] = str(e)
+                self._wait_until[kind, name] = self._clock.now() + e.retry_after_s
         return None
 
     # --- act

@@ -66,10 +66,12 @@ class FakeActuator:
     status_error: PortError | None = None
     resize_error: PortError | None = None
     hang: bool = False
+    looks: int = 0
     writes: list[int] = field(default_factory=list)
     on_resize: Callable[[int], None] = field(default=lambda _: None)
 
     async def status(self) -> Fresh[PoolStatus]:
+        self.looks += 1
         if self.status_error is not None:
             raise self.status_error
         ready = self.desired if self.ready is None else self.ready

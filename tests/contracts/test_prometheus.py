@@ -11,15 +11,16 @@ import pytest
 from scaler.ports import Source
 from scaler.resources import Opening
 from scaler.sources.prometheus import Prometheus
+from tests.contracts.fronted import FrontedRig
 from tests.contracts.source import SourceContract, SourceRig
 from tests.servers.beside import beside
 from tests.servers.exporter import Engine, exporter, vllm
 from tests.servers.http_fault import Front, http_front
 from tests.servers.prometheus import PrometheusServer, Target, needs_prometheus, prometheus
-from tests.servers.tcp_fault import TcpProxy, Weather, tcp_proxy
+from tests.servers.tcp_fault import TcpProxy, tcp_proxy
 
 
-class Rig(SourceRig):
+class Rig(FrontedRig):
     """Source -> TCP proxy -> HTTP front -> Prometheus -> exporter."""
 
     quantity = "running"
@@ -27,11 +28,10 @@ class Rig(SourceRig):
     def __init__(self, engine: Engine, server: PrometheusServer, front: Front, proxy: TcpProxy) -> None:
         self._engine = engine
         self._server = server
-        self._front = front
-        self._proxy = proxy
+        super().__init__(front, proxy)
 
     async def open(self, context: Opening) -> Source:
-        spec = Prometheus(url=f"http://127.0.0.1:{self._proxy.port}", preset="vllm", match={"case": "contract"})
+        spec = Prometheus(url=f"http://127.0.0.1:{self.proxy.port}", preset="vllm", match={"case": "contract"})
         return await spec.open(context)
 
     async def answer(self, value: float) -> None:
@@ -40,26 +40,7 @@ class Rig(SourceRig):
         await self._server.until(changed, lambda values: len(values) == 1)
 
     async def garble(self) -> None:
-        self._front.edit = lambda body: body[: len(body) // 2]
-
-    async def hang(self) -> None:
-        self._proxy.weather = Weather.SILENT
-        self._proxy.tear_down()
-
-    async def refuse(self) -> None:
-        self._proxy.weather = Weather.RESET
-        self._proxy.tear_down()
-
-    async def throttle(self) -> None:
-        self._front.status, self._front.headers = 429, {"Retry-After": "1"}
-
-    async def forbid(self) -> None:
-        self._front.status = 403
-
-    async def recover(self) -> None:
-        self._front.clear()
-        self._proxy.weather = Weather.CLEAR
-        self._proxy.tear_down()
+        self.front.edit = lambda body: body[: len(body) // 2]
 
 
 @asynccontextmanager

@@ -8,24 +8,24 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from scaler.ports import Source
 from scaler.resources import Opening
 from scaler.sources.scrape import Scrape
+from tests.contracts.fronted import FrontedRig
 from tests.contracts.source import SourceContract, SourceRig
 from tests.servers.exporter import Engine, State, exporter
 from tests.servers.http_fault import Front, http_front
-from tests.servers.tcp_fault import TcpProxy, Weather, tcp_proxy
+from tests.servers.tcp_fault import TcpProxy, tcp_proxy
 
 
-class Rig(SourceRig):
+class Rig(FrontedRig):
     """Source -> TCP proxy -> HTTP front -> exporter."""
 
     quantity = "running"
 
     def __init__(self, engine: Engine, front: Front, proxy: TcpProxy) -> None:
         self._engine = engine
-        self._front = front
-        self._proxy = proxy
+        super().__init__(front, proxy)
 
     async def open(self, context: Opening) -> Source:
-        spec = Scrape(urls=(f"http://127.0.0.1:{self._proxy.port}/vllm/metrics",), preset="vllm")
+        spec = Scrape(urls=(f"http://127.0.0.1:{self.proxy.port}/vllm/metrics",), preset="vllm")
         return await spec.open(context)
 
     async def answer(self, value: float) -> None:
@@ -34,25 +34,9 @@ class Rig(SourceRig):
     async def garble(self) -> None:
         self._engine.state = State.GARBAGE
 
-    async def hang(self) -> None:
-        self._proxy.weather = Weather.SILENT
-        self._proxy.tear_down()
-
-    async def refuse(self) -> None:
-        self._proxy.weather = Weather.RESET
-        self._proxy.tear_down()
-
-    async def throttle(self) -> None:
-        self._front.status, self._front.headers = 429, {"Retry-After": "1"}
-
-    async def forbid(self) -> None:
-        self._front.status = 403
-
     async def recover(self) -> None:
-        self._front.clear()
         self._engine.state = State.UP
-        self._proxy.weather = Weather.CLEAR
-        self._proxy.tear_down()
+        await super().recover()
 
 
 class TestScrape(SourceContract):

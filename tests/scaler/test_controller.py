@@ -139,6 +139,17 @@ async def test_waits_as_long_as_a_throttling_source_asks() -> None:
     assert rig.source.calls == 2
 
 
+async def test_waits_as_long_as_a_throttling_platform_asks() -> None:
+    rig = Rig()
+    rig.actuator.status_error = Unavailable("throttled", retry_after_s=25)
+    await rig.turn()
+    tick = await rig.turn()
+    assert tick.observation.pool_errors == {MAIN: "waiting, as it asked us to"}
+    assert rig.actuator.looks == 1
+    rig.actuator.status_error = None
+    assert (await rig.turn()).decision.target == 3
+
+
 async def test_an_unknown_size_is_left_alone_and_a_last_known_one_is_stale() -> None:
     rig = Rig()
     rig.actuator.status_error = Unavailable("API down")

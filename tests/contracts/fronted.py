@@ -1,0 +1,34 @@
+"""The faults of a source that is reached by HTTP: source -> TCP proxy -> HTTP front -> server."""
+
+from __future__ import annotations
+
+from tests.contracts.source import SourceRig
+from tests.servers.http_fault import Front
+from tests.servers.tcp_fault import TcpProxy, Weather
+
+
+class FrontedRig(SourceRig):
+    """All faults but `garble`, whose form is the server's."""
+
+    def __init__(self, front: Front, proxy: TcpProxy) -> None:
+        self.front = front
+        self.proxy = proxy
+
+    async def hang(self) -> None:
+        self.proxy.weather = Weather.SILENT
+        self.proxy.tear_down()
+
+    async def refuse(self) -> None:
+        self.proxy.weather = Weather.RESET
+        self.proxy.tear_down()
+
+    async def throttle(self) -> None:
+        self.front.status, self.front.headers = 429, {"Retry-After": "1"}
+
+    async def forbid(self) -> None:
+        self.front.status = 403
+
+    async def recover(self) -> None:
+        self.front.clear()
+        self.proxy.weather = Weather.CLEAR
+        self.proxy.tear_down()
