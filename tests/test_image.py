@@ -1,0 +1,58 @@
+"""What can be told of the container image without an engine to build it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+LINES = [line.strip() for line in DOCKERFILE.replace("\\\n", " ").splitlines() if line and not line.startswith("#")]
+LOCK = (ROOT / "requirements/image.txt").read_text()
+
+
+def test_everything_copied_exists_and_is_not_ignored() -> None:
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    copied = [
+        word for line in LINES if line.startswith("COPY ") and "--from" not in line for word in line.split()[1:-1]
+    ]
+    assert copied
+    for path in copied:
+        assert (ROOT / path).exists(), path
+        assert path in allowed, path
+
+
+def test_it_runs_as_the_user_that_the_manifest_names() -> None:
+    users = [line.split()[1] for line in LINES if line.startswith("USER ")]
+    manifest = (ROOT / "config/deploy/kubernetes.yaml").read_text()
+    found = re.search(r"runAsUser: (\d+)", manifest)
+    assert found
+    assert users == [f"{found[1]}:{found[1]}"]
+    assert found[1] != "0"
+
+
+def test_every_dependency_is_pinned_by_hash() -> None:
+    assert "--require-hashes -r requirements/image.txt" in DOCKERFILE
+    pinned = re.findall(r"^([a-z0-9._-]+)(?:\[[^\]]*\])?==", LOCK, re.MULTILINE)
+    assert len(pinned) > 20
+    assert len(re.findall(r"--hash=sha256:", LOCK)) >= len(pinned)
+
+
+def test_it_carries_no_simulator_and_no_development_dependencies() -> None:
+    names = set(re.findall(r"^([a-z0-9._-]+)(?:\[[^\]]*\])?==", LOCK, re.MULTILINE))
+    assert {"aiobotocore", "kubernetes-asyncio", "numpy", "structlog"} <= names
+    assert not names & {"numba", "scipy", "pandas", "matplotlib", "pytest", "mypy", "ruff", "moto", "hypothesis"}
+
+
+def test_every_lock_resolves_the_same_versions() -> None:
+    def versions(name: str) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        text = (ROOT / f"requirements/{name}.txt").read_text()
+        for package, version in re.findall(r"^([a-z0-9._-]+)(?:\[[^\]]*\])?==([^\s;\\]+)", text, re.MULTILINE):
+            found.setdefault(package, set()).add(version)
+        return found
+
+    dev = versions("dev")
+    for name in ("run", "image"):
+        for package, version in versions(name).items():
+            assert version == dev[package], f"{package} in {name}.txt and dev.txt: run make lock"
