@@ -1,0 +1,35 @@
+"""The shipped alerting rules: taken by Prometheus, and on metrics that there are."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from scaler.telemetry.metrics import Metrics
+from tests.scaler.test_telemetry import a_tick
+
+FILE = Path(__file__).parents[2] / "config/deploy/alerts.yaml"
+RULES: list[dict[str, Any]] = yaml.safe_load(FILE.read_text())["groups"][0]["rules"]
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool on PATH (Debian: apt install prometheus)")
+def test_prometheus_takes_the_rules() -> None:
+    done = subprocess.run(["promtool", "check", "rules", FILE], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"SUCCESS: {len(RULES)} rules found" in done.stdout
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda r: str(r["alert"]))
+def test_every_rule_is_on_metrics_that_there_are(rule: dict[str, Any]) -> None:
+    metrics = Metrics("1")
+    metrics.observe(a_tick())
+    told = set(re.findall(r"^([a-z_]+)", metrics.exposition().decode(), re.MULTILINE))
+    used = set(re.findall(r"forescale_[a-z_]+", rule["expr"]))
+    assert used
+    assert used <= told
