@@ -35,6 +35,8 @@ STOP_S: Final = 15.0
 """How long turns under way may take to end when the daemon is asked to stop; Kubernetes grants 30 s by default."""
 SPREAD_S: Final = 0.01
 """Between two workloads' first turns, on average: thousands must not ask at once, and a few need not wait."""
+EXTRAS: Final = {"aiobotocore": "aws", "botocore": "aws", "kubernetes_asyncio": "kubernetes"}
+"""Packages that come with an extra of the distribution, by their first name."""
 
 
 @dataclass(slots=True)
@@ -92,7 +94,9 @@ class App:
             sources = {name: await source.open(context) for name, source in spec.sources.items()}
             actuators = {name: await pool.open(context, workload.name, name) for name, pool in spec.pools.items()}
         except ImportError as e:
-            raise Misconfigured(f"{workload.name}: {e.name} is not installed (pip install 'forescale[...]')") from e
+            extra = EXTRAS.get((e.name or "").partition(".")[0])
+            remedy = f" (pip install 'forescale[{extra}]')" if extra else ""
+            raise Misconfigured(f"{workload.name}: {e.name} is not installed{remedy}") from e
         except Misconfigured as e:
             raise Misconfigured(f"{workload.name}: {e}") from e
         return Setup(workload, sources, actuators)
