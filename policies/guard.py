@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def never_shrink_blind(size: int, s: Situation) -> Step | None:
-    """Scale-in needs fresh evidence from every policy."""
+    """Scale-in needs fresh evidence from every policy, and of every pool's size."""
     if size < s.current and not s.may_lower:
-        return Step("evidence", s.current, f"scale-in needs fresh evidence from every policy; missing: {s.blind}")
+        return Step("evidence", s.current, f"scale-in needs fresh evidence of everything; missing: {s.lacking}")
     return None
 
 

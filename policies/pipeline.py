@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from policies import guard, stabilize
 from policies.allocate import allocate
-from policies.model import Absent, Decision, Evidence, Observation, PolicyName, PoolName, Recommendation, Step
+from policies.model import Absent, Decision, Evidence, Fresh, Observation, PolicyName, PoolName, Recommendation, Step
 from policies.view import Situation, View
 
 if TYPE_CHECKING:
@@ -39,15 +39,16 @@ def decide(spec: WorkloadSpec, history: History, seen: Observation) -> Decision:
     need = largest(recommendations)
     wanted = None if need is None else stabilize.whole(need)
     active = any(r.active for r in recommendations)
-    may_lower = all(r.evidence is Evidence.FULL for r in recommendations)
+    lacking = [str(r.policy) for r in recommendations if r.evidence is not Evidence.FULL]
+    lacking += [f"the size of {name}" for name, r in seen.pools.items() if not isinstance(r, Fresh)]
+    may_lower = not lacking
 
     if current is None:
         absent = "; ".join(f"{name}: {r.reason}" for name, r in seen.pools.items() if isinstance(r, Absent))
         steps: tuple[Step, ...] = (Step("size unknown", None, f"hold, a pool's size is not known ({absent})"),)
         target, targets = None, dict[PoolName, int]()
     else:
-        blind = ", ".join(r.policy for r in recommendations if r.evidence is not Evidence.FULL)
-        situation = Situation(spec, history, seen.at, need, current, active, may_lower, blind)
+        situation = Situation(spec, history, seen.at, need, current, active, may_lower, ", ".join(lacking))
         steps, size = settle(recommendations, situation)
         steps, target, targets = place(spec, seen, sizes, steps, size)
     return Decision(
@@ -85,7 +86,7 @@ def settle(recommendations: tuple[Recommendation, ...], s: Situation) -> tuple[t
     """The size after every rule, and the rules that had an effect."""
     if s.need is None:
         size = s.current
-        steps = [Step("blind", size, f"hold, no policy has a fresh reading ({s.blind})")]
+        steps = [Step("blind", size, f"hold, no policy has a fresh reading ({s.lacking})")]
     else:
         size = stabilize.whole(s.need)
         winner = next(r for r in recommendations if r.replicas == s.need)

@@ -47,8 +47,8 @@ class Policy(Protocol):
 class Situation:
     """What the rules between a need and a size look at.
 
-    `need` is the largest recommendation in replicas' worth of work, None when every policy is blind; `blind` names
-    the policies without full evidence; `current` is the size found.
+    `need` is the largest recommendation in replicas' worth of work, None when every policy is blind;
+    `current` is the size found; `lacking` names the policies and pools without fresh evidence, empty where `may_lower`.
     """
 
     spec: WorkloadSpec
@@ -58,4 +58,4 @@ class Situation:
     current: int
     active: bool
     may_lower: bool
-    blind: str
+    lacking: str

@@ -104,7 +104,7 @@ class _Ticks(Collector):
         yield _gauge("reading_state", "1 for the state each signal is in.", ("signal", "state"), _states(ticks))
         yield _gauge(
             "blind",
-            "1 when some policy lacks full evidence: no scale-in.",
+            "1 when a policy or a pool's size lacks fresh evidence: no scale-in.",
             (),
             (((t.workload,), float(not t.decision.may_lower)) for t in ticks),
         )

@@ -61,6 +61,15 @@ def test_a_size_last_seen_long_ago_is_not_written_against() -> None:
     assert (decision.current, dict(decision.targets)) == (3, {})
 
 
+def test_no_pool_shrinks_while_the_size_of_another_is_not_confirmed() -> None:
+    found = {"a": Stale(PoolStatus(5, 5), NOW - 90, 90), "b": Fresh(PoolStatus(5, 5), NOW)}
+    held = decide(spec(pools={"a": Pool(), "b": Pool()}), History(), seen(queue(10), pools=found))
+    assert (dict(held.targets), held.may_lower) == ({"b": 5}, False)
+    assert "the size of a" in held.steps[1].reason
+    grown = decide(spec(pools={"a": Pool(), "b": Pool()}), History(), seen(queue(120), pools=found))
+    assert dict(grown.targets) == {"b": 7}
+
+
 @pytest.mark.parametrize(("take_over", "targets_"), [(False, {}), (True, {MAIN: 5})], ids=["yields", "takes over"])
 def test_another_writer(take_over: bool, targets_: dict[str, int]) -> None:
     pool = Pool(on_foreign_writer="take_over" if take_over else "yield")
