@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from policies.history import History
-from policies.model import Absent, Evidence, Fresh, PoolStatus, Stale
+from policies.model import Absent, Evidence, Fresh, PoolStatus, Reading, Stale
 from policies.pipeline import decide
 from policies.schedule import Schedule, Window
 from policies.spec import Pool, ScaleDown, ScaleUp
@@ -62,7 +62,10 @@ def test_a_size_last_seen_long_ago_is_not_written_against() -> None:
 
 
 def test_no_pool_shrinks_while_the_size_of_another_is_not_confirmed() -> None:
-    found = {"a": Stale(PoolStatus(5, 5), NOW - 90, 90), "b": Fresh(PoolStatus(5, 5), NOW)}
+    found: dict[str, Reading[PoolStatus]] = {
+        "a": Stale(PoolStatus(5, 5), NOW - 90, 90),
+        "b": Fresh(PoolStatus(5, 5), NOW),
+    }
     held = decide(spec(pools={"a": Pool(), "b": Pool()}), History(), seen(queue(10), pools=found))
     assert (dict(held.targets), held.may_lower) == ({"b": 5}, False)
     assert "the size of a" in held.steps[1].reason
