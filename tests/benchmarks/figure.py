@@ -35,7 +35,7 @@ class Figure:
         return self.value <= self.goal if self.sense == "<=" else self.value >= self.goal
 
     def line(self) -> str:
-        data = {k: v for k, v in asdict(self).items() if v not in {None, ""}}
+        data = {k: v for k, v in asdict(self).items() if v not in {None, ""} or k in {"unit", "goal"}}
         if self.peer_value:
             data["ratio"] = round(self.value / self.peer_value, 4)
         return json.dumps({**data, "met": self.met})
