@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from policies.history import History
+from policies.history import AT, History
 from policies.model import Decision, Tick, WorkloadName
 from policies.pipeline import decide
 from policies.spec import WorkloadSpec
@@ -63,11 +63,11 @@ def replay(
 
 def _began_anew(history: History, tick: Tick) -> bool:
     """Whether the tick belongs to another run: nothing was remembered, or its clock started earlier."""
-    at = history.column(0)
-    return tick.history_len == 0 or (at.size > 0 and tick.at + tick.clock_step_s <= at[-1] + tick.clock_step_s)
+    at = history.column(AT)
+    return tick.history_len == 0 or (at.size > 0 and tick.at <= at[-1] + tick.clock_step_s)
 
 
 def _covers(history: History, tick: Tick, spec: WorkloadSpec) -> bool:
     """Whether the rebuilt past holds all that the decision could have looked back on."""
-    at = history.column(0)
+    at = history.column(AT)
     return len(history) >= tick.history_len or (at.size > 0 and float(at[0]) <= tick.at - spec.lookback_s)
