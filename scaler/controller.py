@@ -31,6 +31,8 @@ T = TypeVar("T")
 NameT = TypeVar("NameT", bound=str)
 MAX_AHEAD_S: Final = 30.0
 """How far ahead of our clock a measurement may be before it is disbelieved: more than NTP ever leaves."""
+MAX_WAIT_S: Final = 300.0
+"""The longest that anybody's wish to be left alone is obeyed: a mistaken header must not blind us for a day."""
 POOL_MAX_AGE_S: Final = 60.0
 """How old a pool's status may be and still be written against: a shared watch may be silent for so long."""
 RESULTS: Final[Mapping[type[PortError], Result]] = {
@@ -184,7 +186,7 @@ class Controller:
         except PortError as e:
             errors[name] = str(e)
             if isinstance(e, Unavailable) and e.retry_after_s:
-                self._wait_until[kind, name] = self._clock.now() + e.retry_after_s
+                self._wait_until[kind, name] = self._clock.now() + min(e.retry_after_s, MAX_WAIT_S)
         return None
 
     # --- act

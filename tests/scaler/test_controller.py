@@ -150,6 +150,16 @@ async def test_waits_as_long_as_a_throttling_platform_asks() -> None:
     assert (await rig.turn()).decision.target == 3
 
 
+async def test_nobody_is_left_alone_for_a_day() -> None:
+    rig = Rig()
+    rig.source.error = Unavailable("throttled", retry_after_s=86_400)
+    await rig.turn()
+    await rig.turn(after_s=299)
+    assert rig.source.calls == 1
+    await rig.turn(after_s=1)
+    assert rig.source.calls == 2
+
+
 async def test_an_unknown_size_is_left_alone_and_a_last_known_one_is_stale() -> None:
     rig = Rig()
     rig.actuator.status_error = Unavailable("API down")
