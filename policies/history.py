@@ -113,12 +113,6 @@ class History:
         start = self._start if since is None else self._index(since)
         return self._rows[column, start : self._end]
 
-    def last(self, column: int) -> float | None:
-        """The newest value that is known in a column."""
-        values = self.column(column)
-        known = np.flatnonzero(~np.isnan(values))
-        return float(values[known[-1]]) if known.size else None
-
     def longest_gap_s(self, column: int, since: float, now: float) -> float:
         """The longest stretch in [since, now] without a true value in `column`.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from policies.history import History
-from policies.model import Tick, WorkloadName
+from policies.model import PoolName, Tick, WorkloadName
 from scaler.clock import FastClock, SystemClock
 from scaler.config.daemon import DaemonSpec
 from scaler.config.load import Config, Workload, load
@@ -21,7 +21,7 @@ from scaler.config.problems import ConfigError
 from scaler.controller import Controller, Setup
 from scaler.journal.reader import tail
 from scaler.journal.writer import JournalWriter
-from scaler.ports import Clock, Misconfigured, PortError
+from scaler.ports import Clock, Misconfigured, PoolSpec, PortError, SourceSpec
 from scaler.resources import Opening, Resources
 from scaler.telemetry.dashboard import Dashboard
 from scaler.telemetry.dashboard.about import Running
@@ -75,9 +75,10 @@ class App:
     def record(self, tick: Tick) -> None:
         """Every projection of a turn."""
         if self._journal is not None:
+            broken_before = self._journal.error
             self._journal.write(tick, self._specs[tick.spec])
             self.metrics.journal_lost.set(self._journal.lost)
-            if self._journal.error and self._journal.lost == 1:
+            if self._journal.error and not broken_before:
                 log.error(
                     "journal", error=self._journal.error, remedy="turns go on; records are lost until it is mended"
                 )
@@ -89,17 +90,21 @@ class App:
     async def open(self, workload: Workload) -> Setup:
         """A workload's adapters. Raises `Misconfigured`."""
         context = Opening(self._resources, self.clock, workload.spec.deadline_s)
-        spec = workload.spec
+        sources: Mapping[str, SourceSpec] = workload.spec.sources
+        pools: Mapping[PoolName, PoolSpec] = workload.spec.pools
         try:
-            sources = {name: await source.open(context) for name, source in spec.sources.items()}
-            actuators = {name: await pool.open(context, workload.name, name) for name, pool in spec.pools.items()}
+            setup = Setup(
+                workload,
+                {name: await source.open(context) for name, source in sources.items()},
+                {name: await pool.open(context, workload.name, name) for name, pool in pools.items()},
+            )
         except ImportError as e:
             extra = EXTRAS.get((e.name or "").partition(".")[0])
             remedy = f" (pip install 'forescale[{extra}]')" if extra else ""
             raise Misconfigured(f"{workload.name}: {e.name} is not installed{remedy}") from e
         except Misconfigured as e:
             raise Misconfigured(f"{workload.name}: {e}") from e
-        return Setup(workload, sources, actuators)
+        return setup
 
     async def prepare(self) -> None:
         """Open every workload and give each its recent past."""

@@ -6,7 +6,6 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
 from scaler.ports import Clock
@@ -25,9 +24,8 @@ class Resources:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, *exc: object) -> None:
-        kind, error, trace = cast("tuple[type[BaseException], BaseException, TracebackType]", exc)
-        await self._stack.__aexit__(kind, error, trace)
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
 
     async def shared(self, key: object, opening: Callable[[], AbstractAsyncContextManager[T]]) -> T:
         """The resource under `key`. One that fails to open, or is given up, is the next caller's to try again."""

@@ -81,8 +81,6 @@ class World:
         self.traffic = Traffic(mean_rps=0.0)
         self.service_s = 8.0
         self.fleets: dict[PoolName, Fleet] = {}
-        self.arrived = 0
-        self.served = 0
         self._began = self._now = clock.now()
         self._waiting: deque[float] = deque()
         self._running = 0
@@ -100,7 +98,6 @@ class World:
         self._now += STEP_S
         done = int(self._service.binomial(self._running, -math.expm1(-STEP_S / self.service_s)))
         self._running -= done
-        self.served += done
         self.enqueue(int(self._arrivals.poisson(self.traffic.rate_rps(self._now - self._began) * STEP_S)))
         while self._waiting and self._running < self.capacity:
             self._waiting.popleft()
@@ -108,7 +105,6 @@ class World:
 
     def enqueue(self, requests: int) -> None:
         """Let so many requests arrive now; a negative number takes the newest away."""
-        self.arrived += requests
         self._waiting.extend([self._now] * requests)
         for _ in range(-requests):
             self._waiting.pop()

@@ -46,12 +46,11 @@ def test_refuses_a_row_that_does_not_lie_after_the_last() -> None:
     assert history.column(AT).tolist() == [100]
 
 
-def test_unknown_values_are_not_numbers_and_the_last_known_is_found() -> None:
+def test_unknown_values_are_not_numbers() -> None:
     history = History()
     row(history, 1, target=5)
     row(history, 2, target=None)
     assert np.isnan(history.column(WANTED)[-1])
-    assert history.last(TARGET) == 5
 
 
 def test_the_longest_gap_counts_both_ends_of_the_window() -> None:
