@@ -157,6 +157,11 @@ class Result(StrEnum):
     CONFLICT = "conflict"  # somebody else wrote
     MISCONFIGURED = "misconfigured"  # needs a human
 
+    @property
+    def refused(self) -> bool:
+        """Whether a write was wanted and did not come through."""
+        return self not in {Result.UNCHANGED, Result.ACCEPTED, Result.DRY_RUN}
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:

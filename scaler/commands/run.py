@@ -53,12 +53,10 @@ class Seen:
             self.sizes.append(tick.decision.target)
 
     def as_dict(self) -> dict[str, int | float | None]:
-        done = self.results[Result.ACCEPTED]
-        quiet = done + self.results[Result.UNCHANGED] + self.results[Result.DRY_RUN]
         return {
             "turns": self.turns,
-            "resized": done,
-            "refused": self.results.total() - quiet,
+            "resized": self.results[Result.ACCEPTED],
+            "refused": sum(n for result, n in self.results.items() if result.refused),
             "blind": self.blind,
             "smallest": min(self.sizes, default=None),
             "largest": max(self.sizes, default=None),

@@ -8,11 +8,10 @@ from typing import Any, Literal
 
 import structlog
 
-from policies.model import Absent, Fresh, Result, Stale, Tick
+from policies.model import Absent, Fresh, Stale, Tick
 from scaler.clock import wall_time
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("forescale")
-QUIET = frozenset({Result.UNCHANGED, Result.ACCEPTED, Result.DRY_RUN})
 
 
 def configure(form: Literal["auto", "json", "console"]) -> None:
@@ -52,7 +51,7 @@ def configure(form: Literal["auto", "json", "console"]) -> None:
 def log_tick(tick: Tick) -> None:
     """The canonical line of a turn. A warning where something was refused or could not be read."""
     d = tick.decision
-    refused = [o for o in tick.outcomes if o.result not in QUIET]
+    refused = [o for o in tick.outcomes if o.result.refused]
     seen = tick.observation
     errors = {
         f"{kind}.{n}": e

@@ -6,10 +6,9 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any, Final
 
-from policies.model import Evidence, Result, Tick
+from policies.model import Evidence, Tick
 from scaler.explain import paragraphs, verdict
 
-QUIET: Final = frozenset({Result.UNCHANGED, Result.ACCEPTED, Result.DRY_RUN})
 MAX_RUNS: Final = 50
 """Decisions kept in full per workload: an hour of a busy one."""
 
@@ -66,7 +65,7 @@ class Decisions:
 def kind(tick: Tick) -> str:
     """What sort of turn it was; the worst that is true of it."""
     d = tick.decision
-    if any(o.result not in QUIET for o in tick.outcomes):
+    if any(o.result.refused for o in tick.outcomes):
         return "refused"
     if d.target is not None and d.current != d.target:
         return "changed"
@@ -77,7 +76,7 @@ def kind(tick: Tick) -> str:
 
 def problem(tick: Tick) -> str:
     """What stands in the way, in one clause: writes refused, else what a policy could not see. Empty in good order."""
-    refused = [o for o in tick.outcomes if o.result not in QUIET]
+    refused = [o for o in tick.outcomes if o.result.refused]
     if refused:
         return "; ".join(
             f"{o.pool}: {o.result.value.replace('_', ' ')}{': ' if o.reason else ''}{o.reason}" for o in refused

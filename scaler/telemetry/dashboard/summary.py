@@ -9,7 +9,7 @@ from policies.model import Absent, Fresh, PoolStatus, Reading, Result, Stale, Ti
 from scaler.explain import verdict
 from scaler.telemetry.dashboard.about import Facts
 from scaler.telemetry.dashboard.columns import unit
-from scaler.telemetry.dashboard.decisions import QUIET, problem
+from scaler.telemetry.dashboard.decisions import problem
 
 STATES: Final = ("stalled", "refused", "blind", "yielding", "paused", "starting", "scaling", "dry run", "ok")
 """Worst first. A workload is in each that is true of it."""
@@ -20,7 +20,7 @@ def states(tick: Tick, facts: Facts) -> list[str]:
     d = tick.decision
     results = {o.result for o in tick.outcomes}
     true = {
-        "refused": bool(results - QUIET - {Result.CONFLICT}),
+        "refused": any(r.refused and r is not Result.CONFLICT for r in results),
         "blind": d.target is None or not d.may_lower,
         "yielding": Result.CONFLICT in results or _yields(tick),
         "paused": facts.paused,
