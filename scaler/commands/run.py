@@ -38,19 +38,28 @@ class Summary:
 
 @dataclass(slots=True)
 class Seen:
-    """One workload's run."""
+    """One workload's run, in running figures: a daemon runs for months."""
 
     turns: int = 0
     blind: int = 0
     results: Counter[Result] = field(default_factory=Counter)
-    sizes: list[int] = field(default_factory=list)
+    sized: int = 0
+    total: int = 0
+    smallest: int | None = None
+    largest: int | None = None
+    now: int | None = None
 
     def note(self, tick: Tick) -> None:
         self.turns += 1
         self.blind += not tick.decision.may_lower
         self.results.update(o.result for o in tick.outcomes)
-        if tick.decision.target is not None:
-            self.sizes.append(tick.decision.target)
+        size = tick.decision.target
+        if size is not None:
+            self.sized += 1
+            self.total += size
+            self.smallest = size if self.smallest is None else min(self.smallest, size)
+            self.largest = size if self.largest is None else max(self.largest, size)
+            self.now = size
 
     def as_dict(self) -> dict[str, int | float | None]:
         return {
@@ -58,10 +67,10 @@ class Seen:
             "resized": self.results[Result.ACCEPTED],
             "refused": sum(n for result, n in self.results.items() if result.refused),
             "blind": self.blind,
-            "smallest": min(self.sizes, default=None),
-            "largest": max(self.sizes, default=None),
-            "mean": round(sum(self.sizes) / len(self.sizes), 1) if self.sizes else None,
-            "now": self.sizes[-1] if self.sizes else None,
+            "smallest": self.smallest,
+            "largest": self.largest,
+            "mean": round(self.total / self.sized, 1) if self.sized else None,
+            "now": self.now,
         }
 
 
