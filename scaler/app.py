@@ -64,7 +64,6 @@ class App:
         self._options = options
         self._resources = resources
         self._tasks: dict[WorkloadName, asyncio.Task[None]] = {}
-        self._specs = {w.fingerprint: w for w in config.workloads.values()}
         self._journal = (
             JournalWriter(config.daemon.journal, self.clock.now(), version("forescale"))
             if config.daemon.journal.directory
@@ -76,7 +75,7 @@ class App:
         """Every projection of a turn."""
         if self._journal is not None:
             broken_before = self._journal.error
-            self._journal.write(tick, self._specs[tick.spec])
+            self._journal.write(tick, self.controllers[tick.workload].workload)
             self.metrics.journal_lost.set(self._journal.lost)
             if self._journal.error and not broken_before:
                 log.error(
@@ -152,7 +151,6 @@ class App:
         """Take a changed configuration: swap, add and remove workloads between turns. Raises `Misconfigured`."""
         changed = [w for n, w in config.workloads.items() if self.config.workloads.get(n) != w]
         setups = [await self.open(w) for w in changed]
-        self._specs.update({w.fingerprint: w for w in changed})
         removed = self.config.workloads.keys() - config.workloads.keys()
         if config.daemon != self.config.daemon:
             log.warning("reload", remedy="settings under daemon: take effect at the next start")
@@ -169,8 +167,8 @@ class App:
 
     async def _remove(self, name: WorkloadName) -> None:
         """Let go of a workload: its size stays what it is."""
-        controller = self.controllers.pop(name)
-        await self._halt({name: (controller, self._tasks.pop(name))})
+        await self._halt({name: (self.controllers[name], self._tasks.pop(name))})
+        del self.controllers[name]  # only now: the turn under way was still recorded
         self.health.failed.pop(name, None)
         self.metrics.forget(name)
         self.dashboard.forget(name)
