@@ -48,7 +48,7 @@ schema: $(VENV)/.dev  ## Write the JSON Schema and the documented example anew f
 
 lock: $(VENV)/.dev  ## Resolve the dependencies anew and write the hashes
 	$(BIN)/python -m pip install --quiet 'uv>=0.5'
-	$(BIN)/uv pip compile $(LOCK) requirements/build.in pyproject.toml -o requirements/run.txt
+	$(BIN)/uv pip compile $(LOCK) --extra sim requirements/build.in pyproject.toml -o requirements/run.txt
 	$(BIN)/uv pip compile $(LOCK) --extra aws --extra kubernetes requirements/build.in pyproject.toml -o requirements/image.txt
 	$(BIN)/uv pip compile $(LOCK) --extra dev pyproject.toml -o requirements/dev.txt
 LOCK := -q --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock'

@@ -1,0 +1,1 @@
+"""Service models: measured step times of engines, as data with provenance."""

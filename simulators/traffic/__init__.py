@@ -1,0 +1,1 @@
+"""Traffic: traces read, made, described."""
