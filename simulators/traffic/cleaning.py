@@ -1,0 +1,105 @@
+"""Rows as a file has them to a trace: every rule checked, every repair counted, no bad row let through in silence."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from scaler.config.problems import shown
+from simulators.traffic.trace import LEAST, MAX_ARRIVAL_S, MAX_TOKENS, Floats, Ints, Trace, TraceError, ordered
+
+MAX_TOLD: Final = 5
+"""Bad rows told one by one; the rest are counted."""
+DROPPED: Final = "bad rows left out"
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Some rows, unchecked. NaN stands where a cell is empty or no number.
+
+    `arrival_s` counts from the trace's start, or from any moment where the file's clock tells the time of day.
+    `raw` has the cells as they stand, by field, to be shown; `place` tells a row's line.
+    """
+
+    arrival_s: Floats
+    tokens: Mapping[str, Floats]
+    client: Ints | None
+    raw: Mapping[str, Sequence[Any]]
+    place: Callable[[int], str]
+
+
+class Cleaner:
+    """Takes rows in, batch by batch, and gives the trace they make."""
+
+    def __init__(self, file: str, columns: Mapping[str, str], *, skip_bad: bool) -> None:
+        """`columns` names the file's column for each field, for errors."""
+        self.repairs: Counter[str] = Counter()
+        self.time_of_day = False
+        self._file = file
+        self._columns = columns
+        self._skip_bad = skip_bad
+        self._arrival: list[Floats] = []
+        self._whole: dict[str, list[Ints]] = {}
+        self._problems: list[str] = []
+        self._bad = 0
+
+    def add(self, rows: Rows) -> None:
+        good = np.ones(len(rows.arrival_s), bool)
+        for field, rule, broken in self._broken(rows):
+            for i in np.flatnonzero(broken & good)[: MAX_TOLD - len(self._problems)]:
+                self.tell(rows.place(int(i)), field, rows.raw[field][int(i)], rule)
+            good &= ~broken
+        self._bad += int(len(good) - good.sum())
+        self._arrival.append(rows.arrival_s[good])
+        for field, values in rows.tokens.items():
+            self._whole.setdefault(field, []).append(values[good].astype(np.int32))
+        if rows.client is not None:
+            self._whole.setdefault("client", []).append(rows.client[good])
+
+    def bad_row(self, place: str, rule: str, text: str) -> None:
+        """A row that could not even be taken apart."""
+        self._bad += 1
+        if len(self._problems) < MAX_TOLD:
+            self._problems.append(f"{self._file}, {place}: {shown(text)}: {rule}")
+
+    def tell(self, place: str, field: str, value: Any, rule: str) -> None:
+        self._problems.append(f"{self._file}, {place}, column {self._columns[field]!r} = {shown(value)}: {rule}")
+
+    def _broken(self, rows: Rows) -> Iterator[tuple[str, str, npt.NDArray[np.bool_]]]:
+        """Each rule with the rows that break it."""
+        arrival = rows.arrival_s
+        yield "arrival_s", "must be a finite time", ~np.isfinite(arrival)
+        if not self.time_of_day:
+            yield "arrival_s", "must be 0 or later", arrival < 0
+        yield "arrival_s", f"must lie within {MAX_ARRIVAL_S:g} s of the trace's start", np.abs(arrival) > MAX_ARRIVAL_S
+        for field, values in rows.tokens.items():
+            yield field, "must be a number", ~np.isfinite(values)
+            yield field, "must be a whole number", values != np.floor(values)
+            yield field, f"must be at least {LEAST[field]}", values < LEAST[field]
+            yield field, f"must be at most {MAX_TOKENS}", values > MAX_TOKENS
+        if "cached_tokens" in rows.tokens:
+            over = rows.tokens["cached_tokens"] >= rows.tokens["prompt_tokens"]
+            yield "cached_tokens", "must be below the prompt's tokens", over
+
+    def trace(self, name: str, origin: str) -> Trace:
+        """What all the rows make. Raises `TraceError` when some were bad and are not to be skipped, or none is left."""
+        if self._bad and not self._skip_bad:
+            more = f"\n... and {self._bad - len(self._problems)} more" if self._bad > len(self._problems) else ""
+            raise TraceError("\n".join(self._problems) + more + "\n(--skip-bad leaves such rows out, and counts them)")
+        arrival = np.concatenate([np.zeros(0), *self._arrival])
+        self._arrival.clear()
+        if not len(arrival):
+            left = f": all {self._bad} rows are bad, as in: {self._problems[0]}" if self._bad else ""
+            raise TraceError(f"{self._file}: has no request{left}")
+        self.repairs[DROPPED] += self._bad
+        late = arrival < np.maximum.accumulate(arrival)
+        self.repairs["rows out of order, sorted"] += int(late.sum())
+        if self.time_of_day:
+            arrival -= arrival.min()
+        columns = {field: np.concatenate(self._whole.pop(field)) for field in list(self._whole)}
+        return ordered(columns, arrival, name, origin, self.repairs)

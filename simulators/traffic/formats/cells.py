@@ -1,0 +1,120 @@
+"""Columns of cells, text or typed, to numbers and times. What is neither becomes NaN, to be told with its line."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.compute as pc  # type: ignore[import-untyped]
+
+from simulators.traffic.formats.options import PER_SECOND, Unit
+from simulators.traffic.trace import MAX_ARRIVAL_S, Floats, Ints, TraceError
+
+NS_PER_S: Final = 1e9
+YEAR_2286_S: Final = 1e10
+"""No trace is from then: such a time in seconds is a time in a smaller unit."""
+NAT: Final = np.iinfo(np.int64).min
+MAX_CODE: Final = np.iinfo(np.int32).max
+
+
+def floats(cells: Any) -> Floats:
+    """Numbers as floats; NaN for empty cells and what is no number."""
+    try:
+        numbers = pc.cast(cells, pa.float64(), safe=False)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return np.array([_number(cell) for cell in cells.to_pylist()], np.float64)
+    return np.asarray(numbers.to_numpy(zero_copy_only=False), np.float64)
+
+
+def _number(cell: Any) -> float:
+    try:
+        return float(cell) if "_" not in str(cell) else np.nan
+    except (TypeError, ValueError):
+        return np.nan
+
+
+class Clock:
+    """Arrivals as seconds. Times of day, as text or as numbers past `MAX_ARRIVAL_S`, count from the first one seen."""
+
+    def __init__(self, unit: Unit | None) -> None:
+        self.time_of_day = False
+        self._unit: Unit = unit or "s"
+        self._is_text: bool | None = None
+        self._base: float | int | None = None
+
+    def seconds(self, cells: Any) -> Floats:
+        if self._is_text is None:
+            self._is_text = _tells_dates(cells)
+        return self._dates(cells) if self._is_text else self._numbers(floats(cells) / PER_SECOND[self._unit])
+
+    def _numbers(self, times: Floats) -> Floats:
+        if self._base is None:
+            first = next((float(t) for t in times if np.isfinite(t)), None)
+            if first is None:
+                return times
+            if first > YEAR_2286_S:
+                raise TraceError(
+                    f"the first arrival, {first:g} s, lies past the year 2286: it is in another unit;"
+                    " give --unit ms, us or ns"
+                )
+            self.time_of_day = first > MAX_ARRIVAL_S
+            self._base = first if self.time_of_day else 0.0
+        return times - self._base
+
+    def _dates(self, cells: Any) -> Floats:
+        self.time_of_day = True
+        nanoseconds = _nanoseconds(cells)
+        known = nanoseconds != NAT
+        if self._base is None and known.any():
+            self._base = int(nanoseconds[known][0])
+        since = (nanoseconds - (self._base or 0)) / NS_PER_S
+        return np.where(known, since, np.nan)
+
+
+def _tells_dates(cells: Any) -> bool:
+    if pa.types.is_temporal(cells.type):
+        return True
+    first = next((c for c in cells.to_pylist() if c is not None), None)
+    return isinstance(first, str) and np.isnan(_number(first)) and first.strip().lower() != "nan"
+
+
+def _nanoseconds(cells: Any) -> Any:
+    """Nanoseconds since 1970, `NAT` where there is no date. Times without an offset are taken as UTC."""
+    for zone in (None, "UTC"):
+        try:
+            dates = pc.cast(cells, pa.timestamp("ns", zone))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            continue
+        return pc.fill_null(pc.cast(dates, pa.int64()), int(NAT)).to_numpy(zero_copy_only=False)
+    return np.array([_one_date(cell) for cell in cells.to_pylist()], np.int64)
+
+
+def _one_date(cell: Any) -> int:
+    try:
+        date = datetime.fromisoformat(str(cell).strip())
+    except ValueError:
+        return int(NAT)
+    since = (date if date.tzinfo else date.replace(tzinfo=UTC)) - datetime(1970, 1, 1, tzinfo=UTC)
+    return (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1000
+
+
+class Clients:
+    """Clients as numbers: their own where they are whole numbers, else 0, 1, ... in order of first sight."""
+
+    def __init__(self) -> None:
+        self._codes: dict[str, int] = {}
+        self._numbered: bool | None = None
+
+    def numbers(self, cells: Any) -> Ints:
+        own = floats(cells)
+        if self._numbered is None:
+            whole = np.isfinite(own) & (own == np.floor(own)) & (own >= 0) & (own <= MAX_CODE)
+            self._numbered = bool(whole.all())
+        if self._numbered:
+            if not (np.isfinite(own) & (own >= 0) & (own <= MAX_CODE) & (own == np.floor(own))).all():
+                raise TraceError("the client column has both whole numbers and other names: name every client alike")
+            return own.astype(np.int32)
+        names = (str(cell) for cell in cells.to_pylist())
+        return np.array([self._codes.setdefault(name, len(self._codes)) for name in names], np.int32)

@@ -1,0 +1,72 @@
+"""A file's bytes, unpacked, with what happened at its end: half-written files must not pass for whole ones."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import zlib
+from pathlib import Path
+from typing import Any, Final, cast
+
+from simulators.traffic.formats.options import Progress, silent
+from simulators.traffic.trace import TraceError
+
+GZIP: Final = b"\x1f\x8b"
+HEAD_BYTES: Final = 65_536
+"""Enough for any header; read to tell the format."""
+
+
+class Stream(io.RawIOBase):
+    """A file, gunzipped if its content says so. After its end, `cut` and `last` tell how it ended."""
+
+    def __init__(self, path: Path, progress: Progress = silent, *, forgive_cut: bool = False) -> None:
+        self.cut = False
+        self.last = b""
+        self._progress = progress
+        self._forgive_cut = forgive_cut
+        self._path = path
+        try:
+            self._packed = path.open("rb")
+        except OSError as e:
+            raise TraceError(f"{path}: cannot be read: {e.strerror}") from e
+        self._size = os.fstat(self._packed.fileno()).st_size
+        is_gzip = self._packed.read(2) == GZIP
+        self._packed.seek(0)
+        self._bytes = cast("io.BufferedIOBase", gzip.GzipFile(fileobj=self._packed)) if is_gzip else self._packed
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, into: Any) -> int:
+        try:
+            read = self._bytes.readinto(into)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as e:
+            self.cut = True
+            if not self._forgive_cut:
+                raise TraceError(
+                    f"{self._path}: compressed data ends early or is damaged ({e}): the file is half-written;"
+                    " fetch it again (--skip-bad keeps the whole rows before the break)"
+                ) from e
+            return 0
+        if read:
+            self.last = bytes(memoryview(into)[read - 1 : read])
+        self._progress(self._packed.tell(), self._size)
+        return read
+
+    def close(self) -> None:
+        self._bytes.close()
+        self._packed.close()
+        super().close()
+
+
+def head(path: Path) -> bytes:
+    """The first bytes of a file, unpacked."""
+    with Stream(path, forgive_cut=True) as stream:
+        return io.BufferedReader(stream).read(HEAD_BYTES)
+
+
+def whole(path: Path, progress: Progress) -> bytes:
+    """All of a file, unpacked."""
+    with Stream(path, progress) as stream:
+        return stream.readall() or b""

@@ -1,0 +1,183 @@
+"""A trace: which requests arrive when, and how many tokens each brings and asks for."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Ints: TypeAlias = npt.NDArray[np.int32]
+
+MAX_ARRIVAL_S: Final = 1e8
+"""Three years. A later arrival is a time of day in the wrong unit, not an offset from a trace's start."""
+MAX_TOKENS: Final = 100_000_000
+"""Ten times the longest context window that any model offers: more is a column mistaken for another."""
+COLUMNS: Final = ("prompt_tokens", "output_tokens", "cached_tokens", "client")
+"""The whole-number columns."""
+REQUIRED: Final = COLUMNS[:2]
+LEAST: Final = {"prompt_tokens": 1, "output_tokens": 1, "cached_tokens": 0, "client": 0}
+
+
+class TraceError(Exception):
+    """Traffic that cannot be used: which file, place and value, which rule it breaks, what to do."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trace:
+    """Requests in order of arrival. 16 bytes a request, 24 with every column; arrays are read-only.
+
+    `arrival_s` counts from the trace's start. `cached_tokens` are prompt tokens that a prefix cache holds (fewer than
+    the prompt), `client` who sent the request. `repairs` counts what was mended or left out on reading, by what it was.
+    """
+
+    arrival_s: Floats
+    prompt_tokens: Ints
+    output_tokens: Ints
+    cached_tokens: Ints | None = None
+    client: Ints | None = None
+    name: str = "trace"
+    origin: str = ""
+    repairs: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        arrival = _frozen(self.arrival_s, np.float64)
+        object.__setattr__(self, "arrival_s", arrival)
+        if arrival.ndim != 1:
+            raise TraceError(f"{self.name}: arrival_s has {arrival.ndim} dimensions; must have one")
+        if not np.isfinite(arrival).all():
+            raise TraceError(f"{self.name}: arrival_s has a value that is not finite")
+        if (arrival[1:] < arrival[:-1]).any():
+            raise TraceError(f"{self.name}: arrival_s is not sorted")
+        if len(arrival) and not 0 <= arrival[0] <= arrival[-1] <= MAX_ARRIVAL_S:
+            raise TraceError(f"{self.name}: arrival_s must lie within 0 to {MAX_ARRIVAL_S:g} s")
+        for column in COLUMNS:
+            self._whole(column)
+        if self.cached_tokens is not None and (self.cached_tokens >= self.prompt_tokens).any():
+            raise TraceError(f"{self.name}: cached_tokens must be below prompt_tokens")
+        object.__setattr__(self, "repairs", MappingProxyType({k: int(n) for k, n in self.repairs.items() if n}))
+
+    def _whole(self, column: str) -> None:
+        values = getattr(self, column)
+        if values is None:
+            return
+        values = np.asarray(values)
+        if values.shape != self.arrival_s.shape:
+            raise TraceError(f"{self.name}: {column} has {values.size} values for {len(self)} requests")
+        if values.size:
+            most = MAX_TOKENS if column != "client" else np.iinfo(np.int32).max
+            if not LEAST[column] <= values.min() <= values.max() <= most:
+                raise TraceError(f"{self.name}: {column} must lie within {LEAST[column]} to {most}")
+        object.__setattr__(self, column, _frozen(values, np.int32))
+
+    def __len__(self) -> int:
+        return len(self.arrival_s)
+
+    @property
+    def duration_s(self) -> float:
+        """From the trace's start, time 0, to its last arrival."""
+        return float(self.arrival_s[-1]) if len(self) else 0.0
+
+    def speed(self, factor: float) -> Trace:
+        """The same requests `factor` times as fast."""
+        if not 0 < factor < float("inf"):
+            raise TraceError(f"{self.name}: speed {factor} must be above 0 and finite")
+        return dataclasses.replace(self, arrival_s=self.arrival_s / factor)
+
+    def window(self, start_s: float = 0.0, end_s: float = float("inf")) -> Trace:
+        """The requests that arrive from `start_s` on and before `end_s`, with `start_s` as the new time 0."""
+        if not 0 <= start_s < end_s:
+            raise TraceError(f"{self.name}: window {start_s:g} to {end_s:g} s must start at 0 or later, before its end")
+        return self.between(start_s, end_s).shifted(-start_s)
+
+    def between(self, since_s: float, until_s: float) -> Trace:
+        """The requests that arrive from `since_s` on and before `until_s`, at their own times."""
+        first, last = np.searchsorted(self.arrival_s, (since_s, until_s), side="left")
+        return self._rows(slice(int(first), int(last)))
+
+    def shifted(self, by_s: float) -> Trace:
+        """The same requests, `by_s` later."""
+        return dataclasses.replace(self, arrival_s=self.arrival_s + by_s)
+
+    def sent_by(self, client: int) -> Trace:
+        """The same requests, all from one client."""
+        return dataclasses.replace(self, client=np.full(len(self), client, np.int32))
+
+    def thin(self, share: float, chance: np.random.Generator) -> Trace:
+        """Keep each request with probability `share`, independently: a Poisson stream stays one."""
+        if not 0 <= share <= 1:
+            raise TraceError(f"{self.name}: share {share} must lie within 0 to 1")
+        return self._rows(np.flatnonzero(chance.random(len(self)) < share))
+
+    def scale(self, factor: float, chance: np.random.Generator, spread_s: float = 1.0) -> Trace:
+        """`factor` times as many requests in the same time, with the same shape.
+
+        Each request stands for `factor` of them: itself and copies, the last with the probability of the remainder.
+        Copies come up to `spread_s` later than the original (uniform, to a millisecond), not at one instant with it.
+        A factor below 1 thins.
+        """
+        if not 0 <= factor <= 1e6:
+            raise TraceError(f"{self.name}: factor {factor} must lie within 0 to 1e6")
+        if factor <= 1:
+            return self.thin(factor, chance)
+        counts = np.full(len(self), int(factor)) + (chance.random(len(self)) < factor - int(factor))
+        rows = np.repeat(np.arange(len(self)), counts)
+        copies = np.diff(rows, prepend=-1) == 0
+        delay = np.where(copies, np.round(chance.random(len(rows)) * spread_s, 3), 0.0)
+        return ordered(self._columns(rows), self.arrival_s[rows] + delay, self.name, self.origin, self.repairs)
+
+    def digest(self) -> str:
+        """SHA-256 of the requests (not of name and origin): equal traffic has equal digests on any machine."""
+        said = hashlib.sha256(f"trace 1, {len(self)} requests\n".encode())
+        said.update(np.ascontiguousarray(self.arrival_s, "<f8").data)
+        for column in COLUMNS:
+            values = getattr(self, column)
+            if values is not None:
+                said.update(f"\n{column}\n".encode())
+                said.update(np.ascontiguousarray(values, "<i4").data)
+        return said.hexdigest()
+
+    def _rows(self, rows: Any) -> Trace:
+        return dataclasses.replace(self, arrival_s=self.arrival_s[rows], **self._columns(rows))
+
+    def _columns(self, rows: Any) -> dict[str, Any]:
+        return {c: getattr(self, c)[rows] for c in COLUMNS if getattr(self, c) is not None}
+
+
+def ordered(
+    columns: Mapping[str, Ints],
+    arrival_s: Floats,
+    name: str,
+    origin: str = "",
+    repairs: Mapping[str, int] | None = None,
+) -> Trace:
+    """A trace from rows in any order; those of one instant keep theirs."""
+    if (arrival_s[1:] < arrival_s[:-1]).any():
+        rows = np.argsort(arrival_s, kind="stable")
+        arrival_s, columns = arrival_s[rows], {c: values[rows] for c, values in columns.items()}
+    return Trace(arrival_s, **columns, name=name, origin=origin, repairs=repairs or {})
+
+
+def joined(traces: Sequence[Trace], name: str, origin: str = "") -> Trace:
+    """All the requests of `traces` on one clock. A column is kept when every trace with requests has it."""
+    full = [t for t in traces if len(t)]
+    kept = [c for c in COLUMNS if c in REQUIRED or (full and all(getattr(t, c) is not None for t in full))]
+    columns = {c: np.concatenate([np.zeros(0, np.int32), *(getattr(t, c) for t in full)]) for c in kept}
+    repairs: dict[str, int] = {}
+    for trace in traces:
+        for what, count in trace.repairs.items():
+            repairs[what] = repairs.get(what, 0) + count
+    return ordered(columns, np.concatenate([np.zeros(0), *(t.arrival_s for t in full)]), name, origin, repairs)
+
+
+def _frozen(values: Any, dtype: type[np.generic]) -> Any:
+    """`values` as a read-only array; a view, so that the caller's own array stays writable."""
+    array = np.asarray(values, dtype).view()
+    array.flags.writeable = False
+    return array
