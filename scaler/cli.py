@@ -1,4 +1,4 @@
-"""The command line: parses, and hands over to `scaler.commands`."""
+"""The command line: parses, and hands over to the verb's own module."""
 
 from __future__ import annotations
 
@@ -6,10 +6,21 @@ import argparse
 import importlib
 import sys
 from importlib.metadata import version
+from typing import Any, Final
 
 from scaler.config.problems import ConfigError
 from scaler.journal.reader import JournalError
 from scaler.ports import PortError
+
+VERBS: Final = {
+    "check": "scaler.commands.check",
+    "explain": "scaler.commands.explain",
+    "replay": "scaler.commands.replay",
+    "run": "scaler.commands.run",
+    "schema": "scaler.commands.schema",
+    "trace": "simulators.commands.trace",
+}
+"""Every verb by the module whose `command` does it, imported on use."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -53,14 +64,43 @@ def parser() -> argparse.ArgumentParser:
     replay.add_argument("--config", nargs="+", metavar="CONFIG", help="decide by this configuration instead")
     replay.add_argument("--workload", metavar="NAME", help="this workload only")
     replay.add_argument("--json", action="store_true", help="the comparison as JSON")
+
+    _trace(verbs.add_parser("trace", help="describe, convert or generate traffic", description="Traces of requests."))
     return top
+
+
+def _trace(trace: argparse.ArgumentParser) -> None:
+    actions = trace.add_subparsers(dest="action", required=True, metavar="ACTION")
+    describe = actions.add_parser("describe", help="tell a trace's rate, bursts and lengths")
+    describe.add_argument("file", metavar="FILE", help="trace in any known format (docs/traffic.md)")
+    describe.add_argument("--json", action="store_true", help="the figures as JSON")
+    describe.add_argument("--html", metavar="FILE", help="write a page with plots too")
+    convert = actions.add_parser("convert", help="write a trace as CSV or Parquet")
+    convert.add_argument("file", metavar="IN", help="trace in any known format (docs/traffic.md)")
+    convert.add_argument("out", metavar="OUT", help="file to write: .csv, .csv.gz or .parquet")
+    convert.add_argument("--speed", type=float, default=1.0, metavar="FACTOR", help="so many times as fast")
+    convert.add_argument("--window", metavar="START:END", help="only these seconds; START becomes 0")
+    for action in (describe, convert):
+        action.add_argument("--format", metavar="NAME", help="the format (default: as the content tells)")
+        action.add_argument(
+            "--columns", metavar="ROLE=COLUMN,...", help="columns of arrival, prompt, output [, client]"
+        )
+        action.add_argument("--unit", choices=["s", "ms", "us", "ns"], help="unit of the arrivals")
+        action.add_argument("--run", metavar="NAME", help="which run, where a file holds several")
+        action.add_argument("--skip-bad", action="store_true", help="leave bad rows out and count them")
+        action.add_argument("--seed", type=int, default=0, help="of the chance that spreads coarse arrivals")
+    generate = actions.add_parser("generate", help="make a trace")
+    generate.add_argument("what", metavar="SPEC", help="YAML file, or a kind of generator (docs/traffic.md)")
+    generate.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="the kind's settings")
+    generate.add_argument("--out", required=True, metavar="FILE", help="file to write: .csv, .csv.gz or .parquet")
+    generate.add_argument("--seed", type=int, default=0, help="of all its chance")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command. Exit codes: 0 well, 1 the answer is no, 2 it could not be done."""
     args = parser().parse_args(argv)
     try:
-        code: int = importlib.import_module(f"scaler.commands.{args.verb}").command(args)
+        code: int = _module(VERBS[args.verb]).command(args)
     except ConfigError as e:
         print(e, file=sys.stderr)
         print(f"{len(e.problems)} problem{'s' * (len(e.problems) != 1)} found", file=sys.stderr)
@@ -72,6 +112,18 @@ def main(argv: list[str] | None = None) -> int:
         sys.stderr.close()
         return 0
     return code
+
+
+def _module(name: str) -> Any:
+    """A verb's module; one that the installation lacks the packages for is told so."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as e:
+        if not name.startswith("simulators.") or (e.name or "").split(".")[0] in {"scaler", "simulators"}:
+            raise
+        sys.exit(
+            f"forescale: this command needs the simulator's packages ({e.name} is missing): install forescale[sim]"
+        )
 
 
 def _seconds(text: str) -> float:

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Final
 
-import pyarrow as pa  # type: ignore[import-untyped]
-import pyarrow.csv  # type: ignore[import-untyped]
-import pyarrow.parquet  # type: ignore[import-untyped]
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
 
 from simulators.traffic.formats.options import Progress, silent
 from simulators.traffic.trace import COLUMNS, Trace, TraceError
@@ -65,7 +65,9 @@ def _umask() -> int:
 
 def _csv(trace: Trace, file: IO[bytes], progress: Progress) -> None:
     schema = _schema(trace)
-    with pyarrow.csv.CSVWriter(file, schema, write_options=pyarrow.csv.WriteOptions(quoting_style="none")) as writer:
+    file.write(",".join(schema.names).encode() + b"\n")
+    bare = pyarrow.csv.WriteOptions(include_header=False, quoting_style="none")
+    with pyarrow.csv.CSVWriter(file, schema, write_options=bare) as writer:
         for batch in _batches(trace, schema, progress):
             writer.write_batch(batch)
 

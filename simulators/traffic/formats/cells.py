@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import numpy as np
-import pyarrow as pa  # type: ignore[import-untyped]
-import pyarrow.compute as pc  # type: ignore[import-untyped]
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from simulators.traffic.formats.options import PER_SECOND, Unit
 from simulators.traffic.trace import MAX_ARRIVAL_S, Floats, Ints, TraceError

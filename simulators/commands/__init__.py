@@ -1,0 +1,1 @@
+"""What the command line's verbs about simulated worlds do: one file a verb."""

@@ -1,0 +1,31 @@
+"""How far long work has come, on the terminal of whoever waits for it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+LEAST: Final = 20_000_000
+"""Work smaller than this many bytes, or requests, is done before one could read of it."""
+
+
+class Bar:
+    """A line on stderr that is written over, and cleared at the end; silent where stderr is no terminal."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._percent = -1
+
+    def __call__(self, done: int, total: int) -> None:
+        percent = 100 * done // max(total, 1)
+        if percent != self._percent and total >= LEAST and sys.stderr.isatty():
+            self._percent = percent
+            sys.stderr.write(f"\r{self._what} {percent:3d} %")
+            sys.stderr.flush()
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._percent >= 0:
+            sys.stderr.write("\r\033[K")
