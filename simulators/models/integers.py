@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from functools import cache
 from statistics import NormalDist
 from typing import Final, NamedTuple
 
@@ -78,6 +79,7 @@ def integers(model: ServiceModel) -> Integers:
     )
 
 
+@cache
 def noise_table(sigma: float) -> NDArray[np.int64]:
     """Equally likely quantiles of the log-normal with mean 1 and the log's standard deviation `sigma`, times 65536.
 
@@ -87,7 +89,9 @@ def noise_table(sigma: float) -> NDArray[np.int64]:
     levels = [math.exp(sigma * normal.inv_cdf((i + 0.5) / NOISE_LEVELS)) for i in range(NOISE_LEVELS)]
     sums = [0.0, *itertools.accumulate(levels)]
     marks = [round(NOISE_LEVELS * NOISE_ONE * s / sums[-1]) for s in sums]
-    return np.array([b - a for a, b in itertools.pairwise(marks)], dtype=np.int64)
+    table = np.array([b - a for a, b in itertools.pairwise(marks)], dtype=np.int64)
+    table.flags.writeable = False
+    return table
 
 
 def _ps(seconds: float) -> int:

@@ -1,0 +1,128 @@
+"""Recorded runs of a real engine: what came in when, and how long each request took.
+
+A run directory holds ``requests.csv`` (or ``requests.csv.gz``), one row a request, with at least ``arrival_unix`` or
+``arrival_s``, ``prompt_tokens``, ``output_tokens``, ``ttft_s`` and ``e2e_s``; a column ``run`` tells runs apart.
+Runs whose name begins with ``warm`` warm the engine up and are passed over.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scaler.config.problems import ConfigError, Problem
+from scaler.registry import did_you_mean
+
+NUMBERS: Final = ("prompt_tokens", "output_tokens", "ttft_s", "e2e_s")
+ARRIVALS: Final = ("arrival_unix", "arrival_s")
+ONLY_RUN: Final = "requests"
+"""The name of the one run in a file without a column ``run``."""
+CLOSED_SHARE: Final = 0.9
+"""A run is a closed loop if this share of its arrivals, after the first ones, bring the same number in flight."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Run:
+    """A recorded run, in order of arrival. Times in seconds, arrivals from the run's first."""
+
+    name: str
+    arrival_s: NDArray[np.float64]
+    prompt: NDArray[np.int32]
+    output: NDArray[np.int32]
+    ttft_s: NDArray[np.float64]
+    e2e_s: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.arrival_s)
+
+    def clients(self) -> int:
+        """How many clients a closed loop had (each sends its next request when its last one ends); 0: an open loop."""
+        ends = np.sort(self.arrival_s + self.e2e_s)
+        before = np.arange(len(self)) - np.searchsorted(ends, self.arrival_s)
+        most = int(before.max()) + 1
+        later = before[most:]
+        return most if len(later) and float(np.mean(later == most - 1)) >= CLOSED_SHARE else 0
+
+    def think_s(self) -> float:
+        """Of a closed loop: the median time from the end of a request to the arrival of the next. Seconds."""
+        n = self.clients()
+        ends = np.sort(self.arrival_s + self.e2e_s)
+        return max(0.0, float(np.median(self.arrival_s[n:] - ends[: len(self) - n])))
+
+
+def read_runs(folder: Path) -> Mapping[str, Run]:
+    """The runs recorded in `folder` by name, in the file's order. Raises `ConfigError` with every problem found."""
+    path = next((p for p in (folder / "requests.csv", folder / "requests.csv.gz") if p.is_file()), None)
+    if path is None:
+        raise ConfigError([Problem(str(folder), 1, "", "", "must hold requests.csv or requests.csv.gz")])
+    problems: list[Problem] = []
+    rows: dict[str, list[tuple[float, ...]]] = defaultdict(list)
+    try:
+        for name, row in _rows(path, problems):
+            rows[name].append(row)
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as e:
+        problems.append(Problem(str(path), 1, "", "", f"cannot be read to its end: {e}", "copy the file anew"))
+    if not rows and not problems:
+        problems.append(Problem(str(path), 1, "", "", "holds no request of a run (runs named warm... do not count)"))
+    if problems:
+        raise ConfigError(problems)
+    return {name: _run(name, np.array(found)) for name, found in rows.items()}
+
+
+def _run(name: str, table: NDArray[np.float64]) -> Run:
+    table = table[np.argsort(table[:, 0], kind="stable")]
+    arrival, prompt, output, ttft, e2e = table.T
+    return Run(name, arrival - arrival[0], prompt.astype(np.int32), output.astype(np.int32), ttft, e2e)
+
+
+def _rows(path: Path, problems: list[Problem]) -> Iterator[tuple[str, tuple[float, ...]]]:
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rt", encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        columns = list(reader.fieldnames or ())
+        arrival = next((c for c in ARRIVALS if c in columns), None)
+        if lacking := [c for c in (arrival or ARRIVALS[0], *NUMBERS) if c not in columns]:
+            problems += [_lacking(path, c, columns) for c in lacking]
+            return
+        for row in reader:
+            name = row.get("run") or ONLY_RUN
+            if name.startswith("warm"):
+                continue
+            if values := _values(path, reader.line_num, row, (str(arrival), *NUMBERS), problems):
+                yield name, values
+
+
+def _lacking(path: Path, column: str, columns: list[str]) -> Problem:
+    hint = did_you_mean(column, columns) or f"there are {', '.join(columns) or 'none'}"
+    return Problem(str(path), 1, column, "", "is required as a column", hint)
+
+
+def _values(
+    path: Path, line: int, row: Mapping[str, str | None], columns: tuple[str, ...], problems: list[Problem]
+) -> tuple[float, ...] | None:
+    values: list[float] = []
+    for column in columns:
+        text = row[column]
+        least = 1.0 if column.endswith("_tokens") else -math.inf if column in ARRIVALS else 0.0
+        try:
+            value = float(text) if text else math.nan
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and value >= least and (least != 1.0 or value == int(value))):
+            rule = {1.0: "must be a whole number of at least 1", 0.0: "must be a number of seconds, 0 or more"}
+            problems.append(Problem(str(path), line, column, str(text), rule.get(least, "must be a finite number")))
+            return None
+        values.append(value)
+    if values[-1] < values[-2]:
+        problems.append(Problem(str(path), line, "e2e_s", str(row["e2e_s"]), "must not be less than ttft_s"))
+        return None
+    return tuple(values)
