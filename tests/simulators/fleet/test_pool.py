@@ -65,9 +65,7 @@ def test_scale_in_takes_those_that_wait_then_the_last_to_be_ready_then_the_least
     assert states(world)[3] is State.GONE
 
 
-@pytest.mark.parametrize(
-    ("how", "gone"), [("newest", [2, 3]), ("oldest", [0, 1]), ("least_loaded", [0, 3])], ids=lambda v: str(v)
-)
+@pytest.mark.parametrize(("how", "gone"), [("newest", [2, 3]), ("oldest", [0, 1]), ("least_loaded", [0, 3])], ids=str)
 def test_ready_victims_are_chosen_as_the_offer_says(how: str, gone: list[int]) -> None:
     world = World(offer(scale_in=how), begin=4)
     world.engines.load = {0: 0, 1: 9, 2: 8, 3: 0}
@@ -100,7 +98,7 @@ def test_a_grace_period_cuts_what_is_left_when_it_is_over_and_not_before() -> No
 
 
 @pytest.mark.parametrize(
-    ("tier", "after_s"), [("awake_spare", 0), ("slept", 1), ("warm_node", 35), ("stopped", 75)], ids=lambda v: str(v)
+    ("tier", "after_s"), [("awake_spare", 0), ("slept", 1), ("warm_node", 35), ("stopped", 75)], ids=str
 )
 def test_headroom_shortens_a_start_by_what_is_done_already_and_is_made_up_for(tier: str, after_s: int) -> None:
     world = World(offer(headroom=Headroom(**{tier: 1}), disk_usd_per_hour=0.01), begin=0)

@@ -1,4 +1,4 @@
-"""A world around a pool: engines of the port's own shape whose work is known beforehand, and a clock that stops in time."""
+"""A world around one pool: engines of the port's own shape whose work is known, and a clock that stops in time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ QUICK = StartUp(
 
 
 class FakeEngines:
-    """Replicas whose drains take as long as `left_s` says, with as many requests as `load` says; busy while they drain."""
+    """Replicas whose drains take as long as `left_s` says, and which hold as many requests as `load` says."""
 
     def __init__(self) -> None:
         self.now_ps = 0
