@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from policies.model import Absent, Evidence, Fresh, Reading, SignalName, Stale
+from policies.model import Absent, Evidence, Fresh, PolicyName, Reading, Recommendation, SignalName, Stale
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -62,3 +62,16 @@ def gather(
     if not wrong:
         return values, Evidence.FULL, ""
     return values, Evidence.PARTIAL if values else Evidence.BLIND, "; ".join(wrong)
+
+
+def signals(source: str | None, quantities: Iterable[str]) -> tuple[SignalName, ...]:
+    """The names of a source's quantities."""
+    return tuple(SignalName(f"{source}.{quantity}") for quantity in quantities)
+
+
+def no_opinion(
+    name: PolicyName, used: tuple[SignalName, ...], why: str, memory: Mapping[str, float] | None = None
+) -> Recommendation:
+    """The recommendation of a policy that saw nothing; what it had in mind it keeps in mind."""
+    reason = f"no fresh reading: {why}"
+    return Recommendation(name, None, Evidence.BLIND, active=False, reason=reason, used=used, memory=memory or {})

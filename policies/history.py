@@ -1,6 +1,8 @@
 """The recent past of one workload: bounded rows in numpy windows, and the lead times seen.
 
 A row is what later decisions look back at. Rows come from ticks alone, so the same journal gives the same history.
+Beside the columns that every turn has, a row holds the signals that a recommendation asks to be kept, and the history
+holds each policy's memory: what its last recommendation handed on to its next.
 """
 
 from __future__ import annotations
@@ -10,14 +12,20 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from policies.model import Fresh
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
-    from policies.model import Tick
+    from policies.model import PolicyName, SignalName, Tick
 
 COLUMNS: Final = ("at", "demand", "wanted", "may_lower", "active", "current", "target", "ready")
 AT, DEMAND, WANTED, MAY_LOWER, ACTIVE, CURRENT, TARGET, READY = range(len(COLUMNS))
 NAN: Final = float("nan")
+MAX_ROWS: Final = 4096
+"""Rows kept at the most: 17 hours at the default interval of 15 s, two at Knative's of 2 s."""
 MAX_LEAD_TIMES: Final = 256
 """Lead times kept: some days of scale-outs, few enough that a changed start-up time shows within a week."""
 
@@ -58,11 +66,13 @@ class History:
     Rows are kept for `span_s`, and at most `max_rows` of them: appending is amortised O(1), a window is a slice.
     """
 
-    def __init__(self, span_s: float = 3600.0, max_rows: int = 4096) -> None:
+    def __init__(self, span_s: float = 3600.0, max_rows: int = MAX_ROWS) -> None:
         self.span_s = span_s
         self.max_rows = max_rows
         self.lead_times = LeadTimes()
         self._rows: NDArray[np.float64] = np.empty((len(COLUMNS), 64))
+        self._kept: dict[SignalName, int] = {}
+        self._memory: dict[PolicyName, Mapping[str, float]] = {}
         self._start = 0
         self._end = 0
 
@@ -76,7 +86,7 @@ class History:
             return
         if self._end == self._rows.shape[1]:
             self._make_room()
-        self._rows[:, self._end] = (
+        self._rows[: len(COLUMNS), self._end] = (
             d.at,
             NAN if d.demand is None else d.demand,
             NAN if d.wanted is None else d.wanted,
@@ -86,17 +96,34 @@ class History:
             NAN if d.target is None else d.target,
             NAN if d.ready is None else d.ready,
         )
+        for r in d.recommendations:
+            self._keep(r.keeps)
+            if r.memory or r.policy in self._memory:
+                self._memory[r.policy] = r.memory
+        for signal, row in self._kept.items():
+            match tick.observation.readings.get(signal):
+                case Fresh(value, _, missing) if not missing:
+                    self._rows[row, self._end] = value
+                case _:
+                    self._rows[row, self._end] = NAN
         self._end += 1
         while self._end - self._start > self.max_rows or self._rows[AT, self._start] < d.at - self.span_s:
             self._start += 1
         if d.target is not None and d.ready is not None:
             self.lead_times.note(d.at, d.target, d.ready)
 
+    def _keep(self, signals: tuple[SignalName, ...]) -> None:
+        """Keep these signals from now on; of the turns before nothing is known."""
+        for signal in signals:
+            if signal not in self._kept:
+                self._kept[signal] = len(self._rows)
+                self._rows = np.vstack((self._rows, np.full(self._rows.shape[1], NAN)))
+
     def _make_room(self) -> None:
         rows = len(self)
         kept = self._rows[:, self._start : self._end]
         if 2 * rows > self._rows.shape[1]:
-            grown = np.empty((len(COLUMNS), 2 * self._rows.shape[1]))
+            grown = np.empty((len(self._rows), 2 * self._rows.shape[1]))
             grown[:, :rows] = kept
             self._rows = grown
         else:
@@ -112,6 +139,21 @@ class History:
         """A column's values at or after `since` (all of them without it), oldest first: a view, not to be written."""
         start = self._start if since is None else self._index(since)
         return self._rows[column, start : self._end]
+
+    def signal(self, name: SignalName, since: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The turns at or after `since` that saw `name` fresh and whole, and what they saw: (at, values), oldest first.
+
+        Empty for a signal that no recommendation asked to keep. A lower bound is not kept: a mean with it would be one.
+        """
+        if name not in self._kept:
+            return np.empty(0), np.empty(0)
+        values = self.column(self._kept[name], since)
+        seen = ~np.isnan(values)
+        return self.column(AT, since)[seen], values[seen]
+
+    def memory(self, policy: PolicyName) -> Mapping[str, float]:
+        """What the policy's last recommendation handed on (`Recommendation.memory`); empty before the first."""
+        return self._memory.get(policy, {})
 
     def longest_gap_s(self, column: int, since: float, now: float) -> float:
         """The longest stretch in [since, now] without a true value in `column`.

@@ -96,6 +96,11 @@ class Recommendation:
 
     `replicas` is None where the policy has no opinion. `active` says whether there is work that justifies leaving
     zero. `used` are the signals it looked at.
+
+    The rest is for policies that settle by themselves or look back. `raw` is what the policy wanted before its own
+    windows and limits made `replicas` of it; None where nothing lies between. `keeps` are the signals whose readings
+    the history shall hold for it, `memory` what it hands on to its next turn: durations and counts, no times of day,
+    so that a jump of the clock does not touch them.
     """
 
     policy: PolicyName
@@ -104,6 +109,14 @@ class Recommendation:
     active: bool
     reason: str
     used: tuple[SignalName, ...] = ()
+    raw: float | None = None
+    keeps: tuple[SignalName, ...] = ()
+    memory: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def need(self) -> float | None:
+        """What it wants before any window or limit."""
+        return self.replicas if self.raw is None else self.raw
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +136,9 @@ class Decision:
     """What to do about one workload, and every reason on the way.
 
     `demand` is the largest honest need in replicas' worth of work, None when every policy is blind. `wanted` is that
-    need as a whole number of replicas, before stabilization. `current` is the size found (the sum of the pools'
-    desired sizes) and `target` the size decided; both None when no pool's size is known. `targets` holds each pool
-    that may be resized now.
+    need as a whole number of replicas, before stabilization (a settling policy's own included). `current` is the size
+    found (the sum of the pools' desired sizes) and `target` the size decided; both None when no pool's size is known.
+    `targets` holds each pool that may be resized now.
     """
 
     at: float

@@ -26,6 +26,8 @@ RULES: tuple[Callable[[int, Situation], Step | None], ...] = (
     guard.pause,
 )
 """From need to size, in this order: each takes the size so far, the guard's after all that policies may want."""
+GUARD: tuple[Callable[[int, Situation], Step | None], ...] = (guard.never_shrink_blind, guard.bound, guard.pause)
+"""The rules that stand even after a policy that settles by itself."""
 
 
 def decide(spec: WorkloadSpec, history: History, seen: Observation) -> Decision:
@@ -70,28 +72,31 @@ def recommend(
     spec: WorkloadSpec, history: History, seen: Observation, ready: int | None, current: int | None
 ) -> tuple[tuple[Recommendation, ...], float | None]:
     """What every policy wants, in the order configured, and the demand that the measuring ones found."""
-    view = View(seen.at, seen.readings, ready, current, None, history)
+    view = View(seen.at, seen.readings, ready, current, None, history, spec.min_replicas)
     found = {n: p.recommend(PolicyName(n), view) for n, p in spec.policies.items() if not p.shapes}
     demand = largest(found.values())
-    shaping = View(seen.at, seen.readings, ready, current, demand, history)
+    shaping = View(seen.at, seen.readings, ready, current, demand, history, spec.min_replicas)
     return tuple(found.get(n) or p.recommend(PolicyName(n), shaping) for n, p in spec.policies.items()), demand
 
 
 def largest(recommendations: Iterable[Recommendation]) -> float | None:
     """The largest need stated; None where nobody states one."""
-    return max((r.replicas for r in recommendations if r.replicas is not None), default=None)
+    return max((r.need for r in recommendations if r.need is not None), default=None)
 
 
 def settle(recommendations: tuple[Recommendation, ...], s: Situation) -> tuple[tuple[Step, ...], int]:
     """The size after every rule, and the rules that had an effect."""
     if s.need is None:
         size = s.current
-        steps = [Step("blind", size, f"hold, no policy has a fresh reading ({s.lacking})")]
+        steps = [Step("blind", size, f"hold, no policy states a need ({s.lacking})")]
     else:
+        winner = next(r for r in recommendations if r.need == s.need)
         size = stabilize.whole(s.need)
-        winner = next(r for r in recommendations if r.replicas == s.need)
         steps = [Step("demand", s.need, f"{winner.policy} wants {s.need:.2f}: {winner.reason}")]
-    for rule in RULES:
+        if winner.replicas is not None and winner.replicas != s.need:
+            size = stabilize.whole(winner.replicas)
+            steps.append(Step("own limits", size, f"{winner.policy}'s own windows and limits make it {size}"))
+    for rule in GUARD if any(p.settles for p in s.spec.policies.values()) else RULES:
         step = rule(size, s)
         if step is not None and step.replicas is not None:
             size = int(step.replicas)

@@ -60,6 +60,8 @@ class Schedule:
 
     shapes: ClassVar[bool] = True
     activates: ClassVar[bool] = True
+    settles: ClassVar[bool] = False
+    lookback_s: ClassVar[float] = 0.0
 
     windows: Annotated[
         tuple[Window, ...],

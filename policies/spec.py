@@ -97,5 +97,6 @@ class WorkloadSpec:
             self.scale_up.window_s,
             self.scale_up.period_s,
             self.scale_down.period_s,
+            *(float(policy.lookback_s) for policy in self.policies.values()),
         )
         return max(windows) + 2 * self.interval_s

@@ -10,8 +10,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from policies.demand import amount_work, gather, serialized_work, share_work, with_headroom
-from policies.model import Evidence, Fresh, PolicyName, Recommendation, SignalName
+from policies.demand import (
+    amount_work,
+    gather,
+    no_opinion,
+    serialized_work,
+    share_work,
+    signals,
+    with_headroom,
+)
+from policies.model import Evidence, Fresh, PolicyName, Recommendation
 from policies.rules import Rule
 from policies.view import View
 
@@ -22,20 +30,14 @@ Source = Annotated[
 SOURCE = "The source to read; null: the only one that offers what this policy reads."
 
 
-def _signals(source: str | None, quantities: tuple[str, ...]) -> tuple[SignalName, ...]:
-    return tuple(SignalName(f"{source}.{quantity}") for quantity in quantities)
-
-
-def _blind(name: PolicyName, used: tuple[SignalName, ...], why: str) -> Recommendation:
-    return Recommendation(name, None, Evidence.BLIND, active=False, reason=f"no fresh reading: {why}", used=used)
-
-
 @dataclass(frozen=True, kw_only=True)
 class QueueDepth:
     """Messages waiting and in work, so many per replica."""
 
     shapes: ClassVar[bool] = False
     activates: ClassVar[bool] = True
+    settles: ClassVar[bool] = False
+    lookback_s: ClassVar[float] = 0.0
 
     source: Annotated[str | None, Rule(SOURCE, example="sqs")] = None
     target_per_replica: Annotated[
@@ -64,17 +66,17 @@ class QueueDepth:
         return (*self.count, "groups_in_flight") if self.groups_per_replica else self.count
 
     def recommend(self, name: PolicyName, view: View) -> Recommendation:
-        used = _signals(self.source, self.count)
+        used = signals(self.source, self.count)
         values, evidence, wrong = gather(used, view.readings)
         if evidence is Evidence.BLIND:
-            return _blind(name, used, wrong)
+            return no_opinion(name, used, wrong)
         depth = sum(values.values())
         work = amount_work(depth, self.target_per_replica)
         reason = f"{depth:g} messages at {self.target_per_replica:g} per replica"
         if wrong:
             reason += f", at least ({wrong})"
         if self.groups_per_replica and view.ready:
-            (groups_signal,) = _signals(self.source, ("groups_in_flight",))
+            (groups_signal,) = signals(self.source, ("groups_in_flight",))
             groups = view.readings.get(groups_signal)
             used = (*used, groups_signal)
             if isinstance(groups, Fresh):
@@ -91,6 +93,8 @@ class Concurrency:
 
     shapes: ClassVar[bool] = False
     activates: ClassVar[bool] = True
+    settles: ClassVar[bool] = False
+    lookback_s: ClassVar[float] = 0.0
 
     source: Annotated[str | None, Rule(SOURCE, example="prometheus")] = None
     target_per_replica: Annotated[
@@ -106,10 +110,10 @@ class Concurrency:
         return ("running", "waiting")
 
     def recommend(self, name: PolicyName, view: View) -> Recommendation:
-        used = _signals(self.source, self.needs())
+        used = signals(self.source, self.needs())
         values, evidence, wrong = gather(used, view.readings)
         if evidence is Evidence.BLIND:
-            return _blind(name, used, wrong)
+            return no_opinion(name, used, wrong)
         requests = sum(values.values())
         reason = f"{requests:g} requests running or waiting at {self.target_per_replica:g} per replica"
         if wrong:
@@ -120,12 +124,12 @@ class Concurrency:
 
 def _recommend_share(name: PolicyName, view: View, policy: GpuUtilization | KvCacheUsage, words: str) -> Recommendation:
     """A mean share over the ready replicas, brought to the policy's target."""
-    (signal,) = _signals(policy.source, policy.needs())
+    (signal,) = signals(policy.source, policy.needs())
     values, evidence, wrong = gather((signal,), view.readings)
     if evidence is Evidence.BLIND:
-        return _blind(name, (signal,), wrong)
+        return no_opinion(name, (signal,), wrong)
     if view.ready is None:
-        return _blind(name, (signal,), "the number of ready replicas is not known")
+        return no_opinion(name, (signal,), "the number of ready replicas is not known")
     share = values[signal]
     reason = f"{words} {share:.0%} over {view.ready} ready, {policy.target:.0%} wanted"
     work = share_work(share, view.ready, policy.target)
@@ -142,6 +146,8 @@ class GpuUtilization:
 
     shapes: ClassVar[bool] = False
     activates: ClassVar[bool] = False
+    settles: ClassVar[bool] = False
+    lookback_s: ClassVar[float] = 0.0
 
     source: Annotated[str | None, Rule(SOURCE, example="scrape")] = None
     target: Annotated[float, Rule("Mean utilization to hold. Share.", gt=0, le=1)] = 0.70
@@ -166,6 +172,8 @@ class KvCacheUsage:
 
     shapes: ClassVar[bool] = False
     activates: ClassVar[bool] = False
+    settles: ClassVar[bool] = False
+    lookback_s: ClassVar[float] = 0.0
 
     source: Annotated[str | None, Rule(SOURCE, example="prometheus")] = None
     target: Annotated[float, Rule("Mean usage to hold. Share.", gt=0, le=1)] = 0.80
@@ -185,6 +193,8 @@ class Metric:
     """Any quantity of any source: a total shared out per replica, or a mean held at a value."""
 
     shapes: ClassVar[bool] = False
+    settles: ClassVar[bool] = False
+    lookback_s: ClassVar[float] = 0.0
 
     quantity: Annotated[str, Rule("The source's quantity.", example="generation_tokens_per_s")]
     target: Annotated[
@@ -209,10 +219,10 @@ class Metric:
         return (self.quantity,)
 
     def recommend(self, name: PolicyName, view: View) -> Recommendation:
-        used = _signals(self.source, self.needs())
+        used = signals(self.source, self.needs())
         values, evidence, wrong = gather(used, view.readings)
         if evidence is Evidence.BLIND:
-            return _blind(name, used, wrong)
+            return no_opinion(name, used, wrong)
         value = values[used[0]]
         if self.across == "total":
             work, words = (
@@ -220,7 +230,7 @@ class Metric:
                 f"{self.quantity} {value:g} at {self.target:g} per replica",
             )
         elif view.ready is None:
-            return _blind(name, used, "the number of ready replicas is not known")
+            return no_opinion(name, used, "the number of ready replicas is not known")
         else:
             work = share_work(value, view.ready, self.target)
             words = f"mean {self.quantity} {value:g} over {view.ready} ready, {self.target:g} wanted"
@@ -235,6 +245,8 @@ class Headroom:
 
     shapes: ClassVar[bool] = True
     activates: ClassVar[bool] = False
+    settles: ClassVar[bool] = False
+    lookback_s: ClassVar[float] = 0.0
 
     share: Annotated[
         float,

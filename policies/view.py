@@ -16,7 +16,8 @@ class View:
     """What a policy sees of one turn.
 
     `ready` and `desired` are sums over the pools, None when a pool's size is not known. `demand` is None for policies
-    that measure; those that shape (`Policy.shapes`) run after them and see the largest need found.
+    that measure; those that shape (`Policy.shapes`) run after them and see the largest need found. `min_replicas` is
+    the workload's: 0 where it may go to zero.
     """
 
     at: float
@@ -25,6 +26,7 @@ class View:
     desired: int | None
     demand: float | None
     history: History
+    min_replicas: int = 0
 
 
 class Policy(Protocol):
@@ -33,12 +35,20 @@ class Policy(Protocol):
     `shapes` is False for a policy that measures demand and True for one that shapes the demand others measured;
     `activates` says whether it can tell work at zero replicas; `needs` are the quantities of its source that it
     reads, `source` the name of that source (filled in by the loader where only one fits).
+
+    `settles` is True for a policy with a tolerance, windows and limits of its own: it is then the only policy of its
+    workload, and of the rules between need and size only the guard's apply. `lookback_s` is how far back in the
+    history it looks; equal histories over that span give equal recommendations.
     """
 
     @property
     def shapes(self) -> bool: ...
     @property
     def activates(self) -> bool: ...
+    @property
+    def settles(self) -> bool: ...
+    @property
+    def lookback_s(self) -> float: ...
     def needs(self) -> tuple[str, ...]: ...
     def recommend(self, name: PolicyName, view: View) -> Recommendation: ...
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
+from policies.history import MAX_ROWS
 from policies.spec import WorkloadSpec
 from scaler.config.document import Place
 from scaler.registry import did_you_mean, kind_of
 
 Finding = tuple[Place, str, str]
 """Where, which rule, what to do."""
+REPLACED: Final = ("cooldown_s", "tolerance", "scale_up", "scale_down")
+"""A workload's settings that a policy with its own rules for settling makes idle."""
 
 
 def own_problems(record: Any, place: Place = ()) -> Iterator[Finding]:
@@ -37,6 +40,7 @@ def name_sources(spec: WorkloadSpec) -> tuple[WorkloadSpec, list[Finding]]:
     policies: dict[Any, Any] = {}
     for name, policy in spec.policies.items():
         policies[name] = policy
+        findings += _named_sources(policy, ("policies", name), offers)
         needs = set(policy.needs())
         if not needs:
             continue
@@ -55,6 +59,40 @@ def name_sources(spec: WorkloadSpec) -> tuple[WorkloadSpec, list[Finding]]:
             lacking = ", ".join(sorted(needs - offers[policy.source]))
             findings.append((place, f"source {policy.source!r} does not offer {lacking}", _offered(offers)))
     return dataclasses.replace(spec, policies=policies), findings
+
+
+def _named_sources(policy: Any, place: Place, offers: Mapping[str, set[str]]) -> Iterator[Finding]:
+    """What is wrong with the sources that a policy's metrics or triggers name for themselves."""
+    for field in ("metrics", "triggers"):
+        for i, metric in enumerate(getattr(policy, field, ())):
+            where = (*place, field, i, "source")
+            if metric.source is None:
+                continue
+            if metric.source not in offers:
+                hint = did_you_mean(metric.source, list(offers)) or f"there are {', '.join(offers)}"
+                yield where, f"there is no source {metric.source!r}", hint
+            elif metric.quantity not in offers[metric.source]:
+                yield where, f"source {metric.source!r} does not offer {metric.quantity}", _offered(offers)
+
+
+def settled(spec: WorkloadSpec) -> Iterator[Finding]:
+    """A policy that settles by itself stands alone, and what it replaces can't be set beside it."""
+    name = next((name for name, policy in spec.policies.items() if policy.settles), None)
+    if name is None:
+        return
+    policy = spec.policies[name]
+    own = f"{kind_of('policy', policy)} brings its own windows, tolerance and limits"
+    if len(spec.policies) > 1:
+        rule = f"{own}: it must be the workload's only policy"
+        yield ("policies", name), rule, "remove the others, or give each a workload and a pool of its own"
+    for field in dataclasses.fields(spec):
+        key, make = field.name, field.default_factory
+        default = make() if make is not dataclasses.MISSING else field.default
+        if key in REPLACED and getattr(spec, key) != default:
+            yield (key,), f"has no effect: {own}", f"set the counterpart under policies.{name}, and remove this"
+    if policy.lookback_s > MAX_ROWS * spec.interval_s:
+        rule = f"is too short: {name} looks back {policy.lookback_s:g} s, and {MAX_ROWS} turns are remembered"
+        yield ("interval_s",), rule, f"at least {policy.lookback_s / MAX_ROWS:.3g}, or shorter windows"
 
 
 def live_kinds(specs: Iterable[WorkloadSpec]) -> Iterator[tuple[str, str]]:
@@ -92,5 +130,6 @@ def bounds(spec: WorkloadSpec) -> Iterator[Finding]:
         )
     if all(p.shapes for p in spec.policies.values()) and not any(p.activates for p in spec.policies.values()):
         yield ("policies",), "needs a policy that measures demand", "headroom alone has nothing to leave room above"
+    yield from settled(spec)
     if spec.deadline_s >= spec.interval_s and spec.interval_s >= 1:
         yield ("deadline_s",), f"must be below interval_s, {spec.interval_s:g}", "a slow read would delay the next turn"

@@ -58,8 +58,11 @@ def _kinds(by_kind: ByKind, depth: int) -> Iterator[str]:
         doc = (cls.__doc__ or "").strip().split("\n\n")[0]
         for line in textwrap.wrap(" ".join(doc.split()), WIDTH - len(indent)):
             yield f"{indent}# {line}"
-        yield f"{indent}{kind.replace('_', '-')}:"
-        yield from _record(cls, depth + 1, kind)
+        shown = [f"{indent}{kind.replace('_', '-')}:", *_record(cls, depth + 1, kind)]
+        if getattr(cls, "settles", False):
+            yield f"{indent}# Brings its own windows, tolerance and limits: it must be the workload's only policy."
+            shown = [f"{indent}# {line.removeprefix(indent)}" for line in shown]
+        yield from shown
 
 
 def _comment(hint: Any, indent: str, field: dataclasses.Field[Any]) -> Iterator[str]:

@@ -89,19 +89,27 @@ def encode_decision(decision: Decision) -> dict[str, Any]:
         "ready": decision.ready,
         "target": decision.target,
         "targets": dict(decision.targets),
-        "recommendations": [
-            {
-                "policy": r.policy,
-                "replicas": r.replicas,
-                "evidence": r.evidence.value,
-                "active": r.active,
-                "reason": r.reason,
-                "used": list(r.used),
-            }
-            for r in decision.recommendations
-        ],
+        "recommendations": [_encode_recommendation(r) for r in decision.recommendations],
         "steps": [{"rule": s.rule, "replicas": s.replicas, "reason": s.reason} for s in decision.steps],
     }
+
+
+def _encode_recommendation(r: Recommendation) -> dict[str, Any]:
+    plain: dict[str, Any] = {
+        "policy": r.policy,
+        "replicas": r.replicas,
+        "evidence": r.evidence.value,
+        "active": r.active,
+        "reason": r.reason,
+        "used": list(r.used),
+    }
+    if r.raw is not None:
+        plain["raw"] = r.raw
+    if r.keeps:
+        plain["keeps"] = list(r.keeps)
+    if r.memory:
+        plain["memory"] = dict(r.memory)
+    return plain
 
 
 def _decode_decision(data: Mapping[str, Any], at: float) -> Decision:
@@ -113,6 +121,9 @@ def _decode_decision(data: Mapping[str, Any], at: float) -> Decision:
             r["active"],
             r["reason"],
             tuple(SignalName(s) for s in r["used"]),
+            r.get("raw"),
+            tuple(SignalName(s) for s in r.get("keeps", ())),
+            r.get("memory", {}),
         )
         for r in data["recommendations"]
     )

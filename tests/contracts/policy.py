@@ -62,7 +62,21 @@ class PolicyContract:
         if not self.busy:
             pytest.skip("reads no signal")
         said = self.said({n: Fresh(0.0, NOW) for n in self.busy})
-        assert (said.replicas, said.active, said.evidence) == (0.0, False, Evidence.FULL)
+        assert (said.active, said.evidence) == (False, Evidence.FULL)
+        if self.policy.settles:  # its windows may hold the size, and its steps be small
+            assert said.need is not None
+            assert said.need <= 4
+        else:
+            assert said.replicas == 0.0
+
+    def test_settles_by_itself_or_leaves_that_to_the_pipeline(self) -> None:
+        said = self.said(self.fresh())
+        assert (said.raw is not None) <= self.policy.settles
+        assert self.policy.lookback_s >= 0
+
+    def test_what_it_hands_on_is_finite_and_no_time_of_day(self) -> None:
+        for value in self.said(self.fresh()).memory.values():
+            assert 0 <= abs(value) < 1e6
 
     def test_at_zero_replicas_it_either_tells_work_or_claims_not_to(self) -> None:
         said = self.said(self.fresh(), ready=0)

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from policies.peers.dynamo import DynamoEasy
+from policies.peers.hpa import Hpa, HpaMetric
+from policies.peers.keda import Keda, Trigger
+from policies.peers.kpa import Kpa
+from policies.peers.llmd import LlmD
+from policies.peers.ray_serve import RayServe
+from policies.peers.skyserve import SkyServeRequestRate
+from policies.peers.static import Static
 from policies.schedule import Schedule, Window
 from policies.threshold import Concurrency, GpuUtilization, Headroom, KvCacheUsage, Metric, QueueDepth
 from tests.contracts.policy import PolicyContract
@@ -43,3 +51,62 @@ class TestHeadroom(PolicyContract):
 
 class TestSchedule(PolicyContract):
     policy = Schedule(windows=(Window(start="00:00", end="00:00", replicas=2),))
+
+
+class TestHpaExternal(PolicyContract):
+    policy = Hpa(source="q", metrics=(HpaMetric(quantities=("visible", "in_flight"), target=5),))
+    busy = {"q.visible": 90.0, "q.in_flight": 5.0}
+
+
+class TestHpaPods(PolicyContract):
+    policy = Hpa(source="e", metrics=(HpaMetric(type="pods", quantities=("kv_cache_usage",), target=0.5),))
+    busy = {"e.kv_cache_usage": 0.9}
+
+
+class TestKeda(PolicyContract):
+    policy = Keda(source="q", triggers=(Trigger(quantities=("visible", "in_flight"), target=5),))
+    busy = {"q.visible": 90.0, "q.in_flight": 5.0}
+
+
+class TestKpa(PolicyContract):
+    policy = Kpa(source="e")
+    busy = {"e.running": 300.0, "e.waiting": 5.0}
+
+
+class TestRayServe(PolicyContract):
+    policy = RayServe(source="e")
+    busy = {"e.running": 30.0, "e.waiting": 5.0}
+
+
+class TestSkyServe(PolicyContract):
+    policy = SkyServeRequestRate(source="g", target_qps_per_replica=2.0)
+    busy = {"g.requests_per_s": 30.0}
+
+
+class TestLlmDQueue(PolicyContract):
+    policy = LlmD(source="r")
+    busy = {"r.waiting": 9.0, "r.running": 90.0}
+
+
+class TestLlmDQueueGuard(PolicyContract):
+    policy = LlmD(source="r", recipe="queue_guard")
+    busy = {"r.waiting": 9.0}
+
+
+class TestLlmDToken(PolicyContract):
+    policy = LlmD(source="r", recipe="token")
+    busy = {"r.inflight_tokens": 90_000.0, "r.kv_cache_usage": 0.9}
+
+
+class TestDynamoEasy(PolicyContract):
+    policy = DynamoEasy(source="e", kv_tokens=100_000)
+    busy = {"e.kv_cache_usage": 0.9, "e.waiting": 40.0}
+
+
+class TestDynamoEasyPrefill(PolicyContract):
+    policy = DynamoEasy(source="e", kv_tokens=100_000, mode="prefill")
+    busy = {"e.waiting": 40.0}
+
+
+class TestStatic(PolicyContract):
+    policy = Static(replicas=3)

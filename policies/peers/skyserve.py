@@ -1,0 +1,87 @@
+"""SkyServe's request-rate autoscaler as a policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from policies.demand import gather, no_opinion, signals
+from policies.model import Evidence, PolicyName, Recommendation
+from policies.peers.past import JITTER_S, agreed_s, elapsed_s, totals
+from policies.rules import Rule
+from policies.stabilize import whole
+from policies.view import View
+
+
+@dataclass(frozen=True, kw_only=True)
+class SkyServeRequestRate:
+    """SkyServe's replica_policy as a policy: requests a second per replica, and long delays both ways.
+
+    min_replicas and max_replicas are the workload's. SkyServe decides every 20 s, every 5 s at zero.
+
+    Source: skypilot-org/skypilot 0.14.1, ``sky/serve/autoscalers.py``, ``RequestRateAutoscaler``; defaults in
+    ``sky/serve/constants.py``. The original counts turns in agreement (15 up, 60 down), this the time they span, the
+    first turn included. It divides by the whole window even before one has passed, so that a service starts too small;
+    this takes the mean of what was seen. It counts what its load balancer handed on, so a silent one is no traffic;
+    here a rate that can't be read blocks shrinking. A rate that the engines tell is of requests *answered*: prefer a
+    gateway's, since the answers of full engines do not grow with the load.
+
+    Its fallback to on-demand replicas (base_ondemand_fallback_replicas, dynamic_ondemand_fallback) is not a size but a
+    share-out by market: it is what the pools' bounds and their order say here.
+    """
+
+    shapes: ClassVar[bool] = False
+    activates: ClassVar[bool] = True
+    settles: ClassVar[bool] = True
+
+    target_qps_per_replica: Annotated[float, Rule("Requests a second per replica.", gt=0, example=2.5)]
+    source: Annotated[
+        str | None, Rule("The source to read; null: the only one that offers what is read.", example="prometheus")
+    ] = None
+    quantity: Annotated[str, Rule("The request rate. Requests a second.", example="requests_per_s")] = "requests_per_s"
+    qps_window_s: Annotated[float, Rule("The window the rate is averaged over. Seconds.", gt=0, le=3600)] = 60.0
+    upscale_delay_s: Annotated[float, Rule("Grow once wanted for so long. Seconds.", ge=0)] = 300.0
+    downscale_delay_s: Annotated[float, Rule("Shrink once wanted for so long. Seconds.", ge=0)] = 1200.0
+    num_overprovision: Annotated[int, Rule("Replicas above what the rate asks for.", ge=0)] = 0
+
+    @property
+    def lookback_s(self) -> float:
+        return self.qps_window_s
+
+    def needs(self) -> tuple[str, ...]:
+        return (self.quantity,)
+
+    def recommend(self, name: PolicyName, view: View) -> Recommendation:
+        used = signals(self.source, self.needs())
+        values, evidence, wrong = gather(used, view.readings)
+        old = view.history.memory(name)
+        if evidence is Evidence.BLIND or view.desired is None:
+            return no_opinion(name, used, wrong or "the number of replicas is not known", old)
+        rate = float(totals(view, values, self.qps_window_s).mean())
+        wanted = whole(rate / self.target_qps_per_replica)
+        target = max(0, view.desired - self.num_overprovision)
+        reason = f"{rate:g} requests a second at {self.target_qps_per_replica:g} per replica"
+        if wrong:
+            reason += f", at least ({wrong})"
+        decided, direction, for_s = target, 0.0, 0.0
+        if target == 0:
+            decided = wanted
+        elif wanted != target:
+            direction = 1.0 if wanted > target else -1.0
+            for_s = agreed_s(view, name, direction, evidence, first_s=elapsed_s(view))
+            delay_s = self.upscale_delay_s if direction > 0 else self.downscale_delay_s
+            reason += f"; wanted for {for_s:g} s of {delay_s:g} s"
+            if for_s >= delay_s - JITTER_S:
+                decided, direction = wanted, 0.0
+        extra = self.num_overprovision
+        return Recommendation(
+            name,
+            float(decided + extra),
+            evidence,
+            rate > 0,
+            reason,
+            used,
+            raw=float(wanted + extra),
+            keeps=used,
+            memory={"direction": direction, "agreed_s": for_s},
+        )
