@@ -54,11 +54,18 @@ def read_model(path: Path) -> ServiceModel:
 
 
 def write_model(model: ServiceModel, path: Path) -> None:
-    """Write a model as YAML, whole or not at all."""
-    text = yaml.safe_dump(dataclasses.asdict(model), sort_keys=False, allow_unicode=True, width=110)
-    aside = path.with_name(path.name + ".part")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
+    """Write a model as YAML. Raises `ConfigError`."""
+    write_text(yaml.safe_dump(dataclasses.asdict(model), sort_keys=False, allow_unicode=True, width=110), path)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write a file, whole or not at all. Raises `ConfigError`."""
+    aside = path.with_name(f".{path.name}.part")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(path)
+    except OSError as e:
+        raise ConfigError([Problem(str(path), 1, "", "", f"cannot be written: {e.strerror}")]) from e
 
 
 @cache

@@ -73,29 +73,61 @@ class Calibration:
     held_out: Errors
 
 
+@dataclass(frozen=True, slots=True)
+class How:
+    """How to calibrate: what is fitted, the runs held out together (none: each in its turn), the seed of the noise."""
+
+    fitter: Fitter
+    held: Sequence[str] = ()
+    seed: int = 0
+
+
 def keys(seed: int) -> tuple[int, ...]:
     """The keys of the chances over which simulated measures are averaged."""
     return tuple(seed * 1_000_003 + i * 65_537 for i in range(CHANCES))
 
 
 def calibrate(
-    runs: Mapping[str, Run], base: ServiceModel, fitter: Fitter, held: Sequence[str] = (), seed: int = 0
+    runs: Mapping[str, Run],
+    base: ServiceModel,
+    how: How,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Calibration:
-    """Fit to all runs; and, for the errors of runs held out, to the others.
+    """Fit to all runs; and, for the errors on runs held out (see `splits`), to the others.
+
+    `progress` is told the number of fits done and of all fits. Raises `ValueError` where a request of a run does not
+    fit into the base model's KV cache.
+    """
+    chances, fitter = keys(how.seed), how.fitter
+    parts = splits(runs, how.held)
+    outside: dict[str, Mapping[str, float]] = {}
+    for done, (rest, group) in enumerate(parts):
+        progress(done, len(parts) + 1)
+        outside |= errors(fitter(rest, base, chances), group, chances)
+    progress(len(parts), len(parts) + 1)
+    model = fitter(runs, base, chances)
+    order = [*runs, *(name for name in outside if name not in runs)]
+    return Calibration(model, errors(model, runs, chances), {name: outside[name] for name in order if name in outside})
+
+
+def splits(runs: Mapping[str, Run], held: Sequence[str] = ()) -> list[tuple[dict[str, Run], dict[str, Run]]]:
+    """Pairs of the runs to fit to and the runs held out meanwhile.
 
     `held` are held out together. Without it the runs of at least `FEW` requests are dealt to `FOLDS` groups, in their
-    order, and each group is held out in turn.
+    order, and each group is held out in turn. Of a single run the second half is held out from a fit to the first.
     """
-    chances = keys(seed)
+    if len(runs) == 1:
+        (run,) = runs.values()
+        half = len(run) // 2
+        return [({run.name: run.part(0, half)}, {f"{run.name}, second half": run.part(half, len(run))})] if half else []
     able = [name for name, run in runs.items() if len(run) >= FEW]
     groups = [list(held)] if held else [able[i::FOLDS] for i in range(FOLDS)]
-    outside: dict[str, Mapping[str, float]] = {}
+    found = []
     for group in groups:
         rest = {name: run for name, run in runs.items() if name not in group}
         if group and rest:
-            outside |= errors(fitter(rest, base, chances), {name: runs[name] for name in group}, chances)
-    model = fitter(runs, base, chances)
-    return Calibration(model, errors(model, runs, chances), {name: outside[name] for name in runs if name in outside})
+            found.append((rest, {name: runs[name] for name in runs if name in group}))
+    return found
 
 
 def fit_coefficients(runs: Mapping[str, Run], base: ServiceModel, chances: tuple[int, ...]) -> ServiceModel:

@@ -44,6 +44,17 @@ class Run:
     def __len__(self) -> int:
         return len(self.arrival_s)
 
+    def part(self, first: int, end: int) -> Run:
+        """The requests from number `first` to before `end`, as if nothing had come before them."""
+        return Run(
+            self.name,
+            self.arrival_s[first:end] - self.arrival_s[first],
+            self.prompt[first:end],
+            self.output[first:end],
+            self.ttft_s[first:end],
+            self.e2e_s[first:end],
+        )
+
     def clients(self) -> int:
         """How many clients a closed loop had (each sends its next request when its last one ends); 0: an open loop."""
         ends = np.sort(self.arrival_s + self.e2e_s)

@@ -1,0 +1,100 @@
+"""``forescale calibrate``: a service model from recorded runs of a real engine (``docs/calibration.md``)."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from scaler.config.problems import ConfigError, Problem
+from scaler.registry import did_you_mean
+from simulators import document
+
+if TYPE_CHECKING:
+    from simulators.models.fit import Calibration
+    from simulators.models.runs import Run
+    from simulators.models.service import ServiceModel
+
+DEFAULT_BASE: Final = "llama-3.1-8b-h100-vllm"
+"""The only model of the catalogue with an engine's host times, which a full fit needs to start from."""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command line of ``calibrate`` takes."""
+    parser.add_argument("runs", type=Path, metavar="RUN_DIR", help="folder with requests.csv or requests.csv.gz")
+    parser.add_argument(
+        "--model", default=DEFAULT_BASE, metavar="BASE", help="start from this catalogue model or file (%(default)s)"
+    )
+    parser.add_argument(
+        "--set", default="", metavar="KEY=VALUE,...", help="the base model's fields that differ, as max_seqs=128"
+    )
+    parser.add_argument("--scalar", action="store_true", help="fit one factor on all of the base model's times")
+    parser.add_argument("--hold-out", metavar="RUN,...", help="hold these runs back (default: each in its turn)")
+    parser.add_argument("--out", type=Path, metavar="F.yaml", help="write the model, fitted to all runs")
+    parser.add_argument("--html", type=Path, metavar="F.html", help="write the errors as a page")
+    parser.add_argument("--json", action="store_true", help="model and errors as JSON")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the engine's noise (%(default)s)")
+
+
+def command(args: argparse.Namespace) -> int:
+    """Fit, tell, and write. Raises `ConfigError`."""
+    # Imported here, not above: the kernel and the solver take a second that other commands need not wait.
+    from simulators.models import catalogue, fit, report, runs  # noqa: PLC0415
+
+    base = _changed(catalogue.load(args.model), args.set)
+    recorded = runs.read_runs(args.runs)
+    held = _held(args.hold_out, recorded)
+    how = fit.How(fit.fit_scale if args.scalar else fit.fit_coefficients, held, args.seed)
+    try:
+        found = fit.calibrate(recorded, base, how, _progress)
+    except ValueError as e:
+        raise ConfigError([Problem(str(args.runs), 1, "", "", str(e))]) from e
+    name = args.out.stem if args.out else base.name
+    told = report.provenance(found, recorded, base)
+    found = dataclasses.replace(found, model=dataclasses.replace(found.model, name=name, provenance=told))
+    if args.out:
+        catalogue.write_model(found.model, args.out)
+    if args.html:
+        catalogue.write_text(report.page(found), args.html)
+    print(json.dumps(_as_dict(found), indent=2) if args.json else "\n".join(report.lines(found, recorded, base)))
+    return 0
+
+
+def _changed(base: ServiceModel, text: str) -> ServiceModel:
+    """The base model with what the command line sets."""
+    changes: dict[str, Any] = {}
+    for part in filter(None, text.split(",")):
+        key, equals, value = part.partition("=")
+        if not equals:
+            raise ConfigError([Problem("command line", 1, "--set", part, "must be KEY=VALUE,KEY=VALUE,...")])
+        try:
+            changes[key.strip()] = json.loads(value)  # JSON, not YAML, reads 1e-5 as a number
+        except ValueError:
+            changes[key.strip()] = value
+    changed: ServiceModel = document.read(type(base), {**dataclasses.asdict(base), **changes})
+    return changed
+
+
+def _held(text: str | None, runs: Mapping[str, Run]) -> list[str]:
+    held = [name.strip() for name in text.split(",")] if text else []
+    for name in held:
+        if name not in runs:
+            hint = did_you_mean(name, list(runs)) or f"there are {', '.join(runs)}"
+            raise ConfigError([Problem("command line", 1, "--hold-out", name, "there is no run of this name", hint)])
+    if held and not set(runs) - set(held):
+        raise ConfigError([Problem("command line", 1, "--hold-out", str(text), "must leave a run to fit to")])
+    return held
+
+
+def _progress(done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\rfit {done + 1} of {total} " + "\r\033[K" * (done + 1 == total))
+        sys.stderr.flush()
+
+
+def _as_dict(found: Calibration) -> dict[str, Any]:
+    return {"model": dataclasses.asdict(found.model), "held_out": found.held_out, "fitted": found.fitted}
