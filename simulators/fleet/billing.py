@@ -159,8 +159,7 @@ def _add_charge(ledger: Ledger, node: Node, now_ps: int, parts: dict[str, int]) 
     ran = runs(node, now_ps)
     beyond_ps = sum(ledger.rule.charged_ps(end_ps - start_ps) - (end_ps - start_ps) for start_ps, end_ps in ran)
     free_ps = to_ps(ledger.rule.free_if_interrupted_within_s)
-    start_ps, end_ps = ran[-1]
-    if ledger.market == "spot" and node.interrupted and end_ps - start_ps < free_ps:
+    if ledger.market == "spot" and node.interrupted and ran[-1][1] - ran[-1][0] < free_ps:
         return True
     parts["rounding"] = ledger.prices[node.zone] * beyond_ps
     return False

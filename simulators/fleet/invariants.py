@@ -52,9 +52,11 @@ def _capacity_problems(ledger: Ledger, zone: int, now_ps: int) -> Iterator[str]:
     born: Counter[int] = Counter()
     ended: Counter[int] = Counter()
     for node in ledger.nodes:
-        for start_ps, end_ps in runs(node, now_ps) if node.zone == zone else ():
-            born[start_ps] += 1
-            ended[end_ps] += node.state is State.GONE or end_ps < now_ps
+        ran = runs(node, now_ps) if node.zone == zone else []
+        born.update(start_ps for start_ps, _ in ran)
+        ended.update(end_ps for _, end_ps in ran)
+        if ran and node.state is not State.GONE and not node.stopped:
+            ended[now_ps] -= 1  # the last run goes on
     limits = dict(ledger.limits[zone])
     held, limit = 0, limits[0]
     for at_ps in sorted(born.keys() | ended.keys() | limits.keys()):

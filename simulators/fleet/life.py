@@ -176,6 +176,11 @@ class Node:
         return self.moves[-1][1]
 
     @property
+    def stopped(self) -> bool:
+        """Whether its instance is stopped: it holds no capacity, and only its disk is paid."""
+        return self.tier is Tier.STOPPED and self.state is State.RESTING
+
+    @property
     def due_ps(self) -> int:
         """When the last phase of its plan ends; with nothing to do, when it came into its state."""
         return self.plan[-1][1] if self.plan else self.moves[-1][0]

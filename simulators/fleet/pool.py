@@ -89,13 +89,10 @@ class FleetPool:
             raise ValueError(f"pool {self.name} has begun: begin comes before all else, at time 0")
         for tier in HEADROOM:
             for _ in range(self.headroom[tier]):
-                if (node := self._launch(tier)) is not None:
-                    node.plan = ()
-                    self._stock.move(node, State.RESTING, 0)
+                self._launch(tier, made=True)
         self._replicas.desired = self._replicas.waiting = replicas
-        while self.waiting and (node := self._launch(Tier.COLD)) is not None:
+        while self.waiting and (node := self._launch(Tier.COLD, made=True)) is not None:
             self._replicas.waiting -= 1
-            node.plan = ()
             self._replicas.serve(node)
 
     def advance(self, now_ps: int) -> None:
@@ -176,8 +173,8 @@ class FleetPool:
             self._cloud.watch(node)
         return node
 
-    def _launch(self, tier: Tier) -> Node | None:
-        node = self._stock.launch(tier, self._replicas.now_ps)
+    def _launch(self, tier: Tier, *, made: bool = False) -> Node | None:
+        node = self._stock.launch(tier, self._replicas.now_ps, made=made)
         if node is not None:
             self._cloud.watch(node)
         return node

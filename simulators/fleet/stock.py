@@ -64,17 +64,18 @@ class Stock:
         ready_made = sum(len(self.resting[t]) for t in HEADROOM if t is not Tier.STOPPED)
         return free + ready_made + sum(len(found) for found in self.preparing.values())
 
-    def launch(self, tier: Tier, now_ps: int) -> Node | None:
-        """A new node on its way to `tier`, or to serve if that is COLD; None without room for it."""
+    def launch(self, tier: Tier, now_ps: int, *, made: bool = False) -> Node | None:
+        """A new node on its way to `tier`, or to serve if that is COLD; None without room. `made`: it is there."""
         zone = choose(self.zones, self._offer.placement) if self.within_quota else None
         if zone is None:
             return None
         node = Node(len(self.nodes), zone, tier, now_ps)
         self.nodes.append(node)
         self.zones[zone].nodes[node.number] = None
-        phases = SERVE[tier] if tier is Tier.COLD else PREPARE[tier]
-        node.plan = plan(self.durations(node), phases, now_ps)
-        self.move(node, State.STARTING if tier is Tier.COLD else State.PREPARING, now_ps)
+        if not made:
+            node.plan = plan(self.durations(node), SERVE[tier] if tier is Tier.COLD else PREPARE[tier], now_ps)
+        on_its_way = State.RESTING if made else State.PREPARING
+        self.move(node, State.STARTING if tier is Tier.COLD else on_its_way, now_ps)
         return node
 
     def take(self, now_ps: int) -> Node | None:
@@ -110,7 +111,7 @@ class Stock:
             self.resting[node.tier][node.number] = None
         elif state is State.STARTING:
             heapq.heappush(self._latest, (-node.due_ps, -node.number))
-        if state is State.GONE or (state is State.RESTING and node.tier is Tier.STOPPED):
+        if state is State.GONE or node.stopped:
             self.zones[node.zone].release(node.number)
 
     def _leave(self, node: Node) -> None:

@@ -89,7 +89,7 @@ class World:
     def now_ps(self) -> int:
         return self.engines.now_ps
 
-    def until(self, at_s: float, watch: Callable[[], None] = lambda: None) -> None:
+    def until(self, at_s: float, watch: Callable[[], object] = lambda: None) -> None:
         """Run up to a time, and `watch` after each event."""
         end_ps = to_ps(at_s)
         while (due_ps := self.pool.next_event_ps()) is not None and due_ps <= end_ps:
