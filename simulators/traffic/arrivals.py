@@ -18,6 +18,8 @@ from simulators.traffic.trace import Floats
 MS_PER_S: Final = 1000
 GAP_DECIMALS: Final = 9
 """Gaps come out of log and exp, whose last bits differ between machines."""
+EVEN_CV: Final = 1e-3
+"""Gaps that vary less are taken as equal."""
 SPARE: Final = 6.0
 """Standard deviations of the count that are drawn beyond its mean at once; more is drawn when needed."""
 
@@ -42,12 +44,13 @@ def renewal(length: float, gap_cv: float, chance: np.random.Generator) -> Floats
     """
     if length <= 0:
         return np.zeros(0)
-    shape = 1.0 / gap_cv**2 if gap_cv > 0 else np.inf
-    first = chance.random() * (chance.gamma(shape + 1, 1 / shape) if gap_cv > 0 else 1.0)
+    even = gap_cv < EVEN_CV
+    shape = 1.0 / max(gap_cv, EVEN_CV) ** 2
+    first = chance.random() * (1.0 if even else chance.gamma(shape + 1, 1 / shape))
     events = np.array([round(first, GAP_DECIMALS)])
     while events[-1] < length:
         left = length - events[-1]
         count = int(left + SPARE * max(gap_cv, 1.0) * np.sqrt(left)) + 16
-        gaps = chance.gamma(shape, 1 / shape, count) if gap_cv > 0 else np.ones(count)
+        gaps = np.ones(count) if even else chance.gamma(shape, 1 / shape, count)
         events = np.concatenate([events, events[-1] + np.cumsum(np.round(gaps, GAP_DECIMALS))])
     return events[: np.searchsorted(events, length)]

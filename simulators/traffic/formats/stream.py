@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import os
@@ -20,11 +21,14 @@ HEAD_BYTES: Final = 65_536
 class Stream(io.RawIOBase):
     """A file, gunzipped if its content says so. After its end, `cut` and `last` tell how it ended."""
 
-    def __init__(self, path: Path, progress: Progress = silent, *, forgive_cut: bool = False) -> None:
+    def __init__(
+        self, path: Path, progress: Progress = silent, *, forgive_cut: bool = False, must_be_text: bool = False
+    ) -> None:
         self.cut = False
         self.last = b""
         self._progress = progress
         self._forgive_cut = forgive_cut
+        self._decoder = codecs.getincrementaldecoder("utf-8")() if must_be_text else None
         self._path = path
         try:
             self._packed = path.open("rb")
@@ -39,20 +43,38 @@ class Stream(io.RawIOBase):
         return True
 
     def readinto(self, into: Any) -> int:
-        try:
-            read = self._bytes.readinto(into)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as e:
-            self.cut = True
-            if not self._forgive_cut:
-                raise TraceError(
-                    f"{self._path}: compressed data ends early or is damaged ({e}): the file is half-written;"
-                    " fetch it again (--skip-bad keeps the whole rows before the break)"
-                ) from e
-            return 0
-        if read:
-            self.last = bytes(memoryview(into)[read - 1 : read])
+        room = memoryview(into)
+        filled = 0
+        while filled < len(room) and not self.cut:
+            try:
+                read = self._bytes.readinto1(room[filled:])  # a step at a time: what precedes a break is not lost
+            except (EOFError, zlib.error, gzip.BadGzipFile) as e:
+                self._broken(e)
+                break
+            if not read:
+                break
+            filled += read
+        if filled:
+            self.last = bytes(room[filled - 1 : filled])
+        self._check_text(bytes(room[:filled]))
         self._progress(self._packed.tell(), self._size)
-        return read
+        return filled
+
+    def _check_text(self, read: bytes) -> None:
+        """Refuse what is no UTF-8 here: Arrow would write of it to stderr."""
+        try:
+            if self._decoder is not None:
+                self._decoder.decode(read, final=not read)
+        except UnicodeDecodeError as e:
+            raise TraceError(f"{self._path}: is no UTF-8 text: {e.reason}: {e.object[e.start : e.end]!r}") from e
+
+    def _broken(self, error: Exception) -> None:
+        self.cut = True
+        if not self._forgive_cut:
+            raise TraceError(
+                f"{self._path}: compressed data ends early or is damaged ({error}): the file is half-written;"
+                " fetch it again (--skip-bad keeps the whole rows before the break)"
+            ) from error
 
     def close(self) -> None:
         self._bytes.close()

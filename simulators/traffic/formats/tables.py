@@ -107,7 +107,7 @@ def read_csv(path: Path, header: list[str], options: Options, name: str) -> Trac
             table.cleaner.bad_row(f"line {row.number}", rule, row.text)
         return "skip"
 
-    with Stream(path, options.progress, forgive_cut=options.skip_bad) as stream:
+    with Stream(path, options.progress, forgive_cut=options.skip_bad, must_be_text=True) as stream:
         try:
             batches = pyarrow.csv.open_csv(
                 stream,
