@@ -165,15 +165,25 @@ def ordered(
 
 
 def joined(traces: Sequence[Trace], name: str, origin: str = "") -> Trace:
-    """All the requests of `traces` on one clock. A column is kept when every trace with requests has it."""
+    """All the requests of `traces` on one clock.
+
+    Where some tell `cached_tokens`, those that do not have no hits; `client` is kept when all of them tell it.
+    """
     full = [t for t in traces if len(t)]
-    kept = [c for c in COLUMNS if c in REQUIRED or (full and all(getattr(t, c) is not None for t in full))]
-    columns = {c: np.concatenate([np.zeros(0, np.int32), *(getattr(t, c) for t in full)]) for c in kept}
+    told = [c for c in COLUMNS if c in REQUIRED or any(getattr(t, c) is not None for t in full)]
+    if any(t.client is None for t in full):
+        told = [c for c in told if c != "client"]
+    columns = {c: np.concatenate([np.zeros(0, np.int32), *(_column(t, c) for t in full)]) for c in told}
     repairs: dict[str, int] = {}
     for trace in traces:
         for what, count in trace.repairs.items():
             repairs[what] = repairs.get(what, 0) + count
     return ordered(columns, np.concatenate([np.zeros(0), *(t.arrival_s for t in full)]), name, origin, repairs)
+
+
+def _column(trace: Trace, column: str) -> Ints:
+    values: Ints | None = getattr(trace, column)
+    return np.zeros(len(trace), np.int32) if values is None else values
 
 
 def _frozen(values: Any, dtype: type[np.generic]) -> Any:

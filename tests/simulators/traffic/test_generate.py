@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def test_short_spans_of_a_renewal_process_have_their_share_of_events(cv: float) 
 def test_arrivals_are_sorted_milliseconds_where_the_rate_is_not_zero(
     rps: list[float], step_s: float, cv: float, seed: int
 ) -> None:
-    edges = np.arange(len(rps) + 1) * step_s
+    edges = np.asarray(np.arange(len(rps) + 1) * step_s, np.float64)
     times = arrivals(edges, np.array(rps), cv, np.random.default_rng(seed))
     assert (np.diff(times) >= 0).all()
     assert ((times >= 0) & (times < edges[-1])).all()
@@ -103,7 +104,7 @@ MADE = st.sampled_from(
 @given(MADE, st.lists(st.floats(0, 4000), min_size=2, max_size=5), st.integers(0, 3))
 def test_a_span_in_pieces_is_the_span_at_once(made: Any, cuts: list[float], seed: int) -> None:
     cuts.sort()
-    pieces = [made.requests(streams(seed), a, b) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    pieces = [made.requests(streams(seed), a, b) for a, b in pairwise(cuts)]
     assert joined(pieces, "pieces").digest() == made.requests(streams(seed), cuts[0], cuts[-1]).digest()
 
 
@@ -242,7 +243,8 @@ def test_a_series_that_is_wrong_is_told_with_its_line(tmp_path: Path, content: s
 def test_every_problem_of_a_document_is_told_at_once_with_its_line(tmp_path: Path) -> None:
     file = text(
         tmp_path / "mix.yaml",
-        "kind: mix\nduration_s: -5\nclients:\n  a: {kind: poison}\n  b:\n    kind: on_off\n    on_rp: 3\n    prompt: {mean_token: 3}\n"
+        "kind: mix\nduration_s: -5\nclients:\n  a: {kind: poison}\n"
+        "  b:\n    kind: on_off\n    on_rp: 3\n    prompt: {mean_token: 3}\n"
         "  c: {kind: trace, file: x, start_s: 5, end_s: 4}\n  d: 7\n",
     )
     with pytest.raises(ConfigError) as raised:

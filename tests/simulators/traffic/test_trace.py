@@ -121,3 +121,9 @@ def test_joined_traces_keep_the_columns_that_all_have_and_add_up_their_repairs()
     assert both.client.tolist() == [3, 4, 3]
     assert both.repairs == {"sorted": 3}
     assert len(joined([], "nothing")) == 0
+
+
+def test_a_joined_trace_that_tells_no_hits_has_none() -> None:
+    hits = joined([trace((0, 9, 1), cached_tokens=np.array([5])), trace((1, 9, 1))], "both").cached_tokens
+    assert hits is not None
+    assert hits.tolist() == [5, 0]
