@@ -34,7 +34,7 @@ class Draws:
             rows: list[list[float]] = law(stream(seed, purpose, entity, number), (ROWS, columns)).tolist()
             return rows
 
-        self._block = lru_cache(maxsize=16)(block)
+        self._block = lru_cache(maxsize=256)(block)
 
     def row(self, n: int) -> list[float]:
         """The draws of node n."""

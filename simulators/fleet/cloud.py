@@ -33,17 +33,22 @@ class Cloud:
             self._timetable.add(max(now_ps, node.ends_ps - self._lead_ps), Due.FATE, node.number)
 
     def doom(self, node: Node, at_ps: int) -> None:
-        """The cloud will take the node at a time, and says so as far as it does."""
+        """The cloud will take the node at a time. It says so as long ahead as it does, or not at all."""
         if node.doomed_ps is not None and node.doomed_ps <= at_ps:
             return
         node.doomed_ps = at_ps
         self._stock.zones[node.zone].doomed[node.number] = None
         self._timetable.add(at_ps, Due.LOSS, node.number)
-        said, fate, now_ps = self._said, self._stock.fate(node), self._replicas.now_ps
-        if said.notice_s and fate[NOTICE] >= said.missing_share:
-            self._timetable.add(max(now_ps, at_ps - to_ps(said.notice_s)), Due.NOTICE, node.number)
-        if said.rebalance_s and fate[REBALANCE] >= said.rebalance_missing_share:
-            self._timetable.add(max(now_ps, at_ps - to_ps(said.rebalance_s)), Due.REBALANCE, node.number)
+        said, fate = self._said, self._stock.fate(node)
+        if fate[NOTICE] >= said.missing_share:
+            self._announce(node, Due.NOTICE, at_ps, said.notice_s)
+        if fate[REBALANCE] >= said.rebalance_missing_share:
+            self._announce(node, Due.REBALANCE, at_ps, said.rebalance_s)
+
+    def _announce(self, node: Node, due: Due, loss_ps: int, ahead_s: float) -> None:
+        at_ps = loss_ps - to_ps(ahead_s)
+        if ahead_s and at_ps >= self._replicas.now_ps:
+            self._timetable.add(at_ps, due, node.number)
 
     def do(self, entry: Entry) -> None:
         """What is due on the cloud's side: FATE, WARN, CHANGE or LOSS."""

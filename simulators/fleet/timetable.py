@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from typing import NamedTuple
 
 
 class Due(IntEnum):
@@ -20,8 +21,7 @@ class Due(IntEnum):
     DONE = 7  # a node's last phase is over
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Entry:
+class Entry(NamedTuple):
     """One thing due: `subject` is a node's number, or a zone's for WARN and CHANGE; `limit` is its new capacity."""
 
     at_ps: int

@@ -26,7 +26,7 @@ from simulators.fleet.units import to_ps
 from tests.simulators.fleet.worlds import World, offer
 
 LAW = settings(
-    max_examples=120,
+    max_examples=80,
     deadline=None,
     derandomize=True,  # a build fails by its own change only
     database=None,

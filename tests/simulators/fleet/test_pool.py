@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 
 from scaler.ports import Misconfigured, OutOfCapacity
-from simulators.fleet.life import StartUp, State, Tier
+from simulators.fleet.life import PHASES, Phase, StartUp, State, Tier
 from simulators.fleet.market import Headroom, Notices, ZoneOffer
 from simulators.fleet.supply import Step
 from simulators.fleet.units import to_ps
 from tests.simulators.fleet.worlds import World, offer
+
+FAST = StartUp(**{phase: Phase(median_s=0.001) for phase in PHASES})
 
 
 def spot(*steps: tuple[float, int], begin: int = 4, capacity: int | None = None, **given: Any) -> World:
@@ -222,6 +224,24 @@ def test_a_notice_may_be_missing() -> None:
     world = spot((1000, 3), notices=Notices(notice_s=120, missing_share=1.0), replace=False)
     world.until(1000)
     assert [kind for _, kind, _, _ in world.told()] == ["interrupted"]
+
+
+def test_what_comes_too_late_to_be_announced_in_full_is_not_announced() -> None:
+    world = spot((1000, 3), replace=False)
+    world.until(10)
+    world.pool.interrupt(2, to_ps(129), world.now_ps)
+    world.until(200)
+    assert world.told() == [(129.0, "interrupted", 2, 0)]
+
+
+def test_nodes_are_lost_at_their_zones_rate() -> None:
+    """Exponential lives: the number lost among those that never end otherwise is Poisson, inside 4 standard errors."""
+    zone = ZoneOffer(losses_per_node_hour=0.2)
+    world = World(offer(market="spot", zones={"z": zone}, start_up=FAST, on_notice="serve"), begin=1000)
+    world.until(36_000)
+    lost = sum(kind == "interrupted" for _, kind, _, _ in world.told())
+    assert lost == pytest.approx(0.2 * 1000 * 10, abs=4 * 2000**0.5)
+    world.bill()
 
 
 def test_a_rebalance_recommendation_comes_before_the_notice() -> None:
