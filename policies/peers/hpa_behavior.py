@@ -158,9 +158,11 @@ def past_of(view: View, size: int, span_s: float, *, rests_at_zero: bool) -> Pas
     seen = np.nan_to_num(then - found)
     changes = np.where(meant * seen > 0, np.sign(meant) * np.minimum(np.abs(meant), np.abs(seen)), 0.0)
     known = ~np.isnan(wants) & ~(rests_at_zero & (found == 0))
-    seeded_at = np.append(at[:1] if at.size else view.at, at[known])
-    first = float(found[0]) if at.size and not np.isnan(found[0]) else float(size)
-    return Past(view.at, seeded_at, np.append(first, wants[known]), at, changes)
+    began, size_then = view.at, float(size)
+    if len(view.history):
+        began = float(view.history.column(AT)[0])
+        size_then = float(np.nan_to_num(view.history.column(CURRENT)[0], nan=size))
+    return Past(view.at, np.append(began, at[known]), np.append(size_then, wants[known]), at, changes)
 
 
 def settle(

@@ -71,8 +71,8 @@ def _named_sources(policy: Any, place: Place, offers: Mapping[str, set[str]]) ->
             if metric.source not in offers:
                 hint = did_you_mean(metric.source, list(offers)) or f"there are {', '.join(offers)}"
                 yield where, f"there is no source {metric.source!r}", hint
-            elif metric.quantity not in offers[metric.source]:
-                yield where, f"source {metric.source!r} does not offer {metric.quantity}", _offered(offers)
+            elif lacking := sorted(set(metric.quantities) - offers[metric.source]):
+                yield where, f"source {metric.source!r} does not offer {', '.join(lacking)}", _offered(offers)
 
 
 def settled(spec: WorkloadSpec) -> Iterator[Finding]:

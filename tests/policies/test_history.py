@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from policies.history import AT, MAY_LOWER, TARGET, WANTED, History, LeadTimes
-from policies.model import Decision
-from tests.factories import seen, tick_of
+from policies.model import Absent, Decision, Evidence, Fresh, PolicyName, Reading, Recommendation, SignalName
+from tests.factories import seen, stale, tick_of
+
+LOAD = SignalName("e.load")
+ME = PolicyName("me")
 
 
 def row(history: History, at: float, *, target: int | None = 1, may_lower: bool = True, ready: int = 1) -> None:
@@ -104,3 +107,62 @@ def test_a_replica_no_longer_wanted_has_no_lead_time() -> None:
 
 def test_no_lead_time_is_known_before_the_first() -> None:
     assert LeadTimes().quantile_s(0.9) is None
+
+
+# --- signals and memory
+
+
+def told(
+    history: History,
+    at: float,
+    reading: Reading[float],
+    *,
+    keeps: tuple[SignalName, ...] = (LOAD,),
+    memory: dict[str, float] | None = None,
+) -> None:
+    said = Recommendation(ME, 1.0, Evidence.FULL, True, "", keeps=keeps, memory=memory or {})
+    decision = Decision(at, (said,), 1.0, 1, True, True, 1, 1, 1, ())
+    history.append(tick_of(seen({LOAD: reading}, at=at), decision))
+
+
+def test_a_signal_is_kept_from_the_turn_in_which_a_recommendation_asks_for_it() -> None:
+    history = History()
+    told(history, 0, Fresh(1.0, 0), keeps=())
+    assert [a.tolist() for a in history.signal(LOAD, 0)] == [[], []]
+    told(history, 15, Fresh(2.0, 15))
+    told(history, 30, Fresh(3.0, 30), keeps=())
+    assert [a.tolist() for a in history.signal(LOAD, 0)] == [[15, 30], [2, 3]]
+    assert [a.tolist() for a in history.signal(LOAD, 30)] == [[30], [3]]
+
+
+def test_what_was_stale_absent_or_a_lower_bound_is_not_kept() -> None:
+    history = History()
+    readings: tuple[Reading[float], ...] = (
+        Fresh(1.0, 0),
+        stale(9.0),
+        Absent("gone"),
+        Fresh(9.0, 3, "one is missing"),
+        Fresh(0.0, 4),
+    )
+    for at, reading in enumerate(readings):
+        told(history, float(at), reading)
+    assert [a.tolist() for a in history.signal(LOAD, 0)] == [[0, 4], [1, 0]]
+
+
+def test_a_signal_is_bounded_and_shifted_with_the_rows() -> None:
+    history = History(span_s=600)
+    for i in range(1000):
+        told(history, 15.0 * i, Fresh(float(i), 15.0 * i))
+    at, values = history.signal(LOAD, 0)
+    assert (len(values), values[0], values[-1]) == (41, 959, 999)
+    history.shift(-100)
+    assert history.signal(LOAD, 0)[0].tolist() == (at - 100).tolist()
+
+
+def test_a_policys_memory_is_what_its_last_recommendation_handed_on() -> None:
+    history = History()
+    assert history.memory(ME) == {}
+    told(history, 0, Fresh(1.0, 0), memory={"agreed_s": 15.0})
+    assert history.memory(ME) == {"agreed_s": 15.0}
+    told(history, 15, Fresh(1.0, 15))
+    assert history.memory(ME) == {}
