@@ -121,9 +121,10 @@ def _module(name: str) -> Any:
     except ModuleNotFoundError as e:
         if not name.startswith("simulators.") or (e.name or "").split(".")[0] in {"scaler", "simulators"}:
             raise
-        sys.exit(
-            f"forescale: this command needs the simulator's packages ({e.name} is missing): install forescale[sim]"
+        print(
+            f"forescale: needs the simulator's packages ({e.name} is missing): install forescale[sim]", file=sys.stderr
         )
+        raise SystemExit(2) from e
 
 
 def _seconds(text: str) -> float:

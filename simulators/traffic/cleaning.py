@@ -47,6 +47,8 @@ class Cleaner:
         self._whole: dict[str, list[Ints]] = {}
         self._problems: list[str] = []
         self._bad = 0
+        self._latest = -np.inf
+        self._late = 0
 
     def add(self, rows: Rows) -> None:
         good = np.ones(len(rows.arrival_s), bool)
@@ -55,11 +57,18 @@ class Cleaner:
                 self.tell(rows.place(int(i)), field, rows.raw[field][int(i)], rule)
             good &= ~broken
         self._bad += int(len(good) - good.sum())
-        self._arrival.append(rows.arrival_s[good])
+        self._append(rows.arrival_s[good])
         for field, values in rows.tokens.items():
             self._whole.setdefault(field, []).append(values[good].astype(np.int32))
         if rows.client is not None:
             self._whole.setdefault("client", []).append(rows.client[good])
+
+    def _append(self, arrival_s: Floats) -> None:
+        """Keep arrivals, and count those that come after a later one."""
+        latest = np.maximum.accumulate(np.append(self._latest, arrival_s))
+        self._late += int((arrival_s < latest[1:]).sum())
+        self._latest = float(latest[-1])
+        self._arrival.append(arrival_s)
 
     def bad_row(self, place: str, rule: str, text: str) -> None:
         """A row that could not even be taken apart."""
@@ -97,8 +106,7 @@ class Cleaner:
             left = f": all {self._bad} rows are bad, as in: {self._problems[0]}" if self._bad else ""
             raise TraceError(f"{self._file}: has no request{left}")
         self.repairs[DROPPED] += self._bad
-        late = arrival < np.maximum.accumulate(arrival)
-        self.repairs["rows out of order, sorted"] += int(late.sum())
+        self.repairs["rows out of order, sorted"] += self._late
         if self.time_of_day:
             arrival -= arrival.min()
         columns = {field: np.concatenate(self._whole.pop(field)) for field in list(self._whole)}

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from simulators.traffic.trace import Floats, Ints, Trace
 
@@ -52,7 +51,7 @@ class Description:
 
     def as_dict(self) -> dict[str, Any]:
         """As plain data for JSON."""
-        return asdict(self) | {"repairs": dict(self.repairs)}
+        return asdict(self)
 
 
 def describe(trace: Trace) -> Description:
@@ -70,7 +69,7 @@ def describe(trace: Trace) -> Description:
         peak_to_mean_1s=_peak_to_mean(whole_bins(trace.arrival_s, 1.0)),
         peak_to_mean_1min=_peak_to_mean(minutes),
         gap_cv=_gap_cv(trace.arrival_s),
-        dispersion_1min=float(minutes.var() / minutes.mean()) if len(minutes) > 1 and minutes.any() else None,
+        dispersion_1min=None if minutes is None else minutes[2] / minutes[1],
         prompt_tokens=_lengths(trace.prompt_tokens),
         output_tokens=_lengths(trace.output_tokens),
         cached_share=_cached_share(trace),
@@ -81,15 +80,24 @@ def describe(trace: Trace) -> Description:
     )
 
 
-def whole_bins(arrival_s: Floats, width_s: float) -> npt.NDArray[np.int64]:
-    """Arrivals in each bin since time 0; the last one, which the trace's end cuts short, is left out."""
-    if not len(arrival_s):
-        return np.zeros(0, np.int64)
-    return np.bincount((arrival_s // width_s).astype(np.int64))[:-1]
+def whole_bins(arrival_s: Floats, width_s: float) -> tuple[int, float, float] | None:
+    """The largest, the mean and the variance of arrivals in a bin, over the bins from time 0 that are whole.
+
+    The last bin, which the trace's end cuts short, is left out; None if there is no other. Bins that hold nothing are
+    counted, not made: a long trace may have very many.
+    """
+    bins = int(arrival_s[-1] // width_s) if len(arrival_s) else 0
+    within = arrival_s[: np.searchsorted(arrival_s, bins * width_s)]
+    if not len(within):
+        return None
+    changes = np.flatnonzero(np.diff(within // width_s)) + 1
+    counts = np.diff(np.concatenate([[0], changes, [len(within)]]))
+    mean = len(within) / bins
+    return int(counts.max()), mean, float((counts.astype(np.float64) ** 2).sum() / bins - mean**2)
 
 
-def _peak_to_mean(counts: npt.NDArray[np.int64]) -> float | None:
-    return float(counts.max() / counts.mean()) if counts.any() else None
+def _peak_to_mean(bins: tuple[int, float, float] | None) -> float | None:
+    return None if bins is None else bins[0] / bins[1]
 
 
 def _gap_cv(arrival_s: Floats) -> float | None:

@@ -21,7 +21,7 @@ LEAST_GAP_S: Final = 1e-3
 
 
 def page(trace: Trace) -> str:
-    """The page, as HTML. Figures are binned here, so that its size does not grow with the trace."""
+    """The page, as HTML: equal for equal traces. It is binned here, so that it does not grow with the trace."""
     figure = make_subplots(
         rows=2,
         cols=3,
@@ -38,7 +38,7 @@ def page(trace: Trace) -> str:
     figure.update_xaxes(title_text="seconds since the trace's start", row=1, col=1)
     title = html.escape(f"{trace.name}: {len(trace):,} requests")
     figure.update_layout(title=title, showlegend=False, bargap=0, template="plotly_white")
-    return str(figure.to_html(include_plotlyjs=True, full_html=True))
+    return str(figure.to_html(include_plotlyjs=True, full_html=True, div_id="trace"))
 
 
 def _histogram(values: npt.NDArray[Any], least: float) -> Any:

@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -61,7 +60,7 @@ class Trace:
             self._whole(column)
         if self.cached_tokens is not None and (self.cached_tokens >= self.prompt_tokens).any():
             raise TraceError(f"{self.name}: cached_tokens must be below prompt_tokens")
-        object.__setattr__(self, "repairs", MappingProxyType({k: int(n) for k, n in self.repairs.items() if n}))
+        object.__setattr__(self, "repairs", {k: int(n) for k, n in self.repairs.items() if n})
 
     def _whole(self, column: str) -> None:
         values = getattr(self, column)

@@ -88,7 +88,9 @@ def test_clients_are_counted() -> None:
 
 def test_bins_hold_every_request_but_the_last_bins() -> None:
     made = trace((0, 1, 1), (0.5, 1, 1), (2.0, 1, 1), (2.9, 1, 1))
-    assert whole_bins(made.arrival_s, 1.0).tolist() == [2, 0]
+    assert whole_bins(made.arrival_s, 1.0) == (2, 1.0, 1.0)
+    far = trace((0, 1, 1), (0.2, 1, 1), (1e8 - 2, 1, 1), (1e8, 1, 1))  # 10^8 bins, all but two of them empty
+    assert whole_bins(far.arrival_s, 1.0) == pytest.approx((2, 3e-8, 5e-8))
     edges, rates = rate_bins(made, 7)
     assert (rates * np.diff(edges)).sum() == pytest.approx(len(made))
 
@@ -107,3 +109,4 @@ def test_the_page_needs_no_network_and_does_not_grow_with_the_trace() -> None:
     assert 'src="http' not in one
     assert abs(len(many) - len(one)) < 100_000
     assert page(trace())
+    assert page(trace((0, 5, 5), (1, 9, 9))) == page(trace((0, 5, 5), (1, 9, 9)))

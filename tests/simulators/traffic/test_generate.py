@@ -18,7 +18,7 @@ from simulators.document import read_file, read_kind
 from simulators.traffic import rates
 from simulators.traffic.arrivals import arrivals, renewal
 from simulators.traffic.chance import streams, within
-from simulators.traffic.describe import describe, whole_bins
+from simulators.traffic.describe import describe
 from simulators.traffic.generate import CHUNK_S, GENERATORS, Mix, TraceFile
 from simulators.traffic.lengths import Lengths
 from simulators.traffic.shapes import Daily, FlashCrowd, OnOff, Poisson, Ramp, Rates, Steps
@@ -199,7 +199,7 @@ def test_a_series_of_rates_is_followed_step_by_step(tmp_path: Path) -> None:
     assert series.duration_s == 180
     assert series.at(np.array([0, 59.9, 60, 150, 179, 180, -1])).tolist() == [2, 2, 0, 40, 40, 0, 0]
     made = Rates(file=str(file), duration_s=360.0)
-    counts = whole_bins(np.append(made.requests(RNG).arrival_s, 360.0), 60.0)
+    counts = np.histogram(made.requests(RNG).arrival_s, np.arange(0, 361, 60.0))[0]
     assert counts[1] == 0
     assert counts[3:].sum() == 0
     assert counts[2] == pytest.approx(2400, abs=200)

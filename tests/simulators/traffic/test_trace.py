@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,12 @@ def test_ten_million_requests_take_240_bytes_a_dozen() -> None:
     made = Trace(np.zeros(count), ones * 2, ones, ones, ones)
     columns = (made.arrival_s, made.prompt_tokens, made.output_tokens, made.cached_tokens, made.client)
     assert sum(c.nbytes for c in columns if c is not None) == 24 * count
+
+
+def test_a_trace_can_be_sent_to_another_process() -> None:
+    sent = pickle.loads(pickle.dumps(trace((0, 9, 1), cached_tokens=np.array([5]), repairs={"sorted": 1})))  # noqa: S301
+    assert sent.digest() == trace((0, 9, 1), cached_tokens=np.array([5])).digest()
+    assert sent.repairs == {"sorted": 1}
 
 
 def test_a_window_starts_anew_and_leaves_its_end_out() -> None:
