@@ -28,16 +28,16 @@ def simulate(model: ServiceModel, run: Run, key: int = 0) -> tuple[Times, Times,
     """The run's requests on one replica: (arrival, TTFT, end-to-end time) of each, in seconds.
 
     An open loop keeps its recorded arrivals. In a closed loop of n clients the first n do, and each later request
-    arrives the recorded think time after an earlier one has ended.
+    arrives as long after the end of an earlier one as it did when it was recorded.
     """
     arrival = np.rint(run.arrival_s * PS_PER_S).astype(np.int64)
     clients = run.clients()
-    think = round(run.think_s() * PS_PER_S) if clients else 0
+    think = np.rint(run.think_s() * PS_PER_S).astype(np.int64)
     for _ in range(ROUNDS):
         times = _replay(model, run, arrival, key)
         following = arrival.copy()
         if clients:
-            following[clients:] = np.sort(times[:, FINISH])[: len(run) - clients] + think
+            following[clients:] = np.sort(np.sort(times[:, FINISH])[: len(run) - clients] + think)
         if np.array_equal(following, arrival):
             break
         arrival = following

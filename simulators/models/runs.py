@@ -63,11 +63,11 @@ class Run:
         later = before[most:]
         return most if len(later) and float(np.mean(later == most - 1)) >= CLOSED_SHARE else 0
 
-    def think_s(self) -> float:
-        """Of a closed loop: the median time from the end of a request to the arrival of the next. Seconds."""
+    def think_s(self) -> NDArray[np.float64]:
+        """Of a closed loop: from the end of each request to the arrival that followed it, in order of ends. Seconds."""
         n = self.clients()
         ends = np.sort(self.arrival_s + self.e2e_s)
-        return max(0.0, float(np.median(self.arrival_s[n:] - ends[: len(self) - n])))
+        return np.maximum(self.arrival_s[n:] - ends[: len(self) - n], 0.0)
 
 
 def read_runs(folder: Path) -> Mapping[str, Run]:
