@@ -261,17 +261,13 @@ class Engine:
         self.step += 1
         self.flight.append(samples)
 
-    def kill(self, t: int) -> None:
+    def kill(self) -> None:
         out = self.world.out
         self.alive, self.event_at = False, None
         self.waiting, self.running, self.flight = [], [], []
         for number, replica in enumerate(out.replica):
-            if replica != self.number or out.state[number] not in {State.PENDING, State.FINISHED}:
-                continue
-            if out.first[number] > t:
-                out.first[number] = -1
-            if out.finish[number] == -1 or out.finish[number] > t:
-                out.finish[number], out.state[number] = -1, State.LOST
+            if replica == self.number and out.state[number] is State.PENDING:
+                out.state[number] = State.LOST
 
     def counters(self) -> Counters:
         used = self.i.kv_blocks - self.free()
@@ -344,7 +340,7 @@ def simulate(
             break
         t, kind, number = min(agenda)
         if kind == 0:
-            engines[number].kill(t)
+            engines[number].kill()
         elif kind == 1:
             engines[number].event(t)
         else:
