@@ -15,6 +15,7 @@ from simulators.traffic.trace import LEAST, MAX_ARRIVAL_S, MAX_TOKENS, Floats, I
 
 MAX_TOLD: Final = 5
 """Bad rows told one by one; the rest are counted."""
+GROWTH: Final = 1.25
 DROPPED: Final = "bad rows left out"
 
 
@@ -43,8 +44,8 @@ class Cleaner:
         self._file = file
         self._columns = columns
         self._skip_bad = skip_bad
-        self._arrival: list[Floats] = []
-        self._whole: dict[str, list[Ints]] = {}
+        self._arrival = _Column(np.float64)
+        self._whole: dict[str, _Column] = {}
         self._problems: list[str] = []
         self._bad = 0
         self._latest = -np.inf
@@ -59,16 +60,16 @@ class Cleaner:
         self._bad += int(len(good) - good.sum())
         self._append(rows.arrival_s[good])
         for field, values in rows.tokens.items():
-            self._whole.setdefault(field, []).append(values[good].astype(np.int32))
+            self._whole.setdefault(field, _Column(np.int32)).extend(values[good])
         if rows.client is not None:
-            self._whole.setdefault("client", []).append(rows.client[good])
+            self._whole.setdefault("client", _Column(np.int32)).extend(rows.client[good])
 
     def _append(self, arrival_s: Floats) -> None:
         """Keep arrivals, and count those that come after a later one."""
         latest = np.maximum.accumulate(np.append(self._latest, arrival_s))
         self._late += int((arrival_s < latest[1:]).sum())
         self._latest = float(latest[-1])
-        self._arrival.append(arrival_s)
+        self._arrival.extend(arrival_s)
 
     def bad_row(self, place: str, rule: str, text: str) -> None:
         """A row that could not even be taken apart."""
@@ -100,8 +101,7 @@ class Cleaner:
         if self._bad and not self._skip_bad:
             more = f"\n... and {self._bad - len(self._problems)} more" if self._bad > len(self._problems) else ""
             raise TraceError("\n".join(self._problems) + more + "\n(--skip-bad leaves such rows out, and counts them)")
-        arrival = np.concatenate([np.zeros(0), *self._arrival])
-        self._arrival.clear()
+        arrival = self._arrival.taken()
         if not len(arrival):
             left = f": all {self._bad} rows are bad, as in: {self._problems[0]}" if self._bad else ""
             raise TraceError(f"{self._file}: has no request{left}")
@@ -109,5 +109,25 @@ class Cleaner:
         self.repairs["rows out of order, sorted"] += self._late
         if self.time_of_day:
             arrival -= arrival.min()
-        columns = {field: np.concatenate(self._whole.pop(field)) for field in list(self._whole)}
+        columns = {field: column.taken() for field, column in self._whole.items()}
         return ordered(columns, arrival, name, origin, self.repairs)
+
+
+class _Column:
+    """An array that grows in place: a list of pieces, joined at the end, would take twice the memory."""
+
+    def __init__(self, dtype: type[np.generic]) -> None:
+        self._values: npt.NDArray[Any] = np.empty(0, dtype)
+        self._size = 0
+
+    def extend(self, values: npt.NDArray[Any]) -> None:
+        end = self._size + len(values)
+        if end > len(self._values):
+            self._values.resize(max(end, int(len(self._values) * GROWTH)), refcheck=False)  # no view of it is out
+        self._values[self._size : end] = values
+        self._size = end
+
+    def taken(self) -> Any:
+        """The values, once no more follow."""
+        self._values.resize(self._size, refcheck=False)
+        return self._values

@@ -142,10 +142,11 @@ def read_parquet(path: Path, options: Options, name: str) -> Trace:
             header = file.schema_arrow.names
             table = Table(path, layout_of(path, header, options), header, options)
             total, done = file.metadata.num_rows, 0
-            for batch in file.iter_batches(columns=table.wanted):
-                table.add(batch, lambda i: f"row {i + 1}")
-                done += batch.num_rows
-                options.progress(done, total)
+            for group in range(file.num_row_groups):  # by group, for Arrow keeps what it unpacked until the last one
+                for batch in file.iter_batches(columns=table.wanted, row_groups=[group]):
+                    table.add(batch, lambda i: f"row {i + 1}")
+                    done += batch.num_rows
+                    options.progress(done, total)
             return table.trace(name)
     except (pa.ArrowException, OSError) as e:
         raise TraceError(f"{path}: is no whole Parquet file: {str(e).splitlines()[0]}; fetch it again") from e
