@@ -36,14 +36,13 @@ def test_the_scale_that_the_engine_itself_was_given_is_found_again() -> None:
 
 
 def test_coefficients_that_the_engine_itself_was_given_are_found_again() -> None:
-    truth = dataclasses.replace(
-        BASE, mem_base_s=BASE.mem_base_s * 1.05, cmp_token_s=BASE.cmp_token_s * 0.9, host_eager_s=0.033
-    )
+    truth = dataclasses.replace(BASE, mem_base_s=BASE.mem_base_s * 0.93, cmp_token_s=BASE.cmp_token_s * 1.15)
     fitted = fit_coefficients(several(truth), BASE, keys(0))
-    for name, near in (("mem_base_s", 0.02), ("cmp_token_s", 0.03), ("host_eager_s", 0.1)):
-        assert getattr(fitted, name) == pytest.approx(getattr(truth, name), rel=near), name
+    for name in ("mem_base_s", "cmp_token_s"):
+        assert getattr(fitted, name) == pytest.approx(getattr(truth, name), rel=0.02), name
     fresh = {"fresh": open_run(truth, "fresh", 7, 300, seed=77)}
-    assert all(abs(e) < 0.02 for e in errors(fitted, fresh, keys(5))["fresh"].values())
+    assert all(abs(e) < 0.03 for e in errors(fitted, fresh, keys(5))["fresh"].values())
+    assert not all(abs(e) < 0.03 for e in errors(BASE, fresh, keys(5))["fresh"].values())
 
 
 def test_terms_that_the_base_leaves_out_stay_out() -> None:
