@@ -144,7 +144,7 @@ class FleetPool:
         asked = self._stock.held + self.waiting + count
         if offer.quota is not None and asked > offer.quota:
             raise Misconfigured(f"pool {self.name}: {asked} nodes exceed the quota of {offer.quota}: have it raised")
-        room = max(0, self._stock.room - self.waiting)
+        room = self._stock.room  # what waited before has had its turn: none of this is its own
         granted = count if offer.on_shortage == "wait" else min(count, room)
         if granted < count and offer.on_shortage == "refuse":
             granted = 0

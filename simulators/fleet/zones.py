@@ -56,5 +56,4 @@ def taken(zone: Zone, count: int, how: Literal["random", "newest"], seed: int, p
         return list(islice((n for n in reversed(zone.nodes) if n not in zone.doomed), count))
     candidates = [n for n in zone.nodes if n not in zone.doomed]
     rng = stream(seed, "reclaim", f"{pool}/{zone.name}", zone.falls)
-    picked = rng.permutation(len(candidates))[:count].tolist()
-    return [candidates[i] for i in sorted(picked)]
+    return [candidates[i] for i in rng.permutation(len(candidates))[:count].tolist()]

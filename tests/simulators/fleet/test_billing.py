@@ -86,6 +86,15 @@ def test_a_node_given_back_at_the_notice_is_paid() -> None:
     assert cents(world.bill()) == {"used": 440_000, "idle": 440_000}
 
 
+def test_a_node_that_its_own_grace_cuts_is_paid() -> None:
+    world = World(offer(market="spot", cloud="aws", grace_s=40.0), begin=1)
+    world.engines.left_s = {0: 999.0}
+    world.until(100)
+    world.resize(0)
+    world.until(500)
+    assert cents(world.bill()) == {"used": 50_000, "idle": 50_000, "draining": 40_000}
+
+
 def test_a_failure_on_demand_is_no_interruption_and_is_paid() -> None:
     world = World(offer(replace=False), begin=1)
     world.pool.interrupt(0, to_ps(1000), 0)

@@ -9,8 +9,9 @@ import pytest
 from scaler.ports import Misconfigured, OutOfCapacity
 from simulators.fleet.life import PHASES, Phase, StartUp, State, Tier
 from simulators.fleet.market import Headroom, Notices, ZoneOffer
-from simulators.fleet.supply import Step
+from simulators.fleet.supply import Step, constant
 from simulators.fleet.units import to_ps
+from simulators.fleet.zones import Zone, taken
 from tests.simulators.fleet.worlds import World, offer
 
 FAST = StartUp(**{phase: Phase(median_s=0.001) for phase in PHASES})
@@ -73,6 +74,12 @@ def test_ready_victims_are_chosen_as_the_offer_says(how: str, gone: list[int]) -
     world.engines.load = {0: 0, 1: 9, 2: 8, 3: 0}
     world.resize(2)
     assert sorted(world.engines.drained) == gone
+
+
+def test_of_equally_loaded_replicas_the_newest_goes_first() -> None:
+    world = World(offer(), begin=4)
+    world.resize(2)
+    assert sorted(world.engines.drained) == [2, 3]
 
 
 def test_a_drained_replica_finishes_what_it_has_and_is_paid_until_then_exactly() -> None:
@@ -141,6 +148,34 @@ def test_headroom_can_be_resized() -> None:
     world.pool.resize_headroom(Tier.WARM_NODE, 0, 0)
     world.pool.resize_headroom(Tier.SLEPT, 1, 0)
     assert states(world) == [State.GONE, State.GONE, State.PREPARING]
+
+
+def test_headroom_that_is_still_being_prepared_is_given_up_first() -> None:
+    world = World(offer(headroom=Headroom(warm_node=1)), begin=0)
+    world.pool.resize_headroom(Tier.WARM_NODE, 2, 0)
+    world.pool.resize_headroom(Tier.WARM_NODE, 1, 0)
+    assert states(world) == [State.RESTING, State.GONE]
+
+
+def test_a_stopped_node_holds_no_capacity_and_may_find_none() -> None:
+    zones = {"z": ZoneOffer(capacity=1)}
+    world = World(offer(headroom=Headroom(stopped=1), disk_usd_per_hour=0.01, zones=zones), begin=1)
+    assert states(world) == [State.RESTING, State.READY]
+    world.resize(2)
+    assert world.pool.waiting == 1
+    world.until(1000)
+    assert states(world) == [State.RESTING, State.READY]
+    world.bill()
+
+
+def test_a_stopped_node_cannot_fail_and_a_restarted_one_can() -> None:
+    zones = {"z": ZoneOffer(losses_per_node_hour=1.0)}
+    world = World(offer(headroom=Headroom(stopped=1), disk_usd_per_hour=0.01, zones=zones, replace=False), begin=0)
+    world.until(100 * 3600)
+    assert world.told() == []
+    world.resize(1)
+    world.until(200 * 3600)
+    assert (0, "failed") in [(node, kind) for _, kind, node, _ in world.told()]
 
 
 def test_what_finds_no_room_waits_and_starts_when_capacity_comes() -> None:
@@ -224,6 +259,20 @@ def test_a_notice_may_be_missing() -> None:
     world = spot((1000, 3), notices=Notices(notice_s=120, missing_share=1.0), replace=False)
     world.until(1000)
     assert [kind for _, kind, _, _ in world.told()] == ["interrupted"]
+
+
+def test_a_recommendation_may_be_missing() -> None:
+    said = Notices(notice_s=120, rebalance_s=300, rebalance_missing_share=1.0)
+    world = spot((1000, 3), notices=said, replace=False)
+    world.until(1000)
+    assert [kind for _, kind, _, _ in world.told()] == ["notice"]
+
+
+def test_each_fall_of_a_zone_takes_others() -> None:
+    zone = Zone("z", constant(8), nodes=dict.fromkeys(range(8)))
+    falls = [taken(zone, 2, "random", 1, "pool-a") for _ in range(20)]
+    assert len({tuple(sorted(fall)) for fall in falls}) > 10
+    assert taken(zone, 2, "newest", 1, "pool-a") == [7, 6]
 
 
 def test_what_comes_too_late_to_be_announced_in_full_is_not_announced() -> None:
