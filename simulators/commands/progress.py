@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Final
+from typing import Final, TextIO
 
 LEAST: Final = 20_000_000
 """Work smaller than this many bytes, or requests, is done before one could read of it."""
@@ -12,20 +12,21 @@ LEAST: Final = 20_000_000
 class Bar:
     """A line on stderr that is written over, and cleared at the end; silent where stderr is no terminal."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, to: TextIO | None = None) -> None:
         self._what = what
+        self._to = sys.stderr if to is None else to
         self._percent = -1
 
     def __call__(self, done: int, total: int) -> None:
         percent = 100 * done // max(total, 1)
-        if percent != self._percent and total >= LEAST and sys.stderr.isatty():
+        if percent != self._percent and total >= LEAST and self._to.isatty():
             self._percent = percent
-            sys.stderr.write(f"\r{self._what} {percent:3d} %")
-            sys.stderr.flush()
+            self._to.write(f"\r{self._what} {percent:3d} %")
+            self._to.flush()
 
     def __enter__(self) -> Bar:
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._percent >= 0:
-            sys.stderr.write("\r\033[K")
+            self._to.write("\r\033[K")

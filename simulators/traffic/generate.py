@@ -95,7 +95,7 @@ class Synthetic(ABC):
         """See `Generator.requests`."""
         end_s = self.duration_s if until_s is None else until_s
         chunks = range(math.floor(since_s / CHUNK_S), math.ceil(end_s / CHUNK_S))
-        made = joined([self._chunk(rng_for, k) for k in chunks], type(self).__name__.lower(), repr(self))
+        made = joined([self._chunk(rng_for, k) for k in chunks], kind_of(self), repr(self))
         return made.between(since_s, end_s)
 
     def _chunk(self, rng_for: RngFor, number: int) -> Trace:
@@ -172,9 +172,12 @@ class TraceFile:
         left = whole.duration_s * (1 + 1 / max(len(whole) - 1, 1)) - self.start_s
         return max(round(left / self.speed, 3), 0.001)
 
+    def _played(self) -> Trace:
+        return play(self.file, self.run, self.start_s, self.end_s, self.speed)
+
     def rate_rps(self, t_s: Floats) -> Floats:
         """The mean rate in the minute of the file around each time."""
-        played = load(self.file, self.run).window(self.start_s, self.end_s or math.inf).speed(self.speed)
+        played = self._played()
         at = np.mod(t_s, self.duration_s) if self.repeat else t_s
         first, last = (np.searchsorted(played.arrival_s, at + side) for side in (-MINUTE_S / 2, MINUTE_S / 2))
         return np.asarray((last - first) * self.scale / MINUTE_S, np.float64)
@@ -183,7 +186,7 @@ class TraceFile:
         """See `Generator.requests`. Each round of a repeated trace draws its own copies."""
         length = self.duration_s
         end_s = length if until_s is None else until_s
-        played = load(self.file, self.run).window(self.start_s, self.end_s or math.inf).speed(self.speed)
+        played = self._played()
         last = math.ceil(end_s / length) if self.repeat else min(1, math.ceil(end_s / length))
         parts = []
         # a copy may come up to a second after its round: the round before is made too
@@ -191,6 +194,18 @@ class TraceFile:
             part = played.scale(self.scale, rng_for(f"scale/{number}")) if self.scale != 1 else played
             parts.append(part.shifted(number * length))
         return joined(parts, played.name, played.origin).between(since_s, end_s)
+
+
+def kind_of(generator: Generator) -> str:
+    """The kind under which the generator's class stands in `GENERATORS`."""
+    path = f"{type(generator).__module__}:{type(generator).__name__}"
+    return next(kind for kind, registered in GENERATORS.items() if registered == path)
+
+
+@lru_cache(maxsize=8)
+def play(file: str, run: str | None, start_s: float, end_s: float | None, speed: float) -> Trace:
+    """The requests of a window of a file, at another speed; made once a process."""
+    return load(file, run).window(start_s, math.inf if end_s is None else end_s).speed(speed)
 
 
 @lru_cache(maxsize=8)

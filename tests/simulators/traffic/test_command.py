@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -19,6 +20,13 @@ from tests.simulators.traffic.makers import rows_of, text, trace
 
 ROWS = [(0.0, 10, 1), (0.5, 20, 2), (60.125, 30, 3), (121.0, 40, 4)]
 FULL = trace(*ROWS, cached_tokens=np.array([0, 1, 2, 3]), client=np.array([7, 8, 7, 8]))
+
+
+class Terminal(io.StringIO):
+    """Text that stands on a terminal."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 def run(capsys: pytest.CaptureFixture[str], *args: str | Path) -> tuple[int, str, str]:
@@ -131,6 +139,14 @@ def test_progress_is_told_on_a_terminal_only(capsys: pytest.CaptureFixture[str])
     with Bar("reading") as bar:
         bar(LEAST, 2 * LEAST)
     assert capsys.readouterr().err == ""
+    terminal = Terminal()
+    with Bar("reading", terminal) as bar:
+        for done in range(0, 2 * LEAST, LEAST // 1000):
+            bar(done, 2 * LEAST)
+        bar(5, 10)  # too little to tell of
+    assert terminal.getvalue().startswith("\rreading   0 %\rreading   1 %")
+    assert terminal.getvalue().endswith("\rreading  99 %\r\033[K")
+    assert terminal.getvalue().count("reading") == 100
 
 
 def test_a_package_that_is_not_installed_is_told_with_the_remedy() -> None:

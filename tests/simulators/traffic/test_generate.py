@@ -291,5 +291,12 @@ def test_every_generator_is_in_the_documentation(kind: str) -> None:
     assert list(GENERATORS) == sorted(GENERATORS)
 
 
+@pytest.mark.parametrize("kind", SYNTHETIC)
+def test_traffic_is_named_by_its_kind_and_tells_how_it_was_made(kind: str) -> None:
+    made = SYNTHETIC[kind].requests(RNG, 0.0, 10.0)
+    assert made.name == kind
+    assert "gap_cv=1.0" in made.origin
+
+
 def test_chunks_hold_whole_steps() -> None:
     assert CHUNK_S % 1 == 0
