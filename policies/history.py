@@ -161,12 +161,12 @@ class History:
         A row at `now` is taken as true (the turn being decided). The last true row before `since` counts as the left
         edge only by its age: a window whose start nothing vouches for has a gap at its start.
         """
-        at = self.column(AT)
-        good = at[self.column(column) > 0]
-        before = good[good <= since]
-        inside = good[good > since]
-        left = before[-1:] if before.size else np.array([-np.inf])
-        return float(np.max(np.diff(np.concatenate((left, inside, [now])))))
+        good = self.column(AT)[self.column(column) > 0]
+        first = int(good.searchsorted(since, side="right")) - 1
+        if first < 0:
+            return float("inf")
+        inside = good[first:]
+        return float(max((inside[1:] - inside[:-1]).max(initial=0.0), now - inside[-1]))
 
     def _index(self, since: float) -> int:
         return self._start + int(np.searchsorted(self._rows[AT, self._start : self._end], since, side="left"))

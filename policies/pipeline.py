@@ -81,7 +81,8 @@ def recommend(
 
 def largest(recommendations: Iterable[Recommendation]) -> float | None:
     """The largest need stated; None where nobody states one."""
-    return max((r.need for r in recommendations if r.need is not None), default=None)
+    needs = [r.replicas if r.raw is None else r.raw for r in recommendations]
+    return max((n for n in needs if n is not None), default=None)
 
 
 def settle(recommendations: tuple[Recommendation, ...], s: Situation) -> tuple[tuple[Step, ...], int]:
@@ -96,7 +97,8 @@ def settle(recommendations: tuple[Recommendation, ...], s: Situation) -> tuple[t
         if winner.replicas is not None and winner.replicas != s.need:
             size = stabilize.whole(winner.replicas)
             steps.append(Step("own limits", size, f"{winner.policy}'s own windows and limits make it {size}"))
-    for rule in GUARD if any(p.settles for p in s.spec.policies.values()) else RULES:
+    settles = [p for p in s.spec.policies.values() if p.settles]
+    for rule in GUARD if settles else RULES:
         step = rule(size, s)
         if step is not None and step.replicas is not None:
             size = int(step.replicas)

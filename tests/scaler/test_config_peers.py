@@ -96,7 +96,7 @@ def test_a_settling_policy_finds_its_source(tmp_path: Path) -> None:
             ("target: 5", "target: 5, source: engines"),
             "policies.scaler.triggers[0].source",
             7,
-            "source 'engines' does not offer visible",
+            "source 'engines' does not offer in_flight, visible",
             "queue offers",
             id="a trigger's source that does not offer it",
         ),
