@@ -71,9 +71,9 @@ class Cleaner:
         self._latest = float(latest[-1])
         self._arrival.extend(arrival_s)
 
-    def bad_row(self, place: str, rule: str, text: str) -> None:
-        """A row that could not even be taken apart."""
-        self._bad += 1
+    def bad_row(self, place: str, rule: str, text: str, lines: int = 1) -> None:
+        """A row, or some lines that may be rows, that could not even be taken apart."""
+        self._bad += lines
         if len(self._problems) < MAX_TOLD:
             self._problems.append(f"{self._file}, {place}: {shown(text)}: {rule}")
 

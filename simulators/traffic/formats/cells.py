@@ -45,6 +45,8 @@ class Clock:
         self._base: float | int | None = None
 
     def seconds(self, cells: Any) -> Floats:
+        if cells.null_count == len(cells):
+            return np.full(len(cells), np.nan)  # tells nothing of those to come
         if self._is_text is None:
             self._is_text = _tells_dates(cells)
         return self._dates(cells) if self._is_text else self._numbers(floats(cells) / PER_SECOND[self._unit])
@@ -74,10 +76,15 @@ class Clock:
 
 
 def _tells_dates(cells: Any) -> bool:
+    """Whether the first cell that is either is a date, and not a number."""
     if pa.types.is_temporal(cells.type):
         return True
-    first = next((c for c in cells.to_pylist() if c is not None), None)
-    return isinstance(first, str) and np.isnan(_number(first)) and first.strip().lower() != "nan"
+    for cell in cells.to_pylist():
+        if not np.isnan(_number(cell)):
+            return False
+        if isinstance(cell, str) and _one_date(cell) != NAT:
+            return True
+    return False
 
 
 def _nanoseconds(cells: Any) -> Any:
@@ -109,7 +116,7 @@ class Clients:
 
     def numbers(self, cells: Any) -> Ints:
         own = floats(cells)
-        if self._numbered is None:
+        if self._numbered is None and len(cells):
             whole = np.isfinite(own) & (own == np.floor(own)) & (own >= 0) & (own <= MAX_CODE)
             self._numbered = bool(whole.all())
         if self._numbered:

@@ -92,6 +92,9 @@ def layout_of(path: Path, header: list[str], options: Options) -> Layout:
     if missing:
         hints = [f"{c!r}" + (f" ({hint})" if (hint := did_you_mean(c, header)) else "") for c in missing]
         raise TraceError(f"{path}: lacks the column {', '.join(hints)}; it has {_listed(header)}")
+    twice = [c for c in asked if header.count(c) > 1]
+    if twice:
+        raise TraceError(f"{path}: has the column {twice[0]!r} twice: which of them counts cannot be told; rename one")
     return layout
 
 
@@ -102,9 +105,10 @@ def read_csv(path: Path, header: list[str], options: Options, name: str) -> Trac
 
     def bad(row: Any) -> str:
         if row.text.strip():
-            skipped.append(row.number)
+            lines = row.text.count("\n") + 1  # a quote that is never closed swallows lines
+            skipped.extend(range(row.number, row.number + lines))
             rule = f"has {row.actual_columns} columns; must have {row.expected_columns}"
-            table.cleaner.bad_row(f"line {row.number}", rule, row.text)
+            table.cleaner.bad_row(f"line {row.number}", rule, row.text, lines)
         return "skip"
 
     with Stream(path, options.progress, forgive_cut=options.skip_bad, must_be_text=True) as stream:

@@ -63,6 +63,22 @@ def test_lines_are_counted_past_bad_and_blank_ones_in_many_batches(tmp_path: Pat
     assert read(file, SKIP).repairs == {"bad rows left out": 2, "empty rows left out": 2}
 
 
+def test_lines_that_an_open_quote_swallows_are_all_counted(tmp_path: Path) -> None:
+    file = text(tmp_path / "t.csv", HEADER + '0,1,1\n1,"5,5\n2,3,3\n4,4,4\n')
+    with pytest.raises(TraceError, match="line 3: "):
+        read(file)
+    made = read(file, SKIP)
+    assert (len(made), made.repairs) == (1, {"bad rows left out": 3})
+
+
+def test_a_run_that_begins_late_in_the_file_is_read_by_its_own_cells(tmp_path: Path) -> None:
+    header = "run,arrival_unix,prompt_tokens,output_tokens,client\n"
+    warm = "".join(f"warm,{1.7e9 + i},10,10,7\n" for i in range(60_000))  # more than one block of the reader
+    late = "late,2026-01-01 10:00:00,1,1,bob\nlate,2026-01-01 10:00:02.5,2,2,ann\n"
+    made = read(text(tmp_path / "t.csv", header + warm + late), Options(run="late"))
+    assert rows_of(made) == [(0, 1, 1), (2.5, 2, 2)]
+
+
 def test_many_bad_rows_are_told_by_the_first_and_their_count(tmp_path: Path) -> None:
     file = text(tmp_path / "t.csv", HEADER + "0,0,0\n" * 100 + "1,1,1\n")
     with pytest.raises(TraceError, match="and 95 more"):
@@ -85,6 +101,7 @@ def test_unsorted_rows_are_sorted_and_counted(tmp_path: Path) -> None:
         pytest.param(b"\x89PNG\r\n\x1a\n\x00\xff", "neither UTF-8 text", id="an image"),
         pytest.param(b"t_s,rate_rps\n0,1\n", "no known format has the columns 't_s', 'rate_rps'", id="rates"),
         pytest.param(b"arival_s,prompt_tokens,output_tokens\n0,1,1\n", "did you mean 'arival_s'", id="a slip"),
+        pytest.param(HEADER[:-1].encode() + b",prompt_tokens\n0,1,2,3\n", "'prompt_tokens' twice", id="a column twice"),
         pytest.param(b"hello\n", "--columns arrival=COLUMN", id="prose"),
         pytest.param(b'{"start_times": [1.0', "is no whole JSON document", id="half JSON"),
         pytest.param(b'{"input_lens": [1], "output_lens": [1]}', "--save-detailed", id="vLLM without detail"),
@@ -146,6 +163,27 @@ def test_lists_of_different_lengths_are_refused(tmp_path: Path) -> None:
     data = {"start_times": [1.0, 2.0], "input_lens": [1], "output_lens": [1, 1]}
     with pytest.raises(TraceError, match="differ in length"):
         read(text(tmp_path / "v.json", json.dumps(data)))
+
+
+CELLS = st.sampled_from(["1", "2.0", "3", "0", "-1", "nan", "inf", "", " 4", "x", "2.5", "7\u00e9", "1,1"])
+
+
+@settings(max_examples=150, deadline=None, derandomize=True, database=None)
+@given(st.lists(st.tuples(CELLS, CELLS, CELLS | st.just("1e12")), min_size=1, max_size=12))
+def test_every_row_is_read_or_counted(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str, str]]
+) -> None:
+    file = text(tmp_path_factory.mktemp("rows") / "t", HEADER + "".join(",".join(row) + "\n" for row in rows))
+    good = [row for row in rows if set(row[1:]) <= {"1", "2.0", "3", " 4"} and row[0] in {*"0123", "2.0", "2.5", " 4"}]
+    empty = sum(not any(row) for row in rows)
+    if not good:
+        with pytest.raises(TraceError, match="has no request"):
+            read(file, SKIP)
+        return
+    made = read(file, SKIP)
+    assert sorted(rows_of(made)) == sorted(tuple(map(float, row)) for row in good)
+    assert made.repairs.get("empty rows left out", 0) == empty
+    assert made.repairs.get("bad rows left out", 0) == len(rows) - len(good) - empty
 
 
 @settings(max_examples=150, deadline=None, derandomize=True, database=None)
