@@ -29,6 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", default=DEFAULT_BASE, metavar="BASE", help="start from this catalogue model or file (%(default)s)"
     )
+    parser.add_argument("--host", metavar="MODEL", help="with the host side of this model (launch, ingest, front end)")
     parser.add_argument(
         "--set", default="", metavar="KEY=VALUE,...", help="the base model's fields that differ, as max_seqs=128"
     )
@@ -45,7 +46,10 @@ def command(args: argparse.Namespace) -> int:
     # Imported here, not above: the kernel and the solver take a second that other commands need not wait.
     from simulators.models import catalogue, fit, report, runs  # noqa: PLC0415
 
-    base = _changed(catalogue.load(args.model), args.set)
+    base = catalogue.load(args.model)
+    if args.host:
+        base = catalogue.with_host(base, catalogue.load(args.host))
+    base = _changed(base, args.set)
     recorded = runs.read_runs(args.runs)
     held = _held(args.hold_out, recorded)
     how = fit.How(fit.fit_scale if args.scalar else fit.fit_coefficients, held, args.seed)

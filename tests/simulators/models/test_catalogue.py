@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scaler.config.problems import ConfigError
-from simulators.models.catalogue import load, names, write_model, write_text
+from simulators.models.catalogue import HOST, load, names, with_host, write_model, write_text
 from simulators.models.integers import integers
 from simulators.models.service import ServiceModel
 
@@ -67,6 +67,14 @@ def test_a_bad_file_is_told_all_its_problems_at_once(tmp_path: Path) -> None:
         ("mem_base_s", "-1"),
         ("kv_token", "5"),
     ]
+
+
+def test_a_gpu_s_times_can_be_joined_with_another_model_s_host_side() -> None:
+    gpu, host = load("llama-3.1-8b-l40s"), load("llama-3.1-8b-h100-vllm")
+    joined = with_host(gpu, host)
+    differing = {f.name for f in dataclasses.fields(gpu) if getattr(joined, f.name) != getattr(gpu, f.name)}
+    assert differing == set(HOST)
+    assert all(getattr(joined, name) == getattr(host, name) for name in HOST)
 
 
 @pytest.mark.parametrize(
