@@ -36,6 +36,8 @@ from simulators.kernel.layout import (
     MAX_SEQS,
     NEXT,
     NOW,
+    OCCUPIED,
+    OCCUPIED_SINCE,
     NUMBER,
     OUTPUT,
     OUTSTANDING,
@@ -90,9 +92,11 @@ def held_at_end(c: Counts) -> int:
 
 @compiled
 def note_empty(s: Ints) -> None:
-    """Note when a replica that takes no more requests has finished those it had."""
-    if s[OUTSTANDING] == 0 and not s[TAKES] and s[EMPTIED] < 0:
-        s[EMPTIED] = s[NOW]
+    """A request has gone: note the time the replica was occupied, and its end if it takes no more requests."""
+    if s[OUTSTANDING] == 0:
+        s[OCCUPIED] += s[NOW] - s[OCCUPIED_SINCE]
+        if not s[TAKES] and s[EMPTIED] < 0:
+            s[EMPTIED] = s[NOW]
 
 
 @compiled
@@ -219,6 +223,8 @@ def take(w: Ints, s: Ints, m: Ints, times: Ints, counts: Counts, i: int, t: int)
         counts[s[FIFO_TAIL], NEXT] = i
     s[FIFO_TAIL] = i
     s[WAITING] += 1
+    if s[OUTSTANDING] == 0:
+        s[OCCUPIED_SINCE] = t
     s[OUTSTANDING] += 1
     return True
 

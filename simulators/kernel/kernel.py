@@ -119,6 +119,7 @@ class Kernel:
         fresh = self.lists[replica, layout.LIST_FRESH_DUE, : s[layout.FRESH_DUE]]
         self.times[fresh, layout.FIRST] = -1
         self.times[lost, layout.FINISH] = layout.LOST
+        s[layout.OCCUPIED] = self.occupied_ps(replica)
         for field in _CLEARED:
             s[field] = 0
         s[layout.FIFO_HEAD] = s[layout.PREFILLING] = -1
@@ -132,6 +133,11 @@ class Kernel:
     def outstanding(self, replica: int) -> int:
         """Requests that the replica has: waiting, running, or about to be handed out."""
         return int(self.replicas[replica, layout.OUTSTANDING])
+
+    def occupied_ps(self, replica: int) -> int:
+        """How long the replica has had requests outstanding."""
+        s = self.replicas[replica]
+        return int(s[layout.OCCUPIED] + (self.now_ps - s[layout.OCCUPIED_SINCE] if s[layout.OUTSTANDING] else 0))
 
     def emptied_ps(self, replica: int) -> int:
         """When a replica that takes no more requests had finished its last one; -1 before."""

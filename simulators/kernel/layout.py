@@ -76,8 +76,10 @@ PREEMPTIONS: Final = 38
 EMPTIED: Final = 39  # when a replica that takes no more became empty
 WASTED: Final = 40  # output tokens computed again after a preemption, or lost with a replica
 NUMBER: Final = 41
-SCRATCH: Final = 42  # of the step being scheduled: see below
-REPLICA_FIELDS: Final = 45
+OCCUPIED: Final = 42  # time with requests outstanding, up to the last time it had none
+OCCUPIED_SINCE: Final = 43
+SCRATCH: Final = 44  # of the step being scheduled: see below
+REPLICA_FIELDS: Final = 47
 
 # --- the step being scheduled, in a replica's scratch
 BUDGET: Final = 0  # tokens left
