@@ -168,12 +168,21 @@ def test_a_rate_counts_what_was_changed_within_its_period_in_both_directions() -
     assert turns.run(9, {"q.n": 5000}) == [4, 4, 4, 4, 7, 7, 7, 7, 10]
 
 
-def test_a_write_that_was_refused_uses_up_no_rate() -> None:
-    turns = Turns(hpa(behavior=V2), 1)
-    turns.turn({"q.n": 5000})
-    turns.size, turns.ready_at = 1, [NOW]  # the platform took nothing
-    turns.at -= 10.0
-    assert turns.turn({"q.n": 5000}) == 5
+@pytest.mark.parametrize(
+    ("found", "size"),
+    [
+        pytest.param(5, 9, id="nothing of it: four more may come"),
+        pytest.param(7, 9, id="two of four: two more may come"),
+        pytest.param(9, 9, id="all: none in this period"),
+        pytest.param(3, 7, id="somebody removed two meanwhile: four more than there are"),
+    ],
+)
+def test_a_change_uses_up_the_rate_as_far_as_it_was_made(found: int, size: int) -> None:
+    four = ScaleUpRules(policies=(ScalingPolicy(type="pods", value=4, period_s=60),))
+    turns = Turns(hpa(behavior=Behavior(scale_up=four)), 5)
+    assert turns.turn({"q.n": 5000}) == 9
+    turns.size, turns.ready_at = found, [NOW] * found
+    assert turns.turn({"q.n": 5000}) == size
 
 
 def test_a_tolerance_of_one_direction_holds_for_that_direction() -> None:

@@ -72,6 +72,14 @@ def test_an_error_is_no_activity_and_no_rest() -> None:
     assert turns.run(20, {"q.n": ABSENT}) == [2] * 20
 
 
+def test_activity_beside_a_trigger_that_fails_does_not_move_the_cooldown() -> None:
+    triggers = (Trigger(quantities=("n",), target=5), Trigger(quantities=("m",), target=5))
+    turns = Turns(Keda(source="q", triggers=triggers, cooldown_s=60, behavior=AT_ONCE), 2, min_replicas=0)
+    turns.turn({"q.n": 10, "q.m": 0})
+    assert turns.run(7, {"q.n": 10, "q.m": ABSENT}) == [2] * 7, "active: the HPA holds it"
+    assert turns.turn({"q.n": 0, "q.m": 0}) == 0, "120 s after the last activity that counted"
+
+
 def test_the_hpa_behind_it_forgets_the_time_at_zero() -> None:
     turns = Turns(Keda(source="q", triggers=ONE), 0, min_replicas=0)
     turns.run(1, {"q.n": 500})

@@ -130,7 +130,9 @@ def test_a_peers_decisions_follow_from_the_ticks_alone(life: Life) -> None:
         assert decide(life.spec, history, turn.seen) == turn.decision
         assert decide(life.spec, history, turn.seen) == turn.decision
         assert [history.column(c).tobytes() for c in range(len(COLUMNS))] == before
-        history.append(decode_tick(json.loads(json.dumps(encode_tick(turn.tick)))))
+        read_back = decode_tick(json.loads(json.dumps(encode_tick(turn.tick))))
+        assert read_back == turn.tick
+        history.append(read_back)
 
 
 @LAW

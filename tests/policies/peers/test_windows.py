@@ -133,6 +133,14 @@ def test_a_blind_turn_neither_counts_nor_resets() -> None:
     assert turns.run(1, {"e.n": 64}) == [8]
 
 
+def test_a_wish_to_shrink_on_half_the_evidence_counts_for_nothing_and_one_to_grow_counts() -> None:
+    policy = RayServe(source="e", quantities=("n", "m"), downscale_delay_s=30, look_back_period_s=1)
+    turns = Turns(policy, 4)
+    turns.run(10, {"e.n": 0, "e.m": ABSENT})
+    assert turns.run(4, {"e.n": 0, "e.m": 0}) == [4, 1, 1, 1], "not at once"
+    assert turns.run(3, {"e.n": 16, "e.m": ABSENT}) == [1, 1, 8]
+
+
 def test_a_long_silence_proves_nothing() -> None:
     turns = Turns(ray(), 8)
     turns.turn({"e.n": 0})
