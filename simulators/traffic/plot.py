@@ -37,7 +37,7 @@ def page(trace: Trace) -> str:
         figure.update_xaxes(type="log", row=2, col=column)
     figure.update_xaxes(title_text="seconds since the trace's start", row=1, col=1)
     title = html.escape(f"{trace.name}: {len(trace):,} requests")
-    figure.update_layout(title=title, showlegend=False, bargap=0, template="plotly_white")
+    figure.update_layout(title=title, showlegend=False, template="plotly_white")
     return str(figure.to_html(include_plotlyjs=True, full_html=True, div_id="trace"))
 
 
@@ -47,4 +47,5 @@ def _histogram(values: npt.NDArray[Any], least: float) -> Any:
     top = float(held.max()) if len(held) else least
     edges = np.geomspace(least, max(top, least * 10) * 1.0001, HISTOGRAM_BINS + 1)
     counts, _ = np.histogram(held, edges)
-    return go.Bar(x=np.sqrt(edges[:-1] * edges[1:]).tolist(), y=counts.tolist(), width=np.diff(edges).tolist())
+    heights = [*counts.tolist(), 0]
+    return go.Scatter(x=edges.tolist(), y=heights, mode="lines", line_shape="hv", fill="tozeroy")

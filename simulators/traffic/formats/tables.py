@@ -258,6 +258,8 @@ def _unknown(path: Path, header: list[str]) -> str:
     known = "\n".join(f"  {name}: {', '.join(layout.required)}" for name, layout in LAYOUTS.items())
     wanted = LAYOUTS["forescale"].required
     near = [f"{c!r}: {hint}" for c in wanted if c not in header and (hint := did_you_mean(c, header))]
+    if {"t_s", "rate_rps"} <= set(header):
+        return f"{path}: is a series of rates, not of requests: forescale trace generate rates file={path} makes some"
     return (
         f"{path}: no known format has the columns {_listed(header)}\n{known}\n"
         + (f"{'; '.join(near)}\n" if near else "")
