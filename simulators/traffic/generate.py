@@ -32,6 +32,7 @@ STEP_S: Final = 1.0
 """The rate is taken as constant for so long."""
 MAX_RPS: Final = 1e6
 MINUTE_S: Final = 60.0
+HOUR_S: Final = 3600.0
 
 GENERATORS: Final[Mapping[str, str]] = {
     "daily": "simulators.traffic.shapes:Daily",
@@ -47,8 +48,25 @@ GENERATORS: Final[Mapping[str, str]] = {
 """Every generator by its kind, resolved on use."""
 
 
+Duration = Annotated[
+    float | None,
+    Rule(
+        "How long it goes on where no end is asked for; null: as long as its file, or its longest client, or an hour."
+        " Seconds.",
+        gt=0,
+        le=MAX_ARRIVAL_S,
+        example=3600.0,
+    ),
+]
+
+
 class Generator(Protocol):
     """Makes traffic."""
+
+    @property
+    def length_s(self) -> float:
+        """How long it goes on where no end is asked for. Seconds."""
+        ...
 
     def rate_rps(self, t_s: Floats) -> Floats:
         """The rate expected at times since the start. Requests a second."""
@@ -66,9 +84,7 @@ class Generator(Protocol):
 class Synthetic(ABC):
     """Traffic by a rate: how arrivals scatter about it, and how long the requests are."""
 
-    duration_s: Annotated[
-        float, Rule("How long it goes on where no end is asked for. Seconds.", gt=0, le=MAX_ARRIVAL_S)
-    ] = 3600.0
+    duration_s: Duration = None
     gap_cv: Annotated[
         float,
         Rule("Coefficient of variation of gaps at constant rate: 1 is Poisson, 0 even, more is bursty.", ge=0, le=30),
@@ -83,6 +99,11 @@ class Synthetic(ABC):
         str | None, Rule("Trace file to draw pairs of prompt and output from instead.", example="chat.csv.gz")
     ] = None
 
+    @property
+    def length_s(self) -> float:
+        """See `Generator.length_s`."""
+        return HOUR_S if self.duration_s is None else self.duration_s
+
     @abstractmethod
     def rate_rps(self, t_s: Floats) -> Floats:
         """The rate expected at times since the start. Requests a second."""
@@ -93,7 +114,7 @@ class Synthetic(ABC):
 
     def requests(self, rng_for: RngFor, since_s: float = 0.0, until_s: float | None = None) -> Trace:
         """See `Generator.requests`."""
-        end_s = self.duration_s if until_s is None else until_s
+        end_s = self.length_s if until_s is None else until_s
         chunks = range(math.floor(since_s / CHUNK_S), math.ceil(end_s / CHUNK_S))
         made = joined([self._chunk(rng_for, k) for k in chunks], kind_of(self), repr(self))
         return made.between(since_s, end_s)
@@ -122,14 +143,17 @@ class Mix:
     clients: Annotated[
         Mapping[str, Any], Chosen(GENERATORS), Rule("Their generators, by name.", example={"chat": {"kind": "poisson"}})
     ]
-    duration_s: Annotated[
-        float, Rule("How long it goes on where no end is asked for. Seconds.", gt=0, le=MAX_ARRIVAL_S)
-    ] = 3600.0
+    duration_s: Duration = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """What makes the mix impossible, as (key, rule broken)."""
         if not self.clients:
             yield "clients", "must name one client at least"
+
+    @property
+    def length_s(self) -> float:
+        """See `Generator.length_s`."""
+        return max(c.length_s for c in self.clients.values()) if self.duration_s is None else self.duration_s
 
     def rate_rps(self, t_s: Floats) -> Floats:
         """The sum of the clients' rates."""
@@ -137,7 +161,7 @@ class Mix:
 
     def requests(self, rng_for: RngFor, since_s: float = 0.0, until_s: float | None = None) -> Trace:
         """See `Generator.requests`. `client` numbers the clients in the order given."""
-        end_s = self.duration_s if until_s is None else until_s
+        end_s = self.length_s if until_s is None else until_s
         parts = []
         for number, (name, client) in enumerate(self.clients.items()):
             parts.append(client.requests(within(rng_for, name), since_s, end_s).sent_by(number))
@@ -164,7 +188,7 @@ class TraceFile:
             yield "end_s", f"must be above start_s, {self.start_s:g}"
 
     @property
-    def duration_s(self) -> float:
+    def length_s(self) -> float:
         """How long the window lasts at its speed. Without an `end_s`, a mean gap follows the last arrival."""
         if self.end_s is not None:
             return (self.end_s - self.start_s) / self.speed
@@ -178,13 +202,13 @@ class TraceFile:
     def rate_rps(self, t_s: Floats) -> Floats:
         """The mean rate in the minute of the file around each time."""
         played = self._played()
-        at = np.mod(t_s, self.duration_s) if self.repeat else t_s
+        at = np.mod(t_s, self.length_s) if self.repeat else t_s
         first, last = (np.searchsorted(played.arrival_s, at + side) for side in (-MINUTE_S / 2, MINUTE_S / 2))
         return np.asarray((last - first) * self.scale / MINUTE_S, np.float64)
 
     def requests(self, rng_for: RngFor, since_s: float = 0.0, until_s: float | None = None) -> Trace:
         """See `Generator.requests`. Each round of a repeated trace draws its own copies."""
-        length = self.duration_s
+        length = self.length_s
         end_s = length if until_s is None else until_s
         played = self._played()
         last = math.ceil(end_s / length) if self.repeat else min(1, math.ceil(end_s / length))

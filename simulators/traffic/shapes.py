@@ -13,10 +13,9 @@ import numpy as np
 from policies.rules import Rule
 from simulators.traffic import rates
 from simulators.traffic.chance import RngFor
-from simulators.traffic.generate import CHUNK_S, MAX_RPS, Synthetic
+from simulators.traffic.generate import CHUNK_S, HOUR_S, MAX_RPS, Synthetic
 from simulators.traffic.trace import Floats
 
-HOUR_S: Final = 3600.0
 DAY_S: Final = 86_400.0
 DAYS: Final = 7
 SATURDAY: Final = 5
@@ -139,6 +138,12 @@ class Rates(Synthetic):
     scale: Annotated[float, Rule("What the rates are multiplied by.", ge=0, le=1e6)] = 1.0
     start_s: Annotated[float, Rule("Begin here in the file. Seconds.", ge=0)] = 0.0
     repeat: Annotated[bool, Rule("Begin anew at the end, for traffic that never ends.")] = False
+
+    @property
+    def length_s(self) -> float:
+        """As long as what is left of the file from `start_s` on, at its speed, if nothing else is said."""
+        left = (load(self.file).duration_s - self.start_s) / self.speed
+        return max(left, 0.0) if self.duration_s is None else self.duration_s
 
     def rate_rps(self, t_s: Floats) -> Floats:
         """The rate at times since the start; 0 past the file's end unless it repeats."""

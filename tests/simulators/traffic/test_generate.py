@@ -41,7 +41,7 @@ SYNTHETIC: dict[str, Any] = {
 @pytest.mark.parametrize("kind", SYNTHETIC)
 def test_as_many_requests_come_as_the_rate_expects(kind: str) -> None:
     made = SYNTHETIC[kind]
-    seconds = np.arange(0.5, made.duration_s)
+    seconds = np.arange(0.5, made.length_s)
     expected = made.rate_rps(seconds).sum()
     assert len(made.requests(RNG)) == pytest.approx(expected, abs=4 * expected**0.5)
 
@@ -49,8 +49,8 @@ def test_as_many_requests_come_as_the_rate_expects(kind: str) -> None:
 @pytest.mark.parametrize("kind", SYNTHETIC)
 def test_they_come_when_the_rate_expects_them(kind: str) -> None:
     made = SYNTHETIC[kind]
-    counts = np.histogram(made.requests(RNG).arrival_s, np.arange(0, made.duration_s + 1, 300.0))[0]
-    expected = made.rate_rps(np.arange(0.5, made.duration_s)).reshape(-1, 300).sum(axis=1)
+    counts = np.histogram(made.requests(RNG).arrival_s, np.arange(0, made.length_s + 1, 300.0))[0]
+    expected = made.rate_rps(np.arange(0.5, made.length_s)).reshape(-1, 300).sum(axis=1)
     np.testing.assert_array_less(np.abs(counts - expected), 5 * np.sqrt(expected) + 1e-9 + (expected > 0) * 5)
 
 
@@ -113,7 +113,7 @@ def test_a_trace_file_repeats_with_its_copies_the_same_in_pieces(tmp_path: Path)
     write(trace(*((i * 0.5, 10 + i, 5) for i in range(100))), file)
     made = TraceFile(file=str(file), repeat=True, scale=2.5, speed=2.0)
     whole = made.requests(RNG, 0.0, 300.0)
-    assert len(whole) == pytest.approx(300 / made.duration_s * 250, rel=0.1)
+    assert len(whole) == pytest.approx(300 / made.length_s * 250, rel=0.1)
     pieces = [made.requests(RNG, a, a + 12.5) for a in np.arange(0.0, 300.0, 12.5)]
     assert joined(pieces, "pieces").digest() == whole.digest()
 
@@ -125,7 +125,7 @@ def test_a_trace_file_is_played_as_it_is(tmp_path: Path) -> None:
     assert rows_of(TraceFile(file=str(file)).requests(RNG)) == rows
     window = TraceFile(file=str(file), start_s=2, end_s=6, speed=2.0)
     assert rows_of(window.requests(RNG)) == [(0, 12, 5), (0.5, 13, 5), (1, 14, 5), (1.5, 15, 5)]
-    assert window.duration_s == 2.0
+    assert window.length_s == 2.0
     assert [t for t, _, _ in rows_of(TraceFile(file=str(file), repeat=True).requests(RNG, 9, 13))] == [9, 10, 11, 12]
 
 
@@ -198,12 +198,15 @@ def test_a_series_of_rates_is_followed_step_by_step(tmp_path: Path) -> None:
     series = rates.read(file)
     assert series.duration_s == 180
     assert series.at(np.array([0, 59.9, 60, 150, 179, 180, -1])).tolist() == [2, 2, 0, 40, 40, 0, 0]
-    made = Rates(file=str(file), duration_s=360.0)
-    counts = np.histogram(made.requests(RNG).arrival_s, np.arange(0, 361, 60.0))[0]
+    made = Rates(file=str(file))
+    assert made.length_s == 180
+    assert Rates(file=str(file), speed=2.0, start_s=60.0).length_s == 60
+    assert Mix(clients={"a": made, "b": Poisson(duration_s=99.0)}).length_s == 180
+    counts = np.histogram(made.requests(RNG).arrival_s, np.arange(0, 181, 60.0))[0]
     assert counts[1] == 0
-    assert counts[3:].sum() == 0
     assert counts[2] == pytest.approx(2400, abs=200)
-    again = Rates(file=str(file), duration_s=360.0, repeat=True, scale=0.5)
+    assert len(made.requests(RNG, 180.0, 360.0)) == 0
+    again = Rates(file=str(file), repeat=True, scale=0.5)
     assert again.rate_rps(np.array([180.0, 330.0])).tolist() == [1.0, 20.0]
     assert Rates(file=str(file), speed=2.0).rate_rps(np.array([29.0, 31.0, 61.0])).tolist() == [2.0, 0.0, 40.0]
 
