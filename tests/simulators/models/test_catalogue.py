@@ -82,6 +82,7 @@ def test_a_gpu_s_times_can_be_joined_with_another_model_s_host_side() -> None:
     [
         ({"max_seqs": 4096}, "max_seqs"),
         ({"kv_tokens": 3}, "kv_tokens"),
+        ({"attn_pair_s": 1e-7, "kv_tokens": 10**9}, "attn_pair_s"),
         ({"mem_base_s": 0.0, "cmp_base_s": 0.0, "cmp_token_s": 0.0}, "cmp_base_s"),
     ],
 )
