@@ -120,6 +120,8 @@ class Kernel:
         self.times[fresh, layout.FIRST] = -1
         self.times[lost, layout.FINISH] = layout.LOST
         s[layout.OCCUPIED] = self.occupied_ps(replica)
+        s[layout.BUSY] -= max(0, int(s[layout.GPU_END]) - self.now_ps)
+        s[layout.GPU_END] = min(int(s[layout.GPU_END]), self.now_ps)
         for field in _CLEARED:
             s[field] = 0
         s[layout.FIFO_HEAD] = s[layout.PREFILLING] = -1
@@ -180,6 +182,18 @@ class Kernel:
         self._retries = known[np.argsort(known[:, 0], kind="stable")]
         self.world[layout.RETRIED] = 0
         self.world[layout.RETRIES] = len(self._retries)
+
+    def bury(self, slots: Ints) -> None:
+        """Give up requests that were lost, for good: they are in the dead-letter queue."""
+        self.times[slots, layout.FINISH] = layout.DEAD_LETTER
+        self.world[layout.DEAD_LETTERS] += len(slots)
+
+    def due_within(self, span_ps: int) -> int:
+        """Requests that arrive within `span_ps` from now."""
+        w, slots = self.world, len(self.times)
+        coming = np.arange(int(w[layout.ARRIVED]), int(w[layout.OFFERED])) % slots
+        arrival = self.times[coming, layout.ARRIVAL]
+        return int(np.searchsorted(arrival, self.now_ps + span_ps, side="right"))
 
     def advance(self, until_ps: int) -> None:
         """Let everything before `until_ps` happen."""

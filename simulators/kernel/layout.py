@@ -141,7 +141,8 @@ RETRIED: Final = 16  # redeliveries handled
 RETRIES: Final = 17  # redeliveries known
 REPLICAS: Final = 18
 SLOT: Final = 19  # of the request to arrive next
-WORLD_FIELDS: Final = 20
+DEAD_LETTERS: Final = 20
+WORLD_FIELDS: Final = 21
 
 LEAST_LOADED: Final = 0
 ROUND_ROBIN: Final = 1

@@ -1,0 +1,104 @@
+"""The daemon's ports over a world: the same controller runs here and in a cluster.
+
+A workload is written for live sources and pools. Here each source is seen as its kind would show this world (a queue's
+counts, or the engines' metrics as scraped), and each pool is the one of the same name in the scenario.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from policies.model import Absent, Fresh, PoolName, PoolStatus
+from scaler.config.load import Workload
+from scaler.controller import Setup
+from scaler.ports import Actuator, Source
+from scaler.registry import kind_of
+from simulators.models.service import PS_PER_S
+from simulators.world import queue, telemetry
+from simulators.world.world import World
+
+QUEUES: Final = {"sqs": "sqs"}
+"""Kinds of source that read a queue, and the service whose counts they show."""
+ENGINES: Final = frozenset({"prometheus", "scrape"})
+"""Kinds of source that read the engines' metrics."""
+
+
+class SimulatedClock:
+    """A world's time. To sleep is to let the world run."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def now(self) -> float:
+        return self._world.now
+
+    async def sleep_until(self, t: float) -> None:
+        self._world.run_until(round((t - self._world.epoch_s) * PS_PER_S))
+
+    def step_s(self) -> float:
+        return 0.0
+
+
+class QueueSource:
+    """A queue's counts, as its service shows them."""
+
+    def __init__(self, world: World, names: Mapping[str, str]) -> None:
+        self._world = world
+        self._names = names
+
+    async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
+        found = self._world.view.read(self._world.counts())
+        return {quantity: found[name] for quantity, name in self._names.items()}
+
+
+class EngineSource:
+    """The engines' metrics, as last scraped."""
+
+    def __init__(self, world: World, names: Mapping[str, str]) -> None:
+        self._world = world
+        self._names = names
+        self._asked = tuple(dict.fromkeys(names.values()))
+
+    async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
+        found = self._world.engines.read(self._asked)
+        return {quantity: found[name] for quantity, name in self._names.items()}
+
+
+class SimulatedPool:
+    """A pool of the world."""
+
+    def __init__(self, world: World, name: PoolName) -> None:
+        self._world = world
+        self._name = name
+
+    async def status(self) -> Fresh[PoolStatus]:
+        return Fresh(self._world.status(self._name), self._world.now)
+
+    async def resize(self, replicas: int, seen: PoolStatus) -> None:
+        self._world.resize(self._name, replicas)
+
+
+def setup(world: World, workload: Workload, pools: Mapping[PoolName, PoolName], names: Mapping[str, str]) -> Setup:
+    """A workload's adapters in a world. `pools` maps its pools to the world's, `names` its quantities to the world's."""
+    sources: dict[str, Source] = {}
+    for name, spec in workload.spec.sources.items():
+        make = QueueSource if kind_of("source", spec) in QUEUES else EngineSource
+        sources[name] = make(world, {q: names.get(q, q) for q in spec.quantities()})
+    actuators: dict[PoolName, Actuator] = {name: SimulatedPool(world, pools[name]) for name in workload.spec.pools}
+    return Setup(workload, sources, actuators)
+
+
+def untold(workload: Workload, names: Mapping[str, str]) -> Iterator[tuple[tuple[str, ...], str, str]]:
+    """What a workload reads and no world tells, as (key, rule broken, hint)."""
+    for name, spec in workload.spec.sources.items():
+        kind = kind_of("source", spec)
+        if kind not in QUEUES and kind not in ENGINES:
+            known = ", ".join(sorted((*QUEUES, *ENGINES)))
+            yield ("sources", name, "kind"), f"{kind} has no simulated counterpart", f"those that have: {known}"
+            continue
+        told = queue.QUANTITIES if kind in QUEUES else tuple(telemetry.QUANTITIES)
+        for quantity in spec.quantities():
+            if names.get(quantity, quantity) not in told:
+                rule = f"the simulator does not tell {quantity}; it tells {', '.join(told)}"
+                yield ("sources", name), rule, "map it to one of these under the scenario's quantities"

@@ -1,0 +1,173 @@
+"""The world: requests come, engines serve, pools grow and shrink, and all that anybody outside can see of it.
+
+Time is picoseconds from the world's start, and moves only in `run_until`. The kernel lets everything before a time
+happen; what pools and scrapes do at that time comes next; then whoever called acts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from policies.model import PoolName, PoolStatus
+from simulators.fleet.chance import stream
+from simulators.fleet.market import PoolOffer
+from simulators.fleet.pool import FleetPool
+from simulators.kernel import layout
+from simulators.kernel.kernel import Kernel, Router
+from simulators.models.service import PS_PER_S, ServiceModel
+from simulators.traffic.trace import Trace
+from simulators.world.queue import Counts, Queue, QueueView
+from simulators.world.telemetry import Engines, Telemetry
+
+MAX_S: Final = 9.0e6
+"""104 days: what 63 bits of picoseconds hold, with room for the last requests to end."""
+
+
+class World:
+    """One simulated world. `epoch_s` is the Unix time of its start; `slots` the requests it holds at once."""
+
+    def __init__(  # noqa: PLR0913 - all that a world consists of
+        self,
+        *,
+        models: Mapping[str, ServiceModel],
+        pools: Mapping[PoolName, PoolOffer],
+        initial_replicas: Mapping[PoolName, int],
+        router: Router,
+        queue: Queue | None,
+        telemetry: Telemetry,
+        seed: int,
+        epoch_s: float,
+        slots: int,
+        folder: Path = Path(),
+    ) -> None:
+        self.epoch_s = epoch_s
+        self.kernel = Kernel(list(models.values()), router, seed, slots)
+        self.queue = queue
+        self.cut = 0
+        numbers = {name: number for number, name in enumerate(models)}
+        self.pools = {
+            name: FleetPool(name, offer, _Engines(self), model=numbers[offer.model], seed=seed, folder=folder)
+            for name, offer in pools.items()
+        }
+        self.engines = Engines(telemetry, self.kernel, stream(seed, "telemetry", "engines"), epoch_s)
+        self.view = QueueView(queue or Queue(), stream(seed, "telemetry", "queue"), epoch_s)
+        self._delay_ps = round((queue.delay_s if queue else 0.0) * PS_PER_S)
+        self._scrape_ps = round(telemetry.scrape_interval_s * PS_PER_S)
+        self._sample_ps = round((self.view.sampling_s or 0.0) * PS_PER_S)
+        self._clocks = [(self._scrape_ps, self.engines.scrape)]
+        if self._sample_ps and queue is not None:
+            self._clocks.append((self._sample_ps, lambda: self.view.sample(self.counts())))
+        self._due = [0] * len(self._clocks)
+        for name, pool in self.pools.items():
+            pool.begin(initial_replicas.get(name, 0))
+        self._at(0)
+
+    # --- time
+
+    @property
+    def now_ps(self) -> int:
+        return self.kernel.now_ps
+
+    @property
+    def now(self) -> float:
+        """The present as a Unix time."""
+        return self.epoch_s + self.now_ps / PS_PER_S
+
+    def run_until(self, until_ps: int) -> None:
+        """Let the world run to a time: everything before it, and what pools and scrapes do at it."""
+        while self.now_ps < until_ps:
+            self._at(min(until_ps, self._next()))
+
+    def _next(self) -> int:
+        due = min(self._due)
+        for pool in self.pools.values():
+            event = pool.next_event_ps()
+            if event is not None and event < due:
+                due = event
+        return due
+
+    def _at(self, t: int) -> None:
+        self.kernel.advance(t)
+        for pool in self.pools.values():
+            event = pool.next_event_ps()
+            if event is not None and event <= t:
+                pool.advance(t)
+        for k, (interval, act) in enumerate(self._clocks):
+            if self._due[k] <= t:
+                act()
+                self._due[k] = t + interval
+
+    # --- traffic
+
+    def offer(self, trace: Trace, since_ps: int = 0) -> None:
+        """Let a trace's requests come, its time 0 at `since_ps`."""
+        arrival = np.round(trace.arrival_s * PS_PER_S).astype(np.int64) + (since_ps + self._delay_ps)
+        self.kernel.offer(arrival, trace.prompt_tokens, trace.output_tokens, trace.cached_tokens)
+
+    def counts(self) -> Counts:
+        """The truth about the queue."""
+        w, times = self.kernel.world, self.kernel.times
+        now_ps, head, oldest_s = self.now_ps, int(w[layout.QUEUE_HEAD]), 0.0
+        if head >= 0:
+            oldest_s = (now_ps - int(times[head, layout.ARRIVAL])) / PS_PER_S
+        rows = self.kernel.replicas[: w[layout.REPLICAS]]
+        hidden = int(w[layout.RETRIES] - w[layout.RETRIED])
+        delayed = 0
+        if self._delay_ps:
+            delayed = self.kernel.due_within(self._delay_ps)
+        return Counts(
+            at_s=now_ps / PS_PER_S,
+            visible=int(w[layout.QUEUED]),
+            in_flight=int(rows[:, layout.OUTSTANDING].sum()) + hidden,
+            delayed=delayed,
+            dead_letter=int(w[layout.DEAD_LETTERS]),
+            oldest_age_s=oldest_s,
+        )
+
+    # --- pools
+
+    def status(self, pool: PoolName) -> PoolStatus:
+        return self.pools[pool].status(self.now_ps)
+
+    def resize(self, pool: PoolName, replicas: int) -> None:
+        """Ask for a size. Raises the port's errors."""
+        self.pools[pool].resize(replicas, self.now_ps)
+
+    def ready(self) -> Iterator[int]:
+        """The replicas that take requests."""
+        rows = self.kernel.replicas[: self.kernel.world[layout.REPLICAS]]
+        yield from np.flatnonzero(rows[:, layout.TAKES]).tolist()
+
+    def lose(self, slots: np.ndarray[tuple[int], np.dtype[np.int64]]) -> None:
+        """Requests whose replica is gone: a queue gives them out again, or gives them up; without one they are lost."""
+        self.cut += len(slots)
+        if self.queue is None or not len(slots):
+            return
+        spent = self.kernel.counts[slots, layout.TRIES] >= self.queue.max_receives
+        self.kernel.bury(slots[spent])
+        self.kernel.retry(slots[~spent], self.now_ps + round(self.queue.visibility_timeout_s * PS_PER_S))
+
+
+class _Engines:
+    """The kernel as the pools see it."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.add = world.kernel.add
+        self.start = world.kernel.start
+        self.drain = world.kernel.drain
+        self.outstanding = world.kernel.outstanding
+        self.emptied_ps = world.kernel.emptied_ps
+
+    @property
+    def now_ps(self) -> int:
+        return self._world.now_ps
+
+    def kill(self, replica: int) -> int:
+        slots = self._world.kernel.kill(replica)
+        self._world.lose(slots)
+        return len(slots)
