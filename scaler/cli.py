@@ -13,17 +13,31 @@ from scaler.journal.reader import JournalError
 from scaler.ports import PortError
 
 VERBS: Final = {
+    "calibrate": "simulators.commands.calibrate",
     "check": "scaler.commands.check",
+    "compare": "simulators.commands.compare",
     "explain": "scaler.commands.explain",
     "replay": "scaler.commands.replay",
     "run": "scaler.commands.run",
     "schema": "scaler.commands.schema",
+    "simulate": "simulators.commands.simulate",
     "trace": "simulators.commands.trace",
 }
 """Every verb by the module whose `command` does it, imported on use."""
+SIMULATION: Final = {
+    "calibrate": (
+        "fit a service model to recorded runs",
+        "How to record and fit: docs/calibration.md.",
+    ),
+    "compare": ("run a scenario under several policies", "All face the same requests, start-up times and losses."),
+    "simulate": ("run a scenario, or engines alone", "The daemon's own controller in a simulated world."),
+    "trace": ("describe, convert or generate traffic", "Traces of requests: docs/traffic.md."),
+}
+"""The verbs whose packages are an extra, and what their help says."""
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(verb: str = "") -> argparse.ArgumentParser:
+    """The command line; a verb of the simulator has its own arguments only if it is `verb`: they cost imports."""
     top = argparse.ArgumentParser(
         prog="forescale",
         description="Autoscaling control plane for self-hosted LLM serving.",
@@ -65,41 +79,18 @@ def parser() -> argparse.ArgumentParser:
     replay.add_argument("--workload", metavar="NAME", help="this workload only")
     replay.add_argument("--json", action="store_true", help="the comparison as JSON")
 
-    _trace(verbs.add_parser("trace", help="describe, convert or generate traffic", description="Traces of requests."))
+    for name, (told, more) in SIMULATION.items():
+        simulation = verbs.add_parser(name, help=told, description=more)
+        if name == verb:
+            _module(VERBS[name]).arguments(simulation)
     return top
-
-
-def _trace(trace: argparse.ArgumentParser) -> None:
-    actions = trace.add_subparsers(dest="action", required=True, metavar="ACTION")
-    describe = actions.add_parser("describe", help="tell a trace's rate, bursts and lengths")
-    describe.add_argument("file", metavar="FILE", help="trace in any known format (docs/traffic.md)")
-    describe.add_argument("--json", action="store_true", help="the figures as JSON")
-    describe.add_argument("--html", metavar="FILE", help="write a page with plots too")
-    convert = actions.add_parser("convert", help="write a trace as CSV or Parquet")
-    convert.add_argument("file", metavar="IN", help="trace in any known format (docs/traffic.md)")
-    convert.add_argument("out", metavar="OUT", help="file to write: .csv, .csv.gz or .parquet")
-    convert.add_argument("--speed", type=float, default=1.0, metavar="FACTOR", help="so many times as fast")
-    convert.add_argument("--window", metavar="START:END", help="only these seconds; START becomes 0")
-    for action in (describe, convert):
-        action.add_argument("--format", metavar="NAME", help="the format (default: as the content tells)")
-        action.add_argument(
-            "--columns", metavar="ROLE=COLUMN,...", help="columns of arrival, prompt, output [, client]"
-        )
-        action.add_argument("--unit", choices=["s", "ms", "us", "ns"], help="unit of the arrivals")
-        action.add_argument("--run", metavar="NAME", help="which run, where a file holds several")
-        action.add_argument("--skip-bad", action="store_true", help="leave bad rows out and count them")
-        action.add_argument("--seed", type=int, default=0, help="of the chance that spreads coarse arrivals")
-    generate = actions.add_parser("generate", help="make a trace")
-    generate.add_argument("what", metavar="SPEC", help="YAML file, or a kind of generator (docs/traffic.md)")
-    generate.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="the kind's settings")
-    generate.add_argument("--out", required=True, metavar="FILE", help="file to write: .csv, .csv.gz or .parquet")
-    generate.add_argument("--seed", type=int, default=0, help="of all its chance")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command. Exit codes: 0 well, 1 the answer is no, 2 it could not be done."""
-    args = parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
     try:
+        args = parser(words[0] if words else "").parse_args(words)
         code: int = _module(VERBS[args.verb]).command(args)
     except ConfigError as e:
         print(e, file=sys.stderr)

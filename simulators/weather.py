@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
@@ -15,10 +15,10 @@ from scaler.ports import Actuator, Clock, Misconfigured, OutOfCapacity, PortErro
 from simulators.fleet.chance import stream
 
 Fault = Literal["unavailable", "throttled", "hang", "garble", "zero", "misconfigured", "out_of_capacity"]
-ERRORS: Final[Mapping[str, PortError]] = {
-    "unavailable": Unavailable("simulated: connection reset"),
-    "throttled": Unavailable("simulated: too many requests", retry_after_s=5.0),
-    "misconfigured": Misconfigured("simulated: not permitted"),
+ERRORS: Final[Mapping[str, Callable[[], PortError]]] = {
+    "unavailable": lambda: Unavailable("simulated: connection reset"),
+    "throttled": lambda: Unavailable("simulated: too many requests", retry_after_s=5.0),
+    "misconfigured": lambda: Misconfigured("simulated: not permitted"),
 }
 
 
@@ -63,11 +63,8 @@ class Sky:
         """Fail as the fault wants. A call that hangs is seen when its deadline has passed."""
         if fault == "hang":
             raise TimeoutError
-        error = ERRORS.get(fault or "")
-        if isinstance(error, Unavailable):
-            raise Unavailable(*error.args, retry_after_s=error.retry_after_s)
-        if error is not None:
-            raise type(error)(*error.args)
+        if fault is not None and fault in ERRORS:
+            raise ERRORS[fault]()
 
 
 class StruckSource:

@@ -30,3 +30,29 @@ class Bar:
     def __exit__(self, *_: object) -> None:
         if self._percent >= 0:
             self._to.write("\r\033[K")
+
+
+class Steps:
+    """A bar on stderr for work whose length is known; silent where stderr is no terminal."""
+
+    WIDTH: Final = 30
+
+    def __init__(self, what: str, to: TextIO | None = None) -> None:
+        self._what = what
+        self._to = sys.stderr if to is None else to
+        self._shown = -1
+
+    def __call__(self, share: float) -> None:
+        percent = int(100 * share)
+        if percent != self._shown and self._to.isatty():
+            self._shown = percent
+            full = self.WIDTH * percent // 100
+            self._to.write(f"\r{self._what} [{'#' * full}{'.' * (self.WIDTH - full)}] {percent:3d} %")
+            self._to.flush()
+
+    def __enter__(self) -> Steps:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._shown >= 0:
+            self._to.write("\r\033[K")

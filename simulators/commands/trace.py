@@ -24,6 +24,33 @@ from simulators.traffic.trace import Trace, TraceError
 from simulators.traffic.writers import replacing, write, writer_of
 
 
+def arguments(trace: argparse.ArgumentParser) -> None:
+    actions = trace.add_subparsers(dest="action", required=True, metavar="ACTION")
+    describe = actions.add_parser("describe", help="tell a trace's rate, bursts and lengths")
+    describe.add_argument("file", metavar="FILE", help="trace in any known format (docs/traffic.md)")
+    describe.add_argument("--json", action="store_true", help="the figures as JSON")
+    describe.add_argument("--html", metavar="FILE", help="write a page with plots too")
+    convert = actions.add_parser("convert", help="write a trace as CSV or Parquet")
+    convert.add_argument("file", metavar="IN", help="trace in any known format (docs/traffic.md)")
+    convert.add_argument("out", metavar="OUT", help="file to write: .csv, .csv.gz or .parquet")
+    convert.add_argument("--speed", type=float, default=1.0, metavar="FACTOR", help="so many times as fast")
+    convert.add_argument("--window", metavar="START:END", help="only these seconds; START becomes 0")
+    for action in (describe, convert):
+        action.add_argument("--format", metavar="NAME", help="the format (default: as the content tells)")
+        action.add_argument(
+            "--columns", metavar="ROLE=COLUMN,...", help="columns of arrival, prompt, output [, client]"
+        )
+        action.add_argument("--unit", choices=["s", "ms", "us", "ns"], help="unit of the arrivals")
+        action.add_argument("--run", metavar="NAME", help="which run, where a file holds several")
+        action.add_argument("--skip-bad", action="store_true", help="leave bad rows out and count them")
+        action.add_argument("--seed", type=int, default=0, help="of the chance that spreads coarse arrivals")
+    generate = actions.add_parser("generate", help="make a trace")
+    generate.add_argument("what", metavar="SPEC", help="YAML file, or a kind of generator (docs/traffic.md)")
+    generate.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="the kind's settings")
+    generate.add_argument("--out", required=True, metavar="FILE", help="file to write: .csv, .csv.gz or .parquet")
+    generate.add_argument("--seed", type=int, default=0, help="of all its chance")
+
+
 def command(args: argparse.Namespace) -> int:
     try:
         return {"describe": _describe, "convert": _convert, "generate": _generate}[args.action](args)

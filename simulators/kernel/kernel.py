@@ -188,6 +188,12 @@ class Kernel:
         self.times[slots, layout.FINISH] = layout.DEAD_LETTER
         self.world[layout.DEAD_LETTERS] += len(slots)
 
+    def unfinished(self) -> int:
+        """Requests to come, waiting or running."""
+        w = self.world
+        inside = int(self.replicas[: w[layout.REPLICAS], layout.OUTSTANDING].sum()) + int(w[layout.QUEUED])
+        return inside + int(w[layout.OFFERED] - w[layout.ARRIVED]) + int(w[layout.RETRIES] - w[layout.RETRIED])
+
     def due_within(self, span_ps: int) -> int:
         """Requests that arrive within `span_ps` from now."""
         w, slots = self.world, len(self.times)

@@ -80,7 +80,7 @@ class SimulatedPool:
 
 
 def setup(world: World, workload: Workload, pools: Mapping[PoolName, PoolName], names: Mapping[str, str]) -> Setup:
-    """A workload's adapters in a world. `pools` maps its pools to the world's, `names` its quantities to the world's."""
+    """A workload's adapters in a world. `pools` maps its pools to the world's, `names` its quantities likewise."""
     sources: dict[str, Source] = {}
     for name, spec in workload.spec.sources.items():
         make = QueueSource if kind_of("source", spec) in QUEUES else EngineSource

@@ -139,7 +139,7 @@ def _rate(field: str) -> Reader:
     def read(_: Engines, last: Scrape, before: Scrape | None) -> float | None:
         if before is None:
             return None
-        grown = getattr(last, field) - getattr(before, field)
+        grown = float(getattr(last, field) - getattr(before, field))
         return max(0.0, grown / (last.at_s - before.at_s))
 
     return read

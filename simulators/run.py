@@ -1,0 +1,198 @@
+"""One simulated run: the daemon's own controller in a world, from the first turn to the last request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from policies.history import History
+from policies.model import PoolName, Result, Tick
+from scaler.config.load import workload_from
+from scaler.controller import Controller
+from simulators import weather
+from simulators.fleet.market import PoolOffer
+from simulators.invariants import check
+from simulators.kernel.kernel import Router
+from simulators.models.service import PS_PER_S, ServiceModel
+from simulators.scenario import Case, Scenario
+from simulators.traffic.chance import streams
+from simulators.traffic.trace import Trace, TraceError
+from simulators.world import ports
+from simulators.world.telemetry import Telemetry
+from simulators.world.world import MAX_S, World
+
+ROUND_S: Final = 600.0
+"""How much longer engines by themselves are let run at a time, while requests are left."""
+HISTORY_S: Final = 3600.0
+"""What a controller remembers, as the daemon's default has it."""
+Progress = Callable[[float], None]
+"""Is told the share that is done."""
+
+
+@dataclass(slots=True)
+class Timeline:
+    """What each turn decided and found, as columns. Times are seconds from the beginning."""
+
+    epoch_s: float
+    at_s: list[float] = field(default_factory=list)
+    demand: list[float] = field(default_factory=list)
+    desired: list[int] = field(default_factory=list)
+    ready: list[int] = field(default_factory=list)
+    pools: dict[PoolName, list[int]] = field(default_factory=dict)
+    results: dict[Result, int] = field(default_factory=dict)
+    blind: int = 0
+
+    def note(self, tick: Tick) -> None:
+        d = tick.decision
+        self.at_s.append(d.at - self.epoch_s)
+        self.demand.append(float("nan") if d.demand is None else d.demand)
+        self.desired.append(-1 if d.target is None else d.target)
+        self.ready.append(-1 if d.ready is None else d.ready)
+        self.blind += not d.may_lower
+        for outcome in tick.outcomes:
+            self.results[outcome.result] = self.results.get(outcome.result, 0) + 1
+            self.pools.setdefault(outcome.pool, []).append(outcome.after)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run that has ended: the world as it was left, what the turns decided, and what it was made from."""
+
+    case: Case
+    seed: int
+    trace: Trace
+    world: World
+    timeline: Timeline
+
+    @property
+    def end_s(self) -> float:
+        return self.world.now_ps / PS_PER_S
+
+
+def traffic_of(case: Case, seed: int) -> Trace:
+    """The scenario's requests under a seed. Raises `TraceError` where there are none."""
+    s = case.scenario
+    trace: Trace = s.traffic.requests(streams(seed), 0.0, s.end_s)
+    return checked(trace)
+
+
+def checked(trace: Trace) -> Trace:
+    """The trace, if it can be simulated. Raises `TraceError`."""
+    if not len(trace):
+        raise TraceError(f"{trace.name}: no request arrives: nothing to simulate")
+    if trace.duration_s > MAX_S:
+        raise TraceError(
+            f"{trace.name}: lasts {trace.duration_s:g} s, and at most {MAX_S:g} s (104 days) can be simulated:"
+            " take a window"
+        )
+    return trace
+
+
+def begin(case: Case, seed: int, trace: Trace) -> World:
+    """The case's world, at its start."""
+    s = case.scenario
+    queue, router = s.queue, s.router
+    if queue is not None:
+        seqs = min(model.max_seqs for model in case.models.values())
+        limit = seqs if queue.per_replica is None else queue.per_replica
+        router = Router(kind=router.kind, limit=limit, queue_limit=router.queue_limit, patience_s=router.patience_s)
+    world = World(
+        models=case.models,
+        pools=s.pools,
+        initial_replicas=_initial(case),
+        router=router,
+        queue=queue,
+        telemetry=s.telemetry,
+        seed=seed,
+        epoch_s=s.epoch_s,
+        slots=len(trace),
+        folder=case.folder,
+    )
+    world.offer(trace)
+    return world
+
+
+def _initial(case: Case) -> Mapping[PoolName, int]:
+    s = case.scenario
+    if s.initial_replicas:
+        return s.initial_replicas
+    first = next(iter(case.pools.values()))
+    return {first: case.workload.spec.min_replicas}
+
+
+def simulate(
+    case: Case,
+    seed: int,
+    trace: Trace,
+    *,
+    record: Sequence[Callable[[Tick], None]] = (),
+    progress: Progress = lambda _: None,
+) -> Run:
+    """Run a case to its end. The same case, seed and trace give the same ticks, byte for byte."""
+    s = case.scenario
+    world = begin(case, seed, trace)
+    clock = ports.SimulatedClock(world)
+    setup = ports.setup(world, case.workload, case.pools, s.quantities)
+    setup = weather.struck(setup, s.weather, clock, s.epoch_s, seed)
+    timeline = Timeline(s.epoch_s)
+    told = (timeline.note, *record)
+
+    def tell(tick: Tick) -> None:
+        for listener in told:
+            listener(tick)
+
+    history = History(max(HISTORY_S, case.workload.spec.lookback_s))
+    controller = Controller(setup, clock, history, tell)
+    end_s = min((max(s.end_s, trace.duration_s) if s.duration_s is None else s.end_s) + s.settle_s, MAX_S)
+    asyncio.run(_drive(controller, clock, s.epoch_s, end_s, progress))
+    world.run_until(round(end_s * PS_PER_S))
+    check(world)
+    return Run(case, seed, trace, world, timeline)
+
+
+def alone(model: ServiceModel, replicas: int, trace: Trace, seed: int) -> Run:
+    """The engines by themselves at a fixed size, until every request has ended: no controller, and nothing to pay."""
+    pool = PoolName("engines")
+    document = {
+        "workload": "engines",
+        "max_replicas": replicas,
+        "sources": {"engines": {"kind": "prometheus", "url": "http://localhost", "preset": "vllm"}},
+        "policies": {"size": {"kind": "static", "replicas": replicas}},
+        "pools": {pool: {"kind": "kubernetes", "name": "engines"}},
+    }
+    scenario = Scenario(
+        scenario="engines",
+        workload="",
+        traffic=None,
+        pools={pool: PoolOffer(model=model.name, price_usd_per_hour=0.0)},
+        initial_replicas={pool: replicas},
+        telemetry=Telemetry(scrape_interval_s=3600.0),
+    )
+    case = Case(scenario, workload_from(document), {model.name: model}, {pool: pool}, Path())
+    world = begin(case, seed, trace)
+    end_s = trace.duration_s
+    while world.kernel.unfinished() and end_s < MAX_S:
+        end_s = min(end_s + ROUND_S, MAX_S)
+        world.run_until(round(end_s * PS_PER_S))
+    check(world)
+    return Run(case, seed, trace, world, Timeline(scenario.epoch_s, [0.0], [float("nan")], [replicas], [replicas]))
+
+
+async def _drive(
+    controller: Controller, clock: ports.SimulatedClock, epoch_s: float, end_s: float, progress: Progress
+) -> None:
+    """Turns at every interval from the beginning to the end."""
+    interval_s = controller.workload.spec.interval_s
+    turns = int(np.ceil(end_s / interval_s))
+    for turn in range(turns):
+        due = epoch_s + turn * interval_s
+        await clock.sleep_until(due)
+        await controller.turn(due)
+        if turn % 64 == 0:
+            progress(turn / turns)
+    progress(1.0)
