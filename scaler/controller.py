@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -35,6 +37,7 @@ MAX_WAIT_S: Final = 300.0
 """The longest that anybody's wish to be left alone is obeyed: a mistaken header must not blind us for a day."""
 POOL_MAX_AGE_S: Final = 60.0
 """How old a pool's status may be and still be written against: a shared watch may be silent for so long."""
+NO_DEADLINE: Final = contextlib.nullcontext()
 RESULTS: Final[Mapping[type[PortError], Result]] = {
     Unavailable: Result.UNAVAILABLE,
     OutOfCapacity: Result.OUT_OF_CAPACITY,
@@ -50,6 +53,8 @@ class Setup:
     workload: Workload
     sources: Mapping[str, Source]
     actuators: Mapping[PoolName, Actuator]
+    waits: bool = True
+    """Whether a port may take time. Those of a simulated world never do: no task and no deadline is made for them."""
 
 
 class Controller:
@@ -131,14 +136,12 @@ class Controller:
 
     async def _observe(self) -> Observation:
         setup, source_errors, pool_errors = self._setup, dict[str, str](), dict[PoolName, str]()
-        sampling = [
-            asyncio.ensure_future(self._read("source", n, s.sample, source_errors)) for n, s in setup.sources.items()
-        ]
-        looking = [
-            asyncio.ensure_future(self._read("pool", n, a.status, pool_errors)) for n, a in setup.actuators.items()
-        ]
-        await asyncio.gather(*sampling, *looking)
-        sampled, statuses = [s.result() for s in sampling], [s.result() for s in looking]
+        sampling = [self._read("source", n, s.sample, source_errors) for n, s in setup.sources.items()]
+        looking = [self._read("pool", n, a.status, pool_errors) for n, a in setup.actuators.items()]
+        if setup.waits:
+            sampled, statuses = await asyncio.gather(asyncio.gather(*sampling), asyncio.gather(*looking))
+        else:
+            sampled, statuses = [await s for s in sampling], [await s for s in looking]
         now = self._clock.now()
         readings: dict[SignalName, Reading[float]] = {}
         for (name, spec), sample in zip(setup.workload.spec.sources.items(), sampled, strict=True):
@@ -179,7 +182,7 @@ class Controller:
             errors[name] = "waiting, as it asked us to"
             return None
         try:
-            async with asyncio.timeout(deadline_s):
+            async with self._deadline():
                 return await read()
         except TimeoutError:
             errors[name] = f"no answer within {deadline_s:g} s"
@@ -188,6 +191,10 @@ class Controller:
             if isinstance(e, Unavailable) and e.retry_after_s:
                 self._wait_until[kind, name] = self._clock.now() + min(e.retry_after_s, MAX_WAIT_S)
         return None
+
+    def _deadline(self) -> AbstractAsyncContextManager[object]:
+        """The time that one read or write may take."""
+        return asyncio.timeout(self._setup.workload.spec.deadline_s) if self._setup.waits else NO_DEADLINE
 
     # --- act
 
@@ -201,6 +208,8 @@ class Controller:
                 outcomes.append(Outcome(pool, target, target, Result.UNCHANGED))
             else:
                 writes.append(self._resize(pool, target, status.value))
+        if not self._setup.waits:
+            return (*outcomes, *[await write for write in writes])
         return (*outcomes, *(await asyncio.gather(*writes) if writes else ()))
 
     async def _resize(self, pool: PoolName, target: int, status: PoolStatus) -> Outcome:
@@ -208,7 +217,7 @@ class Controller:
         if self._dry_run:
             return Outcome(pool, before, target, Result.DRY_RUN, "dry run: nothing is written")
         try:
-            async with asyncio.timeout(self._setup.workload.spec.deadline_s):
+            async with self._deadline():
                 await self._setup.actuators[pool].resize(target, status)
         except TimeoutError:
             reason = f"no answer within {self._setup.workload.spec.deadline_s:g} s: the next turn reads what came of it"

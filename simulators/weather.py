@@ -117,4 +117,4 @@ def struck(setup: Setup, weather: Sequence[Weather], clock: Clock, epoch_s: floa
         sources = {name: StruckSource(s, sky("sources", name)) for name, s in sources.items()}
     if any(w.on != "sources" for w in weather):
         actuators = {name: StruckActuator(a, sky("pools", name)) for name, a in actuators.items()}
-    return Setup(setup.workload, sources, actuators)
+    return Setup(setup.workload, sources, actuators, waits=setup.waits)

@@ -86,7 +86,7 @@ def setup(world: World, workload: Workload, pools: Mapping[PoolName, PoolName], 
         make = QueueSource if kind_of("source", spec) in QUEUES else EngineSource
         sources[name] = make(world, {q: names.get(q, q) for q in spec.quantities()})
     actuators: dict[PoolName, Actuator] = {name: SimulatedPool(world, pools[name]) for name in workload.spec.pools}
-    return Setup(workload, sources, actuators)
+    return Setup(workload, sources, actuators, waits=False)
 
 
 def untold(workload: Workload, names: Mapping[str, str]) -> Iterator[tuple[tuple[str, ...], str, str]]:
