@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from policies.rules import Rule
 from simulators.kernel import fleet, layout
+from simulators.kernel import totals as summing
 from simulators.kernel.layout import NEVER
 from simulators.kernel.trees import set_leaf
 from simulators.models.integers import integers
@@ -73,6 +74,7 @@ class Kernel:
         self.counts: NDArray[np.int32] = np.zeros((slots, layout.REQUEST_COUNTS), dtype=np.int32)
         self.gaps: Ints = np.zeros(layout.ITL_BUCKETS, dtype=np.int64)
         self._retries: Ints = np.empty((0, 2), dtype=np.int64)
+        self._sums: NDArray[np.float64] = np.empty(summing.SUMMED_FIELDS)
         self.replicas: Ints
         self.growth: Ints
         self.heaps: Ints
@@ -224,6 +226,12 @@ class Kernel:
         """The replicas' numbers (columns of `layout`) as they stand now."""
         self._look()
         return self.replicas[: self.world[layout.REPLICAS]]
+
+    def totals(self, silent: int = -1) -> list[float]:
+        """Sums over the replicas as they stand now (columns of `simulators.kernel.totals`), but for one of them."""
+        summing.totals(self.world, self.replicas, self.models, self.growth, self.gaps, silent, self._sums)
+        sums: list[float] = self._sums.tolist()
+        return sums
 
     # --- inside
 

@@ -42,6 +42,7 @@ from simulators.kernel.layout import (
 
 Ints = NDArray[np.int64]
 Counts = NDArray[np.int32]
+Floats = NDArray[np.float64]
 GAP_BITS = 20
 """Gaps between tokens are counted in units of 2**20 ps, about a microsecond."""
 

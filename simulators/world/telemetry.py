@@ -11,7 +11,7 @@ import numpy as np
 
 from policies.model import Absent, Fresh
 from policies.rules import Rule
-from simulators.kernel import layout
+from simulators.kernel import layout, totals
 from simulators.kernel.kernel import Kernel
 from simulators.models.service import PS_PER_S
 
@@ -96,29 +96,26 @@ class Engines:
         return Fresh(value, self._epoch_s + last.at_s, last.missing)
 
     def _look(self, partial: bool) -> Scrape:
-        rows = self._kernel.read()
-        alive = (rows[:, layout.TAKES] > 0) | (rows[:, layout.OUTSTANDING] > 0)
-        count, missing = int(alive.sum()), ""
-        if partial and count:
-            silent = int(np.flatnonzero(alive)[int(self._chance.integers(count))])
-            missing = f"replica {silent} did not answer"
-            alive[silent] = False
-        now_ps = self._kernel.now_ps
-        totals = rows[alive | (rows[:, layout.TAKES] == 0)].sum(axis=0) if missing else rows.sum(axis=0)
-        capacity = self._kernel.models[rows[:, layout.MODEL], layout.KV_BLOCKS]
-        answered = max(1, int(alive.sum()))
-        ahead = np.maximum(rows[:, layout.GPU_END] - now_ps, 0)[alive].sum()
+        silent, missing = -1, ""
+        if partial:
+            rows = self._kernel.read()
+            alive = np.flatnonzero((rows[:, layout.TAKES] > 0) | (rows[:, layout.OUTSTANDING] > 0))
+            if len(alive):
+                silent = int(alive[int(self._chance.integers(len(alive)))])
+                missing = f"replica {silent} did not answer"
+        sums = self._kernel.totals(silent)
+        answered = int(sums[totals.ALIVE])
         return Scrape(
-            at_s=now_ps / PS_PER_S,
-            replicas=count,
-            running=int(totals[layout.RUNNING]),
-            waiting=int(totals[layout.WAITING]),
-            kv_cache_usage=float((rows[:, layout.USED] / capacity)[alive].sum()) / answered,
-            busy_s=float(totals[layout.BUSY] - ahead) / PS_PER_S,
-            requests=int(totals[layout.FINISHED]),
-            prompt_tokens=int(totals[layout.TOKENS_IN]),
-            generation_tokens=int(totals[layout.TOKENS_OUT]),
-            preemptions=int(totals[layout.PREEMPTIONS]),
+            at_s=self._kernel.now_ps / PS_PER_S,
+            replicas=answered + (silent >= 0),
+            running=int(sums[totals.SUM_RUNNING]),
+            waiting=int(sums[totals.SUM_WAITING]),
+            kv_cache_usage=sums[totals.KV_SHARES] / max(1, answered),
+            busy_s=sums[totals.SUM_BUSY] / PS_PER_S,
+            requests=int(sums[totals.SUM_FINISHED]),
+            prompt_tokens=int(sums[totals.SUM_IN]),
+            generation_tokens=int(sums[totals.SUM_OUT]),
+            preemptions=int(sums[totals.SUM_PREEMPTIONS]),
             missing=missing,
         )
 

@@ -16,7 +16,7 @@ from policies.model import PoolName, PoolStatus
 from simulators.fleet.chance import stream
 from simulators.fleet.market import PoolOffer
 from simulators.fleet.pool import FleetPool
-from simulators.kernel import layout
+from simulators.kernel import layout, totals
 from simulators.kernel.kernel import Kernel, Router
 from simulators.models.service import PS_PER_S, ServiceModel
 from simulators.traffic.trace import Trace
@@ -114,7 +114,6 @@ class World:
         now_ps, head, oldest_s = self.now_ps, int(w[layout.QUEUE_HEAD]), 0.0
         if head >= 0:
             oldest_s = (now_ps - int(times[head, layout.ARRIVAL])) / PS_PER_S
-        rows = self.kernel.replicas[: w[layout.REPLICAS]]
         hidden = int(w[layout.RETRIES] - w[layout.RETRIED])
         delayed = 0
         if self._delay_ps:
@@ -122,7 +121,7 @@ class World:
         return Counts(
             at_s=now_ps / PS_PER_S,
             visible=int(w[layout.QUEUED]),
-            in_flight=int(rows[:, layout.OUTSTANDING].sum()) + hidden,
+            in_flight=int(self.kernel.totals()[totals.IN_HAND]) + hidden,
             delayed=delayed,
             dead_letter=int(w[layout.DEAD_LETTERS]),
             oldest_age_s=oldest_s,
