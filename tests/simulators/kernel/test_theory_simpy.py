@@ -20,7 +20,7 @@ COLUMNS = ("admit_s", "first_s", "finish_s")
     ("change", "replicas", "rate_rps"),
     [
         ({}, 4, 40.0),
-        ({"kv_tokens": 60_000}, 2, 8.0),
+        ({"kv_tokens": 24_000}, 1, 3.0),
         ({"max_seqs": 6, "max_step_tokens": 512}, 2, 6.0),
         ({"ingest_s": 0.0}, 1, 3.0),
     ],
