@@ -1,0 +1,144 @@
+"""What a whole simulation costs: requests, scrapes every 15 s, and the daemon's own controller taking every turn.
+
+The workload is the one of ``config/scenarios``; its bounds are widened so that the size follows the load. Nothing is
+journalled. Each figure is the best of its repeats, after one run that compiles.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import yaml
+
+from scaler.clock import stopwatch_s
+from simulators import run as running
+from simulators.run import Run
+from simulators.scenario import Case, load
+from simulators.traffic.trace import Trace
+from tests.benchmarks.figure import Figure
+
+WORKLOAD: Final = {
+    "workload": "bench",
+    "min_replicas": 1,
+    "max_replicas": 200,
+    "interval_s": 15,
+    "sources": {
+        "engines": {
+            "kind": "prometheus",
+            "url": "http://localhost:9090",
+            "preset": "vllm",
+            "read": ["running", "waiting", "kv_cache_usage"],
+        }
+    },
+    "policies": {
+        "concurrency": {"kind": "concurrency", "target_per_replica": 24},
+        "kv-cache": {"kind": "kv_cache_usage", "target": 0.8},
+    },
+    "pools": {"gpus": {"kind": "kubernetes", "name": "vllm", "namespace": "llm"}},
+}
+MODEL: Final = "llama-3.1-8b-h100-vllm"
+DAY_S: Final = 86_400
+LARGE: Final = 10_000_000
+REPEATS: Final = 3
+
+
+def case(folder: Path, traffic: dict[str, object], **workload: object) -> Case:
+    """A scenario on H100s with the traffic given."""
+    (folder / "workload.yaml").write_text(yaml.safe_dump(WORKLOAD | workload))
+    scenario = {
+        "scenario": "bench",
+        "workload": "workload.yaml",
+        "traffic": traffic,
+        "pools": {"gpus": {"model": MODEL, "price_usd_per_hour": 6.88}},
+    }
+    (folder / "scenario.yaml").write_text(yaml.safe_dump(scenario))
+    return load(folder / "scenario.yaml")
+
+
+def timed(found: Case, trace: Trace) -> tuple[float, Run]:
+    """The best time of some repeats, and the last run."""
+    best = float("inf")
+    for _ in range(REPEATS):
+        began = stopwatch_s()
+        run = running.simulate(found, 1, trace)
+        best = min(best, stopwatch_s() - began)
+    return best, run
+
+
+def run(data: Path) -> Iterator[Figure]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        day = case(folder, {"kind": "poisson", "rps": 10.0, "duration_s": DAY_S}, min_replicas=20)
+        trace = running.traffic_of(day, 1)
+        running.simulate(day, 1, trace.window(0, 600))  # compiles
+        took, done = timed(day, trace)
+        turns = len(done.timeline.at_s)
+        note = f"{len(trace):,} requests, 20 replicas, {turns:,} turns"
+        yield Figure("simulate", "a day of 10 requests/s", took, "s", 5.0, note=note)
+        yield Figure("simulate", "requests with scrapes and turns", len(trace) / took, "1/s", 200_000, ">=", note=note)
+        conversation = data / "requests" / "azure2023_conv.csv.gz"
+        if conversation.exists():
+            yield from _conversation(folder, conversation)
+        fortnight = data / "requests" / "servegen_m-small_14d.csv.gz"
+        if fortnight.exists():
+            yield from _fortnight(folder, fortnight)
+    yield _memory()
+
+
+def _conversation(folder: Path, file: Path) -> Iterator[Figure]:
+    """The Azure conversation trace at 20 times its speed, over and over for an hour."""
+    found = case(folder, {"kind": "trace", "file": str(file.resolve()), "speed": 20.0, "repeat": True}, min_replicas=16)
+    scenario = dataclasses.replace(found.scenario, duration_s=3600.0)
+    found = dataclasses.replace(found, scenario=scenario)
+    trace = running.traffic_of(found, 1)
+    took, _ = timed(found, trace)
+    note = f"{len(trace):,} requests, Azure conversation at 20x, 16 replicas and more"
+    yield Figure("simulate", "requests with scrapes and turns", len(trace) / took, "1/s", 200_000, ">=", note=note)
+
+
+def _fortnight(folder: Path, file: Path) -> Iterator[Figure]:
+    found = case(folder, {"kind": "trace", "file": str(file.resolve())})
+    trace = running.traffic_of(found, 1)
+    took, done = timed(found, trace)
+    turns = len(done.timeline.at_s)
+    world = running.begin(found, 1, trace)
+    began = stopwatch_s()
+    world.kernel.advance(done.world.now_ps)  # with no replica started after the first: the kernel's part, and more
+    kernel = stopwatch_s() - began
+    note = f"{len(trace):,} requests, {turns:,} turns"
+    yield Figure("simulate", "fourteen days of ServeGen", took, "s", 20.0, note=note)
+    yield Figure(
+        "simulate", "a simulated turn, its share of requests included", took / turns * 1e6, "us", 200.0, note=note
+    )
+    yield Figure("simulate", "the kernel's part of it", kernel / turns * 1e6, "us", note=note)
+
+
+def _memory() -> Figure:
+    """Peak memory of a process that simulates ten million requests."""
+    command = [sys.executable, "-m", "tests.benchmarks.simulate"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    peak_mb, count = (float(word) for word in said.split())
+    return Figure("simulate", "peak memory", peak_mb, "MB", 1500.0, note=f"{count:,.0f} requests in one run")
+
+
+def main() -> None:
+    """Simulate ten million requests and tell the peak memory."""
+    with tempfile.TemporaryDirectory() as name:
+        rps = LARGE / DAY_S
+        found = case(Path(name), {"kind": "poisson", "rps": rps, "duration_s": DAY_S}, min_replicas=16)
+        trace = running.traffic_of(found, 1)
+        done = running.simulate(found, 1, trace)
+        count = int((done.world.kernel.times[:, 0] >= 0).sum())
+        assert count == len(trace)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, count)
+
+
+if __name__ == "__main__":
+    main()
