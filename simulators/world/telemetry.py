@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from policies.model import Absent, Fresh
 from policies.rules import Rule
@@ -19,6 +20,8 @@ BUSY_UTILIZATION: Final = 0.973
 """What NVML's gpu_util reads of a GPU that is busy all the time: measured on an H100 (rmse 8.9 points over 1,544
 samples), whatever runs; it tells the share of time with any kernel running, not the load."""
 LATENCY_QUANTILE: Final = 0.95
+COUNTERS: Final = (layout.BUSY, layout.FINISHED, layout.TOKENS_IN, layout.TOKENS_OUT, layout.PREEMPTIONS)
+"""What only grows: a replica that is silent for once is known by what it told last."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +64,7 @@ class Engines:
         self._chance = chance
         self._epoch_s = epoch_s
         self._kept: deque[Scrape] = deque()
+        self._told: NDArray[np.int64] = np.zeros((0, len(COUNTERS)), dtype=np.int64)
 
     def scrape(self) -> None:
         """Scrape now."""
@@ -83,7 +87,7 @@ class Engines:
         if last.replicas == 0:
             return dict.fromkeys(quantities, Absent("no engine serves"))
         since_s = last.at_s - self.telemetry.rate_window_s
-        before = next((s for s in shown[:-1] if s.at_s >= since_s - 1e-9), None)
+        before = next((s for s in shown[:-1] if s.at_s >= since_s - 1e-9 and not s.missing), None)
         return {quantity: self._one(quantity, last, before) for quantity in quantities}
 
     def _one(self, quantity: str, last: Scrape, before: Scrape | None) -> Fresh[float] | Absent:
@@ -105,23 +109,38 @@ class Engines:
                 missing = f"replica {silent} did not answer"
         sums = self._kernel.totals(silent)
         answered = int(sums[totals.ALIVE])
+        busy, finished, tokens_in, tokens_out, preemptions = self._last_told(silent)
         return Scrape(
             at_s=self._kernel.now_ps / PS_PER_S,
             replicas=answered + (silent >= 0),
             running=int(sums[totals.SUM_RUNNING]),
             waiting=int(sums[totals.SUM_WAITING]),
             kv_cache_usage=sums[totals.KV_SHARES] / max(1, answered),
-            busy_s=sums[totals.SUM_BUSY] / PS_PER_S,
-            requests=int(sums[totals.SUM_FINISHED]),
-            prompt_tokens=int(sums[totals.SUM_IN]),
-            generation_tokens=int(sums[totals.SUM_OUT]),
-            preemptions=int(sums[totals.SUM_PREEMPTIONS]),
+            busy_s=(sums[totals.SUM_BUSY] + busy) / PS_PER_S,
+            requests=int(sums[totals.SUM_FINISHED]) + finished,
+            prompt_tokens=int(sums[totals.SUM_IN]) + tokens_in,
+            generation_tokens=int(sums[totals.SUM_OUT]) + tokens_out,
+            preemptions=int(sums[totals.SUM_PREEMPTIONS]) + preemptions,
             missing=missing,
         )
 
+    def _last_told(self, silent: int) -> list[int]:
+        """The counters of the one replica that is silent (-1: none is), as it last told them."""
+        if not self.telemetry.partial_share:
+            return [0] * len(COUNTERS)
+        rows = self._kernel.read()
+        told = rows[:, COUNTERS]
+        told[:, 0] -= np.maximum(rows[:, layout.GPU_END] - self._kernel.now_ps, 0)
+        last = np.zeros(len(COUNTERS), dtype=np.int64)
+        if silent >= 0:
+            last[:] = self._told[silent] if silent < len(self._told) else 0
+            told[silent] = last
+        self._told = told
+        return last.tolist()
+
     def latency_s(self, last: Scrape, begin: int, end: int, per_token: bool = False) -> float | None:
         """The 95th percentile of a span of those requests for which it ended within the window."""
-        since_ps = round((last.at_s - self.telemetry.rate_window_s) * PS_PER_S)
+        since_ps = max(-1, round((last.at_s - self.telemetry.rate_window_s) * PS_PER_S))  # below 0 stands no time
         times, counts = self._kernel.times, self._kernel.counts
         ended = times[:, end]
         rows = np.flatnonzero((ended > since_ps) & (ended <= round(last.at_s * PS_PER_S)))
@@ -154,7 +173,7 @@ def _utilization(_: Engines, last: Scrape, before: Scrape | None) -> float | Non
 
 
 def _ttft(engines: Engines, last: Scrape, _: Scrape | None) -> float | None:
-    return engines.latency_s(last, layout.ARRIVAL, layout.FIRST)
+    return engines.latency_s(last, layout.ENTER, layout.FIRST)  # an engine knows of no queue before it
 
 
 def _itl(engines: Engines, last: Scrape, _: Scrape | None) -> float | None:

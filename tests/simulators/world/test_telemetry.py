@@ -1,0 +1,172 @@
+"""What scrapes tell of the engines: when, of what time, and what of it where something is missing."""
+
+from __future__ import annotations
+
+import pytest
+
+from policies.model import Absent, Fresh
+from simulators.models.service import PS_PER_S
+from simulators.world.telemetry import BUSY_UTILIZATION, QUANTITIES, Telemetry
+from simulators.world.world import World
+from tests.simulators.world.makers import POOL, trace, world
+
+ALL = tuple(QUANTITIES)
+STEADY_LOAD = [(0.5 * k, 10, 100) for k in range(400)]
+"""Two requests a second of a second each: 200 tokens a second, two running at a time."""
+
+
+def told(seen: World, at_s: float, *quantities: str) -> list[Fresh[float] | Absent]:
+    seen.run_until(round(at_s * PS_PER_S))
+    found = seen.engines.read(quantities or ALL)
+    return [found[q] for q in quantities or ALL]
+
+
+def value(seen: World, at_s: float, quantity: str) -> float:
+    (found,) = told(seen, at_s, quantity)
+    assert isinstance(found, Fresh), found
+    return found.value
+
+
+def test_a_reading_is_of_the_last_scrape_and_not_of_now() -> None:
+    seen = world(trace((3.0, 10, 1000)), telemetry=Telemetry(scrape_interval_s=5))
+    assert told(seen, 4.0, "running") == [Fresh(0.0, 1000.0)]
+    assert told(seen, 5.0, "running") == [Fresh(1.0, 1005.0)]
+    assert told(seen, 9.999, "running") == [Fresh(1.0, 1005.0)]
+
+
+def test_a_scrape_is_seen_after_the_lag_and_nothing_before_the_first() -> None:
+    seen = world(trace((1.0, 10, 1000)), telemetry=Telemetry(scrape_interval_s=5, lag_s=3))
+    assert told(seen, 2.9) == [Absent("not scraped yet")] * len(ALL)
+    assert told(seen, 3.0, "running") == [Fresh(0.0, 1000.0)]
+    assert told(seen, 7.9, "running") == [Fresh(0.0, 1000.0)]
+    assert told(seen, 8.0, "running") == [Fresh(1.0, 1005.0)]
+
+
+def test_lost_scrapes_leave_the_last_one_to_grow_old() -> None:
+    seen = world(trace((0.0, 10, 1)), telemetry=Telemetry(scrape_interval_s=5, lost_share=1))
+    assert told(seen, 60.0) == [Absent("not scraped yet")] * len(ALL)
+    half = world(trace(*STEADY_LOAD), telemetry=Telemetry(scrape_interval_s=5, lost_share=0.5))
+    ages = []
+    for k in range(1, 30):
+        (found,) = told(half, 5.0 * k, "running")
+        assert isinstance(found, Fresh)
+        ages.append(half.now - found.measured_at)
+    assert set(ages) > {0.0, 5.0}
+
+
+def test_no_engine_is_absent_and_not_zero() -> None:
+    seen = world(trace((0.0, 10, 1)), replicas=0)
+    assert told(seen, 60.0) == [Absent("no engine serves")] * len(ALL)
+
+
+def test_a_drained_replica_is_told_while_it_has_requests() -> None:
+    seen = world(trace((0.0, 10, 1000)), telemetry=Telemetry(scrape_interval_s=1))
+    seen.run_until(PS_PER_S)
+    seen.resize(POOL, 0)
+    assert told(seen, 9.0, "running") == [Fresh(1.0, 1009.0)]
+    assert told(seen, 11.0, "running") == [Absent("no engine serves")]
+
+
+def test_rates_and_latencies_are_those_of_the_window_by_hand() -> None:
+    rows = [(float(k), 10, 11) for k in range(100)]  # each takes 11 steps of 10 ms
+    seen = world(trace(*rows), telemetry=Telemetry(scrape_interval_s=10, rate_window_s=30))
+    seen.run_until(65 * PS_PER_S)
+    read = {q: r.value for q, r in seen.engines.read(ALL).items() if isinstance(r, Fresh)}
+    assert read == pytest.approx(
+        {
+            "generation_tokens_per_s": 11.0,
+            "itl_p95_s": 0.01,
+            "kv_cache_usage": 0.0,
+            "preemptions_per_s": 0.0,
+            "prompt_tokens_per_s": 10.0,
+            "queue_time_p95_s": 0.0,
+            "requests_per_s": 1.0,
+            "running": 0.0,
+            "ttft_p95_s": 0.01,
+            "utilization": BUSY_UTILIZATION * 0.11,
+            "waiting": 0.0,
+        }
+    )
+
+
+def test_requests_that_have_not_ended_tell_no_latency() -> None:
+    seen = world(trace((0.5, 10, 1500), (1.0, 10, 17_000)))  # the second is longer than the cache: rejected
+    latencies = ("itl_p95_s", "queue_time_p95_s", "ttft_p95_s")
+    assert told(seen, 0.1, *latencies) == [Absent(f"nothing to make {q} from in the last 60 s") for q in latencies]
+    itl, queue_time, ttft = told(seen, 15.0, *latencies)  # it runs until 15.5 s
+    assert itl == Absent("nothing to make itl_p95_s from in the last 60 s")
+    assert (queue_time, ttft) == (Fresh(0.0, 1015.0), Fresh(0.01, 1015.0))
+
+
+def test_an_engines_time_to_first_token_knows_of_no_queue_before_it() -> None:
+    seen = world(trace((0.0, 10, 2)), replicas=0)
+    seen.resize(POOL, 1)  # serves from 35 s on
+    assert value(seen, 45.0, "ttft_p95_s") == pytest.approx(0.01)
+
+
+def test_rates_need_two_scrapes_within_the_window() -> None:
+    rare = Telemetry(scrape_interval_s=60, rate_window_s=30)
+    seen = world(trace(*STEADY_LOAD), telemetry=rare)
+    assert told(seen, 130.0, "requests_per_s", "utilization") == [
+        Absent("nothing to make requests_per_s from in the last 30 s"),
+        Absent("nothing to make utilization from in the last 30 s"),
+    ]
+    assert isinstance(told(seen, 130.0, "running")[0], Fresh)
+
+
+def test_one_request_at_a_time_reads_as_a_busy_gpu() -> None:
+    seen = world(trace((0.0, 10, 1500), (15.0, 10, 1500), (30.0, 10, 1500)), telemetry=Telemetry(scrape_interval_s=5))
+    assert value(seen, 40.0, "utilization") == pytest.approx(BUSY_UTILIZATION)
+    assert value(seen, 40.0, "running") == 1
+    idle = world(trace((0.0, 10, 1500)), replicas=2, telemetry=Telemetry(scrape_interval_s=5))
+    assert value(idle, 10.0, "utilization") == pytest.approx(BUSY_UTILIZATION / 2)
+
+
+def test_a_partial_scrape_gives_totals_as_lower_bounds_and_no_means() -> None:
+    always = Telemetry(scrape_interval_s=5, partial_share=1)
+    seen = world(trace((0.0, 10, 1500), (0.0, 10, 1500)), replicas=2, telemetry=always)
+    seen.run_until(10 * PS_PER_S)
+    for quantity, (total, _) in QUANTITIES.items():
+        found = seen.engines.read((quantity,))[quantity]
+        if quantity in {"running", "waiting"}:
+            assert isinstance(found, Fresh)
+            assert found.value == (quantity == "running")
+            assert "did not answer" in found.missing
+        else:  # a rate needs one whole scrape to start from
+            assert isinstance(found, Absent), quantity
+            assert total or "did not answer" in found.reason or "nothing to make" in found.reason
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_rates_over_partial_scrapes_are_the_truth_or_a_lower_bound(seed: int) -> None:
+    often = Telemetry(scrape_interval_s=5, rate_window_s=40, partial_share=0.3)
+    seen = world(trace(*STEADY_LOAD), replicas=3, telemetry=often, seed=seed)
+    missing = 0
+    for at_s in range(60, 190, 5):
+        (found,) = told(seen, at_s, "requests_per_s")
+        assert isinstance(found, Fresh)
+        if found.missing:
+            missing += 1
+            assert 0.5 < found.value <= 2.0
+        else:
+            assert found.value == pytest.approx(2.0, abs=0.01)
+    assert missing
+
+
+def test_rates_hold_when_replicas_die_and_come() -> None:
+    seen = world(trace(*STEADY_LOAD), replicas=3, telemetry=Telemetry(scrape_interval_s=5, rate_window_s=30))
+    seen.run_until(100 * PS_PER_S)
+    pool = seen.pools[POOL]
+    pool.interrupt(0, seen.now_ps, seen.now_ps)  # replaced: another comes 35 s later
+    seen.resize(POOL, 5)
+    for at_s in range(105, 190, 5):
+        assert value(seen, at_s, "requests_per_s") == pytest.approx(2.0, abs=0.07)  # two requests went with it
+        assert 0 <= value(seen, at_s, "utilization") <= BUSY_UTILIZATION
+
+
+def test_long_windows_and_lags_keep_the_scrapes_that_they_need() -> None:
+    seen = world(trace(*STEADY_LOAD), telemetry=Telemetry(scrape_interval_s=5, rate_window_s=60, lag_s=30), replicas=2)
+    (found,) = told(seen, 180.0, "requests_per_s")
+    assert isinstance(found, Fresh)
+    assert found.value == pytest.approx(2.0)
+    assert found.measured_at == 1150.0
