@@ -1,0 +1,171 @@
+"""Queues as their services show them, and what becomes of messages whose replica is lost."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from policies.model import Absent, Fresh
+from simulators.kernel import layout
+from simulators.models.service import PS_PER_S
+from simulators.world.queue import PUBSUB_LAG_S, PUBSUB_SAMPLING_S, QUANTITIES, Counts, Queue, QueueView, Service
+from simulators.world.world import World
+from tests.simulators.world.makers import POOL, STEADY, trace, world
+
+JOBS = [(0.0, 10, 1001)] * 10
+"""Ten messages at once, of ten seconds each where nobody waits."""
+
+
+def view(service: Service, seed: int = 1, **given: float) -> QueueView:
+    queue = Queue(service=service, **given)  # type: ignore[arg-type]
+    return QueueView(queue, np.random.default_rng(seed), epoch_s=1000.0)
+
+
+def counts(at_s: float, visible: int = 0, in_flight: int = 0) -> Counts:
+    return Counts(at_s, visible, in_flight, delayed=0, dead_letter=0, oldest_age_s=at_s / 2)
+
+
+def told(seen: QueueView, now: Counts, quantity: str = "visible") -> float:
+    found = seen.read(now)[quantity]
+    assert isinstance(found, Fresh)
+    return found.value
+
+
+def truth(seen: World, at_s: float) -> Counts:
+    seen.run_until(round(at_s * PS_PER_S))
+    return seen.counts()
+
+
+# --- what services tell
+
+
+def test_every_service_tells_every_quantity() -> None:
+    for service in ("sqs", "service_bus"):
+        assert tuple(view(service).read(counts(0.0))) == QUANTITIES
+    assert tuple(view("pubsub").read(counts(0.0))) == QUANTITIES
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_sqs_counts_lie_between_those_of_some_seconds_ago_and_those_of_now(seed: int) -> None:
+    seen = view("sqs", seed, approximation_s=5)
+    assert told(seen, counts(0.0, 100)) == 100
+    found = [told(seen, counts(float(t), 100 + 10 * t)) for t in range(10, 2000, 10)]
+    true = [100 + 10 * t for t in range(10, 2000, 10)]
+    behind = [a - b for a, b in zip(true, found, strict=True)]
+    assert 0 <= min(behind) < max(behind) <= 50  # of growth by 10 a second, 5 s at most
+    assert 15 < float(np.mean(behind)) < 35
+
+
+def test_sqs_says_that_its_counts_are_of_now_and_shows_the_age_truly() -> None:
+    seen = view("sqs")
+    seen.read(counts(0.0, 100))
+    found = seen.read(counts(10.0, 0))
+    assert found["oldest_age_s"] == Fresh(5.0, 1010.0)
+    assert all(isinstance(r, Fresh) and r.measured_at == 1010.0 for r in found.values())
+
+
+def test_sqs_without_approximation_tells_the_truth_as_does_a_second_look_at_one_time() -> None:
+    exact = view("sqs", approximation_s=0)
+    assert [told(exact, counts(float(t), t * t)) for t in range(9)] == [t * t for t in range(9)]
+    twice = view("sqs", approximation_s=60)
+    twice.read(counts(0.0, 1000))
+    twice.read(counts(1.0, 0))
+    assert told(twice, counts(1.0, 0)) == 0
+
+
+def test_pubsub_shows_nothing_before_the_first_sample_is_out() -> None:
+    seen = view("pubsub")
+    assert set(seen.read(counts(0.0, 5)).values()) == {Absent("Cloud Monitoring shows no sample yet")}
+    seen.sample(counts(0.0, 5))
+    out_s = next(t for t in range(122) if isinstance(seen.read(counts(float(t), 9))["visible"], Fresh))
+    assert 0 < out_s <= PUBSUB_LAG_S
+    assert seen.read(counts(float(out_s), 9))["visible"] == Fresh(5.0, 1000.0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_pubsub_shows_samples_in_order_and_late(seed: int) -> None:
+    seen, ages, last = view("pubsub", seed), [], -1.0
+    for t in range(3600):
+        if t % PUBSUB_SAMPLING_S == 0:
+            seen.sample(counts(float(t), t))
+        found = seen.read(counts(float(t), 10**6))["visible"]
+        if isinstance(found, Fresh):
+            assert found.value + 1000.0 == found.measured_at  # the sample's own value, at its own time
+            assert found.value >= last
+            last = found.value
+            ages.append(t - found.value)
+    assert 0 <= min(ages) < PUBSUB_SAMPLING_S < max(ages) <= PUBSUB_SAMPLING_S + PUBSUB_LAG_S
+
+
+def test_service_bus_tells_the_truth_at_once_and_zero_while_throttled() -> None:
+    assert told(view("service_bus"), counts(7.0, 42)) == 42
+    throttled = view("service_bus", throttled_share=1)
+    assert throttled.read(counts(7.0, 42, in_flight=3)) == dict.fromkeys(QUANTITIES, Fresh(0.0, 1007.0))
+    sometimes = view("service_bus", throttled_share=0.3)
+    found = [told(sometimes, counts(float(t), 42)) for t in range(1000)]
+    assert set(found) == {0.0, 42.0}
+    assert 0.25 < found.count(0.0) / 1000 < 0.35
+
+
+# --- the queue itself
+
+
+def test_messages_wait_until_a_replica_has_room_and_are_in_flight_until_it_is_done() -> None:
+    seen = world(trace(*JOBS), queue=Queue())
+    now = truth(seen, 1.0)
+    assert (now.visible, now.in_flight, now.oldest_age_s) == (6, STEADY.max_seqs, 1.0)
+    now = truth(seen, 15.0)  # each four take 1001 steps of 10 ms
+    assert (now.visible, now.in_flight, now.oldest_age_s) == (2, 4, 15.0)
+    now = truth(seen, 60.0)
+    assert (now.visible, now.in_flight, now.oldest_age_s) == (0, 0, 0.0)
+
+
+def test_the_oldest_age_is_that_of_the_message_that_waits_longest() -> None:
+    seen = world(trace(*JOBS[:4], (2.0, 10, 1), (7.0, 10, 1)), queue=Queue())
+    assert truth(seen, 9.0).oldest_age_s == 7.0
+    assert truth(seen, 1.0 + 9.0).visible == 2
+
+
+def test_messages_with_a_delay_are_seen_as_delayed_and_come_after_it() -> None:
+    seen = world(trace((10.0, 10, 2), (30.0, 10, 2)), queue=Queue(delay_s=15))
+    assert [truth(seen, t).delayed for t in (5.0, 9.0, 12.0, 24.0, 26.0, 31.0, 46.0)] == [0, 0, 1, 1, 0, 1, 0]
+    assert seen.kernel.times[:, layout.ADMIT].tolist() == [25 * PS_PER_S, 45 * PS_PER_S]
+
+
+def test_a_lost_message_is_in_flight_until_its_visibility_ends_and_comes_again() -> None:
+    seen = world(trace((0.0, 10, 1001)), replicas=2, queue=Queue(visibility_timeout_s=30))
+    seen.run_until(5 * PS_PER_S)
+    lose(seen, 0)
+    now = truth(seen, 34.9)
+    assert (now.visible, now.in_flight, now.dead_letter) == (0, 1, 0)
+    assert truth(seen, 60.0).in_flight == 0
+    assert seen.kernel.times[0, layout.ADMIT] == 35 * PS_PER_S
+    assert seen.kernel.times[0, layout.FINISH] == round(45.01 * PS_PER_S)
+    assert seen.kernel.counts[0, layout.TRIES] == 2
+
+
+def test_a_message_taken_too_often_is_buried() -> None:
+    queue = Queue(visibility_timeout_s=10, max_receives=2)
+    seen = world(trace((0.0, 10, 1001)), replicas=1, queue=queue)
+    seen.run_until(5 * PS_PER_S)
+    lose(seen, 0)  # its replacement serves 35 s later
+    seen.run_until(45 * PS_PER_S)
+    assert truth(seen, 45.0).in_flight == 1
+    lose(seen, 1)
+    now = truth(seen, 200.0)
+    assert (now.visible, now.in_flight, now.dead_letter) == (0, 0, 1)
+    assert seen.kernel.times[0, layout.FINISH] == layout.DEAD_LETTER
+
+
+def test_without_a_queue_what_a_replica_had_is_lost_with_it() -> None:
+    seen = world(trace(*JOBS[:3]), replicas=1)
+    seen.run_until(5 * PS_PER_S)
+    lose(seen, 0)
+    seen.run_until(100 * PS_PER_S)
+    assert seen.kernel.times[:, layout.FINISH].tolist() == [layout.LOST] * 3
+    assert seen.cut == 3
+
+
+def lose(seen: World, node: int) -> None:
+    """The cloud takes a node at this very moment."""
+    seen.pools[POOL].interrupt(node, seen.now_ps, seen.now_ps)
