@@ -57,12 +57,21 @@ def spread(latency: Latency) -> str:
     return " / ".join(seconds(q) for q in (latency.p50, latency.p95, latency.p99))
 
 
+def cells(runs: Sequence[Summary]) -> list[tuple[str, list[str]]]:
+    """Every row's title and what it says of each run. Rows that say nothing in any run are left out."""
+    found = [(title, [show(run) for run in runs]) for title, show in ROWS]
+    return [(title, row) for title, row in found if not set(row) <= {"-", "0"}]
+
+
 def lines(runs: Sequence[Summary], names: Sequence[str]) -> Iterator[str]:
-    """The table. Rows that say nothing in any run are left out."""
-    cells = [(title, [show(run) for run in runs]) for title, show in ROWS]
-    cells = [(title, row) for title, row in cells if not set(row) <= {"-", "0"}]
-    widths = [max(len(name), *(len(row[k]) for _, row in cells)) for k, name in enumerate(names)]
-    left = max(len(title) for title, _ in cells)
+    """The table."""
+    return aligned(cells(runs), names)
+
+
+def aligned(rows: Sequence[tuple[str, Sequence[str]]], names: Sequence[str]) -> Iterator[str]:
+    """Titled rows under their columns' names, each column as wide as it must be."""
+    widths = [max(len(name), *(len(row[k]) for _, row in rows)) for k, name in enumerate(names)]
+    left = max(len(title) for title, _ in rows)
     yield " " * left + "".join(f"  {name:>{w}}" for name, w in zip(names, widths, strict=True))
-    for title, row in cells:
+    for title, row in rows:
         yield f"{title:<{left}}" + "".join(f"  {cell:>{w}}" for cell, w in zip(row, widths, strict=True))

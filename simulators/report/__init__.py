@@ -1,0 +1,1 @@
+"""Runs as pages to read: figures in words, tables, and plots that need no network."""
