@@ -117,6 +117,13 @@ def begin(case: Case, seed: int, trace: Trace) -> World:
     return world
 
 
+def ends_s(case: Case, trace: Trace) -> float:
+    """When the run ends: with the traffic, unless the scenario says when, and after it has settled."""
+    s = case.scenario
+    length_s: float = max(s.end_s, trace.duration_s) if s.duration_s is None else s.end_s
+    return min(length_s + s.settle_s, MAX_S)
+
+
 def _initial(case: Case) -> Mapping[PoolName, int]:
     s = case.scenario
     if s.initial_replicas:
@@ -148,7 +155,7 @@ def simulate(
 
     history = History(max(HISTORY_S, case.workload.spec.lookback_s))
     controller = Controller(setup, clock, history, tell)
-    end_s = min((max(s.end_s, trace.duration_s) if s.duration_s is None else s.end_s) + s.settle_s, MAX_S)
+    end_s = ends_s(case, trace)
     asyncio.run(_drive(controller, clock, s.epoch_s, end_s, progress))
     world.run_until(round(end_s * PS_PER_S))
     check(world)

@@ -11,7 +11,7 @@ from scaler.ports import Misconfigured, OutOfCapacity
 from simulators.fleet.billing import Bill, Ledger, bill
 from simulators.fleet.cloud import Cloud
 from simulators.fleet.engines import Engines
-from simulators.fleet.life import HEADROOM, Node, State, Tier
+from simulators.fleet.life import HEADROOM, SERVE, Node, State, Tier
 from simulators.fleet.market import PoolOffer
 from simulators.fleet.replicas import Replicas
 from simulators.fleet.stock import Stock
@@ -63,6 +63,11 @@ class FleetPool:
         """Replicas that finish their last requests."""
         self._replicas.settle()
         return len(self._stock.members[State.DRAINING])
+
+    def start_up_ps(self, number: int) -> int:
+        """How long the node of a number takes from its request until it serves, with nothing prepared. Picoseconds."""
+        durations = self._stock.durations(Node(number, 0, Tier.COLD, 0))
+        return sum(durations[phase] for phase in SERVE[Tier.COLD])
 
     def status(self, now_ps: int) -> PoolStatus:
         """The pool's size, as its platform tells it."""

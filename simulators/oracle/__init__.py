@@ -1,0 +1,1 @@
+"""The clairvoyant oracle: what the scenario's promise costs somebody who knows the future, and what it must cost."""
