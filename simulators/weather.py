@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
@@ -38,6 +38,15 @@ class Weather:
     on: Annotated[Literal["sources", "pools", "both"], Rule("Which calls.")] = "both"
     since_s: Annotated[float, Rule("From when on. Seconds.", ge=0)] = 0.0
     until_s: Annotated[float | None, Rule("Until when; null: to the end. Seconds.", gt=0)] = None
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """What makes it pass without a trace, as (key, rule broken)."""
+        if self.until_s is not None and self.until_s <= self.since_s:
+            yield "until_s", f"must be above since_s, {self.since_s:g}"
+        if self.fault == "out_of_capacity" and self.on == "sources":
+            yield "on", "sources have no capacity to run out of: pools, or both"
+        if self.fault == "zero" and self.on == "pools":
+            yield "on", "pools tell their sizes truly: zero is for sources, or both"
 
 
 class Sky:

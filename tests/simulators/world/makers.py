@@ -110,7 +110,11 @@ def case(scaled: Workload | None = None, pools: Mapping[str, PoolOffer] | None =
     """A scenario of one pool under `scaled`, by hand; its traffic is given to the run."""
     offers = {PoolName(name): o for name, o in (pools or {POOL: offer()}).items()}
     scenario = Scenario(
-        scenario="told", workload="", pools=offers, traffic=given.pop("traffic", TraceFile(file="")), **given
+        scenario="told",
+        workload="",
+        pools=offers,
+        traffic=given.pop("traffic", TraceFile(file="told.csv", end_s=1.0)),
+        **given,
     )
     names = {name: name for name in offers}
     return Case(scenario, scaled or workload(), {"steady": STEADY}, names, Path())
