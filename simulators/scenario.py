@@ -117,8 +117,10 @@ class Scenario:
     @property
     def end_s(self) -> float:
         """When the traffic ends. Seconds from the beginning."""
+        if self.duration_s is not None:
+            return self.duration_s
         length: float = self.traffic.length_s
-        return length if self.duration_s is None else self.duration_s
+        return length
 
 
 @dataclass(frozen=True, slots=True)
