@@ -9,7 +9,7 @@ from policies.model import Fresh, PoolName, PoolStatus, Reading, Stale, Step
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from policies.spec import WorkloadSpec
+    from policies.spec import Pool, WorkloadSpec
     from policies.view import Situation
 
 
@@ -38,6 +38,11 @@ def pause(size: int, s: Situation) -> Step | None:
     if s.spec.paused and size != s.current:
         return Step("paused", s.current, f"paused by configuration: {size} would be the size")
     return None
+
+
+def within(pool: Pool, replicas: int, cap: int) -> int:
+    """The size nearest to `replicas` that the pool's own bounds allow."""
+    return max(pool.min_replicas, min(replicas, cap if pool.max_replicas is None else pool.max_replicas))
 
 
 def untouchable(spec: WorkloadSpec, pools: Mapping[PoolName, Reading[PoolStatus]]) -> dict[PoolName, str]:

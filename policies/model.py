@@ -100,7 +100,8 @@ class Recommendation:
     The rest is for policies that settle by themselves or look back. `raw` is what the policy wanted before its own
     windows and limits made `replicas` of it; None where nothing lies between. `keeps` are the signals whose readings
     the history shall hold for it, `memory` what it hands on to its next turn: durations and counts, no times of day,
-    so that a jump of the clock does not touch them.
+    so that a jump of the clock does not touch them. `pools` is how it shares `replicas` out over pools by itself; empty
+    where that is the allocator's to decide.
     """
 
     policy: PolicyName
@@ -112,6 +113,7 @@ class Recommendation:
     raw: float | None = None
     keeps: tuple[SignalName, ...] = ()
     memory: Mapping[str, float] = field(default_factory=dict)
+    pools: Mapping[PoolName, int] = field(default_factory=dict)
 
     @property
     def need(self) -> float | None:

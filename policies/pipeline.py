@@ -10,7 +10,7 @@ from policies.model import Absent, Decision, Evidence, Fresh, Observation, Polic
 from policies.view import Situation, View
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from policies.history import History
     from policies.spec import WorkloadSpec
@@ -52,7 +52,8 @@ def decide(spec: WorkloadSpec, history: History, seen: Observation) -> Decision:
     else:
         situation = Situation(spec, history, seen.at, need, current, active, may_lower, ", ".join(lacking))
         steps, size = settle(recommendations, situation)
-        steps, target, targets = place(spec, seen, sizes, steps, size)
+        split = next((r.pools for r in recommendations if r.pools and sum(r.pools.values()) == size), None)
+        steps, target, targets = place(situation, seen, steps, size, split)
     return Decision(
         at=seen.at,
         recommendations=recommendations,
@@ -72,10 +73,10 @@ def recommend(
     spec: WorkloadSpec, history: History, seen: Observation, ready: int | None, current: int | None
 ) -> tuple[tuple[Recommendation, ...], float | None]:
     """What every policy wants, in the order configured, and the demand that the measuring ones found."""
-    view = View(seen.at, seen.readings, ready, current, None, history, spec.min_replicas)
+    view = View(seen.at, seen.readings, ready, current, None, history, spec.min_replicas, seen.pools)
     found = {n: p.recommend(PolicyName(n), view) for n, p in spec.policies.items() if not p.shapes}
     demand = largest(found.values())
-    shaping = View(seen.at, seen.readings, ready, current, demand, history, spec.min_replicas)
+    shaping = View(seen.at, seen.readings, ready, current, demand, history, spec.min_replicas, seen.pools)
     return tuple(found.get(n) or p.recommend(PolicyName(n), shaping) for n, p in spec.policies.items()), demand
 
 
@@ -107,11 +108,20 @@ def settle(recommendations: tuple[Recommendation, ...], s: Situation) -> tuple[t
 
 
 def place(
-    spec: WorkloadSpec, seen: Observation, sizes: dict[PoolName, int], steps: tuple[Step, ...], size: int
+    s: Situation, seen: Observation, steps: tuple[Step, ...], size: int, split: Mapping[PoolName, int] | None
 ) -> tuple[tuple[Step, ...], int, dict[PoolName, int]]:
-    """The size shared out to the pools, and what the pools cannot take."""
+    """The size shared out to the pools, by `split` where a policy does that itself, and what the pools cannot take."""
+    spec = s.spec
+    sizes = {name: r.value.desired for name, r in seen.pools.items() if not isinstance(r, Absent)}
     kept = guard.untouchable(spec, seen.pools)
-    pools = {} if spec.paused else allocate(size, sizes, spec.pools, kept.keys(), spec.max_replicas)
+    if spec.paused:
+        pools = {}
+    elif split is None:
+        pools = allocate(size, sizes, spec.pools, kept.keys(), spec.max_replicas)
+    else:
+        least = dict.fromkeys(sizes, 0) if s.may_lower else sizes
+        wanted = {name: max(least[name], split.get(name, 0)) for name in sizes if name not in kept}
+        pools = {name: guard.within(spec.pools[name], n, spec.max_replicas) for name, n in wanted.items()}
     target = sum({**sizes, **pools}.values())
     if kept:
         steps = (*steps, Step("hands off", target, "; ".join(kept.values())))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from policies.history import History
-from policies.model import PolicyName, Reading, Recommendation, SignalName
+from policies.model import PolicyName, PoolName, PoolStatus, Reading, Recommendation, SignalName
 from policies.spec import WorkloadSpec
 
 
@@ -17,7 +17,7 @@ class View:
 
     `ready` and `desired` are sums over the pools, None when a pool's size is not known. `demand` is None for policies
     that measure; those that shape (`Policy.shapes`) run after them and see the largest need found. `min_replicas` is
-    the workload's: 0 where it may go to zero.
+    the workload's: 0 where it may go to zero. `pools` are the pools' own sizes.
     """
 
     at: float
@@ -27,6 +27,7 @@ class View:
     demand: float | None
     history: History
     min_replicas: int = 0
+    pools: Mapping[PoolName, Reading[PoolStatus]] = field(default_factory=dict)
 
 
 class Policy(Protocol):

@@ -61,6 +61,15 @@ def name_sources(spec: WorkloadSpec) -> tuple[WorkloadSpec, list[Finding]]:
     return dataclasses.replace(spec, policies=policies), findings
 
 
+def named_pools(spec: WorkloadSpec) -> Iterator[Finding]:
+    """Pools that a policy shares out to by name, and that are not there."""
+    for name, policy in spec.policies.items():
+        for pool in getattr(policy, "pools_named", tuple)():
+            if pool not in spec.pools:
+                hint = did_you_mean(pool, list(spec.pools)) or f"there are {', '.join(spec.pools)}"
+                yield ("policies", name), f"there is no pool {pool!r}", hint
+
+
 def _named_sources(policy: Any, place: Place, offers: Mapping[str, set[str]]) -> Iterator[Finding]:
     """What is wrong with the sources that a policy's metrics or triggers name for themselves."""
     for field in ("metrics", "triggers"):

@@ -143,7 +143,7 @@ def _workload(document: Document, problems: list[Problem], *, here: bool = True)
     spec: WorkloadSpec = record(WorkloadSpec, model)
     spec, findings = checks.name_sources(spec)
     if here:
-        findings += [*checks.own_problems(spec), *checks.bounds(spec)]
+        findings += [*checks.own_problems(spec), *checks.bounds(spec), *checks.named_pools(spec)]
     if findings:
         problems += [document.problem(where, rule, hint, _at(document.data, where)) for where, rule, hint in findings]
         return None

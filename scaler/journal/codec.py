@@ -109,6 +109,8 @@ def _encode_recommendation(r: Recommendation) -> dict[str, Any]:
         plain["keeps"] = list(r.keeps)
     if r.memory:
         plain["memory"] = dict(r.memory)
+    if r.pools:
+        plain["pools"] = dict(r.pools)
     return plain
 
 
@@ -124,6 +126,7 @@ def _decode_decision(data: Mapping[str, Any], at: float) -> Decision:
             r.get("raw"),
             tuple(SignalName(s) for s in r.get("keeps", ())),
             r.get("memory", {}),
+            {PoolName(n): size for n, size in r.get("pools", {}).items()},
         )
         for r in data["recommendations"]
     )
