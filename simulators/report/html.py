@@ -24,9 +24,9 @@ body { margin: 0 auto; padding: 24px 20px 60px; max-width: 1180px; background: v
   font: 15px/1.5 system-ui, sans-serif; }
 h1 { font-size: 24px; margin: 0 0 8px; } h2 { font-size: 19px; margin: 34px 0 8px; } h3 { font-size: 15px; margin: 0; }
 p { max-width: 78ch; margin: 6px 0; } .lead { font-size: 17px; } .muted { color: var(--muted); font-size: 13px; }
-.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(165px, 1fr)); gap: 10px; margin: 14px 0; }
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(200px, 1fr)); gap: 10px; margin: 14px 0; }
 .card, .plot, .table { background: var(--surface); border: 1px solid var(--border); border-radius: 8px; }
-.card { padding: 10px 14px; } .card b { display: block; font-size: 21px; font-weight: 600; }
+.card { padding: 10px 14px; } .card b { display: block; font-size: 19px; font-weight: 600; }
 .card span { color: var(--muted); font-size: 13px; } .good { color: var(--good); } .bad { color: var(--bad); }
 .plot { padding: 12px 8px 4px; margin: 12px 0; } .plot h3, .plot p { margin-left: 10px; }
 .table { overflow-x: auto; margin: 12px 0; } table { border-collapse: collapse; width: 100%; font-size: 14px; }
@@ -94,6 +94,7 @@ def figure(**layout: Any) -> Any:
             "margin": {"l": 62, "r": 62, "t": 12, "b": 44},
             "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
             "hovermode": "x unified",
+            "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": GREY, "activecolor": "#2f6fde"},
             "hoverlabel": {"bgcolor": "#20262f", "font": {"color": "#e4e8ee"}},
         }
     )

@@ -66,7 +66,11 @@ def _cards(one: Sheet) -> str:
     return html.cards(
         [
             ("cost", table.dollars(s.cost_usd), ""),
-            (f"SLO attainment, target {one.slo.share:.4g}", table.share(kept), "good" if s.slo_met else "bad"),
+            (
+                f"SLO attainment (target {words.percent(one.slo.share)})",
+                table.share(kept),
+                "good" if s.slo_met else "bad",
+            ),
             ("wasted", table.share(s.waste_share), ""),
             ("TTFT p95 / p99", f"{table.seconds(s.ttft_s.p95)} / {table.seconds(s.ttft_s.p99)}", ""),
             ("ITL p95 / p99", f"{table.seconds(s.itl_s.p95)} / {table.seconds(s.itl_s.p99)}", ""),

@@ -59,10 +59,10 @@ def sizes(sheet: Sheet) -> Any:
     """The rate of arrivals, and over it what was wanted, asked for and ready, with marks for what happened."""
     per, unit = _clock(sheet)
     made = figure(
-        xaxis={"title": {"text": unit}},
+        xaxis={"title": {"text": unit}, "range": [0, float(sheet.edges_s[-1] / per)]},
         yaxis={"title": {"text": "requests a second"}, "rangemode": "tozero"},
         yaxis2={"title": {"text": "replicas"}, "overlaying": "y", "side": "right", "rangemode": "tozero",
-                "showgrid": False},
+                "tickmode": "auto", "showgrid": False},
     )  # fmt: skip
     at = _numbers(sheet.edges_s[:-1] / per)
     made.add_trace(_line("arrivals", at, sheet.rate_rps, "#7d8794", shape="hv", fill="tozeroy", width=0.6))
@@ -83,10 +83,10 @@ def latency(sheet: Sheet, what: str) -> Any:
     """A latency's quantiles over time, the limit promised, and the share of requests that missed the SLO."""
     per, unit = _clock(sheet)
     made = figure(
-        xaxis={"title": {"text": unit}},
+        xaxis={"title": {"text": unit}, "range": [0, float(sheet.edges_s[-1] / per)]},
         yaxis={"title": {"text": "seconds"}, "type": "log"},
         yaxis2={"title": {"text": "share missed"}, "overlaying": "y", "side": "right", "range": [0, 1],
-                "showgrid": False, "tickformat": ".0%"},
+                "tickmode": "auto", "showgrid": False, "tickformat": ".0%"},
     )  # fmt: skip
     at = _numbers(sheet.edges_s[:-1] / per)
     width = _numbers(np.diff(sheet.edges_s) / per)
@@ -107,10 +107,10 @@ def cost(sheet: Sheet) -> Any:
     """What an hour costs, by what the time was for, and what was paid so far in each market."""
     per, unit = _clock(sheet)
     made = figure(
-        xaxis={"title": {"text": unit}},
+        xaxis={"title": {"text": unit}, "range": [0, float(sheet.edges_s[-1] / per)]},
         yaxis={"title": {"text": "USD an hour"}, "rangemode": "tozero"},
         yaxis2={"title": {"text": "USD so far"}, "overlaying": "y", "side": "right", "rangemode": "tozero",
-                "showgrid": False},
+                "tickmode": "auto", "showgrid": False},
     )  # fmt: skip
     hours = np.diff(sheet.edges_s) / HOUR_S
     at = _numbers(sheet.edges_s[:-1] / per)

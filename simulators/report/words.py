@@ -26,8 +26,8 @@ def verdict(s: Summary, slo: Slo) -> str:
     """The attainment against its target."""
     gap = abs(s.attainment["all"] - slo.share) * 100
     if s.slo_met:
-        return f"so the target of {slo.share:.4g} was met"
-    return f"so the target of {slo.share:.2%} was missed by {gap:.2f} percentage points"
+        return f"so the target of {percent(slo.share)} was met"
+    return f"so the target of {percent(slo.share)} was missed by {gap:.2f} percentage points"
 
 
 def promise(slo: Slo) -> str:
@@ -38,7 +38,7 @@ def promise(slo: Slo) -> str:
         (slo.e2e_s, "the whole request within {}"),
     )
     said = [words.format(seconds(limit)) for limit, words in limits if limit is not None]
-    return f"{', '.join(said)}, for {slo.share:.4%} of the requests".replace("0000%", "%").replace("00%", "%")
+    return f"{', '.join(said)}, for {percent(slo.share)} of the requests"
 
 
 def sentences(sheet: Sheet) -> Iterator[str]:
@@ -63,6 +63,11 @@ def sentences(sheet: Sheet) -> Iterator[str]:
     if s.refused or s.blind_turns:
         turns = f"{s.blind_turns:,} of {_many(s.turns, 'turn')} lacked evidence"
         yield f"{turns}, and {_many(s.refused, 'resize')} came to nothing."
+
+
+def percent(value: float) -> str:
+    """A share that somebody set, in percent with the digits that they gave it."""
+    return f"{round(100 * value, 9):.10g}%"
 
 
 def waste(s: Summary) -> str:

@@ -1,0 +1,139 @@
+"""``forescale compare``: one scenario under several policies, and which differences are real."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+from concurrent.futures.process import BrokenProcessPool
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scaler.config.problems import ConfigError, Problem
+from simulators.commands.progress import Steps
+from simulators.compare import REPLICATIONS, Comparison, compare
+from simulators.invariants import InvariantBroken
+from simulators.peers.contenders import contenders, names
+from simulators.report import contrast
+from simulators.run import checked
+from simulators.scenario import load
+from simulators.statistics import LEVEL
+from simulators.traffic.formats.options import Options
+from simulators.traffic.readers import read
+from simulators.traffic.trace import TraceError
+from simulators.traffic.writers import replacing
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("scenario", type=Path, metavar="SCENARIO", help="the scenario's YAML file")
+    parser.add_argument(
+        "--policies",
+        default="",
+        metavar="A,B",
+        help=f"workload files, those beside the scenario, oracle, or peers ({', '.join(names())}); settings follow a"
+        " colon: static:replicas=8;min_replicas=8",
+    )
+    parser.add_argument("--without-self", action="store_true", help="leave the scenario's own workload out")
+    parser.add_argument(
+        "--replications",
+        type=int,
+        default=REPLICATIONS,
+        metavar="R",
+        help=f"runs of each, under seeds that follow one another (default: {REPLICATIONS})",
+    )
+    parser.add_argument("--seed", type=int, metavar="N", help="the first seed (default: the scenario's)")
+    parser.add_argument("--trace", type=Path, metavar="FILE", help="these requests instead of the scenario's traffic")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure as JSON; - writes it to stdout")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots")
+    parser.add_argument("--jobs", type=int, metavar="J", help="processes at most (default: one a CPU)")
+
+
+def command(args: argparse.Namespace) -> int:
+    try:
+        found = _compare(args)
+        if args.json:
+            _write_json(as_dict(found), args.json)
+        if args.html:
+            from simulators.report.page import of_sheets  # noqa: PLC0415 - plotly is slow to import
+
+            sheets = [one.sheet for runs in found.runs.values() for one in runs if one.sheet is not None]
+            with replacing(args.html) as file:
+                file.write(of_sheets(sheets, list(contrast.parts(found))).encode())
+    except (TraceError, InvariantBroken) as e:
+        print(f"forescale: {e}", file=sys.stderr)
+        return 2
+    except BrokenProcessPool:
+        print("forescale: a process ended early, most likely for want of memory: give --jobs 1", file=sys.stderr)
+        return 2
+    if args.json != Path("-"):
+        print("\n".join(contrast.lines(found)))
+    return 0
+
+
+def _compare(args: argparse.Namespace) -> Comparison:
+    problems = [
+        Problem("command line", 1, f"--{key}", str(value), f"must be {least} to {most}")
+        for key, value, least, most in (
+            ("replications", args.replications, 1, 10_000),
+            ("jobs", args.jobs, 1, 4096),
+            ("seed", args.seed, 0, 2**63 - 10_001),
+        )
+        if value is not None and not least <= value <= most
+    ]
+    if problems:
+        raise ConfigError(problems)
+    case = load(args.scenario)
+    words = [word.strip() for word in args.policies.split(",") if word.strip()]
+    taking_part = contenders(case, words, with_self=not args.without_self)
+    first = case.scenario.seed if args.seed is None else args.seed
+    trace = None if args.trace is None else checked(read(args.trace, Options()))
+    seeds = range(first, first + args.replications)
+    with Steps(f"compare {len(taking_part)} in {case.scenario.scenario}") as progress:
+        jobs = args.jobs or os.cpu_count() or 1
+        return compare(taking_part, seeds, trace, jobs=jobs, sheets=bool(args.html), progress=progress)
+
+
+def as_dict(found: Comparison) -> dict[str, Any]:
+    """The comparison as plain data: every replication of everybody, differences to the first, and regret."""
+    figures = {
+        name: [
+            {**one.summary.as_dict(), "unsettled_s": one.unsettled_s} for one in replications
+        ]
+        for name, replications in found.runs.items()
+    }  # fmt: skip
+    return {
+        "scenario": found.scenario,
+        "version": version("forescale"),
+        "level": LEVEL,
+        "slo_share": found.slo_share,
+        "seeds": list(found.seeds),
+        "same_requests": found.replayed,
+        "policies": figures,
+        "differences": [
+            {**dataclasses.asdict(c), "to": found.names[0], "significant": c.significant} for c in found.contrasts()
+        ],
+        "regret": {name: dataclasses.asdict(regret) for name, regret in found.regrets().items()},
+    }
+
+
+def _write_json(figures: dict[str, Any], path: Path) -> None:
+    text = json.dumps(_plain(figures), indent=2, allow_nan=False) + "\n"
+    if path == Path("-"):
+        sys.stdout.write(text)
+        return
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+def _plain(value: Any) -> Any:
+    """The value with null for what is no number: JSON has no NaN."""
+    if isinstance(value, dict):
+        return {str(key): _plain(below) for key, below in value.items()}
+    if isinstance(value, list):
+        return [_plain(below) for below in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
