@@ -35,7 +35,13 @@ STOP_S: Final = 15.0
 """How long turns under way may take to end when the daemon is asked to stop; Kubernetes grants 30 s by default."""
 SPREAD_S: Final = 0.01
 """Between two workloads' first turns, on average: thousands must not ask at once, and a few need not wait."""
-EXTRAS: Final = {"aiobotocore": "aws", "botocore": "aws", "kubernetes_asyncio": "kubernetes"}
+EXTRAS: Final = {
+    "aiobotocore": "aws",
+    "botocore": "aws",
+    "kubernetes_asyncio": "kubernetes",
+    "llvmlite": "sim",
+    "numba": "sim",
+}
 """Packages that come with an extra of the distribution, by their first name."""
 
 

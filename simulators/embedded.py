@@ -1,210 +1,210 @@
-"""The quickstart's cloud: a queue, engines and traffic in one process, behind the daemon's own ports.
+"""The quickstart's cloud: the simulator's world behind the daemon's own ports, in real time or faster.
 
-Small on purpose: requests wait in one queue, a replica works on `slots` of them at once for exponentially distributed
-times, and a new replica needs a log-normally distributed time to serve. The world moves in steps of one second, so
-what happens does not depend on when it is looked at: the same seed gives the same world.
+Sources and pools of one world's name meet in one `simulators.realtime.LiveWorld`: measured engines behind a queue or a
+gateway, traffic without end, replicas that take their time to start. What stands here needs no compiler; the world,
+which needs one, is loaded when the first adapter is opened.
 """
 
 from __future__ import annotations
 
-import math
-from collections import deque
-from collections.abc import AsyncIterator, Mapping
+import asyncio
+import dataclasses
+import importlib
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Annotated, Final, Literal
-
-import numpy as np
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from policies.model import Absent, Fresh, PoolName, PoolStatus, WorkloadName
 from policies.rules import Rule
 from policies.spec import NAME, Pool
-from scaler.ports import Clock, Context
+from scaler.ports import Context
+from scaler.registry import did_you_mean
+from simulators.fleet.life import Phase, StartUp
+from simulators.fleet.market import PoolOffer, ZoneOffer
+from simulators.models import catalogue
 
-STEP_S: Final = 1.0
-DAY_S: Final = 86_400.0
-BUSY_UTILIZATION: Final = 0.97
-"""What a GPU reads while any request runs, however few: measured on an H100 with a batching engine."""
-STREAMS: Final = 3
-"""Arrivals, service, start-up: each cause has its own stream of chance."""
+if TYPE_CHECKING:
+    from simulators.realtime import LiveWorld
+    from simulators.world.world import World
+
+QUEUE: Final = ("visible", "in_flight", "delayed", "oldest_age_s")
+ENGINES: Final = ("running", "waiting", "kv_cache_usage", "utilization", "requests_per_s", "ttft_p95_s")
+MODEL: Final = "llama-3.1-8b-h100-vllm"
+NONE: Final = Phase(median_s=0.0)
 
 WorldName = Annotated[str, Rule("The embedded world; sources and pools of one name share it.", pattern=NAME)]
+Seed = Annotated[
+    int,
+    Rule(
+        "Of all chance in the world, as the first adapter of it says; the same seed gives the same world.",
+        ge=0,
+        lt=2**63,
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Traffic:
-    """How requests arrive, in requests a second, by the time since the world began."""
+    """How requests arrive, by the time since the world began. Every week of it begins anew."""
 
     shape: Annotated[
-        Literal["daily", "batches"], Rule("daily: a day's wave with a flash crowd; batches: a burst, then nothing.")
+        Literal["daily", "batches"], Rule("daily: a day's wave and a flash crowd; batches: a burst, then nothing.")
     ] = "daily"
-    mean_rps: Annotated[float, Rule("Mean rate of the wave, or rate within a batch. Requests a second.", ge=0)] = 4.0
+    mean_rps: Annotated[
+        float, Rule("Mean rate of the wave, or rate within a batch. Requests a second.", ge=0, le=100)
+    ] = 10.0
     swing: Annotated[float, Rule("Share of the mean by which the day's wave swings.", ge=0, le=1)] = 0.6
-    crowd_at_s: Annotated[float, Rule("When the flash crowd comes, after the world's start. Seconds.", ge=0)] = 600.0
-    crowd_s: Annotated[float, Rule("How long it stays. Seconds.", ge=0)] = 600.0
-    crowd_factor: Annotated[float, Rule("How many times the usual rate it brings.", ge=1)] = 3.0
+    crowd_at_s: Annotated[
+        float, Rule("When the flash crowd begins to gather, after the world's start. Seconds.", ge=0)
+    ] = 600.0
+    crowd_s: Annotated[float, Rule("How long it stays once it is there. Seconds.", ge=0)] = 600.0
+    crowd_factor: Annotated[float, Rule("How many times the usual rate it brings; 1: no crowd comes.", ge=1, le=10)] = (
+        3.0
+    )
     every_s: Annotated[float, Rule("From one batch to the next. Seconds.", gt=0)] = 1800.0
     batch_s: Annotated[float, Rule("How long a batch arrives. Seconds.", gt=0)] = 300.0
+    prompt_tokens: Annotated[float, Rule("Mean length of a prompt. Tokens.", ge=1, le=16384)] = 1000.0
+    output_tokens: Annotated[float, Rule("Mean length of an output. Tokens.", ge=1, le=4096)] = 200.0
 
-    def rate_rps(self, t: float) -> float:
-        """The rate at `t` seconds after the start."""
-        if self.shape == "batches":
-            return self.mean_rps if t % self.every_s < self.batch_s else 0.0
-        wave = self.mean_rps * (1 + self.swing * math.sin(2 * math.pi * t / DAY_S))
-        return wave * (self.crowd_factor if 0 <= t % DAY_S - self.crowd_at_s < self.crowd_s else 1.0)
-
-
-@dataclass(slots=True)
-class Fleet:
-    """A pool's replicas, each by the time from which it serves."""
-
-    slots: int
-    start_up_s: float
-    ready_at: list[float] = field(default_factory=list)
-
-    def ready(self, now: float) -> int:
-        return sum(t <= now for t in self.ready_at)
-
-    def resize(self, replicas: int, now: float, chance: np.random.Generator) -> None:
-        """Grow by replicas that start now; shrink by those furthest from serving."""
-        self.ready_at.sort()
-        del self.ready_at[replicas:]
-        while len(self.ready_at) < replicas:
-            self.ready_at.append(now + self.start_up_s * float(chance.lognormal(0.0, 0.25)))
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if self.batch_s >= self.every_s:
+            yield "batch_s", f"must be below every_s, {self.every_s:g}: one batch ends before the next begins"
 
 
-class World:
-    """One queue and the fleets that serve it."""
-
-    def __init__(self, clock: Clock, seed: int) -> None:
-        self.clock = clock
-        self.traffic = Traffic(mean_rps=0.0)
-        self.service_s = 8.0
-        self.fleets: dict[PoolName, Fleet] = {}
-        self._began = self._now = clock.now()
-        self._waiting: deque[float] = deque()
-        self._running = 0
-        streams = np.random.SeedSequence(seed).spawn(STREAMS)
-        self._arrivals, self._service, self.start_up = (np.random.default_rng(s) for s in streams)
-
-    def advance(self) -> float:
-        """Let the world run up to the present; gives the time it has reached."""
-        until = self.clock.now()
-        while self._now + STEP_S <= until:
-            self._step()
-        return until
-
-    def _step(self) -> None:
-        self._now += STEP_S
-        done = int(self._service.binomial(self._running, -math.expm1(-STEP_S / self.service_s)))
-        self._running -= done
-        self.enqueue(int(self._arrivals.poisson(self.traffic.rate_rps(self._now - self._began) * STEP_S)))
-        while self._waiting and self._running < self.capacity:
-            self._waiting.popleft()
-            self._running += 1
-
-    def enqueue(self, requests: int) -> None:
-        """Let so many requests arrive now; a negative number takes the newest away."""
-        self._waiting.extend([self._now] * requests)
-        for _ in range(-requests):
-            self._waiting.pop()
-
-    @property
-    def capacity(self) -> int:
-        """Requests that can run at once."""
-        return sum(fleet.ready(self._now) * fleet.slots for fleet in self.fleets.values())
-
-    def queue(self) -> dict[str, float]:
-        oldest_s = self._now - self._waiting[0] if self._waiting else 0.0
-        return {"visible": len(self._waiting), "in_flight": self._running, "delayed": 0, "oldest_age_s": oldest_s}
-
-    def engines(self) -> dict[str, float] | None:
-        """What the engines tell, or None while none is there to tell it."""
-        if not self.capacity:
-            return None
-        busy = min(1.0, self._running / self.capacity)
-        return {
-            "running": self._running,
-            "waiting": len(self._waiting),
-            "kv_cache_usage": 0.8 * busy,
-            "utilization": BUSY_UTILIZATION if self._running else 0.0,
-        }
-
-
-async def _world(context: Context, name: str, seed: int) -> World:
+async def _live(context: Context, name: str, seed: int) -> LiveWorld:
     @asynccontextmanager
-    async def begin() -> AsyncIterator[World]:
-        yield World(context.clock, seed)
+    async def begin() -> AsyncIterator[LiveWorld]:
+        realtime = await asyncio.to_thread(_loaded)
+        yield realtime.LiveWorld(name, context.clock, seed)
 
     return await context.shared(("embedded", name), begin)
 
 
+def _loaded() -> Any:
+    """The world's module, compiled. Raises `ImportError` where the simulator's packages are missing."""
+    realtime = importlib.import_module("simulators.realtime")
+    realtime.warm_up()
+    return realtime
+
+
 @dataclass(frozen=True, kw_only=True)
 class EmbeddedSource:
-    """A queue, or the engines, of an embedded world; the first one opened sets its traffic."""
+    """A queue, or the engines, of an embedded world. Its requests wait in a queue if any source reads one, else they
+    pass a gateway that hands each to the replica with the fewest.
+    """
 
     world: WorldName = "demo"
-    offers: Annotated[Literal["queue", "engines"], Rule("Which side of the world is read.")] = "queue"
-    seed: Annotated[int, Rule("Of all chance in the world; the same seed gives the same world.", ge=0)] = 1
-    service_s: Annotated[float, Rule("Mean time a request runs. Seconds.", gt=0)] = 8.0
-    traffic: Annotated[Traffic, Rule("How requests arrive.")] = field(default_factory=Traffic)
+    offers: Annotated[
+        Literal["queue", "engines"],
+        Rule("Which side is read: the queue's approximate counts, or the engines' metrics, scraped every 15 s."),
+    ] = "queue"
+    seed: Seed = 1
+    traffic: Annotated[
+        Traffic | None, Rule("How requests arrive; null: as another source of this world says, or else as by default.")
+    ] = None
     max_age_s: Annotated[float, Rule("Older readings are stale. Seconds.", gt=0)] = 60.0
 
     def quantities(self) -> Mapping[str, float]:
-        queue = ("visible", "in_flight", "delayed", "oldest_age_s")
-        engines = ("running", "waiting", "kv_cache_usage", "utilization")
-        return dict.fromkeys(queue if self.offers == "queue" else engines, self.max_age_s)
+        return dict.fromkeys(QUEUE if self.offers == "queue" else ENGINES, self.max_age_s)
 
     async def open(self, context: Context) -> EmbeddedReader:
-        world = await _world(context, self.world, self.seed)
-        if self.offers == "queue":
-            world.traffic, world.service_s = self.traffic, self.service_s
-        return EmbeddedReader(self, world)
+        live = await _live(context, self.world, self.seed)
+        live.read(queued=self.offers == "queue", traffic=self.traffic)
+        return EmbeddedReader(self, live)
 
 
 class EmbeddedReader:
     """The source's port."""
 
-    def __init__(self, spec: EmbeddedSource, world: World) -> None:
-        self.world = world
+    def __init__(self, spec: EmbeddedSource, live: LiveWorld) -> None:
+        self.live = live
         self._spec = spec
 
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
-        now = self.world.advance()
-        found = self.world.queue() if self._spec.offers == "queue" else self.world.engines()
-        if found is None:
-            return dict.fromkeys(self._spec.quantities(), Absent("no engine serves yet"))
-        return {quantity: Fresh(float(value), now) for quantity, value in found.items()}
+        """What the queue's service, or the last scrape, tells; a lower bound while the world turns requests away."""
+        world = await self.live.present()
+        found = self._look(world)
+        if not self.live.full:
+            return found
+        return {
+            q: dataclasses.replace(r, missing=self.live.full) if isinstance(r, Fresh) else r for q, r in found.items()
+        }
+
+    def _look(self, world: World) -> dict[str, Fresh[float] | Absent]:
+        if self._spec.offers == "engines":
+            return world.engines.read(ENGINES)
+        told = world.view.read(world.counts())
+        return {quantity: told[quantity] for quantity in QUEUE}
 
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddedPool(Pool):
-    """Replicas in an embedded world."""
+    """Replicas in an embedded world, one a node. Beside the bounds, its settings hold from the daemon's start on."""
 
     world: WorldName = "demo"
-    seed: Annotated[int, Rule("Of all chance in the world, if this pool opens it first.", ge=0)] = 1
-    slots: Annotated[int, Rule("Requests a replica runs at once.", ge=1)] = 16
-    start_up_s: Annotated[float, Rule("Median time from asked for to serving. Seconds.", gt=0)] = 90.0
-    initial_replicas: Annotated[int, Rule("Replicas that serve from the start.", ge=0)] = 1
+    seed: Seed = 1
+    model: Annotated[
+        str, Rule("The replicas' service model, by its name in the catalogue (simulators/models/data).")
+    ] = MODEL
+    price_usd_per_hour: Annotated[
+        float, Rule("A replica's price; the default is an H100's on demand (AWS p5.4xlarge). USD per hour.", ge=0)
+    ] = 6.88
+    market: Annotated[Literal["reserved", "on_demand", "spot"], Rule("How its nodes are bought.")] = "on_demand"
+    capacity: Annotated[int | None, Rule("Nodes that can be had at once; null: no limit.", ge=0)] = None
+    losses_per_node_hour: Annotated[
+        float, Rule("Each node's rate of being interrupted (spot) or failing (else). Per node and hour.", ge=0, le=3600)
+    ] = 0.0
+    start_up_s: Annotated[
+        float,
+        Rule(
+            "Median time from asked for to serving; the default is a warm compile cache and a streamed image (fleet"
+            " catalogue). Seconds.",
+            gt=0,
+            le=86400,
+        ),
+    ] = 210.0
+    start_up_sigma: Annotated[
+        float, Rule("Log-normal spread of that: the p95 is exp(1.645 sigma) medians.", ge=0, le=3)
+    ] = 0.25
+    initial_replicas: Annotated[int, Rule("Replicas that serve from the start.", ge=0, le=1000)] = 1
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if self.model not in (names := catalogue.names()):
+            yield "model", f"the catalogue has no {self.model}: {did_you_mean(self.model, names) or ', '.join(names)}"
+        if self.market == "reserved" and self.capacity is None:
+            yield "capacity", "must be given: a reserved pool pays for a fixed number of nodes"
+        yield from ((key, rule) for key, rule in self.offer.problems() if key == "price_usd_per_hour")
+
+    @property
+    def offer(self) -> PoolOffer:
+        """What the world is told of the pool."""
+        start_up = Phase(median_s=self.start_up_s, sigma=self.start_up_sigma)
+        return PoolOffer(
+            model=self.model,
+            price_usd_per_hour=self.price_usd_per_hour,
+            market=self.market,
+            zones={"zone-a": ZoneOffer(capacity=self.capacity, losses_per_node_hour=self.losses_per_node_hour)},
+            start_up=StartUp(node=start_up, image=NONE, weights=NONE, compile=NONE, ready=NONE),
+        )
 
     async def open(self, context: Context, workload: WorkloadName, pool: PoolName) -> EmbeddedResizer:
-        world = await _world(context, self.world, self.seed)
-        fleet = world.fleets.setdefault(pool, Fleet(self.slots, self.start_up_s, [0.0] * self.initial_replicas))
-        fleet.slots, fleet.start_up_s = self.slots, self.start_up_s
-        return EmbeddedResizer(world, fleet)
+        """Raises `Misconfigured` where the world has begun without this pool, or with another of its name."""
+        live = await _live(context, self.world, self.seed)
+        live.add(pool, self.offer, self.initial_replicas)
+        return EmbeddedResizer(live, pool)
 
 
 class EmbeddedResizer:
     """The actuator's port."""
 
-    def __init__(self, world: World, fleet: Fleet) -> None:
-        self.fleet = fleet
-        self._world = world
+    def __init__(self, live: LiveWorld, pool: PoolName) -> None:
+        self.live = live
+        self._pool = pool
 
     async def status(self) -> Fresh[PoolStatus]:
-        now = self._world.advance()
-        return Fresh(PoolStatus(len(self.fleet.ready_at), self.fleet.ready(now)), now)
+        world = await self.live.present()
+        return Fresh(world.status(self._pool), world.now)
 
     async def resize(self, replicas: int, seen: PoolStatus) -> None:
-        now = self._world.advance()
-        self.fleet.resize(replicas, now, self._world.start_up)
+        (await self.live.present()).resize(self._pool, replicas)

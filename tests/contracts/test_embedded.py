@@ -1,65 +1,119 @@
-"""The quickstart's embedded world behind both ports, with the weather that an in-process world can have."""
+"""The embedded world behind both ports: a queue, engines and a pool, in the weather that real services have."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import ClassVar, Literal
+
+import numpy as np
 
 from policies.model import PoolName, WorkloadName
 from scaler.ports import Actuator, Clock, Source
 from scaler.resources import Opening
-from simulators.embedded import EmbeddedPool, EmbeddedSource, Traffic, World
-from simulators.faults import FaultyActuator, FaultySource, Weather
+from simulators.embedded import EmbeddedPool, EmbeddedSource, Traffic
+from simulators.realtime import LiveWorld
+from simulators.traffic.trace import Trace
+from simulators.weather import Fault, Sky, StruckActuator, StruckSource, Weather
 from tests.contracts.actuator import ActuatorContract, ActuatorRig
 from tests.contracts.source import SourceContract, SourceRig
 from tests.factories import NOW
 from tests.fakes import ManualClock
 
 MAIN = PoolName("main")
+QUIET = Traffic(mean_rps=0.0)
+START_UP_S = 60.0
+SCRAPE_S = 15.0
 
 
-class FaultRig:
-    """The faults of both rigs."""
-
-    def __init__(self) -> None:
-        self.weather = Weather()
-
-    async def garble(self) -> None:
-        self.weather.fault = "garble"
-
-    async def hang(self) -> None:
-        self.weather.fault = "hang"
-
-    async def refuse(self) -> None:
-        self.weather.fault = "unavailable"
-
-    async def throttle(self) -> None:
-        self.weather.fault = "throttled"
-
-    async def forbid(self) -> None:
-        self.weather.fault = "misconfigured"
-
-    async def recover(self) -> None:
-        self.weather.fault = None
-
-
-class EmbeddedSourceRig(FaultRig, SourceRig):
-    quantity = "visible"
+class WeatherRig:
+    """The faults of both rigs: the one in the list strikes every call."""
 
     def __init__(self, clock: ManualClock) -> None:
-        super().__init__()
-        self._clock = clock
+        self.clock = clock
+        self._weather: list[Weather] = []
+        self.sky = Sky(self._weather, clock, NOW, np.random.default_rng(1))
+
+    def strike(self, fault: Fault) -> None:
+        self._weather[:] = [Weather(fault=fault, share=1.0)]
+
+    async def garble(self) -> None:
+        self.strike("garble")
+
+    async def hang(self) -> None:
+        self.strike("hang")
+
+    async def refuse(self) -> None:
+        self.strike("unavailable")
+
+    async def throttle(self) -> None:
+        self.strike("throttled")
+
+    async def forbid(self) -> None:
+        self.strike("misconfigured")
+
+    async def recover(self) -> None:
+        self._weather.clear()
+
+
+class EmbeddedSourceRig(WeatherRig, SourceRig):
+    """A world without traffic of its own, and one pool, so that `answer` sets what is to be read."""
+
+    offers: ClassVar[Literal["queue", "engines"]]
 
     async def open(self, context: Opening) -> Source:
-        reader = await EmbeddedSource(traffic=Traffic(mean_rps=0.0)).open(context)
-        self._world: World = reader.world
-        return FaultySource(reader, self.weather)
+        pool = EmbeddedPool(initial_replicas=1, start_up_s=START_UP_S, start_up_sigma=0.0)
+        self.pool = await pool.open(context, WorkloadName("llm"), MAIN)
+        source = await EmbeddedSource(offers=self.offers, traffic=QUIET).open(context)
+        self.live: LiveWorld = source.live
+        return StruckSource(source, self.sky)
+
+    async def resize(self, replicas: int) -> None:
+        await self.pool.resize(replicas, (await self.pool.status()).value)
+
+    async def finish(self) -> None:
+        """Let the one replica serve all that is there."""
+        while (await self.live.present()).kernel.unfinished():
+            self.clock.advance(SCRAPE_S)
+
+    async def send(self, requests: int, output_tokens: int) -> None:
+        """Let so many requests come now."""
+        world = await self.live.present()
+        lengths = np.full(requests, output_tokens)
+        world.offer(Trace(np.zeros(requests), np.full(requests, 100), lengths), since_ps=world.now_ps)
+
+    @abstractmethod
+    async def answer(self, value: float) -> None: ...
+
+
+class QueueRig(EmbeddedSourceRig):
+    quantity = "visible"
+    offers = "queue"
 
     async def answer(self, value: float) -> None:
-        self._world.enqueue(int(value) - int(self._world.queue()["visible"]))
+        """So many messages, and no replica to take them."""
+        await self.resize(1)
+        await self.finish()
+        await self.resize(0)
+        await self.send(int(value), output_tokens=10)
+        self.clock.advance(1.0)
 
 
-class TestEmbeddedSource(SourceContract):
+class EnginesRig(EmbeddedSourceRig):
+    quantity = "running"
+    offers = "engines"
+
+    async def answer(self, value: float) -> None:
+        """So many requests that run for minutes; then a scrape."""
+        await self.finish()
+        await self.send(int(value), output_tokens=20_000)
+        self.clock.advance(SCRAPE_S + 1.0)
+
+
+class EmbeddedSourceContract(SourceContract):
+    make: ClassVar[type[EmbeddedSourceRig]]
+
     def clock(self) -> Clock:
         return self._clock
 
@@ -69,33 +123,38 @@ class TestEmbeddedSource(SourceContract):
     def rig(self) -> AbstractAsyncContextManager[SourceRig]:
         @asynccontextmanager
         async def make() -> AsyncIterator[SourceRig]:
-            yield EmbeddedSourceRig(self._clock)
+            yield self.make(self._clock)
 
         return make()
 
 
-class EmbeddedPoolRig(FaultRig, ActuatorRig):
-    def __init__(self, clock: ManualClock) -> None:
-        super().__init__()
-        self._clock = clock
+class TestEmbeddedQueue(EmbeddedSourceContract):
+    make = QueueRig
 
+
+class TestEmbeddedEngines(EmbeddedSourceContract):
+    make = EnginesRig
+
+
+class EmbeddedPoolRig(WeatherRig, ActuatorRig):
     async def open(self, context: Opening) -> Actuator:
-        resizer = await EmbeddedPool(initial_replicas=2, start_up_s=1e6).open(context, WorkloadName("llm"), MAIN)
-        self._fleet = resizer.fleet
-        return FaultyActuator(resizer, self.weather)
+        pool = EmbeddedPool(initial_replicas=2, start_up_s=START_UP_S, start_up_sigma=0.0)
+        self._pool = await pool.open(context, WorkloadName("llm"), MAIN)
+        return StruckActuator(self._pool, self.sky)
 
     async def size(self) -> int:
-        return len(self._fleet.ready_at)
+        return (await self._pool.status()).value.desired
 
     async def set_size(self, replicas: int) -> None:
-        del self._fleet.ready_at[replicas:]
-
-    async def run_out(self) -> bool:
-        self.weather.fault = "out_of_capacity"
-        return True
+        await self._pool.resize(replicas, (await self._pool.status()).value)
 
     async def set_ready(self, replicas: int) -> None:
-        self._fleet.ready_at[:replicas] = [0.0] * replicas
+        await self.set_size(replicas)
+        self.clock.advance(START_UP_S + 1.0)
+
+    async def run_out(self) -> bool:
+        self.strike("out_of_capacity")
+        return True
 
 
 class TestEmbeddedPool(ActuatorContract):

@@ -22,14 +22,14 @@ ROOT = Path(__file__).parents[2]
 
 
 def configuration(folder: Path, speed: float = 60.0, **workload: object) -> Path:
-    """A daemon with one embedded workload, a hundred messages in its queue within seconds."""
+    """A daemon with one embedded workload: a replica too few for its messages, within seconds."""
     settings = {
         "listen": "127.0.0.1:0",
         "journal": {"directory": str(folder / "journal")},
         "clock": {"speed": speed},
         "reload_s": 0.1,
     }
-    traffic = {"mean_rps": 2.0, "swing": 0.0, "crowd_factor": 1.0}
+    traffic = {"mean_rps": 20.0, "swing": 0.0, "crowd_factor": 1.0}
     document = {
         "workload": "llm",
         "max_replicas": 12,
@@ -139,8 +139,12 @@ async def test_a_restarted_daemon_remembers_and_a_killed_one_lost_nothing(tmp_pa
 
 
 async def test_a_stalled_loop_fails_its_health_check(tmp_path: Path) -> None:
-    """A loop that ends by a fault of ours: the world's random stream is made to fail by an absurd rate."""
-    configuration(tmp_path, sources={"queue": {"kind": "embedded", "traffic": {"mean_rps": 1e300}}})
+    """A loop that ends by a fault of ours: time runs past the last year that a calendar has."""
+    hours = {"kind": "schedule", "windows": [{"start": "08:00", "end": "18:00", "replicas": 2}]}
+    config = configuration(tmp_path, policies={"depth": {"kind": "queue_depth"}, "hours": hours})
+    settings = yaml.safe_load((config / "daemon.yaml").read_text())
+    settings["daemon"]["clock"]["start"] = "9999-12-31T23:59:00+00:00"
+    (config / "daemon.yaml").write_text(yaml.safe_dump(settings))
     async with running(tmp_path) as d:
         await until(lambda: any(e["event"] == "loop ended" for e in d.events()), 20, d)
         status, body = await d.get("healthz")
