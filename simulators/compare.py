@@ -7,13 +7,12 @@ replications is told, with its range.
 
 from __future__ import annotations
 
-import importlib
 import math
 import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -30,8 +29,6 @@ from simulators.traffic.trace import Trace
 
 REPLICATIONS: Final = 5
 """Enough for an interval, and for the range of five to hold the median in 94 of 100 cases; tails want 20."""
-ORACLE: Final = "simulators.oracle:plan"
-"""What plans a run with all that is to come known: (case, seed, trace, progress) -> Run. Imported on use."""
 MEASURES: Final[Mapping[str, Callable[[Summary], float]]] = {
     "cost_usd": lambda s: s.cost_usd,
     "attainment": lambda s: s.attainment.get("all", math.nan),
@@ -44,11 +41,13 @@ class Replication:
     """One contender's run under one seed.
 
     `unsettled_s` is what MSER-5 would drop of the times to first token beyond the scenario's warm-up; None where the
-    traffic is meant to change, -1 where the run never settles.
+    traffic is meant to change, -1 where the run never settles. `bound_usd` is what the oracle proved that nobody can
+    undercut while the SLO's target is met.
     """
 
     summary: Summary
     unsettled_s: float | None = None
+    bound_usd: float | None = None
     sheet: Sheet | None = None
 
 
@@ -60,6 +59,11 @@ class Contrast:
     measure: str
     estimate: Estimate
     p: float
+
+    @property
+    def equal(self) -> bool:
+        """Whether no replication differs."""
+        return self.estimate.mean == 0 and not self.estimate.half_width > 0
 
     @property
     def significant(self) -> bool:
@@ -137,7 +141,7 @@ def compare(  # noqa: PLR0913 - what is compared, and how it is to be done
     """Run every contender under every seed, in up to `jobs` processes: the result does not depend on how many.
 
     `trace` takes the place of the scenario's traffic. `sheets` keeps what a page shows of the first seed's runs. Raises
-    `TraceError`, and `InvariantBroken` if contenders did not face the same requests.
+    `TraceError`, `SloUnreachable` from the oracle, and `InvariantBroken` if contenders did not face the same requests.
     """
     tasks = [(k, r) for r in range(len(seeds)) for k in range(len(contenders))]
     asked = [(contenders[k], seeds[r], trace, sheets and r == 0) for k, r in tasks]
@@ -185,21 +189,21 @@ def _apart(asked: Sequence[Asked], jobs: int, progress: Progress) -> list[Replic
 def _replicate(asked: Asked, progress: Progress = lambda _: None) -> Replication:
     contender, seed, given, with_sheet = asked
     trace = traffic_of(contender.case, seed) if given is None else given
-    run = _planner()(contender.case, seed, trace, progress) if contender.oracle else simulate(
-        contender.case, seed, trace, progress=progress
-    )  # fmt: skip
-    steady = given is None and isinstance(contender.case.scenario.traffic, Poisson)
+    bound_usd = None
+    if contender.oracle:
+        from simulators.oracle.plan import plan  # noqa: PLC0415 - only who asks for it pays for it
+
+        found = plan(contender.case, seed, trace, progress)
+        run, bound_usd = found.run, found.bound_usd
+    else:
+        run = simulate(contender.case, seed, trace, progress=progress)
+    steady = given is None and isinstance(contender.case.scenario.traffic, Poisson) and not contender.oracle
     return Replication(
         summary=summarize(run),
         unsettled_s=_unsettled_s(run) if steady else None,
+        bound_usd=bound_usd,
         sheet=sheet(contender.name, run) if with_sheet else None,
     )
-
-
-def _planner() -> Callable[..., Run]:
-    module, _, name = ORACLE.partition(":")
-    found: Any = getattr(importlib.import_module(module), name)
-    return found  # type: ignore[no-any-return]
 
 
 def _unsettled_s(run: Run) -> float:

@@ -68,10 +68,10 @@ def lines(runs: Sequence[Summary], names: Sequence[str]) -> Iterator[str]:
     return aligned(cells(runs), names)
 
 
-def aligned(rows: Sequence[tuple[str, Sequence[str]]], names: Sequence[str]) -> Iterator[str]:
+def aligned(rows: Sequence[tuple[str, Sequence[str]]], names: Sequence[str], corner: str = "") -> Iterator[str]:
     """Titled rows under their columns' names, each column as wide as it must be."""
     widths = [max(len(name), *(len(row[k]) for _, row in rows)) for k, name in enumerate(names)]
-    left = max(len(title) for title, _ in rows)
-    yield " " * left + "".join(f"  {name:>{w}}" for name, w in zip(names, widths, strict=True))
+    left = max(len(corner), *(len(title) for title, _ in rows))
+    yield f"{corner:<{left}}" + "".join(f"  {name:>{w}}" for name, w in zip(names, widths, strict=True))
     for title, row in rows:
         yield f"{title:<{left}}" + "".join(f"  {cell:>{w}}" for cell, w in zip(row, widths, strict=True))

@@ -18,6 +18,7 @@ from scaler.config.problems import ConfigError, Problem
 from simulators.commands.progress import Steps
 from simulators.compare import REPLICATIONS, Comparison, compare
 from simulators.invariants import InvariantBroken
+from simulators.oracle.plan import SloUnreachable
 from simulators.peers.contenders import contenders, names
 from simulators.report import contrast
 from simulators.run import checked
@@ -64,7 +65,7 @@ def command(args: argparse.Namespace) -> int:
             sheets = [one.sheet for runs in found.runs.values() for one in runs if one.sheet is not None]
             with replacing(args.html) as file:
                 file.write(of_sheets(sheets, list(contrast.parts(found))).encode())
-    except (TraceError, InvariantBroken) as e:
+    except (TraceError, InvariantBroken, SloUnreachable) as e:
         print(f"forescale: {e}", file=sys.stderr)
         return 2
     except BrokenProcessPool:
@@ -102,7 +103,7 @@ def as_dict(found: Comparison) -> dict[str, Any]:
     """The comparison as plain data: every replication of everybody, differences to the first, and regret."""
     figures = {
         name: [
-            {**one.summary.as_dict(), "unsettled_s": one.unsettled_s} for one in replications
+            one.summary.as_dict() | {"unsettled_s": one.unsettled_s, "bound_usd": one.bound_usd} for one in replications
         ]
         for name, replications in found.runs.items()
     }  # fmt: skip

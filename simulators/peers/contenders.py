@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import yaml
 
+from policies.peers.static import Static
 from policies.spec import WorkloadSpec
 from scaler.config import checks
 from scaler.config.document import Document, read
@@ -178,7 +179,7 @@ def _under(case: Case, workload: Workload, file: str) -> Case:
     """The scenario under another workload. Raises `ConfigError` with every reason why it cannot run there."""
     source = Document(file, workload.document, {})
     findings = [*checks.own_problems(workload.spec.policies, ("policies",)), *checks.bounds(workload.spec)]
-    problems = [source.problem(place, rule, hint) for place, rule, hint in findings]
+    problems = [source.problem(place, rule, hint) for place, rule, hint in (*findings, *_out_of_bounds(workload.spec))]
     try:
         made = case.under(workload, file)
     except ConfigError as e:
@@ -189,6 +190,14 @@ def _under(case: Case, workload: Workload, file: str) -> Case:
     if problems:
         raise ConfigError(problems)
     return made
+
+
+def _out_of_bounds(spec: WorkloadSpec) -> Iterator[checks.Finding]:
+    """A fixed size that the workload's bounds would change without a word: the comparison would be of another size."""
+    for name, policy in spec.policies.items():
+        if isinstance(policy, Static) and not spec.min_replicas <= policy.replicas <= spec.max_replicas:
+            rule = f"{policy.replicas} is not within the workload's {spec.min_replicas} to {spec.max_replicas} replicas"
+            yield ("policies", name, "replicas"), rule, "widen them: static:replicas=1;min_replicas=1"
 
 
 def _problem(value: str, rule: str, hint: str = "") -> Problem:

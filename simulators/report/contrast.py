@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from simulators import statistics, table
-from simulators.compare import Comparison, Contrast
+from simulators.compare import MEASURES, Comparison, Contrast
 from simulators.report import html
+from simulators.report.spans import rounded
 from simulators.report.words import percent
 from simulators.results import Summary
 from simulators.statistics import LEVEL, Estimate
@@ -67,6 +68,9 @@ MEDIANS: Final[Sequence[tuple[str, Figure, Show]]] = (
     ("replicas max", lambda s: s.replicas_max, _count),
 )
 """Told as the median over replications with its range: a mean of quantiles is no quantile of anything."""
+CENT_USD: Final = 0.01
+SETTLING_SHARE: Final = 0.05
+"""A shorter time to settle, of the whole, moves no figure by much: MSER-5 nearly always drops a little."""
 Row = tuple[str, list[str]]
 
 
@@ -91,7 +95,7 @@ def differences(found: Comparison) -> list[Row]:
     for name in others:
         cost, kept = (c for c in contrasts if c.name == name)
         base = float(np.mean(costs))
-        part = f" ({cost.estimate.mean / base:+.1%})" if base else ""
+        part = f" ({cost.estimate.mean / base:+.1%})" if base and cost.estimate.mean else ""
         cells = [_signed(cost.estimate, dollars, 1.0) + part, _verdict(cost, found)]
         cells += [_signed(kept.estimate, lambda v: f"{v:.2f}", 100.0), _verdict(kept, found)]
         rows.append((name, cells + ([_regret(found, name)] if regrets else [])))
@@ -115,6 +119,7 @@ def notes(found: Comparison) -> Iterator[str]:
         f"{count} replication{'s' * (count > 1)}, {seeds}{f'; {varied}' if count > 1 else ''}. Under each seed all face"
         " the same requests, and start-ups and losses by the same chance."
     )
+    yield from _oracle_notes(found)
     if count == 1:
         yield "One replication tells no interval: whether a difference is real cannot be said. Give --replications 5."
         return
@@ -125,12 +130,44 @@ def notes(found: Comparison) -> Iterator[str]:
     )
     if contrasts:
         yield (
-            f"Differences are paired by seed. Their {len(contrasts)} intervals hold together at {LEVEL:.0%} (Bonferroni);"
-            f" p-values are adjusted by Holm, and below {1 - LEVEL:.2g} a difference is significant."
+            f"Differences are paired by seed. Their {len(contrasts)} intervals hold together at {LEVEL:.0%}"
+            f" (Bonferroni). P-values are adjusted by Holm; below {1 - LEVEL:.2g} a difference is significant."
         )
-    dull = [f"{c.name} in {'cost' if c.measure == 'cost_usd' else 'SLO'}" for c in contrasts if not c.significant]
+    dull = [
+        f"{c.name} in {'cost' if c.measure == 'cost_usd' else 'SLO'}"
+        for c in contrasts
+        if not (c.significant or c.equal)
+    ]
     if dull:
         yield f"Not significant, so no ground to prefer either: {', '.join(dull)}."
+
+
+def headline(found: Comparison) -> str:
+    """Who kept the promise, and who of them did so for the least money."""
+    target, count = percent(found.slo_share), len(found.seeds)
+    each = "" if count == 1 else " in every replication"
+    costs = {name: float(np.mean(found.values(name, lambda s: s.cost_usd))) for name in found.names}
+    keeping = [n for n in found.names if n != found.oracle and all(r.summary.slo_met for r in found.runs[n])]
+    if not keeping:
+        return f"No policy met the SLO target of {target}{each}."
+    best = min(keeping, key=lambda name: costs[name])
+    among = len(found.names) - (found.oracle is not None)
+    said = f"{len(keeping)} of {among} policies met the SLO target of {target}{each}"
+    text = f"{said}; the cheapest of them is {best} at {dollars(costs[best])}"
+    first = found.names[0]
+    if best == first or not costs[first]:
+        return f"{text}."
+    kept = "which met it too" if first in keeping else "which did not meet it"
+    return f"{text}, {costs[best] / costs[first] - 1:+.1%} against {first}, {kept}."
+
+
+def _oracle_notes(found: Comparison) -> Iterator[str]:
+    if found.oracle is None:
+        return
+    yield "Regret is cost over the oracle's, who knew all that was to come, for whoever met the SLO's target as it did."
+    bounds = [r.bound_usd for r in found.runs[found.oracle] if r.bound_usd is not None]
+    if bounds and np.mean(bounds) >= CENT_USD:
+        yield f"Nobody can meet the target for less than {dollars(float(np.mean(bounds)))}, whatever they know."
 
 
 def warm_up_notes(found: Comparison) -> Iterator[str]:
@@ -139,7 +176,7 @@ def warm_up_notes(found: Comparison) -> Iterator[str]:
         beyond = [r.unsettled_s for r in replications if r.unsettled_s is not None]
         if any(s < 0 for s in beyond):
             yield f"{name} never settles (MSER-5 on TTFT): its figures depend on how long is simulated."
-        elif max(beyond, default=0.0) > 0:
+        elif max(beyond, default=0.0) > SETTLING_SHARE * replications[0].summary.duration_s:
             yield f"{name} settles {max(beyond):,.0f} s after the warm-up (MSER-5 on TTFT): raise warm_up_s by that."
 
 
@@ -149,13 +186,15 @@ def lines(found: Comparison) -> Iterator[str]:
     rows = differences(found)
     if rows:
         yield ""
-        yield from table.aligned([(f"less {found.names[0]}", head(found)), *rows], [""] * len(head(found)))
+        yield from table.aligned(rows, head(found), f"less {found.names[0]}")
     yield ""
-    yield from (*notes(found), *warm_up_notes(found))
+    yield from (headline(found), *notes(found), *warm_up_notes(found))
 
 
 def parts(found: Comparison) -> Iterator[str]:
     """The comparison for a page: HTML."""
+    yield html.tag("p", html.text(headline(found)), "lead")
+    yield html.plot(frontier(found), "frontier", "Cost and SLO attainment", "Better is up and to the left.")
     yield from (html.tag("p", html.text(said), "muted") for said in (*notes(found), *warm_up_notes(found)))
     rows = differences(found)
     if rows:
@@ -164,6 +203,28 @@ def parts(found: Comparison) -> Iterator[str]:
     if len(found.seeds) > 1:
         yield html.tag("h2", "Over all replications")
         yield html.table(["", *found.names], [(title.strip(), *cells) for title, cells in figures(found)])
+
+
+def frontier(found: Comparison) -> Any:
+    """Every contender by what it cost and what it kept, means with their intervals, and the target."""
+    made = html.figure(
+        xaxis={"title": {"text": "USD"}, "rangemode": "tozero"},
+        yaxis={"title": {"text": "SLO attainment"}, "tickformat": ".2%"},
+        hovermode="closest",
+    )
+    for k, name in enumerate(found.names):
+        cost, kept = (statistics.mean(found.values(name, figure)) for figure in MEASURES.values())
+        made.add_scatter(
+            name=name, x=_told(cost.mean), y=_told(kept.mean), mode="markers",
+            error_x={"array": _told(cost.half_width)}, error_y={"array": _told(kept.half_width)},
+            marker={"size": 11, "color": html.COLOURS[k % len(html.COLOURS)]},
+        )  # fmt: skip
+    made.add_hline(y=found.slo_share, line={"color": "#b42318", "dash": "dash", "width": 1.4})
+    return made
+
+
+def _told(value: float) -> list[float | None]:
+    return [None if math.isnan(value) else float(rounded(np.array([value]))[0])]
 
 
 def _mean(values: Sequence[float], show: Show) -> str:
@@ -193,6 +254,8 @@ def _signed(told: Estimate, show: Show, factor: float) -> str:
 
 
 def _verdict(contrast: Contrast, found: Comparison) -> str:
+    if contrast.equal:
+        return "equal"
     if len(found.seeds) == 1 or math.isnan(contrast.p):
         return ""
     p = "p<0.001" if contrast.p < 0.001 else f"p={contrast.p:.3f}"

@@ -33,7 +33,8 @@ p { max-width: 78ch; margin: 6px 0; } .lead { font-size: 17px; } .muted { color:
 th, td { padding: 5px 12px; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--border); }
 th:first-child, td:first-child { text-align: left; } thead th { color: var(--muted); font-weight: 600; }
 td { font-variant-numeric: tabular-nums; } td.text { text-align: left; white-space: normal; overflow-wrap: anywhere; }
-details { margin: 12px 0; } summary { cursor: pointer; } pre { overflow-x: auto; font-size: 12.5px; }
+details { margin: 12px 0; } summary { cursor: pointer; } summary h2 { display: inline; }
+pre { overflow-x: auto; font-size: 12.5px; }
 """
 RESIZE: Final = (
     "document.querySelectorAll('details').forEach(d => d.addEventListener('toggle', () =>"
