@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,7 @@ from simulators.kernel.kernel import Router
 from simulators.models.service import PS_PER_S, ServiceModel
 from simulators.scenario import Case, Scenario
 from simulators.traffic.chance import streams
+from simulators.traffic.generate import TraceFile
 from simulators.traffic.trace import Trace, TraceError
 from simulators.world import ports
 from simulators.world.telemetry import Telemetry
@@ -30,6 +32,9 @@ ROUND_S: Final = 600.0
 """How much longer engines by themselves are let run at a time, while requests are left."""
 HISTORY_S: Final = 3600.0
 """What a controller remembers, as the daemon's default has it."""
+MAX_REQUESTS: Final = 100_000_000
+"""They take about ten gigabytes."""
+REMEDY: Final = "can be simulated: take a window, or fewer"
 Progress = Callable[[float], None]
 """Is told the share that is done."""
 
@@ -77,8 +82,19 @@ class Run:
 def traffic_of(case: Case, seed: int) -> Trace:
     """The scenario's requests under a seed. Raises `TraceError` where there are none."""
     s = case.scenario
+    if s.end_s > MAX_S:
+        raise TraceError(f"traffic: lasts {s.end_s:g} s, and at most {MAX_S:g} s (104 days) {REMEDY}")
+    expected = s.traffic.rate_rps(np.linspace(0.0, s.end_s, 1000)).mean() * s.end_s
+    if expected > MAX_REQUESTS:
+        raise TraceError(f"traffic: about {expected:.3g} requests, and at most {MAX_REQUESTS:,} {REMEDY}")
     trace: Trace = s.traffic.requests(streams(seed), 0.0, s.end_s)
     return checked(trace)
+
+
+def replaying(case: Case, trace: Trace) -> Case:
+    """The case with a trace's length in the place of its own traffic's."""
+    traffic = TraceFile(file=trace.name, end_s=max(trace.duration_s, 0.001))
+    return dataclasses.replace(case, scenario=dataclasses.replace(case.scenario, traffic=traffic))
 
 
 def checked(trace: Trace) -> Trace:
@@ -86,10 +102,9 @@ def checked(trace: Trace) -> Trace:
     if not len(trace):
         raise TraceError(f"{trace.name}: no request arrives: nothing to simulate")
     if trace.duration_s > MAX_S:
-        raise TraceError(
-            f"{trace.name}: lasts {trace.duration_s:g} s, and at most {MAX_S:g} s (104 days) can be simulated:"
-            " take a window"
-        )
+        raise TraceError(f"{trace.name}: lasts {trace.duration_s:g} s, and at most {MAX_S:g} s (104 days) {REMEDY}")
+    if len(trace) > MAX_REQUESTS:
+        raise TraceError(f"{trace.name}: {len(trace):,} requests, and at most {MAX_REQUESTS:,} {REMEDY}")
     return trace
 
 
@@ -120,8 +135,15 @@ def begin(case: Case, seed: int, trace: Trace) -> World:
 def ends_s(case: Case, trace: Trace) -> float:
     """When the run ends: with the traffic, unless the scenario says when, and after it has settled."""
     s = case.scenario
-    length_s: float = max(s.end_s, trace.duration_s) if s.duration_s is None else s.end_s
+    length_s = trace.duration_s if s.duration_s is None else s.duration_s
+    if s.duration_s is None and s.traffic is not None:
+        length_s = max(length_s, s.end_s)
     return min(length_s + s.settle_s, MAX_S)
+
+
+def without_traffic(case: Case) -> Case:
+    """The case for requests from elsewhere: its own traffic, and the file that it may need, have no part in it."""
+    return replace(case, scenario=replace(case.scenario, traffic=None))
 
 
 def _initial(case: Case) -> Mapping[PoolName, int]:

@@ -83,7 +83,10 @@ def _scenario(args: argparse.Namespace) -> Run:
         raise ConfigError([Problem("command line", 1, "--model", args.model, "the scenario names its models")])
     case = load(args.scenario)
     seed = case.scenario.seed if args.seed is None else args.seed
-    trace = running.traffic_of(case, seed) if args.trace is None else _trace(args)
+    if args.trace is None:
+        trace = running.traffic_of(case, seed)
+    else:
+        case, trace = running.without_traffic(case), _trace(args)
     with Steps(f"simulate {case.scenario.scenario}") as progress:
         if args.journal is None:
             return running.simulate(case, seed, trace, progress=progress)
