@@ -53,7 +53,7 @@ class Replication:
 
 @dataclass(frozen=True, slots=True)
 class Contrast:
-    """One contender less the first in one measure. `p` is adjusted by Holm for all contrasts of the comparison."""
+    """One policy less the first in one measure. `p` is adjusted by Holm for all contrasts of the comparison."""
 
     name: str
     measure: str
@@ -94,13 +94,18 @@ class Comparison:
     def names(self) -> list[str]:
         return list(self.runs)
 
+    @property
+    def policies(self) -> list[str]:
+        """All but the oracle, which is no policy: nobody can choose it."""
+        return [name for name in self.runs if name != self.oracle]
+
     def values(self, name: str, measure: Callable[[Summary], float]) -> list[float]:
         """A figure of a contender, one value a seed."""
         return [measure(r.summary) for r in self.runs[name]]
 
     def contrasts(self) -> list[Contrast]:
-        """Every contender against the first: intervals that hold together (Bonferroni), p-values by Holm."""
-        first, *others = self.names
+        """Every policy against the first: intervals that hold together (Bonferroni), p-values by Holm."""
+        first, *others = self.policies or [""]
         pairs = [(name, measure) for name in others for measure in MEASURES]
         level = 1 - (1 - LEVEL) / max(1, len(pairs))
         found = [self._difference(name, first, measure, level) for name, measure in pairs]
@@ -114,13 +119,13 @@ class Comparison:
         return statistics.paired(self.values(a, figure), self.values(b, figure), level)
 
     def regrets(self) -> dict[str, Regret]:
-        """Every contender's cost over the oracle's, where it kept the SLO as well, or met its target."""
+        """Every policy's cost over the oracle's, where it kept the SLO as well, or met its target."""
         if self.oracle is None:
             return {}
         kept = self.values(self.oracle, MEASURES["attainment"])
         costs = self.values(self.oracle, MEASURES["cost_usd"])
         found = {}
-        for name in (n for n in self.names if n != self.oracle):
+        for name in self.policies:
             own = self.values(name, MEASURES["attainment"])
             missed = sum(not (a >= min(self.slo_share, o)) for a, o in zip(own, kept, strict=True))
             over = statistics.paired(self.values(name, MEASURES["cost_usd"]), costs).estimate

@@ -26,6 +26,8 @@ LEVEL: Final = 0.95
 BATCHES: Final = 20
 """Law (9.5.3): 20 to 30 batches; more of them are too short to be independent."""
 MSER_BATCH: Final = 5
+ROUNDING: Final = 1e-12
+"""Differences smaller than this share of the values are of the arithmetic, not of what was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +98,12 @@ def paired(a: Sequence[float] | Floats, b: Sequence[float] | Floats, level: floa
     found = mean(gaps, level)
     if found.n < 2 or math.isnan(found.mean):
         return Difference(found, math.nan)
+    noise = ROUNDING * float(np.abs(a).max())
+    if np.abs(gaps).max() <= noise:
+        return Difference(Estimate(0.0, 0.0, found.n), 1.0)
     error = _standard_error(gaps)
-    if error <= 1e-12 * max(abs(found.mean), float(np.abs(np.asarray(a)).max(initial=0.0))):
-        alike = not np.any(gaps)
-        return Difference(found, 1.0 if alike else 0.0)
+    if error <= noise:
+        return Difference(found, 0.0)
     return Difference(found, float(2 * stats.t.sf(abs(found.mean) / error, found.n - 1)))
 
 

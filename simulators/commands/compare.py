@@ -116,7 +116,7 @@ def as_dict(found: Comparison) -> dict[str, Any]:
         "same_requests": found.replayed,
         "policies": figures,
         "differences": [
-            {**dataclasses.asdict(c), "to": found.names[0], "significant": c.significant} for c in found.contrasts()
+            {**dataclasses.asdict(c), "to": found.policies[0], "significant": c.significant} for c in found.contrasts()
         ],
         "regret": {name: dataclasses.asdict(regret) for name, regret in found.regrets().items()},
     }

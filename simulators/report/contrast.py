@@ -86,21 +86,18 @@ def figures(found: Comparison) -> list[Row]:
 
 
 def differences(found: Comparison) -> list[Row]:
-    """Every contender less the first one, and its regret: a row a contender."""
-    first, *others = found.names
+    """Every policy less the first one, and its regret: a row a policy."""
+    first, *others = found.policies or [""]
     contrasts = found.contrasts()
-    costs = found.values(first, lambda s: s.cost_usd)
+    base = float(np.mean(found.values(first, MEASURES["cost_usd"]))) if first else 0.0
     regrets = found.regrets()
-    rows = []
+    rows = [(first, ["", "", "", "", _regret(found, first)])] if first in regrets else []
     for name in others:
         cost, kept = (c for c in contrasts if c.name == name)
-        base = float(np.mean(costs))
         part = f" ({cost.estimate.mean / base:+.1%})" if base and cost.estimate.mean else ""
         cells = [_signed(cost.estimate, dollars, 1.0) + part, _verdict(cost, found)]
         cells += [_signed(kept.estimate, lambda v: f"{v:.2f}", 100.0), _verdict(kept, found)]
         rows.append((name, cells + ([_regret(found, name)] if regrets else [])))
-    if regrets and first in regrets:
-        rows.insert(0, (first, ["", "", "", "", _regret(found, first)]))
     return rows
 
 
@@ -147,14 +144,13 @@ def headline(found: Comparison) -> str:
     target, count = percent(found.slo_share), len(found.seeds)
     each = "" if count == 1 else " in every replication"
     costs = {name: float(np.mean(found.values(name, lambda s: s.cost_usd))) for name in found.names}
-    keeping = [n for n in found.names if n != found.oracle and all(r.summary.slo_met for r in found.runs[n])]
+    keeping = [n for n in found.policies if all(r.summary.slo_met for r in found.runs[n])]
     if not keeping:
         return f"No policy met the SLO target of {target}{each}."
     best = min(keeping, key=lambda name: costs[name])
-    among = len(found.names) - (found.oracle is not None)
-    said = f"{len(keeping)} of {among} policies met the SLO target of {target}{each}"
+    said = f"{len(keeping)} of {len(found.policies)} policies met the SLO target of {target}{each}"
     text = f"{said}; the cheapest of them is {best} at {dollars(costs[best])}"
-    first = found.names[0]
+    first = found.policies[0]
     if best == first or not costs[first]:
         return f"{text}."
     kept = "which met it too" if first in keeping else "which did not meet it"
@@ -186,7 +182,7 @@ def lines(found: Comparison) -> Iterator[str]:
     rows = differences(found)
     if rows:
         yield ""
-        yield from table.aligned(rows, head(found), f"less {found.names[0]}")
+        yield from table.aligned(rows, head(found), f"less {found.policies[0]}")
     yield ""
     yield from (headline(found), *notes(found), *warm_up_notes(found))
 
@@ -198,7 +194,7 @@ def parts(found: Comparison) -> Iterator[str]:
     yield from (html.tag("p", html.text(said), "muted") for said in (*notes(found), *warm_up_notes(found)))
     rows = differences(found)
     if rows:
-        yield html.tag("h2", html.text(f"Less {found.names[0]}"))
+        yield html.tag("h2", html.text(f"Less {found.policies[0]}"))
         yield html.table(["", *head(found)], [(name, *cells) for name, cells in rows])
     if len(found.seeds) > 1:
         yield html.tag("h2", "Over all replications")
@@ -263,9 +259,7 @@ def _verdict(contrast: Contrast, found: Comparison) -> str:
 
 
 def _regret(found: Comparison, name: str) -> str:
-    told = found.regrets().get(name)
-    if told is None:
-        return "is the oracle"
+    told = found.regrets()[name]
     if told.usd is None:
         return f"SLO missed in {told.missed} of {len(found.seeds)}"
     return f"{_signed(told.usd, dollars, 1.0)} ({told.share:+.1%})"
