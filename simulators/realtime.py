@@ -99,10 +99,12 @@ class LiveWorld:
     `full` says why requests are turned away at present, if they are.
     """
 
-    def __init__(self, name: str, clock: Clock, seed: int) -> None:
+    def __init__(self, name: str, clock: Clock, seed: int, era_s: float = ERA_S) -> None:
         self.name = name
         self.full = ""
         self._clock = clock
+        self._era_s = era_s
+        self._moving = asyncio.Lock()
         self._chance = streams(seed)
         self._pools: dict[PoolName, tuple[PoolOffer, int]] = {}
         self._queued = False
@@ -142,11 +144,12 @@ class LiveWorld:
         Raises `Misconfigured` where nothing could serve.
         """
         until = self._clock.now()
-        world = self._begun(until)
-        while (left_ps := round((until - world.epoch_s) * PS_PER_S) - world.now_ps) > 0:
-            world = self._run(world, left_ps)
-            await asyncio.sleep(0)
-            world = self._begun(until)  # somebody else may have let it run, and into another era
+        async with self._moving:
+            world = self._begun(until)
+            while (left_ps := round((until - world.epoch_s) * PS_PER_S) - world.now_ps) > 0:
+                await self._feed(world)
+                world = self._run(world, left_ps)
+                await asyncio.sleep(0)
         return world
 
     def _begun(self, now: float) -> World:
@@ -161,11 +164,9 @@ class LiveWorld:
 
     def _run(self, world: World, left_ps: int) -> World:
         """Let the world run for a slice, or for what is left until the present if that is less."""
-        self._feed(world)
-        rate = max(peak_rps(self._spec), 1.0)
-        slice_ps = round(min(SLICE_S, SLICE_REQUESTS / rate) * PS_PER_S)
-        end_ps = round(ERA_S * PS_PER_S)
-        world.run_until(min(world.now_ps + min(left_ps, slice_ps), end_ps))
+        slice_s = min(SLICE_S, SLICE_REQUESTS / max(peak_rps(self._spec), 1.0))
+        end_ps = round(self._era_s * PS_PER_S)
+        world.run_until(min(world.now_ps + min(left_ps, round(slice_s * PS_PER_S)), end_ps))
         if world.now_ps == end_ps:
             self._world = world = self._renewed(world)
         return world
@@ -176,18 +177,21 @@ class LiveWorld:
     def _spec(self) -> Traffic:
         return Traffic() if self._traffic is None else self._traffic
 
-    def _feed(self, world: World) -> None:
+    async def _feed(self, world: World) -> None:
         """Keep a chunk of requests ahead. While there is no room for it, those whose time passes are turned away."""
         now_s = world.now_ps / PS_PER_S
-        while self._coming is not None or self._made_s < min(now_s + CHUNK_S, ERA_S):
+        while self._coming is not None or self._made_s < min(now_s + CHUNK_S, self._era_s):
             if self._coming is None:
-                made = generator(self._spec).requests(self._rng, self._made_s, self._made_s + CHUNK_S)
-                self._coming, self._made_s = made, self._made_s + CHUNK_S
+                until_s = min(self._made_s + CHUNK_S, self._era_s)
+                make = generator(self._spec).requests
+                self._coming = await asyncio.to_thread(make, self._rng, self._made_s, until_s)
+                self._made_s = until_s
             left = self._coming.between(now_s, self._made_s)
             try:
                 world.offer(left)
             except ValueError as e:
-                self.full = f"world {self.name} turns requests away: {e}; lower mean_rps or allow more replicas"
+                if len(left) < len(self._coming):
+                    self.full = f"world {self.name} turns requests away: {e}; lower mean_rps or allow more replicas"
                 return
             self.full = "" if len(left) else self.full
             self._coming = None
@@ -209,7 +213,7 @@ class LiveWorld:
             queue=Queue() if self._queued else None,
             telemetry=Telemetry(),
             seed=int(self._rng("seed").integers(2**62)),
-            epoch_s=self._epoch_s + self._era * ERA_S,
+            epoch_s=self._epoch_s + self._era * self._era_s,
             slots=max(LEAST_SLOTS, math.ceil(HOLD_S * peak_rps(self._spec))),
         )
 
