@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from simulators.kernel.compiled import compiled
+from simulators.kernel.compiled import inlined
 from simulators.kernel.layout import (
     ADMIT,
     ADMITTED,
@@ -77,20 +77,20 @@ from simulators.kernel.trees import SLOT_BITS, push, remove
 SLOT_MASK = (1 << SLOT_BITS) - 1
 
 
-@compiled
+@inlined
 def decode_steps(c: Counts) -> int:
     """Decode steps that a request needs after its prompt was last computed."""
     left = c[OUTPUT] - c[GENERATED]
     return left if c[STRIDE] == 1 else (left + c[STRIDE] - 1) // c[STRIDE]
 
 
-@compiled
+@inlined
 def held_at_end(c: Counts) -> int:
     """Tokens in the cache when a request's last step is done."""
     return c[PROMPT] + c[GENERATED] - 1 + c[STRIDE] * decode_steps(c)
 
 
-@compiled
+@inlined
 def note_empty(s: Ints) -> None:
     """A request has gone: note the time the replica was occupied, and its end if it takes no more requests."""
     if s[OUTSTANDING] == 0:
@@ -99,7 +99,7 @@ def note_empty(s: Ints) -> None:
             s[EMPTIED] = s[NOW]
 
 
-@compiled
+@inlined
 def finish(s: Ints, m: Ints, times: Ints, c: Counts) -> None:
     """A request's last token has been handed out."""
     times[FINISH] = s[FRONT]
@@ -112,7 +112,7 @@ def finish(s: Ints, m: Ints, times: Ints, c: Counts) -> None:
     note_empty(s)
 
 
-@compiled
+@inlined
 def hand_out(
     s: Ints, m: Ints, growth: Ints, heap: Ints, lists: Counts, times: Ints, counts: Counts, gaps: Ints, t: int
 ) -> None:
@@ -141,7 +141,7 @@ def hand_out(
             finish(s, m, times[i], c)
 
 
-@compiled
+@inlined
 def leave_batch(s: Ints, m: Ints, growth: Ints, c: Counts, held: int, steps: int) -> None:
     """Take a request that decoded `steps` steps, up to the last one launched, out of the batch."""
     s[DECODING] -= 1
@@ -150,7 +150,7 @@ def leave_batch(s: Ints, m: Ints, growth: Ints, c: Counts, held: int, steps: int
     note_growth(growth, m[BLOCK_BITS], s[STEP] + 1 - steps, held - c[STRIDE] * steps, c[STRIDE], -1)
 
 
-@compiled
+@inlined
 def preempt(s: Ints, m: Ints, growth: Ints, heap: Ints, counts: Counts) -> None:
     """Send the request admitted last back to the head of the queue, its computed tokens dropped."""
     if s[PREFILLING] >= 0:
@@ -182,7 +182,7 @@ def preempt(s: Ints, m: Ints, growth: Ints, heap: Ints, counts: Counts) -> None:
     s[WAITING] += 1
 
 
-@compiled
+@inlined
 def complete(s: Ints, m: Ints, growth: Ints, heap: Ints, lists: Counts, when: Ints, c: Counts, i: int) -> None:
     """A prompt is computed in the step being scheduled: it samples a token, and decodes from the next step on."""
     held = c[PROMPT] + c[GENERATED]
@@ -205,7 +205,7 @@ def complete(s: Ints, m: Ints, growth: Ints, heap: Ints, lists: Counts, when: In
         note_growth(growth, m[BLOCK_BITS], s[STEP] + 2, held, c[STRIDE], 1)
 
 
-@compiled
+@inlined
 def take(w: Ints, s: Ints, m: Ints, times: Ints, counts: Counts, i: int, t: int) -> bool:
     """Hand request `i` over. False if it can never be served here."""
     c = counts[i]
@@ -229,7 +229,7 @@ def take(w: Ints, s: Ints, m: Ints, times: Ints, counts: Counts, i: int, t: int)
     return True
 
 
-@compiled
+@inlined
 def pull(w: Ints, s: Ints, m: Ints, times: Ints, counts: Counts, t: int) -> None:
     """Rule 2: from the central queue to a replica that has room."""
     while w[QUEUE_HEAD] >= 0 and s[TAKES] and s[OUTSTANDING] < w[LIMIT]:
@@ -243,7 +243,7 @@ def pull(w: Ints, s: Ints, m: Ints, times: Ints, counts: Counts, t: int) -> None
             take(w, s, m, times, counts, i, t)
 
 
-@compiled
+@inlined
 def take_chunk(s: Ints, c: Counts, step: Ints, x: int) -> int:
     """Let a prompt take what is left of the budget; gives its tokens in the cache after that. `step`: see `launch`."""
     q = min(step[BUDGET], c[PROMPT] + c[GENERATED] - x)
@@ -253,7 +253,7 @@ def take_chunk(s: Ints, c: Counts, step: Ints, x: int) -> int:
     return x + q
 
 
-@compiled
+@inlined
 def admit(
     w: Ints, s: Ints, m: Ints, growth: Ints, heap: Ints, lists: Counts, times: Ints, counts: Counts, step: Ints, t: int
 ) -> None:

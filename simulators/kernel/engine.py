@@ -6,7 +6,7 @@ import numpy as np
 
 from simulators.kernel.batch import admit, preempt
 from simulators.kernel.chance import S54, splitmix64
-from simulators.kernel.compiled import compiled
+from simulators.kernel.compiled import inlined
 from simulators.kernel.layout import (
     ATTN,
     BLOCK_BITS,
@@ -72,7 +72,7 @@ from simulators.kernel.steps import Counts, Ints, cut_rest, span
 from simulators.kernel.trees import SLOT_BITS
 
 
-@compiled
+@inlined
 def hand_on(s: Ints, m: Ints, lists: Counts, times: Ints, seqs: int, decodes: int, tokens: int, fresh: int) -> None:
     """Let the next event hand out a step with so many sequences, whose first tokens are promised for then."""
     s[SEQS_DUE], s[DECODES_DUE], s[TOKENS_DUE], s[FRESH_DUE] = seqs, decodes, tokens, fresh
@@ -82,7 +82,7 @@ def hand_on(s: Ints, m: Ints, lists: Counts, times: Ints, seqs: int, decodes: in
             times[lists[LIST_FRESH_DUE, k], FIRST] = first
 
 
-@compiled
+@inlined
 def rest_or_drain(s: Ints, m: Ints, times: Ints, t: int) -> None:
     """Nothing to compute: wait for the step in flight, for a request to be seen, or for ever."""
     head = s[FIFO_HEAD]
@@ -95,7 +95,7 @@ def rest_or_drain(s: Ints, m: Ints, times: Ints, t: int) -> None:
         s[DUE] = NEVER
 
 
-@compiled
+@inlined
 def gpu_time(m: Ints, step: Ints, held: int, tokens: int, seqs: int) -> int:
     """The step's time on the GPU."""
     padded = tokens
@@ -107,7 +107,7 @@ def gpu_time(m: Ints, step: Ints, held: int, tokens: int, seqs: int) -> int:
     return max(memory, computing) + (m[ATTN] * step[PAIRS]) // 1000 + kv * held
 
 
-@compiled
+@inlined
 def host_time(s: Ints, m: Ints, table: Ints, step: Ints, tokens: int) -> int:
     """The host's time to launch the step."""
     if tokens <= m[GRAPH_TOKENS]:
@@ -120,7 +120,7 @@ def host_time(s: Ints, m: Ints, table: Ints, step: Ints, tokens: int) -> int:
     return launch + m[HOST_SEQ] * s[RUNNING]
 
 
-@compiled
+@inlined
 def note_rest(s: Ints, m: Ints, growth: Ints, heap: Ints, times: Ints, base: int, gpu: int) -> None:
     """Note the steps that follow with the same batch: until a request ends, the cache is full, or one is admitted."""
     strides, mask = s[STRIDES], (1 << m[BLOCK_BITS]) - 1
@@ -140,7 +140,7 @@ def note_rest(s: Ints, m: Ints, growth: Ints, heap: Ints, times: Ints, base: int
         cut_rest(s, m, max(s[NOW] + 1, times[head, ENTER] + m[INGEST]))
 
 
-@compiled
+@inlined
 def launch(
     w: Ints, s: Ints, m: Ints, table: Ints, growth: Ints, heap: Ints, lists: Counts, times: Ints, counts: Counts, t: int
 ) -> None:

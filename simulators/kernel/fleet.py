@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from simulators.kernel.batch import hand_out, pull, take
 from simulators.kernel.chance import splitmix64
-from simulators.kernel.compiled import compiled
+from simulators.kernel.compiled import compiled, inlined
 from simulators.kernel.engine import launch
 from simulators.kernel.layout import (
     ARRIVAL,
@@ -57,7 +57,7 @@ def load_key(w: Ints, s: Ints) -> int:
     return s[OUTSTANDING] if s[TAKES] and s[OUTSTANDING] < w[LIMIT] else NEVER
 
 
-@compiled
+@inlined
 def choose(w: Ints, replicas: Grid, load: Ints) -> int:
     """The replica for the next arrival, or -1 if none takes it."""
     if load[1] == NEVER:
@@ -81,7 +81,7 @@ def choose(w: Ints, replicas: Grid, load: Ints) -> int:
     return -1
 
 
-@compiled
+@inlined
 def arrive(
     w: Ints, replicas: Grid, models: Grid, times: Grid, counts: Counts, due: Ints, load: Ints, i: int, t: int
 ) -> None:

@@ -13,7 +13,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from simulators.kernel.compiled import compiled
+from simulators.kernel.compiled import inlined
 from simulators.kernel.layout import (
     BLOCK_BITS,
     BUSY,
@@ -47,13 +47,13 @@ GAP_BITS = 20
 """Gaps between tokens are counted in units of 2**20 ps, about a microsecond."""
 
 
-@compiled
+@inlined
 def span(steps: int, first: int, growth: int) -> int:
     """How long so many steps take, the first `first` and each one `growth` longer than the one before."""
     return steps * first + growth * ((steps * (steps - 1)) >> 1)
 
 
-@compiled
+@inlined
 def steps_to(time: int, first: int, growth: int) -> int:
     """The least number of steps that take at least `time`."""
     if time <= 0:
@@ -67,13 +67,13 @@ def steps_to(time: int, first: int, growth: int) -> int:
     return steps
 
 
-@compiled
+@inlined
 def blocks(tokens: int, block: int) -> int:
     """KV-cache blocks, of `block` tokens each (a power of two), that hold so many tokens."""
     return (tokens + (1 << block) - 1) >> block
 
 
-@compiled
+@inlined
 def note_gap(gaps: Ints, gap: int, sequences: int) -> None:
     """Count a gap of `gap` picoseconds before the tokens of so many sequences."""
     fraction, exponent = math.frexp(float(gap >> GAP_BITS))
@@ -83,7 +83,7 @@ def note_gap(gaps: Ints, gap: int, sequences: int) -> None:
         gaps[0] += sequences
 
 
-@compiled
+@inlined
 def note_gaps(gaps: Ints, first: int, growth: int, steps: int, sequences: int) -> None:
     """Count the gaps before the tokens of `steps` steps, each `growth` longer than the one before."""
     done, low = 0, first
@@ -98,7 +98,7 @@ def note_gaps(gaps: Ints, first: int, growth: int, steps: int, sequences: int) -
         done, low = upto, first + growth * upto
 
 
-@compiled
+@inlined
 def note_growth(growth: Ints, block: int, step: int, held: int, stride: int, sign: int) -> None:
     """Add (or take, by `sign`) a request's needs for new blocks, by step modulo the block size.
 
@@ -115,7 +115,7 @@ def note_growth(growth: Ints, block: int, step: int, held: int, stride: int, sig
             before = after
 
 
-@compiled
+@inlined
 def grown(growth: Ints, block: int, step: int, steps: int, strides: int) -> int:
     """New blocks that so many steps need, the first of them `step`."""
     mask = (1 << block) - 1
@@ -125,7 +125,7 @@ def grown(growth: Ints, block: int, step: int, steps: int, strides: int) -> int:
     return total
 
 
-@compiled
+@inlined
 def count_rest(s: Ints, m: Ints, growth: Ints, gaps: Ints, c: int) -> None:
     """Let the first `c` of the steps noted in REST have been launched, and what they hand out be handed out."""
     base, first, strides, batch = s[REST_BASE], s[REST_STEP], s[STRIDES], s[DECODING]
@@ -156,7 +156,7 @@ def count_rest(s: Ints, m: Ints, growth: Ints, gaps: Ints, c: int) -> None:
     s[FRESH_DUE] = 0
 
 
-@compiled
+@inlined
 def look(s: Ints, m: Ints, growth: Ints, gaps: Ints, t: int) -> None:
     """Count all that happened up to and at `t`, and leave the rest noted."""
     if s[REST] == 0:
@@ -167,7 +167,7 @@ def look(s: Ints, m: Ints, growth: Ints, gaps: Ints, t: int) -> None:
         count_rest(s, m, growth, gaps, min(done, s[REST]))
 
 
-@compiled
+@inlined
 def cut_rest(s: Ints, m: Ints, t: int) -> None:
     """Let the next event be the first one at or after `t`, if it comes before the one awaited."""
     if s[REST] == 0 or t >= s[DUE]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from simulators.kernel.compiled import compiled
+from simulators.kernel.compiled import compiled, inlined
 
 SLOT_BITS = 30
 """A heap's key is the step in its upper bits and the request's slot in so many lower ones."""
@@ -24,7 +24,7 @@ def set_leaf(tree: NDArray[np.int64], leaf: int, value: int) -> None:
         tree[node] = least
 
 
-@compiled
+@inlined
 def least_leaf(tree: NDArray[np.int64]) -> int:
     """The leaf with the least value, the lowest among equals."""
     leaves = tree.shape[0] >> 1
@@ -37,7 +37,7 @@ def least_leaf(tree: NDArray[np.int64]) -> int:
     return node - leaves
 
 
-@compiled
+@inlined
 def push(heap: NDArray[np.int64], size: int, key: int) -> None:
     """Add a key to a binary heap of `size` keys."""
     at = size
@@ -50,7 +50,7 @@ def push(heap: NDArray[np.int64], size: int, key: int) -> None:
     heap[at] = key
 
 
-@compiled
+@inlined
 def remove(heap: NDArray[np.int64], size: int, at: int) -> None:
     """Take the key at place `at` out of a binary heap of `size` keys."""
     last = size - 1
