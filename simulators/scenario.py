@@ -12,12 +12,14 @@ from typing import Annotated, Any, Final
 from policies.model import PoolName
 from policies.rules import Rule
 from policies.spec import NAME
+from scaler.config.document import Document, Place
 from scaler.config.document import read as read_yaml
 from scaler.config.load import Workload, workload_from
 from scaler.config.problems import ConfigError, Problem
 from scaler.registry import kind_of
 from simulators import document
 from simulators.document import Chosen
+from simulators.fleet import supply
 from simulators.fleet.market import PoolOffer
 from simulators.kernel.kernel import Router
 from simulators.models import catalogue
@@ -30,6 +32,10 @@ from simulators.world.telemetry import Telemetry
 from simulators.world.world import MAX_S
 
 MONDAY: Final = "2026-01-05T00:00:00+00:00"
+YEARS: Final = range(1970, 2200)
+"""In which a scenario may begin: Unix times that are not negative, and dates that all that reads them can write."""
+MAX_REPLICAS: Final = 100_000
+"""As many as a workload may have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,9 +100,14 @@ class Scenario:
     ] = field(default_factory=dict)
 
     def problems(self) -> Iterator[tuple[str, str]]:
+        if self.traffic is None:
+            yield "traffic", f"is required: a generator, of the kinds {', '.join(GENERATORS)}"
         try:
-            if datetime.fromisoformat(self.start).tzinfo is None:
+            start = datetime.fromisoformat(self.start)
+            if start.tzinfo is None:
                 yield "start", "needs an offset from UTC, as in 2026-01-05T00:00:00+00:00"
+            elif start.year not in YEARS:
+                yield "start", f"must be in the years {YEARS[0]} to {YEARS[-1]}"
         except ValueError as e:
             yield "start", f"not a time: {e}"
         if not self.pools:
@@ -104,8 +115,8 @@ class Scenario:
         for name, replicas in self.initial_replicas.items():
             if name not in self.pools:
                 yield "initial_replicas", f"{name} is none of the pools: {', '.join(self.pools)}"
-            elif replicas < 0:
-                yield "initial_replicas", f"{name} cannot begin with {replicas} replicas"
+            elif not 0 <= replicas <= MAX_REPLICAS:
+                yield "initial_replicas", f"{name} begins with {replicas} replicas: must be 0 to {MAX_REPLICAS}"
         if self.queue is not None and self.router.limit is not None:
             yield "router", "limit is the queue's per_replica here: set that"
 
@@ -146,11 +157,18 @@ def load(path: Path) -> Case:
         problems = [Problem(str(path), 1, "", "", f"must hold one scenario, not {len(documents)} documents")]
     if problems:
         raise ConfigError(problems)
-    scenario: Scenario = document.read(Scenario, documents[0].data, documents[0])
+    found = documents[0]
+    if nul := next(_with_nul(found.data, ()), None):
+        raise ConfigError([found.problem(nul, "holds a NUL character", "remove it: it stands in no name of a file")])
+    scenario: Scenario = document.read(Scenario, found.data, found)
     folder = path.parent
+    models, problems = _models(scenario, folder, found)
+    problems += _supplies(scenario, folder, found)
+    if problems:
+        raise ConfigError(problems)
     scenario = dataclasses.replace(scenario, traffic=_beside(scenario.traffic, folder))
     file = folder / scenario.workload
-    return _case(scenario, load_workload(file), _models(scenario, folder), folder, str(file))
+    return _case(scenario, load_workload(file), models, folder, str(file))
 
 
 def load_workload(path: Path) -> Workload:
@@ -176,16 +194,57 @@ def _beside(traffic: Any, folder: Path) -> Any:
     return dataclasses.replace(traffic, **changes) if changes else traffic
 
 
-def _models(scenario: Scenario, folder: Path) -> dict[str, ServiceModel]:
-    names = dict.fromkeys(offer.model for offer in scenario.pools.values())
-    return {n: catalogue.load(str(folder / n) if n.endswith(catalogue.SUFFIXES) else n) for n in names}
+def _with_nul(data: Any, place: Place) -> Iterator[Place]:
+    """Where a text holds a NUL: no file can be called so, and the system's calls refuse it each in its own way."""
+    if isinstance(data, str) and "\0" in data:
+        yield place
+    elif isinstance(data, dict):
+        for key, value in data.items():
+            yield from _with_nul(key, place)
+            yield from _with_nul(value, (*place, str(key)))
+    elif isinstance(data, list):
+        for i, value in enumerate(data):
+            yield from _with_nul(value, (*place, i))
+
+
+def _models(scenario: Scenario, folder: Path, source: Document) -> tuple[dict[str, ServiceModel], list[Problem]]:
+    """The pools' models by name, and what is wrong with them."""
+    models: dict[str, ServiceModel] = {}
+    problems: list[Problem] = []
+    for pool, offer in scenario.pools.items():
+        name, place = offer.model, ("pools", pool, "model")
+        try:
+            models[name] = catalogue.load(str(folder / name) if name.endswith(catalogue.SUFFIXES) else name)
+        except ConfigError as e:
+            own = [p for p in e.problems if p.file == "catalogue"]
+            problems += [source.problem(place, p.rule, p.hint, name) for p in own] or e.problems
+    blocks = {name: model.block_tokens for name, model in models.items()}
+    if len(dict.fromkeys(blocks.values())) > 1:
+        said = ", ".join(f"{name} {tokens}" for name, tokens in blocks.items())
+        problems.append(source.problem(("pools",), f"the models must have the same block_tokens; these have {said}"))
+    return models, problems
+
+
+def _supplies(scenario: Scenario, folder: Path, source: Document) -> Iterator[Problem]:
+    """What is wrong with the recorded capacities that the zones name."""
+    for pool, offer in scenario.pools.items():
+        for name, zone in offer.zones.items():
+            if zone.trace is not None:
+                try:
+                    supply.replayed(zone.trace, folder)
+                except ValueError as e:
+                    yield source.problem(("pools", pool, "zones", name, "trace"), str(e))
+
+
+def _source(file: str) -> Document:
+    """A workload's document as its file has it, for the lines of its keys; without lines where there is no file."""
+    found, _ = read_yaml(Path(file))
+    return next((d for d in found if isinstance(d.data, dict) and "workload" in d.data), Document(file, {}, {}))
 
 
 def _case(scenario: Scenario, workload: Workload, models: Mapping[str, ServiceModel], folder: Path, file: str) -> Case:
-    problems = [
-        Problem(file, 1, ".".join(key), "", rule, hint)
-        for key, rule, hint in ports.untold(workload, scenario.quantities)
-    ]
+    source = _source(file)
+    problems = [source.problem(key, rule, hint) for key, rule, hint in ports.untold(workload, scenario.quantities)]
     pools: dict[PoolName, PoolName] = {}
     for name in workload.spec.pools:
         if name in scenario.pools:
@@ -194,7 +253,7 @@ def _case(scenario: Scenario, workload: Workload, models: Mapping[str, ServiceMo
             pools[name] = next(iter(scenario.pools))
         else:
             rule = f"the scenario offers no pool of this name; it offers {', '.join(scenario.pools)}"
-            problems.append(Problem(file, 1, f"pools.{name}", "", rule, "name it there, or rename it here"))
+            problems.append(source.problem(("pools", name), rule, "name it there, or rename it here"))
     if problems:
         raise ConfigError(problems)
     if scenario.queue is None:

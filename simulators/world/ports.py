@@ -99,6 +99,8 @@ def untold(workload: Workload, names: Mapping[str, str]) -> Iterator[tuple[tuple
             continue
         told = queue.QUANTITIES if kind in QUEUES else tuple(telemetry.QUANTITIES)
         for quantity in spec.quantities():
-            if names.get(quantity, quantity) not in told:
-                rule = f"the simulator does not tell {quantity}; it tells {', '.join(told)}"
+            found = names.get(quantity, quantity)
+            if found not in told:
+                what = quantity if found == quantity else f"{found} (for {quantity})"
+                rule = f"the simulator does not tell {what}; it tells {', '.join(told)}"
                 yield ("sources", name), rule, "map it to one of these under the scenario's quantities"
