@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policies.model import Result
+from simulators.cautions import cautions
 from simulators.fleet.billing import PARTS, Bill, runs
 from simulators.fleet.timetable import Kind
 from simulators.fleet.units import COST_PER_MICRO_USD, MICRO_PER_USD
@@ -110,7 +111,11 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The figures of a run. Latencies are of finished requests; shares are of all that arrived."""
+    """The figures of a run. Requests and tokens are those after the warm-up, all else is of the whole run.
+
+    TTFT is of the requests that got a first token, ITL and e2e of finished ones; attainment is of all that arrived.
+    `warnings` say in words what makes the figures mean less than they seem to.
+    """
 
     scenario: str
     policy: str
@@ -148,6 +153,7 @@ class Summary:
     turns: int
     preemptions: int
     events: int
+    warnings: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -202,6 +208,7 @@ def summarize(run: Run) -> Summary:
         turns=len(line.at_s),
         preemptions=int(world.kernel.read()[:, layout.PREEMPTIONS].sum()),
         events=int(world.kernel.world[layout.EVENTS]),
+        warnings=cautions(run),
     )
 
 
