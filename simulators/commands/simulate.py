@@ -3,42 +3,52 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
+import os
 import shutil
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from policies.model import Tick
 from scaler.config.daemon import Journal
 from scaler.config.problems import ConfigError, Problem
+from scaler.journal.reader import JournalError
 from scaler.journal.writer import JournalWriter
+from scaler.journal.writer import files as journal_files
 from simulators import run as running
 from simulators import table
 from simulators.commands.progress import Steps
+from simulators.document import COMMAND_LINE
 from simulators.invariants import InvariantBroken
 from simulators.kernel import layout
 from simulators.models import catalogue
 from simulators.results import Requests, summarize
 from simulators.run import Run
-from simulators.scenario import Case, load
+from simulators.scenario import MAX_REPLICAS, Case, load
 from simulators.traffic.formats.options import Options
 from simulators.traffic.readers import read
 from simulators.traffic.trace import Trace, TraceError
 from simulators.traffic.writers import replacing
 
+KEEP: Final = 1000
+"""Files of a simulated journal, 64 MiB each: all of it is kept, unlike a daemon's."""
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scenario", nargs="?", type=Path, metavar="SCENARIO", help="the scenario's YAML file")
     parser.add_argument("--model", metavar="NAME", help="without a scenario: engines of this service model alone")
-    parser.add_argument("--replicas", type=int, default=1, metavar="N", help="without a scenario: so many engines")
+    parser.add_argument("--replicas", type=int, metavar="N", help="without a scenario: so many engines (default: 1)")
     parser.add_argument("--trace", type=Path, metavar="FILE", help="these requests instead of the scenario's traffic")
     parser.add_argument("--run", metavar="NAME", help="which run of the trace's file")
-    parser.add_argument("--speed", type=float, default=1.0, metavar="FACTOR", help="the trace so many times as fast")
+    parser.add_argument("--skip-bad", action="store_true", help="leave the trace's bad rows out and count them")
+    parser.add_argument("--speed", type=float, metavar="FACTOR", help="the trace so many times as fast (default: 1)")
     parser.add_argument("--seed", type=int, metavar="N", help="of all chance (default: the scenario's)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON; - writes them to stdout")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots")
@@ -47,11 +57,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(args: argparse.Namespace) -> int:
+    problems = list(_misuse(args)) + list(_unwritable(args))
+    if problems:
+        raise ConfigError(problems)
     try:
-        done = _alone(args) if args.scenario is None else _scenario(args)
+        return _told(args, _alone(args) if args.scenario is None else _scenario(args))
     except (TraceError, InvariantBroken) as e:
         print(f"forescale: {e}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("forescale: interrupted", file=sys.stderr)
+        return 130
+
+
+def _told(args: argparse.Namespace, done: Run) -> int:
     summary = summarize(done)
     if args.json:
         _write_json(summary.as_dict(), args.json)
@@ -64,55 +83,125 @@ def command(args: argparse.Namespace) -> int:
             file.write(page([(done.case.workload.name, done)]).encode())
     if args.json != Path("-"):
         print("\n".join(table.lines([summary], [summary.policy])))
+        for warning in summary.warnings:
+            print(f"warning: {warning}")
     return 0
 
 
+def _misuse(args: argparse.Namespace) -> Iterator[Problem]:
+    """What does not go together on the command line, or cannot be."""
+
+    def wrong(option: str, value: object, rule: str) -> Problem:
+        return Problem(COMMAND_LINE, 1, option, "" if value is None else str(value), rule)
+
+    if args.scenario is None and (args.model is None or args.trace is None):
+        yield wrong("SCENARIO", None, "give a scenario, or both --model and --trace to run engines alone")
+    if args.scenario is not None and args.model is not None:
+        yield wrong("--model", args.model, "the scenario names its models")
+    if args.scenario is not None and args.replicas is not None:
+        yield wrong("--replicas", args.replicas, "the scenario's initial_replicas say how many, and its workload then")
+    if args.scenario is None and args.journal is not None:
+        yield wrong("--journal", args.journal, "engines alone take no turns")
+    if args.replicas is not None and not 1 <= args.replicas <= MAX_REPLICAS:
+        yield wrong("--replicas", args.replicas, f"must be 1 to {MAX_REPLICAS}")
+    if args.seed is not None and not 0 <= args.seed < 2**63:
+        yield wrong("--seed", args.seed, "must be 0 to 2**63 - 1")
+    for option in ("run", "speed", "skip_bad"):
+        given = getattr(args, option)
+        if args.trace is None and given is not None and given is not False:
+            yield wrong(f"--{option.replace('_', '-')}", given, "is about --trace: give that too")
+
+
+def _unwritable(args: argparse.Namespace) -> Iterator[Problem]:
+    """What could not be written in the end: better told before the work than after it."""
+    for option in ("json", "html", "requests", "journal"):
+        path: Path | None = getattr(args, option)
+        if path is None or (option == "json" and path == Path("-")):
+            continue
+        rule = ""
+        if not path.parent.is_dir():
+            rule = "cannot be written: there is no such directory: make it first"
+        elif not os.access(path.parent, os.W_OK):
+            rule = "cannot be written: the directory may not be written to"
+        elif option == "journal":
+            rule = unreplaceable(path)
+        elif path.is_dir():
+            rule = "cannot be written: is a directory: name a file in it"
+        if rule:
+            yield Problem(COMMAND_LINE, 1, f"--{option}", str(path), rule)
+
+
 def _alone(args: argparse.Namespace) -> Run:
-    if args.model is None or args.trace is None:
-        rule = "give a scenario, or both --model and --trace to run engines alone"
-        raise ConfigError([Problem("command line", 1, "SCENARIO", "", rule)])
-    if args.journal:
-        raise ConfigError([Problem("command line", 1, "--journal", str(args.journal), "engines alone take no turns")])
-    if not 1 <= args.replicas <= 100_000:
-        raise ConfigError([Problem("command line", 1, "--replicas", str(args.replicas), "must be 1 to 100000")])
-    return running.alone(catalogue.load(args.model), args.replicas, _trace(args), args.seed or 1)
+    seed = 1 if args.seed is None else args.seed
+    return running.alone(catalogue.load(args.model), args.replicas or 1, _trace(args), seed)
 
 
 def _scenario(args: argparse.Namespace) -> Run:
-    if args.model is not None:
-        raise ConfigError([Problem("command line", 1, "--model", args.model, "the scenario names its models")])
     case = load(args.scenario)
     seed = case.scenario.seed if args.seed is None else args.seed
     if args.trace is None:
         trace = running.traffic_of(case, seed)
     else:
-        case, trace = running.without_traffic(case), _trace(args)
+        trace = _trace(args)
+        case = running.replaying(case, trace)
     with Steps(f"simulate {case.scenario.scenario}") as progress:
         if args.journal is None:
             return running.simulate(case, seed, trace, progress=progress)
         return journalled(case, seed, trace, args.journal, progress)
 
 
-def journalled(case: Case, seed: int, trace: Trace, folder: Path, progress: Callable[[float], None]) -> Run:
-    """A run whose every turn is recorded in `folder`, which must be new or a journal's: it is replaced."""
-    if folder.exists() and any(f.suffix != ".jsonl" and f.name != ".lock" for f in folder.iterdir()):
-        rule = "holds files that are no journal's: give a new folder"
-        raise ConfigError([Problem("command line", 1, "--journal", str(folder), rule)])
-    shutil.rmtree(folder, ignore_errors=True)
-    writer = JournalWriter(Journal(directory=str(folder)), case.scenario.epoch_s, version("forescale"))
-
-    def record(tick: Tick) -> None:
-        writer.write(tick, case.workload)
-
+def unreplaceable(folder: Path) -> str:
+    """Why a journal may not take the place of what is there; empty if it may."""
+    if not folder.exists():
+        return ""
+    if not folder.is_dir() or folder.is_symlink():
+        return "is no folder: name one"
+    ours = {*journal_files(folder), folder / ".lock"}
+    if any(file not in ours for file in folder.iterdir()):
+        return "holds files that are no journal's: give a new folder"
     try:
-        return running.simulate(case, seed, trace, record=[record], progress=progress)
-    finally:
-        writer.close()
+        with (folder / ".lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return "is being written by a daemon: give a new folder"
+    except FileNotFoundError:
+        pass
+    return ""
+
+
+def journalled(case: Case, seed: int, trace: Trace, folder: Path, progress: Callable[[float], None]) -> Run:
+    """A run whose every turn is recorded. The journal takes the place of `folder` when it is whole."""
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        settings = Journal(directory=str(aside), keep=KEEP)
+        writer = JournalWriter(settings, case.scenario.epoch_s, version("forescale"))
+
+        def record(tick: Tick) -> None:
+            writer.write(tick, case.workload)
+            _demand_written(writer, folder)
+
+        try:
+            done = running.simulate(case, seed, trace, record=[record], progress=progress)
+        finally:
+            writer.close()
+        aside.chmod(0o755)
+        shutil.rmtree(folder, ignore_errors=True)
+        aside.rename(folder)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    return done
+
+
+def _demand_written(writer: JournalWriter, folder: Path) -> None:
+    """A daemon goes on without its journal; here the journal is what was asked for."""
+    if writer.lost:
+        raise JournalError(f"{folder}: cannot be written: {writer.error}")
 
 
 def _trace(args: argparse.Namespace) -> Trace:
-    trace = read(args.trace, Options(run=args.run))
-    return running.checked(trace.speed(args.speed) if args.speed != 1 else trace)
+    trace = read(args.trace, Options(run=args.run, skip_bad=args.skip_bad))
+    return running.checked(trace if args.speed is None else trace.speed(args.speed))
 
 
 def _write_json(figures: dict[str, Any], path: Path) -> None:

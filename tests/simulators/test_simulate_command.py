@@ -1,0 +1,386 @@
+"""``forescale simulate`` from outside: what it prints and writes, and how it refuses what cannot be."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scaler.cli import main
+from simulators.traffic.readers import read
+from tests.simulators.world.files import Change, files, nothing
+
+ENTRY = "from scaler.cli import main; raise SystemExit(main())"
+
+
+def simulate(capsys: pytest.CaptureFixture[str], *args: str | Path) -> tuple[int, str, str]:
+    code = main(["simulate", *map(str, args)])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def left(folder: Path) -> set[str]:
+    return {p.name for p in folder.iterdir()}
+
+
+def setting(*keys: str, to: Any) -> Change:
+    def change(data: dict[str, Any]) -> None:
+        for key in keys[:-1]:
+            data = data[key]
+        data[keys[-1]] = to
+
+    return change
+
+
+def without(*keys: str) -> Change:
+    def change(data: dict[str, Any]) -> None:
+        for key in keys[:-1]:
+            data = data[key]
+        del data[keys[-1]]
+
+    return change
+
+
+# --- what comes out
+
+
+def test_a_scenario_gives_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = simulate(capsys, files(tmp_path))
+    assert (code, err) == (0, "")
+    rows = dict(line.split("  ", 1) for line in out.splitlines()[1:])
+    assert rows["requests"].strip() == rows["finished"].strip()
+    assert rows["cost"].strip().startswith("$0.")
+    assert "warning" not in out
+
+
+def test_the_figures_are_json_without_nan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    late = files(tmp_path, setting("warm_up_s", to=1e6))
+    code, out, _ = simulate(capsys, late, "--json", "-")
+    told = json.loads(out, parse_constant=refuse)
+    assert code == 0
+    assert (told["arrived"], told["ttft_s"]["p50"], told["attainment"], told["slo_met"]) == (0, None, {}, False)
+    assert told["warnings"] == ["every request arrives before warm_up_s, 1e+06: none is counted"]
+    simulate(capsys, late, "--json", tmp_path / "o.json")
+    assert json.loads((tmp_path / "o.json").read_text(), parse_constant=refuse) == told
+
+
+def test_each_request_has_a_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def change(s: dict[str, Any]) -> None:
+        s["traffic"] = {"kind": "trace", "file": "long.csv"}
+
+    scenario = files(tmp_path, change)
+    (tmp_path / "long.csv").write_text("arrival_s,prompt_tokens,output_tokens\n0,10,2\n0.5,15990,100\n1.5,20,3\n")
+    code, out, _ = simulate(capsys, scenario, "--requests", tmp_path / "rows.csv")
+    assert code == 0
+    with (tmp_path / "rows.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [r["prompt_tokens"] for r in rows] == ["10", "15990", "20"]
+    assert [float(r["ttft_s"] or "nan") for r in rows] == pytest.approx([0.01, float("nan"), 0.01], nan_ok=True)
+    assert [float(r["e2e_s"] or "nan") for r in rows] == pytest.approx([0.02, float("nan"), 0.03], nan_ok=True)
+    assert [r["replica"] for r in rows] == ["0", "-1", "0"]
+    assert "warning: 1 of 3 requests are longer, prompt and output together, than a replica's KV cache" in out
+
+
+def test_a_trace_takes_the_place_of_the_traffic_and_the_run_is_as_long_as_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scenario = files(tmp_path, setting("traffic", to={"kind": "trace", "file": "gone.csv"}))
+    code, out, _ = simulate(capsys, scenario, "--trace", tmp_path / "told.csv", "--speed", "0.1", "--json", "-")
+    assert code == 0
+    told = json.loads(out)
+    assert (told["arrived"], told["duration_s"]) == (2, 15.0 + 60.0)
+    assert told["trace"] == read(tmp_path / "told.csv").speed(0.1).digest()[:16]
+
+
+def test_bad_rows_are_left_out_on_wish_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = tmp_path / "bad.csv"
+    bad.write_text("arrival_s,prompt_tokens,output_tokens\n3,10,2\nx,1,1\n1,10,2\n")
+    code, out, _ = simulate(capsys, files(tmp_path), "--trace", bad, "--skip-bad")
+    assert code == 0
+    assert "warning: the trace was mended: " in out
+    assert "bad rows left out: 1" in out
+
+
+def test_more_than_can_ever_be_served_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = simulate(capsys, files(tmp_path, lambda s: s["traffic"].update(rps=40.0, duration_s=600.0)))
+    assert code == 0
+    assert "warning: from 0 to 600 s requests bring at least" in out
+    assert "there can be 4 at most" in out
+
+
+def test_engines_run_alone_until_all_is_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files(tmp_path)
+    model, trace = tmp_path / "steady.yaml", tmp_path / "told.csv"
+    code, out, _ = simulate(capsys, "--model", model, "--trace", trace, "--replicas", "2", "--seed", "0", "--json", "-")
+    assert code == 0
+    told = json.loads(out)
+    assert (told["finished"], told["replicas_mean"], told["cost_usd"], told["seed"]) == (2, 2, 0, 0)
+
+
+def test_a_journal_can_be_explained_and_replays_equal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scenario, journal = files(tmp_path), tmp_path / "journal"
+    assert simulate(capsys, scenario, "--journal", journal)[0] == 0
+    assert main(["replay", str(journal)]) == 0
+    assert main(["explain", str(journal)]) == 0
+    assert "told" in capsys.readouterr().out
+    before = (journal / "00000001.jsonl").read_bytes()
+    assert simulate(capsys, scenario, "--journal", journal)[0] == 0
+    assert (journal / "00000001.jsonl").read_bytes() == before
+    assert {n for n in left(tmp_path) if n.startswith(".")} == set()
+
+
+def test_the_same_seed_gives_the_same_bytes_whatever_the_hash_seed(tmp_path: Path) -> None:
+    weather = [{"fault": "unavailable", "share": 0.2}, {"fault": "out_of_capacity", "share": 0.3, "on": "pools"}]
+
+    def change(s: dict[str, Any]) -> None:
+        s |= {"weather": weather, "telemetry": {"lost_share": 0.1, "partial_share": 0.2}}
+        s["pools"]["gpus"] |= {"market": "spot", "zones": {"a": {"losses_per_node_hour": 30}, "b": {}}}
+
+    scenario, found = files(tmp_path, change), []
+    for hash_seed in ("0", "1", "4242"):
+        out, journal = tmp_path / f"{hash_seed}.json", tmp_path / f"j{hash_seed}"
+        words = ["simulate", str(scenario), "--json", str(out), "--journal", str(journal)]
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+        subprocess.run([sys.executable, "-c", ENTRY, *words], check=True, env=environment, capture_output=True)
+        found.append((out.read_bytes(), (journal / "00000001.jsonl").read_bytes()))
+    assert found[0] == found[1] == found[2]
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (setting("trafic", to=1), "scenario.yaml:22: trafic = 1: unknown key (did you mean 'traffic'?)"),
+        (setting("settle_s", to="long"), 'scenario.yaml:21: settle_s = "long": must be a number'),
+        (setting("seed", to=-1), "seed = -1: must be greater than or equal to 0"),
+        (setting("duration_s", to=float("inf")), "duration_s = Infinity: must be finite"),
+        (setting("settle_s", to=float("nan")), "settle_s = NaN: must be finite"),
+        (setting("initial_replicas", to={"gpus": -1}), "gpus begins with -1 replicas: must be 0 to 100000"),
+        (setting("initial_replicas", to={"gpus": 10**6}), "must be 0 to 100000"),
+        (setting("initial_replicas", to={"gpus": float("nan")}), "initial_replicas.gpus = NaN: must be a whole number"),
+        (setting("initial_replicas", to={"cpus": 1}), "cpus is none of the pools: gpus"),
+        (setting("traffic", "kind", to="poison"), "traffic.kind = \"poison\": must be one of"),
+        (setting("traffic", to=None), "traffic: is required"),
+        (setting("traffic", "rps", to=float("nan")), "traffic.rps = NaN: must be finite"),
+        (setting("traffic", "rps", to=0.0), "no request arrives: nothing to simulate"),
+        (setting("traffic", to={"kind": "poisson", "rps": 1e6, "duration_s": 1e6}), "at most 100,000,000 can be"),
+        (setting("traffic", to={"kind": "poisson", "rps": 1e-6, "duration_s": 1e8}), "at most 9e+06 s (104 days)"),
+        (setting("traffic", to={"kind": "trace", "file": "gone.csv"}), "gone.csv: cannot be read: No such file"),
+        (setting("traffic", to={"kind": "trace", "file": "a\0b"}), "traffic.file: holds a NUL character"),
+        (setting("pools", "gpus", "model", to="h100"), "scenario.yaml:14: pools.gpus.model = \"h100\": the catalogue"),
+        (setting("pools", "gpus", "model", to="gone.yaml"), "gone.yaml:1: (document): cannot be read: No such file"),
+        (setting("pools", "gpus", "price_usd_per_hour", to=None), "is not given for zone zone-a"),
+        (without("pools", "gpus", "price_usd_per_hour"), "pools.gpus.price_usd_per_hour: is required"),
+        (setting("pools", "gpus", "price_usd_per_hour", to=-1), "must be greater than or equal to 0"),
+        (setting("pools", "gpus", "price_usd_per_hour", to=float("nan")), "must be finite"),
+        (setting("pools", "gpus", "zones", to={"a": {"trace": {"file": "gone.json"}}}), "gone.json: cannot be read"),
+        (setting("pools", to={}), "pools: must name one pool at least"),
+        (setting("workload", to="gone.yaml"), "gone.yaml:1: (document): cannot be read: No such file"),
+        (setting("workload", to=""), "cannot be read: Is a directory"),
+        (setting("workload", to="scenario.yaml"), "scenario.yaml"),
+        (setting("start", to="2026-01-05"), "start: needs an offset from UTC"),
+        (setting("start", to="1969-07-20T20:17:00+00:00"), "start: must be in the years 1970 to 2199"),
+        (setting("start", to="soon"), "start: not a time"),
+        (setting("quantities", to={"running": "runing"}), "does not tell runing (for running)"),
+        (setting("weather", to=[{"fault": "storm"}]), "weather[0].fault"),
+        (setting("weather", to=[{"fault": "hang", "since_s": 9, "until_s": 3}]), "until_s: must be above since_s, 9"),
+        (lambda s: s.update(queue={}, router={"limit": 3}), "limit is the queue's per_replica here"),
+        (lambda s: s["pools"].update(more=dict(s["pools"]["gpus"], model="llama-3.1-8b-h100-vllm"), x=1), "pools.x"),
+    ],
+)  # fmt: skip
+def test_a_scenario_that_cannot_be_is_told_with_its_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Change, message: str
+) -> None:
+    scenario = files(tmp_path, change)
+    before = left(tmp_path)
+    code, out, err = simulate(capsys, scenario, "--json", tmp_path / "o.json")
+    assert (code, out) == (2, "")
+    assert message in err
+    assert left(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "must hold one scenario, not 0 documents"),
+        ("a: 1\n---\nb: 2\n", "must hold one scenario, not 2 documents"),
+        ("a: [1\n", "scenario.yaml:2: (document): not YAML"),
+        ("hello", '(document) = "hello": must be a mapping'),
+        ("- a\n", "must be a mapping"),
+        ("scenario: a\nscenario: b\n", "scenario.yaml:2: scenario: given twice, first in line 1"),
+        ("a: &a [*a]\n", "scenario.yaml"),
+    ],
+)
+def test_a_file_that_is_no_scenario_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, message: str
+) -> None:
+    scenario = files(tmp_path)
+    scenario.write_text(text)
+    code, _, err = simulate(capsys, scenario)
+    assert code == 2
+    assert message in err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (without("max_replicas"), "workload.yaml:1: max_replicas: is required"),
+        (setting("sources", to={"e": {"kind": "embedded"}}), "needs a source that offers running, waiting"),
+        (
+            lambda w: w.update(
+                sources={"e": {"kind": "embedded"}}, policies={"p": {"kind": "queue_depth", "target_per_replica": 1}}
+            ),
+            "workload.yaml:6: sources.e.kind: embedded has no simulated counterpart",
+        ),
+    ],
+)
+def test_a_workload_that_cannot_be_simulated_is_told_with_its_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Change, message: str
+) -> None:
+    code, _, err = simulate(capsys, files(tmp_path, change_workload=change))
+    assert code == 2
+    assert message in err
+
+
+def test_pools_that_do_not_match_are_told_with_their_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def two(s: dict[str, Any]) -> None:
+        s["pools"] = {"a": s["pools"]["gpus"], "b": s["pools"]["gpus"]}
+
+    code, _, err = simulate(capsys, files(tmp_path, two))
+    assert code == 2
+    assert "workload.yaml:14: pools.gpus: the scenario offers no pool of this name; it offers a, b" in err
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("-1,10,2\n", "line 2, column 'arrival_s' = \"-1\": must be 0 or later"),
+        ("0,10,2\nnan,10,2\n", "line 3, column 'arrival_s' = \"nan\": must be a finite time"),
+        ("0,0,2\n", "column 'prompt_tokens' = \"0\": must be at least 1"),
+        ("0,10,1e99\n", "column 'output_tokens' = \"1e99\": must be at most"),
+        ("0,10\n", "has 2 columns; must have 3"),
+        ("0,10,2\n1,1", "has 2 columns; must have 3"),
+        ("", "has no request"),
+    ],
+)
+def test_a_trace_that_cannot_be_is_told_with_its_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: str, message: str
+) -> None:
+    bad = tmp_path / "bad.csv"
+    bad.write_text(f"arrival_s,prompt_tokens,output_tokens\n{rows}")
+    code, _, err = simulate(capsys, files(tmp_path), "--trace", bad)
+    assert code == 2
+    assert "bad.csv" in err
+    assert message in err
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"when,in,out\n1,2,3\n", "no known format"),
+        (b"\x1f\x8b\x08half a gzip", "bad.csv"),
+        (b"\xff\xfe\x00", "is neither UTF-8 text"),
+    ],
+)
+def test_a_file_that_is_no_trace_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, message: str
+) -> None:
+    (tmp_path / "bad.csv").write_bytes(content)
+    code, _, err = simulate(capsys, files(tmp_path), "--trace", tmp_path / "bad.csv")
+    assert code == 2
+    assert message in err
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["s", "--seed", "-1"], "--seed = -1: must be 0 to 2**63 - 1"),
+        (["s", "--seed", str(2**63)], "must be 0 to 2**63 - 1"),
+        (["s", "--speed", "0"], "--speed = 0.0: is about --trace"),
+        (["s", "--run", "x"], "--run = x: is about --trace"),
+        (["s", "--skip-bad"], "--skip-bad = True: is about --trace"),
+        (["s", "--replicas", "3"], "--replicas = 3: the scenario's initial_replicas"),
+        (["s", "--model", "x"], "--model = x: the scenario names its models"),
+        (["s", "--trace", "told.csv", "--speed", "0"], "speed 0.0 must be above 0"),
+        (["s", "--trace", "told.csv", "--speed", "-1"], "speed -1.0 must be above 0"),
+        (["s", "--trace", "told.csv", "--speed", "nan"], "speed nan must be above 0"),
+        (["s", "--trace", "told.csv", "--speed", "1e-300"], "arrival_s must lie within"),
+        (["s", "--trace", "gone.csv"], "gone.csv: cannot be read"),
+        (["gone.yaml"], "gone.yaml:1: (document): cannot be read: No such file"),
+        ([], "give a scenario, or both --model and --trace"),
+        (["--model", "steady.yaml"], "give a scenario, or both --model and --trace"),
+        (["--model", "steady.yaml", "--trace", "told.csv", "--replicas", "0"], "--replicas = 0: must be 1 to 100000"),
+        (["--model", "steady.yaml", "--trace", "told.csv", "--journal", "j"], "engines alone take no turns"),
+        (["--model", "nothing", "--trace", "told.csv"], "the catalogue has no model of this name"),
+        (["s", "--json", "gone/o.json"], "--json = gone/o.json: cannot be written: there is no such directory"),
+        (["s", "--html", "gone/o.html"], "--html = gone/o.html: cannot be written: there is no such directory"),
+        (["s", "--requests", "."], "--requests = .: cannot be written: is a directory"),
+        (["s", "--journal", "gone/j"], "--journal = gone/j: cannot be written: there is no such directory"),
+        (["s", "--journal", "told.csv"], "--journal = told.csv: is no folder"),
+        (["s", "--journal", "full"], "--journal = full: holds files that are no journal's"),
+    ],
+)  # fmt: skip
+def test_misuse_is_told_before_any_work_and_nothing_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], args: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files(Path())
+    Path("full").mkdir()
+    Path("full/conversations.jsonl").write_text("{}\n")  # JSON lines, and no journal
+    before = left(tmp_path)
+    code, out, err = simulate(capsys, *("scenario.yaml" if a == "s" else a for a in args))
+    assert (code, out) == (2, "")
+    assert message in err
+    assert left(tmp_path) == before
+    assert left(Path("full")) == {"conversations.jsonl"}
+
+
+def test_a_journal_that_a_daemon_writes_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scenario, journal = files(tmp_path), tmp_path / "journal"
+    journal.mkdir()
+    (journal / "00000001.jsonl").write_text("{}\n")
+    with (journal / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        code, _, err = simulate(capsys, scenario, "--journal", journal)
+    assert code == 2
+    assert "is being written by a daemon" in err
+    assert (journal / "00000001.jsonl").read_text() == "{}\n"
+
+
+def test_what_is_interrupted_leaves_nothing_behind(tmp_path: Path) -> None:
+    def change(s: dict[str, Any]) -> None:
+        s["duration_s"] = 8e6  # three months of turns
+
+    scenario = files(tmp_path, change)
+    before = left(tmp_path)
+    words = ["simulate", str(scenario), "--trace", str(tmp_path / "told.csv"), "--json", str(tmp_path / "o.json")]
+    process = subprocess.Popen(
+        [sys.executable, "-c", ENTRY, *words, "--journal", str(tmp_path / "journal")],
+        stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while not any(p.stat().st_size for p in tmp_path.glob(".journal.*/00000001.jsonl")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, "", "forescale: interrupted\n")
+    assert left(tmp_path) == before
+
+
+def test_the_small_scenario_is_what_these_tests_take_it_for(tmp_path: Path) -> None:
+    assert main(["check", str(files(tmp_path, nothing).with_name("workload.yaml"))]) == 0
