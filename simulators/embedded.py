@@ -90,8 +90,9 @@ def _loaded() -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddedSource:
-    """A queue, or the engines, of an embedded world. Its requests wait in a queue if any source reads one, else they
-    pass a gateway that hands each to the replica with the fewest.
+    """A queue, or the engines, of an embedded world.
+
+    Its requests wait in a queue if any source reads one; else a gateway hands each to the replica that has the fewest.
     """
 
     world: WorldName = "demo"
@@ -123,6 +124,7 @@ class EmbeddedReader:
 
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
         """What the queue's service, or the last scrape, tells; a lower bound while the world turns requests away."""
+        self.live.follow(self._spec.traffic)
         world = await self.live.present()
         found = self._look(world)
         if not self.live.full:

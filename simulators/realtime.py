@@ -34,15 +34,16 @@ from simulators.world.telemetry import Telemetry
 from simulators.world.world import World
 
 ERA_S: Final = 7 * 86_400.0
-"""A whole number of days, so that the day's wave has no seam, and of chunks of traffic. Replicas that were ever started
-keep about 4 kB each for so long: some megabytes."""
+"""A whole number of days, so that the day's wave has no seam. A replica that is gone keeps about 4 kB until its era
+ends: a few megabytes for the quickstart's."""
 HOLD_S: Final = 1800.0
 """The world holds the requests of so long at the highest rate: the chunk that runs, the one ahead, and ten minutes of
-backlog. 72 bytes a request: 23 MB for the quickstart's chat."""
+backlog. 72 bytes a request: 19 MB for the quickstart's chat."""
 LEAST_SLOTS: Final = 4096
+"""Requests that the smallest world holds: room for some that are added by hand."""
 SLICE_S: Final = 15.0
 SLICE_REQUESTS: Final = 3000
-"""The world runs so far between two turns of the event loop: about 10 ms of work, and 30 ms for long requests."""
+"""The world runs for so long, or so many requests, between two turns of the event loop: 1 ms of work, 10 ms at most."""
 CROWD_SHARE: Final = 0.1
 """Share of the usual traffic that comes from the clients who make the flash crowd."""
 
@@ -118,13 +119,18 @@ class LiveWorld:
     # --- opening
 
     def read(self, *, queued: bool, traffic: Traffic | None) -> None:
-        """Somebody reads the world, its queue if `queued`; `traffic`, if given, comes from the next chunk on.
+        """Somebody reads the world, its queue if `queued`; `traffic`, if given, is what the world begins with.
 
         Raises `Misconfigured` where the world has begun without a queue.
         """
         if queued and not self._queued and self._world is not None:
             raise Misconfigured(f"world {self.name} began without a queue to read: restart the daemon")
         self._queued = self._queued or queued
+        if self._world is None:
+            self.follow(traffic)
+
+    def follow(self, traffic: Traffic | None) -> None:
+        """Let other traffic come from the next chunk on, or the same if None is given."""
         self._traffic = traffic or self._traffic
 
     def add(self, pool: PoolName, offer: PoolOffer, replicas: int) -> None:

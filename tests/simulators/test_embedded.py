@@ -15,6 +15,7 @@ from scaler.config.load import load
 from scaler.config.problems import ConfigError
 from scaler.resources import Opening, Resources
 from simulators.embedded import ENGINES, QUEUE, EmbeddedPool, EmbeddedSource, Traffic
+from simulators.kernel import layout
 from simulators.world import queue, telemetry
 from tests.fakes import ManualClock
 
@@ -78,6 +79,27 @@ async def test_a_full_world_tells_lower_bounds() -> None:
     assert first.missing == ""
     assert "turns requests away" in reading.missing
     assert reading.value > 10_000
+
+
+async def test_traffic_changes_only_when_the_changed_source_is_used() -> None:
+    clock = ManualClock()
+    async with Resources() as resources:
+        context = Opening(resources, clock, 10.0)
+        source = await EmbeddedSource(traffic=Traffic(mean_rps=5.0)).open(context)
+        await EmbeddedPool().open(context, WorkloadName("llm"), PoolName("gpus"))
+
+        async def come(in_s: float) -> int:
+            clock.advance(in_s)
+            await source.sample()
+            return int((await source.live.present()).kernel.world[layout.ARRIVED])
+
+        await source.sample()
+        quiet = await EmbeddedSource(traffic=Traffic(mean_rps=0.0)).open(context)
+        first = await come(1800.0)
+        assert await come(1800.0) > first > 0
+        source = quiet
+        last = await come(1200.0)
+        assert await come(1800.0) == last
 
 
 async def test_the_engines_are_as_the_last_scrape_found_them() -> None:

@@ -105,7 +105,7 @@ async def test_other_traffic_comes_with_the_next_chunk() -> None:
     clock = ManualClock()
     opened = await begun(clock, steady(5.0))
     await after(opened, clock, 10.0)
-    opened.read(queued=False, traffic=QUIET)
+    opened.follow(QUIET)
     served = (await after(opened, clock, 2 * CHUNK_S)).kernel.world[layout.ARRIVED]
     assert served > 0
     assert (await after(opened, clock, HOUR_S)).kernel.world[layout.ARRIVED] == served
