@@ -21,7 +21,7 @@ from scaler.config import checks
 from scaler.config.document import Document, read
 from scaler.config.load import Workload, workload_from
 from scaler.config.problems import ConfigError, Problem
-from scaler.registry import did_you_mean
+from scaler.registry import REGISTRIES, did_you_mean, resolve
 from simulators.scenario import Case
 
 TEMPLATES: Final = Path(__file__).parent
@@ -144,12 +144,21 @@ def _changed(data: Any, told: str, word: str) -> Any:
 
 
 def _places(data: Any, key: str) -> list[tuple[Any, ...]]:
-    """Where a bare key is meant: where the policies hold it already, else the workload's, else its only policy's."""
+    """Where a bare key is meant: where the policies hold it already, or could; else among the workload's settings."""
     policies = data.get("policies", {})
-    there = [("policies", *place) for place in _holding(policies, key)]
-    if there or key in SETTINGS:
-        return there or [(key,)]
+    there: list[tuple[Any, ...]] = [("policies", *place) for place in _holding(policies, key)]
+    could: list[tuple[Any, ...]] = [
+        ("policies", name, key) for name, policy in policies.items() if key in _parameters(policy)
+    ]
+    if there or could or key in SETTINGS:
+        return there or could or [(key,)]
     return [("policies", name, key) for name in policies]
+
+
+def _parameters(policy: Any) -> list[str]:
+    """The parameters that a policy's kind has."""
+    kind = str(policy.get("kind")) if isinstance(policy, dict) else ""
+    return [f.name for f in fields(resolve("policy", kind))] if kind in REGISTRIES["policy"] else []
 
 
 def _holding(data: Any, key: str) -> Iterator[tuple[Any, ...]]:
