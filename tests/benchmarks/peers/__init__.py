@@ -1,0 +1,1 @@
+"""Other simulators on the kernel's own traffic and constants."""

@@ -1,0 +1,34 @@
+"""Ciw: networks of queues. It knows no batch whose step slows with its size, so it stands here for M/M/c alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import ciw  # type: ignore[import-untyped]
+
+from tests.benchmarks.peers.outcome import processor_s
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """M/M/c as it was run: `wait` is the mean wait in mean services."""
+
+    taken_s: float
+    customers: int
+    wait: float
+
+
+def run(servers: int, load: float, customers: int) -> Queue:
+    """M/M/c at so much load a server, in units of the mean service."""
+    network = ciw.create_network(
+        arrival_distributions=[ciw.dists.Exponential(servers * load)],
+        service_distributions=[ciw.dists.Exponential(1.0)],
+        number_of_servers=[servers],
+    )
+    ciw.seed(1)
+    simulation = ciw.Simulation(network)
+    began = processor_s()
+    simulation.simulate_until_max_customers(customers)
+    taken_s = processor_s() - began
+    waits = [r.waiting_time for r in simulation.get_all_records()]
+    return Queue(taken_s, len(waits), sum(waits) / len(waits))

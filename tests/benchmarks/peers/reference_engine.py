@@ -1,0 +1,21 @@
+"""Our own reference: the rules followed one iteration at a time in plain Python, with everything summed anew."""
+
+from __future__ import annotations
+
+from simulators.models.integers import integers
+from simulators.models.service import PS_PER_S, ServiceModel
+from tests.benchmarks.peers.outcome import Outcome, outcome_of, processor_s
+from tests.benchmarks.traffic import Load
+from tests.simulators import reference
+
+
+def run(model: ServiceModel, replicas: int, load: Load) -> Outcome:
+    n = len(load)
+    arrival_ps, prompt, output = (c.tolist() for c in (load.arrival_ps, load.prompt, load.output))
+    requests = reference.Requests(arrival_ps, prompt, output, [0] * n, [1] * n)
+    plans = [reference.ReplicaPlan(0, key) for key in range(replicas)]
+    began = processor_s()
+    results = reference.simulate([integers(model)], plans, requests)
+    taken_s = processor_s() - began
+    times = (arrival_ps, results.first, results.finish)
+    return outcome_of(taken_s, [(a / PS_PER_S, b / PS_PER_S, c / PS_PER_S) for a, b, c in zip(*times, strict=True)])

@@ -1,0 +1,51 @@
+"""The Azure conversation trace (2023) as the kernel's benchmark uses it: sped up, and repeated end to end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulators.kernel.kernel import Kernel, Router
+from simulators.models.service import PS_PER_S, ServiceModel
+from simulators.traffic.readers import read
+from simulators.traffic.trace import Trace
+
+FILE = "requests/azure2023_conv.csv.gz"
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Requests as the kernel takes them."""
+
+    arrival_ps: NDArray[np.int64]
+    prompt: NDArray[np.int32]
+    output: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.arrival_ps)
+
+
+def conversations(data: Path, speed: float) -> Trace:
+    return read(data / FILE).speed(speed)
+
+
+def load_of(trace: Trace, requests: int) -> Load:
+    """So many requests of a trace, which begins anew a mean gap after its last arrival."""
+    times = -(-requests // len(trace))
+    arrival_ps = np.rint(trace.arrival_s * PS_PER_S).astype(np.int64)
+    period = round(trace.duration_s * (1 + 1 / len(trace)) * PS_PER_S)
+    starts = np.repeat(np.arange(times, dtype=np.int64) * period, len(trace))
+    prompt, output = (np.tile(c.astype(np.int32), times) for c in (trace.prompt_tokens, trace.output_tokens))
+    return Load((np.tile(arrival_ps, times) + starts)[:requests], prompt[:requests], output[:requests])
+
+
+def kernel_of(model: ServiceModel, replicas: int, load: Load) -> Kernel:
+    """Equal replicas under least-loaded routing with the requests to come."""
+    k = Kernel([model], Router(), 0, len(load))
+    for key in range(replicas):
+        k.start(k.add(0, key))
+    k.offer(load.arrival_ps, load.prompt, load.output)
+    return k
