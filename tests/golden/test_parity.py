@@ -1,0 +1,70 @@
+"""One core, live and simulated: a run's journal replays equal, is the same anywhere, and holds only what was seen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from policies.model import Fresh, Tick
+from simulators.commands.simulate import journalled
+from simulators.run import simulate, traffic_of
+from tests.golden.runs import forescale, journal_bytes, short, shortened
+
+NAMES = ("chat", "bad-weather", "spot", "batch-queue")
+LONG_ENOUGH_S = 1500.0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_simulated_journal_replays_equal(name: str, tmp_path: Path) -> None:
+    case = short(name, tmp_path, LONG_ENOUGH_S)
+    seed = case.scenario.seed
+    journalled(case, seed, traffic_of(case, seed), tmp_path / "journal", lambda _: None)
+    done = forescale("replay", tmp_path / "journal", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    turns = (LONG_ENOUGH_S + case.scenario.settle_s) / case.workload.spec.interval_s
+    assert told["equal"] == told["turns"] == turns
+    assert told["different"] == told["past_not_recorded"] == told["damaged_lines"] == 0
+
+
+def test_a_replay_under_another_workload_is_not_equal(tmp_path: Path) -> None:
+    case = short("chat", tmp_path, LONG_ENOUGH_S)
+    journalled(case, 1, traffic_of(case, 1), tmp_path / "journal", lambda _: None)
+    other = tmp_path / "other.yaml"
+    text = (Path(__file__).parents[2] / "config/scenarios/workloads/chat.yaml").read_text(encoding="utf-8")
+    other.write_text(text.replace("target_per_replica: 24", "target_per_replica: 6"), encoding="utf-8")
+    told = json.loads(forescale("replay", tmp_path / "journal", "--json", "--config", other).stdout)
+    assert told["different"] > 0
+
+
+@pytest.mark.parametrize("name", ["bad-weather", "spot"])
+def test_a_seed_gives_one_journal_to_the_byte_in_any_process(name: str, tmp_path: Path) -> None:
+    file = shortened(name, tmp_path, 900.0)
+    journals = []
+    for hash_seed, seed in ((0, 1), (4242, 1), (0, 2)):
+        folder = tmp_path / f"{hash_seed}-{seed}"
+        done = forescale("simulate", file, "--seed", seed, "--journal", folder, "--json", "-", hash_seed=hash_seed)
+        assert done.returncode == 0, done.stderr
+        journals.append((journal_bytes(folder), done.stdout))
+    assert len(journals[0][0]) > 10_000
+    assert journals[0] == journals[1]
+    assert journals[0][0] != journals[2][0]
+
+
+@pytest.mark.parametrize(("every_s", "lag_s"), [(7.0, 4.0), (15.0, 0.0), (20.0, 30.0)])
+def test_policies_see_scrapes_that_could_be_queried_and_nothing_later(
+    every_s: float, lag_s: float, tmp_path: Path
+) -> None:
+    telemetry = {"scrape_interval_s": every_s, "lag_s": lag_s}
+    case = short("chat", tmp_path, LONG_ENOUGH_S, telemetry=telemetry)
+    ticks: list[Tick] = []
+    simulate(case, 1, traffic_of(case, 1), record=[ticks.append])
+    fresh = [(t.at, r) for t in ticks for r in t.observation.readings.values() if isinstance(r, Fresh)]
+    scraped = [(r.measured_at - case.scenario.epoch_s) / every_s for _, r in fresh]
+    assert len(fresh) > 2 * len(ticks)
+    assert scraped == pytest.approx([round(n) for n in scraped], abs=1e-6)
+    ages_s = [at - r.measured_at for at, r in fresh]
+    assert min(ages_s) >= lag_s
+    assert max(ages_s) < lag_s + every_s
