@@ -20,7 +20,7 @@ from simulators.fleet.market import PoolOffer
 from simulators.invariants import check
 from simulators.kernel.kernel import Router
 from simulators.models.service import PS_PER_S, ServiceModel
-from simulators.scenario import Case, Scenario
+from simulators.scenario import MAX_REQUESTS, Case, Scenario
 from simulators.traffic.chance import streams
 from simulators.traffic.generate import TraceFile
 from simulators.traffic.trace import Trace, TraceError
@@ -32,8 +32,6 @@ ROUND_S: Final = 600.0
 """How much longer engines by themselves are let run at a time, while requests are left."""
 HISTORY_S: Final = 3600.0
 """What a controller remembers, as the daemon's default has it."""
-MAX_REQUESTS: Final = 100_000_000
-"""They take about ten gigabytes."""
 REMEDY: Final = "can be simulated: take a window, or fewer"
 Progress = Callable[[float], None]
 """Is told the share that is done."""

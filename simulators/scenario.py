@@ -36,6 +36,8 @@ YEARS: Final = range(1970, 2200)
 """In which a scenario may begin: Unix times that are not negative, and dates that all that reads them can write."""
 MAX_REPLICAS: Final = 100_000
 """As many as a workload may have."""
+MAX_REQUESTS: Final = 100_000_000
+"""They take about ten gigabytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,9 +83,9 @@ class Scenario:
     settle_s: Annotated[
         float, Rule("How much longer it goes on, so that the last requests can end. Seconds.", ge=0, le=86400)
     ] = 300.0
-    warm_up_s: Annotated[float, Rule("Requests that arrive before this are served but not counted. Seconds.", ge=0)] = (
-        0.0
-    )
+    warm_up_s: Annotated[
+        float, Rule("Requests that arrive before this are served but not counted. Seconds.", ge=0, le=MAX_S)
+    ] = 0.0
     start: Annotated[str, Rule("The date and time at which it begins, with an offset from UTC.")] = MONDAY
     seed: Annotated[
         int, Rule("Of all chance; the same seed gives the same journal, byte for byte.", ge=0, lt=2**63)
@@ -100,8 +102,8 @@ class Scenario:
     ] = field(default_factory=dict)
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        if self.traffic is None:
-            yield "traffic", f"is required: a generator, of the kinds {', '.join(GENERATORS)}"
+        if not hasattr(self.traffic, "requests"):
+            yield "traffic", f"must be a generator, with a kind: one of {', '.join(GENERATORS)}"
         try:
             start = datetime.fromisoformat(self.start)
             if start.tzinfo is None:
@@ -119,6 +121,11 @@ class Scenario:
                 yield "initial_replicas", f"{name} begins with {replicas} replicas: must be 0 to {MAX_REPLICAS}"
         if self.queue is not None and self.router.limit is not None:
             yield "router", "limit is the queue's per_replica here: set that"
+        if self.router.patience_s is not None and self.router.patience_s > MAX_S:
+            yield "router", f"patience_s must be at most {MAX_S:g}: null is for ever"
+        for key in ("limit", "queue_limit"):
+            if (getattr(self.router, key) or 0) > MAX_REQUESTS:
+                yield "router", f"{key} must be at most {MAX_REQUESTS:,}: null is no limit"
 
     @property
     def epoch_s(self) -> float:

@@ -30,13 +30,14 @@ class Queue:
         ),
     ] = "sqs"
     per_replica: Annotated[
-        int | None, Rule("Messages a replica works on at once; null: as many as its engine runs. Messages.", ge=1)
+        int | None,
+        Rule("Messages a replica works on at once; null: as many as its engine runs. Messages.", ge=1, le=8192),
     ] = None
     visibility_timeout_s: Annotated[
         float, Rule("A message whose replica is lost comes again after this. Seconds.", ge=0, le=43200)
     ] = 30.0
     max_receives: Annotated[
-        int, Rule("A message taken so often without success goes to the dead-letter queue. Times.", ge=1)
+        int, Rule("A message taken so often without success goes to the dead-letter queue. Times.", ge=1, le=1000)
     ] = 5
     delay_s: Annotated[float, Rule("A message can be taken so long after it was sent. Seconds.", ge=0, le=900)] = 0.0
     approximation_s: Annotated[float, Rule("sqs: counts are those of up to so long ago. Seconds.", ge=0, le=60)] = 2.0
