@@ -1,7 +1,8 @@
 """What the compiled kernel does on one core, what it costs to start, and what others do with the same load.
 
 The load is the Azure conversation trace at 20 times its speed over 16 replicas, end to end as often as needed. Times
-are processor time, the best of five. Peers get the first requests of the same load, and the same constants.
+are processor time, the best of five. Peers get the first requests of the same load and the same roofline of a step's
+time; Vidur is among them if VIDUR_PYTHON names a Python that has it (`pip install vidur`).
 """
 
 from __future__ import annotations
@@ -10,20 +11,20 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from simulators.kernel import layout
-from simulators.kernel.kernel import Kernel
+from simulators.kernel.kernel import Kernel, Router
 from simulators.models.service import PS_PER_S, ServiceModel
 from tests.benchmarks.figure import Figure
-from tests.benchmarks.peers import ciw_queue, reference_engine, simpy_engine
+from tests.benchmarks.peers import ciw_queue, reference_engine, simpy_engine, vidur_engine
 from tests.benchmarks.peers.outcome import Outcome, outcome_of, processor_s
-from tests.benchmarks.traffic import Load, conversations, kernel_of, load_of
+from tests.benchmarks.traffic import LEAST_LOADED, Load, conversations, kernel_of, load_of
 from tests.simulators.kernel.queues import MEAN_STEPS, engine, erlang_c, poisson, rng, serve, sizes, waits
 from tests.simulators.kernel.test_theory_limits import ROOFLINE
 from tests.simulators.kernel.worlds import VLLM
@@ -37,6 +38,14 @@ LEAST_RPS: Final = 2_000_000
 MOST_MB: Final = 1536
 SERVERS: Final = 10
 UTILIZATION: Final = 0.8
+BARE: Final = replace(ROOFLINE, ingest_s=0.0)
+"""What every iteration-level peer can express: chunked prefill in synchronous steps."""
+PEERS: Final[tuple[tuple[str, int, Callable[[ServiceModel, int, Load], Outcome | None], Router], ...]] = (
+    ("SimPy, iteration level", 4000, simpy_engine.run, LEAST_LOADED),
+    ("Vidur 0.0.26 with our step time", 1000, vidur_engine.run, Router(kind="round_robin")),
+    ("reference.py, plain Python", 1000, reference_engine.run, LEAST_LOADED),
+)
+"""Name, requests it gets, how it is run, its router: Vidur's least-loaded one counts other requests than ours."""
 START: Final = """
 import numpy as np
 from simulators.kernel.kernel import Kernel, Router
@@ -76,11 +85,11 @@ def run(data: Path) -> Iterator[Figure]:
     yield from speed("vLLM, pipelined, 1 replica", VLLM, 1, load_of(conversations(data, 1.0), REQUESTS), LEAST_RPS)
     memory = child(MEMORY.format(data=str(data))).memory_mb
     yield Figure("kernel", f"memory at {LARGE:.0e} requests", memory, "MB", MOST_MB, note="every time of each kept")
-    for name, requests, peer in (
-        ("SimPy, iteration level", 4000, simpy_engine.run),
-        ("reference.py, plain Python", 1000, reference_engine.run),
-    ):
-        yield beside(name, peer(ROOFLINE, REPLICAS, load_of(fast, requests)), load_of(fast, requests), load)
+    for name, requests, peer, router in PEERS:
+        few = load_of(fast, requests)
+        found = peer(BARE, REPLICAS, few)
+        if found is not None:
+            yield beside(name, found, outcome(*once(BARE, REPLICAS, few, router)), load)
     yield queue()
 
 
@@ -100,8 +109,8 @@ def child(code: str, **environment: str) -> Child:
     return Child(used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 
 
-def once(model: ServiceModel, replicas: int, load: Load) -> tuple[float, Kernel]:
-    k = kernel_of(model, replicas, load)
+def once(model: ServiceModel, replicas: int, load: Load, router: Router = LEAST_LOADED) -> tuple[float, Kernel]:
+    k = kernel_of(model, replicas, load, router)
     began = processor_s()
     k.advance(layout.NEVER)
     return processor_s() - began, k
@@ -120,10 +129,9 @@ def outcome(taken_s: float, k: Kernel) -> Outcome:
     return outcome_of(taken_s, [(row[0], row[layout.FIRST], row[layout.FINISH]) for row in seconds.tolist()])
 
 
-def beside(name: str, peer: Outcome, few: Load, many: Load) -> Figure:
-    """The kernel's rate on the whole load beside a peer's on its beginning; both on the roofline model."""
-    taken_s, _ = min((once(ROOFLINE, REPLICAS, many) for _ in range(REPEATS)), key=lambda r: r[0])
-    same = outcome(*once(ROOFLINE, REPLICAS, few))
+def beside(name: str, peer: Outcome, same: Outcome, many: Load) -> Figure:
+    """The kernel's rate on the whole load beside a peer's on its beginning, which gave the kernel `same`."""
+    taken_s = min(once(BARE, REPLICAS, many)[0] for _ in range(REPEATS))
     note = f"peer: {peer.requests} requests; mean TTFT and e2e agree within {100 * peer.off(same):.2g} %"
     return Figure("kernel", f"beside {name}", len(many) / taken_s, "requests/s", None, ">=", name, peer.rate, note)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,8 @@ from simulators.models.service import PS_PER_S, ServiceModel
 from simulators.traffic.readers import read
 from simulators.traffic.trace import Trace
 
-FILE = "requests/azure2023_conv.csv.gz"
+LEAST_LOADED: Final = Router()
+FILE: Final = "requests/azure2023_conv.csv.gz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +44,9 @@ def load_of(trace: Trace, requests: int) -> Load:
     return Load((np.tile(arrival_ps, times) + starts)[:requests], prompt[:requests], output[:requests])
 
 
-def kernel_of(model: ServiceModel, replicas: int, load: Load) -> Kernel:
-    """Equal replicas under least-loaded routing with the requests to come."""
-    k = Kernel([model], Router(), 0, len(load))
+def kernel_of(model: ServiceModel, replicas: int, load: Load, router: Router = LEAST_LOADED) -> Kernel:
+    """Equal replicas with the requests to come."""
+    k = Kernel([model], router, 0, len(load))
     for key in range(replicas):
         k.start(k.add(0, key))
     k.offer(load.arrival_ps, load.prompt, load.output)
