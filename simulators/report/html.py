@@ -101,7 +101,7 @@ def figure(**layout: Any) -> Any:
     )
     made.update_layout(**layout)
     made.update_xaxes(**axis)
-    made.update_yaxes(**axis)
+    made.update_yaxes(automargin=True, **axis)
     return made
 
 

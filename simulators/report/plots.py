@@ -25,6 +25,7 @@ MARKS: Final = {
     "failed": ("x", "#b42318"),
     "cut": ("cross", "#9a4fd0"),
 }
+USED: Final = "Used is time with one request at least in work: a replica may be used and far from full."
 MISSED: Final = "rgba(180, 35, 24, 0.35)"
 
 
@@ -35,7 +36,7 @@ def of_run(sheet: Sheet, key: str) -> Iterator[str]:
         said = "Quantiles of the requests by when they arrived; bars: share of all requests that missed the SLO."
         yield plot(latency(sheet, what), f"{key}-{what}", TITLES[what], said)
     if sheet.cost_usd:
-        said = "Areas: what the time was for; lines: paid so far. What bills round up is in the totals only."
+        said = "Areas: what the time was for (used: with one request at least in work); lines: paid so far."
         yield plot(cost(sheet), f"{key}-cost", "Money", said)
     if any(len(cdf) for cdf in sheet.cdf_s.values()):
         said = "Share of the finished requests that took at most so long."
@@ -45,7 +46,7 @@ def of_run(sheet: Sheet, key: str) -> Iterator[str]:
 
 def of_runs(sheets: Sequence[Sheet]) -> Iterator[str]:
     """The plots that lay runs over one another."""
-    yield plot(cost_by_use(sheets), "all-cost-by-use", "Cost by what it was for")
+    yield plot(cost_by_use(sheets), "all-cost-by-use", "Cost by what it was for", USED)
     yield plot(_over(sheets, _ready, "replicas ready", shape="hv"), "all-ready", "Replicas ready")
     yield plot(_over(sheets, _ttft_p95, "seconds", log=True), "all-ttft", "Time to first token, p95")
     yield plot(_over(sheets, _missed, "share of requests", shape="hv"), "all-missed", "Missed the SLO")
