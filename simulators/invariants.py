@@ -27,7 +27,9 @@ def check(world: World) -> None:
     _causality(world)
     _work(world)
     for pool in world.pools.values():
-        fleet.check(pool, pool.bill(world.now_ps, world.kernel.occupied_ps), world.now_ps)
+        found = fleet.problems(pool, pool.bill(world.now_ps, world.kernel.occupied_ps), world.now_ps)
+        for said in found:
+            _hold(rule=False, said=f"pool {pool.name}: {said}")
 
 
 def _hold(rule: bool, said: str) -> None:
