@@ -203,11 +203,12 @@ def _replicate(asked: Asked, progress: Progress = lambda _: None) -> Replication
     else:
         run = simulate(contender.case, seed, trace, progress=progress)
     steady = given is None and isinstance(contender.case.scenario.traffic, Poisson) and not contender.oracle
+    drawn = sheet(contender.name, run) if with_sheet else None
     return Replication(
-        summary=summarize(run),
+        summary=drawn.summary if drawn else summarize(run),
         unsettled_s=_unsettled_s(run) if steady else None,
         bound_usd=bound_usd,
-        sheet=sheet(contender.name, run) if with_sheet else None,
+        sheet=drawn,
     )
 
 

@@ -26,7 +26,7 @@ from simulators.scenario import load
 from simulators.statistics import LEVEL
 from simulators.traffic.formats.options import Options
 from simulators.traffic.readers import read
-from simulators.traffic.trace import TraceError
+from simulators.traffic.trace import Trace, TraceError
 from simulators.traffic.writers import replacing
 
 
@@ -49,6 +49,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, metavar="N", help="the first seed (default: the scenario's)")
     parser.add_argument("--trace", type=Path, metavar="FILE", help="these requests instead of the scenario's traffic")
+    parser.add_argument("--run", metavar="NAME", help="which run of the trace's file")
+    parser.add_argument("--speed", type=float, default=1.0, metavar="FACTOR", help="the trace so many times as fast")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure as JSON; - writes it to stdout")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots")
     parser.add_argument("--jobs", type=int, metavar="J", help="processes at most (default: one a CPU)")
@@ -92,11 +94,16 @@ def _compare(args: argparse.Namespace) -> Comparison:
     words = [word.strip() for word in args.policies.split(",") if word.strip()]
     taking_part = contenders(case, words, with_self=not args.without_self)
     first = case.scenario.seed if args.seed is None else args.seed
-    trace = None if args.trace is None else checked(read(args.trace, Options()))
+    trace = None if args.trace is None else _trace(args)
     seeds = range(first, first + args.replications)
     with Steps(f"compare {len(taking_part)} in {case.scenario.scenario}") as progress:
         jobs = args.jobs or os.cpu_count() or 1
         return compare(taking_part, seeds, trace, jobs=jobs, sheets=bool(args.html), progress=progress)
+
+
+def _trace(args: argparse.Namespace) -> Trace:
+    trace = read(args.trace, Options(run=args.run))
+    return checked(trace.speed(args.speed) if args.speed != 1 else trace)
 
 
 def as_dict(found: Comparison) -> dict[str, Any]:

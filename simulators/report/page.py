@@ -29,11 +29,12 @@ def of_sheets(sheets: Sequence[Sheet], found: Sequence[str] = ()) -> str:
 
 def _top(sheets: Sequence[Sheet], found: Sequence[str]) -> Iterator[str]:
     first = sheets[0].summary
-    if len(sheets) == 1:
-        yield html.tag("h1", html.text(f"{first.scenario} under {sheets[0].name}"))
-        return
-    yield html.tag("h1", html.text(f"{first.scenario} under {len(sheets)} policies"))
+    policies = sheets[0].name if len(sheets) == 1 else f"{len(sheets)} policies"
+    yield html.tag("h1", html.text(f"{first.scenario} under {policies}"))
     yield from found
+    if len(sheets) == 1:
+        yield html.tag("h2", html.text(f"The run with seed {first.seed}")) if found else ""
+        return
     yield html.tag("h2", "Side by side")
     seeds = {s.summary.seed for s in sheets}
     same = "the same requests and the same chance" if len(seeds) == 1 else "seeds of their own"

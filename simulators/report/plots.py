@@ -85,7 +85,7 @@ def latency(sheet: Sheet, what: str) -> Any:
     per, unit = _clock(sheet)
     made = figure(
         xaxis={"title": {"text": unit}, "range": [0, float(sheet.edges_s[-1] / per)]},
-        yaxis={"title": {"text": "seconds"}, "type": "log"},
+        yaxis={"title": {"text": "seconds"}, "type": "log", "dtick": "D2"},
         yaxis2={"title": {"text": "share missed"}, "overlaying": "y", "side": "right", "range": [0, 1],
                 "tickmode": "auto", "showgrid": False, "tickformat": ".0%"},
     )  # fmt: skip
@@ -128,7 +128,7 @@ def cost(sheet: Sheet) -> Any:
 def distributions(cdf_s: Mapping[str, Floats]) -> Any:
     """Latencies as cumulative distributions."""
     made = figure(
-        xaxis={"title": {"text": "seconds"}, "type": "log"},
+        xaxis={"title": {"text": "seconds"}, "type": "log", "dtick": "D2"},
         yaxis={"title": {"text": "share of requests"}, "range": [0, 1.01], "tickformat": ".0%"},
         hovermode="closest",
     )
@@ -163,7 +163,7 @@ def _over(sheets: Sequence[Sheet], pick: Any, unit: str, *, log: bool = False, s
         values = np.where(values > 0, values, np.nan) if log else values
         made.add_trace(_line(sheet.name, _numbers(at_s / per), values, colour, shape=shape))
     if log:
-        made.update_yaxes(type="log")
+        made.update_yaxes(type="log", dtick="D2")
     return made
 
 

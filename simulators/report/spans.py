@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-MAX_BINS: Final = 360
+MAX_BINS: Final = 400
 """Finer than a plot is wide shows nothing more."""
 WIDTHS_S: Final = (1, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400)
 """Widths that people think in. Seconds."""

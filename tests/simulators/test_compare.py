@@ -256,6 +256,20 @@ def test_the_command_takes_a_trace_and_a_first_seed(tmp_path: Path, capsys: pyte
     assert told["policies"]["small"][0]["arrived"] == 600
 
 
+def test_the_command_says_that_a_promise_cannot_be_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write_scenario(tmp_path)
+    file.write_text(file.read_text().replace("ttft_s: 0.4", "ttft_s: 0.0001"))
+    code, out, err = run(capsys, file, "--policies", "oracle", "--replications", "1", "--jobs", "1")
+    assert (code, out) == (2, "")
+    assert err.startswith("forescale: ")
+
+
+def test_a_page_of_one_policy_tells_its_replications_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "c.html"
+    assert run(capsys, write_scenario(tmp_path), "--replications", "2", "--jobs", "1", "--html", page)[0] == 0
+    assert "Over all replications" in page.read_text()
+
+
 def test_the_command_tells_all_that_is_wrong_before_anything_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

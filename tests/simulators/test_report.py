@@ -202,7 +202,7 @@ def test_bins_cover_the_whole_run_and_are_few(end_s: float) -> None:
     found = edges(end_s)
     assert (found[0], found[-1]) == (0, end_s)
     assert (np.diff(found) > 0).all()
-    assert len(found) - 1 <= MAX_BINS + 1 or end_s > 360 * 86_400
+    assert len(found) - 1 <= MAX_BINS + 1 or end_s > MAX_BINS * 86_400
 
 
 @given(SPANS)
