@@ -35,7 +35,7 @@ class Weather:
         ),
     ]
     share: Annotated[float, Rule("Share of calls that it strikes.", ge=0, le=1)] = 0.05
-    on: Annotated[Literal["sources", "pools", "both"], Rule("Which calls.")] = "both"
+    where: Annotated[Literal["sources", "pools", "both"], Rule("Whose calls it strikes.")] = "both"
     since_s: Annotated[float, Rule("From when on. Seconds.", ge=0)] = 0.0
     until_s: Annotated[float | None, Rule("Until when; null: to the end. Seconds.", gt=0)] = None
 
@@ -43,10 +43,10 @@ class Weather:
         """What makes it pass without a trace, as (key, rule broken)."""
         if self.until_s is not None and self.until_s <= self.since_s:
             yield "until_s", f"must be above since_s, {self.since_s:g}"
-        if self.fault == "out_of_capacity" and self.on == "sources":
-            yield "on", "sources have no capacity to run out of: pools, or both"
-        if self.fault == "zero" and self.on == "pools":
-            yield "on", "pools tell their sizes truly: zero is for sources, or both"
+        if self.fault == "out_of_capacity" and self.where == "sources":
+            yield "where", "sources have no capacity to run out of: pools, or both"
+        if self.fault == "zero" and self.where == "pools":
+            yield "where", "pools tell their sizes truly: zero is for sources, or both"
 
 
 class Sky:
@@ -120,10 +120,10 @@ def struck(setup: Setup, weather: Sequence[Weather], clock: Clock, epoch_s: floa
     sources, actuators = dict(setup.sources), dict(setup.actuators)
 
     def sky(on: str, name: str) -> Sky:
-        return Sky([w for w in weather if w.on in {on, "both"}], clock, epoch_s, stream(seed, f"weather {on}", name))
+        return Sky([w for w in weather if w.where in {on, "both"}], clock, epoch_s, stream(seed, f"weather {on}", name))
 
-    if any(w.on != "pools" for w in weather):
+    if any(w.where != "pools" for w in weather):
         sources = {name: StruckSource(s, sky("sources", name)) for name, s in sources.items()}
-    if any(w.on != "sources" for w in weather):
+    if any(w.where != "sources" for w in weather):
         actuators = {name: StruckActuator(a, sky("pools", name)) for name, a in actuators.items()}
     return Setup(setup.workload, sources, actuators, waits=setup.waits)

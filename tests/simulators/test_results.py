@@ -152,7 +152,7 @@ def test_rows_that_the_figures_come_from() -> None:
 
 
 def test_blind_turns_and_refused_writes_are_counted() -> None:
-    stormy = Weather(fault="hang", share=1, on="sources", until_s=30.0)
+    stormy = Weather(fault="hang", share=1, where="sources", until_s=30.0)
     scaled = workload(interval_s=15)
     found = summarize(ran(THREE, scaled=scaled, weather=(stormy,)))
     assert (found.turns, found.blind_turns) == (7, 2)

@@ -142,7 +142,7 @@ def test_a_journal_can_be_explained_and_replays_equal(tmp_path: Path, capsys: py
 
 
 def test_the_same_seed_gives_the_same_bytes_whatever_the_hash_seed(tmp_path: Path) -> None:
-    weather = [{"fault": "unavailable", "share": 0.2}, {"fault": "out_of_capacity", "share": 0.3, "on": "pools"}]
+    weather = [{"fault": "unavailable", "share": 0.2}, {"fault": "out_of_capacity", "share": 0.3, "where": "pools"}]
 
     def change(s: dict[str, Any]) -> None:
         s |= {"weather": weather, "telemetry": {"lost_share": 0.1, "partial_share": 0.2}}

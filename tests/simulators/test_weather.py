@@ -87,8 +87,8 @@ def ran(*weather: Weather, requests: Any = QUIET, pool: PoolOffer | None = None,
 
 def test_fair_weather_leaves_the_ports_alone() -> None:
     assert isinstance(ports().sources["a"], Fixed)
-    assert isinstance(ports(Weather(fault="hang", on="pools")).sources["a"], Fixed)
-    assert isinstance(ports(Weather(fault="hang", on="sources")).actuators[POOL], Sized)
+    assert isinstance(ports(Weather(fault="hang", where="pools")).sources["a"], Fixed)
+    assert isinstance(ports(Weather(fault="hang", where="sources")).actuators[POOL], Sized)
 
 
 @pytest.mark.parametrize(
@@ -190,8 +190,8 @@ def test_each_port_has_chance_of_its_own() -> None:
     ("weather", "key"),
     [
         (Weather(fault="hang", since_s=60, until_s=60), "until_s"),
-        (Weather(fault="out_of_capacity", on="sources"), "on"),
-        (Weather(fault="zero", on="pools"), "on"),
+        (Weather(fault="out_of_capacity", where="sources"), "where"),
+        (Weather(fault="zero", where="pools"), "where"),
     ],
 )
 def test_weather_that_can_never_strike_is_told(weather: Weather, key: str) -> None:
@@ -213,14 +213,14 @@ def test_in_fair_weather_an_idle_pool_shrinks_and_a_busy_one_grows() -> None:
 
 @pytest.mark.parametrize("fault", BLINDING)
 def test_who_is_blind_never_shrinks(fault: Fault) -> None:
-    ticks = ran(Weather(fault=fault, share=1, on="sources"))
+    ticks = ran(Weather(fault=fault, share=1, where="sources"))
     assert set(sizes(ticks)) == {4}
     assert not any(t.decision.may_lower for t in ticks)
 
 
 @pytest.mark.parametrize("fault", BLINDING)
 def test_a_storm_delays_the_shrinking_and_no_more(fault: Fault) -> None:
-    ticks = ran(Weather(fault=fault, share=1, on="sources", until_s=200), settle_s=1200)
+    ticks = ran(Weather(fault=fault, share=1, where="sources", until_s=200), settle_s=1200)
     storm = [t.decision.target for t in ticks if t.at < ticks[0].at + 200]
     assert set(storm) == {4}
     assert sizes(ticks)[-1] == 1
@@ -228,25 +228,25 @@ def test_a_storm_delays_the_shrinking_and_no_more(fault: Fault) -> None:
 
 @pytest.mark.parametrize("fault", ["unavailable", "throttled", "hang", "misconfigured"])
 def test_a_pool_that_does_not_answer_keeps_its_size(fault: Fault) -> None:
-    ticks = ran(Weather(fault=fault, share=1, on="pools"))
+    ticks = ran(Weather(fault=fault, share=1, where="pools"))
     assert not any(o for t in ticks for o in t.outcomes)
 
 
 def test_zeros_that_are_lies_cannot_be_seen_through_and_shrink_a_busy_pool() -> None:
     """Every reading says 0, fresh and finite: the workload looks idle. A second source would tell otherwise."""
-    ticks = ran(Weather(fault="zero", share=1, on="sources"), requests=BUSY)
+    ticks = ran(Weather(fault="zero", share=1, where="sources"), requests=BUSY)
     assert sizes(ticks)[-1] == 1
 
 
 def test_zeros_now_and_then_do_not_shrink_a_busy_pool() -> None:
-    ticks = ran(Weather(fault="zero", share=0.3, on="sources", until_s=110), requests=BUSY, settle_s=0)
+    ticks = ran(Weather(fault="zero", share=0.3, where="sources", until_s=110), requests=BUSY, settle_s=0)
     busy = [t.decision.target for t in ticks if t.at - ticks[0].at < 110]
     assert any(r.value == 0 for t in ticks[2:8] for r in t.observation.readings.values() if isinstance(r, Fresh))
     assert set(busy) == {4}
 
 
 def test_growing_is_refused_and_tried_again_until_there_is_capacity() -> None:
-    ticks = ran(Weather(fault="out_of_capacity", share=1, on="pools", until_s=60), requests=BUSY, begin=1)
+    ticks = ran(Weather(fault="out_of_capacity", share=1, where="pools", until_s=60), requests=BUSY, begin=1)
     outcomes = [(t.at - ticks[0].at, o.result.value) for t in ticks for o in t.outcomes]
     assert {result for at, result in outcomes if 15 <= at < 60} == {"out_of_capacity"}
     assert (60.0, "accepted") in outcomes
