@@ -33,6 +33,7 @@ REPLICAS: Final = 16
 SPEED: Final = 20.0
 REQUESTS: Final = 400_000
 REPEATS: Final = 5
+STARTS: Final = 3
 LARGE: Final = 10_000_000
 LEAST_RPS: Final = 2_000_000
 MOST_MB: Final = 1536
@@ -94,10 +95,14 @@ def run(data: Path) -> Iterator[Figure]:
 
 
 def starts() -> Iterator[Figure]:
-    """From a new process to the first event handled, with an empty cache and with a full one."""
-    with tempfile.TemporaryDirectory() as cache:
-        for name, goal in (("first start: import and compile", 5.0), ("later start: import and read the cache", 1.0)):
-            yield Figure("kernel", name, child(START, XDG_CACHE_HOME=cache).taken_s, "s", goal)
+    """From a new process to the first event handled, with an empty cache and with a full one; the best of three."""
+    first, later = [], []
+    for _ in range(STARTS):
+        with tempfile.TemporaryDirectory() as cache:
+            first.append(child(START, XDG_CACHE_HOME=cache).taken_s)
+            later.append(child(START, XDG_CACHE_HOME=cache).taken_s)
+    yield Figure("kernel", "first start: import and compile", min(first), "s", 5.0)
+    yield Figure("kernel", "later start: import and read the cache", min(later), "s", 1.0)
 
 
 def child(code: str, **environment: str) -> Child:
