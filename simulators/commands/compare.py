@@ -19,7 +19,7 @@ from simulators.commands.progress import Steps
 from simulators.compare import REPLICATIONS, Comparison, compare
 from simulators.invariants import InvariantBroken
 from simulators.oracle.plan import SloUnreachable
-from simulators.peers.contenders import contenders, names
+from simulators.peers.contenders import contenders, names, split
 from simulators.report import contrast
 from simulators.run import checked
 from simulators.scenario import load
@@ -91,8 +91,7 @@ def _compare(args: argparse.Namespace) -> Comparison:
     if problems:
         raise ConfigError(problems)
     case = load(args.scenario)
-    words = [word.strip() for word in args.policies.split(",") if word.strip()]
-    taking_part = contenders(case, words, with_self=not args.without_self)
+    taking_part = contenders(case, split(args.policies), with_self=not args.without_self)
     first = case.scenario.seed if args.seed is None else args.seed
     trace = None if args.trace is None else _trace(args)
     seeds = range(first, first + args.replications)

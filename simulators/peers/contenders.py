@@ -70,6 +70,18 @@ def contenders(case: Case, words: Sequence[str], *, with_self: bool = True) -> l
     return found
 
 
+def split(text: str) -> list[str]:
+    """Contenders' words, separated by commas; those within brackets belong to a value."""
+    words, depth = [""], 0
+    for letter in text:
+        depth += (letter in "[{") - (letter in "]}")
+        if letter == "," and depth <= 0:
+            words.append("")
+        else:
+            words[-1] += letter
+    return [word.strip() for word in words if word.strip()]
+
+
 def _contender(case: Case, word: str) -> Contender:
     name, _, told = word.partition(":")
     if name in {SELF, ORACLE} and not told:
@@ -105,8 +117,10 @@ def _found(case: Case, name: str) -> Document:
 def _only(path: Path) -> Document:
     documents, problems = read(path)
     found = [d for d in documents if not (isinstance(d.data, dict) and "daemon" in d.data)]
-    if not problems and (len(found) != 1 or not isinstance(found[0].data, dict)):
+    if not problems and len(found) != 1:
         problems = [Problem(str(path), 1, "", "", f"must hold one workload, not {len(found)}")]
+    elif not problems and not isinstance(found[0].data, dict):
+        problems = [found[0].problem((), "must be a mapping: a workload's keys and their values")]
     if problems:
         raise ConfigError(problems)
     return found[0]
@@ -134,13 +148,23 @@ def _changed(data: Any, told: str, word: str) -> Any:
         elif len(places) > 1:
             dotted = " or ".join(".".join(map(str, place)) for place in places)
             problems.append(_problem(word, f"{key} stands in {len(places)} places", f"say which: {dotted}"))
-        elif not _set(data, places[0], yaml.safe_load(value)):
-            problems.append(
-                _problem(word, f"there is no place {key} in this workload", "name the keys that lead there")
-            )
+        else:
+            problems += _assigned(data, places[0], value, word)
     if problems:
         raise ConfigError(problems)
     return data
+
+
+def _assigned(data: Any, place: Sequence[Any], value: str, word: str) -> Iterator[Problem]:
+    """Set a place to a value, as YAML has it; why that cannot be done."""
+    try:
+        told = yaml.safe_load(value)
+    except yaml.YAMLError:
+        yield _problem(word, f"{value!r} is no YAML value", "close what is opened, and quote what is special")
+        return
+    if not _set(data, place, told):
+        where = ".".join(map(str, place))
+        yield _problem(word, f"there is no place {where} in this workload", "name the keys that lead there")
 
 
 def _places(data: Any, key: str) -> list[tuple[Any, ...]]:

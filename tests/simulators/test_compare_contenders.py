@@ -10,9 +10,11 @@ import yaml
 
 from policies.peers.dynamo import DynamoEasy
 from policies.peers.hpa import Hpa
+from policies.peers.kpa import Kpa
 from policies.peers.static import Static
 from scaler.config.problems import ConfigError
-from simulators.peers.contenders import TEMPLATES, Contender, contenders, names
+from simulators.compare import compare
+from simulators.peers.contenders import TEMPLATES, Contender, contenders, names, split
 from simulators.scenario import Case, load
 from tests.simulators.test_compare import write_scenario
 
@@ -93,6 +95,41 @@ def test_a_dotted_key_leads_there_through_lists_and_mappings(case: Case) -> None
     assert changed.case.workload.spec.scale_up.max_replicas == 2
 
 
+def test_values_may_hold_commas_in_brackets(case: Case) -> None:
+    words = split("kpa:quantities=[running, waiting];target=50, hpa:policies.hpa.metrics=[{quantities: [a, b]}],static")
+    assert words == [
+        "kpa:quantities=[running, waiting];target=50",
+        "hpa:policies.hpa.metrics=[{quantities: [a, b]}]",
+        "static",
+    ]
+    found = policy(only(case, "kpa:quantities=[running];target=50"))
+    assert isinstance(found, Kpa)
+    assert (found.quantities, found.target) == (("running",), 50)
+
+
+@pytest.mark.parametrize("name", ON_ENGINES)
+def test_every_peer_runs_to_the_end_and_is_told_what_it_reads(case: Case, name: str) -> None:
+    (found,) = compare([only(case, name)], [1]).runs[name]
+    assert found.summary.finished > 0
+    assert found.summary.blind_turns < found.summary.turns / 4
+
+
+def test_the_queues_peer_runs_where_there_is_a_queue(tmp_path: Path) -> None:
+    file = write_scenario(tmp_path)
+    file.write_text(file.read_text() + "queue: {service: sqs}\n")
+    (found,) = compare([only(load(file), QUEUE)], [1]).runs[QUEUE]
+    assert found.summary.finished > 0
+    assert found.summary.blind_turns == 0
+
+
+def test_a_file_that_is_no_workload_is_told(case: Case) -> None:
+    file = case.folder / "workloads" / "odd.yaml"
+    file.write_text("- 1\n")
+    assert "must be a mapping" in problems(case, "odd")
+    file.write_text("workload: a\n---\nworkload: b\n")
+    assert "must hold one workload, not 2" in problems(case, "odd")
+
+
 def test_the_own_workload_can_be_changed_too_and_stands_beside_itself(case: Case) -> None:
     own, changed = contenders(case, ["self:target_per_replica=3"])
     assert (own.name, changed.name) == ("small", "self:target_per_replica=3")
@@ -120,7 +157,9 @@ def test_contenders_can_be_sent_to_another_process(case: Case) -> None:
 
 def test_all_that_is_wrong_is_told_at_once(case: Case) -> None:
     told = problems(
-        case, "hpaa", QUEUE, "static:replica=8", "static:8", "hpa:metrics.target=1", "static:replicas=99", FIFTH
+        case,
+        *("hpaa", QUEUE, "static:replica=8", "static:8"),
+        *("hpa:metrics.target=1", "static:replicas=99", FIFTH, "kpa:target=[1"),
     )
     assert "hpaa: is no file, no workload in" in told
     assert "did you mean 'hpa'?" in told
@@ -128,6 +167,7 @@ def test_all_that_is_wrong_is_told_at_once(case: Case) -> None:
     assert "policies.static.replica = 8: unknown key (did you mean 'replicas'?)" in told
     assert "'8' must be key=value" in told
     assert 'metrics = {"target": 1}: unknown key' in told
+    assert "'[1' is no YAML value" in told
     assert "there is no place policies.hpa.metrics.5.target" in told
     assert "99 is not within the workload's 1 to 6 replicas" in told
 
