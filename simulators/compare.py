@@ -22,7 +22,7 @@ from simulators.models.service import PS_PER_S
 from simulators.peers.contenders import Contender
 from simulators.report.sheet import Sheet, sheet
 from simulators.results import Requests, Summary, summarize
-from simulators.run import Progress, Run, simulate, traffic_of
+from simulators.run import Progress, Run, simulate, traffic_of, without_traffic
 from simulators.statistics import LEVEL, Difference, Estimate
 from simulators.traffic.shapes import Poisson
 from simulators.traffic.trace import Trace
@@ -193,16 +193,17 @@ def _apart(asked: Sequence[Asked], jobs: int, progress: Progress) -> list[Replic
 
 def _replicate(asked: Asked, progress: Progress = lambda _: None) -> Replication:
     contender, seed, given, with_sheet = asked
-    trace = traffic_of(contender.case, seed) if given is None else given
+    case = contender.case if given is None else without_traffic(contender.case)
+    trace = traffic_of(case, seed) if given is None else given
     bound_usd = None
     if contender.oracle:
         from simulators.oracle.plan import plan  # noqa: PLC0415 - only who asks for it pays for it
 
-        found = plan(contender.case, seed, trace, progress)
+        found = plan(case, seed, trace, progress)
         run, bound_usd = found.run, found.bound_usd
     else:
-        run = simulate(contender.case, seed, trace, progress=progress)
-    steady = given is None and isinstance(contender.case.scenario.traffic, Poisson) and not contender.oracle
+        run = simulate(case, seed, trace, progress=progress)
+    steady = given is None and isinstance(case.scenario.traffic, Poisson) and not contender.oracle
     drawn = sheet(contender.name, run) if with_sheet else None
     return Replication(
         summary=drawn.summary if drawn else summarize(run),

@@ -45,7 +45,8 @@ def bound_usd(case: Case, seed: int, trace: Trace, end_s: float) -> float:
     does not charge for because it took the node early is taken to be had in full, wherever a node can be taken.
     """
     s = case.scenario
-    counted = trace.between(s.warm_up_s, math.inf)
+    delay_s = s.queue.delay_s if s.queue is not None else 0.0
+    counted = trace.between(max(0.0, s.warm_up_s - delay_s), end_s - delay_s)
     served = math.ceil(s.slo.share * len(counted) - 1e-9)
     reserved = sum(_reserved_usd(offer, end_s) for offer in s.pools.values())
     works = {name: work_s(case.models[offer.model], counted) for name, offer in s.pools.items()}

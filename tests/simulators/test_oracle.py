@@ -17,10 +17,12 @@ from scaler.config.load import Workload, workload_from
 from simulators.fleet.life import Phase, StartUp, State
 from simulators.fleet.market import PoolOffer, ZoneOffer
 from simulators.fleet.supply import Step
+from simulators.kernel import layout
+from simulators.kernel.kernel import Router
 from simulators.models.service import ServiceModel
 from simulators.oracle.drive import drive
 from simulators.oracle.plan import Oracle, SloUnreachable, plan
-from simulators.oracle.sizes import bridged, static, supplies
+from simulators.oracle.sizes import BUCKET_S, bridged, static, supplies
 from simulators.oracle.work import bound_usd
 from simulators.results import Requests, summarize
 from simulators.run import ends_s, simulate, traffic_of
@@ -266,6 +268,24 @@ def test_the_bound_is_tight_for_an_engine_that_is_always_full() -> None:
     case = case_of(Poisson(rps=10.0, duration_s=300.0, **EVEN), slo=Slo(ttft_s=1.0, share=1.0))
     trace = traffic_of(case, 1)
     assert bound_usd(case, 1, trace, MAX_S) == pytest.approx(len(trace) * 0.1 * 0.001, rel=1e-9)
+
+
+def test_requests_that_come_after_the_end_do_not_count_towards_the_bound() -> None:
+    case = case_of(Poisson(rps=10.0, duration_s=300.0, **EVEN))
+    trace = traffic_of(case, 1)
+    assert bound_usd(case, 1, trace, 150.0) == pytest.approx(bound_usd(case, 1, trace.window(0.0, 150.0), MAX_S))
+
+
+def test_replicas_without_work_are_given_up() -> None:
+    """Three minutes' work at once, due within ten: spread over its slack it would keep a replica idle for most."""
+    burst = OnOff(on_rps=60.0, off_rps=0.0, on_s=30.0, off_s=870.0, duration_s=900.0, **EVEN)
+    slo = Slo(ttft_s=None, itl_s=None, e2e_s=600.0, share=1.0)
+    case = case_of(burst, slo=slo, router=Router(limit=10), initial_replicas={GPUS: 1})
+    found = oracle(case)
+    done_s = float(found.run.world.kernel.times[:, layout.FINISH].max()) / 10**12
+    node_s = found.cost_usd / 3.6 * 3600
+    assert done_s < 300
+    assert node_s <= done_s + 60 + BUCKET_S
 
 
 def test_requests_kept_by_the_oracle_are_those_that_the_scenario_counts() -> None:
