@@ -21,8 +21,9 @@ from scaler.config import checks
 from scaler.config.document import Document, read
 from scaler.config.load import Workload, workload_from
 from scaler.config.problems import ConfigError, Problem
-from scaler.registry import REGISTRIES, did_you_mean, resolve
+from scaler.registry import REGISTRIES, did_you_mean, kind_of, resolve
 from simulators.scenario import Case
+from simulators.world import ports
 
 TEMPLATES: Final = Path(__file__).parent
 SELF: Final = "self"
@@ -211,7 +212,11 @@ def _set(data: Any, place: Sequence[Any], value: Any) -> bool:
 def _under(case: Case, workload: Workload, file: str) -> Case:
     """The scenario under another workload. Raises `ConfigError` with every reason why it cannot run there."""
     source = Document(file, workload.document, {})
-    findings = [*checks.own_problems(workload.spec.policies, ("policies",)), *checks.bounds(workload.spec)]
+    findings = [
+        *checks.own_problems(workload.spec.policies, ("policies",)),
+        *checks.bounds(workload.spec),
+        *_stuck(workload.spec),
+    ]
     problems = [source.problem(place, rule, hint) for place, rule, hint in (*findings, *_out_of_bounds(workload.spec))]
     try:
         made = case.under(workload, file)
@@ -231,6 +236,15 @@ def _out_of_bounds(spec: WorkloadSpec) -> Iterator[checks.Finding]:
         if isinstance(policy, Static) and not spec.min_replicas <= policy.replicas <= spec.max_replicas:
             rule = f"{policy.replicas} is not within the workload's {spec.min_replicas} to {spec.max_replicas} replicas"
             yield ("policies", name, "replicas"), rule, "widen them: static:replicas=1;min_replicas=1"
+
+
+def _stuck(spec: WorkloadSpec) -> Iterator[checks.Finding]:
+    """A zero that nothing leaves: engines tell nothing while none runs."""
+    told = any(kind_of("source", source) in ports.QUEUES for source in spec.sources.values())
+    blind = all(policy.needs() for policy in spec.policies.values())
+    if spec.min_replicas == 0 and blind and not told:
+        rule = "0 needs a source that tells of work while no engine runs, and this one reads engines only"
+        yield ("min_replicas",), rule, "set it to 1, as in hpa:min_replicas=1"
 
 
 def _problem(value: str, rule: str, hint: str = "") -> Problem:

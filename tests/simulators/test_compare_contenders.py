@@ -122,6 +122,12 @@ def test_the_queues_peer_runs_where_there_is_a_queue(tmp_path: Path) -> None:
     assert found.summary.blind_turns == 0
 
 
+def test_an_engine_reader_that_could_not_leave_zero_is_told(case: Case) -> None:
+    told = problems(case, "hpa:min_replicas=0", "ray-serve:min_replicas=0", "static:min_replicas=0")
+    assert told.count("0 needs a source that tells of work while no engine runs") == 2
+    assert "static" not in told
+
+
 def test_a_file_that_is_no_workload_is_told(case: Case) -> None:
     file = case.folder / "workloads" / "odd.yaml"
     file.write_text("- 1\n")
