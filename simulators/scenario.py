@@ -36,6 +36,8 @@ YEARS: Final = range(1970, 2200)
 """In which a scenario may begin: Unix times that are not negative, and dates that all that reads them can write."""
 MAX_REPLICAS: Final = 100_000
 """As many as a workload may have."""
+MIN_INTERVAL_S: Final = 0.01
+"""A hundred turns a second: less would be a slip of the pen, and a run without end."""
 MAX_REQUESTS: Final = 100_000_000
 """They take about ten gigabytes."""
 
@@ -252,6 +254,8 @@ def _source(file: str) -> Document:
 def _case(scenario: Scenario, workload: Workload, models: Mapping[str, ServiceModel], folder: Path, file: str) -> Case:
     source = _source(file)
     problems = [source.problem(key, rule, hint) for key, rule, hint in ports.untold(workload, scenario.quantities)]
+    if workload.spec.interval_s < MIN_INTERVAL_S:
+        problems.append(source.problem(("interval_s",), f"must be at least {MIN_INTERVAL_S:g} s to be simulated"))
     pools: dict[PoolName, PoolName] = {}
     for name in workload.spec.pools:
         if name in scenario.pools:

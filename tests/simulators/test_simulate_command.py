@@ -199,6 +199,8 @@ def test_the_same_seed_gives_the_same_bytes_whatever_the_hash_seed(tmp_path: Pat
         (setting("quantities", to={"running": "runing"}), "does not tell runing (for running)"),
         (setting("weather", to=[{"fault": "storm"}]), "weather[0].fault"),
         (setting("weather", to=[{"fault": "hang", "since_s": 9, "until_s": 3}]), "until_s: must be above since_s, 9"),
+        (setting("telemetry", to={"scrape_interval_s": 1e-13}), "must be greater than or equal to 0.001"),
+        (setting("router", to={"patience_s": 1e30}), "patience_s must be at most 9e+06: null is for ever"),
         (lambda s: s.update(queue={}, router={"limit": 3}), "limit is the queue's per_replica here"),
         (lambda s: s["pools"].update(more=dict(s["pools"]["gpus"], model="llama-3.1-8b-h100-vllm"), x=1), "pools.x"),
     ],
@@ -239,6 +241,7 @@ def test_a_file_that_is_no_scenario_is_told(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (setting("interval_s", to=1e-300), "workload.yaml:3: interval_s: must be at least 0.01 s to be simulated"),
         (without("max_replicas"), "workload.yaml:1: max_replicas: is required"),
         (setting("sources", to={"e": {"kind": "embedded"}}), "needs a source that offers running, waiting"),
         (

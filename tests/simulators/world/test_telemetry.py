@@ -137,6 +137,12 @@ def test_a_partial_scrape_gives_totals_as_lower_bounds_and_no_means() -> None:
             assert total or "did not answer" in found.reason or "nothing to make" in found.reason
 
 
+def test_the_only_replica_that_is_silent_is_not_taken_for_none() -> None:
+    seen = world(trace((0.0, 10, 1500)), telemetry=Telemetry(scrape_interval_s=5, partial_share=1))
+    assert told(seen, 6.0, "running") == [Fresh(0.0, 1005.0, "replica 0 did not answer")]
+    assert told(seen, 6.0, "kv_cache_usage") == [Absent("replica 0 did not answer")]
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_rates_over_partial_scrapes_are_the_truth_or_a_lower_bound(seed: int) -> None:
     often = Telemetry(scrape_interval_s=5, rate_window_s=40, partial_share=0.3)
