@@ -91,6 +91,8 @@ def _contender(case: Case, word: str) -> Contender:
     source = own if name == SELF else _found(case, name)
     shipped = source.file.startswith(str(TEMPLATES))
     data = _changed(copy.deepcopy(source.data), told, word)
+    if shipped and all(isinstance(data[key], int | float) for key in ("interval_s", "deadline_s")):
+        data["deadline_s"] = min(data["deadline_s"], data["interval_s"] / 2)  # must stay below a shorter interval
     file = f"--policies {word}" if told or shipped else source.file
     return Contender(word if told or shipped else _called(source), _under(case, workload_from(data, file), file))
 

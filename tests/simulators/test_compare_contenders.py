@@ -128,6 +128,11 @@ def test_an_engine_reader_that_could_not_leave_zero_is_told(case: Case) -> None:
     assert "static" not in told
 
 
+def test_a_peer_can_be_given_its_own_interval(case: Case) -> None:
+    spec = only(case, "kpa:interval_s=2").case.workload.spec
+    assert (spec.interval_s, spec.deadline_s) == (2, 1)
+
+
 def test_a_file_that_is_no_workload_is_told(case: Case) -> None:
     file = case.folder / "workloads" / "odd.yaml"
     file.write_text("- 1\n")
