@@ -95,7 +95,7 @@ def drive(case: Case, seed: int, trace: Trace, sizes: Sizes, progress: Progress 
             _note(timeline, world, case, sizes)
             progress(now_ps / end_ps)
             noted_ps = (now_ps // turn_ps + 1) * turn_ps
-        now_ps = min(max(next_ps, now_ps + 1), noted_ps)
+        now_ps = min(next_ps, noted_ps)
     world.run_until(end_ps)
     check(world)
     return Run(case, seed, trace, world, timeline)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from pathlib import Path
 
@@ -9,14 +10,16 @@ import numpy as np
 import pytest
 
 from policies.model import Absent, PoolName, Stale, Tick
+from scaler.cli import main
 from simulators.fleet.timetable import Kind
 from simulators.kernel import layout
 from simulators.results import Summary, summarize
-from simulators.run import Run, simulate, traffic_of, without_traffic
+from simulators.run import Run, simulate, traffic_of
 from simulators.scenario import Case, load, load_workload
 from simulators.traffic.chance import streams
 from simulators.traffic.shapes import Poisson
-from simulators.traffic.trace import Trace, TraceError
+from simulators.traffic.trace import TraceError
+from simulators.traffic.writers import write
 
 SCENARIOS = Path(__file__).resolve().parents[2] / "config" / "scenarios"
 FILES = sorted(SCENARIOS.glob("*.yaml"))
@@ -30,15 +33,11 @@ def case_of(name: str, workload: str | None = None) -> Case:
     return case.under(load_workload(file), str(file))
 
 
-def run(case: Case, trace: Trace | None = None) -> tuple[Run, Summary, list[Tick]]:
-    seed, ticks = case.scenario.seed, list[Tick]()
-    done = simulate(case, seed, trace or traffic_of(case, seed), record=[ticks.append])
-    return done, summarize(done), ticks
-
-
 @cache
 def shown(name: str, workload: str | None = None) -> tuple[Run, Summary, list[Tick]]:
-    return run(case_of(name, workload))
+    case, ticks = case_of(name, workload), list[Tick]()
+    done = simulate(case, case.scenario.seed, traffic_of(case, case.scenario.seed), record=[ticks.append])
+    return done, summarize(done), ticks
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
@@ -149,10 +148,14 @@ def test_bad_weather_brings_every_fault_that_it_names() -> None:
         assert said in words, said
 
 
-def test_a_trace_of_ones_own_takes_the_traffics_place() -> None:
-    case = case_of("trace")
+def test_a_trace_of_ones_own_takes_the_traffics_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(TraceError, match=r"requests\.csv\.gz"):
-        traffic_of(case, 1)
+        traffic_of(case_of("trace"), 1)
     own = Poisson(rps=5.0, duration_s=300.0).requests(streams(1))
-    _, summary, _ = run(without_traffic(case), own)
-    assert summary.arrived == summary.finished == len(own)
+    write(own, tmp_path / "own.csv.gz")
+    command = ["simulate", str(SCENARIOS / "trace.yaml"), "--trace", str(tmp_path / "own.csv.gz"), "--json", "-"]
+    assert main(command) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["arrived"] == told["finished"] == len(own)
+    assert told["trace"] == own.digest()[:16]
+    assert told["duration_s"] == pytest.approx(own.duration_s + 300.0)
