@@ -25,8 +25,8 @@ from tests.benchmarks.figure import Figure
 from tests.benchmarks.peers import ciw_queue, reference_engine, simpy_engine, vidur_engine
 from tests.benchmarks.peers.outcome import Outcome, outcome_of, processor_s
 from tests.benchmarks.traffic import LEAST_LOADED, Load, conversations, kernel_of, load_of
+from tests.simulators.kernel.chats import ROOFLINE
 from tests.simulators.kernel.queues import MEAN_STEPS, engine, erlang_c, poisson, rng, serve, sizes, waits
-from tests.simulators.kernel.test_theory_limits import ROOFLINE
 from tests.simulators.kernel.worlds import VLLM
 
 REPLICAS: Final = 16

@@ -56,7 +56,7 @@ def moments(world: World) -> list[int]:
     return sorted({int(t) + after for t in times[times >= 0] for after in (0, 1)})
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(worlds())
 def test_every_request_that_has_arrived_is_in_one_place(world: World) -> None:
     for _, k in follow(world, moments(world)):
@@ -68,7 +68,7 @@ def test_every_request_that_has_arrived_is_in_one_place(world: World) -> None:
         assert (s[:, layout.OUTSTANDING] == s[:, layout.WAITING] + s[:, layout.RUNNING]).all()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(worlds())
 def test_the_kv_cache_never_holds_more_than_it_can_and_nothing_when_nobody_runs(world: World) -> None:
     for _, k in follow(world, moments(world)):
@@ -79,7 +79,7 @@ def test_the_kv_cache_never_holds_more_than_it_can_and_nothing_when_nobody_runs(
         assert (s[s[:, layout.RUNNING] == 0, layout.USED] == 0).all()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(worlds(), st.data())
 def test_what_the_replicas_hold_at_any_time_equals_the_reference(world: World, data: st.DataObject) -> None:
     t = data.draw(st.sampled_from(moments(world)))
@@ -102,7 +102,7 @@ def test_what_the_replicas_hold_at_any_time_equals_the_reference(world: World, d
             assert found == tuple(counters)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(worlds())
 def test_all_tokens_asked_for_are_given_once(world: World) -> None:
     k = by_kernel(world)
@@ -121,7 +121,7 @@ def test_all_tokens_asked_for_are_given_once(world: World) -> None:
         assert k.gaps.sum() == (-(-(output - 1) // stride))[fate >= 0].sum()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(worlds())
 def test_causes_come_before_effects(world: World) -> None:
     k = by_kernel(world)
@@ -135,7 +135,7 @@ def test_causes_come_before_effects(world: World) -> None:
     assert ((first >= 0) | (finish < 0)).all()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(worlds())
 def test_nobody_waits_beside_a_replica_that_could_serve(world: World) -> None:
     ingest = integers(world.model).ingest
@@ -196,7 +196,7 @@ def test_those_present_summed_over_time_are_the_stays_of_all(world: World) -> No
 TIMES = tuple(name for name in ServiceModel.__dataclass_fields__ if name.endswith("_s"))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(worlds(), st.sampled_from([2, 3, 7]))
 def test_time_has_no_unit(world: World, k: int) -> None:
     """All times k-fold give all times k-fold; but for the noise of eager launches, which is rounded."""
@@ -221,7 +221,7 @@ def test_time_has_no_unit(world: World, k: int) -> None:
     assert by_kernel(slow).times.tolist() == np.where(times >= 0, k * times, times).tolist()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(worlds(), st.lists(st.integers(0, 9), min_size=5, max_size=5))
 def test_a_replicas_number_is_a_name(world: World, strangers: list[int]) -> None:
     """Replicas that never start, numbered between those that do, change nothing but numbers."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from simulators.kernel import layout
 from simulators.kernel.kernel import Kernel, Router
 from simulators.models.service import PS_PER_S, ServiceModel
+from tests.simulators.kernel.chats import ROOFLINE, chat
 from tests.simulators.kernel.queues import (
     MEAN_STEPS,
     STEP_PS,
@@ -31,10 +32,6 @@ from tests.simulators.kernel.queues import (
 from tests.simulators.kernel.worlds import VLLM
 
 ROOT = Path(__file__).resolve().parents[3]
-HOST_TIMES = ("host_decode_s", "host_graph_s", "host_eager_s", "host_seq_s", "front_base_s", "front_seq_s")
-NO_HOST: dict[str, Any] = dict.fromkeys(HOST_TIMES, 0.0)
-ROOFLINE = replace(VLLM, pipelined=False, graph_tokens=0, **NO_HOST)
-"""Engine time alone: a step takes the longer of memory's and computing's time, and attention on top."""
 
 
 def step_s(m: ServiceModel, tokens: int, sampled: int, held: int = 0, chunk: int = 0, before: int = 0) -> float:
@@ -126,22 +123,6 @@ def first_tokens(replicas: int, speed: float) -> NDArray[np.float64]:
     m = replace(VLLM, **faster)
     k = chat(m, 20_000, 70.0, replicas)
     return (column(k, layout.FIRST) - column(k, layout.ARRIVAL)) / PS_PER_S
-
-
-def chat(m: ServiceModel, n: int, rate_rps: float, replicas: int) -> Kernel:
-    """Chat traffic (log-normal lengths as in the Azure conversation trace) at equal replicas."""
-    chance = rng(1)
-    arrival = np.cumsum(np.rint(chance.exponential(PS_PER_S / rate_rps, n)).astype(np.int64))
-    prompt, output = (
-        np.rint(np.clip(chance.lognormal(mean, sigma, n), 1, 8000)).astype(np.int32)
-        for mean, sigma in ((6.5, 1.1), (4.9, 0.8))
-    )
-    k = Kernel([m], Router(), 7, n)
-    for key in range(replicas):
-        k.start(k.add(0, key))
-    k.offer(arrival, prompt, output)
-    k.advance(layout.NEVER)
-    return k
 
 
 def digest() -> str:

@@ -10,8 +10,8 @@ import pytest
 
 from simulators.kernel import layout
 from simulators.models.service import PS_PER_S
+from tests.simulators.kernel.chats import ROOFLINE, chat
 from tests.simulators.kernel.simpy_model import Request, simulate
-from tests.simulators.kernel.test_theory_limits import ROOFLINE, chat
 
 COLUMNS = ("admit_s", "first_s", "finish_s")
 
