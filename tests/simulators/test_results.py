@@ -106,6 +106,12 @@ def test_what_failed_met_no_promise() -> None:
     assert warning.endswith("16,000 tokens: they are rejected")
 
 
+def test_the_longest_request_that_fits_is_served_and_one_token_more_is_said_to_be_rejected() -> None:
+    found = summarize(ran(trace((0.0, 15_900, 99), (10.0, 15_900, 100)), settle_s=300.0))
+    assert (found.finished, found.rejected) == (1, 1)
+    assert [w.split(" requests")[0] for w in found.warnings] == ["1 of 2"]
+
+
 def test_a_first_token_counts_where_the_request_did_not_end_and_the_promise_was_not_kept() -> None:
     found = summarize(ran(trace((0.0, 10, 5000)), settle_s=10.0))
     assert found.ttft_s.p50 == pytest.approx(0.01)

@@ -56,6 +56,12 @@ def test_sqs_counts_lie_between_those_of_some_seconds_ago_and_those_of_now(seed:
     assert 15 < float(np.mean(behind)) < 35
 
 
+def test_sqs_never_tells_more_than_it_ever_held_however_often_it_is_asked() -> None:
+    seen = view("sqs", approximation_s=60)
+    found = [told(seen, counts(float(t), 10 * t)) for t in range(200)]
+    assert all(10 * (t - 1) <= n <= 10 * t for t, n in enumerate(found))
+
+
 def test_sqs_says_that_its_counts_are_of_now_and_shows_the_age_truly() -> None:
     seen = view("sqs")
     seen.read(counts(0.0, 100))
