@@ -85,8 +85,8 @@ async def test_traffic_changes_only_when_the_changed_source_is_used() -> None:
     clock = ManualClock()
     async with Resources() as resources:
         context = Opening(resources, clock, 10.0)
-        source = await EmbeddedSource(traffic=Traffic(mean_rps=5.0)).open(context)
-        await EmbeddedPool().open(context, WorkloadName("llm"), PoolName("gpus"))
+        source = await EmbeddedSource().open(context)
+        await EmbeddedPool(initial_replicas=2).open(context, WorkloadName("llm"), PoolName("gpus"))
 
         async def come(in_s: float) -> int:
             clock.advance(in_s)

@@ -189,6 +189,13 @@ async def test_an_era_ends_with_sizes_and_open_requests_carried_over() -> None:
     assert renewed.now == clock.now()
 
 
+async def test_an_era_that_ends_within_a_chunk_brings_nothing_early() -> None:
+    clock = ManualClock()
+    opened = await begun(clock, steady(5.0), replicas=0, queued=True, era_s=1.5 * CHUNK_S)
+    before = visible(await after(opened, clock, 1.5 * CHUNK_S - 1))
+    assert visible(await after(opened, clock, 2)) == pytest.approx(before, abs=50)
+
+
 async def test_replicas_that_serve_go_on_into_the_next_era() -> None:
     clock = ManualClock()
     opened = await begun(clock, Traffic(mean_rps=5.0), replicas=4, era_s=HOUR_S)
@@ -220,6 +227,20 @@ async def test_memory_stays_bounded_over_days() -> None:
     assert max(last_day) <= max(first_day)
     assert max(nodes for _, nodes in sizes) < 20
     assert world.kernel.times.shape[0] == LEAST_SLOTS
+
+
+# --- the queue
+
+
+async def test_a_replica_takes_as_many_messages_as_it_can_run_and_a_lost_ones_come_again() -> None:
+    clock = ManualClock()
+    opened = await begun(clock, queued=True)
+    world = await opened.present()
+    world.offer(Trace(np.zeros(200), np.full(200, 100), np.full(200, 5000)))
+    world = await after(opened, clock, 5.0)
+    assert (world.counts().in_flight, visible(world)) == (128, 72)
+    world.pools[MAIN].interrupt(0, world.now_ps, world.now_ps)
+    assert visible(await after(opened, clock, 40.0)) == 200
 
 
 # --- more than it holds
