@@ -207,7 +207,7 @@ async def test_replicas_that_serve_go_on_into_the_next_era() -> None:
 async def test_every_era_has_its_own_chance() -> None:
     clock = ManualClock()
     opened = await begun(clock, steady(5.0), era_s=HOUR_S)
-    eras = [(await after(opened, clock, s)).kernel.times[:200, layout.ARRIVAL] for s in (300.0, HOUR_S)]
+    eras = [(await after(opened, clock, s)).kernel.times[:200, layout.ARRIVAL].copy() for s in (300.0, HOUR_S)]
     first, second = (arrivals[arrivals > 0][:100].tolist() for arrivals in eras)  # what was carried over came at 0
     assert len(first) == len(second) == 100
     assert first != second
