@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-NEVER: Final = 2**62
-"""A time that does not come: 53 days past the longest run."""
+NEVER: Final = 9_200_000_000_000_000_000
+"""A time that does not come: 106.4 days, as late as 63 bits hold with room for the sums beyond it."""
 
 # --- a request: times (int64, picoseconds; -1 where it did not happen)
 ARRIVAL: Final = 0
