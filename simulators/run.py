@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -176,7 +177,8 @@ def simulate(
     history = History(max(HISTORY_S, case.workload.spec.lookback_s))
     controller = Controller(setup, clock, history, tell)
     end_s = ends_s(case, trace)
-    asyncio.run(_drive(controller, clock, s.epoch_s, end_s, progress))
+    with contextlib.closing(asyncio.new_event_loop()) as loop:  # asyncio.run would take Ctrl-C for itself, and wait
+        loop.run_until_complete(_drive(controller, clock, s.epoch_s, end_s, progress))
     world.run_until(round(end_s * PS_PER_S))
     check(world)
     return Run(case, seed, trace, world, timeline)

@@ -19,6 +19,8 @@ from scaler.cli import main
 from simulators.traffic.readers import read
 from tests.simulators.world.files import Change, files, nothing
 
+MANY_TURNS = 100_000
+"""Bytes of a journal: the run is well under way."""
 ENTRY = "from scaler.cli import main; raise SystemExit(main())"
 
 
@@ -373,16 +375,18 @@ def test_what_is_interrupted_leaves_nothing_behind(tmp_path: Path) -> None:
     scenario = files(tmp_path, change)
     before = left(tmp_path)
     words = ["simulate", str(scenario), "--trace", str(tmp_path / "told.csv"), "--json", str(tmp_path / "o.json")]
-    process = subprocess.Popen(
-        [sys.executable, "-c", ENTRY, *words, "--journal", str(tmp_path / "journal")],
-        stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    while not any(p.stat().st_size for p in tmp_path.glob(".journal.*/00000001.jsonl")):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert (process.returncode, out, err) == (130, "", "forescale: interrupted\n")
+    words += ["--journal", str(tmp_path / "journal")]
+    with subprocess.Popen([sys.executable, "-c", ENTRY, *words], text=True, stderr=-1, stdout=-1) as process:
+        try:
+            while not any(p.stat().st_size > MANY_TURNS for p in tmp_path.glob(".journal.*/00000001.jsonl")):
+                assert process.poll() is None, process.communicate()
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    assert (process.returncode, out) == (130, "")
+    assert "forescale: interrupted\n" in err
     assert left(tmp_path) == before
 
 
