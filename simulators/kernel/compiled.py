@@ -80,3 +80,9 @@ def inlined(function: F) -> F:
     """
     options = {"error_model": "numpy", "_nrt": False, "forceinline": True}
     return cast("F", numba.njit(**options, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function))
+
+
+def uncompiled(function: F) -> F:
+    """What Python calls in the place of an inlined function: slower, and nothing to compile."""
+    python: F = function.py_func  # type: ignore[attr-defined]
+    return python

@@ -45,13 +45,13 @@ from simulators.kernel.layout import (
     TAKES,
     TURN,
 )
-from simulators.kernel.steps import Counts, Ints, count_rest, cut_rest, look
+from simulators.kernel.steps import Counts, Ints, count_rest, cut_rest
 from simulators.kernel.trees import least_leaf, set_leaf
 
 Grid = NDArray[np.int64]
 
 
-@compiled
+@inlined
 def load_key(w: Ints, s: Ints) -> int:
     """A replica's place in the router's order: its outstanding requests, or the very last if it takes none."""
     return s[OUTSTANDING] if s[TAKES] and s[OUTSTANDING] < w[LIMIT] else NEVER
@@ -167,12 +167,3 @@ def advance(
             w[RETRIED] += 1
             arrive(w, replicas, models, times, counts, due, load, i, again)
     w[CLOCK] = until
-
-
-@compiled
-def settle(w: Ints, replicas: Grid, models: Grid, growth: Grid, gaps: Ints) -> None:
-    """Count, in every replica, all that happened before now, so that its numbers can be read."""
-    for r in range(w[REPLICAS]):
-        s = replicas[r]
-        if s[REST] > 0:
-            look(s, models[s[MODEL]], growth[r], gaps, w[CLOCK] - 1)

@@ -12,12 +12,15 @@ from numpy.typing import NDArray
 from policies.rules import Rule
 from simulators.kernel import fleet, layout
 from simulators.kernel import totals as summing
+from simulators.kernel.compiled import uncompiled
 from simulators.kernel.layout import NEVER
 from simulators.kernel.trees import set_leaf
 from simulators.models.integers import integers
 from simulators.models.service import ServiceModel
 
 Ints = NDArray[np.int64]
+SET_LEAF: Final = uncompiled(set_leaf)
+LOAD_KEY: Final = uncompiled(fleet.load_key)
 ROUTERS: Final = {
     "least_loaded": layout.LEAST_LOADED,
     "round_robin": layout.ROUND_ROBIN,
@@ -122,7 +125,7 @@ class Kernel:
         self.times[fresh, layout.FIRST] = -1
         self.times[lost, layout.FINISH] = layout.LOST
         s[layout.OCCUPIED] = self.occupied_ps(replica)
-        s[layout.BUSY] -= max(0, int(s[layout.GPU_END]) - self.now_ps)
+        s[layout.BUSY] = max(0, int(s[layout.BUSY]) - max(0, int(s[layout.GPU_END]) - self.now_ps))
         s[layout.GPU_END] = min(int(s[layout.GPU_END]), self.now_ps)
         for field in _CLEARED:
             s[field] = 0
@@ -204,7 +207,9 @@ class Kernel:
         return int(np.searchsorted(arrival, self.now_ps + span_ps, side="right"))
 
     def advance(self, until_ps: int) -> None:
-        """Let everything before `until_ps` happen."""
+        """Let everything before `until_ps` happen. Raises `ValueError` for a time that has passed."""
+        if until_ps < self.now_ps:
+            raise ValueError(f"time cannot run back from {self.now_ps} to {until_ps} ps")
         fleet.advance(
             until_ps,
             self.world,
@@ -236,7 +241,7 @@ class Kernel:
     # --- inside
 
     def _look(self) -> None:
-        fleet.settle(self.world, self.replicas, self.models, self.growth, self.gaps)
+        self.totals()
 
     def _free(self, where: NDArray[np.int64] | slice) -> NDArray[np.bool_]:
         finish = self.times[where, layout.FINISH]
@@ -258,10 +263,10 @@ class Kernel:
     def _set_due(self, replica: int, at_ps: int) -> None:
         s = self.replicas[replica]
         s[layout.DUE] = at_ps if at_ps == NEVER else min(int(s[layout.DUE]), at_ps)
-        set_leaf(self._due, replica, int(s[layout.DUE]))
+        SET_LEAF(self._due, replica, int(s[layout.DUE]))
 
     def _set_load(self, replica: int) -> None:
-        set_leaf(self._load, replica, fleet.load_key(self.world, self.replicas[replica]))
+        SET_LEAF(self._load, replica, LOAD_KEY(self.world, self.replicas[replica]))
 
     def _make_room(self, size: int, old: int) -> None:
         """Make room for so many replicas, a power of two; there are `old` of them."""
@@ -279,7 +284,7 @@ class Kernel:
         self._due: Ints = np.full(2 * size, NEVER, dtype=np.int64)
         self._load: Ints = np.full(2 * size, NEVER, dtype=np.int64)
         for number in range(old):
-            set_leaf(self._due, number, int(replicas[number, layout.DUE]))
+            SET_LEAF(self._due, number, int(replicas[number, layout.DUE]))
             self._set_load(number)
 
 

@@ -24,9 +24,18 @@ from simulators.kernel.layout import (
 from simulators.kernel.steps import Floats, Ints, look
 
 SUMMED_FIELDS = 10
-(ALIVE, SUM_RUNNING, SUM_WAITING, KV_SHARES, SUM_BUSY, SUM_FINISHED, SUM_IN, SUM_OUT, SUM_PREEMPTIONS, IN_HAND) = range(
-    10
-)
+(
+    ALIVE,
+    SUM_RUNNING,
+    SUM_WAITING,
+    KV_SHARES,
+    SUM_BUSY,
+    SUM_FINISHED,
+    SUM_IN,
+    SUM_OUT,
+    SUM_PREEMPTIONS,
+    IN_HAND,
+) = range(SUMMED_FIELDS)
 """Columns: replicas that take requests or still have some, and over all of them (gone ones too: their counters stay)
 the sums of what they tell; KV_SHARES of the shares of their caches in use, SUM_BUSY in picoseconds up to now."""
 
@@ -47,7 +56,7 @@ def totals(w: Ints, replicas: Ints, models: Ints, growth: Ints, gaps: Ints, sile
         out[SUM_RUNNING] += s[RUNNING]
         out[SUM_WAITING] += s[WAITING]
         out[KV_SHARES] += s[USED] / m[KV_BLOCKS]
-        out[SUM_BUSY] += s[BUSY] - max(0, s[GPU_END] - now)
+        out[SUM_BUSY] += max(0, s[BUSY] - max(0, s[GPU_END] - now))
         out[SUM_FINISHED] += s[FINISHED]
         out[SUM_IN] += s[TOKENS_IN]
         out[SUM_OUT] += s[TOKENS_OUT]

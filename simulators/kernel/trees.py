@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from simulators.kernel.compiled import compiled, inlined
+from simulators.kernel.compiled import inlined
 
 SLOT_BITS = 30
 """A heap's key is the step in its upper bits and the request's slot in so many lower ones."""
 
 
-@compiled
+@inlined
 def set_leaf(tree: NDArray[np.int64], leaf: int, value: int) -> None:
     """Change one leaf of a tree of minima (the root stands at 1, the leaves in the second half)."""
     node = (tree.shape[0] >> 1) + leaf
