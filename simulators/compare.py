@@ -22,7 +22,7 @@ from simulators.models.service import PS_PER_S
 from simulators.peers.contenders import Contender
 from simulators.report.sheet import Sheet, sheet
 from simulators.results import Requests, Summary, summarize
-from simulators.run import Progress, Run, simulate, traffic_of, without_traffic
+from simulators.run import Progress, Run, replaying, simulate, traffic_of
 from simulators.statistics import LEVEL, Difference, Estimate
 from simulators.traffic.shapes import Poisson
 from simulators.traffic.trace import Trace
@@ -193,7 +193,7 @@ def _apart(asked: Sequence[Asked], jobs: int, progress: Progress) -> list[Replic
 
 def _replicate(asked: Asked, progress: Progress = lambda _: None) -> Replication:
     contender, seed, given, with_sheet = asked
-    case = contender.case if given is None else without_traffic(contender.case)
+    case = contender.case if given is None else replaying(contender.case, given)
     trace = traffic_of(case, seed) if given is None else given
     bound_usd = None
     if contender.oracle:

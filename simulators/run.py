@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -138,11 +138,6 @@ def ends_s(case: Case, trace: Trace) -> float:
     if s.duration_s is None and s.traffic is not None:
         length_s = max(length_s, s.end_s)
     return min(length_s + s.settle_s, MAX_S)
-
-
-def without_traffic(case: Case) -> Case:
-    """The case for requests from elsewhere: its own traffic, and the file that it may need, have no part in it."""
-    return replace(case, scenario=replace(case.scenario, traffic=None))
 
 
 def _initial(case: Case) -> Mapping[PoolName, int]:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final
 from policies.model import PoolName
 from policies.rules import Rule
 from policies.spec import NAME
+from scaler.config import checks
 from scaler.config.document import Document, Place
 from scaler.config.document import read as read_yaml
 from scaler.config.load import Workload, workload_from
@@ -188,7 +189,10 @@ def load_workload(path: Path) -> Workload:
         problems = [Problem(str(path), 1, "", "", f"must hold one workload, not {len(found)}")]
     if problems:
         raise ConfigError(problems)
-    return workload_from(found[0].data, str(path))
+    workload = workload_from(found[0].data, str(path))
+    if broken := list(checks.to_decide(workload.spec)):
+        raise ConfigError([found[0].problem(place, rule, hint) for place, rule, hint in broken])
+    return workload
 
 
 def _beside(traffic: Any, folder: Path) -> Any:

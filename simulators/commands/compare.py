@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import os
 import sys
 from concurrent.futures.process import BrokenProcessPool
@@ -12,21 +11,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from scaler.config.problems import ConfigError, Problem
+from simulators.commands import given
 from simulators.commands.progress import Steps
 from simulators.compare import REPLICATIONS, Comparison, compare
 from simulators.invariants import InvariantBroken
 from simulators.oracle.plan import SloUnreachable
 from simulators.peers.contenders import contenders, names, split
 from simulators.report import contrast
-from simulators.run import checked
 from simulators.scenario import load
 from simulators.statistics import LEVEL
-from simulators.traffic.formats.options import Options
-from simulators.traffic.readers import read
-from simulators.traffic.trace import Trace, TraceError
+from simulators.traffic.trace import TraceError
 from simulators.traffic.writers import replacing
 
 
@@ -48,9 +43,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help=f"runs of each, under seeds that follow one another (default: {REPLICATIONS})",
     )
     parser.add_argument("--seed", type=int, metavar="N", help="the first seed (default: the scenario's)")
-    parser.add_argument("--trace", type=Path, metavar="FILE", help="these requests instead of the scenario's traffic")
-    parser.add_argument("--run", metavar="NAME", help="which run of the trace's file")
-    parser.add_argument("--speed", type=float, default=1.0, metavar="FACTOR", help="the trace so many times as fast")
+    given.trace_arguments(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure as JSON; - writes it to stdout")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots")
     parser.add_argument("--jobs", type=int, metavar="J", help="processes at most (default: one a CPU)")
@@ -60,7 +53,7 @@ def command(args: argparse.Namespace) -> int:
     try:
         found = _compare(args)
         if args.json:
-            _write_json(as_dict(found), args.json)
+            given.write_json(as_dict(found), args.json)
         if args.html:
             from simulators.report.page import of_sheets  # noqa: PLC0415 - plotly is slow to import
 
@@ -88,21 +81,17 @@ def _compare(args: argparse.Namespace) -> Comparison:
         )
         if value is not None and not least <= value <= most
     ]
+    problems += [*given.untraced(args), *given.unwritable({"--json": args.json, "--html": args.html})]
     if problems:
         raise ConfigError(problems)
     case = load(args.scenario)
     taking_part = contenders(case, split(args.policies), with_self=not args.without_self)
     first = case.scenario.seed if args.seed is None else args.seed
-    trace = None if args.trace is None else _trace(args)
+    trace = None if args.trace is None else given.trace(args)
     seeds = range(first, first + args.replications)
     with Steps(f"compare {len(taking_part)} in {case.scenario.scenario}") as progress:
         jobs = args.jobs or os.cpu_count() or 1
         return compare(taking_part, seeds, trace, jobs=jobs, sheets=bool(args.html), progress=progress)
-
-
-def _trace(args: argparse.Namespace) -> Trace:
-    trace = read(args.trace, Options(run=args.run))
-    return checked(trace.speed(args.speed) if args.speed != 1 else trace)
 
 
 def as_dict(found: Comparison) -> dict[str, Any]:
@@ -126,21 +115,3 @@ def as_dict(found: Comparison) -> dict[str, Any]:
         ],
         "regret": {name: dataclasses.asdict(regret) for name, regret in found.regrets().items()},
     }
-
-
-def _write_json(figures: dict[str, Any], path: Path) -> None:
-    text = json.dumps(_plain(figures), indent=2, allow_nan=False) + "\n"
-    if path == Path("-"):
-        sys.stdout.write(text)
-        return
-    with replacing(path) as file:
-        file.write(text.encode())
-
-
-def _plain(value: Any) -> Any:
-    """The value with null for what is no number: JSON has no NaN."""
-    if isinstance(value, dict):
-        return {str(key): _plain(below) for key, below in value.items()}
-    if isinstance(value, list):
-        return [_plain(below) for below in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import fcntl
-import json
-import os
 import shutil
 import sys
 import tempfile
@@ -24,6 +22,7 @@ from scaler.journal.writer import JournalWriter
 from scaler.journal.writer import files as journal_files
 from simulators import run as running
 from simulators import table
+from simulators.commands import given
 from simulators.commands.progress import Steps
 from simulators.document import COMMAND_LINE
 from simulators.invariants import InvariantBroken
@@ -32,8 +31,6 @@ from simulators.models import catalogue
 from simulators.results import Requests, summarize
 from simulators.run import Run
 from simulators.scenario import MAX_REPLICAS, Case, load
-from simulators.traffic.formats.options import Options
-from simulators.traffic.readers import read
 from simulators.traffic.trace import Trace, TraceError
 from simulators.traffic.writers import replacing
 
@@ -45,10 +42,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scenario", nargs="?", type=Path, metavar="SCENARIO", help="the scenario's YAML file")
     parser.add_argument("--model", metavar="NAME", help="without a scenario: engines of this service model alone")
     parser.add_argument("--replicas", type=int, metavar="N", help="without a scenario: so many engines (default: 1)")
-    parser.add_argument("--trace", type=Path, metavar="FILE", help="these requests instead of the scenario's traffic")
-    parser.add_argument("--run", metavar="NAME", help="which run of the trace's file")
-    parser.add_argument("--skip-bad", action="store_true", help="leave the trace's bad rows out and count them")
-    parser.add_argument("--speed", type=float, metavar="FACTOR", help="the trace so many times as fast (default: 1)")
+    given.trace_arguments(parser)
     parser.add_argument("--seed", type=int, metavar="N", help="of all chance (default: the scenario's)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON; - writes them to stdout")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots")
@@ -73,7 +67,7 @@ def command(args: argparse.Namespace) -> int:
 def _told(args: argparse.Namespace, done: Run) -> int:
     summary = summarize(done)
     if args.json:
-        _write_json(summary.as_dict(), args.json)
+        given.write_json(summary.as_dict(), args.json)
     if args.requests:
         write_requests(done, args.requests)
     if args.html:
@@ -106,34 +100,23 @@ def _misuse(args: argparse.Namespace) -> Iterator[Problem]:
         yield wrong("--replicas", args.replicas, f"must be 1 to {MAX_REPLICAS}")
     if args.seed is not None and not 0 <= args.seed < 2**63:
         yield wrong("--seed", args.seed, "must be 0 to 2**63 - 1")
-    for option in ("run", "speed", "skip_bad"):
-        given = getattr(args, option)
-        if args.trace is None and given is not None and given is not False:
-            yield wrong(f"--{option.replace('_', '-')}", given, "is about --trace: give that too")
+    yield from given.untraced(args)
 
 
 def _unwritable(args: argparse.Namespace) -> Iterator[Problem]:
-    """What could not be written in the end: better told before the work than after it."""
-    for option in ("json", "html", "requests", "journal"):
-        path: Path | None = getattr(args, option)
-        if path is None or (option == "json" and path == Path("-")):
-            continue
-        rule = ""
-        if not path.parent.is_dir():
-            rule = "cannot be written: there is no such directory: make it first"
-        elif not os.access(path.parent, os.W_OK):
-            rule = "cannot be written: the directory may not be written to"
-        elif option == "journal":
-            rule = unreplaceable(path)
-        elif path.is_dir():
-            rule = "cannot be written: is a directory: name a file in it"
-        if rule:
-            yield Problem(COMMAND_LINE, 1, f"--{option}", str(path), rule)
+    yield from given.unwritable({"--json": args.json, "--html": args.html, "--requests": args.requests})
+    if args.journal is None:
+        return
+    beside = args.journal.with_name(f".{args.journal.name}.")  # it is written there, and takes the name when whole
+    problem = next(given.unwritable({"--journal": beside}), None)
+    rule = problem.rule if problem else unreplaceable(args.journal)
+    if rule:
+        yield Problem(COMMAND_LINE, 1, "--journal", str(args.journal), rule)
 
 
 def _alone(args: argparse.Namespace) -> Run:
     seed = 1 if args.seed is None else args.seed
-    return running.alone(catalogue.load(args.model), args.replicas or 1, _trace(args), seed)
+    return running.alone(catalogue.load(args.model), args.replicas or 1, given.trace(args), seed)
 
 
 def _scenario(args: argparse.Namespace) -> Run:
@@ -142,7 +125,7 @@ def _scenario(args: argparse.Namespace) -> Run:
     if args.trace is None:
         trace = running.traffic_of(case, seed)
     else:
-        trace = _trace(args)
+        trace = given.trace(args)
         case = running.replaying(case, trace)
     with Steps(f"simulate {case.scenario.scenario}") as progress:
         if args.journal is None:
@@ -197,27 +180,6 @@ def _demand_written(writer: JournalWriter, folder: Path) -> None:
     """A daemon goes on without its journal; here the journal is what was asked for."""
     if writer.lost:
         raise JournalError(f"{folder}: cannot be written: {writer.error}")
-
-
-def _trace(args: argparse.Namespace) -> Trace:
-    trace = read(args.trace, Options(run=args.run, skip_bad=args.skip_bad))
-    return running.checked(trace if args.speed is None else trace.speed(args.speed))
-
-
-def _write_json(figures: dict[str, Any], path: Path) -> None:
-    text = json.dumps(without_nan(figures), indent=2) + "\n"
-    if path == Path("-"):
-        sys.stdout.write(text)
-        return
-    with replacing(path) as file:
-        file.write(text.encode())
-
-
-def without_nan(value: Any) -> Any:
-    """The value with null for what is no number: JSON has no NaN."""
-    if isinstance(value, dict):
-        return {k: without_nan(v) for k, v in value.items()}
-    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def write_requests(done: Run, path: Path) -> None:

@@ -16,6 +16,8 @@ from simulators.fleet.supply import Outages, Step, Supply, Trace
 from simulators.fleet.units import MICRO_PER_USD, micro_usd_per_hour
 
 Cloud = Literal["aws", "gcp", "azure"]
+MAX_PRICE: Final = 100_000.0
+"""A thousand times the dearest node there is: more is another currency or another unit. USD per hour."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +62,8 @@ class ZoneOffer:
 
     capacity: Annotated[int | None, Rule("Nodes that may be had; null: no limit.", ge=0)] = None
     price_usd_per_hour: Annotated[
-        float | None, Rule("A node's price in this zone, where it differs from the pool's. USD per hour.", ge=0)
+        float | None,
+        Rule("A node's price in this zone, where it differs from the pool's. USD per hour.", ge=0, le=MAX_PRICE),
     ] = None
     steps: Annotated[tuple[Step, ...], Rule("Capacity over time, from `capacity` on.")] = ()
     trace: Annotated[Trace | None, Rule("Capacity as it was recorded.")] = None
@@ -121,7 +124,10 @@ class PoolOffer:
     price_usd_per_hour: Annotated[
         float | None,
         Rule(
-            "A node's price; 0 is a price too. Null only if every zone has its own. USD per hour.", ge=0, example=6.88
+            "A node's price; 0 is a price too. Null only if every zone has its own. USD per hour.",
+            ge=0,
+            le=MAX_PRICE,
+            example=6.88,
         ),
     ]
     market: Annotated[Literal["reserved", "on_demand", "spot"], Rule("How its nodes are bought.")] = "on_demand"

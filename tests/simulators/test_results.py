@@ -13,7 +13,7 @@ import pytest
 from policies.model import Result
 from simulators import run
 from simulators.cautions import cautions, most_replicas, work_s
-from simulators.commands.simulate import without_nan
+from simulators.commands.given import without_nan
 from simulators.fleet.market import ZoneOffer
 from simulators.kernel import layout
 from simulators.kernel.kernel import Router
