@@ -22,7 +22,7 @@ test: $(VENV)/.dev  ## Run every test (PYTEST_ARGS='-k name' narrows)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 check: lint types contracts  ## Lint, types, import contracts and the fast tests: under two minutes, before every commit
-	$(BIN)/python -m pytest -q -n 2 -m 'not slow' $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -q -n 4 -m 'not slow' $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

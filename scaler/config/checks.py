@@ -61,6 +61,14 @@ def name_sources(spec: WorkloadSpec) -> tuple[WorkloadSpec, list[Finding]]:
     return dataclasses.replace(spec, policies=policies), findings
 
 
+def to_decide(spec: WorkloadSpec) -> Iterator[Finding]:
+    """What is wrong with the part that decides: it needs no source and no pool to be there."""
+    for name, policy in spec.policies.items():
+        yield from own_problems(policy, ("policies", name))
+    yield from bounds(spec)
+    yield from named_pools(spec)
+
+
 def named_pools(spec: WorkloadSpec) -> Iterator[Finding]:
     """Pools that a policy shares out to by name, and that are not there."""
     for name, policy in spec.policies.items():

@@ -12,6 +12,8 @@ from simulators.commands.simulate import journalled
 from simulators.run import simulate, traffic_of
 from tests.golden.runs import forescale, journal_bytes, short, shortened
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("chat", "bad-weather", "spot", "batch-queue")
 LONG_ENOUGH_S = 1500.0
 

@@ -22,6 +22,8 @@ from simulators.table import seconds
 from simulators.traffic.trace import Trace
 from simulators.traffic.writers import write
 
+pytestmark = pytest.mark.slow
+
 SCENARIO = """
 scenario: small
 workload: workloads/small.yaml

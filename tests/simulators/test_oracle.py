@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from policies.model import PoolName
@@ -30,6 +31,8 @@ from simulators.scenario import Case, Scenario, Slo
 from simulators.traffic.lengths import Lengths
 from simulators.traffic.shapes import FlashCrowd, OnOff, Poisson
 from simulators.world.world import MAX_S
+
+pytestmark = pytest.mark.slow
 
 GPUS = PoolName("gpus")
 ENGINE = ServiceModel(
@@ -214,8 +217,8 @@ def test_the_same_seed_gives_the_same_plan() -> None:
 
 
 @given(
-    on_rps=st.floats(1, 40),
-    share=st.sampled_from([0.5, 0.9, 0.99]),
+    on_rps=st.floats(1, 30),
+    share=st.sampled_from([0.5, 0.9]),
     market=st.sampled_from(["on_demand", "spot", "reserved"]),
     losses=st.sampled_from([0.0, 0.0, 6.0]),
     seed=st.integers(0, 2**31),
@@ -233,8 +236,8 @@ def test_no_fixed_plan_is_cheaper_than_the_bound(
     pools = supplies(case, seed, trace, ends_s(case, trace))
     found = [summarize(drive(case, seed, trace, static(pools, n))) for n in (1, 3, 6)]
     meeting = [s.cost_usd for s in found if s.slo_met]
-    assume(meeting)
-    assert min(meeting) >= bound_usd(case, seed, trace, ends_s(case, trace)) - 1e-6
+    event(f"{len(meeting)} of 3 sizes meet the target")
+    assert min(meeting, default=math.inf) >= bound_usd(case, seed, trace, ends_s(case, trace)) - 1e-6
 
 
 def by_layer(size: list[int], gap: int) -> list[int]:

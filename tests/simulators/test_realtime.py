@@ -24,6 +24,8 @@ from simulators.world.world import World
 from tests.factories import NOW
 from tests.fakes import ManualClock
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 MAIN = PoolName("main")
 HOUR_S = 3600.0

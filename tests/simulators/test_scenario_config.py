@@ -21,7 +21,7 @@ from simulators.world.queue import Queue
 from tests.simulators.world.files import SCENARIO, files
 from tests.simulators.world.makers import document
 
-SHIPPED = Path(__file__).parents[2] / "config/scenarios"
+SCENARIOS = Path(__file__).parents[2] / "config/scenarios"
 
 FUZZ = settings(
     max_examples=300,
@@ -194,7 +194,7 @@ def test_whatever_a_file_holds_it_is_read_or_told_what_is_wrong(tmp_path: Path, 
 def test_a_workload_whose_bounds_contradict_each_other_is_refused_with_its_line(tmp_path: Path) -> None:
     for file in ("chat.yaml", "workloads/chat.yaml"):
         (tmp_path / file).parent.mkdir(exist_ok=True)
-        text = (SHIPPED / file).read_text()
+        text = (SCENARIOS / file).read_text()
         (tmp_path / file).write_text(text.replace("min_replicas: 2", "min_replicas: 50"))
     with pytest.raises(ConfigError, match=r"chat.yaml:\d+: min_replicas.*not be above max_replicas"):
         load(tmp_path / "chat.yaml")

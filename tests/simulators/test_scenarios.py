@@ -21,6 +21,8 @@ from simulators.traffic.shapes import Poisson
 from simulators.traffic.trace import TraceError
 from simulators.traffic.writers import write
 
+pytestmark = pytest.mark.slow
+
 SCENARIOS = Path(__file__).resolve().parents[2] / "config" / "scenarios"
 FILES = sorted(SCENARIOS.glob("*.yaml"))
 

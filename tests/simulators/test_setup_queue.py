@@ -26,6 +26,8 @@ from tests.simulators.kernel.queues import (
     waits,
 )
 
+pytestmark = pytest.mark.slow
+
 CUSTOMERS = 300_000
 
 
@@ -58,7 +60,7 @@ def with_set_up(arrival_ps: Ints, output: Ints, set_up_ps: Ints) -> tuple[Kernel
             if served == len(arrival_ps):
                 k.advance(layout.NEVER)
                 return k, starts
-            k.advance(int(arrival_ps[served]))
+            k.advance(max(k.now_ps, int(arrival_ps[served])))
             if 0 <= finish[served - 1] < arrival_ps[served]:
                 break
         k.drain(replica)

@@ -25,6 +25,8 @@ from simulators.fleet.supply import Outages, Step
 from simulators.fleet.units import to_ps
 from tests.simulators.fleet.worlds import World, offer
 
+pytestmark = pytest.mark.slow
+
 LAW = settings(
     max_examples=80,
     deadline=None,

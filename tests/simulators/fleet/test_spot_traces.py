@@ -12,6 +12,8 @@ from simulators.fleet.market import ZoneOffer
 from simulators.fleet.supply import Trace
 from tests.simulators.fleet.worlds import World, offer
 
+pytestmark = pytest.mark.slow
+
 SPOT = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "spot"
 
 

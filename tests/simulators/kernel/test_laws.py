@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +19,8 @@ from simulators.models.integers import integers
 from simulators.models.service import ServiceModel
 from tests.simulators import reference
 from tests.simulators.kernel.worlds import World, by_kernel, outcome, worlds
+
+pytestmark = pytest.mark.slow
 
 RISING = (layout.NOW, layout.STEP, layout.TOKENS_OUT, layout.TOKENS_IN, layout.FINISHED, layout.OCCUPIED)
 LAUNCHED = (layout.BUSY, layout.GPU_END)

@@ -31,6 +31,8 @@ from tests.simulators.kernel.queues import (
     waits,
 )
 
+pytestmark = pytest.mark.slow
+
 MILLION = 1_000_000
 SERVERS = 10
 KINDS = tuple(SECOND_MOMENT)

@@ -19,6 +19,8 @@ from simulators.models.report import medians
 from simulators.models.runs import read_runs
 from tests.simulators.models.makers import measured, open_run, several, write_runs
 
+pytestmark = pytest.mark.slow
+
 BASE = load("llama-3.1-8b-h100-vllm")
 BAR = {"ttft_p50": 0.06, "ttft_p95": 0.06, "tpot": 0.03, "e2e": 0.03, "throughput": 0.02}
 
