@@ -87,7 +87,7 @@ def traffic_of(case: Case, seed: int) -> Trace:
     if expected > MAX_REQUESTS:
         raise TraceError(f"traffic: about {expected:.3g} requests, and at most {MAX_REQUESTS:,} {REMEDY}")
     trace: Trace = s.traffic.requests(streams(seed), 0.0, s.end_s)
-    return checked(trace)
+    return checked(trace).hitting(s.prefix_hit_share)
 
 
 def replaying(case: Case, trace: Trace) -> Case:

@@ -100,6 +100,10 @@ class Scenario:
     ] = None
     telemetry: Annotated[Telemetry, Rule("How the engines are scraped.")] = field(default_factory=Telemetry)
     weather: Annotated[tuple[Weather, ...], Rule("What goes wrong between the daemon and the world.")] = ()
+    prefix_hit_share: Annotated[
+        float,
+        Rule("Share of each prompt that a prefix cache holds, where the traffic does not tell its hits.", ge=0, lt=1),
+    ] = 0.0
     quantities: Annotated[
         Mapping[str, str], Rule("The workload's own names of quantities, and what they are here.")
     ] = field(default_factory=dict)
@@ -235,6 +239,11 @@ def _models(scenario: Scenario, folder: Path, source: Document) -> tuple[dict[st
     if len(dict.fromkeys(blocks.values())) > 1:
         said = ", ".join(f"{name} {tokens}" for name, tokens in blocks.items())
         problems.append(source.problem(("pools",), f"the models must have the same block_tokens; these have {said}"))
+    accepted = {name: model.accepted_per_step for name, model in models.items()}
+    if len(dict.fromkeys(accepted.values())) > 1:
+        said = ", ".join(f"{name} {tokens:g}" for name, tokens in accepted.items())
+        rule = f"the models must have the same accepted_per_step, as requests draw theirs; these have {said}"
+        problems.append(source.problem(("pools",), rule))
     return models, problems
 
 

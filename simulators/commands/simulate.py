@@ -125,7 +125,7 @@ def _scenario(args: argparse.Namespace) -> Run:
     if args.trace is None:
         trace = running.traffic_of(case, seed)
     else:
-        trace = given.trace(args)
+        trace = given.trace(args).hitting(case.scenario.prefix_hit_share)
         case = running.replaying(case, trace)
     with Steps(f"simulate {case.scenario.scenario}") as progress:
         if args.journal is None:

@@ -48,6 +48,9 @@ class ServiceModel:
     front_seq_s: Annotated[float, Rule("Front end's time per sequence handed out. Seconds.", ge=0, le=0.1)] = 0.0
     pipelined: Annotated[bool, Rule("Whether a step is scheduled while the one before it still runs.")] = False
     draft_tokens: Annotated[int, Rule("Speculative decoding: tokens drafted per step and sequence.", ge=0, le=64)] = 0
+    accepted_per_step: Annotated[
+        float, Rule("Speculative decoding: mean tokens that a decode step yields a sequence. Tokens.", ge=1, le=65)
+    ] = 1.0
     provenance: Annotated[str, Rule("Where the numbers come from, and how far they may be off.")] = ""
 
     @property
@@ -61,6 +64,8 @@ class ServiceModel:
                 "max_seqs",
                 "the step's token budget must hold one decode token, and the drafted ones, of every sequence",
             )
+        if self.accepted_per_step > 1 + self.draft_tokens:
+            yield "accepted_per_step", f"must be at most one more than draft_tokens, {self.draft_tokens}"
         if self.kv_blocks < 1:
             yield "kv_tokens", f"must hold at least one block of {self.block_tokens} tokens"
         pairs = self.max_step_tokens * (2 * self.kv_tokens + self.max_step_tokens)

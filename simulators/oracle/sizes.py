@@ -148,5 +148,5 @@ def pace_s(model: ServiceModel, itl_s: float | None) -> float:
     """Time between two tokens of a well-filled engine: half its batch decodes, as far as the promise lets it."""
     batch = model.max_seqs / 2
     step_s = model.cmp_base_s + batch * (model.cmp_token_s * (1 + model.draft_tokens) + model.cmp_seq_s)
-    step_s = max(step_s, model.mem_base_s)
+    step_s = max(step_s, model.mem_base_s) / model.accepted_per_step
     return step_s if itl_s is None else min(step_s, itl_s)

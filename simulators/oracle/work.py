@@ -27,13 +27,14 @@ def work_s(model: ServiceModel, trace: Trace) -> Floats:
     m = integers(model)
     prompt, output = trace.prompt_tokens.astype(np.float64), trace.output_tokens.astype(np.float64)
     cached = np.zeros(len(trace)) if trace.cached_tokens is None else trace.cached_tokens.astype(np.float64)
-    decodes = output - 1  # the first token is sampled by the prompt's last step
+    most = math.ceil(model.accepted_per_step)
+    decodes = (output - 1) / most  # steps; the first token is sampled by the prompt's last one
     tokens = prompt - cached + decodes * (1 + m.draft)
-    held = decodes * prompt + decodes * (decodes - 1) / 2
-    shares = (output / m.max_seqs, tokens / m.max_tokens, held / (m.kv_blocks * m.block))
+    held = decodes * prompt + most * decodes * np.maximum(decodes - 1, 0.0) / 2
+    shares = ((1 + decodes) / m.max_seqs, tokens / m.max_tokens, held / (m.kv_blocks * m.block))
     sides = ((m.mem_base, m.mem_token, 0), (m.cmp_base, m.cmp_token, m.cmp_seq))
     rest = (m.attn / (FS_PER_S // PS_PER_S)) * (prompt**2 - cached**2) + min(m.kv_decode, m.kv_mixed) * held
-    found = [base * share + token * tokens + seq * output for base, token, seq in sides for share in shares]
+    found = [base * share + token * tokens + seq * (1 + decodes) for base, token, seq in sides for share in shares]
     return np.asarray((max(found, key=lambda one: float(one.sum())) + rest) / PS_PER_S)
 
 

@@ -104,6 +104,14 @@ class Trace:
         """The same requests, `by_s` later."""
         return dataclasses.replace(self, arrival_s=self.arrival_s + by_s)
 
+    def hitting(self, share: float) -> Trace:
+        """The same requests with `share` of each prompt in a prefix cache; as they are if they tell their hits."""
+        if not 0 <= share < 1:
+            raise TraceError(f"{self.name}: a hit share of {share} must be 0 or more, and below 1")
+        if not share or self.cached_tokens is not None:
+            return self
+        return dataclasses.replace(self, cached_tokens=np.floor(self.prompt_tokens * share).astype(np.int32))
+
     def sent_by(self, client: int) -> Trace:
         """The same requests, all from one client."""
         return dataclasses.replace(self, client=np.full(len(self), client, np.int32))

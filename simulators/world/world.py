@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from policies.model import PoolName, PoolStatus
 from simulators.fleet.chance import stream
@@ -55,6 +56,8 @@ class World:
         }
         self.engines = Engines(telemetry, self.kernel, stream(seed, "telemetry", "engines"), epoch_s)
         self.view = QueueView(queue or Queue(), stream(seed, "telemetry", "queue"), epoch_s)
+        self._accepted = next(iter(models.values())).accepted_per_step
+        self._speculation = stream(seed, "speculation", "requests")
         self._delay_ps = round((queue.delay_s if queue else 0.0) * PS_PER_S)
         self._scrape_ps = round(telemetry.scrape_interval_s * PS_PER_S)
         self._sample_ps = round((self.view.sampling_s or 0.0) * PS_PER_S)
@@ -106,7 +109,15 @@ class World:
     def offer(self, trace: Trace, since_ps: int = 0) -> None:
         """Let a trace's requests come, its time 0 at `since_ps`."""
         arrival = np.round(trace.arrival_s * PS_PER_S).astype(np.int64) + (since_ps + self._delay_ps)
-        self.kernel.offer(arrival, trace.prompt_tokens, trace.output_tokens, trace.cached_tokens)
+        strides = self._strides(len(trace))
+        self.kernel.offer(arrival, trace.prompt_tokens, trace.output_tokens, trace.cached_tokens, strides)
+
+    def _strides(self, requests: int) -> NDArray[np.int32] | None:
+        """Tokens that each request gets of a decode step: whole ones, drawn as it comes, right in the mean."""
+        whole, part = divmod(self._accepted, 1.0)
+        if not part and whole == 1:
+            return None
+        return np.asarray(whole + (self._speculation.random(requests) < part), np.int32)
 
     def counts(self) -> Counts:
         """The truth about the queue."""

@@ -1,0 +1,57 @@
+"""Speculative decoding and prefix caches, as factors."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from simulators.kernel import layout
+from simulators.models.service import PS_PER_S
+from simulators.run import traffic_of
+from simulators.traffic.shapes import Poisson
+from simulators.traffic.trace import Trace, TraceError
+from tests.simulators.world.makers import STEADY, case, trace, world
+
+SPECULATING = dataclasses.replace(STEADY, draft_tokens=3, accepted_per_step=2.5)
+
+
+def test_a_speculating_engine_needs_fewer_steps_by_the_tokens_that_are_accepted() -> None:
+    """A request alone: a step for its prompt and first token, then (n - 1) / 2.5 steps of 10 ms in the mean."""
+    many = trace(*[(10.0 * i, 10, 101) for i in range(400)])
+    w = world(many, model=SPECULATING)
+    w.run_until(4000 * PS_PER_S)
+    steps = (w.kernel.times[:, layout.FINISH] - w.kernel.times[:, layout.ARRIVAL]) / (0.01 * PS_PER_S)
+    assert set(steps.tolist()) == {1 + 100 / 2, 1 + 34.0}, "2 or 3 tokens a step, whole ones"
+    strides = w.kernel.counts[:, layout.STRIDE]
+    assert strides.mean() == pytest.approx(2.5, abs=3 * 0.5 / 20)
+    assert int(w.kernel.read()[:, layout.TOKENS_OUT].sum()) == 400 * 101, "and no token more than asked for"
+
+
+def test_a_model_cannot_accept_more_than_it_drafts() -> None:
+    broken = dataclasses.replace(STEADY, draft_tokens=1, accepted_per_step=2.5)
+    assert [key for key, _ in broken.problems()] == ["accepted_per_step"]
+
+
+def test_a_prefix_in_the_cache_is_not_computed_again() -> None:
+    """1,000 prompt tokens at 512 a step take two steps, and one where 60 % of them are there."""
+    asked = trace((0.0, 1000, 1))
+    for hits, steps in ((asked, 2), (asked.hitting(0.6), 1)):
+        w = world(hits)
+        w.run_until(PS_PER_S)
+        assert w.kernel.times[0, layout.FIRST] == steps * PS_PER_S // 100
+
+
+def test_hits_that_a_trace_tells_are_kept() -> None:
+    told = Trace(np.zeros(1), np.array([10], np.int32), np.array([1], np.int32), cached_tokens=np.array([3], np.int32))
+    assert told.hitting(0.9) is told
+    with pytest.raises(TraceError, match="below 1"):
+        told.hitting(1.0)
+
+
+def test_a_scenario_applies_its_share_to_its_traffic() -> None:
+    found = case(traffic=Poisson(rps=1.0, duration_s=60.0), prefix_hit_share=0.5)
+    made = traffic_of(found, 1)
+    assert made.cached_tokens is not None
+    assert (made.cached_tokens == made.prompt_tokens // 2).all()
