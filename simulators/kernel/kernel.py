@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,6 +75,10 @@ class Kernel:
         w[layout.SEED] = seed
         self.times: Ints = np.full((slots, layout.REQUEST_TIMES), -1, dtype=np.int64)
         self.counts: NDArray[np.int32] = np.zeros((slots, layout.REQUEST_COUNTS), dtype=np.int32)
+        self._requests: tuple[Any, Any] = (
+            _rows(self.times, layout.TIMES_RECORD),
+            _rows(self.counts, layout.COUNTS_RECORD),
+        )
         self.gaps: Ints = np.zeros(layout.ITL_BUCKETS, dtype=np.int64)
         self._retries: Ints = np.empty((0, 2), dtype=np.int64)
         self._sums: NDArray[np.float64] = np.empty(summing.SUMMED_FIELDS)
@@ -212,15 +216,12 @@ class Kernel:
             raise ValueError(f"time cannot run back from {self.now_ps} to {until_ps} ps")
         fleet.advance(
             until_ps,
-            self.world,
-            self.replicas,
-            self.models,
+            *self._state,
             self.tables,
             self.growth,
             self.heaps,
             self.lists,
-            self.times,
-            self.counts,
+            *self._requests,
             self._retries,
             self._due,
             self._load,
@@ -234,7 +235,7 @@ class Kernel:
 
     def totals(self, silent: int = -1) -> list[float]:
         """Sums over the replicas as they stand now (columns of `simulators.kernel.totals`), but for one of them."""
-        summing.totals(self.world, self.replicas, self.models, self.growth, self.gaps, silent, self._sums)
+        summing.totals(*self._state, self.growth, self.gaps, silent, self._sums)
         sums: list[float] = self._sums.tolist()
         return sums
 
@@ -266,7 +267,9 @@ class Kernel:
         SET_LEAF(self._due, replica, int(s[layout.DUE]))
 
     def _set_load(self, replica: int) -> None:
-        SET_LEAF(self._load, replica, LOAD_KEY(self.world, self.replicas[replica]))
+        s = self.replicas[replica]
+        key = LOAD_KEY(int(s[layout.TAKES]), int(s[layout.OUTSTANDING]), int(self.world[layout.LIMIT]))
+        SET_LEAF(self._load, replica, key)
 
     def _make_room(self, size: int, old: int) -> None:
         """Make room for so many replicas, a power of two; there are `old` of them."""
@@ -281,11 +284,22 @@ class Kernel:
         if old:
             replicas[:old], growth[:old], heaps[:old], lists[:old] = self.replicas, self.growth, self.heaps, self.lists
         self.replicas, self.growth, self.heaps, self.lists = replicas, growth, heaps, lists
+        self._state: tuple[Any, Any, Any] = (
+            _rows(self.world, layout.WORLD_RECORD)[0],
+            _rows(self.replicas, layout.REPLICA_RECORD),
+            _rows(self.models, layout.MODEL_RECORD),
+        )
         self._due: Ints = np.full(2 * size, NEVER, dtype=np.int64)
         self._load: Ints = np.full(2 * size, NEVER, dtype=np.int64)
         for number in range(old):
             SET_LEAF(self._due, number, int(replicas[number, layout.DUE]))
             self._set_load(number)
+
+
+def _rows(columns: NDArray[Any], record: np.dtype[np.void]) -> NDArray[np.void]:
+    """The same memory as records, one a row."""
+    rows: NDArray[np.void] = columns.view(record).reshape(-1)
+    return rows
 
 
 _CLEARED: Final = (

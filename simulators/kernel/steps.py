@@ -9,37 +9,16 @@ somebody looks; on integers the result is the same as stepping.
 from __future__ import annotations
 
 import math
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simulators.kernel.compiled import inlined
-from simulators.kernel.layout import (
-    BLOCK_BITS,
-    BUSY,
-    DECODES_DUE,
-    DECODING,
-    DUE,
-    FRESH_DUE,
-    FRONT,
-    FRONT_BASE,
-    FRONT_SEQ,
-    GPU_END,
-    KV_DECODE,
-    KV_READ,
-    NOW,
-    PIPELINED,
-    REST,
-    REST_BASE,
-    REST_STEP,
-    SEQS_DUE,
-    STEP,
-    STRIDES,
-    TOKENS_DUE,
-    TOKENS_OUT,
-    USED,
-)
 
+Record: TypeAlias = Any
+"""A row with the fields of one of the records of `layout`; Records is an array of them."""
+Records: TypeAlias = Any
 Ints = NDArray[np.int64]
 Counts = NDArray[np.int32]
 Floats = NDArray[np.float64]
@@ -126,54 +105,54 @@ def grown(growth: Ints, block: int, step: int, steps: int, strides: int) -> int:
 
 
 @inlined
-def count_rest(s: Ints, m: Ints, growth: Ints, gaps: Ints, c: int) -> None:
+def count_rest(s: Record, m: Record, growth: Ints, gaps: Ints, c: int) -> None:
     """Let the first `c` of the steps noted in REST have been launched, and what they hand out be handed out."""
-    base, first, strides, batch = s[REST_BASE], s[REST_STEP], s[STRIDES], s[DECODING]
-    longer = m[KV_DECODE] * strides
-    if m[PIPELINED]:
-        note_gap(gaps, base - s[NOW], s[DECODES_DUE])
+    base, first, strides, batch = s.rest_base, s.rest_step, s.strides, s.decoding
+    longer = m.kv_decode * strides
+    if m.pipelined:
+        note_gap(gaps, base - s.now, s.decodes_due)
         note_gaps(gaps, first, longer, c - 1, batch)
-        s[NOW] = base + span(c - 1, first, longer)
-        s[TOKENS_OUT] += s[TOKENS_DUE] + (c - 1) * strides
-        last = s[SEQS_DUE] if c == 1 else batch
-        s[SEQS_DUE] = s[DECODES_DUE] = batch
-        s[TOKENS_DUE] = strides
+        s.now = base + span(c - 1, first, longer)
+        s.tokens_out += s.tokens_due + (c - 1) * strides
+        last = s.seqs_due if c == 1 else batch
+        s.seqs_due = s.decodes_due = batch
+        s.tokens_due = strides
     else:
         note_gaps(gaps, first, longer, c, batch)
-        s[NOW] = base + span(c, first, longer)
-        s[TOKENS_OUT] += c * strides
+        s.now = base + span(c, first, longer)
+        s.tokens_out += c * strides
         last = batch
     if last > 0:
-        s[FRONT] = s[NOW] + m[FRONT_BASE] + m[FRONT_SEQ] * last
-    s[USED] += grown(growth, m[BLOCK_BITS], s[STEP] + 1, c, strides)
-    s[STEP] += c
-    s[KV_READ] += strides * c
-    s[GPU_END] = base + span(c + 1, first, longer)
-    s[BUSY] += span(c + 1, first, longer) - first
-    s[REST] -= c
-    s[REST_BASE] = base + span(c, first, longer)
-    s[REST_STEP] = first + longer * c
-    s[FRESH_DUE] = 0
+        s.front = s.now + m.front_base + m.front_seq * last
+    s.used += grown(growth, m.block_bits, s.step + 1, c, strides)
+    s.step += c
+    s.kv_read += strides * c
+    s.gpu_end = base + span(c + 1, first, longer)
+    s.busy += span(c + 1, first, longer) - first
+    s.rest -= c
+    s.rest_base = base + span(c, first, longer)
+    s.rest_step = first + longer * c
+    s.fresh_due = 0
 
 
 @inlined
-def look(s: Ints, m: Ints, growth: Ints, gaps: Ints, t: int) -> None:
+def look(s: Record, m: Record, growth: Ints, gaps: Ints, t: int) -> None:
     """Count all that happened up to and at `t`, and leave the rest noted."""
-    if s[REST] == 0:
+    if s.rest == 0:
         return
-    lag = m[PIPELINED]
-    done = steps_to(t + 1 - s[REST_BASE], s[REST_STEP], m[KV_DECODE] * s[STRIDES]) - 1 + lag
+    lag = m.pipelined
+    done = steps_to(t + 1 - s.rest_base, s.rest_step, m.kv_decode * s.strides) - 1 + lag
     if done > 0:
-        count_rest(s, m, growth, gaps, min(done, s[REST]))
+        count_rest(s, m, growth, gaps, min(done, s.rest))
 
 
 @inlined
-def cut_rest(s: Ints, m: Ints, t: int) -> None:
+def cut_rest(s: Record, m: Record, t: int) -> None:
     """Let the next event be the first one at or after `t`, if it comes before the one awaited."""
-    if s[REST] == 0 or t >= s[DUE]:
+    if s.rest == 0 or t >= s.due:
         return
-    first, longer, lag = s[REST_STEP], m[KV_DECODE] * s[STRIDES], m[PIPELINED]
-    events = max(1, steps_to(t - s[REST_BASE], first, longer) + lag)
-    if events <= s[REST]:
-        s[REST] = events - 1
-        s[DUE] = s[REST_BASE] + span(events - lag, first, longer)
+    first, longer, lag = s.rest_step, m.kv_decode * s.strides, m.pipelined
+    events = max(1, steps_to(t - s.rest_base, first, longer) + lag)
+    if events <= s.rest:
+        s.rest = events - 1
+        s.due = s.rest_base + span(events - lag, first, longer)

@@ -3,25 +3,7 @@
 from __future__ import annotations
 
 from simulators.kernel.compiled import compiled
-from simulators.kernel.layout import (
-    BUSY,
-    CLOCK,
-    FINISHED,
-    GPU_END,
-    KV_BLOCKS,
-    MODEL,
-    OUTSTANDING,
-    PREEMPTIONS,
-    REPLICAS,
-    REST,
-    RUNNING,
-    TAKES,
-    TOKENS_IN,
-    TOKENS_OUT,
-    USED,
-    WAITING,
-)
-from simulators.kernel.steps import Floats, Ints, look
+from simulators.kernel.steps import Floats, Ints, Record, Records, look
 
 SUMMED_FIELDS = 10
 (
@@ -41,24 +23,24 @@ the sums of what they tell; KV_SHARES of the shares of their caches in use, SUM_
 
 
 @compiled
-def totals(w: Ints, replicas: Ints, models: Ints, growth: Ints, gaps: Ints, silent: int, out: Floats) -> None:
+def totals(w: Record, replicas: Records, models: Records, growth: Ints, gaps: Ints, silent: int, out: Floats) -> None:
     """Sum over the replicas, but for number `silent` (-1: none), into `out`."""
     out[:] = 0.0
-    now = w[CLOCK]
-    for r in range(w[REPLICAS]):
+    now = w.clock
+    for r in range(w.replicas):
         s = replicas[r]
-        m = models[s[MODEL]]
-        if s[REST] > 0:
+        m = models[s.model]
+        if s.rest > 0:
             look(s, m, growth[r], gaps, now - 1)
         if r == silent:
             continue
-        out[ALIVE] += s[TAKES] or s[OUTSTANDING] > 0
-        out[SUM_RUNNING] += s[RUNNING]
-        out[SUM_WAITING] += s[WAITING]
-        out[KV_SHARES] += s[USED] / m[KV_BLOCKS]
-        out[SUM_BUSY] += max(0, s[BUSY] - max(0, s[GPU_END] - now))
-        out[SUM_FINISHED] += s[FINISHED]
-        out[SUM_IN] += s[TOKENS_IN]
-        out[SUM_OUT] += s[TOKENS_OUT]
-        out[SUM_PREEMPTIONS] += s[PREEMPTIONS]
-        out[IN_HAND] += s[OUTSTANDING]
+        out[ALIVE] += s.takes or s.outstanding > 0
+        out[SUM_RUNNING] += s.running
+        out[SUM_WAITING] += s.waiting
+        out[KV_SHARES] += s.used / m.kv_blocks
+        out[SUM_BUSY] += max(0, s.busy - max(0, s.gpu_end - now))
+        out[SUM_FINISHED] += s.finished
+        out[SUM_IN] += s.tokens_in
+        out[SUM_OUT] += s.tokens_out
+        out[SUM_PREEMPTIONS] += s.preemptions
+        out[IN_HAND] += s.outstanding
