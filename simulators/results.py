@@ -152,6 +152,7 @@ class Summary:
     blind_turns: int
     turns: int
     preemptions: int
+    recomputed_tokens: int
     events: int
     warnings: tuple[str, ...] = ()
 
@@ -207,6 +208,7 @@ def summarize(run: Run) -> Summary:
         blind_turns=line.blind,
         turns=len(line.at_s),
         preemptions=int(world.kernel.read()[:, layout.PREEMPTIONS].sum()),
+        recomputed_tokens=int(world.kernel.read()[:, layout.WASTED].sum()),
         events=int(world.kernel.world[layout.EVENTS]),
         warnings=cautions(run),
     )

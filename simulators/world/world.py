@@ -6,7 +6,7 @@ happen; what pools and scrapes do at that time comes next; then whoever called a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -146,11 +146,6 @@ class World:
     def resize(self, pool: PoolName, replicas: int) -> None:
         """Ask for a size. Raises the port's errors."""
         self.pools[pool].resize(replicas, self.now_ps)
-
-    def ready(self) -> Iterator[int]:
-        """The replicas that take requests."""
-        rows = self.kernel.replicas[: self.kernel.world[layout.REPLICAS]]
-        yield from np.flatnonzero(rows[:, layout.TAKES]).tolist()
 
     def lose(self, slots: np.ndarray[tuple[int], np.dtype[np.int64]]) -> None:
         """Requests whose replica is gone: a queue gives them out again, or gives them up; without one they are lost."""

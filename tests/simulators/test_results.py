@@ -54,7 +54,13 @@ def test_the_figures_of_three_requests_are_those_counted_by_hand() -> None:
     assert summary.e2e_s.p90 == pytest.approx(0.11 + 0.8 * 0.9)  # between the second and the third, linearly
     assert summary.output_tokens_per_s == pytest.approx((1 + 11 + 101) / 3.01)  # from the first arrival to the last end
     assert all(gap == pytest.approx(0.01, rel=1 / 16) for gap in summary.token_gap_s.values())
-    assert (summary.preemptions, summary.interruptions, summary.streams_cut, summary.refused) == (0, 0, 0, 0)
+    assert (
+        summary.preemptions,
+        summary.recomputed_tokens,
+        summary.interruptions,
+        summary.streams_cut,
+        summary.refused,
+    ) == (0,) * 5
     assert (summary.turns, summary.scale_ups, summary.scale_downs) == (7, 0, 0)
     assert (summary.replicas_mean, summary.replicas_max) == (1.0, 1)
     assert (summary.scenario, summary.policy, summary.seed) == ("told", "told", 1)

@@ -13,12 +13,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from simulators.kernel import layout
-from simulators.kernel.kernel import Kernel
+from simulators.kernel.kernel import Kernel, Router
 from simulators.kernel.layout import NEVER
 from simulators.models.integers import integers
-from simulators.models.service import ServiceModel
+from simulators.models.service import PS_PER_S, ServiceModel
 from tests.simulators import reference
-from tests.simulators.kernel.worlds import World, by_kernel, outcome, worlds
+from tests.simulators.kernel.worlds import VLLM, World, by_kernel, outcome, worlds
 
 pytestmark = pytest.mark.slow
 
@@ -234,3 +234,14 @@ def test_a_replicas_number_is_a_name(world: World, strangers: list[int]) -> None
     found = outcome(k)
     found["replica"] = [-1 if r < 0 else names.tolist().index(r) for r in found["replica"]]
     assert found == outcome(by_kernel(world))
+
+
+def test_what_a_preemption_drops_is_counted_to_the_token() -> None:
+    """Three blocks of 16, two prompts of 16: both want a second block to decode, so the later one is dropped."""
+    model = replace(VLLM, kv_tokens=48, max_seqs=4, pipelined=False)
+    k = Kernel([model], Router(), 0, 2)
+    k.start(k.add(0, 1))
+    k.offer(np.zeros(2, np.int64), np.full(2, 16, np.int32), np.array([12, 12], np.int32))
+    k.advance(60 * PS_PER_S)
+    s = k.read()[0]
+    assert (int(s[layout.PREEMPTIONS]), int(s[layout.WASTED])) == (1, 16)
