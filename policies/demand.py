@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from policies.model import Absent, Evidence, Fresh, PolicyName, Reading, Recommendation, SignalName, Stale
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 
 def amount_work(amount: float, per_replica: float) -> float:
@@ -75,3 +75,9 @@ def no_opinion(
     """The recommendation of a policy that saw nothing; what it had in mind it keeps in mind."""
     reason = f"no fresh reading: {why}"
     return Recommendation(name, None, Evidence.BLIND, active=False, reason=reason, used=used, memory=memory or {})
+
+
+def named_once(quantities: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """What is wrong with a choice of quantities to be added up, as (field, rule)."""
+    if not quantities or len(set(quantities)) < len(quantities):
+        yield "quantities", "must name each quantity once, and one at least"

@@ -169,6 +169,7 @@ def summarize(run: Run) -> Summary:
     tokens = int(requests.counts[requests.finished, layout.OUTPUT].astype(np.int64).sum())
     desired = np.array([d for d in line.desired if d >= 0])
     steps = np.diff(desired) if desired.size else desired
+    replicas = world.kernel.read()
     attainment = {name: float(kept.mean()) for name, kept in requests.met.items()} if len(requests) else {}
     codes = (layout.REJECTED, layout.TIMED_OUT, layout.LOST, layout.DEAD_LETTER)
     rejected, timed_out, lost, dead = (requests.fate(c) for c in codes)
@@ -207,8 +208,8 @@ def summarize(run: Run) -> Summary:
         refused=sum(n for result, n in line.results.items() if result.refused and result is not Result.CONFLICT),
         blind_turns=line.blind,
         turns=len(line.at_s),
-        preemptions=int(world.kernel.read()[:, layout.PREEMPTIONS].sum()),
-        recomputed_tokens=int(world.kernel.read()[:, layout.WASTED].sum()),
+        preemptions=int(replicas[:, layout.PREEMPTIONS].sum()),
+        recomputed_tokens=int(replicas[:, layout.WASTED].sum()),
         events=int(world.kernel.world[layout.EVENTS]),
         warnings=cautions(run),
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from policies.demand import gather, no_opinion
+from policies.demand import gather, named_once, no_opinion
 from policies.model import Evidence, PolicyName, Recommendation, SignalName
 from policies.peers.hpa_behavior import DOWNSCALE_STABILIZATION_S, Behavior, past_of, settle
 from policies.peers.hpa_replicas import Pods, Tolerance, by_average_value, by_pods, by_value
@@ -48,8 +48,7 @@ class HpaMetric:
     source: Annotated[str | None, Rule("The source of this metric, where it is another one.", example="sqs")] = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        if not self.quantities or len(set(self.quantities)) < len(self.quantities):
-            yield "quantities", "must name each quantity once, and one at least"
+        yield from named_once(self.quantities)
         if self.type == "pods" and len(self.quantities) > 1:
             yield "quantities", "must be one mean: means can't be added up"
         if self.type == "pods" and self.target_type == "value":

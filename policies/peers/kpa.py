@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
-from policies.demand import gather, no_opinion, signals
+from policies.demand import gather, named_once, no_opinion, signals
 from policies.history import WANTED
 from policies.model import Evidence, PolicyName, Recommendation
 from policies.peers.past import JITTER_S, elapsed_s, totals
@@ -80,8 +80,7 @@ class Kpa:
         return max(self.stable_window_s, self.scale_down_delay_s)
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        if not self.quantities or len(set(self.quantities)) < len(self.quantities):
-            yield "quantities", "must name each quantity once, and one at least"
+        yield from named_once(self.quantities)
 
     def needs(self) -> tuple[str, ...]:
         return self.quantities

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from policies.demand import gather, no_opinion, signals
+from policies.demand import gather, named_once, no_opinion, signals
 from policies.model import Evidence, PolicyName, Recommendation
 from policies.peers.past import JITTER_S, agreed_s, totals
 from policies.rules import Rule
@@ -55,8 +55,7 @@ class RayServe:
         return self.look_back_period_s
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        if not self.quantities or len(set(self.quantities)) < len(self.quantities):
-            yield "quantities", "must name each quantity once, and one at least"
+        yield from named_once(self.quantities)
 
     def needs(self) -> tuple[str, ...]:
         return self.quantities

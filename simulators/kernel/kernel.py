@@ -123,7 +123,7 @@ class Kernel:
     def kill(self, replica: int) -> Ints:
         """End a replica now. Gives the slots of the requests that it had, which are lost unless they are sent again."""
         s = self.replicas[replica]
-        self._look()
+        self.totals()
         lost = self._outstanding(replica)
         fresh = self.lists[replica, layout.LIST_FRESH_DUE, : s[layout.FRESH_DUE]]
         self.times[fresh, layout.FIRST] = -1
@@ -230,7 +230,7 @@ class Kernel:
 
     def read(self) -> Ints:
         """The replicas' numbers (columns of `layout`) as they stand now."""
-        self._look()
+        self.totals()
         return self.replicas[: self.world[layout.REPLICAS]]
 
     def totals(self, silent: int = -1) -> list[float]:
@@ -240,9 +240,6 @@ class Kernel:
         return sums
 
     # --- inside
-
-    def _look(self) -> None:
-        self.totals()
 
     def _free(self, where: NDArray[np.int64] | slice) -> NDArray[np.bool_]:
         finish = self.times[where, layout.FINISH]

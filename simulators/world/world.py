@@ -59,11 +59,9 @@ class World:
         self._accepted = next(iter(models.values())).accepted_per_step
         self._speculation = stream(seed, "speculation", "requests")
         self._delay_ps = round((queue.delay_s if queue else 0.0) * PS_PER_S)
-        self._scrape_ps = round(telemetry.scrape_interval_s * PS_PER_S)
-        self._sample_ps = round((self.view.sampling_s or 0.0) * PS_PER_S)
-        self._clocks = [(self._scrape_ps, self.engines.scrape)]
-        if self._sample_ps and queue is not None:
-            self._clocks.append((self._sample_ps, lambda: self.view.sample(self.counts())))
+        self._clocks = [(round(telemetry.scrape_interval_s * PS_PER_S), self.engines.scrape)]
+        if self.view.sampling_s is not None and queue is not None:
+            self._clocks.append((round(self.view.sampling_s * PS_PER_S), lambda: self.view.sample(self.counts())))
         self._due = [0] * len(self._clocks)
         for name, pool in self.pools.items():
             pool.begin(initial_replicas.get(name, 0))
