@@ -56,13 +56,17 @@ class PoolStatus:
 
     `desired` is what the platform was last asked for, `ready` what can serve now. `foreign` names another writer of
     the same size (an HPA, a person), if one was seen. `version` is the platform's own token for this state, handed
-    back as the precondition of a resize; empty where the platform has none.
+    back as the precondition of a resize; empty where the platform has none. `doomed` are those of the ready ones that
+    the cloud has said it will take (an interruption or rebalance notice); `interrupted` counts those that it took so
+    far: it only grows, but for a restart of who counts.
     """
 
     desired: int
     ready: int
     foreign: str | None = None
     version: str = ""
+    doomed: int = 0
+    interrupted: int = 0
 
     @property
     def pending(self) -> int:
@@ -101,7 +105,9 @@ class Recommendation:
     windows and limits made `replicas` of it; None where nothing lies between. `keeps` are the signals whose readings
     the history shall hold for it, `memory` what it hands on to its next turn: durations and counts, no times of day,
     so that a jump of the clock does not touch them. `pools` is how it shares `replicas` out over pools by itself; empty
-    where that is the allocator's to decide.
+    where that is the allocator's to decide. `work` is the demand it measured now, without forecast or margin; None
+    where it does not tell. `peaks` are (quantile, replicas' worth of work) of the largest demand until a replica asked
+    for now would serve, both rising.
     """
 
     policy: PolicyName
@@ -114,6 +120,8 @@ class Recommendation:
     keeps: tuple[SignalName, ...] = ()
     memory: Mapping[str, float] = field(default_factory=dict)
     pools: Mapping[PoolName, int] = field(default_factory=dict)
+    work: float | None = None
+    peaks: tuple[tuple[float, float], ...] = ()
 
     @property
     def need(self) -> float | None:

@@ -5,7 +5,7 @@ Defaults stand here and nowhere else; ``config/example/workload.yaml`` shows the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -52,16 +52,57 @@ class ScaleDown:
 
 @dataclass(frozen=True, kw_only=True)
 class Pool:
-    """What every pool has, whatever resizes it: bounds, and what to do about another writer."""
+    """What every pool has, whatever resizes it: bounds, worth and price, and what to do about another writer."""
 
     min_replicas: Annotated[int, Rule("Never fewer replicas than this in the pool.", ge=0)] = 0
     max_replicas: Annotated[
         int | None, Rule("Never more replicas than this in the pool; null: the workload's maximum.", ge=0)
     ] = None
+    market: Annotated[
+        Literal["reserved", "on_demand", "spot"],
+        Rule("How its nodes are bought: reserved ones are paid whether used or not, spot ones may be taken away."),
+    ] = "on_demand"
+    tier: Annotated[
+        Literal["serving", "awake_spare", "slept", "warm_node"],
+        Rule("What its replicas do: serve, or wait as headroom of the pool named in serves."),
+    ] = "serving"
+    serves: Annotated[
+        PoolName | None, Rule("For a tier of headroom: the pool whose scale-out takes from it.", example=None)
+    ] = None
+    price_usd_per_hour: Annotated[
+        float | None,
+        Rule("What a replica costs; null: not known, and as dear as the dearest. USD per hour.", ge=0, le=100_000),
+    ] = None
+    work_per_replica: Annotated[
+        float,
+        Rule("What a replica carries, as a share of a replica of reference (1): 0.4 for a smaller GPU.", gt=0, le=1000),
+    ] = 1.0
+    lead_time_s: Annotated[
+        float,
+        Rule("From decision to serving, until it has been measured. Seconds.", ge=0, le=7200),
+    ] = 120.0
+    zone: Annotated[str | None, Rule("Its zone, where it has one: shortages are remembered by it.")] = None
+    accelerator: Annotated[str | None, Rule("Its GPU or machine type: shortages are remembered by it.")] = None
     on_foreign_writer: Annotated[
         Literal["yield", "take_over"],
         Rule("When somebody else sizes this pool too: leave it to them and say so, or write all the same."),
     ] = "yield"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slo:
+    """What users are promised: the share of requests that meet every limit given."""
+
+    ttft_s: Annotated[float | None, Rule("Time to first token at most; null: not promised. Seconds.", gt=0)] = 1.0
+    itl_s: Annotated[
+        float | None, Rule("A request's mean time between tokens at most; null: not promised. Seconds.", gt=0)
+    ] = 0.05
+    e2e_s: Annotated[float | None, Rule("Whole request at most; null: not promised. Seconds.", gt=0)] = None
+    share: Annotated[float, Rule("Share of requests that must meet them.", gt=0, le=1)] = 0.99
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if self.ttft_s is None and self.itl_s is None and self.e2e_s is None:
+            yield "ttft_s", "something must be promised: give ttft_s, itl_s or e2e_s"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +126,16 @@ class WorkloadSpec:
         float, Rule("A need within this share of the present size changes nothing. Share.", ge=0, lt=1)
     ] = 0.1
     paused: Annotated[bool, Rule("Observe and decide, but hold the size.")] = False
+    slo: Annotated[Slo | None, Rule("What users are promised; null: nothing that policies could aim at.")] = None
+    lateness_ratio: Annotated[
+        float,
+        Rule(
+            "The price of a replica's worth of work that waits, over the price of a replica that idles: 19 covers the"
+            " 0.95 quantile of demand.",
+            gt=0,
+            le=1e6,
+        ),
+    ] = 19.0
     scale_up: Annotated[ScaleUp, Rule("How fast it may grow.")] = field(default_factory=ScaleUp)
     scale_down: Annotated[ScaleDown, Rule("How fast it may shrink.")] = field(default_factory=ScaleDown)
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 
 from policies.model import PoolName
 from policies.rules import Rule
-from policies.spec import NAME
+from policies.spec import NAME, Slo
 from scaler.config import checks
 from scaler.config.document import Document, Place
 from scaler.config.document import read as read_yaml
@@ -41,22 +41,6 @@ MIN_INTERVAL_S: Final = 0.01
 """A hundred turns a second: less would be a slip of the pen, and a run without end."""
 MAX_REQUESTS: Final = 100_000_000
 """They take about ten gigabytes."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Slo:
-    """What users are promised: the share of requests that meet every limit given."""
-
-    ttft_s: Annotated[float | None, Rule("Time to first token at most; null: not promised. Seconds.", gt=0)] = 1.0
-    itl_s: Annotated[
-        float | None, Rule("A request's mean time between tokens at most; null: not promised. Seconds.", gt=0)
-    ] = 0.05
-    e2e_s: Annotated[float | None, Rule("Whole request at most; null: not promised. Seconds.", gt=0)] = None
-    share: Annotated[float, Rule("Share of requests that must meet them.", gt=0, le=1)] = 0.99
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        if self.ttft_s is None and self.itl_s is None and self.e2e_s is None:
-            yield "ttft_s", "something must be promised: give ttft_s, itl_s or e2e_s"
 
 
 @dataclass(frozen=True, kw_only=True)

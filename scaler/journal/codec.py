@@ -111,6 +111,10 @@ def _encode_recommendation(r: Recommendation) -> dict[str, Any]:
         plain["memory"] = dict(r.memory)
     if r.pools:
         plain["pools"] = dict(r.pools)
+    if r.work is not None:
+        plain["work"] = r.work
+    if r.peaks:
+        plain["peaks"] = [list(peak) for peak in r.peaks]
     return plain
 
 
@@ -127,6 +131,8 @@ def _decode_decision(data: Mapping[str, Any], at: float) -> Decision:
             tuple(SignalName(s) for s in r.get("keeps", ())),
             r.get("memory", {}),
             {PoolName(n): size for n, size in r.get("pools", {}).items()},
+            r.get("work"),
+            tuple((q, work) for q, work in r.get("peaks", ())),
         )
         for r in data["recommendations"]
     )
@@ -160,16 +166,19 @@ def _same(value: T) -> T:
 
 
 def _encode_status(status: PoolStatus) -> dict[str, Any]:
-    return {
+    plain = {
         "desired": status.desired,
         "ready": status.ready,
         "foreign": status.foreign,
         "version": status.version,
     }
+    told = {"doomed": status.doomed, "interrupted": status.interrupted}
+    return {**plain, **{key: count for key, count in told.items() if count}}
 
 
 def _decode_status(data: Mapping[str, Any]) -> PoolStatus:
-    return PoolStatus(data["desired"], data["ready"], data["foreign"], data["version"])
+    told = data.get("doomed", 0), data.get("interrupted", 0)
+    return PoolStatus(data["desired"], data["ready"], data["foreign"], data["version"], *told)
 
 
 def _encode_reading(reading: Reading[T], value_of: Callable[[T], object]) -> dict[str, Any]:

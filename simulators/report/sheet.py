@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from policies.spec import Slo
 from simulators.fleet.timetable import Kind
 from simulators.fleet.units import to_s
 from simulators.models.service import PS_PER_S
@@ -18,7 +19,6 @@ from simulators.report import money
 from simulators.report.spans import Floats, edges, rounded
 from simulators.results import Requests, Summary, summarize
 from simulators.run import Run
-from simulators.scenario import Slo
 
 LEVELS: Final = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 CDF_POINTS: Final = 400

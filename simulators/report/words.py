@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from policies.spec import Slo
 from simulators.report.sheet import Sheet
 from simulators.results import Summary
-from simulators.scenario import Slo
 from simulators.table import dollars, seconds, share
 from simulators.traffic.describe import duration
 

@@ -14,6 +14,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from policies.model import PoolName
+from policies.spec import Slo
 from scaler.config.load import Workload, workload_from
 from simulators.fleet.life import Phase, StartUp, State
 from simulators.fleet.market import PoolOffer, ZoneOffer
@@ -27,7 +28,7 @@ from simulators.oracle.sizes import BUCKET_S, bridged, static, supplies
 from simulators.oracle.work import bound_usd
 from simulators.results import Requests, summarize
 from simulators.run import ends_s, simulate, traffic_of
-from simulators.scenario import Case, Scenario, Slo
+from simulators.scenario import Case, Scenario
 from simulators.traffic.lengths import Lengths
 from simulators.traffic.shapes import FlashCrowd, OnOff, Poisson
 from simulators.world.world import MAX_S

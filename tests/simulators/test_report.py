@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from policies.model import PoolName
+from policies.spec import Slo
 from simulators.fleet.market import ZoneOffer
 from simulators.models.catalogue import load as load_model
 from simulators.report import words
@@ -24,7 +25,7 @@ from simulators.report.page import of_sheets, page
 from simulators.report.sheet import sheet
 from simulators.report.spans import DIGITS, MAX_BINS, Floats, covered, edges, rounded, union
 from simulators.run import Run, alone, simulate, traffic_of
-from simulators.scenario import Slo, load
+from simulators.scenario import load
 from simulators.traffic.trace import Trace
 from tests.servers import chromium
 from tests.simulators.test_compare import CROWD, write_scenario

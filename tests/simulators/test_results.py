@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from policies.model import Result
+from policies.spec import Slo
 from simulators import run
 from simulators.cautions import cautions, most_replicas, work_s
 from simulators.commands.given import without_nan
@@ -20,7 +21,6 @@ from simulators.kernel.kernel import Router
 from simulators.models import catalogue
 from simulators.results import Requests, Summary, summarize, token_gaps, usd
 from simulators.run import Run
-from simulators.scenario import Slo
 from simulators.table import dollars, lines, seconds, share
 from simulators.traffic.trace import Trace
 from simulators.weather import Weather

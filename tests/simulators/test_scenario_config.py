@@ -13,9 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from policies.model import PoolName
+from policies.spec import Slo
 from scaler.config.problems import ConfigError
 from simulators import run
-from simulators.scenario import Case, Slo, load, load_workload
+from simulators.scenario import Case, load, load_workload
 from simulators.traffic.trace import TraceError
 from simulators.world.queue import Queue
 from tests.simulators.world.files import SCENARIO, files
