@@ -1,0 +1,119 @@
+"""A bounded, evenly spaced record of one measured value: fine for the last hours, coarse for the last two weeks.
+
+Values are means of what was noted in a bin; a bin in which nothing was noted is NaN: missing is never zero. Time never
+runs back: what is noted before the newest bin is dropped.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+DAY_S: Final = 86_400.0
+COARSE_STEP_S: Final = 300.0
+"""Fine enough for the shape of a day, coarse enough that two weeks of it are 35 kB."""
+COARSE_SPAN_S: Final = 15 * DAY_S
+"""Two whole weeks behind every moment of the last day: what a weekly season is learnt from."""
+FINE_SPAN_S: Final = 4 * 3600.0
+LEAST_FINE: Final = 256
+MOST_FINE: Final = 2048
+"""Fine bins kept: four hours, and never so few that no window fits nor so many (turns of 1 s) that memory grows."""
+
+
+class Ring:
+    """The last `size` bins of one step, addressed by their number since the epoch of the series."""
+
+    __slots__ = ("_seen", "_values", "last", "size")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.last: int | None = None
+        self._values: NDArray[np.float64] = np.full(size, np.nan)
+        self._seen = 0
+
+    def put(self, place: int, value: float) -> None:
+        """Note `value` (NaN: nothing) in bin `place`; bins that were passed over are gaps. An older bin is dropped."""
+        if self.last is None or place - self.last >= self.size:
+            self._values[:] = np.nan
+        elif place > self.last:
+            self._values[np.arange(self.last + 1, place + 1) % self.size] = np.nan
+        elif place < self.last:
+            return
+        if place != self.last:
+            self.last, self._seen = place, 0
+        if not math.isnan(value):
+            self._seen += 1
+            i = place % self.size
+            before = self._values[i] if self._seen > 1 else 0.0
+            self._values[i] = before + (value - before) / self._seen
+
+    def window(self, size: int) -> NDArray[np.float64]:
+        """The newest `size` bins (as many as are kept), oldest first: a copy."""
+        size = min(size, self.size)
+        if self.last is None:
+            return np.full(size, np.nan)
+        end = self.last % self.size + 1
+        if end >= size:
+            return self._values[end - size : end].copy()
+        return np.concatenate((self._values[end - size :], self._values[:end]))
+
+    def at(self, places: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The bins at `places`; NaN for what is not, or no longer, or not yet known."""
+        if self.last is None:
+            return np.full(places.shape, np.nan)
+        known = (places <= self.last) & (places > self.last - self.size)
+        return np.where(known, self._values[places % self.size], np.nan)
+
+
+class Series:
+    """The record: `fine` has a bin a turn, `coarse` one in five minutes (or in a turn, where turns are longer).
+
+    `step_s` is the time between turns in seconds. The first value noted lies in the middle of its fine bin, so that
+    turns that come a little early or late still fall into bins of their own. Coarse bins divide a day evenly: bin
+    `i` has the time of day `i % per_day`.
+    """
+
+    __slots__ = ("_fine_start_s", "_shift_s", "coarse", "coarse_step_s", "fine", "per_day", "step_s")
+
+    def __init__(self, step_s: float) -> None:
+        if not 0.0 < step_s <= DAY_S:
+            raise ValueError(f"a series needs a step of more than 0 s and at most a day, not {step_s!r}")
+        self.step_s = step_s
+        self.per_day = int(DAY_S // max(COARSE_STEP_S, step_s))
+        self.coarse_step_s = DAY_S / self.per_day
+        self.fine = Ring(min(MOST_FINE, max(LEAST_FINE, math.ceil(FINE_SPAN_S / step_s))))
+        self.coarse = Ring(math.ceil(COARSE_SPAN_S / self.coarse_step_s))
+        self._fine_start_s = math.nan
+        self._shift_s = 0.0
+
+    def place(self, at: float) -> int:
+        """The fine bin of a time (seconds since the Unix epoch)."""
+        if math.isnan(self._fine_start_s):
+            self._fine_start_s = at - self.step_s / 2
+        return math.floor((at - self._fine_start_s) / self.step_s)
+
+    def note(self, at: float, value: float) -> None:
+        """Note `value` (NaN: missed) at a time."""
+        self.fine.put(self.place(at), value)
+        self.note_coarse(at, value)
+
+    def note_coarse(self, at: float, value: float) -> None:
+        """Note `value` in the coarse record alone: a past that is too old, or too coarse, for the fine one."""
+        self.coarse.put(math.floor((at - self._shift_s) / self.coarse_step_s), value)
+
+    def shift(self, step_s: float) -> None:
+        """Move the whole past by `step_s`: after the wall clock jumped, ages stay what they were."""
+        self._fine_start_s += step_s
+        self._shift_s += step_s
+
+    def coarse_places(self, ahead_s: NDArray[np.float64]) -> NDArray[np.int64]:
+        """The coarse bins that lie `ahead_s` seconds after the middle of the newest fine bin."""
+        if self.fine.last is None:
+            raise ValueError("nothing was noted yet")
+        now = self._fine_start_s + (self.fine.last + 0.5) * self.step_s
+        return np.floor((now + ahead_s - self._shift_s) / self.coarse_step_s).astype(np.int64)
