@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from policies.history import ACTIVE, MAY_LOWER, TARGET, WANTED
+from policies.history import ACTIVE, CURRENT, MAY_LOWER, TARGET, WANTED
 from policies.model import Step
 
 if TYPE_CHECKING:
@@ -89,7 +89,9 @@ def limit_step(size: int, s: Situation) -> Step | None:
     if size == s.current:
         return None
     rule = s.spec.scale_up if size > s.current else s.spec.scale_down
-    decided = _known(s.history.column(TARGET, s.now - rule.period_s))
+    since = s.now - rule.period_s
+    found = s.history.column(CURRENT, since + s.spec.interval_s)  # the first turn of a life found what came before it
+    decided = _known(np.append(s.history.column(TARGET, since), found))
     if size > s.current:
         start = min(s.current, int(np.min(decided))) if decided.size else s.current
         limit = max(s.current, start + max(rule.max_replicas, math.ceil(start * rule.max_share)))
