@@ -52,6 +52,9 @@ class Scrape:
     missing: str = ""
 
 
+BLOCK: Final = 4096
+"""Requests that are looked at at once."""
+
 Reader = Callable[["Engines", Scrape, "Scrape | None"], float | None]
 
 
@@ -64,6 +67,7 @@ class Engines:
         self._chance = chance
         self._epoch_s = epoch_s
         self._kept: deque[Scrape] = deque()
+        self._settled: dict[int, int] = {}
         self._told: NDArray[np.int64] = np.zeros((0, len(COUNTERS)), dtype=np.int64)
 
     def scrape(self) -> None:
@@ -139,7 +143,8 @@ class Engines:
     def latency_s(self, last: Scrape, begin: int, end: int, per_token: bool = False) -> float | None:
         """The 95th percentile of a span of those requests for which it ended within the window."""
         since_ps = max(-1, round((last.at_s - self.telemetry.rate_window_s) * PS_PER_S))  # below 0 stands no time
-        times, counts = self._kernel.times, self._kernel.counts
+        recent = self._unsettled(end, since_ps)
+        times, counts = self._kernel.times[recent], self._kernel.counts[recent]
         ended = times[:, end]
         rows = np.flatnonzero((ended > since_ps) & (ended <= round(last.at_s * PS_PER_S)))
         spans = (times[rows, end] - times[rows, begin]) / PS_PER_S
@@ -147,6 +152,30 @@ class Engines:
             decoded = counts[rows, layout.OUTPUT] > 1
             spans = spans[decoded] / (counts[rows, layout.OUTPUT][decoded] - 1)
         return float(np.quantile(spans, LATENCY_QUANTILE)) if spans.size else None
+
+    def _unsettled(self, end: int, since_ps: int) -> NDArray[np.int64] | slice:
+        """The slots of the requests that have arrived, but for the first ones, whose `end` is settled before a window.
+
+        Windows only move on, and what is settled stays so: each request is passed over once.
+        """
+        slots, arrived = len(self._kernel.times), int(self._kernel.world[layout.ARRIVED])
+        first = max(self._settled.get(end, 0), arrived - slots)
+        for until in range(first + BLOCK, arrived + BLOCK, BLOCK):
+            block = self._kernel.times[self._slots(first, min(until, arrived))]
+            open_still = (block[:, end] > since_ps) | ((block[:, end] < 0) & (block[:, layout.FINISH] >= layout.OPEN))
+            if open_still.any():
+                first += int(np.argmax(open_still))
+                break
+            first = min(until, arrived)
+        self._settled[end] = first
+        return self._slots(first, arrived)
+
+    def _slots(self, first: int, until: int) -> NDArray[np.int64] | slice:
+        """The slots of requests by their numbers, in order of arrival."""
+        slots = len(self._kernel.times)
+        if first // slots == max(until - 1, first) // slots:
+            return slice(first % slots, first % slots + until - first)
+        return np.arange(first, until) % slots
 
 
 def _rate(field: str) -> Reader:
