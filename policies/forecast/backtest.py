@@ -56,11 +56,12 @@ class Backtest:
         """The horizons (their indices) that have an origin in bin `place`."""
         return np.flatnonzero(place % self.stride == 0)
 
-    def promise(self, place: int, due: NDArray[np.int64], means: NDArray[np.float64]) -> None:
-        """Keep the forecasts made at the end of bin `place`: means (2, candidates, H), NaN for none."""
+    def promise(self, place: int, due: NDArray[np.int64], means: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Keep the forecasts made at the end of bin `place`: means (2, candidates, H), NaN for none; gives slots."""
         slot = place // self.stride[due] % SLOTS
         self._made[due, slot] = means[:, :, due].transpose(2, 0, 1)
         self._origin[due, slot] = place
+        return slot
 
     def mature(self, place: int) -> list[tuple[int, int]]:
         """The forecasts whose time has come with bin `place`: (horizon's index, slot)."""
@@ -69,14 +70,19 @@ class Backtest:
         came = self._origin[np.arange(len(slot)), slot] == origin
         return [(int(i), int(slot[i])) for i in np.flatnonzero(came & (origin >= 0))]
 
-    def settle(self, horizon: int, slot: int, window: NDArray[np.float64], typical: float) -> None:
-        """Score a forecast by the bins that came true, the last of them at the horizon (NaN for gaps)."""
+    def settle(self, horizon: int, slot: int, window: NDArray[np.float64], typical: float) -> tuple[float, float]:
+        """Score a forecast by the bins that came true, the last of them at the horizon (NaN for gaps).
+
+        Gives what came: the value at the horizon and the largest, NaN where not seen.
+        """
         self._origin[horizon, slot] = -1
         seen = window[~np.isnan(window)]
-        if not np.isnan(window[-1]):
-            self._score(horizon, POINT, self._made[horizon, slot, POINT], float(window[-1]), typical)
-        if seen.size and seen.size >= LEAST_SEEN * window.size:
-            self._score(horizon, PEAK, self._made[horizon, slot, PEAK], float(seen.max()), typical)
+        peak = float(seen.max()) if seen.size and seen.size >= LEAST_SEEN * window.size else np.nan
+        came = (float(window[-1]), peak)
+        for target in (POINT, PEAK):
+            if not np.isnan(came[target]):
+                self._score(horizon, target, self._made[horizon, slot, target], came[target], typical)
+        return came
 
     def _score(self, horizon: int, target: int, means: NDArray[np.float64], actual: float, typical: float) -> None:
         measure = scale(means, typical)

@@ -36,6 +36,15 @@ def last(recent: NDArray[np.float64]) -> float:
     return float(seen[-1]) if seen.size else np.nan
 
 
+def means(recent: NDArray[np.float64], lookbacks: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The means over the newest so many bins; NaN where nothing was seen in them."""
+    mask = ~np.isnan(recent)
+    sums = np.cumsum(np.where(mask, recent, 0.0)[::-1])[lookbacks - 1]
+    counts = np.cumsum(mask[::-1])[lookbacks - 1]
+    mean: NDArray[np.float64] = np.divide(sums, counts, out=np.full(len(lookbacks), np.nan), where=counts > 0)
+    return mean
+
+
 def noise(recent: NDArray[np.float64]) -> float:
     """The standard deviation of single bins about a slowly moving level.
 

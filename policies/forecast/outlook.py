@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from policies.forecast import local
 from policies.forecast.backtest import PEAK, POINT, Backtest
+from policies.forecast.candidates import CANDIDATES, Candidates
 from policies.forecast.selection import LEVELS, REACTIVE
 from policies.forecast.series import Series
 from policies.forecast.spread import scale
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-CANDIDATES: Final = ("reactive", "level", "trend")
 HORIZONS_S: Final = (30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0)
 """Horizons that are scored: the start-up times of a slept engine up to those of a new node with a large model."""
 TYPICAL_S: Final = 86_400.0
@@ -54,6 +53,7 @@ class Outlook:
         horizons = np.unique([math.ceil(h / step_s - 1e-9) for h in HORIZONS_S])
         self._horizons_s = horizons * step_s
         self._backtest = Backtest(len(CANDIDATES), horizons, step_s)
+        self._candidates = Candidates(self.series, self._horizons_s, self._backtest.stride * step_s)
         self._typical = 0.0
         self._noted = 0
 
@@ -107,23 +107,17 @@ class Outlook:
         """The newest bin is complete: score what it brought, and make the forecasts that start from it."""
         fine = self.series.fine
         for horizon, slot in self._backtest.mature(place):
-            self._backtest.settle(horizon, slot, fine.window(int(self._backtest.horizons[horizon])), self._typical)
+            window = fine.window(int(self._backtest.horizons[horizon]))
+            came = self._backtest.settle(horizon, slot, window, self._typical)
+            self._candidates.learn(horizon, slot, came)
         due = self._backtest.due(place)
         if due.size and not math.isnan(fine.window(1)[0]):
-            self._backtest.promise(place, due, self._means())
+            said = self._candidates.means(self._typical)
+            self._candidates.keep(due, self._backtest.promise(place, due, said.means), said)
 
     def _means(self) -> NDArray[np.float64]:
         """What each candidate takes for most likely: (2, candidates, horizons)."""
-        recent = self.series.fine.window(local.WINDOW)
-        flat = np.ones(len(self._horizons_s))
-        point = np.stack(
-            (
-                local.last(recent) * flat,
-                local.level(recent)[0] * flat,
-                local.trend(recent, self.series.step_s, self._horizons_s),
-            )
-        )
-        return np.stack((point, np.maximum.accumulate(point, axis=1)))
+        return self._candidates.means(self._typical).means
 
     def _quantiles(self, target: int, horizons_s: NDArray[np.float64], qs: NDArray[np.float64]) -> NDArray[np.float64]:
         means = self._means()[target]

@@ -88,12 +88,12 @@ class Series:
         self.coarse_step_s = DAY_S / self.per_day
         self.fine = Ring(min(MOST_FINE, max(LEAST_FINE, math.ceil(FINE_SPAN_S / step_s))))
         self.coarse = Ring(math.ceil(COARSE_SPAN_S / self.coarse_step_s))
-        self._fine_start_s = math.nan
+        self._fine_start_s = 0.0
         self._shift_s = 0.0
 
     def place(self, at: float) -> int:
         """The fine bin of a time (seconds since the Unix epoch)."""
-        if math.isnan(self._fine_start_s):
+        if self.fine.last is None:
             self._fine_start_s = at - self.step_s / 2
         return math.floor((at - self._fine_start_s) / self.step_s)
 
@@ -113,7 +113,5 @@ class Series:
 
     def coarse_places(self, ahead_s: NDArray[np.float64]) -> NDArray[np.int64]:
         """The coarse bins that lie `ahead_s` seconds after the middle of the newest fine bin."""
-        if self.fine.last is None:
-            raise ValueError("nothing was noted yet")
-        now = self._fine_start_s + (self.fine.last + 0.5) * self.step_s
+        now = self._fine_start_s + ((self.fine.last or 0) + 0.5) * self.step_s
         return np.floor((now + ahead_s - self._shift_s) / self.coarse_step_s).astype(np.int64)
