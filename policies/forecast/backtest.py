@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from policies.forecast.selection import LEVELS, Selection
-from policies.forecast.spread import PRIOR_NODES, PRIOR_SAMPLES, prior, quantiles, scale
+from policies.forecast.spread import PRIOR_SAMPLES, prior, quantiles, scale
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,18 +21,19 @@ POINT, PEAK = 0, 1
 ORIGINS_PER_HORIZON: Final = 4
 SLOTS: Final = 2 * ORIGINS_PER_HORIZON
 """Forecasts waiting for their time at the most: a horizon of 7 bins has an origin in each of them."""
-RESIDUALS: Final = 256
-"""Residuals kept for each candidate, horizon and target."""
-HALF_LIFE: Final = 128.0
+RESIDUALS: Final = 192
+"""Residuals kept for each candidate, horizon and target: in halves of 16 bits, as a quantile of 192 needs no more."""
+HALF_LIFE: Final = 96.0
 """Residuals after which one weighs half."""
-LEAST_SEEN: Final = 0.75
-"""Share of a window that was seen, below which its largest value is not known."""
+WEIGHTS: Final = 0.5 ** (np.arange(RESIDUALS) / HALF_LIFE)
+LARGEST: Final = 60_000.0
+"""The largest residual that 16 bits hold."""
 REFRESH: Final = 8
 """The quantiles that score are drawn anew after so many residuals, and after each while there are few."""
 
 
 class Backtest:
-    """Scores `candidates` (names, the reactive one first) at `horizons` (whole bins, rising) of `step_s` seconds."""
+    """Scores so many `candidates`, the reactive one first, at `horizons` (whole bins, rising) of `step_s` seconds."""
 
     def __init__(self, candidates: int, horizons: NDArray[np.int64], step_s: float) -> None:
         h = len(horizons)
@@ -41,87 +42,74 @@ class Backtest:
         self.overlap = horizons / self.stride
         """How many residuals share a horizon: so many together are worth one independent one."""
         self.selection = Selection(candidates, self.overlap)
+        self._every = np.arange(h)
         self._prior = np.stack([prior(n * step_s) for n in horizons])
         self._made = np.full((h, SLOTS, 2, candidates), np.nan)
         self._origin = np.full((h, SLOTS), -1, np.int64)
-        self._residuals = np.full((h, 2, candidates, RESIDUALS), np.nan, np.float32)
-        self._count = np.zeros((h, 2), np.int64)
-        self._aged = 0.5 ** (np.arange(RESIDUALS - 1, -1, -1.0) / HALF_LIFE)
+        self._residuals = np.full((h, 2, candidates, RESIDUALS), np.nan, np.float16)
+        self._count = np.zeros(h, np.int64)
         self._drawn = np.zeros((h, 2, candidates, len(LEVELS)))
-        for i in range(h):
-            for target in (POINT, PEAK):
-                self._draw(i, target)
+        self._draw(self._every)
 
-    def due(self, place: int) -> NDArray[np.int64]:
-        """The horizons (their indices) that have an origin in bin `place`."""
-        return np.flatnonzero(place % self.stride == 0)
+    def promise(self, place: int, means: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Keep the forecasts made at the end of bin `place`: means (2, candidates, H), NaN for none.
 
-    def promise(self, place: int, due: NDArray[np.int64], means: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Keep the forecasts made at the end of bin `place`: means (2, candidates, H), NaN for none; gives slots."""
+        Gives the horizons that have an origin there, and the slots where theirs are kept.
+        """
+        due = np.flatnonzero(place % self.stride == 0)
         slot = place // self.stride[due] % SLOTS
         self._made[due, slot] = means[:, :, due].transpose(2, 0, 1)
         self._origin[due, slot] = place
-        return slot
+        return due, slot
 
-    def mature(self, place: int) -> list[tuple[int, int]]:
-        """The forecasts whose time has come with bin `place`: (horizon's index, slot)."""
+    def mature(self, place: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The forecasts whose time has come with bin `place`: their horizons and slots."""
         origin = place - self.horizons
         slot = origin // self.stride % SLOTS
-        came = self._origin[np.arange(len(slot)), slot] == origin
-        return [(int(i), int(slot[i])) for i in np.flatnonzero(came & (origin >= 0))]
+        due = np.flatnonzero((self._origin[self._every, slot] == origin) & (origin >= 0))
+        self._origin[due, slot[due]] = -1
+        return due, slot[due]
 
-    def settle(self, horizon: int, slot: int, window: NDArray[np.float64], typical: float) -> tuple[float, float]:
-        """Score a forecast by the bins that came true, the last of them at the horizon (NaN for gaps).
-
-        Gives what came: the value at the horizon and the largest, NaN where not seen.
-        """
-        self._origin[horizon, slot] = -1
-        seen = window[~np.isnan(window)]
-        peak = float(seen.max()) if seen.size and seen.size >= LEAST_SEEN * window.size else np.nan
-        came = (float(window[-1]), peak)
-        for target in (POINT, PEAK):
-            if not np.isnan(came[target]):
-                self._score(horizon, target, self._made[horizon, slot, target], came[target], typical)
-        return came
-
-    def _score(self, horizon: int, target: int, means: NDArray[np.float64], actual: float, typical: float) -> None:
+    def settle(
+        self, due: NDArray[np.int64], slot: NDArray[np.int64], came: NDArray[np.float64], typical: float
+    ) -> None:
+        """Score forecasts by what came (due, 2), the value at the horizon and the largest; NaN where not seen."""
+        means = self._made[due, slot]
         measure = scale(means, typical)
-        said = np.maximum(means[:, None] + self._drawn[horizon, target] * measure[:, None], 0.0)
-        over = actual - said
-        self.selection.note(horizon, target, np.maximum(LEVELS * over, (LEVELS - 1.0) * over))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            residual = np.where(measure > 0.0, (actual - means) / measure, np.where(np.isnan(means), np.nan, 0.0))
-        count = self._count[horizon, target]
-        self._residuals[horizon, target, :, count % RESIDUALS] = residual
-        self._count[horizon, target] = count = count + 1
-        if count < 4 * REFRESH or count % REFRESH == 0:
-            self._draw(horizon, target)
+        said = np.maximum(means[..., None] + self._drawn[due] * measure[..., None], 0.0)
+        over = came[:, :, None, None] - said
+        self.selection.note(due, np.maximum(LEVELS * over, (LEVELS - 1.0) * over))
+        off = came[:, :, None] - means
+        residual = np.divide(off, measure, out=0.0 * off, where=measure > 0.0)
+        self._residuals[due, :, :, self._count[due] % RESIDUALS] = np.clip(residual, -LARGEST, LARGEST)
+        self._count[due] += 1
+        count = self._count[due]
+        self._draw(due[(count < 4 * REFRESH) | (count % REFRESH == 0)])
 
-    def _draw(self, horizon: int, target: int) -> None:
-        every = np.arange(self._residuals.shape[2])
-        self._drawn[horizon, target] = self.offsets(horizon, target, every, LEVELS)
+    def _draw(self, due: NDArray[np.int64]) -> None:
+        if due.size:
+            shape = (len(due), *self._drawn.shape[1:3])
+            every = np.indices(shape).reshape(3, -1)
+            self._drawn[due] = self.offsets(due[every[0]], every[1], every[2], LEVELS).reshape(*shape, len(LEVELS))
 
     def offsets(
-        self, horizon: int, target: int, rows: NDArray[np.int64], levels: NDArray[np.float64]
+        self, horizon: NDArray[np.int64], target: NDArray[np.int64], row: NDArray[np.int64], levels: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Quantiles of the residuals of the candidates `rows`, in units of their scale: (rows, levels)."""
-        count = int(self._count[horizon, target])
-        kept = min(count, RESIDUALS)
+        """Quantiles of residuals in units of their scale: (n, levels), for n horizons, targets and candidates."""
         nodes = self._prior[horizon, target]
-        residuals = np.empty((len(rows), kept + nodes.size))
-        residuals[:, :kept] = self._residuals[horizon, target, rows, :kept]
-        residuals[:, kept:] = nodes
-        aged = self._weights(count)
-        overlap = self.overlap[horizon]
-        weights = np.concatenate((aged, np.full(nodes.size, overlap * PRIOR_SAMPLES / PRIOR_NODES.size)))
-        return quantiles(residuals, weights, overlap, levels)
+        residuals = np.concatenate((self._residuals[horizon, target, row].astype(float), nodes), axis=1)
+        unseen = self.overlap[horizon, None]
+        of_nodes = np.broadcast_to(unseen * (PRIOR_SAMPLES / nodes.shape[1]), nodes.shape)
+        weights = np.concatenate((self._weights(horizon), of_nodes), axis=1)
+        return quantiles(residuals, weights, unseen, levels)
 
     def evidence(self, horizon: int, target: int, row: int) -> float:
         """How many independent residuals a candidate has: overlapping ones share, older ones count less."""
-        aged = self._weights(int(self._count[horizon, target]))
-        known = ~np.isnan(self._residuals[horizon, target, row, : aged.size])
-        return float(aged[known].sum() / self.overlap[horizon])
+        known = ~np.isnan(self._residuals[horizon, target, row])
+        return float(self._weights(np.array([horizon]))[0, known].sum() / self.overlap[horizon])
 
-    def _weights(self, count: int) -> NDArray[np.float64]:
-        """The weights of the residuals kept, by their places, after `count` of them."""
-        return np.roll(self._aged, count % RESIDUALS) if count > RESIDUALS else self._aged[RESIDUALS - count :]
+    def _weights(self, horizon: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The weights of the residuals kept, by their places: (n, RESIDUALS), for n horizons."""
+        age = (self._count[horizon, None] - 1 - np.arange(RESIDUALS)) % RESIDUALS
+        weights: NDArray[np.float64] = WEIGHTS[age]
+        return weights

@@ -80,9 +80,9 @@ class Candidates:
         self._features[due, slot] = said.features[due]
         self._measure[due, slot] = said.measure
 
-    def learn(self, horizon: int, slot: int, came: tuple[float, float]) -> None:
-        """Learn from what came: the value at the horizon, and the largest up to it; NaN where not seen."""
-        for target, actual in enumerate(came):
-            if not np.isnan(actual):
-                measure = self._measure[horizon, slot]
-                self._regression.learn(horizon, target, self._features[horizon, slot], actual / measure)
+    def learn(self, due: NDArray[np.int64], slot: NDArray[np.int64], came: NDArray[np.float64]) -> None:
+        """Learn from what came (due, 2): the value at the horizon and the largest up to it; NaN where not seen."""
+        seen = ~np.isnan(came).any(axis=1)
+        due, slot = due[seen], slot[seen]
+        if due.size:
+            self._regression.learn(due, self._features[due, slot], came[seen] / self._measure[due, slot, None])

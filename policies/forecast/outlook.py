@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from policies.forecast.backtest import PEAK, POINT, Backtest
-from policies.forecast.candidates import CANDIDATES, Candidates
+from policies.forecast.candidates import CANDIDATES, Candidates, Said
 from policies.forecast.selection import LEVELS, REACTIVE
 from policies.forecast.series import Series
 from policies.forecast.spread import scale
@@ -54,6 +54,7 @@ class Outlook:
         self._horizons_s = horizons * step_s
         self._backtest = Backtest(len(CANDIDATES), horizons, step_s)
         self._candidates = Candidates(self.series, self._horizons_s, self._backtest.stride * step_s)
+        self._said: Said | None = None
         self._typical = 0.0
         self._noted = 0
 
@@ -70,6 +71,7 @@ class Outlook:
                 return
             if place > newest:
                 self._close(newest)
+        self._said = None
         self.series.note(at, value)
         if not math.isnan(value):
             self._noted += 1
@@ -83,6 +85,7 @@ class Outlook:
 
     def shift(self, step_s: float) -> None:
         """Move the whole past by `step_s`: after the wall clock jumped, ages stay what they were."""
+        self._said = None
         self.series.shift(step_s)
 
     def peak(self, horizon_s: float, q: float) -> Forecast:
@@ -95,7 +98,9 @@ class Outlook:
         row = int(self._backtest.selection.leader[i, PEAK, level])
         evidence = self._backtest.evidence(i, PEAK, row)
         sure = min(1.0, (1.0 - q) * (evidence + 1.0)) if evidence else 0.0
-        return Forecast(value, float(self._means()[PEAK, row, i]), CANDIDATES[row], sure, self._reason(i, row, level))
+        return Forecast(
+            value, float(self._look().means[PEAK, row, i]), CANDIDATES[row], sure, self._reason(i, row, level)
+        )
 
     def at(self, horizons_s: ArrayLike, qs: ArrayLike) -> NDArray[np.float64]:
         """Quantiles of the value at each of the horizons (seconds from now), shape (horizons, quantiles)."""
@@ -106,58 +111,78 @@ class Outlook:
     def _close(self, place: int) -> None:
         """The newest bin is complete: score what it brought, and make the forecasts that start from it."""
         fine = self.series.fine
-        for horizon, slot in self._backtest.mature(place):
-            window = fine.window(int(self._backtest.horizons[horizon]))
-            came = self._backtest.settle(horizon, slot, window, self._typical)
-            self._candidates.learn(horizon, slot, came)
-        due = self._backtest.due(place)
-        if due.size and not math.isnan(fine.window(1)[0]):
-            said = self._candidates.means(self._typical)
-            self._candidates.keep(due, self._backtest.promise(place, due, said.means), said)
+        due, slot = self._backtest.mature(place)
+        if due.size:
+            came = fine.came(self._backtest.horizons[due])
+            self._backtest.settle(due, slot, came, self._typical)
+            self._candidates.learn(due, slot, came)
+        if not math.isnan(fine.window(1)[0]):
+            said = self._look()
+            self._candidates.keep(*self._backtest.promise(place, said.means), said)
 
-    def _means(self) -> NDArray[np.float64]:
-        """What each candidate takes for most likely: (2, candidates, horizons)."""
-        return self._candidates.means(self._typical).means
+    def _look(self) -> Said:
+        """What the candidates say of the newest bin on, worked out once."""
+        if self._said is None:
+            self._said = self._candidates.means(self._typical)
+        return self._said
 
     def _quantiles(self, target: int, horizons_s: NDArray[np.float64], qs: NDArray[np.float64]) -> NDArray[np.float64]:
-        means = self._means()[target]
-        levels, back = np.unique(np.concatenate((LEVELS, qs)), return_inverse=True)
-        whose = np.minimum(np.searchsorted(LEVELS, levels), len(LEVELS) - 1)
-        middle = means[self._backtest.selection.leader[:, target, 0], np.arange(len(self._horizons_s))]
-        values = np.stack([self._of_horizon(i, target, means[:, i], levels, whose) for i in range(len(middle))])
-        if target == PEAK:
-            values = np.maximum.accumulate(values, axis=0)
-        else:
-            apart = values - middle[:, None]
-            wider = np.where(levels > 0.5, np.maximum.accumulate(apart, 0), apart)
-            values = middle[:, None] + np.where(levels < 0.5, np.minimum.accumulate(apart, 0), wider)
+        """Quantiles (horizons, qs): the leaders' at the scored horizons around, in between on a straight line.
+
+        Beyond the last scored horizon the spread grows with the root of time, as a random walk's.
+        """
+        grid = self._horizons_s[: int(np.searchsorted(self._horizons_s, horizons_s.max())) + 1]
+        levels, place = np.unique(np.concatenate((LEVELS, qs)), return_inverse=True)
+        means = self._look().means[target, :, : len(grid)]
+        middle = means[self._backtest.selection.leader[: len(grid), target, 0], np.arange(len(grid))]
+        values = self._leaders_say(target, means, levels)
+        values = np.maximum.accumulate(values) if target == PEAK else _ever_wider(values, middle, levels)
         values = np.maximum(values, 0.0)
-        grid = self._horizons_s
-        found = np.stack([np.interp(horizons_s, grid, values[:, j]) for j in back[len(LEVELS) :]], axis=1)
-        beyond = np.sqrt(np.maximum(horizons_s / grid[-1], 1.0))[:, None]
+        found = np.stack([np.interp(horizons_s, grid, values[:, j]) for j in place[len(LEVELS) :]], axis=1)
         anchor = np.interp(horizons_s, grid, middle)[:, None]
+        beyond = np.sqrt(np.maximum(horizons_s / grid[-1], 1.0))[:, None]
         answer: NDArray[np.float64] = np.maximum(anchor + beyond * (found - anchor), 0.0)
         return answer
 
-    def _of_horizon(
-        self, i: int, target: int, means: NDArray[np.float64], levels: NDArray[np.float64], whose: NDArray[np.int64]
-    ) -> NDArray[np.float64]:
-        leaders = self._backtest.selection.leader[i, target][whose]
-        rows, back = np.unique(leaders, return_inverse=True)
-        offsets = self._backtest.offsets(i, target, rows, levels)
-        mean = means[rows][back]
-        said: NDArray[np.float64] = mean + offsets[back, np.arange(len(levels))] * scale(mean, self._typical)
-        return np.maximum.accumulate(said)
+    def _leaders_say(self, target: int, means: NDArray[np.float64], levels: NDArray[np.float64]) -> NDArray[np.float64]:
+        """At each scored horizon and level, the quantile of the candidate that leads there: (horizons, levels).
+
+        A level between two that are scored goes by the higher one's leader; no quantile lies below a lower level's.
+        """
+        h = means.shape[1]
+        ruling = np.minimum(np.searchsorted(LEVELS, levels), len(LEVELS) - 1)
+        leader = self._backtest.selection.leader[:h, target][:, ruling]
+        pairs, place = np.unique(np.arange(h)[:, None] * len(CANDIDATES) + leader, return_inverse=True)
+        horizon, row = np.divmod(pairs, len(CANDIDATES))
+        offsets = self._backtest.offsets(horizon, np.full(len(pairs), target), row, levels)
+        mean = means[row, horizon]
+        said = mean[:, None] + offsets * scale(mean, self._typical)[:, None]
+        values: NDArray[np.float64] = np.maximum.accumulate(
+            said[place.reshape(leader.shape), np.arange(len(levels))], 1
+        )
+        return values
 
     def _reason(self, i: int, row: int, level: int) -> str:
-        minutes = self._horizons_s[i] / 60.0
-        ratio = self._backtest.selection.ratio(i, PEAK)
-        if row == REACTIVE:
-            if np.isinf(ratio[1:, level]).all():
-                return f"reactive: too little was seen over {minutes:g} min to trust another"
-            return f"reactive: none beats the last value over {minutes:g} min"
-        gain = 1.0 - float(ratio[row, level])
-        return f"{CANDIDATES[row]} has lost {gain:.0%} less than the last value over {minutes:g} min"
+        over = f"over {self._horizons_s[i] / 60.0:g} min"
+        if self._noted == 0:
+            return "reactive: nothing was seen yet"
+        ratio = self._backtest.selection.ratio(np.array([i]))[0, PEAK, :, level]
+        if row != REACTIVE:
+            return (
+                f"{CANDIDATES[row]}: lost {1.0 - ratio[row]:.0%} less than the last value at {LEVELS[level]:g} {over}"
+            )
+        if np.isinf(ratio[1:]).all():
+            return f"reactive: too little was seen {over} to trust another"
+        return f"reactive: none does better than the last value at {LEVELS[level]:g} {over}"
+
+
+def _ever_wider(
+    values: NDArray[np.float64], middle: NDArray[np.float64], levels: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Quantiles (horizons, levels) whose distance from the middle never shrinks with the horizon."""
+    apart = values - middle[:, None]
+    apart = np.where(levels > 0.5, np.maximum.accumulate(apart), apart)
+    return middle[:, None] + np.where(levels < 0.5, np.minimum.accumulate(apart), apart)
 
 
 def _checked(value: float | None) -> float:

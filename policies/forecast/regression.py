@@ -21,7 +21,10 @@ RIDGE: Final = 1.0
 """The belief in the plain level weighs as much as this many typical observations."""
 HUBER: Final = 2.0
 """Errors beyond so many mean absolute errors count by their size only, not its square (Huber 1964)."""
-ERROR_HALF_LIFE: Final = 64.0
+CLIPPED: Final = 6.0
+"""No error moves the mean error by more than this many of it."""
+ERROR_SHARE: Final = 0.01
+"""What one error weighs in the mean error: about a hundred make it."""
 
 
 class Regression:
@@ -33,11 +36,12 @@ class Regression:
     def __init__(self, features: int, strides_s: NDArray[np.float64]) -> None:
         h = len(strides_s)
         self._keep = 0.5 ** (strides_s / FORGET_S)
-        self._moment = np.zeros((h, 2, features, features))
-        self._product = np.zeros((h, 2, features))
-        self._error = np.zeros((h, 2))
+        self._moment = np.zeros((h, features, features))
+        self._product = np.zeros((h, features, 2))
+        self._error = np.zeros(h)
         self._belief = np.zeros(features)
         self._belief[0] = 1.0
+        self._ridge = RIDGE * np.eye(features)
         self.coefficients = np.tile(self._belief, (h, 2, 1))
 
     def predict(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -45,19 +49,15 @@ class Regression:
         predicted: NDArray[np.float64] = np.einsum("hkf,hf->kh", self.coefficients, features)
         return predicted
 
-    def learn(self, horizon: int, target: int, features: NDArray[np.float64], actual: float) -> None:
-        """Learn from one forecast that came true: features (F,) then, and what came, both in the scale then."""
-        error = abs(actual - float(self.coefficients[horizon, target] @ features))
-        usual = float(self._error[horizon, target])
-        weight = min(1.0, HUBER * usual / error) if usual and error else 1.0
-        share = 1.0 - 0.5 ** (1.0 / ERROR_HALF_LIFE)
-        self._error[horizon, target] = usual + share * (min(error, 3.0 * HUBER * usual) - usual) if usual else error
-        moment, product = self._moment[horizon, target], self._product[horizon, target]
-        moment *= self._keep[horizon]
-        product *= self._keep[horizon]
-        moment += np.outer(features, weight * features)
-        product += weight * actual * features
-        ridge = RIDGE * np.eye(len(features))
-        self.coefficients[horizon, target] = self._belief + np.linalg.solve(
-            moment + ridge, product - moment @ self._belief
-        )
+    def learn(self, due: NDArray[np.int64], features: NDArray[np.float64], came: NDArray[np.float64]) -> None:
+        """Learn from forecasts of the horizons `due` that came true: features (due, F) then, and what came (due, 2)."""
+        error = np.abs(came - np.einsum("dkf,df->dk", self.coefficients[due], features)).max(axis=1)
+        usual = np.where(self._error[due] > 0.0, self._error[due], error)
+        weight = np.minimum(1.0, HUBER * usual / np.maximum(error, 1e-12))
+        self._error[due] = usual + ERROR_SHARE * (np.minimum(error, CLIPPED * usual) - usual)
+        weighted = features * weight[:, None]
+        keep = self._keep[due, None, None]
+        self._moment[due] = moment = keep * self._moment[due] + weighted[:, :, None] * features[:, None, :]
+        self._product[due] = product = keep * self._product[due] + weighted[:, :, None] * came[:, None, :]
+        change = np.linalg.solve(moment + self._ridge, product - (moment @ self._belief)[:, :, None])
+        self.coefficients[due] = self._belief + change.transpose(0, 2, 1)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 LEVELS: Final = np.array([0.5, 0.75, 0.9, 0.95, 0.99])
 """Levels at which candidates are scored; a level in between goes by the next higher one."""
 REACTIVE: Final = 0
-HALF_LIFE: Final = 64.0
-"""Scores after which one weighs half."""
+KEEP: Final = 0.5 ** (1.0 / 64.0)
+"""What a loss keeps of its weight with each one after it: half after 64."""
 MARGIN: Final = 0.03
 """A leader changes only for a loss smaller by this share: below it, the order of candidates is chance."""
 LEAST_EVIDENCE: Final = 3.0
@@ -35,36 +35,31 @@ class Selection:
         self.leader = np.full((len(overlap), 2, len(LEVELS)), REACTIVE)
         """Index of the leading candidate: (horizon, target, level)."""
 
-    def note(self, horizon: int, target: int, loss: NDArray[np.float64]) -> None:
-        """Note the losses (candidates, levels) of forecasts for one moment; NaN rows took no part."""
-        took_part = ~np.isnan(loss[:, 0])
-        if not took_part[REACTIVE]:
-            return
-        keep = 0.5 ** (1.0 / HALF_LIFE)
-        decay = np.where(took_part, keep, 1.0)
-        self._loss[horizon, target] = decay[:, None] * self._loss[horizon, target] + np.where(
-            took_part[:, None], loss, 0.0
-        )
-        self._reactive[horizon, target] = decay[:, None] * self._reactive[horizon, target] + np.where(
-            took_part[:, None], loss[REACTIVE], 0.0
-        )
-        self._weight[horizon, target] = decay * self._weight[horizon, target] + took_part
-        self._choose(horizon, target)
+    def note(self, due: NDArray[np.int64], loss: NDArray[np.float64]) -> None:
+        """Note losses (due, 2, candidates, levels) at the horizons `due`; NaN for those that took no part."""
+        took_part = ~np.isnan(loss[..., 0] + loss[:, :, :1, 0])
+        keep = np.where(took_part, KEEP, 1.0)
+        self._weight[due] = keep * self._weight[due] + took_part
+        keep, took_part = keep[..., None], took_part[..., None]
+        self._loss[due] = keep * self._loss[due] + np.where(took_part, loss, 0.0)
+        self._reactive[due] = keep * self._reactive[due] + np.where(took_part, loss[:, :, :1], 0.0)
+        self._choose(due)
 
-    def ratio(self, horizon: int, target: int) -> NDArray[np.float64]:
-        """Each candidate's loss over the reactive one's (candidates, levels); infinite without enough evidence."""
-        loss, reactive = self._loss[horizon, target], self._reactive[horizon, target]
-        enough = self._weight[horizon, target] >= LEAST_EVIDENCE * self._overlap[horizon]
-        known = (reactive > 0.0) & enough[:, None]
-        ratio: NDArray[np.float64] = np.divide(loss, reactive, out=np.full(loss.shape, np.inf), where=known)
-        ratio[REACTIVE] = 1.0
+    def ratio(self, due: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Losses over the reactive one's (due, 2, candidates, levels); infinite on too little evidence."""
+        reactive = self._reactive[due]
+        enough = self._weight[due] >= LEAST_EVIDENCE * self._overlap[due, None, None]
+        known = (reactive > 0.0) & enough[..., None]
+        ratio: NDArray[np.float64] = np.divide(self._loss[due], reactive, out=np.full(known.shape, np.inf), where=known)
+        ratio[:, :, REACTIVE] = 1.0
         return ratio
 
-    def _choose(self, horizon: int, target: int) -> None:
-        ratio = self.ratio(horizon, target)
-        every = np.arange(len(LEVELS))
-        leader = self.leader[horizon, target]
-        best = np.argmin(ratio, axis=0)
-        better = ratio[best, every] < (1.0 - MARGIN) * ratio[leader, every]
-        chosen = np.where(better, best, leader)
-        self.leader[horizon, target] = np.where(ratio[chosen, every] > 1.0, REACTIVE, chosen)
+    def _choose(self, due: NDArray[np.int64]) -> None:
+        ratio = self.ratio(due)
+        leader = self.leader[due][:, :, None]
+        best = ratio.argmin(axis=2)[:, :, None]
+        ruling = np.take_along_axis(ratio, leader, 2)
+        contending = np.take_along_axis(ratio, best, 2)
+        chosen = np.where(contending < (1.0 - MARGIN) * ruling, best, leader)
+        beaten = np.take_along_axis(ratio, chosen, 2) > 1.0
+        self.leader[due] = np.where(beaten, REACTIVE, chosen)[:, :, 0]

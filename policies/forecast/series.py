@@ -23,6 +23,8 @@ FINE_SPAN_S: Final = 4 * 3600.0
 LEAST_FINE: Final = 256
 MOST_FINE: Final = 2048
 """Fine bins kept: four hours, and never so few that no window fits nor so many (turns of 1 s) that memory grows."""
+LEAST_SEEN: Final = 0.75
+"""Share of a span that was seen, below which its largest value is not known."""
 
 
 class Ring:
@@ -61,6 +63,17 @@ class Ring:
         if end >= size:
             return self._values[end - size : end].copy()
         return np.concatenate((self._values[end - size :], self._values[:end]))
+
+    def came(self, spans: NDArray[np.int64]) -> NDArray[np.float64]:
+        """What the newest bins brought, for spans of so many: the newest value and the largest of the span.
+
+        Shape (spans, 2); NaN where the newest bin, or more than a quarter of a span, was not seen.
+        """
+        backwards = self.window(int(spans.max()))[::-1]
+        largest = np.fmax.accumulate(backwards)[spans - 1]
+        seen = np.cumsum(~np.isnan(backwards))[spans - 1]
+        newest = np.full(len(spans), backwards[0])
+        return np.stack((newest, np.where(seen >= LEAST_SEEN * spans, largest, np.nan)), axis=1)
 
     def at(self, places: NDArray[np.int64]) -> NDArray[np.float64]:
         """The bins at `places`; NaN for what is not, or no longer, or not yet known."""

@@ -47,19 +47,22 @@ def prior(horizon_s: float) -> NDArray[np.float64]:
 
 
 def quantiles(
-    residuals: NDArray[np.float64], weights: NDArray[np.float64], unseen: float, levels: NDArray[np.float64]
+    residuals: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    unseen: NDArray[np.float64],
+    levels: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Weighted quantiles of each row, shape (rows, levels).
 
-    `residuals` (rows, n) may hold NaN for none; `weights` (n,) go with them. `unseen` is the weight of what has not
-    been seen yet, half beyond each end: one residual's worth of independent evidence. Beyond the outermost residual
-    the tail is exponential with the mean excess of the outer fifth. Rows without a residual give NaN. Levels rise,
-    and so do the answers.
+    `residuals` (rows, n) may hold NaN for none; `weights` (rows, n) go with them. `unseen` (rows, 1) is the weight of
+    what has not been seen yet, half beyond each end: one residual's worth of independent evidence. Beyond the
+    outermost residual the tail is exponential with the mean excess of the outer fifth. Rows without a residual give
+    NaN. Levels rise, and so do the answers.
     """
     order = np.argsort(residuals, axis=1)
     r = np.take_along_axis(residuals, order, 1)
     known = ~np.isnan(r)
-    w = np.where(known, weights[order], 0.0)
+    w = np.where(known, np.take_along_axis(weights, order, 1), 0.0)
     r = np.where(known, r, np.fmax.reduce(residuals, axis=1)[:, None])
     reached = np.cumsum(w, axis=1)
     total = reached[:, -1:] + unseen
