@@ -75,8 +75,32 @@ class PoolStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Quota:
+    """So much at most, and why."""
+
+    most: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What the fleet lets one workload hold and remove now; None where the fleet sets no limit.
+
+    `gpus` and `usd_per_hour` are the most that it may hold (less than it holds now: it is to give way), `removable`
+    how many replicas it may remove.
+    """
+
+    gpus: Quota | None = None
+    usd_per_hour: Quota | None = None
+    removable: Quota | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
-    """All that one turn saw of one workload, and which sources and pools could not be read, and why."""
+    """All that one turn saw of one workload, and which sources and pools could not be read, and why.
+
+    `grant` is what the fleet allowed at that moment; None where no limit spans workloads.
+    """
 
     workload: WorkloadName
     at: float
@@ -84,6 +108,7 @@ class Observation:
     pools: Mapping[PoolName, Reading[PoolStatus]]
     source_errors: Mapping[str, str] = field(default_factory=dict)
     pool_errors: Mapping[PoolName, str] = field(default_factory=dict)
+    grant: Grant | None = None
 
 
 class Evidence(StrEnum):
@@ -107,7 +132,8 @@ class Recommendation:
     so that a jump of the clock does not touch them. `pools` is how it shares `replicas` out over pools by itself; empty
     where that is the allocator's to decide. `work` is the demand it measured now, without forecast or margin; None
     where it does not tell. `peaks` are (quantile, replicas' worth of work) of the largest demand until a replica asked
-    for now would serve, both rising.
+    for now would serve, both rising. `because_late` is the part of `replicas` that is asked for because users wait too
+    long rather than because load is there: growth on its behalf ends where the guard finds that it would not help.
     """
 
     policy: PolicyName
@@ -122,6 +148,7 @@ class Recommendation:
     pools: Mapping[PoolName, int] = field(default_factory=dict)
     work: float | None = None
     peaks: tuple[tuple[float, float], ...] = ()
+    because_late: float | None = None
 
     @property
     def need(self) -> float | None:
@@ -145,10 +172,15 @@ class Step:
 class Decision:
     """What to do about one workload, and every reason on the way.
 
-    `demand` is the largest honest need in replicas' worth of work, None when every policy is blind. `wanted` is that
-    need as a whole number of replicas, before stabilization (a settling policy's own included). `current` is the size
-    found (the sum of the pools' desired sizes) and `target` the size decided; both None when no pool's size is known.
-    `targets` holds each pool that may be resized now.
+    `demand` is the largest honest need in replicas' worth of work, None when every policy is blind. `wanted` is what
+    budgets and promises leave of that need as a whole number of replicas, before stabilization (a settling policy's own
+    included). `current` is the size found (the sum of the pools' desired sizes) and `target` the size decided; both
+    None when no pool's size is known. `targets` holds each pool that may be resized now.
+
+    Where pools differ in market, price or worth, `current`, `ready` and `target` are replicas' worth, and `current` and
+    `target` leave out what the allocator holds beyond the size: spares for losses, both ends of a move. `written_off`
+    are replicas asked for that no longer count as supply. `cost_usd_per_hour` is what the targets cost; None where a
+    price is not known.
     """
 
     at: float
@@ -162,6 +194,8 @@ class Decision:
     target: int | None
     steps: tuple[Step, ...]
     targets: Mapping[PoolName, int] = field(default_factory=dict)
+    written_off: Mapping[PoolName, int] = field(default_factory=dict)
+    cost_usd_per_hour: float | None = None
 
     @property
     def reason(self) -> str:

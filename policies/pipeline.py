@@ -1,4 +1,4 @@
-"""`decide`: demand, then recommendations, stabilization, the guard, and the allocation to pools."""
+"""`decide`: demand, then recommendations, stabilization, guard, allocation to pools, and the guard's last word."""
 
 from __future__ import annotations
 
@@ -22,12 +22,14 @@ RULES: tuple[Callable[[int, Situation], Step | None], ...] = (
     stabilize.hold_back_growth,
     stabilize.hold_back_shrinking,
     stabilize.limit_step,
-    guard.bound,
-    guard.pause,
 )
-"""From need to size, in this order: each takes the size so far, the guard's after all that policies may want."""
-GUARD: tuple[Callable[[int, Situation], Step | None], ...] = (guard.never_shrink_blind, guard.bound, guard.pause)
-"""The rules that stand even after a policy that settles by itself."""
+"""From need to a steady size, in this order: each takes the size so far. The guard's own come before and after."""
+GIVE_WAY: tuple[Callable[[int, Situation], Step | None], ...] = (
+    guard.never_shrink_blind,
+    stabilize.hold_back_shrinking,
+    stabilize.limit_step,
+)
+"""The way down for a policy that settles by itself and is over a budget: its own windows know of none."""
 
 
 def decide(spec: WorkloadSpec, history: History, seen: Observation) -> Decision:
@@ -39,7 +41,6 @@ def decide(spec: WorkloadSpec, history: History, seen: Observation) -> Decision:
 
     recommendations, demand = recommend(spec, history, seen, ready, current)
     need = largest(recommendations)
-    wanted = None if need is None else stabilize.whole(need)
     active = any(r.active for r in recommendations)
     lacking = [str(r.policy) for r in recommendations if r.evidence is not Evidence.FULL]
     lacking += [f"the size of {name}" for name, r in seen.pools.items() if not isinstance(r, Fresh)]
@@ -49,11 +50,19 @@ def decide(spec: WorkloadSpec, history: History, seen: Observation) -> Decision:
         absent = "; ".join(f"{name}: {r.reason}" for name, r in seen.pools.items() if isinstance(r, Absent))
         steps: tuple[Step, ...] = (Step("size unknown", None, f"hold, a pool's size is not known ({absent})"),)
         target, targets = None, dict[PoolName, int]()
+        wanted = None if need is None else stabilize.whole(need)
     else:
-        situation = Situation(spec, history, seen.at, need, current, active, may_lower, ", ".join(lacking))
-        steps, size = settle(recommendations, situation)
+        why = ", ".join(lacking)
+        situation = Situation(
+            spec, history, seen.at, need, current, active, may_lower, why, seen, sizes, sizes, ready, recommendations
+        )
+        steps, size, wanted = settle(recommendations, situation)
         split = next((r.pools for r in recommendations if r.pools and sum(r.pools.values()) == size), None)
         steps, target, targets = place(situation, seen, steps, size, split)
+        final, allowed = guard.last_word(targets, situation)
+        if final:
+            target += sum(allowed[name] - targets[name] for name in allowed)
+            steps, targets = (*steps, *final), allowed
     return Decision(
         at=seen.at,
         recommendations=recommendations,
@@ -86,25 +95,37 @@ def largest(recommendations: Iterable[Recommendation]) -> float | None:
     return max((n for n in needs if n is not None), default=None)
 
 
-def settle(recommendations: tuple[Recommendation, ...], s: Situation) -> tuple[tuple[Step, ...], int]:
-    """The size after every rule, and the rules that had an effect."""
+def settle(recommendations: tuple[Recommendation, ...], s: Situation) -> tuple[tuple[Step, ...], int, int | None]:
+    """The size after every rule, the rules that had an effect, and the need that the guard's caps leave."""
+    settles = any(p.settles for p in s.spec.policies.values())
+    rules = () if settles else RULES
     if s.need is None:
-        size = s.current
-        steps = [Step("blind", size, f"hold, no policy states a need ({s.lacking})")]
-    else:
-        winner = next(r for r in recommendations if r.need == s.need)
-        size = stabilize.whole(s.need)
-        steps = [Step("demand", s.need, f"{winner.policy} wants {s.need:.2f}: {winner.reason}")]
-        if winner.replicas is not None and winner.replicas != s.need:
-            size = stabilize.whole(winner.replicas)
-            steps.append(Step("own limits", size, f"{winner.policy}'s own windows and limits make it {size}"))
-    settles = [p for p in s.spec.policies.values() if p.settles]
-    for rule in GUARD if settles else RULES:
+        steps = [Step("blind", s.current, f"hold, no policy states a need ({s.lacking})")]
+        size = passed((*rules, *guard.GUARD), s.current, s, steps)
+        return tuple(steps), size, None
+    winner = next(r for r in recommendations if r.need == s.need)
+    steps = [Step("demand", s.need, f"{winner.policy} wants {s.need:.2f}: {winner.reason}")]
+    own = winner.replicas is not None and winner.replicas != s.need
+    asked = stabilize.whole(s.need)
+    size = wanted = passed(guard.CAPS, asked, s, [] if own else steps)
+    if own and winner.replicas is not None:
+        asked = stabilize.whole(winner.replicas)
+        steps.append(Step("own limits", asked, f"{winner.policy}'s own windows and limits make it {asked}"))
+        size = passed(guard.CAPS, asked, s, steps)
+    if settles and size < min(asked, s.current):
+        rules = GIVE_WAY
+    size = passed((*rules, *guard.GUARD), size, s, steps)
+    return tuple(steps), size, wanted
+
+
+def passed(rules: Iterable[Callable[[int, Situation], Step | None]], size: int, s: Situation, steps: list[Step]) -> int:
+    """The size after these rules; those that had an effect are added to `steps`."""
+    for rule in rules:
         step = rule(size, s)
         if step is not None and step.replicas is not None:
             size = int(step.replicas)
             steps.append(step)
-    return tuple(steps), size
+    return size
 
 
 def place(

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
+from policies.limits import BlastRadius, Budget, LateGrowth, Maintenance, Override
 from policies.model import PolicyName, PoolName
 from policies.rules import ByKind, Rule
 
@@ -73,6 +74,7 @@ class Pool:
         float | None,
         Rule("What a replica costs; null: not known, and as dear as the dearest. USD per hour.", ge=0, le=100_000),
     ] = None
+    gpus_per_replica: Annotated[int, Rule("What a replica counts for in budgets of GPUs. GPUs.", ge=0, le=1024)] = 1
     work_per_replica: Annotated[
         float,
         Rule("What a replica carries, as a share of a replica of reference (1): 0.4 for a smaller GPU.", gt=0, le=1000),
@@ -106,6 +108,19 @@ class Slo:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ladder:
+    """How work is shared out over pools that differ in market, price or worth."""
+
+    floor_replicas: Annotated[
+        int, Rule("Replicas' worth kept where nothing is taken away: on demand or reserved.", ge=0)
+    ] = 0
+    floor_share: Annotated[float, Rule("The same as a share of the work, if that is more.", ge=0, le=1)] = 0.0
+    payback_s: Annotated[
+        float, Rule("A move to a cheaper pool must earn back its start within this time. Seconds.", gt=0, le=604_800)
+    ] = 3600.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class WorkloadSpec:
     """One served model being scaled."""
 
@@ -136,8 +151,32 @@ class WorkloadSpec:
             le=1e6,
         ),
     ] = 19.0
+    priority: Annotated[
+        int, Rule("Whose need goes first where the fleet's budget is short: the higher number.", ge=-1000, le=1000)
+    ] = 0
+    override: Annotated[
+        Override | None,
+        Rule(
+            "A size set by hand, for a while, as in {replicas: 12, until: '2026-06-01T10:00Z', reason: launch}; null:"
+            " none. It stands above policies, windows, steps and maintenance. Bounds hold unless it says beyond_bounds:"
+            " true; budgets and the blast radius hold, and nothing shrinks blind."
+        ),
+    ] = None
+    ladder: Annotated[Ladder, Rule("How pools that differ in market, price or worth share the work.")] = field(
+        default_factory=Ladder
+    )
     scale_up: Annotated[ScaleUp, Rule("How fast it may grow.")] = field(default_factory=ScaleUp)
     scale_down: Annotated[ScaleDown, Rule("How fast it may shrink.")] = field(default_factory=ScaleDown)
+    budget: Annotated[Budget, Rule("What it may hold at a time.")] = field(default_factory=Budget)
+    blast_radius: Annotated[BlastRadius, Rule("How much of it may be scaled in within a window.")] = field(
+        default_factory=BlastRadius
+    )
+    late_growth: Annotated[LateGrowth, Rule("When to stop buying replicas because users wait too long.")] = field(
+        default_factory=LateGrowth
+    )
+    maintenance: Annotated[Maintenance, Rule("Weekly windows in which the size is left alone.")] = field(
+        default_factory=Maintenance
+    )
 
     @property
     def lookback_s(self) -> float:
@@ -148,6 +187,8 @@ class WorkloadSpec:
             self.scale_up.window_s,
             self.scale_up.period_s,
             self.scale_down.period_s,
+            self.blast_radius.window_s if self.blast_radius.share < 1.0 else 0.0,
+            max(self.late_growth.window_s, self.late_growth.settle_s) if self.slo is not None else 0.0,
             *(float(policy.lookback_s) for policy in self.policies.values()),
         )
         return max(windows) + 2 * self.interval_s

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from policies.history import History
-from policies.model import PolicyName, PoolName, PoolStatus, Reading, Recommendation, SignalName
+from policies.model import Observation, PolicyName, PoolName, PoolStatus, Reading, Recommendation, SignalName
 from policies.spec import WorkloadSpec
 
 
@@ -60,6 +60,8 @@ class Situation:
 
     `need` is the largest recommendation in replicas' worth of work, None when every policy is blind;
     `current` is the size found; `lacking` names the policies and pools without fresh evidence, empty where `may_lower`.
+    `seen` is what the turn saw, `sizes` the serving pools' desired sizes in it and `held` all pools',
+    `ready` what can serve, `recommendations` what each policy wants.
     """
 
     spec: WorkloadSpec
@@ -70,3 +72,8 @@ class Situation:
     active: bool
     may_lower: bool
     lacking: str
+    seen: Observation
+    sizes: Mapping[PoolName, int]
+    held: Mapping[PoolName, int]
+    ready: int | None
+    recommendations: tuple[Recommendation, ...]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import signal
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -19,12 +20,14 @@ from scaler.config.daemon import DaemonSpec
 from scaler.config.load import Config, Workload, load
 from scaler.config.problems import ConfigError
 from scaler.controller import Controller, Setup
+from scaler.fleet import Ledger
 from scaler.journal.reader import tail
 from scaler.journal.writer import JournalWriter
 from scaler.ports import Clock, Misconfigured, PoolSpec, PortError, SourceSpec
 from scaler.resources import Opening, Resources
 from scaler.telemetry.dashboard import Dashboard
 from scaler.telemetry.dashboard.about import Running
+from scaler.telemetry.fleet import FleetCollector
 from scaler.telemetry.health import Health
 from scaler.telemetry.log import log, log_tick
 from scaler.telemetry.metrics import Metrics
@@ -67,6 +70,8 @@ class App:
         self.metrics = Metrics(version("forescale"))
         self.health = Health(self.controllers, self.clock)
         self.dashboard = Dashboard(version("forescale"), Running(self.controllers, self.health))
+        self.ledger = Ledger(config.daemon.fleet)
+        self.metrics.registry.register(FleetCollector(self.ledger))
         self._options = options
         self._resources = resources
         self._tasks: dict[WorkloadName, asyncio.Task[None]] = {}
@@ -102,6 +107,7 @@ class App:
                 workload,
                 {name: await source.open(context) for name, source in sources.items()},
                 {name: await pool.open(context, workload.name, name) for name, pool in pools.items()},
+                ledger=self.ledger,
             )
         except ImportError as e:
             extra = EXTRAS.get((e.name or "").partition(".")[0])
@@ -136,6 +142,8 @@ class App:
                 history.append(tick)
                 self.dashboard.observe(tick)
         controller = Controller(setup, self.clock, history, self.record, dry_run=self._options.dry_run)
+        for tick in past:
+            self.ledger.note(tick)
         self.controllers[setup.workload.name] = controller
         return controller
 
@@ -158,9 +166,11 @@ class App:
         changed = [w for n, w in config.workloads.items() if self.config.workloads.get(n) != w]
         setups = [await self.open(w) for w in changed]
         removed = self.config.workloads.keys() - config.workloads.keys()
-        if config.daemon != self.config.daemon:
-            log.warning("reload", remedy="settings under daemon: take effect at the next start")
-        self.config = Config(self.config.daemon, config.workloads)
+        daemon = dataclasses.replace(self.config.daemon, fleet=config.daemon.fleet)
+        if config.daemon != daemon:
+            log.warning("reload", remedy="settings under daemon: but for fleet: take effect at the next start")
+        self.config = Config(daemon, config.workloads)
+        self.ledger.limit(daemon.fleet)
         for name in removed:
             await self._remove(name)
         for setup in setups:
@@ -176,6 +186,7 @@ class App:
         await self._halt({name: (self.controllers[name], self._tasks.pop(name))})
         del self.controllers[name]  # only now: the turn under way was still recorded
         self.health.failed.pop(name, None)
+        self.ledger.forget(name)
         self.metrics.forget(name)
         self.dashboard.forget(name)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -27,6 +28,7 @@ from policies.model import (
 )
 from policies.pipeline import decide
 from scaler.config.load import Workload
+from scaler.fleet import Ledger
 from scaler.ports import Actuator, Clock, Conflict, Misconfigured, OutOfCapacity, PortError, Source, Unavailable
 
 T = TypeVar("T")
@@ -55,6 +57,13 @@ class Setup:
     actuators: Mapping[PoolName, Actuator]
     waits: bool = True
     """Whether a port may take time. Those of a simulated world never do: no task and no deadline is made for them."""
+    ledger: Ledger | None = None
+    """What the fleet's limits are computed from; None where nothing spans workloads."""
+
+    def enter(self) -> None:
+        """Have the fleet count this workload as it is specified here."""
+        if self.ledger is not None:
+            self.ledger.enter(self.workload.name, self.workload.spec)
 
 
 class Controller:
@@ -69,6 +78,7 @@ class Controller:
         self._clock = clock
         self._record = record
         self._dry_run = dry_run
+        setup.enter()
         self._seen: dict[SignalName, Fresh[float]] = {}
         self._sizes: dict[PoolName, Fresh[PoolStatus]] = {}
         self._wait_until: dict[tuple[str, str], float] = {}
@@ -106,14 +116,16 @@ class Controller:
         if self._next_setup is not None:
             self._setup, self._next_setup = self._next_setup, None
             self._seen.clear()
+            self._setup.enter()
             self.history.span_s = max(self.history.span_s, self._setup.workload.spec.lookback_s)
         step_s = self._clock.step_s()
         if step_s:
             self.history.shift(step_s)
+            if self._setup.ledger is not None:
+                self._setup.ledger.shift(step_s)
             due += step_s
         began = self._clock.now()
-        seen = await self._observe()
-        decision = decide(self._setup.workload.spec, self.history, seen)
+        seen, decision = self._decide(await self._observe())
         outcomes = await self._act(decision, seen)
         ended = self._clock.now()
         tick = Tick(
@@ -128,6 +140,8 @@ class Controller:
             dry_run=self._dry_run,
         )
         self.history.append(tick)
+        if self._setup.ledger is not None:
+            self._setup.ledger.note(tick)
         self.beat = ended
         self._record(tick)
         return tick
@@ -195,6 +209,18 @@ class Controller:
     def _deadline(self) -> AbstractAsyncContextManager[object]:
         """The time that one read or write may take."""
         return asyncio.timeout(self._setup.workload.spec.deadline_s) if self._setup.waits else NO_DEADLINE
+
+    # --- decide
+
+    def _decide(self, seen: Observation) -> tuple[Observation, Decision]:
+        """The decision, within what the fleet grants now and the observation then records; no await in between."""
+        workload, ledger = self._setup.workload, self._setup.ledger
+        if ledger is None:
+            return seen, decide(workload.spec, self.history, seen)
+        seen = dataclasses.replace(seen, grant=ledger.grant(workload.name, seen))
+        decision = decide(workload.spec, self.history, seen)
+        ledger.reserve(workload.name, decision)
+        return seen, decision
 
     # --- act
 

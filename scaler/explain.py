@@ -19,6 +19,11 @@ def paragraphs(tick: Tick) -> Iterator[str]:
         yield f"    {signal}: {_reading(reading, tick.at)}"
     for source, error in tick.observation.source_errors.items():
         yield f"    source {source} could not be read: {error}"
+    if (grant := tick.observation.grant) is not None:
+        yield "  Granted by the fleet:"
+        for quota in (grant.gpus, grant.usd_per_hour, grant.removable):
+            if quota is not None:
+                yield f"    {quota.reason}"
     yield "  Each policy:"
     for r in d.recommendations:
         yield f"    {r.policy}: {_recommendation(r)}"

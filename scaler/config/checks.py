@@ -9,6 +9,7 @@ from typing import Any, Final
 from policies.history import MAX_ROWS
 from policies.spec import WorkloadSpec
 from scaler.config.document import Place
+from scaler.config.limits import limits
 from scaler.registry import did_you_mean, kind_of
 
 Finding = tuple[Place, str, str]
@@ -147,6 +148,7 @@ def bounds(spec: WorkloadSpec) -> Iterator[Finding]:
         )
     if all(p.shapes for p in spec.policies.values()) and not any(p.activates for p in spec.policies.values()):
         yield ("policies",), "needs a policy that measures demand", "headroom alone has nothing to leave room above"
+    yield from limits(spec)
     yield from settled(spec)
     if spec.deadline_s >= spec.interval_s and spec.interval_s >= 1:
         yield ("deadline_s",), f"must be below interval_s, {spec.interval_s:g}", "a slow read would delay the next turn"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Literal
 
+from policies.fleet import Fleet
 from policies.rules import Rule
 
 
@@ -66,3 +67,6 @@ class DaemonSpec:
     ] = 3600.0
     journal: Annotated[Journal, Rule("Where the record of every turn is kept.")] = field(default_factory=Journal)
     clock: Annotated[EmbeddedClock, Rule("Time for embedded worlds.")] = field(default_factory=EmbeddedClock)
+    fleet: Annotated[Fleet, Rule("Limits that span all workloads. A change takes effect at once.")] = field(
+        default_factory=Fleet
+    )

@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 
 from policies.model import WorkloadName
 from policies.spec import WorkloadSpec
-from scaler.config import checks
+from scaler.config import checks, limits
 from scaler.config.daemon import DaemonSpec, EmbeddedClock
 from scaler.config.document import Document, Place, files_of, read
 from scaler.config.problems import ConfigError, Problem
@@ -82,6 +82,8 @@ def load(paths: Iterable[Path]) -> Config:
     for document, daemon in daemons:
         live = checks.live_kinds(w.spec for w in workloads.values()) if daemon.clock != EmbeddedClock() else []
         problems += [document.problem(("daemon", "clock"), rule, hint) for rule, hint in live]
+        across = limits.across(daemon.fleet, (w.spec for w in workloads.values()))
+        problems += [document.problem(where, rule, hint, _at(document.data, where)) for where, rule, hint in across]
     for document, _ in daemons[1:]:
         problems.append(document.problem(("daemon",), f"given twice, first in {daemons[0][0].file}"))
     if not workloads and not problems:

@@ -10,11 +10,13 @@ from policies.model import (
     Decision,
     Evidence,
     Fresh,
+    Grant,
     Observation,
     Outcome,
     PolicyName,
     PoolName,
     PoolStatus,
+    Quota,
     Reading,
     Recommendation,
     Result,
@@ -32,6 +34,7 @@ T = TypeVar("T")
 
 def encode_tick(tick: Tick) -> dict[str, Any]:
     seen = tick.observation
+    granted = {} if seen.grant is None else {"grant": _encode_grant(seen.grant)}
     return {
         "v": SCHEMA,
         "type": "tick",
@@ -42,6 +45,7 @@ def encode_tick(tick: Tick) -> dict[str, Any]:
         "pools": {name: _encode_reading(r, _encode_status) for name, r in seen.pools.items()},
         "source_errors": dict(seen.source_errors),
         "pool_errors": dict(seen.pool_errors),
+        **granted,
         "decision": encode_decision(tick.decision),
         "outcomes": [_encode_outcome(o) for o in tick.outcomes],
         "history_len": tick.history_len,
@@ -61,6 +65,7 @@ def decode_tick(data: Mapping[str, Any]) -> Tick:
         {PoolName(n): _decode_reading(r, _decode_status) for n, r in data["pools"].items()},
         data["source_errors"],
         {PoolName(n): error for n, error in data["pool_errors"].items()},
+        _decode_grant(data["grant"]) if "grant" in data else None,
     )
     outcomes = tuple(
         Outcome(PoolName(o["pool"]), o["before"], o["after"], Result(o["result"]), o.get("reason", ""))
@@ -89,6 +94,8 @@ def encode_decision(decision: Decision) -> dict[str, Any]:
         "ready": decision.ready,
         "target": decision.target,
         "targets": dict(decision.targets),
+        **({"written_off": dict(decision.written_off)} if decision.written_off else {}),
+        **({} if decision.cost_usd_per_hour is None else {"cost_usd_per_hour": decision.cost_usd_per_hour}),
         "recommendations": [_encode_recommendation(r) for r in decision.recommendations],
         "steps": [{"rule": s.rule, "replicas": s.replicas, "reason": s.reason} for s in decision.steps],
     }
@@ -115,6 +122,8 @@ def _encode_recommendation(r: Recommendation) -> dict[str, Any]:
         plain["work"] = r.work
     if r.peaks:
         plain["peaks"] = [list(peak) for peak in r.peaks]
+    if r.because_late is not None:
+        plain["because_late"] = r.because_late
     return plain
 
 
@@ -133,6 +142,7 @@ def _decode_decision(data: Mapping[str, Any], at: float) -> Decision:
             {PoolName(n): size for n, size in r.get("pools", {}).items()},
             r.get("work"),
             tuple((q, work) for q, work in r.get("peaks", ())),
+            r.get("because_late"),
         )
         for r in data["recommendations"]
     )
@@ -148,6 +158,8 @@ def _decode_decision(data: Mapping[str, Any], at: float) -> Decision:
         data["target"],
         tuple(Step(s["rule"], s["replicas"], s["reason"]) for s in data["steps"]),
         {PoolName(n): size for n, size in data["targets"].items()},
+        {PoolName(n): asks for n, asks in data.get("written_off", {}).items()},
+        data.get("cost_usd_per_hour"),
     )
 
 
@@ -159,6 +171,15 @@ def _encode_outcome(outcome: Outcome) -> dict[str, Any]:
         "result": outcome.result.value,
     }
     return {**plain, "reason": outcome.reason} if outcome.reason else plain
+
+
+def _encode_grant(grant: Grant) -> dict[str, Any]:
+    quotas = {"gpus": grant.gpus, "usd_per_hour": grant.usd_per_hour, "removable": grant.removable}
+    return {name: [q.most, q.reason] for name, q in quotas.items() if q is not None}
+
+
+def _decode_grant(data: Mapping[str, Any]) -> Grant:
+    return Grant(**{name: Quota(most, reason) for name, (most, reason) in data.items()})
 
 
 def _same(value: T) -> T:

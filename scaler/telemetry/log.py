@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import structlog
 
-from policies.model import Absent, Fresh, Stale, Tick
+from policies.model import Absent, Fresh, Grant, Stale, Tick
 from scaler.clock import wall_time
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("forescale")
@@ -70,6 +70,7 @@ def log_tick(tick: Tick) -> None:
         rule=d.steps[-1].rule if d.steps else "",
         **{name: _shown(reading) for name, reading in tick.observation.readings.items()},
         **({"errors": errors} if errors else {}),
+        **({"granted": granted(seen.grant)} if seen.grant is not None else {}),
         **(
             {"outcomes": [f"{o.pool} {o.before}->{o.after} {o.result}: {o.reason}" for o in refused]} if refused else {}
         ),
@@ -77,6 +78,16 @@ def log_tick(tick: Tick) -> None:
         late_s=round(tick.lateness_s, 3),
         took_s=round(tick.took_s, 3),
     )
+
+
+def granted(grant: Grant) -> str:
+    """What the fleet lets a workload hold and remove, in words."""
+    said = (
+        (grant.gpus, "{:g} GPUs"),
+        (grant.usd_per_hour, "{:.2f} USD per hour"),
+        (grant.removable, "{:g} may be removed"),
+    )
+    return ", ".join(words.format(quota.most) for quota, words in said if quota is not None)
 
 
 def _shown(reading: Fresh[float] | Stale[float] | Absent) -> object:

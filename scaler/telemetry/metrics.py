@@ -25,7 +25,12 @@ class Metrics:
         self.registry = prom.CollectorRegistry()
         self.registry.register(_Ticks(self))
         self.last: dict[WorkloadName, Tick] = {}
-        self.counts: dict[str, Counter[Labels]] = {"ticks": Counter(), "read_errors": Counter(), "resizes": Counter()}
+        self.counts: dict[str, Counter[Labels]] = {
+            "ticks": Counter(),
+            "read_errors": Counter(),
+            "resizes": Counter(),
+            "rules": Counter(),
+        }
         build = prom.Gauge("forescale_build_info", "1, labelled with the version.", ["version"], registry=self.registry)
         build.labels(version).set(1)
         self._lateness = prom.Histogram(
@@ -58,6 +63,8 @@ class Metrics:
             self.counts["read_errors"][tick.workload, "source", source] += 1
         for pool in tick.observation.pool_errors:
             self.counts["read_errors"][tick.workload, "pool", pool] += 1
+        for step in tick.decision.steps:
+            self.counts["rules"][tick.workload, step.rule] += 1
         for outcome in tick.outcomes:
             self.counts["resizes"][tick.workload, outcome.pool, outcome.result.value] += 1
         self._lateness.observe(tick.lateness_s)
@@ -111,9 +118,25 @@ class _Ticks(Collector):
         yield _gauge(
             "last_tick_timestamp_seconds", "When the last turn was decided.", (), (((t.workload,), t.at) for t in ticks)
         )
+        yield _gauge(
+            "granted",
+            "What the fleet lets it hold (GPUs, USD per hour) and remove (replicas) now.",
+            ("of",),
+            _granted(ticks),
+        )
         yield _counter("ticks", "Turns.", (), counts["ticks"])
         yield _counter("read_errors", "Reads that failed, by source or pool.", ("of", "name"), counts["read_errors"])
+        yield _counter("rules", "Turns in which a rule had a say, by rule.", ("rule",), counts["rules"])
         yield _counter("resizes", "Targets by what came of them.", ("pool", "result"), counts["resizes"])
+
+
+def _granted(ticks: Iterable[Tick]) -> Samples:
+    for t in ticks:
+        grant = t.observation.grant
+        if grant is not None:
+            for of in ("gpus", "usd_per_hour", "removable"):
+                quota = getattr(grant, of)
+                yield (t.workload, of), None if quota is None else quota.most
 
 
 def _readings(ticks: Iterable[Tick]) -> Samples:

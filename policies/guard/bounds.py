@@ -1,4 +1,4 @@
-"""The last word: what no policy may do, whatever it wants."""
+"""What holds whatever anybody wants: evidence for shrinking, minimum and maximum, and pools that are not ours now."""
 
 from __future__ import annotations
 
@@ -20,8 +20,19 @@ def never_shrink_blind(size: int, s: Situation) -> Step | None:
     return None
 
 
+def none_blind(targets: Mapping[PoolName, int], s: Situation) -> tuple[dict[PoolName, int], Step] | None:
+    """The same for each pool: without full evidence none shrinks in exchange for another either."""
+    if s.may_lower or all(target >= s.held[name] for name, target in targets.items()):
+        return None
+    kept = {name: max(target, s.held[name]) for name, target in targets.items()}
+    why = f"no pool shrinks without fresh evidence of everything; missing: {s.lacking}"
+    return kept, Step("evidence", sum({**s.held, **kept}.values()), why)
+
+
 def bound(size: int, s: Situation) -> Step | None:
     """The workload's own bounds. A size found above the maximum is lowered only on full evidence."""
+    if (override := s.spec.override) is not None and override.beyond_bounds and override.in_force(s.now):
+        return None
     low, high = s.spec.min_replicas, s.spec.max_replicas
     if size < low:
         return Step("bounds", low, f"at least {low}")
@@ -30,13 +41,6 @@ def bound(size: int, s: Situation) -> Step | None:
             return Step("bounds", high, f"at most {high}")
         if size > s.current:
             return Step("bounds", s.current, f"at most {high}, and {s.current} already run")
-    return None
-
-
-def pause(size: int, s: Situation) -> Step | None:
-    """Hold, and say what the size would be."""
-    if s.spec.paused and size != s.current:
-        return Step("paused", s.current, f"paused by configuration: {size} would be the size")
     return None
 
 

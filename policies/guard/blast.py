@@ -1,0 +1,63 @@
+"""Blast radius: at most a share of the workload, and of the fleet, scaled in within a window.
+
+What was removed is read off the sizes found, so it counts whoever removed it, and a refused write counts for nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from policies.history import CURRENT
+from policies.model import Quota, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from policies.limits import BlastRadius
+    from policies.model import PoolName
+    from policies.view import Situation
+
+
+def removable(radius: BlastRadius, largest: float, removed: float) -> int:
+    """How many replicas may still go, of `largest` at most in the window, `removed` already in it."""
+    return max(0, max(1, math.floor(radius.share * largest + 1e-9)) - round(removed))
+
+
+def _own(s: Situation) -> Quota:
+    """What the workload's own radius leaves."""
+    radius = s.spec.blast_radius
+    sizes = s.history.column(CURRENT, s.now - radius.window_s)
+    sizes = np.append(sizes[~np.isnan(sizes)], s.current)
+    removed = float(np.maximum(-np.diff(sizes), 0.0).sum())
+    left = removable(radius, float(sizes.max()), removed)
+    key = f"blast_radius.share {radius.share:g} in {radius.window_s:g} s"
+    return Quota(left, f"{key}: {removed:g} of {sizes.max():g} went already, {left} may go")
+
+
+def _radii(s: Situation) -> Iterator[tuple[str, Quota]]:
+    if s.spec.blast_radius.share < 1.0:
+        yield "blast radius", _own(s)
+    if s.seen.grant is not None and s.seen.grant.removable is not None:
+        yield "fleet's blast radius", s.seen.grant.removable
+
+
+def contain(targets: Mapping[PoolName, int], s: Situation) -> tuple[dict[PoolName, int], Step] | None:
+    """The targets with so few removals, the dearest pools' first, as every radius leaves. What grows elsewhere in the
+    same turn makes up for a removal.
+    """
+    pools = s.spec.pools
+    serving = [name for name in targets if pools[name].tier == "serving"]
+    removals = sum(s.held[name] - targets[name] for name in serving)
+    tight = min(_radii(s), key=lambda r: r[1].most, default=None) if removals > 0 else None
+    if tight is None or removals <= tight[1].most:
+        return None
+    rule, quota = tight
+    kept, back = dict(targets), removals - int(quota.most)
+    for name in sorted(serving, key=lambda n: pools[n].price_usd_per_hour or 0.0):
+        returned = min(back, max(0, s.held[name] - kept[name]))
+        kept[name] += returned
+        back -= returned
+    return kept, Step(rule, sum({**s.held, **kept}.values()), f"{quota.reason}; {removals} were to go")

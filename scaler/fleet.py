@@ -1,0 +1,118 @@
+"""The daemon's ledger of what every workload holds, needs and removed: where each grant is computed from.
+
+It is asked and told within one turn without an await between reading and deciding, so that two workloads never grow
+into the same room: a decision is reserved before it is carried out, and the tick then says what came of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from policies import fleet
+from policies.fleet import Claim, Fleet
+from policies.model import Absent, Decision, Grant, Observation, Outcome, PoolName, Result, Tick, WorkloadName
+from policies.spec import WorkloadSpec
+
+TAKEN: Final = frozenset({Result.UNCHANGED, Result.ACCEPTED})
+"""Outcomes after which the platform has the size that was decided."""
+
+
+@dataclass(slots=True)
+class Entry:
+    """What is known of one workload: its pools' sizes as last seen or decided, and its need in replicas."""
+
+    spec: WorkloadSpec
+    sizes: dict[PoolName, int] = field(default_factory=dict)
+    need: float | None = None
+
+    def see(self, seen: Observation) -> None:
+        """Take the sizes of one turn; one that could not be read stays what it was last."""
+        self.sizes |= {name: s.value.desired for name, s in seen.pools.items() if not isinstance(s, Absent)}
+
+    def claim(self) -> Claim:
+        known = self.sizes.keys() >= self.spec.pools.keys()
+        sizes = {name: self.sizes[name] for name in self.spec.pools} if known else None
+        return fleet.claim(self.spec, sizes, self.need)
+
+
+class Ledger:
+    """All workloads of a daemon under the limits that span them."""
+
+    def __init__(self, limits: Fleet) -> None:
+        self._limits = limits
+        self._entries: dict[WorkloadName, Entry] = {}
+        self._claims: dict[WorkloadName, Claim] = {}
+        self._removed: dict[tuple[float, WorkloadName], int] = {}
+
+    @property
+    def limits(self) -> Fleet:
+        return self._limits
+
+    def limit(self, limits: Fleet) -> None:
+        """Hold the fleet to these limits from now on."""
+        self._limits = limits
+        self._claims = {name: entry.claim() for name, entry in self._entries.items()}
+
+    def enter(self, name: WorkloadName, spec: WorkloadSpec) -> None:
+        """Count a workload from now on, or by another specification."""
+        self._entries.setdefault(name, Entry(spec)).spec = spec
+        self._claim(name)
+
+    def forget(self, name: WorkloadName) -> None:
+        """Count a workload no more: what it holds is no longer this daemon's."""
+        self._entries.pop(name, None)
+        self._claims.pop(name, None)
+
+    def grant(self, name: WorkloadName, seen: Observation) -> Grant | None:
+        """What the workload may hold and remove now; None where nothing spans workloads."""
+        self._entries[name].see(seen)
+        if not self.limits.limits:
+            return None
+        self._claim(name)
+        since = seen.at - self.limits.blast_radius.window_s
+        self._removed = {turn: n for turn, n in self._removed.items() if turn[0] >= since}
+        return fleet.grant(self.limits, name, self._claims, sum(self._removed.values()))
+
+    def reserve(self, name: WorkloadName, decision: Decision) -> None:
+        """Count a decision before it is written: growth as held, removals as done and still held."""
+        entry = self._entries[name]
+        self._count(name, decision.at, sum(entry.sizes[pool] - target for pool, target in decision.targets.items()))
+        entry.sizes |= {pool: max(target, entry.sizes[pool]) for pool, target in decision.targets.items()}
+        entry.need = fleet.need(entry.spec, decision)
+        self._claim(name)
+
+    def note(self, tick: Tick) -> None:
+        """What came of a turn: the sizes that the platform has taken, or may have taken."""
+        entry = self._entries[tick.workload]
+        entry.see(tick.observation)
+        entry.sizes |= {o.pool: held(o) for o in tick.outcomes}
+        entry.need = fleet.need(entry.spec, tick.decision)
+        self._count(tick.workload, tick.at, sum(o.before - held(o) for o in tick.outcomes))
+        self._claim(tick.workload)
+
+    def _claim(self, name: WorkloadName) -> None:
+        if self.limits.limits:
+            self._claims[name] = self._entries[name].claim()
+
+    def _count(self, name: WorkloadName, at: float, removed: int) -> None:
+        self._removed.pop((at, name), None)
+        if removed > 0 and self.limits.blast_radius.share < 1.0:
+            self._removed[at, name] = removed
+
+    def shift(self, step_s: float) -> None:
+        """The wall clock jumped: removals keep their age."""
+        self._removed = {(at + step_s, name): n for (at, name), n in self._removed.items()}
+
+    def held(self) -> Mapping[str, float]:
+        """GPUs and USD per hour that the fleet holds, as far as its sizes were ever read."""
+        read = [c for c in self._claims.values() if not c.unread]
+        return {"gpus": sum(c.gpus.held for c in read), "usd_per_hour": sum(c.usd_per_hour.held for c in read)}
+
+
+def held(outcome: Outcome) -> int:
+    """The size to count after a write: the larger one where it is not known whether it came through."""
+    if outcome.result in TAKEN:
+        return outcome.after
+    return outcome.before if outcome.result is Result.DRY_RUN else max(outcome.before, outcome.after)

@@ -1,0 +1,33 @@
+"""The fleet's budgets and what it holds of them -> Prometheus metrics, for the limits that are set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from scaler.fleet import Ledger
+
+
+class FleetCollector(Collector):
+    """Drawn from the ledger when it is scraped."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def collect(self) -> Iterator[Metric]:
+        limits, held = self._ledger.limits, self._ledger.held()
+        for unit, words, most in (
+            ("gpus", "GPUs", limits.max_gpus),
+            ("usd_per_hour", "USD per hour", limits.max_usd_per_hour),
+        ):
+            if most is not None:
+                yield _gauge(f"forescale_fleet_{unit}", f"{words} that all workloads hold.", held[unit])
+                yield _gauge(f"forescale_fleet_max_{unit}", f"{words} that they may hold.", most)
+
+
+def _gauge(name: str, doc: str, value: float) -> Metric:
+    family = GaugeMetricFamily(name, doc)
+    family.add_metric((), value)
+    return family
