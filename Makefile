@@ -10,7 +10,7 @@ KUBEBUILDER_ASSETS ?= $(wildcard $(HOME)/.cache/forescale/control-plane/bin)
 export KUBEBUILDER_ASSETS
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types contracts bench image lock schema clean
+.PHONY: help run test check lint types contracts bench swarm image lock schema clean
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ contracts: $(VENV)/.dev
 
 bench: $(VENV)/.dev  ## Run every benchmark and write tests/benchmarks/RESULTS.md
 	$(BIN)/python -m tests.benchmarks all --table tests/benchmarks/RESULTS.md
+
+swarm: $(VENV)/.dev  ## Judge random worlds by the invariants (ARGS='--worlds 20000 --first 1 --jobs 4', or --seed N)
+	$(BIN)/python -m simulators.swarm $(or $(ARGS),--worlds 2000 --jobs 2)
 
 image:  ## Build the container image (needs docker or podman)
 	@engine=$$(command -v docker || command -v podman) || { echo "make image: neither docker nor podman is on PATH" >&2; exit 2; }; \

@@ -1,0 +1,63 @@
+"""What must hold in every turn of every workload: a table of small functions, each with its sentence."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from simulators.swarm import evidence, limits, records
+from simulators.swarm.turn import Turn
+
+Invariant = Callable[[Turn], str | None]
+"""What is wrong with a turn, in words; None where nothing is. Its docstring is what must hold."""
+INVARIANTS: Final[tuple[Invariant, ...]] = (
+    evidence.blind_never_scales_down,
+    evidence.lies_are_outlasted,
+    evidence.growth_has_a_reason,
+    evidence.growth_has_evidence,
+    evidence.fresh_is_fresh,
+    evidence.failures_are_told,
+    limits.within_the_workloads_bounds,
+    limits.within_the_pools_bounds,
+    limits.hands_off,
+    limits.growth_by_steps,
+    limits.shrinking_by_steps,
+    limits.growth_window,
+    limits.scale_down_window,
+    limits.tolerance,
+    limits.work_keeps_a_replica,
+    limits.work_wakes,
+    limits.zero_is_earned,
+    limits.rest_comes,
+    records.sizes_add_up,
+    records.reasons_are_given,
+    records.outcomes_match,
+    records.numbers_are_finite,
+    records.the_journal_keeps_it,
+    records.decided_again_is_the_same,
+    records.turns_follow_each_other,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """An invariant that does not hold: its name, its sentence, and what was found."""
+
+    name: str
+    sentence: str
+    found: str
+
+
+def broken(turn: Turn, invariants: Sequence[Invariant] = INVARIANTS) -> Iterator[Broken]:
+    """Every invariant that a turn breaks."""
+    for invariant in invariants:
+        found = invariant(turn)
+        if found is not None:
+            yield Broken(invariant.__name__, sentence(invariant), found)
+
+
+def sentence(invariant: Invariant) -> str:
+    """What must hold, in a sentence: the first paragraph of the docstring."""
+    return (inspect.getdoc(invariant) or "").partition("\n\n")[0].replace("\n", " ")

@@ -1,0 +1,93 @@
+"""One turn with its past: what the invariants are asked about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from policies.demand import signals
+from policies.history import History
+from policies.model import Absent, Decision, Fresh, PoolName, PoolStatus, Tick
+from policies.spec import WorkloadSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A turn as it was recorded, and which of its sources the world made say 0 of work that was there to be told."""
+
+    tick: Tick
+    lies: frozenset[str] = frozenset()
+
+    @property
+    def at(self) -> float:
+        return self.tick.at
+
+    @property
+    def decision(self) -> Decision:
+        return self.tick.decision
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The turn to be judged, those before it (oldest first), and the history that their records give."""
+
+    spec: WorkloadSpec
+    now: Seen
+    past: Sequence[Seen]
+    history: History
+
+    @property
+    def tick(self) -> Tick:
+        return self.now.tick
+
+    @property
+    def decision(self) -> Decision:
+        return self.now.tick.decision
+
+    @property
+    def found(self) -> dict[PoolName, PoolStatus]:
+        """The pools' sizes, as far as they are known."""
+        pools = self.tick.observation.pools
+        return {name: r.value for name, r in pools.items() if not isinstance(r, Absent)}
+
+    @property
+    def changes(self) -> list[tuple[PoolName, int, int]]:
+        """Every target of a pool whose size is known: (pool, size found, target)."""
+        found = self.found
+        return [(name, found[name].desired, n) for name, n in self.decision.targets.items() if name in found]
+
+    @property
+    def least(self) -> int:
+        """What the pools' and the workload's minimums ask for, whatever is needed."""
+        pools = self.spec.pools
+        lifted: int = sum(max(status.desired, pools[name].min_replicas) for name, status in self.found.items())
+        return max(self.spec.min_replicas, lifted)
+
+    def shrinks(self) -> bool:
+        """Whether the size decided is below the one found."""
+        d = self.decision
+        return d.target is not None and d.current is not None and d.target < d.current
+
+    def grows(self) -> bool:
+        d = self.decision
+        return d.target is not None and d.current is not None and d.target > d.current
+
+    def since(self, span_s: float) -> Iterator[Seen]:
+        """The turns before this one in [now - span_s, now], latest first."""
+        since = self.now.at - span_s
+        for seen in reversed(self.past):
+            if seen.at < since:
+                return
+            yield seen
+
+
+def lacking(spec: WorkloadSpec, tick: Tick) -> list[str]:
+    """What a workload is configured to see and this turn did not see, fresh and whole: signals and pools' sizes."""
+    asked = {s for p in spec.policies.values() if p.needs() for s in signals(p.source, p.needs())}
+    readings, pools = tick.observation.readings, tick.observation.pools
+    found = []
+    for signal in sorted(asked):
+        reading = readings.get(signal)
+        if not isinstance(reading, Fresh) or reading.missing:
+            found.append(f"{signal} is {reading}")
+    return found + [f"{name} is {r}" for name, r in pools.items() if not isinstance(r, Fresh)]

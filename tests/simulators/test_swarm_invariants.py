@@ -1,0 +1,177 @@
+"""Every invariant of the swarm complains of a turn made to break it, and of no sound one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from policies.history import History
+from policies.model import Absent, Fresh, Observation, Outcome, PoolStatus, Result, SignalName, Stale, Step, Tick
+from policies.pipeline import decide
+from policies.spec import WorkloadSpec
+from simulators.swarm.invariants import INVARIANTS, broken
+from simulators.swarm.turn import Seen, Turn
+from tests.simulators.world.makers import POOL, workload
+
+AT = 1_800_000_000.0
+QUICK: dict[str, Any] = {"scale_down": {"window_s": 60, "max_replicas": 100}, "scale_up": {"max_replicas": 100}}
+ZERO: dict[str, Any] = {**QUICK, "min_replicas": 0, "cooldown_s": 30}
+SIGNALS = ("visible", "in_flight", "delayed")
+
+
+def played(messages: Sequence[float | None], size: int = 4, missing: str = "", **settings: Any) -> Turn:
+    """Turns with so many messages each, four a replica (None: the queue did not answer); the last is to be judged."""
+    bounds = settings.pop("bounds", {})
+    spec = workload("sqs", **{"max_replicas": 8, **QUICK, **settings}).spec
+    spec = dataclasses.replace(spec, pools={POOL: dataclasses.replace(spec.pools[POOL], **bounds)})
+    history, past = History(), list[Seen]()
+    for k, count in enumerate(messages):
+        at = AT + 15.0 * k
+        last = k == len(messages) - 1
+        seen = Seen(_tick(spec, history, at, count, size, missing if last else ""))
+        if last:
+            return Turn(spec, seen, past, history)
+        past.append(seen)
+        history.append(seen.tick)
+        size = seen.decision.target if seen.decision.target is not None else size
+    raise AssertionError("no turn was asked for")
+
+
+def _tick(spec: WorkloadSpec, history: History, at: float, count: float | None, size: int, missing: str) -> Tick:
+    readings: dict[SignalName, Any] = {}
+    for quantity in SIGNALS:
+        value = (count or 0.0) if quantity == "visible" else 0.0
+        signal = SignalName(f"watch.{quantity}")
+        readings[signal] = Stale(value, at - 15, 15.0) if count is None else Fresh(value, at, missing)
+    errors = {"watch": "no answer"} if count is None else {}
+    pools = {POOL: Fresh(PoolStatus(size, size), at)}
+    observation = Observation(workload("sqs").name, at, readings, pools, errors)
+    decision = decide(spec, history, observation)
+    outcomes = tuple(
+        Outcome(pool, size, n, Result.UNCHANGED if n == size else Result.ACCEPTED)
+        for pool, n in decision.targets.items()
+    )
+    return Tick("abc", observation, decision, outcomes, len(history), 0.0, 0.0)
+
+
+def ticked(turn: Turn, **changes: Any) -> Turn:
+    return dataclasses.replace(turn, now=dataclasses.replace(turn.now, tick=dataclasses.replace(turn.tick, **changes)))
+
+
+def decided(turn: Turn, **changes: Any) -> Turn:
+    return ticked(turn, decision=dataclasses.replace(turn.decision, **changes))
+
+
+def sized(turn: Turn, size: int) -> Turn:
+    """The turn, with this size decided."""
+    return decided(turn, target=size, targets={POOL: size})
+
+
+def saw(turn: Turn, **changes: Any) -> Turn:
+    return ticked(turn, observation=dataclasses.replace(turn.tick.observation, **changes))
+
+
+def reading(turn: Turn, found: Any) -> Turn:
+    return saw(turn, readings={**turn.tick.observation.readings, SignalName("watch.visible"): found})
+
+
+def lied(turn: Turn) -> Turn:
+    return dataclasses.replace(turn, now=dataclasses.replace(turn.now, lies=frozenset({"watch"})))
+
+
+def pool(turn: Turn, found: Any) -> Turn:
+    return saw(turn, pools={POOL: found})
+
+
+BUSY, IDLE = [16.0] * 8, [0.0] * 8
+"""Messages for four replicas, and for none, throughout."""
+BAD: list[tuple[str, Callable[[], Turn]]] = [
+    ("blind_never_scales_down", lambda: sized(played([*BUSY, None]), 3)),
+    ("blind_never_scales_down", lambda: sized(played([0.0] * 3, missing="replica 2 did not answer"), 3)),
+    ("blind_never_scales_down", lambda: pool(sized(played([0.0]), 3), Stale(PoolStatus(4, 4), AT, 20.0))),
+    ("blind_never_scales_down", lambda: decided(sized(played([0.0]), 3), may_lower=False)),
+    ("lies_are_outlasted", lambda: lied(sized(played([*BUSY, 0.0]), 3))),
+    ("growth_has_a_reason", lambda: sized(played(BUSY), 5)),
+    ("growth_has_evidence", lambda: reading(saw(played([32.0]), readings={}), Absent("gone"))),
+    ("fresh_is_fresh", lambda: reading(played(BUSY), Fresh(float("nan"), AT + 105))),
+    ("fresh_is_fresh", lambda: reading(played(BUSY), Fresh(-1.0, AT + 105))),
+    ("fresh_is_fresh", lambda: reading(played(BUSY), Fresh(16.0, AT))),
+    ("fresh_is_fresh", lambda: reading(played(BUSY), Stale(16.0, AT, float("nan")))),
+    ("fresh_is_fresh", lambda: reading(played(BUSY), Absent(""))),
+    ("failures_are_told", lambda: saw(played(BUSY), source_errors={"watch": "no answer"})),
+    ("failures_are_told", lambda: saw(played([None]), source_errors={"watch": ""})),
+    ("failures_are_told", lambda: saw(played(BUSY), pool_errors={POOL: "no answer"})),
+    ("within_the_workloads_bounds", lambda: sized(played([64.0]), 9)),
+    ("within_the_workloads_bounds", lambda: sized(played(IDLE), 0)),
+    ("within_the_pools_bounds", lambda: sized(played(BUSY, bounds={"max_replicas": 5}), 6)),
+    ("within_the_pools_bounds", lambda: sized(played(BUSY, bounds={"min_replicas": 2}), 1)),
+    ("hands_off", lambda: pool(played(BUSY), Fresh(PoolStatus(4, 4, foreign="an HPA"), AT))),
+    ("hands_off", lambda: pool(played(BUSY), Absent("no answer"))),
+    ("hands_off", lambda: sized(played(BUSY, paused=True), 5)),
+    ("growth_by_steps", lambda: sized(played([32.0], scale_up={"max_replicas": 2, "max_share": 0.0}), 7)),
+    ("growth_by_steps", lambda: sized(played([20.0, 32.0], scale_up={"period_s": 60, "max_replicas": 2}), 13)),
+    ("shrinking_by_steps", lambda: sized(played(IDLE, scale_down={"max_replicas": 1, "max_share": 0.0}), 1)),
+    ("growth_window", lambda: sized(played([*BUSY, 32.0], scale_up={"window_s": 60}), 8)),
+    ("scale_down_window", lambda: sized(played([*BUSY, 0.0]), 3)),
+    ("scale_down_window", lambda: sized(played([0.0, 0.0]), 3)),
+    ("scale_down_window", lambda: sized(played([*BUSY, *[None] * 8, 0.0]), 3)),
+    ("tolerance", lambda: sized(played([*[15.0] * 8, 15.0]), 3)),
+    ("work_keeps_a_replica", lambda: sized(played(BUSY, **ZERO), 0)),
+    ("work_wakes", lambda: sized(played([16.0], size=0, **ZERO), 0)),
+    ("zero_is_earned", lambda: sized(played(IDLE), 0)),
+    ("zero_is_earned", lambda: sized(played([*IDLE, 4.0, 0.0], **ZERO), 0)),
+    ("zero_is_earned", lambda: sized(played([0.0, 0.0], **ZERO), 0)),
+    ("rest_comes", lambda: sized(played([0.0] * 5, size=1, **ZERO), 1)),
+    ("sizes_add_up", lambda: decided(played(BUSY), target=3)),
+    ("sizes_add_up", lambda: decided(played(BUSY), ready=3)),
+    ("sizes_add_up", lambda: pool(played(BUSY), Absent("no answer"))),
+    ("reasons_are_given", lambda: decided(played(BUSY), steps=())),
+    ("reasons_are_given", lambda: decided(played(BUSY), steps=(Step("demand", 4.0, " "),))),
+    ("reasons_are_given", lambda: decided(played(BUSY), steps=(Step("demand", 3.0, "so it is"),))),
+    ("reasons_are_given", lambda: decided(played(BUSY), recommendations=())),
+    ("reasons_are_given", lambda: ticked(played(BUSY), outcomes=(Outcome(POOL, 4, 5, Result.CONFLICT),))),
+    ("outcomes_match", lambda: ticked(played(BUSY), outcomes=())),
+    ("outcomes_match", lambda: ticked(played(BUSY), outcomes=(Outcome(POOL, 4, 5, Result.ACCEPTED),))),
+    ("outcomes_match", lambda: ticked(played(BUSY), outcomes=(Outcome(POOL, 4, 4, Result.ACCEPTED),))),
+    ("numbers_are_finite", lambda: decided(played(BUSY), demand=float("nan"))),
+    ("numbers_are_finite", lambda: decided(played(BUSY), steps=(Step("demand", float("inf"), "much"),))),
+    ("numbers_are_finite", lambda: decided(played(BUSY), wanted=-1)),
+    ("numbers_are_finite", lambda: decided(played(BUSY), ready=4.5)),
+    ("the_journal_keeps_it", lambda: ticked(played(BUSY), lateness_s=float("inf"))),
+    ("the_journal_keeps_it", lambda: ticked(played(BUSY), outcomes=[])),
+    ("decided_again_is_the_same", lambda: decided(played(BUSY), wanted=5)),
+    ("decided_again_is_the_same", lambda: ticked(played(BUSY), history_len=3)),
+    ("turns_follow_each_other", lambda: decided(played(BUSY), at=AT)),
+    ("turns_follow_each_other", lambda: dataclasses.replace(played(BUSY), past=played(BUSY).past[:-1])),
+]
+
+
+@pytest.mark.parametrize(("name", "bad"), BAD, ids=[f"{name} {k}" for k, (name, _) in enumerate(BAD)])
+def test_an_invariant_complains_of_a_turn_that_breaks_it(name: str, bad: Callable[[], Turn]) -> None:
+    (invariant,) = (i for i in INVARIANTS if i.__name__ == name)
+    assert [what.name for what in broken(bad(), [invariant])] == [name]
+
+
+def test_every_invariant_is_made_to_complain() -> None:
+    assert [i.__name__ for i in INVARIANTS] == list(dict.fromkeys(name for name, _ in BAD))
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        pytest.param(lambda: played(BUSY), id="steady"),
+        pytest.param(lambda: played([*BUSY, 32.0]), id="growing"),
+        pytest.param(lambda: played([*BUSY, *IDLE]), id="shrinking"),
+        pytest.param(lambda: played([*BUSY, None]), id="blind"),
+        pytest.param(lambda: played([*BUSY, *IDLE], **ZERO), id="going to zero"),
+        pytest.param(lambda: played([4.0], size=0, **ZERO), id="waking"),
+        pytest.param(lambda: played([*BUSY, *IDLE], paused=True), id="paused"),
+        pytest.param(lambda: lied(played([*BUSY, 0.0])), id="lied to"),
+        pytest.param(lambda: played(IDLE, size=12), id="found above the maximum"),
+    ],
+)
+def test_no_invariant_complains_of_a_sound_turn(turn: Callable[[], Turn]) -> None:
+    assert [str(what) for what in broken(turn())] == []
