@@ -1,4 +1,4 @@
-"""The recent past of one workload: bounded rows in numpy windows, and the lead times seen.
+"""The recent past of one workload: bounded rows in numpy windows, the lead times seen, and what markets have shown.
 
 A row is what later decisions look back at. Rows come from ticks alone, so the same journal gives the same history.
 Beside the columns that every turn has, a row holds the signals that a recommendation asks to be kept, and the history
@@ -7,11 +7,12 @@ holds each policy's memory: what its last recommendation handed on to its next.
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from policies.lead_times import LeadTimes
+from policies.markets import Markets
 from policies.model import Fresh
 
 if TYPE_CHECKING:
@@ -26,38 +27,6 @@ AT, DEMAND, WANTED, MAY_LOWER, ACTIVE, CURRENT, TARGET, READY = range(len(COLUMN
 NAN: Final = float("nan")
 MAX_ROWS: Final = 4096
 """Rows kept at the most: 17 hours at the default interval of 15 s, two at Knative's of 2 s."""
-MAX_LEAD_TIMES: Final = 256
-"""Lead times kept: some days of scale-outs, few enough that a changed start-up time shows within a week."""
-
-
-class LeadTimes:
-    """Decided-to-serving times: from the turn that asked for the n-th replica to the turn that saw n ready.
-
-    Seconds, resolved to the interval of the turns. A replica no longer wanted is dropped, not counted.
-    """
-
-    def __init__(self) -> None:
-        self._awaited: deque[tuple[int, float]] = deque()
-        self._seen: deque[float] = deque(maxlen=MAX_LEAD_TIMES)
-
-    def note(self, at: float, target: int, ready: int) -> None:
-        """One turn's size decided and size ready."""
-        while self._awaited and self._awaited[-1][0] > max(target, ready):
-            self._awaited.pop()
-        while self._awaited and self._awaited[0][0] <= ready:
-            self._seen.append(at - self._awaited.popleft()[1])
-        highest = self._awaited[-1][0] if self._awaited else ready
-        self._awaited.extend((size, at) for size in range(highest + 1, target + 1))
-
-    def shift(self, step_s: float) -> None:
-        self._awaited = deque((size, at + step_s) for size, at in self._awaited)
-
-    def quantile_s(self, q: float) -> float | None:
-        """The `q` quantile (0 to 1) of the lead times seen, in seconds; None before the first."""
-        return float(np.quantile(np.fromiter(self._seen, float), q)) if self._seen else None
-
-    def __len__(self) -> int:
-        return len(self._seen)
 
 
 class History:
@@ -70,6 +39,7 @@ class History:
         self.span_s = span_s
         self.max_rows = max_rows
         self.lead_times = LeadTimes()
+        self.markets = Markets()
         self._rows: NDArray[np.float64] = np.empty((len(COLUMNS), 64))
         self._kept: dict[SignalName, int] = {}
         self._memory: dict[PolicyName, Mapping[str, float]] = {}
@@ -111,6 +81,7 @@ class History:
             self._start += 1
         if d.target is not None and d.ready is not None:
             self.lead_times.note(d.at, d.target, d.ready)
+        self.markets.note(tick)
 
     def _keep(self, signals: tuple[SignalName, ...]) -> None:
         """Keep these signals from now on; of the turns before nothing is known."""
@@ -134,6 +105,7 @@ class History:
         """Move the whole past by `step_s`: after the wall clock jumped, ages stay what they were."""
         self._rows[AT, self._start : self._end] += step_s
         self.lead_times.shift(step_s)
+        self.markets.shift(step_s)
 
     def column(self, column: int, since: float | None = None) -> NDArray[np.float64]:
         """A column's values at or after `since` (all of them without it), oldest first: a view, not to be written."""

@@ -254,10 +254,12 @@ def _case(scenario: Scenario, workload: Workload, models: Mapping[str, ServiceMo
     if workload.spec.interval_s < MIN_INTERVAL_S:
         problems.append(source.problem(("interval_s",), f"must be at least {MIN_INTERVAL_S:g} s to be simulated"))
     pools: dict[PoolName, PoolName] = {}
-    for name in workload.spec.pools:
-        if name in scenario.pools:
-            pools[name] = name
-        elif len(scenario.pools) == len(workload.spec.pools) == 1:
+    serving = [name for name, pool in workload.spec.pools.items() if pool.tier == "serving"]
+    for name, pool in workload.spec.pools.items():
+        own = name if pool.tier == "serving" else pool.serves  # a tier's nodes are its pool's
+        if own in scenario.pools:
+            pools[name] = own
+        elif len(scenario.pools) == len(serving) == 1:
             pools[name] = next(iter(scenario.pools))
         else:
             rule = f"the scenario offers no pool of this name; it offers {', '.join(scenario.pools)}"

@@ -72,7 +72,14 @@ class FleetPool:
     def status(self, now_ps: int) -> PoolStatus:
         """The pool's size, as its platform tells it."""
         self.advance(now_ps)
-        return PoolStatus(desired=self.desired, ready=len(self._stock.members[State.READY]))
+        replicas = self._replicas
+        ready = len(self._stock.members[State.READY])
+        return PoolStatus(self.desired, ready, doomed=replicas.doomed, interrupted=replicas.taken)
+
+    def resting(self, tier: Tier, now_ps: int) -> PoolStatus:
+        """A tier of the headroom: the nodes asked for, and those at rest."""
+        self.advance(now_ps)
+        return PoolStatus(self.headroom[tier], len(self._stock.resting[tier]))
 
     def bill(self, now_ps: int, busy_ps: Callable[[int], int]) -> Bill:
         """The bill up to now; `busy_ps` tells a replica's time with requests outstanding, by its number."""

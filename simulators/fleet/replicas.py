@@ -13,13 +13,19 @@ LIVE = (State.STARTING, State.READY)
 
 
 class Replicas:
-    """The replicas of one pool, and how many are wanted. `now_ps` is the present; `model` the engines' number of it."""
+    """The replicas of one pool, and how many are wanted. `now_ps` is the present; `model` the engines' number of it.
+
+    `taken` counts the replicas that left without being asked; `announced` are the nodes that serve on after the cloud
+    said that it will take them.
+    """
 
     def __init__(self, offer: PoolOffer, stock: Stock, engines: Engines, model: int) -> None:
         self.offer, self.stock = offer, stock
         self.now_ps = 0
         self.desired = 0
         self.waiting = 0
+        self.taken = 0
+        self.announced: dict[int, None] = {}
         self.events: list[FleetEvent] = []
         self.timetable = Timetable()
         self._engines, self._model = engines, model
@@ -51,6 +57,11 @@ class Replicas:
         if not self._emptied(node) and self.offer.grace_s is not None:
             self.timetable.add(self.now_ps + to_ps(self.offer.grace_s), Due.DEADLINE, node.number)
 
+    @property
+    def doomed(self) -> int:
+        """Ready replicas whose nodes the cloud said it will take."""
+        return sum(self.stock.nodes[number].state is State.READY for number in self.announced)
+
     def settle(self) -> None:
         """See which draining replicas are empty: their nodes went when they became so."""
         for number in list(self.stock.members[State.DRAINING]):
@@ -71,6 +82,7 @@ class Replicas:
         node.interrupted = kind is Kind.INTERRUPTED
         self._tell(node, kind, lost)
         self.stock.move(node, State.GONE, self.now_ps)
+        self.announced.pop(node.number, None)
         if live:
             self._make_up()
 
@@ -78,7 +90,10 @@ class Replicas:
         """The cloud said that it will take the node, or may: leave it, or serve on, as the offer says."""
         self._tell(node, kind)
         action = self.offer.on_notice if kind is Kind.NOTICE else self.offer.on_rebalance
-        if action == "serve" or node.state is State.DRAINING:
+        if node.state is State.DRAINING:
+            return
+        if action == "serve":
+            self.announced[node.number] = None
             return
         live = node.state in LIVE
         if node.state is State.READY:
@@ -90,6 +105,7 @@ class Replicas:
 
     def _make_up(self) -> None:
         """For a replica that left without being asked: another one waits for capacity, or the pool is smaller."""
+        self.taken += 1
         if self.offer.replace:
             self.waiting += 1
         else:

@@ -14,6 +14,7 @@ from scaler.config.load import Workload
 from scaler.controller import Setup
 from scaler.ports import Actuator, Source
 from scaler.registry import kind_of
+from simulators.fleet.life import Tier
 from simulators.models.service import PS_PER_S
 from simulators.world import queue, telemetry
 from simulators.world.world import World
@@ -79,13 +80,32 @@ class SimulatedPool:
         self._world.resize(self._name, replicas)
 
 
+class SimulatedTier:
+    """A tier of headroom of one of the world's pools: its replicas are nodes at rest."""
+
+    def __init__(self, world: World, pool: PoolName, tier: Tier) -> None:
+        self._world = world
+        self._pool, self._tier = pool, tier
+
+    async def status(self) -> Fresh[PoolStatus]:
+        return Fresh(self._world.resting(self._pool, self._tier), self._world.now)
+
+    async def resize(self, replicas: int, seen: PoolStatus) -> None:
+        self._world.rest(self._pool, self._tier, replicas)
+
+
 def setup(world: World, workload: Workload, pools: Mapping[PoolName, PoolName], names: Mapping[str, str]) -> Setup:
     """A workload's adapters in a world. `pools` maps its pools to the world's, `names` its quantities likewise."""
     sources: dict[str, Source] = {}
     for name, spec in workload.spec.sources.items():
         make = QueueSource if kind_of("source", spec) in QUEUES else EngineSource
         sources[name] = make(world, {q: names.get(q, q) for q in spec.quantities()})
-    actuators: dict[PoolName, Actuator] = {name: SimulatedPool(world, pools[name]) for name in workload.spec.pools}
+    actuators: dict[PoolName, Actuator] = {}
+    for name, pool in workload.spec.pools.items():
+        if pool.tier == "serving":
+            actuators[name] = SimulatedPool(world, pools[name])
+        else:
+            actuators[name] = SimulatedTier(world, pools[name], Tier(pool.tier))
     return Setup(workload, sources, actuators, waits=False)
 
 

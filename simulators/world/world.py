@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from policies.model import PoolName, PoolStatus
 from simulators.fleet.chance import stream
+from simulators.fleet.life import Tier
 from simulators.fleet.market import PoolOffer
 from simulators.fleet.pool import FleetPool
 from simulators.kernel import layout, totals
@@ -144,6 +145,14 @@ class World:
     def resize(self, pool: PoolName, replicas: int) -> None:
         """Ask for a size. Raises the port's errors."""
         self.pools[pool].resize(replicas, self.now_ps)
+
+    def resting(self, pool: PoolName, tier: Tier) -> PoolStatus:
+        """A tier of a pool's headroom."""
+        return self.pools[pool].resting(tier, self.now_ps)
+
+    def rest(self, pool: PoolName, tier: Tier, nodes: int) -> None:
+        """Keep a number of nodes in a tier of a pool's headroom."""
+        self.pools[pool].resize_headroom(tier, nodes, self.now_ps)
 
     def lose(self, slots: np.ndarray[tuple[int], np.dtype[np.int64]]) -> None:
         """Requests whose replica is gone: a queue gives them out again, or gives them up; without one they are lost."""

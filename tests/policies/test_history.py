@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from policies.history import AT, MAY_LOWER, TARGET, WANTED, History, LeadTimes
+from policies.history import AT, MAY_LOWER, TARGET, WANTED, History
 from policies.model import Absent, Decision, Evidence, Fresh, PolicyName, Reading, Recommendation, SignalName
 from tests.factories import seen, stale, tick_of
 
@@ -80,33 +80,6 @@ def test_a_clock_jump_moves_the_whole_past() -> None:
     assert history.column(AT).tolist() == [3610]
     row(history, 3625, target=5, ready=5)
     assert history.lead_times.quantile_s(0.5) == 15
-
-
-def test_a_lead_time_runs_from_decided_to_serving() -> None:
-    lead = LeadTimes()
-    lead.note(0, target=2, ready=2)
-    lead.note(15, target=4, ready=2)
-    lead.note(30, target=5, ready=2)
-    lead.note(105, target=5, ready=3)
-    lead.note(135, target=5, ready=5)
-    assert len(lead) == 3
-    assert [lead.quantile_s(q) for q in (0.0, 0.5, 1.0)] == [90, 105, 120]
-
-
-def test_a_replica_no_longer_wanted_has_no_lead_time() -> None:
-    lead = LeadTimes()
-    lead.note(0, target=6, ready=2)
-    lead.note(15, target=3, ready=2)
-    lead.note(60, target=3, ready=3)
-    lead.note(75, target=6, ready=3)
-    lead.note(100, target=6, ready=6)
-    assert len(lead) == 4
-    assert lead.quantile_s(1.0) == 60
-    assert lead.quantile_s(0.0) == 25
-
-
-def test_no_lead_time_is_known_before_the_first() -> None:
-    assert LeadTimes().quantile_s(0.9) is None
 
 
 # --- signals and memory

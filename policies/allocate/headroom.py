@@ -1,0 +1,93 @@
+"""Headroom by marginal value: how many replicas rest ahead of need, and in which tier.
+
+The k-th replica's worth beyond what serves is needed with the probability that demand peaks above it until a cold start
+would serve (`Recommendation.peaks`). Resting in a tier it comes sooner by the difference of the lead times, and is paid
+all the time: a tier is worth ``P(peak > k) * lateness * (1 - tier lead / cold lead) - price`` an hour.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from policies.allocate import rungs
+from policies.model import Fresh, PoolName, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Set
+
+    from policies.spec import Pool
+    from policies.view import Situation
+
+Peaks = tuple[tuple[float, float], ...]
+STAYS: Final = 0.5
+"""What rests already stays until it loses more than this share of its price: forecasts move a little every turn."""
+
+
+def tiers(s: Situation) -> dict[PoolName, Pool]:
+    """The pools that rest, whose own serving pool is there and whose size may be set."""
+    return {n: p for n, p in s.spec.pools.items() if p.tier != "serving" and p.serves in s.spec.pools}
+
+
+def exceeds(peaks: Peaks, work: float) -> float:
+    """The probability that demand peaks above `work`; 0 beyond the highest quantile told."""
+    quantiles = [q for q, _ in peaks]
+    worths = [w for _, w in peaks]
+    return 1.0 - float(np.interp(work, worths, quantiles, left=quantiles[0], right=1.0))
+
+
+def rest(s: Situation, supply: float, pinned: Set[PoolName]) -> tuple[dict[PoolName, int], tuple[Step, ...]]:
+    """The size of each tier, when `supply` replicas' worth serve, and why. Without peaks nothing moves."""
+    resting = tiers(s)
+    if not resting:
+        return {}, ()
+    found = {n: r.value.desired for n in resting if isinstance(r := s.seen.pools[n], Fresh) and n not in pinned}
+    peaks = max((r.peaks for r in s.recommendations if r.peaks), key=lambda p: p[-1][1], default=())
+    wanted, why = _filled(s, {n: resting[n] for n in found}, found, supply, peaks) if peaks else (dict(found), "")
+    sizes = {}
+    for name, size in wanted.items():
+        pool = resting[name]
+        limit = s.spec.max_replicas if pool.max_replicas is None else pool.max_replicas
+        bounded = max(pool.min_replicas, min(size, max(limit, pool.min_replicas)))
+        sizes[name] = bounded if s.may_lower else max(bounded, found[name])
+    if not why:
+        return sizes, ()
+    return sizes, (Step("headroom", sum(sizes.values()), why),)
+
+
+def _filled(
+    s: Situation, free: Mapping[PoolName, Pool], found: Mapping[PoolName, int], supply: float, peaks: Peaks
+) -> tuple[dict[PoolName, int], str]:
+    """Replica after replica in the tier that is worth most, until none is worth its price."""
+    serving = rungs.serving(s.spec)
+    lateness = s.spec.lateness_ratio * rungs.sure_price(serving)
+    prices = rungs.prices(s.spec.pools)
+    sooner = {n: _sooner(s, n, p) for n, p in free.items()}
+    sizes = dict.fromkeys(found, 0)
+    beyond, chance = 0.0, exceeds(peaks, supply)
+    last = ""
+    while supply + beyond + 1e-9 < s.spec.max_replicas:
+        value = {}
+        for name, pool in free.items():
+            limit = s.spec.max_replicas if pool.max_replicas is None else pool.max_replicas
+            if sizes[name] < limit:
+                stays = STAYS * prices[name] if sizes[name] < found[name] else 0.0
+                worth = serving[PoolName(str(pool.serves))].work_per_replica
+                value[name] = chance * lateness * worth * sooner[name] - prices[name] + stays
+        choice = max(value, key=lambda n: value[n], default=None)
+        if choice is None or value[choice] <= 0:
+            break
+        sizes[choice] += 1
+        last = f"the last one is needed with a probability of {chance:.2f}"
+        beyond += serving[PoolName(str(free[choice].serves))].work_per_replica
+        chance = exceeds(peaks, supply + beyond)
+    told = ", ".join(f"{n} {size}" for n, size in sizes.items())
+    return sizes, f"{told}; {last or f'one more is needed with a probability of {chance:.2f}: not worth its price'}"
+
+
+def _sooner(s: Situation, name: PoolName, pool: Pool) -> float:
+    """The share of a cold start that a tier saves."""
+    cold_of = PoolName(str(pool.serves))
+    cold_s = s.history.markets.of(cold_of).lead_times.usual_s(s.spec.pools[cold_of].lead_time_s)
+    return max(0.0, 1.0 - pool.lead_time_s / cold_s) if cold_s > 0 else 0.0

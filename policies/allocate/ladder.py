@@ -1,0 +1,85 @@
+"""A size in replicas' worth to pools, in money, and every reason for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from policies.allocate import move, plan, rungs
+from policies.allocate.rungs import Rung
+from policies.model import PoolName, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence, Set
+
+    from policies.view import Situation
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """The sizes of the pools that may be resized, the asks that no longer count, why, and the worth supplied."""
+
+    targets: dict[PoolName, int]
+    written_off: dict[PoolName, int]
+    steps: tuple[Step, ...]
+    supply: float
+
+
+def place(work: float, s: Situation, pinned: Set[PoolName]) -> Placed:
+    """Share `work` out. What the platforms answer comes after deciding: what one refuses, the next turn asks elsewhere.
+
+    Without full evidence no pool is lowered, so that nothing moves either: a move is a loss for the pool that it leaves.
+    """
+    spec = s.spec
+    ladder = rungs.build(spec, s.seen.pools, s.history.markets, pinned, s.now)
+    settings = spec.ladder
+    aim = plan.Aim(
+        work=work,
+        floor=min(work, max(float(settings.floor_replicas), settings.floor_share * work)),
+        lateness=spec.lateness_ratio * rungs.sure_price(rungs.serving(spec)),
+        payback_h=settings.payback_s / 3600.0,
+        cap=spec.max_replicas,
+    )
+    fleet = plan.best(ladder, aim, may_lower=s.may_lower)
+    wanted = move.sizes(ladder, fleet, work, spec.max_replicas, may_lower=s.may_lower)
+    supply = sum(n * r.work for r, n in zip(ladder, fleet, strict=True))
+    return Placed(
+        {r.name: size for r, size in zip(ladder, wanted, strict=True) if not r.fixed},
+        {r.name: r.overdue for r in ladder if r.overdue},
+        tuple(told(ladder, fleet, wanted, aim)),
+        supply,
+    )
+
+
+def told(ladder: Sequence[Rung], fleet: Sequence[int], wanted: Sequence[int], aim: plan.Aim) -> Iterator[Step]:
+    """Why: what is skipped, what no longer counts, what is about to go, and what the fleet is made of."""
+    total = sum(wanted)
+    if skipped := [f"{r.name}: {r.shut}" for r in ladder if r.shut]:
+        yield Step("shortage", total, "; ".join(skipped))
+    if overdue := [f"{r.overdue} of {r.name}, asked for {r.waited_s:.0f} s ago" for r in ladder if r.overdue]:
+        yield Step("written off", total, f"no longer counted as supply: {'; '.join(overdue)}")
+    if doomed := [f"{r.doomed} of {r.name}" for r in ladder if r.doomed]:
+        yield Step("doomed", total, f"about to be taken, replaced now: {'; '.join(doomed)}")
+    if leaving := [f"{size - n} of {r.name}" for r, size, n in _leaving(ladder, fleet, wanted)]:
+        yield Step("make before break", total, f"kept until others serve: {'; '.join(leaving)}")
+    chosen = ", ".join(_rung(r, n) for r, n in zip(ladder, fleet, strict=True) if n)
+    spare = sum(n * r.work for r, n in zip(ladder, fleet, strict=True)) - aim.work
+    more = f", {spare:.3g} more than the size for losses" if spare > 1e-9 else ""
+    less = f", {-spare:.3g} short" if spare < -1e-9 else ""
+    yield Step("ladder", total, f"{chosen or 'nothing'}{more}{less}")
+
+
+def _leaving(ladder: Sequence[Rung], fleet: Sequence[int], wanted: Sequence[int]) -> Iterator[tuple[Rung, int, int]]:
+    """Pools whose ready replicas are not wanted any more, and stay for now."""
+    for r, n, size in zip(ladder, fleet, wanted, strict=True):
+        staying = min(r.ready, size - r.doomed)
+        if not r.fixed and staying > n:
+            yield r, staying, n
+
+
+def _rung(r: Rung, replicas: int) -> str:
+    price = r.pool.price_usd_per_hour
+    at = "" if price is None else f" at {price:g} USD/h"
+    paid = " (paid already)" if r.pool.market == "reserved" else at
+    risk = f", {r.chance:.2%} to be lost before it could be replaced" if r.takes else ""
+    return f"{r.name} {replicas}{paid}{risk}"

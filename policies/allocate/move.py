@@ -1,0 +1,74 @@
+"""From the fleet wanted to sizes: make before break, what is pending first, and nothing above the bounds."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from policies.allocate.rungs import Rung
+
+
+def sizes(rungs: Sequence[Rung], fleet: Sequence[int], work: float, cap: int, *, may_lower: bool) -> list[int]:
+    """The size to ask of each pool, so that its supply becomes the fleet's.
+
+    A ready replica goes only when those that stay ready carry the whole fleet's work, spares included: until what
+    replaces it serves, it does. Asks that were written off stand as far as they would be of use if they came.
+    """
+    wanted = [r.asked + max(0, n - r.supply) for r, n in zip(rungs, fleet, strict=True)]
+    if may_lower:
+        _withdraw(rungs, fleet, wanted, work)
+        _give_up(rungs, fleet, wanted, work)
+    _lift(rungs, wanted, cap)
+    _fit(rungs, wanted, cap, may_lower=may_lower)
+    return wanted
+
+
+def _withdraw(rungs: Sequence[Rung], fleet: Sequence[int], wanted: list[int], work: float) -> None:
+    """Take back asks that were written off, beyond the pool's even share of the work in its market."""
+    for i, (r, n) in enumerate(zip(rungs, fleet, strict=True)):
+        alike = sum(o.pool.market == r.pool.market for o in rungs)
+        useful = max(0, math.ceil(work / (r.work * alike) - 1e-9) - n)
+        if not r.fixed and r.overdue:
+            wanted[i] -= max(0, r.overdue - useful)
+
+
+def _give_up(rungs: Sequence[Rung], fleet: Sequence[int], wanted: list[int], work: float) -> None:
+    """Take back supply that is not wanted: pending ones at once, ready ones as far as the others already serve.
+
+    A platform takes back first what has waited longest for capacity, so written-off asks go with pending ones.
+    """
+    ready = sum(r.ready * r.work for r in rungs)
+    kept = max(sum(n * r.work for r, n in zip(rungs, fleet, strict=True)), min(work, ready))
+    spare = ready - kept
+    for i in sorted(range(len(rungs)), key=lambda i: -rungs[i].price / rungs[i].work):
+        r = rungs[i]
+        surplus = r.supply - fleet[i]
+        if r.fixed or surplus <= 0:
+            continue
+        pending = min(surplus, r.counted)
+        serving = min(surplus - pending, max(0, math.floor(spare / r.work + 1e-9)))
+        if not pending + serving:
+            continue
+        spare -= serving * r.work
+        wanted[i] = r.asked - r.overdue - pending - serving
+
+
+def _lift(rungs: Sequence[Rung], wanted: list[int], cap: int) -> None:
+    """Bring pools up to their own minimum, as far as the workload's maximum leaves room."""
+    for i, r in enumerate(rungs):
+        if not r.fixed:
+            wanted[i] += max(0, min(cap - sum(wanted), r.pool.min_replicas - wanted[i]))
+
+
+def _fit(rungs: Sequence[Rung], wanted: list[int], cap: int, *, may_lower: bool) -> None:
+    """Back within `cap`: first by taking back written-off asks, then by asking for less, the dearest first."""
+    free = [i for i, r in enumerate(rungs) if not r.fixed]
+    for i in free if may_lower else ():
+        r = rungs[i]
+        left = max(0, r.overdue - max(0, r.asked - wanted[i]))
+        wanted[i] -= max(0, min(sum(wanted) - cap, left, wanted[i] - r.pool.min_replicas))
+    for i in sorted(free, key=lambda i: -rungs[i].price / rungs[i].work):
+        wanted[i] -= max(0, min(sum(wanted) - cap, wanted[i] - rungs[i].asked))

@@ -1,0 +1,121 @@
+"""Where a size meets the pools: what is there in replicas' worth, and what to ask of each pool."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from policies import guard
+from policies.allocate import headroom, ladder, rungs
+from policies.allocate.listed import allocate
+from policies.history import TARGET
+from policies.model import Absent, PoolName, PoolStatus, Reading, Step
+from policies.stabilize import whole
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from policies.history import History
+    from policies.model import Observation
+    from policies.spec import WorkloadSpec
+    from policies.view import Situation
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The serving pools as found: their sizes, and what they hold and serve in replicas' worth.
+
+    `current` and `ready` are None while a serving pool's size is not known.
+    """
+
+    sizes: dict[PoolName, int]
+    current: int | None
+    ready: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """What to ask of the pools. `target` is the size as placed; `resting` are the tiers' sizes, apart from it."""
+
+    steps: tuple[Step, ...]
+    target: int | None
+    targets: dict[PoolName, int]
+    written_off: Mapping[PoolName, int] = field(default_factory=dict)
+    resting: Mapping[PoolName, int] = field(default_factory=dict)
+
+    def corrected(self, spec: WorkloadSpec, rules: tuple[Step, ...], allowed: dict[PoolName, int]) -> Placed:
+        """What the guard leaves of it, by these rules."""
+        if not rules or self.target is None:
+            return self
+        before, after = worth(spec, self.targets), worth(spec, allowed)
+        return replace(self, steps=(*self.steps, *rules), target=max(0, self.target + after - before), targets=allowed)
+
+
+def found(spec: WorkloadSpec, history: History, seen: Observation) -> Found:
+    """What is there. Where money decides, what the allocator held beyond the last size is no size: it is spare."""
+    pools = rungs.serving(spec)
+    read = {n: r.value for n in pools if not isinstance(r := seen.pools[n], Absent)}
+    sizes = {n: status.desired for n, status in read.items()}
+    if len(sizes) < len(pools):
+        return Found(sizes, None, None)
+    ready = whole(sum(status.ready * pools[n].work_per_replica for n, status in read.items()))
+    held = worth(spec, sizes)
+    last = history.column(TARGET)[-1:]
+    if rungs.differ(spec) and last.size and last[0] >= 0:  # not a number where no size was known
+        held = min(held, int(last[0]))
+    return Found(sizes, held, ready)
+
+
+def worth(spec: WorkloadSpec, sizes: Mapping[PoolName, int]) -> int:
+    """Replicas' worth of the serving pools among these sizes, rounded up."""
+    return whole(sum(n * spec.pools[p].work_per_replica for p, n in sizes.items() if spec.pools[p].tier == "serving"))
+
+
+def place(s: Situation, steps: tuple[Step, ...], size: int, split: Mapping[PoolName, int] | None) -> Placed:
+    """The size shared out: by `split` where a policy does that itself, in the order listed where pools differ in
+    nothing, else by money; and what the pools cannot take."""
+    spec, sizes = s.spec, s.sizes
+    kept = guard.untouchable(spec, s.seen.pools)
+    written_off: Mapping[PoolName, int] = {}
+    pools: dict[PoolName, int] = {}
+    if spec.paused:
+        target = worth(spec, sizes)
+    elif split is not None:
+        least = dict.fromkeys(sizes, 0) if s.may_lower else sizes
+        wanted = {name: max(least[name], split.get(name, 0)) for name in sizes if name not in kept}
+        pools = {name: guard.within(spec.pools[name], n, spec.max_replicas) for name, n in wanted.items()}
+        target = worth(spec, {**sizes, **pools})
+    elif rungs.differ(spec):
+        work = s.need if s.need is not None and whole(s.need) == size else float(size)
+        placed = ladder.place(work, s, kept.keys())
+        pools, written_off = placed.targets, placed.written_off
+        steps = (*steps, *placed.steps)
+        target = min(size, worth(spec, {**sizes, **pools}))
+    else:
+        pools = allocate(size, sizes, rungs.serving(spec), kept.keys(), spec.max_replicas)
+        target = sum({**sizes, **pools}.values())
+    if kept:
+        steps = (*steps, Step("hands off", target, "; ".join(kept.values())))
+    elif target != size:
+        steps = (*steps, Step("pool bounds", target, f"the pools' own bounds make {target} of {size}"))
+    resting: dict[PoolName, int] = {}
+    if not spec.paused:
+        resting, why = headroom.rest(s, max(float(target), float(size)), kept.keys())
+        steps = (*steps, *why)
+    return Placed(steps, target, pools, written_off, resting)
+
+
+def cost_usd_per_hour(
+    spec: WorkloadSpec, seen: Mapping[PoolName, Reading[PoolStatus]], targets: Mapping[PoolName, int]
+) -> float | None:
+    """What the pools cost at their targets, the others as found; None where a size or the price of one is not known."""
+    total = 0.0
+    for name, pool in spec.pools.items():
+        price, reading = pool.price_usd_per_hour, seen[name]
+        n = targets.get(name, None if isinstance(reading, Absent) else reading.value.desired)
+        if n is None:
+            return None
+        if n and price is None:
+            return None
+        total += n * (price or 0.0)
+    return total

@@ -1,0 +1,188 @@
+"""The ladder's rungs: each pool with its price, what it supplies, what it would give, and how soon it may lose it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from policies.model import Absent
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Set
+
+    from policies.markets import Market, Markets
+    from policies.model import PoolName, PoolStatus, Reading
+    from policies.shortage import Shortage
+    from policies.spec import Pool, WorkloadSpec
+
+PAID: Final = 1e-6
+"""What a reserved replica costs over one that is not, as a share: it is paid either way, so it is the first to be used
+and the last to go, but is not kept for nothing."""
+HELD: Final = 0.95
+"""That a market gives one more while it serves some: in recorded spot capacity nearly all zones have all or nothing."""
+SURE: Final = 1.0
+"""That on-demand and reserved capacity comes, unless a shortage is remembered: those are skipped altogether."""
+NEVER: Final = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One serving pool in one turn.
+
+    Supply is `ready` (serving, not doomed) and `counted` (asked for and still to be counted on). `overdue` ones are
+    written off, `doomed` ones as good as gone. `price` is USD an hour, of a replica that carries `work`; `shown` the
+    price as configured. `shut` says why no more can be had, empty where it can. `fixed`: the pool keeps its size.
+    `chance` is the probability that within the time it takes to replace it a loss takes `share` of the supply;
+    `belief` that what is asked for comes. `start_h` is the usual lead time in hours.
+    """
+
+    name: PoolName
+    pool: Pool
+    price: float
+    asked: int
+    ready: int
+    doomed: int
+    counted: int
+    overdue: int
+    waited_s: float
+    fixed: bool
+    shut: str
+    most: int
+    start_h: float
+    chance: float
+    share: float
+    belief: float
+
+    @property
+    def work(self) -> float:
+        return self.pool.work_per_replica
+
+    @property
+    def supply(self) -> int:
+        return self.ready + self.counted
+
+    @property
+    def takes(self) -> bool:
+        """Whether its replicas may be taken away."""
+        return self.pool.market == "spot"
+
+
+def serving(spec: WorkloadSpec) -> dict[PoolName, Pool]:
+    """The pools that serve, without those that rest as headroom."""
+    return {name: pool for name, pool in spec.pools.items() if pool.tier == "serving"}
+
+
+def differ(spec: WorkloadSpec) -> bool:
+    """Whether pools differ in money or worth, so that there is something to choose; else the order listed decides."""
+    pools = serving(spec).values()
+    if any(p.work_per_replica != 1.0 for p in pools):
+        return True
+    return len(pools) > 1 and (
+        len({p.market for p in pools}) > 1 or any(p.price_usd_per_hour is not None for p in pools)
+    )
+
+
+def prices(pools: Mapping[PoolName, Pool]) -> dict[PoolName, float]:
+    """USD an hour of each pool's replica; what is not told is as dear as the dearest, 1 where nothing is."""
+    dearest = max((p.price_usd_per_hour or 0.0 for p in pools.values()), default=0.0) or 1.0
+    return {n: dearest if p.price_usd_per_hour is None else p.price_usd_per_hour for n, p in pools.items()}
+
+
+def sure_price(pools: Mapping[PoolName, Pool]) -> float:
+    """What a replica's worth that is sure to be there costs: the cheapest that nobody takes away. USD per hour."""
+    told = prices(pools)
+    worths = {n: told[n] / p.work_per_replica for n, p in pools.items() if told[n] > 0}
+    lasting = [w for n, w in worths.items() if pools[n].market == "on_demand"]
+    return min(lasting or worths.values(), default=1.0)
+
+
+def build(
+    spec: WorkloadSpec,
+    found: Mapping[PoolName, Reading[PoolStatus]],
+    markets: Markets,
+    pinned: Set[PoolName],
+    now: float,
+) -> list[Rung]:
+    """The rungs, cheapest work first among the steady, in the order listed among equals."""
+    pools = serving(spec)
+    told, sure = prices(pools), sure_price(pools)
+    leads = {name: markets.of(name).lead_times.usual_s(p.lead_time_s) for name, p in pools.items()}
+    lasting = [leads[n] for n, p in pools.items() if p.market != "spot"]
+    cover_s = min(lasting or leads.values()) + spec.interval_s / 2
+    rungs = []
+    for name, pool in pools.items():
+        reading = found[name]
+        if isinstance(reading, Absent):
+            continue
+        market, status = markets.of(name), reading.value
+        patience_s = market.lead_times.patience_s(pool.lead_time_s)
+        takes = pool.market == "spot"
+        doomed = min(status.doomed, status.ready, status.desired)
+        ready = min(status.ready, status.desired) - doomed
+        counted = market.counted(status, now, patience_s, takes=takes)
+        oldest = market.lead_times.oldest
+        fixed = name in pinned
+        supply = ready + counted
+        overdue = max(0, status.desired - doomed - supply)
+        shut = _shut(name, pools, found, markets, now)
+        if overdue and not shut:
+            shut = f"{overdue} asked for have not come yet"
+        limit = spec.max_replicas if pool.max_replicas is None else pool.max_replicas
+        rungs.append(
+            Rung(
+                name=name,
+                pool=pool,
+                price=PAID * sure if pool.market == "reserved" else max(told[name], PAID * sure),
+                asked=status.desired,
+                ready=ready,
+                doomed=doomed,
+                counted=counted,
+                overdue=overdue,
+                waited_s=0.0 if oldest is None else now - oldest,
+                fixed=fixed,
+                shut=shut,
+                most=supply if fixed or shut else max(supply, limit - doomed),
+                start_h=leads[name] / 3600.0,
+                chance=market.hazard.chance(max(0.0, cover_s - market.hazard.notice_s)) if takes else 0.0,
+                share=market.hazard.share,
+                belief=_belief(market, ready) if takes else SURE,
+            )
+        )
+    return rungs
+
+
+def _belief(market: Market, ready: int) -> float:
+    return max(HELD, market.short.belief) if ready else market.short.belief
+
+
+def _shut(
+    name: PoolName,
+    pools: Mapping[PoolName, Pool],
+    found: Mapping[PoolName, Reading[PoolStatus]],
+    markets: Markets,
+    now: float,
+) -> str:
+    """Why there is no use in asking for more: a shortage of this kind of node in this zone and market, remembered."""
+    own = pools[name]
+    key = own.accelerator, own.zone, own.market
+    for other, pool in pools.items():
+        same = other == name or (all(key) and (pool.accelerator, pool.zone, pool.market) == key)
+        if not same:
+            continue
+        market, reading = markets.of(other), found[other]
+        if market.short.barred and other == name:
+            return f"refused until the configuration changes ({market.short.reason})"
+        if own.market == "spot":
+            if market.taken.lasts(now):
+                return _remembered(market.taken, now)
+            if not isinstance(reading, Absent) and (lost := market.lost(reading.value)):
+                return f"{lost} of it were taken just now"
+            if not isinstance(reading, Absent) and reading.value.doomed:
+                return f"{reading.value.doomed} of it are about to be taken"
+        if market.short.lasts(now) and not market.short.barred:
+            return _remembered(market.short, now)
+    return ""
+
+
+def _remembered(shortage: Shortage, now: float) -> str:
+    return f"{shortage.reason}, {now - shortage.since:.0f} s ago; asked again in {shortage.until - now:.0f} s"

@@ -1,0 +1,108 @@
+"""Decided-to-serving times, and for how long what has not come yet has been awaited."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+
+import numpy as np
+
+MAX_LEAD_TIMES: Final = 256
+"""Lead times kept: some days of scale-outs, few enough that a changed start-up time shows within a week."""
+MAX_ASKS: Final = 100_000
+"""Asks kept at the most: a workload's own maximum."""
+OUTLIER: Final = 3.0
+"""What took more medians than this waited for capacity: it tells nothing of how long a start takes. A log-normal start
+with the spread of GPU nodes (sigma 0.45) exceeds 3 medians once in 140."""
+UNMEASURED: Final = 3.0
+"""Patience before the first start has been seen, over the lead time configured: that may be a guess."""
+MARGIN: Final = 1.25
+"""Patience over the 0.99 quantile: with few starts seen, that is no more than their largest."""
+ENOUGH: Final = 3
+"""Starts after which the measured ones count, and no longer the one configured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A replica asked for: since when, and whether it makes up for one that the cloud took.
+
+    The market that took one rarely gives another at once: such an ask is no supply until it has come.
+    """
+
+    at: float
+    doubtful: bool = False
+
+
+class LeadTimes:
+    """First asked for, first come: what is awaited, and how long those took that came.
+
+    Seconds, resolved to the interval of the turns. A replica no longer wanted is dropped, not counted.
+    """
+
+    def __init__(self) -> None:
+        self._asks: deque[Ask] = deque(maxlen=MAX_ASKS)
+        self._seen: deque[float] = deque(maxlen=MAX_LEAD_TIMES)
+        self._ready: int | None = None
+        self._quantiles: dict[float, float] = {}
+
+    def note(self, at: float, target: int, ready: int, lost: int = 0) -> int:
+        """One turn's size decided and size ready, `lost` having been taken since. Gives how many came to serve."""
+        came = 0 if self._ready is None else min(len(self._asks), max(0, ready - self._ready + lost))
+        self._ready = ready
+        for _ in range(came):
+            ask = self._asks.popleft()
+            if not ask.doubtful:
+                self._seen.append(at - ask.at)
+                self._quantiles.clear()
+        awaited = max(0, target - ready)
+        while len(self._asks) > awaited:
+            self._asks.pop()
+        self._asks.extend(Ask(at, doubtful=lost > n) for n in range(awaited - len(self._asks)))
+        return came
+
+    def shift(self, step_s: float) -> None:
+        self._asks = deque((Ask(a.at + step_s, a.doubtful) for a in self._asks), MAX_ASKS)
+
+    def quantile_s(self, q: float) -> float | None:
+        """The `q` quantile (0 to 1) of the lead times seen, in seconds; None before the first."""
+        if not self._seen:
+            return None
+        if q not in self._quantiles:
+            self._quantiles[q] = float(np.quantile(np.fromiter(self._seen, float), q))
+        return self._quantiles[q]
+
+    def usual_s(self, prior_s: float, q: float = 0.9) -> float:
+        """How long a start takes: the `q` quantile without those that waited for capacity; `prior_s` until measured."""
+        if len(self._seen) < ENOUGH:
+            return prior_s
+        key = -1.0 - q
+        if key not in self._quantiles:
+            seen = np.fromiter(self._seen, float)
+            self._quantiles[key] = float(np.quantile(seen[seen <= OUTLIER * np.median(seen)], q))
+        return self._quantiles[key]
+
+    def patience_s(self, prior_s: float) -> float:
+        """How long an ask counts as supply: what is not there by then is not on its way."""
+        if len(self._seen) < ENOUGH:
+            return UNMEASURED * prior_s
+        return MARGIN * self.usual_s(prior_s, 0.99)
+
+    def counted(self, now: float, patience_s: float, *, came: int = 0, heed_doubt: bool = True) -> int:
+        """How many of those awaited may still be counted on, when the first `came` of them have come."""
+        asks = islice(self._asks, came, None)
+        return sum(now - ask.at <= patience_s and not (heed_doubt and ask.doubtful) for ask in asks)
+
+    @property
+    def oldest(self) -> float | None:
+        """Since when the one asked for first has been awaited."""
+        return self._asks[0].at if self._asks else None
+
+    @property
+    def awaited(self) -> int:
+        """How many are awaited."""
+        return len(self._asks)
+
+    def __len__(self) -> int:
+        return len(self._seen)

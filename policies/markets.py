@@ -1,0 +1,124 @@
+"""What each pool's market has shown: how soon it serves, what it takes away, what it would not give."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from policies.hazard import Hazard
+from policies.lead_times import LeadTimes
+from policies.model import Fresh, PoolStatus, Result
+from policies.shortage import Shortage
+
+if TYPE_CHECKING:
+    from policies.model import Outcome, PoolName, Tick
+
+
+class Market:
+    """One pool's memory, built from ticks alone.
+
+    `short` remembers what was refused or never came, `taken` what the cloud took back: the first concerns every market,
+    the second is for the reader to heed where nodes may be taken.
+    """
+
+    def __init__(self) -> None:
+        self.lead_times = LeadTimes()
+        self.hazard = Hazard()
+        self.short = Shortage()
+        self.taken = Shortage()
+        self._at = 0.0
+        self._status: PoolStatus | None = None
+        self._asked = 0
+        self._doomed_at: float | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether the pool has been seen at all."""
+        return self._status is not None
+
+    def lost(self, status: PoolStatus) -> int:
+        """Replicas taken since the pool was last seen: as the platform tells, or ready ones gone that are still wanted.
+
+        A counter that fell begins anew.
+        """
+        if self._status is None:
+            return 0
+        told = status.interrupted - self._status.interrupted
+        told = min(status.interrupted, self._status.ready) if told < 0 else told
+        wanted = min(self._status.ready, self._asked)
+        gone = max(0, wanted - status.ready) if status.desired >= self._asked else 0
+        return max(told, gone)
+
+    def counted(self, status: PoolStatus, now: float, patience_s: float, *, takes: bool) -> int:
+        """The pending replicas that may be counted on; `takes` where the cloud takes replicas, and gives none back.
+
+        What nobody asked for in the turns remembered is as good as just asked for: it may be a person's.
+        """
+        if not self.known:
+            return status.pending
+        fresh = status.pending - self.lead_times.awaited
+        counted = self.lead_times.counted(now, patience_s, came=max(0, -fresh), heed_doubt=takes)
+        news = max(0, fresh - (self.lost(status) if takes else 0))
+        return min(status.pending, counted + news)
+
+    def note(self, at: float, status: PoolStatus, outcome: Outcome | None, overdue: int, spec: str) -> None:
+        """One turn: the size seen, what came of a write, and how many asks were written off."""
+        lost, passed_s = self.lost(status), max(0.0, at - self._at) if self.known else 0.0
+        if status.doomed and self._doomed_at is None:
+            self._doomed_at = at
+        if self._status is not None:
+            notice_s = 0.0 if self._doomed_at is None else at - self._doomed_at
+            self.hazard.note(passed_s, self._status.ready, lost, notice_s)
+            self.short, self.taken = self.short.faded(passed_s), self.taken.faded(passed_s)
+        if not status.doomed:
+            self._doomed_at = None
+        raised = self.known and status.desired > self._asked
+        done = outcome is not None and not outcome.result.refused and outcome.result is not Result.DRY_RUN
+        self._asked = outcome.after if outcome is not None and done else status.desired
+        came = self.lead_times.note(at, self._asked, status.ready, lost)
+        self._status, self._at = status, at
+        if came:
+            self.short, self.taken = self.short.granted(came), self.taken.granted(came)
+        if lost:
+            self.taken = self.taken.refused(at, f"{lost} of it were taken")
+        if overdue:
+            self.short = self.short.refused(at, f"{overdue} asked for have not come")
+        if self.short.barred and (raised or self.short.barred != spec):
+            self.short = replace(self.short, barred="")
+        if outcome is not None and outcome.result is Result.OUT_OF_CAPACITY:
+            self.short = self.short.refused(at, outcome.reason)
+        elif outcome is not None and outcome.result is Result.MISCONFIGURED:
+            self.short = replace(self.short, barred=spec, reason=outcome.reason)
+
+    def shift(self, step_s: float) -> None:
+        """After the wall clock jumped, ages stay what they were."""
+        self.lead_times.shift(step_s)
+        self.short, self.taken = self.short.shifted(step_s), self.taken.shifted(step_s)
+        self._at += step_s
+        if self._doomed_at is not None:
+            self._doomed_at += step_s
+
+
+class Markets:
+    """The memory of every pool of a workload. A pool not seen in a turn stays as it was."""
+
+    def __init__(self) -> None:
+        self._pools: dict[PoolName, Market] = {}
+
+    def of(self, pool: PoolName) -> Market:
+        """The pool's memory; an empty one for a pool never seen."""
+        return self._pools.get(pool) or Market()
+
+    def note(self, tick: Tick) -> None:
+        """One turn. Pools that the workload has no more are forgotten."""
+        outcomes = {o.pool: o for o in tick.outcomes}
+        self._pools = {n: m for n, m in self._pools.items() if n in tick.observation.pools}
+        for name, reading in tick.observation.pools.items():
+            if isinstance(reading, Fresh):
+                market = self._pools.setdefault(name, Market())
+                overdue = tick.decision.written_off.get(name, 0)
+                market.note(tick.decision.at, reading.value, outcomes.get(name), overdue, tick.spec)
+
+    def shift(self, step_s: float) -> None:
+        for market in self._pools.values():
+            market.shift(step_s)

@@ -1,0 +1,84 @@
+"""What a target costs somebody who knows all capacity to come: an exact plan, as a linear program.
+
+Time goes in steps. A replica asked for serves `delay` steps later and is paid from the start; what starts or serves in
+a zone is within the zone's capacity in every step, so that one who knows it never loses a start. The program's optimum
+is a lower bound of every plan on this grid, whole replicas or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linprog
+from scipy.sparse import coo_array
+
+Floats = NDArray[np.float64]
+
+
+def cheapest_usd(
+    prices: Sequence[float], limits: Sequence[Floats | None], target: Floats, delay: int, step_h: float, free: int
+) -> float:
+    """The least cost of `target` replicas ready in every step after the first `free` ones. USD.
+
+    `prices` are USD per hour, `limits` the capacity in each step; None: without limit.
+    """
+    steps, pools = len(target), len(prices)
+    serving = np.arange(pools * steps).reshape(pools, steps)
+    starts = serving + pools * steps
+    stops = starts + pools * steps
+    rows: list[NDArray[np.int64]] = []
+    columns: list[NDArray[np.int64]] = []
+    values: list[Floats] = []
+
+    def put(row: NDArray[np.int64], column: NDArray[np.int64], value: float) -> None:
+        rows.append(row)
+        columns.append(column)
+        values.append(np.full(row.size, value))
+
+    # serving[t] - serving[t-1] - starts[t-delay] + stops[t] = 0
+    for pool in range(pools):
+        row = np.arange(steps) + pool * steps
+        put(row, serving[pool], 1.0)
+        put(row[1:], serving[pool, :-1], -1.0)
+        put(row[delay:], starts[pool, : steps - delay], -1.0)
+        put(row, stops[pool], 1.0)
+    flow = _matrix(rows, columns, values, (pools * steps, 3 * pools * steps))
+    rows, columns, values = [], [], []
+
+    # starting and serving within the limit; the target met
+    bounds: list[Floats] = []
+    count = 0
+    for pool, limit in enumerate(limits):
+        if limit is None:
+            continue
+        row = np.arange(steps) + count
+        put(row, serving[pool], 1.0)
+        for age in range(delay):
+            put(row[age:], starts[pool, : steps - age], 1.0)
+        bounds.append(limit)
+        count += steps
+    row = np.arange(steps - free) + count
+    for pool in range(pools):
+        put(row, serving[pool, free:], -1.0)
+    bounds.append(-target[free:])
+    within = _matrix(rows, columns, values, (count + steps - free, 3 * pools * steps))
+
+    cost = np.zeros(3 * pools * steps)
+    for pool, price in enumerate(prices):
+        cost[serving[pool]] = price * step_h
+        paid = np.minimum(delay, steps - np.arange(steps))
+        cost[starts[pool]] = price * step_h * paid
+    found = linprog(
+        cost, A_ub=within, b_ub=np.concatenate(bounds), A_eq=flow, b_eq=np.zeros(pools * steps), method="highs"
+    )
+    if found.status != 0:
+        raise ValueError(f"no plan meets the target: {found.message}")
+    return float(found.fun)
+
+
+def _matrix(
+    rows: list[NDArray[np.int64]], columns: list[NDArray[np.int64]], values: list[Floats], shape: tuple[int, int]
+) -> coo_array:
+    return coo_array((np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))), shape=shape)

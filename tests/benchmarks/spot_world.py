@@ -1,0 +1,249 @@
+"""Recorded spot capacity under the real controller: a pool a zone, on-demand beside them, and a target to keep.
+
+No requests: replicas only start, serve and go, so that days pass in seconds. Whoever decides meets the same zones, the
+same start-up time and the same notices.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+from policies.history import History
+from policies.model import Evidence, Fresh, PolicyName, PoolName, PoolStatus, Recommendation, Tick
+from policies.spec import Ladder, Pool, ScaleDown, ScaleUp, WorkloadSpec
+from policies.view import View
+from scaler.config.load import Workload
+from scaler.controller import Controller, Setup
+from simulators.fleet.billing import Billing
+from simulators.fleet.life import Phase, StartUp
+from simulators.fleet.market import Notices, PoolOffer, ZoneOffer
+from simulators.fleet.pool import FleetPool
+from simulators.fleet.supply import Trace
+from simulators.fleet.units import COST_PER_MICRO_USD, to_ps
+
+HOUR_S: Final = 3600.0
+DAY_S: Final = 86_400.0
+START_S: Final = 120.0
+"""A replica serves so long after its request, as in the SpotHedge artifact's runs."""
+SPOT_USD: Final = 1.0
+ON_DEMAND_USD: Final = 3.0
+INTERVAL_S: Final = 15.0
+QUICK: Final = StartUp(
+    node=Phase(median_s=START_S),
+    image=Phase(median_s=0.0),
+    weights=Phase(median_s=0.0),
+    compile=Phase(median_s=0.0),
+    ready=Phase(median_s=0.0),
+)
+BY_THE_SECOND: Final = Billing(increment_s=1.0, minimum_s=0.0)
+"""Nothing waived and no minimum, so that costs compare with a plan that knows neither."""
+ON_DEMAND: Final = PoolName("on-demand")
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """A window of recorded capacity: a file a zone, from `start_s` on; `notice_s` is how long ahead a loss is told."""
+
+    folder: Path
+    start_s: float
+    notice_s: float = 0.0
+
+    def offers(self) -> dict[PoolName, PoolOffer]:
+        """One spot pool a zone, and on-demand without limit."""
+        common: dict[str, Any] = {"model": "m", "start_up": QUICK, "billing": BY_THE_SECOND}
+        spot = {
+            PoolName(file.stem): PoolOffer(
+                market="spot",
+                price_usd_per_hour=SPOT_USD,
+                zones={file.stem: self.zone(file)},
+                notices=Notices(notice_s=self.notice_s),
+                on_notice="serve",
+                **common,
+            )
+            for file in self.files
+        }
+        return {**spot, ON_DEMAND: PoolOffer(price_usd_per_hour=ON_DEMAND_USD, **common)}
+
+    @property
+    def files(self) -> list[Path]:
+        return sorted(self.folder.glob("*.json"))
+
+    def zone(self, file: Path) -> ZoneOffer:
+        return ZoneOffer(trace=Trace(file=file.name, start_s=self.start_s, repeat=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A policy that wants what the target will be until a replica asked for now serves, and knows it exactly.
+
+    What is measured is the allocation, not the forecast.
+    """
+
+    shapes: ClassVar[bool] = False
+    activates: ClassVar[bool] = True
+    settles: ClassVar[bool] = False
+    lookback_s: ClassVar[float] = 0.0
+    at: Callable[[float], int]
+
+    def needs(self) -> tuple[str, ...]:
+        return ()
+
+    def recommend(self, name: PolicyName, view: View) -> Recommendation:
+        ahead_s = START_S + 2 * INTERVAL_S
+        wanted = max(self.at(view.at + share * ahead_s / 4) for share in range(5))
+        return Recommendation(name, float(wanted), Evidence.FULL, True, f"the target is {wanted}")
+
+
+class IdleEngines:
+    """Replicas without requests: a drained one is empty at once."""
+
+    def __init__(self) -> None:
+        self.now_ps = 0
+        self._drained: dict[int, int] = {}
+        self._count = 0
+
+    def add(self, model: int, key: int) -> int:
+        self._count += 1
+        return self._count - 1
+
+    def start(self, replica: int) -> None:
+        pass
+
+    def drain(self, replica: int) -> None:
+        self._drained[replica] = self.now_ps
+
+    def kill(self, replica: int) -> int:
+        return 0
+
+    def outstanding(self, replica: int) -> int:
+        return 0
+
+    def emptied_ps(self, replica: int) -> int:
+        return self._drained.get(replica, -1)
+
+
+@dataclass
+class SpotWorld:
+    """The pools on one clock, and for how long the target was met. Also the controller's clock: to sleep is to let the
+    world run."""
+
+    offers: Mapping[PoolName, PoolOffer]
+    folder: Path
+    target: Callable[[float], int]
+    measured_from_s: float = START_S + 2 * INTERVAL_S
+    met_s: float = 0.0
+    short_s: float = 0.0
+    missing_h: float = 0.0
+    engines: IdleEngines = field(default_factory=IdleEngines)
+    pools: dict[PoolName, FleetPool] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, offer in self.offers.items():
+            self.pools[name] = FleetPool(name, offer, self.engines, model=0, seed=1, folder=self.folder)
+            self.pools[name].begin(0)
+
+    def now(self) -> float:
+        return self.engines.now_ps / 1e12
+
+    def step_s(self) -> float:
+        return 0.0
+
+    async def sleep_until(self, t: float) -> None:
+        end_ps = to_ps(t)
+        while self.engines.now_ps < end_ps:
+            due = [d for p in self.pools.values() if (d := p.next_event_ps()) is not None]
+            self._pass(min([end_ps, *due]))
+
+    def _pass(self, until_ps: int) -> None:
+        """Let time pass in which nothing happens, then do what is due."""
+        ready = sum(p.status(self.engines.now_ps).ready for p in self.pools.values())
+        since_s, passed_s = self.now(), (until_ps - self.engines.now_ps) / 1e12
+        wanted = self.target(since_s)
+        if since_s >= self.measured_from_s:
+            self.met_s += passed_s if ready >= wanted else 0.0
+            self.short_s += passed_s if ready < wanted else 0.0
+            self.missing_h += max(0, wanted - ready) * passed_s / HOUR_S
+        self.engines.now_ps = until_ps
+        for pool in self.pools.values():
+            pool.advance(until_ps)
+
+    @property
+    def met(self) -> float:
+        """Share of time with at least the target's replicas ready."""
+        return self.met_s / (self.met_s + self.short_s)
+
+    def cost_usd(self) -> float:
+        bills = [p.bill(self.engines.now_ps, lambda _: 0) for p in self.pools.values()]
+        return sum(b.total for b in bills) / COST_PER_MICRO_USD / 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Actuator:
+    """A pool of the world as the controller sees it."""
+
+    world: SpotWorld
+    pool: PoolName
+
+    async def status(self) -> Fresh[PoolStatus]:
+        return Fresh(self.world.pools[self.pool].status(self.world.engines.now_ps), self.world.now())
+
+    async def resize(self, replicas: int, seen: PoolStatus) -> None:
+        self.world.pools[self.pool].resize(replicas, self.world.engines.now_ps)
+
+
+def spec(offers: Mapping[PoolName, PoolOffer], target: Callable[[float], int], **settings: Any) -> WorkloadSpec:
+    """A workload over these offers, free of windows and steps: what remains is the allocator."""
+    pools = {
+        name: Pool(
+            market=offer.market,
+            price_usd_per_hour=offer.price_usd_per_hour,
+            zone=next(iter(offer.zones)),
+            accelerator="gpu",
+            lead_time_s=START_S,
+        )
+        for name, offer in offers.items()
+    }
+    defaults: dict[str, Any] = {
+        "scale_up": ScaleUp(max_replicas=1000),
+        "scale_down": ScaleDown(window_s=0.0, max_replicas=1000),
+        "tolerance": 0.0,
+        "interval_s": INTERVAL_S,
+        "max_replicas": 100,
+        "ladder": Ladder(),
+        "policies": {PolicyName("target"): Target(at=target)},
+    }
+    return WorkloadSpec(workload="spot", sources={}, pools=pools, **{**defaults, **settings})
+
+
+def run(
+    world: SpotWorld, workload: WorkloadSpec, end_s: float, record: Callable[[Tick], None] = lambda _: None
+) -> None:
+    """The real controller over the world, turn by turn, to the end."""
+    actuators = {name: Actuator(world, name) for name in workload.pools}
+    setup = Setup(Workload(workload, {}, "spot"), {}, actuators, waits=False)
+    controller = Controller(setup, world, History(HOUR_S), record)
+
+    async def drive() -> None:
+        for turn in range(math.ceil(end_s / INTERVAL_S)):
+            await world.sleep_until(turn * INTERVAL_S)
+            await controller.turn(turn * INTERVAL_S)
+        await world.sleep_until(end_s)
+
+    with contextlib.closing(asyncio.new_event_loop()) as loop:
+        loop.run_until_complete(drive())
+
+
+def constant(_: float) -> int:
+    """Three replicas all day, as in the SpotHedge artifact's runs."""
+    return 3
+
+
+def wave(at_s: float) -> int:
+    """Two replicas at night and six at noon."""
+    return round(4 - 2 * math.cos(2 * math.pi * at_s / DAY_S))
