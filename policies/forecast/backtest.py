@@ -28,6 +28,8 @@ HALF_LIFE: Final = 96.0
 WEIGHTS: Final = 0.5 ** (np.arange(RESIDUALS) / HALF_LIFE)
 LARGEST: Final = 60_000.0
 """The largest residual that 16 bits hold."""
+UNSEEN_POWER: Final = 0.5
+"""What has not been seen weighs as the root of the overlap: neighbours share their future, not all of their extremes."""
 REFRESH: Final = 8
 """The quantiles that score are drawn anew after so many residuals, and after each while there are few."""
 
@@ -98,10 +100,10 @@ class Backtest:
         """Quantiles of residuals in units of their scale: (n, levels), for n horizons, targets and candidates."""
         nodes = self._prior[horizon, target]
         residuals = np.concatenate((self._residuals[horizon, target, row].astype(float), nodes), axis=1)
-        unseen = self.overlap[horizon, None]
-        of_nodes = np.broadcast_to(unseen * (PRIOR_SAMPLES / nodes.shape[1]), nodes.shape)
+        overlap = self.overlap[horizon, None]
+        of_nodes = np.broadcast_to(overlap * (PRIOR_SAMPLES / nodes.shape[1]), nodes.shape)
         weights = np.concatenate((self._weights(horizon), of_nodes), axis=1)
-        return quantiles(residuals, weights, unseen, levels)
+        return quantiles(residuals, weights, overlap**UNSEEN_POWER, levels)
 
     def evidence(self, horizon: int, target: int, row: int) -> float:
         """How many independent residuals a candidate has: overlapping ones share, older ones count less."""

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     from policies.forecast.series import Series
 
-CANDIDATES: Final = ("reactive", "level", "trend", "yesterday", "daily", "weekly", "regression")
+CANDIDATES: Final = ("reactive", "level", "steady", "trend", "yesterday", "daily", "weekly", "regression")
 LOOKBACKS: Final = np.array([1, 2, 4, 16, 64])
 """Windows, in bins, whose means the regression sees."""
-FEATURES: Final = 1 + len(LOOKBACKS) + 1 + 8 + 1
+FEATURES: Final = 1 + len(LOOKBACKS) + 1 + 8 + 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,7 @@ class Candidates:
         """What each says now; `typical` is the long-run mean."""
         recent = self._series.fine.window(local.WINDOW)
         level, _ = local.level(recent)
+        steady = self._series.fine.mean()
         trend = local.trend(recent, self._series.step_s, self._horizons_s)
         seasons = seasonal.look_back(self._series, self._horizons_s, typical)
         daily, weekly = level * seasons.daily, level * seasons.weekly
@@ -63,13 +64,16 @@ class Candidates:
             seasons.usual_now,
             daily,
             weekly,
+            steady,
             typical,
         )
         for i, column in enumerate(columns):
             features[:, i] = column
         features = np.where(np.isnan(features), level, features) / measure
         flat = np.ones(len(self._horizons_s))
-        point = np.stack((local.last(recent) * flat, level * flat, trend, seasons.yesterday, daily, weekly))
+        point = np.stack(
+            (local.last(recent) * flat, level * flat, steady * flat, trend, seasons.yesterday, daily, weekly)
+        )
         peak = np.maximum.accumulate(point, axis=1)
         learnt = np.maximum(self._regression.predict(features) * measure, 0.0)
         means = np.concatenate((np.stack((point, peak)), learnt[:, None]), axis=1)

@@ -64,6 +64,12 @@ class Ring:
             return self._values[end - size : end].copy()
         return np.concatenate((self._values[end - size :], self._values[:end]))
 
+    def mean(self) -> float:
+        """The mean of all bins kept; NaN while nothing is."""
+        known = ~np.isnan(self._values)
+        count = int(np.count_nonzero(known))
+        return float(self._values.sum(where=known)) / count if count else math.nan
+
     def came(self, spans: NDArray[np.int64]) -> NDArray[np.float64]:
         """What the newest bins brought, for spans of so many: the newest value and the largest of the span.
 
