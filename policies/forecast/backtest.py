@@ -29,7 +29,7 @@ WEIGHTS: Final = 0.5 ** (np.arange(RESIDUALS) / HALF_LIFE)
 LARGEST: Final = 60_000.0
 """The largest residual that 16 bits hold."""
 UNSEEN_POWER: Final = 0.5
-"""What has not been seen weighs as the root of the overlap: neighbours share their future, not all of their extremes."""
+"""What has not been seen weighs as the root of the overlap: neighbours share less of their extremes."""
 REFRESH: Final = 8
 """The quantiles that score are drawn anew after so many residuals, and after each while there are few."""
 
