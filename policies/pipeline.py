@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from policies import guard, stabilize
@@ -34,6 +35,7 @@ GIVE_WAY: tuple[Callable[[int, Situation], Step | None], ...] = (
 
 def decide(spec: WorkloadSpec, history: History, seen: Observation) -> Decision:
     """What size this workload should have, and why: a pure function of what was seen and what came before."""
+    spec = guard.widened(spec, seen.at)
     sizes = {name: r.value.desired for name, r in seen.pools.items() if not isinstance(r, Absent)}
     known = len(sizes) == len(spec.pools)
     current = sum(sizes.values()) if known else None
@@ -114,7 +116,8 @@ def settle(recommendations: tuple[Recommendation, ...], s: Situation) -> tuple[t
         size = passed(guard.CAPS, asked, s, steps)
     if settles and size < min(asked, s.current):
         rules = GIVE_WAY
-    size = passed((*rules, *guard.GUARD), size, s, steps)
+    capped = s if size == asked else dataclasses.replace(s, need=float(size))
+    size = passed(guard.GUARD, passed(rules, size, capped, steps), s, steps)
     return tuple(steps), size, wanted
 
 

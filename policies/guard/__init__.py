@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from policies.guard.blast import contain
-from policies.guard.bounds import bound, never_shrink_blind, none_blind, untouchable, within
+from policies.guard.bounds import bound, never_shrink_blind, none_blind, untouchable, widened, within
 from policies.guard.hands import maintain, maintain_pools, override, pause
 from policies.guard.late import spare_late
 from policies.guard.money import afford, ration
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from policies.model import PoolName, Step
     from policies.view import Situation
 
-__all__ = ["CAPS", "GUARD", "LAST", "last_word", "never_shrink_blind", "untouchable", "within"]
+__all__ = ["CAPS", "GUARD", "LAST", "last_word", "never_shrink_blind", "untouchable", "widened", "within"]
 
 CAPS: tuple[Callable[[int, Situation], Step | None], ...] = (spare_late, ration)
 GUARD: tuple[Callable[[int, Situation], Step | None], ...] = (never_shrink_blind, override, bound, maintain, pause)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from policies.model import Fresh, PoolName, PoolStatus, Reading, Stale, Step
@@ -29,10 +30,17 @@ def none_blind(targets: Mapping[PoolName, int], s: Situation) -> tuple[dict[Pool
     return kept, Step("evidence", sum({**s.held, **kept}.values()), why)
 
 
+def widened(spec: WorkloadSpec, now: float) -> WorkloadSpec:
+    """The specification with the bounds that hold now: those of an override beyond them as long as it lasts."""
+    override = spec.override
+    if override is None or not override.beyond_bounds or not override.in_force(now):
+        return spec
+    low, high = min(spec.min_replicas, override.replicas), max(spec.max_replicas, override.replicas)
+    return dataclasses.replace(spec, min_replicas=low, max_replicas=high)
+
+
 def bound(size: int, s: Situation) -> Step | None:
     """The workload's own bounds. A size found above the maximum is lowered only on full evidence."""
-    if (override := s.spec.override) is not None and override.beyond_bounds and override.in_force(s.now):
-        return None
     low, high = s.spec.min_replicas, s.spec.max_replicas
     if size < low:
         return Step("bounds", low, f"at least {low}")
