@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from policies.forecast.outlook import Outlook
 from policies.lead_times import LeadTimes
 from policies.markets import Markets
-from policies.model import Fresh
+from policies.model import Absent, Fresh
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
 
     from policies.model import PolicyName, SignalName, Tick
 
-COLUMNS: Final = ("at", "demand", "wanted", "may_lower", "active", "current", "target", "ready")
-AT, DEMAND, WANTED, MAY_LOWER, ACTIVE, CURRENT, TARGET, READY = range(len(COLUMNS))
+COLUMNS: Final = ("at", "demand", "wanted", "may_lower", "active", "current", "target", "ready", "held")
+AT, DEMAND, WANTED, MAY_LOWER, ACTIVE, CURRENT, TARGET, READY, HELD = range(len(COLUMNS))
+"""`held` is the number of replicas asked for over all pools, whatever they do and are worth."""
 NAN: Final = float("nan")
 MAX_ROWS: Final = 4096
 """Rows kept at the most: 17 hours at the default interval of 15 s, two at Knative's of 2 s."""
@@ -35,14 +37,16 @@ class History:
     Rows are kept for `span_s`, and at most `max_rows` of them: appending is amortised O(1), a window is a slice.
     """
 
-    def __init__(self, span_s: float = 3600.0, max_rows: int = MAX_ROWS) -> None:
+    def __init__(self, span_s: float = 3600.0, max_rows: int = MAX_ROWS, step_s: float = 15.0) -> None:
         self.span_s = span_s
         self.max_rows = max_rows
+        self.step_s = step_s
         self.lead_times = LeadTimes()
         self.markets = Markets()
         self._rows: NDArray[np.float64] = np.empty((len(COLUMNS), 64))
         self._kept: dict[SignalName, int] = {}
         self._memory: dict[PolicyName, Mapping[str, float]] = {}
+        self._outlooks: dict[PolicyName, Outlook] = {}
         self._start = 0
         self._end = 0
 
@@ -51,7 +55,7 @@ class History:
 
     def append(self, tick: Tick) -> None:
         """Add a turn. A row that does not lie after the last one is refused: time does not run backwards here."""
-        d = tick.decision
+        d, pools = tick.decision, tick.observation.pools.values()
         if len(self) and d.at <= self._rows[AT, self._end - 1]:
             return
         if self._end == self._rows.shape[1]:
@@ -65,11 +69,14 @@ class History:
             NAN if d.current is None else d.current,
             NAN if d.target is None else d.target,
             NAN if d.ready is None else d.ready,
+            sum(NAN if isinstance(r, Absent) else r.value.desired for r in pools),
         )
         for r in d.recommendations:
             self._keep(r.keeps)
             if r.memory or r.policy in self._memory:
                 self._memory[r.policy] = r.memory
+            if r.work is not None or r.policy in self._outlooks:
+                self.outlook(r.policy).note(d.at, r.work)
         for signal, row in self._kept.items():
             match tick.observation.readings.get(signal):
                 case Fresh(value, _, missing) if not missing:
@@ -105,6 +112,8 @@ class History:
         """Move the whole past by `step_s`: after the wall clock jumped, ages stay what they were."""
         self._rows[AT, self._start : self._end] += step_s
         self.lead_times.shift(step_s)
+        for outlook in self._outlooks.values():
+            outlook.shift(step_s)
         self.markets.shift(step_s)
 
     def column(self, column: int, since: float | None = None) -> NDArray[np.float64]:
@@ -126,6 +135,12 @@ class History:
     def memory(self, policy: PolicyName) -> Mapping[str, float]:
         """What the policy's last recommendation handed on (`Recommendation.memory`); empty before the first."""
         return self._memory.get(policy, {})
+
+    def outlook(self, policy: PolicyName) -> Outlook:
+        """What the work that the policy measured (`Recommendation.work`) may come to."""
+        if policy not in self._outlooks:
+            self._outlooks[policy] = Outlook(self.step_s)
+        return self._outlooks[policy]
 
     def longest_gap_s(self, column: int, since: float, now: float) -> float:
         """The longest stretch in [since, now] without a true value in `column`.

@@ -6,12 +6,12 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from policies import guard, stabilize
-from policies.allocate import allocate
-from policies.model import Absent, Decision, Evidence, Fresh, Observation, PolicyName, PoolName, Recommendation, Step
+from policies.allocate import Placed, cost_usd_per_hour, found, place
+from policies.model import Absent, Decision, Evidence, Fresh, Observation, PolicyName, Recommendation, Step
 from policies.view import Situation, View
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from policies.history import History
     from policies.spec import WorkloadSpec
@@ -36,10 +36,8 @@ GIVE_WAY: tuple[Callable[[int, Situation], Step | None], ...] = (
 def decide(spec: WorkloadSpec, history: History, seen: Observation) -> Decision:
     """What size this workload should have, and why: a pure function of what was seen and what came before."""
     spec = guard.widened(spec, seen.at)
-    sizes = {name: r.value.desired for name, r in seen.pools.items() if not isinstance(r, Absent)}
-    known = len(sizes) == len(spec.pools)
-    current = sum(sizes.values()) if known else None
-    ready = sum(r.value.ready for r in seen.pools.values() if not isinstance(r, Absent)) if known else None
+    there = found(spec, history, seen)
+    sizes, current, ready = there.sizes, there.current, there.ready
 
     recommendations, demand = recommend(spec, history, seen, ready, current)
     need = largest(recommendations)
@@ -51,20 +49,19 @@ def decide(spec: WorkloadSpec, history: History, seen: Observation) -> Decision:
     if current is None:
         absent = "; ".join(f"{name}: {r.reason}" for name, r in seen.pools.items() if isinstance(r, Absent))
         steps: tuple[Step, ...] = (Step("size unknown", None, f"hold, a pool's size is not known ({absent})"),)
-        target, targets = None, dict[PoolName, int]()
+        placed = Placed(steps, None, {})
         wanted = None if need is None else stabilize.whole(need)
     else:
         why = ", ".join(lacking)
+        held = {name: r.value.desired for name, r in seen.pools.items() if not isinstance(r, Absent)}
         situation = Situation(
-            spec, history, seen.at, need, current, active, may_lower, why, seen, sizes, sizes, ready, recommendations
+            spec, history, seen.at, need, current, active, may_lower, why, seen, sizes, held, ready, recommendations
         )
         steps, size, wanted = settle(recommendations, situation)
         split = next((r.pools for r in recommendations if r.pools and sum(r.pools.values()) == size), None)
-        steps, target, targets = place(situation, seen, steps, size, split)
-        final, allowed = guard.last_word(targets, situation)
-        if final:
-            target += sum(allowed[name] - targets[name] for name in allowed)
-            steps, targets = (*steps, *final), allowed
+        placed = place(situation, steps, size, split)
+        final, allowed = guard.last_word({**placed.resting, **placed.targets}, situation)
+        placed = placed.corrected(situation, final, allowed)
     return Decision(
         at=seen.at,
         recommendations=recommendations,
@@ -74,9 +71,11 @@ def decide(spec: WorkloadSpec, history: History, seen: Observation) -> Decision:
         may_lower=may_lower,
         current=current,
         ready=ready,
-        target=target,
-        steps=steps,
-        targets=targets,
+        target=placed.target,
+        steps=placed.steps,
+        targets={**placed.resting, **placed.targets},
+        written_off=placed.written_off,
+        cost_usd_per_hour=cost_usd_per_hour(spec, seen.pools, {**placed.resting, **placed.targets}),
     )
 
 
@@ -84,10 +83,10 @@ def recommend(
     spec: WorkloadSpec, history: History, seen: Observation, ready: int | None, current: int | None
 ) -> tuple[tuple[Recommendation, ...], float | None]:
     """What every policy wants, in the order configured, and the demand that the measuring ones found."""
-    view = View(seen.at, seen.readings, ready, current, None, history, spec.min_replicas, seen.pools)
+    view = View(seen.at, seen.readings, ready, current, None, history, spec.min_replicas, seen.pools, spec)
     found = {n: p.recommend(PolicyName(n), view) for n, p in spec.policies.items() if not p.shapes}
     demand = largest(found.values())
-    shaping = View(seen.at, seen.readings, ready, current, demand, history, spec.min_replicas, seen.pools)
+    shaping = dataclasses.replace(view, demand=demand)
     return tuple(found.get(n) or p.recommend(PolicyName(n), shaping) for n, p in spec.policies.items()), demand
 
 
@@ -129,26 +128,3 @@ def passed(rules: Iterable[Callable[[int, Situation], Step | None]], size: int, 
             size = int(step.replicas)
             steps.append(step)
     return size
-
-
-def place(
-    s: Situation, seen: Observation, steps: tuple[Step, ...], size: int, split: Mapping[PoolName, int] | None
-) -> tuple[tuple[Step, ...], int, dict[PoolName, int]]:
-    """The size shared out to the pools, by `split` where a policy does that itself, and what the pools cannot take."""
-    spec = s.spec
-    sizes = {name: r.value.desired for name, r in seen.pools.items() if not isinstance(r, Absent)}
-    kept = guard.untouchable(spec, seen.pools)
-    if spec.paused:
-        pools = {}
-    elif split is None:
-        pools = allocate(size, sizes, spec.pools, kept.keys(), spec.max_replicas)
-    else:
-        least = dict.fromkeys(sizes, 0) if s.may_lower else sizes
-        wanted = {name: max(least[name], split.get(name, 0)) for name in sizes if name not in kept}
-        pools = {name: guard.within(spec.pools[name], n, spec.max_replicas) for name, n in wanted.items()}
-    target = sum({**sizes, **pools}.values())
-    if kept:
-        steps = (*steps, Step("hands off", target, "; ".join(kept.values())))
-    elif target != size:
-        steps = (*steps, Step("pool bounds", target, f"the pools' own bounds make {target} of {size}"))
-    return steps, target, pools

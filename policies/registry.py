@@ -15,6 +15,7 @@ POLICIES: Final = {
     "kv_cache_usage": "policies.threshold:KvCacheUsage",
     "llmd": "policies.peers.llmd:LlmD",
     "metric": "policies.threshold:Metric",
+    "predictive": "policies.predictive:Predictive",
     "queue_depth": "policies.threshold:QueueDepth",
     "ray_serve": "policies.peers.ray_serve:RayServe",
     "schedule": "policies.schedule:Schedule",

@@ -17,7 +17,7 @@ class View:
 
     `ready` and `desired` are sums over the pools, None when a pool's size is not known. `demand` is None for policies
     that measure; those that shape (`Policy.shapes`) run after them and see the largest need found. `min_replicas` is
-    the workload's: 0 where it may go to zero. `pools` are the pools' own sizes.
+    the workload's: 0 where it may go to zero. `pools` are the pools' own sizes, `spec` what the workload is to be.
     """
 
     at: float
@@ -28,6 +28,7 @@ class View:
     history: History
     min_replicas: int = 0
     pools: Mapping[PoolName, Reading[PoolStatus]] = field(default_factory=dict)
+    spec: WorkloadSpec | None = None
 
 
 class Policy(Protocol):

@@ -19,12 +19,14 @@ from policies.forecast.series import Series
 from policies.forecast.spread import scale
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
 HORIZONS_S: Final = (30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0)
 """Horizons that are scored: the start-up times of a slept engine up to those of a new node with a large model."""
+LEARN_S: Final = 4 * 3600.0
+"""Of a past taken over, so much is learnt from by default: half a second's work at turns of 15 s."""
 TYPICAL_S: Final = 86_400.0
 """The long-run mean forgets half in a day."""
 
@@ -78,10 +80,27 @@ class Outlook:
             share = max(1.0 / self._noted, 1.0 - 0.5 ** (self.series.step_s / TYPICAL_S))
             self._typical += share * (value - self._typical)
 
-    def seed(self, at: Iterable[float], values: Iterable[float | None]) -> None:
-        """Note a past (from a journal, from Prometheus), oldest first."""
-        for t, value in zip(at, values, strict=True):
+    def seed(self, at: Sequence[float], values: Sequence[float | None], learn_s: float = LEARN_S) -> None:
+        """Take over a past (from a journal, from Prometheus), oldest first, as if it had been noted.
+
+        Its last `learn_s` seconds are noted turn by turn, to learn from; what is older gives the seasons alone, at a
+        thousandth of the cost. So a past no longer than that, or one that follows on observations, is as good as
+        observed. Raises ValueError as `note` does.
+        """
+        checked = np.array([_checked(value) for value in values])
+        times = np.asarray(at, float)
+        old = 0
+        if times.size and self.series.fine.last is None:
+            old = int(np.searchsorted(times, self.series.coarse_start(times[-1] - learn_s)))
+            self._seed_seasons(times[:old], checked[:old])
+        for t, value in zip(times[old:].tolist(), checked[old:].tolist(), strict=True):
             self.note(t, value)
+
+    def _seed_seasons(self, at: NDArray[np.float64], values: NDArray[np.float64]) -> None:
+        self.series.seed(at, values)
+        known = values[~np.isnan(values)]
+        if known.size:
+            self._noted, self._typical = known.size, float(known.mean())
 
     def shift(self, step_s: float) -> None:
         """Move the whole past by `step_s`: after the wall clock jumped, ages stay what they were."""
@@ -90,9 +109,7 @@ class Outlook:
 
     def peak(self, horizon_s: float, q: float) -> Forecast:
         """The `q` quantile of the largest value in (now, now + horizon_s]."""
-        if not 0.0 < q < 1.0:
-            raise ValueError(f"a quantile lies between 0 and 1, not at {q!r}")
-        value = float(self._quantiles(PEAK, np.array([horizon_s]), np.array([q]))[0, 0])
+        value = float(self._quantiles(PEAK, horizon_s, q)[0, 0])
         i = int(np.argmin(np.abs(self._horizons_s - horizon_s)))
         level = min(int(np.searchsorted(LEVELS, q)), len(LEVELS) - 1)
         row = int(self._backtest.selection.leader[i, PEAK, level])
@@ -102,11 +119,14 @@ class Outlook:
             value, float(self._look().means[PEAK, row, i]), CANDIDATES[row], sure, self._reason(i, row, level)
         )
 
+    def peaks(self, horizon_s: float, qs: ArrayLike) -> NDArray[np.float64]:
+        """Quantiles of the largest value in (now, now + horizon_s], one for each of `qs`; NaN before the first."""
+        found: NDArray[np.float64] = self._quantiles(PEAK, horizon_s, qs)[0]
+        return found
+
     def at(self, horizons_s: ArrayLike, qs: ArrayLike) -> NDArray[np.float64]:
         """Quantiles of the value at each of the horizons (seconds from now), shape (horizons, quantiles)."""
-        return self._quantiles(
-            POINT, np.atleast_1d(np.asarray(horizons_s, float)), np.atleast_1d(np.asarray(qs, float))
-        )
+        return self._quantiles(POINT, horizons_s, qs)
 
     def _close(self, place: int) -> None:
         """The newest bin is complete: score what it brought, and make the forecasts that start from it."""
@@ -126,11 +146,16 @@ class Outlook:
             self._said = self._candidates.means(self._typical)
         return self._said
 
-    def _quantiles(self, target: int, horizons_s: NDArray[np.float64], qs: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _quantiles(self, target: int, ahead_s: ArrayLike, at: ArrayLike) -> NDArray[np.float64]:
         """Quantiles (horizons, qs): the leaders' at the scored horizons around, in between on a straight line.
 
         Beyond the last scored horizon the spread grows with the root of time, as a random walk's.
         """
+        horizons_s, qs = np.atleast_1d(np.asarray(ahead_s, float)), np.atleast_1d(np.asarray(at, float))
+        if not ((horizons_s > 0.0) & np.isfinite(horizons_s)).all():
+            raise ValueError(f"a horizon lies ahead by a finite number of seconds, not at {ahead_s!r}")
+        if not ((qs > 0.0) & (qs < 1.0)).all():
+            raise ValueError(f"a quantile lies between 0 and 1, not at {at!r}")
         grid = self._horizons_s[: int(np.searchsorted(self._horizons_s, horizons_s.max())) + 1]
         levels, place = np.unique(np.concatenate((LEVELS, qs)), return_inverse=True)
         means = self._look().means[target, :, : len(grid)]
@@ -166,6 +191,8 @@ class Outlook:
         over = f"over {self._horizons_s[i] / 60.0:g} min"
         if self._noted == 0:
             return "reactive: nothing was seen yet"
+        if math.isnan(self._look().means[PEAK, REACTIVE, i]):
+            return "reactive: nothing was seen lately"
         ratio = self._backtest.selection.ratio(np.array([i]))[0, PEAK, :, level]
         if row != REACTIVE:
             return (

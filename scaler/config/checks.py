@@ -42,6 +42,7 @@ def name_sources(spec: WorkloadSpec) -> tuple[WorkloadSpec, list[Finding]]:
     for name, policy in spec.policies.items():
         policies[name] = policy
         findings += _named_sources(policy, ("policies", name), offers)
+        findings += _read_also(policy, ("policies", name), offers)
         needs = set(policy.needs())
         if not needs:
             continue
@@ -54,7 +55,7 @@ def name_sources(spec: WorkloadSpec) -> tuple[WorkloadSpec, list[Finding]]:
                 which = f"several do: name one of {', '.join(fitting)}" if fitting else _offered(offers)
                 findings.append((place, f"needs a source that offers {', '.join(sorted(needs))}", which))
         elif policy.source not in offers:
-            hint = did_you_mean(policy.source, list(offers)) or f"there are {', '.join(offers)}"
+            hint = did_you_mean(policy.source, list(offers)) or _there_are(offers)
             findings.append((place, f"there is no source {policy.source!r}", hint))
         elif policy.source not in fitting:
             lacking = ", ".join(sorted(needs - offers[policy.source]))
@@ -87,10 +88,19 @@ def _named_sources(policy: Any, place: Place, offers: Mapping[str, set[str]]) ->
             if metric.source is None:
                 continue
             if metric.source not in offers:
-                hint = did_you_mean(metric.source, list(offers)) or f"there are {', '.join(offers)}"
+                hint = did_you_mean(metric.source, list(offers)) or _there_are(offers)
                 yield where, f"there is no source {metric.source!r}", hint
             elif lacking := sorted(set(metric.quantities) - offers[metric.source]):
                 yield where, f"source {metric.source!r} does not offer {', '.join(lacking)}", _offered(offers)
+
+
+def _read_also(policy: Any, place: Place, offers: Mapping[str, set[str]]) -> Iterator[Finding]:
+    """What is wrong with the sources that a policy reads beside its own (`needs_also`)."""
+    for source, quantities in getattr(policy, "needs_also", dict)().items():
+        if source not in offers:
+            yield place, f"there is no source {source!r}", did_you_mean(source, list(offers)) or _there_are(offers)
+        elif lacking := sorted(set(quantities) - offers[source]):
+            yield place, f"source {source!r} does not offer {', '.join(lacking)}", _offered(offers)
 
 
 def settled(spec: WorkloadSpec) -> Iterator[Finding]:
@@ -121,6 +131,10 @@ def live_kinds(specs: Iterable[WorkloadSpec]) -> Iterator[tuple[str, str]]:
         }
         for kind in sorted(kinds - {"embedded"}):
             yield f"is for embedded worlds, and workload {spec.workload} uses {kind}", "leave speed and start out"
+
+
+def _there_are(offers: Mapping[str, set[str]]) -> str:
+    return f"there are {', '.join(offers)}"
 
 
 def _offered(offers: Mapping[str, set[str]]) -> str:

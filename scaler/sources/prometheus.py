@@ -52,7 +52,14 @@ class Prometheus:
         tuple[str, ...] | None,
         Rule(
             "Which of the preset's quantities; null: all but rates and latencies, which are read when named here.",
-            example=["running", "waiting", "kv_cache_usage", "generation_tokens_per_s"],
+            example=[
+                "running",
+                "waiting",
+                "kv_cache_usage",
+                "requests_per_s",
+                "prompt_tokens_per_s",
+                "generation_tokens_per_s",
+            ],
         ),
     ] = None
     queries: Annotated[

@@ -10,6 +10,7 @@ from policies.peers.llmd import LlmD
 from policies.peers.ray_serve import RayServe
 from policies.peers.skyserve import SkyServeRequestRate
 from policies.peers.static import Static
+from policies.predictive import Predictive
 from policies.schedule import Schedule, Window
 from policies.threshold import Concurrency, GpuUtilization, Headroom, KvCacheUsage, Metric, QueueDepth
 from tests.contracts.policy import PolicyContract
@@ -110,3 +111,14 @@ class TestDynamoEasyPrefill(PolicyContract):
 
 class TestStatic(PolicyContract):
     policy = Static(replicas=3)
+
+
+class TestPredictive(PolicyContract):
+    policy = Predictive(source="e")
+    busy = {
+        "e.running": 300.0,
+        "e.waiting": 5.0,
+        "e.requests_per_s": 50.0,
+        "e.prompt_tokens_per_s": 60_000.0,
+        "e.generation_tokens_per_s": 10_000.0,
+    }

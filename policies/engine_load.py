@@ -1,0 +1,131 @@
+"""What engines have to do now: tokens computed, requests that came and have not gone, and bursts too short to see."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import numpy as np
+
+from policies.history import READY
+from policies.model import Fresh, SignalName
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from policies.capacity import Fit, Limit
+    from policies.view import View
+
+Values = TypeVar("Values", float, "NDArray[np.float64]")
+READ: Final = ("running", "waiting", "requests_per_s", "prompt_tokens_per_s", "generation_tokens_per_s")
+MOST: Final = 3.0
+"""Requests that come are at most so many times those that are answered, and at least so much less: beyond that the
+difference of two gauges is noise on a rate near zero."""
+CALM: Final = 0.5
+"""Late first tokens are a burst's, and not overload's, where the mean load is below this share of what is allowed."""
+STEADY: Final = 20.0
+"""Requests waiting per replica beyond which latencies are those of a queue, and teach nothing about engines."""
+ENOUGH: Final = 200.0
+"""Requests in a window at which its 95th percentile is worth a whole lesson."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLoad:
+    """One turn's load. Loads are in a replica's saturations, over all replicas.
+
+    `done` is what was computed in the rate window, `coming` what came in it; `calmest` and `fullest` are the fewest
+    replicas ready and the most load done within the last window and a turn.
+    """
+
+    done: float
+    coming: float
+    requests_per_s: float
+    in_work: float
+    waiting: float
+    ready: float
+    steady: bool
+    calmest: float
+    fullest: float
+    window_s: float
+
+    @property
+    def each(self) -> float:
+        """What a request takes of a replica's saturation, for a second; 0 where none was answered."""
+        return self.done / self.requests_per_s if self.requests_per_s > 0 else 0.0
+
+    def teach(self, fits: Mapping[str, Fit], latencies: Mapping[str, float], forget: float) -> dict[str, Fit]:
+        """The fits after this turn: a steady one under some load teaches, as much as it had requests."""
+        taught = dict(fits)
+        per_replica = self.done / self.ready if self.ready > 0 else 0.0
+        if self.steady and per_replica > 0.05 and self.waiting < STEADY * self.ready:
+            weight = min(1.0, self.requests_per_s * self.window_s / ENOUGH)
+            for quantity, latency_s in latencies.items():
+                taught[quantity] = fits[quantity].learn(per_replica, latency_s, forget, weight)
+        return taught
+
+    def burst(self, fit: Fit, ttft_s: float, allowed_s: float, limit: Limit) -> float:
+        """Replicas' worth of work of bursts too short to show in a rate.
+
+        What comes at once to engines that are mostly free makes the last of it wait as long as they take to work it
+        off: in proportion to 1 / replicas, above an idle engine's own time. So many would keep it to `allowed_s`.
+        """
+        if self.calmest <= 0 or self.fullest / self.calmest > CALM * limit.load:
+            return 0.0
+        idle_s = min(1.0 / fit.pace, allowed_s / 2)
+        return self.calmest * max(0.0, min(ttft_s, MOST * allowed_s) - idle_s) / (allowed_s - idle_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """What a replica takes at saturation, if all were of one kind, and what the rates that tell of it span."""
+
+    prompt_tokens_per_s: float
+    generation_tokens_per_s: float
+    window_s: float
+
+    def load(self, prompt_tokens_per_s: Values, generation_tokens_per_s: Values) -> Values:
+        """Token rates in replicas' saturations."""
+        return prompt_tokens_per_s / self.prompt_tokens_per_s + generation_tokens_per_s / self.generation_tokens_per_s
+
+
+def engine_load(
+    view: View, used: tuple[SignalName, ...], values: Mapping[SignalName, float], worth: Worth
+) -> EngineLoad:
+    """The load by the signals of `READ` (named in `used`), all of which are in `values`."""
+    running, waiting, requests_per_s, prompt, generated = (values[signal] for signal in used)
+    in_work = running + waiting
+    done, window_s = worth.load(prompt, generated), worth.window_s
+    since = view.at - window_s - 1.0
+    was = [view.history.signal(signal, since)[1] for signal in used[:2]]
+    before = float(was[0][0] + was[1][0]) if was[0].size and was[1].size else in_work
+    grown_per_s = (in_work - before) / window_s
+    ratio = 1.0 + grown_per_s / requests_per_s if requests_per_s > 0 else 1.0
+    ready = np.append(view.history.column(READY, since - 30.0), float(view.ready or 0))
+    lately = [view.history.signal(signal, since - 30.0)[1] for signal in used[3:]]
+    fullest = done
+    if lately[0].size and lately[0].size == lately[1].size:
+        fullest = max(done, float(worth.load(lately[0], lately[1]).max()))
+    window = ready[2:] if ready.size > 3 else ready
+    return EngineLoad(
+        done=done,
+        coming=done * min(MOST, max(1.0 / MOST, ratio)),
+        requests_per_s=requests_per_s,
+        in_work=in_work,
+        waiting=waiting,
+        ready=float(np.nanmean(window)),
+        steady=bool(np.nanmax(window) == np.nanmin(window)),
+        calmest=float(np.nanmin(ready)),
+        fullest=fullest,
+        window_s=window_s,
+    )
+
+
+def latency(view: View, source: str | None, quantity: str) -> float | None:
+    """A latency read fresh and whole; None where there is none."""
+    match view.readings.get(SignalName(f"{source}.{quantity}")):
+        case Fresh(value, _, missing) if value > 0 and math.isfinite(value) and not missing:
+            return value
+    return None

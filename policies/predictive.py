@@ -1,0 +1,292 @@
+"""The predictive policy: what the work may come to by the time that a replica asked for now would serve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Final
+
+import numpy as np
+
+from policies.backlog import Backlog, Help, backlog
+from policies.capacity import LATENCIES, Fit, Limit, limit, missed_share, tail_s
+from policies.demand import gather, no_opinion, share_work, signals
+from policies.engine_load import READ, EngineLoad, Worth, engine_load, latency
+from policies.model import Evidence, Fresh, PolicyName, Recommendation, SignalName
+from policies.rules import Rule
+from policies.supervise import Supervisor
+from policies.threshold import SOURCE
+from policies.view import View
+
+PEAKS: Final = (0.5, 0.8, 0.9, 0.95, 0.99)
+"""Quantiles of the largest demand that are told to the allocator."""
+KV_TARGET: Final = 0.9
+"""Mean share of the KV cache to fill: engines preempt when one runs full, and replicas differ."""
+CAUTION: Final = 0.5
+"""Standard deviations that a limit is believed to be lower than learnt: the first replicas are bought in doubt."""
+INTERVAL_S, LEAD_TIME_S, SHARE, LATENESS_RATIO = 15.0, 120.0, 0.99, 19.0
+"""Where no workload says otherwise, as the specification has it."""
+LENGTHS_S: Final = 300.0
+"""The work of a request is averaged over so long: longer than a burst, shorter than a drift of lengths."""
+MOMENTS: Final = 2.0
+"""Requests waiting per replica that are no backlog: an engine takes up so many in its next step."""
+TTFT: Final = "ttft_p95_s"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictive:
+    """The work that is coming, ahead by the measured time that a replica takes to serve."""
+
+    shapes: ClassVar[bool] = False
+    settles: ClassVar[bool] = False
+
+    source: Annotated[str | None, Rule(SOURCE, example="prometheus")] = None
+    queue: Annotated[
+        str | None,
+        Rule(
+            "The source of a queue before the engines: its visible messages, and how old the oldest is.", example="sqs"
+        ),
+    ] = None
+    deadline_s: Annotated[
+        float, Rule("A queue's messages are to be in work so long after they were sent, at the most. Seconds.", gt=0)
+    ] = 300.0
+    prompt_tokens_per_s: Annotated[
+        float,
+        Rule(
+            "Prompt tokens that a replica takes at the most, before it has been learnt; the default is a Llama-3.1-8B's"
+            " on an H100. Tokens a second.",
+            gt=0,
+            le=1e7,
+        ),
+    ] = 40_000.0
+    generation_tokens_per_s: Annotated[
+        float,
+        Rule("Tokens that a replica generates at the most, in full batches, likewise. Tokens a second.", gt=0, le=1e7),
+    ] = 9_000.0
+    utilization: Annotated[
+        float,
+        Rule(
+            "Share to fill of what a replica may carry within the promise; above 1 eats into the forecast's margin.",
+            gt=0,
+            le=2,
+        ),
+    ] = 1.0
+    quantile: Annotated[
+        float | None,
+        Rule("Quantile of the largest demand to be ready for; null: by the workload's lateness_ratio.", gt=0, lt=1),
+    ] = None
+    rate_window_s: Annotated[float, Rule("What the source's rates span. Seconds.", gt=0, le=3600)] = 60.0
+    drain_s: Annotated[
+        float, Rule("A backlog is to be gone so long after help has come, or a lead time if longer. Seconds.", gt=0)
+    ] = 60.0
+    supervise: Annotated[bool, Rule("Whether measured lateness corrects the size slowly.")] = True
+    supervise_period_s: Annotated[float, Rule("How slowly. Seconds.", ge=60, le=86_400)] = 1800.0
+    forget_s: Annotated[float, Rule("What was learnt of the engines fades by e in so long. Seconds.", ge=60)] = 3600.0
+
+    @property
+    def lookback_s(self) -> float:
+        return self.rate_window_s + 60.0
+
+    @property
+    def activates(self) -> bool:
+        return self.queue is not None
+
+    def needs(self) -> tuple[str, ...]:
+        return READ
+
+    def needs_also(self) -> Mapping[str, tuple[str, ...]]:
+        """What it reads of other sources than `source`."""
+        return {} if self.queue is None else {self.queue: ("visible",)}
+
+    def recommend(self, name: PolicyName, view: View) -> Recommendation:
+        engines, queued = signals(self.source, READ), signals(self.queue, ("visible",)) if self.queue else ()
+        values, evidence, wrong = gather((*engines, *queued), view.readings)
+        old = view.history.memory(name)
+        if view.ready is None or evidence is Evidence.BLIND:
+            return no_opinion(name, (*engines, *queued), wrong or "the number of ready replicas is not known", old)
+        turn = Turn(self, name, view, values, old)
+        if not view.ready or any(signal not in values for signal in engines):
+            return turn.by_queue((*engines, *queued), wrong)
+        return turn.by_engines((*engines, *queued), evidence, wrong)
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What one turn comes to, in replicas' worth of work, and the words for it."""
+
+    work: float
+    rate: float
+    allowed: Limit
+    queued: Backlog
+    expected: float
+    supervisor: Supervisor
+
+    def words(self, quantile: float, lead_s: float) -> str:
+        allowed, supervisor = self.allowed, self.supervisor
+        by = f"by {allowed.latency}" if allowed.latency else "by throughput"
+        told = [f"{self.work:.2f} replicas' worth now, each filled to {allowed.load:.0%} of the engine given, {by}"]
+        if self.work > self.rate:
+            told.append(f"the mean rate needs {self.rate:.2f}, bursts or the cache the rest")
+        if allowed.hopeless:
+            told.append(f"{allowed.hopeless} misses its promise at any size and is left out")
+        if self.queued.extra:
+            told.append(self.queued.reason)
+        told.append(f"at most {self.expected:.2f} within {lead_s:.0f} s (P{100 * quantile:.0f})")
+        if abs(supervisor.correction - 1.0) > 0.005:
+            told.append(f"{supervisor.correction:.2f} times that, for {supervisor.late_share:.2%} lately late")
+        return "; ".join(told)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn of the policy: its parameters, what it sees, what of that is fresh, and what it handed on."""
+
+    policy: Predictive
+    name: PolicyName
+    view: View
+    values: Mapping[SignalName, float]
+    old: Mapping[str, float]
+
+    def by_engines(self, used: tuple[SignalName, ...], evidence: Evidence, wrong: str) -> Recommendation:
+        """The need by all that engines tell."""
+        policy, view = self.policy, self.view
+        worth = Worth(policy.prompt_tokens_per_s, policy.generation_tokens_per_s, policy.rate_window_s)
+        load = engine_load(view, used[: len(READ)], self.values, worth)
+        late = {q: s for q in LATENCIES if (s := latency(view, policy.source, q)) is not None}
+        fits = self._taught(load, late)
+        allowed = limit(fits, self._promised, self._share)
+        carries = allowed.load * (1.0 - min(0.3, CAUTION * allowed.unsure))
+        each_s = self._each_s(load.each / carries)
+        rate = load.coming / carries
+        work = max(rate, self._burst(load, fits, allowed, late), self._kv(load))
+        peaks = view.history.outlook(self.name).peaks(self._lead_s, PEAKS)
+        known = bool(np.isfinite(peaks).all())
+        expected = float(np.interp(self._quantile, PEAKS, peaks)) if known else work
+        need = Need(work, rate, allowed, self._backlog(load, rate, each_s), expected, self._supervised(late))
+        factor = need.supervisor.correction / policy.utilization
+        replicas = self._held(max(expected, work + need.queued.extra), need.supervisor.correction)
+        calm = min(1.0, carries / allowed.relaxed) / max(1.0, need.supervisor.correction)
+        memory = {key: value for q, fit in fits.items() for key, value in fit.memory(q).items()}
+        return Recommendation(
+            self.name,
+            replicas,
+            evidence,
+            load.in_work + need.queued.queued > 0,
+            need.words(self._quantile, self._lead_s) + (f" ({wrong})" if wrong else ""),
+            used,
+            keeps=(*used, *(SignalName(f"{policy.source}.{quantity}") for quantity in late)),
+            memory={**memory, **need.supervisor.memory(), "each_s": each_s},
+            work=work,
+            peaks=tuple(zip(PEAKS, (peaks * factor).tolist(), strict=True)) if known else (),
+            because_late=replicas * (1.0 - calm) if late and calm < 1.0 else None,
+        )
+
+    def by_queue(self, used: tuple[SignalName, ...], wrong: str) -> Recommendation:
+        """What can be said without the engines: the queue's backlog at what a message took before."""
+        if self._visible is None:
+            return no_opinion(self.name, used, wrong or "no replica is ready", self.old)
+        each_s, ready = self.old.get("each_s", 0.0), float(self.view.ready or 0)
+        found = backlog(self._visible, each_s, 0.0, ready, Help(self._lead_s, self._patience_s))
+        reason = f"the engines tell nothing ({wrong or 'none is ready'}); {found.reason or 'the queue is empty'}"
+        active = self._visible > 0
+        return Recommendation(
+            self.name, found.extra, Evidence.PARTIAL, active, reason, used, keeps=used, memory=self.old
+        )
+
+    # --- what the workload says
+
+    @property
+    def _share(self) -> float:
+        slo = self.view.spec.slo if self.view.spec else None
+        return slo.share if slo else SHARE
+
+    @property
+    def _promised(self) -> dict[str, float]:
+        """The latency promised, by the quantity that tells it."""
+        slo = self.view.spec.slo if self.view.spec else None
+        found = {quantity: getattr(slo, key, None) for quantity, (key, _) in LATENCIES.items()}
+        return {quantity: limit_s for quantity, limit_s in found.items() if limit_s is not None}
+
+    @property
+    def _quantile(self) -> float:
+        """The newsvendor's: lateness over lateness and idleness (Arrow, Harris and Marschak 1951)."""
+        if self.policy.quantile is not None:
+            return self.policy.quantile
+        ratio = self.view.spec.lateness_ratio if self.view.spec else LATENESS_RATIO
+        return ratio / (1.0 + ratio)
+
+    @property
+    def _interval_s(self) -> float:
+        return self.view.spec.interval_s if self.view.spec else INTERVAL_S
+
+    @property
+    def _lead_s(self) -> float:
+        """From now to when a replica asked for now serves: the slowest pool's P90, and the turn until it is seen."""
+        pools = self.view.spec.pools.items() if self.view.spec else ()
+        markets = self.view.history.markets
+        serving = ((name, pool.lead_time_s) for name, pool in pools if pool.tier == "serving")
+        leads = [markets.of(name).lead_times.usual_s(prior_s) for name, prior_s in serving]
+        return max(leads, default=LEAD_TIME_S) + self._interval_s
+
+    # --- parts of the need
+
+    def _taught(self, load: EngineLoad, late: Mapping[str, float]) -> dict[str, Fit]:
+        fits = {q: Fit.recalled(q, self.old, idle_s) for q, (_, idle_s) in LATENCIES.items()}
+        return load.teach(fits, late, min(0.5, self._interval_s / self.policy.forget_s))
+
+    def _each_s(self, now_s: float) -> float:
+        """What a request takes of a replica: slowly averaged, as lengths scatter. Seconds."""
+        if now_s <= 0:
+            return self.old.get("each_s", 0.0)
+        before_s = self.old.get("each_s", now_s)
+        return before_s + min(1.0, self._interval_s / LENGTHS_S) * (now_s - before_s)
+
+    def _burst(self, load: EngineLoad, fits: Mapping[str, Fit], allowed: Limit, late: Mapping[str, float]) -> float:
+        promised_s = self._promised.get(TTFT)
+        if promised_s is None or TTFT not in late:
+            return 0.0
+        return load.burst(fits[TTFT], late[TTFT], tail_s(promised_s, self._share), allowed)
+
+    def _kv(self, load: EngineLoad) -> float:
+        match self.view.readings.get(SignalName(f"{self.policy.source}.kv_cache_usage")):
+            case Fresh(share):
+                return share_work(share, round(load.ready), KV_TARGET)
+        return 0.0
+
+    @property
+    def _visible(self) -> float | None:
+        return self.values.get(SignalName(f"{self.policy.queue}.visible"))
+
+    @property
+    def _patience_s(self) -> float:
+        """How long what waits may still wait once help has come."""
+        drain_s = max(self.policy.drain_s, self._lead_s)
+        if self.policy.queue is None:
+            return drain_s
+        age = self.view.readings.get(SignalName(f"{self.policy.queue}.oldest_age_s"))
+        waited_s = age.value if isinstance(age, Fresh) else 0.0
+        return max(drain_s, self.policy.deadline_s - waited_s - self._lead_s)
+
+    def _backlog(self, load: EngineLoad, rate: float, each_s: float) -> Backlog:
+        """What waits in the queue, and in engines where it is more than a moment's."""
+        ready = float(self.view.ready or 0)
+        pending = max(0.0, float(self.view.desired or 0) - ready)
+        waiting = load.waiting if load.waiting > MOMENTS * load.ready else 0.0
+        help_ = Help(self._lead_s, self._patience_s)
+        return backlog((self._visible or 0.0) + waiting, each_s, rate, ready + pending / 2, help_)
+
+    def _held(self, most: float, correction: float) -> float:
+        """The need, and on the way down no less than what carries all of it within the promise without that replica."""
+        need, size = most * correction / self.policy.utilization, self.view.desired
+        if size is None or need >= size:
+            return need
+        return min(float(size), max(need, most * correction))
+
+    def _supervised(self, late: Mapping[str, float]) -> Supervisor:
+        if not self.policy.supervise:
+            return Supervisor()
+        promised = self._promised
+        missed = [missed_share(promised[q], p95_s) for q, p95_s in late.items() if q in promised]
+        allowed_share, period_s = max(1e-4, 1.0 - self._share), self.policy.supervise_period_s
+        before = Supervisor.recalled(self.old)
+        return before.after(max(missed, default=None), allowed_share, self._interval_s, period_s)

@@ -1,0 +1,167 @@
+"""What is compared on: traces scaled to need 4 to 200 replicas, each with a fast and a slow start, cut in two by time.
+
+The first third of a trace is what everybody is tuned on; what is scored is the rest, in a world that begins anew.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from simulators.models import catalogue
+from simulators.models.worth import Worth, worth
+from simulators.scenario import Case, load
+
+H100_USD_PER_HOUR: Final = 6.88
+"""AWS p5.4xlarge, us-east-1, on demand, 2026 (the shared price catalogue)."""
+SMALL: Final = "llama-3.1-8b-h100-vllm"
+LARGE: Final = "llama-3.1-70b-h100x4"
+GPUS: Final = {SMALL: 1, LARGE: 4}
+DAY_S: Final = 86_400.0
+STARTS: Final[Mapping[int, Mapping[str, Any]]] = {
+    90: {
+        "node": {"median_s": 20, "sigma": 0.3},
+        "image": {"median_s": 10, "sigma": 0.3},
+        "weights": {"median_s": 10, "sigma": 0.3},
+        "compile": {"median_s": 0},
+        "ready": {"median_s": 50, "sigma": 0.1},
+    },
+    300: {
+        "node": {"median_s": 105, "sigma": 0.4},
+        "image": {"median_s": 70, "sigma": 0.3},
+        "weights": {"median_s": 33, "sigma": 0.3},
+        "compile": {"median_s": 42, "sigma": 0.1},
+        "ready": {"median_s": 50, "sigma": 0.1},
+    },
+}
+"""Start-ups by their median: an image that is there and a compile cache that is warm, and neither."""
+CHAT: Final = {"prompt": {"mean_tokens": 1500, "cv": 0.8, "max_tokens": 5000}, "output": {"mean_tokens": 350, "cv": 0.8}}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A trace: its file, how it is scaled, and its third and its rest, as (start, end) in the file's seconds.
+
+    `most` is the workload's maximum, `in_work` the requests in work per replica that rivals are tried with: from ample
+    to the engines' own limit.
+    """
+
+    file: str
+    model: str
+    scale: float
+    train: tuple[float, float]
+    test: tuple[float, float]
+    rates: bool = False
+    most: int = 100
+    in_work: tuple[float, ...] = (9.0, 13.0, 20.0, 30.0, 45.0, 68.0)
+
+    def traffic(self, data: Path, part: str) -> dict[str, Any]:
+        start_s, end_s = self.train if part == "train" else self.test
+        file = str((data / self.file).resolve())
+        if self.rates:
+            span = {"start_s": start_s, "duration_s": end_s - start_s}
+            return {"kind": "rates", "file": file, "scale": self.scale, **span, **CHAT}
+        return {"kind": "trace", "file": file, "scale": self.scale, "start_s": start_s, "end_s": end_s}
+
+
+def _day(file: str, scale: float, first: float) -> Source:
+    """A day of rates: eight hours to be tuned on, sixteen to be scored on."""
+    begin, cut, end = first * DAY_S, (first + 1 / 3) * DAY_S, (first + 1) * DAY_S
+    return Source(file, LARGE, scale, (begin, cut), (cut, end), rates=True)
+
+
+SOURCES: Final[Mapping[str, Source]] = {
+    "azure-conv": Source("requests/azure2023_conv.csv.gz", SMALL, 20, (0, 1166), (1166, 3499)),
+    "azure-conv-large": Source("requests/azure2023_conv.csv.gz", SMALL, 200, (0, 1166), (1166, 3499), most=300),
+    "azure-code": Source("requests/azure2023_code.csv.gz", SMALL, 4, (0, 1142), (1142, 3428), in_work=(0.5, 1, 2, 4, 9, 20)),
+    "servegen-small": _day("rates/servegen_m-small_10min_clean.csv.gz", 0.015, 8),
+    "servegen-mid": _day("rates/servegen_m-mid_10min_clean.csv.gz", 0.012, 9),
+    "nasa": _day("rates/nasa95_1min.csv.gz", 20, 4.25),
+    "worldcup": _day("rates/worldcup98_1min.csv.gz", 0.06, 45.25),
+    "taxi": _day("rates/nab_nyc_taxi_30min.csv.gz", 2.4, 10.25),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One trace with one start-up: a third to be tuned on (`train`) and the rest (`test`)."""
+
+    name: str
+    start_s: int
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}, {self.start_s} s"
+
+    @property
+    def source(self) -> Source:
+        return SOURCES[self.name]
+
+    def case(self, data: Path, part: str, share: float = 0.99) -> Case:
+        """The scenario, with our policy as its own workload."""
+        return _case(self, data, part, share)
+
+
+def cells() -> list[Cell]:
+    return [Cell(name, start_s) for name in SOURCES for start_s in STARTS]
+
+
+@cache
+def _case(cell: Cell, data: Path, part: str, share: float) -> Case:
+    source = cell.source
+    model = catalogue.load(source.model)
+    carries = worth(model)
+    slo = {"ttft_s": 1.0, "itl_s": 0.05, "share": share}
+    scenario = {
+        "scenario": f"{cell.name}-{cell.start_s}",
+        "workload": "ours.yaml",
+        "traffic": source.traffic(data, part),
+        "pools": {
+            "gpus": {
+                "model": source.model,
+                "price_usd_per_hour": round(H100_USD_PER_HOUR * GPUS[source.model], 2),
+                "start_up": STARTS[cell.start_s],
+            }
+        },
+        "initial_replicas": {"gpus": 12},
+        "warm_up_s": 300,
+        "settle_s": 120,
+        "slo": slo,
+    }
+    workload = ours(carries, cell, share)
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "ours.yaml").write_text(yaml.safe_dump(workload))
+        (Path(folder) / "scenario.yaml").write_text(yaml.safe_dump(scenario))
+        return load(Path(folder) / "scenario.yaml")
+
+
+def ours(carries: Worth, cell: Cell, share: float) -> dict[str, Any]:
+    """Our workload, as one would write it for this engine."""
+    read = ["running", "waiting", "requests_per_s", "prompt_tokens_per_s", "generation_tokens_per_s"]
+    engines = {"kind": "prometheus", "url": "http://prometheus:9090", "preset": "vllm"}
+    return {
+        "workload": "forescale",
+        "min_replicas": 1,
+        "max_replicas": cell.source.most,
+        "interval_s": 15,
+        "tolerance": 0.0,
+        "slo": {"ttft_s": 1.0, "itl_s": 0.05, "share": share},
+        "scale_up": {"max_replicas": 300},
+        "scale_down": {"window_s": 60, "max_replicas": 300},
+        "sources": {"engines": {**engines, "read": [*read, "ttft_p95_s", "itl_p95_s"]}},
+        "policies": {
+            "predictive": {
+                "kind": "predictive",
+                "prompt_tokens_per_s": math.floor(carries.prompt_tokens_per_s),
+                "generation_tokens_per_s": math.floor(carries.generation_tokens_per_s),
+            }
+        },
+        "pools": {"gpus": {"kind": "kubernetes", "name": "vllm", "namespace": "llm", "lead_time_s": cell.start_s}},
+    }

@@ -1,0 +1,51 @@
+"""Who takes part, and what of each is tuned: one knob in six steps, one other setting in two, for everybody alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A policy with its knob: the words that name each member, as `forescale compare` takes them.
+
+    `knob` is the setting that trades money for latency, with its `steps` from dear to cheap; `others` are the choices
+    for the rest.
+    """
+
+    name: str
+    base: str
+    knob: str
+    steps: Sequence[float]
+    others: Sequence[str]
+
+    def word(self, step: float, other: int) -> str:
+        settings = ";".join(filter(None, (f"{self.knob}={step:.6g}", self.others[other])))
+        return f"{self.base}:{settings}"
+
+
+SHARES: Final = (0.35, 0.5, 0.62, 0.72, 0.82, 0.94)
+"""Shares of an engine's throughput at saturation."""
+
+
+def families(saturation_rps: float, in_work: Sequence[float]) -> Mapping[str, Family]:
+    """Every contender. `in_work` are requests in work per replica to be tried, and `saturation_rps` is what an engine answers at the most with the trace's requests."""
+    rates = [round(float(share * saturation_rps), 3) for share in SHARES]
+    window = "policies.hpa.behavior.scale_down.stabilization_window_s"
+    found = [
+        Family("forescale", "self", "utilization", (0.6, 0.7, 0.8, 0.9, 1.0, 1.1), OURS),
+        Family("hpa", "hpa", "target", in_work, (f"{window}=300", f"{window}=120")),
+        Family("keda", "keda", "target", in_work, ("downscale_stabilization_s=300", "downscale_stabilization_s=120")),
+        Family("kpa", "kpa", "target", in_work, ("stable_window_s=60", "stable_window_s=300")),
+        Family("ray-serve", "ray-serve", "target_ongoing_requests", in_work, ("", "upscale_delay_s=0;downscale_delay_s=300")),
+        Family("skyserve", "skyserve", "target_qps_per_replica", rates, ("", "upscale_delay_s=0;downscale_delay_s=300")),
+        Family("llm-d", "llm-d", "target_running", in_work, ("target_queued=1", "target_queued=8;recipe=queue_guard")),
+        Family("dynamo", "dynamo", "scale_up_at", (0.03, 0.06, 0.12, 0.2, 0.33, 0.55), DYNAMO),
+    ]
+    return {family.name: family for family in found}
+
+
+OURS: Final = ("quantile=0.5;scale_down.window_s=60", "quantile=0.9;scale_down.window_s=300")
+DYNAMO: Final = ("optimize=load;scale_down_at=0.01", "optimize=load;scale_down_at=0.02")
