@@ -125,8 +125,10 @@ def least(spec: WorkloadSpec, unit: Callable[[Pool], float]) -> float:
     return sum(pool.min_replicas * unit(pool) for pool in pools) + max(0, rest) * min(unit(pool) for pool in pools)
 
 
-def grant(fleet: Fleet, me: WorkloadName, claims: Mapping[WorkloadName, Claim], removed: int) -> Grant:
-    """What `me` may hold and remove now. `removed` replicas went in the blast radius's window, whosever."""
+def grant(
+    fleet: Fleet, me: WorkloadName, claims: Mapping[WorkloadName, Claim], removed: int = 0, largest: int = 0
+) -> Grant:
+    """What `me` may hold and remove now. In its window `removed` replicas of `largest` went, whosever they were."""
     own, others = claims[me], [c for name, c in claims.items() if name != me]
     unread = ", ".join(name for name, c in claims.items() if c.unread and name != me)
     gpus_due = Due(own.priority, own.gpus, [(c.priority, c.gpus) for c in others], unread)
@@ -134,7 +136,7 @@ def grant(fleet: Fleet, me: WorkloadName, claims: Mapping[WorkloadName, Claim], 
     return Grant(
         None if fleet.max_gpus is None else gpus_due.quota("max_gpus", fleet.max_gpus),
         None if fleet.max_usd_per_hour is None else usd_due.quota("max_usd_per_hour", fleet.max_usd_per_hour),
-        _removable(fleet.blast_radius, sum(c.replicas for c in claims.values() if not c.unread), removed),
+        _removable(fleet.blast_radius, largest, removed),
     )
 
 
@@ -204,10 +206,9 @@ def even(left: float, others: Iterable[float], replica: float) -> float:
     return min(left, rest)
 
 
-def _removable(radius: BlastRadius, held: int, removed: int) -> Quota | None:
+def _removable(radius: BlastRadius, largest: int, removed: int) -> Quota | None:
     if radius.share >= 1.0:
         return None
-    largest = held + removed
     left = removable(radius, largest, removed)
     key = f"daemon.fleet.blast_radius.share is {radius.share:g} in {radius.window_s:g} s"
     return Quota(left, f"{key}: {removed} of the fleet's {largest} went already, {left} may go")

@@ -6,6 +6,7 @@ into the same room: a decision is reserved before it is carried out, and the tic
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -17,6 +18,8 @@ from policies.spec import WorkloadSpec
 
 TAKEN: Final = frozenset({Result.UNCHANGED, Result.ACCEPTED})
 """Outcomes after which the platform has the size that was decided."""
+UNKNOWN: Final = frozenset({Result.UNAVAILABLE})
+"""Outcomes after which it may have: it holds the larger size then, and what was to be removed counts as removed."""
 
 
 @dataclass(slots=True)
@@ -26,10 +29,15 @@ class Entry:
     spec: WorkloadSpec
     sizes: dict[PoolName, int] = field(default_factory=dict)
     need: float | None = None
+    decided_at: float = float("-inf")
 
     def see(self, seen: Observation) -> None:
-        """Take the sizes of one turn; one that could not be read stays what it was last."""
-        self.sizes |= {name: s.value.desired for name, s in seen.pools.items() if not isinstance(s, Absent)}
+        """Take the sizes of one turn. One that could not be read stays what it was, and one that was read before the
+        last decision cannot know what came of it: the larger counts."""
+        for name, status in seen.pools.items():
+            if not isinstance(status, Absent):
+                known = self.sizes.get(name, 0) if status.measured_at <= self.decided_at else 0
+                self.sizes[name] = max(known, status.value.desired)
 
     def claim(self) -> Claim:
         known = self.sizes.keys() >= self.spec.pools.keys()
@@ -45,6 +53,7 @@ class Ledger:
         self._entries: dict[WorkloadName, Entry] = {}
         self._claims: dict[WorkloadName, Claim] = {}
         self._removed: dict[tuple[float, WorkloadName], int] = {}
+        self._sizes: deque[tuple[float, int]] = deque()
 
     @property
     def limits(self) -> Fleet:
@@ -73,14 +82,16 @@ class Ledger:
         self._claim(name)
         since = seen.at - self.limits.blast_radius.window_s
         self._removed = {turn: n for turn, n in self._removed.items() if turn[0] >= since}
-        return fleet.grant(self.limits, name, self._claims, sum(self._removed.values()))
+        largest = self._largest_since(since, seen.at)
+        return fleet.grant(self.limits, name, self._claims, sum(self._removed.values()), largest)
 
     def reserve(self, name: WorkloadName, decision: Decision) -> None:
         """Count a decision before it is written: growth as held, removals as done and still held."""
         entry = self._entries[name]
-        self._count(name, decision.at, sum(entry.sizes[pool] - target for pool, target in decision.targets.items()))
+        removed = sum(max(0, entry.sizes[pool] - target) for pool, target in decision.targets.items())
+        self._count(name, decision.at, removed)
         entry.sizes |= {pool: max(target, entry.sizes[pool]) for pool, target in decision.targets.items()}
-        entry.need = fleet.need(entry.spec, decision)
+        entry.need, entry.decided_at = fleet.need(entry.spec, decision), decision.at
         self._claim(name)
 
     def note(self, tick: Tick) -> None:
@@ -89,12 +100,23 @@ class Ledger:
         entry.see(tick.observation)
         entry.sizes |= {o.pool: held(o) for o in tick.outcomes}
         entry.need = fleet.need(entry.spec, tick.decision)
-        self._count(tick.workload, tick.at, sum(o.before - held(o) for o in tick.outcomes))
+        written = [o for o in tick.outcomes if o.result in TAKEN | UNKNOWN]
+        self._count(tick.workload, tick.at, sum(max(0, o.before - o.after) for o in written))
         self._claim(tick.workload)
 
     def _claim(self, name: WorkloadName) -> None:
         if self.limits.limits:
             self._claims[name] = self._entries[name].claim()
+
+    def _largest_since(self, since: float, at: float) -> int:
+        """The most replicas that the fleet was asked for since then: only sizes that none later exceeds are kept."""
+        size = sum(claim.replicas for claim in self._claims.values() if not claim.unread)
+        while self._sizes and self._sizes[-1][1] <= size:
+            self._sizes.pop()
+        self._sizes.append((at, size))
+        while self._sizes[0][0] < since:
+            self._sizes.popleft()
+        return self._sizes[0][1]
 
     def _count(self, name: WorkloadName, at: float, removed: int) -> None:
         self._removed.pop((at, name), None)
@@ -102,8 +124,11 @@ class Ledger:
             self._removed[at, name] = removed
 
     def shift(self, step_s: float) -> None:
-        """The wall clock jumped: removals keep their age."""
+        """The wall clock jumped: removals and decisions keep their age."""
+        for entry in self._entries.values():
+            entry.decided_at += step_s
         self._removed = {(at + step_s, name): n for (at, name), n in self._removed.items()}
+        self._sizes = deque((at + step_s, size) for at, size in self._sizes)
 
     def held(self) -> Mapping[str, float]:
         """GPUs and USD per hour that the fleet holds, as far as its sizes were ever read."""

@@ -35,7 +35,8 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """What to ask of the pools. `target` is the size as placed; `resting` are the tiers' sizes, apart from it."""
+    """What to ask of the pools. `target` is the size as placed; `resting` are the tiers' sizes, apart from it until the
+    guard has had its word."""
 
     steps: tuple[Step, ...]
     target: int | None
@@ -43,12 +44,13 @@ class Placed:
     written_off: Mapping[PoolName, int] = field(default_factory=dict)
     resting: Mapping[PoolName, int] = field(default_factory=dict)
 
-    def corrected(self, spec: WorkloadSpec, rules: tuple[Step, ...], allowed: dict[PoolName, int]) -> Placed:
-        """What the guard leaves of it, by these rules."""
+    def corrected(self, s: Situation, rules: tuple[Step, ...], allowed: dict[PoolName, int]) -> Placed:
+        """What the guard leaves of it, by these rules: growth that it cuts was spare first."""
         if not rules or self.target is None:
             return self
-        before, after = worth(spec, self.targets), worth(spec, allowed)
-        return replace(self, steps=(*self.steps, *rules), target=max(0, self.target + after - before), targets=allowed)
+        more = max(0, worth(s.spec, allowed) - worth(s.spec, self.targets))
+        target = min(self.target + more, worth(s.spec, {**s.sizes, **allowed}))
+        return replace(self, steps=(*self.steps, *rules), target=target, targets=allowed, resting={})
 
 
 def found(spec: WorkloadSpec, history: History, seen: Observation) -> Found:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from policies.history import CURRENT
+from policies.history import HELD
 from policies.model import Quota, Step
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ def removable(radius: BlastRadius, largest: float, removed: float) -> int:
 def _own(s: Situation) -> Quota:
     """What the workload's own radius leaves."""
     radius = s.spec.blast_radius
-    sizes = s.history.column(CURRENT, s.now - radius.window_s)
-    sizes = np.append(sizes[~np.isnan(sizes)], s.current)
+    sizes = s.history.column(HELD, s.now - radius.window_s)
+    sizes = np.append(sizes[~np.isnan(sizes)], sum(s.held.values()))
     removed = float(np.maximum(-np.diff(sizes), 0.0).sum())
     left = removable(radius, float(sizes.max()), removed)
     key = f"blast_radius.share {radius.share:g} in {radius.window_s:g} s"
@@ -45,18 +45,15 @@ def _radii(s: Situation) -> Iterator[tuple[str, Quota]]:
 
 
 def contain(targets: Mapping[PoolName, int], s: Situation) -> tuple[dict[PoolName, int], Step] | None:
-    """The targets with so few removals, the dearest pools' first, as every radius leaves. What grows elsewhere in the
-    same turn makes up for a removal.
-    """
-    pools = s.spec.pools
-    serving = [name for name in targets if pools[name].tier == "serving"]
-    removals = sum(s.held[name] - targets[name] for name in serving)
+    """The targets with so few removals, the dearest pools' first, as every radius leaves."""
+    removals = sum(max(0, s.held[name] - target) for name, target in targets.items())
     tight = min(_radii(s), key=lambda r: r[1].most, default=None) if removals > 0 else None
     if tight is None or removals <= tight[1].most:
         return None
     rule, quota = tight
     kept, back = dict(targets), removals - int(quota.most)
-    for name in sorted(serving, key=lambda n: pools[n].price_usd_per_hour or 0.0):
+    pools = s.spec.pools
+    for name in sorted(kept, key=lambda n: pools[n].price_usd_per_hour or 0.0):
         returned = min(back, max(0, s.held[name] - kept[name]))
         kept[name] += returned
         back -= returned

@@ -1,0 +1,138 @@
+"""Who may have how much of what all share: minimums, priorities, equals, and what is free now."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from policies.fleet import Claim, Fleet, claim, even, grant, need
+from policies.history import History
+from policies.limits import BlastRadius, Budget, Override
+from policies.model import PoolName, WorkloadName
+from policies.pipeline import decide
+from policies.spec import Pool, WorkloadSpec
+from tests.factories import queue, seen, spec
+
+ME = WorkloadName("me")
+
+
+def held(n: int, needs: float | None = None, priority: int = 0, least: int = 0, gpus: int = 1) -> Claim:
+    """A workload that holds `n` replicas, and needs as many unless said otherwise."""
+    workload = spec(pools={"main": Pool(gpus_per_replica=gpus)}, priority=priority, min_replicas=least)
+    return claim(workload, {PoolName("main"): n}, needs)
+
+
+def most(limit: int, me: Claim, *others: Claim) -> float:
+    claims = {WorkloadName(f"other-{i}"): c for i, c in enumerate(others)}
+    quota = grant(Fleet(max_gpus=limit), ME, {ME: me, **claims}).gpus
+    assert quota is not None
+    return quota.most
+
+
+@pytest.mark.parametrize(
+    ("limit", "me", "others", "expected"),
+    [
+        pytest.param(10, held(2), [], 10, id="alone, all of it"),
+        pytest.param(10, held(2), [held(5)], 5, id="what others hold is taken"),
+        pytest.param(10, held(2), [held(5, least=6)], 4, id="another's minimum is kept for it"),
+        pytest.param(10, held(2), [held(5, needs=7, priority=1)], 3, id="a higher one's need is kept for it"),
+        pytest.param(10, held(2), [held(5, needs=7, priority=-1)], 5, id="a lower one's need is not"),
+        pytest.param(10, held(6), [held(4, needs=9, priority=1)], 1, id="a lower one gives way to it"),
+        pytest.param(10, held(6, least=3), [held(4, needs=9, priority=1)], 3, id="but for its minimum"),
+        pytest.param(10, held(4, priority=1), [held(6, needs=6)], 4, id="the higher one waits for what is free"),
+        pytest.param(10, held(6), [held(4, needs=9)], 6, id="nobody gives way to an equal"),
+        pytest.param(10, held(2), [held(2, needs=9)], 5, id="equals share what is free"),
+        pytest.param(10, held(2), [held(2, needs=3)], 7, id="and one who needs less leaves the rest"),
+        pytest.param(16, held(0, gpus=8), [held(0, needs=2, gpus=8)], 8, id="a replica each"),
+        pytest.param(
+            8, held(0, gpus=8), [held(0, needs=1, gpus=8)], 8, id="one that cannot be halved: who comes first"
+        ),
+        pytest.param(4, held(6), [held(6)], 2, id="over the limit, equals give way alike"),
+        pytest.param(4, held(6, priority=1), [held(6)], 4, id="over the limit, the lower one gives way"),
+        pytest.param(4, held(6), [held(6, priority=1)], 0, id="to the last"),
+        pytest.param(3, held(0, least=1), [held(2, needs=9, priority=1)], 1, id="minimums come before needs"),
+        pytest.param(1, held(0, least=1), [held(0, least=1)], 1, id="of two minimums, who comes first"),
+    ],
+)
+def test_what_one_may_hold(limit: int, me: Claim, others: list[Claim], expected: float) -> None:
+    assert most(limit, me, *others) == expected
+
+
+def test_one_that_was_never_read_counts_in_full_and_is_named() -> None:
+    unread = claim(spec(max_replicas=7), None, None)
+    quota = grant(Fleet(max_gpus=10), ME, {ME: held(1), WorkloadName("dark"): unread}).gpus
+    assert quota is not None
+    assert quota.most == 3
+    assert quota.reason.endswith("dark counts in full: never read")
+    assert "daemon.fleet.max_gpus is 10, the fleet holds 8, priority 0 may have 3" in quota.reason
+
+
+@pytest.mark.parametrize(
+    ("share", "removed", "left"),
+    [(0.25, 0, 2), (0.25, 1, 1), (0.25, 2, 0), (0.01, 0, 1), (0.01, 1, 0)],
+    ids=["a quarter of 8", "one went", "all went", "one always may", "but one only"],
+)
+def test_how_many_it_may_remove(share: float, removed: int, left: int) -> None:
+    fleet = Fleet(blast_radius=BlastRadius(share=share))
+    claims = {ME: held(4), WorkloadName("other"): held(4 - removed)}
+    quota = grant(fleet, ME, claims, removed, 8).removable
+    assert quota is not None
+    assert quota.most == left
+    assert f"{removed} of the fleet's 8 went already" in quota.reason
+
+
+def test_without_limits_nothing_is_granted() -> None:
+    granted = grant(Fleet(), ME, {ME: held(4)}, 3, 7)
+    assert (granted.gpus, granted.usd_per_hour, granted.removable) == (None, None, None)
+    assert not Fleet().limits
+
+
+@pytest.mark.parametrize(
+    ("left", "others", "replica", "part"),
+    [
+        pytest.param(9, [], 1, 9, id="nobody else"),
+        pytest.param(9, [9, 9], 1, 3, id="a third"),
+        pytest.param(9, [1, 9], 1, 4, id="half of the rest"),
+        pytest.param(9, [1, 1], 1, 7, id="all of the rest"),
+        pytest.param(9, [0, 0], 1, 9, id="nobody in need"),
+        pytest.param(8, [9], 3, 6, id="rounded up to a replica"),
+        pytest.param(2, [9], 3, 2, id="and never more than there is"),
+    ],
+)
+def test_even_shares_leave_to_others_what_one_does_not_need(
+    left: float, others: list[float], replica: float, part: float
+) -> None:
+    assert even(left, others, replica) == part
+
+
+def needed(workload: WorkloadSpec, messages: float, current: int) -> float | None:
+    return need(workload, decide(workload, History(), seen(queue(messages), desired=current)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        pytest.param({}, 9.0, id="what policies want"),
+        pytest.param({"budget": Budget(gpus=4)}, 9.0, id="whatever a budget leaves of it"),
+        pytest.param({"override": Override(replicas=12, until="2027-01-15T09:00Z")}, 12.0, id="what is set by hand"),
+        pytest.param({"paused": True}, None, id="paused, what it holds"),
+    ],
+)
+def test_what_a_workload_is_said_to_need(settings: dict[str, Any], expected: float | None) -> None:
+    assert needed(spec(**settings), 90, 2) == expected
+
+
+def test_a_need_never_exceeds_its_own_budget_and_bounds() -> None:
+    tight = spec(budget=Budget(gpus=4), max_replicas=20)
+    assert claim(tight, {PoolName("main"): 2}, 90.0).gpus.need == 4
+    assert claim(spec(max_replicas=20), {PoolName("main"): 2}, 90.0).gpus.need == 20
+
+
+def test_prices_of_pools_are_what_is_held() -> None:
+    pools = {
+        "owned": Pool(market="reserved", price_usd_per_hour=5.0),
+        "spot": Pool(market="spot", price_usd_per_hour=2.0, gpus_per_replica=4),
+    }
+    made = claim(spec(pools=pools), {PoolName("owned"): 3, PoolName("spot"): 2}, None)
+    assert (made.usd_per_hour.held, made.gpus.held, made.replicas) == (4.0, 11.0, 5)

@@ -1,0 +1,197 @@
+"""Whole lives of a fleet for the laws: workloads that share limits, with turns that overlap and writes that fail."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from hypothesis import strategies as st
+
+from policies.fleet import Fleet
+from policies.guard.money import gpus, usd_per_hour
+from policies.history import History
+from policies.limits import BlastRadius, Budget, Override
+from policies.model import (
+    Decision,
+    Fresh,
+    Observation,
+    Outcome,
+    PolicyName,
+    PoolName,
+    PoolStatus,
+    Result,
+    SignalName,
+    Tick,
+    WorkloadName,
+)
+from policies.peers.static import Static
+from policies.pipeline import decide
+from policies.spec import Pool, ScaleDown, ScaleUp, WorkloadSpec
+from policies.threshold import QueueDepth
+from scaler.fleet import Ledger
+from tests.policies.lives import START, Dice
+
+INTERVAL_S = 15.0
+
+
+@dataclass
+class Member:
+    """One workload: the truth about its sizes, and a turn that may be under way."""
+
+    spec: WorkloadSpec
+    sizes: dict[PoolName, int]
+    history: History = field(default_factory=lambda: History(7200.0))
+    under_way: tuple[Observation, Decision, int] | None = None
+    ticks: list[Tick] = field(default_factory=list)
+
+    @property
+    def name(self) -> WorkloadName:
+        return WorkloadName(self.spec.workload)
+
+    def gpus(self) -> float:
+        return sum(n * gpus(self.spec.pools[p]) for p, n in self.sizes.items())
+
+    def usd(self) -> float:
+        return sum(n * usd_per_hour(self.spec.pools[p]) for p, n in self.sizes.items())
+
+
+@dataclass
+class Change:
+    """What one write did: when it was decided, the replicas that the fleet was asked for then, how many of them went,
+    and the fleet's GPUs and USD per hour before and after."""
+
+    at: float
+    asked_for: int
+    removed: int
+    before: tuple[float, float]
+    after: tuple[float, float]
+
+
+@dataclass(repr=False)
+class FleetLife:
+    """A daemon's workloads under one ledger."""
+
+    limits: Fleet
+    members: Sequence[Member]
+    ledger: Ledger
+    now: float = START
+    changes: list[Change] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        specs = ", ".join(f"{m.name} {m.spec.priority} {m.spec.policies} {m.spec.pools}" for m in self.members)
+        return f"FleetLife({self.limits}, {len(self.changes)} changes, {specs})"
+
+    def totals(self) -> tuple[float, float]:
+        return sum(m.gpus() for m in self.members), sum(m.usd() for m in self.members)
+
+    def asked_for(self) -> int:
+        """Replicas there, and those that turns under way are about to ask for."""
+        targets = {m.name: m.under_way[1].targets if m.under_way else {} for m in self.members}
+        return sum(max(n, targets[m.name].get(p, 0)) for m in self.members for p, n in m.sizes.items())
+
+    def begin(self, member: Member, dice: Dice) -> None:
+        """Observe, decide and reserve: the write comes later, after others' turns perhaps."""
+        visible = float(dice.pick((0, 0, 3, 20, 90, 400)))
+        depth = {
+            SignalName("queue.visible"): Fresh(visible, self.now),
+            SignalName("queue.in_flight"): Fresh(0.0, self.now),
+        }
+        pools = {name: Fresh(PoolStatus(n, n), self.now) for name, n in member.sizes.items()}
+        seen = Observation(member.name, self.now, depth if not dice.one_in(12) else {}, pools)
+        seen = replace(seen, grant=self.ledger.grant(member.name, seen))
+        decision = decide(member.spec, member.history, seen)
+        self.ledger.reserve(member.name, decision)
+        member.under_way = seen, decision, self.asked_for()
+
+    def end(self, member: Member, dice: Dice) -> None:
+        """Write, and tell what came of it."""
+        assert member.under_way is not None
+        (seen, decision, asked_for), member.under_way = member.under_way, None
+        before, held = self.totals(), sum(member.sizes.values())
+        outcomes = tuple(self._write(member, pool, target, dice) for pool, target in decision.targets.items())
+        tick = Tick("abc", seen, decision, outcomes, len(member.history), 0.0, 0.0)
+        member.history.append(tick)
+        member.ticks.append(tick)
+        self.ledger.note(tick)
+        if seen.grant is not None:
+            removed = held - sum(member.sizes.values())
+            self.changes.append(Change(decision.at, asked_for, removed, before, self.totals()))
+
+    def _write(self, member: Member, pool: PoolName, target: int, dice: Dice) -> Outcome:
+        before = member.sizes[pool]
+        if before == target:
+            return Outcome(pool, before, target, Result.UNCHANGED)
+        weather = dice.pick(range(12))
+        if weather == 10:
+            return Outcome(pool, before, target, Result.OUT_OF_CAPACITY, "none of this type")
+        if weather != 11:
+            member.sizes[pool] = target
+            return Outcome(pool, before, target, Result.ACCEPTED)
+        if dice.one_in(2):  # no answer, and only the next look tells
+            member.sizes[pool] = target
+        return Outcome(pool, before, target, Result.UNAVAILABLE, "no answer")
+
+    def round(self, dice: Dice) -> None:
+        """A turn of every workload, in any order, each begun before some others have ended."""
+        waiting = list(self.members)
+        while waiting or any(m.under_way for m in self.members):
+            busy = [m for m in self.members if m.under_way]
+            if waiting and (not busy or dice.one_in(2)):
+                self.begin(waiting.pop(dice.pick(range(len(waiting)))), dice)
+            else:
+                self.end(dice.pick(busy), dice)
+            self.now += 0.001
+        self.now += INTERVAL_S * dice.pick((1, 1, 1, 1, 8))
+
+
+@st.composite
+def members(draw: st.DrawFn, number: int) -> Member:
+    price = draw(st.sampled_from((1.0, 2.5, 98.32)))
+    pools = {
+        PoolName(name): Pool(
+            gpus_per_replica=draw(st.sampled_from((1, 1, 2, 8))),
+            price_usd_per_hour=price,
+            market=draw(st.sampled_from(("on_demand", "on_demand", "reserved"))),
+            max_replicas=draw(st.none() | st.integers(1, 8)),
+        )
+        for name in draw(st.sampled_from((("a",), ("a",), ("a", "b"))))
+    }
+    reach = sum(p.max_replicas or 12 for p in pools.values())
+    policy = draw(st.sampled_from((QueueDepth(source="queue"), QueueDepth(source="queue"), Static(replicas=6))))
+    settles = isinstance(policy, Static)
+    spec = WorkloadSpec(
+        workload=f"w{number}",
+        min_replicas=draw(st.integers(0, min(2, reach))),
+        max_replicas=12,
+        sources={},
+        policies={PolicyName("p"): policy},
+        pools=pools,
+        priority=draw(st.sampled_from((0, 0, 1, 5))),
+        budget=Budget(gpus=draw(st.sampled_from((None, None, 12)))),
+        blast_radius=BlastRadius(share=draw(st.sampled_from((1.0, 0.3))), window_s=120.0),
+        override=draw(st.sampled_from((None, None, None, Override(replicas=5, until="2027-01-15T08:02Z")))),
+        scale_up=ScaleUp() if settles else ScaleUp(max_replicas=draw(st.sampled_from((2, 100)))),
+        scale_down=ScaleDown() if settles else ScaleDown(window_s=draw(st.sampled_from((0.0, 60.0))), max_replicas=100),
+        tolerance=0.1,
+    )
+    return Member(spec, {name: draw(st.integers(0, 6)) for name in pools})
+
+
+@st.composite
+def fleets(draw: st.DrawFn) -> FleetLife:
+    """Two to four workloads under random limits, for up to sixteen rounds."""
+    limits = Fleet(
+        max_gpus=draw(st.sampled_from((None, 12, 24, 48))),
+        max_usd_per_hour=draw(st.sampled_from((None, 10.0, 300.0))),
+        blast_radius=BlastRadius(
+            share=draw(st.sampled_from((1.0, 0.25, 0.5))), window_s=draw(st.sampled_from((60.0, 300.0)))
+        ),
+    )
+    ledger = Ledger(limits)
+    life = FleetLife(limits, [draw(members(i)) for i in range(draw(st.integers(2, 4)))], ledger)
+    for member in life.members:
+        ledger.enter(member.name, member.spec)
+    chances = st.just(0) | st.binary(min_size=24, max_size=24).map(lambda b: int.from_bytes(b, "big"))
+    for number in draw(st.lists(chances, min_size=4, max_size=16)):
+        life.round(Dice(number))
+    return life
