@@ -30,7 +30,7 @@ def lies_are_outlasted(turn: Turn) -> str | None:
     say so for a whole window: zeros for a shorter time lower nothing. Without a window nothing is promised.
     """
     d = turn.decision
-    if not turn.shrinks() or not turn.now.lies:
+    if not turn.shrinks() or not turn.now.lies or turn.by_hand():
         return None
     for seen in turn.since(turn.spec.scale_down.window_s):
         wanted = seen.decision.wanted
@@ -51,7 +51,8 @@ def growth_has_a_reason(turn: Turn) -> str | None:
     if not turn.grows():
         return None
     needs = [r.need for r in d.recommendations if r.need is not None]
-    reason = max([turn.least, int(d.active), *map(whole, needs)])
+    given = turn.by_hand()
+    reason = max([turn.least, int(d.active), *map(whole, needs), 0 if given is None else given.replicas])
     if d.target is not None and d.target > reason:
         return f"{d.current} -> {d.target}, and nothing asks for more than {reason}"
     return None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from simulators.swarm import evidence, limits, records
+from simulators.swarm import evidence, limits, owner, records
 from simulators.swarm.turn import Turn
 
 Invariant = Callable[[Turn], str | None]
@@ -31,6 +31,10 @@ INVARIANTS: Final[tuple[Invariant, ...]] = (
     limits.work_wakes,
     limits.zero_is_earned,
     limits.rest_comes,
+    owner.within_budgets,
+    owner.within_the_blast_radius,
+    owner.maintenance_holds,
+    owner.a_hand_is_obeyed,
     records.sizes_add_up,
     records.reasons_are_given,
     records.outcomes_match,

@@ -18,6 +18,10 @@ def within_the_workloads_bounds(turn: Turn) -> str | None:
     low, high = min(spec.min_replicas, d.current), max(spec.max_replicas, d.current)
     if not low <= d.target <= high:
         return f"{d.current} -> {d.target}, and the bounds are {spec.min_replicas} to {spec.max_replicas}"
+    sizes = {name: status.desired for name, status in turn.found.items()}
+    before, after = sum(sizes.values()), sum({**sizes, **d.targets}.values())
+    if after > max(before, spec.max_replicas):
+        return f"the pools grow from {before} to {after}, and the maximum is {spec.max_replicas}"
     return None
 
 
@@ -47,7 +51,7 @@ def hands_off(turn: Turn) -> str | None:
 def growth_by_steps(turn: Turn) -> str | None:
     """In any scale-up period, to an interval, a size grows by the step's replicas or share, but for minimums."""
     d = turn.decision
-    if not turn.grows() or d.current is None or d.target is None:
+    if not turn.grows() or d.current is None or d.target is None or turn.by_hand():
         return None
     start = min([d.current, *_held(turn, turn.spec.scale_up)])
     most = max(start + _step(start, turn.spec.scale_up), d.current, turn.least)
@@ -59,7 +63,7 @@ def growth_by_steps(turn: Turn) -> str | None:
 def shrinking_by_steps(turn: Turn) -> str | None:
     """In any scale-down period, to an interval, a size shrinks by the step's replicas or share, but for the maximum."""
     d = turn.decision
-    if not turn.shrinks() or d.current is None or d.target is None:
+    if not turn.shrinks() or d.current is None or d.target is None or turn.by_hand():
         return None
     start = max([d.current, *_held(turn, turn.spec.scale_down)])
     least = min(start - _step(start, turn.spec.scale_down), d.current, turn.spec.max_replicas)
@@ -84,7 +88,7 @@ def growth_window(turn: Turn) -> str | None:
     """A size grows no further than the smallest need in the scale-up window, but for minimums and the first replica."""
     d, window_s = turn.decision, turn.spec.scale_up.window_s
     known = [s.decision.wanted for s in turn.since(window_s) if s.decision.wanted is not None]
-    if not turn.grows() or window_s == 0 or not known:
+    if not turn.grows() or window_s == 0 or not known or turn.by_hand():
         return None
     most = max(min(known), turn.least, 1)
     if d.target is not None and d.target > most:
@@ -97,7 +101,7 @@ def growth_window(turn: Turn) -> str | None:
 def scale_down_window(turn: Turn) -> str | None:
     """A size shrinks to the largest need in the scale-down window or stays above, and only if all of it was seen."""
     d, window_s = turn.decision, turn.spec.scale_down.window_s
-    if not turn.shrinks() or d.target is None or d.current is None:
+    if not turn.shrinks() or d.target is None or d.current is None or turn.by_hand():
         return None
     wanted = [s.decision.wanted for s in turn.since(window_s)] if window_s else []
     if d.target > 0:
@@ -114,26 +118,29 @@ def tolerance(turn: Turn) -> str | None:
     """A need within the tolerance of the size found changes nothing, but for bounds and the way to zero."""
     d = turn.decision
     needs = [r.need for r in d.recommendations if r.need is not None]
-    if not d.current or d.target in {None, d.current, 0} or not needs:
+    if not d.current or d.target in {None, d.current, 0} or not needs or d.wanted is None or turn.by_hand():
         return None
-    inside = abs(max(needs) / d.current - 1) <= turn.spec.tolerance + EPSILON
+    need = min(max(needs), d.wanted)
+    inside = abs(need / d.current - 1) <= turn.spec.tolerance + EPSILON
     if inside and turn.least <= d.current <= turn.spec.max_replicas:
-        return f"{d.current} -> {d.target} for a need of {max(needs):g}, with a tolerance of {turn.spec.tolerance:g}"
+        return f"{d.current} -> {d.target} for a need of {need:g}, with a tolerance of {turn.spec.tolerance:g}"
     return None
 
 
 def work_keeps_a_replica(turn: Turn) -> str | None:
     """Where there is work and a replica, one stays."""
     d = turn.decision
-    if d.active and d.current and d.target == 0:
+    if d.active and d.current and d.target == 0 and not turn.by_hand():
         return f"{d.current} -> 0, and there is work"
     return None
 
 
 def work_wakes(turn: Turn) -> str | None:
-    """Where there is work and no replica, one is asked for, once the scale-up window is over, if any pool has room."""
+    """Where there is work and no replica, one is asked for once the scale-up window is over, if the owner lets it."""
     d = turn.decision
-    if not d.active or d.target != 0 or turn.spec.paused:
+    budget = turn.spec.budget
+    held_back = budget.gpus is not None or budget.usd_per_hour is not None or turn.forbids("hold", "no_scale_out")
+    if not d.active or d.target != 0 or turn.spec.paused or turn.by_hand() or held_back:
         return None
     if not all(s.decision.active for s in turn.since(turn.spec.scale_up.window_s)):
         return None
@@ -146,7 +153,7 @@ def work_wakes(turn: Turn) -> str | None:
 def zero_is_earned(turn: Turn) -> str | None:
     """To zero only where the minimum allows it and the cooldown was seen to be without work throughout."""
     d, cooldown_s = turn.decision, turn.spec.cooldown_s
-    if d.target != 0 or not d.current:
+    if d.target != 0 or not d.current or turn.by_hand():
         return None
     if turn.spec.min_replicas > 0:
         return f"{d.current} -> 0, and the minimum is {turn.spec.min_replicas}"
@@ -162,12 +169,10 @@ def rest_comes(turn: Turn) -> str | None:
     """The last replica goes where zero is allowed and a cooldown and a scale-down window saw no work and no need."""
     d, spec = turn.decision, turn.spec
     span_s = max(spec.cooldown_s, spec.scale_down.window_s)
-    if (
-        spec.min_replicas
-        or spec.paused
-        or (d.current, d.target) != (1, 1)
-        or any(p.min_replicas for p in spec.pools.values())
-    ):
+    least = spec.min_replicas or any(p.min_replicas for p in spec.pools.values())
+    if (d.current, d.target) != (1, 1) or least or spec.paused or turn.by_hand():
+        return None
+    if turn.forbids("hold", "no_scale_in") or spec.blast_radius.share < 1.0:
         return None
     idle = all(not s.decision.active and not s.decision.wanted for s in [turn.now, *turn.since(span_s)])
     if not idle or lacking(spec, turn.tick) or not _seen_throughout(turn, span_s) or _stepped_down(turn):

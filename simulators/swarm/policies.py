@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from policies.engine_load import READ
 from simulators.swarm.chance import Chance, rounded
 from simulators.swarm.traffic import Load
 
@@ -80,6 +81,22 @@ def _metric(chance: Chance, load: Load, most: int) -> Wish:
     return Wish({"quantity": quantity, **document, "activation": _activation(chance)}, ENGINES, (quantity,))
 
 
+def _predictive(chance: Chance, load: Load, most: int) -> Wish:
+    """What a replica may carry from far too little to far too much, as before anything is learnt."""
+    document: dict[str, Any] = {
+        f"{kind}_tokens_per_s": min(_per_replica(chance, load.peak(f"{kind}_tokens_per_s"), most), 1e6)
+        for kind in ("prompt", "generation")
+    }
+    document |= {
+        "utilization": chance.one((0.5, 1.0, 1.2)),
+        "quantile": chance.one((None, 0.5, 0.95)),
+        "supervise": chance.happens(0.7),
+        "drain_s": chance.scale(15, 600),
+    }
+    latencies = chance.one(((), ("ttft_p95_s",), ("ttft_p95_s", "itl_p95_s", "kv_cache_usage")))
+    return Wish(document, ENGINES, (*READ, *latencies))
+
+
 def _queue_depth(chance: Chance, load: Load, most: int) -> Wish:
     count = chance.some(("visible", "in_flight", "delayed"), 3)
     target = _per_replica(chance, load.peak("running") * chance.scale(1, 10), most)
@@ -108,6 +125,7 @@ POLICIES: Final[Mapping[str, Kind]] = {
     "headroom": Kind(_headroom),
     "kv_cache_usage": Kind(_kv_cache_usage, frozenset({ENGINES})),
     "metric": Kind(_metric, frozenset({ENGINES})),
+    "predictive": Kind(_predictive, frozenset({ENGINES})),
     "queue_depth": Kind(_queue_depth, frozenset({QUEUE})),
     "schedule": Kind(_schedule),
 }

@@ -16,24 +16,27 @@ from simulators.swarm.turn import Turn
 
 
 def sizes_add_up(turn: Turn) -> str | None:
-    """Size, ready and target are the sums over the pools; without every pool's size nothing is decided."""
+    """Size, ready and target are the pools' sums, or no more where money decides; no size without all pools'."""
     d, pools = turn.decision, turn.spec.pools
     if len(turn.found) < len(pools):
         held = (d.current, d.target, d.ready, dict(d.targets))
         return None if held == (None, None, None, {}) else f"decided {held}, and not every pool's size is known"
-    sizes = {name: status.desired for name, status in turn.found.items()}
-    target = sum({**sizes, **d.targets}.values())
-    ready = sum(status.ready for status in turn.found.values())
-    if (d.current, d.ready, d.target) != (sum(sizes.values()), ready, target):
-        made = (sum(sizes.values()), ready, target)
-        return f"size {d.current}, ready {d.ready}, target {d.target}: the pools make {made}"
+    if d.current is None or d.target is None or d.ready is None:
+        return "every pool's size is known, and none is decided"
     if d.targets.keys() - pools.keys():
         return f"targets {dict(d.targets)} for pools that there are not"
-    return None
+    sizes = {name: status.desired for name, status in turn.found.items()}
+    told = (d.current, d.target)
+    made = (sum(sizes.values()), sum({**sizes, **d.targets}.values()))
+    sound = told == made if turn.simple else told[0] <= made[0] and told[1] <= made[1]
+    ready = sum(status.ready for status in turn.found.values())
+    return (
+        None if sound and d.ready == ready else f"size and target {told}, ready {d.ready}: pools make {made}, {ready}"
+    )
 
 
 def reasons_are_given(turn: Turn) -> str | None:
-    """Every recommendation and rule says why, the last rule's size is the target, and every refusal has its reason."""
+    """Every recommendation and rule says why, the last rule ends at the target, and every refusal has its reason."""
     d = turn.decision
     if not d.steps:
         return "no rule says anything"
@@ -41,7 +44,7 @@ def reasons_are_given(turn: Turn) -> str | None:
         if not reason.strip():
             return f"{what} gives no reason"
     last = d.steps[-1].replicas
-    if last != d.target and (last is None or not math.isfinite(last) or whole(last) != d.target):
+    if turn.simple and last != d.target and (last is None or not math.isfinite(last) or whole(last) != d.target):
         return f"the target is {d.target}, and the last rule ({d.steps[-1].rule}) says {last}"
     if {r.policy for r in d.recommendations} != set(turn.spec.policies):
         return f"{len(turn.spec.policies)} policies, and {len(d.recommendations)} recommendations"

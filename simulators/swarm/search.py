@@ -13,6 +13,7 @@ from typing import Final
 
 import numpy as np
 
+from policies.guard import widened
 from policies.history import History
 from policies.model import Tick
 from scaler.explain import paragraphs
@@ -81,7 +82,7 @@ class Watch:
 
     def __call__(self, tick: Tick) -> None:
         seen = Seen(tick, self._lies.told(tick))
-        turn = Turn(self.spec, seen, self.past, self._history)
+        turn = Turn(widened(self.spec, tick.at), seen, self.past, self._history)
         for what in broken(turn, self._invariants):
             raise Found(len(self.past), tick, what)
         self.shrank += turn.shrinks()

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from policies.allocate.rungs import differ
 from policies.demand import signals
 from policies.history import History
+from policies.limits import Override
 from policies.model import Absent, Decision, Fresh, PoolName, PoolStatus, Tick
 from policies.spec import WorkloadSpec
+from policies.week import local_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,10 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """The turn to be judged, those before it (oldest first), and the history that their records give."""
+    """The turn to be judged, those before it (oldest first), and the history that their records give.
+
+    `spec` has the bounds that hold now: a size set by hand may widen them.
+    """
 
     spec: WorkloadSpec
     now: Seen
@@ -57,11 +63,30 @@ class Turn:
         return [(name, found[name].desired, n) for name, n in self.decision.targets.items() if name in found]
 
     @property
+    def simple(self) -> bool:
+        """Whether pools differ in nothing, so that a size is a number of replicas and every one of them counts.
+
+        Where money decides, a size is replicas' worth of work, and pools hold spares and what others replace beyond it.
+        """
+        return not differ(self.spec)
+
+    @property
     def least(self) -> int:
         """What the pools' and the workload's minimums ask for, whatever is needed."""
         pools = self.spec.pools
         lifted: int = sum(max(status.desired, pools[name].min_replicas) for name, status in self.found.items())
         return max(self.spec.min_replicas, lifted)
+
+    def by_hand(self) -> Override | None:
+        """The size set by hand that is in force, if any."""
+        given = self.spec.override
+        return given if given is not None and given.in_force(self.now.at) else None
+
+    def forbids(self, *modes: str) -> bool:
+        """Whether a maintenance window of one of these modes is open."""
+        maintenance = self.spec.maintenance
+        local = local_time(self.now.at, maintenance.time_zone)
+        return any(w.mode in modes and w.covers(local) for w in maintenance.windows) and self.by_hand() is None
 
     def shrinks(self) -> bool:
         """Whether the size decided is below the one found."""

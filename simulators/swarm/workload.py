@@ -18,7 +18,7 @@ WAKING: Final = frozenset({"queue_depth", "concurrency", "schedule"})
 def workload(
     chance: Chance, pools: Mapping[str, Mapping[str, Any]], load: Load, most: int, interval_s: float
 ) -> dict[str, Any]:
-    """A workload's document, for the pools offered, a load and `most` replicas at most."""
+    """A workload's document but for its guards, for the pools offered, a load and `most` replicas at most."""
     queued = chance.happens(0.4)
     sources = frozenset({QUEUE, *([ENGINES] if chance.happens(0.6) else [])}) if queued else frozenset({ENGINES})
     wanted = wishes(chance, sources, load, most)
@@ -111,6 +111,8 @@ def _pools(
             pool["price_usd_per_hour"] = offer["price_usd_per_hour"]
         if chance.happens(0.3):
             pool |= {"zone": chance.one(list(offer["zones"])), "accelerator": chance.one(("h100", "l40s"))}
+        if chance.happens(0.2):
+            pool["gpus_per_replica"] = chance.one((1, 2, 8))
         room -= pool.get("min_replicas", 0)
         pools[name] = pool
     if sum(pool.get("max_replicas", most) for pool in pools.values()) < least:

@@ -13,6 +13,7 @@ from simulators.models import catalogue
 from simulators.models.service import ServiceModel
 from simulators.swarm import fleet, skies, traffic
 from simulators.swarm.chance import Chance
+from simulators.swarm.guards import guards
 from simulators.swarm.policies import QUEUE
 from simulators.swarm.workload import workload
 
@@ -24,6 +25,8 @@ MIN_S: Final = 300.0
 MAX_S: Final = 7200.0
 """The shortest and the longest that a world's traffic lasts."""
 MAX_TURNS: Final = 400
+STARTS: Final = ("2026-01-05T00:00:00+00:00", "2026-03-29T00:30:00+01:00", "2026-10-25T01:00:00+02:00")
+"""A Monday, and two nights in which clocks are changed."""
 Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
@@ -51,6 +54,8 @@ def draw(seed: int) -> Drawn:
     requests = traffic.traffic(Chance(seed, "traffic"), load)
     pools = fleet.offers(Chance(seed, "fleet"), models, most, duration_s, files)
     scaled = workload(Chance(seed, "workload"), pools, load, most, interval_s)
+    start = chance.one(STARTS)
+    scaled |= guards(Chance(seed, "guards"), scaled, start, duration_s)
     scenario = {
         "scenario": f"swarm-{seed}",
         "workload": WORKLOAD,
@@ -58,7 +63,7 @@ def draw(seed: int) -> Drawn:
         "pools": pools,
         "duration_s": duration_s,
         "settle_s": chance.one((0.0, 60.0, 600.0)),
-        "start": chance.one(("2026-01-05T00:00:00+00:00", "2026-03-29T00:30:00+01:00", "2026-10-25T01:00:00+02:00")),
+        "start": start,
         "seed": seed,
         "telemetry": skies.telemetry(Chance(seed, "telemetry")),
         "weather": skies.weather(Chance(seed, "weather"), duration_s),

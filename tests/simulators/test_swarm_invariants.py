@@ -86,6 +86,8 @@ def pool(turn: Turn, found: Any) -> Turn:
     return saw(turn, pools={POOL: found})
 
 
+ALWAYS = {"start": "00:00", "end": "00:00"}
+"""A maintenance window that is always open."""
 BUSY, IDLE = [16.0] * 8, [0.0] * 8
 """Messages for four replicas, and for none, throughout."""
 BAD: list[tuple[str, Callable[[], Turn]]] = [
@@ -125,6 +127,13 @@ BAD: list[tuple[str, Callable[[], Turn]]] = [
     ("zero_is_earned", lambda: sized(played([*IDLE, 4.0, 0.0], **ZERO), 0)),
     ("zero_is_earned", lambda: sized(played([0.0, 0.0], **ZERO), 0)),
     ("rest_comes", lambda: sized(played([0.0] * 5, size=1, **ZERO), 1)),
+    ("within_budgets", lambda: sized(played(BUSY, budget={"gpus": 4}), 5)),
+    ("within_budgets", lambda: sized(played(BUSY, budget={"usd_per_hour": 8.5}, bounds={"price_usd_per_hour": 2}), 5)),
+    ("within_the_blast_radius", lambda: sized(played(BUSY, blast_radius={"share": 0.5}), 1)),
+    ("within_the_blast_radius", lambda: sized(played([16.0, 32.0, *IDLE], blast_radius={"share": 0.5}), 2)),
+    ("maintenance_holds", lambda: sized(played(BUSY, maintenance={"windows": [ALWAYS]}), 5)),
+    ("maintenance_holds", lambda: sized(played(BUSY, maintenance={"windows": [ALWAYS | {"mode": "no_scale_in"}]}), 3)),
+    ("a_hand_is_obeyed", lambda: sized(played(BUSY, override={"replicas": 6, "until": "2099-01-01T00:00Z"}), 4)),
     ("sizes_add_up", lambda: decided(played(BUSY), target=3)),
     ("sizes_add_up", lambda: decided(played(BUSY), ready=3)),
     ("sizes_add_up", lambda: pool(played(BUSY), Absent("no answer"))),
@@ -171,6 +180,10 @@ def test_every_invariant_is_made_to_complain() -> None:
         pytest.param(lambda: played([*BUSY, *IDLE], paused=True), id="paused"),
         pytest.param(lambda: lied(played([*BUSY, 0.0])), id="lied to"),
         pytest.param(lambda: played(IDLE, size=12), id="found above the maximum"),
+        pytest.param(lambda: played([*BUSY, 32.0], budget={"gpus": 4}), id="at the budget"),
+        pytest.param(lambda: played([*BUSY, *IDLE], blast_radius={"share": 0.25}), id="within the blast radius"),
+        pytest.param(lambda: played([*BUSY, 32.0], maintenance={"windows": [ALWAYS]}), id="in maintenance"),
+        pytest.param(lambda: played(BUSY, override={"replicas": 6, "until": "2099-01-01T00:00Z"}), id="set by hand"),
     ],
 )
 def test_no_invariant_complains_of_a_sound_turn(turn: Callable[[], Turn]) -> None:
