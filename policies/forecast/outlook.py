@@ -19,7 +19,7 @@ from policies.forecast.series import Series
 from policies.forecast.spread import scale
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -80,7 +80,7 @@ class Outlook:
             share = max(1.0 / self._noted, 1.0 - 0.5 ** (self.series.step_s / TYPICAL_S))
             self._typical += share * (value - self._typical)
 
-    def seed(self, at: Sequence[float], values: Sequence[float | None], learn_s: float = LEARN_S) -> None:
+    def seed(self, at: Iterable[float], values: Iterable[float | None], learn_s: float = LEARN_S) -> None:
         """Take over a past (from a journal, from Prometheus), oldest first, as if it had been noted.
 
         Its last `learn_s` seconds are noted turn by turn, to learn from; what is older gives the seasons alone, at a
@@ -88,7 +88,7 @@ class Outlook:
         observed. Raises ValueError as `note` does.
         """
         checked = np.array([_checked(value) for value in values])
-        times = np.asarray(at, float)
+        times = np.fromiter(at, float)
         old = 0
         if times.size and self.series.fine.last is None:
             old = int(np.searchsorted(times, self.series.coarse_start(times[-1] - learn_s)))
@@ -112,7 +112,7 @@ class Outlook:
         value = float(self._quantiles(PEAK, horizon_s, q)[0, 0])
         i = int(np.argmin(np.abs(self._horizons_s - horizon_s)))
         level = min(int(np.searchsorted(LEVELS, q)), len(LEVELS) - 1)
-        row = int(self._backtest.selection.leader[i, PEAK, level])
+        row = int(self._leader(PEAK)[i, level])
         evidence = self._backtest.evidence(i, PEAK, row)
         sure = min(1.0, (1.0 - q) * (evidence + 1.0)) if evidence else 0.0
         return Forecast(
@@ -129,16 +129,19 @@ class Outlook:
         return self._quantiles(POINT, horizons_s, qs)
 
     def _close(self, place: int) -> None:
-        """The newest bin is complete: score what it brought, and make the forecasts that start from it."""
+        """The newest bin is complete: keep what was said from it on, then learn from what it brought.
+
+        In this order, so that what is scored is what an answer in between has said.
+        """
         fine = self.series.fine
+        if not math.isnan(fine.window(1)[0]):
+            said = self._look()
+            self._candidates.keep(*self._backtest.promise(place, said.means), said)
         due, slot = self._backtest.mature(place)
         if due.size:
             came = fine.came(self._backtest.horizons[due])
             self._backtest.settle(due, slot, came, self._typical)
             self._candidates.learn(due, slot, came)
-        if not math.isnan(fine.window(1)[0]):
-            said = self._look()
-            self._candidates.keep(*self._backtest.promise(place, said.means), said)
 
     def _look(self) -> Said:
         """What the candidates say of the newest bin on, worked out once."""
@@ -159,7 +162,7 @@ class Outlook:
         grid = self._horizons_s[: int(np.searchsorted(self._horizons_s, horizons_s.max())) + 1]
         levels, place = np.unique(np.concatenate((LEVELS, qs)), return_inverse=True)
         means = self._look().means[target, :, : len(grid)]
-        middle = means[self._backtest.selection.leader[: len(grid), target, 0], np.arange(len(grid))]
+        middle = means[self._leader(target)[: len(grid), 0], np.arange(len(grid))]
         values = self._leaders_say(target, means, levels)
         values = np.maximum.accumulate(values) if target == PEAK else _ever_wider(values, middle, levels)
         values = np.maximum(values, 0.0)
@@ -169,6 +172,12 @@ class Outlook:
         answer: NDArray[np.float64] = np.maximum(anchor + beyond * (found - anchor), 0.0)
         return answer
 
+    def _leader(self, target: int) -> NDArray[np.int64]:
+        """Who leads at each scored horizon and level: the reactive one where the leader has nothing to go by now."""
+        leader = self._backtest.selection.leader[:, target]
+        said = self._look().means[target, leader, np.arange(len(leader))[:, None]]
+        return np.where(np.isnan(said), REACTIVE, leader)
+
     def _leaders_say(self, target: int, means: NDArray[np.float64], levels: NDArray[np.float64]) -> NDArray[np.float64]:
         """At each scored horizon and level, the quantile of the candidate that leads there: (horizons, levels).
 
@@ -176,7 +185,7 @@ class Outlook:
         """
         h = means.shape[1]
         ruling = np.minimum(np.searchsorted(LEVELS, levels), len(LEVELS) - 1)
-        leader = self._backtest.selection.leader[:h, target][:, ruling]
+        leader = self._leader(target)[:h, ruling]
         pairs, place = np.unique(np.arange(h)[:, None] * len(CANDIDATES) + leader, return_inverse=True)
         horizon, row = np.divmod(pairs, len(CANDIDATES))
         offsets = self._backtest.offsets(horizon, np.full(len(pairs), target), row, levels)

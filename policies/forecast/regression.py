@@ -15,10 +15,10 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-FORGET_S: Final = 7 * 86_400.0
-"""What was learnt weighs half after a week: the season's own length."""
-RIDGE: Final = 1.0
-"""The belief in the plain level weighs as much as this many typical observations."""
+FORGET_S: Final = 30 * 86_400.0
+"""What was learnt weighs half after a month: coefficients change more slowly than levels."""
+RIDGE: Final = 0.1
+"""The belief in the plain level weighs as much as a tenth of a typical observation."""
 HUBER: Final = 2.0
 """Errors beyond so many mean absolute errors count by their size only, not its square (Huber 1964)."""
 CLIPPED: Final = 6.0

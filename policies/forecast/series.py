@@ -7,7 +7,7 @@ runs back: what is noted before the newest bin is dropped.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 DAY_S: Final = 86_400.0
 COARSE_STEP_S: Final = 300.0
-"""Fine enough for the shape of a day, coarse enough that two weeks of it are 35 kB."""
+"""Fine enough for the shape of a day, coarse enough that two weeks of it are 17 kB, at seven digits."""
 COARSE_SPAN_S: Final = 15 * DAY_S
 """Two whole weeks behind every moment of the last day: what a weekly season is learnt from."""
 FINE_SPAN_S: Final = 4 * 3600.0
@@ -32,10 +32,10 @@ class Ring:
 
     __slots__ = ("_seen", "_values", "last", "size")
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, kept: type[np.floating[Any]] = np.float64) -> None:
         self.size = size
         self.last: int | None = None
-        self._values: NDArray[np.float64] = np.full(size, np.nan)
+        self._values: NDArray[np.floating[Any]] = np.full(size, np.nan, kept)
         self._seen = 0
 
     def put(self, place: int, value: float) -> None:
@@ -51,7 +51,7 @@ class Ring:
         if not math.isnan(value):
             self._seen += 1
             i = place % self.size
-            before = self._values[i] if self._seen > 1 else 0.0
+            before = float(self._values[i]) if self._seen > 1 else 0.0
             self._values[i] = before + (value - before) / self._seen
 
     def window(self, size: int) -> NDArray[np.float64]:
@@ -61,14 +61,14 @@ class Ring:
             return np.full(size, np.nan)
         end = self.last % self.size + 1
         if end >= size:
-            return self._values[end - size : end].copy()
-        return np.concatenate((self._values[end - size :], self._values[:end]))
+            return self._values[end - size : end].astype(float)
+        return np.concatenate((self._values[end - size :], self._values[:end]), dtype=float)
 
     def mean(self) -> float:
         """The mean of all bins kept; NaN while nothing is."""
         known = ~np.isnan(self._values)
         count = int(np.count_nonzero(known))
-        return float(self._values.sum(where=known)) / count if count else math.nan
+        return float(np.sum(self._values, where=known, dtype=float)) / count if count else math.nan
 
     def came(self, spans: NDArray[np.int64]) -> NDArray[np.float64]:
         """What the newest bins brought, for spans of so many: the newest value and the largest of the span.
@@ -106,7 +106,7 @@ class Series:
         self.per_day = int(DAY_S // max(COARSE_STEP_S, step_s))
         self.coarse_step_s = DAY_S / self.per_day
         self.fine = Ring(min(MOST_FINE, max(LEAST_FINE, math.ceil(FINE_SPAN_S / step_s))))
-        self.coarse = Ring(math.ceil(COARSE_SPAN_S / self.coarse_step_s))
+        self.coarse = Ring(math.ceil(COARSE_SPAN_S / self.coarse_step_s), np.float32)
         self._fine_start_s = 0.0
         self._shift_s = 0.0
 
@@ -119,11 +119,23 @@ class Series:
     def note(self, at: float, value: float) -> None:
         """Note `value` (NaN: missed) at a time."""
         self.fine.put(self.place(at), value)
-        self.note_coarse(at, value)
+        self.coarse.put(self._coarse_place(at), value)
 
-    def note_coarse(self, at: float, value: float) -> None:
-        """Note `value` in the coarse record alone: a past that is too old, or too coarse, for the fine one."""
-        self.coarse.put(math.floor((at - self._shift_s) / self.coarse_step_s), value)
+    def seed(self, at: NDArray[np.float64], values: NDArray[np.float64]) -> None:
+        """Note a past, oldest first, in the coarse record alone: too old, or too coarse, for the fine one."""
+        places = np.floor((at - self._shift_s) / self.coarse_step_s).astype(np.int64)
+        known = ~np.isnan(values)
+        bins, which = np.unique(places[known], return_inverse=True)
+        means = np.bincount(which, values[known]) / np.bincount(which)
+        for place, mean in zip(bins[-self.coarse.size :].tolist(), means[-self.coarse.size :].tolist(), strict=True):
+            self.coarse.put(place, mean)
+
+    def coarse_start(self, at: float) -> float:
+        """The start of the coarse bin of a time."""
+        return self._coarse_place(at) * self.coarse_step_s + self._shift_s
+
+    def _coarse_place(self, at: float) -> int:
+        return math.floor((at - self._shift_s) / self.coarse_step_s)
 
     def shift(self, step_s: float) -> None:
         """Move the whole past by `step_s`: after the wall clock jumped, ages stay what they were."""

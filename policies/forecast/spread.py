@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 TAIL_FROM: Final = 0.8
 """The tail's mean excess is taken from the outer fifth on each side: the exponential tail (Pickands 1975, shape 0)."""
+LEAST_LEVEL: Final = 0.5
+"""Share of the long-run mean that a quiet hour's spread is taken for, at the least."""
 PRIOR_NODES: Final = (np.arange(5) + 1.0) / 6.0
 PRIOR_SAMPLES: Final = 2.0
 """What is believed before anything was seen weighs as much as two independent residuals."""
@@ -30,7 +32,7 @@ def scale(mean: NDArray[np.float64], typical: float) -> NDArray[np.float64]:
     `typical` is the long-run mean: it stands in for the unknown size of a request, and keeps quiet hours from
     promising that the next busy one is as narrow.
     """
-    measure: NDArray[np.float64] = np.sqrt((mean + typical) * typical)
+    measure: NDArray[np.float64] = np.sqrt((mean + LEAST_LEVEL * typical) * typical)
     return measure
 
 

@@ -1,0 +1,96 @@
+"""Who leads where: the right candidate for each kind of demand, and back to the reactive one."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from policies.forecast.outlook import Outlook
+from policies.forecast.selection import LEVELS, MARGIN, REACTIVE, Selection
+from tests.policies.forecast.processes import days, note, poisson, ramp, walk, watched
+
+HORIZON = np.array([0])
+
+
+def scored(losses: list[tuple[float, float]], selection: Selection | None = None) -> Selection:
+    """The reactive candidate's losses and a rival's, at one horizon."""
+    selection = selection or Selection(2, np.array([1.0]))
+    for reactive, rival in losses:
+        loss = np.broadcast_to(np.array([reactive, rival])[:, None], (1, 2, 2, len(LEVELS)))
+        selection.note(HORIZON, loss)
+    return selection
+
+
+@pytest.mark.parametrize(
+    ("losses", "leader"),
+    [
+        ([], REACTIVE),
+        ([(1.0, 0.1)] * 2, REACTIVE),
+        ([(1.0, 0.1)] * 5, 1),
+        ([(1.0, 1.0 - MARGIN / 2)] * 50, REACTIVE),
+        ([(1.0, 0.5)] * 20 + [(1.0, 1.0 - MARGIN / 2)] * 300, 1),
+        ([(1.0, 0.5)] * 20 + [(1.0, 2.0)] * 40, REACTIVE),
+        ([(1.0, 0.5)] * 20 + [(1.0, 2.0)] * 40 + [(1.0, 0.5)] * 100, 1),
+        ([(1.0, np.nan)] * 50, REACTIVE),
+        ([(0.0, 0.0)] * 50, REACTIVE),
+    ],
+    ids=[
+        "before the first score",
+        "too little evidence",
+        "better on enough evidence",
+        "better by less than the margin",
+        "stays while it does no worse",
+        "demoted when it does worse",
+        "promoted again",
+        "takes no part",
+        "nothing to lose",
+    ],
+)
+def test_the_leader(losses: list[tuple[float, float]], leader: int) -> None:
+    assert (scored(losses).leader == leader).all()
+
+
+def test_a_rival_is_judged_by_the_turns_in_which_it_took_part() -> None:
+    """A season that was seen late is not compared with losses of before."""
+    selection = scored([(9.0, np.nan)] * 20)
+    assert (scored([(1.0, 1.5)] * 20, selection).leader == REACTIVE).all()
+
+
+def leaders(outlook: Outlook, values: NDArray[np.float64], turn: int, step_s: float, horizon_s: float) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for i, value in enumerate(values):
+        note(outlook, [value], turn + i, step_s)
+        found[outlook.peak(horizon_s, 0.9).leader] += 1
+    return found
+
+
+def test_a_random_walk_stays_reactive_for_the_most_part() -> None:
+    """Nothing beats its last value; what leads now and then does so by chance."""
+    found: Counter[str] = Counter()
+    for seed in (1, 2, 3):
+        values = walk(seed, 700)
+        found += leaders(watched(values[:300]), values[300::4], 300, 15.0, 60.0)
+    assert found.most_common(1)[0][0] == "reactive"
+
+
+@pytest.mark.parametrize(
+    ("made", "expected"),
+    [(poisson(4, 480), {"level", "steady", "trend", "regression"}), (ramp(5, 480), {"trend", "regression"})],
+    ids=["noise about a level", "growth"],
+)
+def test_who_sees_more_than_the_last_value_leads(made: NDArray[np.float64], expected: set[str]) -> None:
+    assert watched(made).peak(300, 0.9).leader in expected
+
+
+def test_a_seasonal_series_promotes_one_that_knows_the_season_once_it_was_seen_twice() -> None:
+    values = days(6, 4.45, 300.0)
+    outlook = watched(values[: 288 * 2 - 10], 300.0)
+    assert np.isnan(outlook.at(1800, 0.5)).sum() == 0
+    said = outlook._look().means[0]
+    assert np.isnan(said[4:7]).all(), "two days were not seen yet"
+    note(outlook, values[288 * 2 - 10 :], 288 * 2 - 10, 300.0)
+    assert outlook.peak(1800, 0.9).leader in {"daily", "regression", "yesterday"}
+    assert np.isnan(outlook._look().means[0, 6]).all(), "two weeks were not seen yet"
