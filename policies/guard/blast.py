@@ -46,6 +46,8 @@ def _radii(s: Situation) -> Iterator[tuple[str, Quota]]:
 
 def contain(targets: Mapping[PoolName, int], s: Situation) -> tuple[dict[PoolName, int], Step] | None:
     """The targets with so few removals, the dearest pools' first, as every radius leaves."""
+    if s.spec.blast_radius.share >= 1.0 and s.seen.grant is None:
+        return None
     removals = sum(max(0, s.held[name] - target) for name, target in targets.items())
     tight = min(_radii(s), key=lambda r: r[1].most, default=None) if removals > 0 else None
     if tight is None or removals <= tight[1].most:

@@ -53,6 +53,11 @@ class Cap:
         return self.most * (1.0 + EPSILON) + EPSILON
 
 
+def unlimited(s: Situation) -> bool:
+    """Whether nothing is limited, as in most turns."""
+    return s.seen.grant is None and s.spec.budget.gpus is None and s.spec.budget.usd_per_hour is None
+
+
 def caps(s: Situation) -> Iterator[Cap]:
     """Every limit that is set, the workload's own first."""
     budget, grant = s.spec.budget, s.seen.grant
@@ -72,6 +77,8 @@ def _granted(quota: Quota | None, unit: Callable[[Pool], float]) -> Iterator[Cap
 
 def ration(size: int, s: Situation) -> Step | None:
     """The need, no larger than the limits have room for; below the present size where the limits are exceeded."""
+    if unlimited(s):
+        return None
     found, least = None, float(size)
     for cap in caps(s):
         allowed = max(_allowed(cap, s), min(s.spec.min_replicas, s.current))
@@ -106,6 +113,8 @@ def _most(spec: WorkloadSpec, name: PoolName) -> int:
 
 def afford(targets: Mapping[PoolName, int], s: Situation) -> tuple[dict[PoolName, int], Step] | None:
     """The targets with so much growth cut, the dearest pools' first, that every limit is exceeded no further."""
+    if unlimited(s):
+        return None
     pools, kept = s.spec.pools, dict(targets)
     over: list[Cap] = []
     for cap in caps(s):

@@ -1,0 +1,88 @@
+"""Limits in the configuration: what contradicts is said before anything runs, with what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scaler.config.load import load
+from scaler.config.problems import ConfigError, Problem
+
+WORKLOAD = """\
+workload: {name}
+max_replicas: 8
+sources:
+  queue: {{kind: embedded}}
+policies:
+  depth: {{kind: queue_depth}}
+pools:
+  gpus: {{kind: kubernetes, name: llm{pool}}}
+{more}
+"""
+
+
+def found(tmp_path: Path, *documents: str) -> list[Problem]:
+    (tmp_path / "c.yaml").write_text("---\n".join(documents))
+    try:
+        load([tmp_path])
+    except ConfigError as e:
+        return list(e.problems)
+    return []
+
+
+def workload(more: str = "", pool: str = "", name: str = "llm") -> str:
+    return WORKLOAD.format(more=more, pool=pool, name=name)
+
+
+@pytest.mark.parametrize(
+    ("more", "path", "rule"),
+    [
+        pytest.param("budget: {usd_per_hour: 20}", "pools.gpus.price_usd_per_hour", "is required, since budget.usd_per_hour is 20", id="a budget of money without a price"),
+        pytest.param("min_replicas: 4\nbudget: {gpus: 3}", "budget.gpus", "is below what the minimum takes, 4", id="a minimum beyond the budget"),
+        pytest.param("budget: {gpus: -1}", "budget.gpus", "must be greater than or equal to 0", id="a budget below nothing"),
+        pytest.param("budget: {gpu: 1}", "budget.gpu", "unknown key", id="a mistyped key"),
+        pytest.param("blast_radius: {share: 0}", "blast_radius.share", "must be greater than 0", id="a radius of nothing"),
+        pytest.param("interval_s: 1\ndeadline_s: 0.5\nblast_radius: {share: 0.5, window_s: 9000}", "blast_radius.window_s", "must be at most 4096", id="a window longer than what is remembered"),
+        pytest.param("override: {replicas: 12, until: '2026-06-01T10:00Z'}", "override.replicas", "must lie within min_replicas and max_replicas, 1 to 8", id="an override beyond the bounds"),
+        pytest.param("override: {replicas: 3, until: '2026-06-01T10:00'}", "override.until", "needs an offset from UTC", id="an override that ends somewhere"),
+        pytest.param("override: {replicas: 3, until: tomorrow}", "override.until", "not a time", id="an override that ends tomorrow"),
+        pytest.param("override: {replicas: 3}", "override.until", "is required", id="an override without end"),
+        pytest.param("maintenance: {time_zone: Mars/Base}", "maintenance.time_zone", "there is no time zone 'Mars/Base'", id="a zone that is none"),
+        pytest.param("maintenance: {windows: [{start: '22:00', end: '4:00'}]}", "maintenance.windows[0].end", "must match", id="a time that is none"),
+        pytest.param("maintenance: {windows: [{start: '22:00', end: '04:00', mode: stop}]}", "maintenance.windows[0].mode", "must be 'hold'", id="a mode that is none"),
+        pytest.param("priority: high", "priority", "must be a whole number", id="a priority in words"),
+    ],
+)  # fmt: skip
+def test_each_limit_says_what_is_wrong(tmp_path: Path, more: str, path: str, rule: str) -> None:
+    problems = [p for p in found(tmp_path, workload(more)) if p.path == path]
+    assert problems, found(tmp_path, workload(more))
+    assert rule in problems[0].rule
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "override: {replicas: 12, until: 2026-06-01T10:00Z, reason: launch, beyond_bounds: true}",
+        "override: {replicas: 5, until: 2026-06-01T10:00:00+02:00}",
+        "budget: {gpus: 4}\nblast_radius: {share: 0.25}\npriority: -3",
+        "maintenance: {time_zone: Europe/Berlin, windows: [{start: '22:00', end: '04:00', days: [sat]}]}",
+    ],
+)
+def test_what_the_documents_show_is_taken(tmp_path: Path, more: str) -> None:
+    assert found(tmp_path, workload(more)) == []
+
+
+def test_a_fleet_needs_prices_and_room_for_every_minimum(tmp_path: Path) -> None:
+    daemon = "daemon: {fleet: {max_gpus: 3, max_usd_per_hour: 5}}\n"
+    first = workload("min_replicas: 2", ", price_usd_per_hour: 1, gpus_per_replica: 2", "a")
+    problems = found(tmp_path, daemon, first, workload(name="b"))
+    assert {(p.path, p.rule) for p in problems} == {
+        ("daemon.fleet.max_gpus", "is below what the workloads' minimums take together, 5"),
+        ("daemon.fleet.max_usd_per_hour", "needs a price of every pool: pools.gpus of workload b has none"),
+    }
+
+
+def test_reserved_pools_need_no_price(tmp_path: Path) -> None:
+    reserved = workload("budget: {usd_per_hour: 5}", ", market: reserved")
+    assert found(tmp_path, "daemon: {fleet: {max_usd_per_hour: 5}}\n", reserved) == []
