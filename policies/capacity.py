@@ -76,6 +76,11 @@ class Fit:
         return (self.pp * keep, self.ps * keep, self.ss * keep) if keep > 1 else (self.pp, self.ps, self.ss)
 
     @property
+    def idle_s(self) -> float:
+        """What an idle engine takes. Seconds."""
+        return 1.0 / self.pace
+
+    @property
     def saturation(self) -> float:
         """The load at which nothing is answered in time, in the prior's saturations."""
         return self.pace / self.slope
@@ -107,7 +112,7 @@ LATENCIES: Final[Mapping[str, tuple[str, float]]] = {"ttft_p95_s": ("ttft_s", 0.
 """Quantities that teach, the promise that each belongs to, and what an idle engine takes before it is known. Seconds:
 the measured H100's to a prompt of a thousand tokens, and to a token."""
 P95: Final = math.log(20.0)
-"""What an exponential tail has beyond its 95th percentile falls by e for each 1 / ln 20 of it."""
+"""An exponential tail has a twentieth beyond its 95th percentile, and e times less for each 1 / ln 20 of it more."""
 FILLED: Final = 0.9
 """Share of the saturation that is filled where no latency says less: queues grow without bound near 1."""
 HOPELESS: Final = 0.2
@@ -129,14 +134,19 @@ class Limit:
     hopeless: str = ""
 
 
-def tail_s(limit_s: float, share: float) -> float:
-    """What a 95th percentile may be so that `share` of all stay below `limit_s`, if the tail is exponential."""
-    return limit_s * P95 / -math.log(1.0 - min(share, 0.9999))
+def tail_s(limit_s: float, share: float, idle_s: float) -> float:
+    """What a 95th percentile may be so that `share` of all stay below `limit_s`.
+
+    What comes on top of an idle engine's time is taken to be exponential: it is waiting, and waiting in a queue is.
+    """
+    return idle_s + max(0.0, limit_s - idle_s) * P95 / -math.log(1.0 - min(share, 0.9999))
 
 
-def missed_share(limit_s: float, p95_s: float) -> float:
+def missed_share(limit_s: float, p95_s: float, idle_s: float) -> float:
     """The share beyond `limit_s`, by the same tail."""
-    return math.exp(-P95 * limit_s / p95_s)
+    if p95_s <= idle_s:
+        return 0.0
+    return math.exp(-P95 * max(0.0, limit_s - idle_s) / (p95_s - idle_s))
 
 
 def limit(fits: Mapping[str, Fit], promised_s: Mapping[str, float], share: float) -> Limit:
@@ -145,7 +155,7 @@ def limit(fits: Mapping[str, Fit], promised_s: Mapping[str, float], share: float
     found = Limit(relaxed, "", 0.0, relaxed)
     for quantity, promise_s in promised_s.items():
         fit = fits[quantity]
-        load = fit.limit(tail_s(promise_s, share))
+        load = fit.limit(tail_s(promise_s, share, fit.idle_s))
         if load < HOPELESS * fit.saturation:
             found = Limit(found.load, found.latency, found.unsure, relaxed, quantity)
         elif load < found.load:

@@ -74,7 +74,7 @@ class EngineLoad:
         """
         if self.calmest <= 0 or self.fullest / self.calmest > CALM * limit.load:
             return 0.0
-        idle_s = min(1.0 / fit.pace, allowed_s / 2)
+        idle_s = min(fit.idle_s, allowed_s / 2)
         return self.calmest * max(0.0, min(ttft_s, MOST * allowed_s) - idle_s) / (allowed_s - idle_s)
 
 

@@ -162,7 +162,7 @@ class Turn:
         peaks = view.history.outlook(self.name).peaks(self._lead_s, PEAKS)
         known = bool(np.isfinite(peaks).all())
         expected = float(np.interp(self._quantile, PEAKS, peaks)) if known else work
-        need = Need(work, rate, allowed, self._backlog(load, rate, each_s), expected, self._supervised(late))
+        need = Need(work, rate, allowed, self._backlog(load, rate, each_s), expected, self._supervised(late, fits))
         factor = need.supervisor.correction / policy.utilization
         replicas = self._held(max(expected, work + need.queued.extra), need.supervisor.correction)
         calm = min(1.0, carries / allowed.relaxed) / max(1.0, need.supervisor.correction)
@@ -245,7 +245,8 @@ class Turn:
         promised_s = self._promised.get(TTFT)
         if promised_s is None or TTFT not in late:
             return 0.0
-        return load.burst(fits[TTFT], late[TTFT], tail_s(promised_s, self._share), allowed)
+        allowed_s = tail_s(promised_s, self._share, fits[TTFT].idle_s)
+        return load.burst(fits[TTFT], late[TTFT], allowed_s, allowed)
 
     def _kv(self, load: EngineLoad) -> float:
         match self.view.readings.get(SignalName(f"{self.policy.source}.kv_cache_usage")):
@@ -282,11 +283,11 @@ class Turn:
             return need
         return min(float(size), max(need, most * correction))
 
-    def _supervised(self, late: Mapping[str, float]) -> Supervisor:
+    def _supervised(self, late: Mapping[str, float], fits: Mapping[str, Fit]) -> Supervisor:
         if not self.policy.supervise:
             return Supervisor()
         promised = self._promised
-        missed = [missed_share(promised[q], p95_s) for q, p95_s in late.items() if q in promised]
+        missed = [missed_share(promised[q], p95_s, fits[q].idle_s) for q, p95_s in late.items() if q in promised]
         allowed_share, period_s = max(1e-4, 1.0 - self._share), self.policy.supervise_period_s
         before = Supervisor.recalled(self.old)
         return before.after(max(missed, default=None), allowed_share, self._interval_s, period_s)

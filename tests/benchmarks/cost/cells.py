@@ -72,14 +72,14 @@ class Source:
 
 
 def _day(file: str, scale: float, first: float) -> Source:
-    """A day of rates: eight hours to be tuned on, sixteen to be scored on."""
-    begin, cut, end = first * DAY_S, (first + 1 / 3) * DAY_S, (first + 1) * DAY_S
+    """Eighteen hours of rates: six to be tuned on, twelve to be scored on."""
+    begin, cut, end = first * DAY_S, (first + 0.25) * DAY_S, (first + 0.75) * DAY_S
     return Source(file, LARGE, scale, (begin, cut), (cut, end), rates=True)
 
 
 SOURCES: Final[Mapping[str, Source]] = {
     "azure-conv": Source("requests/azure2023_conv.csv.gz", SMALL, 20, (0, 1166), (1166, 3499)),
-    "azure-conv-large": Source("requests/azure2023_conv.csv.gz", SMALL, 200, (0, 1166), (1166, 3499), most=300),
+    "azure-conv-large": Source("requests/azure2023_conv.csv.gz", SMALL, 100, (0, 1166), (1166, 3499), most=200),
     "azure-code": Source("requests/azure2023_code.csv.gz", SMALL, 4, (0, 1142), (1142, 3428), in_work=(0.5, 1, 2, 4, 9, 20)),
     "servegen-small": _day("rates/servegen_m-small_10min_clean.csv.gz", 0.015, 8),
     "servegen-mid": _day("rates/servegen_m-mid_10min_clean.csv.gz", 0.012, 9),

@@ -1,0 +1,218 @@
+"""The predictive policy over engines by a formula: the traps that autoscalers of LLMs fall into."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from policies.backlog import Help, backlog
+from policies.history import History
+from policies.model import Absent, Evidence, Fresh, PolicyName, Reading, SignalName, Stale
+from policies.predictive import Predictive
+from policies.spec import Slo
+from policies.supervise import LEAST, MOST, Supervisor
+from policies.view import View
+from tests.factories import NOW, spec
+from tests.policies.engines import Day, Engines, said
+
+CALM = [60.0] * 120
+
+
+def fair(day: Day, rps: float) -> float:
+    """The replicas that keep ITL's p99 within 50 ms on the day's engines."""
+    idle_s = day.engines.itl_s
+    p95_s = idle_s + (0.05 - idle_s) * math.log(20) / math.log(100)
+    return rps * day.engines.each / (day.engines.saturation_tokens_per_s * (1 - idle_s / p95_s))
+
+
+def test_a_steady_load_ends_at_the_fewest_replicas_that_keep_the_promise() -> None:
+    day = Day()
+    last = day.run(CALM)[-1]
+    assert last.target is not None
+    assert 0.9 * fair(day, 60.0) <= last.target <= fair(day, 60.0) + 2
+
+
+def test_a_wrong_capacity_is_put_right_by_what_the_engines_do() -> None:
+    day = Day(
+        policy=Predictive(source="e", quantile=0.5, prompt_tokens_per_s=80_000.0, generation_tokens_per_s=18_000.0)
+    )
+    last = day.run([60.0 + 20.0 * math.sin(k / 9) for k in range(400)])[-1]
+    assert last.target is not None
+    assert last.target >= fair(day, 50.0)
+    assert said(last).memory["itl_p95_s.slope"] / said(last).memory["itl_p95_s.pace"] == pytest.approx(2.0, rel=0.25)
+
+
+def test_a_flat_kv_cache_hides_no_prefill_that_queues_without_bound() -> None:
+    """llm-d's workload-variant-autoscaler #662: usage stays at 32 % while the queue grows."""
+    day = Day(engines=Engines(prompt=6000.0, output=2.0), ready=2, seen=lambda told: {**told, "kv_cache_usage": 0.32})
+    decisions = day.run([40.0] * 40)
+    assert decisions[-1].target is not None
+    assert decisions[-1].target >= 40.0 * 6000 / 40_000
+
+
+def test_it_grows_before_anything_waits() -> None:
+    day = Day(ready=6)
+    day.run([30.0] * 80)
+    size = day.sizes[-1]
+    grown: list[float] = []
+    for rps in np.linspace(30.0, 90.0, 60):
+        decision = day.turn(float(rps))
+        if decision.target is not None and decision.target > size:
+            grown.append(day.engines.waiting)
+            break
+    assert grown == [0.0]
+
+
+def test_gpu_utilization_is_not_looked_at() -> None:
+    day = Day(seen=lambda told: {**told, "utilization": 1.0})
+    idle = Day()
+    assert [d.target for d in day.run([5.0] * 40)] == [d.target for d in idle.run([5.0] * 40)]
+
+
+def test_longer_outputs_at_the_same_rate_need_more() -> None:
+    day = Day(ready=5)
+    before = day.run(CALM)[-1]
+    day.engines.output = 600.0
+    after = day.run(CALM)[-1]
+    assert before.target is not None
+    assert after.target is not None
+    assert after.target > before.target * 1.5
+
+
+def test_a_rise_is_met_ahead_by_the_lead_time() -> None:
+    late = {}
+    for quantile in (0.5, 0.9):
+        day = Day(policy=Predictive(source="e", quantile=quantile, supervise=False), ready=4)
+        day.run([30.0] * 60)
+        short = 0.0
+        for rps in np.linspace(30.0, 150.0, 90):
+            day.turn(float(rps))
+            short += max(0.0, fair(day, float(rps)) - day.ready)
+        late[quantile] = short
+    assert late[0.9] < 0.7 * late[0.5]
+
+
+def test_an_unreachable_promise_buys_nothing_and_says_so() -> None:
+    """Dynamo's planner in SLA mode walked from 2 to 8 replicas, its whole budget, for an ITL of 30 ms."""
+    day = Day(slo=Slo(itl_s=0.03), engines=Engines(itl_s=0.035), ready=3)
+    decisions = day.run([40.0] * 240)
+    last = decisions[-1]
+    assert last.target is not None
+    assert last.target <= 6
+    assert "misses its promise at any size" in said(last).reason
+
+
+def test_from_one_replica_a_flood_is_answered_within_reason() -> None:
+    """Neither does a slow start multiply what waits, nor is one replica a dead end."""
+    day = Day(ready=1, lead_turns=12, most=10_000)
+    decisions = day.run([100.0] * 80)
+    sizes = [d.target for d in decisions if d.target is not None]
+    enough = fair(day, 100.0)
+    assert max(sizes) <= 6 * enough
+    assert enough <= sizes[-1] <= 2 * enough
+
+
+def test_a_lull_hands_back_what_is_idle() -> None:
+    day = Day(ready=20)
+    sizes = [d.target for d in day.run([10.0] * 120)]
+    assert sizes[-1] is not None
+    assert sizes[-1] <= fair(day, 10.0) + 1
+    assert all(size is not None and size <= 2 for size in sizes)
+
+
+GONE: dict[str, Reading[float]] = {"absent": Absent("gone"), "stale": Stale(1.0, NOW - 100, 100.0)}
+
+
+@pytest.mark.parametrize("reading", GONE.values(), ids=GONE)
+@pytest.mark.parametrize("quantity", ["running", "waiting", "requests_per_s", "prompt_tokens_per_s"])
+def test_a_signal_that_is_missing_is_no_zero(quantity: str, reading: Reading[float]) -> None:
+    day = Day()
+    day.run(CALM)
+    told = {SignalName(f"e.{k}"): Fresh(v, day.at) for k, v in day.engines.tell(60.0, 5).items()}
+    told[SignalName(f"e.{quantity}")] = reading  # type: ignore[assignment]
+    view = View(day.at, told, 5, 5, None, day.history, spec=day.spec)
+    found = day.policy.recommend(PolicyName("predictive"), view)
+    assert found.evidence is not Evidence.FULL
+    assert found.replicas is None
+    assert dict(found.memory) == dict(day.history.memory(PolicyName("predictive")))
+
+
+def test_missing_latencies_teach_nothing_and_block_nothing() -> None:
+    day = Day(seen=lambda told: {k: v for k, v in told.items() if not k.endswith("p95_s")})
+    last = day.run(CALM)[-1]
+    assert last.may_lower
+    assert said(last).memory["itl_p95_s.turns"] == 0
+    assert said(last).because_late is None
+
+
+def queue_view(visible: float, age_s: float | None = None, ready: int = 0, each_s: float = 0.0) -> View:
+    readings: dict[SignalName, Reading[float]] = {SignalName("q.visible"): Fresh(visible, NOW)}
+    if age_s is not None:
+        readings[SignalName("q.oldest_age_s")] = Fresh(age_s, NOW)
+    history = History()
+    return View(NOW, readings, ready, ready, None, history, spec=spec({"p": WITH_QUEUE}))
+
+
+WITH_QUEUE = Predictive(source="e", queue="q")
+
+
+def test_a_queue_wakes_a_workload_that_engines_cannot_tell_of() -> None:
+    found = WITH_QUEUE.recommend(PolicyName("p"), queue_view(50.0))
+    assert (found.active, found.evidence) == (True, Evidence.PARTIAL)
+    assert WITH_QUEUE.activates
+    assert not WITH_QUEUE.recommend(PolicyName("p"), queue_view(0.0)).active
+
+
+@pytest.mark.parametrize(
+    ("queued", "rate", "supply", "extra"),
+    [
+        pytest.param(0.0, 5.0, 1.0, 0.0, id="nothing waits, whatever the rate"),
+        pytest.param(1000.0, 0.0, 10.0, 0.0, id="gone before help comes"),
+        pytest.param(1000.0, 0.0, 0.0, 1.0, id="nobody there: all of it, in the time there is"),
+        pytest.param(1000.0, 10.0, 1.0, 10.0, id="what piles up until help comes counts"),
+    ],
+)
+def test_a_backlog_needs_what_is_left_of_it_when_help_comes(
+    queued: float, rate: float, supply: float, extra: float
+) -> None:
+    assert backlog(queued, 0.1, rate, supply, Help(100.0, 100.0)).extra == pytest.approx(extra)
+
+
+def test_the_correction_rises_while_users_are_late_and_falls_while_nobody_is() -> None:
+    late = idle = Supervisor()
+    for _ in range(2000):
+        late, idle = late.after(0.2, 0.01, 15.0, 1800.0), idle.after(0.0, 0.01, 15.0, 1800.0)
+    assert (late.correction, idle.correction) == (MOST, LEAST)
+    assert Supervisor().after(None, 0.01, 15.0, 1800.0) == Supervisor()
+    kept = Supervisor()
+    for _ in range(500):
+        kept = kept.after(0.01, 0.01, 15.0, 1800.0)
+    assert kept.correction == pytest.approx(1.0)
+
+
+def test_an_outage_is_not_paid_for_all_day() -> None:
+    state = Supervisor()
+    for _ in range(8):
+        state = state.after(1.0, 0.01, 15.0, 1800.0)
+    for _ in range(240):
+        state = state.after(0.005, 0.01, 15.0, 1800.0)
+    assert state.correction < 1.0
+
+
+def test_peaks_rise_and_what_is_told_is_the_same_twice() -> None:
+    day = Day(policy=Predictive(source="e"))
+    last = day.run([60.0 + 20.0 * math.sin(k / 7) for k in range(240)])[-1]
+    peaks = said(last).peaks
+    assert all(a[0] < b[0] and a[1] <= b[1] for a, b in pairwise(peaks))
+    again = Day(policy=Predictive(source="e"))
+    assert again.run([60.0 + 20.0 * math.sin(k / 7) for k in range(240)])[-1] == last
+
+
+def test_without_a_workloads_word_it_aims_at_throughput() -> None:
+    day = Day()
+    day.spec = dataclasses.replace(day.spec, slo=None)
+    assert "by throughput" in said(day.run(CALM)[-1]).reason
