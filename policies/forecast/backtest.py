@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from policies.forecast.selection import LEVELS, Selection
+from policies.forecast.selection import LEVELS, MEDIAN, USUAL, Selection
 from policies.forecast.spread import PRIOR_SAMPLES, prior, quantiles, scale
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ LARGEST: Final = 60_000.0
 """The largest residual that 16 bits hold."""
 UNSEEN_POWER: Final = 0.5
 """What has not been seen weighs as the root of the overlap: neighbours share less of their extremes."""
+TINY: Final = 1e-9
+"""Below any error that matters, in units of its scale."""
 REFRESH: Final = 8
 """The quantiles that score are drawn anew after so many residuals, and after each while there are few."""
 
@@ -83,6 +85,11 @@ class Backtest:
         self.selection.note(due, np.maximum(LEVELS * over, (LEVELS - 1.0) * over))
         off = came[:, :, None] - means
         residual = np.divide(off, measure, out=0.0 * off, where=measure > 0.0)
+        if due[0] == 0:
+            usual = self._drawn[0, POINT]
+            self.selection.watch(
+                (residual[0, POINT] - usual[:, MEDIAN]) / np.maximum(usual[:, USUAL] - usual[:, MEDIAN], TINY)
+            )
         self._residuals[due, :, :, self._count[due] % RESIDUALS] = np.clip(residual, -LARGEST, LARGEST)
         self._count[due] += 1
         count = self._count[due]

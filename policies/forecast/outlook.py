@@ -173,10 +173,8 @@ class Outlook:
         return answer
 
     def _leader(self, target: int) -> NDArray[np.int64]:
-        """Who leads at each scored horizon and level: the reactive one where the leader has nothing to go by now."""
-        leader = self._backtest.selection.leader[:, target]
-        said = self._look().means[target, leader, np.arange(len(leader))[:, None]]
-        return np.where(np.isnan(said), REACTIVE, leader)
+        """Who speaks at each scored horizon and level."""
+        return self._backtest.selection.ruling(target, ~np.isnan(self._look().means[target]))
 
     def _leaders_say(self, target: int, means: NDArray[np.float64], levels: NDArray[np.float64]) -> NDArray[np.float64]:
         """At each scored horizon and level, the quantile of the candidate that leads there: (horizons, levels).

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 LEVELS: Final = np.array([0.5, 0.75, 0.9, 0.95, 0.99])
 """Levels at which candidates are scored; a level in between goes by the next higher one."""
+MEDIAN, USUAL = 0, 2
+"""The places of 0.5 and 0.9 among them."""
 REACTIVE: Final = 0
 KEEP: Final = 0.5 ** (1.0 / 64.0)
 """What a loss keeps of its weight with each one after it: half after 64."""
@@ -21,6 +23,13 @@ MARGIN: Final = 0.03
 """A leader changes only for a loss smaller by this share: below it, the order of candidates is chance."""
 LEAST_EVIDENCE: Final = 3.0
 """Independent scores that a candidate needs before it may lead."""
+
+
+SURPRISE: Final = 1.0
+CLIP: Final = 3.0
+ALARM: Final = 3.0
+"""Page's CUSUM test (Biometrika 1954) on errors in units of the distance from their median to their 0.9 quantile: an
+error is allowed one unit and counts for three at most, so that one alone, however large, raises no alarm."""
 
 
 class Selection:
@@ -32,6 +41,7 @@ class Selection:
         self._loss = np.zeros(shape)
         self._reactive = np.zeros(shape)
         self._weight = np.zeros(shape[:3])
+        self._surprise = np.zeros((2, candidates))
         self.leader = np.full((len(overlap), 2, len(LEVELS)), REACTIVE)
         """Index of the leading candidate: (horizon, target, level)."""
 
@@ -44,6 +54,26 @@ class Selection:
         self._loss[due] = keep * self._loss[due] + np.where(took_part, loss, 0.0)
         self._reactive[due] = keep * self._reactive[due] + np.where(took_part, loss[:, :, :1], 0.0)
         self._choose(due)
+
+    def watch(self, units: NDArray[np.float64]) -> None:
+        """Note each candidate's newest error at the shortest horizon, in units of what is usual; NaN for none."""
+        signed = np.where(np.isnan(units), 0.0, np.stack((units, -units)))
+        grown = self._surprise + np.minimum(signed, CLIP) - SURPRISE
+        self._surprise = np.clip(grown, 0.0, 2.0 * ALARM)
+
+    def ruling(self, target: int, able: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Who speaks at each horizon and level: the leader, or while it is not able or off the track, the next best.
+
+        `able` (candidates, H) tells who has something to go by. A candidate is off the track when its errors have
+        lately added up to one side beyond chance: a shift that it does not see. The reactive one cannot be.
+        """
+        on_track: NDArray[np.bool_] = np.all(self._surprise <= ALARM, axis=0)
+        on_track[REACTIVE] = True
+        able = able.T & on_track
+        leader = self.leader[:, target]
+        ratio = self.ratio(np.arange(len(leader)))[:, target]
+        best = np.where(able[:, :, None], ratio, np.inf).argmin(axis=1)
+        return np.where(np.take_along_axis(able, leader, 1), leader, best)
 
     def ratio(self, due: NDArray[np.int64]) -> NDArray[np.float64]:
         """Losses over the reactive one's (due, 2, candidates, levels); infinite on too little evidence."""

@@ -1,0 +1,87 @@
+"""Earlier days and weeks, with a holiday, an outage and a changed level among them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from policies.forecast.seasonal import look_back, median
+from policies.forecast.series import Series
+from tests.policies.forecast.processes import START, days
+
+AHEAD_S = np.array([900.0, 1800.0])
+PER_DAY = 288
+NINE = 9 * 12
+"""The bin of nine in the morning, when the load doubles within the hour."""
+
+
+def recorded(values: NDArray[np.float64]) -> Series:
+    series = Series(300.0)
+    for i, value in enumerate(values):
+        series.note(START + 300.0 * i, value)
+    return series
+
+
+def as_it_was(values: NDArray[np.float64]) -> None:
+    """A fortnight like any other."""
+
+
+def holiday(values: NDArray[np.float64]) -> None:
+    """Yesterday was as quiet as a night."""
+    values[-PER_DAY - NINE : -NINE] = 2.0
+
+
+def outage(values: NDArray[np.float64]) -> None:
+    """Yesterday morning nothing was seen."""
+    values[-PER_DAY - 24 : -PER_DAY + 24] = np.nan
+
+
+def silence(values: NDArray[np.float64]) -> None:
+    """The day before yesterday morning everything stood still."""
+    values[-2 * PER_DAY - 24 : -2 * PER_DAY + 24] = 0.0
+
+
+def growth(values: NDArray[np.float64]) -> None:
+    """Three days ago the load doubled for good."""
+    values[-3 * PER_DAY :] *= 2.0
+
+
+@pytest.mark.parametrize("happened", [as_it_was, holiday, silence, growth])
+def test_the_day_grows_as_days_do_whatever_happened(happened: Callable[[NDArray[np.float64]], None]) -> None:
+    values = days(1, 14 + NINE / PER_DAY, 300.0)
+    happened(values)
+    seen = look_back(recorded(values), AHEAD_S, float(np.nanmean(values)))
+    clean = days(1, 14, 300.0, noise=0.0)
+    expected = clean[NINE + np.array([2, 5])] / clean[NINE - 1]
+    assert seen.daily == pytest.approx(expected, rel=0.12)
+
+
+@pytest.mark.parametrize(("count", "daily", "weekly"), [(1.9, False, False), (2.3, True, False), (14.3, True, True)])
+def test_a_season_takes_part_once_it_was_seen_twice(count: float, daily: bool, weekly: bool) -> None:
+    seen = look_back(recorded(days(2, count, 300.0)), AHEAD_S, 5.0)
+    assert np.isnan(seen.daily).any() != daily
+    assert np.isnan(seen.yesterday).any() != daily
+    assert np.isnan(seen.weekly).any() != weekly
+
+
+def test_a_season_with_a_hole_at_its_last_turn_is_not_believed() -> None:
+    values = days(3, 5 + NINE / PER_DAY, 300.0)
+    outage(values)
+    assert np.isnan(look_back(recorded(values), AHEAD_S, 5.0).daily).all()
+
+
+def test_growth_from_nothing_is_bounded() -> None:
+    values = np.where(np.arange(5 * PER_DAY + NINE) % PER_DAY < NINE, 0.0, 10.0)
+    seen = look_back(recorded(values), AHEAD_S, float(values.mean()))
+    assert (seen.daily <= 22.0).all()
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [([3.0, 1.0, 2.0], 2.0), ([np.nan, 4.0, 1.0], 2.5), ([np.nan, np.nan, 7.0], 7.0), ([np.nan] * 3, np.nan)],
+)
+def test_the_median_leaves_out_what_is_not_known(column: list[float], expected: float) -> None:
+    assert median(np.array(column)[:, None]) == pytest.approx(expected, nan_ok=True)
