@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from policies import fleet
-from policies.fleet import Claim, Fleet
+from policies import claims, fleet
+from policies.claims import Claim, Claims
+from policies.fleet import Fleet
 from policies.model import Absent, Decision, Grant, Observation, Outcome, PoolName, Result, Tick, WorkloadName
 from policies.spec import WorkloadSpec
 
@@ -42,7 +43,7 @@ class Entry:
     def claim(self) -> Claim:
         known = self.sizes.keys() >= self.spec.pools.keys()
         sizes = {name: self.sizes[name] for name in self.spec.pools} if known else None
-        return fleet.claim(self.spec, sizes, self.need)
+        return claims.claim(self.spec, sizes, self.need)
 
 
 class Ledger:
@@ -51,7 +52,7 @@ class Ledger:
     def __init__(self, limits: Fleet) -> None:
         self._limits = limits
         self._entries: dict[WorkloadName, Entry] = {}
-        self._claims: dict[WorkloadName, Claim] = {}
+        self._claims = Claims()
         self._removed: dict[tuple[float, WorkloadName], int] = {}
         self._sizes: deque[tuple[float, int]] = deque()
 
@@ -62,7 +63,7 @@ class Ledger:
     def limit(self, limits: Fleet) -> None:
         """Hold the fleet to these limits from now on."""
         self._limits = limits
-        self._claims = {name: entry.claim() for name, entry in self._entries.items()}
+        self._claims = Claims({name: entry.claim() for name, entry in self._entries.items()} if limits.limits else {})
 
     def enter(self, name: WorkloadName, spec: WorkloadSpec) -> None:
         """Count a workload from now on, or by another specification."""
@@ -72,7 +73,7 @@ class Ledger:
     def forget(self, name: WorkloadName) -> None:
         """Count a workload no more: what it holds is no longer this daemon's."""
         self._entries.pop(name, None)
-        self._claims.pop(name, None)
+        self._claims.drop(name)
 
     def grant(self, name: WorkloadName, seen: Observation) -> Grant | None:
         """What the workload may hold and remove now; None where nothing spans workloads."""
@@ -91,7 +92,7 @@ class Ledger:
         removed = sum(max(0, entry.sizes[pool] - target) for pool, target in decision.targets.items())
         self._count(name, decision.at, removed)
         entry.sizes |= {pool: max(target, entry.sizes[pool]) for pool, target in decision.targets.items()}
-        entry.need, entry.decided_at = fleet.need(entry.spec, decision), decision.at
+        entry.need, entry.decided_at = claims.need(entry.spec, decision), decision.at
         self._claim(name)
 
     def note(self, tick: Tick) -> None:
@@ -99,18 +100,18 @@ class Ledger:
         entry = self._entries[tick.workload]
         entry.see(tick.observation)
         entry.sizes |= {o.pool: held(o) for o in tick.outcomes}
-        entry.need = fleet.need(entry.spec, tick.decision)
+        entry.need = claims.need(entry.spec, tick.decision)
         written = [o for o in tick.outcomes if o.result in TAKEN | UNKNOWN]
         self._count(tick.workload, tick.at, sum(max(0, o.before - o.after) for o in written))
         self._claim(tick.workload)
 
     def _claim(self, name: WorkloadName) -> None:
         if self.limits.limits:
-            self._claims[name] = self._entries[name].claim()
+            self._claims.set(name, self._entries[name].claim())
 
     def _largest_since(self, since: float, at: float) -> int:
         """The most replicas that the fleet was asked for since then: only sizes that none later exceeds are kept."""
-        size = sum(claim.replicas for claim in self._claims.values() if not claim.unread)
+        size = self._claims.replicas
         while self._sizes and self._sizes[-1][1] <= size:
             self._sizes.pop()
         self._sizes.append((at, size))
@@ -132,7 +133,7 @@ class Ledger:
 
     def held(self) -> Mapping[str, float]:
         """GPUs and USD per hour that the fleet holds, as far as its sizes were ever read."""
-        read = [c for c in self._claims.values() if not c.unread]
+        read = [claim for entry in self._entries.values() if not (claim := entry.claim()).unread]
         return {"gpus": sum(c.gpus.held for c in read), "usd_per_hour": sum(c.usd_per_hour.held for c in read)}
 
 

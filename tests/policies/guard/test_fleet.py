@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
-from policies.fleet import Claim, Fleet, claim, even, grant, need
+from policies.claims import Claim, Claims, claim, need
+from policies.fleet import Fleet, even, grant
 from policies.history import History
 from policies.limits import BlastRadius, Budget, Override
 from policies.model import PoolName, WorkloadName
@@ -25,7 +27,7 @@ def held(n: int, needs: float | None = None, priority: int = 0, least: int = 0, 
 
 def most(limit: int, me: Claim, *others: Claim) -> float:
     claims = {WorkloadName(f"other-{i}"): c for i, c in enumerate(others)}
-    quota = grant(Fleet(max_gpus=limit), ME, {ME: me, **claims}).gpus
+    quota = grant(Fleet(max_gpus=limit), ME, Claims({ME: me, **claims})).gpus
     assert quota is not None
     return quota.most
 
@@ -61,7 +63,7 @@ def test_what_one_may_hold(limit: int, me: Claim, others: list[Claim], expected:
 
 def test_one_that_was_never_read_counts_in_full_and_is_named() -> None:
     unread = claim(spec(max_replicas=7), None, None)
-    quota = grant(Fleet(max_gpus=10), ME, {ME: held(1), WorkloadName("dark"): unread}).gpus
+    quota = grant(Fleet(max_gpus=10), ME, Claims({ME: held(1), WorkloadName("dark"): unread})).gpus
     assert quota is not None
     assert quota.most == 3
     assert quota.reason.endswith("dark counts in full: never read")
@@ -76,14 +78,14 @@ def test_one_that_was_never_read_counts_in_full_and_is_named() -> None:
 def test_how_many_it_may_remove(share: float, removed: int, left: int) -> None:
     fleet = Fleet(blast_radius=BlastRadius(share=share))
     claims = {ME: held(4), WorkloadName("other"): held(4 - removed)}
-    quota = grant(fleet, ME, claims, removed, 8).removable
+    quota = grant(fleet, ME, Claims(claims), removed, 8).removable
     assert quota is not None
     assert quota.most == left
     assert f"{removed} of the fleet's 8 went already" in quota.reason
 
 
 def test_without_limits_nothing_is_granted() -> None:
-    granted = grant(Fleet(), ME, {ME: held(4)}, 3, 7)
+    granted = grant(Fleet(), ME, Claims({ME: held(4)}), 3, 7)
     assert (granted.gpus, granted.usd_per_hour, granted.removable) == (None, None, None)
     assert not Fleet().limits
 
@@ -103,7 +105,7 @@ def test_without_limits_nothing_is_granted() -> None:
 def test_even_shares_leave_to_others_what_one_does_not_need(
     left: float, others: list[float], replica: float, part: float
 ) -> None:
-    assert even(left, others, replica) == part
+    assert even(left, np.array(others, dtype=float), replica) == part
 
 
 def needed(workload: WorkloadSpec, messages: float, current: int) -> float | None:
