@@ -73,6 +73,13 @@ def test_what_the_documents_show_is_taken(tmp_path: Path, more: str) -> None:
     assert found(tmp_path, workload(more)) == []
 
 
+def test_the_guards_page_shows_what_is_taken(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/guard.md").read_text()
+    shown = page.partition("```yaml\n")[2].partition("```")[0]
+    rest = "sources: {queue: {kind: embedded}}\npolicies: {depth: {kind: queue_depth}}\n"
+    assert found(tmp_path, shown.replace("# ...\n", rest)) == []
+
+
 def test_a_fleet_needs_prices_and_room_for_every_minimum(tmp_path: Path) -> None:
     daemon = "daemon: {fleet: {max_gpus: 3, max_usd_per_hour: 5}}\n"
     first = workload("min_replicas: 2", ", price_usd_per_hour: 1, gpus_per_replica: 2", "a")
