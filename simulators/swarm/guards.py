@@ -24,7 +24,7 @@ def guards(chance: Chance, scaled: Mapping[str, Any], start: str, duration_s: fl
         windows = [_maintenance(chance) for _ in range(chance.whole(1, 2))]
         found["maintenance"] = {"windows": windows, "time_zone": chance.one(("UTC", "Europe/Berlin"))}
     if chance.happens(SHARE):
-        found["override"] = _override(chance, most, start, duration_s)
+        found["override"] = _override(chance, scaled["min_replicas"], most, start, duration_s)
     if chance.happens(3 * SHARE):
         found["slo"] = {"ttft_s": chance.scale(0.1, 10.0), "itl_s": chance.one((None, 0.02, 0.1))}
     return found
@@ -46,8 +46,8 @@ def _maintenance(chance: Chance) -> dict[str, Any]:
     return {"start": f"{hour:02d}:{minute:02d}", "end": f"{hour + chance.whole(1, 2):02d}:00", "mode": mode}
 
 
-def _override(chance: Chance, most: int, start: str, duration_s: float) -> dict[str, Any]:
+def _override(chance: Chance, least: int, most: int, start: str, duration_s: float) -> dict[str, Any]:
     beyond = chance.happens(0.5)
     until = datetime.fromisoformat(start) + timedelta(seconds=round(chance.share(0.0, 1.5) * duration_s))
-    replicas = chance.whole(0, most + 3) if beyond else chance.whole(1, most)
+    replicas = chance.whole(0, most + 3) if beyond else chance.whole(least, most)
     return {"replicas": replicas, "until": until.isoformat(), "reason": "the swarm", "beyond_bounds": beyond}

@@ -104,7 +104,7 @@ def scale_down_window(turn: Turn) -> str | None:
     if not turn.shrinks() or d.target is None or d.current is None or turn.by_hand():
         return None
     wanted = [s.decision.wanted for s in turn.since(window_s)] if window_s else []
-    if d.target > 0:
+    if not _at_rest(turn):
         wanted.append(d.wanted)
     highest = min(max((n for n in wanted if n is not None), default=0), d.current, turn.spec.max_replicas)
     if d.target < highest:
@@ -183,6 +183,12 @@ def rest_comes(turn: Turn) -> str | None:
 def _stepped_down(turn: Turn) -> bool:
     """Whether the size was larger within the scale-down period."""
     return max(_held(turn, turn.spec.scale_down), default=1) > 1
+
+
+def _at_rest(turn: Turn) -> bool:
+    """Whether zero is allowed and a cooldown was without work: what is needed now does not count then."""
+    quiet = not turn.decision.active and not any(s.decision.active for s in turn.since(turn.spec.cooldown_s))
+    return quiet and turn.spec.min_replicas == 0
 
 
 def _seen_throughout(turn: Turn, window_s: float) -> bool:

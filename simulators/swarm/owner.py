@@ -7,7 +7,7 @@ import math
 from typing import Final
 
 from policies.guard import within
-from policies.model import Fresh
+from policies.model import Absent, Fresh, Tick
 from policies.spec import Pool
 from simulators.swarm.turn import Turn
 
@@ -39,15 +39,22 @@ def _usd_per_hour(pool: Pool) -> float:
 
 def within_the_blast_radius(turn: Turn) -> str | None:
     """In the blast radius's window no more than its share of the largest size is removed, or one replica."""
-    d, radius = turn.decision, turn.spec.blast_radius
-    if radius.share == 1.0 or not turn.shrinks() or d.current is None or d.target is None:
+    radius, now = turn.spec.blast_radius, held(turn.tick)
+    if radius.share == 1.0 or now is None:
         return None
-    sizes = [d.current, *(s.decision.current for s in turn.since(radius.window_s) if s.decision.current is not None)]
+    removal = now - sum({**{n: s.desired for n, s in turn.found.items()}, **turn.decision.targets}.values())
+    sizes = [now, *(size for s in turn.since(radius.window_s) if (size := held(s.tick)) is not None)]
     removed = sum(max(0, earlier - later) for later, earlier in itertools.pairwise(sizes))
     most = max(1, math.floor(radius.share * max(sizes) + NOISE)) - removed
-    if d.current - d.target > max(0, most):
-        return f"{d.current} -> {d.target}, {removed} of {max(sizes)} went before, and {radius.share:g} may go"
+    if removal > max(0, most):
+        return f"{removal} of {now} are removed, {removed} of {max(sizes)} went before, and {radius.share:g} may go"
     return None
+
+
+def held(tick: Tick) -> int | None:
+    """The sum of the pools' sizes as found; None where one is not known."""
+    sizes = [r.value.desired for r in tick.observation.pools.values() if not isinstance(r, Absent)]
+    return sum(sizes) if len(sizes) == len(tick.observation.pools) else None
 
 
 def maintenance_holds(turn: Turn) -> str | None:
