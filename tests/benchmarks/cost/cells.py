@@ -42,7 +42,10 @@ STARTS: Final[Mapping[int, Mapping[str, Any]]] = {
     },
 }
 """Start-ups by their median: an image that is there and a compile cache that is warm, and neither."""
-CHAT: Final = {"prompt": {"mean_tokens": 1500, "cv": 0.8, "max_tokens": 5000}, "output": {"mean_tokens": 350, "cv": 0.8}}
+CHAT: Final = {
+    "prompt": {"mean_tokens": 1500, "cv": 0.8, "max_tokens": 5000},
+    "output": {"mean_tokens": 350, "cv": 0.8},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,9 @@ def _day(file: str, scale: float, first: float) -> Source:
 SOURCES: Final[Mapping[str, Source]] = {
     "azure-conv": Source("requests/azure2023_conv.csv.gz", SMALL, 20, (0, 1166), (1166, 3499)),
     "azure-conv-large": Source("requests/azure2023_conv.csv.gz", SMALL, 100, (0, 1166), (1166, 3499), most=200),
-    "azure-code": Source("requests/azure2023_code.csv.gz", SMALL, 4, (0, 1142), (1142, 3428), in_work=(0.5, 1, 2, 4, 9, 20)),
+    "azure-code": Source(
+        "requests/azure2023_code.csv.gz", SMALL, 4, (0, 1142), (1142, 3428), in_work=(0.5, 1, 2, 4, 9, 20)
+    ),
     "servegen-small": _day("rates/servegen_m-small_10min_clean.csv.gz", 0.015, 8),
     "servegen-mid": _day("rates/servegen_m-mid_10min_clean.csv.gz", 0.012, 9),
     "nasa": _day("rates/nasa95_1min.csv.gz", 20, 4.25),

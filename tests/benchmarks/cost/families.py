@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -28,24 +29,36 @@ class Family:
 
 SHARES: Final = (0.35, 0.5, 0.62, 0.72, 0.82, 0.94)
 """Shares of an engine's throughput at saturation."""
+TIMES: Final = (5.0, 2.5, 1.6, 1.2, 0.95, 0.75)
+"""Fixed sizes, in times of the busiest minute's load."""
 
 
-def families(saturation_rps: float, in_work: Sequence[float]) -> Mapping[str, Family]:
-    """Every contender. `in_work` are requests in work per replica to be tried, and `saturation_rps` is what an engine answers at the most with the trace's requests."""
+def families(saturation_rps: float, peak_load: float, in_work: Sequence[float]) -> Mapping[str, Family]:
+    """Every contender.
+
+    `in_work` are requests in work per replica to be tried, `saturation_rps` is what an engine answers at the most with
+    the trace's requests, and `peak_load` the busiest minute of the third that all are tuned on, in engines.
+    """
     rates = [round(float(share * saturation_rps), 3) for share in SHARES]
+    sizes = sorted({max(1, math.ceil(times * peak_load)) for times in TIMES}, reverse=True)
+    short = "upscale_delay_s=0;downscale_delay_s=300"
     window = "policies.hpa.behavior.scale_down.stabilization_window_s"
+    keda = "downscale_stabilization_s"
+    guard = "target_queued=8;recipe=queue_guard"
     found = [
-        Family("forescale", "self", "utilization", (0.6, 0.7, 0.8, 0.9, 1.0, 1.1), OURS),
+        Family(OURS, "self", "utilization", (0.7, 0.8, 0.9, 1.0, 1.15, 1.3), OUR_OTHERS),
         Family("hpa", "hpa", "target", in_work, (f"{window}=300", f"{window}=120")),
-        Family("keda", "keda", "target", in_work, ("downscale_stabilization_s=300", "downscale_stabilization_s=120")),
+        Family("keda", "keda", "target", in_work, (f"{keda}=300", f"{keda}=120")),
         Family("kpa", "kpa", "target", in_work, ("stable_window_s=60", "stable_window_s=300")),
-        Family("ray-serve", "ray-serve", "target_ongoing_requests", in_work, ("", "upscale_delay_s=0;downscale_delay_s=300")),
-        Family("skyserve", "skyserve", "target_qps_per_replica", rates, ("", "upscale_delay_s=0;downscale_delay_s=300")),
-        Family("llm-d", "llm-d", "target_running", in_work, ("target_queued=1", "target_queued=8;recipe=queue_guard")),
+        Family("ray-serve", "ray-serve", "target_ongoing_requests", in_work, ("", short)),
+        Family("skyserve", "skyserve", "target_qps_per_replica", rates, ("", short)),
+        Family("llm-d", "llm-d", "target_running", in_work, ("target_queued=1", guard)),
         Family("dynamo", "dynamo", "scale_up_at", (0.03, 0.06, 0.12, 0.2, 0.33, 0.55), DYNAMO),
+        Family("static", "static", "replicas", sizes, ("",)),
     ]
     return {family.name: family for family in found}
 
 
-OURS: Final = ("quantile=0.5;scale_down.window_s=60", "quantile=0.9;scale_down.window_s=300")
+OURS: Final = "forescale"
+OUR_OTHERS: Final = ("quantile=0.5;scale_down.window_s=60", "quantile=0.9;scale_down.window_s=300")
 DYNAMO: Final = ("optimize=load;scale_down_at=0.01", "optimize=load;scale_down_at=0.02")

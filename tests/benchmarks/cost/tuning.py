@@ -1,4 +1,4 @@
-"""Runs of contenders in cells, remembered on disk, and what follows from them: choices on the third, curves on the rest."""
+"""Runs of contenders in cells, remembered on disk: what the first third chooses, and curves on the rest."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -89,7 +90,7 @@ class Runs:
 
 
 def tuned(runs: Runs, cell: Cell, family: Family, share: float) -> tuple[float, int]:
-    """The member that is cheapest on the first third among those that keep the promise there; else the most faithful."""
+    """The cheapest member on the first third of those that keep the promise there; else the most faithful."""
     members = [(step, other) for other in range(len(family.others)) for step in family.steps]
     outcomes = runs.get([Job(cell, "train", family.word(*member), share) for member in members])
 
@@ -111,7 +112,7 @@ def cost_at(points: Sequence[Outcome], share: float) -> float:
     The least over neighbouring steps that have the share between them, and over steps that keep it. NaN if none does.
     """
     found = [p["cost_usd"] for p in points if p["attainment"] >= share]
-    for a, b in zip(points, points[1:], strict=False):
+    for a, b in pairwise(points):
         low, high = sorted((a, b), key=lambda p: p["attainment"])
         if low["attainment"] < share <= high["attainment"]:
             missed = [math.log(max(1 - p["attainment"], 1e-5)) for p in (low, high)]

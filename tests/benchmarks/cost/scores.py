@@ -1,0 +1,101 @@
+"""What a cell came to: ours, every rival and the oracle at a share of requests in time."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from simulators.oracle.work import work_s
+from simulators.run import traffic_of
+from tests.benchmarks.cost.cells import Cell
+from tests.benchmarks.cost.families import OURS, Family, families
+from tests.benchmarks.cost.tuning import ORACLE, SEED, Job, Outcome, Runs, cost_at, curve, tuned
+
+SHARES: Final = (0.95, 0.99, 0.999)
+MAIN: Final = 0.99
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A contender's members on the rest of a trace, with the setting beside the knob that the third chose.
+
+    `chosen` is the outcome of the member that the third chose: what one would really have got.
+    """
+
+    family: str
+    other: str
+    points: tuple[Outcome, ...]
+    chosen: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A cell at one share. Costs are USD on the rest of the trace; None where no member reaches the share."""
+
+    cell: Cell
+    share: float
+    costs: Mapping[str, float | None]
+    oracle: Outcome
+    curves: Mapping[str, Curve]
+
+    @property
+    def ours(self) -> float | None:
+        return self.costs[OURS]
+
+    @property
+    def best(self) -> tuple[str, float] | None:
+        """The cheapest rival and its cost."""
+        told = [(cost, name) for name, cost in self.costs.items() if cost is not None and name != OURS]
+        return min(told)[::-1] if told else None  # type: ignore[return-value]
+
+    @property
+    def to_rival(self) -> float | None:
+        return self.ours / self.best[1] if self.ours is not None and self.best is not None else None
+
+    @property
+    def to_oracle(self) -> float | None:
+        cost = self.oracle.get("cost_usd", math.nan)
+        return self.ours / cost if self.ours is not None and math.isfinite(cost) and self.share == MAIN else None
+
+
+def geometric_mean(ratios: Iterable[float]) -> float:
+    found = list(ratios)
+    return math.exp(sum(map(math.log, found)) / len(found)) if found else math.nan
+
+
+def scores(runs: Runs, cells: Sequence[Cell]) -> list[Score]:
+    """Every cell at every share; progress on standard error."""
+    found: list[Score] = []
+    for number, cell in enumerate(cells, 1):
+        curves = {family.name: _curve(runs, cell, family) for family in contenders(runs, cell)}
+        (oracle,) = runs.get([Job(cell, "test", ORACLE, MAIN)])
+        for share in SHARES:
+            costs = {name: _told(cost_at(c.points, share)) for name, c in curves.items()}
+            found.append(Score(cell, share, costs, oracle, curves))
+        print(f"{number} of {len(cells)}: {cell.label}", file=sys.stderr, flush=True)
+    return found
+
+
+def contenders(runs: Runs, cell: Cell) -> list[Family]:
+    """Everybody, with rates that fit the engines and the requests of the first third."""
+    case = cell.case(runs.data, "train")
+    (model,) = case.models.values()
+    trace = traffic_of(case, SEED)
+    work = work_s(model, trace)
+    peak_load = float((np.bincount((trace.arrival_s / 60.0).astype(np.int64), work) / 60.0).max())
+    return list(families(1.0 / float(work.mean()), peak_load, cell.source.in_work).values())
+
+
+def _curve(runs: Runs, cell: Cell, family: Family) -> Curve:
+    step, other = tuned(runs, cell, family, MAIN)
+    points = curve(runs, cell, family, other, MAIN)
+    return Curve(family.name, family.others[other], tuple(points), points[list(family.steps).index(step)])
+
+
+def _told(cost: float) -> float | None:
+    return None if math.isnan(cost) else cost

@@ -1,0 +1,62 @@
+"""Cost at equal SLO: ours, every rival and the clairvoyant oracle on the shared traces, all tuned by the same grid.
+
+Some hours of simulations on two cores; what was run is remembered in ``build/cost_runs.jsonl`` and not run again.
+``python -m tests.benchmarks.cost_at_slo`` also writes the tables and plots of ``docs/results.md``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from tests.benchmarks.cost import page
+from tests.benchmarks.cost.cells import cells
+from tests.benchmarks.cost.scores import SHARES, Score, geometric_mean, scores
+from tests.benchmarks.cost.tuning import Runs
+from tests.benchmarks.figure import Figure
+
+MEMORY: Final = Path("build/cost_runs.jsonl")
+LESS: Final = 0.80
+"""At least a fifth under the best rival."""
+OVER: Final = 1.25
+"""At most so many times the oracle."""
+WORST: Final = 1.03
+"""No trace where a rival is cheaper by more than 3 %."""
+
+
+def run(data: Path) -> Iterator[Figure]:
+    if not (data / "requests").is_dir():
+        yield Figure("cost_at_slo", "skipped", 0.0, "", note=f"{data} has no requests: it is not shipped")
+        return
+    found = scores(Runs(data, MEMORY), cells())
+    yield from figures(found)
+
+
+def figures(found: list[Score]) -> Iterator[Figure]:
+    """Ratios to the best rival and to the oracle, over all cells where somebody keeps the promise."""
+    for share in SHARES:
+        told = [s for s in found if s.share == share]
+        rivals = [s.to_rival for s in told if s.to_rival is not None]
+        alone = sum(s.ours is not None and s.best is None for s in told)
+        note = f"{len(rivals)} traces and start-ups; {alone} more where only ours keeps it at all"
+        goal = LESS if share == 0.99 else None
+        yield Figure("cost_at_slo", f"ours to best rival at {share:.1%}", geometric_mean(rivals), "", goal, note=note)
+        if share == 0.99:
+            yield Figure("cost_at_slo", "largest of these", max(rivals), "", WORST)
+            oracle = [s.to_oracle for s in told if s.to_oracle is not None]
+            yield Figure("cost_at_slo", "ours to the oracle at 99%", geometric_mean(oracle), "", OVER)
+
+
+def main() -> int:
+    data = Path(sys.argv[1] if len(sys.argv) > 1 else "../shared/data")
+    found = scores(Runs(data, MEMORY), cells())
+    for figure in figures(found):
+        print(figure.line())
+    page.write(found, Path("docs"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
