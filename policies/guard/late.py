@@ -169,20 +169,30 @@ def _line(latency: SignalName, loads: Sequence[SignalName], s: Situation) -> Lin
     if common.size < MIN_TURNS:
         return None
     replicas, y, *parts = (values[np.isin(at, common)] for at, values in rows)
-    x = np.sum(parts, axis=0) / replicas
+    x, overlap = _trailing(common, np.sum(parts, axis=0) / replicas, s.spec.late_growth.settle_s)
     if x.max() < MIN_SPREAD * max(x.min(), 1e-9):
         return None
-    return _fit(x, y)
+    return _fit(x, y, overlap)
 
 
-def _fit(x: NDArray[np.float64], y: NDArray[np.float64]) -> Line:
-    """Least squares, with a slope that is not negative: more load never makes faster."""
+def _trailing(at: NDArray[np.float64], load: NDArray[np.float64], window_s: float) -> tuple[NDArray[np.float64], float]:
+    """The load's mean over the time before each turn, as latencies are told over a minute or two, and how many turns
+    share such a time. A load read at the moment would lag ahead of its latency, and flatten the line."""
+    first = at.searchsorted(at - window_s, side="left")
+    turns = np.arange(1, at.size + 1) - first
+    total = np.concatenate(([0.0], np.cumsum(load)))
+    return (total[1:] - total[first]) / turns, float(turns.mean())
+
+
+def _fit(x: NDArray[np.float64], y: NDArray[np.float64], overlap: float) -> Line:
+    """Least squares, with a slope that is not negative: more load never makes faster. Of turns that share their time,
+    `overlap` count as one."""
     off = x - x.mean()
     squares = float(off @ off)
     slope = max(0.0, float(off @ y) / squares)
     base = float(y.mean() - slope * x.mean())
     rest = y - base - slope * x
     variance = float(rest @ rest) / max(1, x.size - 2)
-    error = math.sqrt(variance * (1.0 / x.size + (1.0 - float(x.mean())) ** 2 / squares))
+    error = math.sqrt(variance * overlap * (1.0 / x.size + (1.0 - float(x.mean())) ** 2 / squares))
     light = float(np.median(y[x <= np.quantile(x, 0.25)]))
     return Line(base, slope, error, light)

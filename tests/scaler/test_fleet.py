@@ -122,6 +122,15 @@ async def test_what_was_refused_is_free_again() -> None:
     assert await shared.round(1, 7) == (1, 7)
 
 
+async def test_a_size_that_was_read_before_the_last_decision_frees_nothing() -> None:
+    shared = Shared(Fleet(max_gpus=8), (1, 1))
+    await shared.round(1, 1)
+    await shared.round(6, 1)
+    seen = shared.chat.ticks[-1].observation
+    shared.ledger.grant(WorkloadName("chat"), seen)  # a watch that has not caught up with the write
+    assert shared.ledger.held()["gpus"] == 7
+
+
 async def test_the_blast_radius_spans_workloads() -> None:
     shared = Shared(Fleet(blast_radius=BlastRadius(share=0.25, window_s=120)), (8, 8), scale_down={"window_s": 0})
     await shared.round(8, 8)

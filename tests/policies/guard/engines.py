@@ -63,9 +63,12 @@ class Engines:
     itl_s: Callable[[float], float]
     size: int = 2
     start_turns: int = 4
+    lag_turns: int = 0
+    noise: Callable[[], float] = lambda: 1.0
     now: float = NOW
     history: History = field(default_factory=lambda: History(7200.0))
     past: list[int] = field(default_factory=list)
+    true: list[float] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
 
     def turn(self, running: float, waiting: float = 0.0) -> Decision:
@@ -74,7 +77,7 @@ class Engines:
         readings: dict[str, Reading[float]] = {
             "engines.running": fresh(running, now=self.now),
             "engines.waiting": fresh(waiting, now=self.now),
-            "engines.itl_p95_s": fresh(self.itl_s((running + waiting) / ready), now=self.now),
+            "engines.itl_p95_s": fresh(self._measured((running + waiting) / ready), now=self.now),
         }
         observation = seen(readings, self.size, ready, at=self.now)
         decision = decide(self.spec, self.history, observation)
@@ -84,6 +87,12 @@ class Engines:
         self.now += 15.0
         self.decisions.append(decision)
         return decision
+
+    def _measured(self, load: float) -> float:
+        """The mean over the last turns, as a window of a minute or two tells it."""
+        self.true.append(self.itl_s(load) * self.noise())
+        last = self.true[-self.lag_turns - 1 :]
+        return sum(last) / len(last)
 
     def turns(self, n: int, running: float) -> list[int]:
         """The sizes decided in `n` turns under one load."""

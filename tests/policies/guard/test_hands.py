@@ -51,6 +51,12 @@ def test_a_size_set_by_hand(settings: dict[str, Any], messages: float | None, cu
     assert "set by hand to 12 until 2027-01-15T08:01:00Z (launch)" in " ".join(s.reason for s in decision.steps)
 
 
+def test_blind_it_says_why_it_does_not_shrink() -> None:
+    step = next(s for s in decided(None, 30, override=LAUNCH).steps if s.rule == "override")
+    assert step.replicas == 30
+    assert "scale-in needs fresh evidence of everything; missing: queue" in step.reason
+
+
 @pytest.mark.parametrize(("current", "target"), [(3, 12), (20, 12)])
 def test_it_leaves_the_bounds_where_it_says_so(current: int, target: int) -> None:
     beyond = Override(replicas=12, until=UNTIL, beyond_bounds=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import numpy as np
 import pytest
 
 from policies.limits import LateGrowth
@@ -103,11 +104,34 @@ def test_a_replica_that_gains_too_little_is_not_bought() -> None:
     assert "less than late_growth.min_gain 5.0%" in engines.decisions[-1].reason
 
 
-@pytest.mark.parametrize("min_gain", [0.0, 0.02], ids=["any gain", "two per cent"])
-def test_a_gain_that_is_large_enough_is_bought(min_gain: float) -> None:
+@pytest.mark.parametrize(
+    "rule", [LateGrowth(), LateGrowth(min_gain=0.0), LateGrowth(settle_s=0.0)], ids=["default", "any gain", "at once"]
+)
+def test_a_gain_that_is_large_enough_is_bought(rule: LateGrowth) -> None:
     slow = ScaleDown(window_s=3600)
-    engines = Engines(chased(limit_s=0.02, scale_down=slow, late_growth=LateGrowth(min_gain=min_gain)), linear)
+    engines = Engines(chased(limit_s=0.02, scale_down=slow, late_growth=rule), linear)
     assert max(engines.turns(200, running=16.0)) == 8
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_lagging_and_noisy_latency_neither_stops_a_promise_that_can_be_kept(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    slow = ScaleDown(window_s=3600)
+    engines = Engines(chased(limit_s=0.03, scale_down=slow), linear, size=1, lag_turns=5)
+    engines.noise = lambda: float(rng.lognormal(0, 0.15))
+    for i in range(160):  # load comes up over ten minutes: latencies lag behind it all the way
+        engines.turn(running=float(rng.poisson(min(40.0, 4.0 + i))))
+    assert engines.size >= 9, "40 requests at 4 a replica are 10"
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_nor_lets_one_walk_that_cannot(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    engines = Engines(chased(), unreachable, lag_turns=5)
+    engines.noise = lambda: float(rng.lognormal(0, 0.15))
+    for _ in range(220):
+        engines.turn(running=float(rng.poisson(16.0)))
+    assert max(d.target or 0 for d in engines.decisions) <= 5, "two or three more, to be sure"
 
 
 def test_headroom_is_shaped_anew_without_what_latency_asks_for() -> None:
