@@ -54,8 +54,8 @@ def _search(seeds: range, jobs: int) -> int:
     began = said = stopwatch_s()
     done: list[Verdict] = []
     code = 0
-    _say(f"seeds {seeds[0]} to {seeds[-1]}")
     try:
+        _say(f"seeds {seeds[0]} to {seeds[-1]}")
         for verdict in _verdicts(seeds, jobs):
             done.append(verdict)
             if verdict.failure is not None:
