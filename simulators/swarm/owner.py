@@ -6,7 +6,6 @@ import itertools
 import math
 from typing import Final
 
-from policies.guard import within
 from policies.model import Absent, Fresh, Tick
 from policies.spec import Pool
 from simulators.swarm.turn import Turn
@@ -74,7 +73,8 @@ def a_hand_is_obeyed(turn: Turn) -> str | None:
     if given is None or limited or spec.paused or len(spec.pools) > 1 or d.current is None:
         return None
     ((name, pool),) = spec.pools.items()
-    size = within(pool, max(spec.min_replicas, min(given.replicas, spec.max_replicas)), spec.max_replicas)
+    most = max(spec.max_replicas if pool.max_replicas is None else pool.max_replicas, d.current)
+    size = max(spec.min_replicas, pool.min_replicas, min(given.replicas, spec.max_replicas, most))
     fresh = isinstance(turn.tick.observation.pools[name], Fresh)
     if d.target != size and fresh and (size > d.current or d.may_lower):
         return f"set by hand to {given.replicas}, which bounds make {size}, and {d.current} -> {d.target}"
