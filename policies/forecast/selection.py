@@ -29,7 +29,8 @@ SURPRISE: Final = 1.0
 CLIP: Final = 3.0
 ALARM: Final = 3.0
 """Page's CUSUM test (Biometrika 1954) on errors in units of the distance from their median to their 0.9 quantile: an
-error is allowed one unit and counts for three at most, so that one alone, however large, raises no alarm."""
+error is allowed one unit and counts for three at most, so that one alone, however large, raises no alarm. Upwards
+only: a shift down that goes unseen costs some money until the losses tell, a shift up costs promises."""
 
 
 class Selection:
@@ -41,7 +42,7 @@ class Selection:
         self._loss = np.zeros(shape)
         self._reactive = np.zeros(shape)
         self._weight = np.zeros(shape[:3])
-        self._surprise = np.zeros((2, candidates))
+        self._surprise = np.zeros(candidates)
         self.leader = np.full((len(overlap), 2, len(LEVELS)), REACTIVE)
         """Index of the leading candidate: (horizon, target, level)."""
 
@@ -57,17 +58,16 @@ class Selection:
 
     def watch(self, units: NDArray[np.float64]) -> None:
         """Note each candidate's newest error at the shortest horizon, in units of what is usual; NaN for none."""
-        signed = np.where(np.isnan(units), 0.0, np.stack((units, -units)))
-        grown = self._surprise + np.minimum(signed, CLIP) - SURPRISE
+        grown = self._surprise + np.minimum(np.where(np.isnan(units), 0.0, units), CLIP) - SURPRISE
         self._surprise = np.clip(grown, 0.0, 2.0 * ALARM)
 
     def ruling(self, target: int, able: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Who speaks at each horizon and level: the leader, or while it is not able or off the track, the next best.
 
-        `able` (candidates, H) tells who has something to go by. A candidate is off the track when its errors have
-        lately added up to one side beyond chance: a shift that it does not see. The reactive one cannot be.
+        `able` (candidates, H) tells who has something to go by. A candidate is off the track when demand has lately
+        exceeded what it said beyond chance: a shift that it does not see. The reactive one cannot be.
         """
-        on_track: NDArray[np.bool_] = np.all(self._surprise <= ALARM, axis=0)
+        on_track = self._surprise <= ALARM
         on_track[REACTIVE] = True
         able = able.T & on_track
         leader = self.leader[:, target]
