@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
 
 from policies.history import History
 from policies.model import Observation, PolicyName, PoolName, PoolStatus, Reading, Recommendation, SignalName
 from policies.spec import WorkloadSpec
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,23 @@ class Policy(Protocol):
     def lookback_s(self) -> float: ...
     def needs(self) -> tuple[str, ...]: ...
     def recommend(self, name: PolicyName, view: View) -> Recommendation: ...
+
+
+@runtime_checkable
+class LooksFarBack(Protocol):
+    """A policy whose outlook gains from a past that no turn saw (`Recommendation.work` is what it notes).
+
+    `past_needs` are the quantities of its source that such a past is made of. `past_work` makes replicas' worth of work
+    of their means over even steps, as it would have measured it, by what it has learnt (`memory`, its last
+    recommendation's; empty: the priors); NaN where one of them is not known, or is no measurement.
+    """
+
+    @property
+    def source(self) -> str | None: ...
+    def past_needs(self) -> tuple[str, ...]: ...
+    def past_work(
+        self, values: Mapping[str, NDArray[np.float64]], spec: WorkloadSpec | None, memory: Mapping[str, float]
+    ) -> NDArray[np.float64]: ...
 
 
 @dataclass(frozen=True, slots=True)

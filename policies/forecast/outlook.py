@@ -85,13 +85,14 @@ class Outlook:
 
         Its last `learn_s` seconds are noted turn by turn, to learn from; what is older gives the seasons alone, at a
         thousandth of the cost. So a past no longer than that, or one that follows on observations, is as good as
-        observed. Raises ValueError as `note` does.
+        observed; with a `learn_s` of 0 all of it gives the seasons alone. Raises ValueError as `note` does.
         """
         checked = np.array([_checked(value) for value in values])
         times = np.fromiter(at, float)
         old = 0
         if times.size and self.series.fine.last is None:
-            old = int(np.searchsorted(times, self.series.coarse_start(times[-1] - learn_s)))
+            learnt_from = self.series.coarse_start(times[-1] - learn_s) if learn_s > 0.0 else math.inf
+            old = int(np.searchsorted(times, learnt_from))
             self._seed_seasons(times[:old], checked[:old])
         for t, value in zip(times[old:].tolist(), checked[old:].tolist(), strict=True):
             self.note(t, value)
