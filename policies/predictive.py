@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Final
+from typing import TYPE_CHECKING, Annotated, ClassVar, Final
 
 import numpy as np
 
@@ -17,6 +17,11 @@ from policies.rules import Rule
 from policies.supervise import Supervisor
 from policies.threshold import SOURCE
 from policies.view import View
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from policies.spec import WorkloadSpec
 
 PEAKS: Final = (0.5, 0.8, 0.9, 0.95, 0.99)
 """Quantiles of the largest demand that are told to the allocator."""
@@ -98,6 +103,18 @@ class Predictive:
         """What it reads of other sources than `source`."""
         return {} if self.queue is None else {self.queue: ("visible",)}
 
+    def past_needs(self) -> tuple[str, ...]:
+        return READ[3:]
+
+    def past_work(
+        self, values: Mapping[str, NDArray[np.float64]], spec: WorkloadSpec | None, memory: Mapping[str, float]
+    ) -> NDArray[np.float64]:
+        """The mean rates' part of the work: bursts and the cache do not show in means over minutes."""
+        fits = {q: Fit.recalled(q, memory, idle_s) for q, (_, idle_s) in LATENCIES.items()}
+        worth = Worth(self.prompt_tokens_per_s, self.generation_tokens_per_s, self.rate_window_s)
+        rates = (np.where(np.isfinite(v) & (v >= 0.0), v, np.nan) for v in (values[q] for q in self.past_needs()))
+        return worth.load(*rates) / carried(limit(fits, promised_s(spec), share(spec)))
+
     def recommend(self, name: PolicyName, view: View) -> Recommendation:
         engines, queued = signals(self.source, READ), signals(self.queue, ("visible",)) if self.queue else ()
         values, evidence, wrong = gather((*engines, *queued), view.readings)
@@ -108,6 +125,23 @@ class Predictive:
         if not view.ready or any(signal not in values for signal in engines):
             return turn.by_queue((*engines, *queued), wrong)
         return turn.by_engines((*engines, *queued), evidence, wrong)
+
+
+def share(spec: WorkloadSpec | None) -> float:
+    """The share of requests that the promise is of."""
+    return spec.slo.share if spec is not None and spec.slo is not None else SHARE
+
+
+def promised_s(spec: WorkloadSpec | None) -> dict[str, float]:
+    """The latency promised, by the quantity that tells it."""
+    slo = spec.slo if spec is not None else None
+    found = {quantity: getattr(slo, key, None) for quantity, (key, _) in LATENCIES.items()}
+    return {quantity: limit_s for quantity, limit_s in found.items() if limit_s is not None}
+
+
+def carried(allowed: Limit) -> float:
+    """What a replica is trusted to carry of what it may, in the prior's saturations."""
+    return allowed.load * (1.0 - min(0.3, CAUTION * allowed.unsure))
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +189,7 @@ class Turn:
         late = {q: s for q in LATENCIES if (s := latency(view, policy.source, q)) is not None}
         fits = self._taught(load, late)
         allowed = limit(fits, self._promised, self._share)
-        carries = allowed.load * (1.0 - min(0.3, CAUTION * allowed.unsure))
+        carries = carried(allowed)
         each_s = self._each_s(load.each / carries)
         rate = load.coming / carries
         work = max(rate, self._burst(load, fits, allowed, late), self._kv(load))
@@ -197,15 +231,11 @@ class Turn:
 
     @property
     def _share(self) -> float:
-        slo = self.view.spec.slo if self.view.spec else None
-        return slo.share if slo else SHARE
+        return share(self.view.spec)
 
     @property
     def _promised(self) -> dict[str, float]:
-        """The latency promised, by the quantity that tells it."""
-        slo = self.view.spec.slo if self.view.spec else None
-        found = {quantity: getattr(slo, key, None) for quantity, (key, _) in LATENCIES.items()}
-        return {quantity: limit_s for quantity, limit_s in found.items() if limit_s is not None}
+        return promised_s(self.view.spec)
 
     @property
     def _quantile(self) -> float:
