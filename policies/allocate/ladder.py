@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from policies.allocate import move, plan, rungs
 from policies.allocate.rungs import Rung
@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence, Set
 
     from policies.view import Situation
+
+
+MUST: Final = 1e4
+"""Above every price per work by so much that no rent outweighs what is wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +32,7 @@ class Placed:
 def place(work: float, s: Situation, pinned: Set[PoolName]) -> Placed:
     """Share `work` out. What the platforms answer comes after deciding: what one refuses, the next turn asks elsewhere.
 
-    Without full evidence no pool is lowered, so that nothing moves either: a move is a loss for the pool that it leaves.
+    Without full evidence no pool is lowered, so that nothing moves either: a move is a loss for the pool it leaves.
     """
     spec = s.spec
     ladder = rungs.build(spec, s.seen.pools, s.history.markets, pinned, s.now)
@@ -39,9 +43,10 @@ def place(work: float, s: Situation, pinned: Set[PoolName]) -> Placed:
         lateness=spec.lateness_ratio * rungs.sure_price(rungs.serving(spec)),
         payback_h=settings.payback_s / 3600.0,
         cap=spec.max_replicas,
+        must=MUST * max((r.price / r.work for r in ladder), default=1.0),
     )
-    fleet = plan.best(ladder, aim, may_lower=s.may_lower)
-    wanted = move.sizes(ladder, fleet, work, spec.max_replicas, may_lower=s.may_lower)
+    now, fleet = plan.best(ladder, aim, may_lower=s.may_lower)
+    wanted = move.sizes(ladder, now, fleet, work, spec.max_replicas, may_lower=s.may_lower)
     supply = sum(n * r.work for r, n in zip(ladder, fleet, strict=True))
     return Placed(
         {r.name: size for r, size in zip(ladder, wanted, strict=True) if not r.fixed},

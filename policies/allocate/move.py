@@ -11,16 +11,19 @@ if TYPE_CHECKING:
     from policies.allocate.rungs import Rung
 
 
-def sizes(rungs: Sequence[Rung], fleet: Sequence[int], work: float, cap: int, *, may_lower: bool) -> list[int]:
-    """The size to ask of each pool, so that its supply becomes the fleet's.
+def sizes(
+    rungs: Sequence[Rung], now: Sequence[int], fleet: Sequence[int], work: float, cap: int, *, may_lower: bool
+) -> list[int]:
+    """The size to ask of each pool, so that its supply becomes the fleet's, by way of what is wanted for now.
 
     A ready replica goes only when those that stay ready carry the whole fleet's work, spares included: until what
-    replaces it serves, it does. Asks that were written off stand as far as they would be of use if they came.
+    replaces it serves, it does. A pending one goes when it is not wanted even for now. Asks that were written off
+    stand as far as they would be of use if they came.
     """
-    wanted = [r.asked + max(0, n - r.supply) for r, n in zip(rungs, fleet, strict=True)]
+    wanted = [r.asked + max(0, m - r.supply, n - r.supply) for r, m, n in zip(rungs, now, fleet, strict=True)]
     if may_lower:
         _withdraw(rungs, fleet, wanted, work)
-        _give_up(rungs, fleet, wanted, work)
+        _give_up(rungs, now, fleet, wanted, work)
     _lift(rungs, wanted, cap)
     _fit(rungs, wanted, cap, may_lower=may_lower)
     return wanted
@@ -35,22 +38,22 @@ def _withdraw(rungs: Sequence[Rung], fleet: Sequence[int], wanted: list[int], wo
             wanted[i] -= max(0, r.overdue - useful)
 
 
-def _give_up(rungs: Sequence[Rung], fleet: Sequence[int], wanted: list[int], work: float) -> None:
+def _give_up(rungs: Sequence[Rung], now: Sequence[int], fleet: Sequence[int], wanted: list[int], work: float) -> None:
     """Take back supply that is not wanted: pending ones at once, ready ones as far as the others already serve.
 
-    A platform takes back first what has waited longest for capacity, so written-off asks go with pending ones.
+    A platform takes back first what waits for capacity, then what starts: written-off asks go with pending ones, and
+    ready ones only when none is pending.
     """
     ready = sum(r.ready * r.work for r in rungs)
     kept = max(sum(n * r.work for r, n in zip(rungs, fleet, strict=True)), min(work, ready))
     spare = ready - kept
     for i in sorted(range(len(rungs)), key=lambda i: -rungs[i].price / rungs[i].work):
         r = rungs[i]
-        surplus = r.supply - fleet[i]
-        if r.fixed or surplus <= 0:
-            continue
-        pending = min(surplus, r.counted)
-        serving = min(surplus - pending, max(0, math.floor(spare / r.work + 1e-9)))
-        if not pending + serving:
+        pending = min(r.counted, max(0, r.supply - max(now[i], fleet[i])))
+        serving = 0
+        if pending == r.counted:
+            serving = max(0, min(r.ready - fleet[i], math.floor(spare / r.work + 1e-9)))
+        if r.fixed or not pending + serving:
             continue
         spare -= serving * r.work
         wanted[i] = r.asked - r.overdue - pending - serving

@@ -29,7 +29,8 @@ class Aim:
     """What the fleet is for: `work` to carry, of which `floor` where nothing is taken away.
 
     `lateness` is the price of a replica's worth that waits (USD per hour), `payback_h` the hours in which a move must
-    pay, `cap` the most replicas.
+    pay, `cap` the most replicas. `must` stands above every price: what is wanted is bought whatever it costs, and only
+    insurance against losses is weighed.
     """
 
     work: float
@@ -37,30 +38,40 @@ class Aim:
     lateness: float
     payback_h: float
     cap: int
+    must: float
 
 
-def best(rungs: Sequence[Rung], aim: Aim, *, may_lower: bool) -> list[int]:
-    """The supply wanted of each rung."""
+def best(rungs: Sequence[Rung], aim: Aim, *, may_lower: bool) -> tuple[list[int], list[int]]:
+    """The supply of each rung wanted for now, while what is pending may not come, and once it has come.
+
+    Until the other serves, the one given up does: so a move is judged as if it had been made, and what may not come is
+    insured apart.
+    """
+    settled = [replace(r, belief=1.0) for r in rungs]
     fleet = [r.supply for r in rungs]
-    _grow(rungs, fleet, aim)
+    _grow(settled, fleet, aim)
     if may_lower:
-        _shrink(rungs, fleet, aim, [least(r) for r in rungs])
-        settled = [replace(r, belief=1.0) for r in rungs]  # until the other serves, the one given up does
+        _shrink(settled, fleet, aim)
         for _ in range(MAX_MOVES):
             moved = next(_exchanges(settled, fleet, aim), None)
             if moved is None:
                 break
             fleet = moved
-    return fleet
+    now = [max(n, r.supply) for r, n in zip(rungs, fleet, strict=True)]
+    _grow(rungs, now, aim)
+    if may_lower:
+        _shrink(rungs, now, aim)
+    return now, fleet
 
 
 def late(rungs: Sequence[Rung], fleet: Sequence[int], aim: Aim) -> float:
-    """The price of the lateness to be expected. USD per hour."""
-    missing = shortfall(rungs, fleet, aim.work)
+    """The price of the lateness to be expected, and of what is wanted and not even asked for. USD per hour."""
+    missing = aim.work - sum(n * r.work for r, n in zip(rungs, fleet, strict=True))
     if aim.floor:
         lasting = sum(n * r.work for r, n in zip(rungs, fleet, strict=True) if not r.takes)
-        missing += max(0.0, aim.floor - lasting)
-    return aim.lateness * missing
+        missing = max(missing, aim.floor - lasting)
+    owed = max(0.0, missing) * aim.must
+    return owed + aim.lateness * shortfall(rungs, fleet, aim.work)
 
 
 def cost(rungs: Sequence[Rung], fleet: Sequence[int], aim: Aim) -> float:
@@ -93,15 +104,18 @@ def _grow(rungs: Sequence[Rung], fleet: list[int], aim: Aim) -> None:
         fleet[choice[1]] += choice[2]
 
 
-def _shrink(rungs: Sequence[Rung], fleet: list[int], aim: Aim, floors: Sequence[int]) -> None:
-    """Remove where it saves most, as long as the lateness that this costs is less; among equals where there is most."""
+def _shrink(rungs: Sequence[Rung], fleet: list[int], aim: Aim, keep: int = -1) -> None:
+    """Remove where it saves most, as long as the lateness that this costs is less; among equals where there is most.
+
+    The rung numbered `keep` loses none.
+    """
     while True:
         now = late(rungs, fleet, aim)
         spare = sum(n * r.work for r, n in zip(rungs, fleet, strict=True)) - aim.work
         choice = None
         for i, r in enumerate(rungs):
-            step = min(max(1, int(spare / r.work) // LUMP), fleet[i] - floors[i])
-            if r.fixed or step <= 0:
+            step = min(max(1, int(spare / r.work) // LUMP), fleet[i] - least(r))
+            if r.fixed or step <= 0 or i == keep:
                 continue
             fleet[i] -= step
             saved = step * r.price - (late(rungs, fleet, aim) - now)
@@ -115,27 +129,34 @@ def _shrink(rungs: Sequence[Rung], fleet: list[int], aim: Aim, floors: Sequence[
 
 
 def _exchanges(rungs: Sequence[Rung], fleet: Sequence[int], aim: Aim) -> Iterator[list[int]]:
-    """Fleets with one ready replica less here and others elsewhere for it that pay, the dearest work given up first.
-
-    Pending ones stay: what is asked for beside a doubtful ask is there because of the doubt.
-    """
+    """Fleets with other replicas in the place of some that pay: one more here, and as many fewer elsewhere as it
+    carries; where machines differ, also one fewer here, and what is cheapest for its work."""
     present = cost(rungs, fleet, aim)
-    floors = [n if n > r.ready else least(r) for r, n in zip(rungs, fleet, strict=True)]
-    dearest = sorted(range(len(rungs)), key=lambda i: -rungs[i].price / rungs[i].work)
-    for i in dearest:
-        if rungs[i].fixed or fleet[i] <= floors[i]:
-            continue
-        other = list(fleet)
-        other[i] -= 1
-        _grow(rungs, other, aim)
-        _shrink(rungs, other, aim, [min(f, n) for f, n in zip(floors, other, strict=True)])
-        started = [(r, n - m) for r, n, m in zip(rungs, other, fleet, strict=True) if n > m]
-        if not started:
-            continue
-        waste = sum(n * r.price * r.start_h for r, n in started)
-        left_h = aim.payback_h - max(r.start_h for r, _ in started)
-        if (present - cost(rungs, other, aim)) * left_h > waste + EPSILON:
-            yield other
+    for i, r in sorted(enumerate(rungs), key=lambda p: p[1].price / p[1].work):
+        if fleet[i] < r.most:
+            other = list(fleet)
+            other[i] += 1
+            _shrink(rungs, other, aim, keep=i)
+            if sum(other) <= aim.cap and _pays(rungs, fleet, other, present - cost(rungs, other, aim), aim):
+                yield other
+    if len({r.work for r in rungs}) == 1:
+        return
+    for i, r in sorted(enumerate(rungs), key=lambda p: -p[1].price / p[1].work):
+        if not r.fixed and fleet[i] > least(r):
+            other = list(fleet)
+            other[i] -= 1
+            _grow(rungs, other, aim)
+            _shrink(rungs, other, aim)
+            if _pays(rungs, fleet, other, present - cost(rungs, other, aim), aim):
+                yield other
+
+
+def _pays(rungs: Sequence[Rung], fleet: Sequence[int], other: Sequence[int], gain: float, aim: Aim) -> bool:
+    """Whether a gain (USD per hour) earns back what the starts cost, in what is left of the payback time after them."""
+    started = [(r, m - n) for r, n, m in zip(rungs, fleet, other, strict=True) if m > n]
+    waste = sum(n * r.price * r.start_h for r, n in started)
+    left_h = aim.payback_h - max((r.start_h for r, _ in started), default=0.0)
+    return bool(started) and gain * left_h > waste + EPSILON
 
 
 def least(r: Rung) -> int:

@@ -103,45 +103,41 @@ def build(
     pinned: Set[PoolName],
     now: float,
 ) -> list[Rung]:
-    """The rungs, cheapest work first among the steady, in the order listed among equals."""
+    """A rung for each serving pool whose size is known, in the order listed."""
     pools = serving(spec)
-    told, sure = prices(pools), sure_price(pools)
     leads = {name: markets.of(name).lead_times.usual_s(p.lead_time_s) for name, p in pools.items()}
     lasting = [leads[n] for n, p in pools.items() if p.market != "spot"]
     cover_s = min(lasting or leads.values()) + spec.interval_s / 2
+    told, least = prices(pools), PAID * sure_price(pools)
     rungs = []
     for name, pool in pools.items():
-        reading = found[name]
+        reading, market = found[name], markets.of(name)
         if isinstance(reading, Absent):
             continue
-        market, status = markets.of(name), reading.value
-        patience_s = market.lead_times.patience_s(pool.lead_time_s)
-        takes = pool.market == "spot"
-        doomed = min(status.doomed, status.ready, status.desired)
-        ready = min(status.ready, status.desired) - doomed
-        counted = market.counted(status, now, patience_s, takes=takes)
-        oldest = market.lead_times.oldest
-        fixed = name in pinned
-        supply = ready + counted
-        overdue = max(0, status.desired - doomed - supply)
+        status, takes = reading.value, pool.market == "spot"
+        supplied = _supplied(pool, status, market, now)
+        overdue = max(0, status.desired - sum(supplied))
+        ready, counted, doomed = supplied
         shut = _shut(name, pools, found, markets, now)
         if overdue and not shut:
             shut = f"{overdue} asked for have not come yet"
         limit = spec.max_replicas if pool.max_replicas is None else pool.max_replicas
+        supply = ready + counted
+        oldest = market.lead_times.oldest
         rungs.append(
             Rung(
                 name=name,
                 pool=pool,
-                price=PAID * sure if pool.market == "reserved" else max(told[name], PAID * sure),
+                price=least if pool.market == "reserved" else max(told[name], least),
                 asked=status.desired,
                 ready=ready,
                 doomed=doomed,
                 counted=counted,
                 overdue=overdue,
                 waited_s=0.0 if oldest is None else now - oldest,
-                fixed=fixed,
+                fixed=name in pinned,
                 shut=shut,
-                most=supply if fixed or shut else max(supply, limit - doomed),
+                most=supply if name in pinned or shut else max(supply, limit - doomed),
                 start_h=leads[name] / 3600.0,
                 chance=market.hazard.chance(max(0.0, cover_s - market.hazard.notice_s)) if takes else 0.0,
                 share=market.hazard.share,
@@ -149,6 +145,14 @@ def build(
             )
         )
     return rungs
+
+
+def _supplied(pool: Pool, status: PoolStatus, market: Market, now: float) -> tuple[int, int, int]:
+    """Ready replicas that stay, pending ones that count, and those about to be taken."""
+    doomed = min(status.doomed, status.ready, status.desired)
+    patience_s = market.lead_times.patience_s(pool.lead_time_s)
+    counted = market.counted(status, now, patience_s, takes=pool.market == "spot")
+    return min(status.ready, status.desired) - doomed, counted, doomed
 
 
 def _belief(market: Market, ready: int) -> float:

@@ -18,9 +18,14 @@ Floats = NDArray[np.float64]
 
 
 def cheapest_usd(
-    prices: Sequence[float], limits: Sequence[Floats | None], target: Floats, delay: int, step_h: float, free: int
+    prices: Sequence[float],
+    limits: Sequence[Floats | None],
+    target: Floats,
+    first: Sequence[float],
+    delay: int,
+    step_h: float,
 ) -> float:
-    """The least cost of `target` replicas ready in every step after the first `free` ones. USD.
+    """The least cost of `target` replicas ready in every step, when `first` serve at the beginning. USD.
 
     `prices` are USD per hour, `limits` the capacity in each step; None: without limit.
     """
@@ -59,20 +64,20 @@ def cheapest_usd(
             put(row[age:], starts[pool, : steps - age], 1.0)
         bounds.append(limit)
         count += steps
-    row = np.arange(steps - free) + count
+    row = np.arange(steps) + count
     for pool in range(pools):
-        put(row, serving[pool, free:], -1.0)
-    bounds.append(-target[free:])
-    within = _matrix(rows, columns, values, (count + steps - free, 3 * pools * steps))
+        put(row, serving[pool], -1.0)
+    bounds.append(-target)
+    within = _matrix(rows, columns, values, (count + steps, 3 * pools * steps))
 
     cost = np.zeros(3 * pools * steps)
     for pool, price in enumerate(prices):
         cost[serving[pool]] = price * step_h
         paid = np.minimum(delay, steps - np.arange(steps))
         cost[starts[pool]] = price * step_h * paid
-    found = linprog(
-        cost, A_ub=within, b_ub=np.concatenate(bounds), A_eq=flow, b_eq=np.zeros(pools * steps), method="highs"
-    )
+    there = np.zeros((pools, steps))
+    there[:, 0] = first
+    found = linprog(cost, A_ub=within, b_ub=np.concatenate(bounds), A_eq=flow, b_eq=there.ravel(), method="highs")
     if found.status != 0:
         raise ValueError(f"no plan meets the target: {found.message}")
     return float(found.fun)

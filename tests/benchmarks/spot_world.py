@@ -131,12 +131,11 @@ class IdleEngines:
 @dataclass
 class SpotWorld:
     """The pools on one clock, and for how long the target was met. Also the controller's clock: to sleep is to let the
-    world run."""
+    world run. It begins with the target served on demand."""
 
     offers: Mapping[PoolName, PoolOffer]
     folder: Path
     target: Callable[[float], int]
-    measured_from_s: float = START_S + 2 * INTERVAL_S
     met_s: float = 0.0
     short_s: float = 0.0
     missing_h: float = 0.0
@@ -146,7 +145,7 @@ class SpotWorld:
     def __post_init__(self) -> None:
         for name, offer in self.offers.items():
             self.pools[name] = FleetPool(name, offer, self.engines, model=0, seed=1, folder=self.folder)
-            self.pools[name].begin(0)
+            self.pools[name].begin(self.target(0.0) if name == ON_DEMAND else 0)
 
     def now(self) -> float:
         return self.engines.now_ps / 1e12
@@ -165,10 +164,9 @@ class SpotWorld:
         ready = sum(p.status(self.engines.now_ps).ready for p in self.pools.values())
         since_s, passed_s = self.now(), (until_ps - self.engines.now_ps) / 1e12
         wanted = self.target(since_s)
-        if since_s >= self.measured_from_s:
-            self.met_s += passed_s if ready >= wanted else 0.0
-            self.short_s += passed_s if ready < wanted else 0.0
-            self.missing_h += max(0, wanted - ready) * passed_s / HOUR_S
+        self.met_s += passed_s if ready >= wanted else 0.0
+        self.short_s += passed_s if ready < wanted else 0.0
+        self.missing_h += max(0, wanted - ready) * passed_s / HOUR_S
         self.engines.now_ps = until_ps
         for pool in self.pools.values():
             pool.advance(until_ps)
@@ -224,15 +222,18 @@ def spec(offers: Mapping[PoolName, PoolOffer], target: Callable[[float], int], *
 def run(
     world: SpotWorld, workload: WorkloadSpec, end_s: float, record: Callable[[Tick], None] = lambda _: None
 ) -> None:
-    """The real controller over the world, turn by turn, to the end."""
+    """The real controller over the world, turn by turn, to the end.
+
+    Turns fall between the grid that the traces change on: what happens is seen half an interval later, as on average.
+    """
     actuators = {name: Actuator(world, name) for name in workload.pools}
     setup = Setup(Workload(workload, {}, "spot"), {}, actuators, waits=False)
     controller = Controller(setup, world, History(HOUR_S), record)
 
     async def drive() -> None:
-        for turn in range(math.ceil(end_s / INTERVAL_S)):
-            await world.sleep_until(turn * INTERVAL_S)
-            await controller.turn(turn * INTERVAL_S)
+        for turn in range(math.floor(end_s / INTERVAL_S)):
+            await world.sleep_until(turn * INTERVAL_S + INTERVAL_S / 2)
+            await controller.turn(world.now())
         await world.sleep_until(end_s)
 
     with contextlib.closing(asyncio.new_event_loop()) as loop:
