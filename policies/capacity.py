@@ -22,6 +22,8 @@ SCALE: Final = 1.0
 """Prior standard deviation of an idle engine's pace, as a share: all but unknown."""
 WORTH: Final = 0.35
 """Prior standard deviation of the load at saturation, as a share: service models of other engines err by as much."""
+SURE: Final = 1e-6
+"""A line is never known to better than a thousandth (as a variance): what rounding leaves must stay a covariance."""
 BOUND: Final = 4.0
 """A learnt capacity lies within this factor of the prior, either way: beyond it something else is wrong."""
 
@@ -54,20 +56,17 @@ class Fit:
         pp, ps, ss = self._faded(forget)
         noise = (NOISE * self.pace) ** 2 / max(weight, 1e-3)
         gain_p, gain_s = pp - load * ps, ps - load * ss
-        spread = gain_p - load * gain_s + noise
+        spread = max(0.0, gain_p - load * gain_s) + noise
         off = 1.0 / latency_s - (self.pace - load * self.slope)
         most = OUTLIER * math.sqrt(spread)
         step = max(-most, min(most, off)) / spread
         pace = max(self.pace + gain_p * step, 1e-6)
         slope = max(self.slope + gain_s * step, pace / BOUND)
-        return Fit(
-            pace,
-            min(slope, pace * BOUND),
-            pp - gain_p * gain_p / spread,
-            ps - gain_p * gain_s / spread,
-            ss - gain_s * gain_s / spread,
-            self.turns + weight,
-        )
+        left_p = max(pp - gain_p * gain_p / spread, SURE * pace * pace)
+        left_s = max(ss - gain_s * gain_s / spread, SURE * slope * slope)
+        most_ps = math.sqrt(left_p * left_s)
+        left_ps = max(-most_ps, min(most_ps, ps - gain_p * gain_s / spread))
+        return Fit(pace, min(slope, pace * BOUND), left_p, left_ps, left_s, self.turns + weight)
 
     def _faded(self, forget: float) -> tuple[float, float, float]:
         """The covariance after some forgetting: never wider than the prior."""

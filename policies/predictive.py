@@ -10,6 +10,7 @@ import numpy as np
 
 from policies.backlog import Backlog, Help, backlog
 from policies.capacity import LATENCIES, Fit, Limit, limit, missed_share, tail_s
+from policies.collapse import held
 from policies.demand import gather, no_opinion, share_work, signals
 from policies.engine_load import READ, EngineLoad, Worth, engine_load, latency
 from policies.model import Evidence, Fresh, PolicyName, Recommendation, SignalName
@@ -84,6 +85,14 @@ class Predictive:
     drain_s: Annotated[
         float, Rule("A backlog is to be gone so long after help has come, or a lead time if longer. Seconds.", gt=0)
     ] = 60.0
+    hold_s: Annotated[
+        float,
+        Rule(
+            "Demand that collapses within a minute is held for so long, lest it come back; 0: never. Seconds.",
+            ge=0,
+            le=3600,
+        ),
+    ] = 900.0
     supervise: Annotated[bool, Rule("Whether measured lateness corrects the size slowly.")] = True
     supervise_period_s: Annotated[float, Rule("How slowly. Seconds.", ge=60, le=86_400)] = 1800.0
     forget_s: Annotated[float, Rule("What was learnt of the engines fades by e in so long. Seconds.", ge=60)] = 3600.0
@@ -196,6 +205,7 @@ class Turn:
         peaks = view.history.outlook(self.name).peaks(self._lead_s, PEAKS)
         known = bool(np.isfinite(peaks).all())
         expected = float(np.interp(self._quantile, PEAKS, peaks)) if known else work
+        expected = max(expected, self._before_collapse())
         need = Need(work, rate, allowed, self._backlog(load, rate, each_s), expected, self._supervised(late, fits))
         factor = need.supervisor.correction / policy.utilization
         replicas = self._held(max(expected, work + need.queued.extra), need.supervisor.correction)
@@ -305,6 +315,10 @@ class Turn:
         waiting = load.waiting if load.waiting > MOMENTS * load.ready else 0.0
         help_ = Help(self._lead_s, self._patience_s)
         return backlog((self._visible or 0.0) + waiting, each_s, rate, ready + pending / 2, help_)
+
+    def _before_collapse(self) -> float:
+        fine = self.view.history.outlook(self.name).series.fine
+        return held(fine.window(round(self.policy.hold_s / self._interval_s)), max(1, round(60.0 / self._interval_s)))
 
     def _held(self, most: float, correction: float) -> float:
         """The need, and on the way down no less than what carries all of it within the promise without that replica."""

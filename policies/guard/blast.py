@@ -45,7 +45,10 @@ def _radii(s: Situation) -> Iterator[tuple[str, Quota]]:
 
 
 def contain(targets: Mapping[PoolName, int], s: Situation) -> tuple[dict[PoolName, int], Step] | None:
-    """The targets with so few removals, the dearest pools' first, as every radius leaves."""
+    """The targets with so few removals, the dearest pools' first, as every radius leaves.
+
+    What is given back was to be replaced elsewhere, by a move between pools: that growth goes with it.
+    """
     if s.spec.blast_radius.share >= 1.0 and s.seen.grant is None:
         return None
     removals = sum(max(0, s.held[name] - target) for name, target in targets.items())
@@ -59,4 +62,9 @@ def contain(targets: Mapping[PoolName, int], s: Situation) -> tuple[dict[PoolNam
         returned = min(back, max(0, s.held[name] - kept[name]))
         kept[name] += returned
         back -= returned
+    over = removals - int(quota.most)
+    for name in sorted(kept, key=lambda n: -(pools[n].price_usd_per_hour or 0.0)):
+        spared = min(over, max(0, kept[name] - s.held[name]))
+        kept[name] -= spared
+        over -= spared
     return kept, Step(rule, sum({**s.held, **kept}.values()), f"{quota.reason}; {removals} were to go")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from policies.backlog import Help, backlog
+from policies.collapse import held
 from policies.history import History
 from policies.model import Absent, Evidence, Fresh, PolicyName, Reading, SignalName, Stale
 from policies.predictive import Predictive
@@ -216,3 +217,31 @@ def test_without_a_workloads_word_it_aims_at_throughput() -> None:
     day = Day()
     day.spec = dataclasses.replace(day.spec, slo=None)
     assert "by throughput" in said(day.run(CALM)[-1]).reason
+
+
+MINUTE = 4
+
+
+@pytest.mark.parametrize(
+    ("past", "expected"),
+    [
+        pytest.param([4.0] * 56 + [0.1] * MINUTE, 4.0, id="gone within a minute: an outage"),
+        pytest.param([0.0, 0.0, 6.0, 0.0] * 14 + [0.0] * MINUTE, 6.0, id="a pause between bursts"),
+        pytest.param([4.0 - 0.01 * k for k in range(60)], 0.0, id="an evening"),
+        pytest.param([4.0] * 60, 0.0, id="as ever"),
+        pytest.param([0.0] * 60, 0.0, id="nothing for long"),
+        pytest.param([4.0] * 56 + [math.nan] * MINUTE, 0.0, id="not seen: no collapse, and held for that"),
+        pytest.param([math.nan] * 60, 0.0, id="never seen"),
+    ],
+)
+def test_demand_that_collapses_is_held_and_what_fades_is_not(past: list[float], expected: float) -> None:
+    assert held(np.array(past), MINUTE) == pytest.approx(expected)
+
+
+def test_an_outage_upstream_keeps_its_replicas_for_a_quarter_of_an_hour() -> None:
+    day = Day(ready=6)
+    day.run(CALM)
+    before = day.sizes[-1]
+    gone = [d.target for d in day.run([0.5] * 100)]
+    assert all(size is not None and size >= before - 1 for size in gone[4:50])
+    assert gone[-1] == 1
