@@ -52,8 +52,8 @@ CHAT: Final = {
 class Source:
     """A trace: its file, how it is scaled, and its third and its rest, as (start, end) in the file's seconds.
 
-    `most` is the workload's maximum, `in_work` the requests in work per replica that rivals are tried with: from ample
-    to the engines' own limit.
+    `most` is the workload's maximum, `initial` what runs at the start (ample; the first 300 s do not count), `in_work`
+    the requests in work per replica that rivals are tried with: from ample to the engines' own limit.
     """
 
     file: str
@@ -63,6 +63,7 @@ class Source:
     test: tuple[float, float]
     rates: bool = False
     most: int = 100
+    initial: int = 12
     in_work: tuple[float, ...] = (9.0, 13.0, 20.0, 30.0, 45.0, 68.0)
 
     def traffic(self, data: Path, part: str) -> dict[str, Any]:
@@ -82,7 +83,9 @@ def _day(file: str, scale: float, first: float) -> Source:
 
 SOURCES: Final[Mapping[str, Source]] = {
     "azure-conv": Source("requests/azure2023_conv.csv.gz", SMALL, 20, (0, 1166), (1166, 3499)),
-    "azure-conv-large": Source("requests/azure2023_conv.csv.gz", SMALL, 100, (0, 1166), (1166, 3499), most=200),
+    "azure-conv-large": Source(
+        "requests/azure2023_conv.csv.gz", SMALL, 100, (0, 1166), (1166, 3499), most=200, initial=70
+    ),
     "azure-code": Source(
         "requests/azure2023_code.csv.gz", SMALL, 4, (0, 1142), (1142, 3428), in_work=(0.5, 1, 2, 4, 9, 20)
     ),
@@ -135,7 +138,7 @@ def _case(cell: Cell, data: Path, part: str, share: float) -> Case:
                 "start_up": STARTS[cell.start_s],
             }
         },
-        "initial_replicas": {"gpus": 12},
+        "initial_replicas": {"gpus": source.initial},
         "warm_up_s": 300,
         "settle_s": 120,
         "slo": slo,
