@@ -1,0 +1,65 @@
+"""The forecasters of statsforecast, each with the season and the window that a series of its step calls for.
+
+Peers are fitted anew at every origin, as an autoscaler without a state of its own would. Windows are as long as their
+time allows: MSTL takes seconds over days of one-minute data, a seasonal ARIMA over weeks of half hours.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from statsforecast.models import MSTL, AutoARIMA, AutoETS, SeasonalNaive
+
+from tests.benchmarks.peers.outcome import processor_s
+
+LEVELS = {0.5: "mean", 0.9: "hi-80", 0.99: "hi-98"}
+"""Quantiles as statsforecast names them: the upper ends of central intervals; a normal's median is its mean."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A model, the bins of history that it is given, and at which origins it is asked: every so many."""
+
+    name: str
+    model: Any
+    window: int
+    every: int = 1
+
+    def quantiles(self, past: NDArray[np.float64], horizons: NDArray[np.int64]) -> tuple[NDArray[np.float64], float]:
+        """Quantiles (horizons, levels) after `past`, never below zero, and the processor time of fit and forecast."""
+        began = processor_s()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            said = self.model.forecast(past[-self.window :], int(horizons.max()), level=[80, 98])
+        taken_s = processor_s() - began
+        found = np.stack([np.asarray(said[name], float)[horizons - 1] for name in LEVELS.values()], axis=1)
+        return np.maximum(found, 0.0), taken_s
+
+
+def peers(step_s: float) -> tuple[Peer, ...]:
+    """What each peer is given on a series of this step: a day's season, and a week's where it has room for it."""
+    day = round(86_400 / step_s)
+    if day <= 48:
+        return (
+            Peer("seasonal naive", SeasonalNaive(7 * day), 28 * day),
+            Peer("AutoETS", AutoETS(season_length=day), 14 * day, 3),
+            Peer("AutoARIMA", AutoARIMA(season_length=day, max_p=2, max_q=2, max_P=1, max_Q=1), 10 * day, 12),
+            Peer("MSTL", MSTL(season_length=[day, 7 * day]), 28 * day, 2),
+        )
+    if day <= 288:
+        return (
+            Peer("seasonal naive", SeasonalNaive(day), 7 * day),
+            Peer("AutoETS", AutoETS(season_length=1), 3 * day),
+            Peer("AutoARIMA", AutoARIMA(season_length=1), 3 * day, 2),
+            Peer("MSTL", MSTL(season_length=[day]), 7 * day),
+        )
+    return (
+        Peer("seasonal naive", SeasonalNaive(day), 7 * day),
+        Peer("AutoETS", AutoETS(season_length=1), day),
+        Peer("AutoARIMA", AutoARIMA(season_length=1), day // 2, 2),
+        Peer("MSTL", MSTL(season_length=[day]), 3 * day, 5),
+    )
