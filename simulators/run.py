@@ -169,7 +169,8 @@ def simulate(
         for listener in told:
             listener(tick)
 
-    history = History(max(HISTORY_S, case.workload.spec.lookback_s))
+    spec = case.workload.spec
+    history = History(max(HISTORY_S, spec.lookback_s), step_s=spec.interval_s)
     controller = Controller(setup, clock, history, tell)
     end_s = ends_s(case, trace)
     with contextlib.closing(asyncio.new_event_loop()) as loop:  # asyncio.run would take Ctrl-C for itself, and wait

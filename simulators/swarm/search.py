@@ -78,7 +78,7 @@ class Watch:
         self.shrank = 0
         self._invariants = invariants
         self._lies = Lies(case, seed)
-        self._history = History(max(HISTORY_S, self.spec.lookback_s))
+        self._history = History(max(HISTORY_S, self.spec.lookback_s), step_s=self.spec.interval_s)
 
     def __call__(self, tick: Tick) -> None:
         seen = Seen(tick, self._lies.told(tick))
