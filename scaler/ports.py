@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
 
 from policies.model import Absent, Fresh, PoolName, PoolStatus, WorkloadName
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 T = TypeVar("T")
 
@@ -54,6 +59,19 @@ class Source(Protocol):
         """The quantities and when each was measured; one that cannot be told is `Absent` with the reason.
 
         Raises `Unavailable` or `Misconfigured` when nothing can be told.
+        """
+
+
+@runtime_checkable
+class PastSource(Protocol):
+    """A source that can also tell what it would have told."""
+
+    async def past(
+        self, quantities: Collection[str], since: float, until: float, step_s: float
+    ) -> Mapping[str, NDArray[np.float64]]:
+        """Each quantity's mean in every whole step from `since` until `until`, oldest first; NaN where it is not known.
+
+        Missing is not zero: a step of which a part is missing is not known. Raises `Unavailable` or `Misconfigured`.
         """
 
 

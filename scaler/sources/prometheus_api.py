@@ -1,8 +1,12 @@
-"""Prometheus's HTTP API: instant queries and metric names. Thanos, Mimir, Cortex and VictoriaMetrics speak it too."""
+"""Prometheus's HTTP API: queries now and over a range, metric names.
+
+Thanos, Mimir, Cortex and VictoriaMetrics speak it too.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -38,6 +42,22 @@ class Answer:
     partial: str
 
 
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One series of a range: its labels, and each time with its value as it was sent. Histograms have no values."""
+
+    labels: Mapping[str, str]
+    values: tuple[tuple[float, object], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """What a query over a range gave, and the server's warnings, as in an `Answer`."""
+
+    series: tuple[Series, ...]
+    partial: str
+
+
 class PrometheusApi:
     """One server, as one source may ask it."""
 
@@ -59,20 +79,30 @@ class PrometheusApi:
         except (KeyError, TypeError, ValueError, AttributeError) as e:
             raise Unavailable(f"Prometheus at {self.url}: an answer that we do not understand: {e!r}") from e
 
+    async def query_range(self, promql: str, start: float, end: float, step_s: float, deadline_s: float) -> Matrix:
+        """A query at `start` and every step from there to `end`. Raises `Refused` and the port errors."""
+        times = {"start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{step_s:.3f}"}
+        form = {"query": promql, "timeout": f"{round(deadline_s * 1000)}ms", **times}
+        document = await self._ask("POST", "query_range", deadline_s, data=form)
+        try:
+            return _matrix(document)
+        except (KeyError, TypeError, ValueError, AttributeError) as e:
+            raise Unavailable(f"Prometheus at {self.url}: an answer that we do not understand: {e!r}") from e
+
     async def names(self, selectors: Sequence[str], since_s: float) -> list[str]:
         """The metrics that have had series matching any of the selectors in the last `since_s`."""
         params = [("match[]", s) for s in selectors] + [("start", f"{self._clock.now() - since_s:.0f}")]
         found = (await self._ask("GET", "label/__name__/values", params=params)).get("data")
         return [str(name) for name in found] if isinstance(found, list) else []
 
-    async def _ask(self, method: str, path: str, **sent: Any) -> dict[str, Any]:
+    async def _ask(self, method: str, path: str, deadline_s: float | None = None, **sent: Any) -> dict[str, Any]:
         what = f"Prometheus at {self.url}"
         asked = self._session.request(
             method,
             f"{self.url}/api/v1/{path}",
             headers=self._access.sent(),
             allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(total=self._deadline_s),
+            timeout=aiohttp.ClientTimeout(total=deadline_s or self._deadline_s),
             **sent,
         )
         status, content = await http.body(what, asked, MAX_BODY, self._clock.now())
@@ -92,14 +122,30 @@ class PrometheusApi:
         return document
 
 
+def _matrix(document: Mapping[str, Any]) -> Matrix:
+    data = document["data"]
+    if data["resultType"] != "matrix":
+        raise ValueError(data["resultType"])
+    series = tuple(
+        Series(r["metric"], tuple((float(at), value) for at, value in r.get("values", ()))) for r in data["result"]
+    )
+    if not all(math.isfinite(at) for one in series for at, _ in one.values):
+        raise ValueError("a time that is none")
+    return Matrix(series, _warnings(document))
+
+
 def _answer(document: Mapping[str, Any]) -> Answer:
     data = document["data"]
     kind, result = str(data["resultType"]), data["result"]
     series = [({}, result)] if kind in {"scalar", "string"} else [(r["metric"], r.get("value")) for r in result]
     rows = tuple(Row(labels, *_sample(value)) for labels, value in series) if kind != "matrix" else ()
+    return Answer(kind, rows, _warnings(document))
+
+
+def _warnings(document: Mapping[str, Any]) -> str:
     warnings = document.get("warnings") or ()
     # 2.x puts its remarks on the query's style among the warnings; they say nothing about the data.
-    return Answer(kind, rows, "; ".join(str(w) for w in warnings if not str(w).startswith("PromQL info")))
+    return "; ".join(str(w) for w in warnings if not str(w).startswith("PromQL info"))
 
 
 def _sample(sample: Any) -> tuple[float, object]:

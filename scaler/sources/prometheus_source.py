@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from policies.model import Absent, Fresh
 from scaler.ports import Clock, Misconfigured, Unavailable
@@ -13,12 +15,14 @@ from scaler.sources.gone import HUMAN, Gone, Sought
 from scaler.sources.measured import measured
 from scaler.sources.presets import bounded
 from scaler.sources.prometheus_api import Answer, PrometheusApi, Refused, Row
-from scaler.sources.promql import LABEL, LOST_S, joint, lost, metric_names, time_of, value_of
+from scaler.sources.prometheus_past import Past
+from scaler.sources.promql import LABEL, LOST, LOST_S, joint, lost, metric_names, time_of, value_of
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from scaler.sources.prometheus import Prometheus
 
-LOST: Final = "lost"
 Found = tuple[Row, ...] | Absent
 
 
@@ -31,6 +35,7 @@ class PrometheusSource:
 
     def __init__(self, spec: Prometheus, api: PrometheusApi, clock: Clock, deadline_s: float) -> None:
         self._api = api
+        self._spec = spec
         self._gone = Gone(api, clock)
         self._deadline_s = deadline_s
         self._window_s = spec.window_s
@@ -60,6 +65,11 @@ class PrometheusSource:
             first, *others = dict.fromkeys(reason.removeprefix(HUMAN) for reason in wrong)
             raise Misconfigured(first + (f" (and {len(others)} more)" if others else ""))
         return whole
+
+    async def past(
+        self, quantities: Collection[str], since: float, until: float, step_s: float
+    ) -> Mapping[str, NDArray[np.float64]]:
+        return await Past(self._api, since, until, step_s).read(self._spec, quantities)
 
     async def _ask(self) -> dict[str, Found]:
         """What each part gave: all in one query, but for those not yet known to be sound."""

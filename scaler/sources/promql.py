@@ -14,6 +14,8 @@ LABEL: Final = "forescale"
 LOST_S: Final = 300
 """A target that answered within this time and does not now is missed; after it, it counts as gone. Prometheus's own
 look-back."""
+LOST: Final = "lost"
+"""The key of the part that tells how many targets are missed."""
 QUANTILE: Final = 0.95
 STRINGS: Final = re.compile(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|`[^`]*`|#[^\n]*')
 LABEL_LISTS: Final = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)", re.IGNORECASE)
