@@ -53,6 +53,12 @@ class History:
     def __len__(self) -> int:
         return self._end - self._start
 
+    def take(self, tick: Tick) -> None:
+        """Add a turn from the record, after the jump of the clock before it, if there was one."""
+        if tick.clock_step_s:
+            self.shift(tick.clock_step_s)
+        self.append(tick)
+
     def append(self, tick: Tick) -> None:
         """Add a turn. A row that does not lie after the last one is refused: time does not run backwards here."""
         d, pools = tick.decision, tick.observation.pools.values()

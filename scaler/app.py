@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import itertools
 import signal
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -13,8 +14,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from policies.history import History
-from policies.model import PoolName, Tick, WorkloadName
+from policies.forecast.seed import Seed
+from policies.history import MAX_ROWS
+from policies.model import PolicyName, PoolName, Tick, WorkloadName
+from scaler import seeding
 from scaler.clock import FastClock, SystemClock
 from scaler.config.daemon import DaemonSpec
 from scaler.config.load import Config, Workload, load
@@ -23,6 +26,7 @@ from scaler.controller import Controller, Setup
 from scaler.fleet import Ledger
 from scaler.journal.reader import tail
 from scaler.journal.writer import JournalWriter
+from scaler.past import Past, recent
 from scaler.ports import Clock, Misconfigured, PoolSpec, PortError, SourceSpec
 from scaler.resources import Opening, Resources
 from scaler.telemetry.dashboard import Dashboard
@@ -120,11 +124,19 @@ class App:
     async def prepare(self) -> None:
         """Open every workload and give each its recent past."""
         setups = [await self.open(w) for w in self.config.workloads.values()]
-        pasts = self._pasts([s.workload for s in setups])
-        for setup in setups:
-            self._add(setup, pasts.get(setup.workload.name, []))
+        await self._begin(setups, self._tails([s.workload for s in setups]))
 
-    def _pasts(self, workloads: list[Workload]) -> Mapping[WorkloadName, list[Tick]]:
+    async def _begin(self, setups: list[Setup], tails: Mapping[WorkloadName, list[Tick]]) -> list[Controller]:
+        """Controllers with a past: the last turns on record, and before them what gives policies their seasons."""
+        now, spans = self.clock.now(), {s.workload.name: self._span_s(s.workload) for s in setups}
+        lately = {n: recent(tails.get(n, ()), now - span_s, MAX_ROWS) for n, span_s in spans.items()}
+        seeds = await seeding.seeds(setups, lately, self.config.daemon, now)
+        begun = [self._add(s, lately[s.workload.name], seeds.get(s.workload.name, {})) for s in setups]
+        for tick in itertools.chain.from_iterable(tails.values()):
+            self.ledger.note(tick)
+        return begun
+
+    def _tails(self, workloads: list[Workload]) -> Mapping[WorkloadName, list[Tick]]:
         journal = self.config.daemon.journal
         if not journal.directory:
             return {}
@@ -134,17 +146,16 @@ class App:
     def _span_s(self, workload: Workload) -> float:
         return max(self.config.daemon.history_s, workload.spec.lookback_s)
 
-    def _add(self, setup: Setup, past: list[Tick]) -> Controller:
-        history = History(self._span_s(setup.workload))
-        now = self.clock.now()
-        for tick in past:
+    def _add(self, setup: Setup, ticks: list[Tick], seeds: Mapping[PolicyName, Seed]) -> Controller:
+        workload, now = setup.workload, self.clock.now()
+        past = Past(workload.name, now, len(ticks), self._span_s(workload), workload.spec.interval_s, seeds)
+        controller = Controller(setup, self.clock, past.history(ticks), self.record, dry_run=self._options.dry_run)
+        for tick in ticks:
             if tick.at <= now:
-                history.append(tick)
                 self.dashboard.observe(tick)
-        controller = Controller(setup, self.clock, history, self.record, dry_run=self._options.dry_run)
-        for tick in past:
-            self.ledger.note(tick)
-        self.controllers[setup.workload.name] = controller
+        self.controllers[workload.name] = controller
+        if self._journal is not None:
+            self._journal.begin(past)
         return controller
 
     def start(self, controller: Controller) -> None:
@@ -174,11 +185,10 @@ class App:
         for name in removed:
             await self._remove(name)
         for setup in setups:
-            present = self.controllers.get(setup.workload.name)
-            if present is None:
-                self.start(self._add(setup, []))
-            else:
-                present.adopt(setup)
+            if setup.workload.name in self.controllers:
+                self.controllers[setup.workload.name].adopt(setup)
+        for controller in await self._begin([s for s in setups if s.workload.name not in self.controllers], {}):
+            self.start(controller)
         log.info("reload", changed=[w.name for w in changed], removed=sorted(removed))
 
     async def _remove(self, name: WorkloadName) -> None:

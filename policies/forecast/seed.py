@@ -28,6 +28,10 @@ class Seed:
     step_s: float
     halves: bytes
 
+    def __post_init__(self) -> None:
+        if len(self.halves) % HALF.itemsize:
+            raise ValueError(f"{len(self.halves)} bytes are no whole number of steps")
+
     @staticmethod
     def of(start_s: float, step_s: float, work: NDArray[np.float64]) -> Seed:
         """From means; those that are no work (NaN, infinite, negative, beyond any size) are gaps."""

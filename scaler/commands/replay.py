@@ -22,11 +22,11 @@ SHOWN: Final = 10
 def command(args: argparse.Namespace) -> int:
     journal = Journal(Path(args.journal))
     other = load(Path(p) for p in args.config).workloads if args.config else None
-    turns = (t for t in journal if args.workload in {None, t.workload})
+    records = (r for r in journal.records() if args.workload in {None, r.workload})
     counts: Counter[str] = Counter()
     sizes: dict[WorkloadName, list[tuple[int, int]]] = {}
     differing: list[Compared] = []
-    for compared in replay(turns, journal.specs, other):
+    for compared in replay(records, journal.specs, other):
         equal = compared.equal if other is None else compared.same_size
         kind = "past not recorded" if not compared.comparable else "equal" if equal else "different"
         counts[kind] += 1

@@ -65,6 +65,15 @@ class DaemonSpec:
     history_s: Annotated[
         float, Rule("How much past each workload keeps in memory for its decisions. Seconds.", ge=600, le=604800)
     ] = 3600.0
+    seed_s: Annotated[
+        float,
+        Rule(
+            "How far back seasons are looked for when a workload begins to be run: in the journal, and in sources that"
+            " can tell; 0: nowhere. The default is what it takes to have seen a week twice. Seconds.",
+            ge=0,
+            le=1_296_000,
+        ),
+    ] = 1_296_000.0
     journal: Annotated[Journal, Rule("Where the record of every turn is kept.")] = field(default_factory=Journal)
     clock: Annotated[EmbeddedClock, Rule("Time for embedded worlds.")] = field(default_factory=EmbeddedClock)
     fleet: Annotated[Fleet, Rule("Limits that span all workloads. A change takes effect at once.")] = field(

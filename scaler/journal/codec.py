@@ -1,10 +1,12 @@
-"""Ticks to plain data and back, exactly: what is decoded equals what was encoded."""
+"""Ticks and pasts to plain data and back, exactly: what is decoded equals what was encoded."""
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
+from policies.forecast.seed import Seed
 from policies.model import (
     Absent,
     Decision,
@@ -26,6 +28,7 @@ from policies.model import (
     Tick,
     WorkloadName,
 )
+from scaler.past import Past
 
 SCHEMA: Final = 1
 """Version of the journal's records; a reader refuses a newer one."""
@@ -82,6 +85,33 @@ def decode_tick(data: Mapping[str, Any]) -> Tick:
         data["clock_step_s"],
         data["dry_run"],
     )
+
+
+def encode_past(past: Past) -> dict[str, Any]:
+    seeds = {
+        policy: {"start_s": s.start_s, "step_s": s.step_s, "work": base64.b64encode(s.halves).decode()}
+        for policy, s in past.seeds.items()
+    }
+    return {
+        "v": SCHEMA,
+        "type": "past",
+        "workload": past.workload,
+        "at": past.at,
+        "ticks": past.ticks,
+        "span_s": past.span_s,
+        "step_s": past.step_s,
+        "seeds": seeds,
+    }
+
+
+def decode_past(data: Mapping[str, Any]) -> Past:
+    """Raises `KeyError`, `TypeError` or `ValueError` on anything that `encode_past` did not write."""
+    seeds = {
+        PolicyName(policy): Seed(float(s["start_s"]), float(s["step_s"]), base64.b64decode(s["work"], validate=True))
+        for policy, s in data["seeds"].items()
+    }
+    at, span_s, step_s = (float(data[key]) for key in ("at", "span_s", "step_s"))
+    return Past(WorkloadName(data["workload"]), at, int(data["ticks"]), span_s, step_s, seeds)
 
 
 def encode_decision(decision: Decision) -> dict[str, Any]:

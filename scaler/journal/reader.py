@@ -12,8 +12,9 @@ from typing import Any, Final
 from policies.model import Tick, WorkloadName
 from scaler.config.load import Workload, workload_from
 from scaler.config.problems import ConfigError
-from scaler.journal.codec import SCHEMA, decode_tick
+from scaler.journal.codec import SCHEMA, decode_past, decode_tick
 from scaler.journal.writer import files
+from scaler.past import Past
 
 MAX_TAIL: Final = 60_000
 """Ticks read at a start, in some seconds: what 2,000 workloads look back on. A shorter past holds sizes longer."""
@@ -24,7 +25,10 @@ class JournalError(Exception):
 
 
 class Journal:
-    """Iterates over the ticks of a journal, oldest first. `specs` and `damaged` are complete after that."""
+    """Iterates over the ticks of a journal, oldest first. `specs` and `damaged` are complete after that.
+
+    `records` gives the starts beside the ticks, in the order in which they were written.
+    """
 
     def __init__(self, path: Path) -> None:
         self.specs: dict[str, Workload] = {}
@@ -32,17 +36,20 @@ class Journal:
         self.paths = journal_files(path)
 
     def __iter__(self) -> Iterator[Tick]:
+        return (record for record in self.records() if isinstance(record, Tick))
+
+    def records(self) -> Iterator[Tick | Past]:
         for path in self.paths:
             try:
                 with path.open("rb") as f:
                     for number, line in enumerate(f, 1):
-                        tick = self._take(line, f"{path}:{number}")
-                        if tick is not None:
-                            yield tick
+                        found = self._take(line, f"{path}:{number}")
+                        if found is not None:
+                            yield found
             except OSError as e:
                 raise JournalError(f"{path}: {e.strerror}") from e
 
-    def _take(self, line: bytes, where: str) -> Tick | None:
+    def _take(self, line: bytes, where: str) -> Tick | Past | None:
         record = _parse(line)
         if record is None:
             if line.strip():
@@ -53,6 +60,8 @@ class Journal:
         try:
             if record["type"] == "tick":
                 return decode_tick(record)
+            if record["type"] == "past":
+                return decode_past(record)
             if record["type"] == "spec":
                 self.specs[record["fingerprint"]] = workload_from(record["document"], where)
         except (KeyError, TypeError, ValueError, AttributeError, ConfigError):

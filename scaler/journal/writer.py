@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from policies.model import Tick
 from scaler.config.daemon import Journal
 from scaler.config.load import Workload
-from scaler.journal.codec import SCHEMA, encode_tick
+from scaler.journal.codec import SCHEMA, encode_past, encode_tick
+from scaler.past import Past
 from scaler.ports import Misconfigured
 
 NAME = "{:08d}.jsonl"
@@ -52,21 +54,32 @@ class JournalWriter:
 
     def write(self, tick: Tick, workload: Workload) -> None:
         """Add a turn, and the specification it was decided by if this file has not told it yet."""
-        try:
+        with self._counted():
             if tick.spec not in self._described:
                 self._append({"v": SCHEMA, "type": "spec", "fingerprint": tick.spec, "document": workload.document})
                 self._described.add(tick.spec)
             self._append(encode_tick(tick))
+
+    def begin(self, past: Past) -> None:
+        """Add what a workload's history begins with."""
+        with self._counted():
+            self._append(encode_past(past))
+
+    def close(self) -> None:
+        os.close(self._file)
+        os.close(self._lock)
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Around the writing of a record: rotate after it where that is due, and count it where it is lost."""
+        try:
+            yield
             self.error = None
             if self._size >= self._settings.max_bytes:
                 self._rotate()
         except OSError as e:
             self.lost += 1
             self.error = e.strerror or str(e)
-
-    def close(self) -> None:
-        os.close(self._file)
-        os.close(self._lock)
 
     def _append(self, record: Mapping[str, Any]) -> None:
         line = json.dumps(record, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode() + b"\n"
