@@ -94,7 +94,7 @@ class Predictive:
         ),
     ] = 900.0
     supervise: Annotated[bool, Rule("Whether measured lateness corrects the size slowly.")] = True
-    supervise_period_s: Annotated[float, Rule("How slowly. Seconds.", ge=60, le=86_400)] = 1800.0
+    supervise_period_s: Annotated[float, Rule("How slowly. Seconds.", ge=60, le=86_400)] = 7200.0
     forget_s: Annotated[float, Rule("What was learnt of the engines fades by e in so long. Seconds.", ge=60)] = 3600.0
 
     @property

@@ -13,7 +13,7 @@ RATE: Final = 0.3
 """The correction moves by this much of its logarithm in a period in which lateness is off by e or more."""
 MORE: Final = 2.0
 """It rises so much faster than it falls: lateness is dearer than idleness."""
-LEAST, MOST = 0.7, 1.6
+LEAST, MOST = 0.8, 1.6
 """Its bounds: beyond them the model of the engines is wrong, and buying is no remedy."""
 FLOOR: Final = 1e-6
 INCIDENT: Final = 10.0

@@ -29,8 +29,8 @@ class Family:
 
 SHARES: Final = (0.35, 0.5, 0.62, 0.72, 0.82, 0.94)
 """Shares of an engine's throughput at saturation."""
-TIMES: Final = (5.0, 2.5, 1.6, 1.2, 0.95, 0.75)
-"""Fixed sizes, in times of the busiest minute's load."""
+TIMES: Final = (5.0, 4.0, 3.2, 2.5, 2.0, 1.6, 1.35, 1.2, 1.05, 0.95, 0.85, 0.75)
+"""Fixed sizes, in times of the load of the busiest minute: twelve, as they have no other setting."""
 
 
 def families(saturation_rps: float, peak_load: float, in_work: Sequence[float]) -> Mapping[str, Family]:
