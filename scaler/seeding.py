@@ -111,8 +111,8 @@ async def seeds(
     found: Seeds = {}
     for plot in plots:
         seed = plot.seed()
-        log.info("seed", workload=plot.workload, policy=plot.name, known_h=round(seed.known_s / 3600.0, 1))
         if seed.known_s:
+            log.info("seed", workload=plot.workload, policy=plot.name, known_h=round(seed.known_s / 3600.0, 1))
             found.setdefault(plot.workload, {})[plot.name] = seed
     return found
 

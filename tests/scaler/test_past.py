@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from policies.model import PolicyName
 from scaler.journal.reader import Journal
@@ -129,12 +130,13 @@ FAILURES = {"unavailable": Unavailable("no answer"), "misconfigured": Misconfigu
 
 
 @pytest.mark.parametrize("error", FAILURES.values(), ids=FAILURES)
-async def test_a_source_that_fails_is_said_and_the_workload_starts_cold(
-    world: World, error: PortError, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_source_that_fails_is_said_and_the_workload_starts_cold(world: World, error: PortError) -> None:
     world.source.past_error = error
-    async with world.started() as app:
-        tick = (await world.live(app, 3))[-1]
+    with capture_logs() as logged:
+        async with world.started() as app:
+            tick = (await world.live(app, 3))[-1]
+    (warning,) = (line for line in logged if line["log_level"] == "warning")
+    assert (warning["event"], warning["workload"], warning["error"]) == ("seed", NAME, str(error))
     assert tick.decision.target is not None
     assert started(world)[-1].seeds == {}
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import pytest
 
 from policies.model import Absent, Fresh
 from scaler.clock import SystemClock
-from scaler.ports import Misconfigured, Source
+from scaler.ports import Misconfigured, PastSource, Source
 from scaler.resources import Opening, Resources
 from scaler.sources.prometheus import Prometheus
 from scaler.sources.scrape import Scrape
@@ -231,3 +233,29 @@ async def test_a_sum_without_a_replica_that_cannot_be_scraped_is_no_sum(opening:
 async def test_a_replica_that_has_not_answered_yet_is_not_missed(opening: Opening, server: PrometheusServer) -> None:
     assert await server.query('up{case="starting"} == 0')
     assert values(await read(opening, server, "starting", preset="vllm"))["running"] == 12
+
+
+async def test_what_it_would_have_told_is_told_for_every_step(opening: Opening, fleet: Fleet) -> None:
+    wanted = ("generation_tokens_per_s", "running")
+    source = await Prometheus(url=fleet.server.url, preset="vllm", match={"case": "counting"}, read=wanted).open(
+        opening
+    )
+    assert isinstance(source, PastSource)
+    now = time.time()
+    found = await source.past(wanted, now - 600, now, 4.0)
+    rates = found["generation_tokens_per_s"]
+    assert (len(rates), np.isnan(rates[0])) == (150, True), "before there was a server nothing is known"
+    assert rates[~np.isnan(rates)][-1] == pytest.approx(1000, rel=0.2)
+    assert np.isnan(found["running"]).all(), "what this engine does not tell is no zero"
+    broken = await Prometheus(url=fleet.server.url, queries={"running": "sum("}).open(opening)
+    with pytest.raises(Misconfigured, match="parse error"):
+        await broken.past(("running",), now - 600, now, 4.0)
+
+
+async def test_more_points_than_the_server_answers_with_are_asked_for_in_parts(opening: Opening, fleet: Fleet) -> None:
+    async with http_front(fleet.server.url) as front:
+        source = await Prometheus(url=front.url, queries={"running": "time()"}).open(opening)
+        start = float(round(time.time()) - 30_000)
+        found = await source.past(("running",), start, start + 25_000, 1.0)
+        assert (found["running"] == start + 1 + np.arange(25_000)).all()
+        assert [path for path, _ in front.seen] == ["/api/v1/query_range"] * 3
