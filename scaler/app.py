@@ -88,18 +88,21 @@ class App:
 
     def record(self, tick: Tick) -> None:
         """Every projection of a turn."""
-        if self._journal is not None:
-            broken_before = self._journal.error
-            self._journal.write(tick, self.controllers[tick.workload].workload)
-            self.metrics.journal_lost.set(self._journal.lost)
-            if self._journal.error and not broken_before:
-                log.error(
-                    "journal", error=self._journal.error, remedy="turns go on; records are lost until it is mended"
-                )
+        self._write(lambda journal: journal.write(tick, self.controllers[tick.workload].workload))
         log_tick(tick)
         self.metrics.observe(tick)
         self.dashboard.observe(tick)
         self._options.on_tick(tick)
+
+    def _write(self, write: Callable[[JournalWriter], None]) -> None:
+        """Add a record to the journal, if one is kept; say so once when that fails."""
+        if self._journal is None:
+            return
+        broken_before = self._journal.error
+        write(self._journal)
+        self.metrics.journal_lost.set(self._journal.lost)
+        if self._journal.error and not broken_before:
+            log.error("journal", error=self._journal.error, remedy="turns go on; records are lost until it is mended")
 
     async def open(self, workload: Workload) -> Setup:
         """A workload's adapters. Raises `Misconfigured`."""
@@ -154,8 +157,7 @@ class App:
             if tick.at <= now:
                 self.dashboard.observe(tick)
         self.controllers[workload.name] = controller
-        if self._journal is not None:
-            self._journal.begin(past)
+        self._write(lambda journal: journal.begin(past))
         return controller
 
     def start(self, controller: Controller) -> None:
