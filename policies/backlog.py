@@ -1,24 +1,46 @@
-"""Work that waits: what of it is left when help comes, and the replicas that then clear it in time."""
+"""Work that waits: what of it is left when help comes, and the replicas that are worth buying to clear it."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Final
+
+LEAST_S: Final = 15.0
+"""Sooner than a turn nothing need be gone: nobody could see it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Help:
-    """When replicas asked for now come (`lead_s`), and how long they have to clear what waits then (`patience_s`)."""
+    """What help for a backlog is like.
+
+    Replicas asked for now come after `lead_s`, the next of those asked for before after `next_s`; each stays for
+    `stay_s` at least. Waiting costs `ratio` times what an idle replica does. What waits in a queue may wait for
+    `patience_s` more once help has come.
+    """
 
     lead_s: float
+    next_s: float
+    stay_s: float
+    ratio: float
     patience_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """Requests that wait in engines, messages that wait before them, and the replica-seconds that each takes."""
+
+    requests: float
+    messages: float
+    each_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
     """What waits, and the replicas beyond those that the rate needs (`extra`) that clear it.
 
-    A backlog is not a rate: what the replicas there will have worked off by the time that help comes needs none.
-    Multiplying it by the replicas there, or buying for all of it, is how autoscalers run away.
+    A backlog is not a rate: multiplying it by the replicas there, or buying for what they will have worked off before
+    help comes, is how autoscalers run away.
     """
 
     queued: float
@@ -26,14 +48,22 @@ class Backlog:
     reason: str = ""
 
 
-def backlog(queued: float, each_s: float, rate: float, supply: float, help_: Help) -> Backlog:
-    """The backlog of `queued` requests or messages at `each_s` of a replica's time.
+def backlog(waits: Waits, rate: float, ready: float, size: float, help_: Help) -> Backlog:
+    """What clears it. `rate` is the work that comes, `ready` and `size` the replicas that serve and are asked for.
 
-    `rate` is the work that comes and `supply` what is there to do it, both in replicas.
+    While requests wait in engines all that come are late. E replicas more clear B replica-seconds in B / E seconds,
+    which costs ``ratio x rate x B / E`` for lateness and ``E x (lead + stay)`` for them: the least of the sum is at
+    the square root below. A queue's messages have their patience, and no more is bought than keeps it. B is what there
+    will be when help comes; what is there may be all the help it needs, and then nothing is bought, and nothing given
+    back before it is done.
     """
-    if queued <= 0:
+    count = waits.requests + waits.messages
+    if count <= 0:
         return Backlog(0.0, 0.0)
-    left_s = max(0.0, queued * each_s + (rate - supply) * help_.lead_s)
-    extra = left_s / help_.patience_s
-    left = f"{left_s:.0f} replica-seconds of them are left in {help_.lead_s:.0f} s"
-    return Backlog(queued, extra, f"{queued:g} wait, and {left}: {extra:.2f} more")
+    pending = size > ready
+    left_s = count * waits.each_s + max(0.0, rate - ready) * (help_.next_s if pending else help_.lead_s)
+    urgent = math.sqrt(help_.ratio * rate * left_s / (help_.lead_s + help_.stay_s)) if waits.requests > 0 else 0.0
+    extra = max(min(urgent, left_s / LEAST_S), left_s / help_.patience_s)
+    if left_s <= (size - rate) * help_.lead_s:
+        extra = min(extra, size - rate)
+    return Backlog(waits.messages, extra, f"{count:g} wait, {left_s:.0f} replica-seconds: {extra:.2f} more clear them")

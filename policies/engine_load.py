@@ -26,6 +26,10 @@ MOST: Final = 3.0
 difference of two gauges is noise on a rate near zero."""
 CALM: Final = 0.5
 """Late first tokens are a burst's, and not overload's, where the mean load is below this share of what is allowed."""
+SURGE: Final = 2.0
+"""Requests waiting per replica that tell of a surge: what comes is then judged by the last turns and not the window."""
+SURGE_S: Final = 31.0
+"""Two turns by default, and their jitter. Seconds."""
 STEADY: Final = 20.0
 """Requests waiting per replica beyond which latencies are those of a queue, and teach nothing about engines."""
 ENOUGH: Final = 200.0
@@ -37,7 +41,8 @@ class EngineLoad:
     """One turn's load. Loads are in a replica's saturations, over all replicas.
 
     `done` is what was computed in the rate window, `coming` what came in it; `calmest` and `fullest` are the fewest
-    replicas ready and the most load done within the last window and a turn.
+    replicas ready and the most load done within the last window and a turn, `queued_turns` the turns in which more than
+    a moment's requests waited.
     """
 
     done: float
@@ -49,6 +54,7 @@ class EngineLoad:
     steady: bool
     calmest: float
     fullest: float
+    queued_turns: int
     window_s: float
 
     @property
@@ -72,7 +78,7 @@ class EngineLoad:
         What comes at once to engines that are mostly free makes the last of it wait as long as they take to work it
         off: in proportion to 1 / replicas, above an idle engine's own time. So many would keep it to `allowed_s`.
         """
-        if self.calmest <= 0 or self.fullest / self.calmest > CALM * limit.load:
+        if self.calmest <= 0 or self.fullest / self.calmest > CALM * limit.load or self.queued_turns > 1:
             return 0.0
         idle_s = min(fit.idle_s, allowed_s / 2)
         return self.calmest * max(0.0, min(ttft_s, MOST * allowed_s) - idle_s) / (allowed_s - idle_s)
@@ -99,9 +105,9 @@ def engine_load(
     in_work = running + waiting
     done, window_s = worth.load(prompt, generated), worth.window_s
     since = view.at - window_s - 1.0
-    was = [view.history.signal(signal, since)[1] for signal in used[:2]]
-    before = float(was[0][0] + was[1][0]) if was[0].size and was[1].size else in_work
-    grown_per_s = (in_work - before) / window_s
+    grown_per_s = _grown_per_s(view, used, in_work, since)
+    if waiting > SURGE * (view.ready or 0):
+        grown_per_s = max(grown_per_s, _grown_per_s(view, used, in_work, view.at - SURGE_S))
     ratio = 1.0 + grown_per_s / requests_per_s if requests_per_s > 0 else 1.0
     ready = np.append(view.history.column(READY, since - 30.0), float(view.ready or 0))
     lately = [view.history.signal(signal, since - 30.0)[1] for signal in used[3:]]
@@ -119,8 +125,17 @@ def engine_load(
         steady=bool(np.nanmax(window) == np.nanmin(window)),
         calmest=float(np.nanmin(ready)),
         fullest=fullest,
+        queued_turns=int((view.history.signal(used[1], since - 30.0)[1] > SURGE * float(view.ready or 0)).sum()),
         window_s=window_s,
     )
+
+
+def _grown_per_s(view: View, used: tuple[SignalName, ...], in_work: float, since: float) -> float:
+    """By how much the requests in work grow, from the first turn since a time that saw them until now."""
+    (at, running), (_, waiting) = (view.history.signal(signal, since) for signal in used[:2])
+    if not at.size or at.size != waiting.size or at[0] >= view.at:
+        return 0.0
+    return (in_work - float(running[0] + waiting[0])) / (view.at - float(at[0]))
 
 
 def latency(view: View, source: str | None, quantity: str) -> float | None:

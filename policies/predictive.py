@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Final
 
 import numpy as np
 
-from policies.backlog import Backlog, Help, backlog
+from policies.backlog import Backlog, Help, Waits, backlog
 from policies.capacity import LATENCIES, Fit, Limit, limit, missed_share, tail_s
 from policies.collapse import held
 from policies.demand import gather, no_opinion, share_work, signals
@@ -83,7 +83,7 @@ class Predictive:
     ] = None
     rate_window_s: Annotated[float, Rule("What the source's rates span. Seconds.", gt=0, le=3600)] = 60.0
     drain_s: Annotated[
-        float, Rule("A backlog is to be gone so long after help has come, or a lead time if longer. Seconds.", gt=0)
+        float, Rule("A queue's backlog is to be gone so long after help has come, or a lead time. Seconds.", gt=0)
     ] = 60.0
     hold_s: Annotated[
         float,
@@ -207,9 +207,11 @@ class Turn:
         expected = float(np.interp(self._quantile, PEAKS, peaks)) if known else work
         expected = max(expected, self._before_collapse())
         need = Need(work, rate, allowed, self._backlog(load, rate, each_s), expected, self._supervised(late, fits))
-        factor = need.supervisor.correction / policy.utilization
-        replicas = self._held(max(expected, work + need.queued.extra), need.supervisor.correction)
-        calm = min(1.0, carries / allowed.relaxed) / max(1.0, need.supervisor.correction)
+        correction = need.supervisor.correction
+        factor = correction / policy.utilization
+        if need.queued.extra:
+            correction = max(1.0, correction)
+        replicas = self._held(max(expected, work + need.queued.extra), correction)
         memory = {key: value for q, fit in fits.items() for key, value in fit.memory(q).items()}
         return Recommendation(
             self.name,
@@ -222,7 +224,7 @@ class Turn:
             memory={**memory, **need.supervisor.memory(), "each_s": each_s},
             work=work,
             peaks=tuple(zip(PEAKS, (peaks * factor).tolist(), strict=True)) if known else (),
-            because_late=replicas * (1.0 - calm) if late and calm < 1.0 else None,
+            because_late=replicas * (1.0 - 1.0 / correction) if late and correction > 1.0 else None,
         )
 
     def by_queue(self, used: tuple[SignalName, ...], wrong: str) -> Recommendation:
@@ -230,7 +232,8 @@ class Turn:
         if self._visible is None:
             return no_opinion(self.name, used, wrong or "no replica is ready", self.old)
         each_s, ready = self.old.get("each_s", 0.0), float(self.view.ready or 0)
-        found = backlog(self._visible, each_s, 0.0, ready, Help(self._lead_s, self._patience_s))
+        size = float(self.view.desired or 0)
+        found = backlog(Waits(0.0, self._visible, each_s), 0.0, ready, size, self._help())
         reason = f"the engines tell nothing ({wrong or 'none is ready'}); {found.reason or 'the queue is empty'}"
         active = self._visible > 0
         return Recommendation(
@@ -298,23 +301,22 @@ class Turn:
     def _visible(self) -> float | None:
         return self.values.get(SignalName(f"{self.policy.queue}.visible"))
 
-    @property
-    def _patience_s(self) -> float:
-        """How long what waits may still wait once help has come."""
-        drain_s = max(self.policy.drain_s, self._lead_s)
-        if self.policy.queue is None:
-            return drain_s
-        age = self.view.readings.get(SignalName(f"{self.policy.queue}.oldest_age_s"))
+    def _help(self) -> Help:
+        """Replicas that are asked for now, and how long what waits in a queue may still wait for them."""
+        spec, policy, lead_s = self.view.spec, self.policy, self._lead_s
+        stay_s, ratio = (spec.scale_down.window_s, spec.lateness_ratio) if spec else (60.0, LATENESS_RATIO)
+        markets = self.view.history.markets
+        since = [at for name in (spec.pools if spec else ()) if (at := markets.of(name).lead_times.oldest) is not None]
+        next_s = max(0.0, min(since) + lead_s - self.view.at) if since else lead_s
+        age = self.view.readings.get(SignalName(f"{policy.queue}.oldest_age_s"))
         waited_s = age.value if isinstance(age, Fresh) else 0.0
-        return max(drain_s, self.policy.deadline_s - waited_s - self._lead_s)
+        return Help(lead_s, next_s, stay_s, ratio, max(policy.drain_s, lead_s, policy.deadline_s - waited_s - lead_s))
 
     def _backlog(self, load: EngineLoad, rate: float, each_s: float) -> Backlog:
         """What waits in the queue, and in engines where it is more than a moment's."""
-        ready = float(self.view.ready or 0)
-        pending = max(0.0, float(self.view.desired or 0) - ready)
         waiting = load.waiting if load.waiting > MOMENTS * load.ready else 0.0
-        help_ = Help(self._lead_s, self._patience_s)
-        return backlog((self._visible or 0.0) + waiting, each_s, rate, ready + pending / 2, help_)
+        ready, size = float(self.view.ready or 0), float(self.view.desired or 0)
+        return backlog(Waits(waiting, self._visible or 0.0, each_s), rate, ready, size, self._help())
 
     def _before_collapse(self) -> float:
         fine = self.view.history.outlook(self.name).series.fine

@@ -29,7 +29,17 @@ if TYPE_CHECKING:
     from simulators.world.world import World
 
 QUEUE: Final = ("visible", "in_flight", "delayed", "oldest_age_s")
-ENGINES: Final = ("running", "waiting", "kv_cache_usage", "utilization", "requests_per_s", "ttft_p95_s")
+ENGINES: Final = (
+    "running",
+    "waiting",
+    "kv_cache_usage",
+    "utilization",
+    "requests_per_s",
+    "prompt_tokens_per_s",
+    "generation_tokens_per_s",
+    "ttft_p95_s",
+    "itl_p95_s",
+)
 MODEL: Final = "llama-3.1-8b-h100-vllm"
 NONE: Final = Phase(median_s=0.0)
 

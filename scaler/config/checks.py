@@ -103,6 +103,17 @@ def _read_also(policy: Any, place: Place, offers: Mapping[str, set[str]]) -> Ite
             yield place, f"source {source!r} does not offer {', '.join(lacking)}", _offered(offers)
 
 
+def rate_windows(spec: WorkloadSpec) -> Iterator[Finding]:
+    """A policy that reckons with the window of its source's rates, and a source that has another."""
+    for name, policy in spec.policies.items():
+        window_s = getattr(policy, "rate_window_s", None)
+        source_s = getattr(spec.sources.get(policy.source), "window_s", None) if window_s is not None else None
+        if source_s is not None and source_s != window_s:
+            rule = f"is {window_s:g}, and the rates of source {policy.source} span {source_s:g} s"
+            hint = f"set it to sources.{policy.source}.window_s, and both to four scrapes"
+            yield ("policies", name, "rate_window_s"), rule, hint
+
+
 def settled(spec: WorkloadSpec) -> Iterator[Finding]:
     """A policy that settles by itself stands alone, and what it replaces can't be set beside it."""
     name = next((name for name, policy in spec.policies.items() if policy.settles), None)
@@ -160,6 +171,7 @@ def bounds(spec: WorkloadSpec) -> Iterator[Finding]:
             "0 needs a policy that can tell work at zero replicas",
             "add queue_depth, concurrency on a gateway, a metric total or a schedule, or set it to 1",
         )
+    yield from rate_windows(spec)
     if all(p.shapes for p in spec.policies.values()) and not any(p.activates for p in spec.policies.values()):
         yield ("policies",), "needs a policy that measures demand", "headroom alone has nothing to leave room above"
     yield from limits(spec)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -19,11 +20,12 @@ from policies.model import (
 )
 from policies.pipeline import decide
 from policies.predictive import Predictive
-from policies.spec import Pool, Slo, WorkloadSpec
+from policies.spec import Pool, ScaleDown, Slo, WorkloadSpec
 from tests.factories import NOW, spec, tick_of
 
 STEP_S = 15.0
 GPUS = PoolName("main")
+MINUTE = ScaleDown(window_s=60.0, max_replicas=10_000)
 
 
 @dataclass
@@ -41,6 +43,7 @@ class Engines:
     output: float = 200.0
     decode_cost: float = 40.0 / 9.0
     waiting: float = 0.0
+    answers: deque[float] = field(default_factory=lambda: deque(maxlen=4))
 
     @property
     def each(self) -> float:
@@ -48,19 +51,21 @@ class Engines:
         return self.prompt + self.decode_cost * self.output
 
     def tell(self, rps: float, ready: int) -> dict[str, float]:
-        """What they tell at the end of a turn of `rps` requests a second."""
+        """What they tell at the end of a turn of `rps` requests a second. Rates are over the last four turns."""
         most = 0.98 * ready * self.saturation_tokens_per_s / self.each
         answered = min(most, rps + self.waiting / STEP_S)
         self.waiting = max(0.0, self.waiting + (rps - answered) * STEP_S)
         busy = answered * self.each / (ready * self.saturation_tokens_per_s)
         slow = 1.0 / (1.0 - busy)
         queued_s = self.waiting / most
+        self.answers.append(answered)
+        rate = sum(self.answers) / len(self.answers)
         return {
-            "running": answered * (self.ttft_s + self.output * self.itl_s) * slow,
+            "running": min(128.0 * ready, answered * (self.ttft_s + self.output * self.itl_s) * slow),
             "waiting": self.waiting,
-            "requests_per_s": answered,
-            "prompt_tokens_per_s": answered * self.prompt,
-            "generation_tokens_per_s": answered * self.output,
+            "requests_per_s": rate,
+            "prompt_tokens_per_s": rate * self.prompt,
+            "generation_tokens_per_s": rate * self.output,
             "ttft_p95_s": self.ttft_s * slow + queued_s,
             "itl_p95_s": self.itl_s * slow,
         }
@@ -80,7 +85,11 @@ class Day:
 
     def __post_init__(self) -> None:
         self.spec: WorkloadSpec = spec(
-            {"predictive": self.policy}, {"main": Pool(lead_time_s=90.0)}, slo=self.slo, max_replicas=self.most
+            {"predictive": self.policy},
+            {"main": Pool(lead_time_s=90.0)},
+            slo=self.slo,
+            max_replicas=self.most,
+            scale_down=MINUTE,
         )
         self.history = History()
         self.at = NOW

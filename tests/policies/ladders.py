@@ -95,7 +95,7 @@ class Lived:
     now: float = NOW
     history: History = field(default_factory=lambda: History(7200.0))
     decisions: list[Decision] = field(default_factory=list)
-    tick: Tick | None = None
+    ticks: list[Tick] = field(default_factory=list)
     fingerprint: str = "abc"
 
     @classmethod
@@ -117,8 +117,8 @@ class Lived:
             before = self.places[name].desired
             result = self.places[name].resize(target) if target != before else Result.UNCHANGED
             outcomes.append(Outcome(name, before, target, result, "none to be had" if result.refused else ""))
-        self.tick = Tick(self.fingerprint, seen, decision, tuple(outcomes), len(self.history), 0.0, 0.0)
-        self.history.append(self.tick)
+        self.ticks.append(Tick(self.fingerprint, seen, decision, tuple(outcomes), len(self.history), 0.0, 0.0))
+        self.history.append(self.ticks[-1])
         self.decisions.append(decision)
         self.now += self.workload.interval_s
         return decision

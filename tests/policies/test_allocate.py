@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -12,7 +14,7 @@ from tests.policies.ladders import POOLS, Lived, ladder
 
 A, B, OD = PoolName("spot-a"), PoolName("spot-b"), PoolName("on-demand")
 SPOT = {name: POOLS[name] for name in ("spot-a", "spot-b", "on-demand")}
-CALM = {"lateness_ratio": 0.01}
+CALM: dict[str, Any] = {"lateness_ratio": 0.01}
 """Lateness so cheap that no risk is insured: what is left is price."""
 
 
@@ -170,7 +172,7 @@ def test_a_capacity_error_sends_the_next_turn_elsewhere_and_is_asked_about_ever_
         if len(lived.decisions) == 2:
             assert lived.places[OD].desired == 2
             assert "none to be had" in lived.told("shortage")
-    waits = [round(b - a) for a, b in zip(asked, asked[1:], strict=False)]
+    waits = [round(b - a) for a, b in itertools.pairwise(asked)]
     assert waits[:5] == [180, 360, 720, 1440, 1800]
     assert set(waits[5:]) == {1800}
     lived.places[A].refuses = None

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from policies.backlog import Help, backlog
+from policies.backlog import Help, Waits, backlog
 from policies.collapse import held
 from policies.history import History
 from policies.model import Absent, Evidence, Fresh, PolicyName, Reading, SignalName, Stale
@@ -122,7 +122,7 @@ def test_a_lull_hands_back_what_is_idle() -> None:
     sizes = [d.target for d in day.run([10.0] * 120)]
     assert sizes[-1] is not None
     assert sizes[-1] <= fair(day, 10.0) + 1
-    assert all(size is not None and size <= 2 for size in sizes)
+    assert all(size is not None and size <= 2 for size in sizes[8:])
 
 
 GONE: dict[str, Reading[float]] = {"absent": Absent("gone"), "stale": Stale(1.0, NOW - 100, 100.0)}
@@ -169,18 +169,24 @@ def test_a_queue_wakes_a_workload_that_engines_cannot_tell_of() -> None:
 
 
 @pytest.mark.parametrize(
-    ("queued", "rate", "supply", "extra"),
+    ("requests", "messages", "rate", "ready", "size", "extra"),
     [
-        pytest.param(0.0, 5.0, 1.0, 0.0, id="nothing waits, whatever the rate"),
-        pytest.param(1000.0, 0.0, 10.0, 0.0, id="gone before help comes"),
-        pytest.param(1000.0, 0.0, 0.0, 1.0, id="nobody there: all of it, in the time there is"),
-        pytest.param(1000.0, 10.0, 1.0, 10.0, id="what piles up until help comes counts"),
+        pytest.param(0.0, 0.0, 5.0, 1.0, 1.0, 0.0, id="nothing waits, whatever the rate"),
+        pytest.param(0.0, 1000.0, 0.0, 10.0, 10.0, 1.0, id="what is there clears it: no more, and none given back"),
+        pytest.param(0.0, 1000.0, 0.0, 0.0, 0.0, 1.0, id="nobody there: all of it, in the time there is"),
+        pytest.param(0.0, 1000.0, 10.0, 1.0, 1.0, 10.0, id="what piles up until help comes counts"),
+        pytest.param(0.0, 1000.0, 10.0, 1.0, 12.0, 2.8, id="help is under way, and not enough"),
+        pytest.param(1000.0, 0.0, 4.0, 4.0, 4.0, math.sqrt(19 * 4 * 100 / 200), id="users wait: what that is worth"),
+        pytest.param(1000.0, 0.0, 4.0, 4.0, 8.0, 4.0, id="users wait, and help is under way"),
+        pytest.param(1000.0, 0.0, 0.0, 0.0, 0.0, 1.0, id="nobody comes whom it makes late"),
+        pytest.param(10.0, 0.0, 100.0, 100.0, 100.0, 1.0 / 15.0, id="no sooner than a turn"),
     ],
 )
 def test_a_backlog_needs_what_is_left_of_it_when_help_comes(
-    queued: float, rate: float, supply: float, extra: float
+    requests: float, messages: float, rate: float, ready: float, size: float, extra: float
 ) -> None:
-    assert backlog(queued, 0.1, rate, supply, Help(100.0, 100.0)).extra == pytest.approx(extra)
+    found = backlog(Waits(requests, messages, 0.1), rate, ready, size, Help(100.0, 20.0, 100.0, 19.0, 100.0))
+    assert found.extra == pytest.approx(extra)
 
 
 def test_the_correction_rises_while_users_are_late_and_falls_while_nobody_is() -> None:

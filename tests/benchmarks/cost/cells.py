@@ -153,7 +153,7 @@ def _case(cell: Cell, data: Path, part: str, share: float) -> Case:
 def ours(carries: Worth, cell: Cell, share: float) -> dict[str, Any]:
     """Our workload, as one would write it for this engine."""
     read = ["running", "waiting", "requests_per_s", "prompt_tokens_per_s", "generation_tokens_per_s"]
-    engines = {"kind": "prometheus", "url": "http://prometheus:9090", "preset": "vllm"}
+    engines = {"kind": "prometheus", "url": "http://prometheus:9090", "preset": "vllm", "window_s": 60}
     return {
         "workload": "forescale",
         "min_replicas": 1,
