@@ -81,7 +81,7 @@ class Predictive:
         float | None,
         Rule("Quantile of the largest demand to be ready for; null: by the workload's lateness_ratio.", gt=0, lt=1),
     ] = None
-    rate_window_s: Annotated[float, Rule("What the source's rates span. Seconds.", gt=0, le=3600)] = 60.0
+    rate_window_s: Annotated[float, Rule("What the source's rates span: its window_s. Seconds.", gt=0, le=3600)] = 120.0
     drain_s: Annotated[
         float, Rule("A queue's backlog is to be gone so long after help has come, or a lead time. Seconds.", gt=0)
     ] = 60.0

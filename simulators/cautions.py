@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 
 def cautions(run: Run) -> tuple[str, ...]:
     """Everything that makes a run's figures mean less than they seem to."""
-    return tuple(text for tell in (_repaired, _too_long, _too_much, _uncounted, _unfinished) for text in tell(run))
+    return tuple(text for tell in CAUTIONS for text in tell(run))
 
 
 def _repaired(run: Run) -> Iterator[str]:
@@ -105,3 +105,17 @@ def _unfinished(run: Run) -> Iterator[str]:
     left = int((kernel.times[:arrived, layout.FINISH] == layout.OPEN).sum())
     if left:
         yield f"{left:,} requests had not ended when the run did: a longer settle_s may let them"
+
+
+def _other_windows(run: Run) -> Iterator[str]:
+    told_s = run.case.scenario.telemetry.rate_window_s
+    for name, policy in run.case.workload.spec.policies.items():
+        window_s = getattr(policy, "rate_window_s", told_s)
+        if window_s != told_s:
+            yield (
+                f"policy {name} takes rates to span {window_s:g} s (rate_window_s), and here they span {told_s:g} s"
+                " (telemetry.rate_window_s): it misjudges what comes"
+            )
+
+
+CAUTIONS: Final = (_repaired, _too_long, _too_much, _uncounted, _unfinished, _other_windows)

@@ -75,7 +75,7 @@ class Engines:
 class Day:
     """A workload over such engines, turn by turn; what is decided serves after `lead_turns` turns."""
 
-    policy: Predictive = field(default_factory=lambda: Predictive(source="e", quantile=0.5))
+    policy: Predictive = field(default_factory=lambda: Predictive(source="e", rate_window_s=60.0, quantile=0.5))
     slo: Slo = field(default_factory=Slo)
     engines: Engines = field(default_factory=Engines)
     ready: int = 4

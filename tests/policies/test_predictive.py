@@ -39,7 +39,9 @@ def test_a_steady_load_ends_at_the_fewest_replicas_that_keep_the_promise() -> No
 
 def test_a_wrong_capacity_is_put_right_by_what_the_engines_do() -> None:
     day = Day(
-        policy=Predictive(source="e", quantile=0.5, prompt_tokens_per_s=80_000.0, generation_tokens_per_s=18_000.0)
+        policy=Predictive(
+            source="e", rate_window_s=60.0, quantile=0.5, prompt_tokens_per_s=80_000.0, generation_tokens_per_s=18_000.0
+        )
     )
     last = day.run([60.0 + 20.0 * math.sin(k / 9) for k in range(400)])[-1]
     assert last.target is not None
@@ -87,7 +89,7 @@ def test_longer_outputs_at_the_same_rate_need_more() -> None:
 def test_a_rise_is_met_ahead_by_the_lead_time() -> None:
     late = {}
     for quantile in (0.5, 0.9):
-        day = Day(policy=Predictive(source="e", quantile=quantile, supervise=False), ready=4)
+        day = Day(policy=Predictive(source="e", rate_window_s=60.0, quantile=quantile, supervise=False), ready=4)
         day.run([30.0] * 60)
         short = 0.0
         for rps in np.linspace(30.0, 150.0, 90):
@@ -158,7 +160,7 @@ def queue_view(visible: float, age_s: float | None = None, ready: int = 0, each_
     return View(NOW, readings, ready, ready, None, history, spec=spec({"p": WITH_QUEUE}))
 
 
-WITH_QUEUE = Predictive(source="e", queue="q")
+WITH_QUEUE = Predictive(source="e", rate_window_s=60.0, queue="q")
 
 
 def test_a_queue_wakes_a_workload_that_engines_cannot_tell_of() -> None:
@@ -211,11 +213,11 @@ def test_an_outage_is_not_paid_for_all_day() -> None:
 
 
 def test_peaks_rise_and_what_is_told_is_the_same_twice() -> None:
-    day = Day(policy=Predictive(source="e"))
+    day = Day(policy=Predictive(source="e", rate_window_s=60.0))
     last = day.run([60.0 + 20.0 * math.sin(k / 7) for k in range(240)])[-1]
     peaks = said(last).peaks
     assert all(a[0] < b[0] and a[1] <= b[1] for a, b in pairwise(peaks))
-    again = Day(policy=Predictive(source="e"))
+    again = Day(policy=Predictive(source="e", rate_window_s=60.0))
     assert again.run([60.0 + 20.0 * math.sin(k / 7) for k in range(240)])[-1] == last
 
 

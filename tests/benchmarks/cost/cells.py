@@ -167,6 +167,7 @@ def ours(carries: Worth, cell: Cell, share: float) -> dict[str, Any]:
         "policies": {
             "predictive": {
                 "kind": "predictive",
+                "rate_window_s": 60,
                 "prompt_tokens_per_s": math.floor(carries.prompt_tokens_per_s),
                 "generation_tokens_per_s": math.floor(carries.generation_tokens_per_s),
             }
