@@ -23,7 +23,7 @@ SLOTS: Final = 2 * ORIGINS_PER_HORIZON
 """Forecasts waiting for their time at the most: a horizon of 7 bins has an origin in each of them."""
 RESIDUALS: Final = 160
 """Residuals kept for each candidate, horizon and target: in halves of 16 bits, as a quantile of 160 needs no more."""
-HALF_LIFE: Final = 80.0
+HALF_LIFE: Final = 160.0
 """Residuals after which one weighs half."""
 WEIGHTS: Final = 0.5 ** (np.arange(RESIDUALS) / HALF_LIFE)
 LARGEST: Final = 60_000.0

@@ -174,8 +174,9 @@ class Outlook:
         return answer
 
     def _leader(self, target: int) -> NDArray[np.int64]:
-        """Who speaks at each scored horizon and level."""
-        return self._backtest.selection.ruling(target, ~np.isnan(self._look().means[target]))
+        """Who speaks at each scored horizon and level: nobody but the reactive one, while nothing was seen lately."""
+        said = self._look().means[target]
+        return self._backtest.selection.ruling(target, ~np.isnan(said + said[REACTIVE]))
 
     def _leaders_say(self, target: int, means: NDArray[np.float64], levels: NDArray[np.float64]) -> NDArray[np.float64]:
         """At each scored horizon and level, the quantile of the candidate that leads there: (horizons, levels).
