@@ -30,6 +30,8 @@ def paragraphs(tick: Tick) -> Iterator[str]:
     yield "  Then:"
     for step in d.steps:
         yield f"    {_step(step)}"
+    if d.cost_usd_per_hour is not None:
+        yield f"  It costs {d.cost_usd_per_hour:.2f} USD an hour."
     yield "  Done:"
     for o in tick.outcomes:
         change = f"stays at {o.after}" if o.before == o.after else f"{o.before} -> {o.after}"

@@ -46,7 +46,7 @@ def place(work: float, s: Situation, pinned: Set[PoolName]) -> Placed:
         must=MUST * max((r.price / r.work for r in ladder), default=1.0),
     )
     now, fleet = plan.best(ladder, aim, may_lower=s.may_lower)
-    wanted = move.sizes(ladder, now, fleet, work, spec.max_replicas, may_lower=s.may_lower)
+    wanted = move.sizes(ladder, now, fleet, aim, may_lower=s.may_lower)
     supply = sum(n * r.work for r, n in zip(ladder, fleet, strict=True))
     return Placed(
         {r.name: size for r, size in zip(ladder, wanted, strict=True) if not r.fixed},

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from policies.allocate.plan import Aim
     from policies.allocate.rungs import Rung
 
 
-def sizes(
-    rungs: Sequence[Rung], now: Sequence[int], fleet: Sequence[int], work: float, cap: int, *, may_lower: bool
-) -> list[int]:
+def sizes(rungs: Sequence[Rung], now: Sequence[int], fleet: Sequence[int], aim: Aim, *, may_lower: bool) -> list[int]:
     """The size to ask of each pool, so that its supply becomes the fleet's, by way of what is wanted for now.
 
     A ready replica goes only when those that stay ready carry the whole fleet's work, spares included: until what
@@ -22,10 +21,10 @@ def sizes(
     """
     wanted = [r.asked + max(0, m - r.supply, n - r.supply) for r, m, n in zip(rungs, now, fleet, strict=True)]
     if may_lower:
-        _withdraw(rungs, fleet, wanted, work)
-        _give_up(rungs, now, fleet, wanted, work)
-    _lift(rungs, wanted, cap)
-    _fit(rungs, wanted, cap, may_lower=may_lower)
+        _withdraw(rungs, fleet, wanted, aim.work)
+        _give_up(rungs, now, fleet, wanted, aim.work)
+    _lift(rungs, wanted, aim.cap)
+    _fit(rungs, wanted, aim.cap, may_lower=may_lower)
     return wanted
 
 

@@ -88,7 +88,8 @@ def place(s: Situation, steps: tuple[Step, ...], size: int, split: Mapping[PoolN
         pools = {name: guard.within(spec.pools[name], n, spec.max_replicas) for name, n in wanted.items()}
         target = worth(spec, {**sizes, **pools})
     elif rungs.differ(spec):
-        work = s.need if s.need is not None and whole(s.need) == size else float(size)
+        exact = s.need is not None and whole(s.need) == size and rungs.unlike(spec)
+        work = s.need if exact and s.need is not None else float(size)
         placed = ladder.place(work, s, kept.keys())
         pools, written_off = placed.targets, placed.written_off
         steps = (*steps, *placed.steps)

@@ -21,6 +21,8 @@ MAX_MOVES: Final = 64
 """Moves between pools considered in one turn; the next turn goes on."""
 LUMP: Final = 16
 """A gap is filled in no more than about so many steps a pool: exact for small fleets, quick for large ones."""
+STAYS: Final = 0.1
+"""A spare stays until it is worth less than its price by this share: risks move a little every turn."""
 EPSILON: Final = 1e-9
 
 
@@ -57,11 +59,11 @@ def best(rungs: Sequence[Rung], aim: Aim, *, may_lower: bool) -> tuple[list[int]
             if moved is None:
                 break
             fleet = moved
-    now = [max(n, r.supply) for r, n in zip(rungs, fleet, strict=True)]
+    now, stays = [max(n, r.supply) for r, n in zip(rungs, fleet, strict=True)], [r.supply for r in rungs]
     _grow(rungs, now, aim)
     if may_lower:
-        _shrink(rungs, now, aim)
-    return now, fleet
+        _shrink(rungs, stays, aim)  # what starts is not taken back for what is only asked for
+    return [n if n > r.supply else s for r, n, s in zip(rungs, now, stays, strict=True)], fleet
 
 
 def late(rungs: Sequence[Rung], fleet: Sequence[int], aim: Aim) -> float:
@@ -118,10 +120,11 @@ def _shrink(rungs: Sequence[Rung], fleet: list[int], aim: Aim, keep: int = -1) -
             if r.fixed or step <= 0 or i == keep:
                 continue
             fleet[i] -= step
-            saved = step * r.price - (late(rungs, fleet, aim) - now)
+            lost = late(rungs, fleet, aim) - now
             fleet[i] += step
+            saved = step * r.price - lost
             rank = round(saved, 9), fleet[i] * r.work
-            if saved > EPSILON and (choice is None or rank > choice[0]):
+            if lost < (1.0 - STAYS) * step * r.price - EPSILON and (choice is None or rank > choice[0]):
                 choice = rank, i, step
         if choice is None:
             return

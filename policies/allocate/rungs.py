@@ -75,11 +75,16 @@ def serving(spec: WorkloadSpec) -> dict[PoolName, Pool]:
 def differ(spec: WorkloadSpec) -> bool:
     """Whether pools differ in money or worth, so that there is something to choose; else the order listed decides."""
     pools = serving(spec).values()
-    if any(p.work_per_replica != 1.0 for p in pools):
+    if unlike(spec):
         return True
     return len(pools) > 1 and (
         len({p.market for p in pools}) > 1 or any(p.price_usd_per_hour is not None for p in pools)
     )
+
+
+def unlike(spec: WorkloadSpec) -> bool:
+    """Whether replicas of different worth serve, so that a part of a replica's work may fit a smaller one."""
+    return any(p.work_per_replica != 1.0 for p in serving(spec).values())
 
 
 def prices(pools: Mapping[PoolName, Pool]) -> dict[PoolName, float]:

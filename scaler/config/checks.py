@@ -10,6 +10,7 @@ from policies.history import MAX_ROWS
 from policies.spec import WorkloadSpec
 from scaler.config.document import Place
 from scaler.config.limits import limits
+from scaler.config.tiers import tiers
 from scaler.registry import did_you_mean, kind_of
 
 Finding = tuple[Place, str, str]
@@ -159,10 +160,12 @@ def bounds(spec: WorkloadSpec) -> Iterator[Finding]:
     for name, pool in spec.pools.items():
         if pool.max_replicas is not None and pool.min_replicas > pool.max_replicas:
             yield ("pools", name, "min_replicas"), f"must not be above the pool's max_replicas, {pool.max_replicas}", ""
-    least = sum(p.min_replicas for p in spec.pools.values())
+    yield from tiers(spec)
+    serving = [p for p in spec.pools.values() if p.tier == "serving"]
+    least = sum(p.min_replicas for p in serving)
     if least > spec.max_replicas:
         yield ("max_replicas",), f"is below the sum of the pools' min_replicas, {least}", ""
-    most = sum(spec.max_replicas if p.max_replicas is None else p.max_replicas for p in spec.pools.values())
+    most = sum(spec.max_replicas if p.max_replicas is None else p.max_replicas for p in serving)
     if most < spec.min_replicas:
         yield ("min_replicas",), f"is above the sum of the pools' max_replicas, {most}", ""
     if spec.min_replicas == 0 and not any(p.activates for p in spec.policies.values()):

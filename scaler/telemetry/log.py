@@ -66,6 +66,7 @@ def log_tick(tick: Tick) -> None:
         current=d.current,
         ready=d.ready,
         target=d.target,
+        **({} if d.cost_usd_per_hour is None else {"usd_per_hour": round(d.cost_usd_per_hour, 2)}),
         reason=d.reason,
         rule=d.steps[-1].rule if d.steps else "",
         **{name: _shown(reading) for name, reading in tick.observation.readings.items()},

@@ -101,6 +101,18 @@ class _Ticks(Collector):
         )
         yield _gauge("target_replicas", "Size decided.", (), (((t.workload,), t.decision.target) for t in ticks))
         yield _gauge(
+            "cost_usd_per_hour",
+            "What the pools cost at their targets; no sample where a price is not known.",
+            (),
+            (((t.workload,), t.decision.cost_usd_per_hour) for t in ticks),
+        )
+        yield _gauge(
+            "written_off_replicas",
+            "Replicas asked for that no longer count as supply.",
+            ("pool",),
+            (((t.workload, pool), float(n)) for t in ticks for pool, n in t.decision.written_off.items()),
+        )
+        yield _gauge(
             "policy_replicas",
             "What each policy wants.",
             ("policy",),

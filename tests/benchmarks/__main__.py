@@ -12,7 +12,7 @@ from typing import Final
 
 from tests.benchmarks.figure import Figure, machine, table
 
-BENCHMARKS: Final = ("decide", "scale", "footprint", "simulate", "kernel", "weather", "forecast")
+BENCHMARKS: Final = ("decide", "scale", "footprint", "simulate", "kernel", "weather", "forecast", "spot")
 
 
 def main() -> int:

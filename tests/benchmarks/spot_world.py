@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from policies.history import History
-from policies.model import Evidence, Fresh, PolicyName, PoolName, PoolStatus, Recommendation, Tick
-from policies.spec import Ladder, Pool, ScaleDown, ScaleUp, WorkloadSpec
+from policies.model import Absent, Evidence, Fresh, PolicyName, PoolName, PoolStatus, Recommendation, Tick
+from policies.spec import Pool, ScaleDown, ScaleUp, WorkloadSpec
 from policies.view import View
 from scaler.config.load import Workload
 from scaler.controller import Controller, Setup
@@ -43,7 +43,7 @@ QUICK: Final = StartUp(
 )
 BY_THE_SECOND: Final = Billing(increment_s=1.0, minimum_s=0.0)
 """Nothing waived and no minimum, so that costs compare with a plan that knows neither."""
-ON_DEMAND: Final = PoolName("on-demand")
+SPOT, ON_DEMAND = PoolName("spot"), PoolName("on-demand")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,28 +54,27 @@ class Market:
     start_s: float
     notice_s: float = 0.0
 
-    def offers(self) -> dict[PoolName, PoolOffer]:
-        """One spot pool a zone, and on-demand without limit."""
+    def offers(self, *, apart: bool = True) -> dict[PoolName, PoolOffer]:
+        """Spot pools, one a zone, or one over all zones; and on-demand without limit."""
+        zones = {file.stem: ZoneOffer(trace=Trace(file=file.name, start_s=self.start_s)) for file in self.files}
+        groups = {PoolName(name): {name: zone} for name, zone in zones.items()} if apart else {SPOT: zones}
         common: dict[str, Any] = {"model": "m", "start_up": QUICK, "billing": BY_THE_SECOND}
         spot = {
-            PoolName(file.stem): PoolOffer(
+            name: PoolOffer(
                 market="spot",
                 price_usd_per_hour=SPOT_USD,
-                zones={file.stem: self.zone(file)},
+                zones=group,
                 notices=Notices(notice_s=self.notice_s),
                 on_notice="serve",
                 **common,
             )
-            for file in self.files
+            for name, group in groups.items()
         }
         return {**spot, ON_DEMAND: PoolOffer(price_usd_per_hour=ON_DEMAND_USD, **common)}
 
     @property
     def files(self) -> list[Path]:
         return sorted(self.folder.glob("*.json"))
-
-    def zone(self, file: Path) -> ZoneOffer:
-        return ZoneOffer(trace=Trace(file=file.name, start_s=self.start_s, repeat=True))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,9 +94,28 @@ class Target:
         return ()
 
     def recommend(self, name: PolicyName, view: View) -> Recommendation:
-        ahead_s = START_S + 2 * INTERVAL_S
-        wanted = max(self.at(view.at + share * ahead_s / 4) for share in range(5))
+        wanted = ahead(self.at, view.at)
         return Recommendation(name, float(wanted), Evidence.FULL, True, f"the target is {wanted}")
+
+
+def ahead(target: Callable[[float], int], at_s: float) -> int:
+    """The most that the target will be until a replica asked for now serves."""
+    until_s = START_S + 2 * INTERVAL_S
+    return max(target(at_s + share * until_s / 4) for share in range(5))
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A gateway's request rate, for policies that read one: a request a second for each replica of the target."""
+
+    world: SpotWorld
+
+    def quantities(self) -> Mapping[str, float]:
+        return {"requests_per_s": 60.0}
+
+    async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
+        now = self.world.now()
+        return {"requests_per_s": Fresh(float(ahead(self.world.target, now)), now)}
 
 
 class IdleEngines:
@@ -213,10 +231,10 @@ def spec(offers: Mapping[PoolName, PoolOffer], target: Callable[[float], int], *
         "tolerance": 0.0,
         "interval_s": INTERVAL_S,
         "max_replicas": 100,
-        "ladder": Ladder(),
+        "sources": {},
         "policies": {PolicyName("target"): Target(at=target)},
     }
-    return WorkloadSpec(workload="spot", sources={}, pools=pools, **{**defaults, **settings})
+    return WorkloadSpec(workload="spot", pools=pools, **{**defaults, **settings})
 
 
 def run(
@@ -227,7 +245,7 @@ def run(
     Turns fall between the grid that the traces change on: what happens is seen half an interval later, as on average.
     """
     actuators = {name: Actuator(world, name) for name in workload.pools}
-    setup = Setup(Workload(workload, {}, "spot"), {}, actuators, waits=False)
+    setup = Setup(Workload(workload, {}, "spot"), dict(workload.sources), actuators, waits=False)
     controller = Controller(setup, world, History(HOUR_S), record)
 
     async def drive() -> None:

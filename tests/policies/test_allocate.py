@@ -8,6 +8,10 @@ from typing import Any
 
 import pytest
 
+from policies.allocate import move
+from policies.allocate.plan import Aim
+from policies.allocate.risk import shortfall
+from policies.allocate.rungs import Rung
 from policies.model import PoolName, Result
 from policies.spec import Ladder, Pool
 from tests.policies.ladders import POOLS, Lived, ladder
@@ -265,3 +269,78 @@ def test_a_settled_fleet_does_not_flap() -> None:
     quiet(lived, 2, 5)
     sizes = {tuple(sorted(d.targets.items())) for d in lived.decisions[-240:]}
     assert len(sizes) <= 2
+
+
+def test_spares_do_not_pile_up_while_nothing_can_be_seen() -> None:
+    lived = Lived.of(ladder(SPOT, lateness_ratio=300.0), spot_a=2, spot_b=2)
+    lived.turns(10, 4)
+    spared = sum(lived.sizes().values())
+    for _ in range(30):
+        lived.turn(4, blind=True)
+    assert lived.decisions[-1].target == 4
+    assert sum(lived.sizes().values()) == spared
+
+
+def test_asks_that_were_written_off_make_room_under_the_workloads_maximum() -> None:
+    lived = Lived.of(ladder({n: SPOT[n] for n in ("spot-a", "on-demand")}, max_replicas=4, **CALM), spot_a=3)
+    lived.turns(3, 3)
+    lived.places[A].lose(3)
+    lived.turn(3)
+    assert (lived.places[A].desired, lived.places[OD].desired) == (1, 3)
+
+
+def test_the_workloads_maximum_holds_even_during_a_move() -> None:
+    lived = Lived.of(ladder({n: SPOT[n] for n in ("spot-a", "on-demand")}, max_replicas=4, **CALM), on_demand=3)
+    for _ in range(40):
+        lived.turn(3)
+        assert sum(lived.sizes().values()) <= 4
+    assert lived.sizes() == {"spot-a": 3}, "one after the other"
+
+
+# --- the parts
+
+
+def rung(name: str = "spot-a", **given: Any) -> Rung:
+    """A rung that supplies nothing and has it all to give, unless said otherwise."""
+    defaults: dict[str, Any] = {
+        "name": PoolName(name),
+        "pool": POOLS[name],
+        "price": POOLS[name].price_usd_per_hour,
+        **dict.fromkeys(("asked", "ready", "doomed", "counted", "overdue"), 0),
+        "waited_s": 0.0,
+        "fixed": False,
+        "shut": "",
+        "most": 10,
+        "start_h": 0.03,
+        "chance": 0.0,
+        "share": 1.0,
+        "belief": 1.0,
+    }
+    return Rung(**{**defaults, **given})
+
+
+@pytest.mark.parametrize(
+    ("fleet", "missing"),
+    [((4, 0), 0.4), ((2, 2), 0.1 * 2 + 0.1 * 2), ((4, 4), 4 * 0.01), ((6, 2), 0.1 * 0.9 * 2 + 0.01 * 4)],
+    ids=["all in one zone", "spread, no spare", "either zone does", "one zone does"],
+)
+def test_expected_shortfall_is_that_of_independent_losses(fleet: tuple[int, int], missing: float) -> None:
+    zones = [rung(n, ready=k, chance=0.1) for n, k in zip(("spot-a", "spot-b"), fleet, strict=True)]
+    assert shortfall(zones, fleet, 4.0) == pytest.approx(missing)
+
+
+def test_asking_in_more_zones_is_no_surety_since_zones_have_none_together() -> None:
+    zones = [rung(n, counted=1, belief=0.6) for n in ("spot-a", "spot-b")]
+    assert shortfall(zones, (1, 1), 1.0) == pytest.approx(0.7 * 0.4**2 + 0.3 * 0.4)
+
+
+def test_many_zones_are_reckoned_in_bounded_time() -> None:
+    zones = [rung("spot-a", ready=3, chance=0.1) for _ in range(40)]
+    assert 0 < shortfall(zones, [3] * 40, 119.0) < 40 * 0.3 + 1
+
+
+def test_a_ready_one_stays_while_one_that_a_platform_would_take_first_is_kept_for_now() -> None:
+    rungs = [rung("on-demand", asked=3, ready=2, counted=1), rung("spot-a", asked=4, ready=3, counted=1, belief=0.5)]
+    aim = Aim(work=3.0, floor=0.0, lateness=1.0, payback_h=1.0, cap=20, must=1e5)
+    assert move.sizes(rungs, [3, 4], [0, 4], aim, may_lower=True) == [3, 4]
+    assert move.sizes(rungs, [0, 4], [0, 4], aim, may_lower=True) == [1, 4], "4 of 5 ready ones stay"

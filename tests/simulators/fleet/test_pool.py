@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from policies.model import PoolStatus
 from scaler.ports import Misconfigured, OutOfCapacity
 from simulators.fleet.life import PHASES, Phase, StartUp, State, Tier
 from simulators.fleet.market import Headroom, Notices, ZoneOffer
@@ -339,3 +340,38 @@ def test_two_policies_meet_the_same_start_up_times_and_engines() -> None:
     for world in (early, late):
         world.until(5000)
     assert sorted(early.engines.keys) == sorted(late.engines.keys)
+
+
+# --- what the status tells
+
+
+@pytest.mark.parametrize(
+    ("on_notice", "told"),
+    [("serve", [(4, 4, 0, 0), (4, 4, 2, 0), (4, 2, 0, 2)]), ("replace", [(4, 4, 0, 0), (4, 2, 0, 2), (4, 2, 0, 2)])],
+    ids=["serve: doomed, then taken", "replace: taken at the notice, and not again when it is cut"],
+)
+def test_the_status_tells_the_doomed_and_counts_the_taken_once(on_notice: str, told: list[tuple[int, ...]]) -> None:
+    world = spot((300, 2), capacity=4, on_notice=on_notice)
+    world.engines.left_s = dict.fromkeys(range(4), 1000.0)
+    found = []
+    for at_s in (100, 200, 301):
+        world.until(at_s)
+        s = world.pool.status(world.now_ps)
+        found.append((s.desired, s.ready, s.doomed, s.interrupted))
+    assert found == told
+
+
+def test_a_failed_on_demand_replica_counts_as_taken() -> None:
+    world = World(offer(zones={"z": ZoneOffer(losses_per_node_hour=60.0)}), begin=1)
+    world.until(3600)
+    status = world.pool.status(world.now_ps)
+    assert status.interrupted == len(world.pool.events) > 0
+
+
+def test_a_tier_tells_what_it_should_hold_and_what_rests() -> None:
+    world = World(offer(), begin=1)
+    world.pool.resize_headroom(Tier.SLEPT, 2, world.now_ps)
+    assert world.pool.resting(Tier.SLEPT, world.now_ps).pending == 2
+    world.until(300)
+    assert world.pool.resting(Tier.SLEPT, world.now_ps) == PoolStatus(2, 2)
+    assert world.pool.status(world.now_ps) == PoolStatus(1, 1), "no size of the pool's"
