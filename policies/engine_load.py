@@ -131,11 +131,14 @@ def engine_load(
 
 
 def _grown_per_s(view: View, used: tuple[SignalName, ...], in_work: float, since: float) -> float:
-    """By how much the requests in work grow, from the first turn since a time that saw them until now."""
+    """By how much the requests in work grow, from the first turns since a time that saw them until now.
+
+    The larger of the first two is taken: a reading that says 0 for once is no growth afterwards.
+    """
     (at, running), (_, waiting) = (view.history.signal(signal, since) for signal in used[:2])
     if not at.size or at.size != waiting.size or at[0] >= view.at:
         return 0.0
-    return (in_work - float(running[0] + waiting[0])) / (view.at - float(at[0]))
+    return (in_work - float((running + waiting)[:2].max())) / (view.at - float(at[0]))
 
 
 def latency(view: View, source: str | None, quantity: str) -> float | None:

@@ -93,6 +93,9 @@ class Predictive:
             le=3600,
         ),
     ] = 900.0
+    foresee: Annotated[bool, Rule("Whether a forecast may raise the demand; else what is there now counts.")] = True
+    learn: Annotated[bool, Rule("Whether what a replica carries is learnt; else it is what is given here.")] = True
+    bursts: Annotated[bool, Rule("Whether bursts too short for a rate are told by the TTFT.")] = True
     supervise: Annotated[bool, Rule("Whether measured lateness corrects the size slowly.")] = True
     supervise_period_s: Annotated[float, Rule("How slowly. Seconds.", ge=60, le=86_400)] = 7200.0
     forget_s: Annotated[float, Rule("What was learnt of the engines fades by e in so long. Seconds.", ge=60)] = 3600.0
@@ -203,7 +206,7 @@ class Turn:
         rate = load.coming / carries
         work = max(rate, self._burst(load, fits, allowed, late), self._kv(load))
         peaks = view.history.outlook(self.name).peaks(self._lead_s, PEAKS)
-        known = bool(np.isfinite(peaks).all())
+        known = policy.foresee and bool(np.isfinite(peaks).all())
         expected = float(np.interp(self._quantile, PEAKS, peaks)) if known else work
         expected = max(expected, self._before_collapse())
         need = Need(work, rate, allowed, self._backlog(load, rate, each_s), expected, self._supervised(late, fits))
@@ -275,6 +278,8 @@ class Turn:
 
     def _taught(self, load: EngineLoad, late: Mapping[str, float]) -> dict[str, Fit]:
         fits = {q: Fit.recalled(q, self.old, idle_s) for q, (_, idle_s) in LATENCIES.items()}
+        if not self.policy.learn:
+            return fits
         return load.teach(fits, late, min(0.5, self._interval_s / self.policy.forget_s))
 
     def _each_s(self, now_s: float) -> float:
@@ -286,7 +291,7 @@ class Turn:
 
     def _burst(self, load: EngineLoad, fits: Mapping[str, Fit], allowed: Limit, late: Mapping[str, float]) -> float:
         promised_s = self._promised.get(TTFT)
-        if promised_s is None or TTFT not in late:
+        if promised_s is None or TTFT not in late or not self.policy.bursts:
             return 0.0
         allowed_s = tail_s(promised_s, self._share, fits[TTFT].idle_s)
         return load.burst(fits[TTFT], late[TTFT], allowed_s, allowed)

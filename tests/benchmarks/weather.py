@@ -29,7 +29,7 @@ from simulators.traffic.trace import Trace
 from simulators.weather import Fault, Weather
 from tests.benchmarks.figure import Figure
 
-WORKLOAD: Final = Path("config/scenarios/workloads/chat.yaml")
+WORKLOAD: Final = Path("config/scenarios/workloads/chat-predictive.yaml")
 """Who is rained on."""
 SCENARIO: Final = {
     "scenario": "weather",
