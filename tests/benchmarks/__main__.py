@@ -12,7 +12,18 @@ from typing import Final
 
 from tests.benchmarks.figure import Figure, machine, table
 
-BENCHMARKS: Final = ("decide", "scale", "footprint", "simulate", "kernel", "weather", "forecast", "spot")
+BENCHMARKS: Final = (
+    "decide",
+    "scale",
+    "footprint",
+    "simulate",
+    "kernel",
+    "weather",
+    "forecast",
+    "spot",
+    "cost_at_slo",
+    "ablation",
+)
 
 
 def main() -> int:

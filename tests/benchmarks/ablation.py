@@ -1,6 +1,6 @@
 """What each idea of the predictive policy earns: it is switched off, and the same promise costs so much more.
 
-Cost at 99 % of requests in time, by the knob `utilization`, on the rest of the traces of `cost_at_slo`. Each ratio is to
+Cost at 99 % of requests in time, by the knob `utilization`, on the rest of `cost_at_slo`'s traces. Each ratio is to
 the policy as it is, on the geometric mean over the traces where both keep the promise.
 """
 

@@ -51,7 +51,8 @@ class Score:
     def best(self) -> tuple[str, float] | None:
         """The cheapest rival and its cost."""
         told = [(cost, name) for name, cost in self.costs.items() if cost is not None and name != OURS]
-        return min(told)[::-1] if told else None  # type: ignore[return-value]
+        cost, name = min(told, default=(0.0, ""))
+        return (name, cost) if told else None
 
     @property
     def to_rival(self) -> float | None:
