@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -36,6 +37,8 @@ def place(work: float, s: Situation, pinned: Set[PoolName]) -> Placed:
     """
     spec = s.spec
     ladder = rungs.build(spec, s.seen.pools, s.history.markets, pinned, s.now)
+    if work > 0:
+        ladder = _probed(ladder, s)
     settings = spec.ladder
     aim = plan.Aim(
         work=work,
@@ -54,6 +57,21 @@ def place(work: float, s: Situation, pinned: Set[PoolName]) -> Placed:
         tuple(told(ladder, fleet, wanted, aim)),
         supply,
     )
+
+
+def _probed(ladder: list[Rung], s: Situation) -> list[Rung]:
+    """The ladder, with one ask in every turn while nothing serves, nothing is on its way and no rung is open.
+
+    Patience with a market that had none is for those who have something; asked is the one to be asked again soonest.
+    """
+    markets = s.history.markets
+    if any(r.supply or not (r.shut or r.fixed) for r in ladder):
+        return ladder
+    closed = [r for r in ladder if not r.fixed and not markets.of(r.name).short.barred and r.pool.max_replicas != 0]
+    if not closed:
+        return ladder
+    first = min(closed, key=lambda r: max(markets.of(r.name).short.until, markets.of(r.name).taken.until))
+    return [dataclasses.replace(r, shut="", most=1) if r is first else r for r in ladder]
 
 
 def told(ladder: Sequence[Rung], fleet: Sequence[int], wanted: Sequence[int], aim: plan.Aim) -> Iterator[Step]:

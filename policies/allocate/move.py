@@ -23,6 +23,7 @@ def sizes(rungs: Sequence[Rung], now: Sequence[int], fleet: Sequence[int], aim: 
     if may_lower:
         _withdraw(rungs, fleet, wanted, aim.work)
         _give_up(rungs, now, fleet, wanted, aim.work)
+        _let_stand(rungs, wanted, aim.work)
     _lift(rungs, wanted, aim.cap)
     _fit(rungs, wanted, aim.cap, may_lower=may_lower)
     return wanted
@@ -56,6 +57,17 @@ def _give_up(rungs: Sequence[Rung], now: Sequence[int], fleet: Sequence[int], wa
             continue
         spare -= serving * r.work
         wanted[i] = r.asked - r.overdue - pending - serving
+
+
+def _let_stand(rungs: Sequence[Rung], wanted: list[int], work: float) -> None:
+    """Let asks stand as far as without them less would be asked for than the size, the cheapest first.
+
+    They are no supply, but the size is the policies' to lower, by their windows and steps.
+    """
+    for i in sorted(range(len(rungs)), key=lambda i: rungs[i].price / rungs[i].work):
+        lacking = work - sum(n * r.work for r, n in zip(rungs, wanted, strict=True))
+        if not rungs[i].fixed and lacking > 1e-9:
+            wanted[i] += min(max(0, rungs[i].asked - wanted[i]), math.ceil(lacking / rungs[i].work - 1e-9))
 
 
 def _lift(rungs: Sequence[Rung], wanted: list[int], cap: int) -> None:
