@@ -58,7 +58,6 @@ class Shortage:
         """Whether there is no use in asking now."""
         return bool(self.barred) or now < self.until
 
-    @property
-    def belief(self) -> float:
-        """The probability that an ask is granted."""
-        return (GRANTS + self.grants) / (GRANTS + REFUSALS + self.grants + self.refusals)
+    def belief(self, grants: float = GRANTS, refusals: float = REFUSALS) -> float:
+        """The probability that an ask is granted, where so many were believed before any was seen."""
+        return (grants + self.grants) / (grants + refusals + self.grants + self.refusals)

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 PAID: Final = 1e-6
 """What a reserved replica costs over one that is not, as a share: it is paid either way, so it is the first to be used
 and the last to go, but is not kept for nothing."""
-HELD: Final = 0.95
-"""That a market gives one more while it serves some: in recorded spot capacity nearly all zones have all or nothing."""
+HELD: Final = 4.0, 0.2
+"""Grants and refusals believed of a market that serves some: in recorded spot capacity most zones have all or nothing.
+Light enough that a zone which has few is known after a refusal or two."""
 SURE: Final = 1.0
 """That on-demand and reserved capacity comes, unless a shortage is remembered: those are skipped altogether."""
-NEVER: Final = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,8 @@ def _supplied(pool: Pool, status: PoolStatus, market: Market, now: float) -> tup
 
 
 def _belief(market: Market, ready: int) -> float:
-    return max(HELD, market.short.belief) if ready else market.short.belief
+    """The probability that what is asked for comes: from grants and refusals, and from what serves there now."""
+    return market.short.belief(*HELD) if ready else market.short.belief()
 
 
 def _shut(

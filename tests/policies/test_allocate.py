@@ -162,6 +162,15 @@ def test_at_a_notice_the_replacement_starts_and_what_is_doomed_serves_on() -> No
     assert lived.places[B].desired + lived.places[OD].desired >= 3
 
 
+def test_what_is_doomed_counts_towards_the_pools_maximum_until_it_is_gone() -> None:
+    pools = {"first": Pool(price_usd_per_hour=1.0, max_replicas=3), "rest": Pool(price_usd_per_hour=3.0)}
+    lived = Lived.of(ladder(pools, **CALM), first=3)
+    lived.turns(3, 3)
+    lived.places[PoolName("first")].doomed = 2
+    lived.turn(3)
+    assert lived.sizes() == {"first": 3, "rest": 2}
+
+
 # --- shortages
 
 

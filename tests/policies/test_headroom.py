@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from policies.allocate.headroom import exceeds
-from policies.model import Fresh, PoolName, PoolStatus
+from policies.model import Fresh, PoolName, PoolStatus, Reading, Stale
 from policies.pipeline import decide
 from policies.spec import Pool, WorkloadSpec
 from tests.factories import NOW, seen, spec
@@ -80,14 +80,16 @@ def test_what_rests_stays_while_it_is_nearly_worth_its_price() -> None:
     assert rests(workload, slept=5) == {"slept": 2}
 
 
-def test_no_tier_is_lowered_blind() -> None:
+@pytest.mark.parametrize("blind", [False, True], ids=["seeing", "blind"])
+def test_no_tier_is_lowered_blind_nor_what_is_somebody_elses(blind: bool) -> None:
     workload = foreseeing(((0.5, 4.0), (0.99, 4.0)))
-    stale = {
-        "gpus": Fresh(PoolStatus(4, 4), NOW),
+    serves = PoolStatus(4, 4)
+    pools: dict[str, Reading[PoolStatus]] = {
+        "gpus": Stale(serves, NOW - 90, 90) if blind else Fresh(serves, NOW),
         "awake": Fresh(PoolStatus(1, 1, "a person"), NOW),
         "slept": Fresh(PoolStatus(3, 3), NOW),
         "warm": Fresh(PoolStatus(0, 0), NOW),
     }
-    decision = decide(workload, Lived.of(workload).history, seen({}, pools={**stale}))
-    assert decision.targets[SLEPT] == 0
-    assert "awake" not in decision.targets, "somebody else's"
+    decision = decide(workload, Lived.of(workload).history, seen({}, pools=pools))
+    assert decision.targets[SLEPT] == (3 if blind else 0)
+    assert "awake" not in decision.targets

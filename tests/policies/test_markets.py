@@ -85,7 +85,7 @@ def test_what_came_ends_it() -> None:
     shortage = Shortage().refused(0.0, "none").granted(9)
     assert not shortage.lasts(1.0)
     assert shortage.refused(10.0, "none").wait_s == FIRST_S
-    assert shortage.belief > Shortage().belief
+    assert shortage.belief() > Shortage().belief()
 
 
 # --- market
