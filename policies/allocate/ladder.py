@@ -60,12 +60,12 @@ def place(work: float, s: Situation, pinned: Set[PoolName]) -> Placed:
 
 
 def _probed(ladder: list[Rung], s: Situation) -> list[Rung]:
-    """The ladder, with one ask in every turn while nothing serves, nothing is on its way and no rung is open.
+    """The ladder, with one ask in every turn while nothing is there, nothing is asked for and no rung is open.
 
     Patience with a market that had none is for those who have something; asked is the one to be asked again soonest.
     """
     markets = s.history.markets
-    if any(r.supply or not (r.shut or r.fixed) for r in ladder):
+    if any(r.asked or not (r.shut or r.fixed) for r in ladder):
         return ladder
     closed = [r for r in ladder if not r.fixed and not markets.of(r.name).short.barred and r.pool.max_replicas != 0]
     if not closed:
