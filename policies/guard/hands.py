@@ -71,11 +71,10 @@ def maintain_pools(targets: Mapping[PoolName, int], s: Situation) -> tuple[dict[
         if (target < s.held[name] and no_in) or (target > s.held[name] and no_out):
             kept[name] = s.held[name]
     lacking = min(sum(targets.values()), sum(s.held[name] for name in targets)) - sum(kept.values())
-    for name in kept:
-        back = min(lacking, max(0, s.held[name] - kept[name]))
-        if back > 0:
-            kept[name] += back
-            lacking -= back
+    for name, size in kept.items():
+        back = max(0, min(lacking, s.held[name] - size))
+        kept[name] = size + back
+        lacking -= back
     if kept == targets:
         return None
     return kept, Step("maintenance", sum({**s.held, **kept}.values()), why)

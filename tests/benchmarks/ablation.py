@@ -21,9 +21,8 @@ CELLS: Final = (
     Cell("azure-conv", 300),
     Cell("azure-code", 90),
     Cell("servegen-mid", 90),
-    Cell("nasa", 90),
 )
-"""One of each kind: smooth, with a slow start, bursts, shifts, minutes that scatter."""
+"""One of each kind: smooth, with a slow start, bursts, shifts of level."""
 WITHOUT: Final[Mapping[str, str]] = {
     "the forecast": "foresee=false",
     "learning what a replica carries": "learn=false",
