@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Final
@@ -12,7 +13,7 @@ from policies.backlog import Backlog, Help, Waits, backlog
 from policies.capacity import LATENCIES, Fit, Limit, limit, missed_share, tail_s
 from policies.collapse import held
 from policies.demand import gather, no_opinion, share_work, signals
-from policies.engine_load import READ, EngineLoad, Worth, engine_load, latency
+from policies.engine_load import READ, EngineLoad, Worth, engine_load, impossible, latency
 from policies.model import Evidence, Fresh, PolicyName, Recommendation, SignalName
 from policies.rules import Rule
 from policies.supervise import Supervisor
@@ -131,6 +132,9 @@ class Predictive:
         engines, queued = signals(self.source, READ), signals(self.queue, ("visible",)) if self.queue else ()
         values, evidence, wrong = gather((*engines, *queued), view.readings)
         old = view.history.memory(name)
+        if not wrong and impossible(view, engines, values, self.rate_window_s):
+            wrong = "everything fell to zero within a part of what the rates span: no engine does that"
+            return no_opinion(name, (*engines, *queued), wrong, old)
         if view.ready is None or evidence is Evidence.BLIND:
             return no_opinion(name, (*engines, *queued), wrong or "the number of ready replicas is not known", old)
         turn = Turn(self, name, view, values, old)
@@ -328,11 +332,12 @@ class Turn:
         return held(fine.window(round(self.policy.hold_s / self._interval_s)), max(1, round(60.0 / self._interval_s)))
 
     def _held(self, most: float, correction: float) -> float:
-        """The need, and on the way down no less than what carries all of it within the promise without that replica."""
-        need, size = most * correction / self.policy.utilization, self.view.desired
+        """The need, and on the way down what the others carry without that replica, filled half as far beyond 1."""
+        utilization, size = self.policy.utilization, self.view.desired
+        need = most * correction / utilization
         if size is None or need >= size:
             return need
-        return min(float(size), max(need, most * correction))
+        return min(float(size), max(need, most * correction / math.sqrt(max(1.0, utilization))))
 
     def _supervised(self, late: Mapping[str, float], fits: Mapping[str, Fit]) -> Supervisor:
         if not self.policy.supervise:

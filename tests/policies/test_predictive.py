@@ -144,6 +144,19 @@ def test_a_signal_that_is_missing_is_no_zero(quantity: str, reading: Reading[flo
     assert dict(found.memory) == dict(day.history.memory(PolicyName("predictive")))
 
 
+def test_zeros_all_at_once_under_load_are_a_lie_and_believed_only_when_they_last() -> None:
+    lies = dict.fromkeys(Engines().tell(1.0, 1), 0.0)
+    day = Day(seen=lambda told: dict(lies) if lying else told)
+    lying = False
+    day.run(CALM)
+    before = day.sizes[-1]
+    lying = True
+    first = day.turn(60.0)
+    assert said(first).evidence is Evidence.BLIND
+    assert first.target == before
+    assert said(day.run([60.0] * 4)[-1]).evidence is Evidence.FULL
+
+
 def test_missing_latencies_teach_nothing_and_block_nothing() -> None:
     day = Day(seen=lambda told: {k: v for k, v in told.items() if not k.endswith("p95_s")})
     last = day.run(CALM)[-1]

@@ -46,7 +46,7 @@ def families(saturation_rps: float, peak_load: float, in_work: Sequence[float]) 
     keda = "downscale_stabilization_s"
     guard = "target_queued=8;recipe=queue_guard"
     found = [
-        Family(OURS, "self", "utilization", (0.7, 0.8, 0.9, 1.0, 1.15, 1.3), OUR_OTHERS),
+        Family(OURS, "self", "utilization", (0.7, 0.85, 1.0, 1.1, 1.25, 1.5), OUR_OTHERS),
         Family("hpa", "hpa", "target", in_work, (f"{window}=300", f"{window}=120")),
         Family("keda", "keda", "target", in_work, (f"{keda}=300", f"{keda}=120")),
         Family("kpa", "kpa", "target", in_work, ("stable_window_s=60", "stable_window_s=300")),
