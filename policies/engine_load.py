@@ -44,7 +44,7 @@ class EngineLoad:
 
     `done` is what was computed in the rate window, `coming` what came in it; `calmest` and `fullest` are the fewest
     replicas ready and the most load done within the last window and a turn, `queued_turns` the turns in which more than
-    a moment's requests waited.
+    a moment's requests waited, `lasting` what waits now and waited a turn ago.
     """
 
     done: float
@@ -57,6 +57,7 @@ class EngineLoad:
     calmest: float
     fullest: float
     queued_turns: int
+    lasting: float
     window_s: float
 
     @property
@@ -128,6 +129,7 @@ def engine_load(
         calmest=float(np.nanmin(ready)),
         fullest=fullest,
         queued_turns=int((view.history.signal(used[1], since - 30.0)[1] > SURGE * float(view.ready or 0)).sum()),
+        lasting=min([waiting, *view.history.signal(used[1], view.at - SURGE_S)[1][-1:]]),
         window_s=window_s,
     )
 

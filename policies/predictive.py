@@ -323,7 +323,7 @@ class Turn:
 
     def _backlog(self, load: EngineLoad, rate: float, each_s: float) -> Backlog:
         """What waits in the queue, and in engines where it is more than a moment's."""
-        waiting = load.waiting if load.waiting > MOMENTS * load.ready else 0.0
+        waiting = load.lasting if load.lasting > MOMENTS * load.ready else 0.0
         ready, size = float(self.view.ready or 0), float(self.view.desired or 0)
         return backlog(Waits(waiting, self._visible or 0.0, each_s), rate, ready, size, self._help())
 
