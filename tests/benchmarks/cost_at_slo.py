@@ -45,6 +45,8 @@ def figures(found: list[Score]) -> Iterator[Figure]:
         yield Figure("cost_at_slo", f"ours to best rival at {share:.1%}", geometric_mean(rivals), "", goal, note=note)
         if share == 0.99:
             yield Figure("cost_at_slo", "largest of these", max(rivals), "", WORST)
+            fixed = [s.to_fixed for s in told if s.to_fixed is not None]
+            yield Figure("cost_at_slo", "ours to the best fixed size, in hindsight", geometric_mean(fixed), "")
             oracle = [s.to_oracle for s in told if s.to_oracle is not None]
             yield Figure("cost_at_slo", "ours to the oracle at 99%", geometric_mean(oracle), "", OVER)
 
