@@ -27,7 +27,8 @@ difference of two gauges is noise on a rate near zero."""
 CALM: Final = 0.5
 """Late first tokens are a burst's, and not overload's, where the mean load is below this share of what is allowed."""
 SURGE: Final = 2.0
-"""Requests waiting per replica that tell of a surge: what comes is then judged by the last turns and not the window."""
+"""Requests waiting per replica that tell of a surge: an engine takes up fewer in its next step. What comes is then
+judged by the last turns and not the window."""
 SURGE_S: Final = 31.0
 """Two turns by default, and their jitter. Seconds."""
 STEADY: Final = 20.0

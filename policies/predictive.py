@@ -13,7 +13,7 @@ from policies.backlog import Backlog, Help, Waits, backlog
 from policies.capacity import LATENCIES, Fit, Limit, limit, missed_share, tail_s
 from policies.collapse import held
 from policies.demand import gather, no_opinion, share_work, signals
-from policies.engine_load import READ, EngineLoad, Worth, engine_load, impossible, latency
+from policies.engine_load import READ, SURGE, EngineLoad, Worth, engine_load, impossible, latency
 from policies.model import Evidence, Fresh, PolicyName, Recommendation, SignalName
 from policies.rules import Rule
 from policies.supervise import Supervisor
@@ -35,9 +35,8 @@ INTERVAL_S, LEAD_TIME_S, SHARE, LATENESS_RATIO = 15.0, 120.0, 0.99, 19.0
 """Where no workload says otherwise, as the specification has it."""
 LENGTHS_S: Final = 300.0
 """The work of a request is averaged over so long: longer than a burst, shorter than a drift of lengths."""
-MOMENTS: Final = 2.0
-"""Requests waiting per replica that are no backlog: an engine takes up so many in its next step."""
 TTFT: Final = "ttft_p95_s"
+KV: Final = "kv_cache_usage"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,17 +129,18 @@ class Predictive:
 
     def recommend(self, name: PolicyName, view: View) -> Recommendation:
         engines, queued = signals(self.source, READ), signals(self.queue, ("visible",)) if self.queue else ()
-        values, evidence, wrong = gather((*engines, *queued), view.readings)
+        used = (*engines, *queued, *(signal for signal in signals(self.source, (KV,)) if signal in view.readings))
+        values, evidence, wrong = gather(used, view.readings)
         old = view.history.memory(name)
         if not wrong and impossible(view, engines, values, self.rate_window_s):
             wrong = "everything fell to zero within a part of what the rates span: no engine does that"
-            return no_opinion(name, (*engines, *queued), wrong, old)
+            return no_opinion(name, used, wrong, old)
         if view.ready is None or evidence is Evidence.BLIND:
-            return no_opinion(name, (*engines, *queued), wrong or "the number of ready replicas is not known", old)
+            return no_opinion(name, used, wrong or "the number of ready replicas is not known", old)
         turn = Turn(self, name, view, values, old)
         if not view.ready or any(signal not in values for signal in engines):
-            return turn.by_queue((*engines, *queued), wrong)
-        return turn.by_engines((*engines, *queued), evidence, wrong)
+            return turn.by_queue(used, wrong)
+        return turn.by_engines(used, evidence, wrong)
 
 
 def share(spec: WorkloadSpec | None) -> float:
@@ -301,10 +301,8 @@ class Turn:
         return load.burst(fits[TTFT], late[TTFT], allowed_s, allowed)
 
     def _kv(self, load: EngineLoad) -> float:
-        match self.view.readings.get(SignalName(f"{self.policy.source}.kv_cache_usage")):
-            case Fresh(share):
-                return share_work(share, round(load.ready), KV_TARGET)
-        return 0.0
+        usage = self.values.get(SignalName(f"{self.policy.source}.{KV}"), 0.0)
+        return share_work(usage, round(load.ready), KV_TARGET)
 
     @property
     def _visible(self) -> float | None:
@@ -323,7 +321,7 @@ class Turn:
 
     def _backlog(self, load: EngineLoad, rate: float, each_s: float) -> Backlog:
         """What waits in the queue, and in engines where it is more than a moment's."""
-        waiting = load.lasting if load.lasting > MOMENTS * load.ready else 0.0
+        waiting = load.lasting if load.lasting > SURGE * load.ready else 0.0
         ready, size = float(self.view.ready or 0), float(self.view.desired or 0)
         return backlog(Waits(waiting, self._visible or 0.0, each_s), rate, ready, size, self._help())
 

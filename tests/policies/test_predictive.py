@@ -157,6 +157,18 @@ def test_zeros_all_at_once_under_load_are_a_lie_and_believed_only_when_they_last
     assert said(day.run([60.0] * 4)[-1]).evidence is Evidence.FULL
 
 
+def test_a_cache_that_is_read_and_not_fresh_lets_nothing_go() -> None:
+    day = Day(seen=lambda told: {**told, "kv_cache_usage": 0.3})
+    day.run(CALM)
+    told: dict[SignalName, Reading[float]] = {
+        SignalName(f"e.{k}"): Fresh(v, day.at) for k, v in day.engines.tell(60.0, 5).items()
+    }
+    told[SignalName("e.kv_cache_usage")] = Absent("gone")
+    found = day.policy.recommend(PolicyName("predictive"), View(day.at, told, 5, 5, None, day.history, spec=day.spec))
+    assert found.evidence is Evidence.PARTIAL
+    assert found.replicas is not None
+
+
 def test_missing_latencies_teach_nothing_and_block_nothing() -> None:
     day = Day(seen=lambda told: {k: v for k, v in told.items() if not k.endswith("p95_s")})
     last = day.run(CALM)[-1]
