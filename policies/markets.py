@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from policies.hazard import Hazard
 from policies.lead_times import LeadTimes
@@ -11,7 +11,10 @@ from policies.model import Fresh, PoolStatus, Result
 from policies.shortage import Shortage
 
 if TYPE_CHECKING:
-    from policies.model import Outcome, PoolName, Tick
+    from policies.model import Outcome, PoolName, Shortfall, Tick
+
+BARS: Final = frozenset({Result.OUT_OF_QUOTA, Result.MISCONFIGURED})
+"""Refusals that waiting does not mend."""
 
 
 class Market:
@@ -64,6 +67,7 @@ class Market:
     def note(self, at: float, status: PoolStatus, outcome: Outcome | None, overdue: int, spec: str) -> None:
         """One turn: the size seen, what came of a write, and how many asks were written off."""
         lost, passed_s = self.lost(status), max(0.0, at - self._at) if self.known else 0.0
+        news = self._status is None or self._status.short != status.short
         if status.doomed and self._doomed_at is None:
             self._doomed_at = at
         if self._status is not None:
@@ -85,10 +89,16 @@ class Market:
             self.short = self.short.refused(at, f"{overdue} asked for have not come")
         if self.short.barred and (raised or self.short.barred != spec):
             self.short = replace(self.short, barred="")
-        if outcome is not None and outcome.result is Result.OUT_OF_CAPACITY:
-            self.short = self.short.refused(at, outcome.reason)
-        elif outcome is not None and outcome.result is Result.MISCONFIGURED:
-            self.short = replace(self.short, barred=spec, reason=outcome.reason)
+        self._heed(at, status.short if news else None, outcome, spec)
+
+    def _heed(self, at: float, said: Shortfall | None, outcome: Outcome | None, spec: str) -> None:
+        """What the platform would not give: told by a write's refusal, or later, by the pool's status."""
+        refusals = [] if said is None else [(said.quota, said.reason)]
+        if outcome is not None and outcome.result in BARS | {Result.OUT_OF_CAPACITY}:
+            refusals.append((outcome.result in BARS, outcome.reason))
+        for barred, reason in refusals:
+            short = self.short
+            self.short = replace(short, barred=spec, reason=reason) if barred else short.refused(at, reason)
 
     def shift(self, step_s: float) -> None:
         """After the wall clock jumped, ages stay what they were."""

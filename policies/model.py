@@ -51,6 +51,30 @@ Reading: TypeAlias = Fresh[T] | Stale[T] | Absent
 
 
 @dataclass(frozen=True, slots=True)
+class Shortfall:
+    """The platform took a size and found later that it cannot give it.
+
+    `at` is when it said so: one saying is one refusal, however often it is read. `quota` says that a limit of the
+    account stands in the way, which waiting does not mend; otherwise the platform has no capacity of this kind.
+    """
+
+    at: float
+    reason: str
+    quota: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A pool's replicas in one zone and market, where the platform tells them apart."""
+
+    zone: str
+    market: str
+    ready: int
+    pending: int = 0
+    doomed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class PoolStatus:
     """The size of a pool as its platform tells it.
 
@@ -58,7 +82,8 @@ class PoolStatus:
     the same size (an HPA, a person), if one was seen. `version` is the platform's own token for this state, handed
     back as the precondition of a resize; empty where the platform has none. `doomed` are those of the ready ones that
     the cloud has said it will take (an interruption or rebalance notice); `interrupted` counts those that it took so
-    far: it only grows, but for a restart of who counts.
+    far: it only grows, but for a restart of who counts. `failed` are those asked for of which the platform has said
+    that they do not come, and `short` why; `parts` tells ready and pending by zone and market.
     """
 
     desired: int
@@ -67,11 +92,14 @@ class PoolStatus:
     version: str = ""
     doomed: int = 0
     interrupted: int = 0
+    failed: int = 0
+    short: Shortfall | None = None
+    parts: tuple[Part, ...] = ()
 
     @property
     def pending(self) -> int:
-        """Replicas asked for that cannot serve yet."""
-        return max(0, self.desired - self.ready)
+        """Replicas asked for that cannot serve yet, and may still come."""
+        return max(0, self.desired - self.ready - self.failed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +239,7 @@ class Result(StrEnum):
     DRY_RUN = "dry_run"  # decided only
     UNAVAILABLE = "unavailable"  # no answer, throttled, refused: the next turn tries again
     OUT_OF_CAPACITY = "out_of_capacity"
+    OUT_OF_QUOTA = "out_of_quota"  # a limit of the account: a human must have it raised
     CONFLICT = "conflict"  # somebody else wrote
     MISCONFIGURED = "misconfigured"  # needs a human
 

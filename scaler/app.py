@@ -29,6 +29,7 @@ from scaler.journal.writer import JournalWriter
 from scaler.past import Past, recent
 from scaler.ports import Clock, Misconfigured, PoolSpec, PortError, SourceSpec
 from scaler.resources import Opening, Resources
+from scaler.telemetry.calls import CallsCollector
 from scaler.telemetry.dashboard import Dashboard
 from scaler.telemetry.dashboard.about import Running
 from scaler.telemetry.fleet import FleetCollector
@@ -44,7 +45,9 @@ SPREAD_S: Final = 0.01
 """Between two workloads' first turns, on average: thousands must not ask at once, and a few need not wait."""
 EXTRAS: Final = {
     "aiobotocore": "aws",
+    "azure": "azure",
     "botocore": "aws",
+    "google": "gcp",
     "kubernetes_asyncio": "kubernetes",
     "llvmlite": "sim",
     "numba": "sim",
@@ -76,6 +79,7 @@ class App:
         self.dashboard = Dashboard(version("forescale"), Running(self.controllers, self.health))
         self.ledger = Ledger(config.daemon.fleet)
         self.metrics.registry.register(FleetCollector(self.ledger))
+        self.metrics.registry.register(CallsCollector(resources.calls))
         self._options = options
         self._resources = resources
         self._tasks: dict[WorkloadName, asyncio.Task[None]] = {}
@@ -115,6 +119,7 @@ class App:
                 {name: await source.open(context) for name, source in sources.items()},
                 {name: await pool.open(context, workload.name, name) for name, pool in pools.items()},
                 ledger=self.ledger,
+                bell=context.bell,
             )
         except ImportError as e:
             extra = EXTRAS.get((e.name or "").partition(".")[0])

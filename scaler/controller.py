@@ -27,9 +27,21 @@ from policies.model import (
     Tick,
 )
 from policies.pipeline import decide
+from scaler.bell import Bell
 from scaler.config.load import Workload
 from scaler.fleet import Ledger
-from scaler.ports import Actuator, Clock, Conflict, Misconfigured, OutOfCapacity, PortError, Source, Unavailable
+from scaler.ports import (
+    Actuator,
+    Clock,
+    Conflict,
+    Misconfigured,
+    OutOfCapacity,
+    OutOfQuota,
+    PortError,
+    Source,
+    Throttled,
+    Unavailable,
+)
 
 T = TypeVar("T")
 NameT = TypeVar("NameT", bound=str)
@@ -42,7 +54,9 @@ POOL_MAX_AGE_S: Final = 60.0
 NO_DEADLINE: Final = contextlib.nullcontext()
 RESULTS: Final[Mapping[type[PortError], Result]] = {
     Unavailable: Result.UNAVAILABLE,
+    Throttled: Result.UNAVAILABLE,
     OutOfCapacity: Result.OUT_OF_CAPACITY,
+    OutOfQuota: Result.OUT_OF_QUOTA,
     Conflict: Result.CONFLICT,
     Misconfigured: Result.MISCONFIGURED,
 }
@@ -59,6 +73,8 @@ class Setup:
     """Whether a port may take time. Those of a simulated world never do: no task and no deadline is made for them."""
     ledger: Ledger | None = None
     """What the fleet's limits are computed from; None where nothing spans workloads."""
+    bell: Bell | None = None
+    """What its adapters ring for a turn at once; None where nothing does."""
 
     def enter(self) -> None:
         """Have the fleet count this workload as it is specified here."""
@@ -104,12 +120,30 @@ class Controller:
         due = first
         while not self._stopping:
             self.idle = True
-            await self._clock.sleep_until(due)
+            early = await self._rest(due)
             self.idle = False
-            await self.turn(due)
+            await self.turn(self._clock.now() if early else due)
+            if early and self._clock.now() < due:
+                continue
             interval_s = self._setup.workload.spec.interval_s
             passed = max(0.0, self._clock.now() - due)
             due += interval_s * (1 + math.floor(passed / interval_s))
+
+    async def _rest(self, due: float) -> bool:
+        """Sleep until `due`, or until the bell is rung; whether it was."""
+        bell = self._setup.bell
+        if bell is None:
+            await self._clock.sleep_until(due)
+            return False
+        rung, slept = asyncio.create_task(bell.wait()), asyncio.create_task(self._clock.sleep_until(due))
+        try:
+            await asyncio.wait((rung, slept), return_when=asyncio.FIRST_COMPLETED)
+            if slept.done():
+                slept.result()
+            return rung.done()
+        finally:
+            rung.cancel()
+            slept.cancel()
 
     async def turn(self, due: float) -> Tick:
         """One turn: what was seen, decided and done."""

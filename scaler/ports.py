@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -12,6 +13,9 @@ from policies.model import Absent, Fresh, PoolName, PoolStatus, WorkloadName
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from scaler.bell import Bell
+    from scaler.calls import Calls
 
 T = TypeVar("T")
 
@@ -28,8 +32,16 @@ class Unavailable(PortError):
         self.retry_after_s = retry_after_s
 
 
+class Throttled(Unavailable):
+    """We ask more than is granted. Polling gives way first; writes that add capacity do not."""
+
+
 class OutOfCapacity(PortError):
     """The platform has none of this kind now. Remember it, and spend elsewhere."""
+
+
+class OutOfQuota(PortError):
+    """A limit of the account forbids more of this kind: it heals by a human's request, not by waiting."""
 
 
 class Conflict(PortError):
@@ -88,6 +100,23 @@ class Actuator(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """Whether one action that an adapter needs is granted, found out without doing it; None where that is not known."""
+
+    action: str
+    granted: bool | None
+    detail: str = ""
+
+
+@runtime_checkable
+class Permitted(Protocol):
+    """An adapter that can tell, without writing, whether all that it may have to do is permitted."""
+
+    async def permits(self) -> Sequence[Permit]:
+        """Each action with what is known of it. Raises port errors where nothing can be asked."""
+
+
 class Context(Protocol):
     """What an adapter is opened with."""
 
@@ -96,6 +125,14 @@ class Context(Protocol):
     @property
     def deadline_s(self) -> float:
         """The longest one read or write may take."""
+
+    @property
+    def calls(self) -> Calls:
+        """The budgets and counts of calls to clouds, shared by all workloads."""
+
+    @property
+    def bell(self) -> Bell:
+        """Rung by an adapter that learns what should not wait for the next turn, such as an interruption's notice."""
 
     async def shared(self, key: object, opening: Callable[[], AbstractAsyncContextManager[T]]) -> T:
         """The resource under `key`, opened on first use and shared by all adapters until the daemon ends."""

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, Self, TypeVar, cast
 
+from scaler.bell import Bell
+from scaler.calls import Calls
 from scaler.ports import Clock
 
 T = TypeVar("T")
@@ -20,6 +22,7 @@ class Resources:
         self._stack = AsyncExitStack()
         self._opened: dict[object, Any] = {}
         self._opening: defaultdict[object, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self.calls = Calls()
 
     async def __aenter__(self) -> Self:
         return self
@@ -41,6 +44,8 @@ class Opening:
     def __init__(self, resources: Resources, clock: Clock, deadline_s: float) -> None:
         self.clock = clock
         self.deadline_s = deadline_s
+        self.calls = resources.calls
+        self.bell = Bell()
         self._resources = resources
 
     async def shared(self, key: object, opening: Callable[[], AbstractAsyncContextManager[T]]) -> T:

@@ -15,6 +15,7 @@ from policies.model import (
     Grant,
     Observation,
     Outcome,
+    Part,
     PolicyName,
     PoolName,
     PoolStatus,
@@ -22,6 +23,7 @@ from policies.model import (
     Reading,
     Recommendation,
     Result,
+    Shortfall,
     SignalName,
     Stale,
     Step,
@@ -32,6 +34,8 @@ from scaler.past import Past
 
 SCHEMA: Final = 1
 """Version of the journal's records; a reader refuses a newer one."""
+COUNTS: Final = ("doomed", "interrupted", "failed")
+"""What a pool's status counts beside its size; left out where it is 0."""
 T = TypeVar("T")
 
 
@@ -223,13 +227,24 @@ def _encode_status(status: PoolStatus) -> dict[str, Any]:
         "foreign": status.foreign,
         "version": status.version,
     }
-    told = {"doomed": status.doomed, "interrupted": status.interrupted}
-    return {**plain, **{key: count for key, count in told.items() if count}}
+    told: dict[str, Any] = {key: getattr(status, key) for key in COUNTS if getattr(status, key)}
+    if status.short is not None:
+        told["short"] = [status.short.at, status.short.reason, status.short.quota]
+    if status.parts:
+        told["parts"] = [[p.zone, p.market, p.ready, p.pending, p.doomed] for p in status.parts]
+    return {**plain, **told}
 
 
 def _decode_status(data: Mapping[str, Any]) -> PoolStatus:
-    told = data.get("doomed", 0), data.get("interrupted", 0)
-    return PoolStatus(data["desired"], data["ready"], data["foreign"], data["version"], *told)
+    return PoolStatus(
+        data["desired"],
+        data["ready"],
+        data["foreign"],
+        data["version"],
+        **{key: data.get(key, 0) for key in COUNTS},
+        short=Shortfall(*data["short"]) if "short" in data else None,
+        parts=tuple(Part(*part) for part in data.get("parts", ())),
+    )
 
 
 def _encode_reading(reading: Reading[T], value_of: Callable[[T], object]) -> dict[str, Any]:
