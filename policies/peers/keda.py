@@ -22,6 +22,7 @@ from policies.peers.hpa import (
 )
 from policies.peers.hpa_behavior import DOWNSCALE_STABILIZATION_S, past_of, settle
 from policies.peers.hpa_replicas import Tolerance
+from policies.peers.keda_cron import Cron
 from policies.peers.past import JITTER_S, elapsed_s
 from policies.rules import Rule
 from policies.view import View
@@ -111,6 +112,9 @@ class Keda:
             example=({"quantities": ["visible", "in_flight"], "target": 5},),
         ),
     ]
+    crons: Annotated[
+        tuple[Cron, ...], Rule("spec.triggers of type cron, which ask by the clock. Beside them triggers may be empty.")
+    ] = ()
     source: Source = None
     polling_interval_s: Annotated[float, Rule("pollingInterval: between looks at activity. Seconds.", ge=0)] = 30.0
     cooldown_s: Annotated[float, Rule("cooldownPeriod: to zero so long after the last activity. Seconds.", ge=0)] = (
@@ -134,7 +138,7 @@ class Keda:
         return max(self.downscale_stabilization_s, self.behavior.lookback_s if self.behavior else 0.0)
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        if not self.triggers:
+        if not self.triggers and not self.crons:
             yield "triggers", "must not be empty"
 
     def needs(self) -> tuple[str, ...]:
@@ -152,11 +156,15 @@ class Keda:
         poll = self._poll(asked, view, old)
         memory = {**poll.memory, **failures}
         asked, fell_back = self._fall_back(asked, failures, size, view.ready, tolerance)
-        proposals = [a.replicas for a in asked if a.replicas is not None]
+        timed = [cron.proposal(view.at, size, tolerance) for cron in self.crons]
+        proposals = [a.replicas for a in asked if a.replicas is not None] + timed
         if not proposals:
             return no_opinion(name, used, wrong, memory)
+        if not self.triggers:
+            evidence, wrong = Evidence.FULL, ""
         evidence = Evidence.PARTIAL if evidence is Evidence.BLIND else evidence
-        reason = words(metrics, asked, wrong) + fell_back
+        said_by = [words(metrics, asked, wrong), *(f"the clock asks for {replicas}" for replicas in timed)]
+        reason = ", ".join(filter(None, said_by)) + fell_back
         floor = max(1, self.active_replicas or 1)
         said = Recommendation(name, None, evidence, poll.active, reason, used, memory=memory)
         if size == 0:
@@ -213,6 +221,7 @@ class Keda:
             polled_s = 0.0
             over = zip(asked, self.triggers, strict=True)
             active = any(a.value is not None and a.value > t.activation for a, t in over)
+            active = active or any(cron.active(view.at) for cron in self.crons)
             if active and (whole or view.desired == 0):
                 idle_s = 0.0
         rested = age_s > self.initial_cooldown_s if idle_s is None else idle_s > self.cooldown_s
