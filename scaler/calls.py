@@ -131,8 +131,8 @@ class Channel:
     ) -> T:
         """What `attempt` gives, within budget and deadline. Raises port errors.
 
-        `repeat`: whether it is tried once more after a broken connection; None: reads are, writes are not. `deadline_s`:
-        `CALL_SHARE` of the context's where None.
+        `repeat`: whether it is tried once more after a broken connection; None: reads are, writes are not.
+        `deadline_s`: `CALL_SHARE` of the context's where None.
         """
         limit_s = self._deadline_s if deadline_s is None else deadline_s
         began = stopwatch_s()
@@ -161,8 +161,9 @@ class Channel:
         except PortError as e:
             error = e
             if isinstance(e, Throttled):
-                wait_s = THROTTLED_S if e.retry_after_s is None else e.retry_after_s
-                self._bucket.shut(self._clock.now(), wait_s)
+                if e.retry_after_s is None:
+                    e.retry_after_s = THROTTLED_S
+                self._bucket.shut(self._clock.now(), e.retry_after_s)
             raise
         finally:
             self._calls.note(self.api, operation, error, stopwatch_s() - began)

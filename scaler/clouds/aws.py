@@ -6,14 +6,14 @@ Credentials come by the SDK's own chain: environment, profile, IRSA (web identit
 from __future__ import annotations
 
 import asyncio
-import math
 import os
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final, TypeVar
 
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
+from botocore import xform_name
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -29,20 +29,27 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
+from scaler.calls import Api, Channel
 from scaler.clouds.account import AwsAccount
-from scaler.ports import Context, Misconfigured, PortError, Unavailable
+from scaler.clouds.aws_errors import port_error, short
+from scaler.ports import Context, Misconfigured, Unavailable
 
 T = TypeVar("T")
 CONNECT_S: Final = 3.0
 """For a TCP and TLS handshake: regional endpoints answer in well under a second."""
 CONNECTIONS: Final = 50
 """Per client: 2,000 queues at 15 s are 133 calls a second, each some 20 ms."""
-RETRIES: Final = 1
-"""The next turn is the retry; one at once covers a connection that the far side had closed."""
-THROTTLED_S: Final = 5.0
-"""The pause after a throttle that names none: the limits are a second's worth of calls, and others need them too."""
-MAX_RETRY_AFTER_S: Final = 60.0
-"""The longest pause that a service is granted: its readings would be stale after it, and scale-in is blocked then."""
+APIS: Final = {
+    "autoscaling": Api("aws/autoscaling", per_s=10.0, burst=50),
+    "cloudwatch": Api("aws/cloudwatch", per_s=50.0, burst=200),
+    "ec2": Api("aws/ec2", per_s=10.0, burst=50),
+    "eks": Api("aws/eks", per_s=5.0, burst=25),
+    "iam": Api("aws/iam", per_s=2.0, burst=10),
+    "sqs": Api("aws/sqs", per_s=1000.0, burst=2000),
+    "sts": Api("aws/sts", per_s=10.0, burst=20),
+}
+"""About half of what an account is granted in one region by default, for others call there too. EC2 grants 20 reads a
+second and 100 at once; Auto Scaling, EKS and IAM name no figure; CloudWatch 500 a second; SQS no limit that we meet."""
 PASSING: Final = (CredentialRetrievalError, EndpointConnectionError, HTTPClientError, MetadataRetrievalError)
 """While opening: the agent that lends credentials is not up yet. All else that goes wrong there is configuration."""
 HUMAN: Final = (
@@ -54,50 +61,8 @@ HUMAN: Final = (
     ProfileNotFound,
     TokenRetrievalError,
 )
-MISCONFIGURED: Final = frozenset(
-    {
-        "AccessDenied",
-        "AuthFailure",
-        "ExpiredToken",  # the SDK renews those that it can: these are pasted ones, or the clock is wrong
-        "IDPRejectedClaim",
-        "IncompleteSignature",
-        "InvalidAccessKeyId",
-        "InvalidAddress",
-        "InvalidClientTokenId",
-        "InvalidIdentityToken",
-        "InvalidParameterValue",
-        "InvalidSecurity",
-        "InvalidSignature",
-        "MissingAuthenticationToken",
-        "NonExistentQueue",
-        "NotAuthorized",
-        "OptInRequired",
-        "QueueDoesNotExist",
-        "RequestExpired",
-        "SignatureDoesNotMatch",
-        "UnauthorizedOperation",
-        "UnrecognizedClient",
-        "UnsupportedOperation",
-        "Validation",
-        "ValidationError",
-    }
-)
-"""Codes, as `bare` gives them, that no retry mends; every other one is taken as passing."""
-THROTTLES: Final = frozenset(
-    {
-        "BandwidthLimitExceeded",
-        "RequestLimitExceeded",
-        "RequestThrottled",
-        "SlowDown",
-        "Throttled",
-        "Throttling",
-        "TooManyRequests",
-    }
-)
 UNREADABLE: Final = (ResponseParserError, AttributeError, LookupError, TypeError, ValueError)
 """What the SDK's parsers let through when an answer is of another shape than the service's model says."""
-MESSAGE_CHARS: Final = 300
-"""Of an SDK's message, kept in errors: AWS's own refusals fit, with the ARNs in them."""
 NO_CREDENTIALS: Final = (
     "AWS: no credentials. Give the pod a role (EKS Pod Identity, or IRSA by its service account's annotation), or the"
     " instance one, or set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
@@ -137,7 +102,7 @@ async def _session(account: AwsAccount, deadline_s: float) -> AsyncIterator[AioS
         connect_timeout=CONNECT_S,
         read_timeout=deadline_s,
         max_pool_connections=CONNECTIONS,
-        retries={"total_max_attempts": 1 + RETRIES, "mode": "standard"},
+        retries={"total_max_attempts": 1, "mode": "standard"},
     )
     session.set_default_client_config(config)
     if await session.get_credentials() is None:
@@ -145,8 +110,32 @@ async def _session(account: AwsAccount, deadline_s: float) -> AsyncIterator[AioS
     yield session
 
 
-async def call(what: str, pending: Awaitable[T]) -> T:
-    """The answer of an SDK call. Raises `Unavailable` or `Misconfigured`, naming `what` was called."""
+class Service:
+    """One service of an account, as an adapter calls it."""
+
+    def __init__(self, client: Any, channel: Channel, service: str) -> None:
+        self._client = client
+        self._channel = channel
+        self._service = service
+
+    async def call(
+        self, operation: str, about: str = "", *, write: bool = False, repeat: bool | None = None, **request: Any
+    ) -> Any:
+        """The answer to `operation`, named as in IAM. Raises port errors; `about` says what it was asked of."""
+        name = f"{self._service}:{operation}"
+        what = f"AWS {name} of {about}" if about else f"AWS {name}"
+        send = getattr(self._client, xform_name(operation))
+        return await self._channel.call(name, lambda: _answer(what, send(**request)), write=write, repeat=repeat)
+
+
+async def service(context: Context, name: str, account: AwsAccount) -> Service:
+    """The service that all adapters of this account share. Raises `Unavailable` or `Misconfigured`."""
+    made = await client(context, name, account)
+    return Service(made, Channel(context, APIS[name], account), name)
+
+
+async def _answer(what: str, pending: Awaitable[T]) -> T:
+    """The answer of an SDK call. Raises port errors, naming `what` was called."""
     try:
         return await pending
     except ClientError as e:
@@ -154,38 +143,4 @@ async def call(what: str, pending: Awaitable[T]) -> T:
     except HUMAN as e:
         raise Misconfigured(f"{what}: {e}") from e
     except (BotoCoreError, OSError, *UNREADABLE) as e:
-        raise Unavailable(f"{what}: {type(e).__name__}: {_short(e)}") from e
-
-
-def port_error(what: str, error: ClientError) -> PortError:
-    """A service's refusal by the remedy."""
-    code = str(error.response.get("Error", {}).get("Code", "unknown"))
-    message = _short(error.response.get("Error", {}).get("Message", ""))
-    by = "" if error.operation_name in what else f"{error.operation_name}: "
-    text = f"{what}: {by}{code}: {message}"
-    if bare(code) in MISCONFIGURED:
-        return Misconfigured(text)
-    headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    return Unavailable(text, _retry_after_s(headers, THROTTLED_S if bare(code) in THROTTLES else None))
-
-
-def _short(text: object) -> str:
-    """One line of it: some answers are whole web pages."""
-    return " ".join(str(text).split())[:MESSAGE_CHARS]
-
-
-def bare(code: str) -> str:
-    """A code without what the protocols add: ``AWS.SimpleQueueService.X``, ``com.amazonaws.sqs#X``, ``XException``."""
-    return code.rpartition("#")[2].rpartition(".")[2].removesuffix("Exception")
-
-
-def _retry_after_s(headers: Mapping[str, str], default: float | None) -> float | None:
-    """How long the service asks to be left alone, within reason."""
-    for name, unit_s in (("retry-after", 1.0), ("x-amz-retry-after", 0.001)):
-        try:
-            asked = float(headers.get(name, "")) * unit_s
-        except ValueError:  # absent, or a date
-            continue
-        if math.isfinite(asked) and asked > 0:
-            return min(asked, MAX_RETRY_AFTER_S)
-    return default
+        raise Unavailable(f"{what}: {type(e).__name__}: {short(e)}") from e

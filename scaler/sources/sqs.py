@@ -14,13 +14,16 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from policies.model import Absent, Fresh
 from policies.rules import Rule
 from scaler.clouds.account import AwsAccount
 from scaler.ports import Context, PortError, Unavailable
 from scaler.sources.measured import measured
+
+if TYPE_CHECKING:
+    from scaler.clouds.aws import Service
 
 COUNTS: Final = {
     "visible": "ApproximateNumberOfMessages",
@@ -109,9 +112,9 @@ class SqsSource:
 
     async def connect(self) -> None:
         """Open what the samples will use. Raises `Unavailable` or `Misconfigured`."""
-        await self._client("sqs")
+        await self._service("sqs")
         if self._spec.metrics():
-            await self._client("cloudwatch")
+            await self._service("cloudwatch")
 
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
         found: dict[str, Fresh[float] | Absent] = {}
@@ -124,16 +127,13 @@ class SqsSource:
         return {q: _of_an_empty_queue(q, found) or reading for q, reading in found.items()}
 
     async def _counts(self) -> dict[str, Fresh[float] | Absent]:
-        from scaler.clouds import aws  # noqa: PLC0415
-
-        what = f"SQS GetQueueAttributes of {self._spec.queue_name}"
-        sqs = await self._client("sqs")
+        sqs = await self._service("sqs")
         asked_at = self._clock.now()  # the counts are no older than this
-        asked = sqs.get_queue_attributes(QueueUrl=self._spec.queue_url, AttributeNames=list(COUNTS.values()))
-        answer = await aws.call(what, asked)
+        asked = {"QueueUrl": self._spec.queue_url, "AttributeNames": list(COUNTS.values())}
+        answer = await sqs.call("GetQueueAttributes", self._spec.queue_name, **asked)
         attributes = answer.get("Attributes") if isinstance(answer, dict) else None
         if not isinstance(attributes, dict):
-            raise Unavailable(f"{what}: an answer without attributes")
+            raise Unavailable(f"AWS sqs:GetQueueAttributes of {self._spec.queue_name}: an answer without attributes")
         return {q: _count(q, attributes.get(name), asked_at) for q, name in COUNTS.items()}
 
     async def _recent_metrics(self) -> Mapping[str, Fresh[float] | Absent]:
@@ -157,24 +157,23 @@ class SqsSource:
         self._metrics = {q: known.get(q, Absent(error)) for q in self._spec.metrics()}
 
     async def _read_metrics(self) -> dict[str, Fresh[float] | Absent]:
-        from scaler.clouds import aws  # noqa: PLC0415
-
-        cloudwatch = await self._client("cloudwatch")
+        cloudwatch = await self._service("cloudwatch")
         end = self._clock.now()
-        asked = cloudwatch.get_metric_data(
+        answer = await cloudwatch.call(
+            "GetMetricData",
+            self._spec.queue_name,
             MetricDataQueries=[_query(q, self._spec.queue_name) for q in self._spec.metrics()],
             StartTime=datetime.fromtimestamp(end - LOOK_BACK_S, UTC),
             EndTime=datetime.fromtimestamp(end, UTC),
             ScanBy="TimestampDescending",
         )
-        answer = await aws.call(f"CloudWatch GetMetricData of {self._spec.queue_name}", asked)
         found = {result.get("Id"): result for result in answer.get("MetricDataResults", ())}
         return {q: _newest(q, found.get(q, {})) for q in self._spec.metrics()}
 
-    async def _client(self, service: str) -> Any:
+    async def _service(self, name: str) -> Service:
         from scaler.clouds import aws  # noqa: PLC0415 - a process without SQS does without the SDK
 
-        return await aws.client(self._context, service, self._spec.located)
+        return await aws.service(self._context, name, self._spec.located)
 
 
 def _count(quantity: str, value: object, at: float) -> Fresh[float] | Absent:

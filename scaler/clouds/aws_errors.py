@@ -1,0 +1,150 @@
+"""What AWS refuses, by the remedy: one table of codes for every service.
+
+Codes are those of the service models and the providers' documents; EC2's for capacity are the ones that karpenter takes
+as "unfulfillable". An unknown code is taken as passing, and is told in the message.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+from botocore.exceptions import ClientError
+
+from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, PortError, Throttled, Unavailable
+
+MAX_RETRY_AFTER_S: Final = 60.0
+"""The longest pause that a service is granted: its readings would be stale after it, and scale-in is blocked then."""
+MISCONFIGURED: Final = frozenset(
+    {
+        "AccessDenied",
+        "AuthFailure",
+        "ExpiredToken",  # the SDK renews those that it can: these are pasted ones, or the clock is wrong
+        "IDPRejectedClaim",
+        "IncompleteSignature",
+        "InvalidAccessKeyId",
+        "InvalidAddress",
+        "InvalidClientTokenId",
+        "InvalidIdentityToken",
+        "InvalidParameterValue",
+        "InvalidSecurity",
+        "InvalidSignature",
+        "MissingAuthenticationToken",
+        "NonExistentQueue",
+        "NotAuthorized",
+        "OptInRequired",
+        "QueueDoesNotExist",
+        "RequestExpired",
+        "SignatureDoesNotMatch",
+        "UnauthorizedOperation",
+        "UnrecognizedClient",
+        "UnsupportedOperation",
+        "ResourceNotFound",
+        "Validation",
+        "ValidationError",
+    }
+)
+"""Codes, as `bare` gives them, that no retry mends; every other one is taken as passing."""
+CAPACITY: Final = frozenset(
+    {
+        "InsufficientCapacity",
+        "InsufficientFreeAddressesInSubnet",
+        "InsufficientHostCapacity",
+        "InsufficientInstanceCapacity",
+        "InsufficientReservedInstanceCapacity",
+        "ReservationCapacityExceeded",
+        "SpotMaxPriceTooLow",
+        "UnfulfillableCapacity",
+        "Unsupported",  # this type is not offered in this zone
+    }
+)
+"""There is none of this type, in this zone and market, now."""
+QUOTA: Final = frozenset(
+    {
+        "FleetLimitExceeded",
+        "InstanceLimitExceeded",
+        "LimitExceeded",
+        "MaxFleetCountExceeded",
+        "MaxSpotInstanceCountExceeded",
+        "ResourceLimitExceeded",
+        "ServiceQuotaExceeded",
+        "VcpuLimitExceeded",
+    }
+)
+"""A limit of the account: a human has it raised."""
+CONFLICTS: Final = frozenset(
+    {
+        "ConcurrentModification",
+        "IdempotentCallInProgress",
+        "IdempotentParameterMismatch",
+        "IncorrectState",
+        "OperationNotPermittedInCurrentState",
+        "ResourceContention",
+        "ResourceInUse",
+        "ScalingActivityInProgress",
+    }
+)
+"""Something else is under way there: look again before writing."""
+THROTTLES: Final = frozenset(
+    {
+        "BandwidthLimitExceeded",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "SlowDown",
+        "Throttled",
+        "Throttling",
+        "TooManyRequests",
+    }
+)
+MESSAGE_CHARS: Final = 300
+"""Of an SDK's message, kept in errors: AWS's own refusals fit, with the ARNs in them."""
+
+
+REMEDIES: Final = (
+    (MISCONFIGURED, Misconfigured),
+    (CAPACITY, OutOfCapacity),
+    (QUOTA, OutOfQuota),
+    (CONFLICTS, Conflict),
+)
+
+
+def port_error(what: str, error: ClientError) -> PortError:
+    """A service's refusal by the remedy."""
+    code = str(error.response.get("Error", {}).get("Code", "unknown"))
+    message = short(error.response.get("Error", {}).get("Message", ""))
+    by = "" if error.operation_name in what else f"{error.operation_name}: "
+    return of_code(code, f"{what}: {by}{code}: {message}", error.response.get("ResponseMetadata", {}))
+
+
+def of_code(code: str, text: str, metadata: Mapping[str, Any] = MappingProxyType({})) -> PortError:
+    """The error of a code, wherever the cloud says it: in a refusal, in a fleet's answer, in a scaling activity."""
+    plain = bare(code)
+    for codes, remedy in REMEDIES:
+        if plain in codes:
+            return remedy(text)
+    wait_s = _retry_after_s(metadata.get("HTTPHeaders", {}))
+    return Throttled(text, wait_s) if plain in THROTTLES else Unavailable(text, wait_s)
+
+
+def short(text: object) -> str:
+    """One line of it: some answers are whole web pages."""
+    return " ".join(str(text).split())[:MESSAGE_CHARS]
+
+
+def bare(code: str) -> str:
+    """A code without what the protocols add: ``AWS.SimpleQueueService.X``, ``com.amazonaws.sqs#X``, ``XException``."""
+    return code.rpartition("#")[2].rpartition(".")[2].removesuffix("Exception")
+
+
+def _retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """How long the service asks to be left alone, within reason."""
+    for name, unit_s in (("retry-after", 1.0), ("x-amz-retry-after", 0.001)):
+        try:
+            asked = float(headers.get(name, "")) * unit_s
+        except ValueError:  # absent, or a date
+            continue
+        if math.isfinite(asked) and asked > 0:
+            return min(asked, MAX_RETRY_AFTER_S)
+    return None
