@@ -150,7 +150,8 @@ class Channel:
         return await self._once(operation, attempt, write, left_s)
 
     async def _once(self, operation: str, attempt: Callable[[], Awaitable[T]], write: bool, limit_s: float) -> T:
-        began, error = stopwatch_s(), None
+        began = stopwatch_s()
+        error: PortError | None = None
         try:
             async with asyncio.timeout(limit_s):
                 await self._leave(operation, limit_s, write=write)

@@ -129,7 +129,7 @@ class SqsSource:
     async def _counts(self) -> dict[str, Fresh[float] | Absent]:
         sqs = await self._service("sqs")
         asked_at = self._clock.now()  # the counts are no older than this
-        asked = {"QueueUrl": self._spec.queue_url, "AttributeNames": list(COUNTS.values())}
+        asked: dict[str, Any] = {"QueueUrl": self._spec.queue_url, "AttributeNames": list(COUNTS.values())}
         answer = await sqs.call("GetQueueAttributes", self._spec.queue_name, **asked)
         attributes = answer.get("Attributes") if isinstance(answer, dict) else None
         if not isinstance(attributes, dict):
