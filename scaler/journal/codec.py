@@ -230,6 +230,8 @@ def _encode_status(status: PoolStatus) -> dict[str, Any]:
     told: dict[str, Any] = {key: getattr(status, key) for key in COUNTS if getattr(status, key)}
     if status.short is not None:
         told["short"] = [status.short.at, status.short.reason, status.short.quota]
+    if status.reserved is not None:
+        told["reserved"] = status.reserved
     if status.parts:
         told["parts"] = [[p.zone, p.market, p.ready, p.pending, p.doomed] for p in status.parts]
     return {**plain, **told}
@@ -243,6 +245,7 @@ def _decode_status(data: Mapping[str, Any]) -> PoolStatus:
         data["version"],
         **{key: data.get(key, 0) for key in COUNTS},
         short=Shortfall(*data["short"]) if "short" in data else None,
+        reserved=data.get("reserved"),
         parts=tuple(Part(*part) for part in data.get("parts", ())),
     )
 
