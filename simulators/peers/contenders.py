@@ -145,7 +145,7 @@ def _changed(data: Any, told: str, word: str) -> Any:
     problems = []
     for assignment in filter(None, told.split(";")):
         key, equals, value = assignment.partition("=")
-        places = [tuple(key.split("."))] if "." in key else _places(data, key)
+        places = [tuple(key.removeprefix(".").split("."))] if "." in key else _places(data, key)
         if not equals or not key:
             problems.append(_problem(word, f"{assignment!r} must be key=value", "as in static:replicas=8"))
         elif len(places) > 1:
