@@ -15,6 +15,8 @@ from scaler.ports import Actuator, Clock, Misconfigured, OutOfCapacity, PortErro
 from scaler.resources import Opening, Resources
 
 DEADLINE_S = 2.0
+NOTICE_S = 2.0
+"""From when a notice can be seen to when it is told."""
 SETTLE_S = 15.0
 """The longest that a platform may take to show what it was told: a watch that breaks is tried again within seconds."""
 
@@ -52,6 +54,30 @@ class ActuatorRig(ABC):
 
     async def run_out(self) -> bool:
         """Have no capacity left, in a way that a write is told of. False where every write is accepted all the same."""
+        return False
+
+    async def cut_short(self) -> bool:
+        """Answers to reads break off in the middle. False where the rig cannot do that."""
+        return False
+
+    async def lose_answer(self) -> bool:
+        """Writes are done and their answers lost. False where the rig cannot do that."""
+        return False
+
+    async def writes(self) -> int:
+        """Writes of the size that reached the platform so far, for rigs with `lose_answer`."""
+        raise NotImplementedError
+
+    async def doom(self, replicas: int) -> bool:
+        """The cloud says of so many ready replicas that it will take them. False where no notice is told."""
+        return False
+
+    async def take(self, replicas: int) -> bool:
+        """The cloud takes so many of the doomed ones, and brings none instead. False where none is ever taken."""
+        return False
+
+    async def fail_late(self, *, quota: bool) -> bool:
+        """What was asked for does not come, which is told after the write was accepted. False where that is not told."""
         return False
 
     @abstractmethod
@@ -126,6 +152,61 @@ class ActuatorContract(ABC):
         assert await rig.size() == 2
         assert await attempt(actuator, 1, seen) is None
         assert await rig.size() == 1
+
+    async def test_half_an_answer_is_no_size(self, there: tuple[ActuatorRig, Actuator]) -> None:
+        rig, actuator = there
+        seen = await settled(actuator, lambda s: s.desired == 2)
+        if not await rig.cut_short():
+            pytest.skip("the rig cannot cut answers short")
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                status = (await actuator.status()).value
+        except (TimeoutError, Unavailable):
+            return
+        assert (status.desired, status.ready) == (seen.desired, seen.ready)  # as last seen, where a watch keeps it
+
+    async def test_a_write_whose_answer_was_lost_is_not_sent_again(self, there: tuple[ActuatorRig, Actuator]) -> None:
+        rig, actuator = there
+        seen = await settled(actuator, lambda s: s.desired == 2)
+        if not await rig.lose_answer():
+            pytest.skip("the rig cannot lose answers")
+        before = await rig.writes()
+        assert isinstance(await attempt(actuator, 9, seen), Unavailable)
+        await rig.recover()
+        await settled(actuator, lambda s: s.desired == 9)
+        assert (await rig.writes(), await rig.size()) == (before + 1, 9)
+
+    async def test_a_notice_is_seen_within_two_seconds(self, there: tuple[ActuatorRig, Actuator]) -> None:
+        rig, actuator = there
+        await settled(actuator, lambda s: s.ready == 2)
+        if not await rig.doom(1):
+            pytest.skip("no notices are told of what this resizes")
+        async with asyncio.timeout(NOTICE_S):
+            status = await settled(actuator, lambda s: s.doomed == 1)
+        assert (status.ready, status.interrupted) == (2, 0)
+
+    async def test_what_was_taken_is_counted_once(self, there: tuple[ActuatorRig, Actuator]) -> None:
+        rig, actuator = there
+        await settled(actuator, lambda s: s.ready == 2)
+        if not (await rig.doom(1) and await settled(actuator, lambda s: s.doomed == 1) and await rig.take(1)):
+            pytest.skip("nothing is taken from what this resizes")
+        for _ in range(2):
+            status = await settled(actuator, lambda s: s.interrupted == 1)
+            assert (status.ready, status.doomed) == (1, 0)
+
+    @pytest.mark.parametrize("quota", [False, True], ids=["capacity", "quota"])
+    async def test_what_fails_after_it_was_accepted_is_told(
+        self, there: tuple[ActuatorRig, Actuator], quota: bool
+    ) -> None:
+        rig, actuator = there
+        await actuator.resize(5, await settled(actuator, lambda s: s.desired == 2))
+        if not await rig.fail_late(quota=quota):
+            pytest.skip("the platform never says that what it accepted does not come")
+        status = await settled(actuator, lambda s: s.short is not None)
+        assert status.short is not None
+        assert (status.ready, status.pending, status.short.quota) == (2, 0, quota)
+        again = await settled(actuator, lambda s: s.short is not None)
+        assert again.short == status.short  # one saying is one refusal
 
     @pytest.mark.parametrize("fault", ["hang", "refuse", "throttle", "forbid", "garble"])
     async def test_comes_back(self, there: tuple[ActuatorRig, Actuator], fault: str) -> None:

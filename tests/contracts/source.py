@@ -51,6 +51,18 @@ class SourceRig(ABC):
     async def forbid(self) -> None:
         """Answer that the caller may not, or that there is no such thing: a human must mend it."""
 
+    async def cut_short(self) -> bool:
+        """Answers break off in the middle. False where the rig cannot do that."""
+        return False
+
+    async def empty(self) -> bool:
+        """Answers are well formed and hold nothing: no series, no page. False where there is no such answer."""
+        return False
+
+    async def skew(self, ahead_s: float) -> bool:
+        """The server's clock is so far ahead of ours. False where its answers carry no times."""
+        return False
+
     @abstractmethod
     async def recover(self) -> None:
         """End every fault."""
@@ -110,6 +122,24 @@ class SourceContract(ABC):
         rig, source = there
         await rig.forbid()
         assert isinstance(await _reading_or_error(rig, source), Misconfigured)
+
+    @pytest.mark.parametrize("fault", ["cut_short", "empty"])
+    async def test_what_holds_nothing_is_never_a_value(self, there: tuple[SourceRig, Source], fault: str) -> None:
+        rig, source = there
+        await rig.answer(7)
+        if not await getattr(rig, fault)():
+            pytest.skip(f"the rig has no such fault: {fault}")
+        assert isinstance(await _reading_or_error(rig, source), Absent | Unavailable | Misconfigured)
+
+    async def test_a_sample_keeps_the_server_s_time(self, there: tuple[SourceRig, Source]) -> None:
+        """The controller disbelieves what lies ahead of its clock; the adapter must not hide it."""
+        rig, source = there
+        if not await rig.skew(600.0):
+            pytest.skip("the server's answers carry no times")
+        await rig.answer(7)
+        reading = await _reading_or_error(rig, source)
+        ahead_s = reading.measured_at - self.clock().now() if isinstance(reading, Fresh) else None
+        assert ahead_s is None or ahead_s > 60
 
     @pytest.mark.parametrize("fault", ["garble", "hang", "refuse", "throttle", "forbid"])
     async def test_comes_back(self, there: tuple[SourceRig, Source], fault: str) -> None:
