@@ -59,6 +59,12 @@ class Pool:
     max_replicas: Annotated[
         int | None, Rule("Never more replicas than this in the pool; null: the workload's maximum.", ge=0)
     ] = None
+    quantum: Annotated[
+        int,
+        Rule(
+            "Replicas come and go in multiples of this: nodes that hold several, slices, one node in each zone.", ge=1
+        ),
+    ] = 1
     market: Annotated[
         Literal["reserved", "on_demand", "spot"],
         Rule("How its nodes are bought: reserved ones are paid whether used or not, spot ones may be taken away."),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from policies import quanta
 from policies.history import ACTIVE, CURRENT, MAY_LOWER, TARGET, WANTED
 from policies.model import Step
 
@@ -99,7 +100,8 @@ def limit_step(size: int, s: Situation) -> Step | None:
             return Step("step", limit, f"at most {limit - start} more in {rule.period_s:g} s")
     else:
         start = max(s.current, int(np.max(decided))) if decided.size else s.current
-        limit = min(s.current, start - max(rule.max_replicas, math.ceil(start * rule.max_share)))
+        quantum = quanta.largest(s.spec.pools.values())
+        limit = min(s.current, start - max(rule.max_replicas, quantum, math.ceil(start * rule.max_share)))
         if size < limit:
             return Step("step", limit, f"at most {start - limit} fewer in {rule.period_s:g} s")
     return None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from policies import quanta
 from policies.allocate import rungs
 from policies.model import Fresh, PoolName, Step
 
@@ -48,8 +49,8 @@ def rest(s: Situation, supply: float, pinned: Set[PoolName]) -> tuple[dict[PoolN
     sizes = {}
     for name, size in wanted.items():
         pool = resting[name]
-        limit = s.spec.max_replicas if pool.max_replicas is None else pool.max_replicas
-        bounded = max(pool.min_replicas, min(size, max(limit, pool.min_replicas)))
+        least, limit = quanta.bounds(pool, s.spec.max_replicas)
+        bounded = max(least, min(quanta.up(size, pool.quantum), limit))
         sizes[name] = bounded if s.may_lower else max(bounded, found[name])
     if not why:
         return sizes, ()

@@ -71,7 +71,7 @@ def _probed(ladder: list[Rung], s: Situation) -> list[Rung]:
     if not closed:
         return ladder
     first = min(closed, key=lambda r: max(markets.of(r.name).short.until, markets.of(r.name).taken.until))
-    return [dataclasses.replace(r, shut="", most=1) if r is first else r for r in ladder]
+    return [dataclasses.replace(r, shut="", most=r.pool.quantum) if r is first else r for r in ladder]
 
 
 def told(ladder: Sequence[Rung], fleet: Sequence[int], wanted: Sequence[int], aim: plan.Aim) -> Iterator[Step]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from policies import quanta
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Set
 
@@ -25,24 +27,32 @@ def allocate(
 
     `sizes` are the present sizes of all pools, `cap` the maximum of all and of a pool that sets none. A pool below its
     minimum is brought up to it as far as `cap` leaves room; what that adds beyond `target`, later turns take away.
+    Pools change in whole quanta: more than `target` where `cap` allows it, and less only to come back within `cap`.
     """
     present = sum(sizes.values())
     free = {name: pool for name, pool in pools.items() if name not in pinned}
     result = {name: sizes[name] for name in free}
     room = max(0, cap - present)
     for name, pool in free.items():
-        lifted = max(0, min(room, pool.min_replicas - result[name]))
+        lifted = quanta.more(result[name], pool.min_replicas - result[name], room, pool.quantum)
         result[name] += lifted
         room -= lifted
     missing = target - present - sum(result[name] - sizes[name] for name in free)
     for name, pool in free.items():
         limit = cap if pool.max_replicas is None else pool.max_replicas
-        added = max(0, min(missing, limit - result[name]))
+        total = sum({**sizes, **result}.values())
+        added = quanta.more(result[name], missing, min(limit - result[name], cap - total), pool.quantum)
         result[name] += added
         missing -= added
     surplus = present - target
     for name, pool in reversed(free.items()):
-        removed = max(0, min(surplus, result[name] - pool.min_replicas))
+        removed = quanta.fewer(result[name], min(surplus, result[name] - pool.min_replicas), pool.quantum)
         result[name] -= removed
         surplus -= removed
+    over = sum({**sizes, **result}.values()) - max(cap, target)
+    for name, pool in reversed(free.items()):
+        least = min(result[name], quanta.up(pool.min_replicas, pool.quantum))
+        removed = result[name] - max(least, quanta.down(result[name] - max(0, over), pool.quantum)) if over > 0 else 0
+        result[name] -= removed
+        over -= removed
     return result

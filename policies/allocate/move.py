@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from policies import quanta
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -35,7 +37,7 @@ def _withdraw(rungs: Sequence[Rung], fleet: Sequence[int], wanted: list[int], wo
         alike = sum(o.pool.market == r.pool.market for o in rungs)
         useful = max(0, math.ceil(work / (r.work * alike) - 1e-9) - n)
         if not r.fixed and r.overdue:
-            wanted[i] -= max(0, r.overdue - useful)
+            wanted[i] -= quanta.fewer(wanted[i], r.overdue - useful, r.pool.quantum)
 
 
 def _give_up(rungs: Sequence[Rung], now: Sequence[int], fleet: Sequence[int], wanted: list[int], work: float) -> None:
@@ -55,8 +57,9 @@ def _give_up(rungs: Sequence[Rung], now: Sequence[int], fleet: Sequence[int], wa
             serving = max(0, min(r.ready - fleet[i], math.floor(spare / r.work + 1e-9)))
         if r.fixed or not pending + serving:
             continue
-        spare -= serving * r.work
-        wanted[i] = r.asked - r.overdue - pending - serving
+        rest = r.asked - r.overdue - pending
+        wanted[i] = min(r.asked, quanta.up(rest - serving, r.pool.quantum))
+        spare -= max(0, rest - wanted[i]) * r.work
 
 
 def _let_stand(rungs: Sequence[Rung], wanted: list[int], work: float) -> None:
@@ -74,7 +77,7 @@ def _lift(rungs: Sequence[Rung], wanted: list[int], cap: int) -> None:
     """Bring pools up to their own minimum, as far as the workload's maximum leaves room."""
     for i, r in enumerate(rungs):
         if not r.fixed:
-            wanted[i] += max(0, min(cap - sum(wanted), r.pool.min_replicas - wanted[i]))
+            wanted[i] += quanta.more(wanted[i], r.pool.min_replicas - wanted[i], cap - sum(wanted), r.pool.quantum)
 
 
 def _fit(rungs: Sequence[Rung], wanted: list[int], cap: int, *, may_lower: bool) -> None:
@@ -83,6 +86,8 @@ def _fit(rungs: Sequence[Rung], wanted: list[int], cap: int, *, may_lower: bool)
     for i in free if may_lower else ():
         r = rungs[i]
         left = max(0, r.overdue - max(0, r.asked - wanted[i]))
-        wanted[i] -= max(0, min(sum(wanted) - cap, left, wanted[i] - r.pool.min_replicas))
+        over = min(quanta.up(max(0, sum(wanted) - cap), r.pool.quantum), left, wanted[i] - r.pool.min_replicas)
+        wanted[i] -= quanta.fewer(wanted[i], over, r.pool.quantum)
     for i in sorted(free, key=lambda i: -rungs[i].price / rungs[i].work):
-        wanted[i] -= max(0, min(sum(wanted) - cap, wanted[i] - rungs[i].asked))
+        if (over := sum(wanted) - cap) > 0 and wanted[i] > rungs[i].asked:
+            wanted[i] = max(rungs[i].asked, quanta.down(wanted[i] - over, rungs[i].pool.quantum))

@@ -85,7 +85,7 @@ def place(s: Situation, steps: tuple[Step, ...], size: int, split: Mapping[PoolN
     elif split is not None:
         least = dict.fromkeys(sizes, 0) if s.may_lower else sizes
         wanted = {name: max(least[name], split.get(name, 0)) for name in sizes if name not in kept}
-        pools = {name: guard.within(spec.pools[name], n, spec.max_replicas) for name, n in wanted.items()}
+        pools = {name: guard.within(spec.pools[name], n, sizes[name], spec.max_replicas) for name, n in wanted.items()}
         target = worth(spec, {**sizes, **pools})
     elif rungs.differ(spec):
         exact = s.need is not None and whole(s.need) == size and rungs.unlike(spec)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from policies import quanta
 from policies.allocate.risk import shortfall
 
 if TYPE_CHECKING:
@@ -90,7 +91,8 @@ def _grow(rungs: Sequence[Rung], fleet: list[int], aim: Aim) -> None:
         missing = aim.work - sum(n * r.work for r, n in zip(rungs, fleet, strict=True))
         choice = None
         for i, r in enumerate(rungs):
-            step = min(max(1, int(missing / r.work) // LUMP), r.most - fleet[i], room)
+            lump = max(1, int(missing / r.work) // LUMP)
+            step = quanta.more(r.size(fleet[i]), lump, min(r.most - fleet[i], room), r.pool.quantum)
             if step <= 0:
                 continue
             fleet[i] += step
@@ -116,7 +118,8 @@ def _shrink(rungs: Sequence[Rung], fleet: list[int], aim: Aim, keep: int = -1) -
         spare = sum(n * r.work for r, n in zip(rungs, fleet, strict=True)) - aim.work
         choice = None
         for i, r in enumerate(rungs):
-            step = min(max(1, int(spare / r.work) // LUMP), fleet[i] - least(r))
+            lump = max(r.pool.quantum, int(spare / r.work) // LUMP)
+            step = quanta.fewer(r.size(fleet[i]), min(lump, fleet[i] - least(r)), r.pool.quantum)
             if r.fixed or step <= 0 or i == keep:
                 continue
             fleet[i] -= step
@@ -132,22 +135,23 @@ def _shrink(rungs: Sequence[Rung], fleet: list[int], aim: Aim, keep: int = -1) -
 
 
 def _exchanges(rungs: Sequence[Rung], fleet: Sequence[int], aim: Aim) -> Iterator[list[int]]:
-    """Fleets with other replicas in the place of some that pay: one more here, and as many fewer elsewhere as it
+    """Fleets with other replicas in the place of some that pay: a quantum more here, and as many fewer elsewhere as it
     carries; where machines differ, also one fewer here, and what is cheapest for its work."""
     present = cost(rungs, fleet, aim)
     for i, r in sorted(enumerate(rungs), key=lambda p: p[1].price / p[1].work):
-        if fleet[i] < r.most:
+        if step := quanta.more(r.size(fleet[i]), 1, r.most - fleet[i], r.pool.quantum):
             other = list(fleet)
-            other[i] += 1
+            other[i] += step
             _shrink(rungs, other, aim, keep=i)
             if sum(other) <= aim.cap and _pays(rungs, fleet, other, present - cost(rungs, other, aim), aim):
                 yield other
     if len({r.work for r in rungs}) == 1:
         return
     for i, r in sorted(enumerate(rungs), key=lambda p: -p[1].price / p[1].work):
-        if not r.fixed and fleet[i] > least(r):
+        step = quanta.fewer(r.size(fleet[i]), min(r.pool.quantum, fleet[i] - least(r)), r.pool.quantum)
+        if not r.fixed and step:
             other = list(fleet)
-            other[i] -= 1
+            other[i] -= step
             _grow(rungs, other, aim)
             _shrink(rungs, other, aim)
             if _pays(rungs, fleet, other, present - cost(rungs, other, aim), aim):
@@ -164,4 +168,4 @@ def _pays(rungs: Sequence[Rung], fleet: Sequence[int], other: Sequence[int], gai
 
 def least(r: Rung) -> int:
     """The supply that the pool's own minimum keeps."""
-    return max(0, min(r.supply, r.pool.min_replicas - r.doomed))
+    return max(0, min(r.supply, quanta.up(r.pool.min_replicas, r.pool.quantum) - r.doomed))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from policies import quanta
 from policies.model import Absent
 
 if TYPE_CHECKING:
@@ -60,6 +61,10 @@ class Rung:
     @property
     def supply(self) -> int:
         return self.ready + self.counted
+
+    def size(self, supply: int) -> int:
+        """The size to ask for so that so much is supplied."""
+        return self.asked + supply - self.supply
 
     @property
     def takes(self) -> bool:
@@ -126,7 +131,7 @@ def build(
         shut = _shut(name, pools, found, markets, now)
         if overdue and not shut:
             shut = f"{overdue} asked for have not come yet"
-        limit = spec.max_replicas if pool.max_replicas is None else pool.max_replicas
+        _, limit = quanta.bounds(pool, spec.max_replicas)
         supply = ready + counted
         oldest = market.lead_times.oldest
         rungs.append(

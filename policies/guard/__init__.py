@@ -13,6 +13,7 @@ from policies.guard.bounds import bound, never_shrink_blind, none_blind, untouch
 from policies.guard.hands import maintain, maintain_pools, override, pause
 from policies.guard.late import spare_late
 from policies.guard.money import afford, ration
+from policies.guard.whole import in_quanta
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,9 +29,11 @@ LAST: tuple[Callable[[Mapping[PoolName, int], Situation], tuple[dict[PoolName, i
     none_blind,
     maintain_pools,
     contain,
+    in_quanta,
     afford,
+    in_quanta,
 )
-"""Removals are given back before growth is cut, so that what is kept is paid for."""
+"""Removals are given back before growth is cut, so that what is kept is paid for; in whole quanta after both."""
 
 
 def last_word(targets: dict[PoolName, int], s: Situation) -> tuple[tuple[Step, ...], dict[PoolName, int]]:

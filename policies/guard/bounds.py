@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from policies import quanta
 from policies.model import Fresh, PoolName, PoolStatus, Reading, Stale, Step
 
 if TYPE_CHECKING:
@@ -52,9 +53,10 @@ def bound(size: int, s: Situation) -> Step | None:
     return None
 
 
-def within(pool: Pool, replicas: int, cap: int) -> int:
-    """The size nearest to `replicas` that the pool's own bounds allow."""
-    return max(pool.min_replicas, min(replicas, cap if pool.max_replicas is None else pool.max_replicas))
+def within(pool: Pool, replicas: int, held: int, cap: int) -> int:
+    """The size nearest to `replicas` that the pool's own bounds and its quantum allow."""
+    least, most = quanta.bounds(pool, cap)
+    return max(least, min(quanta.fitted(replicas, held, most, pool.quantum), most))
 
 
 def untouchable(spec: WorkloadSpec, pools: Mapping[PoolName, Reading[PoolStatus]]) -> dict[PoolName, str]:

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from policies import quanta
 from policies.model import Step
 
 if TYPE_CHECKING:
@@ -101,9 +102,16 @@ def _allowed(cap: Cap, s: Situation) -> float:
     price = {n: cap.unit(pool) / pool.work_per_replica for n, pool in pools.items() if pool.tier == "serving"}
     if room < 0:
         dearest = max((price[name] for name in price if s.held[name]), default=0.0)
-        return s.current - math.ceil(-room / dearest - EPSILON) if dearest else s.current
+        fewest = quanta.up(math.ceil(-room / dearest - EPSILON), _quantum(s)) if dearest else 0
+        return s.current - fewest
     cheapest = min((price[name] for name in price if s.held[name] < _most(s.spec, name)), default=0.0)
     return s.current + math.floor(room / cheapest) if cheapest else math.inf
+
+
+def _quantum(s: Situation) -> int:
+    """The smallest quantum that may go of what serves: giving way by less would never come to anything."""
+    pools = (s.spec.pools[name] for name, size in s.sizes.items() if size > s.spec.pools[name].min_replicas)
+    return min((pool.quantum for pool in pools), default=1)
 
 
 def _most(spec: WorkloadSpec, name: PoolName) -> int:

@@ -6,8 +6,9 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
+from policies import quanta
 from policies.history import MAX_ROWS
-from policies.spec import WorkloadSpec
+from policies.spec import Pool, WorkloadSpec
 from scaler.config.document import Place
 from scaler.config.limits import limits
 from scaler.config.tiers import tiers
@@ -153,6 +154,11 @@ def _offered(offers: Mapping[str, set[str]]) -> str:
     return "; ".join(f"{name} offers {', '.join(sorted(o)) or 'nothing'}" for name, o in offers.items())
 
 
+def _fits(pool: Pool, cap: int) -> bool:
+    """Whether a multiple of the pool's quantum lies within its bounds, nothing apart."""
+    return quanta.up(max(1, pool.min_replicas), pool.quantum) <= quanta.bounds(pool, cap)[1]
+
+
 def bounds(spec: WorkloadSpec) -> Iterator[Finding]:
     """Bounds that contradict each other, and a zero that nothing could leave."""
     if spec.min_replicas > spec.max_replicas:
@@ -160,12 +166,15 @@ def bounds(spec: WorkloadSpec) -> Iterator[Finding]:
     for name, pool in spec.pools.items():
         if pool.max_replicas is not None and pool.min_replicas > pool.max_replicas:
             yield ("pools", name, "min_replicas"), f"must not be above the pool's max_replicas, {pool.max_replicas}", ""
+        elif pool.max_replicas != 0 and not _fits(pool, spec.max_replicas):
+            remedy = "widen min_replicas and max_replicas to multiples of it"
+            yield ("pools", name, "quantum"), f"no multiple of {pool.quantum} lies within the bounds", remedy
     yield from tiers(spec)
     serving = [p for p in spec.pools.values() if p.tier == "serving"]
-    least = sum(p.min_replicas for p in serving)
+    least = sum(quanta.up(p.min_replicas, p.quantum) for p in serving)
     if least > spec.max_replicas:
         yield ("max_replicas",), f"is below the sum of the pools' min_replicas, {least}", ""
-    most = sum(spec.max_replicas if p.max_replicas is None else p.max_replicas for p in serving)
+    most = sum(quanta.bounds(p, spec.max_replicas)[1] for p in serving)
     if most < spec.min_replicas:
         yield ("min_replicas",), f"is above the sum of the pools' max_replicas, {most}", ""
     if spec.min_replicas == 0 and not any(p.activates for p in spec.policies.values()):

@@ -30,6 +30,7 @@ from policies.model import (
     WorkloadName,
 )
 from policies.pipeline import decide
+from policies.quanta import up
 from policies.schedule import Schedule, Window
 from policies.spec import Pool, ScaleDown, ScaleUp, WorkloadSpec
 from policies.threshold import Concurrency, GpuUtilization, Headroom, KvCacheUsage, Metric, QueueDepth
@@ -141,16 +142,19 @@ class Life:
 
 
 @st.composite
-def specs(draw: st.DrawFn) -> WorkloadSpec:
+def specs(draw: st.DrawFn, quanta: Sequence[int] = (1,)) -> WorkloadSpec:
     """A specification that the loader would take."""
     pools: dict[PoolName, Pool] = {}
     for name in draw(st.sampled_from((("a",), ("a",), ("a", "b"), ("a", "b", "c")))):
-        least = draw(st.integers(0, 2))
-        most = draw(st.none() | st.integers(max(1, least), 12))
+        least, quantum = draw(st.integers(0, 2)), draw(st.sampled_from(quanta))
+        most = draw(st.none() | st.integers(max(1, up(least, quantum)), 12))
         pools[PoolName(name)] = Pool(
-            min_replicas=least, max_replicas=most, on_foreign_writer=draw(st.sampled_from(("yield", "take_over")))
+            min_replicas=least,
+            max_replicas=most,
+            quantum=quantum,
+            on_foreign_writer=draw(st.sampled_from(("yield", "take_over"))),
         )
-    high = draw(st.integers(max(1, sum(p.min_replicas for p in pools.values())), 20))
+    high = draw(st.integers(max(1, sum(up(p.min_replicas, p.quantum) for p in pools.values())), 20))
     reach = sum(high if p.max_replicas is None else p.max_replicas for p in pools.values())
     return WorkloadSpec(
         workload="llm",
@@ -201,9 +205,9 @@ def policies() -> st.SearchStrategy[Mapping[PolicyName, Any]]:
 
 
 @st.composite
-def lives(draw: st.DrawFn, *, calm: bool = False, paused: bool = False) -> Life:
+def lives(draw: st.DrawFn, *, calm: bool = False, paused: bool = False, quanta: Sequence[int] = (1,)) -> Life:
     """A life of 10 to 60 turns; a `calm` one has no other writer, and every write is taken."""
-    spec = replace(draw(specs()), paused=paused)
+    spec = replace(draw(specs(quanta)), paused=paused)
     life = Life(spec, {name: draw(st.integers(0, 12)) for name in spec.pools}, calm)
     chances = st.just(0) | st.binary(min_size=24, max_size=24).map(lambda b: int.from_bytes(b, "big"))
     for number in draw(st.lists(chances, min_size=10, max_size=60)):

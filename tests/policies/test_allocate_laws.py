@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from policies.history import History
 from policies.model import PoolName, Result
 from policies.pipeline import decide
+from policies.quanta import up
 from policies.shortage import FIRST_S
 from policies.spec import Ladder, Pool
 from scaler.journal.codec import decode_tick, encode_tick
@@ -22,17 +25,18 @@ MARKETS = ("spot", "spot", "on_demand", "reserved")
 
 
 @st.composite
-def workloads(draw: st.DrawFn) -> Lived:
+def workloads(draw: st.DrawFn, quanta: Sequence[int] = (1,), limits: Mapping[str, Any] | None = None) -> Lived:
     """Two to four pools that differ, a cloud under them, and a workload as careful or careless as may be."""
     pools = {}
     for name in "abcd"[: draw(st.integers(2, 4))]:
-        least = draw(st.sampled_from((0, 0, 0, 1, 2)))
+        least, quantum = draw(st.sampled_from((0, 0, 0, 1, 2))), draw(st.sampled_from(quanta))
         pools[name] = Pool(
             market=draw(st.sampled_from(MARKETS)),
             price_usd_per_hour=draw(st.sampled_from((None, 0.0, 0.8, 1.0, 3.0))),
             work_per_replica=draw(st.sampled_from((1.0, 1.0, 0.4, 2.5))),
             min_replicas=least,
-            max_replicas=draw(st.none() | st.integers(max(1, least), 8)),
+            max_replicas=draw(st.none() | st.integers(max(1, up(least, quantum)), 8)),
+            quantum=quantum,
             zone=draw(st.sampled_from((None, "x", "y"))),
             accelerator="gpu",
         )
@@ -42,6 +46,7 @@ def workloads(draw: st.DrawFn) -> Lived:
         max_replicas=draw(st.integers(10, 20)),
         lateness_ratio=draw(st.sampled_from((0.01, 19.0, 300.0))),
         ladder=Ladder(floor_replicas=draw(st.sampled_from((0, 0, 2))), payback_s=draw(st.sampled_from((60.0, 3600.0)))),
+        **(limits or {}),
     )
     places = {}
     for name in workload.pools:
@@ -69,9 +74,11 @@ def weather(lived: Lived, dice: Dice) -> None:
 
 
 @st.composite
-def stories(draw: st.DrawFn) -> list[tuple[Lived, dict[PoolName, Place]]]:
+def stories(
+    draw: st.DrawFn, quanta: Sequence[int] = (1,), limits: Mapping[str, Any] | None = None
+) -> list[tuple[Lived, dict[PoolName, Place]]]:
     """A life of 5 to 30 turns; each turn's places as it found them."""
-    lived = draw(workloads())
+    lived = draw(workloads(quanta, limits))
     found = []
     chances = st.just(0) | st.binary(min_size=16, max_size=16).map(lambda b: int.from_bytes(b, "big"))
     for number in draw(st.lists(chances, min_size=5, max_size=30)):

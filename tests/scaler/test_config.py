@@ -68,6 +68,7 @@ def test_a_short_document_gets_every_default(tmp_path: Path) -> None:
         pytest.param(("  gpus: {kind", "  gpus: {kind: embedded, world: '${WORLD}', x"), "pools.gpus.world", 8, "environment references are for secrets only", "{env: NAME}", id="an environment reference"),
         pytest.param(("max_replicas: 8", "max_replicas: 8\nmax_replicas: 9"), "max_replicas", 3, "given twice, first in line 2", "", id="a key given twice"),
         pytest.param(("max_replicas: 8", "max_replicas: 8\ninterval_s: 5\ndeadline_s: 5"), "deadline_s", 4, "must be below interval_s, 5", "", id="a deadline as long as the interval"),
+        pytest.param(("  gpus: {kind", "  gpus: {quantum: 9, kind"), "pools.gpus.quantum", 8, "no multiple of 9 lies within the bounds", "widen", id="a quantum larger than the pool"),
         pytest.param(("  gpus:", "  GPUs!:"), "pools.GPUs!", 8, "names must match", "", id="a pool's name that is no label"),
     ],
 )  # fmt: skip
