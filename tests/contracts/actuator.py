@@ -77,7 +77,7 @@ class ActuatorRig(ABC):
         return False
 
     async def fail_late(self, *, quota: bool) -> bool:
-        """What was asked for does not come, which is told after the write was accepted. False where that is not told."""
+        """What was asked for does not come, told after the write was accepted. False where that is not told."""
         return False
 
     @abstractmethod

@@ -6,6 +6,9 @@ from tests.contracts.source import SourceRig
 from tests.servers.http_fault import Front
 from tests.servers.tcp_fault import TcpProxy, Weather
 
+CUT_AFTER = 60
+"""Bytes: within the status line and headers of any answer."""
+
 
 class FrontedRig(SourceRig):
     """All faults but `garble`, whose form is the server's."""
@@ -21,6 +24,10 @@ class FrontedRig(SourceRig):
     async def refuse(self) -> None:
         self.proxy.weather = Weather.RESET
         self.proxy.tear_down()
+
+    async def cut_short(self) -> bool:
+        self.proxy.weather, self.proxy.cut_after = Weather.CUT, CUT_AFTER
+        return True
 
     async def throttle(self) -> None:
         self.front.status, self.front.headers = 429, {"Retry-After": "1"}

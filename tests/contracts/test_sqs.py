@@ -13,6 +13,7 @@ from scaler.clouds.account import AwsAccount
 from scaler.ports import Source
 from scaler.resources import Opening
 from scaler.sources.sqs import Sqs
+from tests.contracts.fronted import CUT_AFTER
 from tests.contracts.source import SourceContract, SourceRig
 from tests.servers.aws import KEYS, REGION, Aws, aws, isolate
 from tests.servers.aws_fault import FORBIDDEN, THROTTLES, Fault, Front, attributes, front
@@ -59,6 +60,14 @@ class SqsRig(SourceRig):
     async def refuse(self) -> None:
         self._wire.weather = Weather.RESET
         self._wire.tear_down()
+
+    async def cut_short(self) -> bool:
+        self._wire.weather, self._wire.cut_after = Weather.CUT, CUT_AFTER
+        return True
+
+    async def empty(self) -> bool:
+        self._words.faults["sqs"] = attributes()
+        return True
 
     async def recover(self) -> None:
         self._wire.weather = Weather.CLEAR
