@@ -1,0 +1,1 @@
+"""The search for a better configuration: parameters tried on the simulator, judged on traffic the search never saw."""

@@ -1,0 +1,181 @@
+"""One trial: a configuration on the traffic of the search, stopped as soon as it is seen to be hopeless."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import version
+from typing import Any, Final, Literal
+
+import numpy as np
+
+from scaler.config.problems import ConfigError
+from simulators.peers.contenders import SELF, contenders
+from simulators.report.money import by_market
+from simulators.report.sheet import Sheet, sheet
+from simulators.results import Requests, usd
+from simulators.run import Run, simulate
+from simulators.scenario import Case
+from simulators.tune.bundle import Bundle, Stretch
+
+FIRST_SHARE: Final = 1 / 3
+"""Of each stretch is run before the whole: long enough to see a setting fail, at a third of the price."""
+BLOCKS: Final = 12
+"""Batches of time that a stretch is told in: Law (9.5.3) asks for 10 to 30, long enough to be nearly independent."""
+BLOCK_S: Final = 60.0
+"""No batch is shorter: less is a burst, which the next batch goes on with."""
+MARGINS: Final = (0.25, 0.05)
+"""How much dearer than one that served no worse a trial must be to stop: after the first part, after the first seed."""
+HOUR_S: Final = 3600.0
+Stage = tuple[float, float]
+"""What a stage came to: USD an hour, and the share of requests that were late."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """What others came to at each stage, the undominated ones: who is far behind one of them is given up.
+
+    `most_late` is the share of late requests beyond which a trial is given up after the first part.
+    """
+
+    stages: tuple[tuple[Stage, ...], ...] = ((), ())
+    most_late: float = math.inf
+
+    def hopeless(self, stage: int, found: Stage) -> str:
+        """Why a trial that came to `found` need not go on; empty if it may."""
+        cost, late = found
+        if stage == 0 and late > self.most_late:
+            return f"{late:.1%} of the requests late in the first part"
+        for other, less_late in self.stages[stage]:
+            if cost > other * (1 + MARGINS[stage]) and late >= less_late:
+                return f"{cost / other - 1:.0%} dearer than another, and no fewer late, in {PARTS[stage]}"
+        return ""
+
+
+PARTS: Final = ("the first part", "the first replication")
+Task = Literal["search", "prove", "draw"]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Something to simulate: a configuration's words on the search's traffic, on the proof's, or for a picture."""
+
+    number: int
+    word: str
+    task: Task = "search"
+    bars: Bars = Bars()
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """One stretch under one seed. `blocks` are batches of time: cost in USD, requests, and how many of them late."""
+
+    stretch: int
+    seed: int
+    hours: float
+    blocks: tuple[tuple[float, int, int], ...]
+
+    def as_json(self) -> list[Any]:
+        return [self.stretch, self.seed, self.hours, [list(block) for block in self.blocks]]
+
+    @staticmethod
+    def of_json(data: Sequence[Any]) -> Played:
+        return Played(data[0], data[1], data[2], tuple((b[0], b[1], b[2]) for b in data[3]))
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a job: all of its runs, or why it was given up (`cut`) or is impossible (`refused`)."""
+
+    played: tuple[Played, ...] = ()
+    stages: tuple[Stage, ...] = ()
+    cut: str = ""
+    refused: str = ""
+    sheet: Sheet | None = None
+
+
+class WrongVersion(Exception):
+    """A worker has another version than the client: its figures would be of another program."""
+
+
+def play(bundle: Bundle, job: Job) -> Outcome:
+    """Do a job. Equal bundles and jobs give equal outcomes, wherever. Raises `WrongVersion`, `InvariantBroken`."""
+    mine = version("forescale")
+    if bundle.version != mine:
+        raise WrongVersion(f"a worker has forescale {mine}, the client {bundle.version}: install the same on both")
+    try:
+        if job.task == "search":
+            return _searched(bundle, job)
+        if job.task == "draw":
+            stretch = bundle.proof[0]
+            run = _run(stretch, next(iter(stretch.traces)), job.word)
+            return Outcome(sheet=sheet("before" if job.word == SELF else "after", run))
+        return Outcome(tuple(_all(bundle.proof, tuple(bundle.proof[0].traces), job.word)))
+    except ConfigError as e:
+        return Outcome(refused="; ".join(p.rule for p in e.problems))
+
+
+def _searched(bundle: Bundle, job: Job) -> Outcome:
+    """The first part, then the first seed, then the others: each only for who is not given up before."""
+    first, *others = bundle.seeds
+    stages: list[Stage] = []
+    played: list[Played] = []
+    parts: tuple[Callable[[], Iterator[Played]], ...] = (
+        lambda: _all([stretch.first(FIRST_SHARE, first) for stretch in bundle.train], (first,), job.word),
+        lambda: _all(bundle.train, (first,), job.word),
+    )
+    for number, part in enumerate(parts):
+        played = list(part())
+        stages.append(stage(played))
+        if cut := job.bars.hopeless(number, stages[-1]):
+            return Outcome(stages=tuple(stages), cut=cut)
+    played += _all(bundle.train, others, job.word)
+    return Outcome(tuple(played), tuple(stages))
+
+
+def stage(played: Sequence[Played]) -> Stage:
+    """USD an hour, and the share of late requests, over runs."""
+    cost, arrived, late = (sum(b[k] for p in played for b in p.blocks) for k in range(3))
+    return cost / sum(p.hours for p in played), late / arrived if arrived else math.nan
+
+
+def _all(stretches: Sequence[Stretch], seeds: Sequence[int], word: str) -> Iterator[Played]:
+    for seed in seeds:
+        for number, stretch in enumerate(stretches):
+            run = _run(stretch, seed, word)
+            yield Played(number, seed, run.end_s / HOUR_S, tuple(_blocks(run, stretch.length_s)))
+
+
+def _run(stretch: Stretch, seed: int, word: str) -> Run:
+    return simulate(_under(stretch, word), seed, stretch.traces[seed])
+
+
+def _under(stretch: Stretch, word: str) -> Case:
+    """The stretch's world under a configuration. Raises `ConfigError`."""
+    return stretch.case if word == SELF else contenders(stretch.case, [word], with_self=False)[0].case
+
+
+def _blocks(run: Run, length_s: float) -> Iterator[tuple[float, int, int]]:
+    """A run in batches of time. What a bill adds at the end of a node is shared out among them."""
+    warm_up_s = run.case.scenario.warm_up_s
+    edges_s = _edges(warm_up_s, length_s)
+    requests = Requests(run)
+    bins = np.searchsorted(requests.arrival_s, edges_s[1:-1])
+    met = requests.met["all"] if len(requests) else np.zeros(0, np.bool_)
+    counts = np.diff(bins, prepend=0, append=len(met))
+    kept = np.diff(np.concatenate(([0], np.cumsum(met)))[np.concatenate(([0], bins, [len(met)]))])
+    around_s = np.concatenate(([0.0], edges_s[1:-1], [run.end_s]))
+    paid = np.diff(np.sum([np.zeros(len(around_s)), *by_market(run, around_s).values()], axis=0))
+    bill_usd = usd(sum(p.bill(run.world.now_ps, run.world.kernel.occupied_ps).total for p in run.world.pools.values()))
+    known_usd = float(paid.sum())
+    for k, (cost, count, met_count) in enumerate(zip(paid.tolist(), counts.tolist(), kept.tolist(), strict=True)):
+        share = cost / known_usd if known_usd else float(k == 0)
+        yield round(bill_usd * share, 6), count, count - met_count
+
+
+@lru_cache(maxsize=64)
+def _edges(warm_up_s: float, length_s: float) -> np.ndarray[Any, np.dtype[np.float64]]:
+    count = max(1, min(BLOCKS, int((length_s - warm_up_s) / BLOCK_S)))
+    return np.linspace(warm_up_s, length_s, count + 1)
