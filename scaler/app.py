@@ -23,12 +23,14 @@ from scaler.config.daemon import DaemonSpec
 from scaler.config.load import Config, Workload, load
 from scaler.config.problems import ConfigError
 from scaler.controller import Controller, Setup
+from scaler.counterfactual import ShadowTurn, Totals
 from scaler.fleet import Ledger
 from scaler.journal.reader import tail
 from scaler.journal.writer import JournalWriter
 from scaler.past import Past, recent
 from scaler.ports import Clock, Misconfigured, PoolSpec, PortError, SourceSpec
 from scaler.resources import Opening, Resources
+from scaler.shadows import Shadows
 from scaler.telemetry.calls import CallsCollector
 from scaler.telemetry.dashboard import Dashboard
 from scaler.telemetry.dashboard.about import Running
@@ -37,6 +39,7 @@ from scaler.telemetry.health import Health
 from scaler.telemetry.log import log, log_tick
 from scaler.telemetry.metrics import Metrics
 from scaler.telemetry.server import application, serve
+from scaler.telemetry.shadow import ShadowCollector
 from scaler.watcher import changes
 
 STOP_S: Final = 15.0
@@ -63,7 +66,9 @@ class Options:
     dry_run: bool = False
     once: bool = False
     for_s: float | None = None
+    shadows: list[Path] = field(default_factory=list)
     on_tick: Callable[[Tick], None] = field(default=lambda _: None)
+    on_shadow: Callable[[ShadowTurn, Totals], None] = field(default=lambda _turn, _totals: None)
     on_start: Callable[[str], None] = field(default=lambda _: None)
 
 
@@ -88,6 +93,8 @@ class App:
             if config.daemon.journal.directory
             else None
         )
+        self.shadows = Shadows(options.shadows, self.clock, config.daemon, self.open, self._record_shadow)
+        self.metrics.registry.register(ShadowCollector(self.shadows.all))
         self.stopping = asyncio.Event()
 
     def record(self, tick: Tick) -> None:
@@ -97,6 +104,11 @@ class App:
         self.metrics.observe(tick)
         self.dashboard.observe(tick)
         self._options.on_tick(tick)
+        self.shadows.see(tick)
+
+    def _record_shadow(self, turn: ShadowTurn, totals: Totals, workload: Workload) -> None:
+        self._write(lambda journal: journal.shadow(turn, workload))
+        self._options.on_shadow(turn, totals)
 
     def _write(self, write: Callable[[JournalWriter], None]) -> None:
         """Add a record to the journal, if one is kept; say so once when that fails."""
@@ -132,7 +144,9 @@ class App:
     async def prepare(self) -> None:
         """Open every workload and give each its recent past."""
         setups = [await self.open(w) for w in self.config.workloads.values()]
-        await self._begin(setups, self._tails([s.workload for s in setups]))
+        tails = self._tails([s.workload for s in setups])
+        await self._begin(setups, tails)
+        await self.shadows.take(self.controllers, tails)
 
     async def _begin(self, setups: list[Setup], tails: Mapping[WorkloadName, list[Tick]]) -> list[Controller]:
         """Controllers with a past: the last turns on record, and before them what gives policies their seasons."""
@@ -209,9 +223,9 @@ class App:
 
     async def follow(self, paths: list[Path]) -> None:
         """Take each change of the configuration files; keep the present one while they are in error."""
-        async for changed in changes(paths, self.config.daemon.reload_s):
+        async for _ in changes([*paths, *self.shadows.paths], self.config.daemon.reload_s):
             try:
-                await self.reload(await asyncio.to_thread(load, changed))
+                await self.reload(await asyncio.to_thread(load, paths))
             except (ConfigError, PortError) as e:
                 self.metrics.config_valid.set(0)
                 self.metrics.reloads.labels("refused").inc()
@@ -219,10 +233,12 @@ class App:
             else:
                 self.metrics.config_valid.set(1)
                 self.metrics.reloads.labels("taken").inc()
+            await self.shadows.reload(self.controllers)
 
     async def close(self) -> None:
         """Let turns under way end, then everything else."""
         await self._halt({n: (c, self._tasks[n]) for n, c in self.controllers.items() if n in self._tasks})
+        await self.shadows.close()
         if self._journal is not None:
             self._journal.close()
 

@@ -50,6 +50,9 @@ def parser(verb: str = "") -> argparse.ArgumentParser:
     run.add_argument("config", nargs="+", metavar="CONFIG", help="YAML file, or directory of them")
     run.add_argument("--dry-run", action="store_true", help="decide and record, but resize nothing")
     run.add_argument("--once", action="store_true", help="one turn for each workload, explained, then end")
+    run.add_argument(
+        "--shadow", nargs="+", default=[], metavar="NEW", help="let these workloads decide too, act never, and compare"
+    )
     run.add_argument("--for", dest="for_s", type=_seconds, metavar="SECONDS", help="end after so many seconds")
     run.add_argument("--json", action="store_true", help="log lines and summary as JSON")
 
@@ -66,6 +69,7 @@ def parser(verb: str = "") -> argparse.ArgumentParser:
     explain.add_argument("journal", metavar="JOURNAL", help="journal folder, or one of its files")
     explain.add_argument("--at", metavar="TIME", help="the turn at or before this time (ISO 8601, or Unix seconds)")
     explain.add_argument("--workload", metavar="NAME", help="this workload (default: every one)")
+    explain.add_argument("--shadow", action="store_true", help="the shadow's turn instead (docs/shadow.md)")
     explain.add_argument("--json", action="store_true", help="the recorded tick as JSON")
 
     replay = verbs.add_parser(

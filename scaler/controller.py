@@ -107,6 +107,11 @@ class Controller:
     def workload(self) -> Workload:
         return self._setup.workload
 
+    @property
+    def sources(self) -> Mapping[str, Source]:
+        """The sources that are read, open."""
+        return self._setup.sources
+
     def adopt(self, setup: Setup) -> None:
         """Use `setup` from the next turn on. The past is kept."""
         self._next_setup = setup

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from policies.model import Absent, Evidence, Fresh, PoolStatus, Reading, Recommendation, Result, Stale, Step, Tick
+from scaler.counterfactual import ShadowTurn
 
 
 def paragraphs(tick: Tick) -> Iterator[str]:
@@ -38,6 +39,26 @@ def paragraphs(tick: Tick) -> Iterator[str]:
         yield f"    {o.pool} {change}: {_result(o.result)}{': ' + o.reason if o.reason else ''}"
     if not tick.outcomes:
         yield "    nothing was written"
+
+
+def beside(turn: ShadowTurn) -> Iterator[str]:
+    """The decision of one turn of a shadow, line by line, and the sizes that are compared."""
+    words = paragraphs(turn.tick)
+    yield f"shadow of {next(words)}"
+    for line in words:
+        if line == "  Done:":
+            break
+        yield line
+    yield "  Beside the policy that is run:"
+    for who, side in (("it", turn.shadow), ("the one that is run", turn.first)):
+        held = "holds" if who == "it" or turn.open_loop else "is found at"
+        price = "" if side.usd_per_hour is None else f", {side.usd_per_hour:.2f} USD an hour"
+        late = "" if side.late is None else f"; {side.late:.1f} requests late"
+        yield f"    {who} {held} {side.asked}, {side.serving:g} of them serving{price}{late}"
+    if turn.shadow.late is None:
+        yield f"    late requests are not known: {turn.told_by if turn.over_s else 'nothing came before this turn'}"
+    else:
+        yield f"    late requests over the {turn.over_s:.0f} s before, by {turn.told_by}"
 
 
 def verdict(tick: Tick) -> str:

@@ -9,28 +9,32 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from policies.model import Tick, WorkloadName
-from scaler.explain import paragraphs, timestamp
+from scaler.counterfactual import ShadowTurn
+from scaler.explain import beside, paragraphs, timestamp
 from scaler.journal.codec import encode_tick
 from scaler.journal.reader import Journal, JournalError
+from scaler.journal.shadows import encode_shadow
 from scaler.registry import did_you_mean
 
 
 def command(args: argparse.Namespace) -> int:
     at = moment(args.at) if args.at else math.inf
     journal = Journal(Path(args.journal))
-    chosen: dict[WorkloadName, Tick] = {}
+    chosen: dict[WorkloadName, Tick | ShadowTurn] = {}
     first: dict[WorkloadName, Tick] = {}
-    for tick in journal:
+    for turn in journal.shadows() if args.shadow else journal:
+        tick = turn.tick if isinstance(turn, ShadowTurn) else turn
         first.setdefault(tick.workload, tick)
         if tick.at <= at and (args.workload is None or tick.workload == args.workload):
-            chosen[tick.workload] = tick
+            chosen[tick.workload] = turn
     if not chosen:
         raise JournalError(_nothing(args, at, first))
     if args.json:
-        print(json.dumps([encode_tick(t) for t in chosen.values()], indent=2))
+        found = [encode_shadow(t) if isinstance(t, ShadowTurn) else encode_tick(t) for t in chosen.values()]
+        print(json.dumps(found, indent=2))
         return 0
-    for tick in chosen.values():
-        print("\n".join(paragraphs(tick)), end="\n\n")
+    for turn in chosen.values():
+        print("\n".join(beside(turn) if isinstance(turn, ShadowTurn) else paragraphs(turn)), end="\n\n")
     if journal.damaged:
         print(f"({len(journal.damaged)} damaged lines were passed over, the first at {journal.damaged[0]})")
     return 0
@@ -52,7 +56,7 @@ def moment(text: str) -> float:
 def _nothing(args: argparse.Namespace, at: float, first: dict[WorkloadName, Tick]) -> str:
     """Why there is no tick to explain."""
     if not first:
-        return f"{args.journal}: no turn is recorded yet"
+        return f"{args.journal}: no turn {'of a shadow ' if args.shadow else ''}is recorded yet"
     if args.workload is not None and args.workload not in first:
         hint = did_you_mean(args.workload, list(first)) or f"there are {', '.join(sorted(first))}"
         return f"--workload {args.workload!r}: no such workload in the journal; {hint}"

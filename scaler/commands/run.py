@@ -12,7 +12,8 @@ from pathlib import Path
 
 from policies.model import Result, Tick, WorkloadName
 from scaler.app import Options, run
-from scaler.explain import paragraphs
+from scaler.counterfactual import ShadowTurn, Totals
+from scaler.explain import beside, paragraphs
 from scaler.telemetry.log import configure
 
 
@@ -21,18 +22,21 @@ class Summary:
     """What came of a run, workload by workload."""
 
     workloads: dict[WorkloadName, Seen] = field(default_factory=dict)
+    shadows: dict[WorkloadName, Totals] = field(default_factory=dict)
 
     def note(self, tick: Tick) -> None:
         self.workloads.setdefault(tick.workload, Seen()).note(tick)
 
     def as_dict(self) -> dict[str, object]:
-        return {name: seen.as_dict() for name, seen in sorted(self.workloads.items())}
+        shadows = {name: {"shadow": totals.as_dict()} for name, totals in self.shadows.items()}
+        return {name: {**seen.as_dict(), **shadows.get(name, {})} for name, seen in sorted(self.workloads.items())}
 
     def text(self) -> str:
         rows = [f"{'workload':<24}" + "".join(f"{column:>10}" for column in Seen().as_dict())]
         for name, seen in sorted(self.workloads.items()):
             cells = ("-" if value is None else value for value in seen.as_dict().values())
             rows.append(f"{name:<24}" + "".join(f"{cell:>10}" for cell in cells))
+        rows += [f"shadow of {name}: {totals.text()}" for name, totals in sorted(self.shadows.items())]
         return "\n".join(rows)
 
 
@@ -82,6 +86,11 @@ def command(args: argparse.Namespace) -> int:
         if args.once and not args.json:
             print("\n".join(paragraphs(tick)), end="\n\n")
 
+    def on_shadow(turn: ShadowTurn, totals: Totals) -> None:
+        summary.shadows[turn.tick.workload] = totals
+        if args.once and not args.json:
+            print("\n".join(beside(turn)), end="\n\n")
+
     def on_start(address: str) -> None:
         print(f"Forescale runs; dashboard at {address} (Ctrl-C ends it)", file=sys.stderr, flush=True)
 
@@ -90,7 +99,9 @@ def command(args: argparse.Namespace) -> int:
         dry_run=args.dry_run,
         once=args.once,
         for_s=args.for_s,
+        shadows=[Path(p) for p in args.shadow],
         on_tick=on_tick,
+        on_shadow=on_shadow,
         on_start=on_start,
     )
     configure("json" if args.json else "auto")

@@ -12,7 +12,9 @@ from typing import Any, Final
 from policies.model import Tick, WorkloadName
 from scaler.config.load import Workload, workload_from
 from scaler.config.problems import ConfigError
+from scaler.counterfactual import ShadowTurn
 from scaler.journal.codec import SCHEMA, decode_past, decode_tick
+from scaler.journal.shadows import TYPE, decode_shadow
 from scaler.journal.writer import files
 from scaler.past import Past
 
@@ -27,7 +29,8 @@ class JournalError(Exception):
 class Journal:
     """Iterates over the ticks of a journal, oldest first. `specs` and `damaged` are complete after that.
 
-    `records` gives the starts beside the ticks, in the order in which they were written.
+    `records` gives the starts beside the ticks, in the order in which they were written, and `shadows` the turns of
+    shadows alone.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,17 +42,24 @@ class Journal:
         return (record for record in self.records() if isinstance(record, Tick))
 
     def records(self) -> Iterator[Tick | Past]:
+        return (record for record in self._read() if not isinstance(record, ShadowTurn))
+
+    def shadows(self) -> Iterator[ShadowTurn]:
+        return (record for record in self._read(shadows=True) if isinstance(record, ShadowTurn))
+
+    def _read(self, *, shadows: bool = False) -> Iterator[Tick | Past | ShadowTurn]:
+        """Ticks and starts, or shadows' turns."""
         for path in self.paths:
             try:
                 with path.open("rb") as f:
                     for number, line in enumerate(f, 1):
-                        found = self._take(line, f"{path}:{number}")
+                        found = self._take(line, f"{path}:{number}", shadows=shadows)
                         if found is not None:
                             yield found
             except OSError as e:
                 raise JournalError(f"{path}: {e.strerror}") from e
 
-    def _take(self, line: bytes, where: str) -> Tick | Past | None:
+    def _take(self, line: bytes, where: str, *, shadows: bool) -> Tick | Past | ShadowTurn | None:
         record = _parse(line)
         if record is None:
             if line.strip():
@@ -59,9 +69,11 @@ class Journal:
             raise JournalError(f"{where}: written by a newer Forescale (schema {record['v']}, this one reads {SCHEMA})")
         try:
             if record["type"] == "tick":
-                return decode_tick(record)
+                return None if shadows else decode_tick(record)
             if record["type"] == "past":
-                return decode_past(record)
+                return None if shadows else decode_past(record)
+            if record["type"] == TYPE:
+                return decode_shadow(record) if shadows else None
             if record["type"] == "spec":
                 self.specs[record["fingerprint"]] = workload_from(record["document"], where)
         except (KeyError, TypeError, ValueError, AttributeError, ConfigError):

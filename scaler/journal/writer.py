@@ -14,7 +14,9 @@ from typing import Any
 from policies.model import Tick
 from scaler.config.daemon import Journal
 from scaler.config.load import Workload
+from scaler.counterfactual import ShadowTurn
 from scaler.journal.codec import SCHEMA, encode_past, encode_tick
+from scaler.journal.shadows import encode_shadow
 from scaler.past import Past
 from scaler.ports import Misconfigured
 
@@ -55,10 +57,14 @@ class JournalWriter:
     def write(self, tick: Tick, workload: Workload) -> None:
         """Add a turn, and the specification it was decided by if this file has not told it yet."""
         with self._counted():
-            if tick.spec not in self._described:
-                self._append({"v": SCHEMA, "type": "spec", "fingerprint": tick.spec, "document": workload.document})
-                self._described.add(tick.spec)
+            self._describe(tick, workload)
             self._append(encode_tick(tick))
+
+    def shadow(self, turn: ShadowTurn, workload: Workload) -> None:
+        """Add a shadow's turn likewise."""
+        with self._counted():
+            self._describe(turn.tick, workload)
+            self._append(encode_shadow(turn))
 
     def begin(self, past: Past) -> None:
         """Add what a workload's history begins with."""
@@ -68,6 +74,11 @@ class JournalWriter:
     def close(self) -> None:
         os.close(self._file)
         os.close(self._lock)
+
+    def _describe(self, tick: Tick, workload: Workload) -> None:
+        if tick.spec not in self._described:
+            self._append({"v": SCHEMA, "type": "spec", "fingerprint": tick.spec, "document": workload.document})
+            self._described.add(tick.spec)
 
     @contextlib.contextmanager
     def _counted(self) -> Iterator[None]:

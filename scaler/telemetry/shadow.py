@@ -1,0 +1,48 @@
+"""Shadows -> Prometheus metrics. What is not known has no sample: missing is not zero."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from policies.model import WorkloadName
+from scaler.shadow import Shadow
+
+GAUGES: Final[Mapping[str, tuple[str, Callable[[Shadow], float | None]]]] = {
+    "target_replicas": ("Size that the shadow decided.", lambda s: s.last and s.last.tick.decision.target),
+    "size_replicas": ("Size that it would hold, open-loop.", lambda s: s.last and s.last.shadow.asked),
+    "replica_hours_difference": (
+        "Replica-hours of the shadow since the start, less those of the policy that is run.",
+        lambda s: s.totals.more_replica_hours if s.last else None,
+    ),
+    "cost_usd_difference": ("USD of the shadow, likewise, where prices are known.", lambda s: s.totals.more_usd),
+    "late_requests_difference": (
+        "Late requests predicted for the shadow, less those predicted for the policy that is run.",
+        lambda s: s.totals.more_late,
+    ),
+}
+
+
+class ShadowCollector(Collector):
+    """Drawn from the shadows when it is scraped."""
+
+    def __init__(self, shadows: Mapping[WorkloadName, Shadow]) -> None:
+        self._shadows = shadows
+
+    def collect(self) -> Iterator[Metric]:
+        shadows = dict(self._shadows)
+        if not shadows:
+            return
+        for name, (words, read) in GAUGES.items():
+            family = GaugeMetricFamily(f"forescale_shadow_{name}", words, labels=("workload",))
+            for workload, shadow in shadows.items():
+                if (value := read(shadow)) is not None:
+                    family.add_metric((workload,), value)
+            yield family
+        failed = CounterMetricFamily("forescale_shadow_failed_turns", "Shadow turns that failed.", labels=("workload",))
+        for workload, shadow in shadows.items():
+            failed.add_metric((workload,), shadow.totals.failed)
+        yield failed
