@@ -1,0 +1,53 @@
+"""A workload's adapters, opened: what the daemon runs with, and what ``check --live`` and ``doctor`` ask."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from policies.model import PoolName, WorkloadName
+from scaler.config.load import Workload
+from scaler.controller import Setup
+from scaler.fleet import Ledger
+from scaler.ports import Clock, Misconfigured, PoolSpec, SourceSpec
+from scaler.resources import Opening, Resources
+
+EXTRAS: Final = {
+    "aiobotocore": "aws",
+    "azure": "azure",
+    "botocore": "aws",
+    "google": "gcp",
+    "kubernetes_asyncio": "kubernetes",
+    "llvmlite": "sim",
+    "numba": "sim",
+}
+"""Packages that come with an extra of the distribution, by their first name."""
+
+
+@contextlib.contextmanager
+def told(workload: WorkloadName) -> Iterator[None]:
+    """Name the workload in what is wrong, and the extra where a package is missing. Raises `Misconfigured`."""
+    try:
+        yield
+    except ImportError as e:
+        extra = EXTRAS.get((e.name or "").partition(".")[0])
+        remedy = f" (pip install 'forescale[{extra}]')" if extra else ""
+        raise Misconfigured(f"{workload}: {e.name} is not installed{remedy}") from e
+    except Misconfigured as e:
+        raise Misconfigured(f"{workload}: {e}") from e
+
+
+async def opened(workload: Workload, resources: Resources, clock: Clock, ledger: Ledger | None = None) -> Setup:
+    """The workload with its adapters. Nothing has been read yet. Raises `Misconfigured`."""
+    context = Opening(resources, clock, workload.spec.deadline_s)
+    sources: Mapping[str, SourceSpec] = workload.spec.sources
+    pools: Mapping[PoolName, PoolSpec] = workload.spec.pools
+    with told(workload.name):
+        return Setup(
+            workload,
+            {name: await source.open(context) for name, source in sources.items()},
+            {name: await pool.open(context, workload.name, name) for name, pool in pools.items()},
+            ledger=ledger,
+            bell=context.bell,
+        )
