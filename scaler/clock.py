@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
@@ -12,23 +13,28 @@ JUMP_S: Final = 2.0
 
 
 class SystemClock:
-    """Wall-clock seconds that run evenly: the monotonic clock, moved only by a jump that `step_s` reports."""
+    """Wall-clock seconds that run evenly: the monotonic clock, moved only by the jumps that `step_s` adds up.
 
-    def __init__(self) -> None:
-        self._offset = time.time() - time.monotonic()
+    `wall` and `even` tell the two that it goes by, in seconds.
+    """
+
+    def __init__(self, wall: Callable[[], float] = time.time, even: Callable[[], float] = time.monotonic) -> None:
+        self._wall, self._even = wall, even
+        self._offset = wall() - even()
+        self._stepped_s = 0.0
 
     def now(self) -> float:
-        return time.monotonic() + self._offset
+        return self._even() + self._offset
 
     async def sleep_until(self, t: float) -> None:
         await asyncio.sleep(max(0.0, t - self.now()))
 
     def step_s(self) -> float:
-        departed = time.time() - self.now()
-        if abs(departed) < JUMP_S:
-            return 0.0
-        self._offset += departed
-        return departed
+        departed = self._wall() - self.now()
+        if abs(departed) >= JUMP_S:
+            self._offset += departed
+            self._stepped_s += departed
+        return self._stepped_s
 
 
 class FastClock:

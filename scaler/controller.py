@@ -100,8 +100,8 @@ class Controller:
         self._wait_until: dict[tuple[str, str], float] = {}
         self._stopping = False
         self.idle = True
-        self.beat = clock.now()
-        """When the last turn ended, or this controller began."""
+        self._stepped_s, self._step_s = clock.step_s(), 0.0
+        self._due = self._began = self._ended = clock.now()
 
     @property
     def workload(self) -> Workload:
@@ -111,6 +111,11 @@ class Controller:
     def sources(self) -> Mapping[str, Source]:
         """The sources that are read, open."""
         return self._setup.sources
+
+    @property
+    def beat(self) -> float:
+        """When the last turn ended, or this controller began, on the clock as it stands."""
+        return self._ended + (self._clock.step_s() - self._stepped_s)
 
     def adopt(self, setup: Setup) -> None:
         """Use `setup` from the next turn on. The past is kept."""
@@ -122,17 +127,18 @@ class Controller:
 
     async def run(self, first: float) -> None:
         """Turns without end, the first at `first`, each on the grid that the interval spans from there."""
-        due = first
+        self._due = first
         while not self._stopping:
             self.idle = True
-            early = await self._rest(due)
+            early = await self._rest(self._due)
             self.idle = False
-            await self.turn(self._clock.now() if early else due)
-            if early and self._clock.now() < due:
+            await self.turn(self._clock.now() if early else self._due)
+            self._heed_jumps()
+            if early and self._clock.now() < self._due:
                 continue
             interval_s = self._setup.workload.spec.interval_s
-            passed = max(0.0, self._clock.now() - due)
-            due += interval_s * (1 + math.floor(passed / interval_s))
+            passed = max(0.0, self._clock.now() - self._due)
+            self._due += interval_s * (1 + math.floor(passed / interval_s))
 
     async def _rest(self, due: float) -> bool:
         """Sleep until `due`, or until the bell is rung; whether it was."""
@@ -157,33 +163,44 @@ class Controller:
             self._seen.clear()
             self._setup.enter()
             self.history.span_s = max(self.history.span_s, self._setup.workload.spec.lookback_s)
-        step_s = self._clock.step_s()
-        if step_s:
-            self.history.shift(step_s)
-            if self._setup.ledger is not None:
-                self._setup.ledger.shift(step_s)
-            due += step_s
-        began = self._clock.now()
+        due += self._heed_jumps()
+        self._began = self._clock.now()
+        lateness_s = max(0.0, self._began - due)
         seen, decision = self._decide(await self._observe())
+        step_s, self._step_s = self._step_s, 0.0
         outcomes = await self._act(decision, seen)
-        ended = self._clock.now()
+        unheeded_s = self._clock.step_s() - self._stepped_s
+        self._ended = self._clock.now() - unheeded_s
         tick = Tick(
             spec=self._setup.workload.fingerprint,
             observation=seen,
             decision=decision,
             outcomes=outcomes,
             history_len=len(self.history),
-            lateness_s=max(0.0, began - due),
-            took_s=ended - began,
+            lateness_s=lateness_s,
+            took_s=self._ended - self._began,
             clock_step_s=step_s,
             dry_run=self._dry_run,
         )
         self.history.append(tick)
         if self._setup.ledger is not None:
             self._setup.ledger.note(tick)
-        self.beat = ended
         self._record(tick)
         return tick
+
+    def _heed_jumps(self) -> float:
+        """Move what is remembered with the wall clock, where it has jumped since this controller last looked; by how
+        much. Whoever notices a jump first, it moves the time of all: each keeps count of what it has heeded."""
+        stepped_s = self._clock.step_s()
+        step_s, self._stepped_s = stepped_s - self._stepped_s, stepped_s
+        if step_s:
+            self._step_s += step_s
+            self.history.shift(step_s)
+            self._due, self._began, self._ended = self._due + step_s, self._began + step_s, self._ended + step_s
+            self._wait_until = {port: until + step_s for port, until in self._wait_until.items()}
+        if self._setup.ledger is not None:
+            self._setup.ledger.shift(stepped_s)
+        return step_s
 
     # --- observe
 
@@ -195,6 +212,7 @@ class Controller:
             sampled, statuses = await asyncio.gather(asyncio.gather(*sampling), asyncio.gather(*looking))
         else:
             sampled, statuses = [await s for s in sampling], [await s for s in looking]
+        self._heed_jumps()
         now = self._clock.now()
         readings: dict[SignalName, Reading[float]] = {}
         for (name, spec), sample in zip(setup.workload.spec.sources.items(), sampled, strict=True):

@@ -22,6 +22,8 @@ TAKEN: Final = frozenset({Result.UNCHANGED, Result.ACCEPTED})
 UNKNOWN: Final = frozenset({Result.UNAVAILABLE})
 """Outcomes after which it may have: it holds the larger size then, and what was to be removed counts as removed."""
 
+NEVER: Final = float("-inf")
+
 
 @dataclass(slots=True)
 class Entry:
@@ -30,7 +32,7 @@ class Entry:
     spec: WorkloadSpec
     sizes: dict[PoolName, int] = field(default_factory=dict)
     need: float | None = None
-    decided_at: float = float("-inf")
+    decided_at: float = NEVER
 
     def see(self, seen: Observation) -> None:
         """Take the sizes of one turn. One that could not be read stays what it was, and one that was read before the
@@ -55,6 +57,7 @@ class Ledger:
         self._claims = Claims()
         self._removed: dict[tuple[float, WorkloadName], int] = {}
         self._sizes: deque[tuple[float, int]] = deque()
+        self._stepped_s = 0.0
 
     @property
     def limits(self) -> Fleet:
@@ -102,7 +105,8 @@ class Ledger:
         entry.sizes |= {o.pool: held(o) for o in tick.outcomes}
         entry.need = claims.need(entry.spec, tick.decision)
         written = [o for o in tick.outcomes if o.result in TAKEN | UNKNOWN]
-        self._count(tick.workload, tick.at, sum(max(0, o.before - o.after) for o in written))
+        decided_at = tick.at if entry.decided_at == NEVER else entry.decided_at  # it has moved where the clock jumped
+        self._count(tick.workload, decided_at, sum(max(0, o.before - o.after) for o in written))
         self._claim(tick.workload)
 
     def _claim(self, name: WorkloadName) -> None:
@@ -124,8 +128,11 @@ class Ledger:
         if removed > 0 and self.limits.blast_radius.share < 1.0:
             self._removed[at, name] = removed
 
-    def shift(self, step_s: float) -> None:
-        """The wall clock jumped: removals and decisions keep their age."""
+    def shift(self, stepped_s: float) -> None:
+        """The wall clock has jumped by so much in all: removals and decisions keep their age, whoever tells first."""
+        step_s, self._stepped_s = stepped_s - self._stepped_s, stepped_s
+        if not step_s:
+            return
         for entry in self._entries.values():
             entry.decided_at += step_s
         self._removed = {(at + step_s, name): n for (at, name), n in self._removed.items()}

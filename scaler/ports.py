@@ -61,7 +61,8 @@ class Clock(Protocol):
         """Return when `now()` has reached `t`. In a simulation, to sleep is to let the world run."""
 
     def step_s(self) -> float:
-        """By how much the wall clock jumped since the last call, already contained in `now()`; 0 nearly always."""
+        """By how much the wall clock has jumped in all since this clock began, already contained in `now()`; 0 nearly
+        always. Whoever remembers times compares it with what was told before, and so learns of each jump once."""
 
 
 class Source(Protocol):

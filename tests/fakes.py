@@ -16,7 +16,9 @@ class ManualClock:
 
     def __init__(self, now: float = NOW) -> None:
         self._now = now
+        self._stepped_s = 0.0
         self.jump_s = 0.0
+        """By how much the wall clock has jumped, and nobody noticed yet."""
 
     def now(self) -> float:
         return self._now
@@ -31,7 +33,8 @@ class ManualClock:
     def step_s(self) -> float:
         step, self.jump_s = self.jump_s, 0.0
         self._now += step
-        return step
+        self._stepped_s += step
+        return self._stepped_s
 
 
 @dataclass

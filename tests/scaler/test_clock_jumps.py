@@ -1,0 +1,158 @@
+"""A wall clock that jumps, and several controllers on it: each learns of it once, whoever notices first."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pytest
+
+from policies.fleet import Fleet
+from policies.history import History
+from policies.limits import BlastRadius
+from policies.model import Absent, Fresh, Tick, WorkloadName
+from scaler.clock import SystemClock
+from scaler.controller import Controller, Setup
+from scaler.ports import Clock, Source, Unavailable
+from scaler.replay import replay
+from scaler.telemetry.health import Health
+from tests.fakes import FakeActuator, FakeSource, ManualClock
+from tests.scaler.test_controller import MAIN, Rig, workload
+from tests.scaler.test_fleet import Shared
+
+JUMPS = pytest.mark.parametrize("jump_s", [7200.0, -7200.0], ids=["forward", "backward"])
+WINDOW = {"window_s": 60, "max_replicas": 1000, "max_blind_s": 45}
+
+
+@dataclass
+class Hands:
+    """A wall clock and an even one, moved by hand."""
+
+    wall_s: float = 1_800_000_000.0
+    even_s: float = 50.0
+
+    def clock(self) -> SystemClock:
+        return SystemClock(lambda: self.wall_s, lambda: self.even_s)
+
+    def pass_time(self, seconds: float) -> None:
+        self.wall_s += seconds
+        self.even_s += seconds
+
+
+@dataclass
+class Member:
+    """One controller on a shared clock; `meanwhile` is a controller that has a turn while this one reads."""
+
+    clock: Clock
+    messages: float = 60.0
+    meanwhile: Controller | None = None
+    ticks: list[Tick] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        sources: dict[str, Source] = {"queue": self}
+        pools = {MAIN: FakeActuator(self.clock)}  # type: ignore[arg-type]  # it only tells the time
+        self.controller = Controller(
+            Setup(workload(scale_down=WINDOW), sources, pools), self.clock, History(), self.ticks.append
+        )
+
+    async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
+        if self.meanwhile is not None:
+            await self.meanwhile.turn(self.clock.now())
+        at = self.clock.now()
+        values = {"visible": self.messages, "in_flight": 0.0, "delayed": 0.0, "oldest_age_s": 0.0}
+        return {q: Fresh(v, at) for q, v in values.items()}
+
+    async def turn(self) -> Tick:
+        return await self.controller.turn(self.clock.now())
+
+
+@JUMPS
+async def test_each_of_two_controllers_learns_of_each_jump_once(jump_s: float) -> None:
+    hands = Hands()
+    clock = hands.clock()
+    first, second = Member(clock), Member(clock)
+    for jump in (0.0, jump_s, 0.0, 600.0, 0.0):
+        hands.wall_s += jump
+        for member in (first, second):
+            await member.turn()
+        hands.pass_time(15)
+    for member in (first, second):
+        assert [t.clock_step_s for t in member.ticks] == pytest.approx([0, jump_s, 0, 600, 0])
+        at = member.controller.history.column(0)
+        assert list(at) == pytest.approx([hands.wall_s - 15 * n for n in (5, 4, 3, 2, 1)])
+
+
+@JUMPS
+async def test_a_jump_that_another_notices_in_the_middle_of_a_turn_ages_nothing_and_replays(jump_s: float) -> None:
+    hands = Hands()
+    clock = hands.clock()
+    first, second = Member(clock), Member(clock)
+    for _ in range(5):
+        await first.turn()
+        hands.pass_time(15)
+    first.messages, first.meanwhile = 0.0, second.controller
+    seconds = iter([0.0, jump_s, 0.0, 0.0, 0.0, 0.0])
+    for jump in seconds:
+        second.messages, hands.wall_s = 60.0, hands.wall_s + jump
+        await first.turn()
+        hands.pass_time(15)
+    targets = [t.decision.target for t in first.ticks]
+    assert targets == [6] * 9 + [1, 1], "60 s of window, seen throughout"
+    assert [t.clock_step_s for t in first.ticks[5:8]] == pytest.approx([0, jump_s, 0])
+    assert all(0 <= t.took_s < 1 and t.lateness_s < 1 for t in first.ticks)
+    configured = workload(scale_down=WINDOW)
+    compared = list(replay(first.ticks, {configured.fingerprint: configured}))
+    assert all(c.comparable and c.equal for c in compared)
+
+
+async def test_after_a_jump_backwards_turns_go_on_at_their_interval() -> None:
+    rig = Rig()
+
+    def on_tick(tick: Tick) -> None:
+        rig.ticks.append(tick)
+        rig.clock.jump_s = -7200.0 if len(rig.ticks) == 2 else 0.0
+        if len(rig.ticks) == 4:
+            rig.controller.stop()
+
+    rig.controller._record = on_tick
+    began = rig.clock.now()
+    await asyncio.wait_for(rig.controller.run(began), timeout=5)
+    assert [t.at - began for t in rig.ticks] == [0, 15, 30 - 7200, 45 - 7200]
+    assert [t.lateness_s for t in rig.ticks] == [0, 0, 0, 0]
+
+
+@JUMPS
+async def test_a_loop_of_an_hour_does_not_count_as_stalled_when_another_notices_a_jump(jump_s: float) -> None:
+    clock = ManualClock()
+    setup = Setup(workload(interval_s=3600), {"queue": FakeSource(clock)}, {MAIN: FakeActuator(clock)})
+    controller = Controller(setup, clock, History(), lambda _: None)
+    health = Health({WorkloadName("llm"): controller}, clock)
+    await controller.turn(clock.now())
+    clock.jump_s = 3 * jump_s
+    assert health.stalled() == {}
+    clock.advance(4 * 3600)
+    assert health.stalled(), "and a real stall is told"
+
+
+async def test_a_source_that_asked_for_a_pause_is_asked_after_it_whatever_the_wall_clock_does() -> None:
+    rig = Rig()
+    rig.source.error = Unavailable("busy", retry_after_s=40.0)
+    await rig.turn()
+    rig.source.error, rig.clock.jump_s = None, -7200.0
+    assert [(await rig.turn()).observation.source_errors != {} for _ in range(3)] == [True, True, False]
+
+
+@JUMPS
+async def test_the_fleets_removals_keep_their_age_though_all_of_its_workloads_learn_of_the_jump(jump_s: float) -> None:
+    window = {"scale_down": {"window_s": 0, "max_replicas": 1000, "max_share": 1.0, "max_blind_s": 1000}}
+    shared = Shared(Fleet(blast_radius=BlastRadius(share=0.5, window_s=600.0)), sizes=(10, 10), **window)
+    await shared.round(10, 10)
+    await shared.round(1, 10)
+    assert await shared.round(1, 1) == (1, 9), "ten of twenty have gone"
+    shared.clock.jump_s = jump_s
+    for _ in range(37):
+        assert await shared.round(1, 1) == (1, 9)
+    for _ in range(3):
+        sizes = await shared.round(1, 1)
+    assert sizes == (1, 5), "after ten minutes, half of what there was may go again"
