@@ -6,6 +6,7 @@ import argparse
 import importlib
 import sys
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Final
 
 from scaler.config.problems import ConfigError
@@ -16,7 +17,9 @@ VERBS: Final = {
     "calibrate": "simulators.commands.calibrate",
     "check": "scaler.commands.check",
     "compare": "simulators.commands.compare",
+    "doctor": "scaler.commands.doctor",
     "explain": "scaler.commands.explain",
+    "import": "scaler.commands.import_",
     "replay": "scaler.commands.replay",
     "run": "scaler.commands.run",
     "schema": "scaler.commands.schema",
@@ -71,6 +74,18 @@ def parser(verb: str = "") -> argparse.ArgumentParser:
     explain.add_argument("--workload", metavar="NAME", help="this workload (default: every one)")
     explain.add_argument("--shadow", action="store_true", help="the shadow's turn instead (docs/shadow.md)")
     explain.add_argument("--json", action="store_true", help="the recorded tick as JSON")
+
+    imported = verbs.add_parser(
+        "import",
+        help="make a workload's file of HPAs and KEDA ScaledObjects",
+        description="Today's behaviour by the same rules, or with --native a proposal; what of it is not as today is"
+        " told on stderr and in the file (exit 1 if something was not carried over).",
+    )
+    imported.add_argument("manifest", nargs="+", metavar="MANIFEST", help="YAML file, or directory of them")
+    imported.add_argument("--prometheus", metavar="URL", help="a server for what Kubernetes has from its metrics API")
+    imported.add_argument("--native", action="store_true", help="by Forescale's own policies")
+    imported.add_argument("--out", type=Path, metavar="FILE", help="write it there (default: stdout)")
+    imported.add_argument("--json", action="store_true", help="workloads and remarks as JSON")
 
     replay = verbs.add_parser(
         "replay",
