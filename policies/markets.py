@@ -85,8 +85,8 @@ class Market:
             self.short, self.taken = self.short.granted(came), self.taken.granted(came)
         if lost:
             self.taken = self.taken.refused(at, f"{lost} of it were taken")
-        if overdue:
-            self.short = self.short.refused(at, f"{overdue} asked for have not come")
+        if (late := overdue - status.failed) > 0:  # of the failed ones the platform itself tells
+            self.short = self.short.refused(at, f"{late} asked for have not come")
         if self.short.barred and (raised or self.short.barred != spec):
             self.short = replace(self.short, barred="")
         self._heed(at, status.short if news else None, outcome, spec)

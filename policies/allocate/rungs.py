@@ -132,6 +132,8 @@ def build(
         if overdue and not shut:
             shut = f"{overdue} asked for have not come yet"
         _, limit = quanta.bounds(pool, spec.max_replicas)
+        if pool.market == "reserved" and status.reserved is not None:
+            limit = min(limit, quanta.down(status.reserved, pool.quantum))  # beyond it, it isn't paid already
         supply = ready + counted
         oldest = market.lead_times.oldest
         rungs.append(

@@ -19,6 +19,7 @@ from policies.model import (
     Reading,
     Recommendation,
     Result,
+    Shortfall,
     SignalName,
     Tick,
     WorkloadName,
@@ -54,10 +55,25 @@ class Place:
     refuses: Result | None = None
     doomed: int = 0
     interrupted: int = 0
+    reserved: int | None = None
+    short: Shortfall | None = None
     starts: list[int] = field(default_factory=list)
 
     def status(self) -> PoolStatus:
-        return PoolStatus(self.desired, self.ready, doomed=self.doomed, interrupted=self.interrupted)
+        failed = 0 if self.short is None else self.desired - self.ready
+        return PoolStatus(
+            self.desired,
+            self.ready,
+            doomed=self.doomed,
+            interrupted=self.interrupted,
+            failed=failed,
+            short=self.short,
+            reserved=self.reserved,
+        )
+
+    def fail(self, at: float, *, quota: bool = False) -> None:
+        """The platform says that nothing of what it accepted will come."""
+        self.short, self.room, self.starts = Shortfall(at, "none to be had", quota), self.ready, []
 
     def turn(self) -> None:
         """Starts go on, and what is asked for and may run begins to start."""

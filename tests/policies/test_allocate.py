@@ -13,6 +13,7 @@ from policies.allocate.plan import Aim
 from policies.allocate.risk import shortfall
 from policies.allocate.rungs import Rung
 from policies.model import PoolName, Result
+from policies.shortage import FIRST_S
 from policies.spec import Ladder, Pool
 from tests.policies.ladders import POOLS, Lived, ladder
 
@@ -35,6 +36,39 @@ def test_what_is_paid_already_goes_first_and_spot_before_on_demand() -> None:
     lived.turn(5)
     assert lived.sizes() == {"reserved": 2, "spot-a": 2, "spot-b": 1}
     assert "reserved 2 (paid already)" in lived.told("ladder")
+
+
+def test_what_a_reservation_does_not_hold_is_not_taken_for_paid() -> None:
+    lived = Lived.of(ladder(**CALM))
+    lived.places[PoolName("reserved")].reserved = 1
+    lived.turn(5)
+    assert lived.sizes() == {"reserved": 1, "spot-a": 2, "spot-b": 2}
+
+
+def test_what_fails_after_it_was_accepted_is_bought_elsewhere_in_the_same_turn() -> None:
+    lived = Lived.of(ladder(SPOT, **CALM))
+    lived.turn(6)
+    lived.places[PoolName("spot-a")].fail(lived.now)
+    lived.turn(6)
+    assert lived.sizes()["spot-b"] == 6
+    assert "spot-a" in lived.told("shortage")
+
+
+def test_one_saying_of_a_shortage_is_one_refusal() -> None:
+    lived = Lived.of(ladder(SPOT, **CALM))
+    lived.turn(6)
+    lived.places[PoolName("spot-a")].fail(lived.now)
+    lived.turns(20, 6)  # beyond the first wait, and within the patience for what has not come
+    assert lived.history.markets.of(PoolName("spot-a")).short.wait_s == FIRST_S
+
+
+def test_a_quota_found_late_is_never_asked_again() -> None:
+    lived = Lived.of(ladder(SPOT, **CALM))
+    lived.turn(6)
+    lived.places[PoolName("spot-a")].fail(lived.now, quota=True)
+    lived.turns(3 * 240, 8)
+    assert lived.sizes() == {"spot-a": 3, "spot-b": 8}  # the ask stands, and no more is asked of it
+    assert "refused until the configuration changes" in lived.told("shortage")
 
 
 def test_what_is_bought_spot_is_spread_over_zones() -> None:

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from scaler.calls import Api, Calls
+from scaler.telemetry.calls import CallsCollector
 from scaler.telemetry.metrics import Metrics
 from tests.scaler.test_telemetry import a_tick
 
@@ -28,6 +30,9 @@ def test_prometheus_takes_the_rules() -> None:
 @pytest.mark.parametrize("rule", RULES, ids=lambda r: str(r["alert"]))
 def test_every_rule_is_on_metrics_that_there_are(rule: dict[str, Any]) -> None:
     metrics = Metrics("1")
+    calls = Calls()
+    calls.note(Api("aws/sqs", 1.0, 1), "sqs:GetQueueAttributes", None, 0.1)
+    metrics.registry.register(CallsCollector(calls))
     metrics.observe(a_tick())
     told = set(re.findall(r"^([a-z_]+)", metrics.exposition().decode(), re.MULTILINE))
     used = set(re.findall(r"forescale_[a-z_]+", rule["expr"]))
