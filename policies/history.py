@@ -142,6 +142,10 @@ class History:
         """What the policy's last recommendation handed on (`Recommendation.memory`); empty before the first."""
         return self._memory.get(policy, {})
 
+    def watches(self, policy: PolicyName) -> bool:
+        """Whether the policy has an outlook: a past, or work that it measured."""
+        return policy in self._outlooks
+
     def outlook(self, policy: PolicyName) -> Outlook:
         """What the work that the policy measured (`Recommendation.work`) may come to."""
         if policy not in self._outlooks:

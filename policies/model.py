@@ -83,8 +83,8 @@ class PoolStatus:
     back as the precondition of a resize; empty where the platform has none. `doomed` are those of the ready ones that
     the cloud has said it will take (an interruption or rebalance notice); `interrupted` counts those that it took so
     far: it only grows, but for a restart of who counts. `failed` are those asked for of which the platform has said
-    that they do not come, and `short` why. `reserved` is how many an active reservation holds, paid whether used or not;
-    None where that is not known. `parts` tells ready and pending by zone and market.
+    that they do not come, and `short` why. `reserved` is how many an active reservation holds, paid whether used or
+    not; None where that is not known. `parts` tells ready and pending by zone and market.
     """
 
     desired: int

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Final
 
 from policies.forecast.seed import Seed
-from policies.history import MAX_ROWS
-from policies.model import PolicyName, PoolName, Tick, WorkloadName
+from policies.history import MAX_ROWS, History
+from policies.model import PolicyName, Tick, WorkloadName
 from scaler import seeding
+from scaler.adapters import opened
 from scaler.clock import FastClock, SystemClock
 from scaler.config.daemon import DaemonSpec
 from scaler.config.load import Config, Workload, load
@@ -28,8 +29,8 @@ from scaler.fleet import Ledger
 from scaler.journal.reader import tail
 from scaler.journal.writer import JournalWriter
 from scaler.past import Past, recent
-from scaler.ports import Clock, Misconfigured, PoolSpec, PortError, SourceSpec
-from scaler.resources import Opening, Resources
+from scaler.ports import Clock, PortError
+from scaler.resources import Resources
 from scaler.shadows import Shadows
 from scaler.telemetry.calls import CallsCollector
 from scaler.telemetry.dashboard import Dashboard
@@ -46,16 +47,6 @@ STOP_S: Final = 15.0
 """How long turns under way may take to end when the daemon is asked to stop; Kubernetes grants 30 s by default."""
 SPREAD_S: Final = 0.01
 """Between two workloads' first turns, on average: thousands must not ask at once, and a few need not wait."""
-EXTRAS: Final = {
-    "aiobotocore": "aws",
-    "azure": "azure",
-    "botocore": "aws",
-    "google": "gcp",
-    "kubernetes_asyncio": "kubernetes",
-    "llvmlite": "sim",
-    "numba": "sim",
-}
-"""Packages that come with an extra of the distribution, by their first name."""
 
 
 @dataclass(slots=True)
@@ -122,24 +113,7 @@ class App:
 
     async def open(self, workload: Workload) -> Setup:
         """A workload's adapters. Raises `Misconfigured`."""
-        context = Opening(self._resources, self.clock, workload.spec.deadline_s)
-        sources: Mapping[str, SourceSpec] = workload.spec.sources
-        pools: Mapping[PoolName, PoolSpec] = workload.spec.pools
-        try:
-            setup = Setup(
-                workload,
-                {name: await source.open(context) for name, source in sources.items()},
-                {name: await pool.open(context, workload.name, name) for name, pool in pools.items()},
-                ledger=self.ledger,
-                bell=context.bell,
-            )
-        except ImportError as e:
-            extra = EXTRAS.get((e.name or "").partition(".")[0])
-            remedy = f" (pip install 'forescale[{extra}]')" if extra else ""
-            raise Misconfigured(f"{workload.name}: {e.name} is not installed{remedy}") from e
-        except Misconfigured as e:
-            raise Misconfigured(f"{workload.name}: {e}") from e
-        return setup
+        return await opened(workload, self._resources, self.clock, self.ledger)
 
     async def prepare(self) -> None:
         """Open every workload and give each its recent past."""
@@ -205,12 +179,32 @@ class App:
         self.ledger.limit(daemon.fleet)
         for name in removed:
             await self._remove(name)
-        for setup in setups:
-            if setup.workload.name in self.controllers:
-                self.controllers[setup.workload.name].adopt(setup)
+        await self._adopt([s for s in setups if s.workload.name in self.controllers])
         for controller in await self._begin([s for s in setups if s.workload.name not in self.controllers], {}):
             self.start(controller)
         log.info("reload", changed=[w.name for w in changed], removed=sorted(removed))
+
+    async def _adopt(self, setups: list[Setup]) -> None:
+        """Swap running workloads; those with added policies that look far back once these have a past to begin with."""
+        running = {s.workload.name: self.controllers[s.workload.name] for s in setups}
+        added = {s.workload.name: seeding.added(s, running[s.workload.name].history) for s in setups}
+        for setup in setups:
+            if not added[setup.workload.name]:
+                running[setup.workload.name].adopt(setup)
+        waiting = [s for s in setups if added[s.workload.name]]
+        seeds = await seeding.seeds(waiting, {}, self.config.daemon, self.clock.now(), added)
+        for setup in waiting:
+            running[setup.workload.name].adopt(setup, self._sower(setup.workload, seeds.get(setup.workload.name, {})))
+
+    def _sower(self, workload: Workload, seeds: Mapping[PolicyName, Seed]) -> Callable[[History], None] | None:
+        """What gives a history these seeds, and writes that down."""
+
+        def sow(history: History) -> None:
+            past = Past(workload.name, self.clock.now(), 0, history.span_s, history.step_s, seeds, kept=True)
+            past.sow(history)
+            self._write(lambda journal: journal.begin(past))
+
+        return sow if seeds else None
 
     async def _remove(self, name: WorkloadName) -> None:
         """Let go of a workload: its size stays what it is."""

@@ -61,7 +61,18 @@ def parser(verb: str = "") -> argparse.ArgumentParser:
 
     check = verbs.add_parser("check", help="validate configuration", description="Tell every problem at once.")
     check.add_argument("config", nargs="+", metavar="CONFIG", help="YAML file, or directory of them")
+    check.add_argument(
+        "--live", action="store_true", help="ask every source and pool, and for every permission; nothing is written"
+    )
     check.add_argument("--json", action="store_true", help="problems as JSON")
+
+    doctor = verbs.add_parser(
+        "doctor",
+        help="tell what each source and pool answers now",
+        description="Readings with their ages, sizes by zone and market, lead times, permissions; nothing is written.",
+    )
+    doctor.add_argument("config", nargs="+", metavar="CONFIG", help="YAML file, or directory of them")
+    doctor.add_argument("--json", action="store_true", help="the same as JSON")
 
     schema = verbs.add_parser("schema", help="print the configuration's JSON Schema")
     schema.add_argument("--example", action="store_true", help="print the documented example instead")

@@ -91,6 +91,8 @@ class Controller:
         self.history = history
         self._setup = setup
         self._next_setup: Setup | None = None
+        self._next_sow: Callable[[History], None] | None = None
+        self._sow: Callable[[History], None] | None = None
         self._clock = clock
         self._record = record
         self._dry_run = dry_run
@@ -117,9 +119,9 @@ class Controller:
         """When the last turn ended, or this controller began, on the clock as it stands."""
         return self._ended + (self._clock.step_s() - self._stepped_s)
 
-    def adopt(self, setup: Setup) -> None:
-        """Use `setup` from the next turn on. The past is kept."""
-        self._next_setup = setup
+    def adopt(self, setup: Setup, sow: Callable[[History], None] | None = None) -> None:
+        """Use `setup` from the next turn on. The past is kept; `sow` adds to it before that turn is decided."""
+        self._next_setup, self._next_sow = setup, sow
 
     def stop(self) -> None:
         """End after the turn under way."""
@@ -160,13 +162,18 @@ class Controller:
         """One turn: what was seen, decided and done."""
         if self._next_setup is not None:
             self._setup, self._next_setup = self._next_setup, None
+            self._sow, self._next_sow = self._next_sow, None
             self._seen.clear()
             self._setup.enter()
             self.history.span_s = max(self.history.span_s, self._setup.workload.spec.lookback_s)
         due += self._heed_jumps()
         self._began = self._clock.now()
         lateness_s = max(0.0, self._began - due)
-        seen, decision = self._decide(await self._observe())
+        seen = await self._observe()
+        if self._sow is not None:
+            self._sow(self.history)
+            self._sow = None
+        seen, decision = self._decide(seen)
         step_s, self._step_s = self._step_s, 0.0
         outcomes = await self._act(decision, seen)
         unheeded_s = self._clock.step_s() - self._stepped_s

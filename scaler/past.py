@@ -16,7 +16,8 @@ class Past:
 
     `at` is when the workload began to be run (seconds since the Unix epoch), `ticks` how many of its last ticks on
     record were taken over, `span_s` and `step_s` how long the history keeps turns and how far they are apart, `seeds`
-    the older past of each policy that had one.
+    the older past of each policy that had one. `kept` where it went on running, and only policies that were added are
+    given their older past: with the next tick, before it was decided.
     """
 
     workload: WorkloadName
@@ -25,12 +26,17 @@ class Past:
     span_s: float
     step_s: float
     seeds: Mapping[PolicyName, Seed] = field(default_factory=dict)
+    kept: bool = False
+
+    def sow(self, history: History) -> None:
+        """Give the policies' outlooks their seasons, those that have noted nothing yet."""
+        for policy, seed in self.seeds.items():
+            seed.sow(history.outlook(policy))
 
     def history(self, recorded: Sequence[Tick]) -> History:
         """The history that it began with; `recorded` are the workload's last ticks, oldest first, `ticks` at least."""
         history = History(self.span_s, step_s=self.step_s)
-        for policy, seed in self.seeds.items():
-            seed.sow(history.outlook(policy))
+        self.sow(history)
         for tick in recorded[len(recorded) - self.ticks :]:
             if tick.at <= self.at:
                 history.take(tick)

@@ -79,9 +79,14 @@ class Life:
     history: History | None = None
     whole: bool = False
     ticks: deque[Tick] = dataclasses.field(default_factory=deque)
+    given: Past | None = None
 
     def begin(self, past: Past) -> None:
-        """As a daemon that started there, from the last ticks that it took over."""
+        """As a daemon that started there, from the last ticks that it took over; or that went on with added policies,
+        which have their past from the next tick on."""
+        if past.kept:
+            self.given = past
+            return
         self.history, self.whole = past.history(tuple(self.ticks)), past.ticks <= len(self.ticks)
 
     def before(self, tick: Tick, spec: WorkloadSpec) -> History:
@@ -92,6 +97,9 @@ class Life:
             self.whole = True
         if tick.clock_step_s:
             history.shift(tick.clock_step_s)
+        if self.given is not None:
+            self.given.sow(history)
+            self.given = None
         history.span_s = max(history.span_s, spec.lookback_s)
         self.whole = self.whole and len(history) == tick.history_len
         return history

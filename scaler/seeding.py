@@ -1,10 +1,10 @@
-"""The older past that policies are given at a start: from the journal, and from sources where that tells nothing."""
+"""The older past that policies are given at a start or when added: from the journal, else from sources."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -13,6 +13,7 @@ import numpy as np
 
 from policies.forecast.seed import Seed
 from policies.forecast.series import Series
+from policies.history import History
 from policies.model import PolicyName, Tick, WorkloadName
 from policies.view import LooksFarBack
 from scaler.config.daemon import DaemonSpec
@@ -93,15 +94,28 @@ class Plot:
         return Seed.of(self.grid.start_s, self.grid.step_s, self.work)
 
 
+def added(setup: Setup, history: History) -> frozenset[PolicyName]:
+    """The policies that look far back and have not been watched so far."""
+    policies = setup.workload.spec.policies
+    return frozenset(n for n, p in policies.items() if isinstance(p, LooksFarBack) and not history.watches(n))
+
+
 async def seeds(
-    setups: Iterable[Setup], tails: Mapping[WorkloadName, Sequence[Tick]], daemon: DaemonSpec, now: float
+    setups: Iterable[Setup],
+    tails: Mapping[WorkloadName, Sequence[Tick]],
+    daemon: DaemonSpec,
+    now: float,
+    only: Mapping[WorkloadName, Set[PolicyName]] | None = None,
 ) -> Seeds:
-    """What each policy that looks far back is given of the past before the `tails`. What fails leaves it cold."""
+    """What each policy that looks far back (or `only` these) is given of the past before the `tails`.
+
+    What fails leaves it cold.
+    """
     plots = [
         Plot.of(setup, name, tails.get(setup.workload.name, ()), now - daemon.seed_s, now)
         for setup in setups
         for name, policy in setup.workload.spec.policies.items()
-        if isinstance(policy, LooksFarBack)
+        if isinstance(policy, LooksFarBack) and (only is None or name in only[setup.workload.name])
     ]
     if not plots or not daemon.seed_s:
         return {}

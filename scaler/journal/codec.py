@@ -105,6 +105,7 @@ def encode_past(past: Past) -> dict[str, Any]:
         "span_s": past.span_s,
         "step_s": past.step_s,
         "seeds": seeds,
+        **({"kept": True} if past.kept else {}),
     }
 
 
@@ -115,7 +116,8 @@ def decode_past(data: Mapping[str, Any]) -> Past:
         for policy, s in data["seeds"].items()
     }
     at, span_s, step_s = (float(data[key]) for key in ("at", "span_s", "step_s"))
-    return Past(WorkloadName(data["workload"]), at, int(data["ticks"]), span_s, step_s, seeds)
+    kept = bool(data.get("kept", False))
+    return Past(WorkloadName(data["workload"]), at, int(data["ticks"]), span_s, step_s, seeds, kept)
 
 
 def encode_decision(decision: Decision) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 from policies.history import History
 from policies.model import Tick
@@ -14,6 +13,7 @@ from scaler.controller import Controller, Setup
 from scaler.resources import Opening, Resources
 from tests.fakes import FakeActuator, FakeSource, ManualClock
 from tests.scaler.test_controller import MAIN, workload
+from tests.servers.daemon import until
 
 
 async def test_a_notice_brings_the_turn_forward_within_two_seconds() -> None:
@@ -24,11 +24,11 @@ async def test_a_notice_brings_the_turn_forward_within_two_seconds() -> None:
     setup = Setup(workload(interval_s=600.0), {"queue": source}, {MAIN: pool}, bell=context.bell)
     controller = Controller(setup, clock, History(), ticks.append)
     running = asyncio.create_task(controller.run(clock.now()))
-    await _until(lambda: len(ticks) == 1)
+    await until(lambda: len(ticks) == 1, 10)
     seen_at = clock.now()
     for machine in ("i-1", "i-2", "i-3"):  # a bunch is one turn
         there.pin(Notice(machine, "interruption", clock.now()))
-    await _until(lambda: len(ticks) == 2)
+    await until(lambda: len(ticks) == 2, 10)
     assert ticks[1].at - seen_at < 2
     await asyncio.sleep(2 * GATHER_S)
     assert len(ticks) == 2
@@ -61,9 +61,3 @@ def test_a_machine_that_is_gone_is_unpinned() -> None:
     there.pin(Notice("i-1", "interruption", there.clock.now()))
     there.unpin("i-1")
     assert there.of(["i-1"]) == {}
-
-
-async def _until(done: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not done():
-            await asyncio.sleep(0.02)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +16,7 @@ from scaler.journal.reader import Journal
 from scaler.past import Past
 from scaler.ports import Misconfigured, PortError, Unavailable
 from scaler.replay import Compared, replay
-from tests.scaler.lives import NAME, World, workload
+from tests.scaler.lives import NAME, Scripted, World, workload
 
 PREDICTIVE = PolicyName("predictive")
 DAY_S = 86_400.0
@@ -150,3 +153,40 @@ async def test_nothing_is_looked_for_where_it_is_switched_off(tmp_path: Path) ->
     assert world.source.asked == []
     assert [past.seeds for past in started(world)] == [{}, {}]
     assert all(c.comparable and c.equal for c in again(world))
+
+
+REACTIVE = {"threshold": {"kind": "concurrency"}}
+ADDED = {**REACTIVE, "predictive": {"kind": "predictive"}}
+
+
+async def reloaded(app: Scripted, policies: Mapping[str, Any]) -> None:
+    await app.reload(dataclasses.replace(app.config, workloads={NAME: workload(policies=policies)}))
+
+
+async def test_a_policy_that_a_reload_adds_begins_with_a_past_and_its_decisions_are_made_again(world: World) -> None:
+    world.source.before = {"prompt_tokens_per_s": 80_000.0, "generation_tokens_per_s": 0.0}
+    async with world.started(policies=REACTIVE) as app:
+        await world.live(app, 30)
+        assert world.source.asked == []
+        await reloaded(app, ADDED)
+        await world.live(app, 30)
+        assert app.controller.history.outlook(PREDICTIVE).series.coarse.window(12).size
+        await reloaded(app, {**ADDED, "other": REACTIVE["threshold"]})
+        await world.live(app, 3)
+    assert len(world.source.asked) == 1, "what a policy has it is not given again"
+    first, added = started(world)
+    assert (first.kept, added.kept, added.ticks) == (False, True, 0)
+    assert added.seeds[PREDICTIVE].known_s == pytest.approx(15 * DAY_S, abs=3600)
+    compared = again(world)
+    assert len(compared) == 63
+    assert all(c.comparable and c.equal for c in compared)
+
+
+async def test_a_past_that_fails_leaves_an_added_policy_cold_and_running(world: World) -> None:
+    world.source.past_error = Unavailable("no answer")
+    async with world.started(policies=REACTIVE) as app:
+        await world.live(app, 3)
+        await reloaded(app, ADDED)
+        tick = (await world.live(app, 1))[-1]
+    assert PREDICTIVE in {r.policy for r in tick.decision.recommendations}
+    assert [past.kept for past in started(world)] == [False]
