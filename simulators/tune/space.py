@@ -54,10 +54,11 @@ class Dimension:
     def applied(self, value: Any) -> Value:
         """A value as it is written down: few digits, within the range, the present one as it is."""
         if self.choices or value == self.present or isinstance(value, bool | str):
-            found: Value = value
-            return found
+            kept: Value = value
+            return kept
         if self.whole:
-            return round(value)
+            whole: int = round(value)
+            return whole
         return min(self.high, max(self.low, float(f"{value:.{DIGITS}g}")))
 
 

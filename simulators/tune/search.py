@@ -1,0 +1,96 @@
+"""The search itself: trials asked for, run on an engine, told; until the budget is used up or somebody ends it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from scaler.clock import stopwatch_s
+from simulators.tune.engine import Done, Engine
+from simulators.tune.storage import Lease
+from simulators.tune.study import Study
+from simulators.tune.trial import Job
+
+WAIT_S: Final = 0.5
+"""Between two looks at whether it is to end."""
+UNITS_S: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+MAX_TRIALS: Final = 1_000_000
+Told = Callable[[Study, float], None]
+"""Is told how the study stands, and which share of the budget is used."""
+Stop = Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How long to search: so many trials of the study in all, or so many seconds from now."""
+
+    trials: int | None = None
+    seconds: float | None = None
+
+    @staticmethod
+    def of(text: str) -> Budget:
+        """A budget in words, such as ``500-trials`` or ``10m``. Raises `ValueError`."""
+        if found := re.fullmatch(r"([1-9]\d{0,6})-trials?", text):
+            if int(found[1]) <= MAX_TRIALS:
+                return Budget(trials=int(found[1]))
+        elif (found := re.fullmatch(r"(\d{1,6}(?:\.\d+)?)([smhd])", text)) and float(found[1]) > 0:
+            return Budget(seconds=float(found[1]) * UNITS_S[found[2]])
+        raise ValueError("must be a number of trials or a time, as in 500-trials, 90s, 10m, 2h")
+
+    def used(self, trials: int, seconds: float) -> float:
+        """The share that is used up."""
+        if self.trials is not None:
+            return trials / self.trials
+        return seconds / self.seconds if self.seconds else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Who follows a search: is told how it stands, may end it, and keeps the lead of its study."""
+
+    told: Told = lambda _study, _share: None
+    stop: Stop = lambda: False
+    lease: Lease | None = None
+
+
+def search(study: Study, engine: Engine, budget: Budget, watch: Watch) -> bool:
+    """Search. Whether the budget was used up; else somebody stopped it, and what was running is left to be taken up."""
+    began_s = stopwatch_s()
+    left, running = study.left(), set[int]()
+    while not watch.stop():
+        now_s = stopwatch_s()
+        if watch.lease is not None:
+            watch.lease.renew(now_s)
+        while len(running) < engine.room() and (
+            left or budget.used(study.finished + len(running), now_s - began_s) < 1
+        ):
+            job = left.pop(0) if left else study.ask()
+            engine.submit(job)
+            running.add(job.number)
+        if not running:
+            watch.told(study, 1.0)
+            return True
+        for job, outcome in engine.wait(WAIT_S):
+            running.discard(job.number)
+            study.tell(job, outcome)
+        watch.told(study, min(1.0, budget.used(study.finished, stopwatch_s() - began_s)))
+    return False
+
+
+def run_all(engine: Engine, jobs: Sequence[Job], told: Callable[[float], None], stop: Stop) -> list[Done] | None:
+    """Run jobs to their end; None if that was stopped. In the order given."""
+    left, done = list(jobs), dict[tuple[int, str], Done]()
+    flying = 0
+    while len(done) < len(jobs):
+        if stop():
+            return None
+        while left and flying < engine.room():
+            engine.submit(left.pop(0))
+            flying += 1
+        for job, outcome in engine.wait(WAIT_S):
+            flying -= 1
+            done[job.number, job.task] = (job, outcome)
+        told(len(done) / len(jobs))
+    return [done[job.number, job.task] for job in jobs]

@@ -1,0 +1,147 @@
+"""Where a study is kept: a log in its own folder, or any database that Optuna knows. One client leads it at a time.
+
+A folder is locked by the system, which lets go when a client dies. In a database the client renews a lease.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from scaler.clock import wall_time
+from scaler.config.problems import ConfigError, Problem
+from simulators.document import COMMAND_LINE
+
+LOG: Final = "study.log"
+LEASE_S: Final = 60.0
+"""A client that has not been heard of for so long leads no more: six renewals may be lost."""
+RENEW_S: Final = 10.0
+LEASE: Final = "leader"
+
+
+class LostLease(Exception):
+    """Another client leads the study by now: this one must not write to it."""
+
+
+@contextmanager
+def leading(folder: Path) -> Iterator[str]:
+    """Lead what is in a folder; yields the folder's own name in a lease. Raises `ConfigError` where another does."""
+    try:
+        folder.mkdir(exist_ok=True)
+        lock = (folder / ".lock").open("a+")
+    except OSError as e:
+        raise _problem("--out", str(folder), f"cannot be written: {e.strerror}", "name another folder") from e
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            rule = "another forescale tune is at work in it"
+            raise _problem("--out", str(folder), rule, "wait for it, or name another folder") from e
+        lock.seek(0)
+        name = lock.read().strip() or uuid.uuid4().hex
+        lock.truncate(0)
+        lock.write(name)
+        lock.flush()
+        yield name
+
+
+class _Held:
+    """The log's lock: the folder's is held all the time, and needs no other that could outlive a killed client."""
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        return
+
+
+def opened(url: str | None, folder: Path) -> Any:
+    """Optuna's storage. Raises `ConfigError` if the database cannot be reached."""
+    from optuna.storages import JournalStorage, RDBStorage  # noqa: PLC0415 - an extra, and slow to import
+    from optuna.storages.journal import JournalFileBackend  # noqa: PLC0415
+
+    if url is None:
+        _mended(folder / LOG)
+        return JournalStorage(JournalFileBackend(str(folder / LOG), _Held()))
+    try:
+        return RDBStorage(url, engine_kwargs={"pool_pre_ping": True} if not url.startswith("sqlite") else None)
+    except Exception as e:
+        why = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
+        raise _problem("--storage", without_secret(url), f"cannot be opened: {why}", _URLS) from e
+
+
+_URLS: Final = "such as postgresql://user@host/database or sqlite:////var/lib/tune.db, with its driver installed"
+
+
+def without_secret(url: str) -> str:
+    """A database's URL without its password."""
+    password = urlsplit(url).password
+    return url.replace(f":{password}@", ":***@") if password else url
+
+
+def _mended(log: Path) -> None:
+    """Cut off a last line that a killed client did not write to its end."""
+    if not log.exists():
+        return
+    with log.open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        back = min(size, 1 << 24)
+        file.seek(size - back)
+        tail = file.read()
+        if tail and not tail.endswith(b"\n"):
+            file.truncate(size - back + tail.rfind(b"\n") + 1)
+
+
+class Lease:
+    """Who leads a study in a database, renewed while it works. A folder's client takes over from itself at once."""
+
+    def __init__(self, study: Any, name: str) -> None:
+        self._study = study
+        self._name = name
+        self._renewed_s = -1e18
+
+    def take(self) -> None:
+        """Begin to lead. Raises `ConfigError` while another client does."""
+        held = self._study.user_attrs.get(LEASE)
+        if held and held["name"] not in {self._name, ""}:
+            age_s = _between_s(held["at"], wall_time())
+            if age_s < LEASE_S:
+                rule = f"is led by a client on {held['host']}, last heard of {max(0.0, age_s):.0f} s ago"
+                hint = f"end that one, or wait until it has been silent for {LEASE_S:g} s"
+                raise _problem("--storage", self._study.study_name, rule, hint)
+        self._write()
+
+    def renew(self, now_s: float) -> None:
+        """Once in `RENEW_S`. Raises `LostLease`."""
+        if now_s - self._renewed_s < RENEW_S:
+            return
+        held: Mapping[str, str] = self._study.user_attrs.get(LEASE, {})
+        if held.get("name") != self._name:
+            raise LostLease(
+                f"study {self._study.study_name} is led by a client on {held.get('host')} by now: run this command"
+                " again when that one has ended; what was told so far is kept"
+            )
+        self._renewed_s = now_s
+        self._write()
+
+    def leave(self) -> None:
+        self._study.set_user_attr(LEASE, {"name": "", "host": "", "at": wall_time()})
+
+    def _write(self) -> None:
+        self._study.set_user_attr(LEASE, {"name": self._name, "host": os.uname().nodename, "at": wall_time()})
+
+
+def _between_s(since: str, until: str) -> float:
+    times = [datetime.fromisoformat(t) for t in (since, until)]
+    return (times[1] - times[0]).total_seconds()
+
+
+def _problem(option: str, value: str, rule: str, hint: str) -> ConfigError:
+    return ConfigError([Problem(COMMAND_LINE, 1, option, value, rule, hint)])
