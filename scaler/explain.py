@@ -16,6 +16,8 @@ def paragraphs(tick: Tick) -> Iterator[str]:
     yield "  Found:"
     for name, pool in tick.observation.pools.items():
         yield f"    {name}: {_pool(pool, tick.observation.pool_errors.get(name, ''))}"
+        if not isinstance(pool, Absent):
+            yield from (f"      {remark}" for remark in remarks(pool.value))
     for signal, reading in tick.observation.readings.items():
         yield f"    {signal}: {_reading(reading, tick.at)}"
     for source, error in tick.observation.source_errors.items():
@@ -75,12 +77,30 @@ def timestamp(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
+def counts(s: PoolStatus) -> str:
+    """A pool's size in one clause."""
+    more = {"still starting": s.pending, "soon to be taken": s.doomed, "will not come": s.failed}
+    told = "".join(f", {n} {words}" for words, n in more.items() if n)
+    reserved = "" if s.reserved is None else f"; {s.reserved} reserved"
+    return f"{s.desired} asked for, {s.ready} ready{told}{reserved}"
+
+
+def remarks(s: PoolStatus) -> Iterator[str]:
+    """What else is to be said of a pool's size, a line each."""
+    for part in s.parts:
+        more = {"starting": part.pending, "soon to be taken": part.doomed}
+        told = "".join(f", {n} {words}" for words, n in more.items() if n)
+        yield f"{part.zone or 'no zone'}, {part.market}: {part.ready} ready{told}"
+    if s.short is not None:
+        yield f"short of {'quota' if s.short.quota else 'capacity'} since {timestamp(s.short.at)}: {s.short.reason}"
+    if s.foreign:
+        yield f"also sized by {s.foreign}"
+
+
 def _pool(reading: Reading[PoolStatus], error: str) -> str:
     match reading:
         case Fresh(s):
-            pending = f", {s.pending} still starting" if s.pending else ""
-            foreign = f"; also sized by {s.foreign}" if s.foreign else ""
-            return f"{s.desired} asked for, {s.ready} ready{pending}{foreign}"
+            return counts(s)
         case Stale(s, _, age_s):
             why = error or "too old to write against"
             return f"left alone: {s.desired} asked for and {s.ready} ready were last seen {age_s:.0f} s ago ({why})"

@@ -15,6 +15,7 @@ from policies.model import Absent, Fresh, PoolName, PoolStatus, WorkloadName
 from scaler.app import make_clock
 from scaler.config.load import Config, load
 from scaler.examine import Examined, examine
+from scaler.explain import counts, remarks
 from scaler.journal.reader import tail
 from scaler.ports import Clock
 
@@ -106,18 +107,8 @@ def _reading(reading: Fresh[float] | Absent, max_age_s: float | None, now: float
 
 
 def _status(status: Fresh[PoolStatus], now: float) -> Iterator[str]:
-    s = status.value
-    counts = {"ready": s.ready, "pending": s.pending, "doomed": s.doomed, "failed": s.failed}
-    told = ", ".join(f"{n} {word}" for word, n in counts.items() if n or word == "ready")
-    reserved = "" if s.reserved is None else f"; {s.reserved} reserved"
-    yield f"{s.desired} asked for: {told}{reserved}; {max(0.0, now - status.measured_at):.0f} s old"
-    for part in s.parts:
-        counted = f"{part.ready} ready, {part.pending} pending, {part.doomed} doomed"
-        yield f"  {part.zone or 'no zone'}, {part.market}: {counted}"
-    if s.short is not None:
-        yield f"  short of {'quota' if s.short.quota else 'capacity'}: {s.short.reason}"
-    if s.foreign:
-        yield f"  also sized by {s.foreign}"
+    yield f"{counts(status.value)}; {max(0.0, now - status.measured_at):.0f} s old"
+    yield from (f"  {remark}" for remark in remarks(status.value))
 
 
 def _lead_time(one: Examined, config: Config, markets: Mapping[WorkloadName, Markets]) -> str:

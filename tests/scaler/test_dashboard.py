@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from policies.model import Fresh, PoolStatus, Result, SignalName, Step, WorkloadName
+from policies.model import Fresh, Part, PoolStatus, Result, Shortfall, SignalName, Step, WorkloadName
 from scaler.telemetry.dashboard import Dashboard
 from tests.servers.dashboard import HOSTILE, INTERVAL_S, NOON, Known, rough_hour, serving, tick
 
@@ -204,6 +204,20 @@ async def test_signals_and_pools_of_the_last_turn_tell_value_age_and_state(
     assert told["queue.delayed"][:2] == ("partial", 28.0)
     (pool,) = now["pools"]
     assert (pool["pool"], pool["desired"], pool["ready"], pool["pending"]) == ("gpus", 7, 7, 0)
+
+
+async def test_a_pool_of_which_a_part_goes_or_does_not_come_says_so(client: Client, dashboard: Dashboard) -> None:
+    short = Shortfall(NOON, "no p5 in a", quota=True)
+    status = PoolStatus(6, 3, doomed=1, failed=2, short=short, parts=(Part("a", "spot", 3, 1, 1),))
+    dashboard.observe(tick(pool=Fresh(status, NOON)))
+    now = (await client.json("api/workloads/chat"))["now"]
+    (pool,) = now["pools"]
+    assert (pool["doomed"], pool["failed"], pool["pending"]) == (1, 2, 1)
+    assert pool["remarks"][0] == "a, spot: 3 ready, 1 starting, 1 soon to be taken"
+    assert pool["remarks"][1].startswith("short of quota since ")
+    found = next(s["lines"] for s in now["sections"] if s["title"] == "Found")
+    assert "gpus: 6 asked for, 3 ready, 1 still starting, 1 soon to be taken, 2 will not come" in found
+    assert pool["remarks"][0] in found
 
 
 async def test_hostile_words_come_as_json_and_as_nothing_else(client: Client, dashboard: Dashboard) -> None:

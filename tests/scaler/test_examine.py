@@ -111,7 +111,7 @@ def test_a_pool_is_told_by_zone_with_what_it_is_short_of() -> None:
     )
     one = Examined(name, "pool", pool, "kubernetes", at=10.0, status=Fresh(status, 8.0))
     said = "\n".join(lines([one], config, {name: Markets()}))
-    assert "6 asked for: 3 ready, 1 pending, 1 doomed, 2 failed; 4 reserved; 2 s old" in said
-    assert "a, spot: 2 ready, 1 pending, 1 doomed" in said
-    assert "short of capacity: no p5 in a" in said
+    assert "6 asked for, 3 ready, 1 still starting, 1 soon to be taken, 2 will not come; 4 reserved; 2 s old" in said
+    assert "a, spot: 2 ready, 1 starting, 1 soon to be taken" in said
+    assert "short of capacity since 1970-01-01T00:00:00Z: no p5 in a" in said
     assert "also sized by an HPA" in said

@@ -6,7 +6,7 @@ import math
 from typing import Any, Final
 
 from policies.model import Absent, Fresh, PoolStatus, Reading, Result, Stale, Tick
-from scaler.explain import verdict
+from scaler.explain import remarks, verdict
 from scaler.telemetry.dashboard.about import Facts
 from scaler.telemetry.dashboard.columns import unit
 from scaler.telemetry.dashboard.decisions import problem
@@ -106,6 +106,8 @@ def _size(reading: Reading[PoolStatus], now: float) -> dict[str, Any]:
         "age_s": number(age_s, 1),
         "desired": s.desired,
         "ready": s.ready,
+        "doomed": s.doomed,
+        "failed": s.failed,
         "pending": s.pending,
-        "foreign": s.foreign,
+        "remarks": list(remarks(s)),
     }

@@ -26,8 +26,9 @@ export function poolTable(section, now) {
 }
 
 function notes(pool) {
-  const found = [];
-  if (pool.foreign) found.push(`also sized by ${pool.foreign}`);
+  const found = [...(pool.remarks ?? [])];
+  if (pool.doomed) found.unshift(`${pool.doomed} of the ready ones will soon be taken`);
+  if (pool.failed) found.unshift(`${pool.failed} of those asked for will not come`);
   if (pool.state === "stale") found.push(`last seen ${duration(pool.age_s)} ago`);
   if (pool.why) found.push(`size not known: ${pool.why}`);
   else if (pool.error) found.push(`could not be read: ${pool.error}`);
