@@ -1,0 +1,197 @@
+"""What a live period came to: money, idleness, lateness, blindness, and where in it to look.
+
+Everything is a value a turn, so that it can be added up over any hours. What is not known is NaN, and told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from policies.capacity import LATENCIES, missed_share
+from policies.model import PoolName
+from scaler.explain import timestamp
+from simulators.report.spans import Floats
+from simulators.retrospect.record import Recorded
+from simulators.traffic.describe import duration
+
+HOUR_S: Final = 3600.0
+LIGHT: Final = 0.05
+"""The quantile of a latency that stands for an idle engine's: what it was in the calmest turns."""
+SHOWN: Final = 3
+"""Stretches shown of each kind: the first ones are worth a look, the rest is in the plots."""
+WIDTHS_S: Final = (3600.0, 600.0, 60.0)
+"""Of the stretches that are ranked: hours, and less where the period is short."""
+LEAST_BINS: Final = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Happened:
+    """A period, turn by turn. `usd` is what each turn's sizes cost until the next, `idle_usd` what of it exceeded the
+    work (measured where a policy tells it, else the need found), `late` the requests that got late meanwhile."""
+
+    recorded: Recorded
+    usd: Floats
+    idle_usd: Floats
+    late: Floats
+    late_how: str
+    unpriced: tuple[PoolName, ...]
+
+    def total(self, values: Floats) -> float | None:
+        """The sum over the turns in which it is known; None where it is in none."""
+        known = values[np.isfinite(values)]
+        return float(known.sum()) if known.size else None
+
+    def known(self, values: Floats) -> float:
+        """The share of the time in which it is known."""
+        over_s = self.recorded.over_s
+        return float(over_s[np.isfinite(values)].sum() / self.recorded.span_s)
+
+    @property
+    def replica_hours(self) -> float | None:
+        return self.total(self.recorded.asked() * self.recorded.over_s / HOUR_S)
+
+    @property
+    def blind_share(self) -> float:
+        """The share of the turns' time without full evidence."""
+        over_s = self.recorded.over_s
+        return float((self.recorded.columns["blind"] * over_s).sum() / over_s.sum())
+
+
+def happened(recorded: Recorded) -> Happened:
+    """What a period came to."""
+    prices = {
+        name: recorded.spec.pools[name].price_usd_per_hour for name in recorded.pools if name in recorded.spec.pools
+    }
+    over_h = recorded.over_s / HOUR_S
+    usd = np.zeros(len(recorded))
+    for name, sizes in recorded.pools.items():
+        price = prices.get(name)
+        desired = sizes["desired"]
+        usd += np.where(desired == 0, 0.0, desired * (np.nan if price is None else price)) * over_h
+    late, how = _late(recorded)
+    unpriced = tuple(
+        name for name, sizes in recorded.pools.items() if prices.get(name) is None and np.nansum(sizes["desired"])
+    )
+    return Happened(recorded, usd, _idle_usd(recorded, usd), late, how, unpriced)
+
+
+def _idle_usd(recorded: Recorded, usd: Floats) -> Floats:
+    """The money of replicas' worth asked for beyond the work."""
+    work = recorded.columns["work"]
+    need = np.where(np.isfinite(work), work, recorded.columns["demand"])
+    spec = recorded.spec
+    worth = {name: spec.pools[name].work_per_replica for name in recorded.pools if name in spec.pools}
+    serving = [
+        recorded.pools[name]["desired"] * each for name, each in worth.items() if spec.pools[name].tier == "serving"
+    ]
+    held = np.asarray(np.sum(serving, axis=0), np.float64) if serving else np.full(len(recorded), np.nan)
+    share = np.divide(np.maximum(held - need, 0.0), held, out=np.where(np.isfinite(need), 0.0, np.nan), where=held > 0)
+    return np.asarray(share * usd, np.float64)
+
+
+def _late(recorded: Recorded) -> tuple[Floats, str]:
+    """The requests of each turn that broke the promise, by the tails of the latencies read, and how that was told."""
+    nobody = np.full(len(recorded), np.nan)
+    slo = recorded.spec.slo
+    if slo is None:
+        return nobody, "not known: nothing is promised (slo)"
+    found: list[Floats] = []
+    told: set[str] = set()
+    for source in recorded.spec.sources:
+        rate = recorded.reading(source, "requests_per_s")
+        shares = []
+        for quantity, (key, _) in LATENCIES.items():
+            p95_s, limit_s = recorded.reading(source, quantity), getattr(slo, key, None)
+            if p95_s is not None and limit_s is not None:
+                idle_s = float(np.nanquantile(p95_s, LIGHT))
+                shares.append(np.array([missed_share(limit_s, p, idle_s) if np.isfinite(p) else np.nan for p in p95_s]))
+                told.add(quantity)
+        if rate is not None and shares:
+            found.append(rate * np.fmax.reduce(shares) * recorded.over_s)
+    if not found:
+        return nobody, "not known: no source tells requests_per_s beside ttft_p95_s or itl_p95_s"
+    how = f"by the tails of {' and '.join(sorted(told))}, above which 5% of the requests lay"
+    return np.asarray(np.sum(found, axis=0), np.float64), how
+
+
+# --- where to look
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A stretch that deserves a look: what for, since when, for how long, how much of it and in words."""
+
+    what: str
+    since: float
+    over_s: float
+    amount: float
+    words: str
+
+    def as_dict(self) -> Mapping[str, object]:
+        return {
+            "what": self.what,
+            "since": timestamp(self.since),
+            "over_s": self.over_s,
+            "amount": round(self.amount, 4),
+        }
+
+
+def looks(found: Happened) -> list[Look]:
+    """The stretches worth a look, the worst of each kind first."""
+    recorded = found.recorded
+    columns = recorded.columns
+    kinds: Sequence[tuple[str, Floats, str]] = (
+        ("most late", found.late, "{:,.0f} requests late"),
+        ("most idle money", found.idle_usd, "{:,.2f} USD for replicas beyond the work"),
+        ("refused writes", columns["refused"], "{:,.0f} writes refused"),
+        ("out of capacity", columns["short"], "{:,.0f} times no capacity"),
+    )
+    ranked = [look for what, values, words in kinds for look in _ranked(recorded, what, values, words)]
+    return [*ranked, *_blind(recorded)]
+
+
+def width_s(recorded: Recorded) -> float:
+    """How long the stretches are that are ranked."""
+    return next((w for w in WIDTHS_S if recorded.span_s / w >= LEAST_BINS), WIDTHS_S[-1])
+
+
+def binned(recorded: Recorded, values: Floats) -> tuple[Floats, Floats]:
+    """The beginnings of the stretches, and the sum of the values known in each; NaN where none is."""
+    width = width_s(recorded)
+    number = np.floor(recorded.at / width).astype(np.int64)
+    number -= number[0]
+    known = np.isfinite(values)
+    counts = np.bincount(number[known], minlength=number[-1] + 1)
+    sums = np.bincount(number[known], values[known], minlength=number[-1] + 1)
+    begins = (np.floor(recorded.at[0] / width) + np.arange(number[-1] + 1)) * width
+    return begins, np.where(counts > 0, sums, np.nan)
+
+
+def _ranked(recorded: Recorded, what: str, values: Floats, words: str) -> Iterator[Look]:
+    begins, sums = binned(recorded, values)
+    order = np.argsort(-np.nan_to_num(sums), kind="stable")
+    for k in order[:SHOWN]:
+        if np.nan_to_num(sums[k]) > 0:
+            yield Look(what, float(begins[k]), width_s(recorded), float(sums[k]), words.format(sums[k]))
+
+
+def _blind(recorded: Recorded) -> list[Look]:
+    """The longest stretches of turns without full evidence, or without any turn."""
+    at, over_s = recorded.at, recorded.over_s
+    blind = recorded.columns["blind"] > 0
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], blind.astype(np.int8), [0]))))
+    found = []
+    for first, last in zip(edges[::2], edges[1::2], strict=True):
+        lasted_s = float(at[last - 1] - at[first] + over_s[last - 1])
+        found.append(
+            Look("blind", float(at[first]), lasted_s, lasted_s, f"without full evidence for {duration(lasted_s)}")
+        )
+    gaps = np.append(np.diff(at), 0.0) - over_s
+    for k in np.flatnonzero(gaps > recorded.interval_s / 2):
+        since = float(at[k] + over_s[k])
+        found.append(Look("blind", since, float(gaps[k]), float(gaps[k]), f"no turn for {duration(float(gaps[k]))}"))
+    return sorted(found, key=lambda look: -look.over_s)[:SHOWN]
