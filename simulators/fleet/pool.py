@@ -7,7 +7,7 @@ from pathlib import Path
 
 from policies.model import PoolStatus
 from scaler.config.checks import own_problems
-from scaler.ports import Misconfigured, OutOfCapacity
+from scaler.ports import OutOfCapacity, OutOfQuota
 from simulators.fleet.billing import Bill, Ledger, bill
 from simulators.fleet.cloud import Cloud
 from simulators.fleet.engines import Engines
@@ -121,7 +121,7 @@ class FleetPool:
         self._fill()
 
     def resize(self, replicas: int, now_ps: int) -> None:
-        """Ask for a number of replicas. Raises `OutOfCapacity` or `Misconfigured` (quota), as the offer says."""
+        """Ask for a number of replicas. Raises `OutOfCapacity` or `OutOfQuota`, as the offer says."""
         if replicas < 0:
             raise ValueError(f"pool {self.name}: {replicas} replicas cannot be asked for: 0 or more")
         self.advance(now_ps)
@@ -155,7 +155,7 @@ class FleetPool:
         offer = self.offer
         asked = self._stock.held + self.waiting + count
         if offer.quota is not None and asked > offer.quota:
-            raise Misconfigured(f"pool {self.name}: {asked} nodes exceed the quota of {offer.quota}: have it raised")
+            raise OutOfQuota(f"pool {self.name}: {asked} nodes exceed the quota of {offer.quota}: have it raised")
         room = self._stock.room  # what waited before has had its turn: none of this is its own
         granted = count if offer.on_shortage == "wait" else min(count, room)
         if granted < count and offer.on_shortage == "refuse":

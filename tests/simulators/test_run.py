@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from policies.model import PoolName, Result, Tick
 from scaler.journal.codec import encode_tick
-from scaler.ports import Misconfigured, OutOfCapacity
+from scaler.ports import OutOfCapacity, OutOfQuota
 from simulators import run
 from simulators.fleet.market import Headroom, PoolOffer, ZoneOffer
 from simulators.fleet.supply import Outages, Step
@@ -196,7 +196,7 @@ def test_a_pool_tells_asked_for_and_ready_and_raises_the_ports_errors() -> None:
     assert (status.value.desired, status.value.ready) == (2, 1)
     with pytest.raises(OutOfCapacity):
         asyncio.run(pool.resize(3, status.value))
-    with pytest.raises(Misconfigured):
+    with pytest.raises(OutOfQuota):
         asyncio.run(pool.resize(4, status.value))
     asyncio.run(pool.resize(2, status.value))  # to ask for what is there changes nothing
     seen.run_until(60 * PS_PER_S)

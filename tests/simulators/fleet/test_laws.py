@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scaler.config.schema import model_of, record
-from scaler.ports import Misconfigured, OutOfCapacity
+from scaler.ports import OutOfCapacity, OutOfQuota
 from simulators.fleet.billing import Bill
 from simulators.fleet.invariants import InvariantBroken, check
 from simulators.fleet.life import Node, StartUp, State, Tier
@@ -109,7 +109,7 @@ def act(world: World, action: Action) -> None:
         before = pool.desired
         try:
             world.resize(size)
-        except Misconfigured:
+        except OutOfQuota:
             assert pool.desired == before
         except OutOfCapacity:
             assert before <= pool.desired < size

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from policies.model import PoolStatus
-from scaler.ports import Misconfigured, OutOfCapacity
+from scaler.ports import OutOfCapacity, OutOfQuota
 from simulators.fleet.life import PHASES, Phase, StartUp, State, Tier
 from simulators.fleet.market import Headroom, Notices, ZoneOffer
 from simulators.fleet.supply import Step, constant
@@ -210,7 +210,7 @@ def test_an_api_that_tells_at_once_says_how_many_there_are(how: str, desired: in
 
 def test_a_quota_is_refused_at_once_and_nothing_changes() -> None:
     world = World(offer(quota=4), begin=3)
-    with pytest.raises(Misconfigured, match="5 nodes exceed the quota of 4"):
+    with pytest.raises(OutOfQuota, match="5 nodes exceed the quota of 4"):
         world.resize(5)
     assert world.sizes() == (3, 3)
     world.resize(4)
