@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Final
 
 import numpy as np
 
+from policies.activity import QUANTITY, by_activity
 from policies.backlog import Backlog, Help, Waits, backlog
 from policies.capacity import LATENCIES, Fit, Limit, limit, missed_share, tail_s
 from policies.collapse import held
@@ -37,6 +38,10 @@ LENGTHS_S: Final = 300.0
 """The work of a request is averaged over so long: longer than a burst, shorter than a drift of lengths."""
 TTFT: Final = "ttft_p95_s"
 KV: Final = "kv_cache_usage"
+NEEDED: Final = "needed"
+"""What the policy remembers as the need by engines, in replicas' worth of work."""
+IDLE: Final = 0.05
+"""GPUs busy for less of the time do no work, as in `gpu_utilization`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +56,14 @@ class Predictive:
         str | None,
         Rule(
             "The source of a queue before the engines: its visible messages, and how old the oldest is.", example="sqs"
+        ),
+    ] = None
+    activity: Annotated[
+        str | None,
+        Rule(
+            "The last resort where neither engines nor a queue tell anything: a source of the GPUs' `utilization`. It"
+            " may raise the size once, to half as much again as was needed before, and never lowers it.",
+            example="scrape",
         ),
     ] = None
     deadline_s: Annotated[
@@ -113,7 +126,10 @@ class Predictive:
 
     def needs_also(self) -> Mapping[str, tuple[str, ...]]:
         """What it reads of other sources than `source`."""
-        return {} if self.queue is None else {self.queue: ("visible",)}
+        also = {self.queue: ("visible",)} if self.queue is not None else {}
+        if self.activity is not None:
+            also[self.activity] = (*also.get(self.activity, ()), QUANTITY)
+        return also
 
     def past_needs(self) -> tuple[str, ...]:
         return READ[3:]
@@ -135,12 +151,12 @@ class Predictive:
         if not wrong and impossible(view, engines, values, self.rate_window_s):
             wrong = "everything fell to zero within a part of what the rates span: no engine does that"
             return no_opinion(name, used, wrong, old)
-        if view.ready is None or evidence is Evidence.BLIND:
+        if view.ready is None:
             return no_opinion(name, used, wrong or "the number of ready replicas is not known", old)
         turn = Turn(self, name, view, values, old)
-        if not view.ready or any(signal not in values for signal in engines):
-            return turn.by_queue(used, wrong)
-        return turn.by_engines(used, evidence, wrong)
+        if view.ready and all(signal in values for signal in engines):
+            return turn.by_engines(used, evidence, wrong)
+        return turn.by_activity(used, wrong) if turn.visible is None else turn.by_queue(turn.visible, used, wrong)
 
 
 def share(spec: WorkloadSpec | None) -> float:
@@ -228,23 +244,35 @@ class Turn:
             need.words(self._quantile, self._lead_s) + (f" ({wrong})" if wrong else ""),
             used,
             keeps=(*used, *(SignalName(f"{policy.source}.{quantity}") for quantity in late)),
-            memory={**memory, **need.supervisor.memory(), "each_s": each_s},
+            memory={**memory, **need.supervisor.memory(), "each_s": each_s, NEEDED: replicas},
             work=work,
             peaks=tuple(zip(PEAKS, (peaks * factor).tolist(), strict=True)) if known else (),
             because_late=replicas * (1.0 - 1.0 / correction) if late and correction > 1.0 else None,
         )
 
-    def by_queue(self, used: tuple[SignalName, ...], wrong: str) -> Recommendation:
+    def by_queue(self, visible: float, used: tuple[SignalName, ...], wrong: str) -> Recommendation:
         """What can be said without the engines: the queue's backlog at what a message took before."""
-        if self._visible is None:
-            return no_opinion(self.name, used, wrong or "no replica is ready", self.old)
         each_s, ready = self.old.get("each_s", 0.0), float(self.view.ready or 0)
         size = float(self.view.desired or 0)
-        found = backlog(Waits(0.0, self._visible, each_s), 0.0, ready, size, self._help())
+        found = backlog(Waits(0.0, visible, each_s), 0.0, ready, size, self._help())
         reason = f"the engines tell nothing ({wrong or 'none is ready'}); {found.reason or 'the queue is empty'}"
-        active = self._visible > 0
         return Recommendation(
-            self.name, found.extra, Evidence.PARTIAL, active, reason, used, keeps=used, memory=self.old
+            self.name, found.extra, Evidence.PARTIAL, visible > 0, reason, used, keeps=used, memory=self.old
+        )
+
+    def by_activity(self, used: tuple[SignalName, ...], wrong: str) -> Recommendation:
+        """What the GPUs say, where nobody else says anything; nothing where they are not read either."""
+        wrong = wrong or "no replica is ready"
+        signal = SignalName(f"{self.policy.activity}.{QUANTITY}")
+        ready, busy = self.view.ready, self.view.readings.get(signal)
+        if self.policy.activity is None or not ready or not isinstance(busy, Fresh):
+            return no_opinion(self.name, used, wrong, self.old)
+        known = self.old.get(NEEDED, float(self.view.desired or ready))
+        found = by_activity(busy.value, ready, known)
+        reason, memory = f"neither engines nor a queue tell anything ({wrong}); {found.reason}", {NEEDED: known}
+        used = (*used, signal)
+        return Recommendation(
+            self.name, found.replicas, Evidence.PARTIAL, busy.value > IDLE, reason, used, memory={**memory, **self.old}
         )
 
     # --- what the workload says
@@ -305,7 +333,7 @@ class Turn:
         return share_work(usage, round(load.ready), KV_TARGET)
 
     @property
-    def _visible(self) -> float | None:
+    def visible(self) -> float | None:
         return self.values.get(SignalName(f"{self.policy.queue}.visible"))
 
     def _help(self) -> Help:
@@ -323,7 +351,7 @@ class Turn:
         """What waits in the queue, and in engines where it is more than a moment's."""
         waiting = load.lasting if load.lasting > SURGE * load.ready else 0.0
         ready, size = float(self.view.ready or 0), float(self.view.desired or 0)
-        return backlog(Waits(waiting, self._visible or 0.0, each_s), rate, ready, size, self._help())
+        return backlog(Waits(waiting, self.visible or 0.0, each_s), rate, ready, size, self._help())
 
     def _before_collapse(self) -> float:
         fine = self.view.history.outlook(self.name).series.fine
