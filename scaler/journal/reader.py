@@ -30,12 +30,13 @@ class Journal:
     """Iterates over the ticks of a journal, oldest first. `specs` and `damaged` are complete after that.
 
     `records` gives the starts beside the ticks, in the order in which they were written, and `shadows` the turns of
-    shadows alone.
+    shadows alone; `read_bytes` tells how far it has come.
     """
 
     def __init__(self, path: Path) -> None:
         self.specs: dict[str, Workload] = {}
         self.damaged: list[str] = []
+        self.read_bytes = 0
         self.paths = journal_files(path)
 
     def __iter__(self) -> Iterator[Tick]:
@@ -53,6 +54,7 @@ class Journal:
             try:
                 with path.open("rb") as f:
                     for number, line in enumerate(f, 1):
+                        self.read_bytes += len(line)
                         found = self._take(line, f"{path}:{number}", shadows=shadows)
                         if found is not None:
                             yield found

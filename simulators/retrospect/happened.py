@@ -26,6 +26,8 @@ SHOWN: Final = 3
 WIDTHS_S: Final = (3600.0, 600.0, 60.0)
 """Of the stretches that are ranked: hours, and less where the period is short."""
 LEAST_BINS: Final = 4
+LEAST: Final = {"most idle money": 0.005, "overridden": 0.05}
+"""Less of it is nothing to look at: half a cent, three minutes of a replica; of all else, one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,34 +65,51 @@ class Happened:
 
 def happened(recorded: Recorded) -> Happened:
     """What a period came to."""
-    prices = {
-        name: recorded.spec.pools[name].price_usd_per_hour for name in recorded.pools if name in recorded.spec.pools
-    }
+    paid = {name: paid_for(recorded, name) for name in recorded.pools}
     over_h = recorded.over_s / HOUR_S
-    usd = np.zeros(len(recorded))
-    for name, sizes in recorded.pools.items():
-        price = prices.get(name)
-        desired = sizes["desired"]
-        usd += np.where(desired == 0, 0.0, desired * (np.nan if price is None else price)) * over_h
+    usd, unpriced = np.zeros(len(recorded)), []
+    for name, replicas in paid.items():
+        price = _price(recorded, name)
+        usd += np.where(replicas == 0, 0.0, replicas * (np.nan if price is None else price)) * over_h
+        if price is None and np.nansum(replicas):
+            unpriced.append(name)
     late, how = _late(recorded)
-    unpriced = tuple(
-        name for name, sizes in recorded.pools.items() if prices.get(name) is None and np.nansum(sizes["desired"])
-    )
-    return Happened(recorded, usd, _idle_usd(recorded, usd), late, how, unpriced)
+    return Happened(recorded, usd, _idle_usd(recorded), late, how, tuple(unpriced))
 
 
-def _idle_usd(recorded: Recorded, usd: Floats) -> Floats:
-    """The money of replicas' worth asked for beyond the work."""
+def paid_for(recorded: Recorded, pool: PoolName) -> Floats:
+    """The replicas of a pool that each turn pays: what is asked for, and a reservation whole; NaN where not known."""
+    desired = recorded.pools[pool]["desired"]
+    spec = recorded.spec.pools.get(pool)
+    if spec is None or spec.market != "reserved":
+        return desired
+    return np.maximum(desired, recorded.reservation(pool))
+
+
+def _price(recorded: Recorded, pool: PoolName) -> float | None:
+    spec = recorded.spec.pools.get(pool)
+    return None if spec is None else spec.price_usd_per_hour
+
+
+def _idle_usd(recorded: Recorded) -> Floats:
+    """The money of replicas' worth asked for beyond the work, as far as it could have been given back: not of what is
+    reserved, which is paid either way."""
     work = recorded.columns["work"]
     need = np.where(np.isfinite(work), work, recorded.columns["demand"])
-    spec = recorded.spec
-    worth = {name: spec.pools[name].work_per_replica for name in recorded.pools if name in spec.pools}
-    serving = [
-        recorded.pools[name]["desired"] * each for name, each in worth.items() if spec.pools[name].tier == "serving"
-    ]
-    held = np.asarray(np.sum(serving, axis=0), np.float64) if serving else np.full(len(recorded), np.nan)
-    share = np.divide(np.maximum(held - need, 0.0), held, out=np.where(np.isfinite(need), 0.0, np.nan), where=held > 0)
-    return np.asarray(share * usd, np.float64)
+    held, given_back, usd = (np.zeros(len(recorded)) for _ in range(3))
+    for name, sizes in recorded.pools.items():
+        spec = recorded.spec.pools.get(name)
+        if spec is None or spec.tier != "serving":
+            continue
+        worth = sizes["desired"] * spec.work_per_replica
+        held += worth
+        if spec.market != "reserved":
+            price = spec.price_usd_per_hour
+            given_back += worth
+            usd += np.where(sizes["desired"] == 0, 0.0, sizes["desired"] * (np.nan if price is None else price))
+    beyond = np.minimum(np.maximum(held - need, 0.0), given_back)
+    share = np.divide(beyond, given_back, out=np.where(np.isfinite(need), 0.0, np.nan), where=given_back > 0)
+    return np.asarray(share * usd * recorded.over_s / HOUR_S, np.float64)
 
 
 def _late(recorded: Recorded) -> tuple[Floats, str]:
@@ -147,8 +166,10 @@ def looks(found: Happened) -> list[Look]:
     kinds: Sequence[tuple[str, Floats, str]] = (
         ("most late", found.late, "{:,.0f} requests late"),
         ("most idle money", found.idle_usd, "{:,.2f} USD for replicas beyond the work"),
+        ("out of capacity", columns["short"], "{:,.0f} turns without capacity or quota"),
         ("refused writes", columns["refused"], "{:,.0f} writes refused"),
-        ("out of capacity", columns["short"], "{:,.0f} times no capacity"),
+        ("overridden", columns["by_hand"] * recorded.over_s / HOUR_S, "{:,.1f} replica-hours moved by an override"),
+        ("errors", columns["errors"], "{:,.0f} reads of sources and pools failed"),
     )
     ranked = [look for what, values, words in kinds for look in _ranked(recorded, what, values, words)]
     return [*ranked, *_blind(recorded)]
@@ -175,7 +196,7 @@ def _ranked(recorded: Recorded, what: str, values: Floats, words: str) -> Iterat
     begins, sums = binned(recorded, values)
     order = np.argsort(-np.nan_to_num(sums), kind="stable")
     for k in order[:SHOWN]:
-        if np.nan_to_num(sums[k]) > 0:
+        if np.nan_to_num(sums[k]) >= LEAST.get(what, 1.0):
             yield Look(what, float(begins[k]), width_s(recorded), float(sums[k]), words.format(sums[k]))
 
 

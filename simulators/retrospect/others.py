@@ -2,34 +2,64 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
+from scaler.config.load import Workload
 from scaler.config.problems import ConfigError
 from simulators.peers.contenders import Contender, contenders
 from simulators.report.sheet import Sheet, sheet
 from simulators.report.spans import Floats
-from simulators.retrospect.record import Recorded
+from simulators.retrospect.happened import HOUR_S, Happened
+from simulators.retrospect.record import SILENT, Recorded
 from simulators.retrospect.world import World, reads_a_queue, translated
-from simulators.run import Timeline, checked, replaying, simulate
-from simulators.scenario import load_workload
+from simulators.run import Run, Timeline, checked, replaying, simulate
 
 PRESENT: Final = "present"
 """What the policy that ran is called beside the others."""
 PEERS: Final = {False: ("hpa", "keda"), True: ("hpa", "keda-queue")}
 """Those that everybody is compared with, by whether work waits in a queue."""
-MAX_REQUESTS: Final = 20_000_000
-"""A few minutes' work for each policy; more is a slip of the period's ends."""
+WHOLE: Final = 0.98
+"""Sums over less of the period are no measure of sums over all of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One policy over the recorded period, simulated: money, replicas asked for, and requests that broke the promise.
+
+    `usd` is None where a price is not known, `late` where nothing is promised. The time in which the last requests end
+    is left out of all but `late`. `size_s` and `size` are the replicas asked for, by time since the beginning.
+    """
+
+    name: str
+    usd: float | None
+    replica_hours: float
+    requests: int
+    late: int | None
+    sheet: Sheet
+    size_s: Floats
+    size: Floats
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "usd": self.usd,
+            "replica_hours": round(self.replica_hours, 3),
+            "requests": self.requests,
+            "late": self.late,
+            "simulated": self.sheet.summary.as_dict(),
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class Error:
-    """The simulated present policy against what was recorded, turn by turn after `skipped_s`, in replicas.
+    """The simulated present policy against what was recorded: sizes turn by turn after `skipped_s`, in replicas, and
+    money and late requests of the whole period, each as recorded and as simulated; None where either is not known.
 
     `within_one` is the share of turns less than 1.5 replicas apart; `dry_run` says that the recorded sizes were not the
     policy's own, so that they are no measure of the method.
@@ -42,6 +72,8 @@ class Error:
     within_one: float
     skipped_s: float
     dry_run: bool
+    usd: tuple[float, float] | None = None
+    late: tuple[float, float] | None = None
 
     @property
     def bias(self) -> float:
@@ -54,67 +86,127 @@ class Error:
         return self.mean_off / self.recorded if self.recorded else math.nan
 
     def words(self) -> str:
-        if not self.turns:
-            return "The method's error is not known: the period is shorter than the first scale-in window."
         if self.dry_run:
             return "The method's error is not known: the record is of a dry run, whose sizes were not the policy's own."
-        return (
+        if not self.turns:
+            return "The method's error is not known: the period is shorter than the first scale-in window."
+        said = (
             f"The method's error: simulated, the policy that ran asks for {self.simulated:.2f} replicas in the mean,"
             f" and {self.recorded:.2f} are recorded ({self.bias:+.1%}); a turn is {self.mean_off:.2f} off in the mean"
             f" ({self.off_share:.0%}), {self.within_one:.0%} of {self.turns:,} turns by no more than one replica."
-            " Differences between policies that are smaller than this tell nothing."
         )
+        if self.usd is not None:
+            said += f" It costs {self.usd[1]:,.2f} USD for {self.usd[0]:,.2f} recorded."
+        if self.late is not None:
+            said += f" {self.late[1]:,.0f} requests get late for {self.late[0]:,.0f} read off the record."
+        return f"{said} Differences between policies that are smaller than this tell nothing."
+
+    def as_dict(self) -> dict[str, Any]:
+        known = self.turns > 0 and not self.dry_run
+        pairs = {"usd": self.usd, "late": self.late}
+        return {
+            "known": known,
+            "turns": self.turns,
+            "dry_run": self.dry_run,
+            "skipped_s": self.skipped_s,
+            "replicas": {"recorded": self.recorded, "simulated": self.simulated, "bias": self.bias},
+            "mean_off_replicas": self.mean_off,
+            "within_one_share": self.within_one,
+            **{k: None if pair is None else dict(zip(("recorded", "simulated"), pair, strict=True))
+               for k, pair in pairs.items()},
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Others:
     """Everybody's run, the policy that ran first, the method's error, and who could not be simulated and why."""
 
-    sheets: tuple[Sheet, ...]
+    outcomes: tuple[Outcome, ...]
     error: Error
     left_out: tuple[str, ...]
 
+    @property
+    def sheets(self) -> list[Sheet]:
+        return [outcome.sheet for outcome in self.outcomes]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Who else is asked for: workload files, read already, and peers' words."""
+
+    files: Sequence[tuple[Path, Workload]] = ()
+    words: Sequence[str] = ()
+
 
 def others(
-    recorded: Recorded,
-    world: World,
-    tuned: Sequence[Path],
-    seed: int,
-    progress: Callable[[float], None] = lambda _: None,
+    found: Happened, world: World, asked: Asked, seed: int, progress: Callable[[float], None] = lambda _: None
 ) -> Others:
-    """Simulate the policy that ran, its peers and `tuned` workload files. Raises `ConfigError` and `TraceError`."""
-    trace = checked(world.rebuilt.trace)
-    taking_part, left_out = _taking_part(recorded, world, tuned)
-    sheets: list[Sheet] = []
+    """Simulate the policy that ran, its peers and those asked for. Raises `ConfigError` and `TraceError`."""
+    recorded, trace = found.recorded, checked(world.rebuilt.trace)
+    taking_part, left_out = _taking_part(recorded, world, asked)
+    outcomes: list[Outcome] = []
     error = None
     for k, contender in enumerate(taking_part):
-        run = simulate(
+        done = simulate(
             replaying(contender.case, trace),
             seed,
             trace,
             progress=lambda share, k=k: progress((k + share) / len(taking_part)),  # type: ignore[misc]
         )
-        error = error or compared(recorded, run.timeline)
-        sheets.append(sheet(contender.name, run))
+        outcomes.append(_outcome(contender.name, done, world, recorded.span_s))
+        error = error or _error(found, done.timeline, outcomes[0])
     assert error is not None  # noqa: S101 - the policy that ran takes part
-    return Others(tuple(sheets), error, tuple(left_out))
+    return Others(tuple(outcomes), error, tuple(left_out))
 
 
-def _taking_part(recorded: Recorded, world: World, tuned: Sequence[Path]) -> tuple[list[Contender], list[str]]:
+def _taking_part(recorded: Recorded, world: World, asked: Asked) -> tuple[list[Contender], list[str]]:
     case = world.case
     found, left_out = [Contender(PRESENT, case)], []
-    spec = recorded.spec
-    for word in PEERS[reads_a_queue(spec)]:
-        stuck = spec.min_replicas == 0 and word != "keda-queue"  # engines tell nothing at zero
+    for word in PEERS[reads_a_queue(recorded.spec)]:
+        stuck = recorded.spec.min_replicas == 0 and word != "keda-queue"  # engines tell nothing at zero
         try:
             found += contenders(case, [f"{word}:min_replicas=1" if stuck else word], with_self=False)
         except ConfigError as e:
             left_out.append(f"{word}: {'; '.join(p.rule for p in e.problems)}")
-    for path in tuned:
-        workload = translated(load_workload(path), str(path))
-        name = path.stem if path.stem not in {c.name for c in found} else f"{path.stem} ({workload.name})"
-        found.append(Contender(name, case.under(workload, str(path))))
+    taken = {contender.name for contender in found}
+    found += contenders(case, [w for w in asked.words if w not in taken], with_self=False) if asked.words else []
+    for path, workload in asked.files:
+        name = path.stem if path.stem not in {c.name for c in found} else str(path)
+        found.append(Contender(name, case.under(translated(workload, str(path)), str(path))))
     return found, left_out
+
+
+def _outcome(name: str, done: Run, world: World, span_s: float) -> Outcome:
+    """What a run came to within the recorded period."""
+    drawn = sheet(name, done)
+    paid = np.sum(list(drawn.paid_usd.values()), axis=0) if drawn.paid_usd else np.zeros(len(drawn.edges_s))
+    at_s = np.array(done.timeline.at_s, np.float64)
+    size = np.array(done.timeline.desired, np.float64)
+    known = (size >= 0) & (at_s < span_s)
+    over_s = np.diff(np.append(at_s[known], span_s))
+    summary = drawn.summary
+    met = summary.attainment.get("all", math.nan)
+    return Outcome(
+        name=name,
+        usd=float(np.interp(span_s, drawn.edges_s, paid)) if world.priced else None,
+        replica_hours=float((size[known] * over_s).sum() / HOUR_S),
+        requests=summary.arrived,
+        late=round(summary.arrived * (1.0 - met)) if world.promised and not math.isnan(met) else None,
+        sheet=drawn,
+        size_s=at_s[known],
+        size=size[known],
+    )
+
+
+def _error(found: Happened, line: Timeline, present: Outcome) -> Error:
+    """The method's error, with the money and the late requests where both are known throughout."""
+    usd, late = found.total(found.usd), found.total(found.late)
+    whole = found.known(found.usd) > WHOLE
+    return dataclasses.replace(
+        compared(found.recorded, line),
+        usd=(usd, present.usd) if usd is not None and present.usd is not None and whole else None,
+        late=(late, float(present.late)) if late is not None and present.late is not None else None,
+    )
 
 
 def compared(recorded: Recorded, line: Timeline) -> Error:
@@ -126,11 +218,12 @@ def compared(recorded: Recorded, line: Timeline) -> Error:
     skipped_s = recorded.spec.scale_down.window_s + recorded.spec.scale_down.max_blind_s
     target = recorded.columns["target"][np.clip(place, 0, len(recorded) - 1)]
     since_s = at - recorded.at[np.clip(place, 0, len(recorded) - 1)]
-    good = (place >= 0) & (since_s <= 4 * recorded.interval_s) & (at <= recorded.at[-1] + recorded.interval_s)
+    good = (place >= 0) & (since_s <= SILENT * recorded.interval_s) & (at <= recorded.at[-1] + recorded.interval_s)
     good &= (at >= recorded.at[0] + skipped_s) & np.isfinite(target) & (simulated >= 0)
     off = np.abs(simulated[good] - target[good])
+    dry_run = bool(recorded.columns["dry_run"].any())
     if not off.size:
-        return Error(0, math.nan, math.nan, math.nan, math.nan, skipped_s, dry_run=False)
+        return Error(0, math.nan, math.nan, math.nan, math.nan, skipped_s, dry_run)
     return Error(
         turns=int(off.size),
         recorded=float(target[good].mean()),
@@ -138,5 +231,5 @@ def compared(recorded: Recorded, line: Timeline) -> Error:
         mean_off=float(off.mean()),
         within_one=float((off < 1.5).mean()),
         skipped_s=skipped_s,
-        dry_run=bool(recorded.columns["dry_run"].any()),
+        dry_run=dry_run,
     )

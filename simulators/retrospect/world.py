@@ -46,11 +46,13 @@ SETTLE_S: Final = 300.0
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """A case with the requests that it replays, and what of it was assumed, in words."""
+    """A case with the requests that it replays, and what of it was assumed, in words. `priced` if all its pools are,
+    `promised` if its workload promises anything; else there is no cost, and nothing is late."""
 
     case: Case
     rebuilt: Rebuilt
     priced: bool
+    promised: bool
     how: tuple[str, ...]
 
 
@@ -82,7 +84,7 @@ def world(recorded: Recorded, engine: Engine, rebuilt: Rebuilt) -> World:
     blank = Case(scenario, workload, models, {}, Path())
     case = replaying(blank.under(workload, "the recorded workload"), rebuilt.trace)
     priced = all(pool.price_usd_per_hour is not None for pool in serving.values())
-    return World(case, rebuilt, priced, (f"engines: {engine.how}", *rebuilt.how, *said))
+    return World(case, rebuilt, priced, recorded.spec.slo is not None, (f"engines: {engine.how}", *rebuilt.how, *said))
 
 
 def translated(workload: Workload, file: str) -> Workload:
@@ -114,14 +116,13 @@ def _offer(recorded: Recorded, name: PoolName, pool: Pool, model: str) -> tuple[
     hours = float(np.nansum(sizes["ready"] * recorded.over_s)) / 3600.0
     taken = float(np.maximum(np.diff(sizes["interrupted"][np.isfinite(sizes["interrupted"])]), 0.0).sum())
     lost = taken / hours if hours > 0 else 0.0
-    most = int(np.nanmax(sizes["desired"], initial=0.0))
     offer = PoolOffer(
         model=model,
         price_usd_per_hour=round(pool.price_usd_per_hour or 0.0, 6),
         market=pool.market,
         zones={
             "recorded": ZoneOffer(
-                capacity=max(pool.max_replicas or 0, most, 1) if pool.market == "reserved" else None,
+                capacity=recorded.reservation(name) if pool.market == "reserved" else None,
                 losses_per_node_hour=lost,
             )
         },
