@@ -9,21 +9,27 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Hashable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 import aiohttp
 from kubernetes_asyncio import client
 from kubernetes_asyncio.config import ConfigException
 
+from scaler.calls import Api, Channel
 from scaler.clouds.cluster import KubeCluster
 from scaler.clouds.kube_credentials import Load, credentials
-from scaler.ports import Clock, Conflict, Context, Misconfigured, PortError, Unavailable
+from scaler.ports import Clock, Conflict, Context, Misconfigured, PortError, Throttled, Unavailable
 
 CALLS: Final = 32
 """Calls under way at once, watches apart: a recovering API server is not stormed by thousands of workloads."""
+API: Final = Api("kubernetes", per_s=200.0, burst=800)
+"""A start with hundreds of workloads reads each of them once; API servers throttle by themselves before that hurts."""
+GRACE_S: Final = 0.1
+"""The budget's deadline comes after the call's own, whose error names the object."""
 RENEW_S: Final = 30.0
 """Refused credentials are read anew at most this often: a kubeconfig's plugin is a program to start."""
 LOAD_S: Final = 20.0
@@ -48,10 +54,11 @@ class Answer:
 
 
 class Session:
-    """One cluster's API: every call has a time limit, and none is repeated."""
+    """One cluster's API: every call has a time limit and goes through the shared budget."""
 
-    def __init__(self, clock: Clock, load: Load) -> None:
-        self.clock = clock
+    def __init__(self, context: Context, load: Load, scope: Hashable = None) -> None:
+        self.clock: Clock = context.clock
+        self._channel = Channel(context, API, scope)
         self._load = load
         self._client: Any = None
         self._authenticating = asyncio.Lock()
@@ -66,29 +73,41 @@ class Session:
         """The body of an accepted call. Raises the port errors, naming `what` was asked."""
         return accepted(what, await self.ask(what, method, path, timeout_s, **request))
 
-    async def ask(self, what: str, method: str, path: str, timeout_s: float, **request: Any) -> Answer:
-        """The answer whatever its status. `request`: `query` and `patch`. Raises `Unavailable` or `Misconfigured`."""
+    async def ask(
+        self, what: str, method: str, path: str, timeout_s: float, *, write: bool | None = None, **request: Any
+    ) -> Answer:
+        """The answer whatever its status, but for a throttle's. `request`: `query` and `body`.
+
+        `write`: whether it changes anything; None: unless it is a GET. Raises the port errors.
+        """
+        changes = method != "GET" if write is None else write
+        attempt = partial(self._attempt, what, method, path, timeout_s, request)
+        limit_s = timeout_s + GRACE_S
+        return await self._channel.call(operation_of(what), attempt, write=changes, deadline_s=limit_s)
+
+    async def _attempt(self, what: str, method: str, path: str, timeout_s: float, request: Mapping[str, Any]) -> Answer:
         try:
             async with asyncio.timeout(timeout_s), self._calls:
                 limit = aiohttp.ClientTimeout(total=timeout_s)
                 answer = await self._answer(await self._send(method, path, limit, **request))
                 if answer.status == 401 and await self._renew():
                     answer = await self._answer(await self._send(method, path, limit, **request))
-                return answer
         except TimeoutError as e:
             raise Unavailable(f"{what}: no answer within {timeout_s:g} s") from e
         except aiohttp.ClientConnectorCertificateError as e:
             raise Misconfigured(f"{what}: the API server's certificate is not trusted: {e}") from e
         except (aiohttp.ClientError, OSError, ValueError) as e:  # ValueError: cut short, or not JSON
             raise Unavailable(f"{what}: {type(e).__name__}: {e}") from e
+        if answer.status == 429:
+            raise refusal(what, answer)
+        return answer
 
     async def events(self, what: str, path: str, timeout_s: float, query: Mapping[str, str]) -> AsyncIterator[Body]:
         """A watch's events until the server ends it well. Raises the port errors; after `timeout_s`, `Unavailable`."""
         try:
-            response = await self._send("GET", path, aiohttp.ClientTimeout(total=timeout_s), query=query)
+            opening = partial(self._open, what, path, aiohttp.ClientTimeout(total=timeout_s), query)
+            response = await self._channel.call(operation_of(what), opening, repeat=False, deadline_s=timeout_s)
             async with response:
-                if response.status != 200:
-                    accepted(what, await self._answer(response))
                 async for line in response.content:
                     event = json.loads(line)
                     if event["type"] == "ERROR":
@@ -99,6 +118,17 @@ class Session:
         except (aiohttp.ClientError, OSError, ValueError, KeyError, TypeError) as e:
             raise Unavailable(f"{what}: {type(e).__name__}: {e}") from e
 
+    async def _open(
+        self, what: str, path: str, limit: aiohttp.ClientTimeout, query: Mapping[str, str]
+    ) -> aiohttp.ClientResponse:
+        try:
+            response = await self._send("GET", path, limit, query=query)
+        except (aiohttp.ClientError, OSError) as e:
+            raise Unavailable(f"{what}: {type(e).__name__}: {e}") from e
+        if response.status != 200:
+            accepted(what, await self._answer(response))
+        return response
+
     async def _send(
         self,
         method: str,
@@ -106,16 +136,16 @@ class Session:
         limit: aiohttp.ClientTimeout,
         *,
         query: Mapping[str, str] | None = None,
-        patch: Body | None = None,
+        body: Body | None = None,
     ) -> aiohttp.ClientResponse:
         api = await self._api()
-        form = "application/merge-patch+json" if patch else "application/json"
+        form = "application/merge-patch+json" if method == "PATCH" else "application/json"
         sent: aiohttp.ClientResponse = await api.call_api(
             path,
             method,
             query_params=list((query or {}).items()),
             header_params={"Accept": "application/json", "Content-Type": form},
-            body=patch,
+            body=body,
             auth_settings=["BearerToken"],
             _preload_content=False,
             _request_timeout=limit,
@@ -164,6 +194,11 @@ class Session:
         return configuration
 
 
+def operation_of(what: str) -> str:
+    """What is counted: the verb and the resource, without names."""
+    return " ".join(what.split(maxsplit=2)[:2])
+
+
 def accepted(what: str, answer: Answer) -> Body:
     """The body of an answer that is no refusal. Raises the refusal."""
     if answer.status < 300:
@@ -178,6 +213,8 @@ def refusal(what: str, answer: Answer) -> PortError:
         return Misconfigured(f"{text}: the API server does not accept our credentials")
     if answer.status == 403:
         return Misconfigured(f"{text}: grant it in a Role (config/deploy/kubernetes.yaml has the rules)")
+    if answer.status == 429:
+        return Throttled(text, answer.retry_after_s)
     if answer.status == 409:
         return Conflict(text)
     if answer.status in HUMAN:
@@ -191,7 +228,7 @@ async def session(context: Context, cluster: KubeCluster) -> Session:
 
     @asynccontextmanager
     async def opening() -> AsyncIterator[Session]:
-        made = Session(context.clock, load)
+        made = Session(context, load, cluster)
         try:
             yield made
         finally:

@@ -88,7 +88,7 @@ class State:
 
 async def discover(session: Session, api_version: str, kind: str, timeout_s: float) -> Kind:
     """How the API server serves a kind. Raises `Misconfigured` when it doesn't, or when the kind has no size."""
-    what = f"discovery of {kind} in {api_version}"
+    what = f"discover {kind} in {api_version}"
     answer = await session.ask(what, "GET", _root(api_version), timeout_s)
     if answer.status == 404:
         raise Misconfigured(f"{what}: the API server does not serve {api_version}: is its operator installed?")
@@ -146,11 +146,11 @@ def scale_of(what: str, body: Mapping[str, Any]) -> Scale:
 
 
 def version_of(event: Mapping[str, Any]) -> str:
-    """The resource version that a watch's bookmark tells."""
+    """The resource version of the object in a watch's event."""
     try:
         return str(event["object"]["metadata"]["resourceVersion"])
     except (KeyError, TypeError) as e:
-        raise Unavailable(f"a watch's bookmark that cannot be read: {e!r}") from e
+        raise Unavailable(f"a watch's event that cannot be read: {e!r}") from e
 
 
 def newer(version: str, than: str) -> bool:

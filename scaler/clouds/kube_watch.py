@@ -1,74 +1,52 @@
 """One watch per cluster, kind and namespace, shared by all workloads there: list, then follow the changes.
 
-An open watch may stay silent for a minute while nobody is behind it. So each one is asked to end after `WATCH_S`, and
-its good end is what confirms that nothing else changed; an object that was not confirmed for `CONFIRM_S` is asked for
-by itself. Only objects that somebody asked for are kept, and of those only the `State`.
+An object that was not confirmed for `CONFIRM_S` is asked for by itself. Only objects that somebody asked for are kept,
+and of those only the `State`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 from scaler.clouds.cluster import KubeCluster
-from scaler.clouds.flights import Flights, cancelled
+from scaler.clouds.flights import Flights
 from scaler.clouds.kube import Body, Session, accepted
+from scaler.clouds.kube_follow import CONFIRM_S, LIST_S, Follower, Where
 from scaler.clouds.kube_objects import (
     MANAGER,
     Kind,
     State,
     discover,
-    list_of,
     newer,
     parse,
     scale_of,
-    version_of,
 )
-from scaler.ports import Context, Misconfigured, PortError, Unavailable
-
-WATCH_S: Final = 15
-"""How long a watch is asked to last: shorter than `CONFIRM_S`, so that a quiet cluster needs no single reads."""
-WATCH_GRACE_S: Final = 5.0
-"""How much longer it may last before it counts as hung."""
-CONFIRM_S: Final = 20.0
-"""An object whose state is not confirmed for so long is asked for by itself."""
-LIST_S: Final = 20.0
-"""For a page of a list."""
-PAGE: Final = 250
-"""Objects in a page: a Deployment is some 10 kB."""
-PAUSE_S: Final = 0.2
-"""Before a watch is opened again, and before the first retry."""
-MAX_PAUSE_S: Final = 5.0
-"""Before the last of ever rarer retries."""
-HUMAN_PAUSE_S: Final = 30.0
-"""Before a retry of what needs a human."""
+from scaler.ports import Context, Misconfigured, Unavailable
 
 
-class Watch:
+class Watch(Follower):
     """What is known of the objects of one kind in one namespace, and the calls on them."""
 
     def __init__(self, session: Session, api_version: str, kind: str, namespace: str) -> None:
-        self._session = session
-        self._clock = session.clock
         self._names = (api_version, kind)
         self._namespace = namespace
         self._kind: Kind | None = None
         self._wanted: set[str] = set()
         self._states: dict[str, State] = {}
         self._tells_ready = False
-        self._confirmed_at = float("-inf")
         self._order = 0
         self._listed = 0
+        self._listing = 0
+        self._found: set[str] = set()
+        self._followed: Kind | None = None
         self._flights = Flights()
-        self._chance = random.Random()  # noqa: S311 - spreads retries of many daemons
-        self._task = asyncio.create_task(self._follow(), name=f"watch of {kind} in {namespace}")
+        super().__init__(session, f"{kind} in {namespace}")
 
     async def close(self) -> None:
-        await cancelled(self._task)
+        await super().close()
         await self._flights.close()
 
     async def state(self, name: str, timeout_s: float, *, anew: bool = False) -> State:
@@ -93,7 +71,7 @@ class Watch:
         if version:
             patch["metadata"] = {"resourceVersion": version}
         query = {"fieldManager": MANAGER}
-        scale = scale_of(what, await self._on_object(what, "PATCH", path, timeout_s, query=query, patch=patch))
+        scale = scale_of(what, await self._on_object(what, "PATCH", path, timeout_s, query=query, body=patch))
         if present := self._states.get(name):
             self._keep(replace(present, desired=scale.desired, version=scale.version), self._order)
 
@@ -101,7 +79,7 @@ class Watch:
 
     def _at(self, state: State) -> float:
         """When a state was last confirmed: read by itself, or by the watch that would have told of a change."""
-        return max(state.at, self._confirmed_at)
+        return max(state.at, self.confirmed_at)
 
     async def _path(self, verb: str, name: str, subresource: str, timeout_s: float) -> tuple[str, str]:
         """What is called, in words and as a path."""
@@ -162,73 +140,36 @@ class Watch:
 
     # --- the watch
 
-    async def _follow(self) -> None:
-        """List and watch without end; each error is followed by a pause and a new list."""
-        failures = 0
-        while True:
-            try:
-                kind = await self._known_kind(LIST_S)
-                version = await self._list(kind)
-                while True:
-                    version = await self._changes(kind, version)
-                    failures = 0
-                    await asyncio.sleep(PAUSE_S)
-            except PortError as e:
-                pause_s = min(MAX_PAUSE_S, PAUSE_S * 2 ** min(failures, 10))
-                failures += 1
-                if isinstance(e, Misconfigured):
-                    self._kind, pause_s = None, HUMAN_PAUSE_S
-            await asyncio.sleep(pause_s * self._chance.uniform(0.5, 1.0))
+    async def where(self) -> Where:
+        kind = self._followed = await self._known_kind(LIST_S)
+        return Where(f"{kind.plural}{kind.within(self._namespace)}", kind.path(self._namespace))
 
-    async def _list(self, kind: Kind) -> str:
-        """Read all objects; gives the version to watch from. What is not listed any more is forgotten."""
-        asked, order = self._clock.now(), self._order
-        what = f"list {kind.plural}{kind.within(self._namespace)}"
-        listed, query = set[str](), {"limit": str(PAGE)}
-        while True:
-            page = await self._session.call(what, "GET", kind.path(self._namespace), LIST_S, query=query)
-            for item in list_of(page, "items", what):
-                state = parse(kind, item, asked)
-                if state.name in self._wanted:
-                    listed.add(state.name)
-                    self._keep(state, order)
-            metadata = page.get("metadata") or {}
-            if not metadata.get("continue"):
-                break
-            query = {"limit": str(PAGE), "continue": metadata["continue"]}
-        gone = [n for n, state in self._states.items() if n not in listed and state.order <= order]
+    def begin(self) -> None:
+        self._listing, self._found = self._order, set()
+
+    def found(self, item: Body, at: float) -> None:
+        assert self._followed is not None  # noqa: S101 - `where` was asked first
+        state = parse(self._followed, item, at)
+        if state.name in self._wanted:
+            self._found.add(state.name)
+            self._keep(state, self._listing)
+
+    def end(self) -> None:
+        gone = [n for n, state in self._states.items() if n not in self._found and state.order <= self._listing]
         for name in gone:
             del self._states[name]
-        self._confirmed_at, self._listed = asked, order
-        return str(metadata.get("resourceVersion", ""))
+        self._listed = self._listing
 
-    async def _changes(self, kind: Kind, version: str) -> str:
-        """Follow one watch to its good end; gives the version to go on from."""
-        what = f"watch {kind.plural}{kind.within(self._namespace)}"
-        query = {
-            "watch": "true",
-            "resourceVersion": version,
-            "timeoutSeconds": str(WATCH_S),
-            "allowWatchBookmarks": "true",
-        }
-        path = kind.path(self._namespace)
-        async for event in self._session.events(what, path, WATCH_S + WATCH_GRACE_S, query):
-            now = self._clock.now()
-            if event["type"] == "BOOKMARK":
-                version = version_of(event)
-            else:
-                state = parse(kind, event["object"], now)
-                version = state.version
-                self._take(event["type"], state)
-            self._confirmed_at = now
-        self._confirmed_at = self._clock.now()
-        return version
-
-    def _take(self, change: str, state: State) -> None:
+    def changed(self, change: str, item: Body, at: float) -> None:
+        assert self._followed is not None  # noqa: S101 - `where` was asked first
+        state = parse(self._followed, item, at)
         if change == "DELETED":
             self._states.pop(state.name, None)
         elif state.name in self._wanted:
             self._keep(state, self._listed)
+
+    def refused(self) -> None:
+        self._kind = None
 
 
 async def watch(context: Context, session: Session, cluster: KubeCluster, *names: str) -> Watch:

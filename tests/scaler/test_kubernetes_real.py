@@ -107,7 +107,7 @@ async def test_a_rotated_service_account_token_is_used_at_once(
     (tmp_path / "token").write_text("expired")
     (tmp_path / "ca.crt").write_bytes(plane.certificate.read_bytes())
     environ = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(plane.port)}
-    session = Session(clock, in_pod(environ, tmp_path))
+    session = Session(Opening(Resources(), clock, 5.0), in_pod(environ, tmp_path))
     path = place.ground.path("deployments", "llm")
     with pytest.raises(Misconfigured, match="does not accept our credentials"):
         await session.call("get", "GET", path, 5.0)
