@@ -21,6 +21,7 @@ VERBS: Final = {
     "explain": "scaler.commands.explain",
     "import": "scaler.commands.import_",
     "replay": "scaler.commands.replay",
+    "report": "simulators.commands.report",
     "run": "scaler.commands.run",
     "schema": "scaler.commands.schema",
     "simulate": "simulators.commands.simulate",
@@ -33,6 +34,10 @@ SIMULATION: Final = {
         "How to record and fit: docs/calibration.md.",
     ),
     "compare": ("run a scenario under several policies", "All face the same requests, start-up times and losses."),
+    "report": (
+        "look back at a live period",
+        "What happened in it, what it cost, where to look, and what others would have done: docs/report.md.",
+    ),
     "simulate": ("run a scenario, or engines alone", "The daemon's own controller in a simulated world."),
     "trace": ("describe, convert or generate traffic", "Traces of requests: docs/traffic.md."),
 }

@@ -40,7 +40,7 @@ def command(args: argparse.Namespace) -> int:
     return 0
 
 
-def moment(text: str) -> float:
+def moment(text: str, option: str = "--at") -> float:
     """ISO 8601 or Unix seconds; without an offset, UTC. Raises `JournalError`."""
     try:
         return float(text)
@@ -49,7 +49,7 @@ def moment(text: str) -> float:
     try:
         parsed = datetime.fromisoformat(text)
     except ValueError as e:
-        raise JournalError(f"--at {text!r}: neither ISO 8601 (2026-06-01T08:45:00Z) nor Unix seconds") from e
+        raise JournalError(f"{option} {text!r}: neither ISO 8601 (2026-06-01T08:45:00Z) nor Unix seconds") from e
     return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
 
 

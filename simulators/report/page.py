@@ -45,20 +45,26 @@ def _top(sheets: Sequence[Sheet], found: Sequence[str]) -> Iterator[str]:
 
 
 def _runs(sheets: Sequence[Sheet]) -> Iterator[str]:
-    for number, one in enumerate(sheets):
-        parts = [
-            html.tag("p", html.text(words.headline(one)), "lead"),
-            *(html.tag("p", html.text(said)) for said in words.sentences(one)),
-            _cards(one),
-            *plots.of_run(one, f"run{number}"),
-            _figures(one),
-            _origin(one),
-        ]
-        if len(sheets) == 1:
-            yield from parts
-        else:
-            heading = html.tag("summary", html.tag("h2", html.text(one.name)))
-            yield html.tag("details", heading + "\n".join(parts))
+    if len(sheets) == 1:
+        yield from _whole(sheets[0], "run0")
+    else:
+        yield from (folded(one, f"run{number}") for number, one in enumerate(sheets))
+
+
+def folded(one: Sheet, key: str) -> str:
+    """All there is to show of a run, folded away under its name. `key` tells it from the page's other runs."""
+    return html.tag("details", html.tag("summary", html.tag("h2", html.text(one.name))) + "\n".join(_whole(one, key)))
+
+
+def _whole(one: Sheet, key: str) -> Sequence[str]:
+    return [
+        html.tag("p", html.text(words.headline(one)), "lead"),
+        *(html.tag("p", html.text(said)) for said in words.sentences(one)),
+        _cards(one),
+        *plots.of_run(one, key),
+        _figures(one),
+        _origin(one),
+    ]
 
 
 def _cards(one: Sheet) -> str:

@@ -44,16 +44,16 @@ def of_run(sheet: Sheet, key: str) -> Iterator[str]:
                    f"{key}-cdf", "Distribution of latencies", said)  # fmt: skip
 
 
-def of_runs(sheets: Sequence[Sheet]) -> Iterator[str]:
-    """The plots that lay runs over one another."""
-    yield plot(cost_by_use(sheets), "all-cost-by-use", "Cost by what it was for", USED)
-    yield plot(_over(sheets, _ready, "replicas ready", shape="hv"), "all-ready", "Replicas ready")
-    yield plot(_over(sheets, _ttft_p95, "seconds", log=True), "all-ttft", "Time to first token, p95")
-    yield plot(_over(sheets, _missed, "share of requests", shape="hv"), "all-missed", "Missed the SLO")
-    yield plot(_over(sheets, _paid, "USD"), "all-paid", "Paid so far")
+def of_runs(sheets: Sequence[Sheet], key: str = "all") -> Iterator[str]:
+    """The plots that lay runs over one another. `key` tells them from the page's others."""
+    yield plot(cost_by_use(sheets), f"{key}-cost-by-use", "Cost by what it was for", USED)
+    yield plot(_over(sheets, _ready, "replicas ready", shape="hv"), f"{key}-ready", "Replicas ready")
+    yield plot(_over(sheets, _ttft_p95, "seconds", log=True), f"{key}-ttft", "Time to first token, p95")
+    yield plot(_over(sheets, _missed, "share of requests", shape="hv"), f"{key}-missed", "Missed the SLO")
+    yield plot(_over(sheets, _paid, "USD"), f"{key}-paid", "Paid so far")
     told = {s.name: s.cdf_s["ttft"] for s in sheets if len(s.cdf_s["ttft"])}
     if told:
-        yield plot(distributions(told), "all-cdf", "Distribution of the time to first token")
+        yield plot(distributions(told), f"{key}-cdf", "Distribution of the time to first token")
 
 
 def sizes(sheet: Sheet) -> Any:

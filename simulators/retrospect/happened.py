@@ -26,6 +26,12 @@ SHOWN: Final = 3
 WIDTHS_S: Final = (3600.0, 600.0, 60.0)
 """Of the stretches that are ranked: hours, and less where the period is short."""
 LEAST_BINS: Final = 4
+LEAST_BLIND_S: Final = 60.0
+"""A turn or two without evidence happen at every start, and hold nothing for long."""
+ORDER: Final = (
+    "most late", "most idle money", "blind", "gap", "out of capacity", "overridden", "refused writes", "errors"
+)  # fmt: skip
+"""What is looked at first."""
 LEAST: Final = {"most idle money": 0.005, "overridden": 0.05}
 """Less of it is nothing to look at: half a cent, three minutes of a replica; of all else, one."""
 
@@ -142,13 +148,15 @@ def _late(recorded: Recorded) -> tuple[Floats, str]:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A stretch that deserves a look: what for, since when, for how long, how much of it and in words."""
+    """A stretch that deserves a look: what for, since when, for how long, how much of it and in words. `worst` is its
+    worst turn, for `explain`."""
 
     what: str
     since: float
     over_s: float
     amount: float
     words: str
+    worst: float
 
     def as_dict(self) -> Mapping[str, object]:
         return {
@@ -156,6 +164,8 @@ class Look:
             "since": timestamp(self.since),
             "over_s": self.over_s,
             "amount": round(self.amount, 4),
+            "words": self.words,
+            "worst": timestamp(self.worst),
         }
 
 
@@ -167,12 +177,12 @@ def looks(found: Happened) -> list[Look]:
         ("most late", found.late, "{:,.0f} requests late"),
         ("most idle money", found.idle_usd, "{:,.2f} USD for replicas beyond the work"),
         ("out of capacity", columns["short"], "{:,.0f} turns without capacity or quota"),
-        ("refused writes", columns["refused"], "{:,.0f} writes refused"),
         ("overridden", columns["by_hand"] * recorded.over_s / HOUR_S, "{:,.1f} replica-hours moved by an override"),
+        ("refused writes", columns["refused"], "{:,.0f} writes refused"),
         ("errors", columns["errors"], "{:,.0f} reads of sources and pools failed"),
     )
     ranked = [look for what, values, words in kinds for look in _ranked(recorded, what, values, words)]
-    return [*ranked, *_blind(recorded)]
+    return sorted([*ranked, *_blind(recorded)], key=lambda look: ORDER.index(look.what))
 
 
 def width_s(recorded: Recorded) -> float:
@@ -194,25 +204,31 @@ def binned(recorded: Recorded, values: Floats) -> tuple[Floats, Floats]:
 
 def _ranked(recorded: Recorded, what: str, values: Floats, words: str) -> Iterator[Look]:
     begins, sums = binned(recorded, values)
+    place = np.searchsorted(begins, recorded.at, side="right") - 1
     order = np.argsort(-np.nan_to_num(sums), kind="stable")
     for k in order[:SHOWN]:
         if np.nan_to_num(sums[k]) >= LEAST.get(what, 1.0):
-            yield Look(what, float(begins[k]), width_s(recorded), float(sums[k]), words.format(sums[k]))
+            worst = int(np.argmax(np.where(place == k, np.nan_to_num(values), -1.0)))
+            said = words.format(sums[k])
+            yield Look(what, float(begins[k]), width_s(recorded), float(sums[k]), said, float(recorded.at[worst]))
 
 
 def _blind(recorded: Recorded) -> list[Look]:
-    """The longest stretches of turns without full evidence, or without any turn."""
+    """The longest stretches of turns without full evidence, `LEAST_BLIND_S` at least, or without any turn."""
     at, over_s = recorded.at, recorded.over_s
     blind = recorded.columns["blind"] > 0
     edges = np.flatnonzero(np.diff(np.concatenate(([0], blind.astype(np.int8), [0]))))
     found = []
     for first, last in zip(edges[::2], edges[1::2], strict=True):
         lasted_s = float(at[last - 1] - at[first] + over_s[last - 1])
-        found.append(
-            Look("blind", float(at[first]), lasted_s, lasted_s, f"without full evidence for {duration(lasted_s)}")
-        )
+        said = f"without full evidence for {duration(lasted_s)}"
+        if lasted_s < LEAST_BLIND_S:
+            continue
+        found.append(Look("blind", float(at[first]), lasted_s, lasted_s, said, float(at[first])))
     gaps = np.append(np.diff(at), 0.0) - over_s
     for k in np.flatnonzero(gaps > recorded.interval_s / 2):
         since = float(at[k] + over_s[k])
-        found.append(Look("blind", since, float(gaps[k]), float(gaps[k]), f"no turn for {duration(float(gaps[k]))}"))
-    return sorted(found, key=lambda look: -look.over_s)[:SHOWN]
+        lasted_s = float(gaps[k])
+        found.append(Look("gap", since, lasted_s, lasted_s, f"no turn for {duration(lasted_s)}", float(at[k])))
+    found.sort(key=lambda look: -look.over_s)
+    return [look for what in ("blind", "gap") for look in [f for f in found if f.what == what][:SHOWN]]

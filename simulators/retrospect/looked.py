@@ -42,10 +42,9 @@ class Looked:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the user asks for. `policies` are words or files as given; without `simulate` nobody else is simulated."""
+    """What the user asks for. Without `simulate` nobody else is simulated."""
 
     simulate: bool = True
-    policies: tuple[str, ...] = ()
     model: str | None = None
     given: Given = field(default_factory=Given)
     seed: int = 1

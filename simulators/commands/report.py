@@ -1,0 +1,124 @@
+"""``forescale report``: a live period looked back at, what it cost, and what other policies would have done in it."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from scaler.commands.explain import moment
+from scaler.config.problems import ConfigError, Problem
+from simulators.commands import given
+from simulators.commands.progress import Steps
+from simulators.document import COMMAND_LINE
+from simulators.invariants import InvariantBroken
+from simulators.models import catalogue
+from simulators.peers.contenders import names
+from simulators.retrospect import figures, journals, words
+from simulators.retrospect.arrivals import MAX_OUTPUT, MAX_PROMPT, Given
+from simulators.retrospect.looked import Looked, Wanted, asked_of, look
+from simulators.traffic.writers import replacing
+
+SIMULATING: Final = ("policy", "model", "prompt_tokens", "output_tokens", "seed")
+"""Options that are about what others would have done."""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("journal", nargs="+", type=Path, metavar="JOURNAL", help="journal folders, or files of them")
+    parser.add_argument("--since", metavar="TIME", help="from this time on (ISO 8601, or Unix seconds)")
+    parser.add_argument("--until", metavar="TIME", help="before this time")
+    parser.add_argument("--workload", metavar="NAME", help="this workload (default: every one)")
+    parser.add_argument(
+        "--policy",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a workload's file (of forescale tune, or your own) to simulate beside HPA and KEDA, or one of the peers"
+        f" ({', '.join(names())}), with settings after a colon: static:replicas=8; may be given more than once",
+    )
+    parser.add_argument("--record-only", action="store_true", help="simulate nobody: what happened, and nothing else")
+    parser.add_argument("--model", metavar="NAME", help="the service model of a replica (default: as recorded)")
+    parser.add_argument(
+        "--prompt-tokens", type=float, metavar="N", help="mean length of prompts (default: as recorded)"
+    )
+    parser.add_argument(
+        "--output-tokens", type=float, metavar="N", help="mean length of outputs (default: as recorded)"
+    )
+    parser.add_argument("--seed", type=int, metavar="N", help="of the rebuilt requests and all chance (default: 1)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure as JSON; - writes it to stdout")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots")
+
+
+def command(args: argparse.Namespace) -> int:
+    since, until = _period(args)
+    problems = [*_misuse(args), *given.unwritable({"--json": args.json, "--html": args.html})]
+    if problems:
+        raise ConfigError(problems)
+    try:
+        found, left_out = _looked(args, since, until)
+    except InvariantBroken as e:
+        print(f"forescale: {e}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("forescale: interrupted", file=sys.stderr)
+        return 130
+    if args.json:
+        given.write_json(figures.as_dict(found, left_out), args.json)
+    if args.html:
+        from simulators.retrospect.page import page  # noqa: PLC0415 - plotly is slow to import
+
+        with replacing(args.html) as file:
+            file.write(page(found, left_out).encode())
+    if args.json != Path("-"):
+        print("\n\n".join("\n".join(words.lines(one)) for one in found))
+        for name, why in left_out.items():
+            print(f"{name}: left out: {why}")
+    return 0
+
+
+def _period(args: argparse.Namespace) -> tuple[float, float]:
+    since = moment(args.since, "--since") if args.since else -math.inf
+    return since, moment(args.until, "--until") if args.until else math.inf
+
+
+def _misuse(args: argparse.Namespace) -> Iterator[Problem]:
+    """What does not go together on the command line, or cannot be."""
+
+    def wrong(option: str, value: object, rule: str, hint: str = "") -> Problem:
+        return Problem(COMMAND_LINE, 1, option, str(value), rule, hint)
+
+    since, until = _period(args)
+    if until <= since:
+        yield wrong("--until", args.until, f"must be after --since, {args.since}")
+    for option in SIMULATING:
+        value = getattr(args, option)
+        if args.record_only and value not in (None, []):
+            yield wrong(f"--{option.replace('_', '-')}", value, "is about simulating others: leave out --record-only")
+    for option, most in (("prompt_tokens", MAX_PROMPT), ("output_tokens", MAX_OUTPUT)):
+        value = getattr(args, option)
+        if value is not None and not 1 <= value <= most:
+            yield wrong(f"--{option.replace('_', '-')}", value, f"must be 1 to {most}")
+    if args.seed is not None and not 0 <= args.seed < 2**63:
+        yield wrong("--seed", args.seed, "must be 0 to 2**63 - 1")
+
+
+def _looked(args: argparse.Namespace, since: float, until: float) -> tuple[list[Looked], dict[str, str]]:
+    if args.model is not None:
+        catalogue.load(args.model)
+    with Steps("read journals") as progress:
+        period = journals.read(args.journal, since, until, args.workload, lambda done, of: progress(done / max(of, 1)))
+    wanted = Wanted(
+        simulate=not args.record_only,
+        model=args.model,
+        given=Given(args.prompt_tokens, args.output_tokens),
+        seed=1 if args.seed is None else args.seed,
+    )
+    asked = asked_of(args.policy, [one.name for one in period.recorded])
+    found = []
+    for number, one in enumerate(period.recorded, 1):
+        with Steps(f"simulate {one.name} ({number} of {len(period.recorded)})") as progress:
+            found.append(look(one, wanted, asked[one.name], progress))
+    return found, {str(name): why for name, why in period.left_out.items()}
