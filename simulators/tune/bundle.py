@@ -15,11 +15,13 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, Final
 
+from scaler.config.load import Workload
 from scaler.config.schema import plain
 from simulators.fleet import supply
 from simulators.fleet.market import PoolOffer, ZoneOffer
 from simulators.fleet.supply import Step
 from simulators.fleet.units import to_s
+from simulators.peers.contenders import SELF
 from simulators.run import checked, replaying, traffic_of
 from simulators.scenario import Case
 from simulators.traffic.describe import duration
@@ -31,6 +33,8 @@ TRAIN_SHARE: Final = 2 / 3
 """Of each trace. The rest is to hold bursts that the search did not see, and is to be long enough to tell."""
 OTHER_SEEDS: Final = 100_000
 """Seeds of the proof lie so far from the search's: no chance is met twice."""
+PRESENT: Final = "present"
+"""The word for what runs today, where that is another workload than the one that is searched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +60,18 @@ class Bundle:
 
     train: tuple[Stretch, ...]
     proof: tuple[Stretch, ...]
+    present: Workload | None
     version: str
     digest: str
 
     @property
     def seeds(self) -> tuple[int, ...]:
         return tuple(self.train[0].traces)
+
+    @property
+    def before(self) -> str:
+        """The word for what runs today."""
+        return SELF if self.present is None else PRESENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,19 +82,26 @@ class Recorded:
     trace: Trace
 
 
-def bundle(case: Case, recorded: Sequence[Recorded], seed: int, train: int, proof: int) -> Bundle:
-    """A scenario's own traffic, or what was recorded, cut in two; with so many seeds each. Raises `TraceError`."""
+def bundle(  # noqa: PLR0913 - what is searched on, what it is judged on, and by which chance
+    case: Case,
+    recorded: Sequence[Recorded],
+    seed: int,
+    train: int,
+    proof: int,
+    *,
+    unseen: Sequence[Recorded] = (),
+    present: Workload | None = None,
+) -> Bundle:
+    """A scenario's own traffic, or what was recorded, cut in two; with so many seeds each. Raises `TraceError`.
+
+    All of the traces `unseen` is for the proof. `present` is what runs today, where that is not what is searched.
+    """
     seeds, others = range(seed, seed + train), range(seed + OTHER_SEEDS, seed + OTHER_SEEDS + proof)
     found = [_whole(case, one, [*seeds, *others]) for one in recorded or (None,)]
     searched = tuple(_part(one, 0.0, TRAIN_SHARE, seeds) for one in found)
-    return _bundle(searched, tuple(_part(one, TRAIN_SHARE, 1.0, others) for one in found))
-
-
-def without(whole: Bundle, left_out: int, case: Case, recorded: Sequence[Recorded], proof: int) -> Bundle:
-    """A bundle that searches on all traces but one, and proves on all of that one."""
-    others = range(whole.seeds[0] + OTHER_SEEDS, whole.seeds[0] + OTHER_SEEDS + proof)
-    kept = tuple(one for k, one in enumerate(whole.train) if k != left_out)
-    return _bundle(kept, (_part(_whole(case, recorded[left_out], others), 0.0, 1.0, others),))
+    last = [_part(one, TRAIN_SHARE, 1.0, others) for one in found]
+    last += [_part(_whole(case, one, others), 0.0, 1.0, others) for one in unseen]
+    return _bundle(searched, tuple(last), present)
 
 
 def _whole(case: Case, recorded: Recorded | None, seeds: Sequence[int]) -> Stretch:
@@ -160,12 +177,13 @@ def _zone(case: Case, zone: ZoneOffer, since_s: float, until_s: float) -> ZoneOf
     return dataclasses.replace(zone, capacity=first, steps=tuple(steps), trace=None)
 
 
-def _bundle(train: tuple[Stretch, ...], proof: tuple[Stretch, ...]) -> Bundle:
+def _bundle(train: tuple[Stretch, ...], proof: tuple[Stretch, ...], present: Workload | None) -> Bundle:
     mine = version("forescale")
     told = hashlib.sha256(mine.encode())
     for stretch in (*train, *proof):
         told.update(json.dumps(_plain(stretch), sort_keys=True, default=str).encode())
-    return Bundle(train, proof, mine, told.hexdigest())
+    told.update(b"" if present is None else present.fingerprint.encode())
+    return Bundle(train, proof, present, mine, told.hexdigest())
 
 
 def _plain(stretch: Stretch) -> dict[str, Any]:

@@ -57,6 +57,10 @@ class Dask:
         return self._threads if self._threads == 1 else self._threads + max(1, self._threads // AHEAD)
 
     def submit(self, job: Job) -> None:
+        if self._client is None or self._client.status != "running":
+            self._again()
+        if self._client.status != "running":
+            raise EngineFailed(f"{self._address} cannot be reached, and nobody wants to wait for it: nothing was lost")
         self._sent += 1
         key = f"tune-{self._bundle.digest[:12]}-{job.task}-{job.number}-{self._sent}"
         future = self._client.submit(play, self._data, job, key=key, pure=False, priority=-job.number)

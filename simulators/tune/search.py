@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from scaler.clock import stopwatch_s
-from simulators.tune.engine import Done, Engine
+from simulators.tune.engine import Engine
 from simulators.tune.storage import Lease
 from simulators.tune.study import Study
-from simulators.tune.trial import Job
+from simulators.tune.trial import Job, Outcome
 
 WAIT_S: Final = 0.5
 """Between two looks at whether it is to end."""
@@ -19,7 +19,9 @@ UNITS_S: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 MAX_TRIALS: Final = 1_000_000
 Told = Callable[[Study, float], None]
 """Is told how the study stands, and which share of the budget is used."""
-Stop = Callable[[], bool]
+Other = Callable[[Job, Outcome], None]
+Outcomes = dict[tuple[int, str], Outcome]
+"""What came of jobs, by number and task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +48,30 @@ class Budget:
         return seconds / self.seconds if self.seconds else 1.0
 
 
+class Asked:
+    """Requests to end, as of Ctrl-C: each ends what is being done, and not what comes after it."""
+
+    def __init__(self) -> None:
+        self._asked = self._heeded = 0
+
+    def __call__(self) -> bool:
+        return self._asked > self._heeded
+
+    def ask(self) -> None:
+        """End what is being done."""
+        self._asked += 1
+
+    def heed(self) -> None:
+        """What was to end has ended."""
+        self._heeded = self._asked
+
+
 @dataclass(frozen=True, slots=True)
 class Watch:
     """Who follows a search: is told how it stands, may end it, and keeps the lead of its study."""
 
     told: Told = lambda _study, _share: None
-    stop: Stop = lambda: False
+    stop: Asked = field(default_factory=Asked)
     lease: Lease | None = None
 
 
@@ -79,18 +99,19 @@ def search(study: Study, engine: Engine, budget: Budget, watch: Watch) -> bool:
     return False
 
 
-def run_all(engine: Engine, jobs: Sequence[Job], told: Callable[[float], None], stop: Stop) -> list[Done] | None:
-    """Run jobs to their end; None if that was stopped. In the order given."""
-    left, done = list(jobs), dict[tuple[int, str], Done]()
-    flying = 0
-    while len(done) < len(jobs):
-        if stop():
-            return None
-        while left and flying < engine.room():
+def run_all(engine: Engine, jobs: Sequence[Job], told: Callable[[float], None], watch: Watch, other: Other) -> Outcomes:
+    """Run jobs to their end; what had ended when that was stopped. What the search left running is told to `other`."""
+    left, done = list(jobs), Outcomes()
+    mine = {(job.number, job.task) for job in jobs}
+    while len(done) < len(jobs) and not watch.stop():
+        if watch.lease is not None:
+            watch.lease.renew(stopwatch_s())
+        while left and len(jobs) - len(left) - len(done) < engine.room():
             engine.submit(left.pop(0))
-            flying += 1
         for job, outcome in engine.wait(WAIT_S):
-            flying -= 1
-            done[job.number, job.task] = (job, outcome)
+            if (job.number, job.task) in mine:
+                done[job.number, job.task] = outcome
+            else:
+                other(job, outcome)
         told(len(done) / len(jobs))
-    return [done[job.number, job.task] for job in jobs]
+    return done

@@ -12,11 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import yaml
-
 from policies.rules import Rule
 from scaler.config.document import Document, read
 from scaler.config.problems import ConfigError, Problem
+from scaler.importing.write import flow
 from scaler.registry import did_you_mean, resolve
 from simulators import document
 from simulators.peers.contenders import SELF, contenders
@@ -88,9 +87,8 @@ def word(settings: Mapping[str, Value]) -> str:
 
 
 def written(value: Value) -> str:
-    """A value as YAML has it in a line."""
-    text: str = yaml.safe_dump(value, default_flow_style=True, width=math.inf)
-    return text.removesuffix("...\n").strip()
+    """A value as YAML has it in a line, a whole number without its fraction."""
+    return flow(value)
 
 
 def space_of(case: Case, told: Path | None = None) -> Space:

@@ -36,6 +36,8 @@ GIVEN_UP: Final = 10.0
 GIVEN_UP_SHARE: Final = 0.05
 PENALTY: Final = 1.0
 """CMA-ES knows one objective: a cost, raised by so much for every time that the promise's share is late again."""
+LEAST_ALLOWED: Final = 1e-4
+"""A promise to all requests divides by no zero: times of one in ten thousand."""
 MANIFEST: Final = "manifest"
 
 
@@ -45,7 +47,13 @@ class Tried:
 
     number: int
     settings: Mapping[str, Value]
+    played: tuple[Played, ...]
     figures: Figures
+
+    @property
+    def word(self) -> str:
+        """The trial as ``forescale compare --policies`` takes it."""
+        return SELF if self.number == 0 else word(self.settings)
 
 
 class Study:
@@ -56,7 +64,7 @@ class Study:
         self.space = space
         self._sampler = sampler
         self._seed = seed
-        self._allowed = allowed
+        self.allowed = allowed
         self._distributions = {d.path: _distribution(d) for d in space.dimensions}
         self._asked: dict[int, Any] = {}
         self.tried: list[Tried] = []
@@ -107,7 +115,7 @@ class Study:
             trial.set_user_attr("played", json.dumps([p.as_json() for p in outcome.played], separators=(",", ":")))
             told = figures(outcome.played)
             with _quiet():
-                trial.set_constraint("late", told.late_share - FAR * self._allowed)
+                trial.set_constraint("late", told.late_share - FAR * self.allowed)
                 self.optuna.tell(job.number, self._values(told))
         self._note(job.number, dict(trial.params), outcome)
 
@@ -117,7 +125,8 @@ class Study:
         elif outcome.cut:
             self.cut += 1
         else:
-            self.tried.append(Tried(number, self.space.applied(params), figures(outcome.played)))
+            settings = self.space.applied(params)
+            self.tried.append(Tried(number, settings, outcome.played, figures(outcome.played)))
             for stage, found in zip(self._stages, outcome.stages, strict=True):
                 stage.append(found)
             if number == 0:
@@ -141,14 +150,14 @@ class Study:
     def _job(self, number: int, params: Mapping[str, Any]) -> Job:
         if number == 0:
             return Job(0, SELF)
-        most = max(GIVEN_UP * self._allowed, GIVEN_UP_SHARE, self._first_late if self.tried else math.inf)
+        most = max(GIVEN_UP * self.allowed, GIVEN_UP_SHARE, self._first_late if self.tried else math.inf)
         bars = Bars((_undominated(self._stages[0]), _undominated(self._stages[1])), most)
         return Job(number, word(self.space.applied(params)), bars=bars)
 
     def _values(self, told: Figures) -> list[float]:
         cost, late = told.usd_per_month, told.late_share
         if self._sampler == "cmaes":
-            return [cost * (1 + PENALTY * max(0.0, late / self._allowed - 1))]
+            return [cost * (1 + PENALTY * max(0.0, late / max(self.allowed, LEAST_ALLOWED) - 1))]
         return [cost, late]
 
     def _sampler_for(self, number: int) -> Any:

@@ -18,7 +18,8 @@ from simulators.report.sheet import Sheet, sheet
 from simulators.results import Requests, usd
 from simulators.run import Run, simulate
 from simulators.scenario import Case
-from simulators.tune.bundle import Bundle, Stretch
+from simulators.traffic.trace import Trace
+from simulators.tune.bundle import PRESENT, Bundle, Stretch
 
 FIRST_SHARE: Final = 1 / 3
 """Of each stretch is run before the whole: long enough to see a setting fail, at a third of the price."""
@@ -56,6 +57,8 @@ class Bars:
 
 PARTS: Final = ("the first part", "the first replication")
 Task = Literal["search", "prove", "draw"]
+TODAY: Final = -1
+"""The number of what runs today, among jobs that are no trials."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +113,9 @@ def play(bundle: Bundle, job: Job) -> Outcome:
             return _searched(bundle, job)
         if job.task == "draw":
             stretch = bundle.proof[0]
-            run = _run(stretch, next(iter(stretch.traces)), job.word)
-            return Outcome(sheet=sheet("before" if job.word == SELF else "after", run))
-        return Outcome(tuple(_all(bundle.proof, tuple(bundle.proof[0].traces), job.word)))
+            run = simulate(*_world(bundle, stretch, next(iter(stretch.traces)), job.word))
+            return Outcome(sheet=sheet("before" if job.number == TODAY else "after", run))
+        return Outcome(tuple(_all(bundle, bundle.proof, tuple(bundle.proof[0].traces), job.word)))
     except ConfigError as e:
         return Outcome(refused="; ".join(p.rule for p in e.problems))
 
@@ -123,15 +126,15 @@ def _searched(bundle: Bundle, job: Job) -> Outcome:
     stages: list[Stage] = []
     played: list[Played] = []
     parts: tuple[Callable[[], Iterator[Played]], ...] = (
-        lambda: _all([stretch.first(FIRST_SHARE, first) for stretch in bundle.train], (first,), job.word),
-        lambda: _all(bundle.train, (first,), job.word),
+        lambda: _all(bundle, [stretch.first(FIRST_SHARE, first) for stretch in bundle.train], (first,), job.word),
+        lambda: _all(bundle, bundle.train, (first,), job.word),
     )
     for number, part in enumerate(parts):
         played = list(part())
         stages.append(stage(played))
         if cut := job.bars.hopeless(number, stages[-1]):
             return Outcome(stages=tuple(stages), cut=cut)
-    played += _all(bundle.train, others, job.word)
+    played += _all(bundle, bundle.train, others, job.word)
     return Outcome(tuple(played), tuple(stages))
 
 
@@ -141,20 +144,20 @@ def stage(played: Sequence[Played]) -> Stage:
     return cost / sum(p.hours for p in played), late / arrived if arrived else math.nan
 
 
-def _all(stretches: Sequence[Stretch], seeds: Sequence[int], word: str) -> Iterator[Played]:
+def _all(bundle: Bundle, stretches: Sequence[Stretch], seeds: Sequence[int], word: str) -> Iterator[Played]:
     for seed in seeds:
         for number, stretch in enumerate(stretches):
-            run = _run(stretch, seed, word)
+            run = simulate(*_world(bundle, stretch, seed, word))
             yield Played(number, seed, run.end_s / HOUR_S, tuple(_blocks(run, stretch.length_s)))
 
 
-def _run(stretch: Stretch, seed: int, word: str) -> Run:
-    return simulate(_under(stretch, word), seed, stretch.traces[seed])
-
-
-def _under(stretch: Stretch, word: str) -> Case:
+def _world(bundle: Bundle, stretch: Stretch, seed: int, word: str) -> tuple[Case, int, Trace]:
     """The stretch's world under a configuration. Raises `ConfigError`."""
-    return stretch.case if word == SELF else contenders(stretch.case, [word], with_self=False)[0].case
+    if word == PRESENT and bundle.present is not None:
+        case = stretch.case.under(bundle.present, PRESENT)
+    else:
+        case = stretch.case if word == SELF else contenders(stretch.case, [word], with_self=False)[0].case
+    return case, seed, stretch.traces[seed]
 
 
 def _blocks(run: Run, length_s: float) -> Iterator[tuple[float, int, int]]:

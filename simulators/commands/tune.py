@@ -1,0 +1,221 @@
+"""``forescale tune``: search a workload's settings on the simulator, and write policy files that are fit to deploy."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+from scaler.config.problems import ConfigError, Problem
+from simulators import run as running
+from simulators.commands import given
+from simulators.document import COMMAND_LINE
+from simulators.invariants import InvariantBroken
+from simulators.scenario import Case, load
+from simulators.traffic.formats.options import Options
+from simulators.traffic.readers import read
+from simulators.traffic.trace import TraceError
+from simulators.tune import files, told
+from simulators.tune.begin import Begin, begin
+from simulators.tune.bundle import Bundle, Recorded, bundle
+from simulators.tune.engine import Engine, EngineFailed, Local
+from simulators.tune.result import Result
+from simulators.tune.screen import Screen
+from simulators.tune.search import Asked, Budget, Watch
+from simulators.tune.space import Space, space_of
+from simulators.tune.storage import Lease, LostLease, leading, opened
+from simulators.tune.study import SAMPLERS, study
+from simulators.tune.trial import WrongVersion
+from simulators.tune.tuning import Told, tune
+
+BUDGET: Final = "10m"
+PROOF: Final = 3
+"""Replications of the proof: with recorded requests they differ in start-ups and losses only."""
+EXTRA: Final = ("optuna", "cmaes")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("scenario", type=Path, metavar="SCENARIO", help="the scenario's YAML file; its slo is the promise to keep")
+    add("--trace", type=Path, action="append", default=[], metavar="FILE", help="requests instead of the scenario's;"
+        " give it for each trace: two thirds of each are searched on, the last third is for the proof")  # fmt: skip
+    add("--unseen", type=Path, action="append", default=[], metavar="FILE", help="a trace for the proof alone")
+    add("--skip-bad", action="store_true", help="leave the traces' bad rows out and count them")
+    add("--from", dest="source", type=Path, metavar="FILE", help="begin at this workload, HPA or KEDA ScaledObject"
+        " (default: the scenario's workload)")  # fmt: skip
+    add("--prometheus", metavar="URL", help="with an HPA or ScaledObject: see forescale import")
+    add("--native", action="store_true", help="with these: tune Forescale's own policies, against what runs today")
+    add("--search", type=Path, metavar="FILE", help="what to search: docs/tune.md (default: a table by kind of policy)")
+    add("--budget", default=BUDGET, metavar="B", help=f"500-trials in all, or a time from now (default: {BUDGET})")
+    add("--sampler", choices=SAMPLERS, default=SAMPLERS[0], help="TPE, NSGA-II or CMA-ES (default: tpe)")
+    add("--seed", type=int, metavar="N", help="of all chance (default: the scenario's)")
+    add("--replications", type=int, default=1, metavar="R", help="runs of each trial (default: 1)")
+    add("--proof", type=int, default=PROOF, metavar="R", help=f"runs of each point in the proof (default: {PROOF})")
+    add("--jobs", type=int, metavar="J", help="processes on this machine (default: one a CPU)")
+    add("--on", metavar="ADDRESS", help="a Dask scheduler to run on, such as tcp://scheduler:8786")
+    add("--storage", metavar="URL", help="keep the study in a database: postgresql://user@host/name, sqlite:///file")
+    add("--study", metavar="NAME", help="the study's name there (default: the scenario's)")
+    add("--out", type=Path, metavar="DIR", help="folder for all that is written (default: tune-SCENARIO)")
+    add("--json", action="store_true", help="the result on stdout as JSON")
+
+
+def command(args: argparse.Namespace) -> int:
+    if missing := [name for name in EXTRA if importlib.util.find_spec(name) is None]:
+        print(f"forescale: tune needs {', '.join(missing)}: install forescale[tune]", file=sys.stderr)
+        return 2
+    budget, problems = _budget(args)
+    problems += _misuse(args)
+    if problems:
+        raise ConfigError(problems)
+    try:
+        return _tuned(args, budget)
+    except (TraceError, InvariantBroken, EngineFailed, LostLease, WrongVersion) as e:
+        print(f"forescale: {e}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("forescale: interrupted; what was tried is kept: the same command goes on", file=sys.stderr)
+        return 130
+
+
+def _budget(args: argparse.Namespace) -> tuple[Budget, list[Problem]]:
+    try:
+        return Budget.of(args.budget), []
+    except ValueError as e:
+        return Budget(), [Problem(COMMAND_LINE, 1, "--budget", args.budget, str(e))]
+
+
+def _misuse(args: argparse.Namespace) -> Iterator[Problem]:
+    limits = (("replications", 1, 1000), ("proof", 1, 1000), ("jobs", 1, 4096), ("seed", 0, 2**62))
+    for key, least, most in limits:
+        value = getattr(args, key)
+        if value is not None and not least <= value <= most:
+            yield Problem(COMMAND_LINE, 1, f"--{key}", str(value), f"must be {least} to {most}")
+    if args.on is not None and args.jobs is not None:
+        yield Problem(COMMAND_LINE, 1, "--jobs", str(args.jobs), "is about this machine, and --on names another")
+    if args.on is not None and importlib.util.find_spec("distributed") is None:
+        yield Problem(COMMAND_LINE, 1, "--on", args.on, "needs distributed", "install forescale[tune]")
+    if args.source is None:
+        for key in ("native", "prometheus"):
+            if getattr(args, key):
+                yield Problem(COMMAND_LINE, 1, f"--{key}", "", "is about --from: give that too")
+    if args.skip_bad and not (args.trace or args.unseen):
+        yield Problem(COMMAND_LINE, 1, "--skip-bad", "", "is about --trace: give that too")
+    if args.out is not None and not args.out.parent.is_dir():
+        rule = "cannot be made: there is no such directory as its parent"
+        yield Problem(COMMAND_LINE, 1, "--out", str(args.out), rule, "make that first")
+
+
+def _tuned(args: argparse.Namespace, budget: Budget) -> int:
+    begun = begin(load(args.scenario), args.source, args.prometheus, native=args.native)
+    case = begun.case
+    seed = case.scenario.seed if args.seed is None else args.seed
+    space = space_of(case, args.search)
+    folder = args.out or Path(f"tune-{case.scenario.scenario}")
+    whole = _bundle(args, begun, seed)
+    manifest = _manifest(args, case, whole, space, seed)
+    name = args.study or case.scenario.scenario
+    with leading(folder) as leader, _asked() as asked:
+        found = study(opened(args.storage, folder), name, space, manifest, 1 - case.scenario.slo.share)
+        lease = Lease(found.optuna, leader) if args.storage is not None else None
+        if lease is not None:
+            lease.take()
+        engine = _engine(args, whole, asked)
+        screen = Screen(f"tune {name}")
+        made = _made(args, case, name, manifest, begun)
+        try:
+            watch = Watch(screen, asked, lease)
+            result = tune(
+                found, engine, whole, budget, watch, Told(screen.proving, screen.drawing), made, begun.remarks
+            )
+        finally:
+            screen.clear()
+            engine.close()
+        if lease is not None:
+            lease.leave()
+        return _told(args, folder, result, begun, space)
+
+
+def _told(args: argparse.Namespace, folder: Path, result: Result | None, begun: Begin, space: Space) -> int:
+    """Write what was found, and tell it. Exit 1 where nothing is better than what runs today."""
+    if result is None:
+        print("forescale: no trial had ended: nothing is told; the same command goes on", file=sys.stderr)
+        return 130
+    written = files.write(folder, result, begun, space)
+    if args.json:
+        print(json.dumps(given.without_nan(result.as_dict()), indent=2, allow_nan=False))
+    else:
+        print("\n".join(told.lines(result)))
+        print(f"Written to {folder}: {', '.join(path.name for path in written)}")
+    if result.stopped:
+        return 130
+    return 0 if result.dared is not None else 1
+
+
+def _bundle(args: argparse.Namespace, begun: Begin, seed: int) -> Bundle:
+    def recorded(file: Path) -> Recorded:
+        return Recorded(file.name, running.checked(read(file, Options(skip_bad=args.skip_bad))))
+
+    return bundle(
+        begun.case,
+        [recorded(file) for file in args.trace],
+        seed,
+        args.replications,
+        args.proof,
+        unseen=[recorded(file) for file in args.unseen],
+        present=begun.present,
+    )
+
+
+def _manifest(args: argparse.Namespace, case: Case, whole: Bundle, space: Space, seed: int) -> dict[str, Any]:
+    """What a study is of: another one of these, and it is another study. The budget is not: it may be raised."""
+    searched = [[d.path, d.present, d.low, d.high, d.log, d.whole, list(d.choices)] for d in space.dimensions]
+    return {
+        "sampler": args.sampler,
+        "seed": seed,
+        "traffic and worlds": whole.digest,
+        "what is searched": json.dumps(searched),
+        "the promise": case.scenario.slo.share,
+        "version": version("forescale"),
+    }
+
+
+def _made(args: argparse.Namespace, case: Case, name: str, manifest: dict[str, Any], begun: Begin) -> dict[str, Any]:
+    return {
+        "scenario": case.scenario.scenario,
+        "file": str(args.scenario),
+        "from": begun.file,
+        "proposal": begun.present is not None,
+        "study": name,
+        "sampler": args.sampler,
+        "seed": manifest["seed"],
+        "version": manifest["version"],
+        "digest": manifest["traffic and worlds"],
+    }
+
+
+def _engine(args: argparse.Namespace, whole: Bundle, asked: Asked) -> Engine:
+    if args.on is None:
+        return Local(whole, args.jobs or os.cpu_count() or 1)
+    from simulators.tune.engine_dask import Dask  # noqa: PLC0415 - slow to import
+
+    return Dask(whole, args.on, asked)
+
+
+@contextmanager
+def _asked() -> Iterator[Asked]:
+    """Ctrl-C and SIGTERM end the part that is at work: the search, then the proof, then the pictures."""
+    asked = Asked()
+    before = {one: signal.signal(one, lambda *_: asked.ask()) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)

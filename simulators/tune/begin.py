@@ -1,0 +1,88 @@
+"""What a search starts from: the scenario's own workload, another file, or the HPA or ScaledObject that runs today."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from scaler.config.document import read as read_yaml
+from scaler.config.load import Workload
+from scaler.config.problems import ConfigError, Problem
+from scaler.importing import manifests
+from simulators.document import COMMAND_LINE
+from simulators.scenario import Case, load_workload
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """The case whose workload is searched, the text of that workload's file, and what to say of how it was made.
+
+    `present` is what runs today where that is another workload: then the search begins at a proposal.
+    """
+
+    case: Case
+    text: str
+    file: str
+    present: Workload | None = None
+    remarks: tuple[str, ...] = ()
+
+
+def begin(case: Case, source: Path | None, prometheus: str | None, *, native: bool) -> Begin:
+    """The start of a search. `source` is a workload's file or Kubernetes manifests. Raises `ConfigError`."""
+    if source is None:
+        file = case.folder / case.scenario.workload
+        return Begin(case, _text(file), str(file))
+    if not _manifest(source):
+        if native or prometheus is not None:
+            option = "--native" if native else "--prometheus"
+            raise _problem(option, "", "is about an HPA or a ScaledObject, and --from names a workload's file")
+        return Begin(case.under(load_workload(source), str(source)), _text(source), str(source))
+    today, said = _imported(source, prometheus, native=False)
+    if not native:
+        return _of(case, today, source, said)
+    proposed, said = _imported(source, prometheus, native=True)
+    begun = _of(case, proposed, source, said)
+    present = _of(case, today, source, ()).case.workload
+    return dataclasses.replace(begun, present=present)
+
+
+def _manifest(source: Path) -> bool:
+    """Whether a file holds Kubernetes objects. Raises `ConfigError` if it is no YAML."""
+    documents, problems = read_yaml(source)
+    if problems:
+        raise ConfigError(problems)
+    return any(isinstance(d.data, dict) and "apiVersion" in d.data for d in documents)
+
+
+def _imported(source: Path, prometheus: str | None, *, native: bool) -> tuple[str, tuple[str, ...]]:
+    """The text of the one workload that manifests make, and what of it is not as today."""
+    made = manifests.read([source], prometheus, native_policies=native)
+    if len(made.names) != 1:
+        rule = f"makes {len(made.names)} workloads ({', '.join(made.names)}), and one is tuned at a time"
+        raise _problem("--from", str(source), rule, "give a file with one of them")
+    return made.text, tuple(str(problem) for problem in (*made.notes.lost, *made.notes.differs))
+
+
+def _of(case: Case, text: str, source: Path, said: tuple[str, ...]) -> Begin:
+    """A start from a text that was made. What is wrong is told of the manifest that it was made of."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "workload.yaml"
+        file.write_text(text, encoding="utf-8")
+        try:
+            return Begin(case.under(load_workload(file), str(file)), text, str(source), remarks=said)
+        except ConfigError as e:
+            named = f"the workload made of {source}"
+            raise ConfigError([dataclasses.replace(p, file=named) for p in e.problems]) from e
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as e:
+        raise _problem("--from", str(file), f"cannot be read: {e.strerror}") from e
+
+
+def _problem(option: str, value: str, rule: str, hint: str = "") -> ConfigError:
+    return ConfigError([Problem(COMMAND_LINE, 1, option, value, rule, hint)])

@@ -1,0 +1,121 @@
+"""What a search found, on a page: what to do, the front, what matters, and the replays of before and after."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from simulators.report import html
+from simulators.report.page import of_sheets
+from simulators.report.words import percent
+from simulators.tune.figures import Figures
+from simulators.tune.result import Result
+from simulators.tune.space import Space, written
+from simulators.tune.told import difference, headline, label, late, money, notes, verdict
+
+DIGITS: Final = 6
+"""Of a number in a plot: more would only make the page larger."""
+
+
+def page(result: Result, space: Space) -> str:
+    """The page, as HTML: equal for equal results."""
+    found = list(_parts(result, space))
+    if result.sheets:
+        return of_sheets(result.sheets, found)
+    title = f"{result.made['scenario']}: what was found"
+    return html.document(title, [html.tag("h1", html.text(title)), *found])
+
+
+def _parts(result: Result, space: Space) -> Iterator[str]:
+    yield html.tag("p", html.text(headline(result)), "lead")
+    yield from (html.tag("p", html.text(said), "muted") for said in notes(result))
+    said = (
+        "Each grey dot is a trial on the search's traffic; the line is its front. Circles: the same points on traffic"
+        " that the search never saw, with 95 % intervals. Cheaper is left, fewer late is down."
+    )
+    yield html.plot(_front(result), "tune-front", "Cost and late requests", said)
+    yield html.tag("h2", "The points")
+    yield html.table(
+        ["", "search, a month", "late", "proof, a month", "late", "against today", "verdict"], _rows(result)
+    )
+    yield html.tag("h2", "What each point changes")
+    yield html.table(["", "today", *(f"point {k}" for k, _ in enumerate(result.points, 1))], _settings(result, space))
+    if result.importance:
+        told = "Parts of what trials differ by (PED-ANOVA): what matters little is safe to leave as it is."
+        yield html.plot(_importance(result), "tune-importance", "Which settings matter", told)
+    yield html.tag("h2", "Before and after") if result.sheets else ""
+
+
+def _rows(result: Result) -> Iterator[Sequence[str]]:
+    if result.searched is not None:
+        yield ("today", *_two(result.searched), *_two(result.today), "", "")
+    proofs = {p.tried.number: p for p in result.proven}
+    for one in result.points:
+        proof = proofs.get(one.number)
+        against = ("", "not proved") if proof is None else (difference(proof), verdict(proof))
+        yield (label(result, one), *_two(one.figures), *_two(None if proof is None else proof.figures), *against)
+
+
+def _two(found: Figures | None) -> tuple[str, str]:
+    return ("-", "-") if found is None else (money(found.usd_per_month), late(found))
+
+
+def _settings(result: Result, space: Space) -> Iterator[Sequence[str]]:
+    for path, before in space.present.items():
+        yield (path.removeprefix("."), written(before), *(written(p.settings[path]) for p in result.points))
+
+
+def _front(result: Result) -> Any:
+    made = html.figure(
+        xaxis={"title": {"text": "USD a month"}},
+        yaxis={"title": {"text": "share of requests late"}, "tickformat": ".2%", "rangemode": "tozero"},
+        hovermode="closest",
+        height=420,
+    )
+    near = [t for t in result.tried if t.figures.late_share <= 4 * max(result.allowed, 1e-3)]
+    made.add_scatter(
+        name="trials", mode="markers", x=[_n(t.figures.usd_per_month) for t in near],
+        y=[_n(t.figures.late_share) for t in near], text=[f"trial {t.number}" for t in near],
+        marker={"size": 5, "color": html.GREY, "opacity": 0.5},
+    )  # fmt: skip
+    made.add_scatter(
+        name="front, search's traffic", mode="lines+markers", x=[_n(p.figures.usd_per_month) for p in result.points],
+        y=[_n(p.figures.late_share) for p in result.points], text=[f"point {label(result, p)}" for p in result.points],
+        line={"color": html.COLOURS[0], "shape": "vh", "width": 1.6}, marker={"size": 8},
+    )  # fmt: skip
+    made.add_scatter(
+        name="the same, unseen traffic", mode="markers", x=[_n(p.figures.usd_per_month) for p in result.proven],
+        y=[_n(p.figures.late_share) for p in result.proven],
+        text=[f"point {label(result, p.tried)}" for p in result.proven],
+        error_y={"array": [_n(p.figures.in_time().half_width) for p in result.proven]},
+        marker={"size": 10, "symbol": "circle-open", "color": html.COLOURS[1], "line": {"width": 2}},
+    )  # fmt: skip
+    now = (("today, search's traffic", result.searched, "x"), ("today, unseen traffic", result.today, "x-open"))
+    for name, found, symbol in now:
+        if found is not None:
+            made.add_scatter(
+                name=name, mode="markers", x=[_n(found.usd_per_month)], y=[_n(found.late_share)],
+                marker={"size": 11, "symbol": symbol, "color": html.COLOURS[3]},
+            )  # fmt: skip
+    made.add_hline(y=result.allowed, line={"color": "#b42318", "dash": "dash", "width": 1.4})
+    made.add_annotation(
+        x=1, xref="paper", y=result.allowed, text=f"{percent(result.allowed)} allowed", showarrow=False, yshift=9
+    )
+    return made
+
+
+def _importance(result: Result) -> Any:
+    told = result.importance[::-1]
+    made = html.figure(
+        xaxis={"title": {"text": "part"}, "tickformat": ".0%", "rangemode": "tozero"}, height=90 + 34 * len(told)
+    )
+    names = [one.path.removeprefix(".") for one in told]
+    made.add_bar(name="for cost", y=names, x=[_n(one.cost) for one in told], orientation="h")
+    made.add_bar(name="for late requests", y=names, x=[_n(one.late) for one in told], orientation="h")
+    return made
+
+
+def _n(value: float) -> float | None:
+    """A number as a plot has it: few digits, none where there is none."""
+    return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None

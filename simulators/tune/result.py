@@ -1,0 +1,125 @@
+"""What a search came to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from simulators.report.sheet import Sheet
+from simulators.statistics import Estimate
+from simulators.tune.figures import Figures
+from simulators.tune.study import Tried
+from simulators.tune.verdict import Proven
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Trials by how they ended."""
+
+    finished: int
+    cut: int
+    refused: int
+
+
+@dataclass(frozen=True, slots=True)
+class Importance:
+    """A setting's part in what trials differ by: shares of 1, for cost and for late requests."""
+
+    path: str
+    cost: float
+    late: float
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """All that is told and written.
+
+    `points` is the front from cheap to dear, as far as it was proved and written; `tried` is every trial that ran to
+    its end. `searched` and `today` are what runs today, on the search's traffic and on the proof's. `sure` says whether
+    the choice keeps the promise on the search's traffic with its interval. `left_out` has, by trace, what the
+    others would have chosen, and that trial on this trace. `made` is what identifies the study.
+    """
+
+    allowed: float
+    tried: tuple[Tried, ...]
+    counts: Counts
+    stopped: bool
+    points: tuple[Tried, ...]
+    chosen: Tried | None
+    sure: bool
+    knee: Tried | None
+    searched: Figures | None
+    today: Figures | None
+    proven: tuple[Proven, ...]
+    dared: Proven | None
+    why: str
+    proof_said: str
+    left_out: tuple[tuple[str, Tried, Tried], ...]
+    importance: tuple[Importance, ...]
+    sheets: tuple[Sheet, ...]
+    remarks: tuple[str, ...]
+    made: Mapping[str, Any]
+
+    @property
+    def known(self) -> Mapping[str, int]:
+        """Trials that have a name."""
+        named = {
+            "recommended": None if self.dared is None else self.dared.tried.number,
+            "the search's choice": None if self.chosen is None else self.chosen.number,
+            "knee": None if self.knee is None else self.knee.number,
+            "today": 0 if self.searched is not None and not self.made["proposal"] else None,
+        }
+        return {name: number for name, number in named.items() if number is not None}
+
+    def as_dict(self) -> dict[str, Any]:
+        """The result as plain data."""
+        proofs = {p.tried.number: p for p in self.proven}
+        return {
+            **self.made,
+            "allowed_late_share": self.allowed,
+            "trials": asdict(self.counts),
+            "stopped": self.stopped,
+            "recommended": None if self.dared is None else self.dared.tried.number,
+            "why": self.why,
+            "known": dict(self.known),
+            "today": {"search": _figures(self.searched), "proof": _figures(self.today)},
+            "points": [_point(p, proofs.get(p.number)) for p in self.points],
+            "importance": [asdict(one) for one in self.importance],
+            "left_out": [
+                {"trace": name, "trial": one.number, **_figures(alone.figures)} for name, one, alone in self.left_out
+            ],
+            "remarks": list(self.remarks),
+        }
+
+
+def _point(one: Tried, proof: Proven | None) -> dict[str, Any]:
+    told: dict[str, Any] = {"trial": one.number, "settings": dict(one.settings), "search": _figures(one.figures)}
+    if proof is not None:
+        told["proof"] = _figures(proof.figures)
+        told["against_today"] = {
+            "usd_per_month": _estimate(proof.cost.estimate),
+            "p": proof.p,
+            "late_share": _estimate(proof.late.estimate),
+            "late_requests_per_month": proof.late_per_month,
+            "saved_share": proof.proven_share,
+        }
+        told["promise"], told["gain"], told["over_fitted"] = proof.promise, proof.gain, proof.fitted
+    return told
+
+
+def _figures(found: Figures | None) -> dict[str, Any]:
+    if found is None:
+        return {}
+    in_time = found.in_time()
+    return {
+        "usd_per_month": found.usd_per_month,
+        "late_share": found.late_share,
+        "late_share_most": 1 - in_time.low,
+        "late_requests_per_month": found.late_per_month,
+        "requests_per_month": found.requests_per_month,
+    }
+
+
+def _estimate(told: Estimate) -> dict[str, float]:
+    return {"mean": told.mean, "half_width": told.half_width}
