@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,8 @@ from policies.history import History
 from policies.model import PoolName, Result, Tick
 from scaler.config.load import workload_from
 from scaler.controller import Controller
-from simulators import weather
+from scaler.fleet import Ledger
+from simulators import lanes, weather
 from simulators.fleet.market import PoolOffer
 from simulators.invariants import check
 from simulators.kernel.kernel import Router
@@ -65,13 +67,18 @@ class Timeline:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run that has ended: the world as it was left, what the turns decided, and what it was made from."""
+    """A run that has ended: the world as it was left, what the turns decided, and what it was made from.
+
+    `beside` are those that ran at the same time, `most_held` the most GPUs and USD per hour that all of them held.
+    """
 
     case: Case
     seed: int
     trace: Trace
     world: World
     timeline: Timeline
+    beside: tuple[Run, ...] = ()
+    most_held: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def end_s(self) -> float:
@@ -156,28 +163,46 @@ def simulate(
     record: Sequence[Callable[[Tick], None]] = (),
     progress: Progress = lambda _: None,
 ) -> Run:
-    """Run a case to its end. The same case, seed and trace give the same ticks, byte for byte."""
+    """Run a case to its end, and those beside it to theirs; `record` is told of the turns of all of them.
+
+    The same case, seed and trace give the same ticks, byte for byte.
+    """
     s = case.scenario
-    world = begin(case, seed, trace)
-    clock = ports.SimulatedClock(world)
-    setup = ports.setup(world, case.workload, case.pools, s.quantities)
-    setup = weather.struck(setup, s.weather, clock, s.epoch_s, seed)
-    timeline = Timeline(s.epoch_s)
-    told = (timeline.note, *record)
+    others = [(other, _seed_of(other, seed)) for other in case.beside]
+    told = [(case, seed, trace), *((other, own, traffic_of(other, own)) for other, own in others)]
+    ledger = Ledger(s.fleet) if case.beside or s.fleet.limits else None
+    runs = [Run(c, own, requests, begin(c, own, requests), Timeline(s.epoch_s)) for c, own, requests in told]
+    driven = [_lane(run, ledger, record) for run in runs]
+    held = lanes.Held(ledger)
+    with contextlib.closing(asyncio.new_event_loop()) as loop:  # asyncio.run would take Ctrl-C for itself, and wait
+        loop.run_until_complete(lanes.drive(driven, held.note, progress))
+    for run, lane in zip(runs, driven, strict=True):
+        run.world.run_until(round(lane.end_s * PS_PER_S))
+        check(run.world)
+    return dataclasses.replace(runs[0], beside=tuple(runs[1:]), most_held=held.most)
+
+
+def _seed_of(case: Case, seed: int) -> int:
+    """The seed of one that runs beside another: its own chance, whatever the two have in common."""
+    digest = hashlib.sha256(f"{seed}/{case.scenario.seed}/{case.scenario.scenario}".encode()).digest()
+    return int.from_bytes(digest[:7], "big")
+
+
+def _lane(run: Run, ledger: Ledger | None, record: Sequence[Callable[[Tick], None]]) -> lanes.Lane:
+    """The daemon's controller over a run's world."""
+    s, spec = run.case.scenario, run.case.workload.spec
+    clock = ports.SimulatedClock(run.world)
+    setup = ports.setup(run.world, run.case.workload, run.case.pools, s.quantities)
+    setup = weather.struck(setup, s.weather, clock, s.epoch_s, run.seed)
+    setup = dataclasses.replace(setup, ledger=ledger)
+    listeners = (run.timeline.note, *record)
 
     def tell(tick: Tick) -> None:
-        for listener in told:
+        for listener in listeners:
             listener(tick)
 
-    spec = case.workload.spec
     history = History(max(HISTORY_S, spec.lookback_s), step_s=spec.interval_s)
-    controller = Controller(setup, clock, history, tell)
-    end_s = ends_s(case, trace)
-    with contextlib.closing(asyncio.new_event_loop()) as loop:  # asyncio.run would take Ctrl-C for itself, and wait
-        loop.run_until_complete(_drive(controller, clock, s.epoch_s, end_s, progress))
-    world.run_until(round(end_s * PS_PER_S))
-    check(world)
-    return Run(case, seed, trace, world, timeline)
+    return lanes.Lane(Controller(setup, clock, history, tell), clock, s.epoch_s, ends_s(run.case, run.trace))
 
 
 def alone(model: ServiceModel, replicas: int, trace: Trace, seed: int) -> Run:
@@ -206,18 +231,3 @@ def alone(model: ServiceModel, replicas: int, trace: Trace, seed: int) -> Run:
         world.run_until(round(end_s * PS_PER_S))
     check(world)
     return Run(case, seed, trace, world, Timeline(scenario.epoch_s, [0.0], [float("nan")], [replicas], [replicas]))
-
-
-async def _drive(
-    controller: Controller, clock: ports.SimulatedClock, epoch_s: float, end_s: float, progress: Progress
-) -> None:
-    """Turns at every interval from the beginning to the end."""
-    interval_s = controller.workload.spec.interval_s
-    turns = int(np.ceil(end_s / interval_s))
-    for turn in range(turns):
-        due = epoch_s + turn * interval_s
-        await clock.sleep_until(due)
-        await controller.turn(due)
-        if turn % 64 == 0:
-            progress(turn / turns)
-    progress(1.0)

@@ -9,10 +9,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+from policies.fleet import Fleet
 from policies.model import PoolName
 from policies.rules import Rule
 from policies.spec import NAME, Slo
-from scaler.config import checks
+from scaler.config import checks, limits
 from scaler.config.document import Document, Place
 from scaler.config.document import read as read_yaml
 from scaler.config.load import Workload, workload_from
@@ -84,6 +85,13 @@ class Scenario:
     ] = None
     telemetry: Annotated[Telemetry, Rule("How the engines are scraped.")] = field(default_factory=Telemetry)
     weather: Annotated[tuple[Weather, ...], Rule("What goes wrong between the daemon and the world.")] = ()
+    fleet: Annotated[
+        Fleet, Rule("Limits that span its workload and those beside it, as the daemon's `fleet` has them.")
+    ] = field(default_factory=Fleet)
+    beside: Annotated[
+        tuple[str, ...],
+        Rule("Scenarios that run at the same time under the same limits, each in a world of its own: their files."),
+    ] = ()
     prefix_hit_share: Annotated[
         float,
         Rule("Share of each prompt that a prefix cache holds, where the traffic does not tell its hits.", ge=0, lt=1),
@@ -142,14 +150,23 @@ class Case:
     pools: Mapping[PoolName, PoolName]
     """The scenario's pool for each of the workload's."""
     folder: Path
+    beside: tuple[Case, ...] = ()
+    """Those that run at the same time under the same fleet's limits."""
 
     def under(self, workload: Workload, file: str) -> Case:
-        """The same world under another workload. Raises `ConfigError`."""
-        return _case(self.scenario, workload, self.models, self.folder, file)
+        """The same world under another workload, beside the same others. Raises `ConfigError`."""
+        case = _case(self.scenario, workload, self.models, self.folder, file)
+        return together(case, self.beside, _source(file))
 
 
 def load(path: Path) -> Case:
     """Read a scenario and all that it names. Raises `ConfigError` with every problem found."""
+    case, source = _read(path)
+    return together(case, tuple(_neighbours(case, source)), source)
+
+
+def _read(path: Path) -> tuple[Case, Document]:
+    """A scenario without those beside it, and its document. Raises `ConfigError`."""
     documents, problems = read_yaml(path)
     if not problems and len(documents) != 1:
         problems = [Problem(str(path), 1, "", "", f"must hold one scenario, not {len(documents)} documents")]
@@ -164,9 +181,37 @@ def load(path: Path) -> Case:
     problems += _supplies(scenario, folder, found)
     if problems:
         raise ConfigError(problems)
-    scenario = dataclasses.replace(scenario, traffic=_beside(scenario.traffic, folder))
+    scenario = dataclasses.replace(scenario, traffic=_with_files(scenario.traffic, folder))
     file = folder / scenario.workload
-    return _case(scenario, load_workload(file), models, folder, str(file))
+    return _case(scenario, load_workload(file), models, folder, str(file)), found
+
+
+def _neighbours(case: Case, source: Document) -> Iterator[Case]:
+    """The scenarios that are named to run beside it. Raises `ConfigError`."""
+    for name in case.scenario.beside:
+        other, _ = _read(case.folder / name)
+        wrong = "names others beside it" if other.scenario.beside else "has limits of its own"
+        if other.scenario.beside or other.scenario.fleet.limits:
+            hint = "say all of them, and the limits, in one scenario"
+            raise ConfigError([source.problem(("beside",), f"{name} {wrong}", hint)])
+        yield other
+
+
+def together(case: Case, beside: tuple[Case, ...], source: Document) -> Case:
+    """The case with others beside it, if they can share a fleet. Raises `ConfigError`; `source` is what names them."""
+    specs = [other.workload.spec for other in (case, *beside)]
+    across = limits.across(case.scenario.fleet, specs)
+    problems = [source.problem(place[1:], rule, hint) for place, rule, hint in across]  # its place is the daemon's
+    for i, other in enumerate(beside):
+        if other.scenario.epoch_s != case.scenario.epoch_s:
+            rule = f"{other.scenario.scenario} begins at {other.scenario.start}, and this one at {case.scenario.start}"
+            problems.append(source.problem(("beside",), rule, "give both the same start"))
+        if any(other.workload.name == earlier.workload.name for earlier in (case, *beside[:i])):
+            rule = f"two workloads are called {other.workload.name}"
+            problems.append(source.problem(("beside",), rule, "each has a name of its own in a fleet"))
+    if problems:
+        raise ConfigError(problems)
+    return dataclasses.replace(case, beside=beside)
 
 
 def load_workload(path: Path) -> Workload:
@@ -183,7 +228,7 @@ def load_workload(path: Path) -> Workload:
     return workload
 
 
-def _beside(traffic: Any, folder: Path) -> Any:
+def _with_files(traffic: Any, folder: Path) -> Any:
     """Traffic with the files it names looked up beside the scenario, as everything in it is."""
     changes: dict[str, Any] = {}
     for name in ("file", "lengths_like"):
@@ -191,7 +236,7 @@ def _beside(traffic: Any, folder: Path) -> Any:
         if isinstance(value, str):
             changes[name] = str(folder / value)
     if isinstance(getattr(traffic, "clients", None), Mapping):
-        changes["clients"] = {name: _beside(client, folder) for name, client in traffic.clients.items()}
+        changes["clients"] = {name: _with_files(client, folder) for name, client in traffic.clients.items()}
     return dataclasses.replace(traffic, **changes) if changes else traffic
 
 

@@ -66,8 +66,10 @@ def command(args: argparse.Namespace) -> int:
 
 def _told(args: argparse.Namespace, done: Run) -> int:
     summary = summarize(done)
+    beside = [summarize(other) for other in done.beside]
     if args.json:
-        given.write_json(summary.as_dict(), args.json)
+        fleet = {"beside": [other.as_dict() for other in beside], "most_held": dict(done.most_held)}
+        given.write_json({**summary.as_dict(), **(fleet if done.most_held else {})}, args.json)
     if args.requests:
         write_requests(done, args.requests)
     if args.html:
@@ -76,10 +78,25 @@ def _told(args: argparse.Namespace, done: Run) -> int:
         with replacing(args.html) as file:
             file.write(page([(done.case.workload.name, done)]).encode())
     if args.json != Path("-"):
-        print("\n".join(table.lines([summary], [summary.policy])))
-        for warning in summary.warnings:
-            print(f"warning: {warning}")
+        summaries = [summary, *beside]
+        print("\n".join(table.lines(summaries, [s.policy for s in summaries])))
+        if done.most_held:
+            print(_fleet(done))
+        for s in summaries:
+            for warning in s.warnings:
+                print(f"warning: {s.policy + ': ' if beside else ''}{warning}")
     return 0
+
+
+def _fleet(done: Run) -> str:
+    """The most that the fleet held at a time, beside its limits."""
+    limits = done.case.scenario.fleet
+    most = {"gpus": limits.max_gpus, "usd_per_hour": limits.max_usd_per_hour}
+    told = (
+        f"{done.most_held[unit]:,.4g} {words} of {'no limit' if (limit := most[unit]) is None else f'{limit:,.6g}'}"
+        for unit, words in (("gpus", "GPUs"), ("usd_per_hour", "USD per hour"))
+    )
+    return f"the fleet held at most {' and '.join(told)}"
 
 
 def _misuse(args: argparse.Namespace) -> Iterator[Problem]:
@@ -158,9 +175,10 @@ def journalled(case: Case, seed: int, trace: Trace, folder: Path, progress: Call
     try:
         settings = Journal(directory=str(aside), keep=KEEP)
         writer = JournalWriter(settings, case.scenario.epoch_s, version("forescale"))
+        workloads = {c.workload.name: c.workload for c in (case, *case.beside)}
 
         def record(tick: Tick) -> None:
-            writer.write(tick, case.workload)
+            writer.write(tick, workloads[tick.workload])
             _demand_written(writer, folder)
 
         try:

@@ -129,6 +129,17 @@ def test_a_slow_start_breaks_the_promise_for_eight_minutes_after_a_rise() -> Non
     assert np.median(ttft_s[rise]) > 1.0
 
 
+def test_under_one_budget_the_batches_give_way_to_the_chat_and_the_limit_is_kept() -> None:
+    done, _, ticks = shown("fleet")
+    limit = done.case.scenario.fleet.max_usd_per_hour
+    assert limit is not None
+    assert 0.95 * limit < done.most_held["usd_per_hour"] <= limit
+    ousted = [t for t in ticks if t.workload == "batch-queue" and any(s.rule == "fleet" for s in t.decision.steps)]
+    gave = [t.decision for t in ousted if (t.decision.target or 0) < (t.decision.current or 0)]
+    assert any((d.target or 0) + 2 < (d.demand or 0) for d in gave), "they had work for what they gave"
+    assert summarize(done.beside[0]).finished == summarize(done.beside[0]).arrived
+
+
 def test_in_bad_weather_nothing_is_lowered_on_what_was_not_seen() -> None:
     _, summary, ticks = shown("bad-weather")
     blind = [t for t in ticks if any(isinstance(r, Stale | Absent) for r in t.observation.readings.values())]
