@@ -26,6 +26,7 @@ VERBS: Final = {
     "schema": "scaler.commands.schema",
     "simulate": "simulators.commands.simulate",
     "trace": "simulators.commands.trace",
+    "tune": "simulators.commands.tune",
 }
 """Every verb by the module whose `command` does it, imported on use."""
 SIMULATION: Final = {
@@ -40,6 +41,7 @@ SIMULATION: Final = {
     ),
     "simulate": ("run a scenario, or engines alone", "The daemon's own controller in a simulated world."),
     "trace": ("describe, convert or generate traffic", "Traces of requests: docs/traffic.md."),
+    "tune": ("search a workload's settings on the simulator", "What is searched, and what comes of it: docs/tune.md."),
 }
 """The verbs whose packages are an extra, and what their help says."""
 
