@@ -164,11 +164,13 @@ async def session(context: Context, ca_file: str | None = None) -> aiohttp.Clien
 
     def opening() -> AbstractAsyncContextManager[aiohttp.ClientSession]:
         trust: ssl.SSLContext | bool = ssl.create_default_context(cafile=ca_file) if ca_file else True
-        return aiohttp.ClientSession(
+        made = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=trust),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
         )
+        made._retry_connection = False  # noqa: SLF001 - else a PUT whose answer was lost is sent once more by itself
+        return made
 
     try:
         return await context.shared(("rest", ca_file), opening)

@@ -1,0 +1,35 @@
+"""Azure virtual machine scale sets: what a pool of this kind is told. `vmss_resizer` does the work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated
+
+from policies.model import PoolName, WorkloadName
+from policies.rules import Rule
+from policies.spec import Pool
+from scaler.clouds.azure_account import EVENTS_DOC, EVENTS_EXAMPLE, EVENTS_URL, GROUP, NAME, AzureAccount, path_of
+from scaler.ports import Context
+
+if TYPE_CHECKING:
+    from scaler.actuators.vmss_resizer import VmssResizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vmss(Pool):
+    """The machines of an Azure virtual machine scale set."""
+
+    resource_group: Annotated[str, Rule("Its resource group.", pattern=GROUP, example="llm")]
+    name: Annotated[str, Rule("Name of the scale set.", pattern=NAME, example="llama-spot")]
+    account: Annotated[AzureAccount, Rule("Subscription and identity.")] = field(default_factory=AzureAccount)
+    events_url: Annotated[str | None, Rule(EVENTS_DOC, pattern=EVENTS_URL, example=EVENTS_EXAMPLE)] = None
+
+    @property
+    def path(self) -> str:
+        """The scale set's resource id."""
+        return path_of(self.account, self.resource_group, "Microsoft.Compute/virtualMachineScaleSets", self.name)
+
+    async def open(self, context: Context, workload: WorkloadName, pool: PoolName) -> VmssResizer:
+        from scaler.actuators import vmss_resizer  # noqa: PLC0415 - no SDK until needed
+
+        return await vmss_resizer.opened(self, context)

@@ -1,0 +1,124 @@
+"""Azure virtual machine scale sets: capacity written by PATCH under its etag, machines read one by one.
+
+An accepted write is an operation that may fail minutes later: it is followed from turn to turn, and what does not come
+is told with its reason. Both orchestration modes are read; a Flexible set may mix spot and regular machines by its
+priority mix policy, which the parts tell apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from policies.model import Fresh, PoolStatus
+from scaler.actuators.vmss import Vmss
+from scaler.clouds.azure import Arm, arm
+from scaler.clouds.azure_around import READ_SETTINGS, permits, reserved, rival
+from scaler.clouds.azure_events import Listener, listener
+from scaler.clouds.azure_operations import Operation
+from scaler.clouds.azure_pool import PoolView, whole
+from scaler.clouds.azure_recent import TURN_S, Recent, recent
+from scaler.clouds.azure_vms import READ, READ_INSTANCES, READ_MACHINES, machines
+from scaler.clouds.notices import board
+from scaler.clouds.rest import Body
+from scaler.ports import Conflict, Context, Misconfigured, Permit, Unavailable
+
+WRITE: Final = "Microsoft.Compute/virtualMachineScaleSets/write"
+READ_OPERATION: Final = "Microsoft.Compute/locations/operations/read"
+
+
+async def opened(spec: Vmss, context: Context) -> VmssResizer:
+    """The actuator. Nothing is read yet. Raises `Misconfigured`."""
+    view = PoolView(await board(context))
+    heard = await listener(context, spec.events_url) if spec.events_url else None
+    return VmssResizer(spec, context, await arm(context, spec.account), await recent(context), view, heard)
+
+
+class VmssResizer:
+    """The actuator's port. Remembers the last write that it had accepted, and which machines served."""
+
+    def __init__(  # noqa: PLR0913 - what one pool works with
+        self, spec: Vmss, context: Context, arm: Arm, recent: Recent, view: PoolView, heard: Listener | None
+    ) -> None:
+        self._path = spec.path
+        self._name = spec.name
+        self._clock = context.clock
+        self._arm = arm
+        self._recent = recent
+        self._view = view
+        self._heard = heard
+        self._operation = Operation(arm, context.clock, READ_OPERATION)
+
+    async def status(self) -> Fresh[PoolStatus]:
+        (body, at), late, other = await asyncio.gather(
+            self._recent.get(self._path, TURN_S, self._read), self._operation.fate(), self._rival()
+        )
+        vms, vms_at = await self._recent.get(
+            self._machines, TURN_S, lambda: machines(self._arm, self._path, body, self._clock.now())
+        )
+        if self._heard is not None:
+            self._heard.watch(self, [vm.host for vm in vms if vm.state == "ready"])
+        size, group = reservation(body)
+        held = await reserved(self._arm, self._recent, group, size, body.get("zones") or ())
+        version = str(body.get("etag") or "")
+        found = self._view.status(capacity(body), vms, late, foreign=other, version=version, reserved=held)
+        return Fresh(found, min(at, vms_at))
+
+    async def resize(self, replicas: int, seen: PoolStatus) -> None:
+        version = seen.version
+        for again in (True, False):
+            try:
+                await self._write(replicas, version, seen)
+            except Conflict as e:
+                body = await self._read()
+                if capacity(body) == replicas:
+                    return
+                if capacity(body) != seen.desired:
+                    raise Conflict(f"{self._name} was {seen.desired} machines, and is {capacity(body)} now") from e
+                if not again or str(body.get("etag")) == version:
+                    raise
+                version = str(body.get("etag"))  # something else of it changed
+            else:
+                return
+
+    async def permits(self) -> Sequence[Permit]:
+        needed = (READ, READ_INSTANCES, READ_MACHINES, READ_SETTINGS, READ_OPERATION, WRITE)
+        return await permits(self._arm, self._path, needed)
+
+    @property
+    def _machines(self) -> tuple[str, str]:
+        """Under which its machines are shared."""
+        return self._path, "machines"
+
+    async def _read(self) -> Body:
+        return await self._arm.get(READ, self._path)
+
+    async def _write(self, replicas: int, version: str, seen: PoolStatus) -> None:
+        try:
+            answer = await self._arm.write("PATCH", WRITE, self._path, {"sku": {"capacity": replicas}}, version=version)
+        finally:
+            self._recent.forget(self._path)
+            self._recent.forget(self._machines)
+        self._operation.accepted(answer)
+        self._view.losses.shrinking(seen.desired - replicas)
+
+    async def _rival(self) -> str | None:
+        try:
+            return await rival(self._arm, self._recent, self._path)
+        except Misconfigured:
+            raise
+        except Unavailable:  # it is looked for again: sizes do not wait for it
+            return None
+
+
+def capacity(body: Mapping[str, Any]) -> int:
+    """The size that the set was last asked for. Raises `Unavailable`."""
+    return whole("scale set", (body.get("sku") or {}).get("capacity"))
+
+
+def reservation(body: Mapping[str, Any]) -> tuple[str, str | None]:
+    """The machine size of a set, and the id of the capacity reservation group that it draws from."""
+    profile = (body.get("properties") or {}).get("virtualMachineProfile") or {}
+    group = ((profile.get("capacityReservation") or {}).get("capacityReservationGroup") or {}).get("id")
+    return str((body.get("sku") or {}).get("name")), group

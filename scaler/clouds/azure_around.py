@@ -1,0 +1,83 @@
+"""What stands around a pool: another scaler's settings, a capacity reservation, and what our role grants."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from scaler.clouds.azure import Arm
+from scaler.clouds.azure_errors import ROLE
+from scaler.clouds.azure_recent import SLOW_S, Recent
+from scaler.clouds.rest import Body
+from scaler.ports import Permit, PortError
+
+READ_SETTINGS: Final = "Microsoft.Insights/autoscaleSettings/read"
+READ_RESERVATIONS: Final = "Microsoft.Compute/capacityReservationGroups/capacityReservations/read"
+READ_PERMISSIONS: Final = "Microsoft.Authorization/permissions/read"
+
+
+async def rival(arm: Arm, recent: Recent, path: str) -> str | None:
+    """The enabled autoscale setting that writes the size of the scale set at `path`; its name. Raises port errors."""
+    listed = f"{_group(path)}/providers/Microsoft.Insights/autoscaleSettings"
+    settings, _ = await recent.get(listed, SLOW_S, lambda: arm.all(READ_SETTINGS, listed))
+    for setting in settings:
+        properties = setting.get("properties") or {}
+        target = str(properties.get("targetResourceUri") or "")
+        if properties.get("enabled") and target.lower() == path.lower():
+            return f"Azure autoscale setting {setting.get('name')}"
+    return None
+
+
+async def reserved(arm: Arm, recent: Recent, group: str | None, sku: str, zones: Iterable[str]) -> int | None:
+    """How many machines of this size a capacity reservation group holds in these zones; None where it is not known.
+
+    It is paid whether used or not, until somebody deletes it. Those that do not answer leave it unknown.
+    """
+    if not group:
+        return None
+    listed = f"{group}/capacityReservations"
+    try:
+        found, _ = await recent.get(listed, SLOW_S, lambda: arm.all(READ_RESERVATIONS, listed))
+    except PortError:
+        return None
+    wanted = set(zones)
+    return sum(_held(r) for r in found if _size(r) == sku.lower() and (not wanted or _zones(r) <= wanted))
+
+
+def _held(reservation: Body) -> int:
+    active = (reservation.get("properties") or {}).get("provisioningState") == "Succeeded"
+    return int((reservation.get("sku") or {}).get("capacity") or 0) if active else 0
+
+
+def _size(reservation: Body) -> str:
+    return str((reservation.get("sku") or {}).get("name") or "").lower()
+
+
+def _zones(reservation: Body) -> set[str]:
+    return {str(z) for z in reservation.get("zones") or ()}
+
+
+def _group(path: str) -> str:
+    return path.partition("/providers/")[0]
+
+
+async def permits(arm: Arm, path: str, actions: Sequence[str]) -> Sequence[Permit]:
+    """Whether our roles grant each action on the resource at `path`. Raises port errors."""
+    roles = await arm.all(READ_PERMISSIONS, f"{path}/providers/Microsoft.Authorization/permissions")
+    return [
+        Permit(action, granted=True)
+        if any(_grants(role, action) for role in roles)
+        else Permit(action, granted=False, detail=f"not on {path} ({ROLE})")
+        for action in actions
+    ]
+
+
+def _grants(role: Mapping[str, Any], action: str) -> bool:
+    return _any(role.get("actions"), action) and not _any(role.get("notActions"), action)
+
+
+def _any(patterns: object, action: str) -> bool:
+    """Azure's wildcards: a star stands for any number of characters, whatever their case."""
+    listed = patterns if isinstance(patterns, list) else []
+    return any(re.fullmatch(".*".join(map(re.escape, str(p).split("*"))), action, flags=re.IGNORECASE) for p in listed)

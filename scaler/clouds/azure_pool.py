@@ -1,0 +1,55 @@
+"""A pool's status, put together from its machines, its last write's fate and what stands around it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from policies.model import PoolStatus, Shortfall
+from scaler.clouds.azure_losses import Losses
+from scaler.clouds.azure_vms import Vm, parts
+from scaler.clouds.notices import Board
+from scaler.ports import Unavailable
+
+
+class PoolView:
+    """One pool as seen over time: what was taken from it, and what was said to fail."""
+
+    def __init__(self, board: Board) -> None:
+        self.losses = Losses(board)
+        self._shorts: dict[str, Shortfall] = {}
+
+    def status(self, desired: int, vms: Sequence[Vm], late: Shortfall | None, **more: Any) -> PoolStatus:
+        """`late` is the fate of the last write, where that failed: then nothing that is not there comes any more."""
+        doomed = self.losses.look(vms)
+        ready = sum(vm.state == "ready" for vm in vms)
+        coming = sum(vm.state == "creating" for vm in vms)
+        broken = sum(vm.state in {"failed", "stopped"} for vm in vms)
+        short = late or self._newest(vms)
+        return PoolStatus(
+            desired=desired,
+            ready=ready,
+            doomed=len(doomed),
+            interrupted=self.losses.interrupted,
+            failed=max(0, desired - ready - coming) if late else min(broken, max(0, desired - ready)),
+            short=short if desired > ready else None,
+            parts=parts(vms, doomed),
+            **more,
+        )
+
+    def _newest(self, vms: Sequence[Vm]) -> Shortfall | None:
+        """What was last said of a machine that did not come. Said without a time, it is as of when first heard."""
+        told = {vm.name: vm.short for vm in vms if vm.short is not None}
+        self._shorts = {name: self._same(name, short) for name, short in told.items()}
+        return max(self._shorts.values(), key=lambda s: s.at, default=None)
+
+    def _same(self, name: str, short: Shortfall) -> Shortfall:
+        known = self._shorts.get(name)
+        return known if known is not None and known.reason == short.reason else short
+
+
+def whole(what: str, value: object) -> int:
+    """A count out of an answer: missing is not zero. Raises `Unavailable`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise Unavailable(f"Azure {what}: {value!r} is no number of machines")
+    return value

@@ -1,0 +1,366 @@
+"""Scale sets, AKS agent pools and standby pools of the Azure on 127.0.0.1."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from aiohttp import web
+
+from tests.servers.azure import SUBSCRIPTION, Azure, refusal
+
+ROOT: Final = f"/subscriptions/{SUBSCRIPTION}/resourceGroups"
+SETS: Final = "Microsoft.Compute/virtualMachineScaleSets"
+CLUSTERS: Final = "Microsoft.ContainerService/managedClusters"
+STANDBY: Final = "Microsoft.StandbyPool/standbyVirtualMachinePools"
+NODES: Final = "MC_llm_eastus"
+H100: Final = "Standard_NC40ads_H100_v5"
+COMPUTE_OPERATION: Final = "Microsoft.Compute/locations/operations/read"
+AKS_OPERATION: Final = "Microsoft.ContainerService/locations/operations/read"
+STANDBY_OPERATION: Final = "Microsoft.StandbyPool/locations/operations/read"
+
+
+def nothing(_: web.Request) -> list[dict[str, Any]]:
+    """A list that is empty."""
+    return []
+
+
+@dataclass
+class Machine:
+    """One of a set. `state` is creating, ready, stopped, deleting or failed (with `failure`: code and message)."""
+
+    number: int
+    zone: str
+    state: str = "creating"
+    priority: str = "Regular"
+    failure: tuple[str, str] | None = None
+
+    def statuses(self) -> list[dict[str, str]]:
+        if self.failure is not None:
+            code, message = self.failure
+            return [{"code": f"ProvisioningState/failed/{code}", "level": "Error", "message": message}]
+        if self.state == "creating":
+            return [{"code": "ProvisioningState/creating"}]
+        power = {"ready": "running", "stopped": "deallocated", "deleting": "stopping"}[self.state]
+        return [{"code": "ProvisioningState/succeeded"}, {"code": f"PowerState/{power}"}]
+
+    @property
+    def provisioning(self) -> str:
+        if self.failure is not None:
+            return "Failed"
+        return {"creating": "Creating", "deleting": "Deleting"}.get(self.state, "Succeeded")
+
+
+@dataclass
+class ScaleSet:
+    """A set. `none_left` refuses growth at once, by an error's code and message."""
+
+    cloud: Azure
+    name: str
+    group: str = "llm"
+    capacity: int = 0
+    zones: tuple[str, ...] = ("1",)
+    priority: str = "Regular"
+    mode: str = "Uniform"
+    machines: list[Machine] = field(default_factory=list)
+    tags: dict[str, str] = field(default_factory=dict)
+    reservation_group: str | None = None
+    none_left: tuple[str, str] | None = None
+    serving: bool = False
+    """Whether what is asked for serves at once."""
+    etag: int = 1
+    writes: int = 0
+    provisioning: str = "Succeeded"
+    numbers: Any = field(default_factory=itertools.count)
+
+    @property
+    def path(self) -> str:
+        return f"{ROOT}/{self.group}/providers/{SETS}/{self.name}"
+
+    @property
+    def alive(self) -> list[Machine]:
+        return [m for m in self.machines if m.state in {"ready", "creating"} and m.failure is None]
+
+    def there(self) -> ScaleSet:
+        """Put it into the subscription."""
+        self.cloud.resources[self.path.lower()] = self.answer
+        group = f"{ROOT}/{self.group}/providers".lower()
+        self.cloud.lists[f"{self.path}/virtualMachines".lower()] = lambda _: [self.told(m) for m in self.machines]
+        listed = f"{group}/{SETS}".lower()
+        others = self.cloud.lists.get(listed, nothing)
+        self.cloud.lists[listed] = lambda r: [*others(r), self.body()]
+        if self.mode == "Flexible":
+            plain = f"{group}/microsoft.compute/virtualmachines"
+            elders = self.cloud.lists.get(plain, nothing)
+            self.cloud.lists[plain] = lambda r: [*elders(r), *self._filtered(r)]
+        return self
+
+    def _filtered(self, request: web.Request) -> list[dict[str, Any]]:
+        wanted = request.query.get("$filter") == f"'virtualMachineScaleSet/id' eq '{self.path}'"
+        return [self.told(m) for m in self.machines] if wanted else []
+
+    def machine_name(self, machine: Machine) -> str:
+        return f"{self.name}_{machine.number}"
+
+    def told(self, machine: Machine) -> dict[str, Any]:
+        properties = {
+            "provisioningState": machine.provisioning,
+            "instanceView": {"statuses": machine.statuses()},
+            "osProfile": {"computerName": f"{self.name}{machine.number:06}"},
+        }
+        if self.mode == "Flexible":
+            properties["priority"] = machine.priority
+        known = {} if self.mode == "Flexible" else {"instanceId": str(machine.number)}
+        return {"name": self.machine_name(machine), "zones": [machine.zone], **known, "properties": properties}
+
+    def body(self) -> dict[str, Any]:
+        profile: dict[str, Any] = {"priority": self.priority}
+        if self.reservation_group:
+            profile["capacityReservation"] = {"capacityReservationGroup": {"id": self.reservation_group}}
+        return {
+            "id": self.path,
+            "name": self.name,
+            "etag": f'"{self.etag}"',
+            "sku": {"name": H100, "tier": "Standard", "capacity": self.capacity},
+            "zones": list(self.zones),
+            "tags": self.tags,
+            "properties": {
+                "orchestrationMode": self.mode,
+                "provisioningState": self.provisioning,
+                "virtualMachineProfile": profile,
+            },
+        }
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        if request.method == "GET":
+            return web.json_response(self.body())
+        if request.method != "PATCH":
+            return refusal(405, "MethodNotAllowed")
+        if request.headers.get("If-Match", self.body()["etag"]) != self.body()["etag"]:
+            return refusal(412, "PreconditionFailed", "The etag does not match.")
+        wanted = (await request.json())["sku"]["capacity"]
+        if wanted > self.capacity and self.none_left is not None:
+            return refusal(409, *self.none_left)
+        self.writes += 1
+        headers = self.cloud.begin(request, COMPUTE_OPERATION)
+        self.resize(wanted)
+        return web.json_response(self.body(), headers=headers)
+
+    def resize(self, wanted: int) -> None:
+        """What Azure does with a new capacity: add in the emptiest zone, or remove the newest."""
+        self.capacity = wanted
+        self.etag += 1
+        while len(self.machines) < wanted:
+            zone = min(self.zones, key=lambda z: sum(m.zone == z for m in self.machines))
+            spot = self.priority == "Spot"
+            made = Machine(next(self.numbers), zone, priority="Spot" if spot else "Regular")
+            made.state = "ready" if self.serving else "creating"
+            self.machines.append(made)
+        del self.machines[wanted:]
+        if self.serving:
+            self.cloud.end()
+
+    def ready(self, count: int) -> None:
+        """So many serve: those that were made first."""
+        for i, machine in enumerate(self.machines):
+            machine.state = "ready" if i < count else "creating"
+        if count >= self.capacity:
+            self.cloud.end()
+
+    def evict(self, count: int, policy: str = "deallocate", *, names: set[str] | None = None) -> None:
+        """Azure takes spot machines, and brings none instead."""
+        chosen = [m for m in self.machines if m.state == "ready" and (not names or self.machine_name(m) in names)]
+        for machine in chosen[:count]:
+            if policy == "deallocate":
+                machine.state = "stopped"
+            else:
+                self.machines.remove(machine)
+                self.capacity -= 1
+                self.etag += 1
+
+    def fail(self, code: str, message: str) -> None:
+        """What is on its way does not come."""
+        self.machines = [m for m in self.machines if m.state != "creating"]
+        self.cloud.end((code, message), "2026-11-27T15:00:00.1234567Z")
+
+
+@dataclass
+class AgentPool:
+    """One of an AKS cluster, over the scale set of its nodes."""
+
+    cloud: Azure
+    name: str
+    nodes: ScaleSet
+    cluster: str = "llm"
+    group: str = "llm"
+    state: str = "Succeeded"
+    etag: int = 1
+    count: int = 0
+    more: dict[str, Any] = field(default_factory=dict)
+    error: dict[str, Any] | None = None
+    late: tuple[str, str] | None = None
+    """What every growth comes to, by an error's code and message."""
+    written: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def path(self) -> str:
+        return f"{ROOT}/{self.group}/providers/{CLUSTERS}/{self.cluster}/agentPools/{self.name}"
+
+    def there(self) -> AgentPool:
+        cluster = self.path.rpartition("/agentPools/")[0].lower()
+        told = {"properties": {"nodeResourceGroup": NODES, "provisioningState": "Succeeded"}}
+        self.cloud.resources[cluster] = lambda _: _answer(told)
+        self.cloud.resources[self.path.lower()] = self.answer
+        listed = f"{cluster}/agentpools"
+        others = self.cloud.lists.get(listed, nothing)
+        self.cloud.lists[listed] = lambda r: [*others(r), self.body()]
+        return self
+
+    def body(self) -> dict[str, Any]:
+        status = {"status": {"provisioningError": self.error}} if self.error else {}
+        return {
+            "name": self.name,
+            "properties": {
+                "count": self.count,
+                "vmSize": H100,
+                "mode": "User",
+                "type": "VirtualMachineScaleSets",
+                "availabilityZones": ["1"],
+                "enableAutoScaling": False,
+                "nodeTaints": ["sku=gpu:NoSchedule"],
+                "provisioningState": self.state,
+                "eTag": f"tag-{self.etag}",
+                "nodeImageVersion": "AKSUbuntu-2204gen2containerd-202611.01.0",
+                **status,
+                **self.more,
+            },
+        }
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        if request.method == "GET":
+            return web.json_response(self.body())
+        if self.state not in {"Succeeded", "Failed"}:
+            return refusal(409, "OperationNotAllowed", "Operation is not allowed: another operation is in progress.")
+        if request.headers.get("If-Match", f"tag-{self.etag}") != f"tag-{self.etag}":
+            return refusal(412, "EtagMismatch", "The etag does not match.")
+        properties = (await request.json())["properties"]
+        missing = {"vmSize", "mode", "nodeTaints"} - properties.keys()
+        if missing:
+            return refusal(400, "PropertyChangeNotAllowed", f"Changing properties {missing} is not allowed.")
+        self.written.append(properties)
+        self.state, self.error = "Scaling", None
+        headers = self.cloud.begin(request, AKS_OPERATION)
+        self.set(properties["count"])
+        return web.json_response(self.body(), headers=headers)
+
+    def set(self, count: int) -> None:
+        grows = count > self.count
+        self.count = count
+        self.etag += 1
+        self.nodes.resize(count)
+        if grows and self.late:
+            self.fail(*self.late)
+        elif self.nodes.serving or not grows:
+            self.done()
+
+    def done(self) -> None:
+        self.state = "Succeeded"
+        self.cloud.end()
+
+    def fail(self, code: str, message: str, *, lost: bool = False) -> None:
+        """The operation ends badly; where it is `lost`, only the pool itself tells of it."""
+        self.state = "Failed"
+        self.error = {"code": code, "message": message}
+        self.nodes.fail(code, message)
+        if lost:
+            self.cloud.operations.clear()
+
+
+async def _answer(body: dict[str, Any]) -> web.StreamResponse:
+    return web.json_response(body)
+
+
+@dataclass
+class StandbyPool:
+    """Machines kept for a set."""
+
+    cloud: Azure
+    name: str
+    of: ScaleSet
+    most: int
+    least: int = 0
+    state: str = "Deallocated"
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    """By zone and state."""
+    health: tuple[str, str] = ("HealthState/healthy", "")
+    dynamic: bool = False
+    writes: int = 0
+    none_left: tuple[str, str] | None = None
+
+    @property
+    def path(self) -> str:
+        return f"{ROOT}/llm/providers/{STANDBY}/{self.name}"
+
+    @property
+    def size(self) -> int:
+        return max(self.least, self.most - self.of.capacity)
+
+    def there(self) -> StandbyPool:
+        self.cloud.resources[self.path.lower()] = self.answer
+        self.cloud.resources[f"{self.path}/runtimeViews/latest".lower()] = self.view
+        return self
+
+    def keep(self, count: int) -> None:
+        """So many are in their state, the rest is on its way."""
+        self.counts = {"1": {self.state: count, "Creating": max(0, self.size - count)}}
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        if request.method != "GET":
+            profile = (await request.json())["properties"]["elasticityProfile"]
+            if profile["minReadyCapacity"] > profile["maxReadyCapacity"]:
+                return refusal(400, "InvalidParameter", "minReadyCapacity cannot exceed maxReadyCapacity.")
+            if profile["maxReadyCapacity"] > self.most and self.none_left is not None:
+                return refusal(409, *self.none_left)
+            self.most, self.least = profile["maxReadyCapacity"], profile["minReadyCapacity"]
+            self.writes += 1
+            held = min(self.size, sum(z.get(self.state, 0) for z in self.counts.values()))
+            self.keep(held)
+        profile = {
+            "maxReadyCapacity": self.most,
+            "minReadyCapacity": self.least,
+            "dynamicSizing": {"enabled": self.dynamic},
+        }
+        properties = {
+            "elasticityProfile": profile,
+            "virtualMachineState": self.state,
+            "attachedVirtualMachineScaleSetId": self.of.path,
+            "provisioningState": "Succeeded",
+        }
+        headers = self.cloud.begin(request, STANDBY_OPERATION) if request.method != "GET" else {}
+        self.cloud.end()
+        return web.json_response({"name": self.name, "properties": properties}, headers=headers)
+
+    async def view(self, _: web.Request) -> web.StreamResponse:
+        summary = [
+            {"zone": int(zone), "instanceCountsByState": [{"state": s, "count": n} for s, n in states.items()]}
+            for zone, states in self.counts.items()
+        ]
+        code, message = self.health
+        status = {"code": code, "message": message}
+        return web.json_response({"properties": {"instanceCountSummary": summary, "status": status}})
+
+
+def reserve(cloud: Azure, name: str, held: int, zone: str = "1", sku: str = H100, state: str = "Succeeded") -> str:
+    """A capacity reservation group with one reservation; the group's id."""
+    group = f"{ROOT}/llm/providers/Microsoft.Compute/capacityReservationGroups/{name}"
+    reservation = {
+        "name": f"{name}-{zone}",
+        "zones": [zone],
+        "sku": {"name": sku, "capacity": held},
+        "properties": {"provisioningState": state},
+    }
+    listed = f"{group}/capacityReservations".lower()
+    others = cloud.lists.get(listed, nothing)
+    cloud.lists[listed] = lambda r: [*others(r), reservation]
+    return group
