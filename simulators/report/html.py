@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
 
 import plotly.graph_objects as go
@@ -32,7 +32,7 @@ p { max-width: 78ch; margin: 6px 0; } .lead { font-size: 17px; } .muted { color:
 .table { overflow-x: auto; margin: 12px 0; } table { border-collapse: collapse; width: 100%; font-size: 14px; }
 th, td { padding: 5px 12px; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--border); }
 th:first-child, td:first-child { text-align: left; } thead th { color: var(--muted); font-weight: 600; }
-td { font-variant-numeric: tabular-nums; } td.text { text-align: left; white-space: normal; overflow-wrap: anywhere; }
+td { font-variant-numeric: tabular-nums; } .text { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 details { margin: 12px 0; } summary { cursor: pointer; } summary h2 { display: inline; }
 pre { overflow-x: auto; font-size: 12.5px; }
 """
@@ -68,10 +68,14 @@ def tag(name: str, content: str, css: str = "") -> str:
     return f'<{name} class="{css}">{content}</{name}>' if css else f"<{name}>{content}</{name}>"
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of text; its first column names the rows."""
-    top = "".join(tag("th", text(cell)) for cell in head)
-    body = "".join(tag("tr", "".join(tag("td", text(cell)) for cell in row)) for row in rows)
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], prose: Collection[int] = ()) -> str:
+    """A table of text; its first column names the rows, and the columns in `prose` hold words to be read."""
+    styles = ["text" if k in prose else "" for k in range(len(head))]
+    top = "".join(tag("th", text(cell), style) for cell, style in zip(head, styles, strict=True))
+    body = "".join(
+        tag("tr", "".join(tag("td", text(cell), style) for cell, style in zip(row, styles, strict=True)))
+        for row in rows
+    )
     return tag("div", tag("table", tag("thead", tag("tr", top)) + tag("tbody", body)), "table")
 
 

@@ -5,6 +5,7 @@ Everything is a value a turn, so that it can be added up over any hours. What is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -16,6 +17,7 @@ from policies.model import PoolName
 from scaler.explain import timestamp
 from simulators.report.spans import Floats
 from simulators.retrospect.record import Recorded
+from simulators.retrospect.starts import lead_times
 from simulators.traffic.describe import duration
 
 HOUR_S: Final = 3600.0
@@ -38,10 +40,12 @@ LEAST: Final = {"most idle money": 0.005, "overridden": 0.05}
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Happened:
-    """A period, turn by turn. `usd` is what each turn's sizes cost until the next, `idle_usd` what of it exceeded the
-    work (measured where a policy tells it, else the need found), `late` the requests that got late meanwhile."""
+    """A period, turn by turn. `paid` are the replicas of each pool that are paid, `usd` what they cost until the next
+    turn, `idle_usd` what of it exceeded the work (measured where a policy tells it, else the need found), `late` the
+    requests that got late meanwhile."""
 
     recorded: Recorded
+    paid: Mapping[PoolName, Floats]
     usd: Floats
     idle_usd: Floats
     late: Floats
@@ -80,16 +84,26 @@ def happened(recorded: Recorded) -> Happened:
         if price is None and np.nansum(replicas):
             unpriced.append(name)
     late, how = _late(recorded)
-    return Happened(recorded, usd, _idle_usd(recorded), late, how, tuple(unpriced))
+    return Happened(recorded, paid, usd, _idle_usd(recorded, paid), late, how, tuple(unpriced))
 
 
 def paid_for(recorded: Recorded, pool: PoolName) -> Floats:
-    """The replicas of a pool that each turn pays: what is asked for, and a reservation whole; NaN where not known."""
-    desired = recorded.pools[pool]["desired"]
+    """The replicas of a pool that each turn pays; NaN where not known.
+
+    They are those that serve, and of those asked for as many as served within the usual start: what the cloud had no
+    room for is not paid. A reservation is paid whole.
+    """
+    desired, ready = (recorded.pools[pool][what] for what in ("desired", "ready"))
     spec = recorded.spec.pools.get(pool)
-    if spec is None or spec.market != "reserved":
-        return desired
-    return np.maximum(desired, recorded.reservation(pool))
+    if spec is not None and spec.market == "reserved":
+        return np.maximum(desired, recorded.reservation(pool))
+    prior_s = 0.0 if spec is None else spec.lead_time_s
+    ahead = math.ceil(lead_times(recorded, pool).usual_s(prior_s) / recorded.interval_s)
+    came = ready.copy()
+    for turns in range(1, min(ahead, len(ready) - 1) + 1):
+        came[:-turns] = np.fmax(came[:-turns], ready[turns:])
+    came[max(0, len(came) - ahead) :] = np.inf  # what started last may have come after the end
+    return np.asarray(np.where(np.isfinite(ready), np.fmax(ready, np.minimum(desired, came)), np.nan), np.float64)
 
 
 def _price(recorded: Recorded, pool: PoolName) -> float | None:
@@ -97,22 +111,21 @@ def _price(recorded: Recorded, pool: PoolName) -> float | None:
     return None if spec is None else spec.price_usd_per_hour
 
 
-def _idle_usd(recorded: Recorded) -> Floats:
-    """The money of replicas' worth asked for beyond the work, as far as it could have been given back: not of what is
+def _idle_usd(recorded: Recorded, paid: Mapping[PoolName, Floats]) -> Floats:
+    """The money of replicas' worth paid beyond the work, as far as it could have been given back: not of what is
     reserved, which is paid either way."""
     work = recorded.columns["work"]
     need = np.where(np.isfinite(work), work, recorded.columns["demand"])
     held, given_back, usd = (np.zeros(len(recorded)) for _ in range(3))
-    for name, sizes in recorded.pools.items():
+    for name, replicas in paid.items():
         spec = recorded.spec.pools.get(name)
         if spec is None or spec.tier != "serving":
             continue
-        worth = sizes["desired"] * spec.work_per_replica
-        held += worth
+        held += replicas * spec.work_per_replica
         if spec.market != "reserved":
             price = spec.price_usd_per_hour
-            given_back += worth
-            usd += np.where(sizes["desired"] == 0, 0.0, sizes["desired"] * (np.nan if price is None else price))
+            given_back += replicas * spec.work_per_replica
+            usd += np.where(replicas == 0, 0.0, replicas * (np.nan if price is None else price))
     beyond = np.minimum(np.maximum(held - need, 0.0), given_back)
     share = np.divide(beyond, given_back, out=np.where(np.isfinite(need), 0.0, np.nan), where=given_back > 0)
     return np.asarray(share * usd * recorded.over_s / HOUR_S, np.float64)

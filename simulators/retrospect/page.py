@@ -23,7 +23,7 @@ def page(period: Sequence[Looked], left_out: Mapping[str, str]) -> str:
     parts = [html.tag("h1", html.text(title))]
     parts += [html.tag("p", html.text(f"{name}: left out: {why}."), "muted") for name, why in left_out.items()]
     if len(period) > 1:
-        parts += [html.tag("p", html.text(words.headline(one.found))) for one in period]
+        parts.append(html.table(["", *words.EACH], [(one.recorded.name, *words.each(one.found)) for one in period]))
     for number, one in enumerate(period):
         parts += _workload(one, f"w{number}", alone=len(period) == 1)
     return html.document(title, parts)
@@ -40,10 +40,10 @@ def _workload(one: Looked, key: str, *, alone: bool) -> Iterator[str]:
     yield html.tag("h2", "What happened")
     yield from plots.of(one, key)
     yield html.tag("h2", "Why the sizes were what they were")
-    yield html.table(["last word", "of the turns", "changes", "what it said last"], words.reasons(one))
+    yield html.table(["last word", "of the turns", "changes", "what it said last"], words.reasons(one), {3})
     if rows := words.changes(one):
         yield html.tag("h3", "The largest changes")
-        yield html.table(["when", "size", "why"], rows)
+        yield html.table(["when", "size", "why"], rows, {2})
     yield html.tag("h2", "What other policies would have done")
     yield from _others(one, key)
 
@@ -53,7 +53,7 @@ def _look(one: Looked) -> str:
         return html.tag("p", "Nothing stands out: no late requests, idle money, blind turns or refusals.")
     command = f"forescale explain JOURNAL --workload {one.recorded.name} --at TIME"
     said = html.tag("p", html.text(f"The worst turn of each in words: {command}"), "muted")
-    return said + html.table(["what", "since", "for", "how much", "its worst turn"], words.where(one))
+    return said + html.table(["what", "since", "for", "how much", "its worst turn"], words.where(one), {3})
 
 
 def _others(one: Looked, key: str) -> Iterator[str]:

@@ -12,10 +12,9 @@ import plotly.graph_objects as go
 from policies.capacity import LATENCIES
 from simulators.report.html import COLOURS, figure, plot
 from simulators.report.spans import Floats, rounded
-from simulators.retrospect.happened import HOUR_S, Happened, binned, paid_for, width_s
+from simulators.retrospect.happened import HOUR_S, Happened, binned, width_s
 from simulators.retrospect.looked import Looked
 from simulators.retrospect.record import Recorded
-from simulators.traffic.describe import duration
 
 MAX_POINTS: Final = 1200
 """Finer than a plot is wide shows nothing more."""
@@ -38,10 +37,10 @@ def of(looked: Looked, key: str) -> Iterator[str]:
     if len(recorded.pools) > 1:
         yield plot(pools(recorded), f"{key}-record-pools", "Replicas asked for, by pool")
     if _latencies(recorded):
-        bars = f" Bars: requests late in {duration(width_s(recorded))}, {found.late_how}."
+        bars = f" Bars: requests late in each {_each(recorded)}, {found.late_how}."
         yield plot(latencies(found), f"{key}-record-late", "Latency, p95 as read", bars.strip())
     if found.total(found.usd) is not None:
-        said = f"What was asked for in {duration(width_s(recorded))}, and what of it exceeded the work."
+        said = f"What was asked for in each {_each(recorded)}, and what of it exceeded the work."
         yield plot(money(found), f"{key}-record-money", "Money", said)
     if looked.others is not None:
         said = "Replicas asked for: as recorded, and by each policy on the rebuilt requests."
@@ -124,11 +123,12 @@ def money(found: Happened) -> Any:
     for k, name in enumerate(recorded.pools):
         spec = recorded.spec.pools.get(name)
         if spec is not None and spec.price_usd_per_hour is not None:
-            usd = paid_for(recorded, name) * spec.price_usd_per_hour * recorded.over_s / HOUR_S
+            usd = found.paid[name] * spec.price_usd_per_hour * recorded.over_s / HOUR_S
             made.add_trace(_bars(str(name), recorded, usd, COLOURS[k % len(COLOURS)]))
     begins, idle = binned(recorded, found.idle_usd)
     if np.isfinite(idle).any():
-        made.add_trace(_line("beyond the work", begins, idle, RED, shape="hv"))
+        edges = np.append(begins, begins[-1] + width_s(recorded))
+        made.add_trace(_line("beyond the work", edges, np.append(idle, idle[-1]), RED, shape="hv"))
     at, so_far = thinned(recorded, np.cumsum(np.nan_to_num(found.usd)), np.fmax)
     made.add_trace(_line("so far", at, so_far, "#c43d6b", yaxis="y2"))
     return made
@@ -202,6 +202,11 @@ def _shades(recorded: Recorded) -> list[tuple[float, float, str]]:
     silent = np.flatnonzero(at[:-1] + 2.0 * over_s[:-1] < at[1:])
     found += [(float(at[k] + over_s[k]), float(at[k + 1]), GAP) for k in silent]
     return sorted(found, key=lambda shade: shade[0] - shade[1])[:MOST_SHADES]
+
+
+def _each(recorded: Recorded) -> str:
+    """The stretches that are added up, in words."""
+    return {3600.0: "hour", 600.0: "ten minutes", 60.0: "minute"}[width_s(recorded)]
 
 
 def _bars(name: str, recorded: Recorded, values: Floats, colour: str) -> Any:

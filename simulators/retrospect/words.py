@@ -33,6 +33,23 @@ def headline(found: Happened) -> str:
     return f"{said}; about {late:,.0f} requests late{_part(found.known(found.late))}, {found.late_how}."
 
 
+EACH = ("replica-hours", "cost", "beyond the work", "late requests", "blind", "turns without capacity")
+
+
+def each(found: Happened) -> Sequence[str]:
+    """The figures of `EACH`."""
+    usd, idle, late = (found.total(values) for values in (found.usd, found.idle_usd, found.late))
+    hours = found.replica_hours
+    return (
+        UNKNOWN if hours is None else f"{hours:,.2f}",
+        _dollars(None if found.unpriced else usd),
+        _dollars(idle),
+        _count(late),
+        share(found.blind_share),
+        f"{found.recorded.columns['short'].sum():,.0f}",
+    )
+
+
 def sentences(looked: Looked) -> Iterator[str]:
     """What else is worth saying of the record, one sentence each."""
     found, recorded = looked.found, looked.recorded
@@ -76,7 +93,7 @@ def comparison(looked: Looked) -> tuple[list[str], list[Row]]:
     base = outcomes[0]
     rows: list[Row] = [
         ("cost", [_dollars(priced), *(_dollars(o.usd) for o in outcomes)]),
-        ("less the present, simulated", ["", "", *(_less(o.usd, base.usd) for o in outcomes[1:])]),
+        ("cost against present", ["", "", *(_less(o.usd, base.usd) for o in outcomes[1:])]),
         (
             "replica-hours",
             [UNKNOWN if hours is None else f"{hours:,.2f}", *(f"{o.replica_hours:,.2f}" for o in outcomes)],

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from policies.lead_times import ENOUGH, LeadTimes
+from policies.lead_times import ENOUGH
 from policies.model import PoolName
 from policies.spec import Pool, Slo, WorkloadSpec
 from scaler.config.load import Workload, workload_from
@@ -27,6 +27,7 @@ from simulators.models.service import ServiceModel
 from simulators.retrospect.arrivals import Rebuilt
 from simulators.retrospect.engines import Engine, slower
 from simulators.retrospect.record import Recorded
+from simulators.retrospect.starts import lead_times
 from simulators.run import replaying
 from simulators.scenario import Case, Scenario
 from simulators.world import queue as queues
@@ -133,10 +134,7 @@ def _offer(recorded: Recorded, name: PoolName, pool: Pool, model: str) -> tuple[
 
 def _start_up(recorded: Recorded, name: PoolName, pool: Pool) -> tuple[StartUp, str]:
     """The pool's lead times as its sizes show them; as configured where they show too few."""
-    seen, sizes = LeadTimes(), recorded.pools[name]
-    for at, desired, ready in zip(recorded.at, sizes["desired"], sizes["ready"], strict=True):
-        if math.isfinite(desired) and math.isfinite(ready):
-            seen.note(float(at), int(desired), int(ready))
+    seen = lead_times(recorded, name)
     p50, p90 = seen.quantile_s(0.5), seen.quantile_s(0.9)
     if len(seen) < ENOUGH or p50 is None or p90 is None or p50 <= 0:
         median_s = max(pool.lead_time_s, 1.0)
