@@ -34,6 +34,7 @@ from scaler.ports import (
     Actuator,
     Clock,
     Conflict,
+    Finishing,
     Misconfigured,
     OutOfCapacity,
     OutOfQuota,
@@ -294,13 +295,25 @@ class Controller:
         for pool, target in decision.targets.items():
             status = seen.pools[pool]
             assert isinstance(status, Fresh), f"{pool} has a target without a fresh size"  # noqa: S101 - an invariant
-            if target == status.value.desired:
+            if target == status.value.desired and self._is_unfinished(pool):
+                writes.append(self._finish(pool, status.value))
+            elif target == status.value.desired:
                 outcomes.append(Outcome(pool, target, target, Result.UNCHANGED))
             else:
                 writes.append(self._resize(pool, target, status.value))
         if not self._setup.waits:
             return (*outcomes, *[await write for write in writes])
         return (*outcomes, *(await asyncio.gather(*writes) if writes else ()))
+
+    def _is_unfinished(self, pool: PoolName) -> bool:
+        """Whether the size that a pool tells is still being carried out, and may be."""
+        actuator = self._setup.actuators[pool]
+        return self._setup.waits and not self._dry_run and isinstance(actuator, Finishing) and actuator.unfinished()
+
+    async def _finish(self, pool: PoolName, status: PoolStatus) -> Outcome:
+        """Tell a pool the size that it tells, so that it goes on with it."""
+        outcome = await self._resize(pool, status.desired, status)
+        return dataclasses.replace(outcome, result=Result.UNCHANGED) if outcome.result is Result.ACCEPTED else outcome
 
     async def _resize(self, pool: PoolName, target: int, status: PoolStatus) -> Outcome:
         before = status.desired

@@ -101,6 +101,14 @@ class Actuator(Protocol):
         """
 
 
+@runtime_checkable
+class Finishing(Protocol):
+    """An actuator that carries a smaller size out over several turns, as where replicas are drained first."""
+
+    def unfinished(self) -> bool:
+        """Whether, by its last status, it wants to be told the size it tells already, so as to go on with it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Permit:
     """Whether one action that an adapter needs is granted, found out without doing it; None where that is not known."""

@@ -2,30 +2,37 @@
 
 Sizes are read from one watch that all workloads of a namespace share, and written through the scale subresource under
 the condition that the object is still the one that was seen. Whoever else sizes it is named, and left alone for a
-while: an HPA, a KEDA ScaledObject, or somebody whose change was noticed.
+while: an HPA, a KEDA ScaledObject, or somebody whose change was noticed. Its pods, their nodes and the events about
+them tell where the replicas are, which of them will be taken, and which do not come.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Final
 
-from policies.model import Fresh, PoolName, PoolStatus, WorkloadName
+from policies.model import Fresh, PoolName, PoolStatus, Shortfall, WorkloadName
 from policies.rules import Rule
 from policies.spec import NAME, Pool
 from scaler.clouds.cluster import KubeCluster
-from scaler.ports import Clock, Conflict, Context
+from scaler.clouds.kube_drain import Drain
+from scaler.ports import Context, Permit, Unavailable
 
 if TYPE_CHECKING:
-    from scaler.clouds.kube_objects import State, Target
+    from scaler.clouds.kube import Session
+    from scaler.clouds.kube_drainer import Drainer
+    from scaler.clouds.kube_objects import State
+    from scaler.clouds.kube_permits import Action
+    from scaler.clouds.kube_pods import Pod
+    from scaler.clouds.kube_replicas import Replicas, Seen
+    from scaler.clouds.kube_sizes import Sizes
     from scaler.clouds.kube_watch import Watch
-    from scaler.clouds.kube_writers import Writers
 
 CALL_SHARE: Final = 0.8
 """The share of a turn's deadline that one call may take, so that its error, which names the call, comes first."""
-ATTEMPTS: Final = 5
-"""Writes tried while only an object's status changes: a rollout touches it several times a second."""
+DRAIN_SHARE: Final = 0.25
+"""The share of it that each step of a drain may take: loads are read, pods are marked, then the size is written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,82 +56,162 @@ class Kubernetes(Pool):
         float,
         Rule("How long the size is left alone after somebody else changed it. Seconds.", ge=0, le=86400),
     ] = 600.0
+    watch_pods: Annotated[
+        bool,
+        Rule("Whether its pods, their nodes and events are watched: notices, zones, and pods that do not come."),
+    ] = True
+    unscheduled_s: Annotated[
+        float,
+        Rule("A pod that is unscheduled for so long, and no autoscaler speaks of it, does not come. Seconds.", gt=0),
+    ] = 300.0
+    drain: Annotated[Drain | None, Rule("How replicas are emptied before they go; null: they are not.")] = None
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if self.drain is not None and self.object_kind == "LeaderWorkerSet":
+            yield "drain", "a LeaderWorkerSet's groups go by their index and cannot be chosen: leave drain out"
+        if self.drain is not None and not self.watch_pods:
+            yield "watch_pods", "drain needs to know the pods"
 
     async def open(self, context: Context, workload: WorkloadName, pool: PoolName) -> KubernetesResizer:
-        from scaler.clouds import kube, kube_objects, kube_watch, kube_writers  # noqa: PLC0415 - no SDK until needed
+        from scaler.clouds import kube, kube_objects, kube_sizes, kube_watch, kube_writers  # noqa: PLC0415 - no SDK until needed
 
         session = await kube.session(context, self.cluster)
+        timeout_s = CALL_SHARE * context.deadline_s
         names = (self.api_version, self.object_kind, self.namespace)
         watch = await kube_watch.watch(context, session, self.cluster, *names)
         writers = await kube_writers.writers(context, session, self.cluster, self.namespace)
         target = kube_objects.Target(kube_objects.group_of(self.api_version), self.object_kind, self.name)
-        return KubernetesResizer(self, context, target, watch, writers)
+        sizes = kube_sizes.Sizes(target, watch, writers, timeout_s, self.yield_s)
+        looks = await self._looks(context, session)
+        drainer = await self._drainer(context, session, looks)
+        return KubernetesResizer(self, timeout_s, Tools(session, watch, sizes, looks, drainer))
+
+    async def _looks(self, context: Context, session: Session) -> Replicas | None:
+        if not self.watch_pods:
+            return None
+        from scaler.clouds import kube_replicas  # noqa: PLC0415 - no SDK until needed
+
+        followed = await kube_replicas.followed(context, session, self.cluster, self.namespace)
+        return kube_replicas.Replicas(context.clock, followed, self.market, self.unscheduled_s)
+
+    async def _drainer(self, context: Context, session: Session, looks: Replicas | None) -> Drainer | None:
+        if self.drain is None or looks is None:
+            return None
+        from scaler.clouds import engines, kube_drainer  # noqa: PLC0415 - no SDK until needed
+
+        step_s = context.deadline_s * DRAIN_SHARE
+        loads = await engines.loads(context, ("pods", self.cluster), self.drain.access, self.drain.preset, step_s)
+        return kube_drainer.Drainer(self.drain, session, looks.pods, loads, self.object_kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What one pool is watched and written with."""
+
+    session: Session
+    watch: Watch
+    sizes: Sizes
+    looks: Replicas | None
+    drainer: Drainer | None
 
 
 class KubernetesResizer:
-    """The actuator's port. Remembers the size that it last saw, and those that it asked for, to tell other writers."""
+    """The actuator's port."""
 
-    def __init__(self, spec: Kubernetes, context: Context, target: Target, watch: Watch, writers: Writers) -> None:
+    def __init__(self, spec: Kubernetes, timeout_s: float, tools: Tools) -> None:
         self._spec = spec
-        self._clock: Clock = context.clock
-        self._timeout_s = CALL_SHARE * context.deadline_s
-        self._target = target
-        self._watch = watch
-        self._writers = writers
-        self._seen: State | None = None
-        self._asked: set[int] = set()
-        self._foreign = ""
-        self._yields_until = float("-inf")
+        self._timeout_s = timeout_s
+        self._session = tools.session
+        self._watch = tools.watch
+        self._sizes = tools.sizes
+        self._looks = tools.looks
+        self._drainer = tools.drainer
+        self._size = 0
+        self._going = 0
 
     async def status(self) -> Fresh[PoolStatus]:
-        state = await self._watch.state(self._spec.name, self._timeout_s)
-        other = await self._writers.of(self._target, self._timeout_s)
-        self._notice(state, named=other is not None)
-        foreign = other or (self._foreign if self._clock.now() < self._yields_until else None)
-        return Fresh(PoolStatus(size(state), ready(state), foreign, state.version), state.at)
+        state, foreign = await self._sizes.read()
+        if self._looks is not None:
+            await self._looks.ready()
+        self._size = size_of(state)
+        going = self._drainer.going(self._live(state), self._size) if self._drainer else []
+        self._going = len(going)
+        serving = (state.ready or 0) - sum(pod.ready for pod in going)
+        seen = self._seen(state)
+        failed, short = lacking(state, seen)
+        status = PoolStatus(
+            self._size - self._going,
+            max(0, serving),
+            foreign,
+            state.version,
+            doomed=min(seen.doomed if seen else 0, max(0, serving)),
+            interrupted=seen.interrupted if seen else 0,
+            failed=failed,
+            short=short,
+            parts=seen.parts if seen else (),
+        )
+        return Fresh(status, state.at)
 
     async def resize(self, replicas: int, seen: PoolStatus) -> None:
-        self._asked.add(replicas)
-        version = seen.version
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                await self._watch.resize(self._spec.name, replicas, version, self._timeout_s)
-            except Conflict as e:
-                present = await self._watch.state(self._spec.name, self._timeout_s, anew=True)
-                if size(present) == replicas:
-                    return
-                if size(present) not in {seen.desired, *self._asked}:
-                    raise Conflict(f"{self._spec.name} was {seen.desired} replicas; {self._who(present)}") from e
-                if attempt == ATTEMPTS:
-                    raise
-                version = present.version  # only its status or its template changed
-            else:
-                self._asked = {replicas}
-                return
+        size = self._size if self._drainer else seen.desired
+        if self._drainer is None or replicas >= size:
+            if self._drainer is not None and self._going:
+                await self._drainer.restore(self._live(await self._state()))
+            if replicas != size or self._drainer is None:
+                await self._sizes.write(replicas, size, seen.version)
+            return
+        allowed = await self._drainer.step(self._live(await self._state()), size, replicas)
+        if allowed < size:
+            await self._sizes.write(allowed, size, seen.version)
 
-    def _notice(self, state: State, *, named: bool) -> None:
-        """Take note of a size that we did not ask for. What an autoscaler does that is `named` anyway is no news."""
-        if size(state) in self._asked:
-            self._asked = {size(state)}
-        elif self._seen is not None and size(state) != size(self._seen) and not named:
-            self._foreign = self._who(state)
-            self._yields_until = self._clock.now() + self._spec.yield_s
-        self._seen = state
+    def unfinished(self) -> bool:
+        """Whether pods are on their way out, and want to be looked after until they are gone."""
+        return self._going > 0
 
-    def _who(self, state: State) -> str:
-        """Who set the present size and when, as far as the object tells: not every API server keeps that."""
-        known = state.writer if self._seen is None or state.writer != self._seen.writer else None
-        at = known.at if known else datetime.fromtimestamp(state.at, UTC).isoformat(timespec="seconds")
-        return f"{known.manager if known else 'somebody'} set {size(state)} at {at}"
+    async def permits(self) -> Sequence[Permit]:
+        from scaler.clouds import kube_permits  # noqa: PLC0415 - no SDK until needed
+
+        return await kube_permits.permits(self._session, await self._actions(), self._timeout_s)
+
+    async def _actions(self) -> list[Action]:
+        from scaler.clouds.kube_actions import following, sizing  # noqa: PLC0415 - no SDK until needed
+
+        kind = await self._watch.kind(self._timeout_s)
+        actions = sizing(kind, self._spec.namespace)
+        if self._looks is not None:
+            actions += following(self._spec.namespace, drain=self._drainer is not None)
+        return actions
+
+    # --- what is known of the pods
+
+    async def _state(self) -> State:
+        return await self._watch.state(self._spec.name, self._timeout_s)
+
+    def _live(self, state: State) -> list[Pod]:
+        """The pods that count as replicas. Raises `Unavailable` where they are not known."""
+        if self._looks is None or state.selector is None:
+            raise Unavailable(f"{self._spec.name}: its pods cannot be told, and drain needs to know them")
+        pods = self._looks.pods
+        if not pods.fresh:
+            raise Unavailable(f"{self._spec.name}: its pods are not known now: {pods.error or 'not yet listed'}")
+        return [pod for pod in pods.of(state.selector).values() if pod.live]
+
+    def _seen(self, state: State) -> Seen | None:
+        if self._looks is None or state.selector is None:
+            return None
+        return self._looks.look(state.selector)
 
 
-def size(state: State) -> int:
+def size_of(state: State) -> int:
     """The size asked for: told of every state that the watch gives out."""
     assert state.desired is not None  # noqa: S101 - an invariant of `Watch.state`
     return state.desired
 
 
-def ready(state: State) -> int:
-    """The replicas that serve: told of every state that the watch gives out."""
-    assert state.ready is not None  # noqa: S101 - an invariant of `Watch.state`
-    return state.ready
+def lacking(state: State, seen: Seen | None) -> tuple[int, Shortfall | None]:
+    """How many do not come, and why: pods that were refused, and those that no node is found for."""
+    failed, short = (seen.failed, seen.short) if seen else (0, None)
+    if state.refusal is not None:
+        text = state.refusal.text
+        return failed + state.refusal.pods, Shortfall(state.refusal.at, text, quota="exceeded quota" in text)
+    return failed, short

@@ -50,7 +50,7 @@ class Follower(ABC):
 
     def __init__(self, session: Session, name: str) -> None:
         self._session = session
-        self._clock = session.clock
+        self.clock = self._clock = session.clock
         self.confirmed_at = float("-inf")
         self.error: PortError | None = None
         self.heard = asyncio.Event()

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final, NewType
 
 from scaler.clouds.kube import Session, accepted
+from scaler.clouds.kube_selectors import Selector, of_object, of_text
+from scaler.clouds.kube_times import seconds_of
 from scaler.ports import Misconfigured, Unavailable
 
 ApiGroup = NewType("ApiGroup", str)
@@ -70,11 +72,22 @@ class Writer:
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """Pods that an object was not given: how many, since when, and in whose words."""
+
+    pods: int
+    at: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """What is kept of an object.
 
     `desired` and `ready` are None where only the scale subresource can tell: any kind that is not among the known
-    ones may keep its size anywhere. `at` is when it was known to be so, by our clock; `order` counts what was learnt.
+    ones may keep its size anywhere; `selector`, which its pods match, may be missing too. `refusal` is what the API
+    server says when it takes no more pods of it. `at` is when it was known to be so, by our clock; `order` counts what
+    was learnt.
     """
 
     name: str
@@ -84,6 +97,8 @@ class State:
     writer: Writer | None
     at: float
     order: int = 0
+    selector: Selector | None = None
+    refusal: Refusal | None = None
 
 
 async def discover(session: Session, api_version: str, kind: str, timeout_s: float) -> Kind:
@@ -118,8 +133,10 @@ def parse(kind: Kind, body: Mapping[str, Any], at: float) -> State:
             ready=None if ready is None else _count(ready),
             writer=_writer(metadata.get("managedFields") or ()),
             at=at,
+            selector=_selector(spec, status) if kind.known else None,
+            refusal=_refusal(desired, status, at),
         )
-    except (KeyError, TypeError, AttributeError) as e:
+    except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise Unavailable(f"an object of {kind.plural} that cannot be read: {e!r}") from e
 
 
@@ -130,6 +147,7 @@ class Scale:
     version: str
     desired: int
     present: int
+    selector: Selector | None = None
 
 
 def scale_of(what: str, body: Mapping[str, Any]) -> Scale:
@@ -140,8 +158,9 @@ def scale_of(what: str, body: Mapping[str, Any]) -> Scale:
             version=body["metadata"]["resourceVersion"],
             desired=_count(spec.get("replicas", 0)),
             present=_count(status.get("replicas", 0)),
+            selector=of_text(status["selector"]) if status.get("selector") else None,
         )
-    except (KeyError, TypeError, AttributeError) as e:
+    except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise Unavailable(f"{what}: a scale that cannot be read: {e!r}") from e
 
 
@@ -174,6 +193,22 @@ def _count(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise TypeError(f"{value!r} is not a number of replicas")
     return value
+
+
+def _selector(spec: Mapping[str, Any], status: Mapping[str, Any]) -> Selector | None:
+    """Of a LeaderWorkerSet its leaders': each stands for one replica."""
+    if "hpaPodSelector" in status:
+        return of_text(status["hpaPodSelector"])
+    return of_object(spec["selector"]) if isinstance(spec.get("selector"), Mapping) else None
+
+
+def _refusal(desired: int | None, status: Mapping[str, Any], at: float) -> Refusal | None:
+    """A Deployment's condition that its pods are refused, as for want of a ResourceQuota."""
+    condition = next((c for c in status.get("conditions") or () if c.get("type") == "ReplicaFailure"), {})
+    lacking = (desired or 0) - _count(status.get("replicas", 0))
+    if condition.get("status") != "True" or lacking <= 0:
+        return None
+    return Refusal(lacking, seconds_of(condition.get("lastTransitionTime"), at), str(condition.get("message") or ""))
 
 
 def _writer(fields: Any) -> Writer | None:

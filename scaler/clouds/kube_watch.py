@@ -83,12 +83,13 @@ class Watch(Follower):
 
     async def _path(self, verb: str, name: str, subresource: str, timeout_s: float) -> tuple[str, str]:
         """What is called, in words and as a path."""
-        kind = await self._known_kind(timeout_s)
+        kind = await self.kind(timeout_s)
         of = f"{kind.plural}/{subresource}" if subresource else kind.plural
         what = f"{verb} {of} {name}{kind.within(self._namespace)}"
         return what, kind.path(self._namespace, name, subresource)
 
-    async def _known_kind(self, timeout_s: float) -> Kind:
+    async def kind(self, timeout_s: float) -> Kind:
+        """How the API server serves the kind. Raises the port errors."""
         if self._kind is None:
             self._kind = await self._flights.share(
                 "kind", lambda: discover(self._session, self._names[0], self._names[1], timeout_s)
@@ -105,7 +106,7 @@ class Watch(Follower):
     async def _read(self, name: str, timeout_s: float) -> State:
         asked, order = self._clock.now(), self._order
         what, path = await self._path("get", name, "", timeout_s)
-        kind = await self._known_kind(timeout_s)
+        kind = await self.kind(timeout_s)
         try:
             state = parse(kind, await self._on_object(what, "GET", path, timeout_s), asked)
         except Misconfigured:
@@ -126,7 +127,9 @@ class Watch(Follower):
         if state is None:
             raise Unavailable(f"{self._names[1]} {name} was deleted while it was read")
         ready = state.ready if state.ready is not None else 0 if self._tells_ready else scale.present
-        return self._keep(replace(state, version=scale.version, desired=scale.desired, ready=ready), order)
+        return self._keep(
+            replace(state, version=scale.version, desired=scale.desired, ready=ready, selector=scale.selector), order
+        )
 
     def _keep(self, state: State, asked: int) -> State:
         """Take a state in, unless one that was learnt after this one was `asked` for is newer."""
@@ -141,7 +144,7 @@ class Watch(Follower):
     # --- the watch
 
     async def where(self) -> Where:
-        kind = self._followed = await self._known_kind(LIST_S)
+        kind = self._followed = await self.kind(LIST_S)
         return Where(f"{kind.plural}{kind.within(self._namespace)}", kind.path(self._namespace))
 
     def begin(self) -> None:

@@ -19,6 +19,7 @@ from scaler.resources import Opening
 from tests.contracts.actuator import ActuatorContract, ActuatorRig
 from tests.servers.control_plane import SCALER, WRITES, ControlPlane, why_not
 from tests.servers.kube_fake import FakeKube, kube_fake, write_kubeconfig
+from tests.servers.kube_objects import event, put_deployment, waiting_pod
 from tests.servers.kube_real import Ground, ground, shipped_rules
 from tests.servers.tcp_fault import TcpProxy, Weather, tcp_proxy
 
@@ -43,6 +44,39 @@ class FakeRig(ActuatorRig):
     async def set_ready(self, replicas: int) -> None:
         await self._fake.put("deployments", "llm", {"status": {"readyReplicas": replicas}})
 
+    async def doom(self, replicas: int) -> bool:
+        for number in range(replicas):
+            taint = {"key": "aws-node-termination-handler/spot-itn", "effect": "NoSchedule"}
+            await self._fake.put("nodes", f"node-{number}", {"spec": {"taints": [taint]}})
+        return True
+
+    async def take(self, replicas: int) -> bool:
+        for number in range(replicas):
+            await self._fake.delete("pods", f"llm-{number}")
+            await self._fake.delete("nodes", f"node-{number}")
+        await self.set_ready(2 - replicas)
+        return True
+
+    async def fail_late(self, *, quota: bool) -> bool:
+        why = "GCE quota exceeded" if quota else "GCE out of resources"
+        text = f"Node scale up in zones us-a associated with this pod failed: {why}. Pod is at risk."
+        for number in (2, 3, 4):
+            pod = await self._fake.put("pods", f"llm-{number}", waiting_pod("llm"))
+            await self._fake.put("events", f"late-{number}", event(pod, "FailedScaleUp", text))
+        return True
+
+    async def cut_short(self) -> bool:
+        self._proxy.weather, self._proxy.cut_after = Weather.CUT, 60
+        self._proxy.tear_down()
+        return True
+
+    async def lose_answer(self) -> bool:
+        self._fake.loses = True
+        return True
+
+    async def writes(self) -> int:
+        return self._fake.calls.count(("patch", "deployments/scale"))
+
     async def hang(self) -> None:
         self._proxy.weather = Weather.FROZEN
 
@@ -63,6 +97,7 @@ class FakeRig(ActuatorRig):
         self._proxy.weather = Weather.CLEAR
         self._fake.throttled = False
         self._fake.garbage = None
+        self._fake.loses = False
         self._fake.forbidden.clear()
 
 
@@ -77,7 +112,7 @@ class TestKubernetesFake(ActuatorContract):
     @asynccontextmanager
     async def _rig(self) -> AsyncIterator[ActuatorRig]:
         async with kube_fake() as fake, tcp_proxy("127.0.0.1", fake.port) as proxy:
-            await fake.put("deployments", "llm", {"spec": {"replicas": 2}, "status": {"readyReplicas": 2}})
+            await put_deployment(fake, "llm", 2)
             yield FakeRig(fake, proxy, write_kubeconfig(self._tmp / "kubeconfig", proxy.port))
 
 

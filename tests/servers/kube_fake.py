@@ -20,6 +20,7 @@ from aiohttp import web
 Object = dict[str, Any]
 TOKEN: Final = "a-token"
 VERBS: Final = {"GET": "get", "PATCH": "patch"}
+REVIEWS: Final = "selfsubjectaccessreviews"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,11 @@ KINDS: Final[Mapping[tuple[str, str], Served]] = {
         "leaderworkersets": Served("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet"),
         "inferenceservices": Served("serving.kserve.io/v1beta1", "InferenceService", ("spec", "predictor", "min")),
         "nodepools": Served("karpenter.sh/v1", "NodePool", namespaced=False),
+        "nodeclaims": Served("karpenter.sh/v1", "NodeClaim", size=None, namespaced=False),
+        "capacitybuffers": Served("autoscaling.x-k8s.io/v1beta1", "CapacityBuffer", size=None),
+        "pods": Served("v1", "Pod", size=None),
+        "nodes": Served("v1", "Node", size=None, namespaced=False),
+        "events": Served("v1", "Event", size=None),
         "horizontalpodautoscalers": Served("autoscaling/v2", "HorizontalPodAutoscaler", size=None),
         "scaledobjects": Served("keda.sh/v1alpha1", "ScaledObject", size=None),
     }.items()
@@ -59,6 +65,8 @@ class FakeKube:
     """What is answered with status 200 instead of JSON."""
     broken: int | None = None
     """The status that every call is answered with."""
+    loses: bool = False
+    """Writes are done, and their connection breaks before the answer."""
     silent: bool = False
     """Watches stay open and tell nothing."""
     watch_s: float = 60.0
@@ -83,7 +91,9 @@ class FakeKube:
         """Make an object, or merge `body` into it."""
         key = (plural, namespace if self._kind(plural).namespaced else "", name)
         present = self._objects.get(key)
-        fresh: Object = {"metadata": {"name": name, "namespace": namespace, "generation": 1}, "spec": {}, "status": {}}
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        metadata = {"name": name, "uid": f"uid-{self.version}", "generation": 1, "creationTimestamp": now}
+        fresh: Object = {"metadata": {**metadata, "namespace": namespace}, "spec": {}, "status": {}}
         merged = merge(copy.deepcopy(present) if present else fresh, body)
         if set(body) != {"status"}:
             entry = {"manager": manager, "operation": "Update", "time": datetime.now(UTC).isoformat(timespec="seconds")}
@@ -147,6 +157,8 @@ class FakeKube:
             if "patch" in request.content_type:
                 return refused(406, "406: Not Acceptable")
             return self._discovery(api_version)
+        if rest == [REVIEWS]:
+            return await self._review(request)
         plural, name, subresource = [*rest, "", "", ""][:3]
         return await self._resource(request, api_version, namespace, (plural, name, subresource))
 
@@ -162,6 +174,15 @@ class FakeKube:
         if not found:
             return refused(404, "the server could not find the requested resource")
         return web.json_response({"kind": "APIResourceList", "resources": found})
+
+    async def _review(self, request: web.Request) -> web.Response:
+        """Whether the one who asks may do something: all but what is forbidden."""
+        self.calls.append(("create", REVIEWS))
+        body = await request.json()
+        of = body["spec"]["resourceAttributes"]
+        resource = "/".join(filter(None, (of["resource"], of.get("subresource"))))
+        allowed = (of["verb"], resource) not in self.forbidden
+        return web.json_response({**body, "status": {"allowed": allowed}}, status=201)
 
     async def _resource(
         self, request: web.Request, api_version: str, namespace: str, rest: tuple[str, str, str]
@@ -180,17 +201,34 @@ class FakeKube:
             return refused(403, f'{plural} is forbidden: User "me" cannot {verb} resource "{resource}" {where}')
         if verb == "watch":
             return await self._watch(request, plural, namespace)
+        if self.loses and verb == "patch":
+            await self._patched(request, served, (plural, namespace, name), subresource)
+            assert request.transport is not None
+            request.transport.abort()
         if verb == "list":
             return self._list(request, plural, namespace)
         found = self._objects.get((plural, namespace, name))
         if found is None:
             return refused(404, f'{plural} "{name}" not found')
         if verb == "patch":
-            return await self._patch(request, served, (plural, namespace, name), found)
+            return await self._patched(request, served, (plural, namespace, name), subresource)
         return web.json_response(scale(served, found) if subresource else found)
+
+    async def _patched(
+        self, request: web.Request, served: Served, key: tuple[str, str, str], subresource: str
+    ) -> web.Response:
+        found = self._objects[key]
+        if subresource:
+            return await self._patch(request, served, key, found)
+        patch = await request.json()
+        for field_ in ("uid", "resourceVersion"):
+            if patch.get("metadata", {}).get(field_, found["metadata"][field_]) != found["metadata"][field_]:
+                return refused(409, f'Operation cannot be fulfilled on {key[0]} "{key[2]}": {field_} differs')
+        return web.json_response(await self._store(key, merge(copy.deepcopy(found), patch), "MODIFIED"))
 
     def _list(self, request: web.Request, plural: str, namespace: str) -> web.Response:
         items = [o for (p, ns, _), o in sorted(self._objects.items()) if p == plural and ns == namespace]
+        items = [o for o in items if about(o, request)]
         start, limit = int(request.query.get("continue", 0)), int(request.query.get("limit", 500))
         metadata = {"resourceVersion": str(self.version)}
         if start + limit < len(items):
@@ -242,12 +280,23 @@ class FakeKube:
                     for version, change, of, where, body in list(self._events):
                         if version > since and (of, where) == (plural, namespace) and not self.silent:
                             since = version
+                            if not about(body, request):
+                                continue
                             await send(response, change, body)
                     async with self._changed:
                         await self._changed.wait_for(lambda: self.version > told or self._floor != floor)  # noqa: B023
         except TimeoutError:
             await send(response, "BOOKMARK", {"metadata": {"resourceVersion": str(max(since, self.version))}})
         return response
+
+
+def about(found: Object, request: web.Request) -> bool:
+    """Whether an object is among those that a request's field selector selects."""
+    path, _, value = request.query.get("fieldSelector", "").partition("=")
+    inner: Any = found
+    for step in filter(None, path.split(".")):
+        inner = inner.get(step, {})
+    return not path or inner == value
 
 
 async def send(response: web.StreamResponse, change: str, body: Object) -> None:

@@ -1,0 +1,37 @@
+"""How much an engine has to do, as its own metrics page tells: one look, and no guess."""
+
+from __future__ import annotations
+
+from yarl import URL
+
+from scaler.ports import Context, PortError
+from scaler.sources import http
+from scaler.sources.exposition import level, page, series_of
+from scaler.sources.presets import PRESETS
+
+
+class Loads:
+    """Reads the requests that engines of one preset have running and waiting."""
+
+    def __init__(self, pages: http.Pages, preset: str) -> None:
+        self.deadline_s = pages.deadline_s
+        self._pages = pages
+        self._recipes = (PRESETS[preset]["running"], PRESETS[preset]["waiting"])
+        self._wanted = frozenset(name for recipe in self._recipes for name in recipe.series)
+
+    async def of(self, url: URL) -> float | None:
+        """Running and waiting requests of one engine; None where it does not tell: that is not idle."""
+        try:
+            at, text = await self._pages.get(url, None)
+            shown = page(text, self._wanted, at)
+        except (PortError, ValueError):
+            return None
+        parts = [level(r, [s]) if (s := series_of(r, {}, shown)) is not None else None for r in self._recipes]
+        told = [part for part in parts if part is not None and part >= 0]
+        return sum(told) if len(told) == len(parts) else None
+
+
+async def loads(context: Context, server: object, access: http.Access, preset: str, deadline_s: float) -> Loads:
+    """The loads of the engines of one `server` or cluster, through one session. Raises `Misconfigured`."""
+    session = await http.session(context, server, access.ca_file)
+    return Loads(http.Pages(session, access, context.clock, deadline_s), preset)

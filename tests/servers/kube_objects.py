@@ -1,0 +1,54 @@
+"""Objects as clusters hold them: a Deployment with its pods on nodes, and what is said of them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from tests.servers.kube_fake import FakeKube
+
+Object = dict[str, Any]
+
+
+async def put_deployment(fake: FakeKube, name: str, replicas: int, market: str = "spot", **more: Any) -> None:
+    """A Deployment whose pods are ready, each on a node of its own: pod `llm-0` on `node-0`, and so on."""
+    labels = {"app": name}
+    spec = {"replicas": replicas, "selector": {"matchLabels": labels}}
+    status = {"replicas": replicas, "readyReplicas": replicas}
+    for number in range(replicas):
+        await fake.put("nodes", f"node-{number}", node(zone=f"us-{'ab'[number % 2]}", market=market))
+        await fake.put("pods", f"{name}-{number}", ready_pod(name, f"node-{number}", **more))
+    await fake.put("deployments", name, {"spec": spec, "status": status})
+
+
+def node(zone: str, market: str = "spot", machine: str = "") -> Object:
+    labels = {"topology.kubernetes.io/zone": zone, "karpenter.sh/capacity-type": market}
+    return {"metadata": {"labels": labels}, "spec": {"providerID": f"aws:///{zone}/{machine}" if machine else ""}}
+
+
+def ready_pod(app: str, on: str, labels: Object | None = None, address: str = "127.0.0.1") -> Object:
+    conditions = [{"type": "PodScheduled", "status": "True"}, {"type": "Ready", "status": "True"}]
+    return {
+        "metadata": {"labels": {"app": app, **(labels or {})}},
+        "spec": {"nodeName": on},
+        "status": {"phase": "Running", "podIP": address, "conditions": conditions},
+    }
+
+
+def waiting_pod(app: str) -> Object:
+    """One that no node is found for."""
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
+    return {"metadata": {"labels": {"app": app}}, "status": {"phase": "Pending", "conditions": [condition]}}
+
+
+def event(of: Object, reason: str, text: str, by: str = "cluster-autoscaler", at: str = "") -> Object:
+    """Something said of a pod, now or at a time."""
+    at = at or datetime.now(UTC).isoformat(timespec="seconds")
+    return {
+        "involvedObject": {"kind": of.get("kind", "Pod"), "name": of["metadata"]["name"], "uid": of["metadata"]["uid"]},
+        "reason": reason,
+        "message": text,
+        "source": {"component": by},
+        "firstTimestamp": at,
+        "lastTimestamp": at,
+    }
