@@ -39,6 +39,8 @@ CONNECT_S: Final = 3.0
 """For a TCP and TLS handshake: regional endpoints answer in well under a second."""
 CONNECTIONS: Final = 50
 """Per client: 2,000 queues at 15 s are 133 calls a second, each some 20 ms."""
+MOST_PAGES: Final = 50
+"""Of one listing: more than any pool has, so that a token that repeats itself does not hold a turn for ever."""
 APIS: Final = {
     "autoscaling": Api("aws/autoscaling", per_s=10.0, burst=50),
     "cloudwatch": Api("aws/cloudwatch", per_s=50.0, burst=200),
@@ -69,17 +71,23 @@ NO_CREDENTIALS: Final = (
 )
 
 
-async def client(context: Context, service: str, account: AwsAccount) -> Any:
-    """The client of `service` that all adapters of this account share. Raises `Unavailable` or `Misconfigured`."""
+async def client(context: Context, service: str, account: AwsAccount, read_s: float | None = None) -> Any:
+    """The client of `service` that all adapters of this account share. Raises `Unavailable` or `Misconfigured`.
+
+    `read_s`: how long an answer may take where that is not the context's deadline, as for a poll that stands.
+    """
 
     def opening() -> AbstractAsyncContextManager[Any]:
-        made: AbstractAsyncContextManager[Any] = session.create_client(service, endpoint_url=account.endpoint_url)
+        config = None if read_s is None else AioConfig(read_timeout=read_s)
+        made: AbstractAsyncContextManager[Any] = session.create_client(
+            service, endpoint_url=account.endpoint_url, config=config
+        )
         return made
 
     try:
         async with asyncio.timeout(context.deadline_s):
             session = await context.shared(("aws", account), lambda: _session(account, context.deadline_s))
-            return await context.shared(("aws", service, account), opening)
+            return await context.shared(("aws", service, account, read_s), opening)
     except TimeoutError as e:
         raise Unavailable(f"AWS {service}: no credentials within {context.deadline_s:g} s") from e
     except NoRegionError as e:
@@ -119,18 +127,41 @@ class Service:
         self._service = service
 
     async def call(
-        self, operation: str, about: str = "", *, write: bool = False, repeat: bool | None = None, **request: Any
+        self,
+        operation: str,
+        about: str = "",
+        *,
+        write: bool = False,
+        repeat: bool | None = None,
+        deadline_s: float | None = None,
+        **request: Any,
     ) -> Any:
         """The answer to `operation`, named as in IAM. Raises port errors; `about` says what it was asked of."""
         name = f"{self._service}:{operation}"
         what = f"AWS {name} of {about}" if about else f"AWS {name}"
         send = getattr(self._client, xform_name(operation))
-        return await self._channel.call(name, lambda: _answer(what, send(**request)), write=write, repeat=repeat)
+        return await self._channel.call(
+            name, lambda: _answer(what, send(**request)), write=write, repeat=repeat, deadline_s=deadline_s
+        )
+
+    async def pages(self, operation: str, member: str, about: str = "", **request: Any) -> list[Any]:
+        """What is listed under `member` on all pages. Raises port errors; an answer without the list is none."""
+        found: list[Any] = []
+        for _ in range(MOST_PAGES):
+            answer = await self.call(operation, about, **request)
+            items = answer.get(member) if isinstance(answer, dict) else None
+            if not isinstance(items, list):
+                raise Unavailable(f"AWS {self._service}:{operation} of {about}: an answer without {member}")
+            found += items
+            if not answer.get("NextToken"):
+                return found
+            request["NextToken"] = answer["NextToken"]
+        raise Unavailable(f"AWS {self._service}:{operation} of {about}: more than {MOST_PAGES} pages")
 
 
-async def service(context: Context, name: str, account: AwsAccount) -> Service:
-    """The service that all adapters of this account share. Raises `Unavailable` or `Misconfigured`."""
-    made = await client(context, name, account)
+async def service(context: Context, name: str, account: AwsAccount, read_s: float | None = None) -> Service:
+    """The service that all adapters of this account share; `read_s` as of `client`. Raises port errors."""
+    made = await client(context, name, account, read_s)
     return Service(made, Channel(context, APIS[name], account), name)
 
 

@@ -21,19 +21,26 @@ MISCONFIGURED: Final = frozenset(
     {
         "AccessDenied",
         "AuthFailure",
+        "Client",  # EKS's name for a request that no retry mends
         "ExpiredToken",  # the SDK renews those that it can: these are pasted ones, or the clock is wrong
         "IDPRejectedClaim",
         "IncompleteSignature",
         "InvalidAccessKeyId",
         "InvalidAddress",
         "InvalidClientTokenId",
+        "InvalidFleetId",
         "InvalidIdentityToken",
+        "InvalidParameter",
+        "InvalidParameterCombination",
         "InvalidParameterValue",
+        "InvalidRequest",
         "InvalidSecurity",
         "InvalidSignature",
+        "Malformed",  # of EC2's InvalidFleetId.Malformed and its like
         "MissingAuthenticationToken",
         "NonExistentQueue",
         "NotAuthorized",
+        "NotFound",  # of EC2's InvalidFleetId.NotFound and its like
         "OptInRequired",
         "QueueDoesNotExist",
         "RequestExpired",
@@ -77,9 +84,11 @@ QUOTA: Final = frozenset(
 CONFLICTS: Final = frozenset(
     {
         "ConcurrentModification",
+        "FleetNotInModifiableState",
         "IdempotentCallInProgress",
         "IdempotentParameterMismatch",
         "IncorrectState",
+        "InstanceRefreshInProgress",
         "OperationNotPermittedInCurrentState",
         "ResourceContention",
         "ResourceInUse",

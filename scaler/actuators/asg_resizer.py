@@ -1,0 +1,137 @@
+"""An EC2 Auto Scaling group: its desired capacity, its instances by zone and market, and why launches fail.
+
+Two ways to grow. `desired_capacity` sets the size and lets the group launch; what fails is told later, by its scaling
+activities. `instances` asks for instances zone by zone and hears at once what a zone has not. Shrinking sets the size.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from policies.model import Fresh, PoolStatus, Shortfall
+from scaler.actuators.aws_resizer import AwsResizer
+from scaler.clouds import aws_groups
+from scaler.clouds.aws_failures import Failure, failure, joined
+from scaler.clouds.aws_groups import Group, Groups
+from scaler.clouds.aws_hand import within
+from scaler.ports import Context, Misconfigured, PortError, Unavailable
+
+if TYPE_CHECKING:
+    from scaler.actuators.asg import Asg
+
+MOST_AT_ONCE: Final = 100
+"""Instances that one LaunchInstances starts."""
+
+
+class AsgResizer(AwsResizer):
+    """The actuator's port."""
+
+    _groups: Groups
+
+    def __init__(self, spec: Asg, context: Context) -> None:
+        super().__init__(spec, context, f"Auto Scaling group {spec.group}")
+        self._spec = spec
+        self._arn = "*"
+
+    async def _connect(self) -> None:
+        self._groups = await aws_groups.groups(self._context, self._spec.account)
+
+    async def _group(self) -> Group:
+        return await self._groups.group(self._spec.group, self._spec.market)
+
+    async def _status(self) -> Fresh[PoolStatus]:
+        group = await self._group()
+        self._arn = group.arn or "*"
+        short: Shortfall | None = None
+        if group.missing > 0:
+            short = await self._groups.shortfall(group.name, self._hand.raised_at, self._spec.market)
+        return await self._told(group.at, group.desired, group.machines, short)
+
+    async def _resize(self, replicas: int, seen: PoolStatus) -> None:
+        group = await self._group()
+        self._hand.check(group.desired, seen.desired)
+        if group.desired == replicas:
+            return
+        within(self._what, replicas, group.least, group.most, "MinSize and MaxSize")
+        if replicas > group.desired and "Launch" in group.suspended:
+            raise Misconfigured(f"{self._what}: its process Launch is suspended; resume it, or nothing will come")
+        if replicas > group.desired and self._spec.launch == "instances":
+            await self._launch(group, replicas)
+        else:
+            await self._set(group, replicas)
+
+    async def _set(self, group: Group, replicas: int) -> None:
+        self._hand.ask(group.desired, [replicas])
+        await self._groups.service.call(
+            "SetDesiredCapacity",
+            group.name,
+            write=True,
+            AutoScalingGroupName=group.name,
+            DesiredCapacity=replicas,
+            HonorCooldown=False,
+        )
+
+    async def _launch(self, group: Group, replicas: int) -> None:
+        """Instances zone by zone, the emptiest zone first, until all are there or no zone has any more."""
+        self._hand.ask(group.desired, range(group.desired + 1, replicas + 1))
+        failures: list[Failure] = []
+        left = replicas - group.desired
+        for zone in self._zones(group):
+            if left > 0:
+                launched, refused = await self._launch_in(zone, min(left, MOST_AT_ONCE), group.desired)
+                left -= launched
+                failures += refused
+        if left > 0 and failures:
+            raise joined(failures).error()
+
+    def _zones(self, group: Group) -> list[str]:
+        """The pool's own zone, or all of the group's."""
+        if self._spec.zone in group.zones:
+            return [str(self._spec.zone)]
+        held = Counter(m.zone for m in group.machines)
+        return sorted(group.zones, key=lambda zone: (held[zone], zone))
+
+    async def _launch_in(self, zone: str, count: int, present: int) -> tuple[int, list[Failure]]:
+        """How many instances come in a zone, and what was refused. Raises port errors.
+
+        Where the answer is lost, whether it was done is not known: said again, it has the same token.
+        """
+        write = ("launch", zone, count)
+        try:
+            answer = await self._groups.service.call(
+                "LaunchInstances",
+                f"{self._spec.group} in {zone}",
+                write=True,
+                AutoScalingGroupName=self._spec.group,
+                AvailabilityZones=[zone],
+                RequestedCapacity=count,
+                ClientToken=self._tokens.of(present, write),
+                RetryStrategy="none",
+            )
+        except PortError as e:
+            if not isinstance(e, Unavailable):
+                self._tokens.done(present, write)
+            raise
+        self._tokens.done(present, write)
+        launched = sum(len(i.get("InstanceIds", ())) for i in answer.get("Instances", ()))
+        return launched, [self._refused(e, zone) for e in answer.get("Errors", ())]
+
+    def _refused(self, error: Mapping[str, Any], zone: str) -> Failure:
+        return failure(
+            str(error.get("ErrorMessage", "")),
+            str(error.get("ErrorCode", "")),
+            zone=str(error.get("AvailabilityZone", zone)),
+            instance_type=str(error.get("InstanceType", "")),
+            market=str(error.get("MarketType", self._spec.market)),
+        )
+
+    def _actions(self) -> Mapping[str, str]:
+        growing = "LaunchInstances" if self._spec.launch == "instances" else "SetDesiredCapacity"
+        return {
+            "autoscaling:DescribeAutoScalingGroups": "*",
+            "autoscaling:DescribeScalingActivities": "*",
+            "autoscaling:SetDesiredCapacity": self._arn,
+            f"autoscaling:{growing}": self._arn,
+        }

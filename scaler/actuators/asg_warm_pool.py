@@ -1,0 +1,45 @@
+"""The warm pool of an EC2 Auto Scaling group: what configuration says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from policies.model import PoolName, WorkloadName
+from policies.rules import Rule
+from scaler.actuators.asg import GROUP_NAME
+from scaler.actuators.aws_pool import AwsPool
+from scaler.ports import Context
+
+if TYPE_CHECKING:
+    from scaler.actuators.asg_warm_resizer import WarmResizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class AsgWarmPool(AwsPool):
+    """The instances that an EC2 Auto Scaling group keeps prepared: stopped, hibernated or running."""
+
+    group: Annotated[str, Rule("Name of the group.", pattern=GROUP_NAME, example="llama-chat-h100")]
+    state: Annotated[
+        Literal["stopped", "hibernated", "running"],
+        Rule("What its instances do while they wait. Stopped and hibernated ones pay for disks only, and hold no GPU."),
+    ] = "stopped"
+    reuse: Annotated[bool, Rule("Whether the group's instances come back here when it shrinks.")] = False
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        yield from super().problems()
+        if self.tier == "serving":
+            yield (
+                "tier",
+                "instances of a warm pool do not serve: say warm_node or slept, and in serves the group's pool",
+            )
+        if self.market == "spot":
+            yield "market", "warm pools hold no spot instances"
+
+    async def open(self, context: Context, workload: WorkloadName, pool: PoolName) -> WarmResizer:
+        from scaler.actuators.asg_warm_resizer import WarmResizer  # noqa: PLC0415 - no SDK until needed
+
+        resizer = WarmResizer(self, context)
+        await resizer.connect()
+        return resizer

@@ -1,0 +1,96 @@
+"""The warm pool of an EC2 Auto Scaling group. Its size is absolute: MinSize and MaxGroupPreparedCapacity are one.
+
+What the group takes from it on scale-out is refilled by AWS. The pool that serves is a pool of its own: `asg`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from policies.model import Fresh, PoolStatus, Shortfall
+from scaler.actuators.aws_resizer import AwsResizer
+from scaler.clouds import aws_groups
+from scaler.clouds.aws_groups import Group, Groups
+from scaler.clouds.aws_machines import Machine
+from scaler.ports import Conflict, Context
+
+if TYPE_CHECKING:
+    from scaler.actuators.asg_warm_pool import AsgWarmPool
+
+
+class WarmResizer(AwsResizer):
+    """The actuator's port."""
+
+    _groups: Groups
+
+    def __init__(self, spec: AsgWarmPool, context: Context) -> None:
+        super().__init__(spec, context, f"warm pool of Auto Scaling group {spec.group}")
+        self._spec = spec
+        self._arn = "*"
+
+    async def _connect(self) -> None:
+        self._groups = await aws_groups.groups(self._context, self._spec.account)
+
+    async def _status(self) -> Fresh[PoolStatus]:
+        group = await self._groups.group(self._spec.group, self._spec.market)
+        self._arn = group.arn or "*"
+        size = held(group)
+        machines = await self._machines() if group.warm is not None else ()
+        short: Shortfall | None = None
+        if size > sum(m.units for m in machines):
+            market = self._spec.market
+            short = await self._groups.shortfall(group.name, self._hand.raised_at, market, warm=True)
+        return await self._told(group.at, size, machines, short)
+
+    async def _machines(self) -> tuple[Machine, ...]:
+        asked = {"AutoScalingGroupName": self._spec.group}
+        found = await self._groups.service.pages("DescribeWarmPool", "Instances", self._spec.group, **asked)
+        ready = f"Warmed:{self._spec.state.capitalize()}"
+        return tuple(m for m in (warmed(i, ready, self._spec.market) for i in found) if m is not None)
+
+    async def _resize(self, replicas: int, seen: PoolStatus) -> None:
+        group = await self._groups.group(self._spec.group, self._spec.market)
+        if group.warm is not None and group.warm.going:
+            raise Conflict(f"{self._what} is being deleted: it is asked for again when it is gone")
+        size = held(group)
+        self._hand.check(size, seen.desired)
+        if size == replicas:
+            return
+        self._hand.ask(size, [replicas])
+        await self._groups.service.call(
+            "PutWarmPool",
+            self._spec.group,
+            write=True,
+            AutoScalingGroupName=self._spec.group,
+            MinSize=replicas,
+            MaxGroupPreparedCapacity=replicas,
+            PoolState=self._spec.state.capitalize(),
+            InstanceReusePolicy={"ReuseOnScaleIn": self._spec.reuse},
+        )
+
+    def _actions(self) -> Mapping[str, str]:
+        return {
+            "autoscaling:DescribeAutoScalingGroups": "*",
+            "autoscaling:DescribeScalingActivities": "*",
+            "autoscaling:DescribeWarmPool": "*",
+            "autoscaling:PutWarmPool": self._arn,
+        }
+
+
+def held(group: Group) -> int:
+    """How many instances the group's warm pool is to hold."""
+    warm = group.warm
+    if warm is None or warm.going:
+        return 0
+    if warm.prepared is not None and warm.prepared == warm.least:
+        return warm.least
+    return max(warm.least, (group.most if warm.prepared is None else warm.prepared) - group.desired)
+
+
+def warmed(instance: Mapping[str, Any], ready: str, market: str) -> Machine | None:
+    """An instance of a warm pool; None where it is leaving."""
+    state = str(instance["LifecycleState"])
+    if state != ready and not state.startswith("Warmed:Pending"):
+        return None
+    return Machine(str(instance["InstanceId"]), str(instance.get("AvailabilityZone", "")), market, state == ready)

@@ -1,0 +1,84 @@
+"""What the actuators of AWS share: opened when credentials are there, and what each remembers of its own writes."""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from policies.model import Fresh, PoolStatus, Shortfall
+from scaler.clouds import aws_machines, aws_permits, aws_reserved
+from scaler.clouds.aws_hand import Hand, Tokens
+from scaler.clouds.aws_notices import heard
+from scaler.ports import Permit, Unavailable
+
+if TYPE_CHECKING:
+    from scaler.actuators.aws_pool import AwsPool
+    from scaler.clouds.aws_machines import Machine
+    from scaler.ports import Context
+
+
+class AwsResizer(ABC):
+    """The actuator's port. `what` names what is resized, in errors."""
+
+    def __init__(self, spec: AwsPool, context: Context, what: str) -> None:
+        self._pool = spec
+        self._context = context
+        self._what = what
+        self._hand = Hand(context.clock, spec.yield_s, what)
+        self._tokens = Tokens()
+        self._fates: aws_machines.Fates | None = None
+        self._reserved = aws_reserved.Reserved((), None)
+        self._open = False
+
+    async def connect(self) -> None:
+        """Open what is needed, unless what lends credentials is not up yet: every turn tries again."""
+        with contextlib.suppress(Unavailable):
+            await self._connected()
+
+    async def status(self) -> Fresh[PoolStatus]:
+        await self._connected()
+        return await self._status()
+
+    async def resize(self, replicas: int, seen: PoolStatus) -> None:
+        await self._connected()
+        await self._resize(replicas, seen)
+
+    async def permits(self) -> Sequence[Permit]:
+        """What IAM says of each action that this pool takes."""
+        await self._connected()
+        return await aws_permits.permits(self._context, self._pool.account, self._actions())
+
+    async def _connected(self) -> None:
+        if not self._open:
+            await self._connect()
+            pool, context = self._pool, self._context
+            self._fates = aws_machines.Fates(await heard(context, pool.account, pool.notices))
+            self._reserved = await aws_reserved.reserved(context, pool.account, pool.reservation)
+            self._open = True
+
+    async def _told(
+        self, at: float, desired: int, machines: Sequence[Machine], short: Shortfall | None, **more: Any
+    ) -> Fresh[PoolStatus]:
+        """The status of a pool of these machines."""
+        assert self._fates is not None  # noqa: S101 - open by now
+        self._tokens.found(desired)
+        reserved = await self._reserved.count()
+        other = self._hand.other(desired)
+        more.setdefault("foreign", other)
+        return Fresh(aws_machines.status(desired, machines, self._fates, short, reserved=reserved, **more), at)
+
+    @abstractmethod
+    async def _connect(self) -> None:
+        """Open the services. Raises port errors."""
+
+    @abstractmethod
+    async def _status(self) -> Fresh[PoolStatus]: ...
+
+    @abstractmethod
+    async def _resize(self, replicas: int, seen: PoolStatus) -> None: ...
+
+    @abstractmethod
+    def _actions(self) -> Mapping[str, str]:
+        """The actions of IAM that this pool needs, each with the ARN that it is for."""

@@ -1,0 +1,98 @@
+"""An EC2 Fleet that maintains its size: its total target capacity is set, and the fleet launches and terminates.
+
+Which types and zones it takes is the fleet's own: its launch template overrides and its allocation strategy. A target
+counts instances: fleets with weights are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from policies.model import Fresh, PoolStatus, Shortfall
+from scaler.actuators.aws_resizer import AwsResizer
+from scaler.clouds import aws_fleets
+from scaler.clouds.aws_fleets import Fleet, Fleets
+from scaler.ports import Conflict, Context, Misconfigured
+
+if TYPE_CHECKING:
+    from scaler.actuators.ec2_fleet import Ec2Fleet
+
+GONE: Final = frozenset({"deleted", "deleted_running", "deleted_terminating", "failed"})
+
+
+class FleetResizer(AwsResizer):
+    """The actuator's port."""
+
+    _fleets: Fleets
+
+    def __init__(self, spec: Ec2Fleet, context: Context) -> None:
+        super().__init__(spec, context, f"EC2 Fleet {spec.fleet}")
+        self._spec = spec
+
+    async def _connect(self) -> None:
+        self._fleets = await aws_fleets.fleets(self._context, self._spec.account)
+
+    async def _fleet(self) -> Fleet:
+        found = await self._fleets.fleet(self._spec.fleet)
+        if found.kind != "maintain" or found.state in GONE:
+            raise Misconfigured(
+                f"{self._what} is of type {found.kind} and {found.state}: give one that maintains its size"
+            )
+        if found.weighted:
+            raise Misconfigured(
+                f"{self._what} weighs its instances: a replica is one instance, so leave the weights out"
+            )
+        return found
+
+    async def _status(self) -> Fresh[PoolStatus]:
+        fleet = await self._fleet()
+        short: Shortfall | None = None
+        if fleet.missing > 0:
+            now = self._context.clock.now()
+            short = await self._fleets.shortfall(fleet.id, now, self._hand.raised_at, self._spec.market)
+        return await self._told(fleet.at, fleet.desired, fleet.machines, short)
+
+    async def _resize(self, replicas: int, seen: PoolStatus) -> None:
+        fleet = await self._fleet()
+        self._hand.check(fleet.desired, seen.desired)
+        if fleet.desired == replicas:
+            return
+        if fleet.state == "modifying":
+            raise Conflict(f"{self._what} is being modified, and takes one change at a time")
+        self._hand.ask(fleet.desired, [replicas])
+        await self._fleets.service.call(
+            "ModifyFleet",
+            fleet.id,
+            write=True,
+            FleetId=fleet.id,
+            ExcessCapacityTerminationPolicy="termination",
+            TargetCapacitySpecification=capacity(replicas, self._spec.market),
+        )
+
+    def _actions(self) -> Mapping[str, str]:
+        region = self._spec.account.region or "*"
+        reading = ("DescribeFleets", "DescribeFleetInstances", "DescribeFleetHistory", "DescribeInstances")
+        return {
+            **{f"ec2:{action}": "*" for action in reading},
+            "ec2:ModifyFleet": f"arn:aws:ec2:{region}:*:fleet/{self._spec.fleet}",
+        }
+
+
+def capacity(replicas: int, market: str) -> dict[str, Any]:
+    """So many instances of a market, as EC2 takes it."""
+    if market == "spot":
+        return {
+            "TotalTargetCapacity": replicas,
+            "SpotTargetCapacity": replicas,
+            "OnDemandTargetCapacity": 0,
+            "DefaultTargetCapacityType": "spot",
+        }
+    if market == "reserved":  # its default type is the fleet's own: reserved capacity, or a capacity block
+        return {"TotalTargetCapacity": replicas}
+    return {
+        "TotalTargetCapacity": replicas,
+        "OnDemandTargetCapacity": replicas,
+        "SpotTargetCapacity": 0,
+        "DefaultTargetCapacityType": "on-demand",
+    }

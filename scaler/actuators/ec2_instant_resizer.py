@@ -1,0 +1,200 @@
+"""EC2 instances bought by instant fleets: the answer tells at once what came, and why the rest did not.
+
+EC2 keeps no size for them: it is how many instances with the pool's tag are there. EC2 shows what was launched or
+terminated some seconds later, so both are remembered for a while. A launch whose answer was lost is said again under
+its own token before anything else is bought.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
+
+from policies.model import Fresh, PoolStatus
+from scaler.actuators.aws_resizer import AwsResizer
+from scaler.actuators.ec2_fleet_resizer import capacity
+from scaler.clouds import aws
+from scaler.clouds.aws_batch import Batch, batch
+from scaler.clouds.aws_failures import Failure, failure, joined
+from scaler.clouds.aws_machines import MOST_IDS, Machine, described
+from scaler.ports import Context, PortError, Unavailable
+
+if TYPE_CHECKING:
+    from scaler.actuators.ec2_instant_fleet import Ec2InstantFleet
+
+TAG: Final = "forescale:pool"
+"""Whose value is ``workload/pool``."""
+SHOWN_S: Final = 60.0
+"""By then EC2 shows what it did."""
+LOST_S: Final = 300.0
+"""How long a launch whose answer was lost may be said again: what it was for is another matter after that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A purchase of `count` instances, so that there are `wanted`, first asked for at `at`."""
+
+    token: str
+    count: int
+    wanted: int
+    at: float
+
+
+class InstantResizer(AwsResizer):
+    """The actuator's port."""
+
+    _ec2: aws.Service
+    _tagged: Batch[str, list[Machine]]
+
+    def __init__(self, spec: Ec2InstantFleet, context: Context, owner: str) -> None:
+        super().__init__(spec, context, f"EC2 instances of {owner}")
+        self._spec = spec
+        self._owner = owner
+        self._launched: dict[str, tuple[Machine, float]] = {}
+        self._ended: dict[str, float] = {}
+        self._lost: Launch | None = None
+
+    async def _connect(self) -> None:
+        self._ec2 = await aws.service(self._context, "ec2", self._spec.account)
+        ec2 = self._ec2
+
+        async def fetch(owners: Sequence[str]) -> dict[str, list[Machine]]:
+            asked = [
+                {"Name": f"tag:{TAG}", "Values": list(owners)},
+                {"Name": "instance-state-name", "Values": ["pending", "running"]},
+            ]
+            pages = await ec2.pages("DescribeInstances", "Reservations", ", ".join(owners[:3]), Filters=asked)
+            found: dict[str, list[Machine]] = {owner: [] for owner in owners}
+            for instance in (i for r in pages for i in r.get("Instances", ())):
+                machine = described(instance)
+                if machine is not None:
+                    found[_owner(instance)].append(machine)
+            return found
+
+        self._tagged = await batch(self._context, ("aws-tagged", self._spec.account), fetch, MOST_IDS)
+
+    async def _machines(self) -> tuple[float, list[Machine]]:
+        """The pool's instances, and a time that this is no older than."""
+        at, found = await self._tagged.get(self._owner)
+        now = self._context.clock.now()
+        seen = {m.id for m in found or ()}
+        self._launched = {
+            i: (m, since) for i, (m, since) in self._launched.items() if i not in seen and 0 <= now - since < SHOWN_S
+        }
+        self._ended = {i: since for i, since in self._ended.items() if 0 <= now - since < SHOWN_S}
+        present = [*(found or ()), *(m for m, _ in self._launched.values())]
+        machines = [m for m in present if m.id not in self._ended]
+        lost = self._lost
+        if lost is not None and (len(machines) >= lost.wanted or not 0 <= now - lost.at < LOST_S):
+            self._lost = None
+        return at, machines
+
+    async def _status(self) -> Fresh[PoolStatus]:
+        at, machines = await self._machines()
+        return await self._told(at, len(machines), machines, None, foreign=None)
+
+    async def _resize(self, replicas: int, seen: PoolStatus) -> None:
+        _, machines = await self._machines()
+        lost = self._lost
+        if lost is not None and len(machines) < lost.wanted <= replicas:
+            await self._launch(lost)
+            _, machines = await self._machines()
+        if replicas > len(machines):
+            count, now = replicas - len(machines), self._context.clock.now()
+            await self._launch(Launch(f"forescale-{uuid4().hex}", count, replicas, now))
+        elif replicas < len(machines):
+            await self._terminate(self._victims(machines, len(machines) - replicas))
+
+    async def _launch(self, launch: Launch) -> None:
+        """Buy instances. Raises port errors, also where only a part of them came."""
+        self._lost = launch
+        try:
+            answer = await self._ec2.call(
+                "CreateFleet",
+                self._owner,
+                write=True,
+                Type="instant",
+                ClientToken=launch.token,
+                LaunchTemplateConfigs=[self._template()],
+                TargetCapacitySpecification=capacity(launch.count, self._spec.market),
+                TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": TAG, "Value": self._owner}]}],
+                **self._options(),
+            )
+        except PortError as e:
+            if not isinstance(e, Unavailable):
+                self._lost = None
+            raise
+        self._lost = None
+        came = self._note(answer.get("Instances", ()))
+        failures = [self._refused(e) for e in answer.get("Errors", ())]
+        if came < launch.count and failures:
+            raise joined(failures).error()
+
+    def _note(self, bought: Collection[Mapping[str, Any]]) -> int:
+        """Remember what came until EC2 shows it; how many."""
+        now = self._context.clock.now()
+        for one in bought:
+            zone = str(one.get("AvailabilityZone", ""))
+            for instance in one.get("InstanceIds", ()):
+                self._launched[instance] = (Machine(instance, zone, self._spec.market, ready=False), now)
+        return sum(len(one.get("InstanceIds", ())) for one in bought)
+
+    def _template(self) -> dict[str, Any]:
+        named = self._spec.launch_template
+        key = "LaunchTemplateId" if named.startswith("lt-") else "LaunchTemplateName"
+        types: Sequence[dict[str, Any]] = [{"InstanceType": t} for t in self._spec.instance_types] or [{}]
+        return {
+            "LaunchTemplateSpecification": {key: named, "Version": self._spec.version},
+            "Overrides": [{"SubnetId": subnet, **kind} for kind in types for subnet in self._spec.subnets],
+        }
+
+    def _options(self) -> dict[str, Any]:
+        """How EC2 chooses among subnets and types: where interruptions are rare and the price is low."""
+        if self._spec.market == "spot":
+            return {"SpotOptions": {"AllocationStrategy": "price-capacity-optimized"}}
+        if self._spec.market == "reserved":
+            return {
+                "OnDemandOptions": {"CapacityReservationOptions": {"UsageStrategy": "use-capacity-reservations-first"}}
+            }
+        return {"OnDemandOptions": {"AllocationStrategy": "lowest-price"}}
+
+    def _refused(self, error: Mapping[str, Any]) -> Failure:
+        overrides = error.get("LaunchTemplateAndOverrides", {}).get("Overrides", {})
+        return failure(
+            str(error.get("ErrorMessage", "")),
+            str(error.get("ErrorCode", "")),
+            zone=str(overrides.get("AvailabilityZone", overrides.get("SubnetId", ""))),
+            instance_type=str(overrides.get("InstanceType", "")),
+            market=str(error.get("Lifecycle", self._spec.market)),
+        )
+
+    def _victims(self, machines: Sequence[Machine], count: int) -> list[str]:
+        """Which go: those that will be taken anyway, those that do not serve yet, then from the fullest zone."""
+        assert self._fates is not None  # noqa: S101 - open by now
+        doomed, _ = self._fates.of(machines)
+        left = sorted(machines, key=lambda m: m.id)
+        held = Counter(m.zone for m in left)
+        victims: list[str] = []
+        for _ in range(count):
+            victim = max(left, key=lambda m: (m.id in doomed, not m.ready, held[m.zone], m.id))
+            left.remove(victim)
+            held[victim.zone] -= 1
+            victims.append(victim.id)
+        return victims
+
+    async def _terminate(self, victims: Sequence[str]) -> None:
+        await self._ec2.call("TerminateInstances", self._owner, write=True, InstanceIds=list(victims))
+        now = self._context.clock.now()
+        self._ended.update(dict.fromkeys(victims, now))
+        for victim in victims:
+            self._launched.pop(victim, None)
+
+    def _actions(self) -> Mapping[str, str]:
+        return {"ec2:DescribeInstances": "*", "ec2:CreateFleet": "*", "ec2:TerminateInstances": "*"}
+
+
+def _owner(instance: Mapping[str, Any]) -> str:
+    return next(str(t["Value"]) for t in instance.get("Tags", ()) if t.get("Key") == TAG)

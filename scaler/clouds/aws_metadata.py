@@ -1,0 +1,113 @@
+"""Notices of the one instance that this daemon runs on, from its metadata server (IMDSv2).
+
+For a node that serves by itself, or one that carries the daemon beside the engine. It costs nothing, and tells of no
+other instance: for pools of many, EventBridge's queue is the way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+
+from scaler.clouds.flights import cancelled
+from scaler.clouds.notices import Board, Kind, Notice
+from scaler.ports import Clock
+
+if TYPE_CHECKING:
+    from scaler.ports import Context
+
+EVERY_S: Final = 1.0
+"""A notice shall be heard within two seconds of being there; the server is on this machine."""
+ANSWER_S: Final = 1.0
+TOKEN_S: Final = 21_600
+"""How long a token lives: the longest that the server grants."""
+RENEW_S: Final = 10_800.0
+PAUSE_S: Final = 10.0
+"""After no answer: there is no metadata server here, or its hop limit keeps containers out."""
+SESSION: Final = "/latest/api/token"
+INSTANCE: Final = "/latest/meta-data/instance-id"
+ACTION: Final = "/latest/meta-data/spot/instance-action"
+REBALANCE: Final = "/latest/meta-data/events/recommendations/rebalance"
+
+
+class Metadata:
+    """The metadata server of this instance."""
+
+    def __init__(self, url: str, http: aiohttp.ClientSession, board: Board, clock: Clock) -> None:
+        self._url = url
+        self._http = http
+        self._board = board
+        self._clock = clock
+        self._token = ""
+        self._renew_at = float("-inf")
+        self._instance = ""
+        self.error = ""
+
+    async def run(self) -> None:
+        """Ask without end."""
+        while True:
+            try:
+                await self._ask()
+                self.error = ""
+                await asyncio.sleep(EVERY_S)
+            except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as e:
+                self.error = f"{self._url}: {type(e).__name__}: {e}"
+                self._renew_at = float("-inf")
+                await asyncio.sleep(PAUSE_S if not self._token else EVERY_S)
+
+    async def _ask(self) -> None:
+        if not 0 < self._renew_at - self._clock.now() <= RENEW_S:
+            headers = {"X-aws-ec2-metadata-token-ttl-seconds": str(TOKEN_S)}
+            async with self._http.put(self._url + SESSION, headers=headers) as answer:
+                answer.raise_for_status()
+                self._token = await answer.text()
+            self._renew_at = self._clock.now() + RENEW_S
+            self._instance = await self._get(INSTANCE) or ""
+        if not self._instance:
+            raise ValueError("no instance id")
+        action, advice = await asyncio.gather(self._get(ACTION), self._get(REBALANCE))
+        if action is not None and json.loads(action).get("action") in {"terminate", "stop", "hibernate"}:
+            self._pin("interruption", _time(action, "time"))
+        elif advice is not None:
+            self._pin("rebalance", None)
+
+    def _pin(self, kind: Kind, takes_at: float | None) -> None:
+        self._board.pin(Notice(self._instance, kind, self._clock.now(), takes_at, "instance metadata"))
+
+    async def _get(self, path: str) -> str | None:
+        """What the server has there; None where it has nothing (404), as long as nothing is announced."""
+        async with self._http.get(self._url + path, headers={"X-aws-ec2-metadata-token": self._token}) as answer:
+            if answer.status == 404:
+                return None
+            answer.raise_for_status()
+            return await answer.text()
+
+
+def _time(text: str, key: str) -> float | None:
+    try:
+        return datetime.fromisoformat(str(json.loads(text).get(key))).timestamp()
+    except ValueError:
+        return None
+
+
+async def listen(context: Context, url: str, board: Board) -> None:
+    """Have the metadata server asked, by one asker for all pools, for the daemon's life."""
+
+    @asynccontextmanager
+    async def opening() -> AsyncIterator[Metadata]:
+        timeout = aiohttp.ClientTimeout(total=ANSWER_S)
+        async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as http:
+            asker = Metadata(url, http, board, context.clock)
+            task = asyncio.create_task(asker.run())
+            try:
+                yield asker
+            finally:
+                await cancelled(task)
+
+    await context.shared(("aws-metadata", url), opening)

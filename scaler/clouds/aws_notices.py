@@ -1,0 +1,54 @@
+"""Where notices of interruption come from on AWS: configuration, and what opens the listeners.
+
+EventBridge sends them for a whole account to an SQS queue; an instance's own metadata server tells those of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from policies.rules import Rule
+from scaler.clouds.notices import Board, board
+
+if TYPE_CHECKING:
+    from scaler.clouds.account import AwsAccount
+    from scaler.ports import Context
+
+
+@dataclass(frozen=True, kw_only=True)
+class AwsNotices:
+    """Where the cloud says what it will take."""
+
+    queue_url: Annotated[
+        str | None,
+        Rule(
+            "SQS queue that EventBridge sends warnings to, read and emptied by this daemon alone; null: none.",
+            pattern=r"^https?://[^/\s]+/[0-9]+/[A-Za-z0-9_-]{1,80}$",
+        ),
+    ] = None
+    metadata: Annotated[
+        bool, Rule("Ask the metadata server (IMDSv2) of the instance that this daemon runs on, once a second.")
+    ] = False
+    metadata_url: Annotated[str, Rule("Address of the metadata server.", pattern=r"^https?://[^/\s]+$")] = (
+        "http://169.254.169.254"
+    )
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if self.queue_url and self.queue_url.endswith(".fifo"):
+            yield "queue_url", "EventBridge sends these events to a standard queue, not to a FIFO one"
+
+
+async def heard(context: Context, account: AwsAccount, notices: AwsNotices) -> Board:
+    """The board, with the listeners that `notices` names running. Raises `Unavailable` or `Misconfigured`."""
+    found = await board(context)
+    if notices.queue_url is not None:
+        from scaler.clouds import aws_events  # noqa: PLC0415 - a process without SQS does without the SDK
+
+        await aws_events.listen(context, account, notices.queue_url, found)
+    if notices.metadata:
+        from scaler.clouds import aws_metadata  # noqa: PLC0415 - only where it is asked for
+
+        await aws_metadata.listen(context, notices.metadata_url, found)
+    return found

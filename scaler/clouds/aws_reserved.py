@@ -1,0 +1,73 @@
+"""Capacity reservations (ODCR) and capacity blocks: how many instances are paid for, used or not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from scaler.clouds import aws
+from scaler.clouds.aws_batch import Batch, batch
+from scaler.ports import Misconfigured
+
+if TYPE_CHECKING:
+    from scaler.clouds.account import AwsAccount
+    from scaler.ports import Context
+
+MOST_IDS: Final = 100
+BLOCK_DRAINS_S: Final = 1800.0
+"""Instances of a capacity block are terminated from this long before its end on: what is left of it holds nothing."""
+PATTERN: Final = r"^cr-[0-9a-f]{8,17}$"
+
+
+class Reserved:
+    """What the reservations `ids` hold together."""
+
+    def __init__(self, ids: Sequence[str], known: Batch[str, Mapping[str, Any]] | None) -> None:
+        self._ids = ids
+        self._known = known
+
+    async def count(self) -> int | None:
+        """Instances held now; None where no reservation was named. Raises port errors."""
+        if self._known is None:
+            return None
+        total = 0
+        for at, found in [await self._known.get(i) for i in self._ids]:
+            if found is None:
+                raise Misconfigured(
+                    f"AWS: no capacity reservation {self._ids} in this account and region: see reservation"
+                )
+            total += held(found, at)
+        return total
+
+
+def held(found: Mapping[str, Any], now: float) -> int:
+    """How many instances a reservation holds at `now`: of one that is planned, delayed or over, none."""
+    if found.get("State") != "active":
+        return 0
+    ends = found.get("EndDate")
+    if (
+        found.get("ReservationType") == "capacity-block"
+        and isinstance(ends, datetime)
+        and ends.timestamp() - now <= BLOCK_DRAINS_S
+    ):
+        return 0
+    return int(found.get("TotalInstanceCount", 0))
+
+
+async def reserved(context: Context, account: AwsAccount, ids: Sequence[str]) -> Reserved:
+    """The reservations `ids`, described many at a time for all pools of the account. Raises port errors."""
+    if not ids:
+        return Reserved((), None)
+    ec2 = await aws.service(context, "ec2", account)
+
+    async def fetch(asked: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+        found = await ec2.pages(
+            "DescribeCapacityReservations",
+            "CapacityReservations",
+            ", ".join(asked[:3]),
+            CapacityReservationIds=list(asked),
+        )
+        return {r["CapacityReservationId"]: r for r in found}
+
+    return Reserved(ids, await batch(context, ("aws-reserved", account), fetch, MOST_IDS))

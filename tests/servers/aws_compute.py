@@ -1,0 +1,113 @@
+"""One endpoint for all of AWS: Auto Scaling, EC2 and EKS over a `World`, and everything else from the server behind.
+
+It notes what is asked, and by `faults` refuses or spoils an operation, a service, or all reads or writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+import aiohttp
+from aiohttp import web
+from moto.core.model import OperationModel
+
+from tests.servers.aws_fault import DROPPED
+from tests.servers.aws_handlers import HANDLERS
+from tests.servers.aws_wire import Refusal, answer, operation, parameters, refused
+from tests.servers.aws_world import World
+
+READS: Final = ("Describe", "Get", "List", "Simulate")
+Spoil = Callable[[str, web.Response], web.Response]
+
+
+@dataclass
+class Compute:
+    """`faults` are refusals by ``service:Operation``, ``service``, ``read`` or ``write``; `spoils` change answers.
+
+    `lost`: writes are done, and their answers never come.
+    """
+
+    world: World
+    upstream: str
+    url: str = ""
+    asked: list[str] = field(default_factory=list)
+    faults: dict[str, Refusal] = field(default_factory=dict)
+    spoils: dict[str, Spoil] = field(default_factory=dict)
+    lost: bool = False
+
+    def count(self, named: str) -> int:
+        return self.asked.count(named)
+
+    def clear(self) -> None:
+        self.faults.clear()
+        self.spoils.clear()
+        self.lost = False
+
+
+def scope(request: web.Request) -> str:
+    """The service that a request is signed for."""
+    signed = request.headers.get("Authorization", "").partition("Credential=")[2].partition(",")[0].split("/")
+    return signed[3] if len(signed) == 5 else "sts"
+
+
+@asynccontextmanager
+async def compute(world: World, upstream: str) -> AsyncIterator[Compute]:
+    """The endpoint before the server at `upstream`."""
+    it = Compute(world, upstream)
+    async with aiohttp.ClientSession(auto_decompress=False) as http:
+
+        async def serve(request: web.Request) -> web.Response:
+            body, service = await request.read(), scope(request)
+            if service not in {named for named, _ in HANDLERS}:
+                target = request.headers.get("X-Amz-Target", "").rpartition(".")[2]
+                it.asked.append(f"{'cloudwatch' if service == 'monitoring' else service}:{target}")
+                return await forward(http, it.upstream, request, body)
+            asked = operation(service, request.method, request.path, body)
+            name = f"{service}:{asked.name}"
+            it.asked.append(name)
+            kind = "read" if asked.name.startswith(READS) else "write"
+            keys = (name, service, kind)
+            if fault := next((it.faults[key] for key in keys if key in it.faults), None):
+                return refused(service, fault)
+            made = handle(it.world, service, asked, request, body)
+            if it.lost and kind == "write":
+                await asyncio.Event().wait()
+            for key in keys:
+                if key in it.spoils:
+                    return it.spoils[key](name, made)
+            return made
+
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", serve)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            host, port = runner.addresses[0][:2]
+            it.url = f"http://{host}:{port}"
+            yield it
+        finally:
+            await runner.cleanup()
+
+
+def handle(world: World, service: str, asked: OperationModel, request: web.Request, body: bytes) -> web.Response:
+    """What the world answers."""
+    given = parameters(asked, request.method, request.path, dict(request.query), body)
+    try:
+        world.settle()
+        result = HANDLERS[service, asked.name](world, given)
+        world.settle()
+    except Refusal as e:
+        return refused(service, e)
+    return answer(asked, result)
+
+
+async def forward(http: aiohttp.ClientSession, upstream: str, request: web.Request, body: bytes) -> web.Response:
+    headers = {k: v for k, v in request.headers.items() if k.lower() not in DROPPED}
+    async with http.request(request.method, upstream + request.path_qs, data=body, headers=headers) as found:
+        kept = {k: v for k, v in found.headers.items() if k.lower() not in DROPPED}
+        return web.Response(status=found.status, body=await found.read(), headers=kept)

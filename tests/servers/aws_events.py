@@ -1,0 +1,35 @@
+"""EventBridge's events about machines, through a rule of moto's to a queue: the pattern that we publish lets them by."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from tests.servers.aws import ACCOUNT, REGION, Aws
+
+PATTERN: Final = Path(__file__).parents[2] / "config" / "deploy" / "aws-events.json"
+WARNING: Final = "EC2 Spot Instance Interruption Warning"
+REBALANCE: Final = "EC2 Instance Rebalance Recommendation"
+
+
+async def event_queue(cloud: Aws, name: str = "interruptions") -> str:
+    """The URL of a queue that the published rule leads to."""
+    queue = await cloud.queue(name)
+    events = await cloud.client("events")
+    await events.put_rule(Name=name, EventPattern=PATTERN.read_text())
+    arn = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}"
+    await events.put_targets(Rule=name, Targets=[{"Id": "1", "Arn": arn}])
+    return queue
+
+
+async def warn(cloud: Aws, machine: str, kind: str = WARNING) -> None:
+    """EC2 says of an instance what `kind` names."""
+    await tell(cloud, "aws.ec2", kind, {"instance-id": machine, "instance-action": "terminate"})
+
+
+async def tell(cloud: Aws, source: str, kind: str, detail: dict[str, Any]) -> None:
+    events = await cloud.client("events")
+    entry = {"Source": source, "DetailType": kind, "Detail": json.dumps(detail)}
+    answer = await events.put_events(Entries=[entry])
+    assert answer["FailedEntryCount"] == 0, answer

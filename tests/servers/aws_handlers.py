@@ -1,0 +1,371 @@
+"""What Auto Scaling, EC2 and EKS answer about a `World`, operation by operation."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from tests.servers.aws_wire import Refusal
+from tests.servers.aws_world import CODES, WORDS, Fleet, Flock, Group, Instance, NodeGroup, World, when
+
+ARN: Final = "arn:aws:{service}:us-east-1:123456789012:{rest}"
+Handler = Callable[[World, dict[str, Any]], Mapping[str, Any]]
+
+
+# --- Auto Scaling
+
+
+def group(world: World, asked: Mapping[str, Any]) -> Group:
+    name = asked["AutoScalingGroupName"]
+    if name not in world.groups:
+        raise Refusal("ValidationError", f"AutoScalingGroup name not found - {name}")
+    return world.groups[name]
+
+
+def describe_groups(world: World, asked: dict[str, Any]) -> Mapping[str, Any]:
+    names = asked.get("AutoScalingGroupNames") or list(world.groups)
+    return {"AutoScalingGroups": [_group(world.groups[n]) for n in names if n in world.groups]}
+
+
+def _group(g: Group) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "AutoScalingGroupName": g.name,
+        "AutoScalingGroupARN": ARN.format(
+            service="autoscaling", rest=f"autoScalingGroup:1:autoScalingGroupName/{g.name}"
+        ),
+        "MinSize": g.least,
+        "MaxSize": g.most,
+        "DesiredCapacity": g.desired,
+        "DefaultCooldown": 300,
+        "AvailabilityZones": list(g.zones),
+        "HealthCheckType": "EC2",
+        "CreatedTime": when(0),
+        "Instances": [_member(i, "InService" if i.up else "Pending") for i in g.instances],
+        "SuspendedProcesses": [{"ProcessName": p, "SuspensionReason": "by user"} for p in g.suspended],
+    }
+    if g.spot_share is not None:
+        shares = {"OnDemandBaseCapacity": 0, "OnDemandPercentageAboveBaseCapacity": round(100 * (1 - g.spot_share))}
+        found["MixedInstancesPolicy"] = {"InstancesDistribution": shares}
+    if g.warm is not None:
+        found["WarmPoolConfiguration"] = _warm(g)
+        found["WarmPoolSize"] = len(g.warm.instances)
+    return found
+
+
+def _member(i: Instance, state: str) -> dict[str, Any]:
+    return {
+        "InstanceId": i.id,
+        "InstanceType": i.type,
+        "AvailabilityZone": i.zone,
+        "LifecycleState": state,
+        "HealthStatus": "Healthy",
+        "ProtectedFromScaleIn": False,
+    }
+
+
+def _warm(g: Group) -> dict[str, Any]:
+    assert g.warm is not None
+    more = {} if g.prepared is None else {"MaxGroupPreparedCapacity": g.prepared}
+    return {"MinSize": g.warm.least, "PoolState": g.warm_state, **more}
+
+
+def set_desired(world: World, asked: dict[str, Any]) -> Mapping[str, Any]:
+    g, size = group(world, asked), asked["DesiredCapacity"]
+    for bound, wrong, word in ((g.most, size > g.most, "above max"), (g.least, size < g.least, "below min")):
+        if wrong:
+            text = f"New SetDesiredCapacity value {size} is {word} value {bound} for the AutoScalingGroup."
+            raise Refusal("ValidationError", text)
+    g.desired = size
+    return {}
+
+
+def launch_instances(world: World, asked: dict[str, Any]) -> Mapping[str, Any]:
+    g, zone = group(world, asked), asked["AvailabilityZones"][0]
+    return _once(
+        world, asked["ClientToken"], (g.name, zone, asked["RequestedCapacity"]), lambda: _launch(world, g, zone, asked)
+    )
+
+
+def _launch(world: World, g: Group, zone: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+    if g.desired + asked["RequestedCapacity"] > g.most:
+        raise Refusal("ValidationError", f"The requested capacity would exceed the maximum of {g.most}.")
+    came: list[str] = []
+    market, lack = g.bought(), None
+    for _ in range(asked["RequestedCapacity"]):
+        lack = world.launch(g, zone, market)
+        if lack is None:
+            came.append(g.instances[-1].id)
+    g.desired += len(came)
+    where = {"InstanceType": g.type, "MarketType": market, "AvailabilityZone": zone}
+    errors = [] if lack is None else [{**where, "ErrorCode": CODES[lack, market], "ErrorMessage": "Not launched."}]
+    instances = [{**where, "InstanceIds": came}] if came else []
+    return {
+        "AutoScalingGroupName": g.name,
+        "ClientToken": asked["ClientToken"],
+        "Instances": instances,
+        "Errors": errors,
+    }
+
+
+def _once(world: World, token: str, what: object, do: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Idempotent by token."""
+    if token in world.launches:
+        before, answer = world.launches[token]
+        if before != what:
+            raise Refusal("IdempotentParameterMismatch", "The token was used with other parameters.")
+        return answer
+    answer = do()
+    world.launches[token] = what, answer
+    return answer
+
+
+def describe_activities(world: World, asked: dict[str, Any]) -> Mapping[str, Any]:
+    g = group(world, asked)
+    told = [(t, "", g.market) for t in g.told]
+    told += [(t, " into warm pool", g.market) for t in (g.warm.told if g.warm is not None else [])]
+    told.sort(key=lambda one: one[0][0], reverse=True)
+    return {
+        "Activities": [_activity(g, *one, number) for number, one in enumerate(told[: asked.get("MaxRecords", 100)])]
+    }
+
+
+def _activity(g: Group, told: tuple[float, str, Any], where: str, market: str, number: int) -> dict[str, Any]:
+    at, zone, lack = told
+    message = WORDS[lack, market].format(type=g.type, zone=zone) if lack else ""
+    return {
+        "ActivityId": str(uuid.UUID(int=number)),
+        "AutoScalingGroupName": g.name,
+        "Description": f"Launching a new EC2 instance{where}"
+        + ("" if lack is None else f".  Status Reason: {message}"),
+        "Cause": "a difference between desired and actual capacity",
+        "StartTime": when(at),
+        "EndTime": when(at + 1),
+        "StatusCode": "Successful" if lack is None else "Failed",
+        "StatusMessage": message,
+        "Progress": 100,
+        "Details": json.dumps({"Subnet ID": "subnet-1", "Availability Zone": zone}),
+    }
+
+
+def put_warm_pool(world: World, asked: dict[str, Any]) -> Mapping[str, Any]:
+    g = group(world, asked)
+    if g.warm is None:
+        g.warm = Flock(f"{g.name}/warm", g.zones, g.type, g.market)
+    g.warm.least = asked.get("MinSize", 0)
+    g.prepared = asked.get("MaxGroupPreparedCapacity")
+    g.warm_state = asked.get("PoolState", "Stopped")
+    return {}
+
+
+def describe_warm_pool(world: World, asked: dict[str, Any]) -> Mapping[str, Any]:
+    g = group(world, asked)
+    if g.warm is None:
+        return {"Instances": []}
+    states = [(i, f"Warmed:{g.warm_state}" if i.up else "Warmed:Pending") for i in g.warm.instances]
+    return {"WarmPoolConfiguration": _warm(g), "Instances": [_member(i, state) for i, state in states]}
+
+
+# --- EC2
+
+
+def describe_instances(world: World, asked: dict[str, Any]) -> Mapping[str, Any]:
+    filters = {f["Name"]: f["Values"] for f in asked.get("Filters", ())}
+    now = time.time()
+    found = [i for i in world.instances() if _matches(i, filters) and now - i.born >= world.hidden_s]
+    return {"Reservations": [{"ReservationId": f"r-{n}", "Instances": [_instance(i)]} for n, i in enumerate(found)]}
+
+
+def _matches(i: Instance, filters: Mapping[str, list[str]]) -> bool:
+    state = "running" if i.up else "pending"
+    known = {"instance-id": i.id, "instance-state-name": state, **{f"tag:{k}": v for k, v in i.tags.items()}}
+    return all(known.get(name) in values for name, values in filters.items())
+
+
+def _instance(i: Instance) -> dict[str, Any]:
+    state = {"Code": 16, "Name": "running"} if i.up else {"Code": 0, "Name": "pending"}
+    more = {"InstanceLifecycle": "spot"} if i.market == "spot" else {}
+    tags = [{"Key": k, "Value": v} for k, v in i.tags.items()]
+    placed = {"AvailabilityZone": i.zone}
+    return {"InstanceId": i.id, "InstanceType": i.type, "State": state, "Placement": placed, "Tags": tags, **more}
+
+
+def fleet(world: World, name: str) -> Fleet:
+    if name not in world.fleets:
+        raise Refusal("InvalidFleetId.NotFound", f"The fleet ID '{name}' does not exist")
+    return world.fleets[name]
+
+
+def describe_fleets(world: World, asked: dict[str, Any]) -> Mapping[str, Any]:
+    return {"Fleets": [_fleet(fleet(world, f)) for f in asked.get("FleetIds") or list(world.fleets)]}
+
+
+def _fleet(f: Fleet) -> dict[str, Any]:
+    return {
+        "FleetId": f.name,
+        "FleetState": f.state,
+        "Type": "maintain",
+        "TargetCapacitySpecification": {"TotalTargetCapacity": f.desired, "DefaultTargetCapacityType": f.market},
+        "FulfilledCapacity": float(len(f.instances)),
+    }
+
+
+def describe_fleet_instances(world: World, asked: dict[str, Any]) -> Mapping[str, Any]:
+    active = [
+        {"InstanceId": i.id, "InstanceType": i.type, "InstanceHealth": "healthy"}
+        for i in fleet(world, asked["FleetId"]).instances
+    ]
+    return {"FleetId": asked["FleetId"], "ActiveInstances": active}
+
+
+def describe_fleet_history(world: World, asked: dict[str, Any]) -> Mapping[str, Any]:
+    f, since = fleet(world, asked["FleetId"]), asked["StartTime"].timestamp()
+    return {"FleetId": f.name, "HistoryRecords": [_event(f, *told) for told in f.told if told[0] >= since]}
+
+
+def _event(f: Fleet, at: float, zone: str, lack: Any) -> dict[str, Any]:
+    if lack is None:
+        said = {"EventSubType": "launched", "EventDescription": f"{f.type}, {zone}"}
+        return {"Timestamp": when(at), "EventType": "instance-change", "EventInformation": said}
+    kind = "spotInstanceCountLimitExceeded" if lack == "quota" else "launchSpecTemporarilyBlacklisted"
+    text = f"{f.type}, ami-1, Linux/UNIX, {zone}: Repeated errors have occurred processing the launch specification."
+    text += f" Error message: There is none (Service: AmazonEC2; Status Code: 500; Error Code: {CODES[lack, f.market]})"
+    said = {"EventSubType": kind, "EventDescription": text}
+    return {"Timestamp": when(at), "EventType": "information", "EventInformation": said}
+
+
+def modify_fleet(world: World, asked: dict[str, Any]) -> Mapping[str, Any]:
+    f = fleet(world, asked["FleetId"])
+    if f.state == "modifying":
+        raise Refusal("FleetNotInModifiableState", "The fleet is being modified.")
+    f.desired = asked["TargetCapacitySpecification"]["TotalTargetCapacity"]
+    return {"Return": True}
+
+
+def create_fleet(world: World, asked: dict[str, Any]) -> Mapping[str, Any]:
+    what = json.dumps({k: v for k, v in asked.items() if k != "ClientToken"}, sort_keys=True, default=str)
+    return _once(world, asked["ClientToken"], what, lambda: _create(world, asked))
+
+
+def _create(world: World, asked: Mapping[str, Any]) -> dict[str, Any]:
+    target = asked["TargetCapacitySpecification"]
+    market = target["DefaultTargetCapacityType"]
+    tags = {t["Key"]: t["Value"] for s in asked.get("TagSpecifications", ()) for t in s["Tags"]}
+    overrides = asked["LaunchTemplateConfigs"][0]["Overrides"]
+    flock = Flock(
+        "instant", tuple(o["SubnetId"].replace("subnet-", "us-east-1") for o in overrides), market=market, tags=tags
+    )
+    came, errors = list[dict[str, Any]](), list[dict[str, Any]]()
+    for zone, override in zip(flock.zones, overrides, strict=True):
+        flock.type = override.get("InstanceType", flock.type)
+        ids = list[str]()
+        while len(flock.instances) < target["TotalTargetCapacity"]:
+            lack = world.launch(flock, zone, market)
+            if lack is not None:
+                overrides_said = {"Overrides": {"InstanceType": flock.type, "AvailabilityZone": zone}}
+                error = {"LaunchTemplateAndOverrides": overrides_said, "Lifecycle": market}
+                errors.append({**error, "ErrorCode": CODES[lack, market], "ErrorMessage": "Not launched."})
+                break
+            ids.append(flock.instances[-1].id)
+        if ids:
+            came.append({"InstanceIds": ids, "InstanceType": flock.type, "Lifecycle": market, "AvailabilityZone": zone})
+    world.loose += flock.instances
+    return {"FleetId": f"fleet-{uuid.uuid4()}", "Instances": came, "Errors": errors}
+
+
+def terminate_instances(world: World, asked: dict[str, Any]) -> Mapping[str, Any]:
+    world.take(asked["InstanceIds"])
+    gone = {"CurrentState": {"Code": 32, "Name": "shutting-down"}, "PreviousState": {"Code": 16, "Name": "running"}}
+    return {"TerminatingInstances": [{"InstanceId": i, **gone} for i in asked["InstanceIds"]]}
+
+
+def describe_reservations(world: World, asked: dict[str, Any]) -> Mapping[str, Any]:
+    known = {r["CapacityReservationId"]: r for r in world.reservations}
+    for one in asked.get("CapacityReservationIds", ()):
+        if one not in known:
+            raise Refusal("InvalidCapacityReservationId.NotFound", f"The capacity reservation '{one}' does not exist.")
+    return {"CapacityReservations": [known[i] for i in asked.get("CapacityReservationIds") or known]}
+
+
+# --- EKS
+
+
+def node_group(world: World, asked: Mapping[str, Any]) -> NodeGroup:
+    key = (asked.get("clusterName", asked.get("name", "")), asked["nodegroupName"])
+    if key not in world.nodes:
+        raise Refusal("ResourceNotFoundException", f"No node group found for name: {key[1]}.", 404)
+    return world.nodes[key]
+
+
+def describe_node_group(world: World, asked: dict[str, Any]) -> Mapping[str, Any]:
+    n = node_group(world, asked)
+    found = {
+        "nodegroupName": n.name,
+        "nodegroupArn": ARN.format(service="eks", rest=f"nodegroup/{n.cluster}/{n.name}/1"),
+        "clusterName": n.cluster,
+        "status": "UPDATING" if n.busy else "ACTIVE",
+        "capacityType": "SPOT" if n.group.market == "spot" else "ON_DEMAND",
+        "scalingConfig": {"minSize": n.group.least, "maxSize": n.group.most, "desiredSize": n.desired},
+        "resources": {"autoScalingGroups": [{"name": n.group.name}]},
+        "health": {"issues": n.issues},
+    }
+    return {"nodegroup": found}
+
+
+def update_node_group(world: World, asked: dict[str, Any]) -> Mapping[str, Any]:
+    n, size = node_group(world, asked), asked["scalingConfig"]["desiredSize"]
+    token = asked.get("clientRequestToken", str(uuid.uuid4()))
+    if token in n.tokens:
+        return {"update": n.updates[n.tokens[token]]}
+    if n.busy:
+        raise Refusal("ResourceInUseException", "Nodegroup cannot be updated as it is currently being updated", 409)
+    if not n.group.least <= size <= n.group.most:
+        raise Refusal("InvalidParameterException", f"desired capacity {size} is out of bounds")
+    update: dict[str, Any] = {"id": str(uuid.uuid4()), "status": "InProgress", "type": "ConfigUpdate", "errors": []}
+    update["params"] = [{"type": "DesiredSize", "value": str(size)}]
+    n.tokens[token] = str(update["id"])
+    n.updates[str(update["id"])] = update
+    answer = dict(update)
+    if not n.slow:
+        finish(n)
+    return {"update": answer}
+
+
+def finish(n: NodeGroup, *, error: dict[str, Any] | None = None) -> None:
+    """The update under way ends."""
+    for update in n.updates.values():
+        if update["status"] == "InProgress":
+            update["status"] = "Successful" if error is None else "Failed"
+            update["errors"] = [] if error is None else [error]
+            if error is None:
+                n.desired = n.group.desired = int(update["params"][0]["value"])
+
+
+def describe_update(world: World, asked: dict[str, Any]) -> Mapping[str, Any]:
+    n = node_group(world, asked)
+    if asked["updateId"] not in n.updates:
+        raise Refusal("ResourceNotFoundException", "No update found for ID", 404)
+    return {"update": n.updates[asked["updateId"]]}
+
+
+HANDLERS: Final[Mapping[tuple[str, str], Handler]] = {
+    ("autoscaling", "DescribeAutoScalingGroups"): describe_groups,
+    ("autoscaling", "DescribeScalingActivities"): describe_activities,
+    ("autoscaling", "DescribeWarmPool"): describe_warm_pool,
+    ("autoscaling", "LaunchInstances"): launch_instances,
+    ("autoscaling", "PutWarmPool"): put_warm_pool,
+    ("autoscaling", "SetDesiredCapacity"): set_desired,
+    ("ec2", "CreateFleet"): create_fleet,
+    ("ec2", "DescribeCapacityReservations"): describe_reservations,
+    ("ec2", "DescribeFleetHistory"): describe_fleet_history,
+    ("ec2", "DescribeFleetInstances"): describe_fleet_instances,
+    ("ec2", "DescribeFleets"): describe_fleets,
+    ("ec2", "DescribeInstances"): describe_instances,
+    ("ec2", "ModifyFleet"): modify_fleet,
+    ("ec2", "TerminateInstances"): terminate_instances,
+    ("eks", "DescribeNodegroup"): describe_node_group,
+    ("eks", "DescribeUpdate"): describe_update,
+    ("eks", "UpdateNodegroupConfig"): update_node_group,
+}

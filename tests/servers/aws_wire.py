@@ -1,0 +1,104 @@
+"""AWS's own protocols on a socket: requests parsed and answers written by the service models that the SDK has.
+
+Handlers take an operation's parameters and give its result as plain mappings, or raise `Refusal`. What an answer has
+that the service's model has not is a mistake of the handler's, and fails the request with a 500 that says so.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import parse_qsl, unquote
+from xml.sax.saxutils import escape
+
+from aiohttp import web
+from moto.core.model import OperationModel, ServiceModel
+from moto.core.parse import PROTOCOL_PARSERS
+from moto.core.serialize import SERIALIZERS
+from moto.core.utils import get_service_model
+from werkzeug.datastructures import Headers, MultiDict
+
+REQUEST_ID: Final = "00000000-0000-0000-0000-000000000000"
+
+
+class Refusal(Exception):
+    """What AWS answers when it will not."""
+
+    def __init__(self, code: str, message: str, status: int = 400, *, retry_after_s: float = 0) -> None:
+        super().__init__(message)
+        self.headers = {"Retry-After": f"{retry_after_s:g}"} if retry_after_s else {}
+        self.code = code
+        self.message = message
+        self.status = status
+
+
+@functools.cache
+def model(service: str) -> ServiceModel:
+    return get_service_model(service)
+
+
+def operation(service: str, method: str, path: str, body: bytes) -> OperationModel:
+    """What a request asks for."""
+    found = model(service)
+    if found.metadata["protocol"] in {"query", "ec2"}:
+        return found.operation_model(dict(parse_qsl(body.decode()))["Action"])
+    for name in found.operation_names:
+        one = found.operation_model(name)
+        pattern = re.sub(r"\{[^}]+\}", "[^/]+", one.http["requestUri"].partition("?")[0])
+        if one.http["method"] == method and re.fullmatch(pattern, path):
+            return one
+    raise LookupError(f"{service} has no {method} {path}")
+
+
+def parameters(asked: OperationModel, method: str, path: str, query: Mapping[str, str], body: bytes) -> dict[str, Any]:
+    """The parameters of a request."""
+    values: MultiDict[str, Any] = MultiDict(parse_qsl(body.decode(errors="replace")) if body[:1] != b"{" else [])
+    values.update(query)
+    names = re.findall(r"\{([^}+]+)\+?\}", asked.http["requestUri"])
+    pattern = re.sub(r"\{[^}]+\}", "([^/]+)", asked.http["requestUri"].partition("?")[0])
+    match = re.fullmatch(pattern, path)
+    request = {
+        "body": body,
+        "headers": Headers(),
+        "method": method,
+        "url_params": dict(zip(names, map(unquote, match.groups()), strict=True)) if match else {},
+        "url_path": path,
+        "values": values,
+    }
+    parser: Any = PROTOCOL_PARSERS[str(asked.service_model.metadata["protocol"])]
+    found: dict[str, Any] = parser(asked).parse(request)
+    return found
+
+
+def answer(asked: OperationModel, result: Mapping[str, Any]) -> web.Response:
+    """A result as AWS writes it."""
+    if asked.output_shape is not None and (unknown := result.keys() - asked.output_shape.members.keys()):
+        raise LookupError(f"{asked.name} answers no {sorted(unknown)}")
+    made: Any = SERIALIZERS[str(asked.service_model.metadata["protocol"])](asked).serialize(result)
+    body = made["body"]
+    content = body.encode() if isinstance(body, str) else body
+    return web.Response(status=made["status_code"], body=content, headers=dict(made["headers"]))
+
+
+def refused(service: str, refusal: Refusal) -> web.Response:
+    """A refusal in the service's own protocol."""
+    code, message = escape(refusal.code), escape(refusal.message)
+    match model(service).metadata["protocol"]:
+        case "ec2":
+            body = (
+                f"<Response><Errors><Error><Code>{code}</Code><Message>{message}</Message></Error></Errors>"
+                f"<RequestID>{REQUEST_ID}</RequestID></Response>"
+            )
+            return web.Response(status=refusal.status, text=body, content_type="text/xml", headers=refusal.headers)
+        case "query":
+            body = (
+                f"<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>"
+                f"<RequestId>{REQUEST_ID}</RequestId></ErrorResponse>"
+            )
+            return web.Response(status=refusal.status, text=body, content_type="text/xml", headers=refusal.headers)
+        case _:
+            said = {"message": refusal.message}
+            headers = {"x-amzn-errortype": refusal.code, "x-amzn-requestid": REQUEST_ID, **refusal.headers}
+            return web.json_response(said, status=refusal.status, headers=headers)
