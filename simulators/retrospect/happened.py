@@ -17,7 +17,7 @@ from policies.model import PoolName
 from scaler.explain import timestamp
 from simulators.report.spans import Floats
 from simulators.retrospect.record import Recorded
-from simulators.retrospect.starts import lead_times
+from simulators.retrospect.supply import lead_times
 from simulators.traffic.describe import duration
 
 HOUR_S: Final = 3600.0

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from policies.model import Fresh, Tick
 from scaler.config.load import Workload
 from scaler.config.problems import ConfigError
 from simulators.peers.contenders import Contender, contenders
@@ -147,13 +148,15 @@ def others(
     outcomes: list[Outcome] = []
     error = None
     for k, contender in enumerate(taking_part):
+        found_sizes = Found([], [])
         done = simulate(
             replaying(contender.case, trace),
             seed,
             trace,
+            record=[found_sizes.note],
             progress=lambda share, k=k: progress((k + share) / len(taking_part)),  # type: ignore[misc]
         )
-        outcomes.append(_outcome(contender.name, done, world, recorded.span_s))
+        outcomes.append(_outcome(contender.name, done, found_sizes, world, recorded.span_s))
         error = error or _error(found, done.timeline, outcomes[0])
     assert error is not None  # noqa: S101 - the policy that ran takes part
     return Others(tuple(outcomes), error, tuple(left_out))
@@ -176,13 +179,27 @@ def _taking_part(recorded: Recorded, world: World, asked: Asked) -> tuple[list[C
     return found, left_out
 
 
-def _outcome(name: str, done: Run, world: World, span_s: float) -> Outcome:
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What each turn found asked for over all pools, as the record has it too."""
+
+    at: list[float]
+    size: list[float]
+
+    def note(self, tick: Tick) -> None:
+        pools = tick.observation.pools.values()
+        if all(isinstance(status, Fresh) for status in pools):
+            self.at.append(tick.at)
+            self.size.append(float(sum(status.value.desired for status in pools if isinstance(status, Fresh))))
+
+
+def _outcome(name: str, done: Run, sizes: Found, world: World, span_s: float) -> Outcome:
     """What a run came to within the recorded period."""
     drawn = sheet(name, done)
     paid = np.sum(list(drawn.paid_usd.values()), axis=0) if drawn.paid_usd else np.zeros(len(drawn.edges_s))
-    at_s = np.array(done.timeline.at_s, np.float64)
-    size = np.array(done.timeline.desired, np.float64)
-    known = (size >= 0) & (at_s < span_s)
+    at_s = np.array(sizes.at, np.float64) - done.timeline.epoch_s
+    size = np.array(sizes.size, np.float64)
+    known = at_s < span_s
     over_s = np.diff(np.append(at_s[known], span_s))
     summary = drawn.summary
     met = summary.attainment.get("all", math.nan)

@@ -20,6 +20,8 @@ FIXED: Final = (
     "at", "demand", "work", "target", "ready", "blind", "refused", "short", "errors", "dry_run", "by_hand",
 )  # fmt: skip
 SIZES: Final = ("desired", "ready", "interrupted", "reserved")
+LACKING: Final = "lacking"
+"""A pool's column beside its `SIZES`: replicas asked for that its cloud did not give: refused, failed, written off."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,7 +31,8 @@ class Recorded:
     `workload` is the specification that decided most of them, `specs` how many of them each one did. `columns` are
     those of `FIXED`: `work` is the work measured without forecast where a policy tells it, `short` whether capacity or
     quota was lacking, `refused` how many writes came to nothing, `by_hand` by how many replicas an override moved the
-    size. `pools` holds `SIZES` by pool, `memory` what each policy had learnt in the end, `reasons` what decided.
+    size. `pools` holds `SIZES` and `LACKING` by pool, `memory` what each policy had learnt in the end, `reasons` what
+    decided.
     `damaged` are lines that could not be read, in all of the journals; `turned_back` turns that were left out because
     the clock had been set back, or because two journals have them.
     """

@@ -15,7 +15,7 @@ from policies.model import Fresh, PolicyName, PoolName, PoolStatus, Reading, Res
 from scaler.config.load import Workload
 from simulators.report.spans import Floats
 from simulators.retrospect.reasons import Reasons, by_hand
-from simulators.retrospect.record import FIXED, SIZES, Recorded
+from simulators.retrospect.record import FIXED, LACKING, SIZES, Recorded
 
 NAN: Final = math.nan
 NONE_LEFT: Final = {Result.OUT_OF_CAPACITY, Result.OUT_OF_QUOTA}
@@ -67,7 +67,8 @@ class Taken:
             _put(self.readings.setdefault(signal, array("d")), rows, value)
             _put(self.measured.setdefault(signal, array("d")), rows, at)
         for pool, status in tick.observation.pools.items():
-            columns = self.pools.setdefault(pool, {name: array("d") for name in SIZES})
+            columns = self.pools.setdefault(pool, {name: array("d") for name in (*SIZES, LACKING)})
+            _put(columns[LACKING], rows, _lacking(tick, pool, status))
             for name in SIZES:
                 size = getattr(status.value, name) if isinstance(status, Fresh) else None
                 _put(columns[name], rows, NAN if size is None else float(size))
@@ -93,6 +94,13 @@ class Taken:
             damaged,
             self.turned_back,
         )
+
+
+def _lacking(tick: Tick, pool: PoolName, reading: Reading[PoolStatus]) -> float:
+    """Replicas of a pool that were asked for and do not come."""
+    refused = sum(o.result in NONE_LEFT for o in tick.outcomes if o.pool == pool)
+    failed = reading.value.failed if isinstance(reading, Fresh) else 0
+    return float(refused + failed + tick.decision.written_off.get(pool, 0))
 
 
 def _short(reading: Reading[PoolStatus]) -> bool:

@@ -27,7 +27,7 @@ from simulators.models.service import ServiceModel
 from simulators.retrospect.arrivals import Rebuilt
 from simulators.retrospect.engines import Engine, slower
 from simulators.retrospect.record import Recorded
-from simulators.retrospect.starts import lead_times
+from simulators.retrospect.supply import capacity, lacking_share, lead_times, losses_per_hour
 from simulators.run import replaying
 from simulators.scenario import Case, Scenario
 from simulators.world import queue as queues
@@ -112,11 +112,9 @@ def _source(spec: Any) -> dict[str, Any]:
 
 def _offer(recorded: Recorded, name: PoolName, pool: Pool, model: str) -> tuple[PoolOffer, str]:
     """A pool as the record shows it, and in words."""
-    sizes = recorded.pools[name]
     start_up, starts = _start_up(recorded, name, pool)
-    hours = float(np.nansum(sizes["ready"] * recorded.over_s)) / 3600.0
-    taken = float(np.maximum(np.diff(sizes["interrupted"][np.isfinite(sizes["interrupted"])]), 0.0).sum())
-    lost = taken / hours if hours > 0 else 0.0
+    lost = losses_per_hour(recorded, name)
+    steps = () if pool.market == "reserved" else capacity(recorded, name)
     offer = PoolOffer(
         model=model,
         price_usd_per_hour=round(pool.price_usd_per_hour or 0.0, 6),
@@ -124,18 +122,22 @@ def _offer(recorded: Recorded, name: PoolName, pool: Pool, model: str) -> tuple[
         zones={
             "recorded": ZoneOffer(
                 capacity=recorded.reservation(name) if pool.market == "reserved" else None,
+                steps=steps,
                 losses_per_node_hour=lost,
             )
         },
         start_up=start_up,
     )
-    return offer, f"pool {name}: {starts}; {lost:.3g} losses per replica and hour; capacity whenever it is asked for"
+    lacking = lacking_share(steps, recorded.span_s)
+    given = f"capacity as recorded, lacking for {lacking:.0%} of the time, else" if lacking else "capacity"
+    return offer, f"pool {name}: {starts}; {lost:.3g} losses per replica and hour; {given} whenever it is asked for"
 
 
 def _start_up(recorded: Recorded, name: PoolName, pool: Pool) -> tuple[StartUp, str]:
     """The pool's lead times as its sizes show them; as configured where they show too few."""
     seen = lead_times(recorded, name)
-    p50, p90 = seen.quantile_s(0.5), seen.quantile_s(0.9)
+    p50 = seen.quantile_s(0.5)
+    p90 = None if p50 is None else seen.usual_s(p50)
     if len(seen) < ENOUGH or p50 is None or p90 is None or p50 <= 0:
         median_s = max(pool.lead_time_s, 1.0)
         return _taking(median_s, 0.0), f"a start takes {median_s:g} s, as configured ({len(seen)} were recorded)"
