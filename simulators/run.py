@@ -155,23 +155,26 @@ def _initial(case: Case) -> Mapping[PoolName, int]:
     return {first: case.workload.spec.min_replicas}
 
 
-def simulate(
+def simulate(  # noqa: PLR0913 - what is run, and who is told
     case: Case,
     seed: int,
     trace: Trace,
     *,
     record: Sequence[Callable[[Tick], None]] = (),
     progress: Progress = lambda _: None,
+    begun: Callable[[Run], None] = lambda _: None,
 ) -> Run:
     """Run a case to its end, and those beside it to theirs; `record` is told of the turns of all of them.
 
-    The same case, seed and trace give the same ticks, byte for byte.
+    `begun` gets the case's run before its first turn, to look at it from `record` while it goes on. The same case, seed
+    and trace give the same ticks, byte for byte.
     """
     s = case.scenario
     others = [(other, _seed_of(other, seed)) for other in case.beside]
     told = [(case, seed, trace), *((other, own, traffic_of(other, own)) for other, own in others)]
     ledger = Ledger(s.fleet) if case.beside or s.fleet.limits else None
     runs = [Run(c, own, requests, begin(c, own, requests), Timeline(s.epoch_s)) for c, own, requests in told]
+    begun(runs[0])
     driven = [_lane(run, ledger, record) for run in runs]
     held = lanes.Held(ledger)
     with contextlib.closing(asyncio.new_event_loop()) as loop:  # asyncio.run would take Ctrl-C for itself, and wait

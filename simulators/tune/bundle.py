@@ -49,10 +49,6 @@ class Stretch:
     def length_s(self) -> float:
         return self.case.scenario.end_s
 
-    def first(self, share: float, seed: int) -> Stretch:
-        """The beginning of the stretch, for one seed."""
-        return _cut(self.name, self.case, {seed: self.traces[seed]}, 0.0, share * self.length_s)
-
 
 @dataclass(frozen=True, slots=True)
 class Bundle:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
+from policies.model import Tick
 from scaler.config.problems import ConfigError
 from simulators.peers.contenders import SELF, contenders
 from simulators.report.money import by_market
@@ -22,7 +23,9 @@ from simulators.traffic.trace import Trace
 from simulators.tune.bundle import PRESENT, Bundle, Stretch
 
 FIRST_SHARE: Final = 1 / 3
-"""Of each stretch is run before the whole: long enough to see a setting fail, at a third of the price."""
+"""Of the first trace is run before a trial is looked at: long enough to see a setting fail, at a third of the price."""
+PATIENCE_S: Final = 60.0
+"""A request that is in work for so long, and for longer than is promised for the whole of one, is told late."""
 BLOCKS: Final = 12
 """Batches of time that a stretch is told in: Law (9.5.3) asks for 10 to 30, long enough to be nearly independent."""
 BLOCK_S: Final = 60.0
@@ -121,21 +124,59 @@ def play(bundle: Bundle, job: Job) -> Outcome:
 
 
 def _searched(bundle: Bundle, job: Job) -> Outcome:
-    """The first part, then the first seed, then the others: each only for who is not given up before."""
+    """The first trace's beginning, then all traces under the first seed, then the other seeds: until it is given up."""
     first, *others = bundle.seeds
-    stages: list[Stage] = []
-    played: list[Played] = []
-    parts: tuple[Callable[[], Iterator[Played]], ...] = (
-        lambda: _all(bundle, [stretch.first(FIRST_SHARE, first) for stretch in bundle.train], (first,), job.word),
-        lambda: _all(bundle, bundle.train, (first,), job.word),
-    )
-    for number, part in enumerate(parts):
-        played = list(part())
-        stages.append(stage(played))
-        if cut := job.bars.hopeless(number, stages[-1]):
-            return Outcome(stages=tuple(stages), cut=cut)
-    played += _all(bundle, bundle.train, others, job.word)
-    return Outcome(tuple(played), tuple(stages))
+    look = _Look(job.bars, FIRST_SHARE * bundle.train[0].length_s)
+    try:
+        played = list(_all(bundle, bundle.train, (first,), job.word, look))
+    except _GivenUpError as e:
+        return Outcome(stages=(look.found,), cut=str(e))
+    stages = (look.found, stage(played))
+    if cut := job.bars.hopeless(1, stages[-1]):
+        return Outcome(stages=stages, cut=cut)
+    return Outcome((*played, *_all(bundle, bundle.train, others, job.word)), stages)
+
+
+class _GivenUpError(Exception):
+    """Why a trial need not go on."""
+
+
+class _Look:
+    """Looks at a run once, while it goes on, and ends it if it is hopeless."""
+
+    def __init__(self, bars: Bars, at_s: float) -> None:
+        self._bars = bars
+        self._at_s = at_s
+        self._run: Run | None = None
+        self.found: Stage = (math.nan, math.nan)
+
+    def begun(self, run: Run) -> None:
+        """The run to look at: the first one only."""
+        if math.isnan(self.found[0]):
+            self._run = run
+
+    def turn(self, tick: Tick) -> None:
+        """After each turn. Raises `_GivenUpError`."""
+        if self._run is None or tick.decision.at - self._run.case.scenario.epoch_s < self._at_s:
+            return
+        self.found, self._run = _so_far(self._run), None
+        if cut := self._bars.hopeless(0, self.found):
+            raise _GivenUpError(cut)
+
+
+def _so_far(run: Run) -> Stage:
+    """What a run came to by now. A request still at work is late if it is old enough, and not counted else."""
+    requests = Requests(run)
+    patience_s = max(PATIENCE_S, requests.slo.e2e_s or 0.0)
+    told = requests.finished | (requests.arrival_s < run.end_s - patience_s)
+    arrived = int(told.sum())
+    late = int((told & ~requests.met["all"]).sum()) if arrived else 0
+    return _bill_usd(run) / (run.end_s / HOUR_S), late / arrived if arrived else math.nan
+
+
+def _bill_usd(run: Run) -> float:
+    pools = run.world.pools.values()
+    return usd(sum(p.bill(run.world.now_ps, run.world.kernel.occupied_ps).total for p in pools))
 
 
 def stage(played: Sequence[Played]) -> Stage:
@@ -144,10 +185,13 @@ def stage(played: Sequence[Played]) -> Stage:
     return cost / sum(p.hours for p in played), late / arrived if arrived else math.nan
 
 
-def _all(bundle: Bundle, stretches: Sequence[Stretch], seeds: Sequence[int], word: str) -> Iterator[Played]:
+def _all(
+    bundle: Bundle, stretches: Sequence[Stretch], seeds: Sequence[int], word: str, look: _Look | None = None
+) -> Iterator[Played]:
     for seed in seeds:
         for number, stretch in enumerate(stretches):
-            run = simulate(*_world(bundle, stretch, seed, word))
+            world = _world(bundle, stretch, seed, word)
+            run = simulate(*world) if look is None else simulate(*world, record=[look.turn], begun=look.begun)
             yield Played(number, seed, run.end_s / HOUR_S, tuple(_blocks(run, stretch.length_s)))
 
 
@@ -171,7 +215,7 @@ def _blocks(run: Run, length_s: float) -> Iterator[tuple[float, int, int]]:
     kept = np.diff(np.concatenate(([0], np.cumsum(met)))[np.concatenate(([0], bins, [len(met)]))])
     around_s = np.concatenate(([0.0], edges_s[1:-1], [run.end_s]))
     paid = np.diff(np.sum([np.zeros(len(around_s)), *by_market(run, around_s).values()], axis=0))
-    bill_usd = usd(sum(p.bill(run.world.now_ps, run.world.kernel.occupied_ps).total for p in run.world.pools.values()))
+    bill_usd = _bill_usd(run)
     known_usd = float(paid.sum())
     for k, (cost, count, met_count) in enumerate(zip(paid.tolist(), counts.tolist(), kept.tolist(), strict=True)):
         share = cost / known_usd if known_usd else float(k == 0)

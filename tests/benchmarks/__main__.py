@@ -23,6 +23,7 @@ BENCHMARKS: Final = (
     "spot",
     "cost_at_slo",
     "ablation",
+    "tune",
 )
 
 
