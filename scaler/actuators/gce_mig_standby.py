@@ -1,0 +1,142 @@
+"""Compute Engine: machines of a managed instance group that wait suspended or stopped, and start sooner than new ones.
+
+Suspended machines keep their memory and are paid for it; machines with GPUs cannot be suspended. Stopped ones cost
+their disks only. Neither holds capacity: a start may fail like a creation. The size is a field of the group, written
+under the fingerprint that was seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+
+from policies.model import Fresh, PoolName, PoolStatus, WorkloadName
+from policies.rules import Rule
+from policies.spec import Pool
+from scaler.clouds import gcp_groups, gcp_notices, gcp_pools
+from scaler.clouds.gcp_groups import Group, Machine
+from scaler.clouds.gcp_project import GcpProject
+from scaler.clouds.gcp_spec import NAME, REGION, YIELD_S, ZONE, GcpNotices
+from scaler.ports import Conflict, Context, Misconfigured, Permit
+
+FIELDS = {"suspended": "targetSuspendedSize", "stopped": "targetStoppedSize"}
+STATUS = {"suspended": {"SUSPENDED"}, "stopped": {"TERMINATED", "STOPPED"}}
+ON_THE_WAY = {"suspended": {"SUSPENDING"}, "stopped": {"STOPPING"}}
+ACTIONS = {"suspended": "SUSPENDING", "stopped": "STOPPING"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class GceMigStandby(Pool):
+    """The standby machines of a managed instance group; tier must be slept or warm_node."""
+
+    project: Annotated[GcpProject, Rule("Project, credentials and addresses.", example={"id": "my-project"})]
+    name: Annotated[str, Rule("Name of the managed instance group.", pattern=NAME, example="vllm-l4")]
+    location: Annotated[
+        str,
+        Rule("Its zone, or its region where it is a regional one.", pattern=rf"{ZONE}|{REGION}", example="us-central1"),
+    ]
+    state: Annotated[
+        Literal["suspended", "stopped"], Rule("How they wait. Machines with GPUs can be stopped only.")
+    ] = "stopped"
+    refill: Annotated[
+        bool | None,
+        Rule(
+            "Whether the group itself starts them when it grows, and refills what it took (its standby policy's mode"
+            " SCALE_OUT_POOL); null: as the group has it.",
+        ),
+    ] = None
+    yield_s: Annotated[
+        float, Rule("How long the size is left alone after somebody else changed it. Seconds.", ge=0, le=86400)
+    ] = YIELD_S
+
+    @property
+    def path(self) -> str:
+        return gcp_groups.path(self.project.id, self.location, self.name)
+
+    def permissions(self) -> list[str]:
+        """All that the pool may call for, with the project's own."""
+        return [gcp_groups.READ, gcp_groups.WRITE]
+
+    async def open(self, context: Context, workload: WorkloadName, pool: PoolName) -> GceMigStandbyResizer:
+        if self.tier in {"serving", "awake_spare"}:
+            hint = "say warm_node or slept, and in serves the pool whose scale-out takes from it"
+            raise Misconfigured(f"{pool}: tier is {self.tier}, but standby machines are not awake: {hint}")
+        return GceMigStandbyResizer(
+            self,
+            context,
+            await gcp_groups.groups(context, self.project),
+            await gcp_notices.listen(context, self.project, GcpNotices()),
+        )
+
+
+class GceMigStandbyResizer:
+    """The actuator's port."""
+
+    def __init__(
+        self, spec: GceMigStandby, context: Context, groups: gcp_groups.Groups, listener: gcp_notices.Listener
+    ) -> None:
+        self._spec = spec
+        self._context = context
+        self._groups = groups
+        self._listener = listener
+        self._rivals = gcp_pools.Rivals(context.clock, spec.yield_s)
+        self._first: dict[str, float] = {}
+
+    async def status(self) -> Fresh[PoolStatus]:
+        group = await self._groups.read(self._spec.path)
+        desired = self._target(group)
+        waiting = [m for m in group.machines if m.status in STATUS[self._spec.state] and m.action == "NONE"]
+        coming = [m for m in group.machines if self._coming(m)]
+        ready = min(len(waiting), desired)  # more are on their way out, or were stopped by hand
+        failed = min(sum(m.failed for m in coming), desired - ready)
+        status = PoolStatus(
+            desired=desired,
+            ready=ready,
+            foreign=self._rivals.note(desired),
+            version=group.fingerprint,
+            failed=failed,
+            short=self._short(group) if failed else None,
+            parts=gcp_pools.waiting_parts(waiting, coming, self._spec.market),
+        )
+        return Fresh(status, group.at)
+
+    async def resize(self, replicas: int, seen: PoolStatus) -> None:
+        present = await self._groups.head(self._spec.path)
+        found = self._target(present)
+        if found == replicas and not self._mode(present):
+            return
+        if found != seen.desired:
+            raise Conflict(f"{self._spec.name} had {seen.desired} {self._spec.state} machines; somebody set {found}")
+        fields: dict[str, Any] = {FIELDS[self._spec.state]: replicas, "fingerprint": present.fingerprint}
+        self._rivals.asking(replicas)
+        await self._groups.patch(self._spec.path, {**fields, **self._mode(present)})
+        self._rivals.asked(replicas)
+
+    async def permits(self) -> Sequence[Permit]:
+        return await gcp_pools.permits(self._context, self._spec.project, self._spec.permissions(), self._listener)
+
+    def _target(self, group: Group) -> int:
+        return group.suspended if self._spec.state == "suspended" else group.stopped
+
+    def _coming(self, machine: Machine) -> bool:
+        """Whether it is being made, or put to rest, for this pool. One being made may be meant to serve instead."""
+        state = self._spec.state
+        meant = machine.meant in STATUS[state]
+        return machine.action == ACTIONS[state] or machine.status in ON_THE_WAY[state] or (meant and machine.failed)
+
+    def _mode(self, group: Group) -> dict[str, Any]:
+        """What is to be written of the standby policy; nothing where it is as it should be."""
+        if self._spec.refill is None:
+            return {}
+        mode = "SCALE_OUT_POOL" if self._spec.refill else "MANUAL"
+        return {} if group.standby.get("mode", "MANUAL") == mode else {"standbyPolicy": {**group.standby, "mode": mode}}
+
+    def _short(self, group: Group) -> Any:
+        short = group.short
+        if short is None:
+            return None
+        kind = self._spec.accelerator or ""
+        at = short.at or self._first.setdefault(short.reason, self._context.clock.now())
+        zones = ", ".join(sorted({m.zone for m in group.machines if m.failed}))
+        return replace(short, at=at, reason=gcp_pools.where(short.reason, kind, zones, self._spec.market))

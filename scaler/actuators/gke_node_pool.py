@@ -1,0 +1,167 @@
+"""GKE: the nodes of a node pool, by its size, or by the bounds of GKE's own autoscaler.
+
+GKE sizes a node pool by nodes a zone, so that it grows and shrinks by as many nodes as it has zones: the pool's
+quantum. One operation runs on a cluster at a time (an upgrade for minutes); a write meanwhile is a conflict, for the
+next turn. What an operation accepted and did not bring is told with type, zone and market.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from policies.model import Fresh, PoolName, PoolStatus, WorkloadName
+from policies.rules import Rule
+from policies.spec import Pool
+from scaler.clouds import (
+    gcp_container,
+    gcp_groups,
+    gcp_notices,
+    gcp_operations,
+    gcp_pools,
+    gcp_reservations,
+    notices,
+)
+from scaler.clouds.gcp_project import GcpProject
+from scaler.clouds.gcp_spec import NAME, REGION, YIELD_S, ZONE, GcpNotices, GcpReservation
+from scaler.ports import Conflict, Context, Misconfigured, Permit
+
+
+@dataclass(frozen=True, kw_only=True)
+class GkeNodePool(Pool):
+    """The nodes of a GKE node pool."""
+
+    project: Annotated[GcpProject, Rule("Project, credentials and addresses.", example={"id": "my-project"})]
+    cluster: Annotated[str, Rule("Name of the cluster.", pattern=NAME, example="serving")]
+    location: Annotated[str, Rule("The cluster's region or zone.", pattern=rf"{ZONE}|{REGION}", example="us-central1")]
+    name: Annotated[str, Rule("Name of the node pool.", pattern=NAME, example="h100-spot")]
+    sized_by: Annotated[
+        Literal["size", "bounds"],
+        Rule(
+            "What is written: the size, or the least nodes that GKE's autoscaler keeps, where it is on. It goes on"
+            " adding above them for pods that find no place, and takes away what is idle."
+        ),
+    ] = "size"
+    reservation: Annotated[
+        GcpReservation | None, Rule("Reservation that it fills first; null: none.", example=None)
+    ] = None
+    notices: Annotated[GcpNotices, Rule("Where interruptions are heard of.")] = field(default_factory=GcpNotices)
+    yield_s: Annotated[
+        float, Rule("How long the size is left alone after somebody else changed it. Seconds.", ge=0, le=86400)
+    ] = YIELD_S
+
+    def permissions(self) -> list[str]:
+        """All that the pool may call for."""
+        needed = [gcp_container.READ, gcp_container.WRITE, gcp_container.FOLLOW, gcp_groups.READ]
+        return [*needed, gcp_reservations.READ] if self.reservation else needed
+
+    async def open(self, context: Context, workload: WorkloadName, pool: PoolName) -> GkeNodePoolResizer:
+        cluster = await gcp_container.cluster(context, self.project, self.location, self.cluster)
+        held = await gcp_reservations.reservation(context, self.project, self.reservation) if self.reservation else None
+        return GkeNodePoolResizer(
+            self,
+            context,
+            cluster,
+            await gcp_groups.groups(context, self.project),
+            gcp_pools.Teller(await notices.board(context), self.market, self.accelerator or "", context.clock),
+            gcp_operations.Following(context.clock, cluster.operation),
+            held,
+            await gcp_notices.listen(context, self.project, self.notices),
+        )
+
+
+class GkeNodePoolResizer:
+    """The actuator's port."""
+
+    def __init__(  # noqa: PLR0913 - its parts
+        self,
+        spec: GkeNodePool,
+        context: Context,
+        cluster: gcp_container.Cluster,
+        groups: gcp_groups.Groups,
+        teller: gcp_pools.Teller,
+        following: gcp_operations.Following,
+        held: gcp_reservations.Reservation | None,
+        listener: gcp_notices.Listener,
+    ) -> None:
+        self._spec = spec
+        self._context = context
+        self._cluster = cluster
+        self._groups = groups
+        self._teller = teller
+        self._following = following
+        self._held = held
+        self._listener = listener
+        self._rivals = gcp_pools.Rivals(context.clock, spec.yield_s)
+
+    async def status(self) -> Fresh[PoolStatus]:
+        pool = await self._pool()
+        await self._following.look()
+        groups = await asyncio.gather(*(self._groups.read(path) for path in pool.groups))
+        size = sum(group.target for group in groups)
+        under_way = self._following.asked
+        desired = gcp_container.bounds(pool)[0] if self._spec.sized_by == "bounds" else size
+        if under_way is not None:
+            desired = under_way
+        rival = self._rivals.note(desired)
+        failure = self._following.failure
+        short = gcp_pools.shortfall_of(failure, pool.short, self._spec.accelerator or "", pool.zones, self._spec.market)
+        lost = failure.asked - size if failure is not None and failure.said.short else 0
+        if lost > 0 and self._spec.sized_by == "size":
+            desired = size + lost
+        told = gcp_pools.Told(
+            desired=desired,
+            version=str(size),
+            foreign=self._foreign(pool) or rival,
+            reserved=await self._held.held() if self._held else None,
+            short=short,
+            lost=max(0, lost),
+        )
+        return Fresh(self._teller.status(groups, told), pool.at)
+
+    async def resize(self, replicas: int, seen: PoolStatus) -> None:
+        pool = await self._pool()
+        if self._following.asked is not None:
+            raise Conflict(f"{self._spec.name}: the operation for {self._following.asked} nodes is still under way")
+        heads = await asyncio.gather(*(self._groups.head(path) for path in pool.groups))
+        size = sum(head.target for head in heads)
+        if str(size) != seen.version:
+            raise Conflict(f"{self._spec.name} was {seen.version} nodes; somebody set {size}")
+        if replicas == size and self._spec.sized_by == "size":
+            self._following.forget()  # what an operation failed to bring is given up
+            return
+        self._rivals.asking(replicas)
+        if self._spec.sized_by == "bounds":
+            operation = await self._cluster.set_autoscaling(self._spec.name, self._bounds(pool, replicas))
+        else:
+            operation = await self._cluster.set_size(self._spec.name, replicas // max(1, len(pool.zones)))
+        self._following.begin(replicas, operation)
+        self._rivals.asked(replicas)
+
+    async def permits(self) -> Sequence[Permit]:
+        return await gcp_pools.permits(self._context, self._spec.project, self._spec.permissions(), self._listener)
+
+    async def _pool(self) -> gcp_container.NodePool:
+        """The node pool, as it is configured. Raises port errors."""
+        pool, spec = await self._cluster.pool(self._spec.name), self._spec
+        zones = len(pool.zones)
+        if spec.sized_by == "size" and zones > 1 and spec.quantum % zones:
+            places = ", ".join(pool.zones)
+            raise Misconfigured(f"{spec.name}: quantum is {spec.quantum}; set {zones}: it has nodes in {places} alike")
+        if pool.spot != (spec.market == "spot"):
+            bought = "spot" if pool.spot else "not spot"
+            raise Misconfigured(f"{spec.name}: market is {spec.market}, but the node pool's machines are {bought}")
+        if spec.sized_by == "bounds" and not pool.autoscaled:
+            raise Misconfigured(f"{spec.name}: sized_by is bounds, but GKE's autoscaler is off for this node pool")
+        return pool
+
+    def _foreign(self, pool: gcp_container.NodePool) -> str | None:
+        return "GKE's cluster autoscaler" if pool.autoscaled and self._spec.sized_by == "size" else None
+
+    def _bounds(self, pool: gcp_container.NodePool, least: int) -> dict[str, object]:
+        """The autoscaler's bounds with another least: in all, since GPUs are wherever they are."""
+        most = max(gcp_container.bounds(pool)[1] or 0, least)
+        policy = pool.autoscaling.get("locationPolicy", "ANY")
+        return {"enabled": True, "totalMinNodeCount": least, "totalMaxNodeCount": most, "locationPolicy": policy}

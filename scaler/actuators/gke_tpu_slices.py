@@ -1,0 +1,236 @@
+"""GKE: TPU slices of one shape. A replica is a slice: all of its hosts, or nothing.
+
+A slice is a node pool with a TPU topology. To grow is to create node pools, to shrink is to delete them; those that
+failed go first, then those that are not there yet, then those that the cloud will take anyway. GKE takes several
+creations at a time, or one: what it refuses as a conflict follows in the next turns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Final
+
+from policies.model import Fresh, PoolName, PoolStatus, Shortfall, WorkloadName
+from policies.rules import Rule
+from policies.spec import Pool
+from scaler.clouds import (
+    gcp_container,
+    gcp_groups,
+    gcp_notices,
+    gcp_pools,
+    gcp_reservations,
+    gcp_slices,
+    notices,
+)
+from scaler.clouds.gcp_operations import Following
+from scaler.clouds.gcp_project import GcpProject
+from scaler.clouds.gcp_slices import Slice, Slices
+from scaler.clouds.gcp_spec import NAME, REGION, ZONE, GcpNotices, GcpReservation
+from scaler.clouds.rest import Body
+from scaler.ports import Conflict, Context, Permit, PortError
+
+SHOWN_S: Final = 120.0
+"""The longest that an accepted creation or deletion may take to show in the cluster's list."""
+SCOPES: Final = ("https://www.googleapis.com/auth/cloud-platform",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GkeTpuSlices(Pool):
+    """TPU slices on GKE, a node pool each."""
+
+    project: Annotated[GcpProject, Rule("Project, credentials and addresses.", example={"id": "my-project"})]
+    cluster: Annotated[str, Rule("Name of the cluster.", pattern=NAME, example="serving")]
+    location: Annotated[str, Rule("The cluster's region or zone.", pattern=rf"{ZONE}|{REGION}", example="us-west4")]
+    name: Annotated[
+        str,
+        Rule("What the slices' node pools are named, each with a number after it.", pattern=NAME, example="v5e-4x4"),
+    ]
+    slice_zone: Annotated[str, Rule("Zone of the slices.", pattern=ZONE, example="us-west4-a")]
+    machine_type: Annotated[
+        str,
+        Rule(
+            "Machine type of a host: ct5lp-hightpu-4t (v5e), ct4p-hightpu-4t (v4).",
+            pattern=r"^ct[0-9]+[a-z]*-hightpu-[1-8]t$",
+            example="ct5lp-hightpu-4t",
+        ),
+    ]
+    topology: Annotated[
+        str, Rule("Chips of a slice by side: 4x4 (v5e), 2x2x4 (v4).", pattern=r"^[0-9]+(x[0-9]+){1,2}$", example="4x4")
+    ]
+    service_account: Annotated[
+        str | None, Rule("Whom the hosts run as; null: Compute Engine's default.", pattern=r"^[^@\s]+@[^@\s]+$")
+    ] = None
+    labels: Annotated[dict[str, str], Rule("Kubernetes labels of the hosts.")] = field(default_factory=dict)
+    reservation: Annotated[
+        GcpReservation | None, Rule("Reservation that the slices are taken from; null: none.", example=None)
+    ] = None
+    notices: Annotated[GcpNotices, Rule("Where interruptions are heard of.")] = field(default_factory=GcpNotices)
+
+    @property
+    def hosts(self) -> int:
+        """Of one slice. 0 where the topology does not fit, which `problems` tells."""
+        return gcp_slices.hosts(self.machine_type, self.topology) or 0
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        sides = self.topology.count("x") + 1
+        wanted = {"ct5lp": 2, "ct6e": 2, "ct4p": 3, "ct5p": 3}.get(self.machine_type.partition("-")[0])
+        if not self.hosts:
+            yield "topology", f"{self.topology} has no whole number of hosts of type {self.machine_type}"
+        elif wanted is not None and sides != wanted:
+            yield "topology", f"{self.topology} has {sides} sides; slices of {self.machine_type} have {wanted}"
+        if self.quantum != 1:
+            yield "quantum", "a replica is a whole slice already: leave it 1"
+
+    def permissions(self) -> list[str]:
+        """All that the pool may call for, with the project's own."""
+        needed = [gcp_container.READ, gcp_container.WRITE, gcp_container.FOLLOW, gcp_groups.READ]
+        return [*needed, gcp_reservations.READ] if self.reservation else needed
+
+    def node_pool(self, number: int) -> dict[str, Any]:
+        """The node pool of one slice, as it is created."""
+        config: dict[str, Any] = {
+            "machineType": self.machine_type,
+            "spot": self.market == "spot",
+            "oauthScopes": list(SCOPES),
+            "labels": dict(self.labels),
+        }
+        if self.service_account:
+            config["serviceAccount"] = self.service_account
+        if self.reservation:
+            config["reservationAffinity"] = {
+                "consumeReservationType": "SPECIFIC_RESERVATION",
+                "key": "compute.googleapis.com/reservation-name",
+                "values": [self.reservation.name],
+            }
+        return {
+            "name": f"{self.name}-{number}",
+            "initialNodeCount": self.hosts,
+            "locations": [self.slice_zone],
+            "config": config,
+            "placementPolicy": {"type": "COMPACT", "tpuTopology": self.topology},
+            "management": {"autoRepair": True, "autoUpgrade": True},
+        }
+
+    async def open(self, context: Context, workload: WorkloadName, pool: PoolName) -> GkeTpuSlicesResizer:
+        cluster = await gcp_container.cluster(context, self.project, self.location, self.cluster)
+        groups = await gcp_groups.groups(context, self.project)
+        board = await notices.board(context)
+        held = await gcp_reservations.reservation(context, self.project, self.reservation) if self.reservation else None
+        slices = Slices(cluster, groups, board, self.name, self.hosts)
+        listener = await gcp_notices.listen(context, self.project, self.notices)
+        return GkeTpuSlicesResizer(self, context, cluster, slices, held, listener)
+
+
+class GkeTpuSlicesResizer:
+    """The actuator's port."""
+
+    def __init__(  # noqa: PLR0913 - its parts
+        self,
+        spec: GkeTpuSlices,
+        context: Context,
+        cluster: gcp_container.Cluster,
+        slices: Slices,
+        held: gcp_reservations.Reservation | None,
+        listener: gcp_notices.Listener,
+    ) -> None:
+        self._spec = spec
+        self._context = context
+        self._clock = context.clock
+        self._cluster = cluster
+        self._slices = slices
+        self._held = held
+        self._listener = listener
+        self._creations: dict[str, Following] = {}
+        self._gone: dict[str, float] = {}
+        """Slices of which we asked to be rid, and when: the list shows them for some moments still."""
+
+    async def status(self) -> Fresh[PoolStatus]:
+        slices, at = await self._look()
+        names = {s.name for s in slices}
+        for following in self._creations.values():
+            await following.look()
+        self._creations = {n: f for n, f in self._creations.items() if f.asked is not None or f.failure}
+        hidden = [n for n, f in self._creations.items() if n not in names and f.asked is not None]
+        unborn = [f.failure for n, f in self._creations.items() if n not in names and f.failure]
+        failed = sum(s.failed for s in slices) + len(unborn)
+        shorts = [*(s.short for s in slices), *(f.shortfall for f in unborn)]
+        shorts += [f.failure.shortfall for n, f in self._creations.items() if n in names and f.failure]
+        held = await self._held.held() if self._held else None
+        desired = len(slices) + len(hidden) + len(unborn)
+        status = PoolStatus(
+            desired=desired,
+            ready=sum(s.ready for s in slices),
+            version=str(desired - len(unborn)),
+            doomed=sum(s.doomed for s in slices),
+            interrupted=self._slices.interrupted,
+            failed=failed,
+            short=self._short(shorts) if failed else None,
+            reserved=None if held is None else held // self._spec.hosts,
+            parts=gcp_slices.parts(slices, self._spec.market),
+        )
+        return Fresh(status, at or self._clock.now())
+
+    async def resize(self, replicas: int, seen: PoolStatus) -> None:
+        slices, _ = await self._look()
+        taken = {s.name for s in slices} | {n for n, f in self._creations.items() if f.asked is not None}
+        if str(len(taken)) != seen.version:
+            raise Conflict(f"{self._spec.name} had {seen.version} slices; somebody made that {len(taken)}")
+        if replicas > len(taken):
+            await self._each(self._create, self._free(replicas - len(taken), taken))
+        if replicas < len(taken):
+            leaving = sorted(slices, key=_stays)[: len(taken) - replicas]
+            await self._each(self._delete, [s.name for s in leaving])
+
+    async def permits(self) -> Sequence[Permit]:
+        return await gcp_pools.permits(self._context, self._spec.project, self._spec.permissions(), self._listener)
+
+    async def _look(self) -> tuple[list[Slice], float]:
+        now = self._clock.now()
+        self._gone = {name: at for name, at in self._gone.items() if 0 <= now - at < SHOWN_S}
+        slices, at = await self._slices.look(frozenset(self._gone))
+        return [s for s in slices if not s.leaving], at
+
+    def _free(self, count: int, taken: set[str]) -> list[str]:
+        """The lowest numbers that no slice has, nor one that is on its way out."""
+        names, number = list[str](), 0
+        while len(names) < count:
+            name = f"{self._spec.name}-{number}"
+            if name not in taken and name not in self._gone:
+                names.append(name)
+            number += 1
+        return names
+
+    async def _each(self, write: Callable[[str], Awaitable[None]], names: Iterable[str]) -> None:
+        """Write for one after another. What is refused once some were accepted is the next turn's to try."""
+        for accepted, name in enumerate(names):
+            try:
+                await write(name)
+            except PortError:
+                if not accepted:
+                    raise
+                return
+
+    async def _create(self, name: str) -> None:
+        number = self._slices.number(name) or 0
+        operation: Body = await self._cluster.create(self._spec.node_pool(number))
+        following = Following(self._clock, self._cluster.operation)
+        following.begin(1, operation)
+        self._creations[name] = following
+
+    async def _delete(self, name: str) -> None:
+        await self._cluster.delete(name)
+        self._gone[name] = self._clock.now()
+        self._creations.pop(name, None)
+
+    def _short(self, shorts: Iterable[Shortfall | None]) -> Shortfall | None:
+        found = max((s for s in shorts if s is not None), key=lambda s: s.at, default=None)
+        kind = self._spec.accelerator or f"{self._spec.machine_type} {self._spec.topology}"
+        if found is None:
+            return None
+        return replace(found, reason=gcp_pools.where(found.reason, kind, self._spec.slice_zone, self._spec.market))
+
+
+def _stays(one: Slice) -> tuple[bool, bool, bool, int]:
+    """Sorts those that go first before those that stay."""
+    return not one.failed, one.ready, not one.doomed, -int(one.name.rpartition("-")[2])

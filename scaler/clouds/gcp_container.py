@@ -1,0 +1,159 @@
+"""GKE's API: node pools as all pools of a cluster read them, writes one at a time, and their operations."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from policies.model import Shortfall
+from scaler.clouds import gcp_errors
+from scaler.clouds.flights import Flights
+from scaler.clouds.gcp_groups import path_of, whole
+from scaler.clouds.gcp_project import GcpProject
+from scaler.clouds.rest import Body
+from scaler.ports import Context, Misconfigured, Unavailable
+
+if TYPE_CHECKING:
+    from scaler.clouds import gcp
+
+READ: Final = "container.clusters.get"
+"""Grants node pools too."""
+WRITE: Final = "container.clusters.update"
+FOLLOW: Final = "container.operations.get"
+
+
+@dataclass(frozen=True, slots=True)
+class NodePool:
+    """A node pool as it was at `at`. `groups` are the paths of its instance groups, one a zone."""
+
+    name: str
+    at: float
+    status: str
+    message: str
+    zones: tuple[str, ...]
+    groups: tuple[str, ...]
+    spot: bool
+    autoscaling: Mapping[str, Any]
+    topology: str
+    short: Shortfall | None
+
+    @property
+    def autoscaled(self) -> bool:
+        return self.autoscaling.get("enabled") is True
+
+
+class Cluster:
+    """One cluster's node pools."""
+
+    def __init__(self, container: gcp.Service, context: Context, path: str) -> None:
+        self._container = container
+        self._clock = context.clock
+        self._path = path
+        self._flights = Flights()
+        self._first: dict[str, Shortfall] = {}
+
+    async def close(self) -> None:
+        await self._flights.close()
+
+    async def pools(self) -> Mapping[str, NodePool]:
+        """All node pools by name. Raises port errors."""
+        return await self._flights.share("pools", self._pools)
+
+    async def pool(self, name: str) -> NodePool:
+        """One node pool. Raises port errors; `Misconfigured` where there is none of this name."""
+        found = (await self.pools()).get(name)
+        if found is None:
+            raise Misconfigured(f"GCP {READ} of {self._path}: no node pool {name}")
+        return found
+
+    async def _pools(self) -> Mapping[str, NodePool]:
+        at = self._clock.now()
+        body = await self._container.call(READ, f"/v1/{self._path}/nodePools", self._path)
+        listed = body.get("nodePools", [])
+        if not isinstance(listed, list) or not all(isinstance(one, dict) and "name" in one for one in listed):
+            raise Unavailable(f"GCP {READ} of {self._path}: nodePools is no list of node pools")
+        return {one["name"]: self._node_pool(one, at) for one in listed}
+
+    async def set_size(self, name: str, nodes_per_zone: int) -> Body:
+        """Ask for so many nodes in each zone; gives the operation. Raises port errors."""
+        return await self._post(f"nodePools/{name}:setSize", name, {"nodeCount": nodes_per_zone})
+
+    async def set_autoscaling(self, name: str, bounds: Mapping[str, Any]) -> Body:
+        """Set the bounds that GKE's own autoscaler keeps to; gives the operation. Raises port errors."""
+        return await self._post(f"nodePools/{name}:setAutoscaling", name, {"autoscaling": dict(bounds)})
+
+    async def create(self, pool: Mapping[str, Any]) -> Body:
+        """Create a node pool; gives the operation. Raises port errors."""
+        return await self._post("nodePools", str(pool["name"]), {"nodePool": dict(pool)})
+
+    async def delete(self, name: str) -> Body:
+        """Delete a node pool with its nodes; gives the operation. Raises port errors."""
+        path = f"/v1/{self._path}/nodePools/{name}"
+        return await self._container.call(WRITE, path, name, method="DELETE", write=True)
+
+    async def operation(self, name: str) -> Body:
+        """An operation by its name. Raises port errors."""
+        location = self._path.rpartition("/clusters/")[0]
+        return await self._container.call(FOLLOW, f"/v1/{location}/operations/{name}", name)
+
+    async def _post(self, path: str, about: str, body: object) -> Body:
+        return await self._container.call(
+            WRITE, f"/v1/{self._path}/{path}", about, method="POST", body=body, write=True
+        )
+
+    def _node_pool(self, one: Mapping[str, Any], at: float) -> NodePool:
+        config = one.get("config") or {}
+        status = str(one.get("status", ""))
+        return NodePool(
+            name=str(one["name"]),
+            at=at,
+            status=status,
+            message=gcp_errors.one_line(one.get("statusMessage", "")),
+            zones=tuple(str(zone) for zone in one.get("locations") or ()),
+            groups=tuple(path_of(url) for url in one.get("instanceGroupUrls") or ()),
+            spot=bool(config.get("spot") or config.get("preemptible")),
+            autoscaling=one.get("autoscaling") or {},
+            topology=str((one.get("placementPolicy") or {}).get("tpuTopology", "")),
+            short=self._short(one, at) if status in {"ERROR", "RUNNING_WITH_ERROR"} else None,
+        )
+
+    def _short(self, one: Mapping[str, Any], at: float) -> Shortfall | None:
+        """What a node pool in error says of capacity and quota. It tells no time: that of our first look counts."""
+        told = [*(one.get("conditions") or ()), {"message": one.get("statusMessage", "")}]
+        said = gcp_errors.said({"errors": told})
+        known = self._first.get(str(one["name"]))
+        if not said.short:
+            return None
+        if known is None or known.reason != said.message:
+            known = self._first[str(one["name"])] = said.shortfall(at)
+        return known
+
+
+def bounds(pool: NodePool) -> tuple[int, int | None]:
+    """The least and the most nodes in all that GKE's autoscaler keeps to; None where it has no most."""
+    least, most = whole(pool.autoscaling.get("totalMinNodeCount")), whole(pool.autoscaling.get("totalMaxNodeCount"))
+    if least is None and most is None:
+        each = max(1, len(pool.zones))
+        least, most = whole(pool.autoscaling.get("minNodeCount")), whole(pool.autoscaling.get("maxNodeCount"))
+        return (least or 0) * each, None if most is None else most * each
+    return least or 0, most
+
+
+async def cluster(context: Context, project: GcpProject, location: str, name: str) -> Cluster:
+    """The cluster that all its pools share. Raises `Misconfigured`."""
+    from scaler.clouds import gcp  # noqa: PLC0415 - no SDK until it is opened
+
+    container = await gcp.service(context, project, "container")
+    path = f"projects/{project.id}/locations/{location}/clusters/{name}"
+
+    @asynccontextmanager
+    async def opening() -> AsyncIterator[Cluster]:
+        made = Cluster(container, context, path)
+        try:
+            yield made
+        finally:
+            await made.close()
+
+    return await context.shared(("gcp", "cluster", project, location, name), opening)

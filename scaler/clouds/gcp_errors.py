@@ -1,0 +1,220 @@
+"""What Google Cloud refuses, by the remedy: one table for refusals, failed operations and what instance groups report.
+
+Codes are those of the Compute and Container APIs' documents and of cluster-autoscaler's GCE provider. Container tells
+many of them only in the words of a message, so that they are looked for there too. An unknown one is taken as passing,
+and is told in the message.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from policies.model import Shortfall
+from scaler.clouds.rest import Answer
+from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, PortError, Throttled, Unavailable
+
+MAX_RETRY_AFTER_S: Final = 60.0
+"""The longest pause that an API is granted: its readings would be stale after it, and scale-in is blocked then."""
+MESSAGE_CHARS: Final = 300
+"""Of a message, kept in errors: Google's own fit, with the resources' names in them."""
+ROLE: Final = "config/deploy/gcp-role.yaml"
+CAPACITY: Final = frozenset(
+    {
+        "GCE_STOCKOUT",
+        "INSUFFICIENT_CAPACITY",
+        "REGION_RESOURCE_POOL_EXHAUSTED",
+        "RESERVATION_CAPACITY_EXCEEDED",
+        "RESERVATION_NOT_READY",
+        "RESOURCE_POOL_EXHAUSTED",
+        "RESOURCE_POOL_EXHAUSTED_WITH_DETAILS",
+        "STOCKOUT",
+        "VM_MIN_COUNT_NOT_REACHED",
+        "ZONE_RESOURCE_POOL_EXHAUSTED",
+        "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS",
+    }
+)
+"""There is none of this type, in this zone and market, now."""
+QUOTA: Final = frozenset(
+    {
+        "GCE_QUOTA_EXCEEDED",
+        "INSUFFICIENT_QUOTA",
+        "IP_SPACE_EXHAUSTED",
+        "IP_SPACE_EXHAUSTED_WITH_DETAILS",
+        "LIMIT_EXCEEDED",
+        "QUOTA_EXCEEDED",
+        "QUOTAEXCEEDED",
+    }
+)
+"""A limit of the project, or of its network: a human has it raised."""
+CONFLICTS: Final = frozenset(
+    {
+        "ABORTED",
+        "ALREADY_EXISTS",
+        "ALREADYEXISTS",
+        "CLUSTER_ALREADY_HAS_OPERATION",
+        "CONDITIONNOTMET",
+        "RESOURCEINUSEBYANOTHERRESOURCE",
+        "RESOURCENOTREADY",
+        "RESOURCE_IN_USE_BY_ANOTHER_RESOURCE",
+        "RESOURCE_NOT_READY",
+    }
+)
+"""Something else is under way there: look again before writing."""
+THROTTLES: Final = frozenset(
+    {"RATELIMITEXCEEDED", "RATE_LIMIT_EXCEEDED", "RESOURCE_OPERATION_RATE_EXCEEDED", "USERRATELIMITEXCEEDED"}
+)
+MISCONFIGURED: Final = frozenset(
+    {
+        "ACCESSNOTCONFIGURED",
+        "BILLING_DISABLED",
+        "CONSUMER_INVALID",
+        "FORBIDDEN",
+        "INVALID",
+        "INVALID_ARGUMENT",
+        "INVALID_RESERVATION",
+        "INVALID_USAGE",
+        "NOTFOUND",
+        "NOT_FOUND",
+        "OUT_OF_RANGE",
+        "PERMISSION_DENIED",
+        "PERMISSIONS_ERROR",
+        "REQUIRED",
+        "RESERVATION_NOT_FOUND",
+        "RESOURCE_NOT_FOUND",
+        "SERVICE_DISABLED",
+        "UNAUTHENTICATED",
+        "UNIMPLEMENTED",
+        "UNSUPPORTED_OPERATION",
+    }
+)
+"""What no retry mends."""
+PHRASES: Final = (
+    (
+        re.compile(r"incompatible operation|concurrent operations quota|already has an operation", re.IGNORECASE),
+        "RESOURCE_NOT_READY",
+    ),
+    (re.compile(r"does not have enough resources|resource pool exhausted|out of resources", re.IGNORECASE), "STOCKOUT"),
+    (
+        re.compile(
+            r"quota '?[\w-]+'? exceeded|insufficient (regional|project) quota|exceeded .*quota '", re.IGNORECASE
+        ),
+        "QUOTA_EXCEEDED",
+    ),
+)
+"""What messages say where no code is given, and the code that it stands for."""
+WORD: Final = re.compile(r"\b[A-Z][A-Z_]{5,}[A-Z]\b")
+REMEDIES: Final = (
+    (CONFLICTS, Conflict),
+    (CAPACITY, OutOfCapacity),
+    (QUOTA, OutOfQuota),
+    (MISCONFIGURED, Misconfigured),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What an API said of a failure: all codes found, and the message on one line."""
+
+    codes: frozenset[str]
+    message: str
+
+    @property
+    def short(self) -> bool:
+        """Whether it says that what was asked for does not come, for want of capacity or of quota."""
+        return not self.codes.isdisjoint(CAPACITY | QUOTA)
+
+    @property
+    def quota(self) -> bool:
+        return self.codes.isdisjoint(CAPACITY) and not self.codes.isdisjoint(QUOTA)
+
+    def shortfall(self, at: float) -> Shortfall:
+        """It as a pool's status tells it."""
+        return Shortfall(at, self.message, self.quota)
+
+
+def said(error: object) -> Said:
+    """What stands in an error's body: `google.rpc.Status`, an API's error, or a Compute operation's list of errors."""
+    codes, messages = set[str](), list[str]()
+    _gather(error, codes, messages)
+    message = one_line("; ".join(dict.fromkeys(messages)))
+    known = CAPACITY | QUOTA | CONFLICTS
+    codes |= {word for word in WORD.findall(message) if word in known}
+    codes |= {code for phrase, code in PHRASES if phrase.search(message)}
+    return Said(frozenset(codes), message or ", ".join(sorted(codes)) or "no reason given")
+
+
+def _gather(error: object, codes: set[str], messages: list[str]) -> None:
+    if not isinstance(error, Mapping):
+        return
+    for key in ("code", "status", "reason"):
+        if isinstance(value := error.get(key), str):
+            codes.add(value.upper())
+    if isinstance(message := error.get("message"), str) and message:
+        messages.append(message)
+    for key in ("errors", "details"):
+        inner = error.get(key)
+        for one in inner if isinstance(inner, list) else ():
+            _gather(one, codes, messages)
+
+
+def refuse(what: str, answer: Answer, now: float) -> PortError:
+    """An HTTP status other than success, by the remedy."""
+    del now
+    error = answer.body.get("error", answer.body)
+    found = said(error)
+    return of(what, found, answer.status, _retry_after_s(answer.headers, error))
+
+
+def of(what: str, found: Said, status: int, retry_after_s: float | None = None) -> PortError:
+    """A refusal of `what`, whose first word is the permission that it needs."""
+    text = f"GCP {what}: {found.message}"
+    if found.codes & THROTTLES and not found.codes & CONFLICTS:
+        return Throttled(text, retry_after_s)
+    if "PERMISSION_DENIED" in found.codes or (status == 403 and not found.codes & (QUOTA | CAPACITY)):
+        return Misconfigured(f"{text}: grant {what.split(maxsplit=1)[0]} ({ROLE} has the role)")
+    for codes, remedy in REMEDIES:
+        if found.codes & codes:
+            return remedy(text)
+    if "FAILED_PRECONDITION" in found.codes:
+        return Unavailable(text, retry_after_s)
+    match status:
+        case 429:
+            return Throttled(text, retry_after_s)
+        case 409 | 412:
+            return Conflict(text)
+        case 400 | 401 | 404 | 405 | 422:
+            return Misconfigured(text)
+    return Unavailable(f"{text} (HTTP {status})", retry_after_s)
+
+
+def one_line(text: object) -> str:
+    """A text on one line: some answers are whole web pages."""
+    return " ".join(str(text).split())[:MESSAGE_CHARS]
+
+
+def at(stamp: object, otherwise: float) -> float:
+    """A time as the APIs write it, in seconds; `otherwise` where there is none."""
+    try:
+        return datetime.fromisoformat(str(stamp)).timestamp()
+    except ValueError:
+        return otherwise
+
+
+def _retry_after_s(headers: Mapping[str, str], error: Any) -> float | None:
+    """How long the API asks to be left alone, by header or by `RetryInfo`, within reason."""
+    details = error.get("details") if isinstance(error, Mapping) else None
+    delays: Collection[object] = [
+        str(d.get("retryDelay", "")).removesuffix("s") for d in details or () if isinstance(d, Mapping)
+    ]
+    for text in (headers.get("Retry-After", ""), *delays):
+        try:
+            asked = float(str(text))
+        except ValueError:  # absent, or a date
+            continue
+        if 0 < asked < float("inf"):
+            return min(asked, MAX_RETRY_AFTER_S)
+    return None

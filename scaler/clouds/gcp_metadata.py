@@ -1,0 +1,78 @@
+"""The metadata server of the machine that the daemon runs on: whether it is preempted, or ended for maintenance."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, Final
+
+import aiohttp
+
+from scaler.clouds.notices import Board, Notice
+from scaler.clouds.rest import session
+from scaler.ports import Clock, Context
+
+FLAVOR: Final = {"Metadata-Flavor": "Google"}
+TOLD: Final = {"preempted": {"TRUE"}, "maintenance-event": {"TERMINATE_ON_HOST_MAINTENANCE"}}
+"""What is watched, and the values at which the machine will be taken."""
+TAKES_S: Final = {"preempted": 30.0, "maintenance-event": 3600.0}
+"""From the notice until the machine is gone: GPU machines hear of maintenance an hour ahead."""
+WAIT_S: Final = 60.0
+"""How long one question waits for a change."""
+PAUSE_S: Final = 2.0
+"""After a failure."""
+
+
+class Metadata:
+    """One machine's own."""
+
+    def __init__(self, http: aiohttp.ClientSession, url: str, clock: Clock, board: Board) -> None:
+        self._http = http
+        self._url = f"{url.rstrip('/')}/computeMetadata/v1"
+        self._clock = clock
+        self._board = board
+
+    async def watch(self) -> None:
+        """Hear without end of what will become of this machine."""
+        name = await self._named()
+        await asyncio.gather(*(self._follow(key, name) for key in TOLD))
+
+    async def _named(self) -> str:
+        """The machine's path; asked until it is told."""
+        while True:
+            try:
+                project, _ = await self._ask("project/project-id", {})
+                zone, _ = await self._ask("instance/zone", {})
+                name, _ = await self._ask("instance/name", {})
+            except (aiohttp.ClientError, OSError, TimeoutError):
+                await asyncio.sleep(PAUSE_S)
+                continue
+            return f"projects/{project}/zones/{zone.rsplit('/', 1)[-1]}/instances/{name}"
+
+    async def _follow(self, key: str, machine: str) -> None:
+        """Pin what `key` says; the server answers when it changes, or when the wait is over."""
+        query: dict[str, str] = {}
+        while True:
+            try:
+                value, etag = await self._ask(f"instance/{key}", query)
+            except (aiohttp.ClientError, OSError, TimeoutError):
+                await asyncio.sleep(PAUSE_S)
+                query = {}
+                continue
+            now = self._clock.now()
+            if value in TOLD[key]:
+                self._board.pin(Notice(machine, "interruption", now, now + TAKES_S[key], by=key))
+            query = {"wait_for_change": "true", "last_etag": etag, "timeout_sec": f"{WAIT_S:.0f}"}
+
+    async def _ask(self, path: str, query: dict[str, str]) -> tuple[str, str]:
+        timeout = aiohttp.ClientTimeout(total=2 * WAIT_S if query else 5.0)
+        async with self._http.get(f"{self._url}/{path}", params=query, headers=FLAVOR, timeout=timeout) as answer:
+            answer.raise_for_status()
+            if answer.headers.get("Metadata-Flavor") != "Google":
+                raise aiohttp.ClientPayloadError(f"{self._url} is no metadata server")
+            return (await answer.text()).strip(), answer.headers.get("ETag", "")
+
+
+async def watch(context: Context, url: str, board: Board) -> Coroutine[Any, Any, None]:
+    """What hears of the machine whose metadata server is at `url`, to be run as a task."""
+    return Metadata(await session(context), url, context.clock, board).watch()

@@ -1,0 +1,237 @@
+"""Every kind of pool on Google Cloud keeps the contract of actuators."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from policies.model import PoolName, WorkloadName
+from scaler.actuators.gce_mig import GceMig
+from scaler.actuators.gce_mig_standby import GceMigStandby
+from scaler.actuators.gke_node_pool import GkeNodePool
+from scaler.actuators.gke_tpu_slices import GkeTpuSlices
+from scaler.clouds.gcp_spec import GcpNotices
+from scaler.ports import Actuator
+from scaler.resources import Opening
+from tests.contracts.actuator import ActuatorContract, ActuatorRig
+from tests.contracts.gcp import SINK, PoolFaults, exhaust, preempted
+from tests.servers.gcp import PROJECT, Gcp, gcp
+from tests.servers.gcp_compute import Mig
+from tests.servers.gcp_container import Pool
+
+ZONE = "us-central1-a"
+CLUSTER = f"projects/{PROJECT}/locations/us-central1/clusters/serving"
+NAMES = (WorkloadName("llm"), PoolName("gpus"))
+HEARD = GcpNotices(subscription=SINK)
+
+
+class MigRig(PoolFaults, ActuatorRig):
+    """A group of one zone, two machines running."""
+
+    def __init__(self, there: Gcp) -> None:
+        self.there = there
+        self.mig = there.compute.add(Mig(PROJECT, ZONE, "vllm", (ZONE,)))
+        self.mig.resize(2)
+        self.mig.boot()
+
+    async def open(self, context: Opening) -> Actuator:
+        spec = GceMig(project=self.there.project(), name="vllm", location=ZONE, market="spot", notices=HEARD)
+        return await spec.open(context, *NAMES)
+
+    async def size(self) -> int:
+        return self.mig.target
+
+    async def set_size(self, replicas: int) -> None:
+        self.mig.resize(replicas)
+
+    async def set_ready(self, replicas: int) -> None:
+        self.mig.serve(replicas)
+
+    async def writes(self) -> int:
+        return self.mig.writes
+
+    async def doom(self, replicas: int) -> bool:
+        for vm in self.mig.running()[:replicas]:
+            preempted(self.there, self.mig, vm)
+        return True
+
+    async def take(self, replicas: int) -> bool:
+        for vm in self.mig.running()[:replicas]:
+            vm.status, vm.action = "TERMINATED", "RECREATING"
+        return True
+
+    async def fail_late(self, *, quota: bool) -> bool:
+        exhaust(self.mig, quota=quota)
+        return True
+
+
+class StandbyRig(PoolFaults, ActuatorRig):
+    """A group that serves with one machine, and has two stopped ones."""
+
+    def __init__(self, there: Gcp) -> None:
+        self.there = there
+        self.mig = there.compute.add(Mig(PROJECT, "us-central1", "vllm", (ZONE, "us-central1-b")))
+        self.mig.resize(1)
+        self.mig.rest("STOPPED", 2)
+        self.mig.boot()
+
+    async def open(self, context: Opening) -> Actuator:
+        project = self.there.project()
+        spec = GceMigStandby(project=project, name="vllm", location="us-central1", tier="warm_node", serves=NAMES[1])
+        return await spec.open(context, *NAMES)
+
+    async def size(self) -> int:
+        return self.mig.stopped
+
+    async def set_size(self, replicas: int) -> None:
+        self.mig.rest("STOPPED", replicas)
+
+    async def set_ready(self, replicas: int) -> None:
+        self.mig.boot()
+
+    async def writes(self) -> int:
+        return self.mig.writes
+
+    async def fail_late(self, *, quota: bool) -> bool:
+        exhaust(self.mig, quota=quota)
+        return True
+
+
+class NodePoolRig(PoolFaults, ActuatorRig):
+    """A spot node pool of one zone with two nodes."""
+
+    def __init__(self, there: Gcp) -> None:
+        self.there = there
+        self.pool: Pool = there.container.add(CLUSTER, "h100", (ZONE,), nodes_per_zone=2, spot=True)
+
+    @property
+    def mig(self) -> Mig:
+        return self.pool.migs[0]
+
+    async def open(self, context: Opening) -> Actuator:
+        spec = GkeNodePool(
+            project=self.there.project(),
+            cluster="serving",
+            location="us-central1",
+            name="h100",
+            market="spot",
+            notices=HEARD,
+        )
+        return await spec.open(context, *NAMES)
+
+    async def size(self) -> int:
+        return self.pool.size
+
+    async def set_size(self, replicas: int) -> None:
+        self.mig.resize(replicas)
+
+    async def set_ready(self, replicas: int) -> None:
+        self.mig.serve(replicas)
+
+    async def writes(self) -> int:
+        return self.there.container.writes
+
+    async def doom(self, replicas: int) -> bool:
+        for vm in self.mig.running()[:replicas]:
+            preempted(self.there, self.mig, vm)
+        return True
+
+    async def take(self, replicas: int) -> bool:
+        for vm in self.mig.running()[:replicas]:
+            vm.status, vm.action = "STOPPING", "NONE"
+        return True
+
+    async def fail_late(self, *, quota: bool) -> bool:
+        exhaust(self.mig, quota=quota)
+        return True
+
+
+class SlicesRig(PoolFaults, ActuatorRig):
+    """Two slices of four hosts each."""
+
+    def __init__(self, there: Gcp) -> None:
+        self.there = there
+        for number in range(2):
+            there.container.add(CLUSTER, f"v5e-{number}", (ZONE,), nodes_per_zone=4, spot=True, topology="4x4")
+
+    @property
+    def pools(self) -> list[Pool]:
+        return list(self.there.container.pools[CLUSTER].values())
+
+    async def open(self, context: Opening) -> Actuator:
+        spec = GkeTpuSlices(
+            project=self.there.project(),
+            cluster="serving",
+            location="us-central1",
+            name="v5e",
+            slice_zone=ZONE,
+            machine_type="ct5lp-hightpu-4t",
+            topology="4x4",
+            market="spot",
+            notices=HEARD,
+        )
+        return await spec.open(context, *NAMES)
+
+    async def size(self) -> int:
+        return len(self.pools)
+
+    async def set_size(self, replicas: int) -> None:
+        raise NotImplementedError
+
+    async def set_ready(self, replicas: int) -> None:
+        for number, pool in enumerate(self.pools):
+            pool.migs[0].serve(4 if number < replicas else 3)
+
+    async def lose_answer(self) -> bool:
+        return False  # a size is several writes: what the next turn makes of a lost one is tested by itself
+
+    async def doom(self, replicas: int) -> bool:
+        for pool in self.pools[:replicas]:
+            preempted(self.there, pool.migs[0], pool.migs[0].vms[2])
+        return True
+
+    async def take(self, replicas: int) -> bool:
+        for pool in self.pools[:replicas]:
+            pool.migs[0].vms[2].status = "STOPPING"
+        return True
+
+    async def fail_late(self, *, quota: bool) -> bool:
+        for pool in self.pools[2:]:
+            exhaust(pool.migs[0], quota=quota)
+        return True
+
+
+class GcpContract(ActuatorContract):
+    kind: type[MigRig] | type[StandbyRig] | type[NodePoolRig] | type[SlicesRig]
+
+    @pytest.fixture(autouse=True)
+    def _folder(self, tmp_path: Path) -> None:
+        self._tmp = tmp_path
+
+    def rig(self) -> AbstractAsyncContextManager[ActuatorRig]:
+        return self._rig()
+
+    @asynccontextmanager
+    async def _rig(self) -> AsyncIterator[ActuatorRig]:
+        async with gcp(self._tmp) as there:
+            there.pubsub.subscribe(f"projects/{PROJECT}/subscriptions/{SINK}")
+            yield self.kind(there)
+
+
+class TestGceMig(GcpContract):
+    kind = MigRig
+
+
+class TestGceMigStandby(GcpContract):
+    kind = StandbyRig
+
+
+class TestGkeNodePool(GcpContract):
+    kind = NodePoolRig
+
+
+class TestGkeTpuSlices(GcpContract):
+    kind = SlicesRig

@@ -1,0 +1,197 @@
+"""Google Cloud on this machine: REST over TLS, Pub/Sub over gRPC, and the token endpoint of a service account.
+
+Every call must bear a token that was given out here, and be granted by its permission where `granted` says which are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from google.auth import jwt
+
+from scaler.clouds.gcp_project import GcpEndpoints, GcpProject
+from tests.servers.certificate import self_signed
+from tests.servers.gcp_compute import Compute, refusal
+from tests.servers.gcp_container import Container, status
+from tests.servers.gcp_monitoring import Monitoring
+from tests.servers.gcp_pubsub import PubSub, pubsub
+from tests.servers.tcp_fault import TcpProxy, tcp_proxy
+
+PROJECT = "my-project"
+SOMEBODY = "scaler@my-project.iam.gserviceaccount.com"
+GROUP = "/compute/v1/projects/{project}/{scope:zones|regions}/{location}/instanceGroupManagers/{name}"
+POOLS = "/v1/projects/{project}/locations/{location}/clusters/{cluster}/nodePools"
+Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass
+class Gcp:
+    """The whole. `port` is that of the REST APIs; `rest` and `grpc` are roads to it with weather."""
+
+    folder: Path
+    port: int = 0
+    compute: Compute = field(default_factory=Compute)
+    monitoring: Monitoring = field(default_factory=Monitoring)
+    granted: set[str] | None = None
+    asked: list[str] = field(default_factory=list)
+    """The permissions that calls needed, in order."""
+    reads: web.Response | None = None
+    writes: web.Response | None = None
+    """What every read, every write is answered instead of being done."""
+    lose: bool = False
+    """Writes are done and their answers lost."""
+    tokens: list[str] = field(default_factory=list)
+    refuse_tokens: bool = False
+
+    def __post_init__(self) -> None:
+        self.container = Container(self.compute)
+        self.rest: TcpProxy
+        self.grpc: TcpProxy
+        self.pubsub: PubSub
+
+    def project(self) -> GcpProject:
+        """How an adapter gets here."""
+        url = f"https://127.0.0.1:{self.rest.port}"
+        endpoints = GcpEndpoints(
+            compute=url,
+            container=url,
+            monitoring=url,
+            resource_manager=url,
+            pubsub=f"127.0.0.1:{self.grpc.port}",
+        )
+        folder = self.folder
+        return GcpProject(
+            id=PROJECT, credentials_file=str(folder / "sa.json"), ca_file=str(folder / "ca.pem"), endpoints=endpoints
+        )
+
+    def document(self) -> dict[str, Any]:
+        """The same, as a configuration has it."""
+        project = self.project()
+        endpoints = {name: getattr(project.endpoints, name) for name in GcpEndpoints.__dataclass_fields__}
+        return {
+            "id": project.id,
+            "credentials_file": project.credentials_file,
+            "ca_file": project.ca_file,
+            "endpoints": endpoints,
+        }
+
+    def permit(self, permissions: set[str] | None) -> None:
+        self.granted = self.pubsub.granted = permissions
+
+    async def token(self, request: web.Request) -> web.Response:
+        form = await request.post()
+        claims = jwt.decode(str(form["assertion"]), certs=_key()[1])
+        if claims["iss"] != SOMEBODY:
+            return web.json_response({"error": "invalid_grant", "error_description": "Unknown account"}, status=400)
+        self.tokens.append(f"ya29.{len(self.tokens)}")
+        return web.json_response({"access_token": self.tokens[-1], "expires_in": 3600, "token_type": "Bearer"})
+
+    def good(self, token: str) -> bool:
+        return token in self.tokens and not self.refuse_tokens
+
+    def route(self, permission: str, answer: Answer, *, write: bool = False) -> Answer:
+        """An API's method behind authentication, permission and faults."""
+
+        async def guarded(request: web.Request) -> web.StreamResponse:
+            if not self.good(request.headers.get("Authorization", "").removeprefix("Bearer ")):
+                return status(401, "UNAUTHENTICATED", "Request had invalid authentication credentials.")
+            self.asked.append(permission)
+            if self.granted is not None and permission not in self.granted and permission != "testIamPermissions":
+                return refusal(403, "forbidden", f"Required '{permission}' permission for '{request.path}'")
+            fault = self.writes if write else self.reads
+            if fault is not None:
+                return web.Response(status=fault.status, body=fault.body, content_type="application/json")
+            done = await answer(request)
+            if write and self.lose:
+                assert request.transport is not None
+                request.transport.abort()
+                await asyncio.sleep(0)
+            return done
+
+        return guarded
+
+    async def test_permissions(self, request: web.Request) -> web.Response:
+        asked = (await request.json())["permissions"]
+        return web.json_response({"permissions": [p for p in asked if self.granted is None or p in self.granted]})
+
+    def app(self) -> web.Application:
+        app, read, write = (
+            web.Application(),
+            "compute.instanceGroupManagers.get",
+            "compute.instanceGroupManagers.update",
+        )
+        compute, container = self.compute, self.container
+        app.router.add_post("/token", self.token)
+        add = app.router.add_route
+        add("GET", GROUP, self.route(read, compute.get))
+        add("POST", f"{GROUP}/listManagedInstances", self.route(read, compute.managed))
+        add("GET", f"{GROUP}/listErrors", self.route(read, compute.listed_errors))
+        add("POST", f"{GROUP}/resize", self.route(write, compute.resize, write=True))
+        add("PATCH", GROUP, self.route(write, compute.patch, write=True))
+        path = "/compute/v1/projects/{project}/zones/{zone}/reservations/{name}"
+        add("GET", path, self.route("compute.reservations.get", compute.reservation))
+        add("GET", POOLS, self.route("container.clusters.get", container.list))
+        add("POST", POOLS, self.route("container.clusters.update", container.create, write=True))
+        add("POST", f"{POOLS}/{{method}}", self.route("container.clusters.update", container.write, write=True))
+        add("DELETE", f"{POOLS}/{{name}}", self.route("container.clusters.update", container.write, write=True))
+        path = "/v1/projects/{project}/locations/{location}/operations/{name}"
+        add("GET", path, self.route("container.operations.get", container.operation))
+        series = self.route("monitoring.timeSeries.list", self.monitoring.list)
+        add("GET", "/v3/projects/{project}/timeSeries", series)
+        promql = self.route("monitoring.timeSeries.list", self.monitoring.promql)
+        add("POST", "/v1/projects/{project}/location/global/prometheus/api/v1/query", promql)
+        path = "/v1/projects/{project}:testIamPermissions"
+        add("POST", path, self.route("testIamPermissions", self.test_permissions))
+        return app
+
+
+@functools.cache
+def _key() -> tuple[bytes, bytes]:
+    """A private key and its public half. Made once: it takes a while."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return private, public
+
+
+def account(token_uri: str, email: str = SOMEBODY) -> dict[str, str]:
+    """A service account's key, as its file has it."""
+    return {
+        "type": "service_account",
+        "project_id": PROJECT,
+        "private_key_id": "1",
+        "private_key": _key()[0].decode(),
+        "client_email": email,
+        "token_uri": token_uri,
+    }
+
+
+@asynccontextmanager
+async def gcp(folder: Path) -> AsyncIterator[Gcp]:
+    """A cloud whose certificate and service account's key lie in `folder`."""
+    tls, _ = self_signed(folder)
+    there = Gcp(folder)
+    runner = web.AppRunner(there.app(), access_log=None, shutdown_timeout=0.1)
+    async with AsyncExitStack() as stack:
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+        there.port = runner.addresses[0][1]
+        (folder / "sa.json").write_text(json.dumps(account(f"https://127.0.0.1:{there.port}/token")))
+        there.pubsub = await stack.enter_async_context(pubsub(folder))
+        there.pubsub.token_good = there.good
+        there.rest = await stack.enter_async_context(tcp_proxy("127.0.0.1", there.port))
+        there.grpc = await stack.enter_async_context(tcp_proxy("127.0.0.1", there.pubsub.port))
+        yield there

@@ -1,0 +1,253 @@
+"""Compute Engine's managed instance groups and reservations, as its REST API shows them."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from aiohttp import web
+
+COMPUTE = "https://www.googleapis.com/compute/v1/"
+STOCKOUT = "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS"
+QUOTA = "QUOTA_EXCEEDED"
+WORDS = {
+    STOCKOUT: "The zone does not have enough resources available to fulfill the request: a3-highgpu-8g.",
+    QUOTA: "Quota 'PREEMPTIBLE_NVIDIA_H100_GPUS' exceeded. Limit: 16.0 in region us-central1.",
+}
+
+
+@dataclass
+class Vm:
+    """A machine of a group."""
+
+    name: str
+    zone: str
+    status: str = ""
+    action: str = "CREATING"
+    meant: str = "RUNNING"
+    error: str = ""
+    health: str = ""
+
+
+@dataclass
+class Mig:
+    """A group: asked for `target` machines, it makes them at once and lets them be until told what becomes of them."""
+
+    project: str
+    location: str
+    name: str
+    zones: tuple[str, ...]
+    target: int = 0
+    suspended: int = 0
+    stopped: int = 0
+    standby: dict[str, Any] = field(default_factory=lambda: {"mode": "MANUAL", "initialDelaySec": 0})
+    autoscaler: str = ""
+    version: int = 1
+    writes: int = 0
+    out: dict[str, str] = field(default_factory=dict)
+    """Zones that have no machine to give, and the code that says so."""
+    vms: list[Vm] = field(default_factory=list)
+    errors: list[dict[str, Any]] = field(default_factory=list)
+    _numbers: Any = field(default_factory=itertools.count)
+
+    @property
+    def path(self) -> str:
+        scope = "zones" if self.location.count("-") == 2 else "regions"
+        return f"projects/{self.project}/{scope}/{self.location}/instanceGroupManagers/{self.name}"
+
+    @property
+    def fingerprint(self) -> str:
+        return f"fp-{self.version}="
+
+    def machine(self, vm: Vm) -> str:
+        return f"projects/{self.project}/zones/{vm.zone}/instances/{vm.name}"
+
+    def running(self) -> list[Vm]:
+        return [vm for vm in self.vms if vm.status == "RUNNING" and vm.action == "NONE"]
+
+    def serving(self) -> list[Vm]:
+        """Machines meant to run, those last to be made last."""
+        return [vm for vm in self.vms if vm.meant == "RUNNING"]
+
+    def resize(self, size: int) -> None:
+        self.target = size
+        self.version += 1
+        while len(self.serving()) > size:
+            going = next((vm for vm in reversed(self.serving()) if vm.status != "RUNNING"), self.serving()[-1])
+            self.vms.remove(going)
+        while len(self.serving()) < size:
+            self._make("RUNNING")
+        self.refuse()
+
+    def rest(self, state: str, size: int) -> None:
+        """So many machines are to wait suspended or stopped."""
+        if state == "SUSPENDED":
+            self.suspended = size
+        else:
+            self.stopped = size
+        self.version += 1
+        while len(waiting := [vm for vm in self.vms if vm.meant == state]) > size:
+            self.vms.remove(waiting[-1])
+        while len([vm for vm in self.vms if vm.meant == state]) < size:
+            self._make(state)
+        self.refuse()
+
+    def _make(self, meant: str) -> None:
+        counts = {zone: sum(vm.zone == zone for vm in self.vms) for zone in self.zones}
+        able = [zone for zone in self.zones if zone not in self.out] or list(self.zones)
+        zone = min(able, key=lambda z: counts[z])
+        self.vms.append(Vm(f"{self.name}-{next(self._numbers)}", zone, meant=meant))
+
+    def refuse(self) -> None:
+        """What is being made in a zone without capacity fails, and the group says so once a machine."""
+        for vm in self.vms:
+            if vm.action == "CREATING" and vm.zone in self.out and not vm.error:
+                vm.error = self.out[vm.zone]
+                error = {"code": vm.error, "message": WORDS[vm.error]}
+                about = {"action": "CREATING", "instance": COMPUTE + self.machine(vm)}
+                self.errors.append({"error": error, "instanceActionDetails": about, "timestamp": stamp()})
+
+    def boot(self) -> None:
+        """What can come is there now."""
+        for vm in self.vms:
+            if not vm.error and vm.action == "CREATING":
+                vm.action = "NONE"
+                vm.status = {"RUNNING": "RUNNING", "STOPPED": "TERMINATED"}.get(vm.meant, vm.meant)
+
+    def serve(self, count: int) -> None:
+        """So many machines run; the others are being made."""
+        for i, vm in enumerate(self.serving()):
+            vm.status, vm.action, vm.error = ("RUNNING", "NONE", "") if i < count else ("", "CREATING", "")
+
+    def about(self) -> dict[str, Any]:
+        told: dict[str, Any] = {
+            "kind": "compute#instanceGroupManager",
+            "name": self.name,
+            "fingerprint": self.fingerprint,
+            "targetSize": self.target,
+            "targetSuspendedSize": self.suspended,
+            "targetStoppedSize": self.stopped,
+            "standbyPolicy": self.standby,
+            "status": {"isStable": all(vm.action == "NONE" for vm in self.vms)},
+        }
+        if self.autoscaler:
+            told["status"]["autoscaler"] = f"{COMPUTE}projects/{self.project}/zones/z/autoscalers/{self.autoscaler}"
+        return told
+
+    def managed(self) -> list[dict[str, Any]]:
+        return [self._managed(vm) for vm in self.vms]
+
+    def _managed(self, vm: Vm) -> dict[str, Any]:
+        one: dict[str, Any] = {
+            "instance": COMPUTE + self.machine(vm),
+            "currentAction": vm.action,
+            "targetStatus": vm.meant,
+        }
+        if vm.status:
+            one["instanceStatus"] = vm.status
+        if vm.error:
+            one["lastAttempt"] = {"errors": {"errors": [{"code": vm.error, "message": WORDS[vm.error]}]}}
+        if vm.health:
+            one["instanceHealth"] = [{"detailedHealthState": vm.health}]
+        return one
+
+
+def stamp(at: float | None = None) -> str:
+    """A time as the API writes it."""
+    when = datetime.now(UTC) if at is None else datetime.fromtimestamp(at, UTC)
+    return when.isoformat(timespec="milliseconds")
+
+
+class Compute:
+    """The groups of all projects, by path, and reservations."""
+
+    def __init__(self) -> None:
+        self.migs: dict[str, Mig] = {}
+        self.reservations: dict[str, dict[str, Any]] = {}
+        self.requests: set[str] = set()
+        self.page = 500
+
+    def add(self, mig: Mig) -> Mig:
+        self.migs[mig.path] = mig
+        return mig
+
+    def reserve(self, project: str, zone: str, name: str, count: int, **more: Any) -> None:
+        path = f"projects/{project}/zones/{zone}/reservations/{name}"
+        self.reservations[path] = {
+            "name": name,
+            "status": "READY",
+            "specificReservation": {"count": str(count), "inUseCount": "0", "assuredCount": str(count)},
+            **more,
+        }
+
+    def mig(self, request: web.Request) -> Mig:
+        return found(self.migs, request.path.removeprefix("/compute/v1/"), "instanceGroupManagers")
+
+    async def get(self, request: web.Request) -> web.Response:
+        return web.json_response(self.mig(request).about())
+
+    async def reservation(self, request: web.Request) -> web.Response:
+        return web.json_response(found(self.reservations, request.path.removeprefix("/compute/v1/"), "reservations"))
+
+    async def resize(self, request: web.Request) -> web.Response:
+        mig = self.mig(request)
+        if self._new(request):
+            mig.writes += 1
+            mig.resize(int(request.query["size"]))
+        return operation("resize")
+
+    async def patch(self, request: web.Request) -> web.Response:
+        mig, body = self.mig(request), await request.json()
+        if body.get("fingerprint") != mig.fingerprint:
+            return refusal(412, "conditionNotMet", "Supplied fingerprint does not match current metadata fingerprint.")
+        if self._new(request):
+            mig.writes += 1
+            mig.standby = body.get("standbyPolicy", mig.standby)
+            if "targetSuspendedSize" in body:
+                mig.rest("SUSPENDED", int(body["targetSuspendedSize"]))
+            if "targetStoppedSize" in body:
+                mig.rest("STOPPED", int(body["targetStoppedSize"]))
+        return operation("patch")
+
+    async def managed(self, request: web.Request) -> web.Response:
+        return self._paged(request, "managedInstances", self.mig(request).managed())
+
+    async def listed_errors(self, request: web.Request) -> web.Response:
+        return self._paged(request, "items", self.mig(request).errors)
+
+    def _paged(self, request: web.Request, key: str, items: list[dict[str, Any]]) -> web.Response:
+        first, size = int(request.query.get("pageToken", "0")), min(self.page, int(request.query["maxResults"]))
+        body: dict[str, Any] = {key: items[first : first + size]} if items else {}
+        if first + size < len(items):
+            body["nextPageToken"] = str(first + size)
+        return web.json_response(body)
+
+    def _new(self, request: web.Request) -> bool:
+        """Whether this request was not made before: its id makes its repetition harmless."""
+        request_id = request.query.get("requestId", "")
+        known = request_id in self.requests
+        self.requests.add(request_id)
+        return not known or not request_id
+
+
+def found(among: dict[str, Any], path: str, kind: str) -> Any:
+    """What has this path, with or without a method after it."""
+    head, mark, rest = path.partition(f"/{kind}/")
+    name = head + mark + rest.split("/")[0]
+    if name not in among:
+        raise web.HTTPNotFound(
+            text=refusal(404, "notFound", f"The resource '{name}' was not found").text, content_type="application/json"
+        )
+    return among[name]
+
+
+def operation(kind: str) -> web.Response:
+    return web.json_response({"kind": "compute#operation", "name": f"operation-{kind}", "status": "RUNNING"})
+
+
+def refusal(status: int, reason: str, message: str, **more: Any) -> web.Response:
+    """An error in the words of Compute's API."""
+    errors = [{"message": message, "domain": "global", "reason": reason}]
+    return web.json_response({"error": {"code": status, "message": message, "errors": errors, **more}}, status=status)

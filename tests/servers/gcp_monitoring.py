@@ -1,0 +1,129 @@
+"""Cloud Monitoring: time series by filter, and PromQL, as its REST API shows them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from aiohttp import web
+
+from tests.servers.gcp_compute import stamp
+from tests.servers.gcp_container import status
+
+TERM = re.compile(r'(metric\.type|(?:metric|resource)\.labels?\.\w+)\s*=\s*(?:one_of\(([^)]*)\)|"([^"]*)")')
+
+
+@dataclass
+class Series:
+    """One series and its points (time, value), the oldest first."""
+
+    metric: str
+    labels: dict[str, str] = field(default_factory=dict)
+    resource: dict[str, str] = field(default_factory=dict)
+    resource_type: str = "pubsub_subscription"
+    points: list[tuple[float, float]] = field(default_factory=list)
+
+    def matches(self, terms: dict[str, set[str]]) -> bool:
+        known = {"metric.type": self.metric}
+        known |= {f"metric.labels.{k}": v for k, v in self.labels.items()}
+        known |= {f"resource.labels.{k}": v for k, v in self.resource.items()}
+        return all(known.get(name) in wanted for name, wanted in terms.items())
+
+
+class Monitoring:
+    """What was measured. `garbled` takes the place of values, `spoilt` of the whole answer."""
+
+    def __init__(self) -> None:
+        self.series: list[Series] = []
+        self.errors: list[dict[str, Any]] = []
+        self.garbled: object = None
+        self.prometheus: dict[str, Any] | None = None
+        self.page = 100_000
+        self.filters: list[str] = []
+
+    def tell(
+        self, metric: str, value: float, at: float, *, labels: dict[str, str] | None = None, **resource: str
+    ) -> None:
+        """A point of a series, which is made where there is none."""
+        for one in self.series:
+            if (one.metric, one.labels, one.resource) == (metric, labels or {}, resource):
+                one.points.append((at, value))
+                return
+        self.series.append(Series(metric, labels or {}, resource, points=[(at, value)]))
+
+    async def list(self, request: web.Request) -> web.Response:
+        query = request.query
+        self.filters.append(query["filter"])
+        terms: dict[str, set[str]] = {}
+        for name, several, one in TERM.findall(query["filter"]):
+            key = name.replace(".label.", ".labels.")
+            terms[key] = {w.strip().strip('"') for w in several.split(",")} if several else {one}
+        if "metric.type" not in terms:
+            return status(
+                400, "INVALID_ARGUMENT", "The supplied filter does not specify a valid combination of metric."
+            )
+        since = datetime.fromisoformat(query["interval.startTime"]).timestamp()
+        until = datetime.fromisoformat(query["interval.endTime"]).timestamp()
+        told = [self._told(s, since, until, query) for s in self.series if s.matches(terms)]
+        told = _reduced([one for one in told if one["points"]], query.get("aggregation.crossSeriesReducer", ""))
+        first = int(query.get("pageToken", "0"))
+        body: dict[str, Any] = {"timeSeries": told[first : first + self.page]} if told else {}
+        if first + self.page < len(told):
+            body["nextPageToken"] = str(first + self.page)
+        if self.errors:
+            body["executionErrors"] = self.errors
+        return web.json_response(body)
+
+    def _told(self, s: Series, since: float, until: float, query: Any) -> dict[str, Any]:
+        points = [p for p in s.points if since < p[0] <= until]
+        period = float(query.get("aggregation.alignmentPeriod", "0s").removesuffix("s"))
+        if query.get("aggregation.perSeriesAligner") == "ALIGN_MEAN" and points:
+            points = _aligned(points, until, period)
+        return {
+            "metric": {"type": s.metric, "labels": s.labels},
+            "resource": {"type": s.resource_type, "labels": s.resource},
+            "metricKind": "GAUGE",
+            "valueType": "DOUBLE",
+            "points": [self._point(at, value) for at, value in reversed(points)],
+        }
+
+    def _point(self, at: float, value: float) -> dict[str, Any]:
+        told: dict[str, Any] = {"int64Value": str(int(value))} if value == int(value) else {"doubleValue": value}
+        if self.garbled is not None:
+            told = {"doubleValue": self.garbled}
+        return {"interval": {"startTime": stamp(at), "endTime": stamp(at)}, "value": told}
+
+    async def promql(self, request: web.Request) -> web.Response:
+        form = await request.post()
+        if self.prometheus is None:
+            result: list[Any] = []
+        else:
+            result = list(self.prometheus.get(str(form["query"]), []))
+        return web.json_response({"status": "success", "data": {"resultType": "vector", "result": result}})
+
+
+def _aligned(points: list[tuple[float, float]], until: float, period: float) -> list[tuple[float, float]]:
+    """The mean of each period, which ends a whole number of periods before `until`; the oldest first."""
+    slots: dict[float, list[float]] = {}
+    for at, value in points:
+        slots.setdefault(until - ((until - at) // period) * period, []).append(value)
+    return sorted((end, sum(values) / len(values)) for end, values in slots.items())
+
+
+def _reduced(told: list[dict[str, Any]], reducer: str) -> list[dict[str, Any]]:
+    """All series in one, period by period."""
+    if reducer in {"", "REDUCE_NONE"} or not told:
+        return told
+    slots: dict[str, list[float]] = {}
+    for one in told:
+        for point in one["points"]:
+            value = point["value"]
+            slots.setdefault(point["interval"]["endTime"], []).append(float(next(iter(value.values()))))
+    how = {"REDUCE_MEAN": lambda v: sum(v) / len(v), "REDUCE_SUM": sum, "REDUCE_MAX": max, "REDUCE_MIN": min}[reducer]
+    points = [
+        {"interval": {"startTime": end, "endTime": end}, "value": {"doubleValue": how(values)}}
+        for end, values in sorted(slots.items(), reverse=True)
+    ]
+    return [{**told[0], "points": points}]
