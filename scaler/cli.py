@@ -14,6 +14,7 @@ from scaler.journal.reader import JournalError
 from scaler.ports import PortError
 
 VERBS: Final = {
+    "advise": "simulators.commands.advise",
     "calibrate": "simulators.commands.calibrate",
     "check": "scaler.commands.check",
     "compare": "simulators.commands.compare",
@@ -30,6 +31,10 @@ VERBS: Final = {
 }
 """Every verb by the module whose `command` does it, imported on use."""
 SIMULATION: Final = {
+    "advise": (
+        "tell what demand costs, and how to buy it",
+        "By a journal or a scenario: GPUs, reserved or spot, batching, headroom, an API; docs/advise.md.",
+    ),
     "calibrate": (
         "fit a service model to recorded runs",
         "How to record and fit: docs/calibration.md.",

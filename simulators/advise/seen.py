@@ -1,0 +1,135 @@
+"""What advice is given on: the turns of a workload, its requests, and what it could run on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from policies.lead_times import ENOUGH, LeadTimes
+from policies.model import PoolName
+from policies.spec import Slo
+from simulators.advise.curve import Curve, curve
+from simulators.advise.figures import Basis, Known, Source
+from simulators.advise.offers import Buyable
+from simulators.fleet.market import PoolOffer
+from simulators.report.spans import Floats
+from simulators.retrospect.record import Recorded
+from simulators.traffic.trace import Trace
+
+HOUR_S = 3600.0
+SURE = 3.0
+"""Without a loss in so many node-hours over the rate, the rate is lower with 95 % confidence (the rule of three)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """The requests that came, over how long, and how that is known."""
+
+    trace: Trace
+    span_s: float
+    sources: tuple[Source, ...]
+
+    @property
+    def rate_rps(self) -> float:
+        return len(self.trace) / self.span_s
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """One workload as it was run, live or simulated.
+
+    `pools` names the offer of each pool, `runs_on` the one that is held most. `requests` is None where they cannot be
+    told, with `unknown` saying why. `cost` is what was paid, USD per hour in the mean; `uses` what of it was for what,
+    where a simulated bill tells. `worlds` are the simulated pools.
+    """
+
+    name: str
+    recorded: Recorded
+    turns: Source
+    pools: Mapping[PoolName, str]
+    offers: Mapping[str, Buyable]
+    runs_on: str
+    requests: Requests | None
+    unknown: str
+    slo: Slo | None
+    promise: Source | None
+    cost: Known | None
+    uses: Mapping[str, float] = field(default_factory=dict)
+    worlds: Mapping[str, PoolOffer] = field(default_factory=dict)
+    cautions: tuple[str, ...] = ()
+
+    @property
+    def offer(self) -> Buyable:
+        """What it runs on now."""
+        return self.offers[self.runs_on]
+
+    @property
+    def held(self) -> Floats:
+        """Replicas' worth asked for at each turn, over all pools that serve; NaN where one is not known."""
+        return held_of(self.recorded)
+
+    @property
+    def held_curve(self) -> Curve:
+        return curve(self.held, self.recorded.over_s)
+
+    @property
+    def needed_curve(self) -> Curve:
+        """What the policies found needed."""
+        return curve(self.recorded.columns["demand"], self.recorded.over_s)
+
+
+def held_of(recorded: Recorded) -> Floats:
+    """Replicas' worth asked for at each turn, over all pools that serve; NaN where one is not known."""
+    worth = [
+        sizes["desired"] * recorded.spec.pools[name].work_per_replica
+        for name, sizes in recorded.pools.items()
+        if name in recorded.spec.pools and recorded.spec.pools[name].tier == "serving"
+    ]
+    return np.asarray(np.sum(worth, axis=0), np.float64) if worth else np.full(len(recorded), np.nan)
+
+
+def pool_hours(recorded: Recorded, pool: PoolName, size: str = "desired") -> float:
+    """Replica-hours of a pool, where they are known."""
+    return float(np.nansum(recorded.pools[pool][size] * recorded.over_s)) / HOUR_S
+
+
+def losses(recorded: Recorded, pool: PoolName, turns: Source) -> Known | None:
+    """How often a spot node was taken, per node and hour; None where it was never held.
+
+    Where none was taken it is not zero: it is what 95 % confidence leaves.
+    """
+    hours = pool_hours(recorded, pool, "ready")
+    counts = recorded.pools[pool]["interrupted"]
+    counts = counts[np.isfinite(counts)]
+    if not hours or not len(counts):
+        return None
+    taken = float(np.maximum(np.diff(counts), 0.0).sum())
+    if taken:
+        return Known(taken / hours, (turns, Source(turns.basis, f"{taken:g} of {pool}'s nodes taken in {hours:.4g} h")))
+    where = f"none of {pool}'s nodes taken in {hours:.4g} h: the rate is below 3 / {hours:.4g} with 95 % confidence"
+    return Known(SURE / hours, (turns, Source(Basis.PRIOR, where)))
+
+
+def available(recorded: Recorded, pool: PoolName, turns: Source) -> Known | None:
+    """Of the spot replicas asked for, which share served; None where none was asked for."""
+    both = np.isfinite(recorded.pools[pool]["desired"]) & np.isfinite(recorded.pools[pool]["ready"])
+    asked, ready = (recorded.pools[pool][size][both] * recorded.over_s[both] for size in ("desired", "ready"))
+    if not asked.sum():
+        return None
+    share = float(np.minimum(asked, ready).sum() / asked.sum())
+    return Known(share, (turns, Source(turns.basis, f"{share:.1%} of the hours asked of {pool} were served")))
+
+
+def lead_time_s(recorded: Recorded, pool: PoolName, turns: Source) -> Known:
+    """The 90th percentile of a pool's starts; what its specification says until enough were seen."""
+    seen, sizes = LeadTimes(), recorded.pools[pool]
+    for at, desired, ready in zip(recorded.at, sizes["desired"], sizes["ready"], strict=True):
+        if np.isfinite(desired) and np.isfinite(ready):
+            seen.note(float(at), int(desired), int(ready))
+    if len(seen) >= ENOUGH:
+        value = seen.usual_s(0.0)
+        return Known(value, (turns, Source(turns.basis, f"p90 of {len(seen)} starts of {pool}")))
+    value = recorded.spec.pools[pool].lead_time_s
+    return Known(value, (Source(Basis.PRIOR, f"lead_time_s of pool {pool}: {len(seen)} starts were seen"),))

@@ -1,0 +1,115 @@
+"""``forescale advise``: what demand costs, and how to buy it, by a journal or a scenario."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from scaler.config.problems import ConfigError, Problem
+from simulators import run as running
+from simulators.advise import given as giving
+from simulators.advise import of_journal, of_scenario
+from simulators.advise.advice import Advice, advice, as_dict
+from simulators.advise.seen import Seen
+from simulators.advise.text import lines
+from simulators.commands import given
+from simulators.commands.progress import Steps
+from simulators.document import COMMAND_LINE
+from simulators.invariants import InvariantBroken
+from simulators.retrospect.arrivals import Given as Lengths
+from simulators.scenario import load
+from simulators.traffic.trace import TraceError
+from simulators.traffic.writers import replacing
+
+SEED: Final = 1
+JOURNAL_ONLY: Final = ("workload", "model", "prompt_tokens", "output_tokens")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", type=Path, metavar="JOURNAL|SCENARIO", help="a journal's folder or file, or a scenario")
+    parser.add_argument("--offers", type=Path, metavar="FILE", help="prices and GPUs that could be had: docs/advise.md")
+    parser.add_argument("--workload", metavar="NAME", help="which one of the journal's")
+    parser.add_argument(
+        "--model", metavar="NAME", help="the service model of the journal's replicas (default: as read)"
+    )
+    parser.add_argument("--prompt-tokens", type=float, metavar="N", help="mean tokens of the journal's prompts")
+    parser.add_argument("--output-tokens", type=float, metavar="N", help="mean tokens of the journal's outputs")
+    given.trace_arguments(parser)
+    parser.add_argument("--seed", type=int, metavar="N", help="of all chance (default: the scenario's, or 1)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure as JSON; - writes it to stdout")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots")
+
+
+def command(args: argparse.Namespace) -> int:
+    problems = list(_misuse(args))
+    if problems:
+        raise ConfigError(problems)
+    try:
+        found = _advice(args)
+    except (TraceError, InvariantBroken) as e:
+        print(f"forescale: {e}", file=sys.stderr)
+        return 2
+    if args.json:
+        given.write_json(as_dict(found), args.json)
+    if args.html:
+        from simulators.advise.page import page  # noqa: PLC0415 - the one use of plotly, which is slow to import
+
+        with replacing(args.html) as file:
+            file.write(page(found).encode())
+    if args.json != Path("-"):
+        print("\n".join(lines(found)))
+    return 0
+
+
+def _is_scenario(what: Path) -> bool:
+    return what.suffix in {".yaml", ".yml"}
+
+
+def _misuse(args: argparse.Namespace) -> Iterator[Problem]:
+    """What does not go together on the command line, or cannot be."""
+    if _is_scenario(args.what):
+        for name in JOURNAL_ONLY:
+            if getattr(args, name) is not None:
+                option = f"--{name.replace('_', '-')}"
+                yield Problem(
+                    COMMAND_LINE, 1, option, str(getattr(args, name)), "is about a journal: a scenario says it"
+                )
+    elif args.trace is not None:
+        yield Problem(
+            COMMAND_LINE, 1, "--trace", str(args.trace), "is about a scenario: a journal has its own requests"
+        )
+    for name in ("prompt_tokens", "output_tokens"):
+        value = getattr(args, name)
+        if value is not None and not 1 <= value <= 1e6:
+            yield Problem(COMMAND_LINE, 1, f"--{name.replace('_', '-')}", f"{value:g}", "must be 1 to 1,000,000 tokens")
+    if args.seed is not None and not 0 <= args.seed < 2**63:
+        yield Problem(COMMAND_LINE, 1, "--seed", str(args.seed), "must be 0 to 2**63 - 1")
+    yield from given.untraced(args)
+    yield from given.unwritable({"--json": args.json, "--html": args.html})
+
+
+def _advice(args: argparse.Namespace) -> Advice:
+    file = giving.load(args.offers)
+    if _is_scenario(args.what):
+        seen, seed = _of_scenario(args, file)
+    else:
+        seed = SEED if args.seed is None else args.seed
+        lengths = Lengths(args.prompt_tokens, args.output_tokens)
+        seen = of_journal.of_journal(args.what, of_journal.Told(args.workload, args.model, lengths), seed, file)
+    return advice(seen, file, seed)
+
+
+def _of_scenario(args: argparse.Namespace, file: giving.GivenFile) -> tuple[Seen, int]:
+    case = load(args.what)
+    seed = case.scenario.seed if args.seed is None else args.seed
+    if args.trace is None:
+        trace = running.traffic_of(case, seed)
+    else:
+        trace = given.trace(args).hitting(case.scenario.prefix_hit_share)
+        case = running.replaying(case, trace)
+    with Steps(f"simulate {case.scenario.scenario}") as progress:
+        told = of_scenario.Told(args.what, case, trace, seed)
+        return of_scenario.of_scenario(told, file, progress), seed
