@@ -6,6 +6,7 @@ the network before the first call: the daemon starts while the identity's endpoi
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -60,6 +61,8 @@ UNUSED: Final = (
     "visual_studio_code",
 )
 """Of the default chain: what no daemon is logged in by."""
+
+logging.getLogger("azure").setLevel(logging.CRITICAL + 1)  # what the SDKs have to say comes as port errors, once
 
 
 class Identity:

@@ -50,6 +50,7 @@ class Azure:
     """One subscription. Faults last until `clear`."""
 
     folder: Path
+    tls: ssl.SSLContext
     granted: tuple[str, ...] = EVERYTHING
     asked: Counter[str] = field(default_factory=Counter)
     operations: dict[str, Operation] = field(default_factory=dict)
@@ -59,6 +60,8 @@ class Azure:
     garbled: bool = False
     forbidden: bool = False
     losing: bool = False
+    batch: Handler | None = None
+    """What answers ``metrics:getBatch``."""
     tokens_refused: int = 0
     port: int = 0
     trust: str = ""
@@ -134,6 +137,8 @@ class Azure:
         return web.json_response({"token_type": "Bearer", "access_token": TOKEN, **lives})
 
     async def resource(self, request: web.Request) -> web.StreamResponse:
+        if request.path.endswith("/metrics:getBatch") and self.batch is not None:
+            return await self.batch(request)
         action = action_of(request)
         self.asked[action] += 1
         if not self.grants(action):
@@ -185,20 +190,20 @@ def action_of(request: web.Request) -> str:
 async def azure(folder: Path) -> AsyncIterator[Azure]:
     """An empty subscription."""
     context, trust = self_signed(folder)
-    cloud = Azure(folder, trust=trust)
-    async with served(cloud, context):
+    cloud = Azure(folder, context, trust=trust)
+    async with served(cloud):
         yield cloud
 
 
 @asynccontextmanager
-async def served(cloud: Azure, context: ssl.SSLContext) -> AsyncIterator[None]:
+async def served(cloud: Azure) -> AsyncIterator[None]:
     app = web.Application(middlewares=[cloud.front])
     app.router.add_post("/{tenant}/oauth2/v2.0/token", cloud.token)
     app.router.add_route("*", "/subscriptions/{rest:.*}", cloud.resource)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     try:
-        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=cloud.tls).start()
         cloud.port = runner.addresses[0][1]
         yield
     finally:

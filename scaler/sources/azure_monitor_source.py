@@ -1,0 +1,94 @@
+"""Azure Monitor: the source's port."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from policies.model import Absent, Fresh
+from scaler.clouds.azure_metrics import LOOK_BACK_S, Asked, Batches, Point, batches, series
+from scaler.clouds.rest import Body
+from scaler.ports import Context, PortError
+from scaler.sources.azure_monitor import AzureMonitor
+from scaler.sources.measured import measured
+
+ASK_S: Final = 30.0
+"""Between two questions: there is a sample a minute, and asking is billed."""
+
+
+async def opened(spec: AzureMonitor, context: Context) -> AzureMonitorSource:
+    """The source. Nothing is read yet. Raises `Misconfigured`."""
+    account = replace(spec.account, subscription_id=spec.subscription)
+    return AzureMonitorSource(spec, context, await batches(context, account, spec.region, spec.endpoint_url))
+
+
+class AzureMonitorSource:
+    """The source's port. Keeps the last answer for some seconds."""
+
+    def __init__(self, spec: AzureMonitor, context: Context, asking: Batches) -> None:
+        self._spec = spec
+        self._clock = context.clock
+        self._batches = asking
+        self._asked_at = float("-inf")
+        self._found: dict[str, Fresh[float] | Absent] = {}
+
+    async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
+        now = self._clock.now()
+        if not 0 <= now - self._asked_at < ASK_S:
+            self._found = await self._ask(now)
+            self._asked_at = now
+        return self._found
+
+    async def _ask(self, now: float) -> dict[str, Fresh[float] | Absent]:
+        """One question for each aggregation. Raises port errors where none is answered."""
+        spec = self._spec
+        alike: defaultdict[str, list[str]] = defaultdict(list)
+        for quantity in spec.metrics:
+            alike[spec.aggregation_of(quantity)].append(quantity)
+        answers = await asyncio.gather(*(self._answer(a, qs) for a, qs in alike.items()), return_exceptions=True)
+        found: dict[str, Fresh[float] | Absent] = {}
+        errors: list[PortError] = []
+        for (aggregation, quantities), answer in zip(alike.items(), answers, strict=True):
+            if isinstance(answer, PortError):
+                errors.append(answer)
+                found.update(dict.fromkeys(quantities, Absent(str(answer))))
+            elif isinstance(answer, BaseException):
+                raise answer
+            else:
+                found.update({q: self._reading(q, answer, aggregation, now) for q in quantities})
+        if len(errors) == len(alike):
+            raise errors[0]
+        return found
+
+    async def _answer(self, aggregation: str, quantities: list[str]) -> Body:
+        names = tuple(sorted({self._spec.metrics[q] for q in quantities}))
+        asked = Asked(self._spec.metric_namespace, names, aggregation, self._spec.filter)
+        return await self._batches.ask(asked, self._spec.resource)
+
+    def _reading(self, quantity: str, answer: Body, aggregation: str, now: float) -> Fresh[float] | Absent:
+        name = self._spec.metrics[quantity]
+        try:
+            points = series(answer, name, aggregation, now)
+        except PortError as e:
+            return Absent(str(e))
+        told = [p for p in points if p is not None]
+        if not told:
+            return Absent(f"Azure Monitor has no {name} in the last {LOOK_BACK_S // 60} minutes")
+        lacking = len(points) - len(told)
+        if lacking and self._spec.combine != "sum":
+            return Absent(f"{lacking} of {len(points)} series of {name} have no sample")
+        value = self._combined(told) * self._spec.scale.get(quantity, 1.0)
+        missing = f"{lacking} of {len(points)} series of {name}" if lacking else ""
+        return measured(quantity, value, min(p.at for p in told), missing)
+
+    def _combined(self, points: list[Point]) -> float:
+        values = [p.value for p in points]
+        match self._spec.combine:
+            case "mean":
+                return sum(values) / len(values)
+            case "max":
+                return max(values)
+        return sum(values)

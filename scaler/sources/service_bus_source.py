@@ -1,0 +1,105 @@
+"""Azure Service Bus: the source's port. A zero is believed only when two independent reads agree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from policies.model import Absent, Fresh
+from scaler.clouds.azure import Arm, arm
+from scaler.clouds.azure_account import path_of
+from scaler.clouds.azure_bus import Counts, Entity, Namespace, namespace
+from scaler.clouds.azure_metrics import READ, Point, newest, single
+from scaler.clouds.azure_recent import recent
+from scaler.ports import Context, PortError
+from scaler.sources.measured import measured
+from scaler.sources.service_bus import ServiceBus
+
+AGREE_S: Final = 20.0
+"""Over which reads of zero must agree: a throttled namespace recovers within seconds, and half of it is not too long
+for the 60 s that a scale-in window may be blind."""
+LONG_S: Final = 60.0
+"""The same where Azure Monitor should have told and could not."""
+MONITOR_S: Final = 30.0
+"""Between two questions to Azure Monitor: it has a sample a minute."""
+
+
+class ServiceBusSource:
+    """The source's port. Remembers since when it reads zero."""
+
+    def __init__(self, spec: ServiceBus, context: Context) -> None:
+        self._spec = spec
+        self._context = context
+        self._clock = context.clock
+        self._entity = Entity(spec.queue or str(spec.topic), spec.subscription)
+        self._namespace: Namespace | None = None
+        self._arm: Arm | None = None
+        self._zero_since: float | None = None
+        self._believed = False
+
+    async def connect(self) -> Namespace:
+        """Open what the samples will use. Raises `Unavailable` or `Misconfigured`."""
+        if self._namespace is None:
+            spec = self._spec
+            if spec.resource_group is not None:
+                self._arm = await arm(self._context, spec.account)
+            self._namespace = await namespace(self._context, spec.host, spec.account, spec.connection_string)
+        return self._namespace
+
+    async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
+        counts, at = await (await self.connect()).counts(self._entity, self._spec.least_interval_s)
+        found = {kind: _count(kind, value, at) for kind, value in counts.by_kind.items()}
+        doubt = await self._doubt(counts, at)
+        if doubt:
+            found = {kind: Absent(doubt) for kind in found}
+        if self._spec.sessions is not None:
+            found["groups_in_flight"] = _sessions(found["visible"], self._spec.sessions)
+        return found
+
+    async def _doubt(self, counts: Counts, at: float) -> str:
+        """Why counts that are all zero are not believed yet; empty where they are."""
+        if any(value != 0 for value in counts.by_kind.values()):
+            self._zero_since, self._believed = None, False
+            return ""
+        if self._believed:
+            return ""
+        if self._zero_since is None or at < self._zero_since:
+            self._zero_since = at
+        limit_s, doubt = AGREE_S, "Azure Monitor is not asked"
+        if self._arm is not None and self._entity.subscription is None:
+            active = await self._monitor(self._arm)
+            limit_s, doubt = LONG_S, f"Azure Monitor: {active}"
+            if isinstance(active, Point):
+                limit_s, doubt = float("inf"), f"Azure Monitor had {active.value:g} messages a minute ago"
+                self._believed = active.value == 0
+        self._believed = self._believed or at - self._zero_since >= limit_s
+        return "" if self._believed else f"0, which a throttled namespace reads too ({doubt})"
+
+    async def _monitor(self, resource_manager: Arm) -> Point | str:
+        """The messages that Azure Monitor last told of, a minute or two ago, or why it did not."""
+        spec, now = self._spec, self._clock.now()
+        path = path_of(
+            spec.account, str(spec.resource_group), "Microsoft.ServiceBus/namespaces", spec.host.split(".")[0]
+        )
+        asked = {"metricnames": "ActiveMessages", "aggregation": "Minimum", "$filter": f"EntityName eq '{spec.queue}'"}
+        try:
+            shared = await recent(self._context)
+            body, _ = await shared.get(
+                (path, spec.queue), MONITOR_S, lambda: single(resource_manager, READ, path, asked, now)
+            )
+            return newest(body, "ActiveMessages", "minimum", now) or "no sample"
+        except PortError as e:
+            return str(e)
+
+
+def _count(kind: str, value: object, at: float) -> Fresh[float] | Absent:
+    if value is None:
+        return Absent(f"the count of {kind} messages is not in the answer")
+    return measured(kind, value, at)
+
+
+def _sessions(visible: Fresh[float] | Absent, sessions: int) -> Fresh[float] | Absent:
+    """The most sessions that messages can be in."""
+    if isinstance(visible, Absent):
+        return visible
+    return Fresh(min(visible.value, float(sessions)), visible.measured_at)

@@ -1,0 +1,74 @@
+"""Azure Monitor of the Azure on 127.0.0.1: metrics of one resource by Resource Manager, and of many in one call."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from aiohttp import web
+
+from scaler.clock import SystemClock
+from tests.servers.azure import Azure, denied, refusal
+
+READ: Final = "Microsoft.Insights/metrics/read"
+ENTITY: Final = re.compile(r"^EntityName eq '([^']+)'$")
+
+
+@dataclass
+class Monitor:
+    """Samples by resource, metric and entity: the newest minute's value, or None where it has none."""
+
+    cloud: Azure
+    values: dict[tuple[str, str, str], Any] = field(default_factory=dict)
+    ahead_s: float = 0.0
+    calls: list[int] = field(default_factory=list)
+    """Of each batch: the resources named."""
+    empty: bool = False
+
+    def set(self, resource: str, metric: str, value: Any, entity: str = "") -> None:
+        self.values[resource.lower(), metric, entity] = value
+        self.cloud.resources[f"{resource}/providers/Microsoft.Insights/metrics".lower()] = self.one
+
+    async def one(self, request: web.Request) -> web.StreamResponse:
+        resource = request.path.lower().removesuffix("/providers/microsoft.insights/metrics")
+        found = ENTITY.match(request.query.get("$filter", ""))
+        return web.json_response(self._told(resource, request, found[1] if found else ""))
+
+    async def batch(self, request: web.Request) -> web.StreamResponse:
+        self.cloud.asked[READ] += 1
+        if not self.cloud.grants(READ):
+            return denied(READ)
+        resources = (await request.json())["resourceids"]
+        if len(resources) > 50:
+            return refusal(400, "BadRequest", "At most 50 resources.")
+        self.calls.append(len(resources))
+        found = ENTITY.match(request.query.get("filter", ""))
+        told = [{"resourceid": r, **self._told(r.lower(), request, found[1] if found else "")} for r in resources]
+        return web.json_response({"values": told})
+
+    def _told(self, resource: str, request: web.Request, entity: str) -> dict[str, Any]:
+        names = request.query["metricnames"].split(",")
+        aggregation = request.query["aggregation"].lower()
+        return {"value": [self._metric(resource, name, aggregation, entity) for name in names]}
+
+    def _metric(self, resource: str, name: str, aggregation: str, entity: str) -> dict[str, Any]:
+        series = [
+            {"data": [self._point(4, {aggregation: 99}), self._point(1, {aggregation: value}), self._point(0, {})]}
+            for (r, n, e), value in self.values.items()
+            if (r, n) == (resource, name) and (not entity or e == entity)
+        ]
+        return {"name": {"value": name}, "errorCode": "Success", "timeseries": [] if self.empty else series}
+
+    def _point(self, minutes_ago: int, values: dict[str, Any]) -> dict[str, Any]:
+        minute = (SystemClock().now() + self.ahead_s) // 60 - minutes_ago
+        told = {k: v for k, v in values.items() if v is not None}
+        return {"timeStamp": datetime.fromtimestamp(minute * 60, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), **told}
+
+
+def monitor(cloud: Azure) -> Monitor:
+    """Put it into the subscription."""
+    there = Monitor(cloud)
+    cloud.batch = there.batch
+    return there
