@@ -52,7 +52,7 @@ class Drainer:
         """The pods under way to their end; not those that the size is already too small for: they are gone."""
         draining = sorted((pod for pod in live if pod.draining), key=lambda p: int(p.annotations.get(COST, "0")))
         surplus = max(0, sum(1 for _ in live) - size)
-        now = self._clock.now() - self._clock.step_s()
+        now = self._even()
         self._since = {pod.uid: self._since.get(pod.uid, now) for pod in draining}
         return draining[surplus:]
 
@@ -75,6 +75,7 @@ class Drainer:
         chosen = {pod.uid for pod in victims}
         await self._each(self._restored(pod) for pod in live if pod.draining and pod.uid not in chosen)
         await self._each(self._marked(pod) for pod in victims if not pod.draining)
+        self._since |= {pod.uid: self._even() for pod in victims if not pod.draining}
         ended = self._ended(victims, loads)
         if len(ended) < len(victims) and not self._ordered:
             await self._each(self._preferred(pod) for pod in ended if pod.annotations.get(COST) != DONE)
@@ -118,8 +119,13 @@ class Drainer:
     def _is_done(self, pod: Pod, load: float | None) -> bool:
         if pod.uid not in self._since:
             return pod.phase == "Pending" and not pod.address
-        waited_s = self._clock.now() - self._clock.step_s() - self._since[pod.uid]
+        waited_s = self._even() - self._since[pod.uid]
         return waited_s >= self._spec.deadline_s or (load == 0 and waited_s >= self._spec.settle_s)
+
+    def _even(self) -> float:
+        """Now, on a clock without jumps."""
+        stepped_s = self._clock.step_s()
+        return self._clock.now() - stepped_s
 
     # --- writes on pods
 

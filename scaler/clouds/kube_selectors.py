@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, TypeAlias, cast
 Operator: TypeAlias = Literal["In", "NotIn", "Exists", "DoesNotExist"]
 TERM: Final = re.compile(
     r"\s*(?:(?P<absent>!\s*(?P<no>[^\s,!=()]+))"
-    r"|(?P<key>[^\s,!=()]+)\s*(?:(?P<set>notin|in)\s*\((?P<values>[^)]*)\)|(?P<op>==|=|!=)\s*(?P<value>[^\s,]*))?)"
+    r"|(?P<key>[^\s,!=()]+)\s*(?:(?P<set>notin|in)\s*\((?P<values>[^)]*)\)|(?P<op>==|=|!=)\s*(?P<value>[\w.-]*))?)"
     r"\s*(?:,|$)"
 )
 

@@ -113,6 +113,10 @@ class FakeKube:
     def get(self, plural: str, name: str, namespace: str = "default") -> Object:
         return self._objects[plural, namespace if self._kind(plural).namespaced else "", name]
 
+    def all(self, plural: str, namespace: str = "default") -> list[Object]:
+        where = namespace if self._kind(plural).namespaced else ""
+        return [found for (of, ns, _), found in sorted(self._objects.items()) if (of, ns) == (plural, where)]
+
     async def compact(self) -> None:
         """Forget the past: watches from before are expired."""
         self.version += 1

@@ -1,0 +1,63 @@
+"""The loop and an actuator that carries a size out over several turns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from policies.history import History
+from policies.model import PoolName, Result, Tick
+from scaler.config.load import workload_from
+from scaler.controller import Controller, Setup
+from scaler.ports import Unavailable
+from tests.fakes import FakeActuator, FakeSource, ManualClock
+
+
+@dataclass
+class Draining(FakeActuator):
+    """Says that it is not done yet, for so many tellings."""
+
+    left: int = 2
+
+    def unfinished(self) -> bool:
+        return self.left > len(self.writes)
+
+
+def controller(actuator: Draining, ticks: list[Tick], *, dry_run: bool = False) -> Controller:
+    document = {
+        "workload": "llm",
+        "min_replicas": 1,
+        "max_replicas": 9,
+        "sources": {"queue": {"kind": "embedded"}},
+        "policies": {"depth": {"kind": "queue_depth"}},
+        "pools": {"main": {"kind": "embedded"}},
+    }
+    source = FakeSource(actuator.clock, {"visible": 0.0, "in_flight": 0.0, "delayed": 0.0, "oldest_age_s": 0.0})
+    setup = Setup(workload_from(document), {"queue": source}, {PoolName("main"): actuator})
+    return Controller(setup, actuator.clock, History(), ticks.append, dry_run=dry_run)
+
+
+async def test_a_size_that_is_still_carried_out_is_told_again_until_it_is() -> None:
+    clock, ticks = ManualClock(), list[Tick]()
+    actuator = Draining(clock)
+    made = controller(actuator, ticks)
+    for _ in range(4):
+        clock.advance(15)
+        await made.turn(clock.now())
+    assert actuator.writes == [1, 1]
+    assert [o.result for tick in ticks for o in tick.outcomes] == [Result.UNCHANGED] * 4
+
+
+async def test_what_goes_wrong_on_the_way_is_told() -> None:
+    clock, ticks = ManualClock(), list[Tick]()
+    await controller(Draining(clock, resize_error=Unavailable("no pods")), ticks).turn(clock.now())
+    assert [(o.result, o.reason) for o in ticks[0].outcomes] == [(Result.UNAVAILABLE, "no pods")]
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+async def test_a_dry_run_carries_nothing_out(dry_run: bool) -> None:
+    clock, ticks = ManualClock(), list[Tick]()
+    actuator = Draining(clock)
+    await controller(actuator, ticks, dry_run=dry_run).turn(clock.now())
+    assert actuator.writes == ([] if dry_run else [1])

@@ -1,0 +1,44 @@
+"""Engines as pods have them: one port on many addresses, a vLLM metrics page each, whose load the test drives."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from tests.servers.exporter import vllm
+
+
+class PodEngines:
+    """The loads by address; one that is None answers 503, and an address without a load too."""
+
+    def __init__(self) -> None:
+        self.loads: dict[str, float | None] = {}
+        self.asked: list[str] = []
+        self.port = 0
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        assert request.transport is not None
+        address = str(request.transport.get_extra_info("sockname")[0])
+        self.asked.append(address)
+        load = self.loads.get(address)
+        if load is None:
+            return web.Response(status=503, text="starting")
+        return web.Response(text=vllm({"num_requests_running": load, "num_requests_waiting": 0.0}))
+
+
+@asynccontextmanager
+async def pod_engines() -> AsyncIterator[PodEngines]:
+    """Engines on all loopback addresses."""
+    made = PodEngines()
+    app = web.Application()
+    app.router.add_get("/metrics", made.metrics)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "0.0.0.0", 0).start()
+    made.port = runner.addresses[0][1]
+    try:
+        yield made
+    finally:
+        await runner.cleanup()
