@@ -10,15 +10,26 @@ from typing import Any, Final
 from policies.registry import POLICIES
 
 SOURCES: Final = {
+    "azure_monitor": "scaler.sources.azure_monitor:AzureMonitor",
+    "cloud_monitoring": "scaler.sources.cloud_monitoring:CloudMonitoring",
     "embedded": "simulators.embedded:EmbeddedSource",
     "prometheus": "scaler.sources.prometheus:Prometheus",
+    "pubsub": "scaler.sources.pubsub:PubSub",
     "scrape": "scaler.sources.scrape:Scrape",
+    "service_bus": "scaler.sources.service_bus:ServiceBus",
     "sqs": "scaler.sources.sqs:Sqs",
 }
 
 POOLS: Final = {
+    "aks_agent_pool": "scaler.actuators.aks_agent_pool:AksAgentPool",
     "embedded": "simulators.embedded:EmbeddedPool",
+    "gce_mig": "scaler.actuators.gce_mig:GceMig",
+    "gce_mig_standby": "scaler.actuators.gce_mig_standby:GceMigStandby",
+    "gke_node_pool": "scaler.actuators.gke_node_pool:GkeNodePool",
+    "gke_tpu_slices": "scaler.actuators.gke_tpu_slices:GkeTpuSlices",
     "kubernetes": "scaler.actuators.kubernetes:Kubernetes",
+    "vmss": "scaler.actuators.vmss:Vmss",
+    "vmss_standby_pool": "scaler.actuators.vmss_standby:VmssStandbyPool",
 }
 
 REGISTRIES: Final[Mapping[str, Mapping[str, str]]] = {"policy": POLICIES, "source": SOURCES, "pool": POOLS}

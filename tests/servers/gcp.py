@@ -149,7 +149,7 @@ class Gcp:
         series = self.route("monitoring.timeSeries.list", self.monitoring.list)
         add("GET", "/v3/projects/{project}/timeSeries", series)
         promql = self.route("monitoring.timeSeries.list", self.monitoring.promql)
-        add("POST", "/v1/projects/{project}/location/global/prometheus/api/v1/query", promql)
+        add("GET", "/v1/projects/{project}/location/global/prometheus/api/v1/query", promql)
         path = "/v1/projects/{project}:testIamPermissions"
         add("POST", path, self.route("testIamPermissions", self.test_permissions))
         return app

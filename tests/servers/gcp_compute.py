@@ -183,7 +183,8 @@ class Compute:
         }
 
     def mig(self, request: web.Request) -> Mig:
-        return found(self.migs, request.path.removeprefix("/compute/v1/"), "instanceGroupManagers")
+        mig: Mig = found(self.migs, request.path.removeprefix("/compute/v1/"), "instanceGroupManagers")
+        return mig
 
     async def get(self, request: web.Request) -> web.Response:
         return web.json_response(self.mig(request).about())

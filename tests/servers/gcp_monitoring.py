@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -13,6 +14,13 @@ from tests.servers.gcp_compute import stamp
 from tests.servers.gcp_container import status
 
 TERM = re.compile(r'(metric\.type|(?:metric|resource)\.labels?\.\w+)\s*=\s*(?:one_of\(([^)]*)\)|"([^"]*)")')
+
+REDUCERS: dict[str, Callable[[list[float]], float]] = {
+    "REDUCE_MEAN": lambda values: sum(values) / len(values),
+    "REDUCE_SUM": sum,
+    "REDUCE_MAX": max,
+    "REDUCE_MIN": min,
+}
 
 
 @dataclass
@@ -96,7 +104,7 @@ class Monitoring:
         return {"interval": {"startTime": stamp(at), "endTime": stamp(at)}, "value": told}
 
     async def promql(self, request: web.Request) -> web.Response:
-        form = await request.post()
+        form = request.query
         if self.prometheus is None:
             result: list[Any] = []
         else:
@@ -121,7 +129,7 @@ def _reduced(told: list[dict[str, Any]], reducer: str) -> list[dict[str, Any]]:
         for point in one["points"]:
             value = point["value"]
             slots.setdefault(point["interval"]["endTime"], []).append(float(next(iter(value.values()))))
-    how = {"REDUCE_MEAN": lambda v: sum(v) / len(v), "REDUCE_SUM": sum, "REDUCE_MAX": max, "REDUCE_MIN": min}[reducer]
+    how = REDUCERS[reducer]
     points = [
         {"interval": {"startTime": end, "endTime": end}, "value": {"doubleValue": how(values)}}
         for end, values in sorted(slots.items(), reverse=True)

@@ -49,7 +49,7 @@ class PubSub:
         while not waiting:
             self.arrived.clear()
             await self.arrived.wait()
-        received = []
+        received: list[types.ReceivedMessage] = []
         while waiting and len(received) < request.max_messages:
             ack_id = str(next(self._numbers))
             self.out[ack_id] = waiting.popleft()

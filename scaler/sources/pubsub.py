@@ -1,0 +1,222 @@
+"""Google Pub/Sub: how many messages of a subscription are not acknowledged, and how old the oldest is.
+
+Pub/Sub itself counts nothing for us: Cloud Monitoring does, a sample a minute, shown up to some minutes later. Each
+reading has its sample's own time. A subscription without samples is not an empty one. One list serves all subscriptions
+of a project.
+
+Between samples a bounded bridge holds:
+
+- A count older than `max_age_s` stands for `bridge_s` more as a lower bound, which may raise and not lower.
+- An age grows by the clock where the last two samples say that it did, so that the same message is still the oldest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from policies.model import Absent, Fresh
+from policies.rules import Rule
+from scaler.clouds import gcp_series
+from scaler.clouds.gcp_project import GcpProject
+from scaler.clouds.gcp_series import Gauge, Listed, Series
+from scaler.ports import Context, Misconfigured, Permit, PortError
+from scaler.sources.measured import measured
+
+if TYPE_CHECKING:
+    from scaler.clouds.gcp_pubsub import Subscriber
+
+ROOT: Final = "pubsub.googleapis.com/subscription/"
+METRICS: Final = {
+    "visible": "num_undelivered_messages",
+    "oldest_age_s": "oldest_unacked_message_age",
+    "in_flight": "num_outstanding_messages",
+}
+BY_REGION: Final = frozenset({"visible", "oldest_age_s"})
+"""What is told by region too."""
+SAMPLE_S: Final = 60.0
+"""Between two samples."""
+STUCK_SHARE: Final = 0.9
+"""Of the time between two samples by which an age must have grown for its message to be the same."""
+AGAIN_S: Final = 2.0
+"""Between two reads while something is not told; workloads whose turns come together share them."""
+CHECK_S: Final = 600.0
+"""Between two looks at how the subscription is set up."""
+CHECK_SHARE: Final = 0.5
+"""Of the deadline, for that look: the counts must not be lost to its silence."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PubSub:
+    """A subscription of Google Pub/Sub."""
+
+    project: Annotated[GcpProject, Rule("Project, credentials and addresses.", example={"id": "my-project"})]
+    subscription: Annotated[
+        str,
+        Rule("The subscription's id.", pattern=r"^[A-Za-z][A-Za-z0-9._~+%-]{2,254}$", example="prompts-workers"),
+    ]
+    by_region: Annotated[
+        bool,
+        Rule("Read the metrics by region, and add them up: where a region's samples fail, the sum is a lower bound."),
+    ] = True
+    in_flight: Annotated[
+        bool, Rule("Read in_flight too, which only a push subscription has; visible counts messages in work already.")
+    ] = False
+    read_every_s: Annotated[
+        float, Rule("Between two reads of Cloud Monitoring, which has a sample a minute. Seconds.", gt=0, le=300)
+    ] = 30.0
+    max_age_s: Annotated[
+        float,
+        Rule("Older counts are lower bounds: a minute between samples, two until they are shown. Seconds.", gt=0),
+    ] = 240.0
+    bridge_s: Annotated[
+        float, Rule("How much longer a count stands as a lower bound before it is stale. Seconds.", ge=0, le=600)
+    ] = 300.0
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if self.max_age_s < SAMPLE_S:
+            yield "max_age_s", f"{self.max_age_s:g} s is less than the {SAMPLE_S:g} s between two samples"
+
+    def quantities(self) -> Mapping[str, float]:
+        read = METRICS if self.in_flight else list(METRICS)[:2]
+        return dict.fromkeys(read, self.max_age_s + self.bridge_s)
+
+    def metric(self, quantity: str) -> str:
+        """The metric's type."""
+        regional = self.by_region and quantity in BY_REGION
+        return ROOT + METRICS[quantity] + ("_by_region" if regional else "")
+
+    def permissions(self) -> list[str]:
+        """All that the source calls for."""
+        return [gcp_series.LIST, "pubsub.subscriptions.get"]
+
+    async def open(self, context: Context) -> PubSubSource:
+        from scaler.clouds import gcp_pubsub  # noqa: PLC0415 - a process without Pub/Sub does without gRPC
+
+        gauges = {q: await gcp_series.gauge(context, self.project, self.metric(q)) for q in self.quantities()}
+        return PubSubSource(self, context, gauges, await gcp_pubsub.subscriber(context, self.project))
+
+
+class PubSubSource:
+    """The source's port."""
+
+    def __init__(self, spec: PubSub, context: Context, gauges: Mapping[str, Gauge], subscriber: Subscriber) -> None:
+        self._spec = spec
+        self._context = context
+        self._clock = context.clock
+        self._gauges = gauges
+        self._subscriber = subscriber
+        self._checked_at = float("-inf")
+        self._wrong = ""
+        self._wanting = False
+        """Whether something was not told when last asked, so that it is asked for again soon."""
+        self.remarks: tuple[str, ...] = ()
+        """What in the subscription's set-up matters to who scales on it."""
+
+    async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
+        every_s, name = AGAIN_S if self._wanting else self._spec.read_every_s, self._spec.subscription
+        reading = [gauge.of(name, every_s) for gauge in self._gauges.values()]
+        results = await asyncio.gather(self._check(), *reading, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result  # only now: all have ended
+        now = self._clock.now()
+        listed = {q: one for q, one in zip(self._gauges, results[1:], strict=True) if isinstance(one, Listed)}
+        found = {quantity: self._told(quantity, one, now) for quantity, one in listed.items()}
+        self._wanting = any(isinstance(reading, Absent) for reading in found.values())
+        return found
+
+    def _told(self, quantity: str, listed: Listed, now: float) -> Fresh[float] | Absent:
+        series = [one for one in listed.series if one.points]
+        if not series:
+            minutes = gcp_series.LOOK_BACK_S / 60
+            partial = f": {listed.partial}" if listed.partial else ""
+            return Absent(f"Cloud Monitoring has no {METRICS[quantity]} in the last {minutes:g} minutes{partial}")
+        values = [measured(quantity, one.points[0].value, one.points[0].at) for one in series]
+        for value in values:
+            if isinstance(value, Absent):
+                return value
+        told = [value for value in values if isinstance(value, Fresh)]
+        at = min(value.measured_at for value in told)
+        missing = [listed.partial] if listed.partial else []
+        missing += [m for m in (_behind(series), self._old(at, now)) if m]
+        if quantity == "oldest_age_s":
+            amounts = [v.value + grown_s(one, now, self._spec.bridge_s) for v, one in zip(told, series, strict=True)]
+            return Fresh(max(amounts), at, "; ".join(missing))
+        return Fresh(sum(value.value for value in told), at, "; ".join(missing))
+
+    def _old(self, at: float, now: float) -> str:
+        age_s = now - at
+        return f"the newest sample is {age_s:.0f} s old" if age_s > self._spec.max_age_s else ""
+
+    async def _check(self) -> None:
+        """See now and then that the subscription is there, and to be pulled from. Raises `Misconfigured`."""
+        if not 0 <= self._clock.now() - self._checked_at < CHECK_S:
+            try:
+                limit_s = CHECK_SHARE * self._context.deadline_s
+                found = await self._subscriber.get(self._spec.subscription, limit_s)
+            except Misconfigured:
+                raise
+            except PortError:
+                return  # its counts come from elsewhere; the next sample looks again
+            self._checked_at = self._clock.now()
+            self._wrong, self.remarks = wrong(found), remarks(found)
+        if self._wrong:
+            raise Misconfigured(f"Pub/Sub subscription {self._spec.subscription}: {self._wrong}")
+
+    async def permits(self) -> Sequence[Permit]:
+        from scaler.clouds import gcp  # noqa: PLC0415 - no SDK until it is opened
+
+        await self._check()
+        asked = await gcp.permits(self._context, self._spec.project, self._spec.permissions())
+        about = "; ".join(self.remarks)
+        return [Permit(p.action, p.granted, p.detail or (about if "pubsub" in p.action else "")) for p in asked]
+
+
+def grown_s(series: Series, now: float, most_s: float) -> float:
+    """By how much an age has grown since its sample: by the clock, where it did so between the last two samples."""
+    if len(series.points) < 2:
+        return 0.0
+    last, before = series.points[:2]
+    try:
+        grew_s = float(str(last.value)) - float(str(before.value))
+    except ValueError:
+        return 0.0
+    if grew_s <= 0 or grew_s < STUCK_SHARE * (last.at - before.at):
+        return 0.0
+    return min(max(0.0, now - last.at), most_s)
+
+
+def _behind(series: Sequence[Series]) -> str:
+    """Which regions' samples lag so far behind the others' that they failed."""
+    newest = max(one.points[0].at for one in series)
+    late = [s.labels.get("region", "?") for s in series if newest - s.points[0].at > 1.5 * SAMPLE_S]
+    return f"no sample of late from {', '.join(sorted(late))}" if late else ""
+
+
+def wrong(found: Any) -> str:
+    """What keeps a subscription from being pulled from; empty where nothing does."""
+    if found.detached:
+        return "it is detached from its topic: nothing comes any more"
+    if found.topic == "_deleted-topic_":
+        return "its topic is deleted: nothing comes any more"
+    if found.bigquery_config.table or found.cloud_storage_config.bucket:
+        return "it writes to BigQuery or Cloud Storage by itself: nobody pulls from it"
+    return ""
+
+
+def remarks(found: Any) -> tuple[str, ...]:
+    """What in a subscription's set-up matters to who scales on it."""
+    days = found.message_retention_duration.total_seconds() / 86400
+    told = [f"acknowledge within {found.ack_deadline_seconds} s", f"kept {days:g} days"]
+    if found.dead_letter_policy.dead_letter_topic:
+        told.append(f"dead letter after {found.dead_letter_policy.max_delivery_attempts} attempts")
+    if found.enable_message_ordering:
+        told.append("ordered: no more replicas work than there are ordering keys")
+    if found.enable_exactly_once_delivery:
+        told.append("exactly once: redelivered only after the deadline")
+    if found.filter:
+        told.append("filtered: messages that do not match count until they are dropped")
+    return tuple(told)
