@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 from policies.model import Absent, Fresh
-from scaler.clouds.azure_metrics import LOOK_BACK_S, Asked, Batches, Point, batches, series
+from scaler.clouds.azure import Arm, arm
+from scaler.clouds.azure_around import permits
+from scaler.clouds.azure_metrics import LOOK_BACK_S, READ, Asked, Batches, Point, batches, series
 from scaler.clouds.rest import Body
-from scaler.ports import Context, PortError
+from scaler.ports import Context, Permit, PortError
 from scaler.sources.azure_monitor import AzureMonitor
 from scaler.sources.measured import measured
 
@@ -22,16 +24,18 @@ ASK_S: Final = 30.0
 async def opened(spec: AzureMonitor, context: Context) -> AzureMonitorSource:
     """The source. Nothing is read yet. Raises `Misconfigured`."""
     account = replace(spec.account, subscription_id=spec.subscription)
-    return AzureMonitorSource(spec, context, await batches(context, account, spec.region, spec.endpoint_url))
+    asking = await batches(context, account, spec.region, spec.endpoint_url)
+    return AzureMonitorSource(spec, context, asking, await arm(context, account))
 
 
 class AzureMonitorSource:
     """The source's port. Keeps the last answer for some seconds."""
 
-    def __init__(self, spec: AzureMonitor, context: Context, asking: Batches) -> None:
+    def __init__(self, spec: AzureMonitor, context: Context, asking: Batches, arm: Arm) -> None:
         self._spec = spec
         self._clock = context.clock
         self._batches = asking
+        self._arm = arm
         self._asked_at = float("-inf")
         self._found: dict[str, Fresh[float] | Absent] = {}
 
@@ -41,6 +45,9 @@ class AzureMonitorSource:
             self._found = await self._ask(now)
             self._asked_at = now
         return self._found
+
+    async def permits(self) -> Sequence[Permit]:
+        return await permits(self._arm, self._spec.resource, (READ,))
 
     async def _ask(self, now: float) -> dict[str, Fresh[float] | Absent]:
         """One question for each aggregation. Raises port errors where none is answered."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from policies.model import Absent, Fresh
 from scaler.clouds.azure import Arm, arm
 from scaler.clouds.azure_account import path_of
-from scaler.clouds.azure_bus import Counts, Entity, Namespace, namespace
+from scaler.clouds.azure_around import permits
+from scaler.clouds.azure_bus import OPERATION, OPERATION_OF_TOPICS, Counts, Entity, Namespace, namespace
 from scaler.clouds.azure_metrics import READ, Point, newest, single
 from scaler.clouds.azure_recent import recent
-from scaler.ports import Context, PortError
+from scaler.ports import Context, Permit, PortError
 from scaler.sources.measured import measured
 from scaler.sources.service_bus import ServiceBus
 
@@ -56,6 +57,20 @@ class ServiceBusSource:
             found["groups_in_flight"] = _sessions(found["visible"], self._spec.sessions)
         return found
 
+    async def permits(self) -> Sequence[Permit]:
+        """What the role grants on the namespace; a connection string's rights cannot be asked."""
+        await self.connect()
+        if self._arm is None or self._spec.connection_string is not None:
+            return []
+        counting = OPERATION if self._entity.subscription is None else OPERATION_OF_TOPICS
+        return await permits(self._arm, self._path, (counting, READ))
+
+    @property
+    def _path(self) -> str:
+        """The namespace's resource id."""
+        name = self._spec.host.split(".", maxsplit=1)[0]
+        return path_of(self._spec.account, str(self._spec.resource_group), "Microsoft.ServiceBus/namespaces", name)
+
     async def _doubt(self, counts: Counts, at: float) -> str:
         """Why counts that are all zero are not believed yet; empty where they are."""
         if any(value != 0 for value in counts.by_kind.values()):
@@ -77,15 +92,12 @@ class ServiceBusSource:
 
     async def _monitor(self, resource_manager: Arm) -> Point | str:
         """The messages that Azure Monitor last told of, a minute or two ago, or why it did not."""
-        spec, now = self._spec, self._clock.now()
-        path = path_of(
-            spec.account, str(spec.resource_group), "Microsoft.ServiceBus/namespaces", spec.host.split(".")[0]
-        )
-        asked = {"metricnames": "ActiveMessages", "aggregation": "Minimum", "$filter": f"EntityName eq '{spec.queue}'"}
+        now, queue = self._clock.now(), self._spec.queue
+        asked = {"metricnames": "ActiveMessages", "aggregation": "Minimum", "$filter": f"EntityName eq '{queue}'"}
         try:
             shared = await recent(self._context)
             body, _ = await shared.get(
-                (path, spec.queue), MONITOR_S, lambda: single(resource_manager, READ, path, asked, now)
+                (self._path, queue), MONITOR_S, lambda: single(resource_manager, READ, self._path, asked, now)
             )
             return newest(body, "ActiveMessages", "minimum", now) or "no sample"
         except PortError as e:

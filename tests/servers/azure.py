@@ -91,7 +91,8 @@ class Azure:
         name = f"op-{len(self.operations)}"
         self.operations[name] = Operation(action)
         provider = action.partition("/")[0]
-        place = f"/subscriptions/{SUBSCRIPTION}/providers/{provider}/locations/eastus/operations/{name}"
+        kind = action.split("/")[2]
+        place = f"/subscriptions/{SUBSCRIPTION}/providers/{provider}/locations/eastus/{kind}/{name}"
         return {"Azure-AsyncOperation": f"https://{request.host}{place}?api-version=2025-01-01"}
 
     def end(self, error: tuple[str, str] | None = None, at: str = "") -> None:
@@ -146,7 +147,7 @@ class Azure:
         if not request.query.get("api-version"):
             return refusal(400, "MissingApiVersionParameter", "The api-version query parameter is required.")
         path = request.path.rstrip("/").lower()
-        if "/operations/" in path:
+        if "/locations/" in path:
             return self.operation(request.path.rpartition("/")[2])
         if path.endswith("/providers/microsoft.authorization/permissions"):
             roles = [{"actions": list(self.granted), "notActions": [], "dataActions": [], "notDataActions": []}]
@@ -178,8 +179,8 @@ def action_of(request: web.Request) -> str:
     """The action of a role that grants this call."""
     path = request.path.rstrip("/")
     provider, *rest = path.rpartition("/providers/")[2].split("/")
-    if "/operations/" in path:
-        return f"{provider}/{rest[0]}/operations/read"
+    if "/locations/" in path:
+        return f"{provider}/{rest[0]}/{rest[2]}/read"
     types = "/".join(rest[::2])
     if request.method == "POST" and len(rest) % 2:
         return f"{provider}/{types}/action"

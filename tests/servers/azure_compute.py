@@ -18,7 +18,7 @@ NODES: Final = "MC_llm_eastus"
 H100: Final = "Standard_NC40ads_H100_v5"
 COMPUTE_OPERATION: Final = "Microsoft.Compute/locations/operations/read"
 AKS_OPERATION: Final = "Microsoft.ContainerService/locations/operations/read"
-STANDBY_OPERATION: Final = "Microsoft.StandbyPool/locations/operations/read"
+STANDBY_OPERATION: Final = "Microsoft.StandbyPool/locations/operationStatuses/read"
 
 
 def nothing(_: web.Request) -> list[dict[str, Any]]:
