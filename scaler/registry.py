@@ -12,6 +12,7 @@ from policies.registry import POLICIES
 SOURCES: Final = {
     "azure_monitor": "scaler.sources.azure_monitor:AzureMonitor",
     "cloud_monitoring": "scaler.sources.cloud_monitoring:CloudMonitoring",
+    "cloudwatch": "scaler.sources.cloudwatch:CloudWatch",
     "embedded": "simulators.embedded:EmbeddedSource",
     "prometheus": "scaler.sources.prometheus:Prometheus",
     "pubsub": "scaler.sources.pubsub:PubSub",
@@ -22,6 +23,11 @@ SOURCES: Final = {
 
 POOLS: Final = {
     "aks_agent_pool": "scaler.actuators.aks_agent_pool:AksAgentPool",
+    "asg": "scaler.actuators.asg:Asg",
+    "asg_warm_pool": "scaler.actuators.asg_warm_pool:AsgWarmPool",
+    "ec2_fleet": "scaler.actuators.ec2_fleet:Ec2Fleet",
+    "ec2_instant_fleet": "scaler.actuators.ec2_instant_fleet:Ec2InstantFleet",
+    "eks_node_group": "scaler.actuators.eks_node_group:EksNodeGroup",
     "embedded": "simulators.embedded:EmbeddedPool",
     "gce_mig": "scaler.actuators.gce_mig:GceMig",
     "gce_mig_standby": "scaler.actuators.gce_mig_standby:GceMigStandby",

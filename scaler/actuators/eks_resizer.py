@@ -101,6 +101,8 @@ class EksResizer(AwsResizer):
         found = answer.get("update", {})
         if found.get("status") == "InProgress":
             return size
+        if found.get("status") not in {"Successful", "Failed", "Cancelled"}:
+            raise Unavailable(f"AWS eks:DescribeUpdate of {self._about}: an answer without a status")
         self._update = None
         if found.get("status") == "Failed":
             said = [f"{e.get('errorCode')}: {e.get('errorMessage')}" for e in found.get("errors", ())]
@@ -150,10 +152,11 @@ class EksResizer(AwsResizer):
             if not isinstance(e, Unavailable):
                 self._tokens.done(present, replicas)
             raise
-        self._tokens.done(present, replicas)
-        self._failed = None
         update = answer.get("update", {}).get("id")
-        self._update = (str(update), replicas) if update else None
+        if not update:  # cut short: said again, it has the same token
+            raise Unavailable(f"AWS eks:UpdateNodegroupConfig of {self._about}: an answer without an update")
+        self._tokens.done(present, replicas)
+        self._update, self._failed = (str(update), replicas), None
 
     def _actions(self) -> Mapping[str, str]:
         return {

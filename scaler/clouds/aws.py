@@ -6,6 +6,7 @@ Credentials come by the SDK's own chain: environment, profile, IRSA (web identit
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -27,6 +28,7 @@ from botocore.exceptions import (
     ProfileNotFound,
     TokenRetrievalError,
 )
+from botocore.loaders import Loader, create_loader
 from botocore.parsers import ResponseParserError
 
 from scaler.calls import Api, Channel
@@ -104,6 +106,7 @@ async def client(context: Context, service: str, account: AwsAccount, read_s: fl
 async def _session(account: AwsAccount, deadline_s: float) -> AsyncIterator[AioSession]:
     """A session with credentials. Its region and limits hold for the calls that renew them, too."""
     session = AioSession(profile=account.profile)
+    session.register_component("data_loader", _loader())
     if region := account.region or os.environ.get("AWS_REGION"):  # this SDK knows AWS_DEFAULT_REGION only
         session.set_config_variable("region", region)
     config = AioConfig(
@@ -116,6 +119,12 @@ async def _session(account: AwsAccount, deadline_s: float) -> AsyncIterator[AioS
     if await session.get_credentials() is None:
         raise Misconfigured(NO_CREDENTIALS)
     yield session
+
+
+@functools.cache
+def _loader() -> Loader:
+    """The services' models, read once for all accounts: EC2's alone is tens of megabytes."""
+    return create_loader(os.environ.get("AWS_DATA_PATH"))
 
 
 class Service:

@@ -50,6 +50,8 @@ PAUSE_S: Final = 2.0
 BLIND_PAUSE_S: Final = 30.0
 """After one that needs a human: a queue that does not exist, a permission that is missing."""
 READ_AT_ONCE: Final = 10
+AGAIN_S: Final = 10
+"""A message whose answer was lost on its way is told again after this."""
 
 
 class Events:
@@ -93,6 +95,7 @@ class Events:
             QueueUrl=self._queue_url,
             MaxNumberOfMessages=READ_AT_ONCE,
             WaitTimeSeconds=WAIT_S,
+            VisibilityTimeout=AGAIN_S,
         )
         messages = answer.get("Messages", ())
         for message in messages:

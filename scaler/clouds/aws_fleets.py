@@ -92,15 +92,20 @@ class Fleets:
             FleetId=fleet,
             StartTime=datetime.fromtimestamp(start, UTC),
         )
-        for record in sorted(found, key=lambda r: r["Timestamp"], reverse=True):
-            information: Mapping[str, Any] = record.get("EventInformation", {})
-            kind = str(information.get("EventSubType", ""))
-            if kind in COMES:
-                return None
-            if kind in LACKS:
-                why = failure(str(information.get("EventDescription", "")), kind, market=market)
-                return Shortfall(record["Timestamp"].timestamp(), why.reason, why.lasting)
-        return None
+        last = max(found, key=_order, default=None)
+        if last is None or not _order(last)[1]:
+            return None
+        information = last["EventInformation"]
+        why = failure(str(information.get("EventDescription", "")), str(information["EventSubType"]), market=market)
+        return Shortfall(last["Timestamp"].timestamp(), why.reason, why.lasting)
+
+
+def _order(record: Mapping[str, Any]) -> tuple[float, bool]:
+    """When an event was and whether it tells of a lack, which counts for more within one second. Launches and lacks
+    count; all else comes before them."""
+    kind = record.get("EventInformation", {}).get("EventSubType")
+    at: float = record["Timestamp"].timestamp() if kind in LACKS | COMES else float("-inf")
+    return at, kind in LACKS
 
 
 def weighted(config: Mapping[str, Any]) -> bool:

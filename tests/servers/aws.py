@@ -103,6 +103,10 @@ class Aws:
         }
         _put_metric_data(cloudwatch_backends[ACCOUNT][REGION], "AWS/SQS", [datum])
 
+    def forget_metrics(self) -> None:
+        """As if no sample had ever been sent."""
+        cloudwatch_backends[ACCOUNT][REGION].metric_data.clear()
+
     async def user(self, actions: list[str]) -> tuple[str, str]:
         """The access key and secret of a new user who may do this and no more, to every resource: moto knows none."""
         said = [a.replace("cloudwatch:", "monitoring:") for a in actions]  # moto's name for it, not AWS's

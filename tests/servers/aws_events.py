@@ -1,4 +1,4 @@
-"""EventBridge's events about machines, through a rule of moto's to a queue: the pattern that we publish lets them by."""
+"""Events about machines, through EventBridge as moto knows it to a queue, by the rule that we publish."""
 
 from __future__ import annotations
 

@@ -24,8 +24,8 @@ WORDS: Final = {
     ),
     ("quota", "on-demand"): (
         "You have requested more vCPU capacity than your current vCPU limit of 32 allows for the instance bucket that"
-        " the specified instance type belongs to. Please visit http://aws.amazon.com/contact-us/ec2-request to request an"
-        " adjustment to this limit. Launching EC2 instance failed."
+        " the specified instance type belongs to. Please visit http://aws.amazon.com/contact-us/ec2-request to request"
+        " an adjustment to this limit. Launching EC2 instance failed."
     ),
     ("quota", "spot"): (
         "Could not launch Spot Instances. MaxSpotInstanceCountExceeded - Max spot instance count exceeded. Launching"

@@ -1,0 +1,51 @@
+"""Warm pools of Auto Scaling groups keep the contract of every actuator."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import pytest
+
+from policies.model import PoolName, WorkloadName
+from scaler.actuators.asg_warm_pool import AsgWarmPool
+from scaler.ports import Actuator
+from scaler.resources import Opening
+from tests.contracts.actuator import ActuatorContract
+from tests.contracts.aws_rig import ZONES, AwsRig, aws_rig
+from tests.servers.aws import KEYS, isolate
+from tests.servers.aws_world import Flock, Group
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    isolate(monkeypatch, tmp_path, **KEYS)
+
+
+class WarmRig(AwsRig):
+    write = "autoscaling:PutWarmPool"
+
+    def build(self) -> None:
+        warm = Flock("llm/warm", ZONES, desired=2, least=2)
+        self.world.groups["llm"] = Group("llm", ZONES, desired=0, warm=warm, prepared=2)
+
+    @property
+    def flock(self) -> Flock:
+        warm = self.world.groups["llm"].warm
+        assert warm is not None
+        return warm
+
+    async def set_size(self, replicas: int) -> None:
+        self.flock.least = self.world.groups["llm"].prepared = replicas
+
+    async def doom(self, replicas: int) -> bool:
+        return False  # stopped instances are not interrupted, and spot is not kept warm
+
+    async def open(self, context: Opening) -> Actuator:
+        spec = AsgWarmPool(group="llm", account=self.account, tier="warm_node", serves=PoolName("gpus"))
+        return await spec.open(context, WorkloadName("llm"), PoolName("warm"))
+
+
+class TestAsgWarmPool(ActuatorContract):
+    def rig(self) -> AbstractAsyncContextManager[AwsRig]:
+        return aws_rig(WarmRig)

@@ -1,0 +1,98 @@
+"""CloudWatch keeps the contract of every source."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from scaler.clock import SystemClock
+from scaler.clouds.account import AwsAccount
+from scaler.ports import Source
+from scaler.resources import Opening
+from scaler.sources.cloudwatch import CloudWatch, Metric
+from tests.contracts.fronted import CUT_AFTER
+from tests.contracts.source import SourceContract, SourceRig
+from tests.servers.aws import KEYS, REGION, Aws, aws, isolate
+from tests.servers.aws_fault import Front, front, metrics, refusal
+from tests.servers.tcp_fault import TcpProxy, Weather, tcp_proxy
+
+PERIOD_S = 30
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    isolate(monkeypatch, tmp_path, **KEYS)
+
+
+class CloudWatchRig(SourceRig):
+    """A metric of a queue, behind a front that refuses in AWS's words, behind a proxy that knows only TCP."""
+
+    quantity = "waiting"
+
+    def __init__(self, there: Aws, words: Front, wire: TcpProxy) -> None:
+        self._aws = there
+        self._words = words
+        self._wire = wire
+        self._ahead_s = 0.0
+
+    async def open(self, context: Opening) -> Source:
+        account = AwsAccount(region=REGION, endpoint_url=f"http://127.0.0.1:{self._wire.port}")
+        dimensions = {"QueueName": "prompts"}
+        metric = Metric(namespace="AWS/SQS", metric="Waiting", dimensions=dimensions, stat="Maximum", period_s=PERIOD_S)
+        return await CloudWatch(metrics={"waiting": metric}, account=account).open(context)
+
+    async def answer(self, value: float) -> None:
+        now = SystemClock().now() + self._ahead_s
+        self._aws.forget_metrics()
+        self._aws.metric("prompts", "Waiting", value, now - now % PERIOD_S - PERIOD_S)
+
+    async def garble(self) -> None:
+        self._words.faults["cloudwatch"] = metrics([{"Id": "q0", "Timestamps": ["now"], "Values": ["many"]}])
+
+    async def throttle(self) -> None:
+        self._words.faults["cloudwatch"] = refusal(
+            400, "ThrottlingException", "Rate exceeded", headers={"Retry-After": "0.3"}
+        )
+
+    async def forbid(self) -> None:
+        self._words.faults["cloudwatch"] = refusal(403, "AccessDenied", "not authorized: cloudwatch:GetMetricData")
+
+    async def hang(self) -> None:
+        self._wire.weather = Weather.FROZEN
+
+    async def refuse(self) -> None:
+        self._wire.weather = Weather.RESET
+        self._wire.tear_down()
+
+    async def cut_short(self) -> bool:
+        self._wire.weather, self._wire.cut_after = Weather.CUT, CUT_AFTER
+        return True
+
+    async def empty(self) -> bool:
+        self._words.faults["cloudwatch"] = metrics([{"Id": "q0", "StatusCode": "Complete"}])
+        return True
+
+    async def skew(self, ahead_s: float) -> bool:
+        self._ahead_s = ahead_s
+        return True
+
+    async def recover(self) -> None:
+        self._wire.weather = Weather.CLEAR
+        self._words.faults.clear()
+
+
+class TestCloudWatch(SourceContract):
+    def rig(self) -> AbstractAsyncContextManager[SourceRig]:
+        return self._rig()
+
+    @asynccontextmanager
+    async def _rig(self) -> AsyncIterator[SourceRig]:
+        async with aws() as there, front(there.url) as words:
+            port = urlsplit(words.url).port
+            assert port is not None
+            async with tcp_proxy("127.0.0.1", port) as wire:
+                yield CloudWatchRig(there, words, wire)

@@ -1,0 +1,92 @@
+"""EC2 fleets, those that maintain their size and instant ones, keep the contract of every actuator."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import pytest
+
+from policies.model import PoolName, WorkloadName
+from scaler.actuators.ec2_fleet import Ec2Fleet
+from scaler.actuators.ec2_instant_fleet import Ec2InstantFleet
+from scaler.ports import Actuator
+from scaler.resources import Opening
+from tests.contracts.actuator import ActuatorContract
+from tests.contracts.aws_rig import ZONES, AwsRig, aws_rig
+from tests.servers.aws import KEYS, isolate
+from tests.servers.aws_world import Fleet, Flock, Instance
+
+FLEET = "fleet-11111111-2222-3333-4444-555555555555"
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    isolate(monkeypatch, tmp_path, **KEYS)
+
+
+class FleetRig(AwsRig):
+    write = "ec2:ModifyFleet"
+
+    def build(self) -> None:
+        self.world.fleets[FLEET] = Fleet(FLEET, ZONES, desired=2, market="spot")
+
+    @property
+    def flock(self) -> Flock:
+        return self.world.fleets[FLEET]
+
+    async def open(self, context: Opening) -> Actuator:
+        spec = Ec2Fleet(fleet=FLEET, account=self.account, notices=self.notices, market="spot")
+        return await spec.open(context, WorkloadName("llm"), PoolName("gpus"))
+
+
+class InstantRig(AwsRig):
+    write = "ec2:CreateFleet"
+
+    def build(self) -> None:
+        self._flock = Flock("instant", ZONES, market="spot", tags={"forescale:pool": "llm/gpus"})
+        for zone in ZONES:
+            self.world.launch(self._flock, zone, "spot")
+        self.world.loose += self._flock.instances
+
+    @property
+    def flock(self) -> Flock:
+        return self._flock
+
+    def machines(self) -> list[Instance]:
+        return self.world.loose
+
+    async def size(self) -> int:
+        return len(self.world.loose)
+
+    async def set_ready(self, replicas: int) -> None:
+        for i, instance in enumerate(self.world.loose):
+            instance.up = i < replicas
+
+    async def run_out(self) -> bool:
+        self.world.lacks["*", "spot"] = "capacity"
+        return True
+
+    async def fail_late(self, *, quota: bool) -> bool:
+        del quota
+        return False  # an instant fleet says at once what does not come
+
+    async def open(self, context: Opening) -> Actuator:
+        spec = Ec2InstantFleet(
+            launch_template="llm",
+            subnets=("subnet-a", "subnet-b"),
+            account=self.account,
+            notices=self.notices,
+            market="spot",
+        )
+        return await spec.open(context, WorkloadName("llm"), PoolName("gpus"))
+
+
+class TestEc2Fleet(ActuatorContract):
+    def rig(self) -> AbstractAsyncContextManager[AwsRig]:
+        return aws_rig(FleetRig)
+
+
+class TestEc2InstantFleet(ActuatorContract):
+    def rig(self) -> AbstractAsyncContextManager[AwsRig]:
+        return aws_rig(InstantRig)

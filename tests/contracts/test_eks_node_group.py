@@ -1,0 +1,48 @@
+"""EKS managed node groups keep the contract of every actuator."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import pytest
+
+from policies.model import PoolName, WorkloadName
+from scaler.actuators.eks_node_group import EksNodeGroup
+from scaler.ports import Actuator
+from scaler.resources import Opening
+from tests.contracts.actuator import ActuatorContract
+from tests.contracts.aws_rig import ZONES, AwsRig, aws_rig
+from tests.servers.aws import KEYS, isolate
+from tests.servers.aws_world import Group, NodeGroup
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    isolate(monkeypatch, tmp_path, **KEYS)
+
+
+class EksRig(AwsRig):
+    write = "eks:UpdateNodegroupConfig"
+
+    def build(self) -> None:
+        group = self.world.groups["eks-h100-1"] = Group("eks-h100-1", ZONES, desired=2, market="spot")
+        self.world.nodes["serving", "h100"] = NodeGroup("serving", "h100", group, desired=2)
+
+    @property
+    def flock(self) -> Group:
+        return self.world.groups["eks-h100-1"]
+
+    async def set_size(self, replicas: int) -> None:
+        self.world.nodes["serving", "h100"].desired = self.flock.desired = replicas
+
+    async def open(self, context: Opening) -> Actuator:
+        spec = EksNodeGroup(
+            cluster="serving", node_group="h100", account=self.account, notices=self.notices, market="spot"
+        )
+        return await spec.open(context, WorkloadName("llm"), PoolName("gpus"))
+
+
+class TestEksNodeGroup(ActuatorContract):
+    def rig(self) -> AbstractAsyncContextManager[AwsRig]:
+        return aws_rig(EksRig)
