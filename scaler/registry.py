@@ -34,6 +34,7 @@ POOLS: Final = {
     "gke_node_pool": "scaler.actuators.gke_node_pool:GkeNodePool",
     "gke_tpu_slices": "scaler.actuators.gke_tpu_slices:GkeTpuSlices",
     "kubernetes": "scaler.actuators.kubernetes:Kubernetes",
+    "vllm_sleep": "scaler.actuators.vllm_sleep:VllmSleep",
     "vmss": "scaler.actuators.vmss:Vmss",
     "vmss_standby_pool": "scaler.actuators.vmss_standby:VmssStandbyPool",
 }

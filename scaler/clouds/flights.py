@@ -23,6 +23,10 @@ class Flights:
         result: T = await asyncio.shield(task)
         return result
 
+    def under_way(self, key: Hashable) -> bool:
+        """Whether such a call has not come back yet."""
+        return key in self._tasks
+
     def _landed(self, key: Hashable, task: asyncio.Task[Any]) -> None:
         del self._tasks[key]
         if not task.cancelled():
