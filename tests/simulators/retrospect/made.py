@@ -16,6 +16,7 @@ import yaml
 from policies.model import PoolName, SignalName
 from scaler.config.load import workload_from
 from simulators.commands.simulate import journalled
+from simulators.report.spans import Floats
 from simulators.results import Summary, summarize
 from simulators.retrospect.reasons import Reasons
 from simulators.retrospect.record import FIXED, LACKING, SIZES, Recorded
@@ -91,15 +92,14 @@ def recorded(
     **workload: Any,
 ) -> Recorded:
     """A record made by hand: quiet, with two replicas in its one pool, unless told otherwise."""
-    at = BEGAN + interval_s * np.arange(turns)
-    zeros = np.zeros(turns)
-    fixed = (
-        {name: zeros.copy() for name in FIXED}
-        | {"at": at, "work": zeros + NAN}
-        | dict.fromkeys(("demand", "ready", "target"), zeros + 2)
-    )
+    at: Floats = BEGAN + interval_s * np.arange(turns, dtype=np.float64)
+    zeros: Floats = np.zeros(turns)
+    two: Floats = np.full(turns, 2.0)
+    unknown: Floats = np.full(turns, NAN)
+    fixed: dict[str, Floats] = dict.fromkeys(FIXED, zeros)
+    fixed |= {"at": at, "work": unknown, "demand": two, "ready": two, "target": two}
     fixed |= {name: np.array(values, np.float64) for name, values in (columns or {}).items()}
-    usual = dict.fromkeys(SIZES, zeros + 2) | {"interrupted": zeros, "reserved": zeros + NAN, LACKING: zeros}
+    usual = dict.fromkeys(SIZES, two) | {"interrupted": zeros, "reserved": unknown, LACKING: zeros}
     signals = {SignalName(name): np.array(values, np.float64) for name, values in (readings or {}).items()}
     document = {**WORKLOAD, **workload} | ({} if workload_pools is None else {"pools": workload_pools})
     return Recorded(
