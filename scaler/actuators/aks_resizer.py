@@ -85,7 +85,7 @@ class AksResizer:
 
     async def resize(self, replicas: int, seen: PoolStatus) -> None:
         """The profile is read anew: what is written back is the whole of it, and nothing in it may be old."""
-        body = await self._arm.get(READ_POOLS, self._spec.path)
+        body = await self._arm.get(READ_POOLS, self._spec.path, for_write=True)
         profile = _properties(self._spec.path, body)
         if count(profile) == replicas:
             return

@@ -71,7 +71,7 @@ class VmssResizer:
             try:
                 await self._write(replicas, version, seen)
             except Conflict as e:
-                body = await self._read()
+                body = await self._arm.get(READ, self._path, for_write=True)
                 if capacity(body) == replicas:
                     return
                 if capacity(body) != seen.desired:

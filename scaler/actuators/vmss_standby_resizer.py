@@ -110,9 +110,12 @@ class StandbyResizer:
         ]
 
     async def _standby(self, max_age_s: float) -> Standby:
-        body, _ = await self._recent.get(self._path, max_age_s, lambda: self._arm.get(READ_POOL, self._path))
+        first = max_age_s == 0
+        body, _ = await self._recent.get(
+            self._path, max_age_s, lambda: self._arm.get(READ_POOL, self._path, for_write=first)
+        )
         path = _set_of(self._path, body)
-        its_set, _ = await self._recent.get(path, max_age_s, lambda: self._arm.get(READ, path))
+        its_set, _ = await self._recent.get(path, max_age_s, lambda: self._arm.get(READ, path, for_write=first))
         properties = body["properties"]
         profile = properties.get("elasticityProfile")
         state = str(properties.get("virtualMachineState"))

@@ -139,9 +139,11 @@ class Arm:
         self._rest = rest
         self._base = base
 
-    async def get(self, action: str, path: str, query: Mapping[str, str] | None = None) -> Body:
-        """A resource. Raises port errors."""
-        return (await self._call("GET", action, path, query=query)).body
+    async def get(
+        self, action: str, path: str, query: Mapping[str, str] | None = None, *, for_write: bool = False
+    ) -> Body:
+        """A resource. `for_write`: a write waits for it, so it does not give way. Raises port errors."""
+        return (await self._call("GET", action, path, query=query, first=for_write)).body
 
     async def all(self, action: str, path: str, query: Mapping[str, str] | None = None) -> list[Body]:
         """All of a list's items, page by page. Raises port errors: a list that is not whole is no list."""
@@ -175,7 +177,7 @@ class Arm:
         headers = {"If-Match": version} if version else {}
         return await self._call(method, action, path, body=body, headers=headers, through=through)
 
-    async def _call(
+    async def _call(  # noqa: PLR0913 - the same
         self,
         method: str,
         action: str,
@@ -183,6 +185,7 @@ class Arm:
         *,
         through: Rest | None = None,
         query: Mapping[str, str] | None = None,
+        first: bool = False,
         **more: Any,
     ) -> Answer:
         provider = _provider(action)
@@ -194,7 +197,8 @@ class Arm:
             query={"api-version": VERSIONS[provider], **(query or {})},
             **more,
         )
-        return await (through or self._rest[provider]).call(asked, write=method != "GET")
+        reads = method == "GET"
+        return await (through or self._rest[provider]).call(asked, write=first or not reads, repeat=reads)
 
 
 async def arm(context: Context, account: AzureAccount) -> Arm:

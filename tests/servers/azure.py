@@ -161,7 +161,9 @@ class Azure:
         return refusal(404, "ResourceNotFound", f"The Resource {request.path} was not found.")
 
     def operation(self, name: str) -> web.Response:
-        found = self.operations[name]
+        found = self.operations.get(name)
+        if found is None:
+            return refusal(404, "NotFound", "The entity was not found.")
         body: dict[str, Any] = {"name": name, "status": found.status}
         if found.error:
             body["error"] = found.error
