@@ -119,6 +119,7 @@ def _break_even(found: Purchase) -> list[Figure]:
         if price is not None:
             share = offer.reserved.value / price.value
             formula = f"{MONTH_H:g} h x {offer.reserved.value:g} / {price.value:.4g} USD/h = {share:.1%} of the time"
+            formula += ", more than there is: never" if share > 1 else ""
             title = f"reserved pays against {market.replace('_', '-')} from"
             rests = sources(offer.reserved, price)
             made.append(Figure("break_even_h", title, MONTH_H * share, "h/month", formula, rests, market))

@@ -22,8 +22,10 @@ REQUESTS: Final = 10_000
 """Drawn from the user's: minutes of a replica, so that a rate that cannot be sustained shows in what is late."""
 WARM_UP: Final = 0.1
 """Share of them that finds an engine still filling up, and is not counted."""
-SATURATING: Final = 1000
-"""Requests that wait at once: some fillings of the largest batch."""
+SATURATING: Final = 4000
+"""Requests that wait at once: many fillings of the largest batch."""
+FULL: Final = (0.25, 0.75)
+"""Between which shares of the answers the batch is full: it fills before, and empties after."""
 RUSH: Final = 1e6
 """So many times as fast they all come at once."""
 STEPS: Final = 9
@@ -82,9 +84,10 @@ def kept(model: ServiceModel, drawn: Trace, slo: Slo, rate_rps: float, seed: int
 
 def saturated_rps(model: ServiceModel, drawn: Trace) -> float:
     """Requests a second that a replica answers with all of them waiting for it, whatever is promised."""
-    some = drawn.between(0.0, float(drawn.arrival_s[min(SATURATING, len(drawn)) - 1]))
-    requests = Requests(running.alone(model, 1, some.speed(RUSH), 0))
-    return int(requests.finished.sum()) / requests.span_s
+    some = drawn.between(0.0, float(drawn.arrival_s[min(SATURATING, len(drawn)) - 1])).speed(RUSH)
+    ends_s = Requests(running.alone(model, 1, some, 0)).e2e_s
+    first, last = np.quantile(ends_s[np.isfinite(ends_s)], FULL)
+    return float((ends_s < np.inf).sum() * (FULL[1] - FULL[0]) / (last - first))
 
 
 def bound_rps(model: ServiceModel, drawn: Trace) -> float:

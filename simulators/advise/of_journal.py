@@ -38,6 +38,11 @@ class Told:
     model: str | None = None
     lengths: Lengths = field(default_factory=Lengths)
 
+    def by(self, file: GivenFile) -> Told:
+        """With the model of the offer that the user's file says it runs on, where no other is named."""
+        offer = file.given.offers.get(file.given.runs_on or "")
+        return self if offer is None or self.model else dataclasses.replace(self, model=offer.model)
+
 
 def of_journal(path: Path, told: Told, seed: int, file: GivenFile) -> Seen:
     """The one workload of a journal, or the one named. Raises `JournalError` and `ConfigError`."""
@@ -48,7 +53,7 @@ def of_journal(path: Path, told: Told, seed: int, file: GivenFile) -> Seen:
         raise ConfigError([problem])
     (recorded,) = period.recorded
     turns = Source(Basis.MEASURED, f"{path}, {len(recorded):,} turns of {recorded.name}")
-    requests, served, unknown = _requests(recorded, told, turns, seed)
+    requests, served, unknown = _requests(recorded, told.by(file), turns, seed)
     found, held, pools = _offers(recorded, served, turns)
     made, runs_on = offers.merged(found, held, file)
     came = happened(recorded)
@@ -95,7 +100,7 @@ def _requests(
 
 def _engine(found: engines.Engine, named: str | None, turns: Source) -> offers.Engine:
     if named is not None:
-        return offers.engine(named, ", --model")
+        return offers.engine(named, ", as it is told to serve")
     own = offers.Engine(found.model, Source(Basis.PRIOR, f"service model {found.how}"))
     if "multiplied" in found.how:
         return dataclasses.replace(own, source=Source(turns.basis, f"service model {found.how}"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from simulators.results import summarize
 from simulators.retrospect.record import Recorded
 from simulators.retrospect.taken import Taken
 from simulators.run import Run, simulate
-from simulators.scenario import Case
+from simulators.scenario import Case, Scenario
 from simulators.traffic.trace import Trace, TraceError
 
 MARKETS: Final = {"on_demand": "on_demand", "reserved": "reserved", "spot": "spot"}
@@ -38,7 +39,7 @@ class Told:
 
 def of_scenario(told: Told, file: GivenFile, progress: Callable[[float], None]) -> Seen:
     """Run the scenario and look at it. Raises `ConfigError` and `TraceError`."""
-    path, case = told.path, told.case
+    path, case = told.path, dataclasses.replace(told.case, scenario=_to_the_end_of_traffic(told.case.scenario))
     taken = Taken()
 
     def take(tick: Tick) -> None:
@@ -53,6 +54,11 @@ def of_scenario(told: Told, file: GivenFile, progress: Callable[[float], None]) 
     return _seen(path, run, recorded, turns, file)
 
 
+def _to_the_end_of_traffic(scenario: Scenario) -> Scenario:
+    """The scenario without the time in which its last requests may end: money and requests of one and the same time."""
+    return dataclasses.replace(scenario, settle_s=0.0)
+
+
 def _seen(path: Path, run: Run, recorded: Recorded, turns: Source, file: GivenFile) -> Seen:
     case, summary = run.case, summarize(run)
     pools = {name: case.scenario.pools[case.pools[name]].model for name in recorded.pools}
@@ -61,7 +67,7 @@ def _seen(path: Path, run: Run, recorded: Recorded, turns: Source, file: GivenFi
     renamed = {name: runs_on if model not in made else model for name, model in pools.items()}
     hours = run.end_s / seen.HOUR_S
     told = Source(Basis.SIMULATED, f"bills of {path}, seed {run.seed}, {hours:.4g} h")
-    span_s = max(case.scenario.end_s if case.scenario.duration_s is not None else run.trace.duration_s, 1e-3)
+    span_s = run.end_s
     own = file.given.slo
     promise = Source(Basis.GIVEN, file.where("slo") if own else f"{path} slo")
     return Seen(
@@ -78,7 +84,7 @@ def _seen(path: Path, run: Run, recorded: Recorded, turns: Source, file: GivenFi
         cost=Known(summary.cost_usd / hours, (told,)),
         uses={use: usd / hours for use, usd in summary.cost_by_use_usd.items() if usd},
         worlds={str(name): case.scenario.pools[case.pools[name]] for name in recorded.pools},
-        cautions=summary.warnings,
+        cautions=tuple(w for w in summary.warnings if "settle_s" not in w),
     )
 
 

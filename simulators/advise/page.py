@@ -11,6 +11,8 @@ from simulators.advise.text import number
 from simulators.report import html
 
 HEAD = ("", "value", "unit", "formula", "rests on")
+LEAD = 2
+"""Findings that stand at the page's top, and not again in their section."""
 CARDS = (
     ("buying", "on_demand_usd", "all on demand, a month"),
     ("buying", "plan_usd", "bought as advised, a month"),
@@ -28,7 +30,7 @@ def page(found: Advice) -> str:
     parts = [
         html.tag("h1", html.text(title)),
         html.tag("p", html.text(f"Workload {seen.recorded.name}, on {seen.runs_on}."), "muted"),
-        *(html.tag("p", html.text(s), "lead") for s in found.sections[0].findings[:2]),
+        *(html.tag("p", html.text(s), "lead") for s in found.sections[0].findings[:LEAD]),
         html.cards(list(_cards(found))),
         *(part for section in found.sections for part in _section(found, section, numbers)),
         *_sources(numbers),
@@ -47,7 +49,7 @@ def _cards(found: Advice) -> Iterator[tuple[str, str, str]]:
 
 def _section(found: Advice, section: Section, numbers: dict[Source, int]) -> Iterator[str]:
     yield html.tag("h2", html.text(section.title))
-    for finding in section.findings:
+    for finding in section.findings[LEAD if section is found.sections[0] else 0 :]:
         yield html.tag("p", html.text(finding))
     yield from plots.parts(found, section.key)
     if section.figures:
@@ -67,7 +69,7 @@ def _table(figures: tuple[Figure, ...], numbers: dict[Source, int]) -> str:
 
 def _cells(figure: Figure, numbers: dict[Source, int]) -> Iterator[str]:
     about = f" ({figure.about.replace('_', '-')})" if figure.about else ""
-    yield html.tag("td", html.text(figure.title + about), "text")
+    yield html.tag("td", html.text(figure.title + about))
     bounds = ""
     if figure.low is not None and figure.high is not None:
         bounds = f" ({number(figure.low)} to {number(figure.high)})"

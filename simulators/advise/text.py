@@ -18,8 +18,9 @@ def lines(found: Advice) -> Iterator[str]:
     numbers: dict[Source, int] = {}
     for section in found.sections:
         yield from _section(section, numbers)
-    yield ""
-    yield "Sources"
+    if numbers:
+        yield ""
+        yield "Sources"
     for source, number in numbers.items():
         yield from _wrapped(f"[{number}] {source}", "  ", "      ")
     yield ""

@@ -1,0 +1,197 @@
+"""The advice on scenarios and journals: figures that can be worked out by hand, and what is said to be unknown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from simulators.advise.advice import Advice, advice
+from simulators.advise.figures import MONTH_H, Basis
+from simulators.advise.given import NOTHING, GivenFile
+from simulators.advise.seen import Seen
+from tests.simulators.advise.made import (
+    LADDER,
+    MARKETS,
+    MODEL,
+    SCENARIO,
+    SPOT,
+    WORKLOAD,
+    journal,
+    offered,
+    recorded,
+    simulated,
+    written,
+)
+
+OFFERS: dict[str, Any] = {
+    "offers": {
+        "h100": {"model": MODEL, "reserved_usd_per_hour": 3.0, "spot_usd_per_hour": 1.5,
+                 "spot_losses_per_node_hour": 0.1, "spot_available_share": 0.8, "lead_time_s": 180},
+        "a100": {"model": "llama-3.1-8b-a100", "on_demand_usd_per_hour": 3.4},
+        "small": {"on_demand_usd_per_hour": 0.8},
+    },
+    "api": {"input_usd_per_million": 0.5, "output_usd_per_million": 1.5, "cached_input_usd_per_million": 0.1},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("advise")
+
+
+@pytest.fixture(scope="module")
+def file(folder: Path) -> GivenFile:
+    return offered(folder, **OFFERS)
+
+
+@pytest.fixture(scope="module")
+def seen(folder: Path, file: GivenFile) -> Seen:
+    return simulated(written(folder), file)
+
+
+@pytest.fixture(scope="module")
+def found(seen: Seen, file: GivenFile) -> Advice:
+    return advice(seen, file, 1)
+
+
+@pytest.fixture(scope="module")
+def live(folder: Path, file: GivenFile) -> Advice:
+    return advice(recorded(journal(written(folder)), file), file, 1)
+
+
+def test_every_figure_says_how_it_was_made_and_what_it_rests_on(found: Advice) -> None:
+    for section in found.sections:
+        assert section.findings, section.key
+        for figure in section.figures:
+            assert figure.formula, figure
+            assert figure.sources, figure
+            assert np.isfinite(figure.value), figure
+            assert figure.low is None or figure.high is None or figure.low <= figure.value <= figure.high, figure
+
+
+def test_an_hour_on_spot_carries_its_losses_and_what_it_lacks(found: Advice) -> None:
+    spot = found.section("buying").figure("spot_usd_per_hour", "h100")
+    assert spot.value == pytest.approx(0.8 * 1.5 * (1 + 0.1 * 180 / 3600) + 0.2 * 5.0)
+
+
+def test_the_purchase_adds_up(found: Advice, seen: Seen) -> None:
+    section = found.section("buying")
+    held = seen.held
+    mean = float(np.average(held, weights=seen.recorded.over_s))
+    assert section.figure("held_mean").value == pytest.approx(mean)
+    assert section.figure("on_demand_usd").value == pytest.approx(mean * 5.0 * MONTH_H)
+    assert section.figure("break_even_h", "on_demand").value == pytest.approx(MONTH_H * 3.0 / 5.0)
+    counts = [section.figure(f"{m}_replicas").value for m in ("reserved", "spot", "on_demand")]
+    assert sum(counts) == section.figure("held_most").value == held.max()
+    assert section.figure("plan_usd").value < section.figure("on_demand_usd").value
+
+
+def test_what_was_paid_is_the_bill(found: Advice, seen: Seen) -> None:
+    """The sizes asked for at their price, and the draining beyond them that the bill has too."""
+    asked = float((seen.held * seen.recorded.over_s).sum()) / 3600 * 5.0
+    assert seen.cost is not None
+    assert asked * 0.97 <= seen.cost.value <= asked * 1.05
+    uses = {f.about: f.value for f in found.section("headroom").figures if f.key == "use_usd"}
+    assert 0 < sum(uses.values()) < seen.cost.value * MONTH_H
+
+
+def test_a_request_costs_what_a_full_replica_costs_over_what_it_carries(found: Advice) -> None:
+    section = found.section("sizing")
+    rate, cost = (section.figure(key, "h100") for key in ("goodput_rps", "request_usd"))
+    assert cost.value == pytest.approx(5.0 / (rate.value * 3600) * 1000)
+    assert not cost.rests_on_prior
+    assert any(s.basis is Basis.CALIBRATED for s in cost.sources)
+    prior = section.figure("request_usd", "a100")
+    assert prior.rests_on_prior
+    assert prior.low is not None
+    assert prior.high is not None
+    assert prior.low < prior.value < prior.high
+    assert any("small" in gap.what and "model" in gap.remedy for gap in section.gaps)
+
+
+def test_the_traffic_that_came_needs_no_more_than_was_held(found: Advice, seen: Seen) -> None:
+    needed = found.section("sizing").figure("month_usd", "h100").value / 5.0 / MONTH_H
+    assert seen.requests is not None
+    rate = found.section("sizing").figure("goodput_rps", "h100").value
+    assert seen.requests.rate_rps / rate <= needed <= seen.held_curve.mean
+
+
+def test_a_managed_api_is_priced_by_the_tokens_that_came(found: Advice, seen: Seen) -> None:
+    assert seen.requests is not None
+    trace = seen.requests.trace
+    usd = float((trace.prompt_tokens * 0.5 + trace.output_tokens * 1.5).sum()) / 1e6
+    section = found.section("managed")
+    assert section.figure("api_usd").value == pytest.approx(usd / seen.requests.span_s * 3600 * MONTH_H)
+    assert section.figure("break_even").value < section.figure("volume").value
+
+
+def test_cached_tokens_are_cheaper_there_and_here(folder: Path, file: GivenFile, found: Advice) -> None:
+    half = simulated(written(folder, {**SCENARIO, "prefix_hit_share": 0.5}), file)
+    cached = advice(half, file, 1)
+    there, here = (c.section("managed").figure("api_request_usd").value for c in (cached, found))
+    assert here - there == pytest.approx(0.5 * (0.5 - 0.1) * found.rates["h100"].rate.prompt_tokens / 1000, rel=0.05)
+    effects = {f.about: f.value for f in cached.section("effects").figures if f.key == "cache_usd"}
+    assert effects["50% as it is"] == pytest.approx(effects["50%"], rel=0.02)
+    assert effects["75%"] < effects["50%"] < effects["0%"]
+
+
+def test_a_journal_gives_the_same_advice_as_the_world_that_wrote_it(found: Advice, live: Advice) -> None:
+    """Requests are rebuilt from what the daemon read: rates to a few percent, and the sizes are the same."""
+    for key, figure, about, within in (
+        ("buying", "held_mean", "", 0.001),
+        ("buying", "plan_usd", "", 0.001),
+        ("buying", "paid_usd", "", 0.05),
+        ("sizing", "goodput_rps", "h100", 0.1),
+        ("managed", "volume", "", 0.05),
+        ("managed", "api_usd", "", 0.05),
+    ):
+        simulated_value, live_value = (a.section(key).figure(figure, about).value for a in (found, live))
+        assert live_value == pytest.approx(simulated_value, rel=within), figure
+    assert any(s.basis is Basis.MEASURED for s in live.section("buying").figure("held_mean").sources)
+
+
+def test_what_the_markets_did_is_measured(folder: Path) -> None:
+    seen = simulated(written(folder, MARKETS, LADDER))
+    offer = seen.offer
+    assert {m: getattr(offer, m).value for m in ("on_demand", "reserved", "spot")} == {
+        "on_demand": 5.0, "reserved": 3.0, "spot": 2.0,
+    }  # fmt: skip
+    assert offer.losses is not None
+    assert offer.losses.value == pytest.approx(2.0, rel=0.8), "two an hour and node, as the scenario has it"
+    assert offer.available is not None
+    assert 0.5 < offer.available.value <= 1.0
+    assert {s.basis for s in offer.losses.sources} == {Basis.SIMULATED}
+
+
+def test_no_loss_seen_is_not_no_loss(folder: Path) -> None:
+    pools = {**MARKETS["pools"], "spot": SPOT}
+    seen = simulated(written(folder, {**MARKETS, "pools": pools}, LADDER))
+    losses = seen.offer.losses
+    assert losses is not None
+    assert losses.value > 0.1, "three over the hours seen"
+    assert Basis.PRIOR in {s.basis for s in losses.sources}
+
+
+def test_what_is_not_known_is_said_and_not_made_up(folder: Path) -> None:
+    unpriced = {**WORKLOAD, "pools": {"gpus": {"kind": "kubernetes", "name": "vllm"}}, "slo": None}
+    scenario = written(folder, SCENARIO, unpriced)
+    found = advice(recorded(journal(scenario)), NOTHING, 1)
+    assert found.purchase is None
+    assert [g.what for g in found.section("buying").gaps] == [
+        "the cheapest way to buy", "what to reserve", "what spot would cost",
+    ]  # fmt: skip
+    assert "nothing is promised" in found.section("sizing").gaps[0].why
+    assert not found.section("managed").figures
+    assert all(f.unit != "USD/month" for s in found.sections for f in s.figures)
+
+
+def test_reserving_is_tried_against_a_load_that_falls(found: Advice) -> None:
+    section = found.section("buying")
+    assert section.figure("reserved_replicas").value >= 1
+    saved = section.figure("on_demand_usd").value - section.figure("plan_usd").value
+    assert section.figure("if_load_falls_usd").value > -saved, "less is saved"
+    assert any("binds for 1 year" in finding for finding in section.findings)
+    assert any("no week" in finding for finding in section.findings)
