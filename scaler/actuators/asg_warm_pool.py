@@ -10,7 +10,7 @@ from policies.model import PoolName, WorkloadName
 from policies.rules import Rule
 from scaler.actuators.asg import GROUP_NAME
 from scaler.actuators.aws_pool import AwsPool
-from scaler.ports import Context
+from scaler.ports import Context, Misconfigured
 
 if TYPE_CHECKING:
     from scaler.actuators.asg_warm_resizer import WarmResizer
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class AsgWarmPool(AwsPool):
-    """The instances that an EC2 Auto Scaling group keeps prepared: stopped, hibernated or running."""
+    """The instances that an EC2 Auto Scaling group keeps prepared; tier must be warm_node, slept or awake_spare."""
 
     group: Annotated[str, Rule("Name of the group.", pattern=GROUP_NAME, example="llama-chat-h100")]
     state: Annotated[
@@ -29,16 +29,15 @@ class AsgWarmPool(AwsPool):
 
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from super().problems()
-        if self.tier == "serving":
-            yield (
-                "tier",
-                "instances of a warm pool do not serve: say warm_node or slept, and in serves the group's pool",
-            )
         if self.market == "spot":
             yield "market", "warm pools hold no spot instances"
 
     async def open(self, context: Context, workload: WorkloadName, pool: PoolName) -> WarmResizer:
         from scaler.actuators.asg_warm_resizer import WarmResizer  # noqa: PLC0415 - no SDK until needed
+
+        if self.tier == "serving":
+            hint = "say warm_node or slept, and in serves the pool of the group itself"
+            raise Misconfigured(f"{pool}: tier is serving, but a warm pool's instances do not serve: {hint}")
 
         resizer = WarmResizer(self, context)
         await resizer.connect()

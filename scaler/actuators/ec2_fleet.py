@@ -21,7 +21,7 @@ class Ec2Fleet(AwsPool):
     fleet: Annotated[
         str,
         Rule(
-            "Id of the fleet.", pattern=r"^fleet-[0-9a-f-]{8,40}$", example="fleet-12a34b55-67cd-8ef9-ba9b-9208dEXAMPLE"
+            "Id of the fleet.", pattern=r"^fleet-[0-9a-f-]{8,40}$", example="fleet-12a34b55-67cd-8ef9-ba9b-9208d1ea2f01"
         ),
     ]
 
