@@ -103,3 +103,15 @@ def test_models_are_told_apart_by_how_they_came_about() -> None:
     assert "engine-times.csv:" in table.source.where
     assert not engine(f"{MODEL}-prior").gpu_alone
     assert engine(f"{MODEL}-prior").source.basis is Basis.PRIOR
+
+
+def test_the_documents_example_is_one(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[3] / "docs/advise.md").read_text()
+    example = text.split("```yaml\n")[1].split("```")[0]
+    given = load(written(tmp_path, example)).given
+    assert set(given.offers) == {"h100", "b200"}
+    assert given.api is not None
+    found, runs_on = merged({"gpus": POOL}, {"gpus": 1.0}, load(written(tmp_path, example)))
+    assert runs_on == "h100"
+    assert found["h100"].on_demand is not None
+    assert found["h100"].on_demand.value == pytest.approx(6.88), "the price list's eighth, not the pool's"
