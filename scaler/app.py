@@ -86,6 +86,7 @@ class App:
         )
         self.shadows = Shadows(options.shadows, self.clock, config.daemon, self.open, self._record_shadow)
         self.metrics.registry.register(ShadowCollector(self.shadows.all))
+        self.dashboard.shadows = self.shadows.all
         self.stopping = asyncio.Event()
 
     def record(self, tick: Tick) -> None:

@@ -244,6 +244,7 @@ class Totals:
             "span_s": round(self.span_s, 3),
             "replica_hours": {who: round(hours, 4) for who, hours in self.replica_hours.items()},
             "more_replica_hours": round(self.more_replica_hours, 4),
+            "usd": {who: round(usd, 4) for who, usd in self.usd.items()} if self.usd_known_s else None,
             "more_usd": None if self.more_usd is None else round(self.more_usd, 4),
             "more_late": None if late is None else round(late, 1),
             "late": None if late is None else {who: round(n, 1) for who, n in self.late.items()},

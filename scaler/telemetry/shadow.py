@@ -12,8 +12,11 @@ from policies.model import WorkloadName
 from scaler.shadow import Shadow
 
 GAUGES: Final[Mapping[str, tuple[str, Callable[[Shadow], float | None]]]] = {
-    "target_replicas": ("Size that the shadow decided.", lambda s: s.last and s.last.tick.decision.target),
-    "size_replicas": ("Size that it would hold, open-loop.", lambda s: s.last and s.last.shadow.asked),
+    "target_replicas": (
+        "Size that the shadow decided.",
+        lambda s: None if s.last is None else s.last.tick.decision.target,
+    ),
+    "size_replicas": ("Size that it would hold, open-loop.", lambda s: None if s.last is None else s.last.shadow.asked),
     "replica_hours_difference": (
         "Replica-hours of the shadow since the start, less those of the policy that is run.",
         lambda s: s.totals.more_replica_hours if s.last else None,

@@ -12,13 +12,16 @@ import dataclasses
 import json
 import math
 import secrets
+from collections.abc import Mapping
 from typing import Any, Final
 
 from aiohttp import web
 
 from policies.model import Tick, WorkloadName
+from scaler.shadow import Shadow
 from scaler.telemetry.dashboard import assets
 from scaler.telemetry.dashboard.about import About, Facts
+from scaler.telemetry.dashboard.beside import beside
 from scaler.telemetry.dashboard.columns import Columns
 from scaler.telemetry.dashboard.decisions import MAX_RUNS, Decisions, in_words
 from scaler.telemetry.dashboard.summary import number, pools, signals, summary
@@ -53,11 +56,12 @@ class Track:
 
 
 class Dashboard:
-    """Keeps the recent turns, bounded, and serves them. Reads only."""
+    """Keeps the recent turns, bounded, and serves them. Reads only. `shadows` are those that run beside them."""
 
     def __init__(self, version: str, about: About) -> None:
         self._version = version
         self._about = about
+        self.shadows: Mapping[WorkloadName, Shadow] = {}
         self._tracks: dict[WorkloadName, Track] = {}
         self._revision = 0
         self._forgotten = 0
@@ -113,6 +117,7 @@ class Dashboard:
             "workload": name,
             "stalled": self._about.stalled().get(name),
             "facts": _facts(facts),
+            "shadow": None if (shadow := self.shadows.get(name)) is None else beside(shadow),
             "now": _now(shown.decisions.last, facts),
             "columns": shown.columns.read(since),
             "decisions": shown.decisions.read(since),

@@ -5,6 +5,7 @@ import { Reasons } from "./reasons.js";
 import { amount, duration } from "./format.js";
 import { Plot } from "./plots.js";
 import { blindBands, gapped, layout } from "./series.js";
+import { Shadow } from "./shadow.js";
 import { poolTable, signalTable } from "./tables.js";
 
 const SPANS = [["15 min", 900], ["1 h", 3600], ["4 h", 14400], ["All", Infinity]];
@@ -28,13 +29,14 @@ export class Detail {
     this.band = el("span", { class: "legend" }, el("span", {}, el("i", { class: "swatch band", "aria-hidden": "true" }), "blind: no scale-in"));
     this.plots = el("div", { class: "plots" });
     this.reasons = new Reasons();
+    this.shadow = new Shadow();
     this.signals = el("section", { class: "card" });
     this.pools = el("section", { class: "card" });
     this.note = el("p", { class: "empty", role: "status" }, "Loading…");
     this.content = el("div", { class: "detail", hidden: true },
       el("div", { class: "left" }, this.figures,
         el("div", { class: "tools" }, this.spans, this.unzoom, el("span", { class: "grow" }), this.band), this.plots),
-      el("div", { class: "right" }, this.reasons.last, this.reasons.root, this.pools, this.signals));
+      el("div", { class: "right" }, this.reasons.last, this.reasons.root, this.shadow.root, this.pools, this.signals));
     this.root = el("section", {},
       el("div", { class: "title" }, el("a", { href: "#/", class: "back" }, "All workloads"), el("span", { class: "muted", "aria-hidden": "true" }, "/"), el("h1", {}, name), this.states),
       this.note, this.content);
@@ -69,6 +71,7 @@ export class Detail {
     figures(this.figures, body);
     this.#plot(body);
     this.reasons.render(body);
+    this.shadow.render(body.shadow);
     signalTable(this.signals, body.now);
     poolTable(this.pools, body.now);
   }
