@@ -30,7 +30,7 @@ async def here(tmp_path: Path) -> AsyncIterator[There]:
 
 class TestNodePool:
     def spec(self, here: There, **more: Any) -> GkeNodePool:
-        settings = {"market": "spot", "accelerator": "nvidia-h100-80gb", "quantum": 3, **more}
+        settings: dict[str, Any] = {"market": "spot", "accelerator": "nvidia-h100-80gb", "quantum": 3, **more}
         project = here.cloud.project()
         return GkeNodePool(project=project, cluster="serving", location="us-central1", name="h100", **settings)
 
@@ -165,8 +165,8 @@ class TestNodePool:
 
 class TestSlices:
     def spec(self, here: There, **more: Any) -> GkeTpuSlices:
-        settings = {"machine_type": "ct5lp-hightpu-4t", "topology": "4x4", **more}
-        place = {"cluster": "serving", "location": "us-central1", "slice_zone": ZONES[0]}
+        settings: dict[str, Any] = {"machine_type": "ct5lp-hightpu-4t", "topology": "4x4", **more}
+        place: dict[str, Any] = {"cluster": "serving", "location": "us-central1", "slice_zone": ZONES[0]}
         return GkeTpuSlices(project=here.cloud.project(), name="v5e", **place, **settings)
 
     def made(self, here: There, count: int = 2) -> list[Pool]:
