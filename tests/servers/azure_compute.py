@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -69,6 +70,9 @@ class ScaleSet:
     none_left: tuple[str, str] | None = None
     serving: bool = False
     """Whether what is asked for serves at once."""
+    boot_s: float | None = None
+    """After which what is asked for serves; None: when the test says so."""
+    draws_from: StandbyPool | None = None
     etag: int = 1
     writes: int = 0
     provisioning: str = "Succeeded"
@@ -160,6 +164,17 @@ class ScaleSet:
         del self.machines[wanted:]
         if self.serving:
             self.cloud.end()
+        elif self.boot_s is not None:
+            asyncio.get_running_loop().call_later(self.boot_s, self.boot)
+        if self.draws_from is not None:
+            self.draws_from.drained()
+
+    def boot(self) -> None:
+        """What is on its way is there."""
+        for machine in self.machines:
+            if machine.state == "creating":
+                machine.state = "ready"
+        self.cloud.end()
 
     def ready(self, count: int) -> None:
         """So many serve: those that were made first."""
@@ -295,6 +310,8 @@ class StandbyPool:
     """By zone and state."""
     health: tuple[str, str] = ("HealthState/healthy", "")
     dynamic: bool = False
+    fill_s: float | None = None
+    """After which what is missing stands ready; None: when the test says so."""
     writes: int = 0
     none_left: tuple[str, str] | None = None
 
@@ -311,6 +328,20 @@ class StandbyPool:
         self.cloud.resources[f"{self.path}/runtimeViews/latest".lower()] = self.view
         return self
 
+    def drained(self) -> None:
+        """The set has grown by what was kept, or shrunk."""
+        self.keep(min(self.size, self.kept))
+        self._fill()
+
+    @property
+    def kept(self) -> int:
+        """Machines that stand ready for the set."""
+        return sum(zone.get(self.state, 0) for zone in self.counts.values())
+
+    def _fill(self) -> None:
+        if self.fill_s is not None:
+            asyncio.get_running_loop().call_later(self.fill_s, lambda: self.keep(self.size))
+
     def keep(self, count: int) -> None:
         """So many are in their state, the rest is on its way."""
         self.counts = {"1": {self.state: count, "Creating": max(0, self.size - count)}}
@@ -324,8 +355,8 @@ class StandbyPool:
                 return refusal(409, *self.none_left)
             self.most, self.least = profile["maxReadyCapacity"], profile["minReadyCapacity"]
             self.writes += 1
-            held = min(self.size, sum(z.get(self.state, 0) for z in self.counts.values()))
-            self.keep(held)
+            self.keep(min(self.size, self.kept))
+            self._fill()
         profile = {
             "maxReadyCapacity": self.most,
             "minReadyCapacity": self.least,

@@ -1,0 +1,102 @@
+"""The clouds' story on Azure: Service Bus, scale sets of two zones, a standby pool, Scheduled Events."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.cloud_story import KEPT_WARM, REGULAR, SPOT, WARM, tell
+from tests.servers.azure import SUBSCRIPTION, Azure, Events, azure, scheduled_events
+from tests.servers.azure_bus import Bus, Counted, bus
+from tests.servers.azure_compute import ScaleSet, StandbyPool
+from tests.servers.azure_metrics import Monitor, monitor
+
+NAMESPACE = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/llm/providers/Microsoft.ServiceBus/namespaces/127"
+BOOT_S = 1.0
+TAKEN_S = 2.5
+"""From the notice. Azure gives 30 s, at best."""
+NONE_LEFT = ("SkuNotAvailable", "The requested size Standard_NC40ads_H100_v5 is not available in zone '1'.")
+
+
+@dataclass
+class AzureRig:
+    """One subscription with three sets, a standby pool and a queue."""
+
+    cloud: Azure
+    namespace: Bus
+    events: Events
+    metrics: Monitor
+    sets: dict[str, ScaleSet]
+    standby: StandbyPool
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    def account(self) -> dict[str, Any]:
+        spec = self.cloud.account()
+        keys = ("subscription_id", "credential", "tenant_id", "client_id", "token_file", "arm_url", "authority_url")
+        return {key: getattr(spec, key) for key in (*keys, "ca_file")}
+
+    def sources(self) -> Mapping[str, Any]:
+        queue = {
+            "kind": "service_bus",
+            "namespace": f"127.0.0.1:{self.namespace.port}",
+            "queue": "prompts",
+            "resource_group": "llm",
+            "account": self.account(),
+            "least_interval_s": 0.5,
+        }
+        return {"queue": queue}
+
+    def pools(self) -> Mapping[str, Mapping[str, Any]]:
+        common = {"resource_group": "llm", "account": self.account()}
+        sets: dict[str, Mapping[str, Any]] = {
+            name: {"kind": "vmss", "name": name, "events_url": self.events.relays, **common} for name in self.sets
+        }
+        return {**sets, WARM: {"kind": "vmss_standby_pool", "name": "warm", **common}}
+
+    async def queue(self, messages: int) -> None:
+        self.namespace.queues["prompts"] = Counted(active=messages)
+        self.metrics.set(NAMESPACE, "ActiveMessages", messages, "prompts")
+
+    async def asked(self, pool: str) -> int:
+        return self.sets[pool].capacity
+
+    async def interrupt(self, pool: str) -> None:
+        its_set = self.sets[pool]
+        name = its_set.machine_name(next(m for m in its_set.machines if m.state == "ready"))
+        event = self.events.say("Preempt", name)
+
+        def take() -> None:
+            its_set.evict(1, "delete", names={name})
+            self.events.take_back(event)
+
+        asyncio.get_running_loop().call_later(TAKEN_S, take)
+
+    async def exhaust(self, pool: str) -> None:
+        self.sets[pool].none_left = NONE_LEFT
+
+    async def warm(self) -> int:
+        return self.standby.kept
+
+
+@pytest.mark.slow
+async def test_the_story_on_azure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_FEDERATED_TOKEN_FILE", "AZURE_AUTHORITY_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    async with contextlib.AsyncExitStack() as stack:
+        cloud = await stack.enter_async_context(azure(tmp_path))
+        namespace = await stack.enter_async_context(bus(cloud.tls))
+        events = await stack.enter_async_context(scheduled_events())
+        sets = {name: ScaleSet(cloud, name, priority="Spot", boot_s=BOOT_S).there() for name in SPOT}
+        sets[REGULAR] = ScaleSet(cloud, REGULAR, boot_s=BOOT_S).there()
+        standby = StandbyPool(cloud, "warm", sets[REGULAR], most=KEPT_WARM, fill_s=BOOT_S).there()
+        standby.keep(KEPT_WARM)
+        sets[REGULAR].draws_from = standby
+        rig = AzureRig(cloud, namespace, events, monitor(cloud), sets, standby)
+        await rig.queue(0)
+        await tell(rig, tmp_path)
