@@ -38,8 +38,8 @@ class AsgResizer(AwsResizer):
     async def _connect(self) -> None:
         self._groups = await aws_groups.groups(self._context, self._spec.account)
 
-    async def _group(self) -> Group:
-        return await self._groups.group(self._spec.group, self._spec.market)
+    async def _group(self, *, first: bool = False) -> Group:
+        return await self._groups.group(self._spec.group, self._spec.market, first=first)
 
     async def _status(self) -> Fresh[PoolStatus]:
         group = await self._group()
@@ -50,7 +50,7 @@ class AsgResizer(AwsResizer):
         return await self._told(group.at, group.desired, group.machines, short)
 
     async def _resize(self, replicas: int, seen: PoolStatus) -> None:
-        group = await self._group()
+        group = await self._group(first=True)
         self._hand.check(group.desired, seen.desired)
         if group.desired == replicas:
             return

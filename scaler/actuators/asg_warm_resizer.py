@@ -44,13 +44,13 @@ class WarmResizer(AwsResizer):
         return await self._told(group.at, size, machines, short)
 
     async def _machines(self) -> tuple[Machine, ...]:
-        asked = {"AutoScalingGroupName": self._spec.group}
-        found = await self._groups.service.pages("DescribeWarmPool", "Instances", self._spec.group, **asked)
+        name = self._spec.group
+        found = await self._groups.service.pages("DescribeWarmPool", "Instances", name, AutoScalingGroupName=name)
         ready = f"Warmed:{self._spec.state.capitalize()}"
         return tuple(m for m in (warmed(i, ready, self._spec.market) for i in found) if m is not None)
 
     async def _resize(self, replicas: int, seen: PoolStatus) -> None:
-        group = await self._groups.group(self._spec.group, self._spec.market)
+        group = await self._groups.group(self._spec.group, self._spec.market, first=True)
         if group.warm is not None and group.warm.going:
             raise Conflict(f"{self._what} is being deleted: it is asked for again when it is gone")
         size = held(group)

@@ -33,8 +33,8 @@ class FleetResizer(AwsResizer):
     async def _connect(self) -> None:
         self._fleets = await aws_fleets.fleets(self._context, self._spec.account)
 
-    async def _fleet(self) -> Fleet:
-        found = await self._fleets.fleet(self._spec.fleet)
+    async def _fleet(self, *, first: bool = False) -> Fleet:
+        found = await self._fleets.fleet(self._spec.fleet, first=first)
         if found.kind != "maintain" or found.state in GONE:
             raise Misconfigured(
                 f"{self._what} is of type {found.kind} and {found.state}: give one that maintains its size"
@@ -54,7 +54,7 @@ class FleetResizer(AwsResizer):
         return await self._told(fleet.at, fleet.desired, fleet.machines, short)
 
     async def _resize(self, replicas: int, seen: PoolStatus) -> None:
-        fleet = await self._fleet()
+        fleet = await self._fleet(first=True)
         self._hand.check(fleet.desired, seen.desired)
         if fleet.desired == replicas:
             return

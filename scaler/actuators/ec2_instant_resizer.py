@@ -61,12 +61,14 @@ class InstantResizer(AwsResizer):
         self._ec2 = await aws.service(self._context, "ec2", self._spec.account)
         ec2 = self._ec2
 
-        async def fetch(owners: Sequence[str]) -> dict[str, list[Machine]]:
+        async def fetch(owners: Sequence[str], *, first: bool) -> dict[str, list[Machine]]:
             asked = [
                 {"Name": f"tag:{TAG}", "Values": list(owners)},
                 {"Name": "instance-state-name", "Values": ["pending", "running"]},
             ]
-            pages = await ec2.pages("DescribeInstances", "Reservations", ", ".join(owners[:3]), Filters=asked)
+            pages = await ec2.pages(
+                "DescribeInstances", "Reservations", ", ".join(owners[:3]), first=first, Filters=asked
+            )
             found: dict[str, list[Machine]] = {owner: [] for owner in owners}
             for instance in (i for r in pages for i in r.get("Instances", ())):
                 machine = described(instance)
@@ -76,9 +78,9 @@ class InstantResizer(AwsResizer):
 
         self._tagged = await batch(self._context, ("aws-tagged", self._spec.account), fetch, MOST_IDS)
 
-    async def _machines(self) -> tuple[float, list[Machine]]:
-        """The pool's instances, and a time that this is no older than."""
-        at, found = await self._tagged.get(self._owner)
+    async def _machines(self, *, first: bool = False) -> tuple[float, list[Machine]]:
+        """The pool's instances, and a time that this is no older than. `first`: a write waits for it."""
+        at, found = await self._tagged.get(self._owner, first=first)
         now = self._context.clock.now()
         seen = {m.id for m in found or ()}
         self._launched = {
@@ -97,11 +99,11 @@ class InstantResizer(AwsResizer):
         return await self._told(at, len(machines), machines, None, foreign=None)
 
     async def _resize(self, replicas: int, seen: PoolStatus) -> None:
-        _, machines = await self._machines()
+        _, machines = await self._machines(first=True)
         lost = self._lost
         if lost is not None and len(machines) < lost.wanted <= replicas:
             await self._launch(lost)
-            _, machines = await self._machines()
+            _, machines = await self._machines(first=True)
         if replicas > len(machines):
             count, now = replicas - len(machines), self._context.clock.now()
             await self._launch(Launch(f"forescale-{uuid4().hex}", count, replicas, now))

@@ -83,8 +83,8 @@ class EksResizer(AwsResizer):
         more = {} if rival is None else {"foreign": rival}
         return await self._told(min(asked_at, group.at), desired, group.machines, short, **more)
 
-    async def _nodes(self) -> Nodes:
-        answer = await self._eks.call("DescribeNodegroup", self._about, **self._name)
+    async def _nodes(self, *, first: bool = False) -> Nodes:
+        answer = await self._eks.call("DescribeNodegroup", self._about, write=first, repeat=True, **self._name)
         try:
             return _nodes(answer["nodegroup"])
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as e:
@@ -130,7 +130,7 @@ class EksResizer(AwsResizer):
         return f"somebody set Auto Scaling group {group.name} to {group.desired}: a Cluster Autoscaler does that"
 
     async def _resize(self, replicas: int, seen: PoolStatus) -> None:
-        nodes = await self._nodes()
+        nodes = await self._nodes(first=True)
         present = nodes.desired if self._update is None else self._update[1]
         self._hand.check(present, seen.desired)
         if present == replicas:

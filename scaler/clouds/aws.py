@@ -43,6 +43,8 @@ CONNECTIONS: Final = 50
 """Per client: 2,000 queues at 15 s are 133 calls a second, each some 20 ms."""
 MOST_PAGES: Final = 50
 """Of one listing: more than any pool has, so that a token that repeats itself does not hold a turn for ever."""
+GRANTED_AS: Final = {"DeleteMessageBatch": "DeleteMessage"}
+"""Operations that IAM grants under another name."""
 APIS: Final = {
     "autoscaling": Api("aws/autoscaling", per_s=10.0, burst=50),
     "cloudwatch": Api("aws/cloudwatch", per_s=50.0, burst=200),
@@ -146,18 +148,23 @@ class Service:
         **request: Any,
     ) -> Any:
         """The answer to `operation`, named as in IAM. Raises port errors; `about` says what it was asked of."""
-        name = f"{self._service}:{operation}"
-        what = f"AWS {name} of {about}" if about else f"AWS {name}"
+        name = f"{self._service}:{GRANTED_AS.get(operation, operation)}"
+        what = f"AWS {self._service}:{operation}" + (f" of {about}" if about else "")
         send = getattr(self._client, xform_name(operation))
         return await self._channel.call(
             name, lambda: _answer(what, send(**request)), write=write, repeat=repeat, deadline_s=deadline_s
         )
 
-    async def pages(self, operation: str, member: str, about: str = "", **request: Any) -> list[Any]:
-        """What is listed under `member` on all pages. Raises port errors; an answer without the list is none."""
+    async def pages(
+        self, operation: str, member: str, about: str = "", *, first: bool = False, **request: Any
+    ) -> list[Any]:
+        """What is listed under `member` on all pages. Raises port errors; an answer without the list is none.
+
+        `first`: a write waits for it, so it does not give way as reads do.
+        """
         found: list[Any] = []
         for _ in range(MOST_PAGES):
-            answer = await self.call(operation, about, **request)
+            answer = await self.call(operation, about, write=first, repeat=True, **request)
             items = answer.get(member) if isinstance(answer, dict) else None
             if not isinstance(items, list):
                 raise Unavailable(f"AWS {self._service}:{operation} of {about}: an answer without {member}")

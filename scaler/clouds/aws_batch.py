@@ -7,23 +7,30 @@ makes some calls fail as a whole: such a call is cut in halves until the name th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from scaler.clouds.flights import cancelled
 from scaler.ports import Clock, Context, Misconfigured, PortError
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+V_co = TypeVar("V_co", covariant=True)
 GATHER_S: Final = 0.02
 """How long the first one who asks waits for others: turns begin together, and a call takes longer than this."""
 
 
-class Batch(Generic[K, V]):
-    """Asks for many keys at once. `fetch` answers for those keys that exist; `most` keys go in one call."""
+class Fetch(Protocol[K, V_co]):
+    """Answers for those keys that exist. `first`: a write waits for it, so it does not give way as reads do."""
 
-    def __init__(self, clock: Clock, fetch: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]], most: int) -> None:
+    def __call__(self, keys: Sequence[K], /, *, first: bool) -> Awaitable[Mapping[K, V_co]]: ...
+
+
+class Batch(Generic[K, V]):
+    """Asks for many keys at once; `most` keys go in one call."""
+
+    def __init__(self, clock: Clock, fetch: Fetch[K, V], most: int) -> None:
         self._clock = clock
         self._fetch = fetch
         self._most = most
@@ -31,11 +38,14 @@ class Batch(Generic[K, V]):
         self._calls: set[asyncio.Task[None]] = set()
         self._gathering = False
 
-    async def get(self, key: K) -> tuple[float, V | None]:
+    async def get(self, key: K, *, first: bool = False) -> tuple[float, V | None]:
         """What is under `key` and a time that it is no older than; None where there is no such thing.
 
-        Raises port errors.
+        `first`: a write waits for it, so it waits for nobody. Raises port errors.
         """
+        if first:
+            asked_at = self._clock.now()
+            return asked_at, (await self._fetch([key], first=True)).get(key)
         future = self._waiting.get(key)
         if future is None:
             future = self._waiting[key] = asyncio.get_running_loop().create_future()
@@ -55,7 +65,7 @@ class Batch(Generic[K, V]):
     async def _answer(self, waiting: dict[K, asyncio.Future[tuple[float, V | None]]]) -> None:
         asked_at = self._clock.now()
         try:
-            found = await self._fetch(list(waiting))
+            found = await self._fetch(list(waiting), first=False)
         except Misconfigured as e:
             if len(waiting) > 1:
                 keys = list(waiting)
@@ -92,9 +102,7 @@ class Batch(Generic[K, V]):
         self._fail(self._waiting, asyncio.CancelledError())
 
 
-async def batch(
-    context: Context, key: Hashable, fetch: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]], most: int
-) -> Batch[K, V]:
+async def batch(context: Context, key: Hashable, fetch: Fetch[K, V], most: int) -> Batch[K, V]:
     """The batch under `key` that all adapters share; the first caller's `fetch` is used."""
 
     @asynccontextmanager

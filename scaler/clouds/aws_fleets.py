@@ -59,9 +59,10 @@ class Fleets:
         self._described = described
         self._instances = instances
 
-    async def fleet(self, fleet: str) -> Fleet:
-        """A fleet now. Raises port errors."""
-        (at, found), active = await asyncio.gather(self._described.get(fleet), self._active(fleet))
+    async def fleet(self, fleet: str, *, first: bool = False) -> Fleet:
+        """A fleet now. Raises port errors. `first`: a write waits for it, and does not ask for its instances."""
+        described = self._described.get(fleet, first=first)
+        (at, found), active = await asyncio.gather(described, _none() if first else self._active(fleet))
         if found is None:
             raise Misconfigured(f"AWS: no EC2 Fleet {fleet} in this account and region: see fleet, account.region")
         seen = [machine for _, machine in await asyncio.gather(*map(self._instances.get, active))]
@@ -108,6 +109,10 @@ def _order(record: Mapping[str, Any]) -> tuple[float, bool]:
     return at, kind in LACKS
 
 
+async def _none() -> list[str]:
+    return []
+
+
 def weighted(config: Mapping[str, Any]) -> bool:
     """Whether instances of a launch template count for more or less than one."""
     return any(float(o.get("WeightedCapacity", 1)) != 1 for o in config.get("Overrides", ()))
@@ -117,8 +122,8 @@ async def fleets(context: Context, account: AwsAccount) -> Fleets:
     """The fleets of this account that all pools share. Raises `Unavailable` or `Misconfigured`."""
     ec2 = await aws.service(context, "ec2", account)
 
-    async def fetch(ids: Sequence[str]) -> dict[str, Any]:
-        found = await ec2.pages("DescribeFleets", "Fleets", ", ".join(ids[:3]), FleetIds=list(ids))
+    async def fetch(ids: Sequence[str], *, first: bool) -> dict[str, Any]:
+        found = await ec2.pages("DescribeFleets", "Fleets", ", ".join(ids[:3]), first=first, FleetIds=list(ids))
         return {f["FleetId"]: f for f in found}
 
     described = await batch(context, ("aws-fleets", account), fetch, MOST_IDS)

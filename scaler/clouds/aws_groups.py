@@ -75,9 +75,12 @@ class Groups:
         self._instances = instances
         self._markets: dict[str, str] = {}
 
-    async def group(self, name: str, market: str) -> Group:
-        """A group now; `market` is that of its instances where it does not mix them. Raises port errors."""
-        at, found = await self._described.get(name)
+    async def group(self, name: str, market: str, *, first: bool = False) -> Group:
+        """A group now; `market` is that of its instances where it does not mix them. Raises port errors.
+
+        `first`: a write waits for it, and cares for no market.
+        """
+        at, found = await self._described.get(name, first=first)
         if found is None:
             raise Misconfigured(
                 f"AWS: no Auto Scaling group named {name} in this account and region: see group, region"
@@ -86,7 +89,7 @@ class Groups:
             group = _group(found, at, market)
         except (AttributeError, LookupError, TypeError, ValueError) as e:
             raise Unavailable(f"AWS autoscaling:DescribeAutoScalingGroups of {name}: no group: {e!r}") from e
-        return await self._in_their_markets(group) if group.mixed else group
+        return await self._in_their_markets(group) if group.mixed and not first else group
 
     async def _in_their_markets(self, group: Group) -> Group:
         """The group's machines with the market each was bought in, which never changes: each is asked for once."""
@@ -177,9 +180,13 @@ async def groups(context: Context, account: AwsAccount) -> Groups:
     autoscaling = await aws.service(context, "autoscaling", account)
     ec2 = await aws.service(context, "ec2", account)
 
-    async def fetch(names: Sequence[str]) -> dict[str, Any]:
+    async def fetch(names: Sequence[str], *, first: bool) -> dict[str, Any]:
         found = await autoscaling.pages(
-            "DescribeAutoScalingGroups", "AutoScalingGroups", ", ".join(names[:3]), AutoScalingGroupNames=list(names)
+            "DescribeAutoScalingGroups",
+            "AutoScalingGroups",
+            ", ".join(names[:3]),
+            first=first,
+            AutoScalingGroupNames=list(names),
         )
         return {g["AutoScalingGroupName"]: g for g in found}
 

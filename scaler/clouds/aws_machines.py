@@ -103,9 +103,11 @@ def described(instance: Mapping[str, Any]) -> Machine | None:
 async def machines(context: Context, account: AwsAccount, ec2: Service) -> Batch[str, Machine]:
     """Instances by id, many a call; one that serves no more is not there."""
 
-    async def fetch(ids: Sequence[str]) -> dict[str, Machine]:
+    async def fetch(ids: Sequence[str], *, first: bool) -> dict[str, Machine]:
         asked = [{"Name": "instance-id", "Values": list(ids)}]
-        pages = await ec2.pages("DescribeInstances", "Reservations", f"{len(ids)} instances", Filters=asked)
+        pages = await ec2.pages(
+            "DescribeInstances", "Reservations", f"{len(ids)} instances", first=first, Filters=asked
+        )
         found = (described(instance) for r in pages for instance in r.get("Instances", ()))
         return {m.id: m for m in found if m is not None}
 

@@ -61,11 +61,12 @@ async def reserved(context: Context, account: AwsAccount, ids: Sequence[str]) ->
         return Reserved((), None)
     ec2 = await aws.service(context, "ec2", account)
 
-    async def fetch(asked: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    async def fetch(asked: Sequence[str], *, first: bool) -> dict[str, Mapping[str, Any]]:
         found = await ec2.pages(
             "DescribeCapacityReservations",
             "CapacityReservations",
             ", ".join(asked[:3]),
+            first=first,
             CapacityReservationIds=list(asked),
         )
         return {r["CapacityReservationId"]: r for r in found}
