@@ -29,7 +29,7 @@ async def opened(here: There, **more: Any) -> Source:
 
 
 def tell(here: There, metric: str, value: float, age_s: float, **resource: str) -> None:
-    here.cloud.monitoring.tell(metric, value, here.clock.now() - age_s, **resource)
+    here.cloud.monitoring.tell(metric, value, here.clock.now() - age_s, labels=None, **resource)
 
 
 async def read(source: Source, quantity: str) -> Fresh[float]:

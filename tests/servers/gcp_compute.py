@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -48,6 +49,10 @@ class Mig:
     writes: int = 0
     out: dict[str, str] = field(default_factory=dict)
     """Zones that have no machine to give, and the code that says so."""
+    boot_s: float | None = None
+    """How long machines take to come by themselves; None: until `boot`."""
+    rest_s: float = 0.0
+    """How much longer machines take that come to stand by: they start first, and are stopped then."""
     vms: list[Vm] = field(default_factory=list)
     errors: list[dict[str, Any]] = field(default_factory=list)
     _numbers: Any = field(default_factory=itertools.count)
@@ -78,8 +83,10 @@ class Mig:
             going = next((vm for vm in reversed(self.serving()) if vm.status != "RUNNING"), self.serving()[-1])
             self.vms.remove(going)
         while len(self.serving()) < size:
-            self._make("RUNNING")
+            if not self._start():
+                self._make("RUNNING")
         self.refuse()
+        self._boot_later()
 
     def rest(self, state: str, size: int) -> None:
         """So many machines are to wait suspended or stopped."""
@@ -93,12 +100,39 @@ class Mig:
         while len([vm for vm in self.vms if vm.meant == state]) < size:
             self._make(state)
         self.refuse()
+        self._boot_later()
 
     def _make(self, meant: str) -> None:
         counts = {zone: sum(vm.zone == zone for vm in self.vms) for zone in self.zones}
         able = [zone for zone in self.zones if zone not in self.out] or list(self.zones)
         zone = min(able, key=lambda z: counts[z])
         self.vms.append(Vm(f"{self.name}-{next(self._numbers)}", zone, meant=meant))
+
+    def _start(self) -> bool:
+        """Start a machine that stands by, and have another one made to stand by, where the standby policy says so."""
+        stands = [vm for vm in self.vms if vm.meant != "RUNNING" and vm.action == "NONE"]
+        if self.standby["mode"] != "SCALE_OUT_POOL" or not stands:
+            return False
+        self._make(stands[0].meant)
+        stands[0].meant, stands[0].action = "RUNNING", "STARTING"
+        return True
+
+    def _boot_later(self) -> None:
+        if self.boot_s is not None:
+            loop = asyncio.get_running_loop()
+            loop.call_later(self.boot_s, self.boot, "RUNNING")
+            loop.call_later(self.boot_s + self.rest_s, self.boot)
+
+    def take(self, vm: Vm, again_s: float) -> None:
+        """The cloud takes a machine; the group makes it anew some seconds later."""
+        vm.status, vm.action = "TERMINATED", "RECREATING"
+
+        def again() -> None:
+            vm.status, vm.action = "", "CREATING"
+            self.refuse()
+            self._boot_later()
+
+        asyncio.get_running_loop().call_later(again_s, again)
 
     def refuse(self) -> None:
         """What is being made in a zone without capacity fails, and the group says so once a machine."""
@@ -109,10 +143,12 @@ class Mig:
                 about = {"action": "CREATING", "instance": COMPUTE + self.machine(vm)}
                 self.errors.append({"error": error, "instanceActionDetails": about, "timestamp": stamp()})
 
-    def boot(self) -> None:
-        """What can come is there now."""
+    def boot(self, *meant: str) -> None:
+        """What can come is there now; of those with this purpose, where one is named."""
         for vm in self.vms:
-            if not vm.error and vm.action == "CREATING":
+            if meant and vm.meant not in meant:
+                continue
+            if not vm.error and vm.action in {"CREATING", "STARTING"}:
                 vm.action = "NONE"
                 vm.status = {"RUNNING": "RUNNING", "STOPPED": "TERMINATED"}.get(vm.meant, vm.meant)
 
