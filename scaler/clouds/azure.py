@@ -7,6 +7,7 @@ the network before the first call: the daemon starts while the identity's endpoi
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -14,7 +15,13 @@ from urllib.parse import urlsplit
 
 from azure.core.exceptions import AzureError, ClientAuthenticationError
 from azure.identity import CredentialUnavailableError
-from azure.identity.aio import DefaultAzureCredential, ManagedIdentityCredential, WorkloadIdentityCredential
+from azure.identity.aio import (
+    AzureCliCredential,
+    ChainedTokenCredential,
+    EnvironmentCredential,
+    ManagedIdentityCredential,
+    WorkloadIdentityCredential,
+)
 
 from scaler.calls import Api, Channel
 from scaler.clock import SystemClock
@@ -52,42 +59,59 @@ NO_CREDENTIALS: Final = (
     " identity's client id (docs/azure.md), on a VM give it a managed identity, elsewhere set AZURE_TENANT_ID,"
     " AZURE_CLIENT_ID and AZURE_CLIENT_SECRET, or log in by the az tool"
 )
-UNUSED: Final = (
-    "broker",
-    "developer_cli",
-    "interactive_browser",
-    "powershell",
-    "shared_token_cache",
-    "visual_studio_code",
-)
-"""Of the default chain: what no daemon is logged in by."""
+EARLY_SHARE: Final = 0.75
+"""Of a token's life, in which nobody asks for another one, unless it was refused."""
+KEPT_CREDENTIALS: Final = 3
+CLI_S: Final = 5
+"""For the az tool, which takes seconds to start."""
 
 logging.getLogger("azure").setLevel(logging.CRITICAL + 1)  # what the SDKs have to say comes as port errors, once
 
 
 class Identity:
-    """One identity. `credential` is what SDKs are given, `tokens` what REST calls carry."""
+    """One identity and its tokens."""
 
     def __init__(self, account: AzureAccount, clock: Clock) -> None:
-        self.credential = _credential(account)
+        self._credentials = [_credential(account)]
         self._account = account
         self._clock = clock
         self._tokens: dict[str, Tokens] = {}
+        self._renewed_at: dict[str, float] = {}
+
+    async def close(self) -> None:
+        for credential in self._credentials:
+            await credential.close()
 
     def tokens(self, scope: str) -> Tokens:
         """The token for a service, such as ``https://management.azure.com/.default``."""
         return self._tokens.setdefault(scope, Tokens(self._clock, lambda: self._fetch(scope)))
 
     async def _fetch(self, scope: str) -> tuple[str, float]:
+        """A token. One asked for before its time was refused by a service: the SDK would give the same one again."""
+        if self._clock.now() < self._renewed_at.pop(scope, float("-inf")):
+            await self._forget()
+        token, life_s = await self._ask(scope)
+        self._renewed_at[scope] = self._clock.now() + EARLY_SHARE * life_s
+        return token, life_s
+
+    async def _forget(self) -> None:
+        """Go on with a new credential, whose cache is empty. Those before it may still be at work for a while."""
+        self._credentials.append(_credential(self._account))
+        if len(self._credentials) > KEPT_CREDENTIALS:
+            await self._credentials.pop(0).close()
+
+    async def _ask(self, scope: str) -> tuple[str, float]:
         try:
-            token = await self.credential.get_token(scope)
+            token = await self._credentials[-1].get_token(scope)
         except CredentialUnavailableError as e:
             if self._account.credential == "managed_identity":  # its endpoint may not be up yet
                 raise Unavailable(f"Azure: no token: {azure_errors.short(e)}") from e
-            raise Misconfigured(f"{NO_CREDENTIALS}. {azure_errors.short(e)}") from e
+            raise Misconfigured(f"{NO_CREDENTIALS}: {azure_errors.short(e)}") from e
         except ClientAuthenticationError as e:
             passing = (e.status_code or 0) >= 500 or e.status_code == 429
-            raise (Unavailable if passing else Misconfigured)(f"Azure: no token: {azure_errors.short(e)}") from e
+            none = e.status_code is None and self._account.credential == "default"
+            what = NO_CREDENTIALS if none else "Azure: no token"
+            raise (Unavailable if passing else Misconfigured)(f"{what}: {azure_errors.short(e)}") from e
         except AzureError as e:
             raise Unavailable(f"Azure: no token: {azure_errors.short(e)}") from e
         except (OSError, ValueError) as e:  # the service account's token file
@@ -98,7 +122,8 @@ class Identity:
 def _credential(account: AzureAccount) -> Any:
     """The SDK's credential. Its own retries are off: ours, and the next turn, are enough. Raises `Misconfigured`."""
     trust: dict[str, Any] = {"connection_verify": account.ca_file} if account.ca_file else {}
-    entra: dict[str, Any] = {"authority": account.authority_url or account.endpoints.authority, **trust}
+    authority = account.authority_url or os.environ.get("AZURE_AUTHORITY_HOST") or account.endpoints.authority
+    entra: dict[str, Any] = {"authority": authority, "retry_total": 0, **trust}
     if account.authority_url:
         entra["disable_instance_discovery"] = True
     who = {k: v for k, v in (("tenant_id", account.tenant_id), ("client_id", account.client_id)) if v}
@@ -107,11 +132,16 @@ def _credential(account: AzureAccount) -> Any:
     try:
         match account.credential:
             case "workload_identity":
-                return WorkloadIdentityCredential(**who, **entra, retry_total=0)
+                return WorkloadIdentityCredential(**who, **entra)
             case "managed_identity":
                 return ManagedIdentityCredential(client_id=account.client_id, retry_total=0)
-        named = {"managed_identity_client_id": account.client_id} if account.client_id else {}
-        return DefaultAzureCredential(**named, **{f"exclude_{u}_credential": True for u in UNUSED}, **entra)
+        federated = account.token_file or os.environ.get("AZURE_FEDERATED_TOKEN_FILE")
+        return ChainedTokenCredential(
+            EnvironmentCredential(**entra),
+            *([WorkloadIdentityCredential(**who, **entra)] if federated else []),
+            ManagedIdentityCredential(client_id=account.client_id, retry_total=0),
+            AzureCliCredential(process_timeout=CLI_S),
+        )
     except ValueError as e:  # tenant, client or token file is neither given nor in the environment
         raise Misconfigured(f"Azure: {azure_errors.short(e)}") from e
 
@@ -126,7 +156,7 @@ async def identity(context: Context, account: AzureAccount) -> Identity:
         try:
             yield made
         finally:
-            await made.credential.close()
+            await made.close()
 
     return await context.shared(("azure", who, account.authority_url, account.ca_file), opening)
 

@@ -62,6 +62,8 @@ class Azure:
     losing: bool = False
     batch: Handler | None = None
     """What answers ``metrics:getBatch``."""
+    token_value: str = TOKEN
+    tokens_given: int = 0
     tokens_refused: int = 0
     port: int = 0
     trust: str = ""
@@ -115,7 +117,7 @@ class Azure:
             return await handler(request)
         if self.throttled:
             return refusal(429, "TooManyRequests", "slow down", Retry_After="1")
-        if request.headers.get("Authorization") != f"Bearer {TOKEN}":
+        if request.headers.get("Authorization") != f"Bearer {self.token_value}":
             self.tokens_refused += 1
             return refusal(401, "InvalidAuthenticationToken", "The access token is invalid.")
         write = request.method not in {"GET", "POST"}
@@ -134,8 +136,9 @@ class Azure:
         if form.get("client_assertion") != ASSERTION or form.get("client_id") != CLIENT:
             wrong = {"error": "invalid_client", "error_description": "AADSTS700211: No matching federated identity."}
             return web.json_response(wrong, status=401)
+        self.tokens_given += 1
         lives = {"expires_in": 3600, "ext_expires_in": 3600}
-        return web.json_response({"token_type": "Bearer", "access_token": TOKEN, **lives})
+        return web.json_response({"token_type": "Bearer", "access_token": self.token_value, **lives})
 
     async def resource(self, request: web.Request) -> web.StreamResponse:
         if request.path.endswith("/metrics:getBatch") and self.batch is not None:
