@@ -47,7 +47,7 @@ def sqs(trigger: Cursor, metadata: Cursor, given: Given) -> Read:
         )
     if metadata.has("identityOwner"):
         rule = "has no counterpart: the daemon reads the queue by its own role"
-        hint = "config/deploy/iam-sqs.json is what that role needs"
+        hint = "CountMessages in config/deploy/aws-iam.json is what that role needs"
         remarks.append(metadata.voice.differs(metadata.at("identityOwner"), rule, hint))
     metadata.skip(
         "queueURLFromEnv", "identityOwner", "awsAccessKeyID", "awsSecretAccessKey", "awsSessionToken",

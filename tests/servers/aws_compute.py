@@ -20,6 +20,7 @@ from tests.servers.aws_handlers import HANDLERS
 from tests.servers.aws_wire import Refusal, answer, operation, parameters, refused
 from tests.servers.aws_world import World
 
+OURS: Final = {service for service, _ in HANDLERS}
 READS: Final = ("Describe", "Get", "List", "Simulate")
 Spoil = Callable[[str, web.Response], web.Response]
 
@@ -62,17 +63,19 @@ async def compute(world: World, upstream: str) -> AsyncIterator[Compute]:
 
         async def serve(request: web.Request) -> web.Response:
             body, service = await request.read(), scope(request)
-            if service not in {named for named, _ in HANDLERS}:
+            asked = operation(service, request.method, request.path, body) if service in OURS else None
+            if asked is None or (service, asked.name) not in HANDLERS:
                 target = request.headers.get("X-Amz-Target", "").rpartition(".")[2]
                 it.asked.append(f"{'cloudwatch' if service == 'monitoring' else service}:{target}")
                 return await forward(http, it.upstream, request, body)
-            asked = operation(service, request.method, request.path, body)
             name = f"{service}:{asked.name}"
             it.asked.append(name)
             kind = "read" if asked.name.startswith(READS) else "write"
             keys = (name, service, kind)
             if fault := next((it.faults[key] for key in keys if key in it.faults), None):
                 return refused(service, fault)
+            if it.world.granted is not None and name not in it.world.granted:
+                return refused(service, Refusal("AccessDenied", f"not authorized to perform: {name}", 403))
             made = handle(it.world, service, asked, request, body)
             if it.lost and kind == "write":
                 await asyncio.Event().wait()

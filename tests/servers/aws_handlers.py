@@ -350,6 +350,24 @@ def describe_update(world: World, asked: dict[str, Any]) -> Mapping[str, Any]:
     return {"update": n.updates[asked["updateId"]]}
 
 
+# --- IAM
+
+
+def simulate(world: World, asked: dict[str, Any]) -> Mapping[str, Any]:
+    """IAM's own answer to what is granted."""
+    allowed = world.granted
+    return {
+        "EvaluationResults": [
+            {
+                "EvalActionName": action,
+                "EvalDecision": "allowed" if allowed is None or action in allowed else "implicitDeny",
+                "EvalResourceName": asked["ResourceArns"][0],
+            }
+            for action in asked["ActionNames"]
+        ]
+    }
+
+
 HANDLERS: Final[Mapping[tuple[str, str], Handler]] = {
     ("autoscaling", "DescribeAutoScalingGroups"): describe_groups,
     ("autoscaling", "DescribeScalingActivities"): describe_activities,
@@ -368,4 +386,5 @@ HANDLERS: Final[Mapping[tuple[str, str], Handler]] = {
     ("eks", "DescribeNodegroup"): describe_node_group,
     ("eks", "DescribeUpdate"): describe_update,
     ("eks", "UpdateNodegroupConfig"): update_node_group,
+    ("iam", "SimulatePrincipalPolicy"): simulate,
 }

@@ -123,7 +123,8 @@ class Fleet(Flock):
 class World:
     """An account's machines. `lag_s` is how long one takes to serve; None: until `ready` says so.
 
-    `lacks` tells by (zone, market) what a zone has not; `retry_s` how often groups try again.
+    `lacks` tells by (zone, market) what a zone has not; `retry_s` how often groups try again; `hidden_s` for how long
+    EC2 does not show a new instance. `granted` are the actions that IAM lets by; None: all.
     """
 
     lag_s: float | None = None
@@ -136,6 +137,7 @@ class World:
     lacks: dict[tuple[str, str], Lack] = field(default_factory=dict)
     reservations: list[dict[str, Any]] = field(default_factory=list)
     hidden_s: float = 0.0
+    granted: frozenset[str] | None = None
     _ids: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def flocks(self) -> list[Flock]:
