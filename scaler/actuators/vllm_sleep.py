@@ -19,7 +19,7 @@ from policies.spec import Pool
 from scaler.clouds import engines, engines_sleep
 from scaler.clouds.engines_http import Access, session
 from scaler.clouds.flights import Flights
-from scaler.ports import Clock, Conflict, Context, OutOfCapacity, Permit, PortError, Unavailable
+from scaler.ports import Clock, Conflict, Context, Misconfigured, OutOfCapacity, Permit, PortError, Unavailable
 
 if TYPE_CHECKING:
     from scaler.clouds.engines import Loads
@@ -33,7 +33,7 @@ TELL_SHARE: Final = 0.4
 
 @dataclass(frozen=True, kw_only=True)
 class VllmSleep(Pool):
-    """Engines of vLLM that are there anyway, awake or asleep."""
+    """Engines of vLLM that are there anyway, awake or asleep; tier must be serving."""
 
     urls: Annotated[
         tuple[str, ...],
@@ -54,6 +54,8 @@ class VllmSleep(Pool):
                 yield key, f"there are {len(self.urls)} engines"
 
     async def open(self, context: Context, workload: WorkloadName, pool: PoolName) -> VllmSleepResizer:
+        if self.tier != "serving":
+            raise Misconfigured(f"{pool}: tier is {self.tier}, but its size is how many serve: leave tier out")
         opened = await session(context, ("vllm sleep", self.urls), self.access.ca_file)
         look_s = LOOK_SHARE * context.deadline_s
         mode = engines_sleep.SleepMode(context, opened, self.access, look_s)

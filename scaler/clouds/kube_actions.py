@@ -34,3 +34,20 @@ def following(namespace: str, *, drain: bool = False) -> list[Action]:
     if drain:
         actions.append(Action("patch", "", "pods", namespace))
     return actions
+
+
+def karpenter(events_in: str) -> list[Action]:
+    """To size a static NodePool and follow its nodes."""
+    actions = [Action(verb, "karpenter.sh", "nodepools") for verb in ("get", "list", "watch")]
+    actions.append(Action("patch", "karpenter.sh", "nodepools/scale"))
+    actions += [Action(verb, "karpenter.sh", "nodeclaims") for verb in ("list", "watch")]
+    for verb in ("list", "watch"):
+        actions.append(Action(verb, "", "nodes", needed=False, for_what="notices"))
+        actions.append(Action(verb, "", "events", events_in, needed=False, for_what="nodes that do not come"))
+    return actions
+
+
+def buffers(namespace: str) -> list[Action]:
+    """To size a CapacityBuffer."""
+    verbs = ("get", "list", "watch", "patch")
+    return [Action(verb, "autoscaling.x-k8s.io", "capacitybuffers", namespace) for verb in verbs]

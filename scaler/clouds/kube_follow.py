@@ -16,7 +16,7 @@ from typing import Final
 from scaler.clouds.flights import cancelled
 from scaler.clouds.kube import Body, Session
 from scaler.clouds.kube_objects import list_of, version_of
-from scaler.ports import Misconfigured, PortError
+from scaler.ports import Clock, Misconfigured, PortError
 
 WATCH_S: Final = 15
 """How long a watch is asked to last: shorter than `CONFIRM_S`, so that a quiet cluster needs no single reads."""
@@ -50,13 +50,17 @@ class Follower(ABC):
 
     def __init__(self, session: Session, name: str) -> None:
         self._session = session
-        self.clock = self._clock = session.clock
+        self._clock = session.clock
         self.confirmed_at = float("-inf")
         self.error: PortError | None = None
         self.heard = asyncio.Event()
         """Set once it is known what there is, or why that is not known."""
         self._chance = random.Random()  # noqa: S311 - spreads retries of many daemons
         self._task = asyncio.create_task(self._follow(), name=f"watch of {name}")
+
+    @property
+    def clock(self) -> Clock:
+        return self._clock
 
     async def close(self) -> None:
         await cancelled(self._task)

@@ -131,7 +131,7 @@ def parse(kind: Kind, body: Mapping[str, Any], at: float) -> State:
             version=metadata["resourceVersion"],
             desired=desired,
             ready=None if ready is None else _count(ready),
-            writer=_writer(metadata.get("managedFields") or ()),
+            writer=writer_of(metadata.get("managedFields") or ()),
             at=at,
             selector=_selector(spec, status) if kind.known else None,
             refusal=_refusal(desired, status, at),
@@ -204,14 +204,15 @@ def _selector(spec: Mapping[str, Any], status: Mapping[str, Any]) -> Selector | 
 
 def _refusal(desired: int | None, status: Mapping[str, Any], at: float) -> Refusal | None:
     """A Deployment's condition that its pods are refused, as for want of a ResourceQuota."""
-    condition = next((c for c in status.get("conditions") or () if c.get("type") == "ReplicaFailure"), {})
+    conditions: dict[str, Any] = {c.get("type"): c for c in status.get("conditions") or ()}
+    condition = conditions.get("ReplicaFailure", {})
     lacking = (desired or 0) - _count(status.get("replicas", 0))
     if condition.get("status") != "True" or lacking <= 0:
         return None
     return Refusal(lacking, seconds_of(condition.get("lastTransitionTime"), at), str(condition.get("message") or ""))
 
 
-def _writer(fields: Any) -> Writer | None:
+def writer_of(fields: Any) -> Writer | None:
     """Of the managers that own the size, the one that wrote last."""
     owners = [
         Writer(str(entry.get("manager")), str(entry.get("time", "")))

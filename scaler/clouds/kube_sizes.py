@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from scaler.ports import Clock, Conflict
 
 if TYPE_CHECKING:
     from scaler.clouds.kube_objects import State, Target
-    from scaler.clouds.kube_watch import Watch
     from scaler.clouds.kube_writers import Writers
 
 ATTEMPTS: Final = 5
 """Writes tried while only an object's status changes: a rollout touches it several times a second."""
 
 
-class Sizes:
-    """Remembers the size that it last saw, and those that it asked for, to tell other writers."""
+class Sized(Protocol):
+    """Objects of one kind whose size can be read and set."""
 
-    def __init__(self, target: Target, watch: Watch, writers: Writers, timeout_s: float, yield_s: float) -> None:
+    @property
+    def clock(self) -> Clock: ...
+    async def state(self, name: str, timeout_s: float, *, anew: bool = False) -> State: ...
+    async def resize(self, name: str, replicas: int, version: str, timeout_s: float) -> None: ...
+
+
+class Sizes:
+    """Remembers the size that it last saw, and those that it asked for, to tell other writers.
+
+    `writers` is None for kinds that no autoscaler sizes through their scale.
+    """
+
+    def __init__(self, target: Target, watch: Sized, writers: Writers | None, timeout_s: float, yield_s: float) -> None:
         self._clock: Clock = watch.clock
         self._target = target
         self._watch = watch
@@ -34,7 +45,7 @@ class Sizes:
     async def read(self) -> tuple[State, str | None]:
         """The object, and who else sizes it. Raises the port errors."""
         state = await self._watch.state(self._target.name, self._timeout_s)
-        other = await self._writers.of(self._target, self._timeout_s)
+        other = await self._writers.of(self._target, self._timeout_s) if self._writers else None
         self._notice(state, named=other is not None)
         return state, other or (self._foreign if self._clock.now() < self._yields_until else None)
 

@@ -141,3 +141,10 @@ def test_more_than_there_are_cannot_be_promised() -> None:
         "min_replicas",
         "max_replicas",
     ]
+
+
+async def test_as_headroom_it_is_refused(there: SleepingEngines) -> None:
+    spec = VllmSleep(urls=there.urls, tier="slept", serves=PoolName("gpus"))
+    async with Resources() as resources:
+        with pytest.raises(Misconfigured, match="its size is how many serve"):
+            await spec.open(Opening(resources, ManualClock(), 1.0), WorkloadName("chat"), PoolName("engines"))

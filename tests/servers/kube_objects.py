@@ -52,3 +52,15 @@ def event(of: Object, reason: str, text: str, by: str = "cluster-autoscaler", at
         "firstTimestamp": at,
         "lastTimestamp": at,
     }
+
+
+def claim(pool: str, on: str, zone: str, market: str = "spot") -> Object:
+    """A NodeClaim of Karpenter's whose node serves."""
+    labels = {
+        "karpenter.sh/nodepool": pool,
+        "karpenter.sh/capacity-type": market,
+        "topology.kubernetes.io/zone": zone,
+    }
+    done = {"status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    conditions = [{"type": kind, **done} for kind in ("Launched", "Registered", "Initialized", "Ready")]
+    return {"metadata": {"labels": labels}, "status": {"nodeName": on, "conditions": conditions}}

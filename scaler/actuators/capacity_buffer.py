@@ -1,0 +1,134 @@
+"""CapacityBuffer: room for so many more pods, which Karpenter or the Cluster Autoscaler keeps free as warm nodes.
+
+Its size is `.spec.replicas`. Karpenter tells how many of them fit on nodes that are there; of a buffer of which that is
+not told, none is ready.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from policies.model import Fresh, PoolName, PoolStatus, Shortfall, WorkloadName
+from policies.rules import Rule
+from policies.spec import NAME, Pool
+from scaler.clouds.cluster import KubeCluster
+from scaler.ports import Context, Misconfigured, Permit
+
+if TYPE_CHECKING:
+    from scaler.clouds.kube import Session
+    from scaler.clouds.kube_custom import Custom, Objects
+    from scaler.clouds.kube_sizes import Sizes
+
+CALL_SHARE: Final = 0.8
+"""The share of a turn's deadline that one call may take, so that its error, which names the call, comes first."""
+FITS: Final = "FitsExistingCapacity"
+GROWS: Final = "RequiresNewCapacity"
+COUNTS: Final = re.compile(r"^(?P<new>\d+)/(?P<all>\d+) virtual pods required new capacity, (?P<failed>\d+) failed$")
+"""Karpenter's words for a buffer that does not fit yet."""
+HINT: Final = "give it spec.replicas (a percentage or limits may stand beside it)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CapacityBuffer(Pool):
+    """The pods that a CapacityBuffer keeps room for; tier must be warm_node."""
+
+    name: Annotated[str, Rule("Name of the CapacityBuffer.", pattern=NAME, example="llama-chat-room")]
+    namespace: Annotated[str, Rule("Its namespace.", pattern=NAME)] = "default"
+    api_version: Annotated[
+        str,
+        Rule("Version of its API; v1alpha1 before Karpenter 1.14.", pattern=r"^v1((alpha|beta)[0-9]+)?$"),
+    ] = "v1beta1"
+    cluster: Annotated[KubeCluster, Rule("Cluster.")] = field(default_factory=KubeCluster)
+    yield_s: Annotated[
+        float,
+        Rule("How long the size is left alone after somebody else changed it. Seconds.", ge=0, le=86400),
+    ] = 600.0
+
+    async def open(self, context: Context, workload: WorkloadName, pool: PoolName) -> BufferResizer:
+        if self.tier != "warm_node":
+            hint = "give it tier: warm_node, and in serves the pool whose pods it keeps room for"
+            raise Misconfigured(f"{pool}: tier is {self.tier}, but what a buffer holds is empty: {hint}")
+        from scaler.clouds import kube, kube_custom, kube_objects, kube_sizes  # noqa: PLC0415 - no SDK until needed
+
+        session = await kube.session(context, self.cluster)
+        timeout_s = CALL_SHARE * context.deadline_s
+        root = f"/apis/autoscaling.x-k8s.io/{self.api_version}/namespaces/{self.namespace}/capacitybuffers"
+        collected = kube_custom.Collected(f"capacitybuffers in namespace {self.namespace}", root, "", HINT)
+        buffers = await kube_custom.objects(context, session, self.cluster, collected)
+        target = kube_objects.Target(kube_objects.ApiGroup("autoscaling.x-k8s.io"), "CapacityBuffer", self.name)
+        sizes = kube_sizes.Sizes(target, buffers, None, timeout_s, self.yield_s)
+        return BufferResizer(self, session, sizes, buffers, timeout_s)
+
+
+class BufferResizer:
+    """The actuator's port."""
+
+    def __init__(
+        self, spec: CapacityBuffer, session: Session, sizes: Sizes, buffers: Objects, timeout_s: float
+    ) -> None:
+        self._spec = spec
+        self._session = session
+        self._sizes = sizes
+        self._buffers = buffers
+        self._timeout_s = timeout_s
+
+    async def status(self) -> Fresh[PoolStatus]:
+        state, foreign = await self._sizes.read()
+        buffer = await self._buffers.get(self._spec.name, self._timeout_s)
+        desired = state.desired or 0
+        ready, failed, short = provided(buffer, desired)
+        return Fresh(PoolStatus(desired, ready, foreign, state.version, failed=failed, short=short), state.at)
+
+    async def resize(self, replicas: int, seen: PoolStatus) -> None:
+        await self._sizes.write(replicas, seen.desired, seen.version)
+
+    async def permits(self) -> Sequence[Permit]:
+        from scaler.clouds import kube_permits  # noqa: PLC0415 - no SDK until needed
+        from scaler.clouds.kube_actions import buffers  # noqa: PLC0415 - no SDK until needed
+
+        return await kube_permits.permits(self._session, buffers(self._spec.namespace), self._timeout_s)
+
+
+def provided(buffer: Custom, desired: int) -> tuple[int, int, Shortfall | None]:
+    """For how many there is room now, for how many none comes, and why. What is not told is not ready."""
+    refused, placed = buffer.condition("ReadyForProvisioning"), buffer.condition("Provisioning")
+    if refused.get("status") == "False":
+        return 0, desired, _short(buffer, refused, f"{refused.get('reason')}: {refused.get('message')}")
+    held = _held(buffer, desired)
+    ready, failed = _placed(placed, held)
+    if held < desired and buffer.spec.get("limits") and _heeds(buffer, placed):
+        text = f"the buffer's own limits leave room for {held} of {desired}"
+        return ready, desired - held + failed, _short(buffer, placed, text, quota=True)
+    return ready, failed, _short(buffer, placed, str(placed["message"])) if failed else None
+
+
+def _held(buffer: Custom, desired: int) -> int:
+    """How many pods it was resolved to."""
+    held = buffer.status.get("replicas")
+    return min(desired, held) if isinstance(held, int) and not isinstance(held, bool) else 0
+
+
+def _placed(placed: Mapping[str, Any], held: int) -> tuple[int, int]:
+    """How many of them fit on nodes that are there, and for how many no node comes."""
+    if placed.get("status") == "True" and placed.get("reason") == FITS:
+        return held, 0
+    counts = COUNTS.match(str(placed.get("message") or ""))
+    if placed.get("reason") != GROWS or counts is None:
+        return 0, 0
+    new, total, failed = (int(counts[name]) for name in ("new", "all", "failed"))
+    return max(0, min(held, total - new - failed)), min(held, failed)
+
+
+def _heeds(buffer: Custom, condition: Mapping[str, Any]) -> bool:
+    """Whether a condition speaks of the buffer as it is now."""
+    generation = (buffer.body.get("metadata") or {}).get("generation")
+    return generation is not None and condition.get("observedGeneration") == generation
+
+
+def _short(buffer: Custom, condition: Mapping[str, Any], text: str, *, quota: bool = False) -> Shortfall:
+    from scaler.clouds.kube_times import seconds_of  # noqa: PLC0415 - with the rest of the cluster's modules
+
+    return Shortfall(seconds_of(condition.get("lastTransitionTime"), buffer.at), text, quota)

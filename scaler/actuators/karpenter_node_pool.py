@@ -1,0 +1,212 @@
+"""Karpenter: the nodes of a NodePool with a fixed size (static capacity), by its scale subresource.
+
+Karpenter buys and replaces the machines; its NodeClaims tell how far each is, the events about them what the cloud has
+not, and the nodes' taints which will be taken. A dynamic NodePool has no size: Karpenter sizes it by pending pods.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from asyncio import timeout
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Final
+
+from policies.model import Fresh, Part, PoolName, PoolStatus, Shortfall, WorkloadName
+from policies.rules import Rule
+from policies.spec import NAME, Pool
+from scaler.clouds.cluster import KubeCluster
+from scaler.ports import Context, Permit, Unavailable
+
+if TYPE_CHECKING:
+    from scaler.clouds.kube import Session
+    from scaler.clouds.kube_claims import Claim, Claims
+    from scaler.clouds.kube_custom import Custom, Objects
+    from scaler.clouds.kube_events import Events
+    from scaler.clouds.kube_nodes import Nodes
+    from scaler.clouds.kube_sizes import Sizes
+
+CALL_SHARE: Final = 0.8
+"""The share of a turn's deadline that one call may take, so that its error, which names the call, comes first."""
+FIRST_S: Final = 1.0
+"""How long the first look waits for what is followed to be listed."""
+PATH: Final = "/apis/karpenter.sh/v1/nodepools"
+HINT: Final = (
+    "make a NodePool with spec.replicas (Karpenter's gate StaticCapacity; it cannot be added to one that is there)"
+)
+EVENTS_IN: Final = "default"
+"""The namespace of events about objects that have none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KarpenterNodePool(Pool):
+    """The nodes of a static NodePool of Karpenter."""
+
+    name: Annotated[str, Rule("Name of the NodePool.", pattern=NAME, example="h100-spot-us-east-1a")]
+    cluster: Annotated[KubeCluster, Rule("Cluster.")] = field(default_factory=KubeCluster)
+    yield_s: Annotated[
+        float,
+        Rule("How long the size is left alone after somebody else changed it. Seconds.", ge=0, le=86400),
+    ] = 600.0
+
+    async def open(self, context: Context, workload: WorkloadName, pool: PoolName) -> KarpenterResizer:
+        from scaler.clouds import (  # noqa: PLC0415 - no SDK until needed
+            kube,
+            kube_claims,
+            kube_custom,
+            kube_events,
+            kube_nodes,
+            kube_objects,
+            kube_sizes,
+        )
+
+        session = await kube.session(context, self.cluster)
+        timeout_s = CALL_SHARE * context.deadline_s
+        collected = kube_custom.Collected("nodepools", PATH, "scale", HINT)
+        pools = await kube_custom.objects(context, session, self.cluster, collected)
+        target = kube_objects.Target(kube_objects.ApiGroup("karpenter.sh"), "NodePool", self.name)
+        told = Told(
+            pools,
+            await kube_claims.claims(context, session, self.cluster),
+            await kube_nodes.nodes(context, session, self.cluster),
+            await kube_events.events(context, session, self.cluster, EVENTS_IN, "NodeClaim"),
+        )
+        sizes = kube_sizes.Sizes(target, pools, None, timeout_s, self.yield_s)
+        return KarpenterResizer(self.name, session, sizes, told, timeout_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What is followed."""
+
+    pools: Objects
+    claims: Claims
+    nodes: Nodes
+    events: Events
+
+
+class KarpenterResizer:
+    """The actuator's port. Remembers the claims that were ready, to count those that were taken."""
+
+    def __init__(self, name: str, session: Session, sizes: Sizes, told: Told, timeout_s: float) -> None:
+        self._name = name
+        self._session = session
+        self._sizes = sizes
+        self._told = told
+        self._timeout_s = timeout_s
+        self._held: dict[str, bool] = {}
+        """Claims that were ready at the last look, and whether they are spot."""
+        self._noticed: set[str] = set()
+        """Of those, the ones of which a notice told before they began to go."""
+        self._given_up = 0
+        """Nodes that we gave back and that have not begun to go."""
+        self._ours: set[str] = set()
+        self._interrupted = 0
+
+    async def status(self) -> Fresh[PoolStatus]:
+        state, foreign = await self._sizes.read()
+        pool = await self._told.pools.get(self._name, self._timeout_s)
+        await self._listed()
+        if not self._told.claims.fresh:
+            raise Unavailable(f"nodeclaims of {self._name}: {self._told.claims.error or 'not yet listed'}")
+        claims = self._told.claims.of(self._name)
+        self._tell_ours(claims)
+        kept = [claim for claim in claims if claim.name not in self._ours]
+        ready = [claim for claim in kept if claim.ready]
+        self._count_lost(claims, ready)
+        desired = state.desired or 0
+        failed, short = self._lacking(pool, desired, kept)
+        status = PoolStatus(
+            desired,
+            len(ready),
+            foreign,
+            state.version,
+            doomed=sum(map(self._doomed, ready)),
+            interrupted=self._interrupted,
+            failed=failed,
+            short=short,
+            parts=self._parts(kept),
+        )
+        return Fresh(status, state.at)
+
+    async def resize(self, replicas: int, seen: PoolStatus) -> None:
+        await self._sizes.write(replicas, seen.desired, seen.version)
+        self._given_up = max(0, self._given_up + seen.desired - replicas)
+
+    async def permits(self) -> Sequence[Permit]:
+        from scaler.clouds import kube_permits  # noqa: PLC0415 - no SDK until needed
+        from scaler.clouds.kube_actions import karpenter  # noqa: PLC0415 - no SDK until needed
+
+        return await kube_permits.permits(self._session, karpenter(EVENTS_IN), self._timeout_s)
+
+    async def _listed(self) -> None:
+        """Return when what there is was listed once, or cannot be, or takes too long."""
+        with contextlib.suppress(TimeoutError):
+            async with timeout(FIRST_S):
+                for one in (self._told.claims, self._told.nodes, self._told.events):
+                    await one.heard.wait()
+
+    # --- which are there, and which go
+
+    def _doomed(self, claim: Claim) -> bool:
+        node = self._told.nodes.get(claim.node) if claim.node else None
+        return claim.leaving or (node is not None and self._told.nodes.taken(node) != "")
+
+    def _tell_ours(self, claims: list[Claim]) -> None:
+        """Of the claims that have begun to go unannounced, take as many for those we gave back as we gave back."""
+        self._ours &= {claim.name for claim in claims}
+        for claim in claims:
+            if claim.leaving and self._given_up and claim.name not in self._ours | self._noticed:
+                self._ours.add(claim.name)
+                self._given_up -= 1
+
+    def _count_lost(self, claims: list[Claim], ready: list[Claim]) -> None:
+        """Count the spot nodes that are gone since the last look, but for those that we gave back."""
+        left = {claim.name for claim in claims}
+        for name, spot in self._held.items():
+            if name in left:
+                continue
+            if self._given_up and name not in self._noticed:
+                self._given_up -= 1
+            else:
+                self._interrupted += spot
+        self._held = {claim.name: claim.market == "spot" for claim in ready}
+        self._noticed = {claim.name for claim in ready if self._doomed(claim)}
+
+    def _parts(self, claims: list[Claim]) -> tuple[Part, ...]:
+        counts: defaultdict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
+        for claim in claims:
+            if claim.ready or claim.launched_at is not None:
+                count = counts[claim.zone, claim.market]
+                count[0 if claim.ready else 1] += 1
+                count[2] += claim.ready and self._doomed(claim)
+        return tuple(Part(zone, market, *count) for (zone, market), count in sorted(counts.items()))
+
+    # --- what does not come
+
+    def _lacking(self, pool: Custom, desired: int, claims: list[Claim]) -> tuple[int, Shortfall | None]:
+        """How many do not come, and why: beyond the NodePool's own limit, or not there in the cloud."""
+        bought = [claim for claim in claims if claim.launched_at is not None and not claim.leaving]
+        lacking = desired - len(bought)
+        if lacking <= 0:
+            return 0, None
+        limit = nodes_limit(pool)
+        if limit is not None and desired > limit:
+            at = max((claim.launched_at or 0.0 for claim in bought), default=0.0)
+            text = f"NodePool {self._name} has limits.nodes {limit}"
+            return desired - limit, Shortfall(at, text, quota=True)
+        for claim in claims:
+            if claim.trouble:
+                return lacking, Shortfall(claim.since, claim.trouble)
+        said = next(iter(self._told.events.named(f"{self._name}-")), None) if self._told.events.fresh else None
+        last = max((claim.launched_at or 0.0 for claim in bought), default=0.0)
+        if said is None or not said.fails or said.at < last:
+            return 0, None
+        return lacking, Shortfall(said.at, f"{said.reason}: {said.text}", said.quota)
+
+
+def nodes_limit(pool: Custom) -> int | None:
+    """The most nodes that a NodePool may have; None where that is not limited."""
+    limit = (pool.spec.get("limits") or {}).get("nodes")
+    return int(limit) if isinstance(limit, int | str) and str(limit).isdecimal() else None
