@@ -1,7 +1,8 @@
 """All that a study simulates, in one piece that can be sent anywhere: worlds with their requests, for search and proof.
 
-The first two thirds of every trace are for the search, the last third is what the result is judged on, in a world that
-begins anew there. A bundle names no files: what a scenario reads from them is in it.
+The first two thirds of every trace are for the search, the last third is what the result is judged on. The proof's
+world begins a third earlier, so that policies come to it as in operation; nothing is counted until the last third. A
+bundle names no files: what a scenario reads from them is in it.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from simulators.weather import Weather
 
 TRAIN_SHARE: Final = 2 / 3
 """Of each trace. The rest is to hold bursts that the search did not see, and is to be long enough to tell."""
+LEAD_SHARE: Final = 1 / 3
+"""Of each trace, before the proof's part, is run through without being counted."""
 OTHER_SEEDS: Final = 100_000
 """Seeds of the proof lie so far from the search's: no chance is met twice."""
 PRESENT: Final = "present"
@@ -95,7 +98,7 @@ def bundle(  # noqa: PLR0913 - what is searched on, what it is judged on, and by
     seeds, others = range(seed, seed + train), range(seed + OTHER_SEEDS, seed + OTHER_SEEDS + proof)
     found = [_whole(case, one, [*seeds, *others]) for one in recorded or (None,)]
     searched = tuple(_part(one, 0.0, TRAIN_SHARE, seeds) for one in found)
-    last = [_part(one, TRAIN_SHARE, 1.0, others) for one in found]
+    last = [_part(one, TRAIN_SHARE, 1.0, others, LEAD_SHARE) for one in found]
     last += [_part(_whole(case, one, others), 0.0, 1.0, others) for one in unseen]
     return _bundle(searched, tuple(last), present)
 
@@ -107,16 +110,21 @@ def _whole(case: Case, recorded: Recorded | None, seeds: Sequence[int]) -> Stret
     return Stretch(case.scenario.scenario, case, {seed: traffic_of(case, seed) for seed in seeds})
 
 
-def _part(whole: Stretch, since: float, until: float, seeds: Sequence[int]) -> Stretch:
+def _part(whole: Stretch, since: float, until: float, seeds: Sequence[int], lead: float = 0.0) -> Stretch:
+    """A part of a stretch, in shares of it; `lead` is what is run before it in the place of a warm-up."""
     end_s, warm_up_s = whole.length_s, whole.case.scenario.warm_up_s
     since_s, until_s = round(since * end_s, 3), round(until * end_s, 3)
-    if until_s - since_s <= warm_up_s:
+    begin_s = round((since - lead) * end_s, 3)
+    counted_s = until_s - max(since_s, begin_s + warm_up_s)
+    if counted_s <= 0:
         raise TraceError(
             f"{whole.name}: {duration(until_s - since_s)} of {duration(end_s)} are no longer than the scenario's"
             f" warm_up_s, {warm_up_s:g}: give a longer trace, or a shorter warm-up"
         )
     name = f"{whole.name}, {duration(since_s)} to {duration(until_s)}" if (since, until) != (0.0, 1.0) else whole.name
-    return _cut(name, whole.case, {seed: whole.traces[seed] for seed in seeds}, since_s, until_s)
+    made = _cut(name, whole.case, {seed: whole.traces[seed] for seed in seeds}, begin_s, until_s)
+    scenario = dataclasses.replace(made.case.scenario, warm_up_s=max(since_s - begin_s, warm_up_s))
+    return dataclasses.replace(made, case=dataclasses.replace(made.case, scenario=scenario))
 
 
 def _cut(name: str, case: Case, traces: Mapping[int, Trace], since_s: float, until_s: float) -> Stretch:

@@ -36,9 +36,8 @@ class Result:
     """All that is told and written.
 
     `points` is the front from cheap to dear, as far as it was proved and written; `tried` is every trial that ran to
-    its end. `searched` and `today` are what runs today, on the search's traffic and on the proof's. `sure` says whether
-    the choice keeps the promise on the search's traffic with its interval. `left_out` has, by trace, what the
-    others would have chosen, and that trial on this trace. `made` is what identifies the study.
+    its end. `searched` and `today` are what runs today, on the search's traffic and on the proof's. `left_out` has, by
+    trace, what the others would have chosen, and that trial on this trace. `made` is what identifies the study.
     """
 
     allowed: float
@@ -47,7 +46,6 @@ class Result:
     stopped: bool
     points: tuple[Tried, ...]
     chosen: Tried | None
-    sure: bool
     knee: Tried | None
     searched: Figures | None
     today: Figures | None

@@ -89,10 +89,15 @@ def notes(result: Result) -> Iterator[str]:
             f"Today, on the proof's traffic: {money(result.today.usd_per_month)} a month, {late(result.today)} late."
             f" The proof: {result.proof_said}."
         )
-    if result.chosen is not None and not result.sure:
+    if result.chosen is not None and result.chosen.figures.late_share > result.allowed:
         yield (
-            "No trial kept the promise on the search's traffic with its interval: the choice is the one with the fewest"
-            " late requests. A longer search, wider ranges (--search), or more replicas may."
+            "No trial kept the promise on the search's traffic: the choice is the one with the fewest late requests. A"
+            " longer search, wider ranges (--search), or more replicas may."
+        )
+    elif result.chosen is not None and result.chosen.figures.most_late() > result.allowed:
+        yield (
+            f"The search's choice has {late(result.chosen.figures)} of its requests late on the search's traffic:"
+            " whether that keeps the promise is for other traffic to tell."
         )
     for name, one, alone in result.left_out:
         kept = "keeps" if alone.figures.late_share <= result.allowed else "MISSES"

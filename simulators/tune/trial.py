@@ -76,7 +76,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """One stretch under one seed. `blocks` are batches of time: cost in USD, requests, and how many of them late."""
+    """One stretch under one seed, after its warm-up. `blocks` are batches of time: USD, requests, and how many late."""
 
     stretch: int
     seed: int
@@ -192,7 +192,8 @@ def _all(
         for number, stretch in enumerate(stretches):
             world = _world(bundle, stretch, seed, word)
             run = simulate(*world) if look is None else simulate(*world, record=[look.turn], begun=look.begun)
-            yield Played(number, seed, run.end_s / HOUR_S, tuple(_blocks(run, stretch.length_s)))
+            hours = (stretch.length_s - run.case.scenario.warm_up_s) / HOUR_S
+            yield Played(number, seed, hours, tuple(_blocks(run, stretch.length_s)))
 
 
 def _world(bundle: Bundle, stretch: Stretch, seed: int, word: str) -> tuple[Case, int, Trace]:
@@ -205,21 +206,22 @@ def _world(bundle: Bundle, stretch: Stretch, seed: int, word: str) -> tuple[Case
 
 
 def _blocks(run: Run, length_s: float) -> Iterator[tuple[float, int, int]]:
-    """A run in batches of time. What a bill adds at the end of a node is shared out among them."""
-    warm_up_s = run.case.scenario.warm_up_s
-    edges_s = _edges(warm_up_s, length_s)
+    """A run in batches of time, from the end of its warm-up to that of its traffic: what went before is of no policy.
+
+    What a bill adds at the end of a node is shared out over the whole run.
+    """
+    edges_s = _edges(run.case.scenario.warm_up_s, length_s)
     requests = Requests(run)
     bins = np.searchsorted(requests.arrival_s, edges_s[1:-1])
     met = requests.met["all"] if len(requests) else np.zeros(0, np.bool_)
     counts = np.diff(bins, prepend=0, append=len(met))
     kept = np.diff(np.concatenate(([0], np.cumsum(met)))[np.concatenate(([0], bins, [len(met)]))])
-    around_s = np.concatenate(([0.0], edges_s[1:-1], [run.end_s]))
+    around_s = np.concatenate(([0.0], edges_s, [run.end_s]))
     paid = np.diff(np.sum([np.zeros(len(around_s)), *by_market(run, around_s).values()], axis=0))
-    bill_usd = _bill_usd(run)
     known_usd = float(paid.sum())
-    for k, (cost, count, met_count) in enumerate(zip(paid.tolist(), counts.tolist(), kept.tolist(), strict=True)):
-        share = cost / known_usd if known_usd else float(k == 0)
-        yield round(bill_usd * share, 6), count, count - met_count
+    factor = _bill_usd(run) / known_usd if known_usd else 0.0
+    for cost, count, met_count in zip(paid[1:-1].tolist(), counts.tolist(), kept.tolist(), strict=True):
+        yield round(cost * factor, 6), count, count - met_count
 
 
 @lru_cache(maxsize=64)

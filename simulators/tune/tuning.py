@@ -9,7 +9,7 @@ from typing import Any
 from simulators.tune.bundle import Bundle
 from simulators.tune.engine import Engine
 from simulators.tune.figures import Figures, figures
-from simulators.tune.front import choice, front, keeps, knee, left_out, picked
+from simulators.tune.front import choice, front, knee, left_out, picked
 from simulators.tune.importance import importance
 from simulators.tune.result import Counts, Result
 from simulators.tune.search import Budget, Outcomes, Watch, run_all, search
@@ -62,7 +62,6 @@ def tune(  # noqa: PLR0913 - a study, what runs it and for how long, and who is 
         stopped=not ended,
         points=tuple(points),
         chosen=chosen,
-        sure=keeps(chosen, allowed),
         knee=knee(points),
         searched=searched,
         today=today,

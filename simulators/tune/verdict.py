@@ -18,7 +18,7 @@ from simulators.tune.study import Tried
 from simulators.tune.trial import Outcome
 
 SHRUNK: Final = 0.5
-"""A gain of which less than this share is left on other traffic was fitted to the search's."""
+"""A gain of which less than this share is left on other traffic was fitted to the search's, or the traffic differs."""
 Promise = Literal["kept", "kept, within noise", "missed, within noise", "missed"]
 Gain = Literal["cheaper", "dearer", "noise"]
 
@@ -138,14 +138,14 @@ def dared(found: Sequence[Proven], chosen: int, today: Promise) -> tuple[Proven 
     if first is not None and _better(first, kept_today):
         return first, "the search's own choice, and the proof bears it out"
     if first is not None and first.kept and first.cost.estimate.mean == 0:
-        return None, "nothing that surely keeps the promise on the search's traffic is cheaper than what runs today"
-    if first is not None and first.kept and first.gain == "noise":
-        return None, "what the search chose gains nothing beyond noise, so what runs today is to stay"
+        return None, "nothing that keeps the promise on the search's traffic is cheaper than what runs today"
     for other in sorted(found, key=lambda p: p.figures.usd_per_month):
         safer = first is None or other.tried.figures.late_share <= first.tried.figures.late_share
         if safer and _better(other, kept_today):
             said = "the proof does not bear out the search's own choice; this is the cheapest safer point that it does"
             return other, f"{said}: as the proof chose it, prove it on other traffic too"
+    if first is not None and first.kept and first.gain == "noise":
+        return None, "what the search chose gains nothing beyond noise, and no safer point does"
     if kept_today:
         return None, "no point is both cheaper than what runs today and within the promise on unseen traffic"
     return None, "no point keeps the promise on unseen traffic, and neither does what runs today"
