@@ -16,6 +16,7 @@ BENCHMARKS: Final = (
     "decide",
     "scale",
     "footprint",
+    "adapters",
     "simulate",
     "kernel",
     "weather",

@@ -44,7 +44,7 @@ def furnish(cloud: Azure, namespace: Bus) -> None:
 async def everything(cloud: Azure, namespace: Bus, context: Opening) -> Sequence[Permit]:
     """Read and write by every adapter, follow the writes, ask what is permitted; gives the last."""
     account = cloud.account()
-    pools = [
+    pools: list[Any] = [
         Vmss(resource_group="llm", name="h100", account=account),
         Vmss(resource_group="llm", name="mixed", account=account),
         AksAgentPool(resource_group="llm", cluster="llm", agent_pool="h100", account=account),
@@ -58,7 +58,7 @@ async def everything(cloud: Azure, namespace: Bus, context: Opening) -> Sequence
         assert (await pool.status()).value.desired == seen.desired + 1
         permits += await pool.permits()
     place: dict[str, Any] = {"namespace": f"127.0.0.1:{namespace.port}", "resource_group": "llm", "account": account}
-    sources = [
+    sources: list[Any] = [
         ServiceBus(queue="prompts", **place),
         ServiceBus(topic="answers", subscription="workers", **place),
         AzureMonitor(

@@ -1,0 +1,61 @@
+"""What a cloud's adapters add to the daemon: resident memory and import time, each cloud in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from tests.benchmarks.figure import Figure
+
+RUNS: Final = 5
+CLOUDS: Final = {
+    "Azure": (
+        (
+            "scaler.actuators.aks_resizer",
+            "scaler.actuators.vmss_resizer",
+            "scaler.actuators.vmss_standby_resizer",
+            "scaler.sources.azure_monitor_source",
+            "scaler.sources.service_bus_source",
+        ),
+        111.0,
+    ),
+}
+"""By cloud: the modules that opening its kinds imports, and the most that the process may hold with them. Megabytes."""
+SCRIPT: Final = """
+import importlib, json, os, pathlib, sys
+from scaler import app
+from scaler.clock import stopwatch_s
+began = stopwatch_s()
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+print(json.dumps({"took_s": stopwatch_s() - began, "mb": pages * os.sysconf("SC_PAGE_SIZE") / 1e6}))
+"""
+
+
+def run(_data: Path) -> Iterator[Figure]:
+    for cloud, (modules, limit_mb) in CLOUDS.items():
+        took = [_imported(modules) for _ in range(RUNS)]
+        held = max(one["mb"] for one in took)
+        yield Figure("adapters", f"resident memory of the daemon with {cloud}'s adapters", held, "MB", limit_mb)
+        spread = f"median of {RUNS}, after the daemon's own imports"
+        median_s = statistics.median(one["took_s"] for one in took)
+        yield Figure("adapters", f"import of {cloud}'s adapters", median_s, "s", 1.0, note=spread)
+
+
+def _imported(modules: tuple[str, ...]) -> dict[str, float]:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, *modules],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+    )
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
