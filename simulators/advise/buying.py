@@ -11,8 +11,10 @@ from simulators.advise.figures import MONTH_H, Figure, Gap, Known, Section, Sour
 from simulators.advise.offers import Buyable
 from simulators.advise.plan import Plan, Prices
 from simulators.advise.seen import Seen
+from simulators.traffic.describe import duration
 
 TITLE: Final = "How to buy it: reserved, spot, on demand"
+WEEK_H: Final = 168.0
 FALLEN: Final = 0.8
 """Of the load seen: what a reservation is tried against, since it binds for a year and loads change."""
 
@@ -212,10 +214,15 @@ def _findings(seen: Seen, found: Purchase, figures: list[Figure]) -> list[str]:
         said.append(
             "Spot replicas are taken away: the lower the share on them, the fewer requests are late when a zone goes."
         )
-    days = found.curve.seen_h / 24
-    if days < 7:
+    paid = by.get(("paid_usd", ""))
+    if paid is not None and paid.value < planned and seen.spot_share:
         said.append(
-            f"{found.curve.seen_h:.3g} hours were seen: no week, so that nights and weekends may be missing from the"
-            " curve. Look at a week before you bind yourself."
+            f"As it was run it cost {usd(paid.value)}, less than that: {seen.spot_share:.0%} of the replica-hours were"
+            " on spot, and spot_max_share says how many may be at any moment."
+        )
+    if found.curve.seen_h < WEEK_H:
+        said.append(
+            f"{duration(found.curve.seen_h * 3600)} were seen, less than a week: nights and weekends may be missing"
+            " from the curve. Look at a week before you bind yourself."
         )
     return said

@@ -23,7 +23,7 @@ def section(seen: Seen, tried: Trial | None, one: Ready | None) -> Section:
     if tried is None or one is None:
         why = seen.unknown or "of what it runs on the service model, the price or the promise is not known, or not kept"
         return Section("effects", TITLE, (), (), (Gap("what batching and caching are worth", why, _remedy(seen)),))
-    model = one.engine.model
+    model = one.rated.model
     sizes = [n for n in BATCHES if n < model.max_seqs] + [model.max_seqs]
     batches = {f"{n}": saturated_rps(batched(model, n), tried.drawn) for n in sizes}
     shares = {f"{share:.0%}": tried.rate_with_hits(model, share).rps for share in SHARES}

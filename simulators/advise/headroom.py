@@ -28,7 +28,7 @@ def section(seen: Seen) -> Section:
     """The price of what was held beyond the need."""
     figures: list[Figure] = []
     gaps: list[Gap] = []
-    price = seen.offer.price
+    price = seen.replica_hour
     if price is None:
         gaps.append(Gap("what headroom costs", "no price is known", f"give a price of offer {seen.runs_on}"))
     else:
@@ -52,7 +52,9 @@ def _beyond(seen: Seen, price: Known) -> list[Figure]:
     if not known.any():
         return []
     mean = float((beyond[known] * over_s[known]).sum() / over_s[known].sum())
-    formula = f"{MONTH_H:g} h x {mean:.3f} replicas held beyond the need in the mean x {price.value:g} USD/h"
+    formula = (
+        f"{MONTH_H:g} h x {mean:.3f} replicas held beyond the need in the mean x {price.value:.4g} USD/h as bought"
+    )
     value = mean * price.value * MONTH_H
     title = "held beyond what the policies found needed"
     return [Figure("beyond_usd", title, value, "USD/month", formula, sources(seen.turns, price))]
@@ -66,7 +68,7 @@ def _policies(seen: Seen, price: Known) -> list[Figure]:
         if isinstance(policy, Headroom) and policy.share:
             free = needed.mean * policy.share
             need = f"{needed.mean:.3f} replicas needed x {policy.share:g} left free"
-            formula = f"{MONTH_H:g} h x {need} x {price.value:g} USD/h"
+            formula = f"{MONTH_H:g} h x {need} x {price.value:.4g} USD/h as bought"
             given = Source(Basis.GIVEN, f"share of policy {name} in the specification")
             rests = sources(seen.turns, price, given)
             title = f"left free by policy {name}, at most"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from policies.model import PoolName
 from policies.spec import Pool
 from scaler.config.problems import ConfigError, Problem
 from simulators.advise import offers, seen
@@ -67,6 +69,7 @@ def of_journal(path: Path, told: Told, seed: int, file: GivenFile) -> Seen:
         recorded=recorded,
         turns=turns,
         pools={name: runs_on if offer not in made else offer for name, offer in pools.items()},
+        markets={name: recorded.spec.pools[name].market for name in pools},
         offers=made,
         runs_on=runs_on,
         requests=requests,
@@ -74,7 +77,7 @@ def of_journal(path: Path, told: Told, seed: int, file: GivenFile) -> Seen:
         slo=own or recorded.spec.slo,
         promise=Source(Basis.GIVEN, where),
         cost=None if unpriced else Known(float(np.nansum(came.usd)) / hours, (paid,)),
-        cautions=tuple(_cautions(recorded)),
+        cautions=tuple(_cautions(recorded, {name: recorded.spec.pools[name].market for name in pools})),
     )
 
 
@@ -137,13 +140,13 @@ def _price(pool: Pool, where: str) -> Known | None:
     return Known(price, (Source(Basis.GIVEN, where),)) if price else None
 
 
-def _cautions(recorded: Recorded) -> list[str]:
+def _cautions(recorded: Recorded, markets: Mapping[PoolName, str]) -> list[str]:
     found = []
     if recorded.silent_s:
         found.append(f"for {duration(recorded.silent_s)} no turn was taken: what was held then is not known, and not 0")
     if recorded.damaged:
         found.append(f"{recorded.damaged} lines of the journal could not be read")
-    unseen = ~np.isfinite(seen.held_of(recorded))
+    unseen = ~np.isfinite(seen.held_of(recorded, markets))
     if unseen.any():
         share = float(recorded.over_s[unseen].sum() / recorded.over_s.sum())
         found.append(f"in {share:.1%} of the time a pool's size was not seen: it is left out, not counted as 0")

@@ -61,7 +61,9 @@ def _to_the_end_of_traffic(scenario: Scenario) -> Scenario:
 
 def _seen(path: Path, run: Run, recorded: Recorded, turns: Source, file: GivenFile) -> Seen:
     case, summary = run.case, summarize(run)
-    pools = {name: case.scenario.pools[case.pools[name]].model for name in recorded.pools}
+    tiers = {name: pool.tier for name, pool in recorded.spec.pools.items()}
+    serving = [name for name in recorded.pools if tiers[name] == "serving"]
+    pools = {name: case.scenario.pools[case.pools[name]].model for name in serving}
     found, held = _offers(path, case, recorded, turns)
     made, runs_on = offers.merged(found, held, file)
     renamed = {name: runs_on if model not in made else model for name, model in pools.items()}
@@ -75,6 +77,7 @@ def _seen(path: Path, run: Run, recorded: Recorded, turns: Source, file: GivenFi
         recorded=recorded,
         turns=turns,
         pools=renamed,
+        markets={name: case.scenario.pools[case.pools[name]].market for name in pools},
         offers=made,
         runs_on=runs_on,
         requests=Requests(run.trace, span_s, (Source(Basis.GIVEN, f"traffic of {path}, {len(run.trace):,} requests"),)),
@@ -83,7 +86,7 @@ def _seen(path: Path, run: Run, recorded: Recorded, turns: Source, file: GivenFi
         promise=promise,
         cost=Known(summary.cost_usd / hours, (told,)),
         uses={use: usd / hours for use, usd in summary.cost_by_use_usd.items() if usd},
-        worlds={str(name): case.scenario.pools[case.pools[name]] for name in recorded.pools},
+        worlds={str(name): case.scenario.pools[case.pools[name]] for name in serving},
         cautions=tuple(w for w in summary.warnings if "settle_s" not in w),
     )
 
@@ -96,6 +99,8 @@ def _offers(
     made: dict[str, dict[str, object]] = {}
     held: dict[str, float] = {}
     for name in recorded.pools:
+        if recorded.spec.pools[name].tier != "serving":
+            continue
         world = case.pools[name]
         offer = case.scenario.pools[world]
         own = made.setdefault(offer.model, {"engine": _engine(case, offer)})

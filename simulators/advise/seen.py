@@ -40,15 +40,16 @@ class Requests:
 class Seen:
     """One workload as it was run, live or simulated.
 
-    `pools` names the offer of each pool, `runs_on` the one that is held most. `requests` is None where they cannot be
-    told, with `unknown` saying why. `cost` is what was paid, USD per hour in the mean; `uses` what of it was for what,
-    where a simulated bill tells. `worlds` are the simulated pools.
+    `pools` names the offer of each pool that serves, `markets` its market, `runs_on` the offer that is held most.
+    `requests` is None where they cannot be told, with `unknown` saying why. `cost` is what was paid, USD per hour in
+    the mean; `uses` what of it was for what, where a simulated bill tells. `worlds` are the simulated pools.
     """
 
     name: str
     recorded: Recorded
     turns: Source
     pools: Mapping[PoolName, str]
+    markets: Mapping[PoolName, str]
     offers: Mapping[str, Buyable]
     runs_on: str
     requests: Requests | None
@@ -67,8 +68,23 @@ class Seen:
 
     @property
     def held(self) -> Floats:
-        """Replicas' worth asked for at each turn, over all pools that serve; NaN where one is not known."""
-        return held_of(self.recorded)
+        """Replicas' worth held at each turn; see `held_of`."""
+        return held_of(self.recorded, self.markets)
+
+    @property
+    def spot_share(self) -> float:
+        """The share of the replica-hours held that were on spot."""
+        on_spot = held_of(self.recorded, {n: m for n, m in self.markets.items() if m == "spot"})
+        known = np.isfinite(self.held) & np.isfinite(on_spot)
+        over_s = self.recorded.over_s[known]
+        total = float((self.held[known] * over_s).sum())
+        return float((on_spot[known] * over_s).sum()) / total if total else 0.0
+
+    @property
+    def replica_hour(self) -> Known | None:
+        """What an hour of a replica cost as it was bought, over all markets; its price where that is not known. USD."""
+        mean = self.held_curve.mean
+        return self.offer.price if self.cost is None or not mean else Known(self.cost.value / mean, self.cost.sources)
 
     @property
     def held_curve(self) -> Curve:
@@ -80,12 +96,12 @@ class Seen:
         return curve(self.recorded.columns["demand"], self.recorded.over_s)
 
 
-def held_of(recorded: Recorded) -> Floats:
-    """Replicas' worth asked for at each turn, over all pools that serve; NaN where one is not known."""
+def held_of(recorded: Recorded, markets: Mapping[PoolName, str]) -> Floats:
+    """Replicas' worth held at each turn, over these pools: those asked for, and of spot those that were there, since
+    what spot does not grant is not paid. NaN where one is not known."""
     worth = [
-        sizes["desired"] * recorded.spec.pools[name].work_per_replica
-        for name, sizes in recorded.pools.items()
-        if name in recorded.spec.pools and recorded.spec.pools[name].tier == "serving"
+        recorded.pools[name]["ready" if market == "spot" else "desired"] * recorded.spec.pools[name].work_per_replica
+        for name, market in markets.items()
     ]
     return np.asarray(np.sum(worth, axis=0), np.float64) if worth else np.full(len(recorded), np.nan)
 

@@ -27,8 +27,9 @@ def section(seen: Seen, tried: Trial | None, rates: Mapping[str, Rated]) -> Sect
     for name, offer in seen.offers.items():
         if offer.engine is not None:
             figures.append(_rate(tried, name, offer.engine, rates[name]))
+    least = seen.recorded.spec.min_replicas
     for one in ready(seen, rates).values():
-        figures += _costs(tried, one)
+        figures += _costs(tried, one, least)
     return Section("sizing", TITLE, tuple(_findings(seen, figures, rates)), tuple(figures), tuple(_gaps(seen)))
 
 
@@ -62,7 +63,7 @@ def _rate(tried: Trial, name: str, engine: Engine, rated: Rated) -> Figure:
     return Figure("goodput_rps", title, rate.rps, "requests/s", formula, rests, name, rated.least_rps, rated.most_rps)
 
 
-def _costs(tried: Trial, one: Ready) -> list[Figure]:
+def _costs(tried: Trial, one: Ready, least: int) -> list[Figure]:
     price, rate = one.price.value, one.rate
     rests = sources(one.price, *tried.rests(one.engine))
 
@@ -75,10 +76,10 @@ def _costs(tried: Trial, one: Ready) -> list[Figure]:
     def thousand(rps: float) -> float:
         return price / rps / 3.6
 
-    need = replicas_needed(tried.requests, rate.rps)
+    need = replicas_needed(tried.requests, rate.rps, least)
     by_month = (
         f"{MONTH_H:g} h x {price:g} USD/h x {need:.3f} replicas: each {BIN_S / 60:g} minutes' rate over {rate.rps:.4g}"
-        " requests/s, rounded up, in the mean"
+        f" requests/s, rounded up, and {least} at least, in the mean"
     )
     return [
         made("request_usd", "1,000 requests on a full replica", "USD/1,000 requests",
@@ -87,16 +88,16 @@ def _costs(tried: Trial, one: Ready) -> list[Figure]:
              f"{thousand(rate.rps):.4g} USD / 1,000 requests / {rate.output_tokens:.0f} output tokens",
              lambda rps: thousand(rps) / rate.output_tokens * 1e3),
         made("month_usd", "the traffic that came, by whole replicas", "USD/month", by_month,
-             lambda rps: replicas_needed(tried.requests, rps) * price * MONTH_H),
+             lambda rps: replicas_needed(tried.requests, rps, least) * price * MONTH_H),
     ]  # fmt: skip
 
 
-def replicas_needed(requests: Requests, rps: float) -> float:
-    """Whole replicas that the rate of each bin needs, in the mean over the bins; one at least."""
+def replicas_needed(requests: Requests, rps: float, least: int) -> float:
+    """Whole replicas that the rate of each bin needs, and `least` at the least, in the mean over the bins."""
     edges = np.append(np.arange(0.0, requests.span_s, BIN_S), requests.span_s)
     widths = np.diff(edges)
     counts = np.histogram(requests.trace.arrival_s, edges)[0]
-    needs = np.maximum(np.ceil(counts / widths / rps - 1e-9), 1.0)
+    needs = np.maximum(np.ceil(counts / widths / rps - 1e-9), least)
     return float((needs * widths).sum() / widths.sum())
 
 

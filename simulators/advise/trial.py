@@ -27,10 +27,11 @@ LONGER: Final = (1.09, 1.34)
 
 @dataclass(frozen=True, slots=True)
 class Rated:
-    """What a replica carries, and between what bounds it lies where the model is known to be off: `longer` is by what
-    its times were multiplied."""
+    """What a replica carries by a model, and between what bounds it lies where that is known to be off: `longer` is by
+    what its times were multiplied."""
 
     rate: Goodput
+    model: ServiceModel
     least_rps: float | None = None
     most_rps: float | None = None
     longer: float = 1.0
@@ -57,10 +58,11 @@ class Trial:
     def rated(self, engine: Engine) -> Rated:
         """The same of an engine, with what is known of how far its model is off."""
         if not engine.gpu_alone:
-            return Rated(self.rate(engine.model))
+            return Rated(self.rate(engine.model), engine.model)
         low, high = LONGER
-        least, likely, most = (self.rate(slower(engine.model, f)) for f in (high, math.sqrt(low * high), low))
-        return Rated(likely, least.rps, most.rps, math.sqrt(low * high))
+        likely = slower(engine.model, math.sqrt(low * high))
+        least, most = (self.rate(slower(engine.model, factor)).rps for factor in (high, low))
+        return Rated(self.rate(likely), likely, least, most, math.sqrt(low * high))
 
     def rests(self, engine: Engine) -> tuple[Source, ...]:
         """What a rate rests on."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from policies.model import PoolName
 from simulators.advise.advice import Advice, advice
 from simulators.advise.figures import MONTH_H, Basis
 from simulators.advise.given import NOTHING, GivenFile
@@ -194,4 +195,51 @@ def test_reserving_is_tried_against_a_load_that_falls(found: Advice) -> None:
     saved = section.figure("on_demand_usd").value - section.figure("plan_usd").value
     assert section.figure("if_load_falls_usd").value > -saved, "less is saved"
     assert any("binds for 1 year" in finding for finding in section.findings)
-    assert any("no week" in finding for finding in section.findings)
+    assert any("less than a week" in finding for finding in section.findings)
+
+
+def test_of_spot_what_was_there_is_held_and_not_what_was_asked(folder: Path) -> None:
+    """The scenario says which market a pool is of; the workload's file need not."""
+    plain = {n: {k: v for k, v in pool.items() if k != "market"} for n, pool in LADDER["pools"].items()}
+    few = {**MARKETS["pools"], "spot": {**SPOT, "zones": {"a": {"capacity": 1}}}}
+    seen = simulated(
+        written(folder, {**MARKETS, "pools": few, "initial_replicas": {"reserved": 1}}, {**LADDER, "pools": plain})
+    )
+    asked = sum(sizes["desired"] for sizes in seen.recorded.pools.values())
+    assert seen.recorded.pools[PoolName("spot")]["desired"].max() > 1, "it asks for more than there is"
+    assert (asked - seen.held).max() >= 1
+    assert 0 < seen.spot_share < 0.5
+    assert seen.offer.available is not None
+    assert seen.offer.available.value < 0.9
+
+
+def test_what_was_run_cheaper_than_the_plan_is_said(folder: Path) -> None:
+    """Nearly all of it on spot, of which the plan may take none."""
+    most = {**LADDER["pools"], "spot": {**LADDER["pools"]["spot"], "max_replicas": 12}}
+    cheap = {**MARKETS["pools"], "spot": {**SPOT, "price_usd_per_hour": 0.5}}
+    seen = simulated(written(folder, {**MARKETS, "pools": cheap}, {**LADDER, "pools": most}))
+    found = advice(seen, offered(folder, spot_max_share=0.0), 1).section("buying")
+    assert found.figure("spot_replicas").value == 0
+    assert any("As it was run it cost" in finding for finding in found.findings)
+
+
+def test_a_workload_that_may_rest_at_zero_is_not_charged_for_one(folder: Path) -> None:
+    quiet = {
+        **SCENARIO,
+        "traffic": {"kind": "flash_crowd", "base_rps": 0.001, "at_s": 1800, "factor": 1000, "duration_s": 3600},
+    }
+    found = {
+        least: advice(simulated(written(folder, quiet, {**WORKLOAD, "min_replicas": least})), NOTHING, 1)
+        for least in (0, 1)
+    }
+    months = {least: a.section("sizing").figure("month_usd", MODEL).value for least, a in found.items()}
+    assert months[0] < months[1]
+    assert months[1] >= 5.0 * MONTH_H
+
+
+def test_a_share_left_free_has_its_price(folder: Path) -> None:
+    room = {**WORKLOAD, "policies": {**WORKLOAD["policies"], "room": {"kind": "headroom", "share": 0.3}}}
+    seen = simulated(written(folder, SCENARIO, room))
+    figure = advice(seen, NOTHING, 1).section("headroom").figure("policy_usd", "room")
+    assert seen.replica_hour is not None
+    assert figure.value == pytest.approx(0.3 * seen.needed_curve.mean * seen.replica_hour.value * MONTH_H)
