@@ -25,6 +25,19 @@ CLOUDS: Final = {
         ),
         111.0,
     ),
+    "GCP": (
+        (
+            "scaler.actuators.gce_mig",
+            "scaler.actuators.gce_mig_standby",
+            "scaler.actuators.gke_node_pool",
+            "scaler.actuators.gke_tpu_slices",
+            "scaler.clouds.gcp",
+            "scaler.clouds.gcp_pubsub",
+            "scaler.sources.cloud_monitoring",
+            "scaler.sources.pubsub",
+        ),
+        137.0,
+    ),
 }
 """By cloud: the modules that opening its kinds imports, and the most that the process may hold with them. Megabytes."""
 SCRIPT: Final = """
