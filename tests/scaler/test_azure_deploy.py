@@ -1,0 +1,47 @@
+"""The relay of Scheduled Events that we publish: it hands on one path, to be read only, and runs without rights."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+CONFIG, RELAY = yaml.safe_load_all((ROOT / "config" / "deploy" / "azure-events-relay.yaml").read_text())
+POD: dict[str, Any] = RELAY["spec"]["template"]["spec"]
+
+
+def test_it_hands_on_one_path_and_nothing_that_changes() -> None:
+    """The metadata service gives out tokens, and a POST acknowledges an event."""
+    server = CONFIG["data"]["default.conf"]
+    assert re.findall(r"location (.+) \{", server) == ["= /metadata/scheduledevents", "/"]
+    assert "limit_except GET { deny all; }" in server
+    assert server.count("proxy_pass") == 1
+    assert "location / { return 404; }" in server
+
+
+def test_the_metadata_service_takes_what_comes_through_it() -> None:
+    """It refuses requests without its header, or with one that says that they were forwarded."""
+    server = CONFIG["data"]["default.conf"]
+    assert "proxy_set_header Metadata true;" in server
+    assert 'proxy_set_header X-Forwarded-For "";' in server
+
+
+def test_it_runs_in_the_nodes_network_without_rights() -> None:
+    (container,) = POD["containers"]
+    assert POD["hostNetwork"] is True
+    assert POD["automountServiceAccountToken"] is False
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "runAsNonRoot": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def test_examples_and_docs_use_its_port() -> None:
+    (port,) = POD["containers"][0]["ports"]
+    address = f"http://{{host}}:{port['containerPort']}/metadata/scheduledevents"
+    for file in ("config/workloads/azure-aks-spot.yaml", "config/workloads/azure-vmss.yaml", "docs/azure.md"):
+        assert address in (ROOT / file).read_text()
