@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from scaler.config.document import read as read_yaml
 from scaler.config.load import Workload
 from scaler.config.problems import ConfigError, Problem
 from scaler.importing import manifests
+from scaler.importing.recognise import recognised
 from simulators.document import COMMAND_LINE
 from simulators.scenario import Case, load_workload
+from simulators.world.telemetry import QUANTITIES
+
+MEAN: Final = re.compile(r"avg\s*\(\s*sum by \(pod\)\s*\((.*)\)\s*\)")
+"""How an import asks for what the HPA calls a pods metric."""
+LABELS: Final = re.compile(r"\{[^{}]*\}")
+PER_REPLICA: Final = "_per_replica"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +52,9 @@ def begin(case: Case, source: Path | None, prometheus: str | None, *, native: bo
     if not native:
         return _of(case, today, source, said)
     proposed, said = _imported(source, prometheus, native=True)
-    begun = _of(case, proposed, source, said)
-    present = _of(case, today, source, ()).case.workload
-    return dataclasses.replace(begun, present=present)
+    now = _of(case, today, source, ())
+    begun = _of(now.case, proposed, source, said)
+    return dataclasses.replace(begun, present=now.case.workload)
 
 
 def _manifest(source: Path) -> bool:
@@ -71,10 +80,30 @@ def _of(case: Case, text: str, source: Path, said: tuple[str, ...]) -> Begin:
         file = Path(folder) / "workload.yaml"
         file.write_text(text, encoding="utf-8")
         try:
-            return Begin(case.under(load_workload(file), str(file)), text, str(source), remarks=said)
+            workload = load_workload(file)
+            return Begin(_telling(case, workload).under(workload, str(file)), text, str(source), remarks=said)
         except ConfigError as e:
             named = f"the workload made of {source}"
             raise ConfigError([dataclasses.replace(p, file=named) for p in e.problems]) from e
+
+
+def _telling(case: Case, workload: Workload) -> Case:
+    """The case with the names that an import gave to engines' metrics, as what the simulator has of these."""
+    asked = [source.get("queries") or {} for source in workload.document["sources"].values()]
+    found = {name: what for queries in asked for name, query in queries.items() if (what := _quantity(str(query)))}
+    names = {**found, **case.scenario.quantities}
+    return dataclasses.replace(case, scenario=dataclasses.replace(case.scenario, quantities=names))
+
+
+def _quantity(query: str) -> str | None:
+    """What a query asks of the engines: one total, or its mean over the replicas; None if it is anything else."""
+    plain = LABELS.sub("", query).strip()  # in a simulated world there are no others to be told from
+    mean = MEAN.fullmatch(plain)
+    read = recognised(f"sum({mean[1]})" if mean else plain)
+    if read is None or len(read.quantities) != 1 or read.divisor != 1 or (mean and read.across != "sum"):
+        return None
+    name = read.quantities[0] + (PER_REPLICA if mean else "")
+    return name if name in QUANTITIES else None
 
 
 def _text(file: Path) -> str:

@@ -124,7 +124,7 @@ def fitted(searched: Figures, found: Figures, allowed: float, gain: float, left:
             f" ({found.late_share:.2%}, {allowed:.2%} allowed)"
         )
     if gain > 0 and left < SHRUNK * gain:
-        return f"saves {gain:.1%} on the search's traffic, and {left:.1%} on the rest"
+        return f"saves {gain:.1%} on the search's traffic, and {left:.1%} on the rest, or that is of another kind"
     return ""
 
 

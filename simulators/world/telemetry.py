@@ -211,6 +211,11 @@ def _queue_time(engines: Engines, last: Scrape, _: Scrape | None) -> float | Non
     return engines.latency_s(last, layout.ENTER, layout.ADMIT)
 
 
+def _mean(field: str) -> Reader:
+    """A total shared out over the replicas, as what the HPA calls a pods metric is."""
+    return lambda _engines, last, _before: float(getattr(last, field)) / last.replicas
+
+
 QUANTITIES: Final[Mapping[str, tuple[bool, Reader]]] = {
     "generation_tokens_per_s": (True, _rate("generation_tokens")),
     "itl_p95_s": (False, _itl),
@@ -220,8 +225,10 @@ QUANTITIES: Final[Mapping[str, tuple[bool, Reader]]] = {
     "queue_time_p95_s": (False, _queue_time),
     "requests_per_s": (True, _rate("requests")),
     "running": (True, _gauge("running")),
+    "running_per_replica": (False, _mean("running")),
     "ttft_p95_s": (False, _ttft),
     "utilization": (False, _utilization),
     "waiting": (True, _gauge("waiting")),
+    "waiting_per_replica": (False, _mean("waiting")),
 }
 """What can be told, whether it is a total over the replicas (a lower bound where one is missing), and how."""

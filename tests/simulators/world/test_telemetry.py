@@ -82,11 +82,18 @@ def test_rates_and_latencies_are_those_of_the_window_by_hand() -> None:
             "queue_time_p95_s": 0.0,
             "requests_per_s": 1.0,
             "running": 0.0,
+            "running_per_replica": 0.0,
             "ttft_p95_s": 0.01,
             "utilization": BUSY_UTILIZATION * 0.11,
             "waiting": 0.0,
+            "waiting_per_replica": 0.0,
         }
     )
+
+
+def test_a_mean_over_the_replicas_is_their_total_shared_out() -> None:
+    seen = world(trace(*[(0.0, 10, 1000)] * 6), replicas=3, telemetry=Telemetry(scrape_interval_s=1))
+    assert told(seen, 5.5, "running", "running_per_replica") == [Fresh(6.0, 1005.0), Fresh(2.0, 1005.0)]
 
 
 def test_requests_that_have_not_ended_tell_no_latency() -> None:
