@@ -56,7 +56,10 @@ class Instance:
 
 @dataclass(eq=False)
 class Flock:
-    """Instances that something keeps at a number. `told` are launches: when, zone, and what was lacking."""
+    """Instances that something keeps at a number. `told` are launches: when, zone, and what was lacking.
+
+    `lag_s` is how long its own take to serve, where that is not the world's.
+    """
 
     name: str
     zones: tuple[str, ...]
@@ -70,6 +73,7 @@ class Flock:
     told: list[tuple[float, str, Lack | None]] = field(default_factory=list)
     tried: tuple[int, float] = (0, 0.0)
     tags: dict[str, str] = field(default_factory=dict)
+    lag_s: float | None = None
 
     def bought(self) -> Market:
         if self.spot_share is None:
@@ -166,9 +170,10 @@ class World:
                 group.warm.desired = group.warm_size()
         for flock in self.flocks():
             self._fill(flock, now)
-        for one in self.instances():
-            if self.lag_s is not None and now - one.born >= self.lag_s:
-                one.up = True
+        for flock in [*self.flocks(), Flock("loose", (), instances=self.loose)]:
+            lag_s = self.lag_s if flock.lag_s is None else flock.lag_s
+            for one in flock.instances:
+                one.up = one.up or (lag_s is not None and now - one.born >= lag_s)
 
     def _draw(self, group: Group) -> None:
         """A group that grows takes what is warm first."""
