@@ -14,6 +14,7 @@ from simulators.report.html import COLOURS, figure, plot
 from simulators.report.spans import Floats, rounded
 from simulators.retrospect.happened import HOUR_S, Happened, binned, width_s
 from simulators.retrospect.looked import Looked
+from simulators.retrospect.others import SAME
 from simulators.retrospect.record import Recorded
 
 MAX_POINTS: Final = 1200
@@ -139,7 +140,8 @@ def beside(looked: Looked) -> Any:
     recorded = looked.recorded
     made = figure(yaxis={"title": {"text": "replicas"}, "rangemode": "tozero"}, xaxis=_span(recorded))
     made.add_trace(_line("recorded", *thinned(recorded, recorded.asked(), np.fmax), GREY, shape="hv", width=3.0))
-    for k, outcome in enumerate(looked.others.outcomes if looked.others else ()):
+    outcomes = [o for o in looked.others.outcomes if o.name != SAME] if looked.others else []
+    for k, outcome in enumerate(outcomes):
         firsts = _firsts(len(outcome.size_s))
         at = outcome.size_s[firsts] + recorded.at[0]
         size = np.fmax.reduceat(outcome.size, firsts)

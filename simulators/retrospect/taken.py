@@ -18,6 +18,8 @@ from simulators.retrospect.reasons import Reasons, by_hand
 from simulators.retrospect.record import FIXED, LACKING, SIZES, Recorded
 
 NAN: Final = math.nan
+NONE: Final[Mapping[str, float]] = {"desired": 0.0, "ready": 0.0, "interrupted": NAN, "reserved": NAN, LACKING: 0.0}
+"""What a pool holds in turns of a specification that does not have it."""
 NONE_LEFT: Final = {Result.OUT_OF_CAPACITY, Result.OUT_OF_QUOTA}
 
 
@@ -68,10 +70,10 @@ class Taken:
             _put(self.measured.setdefault(signal, array("d")), rows, at)
         for pool, status in tick.observation.pools.items():
             columns = self.pools.setdefault(pool, {name: array("d") for name in (*SIZES, LACKING)})
-            _put(columns[LACKING], rows, _lacking(tick, pool, status))
+            _put(columns[LACKING], rows, _lacking(tick, pool, status), NONE[LACKING])
             for name in SIZES:
                 size = getattr(status.value, name) if isinstance(status, Fresh) else None
-                _put(columns[name], rows, NAN if size is None else float(size))
+                _put(columns[name], rows, NAN if size is None else float(size), NONE[name])
         self.reasons.note(d)
         self.specs[tick.spec] += 1
         self.memory |= {r.policy: r.memory for r in d.recommendations if r.memory}
@@ -86,7 +88,10 @@ class Taken:
             specs[known[0]],
             dict(self.specs),
             {name: np.array(column) for name, column in self.fixed.items()},
-            {pool: {name: _filled(c, rows) for name, c in columns.items()} for pool, columns in self.pools.items()},
+            {
+                pool: {name: _filled(c, rows, NONE[name]) for name, c in columns.items()}
+                for pool, columns in self.pools.items()
+            },
             {signal: _filled(column, rows) for signal, column in self.readings.items()},
             {signal: _filled(column, rows) for signal, column in self.measured.items()},
             self.memory,
@@ -115,11 +120,11 @@ def _whole(reading: Reading[float]) -> tuple[float, float]:
     return NAN, NAN
 
 
-def _put(column: array[float], row: int, value: float) -> None:
-    """Set a row, and those before it that the column lacks to NaN."""
-    column.extend([NAN] * (row - len(column)))
+def _put(column: array[float], row: int, value: float, before: float = NAN) -> None:
+    """Set a row, and those before it that the column lacks to `before`."""
+    column.extend([before] * (row - len(column)))
     column.append(value)
 
 
-def _filled(column: array[float], rows: int) -> Floats:
-    return np.concatenate((np.array(column), np.full(rows - len(column), NAN)))
+def _filled(column: array[float], rows: int, after: float = NAN) -> Floats:
+    return np.concatenate((np.array(column), np.full(rows - len(column), after)))

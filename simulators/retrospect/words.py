@@ -8,6 +8,7 @@ from scaler.explain import timestamp
 from simulators.report.words import promise
 from simulators.retrospect.happened import Happened
 from simulators.retrospect.looked import Looked
+from simulators.retrospect.others import SAME, Outcome
 from simulators.table import aligned, dollars, seconds, share
 from simulators.traffic.describe import duration
 
@@ -41,7 +42,7 @@ def each(found: Happened) -> Sequence[str]:
     usd, idle, late = (found.total(values) for values in (found.usd, found.idle_usd, found.late))
     hours = found.replica_hours
     return (
-        UNKNOWN if hours is None else f"{hours:,.2f}",
+        _hours(hours),
         _dollars(None if found.unpriced else usd),
         _dollars(idle),
         _count(late),
@@ -79,7 +80,8 @@ def sentences(looked: Looked) -> Iterator[str]:
     if recorded.turned_back:
         yield f"{recorded.turned_back:,} turns were left out: the clock had been set back, or two journals have them."
     if recorded.columns["dry_run"].any():
-        yield "A dry run: sizes are those found, not those that the policy decided."
+        dry = float(recorded.columns["dry_run"].mean())
+        yield f"{share(dry)} of the turns were dry: their sizes are those found, and nobody's decision here."
 
 
 def comparison(looked: Looked) -> tuple[list[str], list[Row]]:
@@ -88,21 +90,20 @@ def comparison(looked: Looked) -> tuple[list[str], list[Row]]:
         return [], []
     found, outcomes = looked.found, looked.others.outcomes
     usd, late, hours = found.total(found.usd), found.total(found.late), found.replica_hours
-    named = ["recorded", *(o.name for o in outcomes)]
     priced = None if found.unpriced or usd is None else usd
-    base = outcomes[0]
+    base, off = looked.others.base, looked.others.error.usd_off
+    rebuilt = outcomes[0].requests
     rows: list[Row] = [
         ("cost", [_dollars(priced), *(_dollars(o.usd) for o in outcomes)]),
-        ("cost against present", ["", "", *(_less(o.usd, base.usd) for o in outcomes[1:])]),
-        (
-            "replica-hours",
-            [UNKNOWN if hours is None else f"{hours:,.2f}", *(f"{o.replica_hours:,.2f}" for o in outcomes)],
-        ),
+        (f"cost against {base.name}", ["", *(_less(o, base, off) for o in outcomes)]),
+        ("replica-hours", [_hours(hours), *(_hours(o.replica_hours) for o in outcomes)]),
         ("requests", ["", *(f"{o.requests:,}" for o in outcomes)]),
         ("late requests", [_count(late), *(_count(o.late) for o in outcomes)]),
+        ("  of them", [_share(late, rebuilt), *(_share(o.late, o.requests) for o in outcomes)]),
         ("TTFT p95", ["", *(seconds(o.sheet.summary.ttft_s.p95) for o in outcomes)]),
         ("ITL p95", ["", *(seconds(o.sheet.summary.itl_s.p95) for o in outcomes)]),
     ]
+    named = ["recorded", *(o.name for o in outcomes)]
     return named, [(title, cells) for title, cells in rows if not set(cells) <= {"", "-"}]
 
 
@@ -172,8 +173,21 @@ def _count(count: float | None) -> str:
     return UNKNOWN if count is None else f"{count:,.0f}"
 
 
-def _less(usd: float | None, base: float | None) -> str:
-    if usd is None or base is None:
+def _hours(hours: float | None) -> str:
+    return UNKNOWN if hours is None else f"{hours:,.2f}"
+
+
+def _share(late: float | None, requests: int) -> str:
+    return "" if late is None or not requests else f"{late / requests:.2%}"
+
+
+def _less(one: Outcome, base: Outcome, off: float | None) -> str:
+    """Money less the base's, and whether that is more than the method errs by; nothing of what is no policy."""
+    if one.name in {base.name, SAME}:
+        return ""
+    if one.usd is None or base.usd is None:
         return UNKNOWN
-    part = f" ({usd / base - 1:+.1%})" if base else ""
-    return f"{'-' if usd < base else '+'}{dollars(abs(usd - base))}{part}"
+    more = one.usd - base.usd
+    part = f" ({more / base.usd:+.1%})" if base.usd else ""
+    told = "" if off is None or abs(more) > off else ", within the error"
+    return f"{'-' if more < 0 else '+'}{dollars(abs(more))}{part}{told}"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from policies.model import SignalName
+from policies.model import PoolName, SignalName
 from scaler.journal.reader import Journal, JournalError
 from simulators.retrospect.journals import Period, read
 from simulators.retrospect.record import Recorded
@@ -180,3 +180,18 @@ def test_reasons_count_every_turn_and_keep_the_largest_changes() -> None:
         abs(b - a) for a, b in zip(line.desired, line.desired[1:], strict=False) if min(a, b) >= 0
     )
     assert [c.at for c in reasons.largest] == sorted(c.at for c in reasons.largest)
+
+
+def test_a_pool_that_comes_later_held_nothing_before(tmp_path: Path) -> None:
+    def grown(lines: list[str]) -> list[str]:
+        found = [json.loads(line) for line in lines]
+        for place in ticks(lines)[100:]:
+            found[place]["pools"]["more"] = found[place]["pools"]["gpus"]
+        return [json.dumps(record) for record in found]
+
+    record = only(made.edited(tmp_path, grown))
+    more, gpus = record.pools[PoolName("more")], record.pools[PoolName("gpus")]
+    assert more["desired"][:100].tolist() == [0.0] * 100
+    assert more["desired"][100:].tolist() == gpus["desired"][100:].tolist()
+    assert np.isfinite(record.asked()).all()
+    assert np.isnan(more["interrupted"][:100]).all(), "a counter that nobody kept is not zero"

@@ -21,8 +21,9 @@ from simulators.retrospect.arrivals import Given, Rebuilt, Unseen, rebuild
 from simulators.retrospect.engines import Unknown, engine, slower
 from simulators.retrospect.journals import read
 from simulators.retrospect.looked import Looked, Wanted, asked_of, look
-from simulators.retrospect.others import PRESENT, Asked, Outcome
+from simulators.retrospect.others import PRESENT, SAME, Asked, Outcome
 from simulators.retrospect.record import Recorded
+from simulators.retrospect.words import comparison
 from simulators.run import simulate, traffic_of
 from simulators.scenario import load
 from tests.simulators.retrospect import made
@@ -138,18 +139,44 @@ def test_a_slower_model_takes_so_much_longer_for_everything() -> None:
 # --- the method's error, and the others
 
 
+def test_the_recorded_sizes_in_the_rebuilt_world_come_to_what_was_recorded() -> None:
+    """The world's own error, with the true bill and the true late requests beside it."""
+    period, same = made.period(), outcome(SAME)
+    assert same.replica_hours == pytest.approx(period.summary.node_hours, rel=0.05)
+    assert same.usd == pytest.approx(period.summary.cost_usd, rel=0.03)
+    assert same.late is not None
+    assert same.late / same.requests == pytest.approx(1 - period.summary.attainment["all"], abs=0.03)
+
+
 def test_the_present_policy_simulated_is_near_the_record() -> None:
     others = looked().others
     assert others is not None
     error = others.error
-    assert error.turns > 200
-    assert abs(error.bias) < 0.06
-    assert error.within_one > 0.95
-    assert error.usd is not None
-    assert error.usd[1] == pytest.approx(error.usd[0], rel=0.06)
+    assert error.sizes is not None
+    assert error.sizes.turns > 200
+    assert abs(error.sizes.bias) < 0.06
+    assert error.sizes.within_one > 0.95
+    for usd in (error.usd, error.world_usd):
+        assert usd is not None
+        assert usd[1] == pytest.approx(usd[0], rel=0.06)
     assert error.late is not None
     assert 0.5 < error.late[1] / error.late[0] < 1.6
+    assert error.usd_off == max(abs(b - a) for a, b in (error.usd or (0, 0), error.world_usd or (0, 0)))
     assert "Differences between policies that are smaller than this tell nothing" in error.words()
+    assert others.base.name == PRESENT
+
+
+def test_a_difference_smaller_than_the_error_is_told_to_be_so() -> None:
+    others = looked().others
+    assert others is not None
+    near = dataclasses.replace(others.outcomes[2], usd=(others.base.usd or 0.0) + 0.01)
+    far = dataclasses.replace(others.outcomes[3], usd=2 * (others.base.usd or 0.0))
+    changed = dataclasses.replace(others, outcomes=(*others.outcomes[:2], near, far))
+    head, rows = comparison(dataclasses.replace(looked(), others=changed))
+    told = dict(zip(head, dict(rows)["cost against present"], strict=True))
+    assert told["hpa"].endswith("within the error")
+    assert "within the error" not in told["keda"]
+    assert "(+100.0%)" in told["keda"]
 
 
 @pytest.mark.parametrize("word", ["hpa", "keda", "static:replicas=3"])
@@ -170,18 +197,35 @@ def test_the_record_and_everybody_are_measured_over_the_same_time() -> None:
     assert outcome("static:replicas=3").usd == pytest.approx(18 * record().span_s / 3600, rel=0.02)
 
 
-def test_a_dry_run_is_no_measure_of_the_method() -> None:
-    columns = {**record().columns, "dry_run": np.ones(len(record()))}
-    dry = dataclasses.replace(record(until=made.BEGAN + 1200), columns={k: v[:80] for k, v in columns.items()})
-    others = look(dry, Wanted(model=made.MODEL), Asked()).others
+def dried(share: float) -> Recorded:
+    """The first twenty minutes, the first turns of them dry."""
+    short = record(until=made.BEGAN + 1200)
+    dry = (np.arange(len(short)) < share * len(short)).astype(np.float64)
+    return dataclasses.replace(short, columns={**short.columns, "dry_run": dry})
+
+
+def test_in_a_dry_run_only_the_worlds_error_is_known_and_the_sizes_found_are_the_measure() -> None:
+    others = look(dried(1.0), Wanted(model=made.MODEL), Asked()).others
     assert others is not None
-    assert "record is of a dry run" in others.error.words()
-    assert others.error.as_dict()["known"] is False
+    assert others.error.sizes is None
+    assert others.error.world_usd is not None
+    assert "The record is of a dry run" in others.error.words()
+    assert others.base.name == SAME, "what ran was somebody else's"
 
 
-def test_a_period_shorter_than_the_window_tells_no_error() -> None:
+def test_turns_that_were_not_dry_are_compared() -> None:
+    whole, half = (look(dried(share), Wanted(model=made.MODEL), Asked()).others for share in (0.0, 0.7))
+    assert whole is not None
+    assert half is not None
+    assert whole.error.sizes is not None
+    assert half.error.sizes is not None
+    assert half.error.sizes.turns == 24 < whole.error.sizes.turns
+
+
+def test_a_period_shorter_than_the_window_tells_no_error_of_the_policy() -> None:
     others = look(record(until=made.BEGAN + 300), Wanted(model=made.MODEL), Asked()).others
     assert others is not None
+    assert others.error.sizes is None
     assert "shorter than the first scale-in window" in others.error.words()
 
 
@@ -223,7 +267,7 @@ def test_a_tuned_file_takes_part_under_its_own_name(tmp_path: Path) -> None:
     asked = asked_of([str(tuned), "kpa"], [short.name])
     others = look(short, Wanted(model=made.MODEL), asked[short.name]).others
     assert others is not None
-    assert [o.name for o in others.outcomes] == [PRESENT, "hpa", "keda", "kpa", "tuned"]
+    assert [o.name for o in others.outcomes] == [SAME, PRESENT, "hpa", "keda", "kpa", "tuned"]
     costs = {o.name: o.usd or 0.0 for o in others.outcomes}
     assert costs["tuned"] <= costs[PRESENT], "fuller replicas are fewer"
 

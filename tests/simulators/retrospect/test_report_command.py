@@ -48,9 +48,10 @@ def test_it_tells_what_happened_where_to_look_and_what_others_would_have_done(
     assert (code, err) == (0, "")
     assert re.search(r"chat, 91.0 minutes from 2026-01-05T00:00:00Z: [\d.]+ replica-hours for \$\d+\.\d\d; about", out)
     assert re.search(r"most late +2026-01-05T00:20:00Z", out)
-    columns = next(line.split() for line in out.splitlines() if line.strip().startswith("recorded"))
-    assert columns == ["recorded", "present", "hpa", "keda"]
-    assert "The method's error: simulated, the policy that ran asks for" in out
+    columns = next(line.split("  ") for line in out.splitlines() if line.strip().startswith("recorded"))
+    assert [c.strip() for c in columns if c] == ["recorded", "same sizes", "present", "hpa", "keda"]
+    assert "With the very sizes recorded, the rebuilt world costs" in out
+    assert "The policy that ran, simulated, asks for" in out
     assert "a start takes" in out
 
 
@@ -62,8 +63,8 @@ def test_every_figure_is_json_without_nan(tmp_path: Path, capsys: pytest.Capture
     assert chat["turns"] == 120
     assert chat["recorded"]["usd"] > 0
     assert chat["looks"][0]["what"] == "most late"
-    assert set(chat["others"]["policies"]) == {"present", "hpa", "keda"}
-    assert chat["others"]["error"]["known"] is True
+    assert set(chat["others"]["policies"]) == {"same sizes", "present", "hpa", "keda"}
+    assert chat["others"]["error"]["usd_off"] > 0
     assert sum(rule["turns"] for rule in chat["reasons"].values()) == 120
     report(capsys, made.period().journal, "--json", tmp_path / "o.json", *EARLY)
     assert json.loads((tmp_path / "o.json").read_text(), parse_constant=refuse) == told, "equal for equal records"
