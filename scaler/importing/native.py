@@ -14,6 +14,8 @@ from scaler.importing.settle import settling
 from scaler.importing.write import Block
 
 QUEUES: Final = frozenset({"sqs", "pubsub", "service_bus"})
+AGE: Final = "oldest_age_s"
+"""Of a queue, and no count of messages."""
 
 
 def block(scaled: Scaled, prometheus: str | None) -> Block:
@@ -102,7 +104,7 @@ def _add(policies: Block, signal: Signal, known: Read | None, names: Mapping[Sou
     remarks = list(signal.remarks)
     target: dict[str, Any] = {"target_per_replica": signal.target, "activation": signal.activation}
     total = signal.target_type == "average_value"
-    if signal.source.kind in QUEUES:
+    if signal.source.kind in QUEUES and AGE not in signal.quantities:
         if not total:
             remarks.append(_value(scaled, signal))
         name, settings = "queue-depth", {"kind": "queue_depth", **target, "count": list(signal.quantities)}

@@ -26,6 +26,14 @@ class Keys:
 
 
 SQS: Final = Keys("queueLength", 5.0, "activationQueueLength")
+BUS: Final = Keys("messageCount", 5.0, "activationMessageCount")
+SUBSCRIPTION: Final = re.compile(r"^projects/([^/]+)/subscriptions/([^/]+)$")
+SIZE: Final = "SubscriptionSize"
+MODES: Final = {SIZE: "visible", "NumUndeliveredMessages": "visible", "OldestUnackedMessageAge": "oldest_age_s"}
+"""What a gcp-pubsub trigger may look at, as the source's quantities."""
+PUBLIC, PRIVATE = "AzurePublicCloud", "Private"
+CLOUDS: Final = {PUBLIC: "public", "AzureUSGovernmentCloud": "us_government", "AzureChinaCloud": "china"}
+"""Azure's clouds, as KEDA and as this daemon calls them."""
 
 
 def sqs(trigger: Cursor, metadata: Cursor, given: Given) -> Read:
@@ -82,15 +90,93 @@ def _queue(trigger: Cursor, metadata: Cursor, source: Source, counted: list[str]
 
 
 def gcp_pubsub(trigger: Cursor, metadata: Cursor, given: Given) -> Read:
-    """gcp-pubsub."""
-    raise _no_source(trigger, metadata, "pubsub")
+    """gcp-pubsub on a subscription. The daemon asks by its own account, so no credentials are carried over."""
+    remarks = authentication(trigger, given)[1]
+    project, name = _subscription(metadata)
+    mode = metadata.text("mode") or SIZE
+    if mode not in MODES:
+        metadata.skip(*metadata.data)
+        hint = "export it to Prometheus, or read it with a cloud_monitoring source"
+        raise Named(metadata.at("mode"), f"{mode} is not read: {' and '.join(MODES)} are", hint)
+    if metadata.has("valueIfNull"):
+        rule = "a value in place of none has no counterpart: what is missing is missing, and nothing shrinks on that"
+        remarks.append(metadata.voice.differs(metadata.at("valueIfNull"), rule))
+    if metadata.has("aggregation"):
+        rule = "over time has no counterpart: the last sample counts"
+        remarks.append(metadata.voice.lost(metadata.at("aggregation"), rule, "or ask a cloud_monitoring source"))
+    if metadata.has("credentialsFromEnv"):
+        rule = "are not copied: the daemon asks by its own account"
+        hint = "config/deploy/gcp-role.yaml is what that account needs"
+        remarks.append(metadata.voice.differs(metadata.at("credentialsFromEnv"), rule, hint))
+    metadata.skip("valueIfNull", "aggregation", "timeHorizon", "credentialsFromEnv", "mode", "subscriptionNameFromEnv")
+    old = metadata.has("subscriptionSize")
+    metadata.skip("value" if old else "subscriptionSize")
+    keys = Keys("subscriptionSize" if old else "value", 10.0, "activationValue")
+    source = Source("pubsub", (("project", {"id": project}), ("subscription", name)), tuple(remarks))
+    return _queue(trigger, metadata, source, [MODES[mode]], keys), []
+
+
+def _subscription(metadata: Cursor) -> tuple[str, str]:
+    """The project and the subscription's id. Raises `Named`."""
+    found = SUBSCRIPTION.match(metadata.text("subscriptionName") or "")
+    if found:
+        return found[1], found[2]
+    where, hint = "subscriptionName", "write projects/PROJECT/subscriptions/NAME"
+    if metadata.has("topicName", "topicNameFromEnv"):
+        where = "topicName" if metadata.has("topicName") else "topicNameFromEnv"
+        rule = "a topic holds no messages: they wait in its subscriptions"
+        hint = "name the subscription that the replicas read"
+    elif metadata.has("subscriptionNameFromEnv"):
+        where, rule = "subscriptionNameFromEnv", "names a variable of the target's container"
+    else:
+        rule = "names no project: KEDA takes that of its credentials" if metadata.has(where) else "is required"
+    metadata.skip(*metadata.data)
+    raise Named(metadata.at(where), rule, hint)
 
 
 def azure_servicebus(trigger: Cursor, metadata: Cursor, given: Given) -> Read:
-    """azure-servicebus."""
-    raise _no_source(trigger, metadata, "service_bus")
+    """azure-servicebus. The daemon asks by its own identity, so no connection string is carried over."""
+    known, remarks = authentication(trigger, given)
+    connected = metadata.has("connection", "connectionFromEnv") or bool(known and "connection" in known.parameters)
+    if connected:
+        rule = "a connection string is not copied: the daemon asks by its own identity"
+        hint = "let that identity manage the namespace, or give connection_string: {env: NAME}"
+        at = next((metadata.at(k) for k in ("connection", "connectionFromEnv") if metadata.has(k)), metadata.place)
+        remarks.append(metadata.voice.lost(at, rule, hint))
+    if metadata.flag("useRegex"):
+        metadata.skip(*metadata.data)
+        raise Named(metadata.at("useRegex"), "adds up every queue of a pattern", "name each as a source of its own")
+    settings = [("namespace", _namespace(metadata)), *_entity(metadata)]
+    cloud = metadata.text("cloud") or PUBLIC
+    if cloud in CLOUDS and cloud != PUBLIC:
+        settings.append(("account", {"cloud": CLOUDS[cloud]}))
+    metadata.skip("connection", "connectionFromEnv", "operation", "cloud", "endpointSuffix")
+    source = Source("service_bus", tuple(settings), tuple(remarks))
+    return _queue(trigger, metadata, source, ["visible"], BUS), []
 
 
-def _no_source(trigger: Cursor, metadata: Cursor, kind: str) -> Named:
+def _namespace(metadata: Cursor) -> str:
+    """The namespace, as a whole host name in a cloud of one's own. Raises `Named`."""
+    name, cloud, suffix = metadata.text("namespace"), metadata.text("cloud") or PUBLIC, metadata.text("endpointSuffix")
+    if name is not None and (cloud in CLOUDS or (cloud == PRIVATE and suffix is not None)):
+        return f"{name}.{suffix}" if cloud == PRIVATE else name
     metadata.skip(*metadata.data)
-    return Named(trigger.at("type"), f"this version has no source of kind {kind}", "export it to Prometheus")
+    if name is None:
+        raise Named(
+            metadata.at("namespace"), "is in the connection string alone, which is not copied", "write its name"
+        )
+    if cloud == PRIVATE:
+        raise Named(metadata.at("endpointSuffix"), "is required where cloud is Private", "write the bus's domain")
+    raise Named(metadata.at("cloud"), f"must be one of {', '.join((*CLOUDS, PRIVATE))}", "")
+
+
+def _entity(metadata: Cursor) -> list[tuple[str, Any]]:
+    """The queue, or the topic and its subscription. Raises `Named`."""
+    queue, topic = metadata.text("queueName"), metadata.text("topicName")
+    subscription = metadata.text("subscriptionName")
+    if queue is not None and topic is None and subscription is None:
+        return [("queue", queue)]
+    if queue is None and topic is not None and subscription is not None:
+        return [("topic", topic), ("subscription", subscription)]
+    metadata.skip(*metadata.data)
+    raise Named(metadata.place, "must name a queueName, or a topicName and a subscriptionName, as KEDA has it", "")
