@@ -89,7 +89,7 @@ class GceMigResizer:
         return Fresh(self._teller.status([group], told), group.at)
 
     async def resize(self, replicas: int, seen: PoolStatus) -> None:
-        present = await self._groups.head(self._spec.path)
+        present = await self._groups.head(self._spec.path, urgent=True)
         if present.target == replicas:
             return
         if present.target != seen.desired:

@@ -102,7 +102,7 @@ class GceMigStandbyResizer:
         return Fresh(status, group.at)
 
     async def resize(self, replicas: int, seen: PoolStatus) -> None:
-        present = await self._groups.head(self._spec.path)
+        present = await self._groups.head(self._spec.path, urgent=True)
         found = self._target(present)
         if found == replicas and not self._mode(present):
             return

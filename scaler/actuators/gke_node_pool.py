@@ -122,10 +122,10 @@ class GkeNodePoolResizer:
         return Fresh(self._teller.status(groups, told), pool.at)
 
     async def resize(self, replicas: int, seen: PoolStatus) -> None:
-        pool = await self._pool()
+        pool = await self._pool(urgent=True)
         if self._following.asked is not None:
             raise Conflict(f"{self._spec.name}: the operation for {self._following.asked} nodes is still under way")
-        heads = await asyncio.gather(*(self._groups.head(path) for path in pool.groups))
+        heads = await asyncio.gather(*(self._groups.head(path, urgent=True) for path in pool.groups))
         size = sum(head.target for head in heads)
         if str(size) != seen.version:
             raise Conflict(f"{self._spec.name} was {seen.version} nodes; somebody set {size}")
@@ -143,9 +143,9 @@ class GkeNodePoolResizer:
     async def permits(self) -> Sequence[Permit]:
         return await gcp_pools.permits(self._context, self._spec.project, self._spec.permissions(), self._listener)
 
-    async def _pool(self) -> gcp_container.NodePool:
+    async def _pool(self, *, urgent: bool = False) -> gcp_container.NodePool:
         """The node pool, as it is configured. Raises port errors."""
-        pool, spec = await self._cluster.pool(self._spec.name), self._spec
+        pool, spec = await self._cluster.pool(self._spec.name, urgent=urgent), self._spec
         zones = len(pool.zones)
         if spec.sized_by == "size" and zones > 1 and spec.quantum % zones:
             places = ", ".join(pool.zones)

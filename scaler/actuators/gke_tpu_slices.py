@@ -172,24 +172,27 @@ class GkeTpuSlicesResizer:
         return Fresh(status, at or self._clock.now())
 
     async def resize(self, replicas: int, seen: PoolStatus) -> None:
-        slices, _ = await self._look()
-        taken = {s.name for s in slices} | {n for n, f in self._creations.items() if f.asked is not None}
+        there = await self._slices.names(self._leaving())
+        taken = there | {n for n, f in self._creations.items() if f.asked is not None}
         if str(len(taken)) != seen.version:
             raise Conflict(f"{self._spec.name} had {seen.version} slices; somebody made that {len(taken)}")
         if replicas > len(taken):
             await self._each(self._create, self._free(replicas - len(taken), taken))
-        if replicas < len(taken):
-            leaving = sorted(slices, key=_stays)[: len(taken) - replicas]
-            await self._each(self._delete, [s.name for s in leaving])
+        else:
+            await self._each(self._delete, sorted(there, key=self._slices.stays)[: len(taken) - replicas])
 
     async def permits(self) -> Sequence[Permit]:
         return await gcp_pools.permits(self._context, self._spec.project, self._spec.permissions(), self._listener)
 
     async def _look(self) -> tuple[list[Slice], float]:
+        slices, at = await self._slices.look(self._leaving())
+        return [s for s in slices if not s.leaving], at
+
+    def _leaving(self) -> frozenset[str]:
+        """Those of which we asked to be rid not long ago."""
         now = self._clock.now()
         self._gone = {name: at for name, at in self._gone.items() if 0 <= now - at < SHOWN_S}
-        slices, at = await self._slices.look(frozenset(self._gone))
-        return [s for s in slices if not s.leaving], at
+        return frozenset(self._gone)
 
     def _free(self, count: int, taken: set[str]) -> list[str]:
         """The lowest numbers that no slice has, nor one that is on its way out."""
@@ -229,8 +232,3 @@ class GkeTpuSlicesResizer:
         if found is None:
             return None
         return replace(found, reason=gcp_pools.where(found.reason, kind, self._spec.slice_zone, self._spec.market))
-
-
-def _stays(one: Slice) -> tuple[bool, bool, bool, int]:
-    """Sorts those that go first before those that stay."""
-    return not one.failed, one.ready, not one.doomed, -int(one.name.rpartition("-")[2])

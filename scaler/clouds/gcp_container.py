@@ -57,20 +57,21 @@ class Cluster:
     async def close(self) -> None:
         await self._flights.close()
 
-    async def pools(self) -> Mapping[str, NodePool]:
-        """All node pools by name. Raises port errors."""
-        return await self._flights.share("pools", self._pools)
+    async def pools(self, *, urgent: bool = False) -> Mapping[str, NodePool]:
+        """All node pools by name; `urgent` where a write waits for them. Raises port errors."""
+        return await self._flights.share(("pools", urgent), lambda: self._pools(urgent))
 
-    async def pool(self, name: str) -> NodePool:
+    async def pool(self, name: str, *, urgent: bool = False) -> NodePool:
         """One node pool. Raises port errors; `Misconfigured` where there is none of this name."""
-        found = (await self.pools()).get(name)
+        found = (await self.pools(urgent=urgent)).get(name)
         if found is None:
             raise Misconfigured(f"GCP {READ} of {self._path}: no node pool {name}")
         return found
 
-    async def _pools(self) -> Mapping[str, NodePool]:
+    async def _pools(self, urgent: bool) -> Mapping[str, NodePool]:
         at = self._clock.now()
-        body = await self._container.call(READ, f"/v1/{self._path}/nodePools", self._path)
+        path = f"/v1/{self._path}/nodePools"
+        body = await self._container.call(READ, path, self._path, write=urgent, repeat=True)
         listed = body.get("nodePools", [])
         if not isinstance(listed, list) or not all(isinstance(one, dict) and "name" in one for one in listed):
             raise Unavailable(f"GCP {READ} of {self._path}: nodePools is no list of node pools")

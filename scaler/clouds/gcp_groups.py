@@ -109,10 +109,10 @@ class Groups:
     async def close(self) -> None:
         await self._flights.close()
 
-    async def head(self, path: str) -> Group:
-        """A group without its machines, read anew. Raises port errors."""
+    async def head(self, path: str, *, urgent: bool = False) -> Group:
+        """A group without its machines, read anew; `urgent` where a write waits for it. Raises port errors."""
         at = self._clock.now()
-        body = await self.compute.call(READ, f"/compute/v1/{path}", short(path))
+        body = await self.compute.call(READ, f"/compute/v1/{path}", short(path), write=urgent, repeat=True)
         return _group(path, at, body)
 
     async def read(self, path: str) -> Group:

@@ -53,6 +53,7 @@ class Slices:
         self._ours = re.compile(rf"^{re.escape(name)}-(0|[1-9][0-9]*)$")
         self._hosts = hosts
         self._serving: dict[str, bool] = {}
+        self._seen: dict[str, Slice] = {}
         self.interrupted = 0
 
     def number(self, name: str) -> int | None:
@@ -66,7 +67,20 @@ class Slices:
         ours = [p for p in pools.values() if self.number(p.name) is not None and p.name not in gone]
         found = list(await asyncio.gather(*(self._slice(pool) for pool in ours)))
         self._count(found)
+        self._seen = {s.name: s for s in found}
         return sorted(found, key=lambda s: self.number(s.name) or 0), min((p.at for p in pools.values()), default=0.0)
+
+    async def names(self, gone: frozenset[str]) -> set[str]:
+        """The slices that there are, but those on their way out: what a write waits for. Raises port errors."""
+        pools = await self._cluster.pools(urgent=True)
+        ours = (p for p in pools.values() if self.number(p.name) is not None and p.status != "STOPPING")
+        return {p.name for p in ours} - gone
+
+    def stays(self, name: str) -> tuple[bool, bool, bool, int]:
+        """Sorts those that should go first before those that should stay, by the last look."""
+        seen = self._seen.get(name)
+        failed, ready, doomed = (seen.failed, seen.ready, seen.doomed) if seen else (False, False, False)
+        return not failed, ready, not doomed, -(self.number(name) or 0)
 
     async def _slice(self, pool: NodePool) -> Slice:
         groups = await asyncio.gather(*(self._groups.read(path) for path in pool.groups))
