@@ -19,7 +19,7 @@ from simulators.models.service import PS_PER_S
 from simulators.world import queue, telemetry
 from simulators.world.world import World
 
-QUEUES: Final = {"sqs": "sqs"}
+QUEUES: Final = {"pubsub": "pubsub", "service_bus": "service_bus", "sqs": "sqs"}
 """Kinds of source that read a queue, and the service whose counts they show."""
 ENGINES: Final = frozenset({"prometheus", "scrape"})
 """Kinds of source that read the engines' metrics."""

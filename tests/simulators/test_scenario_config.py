@@ -85,6 +85,14 @@ def test_who_reads_a_queue_gets_one(tmp_path: Path) -> None:
     assert read(tmp_path).scenario.queue is None
 
 
+def test_who_reads_pub_sub_sees_its_minutes(tmp_path: Path) -> None:
+    def reads_pubsub(w: dict[str, Any]) -> None:
+        queue = {"kind": "pubsub", "project": {"id": "my-project"}, "subscription": "prompts"}
+        w |= {"sources": {"queue": queue}, "policies": {"depth": {"kind": "queue_depth", "count": ["visible"]}}}
+
+    assert load(files(tmp_path, change_workload=reads_pubsub)).scenario.queue == Queue(service="pubsub")
+
+
 def test_another_workload_meets_the_same_world(tmp_path: Path) -> None:
     case = read(tmp_path)
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(document(workload="other", max_replicas=9)))
