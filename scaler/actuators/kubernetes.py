@@ -92,7 +92,7 @@ class Kubernetes(Pool):
         from scaler.clouds import kube_replicas  # noqa: PLC0415 - no SDK until needed
 
         followed = await kube_replicas.followed(context, session, self.cluster, self.namespace)
-        return kube_replicas.Replicas(context.clock, followed, self.market, self.unscheduled_s)
+        return kube_replicas.Replicas(followed, self.object_kind, self.name, self.market, self.unscheduled_s)
 
     async def _drainer(self, context: Context, session: Session, looks: Replicas | None) -> Drainer | None:
         if self.drain is None or looks is None:
@@ -194,7 +194,7 @@ class KubernetesResizer:
         pods = self._looks.pods
         if not pods.fresh:
             raise Unavailable(f"{self._spec.name}: its pods are not known now: {pods.error or 'not yet listed'}")
-        return [pod for pod in pods.of(state.selector).values() if pod.live]
+        return self._looks.live(state.selector)
 
     def _seen(self, state: State) -> Seen | None:
         if self._looks is None or state.selector is None:

@@ -28,8 +28,6 @@ CALLS: Final = 32
 """Calls under way at once, watches apart: a recovering API server is not stormed by thousands of workloads."""
 API: Final = Api("kubernetes", per_s=200.0, burst=800)
 """A start with hundreds of workloads reads each of them once; API servers throttle by themselves before that hurts."""
-GRACE_S: Final = 0.1
-"""The budget's deadline comes after the call's own, whose error names the object."""
 RENEW_S: Final = 30.0
 """Refused credentials are read anew at most this often: a kubeconfig's plugin is a program to start."""
 LOAD_S: Final = 20.0
@@ -81,19 +79,16 @@ class Session:
         `write`: whether it changes anything; None: unless it is a GET. Raises the port errors.
         """
         changes = method != "GET" if write is None else write
-        attempt = partial(self._attempt, what, method, path, timeout_s, request)
-        limit_s = timeout_s + GRACE_S
-        return await self._channel.call(operation_of(what), attempt, write=changes, deadline_s=limit_s)
+        attempt = partial(self._attempt, what, method, path, request)
+        return await self._channel.call(operation_of(what), attempt, write=changes, deadline_s=timeout_s)
 
-    async def _attempt(self, what: str, method: str, path: str, timeout_s: float, request: Mapping[str, Any]) -> Answer:
+    async def _attempt(self, what: str, method: str, path: str, request: Mapping[str, Any]) -> Answer:
+        limit = aiohttp.ClientTimeout(total=None)  # the caller's holds
         try:
-            async with asyncio.timeout(timeout_s), self._calls:
-                limit = aiohttp.ClientTimeout(total=timeout_s)
+            async with self._calls:
                 answer = await self._answer(await self._send(method, path, limit, **request))
                 if answer.status == 401 and await self._renew():
                     answer = await self._answer(await self._send(method, path, limit, **request))
-        except TimeoutError as e:
-            raise Unavailable(f"{what}: no answer within {timeout_s:g} s") from e
         except aiohttp.ClientConnectorCertificateError as e:
             raise Misconfigured(f"{what}: the API server's certificate is not trusted: {e}") from e
         except (aiohttp.ClientError, OSError, ValueError) as e:  # ValueError: cut short, or not JSON

@@ -21,6 +21,7 @@ COST: Final = "controller.kubernetes.io/pod-deletion-cost"
 DRAINING: Final = "forescale.io/draining-since"
 GROUP: Final = "leaderworkerset.sigs.k8s.io/group-key"
 """Pods of one replica of a LeaderWorkerSet have this label in common."""
+NOBODY: Final = ("", "")
 KEPT: Final = (COST, DRAINING)
 """Annotations that are kept."""
 
@@ -38,8 +39,19 @@ class Pod:
     leaving: bool
     made_at: float
     version: str = ""
+    owner: tuple[str, str] = ("", "")
+    """Kind and name of what controls it."""
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
+
+    def belongs(self, kind: str, name: str) -> bool:
+        """Whether it may be a pod of that object: another's, whose labels happen to fit, is not."""
+        owner, of = self.owner
+        if kind == "Deployment" and owner:
+            return owner == "ReplicaSet" and of.rpartition("-")[0] == name
+        if kind in {"StatefulSet", "ReplicaSet"} and owner:
+            return (owner, of) == (kind, name)
+        return True
 
     @property
     def draining(self) -> bool:
@@ -145,6 +157,9 @@ def parse(body: Mapping[str, Any], at: float) -> Pod:
             leaving=bool(metadata.get("deletionTimestamp")),
             made_at=seconds_of(metadata.get("creationTimestamp"), at),
             version=str(metadata.get("resourceVersion") or ""),
+            owner=next(
+                ((o["kind"], o["name"]) for o in metadata.get("ownerReferences") or () if o.get("controller")), NOBODY
+            ),
             labels={sys.intern(k): sys.intern(v) for k, v in (metadata.get("labels") or {}).items()},
             annotations={key: annotations[key] for key in KEPT if key in annotations},
         )

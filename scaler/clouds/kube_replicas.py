@@ -45,8 +45,10 @@ class Held:
 class Replicas:
     """Looks at one pool's pods. Without the permission to read nodes or events, what they would tell is not told."""
 
-    def __init__(self, clock: Clock, followed: Followed, market: str, unscheduled_s: float) -> None:
-        self._clock = clock
+    def __init__(self, followed: Followed, kind: str, name: str, market: str, unscheduled_s: float) -> None:
+        self._clock: Clock = followed.pods.clock
+        self._kind = kind
+        self._name = name
         self._followed = followed
         self._market = market
         self._unscheduled_s = unscheduled_s
@@ -64,11 +66,16 @@ class Replicas:
                 for one in (self._followed.pods, self._followed.nodes, self._followed.events):
                     await one.heard.wait()
 
+    def live(self, selector: Selector) -> list[Pod]:
+        """The pods that count as replicas."""
+        chosen = self._followed.pods.of(selector).values()
+        return [pod for pod in chosen if pod.live and pod.belongs(self._kind, self._name)]
+
     def look(self, selector: Selector) -> Seen:
         """What there is now. While the pods are not known, only what was counted so far."""
         if not self._followed.pods.fresh:
             return Seen(interrupted=self._interrupted)
-        chosen = [pod for pod in self._followed.pods.of(selector).values() if pod.live]
+        chosen = self.live(selector)
         serving = {pod.uid: pod for pod in chosen if pod.ready}
         self._count_lost(serving)
         self._held = {uid: self._hold(pod) for uid, pod in serving.items()}

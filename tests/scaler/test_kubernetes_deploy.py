@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import yaml
+
 from scaler.actuators.kubernetes import Kubernetes
+from scaler.clouds.kube_actions import buffers, following, karpenter, sizing
+from scaler.clouds.kube_objects import Kind
 from scaler.config.load import load
 from tests.servers.kube_real import manifests
 
+CONFIG = Path(__file__).parents[2] / "config"
 SHIPPED = {manifest["kind"]: manifest for manifest in manifests()}
 
 
@@ -47,3 +52,25 @@ def test_the_shipped_names_fit_together() -> None:
         next(v for v in pod["volumes"] if "configMap" in v)["configMap"]["name"]
         == SHIPPED["ConfigMap"]["metadata"]["name"]
     )
+
+
+def test_the_shipped_roles_grant_what_pools_ask_for_and_nothing_else() -> None:
+    kinds = [Kind("apps/v1", "Deployment", "deployments", namespaced=True)]
+    kinds.append(Kind("apps/v1", "StatefulSet", "statefulsets", namespaced=True))
+    kinds.append(Kind("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet", "leaderworkersets", namespaced=True))
+    asked = [action for kind in kinds for action in sizing(kind, "default")]
+    asked += [*following("default", drain=True), *karpenter("default"), *buffers("default")]
+    rules = [
+        rule
+        for manifest in (*manifests(), *manifests("kubernetes-nodes"))
+        if manifest["kind"] in {"Role", "ClusterRole"}
+        for rule in manifest["rules"]
+    ]
+    granted = {(v, g, r) for rule in rules for v in rule["verbs"] for g in rule["apiGroups"] for r in rule["resources"]}
+    assert granted == {(action.verb, action.group, action.resource) for action in asked}
+
+
+def test_the_shipped_placeholders_are_the_pool_of_the_example() -> None:
+    names = {manifest["metadata"]["name"] for manifest in manifests("placeholders")}
+    workload = yaml.safe_load((CONFIG / "workloads/kubernetes-placeholders.yaml").read_text(encoding="utf-8"))
+    assert workload["pools"]["warm"]["name"] in names

@@ -12,10 +12,11 @@ import pytest
 
 from policies.model import PoolName, WorkloadName
 from scaler.actuators.kubernetes import Kubernetes, KubernetesResizer
+from scaler.clock import SystemClock
 from scaler.clouds.cluster import KubeCluster
 from scaler.clouds.flights import Flights
 from scaler.clouds.kube_credentials import in_pod
-from scaler.ports import Misconfigured, PortError, Unavailable
+from scaler.ports import Misconfigured, PortError, Throttled, Unavailable
 from scaler.resources import Opening, Resources
 from tests.contracts.actuator import settled
 from tests.fakes import ManualClock
@@ -236,12 +237,16 @@ async def test_a_size_left_out_is_the_one_that_kubernetes_takes_it_for(place: Fa
     assert (status.desired, status.ready) == (1, 0)
 
 
-async def test_a_throttled_read_tells_how_long_to_wait(place: FakePlace, opened: Open) -> None:
-    actuator = await opened()
+async def test_a_throttled_read_tells_how_long_to_wait(place: FakePlace) -> None:
     place.fake.throttled = True
-    with pytest.raises(Unavailable) as caught:
-        await actuator.status()
-    assert caught.value.retry_after_s == 1.0
+    async with Resources() as resources:
+        spec = Kubernetes(name="llm", cluster=KubeCluster(kubeconfig=str(place.kubeconfig)))
+        opening = Opening(resources, SystemClock(), 5.0)
+        actuator = await spec.open(opening, WorkloadName("chat"), PoolName("gpus"))
+        with pytest.raises(Throttled) as caught:
+            await actuator.status()
+        assert caught.value.retry_after_s == 1.0
+        assert any(result == "throttled" for _, _, result in resources.calls.results)
 
 
 async def test_a_missing_permission_is_named(place: FakePlace, opened: Open) -> None:

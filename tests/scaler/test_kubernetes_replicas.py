@@ -14,6 +14,7 @@ from policies.model import Part, PoolName, WorkloadName
 from scaler.actuators.kubernetes import Kubernetes, KubernetesResizer
 from scaler.clouds.cluster import KubeCluster
 from scaler.clouds.kube_nodes import machine_of, market_of
+from scaler.clouds.kube_pods import parse
 from scaler.clouds.kube_selectors import Selector, Term, of_object, of_text
 from scaler.clouds.notices import Notice, board
 from scaler.ports import Permit
@@ -285,6 +286,22 @@ async def confirm(fake: FakeKube) -> None:
 
 def rfc3339(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@pytest.mark.parametrize(
+    ("owner", "belongs"),
+    [
+        (("", ""), True),  # its controller takes it on
+        (("ReplicaSet", "llm-5d8f"), True),
+        (("ReplicaSet", "llm-spot-5d8f"), False),
+        (("StatefulSet", "llm"), False),
+    ],
+)
+def test_a_pod_of_something_else_is_not_counted(owner: tuple[str, str], belongs: bool) -> None:
+    body = ready_pod("llm", "node-0")
+    body["metadata"] |= {"name": "x", "uid": "u", "resourceVersion": "1"}
+    body["metadata"]["ownerReferences"] = [{"kind": owner[0], "name": owner[1], "controller": True}] if owner[0] else []
+    assert parse(body, 0.0).belongs("Deployment", "llm") is belongs
 
 
 # --- permissions

@@ -16,7 +16,12 @@ from tests.servers.control_plane import SCALER, ControlPlane, shared
 from tests.servers.kubelet import Kubelet, kubelet
 from tests.servers.tcp_fault import TcpProxy, tcp_proxy
 
-MANIFESTS: Final = Path(__file__).parents[2] / "config/deploy/kubernetes.yaml"
+DEPLOY: Final = Path(__file__).parents[2] / "config/deploy"
+CLUSTER_WIDE: Final = {
+    "ClusterRole": "clusterroles",
+    "ClusterRoleBinding": "clusterrolebindings",
+    "PriorityClass": "priorityclasses",
+}
 MERGE: Final = "application/merge-patch+json"
 NUMBERS: Final = itertools.count(1)
 SHOWN_S: Final = 20.0
@@ -80,7 +85,7 @@ class Ground:
                     return
                 await asyncio.sleep(0.02)
 
-    async def kind(self, plural: str, kind: str, api_version: str, size: str | None) -> None:
+    async def kind(self, plural: str, kind: str, api_version: str, size: str | None, scope: str = "Namespaced") -> None:
         """Serve a custom kind, with a scale subresource at `size` if one is given."""
         group, _, served = api_version.partition("/")
         subresources: dict[str, Any] = {"status": {}}
@@ -93,19 +98,21 @@ class Ground:
             "apiVersion": "apiextensions.k8s.io/v1",
             "kind": "CustomResourceDefinition",
             "metadata": {"name": f"{plural}.{group}"},
-            "spec": {"group": group, "scope": "Namespaced", "names": names, "versions": [version]},
+            "spec": {"group": group, "scope": scope, "names": names, "versions": [version]},
         }
-        await self._made("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
+        await self.made("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
         async with asyncio.timeout(SHOWN_S):
             while True:
                 try:
-                    await self.call("GET", self.path(plural, api=f"apis/{api_version}"))
+                    cluster_wide = f"/apis/{api_version}/{plural}"
+                    where = cluster_wide if scope == "Cluster" else self.path(plural, api=f"apis/{api_version}")
+                    await self.call("GET", where)
                 except urllib.error.HTTPError:
                     await asyncio.sleep(0.05)
                 else:
                     return
 
-    async def _made(self, path: str, body: object) -> None:
+    async def made(self, path: str, body: object) -> None:
         try:
             await self.call("POST", path, body)
         except urllib.error.HTTPError as e:
@@ -116,8 +123,18 @@ class Ground:
 RBAC: Final = "apis/rbac.authorization.k8s.io/v1"
 
 
-def manifests() -> list[dict[str, Any]]:
-    return list(yaml.safe_load_all(MANIFESTS.read_text()))
+def manifests(name: str = "kubernetes") -> list[dict[str, Any]]:
+    """The objects of a shipped manifest."""
+    return list(yaml.safe_load_all((DEPLOY / f"{name}.yaml").read_text()))
+
+
+def path_of(manifest: dict[str, Any], namespace: str) -> str:
+    """Where objects of its kind are made."""
+    api = "api/v1" if manifest["apiVersion"] == "v1" else f"apis/{manifest['apiVersion']}"
+    if plural := CLUSTER_WIDE.get(manifest["kind"]):
+        return f"/{api}/{plural}"
+    within = manifest["metadata"].get("namespace", namespace)
+    return f"/{api}/namespaces/{within}/{manifest['kind'].lower()}s"
 
 
 def shipped_rules() -> list[dict[str, Any]]:
@@ -145,11 +162,11 @@ async def ground(plane: ControlPlane | None = None, ready: int | None = 2) -> As
         nodes = await stack.enter_async_context(kubelet(plane, namespace, ready))
         made = Ground(plane, namespace, proxy, nodes)
         await made.call("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
-        for manifest in manifests():
-            if manifest["kind"] in {"Role", "RoleBinding"}:
-                if manifest["kind"] == "RoleBinding":
+        for manifest in (*manifests(), *manifests("kubernetes-nodes")):
+            if manifest["apiVersion"].startswith("rbac."):
+                if "subjects" in manifest:
                     manifest["subjects"] = [{"kind": "User", "name": "scaler"}]
-                await made.call("POST", made.path(manifest["kind"].lower() + "s", api=RBAC), manifest)
+                await made.made(path_of(manifest, namespace), manifest)
         await made.call("POST", made.path("deployments"), workload("Deployment", "llm", 2))
         await made.permitted("patch", "apps/deployments/scale", granted=True)
         yield made
