@@ -7,9 +7,9 @@ several zones are allowed, the group's own distribution policy picks among them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from policies.model import Fresh, PoolName, PoolStatus, WorkloadName
 from policies.rules import Rule
@@ -30,6 +30,14 @@ class GceMig(Pool):
         str,
         Rule("Its zone, or its region where it is a regional one.", pattern=rf"{ZONE}|{REGION}", example="us-central1"),
     ]
+    shape: Annotated[
+        Literal["any", "any_single_zone", "balanced", "even"] | None,
+        Rule("How a regional group spreads over its zones: any suits scarce GPUs; null: as the group has it."),
+    ] = None
+    machine_types: Annotated[
+        tuple[str, ...],
+        Rule("Machine types that a regional group may take, the best first; empty: as the group has it."),
+    ] = ()
     reservation: Annotated[
         GcpReservation | None, Rule("Reservation that it fills first; null: none.", example=None)
     ] = None
@@ -41,6 +49,20 @@ class GceMig(Pool):
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.tier in {"slept", "warm_node"}:
             yield "tier", f"{self.tier} is no tier of running machines: gce_mig_standby keeps suspended or stopped ones"
+        if self.location.count("-") == 2:
+            for key in ("shape", "machine_types"):
+                if getattr(self, key):
+                    yield key, f"is for regional groups, and {self.location} is a zone"
+
+    def terms(self, group: gcp_groups.Group) -> dict[str, Any]:
+        """What is to be changed of how the group buys; nothing where it is as it should be."""
+        found: dict[str, Any] = {}
+        if self.shape and self.shape.upper() != (group.shape or "EVEN"):
+            found["distributionPolicy"] = {"targetShape": self.shape.upper()}
+        ranked = {f"rank-{i}": {"rank": i, "machineTypes": [kind]} for i, kind in enumerate(self.machine_types, 1)}
+        if ranked and _ranks(ranked) != _ranks(group.selections):
+            found["instanceFlexibilityPolicy"] = {"instanceSelections": ranked}
+        return found
 
     @property
     def path(self) -> str:
@@ -94,9 +116,16 @@ class GceMigResizer:
             return
         if present.target != seen.desired:
             raise Conflict(f"{self._spec.name} was {seen.desired} machines; somebody set {present.target}")
+        if replicas > present.target and (terms := self._spec.terms(present)):
+            await self._groups.patch(self._spec.path, {**terms, "fingerprint": present.fingerprint})
         self._rivals.asking(replicas)
         await self._groups.resize(self._spec.path, replicas)
         self._rivals.asked(replicas)
 
     async def permits(self) -> Sequence[Permit]:
         return await gcp_pools.permits(self._context, self._spec.project, self._spec.permissions(), self._listener)
+
+
+def _ranks(selections: Mapping[str, Any]) -> set[tuple[int, tuple[str, ...]]]:
+    """Machine types by rank, whatever the selections are called."""
+    return {(int(s.get("rank", 0)), tuple(sorted(s.get("machineTypes", ())))) for s in selections.values()}

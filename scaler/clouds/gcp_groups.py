@@ -82,6 +82,10 @@ class Group:
     fingerprint: str
     autoscaler: str
     standby: Mapping[str, Any]
+    shape: str
+    """How a regional group spreads over its zones."""
+    selections: Mapping[str, Any]
+    """Its choices of machine types, each with its rank."""
     machines: tuple[Machine, ...] = ()
     errors: tuple[tuple[float, Said], ...] = ()
 
@@ -210,6 +214,8 @@ def _group(path: str, at: float, body: Mapping[str, Any]) -> Group:
         str(body.get("fingerprint", "")),
         short(str(status.get("autoscaler") or "")) if isinstance(status, Mapping) else "",
         body.get("standbyPolicy") or {},
+        str((body.get("distributionPolicy") or {}).get("targetShape", "")),
+        (body.get("instanceFlexibilityPolicy") or {}).get("instanceSelections") or {},
     )
 
 

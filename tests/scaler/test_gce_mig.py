@@ -13,6 +13,7 @@ from policies.model import Part
 from scaler.actuators.gce_mig import GceMig
 from scaler.actuators.gce_mig_standby import GceMigStandby
 from scaler.clouds import gcp_groups
+from scaler.clouds.gcp_project import GcpProject
 from scaler.clouds.gcp_spec import GcpReservation
 from scaler.ports import Conflict, Misconfigured, Unavailable
 from tests.contracts.gcp import exhaust
@@ -84,6 +85,32 @@ async def test_a_machine_that_fails_its_health_check_is_not_ready_and_not_lost(h
     mig.vms[0].health, mig.vms[1].health = "UNHEALTHY", "HEALTHY"
     status = await seen(pool)
     assert (status.ready, status.pending, status.interrupted) == (1, 1, 0)
+
+
+async def test_how_a_regional_group_buys_is_written_before_it_grows_and_only_once(here: There) -> None:
+    mig = here.mig(location="us-central1", size=2)
+    pool = await here.pool(spec(here, shape="any", machine_types=("a3-highgpu-8g", "a2-ultragpu-8g")))
+    await pool.resize(1, await seen(pool))
+    assert (mig.shape, mig.selections, mig.writes) == ("EVEN", {}, 1)
+    await pool.resize(3, await seen(pool))
+    assert (mig.shape, mig.target, mig.writes) == ("ANY", 3, 3)
+    assert [s["machineTypes"] for s in mig.selections.values()] == [["a3-highgpu-8g"], ["a2-ultragpu-8g"]]
+    await pool.resize(4, await seen(pool))
+    assert mig.writes == 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({"shape": "any"}, "shape"),
+        ({"machine_types": ("g2-standard-4",)}, "machine_types"),
+        ({"tier": "slept"}, "tier"),
+    ],
+)
+def test_what_a_zonal_group_cannot_do_is_refused_before_it_runs(settings: dict[str, Any], key: str) -> None:
+    project = GcpProject(id="my-project")
+    found = GceMig(project=project, name="vllm", location=ZONES[0], **settings)
+    assert key in [k for k, _ in found.problems()]
 
 
 async def test_somebody_else_s_size_is_a_conflict_and_named_for_a_while(here: There) -> None:

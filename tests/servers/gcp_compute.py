@@ -44,6 +44,8 @@ class Mig:
     suspended: int = 0
     stopped: int = 0
     standby: dict[str, Any] = field(default_factory=lambda: {"mode": "MANUAL", "initialDelaySec": 0})
+    shape: str = "EVEN"
+    selections: dict[str, Any] = field(default_factory=dict)
     autoscaler: str = ""
     version: int = 1
     writes: int = 0
@@ -166,6 +168,8 @@ class Mig:
             "targetSuspendedSize": self.suspended,
             "targetStoppedSize": self.stopped,
             "standbyPolicy": self.standby,
+            "distributionPolicy": {"targetShape": self.shape},
+            "instanceFlexibilityPolicy": {"instanceSelections": self.selections},
             "status": {"isStable": all(vm.action == "NONE" for vm in self.vms)},
         }
         if self.autoscaler:
@@ -241,7 +245,10 @@ class Compute:
             return refusal(412, "conditionNotMet", "Supplied fingerprint does not match current metadata fingerprint.")
         if self._new(request):
             mig.writes += 1
+            mig.version += 1
             mig.standby = body.get("standbyPolicy", mig.standby)
+            mig.shape = body.get("distributionPolicy", {}).get("targetShape", mig.shape)
+            mig.selections = body.get("instanceFlexibilityPolicy", {}).get("instanceSelections", mig.selections)
             if "targetSuspendedSize" in body:
                 mig.rest("SUSPENDED", int(body["targetSuspendedSize"]))
             if "targetStoppedSize" in body:
