@@ -13,7 +13,7 @@ from policies.model import Absent, Fresh
 
 Across = Literal["sum", "mean", "rate", "p95"]
 """Over the replicas: the total of a gauge, the mean of a share, a counter's rate, a histogram's 95th percentile."""
-Preset = Literal["dcgm", "vllm", "sglang", "tgi", "triton", "triton_trtllm"]
+Preset = Literal["dcgm", "neuron", "tpu", "vllm", "sglang", "tgi", "triton", "triton_trtllm"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,19 @@ PRESETS: Final[Mapping[str, Mapping[str, Recipe]]] = {
         "utilization": Recipe(("DCGM_FI_DEV_GPU_UTIL",), "mean", divisor=100),
         "tensor_active": Recipe(("DCGM_FI_PROF_PIPE_TENSOR_ACTIVE",), "mean"),
         "memory_active": Recipe(("DCGM_FI_PROF_DRAM_ACTIVE",), "mean"),
+    },
+    # AWS Neuron (Inferentia, Trainium): neuron-monitor's Prometheus exporter. One series a core, and a core that no
+    # model was loaded on counts as idle. There is no DCGM on these machines.
+    "neuron": {
+        "utilization": Recipe(("neuroncore_utilization_ratio",), "mean"),
+        "requests_per_s": Recipe(("execution_status_total",), "rate", {"status_type": "completed"}),
+    },
+    # GKE's TPU device plugin (port 2112 of the node), percent. Its duty_cycle has the name of the one that GKE tells of
+    # GPUs: match {make: cloud-tpu} where a source sees both. vLLM on TPUs shows the metrics of vLLM.
+    "tpu": {
+        "utilization": Recipe(("duty_cycle",), "mean", divisor=100),
+        "tensor_active": Recipe(("tensorcore_utilization",), "mean", divisor=100),
+        "memory_active": Recipe(("memory_bandwidth_utilization",), "mean", divisor=100),
     },
     # One series per data-parallel rank (label engine).
     "vllm": {

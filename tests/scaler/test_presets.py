@@ -7,15 +7,40 @@ from typing import Any, get_args
 
 import pytest
 
+from policies.model import Fresh
 from policies.threshold import Concurrency, GpuUtilization, KvCacheUsage
+from scaler.clock import SystemClock
 from scaler.config.load import load
+from scaler.resources import Opening, Resources
 from scaler.sources.http import Access
 from scaler.sources.measured import SHARES
 from scaler.sources.presets import PRESETS, Preset, Recipe
 from scaler.sources.prometheus import Prometheus
 from scaler.sources.promql import lost, selector, time_of, value_of
 from scaler.sources.scrape import Scrape
+from tests.servers.exporter import Engine, exporter, gauges
 
+TPU = 'container="vllm",model="tpu-v6e-slice",namespace="default",pod="llm-0",tpu_topology="2x2",make="cloud-tpu"'
+PAGES = {
+    "neuron": gauges(
+        "neuroncore_utilization_ratio",
+        {
+            'neuroncore="0",instance_type="inf2.xlarge",availability_zone="us-east-1c",runtime_tag="367"': 0.863,
+            'neuroncore="1",instance_type="inf2.xlarge",availability_zone="us-east-1c",runtime_tag="367"': 0.0,
+        },
+    ),
+    "tpu": gauges(
+        "duty_cycle",
+        {
+            f'accelerator_id="1-0",{TPU}': 20.0,
+            f'accelerator_id="1-1",{TPU}': 40.0,
+            'accelerator_id="n-0",make="nvidia",model="nvidia-l4",pod="other"': 99.0,
+        },
+    )
+    + gauges("tensorcore_utilization", {f'accelerator_id="1-0",{TPU}': 20.0, f'accelerator_id="1-1",{TPU}': 30.0})
+    + gauges("memory_bandwidth_utilization", {f'accelerator_id="1-0",{TPU}': 11, f'accelerator_id="1-1",{TPU}': 12}),
+}
+"""As neuron-monitor's exporter and GKE's TPU device plugin show them."""
 ROOT = Path(__file__).parents[2]
 ALL = [pytest.param(p, q, r, id=f"{p}-{q}") for p, table in PRESETS.items() for q, r in table.items()]
 
@@ -41,6 +66,30 @@ def test_an_engine_offers_what_the_policies_need(preset: Any) -> None:
 
 def test_dcgm_offers_utilization() -> None:
     assert {*GpuUtilization().needs()} <= Prometheus(url="http://x", preset="dcgm").quantities().keys()
+
+
+@pytest.mark.parametrize("preset", ["dcgm", "neuron", "tpu"])
+def test_each_kind_of_accelerator_offers_utilization(preset: Any) -> None:
+    assert {*GpuUtilization().needs()} <= Scrape(urls=("http://x:1/metrics",), preset=preset).quantities().keys()
+
+
+@pytest.mark.parametrize(
+    ("preset", "match", "expected"),
+    [
+        ("neuron", {"neuroncore": "0"}, {"utilization": 0.863}),
+        ("neuron", {}, {"utilization": 0.4315}),
+        ("tpu", {"make": "cloud-tpu"}, {"utilization": 0.3, "tensor_active": 0.25, "memory_active": 0.115}),
+    ],
+)
+async def test_accelerators_pages_are_read_in_shares(
+    preset: Any, match: dict[str, str], expected: dict[str, float]
+) -> None:
+    async with exporter({"node": Engine(PAGES[preset])}) as served, Resources() as resources:
+        spec = Scrape(preset=preset, urls=(served.url("node"),), match=match)
+        source = await spec.open(Opening(resources, SystemClock(), 5.0))
+        read = await source.sample()
+    told = {quantity: reading.value for quantity, reading in read.items() if isinstance(reading, Fresh)}
+    assert told == pytest.approx(expected)
 
 
 def test_rates_and_latencies_are_read_when_named() -> None:
