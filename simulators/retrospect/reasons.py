@@ -10,6 +10,8 @@ from policies.model import Decision
 
 KEPT: Final = 20
 """Changes kept, the largest ones: more nobody reads in a table."""
+SHARING: Final = {"ladder", "make before break", "headroom", "written off"}
+"""Rules that share a size out over pools."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -49,18 +51,24 @@ class Reasons:
 
     def note(self, decision: Decision) -> None:
         """One more turn."""
-        name = decision.steps[-1].rule if decision.steps else "none"
+        name, reason = last_word(decision)
         rule = self.rules.setdefault(name, Rule())
-        rule.turns, rule.at, rule.reason = rule.turns + 1, decision.at, decision.reason
+        rule.turns, rule.at, rule.reason = rule.turns + 1, decision.at, reason
         if decision.target is None or decision.current is None or decision.target == decision.current:
             return
         rule.changes += 1
         self.ups += decision.target > decision.current
         self.downs += decision.target < decision.current
         by = abs(decision.target - decision.current)
-        heapq.heappush(self._largest, Change(by, decision.at, decision.current, decision.target, decision.reason))
+        heapq.heappush(self._largest, Change(by, decision.at, decision.current, decision.target, reason))
         if len(self._largest) > KEPT:
             heapq.heappop(self._largest)
+
+
+def last_word(decision: Decision) -> tuple[str, str]:
+    """The rule that made the size, and its reason. How a size is shared out over pools is no reason for it."""
+    made = [step for step in decision.steps if step.rule not in SHARING] or list(decision.steps)
+    return (made[-1].rule, made[-1].reason) if made else ("none", decision.reason)
 
 
 def by_hand(decision: Decision) -> float:

@@ -30,9 +30,9 @@ class Recorded:
 
     `workload` is the specification that decided most of them, `specs` how many of them each one did. `columns` are
     those of `FIXED`: `work` is the work measured without forecast where a policy tells it, `short` whether capacity or
-    quota was lacking, `refused` how many writes came to nothing, `by_hand` by how many replicas an override moved the
-    size. `pools` holds `SIZES` and `LACKING` by pool, `memory` what each policy had learnt in the end, `reasons` what
-    decided.
+    quota was lacking in some pool, `refused` how many writes came to nothing, `by_hand` by how many replicas an
+    override moved the size. `pools` holds `SIZES` and `LACKING` by pool, `memory` what each policy had learnt in the
+    end, `reasons` what decided.
     `damaged` are lines that could not be read, in all of the journals; `turned_back` turns that were left out because
     the clock had been set back, or because two journals have them.
     """

@@ -56,7 +56,7 @@ class Taken:
             float(not d.may_lower),
             float(sum(r.refused for r in results)),
             float(
-                not NONE_LEFT.isdisjoint(results) or any(_short(status) for status in tick.observation.pools.values())
+                any(_short(status) or _lacking(tick, name, status) for name, status in tick.observation.pools.items())
             ),
             float(len(tick.observation.source_errors) + len(tick.observation.pool_errors)),
             float(tick.dry_run),

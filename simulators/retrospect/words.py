@@ -126,7 +126,7 @@ def changes(looked: Looked) -> list[Sequence[str]]:
 def where(looked: Looked) -> list[Sequence[str]]:
     """A row a stretch that deserves a look."""
     return [
-        (look.what, timestamp(look.since), duration(look.over_s), look.words, timestamp(look.worst))
+        (look.what, timestamp(look.since), _lasting(look.over_s), look.words, timestamp(look.worst))
         for look in looked.looks
     ]
 
@@ -171,6 +171,10 @@ def _dollars(usd: float | None) -> str:
 
 def _count(count: float | None) -> str:
     return UNKNOWN if count is None else f"{count:,.0f}"
+
+
+def _lasting(span_s: float) -> str:
+    return "1 hour" if span_s == 3600.0 else duration(span_s)
 
 
 def _hours(hours: float | None) -> str:

@@ -13,7 +13,7 @@ import pytest
 from policies.model import PoolName, SignalName
 from scaler.journal.reader import Journal, JournalError
 from simulators.retrospect.journals import Period, read
-from simulators.retrospect.record import Recorded
+from simulators.retrospect.record import LACKING, Recorded
 from tests.simulators.retrospect import made
 
 RUNNING = SignalName("engines.running")
@@ -195,3 +195,15 @@ def test_a_pool_that_comes_later_held_nothing_before(tmp_path: Path) -> None:
     assert more["desired"][100:].tolist() == gpus["desired"][100:].tolist()
     assert np.isfinite(record.asked()).all()
     assert np.isnan(more["interrupted"][:100]).all(), "a counter that nobody kept is not zero"
+
+
+def test_a_turn_that_writes_replicas_off_lacks_capacity(tmp_path: Path) -> None:
+    def lacking(lines: list[str]) -> list[str]:
+        found = [json.loads(line) for line in lines]
+        for place in ticks(lines)[30:35]:
+            found[place]["decision"]["written_off"] = {"gpus": 2}
+        return [json.dumps(record) for record in found]
+
+    record = only(made.edited(tmp_path, lacking))
+    assert np.flatnonzero(record.columns["short"]).tolist() == [30, 31, 32, 33, 34]
+    assert record.pools[PoolName("gpus")][LACKING][29:36].tolist() == [0, 2, 2, 2, 2, 2, 0]

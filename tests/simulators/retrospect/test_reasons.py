@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from policies.limits import Override
 from policies.model import Decision, Step
-from simulators.retrospect.reasons import KEPT, Reasons, by_hand
+from simulators.retrospect.reasons import KEPT, Reasons, by_hand, last_word
 from tests.factories import NOW, live, queue, spec
 
 DECISION = live(spec(), [queue(40)])[0]
@@ -66,3 +66,10 @@ def test_an_override_counts_by_how_far_it_moved_the_size(until: str, replicas: i
 
 def test_without_an_override_nothing_was_moved_by_hand() -> None:
     assert by_hand(DECISION) == 0.0
+
+
+def test_how_a_size_is_shared_out_is_no_reason_for_it() -> None:
+    steps = (Step("demand", 4, "queue wants 4"), Step("step", 3, "at most 1 more"), Step("ladder", 3, "spot 3"))
+    assert last_word(dataclasses.replace(DECISION, steps=steps)) == ("step", "at most 1 more")
+    assert last_word(dataclasses.replace(DECISION, steps=steps[2:])) == ("ladder", "spot 3")
+    assert last_word(dataclasses.replace(DECISION, steps=()))[0] == "none"
