@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 import numpy as np
 
+from simulators.advise import parity
 from simulators.advise.figures import MONTH_H, Figure, Gap, Section, sources, usd
 from simulators.advise.offers import Engine
 from simulators.advise.seen import Requests, Seen
@@ -30,6 +31,8 @@ def section(seen: Seen, tried: Trial | None, rates: Mapping[str, Rated]) -> Sect
     least = seen.recorded.spec.min_replicas
     for one in ready(seen, rates).values():
         figures += _costs(tried, one, least)
+    now = ready(seen, rates).get(seen.runs_on)
+    figures += [] if now is None else parity.figures(seen, tried, now)
     return Section("sizing", TITLE, tuple(_findings(seen, figures, rates)), tuple(figures), tuple(_gaps(seen)))
 
 
@@ -102,25 +105,33 @@ def replicas_needed(requests: Requests, rps: float, least: int) -> float:
 
 
 def _findings(seen: Seen, figures: list[Figure], rates: Mapping[str, Rated]) -> list[str]:
-    said = []
     failing = [name for name, rated in rates.items() if not rated.rate.rps]
-    if failing:
-        said.append(f"On {', '.join(failing)} the promise cannot be kept, however slowly requests come.")
+    said = [f"On {', '.join(failing)} the promise cannot be kept, however slowly requests come."] if failing else []
     months = sorted((f for f in figures if f.key == "month_usd"), key=lambda f: f.value)
-    if not months:
-        return said
-    best, *others = months
-    if not others:
-        said.append(f"{best.about}: the traffic that came costs {usd(best.value)} a month, if every replica is full.")
-        return said
-    second = others[0]
-    said.append(
+    if len(months) == 1:
+        (only,) = months
+        said.append(f"{only.about}: the traffic that came costs {usd(only.value)} a month, if every replica is full.")
+    elif months:
+        said += _ranked(seen, figures, months)
+    return [*said, *filter(None, [parity.finding(figures, seen.runs_on)])]
+
+
+def _ranked(seen: Seen, figures: list[Figure], months: list[Figure]) -> Iterator[str]:
+    """The cheapest and the next, and whether that is sure; `months` rise in cost."""
+    best, second, *_ = months
+    yield (
         f"Cheapest for this traffic is {best.about}, {usd(best.value)} a month with full replicas; {second.about} costs"
         f" {usd(second.value)}."
     )
     if (best.high or best.value) >= (second.low or second.value):
-        said.append("The two lie within what the service models may be off by: measure both before you move.")
-    now = next((f for f in others if f.about == seen.runs_on), None)
-    if now is not None and now is not second:
-        said.append(f"It runs on {now.about} now, {usd(now.value)} a month on the same terms.")
-    return said
+        yield "The two lie within what the service models may be off by: measure both before you move."
+    each = min((f for f in figures if f.key == "request_usd"), key=lambda f: f.value)
+    if each.about != best.about:
+        least = seen.recorded.spec.min_replicas
+        yield (
+            f"By the request alone {each.about} is cheaper, {usd(each.value)} for 1,000: whole replicas, and {least} at"
+            " least, make the difference."
+        )
+    now = next((f for f in months[2:] if f.about == seen.runs_on), None)
+    if now is not None:
+        yield f"It runs on {now.about} now, {usd(now.value)} a month on the same terms."

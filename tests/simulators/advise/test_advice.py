@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,12 @@ import numpy as np
 import pytest
 
 from policies.model import PoolName
+from simulators.advise import buying, headroom
 from simulators.advise.advice import Advice, advice
-from simulators.advise.figures import MONTH_H, Basis
+from simulators.advise.figures import MONTH_H, Basis, Known
 from simulators.advise.given import NOTHING, GivenFile
+from simulators.advise.offers import merged
+from simulators.advise.parity import others
 from simulators.advise.seen import Seen
 from tests.simulators.advise.made import (
     LADDER,
@@ -218,7 +222,7 @@ def test_what_was_run_cheaper_than_the_plan_is_said(folder: Path) -> None:
     most = {**LADDER["pools"], "spot": {**LADDER["pools"]["spot"], "max_replicas": 12}}
     cheap = {**MARKETS["pools"], "spot": {**SPOT, "price_usd_per_hour": 0.5}}
     seen = simulated(written(folder, {**MARKETS, "pools": cheap}, {**LADDER, "pools": most}))
-    found = advice(seen, offered(folder, spot_max_share=0.0), 1).section("buying")
+    found = buying.section(seen, buying.purchase(seen, 0.0), Known(0.0, ()))
     assert found.figure("spot_replicas").value == 0
     assert any("As it was run it cost" in finding for finding in found.findings)
 
@@ -240,6 +244,27 @@ def test_a_workload_that_may_rest_at_zero_is_not_charged_for_one(folder: Path) -
 def test_a_share_left_free_has_its_price(folder: Path) -> None:
     room = {**WORKLOAD, "policies": {**WORKLOAD["policies"], "room": {"kind": "headroom", "share": 0.3}}}
     seen = simulated(written(folder, SCENARIO, room))
-    figure = advice(seen, NOTHING, 1).section("headroom").figure("policy_usd", "room")
+    figure = headroom.section(seen).figure("policy_usd", "room")
     assert seen.replica_hour is not None
     assert figure.value == pytest.approx(0.3 * seen.needed_curve.mean * seen.replica_hour.value * MONTH_H)
+
+
+def test_at_the_price_told_another_gpu_is_as_cheap(folder: Path, found: Advice, seen: Seen) -> None:
+    section = found.section("sizing")
+    told = {f.about: f for f in section.figures if f.key == "parity_usd"}
+    assert "llama-3.1-8b-a100" not in told, "it is offered already"
+    assert all(name.startswith("llama-3.1-8b-") and f.rests_on_prior for name, f in told.items())
+    price = told["llama-3.1-8b-l40s"].value
+    offers = {**OFFERS["offers"], "l40s": {"model": "llama-3.1-8b-l40s", "on_demand_usd_per_hour": price}}
+    made, _ = merged({seen.runs_on: seen.offer}, {}, offered(folder, offers=offers))
+    again = advice(dataclasses.replace(seen, offers=made), NOTHING, 1).section("sizing")
+    assert again.figure("request_usd", "l40s").value == pytest.approx(section.figure("request_usd", "h100").value)
+
+
+def test_other_gpus_are_those_of_the_same_weights_with_the_usual_engine() -> None:
+    assert others("llama-3.1-70b-h100x4", {"llama-3.1-70b-h100x4", "llama-3.1-8b-b200"}) == [
+        "llama-3.1-70b-a100x4", "llama-3.1-70b-a100x8", "llama-3.1-70b-b200x2", "llama-3.1-70b-h100x8",
+        "llama-3.1-70b-h200x2", "llama-3.1-70b-h200x4",
+    ]  # fmt: skip
+    assert "llama-3.1-8b-h100" not in others(MODEL, {MODEL}), "the same GPU"
+    assert others("a-model-of-my-own", set()) == []
