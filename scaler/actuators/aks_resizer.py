@@ -20,12 +20,13 @@ from scaler.clouds.azure_pool import PoolView, whole
 from scaler.clouds.azure_recent import SLOW_S, TURN_S, Recent, recent
 from scaler.clouds.azure_vms import READ, READ_INSTANCES, Vm, machines
 from scaler.clouds.notices import board
-from scaler.clouds.rest import Body, Rest
+from scaler.clouds.rest import Answer, Body, Rest
 from scaler.ports import Conflict, Context, Misconfigured, Permit, Unavailable
 
 READ_CLUSTER: Final = "Microsoft.ContainerService/managedClusters/read"
 READ_POOLS: Final = "Microsoft.ContainerService/managedClusters/agentPools/read"
 WRITE: Final = "Microsoft.ContainerService/managedClusters/agentPools/write"
+DELETE: Final = "Microsoft.ContainerService/managedClusters/agentPools/deleteMachines/action"
 READ_OPERATION: Final = "Microsoft.ContainerService/locations/operations/read"
 TOLD: Final = frozenset({"currentOrchestratorVersion", "eTag", "nodeImageVersion", "provisioningState", "status"})
 """Of a profile: what AKS tells and is not told."""
@@ -63,9 +64,11 @@ class AksResizer:
         self._view = view
         self._heard = heard
         self._operation = Operation(arm, context.clock, READ_OPERATION)
+        self._nodes = ""
 
     async def status(self) -> Fresh[PoolStatus]:
         (profile, at), (scale_set, path) = await asyncio.gather(self._profile(), self._scale_set())
+        self._nodes = path
         late = await self._late(profile)
         vms: list[Vm] = []
         if scale_set is not None:
@@ -95,25 +98,30 @@ class AksResizer:
         state = profile.get("provisioningState")
         if state not in ENDED:
             raise Conflict(f"{self._spec.agent_pool}: AKS is at work on it ({state}), and takes one write at a time")
-        told = {k: v for k, v in profile.items() if k not in TOLD}
+        broken = self._view.broken[: max(0, seen.desired - replicas)]
         try:
-            answer = await self._arm.write(
-                "PUT",
-                WRITE,
-                self._spec.path,
-                {"properties": {**told, "count": replicas}},
-                version=str(profile.get("eTag") or ""),
-                through=self._puts,
-            )
+            answer = await (self._remove(broken) if broken else self._put(profile, replicas))
         finally:
             self._recent.forget(self._spec.cluster_path)
+            self._recent.forget((self._nodes, "machines"))
         self._operation.accepted(answer)
-        self._view.losses.shrinking(seen.desired - replicas)
+        self._view.losses.leaving(0 if broken else seen.ready - replicas)
+
+    async def _put(self, profile: Mapping[str, Any], replicas: int) -> Answer:
+        told = {k: v for k, v in profile.items() if k not in TOLD}
+        body = {"properties": {**told, "count": replicas}}
+        version = str(profile.get("eTag") or "")
+        return await self._arm.write("PUT", WRITE, self._spec.path, body, version=version, through=self._puts)
+
+    async def _remove(self, broken: Sequence[Vm]) -> Answer:
+        """Nodes that failed or were evicted go first, by name: left to AKS, it might remove those that serve."""
+        asked = {"machineNames": [vm.host for vm in broken]}
+        return await self._arm.write("POST", DELETE, f"{self._spec.path}/deleteMachines", asked)
 
     async def permits(self) -> Sequence[Permit]:
         nodes = await self._node_group()
         return [
-            *await permits(self._arm, self._spec.path, (READ_CLUSTER, READ_POOLS, READ_OPERATION, WRITE)),
+            *await permits(self._arm, self._spec.path, (READ_CLUSTER, READ_POOLS, READ_OPERATION, WRITE, DELETE)),
             *await permits(self._arm, nodes, (READ, READ_INSTANCES)),
         ]
 

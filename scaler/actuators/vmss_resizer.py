@@ -19,12 +19,13 @@ from scaler.clouds.azure_events import Listener, listener
 from scaler.clouds.azure_operations import Operation
 from scaler.clouds.azure_pool import PoolView, whole
 from scaler.clouds.azure_recent import TURN_S, Recent, recent
-from scaler.clouds.azure_vms import READ, READ_INSTANCES, READ_MACHINES, machines
+from scaler.clouds.azure_vms import READ, READ_INSTANCES, READ_MACHINES, Vm, machines
 from scaler.clouds.notices import board
 from scaler.clouds.rest import Body
 from scaler.ports import Conflict, Context, Misconfigured, Permit, Unavailable
 
 WRITE: Final = "Microsoft.Compute/virtualMachineScaleSets/write"
+DELETE: Final = "Microsoft.Compute/virtualMachineScaleSets/delete/action"
 READ_OPERATION: Final = "Microsoft.Compute/locations/operations/read"
 
 
@@ -66,6 +67,26 @@ class VmssResizer:
         return Fresh(found, min(at, vms_at))
 
     async def resize(self, replicas: int, seen: PoolStatus) -> None:
+        """Machines that failed or were evicted go first, by name: left to Azure, it might remove those that serve."""
+        broken = self._view.broken[: max(0, seen.desired - replicas)]
+        if broken:
+            await self._remove(broken, seen)
+        else:
+            await self._resize(replicas, seen)
+
+    async def _remove(self, broken: Sequence[Vm], seen: PoolStatus) -> None:
+        """The set shrinks by them; what is to go beyond them goes in the next turn."""
+        body = await self._arm.get(READ, self._path, for_write=True)
+        if capacity(body) != seen.desired:
+            raise Conflict(f"{self._name} was {seen.desired} machines, and is {capacity(body)} now")
+        try:
+            asked = {"instanceIds": [vm.instance for vm in broken]}
+            answer = await self._arm.write("POST", DELETE, f"{self._path}/delete", asked)
+        finally:
+            self._forget()
+        self._operation.accepted(answer)
+
+    async def _resize(self, replicas: int, seen: PoolStatus) -> None:
         version = seen.version
         for again in (True, False):
             try:
@@ -83,7 +104,7 @@ class VmssResizer:
                 return
 
     async def permits(self) -> Sequence[Permit]:
-        needed = (READ, READ_INSTANCES, READ_MACHINES, READ_SETTINGS, READ_OPERATION, WRITE)
+        needed = (READ, READ_INSTANCES, READ_MACHINES, READ_SETTINGS, READ_OPERATION, WRITE, DELETE)
         return await permits(self._arm, self._path, needed)
 
     @property
@@ -98,10 +119,13 @@ class VmssResizer:
         try:
             answer = await self._arm.write("PATCH", WRITE, self._path, {"sku": {"capacity": replicas}}, version=version)
         finally:
-            self._recent.forget(self._path)
-            self._recent.forget(self._machines)
+            self._forget()
         self._operation.accepted(answer)
-        self._view.losses.shrinking(seen.desired - replicas)
+        self._view.losses.leaving(seen.ready - replicas)
+
+    def _forget(self) -> None:
+        self._recent.forget(self._path)
+        self._recent.forget(self._machines)
 
     async def _rival(self) -> str | None:
         try:

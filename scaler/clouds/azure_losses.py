@@ -18,8 +18,8 @@ class Losses:
         self._leaving = 0
         self.interrupted = 0
 
-    def shrinking(self, machines: int) -> None:
-        """So many were asked to go: Azure chooses which."""
+    def leaving(self, machines: int) -> None:
+        """So many of those that serve were asked to go: Azure chooses which."""
         self._leaving = max(0, machines)
 
     def look(self, vms: Iterable[Vm]) -> Collection[str]:

@@ -17,6 +17,8 @@ class PoolView:
 
     def __init__(self, board: Board) -> None:
         self.losses = Losses(board)
+        self.broken: Sequence[Vm] = ()
+        """Machines that are there and do not come: they hold the pool's size, so they are the first to go."""
         self._shorts: dict[str, Shortfall] = {}
 
     def status(self, desired: int, vms: Sequence[Vm], late: Shortfall | None, **more: Any) -> PoolStatus:
@@ -24,14 +26,14 @@ class PoolView:
         doomed = self.losses.look(vms)
         ready = sum(vm.state == "ready" for vm in vms)
         coming = sum(vm.state == "creating" for vm in vms)
-        broken = sum(vm.state in {"failed", "stopped"} for vm in vms)
+        self.broken = [vm for vm in vms if vm.state in {"failed", "stopped"}]
         short = late or self._newest(vms)
         return PoolStatus(
             desired=desired,
             ready=ready,
             doomed=len(doomed),
             interrupted=self.losses.interrupted,
-            failed=max(0, desired - ready - coming) if late else min(broken, max(0, desired - ready)),
+            failed=max(0, desired - ready - coming) if late else min(len(self.broken), max(0, desired - ready)),
             short=short if desired > ready else None,
             parts=parts(vms, doomed),
             **more,

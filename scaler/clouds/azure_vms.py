@@ -24,10 +24,11 @@ State = Literal["ready", "creating", "failed", "stopped", "deleting"]
 
 @dataclass(frozen=True, slots=True)
 class Vm:
-    """One machine. `name` is how scheduled events name it, `host` the name that the guest system has."""
+    """One machine. `name` is how scheduled events name it, `host` the guest system's name, `instance` the set's own."""
 
     name: str
     host: str
+    instance: str
     zone: str
     market: str
     state: State
@@ -45,12 +46,15 @@ async def machines(arm: Arm, path: str, scale_set: Mapping[str, Any], now: float
         group = path.partition("/providers/")[0]
         query = {**expand, "$filter": f"'virtualMachineScaleSet/id' eq '{path}'"}
         found = await arm.all(READ_MACHINES, f"{group}/providers/Microsoft.Compute/virtualMachines", query)
-        return [_vm(str(body.get("name")), body, market, now) for body in found]
+        return [_vm(str(body.get("name")), str(body.get("name")), body, market, now) for body in found]
     found = await arm.all(READ_INSTANCES, f"{path}/virtualMachines", expand)
-    return [_vm(f"{path.rpartition('/')[2]}_{body.get('instanceId')}", body, market, now) for body in found]
+    its_set = path.rpartition("/")[2]
+    return [
+        _vm(f"{its_set}_{body.get('instanceId')}", str(body.get("instanceId")), body, market, now) for body in found
+    ]
 
 
-def _vm(name: str, body: Mapping[str, Any], market: str, now: float) -> Vm:
+def _vm(name: str, instance: str, body: Mapping[str, Any], market: str, now: float) -> Vm:
     properties = body.get("properties")
     if not isinstance(properties, Mapping):
         raise Unavailable(f"Azure: the machine {name} is told without properties")
@@ -59,6 +63,7 @@ def _vm(name: str, body: Mapping[str, Any], market: str, now: float) -> Vm:
     failure = _failure(statuses, now)
     return Vm(
         name=name.lower(),
+        instance=instance,
         host=str((properties.get("osProfile") or {}).get("computerName") or name).lower(),
         zone=str(next(iter(body.get("zones") or ()), "")),
         market="spot" if str(properties.get("priority") or market) == "Spot" else "on_demand",

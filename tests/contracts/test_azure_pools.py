@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -16,7 +17,8 @@ from scaler.ports import Actuator
 from scaler.resources import Opening
 from tests.contracts.actuator import ActuatorContract, ActuatorRig
 from tests.servers.azure import Azure, Events, azure, scheduled_events
-from tests.servers.azure_compute import NODES, AgentPool, ScaleSet, StandbyPool
+from tests.servers.azure_compute import NODES, ScaleSet
+from tests.servers.azure_managed import AgentPool, StandbyPool
 from tests.servers.tcp_fault import TcpProxy, Weather, tcp_proxy
 
 NONE_LEFT = ("SkuNotAvailable", "The requested size is currently not available in zone '1' of location 'eastus'.")
@@ -203,13 +205,15 @@ def two(cloud: Azure, name: str, group: str = "llm", **more: str) -> ScaleSet:
 
 
 class TestVmss(AzureContract):
+    made: ClassVar[type[VmssRig]] = VmssRig
+
     def rig(self) -> AbstractAsyncContextManager[ActuatorRig]:
         return self._rig()
 
     @asynccontextmanager
     async def _rig(self) -> AsyncIterator[ActuatorRig]:
         async with self.place() as (cloud, wire, events):
-            yield VmssRig(cloud, wire, two(cloud, "h100"), events)
+            yield self.made(cloud, wire, two(cloud, "h100"), events)
 
 
 class TestAks(AzureContract):

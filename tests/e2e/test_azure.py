@@ -14,7 +14,8 @@ import pytest
 from tests.e2e.cloud_story import KEPT_WARM, REGULAR, SPOT, WARM, tell
 from tests.servers.azure import SUBSCRIPTION, Azure, Events, azure, scheduled_events
 from tests.servers.azure_bus import Bus, Counted, bus
-from tests.servers.azure_compute import ScaleSet, StandbyPool
+from tests.servers.azure_compute import ScaleSet
+from tests.servers.azure_managed import StandbyPool
 from tests.servers.azure_metrics import Monitor, monitor
 
 NAMESPACE = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/llm/providers/Microsoft.ServiceBus/namespaces/127"
@@ -96,7 +97,7 @@ async def test_the_story_on_azure(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         sets[REGULAR] = ScaleSet(cloud, REGULAR, boot_s=BOOT_S).there()
         standby = StandbyPool(cloud, "warm", sets[REGULAR], most=KEPT_WARM, fill_s=BOOT_S).there()
         standby.keep(KEPT_WARM)
-        sets[REGULAR].draws_from = standby
+        sets[REGULAR].resized = standby.drained
         rig = AzureRig(cloud, namespace, events, monitor(cloud), sets, standby)
         await rig.queue(0)
         await tell(rig, tmp_path)

@@ -17,7 +17,8 @@ from scaler.clock import SystemClock
 from scaler.ports import Clock
 from scaler.resources import Opening, Resources
 from tests.servers.azure import Azure, Events, azure, scheduled_events
-from tests.servers.azure_compute import NODES, AgentPool, ScaleSet
+from tests.servers.azure_compute import NODES, ScaleSet
+from tests.servers.azure_managed import AgentPool
 
 LLM = WorkloadName("llm")
 GPUS = PoolName("gpus")

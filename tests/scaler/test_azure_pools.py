@@ -12,7 +12,8 @@ from policies.model import Part
 from scaler.clouds.azure_events import notices
 from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, Throttled, Unavailable
 from tests.scaler.azure_place import Place, agent_pool, place, serving
-from tests.servers.azure_compute import ROOT, Machine, StandbyPool, reserve
+from tests.servers.azure_compute import ROOT, Machine, reserve
+from tests.servers.azure_managed import StandbyPool
 from tests.servers.daemon import until
 
 QUOTA = ("OperationNotAllowed", "Operation could not be completed as it results in exceeding approved Cores quota.")
@@ -116,6 +117,28 @@ async def test_a_spot_machine_that_went_without_notice_was_taken_all_the_same(he
     its_set.evict(1, "delete")
     status = await here.seen(pool)
     assert (status.desired, status.ready, status.interrupted) == (2, 1, 2)
+
+
+@pytest.mark.parametrize("mode", ["Uniform", "Flexible"])
+async def test_what_is_broken_goes_first_and_what_serves_stays(here: Place, mode: str) -> None:
+    its_set = serving(here.cloud, 5, priority="Spot", mode=mode)
+    its_set.machines[0].state = its_set.machines[1].state = "stopped"
+    pool = await here.vmss()
+    await pool.resize(2, await here.seen(pool))
+    assert [m.number for m in its_set.machines] == [2, 3, 4], "the two evicted ones first"
+    await pool.resize(2, await here.seen(pool))
+    assert its_set.capacity == 2
+
+
+async def test_broken_machines_of_a_set_that_somebody_else_resized_are_left(here: Place) -> None:
+    its_set = serving(here.cloud, 3)
+    its_set.machines[0].state = "stopped"
+    pool = await here.vmss()
+    seen = await here.seen(pool)
+    its_set.resize(4)
+    with pytest.raises(Conflict, match="is 4 now"):
+        await pool.resize(2, seen)
+    assert its_set.capacity == 4
 
 
 async def test_what_we_asked_to_go_was_not_taken(here: Place) -> None:
@@ -237,6 +260,16 @@ async def test_the_whole_profile_is_written_back(here: Place) -> None:
     written = pool.written[0]
     assert (written["count"], written["nodeTaints"], written["maxPods"]) == (3, ["sku=gpu:NoSchedule"], 30)
     assert not {"eTag", "provisioningState", "nodeImageVersion"} & written.keys()
+
+
+async def test_broken_nodes_go_first(here: Place) -> None:
+    pool = agent_pool(here.cloud, 4)
+    pool.nodes.machines[1].state = "stopped"
+    aks = await here.aks()
+    await aks.resize(2, await here.seen(aks))
+    assert (pool.count, [m.number for m in pool.nodes.machines]) == (3, [0, 2, 3])
+    await aks.resize(2, await here.seen(aks))
+    assert (pool.count, len(pool.written)) == (2, 1)
 
 
 async def test_aks_takes_one_write_at_a_time(here: Place) -> None:

@@ -20,7 +20,8 @@ from scaler.sources.azure_monitor import AzureMonitor
 from scaler.sources.service_bus import ServiceBus
 from tests.servers.azure import SUBSCRIPTION, Azure, azure
 from tests.servers.azure_bus import Bus, Counted, bus
-from tests.servers.azure_compute import NODES, AgentPool, ScaleSet, StandbyPool, reserve
+from tests.servers.azure_compute import NODES, ScaleSet, reserve
+from tests.servers.azure_managed import AgentPool, StandbyPool
 from tests.servers.azure_metrics import monitor
 
 ROLE: dict[str, Any] = json.loads((Path(__file__).parents[2] / "config" / "deploy" / "azure-role.json").read_text())
@@ -28,20 +29,21 @@ GRANTED: list[str] = ROLE["Actions"]
 NAMESPACE = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/llm/providers/Microsoft.ServiceBus/namespaces/127"
 
 
-def furnish(cloud: Azure, namespace: Bus) -> None:
-    """One of each thing that adapters deal with."""
+def furnish(cloud: Azure, namespace: Bus) -> list[ScaleSet]:
+    """One of each thing that adapters deal with; gives the sets of machines."""
     held = reserve(cloud, "held", 2)
     uniform = ScaleSet(cloud, "h100", serving=True, reservation_group=held).there()
-    ScaleSet(cloud, "mixed", mode="Flexible", serving=True).there()
+    mixed = ScaleSet(cloud, "mixed", mode="Flexible", serving=True).there()
     nodes = ScaleSet(cloud, "aks", group=NODES, serving=True, tags={"aks-managed-poolName": "h100"}).there()
     AgentPool(cloud, "h100", nodes).there()
     StandbyPool(cloud, "warm", uniform, most=2).there().keep(2)
     monitor(cloud).set(NAMESPACE, "ActiveMessages", 0, "prompts")
     namespace.queues["prompts"] = Counted()
     namespace.subscriptions["answers", "workers"] = Counted(active=3)
+    return [uniform, mixed, nodes]
 
 
-async def everything(cloud: Azure, namespace: Bus, context: Opening) -> Sequence[Permit]:
+async def everything(cloud: Azure, namespace: Bus, context: Opening, sets: Sequence[ScaleSet]) -> Sequence[Permit]:
     """Read and write by every adapter, follow the writes, ask what is permitted; gives the last."""
     account = cloud.account()
     pools: list[Any] = [
@@ -51,11 +53,14 @@ async def everything(cloud: Azure, namespace: Bus, context: Opening) -> Sequence
         VmssStandbyPool(resource_group="llm", name="warm", account=account),
     ]
     permits: list[Permit] = []
-    for spec in pools:
+    for spec, its_set in zip(pools, [*sets, None], strict=True):
         pool: Any = await spec.open(context, WorkloadName("llm"), PoolName("gpus"))
         seen = (await pool.status()).value
         await pool.resize(seen.desired + 1, seen)
-        assert (await pool.status()).value.desired == seen.desired + 1
+        if its_set is not None:
+            its_set.machines[0].state = "stopped"  # evicted: it is removed by name
+        seen = (await pool.status()).value
+        await pool.resize(seen.desired - 1, seen)
         permits += await pool.permits()
     place: dict[str, Any] = {"namespace": f"127.0.0.1:{namespace.port}", "resource_group": "llm", "account": account}
     sources: list[Any] = [
@@ -79,9 +84,9 @@ async def everything(cloud: Azure, namespace: Bus, context: Opening) -> Sequence
 
 async def test_the_role_grants_all_that_is_called_and_no_more(tmp_path: Path) -> None:
     async with azure(tmp_path) as cloud, bus(cloud.tls) as namespace, Resources() as resources:
-        furnish(cloud, namespace)
+        sets = furnish(cloud, namespace)
         cloud.granted = tuple(GRANTED)
-        permits = await everything(cloud, namespace, Opening(resources, SystemClock(), 10.0))
+        permits = await everything(cloud, namespace, Opening(resources, SystemClock(), 10.0), sets)
         called = {operation for _, operation, _ in resources.calls.results}
         assert sorted(called) == sorted(GRANTED)
         assert {p.action for p in permits} <= set(GRANTED)
@@ -93,6 +98,7 @@ async def test_the_role_grants_all_that_is_called_and_no_more(tmp_path: Path) ->
     [
         "Microsoft.Compute/virtualMachineScaleSets/read",
         "Microsoft.Compute/virtualMachineScaleSets/write",
+        "Microsoft.Compute/virtualMachineScaleSets/delete/action",
         "Microsoft.Compute/virtualMachineScaleSets/virtualMachines/read",
         "Microsoft.Insights/autoscaleSettings/read",
         "Microsoft.ContainerService/managedClusters/agentPools/write",
@@ -101,10 +107,10 @@ async def test_the_role_grants_all_that_is_called_and_no_more(tmp_path: Path) ->
 )
 async def test_what_the_role_lacks_is_named_with_the_remedy(tmp_path: Path, action: str) -> None:
     async with azure(tmp_path) as cloud, bus(cloud.tls) as namespace, Resources() as resources:
-        furnish(cloud, namespace)
+        sets = furnish(cloud, namespace)
         cloud.granted = tuple(a for a in GRANTED if a != action)
         with pytest.raises(Misconfigured, match=r"azure-role\.json") as raised:
-            await everything(cloud, namespace, Opening(resources, SystemClock(), 10.0))
+            await everything(cloud, namespace, Opening(resources, SystemClock(), 10.0), sets)
         assert action in str(raised.value)
 
 
