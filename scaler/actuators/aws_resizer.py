@@ -16,6 +16,7 @@ from scaler.ports import Permit, Unavailable
 if TYPE_CHECKING:
     from scaler.actuators.aws_pool import AwsPool
     from scaler.clouds.aws_machines import Machine
+    from scaler.clouds.aws_notices import Listener
     from scaler.ports import Context
 
 
@@ -30,6 +31,7 @@ class AwsResizer(ABC):
         self._tokens = Tokens()
         self._fates: aws_machines.Fates | None = None
         self._reserved = aws_reserved.Reserved((), None)
+        self._listeners: tuple[Listener, ...] = ()
         self._open = False
 
     async def connect(self) -> None:
@@ -46,15 +48,17 @@ class AwsResizer(ABC):
         await self._resize(replicas, seen)
 
     async def permits(self) -> Sequence[Permit]:
-        """What IAM says of each action that this pool takes."""
+        """What IAM says of each action that this pool takes, and whether notices can be heard."""
         await self._connected()
-        return await aws_permits.permits(self._context, self._pool.account, self._actions())
+        known = await aws_permits.permits(self._context, self._pool.account, self._actions())
+        return [*known, *(listener.permit() for listener in self._listeners)]
 
     async def _connected(self) -> None:
         if not self._open:
             await self._connect()
             pool, context = self._pool, self._context
-            self._fates = aws_machines.Fates(await heard(context, pool.account, pool.notices))
+            hearing = await heard(context, pool.account, pool.notices)
+            self._fates, self._listeners = aws_machines.Fates(hearing.board), hearing.listeners
             self._reserved = await aws_reserved.reserved(context, pool.account, pool.reservation)
             self._open = True
 

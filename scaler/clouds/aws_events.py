@@ -17,7 +17,7 @@ from weakref import WeakSet
 from scaler.clouds import aws
 from scaler.clouds.flights import cancelled
 from scaler.clouds.notices import Board, Kind, Notice
-from scaler.ports import Misconfigured, PortError, Unavailable
+from scaler.ports import Misconfigured, Permit, PortError, Unavailable
 
 if TYPE_CHECKING:
     from scaler.bell import Bell
@@ -68,6 +68,12 @@ class Events:
     def tell(self, bell: Bell) -> None:
         """Ring `bell` at news."""
         self._bells.add(bell)
+
+    def permit(self) -> Permit:
+        """Whether the queue may be read: a poll that stands has not been refused."""
+        if self.error is None:
+            return Permit("sqs:ReceiveMessage", None, f"asked without end of {self._queue_url}; not refused so far")
+        return Permit("sqs:ReceiveMessage", False if isinstance(self.error, Misconfigured) else None, str(self.error))
 
     async def run(self) -> None:
         """Read without end."""
@@ -150,7 +156,7 @@ def _time(event: Mapping[str, Any]) -> float | None:
         return None
 
 
-async def listen(context: Context, account: AwsAccount, queue_url: str, board: Board) -> None:
+async def listen(context: Context, account: AwsAccount, queue_url: str, board: Board) -> Events:
     """Have the queue read, by one reader for all pools, for the daemon's life. Raises port errors."""
     sqs = await aws.service(context, "sqs", account, read_s=WAIT_S + ANSWER_S)
 
@@ -163,4 +169,6 @@ async def listen(context: Context, account: AwsAccount, queue_url: str, board: B
         finally:
             await cancelled(task)
 
-    (await context.shared(("aws-events", account, queue_url), opening)).tell(context.bell)
+    events = await context.shared(("aws-events", account, queue_url), opening)
+    events.tell(context.bell)
+    return events

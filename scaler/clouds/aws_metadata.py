@@ -17,7 +17,7 @@ import aiohttp
 
 from scaler.clouds.flights import cancelled
 from scaler.clouds.notices import Board, Kind, Notice
-from scaler.ports import Clock
+from scaler.ports import Clock, Permit
 
 if TYPE_CHECKING:
     from scaler.ports import Context
@@ -48,6 +48,10 @@ class Metadata:
         self._renew_at = float("-inf")
         self._instance = ""
         self.error = ""
+
+    def permit(self) -> Permit:
+        """Whether the server answers: one that does not, or not to containers, tells of no interruption."""
+        return Permit("instance metadata", not self.error, self.error)
 
     async def run(self) -> None:
         """Ask without end."""
@@ -96,7 +100,7 @@ def _time(text: str, key: str) -> float | None:
         return None
 
 
-async def listen(context: Context, url: str, board: Board) -> None:
+async def listen(context: Context, url: str, board: Board) -> Metadata:
     """Have the metadata server asked, by one asker for all pools, for the daemon's life."""
 
     @asynccontextmanager
@@ -110,4 +114,4 @@ async def listen(context: Context, url: str, board: Board) -> None:
             finally:
                 await cancelled(task)
 
-    await context.shared(("aws-metadata", url), opening)
+    return await context.shared(("aws-metadata", url), opening)

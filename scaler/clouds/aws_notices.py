@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 from policies.rules import Rule
 from scaler.clouds.notices import Board, board
+from scaler.ports import Permit
 
 if TYPE_CHECKING:
     from scaler.clouds.account import AwsAccount
@@ -40,15 +41,31 @@ class AwsNotices:
             yield "queue_url", "EventBridge sends these events to a standard queue, not to a FIFO one"
 
 
-async def heard(context: Context, account: AwsAccount, notices: AwsNotices) -> Board:
+class Listener(Protocol):
+    """What brings notices to the board, for the daemon's life."""
+
+    def permit(self) -> Permit:
+        """Whether it is let in, as far as its asking has told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The board, and who listens."""
+
+    board: Board
+    listeners: tuple[Listener, ...] = ()
+
+
+async def heard(context: Context, account: AwsAccount, notices: AwsNotices) -> Heard:
     """The board, with the listeners that `notices` names running. Raises `Unavailable` or `Misconfigured`."""
     found = await board(context)
+    listeners: list[Listener] = []
     if notices.queue_url is not None:
         from scaler.clouds import aws_events  # noqa: PLC0415 - a process without SQS does without the SDK
 
-        await aws_events.listen(context, account, notices.queue_url, found)
+        listeners.append(await aws_events.listen(context, account, notices.queue_url, found))
     if notices.metadata:
         from scaler.clouds import aws_metadata  # noqa: PLC0415 - only where it is asked for
 
-        await aws_metadata.listen(context, notices.metadata_url, found)
-    return found
+        listeners.append(await aws_metadata.listen(context, notices.metadata_url, found))
+    return Heard(found, tuple(listeners))

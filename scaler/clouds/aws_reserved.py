@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from scaler.clouds import aws
 from scaler.clouds.aws_batch import Batch, batch
-from scaler.ports import Misconfigured
+from scaler.ports import Misconfigured, Unavailable
 
 if TYPE_CHECKING:
     from scaler.clouds.account import AwsAccount
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 MOST_IDS: Final = 100
 BLOCK_DRAINS_S: Final = 1800.0
 """Instances of a capacity block are terminated from this long before its end on: what is left of it holds nothing."""
-PATTERN: Final = r"^cr-[0-9a-f]{8,17}$"
 
 
 class Reserved:
@@ -28,11 +28,15 @@ class Reserved:
         self._known = known
 
     async def count(self) -> int | None:
-        """Instances held now; None where no reservation was named. Raises port errors."""
+        """Instances held now; None where no reservation was named, or none can be read now. Raises `Misconfigured`."""
         if self._known is None:
             return None
+        try:
+            known = await asyncio.gather(*map(self._known.get, self._ids))
+        except Unavailable:
+            return None
         total = 0
-        for at, found in [await self._known.get(i) for i in self._ids]:
+        for at, found in known:
             if found is None:
                 raise Misconfigured(
                     f"AWS: no capacity reservation {self._ids} in this account and region: see reservation"

@@ -6,10 +6,11 @@ It notes what is asked, and by `faults` refuses or spoils an operation, a servic
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 from aiohttp import web
@@ -27,15 +28,17 @@ Spoil = Callable[[str, web.Response], web.Response]
 
 @dataclass
 class Compute:
-    """`faults` are refusals by ``service:Operation``, ``service``, ``read`` or ``write``; `spoils` change answers.
+    """`given` are the parameters of what was asked.
 
-    `lost`: writes are done, and their answers never come.
+    `faults` are refusals by ``service:Operation``, ``service``, ``read`` or ``write``; `spoils` change answers. `lost`:
+    writes are done, and their answers never come.
     """
 
     world: World
     upstream: str
     url: str = ""
     asked: list[str] = field(default_factory=list)
+    given: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
     faults: dict[str, Refusal] = field(default_factory=dict)
     spoils: dict[str, Spoil] = field(default_factory=dict)
     lost: bool = False
@@ -66,17 +69,22 @@ async def compute(world: World, upstream: str) -> AsyncIterator[Compute]:
             asked = operation(service, request.method, request.path, body) if service in OURS else None
             if asked is None or (service, asked.name) not in HANDLERS:
                 target = request.headers.get("X-Amz-Target", "").rpartition(".")[2]
-                it.asked.append(f"{'cloudwatch' if service == 'monitoring' else service}:{target}")
+                service = "cloudwatch" if service == "monitoring" else service
+                it.asked.append(f"{service}:{target}")
+                if service in it.faults:
+                    return refused(service, it.faults[service])
                 return await forward(http, it.upstream, request, body)
             name = f"{service}:{asked.name}"
             it.asked.append(name)
             kind = "read" if asked.name.startswith(READS) else "write"
             keys = (name, service, kind)
-            if fault := next((it.faults[key] for key in keys if key in it.faults), None):
-                return refused(service, fault)
             if it.world.granted is not None and name not in it.world.granted:
                 return refused(service, Refusal("AccessDenied", f"not authorized to perform: {name}", 403))
-            made = handle(it.world, service, asked, request, body)
+            given = parameters(asked, request.method, request.path, dict(request.query), body)
+            it.given[name].append(given)
+            if fault := next((it.faults[key] for key in keys if key in it.faults), None):
+                return refused(service, fault)
+            made = handle(it.world, service, asked, given)
             if it.lost and kind == "write":
                 await asyncio.Event().wait()
             for key in keys:
@@ -97,9 +105,8 @@ async def compute(world: World, upstream: str) -> AsyncIterator[Compute]:
             await runner.cleanup()
 
 
-def handle(world: World, service: str, asked: OperationModel, request: web.Request, body: bytes) -> web.Response:
+def handle(world: World, service: str, asked: OperationModel, given: dict[str, Any]) -> web.Response:
     """What the world answers."""
-    given = parameters(asked, request.method, request.path, dict(request.query), body)
     try:
         world.settle()
         result = HANDLERS[service, asked.name](world, given)

@@ -99,6 +99,6 @@ def refused(service: str, refusal: Refusal) -> web.Response:
             )
             return web.Response(status=refusal.status, text=body, content_type="text/xml", headers=refusal.headers)
         case _:
-            said = {"message": refusal.message}
+            said = {"__type": refusal.code, "message": refusal.message}
             headers = {"x-amzn-errortype": refusal.code, "x-amzn-requestid": REQUEST_ID, **refusal.headers}
             return web.json_response(said, status=refusal.status, headers=headers)

@@ -1,0 +1,48 @@
+"""An instance's metadata server, IMDSv2 only: nothing without a token, and 404 for what is not announced."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+
+@dataclass
+class MetadataServer:
+    """`told` by path below /latest/meta-data. `tokens` are those given out; a test may void them."""
+
+    url: str = ""
+    told: dict[str, str] = field(default_factory=lambda: {"instance-id": "i-0123456789abcdef0"})
+    tokens: set[str] = field(default_factory=set)
+    given: int = 0
+
+    async def token(self, request: web.Request) -> web.Response:
+        if int(request.headers.get("X-aws-ec2-metadata-token-ttl-seconds", "0")) not in range(1, 21601):
+            return web.Response(status=400)
+        self.given += 1
+        self.tokens.add(f"token-{self.given}")
+        return web.Response(text=f"token-{self.given}")
+
+    async def data(self, request: web.Request) -> web.Response:
+        if request.headers.get("X-aws-ec2-metadata-token") not in self.tokens:
+            return web.Response(status=401)
+        found = self.told.get(request.match_info["path"])
+        return web.Response(status=404) if found is None else web.Response(text=found)
+
+
+@asynccontextmanager
+async def metadata_server() -> AsyncIterator[MetadataServer]:
+    it = MetadataServer()
+    app = web.Application()
+    app.router.add_put("/latest/api/token", it.token)
+    app.router.add_get("/latest/meta-data/{path:.*}", it.data)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        it.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        yield it
+    finally:
+        await runner.cleanup()
