@@ -12,7 +12,7 @@ from scaler.importing.write import Block
 SYNC_S: Final = 15
 """``--horizontal-pod-autoscaler-sync-period``, which no manifest tells."""
 DEADLINE_S: Final = 5
-NAMES: Final = {"prometheus": "prometheus"}
+NAMES: Final = {"prometheus": "prometheus", "cloudwatch": "cloudwatch"}
 """What a kind of source is called in the file; all others are queues."""
 AWAKE: Final = "count(up == 1)"
 

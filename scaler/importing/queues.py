@@ -47,20 +47,8 @@ def sqs(trigger: Cursor, metadata: Cursor, given: Given) -> Read:
             rule = "is required"
         metadata.skip("queueURLFromEnv", *metadata.data)
         raise Named(metadata.at(where), rule, "write the URL: aws sqs get-queue-url --queue-name NAME")
-    if metadata.has("awsAccessKeyID", "awsSecretAccessKey", "awsAccessKeyIDFromEnv", "awsSecretAccessKeyFromEnv"):
-        keys = ", ".join(k for k in metadata.data if k.startswith(("awsAccessKey", "awsSecret")))
-        rule = f"{keys}: keys are not copied; the SDK finds its own (role, profile, environment)"
-        remarks.append(
-            metadata.voice.lost(metadata.place, rule, "let the daemon's role read the queue: docs/import.md")
-        )
-    if metadata.has("identityOwner"):
-        rule = "has no counterpart: the daemon reads the queue by its own role"
-        hint = "CountMessages in config/deploy/aws-iam.json is what that role needs"
-        remarks.append(metadata.voice.differs(metadata.at("identityOwner"), rule, hint))
-    metadata.skip(
-        "queueURLFromEnv", "identityOwner", "awsAccessKeyID", "awsSecretAccessKey", "awsSessionToken",
-        "awsAccessKeyIDFromEnv", "awsSecretAccessKeyFromEnv", "awsSessionTokenFromEnv",
-    )  # fmt: skip
+    metadata.skip("queueURLFromEnv")
+    remarks += by_role(metadata, "CountMessages")
     account = {"region": region} if region else {}
     endpoint = metadata.text("awsEndpoint")
     if endpoint:
@@ -73,6 +61,24 @@ def sqs(trigger: Cursor, metadata: Cursor, given: Given) -> Read:
     counted += ["delayed"] if metadata.flag("scaleOnDelayed") else []
     source = Source("sqs", tuple(settings), tuple(remarks))
     return _queue(trigger, metadata, source, counted, SQS), []
+
+
+def by_role(metadata: Cursor, statement: str) -> list[Remark]:
+    """Remarks that AWS is asked by the daemon's own role, which `statement` of the shipped policy lets in."""
+    remarks = []
+    if metadata.has("awsAccessKeyID", "awsSecretAccessKey", "awsAccessKeyIDFromEnv", "awsSecretAccessKeyFromEnv"):
+        keys = ", ".join(k for k in metadata.data if k.startswith(("awsAccessKey", "awsSecret")))
+        rule = f"{keys}: keys are not copied; the SDK finds its own (role, profile, environment)"
+        remarks.append(metadata.voice.lost(metadata.place, rule, "let the daemon's role in: docs/import.md"))
+    if metadata.has("identityOwner"):
+        rule = "has no counterpart: the daemon asks by its own role"
+        hint = f"{statement} in config/deploy/aws-iam.json is what that role needs"
+        remarks.append(metadata.voice.differs(metadata.at("identityOwner"), rule, hint))
+    metadata.skip(
+        "identityOwner", "awsAccessKeyID", "awsSecretAccessKey", "awsSessionToken",
+        "awsAccessKeyIDFromEnv", "awsSecretAccessKeyFromEnv", "awsSessionTokenFromEnv",
+    )  # fmt: skip
+    return remarks
 
 
 def _queue(trigger: Cursor, metadata: Cursor, source: Source, counted: list[str], keys: Keys) -> Signal:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from scaler.importing import cron, promql
+from scaler.importing.cloud_metrics import cloudwatch
 from scaler.importing.cursor import Cursor, quantity
 from scaler.importing.found import Clock, Signal, Source
 from scaler.importing.given import Given, authentication
@@ -163,6 +164,7 @@ def _cron(trigger: Cursor, metadata: Cursor, _: Given) -> Read:
 
 Reader = Callable[[Cursor, Cursor, Given], Read]
 READERS: Final[Mapping[str, Reader]] = {
+    "aws-cloudwatch": cloudwatch,
     "aws-sqs-queue": sqs,
     "azure-servicebus": azure_servicebus,
     "cpu": _resource,
@@ -171,4 +173,4 @@ READERS: Final[Mapping[str, Reader]] = {
     "memory": _resource,
     "prometheus": _prometheus,
 }
-"""Every trigger that is read, by its type. To add one: a function here or in `queues`, and its row."""
+"""Every trigger that is read, by its type. To add one: a function here or in a module beside this, and its row."""
