@@ -17,7 +17,7 @@ from policies.rules import Rule
 from policies.spec import NAME, Pool
 from scaler.clouds.cluster import KubeCluster
 from scaler.clouds.kube_drain import Drain
-from scaler.ports import Context, Permit, Unavailable
+from scaler.ports import Context, Misconfigured, Permit, Unavailable
 
 if TYPE_CHECKING:
     from scaler.clouds.kube import Session
@@ -191,7 +191,10 @@ class KubernetesResizer:
         """The pods that count as replicas. Raises `Unavailable` where they are not known."""
         if self._looks is None or state.selector is None:
             raise Unavailable(f"{self._spec.name}: its pods cannot be told, and drain needs to know them")
-        pods = self._looks.pods
+        drain, pods = self._spec.drain, self._looks.pods
+        if drain is not None and state.selector.names(drain.routing_label):
+            hint = "its controller would replace a pod without it; choose a label that only the Service selects by"
+            raise Misconfigured(f"{self._spec.name}: its own selector names {drain.routing_label}: {hint}")
         if not pods.fresh:
             raise Unavailable(f"{self._spec.name}: its pods are not known now: {pods.error or 'not yet listed'}")
         return self._looks.live(state.selector)

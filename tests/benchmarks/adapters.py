@@ -38,6 +38,22 @@ CLOUDS: Final = {
         ),
         137.0,
     ),
+    "Kubernetes": (
+        (
+            "scaler.actuators.capacity_buffer",
+            "scaler.actuators.karpenter_node_pool",
+            "scaler.actuators.kubernetes",
+            "scaler.actuators.vllm_sleep",
+            "scaler.clouds.kube",
+            "scaler.clouds.kube_actions",
+            "scaler.clouds.kube_claims",
+            "scaler.clouds.kube_custom",
+            "scaler.clouds.kube_drainer",
+            "scaler.clouds.kube_replicas",
+            "scaler.clouds.kube_watch",
+        ),
+        120.0,
+    ),
 }
 """By cloud: the modules that opening its kinds imports, and the most that the process may hold with them. Megabytes."""
 SCRIPT: Final = """

@@ -13,13 +13,15 @@ from policies.model import PoolName, PoolStatus, WorkloadName
 from scaler.actuators.kubernetes import Kubernetes, KubernetesResizer
 from scaler.clouds.cluster import KubeCluster
 from scaler.clouds.kube_drain import Drain
-from scaler.ports import Conflict, Unavailable
+from scaler.ports import Conflict, Misconfigured, Unavailable
 from scaler.resources import Opening, Resources
 from tests.contracts.actuator import settled
 from tests.fakes import ManualClock
+from tests.servers.control_plane import why_not
 from tests.servers.kube_controller import Controllers, controllers
 from tests.servers.kube_fake import FakeKube, kube_fake, write_kubeconfig
 from tests.servers.kube_objects import put_deployment, ready_pod
+from tests.servers.kube_real import Ground, ground
 from tests.servers.pod_engines import PodEngines, pod_engines
 
 ROUTED = "forescale.io/routed"
@@ -280,6 +282,14 @@ async def test_without_the_pods_nothing_is_told(stage: Stage, tmp_path: Path) ->
             await actuator.status()
 
 
+async def test_a_label_that_the_object_itself_selects_by_is_refused(stage: Stage, tmp_path: Path) -> None:
+    await stage.fake.put("deployments", "llm", {"spec": {"selector": {"matchLabels": {"app": "llm", ROUTED: "true"}}}})
+    async with Resources() as resources:
+        actuator = await stage.open(resources)
+        with pytest.raises(Misconfigured, match=r"its own selector names forescale\.io/routed"):
+            await actuator.status()
+
+
 async def test_a_pod_that_was_replaced_meanwhile_is_left_alone(stage: Stage, opened: Opened) -> None:
     stage.load(1, 0, 1, 1)
     actuator = await opened()
@@ -310,3 +320,45 @@ async def test_a_stateful_set_gives_its_highest_ordinals(stage: Stage) -> None:
         await actuator.resize(2, (await actuator.status()).value)
         await asyncio.sleep(0.1)
         assert control.removed == ["llm-3", "llm-2"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(why_not()), reason=why_not() or "there is one")
+async def test_a_real_api_server_takes_what_is_written_on_pods(clock: ManualClock) -> None:
+    async with ground() as real, Resources() as resources:
+        labels = {"metadata": {"labels": {ROUTED: "true"}}}
+        pool = Kubernetes(
+            name="llm",
+            namespace=real.namespace,
+            cluster=KubeCluster(kubeconfig=str(real.kubeconfig)),
+            drain=Drain(routing_label=ROUTED, port=1, settle_s=0, deadline_s=60),
+        )
+        actuator = await pool.open(Opening(resources, clock, 5.0), WorkloadName("chat"), PoolName("gpus"))
+        seen = await settled(actuator, lambda s: s.ready == 2)
+        for pod in (await real.call("GET", real.path("pods", api="api/v1")))["items"]:
+            await real.call("PATCH", real.path("pods", pod["metadata"]["name"], "api/v1"), labels)
+        await actuator.resize(1, seen)
+        assert (await settled(actuator, lambda s: s.desired == 1)).ready == 1
+        assert (await real.size(), sorted(map(routed, await pods_of(real)))) == (2, [False, True])
+        await actuator.resize(2, (await actuator.status()).value)
+        assert sorted(map(routed, await pods_of(real))) == [True, True]
+        await actuator.resize(1, await settled(actuator, lambda s: s.desired == 2))
+        await settled(actuator, lambda s: s.desired == 1)
+        clock.advance(61)  # its load cannot be told: it goes at the deadline
+        await settled(actuator, lambda s: s.desired == 1)
+        await actuator.resize(1, (await actuator.status()).value)
+        assert await real.size() == 1
+
+
+async def pods_of(real: Ground) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = (await real.call("GET", real.path("pods", api="api/v1")))["items"]
+    return found
+
+
+def routed(pod: dict[str, Any]) -> bool:
+    return ROUTED in pod["metadata"]["labels"] and SINCE not in pod["metadata"].get("annotations", {})
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
