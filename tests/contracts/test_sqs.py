@@ -75,12 +75,12 @@ class SqsRig(SourceRig):
 
 
 @asynccontextmanager
-async def rig(faults: dict[str, Fault]) -> AsyncIterator[SourceRig]:
+async def rig(faults: dict[str, Fault], made: type[SqsRig] = SqsRig) -> AsyncIterator[SourceRig]:
     async with aws() as there, front(there.url) as words:
         port = urlsplit(words.url).port
         assert port is not None
         async with tcp_proxy("127.0.0.1", port) as wire:
-            yield SqsRig(there, words, wire, await there.queue("prompts"), faults)
+            yield made(there, words, wire, await there.queue("prompts"), faults)
 
 
 class TestSqs(SourceContract):
