@@ -16,7 +16,7 @@ from scaler.clouds.azure import AKS_PUT, Arm, arm, through
 from scaler.clouds.azure_around import permits, reserved
 from scaler.clouds.azure_events import Listener, listener
 from scaler.clouds.azure_operations import ENDED, Operation
-from scaler.clouds.azure_pool import PoolView, whole
+from scaler.clouds.azure_pool import PoolView, kind_of, whole
 from scaler.clouds.azure_recent import SLOW_S, TURN_S, Recent, recent
 from scaler.clouds.azure_vms import READ, READ_INSTANCES, Vm, machines
 from scaler.clouds.notices import board
@@ -80,6 +80,7 @@ class AksResizer:
             self._heard.watch(self, [vm.host for vm in vms if vm.state == "ready"])
         zones = profile.get("availabilityZones") or ()
         group = profile.get("capacityReservationGroupID")
+        self._view.kind = kind_of(profile.get("vmSize"), profile.get("scaleSetPriority") == "Spot", zones)
         held = await reserved(self._arm, self._recent, group, str(profile.get("vmSize")), zones)
         other = "the AKS cluster autoscaler" if profile.get("enableAutoScaling") else None
         version = str(profile.get("eTag") or "")
@@ -100,7 +101,8 @@ class AksResizer:
             raise Conflict(f"{self._spec.agent_pool}: AKS is at work on it ({state}), and takes one write at a time")
         broken = self._view.broken[: max(0, seen.desired - replicas)]
         try:
-            answer = await (self._remove(broken) if broken else self._put(profile, replicas))
+            with self._view.naming():
+                answer = await (self._remove(broken) if broken else self._put(profile, replicas))
         finally:
             self._recent.forget(self._spec.cluster_path)
             self._recent.forget((self._nodes, "machines"))

@@ -17,7 +17,7 @@ from scaler.clouds.azure import Arm, arm
 from scaler.clouds.azure_around import READ_SETTINGS, permits, reserved, rival
 from scaler.clouds.azure_events import Listener, listener
 from scaler.clouds.azure_operations import Operation
-from scaler.clouds.azure_pool import PoolView, whole
+from scaler.clouds.azure_pool import PoolView, kind_of, whole
 from scaler.clouds.azure_recent import TURN_S, Recent, recent
 from scaler.clouds.azure_vms import READ, READ_INSTANCES, READ_MACHINES, Vm, machines
 from scaler.clouds.notices import board
@@ -61,6 +61,7 @@ class VmssResizer:
         if self._heard is not None:
             self._heard.watch(self, [vm.host for vm in vms if vm.state == "ready"])
         size, group = reservation(body)
+        self._view.kind = kind_of(size, is_spot(body), body.get("zones") or ())
         held = await reserved(self._arm, self._recent, group, size, body.get("zones") or ())
         version = str(body.get("etag") or "")
         found = self._view.status(capacity(body), vms, late, foreign=other, version=version, reserved=held)
@@ -117,7 +118,9 @@ class VmssResizer:
 
     async def _write(self, replicas: int, version: str, seen: PoolStatus) -> None:
         try:
-            answer = await self._arm.write("PATCH", WRITE, self._path, {"sku": {"capacity": replicas}}, version=version)
+            with self._view.naming():
+                asked = {"sku": {"capacity": replicas}}
+                answer = await self._arm.write("PATCH", WRITE, self._path, asked, version=version)
         finally:
             self._forget()
         self._operation.accepted(answer)
@@ -139,6 +142,12 @@ class VmssResizer:
 def capacity(body: Mapping[str, Any]) -> int:
     """The size that the set was last asked for. Raises `Unavailable`."""
     return whole("scale set", (body.get("sku") or {}).get("capacity"))
+
+
+def is_spot(body: Mapping[str, Any]) -> bool:
+    """Whether the set buys spot machines, of itself or by a mix."""
+    properties = body.get("properties") or {}
+    return (properties.get("virtualMachineProfile") or {}).get("priority") == "Spot"
 
 
 def reservation(body: Mapping[str, Any]) -> tuple[str, str | None]:

@@ -45,22 +45,24 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is asked alike of many resources."""
+    """What is asked alike of many resources: of the last minutes, or of a `span` (seconds since the Unix epoch)."""
 
     namespace: str
     names: tuple[str, ...]
     aggregation: str
     filter: str | None = None
+    span: tuple[float, float] | None = None
 
     def query(self, now: float) -> dict[str, str]:
+        since, until = self.span or (now - LOOK_BACK_S, now)
         found = {
             "api-version": VERSION,
             "metricnamespace": self.namespace,
             "metricnames": ",".join(self.names),
             "aggregation": self.aggregation,
             "interval": "PT1M",
-            "starttime": stamp(now - LOOK_BACK_S),
-            "endtime": stamp(now),
+            "starttime": stamp(since),
+            "endtime": stamp(until),
             "top": str(MOST_SERIES),
         }
         return {**found, "filter": self.filter} if self.filter else found
@@ -174,12 +176,18 @@ def newest(body: Body, name: str, aggregation: str, now: float) -> Point | None:
 
 def series(body: Body, name: str, aggregation: str, now: float) -> list[Point | None]:
     """The newest ended point of each of a metric's series, None where it has none. Raises `Unavailable`."""
-    for metric in _metrics(body):
-        if (metric.get("name") or {}).get("value") != name:
+    told = metric(body, name).get("timeseries") or ()
+    return [_last(one, aggregation, now) for one in told if isinstance(one, Mapping)]
+
+
+def metric(body: Body, name: str) -> Mapping[str, Any]:
+    """A metric of an answer. Raises `Unavailable`."""
+    for one in _metrics(body):
+        if (one.get("name") or {}).get("value") != name:
             continue
-        if metric.get("errorCode") not in {None, "Success"}:
-            raise Unavailable(f"Azure Monitor: {name}: {metric.get('errorCode')}: {metric.get('errorMessage')}")
-        return [_last(one, aggregation, now) for one in metric.get("timeseries") or () if isinstance(one, Mapping)]
+        if one.get("errorCode") not in {None, "Success"}:
+            raise Unavailable(f"Azure Monitor: {name}: {one.get('errorCode')}: {one.get('errorMessage')}")
+        return one
     raise Unavailable(f"Azure Monitor: the answer lacks {name}")
 
 

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from policies.model import PoolStatus, Shortfall
 from scaler.clouds.azure_losses import Losses
 from scaler.clouds.azure_vms import Vm, parts
 from scaler.clouds.notices import Board
-from scaler.ports import Unavailable
+from scaler.ports import OutOfCapacity, OutOfQuota, Unavailable
+
+
+def kind_of(size: object, spot: bool, zones: Iterable[object]) -> str:
+    """What a pool buys, in words for errors: Azure's own do not always name type, zone and market."""
+    places = ", ".join(str(z) for z in zones)
+    return f"{size}, {'spot' if spot else 'on demand'}, {f'zone {places}' if places else 'no zone'}"
 
 
 class PoolView:
-    """One pool as seen over time: what was taken from it, and what was said to fail."""
+    """One pool as seen over time: what was taken from it, and what was said to fail. `kind` is what it buys."""
 
     def __init__(self, board: Board) -> None:
+        self.kind = ""
         self.losses = Losses(board)
         self.broken: Sequence[Vm] = ()
         """Machines that are there and do not come: they hold the pool's size, so they are the first to go."""
@@ -34,10 +43,18 @@ class PoolView:
             doomed=len(doomed),
             interrupted=self.losses.interrupted,
             failed=max(0, desired - ready - coming) if late else min(len(self.broken), max(0, desired - ready)),
-            short=short if desired > ready else None,
+            short=replace(short, reason=f"{short.reason} [{self.kind}]") if short and desired > ready else None,
             parts=parts(vms, doomed),
             **more,
         )
+
+    @contextmanager
+    def naming(self) -> Iterator[None]:
+        """Refusals for want of capacity or quota say of what."""
+        try:
+            yield
+        except (OutOfCapacity, OutOfQuota) as e:
+            raise type(e)(f"{e} [{self.kind}]") from e
 
     def _newest(self, vms: Sequence[Vm]) -> Shortfall | None:
         """What was last said of a machine that did not come. Said without a time, it is as of when first heard."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
 
 from policies.model import Absent, Fresh
 from scaler.clouds.azure import Arm, arm
@@ -15,7 +17,11 @@ from scaler.clouds.azure_metrics import LOOK_BACK_S, READ, Asked, Batches, Point
 from scaler.clouds.rest import Body
 from scaler.ports import Context, Permit, PortError
 from scaler.sources.azure_monitor import AzureMonitor
+from scaler.sources.azure_monitor_past import Past
 from scaler.sources.measured import measured
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 ASK_S: Final = 30.0
 """Between two questions: there is a sample a minute, and asking is billed."""
@@ -45,6 +51,14 @@ class AzureMonitorSource:
             self._found = await self._ask(now)
             self._asked_at = now
         return self._found
+
+    async def past(
+        self, quantities: Collection[str], since: float, until: float, step_s: float
+    ) -> Mapping[str, NDArray[np.float64]]:
+        past = Past(self._spec, self._batches, since, until, step_s)
+        asked = [q for q in quantities if q in self._spec.metrics]
+        found = dict(zip(asked, await asyncio.gather(*(past.read(q) for q in asked)), strict=True))
+        return {q: found[q] if q in found else np.full(past.steps, np.nan) for q in quantities}
 
     async def permits(self) -> Sequence[Permit]:
         return await permits(self._arm, self._spec.resource, (READ,))

@@ -66,8 +66,10 @@ async def test_refusals_are_told_by_their_remedy(here: Place, refusal: tuple[str
     its_set = serving(here.cloud, 2)
     its_set.none_left = refusal
     pool = await here.vmss()
-    with pytest.raises(error, match=refusal[0]):
+    with pytest.raises(error, match=refusal[0]) as raised:
         await pool.resize(4, await here.seen(pool))
+    if error in {OutOfCapacity, OutOfQuota}:
+        assert "[Standard_NC40ads_H100_v5, on demand, zone 1]" in str(raised.value)
     assert (its_set.capacity, its_set.writes) == (2, 0)
 
 
@@ -292,13 +294,14 @@ async def test_a_write_between_our_read_and_ours_is_a_conflict(here: Place) -> N
 
 
 async def test_a_failure_that_only_the_agent_pool_tells_of_is_one_saying(here: Place) -> None:
-    pool = agent_pool(here.cloud, 2)
+    pool = agent_pool(here.cloud, 2, more={"scaleSetPriority": "Spot"})
     aks = await here.aks()
     await aks.resize(4, await here.seen(aks))
     pool.fail("ErrCode_InsufficientVCPUQuota", "Insufficient regional vcpu quota left", lost=True)
     first = await here.seen(aks)
     assert first.short is not None
     assert (first.short.quota, first.failed) == (True, 2)
+    assert "[Standard_NC40ads_H100_v5, spot, zone 1]" in first.short.reason
     assert (await here.seen(aks)).short == first.short
 
 

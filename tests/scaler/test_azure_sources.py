@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -275,6 +276,33 @@ async def test_aggregations_are_asked_apart(scene: Scene) -> None:
     found = await source.sample()
     assert (found["visible"].value, found["incoming"].value) == (5, 11)
     assert len(scene.monitor.calls) == 2
+
+
+async def test_the_past_is_told_in_even_steps(scene: Scene) -> None:
+    """Three days, of which each minute's value is the minute of its hour: every half hour's mean is known."""
+    scene.monitor.history["ActiveMessages"] = lambda minute: float(minute % 60)
+    source = await scene.metrics()
+    until = scene.at.clock.now() // 3600 * 3600
+    found = await source.past(["visible", "unknown"], until - 3 * 86_400, until, 1800.0)
+    assert found["visible"] == pytest.approx([14.5, 44.5] * 72)
+    assert len(found["unknown"]) == 144
+    assert all(math.isnan(v) for v in found["unknown"])
+    assert len(scene.monitor.calls) == 3, "a day a call"
+
+
+async def test_a_step_of_which_a_minute_is_missing_is_not_known(scene: Scene) -> None:
+    until = scene.at.clock.now() // 3600 * 3600
+    lost = int(until // 60) - 31
+    scene.monitor.history["ActiveMessages"] = lambda minute: None if minute == lost else 4.0
+    found = (await (await scene.metrics()).past(["visible"], until - 3600, until, 900.0))["visible"]
+    assert [math.isnan(v) for v in found] == [False, True, False, False]
+
+
+async def test_steps_that_do_not_begin_with_a_minute_take_the_minutes_that_they_touch(scene: Scene) -> None:
+    began = scene.at.clock.now() // 3600 * 3600
+    scene.monitor.history["ActiveMessages"] = lambda minute: float(minute - began // 60)
+    found = (await (await scene.metrics()).past(["visible"], began + 30, began + 210, 90.0))["visible"]
+    assert list(found) == [0.5, 2.5]
 
 
 @pytest.mark.parametrize(

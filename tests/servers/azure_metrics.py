@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -22,6 +23,8 @@ class Monitor:
 
     cloud: Azure
     values: dict[tuple[str, str, str], Any] = field(default_factory=dict)
+    history: dict[str, Callable[[int], float | None]] = field(default_factory=dict)
+    """By metric: its value in a minute since the epoch, where a longer span is asked for."""
     ahead_s: float = 0.0
     calls: list[int] = field(default_factory=list)
     """Of each batch: the resources named."""
@@ -51,9 +54,12 @@ class Monitor:
     def _told(self, resource: str, request: web.Request, entity: str) -> dict[str, Any]:
         names = request.query["metricnames"].split(",")
         aggregation = request.query["aggregation"].lower()
-        return {"value": [self._metric(resource, name, aggregation, entity) for name in names]}
+        return {"value": [self._metric(resource, name, aggregation, entity, request) for name in names]}
 
-    def _metric(self, resource: str, name: str, aggregation: str, entity: str) -> dict[str, Any]:
+    def _metric(self, resource: str, name: str, aggregation: str, entity: str, request: web.Request) -> dict[str, Any]:
+        span = self._span(name, aggregation, request) if name in self.history else []
+        if name in self.history:
+            return {"name": {"value": name}, "timeseries": [{"metadatavalues": [], "data": span}]}
         series = [
             {"data": [self._point(4, {aggregation: 99}), self._point(1, {aggregation: value}), self._point(0, {})]}
             for (r, n, e), value in self.values.items()
@@ -61,10 +67,19 @@ class Monitor:
         ]
         return {"name": {"value": name}, "errorCode": "Success", "timeseries": [] if self.empty else series}
 
+    def _span(self, name: str, aggregation: str, request: web.Request) -> list[dict[str, Any]]:
+        since, until = (datetime.fromisoformat(request.query[k]).timestamp() // 60 for k in ("starttime", "endtime"))
+        values = {m: self.history[name](m) for m in range(int(since), int(until))}
+        return [{"timeStamp": _stamp(m), **({aggregation: v} if v is not None else {})} for m, v in values.items()]
+
     def _point(self, minutes_ago: int, values: dict[str, Any]) -> dict[str, Any]:
         minute = (SystemClock().now() + self.ahead_s) // 60 - minutes_ago
         told = {k: v for k, v in values.items() if v is not None}
-        return {"timeStamp": datetime.fromtimestamp(minute * 60, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), **told}
+        return {"timeStamp": _stamp(minute), **told}
+
+
+def _stamp(minute: float) -> str:
+    return datetime.fromtimestamp(minute * 60, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def monitor(cloud: Azure) -> Monitor:
