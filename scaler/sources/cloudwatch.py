@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 from policies.model import Absent, Fresh
 from policies.rules import Rule
 from scaler.clouds.account import AwsAccount
-from scaler.ports import Context, Unavailable
+from scaler.ports import Context, PortError, Unavailable
 from scaler.sources.measured import measured
 
 if TYPE_CHECKING:
@@ -116,9 +116,11 @@ class CloudWatchSource:
         now = self._clock.now()
         due = [q for q, at in self._due.items() if now >= at or at - now > 2 * self._spec.metrics[q].period_s]
         results = await asyncio.gather(*(self._read(q) for q in due), return_exceptions=True)
-        failed = [r for r in results if isinstance(r, BaseException)]
-        for result in failed:
-            raise result  # only now: all have ended
+        failed = {q: r for q, r in zip(due, results, strict=True) if isinstance(r, BaseException)}
+        for quantity, error in failed.items():  # only now: all have ended
+            if len(failed) == len(self._due) or not isinstance(error, PortError):
+                raise error
+            self._known[quantity] = Absent(str(error))  # what one cannot tell must not hide the others
         return dict(self._known)
 
     async def _read(self, quantity: str) -> None:

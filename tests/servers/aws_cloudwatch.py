@@ -1,0 +1,71 @@
+"""CloudWatch's GetMetricData on a socket, with pages, statuses, refusals and samples at any time."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+
+@dataclass
+class Clouds:
+    """`calls` are the numbers of queries of each call, `windows` their start, end and period.
+
+    `page`: so many samples a page; 0: all. `wrong` metrics make a call fail as a whole.
+    """
+
+    url: str = ""
+    samples: dict[str, dict[float, float]] = field(default_factory=lambda: defaultdict(dict))
+    statuses: dict[str, str] = field(default_factory=dict)
+    wrong: set[str] = field(default_factory=set)
+    calls: list[int] = field(default_factory=list)
+    windows: list[tuple[float, float, int]] = field(default_factory=list)
+    page: int = 0
+
+    def put(self, name: str, at: float, value: float) -> None:
+        self.samples[name][at] = value
+
+    def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
+        queries, start, end = asked["MetricDataQueries"], asked["StartTime"], asked["EndTime"]
+        first = int(asked.get("NextToken", "0"))
+        self.calls.append(len(queries))
+        results, more = list[dict[str, Any]](), False
+        for query in queries:
+            stat = query["MetricStat"]
+            name = stat["Metric"]["MetricName"]
+            self.windows.append((start, end, stat["Period"]))
+            found = sorted(((t, v) for t, v in self.samples[name].items() if start <= t < end), reverse=True)
+            shown = found[first : first + self.page] if self.page else found
+            more = more or bool(self.page and len(found) > first + self.page)
+            status = self.statuses.get(name, "Complete")
+            times, values = [t for t, _ in shown], [v for _, v in shown]
+            results.append({"Id": query["Id"], "Timestamps": times, "Values": values, "StatusCode": status})
+        return {"MetricDataResults": results, **({"NextToken": str(first + self.page)} if more else {})}
+
+    async def serve(self, request: web.Request) -> web.Response:
+        asked = json.loads(await request.read())
+        kind = "application/x-amz-json-1.0"
+        if self.wrong & {q["MetricStat"]["Metric"]["MetricName"] for q in asked["MetricDataQueries"]}:
+            said = {"__type": "com.amazonaws.cloudwatch#ValidationError", "message": "a query is not valid"}
+            return web.Response(status=400, text=json.dumps(said), content_type=kind)
+        return web.Response(text=json.dumps(self.answer(asked)), content_type=kind)
+
+
+@asynccontextmanager
+async def cloudwatch() -> AsyncIterator[Clouds]:
+    it = Clouds()
+    app = web.Application()
+    app.router.add_post("/{path:.*}", it.serve)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        it.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        yield it
+    finally:
+        await runner.cleanup()
