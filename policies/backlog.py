@@ -15,35 +15,31 @@ class Help:
     """What help for a backlog is like.
 
     Replicas asked for now come after `lead_s`, the next of those asked for before after `next_s`; each stays for
-    `stay_s` at least. Waiting costs `ratio` times what an idle replica does. What waits in a queue may wait for
-    `patience_s` more once help has come.
+    `stay_s` at least. Waiting costs `ratio` times what an idle replica does.
     """
 
     lead_s: float
     next_s: float
     stay_s: float
     ratio: float
-    patience_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """Requests that wait in engines, messages that wait before them, and the replica-seconds that each takes."""
+    """Requests that wait in engines, and the replica-seconds that each takes."""
 
     requests: float
-    messages: float
     each_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What waits, and the replicas beyond those that the rate needs (`extra`) that clear it.
+    """The replicas beyond those that the rate needs (`extra`) that clear what waits.
 
     A backlog is not a rate: multiplying it by the replicas there, or buying for what they will have worked off before
     help comes, is how autoscalers run away.
     """
 
-    queued: float
     extra: float
     reason: str = ""
 
@@ -53,17 +49,15 @@ def backlog(waits: Waits, rate: float, ready: float, size: float, help_: Help) -
 
     While requests wait in engines all that come are late. E replicas more clear B replica-seconds in B / E seconds,
     which costs ``ratio x rate x B / E`` for lateness and ``E x (lead + stay)`` for them: the least of the sum is at
-    the square root below. A queue's messages have their patience, and no more is bought than keeps it. B is what there
-    will be when help comes; what is there may be all the help it needs, and then nothing is bought, and nothing given
-    back before it is done.
+    the square root below. B is what there will be when help comes; what is there may be all the help it needs, and then
+    nothing is bought, and nothing given back before it is done.
     """
-    count = waits.requests + waits.messages
-    if count <= 0:
-        return Backlog(0.0, 0.0)
+    if waits.requests <= 0:
+        return Backlog(0.0)
     pending = size > ready
-    left_s = count * waits.each_s + max(0.0, rate - ready) * (help_.next_s if pending else help_.lead_s)
-    urgent = math.sqrt(help_.ratio * rate * left_s / (help_.lead_s + help_.stay_s)) if waits.requests > 0 else 0.0
-    extra = max(min(urgent, left_s / LEAST_S), left_s / help_.patience_s)
+    left_s = waits.requests * waits.each_s + max(0.0, rate - ready) * (help_.next_s if pending else help_.lead_s)
+    urgent = math.sqrt(help_.ratio * rate * left_s / (help_.lead_s + help_.stay_s))
+    extra = min(urgent, left_s / LEAST_S)
     if left_s <= (size - rate) * help_.lead_s:
         extra = min(extra, size - rate)
-    return Backlog(waits.messages, extra, f"{count:g} wait, {left_s:.0f} replica-seconds: {extra:.2f} more clear them")
+    return Backlog(extra, f"{waits.requests:g} wait, {left_s:.0f} replica-seconds: {extra:.2f} more clear them")

@@ -102,16 +102,26 @@ class Worth:
 
 
 def engine_load(
-    view: View, used: tuple[SignalName, ...], values: Mapping[SignalName, float], worth: Worth
+    view: View,
+    used: tuple[SignalName, ...],
+    values: Mapping[SignalName, float],
+    worth: Worth,
+    queue: SignalName | None = None,
 ) -> EngineLoad:
-    """The load by the signals of `READ` (named in `used`), all of which are in `values`."""
+    """The load by the signals of `READ` (named in `used`), all of which are in `values`.
+
+    What came is what was done and what the requests in work grew by; those that wait in a `queue` before the engines,
+    if it is in `values` too, are among them.
+    """
     running, waiting, requests_per_s, prompt, generated = (values[signal] for signal in used)
     in_work = running + waiting
+    held = (*used[:2], queue) if queue is not None and queue in values else used[:2]
+    there = sum(values[signal] for signal in held)
     done, window_s = worth.load(prompt, generated), worth.window_s
     since = view.at - window_s - 1.0
-    grown_per_s = _grown_per_s(view, used, in_work, since)
+    grown_per_s = _grown_per_s(view, held, there, since)
     if waiting > SURGE * (view.ready or 0):
-        grown_per_s = max(grown_per_s, _grown_per_s(view, used, in_work, view.at - SURGE_S))
+        grown_per_s = max(grown_per_s, _grown_per_s(view, held, there, view.at - SURGE_S))
     ratio = 1.0 + grown_per_s / requests_per_s if requests_per_s > 0 else 1.0
     ready = np.append(view.history.column(READY, since - 30.0), float(view.ready or 0))
     lately = [view.history.signal(signal, since - 30.0)[1] for signal in used[3:]]
@@ -135,15 +145,17 @@ def engine_load(
     )
 
 
-def _grown_per_s(view: View, used: tuple[SignalName, ...], in_work: float, since: float) -> float:
-    """By how much the requests in work grow, from the first turns since a time that saw them until now.
+def _grown_per_s(view: View, held: tuple[SignalName, ...], there: float, since: float) -> float:
+    """By how much the requests in work (the sum of the gauges `held`, `there` now) grow, from the first turns since a
+    time that saw them until now.
 
     The larger of the first two is taken: a reading that says 0 for once is no growth afterwards.
     """
-    (at, running), (_, waiting) = (view.history.signal(signal, since) for signal in used[:2])
-    if not at.size or at.size != waiting.size or at[0] >= view.at:
+    found = [view.history.signal(signal, since) for signal in held]
+    at, sizes = found[0][0], {values.size for _, values in found}
+    if not at.size or len(sizes) > 1 or at[0] >= view.at:
         return 0.0
-    return (in_work - float((running + waiting)[:2].max())) / (view.at - float(at[0]))
+    return (there - float(np.sum([values[:2] for _, values in found], axis=0).max())) / (view.at - float(at[0]))
 
 
 def impossible(view: View, used: tuple[SignalName, ...], values: Mapping[SignalName, float], window_s: float) -> bool:

@@ -22,6 +22,7 @@ BENCHMARKS: Final = (
     "weather",
     "forecast",
     "spot",
+    "queue_deadline",
     "cost_at_slo",
     "ablation",
     "tune",

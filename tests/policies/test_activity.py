@@ -88,7 +88,7 @@ def test_from_a_start_without_a_past_it_goes_by_the_size_found_and_remembers_it(
 def test_a_queue_goes_before_it() -> None:
     policy = dataclasses.replace(LAST_RESORT, queue="q")
     readings: dict[str, Reading[float]] = {"e.utilization": Fresh(1.0, 0.0), "q.visible": Fresh(0.0, 0.0)}
-    assert "queue is empty" in policy.recommend(NAME, view_of(readings, 4)).reason
+    assert "the queue is empty" in policy.recommend(NAME, view_of(readings, 4)).reason
     gone: dict[str, Reading[float]] = {**readings, "q.visible": Absent("no answer")}
     assert "busy, not loaded" in policy.recommend(NAME, view_of(gone, 4)).reason
 

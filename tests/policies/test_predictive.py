@@ -196,23 +196,19 @@ def test_a_queue_wakes_a_workload_that_engines_cannot_tell_of() -> None:
 
 
 @pytest.mark.parametrize(
-    ("requests", "messages", "rate", "ready", "size", "extra"),
+    ("requests", "rate", "ready", "size", "extra"),
     [
-        pytest.param(0.0, 0.0, 5.0, 1.0, 1.0, 0.0, id="nothing waits, whatever the rate"),
-        pytest.param(0.0, 1000.0, 0.0, 10.0, 10.0, 1.0, id="what is there clears it: no more, and none given back"),
-        pytest.param(0.0, 1000.0, 0.0, 0.0, 0.0, 1.0, id="nobody there: all of it, in the time there is"),
-        pytest.param(0.0, 1000.0, 10.0, 1.0, 1.0, 10.0, id="what piles up until help comes counts"),
-        pytest.param(0.0, 1000.0, 10.0, 1.0, 12.0, 2.8, id="help is under way, and not enough"),
-        pytest.param(1000.0, 0.0, 4.0, 4.0, 4.0, math.sqrt(19 * 4 * 100 / 200), id="users wait: what that is worth"),
-        pytest.param(1000.0, 0.0, 4.0, 4.0, 8.0, 4.0, id="users wait, and help is under way"),
-        pytest.param(1000.0, 0.0, 0.0, 0.0, 0.0, 1.0, id="nobody comes whom it makes late"),
-        pytest.param(10.0, 0.0, 100.0, 100.0, 100.0, 1.0 / 15.0, id="no sooner than a turn"),
+        pytest.param(0.0, 5.0, 1.0, 1.0, 0.0, id="nothing waits, whatever the rate"),
+        pytest.param(1000.0, 4.0, 4.0, 4.0, math.sqrt(19 * 4 * 100 / 200), id="users wait: what that is worth"),
+        pytest.param(1000.0, 4.0, 4.0, 8.0, 4.0, id="users wait, and help is under way"),
+        pytest.param(1000.0, 0.0, 0.0, 0.0, 0.0, id="nobody comes whom it makes late"),
+        pytest.param(10.0, 100.0, 100.0, 100.0, 1.0 / 15.0, id="no sooner than a turn"),
     ],
 )
 def test_a_backlog_needs_what_is_left_of_it_when_help_comes(
-    requests: float, messages: float, rate: float, ready: float, size: float, extra: float
+    requests: float, rate: float, ready: float, size: float, extra: float
 ) -> None:
-    found = backlog(Waits(requests, messages, 0.1), rate, ready, size, Help(100.0, 20.0, 100.0, 19.0, 100.0))
+    found = backlog(Waits(requests, 0.1), rate, ready, size, Help(100.0, 20.0, 100.0, 19.0))
     assert found.extra == pytest.approx(extra)
 
 

@@ -105,6 +105,13 @@ def test_redelivered_messages_wait_out_their_visibility_timeout() -> None:
     assert waited_s[tries > 1].min() >= 120
 
 
+def test_who_knows_when_messages_are_due_keeps_that_for_less() -> None:
+    by_depth, by_deadline = shown("batch-queue")[1], shown("batch-queue", "batch-queue-predictive")[1]
+    assert by_deadline.slo_met
+    assert by_deadline.finished == by_deadline.arrived
+    assert by_deadline.cost_usd < 0.8 * by_depth.cost_usd
+
+
 def test_spot_carries_the_load_where_it_is_to_be_had_and_outages_cost_no_promise() -> None:
     done, summary, _ = shown("spot")
     sizes = {name: np.array(size) for name, size in done.timeline.pools.items()}

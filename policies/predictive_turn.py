@@ -1,0 +1,294 @@
+"""One turn of the predictive policy: from what is seen to a need, by engines, by a queue's deadline, or by activity."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from policies.activity import QUANTITY, by_activity
+from policies.backlog import Backlog, Help, Waits, backlog
+from policies.capacity import LATENCIES, Fit, Limit, limit, missed_share, tail_s
+from policies.collapse import held
+from policies.deadline import Due, Hands, Promise, Queued, due
+from policies.demand import no_opinion, share_work
+from policies.engine_load import READ, SURGE, EngineLoad, Worth, engine_load, latency
+from policies.model import Evidence, Fresh, PolicyName, Recommendation, SignalName
+from policies.supervise import Supervisor
+
+if TYPE_CHECKING:
+    from policies.predictive import Predictive
+    from policies.spec import WorkloadSpec
+    from policies.view import View
+
+PEAKS: Final = (0.5, 0.8, 0.9, 0.95, 0.99)
+"""Quantiles of the largest demand that are told to the allocator."""
+KV_TARGET: Final = 0.9
+"""Mean share of the KV cache to fill: engines preempt when one runs full, and replicas differ."""
+CAUTION: Final = 0.5
+"""Standard deviations that a limit is believed to be lower than learnt: the first replicas are bought in doubt."""
+INTERVAL_S, LEAD_TIME_S, SHARE, LATENESS_RATIO = 15.0, 120.0, 0.99, 19.0
+"""Where no workload says otherwise, as the specification has it."""
+LENGTHS_S: Final = 300.0
+"""The work of a request is averaged over so long: longer than a burst, shorter than a drift of lengths."""
+TTFT: Final = "ttft_p95_s"
+KV: Final = "kv_cache_usage"
+NEEDED: Final = "needed"
+"""What the policy remembers as the need by engines, in replicas' worth of work."""
+IDLE: Final = 0.05
+"""GPUs busy for less of the time do no work, as in `gpu_utilization`."""
+
+
+def share(spec: WorkloadSpec | None) -> float:
+    """The share of requests that the promise is of."""
+    return spec.slo.share if spec is not None and spec.slo is not None else SHARE
+
+
+def promised_s(spec: WorkloadSpec | None) -> dict[str, float]:
+    """The latency promised, by the quantity that tells it."""
+    slo = spec.slo if spec is not None else None
+    found = {quantity: getattr(slo, key, None) for quantity, (key, _) in LATENCIES.items()}
+    return {quantity: limit_s for quantity, limit_s in found.items() if limit_s is not None}
+
+
+def carried(allowed: Limit) -> float:
+    """What a replica is trusted to carry of what it may, in the prior's saturations."""
+    return allowed.load * (1.0 - min(0.3, CAUTION * allowed.unsure))
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What one turn comes to, in replicas' worth of work, and the words for it."""
+
+    work: float
+    rate: float
+    allowed: Limit
+    waits: Backlog
+    queued: Due | None
+    expected: float
+    supervisor: Supervisor
+
+    def words(self, quantile: float, lead_s: float) -> str:
+        allowed, supervisor = self.allowed, self.supervisor
+        by = f"by {allowed.latency}" if allowed.latency else "by throughput"
+        told = [f"{self.work:.2f} replicas' worth now, each filled to {allowed.load:.0%} of the engine given, {by}"]
+        if self.work > self.rate:
+            told.append(f"the mean rate needs {self.rate:.2f}, bursts or the cache the rest")
+        if allowed.hopeless:
+            told.append(f"{allowed.hopeless} misses its promise at any size and is left out")
+        if self.waits.extra:
+            told.append(self.waits.reason)
+        if self.queued is not None and self.queued.left_s:
+            told.append(self.queued.reason)
+        told.append(f"at most {self.expected:.2f} within {lead_s:.0f} s (P{100 * quantile:.0f})")
+        if abs(supervisor.correction - 1.0) > 0.005:
+            told.append(f"{supervisor.correction:.2f} times that, for {supervisor.late_share:.2%} lately late")
+        return "; ".join(told)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn of the policy: its parameters, what it sees, what of that is fresh, and what it handed on."""
+
+    policy: Predictive
+    name: PolicyName
+    view: View
+    values: Mapping[SignalName, float]
+    old: Mapping[str, float]
+
+    def by_engines(self, used: tuple[SignalName, ...], evidence: Evidence, wrong: str) -> Recommendation:
+        """The need by all that engines tell."""
+        policy, view = self.policy, self.view
+        worth = Worth(policy.prompt_tokens_per_s, policy.generation_tokens_per_s, policy.rate_window_s)
+        load = engine_load(view, used[: len(READ)], self.values, worth, self._queue)
+        late = {q: s for q in LATENCIES if (s := latency(view, policy.source, q)) is not None}
+        fits = self._taught(load, late)
+        allowed = limit(fits, self._promised, self._share)
+        carries = carried(allowed)
+        each_s = self._each_s(load, carries)
+        rate = load.coming / carries
+        queued = None if self.visible is None else self._due(self.visible, each_s)
+        memory = {**self.old, "each_s": each_s, **{k: v for q, fit in fits.items() for k, v in fit.memory(q).items()}}
+        if queued is not None and self._patient:
+            said = self._by_deadline(queued, evidence, used, memory)
+            return replace(said, work=rate, active=said.active or load.in_work > 0)
+        work = max(rate, self._burst(load, fits, allowed, late), self._kv(load))
+        peaks = view.history.outlook(self.name).peaks(self._lead_s, PEAKS)
+        known = policy.foresee and bool(np.isfinite(peaks).all())
+        expected = float(np.interp(self._quantile, PEAKS, peaks)) if known else work
+        expected = max(expected, self._before_collapse())
+        waits = self._backlog(load, rate, each_s)
+        need = Need(work, rate, allowed, waits, queued, expected, self._supervised(late, fits))
+        correction = need.supervisor.correction
+        factor = correction / policy.utilization
+        if waits.extra:
+            correction = max(1.0, correction)
+        replicas = self._held(max(expected, work + waits.extra, queued.replicas if queued else 0.0), correction)
+        return Recommendation(
+            self.name,
+            replicas,
+            evidence,
+            load.in_work + (queued.waiting if queued else 0.0) > 0,
+            need.words(self._quantile, self._lead_s) + (f" ({wrong})" if wrong else ""),
+            used,
+            keeps=(*used, *(SignalName(f"{policy.source}.{quantity}") for quantity in late)),
+            memory={**memory, **need.supervisor.memory(), NEEDED: replicas},
+            work=work,
+            peaks=tuple(zip(PEAKS, (peaks * factor).tolist(), strict=True)) if known else (),
+            because_late=replicas * (1.0 - 1.0 / correction) if late and correction > 1.0 else None,
+        )
+
+    def by_queue(self, visible: float, used: tuple[SignalName, ...], wrong: str) -> Recommendation:
+        """What can be said without the engines: what waits in the queue, at what a message took before."""
+        said = self._by_deadline(self._due(visible, self._each_before_s), Evidence.PARTIAL, used, self.old)
+        return replace(said, reason=f"the engines tell nothing ({wrong or 'none is ready'}); {said.reason}")
+
+    def by_activity(self, used: tuple[SignalName, ...], wrong: str) -> Recommendation:
+        """What the GPUs say, where nobody else says anything; nothing where they are not read either."""
+        wrong = wrong or "no replica is ready"
+        signal = SignalName(f"{self.policy.activity}.{QUANTITY}")
+        ready, busy = self.view.ready, self.view.readings.get(signal)
+        if self.policy.activity is None or not ready or not isinstance(busy, Fresh):
+            return no_opinion(self.name, used, wrong, self.old)
+        known = self.old.get(NEEDED, float(self.view.desired or ready))
+        found = by_activity(busy.value, ready, known)
+        reason, memory = f"neither engines nor a queue tell anything ({wrong}); {found.reason}", {NEEDED: known}
+        used = (*used, signal)
+        return Recommendation(
+            self.name, found.replicas, Evidence.PARTIAL, busy.value > IDLE, reason, used, memory={**memory, **self.old}
+        )
+
+    def _by_deadline(
+        self, found: Due, evidence: Evidence, used: tuple[SignalName, ...], memory: Mapping[str, float]
+    ) -> Recommendation:
+        """What keeps a queue's deadline, without a forecast."""
+        replicas, active = found.replicas / self.policy.utilization, found.waiting > 0
+        told = {**memory, NEEDED: replicas}
+        return Recommendation(self.name, replicas, evidence, active, found.reason, used, keeps=used, memory=told)
+
+    # --- what the workload says
+
+    @property
+    def _share(self) -> float:
+        return share(self.view.spec)
+
+    @property
+    def _promised(self) -> dict[str, float]:
+        return promised_s(self.view.spec)
+
+    @property
+    def _quantile(self) -> float:
+        """The newsvendor's: lateness over lateness and idleness (Arrow, Harris and Marschak 1951)."""
+        if self.policy.quantile is not None:
+            return self.policy.quantile
+        ratio = self.view.spec.lateness_ratio if self.view.spec else LATENESS_RATIO
+        return ratio / (1.0 + ratio)
+
+    @property
+    def _interval_s(self) -> float:
+        return self.view.spec.interval_s if self.view.spec else INTERVAL_S
+
+    @property
+    def _lead_s(self) -> float:
+        """From now to when a replica asked for now serves: the slowest pool's P90, and the turn until it is seen."""
+        pools = self.view.spec.pools.items() if self.view.spec else ()
+        markets = self.view.history.markets
+        serving = ((name, pool.lead_time_s) for name, pool in pools if pool.tier == "serving")
+        leads = [markets.of(name).lead_times.usual_s(prior_s) for name, prior_s in serving]
+        return max(leads, default=LEAD_TIME_S) + self._interval_s
+
+    # --- parts of the need
+
+    def _taught(self, load: EngineLoad, late: Mapping[str, float]) -> dict[str, Fit]:
+        fits = {q: Fit.recalled(q, self.old, idle_s) for q, (_, idle_s) in LATENCIES.items()}
+        if not self.policy.learn:
+            return fits
+        return load.teach(fits, late, min(0.5, self._interval_s / self.policy.forget_s))
+
+    def _each_s(self, load: EngineLoad, carries: float) -> float:
+        """What a request takes of a replica: slowly averaged, as lengths scatter. Seconds."""
+        now_s, over_s = load.each / carries, LENGTHS_S
+        if self.visible and load.requests_per_s and self._queued(self.visible, self.policy.rate_window_s).backed_up:
+            now_s, over_s = load.ready / load.requests_per_s, self.policy.rate_window_s
+        before_s = self._each_before_s or now_s
+        return before_s + min(1.0, self._interval_s / over_s) * (now_s - before_s) if now_s > 0 else before_s
+
+    @property
+    def _each_before_s(self) -> float:
+        return self.old.get("each_s", self.policy.message_s or 0.0)
+
+    def _burst(self, load: EngineLoad, fits: Mapping[str, Fit], allowed: Limit, late: Mapping[str, float]) -> float:
+        promised_s = self._promised.get(TTFT)
+        if promised_s is None or TTFT not in late or not self.policy.bursts:
+            return 0.0
+        allowed_s = tail_s(promised_s, self._share, fits[TTFT].idle_s)
+        return load.burst(fits[TTFT], late[TTFT], allowed_s, allowed)
+
+    def _kv(self, load: EngineLoad) -> float:
+        usage = self.values.get(SignalName(f"{self.policy.source}.{KV}"), 0.0)
+        return share_work(usage, round(load.ready), KV_TARGET)
+
+    @property
+    def _queue(self) -> SignalName:
+        return SignalName(f"{self.policy.queue}.visible")
+
+    @property
+    def visible(self) -> float | None:
+        return self.values.get(self._queue)
+
+    @property
+    def _next_s(self) -> float:
+        """How long the next of the replicas under way may still take; a lead time where none is. Seconds."""
+        view = self.view
+        pools = [view.history.markets.of(name) for name in (view.spec.pools if view.spec else ())]
+        since = [pool.lead_times.oldest for pool in pools if pool.lead_times.oldest is not None]
+        return max(0.0, min(since) + self._lead_s - view.at) if since else self._lead_s
+
+    @property
+    def _patient(self) -> bool:
+        """Whether help comes before a message's deadline does: then what waits is all that need be known."""
+        return self.policy.deadline_s > self._lead_s + self.policy.drain_s
+
+    def _queued(self, visible: float, window_s: float) -> Queued:
+        return Queued.seen(self.view, self._queue, visible, self.view.at - window_s)
+
+    def _due(self, visible: float, each_s: float) -> Due:
+        """What the queue's deadline needs."""
+        view, policy = self.view, self.policy
+        hands = Hands(float(view.ready or 0), float(view.desired or 0), self._next_s, self._lead_s)
+        age = view.readings.get(SignalName(f"{policy.queue}.oldest_age_s"))
+        age_s = age.value if isinstance(age, Fresh) else 0.0
+        queued = self._queued(visible, policy.deadline_s)
+        return due(queued, each_s, hands, Promise(policy.deadline_s, policy.drain_s), age_s)
+
+    def _backlog(self, load: EngineLoad, rate: float, each_s: float) -> Backlog:
+        """What waits in engines, where it is more than a moment's."""
+        waiting = load.lasting if load.lasting > SURGE * load.ready else 0.0
+        ready, size, spec = float(self.view.ready or 0), float(self.view.desired or 0), self.view.spec
+        stay_s, ratio = (spec.scale_down.window_s, spec.lateness_ratio) if spec else (60.0, LATENESS_RATIO)
+        help_ = Help(self._lead_s, self._next_s, stay_s, ratio)
+        return backlog(Waits(waiting, each_s), rate, ready, size, help_)
+
+    def _before_collapse(self) -> float:
+        fine = self.view.history.outlook(self.name).series.fine
+        return held(fine.window(round(self.policy.hold_s / self._interval_s)), max(1, round(60.0 / self._interval_s)))
+
+    def _held(self, most: float, correction: float) -> float:
+        """The need, and on the way down what the others carry without that replica, filled half as far beyond 1."""
+        utilization, size = self.policy.utilization, self.view.desired
+        need = most * correction / utilization
+        if size is None or need >= size:
+            return need
+        return min(float(size), max(need, most * correction / math.sqrt(max(1.0, utilization))))
+
+    def _supervised(self, late: Mapping[str, float], fits: Mapping[str, Fit]) -> Supervisor:
+        if not self.policy.supervise:
+            return Supervisor()
+        promised = self._promised
+        missed = [missed_share(promised[q], p95_s, fits[q].idle_s) for q, p95_s in late.items() if q in promised]
+        allowed_share, period_s = max(1e-4, 1.0 - self._share), self.policy.supervise_period_s
+        before = Supervisor.recalled(self.old)
+        return before.after(max(missed, default=None), allowed_share, self._interval_s, period_s)
