@@ -36,6 +36,8 @@ LEAD_SHARE: Final = 1 / 3
 """Of each trace, before the proof's part, is run through without being counted."""
 OTHER_SEEDS: Final = 100_000
 """Seeds of the proof lie so far from the search's: no chance is met twice."""
+LAST_S: Final = 0.001
+"""A window ends before its end, and a recorded trace with its last request."""
 PRESENT: Final = "present"
 """The word for what runs today, where that is another workload than the one that is searched."""
 
@@ -114,6 +116,8 @@ def _part(whole: Stretch, since: float, until: float, seeds: Sequence[int], lead
     """A part of a stretch, in shares of it; `lead` is what is run before it in the place of a warm-up."""
     end_s, warm_up_s = whole.length_s, whole.case.scenario.warm_up_s
     since_s, until_s = round(since * end_s, 3), round(until * end_s, 3)
+    if until == 1.0:
+        until_s += LAST_S
     begin_s = round((since - lead) * end_s, 3)
     counted_s = until_s - max(since_s, begin_s + warm_up_s)
     if counted_s <= 0:

@@ -191,14 +191,11 @@ def study(storage: Any, name: str, space: Space, manifest: Mapping[str, Any], al
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     objectives = ["minimize"] if manifest["sampler"] == "cmaes" else ["minimize", "minimize"]
-    try:
-        found = optuna.create_study(storage=storage, study_name=name, directions=objectives, load_if_exists=True)
-    except ValueError as e:
-        raise _other(name, "the objectives") from e
+    found = optuna.create_study(storage=storage, study_name=name, directions=objectives, load_if_exists=True)
     before = found.user_attrs.get(MANIFEST)
     if before is None:
         if found.get_trials(deepcopy=False):
-            raise _other(name, "everything: it was made by something else")
+            raise _other(name, "it was not made by forescale")
         found.set_user_attr(MANIFEST, dict(manifest))
         with _quiet():
             found.set_metric_names(["USD a month, raised by lateness"] if len(objectives) == 1 else _METRICS)
@@ -213,7 +210,7 @@ _METRICS: Final = ["USD a month", "share late"]
 def _other(name: str, what: str) -> ConfigError:
     hint = "repeat the command as it was, or give another --out and --study"
     return ConfigError(
-        [Problem(COMMAND_LINE, 1, "--study", name, f"is a study of something else: {what} differ", hint)]
+        [Problem(COMMAND_LINE, 1, "--study", name, f"is a study of something else; what differs: {what}", hint)]
     )
 
 

@@ -1,0 +1,130 @@
+"""A quarter of an hour of chat with a crowd in it, small enough to be searched in seconds; and a study of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from scaler.clock import stopwatch_s
+from simulators.scenario import Case, load
+from simulators.tune.figures import figures
+from simulators.tune.storage import opened
+from simulators.tune.study import Tried
+from simulators.tune.trial import Played
+
+SCENARIO: Final = """
+scenario: small
+workload: workloads/small.yaml
+traffic: {kind: flash_crowd, base_rps: 5, factor: 4, at_s: 200, duration_s: 900,
+  prompt: {mean_tokens: 900, cv: 0.5}, output: {mean_tokens: 150, cv: 0.5}}
+pools:
+  gpus:
+    model: llama-3.1-8b-h100-vllm
+    price_usd_per_hour: 6.88
+    start_up: {node: {median_s: 20, sigma: 0.5}, image: {median_s: 5}, weights: {median_s: 5}}
+initial_replicas: {gpus: 2}
+warm_up_s: 60
+settle_s: 60
+slo: {ttft_s: 0.4, itl_s: 0.03, share: 0.9}
+"""
+WORKLOAD: Final = """# Small, and written by hand.
+workload: small
+max_replicas: 6   # what the quota has
+interval_s: 15
+sources:
+  engines: {kind: prometheus, url: "http://prometheus:9090", preset: vllm, read: [running, waiting, kv_cache_usage]}
+policies:
+  concurrency: {kind: concurrency, target_per_replica: 12}
+pools:
+  gpus: {kind: kubernetes, name: vllm, namespace: llm}
+"""
+PATIENCE_S: Final = 120.0
+"""For a process on a machine that others use too."""
+ENDED: Final = ("COMPLETE", "PRUNED", "FAIL")
+
+
+def write(folder: Path) -> Path:
+    """The scenario's file, with its workload beside it."""
+    (folder / "workloads").mkdir()
+    (folder / "workloads" / "small.yaml").write_text(WORKLOAD)
+    (folder / "small.yaml").write_text(SCENARIO)
+    return folder / "small.yaml"
+
+
+def case(folder: Path) -> Case:
+    return load(write(folder))
+
+
+def tried(number: int, cost: Sequence[float], late: Sequence[int], arrived: int = 1000) -> Tried:
+    """A trial told in batches of an hour each."""
+    blocks = tuple((c, arrived, k) for c, k in zip(cost, late, strict=True))
+    played = (Played(0, 1, float(len(blocks)), blocks),)
+    return Tried(number, {"a.b": number}, played, figures(played))
+
+
+def flat(number: int, usd_per_hour: float, late_share: float, batches: int = 12) -> Tried:
+    """A trial whose batches are all alike, but for a little noise that is every trial's own."""
+    noise = np.random.default_rng(number).normal(1.0, 0.002, batches)
+    return tried(number, list(usd_per_hour * noise), [round(1000 * late_share)] * batches)
+
+
+def command(*words: str | Path) -> list[str]:
+    return [sys.executable, "-m", "scaler.cli", "tune", *map(str, words)]
+
+
+@contextmanager
+def running(*words: str | Path, cwd: Path) -> Iterator[subprocess.Popen[str]]:
+    """A search as a process of its own, in a group of its own; all of it is gone at the end."""
+    process = subprocess.Popen(
+        command(*words), cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def until(told: Callable[[], bool], what: str, process: subprocess.Popen[str] | None = None) -> None:
+    """Wait for something that happens in another process; fail with what it said if it has ended."""
+    began_s = stopwatch_s()
+    while not told():
+        if process is not None and process.poll() is not None:
+            raise AssertionError(f"ended with {process.returncode} before {what}: {process.communicate()}")
+        if stopwatch_s() - began_s > PATIENCE_S:
+            raise AssertionError(f"not within {PATIENCE_S:g} s: {what}")
+        time.sleep(0.05)
+
+
+def trials(out: Path, url: str | None = None) -> list[Any]:
+    """The trials of the study, as Optuna has them: of its log in a folder, or in a database."""
+    storage = opened(url, out)
+    (study,) = storage.get_all_studies()
+    found: list[Any] = storage.get_all_trials(study._study_id)
+    return found
+
+
+def states(found: Sequence[Any]) -> Mapping[str, int]:
+    names = [trial.state.name for trial in found]
+    return {name: names.count(name) for name in dict.fromkeys(names)}
+
+
+def ended(log: Path) -> int:
+    """How many trials a study's log has as ended: each is told once with what it came to."""
+    return log.read_text(errors="replace").count('"stages"') if log.exists() else 0
+
+
+def result(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "result.json").read_text())
+    return found

@@ -1,0 +1,258 @@
+"""What a study simulates, keeps and draws: cut traces, equal outcomes, trials that are neither lost nor doubled."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scaler.config.problems import ConfigError
+from simulators.run import traffic_of
+from simulators.scenario import Case, load_workload
+from simulators.traffic.trace import Trace, TraceError
+from simulators.tune.bundle import Bundle, Recorded, bundle
+from simulators.tune.space import Space, space_of
+from simulators.tune.storage import LEASE_S, Lease, LostLease, leading, opened, without_secret
+from simulators.tune.study import SAMPLERS, Study, study
+from simulators.tune.trial import TODAY, Bars, Job, Outcome, Played, WrongVersion, play
+from tests.simulators.tune import small
+
+ALLOWED = 0.1
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    return small.case(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="module")
+def world(case: Case) -> Bundle:
+    return bundle(case, [], 1, 2, 2)
+
+
+@pytest.fixture(scope="module")
+def space(case: Case) -> Space:
+    return space_of(case)
+
+
+def arrivals(trace: Trace) -> list[float]:
+    return [round(float(a), 6) for a in trace.arrival_s]
+
+
+def test_two_thirds_are_searched_and_the_last_third_is_never_seen(case: Case) -> None:
+    whole = traffic_of(case, 1)
+    made = bundle(case, [Recorded("day", whole)], 1, 1, 1)
+    end_s = whole.duration_s
+    searched, proof = made.train[0], made.proof[0]
+    cut_s = round(2 / 3 * end_s, 3)
+    assert searched.length_s == pytest.approx(cut_s, abs=1e-3)
+    assert arrivals(searched.traces[1]) == [a for a in arrivals(whole) if a < cut_s]
+    (seed,) = proof.traces
+    assert seed != 1, "no chance is met twice"
+    first_s = end_s - proof.length_s
+    counted_s = first_s + proof.case.scenario.warm_up_s
+    assert counted_s == pytest.approx(cut_s, abs=0.01), "the lead-in is run through, and not counted"
+    begin_s = round(1 / 3 * end_s, 3)
+    lead = [a - begin_s for a in arrivals(whole) if a >= begin_s]
+    assert np.allclose(proof.traces[seed].arrival_s, lead, atol=2e-3)
+
+
+def test_traces_for_the_proof_alone_are_not_cut(case: Case) -> None:
+    day, other = traffic_of(case, 1), traffic_of(case, 9)
+    made = bundle(case, [Recorded("day", day)], 1, 1, 1, unseen=[Recorded("other", other)])
+    assert [s.name for s in made.proof][-1] == "other"
+    assert len(next(iter(made.proof[-1].traces.values()))) == len(other)
+    assert len(made.train) == 1
+
+
+def test_a_trace_that_is_no_longer_than_its_warm_up_is_refused(case: Case) -> None:
+    short = traffic_of(case, 1).window(0.0, 80.0)
+    with pytest.raises(TraceError, match="no longer than the scenario's warm_up_s, 60"):
+        bundle(case, [Recorded("short", short)], 1, 1, 1)
+
+
+def test_a_digest_is_of_all_that_is_simulated(case: Case, world: Bundle) -> None:
+    assert bundle(case, [], 1, 2, 2).digest == world.digest
+    assert bundle(case, [], 2, 2, 2).digest != world.digest
+    dearer = dataclasses.replace(case.scenario, settle_s=61.0)
+    assert bundle(dataclasses.replace(case, scenario=dearer), [], 1, 2, 2).digest != world.digest
+    assert bundle(case, [], 1, 2, 2, present=case.workload).digest != world.digest
+
+
+def test_a_trial_is_the_same_wherever_and_whenever_it_is_run(world: Bundle) -> None:
+    job = Job(3, "self:policies.concurrency.target_per_replica=20")
+    one = play(world, job)
+    assert one == play(world, job)
+    assert len(one.stages) == 2
+    assert {p.seed for p in one.played} == {1, 2}
+    assert one.played[0].blocks != one.played[1].blocks
+
+
+def test_looking_at_a_trial_while_it_runs_changes_nothing(world: Bundle) -> None:
+    """The first replication is looked at; the proof's task runs the same worlds without."""
+    unseen = dataclasses.replace(world, proof=world.train)
+    assert play(world, Job(0, "self")).played == play(unseen, Job(0, "self", "prove")).played
+
+
+def test_a_hopeless_trial_ends_at_a_third_with_what_it_came_to(world: Bundle) -> None:
+    whole = play(world, Job(0, "self"))
+    (cost, late), _ = whole.stages
+    found = play(world, Job(1, "self", bars=Bars((((cost / 2, late),), ()))))
+    assert found.cut == "100% dearer than another, and no fewer late, in the first part"
+    assert found.played == ()
+    assert found.stages == whole.stages[:1]
+
+
+def test_what_the_workload_refuses_is_told_and_not_simulated(world: Bundle) -> None:
+    assert "must be" in play(world, Job(1, "self:.tolerance=9")).refused
+
+
+def test_a_worker_of_another_version_gives_no_figures(world: Bundle) -> None:
+    other = dataclasses.replace(world, version="0.0.1")
+    with pytest.raises(WrongVersion, match=r"the client 0\.0\.1: install the same on both"):
+        play(other, Job(1, "self"))
+
+
+def test_what_runs_today_may_be_another_workload(case: Case, world: Bundle) -> None:
+    file = case.folder / "workloads" / "wide.yaml"
+    file.write_text(small.WORKLOAD.replace("target_per_replica: 12", "target_per_replica: 3"))
+    made = bundle(case, [], 1, 1, 1, present=load_workload(file))
+    today = play(made, Job(TODAY, made.before, "prove"))
+    searched = play(made, Job(0, "self", "prove"))
+    assert made.before == "present"
+    assert cost(today) > 1.2 * cost(searched), "it wants four times the replicas"
+
+
+def cost(found: Outcome) -> float:
+    return sum(block[0] for played in found.played for block in played.blocks)
+
+
+def begun(folder: Path, space: Space, sampler: str = "tpe", seed: int = 1) -> Study:
+    return study(opened(None, folder), "small", space, {"sampler": sampler, "seed": seed}, ALLOWED)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    with leading(tmp_path / "out"):
+        yield tmp_path / "out"
+
+
+def outcome(job: Job) -> Outcome:
+    """What a job comes to, in a world that is reckoned and not run: dearer is less late."""
+    words = dict(part.split("=") for part in job.word.partition(":")[2].split(";") if part)
+    target = float(words.get("policies.concurrency.target_per_replica", 12))
+    usd, late = 100 / target, min(1000, int(target**2 / 2))
+    return Outcome((Played(0, 1, 12.0, ((usd, 1000, late),) * 12),), ((usd, late / 1000), (usd, late / 1000)))
+
+
+def advance(found: Study, count: int) -> list[tuple[int, str]]:
+    jobs = []
+    for _ in range(count):
+        job = found.ask()
+        found.tell(job, outcome(job))
+        jobs.append((job.number, job.word))
+    return jobs
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_study_taken_up_again_goes_on_as_it_would_have(
+    folder: Path, tmp_path: Path, space: Space, sampler: str
+) -> None:
+    first = advance(begun(folder, space, sampler), 15)
+    second = advance(begun(folder, space, sampler), 15)
+    with leading(folder / "other"):
+        assert advance(begun(folder / "other", space, sampler), 30) == first + second
+
+
+def test_the_first_trial_is_what_there_is(folder: Path, space: Space) -> None:
+    found = begun(folder, space)
+    assert found.ask() == Job(0, "self")
+
+
+def test_what_was_being_tried_when_a_client_died_is_tried_again_under_its_number(folder: Path, space: Space) -> None:
+    found = begun(folder, space)
+    advance(found, 3)
+    asked = [found.ask(), found.ask()]
+    again = begun(folder, space)
+    left = again.left()
+    assert [(j.number, j.word) for j in left] == [(j.number, j.word) for j in asked]
+    for job in left:
+        again.tell(job, outcome(job))
+    assert again.ask().number == 5
+    assert [t.number for t in begun(folder, space).tried] == [0, 1, 2, 3, 4]
+
+
+def test_what_is_kept_of_a_trial_is_all_that_was_told(folder: Path, space: Space) -> None:
+    found = begun(folder, space)
+    advance(found, 2)
+    job = found.ask()
+    found.tell(job, Outcome(stages=((9.0, 0.5),), cut="too late"))
+    job = found.ask()
+    found.tell(job, Outcome(refused="may not be"))
+    again = begun(folder, space)
+    assert (again.finished, again.cut, again.refused) == (4, 1, 1)
+    assert [t.played for t in again.tried] == [t.played for t in found.tried]
+    assert [t.settings for t in again.tried] == [t.settings for t in found.tried]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_finds_the_cheap_ones_that_keep_the_promise(folder: Path, space: Space, sampler: str) -> None:
+    """Of the reckoned world: cost falls with the target, and a tenth is late from 14.1 on."""
+    found = begun(folder, space, sampler)
+    advance(found, 80)
+    kept = [t.figures.usd_per_month for t in found.tried if t.figures.late_share <= ALLOWED]
+    assert min(kept) < 1.12 * 100 / 14.14 * 730
+
+
+def test_another_studys_log_is_not_gone_on_with(folder: Path, space: Space) -> None:
+    advance(begun(folder, space), 2)
+    with pytest.raises(ConfigError, match="something else; what differs: seed"):
+        begun(folder, space, seed=2)
+    with pytest.raises(ConfigError, match="what differs: sampler"):
+        begun(folder, space, "cmaes")
+
+
+def test_a_line_that_a_killed_client_did_not_finish_is_cut_off(folder: Path, space: Space) -> None:
+    advance(begun(folder, space), 3)
+    log = folder / "study.log"
+    with log.open("ab") as file:
+        file.write(b'{"op_code": 5, "worker_id": "x", "trial_')
+    assert begun(folder, space).finished == 3
+    assert advance(begun(folder, space), 1)[0][0] == 3
+
+
+def test_a_folder_is_led_by_one_client_at_a_time(tmp_path: Path) -> None:
+    busy = pytest.raises(ConfigError, match="another forescale tune is at work in it")
+    with leading(tmp_path / "out") as name, busy, leading(tmp_path / "out"):
+        pass
+    with leading(tmp_path / "out") as again:
+        assert again == name
+
+
+def in_database(folder: Path, space: Space) -> Study:
+    url = f"sqlite:///{folder / 'study.db'}"
+    return study(opened(url, folder), "small", space, {"sampler": "tpe", "seed": 1}, ALLOWED)
+
+
+def test_a_study_in_a_database_is_led_by_whoever_was_heard_of_last(tmp_path: Path, space: Space) -> None:
+    found = in_database(tmp_path, space)
+    mine, other = Lease(found.optuna, "mine"), Lease(in_database(tmp_path, space).optuna, "other")
+    mine.take()
+    with pytest.raises(ConfigError, match="is led by a client on"):
+        other.take()
+    Lease(found.optuna, "mine").take()  # the same folder's client, killed and begun again
+    mine.leave()
+    other.take()
+    with pytest.raises(LostLease, match="run this command again when that one has ended"):
+        mine.renew(LEASE_S)
+
+
+def test_a_database_that_cannot_be_opened_is_told_without_its_password(tmp_path: Path) -> None:
+    url = "postgresql://tune:hidden@127.0.0.1:1/none"
+    with pytest.raises(ConfigError, match=r"postgresql://tune:\*\*\*@127\.0\.0\.1:1/none: cannot be opened") as told:
+        opened(url, tmp_path)
+    assert "hidden" not in str(told.value)
+    assert without_secret("sqlite:////tmp/x.db") == "sqlite:////tmp/x.db"
