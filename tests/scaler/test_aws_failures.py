@@ -16,44 +16,45 @@ from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, Por
 CAPACITY = [
     (
         (
-            "We currently do not have sufficient p4d.24xlarge capacity in the Availability Zone you requested (us-east-1a)."
-            " Our system will be working on provisioning additional capacity. You can currently get p4d.24xlarge capacity"
-            " by not specifying an Availability Zone in your request or choosing us-east-1b. Launching EC2 instance failed."
+            "We currently do not have sufficient p4d.24xlarge capacity in the Availability Zone you requested"
+            " (us-east-1a). Our system will be working on provisioning additional capacity. You can currently get"
+            " p4d.24xlarge capacity by not specifying an Availability Zone in your request or choosing us-east-1b."
+            " Launching EC2 instance failed."
         ),
         "p4d.24xlarge, us-east-1a",
     ),
     (
         (
-            "Could not launch Spot Instances. UnfulfillableCapacity - Unable to fulfill capacity due to your request"
-            " configuration. Please adjust your request and try again. Launching EC2 instance failed."
+            "Could not launch Spot Instances. UnfulfillableCapacity - Unable to fulfill capacity due to your"
+            " request configuration. Please adjust your request and try again. Launching EC2 instance failed."
         ),
         "",
     ),
     (
         (
-            "Could not launch Spot Instances. InsufficientInstanceCapacity - There is no Spot capacity available that"
-            " matches your request. Launching EC2 instance failed."
+            "Could not launch Spot Instances. InsufficientInstanceCapacity - There is no Spot capacity available"
+            " that matches your request. Launching EC2 instance failed."
         ),
         "",
     ),
     ("The requested configuration is currently not supported. Unsupported - g6.12xlarge in eu-west-3c", "g6.12xlarge"),
     (
         (
-            "p3.2xlarge, ami-1, Linux/UNIX, us-east-1d: Repeated errors have occurred processing the launch specification."
-            " It will not be retried for at least 13 minutes. Error message: There is no Spot capacity available (Service:"
-            " AmazonEC2; Status Code: 500; Error Code: InsufficientInstanceCapacity)"
+            "p3.2xlarge, ami-1, Linux/UNIX, us-east-1d: Repeated errors have occurred processing the launch"
+            " specification. It will not be retried for at least 13 minutes. Error message: There is no Spot"
+            " capacity available (Service: AmazonEC2; Status Code: 500; Error Code: InsufficientInstanceCapacity)"
         ),
         "p3.2xlarge, us-east-1d",
     ),
 ]
 LASTING = [
     (
-        "You have requested more vCPU capacity than your current vCPU limit of 32 allows for the instance bucket that the"
-        " specified instance type belongs to. Please visit http://aws.amazon.com/contact-us/ec2-request to request an"
-        " adjustment to this limit. Launching EC2 instance failed."
+        "You have requested more vCPU capacity than your current vCPU limit of 32 allows for the instance"
+        " bucket that the specified instance type belongs to. Please visit http://aws.amazon.com/contact-"
+        "us/ec2-request to request an adjustment to this limit. Launching EC2 instance failed."
     ),
     "Could not launch Spot Instances. MaxSpotInstanceCountExceeded - Max spot instance count exceeded.",
-    "Your quota allows for 0 more running instance(s). You requested at least 1. Launching EC2 instance failed.",
+    ("Your quota allows for 0 more running instance(s). You requested at least 1. Launching EC2 instance failed."),
     "Could not launch On-Demand Instances. VcpuLimitExceeded - You have requested more vCPU capacity.",
     "You are not authorized to use launch template: lt-0123456789abcdef0",
     "The security group 'sg-1' does not exist in VPC. Launching EC2 instance failed.",
