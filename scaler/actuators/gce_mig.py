@@ -103,7 +103,7 @@ class GceMigResizer:
         self._rivals = gcp_pools.Rivals(context.clock, spec.yield_s)
 
     async def status(self) -> Fresh[PoolStatus]:
-        group = await self._groups.read(self._spec.path)
+        group = (await self._groups.read(self._spec.path)).meant("RUNNING")
         held = await self._held.held() if self._held else None
         rival = self._rivals.note(group.target)
         foreign = f"autoscaler {group.autoscaler}" if group.autoscaler else rival

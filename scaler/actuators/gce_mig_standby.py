@@ -15,15 +15,15 @@ from policies.model import Fresh, PoolName, PoolStatus, WorkloadName
 from policies.rules import Rule
 from policies.spec import Pool
 from scaler.clouds import gcp_groups, gcp_notices, gcp_pools
-from scaler.clouds.gcp_groups import Group, Machine
+from scaler.clouds.gcp_groups import Group
 from scaler.clouds.gcp_project import GcpProject
 from scaler.clouds.gcp_spec import NAME, REGION, YIELD_S, ZONE, GcpNotices
 from scaler.ports import Conflict, Context, Misconfigured, Permit
 
 FIELDS = {"suspended": "targetSuspendedSize", "stopped": "targetStoppedSize"}
-STATUS = {"suspended": {"SUSPENDED"}, "stopped": {"TERMINATED", "STOPPED"}}
-ON_THE_WAY = {"suspended": {"SUSPENDING"}, "stopped": {"STOPPING"}}
-ACTIONS = {"suspended": "SUSPENDING", "stopped": "STOPPING"}
+MEANT = {"suspended": "SUSPENDED", "stopped": "STOPPED"}
+RESTS = {"suspended": {"SUSPENDED"}, "stopped": {"STOPPED", "TERMINATED"}}
+"""A stopped machine's status is called by its older name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,10 +84,11 @@ class GceMigStandbyResizer:
         self._first: dict[str, float] = {}
 
     async def status(self) -> Fresh[PoolStatus]:
-        group = await self._groups.read(self._spec.path)
+        state = self._spec.state
+        group = (await self._groups.read(self._spec.path)).meant(MEANT[state])
         desired = self._target(group)
-        waiting = [m for m in group.machines if m.status in STATUS[self._spec.state] and m.action == "NONE"]
-        coming = [m for m in group.machines if self._coming(m)]
+        waiting = [m for m in group.machines if m.status in RESTS[state] and m.action == "NONE"]
+        coming = [m for m in group.machines if m.meant == MEANT[state] and m not in waiting]
         ready = min(len(waiting), desired)  # more are on their way out, or were stopped by hand
         failed = min(sum(m.failed for m in coming), desired - ready)
         status = PoolStatus(
@@ -118,12 +119,6 @@ class GceMigStandbyResizer:
 
     def _target(self, group: Group) -> int:
         return group.suspended if self._spec.state == "suspended" else group.stopped
-
-    def _coming(self, machine: Machine) -> bool:
-        """Whether it is being made, or put to rest, for this pool. One being made may be meant to serve instead."""
-        state = self._spec.state
-        meant = machine.meant in STATUS[state]
-        return machine.action == ACTIONS[state] or machine.status in ON_THE_WAY[state] or (meant and machine.failed)
 
     def _mode(self, group: Group) -> dict[str, Any]:
         """What is to be written of the standby policy; nothing where it is as it should be."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from policies.model import Fresh, PoolName, PoolStatus, WorkloadName
 from policies.rules import Rule
@@ -27,6 +27,9 @@ from scaler.clouds import (
 from scaler.clouds.gcp_project import GcpProject
 from scaler.clouds.gcp_spec import NAME, REGION, YIELD_S, ZONE, GcpNotices, GcpReservation
 from scaler.ports import Conflict, Context, Misconfigured, Permit
+
+STEADY: Final = frozenset({"RUNNING", "RUNNING_WITH_ERROR"})
+"""While GKE upgrades a node pool it adds nodes and takes them away: that is nobody's size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +108,7 @@ class GkeNodePoolResizer:
         desired = gcp_container.bounds(pool)[0] if self._spec.sized_by == "bounds" else size
         if under_way is not None:
             desired = under_way
-        rival = self._rivals.note(desired)
+        rival = self._rivals.note(desired) if pool.status in STEADY else None
         failure = self._following.failure
         short = gcp_pools.shortfall_of(failure, pool.short, self._spec.accelerator or "", pool.zones, self._spec.market)
         lost = failure.asked - size if failure is not None and failure.said.short else 0

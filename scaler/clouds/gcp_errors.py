@@ -131,6 +131,11 @@ class Said:
     def quota(self) -> bool:
         return self.codes.isdisjoint(CAPACITY) and not self.codes.isdisjoint(QUOTA)
 
+    @property
+    def final(self) -> bool:
+        """Whether it says that what was asked for does not come, for whatever reason that no second try mends."""
+        return self.short or not self.codes.isdisjoint(MISCONFIGURED)
+
     def shortfall(self, at: float) -> Shortfall:
         """It as a pool's status tells it."""
         return Shortfall(at, self.message, self.quota)

@@ -62,7 +62,7 @@ class Machine:
     @property
     def failed(self) -> bool:
         """Whether the platform has said that it does not come."""
-        return self.action in COMES and self.status != "RUNNING" and self.error is not None and self.error.short
+        return self.action in COMES and self.status != "RUNNING" and self.error is not None and self.error.final
 
     @property
     def down(self) -> bool:
@@ -89,12 +89,16 @@ class Group:
     machines: tuple[Machine, ...] = ()
     errors: tuple[tuple[float, Said], ...] = ()
 
+    def meant(self, *statuses: str) -> Group:
+        """The group with only those machines that it means to have such a status, or of which it does not tell."""
+        return replace(self, machines=tuple(m for m in self.machines if m.meant in {"", *statuses}))
+
     @property
     def short(self) -> Shortfall | None:
         """Why what was asked for does not come; the newest word of it."""
         if not any(m.failed for m in self.machines):
             return None
-        told = [(at, said) for at, said in self.errors if said.short]
+        told = [(at, said) for at, said in self.errors if said.final]
         if told:
             at, said = max(told, key=lambda one: one[0])
             return said.shortfall(at)

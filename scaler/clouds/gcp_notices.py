@@ -32,6 +32,8 @@ WAIT_S: Final = 30.0
 PAUSE_S: Final = 1.0
 """After a failure, doubled up to `LONGEST_S`."""
 LONGEST_S: Final = 60.0
+EMPTY_S: Final = 0.25
+"""After a pull that brought nothing: some end at once."""
 ACK_S: Final = 5.0
 PREEMPTED_S: Final = 30.0
 """From the notice until the machine is gone, where its template asks for no longer one."""
@@ -70,6 +72,8 @@ class Listener:
                 if received:
                     await subscriber.acknowledge(subscription, [one.ack_id for one in received], ACK_S)
                 self.wrong, pause_s = "", PAUSE_S
+                if not received:
+                    await asyncio.sleep(EMPTY_S)
             except PortError as e:
                 self.wrong = str(e)
                 await asyncio.sleep(LONGEST_S if isinstance(e, Misconfigured) else pause_s)

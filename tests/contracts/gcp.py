@@ -43,7 +43,7 @@ class GcpFaults:
 
 class PoolFaults(GcpFaults):
     async def throttle(self) -> None:
-        self.there.writes = refusal(*THROTTLED)
+        self.there.writes = refusal(*THROTTLED, retry_after_s=1)
 
     async def forbid(self) -> None:
         self.there.writes = refusal(*DENIED)

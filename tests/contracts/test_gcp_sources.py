@@ -36,7 +36,7 @@ class MonitoringFaults(GcpFaults):
         self.there.monitoring.garbled = "NaN"
 
     async def throttle(self) -> None:
-        self.there.reads = refusal(*THROTTLED)
+        self.there.reads = refusal(*THROTTLED, retry_after_s=1)
 
     async def forbid(self) -> None:
         self.there.reads = refusal(*DENIED)

@@ -15,11 +15,11 @@ from scaler.actuators.gce_mig_standby import GceMigStandby
 from scaler.clouds import gcp_groups
 from scaler.clouds.gcp_project import GcpProject
 from scaler.clouds.gcp_spec import GcpReservation
-from scaler.ports import Conflict, Misconfigured, Unavailable
-from tests.contracts.gcp import exhaust
+from scaler.ports import Conflict, Misconfigured, Throttled, Unavailable
+from tests.contracts.gcp import THROTTLED, exhaust
 from tests.scaler.gcp_there import ZONES, There, seen, there
 from tests.servers.gcp import PROJECT
-from tests.servers.gcp_compute import refusal, stamp
+from tests.servers.gcp_compute import NO_IMAGE, refusal, stamp
 
 
 @pytest.fixture
@@ -59,6 +59,17 @@ async def test_a_zone_that_runs_out_is_told_with_type_zone_and_market(here: Ther
     assert "does not have enough resources" in status.short.reason
     mig.boot()
     assert (await seen(pool)).parts[1] == Part(ZONES[1], "spot", ready=1)
+
+
+async def test_a_machine_that_can_never_be_made_is_told_as_failed(here: There) -> None:
+    mig = here.mig(size=1)
+    pool = await here.pool(spec(here, location=ZONES[0]))
+    mig.out[ZONES[0]] = NO_IMAGE
+    await pool.resize(2, await seen(pool))
+    status = await seen(pool)
+    assert (status.ready, status.failed, status.pending) == (1, 1, 0)
+    assert status.short is not None
+    assert "images/vllm' was not found" in status.short.reason
 
 
 async def test_a_spot_machine_that_stops_without_notice_counts_as_taken_and_one_scaled_in_does_not(here: There) -> None:
@@ -140,6 +151,20 @@ async def test_a_write_of_the_size_that_is_there_is_not_sent(here: There) -> Non
     assert mig.writes == 0
 
 
+async def test_polling_gives_way_after_a_throttle_and_a_write_does_not(here: There) -> None:
+    mig = here.mig(size=2)
+    pool = await here.pool(spec(here, location=ZONES[0]))
+    before = await seen(pool)
+    here.cloud.reads = refusal(*THROTTLED, retry_after_s=60)
+    with pytest.raises(Throttled):
+        await pool.status()
+    here.cloud.reads = None
+    with pytest.raises(Throttled, match="our own budget"):
+        await pool.status()
+    await pool.resize(3, before)
+    assert mig.target == 3
+
+
 async def test_a_group_that_does_not_exist_needs_a_human(here: There) -> None:
     pool = await here.pool(spec(here))
     with pytest.raises(Misconfigured, match="instanceGroupManagers/vllm' was not found"):
@@ -201,6 +226,19 @@ class TestStandby:
         assert status.parts == (Part(ZONES[0], "on_demand", ready=3),)
         status = await seen(serving)
         assert (status.desired, status.ready, status.interrupted) == (2, 2, 0)
+
+    async def test_what_stands_by_and_fails_is_not_the_serving_pool_s(self, here: There) -> None:
+        mig = here.mig(size=2)
+        serving, waiting = await here.pool(spec(here, location=ZONES[0])), await here.pool(self.spec(here))
+        await waiting.resize(2, await seen(waiting))
+        status = await seen(serving)
+        assert (status.pending, status.parts) == (0, (Part(ZONES[0], "spot", ready=2),))
+        assert (await seen(waiting)).parts == (Part(ZONES[0], "on_demand", ready=0, pending=2),)
+        exhaust(mig, quota=False)
+        status = await seen(waiting)
+        assert (status.ready, status.failed, status.pending) == (0, 2, 0)
+        status = await seen(serving)
+        assert (status.failed, status.short) == (0, None)
 
     async def test_refill_is_written_with_the_size(self, here: There) -> None:
         mig = here.mig()

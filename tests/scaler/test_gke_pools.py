@@ -142,6 +142,19 @@ class TestNodePool:
         assert told[0] is not None
         assert told[0] == told[1]
 
+    async def test_nodes_that_an_upgrade_adds_are_nobody_s_size_and_a_person_s_are(self, here: There) -> None:
+        found = self.made(here)
+        pool = await here.pool(self.spec(here))
+        await seen(pool)
+        found.status = "RECONCILING"
+        found.migs[0].resize(2)
+        assert (await seen(pool)).foreign is None
+        found.migs[0].resize(1)
+        found.status = "RUNNING"
+        assert (await seen(pool)).foreign is None
+        found.migs[0].resize(3)
+        assert "somebody set 5" in ((await seen(pool)).foreign or "")
+
     async def test_a_foreign_autoscaler_is_named(self, here: There) -> None:
         self.made(here, autoscaling={"enabled": True, "totalMinNodeCount": 0, "totalMaxNodeCount": 9})
         assert (await seen(await here.pool(self.spec(here)))).foreign == "GKE's cluster autoscaler"

@@ -105,12 +105,15 @@ class Gcp:
         async def guarded(request: web.Request) -> web.StreamResponse:
             if not self.good(request.headers.get("Authorization", "").removeprefix("Bearer ")):
                 return status(401, "UNAUTHENTICATED", "Request had invalid authentication credentials.")
+            if request.method == "POST" and "Content-Length" not in request.headers:
+                return web.Response(status=411, text="<!DOCTYPE html><title>Error 411 (Length Required)!!1</title>")
             self.asked.append(permission)
             if self.granted is not None and permission not in self.granted and permission != "testIamPermissions":
                 return refusal(403, "forbidden", f"Required '{permission}' permission for '{request.path}'")
             fault = self.writes if write else self.reads
             if fault is not None:
-                return web.Response(status=fault.status, body=fault.body, content_type="application/json")
+                kept = {k: v for k, v in fault.headers.items() if k == "Retry-After"}
+                return web.Response(status=fault.status, body=fault.body, headers=kept, content_type="application/json")
             done = await answer(request)
             if write and self.lose:
                 assert request.transport is not None

@@ -13,8 +13,10 @@ from aiohttp import web
 COMPUTE = "https://www.googleapis.com/compute/v1/"
 STOCKOUT = "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS"
 QUOTA = "QUOTA_EXCEEDED"
+NO_IMAGE = "RESOURCE_NOT_FOUND"
 WORDS = {
     STOCKOUT: "The zone does not have enough resources available to fulfill the request: a3-highgpu-8g.",
+    NO_IMAGE: "The resource 'projects/my-project/global/images/vllm' was not found",
     QUOTA: "Quota 'PREEMPTIBLE_NVIDIA_H100_GPUS' exceeded. Limit: 16.0 in region us-central1.",
 }
 
@@ -291,7 +293,9 @@ def operation(kind: str) -> web.Response:
     return web.json_response({"kind": "compute#operation", "name": f"operation-{kind}", "status": "RUNNING"})
 
 
-def refusal(status: int, reason: str, message: str, **more: Any) -> web.Response:
+def refusal(status: int, reason: str, message: str, retry_after_s: int | None = None) -> web.Response:
     """An error in the words of Compute's API."""
     errors = [{"message": message, "domain": "global", "reason": reason}]
-    return web.json_response({"error": {"code": status, "message": message, "errors": errors, **more}}, status=status)
+    body = {"error": {"code": status, "message": message, "errors": errors}}
+    headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
+    return web.json_response(body, status=status, headers=headers)
