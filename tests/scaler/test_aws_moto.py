@@ -21,7 +21,6 @@ from scaler.ports import Misconfigured
 from scaler.resources import Opening, Resources
 from tests.servers.aws import KEYS, REGION, Aws, aws, isolate
 
-
 pytestmark = pytest.mark.slow
 
 
