@@ -66,8 +66,9 @@ def section(seen: Seen, found: Purchase | None, spot_max_share: Known) -> Sectio
     """What to reserve, and what that saves."""
     gaps = list(_gaps(seen))
     if found is None:
-        return Section("buying", TITLE, (), (), tuple(gaps))
-    figures = [*_curve(seen, found), *_break_even(found), *_plan(seen, found, spot_max_share)]
+        figures = [*(_curve(seen) if seen.held_curve.most else []), *_paid(seen)]
+        return Section("buying", TITLE, (), tuple(figures), tuple(gaps))
+    figures = [*_curve(seen), *_break_even(found), *_plan(seen, found, spot_max_share)]
     return Section("buying", TITLE, tuple(_findings(seen, found, figures)), tuple(figures), tuple(gaps))
 
 
@@ -95,8 +96,8 @@ def _gaps(seen: Seen) -> list[Gap]:
     return gaps
 
 
-def _curve(seen: Seen, found: Purchase) -> list[Figure]:
-    held, needed = found.curve, found.needed
+def _curve(seen: Seen) -> list[Figure]:
+    held, needed = seen.held_curve, seen.needed_curve
     unit = "replicas"
     return [
         Figure("held_mean", "held in the mean", held.mean, unit,
@@ -162,12 +163,16 @@ def _plan(seen: Seen, found: Purchase, spot_max_share: Known) -> list[Figure]:
         _month("on_demand_usd", "all of it on demand", all_on_demand, f"{curve.mean:.3f} x {prices.on_demand:g} USD/h",
                sources(seen.turns, *([offer.on_demand] if offer.on_demand else []))),
     ]  # fmt: skip
-    if seen.cost is not None:
-        made.append(
-            _month("paid_usd", "as it was run", seen.cost.value, f"{seen.cost.value:.4g} USD/h", sources(seen.cost))
-        )
+    made += _paid(seen)
     made += _if_it_falls(found, rests)
     return made
+
+
+def _paid(seen: Seen) -> list[Figure]:
+    """What was paid, where that is known."""
+    if seen.cost is None:
+        return []
+    return [_month("paid_usd", "as it was run", seen.cost.value, f"{seen.cost.value:.4g} USD/h", sources(seen.cost))]
 
 
 def _why(market: str, found: Purchase) -> str:

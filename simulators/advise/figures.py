@@ -104,4 +104,4 @@ def usd(value: float) -> str:
     """Money with three digits at least: fractions of cents count where they are multiplied."""
     if value >= 100:
         return f"${value:,.0f}"
-    return f"${value:,.2f}" if value >= 1 else f"${value:.3g}"
+    return f"${value:,.2f}" if value >= 1 else f"${value:.3f}" if value >= 0.1 else f"${value:.3g}"

@@ -188,6 +188,7 @@ def test_what_is_not_known_is_said_and_not_made_up(folder: Path) -> None:
     assert [g.what for g in found.section("buying").gaps] == [
         "the cheapest way to buy", "what to reserve", "what spot would cost",
     ]  # fmt: skip
+    assert found.section("buying").figure("held_most").value >= 1, "what is known is told all the same"
     assert "nothing is promised" in found.section("sizing").gaps[0].why
     assert not found.section("managed").figures
     assert all(f.unit != "USD/month" for s in found.sections for f in s.figures)
