@@ -24,6 +24,8 @@ class Controllers:
         self.removed: list[str] = []
         self.running = True
         self.labels: dict[str, str] = {}
+        self.addressed = False
+        """Whether pods that are made serve at once, at the address that their number gives."""
         self._fake = fake
         self._plural = plural
         self._name = name
@@ -44,7 +46,8 @@ class Controllers:
         for _ in range(size - len(pods)):
             self._made += 1
             await self._fake.put("nodes", f"node-{self._made}", {})
-            body = ready_pod(self._name, f"node-{self._made}", labels=self.labels, address="")
+            address = f"127.0.0.{self._made}" if self.addressed else ""
+            body = ready_pod(self._name, f"node-{self._made}", labels=self.labels, address=address)
             await self._fake.put("pods", f"{self._name}-{self._made}", body)
         pods = self._fake.all("pods")
         status = {"replicas": len(pods), "readyReplicas": sum(map(is_ready, pods))}
