@@ -22,7 +22,7 @@ from scaler.clouds.azure_recent import TURN_S, Recent, recent
 from scaler.clouds.azure_vms import READ, READ_INSTANCES, READ_MACHINES, Vm, machines
 from scaler.clouds.notices import board
 from scaler.clouds.rest import Body
-from scaler.ports import Conflict, Context, Misconfigured, Permit, Unavailable
+from scaler.ports import Conflict, Context, Permit, Unavailable
 
 WRITE: Final = "Microsoft.Compute/virtualMachineScaleSets/write"
 DELETE: Final = "Microsoft.Compute/virtualMachineScaleSets/delete/action"
@@ -133,8 +133,6 @@ class VmssResizer:
     async def _rival(self) -> str | None:
         try:
             return await rival(self._arm, self._recent, self._path)
-        except Misconfigured:
-            raise
         except Unavailable:  # it is looked for again: sizes do not wait for it
             return None
 

@@ -112,6 +112,8 @@ class Namespace:
         except AzureError as e:
             untrusted = "CERTIFICATE_VERIFY_FAILED" in str(e)
             raise (Misconfigured if untrusted else Unavailable)(f"{what}: {type(e).__name__}: {short(e)}") from e
+        except OSError as e:  # the certificates' file: what the network does comes as the SDK's errors
+            raise Misconfigured(f"{what}: {short(e)}") from e
         except UNREADABLE as e:
             raise Unavailable(f"{what}: the answer is no description of it: {short(e)}") from e
 
