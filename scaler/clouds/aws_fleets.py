@@ -127,4 +127,4 @@ async def fleets(context: Context, account: AwsAccount) -> Fleets:
         return {f["FleetId"]: f for f in found}
 
     described = await batch(context, ("aws-fleets", account), fetch, MOST_IDS)
-    return Fleets(ec2, described, await machines(context, account, ec2))
+    return Fleets(ec2, described, await machines(context, account))

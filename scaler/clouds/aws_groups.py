@@ -67,12 +67,15 @@ class Group:
 
 
 class Groups:
-    """The groups of an account."""
+    """The groups of an account. EC2 itself is asked only where a group mixes markets."""
 
-    def __init__(self, autoscaling: aws.Service, described: Batch[str, Any], instances: Batch[str, Machine]) -> None:
+    def __init__(
+        self, context: Context, account: AwsAccount, autoscaling: aws.Service, described: Batch[str, Any]
+    ) -> None:
         self.service = autoscaling
+        self._context = context
+        self._account = account
         self._described = described
-        self._instances = instances
         self._markets: dict[str, str] = {}
 
     async def group(self, name: str, market: str, *, first: bool = False) -> Group:
@@ -94,7 +97,8 @@ class Groups:
     async def _in_their_markets(self, group: Group) -> Group:
         """The group's machines with the market each was bought in, which never changes: each is asked for once."""
         unknown = [m.id for m in group.machines if m.id not in self._markets]
-        for _, known in await asyncio.gather(*map(self._instances.get, unknown)):
+        instances = await machines(self._context, self._account)
+        for _, known in await asyncio.gather(*map(instances.get, unknown)):
             if known is not None:  # EC2 shows an instance a moment later than its group does
                 self._markets[known.id] = known.market
         while len(self._markets) > MARKETS_KEPT:
@@ -178,7 +182,6 @@ def _zone(activity: dict[str, Any]) -> str:
 async def groups(context: Context, account: AwsAccount) -> Groups:
     """The groups of this account that all pools share. Raises `Unavailable` or `Misconfigured`."""
     autoscaling = await aws.service(context, "autoscaling", account)
-    ec2 = await aws.service(context, "ec2", account)
 
     async def fetch(names: Sequence[str], *, first: bool) -> dict[str, Any]:
         found = await autoscaling.pages(
@@ -191,4 +194,4 @@ async def groups(context: Context, account: AwsAccount) -> Groups:
         return {g["AutoScalingGroupName"]: g for g in found}
 
     described = await batch(context, ("aws-groups", account), fetch, MOST_NAMES)
-    return Groups(autoscaling, described, await machines(context, account, ec2))
+    return Groups(context, account, autoscaling, described)

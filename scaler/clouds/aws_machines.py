@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from policies.model import Part, PoolStatus, Shortfall
+from scaler.clouds import aws
 from scaler.clouds.aws_batch import Batch, batch
 from scaler.clouds.notices import Board
 
 if TYPE_CHECKING:
     from scaler.clouds.account import AwsAccount
-    from scaler.clouds.aws import Service
     from scaler.ports import Context
 
 MOST_IDS: Final = 200
@@ -100,8 +100,9 @@ def described(instance: Mapping[str, Any]) -> Machine | None:
     return Machine(str(instance["InstanceId"]), zone, market, ready=state == "running")
 
 
-async def machines(context: Context, account: AwsAccount, ec2: Service) -> Batch[str, Machine]:
-    """Instances by id, many a call; one that serves no more is not there."""
+async def machines(context: Context, account: AwsAccount) -> Batch[str, Machine]:
+    """Instances by id, many a call; one that serves no more is not there. Raises `Unavailable` or `Misconfigured`."""
+    ec2 = await aws.service(context, "ec2", account)
 
     async def fetch(ids: Sequence[str], *, first: bool) -> dict[str, Machine]:
         asked = [{"Name": "instance-id", "Values": list(ids)}]

@@ -15,6 +15,21 @@ from tests.benchmarks.figure import Figure
 
 RUNS: Final = 5
 CLOUDS: Final = {
+    "AWS": (
+        (
+            "scaler.actuators.asg_resizer",
+            "scaler.actuators.asg_warm_resizer",
+            "scaler.actuators.ec2_fleet_resizer",
+            "scaler.actuators.ec2_instant_resizer",
+            "scaler.actuators.eks_resizer",
+            "scaler.clouds.aws_events",
+            "scaler.clouds.aws_metrics",
+            "scaler.sources.cloudwatch",
+            "scaler.sources.sqs",
+            "tests.benchmarks.aws_opened",
+        ),
+        143.0,
+    ),
     "Azure": (
         (
             "scaler.actuators.aks_resizer",
