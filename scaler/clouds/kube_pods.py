@@ -73,14 +73,27 @@ class Pods(Follower):
         self._chosen: dict[Selector, dict[str, Pod]] = {}
         self._by_key: defaultdict[tuple[str, str] | None, list[Selector]] = defaultdict(list)
         self._groups: defaultdict[str, set[str]] = defaultdict(set)
+        self._values: dict[str, defaultdict[str, set[str]]] = {}
+        """The pods by the value of each label that selectors look at: thousands of workloads are told apart by one."""
         super().__init__(session, f"pods in {namespace}")
 
     def of(self, selector: Selector) -> Mapping[str, Pod]:
         """The pods that a selector selects, by name."""
         if selector not in self._chosen:
-            self._chosen[selector] = {n: pod for n, pod in self._pods.items() if selector.matches(pod.labels)}
+            names = self._having(*selector.key) if selector.key else self._pods.keys()
+            chosen = {name: self._pods[name] for name in names if selector.matches(self._pods[name].labels)}
+            self._chosen[selector] = chosen
             self._by_key[selector.key].append(selector)
         return self._chosen[selector]
+
+    def _having(self, label: str, value: str) -> set[str]:
+        """The pods with a label's value."""
+        if label not in self._values:
+            self._values[label] = defaultdict(set)
+            for name, pod in self._pods.items():
+                if label in pod.labels:
+                    self._values[label][pod.labels[label]].add(name)
+        return self._values[label].get(value, set())
 
     def group(self, pod: Pod) -> list[Pod]:
         """All pods of a pod's replica: itself, or its group."""
@@ -119,6 +132,9 @@ class Pods(Follower):
         self._pods[pod.name] = pod
         if group := pod.labels.get(GROUP):
             self._groups[group].add(pod.name)
+        for label, values in self._values.items():
+            if label in pod.labels:
+                values[pod.labels[label]].add(pod.name)
         for selector in self._candidates(pod):
             if selector.matches(pod.labels):
                 self._chosen[selector][pod.name] = pod
@@ -131,6 +147,11 @@ class Pods(Follower):
             self._groups[group].discard(name)
             if not self._groups[group]:
                 del self._groups[group]
+        for label, values in self._values.items():
+            if label in pod.labels:
+                values[pod.labels[label]].discard(name)
+                if not values[pod.labels[label]]:
+                    del values[pod.labels[label]]
         for selector in self._candidates(pod):
             self._chosen[selector].pop(name, None)
 

@@ -13,9 +13,7 @@ import pytest
 from policies.model import Part, PoolName, WorkloadName
 from scaler.actuators.kubernetes import Kubernetes, KubernetesResizer
 from scaler.clouds.cluster import KubeCluster
-from scaler.clouds.kube_nodes import machine_of, market_of
 from scaler.clouds.kube_pods import parse
-from scaler.clouds.kube_selectors import Selector, Term, of_object, of_text
 from scaler.clouds.notices import Notice, board
 from scaler.ports import Permit
 from scaler.resources import Opening, Resources
@@ -335,80 +333,3 @@ async def test_tells_what_it_may_do_without_doing_it(fake: FakeKube, opened: Ope
     assert told["watch nodes"].granted is None
     assert "zones, markets and notices" in told["watch nodes"].detail
     assert ("patch", "deployments/scale") not in fake.calls
-
-
-# --- names, labels, selectors
-
-
-@pytest.mark.parametrize(
-    ("labels", "market"),
-    [
-        ({}, "on_demand"),
-        ({"karpenter.sh/capacity-type": "spot"}, "spot"),
-        ({"karpenter.sh/capacity-type": "reserved"}, "reserved"),
-        ({"eks.amazonaws.com/capacityType": "SPOT"}, "spot"),
-        ({"cloud.google.com/gke-spot": "true"}, "spot"),
-        ({"cloud.google.com/gke-spot": "false"}, "on_demand"),
-        ({"kubernetes.azure.com/scalesetpriority": "spot"}, "spot"),
-    ],
-)
-def test_a_nodes_market_is_told_by_any_clouds_labels(labels: dict[str, str], market: str) -> None:
-    assert market_of(labels) == market
-
-
-@pytest.mark.parametrize(
-    ("provider_id", "machine"),
-    [
-        ("aws:///us-west-2a/i-0abc", "i-0abc"),
-        ("gce://project/us-central1-a/gke-pool-1", "gke-pool-1"),
-        ("azure:///subscriptions/S/virtualMachines/0", "/subscriptions/s/virtualmachines/0"),
-        ("", ""),
-    ],
-)
-def test_a_machine_is_named_as_its_cloud_does(provider_id: str, machine: str) -> None:
-    assert machine_of(provider_id) == machine
-
-
-IN = Term("a", "In", frozenset({"1", "2"}))
-
-
-@pytest.mark.parametrize(
-    ("text", "terms"),
-    [
-        ("a=1", [Term("a", "In", frozenset({"1"}))]),
-        ("a==1,b!=2", [Term("a", "In", frozenset({"1"})), Term("b", "NotIn", frozenset({"2"}))]),
-        ("a in (1, 2)", [IN]),
-        ("a notin (1,2),!x/y", [Term("a", "NotIn", frozenset({"1", "2"})), Term("x/y", "DoesNotExist")]),
-        ("x.io/y,a in (1,2)", [Term("x.io/y", "Exists"), IN]),
-        ("", []),
-    ],
-)
-def test_a_selectors_text_is_read(text: str, terms: list[Term]) -> None:
-    assert of_text(text) == Selector(tuple(terms))
-
-
-@pytest.mark.parametrize("text", ["(", "a in 1", "a=1=2", ",a"])
-def test_what_is_no_selector_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no label selector"):
-        of_text(text)
-
-
-@pytest.mark.parametrize(
-    ("labels", "selected"),
-    [
-        ({"app": "llm", "tier": "gpu"}, True),
-        ({"app": "llm", "tier": "cpu"}, False),
-        ({"app": "llm", "tier": "gpu", "canary": ""}, False),
-        ({"tier": "gpu"}, False),
-    ],
-)
-def test_all_of_a_selectors_terms_must_be_met(labels: dict[str, str], selected: bool) -> None:
-    expressions = [
-        {"key": "tier", "operator": "In", "values": ["gpu", "tpu"]},
-        {"key": "canary", "operator": "DoesNotExist"},
-    ]
-    assert of_object({"matchLabels": {"app": "llm"}, "matchExpressions": expressions}).matches(labels) is selected
-
-
-def test_a_selector_of_nothing_selects_nothing() -> None:
-    assert not of_object({}).matches({"app": "llm"})
