@@ -11,6 +11,7 @@ from simulators.advise import buying, effects, headroom, managed, sizing
 from simulators.advise.buying import Purchase
 from simulators.advise.figures import MONTH_H, Basis, Figure, Known, Section, Source
 from simulators.advise.given import GivenFile
+from simulators.advise.goodput import REQUESTS
 from simulators.advise.seen import Seen
 from simulators.advise.trial import Rated, rates, ready, trial
 
@@ -29,13 +30,13 @@ class Advice:
         return next(s for s in self.sections if s.key == key)
 
 
-def advice(seen: Seen, file: GivenFile, seed: int) -> Advice:
-    """What can be told of cost. `seed` draws the requests that engines are tried on."""
+def advice(seen: Seen, file: GivenFile, seed: int, count: int = REQUESTS) -> Advice:
+    """What can be told of cost. `seed` draws the requests that engines are tried on, `count` of them."""
     spot_share = file.given.spot_max_share
     limit = Known(spot_share, (Source(Basis.GIVEN, file.where("spot_max_share")),))
     if not file.source.file:
         limit = Known(spot_share, (Source(Basis.PRIOR, "spot_max_share 0.5, where --offers gives none"),))
-    tried = trial(seen, seed)
+    tried = trial(seen, seed, count)
     found_rates = rates(seen, tried)
     own = ready(seen, found_rates).get(seen.runs_on)
     bought = buying.purchase(seen, spot_share)

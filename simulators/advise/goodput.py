@@ -48,11 +48,11 @@ class Goodput:
     output_tokens: float
 
 
-def sample(trace: Trace, seed: int) -> Trace:
+def sample(trace: Trace, seed: int, count: int = REQUESTS) -> Trace:
     """Requests drawn from a trace with replacement, as a Poisson stream of one a second."""
     rng_for = streams(seed)
-    rows = rng_for("advise/requests").integers(0, len(trace), REQUESTS)
-    arrival_s = np.cumsum(rng_for("advise/arrivals").exponential(1.0, REQUESTS))
+    rows = rng_for("advise/requests").integers(0, len(trace), count)
+    arrival_s = np.cumsum(rng_for("advise/arrivals").exponential(1.0, count))
     cached = None if trace.cached_tokens is None else trace.cached_tokens[rows]
     return Trace(arrival_s, trace.prompt_tokens[rows], trace.output_tokens[rows], cached, name=trace.name)
 

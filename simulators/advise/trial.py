@@ -16,11 +16,6 @@ from simulators.models.service import ServiceModel
 from simulators.retrospect.engines import slower
 from simulators.traffic.trace import Trace
 
-ALONE: Final = Source(
-    Basis.SIMULATED, f"engines alone, on {REQUESTS:,} requests drawn from those that came, as a Poisson stream"
-)
-
-
 LONGER: Final = (1.09, 1.34)
 """Real engines took 9 to 34 % longer than the GPU's time alone (the catalogue's own check of its engine times)."""
 TYPICAL: Final = math.sqrt(LONGER[0] * LONGER[1])
@@ -55,7 +50,9 @@ class Trial:
 
     def rate_with_hits(self, model: ServiceModel, share: float) -> Goodput:
         """The same with this share of each prompt in a prefix cache."""
-        return goodput(model, sample(hitting(self.requests.trace, share), self.seed), self.slo, self.seed)
+        return goodput(
+            model, sample(hitting(self.requests.trace, share), self.seed, len(self.drawn)), self.slo, self.seed
+        )
 
     def rated(self, engine: Engine) -> Rated:
         """The same of an engine, with what is known of how far its model is off."""
@@ -68,7 +65,8 @@ class Trial:
 
     def rests(self, engine: Engine) -> tuple[Source, ...]:
         """What a rate rests on."""
-        return sources(ALONE, engine.source, *self.requests.sources, self.promise)
+        drawn = f"engines alone, on {len(self.drawn):,} requests drawn from those that came, as a Poisson stream"
+        return sources(Source(Basis.SIMULATED, drawn), engine.source, *self.requests.sources, self.promise)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +83,11 @@ class Ready:
         return self.rated.rate
 
 
-def trial(seen: Seen, seed: int) -> Trial | None:
-    """The trial; None where requests are not known or nothing is promised."""
+def trial(seen: Seen, seed: int, count: int = REQUESTS) -> Trial | None:
+    """The trial on so many requests; None where requests are not known or nothing is promised."""
     if seen.requests is None or seen.slo is None or seen.promise is None:
         return None
-    return Trial(seen.requests, seen.slo, seen.promise, sample(seen.requests.trace, seed), seed)
+    return Trial(seen.requests, seen.slo, seen.promise, sample(seen.requests.trace, seed, count), seed)
 
 
 def rates(seen: Seen, tried: Trial | None) -> Mapping[str, Rated]:

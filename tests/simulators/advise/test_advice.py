@@ -31,6 +31,8 @@ from tests.simulators.advise.made import (
     written,
 )
 
+FEW = 2000
+"""Requests that engines are tried on: enough for what is asked here."""
 OFFERS: dict[str, Any] = {
     "offers": {
         "h100": {"model": MODEL, "reserved_usd_per_hour": 3.0, "spot_usd_per_hour": 1.5,
@@ -59,12 +61,12 @@ def seen(folder: Path, file: GivenFile) -> Seen:
 
 @pytest.fixture(scope="module")
 def found(seen: Seen, file: GivenFile) -> Advice:
-    return advice(seen, file, 1)
+    return advice(seen, file, 1, FEW)
 
 
 @pytest.fixture(scope="module")
 def live(folder: Path, file: GivenFile) -> Advice:
-    return advice(recorded(journal(written(folder)), file), file, 1)
+    return advice(recorded(journal(written(folder)), file), file, 1, FEW)
 
 
 def test_every_figure_says_how_it_was_made_and_what_it_rests_on(found: Advice) -> None:
@@ -135,7 +137,7 @@ def test_a_managed_api_is_priced_by_the_tokens_that_came(found: Advice, seen: Se
 
 def test_cached_tokens_are_cheaper_there_and_here(folder: Path, file: GivenFile, found: Advice) -> None:
     half = simulated(written(folder, {**SCENARIO, "prefix_hit_share": 0.5}), file)
-    cached = advice(half, file, 1)
+    cached = advice(half, file, 1, FEW)
     there, here = (c.section("managed").figure("api_request_usd").value for c in (cached, found))
     assert here - there == pytest.approx(0.5 * (0.5 - 0.1) * found.rates["h100"].rate.prompt_tokens / 1000, rel=0.05)
     effects = {f.about: f.value for f in cached.section("effects").figures if f.key == "cache_usd"}
@@ -183,7 +185,7 @@ def test_no_loss_seen_is_not_no_loss(folder: Path) -> None:
 def test_what_is_not_known_is_said_and_not_made_up(folder: Path) -> None:
     unpriced = {**WORKLOAD, "pools": {"gpus": {"kind": "kubernetes", "name": "vllm"}}, "slo": None}
     scenario = written(folder, SCENARIO, unpriced)
-    found = advice(recorded(journal(scenario)), NOTHING, 1)
+    found = advice(recorded(journal(scenario)), NOTHING, 1, FEW)
     assert found.purchase is None
     assert [g.what for g in found.section("buying").gaps] == [
         "the cheapest way to buy", "what to reserve", "what spot would cost",
@@ -234,7 +236,7 @@ def test_a_workload_that_may_rest_at_zero_is_not_charged_for_one(folder: Path) -
         "traffic": {"kind": "flash_crowd", "base_rps": 0.001, "at_s": 1800, "factor": 1000, "duration_s": 3600},
     }
     found = {
-        least: advice(simulated(written(folder, quiet, {**WORKLOAD, "min_replicas": least})), NOTHING, 1)
+        least: advice(simulated(written(folder, quiet, {**WORKLOAD, "min_replicas": least})), NOTHING, 1, FEW)
         for least in (0, 1)
     }
     months = {least: a.section("sizing").figure("month_usd", MODEL).value for least, a in found.items()}
@@ -258,7 +260,7 @@ def test_at_the_price_told_another_gpu_is_as_cheap(folder: Path, found: Advice, 
     price = told["llama-3.1-8b-l40s"].value
     offers = {**OFFERS["offers"], "l40s": {"model": "llama-3.1-8b-l40s", "on_demand_usd_per_hour": price}}
     made, _ = merged({seen.runs_on: seen.offer}, {}, offered(folder, offers=offers))
-    again = advice(dataclasses.replace(seen, offers=made), NOTHING, 1).section("sizing")
+    again = advice(dataclasses.replace(seen, offers=made), NOTHING, 1, FEW).section("sizing")
     assert again.figure("request_usd", "l40s").value == pytest.approx(section.figure("request_usd", "h100").value)
 
 
