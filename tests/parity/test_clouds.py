@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import math
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ import yaml
 from policies.history import History
 from policies.model import Fresh, PoolName, Result, Tick, WorkloadName
 from scaler.actuators.asg import Asg
+from scaler.calls import Api, Bucket, Calls
 from scaler.clock import SystemClock
 from scaler.controller import Controller, Setup
 from scaler.ports import Actuator, Source
@@ -29,6 +30,7 @@ from simulators.world import ports
 from simulators.world.world import World
 from tests.contracts import (
     test_asg,
+    test_asg_warm_pool,
     test_azure_pools,
     test_azure_sources,
     test_gcp_pools,
@@ -59,6 +61,7 @@ class Rigs:
 
     source: Callable[[], AbstractAsyncContextManager[SourceRig]]
     pool: Callable[[], AbstractAsyncContextManager[ActuatorRig]]
+    warm: Callable[[], AbstractAsyncContextManager[ActuatorRig]]
     notices: bool = True
     together: bool = False
     """All pools are of one account, and share what is known of it."""
@@ -75,6 +78,13 @@ class Told(test_sqs.SqsRig):
         )
 
 
+class Unhurried(Calls):
+    """Budgets for a world in which a turn's fifteen seconds take milliseconds."""
+
+    def bucket(self, api: Api, scope: Hashable, now: float) -> Bucket:
+        return super().bucket(dataclasses.replace(api, per_s=1000 * api.per_s), scope, now)
+
+
 def folders(inside: Path) -> Iterator[Path]:
     """One new folder after the other: every rig keeps its credentials in one of its own."""
     for number in itertools.count():
@@ -84,14 +94,8 @@ def folders(inside: Path) -> Iterator[Path]:
 
 
 def kubernetes(folder: Path) -> Rigs:
-    new = folders(folder)
-
-    def pool() -> AbstractAsyncContextManager[ActuatorRig]:
-        contract = test_kubernetes.TestKubernetesFake()
-        contract._tmp = next(new)
-        return contract.rig()
-
-    return Rigs(lambda: test_sqs.rig({}, Told), pool, notices=False)
+    pool = lent(folders(folder))(test_kubernetes.TestKubernetesFake)
+    return Rigs(lambda: test_sqs.rig({}, Told), pool, pool, notices=False)
 
 
 class Beside(test_asg.AsgRig):
@@ -121,16 +125,16 @@ def amazon(_: Path) -> Rigs:
     there: list[AwsRig] = []
 
     @asynccontextmanager
-    async def pool() -> AsyncIterator[ActuatorRig]:
+    async def pool(kind: type[AwsRig] = Beside) -> AsyncIterator[ActuatorRig]:
         if there:
             first = there[0]
-            yield Beside(first.world, first.front, first.wire, first.cloud, first._queue)
+            yield kind(first.world, first.front, first.wire, first.cloud, first._queue)
         else:
             async with aws_rig(Beside) as first:
                 there.append(first)
                 yield first
 
-    return Rigs(lambda: test_sqs.rig({}, Told), pool, together=True)
+    return Rigs(lambda: test_sqs.rig({}, Told), pool, lambda: pool(test_asg_warm_pool.WarmRig), together=True)
 
 
 class AskedAlways(test_gcp_sources.PubSubRig):
@@ -166,24 +170,38 @@ class ScaleSet(test_azure_pools.TestVmss):
     made = Restored
 
 
+class Refilled(test_gcp_pools.StandbyRig):
+    """Standby machines of which the group took some: others are being made."""
+
+    async def set_ready(self, replicas: int) -> None:
+        resting = [vm for vm in self.mig.vms if vm.meant == "STOPPED"]
+        for i, vm in enumerate(resting):
+            vm.status, vm.action = ("TERMINATED", "NONE") if i < replicas else ("", "CREATING")
+
+
+class Standby(test_gcp_pools.TestGceMigStandby):
+    kind = Refilled
+
+
 def google(folder: Path) -> Rigs:
-    new = folders(folder)
-
-    def rig(contract: test_gcp_sources.TestPubSub | test_gcp_pools.TestGceMig) -> Any:
-        contract._tmp = next(new)
-        return contract.rig()
-
-    return Rigs(lambda: rig(PubSubAlways()), lambda: rig(test_gcp_pools.TestGceMig()))
+    rig = lent(folders(folder))
+    return Rigs(rig(PubSubAlways), rig(test_gcp_pools.TestGceMig), rig(Standby))
 
 
 def azure(folder: Path) -> Rigs:
-    new = folders(folder)
+    rig = lent(folders(folder))
+    return Rigs(rig(test_azure_sources.TestServiceBus), rig(ScaleSet), rig(test_azure_pools.TestStandby))
 
-    def rig(contract: test_azure_sources.TestServiceBus | test_azure_pools.TestVmss) -> Any:
-        contract._tmp = next(new)
-        return contract.rig()
 
-    return Rigs(lambda: rig(test_azure_sources.TestServiceBus()), lambda: rig(ScaleSet()))
+def lent(new: Iterator[Path]) -> Callable[[type[Any]], Callable[[], Any]]:
+    """The rigs of a contract, each with a folder of its own."""
+
+    def made(contract: type[Any]) -> Any:
+        suite = contract()
+        suite._tmp = next(new)
+        return suite.rig()
+
+    return lambda contract: lambda: made(contract)
 
 
 CLOUDS: dict[str, Callable[[Path], Rigs]] = {
@@ -209,7 +227,9 @@ async def test_live_and_simulated_adapters_come_to_the_same_decisions(cloud: str
     async with AsyncExitStack() as stack:
         live = await turns(case, lambda world, case: live_setup(stack, rigs, world, case))
     assert sum(size[4] for size in seen(simulated[-1]).values()) == (3 if rigs.notices else 0), "taken in all"
-    assert max(t.decision.target or 0 for t in simulated) > 10
+    assert max(t.decision.target or 0 for t in simulated) >= 9
+    resting = [seen(t)[PoolName("warm")][1] for t in simulated]
+    assert (resting[0], min(resting), resting[-1]) == (2, 0 if rigs.notices else 2, 2), "drained, and filled again"
     for one, other in zip(simulated, live, strict=True):
         assert seen(one) == seen(other)
         assert one.observation.readings == other.observation.readings
@@ -232,6 +252,7 @@ def world_file(folder: Path, *, notices: bool) -> Case:
     if not notices:
         for pool in scenario["pools"].values():
             pool.pop("zones", None)
+
     file = folder / "world.yaml"
     file.write_text(yaml.safe_dump(scenario), encoding="utf-8")
     return load(file)
@@ -247,11 +268,16 @@ async def live_setup(stack: AsyncExitStack, rigs: Rigs, world: World, case: Case
     """The same, with a real adapter between the controller and each part of the world."""
     simulated = await simulated_setup(world, case)
     clock, wall = ports.SimulatedClock(world), SystemClock()
-    shared = await stack.enter_async_context(Resources())
+
+    async def known() -> Resources:
+        resources = await stack.enter_async_context(Resources())
+        resources.calls = Unhurried()
+        return resources
+
+    shared = await known()
 
     async def opening() -> Opening:
-        known = shared if rigs.together else await stack.enter_async_context(Resources())
-        return Opening(known, wall, DEADLINE_S)
+        return Opening(shared if rigs.together else await known(), wall, DEADLINE_S)
 
     sources: dict[str, Source] = {}
     for name, source in simulated.sources.items():
@@ -259,7 +285,8 @@ async def live_setup(stack: AsyncExitStack, rigs: Rigs, world: World, case: Case
         sources[name] = MirroredSource(source, rig, await rig.open(await opening()), wall)
     actuators: dict[PoolName, Actuator] = {}
     for pool, actuator in simulated.actuators.items():
-        shape = await stack.enter_async_context(rigs.pool())
+        tier = case.workload.spec.pools[pool].tier
+        shape = await stack.enter_async_context(rigs.pool() if tier == "serving" else rigs.warm())
         actuators[pool] = MirroredPool(actuator, shape, await shape.open(await opening()), clock)
     return dataclasses.replace(simulated, sources=sources, actuators=actuators)
 

@@ -1,0 +1,306 @@
+"""Each cloud's adapters over one world decide as the simulated ones do, turn for turn."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from policies.history import History
+from policies.model import Fresh, PoolName, Result, Tick, WorkloadName
+from scaler.actuators.asg import Asg
+from scaler.calls import Api, Bucket, Calls
+from scaler.clock import SystemClock
+from scaler.controller import Controller, Setup
+from scaler.ports import Actuator, Source
+from scaler.resources import Opening, Resources
+from scaler.sources.pubsub import PubSub
+from simulators.run import HISTORY_S, begin, ends_s, traffic_of
+from simulators.scenario import Case, load
+from simulators.world import ports
+from simulators.world.world import World
+from tests.contracts import (
+    test_asg,
+    test_asg_warm_pool,
+    test_azure_pools,
+    test_azure_sources,
+    test_gcp_pools,
+    test_gcp_sources,
+    test_kubernetes,
+    test_sqs,
+)
+from tests.contracts.actuator import DEADLINE_S, ActuatorRig
+from tests.contracts.aws_rig import ZONES, AwsRig, aws_rig
+from tests.contracts.source import SourceRig
+from tests.parity.mirror import MirroredPool, MirroredSource, Only, sizes
+from tests.servers import aws_world
+from tests.servers.aws import KEYS, isolate
+from tests.servers.aws_fault import attributes
+from tests.servers.gcp import PROJECT
+
+pytestmark = pytest.mark.slow
+
+HERE = Path(__file__).parent
+SEED = 3
+AGE = "pubsub.googleapis.com/subscription/oldest_unacked_message_age_by_region"
+Make = Callable[[World, Case], Awaitable[Setup]]
+
+
+@dataclass(frozen=True)
+class Rigs:
+    """How one cloud's counterparts are set up."""
+
+    source: Callable[[], AbstractAsyncContextManager[SourceRig]]
+    pool: Callable[[], AbstractAsyncContextManager[ActuatorRig]]
+    warm: Callable[[], AbstractAsyncContextManager[ActuatorRig]]
+    notices: bool = True
+    together: bool = False
+    """All pools are of one account, and share what is known of it."""
+
+
+class Told(test_sqs.SqsRig):
+    """SQS whose counts are told by its front: thousands of messages need not be sent."""
+
+    async def answer(self, value: float) -> None:
+        self._words.faults["sqs"] = attributes(
+            ApproximateNumberOfMessages=str(int(value)),
+            ApproximateNumberOfMessagesNotVisible="0",
+            ApproximateNumberOfMessagesDelayed="0",
+        )
+
+
+class Unhurried(Calls):
+    """Budgets for a world in which a turn's fifteen seconds take milliseconds."""
+
+    def bucket(self, api: Api, scope: Hashable, now: float) -> Bucket:
+        return super().bucket(dataclasses.replace(api, per_s=1000 * api.per_s), scope, now)
+
+
+def folders(inside: Path) -> Iterator[Path]:
+    """One new folder after the other: every rig keeps its credentials in one of its own."""
+    for number in itertools.count():
+        folder = inside / str(number)
+        folder.mkdir()
+        yield folder
+
+
+def kubernetes(folder: Path) -> Rigs:
+    pool = lent(folders(folder))(test_kubernetes.TestKubernetesFake)
+    return Rigs(lambda: test_sqs.rig({}, Told), pool, pool, notices=False)
+
+
+class Beside(test_asg.AsgRig):
+    """One group of several in one account, whose machines are replaced as soon as they are taken."""
+
+    number = 0
+
+    def build(self) -> None:
+        Beside.number += 1
+        self._group = f"group-{Beside.number}"
+        self.world.groups[self._group] = aws_world.Group(self._group, ZONES, desired=2, most=20)
+
+    @property
+    def flock(self) -> aws_world.Group:
+        return self.world.groups[self._group]
+
+    async def open(self, context: Opening) -> Actuator:
+        spec = Asg(group=self._group, account=self.account, notices=self.notices)
+        return await spec.open(context, WorkloadName("llm"), PoolName(self._group))
+
+    async def take(self, replicas: int) -> bool:
+        self.world.take(self._doomed[:replicas])
+        return True
+
+
+def amazon(_: Path) -> Rigs:
+    there: list[AwsRig] = []
+
+    @asynccontextmanager
+    async def pool(kind: type[AwsRig] = Beside) -> AsyncIterator[ActuatorRig]:
+        if there:
+            first = there[0]
+            yield kind(first.world, first.front, first.wire, first.cloud, first._queue)
+        else:
+            async with aws_rig(Beside) as first:
+                there.append(first)
+                yield first
+
+    return Rigs(lambda: test_sqs.rig({}, Told), pool, lambda: pool(test_asg_warm_pool.WarmRig), together=True)
+
+
+class AskedAlways(test_gcp_sources.PubSubRig):
+    """Pub/Sub whose backlog is read anew each time: fifteen seconds of the world are milliseconds here."""
+
+    async def open(self, context: Opening) -> Source:
+        self.there.pubsub.subscribe(f"projects/{PROJECT}/subscriptions/{test_gcp_sources.NAME}")
+        spec = PubSub(project=self.there.project(), subscription=test_gcp_sources.NAME, read_every_s=0.001)
+        return await spec.open(context)
+
+    async def answer(self, value: float) -> None:
+        self.there.monitoring.series.clear()
+        await super().answer(value)
+        about = {"subscription_id": test_gcp_sources.NAME, "project_id": PROJECT}
+        self.there.monitoring.tell(AGE, 0.0, self.now(), labels={"region": "us-central1"}, **about)
+
+
+class PubSubAlways(test_gcp_sources.TestPubSub):
+    kind = AskedAlways
+
+
+class Restored(test_azure_pools.VmssRig):
+    """A scale set that tries to restore what is evicted, as in the simulated world."""
+
+    async def take(self, replicas: int) -> bool:
+        wanted = self.nodes.capacity
+        self.nodes.evict(replicas, "delete")
+        self.nodes.resize(wanted)
+        return True
+
+
+class ScaleSet(test_azure_pools.TestVmss):
+    made = Restored
+
+
+class Refilled(test_gcp_pools.StandbyRig):
+    """Standby machines of which the group took some: others are being made."""
+
+    async def set_ready(self, replicas: int) -> None:
+        resting = [vm for vm in self.mig.vms if vm.meant == "STOPPED"]
+        for i, vm in enumerate(resting):
+            vm.status, vm.action = ("TERMINATED", "NONE") if i < replicas else ("", "CREATING")
+
+
+class Standby(test_gcp_pools.TestGceMigStandby):
+    kind = Refilled
+
+
+def google(folder: Path) -> Rigs:
+    rig = lent(folders(folder))
+    return Rigs(rig(PubSubAlways), rig(test_gcp_pools.TestGceMig), rig(Standby))
+
+
+def azure(folder: Path) -> Rigs:
+    rig = lent(folders(folder))
+    return Rigs(rig(test_azure_sources.TestServiceBus), rig(ScaleSet), rig(test_azure_pools.TestStandby))
+
+
+def lent(new: Iterator[Path]) -> Callable[[type[Any]], Callable[[], Any]]:
+    """The rigs of a contract, each with a folder of its own."""
+
+    def made(contract: type[Any]) -> Any:
+        suite = contract()
+        suite._tmp = next(new)
+        return suite.rig()
+
+    return lambda contract: lambda: made(contract)
+
+
+CLOUDS: dict[str, Callable[[Path], Rigs]] = {
+    "kubernetes": kubernetes,
+    "aws": amazon,
+    "gcp": google,
+    "azure": azure,
+}
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    isolate(monkeypatch, tmp_path, **KEYS)
+    for name in ("AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_FEDERATED_TOKEN_FILE", "AZURE_AUTHORITY_HOST"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+async def test_live_and_simulated_adapters_come_to_the_same_decisions(cloud: str, tmp_path: Path) -> None:
+    rigs = CLOUDS[cloud](tmp_path)
+    case = world_file(tmp_path, notices=rigs.notices)
+    simulated = await turns(case, simulated_setup)
+    async with AsyncExitStack() as stack:
+        live = await turns(case, lambda world, case: live_setup(stack, rigs, world, case))
+    assert sum(size[4] for size in seen(simulated[-1]).values()) == (3 if rigs.notices else 0), "taken in all"
+    assert max(t.decision.target or 0 for t in simulated) >= 9
+    resting = [seen(t)[PoolName("warm")][1] for t in simulated]
+    assert (resting[0], min(resting), resting[-1]) == (2, 0 if rigs.notices else 2, 2), "drained, and filled again"
+    for one, other in zip(simulated, live, strict=True):
+        assert seen(one) == seen(other), other.observation.pool_errors
+        assert one.observation.readings == other.observation.readings
+        assert one.decision == other.decision
+        assert done(one) == done(other)
+
+
+def seen(tick: Tick) -> dict[PoolName, tuple[int, ...]]:
+    return {n: sizes(r.value) for n, r in tick.observation.pools.items() if isinstance(r, Fresh)}
+
+
+def done(tick: Tick) -> list[tuple[PoolName, int, int, Result]]:
+    return [(o.pool, o.before, o.after, o.result) for o in tick.outcomes]
+
+
+def world_file(folder: Path, *, notices: bool) -> Case:
+    """The world; where a platform tells of no notices, one in which none are given and no zone lets go of anything."""
+    shutil.copy(HERE / "workload.yaml", folder)
+    scenario = yaml.safe_load((HERE / "world.yaml").read_text(encoding="utf-8"))
+    if not notices:
+        for pool in scenario["pools"].values():
+            pool.pop("zones", None)
+
+    file = folder / "world.yaml"
+    file.write_text(yaml.safe_dump(scenario), encoding="utf-8")
+    return load(file)
+
+
+async def simulated_setup(world: World, case: Case) -> Setup:
+    made = ports.setup(world, case.workload, case.pools, {})
+    sources = {name: Only(source, "visible") for name, source in made.sources.items()}
+    return dataclasses.replace(made, sources=sources, waits=True)
+
+
+async def live_setup(stack: AsyncExitStack, rigs: Rigs, world: World, case: Case) -> Setup:
+    """The same, with a real adapter between the controller and each part of the world."""
+    simulated = await simulated_setup(world, case)
+    clock, wall = ports.SimulatedClock(world), SystemClock()
+
+    async def known() -> Resources:
+        resources = await stack.enter_async_context(Resources())
+        resources.calls = Unhurried()
+        return resources
+
+    shared = await known()
+
+    async def opening() -> Opening:
+        return Opening(shared if rigs.together else await known(), wall, DEADLINE_S)
+
+    sources: dict[str, Source] = {}
+    for name, source in simulated.sources.items():
+        rig = await stack.enter_async_context(rigs.source())
+        sources[name] = MirroredSource(source, rig, await rig.open(await opening()), wall)
+    actuators: dict[PoolName, Actuator] = {}
+    for pool, actuator in simulated.actuators.items():
+        tier = case.workload.spec.pools[pool].tier
+        shape = await stack.enter_async_context(rigs.pool() if tier == "serving" else rigs.warm())
+        actuators[pool] = MirroredPool(actuator, shape, await shape.open(await opening()), clock)
+    return dataclasses.replace(simulated, sources=sources, actuators=actuators)
+
+
+async def turns(case: Case, make: Make) -> list[Tick]:
+    """Every turn of the world's length under the daemon's controller."""
+    trace = traffic_of(case, SEED)
+    world = begin(case, SEED, trace)
+    clock, ticks = ports.SimulatedClock(world), list[Tick]()
+    spec = case.workload.spec
+    history = History(max(HISTORY_S, spec.lookback_s), step_s=spec.interval_s)
+    controller = Controller(await make(world, case), clock, history, ticks.append)
+    for turn in range(math.ceil(ends_s(case, trace) / spec.interval_s)):
+        due = case.scenario.epoch_s + turn * spec.interval_s
+        await clock.sleep_until(due)
+        await controller.turn(due)
+    return ticks
