@@ -6,6 +6,7 @@ A folder is locked by the system, which lets go when a client dies. In a databas
 from __future__ import annotations
 
 import fcntl
+import importlib.util
 import os
 import uuid
 from collections.abc import Iterator, Mapping
@@ -71,10 +72,21 @@ def opened(url: str | None, folder: Path) -> Any:
         _mended(folder / LOG)
         return JournalStorage(JournalFileBackend(str(folder / LOG), _Held()))
     try:
-        return RDBStorage(url, engine_kwargs={"pool_pre_ping": True} if not url.startswith("sqlite") else None)
+        return RDBStorage(
+            _with_driver(url), engine_kwargs={"pool_pre_ping": True} if not url.startswith("sqlite") else None
+        )
     except Exception as e:
         why = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
         raise _problem("--storage", without_secret(url), f"cannot be opened: {why}", _URLS) from e
+
+
+def _with_driver(url: str) -> str:
+    """A PostgreSQL URL that names no driver, with the one that is installed: what is meant by none has changed."""
+    scheme, separator, rest = url.partition("://")
+    if scheme in {"postgresql", "postgres"}:
+        found = [name for name in ("psycopg", "psycopg2") if importlib.util.find_spec(name) is not None]
+        scheme = f"postgresql+{found[0]}" if found else scheme
+    return f"{scheme}{separator}{rest}"
 
 
 _URLS: Final = "such as postgresql://user@host/database or sqlite:////var/lib/tune.db, with its driver installed"

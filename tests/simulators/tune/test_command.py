@@ -1,0 +1,197 @@
+"""``forescale tune`` as its user has it: files that load, a page, the same again, Ctrl-C, and what is refused."""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from policies.model import WorkloadName
+from scaler.cli import main
+from scaler.config.load import load as load_config
+from simulators.tune.screen import Screen
+from simulators.tune.space import space_of
+from simulators.tune.storage import leading, opened
+from simulators.tune.study import study
+from tests.simulators.tune import small
+from tests.simulators.tune.test_settings import HPA
+from tests.simulators.tune.test_study import advance
+
+pytestmark = pytest.mark.slow
+BUDGET = ("--budget", "14-trials", "--jobs", "1", "--proof", "2")
+
+
+def tune(scenario: Path, out: Path, *more: str) -> tuple[int, dict[str, Any]]:
+    code = main(["tune", str(scenario), "--out", str(out), *more])
+    return code, small.result(out)
+
+
+@pytest.fixture(scope="module")
+def scenario(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small.write(tmp_path_factory.mktemp("command"))
+
+
+@pytest.fixture(scope="module")
+def done(scenario: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A search that was carried through: twelve requests' worth a replica is far too careful here."""
+    out = tmp_path_factory.mktemp("out") / "a"
+    code, found = tune(scenario, out, *BUDGET)
+    assert code == 0
+    assert found["trials"]["finished"] == 14
+    return out
+
+
+def test_the_recommended_file_loads_and_is_cheaper_where_nobody_looked(done: Path, scenario: Path) -> None:
+    found = small.result(done)
+    number = found["recommended"]
+    (point,) = [p for p in found["points"] if p["trial"] == number]
+    assert point["gain"] == "cheaper"
+    assert point["proof"]["usd_per_month"] < 0.9 * found["today"]["proof"]["usd_per_month"]
+    assert point["proof"]["late_share"] <= found["allowed_late_share"]
+    made = load_config([done / "recommended.yaml"]).workloads[WorkloadName("small")].document
+    target = made["policies"]["concurrency"]["target_per_replica"]
+    assert target == point["settings"]["policies.concurrency.target_per_replica"]
+    text = (done / "recommended.yaml").read_text()
+    assert f"# Run it again: forescale compare {scenario} --policies THIS_FILE" in text
+    assert "against today: -$" in text
+
+
+def test_what_a_file_promises_is_what_compare_finds(
+    done: Path, scenario: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The whole scenario once more, today and tuned: the same sign, by another command."""
+    words = ["compare", str(scenario), "--policies", str(done / "recommended.yaml"), "--without-self"]
+    assert main([*words, "--replications", "1", "--json", "-"]) == 0
+    tuned = json.loads(capsys.readouterr().out)["policies"]["small"][0]
+    assert main(["compare", str(scenario), "--replications", "1", "--json", "-"]) == 0
+    today = json.loads(capsys.readouterr().out)["policies"]["small"][0]
+    assert tuned["cost_usd"] < today["cost_usd"]
+
+
+def test_every_point_has_a_file_that_loads(done: Path) -> None:
+    points = sorted(done.glob("point-*.yaml"))
+    assert len(points) == len(small.result(done)["points"])
+    for point in points:
+        load_config([point])
+
+
+def test_the_page_has_the_front_and_the_replays_of_before_and_after(done: Path) -> None:
+    page = (done / "report.html").read_text()
+    for part in ("tune-front", "The points", "What each point changes", "all-ready", "before", "after"):
+        assert part in page
+
+
+def test_the_same_seed_and_one_process_give_the_same_result(done: Path, scenario: Path, tmp_path: Path) -> None:
+    _, again = tune(scenario, tmp_path / "b", *BUDGET)
+    assert again == small.result(done)
+    for point in done.glob("*.yaml"):
+        assert (tmp_path / "b" / point.name).read_text() == point.read_text()
+    assert (tmp_path / "b" / "report.html").read_bytes() == (done / "report.html").read_bytes()
+
+
+def test_a_larger_budget_goes_on_where_the_smaller_one_ended(done: Path, scenario: Path, tmp_path: Path) -> None:
+    out = tmp_path / "c"
+    tune(scenario, out, "--budget", "6-trials", "--jobs", "1", "--proof", "2")
+    _, found = tune(scenario, out, *BUDGET)
+    assert found == small.result(done)
+
+
+def test_ctrl_c_ends_the_search_and_proves_what_was_found(scenario: Path, tmp_path: Path) -> None:
+    out = tmp_path / "d"
+    words = (scenario, "--out", out, "--budget", "2h", "--jobs", "2", "--proof", "1")
+    with small.running(*words, cwd=tmp_path) as process:
+        small.until(lambda: small.ended(out / "study.log") >= 5, "five trials have ended", process)
+        process.send_signal(signal.SIGINT)
+        said, complaints = process.communicate(timeout=small.PATIENCE_S)
+    assert process.returncode == 130, complaints
+    assert "ended before the budget was used up" in said
+    found = small.result(out)
+    assert found["stopped"]
+    assert all("proof" in point for point in found["points"])
+    assert len(list(out.glob("point-*.yaml"))) == len(found["points"])
+    assert "Traceback" not in complaints
+
+
+def test_a_second_ctrl_c_ends_the_proof_too_and_the_files_say_so(scenario: Path, tmp_path: Path) -> None:
+    out = tmp_path / "e"
+    words = (scenario, "--out", out, "--budget", "5-trials", "--jobs", "1", "--proof", "500")
+    with small.running(*words, cwd=tmp_path) as process:
+        small.until(lambda: small.ended(out / "study.log") >= 5, "the search has ended", process)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=small.PATIENCE_S)
+    assert process.returncode in {1, 130}
+    assert small.result(out)["recommended"] is None
+    assert all("# NOT PROVED" in point.read_text() for point in out.glob("point-*.yaml"))
+
+
+def test_an_hpa_is_tuned_against_itself_and_against_a_proposal(scenario: Path, tmp_path: Path) -> None:
+    (tmp_path / "hpa.yaml").write_text(HPA)
+    words = ("--from", str(tmp_path / "hpa.yaml"), "--prometheus", "http://prom:9090", "--budget", "6-trials")
+    _, own = tune(scenario, tmp_path / "own", *words, "--jobs", "1", "--proof", "1")
+    _, native = tune(scenario, tmp_path / "native", *words, "--native", "--jobs", "1", "--proof", "1")
+    assert own["today"]["proof"] == native["today"]["proof"], "both are held against the same HPA"
+    kinds = {
+        name: [p["kind"] for p in yaml.safe_load((tmp_path / name / "point-1.yaml").read_text())["policies"].values()]
+        for name in ("own", "native")
+    }
+    assert kinds == {"own": ["hpa"], "native": ["metric"]}
+
+
+def test_several_traces_are_cut_each_and_left_out_in_turn(scenario: Path, tmp_path: Path) -> None:
+    for name, seed in (("one", "3"), ("two", "4"), ("three", "5")):
+        words = ["trace", "generate", "poisson", "rps=6", "duration_s=600", "--seed", seed]
+        assert main([*words, "--out", str(tmp_path / f"{name}.csv")]) == 0
+    traces = ("--trace", str(tmp_path / "one.csv"), "--trace", str(tmp_path / "two.csv"))
+    more = (*traces, "--unseen", str(tmp_path / "three.csv"), "--budget", "5-trials", "--jobs", "1", "--proof", "1")
+    _, found = tune(scenario, tmp_path / "out", *more)
+    assert [one["trace"].split(",")[0] for one in found["left_out"]] == ["one.csv", "two.csv"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--budget", "5"), "--budget = 5: must be a number of trials or a time"),
+        (("--jobs", "0"), "--jobs = 0: must be 1 to 4096"),
+        (("--native",), "--native: is about --from"),
+        (("--on", "tcp://x:1", "--jobs", "2"), "--jobs = 2: is about this machine"),
+        (("--out", "no/where"), "--out = no/where: cannot be made"),
+        (("--trace", "no.csv"), "no.csv"),
+        (("--storage", "postgresql://x:secret@127.0.0.1:1/y"), "postgresql://x:***@127.0.0.1:1/y: cannot be opened"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_any_work(
+    scenario: Path, words: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert main(["tune", str(scenario), *words]) == 2
+    said = capsys.readouterr().err
+    assert told in said
+    assert "secret" not in said
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_screen_shows_the_front_so_far_and_clears_it(scenario: Path, tmp_path: Path) -> None:
+    from simulators.scenario import load  # noqa: PLC0415 - beside the screen only here
+
+    terminal = Terminal()
+    screen = Screen("tune small", terminal)
+    with leading(tmp_path / "out"):
+        found = study(opened(None, tmp_path / "out"), "s", space_of(load(scenario)), {"sampler": "tpe", "seed": 1}, 0.1)
+        advance(found, 10)
+        screen(found, 0.25)
+        drawn = terminal.getvalue()
+        screen.clear()
+    assert "tune small [#######......................." in drawn
+    assert "10 trials" in drawn
+    assert "<- cheapest that keeps the promise" in drawn
+    assert terminal.getvalue().endswith(f"\033[{drawn.count(chr(10))}A\033[J")
