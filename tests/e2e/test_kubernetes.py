@@ -1,0 +1,74 @@
+"""The clouds' story on Kubernetes: a queue told by Prometheus, Karpenter's static NodePools, room kept warm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.cloud_story import KEPT_WARM, REGULAR, SPOT, WARM, tell
+from tests.servers.exporter import Engine, exporter, gauges
+from tests.servers.karpenter import Karpenter, StaticPool, karpenter
+from tests.servers.kube_fake import FakeKube, kube_fake, write_kubeconfig
+from tests.servers.prometheus import Target, needs_prometheus, prometheus
+
+READY = "rabbitmq_queue_messages_ready"
+BOOT_S = 1.0
+TAKEN_S = 3.0
+"""From the notice. Clouds give 30 s to two minutes."""
+
+
+@dataclass
+class KubernetesRig:
+    """A cluster with three static NodePools and a buffer, and a broker whose exporter Prometheus scrapes."""
+
+    fake: FakeKube
+    nodes: Karpenter
+    broker: Engine
+    prometheus_url: str
+    kubeconfig: Path
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    def sources(self) -> Mapping[str, Any]:
+        query = f'sum({READY}{{queue="prompts"}})'
+        return {"queue": {"kind": "prometheus", "url": self.prometheus_url, "queries": {"visible": query}}}
+
+    def pools(self) -> Mapping[str, Mapping[str, Any]]:
+        cluster = {"cluster": {"kubeconfig": str(self.kubeconfig)}}
+        nodes = {name: {"kind": "karpenter_node_pool", "name": name, **cluster} for name in (*SPOT, REGULAR)}
+        return {**nodes, WARM: {"kind": "capacity_buffer", "name": "room", **cluster}}
+
+    async def queue(self, messages: int) -> None:
+        self.broker.page = gauges(READY, {'queue="prompts",vhost="/"': messages, 'queue="other",vhost="/"': 7})
+
+    async def asked(self, pool: str) -> int:
+        found: int = self.fake.get("nodepools", pool)["spec"]["replicas"]
+        return found
+
+    async def interrupt(self, pool: str) -> None:
+        await self.nodes.interrupt(pool, TAKEN_S)
+
+    async def exhaust(self, pool: str) -> None:
+        self.nodes.pools[pool].sold_out = True
+
+    async def warm(self) -> int:
+        return self.nodes.room
+
+
+@pytest.mark.slow
+@needs_prometheus
+async def test_the_story_on_kubernetes(tmp_path: Path) -> None:
+    broker = Engine(gauges(READY, {'queue="prompts",vhost="/"': 0}))
+    async with kube_fake() as fake, karpenter(fake) as nodes, exporter({"broker": broker}) as served:
+        await nodes.add(SPOT[0], StaticPool("zone-1", "spot", BOOT_S))
+        await nodes.add(SPOT[1], StaticPool("zone-2", "spot", BOOT_S))
+        await nodes.add(REGULAR, StaticPool("zone-1", "on-demand", BOOT_S))
+        await nodes.keep_room("room", REGULAR, KEPT_WARM)
+        target = Target(f"127.0.0.1:{served.port}", "/broker/metrics", {})
+        async with prometheus([target]) as server:
+            await server.until(READY, bool)
+            kubeconfig = write_kubeconfig(tmp_path / "kubeconfig", fake.port)
+            await tell(KubernetesRig(fake, nodes, broker, server.url, kubeconfig), tmp_path)
