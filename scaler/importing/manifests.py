@@ -47,6 +47,15 @@ class Object:
     def kind(self) -> str:
         return str(self.data.get("kind", ""))
 
+    @property
+    def namespace(self) -> str:
+        return str(self.metadata("namespace") or "default")
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """Its namespace and name."""
+        return self.namespace, str(self.metadata("name"))
+
     def metadata(self, key: str) -> Any:
         metadata = self.data.get("metadata")
         return metadata.get(key) if isinstance(metadata, dict) else None
@@ -147,7 +156,7 @@ def _kedas(o: Object, objects: Sequence[Object], voice: Voice) -> bool:
     owner = labels.get(OWNED) if isinstance(labels, dict) else None
     if owner is None:
         return False
-    if any(other.kind == "ScaledObject" and other.metadata("name") == owner for other in objects):
+    if any(other.kind == "ScaledObject" and other.identity == (o.namespace, owner) for other in objects):
         voice.differs((*o.place, "metadata", "labels"), f"is KEDA's own HPA of ScaledObject {owner}, which is imported")
     else:
         rule = f"is KEDA's own HPA of ScaledObject {owner}"
@@ -159,16 +168,15 @@ def _credentials(objects: Sequence[Object]) -> Iterator[tuple[tuple[str, str, st
     for o in objects:
         if o.kind in AUTHENTICATIONS:
             quiet = Cursor(Voice(o.document, Notes()), o.place, o.data)
-            space = "" if o.kind.startswith("Cluster") else str(o.metadata("namespace") or "default")
+            space = "" if o.kind.startswith("Cluster") else o.namespace
             name = str(o.metadata("name"))
             yield (o.kind, space, name), credentials(quiet, o.kind, name)
 
 
 def _target(o: Object, notes: Notes) -> Target:
     spec = o.cursor(notes).below("spec", required=True)
-    space = str(o.metadata("namespace") or "default")
     defaults = ("apps/v1", "Deployment") if o.kind == "ScaledObject" else (None, None)
-    return hpa.target_of(spec, space, *defaults)
+    return hpa.target_of(spec, o.namespace, *defaults)
 
 
 def _scaled(o: Object, name: str, given: Given, notes: Notes, native_policies: bool) -> Scaled:
@@ -184,7 +192,7 @@ def _names(scalers: Sequence[Object]) -> list[str]:
     plain = [_label(str(o.metadata("name") or "workload")) for o in scalers]
     names: list[str] = []
     for o, name in zip(scalers, plain, strict=True):
-        found = name if plain.count(name) == 1 else _label(f"{o.metadata('namespace') or 'default'}-{name}")
+        found = name if plain.count(name) == 1 else _label(f"{o.namespace}-{name}")
         n = 2
         while found in names:
             found, n = _label(f"{name[: NAME_LENGTH - 4]}-{n}"), n + 1

@@ -11,6 +11,7 @@ from policies.peers.hpa import Hpa
 from policies.peers.keda import Fallback, Keda, Trigger
 from policies.peers.keda_cron import Cron
 from policies.spec import WorkloadSpec
+from scaler.config.problems import ConfigError
 from scaler.importing.manifests import read
 from tests.scaler.importing.made import KEDA, MANIFESTS, SERVER, SQS, changed, imported, loaded, workload
 
@@ -185,3 +186,5 @@ def test_kedas_own_hpa_is_left_out_beside_its_scaled_object(tmp_path: Path) -> N
     found = imported(tmp_path, KEDA, own)
     assert found.names == ("workers",)
     assert "KEDA's own HPA" in found.notes.differs[0].rule
+    with pytest.raises(ConfigError, match="import that: kubectl get scaledobject workers"):
+        imported(tmp_path, changed(KEDA, metadata__namespace="elsewhere"), own)
