@@ -14,7 +14,7 @@ from typing import Any, Final
 from policies.model import Fresh, PoolStatus
 from scaler.actuators.vmss import Vmss
 from scaler.clouds.azure import Arm, arm
-from scaler.clouds.azure_around import READ_SETTINGS, permits, reserved, rival
+from scaler.clouds.azure_around import READ_RESERVATIONS, READ_SETTINGS, permits, reserved, rival
 from scaler.clouds.azure_events import Listener, listener
 from scaler.clouds.azure_operations import Operation
 from scaler.clouds.azure_pool import PoolView, kind_of, whole
@@ -105,8 +105,12 @@ class VmssResizer:
                 return
 
     async def permits(self) -> Sequence[Permit]:
-        needed = (READ, READ_INSTANCES, READ_MACHINES, READ_SETTINGS, READ_OPERATION, WRITE, DELETE)
-        return await permits(self._arm, self._path, needed)
+        body = await self._read()
+        flexible = (body.get("properties") or {}).get("orchestrationMode") == "Flexible"
+        needed = [READ, READ_MACHINES if flexible else READ_INSTANCES, READ_SETTINGS, READ_OPERATION, WRITE, DELETE]
+        _, group = reservation(body)
+        held = await permits(self._arm, group, (READ_RESERVATIONS,)) if group else ()
+        return [*await permits(self._arm, self._path, needed), *held]
 
     @property
     def _machines(self) -> tuple[str, str]:

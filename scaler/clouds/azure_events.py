@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import aiohttp
 
@@ -46,12 +47,12 @@ class Listener:
         self._context = context
         self._clock: Clock = context.clock
         self._board = pinned
-        self._hosts: dict[object, frozenset[str]] = {}
+        self._hosts: WeakKeyDictionary[object, frozenset[str]] = WeakKeyDictionary()
         self._channels: dict[str, Channel] = {}
         self._standing: dict[str, Mapping[str, frozenset[str]]] = {}
 
     def watch(self, who: object, hosts: Collection[str]) -> None:
-        """The machines that a pool has now."""
+        """The machines that a pool has now, for as long as there is that pool."""
         self._hosts[who] = frozenset(hosts)
 
     async def listen(self) -> None:

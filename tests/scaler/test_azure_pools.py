@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -208,6 +209,17 @@ async def test_a_relay_on_each_machine_is_asked_once_a_second(here: Place) -> No
         await here.context.bell.wait()
     assert (await here.seen(pool)).doomed == 1
     assert set(here.events.asked) == {"h100000000", "h100000001"}
+
+
+async def test_the_machines_of_a_pool_that_is_no_more_are_asked_no_more(here: Place) -> None:
+    serving(here.cloud, 2)
+    pool = await here.vmss(events_url=here.events.relays)
+    await here.seen(pool)
+    await until(lambda: here.events.asked.total() >= 2, 3.0)
+    heard = pool._heard
+    del pool
+    gc.collect()
+    assert heard._urls() == []
 
 
 async def test_an_event_that_is_taken_back_dooms_no_more(here: Place) -> None:
