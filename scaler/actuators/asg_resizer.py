@@ -34,6 +34,7 @@ class AsgResizer(AwsResizer):
         super().__init__(spec, context, f"Auto Scaling group {spec.group}")
         self._spec = spec
         self._arn = "*"
+        self._mixed = False
 
     async def _connect(self) -> None:
         self._groups = await aws_groups.groups(self._context, self._spec.account)
@@ -43,7 +44,7 @@ class AsgResizer(AwsResizer):
 
     async def _status(self) -> Fresh[PoolStatus]:
         group = await self._group()
-        self._arn = group.arn or "*"
+        self._arn, self._mixed = group.arn or "*", group.mixed
         short: Shortfall | None = None
         if group.missing > 0:
             short = await self._groups.shortfall(group.name, self._hand.raised_at, self._spec.market)
@@ -75,6 +76,8 @@ class AsgResizer(AwsResizer):
 
     async def _launch(self, group: Group, replicas: int) -> None:
         """Instances zone by zone, the emptiest zone first, until all are there or no zone has any more."""
+        if any(m.units != 1 for m in group.machines):
+            raise Misconfigured(f"{self._what} weighs its instances: that goes with launch: desired_capacity only")
         self._hand.ask(group.desired, range(group.desired + 1, replicas + 1))
         failures: list[Failure] = []
         left = replicas - group.desired
@@ -88,8 +91,11 @@ class AsgResizer(AwsResizer):
 
     def _zones(self, group: Group) -> list[str]:
         """The pool's own zone, or all of the group's."""
-        if self._spec.zone in group.zones:
-            return [str(self._spec.zone)]
+        zone = self._spec.zone
+        if zone is not None and zone not in group.zones:
+            raise Misconfigured(f"{self._what} has no zone {zone}: its zones are {', '.join(group.zones)}")
+        if zone is not None:
+            return [zone]
         held = Counter(m.zone for m in group.machines)
         return sorted(group.zones, key=lambda zone: (held[zone], zone))
 
@@ -130,6 +136,7 @@ class AsgResizer(AwsResizer):
     def _actions(self) -> Mapping[str, str]:
         growing = "LaunchInstances" if self._spec.launch == "instances" else "SetDesiredCapacity"
         return {
+            **({"ec2:DescribeInstances": "*"} if self._mixed else {}),
             "autoscaling:DescribeAutoScalingGroups": "*",
             "autoscaling:DescribeScalingActivities": "*",
             "autoscaling:SetDesiredCapacity": self._arn,

@@ -50,7 +50,8 @@ class AwsResizer(ABC):
     async def permits(self) -> Sequence[Permit]:
         """What IAM says of each action that this pool takes, and whether notices can be heard."""
         await self._connected()
-        known = await aws_permits.permits(self._context, self._pool.account, self._actions())
+        paid = {"ec2:DescribeCapacityReservations": "*"} if self._pool.reservation else {}
+        known = await aws_permits.permits(self._context, self._pool.account, {**self._actions(), **paid})
         return [*known, *(listener.permit() for listener in self._listeners)]
 
     async def _connected(self) -> None:

@@ -38,7 +38,8 @@ class Hand:
             self._foreign = f"somebody set {self._what} to {present} before {at}"
             self._yields_until = self._clock.now() + self._yield_s
         self._seen = present
-        return self._foreign if self._clock.now() < self._yields_until else None
+        left_s = self._yields_until - self._clock.now()
+        return self._foreign if 0 < left_s <= self._yield_s else None  # longer, where the clock was set back
 
     def check(self, present: int, seen: int) -> None:
         """Raise `Conflict` where somebody else wrote since the size was `seen`."""

@@ -143,6 +143,35 @@ async def test_a_pool_of_one_zone_asks_no_other(there: Place) -> None:
     assert [g["AvailabilityZones"] for g in there.endpoint.given[LAUNCH]] == [[A]]
 
 
+async def test_a_zone_that_the_group_has_not_is_misconfigured(there: Place) -> None:
+    pool = await there.open(Asg, group="llm", launch="instances", zone="us-east-1f")
+    with pytest.raises(Misconfigured, match="its zones are us-east-1a, us-east-1b"):
+        await pool.resize(3, await status(pool))
+    assert there.endpoint.count(LAUNCH) == 0
+
+
+async def test_weighted_instances_count_by_their_weight_and_are_not_launched_one_by_one(there: Place) -> None:
+    for instance in there.world.groups["llm"].instances:
+        instance.weight = 2
+    there.world.groups["llm"].desired = 4
+    pool = await there.open(Asg, group="llm", launch="instances")
+    found = await status(pool)
+    assert (found.desired, found.ready, found.pending) == (4, 4, 0)
+    with pytest.raises(Misconfigured, match="weighs its instances"):
+        await pool.resize(6, found)
+
+
+async def test_what_a_mixed_group_and_a_reservation_need_is_asked_for_too(there: Place) -> None:
+    there.world.groups["mixed"] = Group("mixed", (A, B), spot_share=0.5)
+    there.world.reservations.append({"CapacityReservationId": "cr-00000001", "State": "active"})
+    plain = await there.open(Asg, group="llm")
+    both = await there.open(Asg, group="mixed", reservation=("cr-00000001",))
+    await status(plain)
+    await status(both)
+    more = {p.action for p in await both.permits()} - {p.action for p in await plain.permits()}
+    assert more == {"ec2:DescribeInstances", "ec2:DescribeCapacityReservations"}
+
+
 async def test_a_launch_whose_answer_was_lost_is_said_again_under_its_token_only(there: Place) -> None:
     pool = await there.open(Asg, group="llm", launch="instances", zone=A)
     there.endpoint.faults[LAUNCH] = Refusal("InternalFailure", "Something went wrong.", 500)

@@ -30,6 +30,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiobotocore.session import AioSession
+from botocore.loaders import create_loader
 from moto.cloudwatch.exceptions import InvalidParameterValue
 from moto.cloudwatch.models import CloudWatchBackend, cloudwatch_backends
 from moto.server import ThreadedMotoServer
@@ -40,6 +41,10 @@ ACCOUNT = "123456789012"
 REGION = "us-east-1"
 
 
+LOADER = create_loader()
+"""The services' models, read once."""
+
+
 class Aws:
     """One account in one region. `url` is the endpoint of every service."""
 
@@ -48,6 +53,7 @@ class Aws:
         self._http = http
         self._stack = stack
         self._session = AioSession()
+        self._session.register_component("data_loader", LOADER)
         self._session.set_credentials("AKIATESTER", "secret")
         self._clients: dict[str, Any] = {}
 

@@ -63,6 +63,7 @@ def _member(i: Instance, state: str) -> dict[str, Any]:
         "LifecycleState": state,
         "HealthStatus": "Healthy",
         "ProtectedFromScaleIn": False,
+        **({"WeightedCapacity": str(i.weight)} if i.weight != 1 else {}),
     }
 
 

@@ -51,7 +51,7 @@ class Instance:
     born: float
     up: bool = False
     tags: dict[str, str] = field(default_factory=dict)
-    reservation: str = ""
+    weight: int = 1
 
 
 @dataclass(eq=False)
@@ -184,8 +184,9 @@ class World:
 
     def _fill(self, flock: Flock, now: float) -> None:
         flock.instances.sort(key=lambda i: (not i.up, i.id))
-        del flock.instances[max(0, flock.desired) :]
-        missing = flock.desired - len(flock.instances)
+        while sum(i.weight for i in flock.instances) > flock.desired:
+            flock.instances.pop()
+        missing = flock.desired - sum(i.weight for i in flock.instances)
         suspended = isinstance(flock, Group) and "Launch" in flock.suspended
         if missing <= 0 or suspended or (flock.tried[0] == flock.desired and now - flock.tried[1] < self.retry_s):
             return
