@@ -21,7 +21,10 @@ LEAST_TURNS: Final = 4
 """Fewer turns tell no rate and no gap."""
 SLACK_S: Final = 3600.0
 """A file is passed over if the next one began so long before the period: clocks are set by less."""
-NO_SPECIFICATION: Final = "the journal does not hold the specification that decided its turns"
+NO_SPECIFICATION: Final = (
+    "no specification that decided its turns stands in the journal, whole and as this version reads it (damaged: {}):"
+    " look back with the version that wrote it"
+)
 Progress = Callable[[int, int], None]
 """Is told how many bytes are read, and of how many."""
 
@@ -57,12 +60,15 @@ def read(
             taken.setdefault(tick.workload, Taken()).take(tick)
     opened = [journal for group in journals for journal in group]
     specs = {name: spec for journal in opened for name, spec in journal.specs.items()}
-    damaged = sum(len(journal.damaged) for journal in opened)
+    bad = [where for journal in opened for where in journal.damaged]
+    damaged = len(bad)
     found: dict[WorkloadName, Recorded | str] = {}
     for name, one in sorted(taken.items()):
         told = one.told(specs, damaged)
-        few = f"{len(one)} turns only, and {LEAST_TURNS} are needed to tell anything"
-        found[name] = few if len(one) < LEAST_TURNS else NO_SPECIFICATION if told is None else told
+        if len(one) < LEAST_TURNS:
+            found[name] = f"{len(one)} turns only, and {LEAST_TURNS} are needed to tell anything"
+        else:
+            found[name] = told if told is not None else NO_SPECIFICATION.format(bad[0] if bad else "none")
     recorded = tuple(one for one in found.values() if isinstance(one, Recorded))
     if not recorded:
         reasons = {name: why for name, why in found.items() if isinstance(why, str)}

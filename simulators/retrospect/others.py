@@ -16,13 +16,16 @@ from scaler.config.problems import ConfigError
 from simulators.peers.contenders import Contender, contenders
 from simulators.report.sheet import Sheet, sheet
 from simulators.report.spans import Floats
-from simulators.retrospect.error import Error, Pair, sizes
+from simulators.retrospect.error import Error, Pair, Sizes, sizes
 from simulators.retrospect.happened import HOUR_S, Happened
 from simulators.retrospect.record import Recorded
 from simulators.retrospect.same import same_sizes
 from simulators.retrospect.world import World, reads_a_queue, translated
 from simulators.run import Run, Timeline, checked, replaying, simulate
+from simulators.traffic.trace import Trace
 
+Progress = Callable[[float], None]
+"""Is told the share that is done."""
 SAME: Final = "same sizes"
 """What the recorded sizes are called, in the rebuilt world."""
 PRESENT: Final = "present"
@@ -87,30 +90,41 @@ class Asked:
     words: Sequence[str] = ()
 
 
-def others(
-    found: Happened, world: World, asked: Asked, seed: int, progress: Callable[[float], None] = lambda _: None
-) -> Others:
+def others(found: Happened, world: World, asked: Asked, seed: int, progress: Progress = lambda _: None) -> Others:
     """Simulate the policy that ran, its peers and those asked for. Raises `ConfigError` and `TraceError`."""
     recorded, trace = found.recorded, checked(world.rebuilt.trace)
     taking_part, left_out = _taking_part(recorded, world, asked)
     steps = len(taking_part) + 1
-    same = same_sizes(recorded, replaying(world.case, trace), seed, trace, lambda share: progress(share / steps))
-    line = same.timeline
-    known = Found([at + line.epoch_s for at in line.at_s], [float(n) for n in line.desired])
-    outcomes = [_outcome(SAME, same, known, world, recorded.span_s)]
-    lines = []
+    outcomes = [_same(recorded, world, trace, seed, lambda share: progress(share / steps))]
+    compared: list[tuple[Sizes | None, float, bool]] = []
     for k, contender in enumerate(taking_part, 1):
-        known = Found([], [])
-        done = simulate(
-            replaying(contender.case, trace),
-            seed,
+        outcome, line = _simulated(
+            contender,
+            recorded,
+            world,
             trace,
-            record=[known.note],
-            progress=lambda share, k=k: progress((k + share) / steps),  # type: ignore[misc]
+            seed,
+            lambda share, k=k: progress((k + share) / steps),  # type: ignore[misc]
         )
-        outcomes.append(_outcome(contender.name, done, known, world, recorded.span_s))
-        lines.append(done.timeline)
-    return Others(tuple(outcomes), _error(found, lines[0], outcomes[0], outcomes[1]), tuple(left_out))
+        outcomes.append(outcome)
+        compared.append(sizes(recorded, line))
+    return Others(tuple(outcomes), _error(found, compared[0], outcomes[0], outcomes[1]), tuple(left_out))
+
+
+def _same(recorded: Recorded, world: World, trace: Trace, seed: int, progress: Progress) -> Outcome:
+    done = same_sizes(recorded, replaying(world.case, trace), seed, trace, progress)
+    line = done.timeline
+    known = Found([at + line.epoch_s for at in line.at_s], [float(n) for n in line.desired])
+    return _outcome(SAME, done, known, world, recorded.span_s)
+
+
+def _simulated(  # noqa: PLR0913 - who, where, with what
+    contender: Contender, recorded: Recorded, world: World, trace: Trace, seed: int, progress: Progress
+) -> tuple[Outcome, Timeline]:
+    """What one comes to, and its sizes; the run itself, large as it is, is let go."""
+    known = Found([], [])
+    done = simulate(replaying(contender.case, trace), seed, trace, record=[known.note], progress=progress)
+    return _outcome(contender.name, done, known, world, recorded.span_s), done.timeline
 
 
 def _taking_part(recorded: Recorded, world: World, asked: Asked) -> tuple[list[Contender], list[str]]:
@@ -166,7 +180,7 @@ def _outcome(name: str, done: Run, found: Found, world: World, span_s: float) ->
     )
 
 
-def _error(found: Happened, line: Timeline, same: Outcome, present: Outcome) -> Error:
+def _error(found: Happened, told: tuple[Sizes | None, float, bool], same: Outcome, present: Outcome) -> Error:
     """The method's error, with money and late requests where they are known throughout."""
     usd, late = found.total(found.usd), found.total(found.late)
     usd = usd if found.known(found.usd) > WHOLE else None
@@ -175,11 +189,8 @@ def _error(found: Happened, line: Timeline, same: Outcome, present: Outcome) -> 
     def beside(recorded: float | None, simulated: float | None) -> Pair | None:
         return None if recorded is None or simulated is None else (recorded, float(simulated))
 
-    compared, skipped_s, dry_run = sizes(found.recorded, line)
     return Error(
-        compared,
-        skipped_s,
-        dry_run,
+        *told,
         beside(usd, same.usd),
         beside(late, same.late),
         beside(usd, present.usd),

@@ -159,8 +159,16 @@ def test_without_its_specification_nothing_can_be_told(tmp_path: Path) -> None:
     def without(lines: list[str]) -> list[str]:
         return [line for line in lines if '"type":"spec"' not in line]
 
-    with pytest.raises(JournalError, match="does not hold the specification"):
+    with pytest.raises(JournalError, match=r"no specification that decided its turns .* \(damaged: none\)"):
         read_all(made.edited(tmp_path, without))
+
+
+def test_a_specification_of_another_version_is_named_by_its_line(tmp_path: Path) -> None:
+    def other(lines: list[str]) -> list[str]:
+        return [line.replace('"target_per_replica"', '"target_of_old"') for line in lines]
+
+    with pytest.raises(JournalError, match=r"damaged: .*00000001.jsonl:2\): look back with the version"):
+        read_all(made.edited(tmp_path, other))
 
 
 def test_a_journal_of_noise_says_so(tmp_path: Path) -> None:
