@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from policies.model import Part, PoolStatus, Shortfall
 from scaler.clouds.gcp_groups import Group, Machine
@@ -13,6 +14,9 @@ from scaler.clouds.gcp_operations import Failure
 from scaler.clouds.gcp_project import GcpProject
 from scaler.clouds.notices import Board
 from scaler.ports import Clock, Context, Permit
+
+LATE_S: Final = 180.0
+"""How long after its time a machine may still be there: templates may ask for two minutes' notice."""
 
 
 class Rivals:
@@ -45,11 +49,18 @@ class Rivals:
         return self._foreign if 0 < self._until - now <= self._yield_s else None
 
 
+def doomed(board: Board, serving: Collection[str], now: float) -> set[str]:
+    """Of machines that serve, those that will be taken. A notice that came late is about a machine's past."""
+    stand = board.of(serving).items()
+    return {name for name, notice in stand if notice.takes_at is None or now < notice.takes_at + LATE_S}
+
+
 class Losses:
     """Which machines the cloud will take, and how many it took so far."""
 
-    def __init__(self, board: Board, market: str) -> None:
+    def __init__(self, board: Board, market: str, clock: Clock) -> None:
         self._board = board
+        self._clock = clock
         self._spot = market == "spot"
         self._serving: set[str] = set()
         self._doomed: set[str] = set()
@@ -62,9 +73,10 @@ class Losses:
         for name in self._serving - ready:
             if self._taken(name, by_name.get(name)):
                 self.count += 1
-            self._board.unpin(name)
+        for name in (self._serving | by_name.keys()) - ready:
+            self._board.unpin(name)  # it comes back under the same name
         self._serving = ready
-        self._doomed = set(self._board.of(ready))
+        self._doomed = doomed(self._board, ready, self._clock.now())
         return self._doomed
 
     def _taken(self, name: str, machine: Machine | None) -> bool:
@@ -89,7 +101,7 @@ class Teller:
     """Tells the status of a pool whose replicas are the machines of groups."""
 
     def __init__(self, board: Board, market: str, kind: str, clock: Clock) -> None:
-        self._losses = Losses(board, market)
+        self._losses = Losses(board, market, clock)
         self._market = market
         self._kind = kind
         self._clock = clock

@@ -13,6 +13,7 @@ from typing import Final
 from policies.model import Part, Shortfall
 from scaler.clouds.gcp_container import Cluster, NodePool
 from scaler.clouds.gcp_groups import Group, Groups
+from scaler.clouds.gcp_pools import doomed
 from scaler.clouds.notices import Board
 
 MACHINE: Final = re.compile(r"^ct[0-9]+[a-z]*-hightpu-([1-8])t$")
@@ -39,7 +40,6 @@ class Slice:
     doomed: bool
     lost: bool
     leaving: bool
-    machines: tuple[str, ...]
     short: Shortfall | None
 
 
@@ -87,28 +87,28 @@ class Slices:
         machines = [m for group in groups for m in group.machines]
         ready = pool.status in UP and sum(m.ready for m in machines) == self._hosts
         failed = not ready and (pool.status == "ERROR" or pool.short is not None or any(m.failed for m in machines))
+        for machine in machines:
+            if not machine.ready:
+                self._board.unpin(machine.name)  # it comes back under the same name
         names = tuple(m.name for m in machines)
         return Slice(
             name=pool.name,
             zone=pool.zones[0] if pool.zones else "",
             ready=ready,
             failed=failed,
-            doomed=ready and bool(self._board.of(names)),
+            doomed=ready and bool(doomed(self._board, names, pool.at)),
             lost=any(m.down or m.action == "RECREATING" for m in machines) or len(machines) < self._hosts,
             leaving=pool.status == "STOPPING",
-            machines=names,
             short=_short(pool, groups) if failed else None,
         )
 
     def _count(self, found: Sequence[Slice]) -> None:
         """Count each slice that served and lost a host once, until it serves again."""
         there = {s.name: s for s in found}
-        for name, doomed in self._serving.items():
+        for name, was_doomed in self._serving.items():
             one = there.get(name)
-            if one is not None and not one.ready and not one.leaving and (doomed or one.lost):
+            if one is not None and not one.ready and not one.leaving and (was_doomed or one.lost):
                 self.interrupted += 1
-                for machine in one.machines:
-                    self._board.unpin(machine)
         self._serving = {s.name: s.doomed for s in found if s.ready}
 
 

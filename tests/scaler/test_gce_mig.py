@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,14 @@ async def test_somebody_else_s_size_is_a_conflict_and_named_for_a_while(here: Th
 async def test_an_autoscaler_of_the_group_is_another_writer(here: There) -> None:
     here.mig(size=2).autoscaler = "vllm-cpu"
     assert (await seen(await here.pool(spec(here, location=ZONES[0])))).foreign == "autoscaler vllm-cpu"
+
+
+async def test_every_write_bears_an_id_of_its_own(here: There) -> None:
+    here.mig(size=2)
+    pool = await here.pool(spec(here, location=ZONES[0]))
+    for size in (3, 4):
+        await pool.resize(size, await seen(pool))
+    assert len({uuid.UUID(one) for one in here.cloud.compute.requests}) == 2
 
 
 async def test_a_write_of_the_size_that_is_there_is_not_sent(here: There) -> None:

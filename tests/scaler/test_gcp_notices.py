@@ -122,6 +122,32 @@ async def test_a_sink_that_may_not_be_read_is_told_by_check_and_blinds_no_pool(h
     assert "not found" in denied[0].detail
 
 
+async def test_a_machine_that_comes_back_under_its_name_is_not_doomed_again(here: There) -> None:
+    mig = here.mig()
+    pool = await here.pool(spec(here))
+    await seen(pool)
+    preempted(here.cloud, mig, mig.vms[0])
+    await seen(pool, lambda s: s.doomed == 1)
+    mig.vms[0].status, mig.vms[0].action = "TERMINATED", "RECREATING"
+    assert (await seen(pool)).interrupted == 1
+    preempted(here.cloud, mig, mig.vms[0])  # said once more, late
+    assert await rung(here)
+    await seen(pool)
+    mig.vms[0].status, mig.vms[0].action = "RUNNING", "NONE"
+    status = await seen(pool)
+    assert (status.ready, status.doomed, status.interrupted) == (2, 0, 1)
+
+
+async def test_a_notice_of_a_machine_that_is_there_long_after_its_time_was_about_its_past(here: There) -> None:
+    mig = here.mig()
+    pool = await here.pool(spec(here))
+    preempted(here.cloud, mig, mig.vms[0])
+    assert await rung(here)
+    assert (await seen(pool)).doomed == 1
+    here.clock.ahead_s += 30 + 181
+    assert (await seen(pool)).doomed == 0
+
+
 @pytest.mark.parametrize(
     ("key", "value", "doomed"),
     [

@@ -80,6 +80,16 @@ class TestNodePool:
         await pool.resize(6, await seen(pool))
         assert found.size == 6
 
+    async def test_somebody_else_s_size_is_a_conflict(self, here: There) -> None:
+        found = self.made(here)
+        pool = await here.pool(self.spec(here))
+        before = await seen(pool)
+        for mig in found.migs:
+            mig.resize(4)
+        with pytest.raises(Conflict, match="was 3 nodes; somebody set 12"):
+            await pool.resize(6, before)
+        assert found.size == 12
+
     async def test_too_many_operations_at_once_is_a_conflict(self, here: There) -> None:
         self.made(here)
         pool = await here.pool(self.spec(here))
