@@ -51,10 +51,11 @@ schema: $(VENV)/.dev  ## Write the JSON Schema and the documented example anew f
 
 lock: $(VENV)/.dev  ## Resolve the dependencies anew and write the hashes
 	$(BIN)/python -m pip install --quiet 'uv>=0.5'
-	$(BIN)/uv pip compile $(LOCK) --extra sim requirements/build.in pyproject.toml -o requirements/run.txt
-	$(BIN)/uv pip compile $(LOCK) --extra aws --extra kubernetes requirements/build.in pyproject.toml -o requirements/image.txt
 	$(BIN)/uv pip compile $(LOCK) --extra dev pyproject.toml -o requirements/dev.txt
+	$(BIN)/uv pip compile $(LOCK) $(SAME) --extra sim requirements/build.in pyproject.toml -o requirements/run.txt
+	$(BIN)/uv pip compile $(LOCK) $(SAME) --extra aws --extra azure --extra gcp --extra kubernetes requirements/build.in pyproject.toml -o requirements/image.txt
 LOCK := -q --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock'
+SAME := --constraint requirements/dev.txt
 
 clean:  ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

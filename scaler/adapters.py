@@ -17,10 +17,14 @@ EXTRAS: Final = {
     "aiobotocore": "aws",
     "azure": "azure",
     "botocore": "aws",
+    "cmaes": "tune",
+    "distributed": "tune",
     "google": "gcp",
+    "grpc": "gcp",
     "kubernetes_asyncio": "kubernetes",
     "llvmlite": "sim",
     "numba": "sim",
+    "optuna": "tune",
 }
 """Packages that come with an extra of the distribution, by their first name."""
 
