@@ -1,0 +1,41 @@
+"""A daemon's own journal, written as it ran, looked back at."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from scaler.cli import main
+from tests.servers.daemon import daemon, until
+from tests.test_architecture import ROOT
+
+pytestmark = pytest.mark.slow
+
+
+async def test_the_quickstarts_daemon_is_looked_back_at_with_its_shadow_in_the_journal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "config"
+    config.mkdir()
+    for file in (ROOT / "config/quickstart").glob("*.yaml"):
+        text = file.read_text().replace("127.0.0.1:8080", "127.0.0.1:0").replace("speed: 60", "speed: 120")
+        (config / file.name).write_text(text)
+    journal = tmp_path / "journal"
+    shadow = str(config / "chat.yaml")
+    async with daemon(str(config), "--shadow", shadow, "--for", "14", journal=journal, cwd=tmp_path) as d:
+        await until(lambda: len(d.ticks()) > 10, 30, d)
+        await asyncio.wait_for(d.process.wait(), 60)
+        turns = len([t for t in d.ticks() if t.workload == "chat"])
+    await asyncio.to_thread(main, ["report", str(journal), "--json", "-"])
+    told = json.loads(capsys.readouterr().out)["workloads"]
+    assert set(told) == {"chat", "summaries"}
+    chat = told["chat"]
+    assert chat["turns"] == turns, "a shadow's turns are not the workload's"
+    assert chat["recorded"]["usd"] > 0
+    assert set(chat["others"]["policies"]) == {"same sizes", "present", "hpa", "keda"}
+    same = chat["others"]["error"]["same_sizes"]["usd"]
+    assert same["simulated"] == pytest.approx(same["recorded"], rel=0.1)
+    assert set(told["summaries"]["others"]["policies"]) == {"same sizes", "present", "hpa:min_replicas=1", "keda-queue"}
