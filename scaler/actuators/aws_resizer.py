@@ -50,9 +50,13 @@ class AwsResizer(ABC):
     async def permits(self) -> Sequence[Permit]:
         """What IAM says of each action that this pool takes, and whether notices can be heard."""
         await self._connected()
-        paid = {"ec2:DescribeCapacityReservations": "*"} if self._pool.reservation else {}
-        known = await aws_permits.permits(self._context, self._pool.account, {**self._actions(), **paid})
-        return [*known, *(listener.permit() for listener in self._listeners)]
+        account, actions = self._pool.account, dict(self._actions())
+        if self._pool.reservation:
+            actions["ec2:DescribeCapacityReservations"] = "*"
+        actions |= self._pool.notices.actions(account.region)
+        refused = [p for p in (listener.refused() for listener in self._listeners) if p is not None]
+        known = await aws_permits.permits(self._context, account, actions)
+        return [*(p for p in known if p.action not in {r.action for r in refused}), *refused]
 
     async def _connected(self) -> None:
         if not self._open:

@@ -13,6 +13,7 @@ from policies.model import Fresh, PoolStatus, Shortfall
 from scaler.actuators.aws_resizer import AwsResizer
 from scaler.clouds import aws_fleets
 from scaler.clouds.aws_fleets import Fleet, Fleets
+from scaler.clouds.aws_notices import partition
 from scaler.ports import Conflict, Context, Misconfigured
 
 if TYPE_CHECKING:
@@ -71,11 +72,12 @@ class FleetResizer(AwsResizer):
         )
 
     def _actions(self) -> Mapping[str, str]:
-        region = self._spec.account.region or "*"
+        region = self._spec.account.region
+        fleet = f"arn:{partition(region)}:ec2:{region or '*'}:*:fleet/{self._spec.fleet}"
         reading = ("DescribeFleets", "DescribeFleetInstances", "DescribeFleetHistory", "DescribeInstances")
         return {
             **{f"ec2:{action}": "*" for action in reading},
-            "ec2:ModifyFleet": f"arn:aws:ec2:{region}:*:fleet/{self._spec.fleet}",
+            "ec2:ModifyFleet": fleet,
         }
 
 

@@ -69,10 +69,10 @@ class Events:
         """Ring `bell` at news."""
         self._bells.add(bell)
 
-    def permit(self) -> Permit:
-        """Whether the queue may be read: a poll that stands has not been refused."""
+    def refused(self) -> Permit | None:
+        """Why the queue cannot be read; None while it can, or a first poll stands."""
         if self.error is None:
-            return Permit("sqs:ReceiveMessage", None, f"asked without end of {self._queue_url}; not refused so far")
+            return None
         return Permit("sqs:ReceiveMessage", False if isinstance(self.error, Misconfigured) else None, str(self.error))
 
     async def run(self) -> None:

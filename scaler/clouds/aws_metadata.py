@@ -49,9 +49,9 @@ class Metadata:
         self._instance = ""
         self.error = ""
 
-    def permit(self) -> Permit:
-        """Whether the server answers: one that does not, or not to containers, tells of no interruption."""
-        return Permit("instance metadata", not self.error, self.error)
+    def refused(self) -> Permit | None:
+        """Why the server does not answer: one that does not, or not to containers, tells of no interruption."""
+        return Permit("instance metadata", granted=False, detail=self.error) if self.error else None
 
     async def run(self) -> None:
         """Ask without end."""

@@ -36,16 +36,32 @@ class AwsNotices:
         "http://169.254.169.254"
     )
 
+    def actions(self, region: str | None) -> dict[str, str]:
+        """The actions of IAM that listening needs, each with the queue's ARN."""
+        if self.queue_url is None:
+            return {}
+        account, name = self.queue_url.rsplit("/", 2)[1:]
+        arn = f"arn:{partition(region)}:sqs:{region or '*'}:{account}:{name}"
+        return {"sqs:DeleteMessage": arn, "sqs:ReceiveMessage": arn}
+
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.queue_url and self.queue_url.endswith(".fifo"):
             yield "queue_url", "EventBridge sends these events to a standard queue, not to a FIFO one"
 
 
+def partition(region: str | None) -> str:
+    """The partition that a region is in, as ARNs have it."""
+    for prefix, name in (("cn-", "aws-cn"), ("us-gov-", "aws-us-gov")):
+        if region is not None and region.startswith(prefix):
+            return name
+    return "aws"
+
+
 class Listener(Protocol):
     """What brings notices to the board, for the daemon's life."""
 
-    def permit(self) -> Permit:
-        """Whether it is let in, as far as its asking has told."""
+    def refused(self) -> Permit | None:
+        """What it is not let in to, or cannot reach; None where nothing was refused so far."""
 
 
 @dataclass(frozen=True, slots=True)

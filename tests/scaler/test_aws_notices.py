@@ -151,7 +151,7 @@ async def test_a_queue_that_does_not_exist_does_not_blind_the_pool(there: Place)
     pool = await pool_of(there, f"{there.cloud.url}/123456789012/nowhere")
     assert (await status(pool)).ready == 2
     (listener,) = (await heard(there.context, there.account, pool._pool.notices)).listeners
-    await within(HEARD_S, lambda: listener.permit().granted is False)
+    await within(HEARD_S, listener.refused)
     assert (await status(pool)).ready == 2
     (denied,) = [p for p in await pool.permits() if p.granted is False]
     assert (denied.action, "nowhere" in denied.detail) == ("sqs:ReceiveMessage", True)
@@ -161,6 +161,21 @@ def test_an_event_that_came_by_a_topic_is_unwrapped() -> None:
     event = {"detail-type": WARNING, "detail": {"instance-id": "i-1"}}
     assert parsed(json.dumps({"Type": "Notification", "Message": json.dumps(event)})) == event
     assert parsed(json.dumps({"Type": "Notification", "Message": "hello"})) == {}
+
+
+@pytest.mark.parametrize(
+    ("region", "arn"),
+    [
+        ("eu-central-1", "arn:aws:sqs:eu-central-1:123456789012:events"),
+        ("cn-north-1", "arn:aws-cn:sqs:cn-north-1:123456789012:events"),
+        ("us-gov-west-1", "arn:aws-us-gov:sqs:us-gov-west-1:123456789012:events"),
+        (None, "arn:aws:sqs:*:123456789012:events"),
+    ],
+)
+def test_the_queue_s_permissions_are_asked_for_by_its_own_name(region: str | None, arn: str) -> None:
+    notices = AwsNotices(queue_url="https://sqs.example/123456789012/events")
+    assert notices.actions(region) == {"sqs:DeleteMessage": arn, "sqs:ReceiveMessage": arn}
+    assert AwsNotices().actions(region) == {}
 
 
 # --- the metadata server

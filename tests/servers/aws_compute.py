@@ -118,6 +118,9 @@ def handle(world: World, service: str, asked: OperationModel, given: dict[str, A
 
 async def forward(http: aiohttp.ClientSession, upstream: str, request: web.Request, body: bytes) -> web.Response:
     headers = {k: v for k, v in request.headers.items() if k.lower() not in DROPPED}
-    async with http.request(request.method, upstream + request.path_qs, data=body, headers=headers) as found:
-        kept = {k: v for k, v in found.headers.items() if k.lower() not in DROPPED}
-        return web.Response(status=found.status, body=await found.read(), headers=kept)
+    try:
+        async with http.request(request.method, upstream + request.path_qs, data=body, headers=headers) as found:
+            kept = {k: v for k, v in found.headers.items() if k.lower() not in DROPPED}
+            return web.Response(status=found.status, body=await found.read(), headers=kept)
+    except aiohttp.ClientError as e:  # it ends while somebody still waits for it
+        return web.Response(status=502, text=str(e))
