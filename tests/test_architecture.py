@@ -91,7 +91,8 @@ def test_a_process_pays_only_for_what_its_configuration_names() -> None:
     script = (
         "import sys; from pathlib import Path; from scaler.config.load import load;"
         "load([Path('config/example')]); import scaler.app;"
-        "print(sorted(m for m in ('aiobotocore','azure.core','botocore','google.auth','grpc','kubernetes_asyncio') if m in sys.modules))"
+        "sdks = ('aiobotocore','azure.core','botocore','google.auth','grpc','kubernetes_asyncio');"
+        "print(sorted(m for m in sdks if m in sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
