@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,8 +12,11 @@ from policies.capacity import Fit
 from policies.history import History
 from policies.model import Absent, Fresh, Reading
 from policies.spec import Slo, WorkloadSpec
+from scaler.counterfactual import Queue
+from scaler.journal.reader import Journal
 from scaler.lateness import ANSWERED, Load, Ruler, Turn, patience
 from tests.factories import NOW, live, seen, spec, tick_of
+from tests.simulators.retrospect import made
 
 PROMISED = {"slo": Slo(ttft_s=2.0, itl_s=None)}
 
@@ -120,3 +124,16 @@ def test_the_fuller_the_replicas_the_larger_the_share_that_is_late() -> None:
     assert shares == sorted(shares, reverse=True)
     assert all(0.0 <= share <= 1.0 for share in shares)
     assert Load(10.0, 5.0, 1.0, coming=4.0, lines=((line, 1.0),)).late_share(0.0) == 1.0
+
+
+def test_the_late_requests_predicted_for_the_size_that_was_held_are_near_those_that_were_late() -> None:
+    """Against the kernel's truth, over a flash crowd on too few replicas: within a factor of one and a half."""
+    period = made.period()
+    true = period.summary.arrived * (1 - period.summary.attainment["all"])
+    configured, ruler, queue, predicted = period.run.case.workload.spec, Ruler(), Queue(), 0.0
+    for before, now in itertools.pairwise(Journal(period.journal)):
+        load, _ = ruler.measure([Turn(configured, History(), now)])
+        if load is not None:
+            predicted += queue.let(now.at - before.at, float(before.decision.ready or 0), load) or 0.0
+    assert true > 1000
+    assert true / 1.5 < predicted < 1.5 * true
