@@ -127,20 +127,20 @@ class KubernetesResizer:
         self._looks = tools.looks
         self._drainer = tools.drainer
         self._size = 0
-        self._going = 0
+        self._going: Sequence[Pod] | None = None
+        """The pods on their way out, as they were known last; None before that."""
 
     async def status(self) -> Fresh[PoolStatus]:
         state, foreign = await self._sizes.read()
         if self._looks is not None:
             await self._looks.ready()
         self._size = size_of(state)
-        going = self._drainer.going(self._live(state), self._size) if self._drainer else []
-        self._going = len(going)
+        going = self._on_their_way(state)
         serving = (state.ready or 0) - sum(pod.ready for pod in going)
         seen = self._seen(state)
         failed, short = lacking(state, seen)
         status = PoolStatus(
-            self._size - self._going,
+            self._size - len(going),
             max(0, serving),
             foreign,
             state.version,
@@ -153,20 +153,24 @@ class KubernetesResizer:
         return Fresh(status, state.at)
 
     async def resize(self, replicas: int, seen: PoolStatus) -> None:
-        size = self._size if self._drainer else seen.desired
-        if self._drainer is None or replicas >= size:
-            if self._drainer is not None and self._going:
-                await self._drainer.restore(self._live(await self._state()))
-            if replicas != size or self._drainer is None:
-                await self._sizes.write(replicas, size, seen.version)
+        if self._drainer is None or self._looks is None:
+            await self._sizes.write(replicas, seen.desired, seen.version)
             return
-        allowed = await self._drainer.step(self._live(await self._state()), size, replicas)
-        if allowed < size:
-            await self._sizes.write(allowed, size, seen.version)
+        state = await self._watch.state(self._spec.name, self._timeout_s)
+        if not self._looks.pods.fresh and replicas > seen.desired:
+            await self._sizes.write(replicas + len(self._going or ()), self._size, seen.version)
+            return
+        live, size = self._live(state), self._size
+        if replicas >= size:
+            await self._drainer.restore(self._drainer.going(live, size))
+        else:
+            replicas = await self._drainer.step(live, size, replicas, self._looks.is_doomed)
+        if replicas != size:
+            await self._sizes.write(replicas, size, seen.version)
 
     def unfinished(self) -> bool:
         """Whether pods are on their way out, and want to be looked after until they are gone."""
-        return self._going > 0
+        return bool(self._going)
 
     async def permits(self) -> Sequence[Permit]:
         from scaler.clouds import kube_permits  # noqa: PLC0415 - no SDK until needed
@@ -184,8 +188,13 @@ class KubernetesResizer:
 
     # --- what is known of the pods
 
-    async def _state(self) -> State:
-        return await self._watch.state(self._spec.name, self._timeout_s)
+    def _on_their_way(self, state: State) -> Sequence[Pod]:
+        """Those that drain; while pods are not known, as they were known last: growth must not wait for them."""
+        if self._drainer is None or self._looks is None:
+            return ()
+        if self._looks.pods.fresh or self._going is None:
+            self._going = self._drainer.going(self._live(state), self._size)
+        return self._going
 
     def _live(self, state: State) -> list[Pod]:
         """The pods that count as replicas. Raises `Unavailable` where they are not known."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from yarl import URL
@@ -56,10 +56,10 @@ class Drainer:
         self._since = {pod.uid: self._since.get(pod.uid, now) for pod in draining}
         return draining[surplus:]
 
-    async def step(self, live: Sequence[Pod], size: int, wanted: int) -> int:
+    async def step(self, live: Sequence[Pod], size: int, wanted: int, doomed: Callable[[Pod], bool]) -> int:
         """Bring `size` nearer to `wanted`, a smaller one or the same: mark, take back, wait. How large it may be now.
 
-        Raises the port errors.
+        What will be lost anyway (`doomed`) goes first. Raises the port errors.
         """
         if len(live) > size:
             return size  # the controller is still removing what was let go
@@ -71,7 +71,7 @@ class Drainer:
                 "while a rollout is under way it chooses which pods go"
             )
         loads = dict(zip((pod.uid for pod in live), await asyncio.gather(*map(self._load, live)), strict=True))
-        victims = self._choose(live, loads)[:leaving]
+        victims = self._choose(live, loads, doomed)[:leaving]
         chosen = {pod.uid for pod in victims}
         await self._each(self._restored(pod) for pod in live if pod.draining and pod.uid not in chosen)
         await self._each(self._marked(pod) for pod in victims if not pod.draining)
@@ -95,18 +95,20 @@ class Drainer:
         scheme = "https" if self._spec.tls else "http"
         return await self._loads.of(URL(f"{scheme}://{host}:{self._spec.port}{self._spec.path}"))
 
-    def _choose(self, live: Sequence[Pod], loads: Mapping[str, float | None]) -> list[Pod]:
+    def _choose(
+        self, live: Sequence[Pod], loads: Mapping[str, float | None], doomed: Callable[[Pod], bool]
+    ) -> list[Pod]:
         """In the order in which they are to go.
 
         The controller removes what is not ready first, whatever its cost, so it comes first here too; of the others
-        those already draining, then the least busy, then the youngest.
+        those that will be lost, then those already draining, then the least busy, then the youngest.
         """
         if self._ordered:
             return sorted(live, key=lambda p: int(p.name.rpartition("-")[2]), reverse=True)
 
-        def order(pod: Pod) -> tuple[bool, bool, float, float]:
+        def order(pod: Pod) -> tuple[bool, bool, bool, float, float]:
             load = loads[pod.uid]
-            return pod.ready, not pod.draining, math.inf if load is None else load, -pod.made_at
+            return pod.ready, not doomed(pod), not pod.draining, math.inf if load is None else load, -pod.made_at
 
         return sorted(live, key=order)
 

@@ -92,9 +92,9 @@ class Replicas:
 
     def _hold(self, pod: Pod) -> Held:
         node = self._node(pod)
-        return Held(pod.node, (node.market if node else self._market) == "spot", self._doomed(pod))
+        return Held(pod.node, (node.market if node else self._market) == "spot", self.is_doomed(pod))
 
-    def _doomed(self, pod: Pod) -> bool:
+    def is_doomed(self, pod: Pod) -> bool:
         """Whether a node that the replica stands on will be taken: a group is lost with each of its pods."""
         return any(
             node is not None and self._followed.nodes.taken(node) != ""
@@ -121,7 +121,7 @@ class Replicas:
             if node is not None and not pod.draining:
                 count = counts[node.zone, node.market]
                 count[0 if pod.ready else 1] += 1
-                count[2] += pod.ready and self._doomed(pod)
+                count[2] += pod.ready and self.is_doomed(pod)
         return tuple(Part(zone, market, *count) for (zone, market), count in sorted(counts.items()))
 
     def _fails(self, pod: Pod) -> Saying | None:

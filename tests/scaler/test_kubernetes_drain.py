@@ -264,6 +264,31 @@ async def test_while_the_controller_removes_pods_nothing_is_taken_back(stage: St
     assert stage.out_of_routing == {"llm-0"}
 
 
+async def test_what_will_be_lost_anyway_goes_first(stage: Stage, opened: Opened) -> None:
+    stage.load(9, 2, 7, 5)
+    actuator = await opened()
+    await stage.fake.put("nodes", "node-2", {"spec": {"taints": [{"key": "karpenter.sh/disrupted"}]}})
+    await settled(actuator, lambda s: s.doomed == 1)
+    await stage.turn(actuator, 3)
+    assert stage.out_of_routing == {"llm-2"}
+
+
+async def test_growth_does_not_wait_for_the_pods_to_be_known(stage: Stage, opened: Opened) -> None:
+    stage.load(9, 2, 7, 5)
+    actuator = await opened()
+    await stage.turn(actuator, 3)
+    stage.fake.forbidden |= {("list", "pods"), ("watch", "pods")}
+    await stage.fake.drop_watches()
+    await asyncio.sleep(0.5)  # the watch has ended well, and no other can be opened
+    stage.clock.advance(30)
+    status = await settled(actuator, lambda s: s.desired == 3)
+    await actuator.resize(5, status)
+    assert stage.size == 6  # five beside the one that drains
+    assert (await settled(actuator, lambda s: s.desired == 5)).pending > 0
+    with pytest.raises(Unavailable, match="its pods are not known now"):
+        await actuator.resize(2, (await actuator.status()).value)
+
+
 async def test_a_rollout_chooses_for_itself(stage: Stage, opened: Opened) -> None:
     stage.load(0, 0, 0, 0)
     actuator = await opened()
