@@ -13,8 +13,9 @@ from policies.shortage import Shortage
 if TYPE_CHECKING:
     from policies.model import Outcome, PoolName, Shortfall, Tick
 
-BARS: Final = frozenset({Result.OUT_OF_QUOTA, Result.MISCONFIGURED})
-"""Refusals that waiting does not mend."""
+REFUSALS: Final = frozenset({Result.OUT_OF_CAPACITY, Result.OUT_OF_QUOTA, Result.MISCONFIGURED})
+"""Results of an ask for more after which it is worth asking elsewhere. Waiting does not mend a quota; what a human is
+to mend (a permission, a bound) is asked again as a shortage is, for nobody tells us when it is mended."""
 
 
 class Market:
@@ -94,8 +95,8 @@ class Market:
     def _heed(self, at: float, said: Shortfall | None, outcome: Outcome | None, spec: str) -> None:
         """What the platform would not give: told by a write's refusal, or later, by the pool's status."""
         refusals = [] if said is None else [(said.quota, said.reason)]
-        if outcome is not None and outcome.result in BARS | {Result.OUT_OF_CAPACITY}:
-            refusals.append((outcome.result in BARS, outcome.reason))
+        if outcome is not None and outcome.after > outcome.before and outcome.result in REFUSALS:
+            refusals.append((outcome.result is Result.OUT_OF_QUOTA, outcome.reason))
         for barred, reason in refusals:
             short = self.short
             self.short = replace(short, barred=spec, reason=reason) if barred else short.refused(at, reason)

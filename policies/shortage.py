@@ -21,7 +21,7 @@ time available)."""
 class Shortage:
     """One pool's refusals and grants. `until` is when it is worth asking again, `wait_s` how long that last was.
 
-    `barred` is the specification under which the platform refused for good (a quota, a permission), empty otherwise;
+    `barred` is the specification under which the platform refused for good (a quota), empty otherwise;
     only another specification lifts it. `grants` and `refusals` are forgotten exponentially.
     """
 

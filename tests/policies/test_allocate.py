@@ -12,7 +12,8 @@ from policies.allocate import move
 from policies.allocate.plan import Aim
 from policies.allocate.risk import shortfall
 from policies.allocate.rungs import Rung
-from policies.model import PoolName, Result
+from policies.markets import Market
+from policies.model import Outcome, PoolName, PoolStatus, Result
 from policies.shortage import FIRST_S
 from policies.spec import Ladder, Pool
 from tests.policies.ladders import POOLS, Lived, ladder
@@ -229,7 +230,7 @@ def test_a_capacity_error_sends_the_next_turn_elsewhere_and_is_asked_about_ever_
 
 def test_a_quota_is_not_asked_again_until_the_configuration_changes() -> None:
     lived = Lived.of(ladder({n: SPOT[n] for n in ("spot-a", "on-demand")}, **CALM))
-    lived.places[A].refuses = Result.MISCONFIGURED
+    lived.places[A].refuses = Result.OUT_OF_QUOTA
     lived.turns(1000, 2)
     assert [d.targets[A] for d in lived.decisions] == [2, *[0] * 999]
     assert "until the configuration changes" in lived.told("shortage")
@@ -237,6 +238,23 @@ def test_a_quota_is_not_asked_again_until_the_configuration_changes() -> None:
     lived.fingerprint = "new"
     lived.turns(3, 2)
     assert lived.places[A].desired > 0
+
+
+def test_what_a_human_is_to_mend_is_asked_for_again_without_being_told_that_it_was_mended() -> None:
+    lived = Lived.of(ladder({n: SPOT[n] for n in ("spot-a", "on-demand")}, **CALM))
+    lived.places[A].refuses = Result.MISCONFIGURED
+    lived.turns(10, 2)
+    assert lived.sizes() == {"on-demand": 2}, "it is bought elsewhere"
+    lived.places[A].refuses = None
+    lived.turns(300, 2)
+    assert lived.sizes() == {"spot-a": 2}
+
+
+@pytest.mark.parametrize("refusal", [Result.MISCONFIGURED, Result.OUT_OF_CAPACITY, Result.OUT_OF_QUOTA])
+def test_a_size_that_may_not_be_lowered_says_nothing_of_growing(refusal: Result) -> None:
+    market = Market()
+    market.note(0.0, PoolStatus(2, 2), Outcome(A, 2, 1, refusal, "MinSize is 2"), 0, "abc")
+    assert not market.short.lasts(1.0)
 
 
 def test_a_shortage_is_that_of_every_pool_of_the_same_kind_zone_and_market() -> None:

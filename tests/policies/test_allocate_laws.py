@@ -66,7 +66,7 @@ def weather(lived: Lived, dice: Dice) -> None:
             case 21:
                 place.room = dice.pick((0, place.ready + len(place.starts), 99))
             case 20:
-                place.refuses = dice.pick((None, Result.OUT_OF_CAPACITY, Result.MISCONFIGURED, Result.UNAVAILABLE))
+                place.refuses = dice.pick((None, Result.OUT_OF_CAPACITY, Result.OUT_OF_QUOTA, Result.UNAVAILABLE))
             case 19:
                 place.interrupted = 0
             case _:
@@ -147,7 +147,7 @@ def test_a_pool_that_refused_is_left_alone_until_something_comes_or_its_wait_is_
             assert outcome.after <= max(outcome.before, least) or tick.at >= until.get(name, 0.0)
             if outcome.result is Result.OUT_OF_CAPACITY:
                 until[name] = tick.at + FIRST_S
-            elif outcome.result is Result.MISCONFIGURED:
+            elif outcome.result is Result.OUT_OF_QUOTA:
                 until[name] = float("inf")
 
 
