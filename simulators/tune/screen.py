@@ -28,6 +28,7 @@ class Screen:
         self._to = sys.stderr if to is None else to
         self._drawn = 0
         self._tenth = 0
+        self._part_told = ""
         self._at_s = -1e18
 
     def __call__(self, study: Study, used: float) -> None:
@@ -58,6 +59,10 @@ class Screen:
     def _part(self, what: str, used: float) -> None:
         if self._to.isatty():
             self._draw([self._bar(used, what)])
+        elif what != self._part_told:
+            self._part_told = what
+            self._to.write(f"{self._what}: {what}\n")
+            self._to.flush()
 
     def _line(self, study: Study, used: float) -> None:
         tenth = int(used * TENTHS)

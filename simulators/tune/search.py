@@ -103,6 +103,7 @@ def run_all(engine: Engine, jobs: Sequence[Job], told: Callable[[float], None], 
     """Run jobs to their end; what had ended when that was stopped. What the search left running is told to `other`."""
     left, done = list(jobs), Outcomes()
     mine = {(job.number, job.task) for job in jobs}
+    told(0.0)
     while len(done) < len(jobs) and not watch.stop():
         if watch.lease is not None:
             watch.lease.renew(stopwatch_s())

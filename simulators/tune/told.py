@@ -82,7 +82,7 @@ def notes(result: Result) -> Iterator[str]:
     """What else is to be known, a sentence each."""
     yield (
         f"{result.counts.finished:,} trials: {result.counts.cut:,} given up early, {result.counts.refused:,} refused by"
-        f" the workload's own rules{', ended before the budget was used up' if result.stopped else ''}."
+        f" the workload's own rules{', ended before all was done' if result.stopped else ''}."
     )
     if result.today is not None:
         yield (

@@ -14,7 +14,7 @@ from simulators.tune.importance import importance
 from simulators.tune.result import Counts, Result
 from simulators.tune.search import Budget, Outcomes, Watch, run_all, search
 from simulators.tune.study import Study, Tried
-from simulators.tune.trial import TODAY, Job
+from simulators.tune.trial import TODAY, Job, Outcome
 from simulators.tune.verdict import Proven, dared, promise, proven
 
 
@@ -45,21 +45,28 @@ def tune(  # noqa: PLR0913 - a study, what runs it and for how long, and who is 
     found = front(study.tried, allowed)
     points = picked(found, allowed)
     chosen = choice(points, allowed)
+
+    def late(job: Job, outcome: Outcome) -> None:
+        """What the search had left running is of the study; what the proof had is of nobody."""
+        if job.task == "search" and job.number != TODAY:
+            study.tell(job, outcome)
+
     jobs = _proof(bundle, points)
-    outcomes = run_all(engine, jobs, told.proving, watch, study.tell)
+    outcomes = run_all(engine, jobs, told.proving, watch, late)
+    proved = len(outcomes) == len(jobs)
     watch.stop.heed()
     verdicts, today, searched = _judged(study, bundle, points, outcomes)
     best, why = None, "the proof was not run to its end"
-    if today is not None and len(verdicts) == len(points):
+    if proved and today is not None:
         best, why = dared(verdicts, chosen.number, promise(today, allowed))
     after = chosen if best is None else best.tried
     drawn = [Job(TODAY, bundle.before, "draw"), Job(after.number, after.word, "draw")]
-    pictures = run_all(engine, drawn, told.drawing, watch, study.tell)
+    pictures = run_all(engine, drawn, told.drawing, watch, late) if proved else {}
     return Result(
         allowed=allowed,
         tried=tuple(study.tried),
         counts=Counts(study.finished, study.cut, study.refused),
-        stopped=not ended,
+        stopped=not (ended and proved),
         points=tuple(points),
         chosen=chosen,
         knee=knee(points),
