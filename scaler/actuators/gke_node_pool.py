@@ -150,6 +150,8 @@ class GkeNodePoolResizer:
         """The node pool, as it is configured. Raises port errors."""
         pool, spec = await self._cluster.pool(self._spec.name, urgent=urgent), self._spec
         zones = len(pool.zones)
+        if pool.topology:
+            raise Misconfigured(f"{spec.name} is a TPU slice of {pool.topology}, whole or nothing: use gke_tpu_slices")
         if spec.sized_by == "size" and zones > 1 and spec.quantum % zones:
             places = ", ".join(pool.zones)
             raise Misconfigured(f"{spec.name}: quantum is {spec.quantum}; set {zones}: it has nodes in {places} alike")

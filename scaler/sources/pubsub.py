@@ -44,6 +44,8 @@ AGAIN_S: Final = 2.0
 """Between two reads while something is not told; workloads whose turns come together share them."""
 CHECK_S: Final = 600.0
 """Between two looks at how the subscription is set up."""
+CHECK_AGAIN_S: Final = 30.0
+"""After a look that failed: a silent connection must not cost every turn its wait."""
 CHECK_SHARE: Final = 0.5
 """Of the deadline, for that look: the counts must not be lost to its silence."""
 
@@ -108,7 +110,7 @@ class PubSubSource:
         self._clock = context.clock
         self._gauges = gauges
         self._subscriber = subscriber
-        self._checked_at = float("-inf")
+        self._check_at = float("-inf")
         self._wrong = ""
         self._wanting = False
         """Whether something was not told when last asked, so that it is asked for again soon."""
@@ -153,15 +155,17 @@ class PubSubSource:
 
     async def _check(self) -> None:
         """See now and then that the subscription is there, and to be pulled from. Raises `Misconfigured`."""
-        if not 0 <= self._clock.now() - self._checked_at < CHECK_S:
+        now = self._clock.now()
+        if not now < self._check_at <= now + CHECK_S:
             try:
                 limit_s = CHECK_SHARE * self._context.deadline_s
                 found = await self._subscriber.get(self._spec.subscription, limit_s)
             except Misconfigured:
                 raise
             except PortError:
-                return  # its counts come from elsewhere; the next sample looks again
-            self._checked_at = self._clock.now()
+                self._check_at = now + CHECK_AGAIN_S
+                return  # its counts come from elsewhere
+            self._check_at = now + CHECK_S
             self._wrong, self.remarks = wrong(found), remarks(found)
         if self._wrong:
             raise Misconfigured(f"Pub/Sub subscription {self._spec.subscription}: {self._wrong}")

@@ -19,6 +19,7 @@ from tests.scaler.gcp_there import ZONES, There, seen, there
 from tests.servers.gcp import PROJECT
 from tests.servers.gcp_compute import Mig
 from tests.servers.gcp_metadata import metadata
+from tests.servers.tcp_fault import Weather
 
 PATH = f"projects/{PROJECT}/subscriptions/{SINK}"
 
@@ -109,6 +110,20 @@ async def test_hearing_goes_on_after_pub_sub_failed(here: There) -> None:
     preempted(here.cloud, mig, mig.vms[0])
     async with asyncio.timeout(5):
         await seen(pool, lambda s: s.doomed == 1)
+
+
+async def test_hearing_goes_on_after_the_connection_broke(here: There) -> None:
+    mig = here.mig()
+    pool = await here.pool(spec(here))
+    preempted(here.cloud, mig, mig.vms[0])
+    assert await rung(here)
+    here.cloud.grpc.weather = Weather.RESET
+    here.cloud.grpc.tear_down()
+    await asyncio.sleep(0.3)
+    here.cloud.grpc.weather = Weather.CLEAR
+    preempted(here.cloud, mig, mig.vms[1])
+    async with asyncio.timeout(8):
+        await seen(pool, lambda s: s.doomed == 2)
 
 
 async def test_a_sink_that_may_not_be_read_is_told_by_check_and_blinds_no_pool(here: There) -> None:

@@ -53,8 +53,9 @@ class TestNodePool:
             ({"market": "on_demand"}, {}, "market is on_demand, but the node pool's machines are spot"),
             ({}, {"spot": False}, "market is spot, but the node pool's machines are not spot"),
             ({"sized_by": "bounds"}, {}, "GKE's autoscaler is off"),
+            ({}, {"topology": "4x4"}, "a TPU slice of 4x4, whole or nothing"),
         ],
-        ids=["quantum", "market", "not spot", "bounds"],
+        ids=["quantum", "market", "not spot", "bounds", "slice"],
     )
     async def test_a_configuration_that_does_not_fit_needs_a_human(
         self, here: There, settings: dict[str, Any], made: dict[str, Any], told: str

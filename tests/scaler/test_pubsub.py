@@ -17,6 +17,7 @@ from scaler.ports import Misconfigured, Permitted, Source
 from scaler.sources.pubsub import PubSub
 from tests.scaler.gcp_there import There, there
 from tests.servers.gcp import PROJECT
+from tests.servers.tcp_fault import Weather
 
 ROOT = "pubsub.googleapis.com/subscription/"
 COUNT, AGE = ROOT + "num_undelivered_messages", ROOT + "oldest_unacked_message_age"
@@ -170,6 +171,28 @@ class TestSetUp:
         tell(here, COUNT, 3, 10)
         here.cloud.pubsub.fault = (code, "not now")
         assert (await read(await opened(here))).value == 3
+
+    async def test_a_silent_one_costs_one_turn_in_half_a_minute_its_wait(self, here: There) -> None:
+        tell(here, COUNT, 3, 10)
+        here.cloud.pubsub.fault = (grpc.StatusCode.UNAVAILABLE, "not now")
+        source = await opened(here)
+        for _ in range(3):
+            await read(source)
+        asked = here.cloud.pubsub.asked.count("pubsub.subscriptions.get")
+        await read(source)
+        assert here.cloud.pubsub.asked.count("pubsub.subscriptions.get") == asked
+        here.clock.ahead_s += 31
+        here.cloud.pubsub.fault = None
+        await read(source)
+        assert here.cloud.pubsub.asked.count("pubsub.subscriptions.get") == asked + 1
+
+    @pytest.mark.parametrize("weather", [Weather.RESET, Weather.FROZEN, Weather.SILENT])
+    async def test_nor_for_a_road_to_it_that_is_closed(self, here: There, weather: Weather) -> None:
+        tell(here, COUNT, 3, 10)
+        here.cloud.grpc.weather = weather
+        source = await opened(here)
+        async with asyncio.timeout(here.context.deadline_s):
+            assert (await read(source)).value == 3
 
     async def test_what_matters_to_who_scales_is_told_with_the_permissions(self, here: There) -> None:
         topic = f"projects/{PROJECT}/topics/dead"
