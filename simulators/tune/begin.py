@@ -40,6 +40,10 @@ class Begin:
 
 def begin(case: Case, source: Path | None, prometheus: str | None, *, native: bool) -> Begin:
     """The start of a search. `source` is a workload's file or Kubernetes manifests. Raises `ConfigError`."""
+    if case.beside:
+        others = ", ".join(other.workload.name for other in case.beside)
+        rule = f"runs others beside its workload ({others}), and one is tuned at a time"
+        raise _problem("SCENARIO", case.scenario.scenario, rule, "give a scenario without beside")
     if source is None:
         file = case.folder / case.scenario.workload
         return Begin(case, _text(file), str(file))

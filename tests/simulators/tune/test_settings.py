@@ -221,6 +221,11 @@ def test_a_native_proposal_is_searched_and_held_against_what_runs_today(case: Ca
     assert [p["kind"] for p in begun.case.workload.document["policies"].values()] == ["metric"]
 
 
+def test_a_scenario_that_runs_others_beside_its_workload_is_refused(case: Case) -> None:
+    with pytest.raises(ConfigError, match=r"runs others beside its workload \(small\), and one is tuned at a time"):
+        begin(dataclasses.replace(case, beside=(case,)), None, None, native=False)
+
+
 def test_what_the_simulator_does_not_tell_is_refused_by_its_name(case: Case, tmp_path: Path) -> None:
     (tmp_path / "today.yaml").write_text(HPA.replace("vllm:num_requests_running", "my_own_metric"))
     with pytest.raises(ConfigError, match=r"the workload made of .*the simulator does not tell my_own_metric"):
