@@ -31,6 +31,8 @@ CALL_SHARE: Final = 0.8
 """The share of a turn's deadline that one call may take, so that its error, which names the call, comes first."""
 FIRST_S: Final = 1.0
 """How long the first look waits for what is followed to be listed."""
+SKEW_S: Final = 30.0
+"""By how much the API server's clock may lag behind ours."""
 PATH: Final = "/apis/karpenter.sh/v1/nodepools"
 HINT: Final = (
     "make a NodePool with spec.replicas (Karpenter's gate StaticCapacity; it cannot be added to one that is there)"
@@ -101,6 +103,8 @@ class KarpenterResizer:
         """Of those, the ones of which a notice told before they began to go."""
         self._given_up = 0
         """Nodes that we gave back and that have not begun to go."""
+        self._lacks_since: float | None = None
+        """Since when nodes are lacking: what was said before is of another want."""
         self._ours: set[str] = set()
         self._interrupted = 0
 
@@ -190,7 +194,10 @@ class KarpenterResizer:
         bought = [claim for claim in claims if claim.launched_at is not None and not claim.leaving]
         lacking = desired - len(bought)
         if lacking <= 0:
+            self._lacks_since = None
             return 0, None
+        if self._lacks_since is None:
+            self._lacks_since = self._told.claims.clock.now()
         limit = nodes_limit(pool)
         if limit is not None and desired > limit:
             at = max((claim.launched_at or 0.0 for claim in bought), default=0.0)
@@ -201,7 +208,7 @@ class KarpenterResizer:
                 return lacking, Shortfall(claim.since, claim.trouble)
         said = next(iter(self._told.events.named(f"{self._name}-")), None) if self._told.events.fresh else None
         last = max((claim.launched_at or 0.0 for claim in bought), default=0.0)
-        if said is None or not said.fails or said.at < last:
+        if said is None or not said.fails or said.at < max(last, self._lacks_since - SKEW_S):
             return 0, None
         return lacking, Shortfall(said.at, f"{said.reason}: {said.text}", said.quota)
 

@@ -153,6 +153,10 @@ class RealRig(ActuatorRig):
         self._ground.proxy.weather, self._ground.proxy.cut_after = Weather.CUT, 1000
         self._ground.proxy.tear_down()
 
+    async def cut_short(self) -> bool:
+        await self.garble()
+        return True
+
     async def forbid(self) -> None:
         reading = [rule for rule in shipped_rules() if "patch" not in rule["verbs"]]
         await self._ground.permit(reading)

@@ -12,6 +12,7 @@ from policies.model import Part, PoolName, WorkloadName
 from scaler.actuators.capacity_buffer import BufferResizer, CapacityBuffer
 from scaler.actuators.karpenter_node_pool import KarpenterNodePool, KarpenterResizer
 from scaler.clouds.cluster import KubeCluster
+from scaler.clouds.kube_times import text_of
 from scaler.ports import Misconfigured
 from scaler.resources import Opening, Resources
 from tests.contracts.actuator import settled
@@ -120,17 +121,31 @@ async def test_a_claim_that_cannot_be_launched_says_why(fake: FakeKube, pool: Ka
     assert (status.failed, status.short.reason) == (1, "LaunchFailed: no such subnet")
 
 
-async def test_what_was_bought_after_all_is_no_shortage(fake: FakeKube, pool: KarpenterResizer) -> None:
+async def test_what_was_bought_after_all_is_no_shortage(
+    fake: FakeKube, pool: KarpenterResizer, context: Opening
+) -> None:
     await fake.put("nodepools", "spot", {"spec": {"replicas": 5}})
     text = "NodeClaim spot-x7k2p event: InsufficientInstanceCapacity"
-    await fake.put("events", "ice", event(GONE, "InsufficientCapacityError", text, at="2026-01-01T00:00:01Z"))
+    await fake.put("events", "ice", event(GONE, "InsufficientCapacityError", text, at=text_of(context.clock.now())))
     assert (await settled(pool, lambda s: s.short is not None)).failed == 2
     later = claim("spot", "node-8", "us-b")
     for condition in later["status"]["conditions"]:
-        condition["lastTransitionTime"] = "2026-01-01T00:00:09Z"
+        condition["lastTransitionTime"] = text_of(context.clock.now() + 9)
     await fake.put("nodeclaims", "spot-8", later)
     status = await settled(pool, lambda s: s.ready == 4)
     assert (status.failed, status.short, status.pending) == (0, None, 1)
+
+
+async def test_what_was_lacking_at_another_time_is_no_shortage(
+    fake: FakeKube, pool: KarpenterResizer, context: Opening
+) -> None:
+    await settled(pool, lambda s: s.ready == 3)
+    old = text_of(context.clock.now() - 600)
+    await fake.put("events", "ice", event(GONE, "InsufficientCapacityError", "none", at=old))
+    await fake.put("nodepools", "spot", {"spec": {"replicas": 5}})
+    assert (await settled(pool, lambda s: s.desired == 5)).short is None
+    await fake.put("events", "ice", {"lastTimestamp": text_of(context.clock.now())})
+    assert (await settled(pool, lambda s: s.short is not None)).failed == 2
 
 
 async def test_another_pools_shortage_is_not_its_own(fake: FakeKube, pool: KarpenterResizer) -> None:
