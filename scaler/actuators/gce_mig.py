@@ -116,10 +116,12 @@ class GceMigResizer:
             return
         if present.target != seen.desired:
             raise Conflict(f"{self._spec.name} was {seen.desired} machines; somebody set {present.target}")
-        if replicas > present.target and (terms := self._spec.terms(present)):
-            await self._groups.patch(self._spec.path, {**terms, "fingerprint": present.fingerprint})
-        self._rivals.asking(replicas)
-        await self._groups.resize(self._spec.path, replicas)
+        terms = self._spec.terms(present) if replicas > present.target else {}
+        with gcp_pools.about(self._spec.accelerator or "", self._spec.location, self._spec.market):
+            if terms:
+                await self._groups.patch(self._spec.path, {**terms, "fingerprint": present.fingerprint})
+            self._rivals.asking(replicas)
+            await self._groups.resize(self._spec.path, replicas)
         self._rivals.asked(replicas)
 
     async def permits(self) -> Sequence[Permit]:

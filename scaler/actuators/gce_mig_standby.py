@@ -111,7 +111,8 @@ class GceMigStandbyResizer:
             raise Conflict(f"{self._spec.name} had {seen.desired} {self._spec.state} machines; somebody set {found}")
         fields: dict[str, Any] = {FIELDS[self._spec.state]: replicas, "fingerprint": present.fingerprint}
         self._rivals.asking(replicas)
-        await self._groups.patch(self._spec.path, {**fields, **self._mode(present)})
+        with gcp_pools.about(self._spec.accelerator or "", self._spec.location, self._spec.market):
+            await self._groups.patch(self._spec.path, {**fields, **self._mode(present)})
         self._rivals.asked(replicas)
 
     async def permits(self) -> Sequence[Permit]:

@@ -136,10 +136,11 @@ class GkeNodePoolResizer:
             self._following.forget()  # what an operation failed to bring is given up
             return
         self._rivals.asking(replicas)
-        if self._spec.sized_by == "bounds":
-            operation = await self._cluster.set_autoscaling(self._spec.name, self._bounds(pool, replicas))
-        else:
-            operation = await self._cluster.set_size(self._spec.name, replicas // max(1, len(pool.zones)))
+        with gcp_pools.about(self._spec.accelerator or "", ", ".join(pool.zones), self._spec.market):
+            if self._spec.sized_by == "bounds":
+                operation = await self._cluster.set_autoscaling(self._spec.name, self._bounds(pool, replicas))
+            else:
+                operation = await self._cluster.set_size(self._spec.name, replicas // max(1, len(pool.zones)))
         self._following.begin(replicas, operation)
         self._rivals.asked(replicas)
 

@@ -72,6 +72,11 @@ class GkeTpuSlices(Pool):
         """Of one slice. 0 where the topology does not fit, which `problems` tells."""
         return gcp_slices.hosts(self.machine_type, self.topology) or 0
 
+    @property
+    def kind_of_slice(self) -> str:
+        """What shortages are told of."""
+        return self.accelerator or f"{self.machine_type} {self.topology}"
+
     def problems(self) -> Iterator[tuple[str, str]]:
         sides = self.topology.count("x") + 1
         wanted = {"ct5lp": 2, "ct6e": 2, "ct4p": 3, "ct5p": 3}.get(self.machine_type.partition("-")[0])
@@ -216,7 +221,8 @@ class GkeTpuSlicesResizer:
 
     async def _create(self, name: str) -> None:
         number = self._slices.number(name) or 0
-        operation: Body = await self._cluster.create(self._spec.node_pool(number))
+        with gcp_pools.about(self._spec.kind_of_slice, self._spec.slice_zone, self._spec.market):
+            operation: Body = await self._cluster.create(self._spec.node_pool(number))
         following = Following(self._clock, self._cluster.operation)
         following.begin(1, operation)
         self._creations[name] = following
@@ -228,7 +234,7 @@ class GkeTpuSlicesResizer:
 
     def _short(self, shorts: Iterable[Shortfall | None]) -> Shortfall | None:
         found = max((s for s in shorts if s is not None), key=lambda s: s.at, default=None)
-        kind = self._spec.accelerator or f"{self._spec.machine_type} {self._spec.topology}"
         if found is None:
             return None
-        return replace(found, reason=gcp_pools.where(found.reason, kind, self._spec.slice_zone, self._spec.market))
+        kind, zone = self._spec.kind_of_slice, self._spec.slice_zone
+        return replace(found, reason=gcp_pools.where(found.reason, kind, zone, self._spec.market))

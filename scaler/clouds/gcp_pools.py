@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -13,7 +14,7 @@ from scaler.clouds.gcp_notices import Listener
 from scaler.clouds.gcp_operations import Failure
 from scaler.clouds.gcp_project import GcpProject
 from scaler.clouds.notices import Board
-from scaler.ports import Clock, Context, Permit
+from scaler.ports import Clock, Context, OutOfCapacity, OutOfQuota, Permit
 
 LATE_S: Final = 180.0
 """How long after its time a machine may still be there: templates may ask for two minutes' notice."""
@@ -148,6 +149,15 @@ def where(reason: str, kind: str, zone: str, market: str) -> str:
     """A reason with the type, zone and market that it is about."""
     about = ", ".join(word for word in (kind, zone, market) if word)
     return f"{reason} ({about})" if about else reason
+
+
+@contextlib.contextmanager
+def about(kind: str, zone: str, market: str) -> Iterator[None]:
+    """Tell of which type, zone and market a write is refused. Raises port errors."""
+    try:
+        yield
+    except (OutOfCapacity, OutOfQuota) as e:
+        raise type(e)(where(str(e), kind, zone, market)) from e
 
 
 def parts(machines: Sequence[Machine], doomed: set[str], market: str) -> tuple[Part, ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from policies.model import Part
 from scaler.actuators.gce_mig import GceMig
@@ -16,7 +17,7 @@ from scaler.actuators.gce_mig_standby import GceMigStandby
 from scaler.clouds import gcp_groups
 from scaler.clouds.gcp_project import GcpProject
 from scaler.clouds.gcp_spec import GcpReservation
-from scaler.ports import Conflict, Misconfigured, Throttled, Unavailable
+from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, PortError, Throttled, Unavailable
 from tests.contracts.gcp import THROTTLED, exhaust
 from tests.scaler.gcp_there import ZONES, There, seen, there
 from tests.servers.gcp import PROJECT
@@ -60,6 +61,25 @@ async def test_a_zone_that_runs_out_is_told_with_type_zone_and_market(here: Ther
     assert "does not have enough resources" in status.short.reason
     mig.boot()
     assert (await seen(pool)).parts[1] == Part(ZONES[1], "spot", ready=1)
+
+
+@pytest.mark.parametrize(
+    ("refused", "remedy"),
+    [
+        (refusal(403, "quotaExceeded", "Quota 'PREEMPTIBLE_L4_GPUS' exceeded. Limit: 4.0"), OutOfQuota),
+        (refusal(503, "ZONE_RESOURCE_POOL_EXHAUSTED", "words"), OutOfCapacity),
+    ],
+    ids=["quota", "capacity"],
+)
+async def test_a_write_that_is_refused_is_told_with_type_zone_and_market(
+    here: There, refused: web.Response, remedy: type[PortError]
+) -> None:
+    here.mig(size=1)
+    pool = await here.pool(spec(here, location=ZONES[0]))
+    before = await seen(pool)
+    here.cloud.writes = refused
+    with pytest.raises(remedy, match=r"\(nvidia-l4, us-central1-a, spot\)$"):
+        await pool.resize(2, before)
 
 
 async def test_a_machine_that_can_never_be_made_is_told_as_failed(here: There) -> None:

@@ -313,7 +313,8 @@ class TestSlices:
         before = await seen(pool)
         text = 'Insufficient regional quota to satisfy request: resource "TPU_LITE_PODSLICE_V5".'
         here.cloud.writes = refused(403, "RESOURCE_EXHAUSTED", text)
-        with pytest.raises(OutOfQuota, match="TPU_LITE_PODSLICE_V5"):
+        told = r"TPU_LITE_PODSLICE_V5.*\(ct5lp-hightpu-4t 4x4, us-central1-a, on_demand\)$"
+        with pytest.raises(OutOfQuota, match=told):
             await pool.resize(2, before)
 
     async def test_others_node_pools_are_left_alone(self, here: There) -> None:
