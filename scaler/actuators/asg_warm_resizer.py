@@ -41,7 +41,8 @@ class WarmResizer(AwsResizer):
         if size > sum(m.units for m in machines):
             market = self._spec.market
             short = await self._groups.shortfall(group.name, self._hand.raised_at, market, warm=True)
-        return await self._told(group.at, size, machines, short)
+        other = self._hand.other(size) if absolute(group) else None  # else it moves with the group's own size
+        return await self._told(group.at, size, machines, short, foreign=other)
 
     async def _machines(self) -> tuple[Machine, ...]:
         name = self._spec.group
@@ -54,7 +55,8 @@ class WarmResizer(AwsResizer):
         if group.warm is not None and group.warm.going:
             raise Conflict(f"{self._what} is being deleted: it is asked for again when it is gone")
         size = held(group)
-        self._hand.check(size, seen.desired)
+        if absolute(group):
+            self._hand.check(size, seen.desired)
         if size == replicas:
             return
         self._hand.ask(size, [replicas])
@@ -83,9 +85,14 @@ def held(group: Group) -> int:
     warm = group.warm
     if warm is None or warm.going:
         return 0
-    if warm.prepared is not None and warm.prepared == warm.least:
+    if absolute(group):
         return warm.least
     return max(warm.least, (group.most if warm.prepared is None else warm.prepared) - group.desired)
+
+
+def absolute(group: Group) -> bool:
+    """Whether the warm pool's size is a number of its own, and not what the group leaves of another one."""
+    return group.warm is None or group.warm.prepared == group.warm.least
 
 
 def warmed(instance: Mapping[str, Any], ready: str, market: str) -> Machine | None:

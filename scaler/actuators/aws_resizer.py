@@ -70,12 +70,12 @@ class AwsResizer(ABC):
     async def _told(
         self, at: float, desired: int, machines: Sequence[Machine], short: Shortfall | None, **more: Any
     ) -> Fresh[PoolStatus]:
-        """The status of a pool of these machines."""
+        """The status of a pool of these machines. `foreign` is named by whoever knows better than by the size."""
         assert self._fates is not None  # noqa: S101 - open by now
         self._tokens.found(desired)
         reserved = await self._reserved.count()
-        other = self._hand.other(desired)
-        more.setdefault("foreign", other)
+        if "foreign" not in more:
+            more["foreign"] = self._hand.other(desired)
         return Fresh(aws_machines.status(desired, machines, self._fates, short, reserved=reserved, **more), at)
 
     @abstractmethod

@@ -80,8 +80,8 @@ class EksResizer(AwsResizer):
         if desired > sum(m.units for m in group.machines):
             short = await self._why(nodes, group) or short
         rival = self._rival(nodes, group)
-        more = {} if rival is None else {"foreign": rival}
-        return await self._told(min(asked_at, group.at), desired, group.machines, short, **more)
+        other = self._hand.other(desired) or rival
+        return await self._told(min(asked_at, group.at), desired, group.machines, short, foreign=other)
 
     async def _nodes(self, *, first: bool = False) -> Nodes:
         answer = await self._eks.call("DescribeNodegroup", self._about, write=first, repeat=True, **self._name)
@@ -104,6 +104,9 @@ class EksResizer(AwsResizer):
         if found.get("status") not in {"Successful", "Failed", "Cancelled"}:
             raise Unavailable(f"AWS eks:DescribeUpdate of {self._about}: an answer without a status")
         self._update = None
+        if found.get("status") == "Successful":
+            return size  # the node group was described before, maybe
+        self._hand.expect(nodes.desired)
         if found.get("status") == "Failed":
             said = [f"{e.get('errorCode')}: {e.get('errorMessage')}" for e in found.get("errors", ())]
             why = failure("; ".join(said) or "the update failed, and EKS does not say why", market=nodes.market)

@@ -29,6 +29,10 @@ class Hand:
         if max(sizes) > before:
             self.raised_at = self._clock.now()
 
+    def expect(self, size: int) -> None:
+        """The platform goes back to `size` by itself: that is nobody's write."""
+        self._asked.add(size)
+
     def other(self, present: int) -> str | None:
         """Who else set the size that is `present` now, for a while after it was noticed."""
         if present in self._asked:

@@ -202,6 +202,13 @@ async def test_a_warm_pool_that_follows_the_group_is_as_large_as_aws_makes_it(th
     there.world.groups["llm"].warm = Flock("warm", (A,), least=1)
     pool = await there.open(AsgWarmPool, group="llm", tier="warm_node", serves=PoolName("gpus"))
     assert (await status(pool)).desired == 8, "the group's maximum of 10 less the 2 that it has"
+    there.world.groups["llm"].desired = 4
+    moved = await status(pool)
+    assert (moved.desired, moved.foreign) == (6, None), "it moved with the group, by nobody's hand"
+    await pool.resize(2, moved)
+    assert (await status(pool)).desired == 2
+    there.warm.least = there.world.groups["llm"].prepared = 3
+    assert "set warm pool of Auto Scaling group llm to 3" in str((await status(pool)).foreign)
 
 
 async def test_the_group_takes_from_its_warm_pool_and_aws_fills_it_again(there: Place) -> None:

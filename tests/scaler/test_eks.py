@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from scaler.actuators.eks_node_group import EksNodeGroup
 from scaler.ports import Conflict, Misconfigured, Unavailable
@@ -54,6 +55,22 @@ async def test_an_update_is_followed_and_its_size_is_what_was_asked_for(there: P
     assert there.endpoint.count("eks:DescribeUpdate") == asked, "what ended is not asked for again"
 
 
+async def test_an_update_that_ends_between_two_looks_is_nobody_else_s_write(there: Place, nodes: NodeGroup) -> None:
+    pool = await there.open(EksNodeGroup, **KEYS_OF_IT)
+    nodes.slow = True
+    await pool.resize(5, await status(pool))
+    await status(pool)
+
+    def ends(_: str, whole: web.Response) -> web.Response:
+        finish(nodes)
+        return whole
+
+    there.endpoint.spoils["eks:DescribeNodegroup"] = ends  # after it was described
+    assert ((await status(pool)).desired, nodes.desired) == (5, 5)
+    there.endpoint.clear()
+    assert (await status(pool)).foreign is None
+
+
 async def test_an_update_that_fails_is_told_and_the_group_s_own_size_counts(there: Place, nodes: NodeGroup) -> None:
     pool = await there.open(EksNodeGroup, **KEYS_OF_IT)
     nodes.slow = True
@@ -61,6 +78,7 @@ async def test_an_update_that_fails_is_told_and_the_group_s_own_size_counts(ther
     finish(nodes, error={"errorCode": "InsufficientFreeAddresses", "errorMessage": "subnet-1 has none left"})
     failed = await status(pool)
     assert (failed.desired, failed.ready, failed.pending) == (2, 2, 0)
+    assert failed.foreign is None, "EKS went back by itself"
     assert failed.short is not None
     assert "InsufficientFreeAddresses" in failed.short.reason
     assert (await status(pool)).short == failed.short, "one saying is one refusal"
