@@ -14,6 +14,7 @@ from policies.model import Fresh, PoolStatus, Shortfall
 from scaler.actuators.aks_agent_pool import AksAgentPool
 from scaler.clouds.azure import AKS_PUT, Arm, arm, through
 from scaler.clouds.azure_around import permits, reserved
+from scaler.clouds.azure_errors import shaped
 from scaler.clouds.azure_events import Listener, listener
 from scaler.clouds.azure_operations import ENDED, Operation
 from scaler.clouds.azure_pool import PoolView, kind_of, whole
@@ -66,6 +67,7 @@ class AksResizer:
         self._operation = Operation(arm, context.clock, READ_OPERATION)
         self._nodes = ""
 
+    @shaped
     async def status(self) -> Fresh[PoolStatus]:
         (profile, at), (scale_set, path) = await asyncio.gather(self._profile(), self._scale_set())
         self._nodes = path
@@ -87,6 +89,7 @@ class AksResizer:
         found = self._view.status(count(profile), vms, late, foreign=other, version=version, reserved=held)
         return Fresh(found, at)
 
+    @shaped
     async def resize(self, replicas: int, seen: PoolStatus) -> None:
         """The profile is read anew: what is written back is the whole of it, and nothing in it may be old."""
         body = await self._arm.get(READ_POOLS, self._spec.path, for_write=True)
@@ -120,6 +123,7 @@ class AksResizer:
         asked = {"machineNames": [vm.host for vm in broken]}
         return await self._arm.write("POST", DELETE, f"{self._spec.path}/deleteMachines", asked)
 
+    @shaped
     async def permits(self) -> Sequence[Permit]:
         nodes = await self._node_group()
         return [

@@ -15,6 +15,7 @@ from policies.model import Fresh, PoolStatus
 from scaler.actuators.vmss import Vmss
 from scaler.clouds.azure import Arm, arm
 from scaler.clouds.azure_around import READ_RESERVATIONS, READ_SETTINGS, permits, reserved, rival
+from scaler.clouds.azure_errors import shaped
 from scaler.clouds.azure_events import Listener, listener
 from scaler.clouds.azure_operations import Operation
 from scaler.clouds.azure_pool import PoolView, kind_of, whole
@@ -51,6 +52,7 @@ class VmssResizer:
         self._heard = heard
         self._operation = Operation(arm, context.clock, READ_OPERATION)
 
+    @shaped
     async def status(self) -> Fresh[PoolStatus]:
         (body, at), late, other = await asyncio.gather(
             self._recent.get(self._path, TURN_S, self._read), self._operation.fate(), self._rival()
@@ -67,6 +69,7 @@ class VmssResizer:
         found = self._view.status(capacity(body), vms, late, foreign=other, version=version, reserved=held)
         return Fresh(found, min(at, vms_at))
 
+    @shaped
     async def resize(self, replicas: int, seen: PoolStatus) -> None:
         """Machines that failed or were evicted go first, by name: left to Azure, it might remove those that serve."""
         broken = self._view.broken[: max(0, seen.desired - replicas)]
@@ -104,6 +107,7 @@ class VmssResizer:
             else:
                 return
 
+    @shaped
     async def permits(self) -> Sequence[Permit]:
         body = await self._read()
         flexible = (body.get("properties") or {}).get("orchestrationMode") == "Flexible"

@@ -14,7 +14,7 @@ from policies.model import Fresh, Part, PoolStatus, Shortfall
 from scaler.actuators.vmss_standby import VmssStandbyPool
 from scaler.clouds.azure import Arm, arm
 from scaler.clouds.azure_around import permits
-from scaler.clouds.azure_errors import QUOTA_WORDS, short
+from scaler.clouds.azure_errors import QUOTA_WORDS, shaped, short
 from scaler.clouds.azure_operations import Operation
 from scaler.clouds.azure_pool import whole
 from scaler.clouds.azure_recent import TURN_S, Recent, recent
@@ -67,6 +67,7 @@ class StandbyResizer:
         self._operation = Operation(arm, context.clock, READ_OPERATION)
         self._ill: Shortfall | None = None
 
+    @shaped
     async def status(self) -> Fresh[PoolStatus]:
         at = self._clock.now()
         standby, view, late = await asyncio.gather(
@@ -88,6 +89,7 @@ class StandbyResizer:
             at,
         )
 
+    @shaped
     async def resize(self, replicas: int, seen: PoolStatus) -> None:
         """There is no etag: it is read before it is written, and the write is absolute."""
         standby = await self._standby(0.0)
@@ -103,6 +105,7 @@ class StandbyResizer:
             self._recent.forget(self._path)
         self._operation.accepted(answer)
 
+    @shaped
     async def permits(self) -> Sequence[Permit]:
         return [
             *await permits(self._arm, self._path, (READ_POOL, READ_VIEW, READ_OPERATION, WRITE)),

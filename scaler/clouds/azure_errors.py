@@ -7,14 +7,17 @@ without is taken as passing.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Final, ParamSpec, TypeVar
 
 from scaler.clouds.rest import Answer
 from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, PortError, Throttled, Unavailable
 
+P = ParamSpec("P")
+T = TypeVar("T")
 MAX_RETRY_AFTER_S: Final = 60.0
 """The longest pause that a service is granted: its readings would be stale after it, and scale-in is blocked then."""
 CAPACITY: Final = frozenset(
@@ -111,6 +114,19 @@ QUOTA_WORDS: Final = re.compile(r"\bquotas?\b|exceed\w* (the )?approved|core lim
 ROLE: Final = "grant it by the custom role in config/deploy/azure-role.json"
 MESSAGE_CHARS: Final = 400
 """Of Azure's words, kept in errors: its quota refusals with current, used and required cores fit."""
+
+
+def shaped(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Of what reads answers: one of another shape than Azure's is no answer (`Unavailable`), and no end of ours."""
+
+    @functools.wraps(method)
+    async def reading(*args: P.args, **more: P.kwargs) -> T:
+        try:
+            return await method(*args, **more)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as e:
+            raise Unavailable(f"Azure: an answer of another shape: {type(e).__name__}: {short(e)}") from e
+
+    return reading
 
 
 def refuse(what: str, answer: Answer, now: float) -> PortError:

@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 import aiohttp
 
 from scaler.calls import Api, Channel
+from scaler.clouds.azure_errors import shaped
 from scaler.clouds.flights import cancelled
 from scaler.clouds.notices import Board, Kind, Notice, board
 from scaler.clouds.rest import session
@@ -75,9 +76,9 @@ class Listener:
         self._channels[url] = channel
         try:
             document = await channel.call("scheduledevents", lambda: self._get(url), deadline_s=ANSWER_S)
+            await self._heard(url, document)
         except PortError:  # counted by the channel; what was pinned stands
             return
-        self._read(url, document)
 
     async def _get(self, url: str) -> dict[str, Any]:
         try:
@@ -90,6 +91,10 @@ class Listener:
         if not isinstance(found, dict) or not isinstance(found.get("Events"), list):
             raise Unavailable(f"scheduled events at {url}: no document (HTTP {answer.status})")
         return found
+
+    @shaped
+    async def _heard(self, url: str, document: Mapping[str, Any]) -> None:
+        self._read(url, document)
 
     def _read(self, url: str, document: Mapping[str, Any]) -> None:
         now = self._clock.now()

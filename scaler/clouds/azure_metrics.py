@@ -15,7 +15,7 @@ from typing import Any, Final
 from scaler.calls import Channel
 from scaler.clouds.azure import APIS, Arm, identity
 from scaler.clouds.azure_account import AzureAccount
-from scaler.clouds.azure_errors import refuse
+from scaler.clouds.azure_errors import refuse, shaped
 from scaler.clouds.azure_vms import moment
 from scaler.clouds.flights import cancelled
 from scaler.clouds.rest import Body, Request, Rest, session
@@ -114,6 +114,7 @@ class Batches:
             for future in _open(batch.waiting.values()):
                 future.cancel()
 
+    @shaped
     async def _call(self, asked: Asked, resources: list[str]) -> dict[str, Body]:
         request = Request(
             operation=READ,

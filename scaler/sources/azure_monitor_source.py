@@ -13,6 +13,7 @@ import numpy as np
 from policies.model import Absent, Fresh
 from scaler.clouds.azure import Arm, arm
 from scaler.clouds.azure_around import permits
+from scaler.clouds.azure_errors import shaped
 from scaler.clouds.azure_metrics import LOOK_BACK_S, READ, Asked, Batches, Point, batches, series
 from scaler.clouds.rest import Body
 from scaler.ports import Context, Permit, PortError
@@ -45,6 +46,7 @@ class AzureMonitorSource:
         self._asked_at = float("-inf")
         self._found: dict[str, Fresh[float] | Absent] = {}
 
+    @shaped
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
         now = self._clock.now()
         if not 0 <= now - self._asked_at < ASK_S:
@@ -52,6 +54,7 @@ class AzureMonitorSource:
             self._asked_at = now
         return self._found
 
+    @shaped
     async def past(
         self, quantities: Collection[str], since: float, until: float, step_s: float
     ) -> Mapping[str, NDArray[np.float64]]:

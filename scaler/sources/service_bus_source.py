@@ -10,6 +10,7 @@ from scaler.clouds.azure import Arm, arm
 from scaler.clouds.azure_account import path_of
 from scaler.clouds.azure_around import permits
 from scaler.clouds.azure_bus import OPERATION, OPERATION_OF_TOPICS, Counts, Entity, Namespace, namespace
+from scaler.clouds.azure_errors import shaped
 from scaler.clouds.azure_metrics import READ, Point, newest, single
 from scaler.clouds.azure_recent import recent
 from scaler.ports import Context, Permit, PortError
@@ -47,6 +48,7 @@ class ServiceBusSource:
             self._namespace = await namespace(self._context, spec.host, spec.account, spec.connection_string)
         return self._namespace
 
+    @shaped
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
         counts, at = await (await self.connect()).counts(self._entity, self._spec.least_interval_s)
         found = {kind: _count(kind, value, at) for kind, value in counts.by_kind.items()}

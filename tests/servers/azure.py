@@ -7,6 +7,7 @@ and a role's actions checked for every call. What it holds is in `azure_compute`
 from __future__ import annotations
 
 import fnmatch
+import json
 import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -60,6 +61,8 @@ class Azure:
     garbled: bool = False
     forbidden: bool = False
     losing: bool = False
+    mangle: Callable[[web.Request, Any], Any] | None = None
+    """What becomes of each answer's body before it leaves."""
     batch: Handler | None = None
     """What answers ``metrics:getBatch``."""
     token_value: str = TOKEN
@@ -126,6 +129,10 @@ class Azure:
         if write and self.forbidden:
             return denied(action_of(request))
         answer = await handler(request)
+        if self.mangle is not None and isinstance(answer, web.Response) and answer.status < 300:
+            told = self.mangle(request, json.loads(answer.text or "null"))
+            kept = {k: v for k, v in answer.headers.items() if k.startswith(("Azure-", "Location"))}
+            answer = web.json_response(told, status=answer.status, headers=kept)
         if write and self.losing and answer.status < 300:
             assert request.transport is not None
             request.transport.abort()
