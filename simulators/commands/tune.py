@@ -192,6 +192,7 @@ def _made(args: argparse.Namespace, case: Case, name: str, manifest: dict[str, A
         "scenario": case.scenario.scenario,
         "file": str(args.scenario),
         "from": begun.file,
+        "imported": begun.imported,
         "proposal": begun.present is not None,
         "study": name,
         "sampler": args.sampler,

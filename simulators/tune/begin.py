@@ -28,7 +28,8 @@ PER_REPLICA: Final = "_per_replica"
 class Begin:
     """The case whose workload is searched, the text of that workload's file, and what to say of how it was made.
 
-    `present` is what runs today where that is another workload: then the search begins at a proposal.
+    `present` is what runs today where that is another workload: then the search begins at a proposal. `imported` says
+    whether the workload was made of manifests.
     """
 
     case: Case
@@ -36,6 +37,7 @@ class Begin:
     file: str
     present: Workload | None = None
     remarks: tuple[str, ...] = ()
+    imported: bool = False
 
 
 def begin(case: Case, source: Path | None, prometheus: str | None, *, native: bool) -> Begin:
@@ -85,7 +87,9 @@ def _of(case: Case, text: str, source: Path, said: tuple[str, ...]) -> Begin:
         file.write_text(text, encoding="utf-8")
         try:
             workload = load_workload(file)
-            return Begin(_telling(case, workload).under(workload, str(file)), text, str(source), remarks=said)
+            return Begin(
+                _telling(case, workload).under(workload, str(file)), text, str(source), remarks=said, imported=True
+            )
         except ConfigError as e:
             named = f"the workload made of {source}"
             raise ConfigError([dataclasses.replace(p, file=named) for p in e.problems]) from e

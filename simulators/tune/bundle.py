@@ -128,6 +128,8 @@ def _part(whole: Stretch, since: float, until: float, seeds: Sequence[int], lead
     name = f"{whole.name}, {duration(since_s)} to {duration(until_s)}" if (since, until) != (0.0, 1.0) else whole.name
     made = _cut(name, whole.case, {seed: whole.traces[seed] for seed in seeds}, begin_s, until_s)
     scenario = dataclasses.replace(made.case.scenario, warm_up_s=max(since_s - begin_s, warm_up_s))
+    if any(trace.arrival_s[-1] < scenario.warm_up_s for trace in made.traces.values()):
+        raise TraceError(f"{name}: no request arrives after its first {scenario.warm_up_s:g} s: give a longer trace")
     return dataclasses.replace(made, case=dataclasses.replace(made.case, scenario=scenario))
 
 

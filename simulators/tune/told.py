@@ -129,32 +129,45 @@ def head(result: Result, one: Tried) -> Iterator[str]:
     searched = one.figures
     yield f"On the search's traffic: {money(searched.usd_per_month)} a month, {late(searched)} of the requests late."
     yield "A month is 730 hours of such traffic. Before it may act: forescale run TODAYS_FILE --shadow THIS_FILE"
-    yield f"Run it again: forescale compare {made['file']} --policies THIS_FILE"
+    if not made["imported"]:
+        yield f"All of the scenario with it: forescale compare {made['file']} --without-self --policies THIS_FILE"
+
+
+HEAD: Final = ("search/month", "late", "proof/month", "late", "saved", "more late/month", "promise", "gain")
 
 
 def lines(result: Result) -> Iterator[str]:
     """The result for a terminal."""
-    yield from table.aligned(_rows(result), ["search/month", "late", "proof/month", "late", "saved", "promise", "gain"])
+    yield from table.aligned(rows(result), HEAD)
     yield ""
     yield headline(result)
     yield from notes(result)
+    yield from over_fitted(result)
+
+
+def rows(result: Result) -> list[tuple[str, list[str]]]:
+    """What runs today and every point, under `HEAD`."""
+    found = []
+    if result.searched is not None:
+        found.append(("today", [*_two(result.searched), *_two(result.today), "", "", "", ""]))
+    proofs = {p.tried.number: p for p in result.proven}
+    for one in result.points:
+        proof = proofs.get(one.number)
+        cells = [*_two(one.figures), *_two(None if proof is None else proof.figures)]
+        found.append((label(result, one), cells + (["-"] * 4 if proof is None else _against(proof))))
+    return found
+
+
+def over_fitted(result: Result) -> Iterator[str]:
+    """Which points fit the search's traffic only."""
     for one in result.proven:
         if one.fitted:
             yield f"Point {label(result, one.tried)} is over-fitted: {one.fitted}."
 
 
-def _rows(result: Result) -> list[tuple[str, list[str]]]:
-    rows = []
-    if result.searched is not None:
-        rows.append(("today", [*_two(result.searched), *_two(result.today), "", "", ""]))
-    proofs = {p.tried.number: p for p in result.proven}
-    for one in result.points:
-        proof = proofs.get(one.number)
-        cells = [*_two(one.figures), *_two(None if proof is None else proof.figures)]
-        cells += ["-", "-", "-"] if proof is None else [f"{proof.proven_share:.1%}", proof.promise, proof.gain]
-        rows.append((label(result, one), cells))
-    return rows
+def _against(one: Proven) -> list[str]:
+    return [f"{one.proven_share:.1%}", f"{one.late_per_month:+,.0f}", one.promise, one.gain]
 
 
 def _two(found: Figures | None) -> tuple[str, str]:
-    return ("-", "-") if found is None else (money(found.usd_per_month), share(found.late_share))
+    return ("-", "-") if found is None else (money(found.usd_per_month), late(found))

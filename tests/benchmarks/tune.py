@@ -92,7 +92,15 @@ def _search(engine: Engine, world: Bundle, space: Space, folder: Path) -> Result
     manifest = {"sampler": "tpe", "seed": SEED}
     with leading(folder / "study"):
         made = study(opened(None, folder / "study"), "azure", space, manifest, ALLOWED)
-        names = {"proposal": False, "study": "azure", "scenario": "azure", **manifest}
+        names = {
+            "proposal": False,
+            "imported": False,
+            "file": "",
+            "version": "",
+            "study": "azure",
+            "scenario": "azure",
+            **manifest,
+        }
         found = tune(made, engine, world, Budget(trials=TRIALS), Watch(), Told(), names)
     if found is None:
         raise RuntimeError("no trial ended")

@@ -57,7 +57,7 @@ def test_the_recommended_file_loads_and_is_cheaper_where_nobody_looked(done: Pat
     target = made["policies"]["concurrency"]["target_per_replica"]
     assert target == point["settings"]["policies.concurrency.target_per_replica"]
     text = (done / "recommended.yaml").read_text()
-    assert f"# Run it again: forescale compare {scenario} --policies THIS_FILE" in text
+    assert "All of the scenario with it: forescale compare" in text
     assert "against today: -$" in text
 
 
