@@ -146,7 +146,9 @@ def _late(recorded: Recorded) -> tuple[Floats, str]:
             p95_s, limit_s = recorded.reading(source, quantity), getattr(slo, key, None)
             if p95_s is not None and limit_s is not None:
                 idle_s = float(np.nanquantile(p95_s, LIGHT))
-                shares.append(np.array([missed_share(limit_s, p, idle_s) if np.isfinite(p) else np.nan for p in p95_s]))
+                shares.append(
+                    np.array([p if math.isnan(p) else missed_share(limit_s, p, idle_s) for p in p95_s.tolist()])
+                )
                 told.add(quantity)
         if rate is not None and shares:
             found.append(rate * np.fmax.reduce(shares) * recorded.over_s)
@@ -187,12 +189,12 @@ def looks(found: Happened) -> list[Look]:
     recorded = found.recorded
     columns = recorded.columns
     kinds: Sequence[tuple[str, Floats, str]] = (
-        ("most late", found.late, "{:,.0f} requests late"),
+        ("most late", found.late, "{:,.0f} request{s} late"),
         ("most idle money", found.idle_usd, "{:,.2f} USD for replicas beyond the work"),
-        ("out of capacity", columns["short"], "{:,.0f} turns without capacity or quota"),
+        ("out of capacity", columns["short"], "{:,.0f} turn{s} without capacity or quota"),
         ("overridden", columns["by_hand"] * recorded.over_s / HOUR_S, "{:,.1f} replica-hours moved by an override"),
-        ("refused writes", columns["refused"], "{:,.0f} writes refused"),
-        ("errors", columns["errors"], "{:,.0f} reads of sources and pools failed"),
+        ("refused writes", columns["refused"], "{:,.0f} write{s} refused"),
+        ("errors", columns["errors"], "{:,.0f} read{s} of sources and pools failed"),
     )
     ranked = [look for what, values, words in kinds for look in _ranked(recorded, what, values, words)]
     return sorted([*ranked, *_blind(recorded)], key=lambda look: ORDER.index(look.what))
@@ -222,7 +224,7 @@ def _ranked(recorded: Recorded, what: str, values: Floats, words: str) -> Iterat
     for k in order[:SHOWN]:
         if np.nan_to_num(sums[k]) >= LEAST.get(what, 1.0):
             worst = int(np.argmax(np.where(place == k, np.nan_to_num(values), -1.0)))
-            said = words.format(sums[k])
+            said = words.format(sums[k], s="" if round(sums[k]) == 1 else "s")
             yield Look(what, float(begins[k]), width_s(recorded), float(sums[k]), said, float(recorded.at[worst]))
 
 

@@ -1,0 +1,98 @@
+"""A record in words, figures and on a page: whatever is missing in it, and whatever stands in its reasons."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from policies.model import Step
+from simulators.commands.given import without_nan
+from simulators.retrospect import figures, words
+from simulators.retrospect.looked import Looked, Wanted, look
+from simulators.retrospect.others import Asked
+from simulators.retrospect.page import page
+from simulators.retrospect.plots import MAX_POINTS, thinned
+from simulators.retrospect.reasons import Reasons
+from simulators.retrospect.record import SILENT
+from tests.simulators.retrospect.made import BEGAN, NAN, recorded
+from tests.simulators.retrospect.test_reasons import DECISION
+from tests.simulators.test_report import script_of
+
+HOSTILE = '<script>window.hacked = 1</script><img src=x onerror="window.hacked = 1">'
+
+
+def told(one: Looked) -> str:
+    """Everything that is said of a record."""
+    text = json.dumps(without_nan(figures.as_dict([one], {})), allow_nan=False)
+    return "\n".join([text, *words.lines(one), script_of(page([one], {}))])
+
+
+@st.composite
+def records(draw: st.DrawFn) -> Looked:
+    """Records in which anything may be missing, with gaps of any length."""
+    turns, missing = draw(st.integers(4, 60)), draw(st.sampled_from([0.0, 0.2, 0.7, 1.0]))
+    chance = np.random.default_rng(draw(st.integers(0, 2**32)))
+
+    def column() -> list[float]:
+        values = np.round(chance.exponential(10.0, turns) * chance.integers(0, 2, turns), 2)
+        return np.where(chance.random(turns) < missing, NAN, values).tolist()  # type: ignore[no-any-return]
+
+    def flags() -> list[float]:
+        return (chance.random(turns) < 0.3).astype(np.float64).tolist()  # type: ignore[no-any-return]
+
+    at = BEGAN + np.cumsum(np.where(chance.random(turns) < 0.2, 900.0, 15.0))
+    columns = {name: column() for name in ("demand", "work", "target", "ready")}
+    columns |= {name: flags() for name in ("blind", "refused", "short", "dry_run")}
+    sizes = {name: column() for name in ("desired", "ready", "interrupted", "reserved")}
+    readings = {f"engines.{name}": column() for name in ("running", "waiting", "requests_per_s", "ttft_p95_s")}
+    record = recorded(turns, columns={**columns, "at": at.tolist()}, pools={"gpus": sizes}, readings=readings)
+    return look(record, Wanted(simulate=False), Asked())
+
+
+@settings(max_examples=20, deadline=None)
+@given(records())
+def test_whatever_is_missing_everything_else_is_told_and_no_figure_is_made_up(one: Looked) -> None:
+    text = told(one)
+    assert "nan" not in " ".join(words.lines(one)).split()
+    if one.found.total(one.found.usd) is None:
+        assert "not known" in text
+    for look_at in one.looks:
+        assert math.isfinite(look_at.amount)
+        assert look_at.amount > 0
+
+
+@settings(max_examples=40, deadline=None)
+@given(records())
+def test_no_line_goes_over_a_gap(one: Looked) -> None:
+    record = one.recorded
+    at, values = thinned(record, np.ones(len(record)), np.fmax)
+    assert (np.diff(at) >= 0).all()
+    for k in np.flatnonzero(np.diff(record.at) > SILENT * record.interval_s):
+        within = (at > record.at[k]) & (at < record.at[k + 1])
+        assert np.isnan(values[within]).any(), "the line is broken in every gap"
+    assert np.isfinite(values).sum() <= MAX_POINTS + len(record)
+
+
+def test_long_records_are_thinned_to_the_worst_of_each_stretch() -> None:
+    turns = 50_000
+    record = recorded(turns)
+    values = np.zeros(turns)
+    values[31_234] = 7.0
+    at, found = thinned(record, values, np.fmax)
+    assert len(at) <= MAX_POINTS
+    assert found.max() == 7.0
+
+
+def test_hostile_words_appear_as_text() -> None:
+    reasons = Reasons()
+    steps = (Step("demand", 4, HOSTILE),)
+    reasons.note(dataclasses.replace(DECISION, current=2, target=4, steps=steps))
+    record = dataclasses.replace(recorded(), reasons=reasons)
+    text = page([look(record, Wanted(simulate=False), Asked())], {HOSTILE: HOSTILE})
+    assert HOSTILE not in text
+    assert "&lt;script&gt;window.hacked" in text
