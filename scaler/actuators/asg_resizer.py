@@ -16,13 +16,15 @@ from scaler.clouds import aws_groups
 from scaler.clouds.aws_failures import Failure, failure, joined
 from scaler.clouds.aws_groups import Group, Groups
 from scaler.clouds.aws_hand import within
-from scaler.ports import Context, Misconfigured, PortError, Unavailable
+from scaler.ports import Conflict, Context, Misconfigured, PortError, Unavailable
 
 if TYPE_CHECKING:
     from scaler.actuators.asg import Asg
 
 MOST_AT_ONCE: Final = 100
 """Instances that one LaunchInstances starts."""
+SHOWN_S: Final = 60.0
+"""By then a group shows what it launched, or it is gone again."""
 
 
 class AsgResizer(AwsResizer):
@@ -35,6 +37,7 @@ class AsgResizer(AwsResizer):
         self._spec = spec
         self._arn = "*"
         self._mixed = False
+        self._launched: dict[str, float] = {}
 
     async def _connect(self) -> None:
         self._groups = await aws_groups.groups(self._context, self._spec.account)
@@ -45,6 +48,7 @@ class AsgResizer(AwsResizer):
     async def _status(self) -> Fresh[PoolStatus]:
         group = await self._group()
         self._arn, self._mixed = group.arn or "*", group.mixed
+        self._unseen(group)
         short: Shortfall | None = None
         if group.missing > 0:
             short = await self._groups.shortfall(group.name, self._hand.raised_at, self._spec.market)
@@ -78,6 +82,7 @@ class AsgResizer(AwsResizer):
         """Instances zone by zone, the emptiest zone first, until all are there or no zone has any more."""
         if any(m.units != 1 for m in group.machines):
             raise Misconfigured(f"{self._what} weighs its instances: that goes with launch: desired_capacity only")
+        self._wait_for(group)
         self._hand.ask(group.desired, range(group.desired + 1, replicas + 1))
         failures: list[Failure] = []
         left = replicas - group.desired
@@ -88,6 +93,19 @@ class AsgResizer(AwsResizer):
                 failures += refused
         if left > 0 and failures:
             raise joined(failures).error()
+
+    def _wait_for(self, group: Group) -> None:
+        """Raise `Conflict` while the group does not show what it launched: what is missing would be launched again."""
+        if unseen := self._unseen(group):
+            raise Conflict(f"{self._what} does not show {unseen} instances that it has just launched")
+
+    def _unseen(self, group: Group) -> int:
+        """How many of those launched a moment ago the group has not shown yet."""
+        now, shown = self._context.clock.now(), {m.id for m in group.machines}
+        self._launched = {
+            machine: at for machine, at in self._launched.items() if machine not in shown and 0 <= now - at < SHOWN_S
+        }
+        return len(self._launched)
 
     def _zones(self, group: Group) -> list[str]:
         """The pool's own zone, or all of the group's."""
@@ -121,8 +139,9 @@ class AsgResizer(AwsResizer):
                 self._tokens.done(present, write)
             raise
         self._tokens.done(present, write)
-        launched = sum(len(i.get("InstanceIds", ())) for i in answer.get("Instances", ()))
-        return launched, [self._refused(e, zone) for e in answer.get("Errors", ())]
+        launched = [machine for i in answer.get("Instances", ()) for machine in i.get("InstanceIds", ())]
+        self._launched |= dict.fromkeys(launched, self._context.clock.now())
+        return len(launched), [self._refused(e, zone) for e in answer.get("Errors", ())]
 
     def _refused(self, error: Mapping[str, Any], zone: str) -> Failure:
         return failure(

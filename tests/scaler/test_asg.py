@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from policies.model import Part, PoolName
 from scaler.actuators.asg import Asg
@@ -141,6 +142,24 @@ async def test_a_pool_of_one_zone_asks_no_other(there: Place) -> None:
     with pytest.raises(OutOfCapacity):
         await pool.resize(3, await status(pool))
     assert [g["AvailabilityZones"] for g in there.endpoint.given[LAUNCH]] == [[A]]
+
+
+async def test_what_a_group_does_not_show_yet_is_not_launched_again(there: Place) -> None:
+    pool = await there.open(Asg, group="llm", launch="instances")
+    before: list[web.Response] = []
+
+    def first(_: str, whole: web.Response) -> web.Response:
+        before.append(whole)
+        return web.Response(body=before[0].body, content_type="text/xml")
+
+    there.endpoint.spoils["autoscaling:DescribeAutoScalingGroups"] = first
+    seen = await status(pool)
+    await pool.resize(5, seen)
+    with pytest.raises(Conflict, match="does not show 3 instances"):
+        await pool.resize(5, await status(pool))
+    there.endpoint.clear()
+    await pool.resize(6, await status(pool))
+    assert there.world.groups["llm"].desired == 6
 
 
 async def test_a_zone_that_the_group_has_not_is_misconfigured(there: Place) -> None:
