@@ -12,7 +12,7 @@ from aiohttp import web
 from policies.model import Part, PoolName
 from scaler.actuators.asg import Asg
 from scaler.actuators.asg_warm_pool import AsgWarmPool
-from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, Unavailable
+from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, Throttled, Unavailable
 from tests.scaler.aws_place import A, B, Place, place, status
 from tests.servers.aws import KEYS, isolate
 from tests.servers.aws_wire import Refusal
@@ -248,3 +248,19 @@ async def test_the_group_takes_from_its_warm_pool_and_aws_fills_it_again(there: 
 async def test_a_warm_pool_does_not_serve(there: Place) -> None:
     with pytest.raises(Misconfigured, match="warm_node or slept"):
         await there.open(AsgWarmPool, group="llm")
+
+
+async def test_a_throttle_holds_polling_back_and_not_what_was_decided(there: Place) -> None:
+    pool = await there.open(Asg, group="llm")
+    seen = await status(pool)
+    describe = "autoscaling:DescribeAutoScalingGroups"
+    there.endpoint.faults[describe] = Refusal("Throttling", "Rate exceeded", retry_after_s=30)
+    with pytest.raises(Throttled):
+        await pool.status()
+    there.endpoint.faults.clear()
+    asked = there.endpoint.count(describe)
+    with pytest.raises(Throttled):
+        await pool.status()
+    assert there.endpoint.count(describe) == asked, "polling gives way"
+    await pool.resize(4, seen)
+    assert there.world.groups["llm"].desired == 4
