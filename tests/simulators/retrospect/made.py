@@ -33,10 +33,11 @@ WORKLOAD: Mapping[str, Any] = {
     "workload": "chat",
     "max_replicas": 12,
     "slo": {"ttft_s": 1.0, "itl_s": 0.05, "share": 0.99},
-    "sources": {"engines": {"kind": "prometheus", "url": "http://127.0.0.1:9", "preset": "vllm", "read": READ}},
+    "sources": {"engines": {"kind": "prometheus", "url": "http://127.0.0.1:9", "preset": "vllm", "window_s": 60,
+                            "read": READ}},
     "policies": {"concurrency": {"kind": "concurrency", "target_per_replica": 24}},
     "pools": {"gpus": {"kind": "kubernetes", "name": "vllm", "price_usd_per_hour": 6.0, "lead_time_s": 60}},
-}
+}  # fmt: skip
 SCENARIO: Mapping[str, Any] = {
     "scenario": "period",
     "workload": "workload.yaml",

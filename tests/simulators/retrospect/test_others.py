@@ -145,7 +145,7 @@ def test_the_recorded_sizes_in_the_rebuilt_world_come_to_what_was_recorded() -> 
     assert same.replica_hours == pytest.approx(period.summary.node_hours, rel=0.05)
     assert same.usd == pytest.approx(period.summary.cost_usd, rel=0.03)
     assert same.late is not None
-    assert same.late / same.requests == pytest.approx(1 - period.summary.attainment["all"], abs=0.03)
+    assert same.late / same.requests == pytest.approx(1 - period.summary.attainment["all"], abs=0.01)
 
 
 def test_the_present_policy_simulated_is_near_the_record() -> None:
@@ -155,7 +155,7 @@ def test_the_present_policy_simulated_is_near_the_record() -> None:
     assert error.sizes is not None
     assert error.sizes.turns > 200
     assert abs(error.sizes.bias) < 0.06
-    assert error.sizes.within_one > 0.95
+    assert error.sizes.within_one > 0.9
     for usd in (error.usd, error.world_usd):
         assert usd is not None
         assert usd[1] == pytest.approx(usd[0], rel=0.06)
@@ -189,7 +189,7 @@ def test_what_another_would_have_cost_and_missed_is_near_what_it_does_in_the_tru
     assert told.usd == pytest.approx(true.cost_usd, rel=0.08)
     assert told.late is not None
     missed, predicted = 1 - true.attainment["all"], told.late / told.requests
-    assert predicted == pytest.approx(missed, abs=0.03)
+    assert predicted == pytest.approx(missed, abs=0.02)
 
 
 def test_the_record_and_everybody_are_measured_over_the_same_time() -> None:

@@ -54,7 +54,7 @@ def records(draw: st.DrawFn) -> Looked:
     return look(record, Wanted(simulate=False), Asked())
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(records())
 def test_whatever_is_missing_everything_else_is_told_and_no_figure_is_made_up(one: Looked) -> None:
     text = told(one)
