@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from scaler.clouds.aws_errors import CAPACITY, QUOTA, bare, short
+from scaler.clouds.aws_errors import CAPACITY, QUOTA, THROTTLES, bare, short
 from scaler.ports import OutOfCapacity, OutOfQuota
 
 CODE: Final = re.compile(r"\b([A-Z][A-Za-z]+(?:\.[A-Z][A-Za-z]+)?)\b")
@@ -28,6 +28,8 @@ HUMAN_WORDS: Final = re.compile(
     r"|opt[- ]in|AccessDenied|UnauthorizedOperation|NotFound\b",
     re.IGNORECASE,
 )
+PASSING_WORDS: Final = re.compile(r"request limit exceeded|rate exceeded|instance ID '?i-[0-9a-f]+", re.IGNORECASE)
+"""Of throttles, and of instances that EC2 does not show yet: they look like the two above, and pass."""
 FLEET_QUOTAS: Final = frozenset(
     {"iamFleetRoleInvalid", "spotFleetRequestConfigurationInvalid", "spotInstanceCountLimitExceeded"}
 )
@@ -50,7 +52,7 @@ def failure(text: str, code: str = "", *, zone: str = "", instance_type: str = "
     codes = {bare(code), *(bare(found) for found in CODE.findall(text))}
     if codes & QUOTA or code in FLEET_QUOTAS:
         lasting = True
-    elif codes & CAPACITY:
+    elif codes & (CAPACITY | THROTTLES) or PASSING_WORDS.search(text):
         lasting = False
     else:
         lasting = bool(QUOTA_WORDS.search(text) or HUMAN_WORDS.search(text))

@@ -78,6 +78,18 @@ def test_what_a_human_must_mend_lasts(text: str) -> None:
     assert isinstance(found.error(), OutOfQuota)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Request limit exceeded. Launching EC2 instance failed.",
+        "RequestLimitExceeded - Request limit exceeded.",
+        "The instance ID 'i-0123456789abcdef0' does not exist. Launching EC2 instance failed.",
+    ],
+)
+def test_a_throttle_or_an_instance_not_shown_yet_passes(text: str) -> None:
+    assert not failure(text).lasting
+
+
 def test_words_that_nobody_knows_may_pass_and_are_told() -> None:
     found = failure("The moon is in the wrong house.", zone="us-east-1a", instance_type="p5.48xlarge", market="spot")
     assert not found.lasting
