@@ -1,4 +1,4 @@
-"""What engines have to do now: tokens computed, requests that came and have not gone, and bursts too short to see."""
+"""What engines have to do now: tokens computed, and requests that came and have not gone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from policies.capacity import Fit, Limit
+    from policies.capacity import Fit
     from policies.view import View
 
 Values = TypeVar("Values", float, "NDArray[np.float64]")
@@ -24,8 +24,6 @@ READ: Final = ("running", "waiting", "requests_per_s", "prompt_tokens_per_s", "g
 MOST: Final = 3.0
 """Requests that come are at most so many times those that are answered, and at least so much less: beyond that the
 difference of two gauges is noise on a rate near zero."""
-CALM: Final = 0.5
-"""Late first tokens are a burst's, and not overload's, where the mean load is below this share of what is allowed."""
 SURGE: Final = 2.0
 """Requests waiting per replica that tell of a surge: an engine takes up fewer in its next step. What comes is then
 judged by the last turns and not the window."""
@@ -43,9 +41,8 @@ ENOUGH: Final = 200.0
 class EngineLoad:
     """One turn's load. Loads are in a replica's saturations, over all replicas.
 
-    `done` is what was computed in the rate window, `coming` what came in it; `calmest` and `fullest` are the fewest
-    replicas ready and the most load done within the last window and a turn, `queued_turns` the turns in which more than
-    a moment's requests waited, `lasting` what waits now and waited a turn ago.
+    `done` is what was computed in the rate window, `coming` what came in it; `lasting` is what waits now and waited a
+    turn ago, `steady` whether the replicas were the same throughout.
     """
 
     done: float
@@ -55,9 +52,6 @@ class EngineLoad:
     waiting: float
     ready: float
     steady: bool
-    calmest: float
-    fullest: float
-    queued_turns: int
     lasting: float
     window_s: float
 
@@ -75,17 +69,6 @@ class EngineLoad:
             for quantity, latency_s in latencies.items():
                 taught[quantity] = fits[quantity].learn(per_replica, latency_s, forget, weight)
         return taught
-
-    def burst(self, fit: Fit, ttft_s: float, allowed_s: float, limit: Limit) -> float:
-        """Replicas' worth of work of bursts too short to show in a rate.
-
-        What comes at once to engines that are mostly free makes the last of it wait as long as they take to work it
-        off: in proportion to 1 / replicas, above an idle engine's own time. So many would keep it to `allowed_s`.
-        """
-        if self.calmest <= 0 or self.fullest / self.calmest > CALM * limit.load or self.queued_turns > 1:
-            return 0.0
-        idle_s = min(fit.idle_s, allowed_s / 2)
-        return self.calmest * max(0.0, min(ttft_s, MOST * allowed_s) - idle_s) / (allowed_s - idle_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +107,6 @@ def engine_load(
         grown_per_s = max(grown_per_s, _grown_per_s(view, held, there, view.at - SURGE_S))
     ratio = 1.0 + grown_per_s / requests_per_s if requests_per_s > 0 else 1.0
     ready = np.append(view.history.column(READY, since - 30.0), float(view.ready or 0))
-    lately = [view.history.signal(signal, since - 30.0)[1] for signal in used[3:]]
-    fullest = done
-    if lately[0].size and lately[0].size == lately[1].size:
-        fullest = max(done, float(worth.load(lately[0], lately[1]).max()))
     window = ready[2:] if ready.size > 3 else ready
     return EngineLoad(
         done=done,
@@ -137,9 +116,6 @@ def engine_load(
         waiting=waiting,
         ready=float(np.nanmean(window)),
         steady=bool(np.nanmax(window) == np.nanmin(window)),
-        calmest=float(np.nanmin(ready)),
-        fullest=fullest,
-        queued_turns=int((view.history.signal(used[1], since - 30.0)[1] > SURGE * float(view.ready or 0)).sum()),
         lasting=min([waiting, *view.history.signal(used[1], view.at - SURGE_S)[1][-1:]]),
         window_s=window_s,
     )

@@ -100,7 +100,6 @@ class Predictive:
     ] = 900.0
     foresee: Annotated[bool, Rule("Whether a forecast may raise the demand; else what is there now counts.")] = True
     learn: Annotated[bool, Rule("Whether what a replica carries is learnt; else it is what is given here.")] = True
-    bursts: Annotated[bool, Rule("Whether bursts too short for a rate are told by the TTFT.")] = True
     supervise: Annotated[bool, Rule("Whether measured lateness corrects the size slowly.")] = True
     supervise_period_s: Annotated[float, Rule("How slowly. Seconds.", ge=60, le=86_400)] = 7200.0
     forget_s: Annotated[float, Rule("What was learnt of the engines fades by e in so long. Seconds.", ge=60)] = 3600.0
@@ -129,7 +128,7 @@ class Predictive:
     def past_work(
         self, values: Mapping[str, NDArray[np.float64]], spec: WorkloadSpec | None, memory: Mapping[str, float]
     ) -> NDArray[np.float64]:
-        """The mean rates' part of the work: bursts and the cache do not show in means over minutes."""
+        """The mean rates' part of the work: the cache does not show in means over minutes."""
         fits = {q: Fit.recalled(q, memory, idle_s) for q, (_, idle_s) in LATENCIES.items()}
         worth = Worth(self.prompt_tokens_per_s, self.generation_tokens_per_s, self.rate_window_s)
         rates = (np.where(np.isfinite(v) & (v >= 0.0), v, np.nan) for v in (values[q] for q in self.past_needs()))

@@ -11,7 +11,7 @@ import numpy as np
 
 from policies.activity import QUANTITY, by_activity
 from policies.backlog import Backlog, Help, Waits, backlog
-from policies.capacity import LATENCIES, Fit, Limit, limit, missed_share, tail_s
+from policies.capacity import LATENCIES, Fit, Limit, limit, missed_share
 from policies.collapse import held
 from policies.deadline import Due, Hands, Promise, Queued, due
 from policies.demand import no_opinion, share_work
@@ -34,7 +34,6 @@ INTERVAL_S, LEAD_TIME_S, SHARE, LATENESS_RATIO = 15.0, 120.0, 0.99, 19.0
 """Where no workload says otherwise, as the specification has it."""
 LENGTHS_S: Final = 300.0
 """The work of a request is averaged over so long: longer than a burst, shorter than a drift of lengths."""
-TTFT: Final = "ttft_p95_s"
 KV: Final = "kv_cache_usage"
 NEEDED: Final = "needed"
 """What the policy remembers as the need by engines, in replicas' worth of work."""
@@ -76,7 +75,7 @@ class Need:
         by = f"by {allowed.latency}" if allowed.latency else "by throughput"
         told = [f"{self.work:.2f} replicas' worth now, each filled to {allowed.load:.0%} of the engine given, {by}"]
         if self.work > self.rate:
-            told.append(f"the mean rate needs {self.rate:.2f}, bursts or the cache the rest")
+            told.append(f"the rate needs {self.rate:.2f}, the cache the rest")
         if allowed.hopeless:
             told.append(f"{allowed.hopeless} misses its promise at any size and is left out")
         if self.waits.extra:
@@ -115,7 +114,7 @@ class Turn:
         if queued is not None and self._patient:
             said = self._by_deadline(queued, evidence, used, memory)
             return replace(said, work=rate, active=said.active or load.in_work > 0)
-        work = max(rate, self._burst(load, fits, allowed, late), self._kv(load))
+        work = max(rate, self._kv(load))
         peaks = view.history.outlook(self.name).peaks(self._lead_s, PEAKS)
         known = policy.foresee and bool(np.isfinite(peaks).all())
         expected = float(np.interp(self._quantile, PEAKS, peaks)) if known else work
@@ -219,13 +218,6 @@ class Turn:
     @property
     def _each_before_s(self) -> float:
         return self.old.get("each_s", self.policy.message_s or 0.0)
-
-    def _burst(self, load: EngineLoad, fits: Mapping[str, Fit], allowed: Limit, late: Mapping[str, float]) -> float:
-        promised_s = self._promised.get(TTFT)
-        if promised_s is None or TTFT not in late or not self.policy.bursts:
-            return 0.0
-        allowed_s = tail_s(promised_s, self._share, fits[TTFT].idle_s)
-        return load.burst(fits[TTFT], late[TTFT], allowed_s, allowed)
 
     def _kv(self, load: EngineLoad) -> float:
         usage = self.values.get(SignalName(f"{self.policy.source}.{KV}"), 0.0)

@@ -13,8 +13,9 @@ RATE: Final = 0.3
 """The correction moves by this much of its logarithm in a period in which lateness is off by e or more."""
 MORE: Final = 2.0
 """It rises so much faster than it falls: lateness is dearer than idleness."""
-LEAST, MOST = 0.8, 1.6
-"""Its bounds: beyond them the model of the engines is wrong, and buying is no remedy."""
+LEAST, MOST = 1.0, 1.6
+"""Its bounds. It never trims what the model asks for: a calm hour says nothing of the next outage. Beyond the upper one
+the model of the engines is wrong, and buying is no remedy."""
 FLOOR: Final = 1e-6
 INCIDENT: Final = 10.0
 """A turn counts at most as so many times the lateness allowed: an outage is not to be paid for all day."""

@@ -1,19 +1,30 @@
 """What each idea of the predictive policy earns: it is switched off, and the same promise costs so much more.
 
 Cost at 99 % of requests in time, by the knob `utilization`, on the rest of `cost_at_slo`'s traces. Each ratio is to
-the policy as it is, on the geometric mean over the traces where both keep the promise.
+the policy as it is, on the geometric mean over the traces where both keep the promise. What is there for safety is put
+to what it is there for: an outage upstream, a flash crowd, a first guess of what a replica carries that is too high.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Final
 
-from tests.benchmarks.cost.cells import Cell
+from simulators.models import catalogue
+from simulators.models.worth import worth
+from simulators.peers.contenders import contenders
+from simulators.results import summarize
+from simulators.run import simulate, traffic_of
+from simulators.scenario import load
+from simulators.traffic.shapes import FlashCrowd, OnOff
+from tests.benchmarks.cost.cells import SOURCES, Cell
 from tests.benchmarks.cost.families import OUR_OTHERS, Family
 from tests.benchmarks.cost.scores import geometric_mean
 from tests.benchmarks.cost.tuning import Job, Runs, cost_at
+from tests.benchmarks.cost.tuning import run as run_job
 from tests.benchmarks.figure import Figure
 
 CELLS: Final = (
@@ -26,7 +37,6 @@ CELLS: Final = (
 WITHOUT: Final[Mapping[str, str]] = {
     "the forecast": "foresee=false",
     "learning what a replica carries": "learn=false",
-    "bursts told by the TTFT": "bursts=false",
     "holding what collapses": "hold_s=0",
     "pricing a backlog": "lateness_ratio=0.001",
     "the supervisor": "supervise=false",
@@ -36,7 +46,53 @@ STEPS: Final = (0.6, 0.75, 0.9, 1.1, 1.35)
 SHARE: Final = 0.99
 
 
+SCENARIO: Final = Path("config/scenarios/chat.yaml")
+OUTAGE: Final = OnOff(on_rps=60.0, on_s=5400.0, off_s=600.0, duration_s=18_000.0)
+"""Ten minutes without demand, then all of it at once, twice."""
+CROWD: Final = FlashCrowd(base_rps=30.0, duration_s=10_800.0, at_s=4800.0, factor=3.0)
+SEEDS: Final = (1, 2)
+TOO_HIGH: Final = 2.5
+"""How many times too high the guess is."""
+
+
 def run(data: Path) -> Iterator[Figure]:
+    yield from _safety("an outage upstream", OUTAGE, "holding what collapses", "hold_s=0")
+    yield from _safety("a flash crowd", CROWD, "pricing a backlog", ".lateness_ratio=0.001")
+    if (data / "requests").is_dir():
+        yield from _wrong_guess(data)
+    yield from _earned(data)
+
+
+def _safety(world: str, traffic: OnOff | FlashCrowd, idea: str, setting: str) -> Iterator[Figure]:
+    """The share in time with an idea and without it, in the shipped chat under other traffic."""
+    base = load(SCENARIO)
+    case = replace(base, scenario=replace(base.scenario, traffic=traffic))
+    found = []
+    for word in ("chat-predictive", f"{SCENARIO.parent}/workloads/chat-predictive.yaml:{setting}"):
+        (contender,) = contenders(case, [word], with_self=False)
+        runs = [summarize(simulate(contender.case, seed, traffic_of(case, seed))) for seed in SEEDS]
+        found.append((fmean(s.attainment["all"] for s in runs), fmean(s.cost_usd for s in runs)))
+    (kept, usd), (without, usd_without) = found
+    note = f"without {idea} {without:.2%} in time; USD {usd:.0f}, without {usd_without:.0f}"
+    yield Figure("ablation", f"safety in {world}", kept, "share", without, ">=", note=note)
+
+
+def _wrong_guess(data: Path) -> Iterator[Figure]:
+    """The same where engines are guessed to carry much more than they do."""
+    for name in ("azure-conv", "azure-conv-large"):
+        carries = worth(catalogue.load(SOURCES[name].model))
+        guess = (
+            f"prompt_tokens_per_s={TOO_HIGH * carries.prompt_tokens_per_s:.0f}"
+            f";generation_tokens_per_s={TOO_HIGH * carries.generation_tokens_per_s:.0f}"
+        )
+        words = [f"self:{OUR_OTHERS[0]};{guess};supervise={on}" for on in ("true", "false")]
+        kept, without = (run_job(Job(Cell(name, 90), "test", word, SHARE), data) for word in words)
+        note = f"without the supervisor {without['attainment']:.2%} in time"
+        figure = f"safety with a guess {TOO_HIGH} times too high, {name}"
+        yield Figure("ablation", figure, kept["attainment"], "share", without["attainment"], ">=", note=note)
+
+
+def _earned(data: Path) -> Iterator[Figure]:
     if not (data / "requests").is_dir():
         yield Figure("ablation", "skipped", 0.0, "", note=f"{data} has no requests: it is not shipped")
         return

@@ -113,9 +113,7 @@ def served(arrivals: Sequence[int], lead_turns: int) -> tuple[list[float], list[
 @given(st.lists(st.sampled_from([0, 0, 0, 10, 200, 3000]), min_size=1, max_size=80), st.integers(1, 12))
 def test_every_message_is_in_work_by_its_deadline_whatever_comes(arrivals: list[int], lead_turns: int) -> None:
     waits, sizes = served(arrivals, lead_turns)
-    assert max(waits, default=0.0) <= KEEP.deadline_s + 2 * TURN_S, (
-        "a turn to be seen, one to be done"
-    )
+    assert max(waits, default=0.0) <= KEEP.deadline_s + 2 * TURN_S, "a turn to be seen, one to be done"
     most = max(sum(arrivals[k : k + 40]) for k in range(len(arrivals))) * EACH_S
     assert max(sizes) <= math.ceil(most / (KEEP.deadline_s - (lead_turns + 2) * TURN_S)) + 1, "and nothing runs away"
 

@@ -212,7 +212,7 @@ def test_a_backlog_needs_what_is_left_of_it_when_help_comes(
     assert found.extra == pytest.approx(extra)
 
 
-def test_the_correction_rises_while_users_are_late_and_falls_while_nobody_is() -> None:
+def test_the_correction_rises_while_users_are_late_and_falls_back_and_no_further_while_nobody_is() -> None:
     late = idle = Supervisor()
     for _ in range(2000):
         late, idle = late.after(0.2, 0.01, 15.0, 1800.0), idle.after(0.0, 0.01, 15.0, 1800.0)
@@ -228,9 +228,10 @@ def test_an_outage_is_not_paid_for_all_day() -> None:
     state = Supervisor()
     for _ in range(8):
         state = state.after(1.0, 0.01, 15.0, 1800.0)
+    assert state.correction > 1.0
     for _ in range(240):
         state = state.after(0.005, 0.01, 15.0, 1800.0)
-    assert state.correction < 1.0
+    assert state.correction == 1.0
 
 
 def test_peaks_rise_and_what_is_told_is_the_same_twice() -> None:
