@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from policies.model import Part
 from scaler.actuators.asg import Asg
@@ -66,6 +67,24 @@ async def test_a_fleet_that_is_being_modified_is_a_conflict(there: Place) -> Non
     there.world.fleets[name].state = "deleted_running"
     with pytest.raises(Misconfigured, match="deleted_running"):
         await pool.status()
+
+
+async def test_an_instance_that_the_fleet_still_lists_and_ec2_has_no_more_does_not_serve(there: Place) -> None:
+    name = fleet(there)
+    pool = await there.open(Ec2Fleet, fleet=name, market="spot")
+    listed: list[web.Response] = []
+
+    def first(_: str, whole: web.Response) -> web.Response:
+        listed.append(whole)
+        return web.Response(body=listed[0].body, content_type="text/xml")
+
+    there.endpoint.spoils["ec2:DescribeFleetInstances"] = first
+    assert (await status(pool)).ready == 2
+    there.world.lacks["*", "spot"] = "capacity"
+    there.world.take([there.world.fleets[name].instances[0].id])
+    found = await status(pool)
+    assert (found.desired, found.ready) == (2, 1)
+    assert found.short is not None
 
 
 @pytest.mark.parametrize(
