@@ -24,6 +24,9 @@ def page(period: Sequence[Looked], left_out: Mapping[str, str]) -> str:
     parts += [html.tag("p", html.text(f"{name}: left out: {why}."), "muted") for name, why in left_out.items()]
     if len(period) > 1:
         parts.append(html.table(["", *words.EACH], [(one.recorded.name, *words.each(one.found)) for one in period]))
+        if rows := words.over_all(period):
+            parts.append(html.tag("h2", "Where to look first"))
+            parts.append(html.table(["what", "workload", "since", "for", "how much"], rows, {4}))
     for number, one in enumerate(period):
         parts += _workload(one, f"w{number}", alone=len(period) == 1)
     return html.document(title, parts)

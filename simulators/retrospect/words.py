@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from scaler.explain import timestamp
 from simulators.report.words import promise
-from simulators.retrospect.happened import Happened
+from simulators.retrospect.happened import ORDER, SHOWN, Happened
 from simulators.retrospect.looked import Looked
 from simulators.retrospect.others import SAME, Outcome
 from simulators.table import aligned, dollars, seconds, share
@@ -128,6 +128,18 @@ def where(looked: Looked) -> list[Sequence[str]]:
     return [
         (look.what, timestamp(look.since), _lasting(look.over_s), look.words, timestamp(look.worst))
         for look in looked.looks
+    ]
+
+
+def over_all(period: Sequence[Looked]) -> list[Sequence[str]]:
+    """The same over all workloads, each row with its workload: the worst few of each kind."""
+    named = [(look, one.recorded.name) for one in period for look in one.looks]
+    named.sort(key=lambda pair: (ORDER.index(pair[0].what), -pair[0].amount))
+    kinds = [[pair for pair in named if pair[0].what == what][:SHOWN] for what in ORDER]
+    return [
+        (look.what, name, timestamp(look.since), _lasting(look.over_s), look.words)
+        for kind in kinds
+        for look, name in kind
     ]
 
 

@@ -96,3 +96,17 @@ def test_hostile_words_appear_as_text() -> None:
     text = page([look(record, Wanted(simulate=False), Asked())], {HOSTILE: HOSTILE})
     assert HOSTILE not in text
     assert "&lt;script&gt;window.hacked" in text
+
+
+def test_over_all_workloads_the_worst_of_each_kind_stand_first() -> None:
+    def late(name: str, requests: float, **columns: list[float]) -> Looked:
+        readings = {"engines.requests_per_s": [requests] * 8, "engines.ttft_p95_s": [0.1] * 4 + [60.0] * 4}
+        record = recorded(8, columns=columns, readings=readings, workload=name)
+        return look(record, Wanted(simulate=False), Asked())
+
+    rows = words.over_all([late("few", 5.0, refused=[1.0] * 8), late("many", 50.0)])
+    kinds = [row[0] for row in rows]
+    assert kinds == sorted(kinds, key=["most late", "refused writes"].index)
+    assert rows[0][1] == "many"
+    assert kinds.count("most late") <= 3
+    assert {row[1] for row in rows if row[0] == "refused writes"} == {"few"}
