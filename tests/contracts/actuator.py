@@ -188,7 +188,10 @@ class ActuatorContract(ABC):
     async def test_what_was_taken_is_counted_once(self, there: tuple[ActuatorRig, Actuator]) -> None:
         rig, actuator = there
         await settled(actuator, lambda s: s.ready == 2)
-        if not (await rig.doom(1) and await settled(actuator, lambda s: s.doomed == 1) and await rig.take(1)):
+        if not await rig.doom(1):
+            pytest.skip("no notices are told of what this resizes")
+        await settled(actuator, lambda s: s.doomed == 1)
+        if not await rig.take(1):
             pytest.skip("nothing is taken from what this resizes")
         for _ in range(2):
             status = await settled(actuator, lambda s: s.interrupted == 1)
