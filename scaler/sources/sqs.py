@@ -3,7 +3,7 @@
 Counts come from GetQueueAttributes, which is near real time but approximate: within a minute of the producers' last
 message they may still be off. The oldest message's age and a FIFO queue's groups in flight are CloudWatch metrics: a
 sample a minute, some minutes late, and none at all while the queue is idle; of a queue whose counts are all zero they
-are zero. One GetMetricData call a minute reads both.
+are zero. They are read once a minute, those of all queues of an account together.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from policies.model import Absent, Fresh
@@ -24,6 +23,7 @@ from scaler.sources.measured import measured
 
 if TYPE_CHECKING:
     from scaler.clouds.aws import Service
+    from scaler.clouds.aws_metrics import Sample
 
 COUNTS: Final = {
     "visible": "ApproximateNumberOfMessages",
@@ -36,8 +36,6 @@ METRICS: Final = {
 }
 PERIOD_S: Final = 60
 """SQS sends CloudWatch a sample a minute; asking more often costs and gives nothing."""
-LOOK_BACK_S: Final = 900
-"""How far back a sample is looked for: an idle queue's metrics resume after up to a quarter of an hour."""
 METRICS_SHARE: Final = 0.5
 """Of the deadline, for CloudWatch: the counts must not be lost to its silence."""
 REGION: Final = re.compile(r"\bsqs(?:-fips)?\.([a-z]{2}(?:-[a-z]+)+-[0-9])\.(?:vpce\.)?(?:amazonaws\.com|api\.aws)")
@@ -112,9 +110,11 @@ class SqsSource:
 
     async def connect(self) -> None:
         """Open what the samples will use. Raises `Unavailable` or `Misconfigured`."""
+        from scaler.clouds import aws_metrics  # noqa: PLC0415 - a process without SQS does without the SDK
+
         await self._service("sqs")
         if self._spec.metrics():
-            await self._service("cloudwatch")
+            await aws_metrics.metrics(self._context, self._spec.located, PERIOD_S)
 
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
         found: dict[str, Fresh[float] | Absent] = {}
@@ -157,18 +157,17 @@ class SqsSource:
         self._metrics = {q: known.get(q, Absent(error)) for q in self._spec.metrics()}
 
     async def _read_metrics(self) -> dict[str, Fresh[float] | Absent]:
-        cloudwatch = await self._service("cloudwatch")
-        end = self._clock.now()
-        answer = await cloudwatch.call(
-            "GetMetricData",
-            self._spec.queue_name,
-            MetricDataQueries=[_query(q, self._spec.queue_name) for q in self._spec.metrics()],
-            StartTime=datetime.fromtimestamp(end - LOOK_BACK_S, UTC),
-            EndTime=datetime.fromtimestamp(end, UTC),
-            ScanBy="TimestampDescending",
+        from scaler.clouds import aws_metrics  # noqa: PLC0415 - a process without SQS does without the SDK
+
+        shared = await aws_metrics.metrics(self._context, self._spec.located, PERIOD_S)
+        name, wanted = self._spec.queue_name, self._spec.metrics()
+        found = await asyncio.gather(
+            *(
+                shared.get(aws_metrics.Query("AWS/SQS", METRICS[q], (("QueueName", name),), "Maximum", PERIOD_S))
+                for q in wanted
+            )
         )
-        found = {result.get("Id"): result for result in answer.get("MetricDataResults", ())}
-        return {q: _newest(q, found.get(q, {})) for q in self._spec.metrics()}
+        return {q: _told(q, sample) for q, (_, sample) in zip(wanted, found, strict=True)}
 
     async def _service(self, name: str) -> Service:
         from scaler.clouds import aws  # noqa: PLC0415 - a process without SQS does without the SDK
@@ -195,19 +194,8 @@ def _of_an_empty_queue(quantity: str, found: Mapping[str, Fresh[float] | Absent]
     return counts[0] if empty and isinstance(counts[0], Fresh) else None
 
 
-def _query(quantity: str, queue_name: str) -> dict[str, Any]:
-    dimensions = [{"Name": "QueueName", "Value": queue_name}]
-    metric = {"Namespace": "AWS/SQS", "MetricName": METRICS[quantity], "Dimensions": dimensions}
-    return {"Id": quantity, "MetricStat": {"Metric": metric, "Period": PERIOD_S, "Stat": "Maximum"}}
-
-
-def _newest(quantity: str, result: Mapping[str, Any]) -> Fresh[float] | Absent:
+def _told(quantity: str, sample: Sample | None) -> Fresh[float] | Absent:
     """The newest sample of a metric. None is no zero: an idle queue sends nothing."""
-    samples = sorted(zip(result.get("Timestamps", ()), result.get("Values", ()), strict=False), reverse=True)
-    if samples:
-        at, value = samples[0]
-        return measured(quantity, value, at.timestamp())
-    status = result.get("StatusCode", "no result")
-    if status not in {"Complete", "PartialData"}:
-        return Absent(f"CloudWatch could not tell {METRICS[quantity]}: {status}")
-    return Absent(f"CloudWatch has no {METRICS[quantity]} in the last {LOOK_BACK_S // 60} minutes")
+    if sample is None or sample.problem:
+        return Absent(f"{METRICS[quantity]}: {sample.problem if sample is not None else 'CloudWatch gave no result'}")
+    return measured(quantity, sample.value, sample.at)

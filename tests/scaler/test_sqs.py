@@ -192,7 +192,8 @@ async def test_an_age_that_cloudwatch_has_not_is_absent_not_zero(there: There) -
     await there.aws.send(there.queue, 1)
     there.aws.metric(there.queue, AGE, 340, NOW - 1800)
     age = (await (await there.open(oldest_age=True)).sample())["oldest_age_s"]
-    assert age == Absent("CloudWatch has no ApproximateAgeOfOldestMessage in the last 15 minutes")
+    none = "CloudWatch has no sample of a whole period in the last minutes"
+    assert age == Absent(f"ApproximateAgeOfOldestMessage: {none}")
 
 
 async def test_nothing_is_old_in_a_queue_that_is_seen_to_be_empty(there: There) -> None:
@@ -207,6 +208,17 @@ async def test_cloudwatch_is_asked_once_a_minute_for_all_metrics_at_once(there: 
         there.clock.advance(15)
     assert there.front.count("GetQueueAttributes") == 13
     assert there.front.count("GetMetricData") == 4  # at 0, 60, 120 and 180 s
+
+
+async def test_the_ages_of_many_queues_are_asked_for_in_one_call(there: There) -> None:
+    ages = {await there.aws.queue(f"queue-{i}"): float(10 * (i + 1)) for i in range(5)}
+    for queue, age in ages.items():
+        await there.aws.send(queue, 1)
+        there.aws.metric(queue, AGE, age, MINUTE - 60)
+    sources = [await there.open(queue, oldest_age=True) for queue in ages]
+    found = await asyncio.gather(*(source.sample() for source in sources))
+    assert [one["oldest_age_s"] for one in found] == [Fresh(age, MINUTE - 60) for age in ages.values()]
+    assert there.front.count("GetMetricData") == 1
 
 
 async def test_cloudwatch_is_not_asked_at_all_for_counts(there: There) -> None:
