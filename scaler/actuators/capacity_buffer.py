@@ -108,7 +108,7 @@ def provided(buffer: Custom, desired: int) -> tuple[int, int, Shortfall | None]:
 def _held(buffer: Custom, desired: int) -> int:
     """How many pods it was resolved to."""
     held = buffer.status.get("replicas")
-    return min(desired, held) if isinstance(held, int) and not isinstance(held, bool) else 0
+    return min(desired, max(0, held)) if isinstance(held, int) and not isinstance(held, bool) else 0
 
 
 def _placed(placed: Mapping[str, Any], held: int) -> tuple[int, int]:
@@ -124,8 +124,7 @@ def _placed(placed: Mapping[str, Any], held: int) -> tuple[int, int]:
 
 def _heeds(buffer: Custom, condition: Mapping[str, Any]) -> bool:
     """Whether a condition speaks of the buffer as it is now."""
-    generation = (buffer.body.get("metadata") or {}).get("generation")
-    return generation is not None and condition.get("observedGeneration") == generation
+    return buffer.generation is not None and condition.get("observedGeneration") == buffer.generation
 
 
 def _short(buffer: Custom, condition: Mapping[str, Any], text: str, *, quota: bool = False) -> Shortfall:

@@ -110,7 +110,7 @@ class Session:
                     yield event
         except TimeoutError as e:
             raise Unavailable(f"{what}: silent for {timeout_s:g} s") from e
-        except (aiohttp.ClientError, OSError, ValueError, KeyError, TypeError) as e:
+        except (aiohttp.ClientError, OSError, ValueError, KeyError, TypeError, AttributeError) as e:
             raise Unavailable(f"{what}: {type(e).__name__}: {e}") from e
 
     async def _open(

@@ -12,6 +12,7 @@ from scaler.clouds.cluster import KubeCluster
 from scaler.clouds.kube import Body, Session
 from scaler.clouds.kube_follow import Follower, Where
 from scaler.clouds.kube_nodes import market_of
+from scaler.clouds.kube_objects import word
 from scaler.clouds.kube_times import seconds_of
 from scaler.ports import Context, Unavailable
 
@@ -93,7 +94,7 @@ def parse(body: Mapping[str, Any], at: float) -> Claim:
         since = seconds_of(launched.get("lastTransitionTime"), at)
         waits = launched.get("reason") in {None, "AwaitingReconciliation", "Launched"}
         return Claim(
-            name=metadata["name"],
+            name=word(metadata, "name"),
             pool=labels.get(POOL, ""),
             node=str(status.get("nodeName") or ""),
             zone=labels.get(ZONE, ""),

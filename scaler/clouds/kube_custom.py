@@ -11,7 +11,7 @@ from scaler.clouds.cluster import KubeCluster
 from scaler.clouds.flights import Flights
 from scaler.clouds.kube import Body, Session, accepted
 from scaler.clouds.kube_follow import CONFIRM_S, Follower, Where
-from scaler.clouds.kube_objects import MANAGER, State, newer, writer_of
+from scaler.clouds.kube_objects import MANAGER, State, Writer, newer, word, writer_of
 from scaler.ports import Context, Misconfigured, Unavailable
 
 UNSIZED: Final = "has no spec.replicas, so its size is not ours to set: {hint}"
@@ -42,7 +42,8 @@ class Custom:
     version: str
     spec: Mapping[str, Any]
     status: Mapping[str, Any]
-    body: Mapping[str, Any]
+    generation: int | None
+    writer: Writer | None
     at: float
 
     def condition(self, kind: str) -> Mapping[str, Any]:
@@ -79,8 +80,7 @@ class Objects(Follower):
             raise Misconfigured(f"{self._of.plural} {name} {UNSIZED.format(hint=self._of.hint)}")
         if isinstance(replicas, bool) or not isinstance(replicas, int) or replicas < 0:
             raise Unavailable(f"{self._of.plural} {name}: spec.replicas is {replicas!r}, no size")
-        writer = writer_of((found.body.get("metadata") or {}).get("managedFields") or ())
-        return State(name, found.version, replicas, None, writer, self._at(found))
+        return State(name, found.version, replicas, None, found.writer, self._at(found))
 
     async def resize(self, name: str, replicas: int, version: str, timeout_s: float) -> None:
         """Set the size of an object that is still as it was in `version`. Raises the port errors."""
@@ -141,10 +141,20 @@ def custom(body: Mapping[str, Any], at: float) -> Custom:
     try:
         metadata = body["metadata"]
         spec, status = body.get("spec") or {}, body.get("status") or {}
-        spec.get("replicas"), status.get("replicas")
-        return Custom(metadata["name"], str(metadata["resourceVersion"]), spec, status, body, at)
+        for part in (spec, spec.get("limits") or {}, status, *(status.get("conditions") or ())):
+            part.get("type")  # mappings, all of them
+        found = Custom(
+            word(metadata, "name"),
+            word(metadata, "resourceVersion"),
+            spec,
+            status,
+            metadata.get("generation"),
+            writer_of(metadata.get("managedFields") or ()),
+            at,
+        )
     except (KeyError, TypeError, AttributeError) as e:
         raise Unavailable(f"an object that cannot be read: {e!r}") from e
+    return found
 
 
 async def objects(context: Context, session: Session, cluster: KubeCluster, collected: Collected) -> Objects:

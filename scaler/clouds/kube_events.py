@@ -77,7 +77,7 @@ class Events(Follower):
         self._found = set()
 
     def found(self, item: Body, at: float) -> None:
-        self._found.add(str(item.get("metadata", {}).get("name")))
+        self._found.add(subject(item).event)
         self._keep(item, at)
 
     def end(self) -> None:
@@ -86,18 +86,15 @@ class Events(Follower):
 
     def changed(self, change: str, item: Body, at: float) -> None:
         if change == "DELETED":
-            self._forget(str(item.get("metadata", {}).get("name")))
+            self._forget(subject(item).event)
         else:
             self._keep(item, at)
 
     def _keep(self, item: Mapping[str, Any], at: float) -> None:
-        try:
-            event, of = item["metadata"]["name"], item["involvedObject"]
-            if of.get("kind") == self._kind and item.get("reason") in HEEDED:
-                self._of.setdefault(of["uid"], {})[event] = (str(of.get("name")), saying(item, at))
-                self._owners[event] = of["uid"]
-        except (KeyError, TypeError, AttributeError) as e:
-            raise Unavailable(f"an event that cannot be read: {e!r}") from e
+        about = subject(item)
+        if about.kind == self._kind and about.reason in HEEDED:
+            self._of.setdefault(about.uid, {})[about.event] = (about.name, saying(item, at))
+            self._owners[about.event] = about.uid
 
     def _forget(self, event: str) -> None:
         uid = self._owners.pop(event, None)
@@ -107,13 +104,42 @@ class Events(Follower):
                 del self._of[uid]
 
 
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What an event is called, and what it is about."""
+
+    event: str
+    kind: str
+    name: str
+    uid: str
+    reason: str
+
+
+def subject(item: Mapping[str, Any]) -> Subject:
+    """Raises `Unavailable` for an event that no API server would send."""
+    try:
+        of = item["involvedObject"]
+        return Subject(
+            str(item["metadata"]["name"]),
+            str(of.get("kind")),
+            str(of.get("name")),
+            str(of.get("uid")),
+            str(item.get("reason")),
+        )
+    except (KeyError, TypeError, AttributeError) as e:
+        raise Unavailable(f"an event that cannot be read: {e!r}") from e
+
+
 def saying(item: Mapping[str, Any], at: float) -> Saying:
-    """An event of the old kind or the new: its times stand in different places."""
-    made = seconds_of(item["metadata"].get("creationTimestamp"), at)
-    first = seconds_of(item.get("firstTimestamp") or item.get("eventTime"), made)
-    last = seconds_of((item.get("series") or {}).get("lastObservedTime") or item.get("lastTimestamp"), first)
-    by = item.get("reportingComponent") or (item.get("source") or {}).get("component") or ""
-    return Saying(str(item["reason"]), str(item.get("message") or ""), str(by), first, last)
+    """An event of the old kind or the new: its times stand in different places. Raises `Unavailable`."""
+    try:
+        made = seconds_of(item["metadata"].get("creationTimestamp"), at)
+        first = seconds_of(item.get("firstTimestamp") or item.get("eventTime"), made)
+        last = seconds_of((item.get("series") or {}).get("lastObservedTime") or item.get("lastTimestamp"), first)
+        by = item.get("reportingComponent") or (item.get("source") or {}).get("component") or ""
+        return Saying(str(item["reason"]), str(item.get("message") or ""), str(by), first, last)
+    except (KeyError, TypeError, AttributeError) as e:
+        raise Unavailable(f"an event that cannot be read: {e!r}") from e
 
 
 async def events(context: Context, session: Session, cluster: KubeCluster, namespace: str, kind: str) -> Events:

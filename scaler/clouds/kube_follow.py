@@ -16,7 +16,7 @@ from typing import Final
 from scaler.clouds.flights import cancelled
 from scaler.clouds.kube import Body, Session
 from scaler.clouds.kube_objects import list_of, version_of
-from scaler.ports import Clock, Misconfigured, PortError
+from scaler.ports import Clock, Misconfigured, PortError, Unavailable
 
 WATCH_S: Final = 15
 """How long a watch is asked to last: shorter than `CONFIRM_S`, so that a quiet cluster needs no single reads."""
@@ -132,6 +132,8 @@ class Follower(ABC):
             for item in list_of(page, "items", what):
                 self.found(item, asked)
             metadata = page.get("metadata") or {}
+            if not isinstance(metadata, dict):
+                raise Unavailable(f"{what}: metadata that cannot be read")
             if not metadata.get("continue"):
                 break
             query = {**where.query, "limit": str(PAGE), "continue": metadata["continue"]}

@@ -14,6 +14,7 @@ from typing import Any, Final
 from scaler.clouds.cluster import KubeCluster
 from scaler.clouds.kube import Body, Session
 from scaler.clouds.kube_follow import Follower, Where
+from scaler.clouds.kube_objects import word
 from scaler.clouds.notices import Board, Kind, Notice, board
 from scaler.ports import Context, Unavailable
 
@@ -134,7 +135,7 @@ def parse(body: Mapping[str, Any]) -> Node:
         conditions = {c["type"]: c for c in status.get("conditions") or ()}
         going, notice = _going(metadata, spec.get("taints") or (), conditions)
         return Node(
-            name=metadata["name"],
+            name=word(metadata, "name"),
             machine=machine_of(str(spec.get("providerID") or "")),
             zone=next((labels[label] for label in ZONES if label in labels), ""),
             market=market_of(labels),

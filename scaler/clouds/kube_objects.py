@@ -127,8 +127,8 @@ def parse(kind: Kind, body: Mapping[str, Any], at: float) -> State:
         if kind.known:
             desired, ready = _count(spec.get("replicas", 1)), ready or 0
         return State(
-            name=metadata["name"],
-            version=metadata["resourceVersion"],
+            name=word(metadata, "name"),
+            version=word(metadata, "resourceVersion"),
             desired=desired,
             ready=None if ready is None else _count(ready),
             writer=writer_of(metadata.get("managedFields") or ()),
@@ -155,7 +155,7 @@ def scale_of(what: str, body: Mapping[str, Any]) -> Scale:
     try:
         spec, status = body.get("spec") or {}, body.get("status") or {}
         return Scale(
-            version=body["metadata"]["resourceVersion"],
+            version=word(body["metadata"], "resourceVersion"),
             desired=_count(spec.get("replicas", 0)),
             present=_count(status.get("replicas", 0)),
             selector=of_text(status["selector"]) if status.get("selector") else None,
@@ -175,6 +175,14 @@ def version_of(event: Mapping[str, Any]) -> str:
 def newer(version: str, than: str) -> bool:
     """Whether a resource version is at least as new; versions that are no numbers cannot be compared: yes."""
     return int(version) >= int(than) if version.isdecimal() and than.isdecimal() else True
+
+
+def word(body: Mapping[str, Any], key: str) -> str:
+    """A text in an object. Raises `KeyError` or `TypeError` where there is none."""
+    found = body[key]
+    if not isinstance(found, str):
+        raise TypeError(f"{key} is {found!r}, no text")
+    return found
 
 
 def list_of(body: Mapping[str, Any], key: str, what: str) -> list[dict[str, Any]]:

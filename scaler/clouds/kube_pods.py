@@ -12,7 +12,7 @@ from typing import Any, Final
 from scaler.clouds.cluster import KubeCluster
 from scaler.clouds.kube import Body, Session
 from scaler.clouds.kube_follow import Follower, Where
-from scaler.clouds.kube_objects import newer
+from scaler.clouds.kube_objects import newer, word
 from scaler.clouds.kube_selectors import Selector
 from scaler.clouds.kube_times import seconds_of
 from scaler.ports import Context, Unavailable
@@ -169,8 +169,8 @@ def parse(body: Mapping[str, Any], at: float) -> Pod:
         metadata, spec, status = body["metadata"], body.get("spec") or {}, body.get("status") or {}
         annotations = metadata.get("annotations") or {}
         return Pod(
-            name=metadata["name"],
-            uid=metadata["uid"],
+            name=word(metadata, "name"),
+            uid=word(metadata, "uid"),
             node=sys.intern(str(spec.get("nodeName") or "")),
             address=str(status.get("podIP") or ""),
             phase=str(status.get("phase") or ""),

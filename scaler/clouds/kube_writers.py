@@ -10,7 +10,7 @@ from scaler.clouds.cluster import KubeCluster
 from scaler.clouds.flights import Flights
 from scaler.clouds.kube import Session, accepted
 from scaler.clouds.kube_objects import ApiGroup, Target, group_of, list_of
-from scaler.ports import Context, PortError
+from scaler.ports import Context, PortError, Unavailable
 
 EVERY_S: Final = 60.0
 """How often they are listed: they are made and removed by people."""
@@ -46,15 +46,15 @@ class Writers:
 
     async def _refresh(self, timeout_s: float) -> None:
         try:
-            hpas = await self._list(HPAS, "horizontalpodautoscalers", timeout_s)
-            scaled = await self._list((KEDA,), "scaledobjects", timeout_s)
+            hpas = targets(await self._list(HPAS, "horizontalpodautoscalers", timeout_s))
+            scaled = targets(await self._list((KEDA,), "scaledobjects", timeout_s))
         except PortError:
             if self._found is None:
                 raise
             self._due = self._session.clock.now() + RETRY_S
             return
-        found = {target: f"HPA {name}" for target, name in targets(hpas)}
-        found.update((target, f"KEDA ScaledObject {name}") for target, name in targets(scaled))
+        found = {target: f"HPA {name}" for target, name in hpas}
+        found.update((target, f"KEDA ScaledObject {name}") for target, name in scaled)
         self._found = found
         self._due = self._session.clock.now() + EVERY_S
 
@@ -70,13 +70,17 @@ class Writers:
 
 def targets(scalers: list[dict[str, Any]]) -> list[tuple[Target, str]]:
     """What each autoscaler sizes, and its name. A ScaledObject that does not say so means a Deployment."""
-    found = []
-    for scaler in scalers:
-        ref = (scaler.get("spec") or {}).get("scaleTargetRef") or {}
-        group: ApiGroup = group_of(str(ref.get("apiVersion") or "apps/v1"))
-        target = Target(group, str(ref.get("kind") or "Deployment"), str(ref.get("name")))
-        found.append((target, str((scaler.get("metadata") or {}).get("name"))))
-    return found
+    try:
+        return [_target(scaler) for scaler in scalers]
+    except (TypeError, AttributeError) as e:
+        raise Unavailable(f"an autoscaler that cannot be read: {e!r}") from e
+
+
+def _target(scaler: dict[str, Any]) -> tuple[Target, str]:
+    ref = (scaler.get("spec") or {}).get("scaleTargetRef") or {}
+    group: ApiGroup = group_of(str(ref.get("apiVersion") or "apps/v1"))
+    target = Target(group, str(ref.get("kind") or "Deployment"), str(ref.get("name")))
+    return target, str((scaler.get("metadata") or {}).get("name"))
 
 
 async def writers(context: Context, session: Session, cluster: KubeCluster, namespace: str) -> Writers:

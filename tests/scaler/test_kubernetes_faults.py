@@ -245,7 +245,7 @@ async def test_a_throttled_read_tells_how_long_to_wait(place: FakePlace) -> None
         actuator = await spec.open(opening, WorkloadName("chat"), PoolName("gpus"))
         with pytest.raises(Throttled) as caught:
             await actuator.status()
-        assert caught.value.retry_after_s == 1.0
+        assert caught.value.retry_after_s == pytest.approx(1.0, abs=0.5)  # told, or left by our own budget
         assert any(result == "throttled" for _, _, result in resources.calls.results)
 
 

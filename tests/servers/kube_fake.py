@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -63,6 +63,8 @@ class FakeKube:
     throttled: bool = False
     garbage: bytes | None = None
     """What is answered with status 200 instead of JSON."""
+    edit: Callable[[str, Any], Any] | None = None
+    """What becomes of a whole JSON answer to a path, or of a watch's event (its path ends in `#`)."""
     broken: int | None = None
     """The status that every call is answered with."""
     loses: bool = False
@@ -146,6 +148,13 @@ class FakeKube:
     # --- HTTP
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
+        answer = await self._answer(request)
+        if self.edit is None or not isinstance(answer, web.Response) or answer.status >= 300:
+            return answer
+        assert answer.text is not None
+        return web.json_response(self.edit(request.path, json.loads(answer.text)), status=answer.status)
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
         if request.headers.get("Authorization") not in {f"Bearer {token}" for token in self.tokens}:
             return refused(401, "Unauthorized")
         if self.garbage is not None:
