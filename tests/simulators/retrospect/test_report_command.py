@@ -134,7 +134,7 @@ async def test_a_browser_draws_every_plot_and_complains_of_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = tmp_path / "page.html"
-    await asyncio.to_thread(report, capsys, made.edited(tmp_path, gone), "--html", page)
+    await asyncio.to_thread(lambda: report(capsys, made.edited(tmp_path, gone), "--html", page))
     async with chromium.browser(tmp_path / "profile") as tab:
         await tab.show(1280, 900, "light")
         await tab.go(page.as_uri())
