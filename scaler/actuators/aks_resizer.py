@@ -83,7 +83,7 @@ class AksResizer:
         zones = profile.get("availabilityZones") or ()
         group = profile.get("capacityReservationGroupID")
         self._view.kind = kind_of(profile.get("vmSize"), profile.get("scaleSetPriority") == "Spot", zones)
-        held = await reserved(self._arm, self._recent, group, str(profile.get("vmSize")), zones)
+        held = await reserved(self._arm, self._recent, group, profile.get("vmSize"), zones)
         other = "the AKS cluster autoscaler" if profile.get("enableAutoScaling") else None
         version = str(profile.get("eTag") or "")
         found = self._view.status(count(profile), vms, late, foreign=other, version=version, reserved=held)

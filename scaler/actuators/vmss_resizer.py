@@ -156,8 +156,8 @@ def is_spot(body: Mapping[str, Any]) -> bool:
     return (properties.get("virtualMachineProfile") or {}).get("priority") == "Spot"
 
 
-def reservation(body: Mapping[str, Any]) -> tuple[str, str | None]:
+def reservation(body: Mapping[str, Any]) -> tuple[object, str | None]:
     """The machine size of a set, and the id of the capacity reservation group that it draws from."""
     profile = (body.get("properties") or {}).get("virtualMachineProfile") or {}
     group = ((profile.get("capacityReservation") or {}).get("capacityReservationGroup") or {}).get("id")
-    return str((body.get("sku") or {}).get("name")), group
+    return (body.get("sku") or {}).get("name"), group

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from scaler.clouds.azure import Arm
 from scaler.clouds.azure_errors import ROLE
+from scaler.clouds.azure_pool import whole
 from scaler.clouds.azure_recent import SLOW_S, Recent
 from scaler.clouds.rest import Body
 from scaler.ports import Permit, PortError
@@ -29,7 +30,7 @@ async def rival(arm: Arm, recent: Recent, path: str) -> str | None:
     return None
 
 
-async def reserved(arm: Arm, recent: Recent, group: str | None, sku: str, zones: Iterable[str]) -> int | None:
+async def reserved(arm: Arm, recent: Recent, group: str | None, sku: object, zones: object) -> int | None:
     """How many machines of this size a capacity reservation group holds in these zones; None where it is not known.
 
     It is paid whether used or not, until somebody deletes it. Those that do not answer leave it unknown.
@@ -41,21 +42,32 @@ async def reserved(arm: Arm, recent: Recent, group: str | None, sku: str, zones:
         found, _ = await recent.get(listed, SLOW_S, lambda: arm.all(READ_RESERVATIONS, listed))
     except PortError:
         return None
-    wanted = set(zones)
-    return sum(_held(r) for r in found if _size(r) == sku.lower() and (not wanted or _zones(r) <= wanted))
+    try:
+        (size,), wanted = _names([sku]), _names(zones)
+        return sum(_held(r) for r in found if _size(r) == size.lower() and (not wanted or _zones(r) <= wanted))
+    except (AttributeError, LookupError, PortError, TypeError):  # of another shape: missing is not zero
+        return None
 
 
 def _held(reservation: Body) -> int:
-    active = (reservation.get("properties") or {}).get("provisioningState") == "Succeeded"
-    return int((reservation.get("sku") or {}).get("capacity") or 0) if active else 0
+    (state,) = _names([reservation["properties"].get("provisioningState")])
+    return whole("capacity reservation", reservation["sku"].get("capacity")) if state == "Succeeded" else 0
 
 
 def _size(reservation: Body) -> str:
-    return str((reservation.get("sku") or {}).get("name") or "").lower()
+    (size,) = _names([reservation["sku"].get("name")])
+    return size.lower()
 
 
 def _zones(reservation: Body) -> set[str]:
-    return {str(z) for z in reservation.get("zones") or ()}
+    return _names(reservation.get("zones") or ())
+
+
+def _names(values: object) -> set[str]:
+    """A list of names. Raises `TypeError` where it is none."""
+    if not isinstance(values, list | tuple) or not all(isinstance(value, str) and value for value in values):
+        raise TypeError(f"{values!r} are no names")
+    return set(values)
 
 
 def _group(path: str) -> str:

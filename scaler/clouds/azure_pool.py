@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from policies.model import PoolStatus, Shortfall
 from scaler.clouds.azure_losses import Losses
 from scaler.clouds.azure_vms import Vm, parts
 from scaler.clouds.notices import Board
 from scaler.ports import OutOfCapacity, OutOfQuota, Unavailable
+
+MOST_MACHINES: Final = 1_000_000
+"""Of one pool. A larger number is none: scale sets have a thousand."""
 
 
 def kind_of(size: object, spot: bool, zones: Iterable[object]) -> str:
@@ -69,6 +72,6 @@ class PoolView:
 
 def whole(what: str, value: object) -> int:
     """A count out of an answer: missing is not zero. Raises `Unavailable`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_MACHINES:
         raise Unavailable(f"Azure {what}: {value!r} is no number of machines")
     return value

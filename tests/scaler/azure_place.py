@@ -13,32 +13,15 @@ from policies.model import PoolName, PoolStatus, WorkloadName
 from scaler.actuators.aks_agent_pool import AksAgentPool
 from scaler.actuators.vmss import Vmss
 from scaler.actuators.vmss_standby import VmssStandbyPool
-from scaler.clock import SystemClock
 from scaler.ports import Clock
 from scaler.resources import Opening, Resources
 from tests.servers.azure import Azure, Events, azure, scheduled_events
 from tests.servers.azure_compute import NODES, ScaleSet
 from tests.servers.azure_managed import AgentPool
+from tests.servers.spoiling import Ahead, hasty
 
 LLM = WorkloadName("llm")
 GPUS = PoolName("gpus")
-
-
-class Ahead:
-    """A clock that the test moves on: what is shared for a turn or for minutes is asked anew after it."""
-
-    def __init__(self) -> None:
-        self._clock = SystemClock()
-        self.ahead_s = 0.0
-
-    def now(self) -> float:
-        return self._clock.now() + self.ahead_s
-
-    async def sleep_until(self, t: float) -> None:
-        await self._clock.sleep_until(t - self.ahead_s)
-
-    def step_s(self) -> float:
-        return 0.0
 
 
 @dataclass
@@ -72,13 +55,15 @@ class Place:
 
 
 @asynccontextmanager
-async def place(folder: Path) -> AsyncIterator[Place]:
-    """An empty one."""
+async def place(folder: Path, *, at_once: bool = False) -> AsyncIterator[Place]:
+    """An empty one; where calls are repeated, without a pause if it is to be `at_once`."""
     async with contextlib.AsyncExitStack() as stack:
         cloud = await stack.enter_async_context(azure(folder))
         events = await stack.enter_async_context(scheduled_events())
         resources = await stack.enter_async_context(Resources())
         clock = Ahead()
+        if at_once:
+            hasty(resources)
         told: Clock = clock
         yield Place(cloud, Opening(resources, told, 5.0), resources, clock, events)
 

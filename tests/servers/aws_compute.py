@@ -20,6 +20,7 @@ from tests.servers.aws_fault import DROPPED
 from tests.servers.aws_handlers import HANDLERS
 from tests.servers.aws_wire import Refusal, answer, operation, parameters, refused
 from tests.servers.aws_world import World
+from tests.servers.spoiling import Mangle, mangled
 
 OURS: Final = {service for service, _ in HANDLERS}
 READS: Final = ("Describe", "Get", "List", "Simulate")
@@ -42,6 +43,8 @@ class Compute:
     faults: dict[str, Refusal] = field(default_factory=dict)
     spoils: dict[str, Spoil] = field(default_factory=dict)
     lost: bool = False
+    mangle: Mangle | None = None
+    """Of each answer that is no refusal, named as `asked` has it."""
 
     def count(self, named: str) -> int:
         return self.asked.count(named)
@@ -70,10 +73,12 @@ async def compute(world: World, upstream: str) -> AsyncIterator[Compute]:
             if asked is None or (service, asked.name) not in HANDLERS:
                 target = request.headers.get("X-Amz-Target", "").rpartition(".")[2]
                 service = "cloudwatch" if service == "monitoring" else service
-                it.asked.append(f"{service}:{target}")
+                called = f"{service}:{target}"
+                it.asked.append(called)
                 if service in it.faults:
                     return refused(service, it.faults[service])
-                return await forward(http, it.upstream, request, body)
+                made = await forward(http, it.upstream, request, body)
+                return mangled(called, made, it.mangle)
             name = f"{service}:{asked.name}"
             it.asked.append(name)
             kind = "read" if asked.name.startswith(READS) else "write"
@@ -90,7 +95,7 @@ async def compute(world: World, upstream: str) -> AsyncIterator[Compute]:
             for key in keys:
                 if key in it.spoils:
                     return it.spoils[key](name, made)
-            return made
+            return mangled(name, made, it.mangle)
 
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", serve)

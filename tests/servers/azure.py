@@ -7,7 +7,6 @@ and a role's actions checked for every call. What it holds is in `azure_compute`
 from __future__ import annotations
 
 import fnmatch
-import json
 import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -20,6 +19,7 @@ from aiohttp import web
 
 from scaler.clouds.azure_account import AzureAccount
 from tests.servers.certificate import self_signed
+from tests.servers.spoiling import Mangle, mangled
 
 SUBSCRIPTION: Final = "11111111-2222-3333-4444-555555555555"
 TENANT: Final = "99999999-8888-7777-6666-555555555555"
@@ -61,8 +61,8 @@ class Azure:
     garbled: bool = False
     forbidden: bool = False
     losing: bool = False
-    mangle: Callable[[web.Request, Any], Any] | None = None
-    """What becomes of each answer's body before it leaves."""
+    mangle: Mangle | None = None
+    """Of each answer that is no refusal, named by method and path."""
     batch: Handler | None = None
     """What answers ``metrics:getBatch``."""
     token_value: str = TOKEN
@@ -129,10 +129,8 @@ class Azure:
         if write and self.forbidden:
             return denied(action_of(request))
         answer = await handler(request)
-        if self.mangle is not None and isinstance(answer, web.Response) and answer.status < 300:
-            told = self.mangle(request, json.loads(answer.text or "null"))
-            kept = {k: v for k, v in answer.headers.items() if k.startswith(("Azure-", "Location"))}
-            answer = web.json_response(told, status=answer.status, headers=kept)
+        if isinstance(answer, web.Response):
+            answer = mangled(f"{request.method} {request.path}", answer, self.mangle)
         if write and self.losing and answer.status < 300:
             assert request.transport is not None
             request.transport.abort()

@@ -1,0 +1,282 @@
+"""Answers of another shape: each part of each answer in turn is left out, or replaced by what does not belong there.
+
+Whatever an answer is like, a read or a write of an adapter's ends well or by a port error, and what it tells then holds
+of the world: nothing that is missing counts as zero.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+import random
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeAlias
+from xml.etree import ElementTree as ET
+
+from aiohttp import web
+
+from policies.model import Absent, Fresh, PoolStatus
+from scaler.calls import Calls
+from scaler.clock import SystemClock
+from scaler.ports import PortError
+from scaler.resources import Resources
+
+GONE: Final = object()
+STRANGE: Final[tuple[Any, ...]] = (
+    GONE,
+    None,
+    [],
+    {},
+    [None],
+    {"strange": [["strange"]]},
+    "strange",
+    -1,
+    10**30,
+    1e400,
+    True,
+)
+SHOWN: Final = 60
+"""Of what went wrong, in the failure of a test."""
+LATER_S: Final = 400.0
+"""After which every shared answer is asked for anew."""
+JSON: Final = ("application/json", "application/x-amz-json-1.0", "application/x-amz-json-1.1")
+Path: TypeAlias = tuple[Any, ...]
+Mangle: TypeAlias = Callable[[str, Any], Any]
+"""What becomes of an answer to a call of this name before it leaves."""
+
+
+Holds: TypeAlias = Callable[[Any, Any, bool], str]
+"""Why what was told cannot be, by what is true, and whether the answer was fair (may be honest); empty: it can."""
+
+
+class Spoilable(Protocol):
+    """A server that lets its answers be changed."""
+
+    mangle: Mangle | None
+
+
+class Ahead:
+    """The system's clock, moved on by the test: what is shared for a turn or for minutes is asked anew after it."""
+
+    def __init__(self) -> None:
+        self._clock = SystemClock()
+        self.ahead_s = 0.0
+
+    def now(self) -> float:
+        return self._clock.now() + self.ahead_s
+
+    async def sleep_until(self, t: float) -> None:
+        await self._clock.sleep_until(t - self.ahead_s)
+
+    def step_s(self) -> float:
+        return 0.0
+
+
+class AtOnce(random.Random):
+    """Chance that never makes anybody wait."""
+
+    def random(self) -> float:
+        return 0.0
+
+
+def hasty(resources: Resources) -> Resources:
+    """Have calls repeated at once."""
+    resources.calls = Calls(AtOnce())
+    return resources
+
+
+@dataclass
+class Lane:
+    """One world with an adapter in it, what is asked of it, and what holds of what it tells.
+
+    Several lanes that are alike are spoiled side by side, for most of the time is spent waiting.
+    """
+
+    server: Spoilable
+    ask: Callable[[], Awaitable[Any]]
+    clock: Ahead
+    holds: Holds = lambda _found, _honest, _fair: ""
+
+
+async def spoil_everything(*lanes: Lane) -> int:
+    """Spoil each part of each answer to what is asked, one at a time; how often that was."""
+    answers, honest = await _taken_note(lanes[0])
+    todo = [(name, path, strange) for name, whole in answers.items() for path in spots(whole) for strange in STRANGE]
+    count, wrongs = len(todo), list[str]()
+
+    async def drive(lane: Lane) -> None:
+        while todo:
+            name, path, strange = todo.pop()
+            if wrong := await _spoil(lane, (name, path, strange), honest):
+                shown = "nothing" if strange is GONE else repr(strange)
+                wrongs.append(f"{name}: {shown} at {'.'.join(map(str, path)) or 'the whole'}: {wrong}")
+
+    await asyncio.gather(*map(drive, lanes))
+    assert not wrongs, f"{len(wrongs)} of {count}:\n" + "\n".join(sorted(wrongs)[:SHOWN])
+    for lane in lanes:
+        lane.server.mangle = None
+        lane.clock.ahead_s += LATER_S
+        wrong = lane.holds(await lane.ask(), honest, False)
+        assert not wrong, f"after all that: {wrong}"
+    return count
+
+
+async def _taken_note(lane: Lane) -> tuple[dict[str, Any], Any]:
+    """The answers of a call that goes well, by the names of the calls, and what was told."""
+    answers: dict[str, Any] = {}
+
+    def note(name: str, body: Any) -> Any:
+        answers.setdefault(name, copy.deepcopy(body))
+        return body
+
+    lane.clock.ahead_s += LATER_S
+    lane.server.mangle = note
+    return answers, await lane.ask()
+
+
+async def _spoil(lane: Lane, at: tuple[str, Path, Any], honest: Any) -> str:
+    """What is wrong with what comes of an answer that is spoiled `at` one place; empty: nothing."""
+    name, path, strange = at
+    fair = False
+
+    def spoil(asked: str, body: Any) -> Any:
+        nonlocal fair
+        if asked != name or path not in set(spots(body)):
+            return body
+        fair = fair or is_fair(body, path, strange)
+        return spoiled(body, path, strange)
+
+    lane.server.mangle = spoil
+    lane.clock.ahead_s += LATER_S
+    try:
+        found = await lane.ask()
+    except PortError:
+        return ""
+    except Exception as e:  # noqa: BLE001 - that is what is looked for
+        return repr(e)
+    return lane.holds(found, honest, fair)
+
+
+def spots(node: Any, path: Path = ()) -> Iterator[Path]:
+    """Where something stands in an answer; the first of a list stands for all of it."""
+    yield path
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from spots(value, (*path, key))
+    elif isinstance(node, list) and node:
+        yield from spots(node[0], (*path, 0))
+
+
+def spoiled(whole: Any, path: Path, strange: Any) -> Any:
+    """The answer with something else at one place."""
+    if not path:
+        return None if strange is GONE else strange
+    made = copy.deepcopy(whole)
+    holder = made
+    for step in path[:-1]:
+        holder = holder[step]
+    if strange is GONE:
+        del holder[path[-1]]
+    else:
+        holder[path[-1]] = strange
+    return made
+
+
+def is_fair(whole: Any, path: Path, strange: Any) -> bool:
+    """Whether such an answer may be an honest one: with another word, an empty list, or a part of one."""
+    node = whole
+    for step in path:
+        node = node[step]
+    if path and isinstance(path[-1], int) and strange is GONE:
+        return True
+    if isinstance(node, str):
+        return isinstance(strange, str) and ("zones" in path or not node.lstrip("-").isdecimal())
+    return isinstance(node, list) and strange == []
+
+
+# What may be told of a world that stays as it is.
+
+
+def same_pool(found: PoolStatus, honest: PoolStatus, fair: bool) -> str:
+    """No size but the true one, nothing more that serves, and nothing less that is reserved: sizes would be lowered."""
+    counts = {"ready": found.ready, "doomed": found.doomed, "failed": found.failed, "interrupted": found.interrupted}
+    if wrong := [f"{name} is {value!r}" for name, value in counts.items() if not is_count(value)]:
+        return ", ".join(wrong)
+    if not is_count(found.desired) or found.desired < honest.desired:
+        return f"desired is {found.desired!r}, and {honest.desired} in truth"
+    if found.ready > honest.ready:
+        return f"ready is {found.ready}, and {honest.ready} in truth"
+    if found.reserved not in {None, honest.reserved} and not fair:
+        return f"reserved is {found.reserved!r}, and {honest.reserved} in truth"
+    return ""
+
+
+def same_readings(found: Mapping[str, Any], honest: Mapping[str, Any], fair: bool) -> str:
+    """Each reading the true one, a lower bound that is told as one, or none."""
+    if found.keys() != honest.keys():
+        return f"tells {sorted(found)} instead of {sorted(honest)}"
+    for quantity, reading in found.items():
+        true = honest[quantity]
+        if isinstance(reading, Absent):
+            continue
+        if not isinstance(reading, Fresh) or isinstance(reading.value, bool) or not isinstance(reading.value, float):
+            return f"{quantity} is {reading!r}"
+        if isinstance(true, Fresh) and reading.value < true.value and not reading.missing and not fair:
+            return f"{quantity} is {reading.value!r}, and {true.value!r} in truth"
+    return ""
+
+
+def is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+# On the wire.
+
+
+def mangled(name: str, answer: web.Response, mangle: Mangle | None) -> web.Response:
+    """An answer in JSON or XML as a mangle leaves it; refusals, and what is in neither, stay as they are."""
+    if mangle is None or answer.status >= 300 or not isinstance(answer.body, bytes) or not answer.body:
+        return answer
+    kept = {k: v for k, v in answer.headers.items() if k.lower() not in {"content-length", "content-type"}}
+    if answer.content_type in JSON:
+        told = json.dumps(mangle(name, json.loads(answer.body)))
+    elif answer.content_type in {"text/xml", "application/xml"}:
+        root = ET.fromstring(answer.body)  # noqa: S314 - what the test's own server wrote
+        told = ET.tostring(_element(_plain(root.tag), mangle(name, _node(root))), encoding="unicode")
+    else:
+        return answer
+    return web.Response(status=answer.status, text=told, content_type=answer.content_type, headers=kept)
+
+
+def _plain(tag: str) -> str:
+    return tag.rpartition("}")[2]
+
+
+def _node(element: ET.Element) -> Any:
+    """An element as JSON would have it: its children by name, several of one name in a list."""
+    if len(element) == 0:
+        return element.text or ""
+    found: dict[str, Any] = {}
+    for child in element:
+        name, node = _plain(child.tag), _node(child)
+        if name not in found:
+            found[name] = node
+        elif isinstance(found[name], list):
+            found[name].append(node)
+        else:
+            found[name] = [found[name], node]
+    return found
+
+
+def _element(name: str, node: Any) -> ET.Element:
+    made = ET.Element(name)
+    if isinstance(node, dict):
+        for key, value in node.items():
+            made.extend(_element(key, one) for one in (value if isinstance(value, list) else [value]))
+    elif isinstance(node, list):
+        made.extend(_element("member", one) for one in node)
+    elif node is not None:
+        made.text = {True: "true", False: "false"}[node] if isinstance(node, bool) else str(node)
+    return made
