@@ -69,7 +69,7 @@ class Held:
     def serving(self, spec: WorkloadSpec) -> float:
         """What would serve, in replicas' worth."""
         pools = ((pool.ready, spec.pools[name]) for name, pool in self._pools.items() if name in spec.pools)
-        return sum(ready * pool.work_per_replica for ready, pool in pools if pool.tier == "serving")
+        return float(sum(ready * pool.work_per_replica for ready, pool in pools if pool.tier == "serving"))
 
     def usd_per_hour(self, spec: WorkloadSpec) -> float | None:
         """What is asked for costs; None where the price of some of it is not known."""

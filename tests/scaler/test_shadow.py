@@ -56,7 +56,7 @@ def document(per_replica: float = 10, **settings: Any) -> dict[str, Any]:
 
 TICK = tick_of(seen({}), live(spec(), [{}])[0])
 ENGINES = {"kind": "prometheus", "url": "http://127.0.0.1:9", "preset": "vllm", "read": ["running", "waiting"]}
-BOTH = {
+BOTH: dict[str, Any] = {
     "sources": {**document()["sources"], "engines": ENGINES},
     "policies": {"engines": {"kind": "concurrency", "target_per_replica": 4}},
 }
