@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import traceback
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -91,6 +92,7 @@ class Account:
             raise Misconfigured(NO_CREDENTIALS if self._file is None else f"GCP: {self._file}: {e}") from e
         except (exceptions.GoogleAuthError, requests.RequestException) as e:
             text = f"GCP: no token: {gcp_errors.one_line(e)}"
+            traceback.clear_frames(e.__traceback__)  # they hold the answer, and that its connection
             human = any(word in str(e) for word in HUMAN) and not getattr(e, "retryable", False)
             raise (Misconfigured(text) if human else Unavailable(text)) from e
         except (OSError, ValueError, KeyError, TypeError) as e:

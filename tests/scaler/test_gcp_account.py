@@ -21,7 +21,7 @@ from scaler.actuators.gce_mig import GceMig
 from scaler.clouds.gcp_project import GcpProject
 from scaler.ports import Misconfigured, Unavailable
 from tests.scaler.gcp_there import ZONES, There, seen, there
-from tests.servers.gcp import account
+from tests.servers.gcp import SUBJECT, account
 from tests.servers.gcp_metadata import metadata
 from tests.servers.tcp_fault import Weather, free_port
 
@@ -102,6 +102,34 @@ async def test_a_file_that_is_no_key_needs_a_human(here: There, text: str | None
     if text is not None:
         file.write_text(text)
     with pytest.raises(Misconfigured, match=told):
+        await (await here.pool(mig(here.cloud.project()))).status()
+
+
+@pytest.mark.parametrize("subject", [SUBJECT, "somebody else"])
+async def test_a_federation_s_token_is_exchanged(here: There, subject: str) -> None:
+    token = here.cloud.folder / "subject"
+    token.write_text(subject)
+    federation = {
+        "type": "external_account",
+        "audience": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/aws/providers/eks",
+        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+        "token_url": f"https://127.0.0.1:{here.cloud.port}/sts",
+        "credential_source": {"file": str(token)},
+    }
+    (here.cloud.folder / "sa.json").write_text(json.dumps(federation))
+    pool = await here.pool(mig(here.cloud.project()))
+    if subject == SUBJECT:
+        assert (await seen(pool)).ready == 2
+        assert here.cloud.tokens == ["federated.0"]
+    else:
+        with pytest.raises(Misconfigured, match="invalid_grant"):
+            await pool.status()
+
+
+async def test_a_federation_that_runs_a_program_is_refused(here: There) -> None:
+    source = {"executable": {"command": "/bin/true"}}
+    (here.cloud.folder / "sa.json").write_text(json.dumps({"type": "external_account", "credential_source": source}))
+    with pytest.raises(Misconfigured, match=r"sa\.json"):
         await (await here.pool(mig(here.cloud.project()))).status()
 
 

@@ -28,6 +28,9 @@ from tests.servers.gcp_pubsub import PubSub, pubsub
 from tests.servers.tcp_fault import TcpProxy, tcp_proxy
 
 PROJECT = "my-project"
+SETTLE_S = 0.03
+SUBJECT = "a-pod-of-another-cloud"
+TOKEN_TYPE = "urn:ietf:params:oauth:token-type:access_token"
 SOMEBODY = "scaler@my-project.iam.gserviceaccount.com"
 GROUP = "/compute/v1/projects/{project}/{scope:zones|regions}/{location}/instanceGroupManagers/{name}"
 POOLS = "/v1/projects/{project}/locations/{location}/clusters/{cluster}/nodePools"
@@ -96,6 +99,16 @@ class Gcp:
         self.tokens.append(f"ya29.{len(self.tokens)}")
         return web.json_response({"access_token": self.tokens[-1], "expires_in": 3600, "token_type": "Bearer"})
 
+    async def exchange(self, request: web.Request) -> web.Response:
+        """The security token service: another identity provider's token for one of ours."""
+        form = await request.post()
+        if form["subject_token"] != SUBJECT:
+            told = {"error": "invalid_grant", "error_description": "The credential is not a valid token."}
+            return web.json_response(told, status=400)
+        self.tokens.append(f"federated.{len(self.tokens)}")
+        told = {"access_token": self.tokens[-1], "token_type": "Bearer", "issued_token_type": str(TOKEN_TYPE)}
+        return web.json_response({**told, "expires_in": 3600})
+
     def good(self, token: str) -> bool:
         return token in self.tokens and not self.refuse_tokens
 
@@ -135,6 +148,7 @@ class Gcp:
         )
         compute, container = self.compute, self.container
         app.router.add_post("/token", self.token)
+        app.router.add_post("/sts", self.exchange)
         add = app.router.add_route
         add("GET", GROUP, self.route(read, compute.get))
         add("POST", f"{GROUP}/listManagedInstances", self.route(read, compute.managed))
@@ -181,6 +195,13 @@ def account(token_uri: str, email: str = SOMEBODY) -> dict[str, str]:
     }
 
 
+async def _ended(runner: web.AppRunner) -> None:
+    """End the server, and let TLS connections come to their end on both sides of it."""
+    await asyncio.sleep(SETTLE_S)
+    await runner.cleanup()
+    await asyncio.sleep(SETTLE_S)
+
+
 @asynccontextmanager
 async def gcp(folder: Path) -> AsyncIterator[Gcp]:
     """A cloud whose certificate and service account's key lie in `folder`."""
@@ -189,7 +210,7 @@ async def gcp(folder: Path) -> AsyncIterator[Gcp]:
     runner = web.AppRunner(there.app(), access_log=None, shutdown_timeout=0.1)
     async with AsyncExitStack() as stack:
         await runner.setup()
-        stack.push_async_callback(runner.cleanup)
+        stack.push_async_callback(_ended, runner)
         await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
         there.port = runner.addresses[0][1]
         (folder / "sa.json").write_text(json.dumps(account(f"https://127.0.0.1:{there.port}/token")))
