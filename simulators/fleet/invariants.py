@@ -29,6 +29,8 @@ def problems(pool: FleetPool, bill: Bill, now_ps: int) -> Iterator[str]:
     live = sum(node.state in {State.STARTING, State.READY} for node in ledger.nodes)
     if pool.desired != live + pool.waiting:
         yield f"{pool.desired} replicas are desired, and {live} live and {pool.waiting} wait"
+    if not 0 <= pool.failed <= pool.waiting:
+        yield f"{pool.failed} replicas failed, and {pool.waiting} wait"
     for zone in range(len(ledger.prices)):
         yield from _capacity_problems(ledger, zone, now_ps)
     yield from _bill_problems(ledger, bill, now_ps)

@@ -14,6 +14,7 @@ from simulators.fleet.chance import stream
 from simulators.fleet.life import StartUp, Tier
 from simulators.fleet.supply import Outages, Step, Supply, Trace
 from simulators.fleet.units import MICRO_PER_USD, micro_usd_per_hour
+from simulators.fleet.waiting import Failures
 
 Cloud = Literal["aws", "gcp", "azure"]
 MAX_PRICE: Final = 100_000.0
@@ -147,6 +148,16 @@ class PoolOffer:
             " it whole, or grant a part and say so (EC2 LaunchInstances, instant fleets)."
         ),
     ] = "wait"
+    failures: Annotated[
+        Failures | None, Rule("What is said later of replicas that wait for capacity; null: nothing, they wait.")
+    ] = None
+    tells: Annotated[
+        tuple[Literal["parts", "reserved"], ...],
+        Rule(
+            "What is told beside sizes, as clouds do: parts, the replicas by zone; reserved, how many a reservation"
+            " holds."
+        ),
+    ] = ()
     reclaim: Annotated[Literal["random", "newest"], Rule("Whom the cloud takes when a zone's capacity falls.")] = (
         "random"
     )
@@ -200,6 +211,10 @@ class PoolOffer:
             yield from self._reserved_problems()
         if self.market == "spot" and self.headroom.stopped:
             yield "headroom", "stopped nodes cannot be spot nodes: a stopped spot instance is the cloud's to restart"
+        if self.failures is not None and self.failures.quota and self.on_shortage != "wait":
+            yield "failures", f"quota: true needs on_shortage: wait; {self.on_shortage} tells at the write"
+        if "reserved" in self.tells and self.market != "reserved":
+            yield "tells", f"reserved is told of market reserved, not of {self.market}"
         if any(zone.outages is not None and zone.capacity is None for zone in self.zones.values()):
             yield "zones", "a zone with outages needs its capacity: the nodes it offers while available"
 

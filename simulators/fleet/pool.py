@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from policies.model import PoolStatus
+from policies.model import PoolStatus, Shortfall
 from scaler.config.checks import own_problems
 from scaler.ports import OutOfCapacity, OutOfQuota
 from simulators.fleet.billing import Bill, Ledger, bill
@@ -25,17 +25,26 @@ class FleetPool:
 
     The world lets no time pass beyond `next_event_ps()` without a call of `advance`, and the engines stand at the time
     of every call. `desired` replicas are waiting for capacity, starting or ready; a draining one is none of them.
-    `model` is the engines' number of the offer's model; traces are looked up in `folder`.
+    `model` is the engines' number of the offer's model; traces are looked up in `folder`. `epoch_s` is the Unix time of
+    the world's start.
     """
 
     def __init__(  # noqa: PLR0913 - what a pool is, and the world that it stands in
-        self, name: str, offer: PoolOffer, engines: Engines, *, model: int, seed: int, folder: Path = Path()
+        self,
+        name: str,
+        offer: PoolOffer,
+        engines: Engines,
+        *,
+        model: int,
+        seed: int,
+        folder: Path = Path(),
+        epoch_s: float = 0.0,
     ) -> None:
         """Raises `ValueError` with all that is wrong with the offer, or with a trace."""
         broken = [f"{'.'.join(map(str, place))} {rule}" for place, rule, _ in own_problems(offer)]
         if broken:
             raise ValueError(f"pool {name}: {'; '.join(broken)}")
-        self.name, self.offer = name, offer
+        self.name, self.offer, self._epoch_s = name, offer, epoch_s
         self.headroom = offer.headroom.counts()
         self.ledger = _ledger(name, offer)
         zones = [Zone(zone, z.supply(seed, f"{name}/{zone}", folder)) for zone, z in offer.zones.items()]
@@ -52,7 +61,12 @@ class FleetPool:
     @property
     def waiting(self) -> int:
         """Those of them that wait for capacity: no node is theirs, and none is paid."""
-        return self._replicas.waiting
+        return len(self._replicas.waiting)
+
+    @property
+    def failed(self) -> int:
+        """Those of them of which was said that they do not come."""
+        return self._replicas.waiting.failed
 
     @property
     def events(self) -> Sequence[FleetEvent]:
@@ -74,7 +88,17 @@ class FleetPool:
         self.advance(now_ps)
         replicas = self._replicas
         ready = len(self._stock.members[State.READY])
-        return PoolStatus(self.desired, ready, doomed=replicas.doomed, interrupted=replicas.taken)
+        tells = self.offer.tells
+        return PoolStatus(
+            self.desired,
+            ready,
+            doomed=replicas.doomed,
+            interrupted=replicas.taken,
+            failed=replicas.waiting.failed,
+            short=self._short(),
+            reserved=sum(self.ledger.reserved or ()) if "reserved" in tells else None,
+            parts=replicas.parts() if "parts" in tells else (),
+        )
 
     def resting(self, tier: Tier, now_ps: int) -> PoolStatus:
         """A tier of the headroom: the nodes asked for, and those at rest."""
@@ -102,9 +126,10 @@ class FleetPool:
         for tier in HEADROOM:
             for _ in range(self.headroom[tier]):
                 self._launch(tier, made=True)
-        self._replicas.desired = self._replicas.waiting = replicas
+        self._replicas.desired = replicas
+        self._replicas.waiting.add(replicas, 0)
         while self.waiting and (node := self._launch(Tier.COLD, made=True)) is not None:
-            self._replicas.waiting -= 1
+            self._replicas.waiting.served()
             self._replicas.serve(node)
 
     def advance(self, now_ps: int) -> None:
@@ -154,27 +179,46 @@ class FleetPool:
     def _grow(self, count: int) -> None:
         offer = self.offer
         asked = self._stock.held + self.waiting + count
-        if offer.quota is not None and asked > offer.quota:
+        late = offer.failures is not None and offer.failures.quota
+        if offer.quota is not None and asked > offer.quota and not late:
             raise OutOfQuota(f"pool {self.name}: {asked} nodes exceed the quota of {offer.quota}: have it raised")
         room = self._stock.room  # what waited before has had its turn: none of this is its own
         granted = count if offer.on_shortage == "wait" else min(count, room)
         if granted < count and offer.on_shortage == "refuse":
             granted = 0
         self._replicas.desired += granted
-        self._replicas.waiting += granted
+        self._replicas.waiting.asked(granted, self._replicas.now_ps)
         if granted < count:
             wish = f"{count} more {offer.market} replicas asked for in {', '.join(offer.zones)}"
             raise OutOfCapacity(f"pool {self.name}: {wish}, {room} to be had, {granted} granted")
 
     def _fill(self) -> None:
         """Give waiting replicas a node, and the headroom what it lacks, as far as there is room."""
-        if self.waiting:
+        waiting = self._replicas.waiting
+        if waiting:
             self._replicas.settle()
-        while self.waiting and (node := self._obtain()) is not None:
-            self._replicas.waiting -= 1
+        while waiting.tried and (node := self._obtain()) is not None:
+            waiting.served()
             self._replicas.start(node)
         for tier, wanted in self.headroom.items():
             self._level(tier, wanted)
+
+    def _fail(self, entry: Entry) -> None:
+        """The platform tries again what failed, or gives up what it tried, once more has been looked for a node."""
+        replicas = self._replicas
+        if entry.due is Due.RETRY:
+            replicas.waiting.retry(replicas.now_ps)
+        self._fill()
+        replicas.desired -= replicas.waiting.fail(replicas.now_ps, quota=not self._stock.within_quota)
+
+    def _short(self) -> Shortfall | None:
+        """Why those that failed do not come, in the port's words."""
+        word, offer = self._replicas.waiting.word, self.offer
+        if word is None:
+            return None
+        quota = f"the quota of {offer.quota} nodes is used up: have it raised"
+        reason = quota if word.quota else f"no {offer.market} capacity in {', '.join(offer.zones)}"
+        return Shortfall(self._epoch_s + to_s(word.at_ps), reason, word.quota)
 
     def _obtain(self) -> Node | None:
         """A node on its way to serve: out of the headroom, or a new one."""
@@ -207,6 +251,8 @@ class FleetPool:
         """Whether the node has moved on, so that the entry is about nothing."""
         if entry.due in {Due.WARN, Due.CHANGE}:
             return False
+        if entry.due in {Due.RETRY, Due.FAIL}:
+            return self._replicas.waiting.stale(entry)
         node = self.ledger.nodes[entry.subject]
         if entry.due is Due.DONE:
             return node.state not in {State.PREPARING, State.STARTING} or node.due_ps != entry.at_ps
@@ -219,6 +265,9 @@ class FleetPool:
     def _do(self, entry: Entry) -> None:
         if entry.due <= Due.FATE:
             self._cloud.do(entry)
+            return
+        if entry.due in {Due.RETRY, Due.FAIL}:
+            self._fail(entry)
             return
         node = self.ledger.nodes[entry.subject]
         if entry.due is Due.DONE:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
+from policies.model import Part
 from simulators.fleet.engines import Engines
 from simulators.fleet.life import Node, State
 from simulators.fleet.market import PoolOffer
 from simulators.fleet.stock import KEY, KEYS, Stock
 from simulators.fleet.timetable import Due, FleetEvent, Kind, Timetable
 from simulators.fleet.units import to_ps
+from simulators.fleet.waiting import Waiting
 
 LIVE = (State.STARTING, State.READY)
 
@@ -15,19 +19,19 @@ LIVE = (State.STARTING, State.READY)
 class Replicas:
     """The replicas of one pool, and how many are wanted. `now_ps` is the present; `model` the engines' number of it.
 
-    `taken` counts the replicas that left without being asked; `announced` are the nodes that serve on after the cloud
-    said that it will take them.
+    `waiting` are those that have no node yet; `taken` counts the replicas that left without being asked; `announced`
+    are the nodes that serve on after the cloud said that it will take them.
     """
 
     def __init__(self, offer: PoolOffer, stock: Stock, engines: Engines, model: int) -> None:
         self.offer, self.stock = offer, stock
         self.now_ps = 0
         self.desired = 0
-        self.waiting = 0
         self.taken = 0
         self.announced: dict[int, None] = {}
         self.events: list[FleetEvent] = []
         self.timetable = Timetable()
+        self.waiting = Waiting(offer.failures, self.timetable)
         self._engines, self._model = engines, model
 
     def start(self, node: Node) -> None:
@@ -61,6 +65,18 @@ class Replicas:
     def doomed(self) -> int:
         """Ready replicas whose nodes the cloud said it will take."""
         return sum(self.stock.nodes[number].state is State.READY for number in self.announced)
+
+    def parts(self) -> tuple[Part, ...]:
+        """The replicas that have a node, by zone; zones without any are left out."""
+        stock, nodes = self.stock, self.stock.nodes
+        ready = Counter(nodes[number].zone for number in stock.members[State.READY])
+        pending = Counter(nodes[number].zone for number in stock.members[State.STARTING])
+        doomed = Counter(nodes[n].zone for n in self.announced if nodes[n].state is State.READY)
+        return tuple(
+            Part(zone.name, self.offer.market, ready[i], pending[i], doomed[i])
+            for i, zone in enumerate(stock.zones)
+            if ready[i] or pending[i]
+        )
 
     def settle(self) -> None:
         """See which draining replicas are empty: their nodes went when they became so."""
@@ -107,7 +123,7 @@ class Replicas:
         """For a replica that left without being asked: another one waits for capacity, or the pool is smaller."""
         self.taken += 1
         if self.offer.replace:
-            self.waiting += 1
+            self.waiting.add(1, self.now_ps)
         else:
             self.desired -= 1
 
@@ -117,9 +133,7 @@ class Replicas:
     def dismiss(self, count: int) -> None:
         """Fewer are wanted. Waiting ones go first, then the last to be ready, then ready ones in the offer's order."""
         self.desired -= count
-        unborn = min(count, self.waiting)
-        self.waiting -= unborn
-        count -= unborn
+        count -= self.waiting.drop(count)
         while count and (node := self.stock.last_to_start()) is not None:
             self.stock.move(node, State.GONE, self.now_ps)
             count -= 1

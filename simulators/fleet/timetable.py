@@ -19,10 +19,13 @@ class Due(IntEnum):
     NOTICE = 5
     DEADLINE = 6  # a draining replica's grace is over
     DONE = 7  # a node's last phase is over
+    RETRY = 8  # the platform tries again what found no capacity
+    FAIL = 9  # what found none for long enough is said to have failed
 
 
 class Entry(NamedTuple):
-    """One thing due: `subject` is a node's number, or a zone's for WARN and CHANGE; `limit` is its new capacity."""
+    """One thing due: `subject` is a node's number, a zone's for WARN and CHANGE, 0 for RETRY and FAIL; `limit` is that
+    zone's new capacity."""
 
     at_ps: int
     due: Due

@@ -52,7 +52,9 @@ class World:
         self.cut = 0
         numbers = {name: number for number, name in enumerate(models)}
         self.pools = {
-            name: FleetPool(name, offer, _Engines(self), model=numbers[offer.model], seed=seed, folder=folder)
+            name: FleetPool(
+                name, offer, _Engines(self), model=numbers[offer.model], seed=seed, folder=folder, epoch_s=epoch_s
+            )
             for name, offer in pools.items()
         }
         self.engines = Engines(telemetry, self.kernel, stream(seed, "telemetry", "engines"), epoch_s)

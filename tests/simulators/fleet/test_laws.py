@@ -23,6 +23,7 @@ from simulators.fleet.life import Node, StartUp, State, Tier
 from simulators.fleet.market import Headroom, Notices, PoolOffer, ZoneOffer
 from simulators.fleet.supply import Outages, Step
 from simulators.fleet.units import to_ps
+from simulators.fleet.waiting import Failures
 from tests.simulators.fleet.worlds import World, offer
 
 pytestmark = pytest.mark.slow
@@ -58,6 +59,18 @@ def zone_offers(draw: st.DrawFn, market: str) -> ZoneOffer:
 
 
 @st.composite
+def failures(draw: st.DrawFn, on_shortage: str) -> Failures | None:
+    if draw(st.booleans()):
+        return None
+    return Failures(
+        after_s=draw(choice(0.001, 50.0, 700.0)),
+        then=draw(choice("retry", "stay", "roll_back")),
+        retry_s=draw(choice(20.0, 500.0)),
+        quota=on_shortage == "wait" and draw(st.booleans()),
+    )
+
+
+@st.composite
 def offers(draw: st.DrawFn) -> PoolOffer:
     market = draw(choice("reserved", "on_demand", "spot"))
     tiers = {tier: draw(st.integers(0, 2)) for tier in ("awake_spare", "slept", "warm_node")}
@@ -68,7 +81,8 @@ def offers(draw: st.DrawFn) -> PoolOffer:
         zones={name: draw(zone_offers(market)) for name in ("a", "b")},
         placement=draw(choice("balanced", "ordered")),
         quota=draw(choice(None, None, 5)),
-        on_shortage=draw(choice("wait", "refuse", "partial")),
+        on_shortage=(on_shortage := draw(choice("wait", "refuse", "partial"))),
+        failures=draw(failures(on_shortage)),
         reclaim=draw(choice("random", "newest")),
         notices=draw(choice(None, Notices(), Notices(notice_s=120, rebalance_s=600, missing_share=0.3))),
         on_notice=draw(choice("replace", "serve")),
