@@ -185,6 +185,14 @@ class SlicesRig(PoolFaults, ActuatorRig):
         for number, pool in enumerate(self.pools):
             pool.migs[0].serve(4 if number < replicas else 3)
 
+    async def run_out(self) -> bool:
+        self.there.container.none_left = True
+        return True
+
+    async def recover(self) -> None:
+        await super().recover()
+        self.there.container.none_left = False
+
     async def lose_answer(self) -> bool:
         return False  # a size is several writes: what the next turn makes of a lost one is tested by itself
 

@@ -53,6 +53,8 @@ class Container:
         self.pools: dict[str, dict[str, Pool]] = {}
         self.operations: dict[str, dict[str, Any]] = {}
         self.writes = 0
+        self.none_left = False
+        """Creations are refused for want of capacity."""
         self.slow = False
         """Operations go on until `finish`."""
         self.fails: dict[str, Any] | None = None
@@ -102,6 +104,9 @@ class Container:
             return status(409, "ALREADY_EXISTS", f"Already exists: {cluster}/nodePools/{body['name']}.")
         if busy := self._busy(cluster):
             return busy
+        if self.none_left:
+            text = f"The zone '{body['locations'][0]}' does not have enough resources available to fulfill the request."
+            return status(429, "RESOURCE_EXHAUSTED", text)
         self.writes += 1
         topology = body.get("placementPolicy", {}).get("tpuTopology", "")
         pool = self.add(cluster, body["name"], tuple(body["locations"]), spot=body["config"]["spot"], topology=topology)
