@@ -53,6 +53,10 @@ class Market:
         gone = max(0, wanted - status.ready) if status.desired >= self._asked else 0
         return max(told, gone)
 
+    def heard(self, status: PoolStatus) -> Shortfall | None:
+        """What the platform says now that it cannot give, if that is news."""
+        return status.short if self._status is None or self._status.short != status.short else None
+
     def counted(self, status: PoolStatus, now: float, patience_s: float, *, takes: bool) -> int:
         """The pending replicas that may be counted on; `takes` where the cloud takes replicas, and gives none back.
 
@@ -68,7 +72,7 @@ class Market:
     def note(self, at: float, status: PoolStatus, outcome: Outcome | None, overdue: int, spec: str) -> None:
         """One turn: the size seen, what came of a write, and how many asks were written off."""
         lost, passed_s = self.lost(status), max(0.0, at - self._at) if self.known else 0.0
-        news = self._status is None or self._status.short != status.short
+        said = self.heard(status)
         if status.doomed and self._doomed_at is None:
             self._doomed_at = at
         if self._status is not None:
@@ -90,7 +94,7 @@ class Market:
             self.short = self.short.refused(at, f"{late} asked for have not come")
         if self.short.barred and (raised or self.short.barred != spec):
             self.short = replace(self.short, barred="")
-        self._heed(at, status.short if news else None, outcome, spec)
+        self._heed(at, said, outcome, spec)
 
     def _heed(self, at: float, said: Shortfall | None, outcome: Outcome | None, spec: str) -> None:
         """What the platform would not give: told by a write's refusal, or later, by the pool's status."""

@@ -25,9 +25,11 @@ def sizes(rungs: Sequence[Rung], now: Sequence[int], fleet: Sequence[int], aim: 
     if may_lower:
         _withdraw(rungs, fleet, wanted, aim.work)
         _give_up(rungs, now, fleet, wanted, aim.work)
-        _let_stand(rungs, wanted, aim.work)
+        _let_stand(rungs, wanted, aim.work, math.inf)
     _lift(rungs, wanted, aim.cap)
     _fit(rungs, wanted, aim.cap, may_lower=may_lower)
+    if may_lower:
+        _let_stand(rungs, wanted, aim.work, aim.cap)  # a quantum that does not fit leaves room for what it replaces
     return wanted
 
 
@@ -62,15 +64,16 @@ def _give_up(rungs: Sequence[Rung], now: Sequence[int], fleet: Sequence[int], wa
         spare -= max(0, rest - wanted[i]) * r.work
 
 
-def _let_stand(rungs: Sequence[Rung], wanted: list[int], work: float) -> None:
-    """Let asks stand as far as without them less would be asked for than the size, the cheapest first.
+def _let_stand(rungs: Sequence[Rung], wanted: list[int], work: float, cap: float) -> None:
+    """Let asks stand as far as without them less would be asked for than the size, the cheapest first, within `cap`.
 
     They are no supply, but the size is the policies' to lower, by their windows and steps.
     """
     for i in sorted(range(len(rungs)), key=lambda i: rungs[i].price / rungs[i].work):
         lacking = work - sum(n * r.work for r, n in zip(rungs, wanted, strict=True))
         if not rungs[i].fixed and lacking > 1e-9:
-            wanted[i] += min(max(0, rungs[i].asked - wanted[i]), math.ceil(lacking / rungs[i].work - 1e-9))
+            room = max(0, min(rungs[i].asked - wanted[i], cap - sum(wanted)))
+            wanted[i] += int(min(room, math.ceil(lacking / rungs[i].work - 1e-9)))
 
 
 def _lift(rungs: Sequence[Rung], wanted: list[int], cap: int) -> None:

@@ -196,6 +196,9 @@ def _shut(
                 return f"{lost} of it were taken just now"
             if not isinstance(reading, Absent) and reading.value.doomed:
                 return f"{reading.value.doomed} of it are about to be taken"
+        said = None if isinstance(reading, Absent) else market.heard(reading.value)
+        if said is not None and (other == name or not said.quota):
+            return said.reason
         if market.short.lasts(now) and not market.short.barred:
             return _remembered(market.short, now)
     return ""

@@ -55,6 +55,18 @@ def test_what_fails_after_it_was_accepted_is_bought_elsewhere_in_the_same_turn()
     assert "spot-a" in lived.told("shortage")
 
 
+@pytest.mark.parametrize("quota", [False, True], ids=["capacity", "quota"])
+def test_what_a_platform_takes_back_is_bought_elsewhere_in_the_same_turn(quota: bool) -> None:
+    lived = Lived.of(ladder(SPOT, **CALM))
+    lived.turn(6)
+    place = lived.places[PoolName("spot-a")]
+    place.fail(lived.now, quota=quota)
+    place.desired = place.ready
+    lived.turn(6)
+    assert lived.sizes() == {"spot-b": 6}
+    assert "spot-a: none to be had" in lived.told("shortage")
+
+
 def test_one_saying_of_a_shortage_is_one_refusal() -> None:
     lived = Lived.of(ladder(SPOT, **CALM))
     lived.turn(6)

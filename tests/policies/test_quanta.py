@@ -153,3 +153,15 @@ def test_money_fills_the_quantum_that_is_paid_for_before_another() -> None:
     lived = Lived.of(ladder(pools))
     lived.turns(30, 5.0)
     assert lived.sizes() == {"slices": 4, "single": 1}
+
+
+def test_a_quantum_that_does_not_fit_beside_what_it_would_replace_gives_nothing_up_for_it() -> None:
+    pools = {
+        "nodes": Pool(quantum=3, price_usd_per_hour=1.0),
+        "spot": Pool(market="spot", price_usd_per_hour=2.0),
+        "dear": Pool(market="spot", price_usd_per_hour=3.0, max_replicas=1, min_replicas=1),
+    }
+    lived = Lived.of(ladder(pools, max_replicas=8), nodes=3, spot=3, dear=1)
+    lived.turns(30, 7.0)
+    lived.places[PoolName("spot")].lose(1)
+    assert sum(lived.turn(7.0).targets.values()) >= 7
