@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Final, Literal
 
 import numpy as np
@@ -26,7 +26,8 @@ class Queue:
         Service,
         Rule(
             "How its counts are told. sqs: approximate, as of some seconds ago; pubsub: sampled each 60 s and shown up"
-            " to 120 s later; service_bus: at once, but 0 while the namespace is throttled."
+            " to 120 s later; service_bus: at once, but 0 while the namespace is throttled. These two count messages in"
+            " work as visible."
         ),
     ] = "sqs"
     per_replica: Annotated[
@@ -90,6 +91,8 @@ class QueueView:
             told = self._approximate(now)
         elif self._chance.random() < self._queue.throttled_share:
             told = Counts(now.at_s, 0, 0, 0, 0, 0.0)
+        if service != "sqs":  # those two count a message as waiting until it is acknowledged
+            told = replace(told, visible=told.visible + told.in_flight, in_flight=0)
         at = self._epoch_s + told.at_s
         return {quantity: Fresh(float(getattr(told, quantity)), at) for quantity in QUANTITIES}
 

@@ -175,3 +175,11 @@ def test_without_a_queue_what_a_replica_had_is_lost_with_it() -> None:
 def lose(seen: World, node: int) -> None:
     """The cloud takes a node at this very moment."""
     seen.pools[POOL].interrupt(node, seen.now_ps, seen.now_ps)
+
+
+@pytest.mark.parametrize(("service", "expected"), [("sqs", (5, 3)), ("pubsub", (8, 0)), ("service_bus", (8, 0))])
+def test_messages_in_work_count_as_each_service_counts_them(service: Service, expected: tuple[int, int]) -> None:
+    seen = view(service)
+    seen.sample(counts(0.0, 5, 3))
+    later = counts(2 * PUBSUB_LAG_S, 5, 3)
+    assert (told(seen, later), told(seen, later, "in_flight")) == expected
