@@ -143,6 +143,14 @@ def test_an_hpa_is_tuned_against_itself_and_against_a_proposal(scenario: Path, t
     assert kinds == {"own": ["hpa"], "native": ["metric"]}
 
 
+@pytest.mark.parametrize("sampler", ["cmaes", "nsga2"])
+def test_a_time_is_a_budget_too_and_other_samplers_search(scenario: Path, tmp_path: Path, sampler: str) -> None:
+    _, found = tune(scenario, tmp_path / "out", "--budget", "2s", "--sampler", sampler, "--jobs", "1", "--proof", "1")
+    assert found["sampler"] == sampler
+    assert found["trials"]["finished"] >= 1
+    assert not found["stopped"]
+
+
 def test_several_traces_are_cut_each_and_left_out_in_turn(scenario: Path, tmp_path: Path) -> None:
     for name, seed in (("one", "3"), ("two", "4"), ("three", "5")):
         words = ["trace", "generate", "poisson", "rps=6", "duration_s=600", "--seed", seed]

@@ -14,6 +14,7 @@ from simulators.run import traffic_of
 from simulators.scenario import Case, load_workload
 from simulators.traffic.trace import Trace, TraceError
 from simulators.tune.bundle import Bundle, Recorded, bundle
+from simulators.tune.importance import importance
 from simulators.tune.space import Space, space_of
 from simulators.tune.storage import LEASE_S, Lease, LostLease, leading, opened, without_secret
 from simulators.tune.study import SAMPLERS, Study, study
@@ -256,3 +257,14 @@ def test_a_database_that_cannot_be_opened_is_told_without_its_password(tmp_path:
         opened(url, tmp_path)
     assert "hidden" not in str(told.value)
     assert without_secret("sqlite:////tmp/x.db") == "sqlite:////tmp/x.db"
+
+
+def test_the_setting_that_trials_differ_by_is_told_to_matter_most(folder: Path, space: Space) -> None:
+    found = begun(folder, space)
+    advance(found, 25)
+    assert importance(found) == (), "too few trials to tell"
+    advance(found, 45)
+    told = importance(found)
+    assert told[0].path == "policies.concurrency.target_per_replica"
+    assert told[0].cost > 0.5
+    assert sum(one.cost for one in told) == pytest.approx(1.0)
