@@ -138,10 +138,13 @@ class AsgResizer(AwsResizer):
             if not isinstance(e, Unavailable):
                 self._tokens.done(present, write)
             raise
+        launched = [machine for i in answer.get("Instances", ()) for machine in i["InstanceIds"]]
+        refused = [self._refused(e, zone) for e in answer.get("Errors", ())]
+        if not launched and not refused:  # cut short: said again, it has the same token
+            raise Unavailable(f"AWS autoscaling:LaunchInstances in {zone}: an answer with neither instances nor errors")
         self._tokens.done(present, write)
-        launched = [machine for i in answer.get("Instances", ()) for machine in i.get("InstanceIds", ())]
         self._launched |= dict.fromkeys(launched, self._context.clock.now())
-        return len(launched), [self._refused(e, zone) for e in answer.get("Errors", ())]
+        return len(launched), refused
 
     def _refused(self, error: Mapping[str, Any], zone: str) -> Failure:
         return failure(

@@ -11,6 +11,7 @@ from policies.model import Fresh, PoolStatus, Shortfall
 from scaler.clouds import aws_machines, aws_permits, aws_reserved
 from scaler.clouds.aws_hand import Hand, Tokens
 from scaler.clouds.aws_notices import heard
+from scaler.clouds.shapes import shaped
 from scaler.ports import Permit, Unavailable
 
 if TYPE_CHECKING:
@@ -39,14 +40,17 @@ class AwsResizer(ABC):
         with contextlib.suppress(Unavailable):
             await self._connected()
 
+    @shaped("AWS")
     async def status(self) -> Fresh[PoolStatus]:
         await self._connected()
         return await self._status()
 
+    @shaped("AWS")
     async def resize(self, replicas: int, seen: PoolStatus) -> None:
         await self._connected()
         await self._resize(replicas, seen)
 
+    @shaped("AWS")
     async def permits(self) -> Sequence[Permit]:
         """What IAM says of each action that this pool takes, and whether notices can be heard."""
         await self._connected()

@@ -19,7 +19,7 @@ from scaler.actuators.ec2_fleet_resizer import capacity
 from scaler.clouds import aws
 from scaler.clouds.aws_batch import Batch, batch
 from scaler.clouds.aws_failures import Failure, failure, joined
-from scaler.clouds.aws_machines import MOST_IDS, Machine, described
+from scaler.clouds.aws_machines import MOST_IDS, Machine, described, reserved_with
 from scaler.ports import Context, PortError, Unavailable
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class InstantResizer(AwsResizer):
                 "DescribeInstances", "Reservations", ", ".join(owners[:3]), first=first, Filters=asked
             )
             found: dict[str, list[Machine]] = {owner: [] for owner in owners}
-            for instance in (i for r in pages for i in r.get("Instances", ())):
+            for instance in reserved_with(pages):
                 machine = described(instance)
                 if machine is not None:
                     found[_owner(instance)].append(machine)
@@ -129,9 +129,11 @@ class InstantResizer(AwsResizer):
             if not isinstance(e, Unavailable):
                 self._lost = None
             raise
-        self._lost = None
-        came = self._note(answer.get("Instances", ()))
         failures = [self._refused(e) for e in answer.get("Errors", ())]
+        came = self._note(answer.get("Instances", ()))
+        if not came and not failures:  # cut short: said again, it has the same token
+            raise Unavailable(f"AWS ec2:CreateFleet of {self._owner}: an answer with neither instances nor errors")
+        self._lost = None
         if came < launch.count and failures:
             raise joined(failures).error()
 
@@ -199,4 +201,7 @@ class InstantResizer(AwsResizer):
 
 
 def _owner(instance: Mapping[str, Any]) -> str:
-    return next(str(t["Value"]) for t in instance.get("Tags", ()) if t.get("Key") == TAG)
+    found = [str(t["Value"]) for t in instance["Tags"] if t["Key"] == TAG]
+    if len(found) != 1:
+        raise Unavailable(f"AWS ec2:DescribeInstances: {instance.get('InstanceId')} without the tag it was asked by")
+    return found[0]

@@ -16,6 +16,7 @@ from scaler.clouds import aws, aws_groups
 from scaler.clouds.aws_failures import failure
 from scaler.clouds.aws_groups import Group, Groups
 from scaler.clouds.aws_hand import within
+from scaler.clouds.shapes import MISSHAPEN, whole
 from scaler.ports import Conflict, Context, PortError, Unavailable
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class EksResizer(AwsResizer):
         answer = await self._eks.call("DescribeNodegroup", self._about, write=first, repeat=True, **self._name)
         try:
             return _nodes(answer["nodegroup"])
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as e:
+        except MISSHAPEN as e:
             raise Unavailable(f"AWS eks:DescribeNodegroup of {self._about}: no node group: {e!r}") from e
 
     async def _wanted(self, nodes: Nodes) -> int:
@@ -175,9 +176,9 @@ def _nodes(found: Mapping[str, Any]) -> Nodes:
     sizes = found["scalingConfig"]
     issues: Sequence[Mapping[str, Any]] = found.get("health", {}).get("issues", ())
     return Nodes(
-        least=int(sizes["minSize"]),
-        most=int(sizes["maxSize"]),
-        desired=int(sizes["desiredSize"]),
+        least=whole("AWS eks: minSize", sizes["minSize"]),
+        most=whole("AWS eks: maxSize", sizes["maxSize"]),
+        desired=whole("AWS eks: desiredSize", sizes["desiredSize"]),
         market=MARKETS.get(str(found.get("capacityType")), "on_demand"),
         status=str(found["status"]),
         arn=str(found.get("nodegroupArn", "*")),

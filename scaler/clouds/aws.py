@@ -34,6 +34,7 @@ from botocore.parsers import ResponseParserError
 from scaler.calls import Api, Channel
 from scaler.clouds.account import AwsAccount
 from scaler.clouds.aws_errors import port_error, short
+from scaler.clouds.shapes import MISSHAPEN
 from scaler.ports import Context, Misconfigured, Unavailable
 
 T = TypeVar("T")
@@ -67,8 +68,9 @@ HUMAN: Final = (
     ProfileNotFound,
     TokenRetrievalError,
 )
-UNREADABLE: Final = (ResponseParserError, AttributeError, LookupError, TypeError, ValueError)
-"""What the SDK's parsers let through when an answer is of another shape than the service's model says."""
+UNREADABLE: Final = (ResponseParserError, *MISSHAPEN, RuntimeError)
+"""What the SDK's parsers let through when an answer is of another shape than the service's model says; `RuntimeError`
+is theirs for a time that is none."""
 NO_CREDENTIALS: Final = (
     "AWS: no credentials. Give the pod a role (EKS Pod Identity, or IRSA by its service account's annotation), or the"
     " instance one, or set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Final, Generic, Protocol, TypeVar
 
 from scaler.clouds.flights import cancelled
+from scaler.clouds.shapes import MISSHAPEN, misshapen
 from scaler.ports import Clock, Context, Misconfigured, PortError
 
 K = TypeVar("K", bound=Hashable)
@@ -75,6 +76,8 @@ class Batch(Generic[K, V]):
             self._fail(waiting, e)
         except PortError as e:
             self._fail(waiting, e)
+        except MISSHAPEN as e:
+            self._fail(waiting, misshapen("AWS", e))
         except BaseException as e:
             self._fail(waiting, e)
             raise

@@ -13,6 +13,7 @@ from scaler.clouds import aws
 from scaler.clouds.aws_batch import Batch, batch
 from scaler.clouds.aws_failures import FLEET_QUOTAS, failure
 from scaler.clouds.aws_machines import Machine, machines
+from scaler.clouds.shapes import MISSHAPEN, whole
 from scaler.ports import Misconfigured, Unavailable
 
 if TYPE_CHECKING:
@@ -70,13 +71,13 @@ class Fleets:
             return Fleet(
                 id=fleet,
                 at=at,
-                desired=int(found["TargetCapacitySpecification"]["TotalTargetCapacity"]),
+                desired=whole("AWS: TotalTargetCapacity", found["TargetCapacitySpecification"]["TotalTargetCapacity"]),
                 state=str(found["FleetState"]),
                 kind=str(found.get("Type", "maintain")),
                 weighted=any(weighted(c) for c in found.get("LaunchTemplateConfigs", ())),
                 machines=tuple(m for m in seen if m is not None),
             )
-        except (AttributeError, LookupError, TypeError, ValueError) as e:
+        except MISSHAPEN as e:
             raise Unavailable(f"AWS ec2:DescribeFleets of {fleet}: no fleet: {e!r}") from e
 
     async def _active(self, fleet: str) -> list[str]:

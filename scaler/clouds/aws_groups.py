@@ -14,6 +14,7 @@ from scaler.clouds import aws
 from scaler.clouds.aws_batch import Batch, batch
 from scaler.clouds.aws_failures import failure
 from scaler.clouds.aws_machines import Machine, machines
+from scaler.clouds.shapes import MISSHAPEN, whole
 from scaler.ports import Misconfigured, Unavailable
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class Groups:
             )
         try:
             group = _group(found, at, market)
-        except (AttributeError, LookupError, TypeError, ValueError) as e:
+        except MISSHAPEN as e:
             raise Unavailable(f"AWS autoscaling:DescribeAutoScalingGroups of {name}: no group: {e!r}") from e
         return await self._in_their_markets(group) if group.mixed and not first else group
 
@@ -140,14 +141,14 @@ def _group(found: dict[str, Any], at: float, market: str) -> Group:
         name=found["AutoScalingGroupName"],
         arn=str(found.get("AutoScalingGroupARN", "")),
         at=at,
-        least=int(found["MinSize"]),
-        most=int(found["MaxSize"]),
-        desired=int(found["DesiredCapacity"]),
+        least=whole("AWS: MinSize", found["MinSize"]),
+        most=whole("AWS: MaxSize", found["MaxSize"]),
+        desired=whole("AWS: DesiredCapacity", found["DesiredCapacity"]),
         zones=tuple(found.get("AvailabilityZones", ())),
         machines=tuple(m for m in seen if m is not None),
         mixed=on_demand < 100 and (on_demand > 0 or base > 0),
         suspended=frozenset(p["ProcessName"] for p in found.get("SuspendedProcesses", ())),
-        warm=_warm(warm) if warm else None,
+        warm=None if warm is None else _warm(warm),
     )
 
 
@@ -157,14 +158,15 @@ def _machine(instance: dict[str, Any], market: str) -> Machine | None:
     ready = state == "InService" and instance.get("HealthStatus", "Healthy").lower() == "healthy"
     if not ready and not state.startswith("Pending"):
         return None
-    zone, units = str(instance.get("AvailabilityZone", "")), int(instance.get("WeightedCapacity") or 1)
+    zone, weight = str(instance.get("AvailabilityZone", "")), int(instance.get("WeightedCapacity") or 1)
+    units = whole("AWS: WeightedCapacity", weight)
     return Machine(str(instance["InstanceId"]), zone, market, ready, units)
 
 
 def _warm(found: dict[str, Any]) -> WarmPool:
     prepared = found.get("MaxGroupPreparedCapacity")
     return WarmPool(
-        least=int(found.get("MinSize", 0)),
+        least=whole("AWS: a warm pool's MinSize", found["MinSize"]),
         prepared=int(prepared) if prepared is not None and int(prepared) >= 0 else None,
         state=str(found.get("PoolState", "Stopped")),
         going=found.get("Status") == "PendingDelete",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,6 +11,7 @@ from policies.model import Part, PoolStatus, Shortfall
 from scaler.clouds import aws
 from scaler.clouds.aws_batch import Batch, batch
 from scaler.clouds.notices import Board
+from scaler.ports import Unavailable
 
 if TYPE_CHECKING:
     from scaler.clouds.account import AwsAccount
@@ -25,6 +26,15 @@ MARKETS: Final[Mapping[str | None, str]] = {
     "interruptible-capacity-reservation": "reserved",
 }
 """An instance's `InstanceLifecycle` as a market."""
+STATES: Final[Mapping[str, bool]] = {
+    "pending": True,
+    "running": True,
+    "shutting-down": False,
+    "stopped": False,
+    "stopping": False,
+    "terminated": False,
+}
+"""An instance's states, and whether it counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +101,26 @@ def parts(machines: Sequence[Machine], doomed: Collection[str]) -> tuple[Part, .
 
 
 def described(instance: Mapping[str, Any]) -> Machine | None:
-    """An instance of DescribeInstances; None where it serves no more."""
-    state = instance.get("State", {}).get("Name")
-    if state not in {"pending", "running"}:
+    """An instance of DescribeInstances; None where it serves no more. Raises `Unavailable`."""
+    state, name = instance["State"]["Name"], str(instance["InstanceId"])
+    if state not in STATES or not name:
+        raise Unavailable(f"AWS: an instance {name!r} in the state {state!r}: an answer that cannot be read")
+    if not STATES[state]:
         return None
     zone = str(instance.get("Placement", {}).get("AvailabilityZone", ""))
     market = MARKETS.get(instance.get("InstanceLifecycle"), "on_demand")
-    return Machine(str(instance["InstanceId"]), zone, market, ready=state == "running")
+    return Machine(name, zone, market, ready=state == "running")
+
+
+def reserved_with(reservations: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The instances of DescribeInstances, which come by what they were launched with. Raises `Unavailable`."""
+    found: list[Mapping[str, Any]] = []
+    for one in reservations:
+        listed = one["Instances"]
+        if not isinstance(listed, list) or not listed:
+            raise Unavailable("AWS ec2:DescribeInstances: a launch without its instances: an answer that is cut short")
+        found += listed
+    return found
 
 
 async def machines(context: Context, account: AwsAccount) -> Batch[str, Machine]:
@@ -109,7 +132,7 @@ async def machines(context: Context, account: AwsAccount) -> Batch[str, Machine]
         pages = await ec2.pages(
             "DescribeInstances", "Reservations", f"{len(ids)} instances", first=first, Filters=asked
         )
-        found = (described(instance) for r in pages for instance in r.get("Instances", ()))
+        found = map(described, reserved_with(pages))
         return {m.id: m for m in found if m is not None}
 
     return await batch(context, ("aws-machines", account), fetch, MOST_IDS)

@@ -72,6 +72,8 @@ def _asked(name: str, query: Query) -> dict[str, Any]:
 def _newest(name: str, results: Sequence[Mapping[str, Any]], until: float) -> Sample:
     """The newest sample of a period that began by `until`: one under way would be too low a sum."""
     mine = [r for r in results if r.get("Id") == name]
+    if any(len(r.get("Timestamps", ())) != len(r.get("Values", ())) for r in mine):
+        return Sample(problem="CloudWatch told values without their times, or times without values")
     samples = [
         (at.timestamp(), value)
         for r in mine

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from scaler.clouds import aws
 from scaler.clouds.aws_batch import Batch, batch
+from scaler.clouds.shapes import MISSHAPEN, whole
 from scaler.ports import Misconfigured, Unavailable
 
 if TYPE_CHECKING:
@@ -18,6 +19,24 @@ if TYPE_CHECKING:
 MOST_IDS: Final = 100
 BLOCK_DRAINS_S: Final = 1800.0
 """Instances of a capacity block are terminated from this long before its end on: what is left of it holds nothing."""
+STATES: Final = frozenset(
+    {
+        "active",
+        "assessing",
+        "cancelled",
+        "cancelling",
+        "delayed",
+        "expired",
+        "failed",
+        "payment-failed",
+        "payment-pending",
+        "pending",
+        "scheduled",
+        "unavailable",
+        "unsupported",
+    }
+)
+"""In which a reservation may be. What is in another one is not known to hold nothing."""
 
 
 class Reserved:
@@ -41,13 +60,21 @@ class Reserved:
                 raise Misconfigured(
                     f"AWS: no capacity reservation {self._ids} in this account and region: see reservation"
                 )
-            total += held(found, at)
+            try:
+                total += held(found, at)
+            except (Unavailable, *MISSHAPEN):  # of another shape: missing is not zero
+                return None
         return total
 
 
 def held(found: Mapping[str, Any], now: float) -> int:
-    """How many instances a reservation holds at `now`: of one that is planned, delayed or over, none."""
-    if found.get("State") != "active":
+    """How many instances a reservation holds at `now`: of one that is planned, delayed or over, none.
+
+    Raises `Unavailable`, or what reading another shape raises.
+    """
+    if found["State"] not in STATES:
+        raise Unavailable(f"AWS: a capacity reservation's state {found['State']!r} is none")
+    if found["State"] != "active":
         return 0
     ends = found.get("EndDate")
     if (
@@ -56,7 +83,7 @@ def held(found: Mapping[str, Any], now: float) -> int:
         and ends.timestamp() - now <= BLOCK_DRAINS_S
     ):
         return 0
-    return int(found.get("TotalInstanceCount", 0))
+    return whole("AWS: TotalInstanceCount", found["TotalInstanceCount"])
 
 
 async def reserved(context: Context, account: AwsAccount, ids: Sequence[str]) -> Reserved:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 from policies.model import Absent, Fresh
 from policies.rules import Rule
 from scaler.clouds.account import AwsAccount
+from scaler.clouds.shapes import shaped
 from scaler.ports import Context, PortError, Unavailable
 from scaler.sources.measured import measured
 
@@ -112,6 +113,7 @@ class CloudWatchSource:
         for metric in self._spec.metrics.values():
             await aws_metrics.metrics(self._context, self._spec.account, metric.period_s)
 
+    @shaped("AWS")
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
         now = self._clock.now()
         due = [q for q, at in self._due.items() if now >= at or at - now > 2 * self._spec.metrics[q].period_s]

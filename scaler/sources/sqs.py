@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from policies.model import Absent, Fresh
 from policies.rules import Rule
 from scaler.clouds.account import AwsAccount
+from scaler.clouds.shapes import shaped
 from scaler.ports import Context, PortError, Unavailable
 from scaler.sources.measured import measured
 
@@ -116,6 +117,7 @@ class SqsSource:
         if self._spec.metrics():
             await aws_metrics.metrics(self._context, self._spec.located, PERIOD_S)
 
+    @shaped("AWS")
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
         found: dict[str, Fresh[float] | Absent] = {}
         for result in await asyncio.gather(self._counts(), self._recent_metrics(), return_exceptions=True):

@@ -10,7 +10,7 @@ import asyncio
 import copy
 import json
 import random
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias
 from xml.etree import ElementTree as ET
@@ -37,10 +37,14 @@ STRANGE: Final[tuple[Any, ...]] = (
     1e400,
     True,
 )
-SHOWN: Final = 60
+SHOWN: Final = 200
 """Of what went wrong, in the failure of a test."""
 LATER_S: Final = 400.0
 """After which every shared answer is asked for anew."""
+WRITTEN: Final[tuple[Any, ...]] = (GONE, None, {"strange": ["strange"]}, "strange", -1, 10**30, 1e400)
+"""The same where everything is text."""
+ITEMS: Final = frozenset({"item", "member"})
+"""Elements of AWS's lists."""
 JSON: Final = ("application/json", "application/x-amz-json-1.0", "application/x-amz-json-1.1")
 Path: TypeAlias = tuple[Any, ...]
 Mangle: TypeAlias = Callable[[str, Any], Any]
@@ -98,19 +102,21 @@ class Lane:
     ask: Callable[[], Awaitable[Any]]
     clock: Ahead
     holds: Holds = lambda _found, _honest, _fair: ""
+    optional: frozenset[str] = frozenset()
+    """What an honest answer may lack."""
 
 
-async def spoil_everything(*lanes: Lane) -> int:
+async def spoil_everything(*lanes: Lane, strange: Sequence[Any] = STRANGE) -> int:
     """Spoil each part of each answer to what is asked, one at a time; how often that was."""
     answers, honest = await _taken_note(lanes[0])
-    todo = [(name, path, strange) for name, whole in answers.items() for path in spots(whole) for strange in STRANGE]
+    todo = [(name, path, one) for name, whole in answers.items() for path in spots(whole) for one in strange]
     count, wrongs = len(todo), list[str]()
 
     async def drive(lane: Lane) -> None:
         while todo:
-            name, path, strange = todo.pop()
-            if wrong := await _spoil(lane, (name, path, strange), honest):
-                shown = "nothing" if strange is GONE else repr(strange)
+            name, path, one = todo.pop()
+            if wrong := await _spoil(lane, (name, path, one), honest):
+                shown = "nothing" if one is GONE else repr(one)
                 wrongs.append(f"{name}: {shown} at {'.'.join(map(str, path)) or 'the whole'}: {wrong}")
 
     await asyncio.gather(*map(drive, lanes))
@@ -145,7 +151,7 @@ async def _spoil(lane: Lane, at: tuple[str, Path, Any], honest: Any) -> str:
         nonlocal fair
         if asked != name or path not in set(spots(body)):
             return body
-        fair = fair or is_fair(body, path, strange)
+        fair = fair or is_fair(body, path, strange, lane.optional)
         return spoiled(body, path, strange)
 
     lane.server.mangle = spoil
@@ -184,13 +190,17 @@ def spoiled(whole: Any, path: Path, strange: Any) -> Any:
     return made
 
 
-def is_fair(whole: Any, path: Path, strange: Any) -> bool:
+def is_fair(whole: Any, path: Path, strange: Any, optional: frozenset[str]) -> bool:
     """Whether such an answer may be an honest one: with another word, an empty list, or a part of one."""
     node = whole
     for step in path:
         node = node[step]
-    if path and isinstance(path[-1], int) and strange is GONE:
+    if path and (strange is GONE or strange == []) and path[-1] in ITEMS | optional:
         return True
+    if path and strange is GONE and isinstance(path[-1], int):
+        return True
+    if isinstance(node, dict) and len(node) == 1 and node.keys() <= ITEMS:
+        return not isinstance(strange, dict) or not strange  # in XML, a list of no elements is empty
     if isinstance(node, str):
         return isinstance(strange, str) and ("zones" in path or not node.lstrip("-").isdecimal())
     return isinstance(node, list) and strange == []
@@ -211,6 +221,11 @@ def same_pool(found: PoolStatus, honest: PoolStatus, fair: bool) -> str:
     if found.reserved not in {None, honest.reserved} and not fair:
         return f"reserved is {found.reserved!r}, and {honest.reserved} in truth"
     return ""
+
+
+def same_pool_or_fair(found: PoolStatus, honest: PoolStatus, fair: bool) -> str:
+    """The same of a pool whose size is what is listed."""
+    return "" if fair else same_pool(found, honest, fair)
 
 
 def same_readings(found: Mapping[str, Any], honest: Mapping[str, Any], fair: bool) -> str:
