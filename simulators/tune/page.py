@@ -72,7 +72,10 @@ def _front(result: Result) -> Any:
         name="the same, unseen traffic", mode="markers", x=[_n(p.figures.usd_per_month) for p in result.proven],
         y=[_n(p.figures.late_share) for p in result.proven],
         text=[f"point {label(result, p.tried)}" for p in result.proven],
-        error_y={"array": [_n(p.figures.in_time().half_width) for p in result.proven]},
+        error_y={
+            "array": [_n(p.figures.in_time().half_width) for p in result.proven],
+            "arrayminus": [_n(min(p.figures.in_time().half_width, p.figures.late_share)) for p in result.proven],
+        },
         marker={"size": 10, "symbol": "circle-open", "color": html.COLOURS[1], "line": {"width": 2}},
     )  # fmt: skip
     now = (("today, search's traffic", result.searched, "x"), ("today, unseen traffic", result.today, "x-open"))

@@ -64,7 +64,7 @@ class Result:
         """Trials that have a name."""
         named = {
             "recommended": None if self.dared is None else self.dared.tried.number,
-            "the search's choice": None if self.chosen is None else self.chosen.number,
+            "choice": None if self.chosen is None else self.chosen.number,
             "knee": None if self.knee is None else self.knee.number,
             "today": 0 if self.searched is not None and not self.made["proposal"] else None,
         }

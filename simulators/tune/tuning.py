@@ -62,6 +62,7 @@ def tune(  # noqa: PLR0913 - a study, what runs it and for how long, and who is 
     after = chosen if best is None else best.tried
     drawn = [Job(TODAY, bundle.before, "draw"), Job(after.number, after.word, "draw")]
     pictures = run_all(engine, drawn, told.drawing, watch, late) if proved else {}
+    shown = [pictures[job.number, job.task].sheet for job in drawn if (job.number, job.task) in pictures]
     return Result(
         allowed=allowed,
         tried=tuple(study.tried),
@@ -80,7 +81,7 @@ def tune(  # noqa: PLR0913 - a study, what runs it and for how long, and who is 
             (bundle.train[k].name, one, alone) for k, one, alone in left_out(study.tried, allowed, len(bundle.train))
         ),
         importance=importance(study),
-        sheets=tuple(o.sheet for o in pictures.values() if o.sheet is not None),
+        sheets=tuple(sheet for sheet in shown if sheet is not None),
         remarks=remarks,
         made=made,
     )
