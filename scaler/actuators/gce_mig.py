@@ -17,6 +17,7 @@ from policies.spec import Pool
 from scaler.clouds import gcp_groups, gcp_notices, gcp_pools, gcp_reservations, notices
 from scaler.clouds.gcp_project import GcpProject
 from scaler.clouds.gcp_spec import NAME, REGION, YIELD_S, ZONE, GcpNotices, GcpReservation
+from scaler.clouds.shapes import shaped
 from scaler.ports import Conflict, Context, Permit
 
 
@@ -102,6 +103,7 @@ class GceMigResizer:
         self._listener = listener
         self._rivals = gcp_pools.Rivals(context.clock, spec.yield_s)
 
+    @shaped("GCP")
     async def status(self) -> Fresh[PoolStatus]:
         group = (await self._groups.read(self._spec.path)).meant("RUNNING")
         held = await self._held.held() if self._held else None
@@ -110,6 +112,7 @@ class GceMigResizer:
         told = gcp_pools.Told(group.target, str(group.target), foreign, held)
         return Fresh(self._teller.status([group], told), group.at)
 
+    @shaped("GCP")
     async def resize(self, replicas: int, seen: PoolStatus) -> None:
         present = await self._groups.head(self._spec.path, urgent=True)
         if present.target == replicas:
@@ -124,6 +127,7 @@ class GceMigResizer:
             await self._groups.resize(self._spec.path, replicas)
         self._rivals.asked(replicas)
 
+    @shaped("GCP")
     async def permits(self) -> Sequence[Permit]:
         return await gcp_pools.permits(self._context, self._spec.project, self._spec.permissions(), self._listener)
 

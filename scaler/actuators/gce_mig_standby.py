@@ -18,6 +18,7 @@ from scaler.clouds import gcp_groups, gcp_notices, gcp_pools
 from scaler.clouds.gcp_groups import Group
 from scaler.clouds.gcp_project import GcpProject
 from scaler.clouds.gcp_spec import NAME, REGION, YIELD_S, ZONE, GcpNotices
+from scaler.clouds.shapes import shaped
 from scaler.ports import Conflict, Context, Misconfigured, Permit
 
 FIELDS = {"suspended": "targetSuspendedSize", "stopped": "targetStoppedSize"}
@@ -83,6 +84,7 @@ class GceMigStandbyResizer:
         self._rivals = gcp_pools.Rivals(context.clock, spec.yield_s)
         self._first: dict[str, float] = {}
 
+    @shaped("GCP")
     async def status(self) -> Fresh[PoolStatus]:
         state = self._spec.state
         group = (await self._groups.read(self._spec.path)).meant(MEANT[state])
@@ -102,6 +104,7 @@ class GceMigStandbyResizer:
         )
         return Fresh(status, group.at)
 
+    @shaped("GCP")
     async def resize(self, replicas: int, seen: PoolStatus) -> None:
         present = await self._groups.head(self._spec.path, urgent=True)
         found = self._target(present)
@@ -115,6 +118,7 @@ class GceMigStandbyResizer:
             await self._groups.patch(self._spec.path, {**fields, **self._mode(present)})
         self._rivals.asked(replicas)
 
+    @shaped("GCP")
     async def permits(self) -> Sequence[Permit]:
         return await gcp_pools.permits(self._context, self._spec.project, self._spec.permissions(), self._listener)
 

@@ -26,7 +26,8 @@ from scaler.clouds import (
 )
 from scaler.clouds.gcp_project import GcpProject
 from scaler.clouds.gcp_spec import NAME, REGION, YIELD_S, ZONE, GcpNotices, GcpReservation
-from scaler.ports import Conflict, Context, Misconfigured, Permit
+from scaler.clouds.shapes import shaped
+from scaler.ports import Conflict, Context, Misconfigured, Permit, Unavailable
 
 STEADY: Final = frozenset({"RUNNING", "RUNNING_WITH_ERROR"})
 """While GKE upgrades a node pool it adds nodes and takes them away: that is nobody's size."""
@@ -99,6 +100,7 @@ class GkeNodePoolResizer:
         self._listener = listener
         self._rivals = gcp_pools.Rivals(context.clock, spec.yield_s)
 
+    @shaped("GCP")
     async def status(self) -> Fresh[PoolStatus]:
         pool = await self._pool()
         await self._following.look()
@@ -124,6 +126,7 @@ class GkeNodePoolResizer:
         )
         return Fresh(self._teller.status(groups, told), pool.at)
 
+    @shaped("GCP")
     async def resize(self, replicas: int, seen: PoolStatus) -> None:
         pool = await self._pool(urgent=True)
         if self._following.asked is not None:
@@ -144,6 +147,7 @@ class GkeNodePoolResizer:
         self._following.begin(replicas, operation)
         self._rivals.asked(replicas)
 
+    @shaped("GCP")
     async def permits(self) -> Sequence[Permit]:
         return await gcp_pools.permits(self._context, self._spec.project, self._spec.permissions(), self._listener)
 
@@ -151,6 +155,8 @@ class GkeNodePoolResizer:
         """The node pool, as it is configured. Raises port errors."""
         pool, spec = await self._cluster.pool(self._spec.name, urgent=urgent), self._spec
         zones = len(pool.zones)
+        if not zones or (pool.status in STEADY and len(pool.groups) < zones):
+            raise Unavailable(f"GCP {gcp_container.READ} of {spec.name}: an answer without its zones and their groups")
         if pool.topology:
             raise Misconfigured(f"{spec.name} is a TPU slice of {pool.topology}, whole or nothing: use gke_tpu_slices")
         if spec.sized_by == "size" and zones > 1 and spec.quantum % zones:

@@ -28,6 +28,7 @@ from scaler.clouds.gcp_project import GcpProject
 from scaler.clouds.gcp_slices import Slice, Slices
 from scaler.clouds.gcp_spec import NAME, REGION, ZONE, GcpNotices, GcpReservation
 from scaler.clouds.rest import Body
+from scaler.clouds.shapes import shaped
 from scaler.ports import Conflict, Context, Permit, PortError
 
 SHOWN_S: Final = 120.0
@@ -150,6 +151,7 @@ class GkeTpuSlicesResizer:
         self._gone: dict[str, float] = {}
         """Slices of which we asked to be rid, and when: the list shows them for some moments still."""
 
+    @shaped("GCP")
     async def status(self) -> Fresh[PoolStatus]:
         slices, at = await self._look()
         names = {s.name for s in slices}
@@ -176,6 +178,7 @@ class GkeTpuSlicesResizer:
         )
         return Fresh(status, at or self._clock.now())
 
+    @shaped("GCP")
     async def resize(self, replicas: int, seen: PoolStatus) -> None:
         there = await self._slices.names(self._leaving())
         taken = there | {n for n, f in self._creations.items() if f.asked is not None}
@@ -186,6 +189,7 @@ class GkeTpuSlicesResizer:
         else:
             await self._each(self._delete, sorted(there, key=self._slices.stays)[: len(taken) - replicas])
 
+    @shaped("GCP")
     async def permits(self) -> Sequence[Permit]:
         return await gcp_pools.permits(self._context, self._spec.project, self._spec.permissions(), self._listener)
 

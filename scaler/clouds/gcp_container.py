@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 from policies.model import Shortfall
 from scaler.clouds import gcp_errors
 from scaler.clouds.flights import Flights
-from scaler.clouds.gcp_groups import path_of, whole
+from scaler.clouds.gcp_groups import counted, path_of
 from scaler.clouds.gcp_project import GcpProject
 from scaler.clouds.rest import Body
+from scaler.clouds.shapes import shaped
 from scaler.ports import Context, Misconfigured, Unavailable
 
 if TYPE_CHECKING:
@@ -68,12 +69,13 @@ class Cluster:
             raise Misconfigured(f"GCP {READ} of {self._path}: no node pool {name}")
         return found
 
+    @shaped("GCP")
     async def _pools(self, urgent: bool) -> Mapping[str, NodePool]:
         at = self._clock.now()
         path = f"/v1/{self._path}/nodePools"
         body = await self._container.call(READ, path, self._path, write=urgent, repeat=True)
         listed = body.get("nodePools", [])
-        if not isinstance(listed, list) or not all(isinstance(one, dict) and "name" in one for one in listed):
+        if not isinstance(listed, list) or not all(isinstance(one["name"], str) for one in listed):
             raise Unavailable(f"GCP {READ} of {self._path}: nodePools is no list of node pools")
         return {one["name"]: self._node_pool(one, at) for one in listed}
 
@@ -112,8 +114,8 @@ class Cluster:
             at=at,
             status=status,
             message=gcp_errors.one_line(one.get("statusMessage", "")),
-            zones=tuple(str(zone) for zone in one.get("locations") or ()),
-            groups=tuple(path_of(url) for url in one.get("instanceGroupUrls") or ()),
+            zones=_words(one.get("locations", [])),
+            groups=tuple(path_of(url) for url in _words(one.get("instanceGroupUrls", []))),
             spot=bool(config.get("spot") or config.get("preemptible")),
             autoscaling=one.get("autoscaling") or {},
             topology=str((one.get("placementPolicy") or {}).get("tpuTopology", "")),
@@ -134,12 +136,22 @@ class Cluster:
 
 def bounds(pool: NodePool) -> tuple[int, int | None]:
     """The least and the most nodes in all that GKE's autoscaler keeps to; None where it has no most."""
-    least, most = whole(pool.autoscaling.get("totalMinNodeCount")), whole(pool.autoscaling.get("totalMaxNodeCount"))
+    least, most = _bound(pool, "totalMinNodeCount"), _bound(pool, "totalMaxNodeCount")
     if least is None and most is None:
         each = max(1, len(pool.zones))
-        least, most = whole(pool.autoscaling.get("minNodeCount")), whole(pool.autoscaling.get("maxNodeCount"))
+        least, most = _bound(pool, "minNodeCount"), _bound(pool, "maxNodeCount")
         return (least or 0) * each, None if most is None else most * each
     return least or 0, most
+
+
+def _words(values: object) -> tuple[str, ...]:
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise TypeError(f"{values!r} is no list of words")
+    return tuple(values)
+
+
+def _bound(pool: NodePool, key: str) -> int | None:
+    return counted(f"node pool {pool.name}", key, pool.autoscaling)
 
 
 async def cluster(context: Context, project: GcpProject, location: str, name: str) -> Cluster:

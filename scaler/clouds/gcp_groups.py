@@ -17,6 +17,7 @@ from scaler.clouds.flights import Flights
 from scaler.clouds.gcp_errors import Said
 from scaler.clouds.gcp_project import GcpProject
 from scaler.clouds.rest import Body
+from scaler.clouds.shapes import MOST_MACHINES, shaped
 from scaler.ports import Context, Unavailable
 
 if TYPE_CHECKING:
@@ -117,6 +118,7 @@ class Groups:
     async def close(self) -> None:
         await self._flights.close()
 
+    @shaped("GCP")
     async def head(self, path: str, *, urgent: bool = False) -> Group:
         """A group without its machines, read anew; `urgent` where a write waits for it. Raises port errors."""
         at = self._clock.now()
@@ -141,6 +143,7 @@ class Groups:
             WRITE, f"/compute/v1/{path}", short(path), method="PATCH", query=query, body=fields, write=True
         )
 
+    @shaped("GCP")
     async def _read(self, path: str) -> Group:
         head = await self.head(path)
         machines = tuple([_machine(one) for one in await self._pages(path, "listManagedInstances", "POST")])
@@ -213,8 +216,8 @@ def _group(path: str, at: float, body: Mapping[str, Any]) -> Group:
         path,
         at,
         target,
-        whole(body.get("targetSuspendedSize", 0)) or 0,
-        whole(body.get("targetStoppedSize", 0)) or 0,
+        counted(short(path), "targetSuspendedSize", body) or 0,
+        counted(short(path), "targetStoppedSize", body) or 0,
         str(body.get("fingerprint", "")),
         short(str(status.get("autoscaler") or "")) if isinstance(status, Mapping) else "",
         body.get("standbyPolicy") or {},
@@ -245,4 +248,14 @@ def whole(value: object) -> int | None:
         number = int(value)
     except ValueError:
         return None
-    return number if number >= 0 else None
+    return number if 0 <= number <= MOST_MACHINES else None
+
+
+def counted(name: str, key: str, body: Mapping[str, Any]) -> int | None:
+    """The count under `key` in what the API tells of `name`; None where it tells none. Raises `Unavailable`."""
+    if key not in body:
+        return None
+    number = whole(body[key])
+    if number is None:
+        raise Unavailable(f"GCP: {key} of {name} is {body[key]!r}, no number of machines")
+    return number

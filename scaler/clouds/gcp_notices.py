@@ -53,7 +53,7 @@ class Listener:
         payload = entry.get("protoPayload")
         method = payload.get("methodName") if isinstance(payload, Mapping) else None
         name = str(payload.get("resourceName", "")) if isinstance(payload, Mapping) else ""
-        if method not in METHODS or "/instances/" not in name:
+        if not isinstance(method, str) or method not in METHODS or "/instances/" not in name:
             return False
         now = self._clock.now()
         told_at = gcp_errors.at(entry.get("timestamp"), now)

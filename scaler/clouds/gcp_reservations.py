@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from scaler.clouds import gcp_errors
+from scaler.clouds.gcp_groups import whole
 from scaler.clouds.gcp_project import GcpProject
 from scaler.clouds.gcp_spec import GcpReservation
 from scaler.ports import Clock, Context, PortError, Unavailable
@@ -19,6 +20,7 @@ AGAIN_S: Final = 60.0
 """Between two looks: reservations change by people's hands."""
 KEPT_S: Final = 600.0
 """How long the last answer stands while none comes."""
+STATUSES: Final = frozenset({"CREATING", "DELETING", "INVALID", "READY", "UPDATING"})
 
 
 class Reservation:
@@ -50,14 +52,17 @@ class Reservation:
 def held(name: str, body: Mapping[str, Any], now: float) -> int:
     """What a reservation's own words make of it: nothing before it is ready and after its end."""
     ends = gcp_errors.at(body.get("deleteAtTime"), float("inf"))
-    if body.get("status") != "READY" or ends <= now:
+    status = body.get("status")
+    if not isinstance(status, str) or status not in STATUSES:
+        raise Unavailable(f"GCP {READ} of {name}: {status!r} is no status of a reservation")
+    if status != "READY" or ends <= now:
         return 0
     specific = body.get("specificReservation")
     count = specific.get("assuredCount", specific.get("count")) if isinstance(specific, Mapping) else None
-    try:
-        return max(0, int(str(count)))
-    except ValueError as e:
-        raise Unavailable(f"GCP {READ} of {name}: {count!r} is no number of machines") from e
+    number = whole(count)
+    if number is None:
+        raise Unavailable(f"GCP {READ} of {name}: {count!r} is no number of machines")
+    return number
 
 
 async def reservation(context: Context, project: GcpProject, spec: GcpReservation) -> Reservation:

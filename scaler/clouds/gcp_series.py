@@ -15,6 +15,7 @@ from scaler.clouds import gcp_errors
 from scaler.clouds.flights import Flights
 from scaler.clouds.gcp_project import GcpProject
 from scaler.clouds.rest import Body
+from scaler.clouds.shapes import MISSHAPEN, shaped
 from scaler.ports import Clock, Context, Unavailable
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class Monitoring:
             body = await self._monitoring.call(LIST, f"/v3/projects/{self._project}/timeSeries", about, query=query)
             try:
                 found += [_series(one) for one in body.get("timeSeries") or ()]
-            except (KeyError, TypeError, AttributeError, ValueError) as e:
+            except MISSHAPEN as e:
                 raise Unavailable(f"GCP {LIST} of {about}: an answer that we do not understand: {e!r}") from e
             errors += [str(e.get("message", e)) for e in body.get("executionErrors") or () if isinstance(e, Mapping)]
             if not body.get("nextPageToken"):
@@ -125,6 +126,7 @@ class Gauge:
         at, covered = self._read
         return subscription in covered and (at >= asked_at or asked_at - at < every_s)
 
+    @shaped("GCP")
     async def _all(self) -> None:
         now, names = self._clock.now(), sorted(self._wanted)
         series: dict[str, list[Series]] = {}
@@ -134,7 +136,10 @@ class Gauge:
                 self._metric, _filter(self._metric, names[first : first + AT_ONCE]), now - LOOK_BACK_S, now
             )
             for one in listed.series:
-                series.setdefault(one.resource.get("subscription_id", ""), []).append(one)
+                name = one.resource.get("subscription_id")
+                if name not in names:
+                    raise Unavailable(f"GCP {LIST} of {self._metric}: a series of {name!r}, which was not asked for")
+                series.setdefault(name, []).append(one)
             partial += [listed.partial] if listed.partial else []
         self._series, self._partial = series, "; ".join(partial)
         self._read = now, frozenset(names)
@@ -148,6 +153,8 @@ def _filter(metric: str, names: Sequence[str]) -> str:
 
 def _series(one: Mapping[str, Any]) -> Series:
     points = [Point(_at(p["interval"]["endTime"]), next(iter(p["value"].values()), None)) for p in one["points"]]
+    if not points:
+        raise ValueError("a series without points")  # none is listed: it would make a sum too small
     points.sort(key=lambda p: p.at, reverse=True)
     labels, resource = one.get("metric", {}).get("labels", {}), one.get("resource", {}).get("labels", {})
     return Series(dict(labels), dict(resource), tuple(points))

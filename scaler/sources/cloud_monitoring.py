@@ -17,6 +17,7 @@ from policies.rules import Rule
 from scaler.clouds import gcp_series
 from scaler.clouds.gcp_project import GcpProject
 from scaler.clouds.gcp_series import Monitoring
+from scaler.clouds.shapes import shaped
 from scaler.ports import Context, Permit, PortError
 from scaler.sources.measured import measured
 
@@ -143,6 +144,7 @@ class CloudMonitoringSource:
         self._read_at = float("-inf")
         self._readings: dict[str, Fresh[float] | Absent] = {}
 
+    @shaped("GCP")
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
         if 0 <= self._clock.now() - self._read_at < self._spec.read_every_s:
             return self._readings
@@ -196,6 +198,7 @@ class CloudMonitoringSource:
             return Absent(f"{sample!r} is no sample")
         return measured(quantity, sample[1], float(sample[0]))
 
+    @shaped("GCP")
     async def permits(self) -> Sequence[Permit]:
         from scaler.clouds import gcp  # noqa: PLC0415 - no SDK until it is opened
 

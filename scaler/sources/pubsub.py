@@ -22,6 +22,7 @@ from policies.rules import Rule
 from scaler.clouds import gcp_series
 from scaler.clouds.gcp_project import GcpProject
 from scaler.clouds.gcp_series import Gauge, Listed, Series
+from scaler.clouds.shapes import shaped
 from scaler.ports import Context, Misconfigured, Permit, PortError
 from scaler.sources.measured import measured
 
@@ -117,6 +118,7 @@ class PubSubSource:
         self.remarks: tuple[str, ...] = ()
         """What in the subscription's set-up matters to who scales on it."""
 
+    @shaped("GCP")
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
         every_s, name = AGAIN_S if self._wanting else self._spec.read_every_s, self._spec.subscription
         reading = [gauge.of(name, every_s) for gauge in self._gauges.values()]
@@ -170,6 +172,7 @@ class PubSubSource:
         if self._wrong:
             raise Misconfigured(f"Pub/Sub subscription {self._spec.subscription}: {self._wrong}")
 
+    @shaped("GCP")
     async def permits(self) -> Sequence[Permit]:
         from scaler.clouds import gcp  # noqa: PLC0415 - no SDK until it is opened
 

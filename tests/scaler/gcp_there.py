@@ -15,6 +15,7 @@ from scaler.resources import Opening, Resources
 from tests.contracts.actuator import settled
 from tests.servers.gcp import PROJECT, Gcp, gcp
 from tests.servers.gcp_compute import Mig
+from tests.servers.spoiling import hasty
 
 ZONES = ("us-central1-a", "us-central1-b", "us-central1-c")
 CLUSTER = f"projects/{PROJECT}/locations/us-central1/clusters/serving"
@@ -57,9 +58,12 @@ class There:
 
 
 @asynccontextmanager
-async def there(folder: Path) -> AsyncIterator[There]:
+async def there(folder: Path, *, at_once: bool = False) -> AsyncIterator[There]:
+    """An empty project; where calls are repeated, without a pause if it is to be `at_once`."""
     clock = Shifted()
     async with gcp(folder) as cloud, Resources() as resources:
+        if at_once:
+            hasty(resources)
         yield There(cloud, Opening(resources, clock, 5.0), clock)
 
 

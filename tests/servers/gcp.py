@@ -25,6 +25,7 @@ from tests.servers.gcp_compute import Compute, refusal
 from tests.servers.gcp_container import Container, status
 from tests.servers.gcp_monitoring import Monitoring
 from tests.servers.gcp_pubsub import PubSub, pubsub
+from tests.servers.spoiling import Mangle, mangled
 from tests.servers.tcp_fault import TcpProxy, tcp_proxy
 
 PROJECT = "my-project"
@@ -55,6 +56,9 @@ class Gcp:
     """Writes are done and their answers lost."""
     tokens: list[str] = field(default_factory=list)
     refuse_tokens: bool = False
+    token_life_s: int = 3600
+    mangle: Mangle | None = None
+    """Of each answer that is no refusal, named by method and path."""
 
     def __post_init__(self) -> None:
         self.container = Container(self.compute)
@@ -97,7 +101,9 @@ class Gcp:
         if claims["iss"] != SOMEBODY:
             return web.json_response({"error": "invalid_grant", "error_description": "Unknown account"}, status=400)
         self.tokens.append(f"ya29.{len(self.tokens)}")
-        return web.json_response({"access_token": self.tokens[-1], "expires_in": 3600, "token_type": "Bearer"})
+        return web.json_response(
+            {"access_token": self.tokens[-1], "expires_in": self.token_life_s, "token_type": "Bearer"}
+        )
 
     async def exchange(self, request: web.Request) -> web.Response:
         """The security token service: another identity provider's token for one of ours."""
@@ -128,6 +134,8 @@ class Gcp:
                 kept = {k: v for k, v in fault.headers.items() if k == "Retry-After"}
                 return web.Response(status=fault.status, body=fault.body, headers=kept, content_type="application/json")
             done = await answer(request)
+            if isinstance(done, web.Response):
+                done = mangled(f"{request.method} {request.path}", done, self.mangle)
             if write and self.lose:
                 assert request.transport is not None
                 request.transport.abort()

@@ -78,6 +78,12 @@ class Ahead:
         return 0.0
 
 
+class Moved(Protocol):
+    """A clock that is so far ahead."""
+
+    ahead_s: float
+
+
 class AtOnce(random.Random):
     """Chance that never makes anybody wait."""
 
@@ -100,7 +106,7 @@ class Lane:
 
     server: Spoilable
     ask: Callable[[], Awaitable[Any]]
-    clock: Ahead
+    clock: Moved
     holds: Holds = lambda _found, _honest, _fair: ""
     optional: frozenset[str] = frozenset()
     """What an honest answer may lack."""
@@ -110,6 +116,9 @@ async def spoil_everything(*lanes: Lane, strange: Sequence[Any] = STRANGE) -> in
     """Spoil each part of each answer to what is asked, one at a time; how often that was."""
     answers, honest = await _taken_note(lanes[0])
     todo = [(name, path, one) for name, whole in answers.items() for path in spots(whole) for one in strange]
+    assert answers
+    if isinstance(honest, Mapping):
+        assert all(isinstance(reading, Fresh) for reading in honest.values()), f"nothing to be wrong: {honest}"
     count, wrongs = len(todo), list[str]()
 
     async def drive(lane: Lane) -> None:
@@ -195,6 +204,8 @@ def is_fair(whole: Any, path: Path, strange: Any, optional: frozenset[str]) -> b
     node = whole
     for step in path:
         node = node[step]
+    if not path:
+        return isinstance(strange, dict) and whole.keys() <= optional
     if path and (strange is GONE or strange == []) and path[-1] in ITEMS | optional:
         return True
     if path and strange is GONE and isinstance(path[-1], int):
