@@ -25,10 +25,13 @@ import yaml
 from aiohttp import web
 
 from scaler.clock import SystemClock, stopwatch_s
-from tests.servers.kube_fake import kube_fake, write_kubeconfig
+from tests.servers.kube_fake import FakeKube, kube_fake, write_kubeconfig
+from tests.servers.kube_objects import node, ready_pod
 
 PARTS: Final = re.compile(r'"forescale", "([^"]+)"')
 CREDENTIALS: Final = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}
+PODS: Final = 3
+"""Pods of a workload."""
 CYCLE_S: Final = 60.0
 """Each queue swings once in this time, so that a part of the turns resizes something."""
 
@@ -127,6 +130,16 @@ def _value(part: str, now: float) -> float:
     return 0.4 if "cache" in part else 12.0
 
 
+async def put_workload(kube: FakeKube, name: str) -> None:
+    """A Deployment of 8 replicas, of which some have pods, all on one node."""
+    spec = {"replicas": 8, "selector": {"matchLabels": {"app": name}}}
+    status = {"replicas": 8, "readyReplicas": 8, "observedGeneration": 1}
+    await kube.put("deployments", name, {"spec": spec, "status": status})
+    await kube.put("nodes", f"node-{name}", node("us-a"))
+    for number in range(PODS):
+        await kube.put("pods", f"{name}-{number}", ready_pod(name, f"node-{name}"))
+
+
 async def serve(workloads: int) -> None:
     app = web.Application()
     app.router.add_post("/", answer_sqs)
@@ -137,8 +150,7 @@ async def serve(workloads: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         async with kube_fake() as kube:
             for i in range(workloads):
-                size = {"spec": {"replicas": 8}, "status": {"replicas": 8, "readyReplicas": 8, "observedGeneration": 1}}
-                await kube.put("deployments", f"llm-{i}", size)
+                await put_workload(kube, f"llm-{i}")
             await kube.compact()
             kubeconfig = write_kubeconfig(Path(folder) / "kubeconfig", kube.port)
             address = f"http://127.0.0.1:{runner.addresses[0][1]}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -240,7 +241,8 @@ class FakeKube:
         return web.json_response(await self._store(key, merge(copy.deepcopy(found), patch), "MODIFIED"))
 
     def _list(self, request: web.Request, plural: str, namespace: str) -> web.Response:
-        items = [o for (p, ns, _), o in sorted(self._objects.items()) if p == plural and ns == namespace]
+        items = [o for key, o in self._objects.items() if key[:2] == (plural, namespace)]
+        items.sort(key=lambda o: str(o["metadata"]["name"]))
         items = [o for o in items if about(o, request)]
         start, limit = int(request.query.get("continue", 0)), int(request.query.get("limit", 500))
         metadata = {"resourceVersion": str(self.version)}
@@ -285,12 +287,15 @@ class FakeKube:
             await send(response, "ERROR", gone)
             return response
         floor = self._floor
+        scanned = since
         lasts_s = min(self.watch_s, float(request.query["timeoutSeconds"]))
         try:
             async with asyncio.timeout(lasts_s):
                 while self._floor == floor:
                     told = self.version
-                    for version, change, of, where, body in list(self._events):
+                    new = self._events[bisect_right(self._events, scanned, key=first) :]
+                    scanned = scanned if self.silent else told
+                    for version, change, of, where, body in new:
                         if version > since and (of, where) == (plural, namespace) and not self.silent:
                             since = version
                             if not about(body, request):
@@ -310,6 +315,10 @@ def about(found: Object, request: web.Request) -> bool:
     for step in filter(None, path.split(".")):
         inner = inner.get(step, {})
     return not path or inner == value
+
+
+def first(event: tuple[int, str, str, str, Object]) -> int:
+    return event[0]
 
 
 async def send(response: web.StreamResponse, change: str, body: Object) -> None:
