@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from policies.forecast.selection import LEVELS, MEDIAN, USUAL, Selection
-from policies.forecast.spread import PRIOR_SAMPLES, prior, quantiles, scale
+from policies.forecast.spread import PRIOR_FADES, PRIOR_SAMPLES, prior, quantiles, scale
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -107,9 +107,11 @@ class Backtest:
         """Quantiles of residuals in units of their scale: (n, levels), for n horizons, targets and candidates."""
         nodes = self._prior[horizon, target]
         residuals = np.concatenate((self._residuals[horizon, target, row].astype(float), nodes), axis=1)
-        overlap = self.overlap[horizon, None]
-        of_nodes = np.broadcast_to(overlap * (PRIOR_SAMPLES / nodes.shape[1]), nodes.shape)
-        weights = np.concatenate((self._weights(horizon), of_nodes), axis=1)
+        overlap, own = self.overlap[horizon, None], self._weights(horizon)
+        seen = np.where(np.isnan(residuals[:, :RESIDUALS]), 0.0, own).sum(axis=1, keepdims=True)
+        faded = PRIOR_FADES / (PRIOR_FADES + seen / overlap)
+        of_nodes = np.broadcast_to(overlap * faded * (PRIOR_SAMPLES / nodes.shape[1]), nodes.shape)
+        weights = np.concatenate((own, of_nodes), axis=1)
         return quantiles(residuals, weights, overlap**UNSEEN_POWER, levels)
 
     def evidence(self, horizon: int, target: int, row: int) -> float:

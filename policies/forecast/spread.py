@@ -21,6 +21,9 @@ LEAST_LEVEL: Final = 0.5
 PRIOR_NODES: Final = (np.arange(5) + 1.0) / 6.0
 PRIOR_SAMPLES: Final = 2.0
 """What is believed before anything was seen weighs as much as two independent residuals."""
+PRIOR_FADES: Final = 2.0
+"""After so many independent residuals the belief weighs half as much: 160 residuals of a long horizon are 30
+independent ones, and a belief that never faded would be their 0.99 quantile for ever."""
 PRIOR_SPREAD: Final = 0.15
 PRIOR_SPREAD_AT_S: Final = 300.0
 """Before anything was seen: the load moves by 15 % in five minutes, and with the root of time, as a random walk."""
