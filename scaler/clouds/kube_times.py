@@ -11,9 +11,9 @@ def seconds_of(text: object, otherwise: float) -> float:
         return otherwise
     try:
         found = datetime.fromisoformat(text)
-    except ValueError:
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    except (OverflowError, ValueError):
         return otherwise
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 
 
 def text_of(at: float) -> str:
