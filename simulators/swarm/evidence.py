@@ -46,14 +46,14 @@ def lies_are_outlasted(turn: Turn) -> str | None:
 
 
 def growth_has_a_reason(turn: Turn) -> str | None:
-    """A size grows no further than the largest need stated, a minimum, or one replica where there is work."""
+    """A size grows no further than the largest need stated, a minimum, one where there is work, or a quantum."""
     d = turn.decision
     if not turn.grows():
         return None
     needs = [r.need for r in d.recommendations if r.need is not None]
     given = turn.by_hand()
     reason = max([turn.least, int(d.active), *map(whole, needs), 0 if given is None else given.replicas])
-    if d.target is not None and d.target > reason:
+    if d.target is not None and d.target > reason + turn.rounding:
         return f"{d.current} -> {d.target}, and nothing asks for more than {reason}"
     return None
 

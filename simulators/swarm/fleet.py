@@ -17,6 +17,11 @@ def offers(chance: Chance, models: list[str], most: int, duration_s: float, file
     return {name: _offer(chance, chance.one(models), most, duration_s, files) for name in names}
 
 
+def talkative(chance: Chance, offered: dict[str, Any], most: int) -> dict[str, Any]:
+    """The offers, with what their platforms say later."""
+    return {name: offer | _told(chance, offer, most) for name, offer in offered.items()}
+
+
 def _offer(chance: Chance, model: str, most: int, duration_s: float, files: dict[str, str]) -> dict[str, Any]:
     market = chance.one(("on_demand", "on_demand", "spot", "spot", "reserved"))
     offer: dict[str, Any] = {
@@ -39,6 +44,30 @@ def _offer(chance: Chance, model: str, most: int, duration_s: float, files: dict
     if chance.happens(0.2):
         offer["headroom"] = {tier: chance.whole(0, 2) for tier in ("awake_spare", "slept", "warm_node")}
     return offer
+
+
+def _told(chance: Chance, offer: dict[str, Any], most: int) -> dict[str, Any]:
+    """What a platform says later: that what it took does not come, where its replicas are, what is held.
+
+    Half of those that say so have little to give, lest they never do.
+    """
+    found: dict[str, Any] = {}
+    if chance.happens(0.5):
+        failures: dict[str, Any] = {
+            "after_s": chance.one((1.0, 15.0, 60.0, 300.0)),
+            "then": chance.one(("retry", "retry", "stay", "roll_back")),
+            "retry_s": chance.one((15.0, 60.0, 300.0)),
+        }
+        if offer["on_shortage"] == "wait" and chance.happens(0.5):
+            failures["quota"] = True
+            found["quota"] = offer.get("quota", chance.whole(0, most))
+        found["failures"] = failures
+        if offer["market"] != "reserved" and chance.happens(0.5):
+            few = {name: {**zone, "capacity": chance.whole(0, 2)} for name, zone in offer["zones"].items()}
+            found["zones"] = {name: few[name] if "trace" not in zone else zone for name, zone in offer["zones"].items()}
+    tells = [what for what, may in (("parts", True), ("reserved", offer["market"] == "reserved")) if may]
+    found["tells"] = [what for what in tells if chance.happens(0.5)]
+    return found
 
 
 def _start_up(chance: Chance) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from simulators.swarm import evidence, limits, owner, records
+from simulators.swarm import evidence, limits, owner, records, supply
 from simulators.swarm.turn import Turn
 
 Invariant = Callable[[Turn], str | None]
@@ -35,6 +35,9 @@ INVARIANTS: Final[tuple[Invariant, ...]] = (
     owner.within_the_blast_radius,
     owner.maintenance_holds,
     owner.a_hand_is_obeyed,
+    supply.targets_are_whole_quanta,
+    supply.quotas_are_heeded,
+    supply.failed_is_no_supply,
     records.sizes_add_up,
     records.reasons_are_given,
     records.outcomes_match,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from policies import quanta
 from policies.model import Fresh
 from policies.spec import ScaleDown, ScaleUp
 from policies.stabilize import EPSILON
@@ -49,24 +50,25 @@ def hands_off(turn: Turn) -> str | None:
 
 
 def growth_by_steps(turn: Turn) -> str | None:
-    """In any scale-up period, to an interval, a size grows by the step's replicas or share, but for minimums."""
+    """In any scale-up period, to an interval, a size grows by the step in whole quanta, but for minimums."""
     d = turn.decision
     if not turn.grows() or d.current is None or d.target is None or turn.by_hand():
         return None
     start = min([d.current, *_held(turn, turn.spec.scale_up)])
-    most = max(start + _step(start, turn.spec.scale_up), d.current, turn.least)
+    most = max(start + _step(start, turn.spec.scale_up), d.current, turn.least) + turn.rounding
     if d.target > most:
         return f"{d.current} -> {d.target}; {start} within {turn.spec.scale_up.period_s:g} s allow {most}"
     return None
 
 
 def shrinking_by_steps(turn: Turn) -> str | None:
-    """In any scale-down period, to an interval, a size shrinks by the step's replicas or share, but for the maximum."""
+    """In any scale-down period, to an interval, a size shrinks by the step or a quantum, but for the maximum."""
     d = turn.decision
     if not turn.shrinks() or d.current is None or d.target is None or turn.by_hand():
         return None
     start = max([d.current, *_held(turn, turn.spec.scale_down)])
-    least = min(start - _step(start, turn.spec.scale_down), d.current, turn.spec.max_replicas)
+    step = max(_step(start, turn.spec.scale_down), quanta.largest(turn.spec.pools.values()))
+    least = min(start - step, d.current, turn.spec.max_replicas)
     if d.target < least:
         return f"{d.current} -> {d.target}; {start} within {turn.spec.scale_down.period_s:g} s allow {least}"
     return None
@@ -85,12 +87,12 @@ def _held(turn: Turn, rule: ScaleUp | ScaleDown) -> list[int]:
 
 
 def growth_window(turn: Turn) -> str | None:
-    """A size grows no further than the smallest need in the scale-up window, but for minimums and the first replica."""
+    """A size grows no further than the least need in the scale-up window, but for minimums, quanta and one replica."""
     d, window_s = turn.decision, turn.spec.scale_up.window_s
     known = [s.decision.wanted for s in turn.since(window_s) if s.decision.wanted is not None]
     if not turn.grows() or window_s == 0 or not known or turn.by_hand():
         return None
-    most = max(min(known), turn.least, 1)
+    most = max(min(known), turn.least, 1) + turn.rounding
     if d.target is not None and d.target > most:
         return (
             f"{d.current} -> {d.target}, and in the last {window_s:g} s no more than {min(known)} was wanted throughout"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from policies import quanta
 from policies.allocate.rungs import differ
 from policies.demand import signals
 from policies.history import History
@@ -74,8 +75,14 @@ class Turn:
     def least(self) -> int:
         """What the pools' and the workload's minimums ask for, whatever is needed."""
         pools = self.spec.pools
-        lifted: int = sum(max(status.desired, pools[name].min_replicas) for name, status in self.found.items())
+        lifts = {name: quanta.up(pools[name].min_replicas, pools[name].quantum) for name in self.found}
+        lifted: int = sum(max(status.desired, lifts[name]) for name, status in self.found.items())
         return max(self.spec.min_replicas, lifted)
+
+    @property
+    def rounding(self) -> int:
+        """What whole quanta may add to a size: in each pool less than one."""
+        return sum(pool.quantum - 1 for pool in self.spec.pools.values())
 
     def by_hand(self) -> Override | None:
         """The size set by hand that is in force, if any."""

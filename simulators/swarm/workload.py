@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from policies import quanta
 from simulators.swarm.chance import Chance
 from simulators.swarm.policies import ENGINES, QUEUE, Wish, wishes
 from simulators.swarm.traffic import Load
@@ -119,3 +120,25 @@ def _pools(
         for pool in pools.values():
             pool.pop("max_replicas", None)
     return pools
+
+
+def quantized(chance: Chance, scaled: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The workload's pools, some of which come and go in multiples, where bounds have room for one."""
+    pools: dict[str, dict[str, Any]] = dict(scaled["pools"])
+    for name, pool in scaled["pools"].items():
+        if chance.happens(0.3):
+            shaped = {**pools, name: {**pool, "quantum": chance.one((2, 2, 3, 4, 8))}}
+            pools = shaped if _possible(scaled, shaped) else pools
+    return pools
+
+
+def _possible(scaled: Mapping[str, Any], pools: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether bounds hold multiples of every quantum, and leave the workload its minimum and its maximum."""
+    most: int = scaled["max_replicas"]
+    low = [quanta.up(pool.get("min_replicas", 0), pool.get("quantum", 1)) for pool in pools.values()]
+    high = [quanta.down(pool.get("max_replicas", most), pool.get("quantum", 1)) for pool in pools.values()]
+    fit = all(
+        max(n, pool.get("quantum", 1)) <= limit or pool.get("max_replicas") == 0
+        for pool, n, limit in zip(pools.values(), low, high, strict=True)
+    )
+    return fit and sum(low) <= most and sum(high) >= scaled["min_replicas"]

@@ -15,7 +15,7 @@ from simulators.swarm import fleet, skies, traffic
 from simulators.swarm.chance import Chance
 from simulators.swarm.guards import guards
 from simulators.swarm.policies import QUEUE
-from simulators.swarm.workload import workload
+from simulators.swarm.workload import quantized, workload
 
 SCENARIO: Final = "scenario.yaml"
 WORKLOAD: Final = "workload.yaml"
@@ -52,8 +52,10 @@ def draw(seed: int) -> Drawn:
     model, models, files = _models(Chance(seed, "models"))
     load = traffic.load(Chance(seed, "load"), model, most, duration_s)
     requests = traffic.traffic(Chance(seed, "traffic"), load)
-    pools = fleet.offers(Chance(seed, "fleet"), models, most, duration_s, files)
+    offered = fleet.offers(Chance(seed, "fleet"), models, most, duration_s, files)
+    pools = fleet.talkative(Chance(seed, "words"), offered, most)
     scaled = workload(Chance(seed, "workload"), pools, load, most, interval_s)
+    scaled["pools"] = quantized(Chance(seed, "quanta"), scaled)
     start = chance.one(STARTS)
     scaled |= guards(Chance(seed, "guards"), scaled, start, duration_s)
     scenario = {

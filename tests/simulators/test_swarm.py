@@ -69,8 +69,15 @@ def test_two_hundred_worlds_hold_everything_there_is() -> None:
         seen["policies"].update(p["kind"] for p in scaled["policies"].values())
         seen["pools"].add(len(scenario["pools"]))
         seen["sources"].update(s["kind"] for s in scaled["sources"].values())
-        for key in ("market", "on_shortage", "replace", "on_notice"):
-            seen[key].update(pool.get(key) for pool in scenario["pools"].values())
+        for pool in scenario["pools"].values():
+            for key in ("market", "on_shortage", "replace", "on_notice"):
+                seen[key].add(pool.get(key))
+            failures = pool.get("failures", {})
+            seen["then"].add(failures.get("then"))
+            seen["late quota"].add(failures.get("quota", False))
+            seen["tells"].update(pool["tells"])
+            seen["zones"].add(len(pool["zones"]))
+        seen["quantum"].update(pool.get("quantum", 1) for pool in scaled["pools"].values())
         seen["zero"].add(scaled["min_replicas"] == 0)
         seen["paused"].add(scaled["paused"])
         seen["service"].add(scenario.get("queue", {}).get("service"))
@@ -81,6 +88,11 @@ def test_two_hundred_worlds_hold_everything_there_is() -> None:
     assert seen["sources"] == {"prometheus", "scrape", "sqs"}
     assert seen["market"] == {"on_demand", "spot", "reserved"}
     assert seen["on_shortage"] == {"wait", "refuse", "partial"}
+    assert seen["then"] == {None, "retry", "stay", "roll_back"}
+    assert seen["tells"] == {"parts", "reserved"}
+    assert seen["zones"] == {1, 2, 3}
+    assert seen["quantum"] == {1, 2, 3, 4, 8}
+    assert seen["late quota"] == {True, False}
     assert seen["replace"] == seen["zero"] == seen["paused"] == {True, False}
     assert seen["service"] == {None, "sqs", "pubsub", "service_bus"}
 

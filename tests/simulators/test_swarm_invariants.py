@@ -9,7 +9,20 @@ from typing import Any
 import pytest
 
 from policies.history import History
-from policies.model import Absent, Fresh, Observation, Outcome, PoolStatus, Result, SignalName, Stale, Step, Tick
+from policies.model import (
+    Absent,
+    Fresh,
+    Observation,
+    Outcome,
+    PoolName,
+    PoolStatus,
+    Result,
+    Shortfall,
+    SignalName,
+    Stale,
+    Step,
+    Tick,
+)
 from policies.pipeline import decide
 from policies.spec import WorkloadSpec
 from simulators.swarm.invariants import INVARIANTS, broken
@@ -86,6 +99,30 @@ def pool(turn: Turn, found: Any) -> Turn:
     return saw(turn, pools={POOL: found})
 
 
+def ever(turn: Turn, statuses: dict[PoolName, PoolStatus], targets: dict[PoolName, int], size: int) -> Turn:
+    """The turn and those before it, of pools that differ in price, with these sizes found and decided in all."""
+    (pool,) = turn.spec.pools.values()
+    pools = {name: dataclasses.replace(pool, price_usd_per_hour=1.0 + k) for k, name in enumerate(statuses)}
+
+    def shown(seen: Seen) -> Seen:
+        found = {name: Fresh(status, seen.at) for name, status in statuses.items()}
+        observation = dataclasses.replace(seen.tick.observation, pools=found)
+        decision = dataclasses.replace(seen.decision, target=size, targets=targets)
+        return dataclasses.replace(
+            seen, tick=dataclasses.replace(seen.tick, observation=observation, decision=decision)
+        )
+
+    spec = dataclasses.replace(turn.spec, pools=pools)
+    return dataclasses.replace(turn, spec=spec, now=shown(turn.now), past=[shown(seen) for seen in turn.past])
+
+
+def failing(spare: PoolStatus, asked: int, *, quota: bool = False, first: int = 4) -> Turn:
+    """Of four in one pool two failed, throughout; `asked` are asked of a spare one, and `first` of the first."""
+    failed = PoolStatus(4, 2, failed=2, short=Shortfall(AT, "none to be had", quota))
+    return ever(played(BUSY), {POOL: failed, SPARE: spare}, {POOL: first, SPARE: asked}, size=min(4, first + asked))
+
+
+SPARE = PoolName("spare")
 ALWAYS = {"start": "00:00", "end": "00:00"}
 """A maintenance window that is always open."""
 BUSY, IDLE = [16.0] * 8, [0.0] * 8
@@ -134,6 +171,11 @@ BAD: list[tuple[str, Callable[[], Turn]]] = [
     ("maintenance_holds", lambda: sized(played(BUSY, maintenance={"windows": [ALWAYS]}), 5)),
     ("maintenance_holds", lambda: sized(played(BUSY, maintenance={"windows": [ALWAYS | {"mode": "no_scale_in"}]}), 3)),
     ("a_hand_is_obeyed", lambda: sized(played(BUSY, override={"replicas": 6, "until": "2099-01-01T00:00Z"}), 4)),
+    ("targets_are_whole_quanta", lambda: sized(played(BUSY, bounds={"quantum": 2}), 5)),
+    ("targets_are_whole_quanta", lambda: sized(played(IDLE, bounds={"quantum": 4}), 3)),
+    ("quotas_are_heeded", lambda: failing(PoolStatus(0, 0), 2, quota=True, first=5)),
+    ("failed_is_no_supply", lambda: failing(PoolStatus(0, 0), 0)),
+    ("failed_is_no_supply", lambda: failing(PoolStatus(1, 1), 1, first=3)),
     ("sizes_add_up", lambda: decided(played(BUSY), target=3)),
     ("sizes_add_up", lambda: decided(played(BUSY), ready=3)),
     ("sizes_add_up", lambda: pool(played(BUSY), Absent("no answer"))),
@@ -188,3 +230,22 @@ def test_every_invariant_is_made_to_complain() -> None:
 )
 def test_no_invariant_complains_of_a_sound_turn(turn: Callable[[], Turn]) -> None:
     assert [str(what) for what in broken(turn())] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "turn"),
+    [
+        pytest.param(
+            "quotas_are_heeded", lambda: failing(PoolStatus(0, 0), 2, quota=True), id="the quota is left alone"
+        ),
+        pytest.param("quotas_are_heeded", lambda: failing(PoolStatus(0, 0), 0, first=5), id="capacity may come"),
+        pytest.param("failed_is_no_supply", lambda: failing(PoolStatus(0, 0), 2), id="asked elsewhere"),
+        pytest.param("failed_is_no_supply", lambda: failing(PoolStatus(2, 0), 2), id="on its way elsewhere"),
+        pytest.param("failed_is_no_supply", lambda: failing(PoolStatus(1, 0, failed=1), 1), id="nothing elsewhere"),
+        pytest.param("failed_is_no_supply", lambda: failing(PoolStatus(0, 0), 0, first=2), id="no longer wanted"),
+        pytest.param("targets_are_whole_quanta", lambda: sized(played(BUSY, bounds={"quantum": 3}), 4), id="as found"),
+    ],
+)
+def test_an_invariant_of_supply_lets_a_sound_turn_pass(name: str, turn: Callable[[], Turn]) -> None:
+    (invariant,) = (i for i in INVARIANTS if i.__name__ == name)
+    assert [str(what) for what in broken(turn(), [invariant])] == []
