@@ -140,8 +140,9 @@ class AsgResizer(AwsResizer):
             raise
         launched = [machine for i in answer.get("Instances", ()) for machine in i["InstanceIds"]]
         refused = [self._refused(e, zone) for e in answer.get("Errors", ())]
-        if not launched and not refused:  # cut short: said again, it has the same token
-            raise Unavailable(f"AWS autoscaling:LaunchInstances in {zone}: an answer with neither instances nor errors")
+        if len(launched) < count and not refused:  # cut short: said again, it has the same token
+            told = f"{len(launched)} of {count} instances, and no error"
+            raise Unavailable(f"AWS autoscaling:LaunchInstances in {zone}: an answer with {told}")
         self._tokens.done(present, write)
         self._launched |= dict.fromkeys(launched, self._context.clock.now())
         return len(launched), refused

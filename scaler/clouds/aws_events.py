@@ -17,6 +17,7 @@ from weakref import WeakSet
 from scaler.clouds import aws
 from scaler.clouds.flights import cancelled
 from scaler.clouds.notices import Board, Kind, Notice
+from scaler.clouds.shapes import shaped
 from scaler.ports import Misconfigured, Permit, PortError, Unavailable
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ class Events:
                 self.error = e
                 await asyncio.sleep(PAUSE_S)
 
+    @shaped("AWS sqs:ReceiveMessage")
     async def _read(self) -> None:
         name = self._queue_url.rpartition("/")[2]
         answer = await self._sqs.call(
@@ -121,10 +123,12 @@ class Events:
     def _heed(self, text: str) -> None:
         event = parsed(text)
         kind = event.get("detail-type")
+        if not isinstance(kind, str):
+            return
         if kind in NEWS:
             for bell in list(self._bells):
                 bell.ring()
-        elif isinstance(kind, str) and kind in WARNINGS and (machine := _machine(event)):
+        elif kind in WARNINGS and (machine := _machine(event)):
             said_at = _time(event)
             takes_at = None
             if WARNINGS[kind] == "interruption":
@@ -138,7 +142,7 @@ def parsed(text: str) -> Mapping[str, Any]:
         event = json.loads(text)
         if isinstance(event, dict) and event.get("Type") == "Notification":
             event = json.loads(str(event.get("Message")))
-    except ValueError:
+    except (RecursionError, ValueError):
         return {}
     return event if isinstance(event, dict) else {}
 
@@ -152,7 +156,7 @@ def _machine(event: Mapping[str, Any]) -> str:
 def _time(event: Mapping[str, Any]) -> float | None:
     try:
         return datetime.fromisoformat(str(event.get("time"))).timestamp()
-    except ValueError:
+    except (OverflowError, ValueError):
         return None
 
 

@@ -17,6 +17,7 @@ import aiohttp
 
 from scaler.clouds.flights import cancelled
 from scaler.clouds.notices import Board, Kind, Notice
+from scaler.clouds.shapes import MISSHAPEN
 from scaler.ports import Clock, Permit
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Metadata:
                 await self._ask()
                 self.error = ""
                 await asyncio.sleep(EVERY_S)
-            except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as e:
+            except (aiohttp.ClientError, OSError, TimeoutError, *MISSHAPEN) as e:
                 self.error = f"{self._url}: {type(e).__name__}: {e}"
                 self._renew_at = float("-inf")
                 await asyncio.sleep(PAUSE_S if not self._token else EVERY_S)
@@ -96,7 +97,7 @@ class Metadata:
 def _time(text: str, key: str) -> float | None:
     try:
         return datetime.fromisoformat(str(json.loads(text).get(key))).timestamp()
-    except ValueError:
+    except (OverflowError, ValueError):
         return None
 
 

@@ -205,7 +205,7 @@ def at(stamp: object, otherwise: float) -> float:
     """A time as the APIs write it, in seconds; `otherwise` where there is none."""
     try:
         return datetime.fromisoformat(str(stamp)).timestamp()
-    except ValueError:
+    except (OverflowError, ValueError):
         return otherwise
 
 

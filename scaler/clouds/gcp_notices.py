@@ -83,7 +83,7 @@ class Listener:
         """A message's log entry; what is none is not ours."""
         try:
             entry = json.loads(data)
-        except ValueError:
+        except (RecursionError, ValueError):
             return
         if isinstance(entry, dict):
             self.pin(entry)

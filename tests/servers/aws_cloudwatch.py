@@ -11,6 +11,8 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.servers.spoiling import Mangle, mangled
+
 
 @dataclass
 class Clouds:
@@ -26,6 +28,8 @@ class Clouds:
     calls: list[int] = field(default_factory=list)
     windows: list[tuple[float, float, int]] = field(default_factory=list)
     page: int = 0
+    mangle: Mangle | None = None
+    """Of each answer that is no refusal."""
 
     def put(self, name: str, at: float, value: float) -> None:
         self.samples[name][at] = value
@@ -53,7 +57,8 @@ class Clouds:
         if self.wrong & {q["MetricStat"]["Metric"]["MetricName"] for q in asked["MetricDataQueries"]}:
             said = {"__type": "com.amazonaws.cloudwatch#ValidationError", "message": "a query is not valid"}
             return web.Response(status=400, text=json.dumps(said), content_type=kind)
-        return web.Response(text=json.dumps(self.answer(asked)), content_type=kind)
+        made = web.Response(text=json.dumps(self.answer(asked)), content_type=kind)
+        return mangled("cloudwatch:GetMetricData", made, self.mangle)
 
 
 @asynccontextmanager

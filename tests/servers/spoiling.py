@@ -55,6 +55,11 @@ Holds: TypeAlias = Callable[[Any, Any, bool], str]
 """Why what was told cannot be, by what is true, and whether the answer was fair (may be honest); empty: it can."""
 
 
+def anything(_found: object, _honest: object, _fair: bool) -> str:
+    """Nothing is told, or nothing that matters."""
+    return ""
+
+
 class Spoilable(Protocol):
     """A server that lets its answers be changed."""
 
@@ -107,15 +112,19 @@ class Lane:
     server: Spoilable
     ask: Callable[[], Awaitable[Any]]
     clock: Moved
-    holds: Holds = lambda _found, _honest, _fair: ""
+    holds: Holds = anything
     optional: frozenset[str] = frozenset()
     """What an honest answer may lack."""
 
 
-async def spoil_everything(*lanes: Lane, strange: Sequence[Any] = STRANGE) -> int:
-    """Spoil each part of each answer to what is asked, one at a time; how often that was."""
+async def spoil_everything(*lanes: Lane, strange: Sequence[Any] = STRANGE, only: str | tuple[str, ...] = "") -> int:
+    """Spoil each part of each answer to what is asked, one at a time; how often that was.
+
+    `only`: of those calls whose names begin so.
+    """
     answers, honest = await _taken_note(lanes[0])
     todo = [(name, path, one) for name, whole in answers.items() for path in spots(whole) for one in strange]
+    answers = {name: whole for name, whole in answers.items() if name.startswith(only)}
     assert answers
     if isinstance(honest, Mapping):
         assert all(isinstance(reading, Fresh) for reading in honest.values()), f"nothing to be wrong: {honest}"
