@@ -28,6 +28,7 @@ def sizes(rungs: Sequence[Rung], now: Sequence[int], fleet: Sequence[int], aim: 
         _let_stand(rungs, wanted, aim.work, math.inf)
     _lift(rungs, wanted, aim.cap)
     _fit(rungs, wanted, aim.cap, may_lower=may_lower)
+    _fill(rungs, wanted, aim)
     if may_lower:
         _let_stand(rungs, wanted, aim.work, aim.cap)  # a quantum that does not fit leaves room for what it replaces
     return wanted
@@ -94,3 +95,18 @@ def _fit(rungs: Sequence[Rung], wanted: list[int], cap: int, *, may_lower: bool)
     for i in sorted(free, key=lambda i: -rungs[i].price / rungs[i].work):
         if (over := sum(wanted) - cap) > 0 and wanted[i] > rungs[i].asked:
             wanted[i] = max(rungs[i].asked, quanta.down(wanted[i] - over, rungs[i].pool.quantum))
+
+
+def _fill(rungs: Sequence[Rung], wanted: list[int], aim: Aim) -> None:
+    """Ask for what is still missing where it fits, the cheapest first: a quantum too large for `cap` leaves a gap."""
+    for i in sorted(range(len(rungs)), key=lambda i: rungs[i].price / rungs[i].work):
+        r = rungs[i]
+        missing = aim.work - sum(_supply(o, n) * o.work for o, n in zip(rungs, wanted, strict=True))
+        if missing > 1e-9 and not (r.fixed or r.shut):
+            room = min(r.size(r.most) - wanted[i], aim.cap - sum(wanted))
+            wanted[i] += quanta.more(wanted[i], math.ceil(missing / r.work - 1e-9), room, r.pool.quantum)
+
+
+def _supply(r: Rung, wanted: int) -> int:
+    """What a size supplies: of what goes, written-off asks are the first."""
+    return wanted - r.doomed - max(0, r.overdue - max(0, r.asked - wanted))

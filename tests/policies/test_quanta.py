@@ -165,3 +165,21 @@ def test_a_quantum_that_does_not_fit_beside_what_it_would_replace_gives_nothing_
     lived.turns(30, 7.0)
     lived.places[PoolName("spot")].lose(1)
     assert sum(lived.turn(7.0).targets.values()) >= 7
+
+
+def test_what_a_quantum_too_large_for_the_maximum_would_give_is_bought_where_it_fits() -> None:
+    pools = {
+        "held": Pool(market="reserved", price_usd_per_hour=1.0),
+        "block": Pool(market="reserved", price_usd_per_hour=1.0, quantum=8),
+        "dear": Pool(price_usd_per_hour=3.0),
+    }
+    lived = Lived.of(ladder(pools, max_replicas=8), held=4)
+    lived.turn(4.0)
+    lived.turn(5.0)
+    assert lived.sizes() == {"held": 5}
+    lived.places[PoolName("held")].fail(lived.now)
+    lived.turn(5.0)
+    assert lived.sizes() == {"held": 4, "dear": 1}
+    lived.turns(11, 5.0)  # until the shortage is forgotten
+    assert lived.sizes() == {"held": 4, "dear": 1}
+    assert lived.places[PoolName("dear")].ready == 1
