@@ -11,7 +11,7 @@ from typing import Any, Final
 from scaler.clouds.cluster import KubeCluster
 from scaler.clouds.kube import Body, Session
 from scaler.clouds.kube_follow import Follower, Where
-from scaler.clouds.kube_nodes import market_of
+from scaler.clouds.kube_nodes import labels_of, market_of
 from scaler.clouds.kube_objects import word
 from scaler.clouds.kube_times import seconds_of
 from scaler.ports import Context, Unavailable
@@ -86,7 +86,7 @@ def parse(body: Mapping[str, Any], at: float) -> Claim:
     """What is kept of a NodeClaim. Raises `Unavailable` for one that no API server would send."""
     try:
         metadata, status = body["metadata"], body.get("status") or {}
-        labels: Mapping[str, str] = metadata.get("labels") or {}
+        labels = labels_of(metadata)
         conditions = {c["type"]: c for c in status.get("conditions") or ()}
         launched = conditions.get("Launched", {})
         bought = launched.get("status") == "True"

@@ -131,7 +131,7 @@ def parse(body: Mapping[str, Any]) -> Node:
     """What is kept of a node. Raises `Unavailable` for one that no API server would send."""
     try:
         metadata, spec, status = body["metadata"], body.get("spec") or {}, body.get("status") or {}
-        labels: Mapping[str, str] = metadata.get("labels") or {}
+        labels = labels_of(metadata)
         conditions = {c["type"]: c for c in status.get("conditions") or ()}
         going, notice = _going(metadata, spec.get("taints") or (), conditions)
         return Node(
@@ -160,6 +160,15 @@ def _going(metadata: Mapping[str, Any], taints: Any, conditions: Mapping[str, An
     if event.get("status") == "True" and any(word in said for word in EVENTS):
         return f"condition VMEventScheduled: {said.strip()}", "interruption"
     return "", "interruption"
+
+
+def labels_of(metadata: Mapping[str, Any]) -> Mapping[str, str]:
+    """An object's labels. Raises `TypeError` where one is no word."""
+    labels: Mapping[str, str] = metadata.get("labels") or {}
+    for label, value in labels.items():
+        if not isinstance(value, str):
+            raise TypeError(f"label {label} is {value!r}")
+    return labels
 
 
 def market_of(labels: Mapping[str, str]) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Final, NewType
 from scaler.clouds.kube import Session, accepted
 from scaler.clouds.kube_selectors import Selector, of_object, of_text
 from scaler.clouds.kube_times import seconds_of
+from scaler.clouds.shapes import MOST_MACHINES
 from scaler.ports import Misconfigured, Unavailable
 
 ApiGroup = NewType("ApiGroup", str)
@@ -22,7 +23,8 @@ KNOWN: Final = frozenset(
         ("leaderworkerset.x-k8s.io", "LeaderWorkerSet"),
     }
 )
-"""Kinds whose size is `.spec.replicas` (1 where absent), with `.status.readyReplicas` ready (0 where absent)."""
+"""Kinds whose size is `.spec.replicas`, which the API server writes where nobody did, with `.status.readyReplicas`
+ready (0 where absent)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +110,11 @@ async def discover(session: Session, api_version: str, kind: str, timeout_s: flo
     if answer.status == 404:
         raise Misconfigured(f"{what}: the API server does not serve {api_version}: is its operator installed?")
     resources = [r for r in list_of(accepted(what, answer), "resources", what) if r.get("kind") == kind]
-    found = next((r for r in resources if "/" not in r.get("name", "/")), None)
+    found = next((r for r in resources if isinstance(r.get("name"), str) and "/" not in r["name"]), None)
     if found is None:
         raise Misconfigured(f"{what}: {api_version} has no kind {kind}")
     plural = str(found["name"])
-    served = {r.get("name") for r in list_of(answer.body, "resources", what)}
+    served = {str(r.get("name")) for r in list_of(answer.body, "resources", what)}
     if f"{plural}/scale" not in served:
         raise Misconfigured(f"{what}: {plural} have no scale subresource, so they cannot be resized")
     return Kind(api_version, kind, plural, bool(found.get("namespaced")))
@@ -125,7 +127,7 @@ def parse(kind: Kind, body: Mapping[str, Any], at: float) -> State:
         ready = status.get("readyReplicas")
         desired = None
         if kind.known:
-            desired, ready = _count(spec.get("replicas", 1)), ready or 0
+            desired, ready = _count(spec["replicas"]), ready or 0
         return State(
             name=word(metadata, "name"),
             version=word(metadata, "resourceVersion"),
@@ -153,7 +155,7 @@ class Scale:
 def scale_of(what: str, body: Mapping[str, Any]) -> Scale:
     """A scale subresource. Counts of 0 are left out of its JSON; one without a size is refused by the API server."""
     try:
-        spec, status = body.get("spec") or {}, body.get("status") or {}
+        spec, status = body["spec"], body.get("status") or {}
         return Scale(
             version=word(body["metadata"], "resourceVersion"),
             desired=_count(spec.get("replicas", 0)),
@@ -198,7 +200,7 @@ def _root(api_version: str) -> str:
 
 
 def _count(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_MACHINES:
         raise TypeError(f"{value!r} is not a number of replicas")
     return value
 

@@ -231,10 +231,17 @@ async def test_a_count_that_cannot_be_is_no_size(place: FakePlace, opened: Open,
         await (await opened()).status()
 
 
-async def test_a_size_left_out_is_the_one_that_kubernetes_takes_it_for(place: FakePlace, opened: Open) -> None:
-    await place.fake.put("deployments", "llm", {"spec": {"replicas": None}, "status": {"readyReplicas": None}})
+async def test_ready_replicas_left_out_are_none(place: FakePlace, opened: Open) -> None:
+    await place.fake.put("deployments", "llm", {"status": {"readyReplicas": None}})
     status = (await (await opened()).status()).value
-    assert (status.desired, status.ready) == (1, 0)
+    assert (status.desired, status.ready) == (2, 0)
+
+
+async def test_a_size_left_out_is_no_answer(place: FakePlace, opened: Open) -> None:
+    """The API server writes it where nobody did."""
+    await place.fake.put("deployments", "llm", {"spec": {"replicas": None}})
+    with pytest.raises(Unavailable, match="replicas"):
+        await (await opened()).status()
 
 
 async def test_a_throttled_read_tells_how_long_to_wait(place: FakePlace) -> None:

@@ -213,8 +213,8 @@ def is_fair(whole: Any, path: Path, strange: Any, optional: frozenset[str]) -> b
     node = whole
     for step in path:
         node = node[step]
-    if not path:
-        return isinstance(strange, dict) and whole.keys() <= optional
+    if isinstance(node, dict) and strange == {} and node and node.keys() <= optional:
+        return True
     if path and (strange is GONE or strange == []) and path[-1] in ITEMS | optional:
         return True
     if path and strange is GONE and isinstance(path[-1], int):
