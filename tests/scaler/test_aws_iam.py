@@ -99,6 +99,7 @@ async def use_everything(there: Place) -> None:
     for name, spec in there.pools().items():
         pool: Any = await spec.open(there.context, WorkloadName("llm"), PoolName(name))
         await pool.resize(3, (await pool.status()).value)
+        await pool.status()
         there.world.lacks |= {("*", "on-demand"): "capacity", ("*", "spot"): "capacity"}
         for flock in there.world.flocks():
             there.world.take([i.id for i in flock.instances])

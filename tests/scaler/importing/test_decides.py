@@ -41,14 +41,19 @@ def sizes(spec: WorkloadSpec, turns: Sequence[Mapping[str, float]], size: int) -
     return found
 
 
+def within(ratio: float) -> bool:
+    """As Kubernetes has it since tolerances differ by direction (1.33): what is rounded at the edge, it rounds alike."""
+    return 1 - TOLERANCE <= ratio <= 1 + TOLERANCE
+
+
 def average_value(total: float, target: float, size: int) -> int:
     """``GetExternalPerPodMetricReplicas``: ceil(total / target), unless within the tolerance of what there is."""
-    return size if abs(total / (target * size) - 1) <= TOLERANCE else math.ceil(total / target)
+    return size if within(total / (target * size)) else math.ceil(total / target)
 
 
 def value(total: float, target: float, size: int) -> int:
     """``GetExternalMetricReplicas`` with every pod ready: ceil(ratio x pods)."""
-    return size if abs(total / target - 1) <= TOLERANCE else math.ceil(total / target * size)
+    return size if within(total / target) else math.ceil(total / target * size)
 
 
 def grown(size: int, wanted: int, least: int, most: int) -> int:
