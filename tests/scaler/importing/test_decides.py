@@ -42,7 +42,7 @@ def sizes(spec: WorkloadSpec, turns: Sequence[Mapping[str, float]], size: int) -
 
 
 def within(ratio: float) -> bool:
-    """As Kubernetes has it since tolerances differ by direction (1.33): what is rounded at the edge, it rounds alike."""
+    """As Kubernetes has it since tolerances differ by direction (1.33), rounded alike at the edge."""
     return 1 - TOLERANCE <= ratio <= 1 + TOLERANCE
 
 
