@@ -7,12 +7,12 @@ without is taken as passing.
 
 from __future__ import annotations
 
-import functools
 import math
 import re
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, ParamSpec, TypeVar
 
+from scaler.clouds import shapes
 from scaler.clouds.rest import Answer
 from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, PortError, Throttled, Unavailable
 
@@ -118,15 +118,7 @@ MESSAGE_CHARS: Final = 400
 
 def shaped(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
     """Of what reads answers: one of another shape than Azure's is no answer (`Unavailable`), and no end of ours."""
-
-    @functools.wraps(method)
-    async def reading(*args: P.args, **more: P.kwargs) -> T:
-        try:
-            return await method(*args, **more)
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as e:
-            raise Unavailable(f"Azure: an answer of another shape: {type(e).__name__}: {short(e)}") from e
-
-    return reading
+    return shapes.shaped("Azure")(method)
 
 
 def refuse(what: str, answer: Answer, now: float) -> PortError:

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 from policies.model import PoolStatus, Shortfall
+from scaler.clouds import shapes
 from scaler.clouds.azure_losses import Losses
 from scaler.clouds.azure_vms import Vm, parts
 from scaler.clouds.notices import Board
-from scaler.ports import OutOfCapacity, OutOfQuota, Unavailable
-
-MOST_MACHINES: Final = 1_000_000
-"""Of one pool. A larger number is none: scale sets have a thousand."""
+from scaler.ports import OutOfCapacity, OutOfQuota
 
 
 def kind_of(size: object, spot: bool, zones: Iterable[object]) -> str:
@@ -72,6 +70,4 @@ class PoolView:
 
 def whole(what: str, value: object) -> int:
     """A count out of an answer: missing is not zero. Raises `Unavailable`."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_MACHINES:
-        raise Unavailable(f"Azure {what}: {value!r} is no number of machines")
-    return value
+    return shapes.whole(f"Azure {what}", value)

@@ -108,9 +108,9 @@ def moment(text: object, otherwise: float) -> float:
     """A time of Azure's, as seconds since the epoch."""
     try:
         at = datetime.fromisoformat(str(text))
-    except ValueError:
+        return at.timestamp() if at.tzinfo else otherwise
+    except (OverflowError, ValueError):
         return otherwise
-    return at.timestamp() if at.tzinfo else otherwise
 
 
 def parts(vms: Iterable[Vm], doomed: Collection[str]) -> tuple[Part, ...]:
