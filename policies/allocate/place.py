@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from policies import guard
+from policies import guard, quanta
 from policies.allocate import headroom, ladder, rungs
 from policies.allocate.listed import allocate
 from policies.history import TARGET
-from policies.model import Absent, PoolName, PoolStatus, Reading, Step
+from policies.model import Absent, Fresh, PoolName, PoolStatus, Reading, Step
 from policies.stabilize import whole
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Set
 
     from policies.history import History
     from policies.model import Observation
@@ -95,7 +95,8 @@ def place(s: Situation, steps: tuple[Step, ...], size: int, split: Mapping[PoolN
         steps = (*steps, *placed.steps)
         target = min(size, worth(spec, {**sizes, **pools}))
     else:
-        pools = allocate(size, sizes, rungs.serving(spec), kept.keys(), spec.max_replicas)
+        pools, why = _in_order(s, size, kept.keys())
+        steps = (*steps, *why)
         target = sum({**sizes, **pools}.values())
     if kept:
         steps = (*steps, Step("hands off", target, "; ".join(kept.values())))
@@ -106,6 +107,27 @@ def place(s: Situation, steps: tuple[Step, ...], size: int, split: Mapping[PoolN
         resting, why = headroom.rest(s, max(float(target), float(size)), kept.keys())
         steps = (*steps, *why)
     return Placed(steps, target, pools, written_off, resting)
+
+
+def _in_order(s: Situation, size: int, kept: Set[PoolName]) -> tuple[dict[PoolName, int], tuple[Step, ...]]:
+    """The order listed, but for pools that are known to give no more while others may: these keep what serves there or
+    may still come, and the next ones take the rest. A pool alone is asked whatever is remembered."""
+    spec, pools = s.spec, rungs.serving(s.spec)
+    asked = allocate(size, s.sizes, pools, kept, spec.max_replicas)
+    shut = {n: why for n in pools if (why := rungs.shut(n, pools, s.seen.pools, s.history.markets, s.now))}
+    if not shut or not pools.keys() - kept - shut.keys():
+        return asked, ()
+    sizes, closed = dict(s.sizes), dict(pools)
+    for name in shut.keys() - kept:
+        reading, pool = s.seen.pools[name], pools[name]
+        if isinstance(reading, Fresh) and s.may_lower:
+            sizes[name] = quanta.up(max(0, reading.value.desired - reading.value.failed), pool.quantum)
+        closed[name] = replace(pool, max_replicas=max(sizes[name], pool.min_replicas))
+    given = allocate(size, sizes, closed, kept, spec.max_replicas)
+    if given == asked:
+        return asked, ()
+    total = sum({**s.sizes, **given}.values())
+    return given, (Step("shortage", total, "; ".join(f"{n}: {why}" for n, why in shut.items())),)
 
 
 def cost_usd_per_hour(

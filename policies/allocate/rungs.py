@@ -128,9 +128,9 @@ def build(
         supplied = _supplied(pool, status, market, now)
         overdue = max(0, status.desired - sum(supplied))
         ready, counted, doomed = supplied
-        shut = _shut(name, pools, found, markets, now)
-        if overdue and not shut:
-            shut = f"{overdue} asked for have not come yet"
+        closed = shut(name, pools, found, markets, now)
+        if overdue and not closed:
+            closed = f"{overdue} asked for have not come yet"
         _, limit = quanta.bounds(pool, spec.max_replicas)
         if pool.market == "reserved" and status.reserved is not None:
             limit = min(limit, quanta.down(status.reserved, pool.quantum))  # beyond it, it isn't paid already
@@ -148,8 +148,8 @@ def build(
                 overdue=overdue,
                 waited_s=0.0 if oldest is None else now - oldest,
                 fixed=name in pinned,
-                shut=shut,
-                most=supply if name in pinned or shut else max(supply, limit - doomed),
+                shut=closed,
+                most=supply if name in pinned or closed else max(supply, limit - doomed),
                 start_h=leads[name] / 3600.0,
                 chance=market.hazard.chance(max(0.0, cover_s - market.hazard.notice_s)) if takes else 0.0,
                 share=market.hazard.share,
@@ -172,7 +172,7 @@ def _belief(market: Market, ready: int) -> float:
     return market.short.belief(*HELD) if ready else market.short.belief()
 
 
-def _shut(
+def shut(
     name: PoolName,
     pools: Mapping[PoolName, Pool],
     found: Mapping[PoolName, Reading[PoolStatus]],
