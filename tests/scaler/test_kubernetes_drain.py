@@ -18,6 +18,7 @@ from scaler.resources import Opening, Resources
 from tests.contracts.actuator import settled
 from tests.fakes import ManualClock
 from tests.servers.control_plane import why_not
+from tests.servers.daemon import until
 from tests.servers.kube_controller import Controllers, controllers
 from tests.servers.kube_fake import FakeKube, kube_fake, write_kubeconfig
 from tests.servers.kube_objects import put_deployment, ready_pod
@@ -356,12 +357,13 @@ async def test_a_real_api_server_takes_what_is_written_on_pods(clock: ManualCloc
             name="llm",
             namespace=real.namespace,
             cluster=KubeCluster(kubeconfig=str(real.kubeconfig)),
-            drain=Drain(routing_label=ROUTED, port=1, settle_s=0, deadline_s=60),
+            drain=Drain(routing_label=ROUTED, port=1, settle_s=0, deadline_s=5),
         )
         actuator = await pool.open(Opening(resources, clock, 5.0), WorkloadName("chat"), PoolName("gpus"))
         seen = await settled(actuator, lambda s: s.ready == 2)
         for pod in (await real.call("GET", real.path("pods", api="api/v1")))["items"]:
             await real.call("PATCH", real.path("pods", pod["metadata"]["name"], "api/v1"), labels)
+        await until(lambda: actuator._looks is not None and actuator._looks.pods.fresh, 10.0)
         await actuator.resize(1, seen)
         assert (await settled(actuator, lambda s: s.desired == 1)).ready == 1
         assert (await real.size(), sorted(map(routed, await pods_of(real)))) == (2, [False, True])
@@ -369,7 +371,7 @@ async def test_a_real_api_server_takes_what_is_written_on_pods(clock: ManualCloc
         assert sorted(map(routed, await pods_of(real))) == [True, True]
         await actuator.resize(1, await settled(actuator, lambda s: s.desired == 2))
         await settled(actuator, lambda s: s.desired == 1)
-        clock.advance(61)  # its load cannot be told: it goes at the deadline
+        clock.advance(6)  # its load cannot be told: it goes at the deadline
         await settled(actuator, lambda s: s.desired == 1)
         await actuator.resize(1, (await actuator.status()).value)
         assert await real.size() == 1

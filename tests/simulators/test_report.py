@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import pickle
 import re
@@ -236,7 +237,7 @@ def test_rounding_keeps_six_digits(values: Floats) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_a_browser_draws_every_plot_and_complains_of_nothing(tmp_path: Path, scheme: str) -> None:
     file = tmp_path / "page.html"
-    file.write_text(page([("one", crowd()), ("two", crowd(2))]))
+    file.write_text(await asyncio.to_thread(lambda: page([("one", crowd()), ("two", crowd(2))])))
     async with chromium.browser(tmp_path / "profile") as tab:
         await tab.show(1280, 900, scheme)
         await tab.go(file.as_uri())
