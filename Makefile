@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 PYTEST_ARGS ?=
+# Most tests wait for servers of their own: more of them at once than there are cores, and not so many that they starve.
+WORKERS ?= 3
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The real control plane for the tests (the envtest convention); without it those tests skip and say so.
 KUBEBUILDER_ASSETS ?= $(wildcard $(HOME)/.cache/forescale/control-plane/bin)
@@ -19,7 +21,7 @@ run: $(VENV)/.run  ## Run the daemon on the embedded cloud; the dashboard's addr
 	@$(BIN)/forescale run config/quickstart $(ARGS)
 
 test: $(VENV)/.dev  ## Run every test (PYTEST_ARGS='-k name' narrows)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 check: lint types contracts  ## Lint, types, import contracts and the fast tests: under two minutes, before every commit
 	$(BIN)/python -m pytest -q -n 4 -m 'not slow' $(PYTEST_ARGS)
