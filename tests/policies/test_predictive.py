@@ -15,7 +15,7 @@ from policies.history import History
 from policies.model import Absent, Evidence, Fresh, PolicyName, Reading, SignalName, Stale
 from policies.predictive import Predictive
 from policies.spec import Slo
-from policies.supervise import LEAST, MOST, Supervisor
+from policies.supervise import DOUBT, LEAST, MOST, Supervisor
 from policies.view import View
 from tests.factories import NOW, spec
 from tests.policies.engines import Day, Engines, said
@@ -222,6 +222,15 @@ def test_the_correction_rises_while_users_are_late_and_falls_back_and_no_further
     for _ in range(500):
         kept = kept.after(0.01, 0.01, 15.0, 1800.0)
     assert kept.correction == pytest.approx(1.0)
+
+
+def test_lateness_within_what_a_quantile_can_tell_is_let_be() -> None:
+    within = beyond = Supervisor()
+    for _ in range(500):
+        within = within.after(0.9 * DOUBT * 0.01, 0.01, 15.0, 1800.0)
+        beyond = beyond.after(1.2 * DOUBT * 0.01, 0.01, 15.0, 1800.0)
+    assert within.correction == 1.0
+    assert beyond.correction > 1.05
 
 
 def test_an_outage_is_not_paid_for_all_day() -> None:
