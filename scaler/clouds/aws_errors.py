@@ -6,17 +6,15 @@ as "unfulfillable". An unknown code is taken as passing, and is told in the mess
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
 from botocore.exceptions import ClientError
 
+from scaler.clouds import retry_after
 from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, PortError, Throttled, Unavailable
 
-MAX_RETRY_AFTER_S: Final = 60.0
-"""The longest pause that a service is granted: its readings would be stale after it, and scale-in is blocked then."""
 MISCONFIGURED: Final = frozenset(
     {
         "AccessDenied",
@@ -149,11 +147,5 @@ def bare(code: str) -> str:
 
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:
     """How long the service asks to be left alone, within reason."""
-    for name, unit_s in (("retry-after", 1.0), ("x-amz-retry-after", 0.001)):
-        try:
-            asked = float(headers.get(name, "")) * unit_s
-        except ValueError:  # absent, or a date
-            continue
-        if math.isfinite(asked) and asked > 0:
-            return min(asked, MAX_RETRY_AFTER_S)
-    return None
+    units = {"retry-after": 1.0, "x-amz-retry-after": 0.001}
+    return retry_after.asked_s((headers.get(name, ""), unit_s) for name, unit_s in units.items())

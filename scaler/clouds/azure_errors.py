@@ -7,19 +7,16 @@ without is taken as passing.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, ParamSpec, TypeVar
 
-from scaler.clouds import shapes
+from scaler.clouds import retry_after, shapes
 from scaler.clouds.rest import Answer
 from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, PortError, Throttled, Unavailable
 
 P = ParamSpec("P")
 T = TypeVar("T")
-MAX_RETRY_AFTER_S: Final = 60.0
-"""The longest pause that a service is granted: its readings would be stale after it, and scale-in is blocked then."""
 CAPACITY: Final = frozenset(
     {
         "AllocationFailed",
@@ -172,11 +169,5 @@ def short(text: object) -> str:
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
     """How long the service asks to be left alone, within reason."""
-    for name, unit_s in (("Retry-After", 1.0), ("retry-after-ms", 0.001), ("x-ms-retry-after-ms", 0.001)):
-        try:
-            asked = float(headers.get(name, "")) * unit_s
-        except ValueError:  # absent, or a date
-            continue
-        if math.isfinite(asked) and asked > 0:
-            return min(asked, MAX_RETRY_AFTER_S)
-    return None
+    units = {"Retry-After": 1.0, "retry-after-ms": 0.001, "x-ms-retry-after-ms": 0.001}
+    return retry_after.asked_s((headers.get(name, ""), unit_s) for name, unit_s in units.items())

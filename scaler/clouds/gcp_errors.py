@@ -8,17 +8,16 @@ and is told in the message.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 from policies.model import Shortfall
+from scaler.clouds import retry_after
 from scaler.clouds.rest import Answer
 from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, PortError, Throttled, Unavailable
 
-MAX_RETRY_AFTER_S: Final = 60.0
-"""The longest pause that an API is granted: its readings would be stale after it, and scale-in is blocked then."""
 MESSAGE_CHARS: Final = 300
 """Of a message, kept in errors: Google's own fit, with the resources' names in them."""
 ROLE: Final = "config/deploy/gcp-role.yaml"
@@ -212,14 +211,5 @@ def at(stamp: object, otherwise: float) -> float:
 def _retry_after_s(headers: Mapping[str, str], error: Any) -> float | None:
     """How long the API asks to be left alone, by header or by `RetryInfo`, within reason."""
     details = error.get("details") if isinstance(error, Mapping) else None
-    delays: Collection[object] = [
-        str(d.get("retryDelay", "")).removesuffix("s") for d in details or () if isinstance(d, Mapping)
-    ]
-    for text in (headers.get("Retry-After", ""), *delays):
-        try:
-            asked = float(str(text))
-        except ValueError:  # absent, or a date
-            continue
-        if 0 < asked < float("inf"):
-            return min(asked, MAX_RETRY_AFTER_S)
-    return None
+    delays = [str(d.get("retryDelay", "")).removesuffix("s") for d in details or () if isinstance(d, Mapping)]
+    return retry_after.asked_s((text, 1.0) for text in (headers.get("Retry-After", ""), *delays))

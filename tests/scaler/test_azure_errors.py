@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from scaler.clouds.azure_errors import MAX_RETRY_AFTER_S, of_code, refuse, retry_after_s
+from scaler.clouds.azure_errors import of_code, refuse, retry_after_s
 from scaler.clouds.azure_vms import moment, shortfall
 from scaler.clouds.rest import Answer
+from scaler.clouds.retry_after import MAX_RETRY_AFTER_S
 from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, PortError, Throttled, Unavailable
 
 ROOT = Path(__file__).parents[2]
