@@ -28,7 +28,28 @@ NAMES = (WorkloadName("llm"), PoolName("gpus"))
 HEARD = GcpNotices(subscription=SINK)
 
 
-class MigRig(PoolFaults, ActuatorRig):
+class GroupRig(PoolFaults, ActuatorRig):
+    """A pool behind which one group of machines stands, `mig`."""
+
+    mig: Mig
+
+    async def set_size(self, replicas: int) -> None:
+        self.mig.resize(replicas)
+
+    async def set_ready(self, replicas: int) -> None:
+        self.mig.serve(replicas)
+
+    async def doom(self, replicas: int) -> bool:
+        for vm in self.mig.running()[:replicas]:
+            preempted(self.there, self.mig, vm)
+        return True
+
+    async def fail_late(self, *, quota: bool) -> bool:
+        exhaust(self.mig, quota=quota)
+        return True
+
+
+class MigRig(GroupRig):
     """A group of one zone, two machines running."""
 
     def __init__(self, there: Gcp) -> None:
@@ -44,27 +65,12 @@ class MigRig(PoolFaults, ActuatorRig):
     async def size(self) -> int:
         return self.mig.target
 
-    async def set_size(self, replicas: int) -> None:
-        self.mig.resize(replicas)
-
-    async def set_ready(self, replicas: int) -> None:
-        self.mig.serve(replicas)
-
     async def writes(self) -> int:
         return self.mig.writes
-
-    async def doom(self, replicas: int) -> bool:
-        for vm in self.mig.running()[:replicas]:
-            preempted(self.there, self.mig, vm)
-        return True
 
     async def take(self, replicas: int) -> bool:
         for vm in self.mig.running()[:replicas]:
             vm.status, vm.action = "TERMINATED", "RECREATING"
-        return True
-
-    async def fail_late(self, *, quota: bool) -> bool:
-        exhaust(self.mig, quota=quota)
         return True
 
 
@@ -100,16 +106,13 @@ class StandbyRig(PoolFaults, ActuatorRig):
         return True
 
 
-class NodePoolRig(PoolFaults, ActuatorRig):
+class NodePoolRig(GroupRig):
     """A spot node pool of one zone with two nodes."""
 
     def __init__(self, there: Gcp) -> None:
         self.there = there
         self.pool: Pool = there.container.add(CLUSTER, "h100", (ZONE,), nodes_per_zone=2, spot=True)
-
-    @property
-    def mig(self) -> Mig:
-        return self.pool.migs[0]
+        self.mig = self.pool.migs[0]
 
     async def open(self, context: Opening) -> Actuator:
         spec = GkeNodePool(
@@ -125,27 +128,12 @@ class NodePoolRig(PoolFaults, ActuatorRig):
     async def size(self) -> int:
         return self.pool.size
 
-    async def set_size(self, replicas: int) -> None:
-        self.mig.resize(replicas)
-
-    async def set_ready(self, replicas: int) -> None:
-        self.mig.serve(replicas)
-
     async def writes(self) -> int:
         return self.there.container.writes
-
-    async def doom(self, replicas: int) -> bool:
-        for vm in self.mig.running()[:replicas]:
-            preempted(self.there, self.mig, vm)
-        return True
 
     async def take(self, replicas: int) -> bool:
         for vm in self.mig.running()[:replicas]:
             vm.status, vm.action = "STOPPING", "NONE"
-        return True
-
-    async def fail_late(self, *, quota: bool) -> bool:
-        exhaust(self.mig, quota=quota)
         return True
 
 
