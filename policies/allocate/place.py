@@ -114,6 +114,8 @@ def _in_order(s: Situation, size: int, kept: Set[PoolName]) -> tuple[dict[PoolNa
     may still come, and the next ones take the rest. A pool alone is asked whatever is remembered."""
     spec, pools = s.spec, rungs.serving(s.spec)
     asked = allocate(size, s.sizes, pools, kept, spec.max_replicas)
+    if len(pools) < 2:
+        return asked, ()
     shut = {n: why for n in pools if (why := rungs.shut(n, pools, s.seen.pools, s.history.markets, s.now))}
     if not shut or not pools.keys() - kept - shut.keys():
         return asked, ()
