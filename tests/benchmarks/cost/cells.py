@@ -109,6 +109,11 @@ class Cell:
         return f"{self.name}, {self.start_s} s"
 
     @property
+    def mark(self) -> str:
+        """What tells its runs from those of others."""
+        return f"{self.name}|{self.start_s}"
+
+    @property
     def source(self) -> Source:
         return SOURCES[self.name]
 
@@ -129,11 +134,14 @@ def cells() -> list[Cell]:
 
 @cache
 def _case(cell: Cell, data: Path, part: str, share: float) -> Case:
+    carries = worth(catalogue.load(cell.source.model))
+    return read(scenario(cell, data, part, share), ours(carries, cell, share))
+
+
+def scenario(cell: Cell, data: Path, part: str, share: float) -> dict[str, Any]:
+    """The cell's world, with one pool on demand."""
     source = cell.source
-    model = catalogue.load(source.model)
-    carries = worth(model)
-    slo = {"ttft_s": 1.0, "itl_s": 0.05, "share": share}
-    scenario = {
+    return {
         "scenario": f"{cell.name}-{cell.start_s}",
         "workload": "ours.yaml",
         "traffic": source.traffic(data, part),
@@ -147,9 +155,12 @@ def _case(cell: Cell, data: Path, part: str, share: float) -> Case:
         "initial_replicas": {"gpus": source.initial},
         "warm_up_s": 300,
         "settle_s": 120,
-        "slo": slo,
+        "slo": {"ttft_s": 1.0, "itl_s": 0.05, "share": share},
     }
-    workload = ours(carries, cell, share)
+
+
+def read(scenario: Mapping[str, Any], workload: Mapping[str, Any]) -> Case:
+    """A scenario and its workload, read as files are."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "ours.yaml").write_text(yaml.safe_dump(workload))
         (Path(folder) / "scenario.yaml").write_text(yaml.safe_dump(scenario))

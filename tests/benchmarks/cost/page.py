@@ -13,9 +13,9 @@ from tests.benchmarks.cost.families import OURS
 from tests.benchmarks.cost.scores import MAIN, Score, geometric_mean
 from tests.benchmarks.figure import machine
 
-BEGIN, END = "<!-- cost_at_slo: begin -->", "<!-- cost_at_slo: end -->"
 COLOURS: Final = (
     "#14937f", "#2f6fde", "#9a4fd0", "#b8860b", "#b42318", "#4f7f9c", "#8d6e63", "#c2548d", "#777777",
+    "#6a9a1f", "#d2691e", "#3b3b98", "#00a3c4", "#a0a000", "#d98ba8",
 )  # fmt: skip
 WIDE, HIGH, LEFT, TOP, GAP = 330, 210, 46, 30, 26
 COLUMNS: Final = 2
@@ -24,13 +24,18 @@ MISSED: Final = (0.1, 0.0005)
 """Shares of requests late at the two ends of a panel's axis."""
 
 
-def write(found: Sequence[Score], folder: Path) -> None:
+def write(found: Sequence[Score], folder: Path, name: str = "cost_at_slo") -> None:
+    """Raises `ValueError` where the page has no marks for a benchmark of that name."""
     page = folder / "results.md"
-    before, _, rest = page.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
+    begin, end = (f"<!-- {name}: {mark} -->" for mark in ("begin", "end"))
+    text = page.read_text()
+    before, began, rest = text.partition(begin)
+    _, ended, after = rest.partition(end)
+    if not (began and ended):
+        raise ValueError(f"{page} has no place for the tables: put {begin} and {end} where they are to stand")
     tables = "\n".join(_tables(found))
-    page.write_text(f"{before}{BEGIN}\n{tables}\n{END}{after}")
-    (folder / "images" / "cost-at-slo.svg").write_text(_plot([s for s in found if s.share == MAIN]))
+    page.write_text(f"{before}{begin}\n{tables}\n{end}{after}")
+    (folder / "images" / f"{name.replace('_', '-')}.svg").write_text(_plot([s for s in found if s.share == MAIN]))
 
 
 def _tables(found: Sequence[Score]) -> Iterator[str]:
@@ -71,18 +76,21 @@ def _plot(found: Sequence[Score]) -> str:
     """One panel a cell: cost over the oracle's by the share of requests late, on a logarithmic axis."""
     rows = math.ceil(len(found) / COLUMNS)
     names = list(found[0].curves)
-    size = COLUMNS * (WIDE + LEFT + GAP), rows * (HIGH + TOP + GAP) + 40
+    step = max(82, 34 + 6 * max(map(len, names)))
+    in_row = (COLUMNS * (WIDE + LEFT + GAP) - LEFT) // step
+    above = 20 + 20 * math.ceil(len(names) / in_row)
+    size = COLUMNS * (WIDE + LEFT + GAP), rows * (HIGH + TOP + GAP) + above
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size[0]} {size[1]}" {FONT}>',
         f'<rect width="{size[0]}" height="{size[1]}" fill="#ffffff"/>',
     ]
     for k, name in enumerate(names):
-        x = LEFT + k * 82
-        parts.append(f'<line x1="{x}" x2="{x + 16}" y1="16" y2="16" stroke="{COLOURS[k]}" stroke-width="3"/>')
-        parts.append(f'<text x="{x + 20}" y="20" fill="#333">{name}</text>')
+        x, y = LEFT + k % in_row * step, 16 + 20 * (k // in_row)
+        parts.append(f'<line x1="{x}" x2="{x + 16}" y1="{y}" y2="{y}" stroke="{COLOURS[k]}" stroke-width="3"/>')
+        parts.append(f'<text x="{x + 20}" y="{y + 4}" fill="#333">{name}</text>')
     for k, score in enumerate(found):
         column, row = k % COLUMNS, k // COLUMNS
-        parts += _panel(score, names, LEFT + column * (WIDE + LEFT + GAP), 40 + TOP + row * (HIGH + TOP + GAP))
+        parts += _panel(score, names, LEFT + column * (WIDE + LEFT + GAP), above + TOP + row * (HIGH + TOP + GAP))
     return "\n".join([*parts, "</svg>\n"])
 
 

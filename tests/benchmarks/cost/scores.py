@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +19,8 @@ from tests.benchmarks.cost.tuning import ORACLE, SEED, Job, Outcome, Runs, cost_
 SHARES: Final = (0.95, 0.99, 0.999)
 MAIN: Final = 0.99
 FIXED: Final = "static"
+APART: Final = frozenset({OURS, FIXED})
+"""Who is no rival: ours, and a fixed size, which fits only in hindsight."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +38,17 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A cell at one share. Costs are USD on the rest of the trace; None where no member reaches the share."""
+    """A cell at one share. Costs are USD on the rest of the trace; None where no member reaches the share.
+
+    Those in `apart` are no rivals.
+    """
 
     cell: Cell
     share: float
     costs: Mapping[str, float | None]
     oracle: Outcome
     curves: Mapping[str, Curve]
+    apart: Set[str] = APART
 
     @property
     def ours(self) -> float | None:
@@ -50,8 +56,8 @@ class Score:
 
     @property
     def best(self) -> tuple[str, float] | None:
-        """The cheapest rival and its cost: of the autoscalers, as a fixed size fits only in hindsight."""
-        told = [(cost, name) for name, cost in self.costs.items() if cost is not None and name not in {OURS, FIXED}]
+        """The cheapest rival and its cost."""
+        told = [(cost, name) for name, cost in self.costs.items() if cost is not None and name not in self.apart]
         cost, name = min(told, default=(0.0, ""))
         return (name, cost) if told else None
 
@@ -75,15 +81,20 @@ def geometric_mean(ratios: Iterable[float]) -> float:
     return math.exp(sum(map(math.log, found)) / len(found)) if found else math.nan
 
 
-def scores(runs: Runs, cells: Sequence[Cell]) -> list[Score]:
-    """Every cell at every share; progress on standard error."""
+def scores(
+    runs: Runs,
+    cells: Sequence[Cell],
+    who: Callable[[Runs, Cell], list[Family]] | None = None,
+    apart: Set[str] = APART,
+) -> list[Score]:
+    """Every cell at every share, of all `contenders` or those of `who`; progress on standard error."""
     found: list[Score] = []
     for number, cell in enumerate(cells, 1):
-        curves = {family.name: _curve(runs, cell, family) for family in contenders(runs, cell)}
+        curves = {family.name: _curve(runs, cell, family) for family in (who or contenders)(runs, cell)}
         (oracle,) = runs.get([Job(cell, "test", ORACLE, MAIN)])
         for share in SHARES:
             costs = {name: _told(cost_at(c.points, share)) for name, c in curves.items()}
-            found.append(Score(cell, share, costs, oracle, curves))
+            found.append(Score(cell, share, costs, oracle, curves, apart))
         print(f"{number} of {len(cells)}: {cell.label}", file=sys.stderr, flush=True)
     return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,7 +14,7 @@ from typing import Any, Final
 from simulators.oracle.plan import SloUnreachable, plan
 from simulators.peers.contenders import contenders
 from simulators.results import summarize
-from simulators.run import simulate, traffic_of
+from simulators.run import Run, simulate, traffic_of
 from tests.benchmarks.cost.cells import Cell
 from tests.benchmarks.cost.families import Family
 
@@ -33,7 +33,7 @@ class Job:
 
     @property
     def key(self) -> str:
-        return f"{self.cell.name}|{self.cell.start_s}|{self.part}|{self.word}|{self.share:g}"
+        return f"{self.cell.mark}|{self.part}|{self.word}|{self.share:g}"
 
 
 Outcome = dict[str, float]
@@ -50,7 +50,11 @@ def run(job: Job, data: Path) -> Outcome:
             return {"cost_usd": math.nan, "attainment": math.nan, "bound_usd": math.nan}
         return {"cost_usd": found.cost_usd, "attainment": found.attainment, "bound_usd": found.bound_usd}
     (contender,) = contenders(case, [job.word], with_self=False)
-    s = summarize(simulate(contender.case, SEED, trace))
+    return outcome(simulate(contender.case, SEED, trace))
+
+
+def outcome(done: Run) -> Outcome:
+    s = summarize(done)
     return {
         "cost_usd": s.cost_usd,
         "attainment": s.attainment["all"],
@@ -62,8 +66,10 @@ def run(job: Job, data: Path) -> Outcome:
 class Runs:
     """Runs by their jobs, in two processes, each remembered in a file: what was run once is not run again."""
 
-    def __init__(self, data: Path, memory: Path | None, jobs: int = 2) -> None:
-        self.data, self.memory, self.jobs = data, memory, jobs
+    def __init__(
+        self, data: Path, memory: Path | None, jobs: int = 2, how: Callable[[Job, Path], Outcome] = run
+    ) -> None:
+        self.data, self.memory, self.jobs, self.how = data, memory, jobs, how
         self.known: dict[str, Outcome] = {}
         if memory is not None and memory.exists():
             for line in memory.read_text().splitlines():
@@ -74,10 +80,10 @@ class Runs:
         missing = [job for job in dict.fromkeys(jobs) if job.key not in self.known]
         if self.jobs == 1:
             for job in missing:
-                self._remember(job, run(job, self.data))
+                self._remember(job, self.how(job, self.data))
         elif missing:
             with ProcessPoolExecutor(self.jobs) as pool:
-                for job, outcome in zip(missing, pool.map(run, missing, [self.data] * len(missing)), strict=True):
+                for job, outcome in zip(missing, pool.map(self.how, missing, [self.data] * len(missing)), strict=True):
                     self._remember(job, outcome)
         return [self.known[job.key] for job in jobs]
 

@@ -1,0 +1,156 @@
+"""The cost benchmark's cells where spot exists: recorded capacity by zone beside on-demand without limit.
+
+Prices are of one type, AWS p5.4xlarge (one H100): on demand in us-east-1, as in the benchmark of sizes, and spot in
+us-east-2. That is 2.45 times, less than most types have (p5.48xlarge in the same region: 3.9 times).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from simulators.models import catalogue
+from simulators.models.worth import worth
+from simulators.scenario import Case
+from tests.benchmarks.cost.cells import DAY_S, GPUS, H100_USD_PER_HOUR, STARTS, Cell, ours, read, scenario
+
+SPOT_USD_PER_HOUR: Final = 2.8064
+"""AWS p5.4xlarge, us-east-2, spot, 2026 (the shared price catalogue)."""
+SPOT, ON_DEMAND = "spot", "on-demand"
+SERVE, DRAIN = "serve", "replace"
+"""What becomes of a node at the cloud's notice, 120 s ahead: it serves until it is cut with its requests, as an Auto
+Scaling group's does; or it is drained and made up for at once, as Karpenter and the termination handler do."""
+HOLDS: Final[Mapping[str, int]] = {
+    "azure-conv": 8,
+    "azure-conv-large": 44,
+    "azure-code": 8,
+    "servegen-small": 4,
+    "servegen-mid": 4,
+    "nasa": 8,
+    "worldcup": 12,
+    "taxi": 6,
+}
+"""What a zone holds at its fullest: about the fleet that the trace needs in the mean (SpotHedge's runs: 4 for 3)."""
+FAILS: Final = {"after_s": 30, "then": "retry", "retry_s": 60}
+"""What finds no node is said to have failed after this, as Karpenter's and the cluster autoscaler's events say it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """A recorded market: the folder of its zones, and where in it the first third of every trace begins.
+
+    The days are others than those that the allocator's constants were chosen on (`tests.benchmarks.spot`).
+    """
+
+    folder: str
+    day: float
+    fullest: int
+
+    def zones(self, data: Path, holds: int, start_s: float) -> dict[str, Any]:
+        """Each zone's offer, scaled so that it holds so many at its fullest."""
+        files = sorted((data / "spot" / self.folder).resolve().glob("*.json"))
+        begins = {"start_s": self.day * DAY_S + start_s, "scale": holds / self.fullest}
+        return {file.stem.split("_")[0]: {"trace": {"file": str(file), **begins}} for file in files}
+
+
+MARKETS: Final[Mapping[str, Market]] = {"AWS1": Market("AWS1", 9.0, 4), "AWS2": Market("AWS2", 8.0, 16)}
+"""One with spot nearly all the time, and one where it comes and goes, some zone having some for half of the time."""
+
+
+@dataclass(frozen=True, slots=True)
+class MarketCell(Cell):
+    """A cell of the cost benchmark in a market."""
+
+    market: str
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}, {self.start_s} s, {self.market}"
+
+    @property
+    def mark(self) -> str:
+        return f"{self.name}|{self.start_s}|{self.market}"
+
+    @property
+    def alone(self) -> Cell:
+        """The same without spot."""
+        return Cell(self.name, self.start_s)
+
+    def case(self, data: Path, part: str, share: float = 0.99, on_notice: str = SERVE) -> Case:
+        """The scenario, with a pool for each zone's spot, and our policy."""
+        return _case(self, data, part, share, on_notice)
+
+    def together(self, data: Path, part: str, share: float = 0.99, on_notice: str = SERVE) -> Case:
+        """The scenario with one pool of spot over all zones, as those have it that do not choose among zones."""
+        return _together(self, data, part, share, on_notice)
+
+    def zones(self, data: Path, part: str) -> dict[str, Any]:
+        """Each zone's offer in a part of the trace: time passes in the market as it does in the traffic."""
+        source = self.source
+        since_s = 0.0 if part == "train" else source.test[0] - source.train[0]
+        return MARKETS[self.market].zones(data, HOLDS[self.name], since_s)
+
+    @property
+    def usd_per_hour(self) -> tuple[float, float]:
+        """A replica's price on spot and on demand."""
+        gpus = GPUS[self.source.model]
+        return round(SPOT_USD_PER_HOUR * gpus, 4), round(H100_USD_PER_HOUR * gpus, 2)
+
+
+def cells() -> list[MarketCell]:
+    """The traces in one market each; the conversations in both, and with a slow start."""
+    fast, slow = STARTS
+    return [
+        MarketCell("azure-conv", fast, "AWS1"),
+        MarketCell("azure-conv", fast, "AWS2"),
+        MarketCell("azure-conv", slow, "AWS2"),
+        MarketCell("nasa", fast, "AWS1"),
+        MarketCell("servegen-mid", fast, "AWS2"),
+        MarketCell("taxi", fast, "AWS2"),
+        MarketCell("servegen-small", fast, "AWS1"),
+    ]
+
+
+def spot_pool(zone: str) -> str:
+    return f"{SPOT}-{zone}"
+
+
+@cache
+def _case(cell: MarketCell, data: Path, part: str, share: float, on_notice: str) -> Case:
+    groups = {spot_pool(zone): {zone: offer} for zone, offer in cell.zones(data, part).items()}
+    workload = ours(worth(catalogue.load(cell.source.model)), cell, share)
+    spot_usd, usd = cell.usd_per_hour
+    common = {"kind": "kubernetes", "namespace": "llm", "accelerator": "h100", "lead_time_s": cell.start_s}
+    workload["pools"] = {
+        **{
+            pool: {**common, "name": pool, "market": SPOT, "zone": zone, "price_usd_per_hour": spot_usd}
+            for pool, zones in groups.items()
+            for zone in zones
+        },
+        ON_DEMAND: {**common, "name": ON_DEMAND, "market": "on_demand", "price_usd_per_hour": usd},
+    }
+    return read(_offered(cell, data, part, share, groups, on_notice), workload)
+
+
+@cache
+def _together(cell: MarketCell, data: Path, part: str, share: float, on_notice: str) -> Case:
+    workload = ours(worth(catalogue.load(cell.source.model)), cell, share)
+    workload["pools"] = {name: {"kind": "kubernetes", "name": name, "namespace": "llm"} for name in (SPOT, ON_DEMAND)}
+    return read(_offered(cell, data, part, share, {SPOT: cell.zones(data, part)}, on_notice), workload)
+
+
+def _offered(
+    cell: MarketCell, data: Path, part: str, share: float, groups: Mapping[str, Mapping[str, Any]], on_notice: str
+) -> dict[str, Any]:
+    """The cell's world with these spot pools beside on-demand, which everybody begins on."""
+    found = scenario(cell, data, part, share)
+    (gpus,) = found["pools"].values()
+    spot_usd, _ = cell.usd_per_hour
+    told = {"failures": FAILS, "tells": ["parts"], "on_notice": on_notice}
+    spot = {**gpus, "market": "spot", "price_usd_per_hour": spot_usd, **told}
+    found["pools"] = {**{pool: {**spot, "zones": dict(zones)} for pool, zones in groups.items()}, ON_DEMAND: gpus}
+    found["initial_replicas"] = {ON_DEMAND: cell.source.initial}
+    return found

@@ -1,0 +1,77 @@
+"""Cost at equal SLO where spot exists: ours over pools by zone and market; rivals on demand, and on spot with fallback.
+
+A quarter of an hour on two free cores; what was run is remembered in ``build/market_runs.jsonl`` and not run again.
+``python -m tests.benchmarks.cost_with_market`` also writes the tables and plots of ``docs/results.md``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from tests.benchmarks.cost import market_runs, page
+from tests.benchmarks.cost.families import OURS
+from tests.benchmarks.cost.market import cells
+from tests.benchmarks.cost.market_runs import APART, BEST, ONLY_ON_DEMAND, OURS_DRAINED, families
+from tests.benchmarks.cost.scores import MAIN, Score, geometric_mean, scores
+from tests.benchmarks.cost.tuning import Runs
+from tests.benchmarks.figure import Figure
+
+NAME: Final = "cost_with_market"
+MEMORY: Final = Path("build/market_runs.jsonl")
+LESS: Final = 0.80
+"""At least a fifth under the best rival."""
+WORST: Final = 1.03
+"""No cell where a rival is cheaper by more than 3 %."""
+
+
+def run(data: Path) -> Iterator[Figure]:
+    if not (data / "requests").is_dir() or not (data / "spot").is_dir():
+        yield Figure(NAME, "skipped", 0.0, "", note=f"{data} has no requests or no spot capacity: it is not shipped")
+        return
+    yield from figures(measured(data))
+
+
+def measured(data: Path) -> list[Score]:
+    return scores(Runs(data, MEMORY, how=market_runs.run), cells(), families, APART)
+
+
+def figures(found: list[Score]) -> Iterator[Figure]:
+    """Ratios over all cells where both sides keep the promise, at the share that ours aims at."""
+    told = [s for s in found if s.share == MAIN]
+    rivals = [s.to_rival for s in told if s.to_rival is not None]
+    note = f"{len(rivals)} of {len(told)} traces, start-ups and markets"
+    yield Figure(NAME, f"ours to best rival at {MAIN:.1%}", geometric_mean(rivals), "", LESS, note=note)
+    yield Figure(NAME, "largest of these", max(rivals), "", WORST)
+    yield Figure(NAME, "ours to the best on demand only", _mean(told, OURS, ONLY_ON_DEMAND), "")
+    given = [f"{name}, forewarned" for name in BEST]
+    yield Figure(NAME, "ours to the best that is given a way with notices", _mean(told, OURS, given), "")
+    drained = [name for name in told[0].costs if name.endswith(", spot")]
+    yield Figure(NAME, "ours to the best on spot, all drained at the notice", _mean(told, OURS_DRAINED, drained), "")
+    plan = [s.to_oracle for s in told if s.to_oracle is not None]
+    yield Figure(NAME, "ours to the clairvoyant sizes and purchases", geometric_mean(plan), "")
+
+
+def _mean(found: list[Score], name: str, others: Sequence[str]) -> float:
+    """What one costs over the cheapest of others, where both keep the promise: the geometric mean."""
+    ratios = []
+    for score in found:
+        own, costs = score.costs[name], [cost for other in others if (cost := score.costs[other]) is not None]
+        if own is not None and costs:
+            ratios.append(own / min(costs))
+    return geometric_mean(ratios)
+
+
+def main() -> int:
+    data = Path(sys.argv[1] if len(sys.argv) > 1 else "../shared/data")
+    found = measured(data)
+    for figure in figures(found):
+        print(figure.line())
+    page.write([s for s in found if s.share == MAIN], Path("docs"), NAME)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
