@@ -31,8 +31,6 @@ SURGE_S: Final = 31.0
 """Two turns by default, and their jitter. Seconds."""
 STEADY: Final = 20.0
 """Requests waiting per replica beyond which latencies are those of a queue, and teach nothing about engines."""
-PLENTY: Final = 40.0
-"""Requests in a window of which not all can be done in its older half: by chance once in a million million windows."""
 ENOUGH: Final = 200.0
 """Requests in a window at which its 95th percentile is worth a whole lesson."""
 
@@ -132,18 +130,6 @@ def _grown_per_s(view: View, held: tuple[SignalName, ...], there: float, since: 
     if not at.size or len(sizes) > 1 or at[0] >= view.at:
         return 0.0
     return (there - float(np.sum([values[:2] for _, values in found], axis=0).max())) / (view.at - float(at[0]))
-
-
-def impossible(view: View, used: tuple[SignalName, ...], values: Mapping[SignalName, float], window_s: float) -> bool:
-    """Whether nothing runs and nothing was done, where half a window ago more was done than can have left it since.
-
-    A rate over a window forgets as slowly as the window is long. A source that says 0 under load lies: it was
-    throttled, or restarted; it is believed when it has said so for half a window.
-    """
-    if any(values[signal] for signal in used):
-        return False
-    lately = view.history.signal(used[2], view.at - window_s / 2.0)[1]
-    return bool(lately.size and lately.max() * window_s >= PLENTY)
 
 
 def latency(view: View, source: str | None, quantity: str) -> float | None:

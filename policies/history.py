@@ -1,4 +1,5 @@
-"""The recent past of one workload: bounded rows in numpy windows, the lead times seen, and what markets have shown.
+"""The recent past of one workload: bounded rows in numpy windows, the lead times seen, and what markets and sources
+have shown.
 
 A row is what later decisions look back at. Rows come from ticks alone, so the same journal gives the same history.
 Beside the columns that every turn has, a row holds the signals that a recommendation asks to be kept, and the history
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from policies.doubt import Credit, source_of
 from policies.forecast.outlook import Outlook
 from policies.lead_times import LeadTimes
 from policies.markets import Markets
@@ -43,6 +45,7 @@ class History:
         self.step_s = step_s
         self.lead_times = LeadTimes()
         self.markets = Markets()
+        self.credit = Credit()
         self._rows: NDArray[np.float64] = np.empty((len(COLUMNS), 64))
         self._kept: dict[SignalName, int] = {}
         self._memory: dict[PolicyName, Mapping[str, float]] = {}
@@ -85,7 +88,7 @@ class History:
                 self.outlook(r.policy).note(d.at, r.work)
         for signal, row in self._kept.items():
             match tick.observation.readings.get(signal):
-                case Fresh(value, _, missing) if not missing:
+                case Fresh(value, _, missing) if not missing and source_of(signal) not in d.doubted:
                     self._rows[row, self._end] = value
                 case _:
                     self._rows[row, self._end] = NAN
@@ -95,6 +98,7 @@ class History:
         if d.target is not None and d.ready is not None:
             self.lead_times.note(d.at, d.target, d.ready)
         self.markets.note(tick)
+        self.credit.note(tick.observation)
 
     def _keep(self, signals: tuple[SignalName, ...]) -> None:
         """Keep these signals from now on; of the turns before nothing is known."""
@@ -121,6 +125,7 @@ class History:
         for outlook in self._outlooks.values():
             outlook.shift(step_s)
         self.markets.shift(step_s)
+        self.credit.shift(step_s)
 
     def column(self, column: int, since: float | None = None) -> NDArray[np.float64]:
         """A column's values at or after `since` (all of them without it), oldest first: a view, not to be written."""

@@ -210,7 +210,7 @@ class Decision:
     Where pools differ in market, price or worth, `current`, `ready` and `target` are replicas' worth, and `current` and
     `target` leave out what the allocator holds beyond the size: spares for losses, both ends of a move. `written_off`
     are replicas asked for that no longer count as supply. `cost_usd_per_hour` is what the targets cost; None where a
-    price is not known.
+    price is not known. `doubted` are the sources that said 0 of everything and are not believed, and why.
     """
 
     at: float
@@ -226,6 +226,7 @@ class Decision:
     targets: Mapping[PoolName, int] = field(default_factory=dict)
     written_off: Mapping[PoolName, int] = field(default_factory=dict)
     cost_usd_per_hour: float | None = None
+    doubted: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def reason(self) -> str:

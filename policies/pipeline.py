@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from policies import guard, stabilize
 from policies.allocate import Placed, cost_usd_per_hour, found, place
+from policies.doubt import Limits, believed
 from policies.model import Absent, Decision, Evidence, Fresh, Observation, PolicyName, Recommendation, Step
 from policies.view import Situation, View
 
@@ -36,6 +37,9 @@ GIVE_WAY: tuple[Callable[[int, Situation], Step | None], ...] = (
 def decide(spec: WorkloadSpec, history: History, seen: Observation) -> Decision:
     """What size this workload should have, and why: a pure function of what was seen and what came before."""
     spec = guard.widened(spec, seen.at)
+    doubted = history.credit.doubted(seen, Limits(spec.scale_down.window_s, spec.interval_s))
+    if doubted:
+        seen = dataclasses.replace(seen, readings=believed(seen.readings, doubted))
     there = found(spec, history, seen)
     sizes, current, ready = there.sizes, there.current, there.ready
 
@@ -76,6 +80,7 @@ def decide(spec: WorkloadSpec, history: History, seen: Observation) -> Decision:
         targets={**placed.resting, **placed.targets},
         written_off=placed.written_off,
         cost_usd_per_hour=cost_usd_per_hour(spec, seen.pools, {**placed.resting, **placed.targets}),
+        doubted=doubted,
     )
 
 

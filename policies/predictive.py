@@ -11,7 +11,7 @@ import numpy as np
 from policies.activity import QUANTITY
 from policies.capacity import LATENCIES, Fit, limit
 from policies.demand import gather, no_opinion, signals
-from policies.engine_load import READ, Worth, impossible
+from policies.engine_load import READ, Worth
 from policies.model import PolicyName, Recommendation
 from policies.predictive_turn import KV, Turn, carried, promised_s, share
 from policies.rules import Rule
@@ -139,9 +139,6 @@ class Predictive:
         used = (*engines, *queued, *(signal for signal in signals(self.source, (KV,)) if signal in view.readings))
         values, evidence, wrong = gather(used, view.readings)
         old = view.history.memory(name)
-        if not wrong and impossible(view, engines, values, self.rate_window_s):
-            wrong = "everything fell to zero within a part of what the rates span: no engine does that"
-            return no_opinion(name, used, wrong, old)
         if view.ready is None:
             return no_opinion(name, used, wrong or "the number of ready replicas is not known", old)
         turn = Turn(self, name, view, values, old)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
+from policies.doubt import LOOKBACK_S
 from policies.limits import BlastRadius, Budget, LateGrowth, Maintenance, Override
 from policies.model import PolicyName, PoolName
 from policies.rules import ByKind, Rule
@@ -195,6 +196,7 @@ class WorkloadSpec:
             self.scale_down.period_s,
             self.blast_radius.window_s if self.blast_radius.share < 1.0 else 0.0,
             max(self.late_growth.window_s, self.late_growth.settle_s) if self.slo is not None else 0.0,
+            LOOKBACK_S,
             *(float(policy.lookback_s) for policy in self.policies.values()),
         )
         return max(windows) + 2 * self.interval_s

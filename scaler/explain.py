@@ -14,14 +14,7 @@ def paragraphs(tick: Tick) -> Iterator[str]:
     d = tick.decision
     yield f"{tick.workload} at {timestamp(tick.at)}: {verdict(tick)}"
     yield "  Found:"
-    for name, pool in tick.observation.pools.items():
-        yield f"    {name}: {_pool(pool, tick.observation.pool_errors.get(name, ''))}"
-        if not isinstance(pool, Absent):
-            yield from (f"      {remark}" for remark in remarks(pool.value))
-    for signal, reading in tick.observation.readings.items():
-        yield f"    {signal}: {_reading(reading, tick.at)}"
-    for source, error in tick.observation.source_errors.items():
-        yield f"    source {source} could not be read: {error}"
+    yield from (f"    {line}" for line in _found(tick))
     if (grant := tick.observation.grant) is not None:
         yield "  Granted by the fleet:"
         for quota in (grant.gpus, grant.usd_per_hour, grant.removable):
@@ -41,6 +34,21 @@ def paragraphs(tick: Tick) -> Iterator[str]:
         yield f"    {o.pool} {change}: {_result(o.result)}{': ' + o.reason if o.reason else ''}"
     if not tick.outcomes:
         yield "    nothing was written"
+
+
+def _found(tick: Tick) -> Iterator[str]:
+    """What was seen, and what of it is not believed."""
+    seen = tick.observation
+    for name, pool in seen.pools.items():
+        yield f"{name}: {_pool(pool, seen.pool_errors.get(name, ''))}"
+        if not isinstance(pool, Absent):
+            yield from (f"  {remark}" for remark in remarks(pool.value))
+    for signal, reading in seen.readings.items():
+        yield f"{signal}: {_reading(reading, tick.at)}"
+    for source, error in seen.source_errors.items():
+        yield f"source {source} could not be read: {error}"
+    for source, why in tick.decision.doubted.items():
+        yield f"source {source} is not believed: {why}"
 
 
 def beside(turn: ShadowTurn) -> Iterator[str]:

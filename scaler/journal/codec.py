@@ -132,6 +132,7 @@ def encode_decision(decision: Decision) -> dict[str, Any]:
         "targets": dict(decision.targets),
         **({"written_off": dict(decision.written_off)} if decision.written_off else {}),
         **({} if decision.cost_usd_per_hour is None else {"cost_usd_per_hour": decision.cost_usd_per_hour}),
+        **({"doubted": dict(decision.doubted)} if decision.doubted else {}),
         "recommendations": [_encode_recommendation(r) for r in decision.recommendations],
         "steps": [{"rule": s.rule, "replicas": s.replicas, "reason": s.reason} for s in decision.steps],
     }
@@ -196,6 +197,7 @@ def _decode_decision(data: Mapping[str, Any], at: float) -> Decision:
         {PoolName(n): size for n, size in data["targets"].items()},
         {PoolName(n): asks for n, asks in data.get("written_off", {}).items()},
         data.get("cost_usd_per_hour"),
+        data.get("doubted", {}),
     )
 
 

@@ -122,4 +122,5 @@ def lacking(spec: WorkloadSpec, tick: Tick) -> list[str]:
         reading = readings.get(signal)
         if not isinstance(reading, Fresh) or reading.missing:
             found.append(f"{signal} is {reading}")
+    found += [f"{source} is not believed: {why}" for source, why in tick.decision.doubted.items()]
     return found + [f"{name} is {r}" for name, r in pools.items() if not isinstance(r, Fresh)]

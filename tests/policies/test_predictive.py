@@ -154,7 +154,8 @@ def test_zeros_all_at_once_under_load_are_a_lie_and_believed_only_when_they_last
     first = day.turn(60.0)
     assert said(first).evidence is Evidence.BLIND
     assert first.target == before
-    assert said(day.run([60.0] * 4)[-1]).evidence is Evidence.FULL
+    assert said(day.run([60.0] * 19)[-1]).evidence is Evidence.BLIND
+    assert said(day.turn(60.0)).evidence is Evidence.FULL
 
 
 def test_a_cache_that_is_read_and_not_fresh_lets_nothing_go() -> None:

@@ -1,0 +1,212 @@
+"""Zeros that may be lies: a source that says 0 of everything at once, as throttled services do.
+
+One look cannot tell it from an idle service. Its past can. A source is caught when it says 0 throughout between two
+turns of like work, and then its zeros have to last the longer, the oftener and the longer it lied. A rate over minutes
+fades as slowly as its window is long: one that is gone from one turn to the next is a lie at the first sight. Any other
+source is believed at once. While a zero is doubted it is absent: what is blind never lowers a size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from policies.model import Absent, Fresh
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from policies.model import Observation, Reading, SignalName
+
+PLENTY: Final = 10.0
+"""Of less, nothing may be left a turn later by chance: of so many requests in work, once in 20,000 turns."""
+ALIKE: Final = 2.0
+"""Work before and after within this factor is the same work: another batch is seldom so like the last one."""
+SOON_S: Final = 300.0
+"""Zeros that lasted longer before the same work was there again were a pause: as long as users stay away from one."""
+LATELY_S: Final = 1800.0
+"""Lies are remembered so long; the last `SOON_S` count by themselves where they were worse."""
+LONGEST_S: Final = 900.0
+"""No zero is doubted for longer: an idle workload must come to rest."""
+SURE: Final = 1e-6
+"""A run of lies as long as a zero has lasted must be less likely: about one turn in half a year."""
+TWICE: Final = 2.0
+"""So many times the longest lie lately: faults last about as long as they did."""
+FADED_S: Final = 120.0
+"""Rates that fade have been twice as high within so long: they are over a minute or two, mostly."""
+GAP_TURNS: Final = 2.5
+"""Turns, with their jitter, in which no rate fades to 0."""
+RATE: Final = "_per_s"
+LOOKBACK_S: Final = LATELY_S + LONGEST_S
+"""Beyond it nothing changes a decision."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A turn in which a source told something: when, and how much in all. 0: everything was."""
+
+    at: float
+    work: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lie:
+    """Zeros between two turns of like work: when they ended, how many turns and how many seconds they were."""
+
+    at: float
+    turns: int
+    lasted_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Odds:
+    """So many turns were lies of those that told anything."""
+
+    lied: int
+    told: int
+
+    @property
+    def share(self) -> float:
+        """The share of turns that are lies, by Laplace's rule of succession: few turns prove little."""
+        return (self.lied + 1) / (self.told + 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a workload asks of evidence: its scale-down window and its interval. Seconds."""
+
+    window_s: float
+    interval_s: float
+
+
+@dataclass(slots=True)
+class Told:
+    """What one source told lately: turns with work or a first zero, the zeros since, and its lies."""
+
+    turns: deque[Turn] = field(default_factory=deque)
+    lies: deque[Lie] = field(default_factory=deque)
+    since: float | None = None
+    zeros: int = 0
+
+    def note(self, at: float, work: float) -> None:
+        """Add a turn. What came before the zeros that it ends, or goes on with, is kept until they have ended."""
+        if work == 0.0:
+            self.since = at if self.since is None else self.since
+            self.zeros += 1
+            return
+        if self.since is not None:
+            if self._alike(work) and at - self.since <= SOON_S:
+                self.lies.append(Lie(at, self.zeros, at - self.since))
+            self.since, self.zeros = None, 0
+        self.turns.append(Turn(at, work))
+        while self.turns[0].at < at - LATELY_S:
+            self.turns.popleft()
+        while self.lies and self.lies[0].at < at - LATELY_S:
+            self.lies.popleft()
+
+    def shift(self, step_s: float) -> None:
+        """Move its past by `step_s`."""
+        self.turns = deque(Turn(t.at + step_s, t.work) for t in self.turns)
+        self.lies = deque(Lie(lie.at + step_s, lie.turns, lie.lasted_s) for lie in self.lies)
+        self.since = None if self.since is None else self.since + step_s
+
+    def doubt(self, at: float, limits: Limits, *, rates: bool) -> str:
+        """Why a zero told `at` is not believed; empty where it is. `rates`: whether it tells rates too."""
+        since = at if self.since is None else self.since
+        if not self.turns or self.turns[-1].work < PLENTY or since - self.turns[-1].at > SOON_S:
+            return ""
+        caught_s, words = self._caught(since, limits.interval_s)
+        sudden = rates and self._sudden(since, limits.interval_s)
+        after_s = min(LONGEST_S, max(caught_s, max(limits.window_s, SOON_S) if sudden else 0.0))
+        if at - since >= after_s:
+            return ""
+        why = words if caught_s == after_s or not sudden else "rates do not fade so fast"
+        return f"everything is 0 and was not a turn before, which is doubted for {after_s:.0f} s: {why}"
+
+    def _alike(self, work: float) -> bool:
+        before = self.turns[-1].work if self.turns else 0.0
+        return min(before, work) >= PLENTY and max(before, work) <= ALIKE * min(before, work)
+
+    def _caught(self, since: float, interval_s: float) -> tuple[float, str]:
+        """How long zeros that began at `since` have to last for the lies before them, and the words for these."""
+        odds = [found for span_s in (LATELY_S, SOON_S) if (found := self._odds(since - span_s)) is not None]
+        if not odds:
+            return 0.0, ""
+        worst = max(odds, key=lambda found: found.share)
+        longest_s = max(lie.lasted_s for lie in self.lies if lie.at >= since - LATELY_S)
+        words = f"{worst.lied} of {worst.told} turns lately were such, for up to {longest_s:.0f} s, and taken back"
+        return max(math.log(SURE) / math.log(worst.share) * interval_s, TWICE * longest_s), words
+
+    def _odds(self, after: float) -> Odds | None:
+        """How often it lied `after`; None where it was not caught."""
+        lied = sum(lie.turns for lie in self.lies if lie.at >= after)
+        return Odds(lied, lied + sum(turn.at >= after for turn in self.turns)) if lied else None
+
+    def _sudden(self, since: float, interval_s: float) -> bool:
+        """Whether the work was gone from one turn to the next, not fading before."""
+        last = self.turns[-1]
+        lately = max(turn.work for turn in self.turns if turn.at >= last.at - FADED_S)
+        return since - last.at <= GAP_TURNS * interval_s and last.work >= lately / 2.0
+
+
+class Credit:
+    """How far the zeros of each source are to be believed: a function of the turns noted."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, Told] = {}
+
+    def note(self, seen: Observation) -> None:
+        """Add a turn."""
+        for source, values in _fresh(seen).items():
+            work = _work(values, seen)
+            if source in self._told or work:
+                self._told.setdefault(source, Told()).note(seen.at, work)
+
+    def shift(self, step_s: float) -> None:
+        """Move the past by `step_s`, as the wall clock was."""
+        for told in self._told.values():
+            told.shift(step_s)
+
+    def doubted(self, seen: Observation, limits: Limits) -> dict[str, str]:
+        """The sources whose zeros are not believed, and why."""
+        found = {}
+        for source, values in _fresh(seen).items():
+            if source in self._told and not any(values.values()):
+                rates = any(signal.endswith(RATE) for signal in values)
+                if why := self._told[source].doubt(seen.at, limits, rates=rates):
+                    found[source] = why
+        return found
+
+
+def believed(
+    readings: Mapping[SignalName, Reading[float]], doubted: Mapping[str, str]
+) -> Mapping[SignalName, Reading[float]]:
+    """The readings with those of doubted sources absent."""
+    if not doubted:
+        return readings
+    return {
+        signal: Absent(doubted[source]) if (source := source_of(signal)) in doubted else reading
+        for signal, reading in readings.items()
+    }
+
+
+def source_of(signal: SignalName) -> str:
+    """The source that a signal is read from."""
+    return signal.partition(".")[0]
+
+
+def _fresh(seen: Observation) -> dict[str, dict[SignalName, float]]:
+    """What each source told this turn; sources that told nothing are left out."""
+    found: dict[str, dict[SignalName, float]] = {}
+    for signal, reading in seen.readings.items():
+        if isinstance(reading, Fresh):
+            found.setdefault(source_of(signal), {})[signal] = reading.value
+    return found
+
+
+def _work(values: Mapping[SignalName, float], seen: Observation) -> float:
+    """All that a source told, added up. What is at most 1 may be a share: it counts for each ready replica."""
+    ready = sum(r.value.ready for r in seen.pools.values() if not isinstance(r, Absent))
+    return sum(value if value > 1.0 else value * ready for value in values.values())
