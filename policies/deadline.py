@@ -8,6 +8,7 @@ remainders rules: earliest deadline first, as a fluid. Where help comes before t
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +20,7 @@ from policies.history import AT, READY
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from policies.hands import Hands
     from policies.model import SignalName
     from policies.view import View
 
@@ -48,21 +50,18 @@ class Queued:
         """Whether messages waited all the time, with the same replicas ready: these did what they can."""
         return bool(self.at.size > 1 and self.visible.min() > 0 and self.ready.min() == self.ready.max() > 0)
 
+    @property
+    def oldest_s(self) -> NDArray[np.float64]:
+        """How long the oldest may have waited of those that a row was the first to see: since the row before it."""
+        seen: NDArray[np.float64] = self.at[-1] - np.append(self.at[:1], self.at[:-1])
+        return seen
+
     def left_s(self, each_s: float) -> NDArray[np.float64]:
         """What is left now of what waited at each row, in replica-seconds, when a message takes `each_s` of them."""
         worked_s = np.append(np.cumsum((self.ready[:-1] * np.diff(self.at))[::-1])[::-1], 0.0)
-        left_s: NDArray[np.float64] = np.maximum(0.0, self.visible * each_s - worked_s)
+        most_s = self.visible[-1] * each_s
+        left_s: NDArray[np.float64] = np.clip(self.visible * each_s - worked_s, 0.0, most_s)
         return left_s
-
-
-@dataclass(frozen=True, slots=True)
-class Hands:
-    """Replicas: `ready` now, `size` asked for, of which the rest comes after `next_s`; one more after `lead_s`."""
-
-    ready: float
-    size: float
-    next_s: float
-    lead_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,38 +74,47 @@ class Promise:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """The replicas that the deadline needs, and what is behind it."""
+    """The replicas that the deadline needs, and what is behind it.
+
+    Who is kept in any case is there for `over_s` longer than all that waits takes them.
+    """
 
     replicas: float
     waiting: float
     left_s: float
     time_s: float
+    over_s: float = -math.inf
 
     @property
     def reason(self) -> str:
         if not self.left_s:
             return f"{self.waiting:g} wait, of which nobody knows yet what they take" if self.waiting else EMPTY
-        return (
-            f"{self.waiting:g} wait; {self.left_s:.0f} replica-seconds are due within {self.time_s:.0f} s:"
-            f" {self.replicas:.2f} keep that"
-        )
+        keep = f"{self.replicas:.2f} keep that" if self.replicas else "those that are kept in any case do that"
+        return f"{self.waiting:g} wait; {self.left_s:.0f} replica-seconds are due within {self.time_s:.0f} s: {keep}"
 
 
 def due(queued: Queued, each_s: float, hands: Hands, promise: Promise, age_s: float = 0.0) -> Due:
     """The replicas that keep the promise, when a message takes `each_s` of one.
 
-    What those that are ready cannot do in time waits for help: for the replicas under way, and for more where they do
+    What those that are there cannot do in time waits for help: for the replicas under way, and for more where they do
     not clear it in time. `age_s` is how long the oldest message has waited, where that is known: what waited at the
     first row came before anybody looked.
     """
-    soonest_s, left_s = promise.soonest_s, queued.left_s(each_s)
-    before_s = queued.at[-1] - queued.at
-    time_s = promise.deadline_s - before_s
-    time_s[0] -= max(0.0, age_s - float(before_s[0]))
-    ready, helped_s = min(hands.ready, hands.size), np.maximum(time_s, hands.lead_s + soonest_s)
-    carried_s = ready * helped_s + (hands.size - ready) * np.maximum(0.0, helped_s - hands.next_s)
-    more = np.maximum(0.0, left_s - carried_s) / (helped_s - hands.lead_s)
-    time_s = np.maximum(LEAST_S, time_s)
-    needed = np.where(left_s <= ready * time_s, left_s / time_s, hands.size + more)
-    k = int(np.argmax(needed))
-    return Due(float(needed[k]), float(queued.visible[-1]), float(left_s[k]), float(time_s[k]))
+    left_s = queued.left_s(each_s)
+    time_s = promise.deadline_s - queued.oldest_s
+    time_s[0] = promise.deadline_s - max(age_s, float(queued.oldest_s[0]))
+    helped_s = np.maximum(time_s, hands.lead_s + promise.soonest_s)
+    short_s = np.where(left_s > hands.work_s(np.maximum(LEAST_S, time_s), hands.size), left_s, 0.0)
+    short_s = np.maximum(0.0, short_s - hands.work_s(helped_s, hands.size))
+    if short_s.any():
+        more = short_s / (helped_s - hands.lead_s)
+        k = int(np.argmax(more))
+        needed = hands.size + float(more[k])
+    else:
+        in_time_s = np.maximum(np.maximum(LEAST_S, time_s), hands.soonest_s(left_s))
+        needed, k = hands.least(left_s, in_time_s)
+        if needed > 0:
+            spare_s = max(hands.spare_s, promise.soonest_s)
+            needed, k = hands.least(left_s, np.maximum(in_time_s - spare_s, hands.soonest_s(left_s)))
+    over_s = hands.over_s(float(left_s[-1]))
+    return Due(needed, float(queued.visible[-1]), float(left_s[k]), float(max(LEAST_S, time_s[k])), over_s)

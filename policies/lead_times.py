@@ -100,6 +100,11 @@ class LeadTimes:
         return self._asks[0].at if self._asks else None
 
     @property
+    def since(self) -> tuple[float, ...]:
+        """Since when each is awaited, first asked for first."""
+        return tuple(ask.at for ask in self._asks)
+
+    @property
     def awaited(self) -> int:
         """How many are awaited."""
         return len(self._asks)

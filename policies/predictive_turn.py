@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from policies.activity import QUANTITY, by_activity
+from policies.answers import answer_s, each_of_full, nothing_comes
 from policies.backlog import Backlog, Help, Waits, backlog
 from policies.capacity import LATENCIES, Fit, Limit, limit, missed_share
 from policies.collapse import held
-from policies.deadline import Due, Hands, Promise, Queued, due
-from policies.demand import no_opinion, share_work
+from policies.deadline import Due, Promise, Queued, due
+from policies.demand import no_opinion, share_work, signals
 from policies.engine_load import READ, SURGE, EngineLoad, Worth, engine_load, latency
+from policies.hands import Hands
 from policies.model import Evidence, Fresh, PolicyName, Recommendation, SignalName
 from policies.supervise import Supervisor
 
@@ -32,6 +34,8 @@ CAUTION: Final = 0.5
 """Standard deviations that a limit is believed to be lower than learnt: the first replicas are bought in doubt."""
 INTERVAL_S, LEAD_TIME_S, SHARE, LATENESS_RATIO = 15.0, 120.0, 0.99, 19.0
 """Where no workload says otherwise, as the specification has it."""
+SHORT: Final = 0.02
+"""A queue's need beyond the size that is no more than noise in what a message takes. Share."""
 LENGTHS_S: Final = 300.0
 """The work of a request is averaged over so long: longer than a burst, shorter than a drift of lengths."""
 KV: Final = "kv_cache_usage"
@@ -109,11 +113,14 @@ class Turn:
         carries = carried(allowed)
         each_s = self._each_s(load, carries)
         rate = load.coming / carries
-        queued = None if self.visible is None else self._due(self.visible, each_s)
-        memory = {**self.old, "each_s": each_s, **{k: v for q, fit in fits.items() for k, v in fit.memory(q).items()}}
+        answers_s = self._answer_s(load)
+        queued = None if self.visible is None else self._due(self.visible, each_s, answers_s)
+        learnt = {k: v for q, fit in fits.items() for k, v in fit.memory(q).items()}
+        memory = {**self.old, "each_s": each_s, "answer_s": answers_s, **learnt}
         if queued is not None and self._patient:
             said = self._by_deadline(queued, evidence, used, memory)
-            return replace(said, work=rate, active=said.active or load.in_work > 0)
+            busy = said.active or load.in_work > 0
+            return replace(said, work=rate, active=busy and not self._ends(load, queued, answers_s))
         work = max(rate, self._kv(load))
         peaks = view.history.outlook(self.name).peaks(self._lead_s, PEAKS)
         known = policy.foresee and bool(np.isfinite(peaks).all())
@@ -142,7 +149,8 @@ class Turn:
 
     def by_queue(self, visible: float, used: tuple[SignalName, ...], wrong: str) -> Recommendation:
         """What can be said without the engines: what waits in the queue, at what a message took before."""
-        said = self._by_deadline(self._due(visible, self._each_before_s), Evidence.PARTIAL, used, self.old)
+        found = self._due(visible, self._each_before_s, self._answer_before_s)
+        said = self._by_deadline(found, Evidence.PARTIAL, used, self.old)
         return replace(said, reason=f"the engines tell nothing ({wrong or 'none is ready'}); {said.reason}")
 
     def by_activity(self, used: tuple[SignalName, ...], wrong: str) -> Recommendation:
@@ -164,9 +172,17 @@ class Turn:
         self, found: Due, evidence: Evidence, used: tuple[SignalName, ...], memory: Mapping[str, float]
     ) -> Recommendation:
         """What keeps a queue's deadline, without a forecast."""
-        replicas, active = found.replicas / self.policy.utilization, found.waiting > 0
+        replicas, active = self._beyond(found.replicas / self.policy.utilization), found.waiting > 0
         told = {**memory, NEEDED: replicas}
         return Recommendation(self.name, replicas, evidence, active, found.reason, used, keeps=used, memory=told)
+
+    def _beyond(self, replicas: float) -> float:
+        """The need, or where that is short of what is there the first size that the workload's dead band lets through:
+        what is due cannot wait until the shortage is as large as that."""
+        size, spec = float(self.view.desired or 0), self.view.spec
+        if spec is None or replicas <= size * (1.0 + SHORT):
+            return replicas
+        return max(replicas, math.floor(size * (1.0 + spec.tolerance)) + 1.0)
 
     # --- what the workload says
 
@@ -209,11 +225,37 @@ class Turn:
 
     def _each_s(self, load: EngineLoad, carries: float) -> float:
         """What a request takes of a replica: slowly averaged, as lengths scatter. Seconds."""
-        now_s, over_s = load.each / carries, LENGTHS_S
+        now_s, over_s = self._each_done(load) / carries, LENGTHS_S
         if self.visible and load.requests_per_s and self._queued(self.visible, self.policy.rate_window_s).backed_up:
             now_s, over_s = load.ready / load.requests_per_s, self.policy.rate_window_s
         before_s = self._each_before_s or now_s
         return before_s + min(1.0, self._interval_s / over_s) * (now_s - before_s) if now_s > 0 else before_s
+
+    def _answer_s(self, load: EngineLoad) -> float:
+        """How long engines take to answer a request of the queue, slowly averaged while they are full. Seconds."""
+        before_s = self._answer_before_s
+        now_s = answer_s(load) if self.visible and load.steady else 0.0
+        if not before_s or not now_s:
+            return before_s or now_s
+        return before_s + min(1.0, self._interval_s / LENGTHS_S) * (now_s - before_s)
+
+    def _ends(self, load: EngineLoad, found: Due, answers_s: float) -> bool:
+        """Whether nothing comes any more, and what is there is answered before the last replica that the cooldown keeps
+        is let go: then the cooldown need not wait for it."""
+        if self.visible is None or found.over_s < 2.0 * answers_s:
+            return False
+        held = (self._queue, *signals(self.policy.source, READ[:2]))
+        return nothing_comes(self.view, load, held, self.visible + load.in_work)
+
+    def _each_done(self, load: EngineLoad) -> float:
+        if self.visible is None:
+            return load.each
+        running = SignalName(f"{self.policy.source}.{READ[0]}")
+        return each_of_full(self.view, load, running, self.values[running], self._interval_s)
+
+    @property
+    def _answer_before_s(self) -> float:
+        return self.old.get("answer_s", 0.0)
 
     @property
     def _each_before_s(self) -> float:
@@ -242,19 +284,19 @@ class Turn:
     @property
     def _patient(self) -> bool:
         """Whether help comes before a message's deadline does: then what waits is all that need be known."""
-        return self.policy.deadline_s > self._lead_s + self.policy.drain_s
+        return self.policy.deadline_s - self._answer_before_s > self._lead_s + self.policy.drain_s
 
     def _queued(self, visible: float, window_s: float) -> Queued:
         return Queued.seen(self.view, self._queue, visible, self.view.at - window_s)
 
-    def _due(self, visible: float, each_s: float) -> Due:
+    def _due(self, visible: float, each_s: float, answers_s: float) -> Due:
         """What the queue's deadline needs."""
         view, policy = self.view, self.policy
-        hands = Hands(float(view.ready or 0), float(view.desired or 0), self._next_s, self._lead_s)
+        hands = Hands.of(view, self._lead_s)
         age = view.readings.get(SignalName(f"{policy.queue}.oldest_age_s"))
         age_s = age.value if isinstance(age, Fresh) else 0.0
         queued = self._queued(visible, policy.deadline_s)
-        return due(queued, each_s, hands, Promise(policy.deadline_s, policy.drain_s), age_s)
+        return due(queued, each_s, hands, Promise(policy.deadline_s - answers_s, policy.drain_s), age_s)
 
     def _backlog(self, load: EngineLoad, rate: float, each_s: float) -> Backlog:
         """What waits in engines, where it is more than a moment's."""

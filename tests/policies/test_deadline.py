@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policies.deadline import Hands, Promise, Queued, due
+from policies.deadline import Promise, Queued, due
+from policies.hands import Hands, Kept
 from policies.history import History
 from policies.model import (
     Decision,
@@ -45,20 +46,29 @@ def rows(*told: tuple[float, float, float]) -> Queued:
     return Queued(NOW - ago, visible, ready)
 
 
-def hands(ready: float, size: float | None = None, next_s: float = 120.0) -> Hands:
-    return Hands(ready, ready if size is None else size, next_s, 120.0)
+def hands(ready: float, size: float | None = None, next_s: float = 120.0, kept: Kept | None = None) -> Hands:
+    size = ready if size is None else size
+    return Hands(ready, size, 120.0, coming_s=np.full(int(size - ready), next_s), kept=kept or Kept())
+
+
+def keeping(*told: tuple[float, float]) -> Kept:
+    """Sizes kept as (until so many seconds from now, replicas)."""
+    until_s, replicas = (np.array(column) for column in zip(*told, strict=True))
+    return Kept(until_s, replicas)
 
 
 @pytest.mark.parametrize(
     ("queued", "with_", "replicas"),
     [
         pytest.param(rows((0, 0, 3)), hands(3), 0.0, id="nothing waits, whatever is there"),
-        pytest.param(rows((0, 3000, 2)), hands(2), 1.0, id="just now: the whole deadline is left"),
-        pytest.param(rows((300, 3000, 1), (0, 1500, 1)), hands(1), 1.0, id="half of it done in half of the time"),
-        pytest.param(rows((300, 3000, 0), (0, 3000, 2)), hands(2), 2.0, id="nothing done: half of the time is left"),
-        pytest.param(rows((300, 3000, 1), (0, 4500, 4)), hands(4), 1.5, id="what came since has more time"),
+        pytest.param(rows((0, 2700, 2)), hands(2), 1.0, id="just now: the whole deadline, and a minute to spare"),
+        pytest.param(
+            rows((300, 3000, 1), (285, 2925, 1), (0, 1500, 1)), hands(1), 1.0, id="half done in half the time"
+        ),
+        pytest.param(rows((300, 2400, 0), (15, 2400, 0), (0, 2400, 2)), hands(2), 2.0, id="nothing done: half is left"),
+        pytest.param(rows((300, 3000, 1), (15, 1575, 1), (0, 3937.5, 4)), hands(4), 1.5, id="who came since has time"),
         pytest.param(rows((0, 6000, 1)), hands(1), 1.0 + 600.0 / 480.0, id="more come after a start, and do the rest"),
-        pytest.param(rows((0, 6000, 1)), hands(1, 3), 3.0, id="enough is under way: no more"),
+        pytest.param(rows((0, 6000, 1)), hands(1, 3), 1.0 + 660.0 / 420.0, id="enough is under way: no more"),
         pytest.param(rows((570, 150, 0), (0, 150, 1)), hands(1), 1.0, id="due in 30 s, and done in 30"),
         pytest.param(rows((590, 3000, 0), (0, 3000, 1)), hands(1), 1.0 + 420.0 / 60.0, id="late: done soon after help"),
         pytest.param(rows((590, 3000, 0), (0, 3000, 1)), hands(1, 8, 30.0), 8.0, id="late, and help is under way"),
@@ -68,9 +78,36 @@ def test_the_most_urgent_remainder_rules(queued: Queued, with_: Hands, replicas:
     assert due(queued, EACH_S, with_, KEEP).replicas == pytest.approx(replicas)
 
 
+@pytest.mark.parametrize(
+    ("kept", "replicas", "over_s"),
+    [
+        pytest.param(Kept(), 600.0 / 540.0, -math.inf, id="no window: what the deadline asks"),
+        pytest.param(keeping((300, 2)), 0.0, 0.0, id="two are kept for 300 s: that does it, and nothing need be said"),
+        pytest.param(keeping((200, 2)), 200.0 / 340.0, -math.inf, id="two for 200 s, and one may do the rest"),
+        pytest.param(
+            keeping((200, 2), (500, 1)), 0.0, 100.0, id="two for 200 s, and the cooldown keeps one for 300 more"
+        ),
+    ],
+)
+def test_what_windows_keep_in_any_case_is_not_asked_for(kept: Kept, replicas: float, over_s: float) -> None:
+    """Where the need is stated for as long as there is work, a window begins when there is none any more."""
+    found = due(rows((0, 3000, 2)), EACH_S, hands(2, kept=kept), KEEP)
+    assert (found.replicas, found.over_s) == pytest.approx((replicas, over_s))
+
+
+def test_work_that_is_done_stays_done_when_messages_seem_to_take_longer() -> None:
+    """A remainder is never more than what waits now: 3,000 messages of which nobody is left are no work."""
+    assert due(rows((300, 3000, 1), (0, 0, 1)), 10 * EACH_S, hands(1), KEEP).replicas == 0.0
+
+
+def test_messages_may_have_come_just_after_the_turn_before() -> None:
+    due_s = [due(rows((ago, 0, 1), (0, 3000, 2)), EACH_S, hands(2), KEEP).time_s for ago in (15, 60)]
+    assert due_s == [585.0, 540.0]
+
+
 def test_who_came_before_anybody_looked_is_as_old_as_the_queue_says() -> None:
-    young, old = (due(rows((0, 1500, 5)), EACH_S, hands(5), KEEP, age_s).replicas for age_s in (0.0, 300.0))
-    assert old == 2 * young == pytest.approx(1.0)
+    young, old = (due(rows((0, 1200, 5)), EACH_S, hands(5), KEEP, age_s).replicas for age_s in (0.0, 300.0))
+    assert (young, old) == pytest.approx((240.0 / 540.0, 1.0))
 
 
 def test_an_age_that_the_turns_explain_changes_nothing() -> None:
@@ -98,9 +135,10 @@ def served(arrivals: Sequence[int], lead_turns: int) -> tuple[list[float], list[
         seen.append((now, sum(left for _, left in waiting), float(ready)))
         past = [row for row in seen if row[0] >= now - KEEP.deadline_s]
         at, visible, readies = (np.array(column) for column in zip(*past, strict=True))
-        coming = (lead_turns - k for k in range(lead_turns, 0, -1) if sizes[-k] > ready)
-        next_s = TURN_S * next(coming, lead_turns)
-        found = due(Queued(at, visible, readies), EACH_S, Hands(ready, size, next_s, lead_turns * TURN_S), KEEP)
+        since = [next(k for k in range(1, lead_turns + 1) if sizes[-k] <= n) for n in range(ready, size)]
+        coming_s = TURN_S * (lead_turns + 1.0 - np.array(since, float))
+        there = Hands(ready, size, lead_turns * TURN_S, coming_s=coming_s)
+        found = due(Queued(at, visible, readies), EACH_S, there, KEEP)
         size = math.ceil(found.replicas - 1e-9)
         sizes.append(size)
         if turn >= len(arrivals) and not waiting:
@@ -167,7 +205,7 @@ def test_busy_workers_are_no_demand_for_as_many() -> None:
     """Their rate is what they can do. Followed, it keeps them all, and a forecast of it buys more."""
     workers = Workers(PATIENT, 10)
     decisions = [workers.turn(2000.0 - 20 * k) for k in range(30)]
-    assert said(decisions[-1]).replicas == pytest.approx(1400 * EACH_S / 900, rel=0.3)
+    assert said(decisions[-1]).replicas == 0.0, "the one that the cooldown keeps does it"
     assert decisions[-1].target == 1
 
 
