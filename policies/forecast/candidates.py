@@ -10,7 +10,8 @@ import numpy as np
 from policies.forecast import local, seasonal
 from policies.forecast.backtest import SLOTS
 from policies.forecast.regression import Regression
-from policies.forecast.spread import scale
+from policies.forecast.seasonal import DAILY, WEEKLY, YESTERDAY
+from policies.forecast.spread import scale_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,18 +19,20 @@ if TYPE_CHECKING:
     from policies.forecast.series import Series
 
 CANDIDATES: Final = ("reactive", "level", "steady", "trend", "yesterday", "daily", "weekly", "regression")
-LOOKBACKS: Final = np.array([1, 2, 4, 16, 64])
-"""Windows, in bins, whose means the regression sees."""
+LOOKBACKS: Final = (0, 1, 2, 4, 6)
+"""Which of the doubling windows' means the regression sees: over 1, 2, 4, 16 and 64 bins."""
 FEATURES: Final = 1 + len(LOOKBACKS) + 1 + 8 + 2
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What the candidates say: means (2, candidates, H), and what the regression went by: (H, F) in `measure`s."""
+    """What the candidates say: means (2, candidates, H), and what the regression went by.
+
+    `known` (H, F + 2) are its features in units of a measure, that measure, and room for another target.
+    """
 
     means: NDArray[np.float64]
-    features: NDArray[np.float64]
-    measure: float
+    known: NDArray[np.float64]
 
 
 class Candidates:
@@ -37,56 +40,53 @@ class Candidates:
 
     def __init__(self, series: Series, horizons_s: NDArray[np.float64], strides_s: NDArray[np.float64]) -> None:
         self._series = series
-        self._horizons_s = horizons_s
+        self._horizons = len(horizons_s)
+        self._onward_s = local.onward_s(series.step_s, horizons_s)
+        self._past = seasonal.Past(series, horizons_s)
         self._regression = Regression(FEATURES, strides_s)
-        self._features = np.zeros((len(horizons_s), SLOTS, FEATURES))
-        self._measure = np.zeros((len(horizons_s), SLOTS))
+        self._known = np.zeros((len(horizons_s), SLOTS, FEATURES + 2))
+        """What forecasts whose time has not come went by."""
 
-    def means(self, typical: float) -> Said:
-        """What each says now; `typical` is the long-run mean."""
-        recent = self._series.fine.window(local.WINDOW)
-        level, _ = local.level(recent)
+    def means(self, typical: float, for_seasons: float) -> Said:
+        """What each says now; `typical` is the long-run mean, and `for_seasons` what it was in this coarse bin."""
+        recent = local.Recent(self._series.fine.window(local.WINDOW))
+        level, _ = recent.level()
         steady = self._series.fine.mean()
-        trend = local.trend(recent, self._series.step_s, self._horizons_s)
-        seasons = seasonal.look_back(self._series, self._horizons_s, typical)
-        daily, weekly = level * seasons.daily, level * seasons.weekly
-        measure = float(scale(np.array(level), typical)) or 1.0
-        features = np.empty((len(self._horizons_s), FEATURES))
-        columns = (
-            level,
-            *local.means(recent, LOOKBACKS),
-            trend,
-            seasons.day_ago,
-            seasons.week_ago,
-            seasons.usual,
-            seasons.day_ago_now,
-            seasons.week_ago_now,
-            seasons.usual_now,
-            daily,
-            weekly,
-            steady,
-            typical,
-        )
-        for i, column in enumerate(columns):
-            features[:, i] = column
-        features = np.where(np.isnan(features), level, features) / measure
-        flat = np.ones(len(self._horizons_s))
-        point = np.stack(
-            (local.last(recent) * flat, level * flat, steady * flat, trend, seasons.yesterday, daily, weekly)
-        )
-        peak = np.maximum.accumulate(point, axis=1)
-        learnt = np.maximum(self._regression.predict(features) * measure, 0.0)
-        means = np.concatenate((np.stack((point, peak)), learnt[:, None]), axis=1)
-        return Said(means, features, measure)
+        trend = local.trend(recent, self._series.step_s, self._onward_s)
+        seasons = self._past.seasons(for_seasons)
+        growth = level * seasons[:, DAILY : WEEKLY + 1]
+        measure = scale_of(level, typical) or 1.0
+        lately = recent.means()
+        known = np.empty((self._horizons, FEATURES + 2))
+        features = known[:, :FEATURES]
+        features[:, :6] = (level, *(lately[i] for i in LOOKBACKS))
+        features[:, 6] = trend
+        features[:, 7:13] = seasons[:, :DAILY]
+        features[:, 13:15] = growth
+        features[:, 15:] = (steady, typical)
+        np.copyto(features, level, where=np.isnan(features))
+        features /= measure
+        known[:, FEATURES:] = measure
+        means = np.empty((2, len(CANDIDATES), self._horizons))
+        point = means[0]
+        point[:3] = [[recent.last()], [level], [steady]]
+        point[3] = trend
+        point[4] = seasons[:, YESTERDAY]
+        point[5:7] = growth.T
+        np.maximum.accumulate(point[:7], axis=1, out=means[1, :7])
+        np.maximum(self._regression.predict(features) * measure, 0.0, out=means[:, 7])
+        return Said(means, known)
 
     def keep(self, due: NDArray[np.int64], slot: NDArray[np.int64], said: Said) -> None:
         """Keep what the forecasts of these horizons and slots went by."""
-        self._features[due, slot] = said.features[due]
-        self._measure[due, slot] = said.measure
+        self._known[due, slot] = said.known[due]
 
     def learn(self, due: NDArray[np.int64], slot: NDArray[np.int64], came: NDArray[np.float64]) -> None:
         """Learn from what came (due, 2): the value at the horizon and the largest up to it; NaN where not seen."""
         seen = ~np.isnan(came).any(axis=1)
-        due, slot = due[seen], slot[seen]
+        if not seen.all():
+            due, slot, came = due[seen], slot[seen], came[seen]
         if due.size:
-            self._regression.learn(due, self._features[due, slot], came[seen] / self._measure[due, slot, None])
+            known = self._known[due, slot]
+            known[:, FEATURES:] = came / known[:, FEATURES, None]
+            self._regression.learn(due, known)

@@ -1,10 +1,13 @@
 """Forecasters that look at the last minutes only: the last value, an adaptive level, a damped trend.
 
-Each takes the newest fine bins (oldest first, NaN for gaps) and gives the mean at each horizon, shape (H,).
+Each takes the newest fine bins and gives the mean of what comes.
 """
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -30,73 +33,136 @@ TREND_DOUBT: Final = 2.0
 """A slope of so many squared standard errors is believed by half: shrinkage as in James & Stein (1961)."""
 
 
-def last(recent: NDArray[np.float64]) -> float:
-    """The newest value seen; NaN if there is none. Persistence: what a reactive policy goes by."""
-    seen = recent[~np.isnan(recent)]
-    return float(seen[-1]) if seen.size else np.nan
+class Recent:
+    """The newest bins, oldest first, NaN for gaps, and their sums over windows that double backwards.
 
-
-def means(recent: NDArray[np.float64], lookbacks: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The means over the newest so many bins; NaN where nothing was seen in them."""
-    mask = ~np.isnan(recent)
-    sums = np.cumsum(np.where(mask, recent, 0.0)[::-1])[lookbacks - 1]
-    counts = np.cumsum(mask[::-1])[lookbacks - 1]
-    mean: NDArray[np.float64] = np.divide(sums, counts, out=np.full(len(lookbacks), np.nan), where=counts > 0)
-    return mean
-
-
-def noise(recent: NDArray[np.float64]) -> float:
-    """The standard deviation of single bins about a slowly moving level.
-
-    From the median absolute first difference (von Neumann 1941, made robust): level, trend and lone outliers cancel.
+    `values` are those seen. `counts` and `sums` are over the newest 1, 2, 4 ... bins, as far as there are so many.
     """
-    change = np.abs(np.diff(recent[~np.isnan(recent)]))
-    return float(np.median(change)) * MAD_TO_SIGMA / np.sqrt(2.0) if change.size else 0.0
+
+    __slots__ = ("counts", "seen", "size", "sums", "values", "whole")
+
+    def __init__(self, bins: NDArray[np.float64]) -> None:
+        self.size = bins.size
+        self.seen: NDArray[np.bool_] = ~np.isnan(bins)
+        self.whole = bool(self.seen.all())
+        self.values = bins if self.whole else bins[self.seen]
+        reach = BLOCKS[: int(BLOCKS.searchsorted(bins.size, side="right"))]
+        filled = bins if self.whole else np.where(self.seen, bins, 0.0)
+        self.sums: list[float] = filled[::-1].cumsum()[reach - 1].tolist()
+        self.counts: list[int] = (reach if self.whole else self.seen[::-1].cumsum()[reach - 1]).tolist()
+
+    def last(self) -> float:
+        """The newest value seen; NaN if there is none. Persistence: what a reactive policy goes by."""
+        return float(self.values[-1]) if self.values.size else math.nan
+
+    def means(self) -> list[float]:
+        """The means over the newest 1, 2, 4 ... bins; NaN where nothing was seen in them."""
+        return [total / count if count else math.nan for total, count in zip(self.sums, self.counts, strict=True)]
+
+    def noise(self) -> float:
+        """The standard deviation of single bins about a slowly moving level.
+
+        From the median absolute first difference (von Neumann 1941, made robust): level, trend and lone outliers
+        cancel.
+        """
+        change = np.abs(self.values[1:] - self.values[:-1])
+        if not change.size:
+            return 0.0
+        half = change.size // 2
+        ordered = np.partition(change, half)
+        middle = float(ordered[half])
+        if change.size % 2 == 0:
+            middle = 0.5 * (middle + float(ordered[:half].max()))
+        return middle * MAD_TO_SIGMA / math.sqrt(2.0)
+
+    def level(self) -> tuple[float, int]:
+        """The mean over the longest window in which the level did not shift, and that window's length in bins.
+
+        Windows double from the newest value backwards; the first older block whose mean differs from the younger
+        ones' by more than chance allows ends it (Lepski's rule; ADWIN2). So it forgets at once after a shift and
+        averages long in quiet times.
+        """
+        if not self.counts or not self.counts[-1]:
+            return math.nan, 0
+        allowed = SHIFT_SIGMAS * self.noise()
+        until = len(self.counts) - 1
+        for k in range(until):
+            young, old = self.counts[k], self.counts[k + 1] - self.counts[k]
+            if young and old:  # an empty block proves nothing
+                apart = abs(self.sums[k] / young - (self.sums[k + 1] - self.sums[k]) / old)
+                if apart > allowed * math.sqrt(1.0 / young + 1.0 / old):
+                    until = k
+                    break
+        return self.sums[until] / self.counts[until], int(BLOCKS[until])
 
 
-def level(recent: NDArray[np.float64]) -> tuple[float, int]:
-    """The mean over the longest window in which the level did not shift, and that window's length in bins.
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What a discounted least-squares line needs of the times alone: it changes only with the gaps.
 
-    Windows double from the newest value backwards; the first older block whose mean differs from the younger ones' by
-    more than chance allows ends it (Lepski's rule; ADWIN2). So it forgets at once after a shift and averages long in
-    quiet times.
+    `weight` of each value seen (they sum to `total`), `apart_s` its age less the weighted mean `centre_s`, `pull` the
+    product of both, `spread` its weighted square, and `doubt` what a residual variance becomes as the slope's.
     """
-    mask = ~np.isnan(recent)
-    backwards = np.where(mask, recent, 0.0)[::-1]
-    reach = BLOCKS[: int(np.searchsorted(BLOCKS, recent.size, side="right"))]
-    sums = np.cumsum(backwards)[reach - 1]
-    counts = np.cumsum(mask[::-1])[reach - 1]
-    if not counts[-1]:
-        return np.nan, 0
-    young, old = counts[:-1], np.diff(counts)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        apart = np.abs(sums[:-1] / young - np.diff(sums) / old)
-        allowed = SHIFT_SIGMAS * noise(recent) * np.sqrt(1.0 / young + 1.0 / old)
-        shifted = apart > allowed  # an empty block proves nothing
-    first = int(np.argmax(shifted)) if shifted.any() else len(reach) - 1
-    return float(sums[first] / counts[first]), int(reach[first])
+
+    weight: NDArray[np.float64]
+    apart_s: NDArray[np.float64]
+    pull: NDArray[np.float64]
+    total: float
+    centre_s: float
+    spread: float
+    doubt: float
+
+    @staticmethod
+    def through(age_s: NDArray[np.float64], half_life_s: float) -> Line:
+        weight = 0.5 ** (age_s / half_life_s)
+        total = float(weight.sum())
+        centre_s = float(weight @ age_s) / total
+        apart_s = age_s - centre_s
+        spread = float(weight @ apart_s**2)
+        doubt = float(weight**2 @ apart_s**2) / (spread * spread)
+        return Line(weight, apart_s, weight * apart_s, total, centre_s, spread, doubt)
 
 
-def trend(recent: NDArray[np.float64], step_s: float, horizons_s: NDArray[np.float64]) -> NDArray[np.float64]:
+@lru_cache(maxsize=64)
+def whole_line(size: int, step_s: float) -> Line:
+    """The line through `size` bins without a gap; shared by all who watch at this step."""
+    return Line.through(ages_s(size, step_s), half_life_s(step_s))
+
+
+def ages_s(size: int, step_s: float) -> NDArray[np.float64]:
+    """The age of each of so many bins, oldest first. Seconds."""
+    return step_s * np.arange(size - 1, -1, -1.0)
+
+
+def half_life_s(step_s: float) -> float:
+    """The age at which a value weighs half in the trend. Seconds."""
+    return max(TREND_S, TREND_BINS * step_s)
+
+
+def onward_s(step_s: float, horizons_s: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How long a trend goes on undamped for what it comes to by each horizon. Seconds."""
+    damping_s = max(DAMPING_S, DAMPING_BINS * step_s)
+    onward: NDArray[np.float64] = damping_s * -np.expm1(-horizons_s / damping_s)
+    return onward
+
+
+def trend(recent: Recent, step_s: float, onward_s: NDArray[np.float64]) -> NDArray[np.float64]:
     """A line through the last minutes, by discounted least squares (Brown 1963), shrunk by doubt and damped.
 
-    All NaN with fewer than four values. Never below zero.
+    `onward_s` tells how far to follow it, as `onward_s()` does. All NaN with fewer than four values. Never below zero.
     """
-    seen = ~np.isnan(recent)
-    if seen.sum() < 4:
-        return np.full(len(horizons_s), np.nan)
-    age_s = step_s * np.arange(recent.size - 1, -1, -1.0)[seen]
-    values = recent[seen]
-    weight = 0.5 ** (age_s / max(TREND_S, TREND_BINS * step_s))
-    total = weight.sum()
-    centre = weight @ age_s / total
-    mean = weight @ values / total
-    spread = weight @ (age_s - centre) ** 2
-    slope = -(weight * (age_s - centre)) @ values / spread
-    residual = values - mean + slope * (age_s - centre)
-    variance = (weight @ residual**2 / total) * (weight**2 @ (age_s - centre) ** 2) / spread**2
-    slope *= slope**2 / (slope**2 + TREND_DOUBT * variance) if slope else 0.0
-    damping_s = max(DAMPING_S, DAMPING_BINS * step_s)
-    onward_s = damping_s * -np.expm1(-horizons_s / damping_s)
-    path: NDArray[np.float64] = np.maximum(mean + slope * (centre + onward_s), 0.0)
+    values = recent.values
+    if values.size < 4:
+        return np.full(len(onward_s), np.nan)
+    if recent.whole:
+        line = whole_line(recent.size, step_s)
+    else:
+        line = Line.through(ages_s(recent.size, step_s)[recent.seen], half_life_s(step_s))
+    mean = float(line.weight @ values) / line.total
+    slope = -float(line.pull @ values) / line.spread
+    residual = values - mean + slope * line.apart_s
+    variance = float(line.weight @ (residual * residual)) / line.total * line.doubt
+    proved = slope * slope
+    slope *= proved / (proved + TREND_DOUBT * variance) if proved else 0.0
+    path: NDArray[np.float64] = np.maximum(mean + slope * (line.centre_s + onward_s), 0.0)
     return path

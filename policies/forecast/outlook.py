@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -54,10 +55,12 @@ class Outlook:
         self.series = Series(step_s)
         horizons = np.unique([math.ceil(h / step_s - 1e-9) for h in HORIZONS_S])
         self._horizons_s = horizons * step_s
+        self._scored_s = tuple(self._horizons_s.tolist())
         self._backtest = Backtest(len(CANDIDATES), horizons, step_s)
         self._candidates = Candidates(self.series, self._horizons_s, self._backtest.stride * step_s)
         self._said: Said | None = None
-        self._typical = 0.0
+        self._leads: dict[int, NDArray[np.int64]] = {}
+        self._typical = self._for_seasons = 0.0
         self._noted = 0
 
     def note(self, at: float, value: float | None) -> None:
@@ -74,11 +77,14 @@ class Outlook:
             if place > newest:
                 self._close(newest)
         self._said = None
+        coarse = self.series.coarse.last
         self.series.note(at, value)
         if not math.isnan(value):
             self._noted += 1
             share = max(1.0 / self._noted, 1.0 - 0.5 ** (self.series.step_s / TYPICAL_S))
             self._typical += share * (value - self._typical)
+        if self.series.coarse.last != coarse:
+            self._for_seasons = self._typical
 
     def seed(self, at: Iterable[float], values: Iterable[float | None], learn_s: float = LEARN_S) -> None:
         """Take over a past (from a journal, from Prometheus), oldest first, as if it had been noted.
@@ -102,6 +108,7 @@ class Outlook:
         known = values[~np.isnan(values)]
         if known.size:
             self._noted, self._typical = known.size, float(known.mean())
+            self._for_seasons = self._typical
 
     def shift(self, step_s: float) -> None:
         """Move the whole past by `step_s`: after the wall clock jumped, ages stay what they were."""
@@ -135,7 +142,7 @@ class Outlook:
         In this order, so that what is scored is what an answer in between has said.
         """
         fine = self.series.fine
-        if not math.isnan(fine.window(1)[0]):
+        if not math.isnan(fine.newest()):
             said = self._look()
             self._candidates.keep(*self._backtest.promise(place, said.means), said)
         due, slot = self._backtest.mature(place)
@@ -147,7 +154,8 @@ class Outlook:
     def _look(self) -> Said:
         """What the candidates say of the newest bin on, worked out once."""
         if self._said is None:
-            self._said = self._candidates.means(self._typical)
+            self._leads.clear()
+            self._said = self._candidates.means(self._typical, self._for_seasons)
         return self._said
 
     def _quantiles(self, target: int, ahead_s: ArrayLike, at: ArrayLike) -> NDArray[np.float64]:
@@ -155,45 +163,42 @@ class Outlook:
 
         Beyond the last scored horizon the spread grows with the root of time, as a random walk's.
         """
-        horizons_s, qs = np.atleast_1d(np.asarray(ahead_s, float)), np.atleast_1d(np.asarray(at, float))
-        if not ((horizons_s > 0.0) & np.isfinite(horizons_s)).all():
-            raise ValueError(f"a horizon lies ahead by a finite number of seconds, not at {ahead_s!r}")
-        if not ((qs > 0.0) & (qs < 1.0)).all():
-            raise ValueError(f"a quantile lies between 0 and 1, not at {at!r}")
-        grid = self._horizons_s[: int(np.searchsorted(self._horizons_s, horizons_s.max())) + 1]
-        levels, place = np.unique(np.concatenate((LEVELS, qs)), return_inverse=True)
-        means = self._look().means[target, :, : len(grid)]
-        middle = means[self._leader(target)[: len(grid), 0], np.arange(len(grid))]
-        values = self._leaders_say(target, means, levels)
-        values = np.maximum.accumulate(values) if target == PEAK else _ever_wider(values, middle, levels)
+        asked, where = _asked(_floats(at)), _where(self._scored_s, _floats(ahead_s))
+        means = self._look().means[target, :, : where.grid]
+        leader = self._leader(target)[: where.grid]
+        middle = means[leader[:, 0], np.arange(where.grid)]
+        values = self._leaders_say(target, means, leader[:, asked.ruling], asked.levels)
+        values = np.maximum.accumulate(values) if target == PEAK else _ever_wider(values, middle, asked.levels)
         values = np.maximum(values, 0.0)
-        found = np.stack([np.interp(horizons_s, grid, values[:, j]) for j in place[len(LEVELS) :]], axis=1)
-        anchor = np.interp(horizons_s, grid, middle)[:, None]
-        beyond = np.sqrt(np.maximum(horizons_s / grid[-1], 1.0))[:, None]
-        answer: NDArray[np.float64] = np.maximum(anchor + beyond * (found - anchor), 0.0)
+        found = (where.nearer * values[where.lower] + where.further * values[where.upper])[:, asked.place]
+        anchor = where.nearer * middle[where.lower, None] + where.further * middle[where.upper, None]
+        answer: NDArray[np.float64] = np.maximum(anchor + where.beyond * (found - anchor), 0.0)
         return answer
 
     def _leader(self, target: int) -> NDArray[np.int64]:
         """Who speaks at each scored horizon and level: nobody but the reactive one, while nothing was seen lately."""
         said = self._look().means[target]
-        return self._backtest.selection.ruling(target, ~np.isnan(said + said[REACTIVE]))
+        if target not in self._leads:
+            self._leads[target] = self._backtest.selection.ruling(target, ~np.isnan(said + said[REACTIVE]))
+        return self._leads[target]
 
-    def _leaders_say(self, target: int, means: NDArray[np.float64], levels: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _leaders_say(
+        self, target: int, means: NDArray[np.float64], leader: NDArray[np.int64], levels: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
         """At each scored horizon and level, the quantile of the candidate that leads there: (horizons, levels).
 
-        A level between two that are scored goes by the higher one's leader; no quantile lies below a lower level's.
+        No quantile lies below a lower level's.
         """
-        h = means.shape[1]
-        ruling = np.minimum(np.searchsorted(LEVELS, levels), len(LEVELS) - 1)
-        leader = self._leader(target)[:h, ruling]
-        pairs, place = np.unique(np.arange(h)[:, None] * len(CANDIDATES) + leader, return_inverse=True)
-        horizon, row = np.divmod(pairs, len(CANDIDATES))
-        offsets = self._backtest.offsets(horizon, np.full(len(pairs), target), row, levels)
+        h = len(leader)
+        pair = leader + len(CANDIDATES) * np.arange(h)[:, None]
+        asked = np.zeros(h * len(CANDIDATES), np.bool_)
+        asked[pair] = True
+        horizon, row = np.divmod(asked.nonzero()[0], len(CANDIDATES))
+        offsets = self._backtest.offsets(horizon, np.full(len(row), target), row, levels)
         mean = means[row, horizon]
         said = mean[:, None] + offsets * scale(mean, self._typical)[:, None]
-        values: NDArray[np.float64] = np.maximum.accumulate(
-            said[place.reshape(leader.shape), np.arange(len(levels))], 1
-        )
+        place = (asked.cumsum() - 1)[pair]
+        values: NDArray[np.float64] = np.maximum.accumulate(said[place, np.arange(len(levels))], axis=1)
         return values
 
     def _reason(self, i: int, row: int, level: int) -> str:
@@ -210,6 +215,59 @@ class Outlook:
         if np.isinf(ratio[1:]).all():
             return f"reactive: too little was seen {over} to trust another"
         return f"reactive: none does better than the last value at {LEVELS[level]:g} {over}"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Quantiles asked for: with those that are scored in one rising list, and the `place` in it of each one asked.
+
+    A level between two that are scored goes by the higher one's leader: `ruling` is its index.
+    """
+
+    levels: NDArray[np.float64]
+    place: NDArray[np.int64]
+    ruling: NDArray[np.int64]
+
+
+@lru_cache(maxsize=256)
+def _asked(qs: tuple[float, ...]) -> Asked:
+    if not all(0.0 < q < 1.0 for q in qs):
+        raise ValueError(f"a quantile lies between 0 and 1, not at {qs}")
+    levels, place = np.unique((*LEVELS.tolist(), *qs), return_inverse=True)
+    return Asked(levels, place[len(LEVELS) :], np.minimum(LEVELS.searchsorted(levels), len(LEVELS) - 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Horizons asked for among the scored ones, of which the first `grid` are needed.
+
+    Each lies between `lower` and `upper`, by shares (n, 1) of what is said at either. Beyond the last scored one the
+    spread is `beyond` (n, 1) times as wide.
+    """
+
+    grid: int
+    lower: NDArray[np.int64]
+    upper: NDArray[np.int64]
+    nearer: NDArray[np.float64]
+    further: NDArray[np.float64]
+    beyond: NDArray[np.float64]
+
+
+@lru_cache(maxsize=1024)
+def _where(scored_s: tuple[float, ...], ahead_s: tuple[float, ...]) -> Where:
+    if not all(0.0 < h < math.inf for h in ahead_s):
+        raise ValueError(f"a horizon lies ahead by a finite number of seconds, not at {ahead_s}")
+    scored, ahead = np.array(scored_s), np.array(ahead_s)
+    upper = np.minimum(scored.searchsorted(ahead), len(scored) - 1)
+    lower = np.maximum(upper - 1, 0)
+    gap_s = np.where(upper > lower, scored[upper] - scored[lower], 1.0)
+    further = np.where(upper > lower, np.minimum((ahead - scored[lower]) / gap_s, 1.0), 1.0)[:, None]
+    beyond = np.sqrt(np.maximum(ahead / scored[-1], 1.0))[:, None]
+    return Where(int(upper.max()) + 1, lower, upper, 1.0 - further, further, beyond)
+
+
+def _floats(values: ArrayLike) -> tuple[float, ...]:
+    return tuple(np.atleast_1d(np.asarray(values, float)).tolist())
 
 
 def _ever_wider(

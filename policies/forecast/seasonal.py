@@ -1,11 +1,10 @@
 """What earlier days and weeks say of the hours ahead: their values, and by how much they grew from this time of day on.
 
-All of it is looked up in the coarse record when asked; nothing is fitted, so that nothing goes stale.
+All of it is looked up in the coarse record, once in each of its bins; nothing is fitted, so that nothing goes stale.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -25,67 +24,79 @@ LEAST_LEVEL: Final = 0.05
 """Growth is counted from no less than this share of the long-run mean: from nothing, it would be without bounds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Seasons:
-    """Earlier days at the same times of day. NaN where a season was not yet seen often enough.
+DAY_AGO, WEEK_AGO, USUAL, DAY_AGO_NOW, WEEK_AGO_NOW, USUAL_NOW, DAILY, WEEKLY, YESTERDAY = range(9)
+"""What is known of each time ahead, NaN where a season was not yet seen often enough: the values one season before it
+and the median of the days; the same before the present moment; growth factors from now on, the median over days and the
+median of the last two weeks and the days; and yesterday's value, as it was (the others are smoothed)."""
+COLUMNS: Final = 9
 
-    `day_ago` and `week_ago` are the values one season before each horizon (H,), and `usual` the median of the days;
-    `..._now` the same before the present moment. `daily` and `weekly` are growth factors from now to each horizon
-    (H,): the median over days, and the median of the last two weeks and the days.
+
+class Past:
+    """What earlier days say of the coarse bins from the present one to the last horizon's: a page of a diary.
+
+    It changes only when the present coarse bin or the long-run mean does: till then it is kept.
     """
 
-    yesterday: NDArray[np.float64]
-    day_ago: NDArray[np.float64]
-    week_ago: NDArray[np.float64]
-    usual: NDArray[np.float64]
-    day_ago_now: float
-    week_ago_now: float
-    usual_now: float
-    daily: NDArray[np.float64]
-    weekly: NDArray[np.float64]
+    __slots__ = ("_ahead_s", "_fits", "_now", "_page", "_series", "_typical", "_width")
+
+    def __init__(self, series: Series, horizons_s: NDArray[np.float64]) -> None:
+        self._series = series
+        self._ahead_s = np.concatenate(([0.0], horizons_s))
+        self._width = int(SMOOTH_S // series.coarse_step_s)
+        bins = int(horizons_s[-1] // series.coarse_step_s) + 2
+        self._page = np.full((bins, COLUMNS), np.nan)
+        self._now: int | None = None
+        self._typical = 0.0
+        self._fits = bins + self._width < series.per_day
+        """Whether all that is looked at is over by now, and so will not change."""
+
+    def seasons(self, typical: float) -> NDArray[np.float64]:
+        """What is known of each horizon: (H, COLUMNS). `typical` is the long-run mean."""
+        places = self._series.coarse_places(self._ahead_s)
+        now = int(places[0])
+        if now != self._now or typical != self._typical or not self._fits:
+            self._turn_to(now, typical)
+            self._typical = typical
+            self._now = now if self._series.fine.last is not None else None
+        return self._page[places[1:] - now]
+
+    def _turn_to(self, now: int, typical: float) -> None:
+        """Look up what earlier days brought at the coarse bins from `now` on."""
+        series, page, width = self._series, self._page, self._width
+        places = np.arange(now, now + len(page))[:, None] - series.per_day * np.arange(1, DAYS + 1)
+        taps = series.coarse.at(places[:, :, None] + np.arange(-width, width + 1))
+        known = ~np.isnan(taps)
+        count = known.sum(axis=2)
+        past = np.divide(
+            np.where(known, taps, 0.0).sum(axis=2), count, out=np.full(count.shape, np.nan), where=count > width
+        )
+        believed = ~np.isnan(past[:, :LEAST_DAYS]).any(axis=1)
+        days = np.where(believed[:, None], past, np.nan)
+        weeks = past[:, WEEK - 1 :: WEEK]
+        weeks = np.where(np.isnan(weeks).any(axis=1)[:, None], np.nan, weeks)
+        page[:, DAY_AGO] = days[:, 0]
+        page[:, WEEK_AGO] = weeks[:, 0]
+        page[:, USUAL] = median(days)
+        page[:, DAY_AGO_NOW : USUAL_NOW + 1] = page[0, DAY_AGO : USUAL + 1]
+        page[:, DAILY : WEEKLY + 1] = np.nan
+        page[:, YESTERDAY] = np.where(believed, taps[:, 0, width], np.nan)
+        floor = LEAST_LEVEL * typical
+        if floor > 0.0:
+            page[:, DAILY] = daily = median((days + floor) / (days[0] + floor))
+            growth = (weeks + floor) / (weeks[0] + floor)
+            daily = np.where(np.isnan(growth[:, 0]), np.nan, daily)
+            page[:, WEEKLY] = median(np.column_stack((growth, daily)))
 
 
-def look_back(series: Series, horizons_s: NDArray[np.float64], typical: float) -> Seasons:
-    """The seasons as seen from the newest bin; `typical` is the long-run mean."""
-    now_and_on = series.coarse_places(np.concatenate(([0.0], horizons_s)))
-    places = now_and_on - series.per_day * np.arange(1, DAYS + 1)[:, None]
-    width = int(SMOOTH_S // series.coarse_step_s)
-    taps = series.coarse.at(places[:, :, None] + np.arange(-width, width + 1))
-    known = ~np.isnan(taps)
-    count = known.sum(axis=2)
-    past = np.divide(
-        np.where(known, taps, 0.0).sum(axis=2), count, out=np.full(count.shape, np.nan), where=count > width
-    )
-    days = _masked(past, ~np.isnan(past[:LEAST_DAYS]).any(axis=0))
-    weeks = _masked(past[WEEK - 1 :: WEEK], ~np.isnan(past[WEEK - 1 :: WEEK]).any(axis=0))
-    floor = LEAST_LEVEL * typical
-    with np.errstate(divide="ignore", invalid="ignore"):
-        growth_of_days = (days[:, 1:] + floor) / (days[:, :1] + floor)
-        growth_of_weeks = (weeks[:, 1:] + floor) / (weeks[:, :1] + floor)
-    daily = median(growth_of_days)
-    weekly = median(np.vstack((growth_of_weeks, np.where(np.isnan(growth_of_weeks[:1]), np.nan, daily))))
-    usual = median(days)
-    return Seasons(
-        yesterday=np.where(np.isnan(days[0, 1:]), np.nan, taps[0, 1:, width]),
-        day_ago=days[0, 1:],
-        week_ago=weeks[0, 1:],
-        usual=usual[1:],
-        day_ago_now=float(days[0, 0]),
-        week_ago_now=float(weeks[0, 0]),
-        usual_now=float(usual[0]),
-        daily=daily,
-        weekly=weekly,
-    )
-
-
-def _masked(past: NDArray[np.float64], seen: NDArray[np.bool_]) -> NDArray[np.float64]:
-    return np.where(seen, past, np.nan)
+def look_back(series: Series, horizons_s: NDArray[np.float64], typical: float) -> NDArray[np.float64]:
+    """The seasons as seen from the newest bin, (H, COLUMNS); `typical` is the long-run mean."""
+    return Past(series, horizons_s).seasons(typical)
 
 
 def median(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The median of each column without its NaNs, NaN for a column of nothing else: numpy's costs ten times as much."""
-    ordered = np.sort(rows, axis=0)
-    count = (~np.isnan(ordered)).sum(axis=0)
-    every = np.arange(rows.shape[1])
-    low, high = ordered[np.maximum(count - 1, 0) // 2, every], ordered[count // 2, every]
-    return np.where(count > 0, 0.5 * (low + high), np.nan)
+    """The median of each row without its NaNs, NaN for a row of nothing else: numpy's costs ten times as much."""
+    ordered = np.sort(rows, axis=1)
+    count = rows.shape[1] - np.isnan(ordered).sum(axis=1)
+    every = np.arange(len(rows))
+    middle: NDArray[np.float64] = 0.5 * (ordered[every, np.maximum(count - 1, 0) // 2] + ordered[every, count // 2])
+    return middle

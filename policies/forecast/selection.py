@@ -5,6 +5,7 @@ The reactive candidate leads until another has beaten it by a margin on enough e
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -37,29 +38,31 @@ class Selection:
     """Exponentially forgotten losses of each candidate, beside the reactive one's over the same turns."""
 
     def __init__(self, candidates: int, overlap: NDArray[np.float64]) -> None:
-        shape = (len(overlap), 2, candidates, len(LEVELS))
-        self._overlap = overlap
-        self._loss = np.zeros(shape)
-        self._reactive = np.zeros(shape)
-        self._weight = np.zeros(shape[:3])
+        h, n = len(overlap), len(LEVELS)
+        self._least = LEAST_EVIDENCE * overlap[:, None, None]
+        self._sums = np.zeros((h, 2, candidates, 2 * n + 1))
+        """For (horizon, target, candidate): its losses at the levels, the reactive one's, and their weight."""
         self._surprise = np.zeros(candidates)
-        self.leader = np.full((len(overlap), 2, len(LEVELS)), REACTIVE)
+        self.leader = np.full((h, 2, n), REACTIVE)
         """Index of the leading candidate: (horizon, target, level)."""
 
     def note(self, due: NDArray[np.int64], loss: NDArray[np.float64]) -> None:
         """Note losses (due, 2, candidates, levels) at the horizons `due`; NaN for those that took no part."""
-        took_part = ~np.isnan(loss[..., 0] + loss[:, :, :1, 0])
-        keep = np.where(took_part, KEEP, 1.0)
-        self._weight[due] = keep * self._weight[due] + took_part
-        keep, took_part = keep[..., None], took_part[..., None]
-        self._loss[due] = keep * self._loss[due] + np.where(took_part, loss, 0.0)
-        self._reactive[due] = keep * self._reactive[due] + np.where(took_part, loss[:, :, :1], 0.0)
-        self._choose(due)
+        n = len(LEVELS)
+        took_part = ~np.isnan(loss[..., :1] + loss[:, :, :1, :1])
+        new = np.empty((*loss.shape[:3], 2 * n + 1))
+        new[..., :n] = loss
+        new[..., n : 2 * n] = loss[:, :, :1]
+        new[..., 2 * n] = 1.0
+        sums = self._sums[due]
+        sums = np.where(took_part, KEEP * sums + new, sums)
+        self._sums[due] = sums
+        self._choose(due, self._ratio(sums, self._least[due]))
 
     def watch(self, units: NDArray[np.float64]) -> None:
         """Note each candidate's newest error at the shortest horizon, in units of what is usual; NaN for none."""
         grown = self._surprise + np.minimum(np.where(np.isnan(units), 0.0, units), CLIP) - SURPRISE
-        self._surprise = np.clip(grown, 0.0, 2.0 * ALARM)
+        self._surprise = np.minimum(np.maximum(grown, 0.0), 2.0 * ALARM)
 
     def ruling(self, target: int, able: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Who speaks at each horizon and level: the leader, or while it is not able or off the track, the next best.
@@ -70,26 +73,40 @@ class Selection:
         on_track = self._surprise <= ALARM
         on_track[REACTIVE] = True
         able = able.T & on_track
-        leader = self.leader[:, target]
-        ratio = self.ratio(np.arange(len(leader)))[:, target]
-        best = np.where(able[:, :, None], ratio, np.inf).argmin(axis=1)
-        return np.where(np.take_along_axis(able, leader, 1), leader, best)
+        every = np.arange(len(able))
+        leader: NDArray[np.int64] = self.leader[:, target].copy()
+        fit = able[every[:, None], leader]
+        if fit.all():
+            return leader
+        best = np.where(able[:, :, None], self.ratio(every)[:, target], np.inf).argmin(axis=1)
+        return np.where(fit, leader, best)
 
     def ratio(self, due: NDArray[np.int64]) -> NDArray[np.float64]:
         """Losses over the reactive one's (due, 2, candidates, levels); infinite on too little evidence."""
-        reactive = self._reactive[due]
-        enough = self._weight[due] >= LEAST_EVIDENCE * self._overlap[due, None, None]
-        known = (reactive > 0.0) & enough[..., None]
-        ratio: NDArray[np.float64] = np.divide(self._loss[due], reactive, out=np.full(known.shape, np.inf), where=known)
+        return self._ratio(self._sums[due], self._least[due])
+
+    def _ratio(self, sums: NDArray[np.float64], least: NDArray[np.float64]) -> NDArray[np.float64]:
+        n = len(LEVELS)
+        reactive = sums[..., n : 2 * n]
+        known = (reactive > 0.0) & (sums[..., 2 * n] >= least)[..., None]
+        ratio = np.full(known.shape, np.inf)
+        np.divide(sums[..., :n], reactive, out=ratio, where=known)
         ratio[:, :, REACTIVE] = 1.0
         return ratio
 
-    def _choose(self, due: NDArray[np.int64]) -> None:
-        ratio = self.ratio(due)
-        leader = self.leader[due][:, :, None]
-        best = ratio.argmin(axis=2)[:, :, None]
-        ruling = np.take_along_axis(ratio, leader, 2)
-        contending = np.take_along_axis(ratio, best, 2)
-        chosen = np.where(contending < (1.0 - MARGIN) * ruling, best, leader)
-        beaten = np.take_along_axis(ratio, chosen, 2) > 1.0
-        self.leader[due] = np.where(beaten, REACTIVE, chosen)[:, :, 0]
+    def _choose(self, due: NDArray[np.int64], ratio: NDArray[np.float64]) -> None:
+        """Change leaders where another does better by the margin; back to the reactive one where none beats it."""
+        leader = self.leader[due]
+        ruling = ratio.ravel()[_first(len(due), ratio.shape[2]) + len(LEVELS) * leader]
+        contending = ratio.min(axis=2)
+        better = contending < (1.0 - MARGIN) * ruling
+        chosen = np.where(better, ratio.argmin(axis=2), leader)
+        beaten = np.where(better, contending, ruling) > 1.0
+        self.leader[due] = np.where(beaten, REACTIVE, chosen)
+
+
+@lru_cache(maxsize=64)
+def _first(due: int, candidates: int) -> NDArray[np.int64]:
+    """Where in a flat array (due, 2, candidates, levels) the first candidates are: (due, 2, levels)."""
+    n = len(LEVELS)
+    return candidates * n * np.arange(2 * due).reshape(due, 2, 1) + np.arange(n)

@@ -42,6 +42,8 @@ class Ring:
         """Note `value` (NaN: nothing) in bin `place`; bins that were passed over are gaps. An older bin is dropped."""
         if self.last is None or place - self.last >= self.size:
             self._values[:] = np.nan
+        elif place == self.last + 1:
+            self._values[place % self.size] = np.nan
         elif place > self.last:
             self._values[np.arange(self.last + 1, place + 1) % self.size] = np.nan
         elif place < self.last:
@@ -53,6 +55,10 @@ class Ring:
             i = place % self.size
             before = float(self._values[i]) if self._seen > 1 else 0.0
             self._values[i] = before + (value - before) / self._seen
+
+    def newest(self) -> float:
+        """The newest bin; NaN while nothing was seen in it."""
+        return math.nan if self.last is None else float(self._values[self.last % self.size])
 
     def window(self, size: int) -> NDArray[np.float64]:
         """The newest `size` bins (as many as are kept), oldest first: a copy."""
@@ -66,9 +72,8 @@ class Ring:
 
     def mean(self) -> float:
         """The mean of all bins kept; NaN while nothing is."""
-        known = ~np.isnan(self._values)
-        count = int(np.count_nonzero(known))
-        return float(np.sum(self._values, where=known, dtype=float)) / count if count else math.nan
+        known = self._values[~np.isnan(self._values)]
+        return float(known.sum(dtype=float)) / known.size if known.size else math.nan
 
     def came(self, spans: NDArray[np.int64]) -> NDArray[np.float64]:
         """What the newest bins brought, for spans of so many: the newest value and the largest of the span.
@@ -76,10 +81,14 @@ class Ring:
         Shape (spans, 2); NaN where the newest bin, or more than a quarter of a span, was not seen.
         """
         backwards = self.window(int(spans.max()))[::-1]
-        largest = np.fmax.accumulate(backwards)[spans - 1]
-        seen = np.cumsum(~np.isnan(backwards))[spans - 1]
-        newest = np.full(len(spans), backwards[0])
-        return np.stack((newest, np.where(seen >= LEAST_SEEN * spans, largest, np.nan)), axis=1)
+        last = spans - 1
+        found = np.empty((len(spans), 2))
+        found[:, 0] = backwards[0]
+        found[:, 1] = np.fmax.accumulate(backwards)[last]
+        missed = np.isnan(backwards)
+        if missed.any():
+            found[missed.cumsum()[last] > (1.0 - LEAST_SEEN) * spans, 1] = np.nan
+        return found
 
     def at(self, places: NDArray[np.int64]) -> NDArray[np.float64]:
         """The bins at `places`; NaN for what is not, or no longer, or not yet known."""

@@ -7,6 +7,8 @@ takes over.
 
 from __future__ import annotations
 
+import math
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
 
 TAIL_FROM: Final = 0.8
 """The tail's mean excess is taken from the outer fifth on each side: the exponential tail (Pickands 1975, shape 0)."""
+OUTER: Final = (1.0 - TAIL_FROM, TAIL_FROM)
+APART: Final = 2.0**16
+"""More than the residuals of a row can weigh together, each no more than a few."""
+TINY: Final = 1e-9
 LEAST_LEVEL: Final = 0.5
 """Share of the long-run mean that a quiet hour's spread is taken for, at the least."""
 PRIOR_NODES: Final = (np.arange(5) + 1.0) / 6.0
@@ -37,6 +43,11 @@ def scale(mean: NDArray[np.float64], typical: float) -> NDArray[np.float64]:
     """
     measure: NDArray[np.float64] = np.sqrt((mean + LEAST_LEVEL * typical) * typical)
     return measure
+
+
+def scale_of(mean: float, typical: float) -> float:
+    """The same of one mean."""
+    return math.sqrt((mean + LEAST_LEVEL * typical) * typical)
 
 
 def prior(horizon_s: float) -> NDArray[np.float64]:
@@ -64,30 +75,52 @@ def quantiles(
     outermost residual the tail is exponential with the mean excess of the outer fifth. Rows without a residual give
     NaN. Levels rise, and so do the answers.
     """
-    order = np.argsort(residuals, axis=1)
-    r = np.take_along_axis(residuals, order, 1)
-    known = ~np.isnan(r)
-    w = np.where(known, np.take_along_axis(weights, order, 1), 0.0)
-    r = np.where(known, r, np.fmax.reduce(residuals, axis=1)[:, None])
-    reached = np.cumsum(w, axis=1)
-    total = reached[:, -1:] + unseen
-    p = (reached - 0.5 * w + 0.5 * unseen) / total
-    above = np.clip((p[:, :, None] < levels).sum(axis=1), 1, r.shape[1] - 1)
-    p0, p1 = np.take_along_axis(p, above - 1, 1), np.take_along_axis(p, above, 1)
-    r0, r1 = np.take_along_axis(r, above - 1, 1), np.take_along_axis(r, above, 1)
-    share = np.clip((levels - p0) / np.maximum(p1 - p0, 1e-12), 0.0, 1.0)
-    inside: NDArray[np.float64] = r0 + share * (r1 - r0)
-    last = (known.sum(axis=1) - 1).clip(0)
-    top = np.take_along_axis(p, last[:, None], 1)
-    over = np.log(np.maximum((1.0 - top) / np.maximum(1.0 - levels, 1e-9), 1.0))
-    under = np.log(np.maximum(p[:, :1] / np.maximum(levels, 1e-9), 1.0))
-    return inside + over * _excess(r, w, p >= TAIL_FROM) - under * _excess(-r, w, p <= 1.0 - TAIL_FROM)
+    rows, n = residuals.shape
+    start, apart = _set_apart(rows, n)
+    order = residuals.argsort(axis=1)
+    order += start
+    r, w = residuals.ravel()[order], weights.ravel()[order]
+    top: NDArray[np.int64] = start + (n - 1)
+    if np.isnan(r[:, -1]).any():
+        known = ~np.isnan(r)
+        w = np.where(known, w, 0.0)
+        r = np.where(known, r, np.fmax.reduce(residuals, axis=1)[:, None])
+        top = start + (known.sum(axis=1, keepdims=True) - 1).clip(0)
+    at = w.cumsum(axis=1)
+    seen = at[:, -1:].copy()
+    at -= 0.5 * w
+    wanted = np.concatenate((levels, OUTER)) * (seen + unseen) - 0.5 * unseen
+    above = (at + apart).ravel().searchsorted(wanted + apart)  # one search for all rows, as together they rise
+    flat_at, flat_r = at.ravel(), r.ravel()
+    upper = np.minimum(np.maximum(above[:, :-2], start + 1), start + (n - 1))
+    lower = np.maximum(upper - 1, start)
+    at0, r0 = flat_at[lower], flat_r[lower]
+    share = (wanted[:, :-2] - at0) / np.maximum(flat_at[upper] - at0, TINY)
+    found: NDArray[np.float64] = r0 + np.minimum(np.maximum(share, 0.0), 1.0) * (flat_r[upper] - r0)
+    left = (seen + 0.5 * unseen - flat_at[top]) / (seen + unseen)
+    if (left > 1.0 - levels[-1]).any():
+        over = np.log(np.maximum(left / np.maximum(1.0 - levels, TINY), 1.0))
+        found += over * _excess(r, w, (above - start)[:, -1])
+    left = (at[:, :1] + 0.5 * unseen) / (seen + unseen)
+    if (left > levels[0]).any():
+        under = np.log(np.maximum(left / np.maximum(levels, TINY), 1.0))
+        found -= under * _excess(-r[:, ::-1], w[:, ::-1], n - (above - start)[:, -2])
+    return found
 
 
-def _excess(r: NDArray[np.float64], w: NDArray[np.float64], outer: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Mean excess over the innermost of the outer residuals of each row, shape (rows, 1); 0 where there are none."""
-    start = np.where(outer, r, np.inf).min(axis=1, keepdims=True)
-    w = np.where(outer, w, 0.0)
-    total = w.sum(axis=1, keepdims=True)
-    excess: NDArray[np.float64] = (w * np.where(outer, r - start, 0.0)).sum(axis=1, keepdims=True)
-    return np.where(total > 0.0, excess / np.maximum(total, 1e-12), 0.0)
+@lru_cache(maxsize=64)
+def _set_apart(rows: int, n: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Where each row starts in a flat array, and what sets rows of weights apart: (rows, 1) both."""
+    row = np.arange(rows, dtype=np.int64)[:, None]
+    return n * row, APART * row.astype(np.float64)
+
+
+def _excess(r: NDArray[np.float64], w: NDArray[np.float64], first: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Mean excess of the residuals of each row from its `first` on over that one, shape (rows, 1); 0 without any."""
+    n = r.shape[1]
+    first = np.minimum(first, n - 1)
+    least = int(first.min())
+    w = w[:, least:] * (np.arange(least, n) >= first[:, None])
+    above = r[:, least:] - r[np.arange(len(r)), first][:, None]
+    excess: NDArray[np.float64] = (w * above).sum(axis=1) / np.maximum(w.sum(axis=1), TINY)
+    return excess[:, None]

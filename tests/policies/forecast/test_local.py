@@ -21,6 +21,10 @@ def shifted(before: float, after: float, since: int) -> NDArray[np.float64]:
     return np.where(np.arange(local.WINDOW) < local.WINDOW - since, before, after) + noise
 
 
+def trend(values: NDArray[np.float64], step_s: float) -> NDArray[np.float64]:
+    return local.trend(local.Recent(values), step_s, local.onward_s(step_s, AHEAD_S))
+
+
 @pytest.mark.parametrize(
     ("recent", "level"),
     [
@@ -34,29 +38,29 @@ def shifted(before: float, after: float, since: int) -> NDArray[np.float64]:
     ids=["nothing seen", "one value", "between gaps", "up by a step", "down by a step", "through a gap"],
 )
 def test_the_level(recent: list[float], level: float) -> None:
-    assert local.level(np.array(recent))[0] == pytest.approx(level, nan_ok=True)
+    assert local.Recent(np.array(recent)).level()[0] == pytest.approx(level, nan_ok=True)
 
 
 def test_in_quiet_times_the_level_is_a_long_mean() -> None:
-    lengths = [local.level(poisson(seed, local.WINDOW))[1] for seed in range(40)]
+    lengths = [local.Recent(poisson(seed, local.WINDOW)).level()[1] for seed in range(40)]
     assert np.median(lengths) == local.WINDOW
 
 
 @pytest.mark.parametrize("since", [1, 2, 4, 8, 16])
 @pytest.mark.parametrize(("before", "after"), [(5.0, 9.0), (9.0, 5.0)], ids=["up", "down"])
 def test_after_a_shift_the_level_is_that_of_after(before: float, after: float, since: int) -> None:
-    assert local.level(shifted(before, after, since))[0] == pytest.approx(after, abs=0.2)
+    assert local.Recent(shifted(before, after, since)).level()[0] == pytest.approx(after, abs=0.2)
 
 
 def test_noise_is_told_apart_from_trend_and_outliers() -> None:
     values = ramp(2, local.WINDOW)
     values[40] = 500.0
-    assert local.noise(values) == pytest.approx(0.05, rel=0.5)
+    assert local.Recent(values).noise() == pytest.approx(0.05, rel=0.5)
 
 
 def test_a_trend_is_carried_on_and_levels_out() -> None:
     values = ramp(3, local.WINDOW)
-    soon, later, last = local.trend(values, 15.0, AHEAD_S)
+    soon, later, last = trend(values, 15.0)
     assert soon == pytest.approx(values[-1] + 0.2, abs=0.1), "a replica in five minutes"
     assert soon < later < last < values[-1] + 3.0
     assert last - later < 5 * (later - soon)
@@ -64,14 +68,14 @@ def test_a_trend_is_carried_on_and_levels_out() -> None:
 
 def test_a_doubtful_trend_is_hardly_believed() -> None:
     values = poisson(4, local.WINDOW)
-    level = local.level(values)[0]
-    assert local.trend(values, 15.0, AHEAD_S) == pytest.approx(level, rel=0.2)
+    level = local.Recent(values).level()[0]
+    assert trend(values, 15.0) == pytest.approx(level, rel=0.2)
 
 
 @pytest.mark.parametrize("values", [[1.0, NAN, 2.0, 3.0], [], [NAN] * 9], ids=["three values", "none", "gaps"])
 def test_too_little_makes_no_trend(values: list[float]) -> None:
-    assert np.isnan(local.trend(np.array(values), 15.0, AHEAD_S)).all()
+    assert np.isnan(trend(np.array(values), 15.0)).all()
 
 
 def test_a_falling_trend_ends_at_zero() -> None:
-    assert (local.trend(np.linspace(10.0, 0.1, 40), 60.0, AHEAD_S) >= 0.0).all()
+    assert (trend(np.linspace(10.0, 0.1, 40), 60.0) >= 0.0).all()

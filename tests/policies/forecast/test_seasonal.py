@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from policies.forecast.seasonal import look_back, median
+from policies.forecast.seasonal import DAILY, WEEKLY, YESTERDAY, Past, look_back, median
 from policies.forecast.series import Series
 from tests.policies.forecast.processes import START, days
 
@@ -56,32 +56,46 @@ def test_the_day_grows_as_days_do_whatever_happened(happened: Callable[[NDArray[
     seen = look_back(recorded(values), AHEAD_S, float(np.nanmean(values)))
     clean = days(1, 14, 300.0, noise=0.0)
     expected = clean[NINE + np.array([2, 5])] / clean[NINE - 1]
-    assert seen.daily == pytest.approx(expected, rel=0.12)
+    assert seen[:, DAILY] == pytest.approx(expected, rel=0.12)
+
+
+@pytest.mark.parametrize("step_s", [15.0, 60.0, 900.0, 7200.0, 43_200.0])
+def test_what_is_kept_is_what_would_be_looked_up(step_s: float) -> None:
+    """Turn by turn, with gaps in the past: a page is turned when the hour comes, not later."""
+    series, ahead_s = Series(step_s), step_s * np.unique(np.ceil(np.array([60.0, 300.0, 1800.0]) / step_s))
+    values = np.random.default_rng(4).uniform(1.0, 9.0, 15 * PER_DAY)
+    values[::7] = np.nan
+    series.seed(START + 300.0 * np.arange(len(values), dtype=np.float64), values)
+    past, now = Past(series, ahead_s), START + 300.0 * len(values)
+    for turn in range(90):
+        series.note(now + step_s * turn, 5.0 + turn % 3)
+        typical = 5.0 if turn < 50 else 6.0
+        assert np.array_equal(past.seasons(typical), look_back(series, ahead_s, typical), equal_nan=True)
 
 
 @pytest.mark.parametrize(("count", "daily", "weekly"), [(1.9, False, False), (2.3, True, False), (14.3, True, True)])
 def test_a_season_takes_part_once_it_was_seen_twice(count: float, daily: bool, weekly: bool) -> None:
     seen = look_back(recorded(days(2, count, 300.0)), AHEAD_S, 5.0)
-    assert np.isnan(seen.daily).any() != daily
-    assert np.isnan(seen.yesterday).any() != daily
-    assert np.isnan(seen.weekly).any() != weekly
+    assert np.isnan(seen[:, DAILY]).any() != daily
+    assert np.isnan(seen[:, YESTERDAY]).any() != daily
+    assert np.isnan(seen[:, WEEKLY]).any() != weekly
 
 
 def test_a_season_with_a_hole_at_its_last_turn_is_not_believed() -> None:
     values = days(3, 5 + NINE / PER_DAY, 300.0)
     outage(values)
-    assert np.isnan(look_back(recorded(values), AHEAD_S, 5.0).daily).all()
+    assert np.isnan(look_back(recorded(values), AHEAD_S, 5.0)[:, DAILY]).all()
 
 
 def test_growth_from_nothing_is_bounded() -> None:
     values = np.where(np.arange(5 * PER_DAY + NINE) % PER_DAY < NINE, 0.0, 10.0)
     seen = look_back(recorded(values), AHEAD_S, float(values.mean()))
-    assert (seen.daily <= 22.0).all()
+    assert (seen[:, DAILY] <= 22.0).all()
 
 
 @pytest.mark.parametrize(
-    ("column", "expected"),
+    ("row", "expected"),
     [([3.0, 1.0, 2.0], 2.0), ([np.nan, 4.0, 1.0], 2.5), ([np.nan, np.nan, 7.0], 7.0), ([np.nan] * 3, np.nan)],
 )
-def test_the_median_leaves_out_what_is_not_known(column: list[float], expected: float) -> None:
-    assert median(np.array(column)[:, None]) == pytest.approx(expected, nan_ok=True)
+def test_the_median_leaves_out_what_is_not_known(row: list[float], expected: float) -> None:
+    assert median(np.array([row])) == pytest.approx(expected, nan_ok=True)

@@ -33,8 +33,8 @@ def test_beyond_the_outermost_the_tail_is_exponential() -> None:
     sample = -np.log1p(-(np.arange(n) + 1.0) / (n + 1.0))
     found = of(sample, [0.99, 0.999, 0.9999])
     assert np.diff(found) == pytest.approx(np.log(10.0), rel=0.2)
-    low = of(-sample, [0.01, 0.001])
-    assert low == pytest.approx([-found[0], -found[1]], rel=0.01)
+    low = of(-sample, [0.001, 0.01])
+    assert low == pytest.approx([-found[1], -found[0]], rel=0.01)
 
 
 def test_what_weighs_nothing_counts_for_nothing() -> None:

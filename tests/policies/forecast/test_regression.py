@@ -1,0 +1,73 @@
+"""What the regression learns: the line that is there, outliers or not, however its observations wait for each other."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from policies.forecast.regression import BATCH, EAGER, RIDGE, Regression
+
+TRUE = np.array([[0.5, 0.3, -0.2], [0.6, 0.3, 0.1]])
+"""Coefficients of the value and of the largest."""
+HOUR_S = np.array([3600.0, 3600.0])
+
+
+def observed(seed: int, count: int, noise: float) -> NDArray[np.float64]:
+    """Features and what came of them: (count, 3 + 2)."""
+    rng = np.random.default_rng(seed)
+    features = rng.normal(1.0, 0.5, (count, 3))
+    return np.hstack((features, features @ TRUE.T + rng.normal(0.0, noise, (count, 2))))
+
+
+def taught(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The coefficients (2, F) of a horizon that saw these rows, one after the other."""
+    regression = Regression(3, HOUR_S)
+    for row in rows:
+        regression.learn(np.array([1]), row[None])
+    return np.array(regression.coefficients[1])
+
+
+@pytest.mark.parametrize("count", [400, 401, 403])
+def test_it_finds_the_line_that_is_there(count: int) -> None:
+    assert taught(observed(1, count, 0.01)) == pytest.approx(TRUE, abs=0.02)
+
+
+def test_it_is_the_ridge_towards_the_level_with_forgetting() -> None:
+    """Without outliers: weighted least squares, solved at once."""
+    rows = observed(2, EAGER + 3 * BATCH, 0.0)
+    age = np.arange(len(rows))[::-1]
+    weight = 0.5 ** (age * HOUR_S[0] / (30 * 86_400.0))
+    belief = np.array([1.0, 0.0, 0.0])
+    features, came = rows[:, :3], rows[:, 3:]
+    moment = (features.T * weight) @ features
+    change = np.linalg.solve(moment + RIDGE * np.eye(3), (features.T * weight) @ (came - (features @ belief)[:, None]))
+    assert taught(rows) == pytest.approx(belief + change.T, rel=0.02)
+
+
+def test_outliers_hardly_move_it() -> None:
+    rows = observed(3, 400, 0.01)
+    rows[100::40, 3:] += 50.0
+    assert taught(rows) == pytest.approx(TRUE, abs=0.05)
+
+
+def test_what_has_not_been_worked_out_yet_is_not_lost() -> None:
+    """Observations wait for each other after the first ones: all of them count once the last has come."""
+    rows = observed(4, EAGER + 2 * BATCH, 0.01)
+    regression = Regression(3, HOUR_S)
+    known = []
+    for row in rows:
+        regression.learn(np.array([0]), row[None])
+        known.append(regression.coefficients[0].copy())
+    moved = [not np.array_equal(a, b) for a, b in pairwise(known)]
+    assert moved == [True] * (EAGER - 1) + ([False] * (BATCH - 1) + [True]) * 2
+
+
+def test_horizons_learn_apart() -> None:
+    regression = Regression(3, HOUR_S)
+    for row in observed(5, 20, 0.01):
+        regression.learn(np.array([0]), row[None])
+    assert regression.coefficients[1].tolist() == [[1.0, 0.0, 0.0]] * 2
+    assert regression.predict(np.ones((2, 3)))[:, 1].tolist() == [1.0, 1.0]
