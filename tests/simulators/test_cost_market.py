@@ -11,14 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from policies.model import PoolName
 from simulators.models.service import PS_PER_S
 from simulators.oracle.plan import plan
 from simulators.run import begin, traffic_of
 from simulators.world.world import World
 from tests.benchmarks.cost import market_runs
-from tests.benchmarks.cost.deployment import ON_DEMAND_POOL, SPOT_POOL, Deployment
+from tests.benchmarks.cost.deployment import ON_DEMAND_POOL, Deployment
 from tests.benchmarks.cost.families import Family
-from tests.benchmarks.cost.market import DRAIN, MARKETS, SERVE, MarketCell
+from tests.benchmarks.cost.market import FOREWARNED, KARPENTER, MARKETS, MarketCell
 from tests.benchmarks.cost.scores import Score
 from tests.benchmarks.cost.tuning import SEED, Job, Runs
 
@@ -45,8 +46,8 @@ def data(folder: Path, *zones: list[int]) -> Path:
 class Kept:
     """A Deployment of eight pods in a world without requests, looked at every 15 s."""
 
-    def __init__(self, folder: Path, on_notice: str) -> None:
-        case = CELL.together(folder, "train", on_notice=on_notice)
+    def __init__(self, folder: Path, offer: str) -> None:
+        case = CELL.case(folder, "train", offer=offer)
         self.world: World = begin(case, SEED, traffic_of(case, SEED))
         self.deployment = Deployment(self.world)
         self.ready: dict[int, int] = {}
@@ -60,28 +61,35 @@ class Kept:
             if at_s == 0:
                 await self.deployment.resize(8, seen.value)
             self.ready[at_s] = seen.value.ready
-            spot, on_demand = (self.world.status(pool) for pool in (SPOT_POOL, ON_DEMAND_POOL))
-            self.sizes[at_s] = spot.ready, on_demand.desired
+            spot = sum(self.world.status(pool).ready for pool in self.world.pools if pool != ON_DEMAND_POOL)
+            self.sizes[at_s] = spot, self.world.status(ON_DEMAND_POOL).desired
 
 
 def test_a_deployment_moves_to_spot_without_a_gap(tmp_path: Path) -> None:
-    kept = Kept(data(tmp_path, FULL), SERVE)
+    kept = Kept(data(tmp_path, FULL), KARPENTER)
     assert min(kept.ready.values()) == 8
     assert kept.sizes[300] == (8, 0)
 
 
 def test_it_falls_back_when_spot_is_taken_and_comes_back_with_it(tmp_path: Path) -> None:
-    kept = Kept(data(tmp_path, [4, 4, 0, 4, 4]), DRAIN)
+    kept = Kept(data(tmp_path, [4, 4, 0, 4, 4]), KARPENTER)
     assert kept.sizes[450] == (8, 0)
-    assert kept.sizes[600] == (0, 8)
-    assert kept.ready[600] < 8, "what is drained at the notice is missing until others serve"
-    assert kept.ready[750] == 8
-    assert min(kept.ready[at] for at in range(750, 1500, 15)) == 8
+    assert kept.sizes[495] == (0, 8), "drained at the notice, and made up for at once"
+    assert kept.ready[495] == 0
+    assert min(kept.ready[at] for at in range(630, 1500, 15)) == 8
     assert kept.sizes[1200] == (8, 0)
 
 
+def test_what_a_zone_takes_is_made_up_for_in_another(tmp_path: Path) -> None:
+    kept = Kept(data(tmp_path, FULL, [4, 0, 4, 4, 4]), KARPENTER)
+    assert kept.sizes[165] == (8, 0), "four in each zone"
+    assert kept.sizes[195] == (4, 0), "the other zone starts four, and nothing is bought on demand"
+    assert kept.sizes[315] == (8, 0)
+    assert kept.world.status(PoolName("spot-zone-0")).desired == 8
+
+
 def test_forewarned_it_loses_nothing_that_starts_within_the_notice(tmp_path: Path) -> None:
-    kept = Kept(data(tmp_path, [4, 4, 0, 0, 0]), SERVE)
+    kept = Kept(data(tmp_path, [4, 4, 0, 0, 0]), FOREWARNED)
     assert min(kept.ready.values()) == 8
     assert kept.sizes[750] == (0, 8)
 

@@ -1,9 +1,9 @@
 """A Deployment over spot and on-demand nodes, as Karpenter keeps it: what rivals that know one size run on.
 
 An autoscaler sets the Deployment's size. Pods get spot nodes first, on-demand nodes while no zone has spot, and move
-back when it comes: Karpenter's fallback and its consolidation. Kinder than the real one: a move costs no gap, on-demand
-nodes are the first to go, zones that have room are known without a try, and one that had none is asked again in 60 s.
-Where nodes serve on after a notice, those to be taken are made up for on demand at once: more than anybody does for it.
+back when it comes: Karpenter's fallback and its consolidation. A zone that refused a node, or announced that it takes
+some, is left alone for 3 minutes, and what is taken is made up for elsewhere. Kinder than the real one: a move costs no
+gap, on-demand nodes are the first to go, and every pod's node is looked for within a turn.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from policies.history import History
 from policies.model import Fresh, PoolName, PoolStatus
 from scaler.config.load import Workload
 from scaler.controller import Controller
+from scaler.ports import OutOfCapacity
 from simulators import lanes
 from simulators.invariants import check
 from simulators.models.service import PS_PER_S
@@ -25,24 +26,27 @@ from simulators.scenario import Case
 from simulators.traffic.trace import Trace
 from simulators.world import ports
 from simulators.world.world import World
-from tests.benchmarks.cost.market import ON_DEMAND, SPOT
+from tests.benchmarks.cost.market import ON_DEMAND
 
-SPOT_POOL: Final = PoolName(SPOT)
 ON_DEMAND_POOL: Final = PoolName(ON_DEMAND)
+SHUT_S: Final = 180.0
+"""How long Karpenter takes an offering for unavailable, after a refusal as after an interruption's notice."""
 
 
 class Deployment:
-    """The Deployment as a pool of the controller: one size over both pools of a world."""
+    """The Deployment as a pool of the controller: one size over all pools of a world, those of spot one a zone."""
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._size = sum(world.status(pool).desired for pool in (SPOT_POOL, ON_DEMAND_POOL))
+        self._zones = [name for name in world.pools if name != ON_DEMAND_POOL]
+        self._size = sum(world.status(pool).desired for pool in world.pools)
+        self._shut_until = dict.fromkeys(self._zones, 0.0)
+        self._taken = dict.fromkeys(self._zones, 0)
 
     async def status(self) -> Fresh[PoolStatus]:
         self._settle()
-        spot, on_demand = self._world.status(SPOT_POOL), self._world.status(ON_DEMAND_POOL)
-        ready = min(self._size, spot.ready + on_demand.ready)  # both ends of a move are one pod
-        return Fresh(PoolStatus(self._size, ready), self._world.now)
+        ready = sum(self._world.status(pool).ready for pool in self._world.pools)
+        return Fresh(PoolStatus(self._size, min(self._size, ready)), self._world.now)  # both ends of a move are one pod
 
     async def resize(self, replicas: int, seen: PoolStatus) -> None:
         self._size = replicas
@@ -50,14 +54,42 @@ class Deployment:
 
     def _settle(self) -> None:
         """Spot for every pod; on demand for those that have no spot node, until theirs serves."""
-        if self._world.status(SPOT_POOL).desired != self._size:
-            self._world.resize(SPOT_POOL, self._size)
-        spot, on_demand = self._world.status(SPOT_POOL), self._world.status(ON_DEMAND_POOL)
-        there = sum(part.ready + part.pending - part.doomed for part in spot.parts)
-        least, most = max(0, self._size - there), max(0, self._size - spot.ready + spot.doomed)
+        self._heed()
+        self._fill()
+        while (spare := sum(self._held(zone) for zone in self._zones) - self._size) > 0:
+            fullest = max(self._zones, key=self._held)
+            less = max(1, spare // len(self._zones))
+            self._world.resize(fullest, max(0, self._world.status(fullest).desired - less))
+        spot, on_demand = [self._world.status(zone) for zone in self._zones], self._world.status(ON_DEMAND_POOL)
+        least = max(0, self._size - sum(status.desired - status.doomed for status in spot))
+        most = max(0, self._size - sum(status.ready - status.doomed for status in spot))
         wanted = min(max(on_demand.desired, least), most)
         if wanted != on_demand.desired:
             self._world.resize(ON_DEMAND_POOL, wanted)
+
+    def _heed(self) -> None:
+        """Leave alone the zones that take nodes, or said that they will."""
+        for zone in self._zones:
+            status = self._world.status(zone)
+            if status.interrupted > self._taken[zone] or status.doomed:
+                self._shut_until[zone] = self._world.now + SHUT_S
+            self._taken[zone] = status.interrupted
+
+    def _fill(self) -> None:
+        """A spot node for every pod that has none, in the zone with the fewest of those that are not shut."""
+        missing = self._size - sum(self._held(zone) for zone in self._zones)
+        while missing > 0 and (open_ := [z for z in self._zones if self._shut_until[z] <= self._world.now]):
+            zone = min(open_, key=self._held)
+            try:
+                self._world.resize(zone, self._world.status(zone).desired + 1)
+                missing -= 1
+            except OutOfCapacity:
+                self._shut_until[zone] = self._world.now + SHUT_S
+
+    def _held(self, zone: PoolName) -> int:
+        """A zone's nodes without those that are about to be taken."""
+        status = self._world.status(zone)
+        return status.desired - status.doomed
 
 
 def simulate(case: Case, workload: Workload, seed: int, trace: Trace) -> Run:
@@ -66,7 +98,7 @@ def simulate(case: Case, workload: Workload, seed: int, trace: Trace) -> Run:
     run = Run(case, seed, trace, world, Timeline(epoch_s))
     clock = ports.SimulatedClock(world)
     (pool,) = workload.spec.pools
-    setup = ports.setup(world, workload, {pool: SPOT_POOL}, {})
+    setup = ports.setup(world, workload, {pool: ON_DEMAND_POOL}, {})
     setup = dataclasses.replace(setup, actuators={pool: Deployment(world)})
     history = History(max(HISTORY_S, workload.spec.lookback_s), step_s=workload.spec.interval_s)
     controller = Controller(setup, clock, history, run.timeline.note)

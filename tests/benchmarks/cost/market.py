@@ -20,9 +20,6 @@ from tests.benchmarks.cost.cells import DAY_S, GPUS, H100_USD_PER_HOUR, STARTS, 
 SPOT_USD_PER_HOUR: Final = 2.8064
 """AWS p5.4xlarge, us-east-2, spot, 2026 (the shared price catalogue)."""
 SPOT, ON_DEMAND = "spot", "on-demand"
-SERVE, DRAIN = "serve", "replace"
-"""What becomes of a node at the cloud's notice, 120 s ahead: it serves until it is cut with its requests, as an Auto
-Scaling group's does; or it is drained and made up for at once, as Karpenter and the termination handler do."""
 HOLDS: Final[Mapping[str, int]] = {
     "azure-conv": 8,
     "azure-conv-large": 44,
@@ -34,8 +31,19 @@ HOLDS: Final[Mapping[str, int]] = {
     "taxi": 6,
 }
 """What a zone holds at its fullest: about the fleet that the trace needs in the mean (SpotHedge's runs: 4 for 3)."""
-FAILS: Final = {"after_s": 30, "then": "retry", "retry_s": 60}
-"""What finds no node is said to have failed after this, as Karpenter's and the cluster autoscaler's events say it."""
+TOLD: Final = {"failures": {"after_s": 30, "then": "retry", "retry_s": 60}}
+"""What finds no node is said to have failed soon after, as groups of machines and autoscalers of clusters say it."""
+GROUP, DRAINED, KARPENTER, FOREWARNED = "group", "drained", "karpenter", "forewarned"
+OFFERS: Final[Mapping[str, Mapping[str, Any]]] = {
+    GROUP: {"on_notice": "serve", **TOLD},
+    DRAINED: {"on_notice": "replace", "replace": False, **TOLD},
+    KARPENTER: {"on_notice": "replace", "replace": False, "on_shortage": "partial"},
+    FOREWARNED: {"on_notice": "serve", "replace": False, "on_shortage": "partial"},
+}
+"""What a platform does with spot nodes. In a group they serve on after the cloud's notice, 120 s ahead, until they are
+taken with their requests, and are made up for then. Drained, they take no more requests from the notice on. Karpenter
+drains them too, and hears at once what a zone has not; forewarned, it would let them serve and make up for them before.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +87,13 @@ class MarketCell(Cell):
         """The same without spot."""
         return Cell(self.name, self.start_s)
 
-    def case(self, data: Path, part: str, share: float = 0.99, on_notice: str = SERVE) -> Case:
+    def case(self, data: Path, part: str, share: float = 0.99, offer: str = GROUP) -> Case:
         """The scenario, with a pool for each zone's spot, and our policy."""
-        return _case(self, data, part, share, on_notice)
+        return _case(self, data, part, share, offer)
 
-    def together(self, data: Path, part: str, share: float = 0.99, on_notice: str = SERVE) -> Case:
+    def together(self, data: Path, part: str, share: float = 0.99) -> Case:
         """The scenario with one pool of spot over all zones, as those have it that do not choose among zones."""
-        return _together(self, data, part, share, on_notice)
+        return _together(self, data, part, share)
 
     def zones(self, data: Path, part: str) -> dict[str, Any]:
         """Each zone's offer in a part of the trace: time passes in the market as it does in the traffic."""
@@ -101,17 +109,11 @@ class MarketCell(Cell):
 
 
 def cells() -> list[MarketCell]:
-    """The traces in one market each; the conversations in both, and with a slow start."""
+    """The conversations in both markets, with both start-ups; the days in one market each."""
     fast, slow = STARTS
-    return [
-        MarketCell("azure-conv", fast, "AWS1"),
-        MarketCell("azure-conv", fast, "AWS2"),
-        MarketCell("azure-conv", slow, "AWS2"),
-        MarketCell("nasa", fast, "AWS1"),
-        MarketCell("servegen-mid", fast, "AWS2"),
-        MarketCell("taxi", fast, "AWS2"),
-        MarketCell("servegen-small", fast, "AWS1"),
-    ]
+    short = [MarketCell("azure-conv", start, market) for market in MARKETS for start in (fast, slow)]
+    long = {"servegen-mid": "AWS2", "nasa": "AWS1", "taxi": "AWS2", "servegen-small": "AWS1"}
+    return [*short, *(MarketCell(name, fast, market) for name, market in long.items())]
 
 
 def spot_pool(zone: str) -> str:
@@ -119,7 +121,7 @@ def spot_pool(zone: str) -> str:
 
 
 @cache
-def _case(cell: MarketCell, data: Path, part: str, share: float, on_notice: str) -> Case:
+def _case(cell: MarketCell, data: Path, part: str, share: float, offer: str) -> Case:
     groups = {spot_pool(zone): {zone: offer} for zone, offer in cell.zones(data, part).items()}
     workload = ours(worth(catalogue.load(cell.source.model)), cell, share)
     spot_usd, usd = cell.usd_per_hour
@@ -132,25 +134,24 @@ def _case(cell: MarketCell, data: Path, part: str, share: float, on_notice: str)
         },
         ON_DEMAND: {**common, "name": ON_DEMAND, "market": "on_demand", "price_usd_per_hour": usd},
     }
-    return read(_offered(cell, data, part, share, groups, on_notice), workload)
+    return read(_offered(cell, data, part, share, groups, offer), workload)
 
 
 @cache
-def _together(cell: MarketCell, data: Path, part: str, share: float, on_notice: str) -> Case:
+def _together(cell: MarketCell, data: Path, part: str, share: float) -> Case:
     workload = ours(worth(catalogue.load(cell.source.model)), cell, share)
     workload["pools"] = {name: {"kind": "kubernetes", "name": name, "namespace": "llm"} for name in (SPOT, ON_DEMAND)}
-    return read(_offered(cell, data, part, share, {SPOT: cell.zones(data, part)}, on_notice), workload)
+    return read(_offered(cell, data, part, share, {SPOT: cell.zones(data, part)}, GROUP), workload)
 
 
 def _offered(
-    cell: MarketCell, data: Path, part: str, share: float, groups: Mapping[str, Mapping[str, Any]], on_notice: str
+    cell: MarketCell, data: Path, part: str, share: float, groups: Mapping[str, Mapping[str, Any]], offer: str
 ) -> dict[str, Any]:
     """The cell's world with these spot pools beside on-demand, which everybody begins on."""
     found = scenario(cell, data, part, share)
     (gpus,) = found["pools"].values()
     spot_usd, _ = cell.usd_per_hour
-    told = {"failures": FAILS, "tells": ["parts"], "on_notice": on_notice}
-    spot = {**gpus, "market": "spot", "price_usd_per_hour": spot_usd, **told}
+    spot = {**gpus, **OFFERS[offer], "market": "spot", "price_usd_per_hour": spot_usd}
     found["pools"] = {**{pool: {**spot, "zones": dict(zones)} for pool, zones in groups.items()}, ON_DEMAND: gpus}
     found["initial_replicas"] = {ON_DEMAND: cell.source.initial}
     return found

@@ -16,19 +16,19 @@ from simulators.oracle.plan import SloUnreachable, plan
 from simulators.peers.contenders import contenders
 from simulators.run import Run, simulate, traffic_of
 from tests.benchmarks.clairvoyant import Floats, cheapest_usd
-from tests.benchmarks.cost import deployment, scores, tuning
+from tests.benchmarks.cost import deployment, market, scores, tuning
 from tests.benchmarks.cost.cells import Cell
 from tests.benchmarks.cost.families import OURS, Family
-from tests.benchmarks.cost.market import DRAIN, ON_DEMAND, SERVE, SPOT, MarketCell
+from tests.benchmarks.cost.market import ON_DEMAND, SPOT, MarketCell
 from tests.benchmarks.cost.tuning import ORACLE, SEED, Job, Outcome, Runs
 
-SPOT_FIRST: Final = "spot-first/"
-"""Before a rival's word: its size is a Deployment's, on spot nodes that are drained at the notice, with fallback."""
-FOREWARNED: Final = "forewarned/"
-"""The same where nodes serve until they are cut, and are made up for at the notice: more than rivals have."""
+SPOT_FIRST: Final = "karpenter/"
+"""Before a rival's word: its size is a Deployment's, on spot and on-demand nodes as Karpenter keeps them."""
+FOREWARNED: Final = "karpenter-forewarned/"
+"""The same where nodes serve until they are taken, and are made up for at the notice: more than rivals have."""
 OWN: Final = "own/"
 """Before SkyServe's: its own replicas on spot and on demand. It heeds no notice."""
-DRAINED: Final = "drained/"
+DRAINED: Final = "zones-drained/"
 """Before ours: nodes are drained at the notice, as on Karpenter's."""
 ONLY_ON_DEMAND: Final = ("hpa", "skyserve", "llm-d")
 """Those who are also run as their documentation sets them up. The others cost more (cost at equal SLO)."""
@@ -72,13 +72,13 @@ def run(job: Job, data: Path) -> Outcome:
     told = data, job.part, job.share
     alone = cell.alone.case(*told)
     if mode + slash in {SPOT_FIRST, FOREWARNED}:
-        world = cell.together(*told, DRAIN if mode + slash == SPOT_FIRST else SERVE)
+        world = cell.case(*told, market.KARPENTER if mode + slash == SPOT_FIRST else market.FOREWARNED)
         (contender,) = contenders(alone, [word], with_self=False)
         return tuning.outcome(deployment.simulate(world, contender.case.workload, SEED, traffic_of(world, SEED)))
     if mode + slash == OWN:
         case = cell.together(*told)
     elif mode + slash == DRAINED:
-        case = cell.case(*told, DRAIN)
+        case = cell.case(*told, market.DRAINED)
     else:
         case = cell.case(*told) if word.startswith("self") else alone
     (contender,) = contenders(case, [word], with_self=False)
