@@ -24,7 +24,11 @@ if TYPE_CHECKING:
     from policies.model import SignalName
     from policies.view import View
 
+    Seconds = NDArray[np.float64]
 
+
+DOUBT: Final = 0.1
+"""Before anybody is let go, messages are taken to be so much more work: what one takes is a mean of late."""
 EMPTY: Final = "the queue is empty"
 
 
@@ -101,20 +105,37 @@ def due(queued: Queued, each_s: float, hands: Hands, promise: Promise, age_s: fl
     first row came before anybody looked.
     """
     left_s = queued.left_s(each_s)
+    waiting, over_s = float(queued.visible[-1]), hands.over_s(float(left_s[-1]) * (1.0 + DOUBT))
+    if not left_s.any():
+        return Due(0.0, waiting, 0.0, promise.deadline_s, over_s)
     time_s = promise.deadline_s - queued.oldest_s
     time_s[0] = promise.deadline_s - max(age_s, float(queued.oldest_s[0]))
+    needed, k = _more(left_s, time_s, hands, promise)
+    if not needed:
+        needed, k = _least(left_s, time_s, hands, promise)
+    return Due(needed, waiting, float(left_s[k]), float(max(LEAST_S, time_s[k])), over_s)
+
+
+def _more(left_s: Seconds, time_s: Seconds, hands: Hands, promise: Promise) -> tuple[float, int]:
+    """More than there are, where these keep no deadline nor clear soon what is late, and which row asks for it."""
+    late_s = np.where(left_s > hands.work_s(np.maximum(LEAST_S, time_s), hands.size), left_s, 0.0)
+    if not late_s.any():
+        return 0.0, 0
     helped_s = np.maximum(time_s, hands.lead_s + promise.soonest_s)
-    short_s = np.where(left_s > hands.work_s(np.maximum(LEAST_S, time_s), hands.size), left_s, 0.0)
-    short_s = np.maximum(0.0, short_s - hands.work_s(helped_s, hands.size))
-    if short_s.any():
-        more = short_s / (helped_s - hands.lead_s)
-        k = int(np.argmax(more))
-        needed = hands.size + float(more[k])
-    else:
-        in_time_s = np.maximum(np.maximum(LEAST_S, time_s), hands.soonest_s(left_s))
-        needed, k = hands.least(left_s, in_time_s)
-        if needed > 0:
-            spare_s = max(hands.spare_s, promise.soonest_s)
-            needed, k = hands.least(left_s, np.maximum(in_time_s - spare_s, hands.soonest_s(left_s)))
-    over_s = hands.over_s(float(left_s[-1]))
-    return Due(needed, float(queued.visible[-1]), float(left_s[k]), float(max(LEAST_S, time_s[k])), over_s)
+    more = np.maximum(0.0, late_s - hands.work_s(helped_s, hands.size)) / (helped_s - hands.lead_s)
+    k = int(np.argmax(more))
+    return (hands.size + float(more[k]), k) if more[k] > 0 else (0.0, 0)
+
+
+def _least(left_s: Seconds, time_s: Seconds, hands: Hands, promise: Promise) -> tuple[float, int]:
+    """The fewest of those that there are, and which row asks for them.
+
+    None where those that are kept in any case do it; else with time to spare, so that one that is lost can be replaced.
+    """
+    doubted_s = left_s * (1.0 + DOUBT)
+    soonest_s = np.maximum(LEAST_S, hands.soonest_s(doubted_s))
+    needed, k = hands.least(doubted_s, np.maximum(time_s, soonest_s))
+    if not needed:
+        return needed, k
+    spare_s = max(hands.spare_s, promise.soonest_s)
+    return hands.least(doubted_s, np.maximum(time_s - spare_s, soonest_s))

@@ -43,9 +43,7 @@ class Kept:
         turns, active = (view.history.column(column, view.at - rest_s) for column in (AT, ACTIVE))
         worked = turns[active > 0][-1:]
         ends = np.concatenate((at[told] + window_s, worked + rest_s)) - view.at
-        until_s = (
-            np.floor(ends / spec.interval_s) + 1.0
-        ) * spec.interval_s  # the first turn not held back
+        until_s = (np.floor(ends / spec.interval_s) + 1.0) * spec.interval_s  # the first turn not held back
         replicas = np.minimum(size, np.concatenate((wanted[told], np.ones(worked.size))))
         order = np.argsort(until_s, kind="stable")
         return Kept(until_s[order], np.maximum.accumulate(replicas[order][::-1])[::-1])
@@ -71,6 +69,15 @@ class Hands:
     spare_s: float = 0.0
     coming_s: NDArray[np.float64] = field(default_factory=lambda: NOTHING)
     kept: Kept = field(default_factory=Kept)
+    _edges_s: NDArray[np.float64] = field(init=False, repr=False)
+    _there: NDArray[np.float64] = field(init=False, repr=False)
+    _kept: NDArray[np.float64] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        edges_s = np.unique(np.concatenate(([0.0], self.coming_s, self.kept.until_s)))
+        object.__setattr__(self, "_edges_s", edges_s)
+        object.__setattr__(self, "_there", self.ready + np.searchsorted(self.coming_s, edges_s, "right"))
+        object.__setattr__(self, "_kept", self.kept.at(edges_s))
 
     @staticmethod
     def of(view: View, lead_s: float) -> Hands:
@@ -87,19 +94,19 @@ class Hands:
 
     def work_s(self, within_s: NDArray[np.float64], size: float) -> NDArray[np.float64]:
         """The replica-seconds that are worked within these times when `size` is asked for from now on."""
-        edges, serve, worked_s = self._serving(size)
-        k = np.searchsorted(edges, within_s, "right") - 1
-        found: NDArray[np.float64] = worked_s[k] + serve[k] * (within_s - edges[k])
+        serve, worked_s = self._serving(size)
+        k = np.searchsorted(self._edges_s, within_s, "right") - 1
+        found: NDArray[np.float64] = worked_s[k] + serve[k] * (within_s - self._edges_s[k])
         return found
 
     def soonest_s(self, left_s: NDArray[np.float64], size: float | None = None) -> NDArray[np.float64]:
         """How long these replica-seconds take when `size` is asked for from now on, or all that are; infinite where
         they are never worked off."""
-        edges, serve, worked_s = self._serving(self.size if size is None else size)
+        serve, worked_s = self._serving(self.size if size is None else size)
         k = np.searchsorted(worked_s, left_s, "left") - 1
         rest_s = left_s - worked_s[k]
         took_s = np.divide(rest_s, serve[k], out=np.full_like(left_s, np.inf), where=serve[k] > 0)
-        return np.where(left_s > 0, edges[k] + took_s, 0.0)
+        return np.where(left_s > 0, self._edges_s[k] + took_s, 0.0)
 
     def least(self, left_s: NDArray[np.float64], within_s: NDArray[np.float64]) -> tuple[float, int]:
         """The smallest size that works off each of `left_s` within its time, as the whole size does, and which of them
@@ -125,9 +132,7 @@ class Hands:
             return -math.inf
         return float(self.kept.until_s[-1] - self.soonest_s(np.array([left_s]), 0.0)[0])
 
-    def _serving(self, size: float) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """From which times on how many serve, and the replica-seconds that are worked by then."""
-        edges = np.unique(np.concatenate(([0.0], self.coming_s, self.kept.until_s)))
-        there = self.ready + np.searchsorted(self.coming_s, edges, "right")
-        serve = np.minimum(there, np.maximum(self.kept.at(edges), size))
-        return edges, serve, np.concatenate(([0.0], np.cumsum(serve[:-1] * np.diff(edges))))
+    def _serving(self, size: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """How many serve from each edge on, and the replica-seconds that are worked by it."""
+        serve = np.minimum(self._there, np.maximum(self._kept, size))
+        return serve, np.concatenate(([0.0], np.cumsum(serve[:-1] * np.diff(self._edges_s))))

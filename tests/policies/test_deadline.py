@@ -61,14 +61,14 @@ def keeping(*told: tuple[float, float]) -> Kept:
     ("queued", "with_", "replicas"),
     [
         pytest.param(rows((0, 0, 3)), hands(3), 0.0, id="nothing waits, whatever is there"),
-        pytest.param(rows((0, 2700, 2)), hands(2), 1.0, id="just now: the whole deadline, and a minute to spare"),
+        pytest.param(rows((0, 2700, 2)), hands(2), 1.1, id="just now: the deadline, a minute and a tenth to spare"),
         pytest.param(
             rows((300, 3000, 1), (285, 2925, 1), (0, 1500, 1)), hands(1), 1.0, id="half done in half the time"
         ),
         pytest.param(rows((300, 2400, 0), (15, 2400, 0), (0, 2400, 2)), hands(2), 2.0, id="nothing done: half is left"),
-        pytest.param(rows((300, 3000, 1), (15, 1575, 1), (0, 3937.5, 4)), hands(4), 1.5, id="who came since has time"),
+        pytest.param(rows((300, 3000, 1), (15, 1575, 1), (0, 3937.5, 4)), hands(4), 1.65, id="who came since has time"),
         pytest.param(rows((0, 6000, 1)), hands(1), 1.0 + 600.0 / 480.0, id="more come after a start, and do the rest"),
-        pytest.param(rows((0, 6000, 1)), hands(1, 3), 1.0 + 660.0 / 420.0, id="enough is under way: no more"),
+        pytest.param(rows((0, 6000, 1)), hands(1, 3), 1.0 + 780.0 / 420.0, id="enough is under way: no more"),
         pytest.param(rows((570, 150, 0), (0, 150, 1)), hands(1), 1.0, id="due in 30 s, and done in 30"),
         pytest.param(rows((590, 3000, 0), (0, 3000, 1)), hands(1), 1.0 + 420.0 / 60.0, id="late: done soon after help"),
         pytest.param(rows((590, 3000, 0), (0, 3000, 1)), hands(1, 8, 30.0), 8.0, id="late, and help is under way"),
@@ -81,11 +81,11 @@ def test_the_most_urgent_remainder_rules(queued: Queued, with_: Hands, replicas:
 @pytest.mark.parametrize(
     ("kept", "replicas", "over_s"),
     [
-        pytest.param(Kept(), 600.0 / 540.0, -math.inf, id="no window: what the deadline asks"),
-        pytest.param(keeping((300, 2)), 0.0, 0.0, id="two are kept for 300 s: that does it, and nothing need be said"),
-        pytest.param(keeping((200, 2)), 200.0 / 340.0, -math.inf, id="two for 200 s, and one may do the rest"),
+        pytest.param(Kept(), 660.0 / 540.0, -math.inf, id="no window: what the deadline asks"),
+        pytest.param(keeping((330, 2)), 0.0, 0.0, id="two are kept for 330 s: that does it, and nothing need be said"),
+        pytest.param(keeping((200, 2)), 260.0 / 340.0, -math.inf, id="two for 200 s, and one may do the rest"),
         pytest.param(
-            keeping((200, 2), (500, 1)), 0.0, 100.0, id="two for 200 s, and the cooldown keeps one for 300 more"
+            keeping((200, 2), (500, 1)), 0.0, 40.0, id="two for 200 s, and the cooldown keeps one for 300 more"
         ),
     ],
 )
@@ -107,7 +107,7 @@ def test_messages_may_have_come_just_after_the_turn_before() -> None:
 
 def test_who_came_before_anybody_looked_is_as_old_as_the_queue_says() -> None:
     young, old = (due(rows((0, 1200, 5)), EACH_S, hands(5), KEEP, age_s).replicas for age_s in (0.0, 300.0))
-    assert (young, old) == pytest.approx((240.0 / 540.0, 1.0))
+    assert (young, old) == pytest.approx((264.0 / 540.0, 1.1))
 
 
 def test_an_age_that_the_turns_explain_changes_nothing() -> None:
@@ -205,7 +205,7 @@ def test_busy_workers_are_no_demand_for_as_many() -> None:
     """Their rate is what they can do. Followed, it keeps them all, and a forecast of it buys more."""
     workers = Workers(PATIENT, 10)
     decisions = [workers.turn(2000.0 - 20 * k) for k in range(30)]
-    assert said(decisions[-1]).replicas == 0.0, "the one that the cooldown keeps does it"
+    assert said(decisions[-1]).replicas == pytest.approx(0.0, abs=0.1), "the one that the cooldown keeps does it"
     assert decisions[-1].target == 1
 
 
