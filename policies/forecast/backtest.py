@@ -54,6 +54,8 @@ class Backtest:
         self.selection = Selection(candidates, self.overlap)
         self._bins: list[tuple[int, int]] = list(zip(horizons.tolist(), self.stride.tolist(), strict=True))
         self._unseen = self.overlap**UNSEEN_POWER
+        self._believed = self.overlap * PRIOR_FADES * PRIOR_SAMPLES / len(PRIOR_NODES)
+        """What each prior residual weighs before any was seen, in units of 1 / `PRIOR_FADES`."""
         self._prior = np.stack([prior(n * step_s) for n in horizons])
         self._made = np.full((h, SLOTS, 2, candidates), np.nan)
         self._origin = [[-1] * SLOTS for _ in range(h)]
@@ -116,22 +118,24 @@ class Backtest:
         self._drawn[due] = self.offsets(horizon, target, row, LEVELS).reshape(-1, *self._drawn.shape[1:])
 
     def offsets(
-        self, horizon: NDArray[np.int64], target: NDArray[np.int64], row: NDArray[np.int64], levels: NDArray[np.float64]
+        self,
+        horizon: NDArray[np.int64],
+        target: NDArray[np.int64] | int,
+        row: NDArray[np.int64],
+        levels: NDArray[np.float64],
     ) -> NDArray[np.float64]:
         """Quantiles of residuals in units of their scale: (n, levels), for n horizons, targets and candidates."""
         residuals = np.empty((len(horizon), RESIDUALS + len(PRIOR_NODES)))
         weights = np.empty_like(residuals)
         residuals[:, :RESIDUALS] = self._residuals[horizon, target, row]
         residuals[:, RESIDUALS:] = self._prior[horizon, target]
-        overlap = self.overlap[horizon]
         own = weights[:, :RESIDUALS]
         own[:] = WEIGHTS[-self._count[horizon] % RESIDUALS]
         missing = np.isnan(residuals[:, :RESIDUALS])
         if missing.any():
             own[missing] = 0.0
-        seen = own.sum(axis=1)
-        of_nodes = overlap * (PRIOR_FADES / (PRIOR_FADES + seen / overlap)) * (PRIOR_SAMPLES / len(PRIOR_NODES))
-        weights[:, RESIDUALS:] = of_nodes[:, None]
+        independent = own.sum(axis=1) / self.overlap[horizon]
+        weights[:, RESIDUALS:] = (self._believed[horizon] / (PRIOR_FADES + independent))[:, None]
         return quantiles(residuals, weights, self._unseen[horizon, None], levels)
 
     def evidence(self, horizon: int, target: int, row: int) -> float:

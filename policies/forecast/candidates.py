@@ -56,10 +56,9 @@ class Candidates:
         seasons = self._past.seasons(for_seasons)
         growth = level * seasons[:, DAILY : WEEKLY + 1]
         measure = scale_of(level, typical) or 1.0
-        lately = recent.means()
         known = np.empty((self._horizons, FEATURES + 2))
         features = known[:, :FEATURES]
-        features[:, :6] = (level, *(lately[i] for i in LOOKBACKS))
+        features[:, :6] = (level, *[recent.mean(i) for i in LOOKBACKS])
         features[:, 6] = trend
         features[:, 7:13] = seasons[:, :DAILY]
         features[:, 13:15] = growth

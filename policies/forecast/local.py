@@ -55,9 +55,10 @@ class Recent:
         """The newest value seen; NaN if there is none. Persistence: what a reactive policy goes by."""
         return float(self.values[-1]) if self.values.size else math.nan
 
-    def means(self) -> list[float]:
-        """The means over the newest 1, 2, 4 ... bins; NaN where nothing was seen in them."""
-        return [total / count if count else math.nan for total, count in zip(self.sums, self.counts, strict=True)]
+    def mean(self, window: int) -> float:
+        """The mean over the newest 1, 2, 4 ... bins, for a `window` of 0, 1, 2 ...; NaN where nothing was seen."""
+        count = self.counts[window]
+        return self.sums[window] / count if count else math.nan
 
     def noise(self) -> float:
         """The standard deviation of single bins about a slowly moving level.

@@ -171,8 +171,10 @@ class Outlook:
         values = np.maximum.accumulate(values) if target == PEAK else _ever_wider(values, middle, asked.levels)
         values = np.maximum(values, 0.0)
         found = (where.nearer * values[where.lower] + where.further * values[where.upper])[:, asked.place]
-        anchor = where.nearer * middle[where.lower, None] + where.further * middle[where.upper, None]
-        answer: NDArray[np.float64] = np.maximum(anchor + where.beyond * (found - anchor), 0.0)
+        if where.beyond is not None:
+            anchor = where.nearer * middle[where.lower, None] + where.further * middle[where.upper, None]
+            found = np.maximum(anchor + where.beyond * (found - anchor), 0.0)
+        answer: NDArray[np.float64] = found
         return answer
 
     def _leader(self, target: int) -> NDArray[np.int64]:
@@ -194,7 +196,7 @@ class Outlook:
         asked = np.zeros(h * len(CANDIDATES), np.bool_)
         asked[pair] = True
         horizon, row = np.divmod(asked.nonzero()[0], len(CANDIDATES))
-        offsets = self._backtest.offsets(horizon, np.full(len(row), target), row, levels)
+        offsets = self._backtest.offsets(horizon, target, row, levels)
         mean = means[row, horizon]
         said = mean[:, None] + offsets * scale(mean, self._typical)[:, None]
         place = (asked.cumsum() - 1)[pair]
@@ -242,7 +244,7 @@ class Where:
     """Horizons asked for among the scored ones, of which the first `grid` are needed.
 
     Each lies between `lower` and `upper`, by shares (n, 1) of what is said at either. Beyond the last scored one the
-    spread is `beyond` (n, 1) times as wide.
+    spread is `beyond` (n, 1) times as wide; None if none lies there.
     """
 
     grid: int
@@ -250,7 +252,7 @@ class Where:
     upper: NDArray[np.int64]
     nearer: NDArray[np.float64]
     further: NDArray[np.float64]
-    beyond: NDArray[np.float64]
+    beyond: NDArray[np.float64] | None
 
 
 @lru_cache(maxsize=1024)
@@ -262,11 +264,13 @@ def _where(scored_s: tuple[float, ...], ahead_s: tuple[float, ...]) -> Where:
     lower = np.maximum(upper - 1, 0)
     gap_s = np.where(upper > lower, scored[upper] - scored[lower], 1.0)
     further = np.where(upper > lower, np.minimum((ahead - scored[lower]) / gap_s, 1.0), 1.0)[:, None]
-    beyond = np.sqrt(np.maximum(ahead / scored[-1], 1.0))[:, None]
+    beyond = np.sqrt(np.maximum(ahead / scored[-1], 1.0))[:, None] if ahead.max() > scored[-1] else None
     return Where(int(upper.max()) + 1, lower, upper, 1.0 - further, further, beyond)
 
 
 def _floats(values: ArrayLike) -> tuple[float, ...]:
+    if isinstance(values, float):
+        return (values,)
     return tuple(np.atleast_1d(np.asarray(values, float)).tolist())
 
 

@@ -27,11 +27,6 @@ ERROR_SHARE: Final = 0.01
 """What one error weighs in the mean error: about a hundred make it."""
 
 
-BATCH: Final = 4
-"""Coefficients are worked out anew after so many observations, and after each of the first `EAGER`."""
-EAGER: Final = 64
-
-
 class Regression:
     """Coefficients (H, 2, F) for H horizons, two targets (the value, the largest) and F features, the first the level.
 
@@ -41,12 +36,9 @@ class Regression:
     def __init__(self, features: int, strides_s: NDArray[np.float64]) -> None:
         h = len(strides_s)
         self._features = features
-        self._keep: list[float] = (0.5 ** (strides_s / FORGET_S)).tolist()
+        self._keep = 0.5 ** (strides_s / FORGET_S)[:, None, None]
         self._moments = np.zeros((h, features, features + 2))
         """Products of features with features, and with both targets."""
-        self._waiting = np.zeros((h, BATCH, features + 2))
-        self._waits = [0] * h
-        self._seen = [0] * h
         self._error = [0.0] * h
         self._belief = np.zeros(features)
         self._belief[0] = 1.0
@@ -60,28 +52,15 @@ class Regression:
 
     def learn(self, due: NDArray[np.int64], known: NDArray[np.float64]) -> None:
         """Learn from forecasts of the horizons `due` that came true: features then, and what came, (due, F + 2)."""
-        which = due.tolist()
-        self._waiting[due, [self._waits[i] for i in which]] = known
-        for i in which:
-            self._seen[i] += 1
-            self._waits[i] += 1
-            if self._waits[i] == BATCH or self._seen[i] <= EAGER:
-                self._work_out(i, self._waiting[i, : self._waits[i]])
-                self._waits[i] = 0
-
-    def _work_out(self, i: int, known: NDArray[np.float64]) -> None:
-        """Work out the coefficients of horizon `i` anew, with these observations, oldest first."""
         features, came = known[:, : self._features], known[:, self._features :]
-        errors = np.abs(came - features @ self.coefficients[i].T).max(axis=1)
-        weights = [self._weight(i, error) for error in errors.tolist()]
-        n, keep = len(weights), self._keep[i]
-        faded = np.array([weight * keep ** (n - 1 - k) for k, weight in enumerate(weights)])
-        moments = self._moments[i]
-        moments *= keep**n
-        moments += (features.T * faded) @ known
-        moment, product = moments[:, : self._features], moments[:, self._features :]
-        change = np.linalg.solve(moment + self._ridge, product - (moment @ self._belief)[:, None])
-        self.coefficients[i] = self._belief + change.T
+        errors = np.abs(came - (self.coefficients[due] @ features[:, :, None])[:, :, 0]).max(axis=1)
+        weight = np.array([self._weight(i, e) for i, e in zip(due.tolist(), errors.tolist(), strict=True)])
+        moments = self._keep[due] * self._moments[due]
+        moments += (features * weight[:, None])[:, :, None] * known[:, None, :]
+        self._moments[due] = moments
+        moment, product = moments[:, :, : self._features], moments[:, :, self._features :]
+        change = np.linalg.solve(moment + self._ridge, product - (moment @ self._belief)[:, :, None])
+        self.coefficients[due] = self._belief + change.transpose(0, 2, 1)
 
     def _weight(self, i: int, error: float) -> float:
         """What an observation of this error weighs; the error is noted."""

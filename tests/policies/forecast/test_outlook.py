@@ -227,7 +227,7 @@ def test_weeks_taken_over_give_the_seasons_at_once() -> None:
 @pytest.mark.parametrize("step_s", [1.0, 15.0, 60.0])
 def test_it_holds_some_hundred_kilobytes_however_long_it_watches(step_s: float) -> None:
     outlook = Outlook(step_s)
-    assert size_of(outlook) < 130_000
+    assert size_of(outlook) < 125_000
     arrays = size_of(outlook)
     note(outlook, np.ones(300), 0, step_s)
     assert size_of(outlook) == arrays
