@@ -26,8 +26,8 @@ def blind_never_scales_down(turn: Turn) -> str | None:
 def lies_are_outlasted(turn: Turn) -> str | None:
     """While a turn within the scale-down window saw everything and nobody lied, the size stays at what that one wanted.
 
-    A source that says 0 because it is throttled cannot be told from an idle one. What is promised is that it has to
-    say so for a whole window: zeros for a shorter time lower nothing. Without a window nothing is promised.
+    A source that says 0 because it is throttled cannot be told from an idle one at first. What is promised is that it
+    has to say so for a whole window: zeros for a shorter time lower nothing. Without a window nothing is promised.
     """
     d = turn.decision
     if not turn.shrinks() or not turn.now.lies or turn.by_hand():

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from simulators.swarm import evidence, limits, owner, records, supply
+from simulators.swarm import evidence, liars, limits, owner, records, supply
 from simulators.swarm.turn import Turn
 
 Invariant = Callable[[Turn], str | None]
@@ -15,6 +15,7 @@ Invariant = Callable[[Turn], str | None]
 INVARIANTS: Final[tuple[Invariant, ...]] = (
     evidence.blind_never_scales_down,
     evidence.lies_are_outlasted,
+    liars.liars_are_outlasted,
     evidence.growth_has_a_reason,
     evidence.growth_has_evidence,
     evidence.fresh_is_fresh,

@@ -69,7 +69,7 @@ def maintenance_holds(turn: Turn) -> str | None:
 
 
 def a_hand_is_obeyed(turn: Turn) -> str | None:
-    """A size set by hand is the size of a single pool without budget or radius, within bounds and on evidence."""
+    """A size set by hand is that of a single pool without budget or radius, in whole quanta, bounds and evidence."""
     d, spec, given = turn.decision, turn.spec, turn.by_hand()
     limited = spec.budget.gpus is not None or spec.budget.usd_per_hour is not None or spec.blast_radius.share < 1.0
     if given is None or limited or spec.paused or len(spec.pools) > 1 or d.current is None:
@@ -78,6 +78,7 @@ def a_hand_is_obeyed(turn: Turn) -> str | None:
     most = max(spec.max_replicas if pool.max_replicas is None else pool.max_replicas, d.current)
     size = max(spec.min_replicas, pool.min_replicas, min(given.replicas, spec.max_replicas, most))
     fresh = isinstance(turn.tick.observation.pools[name], Fresh)
-    if d.target != size and fresh and (size > d.current or d.may_lower):
+    near = d.target is not None and abs(d.target - size) <= turn.rounding
+    if not near and fresh and (size > d.current or d.may_lower):
         return f"set by hand to {given.replicas}, which bounds make {size}, and {d.current} -> {d.target}"
     return None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from policies import quanta
 from policies.allocate.rungs import differ
 from policies.demand import signals
+from policies.doubt import source_of
 from policies.history import History
 from policies.limits import Override
 from policies.model import Absent, Decision, Fresh, PoolName, PoolStatus, Tick
@@ -113,14 +114,20 @@ class Turn:
             yield seen
 
 
+def asked(spec: WorkloadSpec) -> frozenset[str]:
+    """The sources that policies read."""
+    return frozenset(p.source for p in spec.policies.values() if p.needs() and p.source is not None)
+
+
 def lacking(spec: WorkloadSpec, tick: Tick) -> list[str]:
-    """What a workload is configured to see and this turn did not see, fresh and whole: signals and pools' sizes."""
-    asked = {s for p in spec.policies.values() if p.needs() for s in signals(p.source, p.needs())}
+    """What a workload is configured to see and this turn did not see, fresh, whole and believed: signals and sizes."""
+    wanted = {s for p in spec.policies.values() if p.needs() for s in signals(p.source, p.needs())}
     readings, pools = tick.observation.readings, tick.observation.pools
     found = []
-    for signal in sorted(asked):
+    for signal in sorted(wanted):
         reading = readings.get(signal)
-        if not isinstance(reading, Fresh) or reading.missing:
+        if source_of(signal) in tick.decision.doubted:
+            found.append(f"{signal} is {reading} and not believed")
+        elif not isinstance(reading, Fresh) or reading.missing:
             found.append(f"{signal} is {reading}")
-    found += [f"{source} is not believed: {why}" for source, why in tick.decision.doubted.items()]
     return found + [f"{name} is {r}" for name, r in pools.items() if not isinstance(r, Fresh)]

@@ -95,6 +95,16 @@ def lied(turn: Turn) -> Turn:
     return dataclasses.replace(turn, now=dataclasses.replace(turn.now, lies=frozenset({"watch"})))
 
 
+def liar(messages: Sequence[float]) -> Turn:
+    """Turns with so many messages each, of which every 0 was a lie."""
+    turn = lied(played(messages))
+    past = [
+        dataclasses.replace(s, lies=frozenset({"watch"}) if not n else s.lies)
+        for s, n in zip(turn.past, messages, strict=False)
+    ]
+    return dataclasses.replace(turn, past=past)
+
+
 def pool(turn: Turn, found: Any) -> Turn:
     return saw(turn, pools={POOL: found})
 
@@ -125,7 +135,7 @@ def failing(spare: PoolStatus, asked: int, *, quota: bool = False, first: int = 
 SPARE = PoolName("spare")
 ALWAYS = {"start": "00:00", "end": "00:00"}
 """A maintenance window that is always open."""
-BUSY, IDLE = [16.0] * 8, [0.0] * 8
+BUSY, IDLE, LIE = [16.0] * 8, [0.0] * 8, [0.0] * 8
 """Messages for four replicas, and for none, throughout."""
 BAD: list[tuple[str, Callable[[], Turn]]] = [
     ("blind_never_scales_down", lambda: sized(played([*BUSY, None]), 3)),
@@ -133,6 +143,8 @@ BAD: list[tuple[str, Callable[[], Turn]]] = [
     ("blind_never_scales_down", lambda: pool(sized(played([0.0]), 3), Stale(PoolStatus(4, 4), AT, 20.0))),
     ("blind_never_scales_down", lambda: decided(sized(played([0.0]), 3), may_lower=False)),
     ("lies_are_outlasted", lambda: lied(sized(played([*BUSY, 0.0]), 3))),
+    ("liars_are_outlasted", lambda: sized(liar([*BUSY, *LIE, *BUSY, *LIE]), 3)),
+    ("liars_are_outlasted", lambda: sized(liar([*BUSY, *LIE, *BUSY, *LIE, *LIE[:7]]), 3)),
     ("growth_has_a_reason", lambda: sized(played(BUSY), 5)),
     ("growth_has_evidence", lambda: reading(saw(played([32.0]), readings={}), Absent("gone"))),
     ("fresh_is_fresh", lambda: reading(played(BUSY), Fresh(float("nan"), AT + 105))),
@@ -221,6 +233,7 @@ def test_every_invariant_is_made_to_complain() -> None:
         pytest.param(lambda: played([4.0], size=0, **ZERO), id="waking"),
         pytest.param(lambda: played([*BUSY, *IDLE], paused=True), id="paused"),
         pytest.param(lambda: lied(played([*BUSY, 0.0])), id="lied to"),
+        pytest.param(lambda: liar([*BUSY, *LIE, *BUSY, *LIE]), id="lied to again"),
         pytest.param(lambda: played(IDLE, size=12), id="found above the maximum"),
         pytest.param(lambda: played([*BUSY, 32.0], budget={"gpus": 4}), id="at the budget"),
         pytest.param(lambda: played([*BUSY, *IDLE], blast_radius={"share": 0.25}), id="within the blast radius"),
