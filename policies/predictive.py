@@ -49,8 +49,9 @@ class Predictive:
     deadline_s: Annotated[
         float,
         Rule(
-            "A queue's messages are to be in work so long after they were sent, at the most. Where that is longer than"
-            " a start and `drain_s`, no more is bought than keeps it; else what may come counts too. Seconds.",
+            "A queue's messages are to be answered so long after they were sent, at the most: what is promised. Where"
+            " that is longer than an answer, a start and `drain_s`, no more is bought than keeps it; else what may come"
+            " counts too. Seconds.",
             gt=0,
             le=43_200,
         ),
