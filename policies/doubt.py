@@ -9,6 +9,8 @@ source is believed at once. While a zero is doubted it is absent: what is blind 
 from __future__ import annotations
 
 import math
+from array import array
+from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -44,14 +46,6 @@ LOOKBACK_S: Final = LATELY_S + LONGEST_S
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """A turn in which a source told something: when, and how much in all. 0: everything was."""
-
-    at: float
-    work: float
-
-
-@dataclass(frozen=True, slots=True)
 class Lie:
     """Zeros between two turns of like work: when they ended, how many turns and how many seconds they were."""
 
@@ -83,9 +77,10 @@ class Limits:
 
 @dataclass(slots=True)
 class Told:
-    """What one source told lately: turns with work or a first zero, the zeros since, and its lies."""
+    """What one source told lately: turns with work (when, and how much in all), the zeros since, and its lies."""
 
-    turns: deque[Turn] = field(default_factory=deque)
+    at: array[float] = field(default_factory=lambda: array("d"))
+    work: array[float] = field(default_factory=lambda: array("d"))
     lies: deque[Lie] = field(default_factory=deque)
     since: float | None = None
     zeros: int = 0
@@ -100,22 +95,23 @@ class Told:
             if self._alike(work) and at - self.since <= SOON_S:
                 self.lies.append(Lie(at, self.zeros, at - self.since))
             self.since, self.zeros = None, 0
-        self.turns.append(Turn(at, work))
-        while self.turns[0].at < at - LATELY_S:
-            self.turns.popleft()
+        self.at.append(at)
+        self.work.append(work)
+        old = bisect_left(self.at, at - LATELY_S)
+        del self.at[:old], self.work[:old]
         while self.lies and self.lies[0].at < at - LATELY_S:
             self.lies.popleft()
 
     def shift(self, step_s: float) -> None:
         """Move its past by `step_s`."""
-        self.turns = deque(Turn(t.at + step_s, t.work) for t in self.turns)
+        self.at = array("d", (at + step_s for at in self.at))
         self.lies = deque(Lie(lie.at + step_s, lie.turns, lie.lasted_s) for lie in self.lies)
         self.since = None if self.since is None else self.since + step_s
 
     def doubt(self, at: float, limits: Limits, *, rates: bool) -> str:
         """Why a zero told `at` is not believed; empty where it is. `rates`: whether it tells rates too."""
         since = at if self.since is None else self.since
-        if not self.turns or self.turns[-1].work < PLENTY or since - self.turns[-1].at > SOON_S:
+        if not self.at or self.work[-1] < PLENTY or since - self.at[-1] > SOON_S:
             return ""
         caught_s, words = self._caught(since, limits.interval_s)
         sudden = rates and self._sudden(since, limits.interval_s)
@@ -126,7 +122,7 @@ class Told:
         return f"everything is 0 and was not a turn before, which is doubted for {after_s:.0f} s: {why}"
 
     def _alike(self, work: float) -> bool:
-        before = self.turns[-1].work if self.turns else 0.0
+        before = self.work[-1] if self.work else 0.0
         return min(before, work) >= PLENTY and max(before, work) <= ALIKE * min(before, work)
 
     def _caught(self, since: float, interval_s: float) -> tuple[float, str]:
@@ -142,13 +138,12 @@ class Told:
     def _odds(self, after: float) -> Odds | None:
         """How often it lied `after`; None where it was not caught."""
         lied = sum(lie.turns for lie in self.lies if lie.at >= after)
-        return Odds(lied, lied + sum(turn.at >= after for turn in self.turns)) if lied else None
+        return Odds(lied, lied + len(self.at) - bisect_left(self.at, after)) if lied else None
 
     def _sudden(self, since: float, interval_s: float) -> bool:
         """Whether the work was gone from one turn to the next, not fading before."""
-        last = self.turns[-1]
-        lately = max(turn.work for turn in self.turns if turn.at >= last.at - FADED_S)
-        return since - last.at <= GAP_TURNS * interval_s and last.work >= lately / 2.0
+        lately = max(self.work[bisect_left(self.at, self.at[-1] - FADED_S) :])
+        return since - self.at[-1] <= GAP_TURNS * interval_s and self.work[-1] >= lately / 2.0
 
 
 class Credit:

@@ -245,6 +245,17 @@ def test_zeros_now_and_then_do_not_shrink_a_busy_pool() -> None:
     assert set(busy) == {4}
 
 
+def test_zeros_half_of_the_time_never_shrink_a_busy_pool() -> None:
+    """A minute's window is lied through again and again in an hour and a half; who was caught is doubted."""
+    ticks: list[Tick] = []
+    busy = trace(*[(0.7 * k, 10, 1000) for k in range(7800)])
+    zero = Weather(fault="zero", share=0.5, where="sources")
+    told = case(workload(scale_down={"window_s": 60.0}), initial_replicas={POOL: 4}, weather=(zero,), duration_s=5400.0)
+    run.simulate(told, 1, busy, record=[ticks.append])
+    assert {t.decision.target for t in ticks if t.at - ticks[0].at < 5400.0} == {4}
+    assert sum(bool(t.decision.doubted) for t in ticks) > 150
+
+
 def test_growing_is_refused_and_tried_again_until_there_is_capacity() -> None:
     ticks = ran(Weather(fault="out_of_capacity", share=1, where="pools", until_s=60), requests=BUSY, begin=1)
     outcomes = [(t.at - ticks[0].at, o.result.value) for t in ticks for o in t.outcomes]
