@@ -31,6 +31,8 @@ HOLDS: Final[Mapping[str, int]] = {
     "taxi": 6,
 }
 """What a zone holds at its fullest: about the fleet that the trace needs in the mean (SpotHedge's runs: 4 for 3)."""
+BILLING: Final = {"increment_s": 1, "minimum_s": 60}
+"""As AWS bills, but what is taken in its first hour is not free: in a trace of an hour nearly all spot would be."""
 TOLD: Final = {"failures": {"after_s": 30, "then": "retry", "retry_s": 60}}
 """What finds no node is said to have failed soon after, as groups of machines and autoscalers of clusters say it."""
 GROUP, DRAINED, KARPENTER, FOREWARNED = "group", "drained", "karpenter", "forewarned"
@@ -151,7 +153,8 @@ def _offered(
     found = scenario(cell, data, part, share)
     (gpus,) = found["pools"].values()
     spot_usd, _ = cell.usd_per_hour
-    spot = {**gpus, **OFFERS[offer], "market": "spot", "price_usd_per_hour": spot_usd}
+    bought = {"market": "spot", "price_usd_per_hour": spot_usd, "billing": BILLING}
+    spot = {**gpus, **OFFERS[offer], **bought}
     found["pools"] = {**{pool: {**spot, "zones": dict(zones)} for pool, zones in groups.items()}, ON_DEMAND: gpus}
     found["initial_replicas"] = {ON_DEMAND: cell.source.initial}
     return found

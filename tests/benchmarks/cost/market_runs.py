@@ -30,9 +30,8 @@ OWN: Final = "own/"
 """Before SkyServe's: its own replicas on spot and on demand. It heeds no notice."""
 DRAINED: Final = "zones-drained/"
 """Before ours: nodes are drained at the notice, as on Karpenter's."""
-ONLY_ON_DEMAND: Final = ("hpa", "skyserve", "llm-d")
-"""Those who are also run as their documentation sets them up. The others cost more (cost at equal SLO)."""
-RIVALS: Final = ("hpa", "skyserve", "llm-d", "keda", "kpa", "ray-serve")
+RIVALS: Final = ("hpa", "skyserve", "llm-d")
+"""The cheapest two, and what most use. KEDA is as HPA here; Knative and Ray Serve cost half as much again as the best."""
 BEST: Final = ("skyserve", "llm-d")
 FALLBACK: Final = f"spot_pool={SPOT};on_demand_pool={ON_DEMAND};dynamic_ondemand_fallback=true"
 SHORT: Final = "upscale_delay_s=0;downscale_delay_s=300"
@@ -49,7 +48,7 @@ def families(runs: Runs, cell: Cell) -> list[Family]:
     others = tuple(f"{SHORT};{FALLBACK};num_overprovision={spares}" for spares in (0, 1))
     return [
         known[OURS],
-        *(known[name] for name in ONLY_ON_DEMAND),
+        *(known[name] for name in RIVALS),
         *(_by(known[name], SPOT_FIRST, f"{name}, spot") for name in RIVALS),
         replace(_by(known["skyserve"], OWN, "skyserve, own"), others=others),
         _by(known[OURS], DRAINED, OURS_DRAINED),
