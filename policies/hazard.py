@@ -11,12 +11,15 @@ from __future__ import annotations
 import math
 from typing import Final
 
-EVENTS: Final = 0.5
-HOURS: Final = 1.0
+EVENTS: Final = 0.3
+HOURS: Final = 0.6
 """The prior's weight and time: 0.5 a pool-hour at first, as in the middle of 9 zones of AWS V100 spot (0.1 to 1.4).
 Weak on purpose: AWS's own yearly figures are three orders of magnitude lower, and a few quiet hours say which it is."""
-HALF_LIFE_S: Final = 6 * 3600.0
-"""After which a loss or a quiet hour counts for half: markets change within the day."""
+HALF_LIFE_S: Final = 3 * 3600.0
+"""After which a loss or a quiet hour counts for half: of 1 to 24 hours, what makes the recorded losses likeliest."""
+UNHELD_HALF_LIFE_S: Final = 3600.0
+"""The same while the pool holds nothing: nobody sees then that it has become quiet, and what is never tried again would
+be held to its worst hours for days."""
 AT_RISK: Final = 2.0
 """Weight of the prior belief that a loss takes all that the pool holds, in replicas."""
 MAX_GAP_S: Final = 600.0
@@ -35,7 +38,7 @@ class Hazard:
 
     def note(self, passed_s: float, held: int, lost: int, notice_s: float) -> None:
         """The time since the turn before, the replicas held in it, those lost, and how long before it was announced."""
-        kept = 0.5 ** (passed_s / HALF_LIFE_S)
+        kept = 0.5 ** (passed_s / (HALF_LIFE_S if held else UNHELD_HALF_LIFE_S))
         self._events *= kept
         self._hours *= kept
         self._lost *= kept

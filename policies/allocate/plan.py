@@ -136,7 +136,8 @@ def _shrink(rungs: Sequence[Rung], fleet: list[int], aim: Aim, keep: int = -1) -
 
 def _exchanges(rungs: Sequence[Rung], fleet: Sequence[int], aim: Aim) -> Iterator[list[int]]:
     """Fleets with other replicas in the place of some that pay: a quantum more here, and as many fewer elsewhere as it
-    carries; where machines differ, also one fewer here, and what is cheapest for its work."""
+    carries; all that one pool holds, given up for others with their spares, which one by one would not pay; where
+    machines differ, also one fewer here, and what is cheapest for its work."""
     present = cost(rungs, fleet, aim)
     for i, r in sorted(enumerate(rungs), key=lambda p: p[1].price / p[1].work):
         if step := quanta.more(r.size(fleet[i]), 1, r.most - fleet[i], r.pool.quantum):
@@ -145,9 +146,20 @@ def _exchanges(rungs: Sequence[Rung], fleet: Sequence[int], aim: Aim) -> Iterato
             _shrink(rungs, other, aim, keep=i)
             if sum(other) <= aim.cap and _pays(rungs, fleet, other, present - cost(rungs, other, aim), aim):
                 yield other
+    dearest = sorted(enumerate(rungs), key=lambda p: -p[1].price / p[1].work)
+    for i, r in dearest:
+        step = quanta.fewer(r.size(fleet[i]), fleet[i] - least(r), r.pool.quantum)
+        if not r.fixed and step > 0:
+            other = list(fleet)
+            other[i] -= step
+            _grow([replace(o, most=other[i]) if o is r else o for o in rungs], other, aim)
+            _grow(rungs, other, aim)
+            _shrink(rungs, other, aim)
+            if _pays(rungs, fleet, other, present - cost(rungs, other, aim), aim):
+                yield other
     if len({r.work for r in rungs}) == 1:
         return
-    for i, r in sorted(enumerate(rungs), key=lambda p: -p[1].price / p[1].work):
+    for i, r in dearest:
         step = quanta.fewer(r.size(fleet[i]), min(r.pool.quantum, fleet[i] - least(r)), r.pool.quantum)
         if not r.fixed and step:
             other = list(fleet)

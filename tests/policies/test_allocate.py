@@ -165,6 +165,14 @@ def test_on_demand_is_bought_ahead_where_one_zone_keeps_being_taken() -> None:
     assert lived.places[OD].desired == 0, "what has lasted is trusted again"
 
 
+def test_spot_with_spares_takes_the_place_of_on_demand_where_a_single_move_would_not_pay() -> None:
+    lived = Lived.of(ladder(SPOT, lateness_ratio=40.0), on_demand=3)
+    lived.turns(60, 3)
+    assert OD not in lived.sizes()
+    spot = [lived.sizes()[A], lived.sizes()[B]]
+    assert min(spot) >= 3, f"each zone by itself carries the work, at {sum(spot)} USD/h instead of 9"
+
+
 # --- losses and notices
 
 

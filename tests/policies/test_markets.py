@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
-from policies.hazard import EVENTS, HALF_LIFE_S, HOURS, Hazard
+from policies.hazard import EVENTS, HALF_LIFE_S, HOURS, UNHELD_HALF_LIFE_S, Hazard
 from policies.lead_times import LeadTimes
 from policies.markets import Market
 from policies.model import Outcome, PoolName, PoolStatus, Result
@@ -28,7 +30,9 @@ def test_a_quiet_pool_is_trusted_as_one_over_the_time_it_was_quiet() -> None:
     assert hazard.per_hour == EVENTS / HOURS
     for _ in range(60):
         hazard.note(60.0, held=3, lost=0, notice_s=0.0)
-    assert hazard.per_hour == pytest.approx(EVENTS / (HOURS + 1), rel=0.06)
+    half_life_h = HALF_LIFE_S / HOUR_S
+    remembered_h = half_life_h / math.log(2) * (1 - 0.5 ** (1 / half_life_h))
+    assert hazard.per_hour == pytest.approx(EVENTS / (HOURS + remembered_h), rel=0.01)
 
 
 def test_time_in_which_nothing_was_held_proves_nothing_and_lets_forget() -> None:
@@ -37,6 +41,19 @@ def test_time_in_which_nothing_was_held_proves_nothing_and_lets_forget() -> None
     seen = hazard.per_hour
     hazard.note(HALF_LIFE_S, held=0, lost=0, notice_s=0.0)
     assert EVENTS / HOURS < hazard.per_hour < seen
+
+
+def test_a_bad_hour_is_forgotten_sooner_where_nothing_is_held_to_tell() -> None:
+    held, left = Hazard(), Hazard()
+    for hazard in (held, left):
+        for _ in range(6):
+            hazard.note(600.0, held=3, lost=3, notice_s=0.0)
+    for _ in range(36):
+        left.note(600.0, held=0, lost=0, notice_s=0.0)
+    kept = 0.5 ** (6 * 3600.0 / UNHELD_HALF_LIFE_S)
+    before = held.per_hour
+    assert left.per_hour < (EVENTS + 6 * kept * 1.01) / (HOURS + kept * 0.8)
+    assert EVENTS / HOURS < left.per_hour < before / 4
 
 
 def test_a_group_that_goes_at_once_is_one_event_and_its_share_is_learnt() -> None:
