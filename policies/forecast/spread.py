@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 TAIL_FROM: Final = 0.8
 """The tail's mean excess is taken from the outer fifth on each side: the exponential tail (Pickands 1975, shape 0)."""
+TAIL_AT: Final = 0.9
+"""The tail speaks from here on: the 0.99 quantile of 160 overlapping residuals is one or two of them, and their mean
+excess, of thirty, is less a matter of chance."""
 OUTER: Final = (1.0 - TAIL_FROM, TAIL_FROM)
 APART: Final = 2.0**16
 """More than the residuals of a row can weigh together, each no more than a few."""
@@ -71,9 +74,9 @@ def quantiles(
     """Weighted quantiles of each row, shape (rows, levels).
 
     `residuals` (rows, n) may hold NaN for none; `weights` (rows, n) go with them. `unseen` (rows, 1) is the weight of
-    what has not been seen yet, half beyond each end: one residual's worth of independent evidence. Beyond the
-    outermost residual the tail is exponential with the mean excess of the outer fifth. Rows without a residual give
-    NaN. Levels rise, and so do the answers.
+    what has not been seen yet, half beyond each end: one residual's worth of independent evidence. In the outer tenth,
+    and beyond the outermost residual, they are those of an exponential tail with the mean excess of the outer fifth.
+    Rows without a residual give NaN. Levels rise, and so do the answers.
     """
     rows, n = residuals.shape
     start, apart = _set_apart(rows, n)
@@ -87,9 +90,10 @@ def quantiles(
         r = np.where(known, r, np.fmax.reduce(residuals, axis=1)[:, None])
         top = start + (known.sum(axis=1, keepdims=True) - 1).clip(0)
     at = w.cumsum(axis=1)
-    seen = at[:, -1:].copy()
+    total = at[:, -1:] + unseen
     at -= 0.5 * w
-    wanted = np.concatenate((levels, OUTER)) * (seen + unseen) - 0.5 * unseen
+    at += 0.5 * unseen
+    wanted = np.concatenate((levels, OUTER)) * total
     above = (at + apart).ravel().searchsorted(wanted + apart)  # one search for all rows, as together they rise
     flat_at, flat_r = at.ravel(), r.ravel()
     upper = np.minimum(np.maximum(above[:, :-2], start + 1), start + (n - 1))
@@ -97,14 +101,14 @@ def quantiles(
     at0, r0 = flat_at[lower], flat_r[lower]
     share = (wanted[:, :-2] - at0) / np.maximum(flat_at[upper] - at0, TINY)
     found: NDArray[np.float64] = r0 + np.minimum(np.maximum(share, 0.0), 1.0) * (flat_r[upper] - r0)
-    left = (seen + 0.5 * unseen - flat_at[top]) / (seen + unseen)
-    if (left > 1.0 - levels[-1]).any():
-        over = np.log(np.maximum(left / np.maximum(1.0 - levels, TINY), 1.0))
-        found += over * _excess(r, w, (above - start)[:, -1])
-    left = (at[:, :1] + 0.5 * unseen) / (seen + unseen)
-    if (left > levels[0]).any():
-        under = np.log(np.maximum(left / np.maximum(levels, TINY), 1.0))
-        found -= under * _excess(-r[:, ::-1], w[:, ::-1], n - (above - start)[:, -2])
+    high = wanted[:, :-2] > np.minimum(TAIL_AT * total, flat_at[top])
+    if high.any():
+        tail = _tail(r, w, (total - at) / total, (above - start)[:, -1], 1.0 - levels)
+        found = np.maximum.accumulate(np.where(high, tail, found), axis=1)
+    low = wanted[:, :-2] < np.maximum((1.0 - TAIL_AT) * total, at[:, :1])
+    if low.any():
+        tail = -_tail(-r[:, ::-1], w[:, ::-1], at[:, ::-1] / total, n - (above - start)[:, -2], levels)
+        found = np.minimum.accumulate(np.where(low, tail, found)[:, ::-1], axis=1)[:, ::-1]
     return found
 
 
@@ -115,12 +119,23 @@ def _set_apart(rows: int, n: int) -> tuple[NDArray[np.int64], NDArray[np.float64
     return n * row, APART * row.astype(np.float64)
 
 
-def _excess(r: NDArray[np.float64], w: NDArray[np.float64], first: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Mean excess of the residuals of each row from its `first` on over that one, shape (rows, 1); 0 without any."""
-    n = r.shape[1]
-    first = np.minimum(first, n - 1)
+def _tail(
+    r: NDArray[np.float64],
+    w: NDArray[np.float64],
+    beyond: NDArray[np.float64],
+    first: NDArray[np.int64],
+    shares: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """What the tail exceeds by these shares, (rows, shares): it begins at each row's `first` of the rising residuals.
+
+    `beyond` (rows, n) is the share beyond each residual. Where there are none from `first` on, the largest.
+    """
+    rows, n = r.shape
+    every, first = np.arange(rows), np.minimum(first, n - 1)
     least = int(first.min())
+    begin = r[every, first][:, None]
     w = w[:, least:] * (np.arange(least, n) >= first[:, None])
-    above = r[:, least:] - r[np.arange(len(r)), first][:, None]
-    excess: NDArray[np.float64] = (w * above).sum(axis=1) / np.maximum(w.sum(axis=1), TINY)
-    return excess[:, None]
+    excess = (w * (r[:, least:] - begin)).sum(axis=1) / np.maximum(w.sum(axis=1), TINY)
+    further = np.log(np.maximum(beyond[every, first][:, None] / np.maximum(shares, TINY), 1.0))
+    tail: NDArray[np.float64] = begin + excess[:, None] * further
+    return tail

@@ -37,6 +37,17 @@ def test_beyond_the_outermost_the_tail_is_exponential() -> None:
     assert low == pytest.approx([-found[1], -found[0]], rel=0.01)
 
 
+def test_no_single_residual_makes_the_tail() -> None:
+    """The largest of 160 is chance: it moves the 0.99 quantile by its share of the mean excess alone."""
+    sample = -np.log1p(-(np.arange(160) + 1.0) / 161.0)
+    before = of(sample, [0.9, 0.99])
+    assert before[1] == pytest.approx(np.log(100.0), rel=0.05)
+    sample[-1] += 10.0
+    after = of(sample, [0.9, 0.99])
+    assert after[0] == before[0]
+    assert 0.5 < after[1] - before[1] < 1.5
+
+
 def test_what_weighs_nothing_counts_for_nothing() -> None:
     weights = np.array([1.0, 1.0, 0.0, 1.0])
     assert of([1.0, 2.0, 99.0, 3.0], [0.25, 0.5, 0.75], weights) == pytest.approx([1.0, 2.0, 3.0])
