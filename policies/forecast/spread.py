@@ -128,13 +128,13 @@ def _tail(
 ) -> NDArray[np.float64]:
     """What the tail exceeds by these shares, (rows, shares): it begins at each row's `first` of the rising residuals.
 
-    `beyond` (rows, n) is the share beyond each residual. Where there are none from `first` on, the largest.
+    `beyond` (rows, n) is the share beyond each residual. Where there are none after `first`, it ends there.
     """
     rows, n = r.shape
     every, first = np.arange(rows), np.minimum(first, n - 1)
     least = int(first.min())
     begin = r[every, first][:, None]
-    w = w[:, least:] * (np.arange(least, n) >= first[:, None])
+    w = w[:, least:] * (np.arange(least, n) > first[:, None])
     excess = (w * (r[:, least:] - begin)).sum(axis=1) / np.maximum(w.sum(axis=1), TINY)
     further = np.log(np.maximum(beyond[every, first][:, None] / np.maximum(shares, TINY), 1.0))
     tail: NDArray[np.float64] = begin + excess[:, None] * further
