@@ -31,7 +31,7 @@ OWN: Final = "own/"
 DRAINED: Final = "zones-drained/"
 """Before ours: nodes are drained at the notice, as on Karpenter's."""
 RIVALS: Final = ("hpa", "skyserve", "llm-d")
-"""The cheapest two, and what most use. KEDA is as HPA here; Knative and Ray Serve cost half as much again as the best."""
+"""The cheapest two, and what most use. KEDA is as HPA here; Knative and Ray Serve cost half as much again."""
 BEST: Final = ("skyserve", "llm-d")
 FALLBACK: Final = f"spot_pool={SPOT};on_demand_pool={ON_DEMAND};dynamic_ondemand_fallback=true"
 SHORT: Final = "upscale_delay_s=0;downscale_delay_s=300"
