@@ -136,7 +136,7 @@ def _shrink(rungs: Sequence[Rung], fleet: list[int], aim: Aim, keep: int = -1) -
 
 def _exchanges(rungs: Sequence[Rung], fleet: Sequence[int], aim: Aim) -> Iterator[list[int]]:
     """Fleets with other replicas in the place of some that pay: a quantum more here, and as many fewer elsewhere as it
-    carries; all that one pool holds, given up for others with their spares, which one by one would not pay; where
+    carries; all that a lasting pool holds, given up for spot with its spares, which one by one would not pay; where
     machines differ, also one fewer here, and what is cheapest for its work."""
     present = cost(rungs, fleet, aim)
     for i, r in sorted(enumerate(rungs), key=lambda p: p[1].price / p[1].work):
@@ -149,7 +149,7 @@ def _exchanges(rungs: Sequence[Rung], fleet: Sequence[int], aim: Aim) -> Iterato
     dearest = sorted(enumerate(rungs), key=lambda p: -p[1].price / p[1].work)
     for i, r in dearest:
         step = quanta.fewer(r.size(fleet[i]), fleet[i] - least(r), r.pool.quantum)
-        if not r.fixed and step > 0:
+        if not (r.fixed or r.takes) and step > 0:
             other = list(fleet)
             other[i] -= step
             _grow([replace(o, most=other[i]) if o is r else o for o in rungs], other, aim)
