@@ -11,12 +11,12 @@ from __future__ import annotations
 import math
 from typing import Final
 
-EVENTS: Final = 0.3
-HOURS: Final = 0.6
+EVENTS: Final = 0.5
+HOURS: Final = 1.0
 """The prior's weight and time: 0.5 a pool-hour at first, as in the middle of 9 zones of AWS V100 spot (0.1 to 1.4).
 Weak on purpose: AWS's own yearly figures are three orders of magnitude lower, and a few quiet hours say which it is."""
-HALF_LIFE_S: Final = 3 * 3600.0
-"""After which a loss or a quiet hour counts for half: of 1 to 24 hours, what makes the recorded losses likeliest."""
+HALF_LIFE_S: Final = 6 * 3600.0
+"""After which a loss or a quiet hour counts for half: markets change within the day."""
 UNHELD_HALF_LIFE_S: Final = 3600.0
 """The same while the pool holds nothing: nobody sees then that it has become quiet, and what is never tried again would
 be held to its worst hours for days."""
