@@ -18,8 +18,8 @@ Weak on purpose: AWS's own yearly figures are three orders of magnitude lower, a
 HALF_LIFE_S: Final = 6 * 3600.0
 """After which a loss or a quiet hour counts for half: markets change within the day."""
 UNHELD_HALF_LIFE_S: Final = 3600.0
-"""The same while the pool holds nothing: nobody sees then that it has become quiet, and what is never tried again would
-be held to its worst hours for days."""
+"""The same while a pool held to be worse than the prior holds nothing: nobody sees then that it has become quiet, and
+what is never tried again would be held to its worst hours for days. What was quiet stays trusted."""
 AT_RISK: Final = 2.0
 """Weight of the prior belief that a loss takes all that the pool holds, in replicas."""
 MAX_GAP_S: Final = 600.0
@@ -38,7 +38,8 @@ class Hazard:
 
     def note(self, passed_s: float, held: int, lost: int, notice_s: float) -> None:
         """The time since the turn before, the replicas held in it, those lost, and how long before it was announced."""
-        kept = 0.5 ** (passed_s / (HALF_LIFE_S if held else UNHELD_HALF_LIFE_S))
+        unseen = not held and self.per_hour > EVENTS / HOURS
+        kept = 0.5 ** (passed_s / (UNHELD_HALF_LIFE_S if unseen else HALF_LIFE_S))
         self._events *= kept
         self._hours *= kept
         self._lost *= kept

@@ -56,6 +56,15 @@ def test_a_bad_hour_is_forgotten_sooner_where_nothing_is_held_to_tell() -> None:
     assert EVENTS / HOURS < left.per_hour < before / 4
 
 
+def test_a_quiet_pool_is_trusted_no_less_for_an_hour_in_which_nothing_was_held() -> None:
+    hazard = Hazard()
+    for _ in range(24):
+        hazard.note(600.0, held=3, lost=0, notice_s=0.0)
+    quiet = hazard.per_hour
+    hazard.note(UNHELD_HALF_LIFE_S, held=0, lost=0, notice_s=0.0)
+    assert quiet < hazard.per_hour < quiet * 1.15
+
+
 def test_a_group_that_goes_at_once_is_one_event_and_its_share_is_learnt() -> None:
     hazard = Hazard()
     for _ in range(20):
