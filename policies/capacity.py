@@ -2,16 +2,18 @@
 
 A continuously batching engine is close to a shared processor: at a share rho of what it could do at most, everything
 takes 1 / (1 - rho) times as long (Kleinrock 1967, processor sharing). So the reciprocal of a latency falls in a
-straight line with the load per replica, ``1 / latency = a - b * load``, from the pace of an idle engine to nothing at
-saturation. Two numbers a latency, by recursive least squares with forgetting (Ljung 1999, section 11.2) from a prior:
-robust to outliers, exact after a restart (`Fit` lives in the policy's memory), and it says how sure it is.
+straight line with the load per replica, ``1 / latency = pace * (1 - load / saturation)``, from the pace of an idle
+engine to nothing at saturation. Two numbers a latency, by an extended Kalman filter in their logarithms with forgetting
+(Ljung 1999, section 11.2) from a prior: neither can reach zero, a load beyond the saturation believed so far corrects
+the saturation and not the pace, outliers are bounded, it is exact after a restart (`Fit` lives in the policy's memory),
+and it says how sure it is. An engine with a standing queue does all it can: that tells the saturation by itself.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 NOISE: Final = 0.15
@@ -19,94 +21,104 @@ NOISE: Final = 0.15
 OUTLIER: Final = 2.0
 """Residuals count at most as so many standard deviations (Huber 1964 has 1.345 for pure noise; ours is skewed)."""
 SCALE: Final = 1.0
-"""Prior standard deviation of an idle engine's pace, as a share: all but unknown."""
-WORTH: Final = 0.35
-"""Prior standard deviation of the load at saturation, as a share: service models of other engines err by as much."""
+"""Prior standard deviation of an idle engine's pace, in its logarithm: all but unknown."""
+WORTH: Final = 0.4
+"""Prior standard deviation of the load at saturation, likewise: service models of other engines err by as much."""
 SURE: Final = 1e-6
-"""A line is never known to better than a thousandth (as a variance): what rounding leaves must stay a covariance."""
-BOUND: Final = 4.0
+"""Nothing is ever known to better than a thousandth (as a variance): what rounding leaves must stay a covariance."""
+BOUND: Final = 8.0
 """A learnt capacity lies within this factor of the prior, either way: beyond it something else is wrong."""
+PASSES: Final = 3
+"""How often a turn is linearised anew where the last pass led (Bell and Cathey 1993): a first guess may be far off."""
+FAST, SLOW = 1e6, 1e-6
+"""Bounds of a pace (1/s): latencies of a microsecond and of days are no latencies."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """The line of one latency: `pace` is the reciprocal latency of an idle engine (1/s), `slope` what a load of 1 (the
-    prior's saturation) takes of it (1/s); `pp`, `ps`, `ss` are their covariance, `turns` how many taught it.
+    """The line of one latency: `pace` is the reciprocal latency of an idle engine (1/s), `saturation` the load at which
+    nothing is answered in time, in the prior's saturations; `pp`, `ps`, `ss` are the covariance of their logarithms.
     """
 
     pace: float
-    slope: float
+    saturation: float
     pp: float
     ps: float
     ss: float
-    turns: float = 0.0
 
     @staticmethod
     def prior(latency_s: float) -> Fit:
         """Before anything is known but that an idle engine takes about `latency_s`."""
-        pace = 1.0 / latency_s
-        scale, worth = (SCALE * pace) ** 2, (WORTH * pace) ** 2
-        return Fit(pace, pace, scale, scale, scale + worth)
+        return Fit(1.0 / latency_s, 1.0, SCALE**2, 0.0, WORTH**2)
 
     def learn(self, load: float, latency_s: float, forget: float, weight: float = 1.0) -> Fit:
         """With one more turn: a load per replica and the latency it came with.
 
         `forget` (0 to 1) is how much of what is known fades first, `weight` how much the turn counts (0 to 1).
         """
-        pp, ps, ss = self._faded(forget)
-        noise = (NOISE * self.pace) ** 2 / max(weight, 1e-3)
-        gain_p, gain_s = pp - load * ps, ps - load * ss
-        spread = max(0.0, gain_p - load * gain_s) + noise
-        off = 1.0 / latency_s - (self.pace - load * self.slope)
+        seen, fit = 1.0 / (latency_s * self.pace), self
+        faded = self.faded(forget)
+        for _ in range(PASSES):
+            moved_p, moved_s = math.log(fit.pace / self.pace), math.log(fit.saturation / self.saturation)
+            used = min(1.0, load / fit.saturation)
+            left = 1.0 - used
+            off = seen * self.pace / fit.pace - left + left * moved_p + used * moved_s
+            fit = faded.corrected(left, used, off, weight)
+        return fit
+
+    def saturated(self, load: float, forget: float, weight: float = 1.0) -> Fit:
+        """With one more turn in which engines with a standing queue did `load` each: all they can."""
+        faded = self.faded(forget)
+        return faded.corrected(0.0, 1.0, math.log(max(load, 1e-9) / self.saturation), weight)
+
+    def corrected(self, by_pace: float, by_saturation: float, off: float, weight: float) -> Fit:
+        """After a residual `off`, and by how much it would grow with either logarithm (a Kalman filter's update)."""
+        pp, ps, ss = self.pp, self.ps, self.ss
+        gain_p, gain_s = pp * by_pace + ps * by_saturation, ps * by_pace + ss * by_saturation
+        spread = max(0.0, by_pace * gain_p + by_saturation * gain_s) + NOISE**2 / max(weight, 1e-3)
         most = OUTLIER * math.sqrt(spread)
         step = max(-most, min(most, off)) / spread
-        pace = max(self.pace + gain_p * step, 1e-6)
-        slope = max(self.slope + gain_s * step, pace / BOUND)
-        left_p = max(pp - gain_p * gain_p / spread, SURE * pace * pace)
-        left_s = max(ss - gain_s * gain_s / spread, SURE * slope * slope)
+        pace = max(SLOW, min(FAST, self.pace * math.exp(gain_p * step)))
+        saturation = max(1.0 / BOUND, min(BOUND, self.saturation * math.exp(gain_s * step)))
+        left_p, left_s = max(pp - gain_p * gain_p / spread, SURE), max(ss - gain_s * gain_s / spread, SURE)
         most_ps = math.sqrt(left_p * left_s)
         left_ps = max(-most_ps, min(most_ps, ps - gain_p * gain_s / spread))
-        return Fit(pace, min(slope, pace * BOUND), left_p, left_ps, left_s, self.turns + weight)
+        return Fit(pace, saturation, left_p, left_ps, left_s)
 
-    def _faded(self, forget: float) -> tuple[float, float, float]:
-        """The covariance after some forgetting: never wider than the prior."""
-        prior = Fit.prior(1.0 / self.pace)
-        keep = min(1.0 / (1.0 - forget), prior.ss / max(self.ss, 1e-12), prior.pp / max(self.pp, 1e-12))
-        return (self.pp * keep, self.ps * keep, self.ss * keep) if keep > 1 else (self.pp, self.ps, self.ss)
+    def faded(self, forget: float) -> Fit:
+        """After some forgetting: less sure, but never less than the prior."""
+        keep = max(1.0, min(1.0 / (1.0 - forget), SCALE**2 / self.pp, WORTH**2 / self.ss))
+        return replace(self, pp=self.pp * keep, ps=self.ps * keep, ss=self.ss * keep)
 
     @property
     def idle_s(self) -> float:
         """What an idle engine takes. Seconds."""
         return 1.0 / self.pace
 
-    @property
-    def saturation(self) -> float:
-        """The load at which nothing is answered in time, in the prior's saturations."""
-        return self.pace / self.slope
-
     def limit(self, latency_s: float) -> float:
         """The load at which the latency reaches `latency_s`, in the prior's saturations; 0 where an idle engine has."""
-        return max(self.saturation - 1.0 / (latency_s * self.slope), 0.0)
+        return self.saturation * max(0.0, 1.0 - self.idle_s / latency_s)
 
     def unsure(self, load: float) -> float:
         """The standard deviation of a load found by `limit`, as a share of it (first-order propagation)."""
-        variance = max(self.pp - 2 * load * self.ps + load * load * self.ss, 0.0)
-        return math.sqrt(variance) / (self.slope * max(load, 1e-9))
+        idle = max(0.0, 1.0 - load / self.saturation)
+        by_pace = idle / max(1.0 - idle, 1e-9)
+        return math.sqrt(max(self.ss + 2 * by_pace * self.ps + by_pace * by_pace * self.pp, 0.0))
 
     def memory(self, name: str) -> dict[str, float]:
         """As a policy hands it on."""
-        values = (self.pace, self.slope, self.pp, self.ps, self.ss, self.turns)
+        values = (self.pace, self.saturation, self.pp, self.ps, self.ss)
         return {f"{name}.{key}": value for key, value in zip(KEYS, values, strict=True)}
 
     @staticmethod
     def recalled(name: str, memory: Mapping[str, float], latency_s: float) -> Fit:
         """As it was handed on; the prior where it was not."""
-        if f"{name}.{KEYS[0]}" not in memory:
+        if f"{name}.{KEYS[1]}" not in memory:
             return Fit.prior(latency_s)
         return Fit(*(memory[f"{name}.{key}"] for key in KEYS))
 
 
-KEYS: Final = ("pace", "slope", "pp", "ps", "ss", "turns")
+KEYS: Final = ("pace", "saturation", "pp", "ps", "ss")
 LATENCIES: Final[Mapping[str, tuple[str, float]]] = {"ttft_p95_s": ("ttft_s", 0.1), "itl_p95_s": ("itl_s", 0.01)}
 """Quantities that teach, the promise that each belongs to, and what an idle engine takes before it is known. Seconds:
 the measured H100's to a prompt of a thousand tokens, and to a token."""

@@ -31,6 +31,8 @@ SURGE_S: Final = 31.0
 """Two turns by default, and their jitter. Seconds."""
 STEADY: Final = 20.0
 """Requests waiting per replica beyond which latencies are those of a queue, and teach nothing about engines."""
+WORKS: Final = 0.05
+"""Below this share of what was believed to be its saturation a replica idles: that says nothing of what it carries."""
 ENOUGH: Final = 200.0
 """Requests in a window at which its 95th percentile is worth a whole lesson."""
 
@@ -40,7 +42,8 @@ class EngineLoad:
     """One turn's load. Loads are in a replica's saturations, over all replicas.
 
     `done` is what was computed in the rate window, `coming` what came in it; `lasting` is what waits now and waited a
-    turn ago, `steady` whether the replicas were the same throughout.
+    turn ago, `steady` whether the replicas were the same throughout, `backed_up` whether more than `STEADY` requests a
+    replica waited throughout.
     """
 
     done: float
@@ -51,6 +54,7 @@ class EngineLoad:
     ready: float
     steady: bool
     lasting: float
+    backed_up: bool
     window_s: float
 
     @property
@@ -58,12 +62,22 @@ class EngineLoad:
         """What a request takes of a replica's saturation, for a second; 0 where none was answered."""
         return self.done / self.requests_per_s if self.requests_per_s > 0 else 0.0
 
-    def teach(self, fits: Mapping[str, Fit], latencies: Mapping[str, float], forget: float) -> dict[str, Fit]:
-        """The fits after this turn: a steady one under some load teaches, as much as it had requests."""
-        taught = dict(fits)
+    def teach(
+        self, fits: Mapping[str, Fit], latencies: Mapping[str, float], forget: float, took_s: float
+    ) -> dict[str, Fit]:
+        """The fits after this turn of `took_s`: a steady one under some load teaches.
+
+        As much as it had requests, and no more than it is of the window: what windows share is told once. Where
+        requests waited throughout, engines did all they could, and latencies are those of the queue.
+        """
         per_replica = self.done / self.ready if self.ready > 0 else 0.0
-        if self.steady and per_replica > 0.05 and self.waiting < STEADY * self.ready:
-            weight = min(1.0, self.requests_per_s * self.window_s / ENOUGH)
+        if not self.steady or per_replica <= WORKS:
+            return dict(fits)
+        weight = min(1.0, took_s / self.window_s) * min(1.0, self.requests_per_s * self.window_s / ENOUGH)
+        if self.backed_up:
+            return {quantity: fit.saturated(per_replica, forget, weight) for quantity, fit in fits.items()}
+        taught = dict(fits)
+        if self.waiting < STEADY * self.ready:
             for quantity, latency_s in latencies.items():
                 taught[quantity] = fits[quantity].learn(per_replica, latency_s, forget, weight)
         return taught
@@ -115,6 +129,7 @@ def engine_load(
         ready=float(np.nanmean(window)),
         steady=bool(np.nanmax(window) == np.nanmin(window)),
         lasting=min([waiting, *view.history.signal(used[1], view.at - SURGE_S)[1][-1:]]),
+        backed_up=min([waiting, *view.history.signal(used[1], since)[1]]) > STEADY * float(np.nanmax(window)),
         window_s=window_s,
     )
 

@@ -221,7 +221,7 @@ class Turn:
         fits = {q: Fit.recalled(q, self.old, idle_s) for q, (_, idle_s) in LATENCIES.items()}
         if not self.policy.learn:
             return fits
-        return load.teach(fits, late, min(0.5, self._interval_s / self.policy.forget_s))
+        return load.teach(fits, late, min(0.5, self._interval_s / self.policy.forget_s), self._interval_s)
 
     def _each_s(self, load: EngineLoad, carries: float) -> float:
         """What a request takes of a replica: slowly averaged, as lengths scatter. Seconds."""

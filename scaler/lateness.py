@@ -52,7 +52,7 @@ class Load:
 
 
 def _missed(fit: Fit, limit_s: float, load: float) -> float:
-    pace = fit.pace - fit.slope * load
+    pace = fit.pace * (1.0 - load / fit.saturation)
     return missed_share(limit_s, 1.0 / pace, fit.idle_s) if pace > 0 else 1.0
 
 
