@@ -122,14 +122,9 @@ class Cell:
         return _case(self, data, part, share)
 
 
-SLOW: Final = ("azure-conv", "azure-code", "servegen-mid")
-"""The traces that are run with the slow start too: one of each kind, as each takes hours for everybody."""
-
-
 def cells() -> list[Cell]:
-    """Every trace with the fast start, and some with the slow one."""
-    fast, slow = STARTS
-    return [Cell(name, fast) for name in SOURCES] + [Cell(name, slow) for name in SLOW]
+    """Every trace with the fast start and with the slow one."""
+    return [Cell(name, start_s) for start_s in STARTS for name in SOURCES]
 
 
 @cache

@@ -11,6 +11,7 @@ from typing import Final
 
 from tests.benchmarks.cost.families import OURS
 from tests.benchmarks.cost.scores import MAIN, Score, geometric_mean
+from tests.benchmarks.cost.tuning import Outcome
 from tests.benchmarks.figure import machine
 
 COLOURS: Final = (
@@ -57,11 +58,15 @@ def _tables(found: Sequence[Score]) -> Iterator[str]:
         oracle = "" if math.isnan(to_oracle) else f"**{to_oracle:.2f}**"
         yield f"| **geometric mean** | {'| ' * (len(names) + 2)}| **{to_rival:.2f}** | {oracle} |"
     yield "\n**What the first third chose, at 99%** (cost and share in time on the rest)\n"
-    yield f"| trace, start-up | ours | {' | '.join(names)} |"
-    yield "|---" * (len(names) + 2) + "|"
+    yield f"| trace, start-up | ours as written | ours | {' | '.join(names)} |"
+    yield "|---" * (len(names) + 3) + "|"
     for s in (s for s in found if s.share == MAIN):
-        cells = [s.curves[name].chosen for name in (OURS, *names)]
-        yield f"| {s.cell.label} | " + " | ".join(f"{_usd(c['cost_usd'])}, {c['attainment']:.2%}" for c in cells) + " |"
+        cells = [s.plain, *(s.curves[name].chosen for name in (OURS, *names))]
+        yield f"| {s.cell.label} | {' | '.join(map(_outcome, cells))} |"
+
+
+def _outcome(outcome: Outcome | None) -> str:
+    return "" if outcome is None else f"{_usd(outcome['cost_usd'])}, {outcome['attainment']:.2%}"
 
 
 def _usd(cost: float | None) -> str:

@@ -49,6 +49,8 @@ class Score:
     oracle: Outcome
     curves: Mapping[str, Curve]
     apart: Set[str] = APART
+    plain: Outcome | None = None
+    """Ours as it is written, with nothing tuned."""
 
     @property
     def ours(self) -> float | None:
@@ -90,11 +92,14 @@ def scores(
     """Every cell at every share, of all `contenders` or those of `who`; progress on standard error."""
     found: list[Score] = []
     for number, cell in enumerate(cells, 1):
-        curves = {family.name: _curve(runs, cell, family) for family in (who or contenders)(runs, cell)}
-        (oracle,) = runs.get([Job(cell, "test", ORACLE, MAIN)])
+        members = (who or contenders)(runs, cell)
+        curves = {family.name: _curve(runs, cell, family) for family in members}
+        oracle, plain = runs.get([Job(cell, "test", word, MAIN) for word in (ORACLE, "self")])
+        (ours,) = (family for family in members if family.name == OURS)
         for share in SHARES:
-            costs = {name: _told(cost_at(c.points, share)) for name, c in curves.items()}
-            found.append(Score(cell, share, costs, oracle, curves, apart))
+            told = curves if share == MAIN else {**curves, OURS: _curve(runs, cell, ours, share)}
+            costs = {name: _told(cost_at(c.points, share)) for name, c in told.items()}
+            found.append(Score(cell, share, costs, oracle, told, apart, plain))
         print(f"{number} of {len(cells)}: {cell.label}", file=sys.stderr, flush=True)
     return found
 
@@ -109,9 +114,10 @@ def contenders(runs: Runs, cell: Cell) -> list[Family]:
     return list(families(1.0 / float(work.mean()), peak_load, cell.source.in_work).values())
 
 
-def _curve(runs: Runs, cell: Cell, family: Family) -> Curve:
+def _curve(runs: Runs, cell: Cell, family: Family, share: float = MAIN) -> Curve:
+    """Of a family that was tuned at 99 %; where it reads what is promised, `share` is."""
     step, other = tuned(runs, cell, family, MAIN)
-    points = curve(runs, cell, family, other, MAIN)
+    points = curve(runs, cell, family, other, share)
     return Curve(family.name, family.others[other], tuple(points), points[list(family.steps).index(step)])
 
 
