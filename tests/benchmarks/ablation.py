@@ -2,11 +2,12 @@
 
 Cost at 99 % of requests in time, by the knob `utilization`, on the rest of `cost_at_slo`'s traces. Each ratio is to
 the policy as it is, on the geometric mean over the traces where both keep the promise. What is there for safety is put
-to what it is there for: an outage upstream, a flash crowd, a first guess of what a replica carries that is too high.
+to what it is there for: an outage upstream, a flash crowd, a first guess of what a replica carries that is far off.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from simulators.traffic.shapes import FlashCrowd, OnOff
 from tests.benchmarks.cost.cells import SOURCES, Cell
 from tests.benchmarks.cost.families import OUR_OTHERS, Family
 from tests.benchmarks.cost.scores import geometric_mean
-from tests.benchmarks.cost.tuning import Job, Runs, cost_at
+from tests.benchmarks.cost.tuning import Job, Outcome, Runs, cost_at
 from tests.benchmarks.cost.tuning import run as run_job
 from tests.benchmarks.figure import Figure
 
@@ -51,8 +52,9 @@ OUTAGE: Final = OnOff(on_rps=60.0, on_s=5400.0, off_s=600.0, duration_s=18_000.0
 """Ten minutes without demand, then all of it at once, twice."""
 CROWD: Final = FlashCrowd(base_rps=30.0, duration_s=10_800.0, at_s=4800.0, factor=3.0)
 SEEDS: Final = (1, 2)
-TOO_HIGH: Final = 2.5
-"""How many times too high the guess is."""
+GUESSES: Final = (0.4, 1.0, 2.5, 6.0)
+"""First guesses of what a replica carries, in times of what is true."""
+GUESSED: Final = ("azure-conv", "azure-conv-large")
 
 
 def run(data: Path) -> Iterator[Figure]:
@@ -78,18 +80,29 @@ def _safety(world: str, traffic: OnOff | FlashCrowd, idea: str, setting: str) ->
 
 
 def _wrong_guess(data: Path) -> Iterator[Figure]:
-    """The same where engines are guessed to carry much more than they do."""
-    for name in ("azure-conv", "azure-conv-large"):
-        carries = worth(catalogue.load(SOURCES[name].model))
-        guess = (
-            f"prompt_tokens_per_s={TOO_HIGH * carries.prompt_tokens_per_s:.0f}"
-            f";generation_tokens_per_s={TOO_HIGH * carries.generation_tokens_per_s:.0f}"
-        )
-        words = [f"self:{OUR_OTHERS[0]};{guess};supervise={on}" for on in ("true", "false")]
-        kept, without = (run_job(Job(Cell(name, 90), "test", word, SHARE), data) for word in words)
+    """Where engines are guessed to carry much more than they do, or much less: with learning and without, and what the
+    supervisor makes of it where nothing is learnt."""
+    for name, times in itertools.product(GUESSED, GUESSES):
+        kept, without = (_guessing(data, name, times, f"learn={on}") for on in ("true", "false"))
+        usd = f"USD {kept['cost_usd']:.0f}"
+        note = f"{usd}; without learning {without['attainment']:.2%}, {without['cost_usd']:.0f}"
+        figure = f"safety with a guess {times:g} times what is true, {name}"
+        yield Figure("ablation", figure, kept["attainment"], "share", 0.99 if times < 1 else None, ">=", note=note)
+    for name in GUESSED:
+        words = [f"learn=false;supervise={on}" for on in ("true", "false")]
+        kept, without = (_guessing(data, name, max(GUESSES), word) for word in words)
         note = f"without the supervisor {without['attainment']:.2%} in time"
-        figure = f"safety with a guess {TOO_HIGH} times too high, {name}"
+        figure = f"the supervisor alone, with a guess {max(GUESSES):g} times what is true, {name}"
         yield Figure("ablation", figure, kept["attainment"], "share", without["attainment"], ">=", note=note)
+
+
+def _guessing(data: Path, name: str, times: float, settings: str) -> Outcome:
+    carries = worth(catalogue.load(SOURCES[name].model))
+    guess = (
+        f"prompt_tokens_per_s={times * carries.prompt_tokens_per_s:.0f}"
+        f";generation_tokens_per_s={times * carries.generation_tokens_per_s:.0f}"
+    )
+    return run_job(Job(Cell(name, 90), "test", f"self:{OUR_OTHERS[0]};{guess};{settings}", SHARE), data)
 
 
 def _earned(data: Path) -> Iterator[Figure]:
