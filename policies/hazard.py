@@ -63,10 +63,13 @@ class Hazard:
         """The share of the pool that a loss takes."""
         return (AT_RISK + self._lost) / (AT_RISK + self._at_risk)
 
-    @property
-    def notice_s(self) -> float:
-        """How long ahead a loss is announced, on average; what nobody has seen is taken to be none."""
-        return self._noticed_s / (1.0 + self._events)
+    def notice_s(self, told_s: float = 0.0) -> float:
+        """How long ahead a loss is announced: the mean of those seen, of one unannounced, and of one as `told_s`.
+
+        `told_s` is what the cloud says that it gives, 0 where it says nothing. To believe it alone would leave a whole
+        fleet in one zone by a margin that the first loss without a word takes away.
+        """
+        return (told_s + self._noticed_s) / ((2.0 if told_s else 1.0) + self._events)
 
     def chance(self, within_s: float) -> float:
         """The probability of a loss within a time."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from policies.ceiling import Ceiling
 from policies.hazard import Hazard
 from policies.lead_times import LeadTimes
 from policies.model import Fresh, PoolStatus, Result
@@ -22,7 +23,7 @@ class Market:
     """One pool's memory, built from ticks alone.
 
     `short` remembers what was refused or never came, `taken` what the cloud took back: the first concerns every market,
-    the second is for the reader to heed where nodes may be taken.
+    the second is for the reader to heed where nodes may be taken. `ceiling` is how many there were then.
     """
 
     def __init__(self) -> None:
@@ -30,10 +31,12 @@ class Market:
         self.hazard = Hazard()
         self.short = Shortage()
         self.taken = Shortage()
+        self.ceiling = Ceiling()
         self._at = 0.0
         self._status: PoolStatus | None = None
         self._asked = 0
         self._doomed_at: float | None = None
+        self._refused = False
 
     @property
     def known(self) -> bool:
@@ -79,6 +82,7 @@ class Market:
             notice_s = 0.0 if self._doomed_at is None else at - self._doomed_at
             self.hazard.note(passed_s, self._status.ready, lost, notice_s)
             self.short, self.taken = self.short.faded(passed_s), self.taken.faded(passed_s)
+            self._find(status, lost, overdue, passed_s)
         if not status.doomed:
             self._doomed_at = None
         raised = self.known and status.desired > self._asked
@@ -95,6 +99,17 @@ class Market:
         if self.short.barred and (raised or self.short.barred != spec):
             self.short = replace(self.short, barred="")
         self._heed(at, said, outcome, spec)
+        self._refused = outcome is not None and outcome.result is Result.OUT_OF_CAPACITY
+
+    def _find(self, status: PoolStatus, lost: int, overdue: int, passed_s: float) -> None:
+        """How many there are where the pool gives no more. After a refused write the next turn tells what was given."""
+        ceiling, said = self.ceiling.faded(passed_s).passed(status.ready), self.heard(status)
+        given = status.desired - max(status.failed, overdue)
+        if lost:
+            ceiling = ceiling.hit(status.ready)
+        if self._refused or overdue > status.failed or (said is not None and not said.quota):
+            ceiling = ceiling.hit(given)
+        self.ceiling = ceiling
 
     def _heed(self, at: float, said: Shortfall | None, outcome: Outcome | None, spec: str) -> None:
         """What the platform would not give: told by a write's refusal, or later, by the pool's status."""

@@ -37,6 +37,7 @@ def place(work: float, s: Situation, pinned: Set[PoolName]) -> Placed:
     """
     spec = s.spec
     ladder = rungs.build(spec, s.seen.pools, s.history.markets, pinned, s.now)
+    ladder = rungs.held_back(ladder, s.history.markets, work)
     if work > 0:
         ladder = _probed(ladder, s)
     settings = spec.ladder
@@ -79,6 +80,8 @@ def told(ladder: Sequence[Rung], fleet: Sequence[int], wanted: Sequence[int], ai
     total = sum(wanted)
     if skipped := [f"{r.name}: {r.shut}" for r in ladder if r.shut]:
         yield Step("shortage", total, "; ".join(skipped))
+    if capped := [f"{r.name}: {r.ceiling} when it gave no more" for r in _capped(ladder, fleet)]:
+        yield Step("ceiling", total, f"asked for little more than it had: {'; '.join(capped)}")
     if overdue := [f"{r.overdue} of {r.name}, asked for {r.waited_s:.0f} s ago" for r in ladder if r.overdue]:
         yield Step("written off", total, f"no longer counted as supply: {'; '.join(overdue)}")
     if doomed := [f"{r.doomed} of {r.name}" for r in ladder if r.doomed]:
@@ -90,6 +93,13 @@ def told(ladder: Sequence[Rung], fleet: Sequence[int], wanted: Sequence[int], ai
     more = f", {spare:.3g} more than the size for losses" if spare > 1e-9 else ""
     less = f", {-spare:.3g} short" if spare < -1e-9 else ""
     yield Step("ladder", total, f"{chosen or 'nothing'}{more}{less}")
+
+
+def _capped(ladder: Sequence[Rung], fleet: Sequence[int]) -> Iterator[Rung]:
+    """Pools of which as many are taken as their ceiling lets."""
+    for r, n in zip(ladder, fleet, strict=True):
+        if r.ceiling is not None and n >= r.most:
+            yield r
 
 
 def _leaving(ladder: Sequence[Rung], fleet: Sequence[int], wanted: Sequence[int]) -> Iterator[tuple[Rung, int, int]]:

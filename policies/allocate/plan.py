@@ -8,6 +8,7 @@ payback time, so that a fleet does not flap between equals.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 from policies import quanta
@@ -135,17 +136,24 @@ def _shrink(rungs: Sequence[Rung], fleet: list[int], aim: Aim, keep: int = -1) -
 
 
 def _exchanges(rungs: Sequence[Rung], fleet: Sequence[int], aim: Aim) -> Iterator[list[int]]:
-    """Fleets with other replicas in the place of some that pay: a quantum more here, and as many fewer elsewhere as it
-    carries; all that a lasting pool holds, given up for spot with its spares, which one by one would not pay; where
-    machines differ, also one fewer here, and what is cheapest for its work."""
+    """Fleets with other replicas in the place of some that pay.
+
+    A quantum more where that gains most, among equals where there is least, and as many fewer elsewhere as it carries;
+    all that a lasting pool holds, given up for spot with its spares, which one by one would not pay; where machines
+    differ, also one fewer here, and what is cheapest for its work.
+    """
     present = cost(rungs, fleet, aim)
+    paying = []
     for i, r in sorted(enumerate(rungs), key=lambda p: p[1].price / p[1].work):
         if step := quanta.more(r.size(fleet[i]), 1, r.most - fleet[i], r.pool.quantum):
             other = list(fleet)
             other[i] += step
             _shrink(rungs, other, aim, keep=i)
-            if sum(other) <= aim.cap and _pays(rungs, fleet, other, present - cost(rungs, other, aim), aim):
-                yield other
+            gain = present - cost(rungs, other, aim)
+            if sum(other) <= aim.cap and _pays(rungs, fleet, other, gain, aim):
+                paying.append(((-round(gain, 6), fleet[i] * r.work), other))
+    for _, other in sorted(paying, key=itemgetter(0)):
+        yield other
     dearest = sorted(enumerate(rungs), key=lambda p: -p[1].price / p[1].work)
     for i, r in dearest:
         step = quanta.fewer(r.size(fleet[i]), fleet[i] - least(r), r.pool.quantum)

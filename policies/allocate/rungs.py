@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from policies import quanta
@@ -34,7 +35,8 @@ class Rung:
     written off, `doomed` ones as good as gone. `price` is USD an hour, of a replica that carries `work`; `shown` the
     price as configured. `shut` says why no more can be had, empty where it can. `fixed`: the pool keeps its size.
     `chance` is the probability that within the time it takes to replace it a loss takes `share` of the supply;
-    `belief` that what is asked for comes. `start_h` is the usual lead time in hours.
+    `belief` that what is asked for comes. `start_h` is the usual lead time in hours. `ceiling` is how many there were
+    when the pool gave no more, as far as that bounds `most`; None where it does not.
     """
 
     name: PoolName
@@ -53,6 +55,7 @@ class Rung:
     chance: float
     share: float
     belief: float
+    ceiling: int | None = None
 
     @property
     def work(self) -> float:
@@ -135,6 +138,7 @@ def build(
         if pool.market == "reserved" and status.reserved is not None:
             limit = min(limit, quanta.down(status.reserved, pool.quantum))  # beyond it, it isn't paid already
         supply = ready + counted
+        unannounced_s = max(0.0, cover_s - market.hazard.notice_s(pool.notice_s))
         oldest = market.lead_times.oldest
         rungs.append(
             Rung(
@@ -151,12 +155,23 @@ def build(
                 shut=closed,
                 most=supply if name in pinned or closed else max(supply, limit - doomed),
                 start_h=leads[name] / 3600.0,
-                chance=market.hazard.chance(max(0.0, cover_s - market.hazard.notice_s)) if takes else 0.0,
+                chance=market.hazard.chance(unannounced_s) if takes else 0.0,
                 share=market.hazard.share,
                 belief=_belief(market, ready) if takes else SURE,
             )
         )
     return rungs
+
+
+def held_back(rungs: list[Rung], markets: Markets, work: float) -> list[Rung]:
+    """The rungs, each asked for little more than it had when it gave no more, if together they can carry `work` so."""
+    bounded = []
+    for r in rungs:
+        ceiling = markets.of(r.name).ceiling
+        most = r.most if math.isinf(ceiling.most) else quanta.up(int(ceiling.most), r.pool.quantum)
+        held = most < r.most and not (r.fixed or r.shut)
+        bounded.append(replace(r, most=max(r.supply, most), ceiling=ceiling.held) if held else r)
+    return bounded if sum(r.most * r.work for r in bounded) >= work else rungs
 
 
 def _supplied(pool: Pool, status: PoolStatus, market: Market, now: float) -> tuple[int, int, int]:

@@ -222,6 +222,7 @@ def spec(offers: Mapping[PoolName, PoolOffer], target: Callable[[float], int], *
             zone=next(iter(offer.zones)),
             accelerator="gpu",
             lead_time_s=START_S,
+            notice_s=offer.said.notice_s,
         )
         for name, offer in offers.items()
     }

@@ -13,7 +13,7 @@ from policies.allocate.plan import Aim
 from policies.allocate.risk import shortfall
 from policies.allocate.rungs import Rung
 from policies.markets import Market
-from policies.model import Outcome, PoolName, PoolStatus, Result
+from policies.model import Outcome, PoolName, PoolStatus, Result, Shortfall
 from policies.shortage import FIRST_S
 from policies.spec import Ladder, Pool
 from tests.policies.ladders import POOLS, Lived, ladder
@@ -145,6 +145,15 @@ def test_a_spare_is_kept_where_a_loss_would_cost_more() -> None:
     assert "more than the size for losses" in careful.told("ladder")
 
 
+@pytest.mark.parametrize("spare", [True, False], ids=["unannounced", "announced"])
+def test_what_is_announced_before_its_substitute_could_serve_needs_no_spare(spare: bool) -> None:
+    told_s = 0.0 if spare else 280.0
+    pools = {n: replace(p, notice_s=told_s if p.market == "spot" else 0.0) for n, p in SPOT.items()}
+    lived = Lived.of(ladder(pools, lateness_ratio=300.0), spot_a=2, spot_b=2)
+    lived.turn(4)
+    assert (sum(lived.sizes().values()) > 4) == spare
+
+
 def test_what_is_kept_for_losses_is_no_size() -> None:
     lived = Lived.of(ladder(SPOT, lateness_ratio=300.0), spot_a=2, spot_b=2)
     first = lived.turn(4)
@@ -171,6 +180,44 @@ def test_spot_with_spares_takes_the_place_of_on_demand_where_a_single_move_would
     assert OD not in lived.sizes()
     spot = [lived.sizes()[A], lived.sizes()[B]]
     assert min(spot) >= 3, f"each zone by itself carries the work, at {sum(spot)} USD/h instead of 9"
+
+
+def test_moves_to_spot_are_spread_over_zones_that_are_equal() -> None:
+    lived = Lived.of(ladder(SPOT, **CALM), on_demand=6)
+    lived.turns(60, 6)
+    assert lived.sizes() == {"spot-a": 3, "spot-b": 3}
+
+
+def test_a_zone_that_refused_is_asked_for_one_more_and_for_twice_as_many_once_that_comes() -> None:
+    lived = Lived.of(ladder({n: SPOT[n] for n in ("spot-a", "on-demand")}, max_replicas=40, **CALM), on_demand=12)
+    place, asked = lived.places[A], 0
+    place.room = 4
+    lived.turn(12)
+    assert place.desired == 12
+    lived.turns(10, 12)
+    assert place.ready == 4
+    place.desired, place.short = 4, Shortfall(lived.now, "none to be had")
+    lived.turns(8, 12)
+    assert place.desired == 4
+    place.room, place.short = 99, None
+    steps = []
+    for _ in range(120):
+        lived.turn(12)
+        if place.desired != asked:
+            asked = place.desired
+            steps.append(asked)
+    assert steps == [4, 5, 7, 11, 12]
+    assert lived.sizes() == {"spot-a": 12}
+
+
+def test_a_ceiling_yields_where_nothing_else_could_carry_the_work() -> None:
+    lived = Lived.of(ladder({"spot-a": SPOT["spot-a"]}, **CALM), spot_a=4)
+    place = lived.places[A]
+    lived.turn(4)
+    place.short = Shortfall(lived.now, "none to be had")
+    lived.turns(round(FIRST_S / 15) + 2, 4)
+    lived.turn(12)
+    assert place.desired == 12
 
 
 # --- losses and notices

@@ -6,10 +6,11 @@ import math
 
 import pytest
 
+from policies.ceiling import FORGET_S, Ceiling
 from policies.hazard import EVENTS, HALF_LIFE_S, HOURS, UNHELD_HALF_LIFE_S, Hazard
 from policies.lead_times import LeadTimes
 from policies.markets import Market
-from policies.model import Outcome, PoolName, PoolStatus, Result
+from policies.model import Outcome, PoolName, PoolStatus, Result, Shortfall
 from policies.shortage import FIRST_S, LONGEST_S, Shortage
 
 POOL = PoolName("spot")
@@ -75,12 +76,72 @@ def test_a_group_that_goes_at_once_is_one_event_and_its_share_is_learnt() -> Non
 
 def test_a_notice_is_believed_as_far_as_losses_had_one() -> None:
     hazard = Hazard()
-    assert hazard.notice_s == 0
+    assert hazard.notice_s() == 0
     for _ in range(9):
         hazard.note(60.0, held=1, lost=1, notice_s=100.0)
-    assert 80 < hazard.notice_s < 100
+    assert 80 < hazard.notice_s() < 100
     hazard.note(60.0, held=1, lost=1, notice_s=0.0)
-    assert hazard.notice_s < 90
+    assert hazard.notice_s() < 90
+
+
+def test_a_clouds_own_word_is_half_believed_until_losses_show() -> None:
+    announced, unannounced = Hazard(), Hazard()
+    assert announced.notice_s(120.0) == 60
+    for _ in range(9):
+        announced.note(60.0, held=1, lost=1, notice_s=120.0)
+        unannounced.note(60.0, held=1, lost=1, notice_s=0.0)
+    assert announced.notice_s(120.0) == pytest.approx(110, rel=0.01)
+    assert unannounced.notice_s(120.0) < 12
+
+
+# --- ceiling
+
+
+def test_what_a_pool_held_when_it_refused_is_told_by_its_next_turn() -> None:
+    market = Market()
+    turn(market, 0.0, PoolStatus(2, 2))
+    market.note(15.0, PoolStatus(2, 2), Outcome(POOL, 2, 12, Result.OUT_OF_CAPACITY), 0, "abc")
+    turn(market, 30.0, PoolStatus(8, 2))
+    assert market.ceiling.held == 8
+    assert market.ceiling.most == 9
+
+
+@pytest.mark.parametrize(
+    ("seen", "overdue"),
+    [
+        (PoolStatus(12, 3, failed=4, short=Shortfall(20.0, "none to be had")), 0),
+        (PoolStatus(12, 8), 4),
+        (PoolStatus(12, 8, interrupted=1), 0),
+    ],
+    ids=["told", "never came", "taken"],
+)
+def test_a_ceiling_is_what_is_there_beside_what_does_not_come(seen: PoolStatus, overdue: int) -> None:
+    market = Market()
+    turn(market, 0.0, PoolStatus(12, seen.ready + seen.interrupted), 12)
+    turn(market, 30.0, seen, overdue=overdue)
+    assert market.ceiling.held == 8
+
+
+def test_a_quota_is_no_ceiling() -> None:
+    market = Market()
+    turn(market, 0.0, PoolStatus(2, 2), 12)
+    turn(market, 15.0, PoolStatus(12, 2, failed=10, short=Shortfall(10.0, "quota", quota=True)))
+    assert math.isinf(market.ceiling.most)
+
+
+def test_what_comes_beyond_a_ceiling_doubles_what_is_asked_beyond_it() -> None:
+    ceiling, most = Ceiling().hit(8), []
+    while ceiling.held is not None and ceiling.held < 23:
+        most.append(ceiling.most)
+        ceiling = ceiling.passed(int(ceiling.most))
+    assert most == [9, 11, 15, 23]
+    assert ceiling.hit(31).most == 32, "refused again"
+
+
+def test_a_ceiling_not_found_true_for_long_is_forgotten() -> None:
+    ceiling = Ceiling().hit(8).faded(FORGET_S)
+    assert ceiling.most == 9
+    assert math.isinf(ceiling.faded(15.0).most)
 
 
 # --- shortage
@@ -163,7 +224,7 @@ def test_the_notice_runs_from_the_first_turn_that_saw_it() -> None:
     turn(market, 15.0, PoolStatus(2, 2, doomed=1))
     turn(market, 120.0, PoolStatus(2, 2, doomed=1))
     turn(market, 135.0, PoolStatus(2, 1, interrupted=1))
-    assert market.hazard.notice_s == pytest.approx(60.0, rel=0.01), "120 s, and a prior of none"
+    assert market.hazard.notice_s() == pytest.approx(60.0, rel=0.01), "120 s, and a prior of none"
 
 
 def test_a_jump_of_the_clock_leaves_ages_as_they_were() -> None:

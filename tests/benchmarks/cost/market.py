@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from simulators.fleet.market import NOTICES
 from simulators.models import catalogue
 from simulators.models.worth import worth
 from simulators.scenario import Case
@@ -46,6 +47,8 @@ OFFERS: Final[Mapping[str, Mapping[str, Any]]] = {
 taken with their requests, and are made up for then. Drained, they take no more requests from the notice on. Karpenter
 drains them too, and hears at once what a zone has not; forewarned, it would let them serve and make up for them before.
 """
+NOTICES_S: Final = {GROUP: NOTICES["aws"].notice_s}
+"""How long ours is told that nodes serve on after the notice, where they do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +131,9 @@ def _case(cell: MarketCell, data: Path, part: str, share: float, offer: str) -> 
     workload = ours(worth(catalogue.load(cell.source.model)), cell, share)
     spot_usd, usd = cell.usd_per_hour
     common = {"kind": "kubernetes", "namespace": "llm", "accelerator": "h100", "lead_time_s": cell.start_s}
+    bought = {"market": SPOT, "price_usd_per_hour": spot_usd, "notice_s": NOTICES_S.get(offer, 0.0)}
     workload["pools"] = {
-        **{
-            pool: {**common, "name": pool, "market": SPOT, "zone": zone, "price_usd_per_hour": spot_usd}
-            for pool, zones in groups.items()
-            for zone in zones
-        },
+        **{pool: {**common, **bought, "name": pool, "zone": zone} for pool, zones in groups.items() for zone in zones},
         ON_DEMAND: {**common, "name": ON_DEMAND, "market": "on_demand", "price_usd_per_hour": usd},
     }
     return read(_offered(cell, data, part, share, groups, offer), workload)
