@@ -161,10 +161,7 @@ def _exchanges(rungs: Sequence[Rung], fleet: Sequence[int], aim: Aim) -> Iterato
             other = list(fleet)
             other[i] -= step
             _grow([replace(o, most=other[i]) if o is r else o for o in rungs], other, aim)
-            _grow(rungs, other, aim)
-            _shrink(rungs, other, aim)
-            if _pays(rungs, fleet, other, present - cost(rungs, other, aim), aim):
-                yield other
+            yield from _made_up(rungs, fleet, other, present, aim)
     if len({r.work for r in rungs}) == 1:
         return
     for i, r in dearest:
@@ -172,10 +169,17 @@ def _exchanges(rungs: Sequence[Rung], fleet: Sequence[int], aim: Aim) -> Iterato
         if not r.fixed and step:
             other = list(fleet)
             other[i] -= step
-            _grow(rungs, other, aim)
-            _shrink(rungs, other, aim)
-            if _pays(rungs, fleet, other, present - cost(rungs, other, aim), aim):
-                yield other
+            yield from _made_up(rungs, fleet, other, present, aim)
+
+
+def _made_up(
+    rungs: Sequence[Rung], fleet: Sequence[int], other: list[int], present: float, aim: Aim
+) -> Iterator[list[int]]:
+    """A fleet that lacks something, with what is cheapest in its place, if that pays over what the `present` costs."""
+    _grow(rungs, other, aim)
+    _shrink(rungs, other, aim)
+    if _pays(rungs, fleet, other, present - cost(rungs, other, aim), aim):
+        yield other
 
 
 def _pays(rungs: Sequence[Rung], fleet: Sequence[int], other: Sequence[int], gain: float, aim: Aim) -> bool:

@@ -11,7 +11,7 @@ from policies.forecast import local, seasonal
 from policies.forecast.backtest import SLOTS
 from policies.forecast.regression import Regression
 from policies.forecast.seasonal import DAILY, WEEKLY, YESTERDAY
-from policies.forecast.spread import scale_of
+from policies.forecast.spread import scale
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,7 +55,7 @@ class Candidates:
         trend = local.trend(recent, self._series.step_s, self._onward_s)
         seasons = self._past.seasons(for_seasons)
         growth = level * seasons[:, DAILY : WEEKLY + 1]
-        measure = scale_of(level, typical) or 1.0
+        measure = float(scale(level, typical)) or 1.0
         known = np.empty((self._horizons, FEATURES + 2))
         features = known[:, :FEATURES]
         features[:, :6] = (level, *[recent.mean(i) for i in LOOKBACKS])

@@ -88,11 +88,6 @@ class Past:
             page[:, WEEKLY] = median(np.column_stack((growth, daily)))
 
 
-def look_back(series: Series, horizons_s: NDArray[np.float64], typical: float) -> NDArray[np.float64]:
-    """The seasons as seen from the newest bin, (H, COLUMNS); `typical` is the long-run mean."""
-    return Past(series, horizons_s).seasons(typical)
-
-
 def median(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     """The median of each row without its NaNs, NaN for a row of nothing else: numpy's costs ten times as much."""
     ordered = np.sort(rows, axis=1)

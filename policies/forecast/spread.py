@@ -7,7 +7,6 @@ takes over.
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -38,7 +37,7 @@ PRIOR_SPREAD_AT_S: Final = 300.0
 """Before anything was seen: the load moves by 15 % in five minutes, and with the root of time, as a random walk."""
 
 
-def scale(mean: NDArray[np.float64], typical: float) -> NDArray[np.float64]:
+def scale(mean: NDArray[np.float64] | float, typical: float) -> NDArray[np.float64]:
     """What a residual is measured in, in the unit of `mean`: it grows with the root of the level, as a Poisson count's.
 
     `typical` is the long-run mean: it stands in for the unknown size of a request, and keeps quiet hours from
@@ -46,11 +45,6 @@ def scale(mean: NDArray[np.float64], typical: float) -> NDArray[np.float64]:
     """
     measure: NDArray[np.float64] = np.sqrt((mean + LEAST_LEVEL * typical) * typical)
     return measure
-
-
-def scale_of(mean: float, typical: float) -> float:
-    """The same of one mean."""
-    return math.sqrt((mean + LEAST_LEVEL * typical) * typical)
 
 
 def prior(horizon_s: float) -> NDArray[np.float64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from policies.doubt import source_of
 from policies.model import Absent, Fresh, Stale
 from policies.stabilize import whole
 from simulators.swarm.turn import Turn, lacking
@@ -91,7 +92,7 @@ def failures_are_told(turn: Turn) -> str | None:
     """A source or pool that gave an error this turn has no fresh reading."""
     seen = turn.tick.observation
     for source, error in seen.source_errors.items():
-        fresh = [s for s, r in seen.readings.items() if s.partition(".")[0] == source and isinstance(r, Fresh)]
+        fresh = [s for s, r in seen.readings.items() if source_of(s) == source and isinstance(r, Fresh)]
         if fresh or not error:
             return f"{source} failed ({error or 'without a word'}), and {', '.join(fresh)} are fresh"
     for pool, error in seen.pool_errors.items():

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from policies.doubt import source_of
 from policies.model import Fresh
 from simulators.swarm.turn import Seen, Turn, asked
 
@@ -72,7 +73,7 @@ def _lies(source: str, turn: Turn) -> Iterator[Lying]:
 def _told(source: str, seen: Seen) -> dict[str, float]:
     """What the source told, by signal."""
     readings = seen.tick.observation.readings.items()
-    return {s: r.value for s, r in readings if s.partition(".")[0] == source and isinstance(r, Fresh)}
+    return {s: r.value for s, r in readings if source_of(s) == source and isinstance(r, Fresh)}
 
 
 def _alike(before: Mapping[str, float], after: Mapping[str, float]) -> bool:

@@ -19,14 +19,11 @@ from tests.benchmarks.cost.market import cells
 from tests.benchmarks.cost.market_runs import APART, BEST, OURS_DRAINED, RIVALS, families
 from tests.benchmarks.cost.scores import MAIN, Score, geometric_mean, scores
 from tests.benchmarks.cost.tuning import Runs
+from tests.benchmarks.cost_at_slo import LESS, WORST
 from tests.benchmarks.figure import Figure
 
 NAME: Final = "cost_with_market"
 MEMORY: Final = Path("build/market_runs.jsonl")
-LESS: Final = 0.80
-"""At least a fifth under the best rival."""
-WORST: Final = 1.03
-"""No cell where a rival is cheaper by more than 3 %."""
 
 
 def run(data: Path) -> Iterator[Figure]:

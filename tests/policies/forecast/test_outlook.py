@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from policies.forecast.outlook import Forecast, Outlook
-from policies.forecast.seasonal import DAILY, WEEKLY, look_back
+from policies.forecast.seasonal import DAILY, WEEKLY, Past
 from tests.policies.forecast.processes import START, STEP_S, days, note, poisson, ramp, walk, watched
 
 QS = (0.05, 0.25, 0.5, 0.6, 0.75, 0.8, 0.9, 0.93, 0.95, 0.97, 0.99, 0.999)
@@ -219,7 +219,7 @@ def test_weeks_taken_over_give_the_seasons_at_once() -> None:
     past = days(10, 14.375, 300.0)  # until nine in the morning, when the load doubles within the hour
     outlook = Outlook(STEP_S)
     outlook.seed(START + 300.0 * np.arange(len(past)), past)
-    seen = look_back(outlook.series, np.array([1800.0]), float(past.mean()))
+    seen = Past(outlook.series, np.array([1800.0])).seasons(float(past.mean()))
     assert seen[0, DAILY] > 1.25
     assert seen[0, WEEKLY] > 1.25
 
