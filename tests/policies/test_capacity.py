@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.capacity import FILLED, HOPELESS, Fit, limit, missed_share, tail_s
+from policies.engine_load import EngineLoad
 from tests.policies.test_laws import LAW
 
 FORGET = 15.0 / 3600.0
@@ -43,6 +44,47 @@ def test_a_guess_far_off_is_put_right_by_loads_on_either_side_of_it(saturation: 
     fit = taught(saturation, 0.014, [saturation * (0.4 + load) for load in 2 * LOADS], prior_s=0.01)
     assert fit.saturation == pytest.approx(saturation, rel=0.1)
     assert fit.idle_s == pytest.approx(0.014, rel=0.15)
+
+
+def test_a_load_beyond_the_saturation_believed_in_corrects_it_and_leaves_the_pace_alone() -> None:
+    fit = Fit.prior(0.1)
+    after = fit.learn(3.0, 0.2, FORGET)
+    assert after.pace == pytest.approx(fit.pace)
+    assert after.saturation > 1.5
+
+
+def test_a_turn_teaches_what_its_window_has_that_the_last_one_had_not() -> None:
+    fits = {"ttft_p95_s": Fit.prior(0.1)}
+    taught = load().teach(fits, {"ttft_p95_s": 0.3}, FORGET, 15.0)
+    assert taught == {"ttft_p95_s": fits["ttft_p95_s"].learn(0.5, 0.3, FORGET, 0.25)}
+
+
+def test_where_requests_waited_throughout_their_latencies_are_the_queues_and_what_was_done_counts() -> None:
+    fits = {"ttft_p95_s": Fit.prior(0.1), "itl_p95_s": Fit.prior(0.01)}
+    taught = load(waiting=400.0, backed_up=True).teach(fits, {"ttft_p95_s": 30.0}, FORGET, 60.0)
+    assert taught == {quantity: fit.saturated(0.5, FORGET) for quantity, fit in fits.items()}
+
+
+def test_changing_sizes_idleness_and_a_queue_that_has_just_come_teach_nothing() -> None:
+    fits = {"ttft_p95_s": Fit.prior(0.1)}
+    for nothing in (load(steady=False, backed_up=True), load(done=0.1), load(waiting=400.0)):
+        assert nothing.teach(fits, {"ttft_p95_s": 0.3}, FORGET, 15.0) == fits
+
+
+def load(*, done: float = 2.0, waiting: float = 0.0, steady: bool = True, backed_up: bool = False) -> EngineLoad:
+    """Four replicas that answer 10 requests a second, in a window of a minute."""
+    return EngineLoad(
+        done=done,
+        coming=done,
+        requests_per_s=10.0,
+        in_work=20.0,
+        waiting=waiting,
+        ready=4.0,
+        steady=steady,
+        lasting=waiting,
+        backed_up=backed_up,
+        window_s=60.0,
+    )
 
 
 def test_engines_with_a_standing_queue_tell_what_they_carry() -> None:
