@@ -1,7 +1,7 @@
-"""What one replica carries while it keeps its promise, learnt from the latencies that loads came with.
+"""What one replica carries, learnt from the mean latencies that loads came with.
 
 A continuously batching engine is close to a shared processor: at a share rho of what it could do at most, everything
-takes 1 / (1 - rho) times as long (Kleinrock 1967, processor sharing). So the reciprocal of a latency falls in a
+takes 1 / (1 - rho) times as long (Kleinrock 1967, processor sharing). So the reciprocal of a mean latency falls in a
 straight line with the load per replica, ``1 / latency = pace * (1 - load / saturation)``, from the pace of an idle
 engine to nothing at saturation. Two numbers a latency, by an extended Kalman filter in their logarithms with forgetting
 (Ljung 1999, section 11.2) from a prior: neither can reach zero, a load beyond the saturation believed so far corrects
@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 NOISE: Final = 0.15
-"""Standard deviation of a turn's reciprocal latency about the line, as a share of an idle engine's: 60 s of p95."""
+"""Standard deviation of a turn's reciprocal latency about the line, as a share of an idle engine's."""
 OUTLIER: Final = 2.0
 """Residuals count at most as so many standard deviations (Huber 1964 has 1.345 for pure noise; ours is skewed)."""
 SCALE: Final = 1.0
@@ -119,56 +119,3 @@ class Fit:
 
 
 KEYS: Final = ("pace", "saturation", "pp", "ps", "ss")
-LATENCIES: Final[Mapping[str, tuple[str, float]]] = {"ttft_p95_s": ("ttft_s", 0.1), "itl_p95_s": ("itl_s", 0.01)}
-"""Quantities that teach, the promise that each belongs to, and what an idle engine takes before it is known. Seconds:
-the measured H100's to a prompt of a thousand tokens, and to a token."""
-P95: Final = math.log(20.0)
-"""An exponential tail has a twentieth beyond its 95th percentile, and e times less for each 1 / ln 20 of it more."""
-FILLED: Final = 0.9
-"""Share of the saturation that is filled where no latency says less: queues grow without bound near 1."""
-HOPELESS: Final = 0.2
-"""A promise that leaves less than this share of the saturation is not bought: nearly idle replicas miss it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """The load that a replica may carry, in the prior's saturations.
-
-    `latency` is the quantity that sets it (empty: none does), `unsure` its standard deviation as a share, `relaxed`
-    what it would be if no latency were promised, `hopeless` the quantity whose promise no number of replicas keeps.
-    """
-
-    load: float
-    latency: str
-    unsure: float
-    relaxed: float
-    hopeless: str = ""
-
-
-def tail_s(limit_s: float, share: float, idle_s: float) -> float:
-    """What a 95th percentile may be so that `share` of all stay below `limit_s`.
-
-    What comes on top of an idle engine's time is taken to be exponential: it is waiting, and waiting in a queue is.
-    """
-    return idle_s + max(0.0, limit_s - idle_s) * P95 / -math.log(1.0 - min(share, 0.9999))
-
-
-def missed_share(limit_s: float, p95_s: float, idle_s: float) -> float:
-    """The share beyond `limit_s`, by the same tail."""
-    if p95_s <= idle_s:
-        return 0.0
-    return math.exp(-P95 * max(0.0, limit_s - idle_s) / (p95_s - idle_s))
-
-
-def limit(fits: Mapping[str, Fit], promised_s: Mapping[str, float], share: float) -> Limit:
-    """The least load at which a latency reaches what `share` of the requests may have (`promised_s` by quantity)."""
-    relaxed = FILLED * min((fit.saturation for fit in fits.values()), default=1.0)
-    found = Limit(relaxed, "", 0.0, relaxed)
-    for quantity, promise_s in promised_s.items():
-        fit = fits[quantity]
-        load = fit.limit(tail_s(promise_s, share, fit.idle_s))
-        if load < HOPELESS * fit.saturation:
-            found = Limit(found.load, found.latency, found.unsure, relaxed, quantity)
-        elif load < found.load:
-            found = Limit(load, quantity, fit.unsure(load), relaxed, found.hopeless)
-    return found

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 
 from policies.history import READY
-from policies.model import Fresh, SignalName
+from policies.latencies import Learnt
+from policies.model import SignalName
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-    from policies.capacity import Fit
+    from policies.latencies import Seen
     from policies.view import View
 
 Values = TypeVar("Values", float, "NDArray[np.float64]")
@@ -34,7 +34,7 @@ STEADY: Final = 20.0
 WORKS: Final = 0.05
 """Below this share of what was believed to be its saturation a replica idles: that says nothing of what it carries."""
 ENOUGH: Final = 200.0
-"""Requests in a window at which its 95th percentile is worth a whole lesson."""
+"""Requests in a window at which its mean is worth a whole lesson."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,23 +63,34 @@ class EngineLoad:
         return self.done / self.requests_per_s if self.requests_per_s > 0 else 0.0
 
     def teach(
-        self, fits: Mapping[str, Fit], latencies: Mapping[str, float], forget: float, took_s: float
-    ) -> dict[str, Fit]:
-        """The fits after this turn of `took_s`: a steady one under some load teaches.
+        self,
+        learnt: Mapping[str, Learnt],
+        seen: Mapping[str, Seen],
+        promised_s: Mapping[str, float],
+        forget: float,
+        took_s: float,
+    ) -> dict[str, Learnt]:
+        """What is known after this turn of `took_s`: a steady one under some load teaches.
 
         As much as it had requests, and no more than it is of the window: what windows share is told once. Where
         requests waited throughout, engines did all they could, and latencies are those of the queue.
         """
         per_replica = self.done / self.ready if self.ready > 0 else 0.0
+        taught = dict(learnt)
         if not self.steady or per_replica <= WORKS:
-            return dict(fits)
-        weight = min(1.0, took_s / self.window_s) * min(1.0, self.requests_per_s * self.window_s / ENOUGH)
-        if self.backed_up:
-            return {quantity: fit.saturated(per_replica, forget, weight) for quantity, fit in fits.items()}
-        taught = dict(fits)
-        if self.waiting < STEADY * self.ready:
-            for quantity, latency_s in latencies.items():
-                taught[quantity] = fits[quantity].learn(per_replica, latency_s, forget, weight)
+            return taught
+        new = min(1.0, took_s / self.window_s)
+        requests = new * self.requests_per_s * self.window_s
+        weight = new * min(1.0, self.requests_per_s * self.window_s / ENOUGH)
+        for key, known in learnt.items():
+            line, tail, told = known.line, known.tail, seen.get(key)
+            if self.backed_up:
+                line = line.saturated(per_replica, forget, weight)
+            elif told is not None and self.waiting < STEADY * self.ready:
+                line = line.learn(per_replica, told.mean_s, forget, weight)
+                if told.late_share is not None and key in promised_s:
+                    tail = tail.learn(promised_s[key], told.mean_s, told.late_share, requests, forget)
+            taught[key] = Learnt(line, tail)
         return taught
 
 
@@ -145,11 +156,3 @@ def _grown_per_s(view: View, held: tuple[SignalName, ...], there: float, since: 
     if not at.size or len(sizes) > 1 or at[0] >= view.at:
         return 0.0
     return (there - float(np.sum([values[:2] for _, values in found], axis=0).max())) / (view.at - float(at[0]))
-
-
-def latency(view: View, source: str | None, quantity: str) -> float | None:
-    """A latency read fresh and whole; None where there is none."""
-    match view.readings.get(SignalName(f"{source}.{quantity}")):
-        case Fresh(value, _, missing) if value > 0 and math.isfinite(value) and not missing:
-            return value
-    return None

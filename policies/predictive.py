@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import numpy as np
 
 from policies.activity import QUANTITY
-from policies.capacity import LATENCIES, Fit, limit
 from policies.demand import gather, no_opinion, signals
 from policies.engine_load import READ, Worth
+from policies.latencies import limit, promised_s, recalled
 from policies.model import PolicyName, Recommendation
-from policies.predictive_turn import KV, Turn, carried, promised_s, share
+from policies.predictive_turn import KV, Turn, carried, share
 from policies.rules import Rule
 from policies.threshold import SOURCE
 from policies.view import View
@@ -130,10 +130,9 @@ class Predictive:
         self, values: Mapping[str, NDArray[np.float64]], spec: WorkloadSpec | None, memory: Mapping[str, float]
     ) -> NDArray[np.float64]:
         """The mean rates' part of the work: the cache does not show in means over minutes."""
-        fits = {q: Fit.recalled(q, memory, idle_s) for q, (_, idle_s) in LATENCIES.items()}
         worth = Worth(self.prompt_tokens_per_s, self.generation_tokens_per_s, self.rate_window_s)
         rates = (np.where(np.isfinite(v) & (v >= 0.0), v, np.nan) for v in (values[q] for q in self.past_needs()))
-        return worth.load(*rates) / carried(limit(fits, promised_s(spec), share(spec)))
+        return worth.load(*rates) / carried(limit(recalled(memory), promised_s(spec), share(spec)))
 
     def recommend(self, name: PolicyName, view: View) -> Recommendation:
         engines, queued = signals(self.source, READ), signals(self.queue, ("visible",)) if self.queue else ()

@@ -12,12 +12,13 @@ import numpy as np
 from policies.activity import QUANTITY, by_activity
 from policies.answers import answer_s, each_of_full, nothing_comes
 from policies.backlog import Backlog, Help, Waits, backlog
-from policies.capacity import LATENCIES, Fit, Limit, limit, missed_share
 from policies.collapse import held
 from policies.deadline import Due, Promise, Queued, due
 from policies.demand import no_opinion, share_work, signals
-from policies.engine_load import READ, SURGE, EngineLoad, Worth, engine_load, latency
+from policies.engine_load import READ, SURGE, EngineLoad, Worth, engine_load
 from policies.hands import Hands
+from policies.latencies import QUANTITIES, Learnt, Limit, Seen, limit, promised_s, recalled, seen
+from policies.margin import Margin
 from policies.model import Evidence, Fresh, PolicyName, Recommendation, SignalName
 from policies.supervise import Supervisor
 
@@ -50,13 +51,6 @@ def share(spec: WorkloadSpec | None) -> float:
     return spec.slo.share if spec is not None and spec.slo is not None else SHARE
 
 
-def promised_s(spec: WorkloadSpec | None) -> dict[str, float]:
-    """The latency promised, by the quantity that tells it."""
-    slo = spec.slo if spec is not None else None
-    found = {quantity: getattr(slo, key, None) for quantity, (key, _) in LATENCIES.items()}
-    return {quantity: limit_s for quantity, limit_s in found.items() if limit_s is not None}
-
-
 def carried(allowed: Limit) -> float:
     """What a replica is trusted to carry of what it may, in the prior's saturations."""
     return allowed.load * (1.0 - min(0.3, CAUTION * allowed.unsure))
@@ -73,6 +67,7 @@ class Need:
     queued: Due | None
     expected: float
     supervisor: Supervisor
+    margin: Margin
 
     def words(self, quantile: float, lead_s: float) -> str:
         allowed, supervisor = self.allowed, self.supervisor
@@ -87,6 +82,9 @@ class Need:
         if self.queued is not None and self.queued.left_s:
             told.append(self.queued.reason)
         told.append(f"at most {self.expected:.2f} within {lead_s:.0f} s (P{100 * quantile:.0f})")
+        if self.margin.level < 1.0:
+            fuller = f", replicas {self.margin.fuller - 1:.0%} fuller" if self.margin.fuller > 1.005 else ""
+            told.append(f"a margin of {max(0.0, self.margin.level):.0%}{fuller}, for {self.margin.late_share:.2%} late")
         if abs(supervisor.correction - 1.0) > 0.005:
             told.append(f"{supervisor.correction:.2f} times that, for {supervisor.late_share:.2%} lately late")
         return "; ".join(told)
@@ -107,44 +105,49 @@ class Turn:
         policy, view = self.policy, self.view
         worth = Worth(policy.prompt_tokens_per_s, policy.generation_tokens_per_s, policy.rate_window_s)
         load = engine_load(view, used[: len(READ)], self.values, worth, self._queue)
-        late = {q: s for q in LATENCIES if (s := latency(view, policy.source, q)) is not None}
-        fits = self._taught(load, late)
-        allowed = limit(fits, self._promised, self._share)
+        before = recalled(self.old)
+        told = seen(view, policy.source, before)
+        learnt = self._taught(load, before, told)
+        allowed = limit(learnt, self._promised, self._share)
         carries = carried(allowed)
         each_s = self._each_s(load, carries)
         rate = load.coming / carries
         answers_s = self._answer_s(load)
         queued = None if self.visible is None else self._due(self.visible, each_s, answers_s)
-        learnt = {k: v for q, fit in fits.items() for k, v in fit.memory(q).items()}
-        memory = {**self.old, "each_s": each_s, "answer_s": answers_s, **learnt}
+        known = {k: v for key, one in learnt.items() for k, v in one.memory(key).items()}
+        memory = {**self.old, "each_s": each_s, "answer_s": answers_s, **known}
         if queued is not None and self._patient:
             said = self._by_deadline(queued, evidence, used, memory)
             busy = said.active or load.in_work > 0
             return replace(said, work=rate, active=busy and not self._ends(load, queued, answers_s))
         work = max(rate, self._kv(load))
         peaks = view.history.outlook(self.name).peaks(self._lead_s, PEAKS)
-        known = policy.foresee and bool(np.isfinite(peaks).all())
-        expected = float(np.interp(self._quantile, PEAKS, peaks)) if known else work
+        foreseen = policy.foresee and bool(np.isfinite(peaks).all())
+        margin = self._margin(told)
+        quantile = self._quantile(margin)
+        expected = float(np.interp(quantile, PEAKS, peaks)) if foreseen else work
         expected = max(expected, self._before_collapse())
         waits = self._backlog(load, rate, each_s)
-        need = Need(work, rate, allowed, waits, queued, expected, self._supervised(late, fits))
+        need = Need(work, rate, allowed, waits, queued, expected, self._supervised(told, learnt), margin)
         correction = need.supervisor.correction
-        factor = correction / policy.utilization
+        utilization = policy.utilization * margin.fuller
+        factor = correction / utilization
         if waits.extra:
             correction = max(1.0, correction)
-        replicas = self._held(max(expected, work + waits.extra, queued.replicas if queued else 0.0), correction)
+        most = max(expected, work + waits.extra, queued.replicas if queued else 0.0)
+        replicas = self._held(most, correction, utilization)
         return Recommendation(
             self.name,
             replicas,
             evidence,
             load.in_work + (queued.waiting if queued else 0.0) > 0,
-            need.words(self._quantile, self._lead_s) + (f" ({wrong})" if wrong else ""),
+            need.words(quantile, self._lead_s) + (f" ({wrong})" if wrong else ""),
             used,
-            keeps=(*used, *(SignalName(f"{policy.source}.{quantity}") for quantity in late)),
-            memory={**memory, **need.supervisor.memory(), NEEDED: replicas},
+            keeps=(*used, *(signal for signal in signals(policy.source, QUANTITIES) if signal in view.readings)),
+            memory={**memory, **need.supervisor.memory(), **margin.memory(), NEEDED: replicas},
             work=work,
-            peaks=tuple(zip(PEAKS, (peaks * factor).tolist(), strict=True)) if known else (),
-            because_late=replicas * (1.0 - 1.0 / correction) if late and correction > 1.0 else None,
+            peaks=tuple(zip(PEAKS, (peaks * factor).tolist(), strict=True)) if foreseen else (),
+            because_late=replicas * (1.0 - 1.0 / correction) if told and correction > 1.0 else None,
         )
 
     def by_queue(self, visible: float, used: tuple[SignalName, ...], wrong: str) -> Recommendation:
@@ -194,13 +197,13 @@ class Turn:
     def _promised(self) -> dict[str, float]:
         return promised_s(self.view.spec)
 
-    @property
-    def _quantile(self) -> float:
-        """The newsvendor's: lateness over lateness and idleness (Arrow, Harris and Marschak 1951)."""
+    def _quantile(self, margin: Margin) -> float:
+        """The newsvendor's: lateness over lateness and idleness (Arrow, Harris and Marschak 1951), or as much of it as
+        the promise needs."""
         if self.policy.quantile is not None:
             return self.policy.quantile
         ratio = self.view.spec.lateness_ratio if self.view.spec else LATENESS_RATIO
-        return ratio / (1.0 + ratio)
+        return margin.quantile(ratio / (1.0 + ratio))
 
     @property
     def _interval_s(self) -> float:
@@ -217,11 +220,11 @@ class Turn:
 
     # --- parts of the need
 
-    def _taught(self, load: EngineLoad, late: Mapping[str, float]) -> dict[str, Fit]:
-        fits = {q: Fit.recalled(q, self.old, idle_s) for q, (_, idle_s) in LATENCIES.items()}
+    def _taught(self, load: EngineLoad, before: Mapping[str, Learnt], told: Mapping[str, Seen]) -> Mapping[str, Learnt]:
         if not self.policy.learn:
-            return fits
-        return load.teach(fits, late, min(0.5, self._interval_s / self.policy.forget_s), self._interval_s)
+            return before
+        forget = min(0.5, self._interval_s / self.policy.forget_s)
+        return load.teach(before, told, self._promised, forget, self._interval_s)
 
     def _each_s(self, load: EngineLoad, carries: float) -> float:
         """What a request takes of a replica: slowly averaged, as lengths scatter. Seconds."""
@@ -310,19 +313,32 @@ class Turn:
         fine = self.view.history.outlook(self.name).series.fine
         return held(fine.window(round(self.policy.hold_s / self._interval_s)), max(1, round(60.0 / self._interval_s)))
 
-    def _held(self, most: float, correction: float) -> float:
+    def _held(self, most: float, correction: float, utilization: float) -> float:
         """The need, and on the way down what the others carry without that replica, filled half as far beyond 1."""
-        utilization, size = self.policy.utilization, self.view.desired
+        size = self.view.desired
         need = most * correction / utilization
         if size is None or need >= size:
             return need
         return min(float(size), max(need, most * correction / math.sqrt(max(1.0, utilization))))
 
-    def _supervised(self, late: Mapping[str, float], fits: Mapping[str, Fit]) -> Supervisor:
+    def _margin(self, told: Mapping[str, Seen]) -> Margin:
+        """What of the margin is needed: all of it where the quantile is given, or while a promise is not measured."""
+        if self.policy.quantile is not None or not self.policy.supervise:
+            return Margin()
+        promised = self._promised
+        late = {key: one.late_share for key, one in told.items() if key in promised and one.late_share is not None}
+        share = max(late.values(), default=None) if late.keys() == promised.keys() else None
+        return Margin.recalled(self.old).after(share, max(1e-4, 1.0 - self._share), self._interval_s)
+
+    def _supervised(self, told: Mapping[str, Seen], learnt: Mapping[str, Learnt]) -> Supervisor:
         if not self.policy.supervise:
             return Supervisor()
         promised = self._promised
-        missed = [missed_share(promised[q], p95_s, fits[q].idle_s) for q, p95_s in late.items() if q in promised]
+        missed = [
+            one.late_share if one.late_share is not None else learnt[key].tail.late_share(promised[key], one.mean_s)
+            for key, one in told.items()
+            if key in promised
+        ]
         allowed_share, period_s = max(1e-4, 1.0 - self._share), self.policy.supervise_period_s
         before = Supervisor.recalled(self.old)
         return before.after(max(missed, default=None), allowed_share, self._interval_s, period_s)

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from policies.latencies import promised_s
 from policies.model import PoolName, WorkloadName
 from scaler.config.load import Workload
 from scaler.controller import Setup
@@ -44,7 +45,7 @@ def told(workload: WorkloadName) -> Iterator[None]:
 
 async def opened(workload: Workload, resources: Resources, clock: Clock, ledger: Ledger | None = None) -> Setup:
     """The workload with its adapters. Nothing has been read yet. Raises `Misconfigured`."""
-    context = Opening(resources, clock, workload.spec.deadline_s)
+    context = Opening(resources, clock, workload.spec.deadline_s, promised_s(workload.spec))
     sources: Mapping[str, SourceSpec] = workload.spec.sources
     pools: Mapping[PoolName, PoolSpec] = workload.spec.pools
     with told(workload.name):

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from policies.capacity import LATENCIES, Fit, missed_share
 from policies.engine_load import READ, SURGE, Worth, engine_load
 from policies.history import History
+from policies.latencies import Learnt, promised_s, recalled
 from policies.model import Fresh, Observation, PolicyName, SignalName, Tick
 from policies.predictive import Predictive
 from policies.spec import WorkloadSpec
@@ -31,8 +31,8 @@ RATES: Final = ("running", "waiting", "requests_per_s")
 class Load:
     """One turn's load. `each_rps` is what one replica answers at the most; a lower bound of that unless `sure`.
 
-    `patience_s` is how long a request may wait, `lines` the learnt pace, slope and promise of each latency by load per
-    replica (in saturations, `coming` over all), empty where none was learnt.
+    `patience_s` is how long a request may wait, `lines` what was learnt of each latency by load per replica (in
+    saturations, `coming` over all) and its promise, empty where none was learnt.
     """
 
     arrivals_rps: float
@@ -40,20 +40,14 @@ class Load:
     patience_s: float
     sure: bool = True
     coming: float = 0.0
-    lines: tuple[tuple[Fit, float], ...] = ()
+    lines: tuple[tuple[Learnt, float], ...] = ()
 
     def late_share(self, serving: float) -> float:
         """The share of requests that come late though they do not queue. A share, 0 to 1."""
         if not self.lines or self.coming <= 0:
             return 0.0
-        return max(
-            _missed(fit, limit_s, self.coming / serving if serving > 0 else math.inf) for fit, limit_s in self.lines
-        )
-
-
-def _missed(fit: Fit, limit_s: float, load: float) -> float:
-    pace = fit.pace * (1.0 - load / fit.saturation)
-    return missed_share(limit_s, 1.0 / pace, fit.idle_s) if pace > 0 else 1.0
+        load = self.coming / serving if serving > 0 else math.inf
+        return max(learnt.late_share(limit_s, load) for learnt, limit_s in self.lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +93,9 @@ class Ruler:
         worth = Worth(policy.prompt_tokens_per_s, policy.generation_tokens_per_s, policy.rate_window_s)
         view = View(seen.at, seen.readings, turn.tick.decision.ready, turn.tick.decision.current, None, turn.history)
         load = engine_load(view, used, values, worth)
-        fits = {quantity: Fit.recalled(quantity, said, idle_s) for quantity, (_, idle_s) in LATENCIES.items()}
+        learnt = recalled(said)
         self._each = load.each or self._each
-        most = min(fit.saturation for fit in fits.values())
-        promised = ((fits[q], getattr(turn.spec.slo, key, None)) for q, (key, _) in LATENCIES.items())
+        most = min(known.line.saturation for known in learnt.values())
         before_rps = self._grown_per_s(seen, _visible(seen, turn.spec))
         part = load.coming / load.done if load.done > 0 else 1.0
         return Load(
@@ -110,7 +103,7 @@ class Ruler:
             each_rps=most / self._each if self._each else math.inf,
             patience_s=patience_s,
             coming=load.coming,
-            lines=tuple((fit, limit_s) for fit, limit_s in promised if limit_s is not None),
+            lines=tuple((learnt[key], limit_s) for key, limit_s in promised_s(turn.spec).items()),
         )
 
     def _answered(self, turn: Turn, patience_s: float) -> Load | None:

@@ -136,6 +136,10 @@ class Context(Protocol):
         """The longest one read or write may take."""
 
     @property
+    def promised_s(self) -> Mapping[str, float]:
+        """What the workload promises of each latency, by the promise's name: what is beyond it is late."""
+
+    @property
     def calls(self) -> Calls:
         """The budgets and counts of calls to clouds, shared by all workloads."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, Self, TypeVar, cast
 
@@ -41,9 +41,12 @@ class Resources:
 class Opening:
     """The context that one workload's adapters are opened in."""
 
-    def __init__(self, resources: Resources, clock: Clock, deadline_s: float) -> None:
+    def __init__(
+        self, resources: Resources, clock: Clock, deadline_s: float, promised_s: Mapping[str, float] | None = None
+    ) -> None:
         self.clock = clock
         self.deadline_s = deadline_s
+        self.promised_s = promised_s or {}
         self.calls = resources.calls
         self.bell = Bell()
         self._resources = resources

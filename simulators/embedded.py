@@ -37,7 +37,11 @@ ENGINES: Final = (
     "requests_per_s",
     "prompt_tokens_per_s",
     "generation_tokens_per_s",
+    "ttft_mean_s",
+    "ttft_late_share",
     "ttft_p95_s",
+    "itl_mean_s",
+    "itl_late_share",
     "itl_p95_s",
 )
 MODEL: Final = "llama-3.1-8b-h100-vllm"
@@ -122,14 +126,15 @@ class EmbeddedSource:
     async def open(self, context: Context) -> EmbeddedReader:
         live = await _live(context, self.world, self.seed)
         live.read(queued=self.offers == "queue", traffic=self.traffic)
-        return EmbeddedReader(self, live)
+        return EmbeddedReader(self, live, context.promised_s)
 
 
 class EmbeddedReader:
     """The source's port."""
 
-    def __init__(self, spec: EmbeddedSource, live: LiveWorld) -> None:
+    def __init__(self, spec: EmbeddedSource, live: LiveWorld, promised_s: Mapping[str, float]) -> None:
         self.live = live
+        self._promised_s = promised_s
         self._spec = spec
 
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
@@ -145,7 +150,7 @@ class EmbeddedReader:
 
     def _look(self, world: World) -> dict[str, Fresh[float] | Absent]:
         if self._spec.offers == "engines":
-            return world.engines.read(ENGINES)
+            return world.engines.read(ENGINES, self._promised_s)
         told = world.view.read(world.counts())
         return {quantity: told[quantity] for quantity in QUEUE}
 

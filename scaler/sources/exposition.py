@@ -5,19 +5,23 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from policies.model import Absent
+from scaler.sources.histogram import P95, beyond, bounded_by, quantile
 from scaler.sources.presets import Recipe
-from scaler.sources.promql import QUANTILE
 
 Labels = frozenset[tuple[str, str]]
 Series = Mapping[Labels, float]
 MAX_GAP_S: Final = 300.0
 """Between two looks; over more the mean rate says little about now."""
+PART: Final = ""
+OVER: Final = "sum"
+UNDER: Final = "count"
+"""The label, which no page can have, that tells a mean's sum and its count apart; and its values."""
 NAME: Final = re.compile(r"^[a-zA-Z_:][\w:]*", re.MULTILINE | re.ASCII)
 
 
@@ -44,13 +48,34 @@ def page(text: str, wanted: frozenset[str], at: float) -> Page:
 
 
 def series_of(recipe: Recipe, match: Mapping[str, str], shown: Page) -> Series | None:
-    """The series of the first of the recipe's names that the page has; None where it has none of them."""
+    """The series of the first of the recipe's names that the page has; None where it has none of them.
+
+    A mean's are its sum and its count: an engine that began anew did so with both.
+    """
+    if recipe.across == "average":
+        return _moments(recipe, match, shown)
     labels = {**match, **recipe.labels}
     present = [shown.metrics[name] for name in recipe.series if name in shown.metrics]
     for series in present:
         if chosen := {have: value for have, value in series.items() if _fits(labels, dict(have))}:
             return chosen
     return {} if present else None
+
+
+def _moments(recipe: Recipe, match: Mapping[str, str], shown: Page) -> Series | None:
+    found: Series | None = None
+    for name in recipe.names:
+        one = replace(recipe, names=(name,))
+        parts = series_of(one.over, match, shown), series_of(one.under, match, shown)
+        if parts[0] and parts[1]:
+            return {
+                labels | {(PART, part)}: value
+                for part, series in zip((OVER, UNDER), parts, strict=True)
+                for labels, value in series.items()
+            }
+        if None not in parts:
+            found = {}
+    return found
 
 
 def _fits(wanted: Mapping[str, str], have: Mapping[str, str]) -> bool:
@@ -66,45 +91,43 @@ def level(recipe: Recipe, pages: Sequence[Series]) -> float | None:
     return (total if recipe.across == "sum" else total / len(values)) / recipe.divisor
 
 
-def change(recipe: Recipe, pages: Iterable[tuple[Series, Series, float]]) -> float | Absent | None:
-    """A rate or a latency from each engine's series before and now, and the seconds between."""
-    rate, buckets, seen = 0.0, dict[float, float](), False
+def change(
+    recipe: Recipe, pages: Iterable[tuple[Series, Series, float]], limit: float = math.nan
+) -> float | Absent | None:
+    """A rate or a latency from each engine's series before and now, and the seconds between; late is beyond `limit`."""
+    rate, label, grew = 0.0, PART if recipe.across == "average" else "le", list[tuple[str | None, float]]()
     for before, now, gap_s in pages:
         if not 0 < gap_s <= MAX_GAP_S:
             return Absent(f"two looks {gap_s:.0f} s apart give no rate")
         for labels, grown in growth(before, now).items():
-            seen = True
             rate += grown / gap_s
-            bound = float(dict(labels).get("le", "inf"))
-            buckets[bound] = buckets.get(bound, 0.0) + grown
-    if not seen:
+            grew.append((dict(labels).get(label), grown))
+    if not grew:
         return None
     if recipe.across == "rate":
         return rate / recipe.divisor
-    found = quantile(QUANTILE, buckets)
-    return Absent("nothing was observed between the last two looks") if found is None else found / recipe.divisor
+    found = _mean(recipe, grew) if recipe.across == "average" else _told(recipe, grew, limit)
+    return Absent("nothing was observed between the last two looks") if found is None else found
+
+
+def _mean(recipe: Recipe, grew: Sequence[tuple[str | None, float]]) -> float | None:
+    over, under = (math.fsum(grown for part, grown in grew if part == one) for one in (OVER, UNDER))
+    return over / under / recipe.divisor if under > 0 else None
+
+
+def _told(recipe: Recipe, counts: Iterable[tuple[str | None, float]], limit: float) -> float | Absent | None:
+    """What a histogram's bounds (in the metric's unit) and cumulative counts tell; None without observations."""
+    try:
+        buckets = bounded_by(counts)
+    except ValueError as e:
+        return Absent(f"{recipe.series[0]} is no histogram: {e}")
+    if recipe.across == "late":
+        return beyond(limit * recipe.divisor, buckets)
+    found = quantile(P95, buckets)
+    return None if found is None else found / recipe.divisor
 
 
 def growth(before: Series, now: Series) -> Series:
     """By how much counters grew. When one shrank, its process began anew, and they all counted from zero."""
     restarted = any(value < before.get(labels, 0.0) for labels, value in now.items())
     return {labels: value if restarted else value - before.get(labels, 0.0) for labels, value in now.items()}
-
-
-def quantile(share: float, buckets: Mapping[float, float]) -> float | None:
-    """A histogram's quantile as PromQL's histogram_quantile has it; None without observations.
-
-    `buckets` are cumulative, by their upper bounds.
-    """
-    bounds = sorted(buckets)
-    total = buckets.get(math.inf, 0.0)
-    if not total > 0 or len(bounds) < 2:
-        return None
-    rank = share * total
-    i = next(i for i, bound in enumerate(bounds) if buckets[bound] >= rank)
-    if math.isinf(bounds[i]):
-        return bounds[i - 1]
-    if i == 0 and bounds[0] <= 0:
-        return bounds[0]
-    below, start = (buckets[bounds[i - 1]], bounds[i - 1]) if i else (0.0, 0.0)
-    return start + (bounds[i] - start) * (rank - below) / (buckets[bounds[i]] - below)

@@ -7,7 +7,10 @@ from typing import Final
 
 from policies.model import Absent, Fresh
 
-SHARES: Final = frozenset({"utilization", "kv_cache_usage", "tensor_active", "memory_active", "prefix_hit_share"})
+SHARES: Final = frozenset(
+    {"utilization", "kv_cache_usage", "tensor_active", "memory_active", "prefix_hit_share"}
+    | {"ttft_late_share", "itl_late_share"}
+)
 """Quantities that are shares, 0 to 1."""
 SHARE_SLACK: Final = 0.02
 """By how much a mean of shares may exceed 1 through rounding and unequal scrapes before it is disbelieved."""

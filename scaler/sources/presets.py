@@ -6,13 +6,14 @@ Where a metric was renamed, the names it had stand after the present one; a repl
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from policies.model import Absent, Fresh
 
-Across = Literal["sum", "mean", "rate", "p95"]
-"""Over the replicas: the total of a gauge, the mean of a share, a counter's rate, a histogram's 95th percentile."""
+Across = Literal["sum", "mean", "rate", "average", "p95", "late"]
+"""Over the replicas: the total of a gauge, the mean of a share, a counter's rate; and of a histogram the mean, the 95th
+percentile and the share beyond what is promised."""
 Preset = Literal["dcgm", "neuron", "tpu", "vllm", "sglang", "tgi", "triton", "triton_trtllm"]
 
 
@@ -28,18 +29,59 @@ class Recipe:
     labels: Mapping[str, str] = field(default_factory=dict)
     divisor: float = 1.0
     """The metric's unit per ours: 100 for percent, 1000 for milliseconds."""
+    promise: str = ""
+    """What the late ones break, as `slo` has it."""
 
     @property
     def series(self) -> tuple[str, ...]:
         """The names under which its series are stored."""
-        return tuple(f"{name}_bucket" for name in self.names) if self.across == "p95" else self.names
+        if self.across == "average":
+            return (*self.over.series, *self.under.series)
+        return tuple(f"{name}_bucket" for name in self.names) if self.buckets else self.names
+
+    @property
+    def buckets(self) -> bool:
+        """Whether it is made of a histogram's buckets."""
+        return self.across in {"p95", "late"}
+
+    @property
+    def over(self) -> Recipe:
+        """Of a mean: what was added up."""
+        return replace(self, names=tuple(f"{name}_sum" for name in self.names), across="rate")
+
+    @property
+    def under(self) -> Recipe:
+        """Of a mean: how many."""
+        return replace(self, names=tuple(f"{name}_count" for name in self.names), across="rate", divisor=1.0)
 
     @property
     def needs_history(self) -> bool:
         """Whether one look is too few."""
-        return self.across in {"rate", "p95"}
+        return self.across == "rate" or self.latency
+
+    @property
+    def latency(self) -> bool:
+        """Whether it tells of observations, of which there may be none."""
+        return self.across == "average" or self.buckets
 
 
+def _latency(quantity: str, names: tuple[str, ...], divisor: float = 1.0) -> dict[str, Recipe]:
+    """All that a histogram tells of a latency that may be promised."""
+    return {
+        f"{quantity}_mean_s": Recipe(names, "average", divisor=divisor),
+        f"{quantity}_late_share": Recipe(names, "late", divisor=divisor, promise=f"{quantity}_s"),
+        f"{quantity}_p95_s": Recipe(names, "p95", divisor=divisor),
+    }
+
+
+VLLM_ITL: Final = (
+    "vllm:request_time_per_output_token_seconds",
+    "vllm:inter_token_latency_seconds",
+    "vllm:time_per_output_token_seconds",
+)
+"""A request's mean first, for that is what is promised. Of single gaps one in ten took over 50 ms on an H100 where one
+request in eighty did on average: a step that takes in a prompt is long, and soon over."""
+SGLANG_ITL: Final = ("sglang:inter_token_latency_seconds", "sglang:time_per_output_token_seconds")
 PRESETS: Final[Mapping[str, Mapping[str, Recipe]]] = {
     # dcgm-exporter's default set. GPU_UTIL is percent of time busy, not of work; the PROF ratios are 0 to 1 and need
     # the permission to profile. FB_USED is left out: engines claim their memory at start and never give it back.
@@ -70,8 +112,8 @@ PRESETS: Final[Mapping[str, Mapping[str, Recipe]]] = {
         "prompt_tokens_per_s": Recipe(("vllm:prompt_tokens_total",), "rate"),
         "generation_tokens_per_s": Recipe(("vllm:generation_tokens_total",), "rate"),
         "preemptions_per_s": Recipe(("vllm:num_preemptions_total",), "rate"),
-        "ttft_p95_s": Recipe(("vllm:time_to_first_token_seconds",), "p95"),
-        "itl_p95_s": Recipe(("vllm:inter_token_latency_seconds", "vllm:time_per_output_token_seconds"), "p95"),
+        **_latency("ttft", ("vllm:time_to_first_token_seconds",)),
+        **_latency("itl", VLLM_ITL),
         "queue_time_p95_s": Recipe(("vllm:request_queue_time_seconds",), "p95"),
     },
     # With priority scheduling it shows the total, under an empty priority, and beside it each priority's part.
@@ -81,8 +123,8 @@ PRESETS: Final[Mapping[str, Mapping[str, Recipe]]] = {
         "kv_cache_usage": Recipe(("sglang:token_usage",), "mean"),
         "prompt_tokens_per_s": Recipe(("sglang:prompt_tokens_total",), "rate"),
         "generation_tokens_per_s": Recipe(("sglang:generation_tokens_total",), "rate"),
-        "ttft_p95_s": Recipe(("sglang:time_to_first_token_seconds",), "p95"),
-        "itl_p95_s": Recipe(("sglang:inter_token_latency_seconds", "sglang:time_per_output_token_seconds"), "p95"),
+        **_latency("ttft", ("sglang:time_to_first_token_seconds",)),
+        **_latency("itl", SGLANG_ITL),
         "queue_time_p95_s": Recipe(("sglang:queue_time_seconds",), "p95"),
     },
     "tgi": {
@@ -92,11 +134,12 @@ PRESETS: Final[Mapping[str, Mapping[str, Recipe]]] = {
         "queue_time_p95_s": Recipe(("tgi_request_queue_duration",), "p95"),
     },
     # Its request metrics carry the label model, its GPU metrics do not: give the two a source each if you match on it.
+    # First responses are told of decoupled models, with --metrics-config histogram_latencies=true.
     "triton": {
         "waiting": Recipe(("nv_inference_pending_request_count",), "sum"),
         "utilization": Recipe(("nv_gpu_utilization",), "mean"),
         "requests_per_s": Recipe(("nv_inference_request_success",), "rate"),
-        "ttft_p95_s": Recipe(("nv_inference_first_response_histogram_ms",), "p95", divisor=1000),
+        **_latency("ttft", ("nv_inference_first_response_histogram_ms",), divisor=1000),
     },
     "triton_trtllm": {
         "running": Recipe(("nv_trt_llm_request_metrics",), "sum", {"request_type": "scheduled"}),
@@ -129,6 +172,13 @@ def problems(preset: str | None, read: tuple[str, ...] | None, match: Mapping[st
             yield "match", f"{label!r} is not a label's name"
         elif any(label in recipe.labels for recipe in recipes(preset, read).values()):
             yield "match", f"the preset itself says which {label} is read"
+
+
+def unpromised(recipe: Recipe, promised_s: Mapping[str, float]) -> Absent | None:
+    """Why nothing can be late."""
+    if recipe.across != "late" or recipe.promise in promised_s:
+        return None
+    return Absent(f"nothing is late where slo.{recipe.promise} promises nothing")
 
 
 def bounded(reading: Fresh[float] | Absent, recipe: Recipe, missing: str) -> Fresh[float] | Absent:

@@ -105,4 +105,4 @@ class Prometheus:
     async def open(self, context: Context) -> PrometheusSource:
         session = await http.session(context, self.url, self.access.ca_file)
         api = PrometheusApi(self.url, self.access, context.clock, session, context.deadline_s)
-        return PrometheusSource(self, api, context.clock, context.deadline_s)
+        return PrometheusSource(self, api, context)

@@ -40,11 +40,11 @@ class Past:
 
     async def read(self, spec: Prometheus, quantities: Collection[str]) -> dict[str, NDArray[np.float64]]:
         """Raises the port errors."""
-        recipes = {q: r for q, r in spec.recipes().items() if q in quantities}
+        recipes = {q: r for q, r in spec.recipes().items() if q in quantities and r.across != "late"}
         terms = {q: value_of(r, spec.match, self._step_s) for q, r in recipes.items()}
         found: dict[str, NDArray[np.float64]] = {}
         if terms:
-            one = min(recipes.values(), key=lambda r: r.across == "p95")
+            one = min(recipes.values(), key=lambda r: r.buckets)
             whole = await self._joint({**terms, LOST: lost(one, spec.match)})
             unseen = whole.pop(LOST) > 0
             found = {q: np.where(unseen, np.nan, values) for q, values in whole.items()}

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from policies.model import Absent, Fresh
-from scaler.ports import Clock, Misconfigured, Unavailable
+from scaler.ports import Context, Misconfigured, Unavailable
 from scaler.sources import http
 from scaler.sources.gone import HUMAN, Gone, Sought
+from scaler.sources.histogram import beyond, bounded_by
 from scaler.sources.measured import measured
-from scaler.sources.presets import bounded
+from scaler.sources.presets import Recipe, bounded, unpromised
 from scaler.sources.prometheus_api import Answer, PrometheusApi, Refused, Row
 from scaler.sources.prometheus_past import Past
 from scaler.sources.promql import LABEL, LOST, LOST_S, joint, lost, metric_names, time_of, value_of
@@ -33,17 +35,18 @@ class PrometheusSource:
     number or a series; what it takes joins the common query of all later turns, and what it does not stays apart.
     """
 
-    def __init__(self, spec: Prometheus, api: PrometheusApi, clock: Clock, deadline_s: float) -> None:
+    def __init__(self, spec: Prometheus, api: PrometheusApi, context: Context) -> None:
         self._api = api
         self._spec = spec
-        self._gone = Gone(api, clock)
-        self._deadline_s = deadline_s
+        self._gone = Gone(api, context.clock)
+        self._deadline_s = context.deadline_s
+        self._promised_s = context.promised_s
         self._window_s = spec.window_s
         self._recipes = recipes = spec.recipes()
         self._preset = {f"value:{q}": value_of(r, spec.match, spec.window_s) for q, r in recipes.items()}
         self._preset |= {f"time:{q}": time_of(r, spec.match) for q, r in recipes.items()}
         if recipes:  # one exporter gives them all, so that any of them tells
-            self._preset[LOST] = lost(min(recipes.values(), key=lambda r: r.across == "p95"), spec.match)
+            self._preset[LOST] = lost(min(recipes.values(), key=lambda r: r.buckets), spec.match)
         self._given = {f"value:{q}": text for q, text in spec.queries.items()}
         self._given |= {f"time:{q}": text for q, text in spec.timestamp_queries.items()}
         self._kinds: dict[str, str] = {}
@@ -111,6 +114,10 @@ class PrometheusSource:
         """The reading of a quantity; None where it has no series."""
         recipe = self._recipes.get(quantity)
         values, times, down = (found.get(key) for key in (f"value:{quantity}", f"time:{quantity}", LOST))
+        if recipe and (nothing := unpromised(recipe, self._promised_s)):
+            return nothing
+        if recipe and recipe.across == "late" and isinstance(values, tuple) and values:
+            values = self._late(recipe, values)
         for part in (values, times):
             if isinstance(part, Absent):
                 return part
@@ -119,8 +126,8 @@ class PrometheusSource:
         if not values or (recipe and not times):
             return None
         assert isinstance(values, tuple)  # noqa: S101 - the loop above saw to it
-        if recipe and recipe.across == "p95" and values[0].value == "NaN":
-            return Absent(f"nothing was observed in the last {self._window_s:g} s")
+        if recipe and recipe.latency and values[0].value == "NaN":
+            return Absent(self._nothing)
         at: object = values[0].at
         if isinstance(times, tuple):
             if not times:
@@ -134,6 +141,19 @@ class PrometheusSource:
             lost = f"{down[0].value} targets that answered in the last {LOST_S} s cannot be scraped now"
             return bounded(reading, recipe, lost)
         return reading
+
+    def _late(self, recipe: Recipe, buckets: tuple[Row, ...]) -> tuple[Row, ...] | Absent:
+        """The share of late ones of a histogram, a row a bucket, as a row."""
+        try:
+            counts = bounded_by((row.labels.get("le"), row.value) for row in buckets)
+        except ValueError as e:
+            return Absent(f"{recipe.series[0]} is no histogram: {e}")
+        found = beyond(self._promised_s[recipe.promise] * recipe.divisor, counts)
+        return Absent(self._nothing) if found is None else (replace(buckets[0], value=str(found)),)
+
+    @property
+    def _nothing(self) -> str:
+        return f"nothing was observed in the last {self._window_s:g} s"
 
 
 def _found(answer: Answer, rows: Iterable[Row]) -> Found:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from scaler.sources.histogram import P95
 from scaler.sources.presets import Recipe
 
 LABEL: Final = "forescale"
@@ -16,7 +17,6 @@ LOST_S: Final = 300
 look-back."""
 LOST: Final = "lost"
 """The key of the part that tells how many targets are missed."""
-QUANTILE: Final = 0.95
 STRINGS: Final = re.compile(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|`[^`]*`|#[^\n]*')
 LABEL_LISTS: Final = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)", re.IGNORECASE)
 NAMES: Final = re.compile(r"(?<![\w:.])([a-zA-Z_:][\w:]*)(?![\w:]|\s*\()")
@@ -37,18 +37,24 @@ def selector(name: str, labels: Mapping[str, str]) -> str:
 
 
 def value_of(recipe: Recipe, match: Mapping[str, str], window_s: float) -> str:
-    """The quantity itself. Replicas may use different names of one metric, as they do during an upgrade."""
-    selectors = _selectors(recipe, match)
+    """The quantity itself; of late ones the histogram, a series a bucket, for PromQL knows of no share beyond a limit.
+
+    Replicas may use different names of one metric, as they do during an upgrade.
+    """
+    if recipe.across == "average":
+        return f"{value_of(recipe.over, match, window_s)} / {value_of(recipe.under, match, window_s)}"
+    parts = _selectors(recipe, match)
     if recipe.needs_history:
-        selectors = [f"rate({s}[{round(window_s * 1000)}ms])" for s in selectors]
-    series = " or ".join(selectors)
+        parts = [f"rate({s}[{round(window_s * 1000)}ms])" for s in parts]
+    series = " or ".join(_histograms(parts) if recipe.buckets else parts)
     whole = {
         "sum": f"sum({series})",
         "mean": f"avg({series})",
         "rate": f"sum({series})",
-        "p95": f"histogram_quantile({QUANTILE}, sum by (le) ({series}))",
+        "p95": f"histogram_quantile({P95}, sum by (le) ({series}))",
+        "late": f"sum by (le) ({series})",
     }[recipe.across]
-    return whole if recipe.divisor == 1 else f"{whole} / {recipe.divisor:g}"
+    return whole if recipe.divisor == 1 or recipe.across == "late" else f"{whole} / {recipe.divisor:g}"
 
 
 def time_of(recipe: Recipe, match: Mapping[str, str]) -> str:
@@ -80,3 +86,11 @@ def metric_names(query: str) -> tuple[str, ...]:
 
 def _selectors(recipe: Recipe, match: Mapping[str, str]) -> list[str]:
     return [selector(name, {**match, **recipe.labels}) for name in recipe.series]
+
+
+def _histograms(parts: list[str]) -> list[str]:
+    """Each replica's buckets under the first name that it has, and no others: bounds may differ from name to name."""
+    return [
+        f"({part}{''.join(f' unless ignoring (le) {earlier}' for earlier in parts[:i])})" if i else part
+        for i, part in enumerate(parts)
+    ]

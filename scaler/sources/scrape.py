@@ -68,4 +68,4 @@ class Scrape:
         server = self.service or self.urls
         session = await http.session(context, server, self.access.ca_file, connections=MAX_TARGETS)
         pages = http.Pages(session, self.access, context.clock, http.DEADLINE_SHARE * context.deadline_s)
-        return ScrapeSource(self, pages)
+        return ScrapeSource(self, pages, context.promised_s)

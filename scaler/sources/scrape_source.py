@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from scaler.registry import did_you_mean
 from scaler.sources import http
 from scaler.sources.exposition import Page, Series, change, level, page, series_of
 from scaler.sources.measured import measured
-from scaler.sources.presets import Recipe, bounded, recipes
+from scaler.sources.presets import Recipe, bounded, recipes, unpromised
 
 if TYPE_CHECKING:
     from scaler.sources.scrape import Scrape
@@ -47,7 +48,14 @@ class Target:
 class ScrapeSource:
     """Reads every engine each turn and remembers what counters stood at."""
 
-    def __init__(self, spec: Scrape, pages: http.Pages, resolve: Resolve = addresses) -> None:
+    def __init__(
+        self,
+        spec: Scrape,
+        pages: http.Pages,
+        promised_s: Mapping[str, float] | None = None,
+        resolve: Resolve = addresses,
+    ) -> None:
+        self._promised_s = promised_s or {}
         self._targets = tuple(Target(URL(url)) for url in spec.urls)
         self._service = URL(spec.service) if spec.service else None
         self._recipes = recipes(spec.preset, spec.read)
@@ -101,6 +109,8 @@ class ScrapeSource:
     def _reading(
         self, quantity: str, recipe: Recipe, before: Mapping[Target, Page], shown: Mapping[Target, Page]
     ) -> Fresh[float] | Absent:
+        if nothing := unpromised(recipe, self._promised_s):
+            return nothing
         now = {t: series_of(recipe, self._match, p) for t, p in shown.items()}
         lacking = sum(series is None for series in now.values())
         present: dict[Target, Series] = {t: series for t, series in now.items() if series is not None}
@@ -113,7 +123,8 @@ class ScrapeSource:
             return Absent(f"{len(new)} of {len(shown)} engines were seen once only, and this takes two looks")
         else:
             then = {t: series_of(recipe, self._match, before[t]) or {} for t in present}
-            value = change(recipe, [(then[t], present[t], shown[t].at - before[t].at) for t in present])
+            limit_s = self._promised_s.get(recipe.promise, math.nan)
+            value = change(recipe, [(then[t], present[t], shown[t].at - before[t].at) for t in present], limit_s)
         if value is None:
             return Absent(f"no series of {names} with {dict(self._match)}")
         if isinstance(value, Absent):

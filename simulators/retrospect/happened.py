@@ -12,8 +12,9 @@ from typing import Final
 
 import numpy as np
 
-from policies.capacity import LATENCIES, missed_share
+from policies.latencies import LATENCIES
 from policies.model import PoolName
+from policies.tail import Tail
 from scaler.explain import timestamp
 from simulators.report.spans import Floats
 from simulators.retrospect.record import Recorded
@@ -21,8 +22,6 @@ from simulators.retrospect.supply import lead_times
 from simulators.traffic.describe import duration
 
 HOUR_S: Final = 3600.0
-LIGHT: Final = 0.05
-"""The quantile of a latency that stands for an idle engine's: what it was in the calmest turns."""
 SHOWN: Final = 3
 """Stretches shown of each kind: the first ones are worth a look, the rest is in the plots."""
 WIDTHS_S: Final = (3600.0, 600.0, 60.0)
@@ -132,7 +131,7 @@ def _idle_usd(recorded: Recorded, paid: Mapping[PoolName, Floats]) -> Floats:
 
 
 def _late(recorded: Recorded) -> tuple[Floats, str]:
-    """The requests of each turn that broke the promise, by the tails of the latencies read, and how that was told."""
+    """The requests of each turn that broke the promise, and how that was told: as read, or by latencies' tails."""
     nobody = np.full(len(recorded), np.nan)
     slo = recorded.spec.slo
     if slo is None:
@@ -142,19 +141,25 @@ def _late(recorded: Recorded) -> tuple[Floats, str]:
     for source in recorded.spec.sources:
         rate = recorded.reading(source, "requests_per_s")
         shares = []
-        for quantity, (key, _) in LATENCIES.items():
-            p95_s, limit_s = recorded.reading(source, quantity), getattr(slo, key, None)
-            if p95_s is not None and limit_s is not None:
-                idle_s = float(np.nanquantile(p95_s, LIGHT))
-                shares.append(
-                    np.array([p if math.isnan(p) else missed_share(limit_s, p, idle_s) for p in p95_s.tolist()])
-                )
-                told.add(quantity)
+        for key, latency in LATENCIES.items():
+            late, p95_s = recorded.reading(source, latency.late), recorded.reading(source, latency.p95)
+            limit_s = getattr(slo, key, None)
+            if late is not None:
+                shares.append(late)
+                told.add(latency.late)
+            elif p95_s is not None and limit_s is not None:
+                tail = Tail.of(latency.spread)
+                means_s = (tail.mean_s(p, 0.95) for p in p95_s.tolist())
+                shares.append(np.array([m if math.isnan(m) else tail.late_share(limit_s, m) for m in means_s]))
+                told.add(latency.p95)
         if rate is not None and shares:
             found.append(rate * np.fmax.reduce(shares) * recorded.over_s)
     if not found:
-        return nobody, "not known: no source tells requests_per_s beside ttft_p95_s or itl_p95_s"
-    how = f"by the tails of {' and '.join(sorted(told))}, above which 5% of the requests lay"
+        return nobody, "not known: no source tells requests_per_s beside a latency's late_share or p95_s"
+    tails = sorted(quantity for quantity in told if quantity.endswith("p95_s"))
+    ways = [f"as {' and '.join(sorted(told - {*tails}))} told"] if told - {*tails} else []
+    ways += [f"by the tails of {' and '.join(tails)}, above which 5% of the requests lay"] if tails else []
+    how = "; ".join(ways)
     return np.asarray(np.sum(found, axis=0), np.float64), how
 
 

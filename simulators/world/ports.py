@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from policies.latencies import promised_s
 from policies.model import Absent, Fresh, PoolName, PoolStatus
 from scaler.config.load import Workload
 from scaler.controller import Setup
@@ -56,13 +57,14 @@ class QueueSource:
 class EngineSource:
     """The engines' metrics, as last scraped."""
 
-    def __init__(self, world: World, names: Mapping[str, str]) -> None:
+    def __init__(self, world: World, names: Mapping[str, str], promised_s: Mapping[str, float]) -> None:
         self._world = world
         self._names = names
+        self._promised_s = promised_s
         self._asked = tuple(dict.fromkeys(names.values()))
 
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
-        found = self._world.engines.read(self._asked)
+        found = self._world.engines.read(self._asked, self._promised_s)
         return {quantity: found[name] for quantity, name in self._names.items()}
 
 
@@ -98,8 +100,11 @@ def setup(world: World, workload: Workload, pools: Mapping[PoolName, PoolName], 
     """A workload's adapters in a world. `pools` maps its pools to the world's, `names` its quantities likewise."""
     sources: dict[str, Source] = {}
     for name, spec in workload.spec.sources.items():
-        make = QueueSource if kind_of("source", spec) in QUEUES else EngineSource
-        sources[name] = make(world, {q: names.get(q, q) for q in spec.quantities()})
+        told = {q: names.get(q, q) for q in spec.quantities()}
+        if kind_of("source", spec) in QUEUES:
+            sources[name] = QueueSource(world, told)
+        else:
+            sources[name] = EngineSource(world, told, promised_s(workload.spec))
     actuators: dict[PoolName, Actuator] = {}
     for name, pool in workload.spec.pools.items():
         if pool.tier == "serving":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from policies.model import Absent, Fresh
 from policies.rules import Rule
+from scaler.sources.histogram import P95, beyond, quantile
 from simulators.kernel import layout, totals
 from simulators.kernel.kernel import Kernel
 from simulators.models.service import PS_PER_S
@@ -19,7 +21,17 @@ from simulators.models.service import PS_PER_S
 BUSY_UTILIZATION: Final = 0.973
 """What NVML's gpu_util reads of a GPU that is busy all the time: measured on an H100 (rmse 8.9 points over 1,544
 samples), whatever runs; it tells the share of time with any kernel running, not the load."""
-LATENCY_QUANTILE: Final = 0.95
+TAIL_S: Final = (2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0)
+INF: Final = (math.inf,)
+FIRST_BOUNDS_S: Final = np.array(
+    (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, *TAIL_S, 160.0, 640.0, 2560.0, *INF)
+)
+TOKEN_BOUNDS_S: Final = np.array((0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, *TAIL_S, *INF))
+QUEUE_S: Final = (0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0)
+QUEUE_BOUNDS_S: Final = np.array((*QUEUE_S, 120.0, 240.0, 480.0, 960.0, 1920.0, 7680.0, *INF))
+"""The bounds of vLLM 0.24's histograms: what lies between two of them nobody can tell apart."""
+NOTHING: Final[Mapping[str, float]] = {}
+Floats = NDArray[np.float64]
 COUNTERS: Final = (layout.FINISHED, layout.TOKENS_IN, layout.TOKENS_OUT, layout.PREEMPTIONS)
 """What only grows: a replica that is silent for once is known by what it told last."""
 
@@ -55,7 +67,17 @@ class Scrape:
 BLOCK: Final = 4096
 """Requests that are looked at at once."""
 
-Reader = Callable[["Engines", Scrape, "Scrape | None"], float | None]
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a quantity is made of: the last scrape, the one before which rates count from, and what is promised."""
+
+    last: Scrape
+    before: Scrape | None
+    promised_s: Mapping[str, float]
+
+
+Reader = Callable[["Engines", Look], float | None]
 
 
 class Engines:
@@ -68,6 +90,7 @@ class Engines:
         self._epoch_s = epoch_s
         self._kept: deque[Scrape] = deque()
         self._settled: dict[int, int] = {}
+        self._spans_s: dict[tuple[float, int, int], Floats] = {}
         self._told: NDArray[np.int64] = np.zeros((0, len(COUNTERS)), dtype=np.int64)
 
     def scrape(self) -> None:
@@ -81,8 +104,10 @@ class Engines:
         while len(self._kept) > 2 and self._kept[1].at_s < oldest_s:
             self._kept.popleft()
 
-    def read(self, quantities: tuple[str, ...]) -> dict[str, Fresh[float] | Absent]:
-        """What a query answers now."""
+    def read(
+        self, quantities: tuple[str, ...], promised_s: Mapping[str, float] = NOTHING
+    ) -> dict[str, Fresh[float] | Absent]:
+        """What a query answers now; late is what is beyond `promised_s`, by the promise's name."""
         now_s = self._kernel.now_ps / PS_PER_S
         shown = [s for s in self._kept if s.at_s + self.telemetry.lag_s <= now_s]
         if not shown:
@@ -92,11 +117,12 @@ class Engines:
             return dict.fromkeys(quantities, Absent("no engine serves"))
         since_s = last.at_s - self.telemetry.rate_window_s
         before = next((s for s in shown[:-1] if s.at_s >= since_s - 1e-9 and not s.missing), None)
-        return {quantity: self._one(quantity, last, before) for quantity in quantities}
+        return {quantity: self._one(quantity, Look(last, before, promised_s)) for quantity in quantities}
 
-    def _one(self, quantity: str, last: Scrape, before: Scrape | None) -> Fresh[float] | Absent:
+    def _one(self, quantity: str, look: Look) -> Fresh[float] | Absent:
         total, reader = QUANTITIES[quantity]
-        value: float | None = reader(self, last, before)
+        last = look.last
+        value: float | None = reader(self, look)
         if value is None:
             return Absent(f"nothing to make {quantity} from in the last {self.telemetry.rate_window_s:g} s")
         if last.missing and not total:
@@ -140,18 +166,21 @@ class Engines:
         self._told = told
         return last.tolist()
 
-    def latency_s(self, last: Scrape, begin: int, end: int, per_token: bool = False) -> float | None:
-        """The 95th percentile of a span of those requests for which it ended within the window."""
-        since_ps = max(-1, round((last.at_s - self.telemetry.rate_window_s) * PS_PER_S))  # below 0 stands no time
-        recent = self._unsettled(end, since_ps)
-        times, counts = self._kernel.times[recent], self._kernel.counts[recent]
-        ended = times[:, end]
-        rows = np.flatnonzero((ended > since_ps) & (ended <= round(last.at_s * PS_PER_S)))
-        spans = (times[rows, end] - times[rows, begin]) / PS_PER_S
-        if per_token:
-            decoded = counts[rows, layout.OUTPUT] > 1
-            spans = spans[decoded] / (counts[rows, layout.OUTPUT][decoded] - 1)
-        return float(np.quantile(spans, LATENCY_QUANTILE)) if spans.size else None
+    def spans_s(self, last: Scrape, begin: int, end: int, per_token: bool = False) -> Floats:
+        """A span of each of those requests for which it ended within the window."""
+        key = (last.at_s, begin, end)
+        if key not in self._spans_s:
+            since_ps = max(-1, round((last.at_s - self.telemetry.rate_window_s) * PS_PER_S))  # below 0 stands no time
+            recent = self._unsettled(end, since_ps)
+            times, counts = self._kernel.times[recent], self._kernel.counts[recent]
+            ended = times[:, end]
+            rows = np.flatnonzero((ended > since_ps) & (ended <= round(last.at_s * PS_PER_S)))
+            spans = (times[rows, end] - times[rows, begin]) / PS_PER_S
+            if per_token:
+                decoded = counts[rows, layout.OUTPUT] > 1
+                spans = spans[decoded] / (counts[rows, layout.OUTPUT][decoded] - 1)
+            self._spans_s = {k: v for k, v in self._spans_s.items() if k[0] == last.at_s} | {key: spans}
+        return self._spans_s[key]
 
     def _unsettled(self, end: int, since_ps: int) -> NDArray[np.int64] | slice:
         """The slots of the requests that have arrived, but for the first ones, whose `end` is settled before a window.
@@ -179,54 +208,87 @@ class Engines:
 
 
 def _rate(field: str) -> Reader:
-    def read(_: Engines, last: Scrape, before: Scrape | None) -> float | None:
-        if before is None:
+    def read(_: Engines, look: Look) -> float | None:
+        if look.before is None:
             return None
-        grown = float(getattr(last, field) - getattr(before, field))
-        return max(0.0, grown / (last.at_s - before.at_s))
+        grown = float(getattr(look.last, field) - getattr(look.before, field))
+        return max(0.0, grown / (look.last.at_s - look.before.at_s))
 
     return read
 
 
 def _gauge(field: str) -> Reader:
-    return lambda _, last, __: float(getattr(last, field))
+    return lambda _, look: float(getattr(look.last, field))
 
 
-def _utilization(_: Engines, last: Scrape, before: Scrape | None) -> float | None:
+def _utilization(_: Engines, look: Look) -> float | None:
+    last, before = look.last, look.before
     if before is None:
         return None
     busy = (last.busy_s - before.busy_s) / ((last.at_s - before.at_s) * max(1, (last.replicas + before.replicas) / 2))
     return BUSY_UTILIZATION * min(1.0, max(0.0, busy))
 
 
-def _ttft(engines: Engines, last: Scrape, _: Scrape | None) -> float | None:
-    return engines.latency_s(last, layout.ENTER, layout.FIRST)  # an engine knows of no queue before it
+def _ttft(engines: Engines, look: Look) -> Floats:
+    return engines.spans_s(look.last, layout.ENTER, layout.FIRST)  # an engine knows of no queue before it
 
 
-def _itl(engines: Engines, last: Scrape, _: Scrape | None) -> float | None:
-    return engines.latency_s(last, layout.FIRST, layout.FINISH, per_token=True)
+def _itl(engines: Engines, look: Look) -> Floats:
+    return engines.spans_s(look.last, layout.FIRST, layout.FINISH, per_token=True)
 
 
-def _queue_time(engines: Engines, last: Scrape, _: Scrape | None) -> float | None:
-    return engines.latency_s(last, layout.ENTER, layout.ADMIT)
+def _queue_time(engines: Engines, look: Look) -> Floats:
+    return engines.spans_s(look.last, layout.ENTER, layout.ADMIT)
+
+
+Spans = Callable[["Engines", Look], "Floats"]
+
+
+def _mean_of(spans: Spans) -> Reader:
+    def read(engines: Engines, look: Look) -> float | None:
+        found = spans(engines, look)
+        return float(found.mean()) if found.size else None
+
+    return read
+
+
+def _p95(spans: Spans, bounds_s: Floats) -> Reader:
+    return lambda engines, look: quantile(P95, buckets(spans(engines, look), bounds_s))
+
+
+def _late(spans: Spans, promise: str, bounds_s: Floats) -> Reader:
+    def read(engines: Engines, look: Look) -> float | None:
+        limit_s = look.promised_s.get(promise)
+        return None if limit_s is None else beyond(limit_s, buckets(spans(engines, look), bounds_s))
+
+    return read
+
+
+def buckets(spans_s: Floats, bounds_s: Floats) -> dict[float, float]:
+    """A histogram of the spans, cumulative."""
+    return dict(zip(bounds_s.tolist(), np.searchsorted(np.sort(spans_s), bounds_s, side="right").tolist(), strict=True))
 
 
 def _mean(field: str) -> Reader:
     """A total shared out over the replicas, as what the HPA calls a pods metric is."""
-    return lambda _engines, last, _before: float(getattr(last, field)) / last.replicas
+    return lambda _, look: float(getattr(look.last, field)) / look.last.replicas
 
 
 QUANTITIES: Final[Mapping[str, tuple[bool, Reader]]] = {
     "generation_tokens_per_s": (True, _rate("generation_tokens")),
-    "itl_p95_s": (False, _itl),
+    "itl_late_share": (False, _late(_itl, "itl_s", TOKEN_BOUNDS_S)),
+    "itl_mean_s": (False, _mean_of(_itl)),
+    "itl_p95_s": (False, _p95(_itl, TOKEN_BOUNDS_S)),
     "kv_cache_usage": (False, _gauge("kv_cache_usage")),
     "preemptions_per_s": (True, _rate("preemptions")),
     "prompt_tokens_per_s": (True, _rate("prompt_tokens")),
-    "queue_time_p95_s": (False, _queue_time),
+    "queue_time_p95_s": (False, _p95(_queue_time, QUEUE_BOUNDS_S)),
     "requests_per_s": (True, _rate("requests")),
     "running": (True, _gauge("running")),
     "running_per_replica": (False, _mean("running")),
-    "ttft_p95_s": (False, _ttft),
+    "ttft_late_share": (False, _late(_ttft, "ttft_s", FIRST_BOUNDS_S)),
+    "ttft_mean_s": (False, _mean_of(_ttft)),
+    "ttft_p95_s": (False, _p95(_ttft, FIRST_BOUNDS_S)),
     "utilization": (False, _utilization),
     "waiting": (True, _gauge("waiting")),
     "waiting_per_replica": (False, _mean("waiting")),

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.capacity import FILLED, HOPELESS, Fit, limit, missed_share, tail_s
-from policies.engine_load import EngineLoad
+from policies.capacity import Fit
 from tests.policies.test_laws import LAW
 
 FORGET = 15.0 / 3600.0
@@ -51,40 +50,6 @@ def test_a_load_beyond_the_saturation_believed_in_corrects_it_and_leaves_the_pac
     after = fit.learn(3.0, 0.2, FORGET)
     assert after.pace == pytest.approx(fit.pace)
     assert after.saturation > 1.5
-
-
-def test_a_turn_teaches_what_its_window_has_that_the_last_one_had_not() -> None:
-    fits = {"ttft_p95_s": Fit.prior(0.1)}
-    taught = load().teach(fits, {"ttft_p95_s": 0.3}, FORGET, 15.0)
-    assert taught == {"ttft_p95_s": fits["ttft_p95_s"].learn(0.5, 0.3, FORGET, 0.25)}
-
-
-def test_where_requests_waited_throughout_their_latencies_are_the_queues_and_what_was_done_counts() -> None:
-    fits = {"ttft_p95_s": Fit.prior(0.1), "itl_p95_s": Fit.prior(0.01)}
-    taught = load(waiting=400.0, backed_up=True).teach(fits, {"ttft_p95_s": 30.0}, FORGET, 60.0)
-    assert taught == {quantity: fit.saturated(0.5, FORGET) for quantity, fit in fits.items()}
-
-
-def test_changing_sizes_idleness_and_a_queue_that_has_just_come_teach_nothing() -> None:
-    fits = {"ttft_p95_s": Fit.prior(0.1)}
-    for nothing in (load(steady=False, backed_up=True), load(done=0.1), load(waiting=400.0)):
-        assert nothing.teach(fits, {"ttft_p95_s": 0.3}, FORGET, 15.0) == fits
-
-
-def load(*, done: float = 2.0, waiting: float = 0.0, steady: bool = True, backed_up: bool = False) -> EngineLoad:
-    """Four replicas that answer 10 requests a second, in a window of a minute."""
-    return EngineLoad(
-        done=done,
-        coming=done,
-        requests_per_s=10.0,
-        in_work=20.0,
-        waiting=waiting,
-        ready=4.0,
-        steady=steady,
-        lasting=waiting,
-        backed_up=backed_up,
-        window_s=60.0,
-    )
 
 
 def test_engines_with_a_standing_queue_tell_what_they_carry() -> None:
@@ -135,31 +100,3 @@ def test_whatever_it_is_taught_it_stays_finite_positive_and_within_eight_times_w
         assert fit.ss > 0
         assert fit.pp * fit.ss >= fit.ps**2 * (1 - 1e-6)
         assert Fit.recalled("x", fit.memory("x"), 1.0) == fit
-
-
-def test_the_stricter_latency_sets_the_limit_and_says_so() -> None:
-    fits = {"ttft_p95_s": taught(1.0, 0.1, LOADS), "itl_p95_s": taught(1.0, 0.02, LOADS, 0.01)}
-    found = limit(fits, {"ttft_p95_s": 1.0, "itl_p95_s": 0.05}, 0.95)
-    assert found.latency == "itl_p95_s"
-    assert found.load == pytest.approx(0.6, rel=0.1)
-    assert found.relaxed == pytest.approx(FILLED, rel=0.05)
-    assert found.hopeless == ""
-
-
-def test_no_promise_leaves_throughput_alone() -> None:
-    found = limit({"ttft_p95_s": taught(1.0, 0.1, LOADS)}, {}, 0.99)
-    assert (found.latency, found.load) == ("", found.relaxed)
-
-
-def test_a_promise_that_an_idle_engine_misses_is_named_and_buys_nothing() -> None:
-    fits = {"itl_p95_s": taught(1.0, 0.035, LOADS, 0.01)}
-    found = limit(fits, {"itl_p95_s": 0.03}, 0.95)
-    assert found.hopeless == "itl_p95_s"
-    assert found.load == found.relaxed
-    assert found.load > HOPELESS
-
-
-@pytest.mark.parametrize("share", [0.9, 0.95, 0.99, 0.999])
-def test_the_tail_that_sets_a_limit_is_the_one_that_lateness_is_told_by(share: float) -> None:
-    assert missed_share(1.0, tail_s(1.0, share, 0.2), 0.2) == pytest.approx(1.0 - share)
-    assert tail_s(1.0, 0.95, 0.2) == pytest.approx(1.0)

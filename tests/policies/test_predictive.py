@@ -12,22 +12,22 @@ import pytest
 from policies.backlog import Help, Waits, backlog
 from policies.collapse import held
 from policies.history import History
+from policies.latencies import QUANTITIES
 from policies.model import Absent, Evidence, Fresh, PolicyName, Reading, SignalName, Stale
 from policies.predictive import Predictive
 from policies.spec import Slo
 from policies.supervise import DOUBT, LEAST, MOST, Supervisor
 from policies.view import View
 from tests.factories import NOW, spec
-from tests.policies.engines import Day, Engines, said
+from tests.policies.engines import ITL, Day, Engines, said
 
 CALM = [60.0] * 120
 
 
 def fair(day: Day, rps: float) -> float:
     """The replicas that keep ITL's p99 within 50 ms on the day's engines."""
-    idle_s = day.engines.itl_s
-    p95_s = idle_s + (0.05 - idle_s) * math.log(20) / math.log(100)
-    return rps * day.engines.each / (day.engines.saturation_tokens_per_s * (1 - idle_s / p95_s))
+    mean_s = ITL.mean_s(0.05, 0.99)
+    return rps * day.engines.each / (day.engines.saturation_tokens_per_s * (1 - day.engines.itl_s / mean_s))
 
 
 def test_a_steady_load_ends_at_the_fewest_replicas_that_keep_the_promise() -> None:
@@ -46,7 +46,7 @@ def test_a_wrong_capacity_is_put_right_by_what_the_engines_do() -> None:
     last = day.run([60.0 + 20.0 * math.sin(k / 9) for k in range(400)])[-1]
     assert last.target is not None
     assert last.target >= fair(day, 50.0)
-    assert said(last).memory["itl_p95_s.saturation"] == pytest.approx(0.5, rel=0.25)
+    assert said(last).memory["itl_s.saturation"] == pytest.approx(0.5, rel=0.25)
 
 
 def test_a_flat_kv_cache_hides_no_prefill_that_queues_without_bound() -> None:
@@ -171,10 +171,10 @@ def test_a_cache_that_is_read_and_not_fresh_lets_nothing_go() -> None:
 
 
 def test_missing_latencies_teach_nothing_and_block_nothing() -> None:
-    day = Day(seen=lambda told: {k: v for k, v in told.items() if not k.endswith("p95_s")})
+    day = Day(seen=lambda told: {k: v for k, v in told.items() if k not in QUANTITIES})
     last = day.run(CALM)[-1]
     assert last.may_lower
-    assert said(last).memory["itl_p95_s.saturation"] == 1.0
+    assert said(last).memory["itl_s.saturation"] == 1.0
     assert said(last).because_late is None
 
 

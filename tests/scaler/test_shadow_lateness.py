@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from policies.capacity import Fit
 from policies.history import History
+from policies.latencies import recalled
 from policies.model import Absent, Fresh, Reading
 from policies.spec import Slo, WorkloadSpec
 from scaler.counterfactual import Queue
@@ -119,7 +119,7 @@ def test_without_a_line_learnt_nobody_is_late_who_does_not_wait() -> None:
 
 
 def test_the_fuller_the_replicas_the_larger_the_share_that_is_late() -> None:
-    line = Fit.recalled("ttft_p95_s", {}, 0.05)
+    line = recalled({})["ttft_s"]
     shares = [Load(10.0, 5.0, 1.0, coming=4.0, lines=((line, 1.0),)).late_share(n) for n in (1.0, 2.0, 4.0, 8.0, 40.0)]
     assert shares == sorted(shares, reverse=True)
     assert all(0.0 <= share <= 1.0 for share in shares)

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import yaml
 
+from policies.latencies import QUANTITIES
 from simulators.models import catalogue
 from simulators.models.worth import Worth, worth
 from simulators.scenario import Case, load
@@ -175,7 +176,7 @@ def ours(carries: Worth, cell: Cell, share: float) -> dict[str, Any]:
         "slo": {"ttft_s": 1.0, "itl_s": 0.05, "share": share},
         "scale_up": {"max_replicas": 300},
         "scale_down": {"window_s": 60, "max_replicas": 300},
-        "sources": {"engines": {**engines, "read": [*read, "ttft_p95_s", "itl_p95_s"]}},
+        "sources": {"engines": {**engines, "read": [*read, *QUANTITIES]}},
         "policies": {
             "predictive": {
                 "kind": "predictive",

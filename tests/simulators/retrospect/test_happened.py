@@ -125,6 +125,14 @@ def test_turns_whose_latency_was_not_read_add_nothing_and_are_told() -> None:
     assert found.late[5] <= 150.0, "no more than came"
 
 
+def test_shares_of_late_requests_are_taken_as_they_were_read() -> None:
+    late = [0.0, 0.0, 0.1, 0.2, 0.0, 0.0, 0.0, NAN]
+    readings = {"engines.itl_late_share": late, "engines.requests_per_s": [10.0] * 8, "engines.itl_p95_s": [9.0] * 8}
+    found = happened(recorded(8, readings=readings))
+    assert found.total(found.late) == pytest.approx(10.0 * 15.0 * 0.3)
+    assert found.late_how == "as itl_late_share told"
+
+
 # --- where to look
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from policies.model import Absent, Fresh
+from scaler.sources.histogram import beyond, quantile
 from simulators.models.service import PS_PER_S
-from simulators.world.telemetry import BUSY_UTILIZATION, QUANTITIES, Telemetry
+from simulators.world.telemetry import BUSY_UTILIZATION, QUANTITIES, TOKEN_BOUNDS_S, Telemetry, buckets
 from simulators.world.world import World
 from tests.simulators.world.makers import POOL, trace, world
 
@@ -71,19 +73,25 @@ def test_rates_and_latencies_are_those_of_the_window_by_hand() -> None:
     rows = [(float(k), 10, 11) for k in range(100)]  # each takes 11 steps of 10 ms
     seen = world(trace(*rows), telemetry=Telemetry(scrape_interval_s=10, rate_window_s=30))
     seen.run_until(65 * PS_PER_S)
-    read = {q: r.value for q, r in seen.engines.read(ALL).items() if isinstance(r, Fresh)}
+    read = {
+        q: r.value for q, r in seen.engines.read(ALL, {"itl_s": 0.01, "ttft_s": 0.005}).items() if isinstance(r, Fresh)
+    }
     assert read == pytest.approx(
         {
             "generation_tokens_per_s": 11.0,
-            "itl_p95_s": 0.01,
+            "itl_late_share": 0.0,
+            "itl_mean_s": 0.01,
+            "itl_p95_s": 0.0095,
             "kv_cache_usage": 0.0,
             "preemptions_per_s": 0.0,
             "prompt_tokens_per_s": 10.0,
-            "queue_time_p95_s": 0.0,
+            "queue_time_p95_s": 0.285,
             "requests_per_s": 1.0,
             "running": 0.0,
             "running_per_replica": 0.0,
-            "ttft_p95_s": 0.01,
+            "ttft_late_share": 1.0,
+            "ttft_mean_s": 0.01,
+            "ttft_p95_s": 0.00975,
             "utilization": BUSY_UTILIZATION * 0.11,
             "waiting": 0.0,
             "waiting_per_replica": 0.0,
@@ -98,17 +106,35 @@ def test_a_mean_over_the_replicas_is_their_total_shared_out() -> None:
 
 def test_requests_that_have_not_ended_tell_no_latency() -> None:
     seen = world(trace((0.5, 10, 1500), (1.0, 10, 17_000)))  # the second is longer than the cache: rejected
-    latencies = ("itl_p95_s", "queue_time_p95_s", "ttft_p95_s")
+    latencies = ("itl_mean_s", "queue_time_p95_s", "ttft_mean_s")
     assert told(seen, 0.1, *latencies) == [Absent(f"nothing to make {q} from in the last 60 s") for q in latencies]
     itl, queue_time, ttft = told(seen, 15.0, *latencies)  # it runs until 15.5 s
-    assert itl == Absent("nothing to make itl_p95_s from in the last 60 s")
-    assert (queue_time, ttft) == (Fresh(0.0, 1015.0), Fresh(0.01, 1015.0))
+    assert itl == Absent("nothing to make itl_mean_s from in the last 60 s")
+    assert (queue_time, ttft) == (Fresh(0.285, 1015.0), Fresh(0.01, 1015.0))  # no bound of a queue's is below 0.3 s
 
 
 def test_an_engines_time_to_first_token_knows_of_no_queue_before_it() -> None:
     seen = world(trace((0.0, 10, 2)), replicas=0)
     seen.resize(POOL, 1)  # serves from 35 s on
-    assert value(seen, 45.0, "ttft_p95_s") == pytest.approx(0.01)
+    assert value(seen, 45.0, "ttft_mean_s") == pytest.approx(0.01)
+
+
+def test_a_quantile_is_as_coarse_as_vllms_histogram_and_a_share_beyond_a_bound_is_exact() -> None:
+    """Nine of ten requests take 26 ms a token and one 40, and any quantile is a point on the way from 25 to 50."""
+    histogram = buckets(np.array([0.026] * 9 + [0.04]), TOKEN_BOUNDS_S)
+    assert quantile(0.95, histogram) == pytest.approx(0.04875)
+    assert beyond(0.05, histogram) == 0.0
+    assert beyond(0.025, histogram) == 1.0
+
+
+def test_late_is_what_is_beyond_the_promise_and_nothing_where_there_is_none() -> None:
+    seen = world(trace(*[(float(k), 10, 11) for k in range(100)]), telemetry=Telemetry(scrape_interval_s=10))
+    seen.run_until(65 * PS_PER_S)
+    for promise_s, late in ((0.0099, 0.01), (0.01, 0.0), (0.005, 0.5)):
+        found = seen.engines.read(("itl_late_share",), {"itl_s": promise_s})["itl_late_share"]
+        assert isinstance(found, Fresh)
+        assert found.value == pytest.approx(late)
+    assert isinstance(seen.engines.read(("itl_late_share",), {"ttft_s": 1.0})["itl_late_share"], Absent)
 
 
 def test_rates_need_two_scrapes_within_the_window() -> None:
