@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from policies.engine_load import READ
+from policies.latencies import QUANTITIES
 from simulators.swarm.chance import Chance, rounded
 from simulators.swarm.traffic import Load
 
@@ -40,6 +41,7 @@ TOTALS: Final = ("requests_per_s", "generation_tokens_per_s", "running", "waitin
 MEANS: Final = {
     "utilization": (0.2, 0.9),
     "kv_cache_usage": (0.02, 0.9),
+    "itl_mean_s": (0.01, 0.1),
     "itl_p95_s": (0.01, 0.2),
     "queue_time_p95_s": (0.05, 5.0),
     "ttft_p95_s": (0.1, 5.0),
@@ -93,7 +95,7 @@ def _predictive(chance: Chance, load: Load, most: int) -> Wish:
         "supervise": chance.happens(0.7),
         "drain_s": chance.scale(15, 600),
     }
-    latencies = chance.one(((), ("ttft_p95_s",), ("ttft_p95_s", "itl_p95_s", "kv_cache_usage")))
+    latencies = chance.one(((), ("ttft_p95_s",), (*QUANTITIES, "kv_cache_usage")))
     return Wish(document, ENGINES, (*READ, *latencies))
 
 
