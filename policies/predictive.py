@@ -85,7 +85,12 @@ class Predictive:
     ] = 1.0
     quantile: Annotated[
         float | None,
-        Rule("Quantile of the largest demand to be ready for; null: by the workload's lateness_ratio.", gt=0, lt=1),
+        Rule(
+            "Quantile of the largest demand to be ready for; null: by the workload's lateness_ratio, or as much of it as the"
+            " promise turns out to need.",
+            gt=0,
+            lt=1,
+        ),
     ] = None
     rate_window_s: Annotated[float, Rule("What the source's rates span: its window_s. Seconds.", gt=0, le=3600)] = 120.0
     drain_s: Annotated[
@@ -101,7 +106,7 @@ class Predictive:
     ] = 900.0
     foresee: Annotated[bool, Rule("Whether a forecast may raise the demand; else what is there now counts.")] = True
     learn: Annotated[bool, Rule("Whether what a replica carries is learnt; else it is what is given here.")] = True
-    supervise: Annotated[bool, Rule("Whether measured lateness corrects the size slowly.")] = True
+    supervise: Annotated[bool, Rule("Whether measured lateness corrects size and margin slowly.")] = True
     supervise_period_s: Annotated[float, Rule("How slowly. Seconds.", ge=60, le=86_400)] = 7200.0
     forget_s: Annotated[float, Rule("What was learnt of the engines fades by e in so long. Seconds.", ge=60)] = 3600.0
 

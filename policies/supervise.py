@@ -14,8 +14,8 @@ RATE: Final = 0.3
 MORE: Final = 2.0
 """It rises so much faster than it falls: lateness is dearer than idleness."""
 DOUBT: Final = 2.0
-"""Lateness up to so many times what is allowed is let be: it is read off one quantile, and told no better than that.
-Held to the promise itself, the hand made day-long traces 3 to 5 % dearer than the promise costs (`cost_at_slo`)."""
+"""Lateness up to so many times what is allowed is let be: the margin (`margin.py`) answers to the promise itself.
+Held to it, the hand made day-long traces 3 to 5 % dearer than the promise costs (`cost_at_slo`)."""
 LEAST, MOST = 1.0, 1.6
 """Its bounds. It never trims what the model asks for: a calm hour says nothing of the next outage. Beyond the upper one
 the model of the engines is wrong, and buying is no remedy."""
