@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final, Literal, TypeAlias
 
+from policies.latencies import promised_s
 from policies.model import Absent, Fresh, PoolStatus, WorkloadName
 from scaler.adapters import told
 from scaler.clock import stopwatch_s
@@ -89,7 +90,7 @@ Opened: TypeAlias = tuple[Examined, Any, float]
 def _open(
     workload: Workload, resources: Resources, clock: Clock, gate: asyncio.Semaphore
 ) -> Iterator[Coroutine[Any, Any, Opened]]:
-    context = Opening(resources, clock, workload.spec.deadline_s)
+    context = Opening(resources, clock, workload.spec.deadline_s, promised_s(workload.spec))
 
     async def one(role: Role, name: str, spec: object, opening: Callable[[], Awaitable[Any]]) -> Opened:
         blank = Examined(workload.name, role, name, kind_of(role, spec))

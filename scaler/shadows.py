@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from policies.history import History
+from policies.latencies import LATENCIES, promised_s
 from policies.model import Tick, WorkloadName
 from scaler import seeding
 from scaler.config.daemon import DaemonSpec
@@ -23,6 +24,8 @@ from scaler.shadow import Shadow, relived
 from scaler.telemetry.log import log
 
 OPTION: Final = "--shadow"
+LATE: Final = frozenset(latency.late for latency in LATENCIES.values())
+"""Quantities that hang on what is promised."""
 EMBEDDED: Final = "embedded"
 Told = Callable[[ShadowTurn, Totals, Workload], None]
 """Is given each turn of a shadow, what the shadow came to so far, and the workload that it decided by."""
@@ -155,10 +158,16 @@ def log_turn(turn: ShadowTurn, totals: Totals) -> None:
 
 
 def shared(shadow: Workload, present: Workload) -> dict[str, str]:
-    """The shadow's sources that the present workload reads as well, by their names there; equal names go first."""
+    """The shadow's sources that the present workload reads as well, by their names there; equal names go first.
+
+    One that tells how many are late is another, where another promise is made.
+    """
     known = present.spec.sources
+    agreed = promised_s(shadow.spec) == promised_s(present.spec)
     found: dict[str, str] = {}
     for name, spec in shadow.spec.sources.items():
+        if not agreed and not LATE.isdisjoint(spec.quantities()):
+            continue
         there = [name, *known]
         match = next((n for n in there if n in known and known[n] == spec), None)
         if match is not None:

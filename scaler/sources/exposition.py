@@ -66,14 +66,14 @@ def _moments(recipe: Recipe, match: Mapping[str, str], shown: Page) -> Series | 
     found: Series | None = None
     for name in recipe.names:
         one = replace(recipe, names=(name,))
-        parts = series_of(one.over, match, shown), series_of(one.under, match, shown)
-        if parts[0] and parts[1]:
+        over, under = series_of(one.over, match, shown), series_of(one.under, match, shown)
+        if over and under:
             return {
                 labels | {(PART, part)}: value
-                for part, series in zip((OVER, UNDER), parts, strict=True)
+                for part, series in ((OVER, over), (UNDER, under))
                 for labels, value in series.items()
             }
-        if None not in parts:
+        if over is not None and under is not None:
             found = {}
     return found
 

@@ -23,9 +23,12 @@ def bounded_by(counts: Iterable[tuple[object, object]]) -> dict[float, float]:
     """
     buckets: dict[float, float] = {}
     for bound, count in counts:
-        at, number = float(str(bound)), float(str(count))
+        try:
+            at, number = float(str(bound)), float(str(count))
+        except ValueError:
+            at = number = math.nan
         if not at > -math.inf or not math.isfinite(number):
-            raise ValueError(f"{count} up to {bound}")
+            raise ValueError(f"its count up to {bound!r} is {count!r}")
         buckets[at] = buckets.get(at, 0.0) + number
     return buckets
 

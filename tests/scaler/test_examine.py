@@ -19,6 +19,8 @@ from scaler.examine import Examined, examine
 from scaler.ports import Permit
 from tests.servers.aws import KEYS, REGION, Aws, aws, isolate
 from tests.servers.aws_fault import FORBIDDEN, Front, front
+from tests.servers.exporter import Engine, exporter, vllm
+from tests.servers.fleet import growing
 
 
 @pytest.fixture
@@ -59,6 +61,24 @@ async def test_one_that_fails_does_not_hide_the_others(cloud: tuple[Aws, Front],
     assert "no kubeconfig" in found["main"].error
     assert not found["gone"].well
     assert not found["main"].well
+
+
+async def test_late_requests_are_those_of_the_workloads_promise(tmp_path: Path) -> None:
+    async with exporter({"a": Engine(growing(vllm({})))}) as pages:
+        document = {
+            "workload": "llm",
+            "max_replicas": 4,
+            "slo": {"ttft_s": 2.5},
+            "sources": {
+                "engines": {"kind": "scrape", "preset": "vllm", "urls": [pages.url("a")], "read": ["ttft_late_share"]}
+            },
+            "policies": {"late": {"kind": "metric", "quantity": "ttft_late_share", "target": 0.01}},
+            "pools": {"main": {"kind": "kubernetes", "name": "llm", "cluster": {"kubeconfig": str(tmp_path / "none")}}},
+        }
+        (tmp_path / "llm.yaml").write_text(json.dumps(document))
+        engines, _ = await examine(load([tmp_path / "llm.yaml"]), SystemClock())
+    assert isinstance(late := engines.readings["ttft_late_share"], Fresh)
+    assert late.value == pytest.approx((2131 - 1587) / 2131)
 
 
 async def test_nothing_is_written(cloud: tuple[Aws, Front], tmp_path: Path) -> None:

@@ -1,32 +1,12 @@
-"""What is made of an engine's page: counters' growth, quantiles, and the recorded page itself."""
+"""What is made of an engine's page: counters' growth, and the recorded page itself."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaler.sources.exposition import growth, page, quantile
+from scaler.sources.exposition import growth, page
 from tests.servers.exporter import vllm
-
-
-@pytest.mark.parametrize(
-    ("share", "buckets", "value"),
-    [
-        (0.95, {1.0: 9, 2.5: 10, math.inf: 10}, 1.75),
-        (0.95, {1.0: 10, math.inf: 10}, 0.95),
-        (0.95, {1.0: 1, math.inf: 10}, 1.0),
-        (0.5, {-1.0: 5, 1.0: 10, math.inf: 10}, -1.0),
-        (0.95, {1.0: 0, math.inf: 0}, None),
-        (0.95, {math.inf: 10}, None),
-        (0.95, {}, None),
-    ],
-)
-def test_quantiles_are_promqls(share: float, buckets: Mapping[float, float], value: float | None) -> None:
-    assert quantile(share, buckets) == (None if value is None else pytest.approx(value))
 
 
 @given(

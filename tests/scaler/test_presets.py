@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
+from policies.latencies import LATENCIES, QUANTITIES
 from policies.model import Fresh
+from policies.spec import Slo
 from policies.threshold import Concurrency, GpuUtilization, KvCacheUsage
 from scaler.clock import SystemClock
 from scaler.config.load import load
@@ -51,10 +54,24 @@ def test_the_configuration_names_the_presets_of_the_table() -> None:
 
 @pytest.mark.parametrize(("preset", "quantity", "recipe"), ALL)
 def test_units_and_sums_fit_the_quantity(preset: str, quantity: str, recipe: Recipe) -> None:
-    assert (recipe.across == "mean") == (quantity in SHARES)
+    assert (recipe.across in {"mean", "late"}) == (quantity in SHARES)
+    assert (recipe.across == "average") == quantity.endswith("_mean_s")
+    assert (recipe.across == "late") == quantity.endswith("_late_share")
+    assert recipe.promise == (quantity.removesuffix("_late_share") + "_s" if recipe.across == "late" else "")
     assert (recipe.across == "rate") == quantity.endswith("_per_s")
     assert (recipe.across == "p95") == quantity.endswith("_p95_s")
     assert len(set(recipe.names)) == len(recipe.names)
+
+
+@pytest.mark.parametrize(
+    ("preset", "promises"), [("vllm", {*LATENCIES}), ("sglang", {*LATENCIES}), ("triton", {"ttft_s"})]
+)
+def test_an_engine_tells_all_of_a_latency_that_may_be_promised(preset: str, promises: set[str]) -> None:
+    wanted = {q for promise in promises for q in astuple(LATENCIES[promise])[:3]}
+    assert wanted == {*QUANTITIES} & PRESETS[preset].keys()
+    assert promises <= {promise.name for promise in fields(Slo)}
+    names = {PRESETS[preset][q].names for q in wanted}
+    assert len(names) == len(promises), "all that is told of one latency is told by one histogram"
 
 
 @pytest.mark.parametrize("preset", ["vllm", "sglang", "triton_trtllm"])
@@ -114,6 +131,27 @@ def test_a_query_goes_before_the_preset() -> None:
             Recipe(("a_ms",), "p95", divisor=1000),
             'histogram_quantile(0.95, sum by (le) (rate(a_ms_bucket{pod="p"}[60000ms]))) / 1000',
         ),
+        (
+            Recipe(("a_ms",), "average", divisor=1000),
+            'sum(rate(a_ms_sum{pod="p"}[60000ms])) / 1000 / sum(rate(a_ms_count{pod="p"}[60000ms]))',
+        ),
+        (
+            Recipe(("a", "b"), "average"),
+            (
+                'sum(rate(a_sum{pod="p"}[60000ms]) or rate(b_sum{pod="p"}[60000ms]))'
+                ' / sum(rate(a_count{pod="p"}[60000ms]) or rate(b_count{pod="p"}[60000ms]))'
+            ),
+        ),
+        (Recipe(("a_ms",), "late", divisor=1000), 'sum by (le) (rate(a_ms_bucket{pod="p"}[60000ms]))'),
+        (
+            Recipe(("a", "b", "c"), "late"),
+            (
+                'sum by (le) (rate(a_bucket{pod="p"}[60000ms])'
+                ' or (rate(b_bucket{pod="p"}[60000ms]) unless ignoring (le) rate(a_bucket{pod="p"}[60000ms]))'
+                ' or (rate(c_bucket{pod="p"}[60000ms]) unless ignoring (le) rate(a_bucket{pod="p"}[60000ms])'
+                ' unless ignoring (le) rate(b_bucket{pod="p"}[60000ms])))'
+            ),
+        ),
     ],
 )
 def test_a_recipe_as_promql(recipe: Recipe, promql: str) -> None:
@@ -126,6 +164,10 @@ def test_times_and_lost_targets_as_promql() -> None:
     assert lost(recipe, {}) == (
         "count((up == 0) and on (job, instance) (last_over_time(a{}[300s]) or last_over_time(b{}[300s])))"
     )
+
+
+def test_a_mean_is_as_old_as_its_sum_and_its_count() -> None:
+    assert time_of(Recipe(("a",), "average", divisor=1000), {}) == "min(timestamp(a_sum{}) or timestamp(a_count{}))"
 
 
 def test_label_values_are_quoted() -> None:

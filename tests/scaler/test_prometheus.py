@@ -41,6 +41,17 @@ async def opening() -> AsyncIterator[Opening]:
         yield Opening(resources, SystemClock(), 5.0)
 
 
+PROMISED = {"ttft_s": 1.0, "itl_s": 0.05}
+MEANS_AND_LATE = ("ttft_mean_s", "ttft_late_share", "itl_mean_s", "itl_late_share")
+
+
+@pytest.fixture
+async def promising() -> AsyncIterator[Opening]:
+    """As a workload opens its sources that promises a latency."""
+    async with Resources() as resources:
+        yield Opening(resources, SystemClock(), 5.0, PROMISED)
+
+
 async def read(opening: Opening, server: PrometheusServer, case: str | None, **fields: Any) -> Mapping[str, Any]:
     match = {} if case is None else {"case": case}
     source: Source = await Prometheus(url=server.url, match=match, **fields).open(opening)
@@ -94,6 +105,65 @@ async def test_rates_and_latencies_are_those_of_the_window(opening: Opening, ser
     readings = values(await read(opening, server, "counting", preset="vllm", read=wanted, window_s=3))
     assert readings["generation_tokens_per_s"] == pytest.approx(1000, rel=0.2)
     assert readings["ttft_p95_s"] == pytest.approx(2.5 + 2.5 * 0.5 / 0.6, rel=0.01)
+
+
+async def test_means_and_late_shares_are_those_of_the_recorded_engine(
+    promising: Opening, server: PrometheusServer
+) -> None:
+    readings = await read(promising, server, "growing", preset="vllm", read=MEANS_AND_LATE, window_s=3)
+    assert values(readings) == {
+        "ttft_mean_s": pytest.approx(2210.5642309188843 / 2131),
+        "ttft_late_share": pytest.approx((2131 - 1448) / 2131),
+        "itl_mean_s": pytest.approx(33.779603175732476 / 2131),
+        "itl_late_share": pytest.approx((2131 - 2104) / 2131),
+    }
+    assert readings["ttft_late_share"].measured_at == pytest.approx(time.time(), abs=5)
+
+
+async def test_a_replica_is_told_of_under_the_first_name_that_it_has(
+    promising: Opening, server: PrometheusServer
+) -> None:
+    wanted = ("itl_mean_s", "itl_late_share", "itl_p95_s")
+    readings = values(await read(promising, server, "upgrade", preset="vllm", read=wanted, window_s=3))
+    assert readings["itl_mean_s"] == pytest.approx(0.68 / 20, rel=0.2)
+    assert readings["itl_late_share"] == pytest.approx(0.5, rel=0.2)
+    assert readings["itl_p95_s"] == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize(("promise_s", "late"), [(2.0, 0.1), (1.25, 0.3)], ids=["on-a-bound", "between-two"])
+async def test_milliseconds_are_read_in_seconds(server: PrometheusServer, promise_s: float, late: float) -> None:
+    wanted = ("ttft_mean_s", "ttft_late_share", "ttft_p95_s")
+    async with Resources() as resources:
+        opening = Opening(resources, SystemClock(), 5.0, {"ttft_s": promise_s})
+        readings = values(await read(opening, server, "triton", preset="triton", read=wanted, window_s=3))
+    assert readings == {
+        "ttft_mean_s": pytest.approx(0.65),
+        "ttft_late_share": pytest.approx(late),
+        "ttft_p95_s": pytest.approx(3.5),
+    }
+
+
+async def test_where_nothing_was_observed_there_is_no_mean_and_no_share(
+    promising: Opening, server: PrometheusServer
+) -> None:
+    readings = await read(promising, server, "recorded", preset="vllm", read=MEANS_AND_LATE, window_s=3)
+    assert readings == dict.fromkeys(MEANS_AND_LATE, Absent("nothing was observed in the last 3 s"))
+
+
+async def test_what_is_not_promised_is_never_late(opening: Opening, server: PrometheusServer) -> None:
+    readings = await read(opening, server, "growing", preset="vllm", read=MEANS_AND_LATE, window_s=3)
+    assert values(readings).keys() == {"ttft_mean_s", "itl_mean_s"}
+    assert readings["itl_late_share"] == Absent("nothing is late where slo.itl_s promises nothing")
+
+
+async def test_without_a_replica_there_is_no_mean_and_no_share(promising: Opening, fleet: Fleet) -> None:
+    fields: dict[str, Any] = {"preset": "vllm", "read": MEANS_AND_LATE, "window_s": 3}
+    assert values(await read(promising, fleet.server, "parted", **fields)).keys() == {*MEANS_AND_LATE}
+    fleet.engines["parted-2"].state = State.DOWN
+    await fleet.server.until('up{case="parted"} == 0', lambda found: len(found) == 1)
+    why = "1 targets that answered in the last 300 s cannot be scraped now"
+    readings = await read(promising, fleet.server, "parted", **fields)
+    assert readings == dict.fromkeys(MEANS_AND_LATE, Absent(why))
 
 
 async def test_a_reading_is_as_old_as_its_oldest_sample(opening: Opening, fleet: Fleet) -> None:

@@ -121,10 +121,80 @@ async def test_a_time_that_is_none_makes_no_reading(opening: Opening, front: Fro
     assert isinstance(await read(opening, front), Absent)
 
 
-async def test_latencies_of_nothing_are_absent(opening: Opening, front: Front) -> None:
-    front.body = answer({"value:ttft_p95_s": "NaN", "time:ttft_p95_s": "990"})
-    source = await Prometheus(url=front.url, preset="vllm", read=("ttft_p95_s",)).open(opening)
-    assert await source.sample() == {"ttft_p95_s": Absent("nothing was observed in the last 120 s")}
+@pytest.mark.parametrize("quantity", ["ttft_p95_s", "ttft_mean_s"])
+async def test_latencies_of_nothing_are_absent(opening: Opening, front: Front, quantity: str) -> None:
+    front.body = answer({f"value:{quantity}": "NaN", f"time:{quantity}": "990"})
+    source = await Prometheus(url=front.url, preset="vllm", read=(quantity,)).open(opening)
+    assert await source.sample() == {quantity: Absent("nothing was observed in the last 120 s")}
+
+
+Bucket = tuple[str | None, object]
+
+
+def buckets(*counts: Bucket, lost: bool = False) -> bytes:
+    """The answer to a late share: a row a bucket."""
+    rows: list[Any] = [
+        {"metric": {"forescale": "value:ttft_late_share", **({} if le is None else {"le": le})}, "value": [1000.0, n]}
+        for le, n in counts
+    ]
+    told = {"time:ttft_late_share": "990", **({"lost": "2"} if lost else {})}
+    rows += [{"metric": {"forescale": key}, "value": [1000.0, value]} for key, value in told.items()]
+    return json.dumps({"status": "success", "data": {"resultType": "vector", "result": rows}}).encode()
+
+
+async def late(front: Front, body: bytes, preset: Any = "vllm", promise_s: float = 1.0) -> Any:
+    front.body = body
+    async with Resources() as resources:
+        opening = Opening(resources, SystemClock(), 5.0, {"ttft_s": promise_s})
+        source = await Prometheus(url=front.url, preset=preset, read=("ttft_late_share",)).open(opening)
+        return (await source.sample())["ttft_late_share"]
+
+
+SOUND: tuple[Bucket, ...] = (("+Inf", "10"), ("0.5", "4"), ("1.0", "7"), ("2.5", "9"))
+
+
+async def test_a_late_share_is_made_of_buckets_in_any_order(front: Front) -> None:
+    assert await late(front, buckets(*SOUND)) == Fresh(pytest.approx(0.3), 990.0)
+    assert await late(front, buckets(*SOUND), promise_s=0.75) == Fresh(pytest.approx(0.45), 990.0)
+
+
+async def test_one_bound_that_replicas_write_in_two_ways_is_one(front: Front) -> None:
+    body = buckets(("1", "7"), ("1.0", "7"), ("+Inf", "20"))
+    assert await late(front, body) == Fresh(pytest.approx(0.3), 990.0)
+
+
+async def test_a_promise_is_held_against_milliseconds(front: Front) -> None:
+    body = buckets(("500", "4"), ("1000", "7"), ("+Inf", "10"))
+    assert await late(front, body, "triton") == Fresh(pytest.approx(0.3), 990.0)
+
+
+async def test_no_observation_is_no_late_share(front: Front) -> None:
+    said = await late(front, buckets(("1.0", "0"), ("+Inf", "0")))
+    assert said == Absent("nothing was observed in the last 120 s")
+
+
+async def test_a_late_share_without_a_replica_is_none(front: Front) -> None:
+    said = await late(front, buckets(*SOUND, lost=True))
+    assert said == Absent("2 targets that answered in the last 300 s cannot be scraped now")
+
+
+@pytest.mark.parametrize(
+    "spoilt", [("0.1", "NaN"), ("0.1", "+Inf"), ("0.1", {}), ("0.1", None), (None, "3"), ("fast", "3"), ("NaN", "3")]
+)
+async def test_what_is_no_bucket_makes_no_late_share(front: Front, spoilt: Bucket) -> None:
+    said = await late(front, buckets(*SOUND, spoilt))
+    assert isinstance(said, Absent)
+    assert said.reason.startswith("vllm:time_to_first_token_seconds_bucket is no histogram: its count up to")
+
+
+@pytest.mark.parametrize(("told", "value"), [("0.02", 0.02), ("1.004", 1.0), ("2", None)])
+async def test_a_late_share_of_ones_own_is_a_share(
+    opening: Opening, front: Front, told: str, value: float | None
+) -> None:
+    front.body = answer({"": told})
+    source = await Prometheus(url=front.url, queries={"ttft_late_share": "late"}).open(opening)
+    refused = Absent("2 is not a share from 0 to 1")
+    assert await source.sample() == {"ttft_late_share": refused if value is None else Fresh(value, 1000.0)}
 
 
 async def test_a_native_histogram_is_not_a_number(opening: Opening, front: Front) -> None:

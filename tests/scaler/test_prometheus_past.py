@@ -68,6 +68,19 @@ async def test_one_request_asks_for_all_by_the_recipes_over_the_step_itself(open
     )
 
 
+async def test_means_are_told_of_steps_and_late_shares_are_not(opening: Opening, server: Ranges) -> None:
+    wanted = ("ttft_mean_s", "ttft_late_share")
+    server.parts = {wanted[0]: lambda at: "NaN" if at < START + 350 else "0.4"}
+    found = await past(opening, server, 3, wanted)
+    assert found["ttft_mean_s"].tolist() == pytest.approx([np.nan, 0.4, 0.4], nan_ok=True), "no request, no mean"
+    assert np.isnan(found["ttft_late_share"]).all()
+    assert "time_to_first_token_seconds_sum{}[300000ms]" in server.asked[0]["query"]
+    assert "_bucket" not in server.asked[0]["query"]
+    server.asked.clear()
+    assert np.isnan((await past(opening, server, 3, wanted[1:]))["ttft_late_share"]).all()
+    assert not server.asked
+
+
 async def test_a_past_beyond_the_servers_points_comes_in_parts(opening: Opening, server: Ranges) -> None:
     server.parts = {TOKENS[0]: place}
     found = await past(opening, server, 2 * MAX_POINTS + 5)

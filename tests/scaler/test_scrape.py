@@ -236,4 +236,4 @@ async def service(opening: Opening, port: int, found: Sequence[str] | OSError) -
 
     spec = Scrape(preset="vllm", service=f"http://engines.test:{port}/a/metrics")
     session = await http.session(opening, "test", None)
-    return ScrapeSource(spec, http.Pages(session, spec.access, opening.clock, 1.0), resolve)
+    return ScrapeSource(spec, http.Pages(session, spec.access, opening.clock, 1.0), resolve=resolve)

@@ -143,6 +143,24 @@ async def test_a_source_that_the_first_lacks_is_opened_and_read_beside(tmp_path:
         assert (app.source.calls, app.engines.calls) == (1, 1)
 
 
+@pytest.mark.parametrize(
+    ("read", "ttft_s", "opened"),
+    [
+        pytest.param(["running", "ttft_late_share"], 2.0, True, id="another-promise-is-broken-by-others"),
+        pytest.param(["running", "ttft_late_share"], 1.0, False, id="the-same-promise"),
+        pytest.param(["running", "ttft_mean_s"], 2.0, False, id="no-promise-in-what-is-read"),
+    ],
+)
+async def test_late_requests_are_those_of_the_shadows_own_promise(
+    tmp_path: Path, read: list[str], ttft_s: float, opened: bool
+) -> None:
+    engines = {"sources": {"engines": {**ENGINES, "read": [*read, "waiting"]}}, "policies": BOTH["policies"]}
+    first = document(**engines, slo={"ttft_s": 1.0})
+    async with shadowed(tmp_path, document(**engines, slo={"ttft_s": ttft_s}), first) as app:
+        promises = [w.spec.slo.ttft_s for w in app.opened if w.spec.slo]
+        assert promises == ([1.0, ttft_s] if opened else [1.0])
+
+
 async def test_what_the_first_could_not_read_is_stale_for_the_shadow_too(tmp_path: Path) -> None:
     async with shadowed(tmp_path, document(per_replica=5)) as app:
         await app.turn()

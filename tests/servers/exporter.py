@@ -57,6 +57,13 @@ def gauges(name: str, series: Mapping[str, object], at_ms: int | None = None) ->
     return "\n".join([f"# TYPE {name} gauge", *(f"{name}{{{labels}}} {v}{stamp}" for labels, v in series.items()), ""])
 
 
+def histogram(name: str, counts: Mapping[str, float], total: float, rank: int = 0) -> str:
+    """A histogram's page from its cumulative counts by their bounds, and the sum of what was observed."""
+    own = f'engine="{rank}"'
+    buckets = "".join(f'{name}_bucket{{{own},le="{bound}"}} {count}\n' for bound, count in counts.items())
+    return f"# TYPE {name} histogram\n{buckets}{name}_sum{{{own}}} {total}\n{name}_count{{{own}}} {counts['+Inf']}\n"
+
+
 def dcgm(percents: list[float]) -> str:
     """dcgm-exporter's page for GPUs that are so busy."""
     labels = [

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from tests.servers.exporter import Engine, Exporter, State, dcgm, exporter, gauges, sglang, vllm
+from tests.servers.exporter import Engine, Exporter, State, dcgm, exporter, gauges, histogram, sglang, vllm
 from tests.servers.prometheus import PrometheusServer, Target, prometheus
 
 WEIRD = 'a "quoted" back\\slash, {brace} and ü\nline'
@@ -23,6 +23,37 @@ def counting() -> str:
     text = [f'vllm:generation_tokens_total{{engine="0"}} {1000 * since_s}']
     text += [f'vllm:time_to_first_token_seconds_bucket{{le="{le}"}} {n * since_s}' for le, n in buckets.items()]
     return "\n".join([*text, ""])
+
+
+def growing(text: str) -> Callable[[], str]:
+    """A page of counters that grow by the text's values a second."""
+
+    def page() -> str:
+        since_s = time.time() % 86_400
+        lines = (line if line.startswith("#") else grown(line, since_s) for line in text.splitlines())
+        return "\n".join([*lines, ""])
+
+    def grown(line: str, since_s: float) -> str:
+        series, _, value = line.rpartition(" ")
+        return f"{series} {float(value) * since_s!r}"
+
+    return page
+
+
+def upgraded() -> str:
+    """Requests' mean times per token, and gaps in buckets of their own, which do not count beside them."""
+    requests = histogram("vllm:request_time_per_output_token_seconds", {"0.01": 6, "0.05": 8, "+Inf": 8}, 0.08)
+    gaps = histogram("vllm:inter_token_latency_seconds", {"0.01": 0, "0.02": 300, "0.05": 300, "+Inf": 400}, 100)
+    return requests + gaps
+
+
+def older() -> str:
+    return histogram("vllm:time_per_output_token_seconds", {"0.01": 0, "0.05": 2, "+Inf": 12}, 0.6)
+
+
+def triton() -> str:
+    counts = {"100": 1, "500": 5, "2000": 9, "5000": 10, "+Inf": 10}
+    return histogram("nv_inference_first_response_histogram_ms", counts, 6500)
 
 
 def held(began: float, ages_s: list[float]) -> str:
@@ -63,6 +94,12 @@ def cases(began: float) -> dict[str, Engine]:
             gauges("vllm:num_requests_running", {"": -1}) + gauges("vllm:kv_cache_usage_perc", {"": 40})
         ),
         "counting": Engine(counting),
+        "growing": Engine(growing(vllm({}))),
+        "upgrade": Engine(growing(upgraded())),
+        "upgrade-2": Engine(growing(older())),
+        "parted": Engine(growing(vllm({}))),
+        "parted-2": Engine(growing(vllm({}))),
+        "triton": Engine(growing(triton())),
         "dcgm": Engine(dcgm([90, 30, 0])),
         "trtllm": Engine(trtllm()),
         "sglang": Engine(sglang({"1": 4, "2": 3}, running=8)),
