@@ -64,7 +64,7 @@ def _short_of_quota(name: PoolName, turn: Turn) -> str:
 def failed_is_no_supply(turn: Turn) -> str | None:
     """Where money decides, what a platform said will not come is asked of other pools that have had no trouble.
 
-    Else for some turns on end something failed, less than the size decided was there or on its way, and a pool that in
+    Else for some turns on end something failed, less than what is needed was there or on its way, and a pool that in
     its memory's longest time refused, lost and kept waiting nothing was not asked for what was missing.
     """
     if turn.simple or len(turn.past) < PATIENCE or _held_back(turn):
@@ -94,11 +94,12 @@ def _missing(turn: Turn, tick: Tick) -> str:
     sizes = {name: d.targets.get(name, status.desired) for name, status in found.items()}
     there = sum(_coming(status, sizes[name]) for name, status in found.items())
     room = spec.max_replicas - (there if d.may_lower else sum(sizes.values()))
-    for name in d.targets if there < d.target else ():
+    needed = d.target if d.wanted is None else min(d.target, d.wanted)  # what only a window keeps is not bought anew
+    for name in d.targets if there < needed else ():
         limit = _most(turn, name, found[name])
         more = quanta.more(sizes[name], 1, min(limit - sizes[name], room), spec.pools[name].quantum)
         if more and sizes[name] <= found[name].desired and _calm(turn, name, tick):
-            return f"{there} of {d.target} are there or on their way, and {name} stays at {sizes[name]}"
+            return f"{there} of {needed} are there or on their way, and {name} stays at {sizes[name]}"
     return ""
 
 

@@ -256,6 +256,9 @@ def test_no_invariant_complains_of_a_sound_turn(turn: Callable[[], Turn]) -> Non
         pytest.param("failed_is_no_supply", lambda: failing(PoolStatus(2, 0), 2), id="on its way elsewhere"),
         pytest.param("failed_is_no_supply", lambda: failing(PoolStatus(1, 0, failed=1), 1), id="nothing elsewhere"),
         pytest.param("failed_is_no_supply", lambda: failing(PoolStatus(0, 0), 0, first=2), id="no longer wanted"),
+        pytest.param(
+            "failed_is_no_supply", lambda: decided(failing(PoolStatus(0, 0), 0), wanted=2), id="kept by a window alone"
+        ),
         pytest.param("targets_are_whole_quanta", lambda: sized(played(BUSY, bounds={"quantum": 3}), 4), id="as found"),
     ],
 )
