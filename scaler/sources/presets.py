@@ -65,23 +65,29 @@ class Recipe:
         return self.across == "average" or self.buckets
 
 
-def _latency(quantity: str, names: tuple[str, ...], divisor: float = 1.0) -> dict[str, Recipe]:
-    """All that a histogram tells of a latency that may be promised."""
+def _latency(
+    quantity: str, of_requests: tuple[str, ...], of_gaps: tuple[str, ...] = (), divisor: float = 1.0
+) -> dict[str, Recipe]:
+    """All that histograms tell of a latency that may be promised.
+
+    Those of single gaps between tokens tell a mean as well, and no share that is late: that is of requests.
+    """
+    names = (*of_requests, *of_gaps)
+    late = Recipe(of_requests, "late", divisor=divisor, promise=f"{quantity}_s")
     return {
         f"{quantity}_mean_s": Recipe(names, "average", divisor=divisor),
-        f"{quantity}_late_share": Recipe(names, "late", divisor=divisor, promise=f"{quantity}_s"),
+        **({f"{quantity}_late_share": late} if of_requests else {}),
         f"{quantity}_p95_s": Recipe(names, "p95", divisor=divisor),
     }
 
 
 VLLM_ITL: Final = (
-    "vllm:request_time_per_output_token_seconds",
-    "vllm:inter_token_latency_seconds",
-    "vllm:time_per_output_token_seconds",
+    ("vllm:request_time_per_output_token_seconds",),
+    ("vllm:inter_token_latency_seconds", "vllm:time_per_output_token_seconds"),
 )
-"""A request's mean first, for that is what is promised. Of single gaps one in ten took over 50 ms on an H100 where one
+"""A request's mean, which is what is promised, and single gaps. Of gaps one in ten took over 50 ms on an H100 where one
 request in eighty did on average: a step that takes in a prompt is long, and soon over."""
-SGLANG_ITL: Final = ("sglang:inter_token_latency_seconds", "sglang:time_per_output_token_seconds")
+SGLANG_GAPS: Final = ("sglang:inter_token_latency_seconds", "sglang:time_per_output_token_seconds")
 PRESETS: Final[Mapping[str, Mapping[str, Recipe]]] = {
     # dcgm-exporter's default set. GPU_UTIL is percent of time busy, not of work; the PROF ratios are 0 to 1 and need
     # the permission to profile. FB_USED is left out: engines claim their memory at start and never give it back.
@@ -113,7 +119,7 @@ PRESETS: Final[Mapping[str, Mapping[str, Recipe]]] = {
         "generation_tokens_per_s": Recipe(("vllm:generation_tokens_total",), "rate"),
         "preemptions_per_s": Recipe(("vllm:num_preemptions_total",), "rate"),
         **_latency("ttft", ("vllm:time_to_first_token_seconds",)),
-        **_latency("itl", VLLM_ITL),
+        **_latency("itl", *VLLM_ITL),
         "queue_time_p95_s": Recipe(("vllm:request_queue_time_seconds",), "p95"),
     },
     # With priority scheduling it shows the total, under an empty priority, and beside it each priority's part.
@@ -124,7 +130,7 @@ PRESETS: Final[Mapping[str, Mapping[str, Recipe]]] = {
         "prompt_tokens_per_s": Recipe(("sglang:prompt_tokens_total",), "rate"),
         "generation_tokens_per_s": Recipe(("sglang:generation_tokens_total",), "rate"),
         **_latency("ttft", ("sglang:time_to_first_token_seconds",)),
-        **_latency("itl", SGLANG_ITL),
+        **_latency("itl", (), SGLANG_GAPS),
         "queue_time_p95_s": Recipe(("sglang:queue_time_seconds",), "p95"),
     },
     "tgi": {
