@@ -162,6 +162,7 @@ def test_what_is_kept_for_losses_is_no_size() -> None:
     assert sum(lived.sizes().values()) <= 10
 
 
+@pytest.mark.slow
 def test_on_demand_is_bought_ahead_where_one_zone_keeps_being_taken() -> None:
     lived = Lived.of(ladder({n: SPOT[n] for n in ("spot-a", "on-demand")}, lateness_ratio=30.0), spot_a=3)
     for _ in range(6):

@@ -129,6 +129,7 @@ async def read(there: Place) -> None:
     await (await CloudWatch(metrics={"n": metric}, account=there.account).open(there.context)).sample()
 
 
+@pytest.mark.slow
 async def test_every_kind_does_all_it_can_with_what_is_granted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     isolate(monkeypatch, tmp_path, **KEYS)
     async with place(GRANTED) as there:

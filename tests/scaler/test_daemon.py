@@ -57,6 +57,7 @@ def forescale(*args: str, cwd: Path | None = None) -> subprocess.CompletedProces
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=env, timeout=60)
 
 
+@pytest.mark.slow
 async def test_runs_until_told_and_ends_with_a_summary(tmp_path: Path) -> None:
     configuration(tmp_path)
     async with running(tmp_path) as d:
@@ -68,6 +69,7 @@ async def test_runs_until_told_and_ends_with_a_summary(tmp_path: Path) -> None:
         assert summary["llm"]["resized"] == sum(o.result is Result.ACCEPTED for t in d.ticks() for o in t.outcomes)
 
 
+@pytest.mark.slow
 async def test_one_canonical_line_a_turn(tmp_path: Path) -> None:
     configuration(tmp_path)
     async with running(tmp_path) as d:
@@ -124,6 +126,7 @@ async def test_a_bad_change_is_refused_and_the_old_configuration_stays(tmp_path:
         await until(lambda: d.ticks()[-1].spec != good, 20, d)
 
 
+@pytest.mark.slow
 async def test_a_restarted_daemon_remembers_and_a_killed_one_lost_nothing(tmp_path: Path) -> None:
     configuration(tmp_path, speed=1.0, interval_s=0.2, deadline_s=0.1)
     async with running(tmp_path) as d:
@@ -152,6 +155,7 @@ async def test_a_stalled_loop_fails_its_health_check(tmp_path: Path) -> None:
         assert "llm" in json.loads(body)["stalled"]
 
 
+@pytest.mark.slow
 async def test_a_dry_run_decides_and_writes_nothing(tmp_path: Path) -> None:
     configuration(tmp_path)
     async with running(tmp_path, "--dry-run", "--for", "3") as d:
@@ -202,6 +206,7 @@ def test_what_cannot_be_run_is_said_before_the_first_turn(
     assert message in done.stderr
 
 
+@pytest.mark.slow
 def test_the_quickstart_runs_as_the_readme_says(tmp_path: Path) -> None:
     for file in (ROOT / "config/quickstart").glob("*.yaml"):
         (tmp_path / file.name).write_text(file.read_text().replace("127.0.0.1:8080", "127.0.0.1:0"))

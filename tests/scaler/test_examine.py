@@ -96,6 +96,7 @@ async def test_a_permission_that_is_missing_is_told_with_its_remedy(cloud: tuple
     assert "needs you" in found["there"].remedy
 
 
+@pytest.mark.slow
 def test_the_embedded_world_answers_all(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -47,6 +47,7 @@ class Router:
         self._gone = len(removed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 async def test_no_stream_is_cut(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)  # noqa: S311 - a test's own chance

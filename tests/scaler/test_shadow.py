@@ -205,6 +205,7 @@ async def test_a_failing_shadow_never_disturbs_the_first_and_goes_on(tmp_path: P
         assert (app.shadow.totals.failed, app.shadow.totals.turns) == (3, 1)
 
 
+@pytest.mark.slow
 async def test_a_hanging_source_of_its_own_does_not_make_the_first_wait(tmp_path: Path) -> None:
     async with shadowed(tmp_path, document(**BOTH)) as app:
         app.engines.hang = True

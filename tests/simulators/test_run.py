@@ -330,6 +330,7 @@ def test_policies_meet_the_same_world_under_one_seed() -> None:
     assert run.traffic_of(told, 7).digest() == run.traffic_of(other, 7).digest() != run.traffic_of(told, 8).digest()
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_ticks_whatever_the_hash_seed() -> None:
     script = (
         "import json; from tests.simulators.test_run import *; "

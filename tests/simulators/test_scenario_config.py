@@ -180,6 +180,7 @@ def mutated(draw: st.DrawFn) -> dict[str, Any]:
     return data
 
 
+@pytest.mark.slow
 @FUZZ
 @given(data=mutated())
 def test_whatever_a_scenario_says_it_is_read_or_told_what_is_wrong(tmp_path: Path, data: dict[str, Any]) -> None:

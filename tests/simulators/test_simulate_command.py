@@ -143,6 +143,7 @@ def test_a_journal_can_be_explained_and_replays_equal(tmp_path: Path, capsys: py
     assert {n for n in left(tmp_path) if n.startswith(".")} == set()
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_whatever_the_hash_seed(tmp_path: Path) -> None:
     weather = [{"fault": "unavailable", "share": 0.2}, {"fault": "out_of_capacity", "share": 0.3, "where": "pools"}]
 
@@ -368,6 +369,7 @@ def test_a_journal_that_a_daemon_writes_is_left_alone(tmp_path: Path, capsys: py
     assert (journal / "00000001.jsonl").read_text() == "{}\n"
 
 
+@pytest.mark.slow
 def test_what_is_interrupted_leaves_nothing_behind(tmp_path: Path) -> None:
     def change(s: dict[str, Any]) -> None:
         s["duration_s"] = 8e6  # three months of turns

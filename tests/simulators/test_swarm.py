@@ -34,6 +34,7 @@ def failures(seeds: range) -> list[str]:
     return [str(verdict.failure) for seed in seeds if (verdict := judge(seed)).failure is not None]
 
 
+@pytest.mark.slow
 def test_ten_worlds_hold_all_invariants() -> None:
     assert failures(FAST) == []
 
@@ -59,6 +60,7 @@ def test_every_kind_of_traffic_and_policy_is_made_up() -> None:
     assert set(policies.POLICIES) == own
 
 
+@pytest.mark.slow
 def test_two_hundred_worlds_hold_everything_there_is() -> None:
     seen: dict[str, set[Any]] = collections.defaultdict(set)
     for seed in range(200):

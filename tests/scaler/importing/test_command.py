@@ -114,6 +114,7 @@ async def forescale(*args: str | Path, env: Mapping[str, str]) -> tuple[int, str
     return process.returncode, out.decode(), err.decode()
 
 
+@pytest.mark.slow
 @needs_prometheus
 async def test_an_imported_scaled_object_takes_its_first_turn(tmp_path: Path) -> None:
     trigger = {

@@ -58,6 +58,7 @@ def test_json_has_every_figure_with_formula_and_sources(folder: Path, capsys: py
     assert len(told["curve"]["markets"]) == len(told["curve"]["held_share"])
 
 
+@pytest.mark.slow
 def test_the_page_is_equal_for_equal_advice_and_asks_for_nothing(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
