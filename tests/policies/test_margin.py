@@ -95,7 +95,7 @@ def test_hearsay_spends_nothing() -> None:
         day = Day(policy=BY_PRICE, seen=without(lacking))
         assert said(day.run([50.0] * 2 * HOUR)[-1]).memory["margin"] == 1.0
     day = Day(policy=BY_PRICE, slo=Slo(ttft_s=None), seen=without("ttft_mean_s", "ttft_late_share", "ttft_p95_s"))
-    assert said(day.run([50.0] * 2 * HOUR)[-1]).memory["margin"] < 0.7
+    assert said(day.run([50.0] * 2 * HOUR)[-1]).memory["margin"] < 0.9
 
 
 def without(*lacking: str) -> Callable[[dict[str, float]], dict[str, float]]:
