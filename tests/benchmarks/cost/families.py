@@ -60,5 +60,6 @@ def families(saturation_rps: float, peak_load: float, in_work: Sequence[float]) 
 
 
 OURS: Final = "forescale"
-OUR_OTHERS: Final = ("scale_down.window_s=60", "quantile=0.9;scale_down.window_s=300")
+OUR_OTHERS: Final = ("scale_down.window_s=60", "quantile=0.5;scale_down.window_s=60")
+"""The margin that adapts, over hours, and the median from the start."""
 DYNAMO: Final = ("optimize=load;scale_down_at=0.01", "optimize=load;scale_down_at=0.02")
