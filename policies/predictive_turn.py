@@ -68,6 +68,7 @@ class Need:
     expected: float
     supervisor: Supervisor
     margin: Margin
+    untold: tuple[str, ...]
 
     def words(self, quantile: float, lead_s: float) -> str:
         allowed, supervisor = self.allowed, self.supervisor
@@ -77,6 +78,8 @@ class Need:
             told.append(f"the rate needs {self.rate:.2f}, the cache the rest")
         if allowed.hopeless:
             told.append(f"{allowed.hopeless} misses its promise at any size and is left out")
+        if self.untold:
+            told.append(f"no source tells {' or '.join(self.untold)}, which is promised: what is known of it stays")
         if self.waits.extra:
             told.append(self.waits.reason)
         if self.queued is not None and self.queued.left_s:
@@ -124,11 +127,12 @@ class Turn:
         peaks = view.history.outlook(self.name).peaks(self._lead_s, PEAKS)
         foreseen = policy.foresee and bool(np.isfinite(peaks).all())
         margin = self._margin(told)
+        untold = tuple(key for key in self._promised if key not in told)
         quantile = self._quantile(margin)
         expected = float(np.interp(quantile, PEAKS, peaks)) if foreseen else work
         expected = max(expected, self._before_collapse())
         waits = self._backlog(load, rate, each_s)
-        need = Need(work, rate, allowed, waits, queued, expected, self._supervised(told, learnt), margin)
+        need = Need(work, rate, allowed, waits, queued, expected, self._supervised(told, learnt), margin, untold)
         correction = need.supervisor.correction
         utilization = policy.utilization * margin.fuller
         factor = correction / utilization

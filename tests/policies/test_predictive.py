@@ -175,6 +175,7 @@ def test_missing_latencies_teach_nothing_and_block_nothing() -> None:
     last = day.run(CALM)[-1]
     assert last.may_lower
     assert said(last).memory["itl_s.saturation"] == 1.0
+    assert "no source tells ttft_s or itl_s, which is promised" in said(last).reason
     assert said(last).because_late is None
 
 
