@@ -108,7 +108,8 @@ class Turn:
         policy, view = self.policy, self.view
         worth = Worth(policy.prompt_tokens_per_s, policy.generation_tokens_per_s, policy.rate_window_s)
         load = engine_load(view, used[: len(READ)], self.values, worth, self._queue)
-        before = recalled(self.old)
+        prompt, generated = (self.values[signal] for signal in used[3:5])
+        before = recalled(self.old, prompt / generated if generated > 0 else 0.0)
         told = seen(view, policy.source, before)
         learnt = self._taught(load, before, told)
         allowed = limit(learnt, self._promised, self._share)

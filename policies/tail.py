@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 DOUBT: Final = 0.5
 """Prior standard deviation of the spread, in its logarithm."""
 WITHIN: Final = 4.0
-"""A learnt spread lies within this factor of the prior, either way: beyond it something else is wrong."""
+"""A learnt spread lies within this factor of the prior, either way, and below `most`: beyond it something else is
+wrong. Late requests of bursts within a window otherwise teach spreads that no engine has, and buy fleets for them."""
 LINGER: Final = 4.0
 """What was learnt lasts so many times as long as a line: there is mostly nothing to learn it from."""
 CLUMP: Final = 4.0
@@ -39,17 +40,18 @@ SELDOM: Final = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """`spread` is the mean excess over the mean, as a share of it, and what it is taken for before anything is known
-    (`prior`); `variance` is that of its logarithm."""
+    """`spread` is the mean excess over the mean, as a share of it: what it is taken for before anything is known is
+    `prior`, and `most` what it may be. `variance` is that of its logarithm."""
 
     spread: float
     prior: float
+    most: float = math.inf
     variance: float = DOUBT**2
 
     @staticmethod
-    def of(prior: float) -> Tail:
+    def of(prior: float, most: float = math.inf) -> Tail:
         """Before anything is known but the prior."""
-        return Tail(prior, prior)
+        return Tail(prior, prior, most)
 
     def late_share(self, limit_s: float, mean_s: float) -> float:
         """The share of requests that takes longer than `limit_s`."""
@@ -75,20 +77,22 @@ class Tail:
         variance = 1.0 / (1.0 / faded.variance + slope * slope / noise)
         step = max(-STEP, min(STEP, variance * slope / noise * off))
         spread = faded.spread * math.exp(step)
-        bounded = max(self.prior / WITHIN, min(self.prior * WITHIN, spread))
-        return Tail(bounded, self.prior, max(variance, SURE))
+        bounded = max(self.prior / WITHIN, min(self.prior * WITHIN, self.most, spread))
+        return replace(self, spread=bounded, variance=max(variance, SURE))
 
     def faded(self, forget: float) -> Tail:
         """After some forgetting: less sure, and nearer to the prior."""
         spread = self.spread * (self.prior / self.spread) ** (forget / LINGER)
-        return Tail(spread, self.prior, min(self.variance / (1.0 - forget), DOUBT**2))
+        return replace(self, spread=spread, variance=min(self.variance / (1.0 - forget), DOUBT**2))
 
     def memory(self, name: str) -> dict[str, float]:
-        """As a policy hands it on."""
+        """As a policy hands it on; nothing while nothing was learnt, so that a prior may still change."""
+        if self.spread == self.prior:
+            return {}
         return {f"{name}.spread": self.spread, f"{name}.spread_variance": self.variance}
 
     @staticmethod
-    def recalled(name: str, memory: Mapping[str, float], prior: float) -> Tail:
+    def recalled(name: str, memory: Mapping[str, float], prior: float, most: float = math.inf) -> Tail:
         """As it was handed on; the prior where it was not."""
         found = memory.get(f"{name}.spread")
-        return Tail.of(prior) if found is None else Tail(found, prior, memory[f"{name}.spread_variance"])
+        return Tail.of(prior, most) if found is None else Tail(found, prior, most, memory[f"{name}.spread_variance"])

@@ -126,6 +126,14 @@ def test_only_what_is_promised_is_held_against_it() -> None:
     assert promised_s(None) == {}
 
 
+def test_the_longer_prompts_are_beside_answers_the_further_the_slowest_are_taken_to_lie() -> None:
+    """As measured on an H100: conversations have 5 prompt tokens to a generated one, code 70."""
+    spreads = [recalled({}, mix)["itl_s"].tail.spread for mix in (0.001, 5.3, 70.0, 1e9)]
+    assert spreads == pytest.approx([0.05, 0.15, 0.54, 0.6], abs=0.005)
+    assert recalled({}, 0.0) == KNOWN, "a mix that is not known says nothing"
+    assert recalled({}, 70.0)["ttft_s"] == KNOWN["ttft_s"]
+
+
 def test_what_was_learnt_is_handed_on_whole() -> None:
     for key in LATENCIES:
         learnt = Learnt(Fit(3.0, 1.2, 0.1, 0.01, 0.2), replace(KNOWN[key].tail, spread=0.3, variance=0.04))

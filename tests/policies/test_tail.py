@@ -44,6 +44,21 @@ def test_late_ones_where_none_can_be_move_it_fast_and_one_clump_does_not() -> No
     assert once.spread < 0.15 * math.exp(0.31)
 
 
+def test_bursts_teach_no_spread_that_no_engine_has() -> None:
+    """A tenth is late in every turn at half of the promise: no tail of an engine does that."""
+    tail = Tail.of(0.15, 0.4)
+    for _ in range(240):
+        tail = tail.learn(LIMIT_S, 0.025, 0.1, 150.0, FORGET)
+    assert tail.spread == pytest.approx(0.4)
+
+
+def test_while_nothing_was_learnt_the_prior_may_change() -> None:
+    assert Tail.of(0.15).memory("x") == {}
+    learnt = Tail.of(0.15).learn(LIMIT_S, 0.03, 0.1, 150.0, FORGET)
+    assert Tail.recalled("x", Tail.of(0.15).memory("x"), 0.5).spread == 0.5
+    assert Tail.recalled("x", learnt.memory("x"), 0.5).spread == learnt.spread
+
+
 def test_a_mean_beyond_the_promise_says_nothing_of_the_tail() -> None:
     assert Tail.of(0.15).learn(LIMIT_S, 0.06, 1.0, 150.0, FORGET).spread == pytest.approx(0.15)
 
