@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from policies.spec import WorkloadSpec
     from policies.view import View
 
-LN20: Final = math.log(20.0)
+P95: Final = 0.95
+"""What lies below a 95th percentile. Share."""
 FILLED: Final = 0.9
 """Share of the saturation that is filled where no latency says less: queues grow without bound near 1."""
 HOPELESS: Final = 0.2
@@ -51,6 +52,8 @@ in while it is answered is a matter of chance, and of few where answers are shor
 tokens to a generated one had 0.08 and 0.14, code of 70 had 0.5 and more."""
 LEAST: Final = 0.05
 """What the mix alone says of a spread is no less."""
+LATE: Final = frozenset(latency.late for latency in LATENCIES.values())
+"""Quantities that hang on what is promised."""
 QUANTITIES: Final = tuple(q for latency in LATENCIES.values() for q in (latency.mean, latency.late, latency.p95))
 
 
@@ -139,7 +142,7 @@ def seen(view: View, source: str | None, learnt: Mapping[str, Learnt]) -> dict[s
         latency = LATENCIES[key]
         mean_s, p95_s = (_fresh(view, source, quantity) for quantity in (latency.mean, latency.p95))
         if not mean_s and p95_s:
-            mean_s = known.tail.mean_s(p95_s, 0.95)
+            mean_s = known.tail.mean_s(p95_s, P95)
         if mean_s:
             found[key] = Seen(mean_s, _fresh(view, source, latency.late))
     return found

@@ -199,6 +199,11 @@ class Turn:
         return share(self.view.spec)
 
     @property
+    def _allowed_share(self) -> float:
+        """Of the requests, so many may be late."""
+        return max(1e-4, 1.0 - self._share)
+
+    @property
     def _promised(self) -> dict[str, float]:
         return promised_s(self.view.spec)
 
@@ -333,7 +338,7 @@ class Turn:
         promised = self._promised
         late = {key: one.late_share for key, one in told.items() if key in promised and one.late_share is not None}
         share = max(late.values(), default=None) if late.keys() == promised.keys() else None
-        return Margin.recalled(self.old).after(share, max(1e-4, 1.0 - self._share), self._interval_s)
+        return Margin.recalled(self.old).after(share, self._allowed_share, self._interval_s)
 
     def _supervised(self, told: Mapping[str, Seen], learnt: Mapping[str, Learnt]) -> Supervisor:
         if not self.policy.supervise:
@@ -344,6 +349,5 @@ class Turn:
             for key, one in told.items()
             if key in promised
         ]
-        allowed_share, period_s = max(1e-4, 1.0 - self._share), self.policy.supervise_period_s
-        before = Supervisor.recalled(self.old)
-        return before.after(max(missed, default=None), allowed_share, self._interval_s, period_s)
+        before, period_s = Supervisor.recalled(self.old), self.policy.supervise_period_s
+        return before.after(max(missed, default=None), self._allowed_share, self._interval_s, period_s)

@@ -43,9 +43,14 @@ def told(workload: WorkloadName) -> Iterator[None]:
         raise Misconfigured(f"{workload}: {e}") from e
 
 
+def context_of(workload: Workload, resources: Resources, clock: Clock) -> Opening:
+    """What the workload's adapters are opened in."""
+    return Opening(resources, clock, workload.spec.deadline_s, promised_s(workload.spec))
+
+
 async def opened(workload: Workload, resources: Resources, clock: Clock, ledger: Ledger | None = None) -> Setup:
     """The workload with its adapters. Nothing has been read yet. Raises `Misconfigured`."""
-    context = Opening(resources, clock, workload.spec.deadline_s, promised_s(workload.spec))
+    context = context_of(workload, resources, clock)
     sources: Mapping[str, SourceSpec] = workload.spec.sources
     pools: Mapping[PoolName, PoolSpec] = workload.spec.pools
     with told(workload.name):

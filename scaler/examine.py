@@ -8,9 +8,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final, Literal, TypeAlias
 
-from policies.latencies import promised_s
 from policies.model import Absent, Fresh, PoolStatus, WorkloadName
-from scaler.adapters import told
+from scaler.adapters import context_of, told
 from scaler.clock import stopwatch_s
 from scaler.config.load import Config, Workload
 from scaler.ports import (
@@ -26,7 +25,7 @@ from scaler.ports import (
     Unavailable,
 )
 from scaler.registry import kind_of
-from scaler.resources import Opening, Resources
+from scaler.resources import Resources
 
 SECOND_LOOK_S: Final = 2.0
 """A rate needs two looks; engines answer anew by then."""
@@ -90,7 +89,7 @@ Opened: TypeAlias = tuple[Examined, Any, float]
 def _open(
     workload: Workload, resources: Resources, clock: Clock, gate: asyncio.Semaphore
 ) -> Iterator[Coroutine[Any, Any, Opened]]:
-    context = Opening(resources, clock, workload.spec.deadline_s, promised_s(workload.spec))
+    context = context_of(workload, resources, clock)
 
     async def one(role: Role, name: str, spec: object, opening: Callable[[], Awaitable[Any]]) -> Opened:
         blank = Examined(workload.name, role, name, kind_of(role, spec))

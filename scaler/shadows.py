@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from policies.history import History
-from policies.latencies import LATENCIES, promised_s
+from policies.latencies import LATE, promised_s
 from policies.model import Tick, WorkloadName
 from scaler import seeding
 from scaler.config.daemon import DaemonSpec
@@ -24,8 +24,6 @@ from scaler.shadow import Shadow, relived
 from scaler.telemetry.log import log
 
 OPTION: Final = "--shadow"
-LATE: Final = frozenset(latency.late for latency in LATENCIES.values())
-"""Quantities that hang on what is promised."""
 EMBEDDED: Final = "embedded"
 Told = Callable[[ShadowTurn, Totals, Workload], None]
 """Is given each turn of a shadow, what the shadow came to so far, and the workload that it decided by."""

@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from typing import Final
 
+from policies.latencies import LATE
 from policies.model import Absent, Fresh
 
-SHARES: Final = frozenset(
-    {"utilization", "kv_cache_usage", "tensor_active", "memory_active", "prefix_hit_share"}
-    | {"ttft_late_share", "itl_late_share"}
-)
+SHARES: Final = LATE | {"utilization", "kv_cache_usage", "tensor_active", "memory_active", "prefix_hit_share"}
 """Quantities that are shares, 0 to 1."""
 SHARE_SLACK: Final = 0.02
 """By how much a mean of shares may exceed 1 through rounding and unequal scrapes before it is disbelieved."""

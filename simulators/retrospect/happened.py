@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from policies.latencies import LATENCIES
+from policies.latencies import LATENCIES, P95, promised_s
 from policies.model import PoolName
 from policies.tail import Tail
 from scaler.explain import timestamp
@@ -133,8 +133,7 @@ def _idle_usd(recorded: Recorded, paid: Mapping[PoolName, Floats]) -> Floats:
 def _late(recorded: Recorded) -> tuple[Floats, str]:
     """The requests of each turn that broke the promise, and how that was told: as read, or by latencies' tails."""
     nobody = np.full(len(recorded), np.nan)
-    slo = recorded.spec.slo
-    if slo is None:
+    if recorded.spec.slo is None:
         return nobody, "not known: nothing is promised (slo)"
     found: list[Floats] = []
     told: set[str] = set()
@@ -143,13 +142,13 @@ def _late(recorded: Recorded) -> tuple[Floats, str]:
         shares = []
         for key, latency in LATENCIES.items():
             late, p95_s = recorded.reading(source, latency.late), recorded.reading(source, latency.p95)
-            limit_s = getattr(slo, key, None)
+            limit_s = promised_s(recorded.spec).get(key)
             if late is not None:
                 shares.append(late)
                 told.add(latency.late)
             elif p95_s is not None and limit_s is not None:
                 tail = Tail.of(latency.spread)
-                means_s = (tail.mean_s(p, 0.95) for p in p95_s.tolist())
+                means_s = (tail.mean_s(p, P95) for p in p95_s.tolist())
                 shares.append(np.array([m if math.isnan(m) else tail.late_share(limit_s, m) for m in means_s]))
                 told.add(latency.p95)
         if rate is not None and shares:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import plotly.graph_objects as go
 
-from policies.latencies import LATENCIES
+from policies.latencies import LATENCIES, promised_s
 from simulators.report.html import COLOURS, figure, plot
 from simulators.report.spans import Floats, rounded
 from simulators.retrospect.happened import HOUR_S, Happened, binned, width_s
@@ -187,7 +187,7 @@ def _rate(looked: Looked) -> tuple[Floats, Floats] | None:
 def _latencies(recorded: Recorded) -> Mapping[tuple[str, str], float | None]:
     """The tails that were read, with the promise about each."""
     return {
-        (source, latency.p95): getattr(recorded.spec.slo, key, None)
+        (source, latency.p95): promised_s(recorded.spec).get(key)
         for source in recorded.spec.sources
         for key, latency in LATENCIES.items()
         if recorded.reading(source, latency.p95) is not None

@@ -241,7 +241,7 @@ def _queue_time(engines: Engines, look: Look) -> Floats:
     return engines.spans_s(look.last, layout.ENTER, layout.ADMIT)
 
 
-Spans = Callable[["Engines", Look], "Floats"]
+Spans = Callable[[Engines, Look], Floats]
 
 
 def _mean_of(spans: Spans) -> Reader:
