@@ -12,9 +12,10 @@ import pytest
 from policies.backlog import Help, Waits, backlog
 from policies.collapse import held
 from policies.history import History
-from policies.latencies import QUANTITIES
+from policies.latencies import QUANTITIES, limit, recalled
 from policies.model import Absent, Evidence, Fresh, PolicyName, Reading, SignalName, Stale
 from policies.predictive import Predictive
+from policies.predictive_turn import carried
 from policies.spec import Slo
 from policies.supervise import DOUBT, LEAST, MOST, Supervisor
 from policies.view import View
@@ -55,6 +56,15 @@ def test_a_flat_kv_cache_hides_no_prefill_that_queues_without_bound() -> None:
     decisions = day.run([40.0] * 40)
     assert decisions[-1].target is not None
     assert decisions[-1].target >= 40.0 * 6000 / 40_000
+
+
+@pytest.mark.parametrize(("prompt", "output"), [(1000.0, 200.0), (6000.0, 60.0)], ids=["conversation", "code"])
+def test_what_a_replica_is_trusted_with_at_first_follows_from_the_mix_of_tokens(prompt: float, output: float) -> None:
+    policy = Predictive(source="e", rate_window_s=60.0, learn=False)
+    first = said(Day(policy=policy, engines=Engines(prompt=prompt, output=output), ready=20).turn(10.0))
+    expected = limit(recalled({}, prompt / output), {"ttft_s": 1.0, "itl_s": 0.05}, 0.99)
+    assert first.work == pytest.approx(10.0 * (prompt / 40_000 + output / 9_000) / carried(expected))
+    assert carried(expected) != carried(limit(recalled({}), {"ttft_s": 1.0, "itl_s": 0.05}, 0.99))
 
 
 def test_it_grows_before_anything_waits() -> None:
