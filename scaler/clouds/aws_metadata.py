@@ -29,8 +29,8 @@ ANSWER_S: Final = 1.0
 TOKEN_S: Final = 21_600
 """How long a token lives: the longest that the server grants."""
 RENEW_S: Final = 10_800.0
-PAUSE_S: Final = 10.0
-"""After no answer: there is no metadata server here, or its hop limit keeps containers out."""
+LONGEST_S: Final = 10.0
+"""The pause after a failure doubles up to it: no metadata server may be here, or its hop limit keeps containers out."""
 SESSION: Final = "/latest/api/token"
 INSTANCE: Final = "/latest/meta-data/instance-id"
 ACTION: Final = "/latest/meta-data/spot/instance-action"
@@ -56,15 +56,17 @@ class Metadata:
 
     async def run(self) -> None:
         """Ask without end."""
+        pause_s = EVERY_S
         while True:
             try:
                 await self._ask()
-                self.error = ""
+                self.error, pause_s = "", EVERY_S
                 await asyncio.sleep(EVERY_S)
             except (aiohttp.ClientError, OSError, TimeoutError, *MISSHAPEN) as e:
                 self.error = f"{self._url}: {type(e).__name__}: {e}"
                 self._renew_at = float("-inf")
-                await asyncio.sleep(PAUSE_S if not self._token else EVERY_S)
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, LONGEST_S)
 
     async def _ask(self) -> None:
         if not 0 < self._renew_at - self._clock.now() <= RENEW_S:

@@ -13,6 +13,7 @@ from policies.model import Fresh, PoolStatus
 from scaler.clock import SystemClock
 from scaler.ports import Actuator, Clock, Misconfigured, OutOfCapacity, PortError, Unavailable
 from scaler.resources import Opening, Resources
+from tests.patience import patience
 
 DEADLINE_S = 2.0
 NOTICE_S = 2.0
@@ -181,7 +182,7 @@ class ActuatorContract(ABC):
         await settled(actuator, lambda s: s.ready == 2)
         if not await rig.doom(1):
             pytest.skip("no notices are told of what this resizes")
-        async with asyncio.timeout(NOTICE_S):
+        async with patience(NOTICE_S):
             status = await settled(actuator, lambda s: s.doomed == 1)
         assert (status.ready, status.interrupted) == (2, 0)
 

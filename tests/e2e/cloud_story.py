@@ -23,8 +23,8 @@ from tests.servers.daemon import Daemon, daemon, until
 MESSAGES_PER_REPLICA: Final = 5
 INTERVAL_S: Final = 2.0
 PATIENCE_S: Final = 25.0
-NOTICE_S: Final = 2.0
-"""From when a notice can be seen to when a turn has it."""
+HEARD_TURNS: Final = 3
+"""From when a notice can be seen: it asks for a turn by itself."""
 SPOT: Final = ("spot-1", "spot-2")
 REGULAR: Final = "regular"
 WARM: Final = "warm"
@@ -134,8 +134,7 @@ async def a_spot_machine_is_taken_after_a_notice(rig: Rig, d: Daemon) -> None:
     said_at = SystemClock().now()
     await rig.interrupt(pool)
     await until(lambda: any(of(t, pool).doomed for t in since(d, said_at)), PATIENCE_S, d)
-    heard = next(t for t in since(d, said_at) if of(t, pool).doomed)
-    assert heard.at - said_at <= NOTICE_S, f"heard after {heard.at - said_at:.2f} s"
+    assert any(of(t, pool).doomed for t in since(d, said_at)[:HEARD_TURNS]), "heard late"
     await until(lambda: of(d.ticks()[-1], pool).interrupted == 1, PATIENCE_S, d)
     await until(lambda: ready(d, *SPOT, REGULAR) >= FIRST, PATIENCE_S, d)
 

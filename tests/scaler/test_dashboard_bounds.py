@@ -54,10 +54,10 @@ def test_two_thousand_workloads_stay_small_and_a_turn_costs_microseconds() -> No
         for i in range(2000):
             dashboard.observe(tick(f"w-{i}", turn))
     ticks = [tick(f"w-{i}", turn, target=4 + turn % 2) for turn in range(3, 3 + 2 * LEAST_RUNS + 4) for i in range(500)]
-    before = time.perf_counter()
+    before = time.process_time()
     for t in ticks:
         dashboard.observe(t)
-    assert (time.perf_counter() - before) / len(ticks) < 200e-6  # some 12 us; a busy machine is no fault
+    assert (time.process_time() - before) / len(ticks) < 200e-6  # some 12 us, of the processor and not of the wall
     tracks = dashboard._tracks.values()
     assert max(len(t.decisions.runs) for t in tracks) == LEAST_RUNS
     assert max(t.columns._rows.nbytes for t in tracks) < 4096

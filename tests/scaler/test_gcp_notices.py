@@ -15,6 +15,7 @@ from scaler.actuators.gce_mig import GceMig
 from scaler.clouds.gcp_spec import GcpNotices
 from scaler.ports import Permitted
 from tests.contracts.gcp import SINK, preempted
+from tests.patience import patience
 from tests.scaler.gcp_there import ZONES, There, seen, there
 from tests.servers.gcp import PROJECT
 from tests.servers.gcp_compute import Mig
@@ -44,7 +45,7 @@ def entry(mig: Mig, method: str, machine: int = 0) -> bytes:
 
 async def rung(here: There) -> bool:
     try:
-        async with asyncio.timeout(2.0):
+        async with patience(2.0):
             await here.context.bell.wait()
     except TimeoutError:
         return False
@@ -108,7 +109,7 @@ async def test_hearing_goes_on_after_pub_sub_failed(here: There) -> None:
     await asyncio.sleep(0.3)
     here.cloud.pubsub.fault = None
     preempted(here.cloud, mig, mig.vms[0])
-    async with asyncio.timeout(5):
+    async with patience(5):
         await seen(pool, lambda s: s.doomed == 1)
 
 
@@ -122,7 +123,7 @@ async def test_hearing_goes_on_after_the_connection_broke(here: There) -> None:
     await asyncio.sleep(0.3)
     here.cloud.grpc.weather = Weather.CLEAR
     preempted(here.cloud, mig, mig.vms[1])
-    async with asyncio.timeout(8):
+    async with patience(8):
         await seen(pool, lambda s: s.doomed == 2)
 
 

@@ -14,6 +14,7 @@ from scaler.clock import SystemClock
 from scaler.clouds.cluster import KubeCluster
 from scaler.resources import Opening, Resources
 from tests.contracts.actuator import NOTICE_S, settled
+from tests.patience import patience
 from tests.servers.control_plane import why_not
 from tests.servers.kube_real import Ground, ground
 
@@ -57,7 +58,7 @@ async def test_a_taint_dooms_within_two_seconds_and_is_taken_back(
     heard = asyncio.create_task(context.bell.wait())
     taint = {"key": "aws-node-termination-handler/spot-itn", "effect": "NoSchedule"}
     await place.call("PATCH", NODE, {"spec": {"taints": [taint]}})
-    async with asyncio.timeout(NOTICE_S):
+    async with patience(NOTICE_S):
         await heard
         status = await settled(pool, lambda s: s.doomed == 2)
     assert status.parts == (Part("us-a", "spot", 2, doomed=2),)

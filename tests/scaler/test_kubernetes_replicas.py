@@ -19,6 +19,7 @@ from scaler.ports import Permit
 from scaler.resources import Opening, Resources
 from tests.contracts.actuator import NOTICE_S, settled
 from tests.fakes import ManualClock
+from tests.patience import patience
 from tests.servers.kube_fake import FakeKube, kube_fake, write_kubeconfig
 from tests.servers.kube_objects import event, node, put_deployment, ready_pod, waiting_pod
 
@@ -82,7 +83,7 @@ async def test_a_nodes_notice_dooms_its_pods_and_rings_the_bell(
     await settled(actuator, lambda s: len(s.parts) == 2)
     heard = asyncio.create_task(context.bell.wait())
     await fake.put("nodes", "node-0", body)
-    async with asyncio.timeout(NOTICE_S):
+    async with patience(NOTICE_S):
         await heard
         status = await settled(actuator, lambda s: s.doomed == 1)
     assert status.parts == (Part("us-a", "spot", 1, doomed=1), Part("us-b", "spot", 1))

@@ -11,16 +11,23 @@ from aiohttp import web
 
 @dataclass
 class MetadataServer:
-    """`told` by path below /latest/meta-data. `tokens` are those given out; a test may void them."""
+    """`told` by path below /latest/meta-data. `tokens` are those given out; a test may void them.
+
+    The next `busy` requests for a token are turned away.
+    """
 
     url: str = ""
     told: dict[str, str] = field(default_factory=lambda: {"instance-id": "i-0123456789abcdef0"})
     tokens: set[str] = field(default_factory=set)
     given: int = 0
+    busy: int = 0
 
     async def token(self, request: web.Request) -> web.Response:
         if int(request.headers.get("X-aws-ec2-metadata-token-ttl-seconds", "0")) not in range(1, 21601):
             return web.Response(status=400)
+        if self.busy:
+            self.busy -= 1
+            return web.Response(status=503)
         self.given += 1
         self.tokens.add(f"token-{self.given}")
         return web.Response(text=f"token-{self.given}")
