@@ -7,6 +7,8 @@ PYTEST_ARGS ?=
 # Most tests wait for servers of their own: more of them at once than there are cores, and not so many that they starve.
 WORKERS ?= 3
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Without bytecode every test worker would compile all tests anew.
+unexport PYTHONDONTWRITEBYTECODE
 # The real control plane for the tests (the envtest convention); without it those tests skip and say so.
 KUBEBUILDER_ASSETS ?= $(wildcard $(HOME)/.cache/forescale/control-plane/bin)
 export KUBEBUILDER_ASSETS
@@ -24,7 +26,7 @@ test: $(VENV)/.dev  ## Run every test (PYTEST_ARGS='-k name' narrows)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 check: lint types contracts  ## Lint, types, import contracts and the fast tests: under two minutes, before every commit
-	$(BIN)/python -m pytest -q -n 4 -m 'not slow' $(PYTEST_ARGS)
+	FORESCALE_QUICK_TESTS=1 $(BIN)/python -m pytest -q -n 4 -m 'not slow' $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

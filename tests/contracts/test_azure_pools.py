@@ -21,6 +21,8 @@ from tests.servers.azure_compute import NODES, ScaleSet
 from tests.servers.azure_managed import AgentPool, StandbyPool
 from tests.servers.tcp_fault import TcpProxy, Weather, tcp_proxy
 
+pytestmark = pytest.mark.slow
+
 NONE_LEFT = ("SkuNotAvailable", "The requested size is currently not available in zone '1' of location 'eastus'.")
 LATE = {
     False: ("ZonalAllocationFailed", "Allocation failed. We do not have sufficient capacity in this zone."),

@@ -19,6 +19,8 @@ from tests.servers.azure_bus import Bus, Counted, bus
 from tests.servers.azure_metrics import Monitor, monitor
 from tests.servers.tcp_fault import TcpProxy, Weather, tcp_proxy
 
+pytestmark = pytest.mark.slow
+
 NAMESPACE = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/llm/providers/Microsoft.ServiceBus/namespaces/127"
 """The namespace whose host is 127.0.0.1: its name is the first label."""
 

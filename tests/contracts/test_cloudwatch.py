@@ -20,6 +20,8 @@ from tests.servers.aws import KEYS, REGION, Aws, aws, isolate
 from tests.servers.aws_fault import Front, front, metrics, refusal
 from tests.servers.tcp_fault import TcpProxy, Weather, tcp_proxy
 
+pytestmark = pytest.mark.slow
+
 PERIOD_S = 30
 
 

@@ -17,6 +17,8 @@ from tests.contracts.aws_rig import ZONES, AwsRig, aws_rig
 from tests.servers.aws import KEYS, isolate
 from tests.servers.aws_world import Fleet, Flock, Instance
 
+pytestmark = pytest.mark.slow
+
 FLEET = "fleet-11111111-2222-3333-4444-555555555555"
 
 

@@ -22,6 +22,8 @@ from tests.servers.gcp import PROJECT, Gcp, gcp
 from tests.servers.gcp_compute import Mig
 from tests.servers.gcp_container import Pool
 
+pytestmark = pytest.mark.slow
+
 ZONE = "us-central1-a"
 CLUSTER = f"projects/{PROJECT}/locations/us-central1/clusters/serving"
 NAMES = (WorkloadName("llm"), PoolName("gpus"))

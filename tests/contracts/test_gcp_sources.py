@@ -18,6 +18,8 @@ from tests.contracts.source import SourceContract, SourceRig
 from tests.servers.gcp import PROJECT, Gcp, gcp
 from tests.servers.gcp_compute import refusal
 
+pytestmark = pytest.mark.slow
+
 NAME = "prompts"
 COUNT = "pubsub.googleapis.com/subscription/num_undelivered_messages_by_region"
 DEPTH = "custom.googleapis.com/depth"

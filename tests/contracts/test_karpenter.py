@@ -20,6 +20,8 @@ from tests.servers.kube_fake import kube_fake, write_kubeconfig
 from tests.servers.kube_objects import claim, event, node
 from tests.servers.tcp_fault import tcp_proxy
 
+pytestmark = pytest.mark.slow
+
 
 class KarpenterRig(FakeRig):
     """NodePool `spot`, each of whose nodes is a NodeClaim with a node of its own."""

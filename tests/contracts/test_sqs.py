@@ -19,6 +19,8 @@ from tests.servers.aws import KEYS, REGION, Aws, aws, isolate
 from tests.servers.aws_fault import FORBIDDEN, THROTTLES, Fault, Front, attributes, front
 from tests.servers.tcp_fault import TcpProxy, Weather, tcp_proxy
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -17,9 +17,9 @@ from policies.quanta import up
 from policies.shortage import FIRST_S
 from policies.spec import Ladder, Pool
 from scaler.journal.codec import decode_tick, encode_tick
+from tests.laws import LAW
 from tests.policies.ladders import Lived, Place, ladder
 from tests.policies.lives import Dice
-from tests.policies.test_laws import LAW
 
 MARKETS = ("spot", "spot", "on_demand", "reserved")
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.capacity import Fit
-from tests.policies.test_laws import LAW
+from tests.laws import LAW
 
 FORGET = 15.0 / 3600.0
 

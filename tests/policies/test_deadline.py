@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.deadline import Promise, Queued, due
@@ -32,9 +32,10 @@ from policies.predictive import Predictive
 from policies.spec import Pool, ScaleDown, ScaleUp
 from policies.view import View
 from tests.factories import NOW, spec, tick_of
+from tests.laws import law
 from tests.policies.engines import said
 
-LAW = settings(max_examples=60, deadline=None, derandomize=True, database=None)
+LAW = law(60)
 TURN_S = 15.0
 EACH_S = 0.2
 KEEP = Promise(600.0, 60.0)

@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Iterator
 
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from policies.allocate import allocate
@@ -16,15 +16,9 @@ from policies.model import Evidence, Fresh, Observation, PoolName, SignalName
 from policies.pipeline import decide
 from policies.spec import Pool
 from scaler.journal.codec import decode_tick, encode_tick
+from tests.laws import LAW, law
 from tests.policies.lives import Life, Turn, lives
 
-LAW = settings(
-    max_examples=80,
-    deadline=None,
-    derandomize=True,  # a build fails by its own change only
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
 VISIBLE = SignalName("queue.visible")
 
 
@@ -175,7 +169,7 @@ def shares(draw: st.DrawFn) -> tuple[int, dict[PoolName, int], dict[PoolName, Po
     return draw(st.integers(0, cap)), found, pools, set(draw(st.sets(st.sampled_from(names)))), cap
 
 
-@settings(LAW, max_examples=600)
+@law(600)
 @given(shares())
 def test_no_replica_moves_between_pools_in_one_turn(
     share: tuple[int, dict[PoolName, int], dict[PoolName, Pool], set[PoolName], int],
@@ -191,7 +185,7 @@ def test_no_replica_moves_between_pools_in_one_turn(
     assert sum(found[n] - given[n] for n in shrank) <= max(0, sum(found.values()) - target)
 
 
-@settings(LAW, max_examples=600)
+@law(600)
 @given(shares())
 def test_what_is_shared_out_comes_as_near_to_the_target_as_the_pools_allow(
     share: tuple[int, dict[PoolName, int], dict[PoolName, Pool], set[PoolName], int],

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from policies.margin import FULLER, SPENT, Margin
 from policies.predictive import Predictive
 from policies.spec import Slo
+from tests.laws import LAW
 from tests.policies.engines import Day, said
-from tests.policies.test_laws import LAW
 
 HOUR = 240
 """Turns of 15 s."""
@@ -75,6 +75,7 @@ def test_it_stays_within_its_bounds_and_is_handed_on_whole(late: list[float], al
 BY_PRICE = Predictive(source="e", rate_window_s=60.0)
 
 
+@pytest.mark.slow
 def test_a_calm_day_spends_the_margin_and_says_so() -> None:
     last = Day(policy=BY_PRICE).run([50.0] * 8 * HOUR)[-1]
     careful = Day(policy=replace(BY_PRICE, supervise=False)).run([50.0] * 8 * HOUR)[-1]
@@ -84,11 +85,13 @@ def test_a_calm_day_spends_the_margin_and_says_so() -> None:
     assert "replicas 10% fuller" in said(last).reason
 
 
+@pytest.mark.slow
 def test_a_quantile_that_is_given_is_kept_and_so_is_the_margin_where_nothing_is_supervised() -> None:
     for policy in (replace(BY_PRICE, quantile=0.9), replace(BY_PRICE, supervise=False)):
         assert said(Day(policy=policy).run([50.0] * 4 * HOUR)[-1]).memory["margin"] == 1.0
 
 
+@pytest.mark.slow
 def test_hearsay_spends_nothing() -> None:
     """Where one promise is not measured, or only a percentile tells of it, all of the margin is kept."""
     for lacking in ("ttft_late_share", "itl_late_share"):

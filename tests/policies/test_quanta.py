@@ -11,10 +11,11 @@ from policies.allocate import allocate
 from policies.limits import BlastRadius, Budget
 from policies.model import PoolName
 from policies.spec import Pool
+from tests.laws import LAW
 from tests.policies.ladders import Lived, Place, ladder
 from tests.policies.lives import Life, lives
 from tests.policies.test_allocate_laws import stories
-from tests.policies.test_laws import LAW, is_blind, sizes
+from tests.policies.test_laws import is_blind, sizes
 
 SOME = (1, 2, 4)
 NODES = {"nodes": Pool(quantum=8)}

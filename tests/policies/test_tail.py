@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.tail import WITHIN, Tail
-from tests.policies.test_laws import LAW
+from tests.laws import LAW
 
 FORGET = 15.0 / 3600.0
 LIMIT_S = 0.05

@@ -18,6 +18,8 @@ from policies.model import Result
 from scaler.journal.reader import Journal
 from tests.servers.daemon import Daemon, daemon, until
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

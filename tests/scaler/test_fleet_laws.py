@@ -6,15 +6,15 @@ import dataclasses
 import itertools
 import json
 
-from hypothesis import given, settings
+from hypothesis import given
 
 from policies.history import History
 from policies.pipeline import decide
 from scaler.journal.codec import decode_tick, encode_tick
-from tests.policies.test_laws import LAW
+from tests.laws import law
 from tests.scaler.fleets import FleetLife, fleets
 
-FLEET = settings(LAW, max_examples=40)
+FLEET = law(40)
 CENT = 1e-6
 
 

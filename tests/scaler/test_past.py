@@ -18,6 +18,8 @@ from scaler.ports import Misconfigured, PortError, Unavailable
 from scaler.replay import Compared, replay
 from tests.scaler.lives import NAME, Scripted, World, workload
 
+pytestmark = pytest.mark.slow
+
 PREDICTIVE = PolicyName("predictive")
 DAY_S = 86_400.0
 LONG = 190

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import event, given, settings
+from hypothesis import event, given
 from hypothesis import strategies as st
 
 from policies.model import PoolName
@@ -32,6 +32,7 @@ from simulators.scenario import Case, Scenario
 from simulators.traffic.lengths import Lengths
 from simulators.traffic.shapes import FlashCrowd, OnOff, Poisson
 from simulators.world.world import MAX_S
+from tests.laws import law
 
 pytestmark = pytest.mark.slow
 
@@ -224,7 +225,7 @@ def test_the_same_seed_gives_the_same_plan() -> None:
     losses=st.sampled_from([0.0, 0.0, 6.0]),
     seed=st.integers(0, 2**31),
 )
-@settings(max_examples=25, deadline=None)
+@law(25)
 def test_no_fixed_plan_is_cheaper_than_the_bound(
     on_rps: float, share: float, market: Any, losses: float, seed: int
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from simulators.kernel import layout
@@ -13,6 +13,7 @@ from simulators.models import catalogue
 from simulators.models.service import PS_PER_S, ServiceModel
 from simulators.oracle.work import work_s
 from simulators.traffic.trace import Trace
+from tests.laws import law
 from tests.simulators.kernel.worlds import models
 
 
@@ -38,7 +39,7 @@ def traces(draw: st.DrawFn) -> Trace:
 
 
 @given(model=models(), trace=traces())
-@settings(max_examples=150, deadline=None)
+@law(150)
 def test_no_batching_beats_the_bound(model: ServiceModel, trace: Trace) -> None:
     spent, served = spent_s(model, trace)
     steps = int(trace.output_tokens.astype(np.int64).sum() + trace.prompt_tokens.astype(np.int64).sum())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.model import PoolName
@@ -23,6 +23,7 @@ from simulators.traffic.trace import Trace
 from simulators.world.world import World
 from tests.factories import NOW
 from tests.fakes import ManualClock
+from tests.laws import law
 
 pytestmark = pytest.mark.slow
 
@@ -90,7 +91,7 @@ def test_a_batch_arrives_and_then_nothing() -> None:
         crowd_factor=st.floats(1, 10),
     )
 )
-@settings(max_examples=30, deadline=None)
+@law(30)
 def test_no_rate_is_above_the_peak_that_sizes_the_world(traffic: Traffic) -> None:
     assert generator(traffic).rate_rps(np.arange(0.0, 2 * 86_400.0, 60.0)).max() <= peak_rps(traffic) * (1 + 1e-9)
 
@@ -117,7 +118,7 @@ async def test_other_traffic_comes_with_the_next_chunk() -> None:
 
 
 @given(st.lists(st.floats(0.1, 900.0), min_size=1, max_size=12))
-@settings(max_examples=15, deadline=None)
+@law(15)
 def test_what_happens_does_not_depend_on_when_it_is_looked_at(looks: list[float]) -> None:
     async def story(pauses: list[float]) -> World:
         clock = ManualClock()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from simulators.models.integers import NOISE_ONE, Integers, noise_table
+from tests.laws import law
 from tests.simulators.reference import (
     ReplicaPlan,
     Requests,
@@ -169,7 +170,7 @@ def test_splitmix64_gives_the_published_sequence() -> None:
     assert first == [6457827717110365317, 3203168211198807973, 9817491932198370423]
 
 
-@settings(max_examples=60, deadline=None)
+@law(60)
 @given(
     rows=st.lists(
         st.tuples(st.integers(0, 5000), st.integers(1, 40), st.integers(1, 20), st.just(0), st.integers(1, 3)),

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.model import PoolName, Result, Tick
@@ -33,15 +33,10 @@ from simulators.weather import Weather
 from simulators.world import ports
 from simulators.world.queue import Queue
 from simulators.world.telemetry import Telemetry
+from tests.laws import law
 from tests.simulators.world.makers import POOL, STEADY, case, offer, trace, workload, world
 
-LAW = settings(
-    max_examples=60,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+LAW = law(60)
 FEW = trace(*[(0.5 * k, 20, 40) for k in range(100)])
 
 

@@ -19,18 +19,13 @@ from simulators import run
 from simulators.scenario import Case, load, load_workload
 from simulators.traffic.trace import TraceError
 from simulators.world.queue import Queue
+from tests.laws import law
 from tests.simulators.world.files import SCENARIO, files
 from tests.simulators.world.makers import document
 
 SCENARIOS = Path(__file__).parents[2] / "config/scenarios"
 
-FUZZ = settings(
-    max_examples=300,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-)
+FUZZ = settings(law(300), suppress_health_check=list(HealthCheck))
 SHIPPED = sorted((Path(__file__).parents[2] / "config" / "scenarios").glob("*.yaml"))
 ODD: st.SearchStrategy[Any] = st.one_of(
     st.none(),

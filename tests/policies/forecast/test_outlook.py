@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from policies.forecast.outlook import Forecast, Outlook
 from policies.forecast.seasonal import DAILY, WEEKLY, Past
+from tests.laws import law
 from tests.policies.forecast.processes import START, STEP_S, days, note, poisson, ramp, walk, watched
 
 QS = (0.05, 0.25, 0.5, 0.6, 0.75, 0.8, 0.9, 0.93, 0.95, 0.97, 0.99, 0.999)
@@ -20,11 +21,11 @@ HORIZONS_S = (10.0, 30.0, 45.0, 90.0, 120.0, 300.0, 500.0, 900.0, 1800.0, 3600.0
 demand = st.lists(
     st.one_of(st.none(), st.floats(0.0, 1e6), st.sampled_from([0.0, 1.0, 1e-9, 50.0])), min_size=1, max_size=80
 )
-law = settings(max_examples=25, deadline=None, derandomize=True)
+LAW = law(25)
 
 
 @given(demand)
-@law
+@LAW
 def test_quantiles_are_never_negative_never_cross_and_only_a_blind_outlook_has_none(
     values: Sequence[float | None],
 ) -> None:
@@ -36,7 +37,7 @@ def test_quantiles_are_never_negative_never_cross_and_only_a_blind_outlook_has_n
 
 
 @given(demand)
-@law
+@LAW
 def test_a_longer_window_has_no_smaller_maximum(values: Sequence[float | None]) -> None:
     outlook = watched([*values, 1.0])
     peaks = np.array([outlook.peaks(h, QS) for h in HORIZONS_S])
@@ -58,7 +59,7 @@ def test_one_answer_is_the_same_as_many(made: NDArray[np.float64]) -> None:
 
 
 @given(demand, st.sampled_from([2.0**-12, 0.5, 4.0, 2.0**20]))
-@law
+@LAW
 def test_demand_in_another_unit_gives_the_forecast_in_that_unit(values: Sequence[float | None], factor: float) -> None:
     plain = watched(values)
     scaled = watched([None if v is None else factor * v for v in values])

@@ -6,10 +6,11 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.forecast.series import Ring, Series
+from tests.laws import law
 from tests.policies.forecast.processes import DAY_S, START
 
 NAN = math.nan
@@ -23,7 +24,7 @@ def test_bins_passed_over_are_gaps_not_zeros() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 12), st.one_of(st.just(NAN), st.floats(0, 1e3))), max_size=40))
-@settings(max_examples=50, deadline=None, derandomize=True)
+@law(50)
 def test_a_ring_is_the_tail_of_an_endless_record(steps: list[tuple[int, float]]) -> None:
     endless: dict[int, list[float]] = {}
     ring, place = Ring(16), 0

@@ -26,8 +26,9 @@ from policies.spec import WorkloadSpec
 from policies.view import View
 from scaler.journal.codec import decode_tick, encode_tick
 from tests.factories import spec
+from tests.laws import LAW
 from tests.policies.lives import SIGNALS, START, Dice, Life
-from tests.policies.test_laws import LAW, is_blind, sizes
+from tests.policies.test_laws import is_blind, sizes
 
 FAST = Behavior(
     scale_up=ScaleUpRules(stabilization_window_s=30.0), scale_down=ScaleDownRules(stabilization_window_s=20.0)

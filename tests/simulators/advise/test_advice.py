@@ -31,6 +31,8 @@ from tests.simulators.advise.made import (
     written,
 )
 
+pytestmark = pytest.mark.slow
+
 FEW = 2000
 """Requests that engines are tried on: enough for what is asked here."""
 OFFERS: dict[str, Any] = {

@@ -10,6 +10,8 @@ import pytest
 from scaler.cli import main
 from tests.simulators.advise.made import MODEL, journal, written
 
+pytestmark = pytest.mark.slow
+
 OFFERS = f"""\
 offers:
   h100:

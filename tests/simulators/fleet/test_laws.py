@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from scaler.config.schema import model_of, record
@@ -24,17 +24,11 @@ from simulators.fleet.market import Headroom, Notices, PoolOffer, ZoneOffer
 from simulators.fleet.supply import Outages, Step
 from simulators.fleet.units import to_ps
 from simulators.fleet.waiting import Failures
+from tests.laws import LAW
 from tests.simulators.fleet.worlds import World, offer
 
 pytestmark = pytest.mark.slow
 
-LAW = settings(
-    max_examples=80,
-    deadline=None,
-    derandomize=True,  # a build fails by its own change only
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
 Action = tuple[str, int, int]
 HORIZON_S = 4 * 3600
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+import pytest
+from hypothesis import given
 
 from simulators.kernel import layout
+from tests.laws import law
 from tests.simulators.kernel.worlds import World, by_kernel, by_reference, expected, outcome, worlds
 
+pytestmark = pytest.mark.slow
 
-@settings(max_examples=400, deadline=None)
+
+@law(400)
 @given(worlds())
 def test_every_time_of_every_request_equals_the_reference(world: World) -> None:
     assert outcome(by_kernel(world)) == expected(by_reference(world))
 
 
-@settings(max_examples=100, deadline=None)
+@law(100)
 @given(worlds())
 def test_what_the_replicas_hold_at_the_end_equals_the_reference(world: World) -> None:
     k, results = by_kernel(world), by_reference(world)
@@ -26,7 +30,7 @@ def test_what_the_replicas_hold_at_the_end_equals_the_reference(world: World) ->
         assert int(k.replicas[:, layout.PREEMPTIONS].sum()) == results.preemptions
 
 
-@settings(max_examples=100, deadline=None)
+@law(100)
 @given(worlds())
 def test_to_look_changes_nothing(world: World) -> None:
     unseen = World(world.model, world.plans, world.requests, world.router, world.seed, [])

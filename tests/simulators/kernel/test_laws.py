@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from simulators.kernel import layout
@@ -17,6 +17,7 @@ from simulators.kernel.kernel import Kernel, Router
 from simulators.kernel.layout import NEVER
 from simulators.models.integers import integers
 from simulators.models.service import PS_PER_S, ServiceModel
+from tests.laws import law
 from tests.simulators import reference
 from tests.simulators.kernel.worlds import VLLM, World, by_kernel, outcome, worlds
 
@@ -59,7 +60,7 @@ def moments(world: World) -> list[int]:
     return sorted({int(t) + after for t in times[times >= 0] for after in (0, 1)})
 
 
-@settings(max_examples=100, deadline=None)
+@law(100)
 @given(worlds())
 def test_every_request_that_has_arrived_is_in_one_place(world: World) -> None:
     for _, k in follow(world, moments(world)):
@@ -71,7 +72,7 @@ def test_every_request_that_has_arrived_is_in_one_place(world: World) -> None:
         assert (s[:, layout.OUTSTANDING] == s[:, layout.WAITING] + s[:, layout.RUNNING]).all()
 
 
-@settings(max_examples=100, deadline=None)
+@law(100)
 @given(worlds())
 def test_the_kv_cache_never_holds_more_than_it_can_and_nothing_when_nobody_runs(world: World) -> None:
     for _, k in follow(world, moments(world)):
@@ -82,7 +83,7 @@ def test_the_kv_cache_never_holds_more_than_it_can_and_nothing_when_nobody_runs(
         assert (s[s[:, layout.RUNNING] == 0, layout.USED] == 0).all()
 
 
-@settings(max_examples=100, deadline=None)
+@law(100)
 @given(worlds(), st.data())
 def test_what_the_replicas_hold_at_any_time_equals_the_reference(world: World, data: st.DataObject) -> None:
     t = data.draw(st.sampled_from(moments(world)))
@@ -105,7 +106,7 @@ def test_what_the_replicas_hold_at_any_time_equals_the_reference(world: World, d
             assert found == tuple(counters)
 
 
-@settings(max_examples=100, deadline=None)
+@law(100)
 @given(worlds())
 def test_all_tokens_asked_for_are_given_once(world: World) -> None:
     k = by_kernel(world)
@@ -124,7 +125,7 @@ def test_all_tokens_asked_for_are_given_once(world: World) -> None:
         assert k.gaps.sum() == (-(-(output - 1) // stride))[fate >= 0].sum()
 
 
-@settings(max_examples=100, deadline=None)
+@law(100)
 @given(worlds())
 def test_causes_come_before_effects(world: World) -> None:
     k = by_kernel(world)
@@ -138,7 +139,7 @@ def test_causes_come_before_effects(world: World) -> None:
     assert ((first >= 0) | (finish < 0)).all()
 
 
-@settings(max_examples=100, deadline=None)
+@law(100)
 @given(worlds())
 def test_nobody_waits_beside_a_replica_that_could_serve(world: World) -> None:
     ingest = integers(world.model).ingest
@@ -154,7 +155,7 @@ def test_nobody_waits_beside_a_replica_that_could_serve(world: World) -> None:
                 assert not s[layout.TAKES] or s[layout.OUTSTANDING] >= limit
 
 
-@settings(max_examples=100, deadline=None)
+@law(100)
 @given(worlds())
 def test_time_and_what_was_done_only_grow(world: World) -> None:
     killed = np.array([NEVER if p.kill_ps is None else p.kill_ps for p in world.plans])
@@ -169,7 +170,7 @@ def test_time_and_what_was_done_only_grow(world: World) -> None:
         before = s
 
 
-@settings(max_examples=100, deadline=None)
+@law(100)
 @given(worlds())
 def test_those_present_summed_over_time_are_the_stays_of_all(world: World) -> None:
     """Little's law (1961), exactly, on every replica and in the central queue; the edges of the run are in it."""
@@ -199,7 +200,7 @@ def test_those_present_summed_over_time_are_the_stays_of_all(world: World) -> No
 TIMES = tuple(name for name in ServiceModel.__dataclass_fields__ if name.endswith("_s"))
 
 
-@settings(max_examples=100, deadline=None)
+@law(100)
 @given(worlds(), st.sampled_from([2, 3, 7]))
 def test_time_has_no_unit(world: World, k: int) -> None:
     """All times k-fold give all times k-fold; but for the noise of eager launches, which is rounded."""
@@ -224,7 +225,7 @@ def test_time_has_no_unit(world: World, k: int) -> None:
     assert by_kernel(slow).times.tolist() == np.where(times >= 0, k * times, times).tolist()
 
 
-@settings(max_examples=100, deadline=None)
+@law(100)
 @given(worlds(), st.lists(st.integers(0, 9), min_size=5, max_size=5))
 def test_a_replicas_number_is_a_name(world: World, strangers: list[int]) -> None:
     """Replicas that never start, numbered between those that do, change nothing but numbers."""

@@ -28,6 +28,8 @@ from simulators.run import simulate, traffic_of
 from simulators.scenario import load
 from tests.simulators.retrospect import made
 
+pytestmark = pytest.mark.slow
+
 LENGTHS = (1000.0, 200.0)
 
 

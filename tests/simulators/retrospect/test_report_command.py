@@ -15,6 +15,8 @@ from tests.servers import chromium
 from tests.simulators.retrospect import made
 from tests.simulators.test_report import script_of
 
+pytestmark = pytest.mark.slow
+
 needs_browser = pytest.mark.skipif(chromium.find() is None, reason="no Chromium on PATH")
 EARLY = ("--until", str(made.BEGAN + 1800))
 """Enough turns for every section, and the beginning of the crowd."""

@@ -7,7 +7,7 @@ import json
 import math
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.model import Step
@@ -19,6 +19,7 @@ from simulators.retrospect.page import page
 from simulators.retrospect.plots import MAX_POINTS, thinned
 from simulators.retrospect.reasons import Reasons
 from simulators.retrospect.record import SILENT
+from tests.laws import law
 from tests.simulators.retrospect.made import BEGAN, NAN, recorded
 from tests.simulators.retrospect.test_reasons import DECISION
 from tests.simulators.test_report import script_of
@@ -54,7 +55,7 @@ def records(draw: st.DrawFn) -> Looked:
     return look(record, Wanted(simulate=False), Asked())
 
 
-@settings(max_examples=8, deadline=None)
+@law(8)
 @given(records())
 def test_whatever_is_missing_everything_else_is_told_and_no_figure_is_made_up(one: Looked) -> None:
     text = told(one)
@@ -66,7 +67,7 @@ def test_whatever_is_missing_everything_else_is_told_and_no_figure_is_made_up(on
         assert look_at.amount > 0
 
 
-@settings(max_examples=40, deadline=None)
+@law(40)
 @given(records())
 def test_no_line_goes_over_a_gap(one: Looked) -> None:
     record = one.recorded

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from scaler.config.problems import ConfigError
@@ -24,9 +24,10 @@ from simulators.traffic.lengths import Lengths
 from simulators.traffic.shapes import Daily, FlashCrowd, OnOff, Poisson, Ramp, Rates, Steps
 from simulators.traffic.trace import TraceError, joined
 from simulators.traffic.writers import write
+from tests.laws import law
 from tests.simulators.traffic.makers import rows_of, text, trace
 
-LAW = settings(max_examples=40, deadline=None, derandomize=True, database=None)
+LAW = law(40)
 RNG = streams(11)
 SYNTHETIC: dict[str, Any] = {
     "daily": Daily(mean_rps=3.0, noise_cv=0.0, duration_s=2 * 86_400),

@@ -7,12 +7,13 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from simulators.traffic.formats.options import Options
 from simulators.traffic.readers import read
 from simulators.traffic.trace import TraceError
+from tests.laws import law
 from tests.simulators.traffic.makers import json_lines, rows_of, text
 
 HEADER = "arrival_s,prompt_tokens,output_tokens\n"
@@ -168,7 +169,7 @@ def test_lists_of_different_lengths_are_refused(tmp_path: Path) -> None:
 CELLS = st.sampled_from(["1", "2.0", "3", "0", "-1", "nan", "inf", "", " 4", "x", "2.5", "7\u00e9", "1,1"])
 
 
-@settings(max_examples=150, deadline=None, derandomize=True, database=None)
+@law(150)
 @given(st.lists(st.tuples(CELLS, CELLS, CELLS | st.just("1e12")), min_size=1, max_size=12))
 def test_every_row_is_read_or_counted(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str, str]]
@@ -186,7 +187,7 @@ def test_every_row_is_read_or_counted(
     assert made.repairs.get("bad rows left out", 0) == len(rows) - len(good) - empty
 
 
-@settings(max_examples=150, deadline=None, derandomize=True, database=None)
+@law(150)
 @given(st.binary(max_size=300), st.sampled_from([b"", HEADER.encode(), b'{"timestamp": 1, "input_length": 2']))
 def test_no_bytes_make_anything_but_a_trace_or_its_error(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, start: bytes

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from simulators.traffic.trace import MAX_TOKENS, Trace, TraceError, joined
+from tests.laws import law
 from tests.simulators.traffic.makers import rows_of, trace
 
-LAW = settings(max_examples=60, deadline=None, derandomize=True, database=None)
+LAW = law(60)
 FIVE = trace((0, 10, 1), (1, 20, 2), (1, 30, 3), (4, 40, 4), (9, 50, 5))
 
 
