@@ -27,6 +27,7 @@ from aiohttp import web
 from scaler.clock import SystemClock, stopwatch_s
 from tests.servers.kube_fake import FakeKube, kube_fake, write_kubeconfig
 from tests.servers.kube_objects import node, ready_pod
+from tests.servers.site import listening
 
 PARTS: Final = re.compile(r'"forescale", "([^"]+)"')
 CREDENTIALS: Final = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}
@@ -144,19 +145,15 @@ async def serve(workloads: int) -> None:
     app = web.Application()
     app.router.add_post("/", answer_sqs)
     app.router.add_post("/api/v1/query", answer_prometheus)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
     with tempfile.TemporaryDirectory() as folder:
-        async with kube_fake() as kube:
+        async with listening(app) as port, kube_fake() as kube:
             for i in range(workloads):
                 await put_workload(kube, f"llm-{i}")
             await kube.compact()
             kubeconfig = write_kubeconfig(Path(folder) / "kubeconfig", kube.port)
-            address = f"http://127.0.0.1:{runner.addresses[0][1]}"
+            address = f"http://127.0.0.1:{port}"
             print(json.dumps({"address": address, "kubeconfig": str(kubeconfig)}), flush=True)
             await asyncio.to_thread(sys.stdin.read)
-    await runner.cleanup()
 
 
 def resident_mb(pid: int) -> float:

@@ -156,7 +156,7 @@ class ActuatorContract(ABC):
 
     async def test_half_an_answer_is_no_size(self, there: tuple[ActuatorRig, Actuator]) -> None:
         rig, actuator = there
-        seen = await settled(actuator, lambda s: s.desired == 2)
+        seen = await settled(actuator, lambda s: s.desired == s.ready == 2)
         if not await rig.cut_short():
             pytest.skip("the rig cannot cut answers short")
         try:

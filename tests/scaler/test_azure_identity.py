@@ -17,6 +17,7 @@ from scaler.clouds.azure_account import AzureAccount
 from scaler.ports import Misconfigured, PortError, Unavailable
 from tests.scaler.azure_place import Place, place, serving
 from tests.servers import azure as server
+from tests.servers.site import listening
 
 VARIABLES = (
     "AZURE_CLIENT_ID",
@@ -108,13 +109,8 @@ async def metadata(answer: Any) -> AsyncIterator[str]:
     """The metadata service's token endpoint."""
     app = web.Application()
     app.router.add_get("/metadata/identity/oauth2/token", answer)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
+    async with listening(app) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 async def lend(request: web.Request) -> web.Response:

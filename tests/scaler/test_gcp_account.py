@@ -23,6 +23,7 @@ from scaler.ports import Misconfigured, Unavailable
 from tests.scaler.gcp_there import ZONES, There, seen, there
 from tests.servers.gcp import SUBJECT, account
 from tests.servers.gcp_metadata import metadata
+from tests.servers.site import listening
 from tests.servers.tcp_fault import Weather, free_port
 
 
@@ -218,10 +219,5 @@ async def _slow() -> AsyncIterator[int]:
 
     app = web.Application()
     app.router.add_post("/token", token)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield runner.addresses[0][1]
-    finally:
-        await runner.cleanup()
+    async with listening(app) as port:
+        yield port

@@ -11,6 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.servers.site import listening
 from tests.servers.spoiling import Mangle, mangled
 
 
@@ -66,11 +67,6 @@ async def cloudwatch() -> AsyncIterator[Clouds]:
     it = Clouds()
     app = web.Application()
     app.router.add_post("/{path:.*}", it.serve)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        it.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    async with listening(app) as port:
+        it.url = f"http://127.0.0.1:{port}"
         yield it
-    finally:
-        await runner.cleanup()

@@ -20,6 +20,7 @@ from tests.servers.aws_fault import DROPPED
 from tests.servers.aws_handlers import HANDLERS
 from tests.servers.aws_wire import Refusal, answer, operation, parameters, refused
 from tests.servers.aws_world import World
+from tests.servers.site import listening
 from tests.servers.spoiling import Mangle, mangled
 
 OURS: Final = {service for service, _ in HANDLERS}
@@ -99,15 +100,9 @@ async def compute(world: World, upstream: str) -> AsyncIterator[Compute]:
 
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", serve)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            host, port = runner.addresses[0][:2]
-            it.url = f"http://{host}:{port}"
+        async with listening(app) as port:
+            it.url = f"http://127.0.0.1:{port}"
             yield it
-        finally:
-            await runner.cleanup()
 
 
 def handle(world: World, service: str, asked: OperationModel, given: dict[str, Any]) -> web.Response:

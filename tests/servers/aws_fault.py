@@ -16,6 +16,8 @@ from typing import Final
 import aiohttp
 from aiohttp import web
 
+from tests.servers.site import listening
+
 DROPPED: Final = {"connection", "content-length", "date", "server", "transfer-encoding"}
 OPERATION_QUERY: Final = b"Action="
 XML_ERROR: Final = re.compile(rb"<Code>(.*?)</Code>\s*<Message>(.*?)</Message>", re.DOTALL)
@@ -84,15 +86,9 @@ async def front(upstream: str) -> AsyncIterator[Front]:
 
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", serve)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            host, port = runner.addresses[0][:2]
-            it.url = f"http://{host}:{port}"
+        async with listening(app) as port:
+            it.url = f"http://127.0.0.1:{port}"
             yield it
-        finally:
-            await runner.cleanup()
 
 
 def refusal(

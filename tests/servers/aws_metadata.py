@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from tests.servers.site import listening
+
 
 @dataclass
 class MetadataServer:
@@ -45,11 +47,6 @@ async def metadata_server() -> AsyncIterator[MetadataServer]:
     app = web.Application()
     app.router.add_put("/latest/api/token", it.token)
     app.router.add_get("/latest/meta-data/{path:.*}", it.data)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        it.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    async with listening(app) as port:
+        it.url = f"http://127.0.0.1:{port}"
         yield it
-    finally:
-        await runner.cleanup()

@@ -19,6 +19,7 @@ from aiohttp import web
 
 from scaler.clouds.azure_account import AzureAccount
 from tests.servers.certificate import self_signed
+from tests.servers.site import listening
 from tests.servers.spoiling import Mangle, mangled
 
 SUBSCRIPTION: Final = "11111111-2222-3333-4444-555555555555"
@@ -211,14 +212,8 @@ async def served(cloud: Azure) -> AsyncIterator[None]:
     app = web.Application(middlewares=[cloud.front])
     app.router.add_post("/{tenant}/oauth2/v2.0/token", cloud.token)
     app.router.add_route("*", "/subscriptions/{rest:.*}", cloud.resource)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=cloud.tls).start()
-        cloud.port = runner.addresses[0][1]
+    async with listening(app, tls=cloud.tls) as cloud.port:
         yield
-    finally:
-        await runner.cleanup()
 
 
 @dataclass
@@ -277,11 +272,5 @@ async def scheduled_events() -> AsyncIterator[Events]:
     app = web.Application()
     app.router.add_get("/metadata/scheduledevents", there.answer)
     app.router.add_get("/{host}/metadata/scheduledevents", there.answer)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        there.port = runner.addresses[0][1]
+    async with listening(app) as there.port:
         yield there
-    finally:
-        await runner.cleanup()

@@ -18,6 +18,7 @@ from typing import Final
 from aiohttp import web
 
 from tests.servers.azure import TOKEN
+from tests.servers.site import listening
 
 KEY: Final = "c2VjcmV0"
 ATOM: Final = "http://www.w3.org/2005/Atom"
@@ -122,11 +123,5 @@ async def bus(tls: ssl.SSLContext) -> AsyncIterator[Bus]:
     there = Bus()
     app = web.Application()
     app.router.add_get("/{path:.*}", there.answer)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
-        there.port = runner.addresses[0][1]
+    async with listening(app, tls=tls) as there.port:
         yield there
-    finally:
-        await runner.cleanup()

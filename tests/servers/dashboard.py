@@ -30,6 +30,7 @@ from policies.model import (
 )
 from scaler.telemetry.dashboard import Dashboard
 from scaler.telemetry.dashboard.about import Facts
+from tests.servers.site import listening
 
 NOON: Final = 1_780_000_000.25
 INTERVAL_S: Final = 15.0
@@ -140,10 +141,5 @@ async def serving(dashboard: Dashboard, port: int = 0) -> AsyncIterator[str]:
     """The dashboard's address."""
     app = web.Application()
     dashboard.mount(app)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", port).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
-    finally:
-        await runner.cleanup()
+    async with listening(app, port=port) as bound:
+        yield f"http://127.0.0.1:{bound}/"

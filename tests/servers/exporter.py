@@ -10,6 +10,8 @@ from pathlib import Path
 
 from aiohttp import web
 
+from tests.servers.site import listening
+
 RECORDED = Path(__file__).parent.parent / "data" / "vllm-0.24-metrics.txt"
 """What vLLM 0.24 showed after 2,131 requests on one H100, shortened by the metrics that nothing here reads."""
 MODEL = "llama-3.1-8b"
@@ -121,12 +123,5 @@ async def exporter(engines: Mapping[str, Engine]) -> AsyncIterator[Exporter]:
     served = Exporter(engines)
     app = web.Application()
     app.router.add_get("/{name}/metrics", served.answer)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    served.port = runner.addresses[0][1]
-    try:
+    async with listening(app) as served.port:
         yield served
-    finally:
-        await runner.cleanup()

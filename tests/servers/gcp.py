@@ -25,6 +25,7 @@ from tests.servers.gcp_compute import Compute, refusal
 from tests.servers.gcp_container import Container, status
 from tests.servers.gcp_monitoring import Monitoring
 from tests.servers.gcp_pubsub import PubSub, pubsub
+from tests.servers.site import listening
 from tests.servers.spoiling import Mangle, mangled
 from tests.servers.tcp_fault import TcpProxy, tcp_proxy
 
@@ -203,10 +204,8 @@ def account(token_uri: str, email: str = SOMEBODY) -> dict[str, str]:
     }
 
 
-async def _ended(runner: web.AppRunner) -> None:
-    """End the server, and let TLS connections come to their end on both sides of it."""
-    await asyncio.sleep(SETTLE_S)
-    await runner.cleanup()
+async def _settled() -> None:
+    """Before and after a server ends: its TLS connections come to their end on both sides."""
     await asyncio.sleep(SETTLE_S)
 
 
@@ -215,12 +214,10 @@ async def gcp(folder: Path) -> AsyncIterator[Gcp]:
     """A cloud whose certificate and service account's key lie in `folder`."""
     tls, _ = self_signed(folder)
     there = Gcp(folder)
-    runner = web.AppRunner(there.app(), access_log=None, shutdown_timeout=0.1)
     async with AsyncExitStack() as stack:
-        await runner.setup()
-        stack.push_async_callback(_ended, runner)
-        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
-        there.port = runner.addresses[0][1]
+        stack.push_async_callback(_settled)
+        there.port = await stack.enter_async_context(listening(there.app(), tls=tls))
+        stack.push_async_callback(_settled)
         (folder / "sa.json").write_text(json.dumps(account(f"https://127.0.0.1:{there.port}/token")))
         there.pubsub = await stack.enter_async_context(pubsub(folder))
         there.pubsub.token_good = there.good

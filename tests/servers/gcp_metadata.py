@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from tests.servers.gcp import PROJECT, SOMEBODY
+from tests.servers.site import listening
 
 FLAVOR = {"Metadata-Flavor": "Google"}
 
@@ -84,11 +85,6 @@ async def metadata(name: str = "vllm-0", zone: str = "us-central1-a") -> AsyncIt
     }
     app = web.Application()
     app.router.add_get("/{path:.*}", there.answer)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        there.address = f"127.0.0.1:{runner.addresses[0][1]}"
+    async with listening(app) as port:
+        there.address = f"127.0.0.1:{port}"
         yield there
-    finally:
-        await runner.cleanup()

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 import aiohttp
 from aiohttp import web
 
+from tests.servers.site import listening
+
 
 @dataclass
 class Front:
@@ -84,11 +86,5 @@ async def http_front(target: str, prefix: str = "", tls: ssl.SSLContext | None =
 
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", answer)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
-        front.port = runner.addresses[0][1]
-        try:
+        async with listening(app, tls=tls) as front.port:
             yield front
-        finally:
-            await runner.cleanup()

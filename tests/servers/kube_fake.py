@@ -18,6 +18,8 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from tests.servers.site import listening
+
 Object = dict[str, Any]
 TOKEN: Final = "a-token"
 VERBS: Final = {"GET": "get", "PATCH": "patch"}
@@ -376,13 +378,8 @@ async def kube_fake() -> AsyncIterator[FakeKube]:
     fake = FakeKube()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", fake.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    fake.port = runner.addresses[0][1]
-    try:
-        yield fake
-    finally:
-        await fake.drop_watches()
-        await runner.cleanup()
+    async with listening(app) as fake.port:
+        try:
+            yield fake
+        finally:
+            await fake.drop_watches()

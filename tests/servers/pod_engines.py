@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from tests.servers.exporter import vllm
+from tests.servers.site import listening
 
 
 class PodEngines:
@@ -34,11 +35,5 @@ async def pod_engines() -> AsyncIterator[PodEngines]:
     made = PodEngines()
     app = web.Application()
     app.router.add_get("/metrics", made.metrics)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "0.0.0.0", 0).start()
-    made.port = runner.addresses[0][1]
-    try:
+    async with listening(app, host="0.0.0.0") as made.port:
         yield made
-    finally:
-        await runner.cleanup()

@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 from aiohttp import web
 
+from tests.servers.site import listening
+
 
 @dataclass
 class Agent:
@@ -31,11 +33,6 @@ async def pod_identity(port: int = 0) -> AsyncIterator[Agent]:
 
     app = web.Application()
     app.router.add_get("/v1/credentials", lend)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", port).start()
-        agent.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1/credentials"
+    async with listening(app, port=port) as bound:
+        agent.url = f"http://127.0.0.1:{bound}/v1/credentials"
         yield agent
-    finally:
-        await runner.cleanup()

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from tests.servers.site import listening
+
 MAX_STEPS: Final = 11_000
 TOO_FINE: Final = (
     "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)"
@@ -60,11 +62,5 @@ async def prometheus_ranges() -> AsyncIterator[Ranges]:
     ranges = Ranges()
     app = web.Application()
     app.router.add_post("/api/v1/query_range", ranges.answer)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    ranges.port = runner.addresses[0][1]
-    try:
+    async with listening(app) as ranges.port:
         yield ranges
-    finally:
-        await runner.cleanup()

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from tests.servers.exporter import vllm
+from tests.servers.site import listening
 
 
 @dataclass(slots=True)
@@ -108,11 +109,5 @@ async def sleeping_engines(count: int) -> AsyncIterator[SleepingEngines]:
     made = SleepingEngines(count)
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", made.handle)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "0.0.0.0", 0).start()
-    made.port = runner.addresses[0][1]
-    try:
+    async with listening(app, host="0.0.0.0") as made.port:
         yield made
-    finally:
-        await runner.cleanup()
