@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final
 
@@ -16,6 +16,8 @@ MAX_ASKS: Final = 100_000
 OUTLIER: Final = 3.0
 """What took more medians than this waited for capacity: it tells nothing of how long a start takes. A log-normal start
 with the spread of GPU nodes (sigma 0.45) exceeds 3 medians once in 140."""
+LONGEST_S: Final = 3600.0
+"""What took longer waited for capacity, whatever the others took: where all waited, their median tells nothing."""
 UNMEASURED: Final = 3.0
 """Patience before the first start has been seen, over the lead time configured: that may be a guess."""
 MARGIN: Final = 1.25
@@ -26,13 +28,15 @@ ENOUGH: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A replica asked for: since when, and whether it makes up for one that the cloud took.
+    """A replica asked for: since when, whether it makes up for one that the cloud took, and whether it had to wait.
 
-    The market that took one rarely gives another at once: such an ask is no supply until it has come.
+    The market that took one rarely gives another at once: such an ask is no supply until it has come. One that had to
+    wait for capacity tells nothing of how long a start takes.
     """
 
     at: float
     doubtful: bool = False
+    waited: bool = False
 
 
 class LeadTimes:
@@ -53,7 +57,7 @@ class LeadTimes:
         self._ready = ready
         for _ in range(came):
             ask = self._asks.popleft()
-            if not ask.doubtful:
+            if not (ask.doubtful or ask.waited) and at - ask.at <= LONGEST_S:
                 self._seen.append(at - ask.at)
                 self._quantiles.clear()
         awaited = max(0, target - ready)
@@ -62,8 +66,12 @@ class LeadTimes:
         self._asks.extend(Ask(at, doubtful=lost > n) for n in range(awaited - len(self._asks)))
         return came
 
+    def short(self) -> None:
+        """There is no capacity now: what is awaited will have waited for some."""
+        self._asks = deque((replace(a, waited=True) for a in self._asks), MAX_ASKS)
+
     def shift(self, step_s: float) -> None:
-        self._asks = deque((Ask(a.at + step_s, a.doubtful) for a in self._asks), MAX_ASKS)
+        self._asks = deque((replace(a, at=a.at + step_s) for a in self._asks), MAX_ASKS)
 
     def quantile_s(self, q: float) -> float | None:
         """The `q` quantile (0 to 1) of the lead times seen, in seconds; None before the first."""

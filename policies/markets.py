@@ -116,6 +116,8 @@ class Market:
         refusals = [] if said is None else [(said.quota, said.reason)]
         if outcome is not None and outcome.after > outcome.before and outcome.result in REFUSALS:
             refusals.append((outcome.result is Result.OUT_OF_QUOTA, outcome.reason))
+        if refusals:
+            self.lead_times.short()
         for barred, reason in refusals:
             short = self.short
             self.short = replace(short, barred=spec, reason=reason) if barred else short.refused(at, reason)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from policies.lead_times import ENOUGH, LeadTimes
+from policies.lead_times import ENOUGH
 from policies.model import PoolName
 from policies.spec import Slo
 from simulators.advise.curve import Curve, curve
@@ -16,6 +16,7 @@ from simulators.advise.offers import Buyable
 from simulators.fleet.market import PoolOffer
 from simulators.report.spans import Floats
 from simulators.retrospect.record import Recorded
+from simulators.retrospect.supply import lead_times
 from simulators.traffic.trace import Trace
 
 HOUR_S = 3600.0
@@ -140,10 +141,7 @@ def available(recorded: Recorded, pool: PoolName, turns: Source) -> Known | None
 
 def lead_time_s(recorded: Recorded, pool: PoolName, turns: Source) -> Known:
     """The 90th percentile of a pool's starts; what its specification says until enough were seen."""
-    seen, sizes = LeadTimes(), recorded.pools[pool]
-    for at, desired, ready in zip(recorded.at, sizes["desired"], sizes["ready"], strict=True):
-        if np.isfinite(desired) and np.isfinite(ready):
-            seen.note(float(at), int(desired), int(ready))
+    seen = lead_times(recorded, pool)
     if len(seen) >= ENOUGH:
         value = seen.usual_s(0.0)
         return Known(value, (turns, Source(turns.basis, f"p90 of {len(seen)} starts of {pool}")))

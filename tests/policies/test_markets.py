@@ -247,9 +247,19 @@ def test_a_wait_for_capacity_is_no_start_up_time() -> None:
         lead.note(1000.0 * i + 100.0, target=1, ready=1)
         lead.note(1000.0 * i + 200.0, target=0, ready=0)
     lead.note(20_000.0, target=1, ready=0)
-    lead.note(30_000.0, target=1, ready=1)
-    assert lead.quantile_s(1.0) == 10_000
+    lead.note(22_000.0, target=1, ready=1)
+    assert lead.quantile_s(1.0) == 2_000
     assert lead.patience_s(prior_s=500.0) == 125
+
+
+@pytest.mark.parametrize("waited_s", [1_200.0, 31_000.0])
+def test_asks_that_stood_through_a_shortage_make_no_pool_slow_nor_the_next_ask_patient(waited_s: float) -> None:
+    market = Market()
+    turn(market, 0.0, PoolStatus(0, 0), 4)
+    turn(market, 30.0, PoolStatus(4, 0, failed=4, short=Shortfall(30.0, "no spot capacity")))
+    turn(market, waited_s, PoolStatus(4, 4))
+    assert market.lead_times.usual_s(prior_s=90.0) == 90.0
+    assert market.lead_times.patience_s(prior_s=90.0) == 270.0
 
 
 def test_a_start_up_that_grew_longer_is_believed_once_it_is_the_rule() -> None:
