@@ -31,6 +31,8 @@ SURGE_S: Final = 31.0
 """Two turns by default, and their jitter. Seconds."""
 STEADY: Final = 20.0
 """Requests waiting per replica beyond which latencies are those of a queue, and teach nothing about engines."""
+SETTLED_S: Final = 300.0
+"""Requests that wait in an engine stay there: after one has come, a queue of before is long not shared evenly."""
 WORKS: Final = 0.05
 """Below this share of what was believed to be its saturation a replica idles: that says nothing of what it carries."""
 ENOUGH: Final = 200.0
@@ -43,7 +45,7 @@ class EngineLoad:
 
     `done` is what was computed in the rate window, `coming` what came in it; `lasting` is what waits now and waited a
     turn ago, `steady` whether the replicas were the same throughout, `backed_up` whether more than `STEADY` requests a
-    replica waited throughout.
+    replica waited throughout, `uneven` whether such a queue stood, lately, when a replica came.
     """
 
     done: float
@@ -55,6 +57,7 @@ class EngineLoad:
     steady: bool
     lasting: float
     backed_up: bool
+    uneven: bool
     window_s: float
 
     @property
@@ -73,11 +76,12 @@ class EngineLoad:
         """What is known after this turn of `took_s`: a steady one under some load teaches.
 
         As much as it had requests, and no more than it is of the window: what windows share is told once. Where
-        requests waited throughout, engines did all they could, and latencies are those of the queue.
+        requests waited throughout, engines did all they could, and latencies are those of the queue; but not where the
+        queue is that of a few, and the others, which came later, have none.
         """
         per_replica = self.done / self.ready if self.ready > 0 else 0.0
         taught = dict(learnt)
-        if not self.steady or per_replica <= WORKS:
+        if not self.steady or self.uneven or per_replica <= WORKS:
             return taught
         new = min(1.0, took_s / self.window_s)
         requests = new * self.requests_per_s * self.window_s
@@ -141,8 +145,16 @@ def engine_load(
         steady=bool(np.nanmax(window) == np.nanmin(window)),
         lasting=min([waiting, *view.history.signal(used[1], view.at - SURGE_S)[1][-1:]]),
         backed_up=min([waiting, *view.history.signal(used[1], since)[1]]) > STEADY * float(np.nanmax(window)),
+        uneven=_uneven(view, used[1], waiting),
         window_s=window_s,
     )
+
+
+def _uneven(view: View, signal: SignalName, waiting: float) -> bool:
+    since = view.at - SETTLED_S
+    ready = np.append(view.history.column(READY, since), float(view.ready or 0))
+    most = max([waiting, *view.history.signal(signal, since)[1]])
+    return bool((np.diff(ready) > 0).any() and most > STEADY * max(1.0, float(np.nanmin(ready))))
 
 
 def _grown_per_s(view: View, held: tuple[SignalName, ...], there: float, since: float) -> float:

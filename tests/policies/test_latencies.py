@@ -21,7 +21,9 @@ PROMISED = {"ttft_s": 1.0, "itl_s": 0.05}
 KNOWN = recalled({})
 
 
-def load(*, done: float = 2.0, waiting: float = 0.0, steady: bool = True, backed_up: bool = False) -> EngineLoad:
+def load(
+    *, done: float = 2.0, waiting: float = 0.0, steady: bool = True, backed_up: bool = False, uneven: bool = False
+) -> EngineLoad:
     """Four replicas that answer 10 requests a second, in a window of a minute."""
     return EngineLoad(
         done=done,
@@ -33,6 +35,7 @@ def load(*, done: float = 2.0, waiting: float = 0.0, steady: bool = True, backed
         steady=steady,
         lasting=waiting,
         backed_up=backed_up,
+        uneven=uneven,
         window_s=60.0,
     )
 
@@ -59,7 +62,8 @@ def test_where_requests_waited_throughout_their_latencies_are_the_queues_and_wha
 
 
 def test_changing_sizes_idleness_and_a_queue_that_has_just_come_teach_nothing() -> None:
-    for nothing in (load(steady=False, backed_up=True), load(done=0.1), load(waiting=400.0)):
+    queued = load(waiting=400.0, backed_up=True, uneven=True)
+    for nothing in (load(steady=False, backed_up=True), load(done=0.1), load(waiting=400.0), queued):
         assert nothing.teach(KNOWN, {"ttft_s": Seen(0.3, 0.1)}, PROMISED, FORGET, 15.0) == KNOWN
 
 

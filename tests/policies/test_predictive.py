@@ -50,6 +50,23 @@ def test_a_wrong_capacity_is_put_right_by_what_the_engines_do() -> None:
     assert said(last).memory["itl_s.saturation"] == pytest.approx(0.5, rel=0.25)
 
 
+def test_a_queue_that_stands_in_one_engine_says_nothing_of_those_that_came_later() -> None:
+    day = Day()
+    size = day.run(CALM)[-1].target
+    assert size is not None
+    day.sizes = [1] * len(day.sizes)
+    before = said(day.run([60.0] * 2)[-1]).memory
+    day.sizes = [size + 2] * len(day.sizes)
+    day.engines.waiting = 0.0
+    day.seen = lambda told: {**told, "waiting": 1000.0, "ttft_mean_s": 30.0}
+    after = said(day.run([60.0] * 19)[-1]).memory
+    assert {key: after[key] for key in after if key.startswith("itl_s")} == {
+        key: before[key] for key in before if key.startswith("itl_s")
+    }
+    later = said(day.run([60.0] * 12)[-1]).memory
+    assert later["itl_s.saturation"] < after["itl_s.saturation"], "a queue that stands for longer is everybody's"
+
+
 def test_a_flat_kv_cache_hides_no_prefill_that_queues_without_bound() -> None:
     """llm-d's workload-variant-autoscaler #662: usage stays at 32 % while the queue grows."""
     day = Day(engines=Engines(prompt=6000.0, output=2.0), ready=2, seen=lambda told: {**told, "kv_cache_usage": 0.32})
