@@ -84,9 +84,8 @@ class Hands:
         """Those that a turn sees, when a start takes `lead_s`."""
         size = float(view.desired or 0)
         ready = min(size, float(view.ready or 0))
-        pools = [view.history.markets.of(name) for name in (view.spec.pools if view.spec else ())]
         awaited = int(size - ready)
-        since = sorted(at for pool in pools for at in pool.lead_times.since)[:awaited]
+        since = view.awaited_since()[:awaited]
         since += [view.at] * (awaited - len(since))
         spare_s = max(0.0, lead_s - view.spec.scale_down.window_s) if view.spec else 0.0
         coming_s = np.maximum(0.0, np.array(since) + lead_s - view.at)

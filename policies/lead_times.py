@@ -97,20 +97,16 @@ class LeadTimes:
             return UNMEASURED * prior_s
         return MARGIN * self.usual_s(prior_s, 0.99)
 
-    def counted(self, now: float, patience_s: float, *, came: int = 0, heed_doubt: bool = True) -> int:
-        """How many of those awaited may still be counted on, when the first `came` of them have come."""
+    def counted(self, now: float, patience_s: float, *, came: int = 0, heed_doubt: bool = True) -> tuple[float, ...]:
+        """Since when those are awaited that may still be counted on, when the first `came` have come; first asked for
+        first."""
         asks = islice(self._asks, came, None)
-        return sum(now - ask.at <= patience_s and not (heed_doubt and ask.doubtful) for ask in asks)
+        return tuple(a.at for a in asks if now - a.at <= patience_s and not (heed_doubt and a.doubtful))
 
     @property
     def oldest(self) -> float | None:
         """Since when the one asked for first has been awaited."""
         return self._asks[0].at if self._asks else None
-
-    @property
-    def since(self) -> tuple[float, ...]:
-        """Since when each is awaited, first asked for first."""
-        return tuple(ask.at for ask in self._asks)
 
     @property
     def awaited(self) -> int:

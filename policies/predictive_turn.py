@@ -289,10 +289,8 @@ class Turn:
     @property
     def _next_s(self) -> float:
         """How long the next of the replicas under way may still take; a lead time where none is. Seconds."""
-        view = self.view
-        pools = [view.history.markets.of(name) for name in (view.spec.pools if view.spec else ())]
-        since = [pool.lead_times.oldest for pool in pools if pool.lead_times.oldest is not None]
-        return max(0.0, min(since) + self._lead_s - view.at) if since else self._lead_s
+        since = self.view.awaited_since()
+        return max(0.0, since[0] + self._lead_s - self.view.at) if since else self._lead_s
 
     @property
     def _patient(self) -> bool:

@@ -35,6 +35,10 @@ class View:
     pools: Mapping[PoolName, Reading[PoolStatus]] = field(default_factory=dict)
     spec: WorkloadSpec | None = None
 
+    def awaited_since(self) -> list[float]:
+        """Since when what was asked for, and may still be counted on, is awaited; first asked for first."""
+        return self.history.markets.awaited(self.spec.pools, self.at) if self.spec else []
+
 
 class Policy(Protocol):
     """A rule that turns readings into a recommendation: a frozen dataclass of its parameters.

@@ -9,10 +9,10 @@ import pytest
 
 from policies.hands import Hands
 from policies.history import History
-from policies.model import Decision
+from policies.model import Decision, Outcome, PoolName, Result
 from policies.pipeline import decide
 from policies.predictive import Predictive
-from policies.spec import ScaleDown
+from policies.spec import Pool, ScaleDown
 from policies.view import View
 from tests.factories import NOW, queue, seen, spec, tick_of
 from tests.policies.engines import said
@@ -101,3 +101,18 @@ def test_windows_keep_what_was_asked_for_in_them() -> None:
     assert hands.kept.at(times_s).tolist() == [10.0, 10.0, 4.0, 4.0, 1.0, 1.0, 0.0]
     assert hands.work_s(times_s[1:3], 0.0).tolist() == [2390.0, 2400.0]
     assert hands.spare_s == 0.0, "a window is longer than a start"
+
+
+def test_what_was_asked_for_hours_ago_is_not_about_to_serve() -> None:
+    """Six stand where there is no capacity; two more were asked for half a minute ago."""
+    shape = spec(pools={"main": Pool(lead_time_s=90.0)})
+    history = History()
+    for ago_s, found, asked in ((30_000.0, 4, 10), (60.0, 10, 10), (30.0, 10, 12)):
+        observation = seen(queue(0.0), found, 4, at=NOW - ago_s)
+        decision = dataclasses.replace(decide(shape, History(), observation), target=asked, ready=4)
+        outcome = Outcome(PoolName("main"), found, asked, Result.ACCEPTED)
+        history.append(dataclasses.replace(tick_of(observation, decision), outcomes=(outcome,)))
+    view = View(NOW, {}, 4, 12, None, history, spec=shape)
+    assert view.awaited_since() == [NOW - 30.0] * 2
+    coming = Hands.of(view, 120.0).coming_s
+    assert coming.tolist() == [90.0] * 2 + [120.0] * 6, "the rest as if it were asked for now"
