@@ -209,8 +209,9 @@ class Decision:
 
     Where pools differ in market, price or worth, `current`, `ready` and `target` are replicas' worth, and `current` and
     `target` leave out what the allocator holds beyond the size: spares for losses, both ends of a move. `written_off`
-    are replicas asked for that no longer count as supply. `cost_usd_per_hour` is what the targets cost; None where a
-    price is not known. `doubted` are the sources that said 0 of everything and are not believed, and why.
+    are replicas asked for that no longer count as supply. `cost_usd_per_hour` is what the targets cost, but for
+    those; None where a price is not known. `doubted` are the sources that said 0 of everything and are not believed,
+    and why.
     """
 
     at: float

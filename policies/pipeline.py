@@ -66,6 +66,7 @@ def decide(spec: WorkloadSpec, history: History, seen: Observation) -> Decision:
         placed = place(situation, steps, size, split)
         final, allowed = guard.last_word({**placed.resting, **placed.targets}, situation)
         placed = placed.corrected(situation, final, allowed)
+    targets = {**placed.resting, **placed.targets}
     return Decision(
         at=seen.at,
         recommendations=recommendations,
@@ -77,9 +78,9 @@ def decide(spec: WorkloadSpec, history: History, seen: Observation) -> Decision:
         ready=ready,
         target=placed.target,
         steps=placed.steps,
-        targets={**placed.resting, **placed.targets},
+        targets=targets,
         written_off=placed.written_off,
-        cost_usd_per_hour=cost_usd_per_hour(spec, seen.pools, {**placed.resting, **placed.targets}),
+        cost_usd_per_hour=cost_usd_per_hour(spec, seen.pools, targets, placed.written_off),
         doubted=doubted,
     )
 

@@ -133,15 +133,24 @@ def _in_order(s: Situation, size: int, kept: Set[PoolName]) -> tuple[dict[PoolNa
 
 
 def cost_usd_per_hour(
-    spec: WorkloadSpec, seen: Mapping[PoolName, Reading[PoolStatus]], targets: Mapping[PoolName, int]
+    spec: WorkloadSpec,
+    seen: Mapping[PoolName, Reading[PoolStatus]],
+    targets: Mapping[PoolName, int],
+    written_off: Mapping[PoolName, int],
 ) -> float | None:
-    """What the pools cost at their targets, the others as found; None where a size or the price of one is not known."""
+    """What the pools cost at their targets, the others as found; None where a size or the price of one is not known.
+
+    What was written off, and is not given back, costs nothing while it waits.
+    """
     total = 0.0
     for name, pool in spec.pools.items():
         price, reading = pool.price_usd_per_hour, seen[name]
-        n = targets.get(name, None if isinstance(reading, Absent) else reading.value.desired)
+        there = None if isinstance(reading, Absent) else reading.value.desired
+        n = targets.get(name, there)
         if n is None:
             return None
+        given_back = 0 if there is None else max(0, there - n)
+        n -= min(n, max(0, written_off.get(name, 0) - given_back))
         if n and price is None:
             return None
         total += n * (price or 0.0)

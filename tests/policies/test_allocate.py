@@ -248,6 +248,7 @@ def test_what_makes_up_for_a_loss_is_written_off_at_once_and_counts_again_when_i
     assert "2 of spot-a" in lived.told("written off")
     lived.turns(20, 4)
     assert lived.sizes() == {"spot-a": 2, "spot-b": 2, "on-demand": 2}, "the asks stand, and do not count"
+    assert lived.decisions[-1].cost_usd_per_hour == 2 * 1.0 + 2 * 3.0, "nor cost anything while they wait"
     lived.places[A].room = 99
     lived.turns(30, 4)
     assert not lived.decisions[-1].written_off
