@@ -10,7 +10,7 @@ import numpy as np
 
 from policies.activity import QUANTITY
 from policies.demand import gather, no_opinion, signals
-from policies.engine_load import READ, Worth
+from policies.engine_load import READ, SETTLED_S, Worth
 from policies.latencies import limit, promised_s, recalled
 from policies.model import PolicyName, Recommendation
 from policies.predictive_turn import KV, Turn, carried, share
@@ -112,7 +112,7 @@ class Predictive:
 
     @property
     def lookback_s(self) -> float:
-        return max(self.rate_window_s + 60.0, 0.0 if self.queue is None else self.deadline_s)
+        return max(self.rate_window_s + 60.0, SETTLED_S, 0.0 if self.queue is None else self.deadline_s)
 
     @property
     def activates(self) -> bool:
