@@ -25,7 +25,7 @@ from tests.simulators.world.makers import document
 
 SCENARIOS = Path(__file__).parents[2] / "config/scenarios"
 
-FUZZ = settings(law(300), suppress_health_check=list(HealthCheck))
+FUZZ = settings(law(300), suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 SHIPPED = sorted((Path(__file__).parents[2] / "config" / "scenarios").glob("*.yaml"))
 ODD: st.SearchStrategy[Any] = st.one_of(
     st.none(),
