@@ -97,7 +97,9 @@ class LeadTimes:
             return UNMEASURED * prior_s
         return MARGIN * self.usual_s(prior_s, 0.99)
 
-    def counted(self, now: float, patience_s: float, *, came: int = 0, heed_doubt: bool = True) -> tuple[float, ...]:
+    def awaited_since(
+        self, now: float, patience_s: float, *, came: int = 0, heed_doubt: bool = True
+    ) -> tuple[float, ...]:
         """Since when those are awaited that may still be counted on, when the first `came` have come; first asked for
         first."""
         asks = islice(self._asks, came, None)

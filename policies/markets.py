@@ -71,7 +71,7 @@ class Market:
         if not self.known:
             return status.pending
         fresh = status.pending - self.lead_times.awaited
-        counted = len(self.lead_times.counted(now, patience_s, came=max(0, -fresh), heed_doubt=takes))
+        counted = len(self.lead_times.awaited_since(now, patience_s, came=max(0, -fresh), heed_doubt=takes))
         news = max(0, fresh - (self.lost(status) if takes else 0))
         return min(status.pending, counted + news)
 
@@ -144,13 +144,13 @@ class Markets:
         """The pool's memory; an empty one for a pool never seen."""
         return self._pools.get(pool) or Market()
 
-    def awaited(self, pools: Mapping[PoolName, Pool], now: float) -> list[float]:
+    def awaited_since(self, pools: Mapping[PoolName, Pool], now: float) -> list[float]:
         """Since when what these pools were asked for and may be counted on is awaited; first asked for first."""
         since: list[float] = []
         for name, pool in pools.items():
             lead_times = self.of(name).lead_times
             patience_s = lead_times.patience_s(pool.lead_time_s)
-            since += lead_times.counted(now, patience_s, heed_doubt=pool.market == "spot")
+            since += lead_times.awaited_since(now, patience_s, heed_doubt=pool.market == "spot")
         return sorted(since)
 
     def note(self, tick: Tick) -> None:

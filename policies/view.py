@@ -37,7 +37,7 @@ class View:
 
     def awaited_since(self) -> list[float]:
         """Since when what was asked for, and may still be counted on, is awaited; first asked for first."""
-        return self.history.markets.awaited(self.spec.pools, self.at) if self.spec else []
+        return self.history.markets.awaited_since(self.spec.pools, self.at) if self.spec else []
 
 
 class Policy(Protocol):

@@ -89,7 +89,7 @@ def _fit(rungs: Sequence[Rung], wanted: list[int], cap: int, *, may_lower: bool)
     free = [i for i, r in enumerate(rungs) if not r.fixed]
     for i in free if may_lower else ():
         r = rungs[i]
-        left = max(0, r.overdue - max(0, r.asked - wanted[i]))
+        left = standing(r.overdue, r.asked, wanted[i])
         over = min(quanta.up(max(0, sum(wanted) - cap), r.pool.quantum), left, wanted[i] - r.pool.min_replicas)
         wanted[i] -= quanta.fewer(wanted[i], over, r.pool.quantum)
     for i in sorted(free, key=lambda i: -rungs[i].price / rungs[i].work):
@@ -108,5 +108,10 @@ def _fill(rungs: Sequence[Rung], wanted: list[int], aim: Aim) -> None:
 
 
 def _supply(r: Rung, wanted: int) -> int:
-    """What a size supplies: of what goes, written-off asks are the first."""
-    return wanted - r.doomed - max(0, r.overdue - max(0, r.asked - wanted))
+    """What a size supplies."""
+    return wanted - r.doomed - standing(r.overdue, r.asked, wanted)
+
+
+def standing(overdue: int, asked: int, wanted: int) -> int:
+    """The written-off asks that stand when a pool asked for so many is `wanted` to be so large: they go first."""
+    return max(0, overdue - max(0, asked - wanted))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from policies import guard, quanta
 from policies.allocate import headroom, ladder, rungs
 from policies.allocate.listed import allocate
+from policies.allocate.move import standing
 from policies.history import TARGET
 from policies.model import Absent, Fresh, PoolName, PoolStatus, Reading, Step
 from policies.stabilize import whole
@@ -145,12 +146,12 @@ def cost_usd_per_hour(
     total = 0.0
     for name, pool in spec.pools.items():
         price, reading = pool.price_usd_per_hour, seen[name]
-        there = None if isinstance(reading, Absent) else reading.value.desired
-        n = targets.get(name, there)
+        asked = None if isinstance(reading, Absent) else reading.value.desired
+        n = targets.get(name, asked)
         if n is None:
             return None
-        given_back = 0 if there is None else max(0, there - n)
-        n -= min(n, max(0, written_off.get(name, 0) - given_back))
+        if asked is not None:
+            n = max(0, n - standing(written_off.get(name, 0), asked, n))
         if n and price is None:
             return None
         total += n * (price or 0.0)

@@ -115,4 +115,4 @@ def test_what_was_asked_for_hours_ago_is_not_about_to_serve() -> None:
     view = View(NOW, {}, 4, 12, None, history, spec=shape)
     assert view.awaited_since() == [NOW - 30.0] * 2
     coming = Hands.of(view, 120.0).coming_s
-    assert coming.tolist() == [90.0] * 2 + [120.0] * 6, "the rest as if it were asked for now"
+    assert coming.tolist() == [90.0] * 2 + [120.0] * 6, "the rest are a whole start away"
