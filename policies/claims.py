@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from policies import quanta
 from policies.guard.late import SPARED
 from policies.guard.money import EPSILON, gpus, usd_per_hour
 from policies.model import Decision, PoolName, WorkloadName
@@ -28,17 +27,13 @@ class Amount(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One workload's latest state, as the fleet sees it. `unread` where its size was never seen: it counts in full.
-
-    `quantum` is the largest of its pools.
-    """
+    """One workload's latest state, as the fleet sees it. `unread` where its size was never seen: it counts in full."""
 
     priority: int
     replicas: int
     gpus: Amount
     usd_per_hour: Amount
     unread: bool = False
-    quantum: int = 1
 
 
 def claim(spec: WorkloadSpec, sizes: Mapping[PoolName, int] | None, needed: float | None) -> Claim:
@@ -55,7 +50,6 @@ def claim(spec: WorkloadSpec, sizes: Mapping[PoolName, int] | None, needed: floa
         _amount(spec, sizes, wanted, gpus, spec.budget.gpus),
         _amount(spec, sizes, wanted, usd_per_hour, spec.budget.usd_per_hour),
         unread=sizes is None,
-        quantum=quanta.largest(spec.pools.values()),
     )
 
 

@@ -66,7 +66,8 @@ def grant(fleet: Fleet, me: WorkloadName, claims: Claims, removed: int = 0, larg
         None
         if fleet.max_usd_per_hour is None
         else usd_per_hour.quota("max_usd_per_hour", fleet.max_usd_per_hour, dark),
-        _removable(fleet.blast_radius, largest, removed, own.quantum),
+        _removable(fleet.blast_radius, largest, removed),
+        removed,
     )
 
 
@@ -132,9 +133,9 @@ def even(left: float, others: NDArray[np.float64], replica: float) -> float:
     return max(0.0, min(left, rest))
 
 
-def _removable(radius: BlastRadius, largest: int, removed: int, quantum: int) -> Quota | None:
+def _removable(radius: BlastRadius, largest: int, removed: int) -> Quota | None:
     if radius.share >= 1.0:
         return None
-    left = removable(radius, largest, removed, quantum)
+    left = removable(radius, largest, removed)
     key = f"daemon.fleet.blast_radius.share is {radius.share:g} in {radius.window_s:g} s"
     return Quota(left, f"{key}: {removed} of the fleet's {largest} went already, {left} may go")

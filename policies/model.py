@@ -117,12 +117,14 @@ class Grant:
     """What the fleet lets one workload hold and remove now; None where the fleet sets no limit.
 
     `gpus` and `usd_per_hour` are the most that it may hold (less than it holds now: it is to give way), `removable`
-    how many replicas it may remove.
+    how many replicas it may remove. `removed` is how many all workloads removed within the blast radius's window: a
+    pool whose quantum is larger than `removable` may remove one quantum less these.
     """
 
     gpus: Quota | None = None
     usd_per_hour: Quota | None = None
     removable: Quota | None = None
+    removed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,11 @@
 
 `CAPS` cut the need before anything settles it, `GUARD` stands after every policy, the field's own included, and
 `LAST` looks at each pool's target after the allocation: nothing comes after it.
+
+A rule of `LAST` only moves a pool's target towards the size held, never past it, and returns None where its own limit
+holds. One may undo what another relied on (a removal that is given back leaves growth elsewhere without its room), so
+they run until a whole round changes nothing. All of them hold then, in whatever order they stand; and each change makes
+the sum of ``|target - held|`` a whole number smaller, so that this ends.
 """
 
 from __future__ import annotations
@@ -9,39 +14,40 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from policies.guard.blast import contain
-from policies.guard.bounds import bound, never_shrink_blind, none_blind, untouchable, widened, within
+from policies.guard.bounds import at_most, bound, never_shrink_blind, none_blind, untouchable, widened, within
 from policies.guard.hands import maintain, maintain_pools, override, pause
 from policies.guard.late import spare_late
 from policies.guard.money import afford, ration
 from policies.guard.whole import in_quanta
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from policies.model import PoolName, Step
     from policies.view import Situation
+
+    LastRule = Callable[[Mapping[PoolName, int], Situation], tuple[dict[PoolName, int], Step] | None]
 
 __all__ = ["CAPS", "GUARD", "LAST", "last_word", "never_shrink_blind", "untouchable", "widened", "within"]
 
 CAPS: tuple[Callable[[int, Situation], Step | None], ...] = (spare_late, ration)
 GUARD: tuple[Callable[[int, Situation], Step | None], ...] = (never_shrink_blind, override, bound, maintain, pause)
-LAST: tuple[Callable[[Mapping[PoolName, int], Situation], tuple[dict[PoolName, int], Step] | None], ...] = (
-    none_blind,
-    maintain_pools,
-    contain,
-    in_quanta,
-    afford,
-    in_quanta,
-)
-"""Removals are given back before growth is cut, so that what is kept is paid for; in whole quanta after both."""
+LAST: tuple[LastRule, ...] = (none_blind, maintain_pools, contain, in_quanta, at_most, afford)
+"""Removals are given back before growth is cut, so that little is cut twice."""
 
 
-def last_word(targets: dict[PoolName, int], s: Situation) -> tuple[tuple[Step, ...], dict[PoolName, int]]:
-    """The targets as they may be written, and the rules that had an effect on them."""
+def last_word(
+    targets: dict[PoolName, int], s: Situation, rules: Sequence[LastRule] = LAST
+) -> tuple[tuple[Step, ...], dict[PoolName, int]]:
+    """Return the rules that had an effect, and the targets as they may be written: all limits hold together."""
     steps: list[Step] = []
-    for rule in LAST:
-        changed = rule(targets, s)
-        if changed is not None:
-            targets, step = changed
-            steps.append(step)
+    changes = bool(targets)
+    while changes:
+        changes = False
+        for rule in rules:
+            changed = rule(targets, s)
+            if changed is not None:
+                changes = True
+                targets, step = changed
+                steps.append(step)
     return tuple(steps), targets

@@ -31,6 +31,27 @@ def none_blind(targets: Mapping[PoolName, int], s: Situation) -> tuple[dict[Pool
     return kept, Step("evidence", sum({**s.held, **kept}.values()), why)
 
 
+def at_most(targets: Mapping[PoolName, int], s: Situation) -> tuple[dict[PoolName, int], Step] | None:
+    """Cut growth beyond the maximum of a pool or of the workload; what is held beyond it may stay.
+
+    The most expensive pools' growth goes first, among equals that of the pool listed last.
+    """
+    high = s.spec.max_replicas
+    most = {name: max(s.held[name], quanta.bounds(s.spec.pools[name], high)[1]) for name in targets}
+    kept = {name: min(target, most[name]) for name, target in targets.items()}
+    over = sum({**s.sizes, **{n: kept[n] for n in kept if n in s.sizes}}.values()) - max(high, sum(s.sizes.values()))
+    grown = [n for n in reversed(kept) if n in s.sizes and kept[n] > s.held[n]]
+    for name in sorted(grown, key=lambda n: -(s.spec.pools[n].price_usd_per_hour or 0.0)) if over > 0 else ():
+        size = max(s.held[name], quanta.down(kept[name] - max(0, over), s.spec.pools[name].quantum))
+        if over > 0:
+            over -= kept[name] - size
+            kept[name] = size
+    if kept == targets:
+        return None
+    changed = ", ".join(f"{n} {kept[n]} in the place of {size}" for n, size in targets.items() if kept[n] != size)
+    return kept, Step("bounds", sum({**s.held, **kept}.values()), f"at most {high}, all pools together: {changed}")
+
+
 def widened(spec: WorkloadSpec, now: float) -> WorkloadSpec:
     """The specification with the bounds that hold now: those of an override beyond them as long as it lasts."""
     override = spec.override

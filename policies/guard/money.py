@@ -138,7 +138,7 @@ def afford(targets: Mapping[PoolName, int], s: Situation) -> tuple[dict[PoolName
                 cut = min(grown, math.ceil(excess / units[name] - EPSILON))
                 kept[name] -= cut
                 excess -= cut * units[name]
-    if not over:
+    if kept == targets:
         return None
     size = sum({**s.held, **kept}.values())
     held = "; ".join(f"{cap.key}, {cap.of(pools, s.held):g} held" for cap in over)

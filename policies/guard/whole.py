@@ -1,7 +1,7 @@
 """Whole quanta, kept through every cut: a part of a quantum neither comes nor goes.
 
-A cut growth is cut to a multiple, and never below what is held; of a removal that is cut, less goes. So what was blind,
-in too large a radius or beyond a budget stays so, and the larger size held is the safe side.
+A cut growth is cut to a multiple, and never below what is held; of a removal that is cut, less goes. Where that keeps
+more than may run, the rules on bounds and budgets cut growth elsewhere in the next round.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def in_quanta(targets: Mapping[PoolName, int], s: Situation) -> tuple[dict[PoolName, int], Step] | None:
-    """The targets in whole quanta. Where that keeps more than may run, growth elsewhere goes, the dearest first."""
+    """The targets in whole quanta."""
     pools, held = s.spec.pools, s.held
     if quanta.largest(pools.values()) == 1:
         return None
@@ -29,12 +29,6 @@ def in_quanta(targets: Mapping[PoolName, int], s: Situation) -> tuple[dict[PoolN
         else quanta.fitted(size, held[name], size, pools[name].quantum)
         for name, size in targets.items()
     }
-    serving = [name for name in s.sizes if name in kept]
-    most = max(s.spec.max_replicas, sum(s.sizes.values()))
-    for name in sorted(serving, key=lambda n: -(pools[n].price_usd_per_hour or 0.0)):
-        over = sum({**s.sizes, **{n: kept[n] for n in serving}}.values()) - most
-        if over > 0 and kept[name] > held[name]:
-            kept[name] = max(held[name], quanta.down(kept[name] - over, pools[name].quantum))
     if kept == targets:
         return None
     changed = ", ".join(f"{n} {kept[n]} in the place of {size}" for n, size in targets.items() if kept[n] != size)

@@ -213,11 +213,13 @@ def _encode_outcome(outcome: Outcome) -> dict[str, Any]:
 
 def _encode_grant(grant: Grant) -> dict[str, Any]:
     quotas = {"gpus": grant.gpus, "usd_per_hour": grant.usd_per_hour, "removable": grant.removable}
-    return {name: [q.most, q.reason] for name, q in quotas.items() if q is not None}
+    plain: dict[str, Any] = {name: [q.most, q.reason] for name, q in quotas.items() if q is not None}
+    return {**plain, "removed": grant.removed} if grant.removed else plain
 
 
 def _decode_grant(data: Mapping[str, Any]) -> Grant:
-    return Grant(**{name: Quota(most, reason) for name, (most, reason) in data.items()})
+    quotas = {name: Quota(*quota) for name, quota in data.items() if name != "removed"}
+    return Grant(**quotas, removed=data.get("removed", 0))
 
 
 def _same(value: T) -> T:

@@ -6,7 +6,6 @@ import itertools
 import math
 from typing import Final
 
-from policies import quanta
 from policies.model import Absent, Fresh, Tick
 from policies.spec import Pool
 from simulators.swarm.turn import Turn
@@ -38,14 +37,15 @@ def _usd_per_hour(pool: Pool) -> float:
 
 
 def within_the_blast_radius(turn: Turn) -> str | None:
-    """In the blast radius's window no more than its share of the largest size is removed, or one quantum."""
+    """In the blast radius's window no more than its share of the largest size goes, or one quantum of one pool."""
     radius, now = turn.spec.blast_radius, held(turn.tick)
     if radius.share == 1.0 or now is None:
         return None
     removal = now - sum({**{n: s.desired for n, s in turn.found.items()}, **turn.decision.targets}.values())
     sizes = [now, *(size for s in turn.since(radius.window_s) if (size := held(s.tick)) is not None)]
     removed = sum(max(0, earlier - later) for later, earlier in itertools.pairwise(sizes))
-    least = quanta.largest(turn.spec.pools.values())
+    shrinking = [name for name, found, target in turn.changes if target < found]
+    least = turn.spec.pools[shrinking[0]].quantum if len(shrinking) == 1 else 1
     most = max(least, math.floor(radius.share * max(sizes) + NOISE)) - removed
     if removal > max(0, most):
         return f"{removal} of {now} are removed, {removed} of {max(sizes)} went before, and {radius.share:g} may go"

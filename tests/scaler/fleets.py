@@ -58,11 +58,12 @@ class Member:
 @dataclass
 class Change:
     """What one write did: when it was decided, the replicas that the fleet was asked for then, how many of them went,
-    and the fleet's GPUs and USD per hour before and after."""
+    the quantum of the pool if only one shrank (else 1), and the fleet's GPUs and USD per hour before and after."""
 
     at: float
     asked_for: int
     removed: int
+    quantum: int
     before: tuple[float, float]
     after: tuple[float, float]
 
@@ -115,7 +116,9 @@ class FleetLife:
         self.ledger.note(tick)
         if seen.grant is not None:
             removed = held - sum(member.sizes.values())
-            self.changes.append(Change(decision.at, asked_for, removed, before, self.totals()))
+            shrank = [o.pool for o in outcomes if o.after < o.before]
+            quantum = member.spec.pools[shrank[0]].quantum if len(shrank) == 1 else 1
+            self.changes.append(Change(decision.at, asked_for, removed, quantum, before, self.totals()))
 
     def _write(self, member: Member, pool: PoolName, target: int, dice: Dice) -> Outcome:
         before = member.sizes[pool]
@@ -152,7 +155,8 @@ def members(draw: st.DrawFn, number: int) -> Member:
             gpus_per_replica=draw(st.sampled_from((1, 1, 2, 8))),
             price_usd_per_hour=price,
             market=draw(st.sampled_from(("on_demand", "on_demand", "reserved"))),
-            max_replicas=draw(st.none() | st.integers(1, 8)),
+            max_replicas=draw(st.none() | st.integers(4, 8)),
+            quantum=draw(st.sampled_from((1, 1, 1, 2, 4))),
         )
         for name in draw(st.sampled_from((("a",), ("a",), ("a", "b"))))
     }

@@ -51,7 +51,7 @@ def test_no_more_of_the_fleet_goes_in_any_window_than_its_blast_radius(life: Fle
         before = [c for c in changes[:i] if c.at >= change.at - radius.window_s]
         removed = sum(max(0, c.removed) for c in before)
         largest = max(c.asked_for for c in (*before, change))
-        assert change.removed <= 0 or removed + change.removed <= max(1, radius.share * largest)
+        assert change.removed <= 0 or removed + change.removed <= max(change.quantum, radius.share * largest)
 
 
 @FLEET
@@ -63,7 +63,9 @@ def test_no_more_of_a_workload_goes_in_any_window_than_its_blast_radius(life: Fl
             window = [t for t in member.ticks[: i + 1] if t.at >= tick.at - radius.window_s]
             sizes = [sum(o.before for o in t.outcomes) for t in window] + [sum(o.after for o in tick.outcomes)]
             removed = sum(max(0, a - b) for a, b in itertools.pairwise(sizes))
-            assert sizes[-1] >= sizes[-2] or removed <= max(1, radius.share * max(sizes))
+            shrank = [o.pool for o in tick.outcomes if o.after < o.before]
+            quantum = member.spec.pools[shrank[0]].quantum if len(shrank) == 1 else 1
+            assert sizes[-1] >= sizes[-2] or removed <= max(quantum, radius.share * max(sizes))
 
 
 @FLEET

@@ -1,0 +1,136 @@
+"""Random states of one workload in one tick: pools, limits, what the fleet granted, and what was held before."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import strategies as st
+
+from policies.history import History
+from policies.limits import BlastRadius, Budget, Maintenance, MaintenanceWindow, Override
+from policies.model import (
+    Decision,
+    Fresh,
+    Grant,
+    Observation,
+    PoolName,
+    PoolStatus,
+    Quota,
+    Reading,
+    Shortfall,
+    WorkloadName,
+)
+from policies.quanta import up
+from policies.spec import Pool, WorkloadSpec
+from tests.factories import ABSENT, NOW, fresh, seen, spec, tick_of
+
+MARKETS = ("on_demand", "on_demand", "spot", "reserved")
+UNTIL = "2027-01-15T09:00:00Z"  # NOW is 2027-01-15T08:00:00Z
+
+
+@dataclass(frozen=True)
+class State:
+    """A workload, what one tick saw of it, and the sizes of the ticks before."""
+
+    spec: WorkloadSpec
+    seen: Observation
+    history: History
+
+    @property
+    def held(self) -> dict[PoolName, int]:
+        return {n: r.value.desired for n, r in self.seen.pools.items() if isinstance(r, Fresh)}
+
+    @property
+    def serving(self) -> dict[PoolName, int]:
+        return {n: size for n, size in self.held.items() if self.spec.pools[n].tier == "serving"}
+
+
+@st.composite
+def pools(draw: st.DrawFn, high: int) -> dict[PoolName, Pool]:
+    """One to four pools that may differ in all that the guard looks at; the last may rest as headroom."""
+    made: dict[PoolName, Pool] = {}
+    priced = draw(st.booleans())
+    for name in "abcd"[: draw(st.integers(1, 4))]:
+        least, quantum = draw(st.sampled_from((0, 0, 0, 1, 3))), draw(st.sampled_from((1, 1, 2, 4, 8)))
+        made[PoolName(name)] = Pool(
+            min_replicas=least,
+            max_replicas=draw(st.none() | st.integers(up(least, quantum), max(high, up(least, quantum)))),
+            quantum=quantum,
+            market=draw(st.sampled_from(MARKETS)) if priced else "on_demand",
+            price_usd_per_hour=draw(st.sampled_from((0.0, 1.0, 1.0, 3.3))) if priced else None,
+            gpus_per_replica=draw(st.sampled_from((1, 1, 2, 8))),
+        )
+    if len(made) > 1 and draw(st.booleans()):
+        last = list(made)[-1]
+        made[last] = dataclasses.replace(made[last], tier="awake_spare", serves=PoolName("a"))
+    return made
+
+
+@st.composite
+def workloads(draw: st.DrawFn) -> WorkloadSpec:
+    """A workload with any of the owner's limits."""
+    high = draw(st.integers(1, 40))
+    made = draw(pools(high))
+    money = st.none() | st.sampled_from((0.0, 7.0, 20.0, 61.5))
+    priced = made[PoolName("a")].price_usd_per_hour is not None
+    limits: dict[str, Any] = {
+        "budget": Budget(gpus=draw(st.none() | st.integers(0, 60)), usd_per_hour=draw(money) if priced else None),
+        "blast_radius": BlastRadius(share=draw(st.sampled_from((1.0, 0.05, 0.1, 0.25, 0.5))), window_s=600.0),
+    }
+    mode = draw(st.sampled_from((None, None, "hold", "no_scale_in", "no_scale_out")))
+    if mode is not None:
+        limits["maintenance"] = Maintenance(windows=(MaintenanceWindow(start="00:00", end="00:00", mode=mode),))
+    if draw(st.integers(0, 5)) == 5:
+        limits["override"] = Override(replicas=draw(st.integers(0, 60)), until=UNTIL, beyond_bounds=draw(st.booleans()))
+    return spec(pools=made, max_replicas=high, min_replicas=draw(st.integers(0, high)), **limits)
+
+
+@st.composite
+def grants(draw: st.DrawFn) -> Grant | None:
+    """What the fleet allows, if anything spans workloads."""
+    if draw(st.booleans()):
+        return None
+    amounts = st.none() | st.integers(0, 60).map(lambda n: Quota(float(n), "the fleet's"))
+    removed = draw(st.integers(0, 4))
+    removable = draw(st.none() | st.integers(0, 5).map(lambda n: Quota(float(n), "the fleet's radius")))
+    return Grant(draw(amounts), draw(amounts), removable, removed)
+
+
+def remembered(sizes: list[int]) -> History:
+    """A past in which so many replicas were held, a tick a minute, the last one a minute ago."""
+    history = History()
+    for i, size in enumerate(sizes):
+        at = NOW - 60.0 * (len(sizes) - i)
+        decision = Decision(at, (), 1.0, size, True, True, size, size, size, ())
+        history.append(tick_of(seen({}, size, at=at), decision))
+    return history
+
+
+@st.composite
+def states(draw: st.DrawFn) -> State:
+    """A workload in any state: blind or not, with failed replicas, sized by another writer, within a past."""
+    workload = draw(workloads())
+    found: dict[PoolName, Reading[PoolStatus]] = {}
+    for name in workload.pools:
+        desired = draw(st.integers(0, 30))
+        ready = draw(st.integers(0, desired))
+        failed = draw(st.sampled_from((0, desired - ready)))
+        short = Shortfall(NOW, "no capacity") if failed else None
+        foreign = draw(st.sampled_from((None, None, None, None, "HPA llm")))
+        found[name] = Fresh(PoolStatus(desired, ready, foreign, failed=failed, short=short), NOW)
+    messages = draw(st.sampled_from((0.0, 5.0, 50.0, 100.0, 390.0, 5000.0)))
+    blind = draw(st.integers(0, 4)) == 4
+    readings: Mapping[str, Any] = {
+        "queue.visible": ABSENT if blind else fresh(messages),
+        "queue.in_flight": fresh(0.0),
+    }
+    observation = dataclasses.replace(
+        seen(readings, pools={str(n): r for n, r in found.items()}),
+        workload=WorkloadName("llm"),
+        grant=draw(grants()),
+    )
+    before = draw(st.lists(st.integers(0, 60), max_size=4))
+    return State(workload, observation, remembered(before))

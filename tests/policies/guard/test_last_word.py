@@ -1,0 +1,175 @@
+"""The guard's last word: all its limits hold together, whatever was asked for and in whatever order they stand."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policies import guard
+from policies.guard.money import gpus, usd_per_hour
+from policies.history import HELD, History
+from policies.limits import Budget, Maintenance, MaintenanceWindow
+from policies.model import Evidence, Fresh, PoolName, PoolStatus, Shortfall
+from policies.pipeline import decide
+from policies.spec import Pool, WorkloadSpec
+from policies.view import Situation
+from tests.factories import NOW, queue, seen, spec
+from tests.laws import law
+from tests.policies.guard.states import State, states
+
+A, B = PoolName("a"), PoolName("b")
+NOISE = 1e-6
+
+
+def situation(state: State, *, may_lower: bool) -> Situation:
+    serving, held = state.serving, state.held
+    size = sum(serving.values())
+    return Situation(
+        guard.widened(state.spec, NOW),
+        state.history,
+        NOW,
+        float(size),
+        size,
+        True,
+        may_lower,
+        "",
+        state.seen,
+        serving,
+        held,
+        size,
+        (),
+    )
+
+
+def rooms(state: State) -> Iterator[tuple[int, int]]:
+    """Of each blast radius: how many it lets go in its window, and how many of these went already."""
+    radius, grant = state.spec.blast_radius, state.seen.grant
+    if radius.share < 1.0:
+        sizes = [*state.history.column(HELD, NOW - radius.window_s).tolist(), float(sum(state.held.values()))]
+        went = sum(max(0.0, before - after) for before, after in itertools.pairwise(sizes))
+        yield max(1, math.floor(radius.share * max(sizes) + NOISE)), round(went)
+    if grant is not None and grant.removable is not None:
+        yield int(grant.removable.most) + grant.removed, grant.removed
+
+
+def broken(state: State, targets: Mapping[PoolName, int], *, may_lower: bool) -> Iterator[str]:
+    """Every limit that these targets break."""
+    workload, held = guard.widened(state.spec, NOW), state.held
+    after = {**held, **targets}
+    serving = {n: after[n] for n in state.serving}
+    if sum(serving.values()) > max(workload.max_replicas, sum(state.serving.values())):
+        yield f"{sum(serving.values())} serve, at most {workload.max_replicas}"
+    yield from _pools_broken(workload, held, targets)
+    yield from _budgets_broken(state, held, after)
+    gone = {n: held[n] - size for n, size in targets.items() if size < held[n]}
+    if gone and not may_lower:
+        yield f"{gone} go without evidence"
+    overridden = workload.override is not None and workload.override.in_force(NOW)
+    for window in () if overridden else workload.maintenance.windows:
+        if gone and window.mode in {"hold", "no_scale_in"}:
+            yield f"{gone} go in maintenance"
+        if window.mode in {"hold", "no_scale_out"} and any(size > held[n] for n, size in targets.items()):
+            yield "growth in maintenance"
+    alone = max(workload.pools[n].quantum for n in gone) if len(gone) == 1 else 1
+    for most, went in rooms(state):
+        if gone and sum(gone.values()) + went > max(most, alone):
+            yield f"{gone} go and {went} went of {most}"
+
+
+def _pools_broken(
+    workload: WorkloadSpec, held: Mapping[PoolName, int], targets: Mapping[PoolName, int]
+) -> Iterator[str]:
+    for name, size in targets.items():
+        pool = workload.pools[name]
+        most = workload.max_replicas if pool.max_replicas is None else pool.max_replicas
+        if size > max(most, held[name]):
+            yield f"{name} {size}, at most {most}"
+        if size != held[name] and size % pool.quantum:
+            yield f"{name} {held[name]} -> {size}, by {pool.quantum}"
+
+
+def _budgets_broken(state: State, held: Mapping[PoolName, int], after: Mapping[PoolName, int]) -> Iterator[str]:
+    workload, grant = state.spec, state.seen.grant
+    limits: list[tuple[float | None, Any]] = [
+        (workload.budget.gpus, gpus),
+        (workload.budget.usd_per_hour, usd_per_hour),
+    ]
+    if grant is not None:
+        limits += [(q.most, unit) for q, unit in ((grant.gpus, gpus), (grant.usd_per_hour, usd_per_hour)) if q]
+    for limit, unit in limits:
+        before, then = (sum(n * unit(workload.pools[p]) for p, n in sizes.items()) for sizes in (held, after))
+        if limit is not None and then > max(limit, before) * (1 + NOISE) + NOISE:
+            yield f"{then:g} of {limit:g}, {before:g} held"
+
+
+@law(300)
+@given(states(), st.data())
+def test_no_order_of_the_rules_breaks_a_limit_whatever_is_asked_for(state: State, data: st.DataObject) -> None:
+    may_lower, rules = data.draw(st.booleans()), data.draw(st.permutations(guard.LAST))
+    targets = {n: data.draw(st.integers(0, 70)) for n in state.spec.pools if data.draw(st.integers(0, 5))}
+    _, sizes = guard.last_word(dict(targets), situation(state, may_lower=may_lower), rules)
+    assert not list(broken(state, sizes, may_lower=may_lower))
+    for name, size in sizes.items():
+        low, high = sorted((state.held[name], targets[name]))
+        assert low <= size <= high or targets[name] % state.spec.pools[name].quantum
+
+
+@law(300)
+@given(states())
+def test_no_decision_breaks_a_limit(state: State) -> None:
+    decision = decide(state.spec, state.history, state.seen)
+    full = all(r.evidence is Evidence.FULL for r in decision.recommendations)
+    assert decision.may_lower is full
+    assert not list(broken(state, decision.targets, may_lower=full))
+
+
+@law(100)
+@given(states(), st.data())
+def test_what_the_last_word_allows_it_leaves_alone(state: State, data: st.DataObject) -> None:
+    targets = {n: data.draw(st.integers(0, 70)) for n in state.spec.pools}
+    s = situation(state, may_lower=True)
+    _, sizes = guard.last_word(targets, s)
+    assert guard.last_word(sizes, s) == ((), sizes)
+
+
+NO_SCALE_IN = Maintenance(windows=(MaintenanceWindow(start="00:00", end="00:00", mode="no_scale_in"),))
+PRICED = {"a": Pool(price_usd_per_hour=1.0), "b": Pool(price_usd_per_hour=1.0)}
+
+
+@pytest.mark.parametrize(("most", "taken_over"), [(10, 0), (12, 2), (20, 5)])
+def test_growth_that_relied_on_a_removal_that_maintenance_undoes_ends_at_the_maximum(
+    most: int, taken_over: int
+) -> None:
+    failed = PoolStatus(10, 5, failed=5, short=Shortfall(NOW, "no capacity"))
+    found = {"a": Fresh(failed, NOW), "b": Fresh(PoolStatus(0, 0), NOW)}
+    workload = spec(pools=PRICED, max_replicas=most, maintenance=NO_SCALE_IN)
+    decision = decide(workload, History(), seen(queue(100), pools=found))
+    assert decision.written_off == {A: 5}
+    assert dict(decision.targets) == {A: 10, B: taken_over}
+    if taken_over < 5:
+        assert f"at most {most}, all pools together: b {taken_over} in the place of 5" in decision.reason
+
+
+def test_a_removal_rounded_to_a_quantum_leaves_growth_no_more_than_the_maximum() -> None:
+    workload = spec(pools={"a": Pool(quantum=4), "b": Pool()}, max_replicas=10)
+    state = State(
+        workload, seen({}, pools={n: Fresh(PoolStatus(k, k), NOW) for n, k in (("a", 8), ("b", 2))}), History()
+    )
+    _, sizes = guard.last_word({A: 5, B: 5}, situation(state, may_lower=True))
+    assert sizes == {A: 8, B: 2}
+
+
+def test_growth_cut_for_a_budget_is_cut_to_whole_quanta() -> None:
+    workload = spec(pools={"a": Pool(quantum=4), "b": Pool()}, max_replicas=30, budget=Budget(gpus=13))
+    state = State(
+        workload, seen({}, pools={n: Fresh(PoolStatus(k, k), NOW) for n, k in (("a", 4), ("b", 2))}), History()
+    )
+    steps, sizes = guard.last_word({A: 12, B: 2}, situation(state, may_lower=True))
+    assert sizes == {A: 8, B: 2}
+    assert [step.rule for step in steps] == ["budget", "quantum"]
