@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from policies.history import ACTIVE, AT, WANTED
+from policies.lead_times import MAX_ASKS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -84,7 +85,7 @@ class Hands:
         """Those that a turn sees, when a start takes `lead_s`."""
         size = float(view.desired or 0)
         ready = min(size, float(view.ready or 0))
-        awaited = int(size - ready)
+        awaited = min(MAX_ASKS, int(size - ready))
         since = view.awaited_since()[:awaited]
         since += [view.at] * (awaited - len(since))
         spare_s = max(0.0, lead_s - view.spec.scale_down.window_s) if view.spec else 0.0

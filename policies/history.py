@@ -8,6 +8,7 @@ holds each policy's memory: what its last recommendation handed on to its next.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -17,6 +18,7 @@ from policies.forecast.outlook import Outlook
 from policies.lead_times import LeadTimes
 from policies.markets import Markets
 from policies.model import Absent, Fresh
+from policies.plausibility import plausible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,7 +66,7 @@ class History:
 
     def append(self, tick: Tick) -> None:
         """Add a turn. A row that does not lie after the last one is refused: time does not run backwards here."""
-        d, pools = tick.decision, tick.observation.pools.values()
+        d, seen = tick.decision, plausible(tick.observation)
         if len(self) and d.at <= self._rows[AT, self._end - 1]:
             return
         if self._end == self._rows.shape[1]:
@@ -78,7 +80,7 @@ class History:
             NAN if d.current is None else d.current,
             NAN if d.target is None else d.target,
             NAN if d.ready is None else d.ready,
-            sum(NAN if isinstance(r, Absent) else r.value.desired for r in pools),
+            sum(NAN if isinstance(r, Absent) else r.value.desired for r in seen.pools.values()),
         )
         for r in d.recommendations:
             self._keep(r.keeps)
@@ -87,7 +89,7 @@ class History:
             if r.work is not None or r.policy in self._outlooks:
                 self.outlook(r.policy).note(d.at, r.work)
         for signal, row in self._kept.items():
-            match tick.observation.readings.get(signal):
+            match seen.readings.get(signal):
                 case Fresh(value, _, missing) if not missing and source_of(signal) not in d.doubted:
                     self._rows[row, self._end] = value
                 case _:
@@ -97,8 +99,8 @@ class History:
             self._start += 1
         if d.target is not None and d.ready is not None:
             self.lead_times.note(d.at, d.target, d.ready)
-        self.markets.note(tick)
-        self.credit.note(tick.observation)
+        self.markets.note(tick if seen is tick.observation else replace(tick, observation=seen))
+        self.credit.note(seen)
 
     def _keep(self, signals: tuple[SignalName, ...]) -> None:
         """Keep these signals from now on; of the turns before nothing is known."""

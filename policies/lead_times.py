@@ -60,7 +60,7 @@ class LeadTimes:
             if not (ask.doubtful or ask.waited) and at - ask.at <= LONGEST_S:
                 self._seen.append(at - ask.at)
                 self._quantiles.clear()
-        awaited = max(0, target - ready)
+        awaited = min(MAX_ASKS, max(0, target - ready))
         while len(self._asks) > awaited:
             self._asks.pop()
         self._asks.extend(Ask(at, doubtful=lost > n) for n in range(awaited - len(self._asks)))

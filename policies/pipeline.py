@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from policies import guard, stabilize
 from policies.allocate import Placed, cost_usd_per_hour, found, place
 from policies.doubt import Limits, believed
-from policies.model import Absent, Decision, Evidence, Fresh, Observation, PolicyName, Recommendation, Step
+from policies.model import Absent, Decision, Evidence, Fresh, Observation, Recommendation, Step
+from policies.needs import bounded, most_needed
+from policies.plausibility import plausible
 from policies.view import Situation, View
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ GIVE_WAY: tuple[Callable[[int, Situation], Step | None], ...] = (
 
 def decide(spec: WorkloadSpec, history: History, seen: Observation) -> Decision:
     """What size this workload should have, and why: a pure function of what was seen and what came before."""
-    spec = guard.widened(spec, seen.at)
+    spec, seen = guard.widened(spec, seen.at), plausible(seen)
     doubted = history.credit.doubted(seen, Limits(spec.scale_down.window_s, spec.interval_s))
     if doubted:
         seen = dataclasses.replace(seen, readings=believed(seen.readings, doubted))
@@ -88,12 +90,17 @@ def decide(spec: WorkloadSpec, history: History, seen: Observation) -> Decision:
 def recommend(
     spec: WorkloadSpec, history: History, seen: Observation, ready: int | None, current: int | None
 ) -> tuple[tuple[Recommendation, ...], float | None]:
-    """What every policy wants, in the order configured, and the demand that the measuring ones found."""
+    """What every policy wants, in the order configured, and the demand that the measuring ones found.
+
+    No need is larger than `most_needed`: the cost of what follows is bounded by the sizes configured and found.
+    """
+    most, recalled = most_needed(spec, current), history.memory
     view = View(seen.at, seen.readings, ready, current, None, history, spec.min_replicas, seen.pools, spec)
-    found = {n: p.recommend(PolicyName(n), view) for n, p in spec.policies.items() if not p.shapes}
+    found = {n: bounded(p.recommend(n, view), most, recalled(n)) for n, p in spec.policies.items() if not p.shapes}
     demand = largest(found.values())
     shaping = dataclasses.replace(view, demand=demand)
-    return tuple(found.get(n) or p.recommend(PolicyName(n), shaping) for n, p in spec.policies.items()), demand
+    shaped = {n: bounded(p.recommend(n, shaping), most, recalled(n)) for n, p in spec.policies.items() if p.shapes}
+    return tuple((found | shaped)[n] for n in spec.policies), demand
 
 
 def largest(recommendations: Iterable[Recommendation]) -> float | None:

@@ -27,6 +27,7 @@ from policies.model import (
     Tick,
 )
 from policies.pipeline import decide
+from policies.plausibility import implausible, implausible_size, quantity_of
 from scaler.bell import Bell
 from scaler.config.load import Workload
 from scaler.fleet import Ledger
@@ -230,7 +231,10 @@ class Controller:
                 readings[signal] = self._grade(signal, found, max_age_s, now, f"source {name} could not be read")
         pools: dict[PoolName, Reading[PoolStatus]] = {}
         for name, status in zip(setup.actuators, statuses, strict=True):
-            if status is not None:
+            if status is not None and (why := implausible_size(status.value)):
+                pool_errors[name] = why
+                status = None  # noqa: PLW2901 - it counts as unreadable: the last size known stands, as stale
+            elif status is not None:
                 self._sizes[name] = status
             pools[name] = grade(
                 self._sizes.get(name), POOL_MAX_AGE_S, now, pool_errors.get(name, ""), failed=status is None
@@ -244,6 +248,8 @@ class Controller:
         if isinstance(found, Fresh):
             if found.measured_at > now + MAX_AHEAD_S:
                 return Absent(f"measured {found.measured_at - now:.0f} s ahead of our clock: the clocks differ")
+            if why := implausible(quantity_of(signal), found.value):
+                return Absent(why)
             self._seen[signal] = found
             return grade(found, max_age_s, now, error, failed=False)
         why = found.reason if isinstance(found, Absent) else error

@@ -7,6 +7,7 @@ all the time: a tier is worth ``P(peak > k) * lateness * (1 - tier lead / cold l
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 Peaks = tuple[tuple[float, float], ...]
 STAYS: Final = 0.5
 """What rests already stays until it loses more than this share of its price: forecasts move a little every turn."""
+LUMP: Final = 64
+"""The first so many replicas are weighed one by one, then a part like this of those chosen at a time: of 100,000 that
+may rest some 500 steps are made."""
 
 
 def tiers(s: Situation) -> dict[PoolName, Pool]:
@@ -60,28 +64,31 @@ def rest(s: Situation, supply: float, pinned: Set[PoolName]) -> tuple[dict[PoolN
 def _filled(
     s: Situation, free: Mapping[PoolName, Pool], found: Mapping[PoolName, int], supply: float, peaks: Peaks
 ) -> tuple[dict[PoolName, int], str]:
-    """Replica after replica in the tier that is worth most, until none is worth its price."""
+    """Replica after replica in the tier that is worth most, until none is worth its price (`LUMP`)."""
     serving = rungs.serving(s.spec)
     lateness = s.spec.lateness_ratio * rungs.sure_price(serving)
     prices = rungs.prices(s.spec.pools)
     sooner = {n: _sooner(s, n, p) for n, p in free.items()}
     sizes = dict.fromkeys(found, 0)
+    limits = {n: s.spec.max_replicas if p.max_replicas is None else p.max_replicas for n, p in free.items()}
     beyond, chance = 0.0, exceeds(peaks, supply)
     last = ""
     while supply + beyond + 1e-9 < s.spec.max_replicas:
         value = {}
         for name, pool in free.items():
-            limit = s.spec.max_replicas if pool.max_replicas is None else pool.max_replicas
-            if sizes[name] < limit:
+            if sizes[name] < limits[name]:
                 stays = STAYS * prices[name] if sizes[name] < found[name] else 0.0
                 worth = serving[PoolName(str(pool.serves))].work_per_replica
                 value[name] = chance * lateness * worth * sooner[name] - prices[name] + stays
         choice = max(value, key=lambda n: value[n], default=None)
         if choice is None or value[choice] <= 0:
             break
-        sizes[choice] += 1
+        work = serving[PoolName(str(free[choice].serves))].work_per_replica
+        room = math.ceil((s.spec.max_replicas - supply - beyond) / work - 1e-9)
+        step = max(1, min(sum(sizes.values()) // LUMP, limits[choice] - sizes[choice], room))
+        sizes[choice] += step
         last = f"the last one is needed with a probability of {chance:.2f}"
-        beyond += serving[PoolName(str(free[choice].serves))].work_per_replica
+        beyond += step * work
         chance = exceeds(peaks, supply + beyond)
     told = ", ".join(f"{n} {size}" for n, size in sizes.items())
     return sizes, f"{told}; {last or f'one more is needed with a probability of {chance:.2f}: not worth its price'}"

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 MAX_MOVES: Final = 64
 """Moves between pools considered in one turn; the next turn goes on."""
 LUMP: Final = 16
-"""A gap is filled in no more than about so many steps a pool: exact for small fleets, quick for large ones."""
+"""A gap is filled in no more than about so many steps a pool, and spares beyond it grow by such a part of themselves:
+exact for small fleets, quick for large ones. The first 31 spares are added one by one, the next 16 in steps of 2."""
 STAYS: Final = 0.1
 """A spare stays until it is worth less than its price by this share: risks move a little every turn."""
 EPSILON: Final = 1e-9
@@ -92,7 +93,7 @@ def _grow(rungs: Sequence[Rung], fleet: list[int], aim: Aim) -> None:
         missing = aim.work - sum(n * r.work for r, n in zip(rungs, fleet, strict=True))
         choice = None
         for i, r in enumerate(rungs):
-            lump = max(1, int(missing / r.work) // LUMP)
+            lump = max(1, int(abs(missing) / r.work) // LUMP)
             step = quanta.more(r.size(fleet[i]), lump, min(r.most - fleet[i], room), r.pool.quantum)
             if step <= 0:
                 continue

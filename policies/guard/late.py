@@ -148,8 +148,8 @@ def _most(size: int, latency: SignalName, limit_s: float, loads: Sequence[Signal
 
 
 def _gaining(size: int, requests: float, line: Line, found: str, s: Situation) -> Most | None:
-    """The size from which one replica more would gain too little."""
-    sizes = np.arange(s.current, size)
+    """The size from which one replica more would gain too little, of those that the maximum allows."""
+    sizes = np.arange(s.current, min(size, max(s.spec.max_replicas, s.current)))
     now, more = line.base_s + line.slope_s * requests / sizes, line.base_s + line.slope_s * requests / (sizes + 1)
     too_little = np.flatnonzero(now - more < s.spec.late_growth.min_gain * now)
     if not too_little.size:

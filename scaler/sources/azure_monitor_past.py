@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from policies.plausibility import SHARE_SLACK, SHARES
 from scaler.clouds.azure_metrics import BUCKET_S, Asked, Batches, metric
 from scaler.clouds.azure_vms import moment
 from scaler.clouds.rest import Body
-from scaler.sources.measured import SHARE_SLACK, SHARES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -1,17 +1,11 @@
-"""What may pass for a measurement. Sentinels, NaN, infinities and negative counts stop here."""
+"""What may pass for a measurement. Sentinels, NaN, infinities, negative counts and absurd values stop here."""
 
 from __future__ import annotations
 
 import math
-from typing import Final
 
-from policies.latencies import LATE
 from policies.model import Absent, Fresh
-
-SHARES: Final = LATE | {"utilization", "kv_cache_usage", "tensor_active", "memory_active", "prefix_hit_share"}
-"""Quantities that are shares, 0 to 1."""
-SHARE_SLACK: Final = 0.02
-"""By how much a mean of shares may exceed 1 through rounding and unequal scrapes before it is disbelieved."""
+from policies.plausibility import SHARES, implausible
 
 
 def measured(quantity: str, value: object, measured_at: float, missing: str = "") -> Fresh[float] | Absent:
@@ -27,10 +21,6 @@ def measured(quantity: str, value: object, measured_at: float, missing: str = ""
         return Absent(f"{value!r} is not a number")
     if not math.isfinite(number) or not math.isfinite(measured_at):
         return Absent(f"{number} is not finite")
-    if number < 0:
-        return Absent(f"{number:g} is negative")
-    if quantity in SHARES:
-        if number > 1 + SHARE_SLACK:
-            return Absent(f"{number:g} is not a share from 0 to 1")
-        number = min(number, 1.0)
-    return Fresh(number, measured_at, missing)
+    if why := implausible(quantity, number):
+        return Absent(why)
+    return Fresh(min(number, 1.0) if quantity in SHARES else number, measured_at, missing)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
+import math
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from policies.history import History
 from policies.model import Absent, Fresh, PoolName, Result, SignalName, Stale, Tick
 from scaler.config.load import Workload, workload_from
 from scaler.controller import Controller, Setup
+from scaler.journal.codec import decode_tick, encode_tick
 from scaler.ports import Conflict, Misconfigured, OutOfCapacity, PortError, Unavailable
 from tests.fakes import FakeActuator, FakeSource, ManualClock
 
@@ -119,6 +122,43 @@ async def test_a_sample_from_the_future_is_disbelieved() -> None:
     reading = (await rig.turn()).observation.readings[VISIBLE]
     assert isinstance(reading, Absent)
     assert "clocks differ" in reading.reason
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (1.1e12, "1.1e+12 is beyond any plausible value (limit 1e+12)"),
+        (1.7e308, "1.7e+308 is beyond any plausible value (limit 1e+12)"),
+        (10**400, "a number of more than 308 digits is beyond any plausible value (limit 1e+12)"),
+        (math.nan, "nan is not finite"),
+        (math.inf, "inf is not finite"),
+        (-1.0, "-1 is negative"),
+    ],
+    ids=["beyond its limit", "near the largest float", "of 401 digits", "nan", "inf", "negative"],
+)
+async def test_a_value_that_nothing_measures_is_absent_with_the_reason_in_the_journal(value: float, why: str) -> None:
+    rig = Rig()
+    await rig.turn()
+    rig.source.values["visible"] = value
+    tick = await rig.turn()
+    assert tick.observation.readings[VISIBLE] == Absent(why)
+    assert decode_tick(json.loads(json.dumps(encode_tick(tick)))) == tick
+    assert rig.actuator.writes == [3]
+    rig.source.error = Unavailable("503")
+    assert (await rig.turn()).observation.readings[VISIBLE] == Stale(30.0, rig.clock.now() - 30, 30.0)
+
+
+@pytest.mark.parametrize("size", [1_000_001, 4 * 10**12, 10**400, -1], ids=["a million and one", "4e12", "of 401 digits", "-1"])
+async def test_a_size_that_no_platform_has_counts_as_not_read(size: int) -> None:
+    rig = Rig()
+    await rig.turn()
+    rig.actuator.ready = size
+    tick = await rig.turn()
+    assert isinstance(tick.observation.pools[MAIN], Stale)
+    assert "is beyond any plausible size (limit 1000000)" in tick.observation.pool_errors[MAIN]
+    assert tick.decision.targets == {}
+    rig.actuator.ready = 3
+    assert (await rig.turn()).decision.target == 3
 
 
 async def test_a_quantity_the_source_leaves_out_is_absent() -> None:

@@ -10,13 +10,13 @@ import pytest
 
 from policies.latencies import LATENCIES, QUANTITIES
 from policies.model import Fresh
+from policies.plausibility import SHARES
 from policies.spec import Slo
 from policies.threshold import Concurrency, GpuUtilization, KvCacheUsage
 from scaler.clock import SystemClock
 from scaler.config.load import load
 from scaler.resources import Opening, Resources
 from scaler.sources.http import Access
-from scaler.sources.measured import SHARES
 from scaler.sources.presets import PRESETS, Preset, Recipe
 from scaler.sources.prometheus import Prometheus
 from scaler.sources.promql import lost, selector, time_of, value_of

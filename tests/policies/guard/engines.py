@@ -27,7 +27,7 @@ KEEPS = (ITL, SignalName("engines.running"), SignalName("engines.waiting"))
 
 @dataclass(frozen=True)
 class Chaser:
-    """Dynamo's SLA mode in short: while a latency is above its limit, one replica more than there are.
+    """Dynamo's SLA mode in short: while a latency is above its limit, one replica (or `more`) more than there are.
 
     Without `tells` it does not say that it asks because users wait.
     """
@@ -35,6 +35,7 @@ class Chaser:
     limit_s: float
     per_replica: float = 8.0
     tells: bool = True
+    more: float = 1.0
     shapes: ClassVar[bool] = False
     activates: ClassVar[bool] = True
     settles: ClassVar[bool] = False
@@ -48,7 +49,7 @@ class Chaser:
         assert isinstance(running, Fresh)
         load = running.value / self.per_replica
         late = isinstance(itl, Fresh) and itl.value > self.limit_s
-        wanted = max(load, float(view.desired or 0) + 1) if late else load
+        wanted = max(load, float(view.desired or 0) + self.more) if late else load
         because_late = wanted - load if self.tells else None
         return Recommendation(
             name, wanted, Evidence.FULL, True, "chases a latency", KEEPS, keeps=KEEPS, because_late=because_late

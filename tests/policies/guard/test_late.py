@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import tracemalloc
 from typing import Any
 
 import numpy as np
 import pytest
 
 from policies.limits import LateGrowth
+from policies.model import PolicyName
 from policies.spec import ScaleDown, Slo, WorkloadSpec
 from policies.threshold import Headroom
 from tests.factories import spec
@@ -102,6 +105,22 @@ def test_a_replica_that_gains_too_little_is_not_bought() -> None:
     engines = Engines(spec_, flat, size=3)
     assert max(engines.turns(100, running=24.0)) == 4
     assert "less than late_growth.min_gain 5.0%" in engines.decisions[-1].reason
+
+
+def test_growth_that_latency_asks_for_is_weighed_within_the_maximum() -> None:
+    engines = Engines(chased(limit_s=0.02, min_replicas=8, late_growth=LateGrowth(min_gain=0.0)), linear, size=8)
+    engines.turns(20, running=10.0)
+    engines.turns(20, running=15.0)
+    boundless = {PolicyName("chaser"): Chaser(0.02, more=1e12)}
+    engines.spec = dataclasses.replace(engines.spec, policies=boundless, max_replicas=100_000)
+    tracemalloc.start()
+    try:
+        decision = engines.turn(running=32.0)
+        assert tracemalloc.get_traced_memory()[1] < 16 * 2**20
+    finally:
+        tracemalloc.stop()
+    assert decision.target is not None
+    assert decision.target <= 100_000
 
 
 @pytest.mark.parametrize(
