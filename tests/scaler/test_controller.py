@@ -148,7 +148,9 @@ async def test_a_value_that_nothing_measures_is_absent_with_the_reason_in_the_jo
     assert (await rig.turn()).observation.readings[VISIBLE] == Stale(30.0, rig.clock.now() - 30, 30.0)
 
 
-@pytest.mark.parametrize("size", [1_000_001, 4 * 10**12, 10**400, -1], ids=["a million and one", "4e12", "of 401 digits", "-1"])
+@pytest.mark.parametrize(
+    "size", [1_000_001, 4 * 10**12, 10**400, -1], ids=["a million and one", "4e12", "of 401 digits", "-1"]
+)
 async def test_a_size_that_no_platform_has_counts_as_not_read(size: int) -> None:
     rig = Rig()
     await rig.turn()
