@@ -13,6 +13,7 @@ from policies.demand import gather, no_opinion, signals
 from policies.engine_load import READ, SETTLED_S, Worth
 from policies.latencies import limit, promised_s, recalled
 from policies.model import PolicyName, Recommendation
+from policies.plausibility import LIMITS
 from policies.predictive_turn import KV, Turn, carried, share
 from policies.rules import Rule
 from policies.threshold import SOURCE
@@ -136,7 +137,8 @@ class Predictive:
     ) -> NDArray[np.float64]:
         """The mean rates' part of the work: the cache does not show in means over minutes."""
         worth = Worth(self.prompt_tokens_per_s, self.generation_tokens_per_s, self.rate_window_s)
-        rates = (np.where(np.isfinite(v) & (v >= 0.0), v, np.nan) for v in (values[q] for q in self.past_needs()))
+        read = ((values[q], LIMITS[q]) for q in self.past_needs())
+        rates = (np.where((v >= 0.0) & (v <= most), v, np.nan) for v, most in read)
         return worth.load(*rates) / carried(limit(recalled(memory), promised_s(spec), share(spec)))
 
     def recommend(self, name: PolicyName, view: View) -> Recommendation:

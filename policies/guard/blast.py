@@ -114,4 +114,5 @@ def _cut_replacements(kept: dict[PoolName, int], over: int, s: Situation) -> Non
 
 
 def _quantum(name: PoolName, s: Situation) -> int:
-    return s.spec.pools[name].quantum
+    quantum: int = s.spec.pools[name].quantum
+    return quantum

@@ -50,7 +50,9 @@ def test_before_anything_was_learnt_the_first_turn_agrees_with_the_past() -> Non
     assert work(rates(60.0), {}) == pytest.approx([first.work], rel=0.05)
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, -1.0], ids=["nan", "inf", "-inf", "negative"])
+@pytest.mark.parametrize(
+    "bad", [math.nan, math.inf, -math.inf, -1.0, 1e300], ids=["nan", "inf", "-inf", "negative", "absurd"]
+)
 @pytest.mark.parametrize("quantity", POLICY.past_needs())
 def test_a_hostile_value_of_either_is_a_gap(bad: float, quantity: str) -> None:
     values = rates([60.0, 60.0, 0.0])

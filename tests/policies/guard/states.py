@@ -80,12 +80,14 @@ def workloads(draw: st.DrawFn) -> WorkloadSpec:
         "budget": Budget(gpus=draw(st.none() | st.integers(0, 60)), usd_per_hour=draw(money) if priced else None),
         "blast_radius": BlastRadius(share=draw(st.sampled_from((1.0, 0.05, 0.1, 0.25, 0.5))), window_s=600.0),
     }
-    mode = draw(st.sampled_from((None, None, "hold", "no_scale_in", "no_scale_out")))
+    mode: Any = draw(st.sampled_from((None, None, "hold", "no_scale_in", "no_scale_out")))
     if mode is not None:
         limits["maintenance"] = Maintenance(windows=(MaintenanceWindow(start="00:00", end="00:00", mode=mode),))
     if draw(st.integers(0, 5)) == 5:
         limits["override"] = Override(replicas=draw(st.integers(0, 60)), until=UNTIL, beyond_bounds=draw(st.booleans()))
-    return spec(pools=made, max_replicas=high, min_replicas=draw(st.integers(0, high)), **limits)
+    return spec(
+        pools={str(n): p for n, p in made.items()}, max_replicas=high, min_replicas=draw(st.integers(0, high)), **limits
+    )
 
 
 @st.composite
