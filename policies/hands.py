@@ -43,7 +43,10 @@ class Kept:
         told = ~np.isnan(wanted) if window_s else np.zeros(at.size, bool)
         turns, active = (view.history.column(column, view.at - rest_s) for column in (AT, ACTIVE))
         worked = turns[active > 0][-1:]
-        ends = np.concatenate((at[told] + window_s, worked + rest_s)) - view.at
+        windows = at[told] + window_s
+        if view.min_replicas == 0:  # the cooldown ends what a longer window keeps
+            windows = np.minimum(windows, worked[0] + rest_s if worked.size else view.at)
+        ends = np.concatenate((windows, worked + rest_s)) - view.at
         until_s = (np.floor(ends / spec.interval_s) + 1.0) * spec.interval_s  # the first turn not held back
         replicas = np.minimum(size, np.concatenate((wanted[told], np.ones(worked.size))))
         order = np.argsort(until_s, kind="stable")

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
 RULES: tuple[Callable[[int, Situation], Step | None], ...] = (
     stabilize.tolerate,
-    stabilize.rest_or_wake,
+    stabilize.stay_awake,
     guard.never_shrink_blind,
     stabilize.hold_back_growth,
     stabilize.hold_back_shrinking,
+    stabilize.rest,
     stabilize.limit_step,
 )
 """From need to a steady size, in this order: each takes the size so far. The guard's own come before and after."""

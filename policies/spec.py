@@ -151,7 +151,13 @@ class WorkloadSpec:
     interval_s: Annotated[float, Rule("Between two turns. Seconds.", gt=0, le=3600)] = 15.0
     deadline_s: Annotated[float, Rule("For each read and each write of a turn. Seconds.", gt=0, le=300)] = 10.0
     cooldown_s: Annotated[
-        float, Rule("To zero only when no policy saw work for this long. Seconds.", ge=0, le=86400)
+        float,
+        Rule(
+            "To zero once no policy saw work above its activation for this long, whatever need is left; scale_down's"
+            " window is not waited for, its steps are. Seconds.",
+            ge=0,
+            le=86400,
+        ),
     ] = 300.0
     tolerance: Annotated[
         float, Rule("A need within this share of the present size changes nothing. Share.", ge=0, lt=1)

@@ -37,25 +37,43 @@ def tolerate(size: int, s: Situation) -> Step | None:
     return None
 
 
-def rest_or_wake(size: int, s: Situation) -> Step | None:
-    """Zero and back: at least one while there is work, zero only after `cooldown_s` provably without any."""
-    if s.need is None:
+def stay_awake(size: int, s: Situation) -> Step | None:
+    """At least one replica while there is work, and until `cooldown_s` has provably passed without any."""
+    if s.need is None or size >= 1:
         return None
     if s.active:
-        return Step("activation", 1, "there is work: at least one replica") if size < 1 else None
-    if s.spec.min_replicas > 0:
+        return Step("activation", 1, "there is work: at least one replica")
+    if s.spec.min_replicas > 0 or s.current == 0:
+        return None
+    why = _why_awake(s)
+    return Step("cooldown", 1, why) if why else None
+
+
+def rest(size: int, s: Situation) -> Step | None:
+    """Zero once no policy is active and `cooldown_s` has provably passed so, whatever need is left below activation.
+
+    It comes after tolerance and windows, so that neither keeps a replica for that need: 2 messages at 10 per replica
+    need 0.2 replicas, which a window keeps as 1, and with an activation of 5 the size is 0. Steps still limit the pace.
+    A forecast is no work: it sizes a workload that works, and neither keeps one awake nor wakes it.
+    """
+    if size == 0 or s.need is None or s.active or s.spec.min_replicas > 0:
         return None
     if s.current == 0:
-        return Step("activation", 0, "no work above the activation threshold: stay at zero") if size > 0 else None
+        return Step("activation", 0, "no work above the activation threshold: stay at zero")
+    if _why_awake(s):
+        return None
+    return Step("cooldown", 0, f"no work above the activation threshold for {s.spec.cooldown_s:g} s")
+
+
+def _why_awake(s: Situation) -> str:
+    """Why a workload without work now may not go to zero yet; empty where it may."""
     cooldown_s = s.spec.cooldown_s
     since = s.now - cooldown_s
     if s.history.column(ACTIVE, since).any():
-        why = f"there was work in the last {cooldown_s:g} s"
-    elif not s.may_lower or _unproven(since, s):
-        why = f"not seen to be idle throughout the last {cooldown_s:g} s"
-    else:
-        return Step("cooldown", 0, f"no work for {cooldown_s:g} s") if size > 0 else None
-    return Step("cooldown", 1, why) if size < 1 else None
+        return f"there was work in the last {cooldown_s:g} s"
+    if not s.may_lower or _unproven(since, s):
+        return f"not seen to be idle throughout the last {cooldown_s:g} s"
+    return ""
 
 
 def hold_back_growth(size: int, s: Situation) -> Step | None:

@@ -101,13 +101,15 @@ def growth_window(turn: Turn) -> str | None:
 
 
 def scale_down_window(turn: Turn) -> str | None:
-    """A size shrinks to the largest need in the scale-down window or stays above, and only if all of it was seen."""
+    """A size shrinks to the largest need in the scale-down window or stays above, and only if all of it was seen.
+
+    Unless the workload comes to rest: what is needed below the activation keeps nothing then.
+    """
     d, window_s = turn.decision, turn.spec.scale_down.window_s
-    if not turn.shrinks() or d.target is None or d.current is None or turn.by_hand():
+    if not turn.shrinks() or d.target is None or d.current is None or turn.by_hand() or _at_rest(turn):
         return None
     wanted = [s.decision.wanted for s in turn.since(window_s)] if window_s else []
-    if not _at_rest(turn):
-        wanted.append(d.wanted)
+    wanted.append(d.wanted)
     highest = min(max((n for n in wanted if n is not None), default=0), d.current, turn.spec.max_replicas)
     if d.target < highest:
         return f"{d.current} -> {d.target}, and {highest} was wanted in the last {window_s:g} s"
@@ -168,18 +170,21 @@ def zero_is_earned(turn: Turn) -> str | None:
 
 
 def rest_comes(turn: Turn) -> str | None:
-    """The last replica goes where zero is allowed and a cooldown and a scale-down window saw no work and no need."""
+    """The last replica goes where zero is allowed and a cooldown saw no work, whatever need is left.
+
+    At zero nothing is asked for either before there is work.
+    """
     d, spec = turn.decision, turn.spec
-    span_s = max(spec.cooldown_s, spec.scale_down.window_s)
     least = spec.min_replicas or any(p.min_replicas for p in spec.pools.values())
-    if (d.current, d.target) != (1, 1) or least or spec.paused or turn.by_hand():
+    if d.target is None or least or spec.paused or turn.by_hand():
         return None
-    if turn.forbids("hold", "no_scale_in") or spec.blast_radius.share < 1.0:
+    if d.current == 0 and d.target and d.demand is not None and not d.active:
+        return f"it leaves zero for {d.target}, and there is no work: {d.reason}"
+    if (d.current, d.target) != (1, 1) or turn.forbids("hold", "no_scale_in") or spec.blast_radius.share < 1.0:
         return None
-    idle = all(not s.decision.active and not s.decision.wanted for s in [turn.now, *turn.since(span_s)])
-    if not idle or lacking(spec, turn.tick) or not _seen_throughout(turn, span_s) or _stepped_down(turn):
+    if not _at_rest(turn) or lacking(spec, turn.tick) or _stepped_down(turn):
         return None
-    return f"it stays at 1, and there was neither work nor need for {span_s:g} s: {d.reason}"
+    return f"it stays at 1, and there was no work for {spec.cooldown_s:g} s: {d.reason}"
 
 
 def _stepped_down(turn: Turn) -> bool:
@@ -188,9 +193,10 @@ def _stepped_down(turn: Turn) -> bool:
 
 
 def _at_rest(turn: Turn) -> bool:
-    """Whether zero is allowed and a cooldown was without work: what is needed now does not count then."""
-    quiet = not turn.decision.active and not any(s.decision.active for s in turn.since(turn.spec.cooldown_s))
-    return quiet and turn.spec.min_replicas == 0
+    """Whether zero is allowed and a cooldown was seen to be without work throughout: no need counts then."""
+    cooldown_s = turn.spec.cooldown_s
+    quiet = not turn.decision.active and not any(s.decision.active for s in turn.since(cooldown_s))
+    return quiet and turn.spec.min_replicas == 0 and _seen_throughout(turn, cooldown_s)
 
 
 def _seen_throughout(turn: Turn, window_s: float) -> bool:

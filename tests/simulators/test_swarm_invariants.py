@@ -32,6 +32,10 @@ from tests.simulators.world.makers import POOL, workload
 AT = 1_800_000_000.0
 QUICK: dict[str, Any] = {"scale_down": {"window_s": 60, "max_replicas": 100}, "scale_up": {"max_replicas": 100}}
 ZERO: dict[str, Any] = {**QUICK, "min_replicas": 0, "cooldown_s": 30}
+WOKEN: dict[str, Any] = {
+    **ZERO,
+    "policies": {"want": {"kind": "queue_depth", "target_per_replica": 4, "activation": 5}},
+}
 SIGNALS = ("visible", "in_flight", "delayed")
 
 
@@ -176,6 +180,8 @@ BAD: list[tuple[str, Callable[[], Turn]]] = [
     ("zero_is_earned", lambda: sized(played([*IDLE, 4.0, 0.0], **ZERO), 0)),
     ("zero_is_earned", lambda: sized(played([0.0, 0.0], **ZERO), 0)),
     ("rest_comes", lambda: sized(played([0.0] * 5, size=1, **ZERO), 1)),
+    ("rest_comes", lambda: sized(played([2.0] * 5, size=1, **WOKEN), 1)),
+    ("rest_comes", lambda: sized(played([2.0], size=0, **WOKEN), 1)),
     ("within_budgets", lambda: sized(played(BUSY, budget={"gpus": 4}), 5)),
     ("within_budgets", lambda: sized(played(BUSY, budget={"usd_per_hour": 8.5}, bounds={"price_usd_per_hour": 2}), 5)),
     ("within_the_blast_radius", lambda: sized(played(BUSY, blast_radius={"share": 0.5}), 1)),
@@ -231,6 +237,7 @@ def test_every_invariant_is_made_to_complain() -> None:
         pytest.param(lambda: played([*BUSY, None]), id="blind"),
         pytest.param(lambda: played([*BUSY, *IDLE], **ZERO), id="going to zero"),
         pytest.param(lambda: played([4.0], size=0, **ZERO), id="waking"),
+        pytest.param(lambda: played([*BUSY, 2.0, 2.0, 2.0], **WOKEN), id="going to zero with a need left"),
         pytest.param(lambda: played([*BUSY, *IDLE], paused=True), id="paused"),
         pytest.param(lambda: lied(played([*BUSY, 0.0])), id="lied to"),
         pytest.param(lambda: liar([*BUSY, *LIE, *BUSY, *LIE]), id="lied to again"),
