@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from policies.ceiling import Ceiling
@@ -18,8 +17,9 @@ if TYPE_CHECKING:
     from policies.spec import Pool
 
 REFUSALS: Final = frozenset({Result.OUT_OF_CAPACITY, Result.OUT_OF_QUOTA, Result.MISCONFIGURED})
-"""Results of an ask for more after which it is worth asking elsewhere. Waiting does not mend a quota; what a human is
-to mend (a permission, a bound) is asked again as a shortage is, for nobody tells us when it is mended."""
+"""Results of an ask for more after which it is worth asking elsewhere. The wait after a quota error is longer than the
+others. A permission or a bound that a person has to change is retried as a shortage is, since no platform reports the
+change."""
 
 
 class Market:
@@ -29,7 +29,8 @@ class Market:
     the second is for the reader to heed where nodes may be taken. `ceiling` is how many there were then.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "") -> None:
+        self.name = name
         self.lead_times = LeadTimes()
         self.hazard = Hazard()
         self.short = Shortage()
@@ -94,13 +95,13 @@ class Market:
         came = self.lead_times.note(at, self._asked, status.ready, lost)
         self._status, self._at = status, at
         if came:
-            self.short, self.taken = self.short.granted(came), self.taken.granted(came)
+            self.short, self.taken = self.short.granted(came, at), self.taken.granted(came, at)
         if lost:
             self.taken = self.taken.refused(at, f"{lost} of it were taken")
         if (late := overdue - status.failed) > 0:  # of the failed ones the platform itself tells
             self.short = self.short.refused(at, f"{late} asked for have not come")
-        if self.short.barred and (raised or self.short.barred != spec):
-            self.short = replace(self.short, barred="")
+        if self.short.quota and (raised or self.short.quota != spec):
+            self.short = self.short.lifted()
         self._heed(at, said, outcome, spec)
         self._refused = outcome is not None and outcome.result is Result.OUT_OF_CAPACITY
 
@@ -121,9 +122,9 @@ class Market:
             refusals.append((outcome.result is Result.OUT_OF_QUOTA, outcome.reason))
         if refusals:
             self.lead_times.short()
-        for barred, reason in refusals:
+        for quota, reason in refusals:
             short = self.short
-            self.short = replace(short, barred=spec, reason=reason) if barred else short.refused(at, reason)
+            self.short = short.over_quota(at, reason, spec, self.name) if quota else short.refused(at, reason)
 
     def shift(self, step_s: float) -> None:
         """After the wall clock jumped, ages stay what they were."""
@@ -159,7 +160,7 @@ class Markets:
         self._pools = {n: m for n, m in self._pools.items() if n in tick.observation.pools}
         for name, reading in tick.observation.pools.items():
             if isinstance(reading, Fresh):
-                market = self._pools.setdefault(name, Market())
+                market = self._pools.setdefault(name, Market(name))
                 overdue = tick.decision.written_off.get(name, 0)
                 market.note(tick.decision.at, reading.value, outcomes.get(name), overdue, tick.spec)
 

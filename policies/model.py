@@ -55,7 +55,7 @@ class Shortfall:
     """The platform took a size and found later that it cannot give it.
 
     `at` is when it said so: one saying is one refusal, however often it is read. `quota` says that a limit of the
-    account stands in the way, which waiting does not mend; otherwise the platform has no capacity of this kind.
+    account stands in the way, which heals more slowly; otherwise the platform has no capacity of this kind.
     """
 
     at: float
@@ -245,7 +245,7 @@ class Result(StrEnum):
     DRY_RUN = "dry_run"  # decided only
     UNAVAILABLE = "unavailable"  # no answer, throttled, refused: the next turn tries again
     OUT_OF_CAPACITY = "out_of_capacity"
-    OUT_OF_QUOTA = "out_of_quota"  # a limit of the account: a human must have it raised
+    OUT_OF_QUOTA = "out_of_quota"  # a limit of the account: retried within the hour
     CONFLICT = "conflict"  # somebody else wrote
     MISCONFIGURED = "misconfigured"  # needs a human
 

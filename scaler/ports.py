@@ -41,7 +41,7 @@ class OutOfCapacity(PortError):
 
 
 class OutOfQuota(PortError):
-    """A limit of the account forbids more of this kind: it heals by a human's request, not by waiting."""
+    """A limit of the account forbids more of this kind. Spend elsewhere, and retry within minutes to an hour."""
 
 
 class Conflict(PortError):

@@ -64,11 +64,14 @@ def _probed(ladder: list[Rung], s: Situation) -> list[Rung]:
     """The ladder, with one ask in every turn while nothing is there, nothing is asked for and no rung is open.
 
     Patience with a market that had none is for those who have something; asked is the one to be asked again soonest.
+    After a quota error that is every few minutes.
     """
     markets = s.history.markets
     if any(r.asked or not (r.shut or r.fixed) for r in ladder):
         return ladder
-    closed = [r for r in ladder if not r.fixed and not markets.of(r.name).short.barred and r.pool.max_replicas != 0]
+    closed = [
+        r for r in ladder if not (r.fixed or markets.of(r.name).short.fresh_quota(s.now) or r.pool.max_replicas == 0)
+    ]
     if not closed:
         return ladder
     first = min(closed, key=lambda r: max(markets.of(r.name).short.until, markets.of(r.name).taken.until))

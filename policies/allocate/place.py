@@ -112,18 +112,20 @@ def place(s: Situation, steps: tuple[Step, ...], size: int, split: Mapping[PoolN
 
 def _in_order(s: Situation, size: int, kept: Set[PoolName]) -> tuple[dict[PoolName, int], tuple[Step, ...]]:
     """The order listed, but for pools that are known to give no more while others may: these keep what serves there or
-    may still come, and the next ones take the rest. A pool alone is asked whatever is remembered."""
+    may still come, and the next ones take the rest. Where none may give more, all are asked whatever is remembered, but
+    only every few minutes after a quota error."""
     spec, pools = s.spec, rungs.serving(s.spec)
     asked = allocate(size, s.sizes, pools, kept, spec.max_replicas)
-    if len(pools) < 2:
-        return asked, ()
     shut = {n: why for n in pools if (why := rungs.shut(n, pools, s.seen.pools, s.history.markets, s.now))}
-    if not shut or not pools.keys() - kept - shut.keys():
+    alone = not pools.keys() - kept - shut.keys()
+    if alone:
+        shut = {n: why for n, why in shut.items() if s.history.markets.of(n).short.fresh_quota(s.now)}
+    if not shut:
         return asked, ()
     sizes, closed = dict(s.sizes), dict(pools)
     for name in shut.keys() - kept:
         reading, pool = s.seen.pools[name], pools[name]
-        if isinstance(reading, Fresh) and s.may_lower:
+        if isinstance(reading, Fresh) and s.may_lower and not alone:
             sizes[name] = quanta.up(max(0, reading.value.desired - reading.value.failed), pool.quantum)
         closed[name] = replace(pool, max_replicas=max(sizes[name], pool.min_replicas))
     given = allocate(size, sizes, closed, kept, spec.max_replicas)

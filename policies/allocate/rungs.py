@@ -202,8 +202,6 @@ def shut(
         if not same:
             continue
         market, reading = markets.of(other), found[other]
-        if market.short.barred and other == name:
-            return f"refused until the configuration changes ({market.short.reason})"
         if own.market == "spot":
             if market.taken.lasts(now):
                 return _remembered(market.taken, now)
@@ -213,11 +211,13 @@ def shut(
                 return f"{reading.value.doomed} of it are about to be taken"
         said = None if isinstance(reading, Absent) else market.heard(reading.value)
         if said is not None and (other == name or not said.quota):
-            return said.reason
-        if market.short.lasts(now) and not market.short.barred:
+            return f"quota error ({said.reason})" if said.quota else said.reason
+        if market.short.lasts(now) and (other == name or not market.short.quota):
             return _remembered(market.short, now)
     return ""
 
 
 def _remembered(shortage: Shortage, now: float) -> str:
+    if shortage.quota:
+        return f"quota error ({shortage.reason}): retry in {math.ceil((shortage.until - now) / 60.0)} min"
     return f"{shortage.reason}, {now - shortage.since:.0f} s ago; asked again in {shortage.until - now:.0f} s"

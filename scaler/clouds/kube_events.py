@@ -21,7 +21,7 @@ UNSCHEDULED: Final = "FailedScheduling"
 """The scheduler's says that nothing fits now, by which an autoscaler learns of the pod; Karpenter's own is final."""
 HEEDED: Final = COMES | FAILS | {UNSCHEDULED}
 QUOTA: Final = ("quota", "limit", "max node group size", "max cluster", "vcpulimitexceeded", "maxspotinstancecount")
-"""Words for what waiting does not mend: an account's quota, a NodePool's or a node group's maximum."""
+"""Words for a limit that heals slowly: an account's quota, a NodePool's or a node group's maximum."""
 BACKOFF: Final = ("in backoff", "out of resources", "stockout", "insufficientinstancecapacity", "unfulfillable")
 """Words for a lack of capacity. Where both are said, it is both: one of them will heal."""
 

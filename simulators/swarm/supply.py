@@ -7,7 +7,8 @@ from typing import Final
 from policies import quanta
 from policies.markets import REFUSALS
 from policies.model import Fresh, PoolName, PoolStatus, Result, Tick
-from policies.shortage import LONGEST_S
+from policies.shortage import LONGEST_S, QUOTA_SHORTEST_S
+from policies.stabilize import EPSILON
 from simulators.swarm.turn import Turn
 
 PATIENCE: Final = 3
@@ -26,10 +27,10 @@ def targets_are_whole_quanta(turn: Turn) -> str | None:
 
 
 def quotas_are_heeded(turn: Turn) -> str | None:
-    """Where money decides, a pool that said it is short of a quota is asked for no more than its minimum.
+    """Where money decides, a pool that said it is short of a quota is asked for no more than its minimum for minutes.
 
-    Until the specification changes, which no world does, or its size is found above what was asked for: somebody raised
-    it by hand, or so it seems after a write whose answer was lost.
+    Unless the specification changes, which no world does, or its size is found above what was asked for: somebody
+    raised it by hand, or so it seems after a write whose answer was lost.
     """
     if turn.simple or turn.by_hand():
         return None
@@ -42,9 +43,9 @@ def quotas_are_heeded(turn: Turn) -> str | None:
 
 
 def _short_of_quota(name: PoolName, turn: Turn) -> str:
-    """What a pool last said of a quota in the turns before, unless it has been raised since; else empty."""
-    later = turn.found[name]
-    for seen in reversed(turn.past):
+    """What a pool said of a quota in the shortest wait before, unless it has been raised since; else empty."""
+    later, since = turn.found[name], turn.now.at - QUOTA_SHORTEST_S
+    for seen in turn.since(QUOTA_SHORTEST_S - EPSILON):
         status = _status(name, seen.tick)
         if status is None:
             continue
@@ -53,7 +54,7 @@ def _short_of_quota(name: PoolName, turn: Turn) -> str:
         if later.desired > asked:
             return ""
         told = [o.reason for o in outcomes if o.result is Result.OUT_OF_QUOTA]
-        if status.short is not None and status.short.quota:
+        if status.short is not None and status.short.quota and status.short.at > since:
             told.append(status.short.reason)
         if told:
             return told[0]

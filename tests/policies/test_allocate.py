@@ -64,7 +64,7 @@ def test_what_a_platform_takes_back_is_bought_elsewhere_in_the_same_turn(quota: 
     place.desired = place.ready
     lived.turn(6)
     assert lived.sizes() == {"spot-b": 6}
-    assert "spot-a: none to be had" in lived.told("shortage")
+    assert lived.told("shortage") == ("spot-a: quota error (none to be had)" if quota else "spot-a: none to be had")
 
 
 def test_one_saying_of_a_shortage_is_one_refusal() -> None:
@@ -73,15 +73,6 @@ def test_one_saying_of_a_shortage_is_one_refusal() -> None:
     lived.places[PoolName("spot-a")].fail(lived.now)
     lived.turns(20, 6)  # beyond the first wait, and within the patience for what has not come
     assert lived.history.markets.of(PoolName("spot-a")).short.wait_s == FIRST_S
-
-
-def test_a_quota_found_late_is_never_asked_again() -> None:
-    lived = Lived.of(ladder(SPOT, **CALM))
-    lived.turn(6)
-    lived.places[PoolName("spot-a")].fail(lived.now, quota=True)
-    lived.turns(3 * 240, 8)
-    assert lived.sizes() == {"spot-a": 3, "spot-b": 8}  # the ask stands, and no more is asked of it
-    assert "refused until the configuration changes" in lived.told("shortage")
 
 
 def test_what_is_bought_spot_is_spread_over_zones() -> None:
@@ -295,18 +286,6 @@ def test_a_capacity_error_sends_the_next_turn_elsewhere_and_is_asked_about_ever_
     lived.places[A].refuses = None
     lived.turns(300, 2)
     assert lived.sizes() == {"spot-a": 2}, "what came resets it, and the dearer one is given up"
-
-
-def test_a_quota_is_not_asked_again_until_the_configuration_changes() -> None:
-    lived = Lived.of(ladder({n: SPOT[n] for n in ("spot-a", "on-demand")}, **CALM))
-    lived.places[A].refuses = Result.OUT_OF_QUOTA
-    lived.turns(1000, 2)
-    assert [d.targets[A] for d in lived.decisions] == [2, *[0] * 999]
-    assert "until the configuration changes" in lived.told("shortage")
-    lived.places[A].refuses = None
-    lived.fingerprint = "new"
-    lived.turns(3, 2)
-    assert lived.places[A].desired > 0
 
 
 def test_what_a_human_is_to_mend_is_asked_for_again_without_being_told_that_it_was_mended() -> None:

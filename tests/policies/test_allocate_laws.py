@@ -14,7 +14,7 @@ from policies.history import History
 from policies.model import PoolName, Result
 from policies.pipeline import decide
 from policies.quanta import up
-from policies.shortage import FIRST_S
+from policies.shortage import FIRST_S, QUOTA_SHORTEST_S
 from policies.spec import Ladder, Pool
 from scaler.journal.codec import decode_tick, encode_tick
 from tests.laws import LAW
@@ -148,7 +148,7 @@ def test_a_pool_that_refused_is_left_alone_until_something_comes_or_its_wait_is_
             if outcome.result is Result.OUT_OF_CAPACITY:
                 until[name] = tick.at + FIRST_S
             elif outcome.result is Result.OUT_OF_QUOTA:
-                until[name] = float("inf")
+                until[name] = tick.at + QUOTA_SHORTEST_S
 
 
 @LAW

@@ -169,7 +169,7 @@ def test_a_refusal_long_after_the_last_begins_anew() -> None:
 
 
 def test_what_came_ends_it() -> None:
-    shortage = Shortage().refused(0.0, "none").granted(9)
+    shortage = Shortage().refused(0.0, "none").granted(9, 0.0)
     assert not shortage.lasts(1.0)
     assert shortage.refused(10.0, "none").wait_s == FIRST_S
     assert shortage.belief() > Shortage().belief()
