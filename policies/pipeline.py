@@ -10,6 +10,7 @@ from policies.allocate import Placed, cost_usd_per_hour, found, place
 from policies.doubt import Limits, believed
 from policies.model import Absent, Decision, Evidence, Fresh, Observation, Recommendation, Step
 from policies.needs import bounded, most_needed
+from policies.pending import keep_pending
 from policies.plausibility import plausible
 from policies.view import Situation, View
 
@@ -25,6 +26,7 @@ RULES: tuple[Callable[[int, Situation], Step | None], ...] = (
     guard.never_shrink_blind,
     stabilize.hold_back_growth,
     stabilize.hold_back_shrinking,
+    keep_pending,
     stabilize.rest,
     stabilize.limit_step,
 )

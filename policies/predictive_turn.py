@@ -140,7 +140,7 @@ class Turn:
         if waits.extra:
             correction = max(1.0, correction)
         most = max(expected, work + waits.extra, queued.replicas if queued else 0.0)
-        replicas = self._held(most, correction, utilization)
+        replicas = self._held(most, work + waits.extra if waits.extra else 0.0, correction, utilization)
         return Recommendation(
             self.name,
             replicas,
@@ -321,13 +321,16 @@ class Turn:
         fine = self.view.history.outlook(self.name).series.fine
         return held(fine.window(round(self.policy.hold_s / self._interval_s)), max(1, round(60.0 / self._interval_s)))
 
-    def _held(self, most: float, correction: float, utilization: float) -> float:
-        """The need, and on the way down what the others carry without that replica, filled half as far beyond 1."""
+    def _held(self, most: float, busy: float, correction: float, utilization: float) -> float:
+        """The need, and on the way down what the others carry without that replica, filled half as far beyond 1.
+
+        While a backlog stands, no less than the work that `busy` replicas clear, none of them filled beyond 1.
+        """
         size = self.view.desired
         need = most * correction / utilization
         if size is None or need >= size:
             return need
-        return min(float(size), max(need, most * correction / math.sqrt(max(1.0, utilization))))
+        return min(float(size), max(need, busy, most * correction / math.sqrt(max(1.0, utilization))))
 
     def _margin(self, told: Mapping[str, Seen]) -> Margin:
         """What of the margin is needed: all of it where the quantile is given, or while a promise is not measured."""
