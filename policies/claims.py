@@ -56,11 +56,14 @@ def claim(spec: WorkloadSpec, sizes: Mapping[PoolName, int] | None, needed: floa
 def need(spec: WorkloadSpec, decision: Decision) -> float | None:
     """What a workload would hold if no budget stood in its way, in replicas: None where that is not known.
 
-    An override counts as it says; growth that the guard holds back because it would not help does not count.
+    An override counts as it says. Growth that the guard holds back because it would not help does not count, nor does a
+    need below activation at zero.
     """
     if spec.override is not None and spec.override.in_force(decision.at):
         return float(spec.override.replicas)
     spared = [step.replicas for step in decision.steps if step.rule == SPARED]
+    if decision.target == 0 and decision.demand is not None and not decision.active and not spec.paused:
+        return 0.0
     needs = [r.need for r in decision.recommendations if r.need is not None]
     return None if spec.paused or not needs else spared[0] if spared else max(needs)
 

@@ -14,6 +14,7 @@ from policies.limits import BlastRadius, Budget, Override
 from policies.model import PoolName, WorkloadName
 from policies.pipeline import decide
 from policies.spec import Pool, WorkloadSpec
+from policies.threshold import QueueDepth
 from tests.factories import queue, seen, spec
 
 ME = WorkloadName("me")
@@ -123,6 +124,13 @@ def needed(workload: WorkloadSpec, messages: float, current: int) -> float | Non
 )
 def test_what_a_workload_is_said_to_need(settings: dict[str, Any], expected: float | None) -> None:
     assert needed(spec(**settings), 90, 2) == expected
+
+
+def test_a_workload_at_rest_needs_nothing_for_what_is_left_below_activation() -> None:
+    idle = spec({"queue": QueueDepth(source="queue", activation=5.0)}, min_replicas=0)
+    assert needed(idle, 2, 0) == 0.0
+    assert needed(idle, 6, 0) == 0.6
+    assert needed(idle, 2, 1) == 0.2, "it still holds one"
 
 
 def test_a_need_never_exceeds_its_own_budget_and_bounds() -> None:
