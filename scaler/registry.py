@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Final
 
 from policies.registry import POLICIES
@@ -44,6 +45,7 @@ POOLS: Final = {
 REGISTRIES: Final[Mapping[str, Mapping[str, str]]] = {"policy": POLICIES, "source": SOURCES, "pool": POOLS}
 
 
+@cache
 def resolve(registry: str, kind: str) -> Any:
     """The parameter class of a kind. Its adapter's SDK is imported only when it is opened."""
     module, _, name = REGISTRIES[registry][kind].partition(":")

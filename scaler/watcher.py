@@ -8,7 +8,7 @@ import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from scaler.config.document import files_of
+from scaler.config.files import files_of, read_bytes
 
 
 async def changes(paths: list[Path], every_s: float) -> AsyncIterator[list[Path]]:
@@ -35,7 +35,7 @@ def _digest(paths: list[Path]) -> str:
     for path in files_of(paths)[0]:
         digest.update(str(path).encode())
         try:
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
+            digest.update(hashlib.sha256(read_bytes(path)).digest())
         except OSError:
             digest.update(b"unreadable")
     return digest.hexdigest()

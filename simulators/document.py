@@ -14,7 +14,8 @@ from pydantic_core import ErrorDetails
 
 from scaler.config import document as yaml
 from scaler.config.checks import own_problems
-from scaler.config.document import Document, Place
+from scaler.config.composer import Place
+from scaler.config.document import Document
 from scaler.config.load import WORDS
 from scaler.config.problems import ConfigError, Problem
 from scaler.config.schema import model_of, record

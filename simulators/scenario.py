@@ -14,7 +14,7 @@ from policies.model import PoolName
 from policies.rules import Rule
 from policies.spec import NAME, Slo
 from scaler.config import checks, limits
-from scaler.config.document import Document, Place
+from scaler.config.document import Document
 from scaler.config.document import read as read_yaml
 from scaler.config.load import Workload, workload_from
 from scaler.config.problems import ConfigError, Problem
@@ -173,8 +173,6 @@ def _read(path: Path) -> tuple[Case, Document]:
     if problems:
         raise ConfigError(problems)
     found = documents[0]
-    if nul := next(_with_nul(found.data, ()), None):
-        raise ConfigError([found.problem(nul, "holds a NUL character", "remove it: it stands in no name of a file")])
     scenario: Scenario = document.read(Scenario, found.data, found)
     folder = path.parent
     models, problems = _models(scenario, folder, found)
@@ -238,19 +236,6 @@ def _with_files(traffic: Any, folder: Path) -> Any:
     if isinstance(getattr(traffic, "clients", None), Mapping):
         changes["clients"] = {name: _with_files(client, folder) for name, client in traffic.clients.items()}
     return dataclasses.replace(traffic, **changes) if changes else traffic
-
-
-def _with_nul(data: Any, place: Place) -> Iterator[Place]:
-    """Where a text holds a NUL: no file can be called so, and the system's calls refuse it each in its own way."""
-    if isinstance(data, str) and "\0" in data:
-        yield place
-    elif isinstance(data, dict):
-        for key, value in data.items():
-            yield from _with_nul(key, place)
-            yield from _with_nul(value, (*place, str(key)))
-    elif isinstance(data, list):
-        for i, value in enumerate(data):
-            yield from _with_nul(value, (*place, i))
 
 
 def _models(scenario: Scenario, folder: Path, source: Document) -> tuple[dict[str, ServiceModel], list[Problem]]:

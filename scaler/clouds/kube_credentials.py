@@ -13,6 +13,7 @@ from kubernetes_asyncio.config import ConfigException
 from kubernetes_asyncio.config.kube_config import KubeConfigLoader, KubeConfigMerger
 
 from scaler.clouds.cluster import KubeCluster
+from scaler.config.document import read
 from scaler.ports import Misconfigured
 
 POD_FOLDER: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -55,10 +56,18 @@ def in_pod(environ: Mapping[str, str], folder: Path) -> Load:
     return load
 
 
+def _require_bounded(path: Path) -> None:
+    """Refuse a kubeconfig that the SDK's own reader would choke on. Raises `ValueError`."""
+    if path.exists() and (problems := read(path, old_numbers=True)[1]):
+        raise ValueError(str(problems[0]))
+
+
 def from_kubeconfig(paths: str, context: str | None) -> Load:
     """A kubeconfig, with all the ways of authentication that the SDK knows. Raises `Misconfigured` for a bad one."""
 
     def loader() -> Any:
+        for path in filter(None, paths.split(os.pathsep)):
+            _require_bounded(Path(path).expanduser())
         if not any(Path(p).expanduser().exists() for p in paths.split(os.pathsep) if p):
             raise FileNotFoundError(f"there is no kubeconfig at {paths}")
         return KubeConfigLoader(KubeConfigMerger(paths).config, active_context=context, config_base_path=None)

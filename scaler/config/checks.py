@@ -4,36 +4,45 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from typing import Any, Final
 
 from policies import quanta
 from policies.history import MAX_ROWS
 from policies.spec import Pool, WorkloadSpec
-from scaler.config.document import Place
+from scaler.config.composer import Place
 from scaler.config.limits import limits
 from scaler.config.tiers import tiers
 from scaler.registry import did_you_mean, kind_of
 
 Finding = tuple[Place, str, str]
 """Where, which rule, what to do."""
+LEAVES: Final = (str, int, float, type(None))
+"""Values that hold no record: most fields do."""
 REPLACED: Final = ("cooldown_s", "tolerance", "scale_up", "scale_down")
 """A workload's settings that a policy with its own rules for settling makes idle."""
 
 
 def own_problems(record: Any, place: Place = ()) -> Iterator[Finding]:
     """What every record in the tree has to say of itself: ``problems()`` yields (field, rule) pairs."""
-    if dataclasses.is_dataclass(record):
-        if hasattr(record, "problems"):
-            for field, rule in record.problems():
-                yield (*place, field) if field else place, rule, ""
-        for f in dataclasses.fields(record):
-            yield from own_problems(getattr(record, f.name), (*place, f.name))
-    elif isinstance(record, Mapping):
+    if isinstance(record, Mapping):
         for key, value in record.items():
             yield from own_problems(value, (*place, key))
     elif isinstance(record, tuple):
         for i, value in enumerate(record):
             yield from own_problems(value, (*place, i))
+    elif dataclasses.is_dataclass(record):
+        if hasattr(record, "problems"):
+            for field, rule in record.problems():
+                yield (*place, field) if field else place, rule, ""
+        for name in _fields(type(record)):
+            if not isinstance(value := getattr(record, name), LEAVES):
+                yield from own_problems(value, (*place, name))
+
+
+@cache
+def _fields(cls: Any) -> tuple[str, ...]:
+    return tuple(f.name for f in dataclasses.fields(cls))
 
 
 def name_sources(spec: WorkloadSpec) -> tuple[WorkloadSpec, list[Finding]]:

@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any
 
-import yaml
-
+from scaler.config.composer import Composer, Place, dotted
+from scaler.config.files import Unreadable, read_text
 from scaler.config.problems import Problem, shown
-
-Key = str | int
-Place = tuple[Key, ...]
-MAX_FILE_BYTES: Final = 16 * 1024 * 1024
-"""Beyond any fleet (2,000 workloads take 2 MB); a larger file is a mistake, and would stall a reload."""
-
-
-class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML as configuration has it: a time is text, whether quoted or not, and is read by whoever knows its zone."""
-
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
-        first: [(tag, form) for tag, form in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,82 +31,27 @@ class Document:
         return Problem(self.file, self.line(place), dotted(place), text, rule, hint)
 
 
-def dotted(place: Place) -> str:
-    """``("windows", 0, "start")`` as ``windows[0].start``."""
-    text = ""
-    for key in place:
-        text += f"[{key}]" if isinstance(key, int) else f".{key}" if text else key
-    return text
+def read(path: Path, *, old_numbers: bool = False) -> tuple[list[Document], list[Problem]]:
+    """The documents of a file; empty ones are passed over. The one way in which YAML files are read.
 
-
-def files_of(paths: list[Path]) -> tuple[list[Path], list[Problem]]:
-    """The YAML files named, directories opened (not their subdirectories, nor hidden files), sorted by name."""
-    files: list[Path] = []
-    problems: list[Problem] = []
-    for path in paths:
-        if path.is_dir():
-            found = sorted(p for p in path.iterdir() if p.suffix in {".yaml", ".yml"} and not p.name.startswith("."))
-            if not found:
-                problems.append(Problem(str(path), 1, "", "", "the directory has no .yaml or .yml file"))
-            files += found
-        elif path.is_file():
-            files.append(path)
-        else:
-            problems.append(Problem(str(path), 1, "", "", "no such file or directory"))
-    return list(dict.fromkeys(files)), problems
-
-
-def read(path: Path) -> tuple[list[Document], list[Problem]]:
-    """The documents of a file; empty ones are passed over."""
+    `old_numbers`: whether 010 and 1:30 are numbers, as in Kubernetes manifests, or refused.
+    """
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            return [], [Problem(str(path), 1, "", "", f"larger than {MAX_FILE_BYTES >> 20} MiB")]
-        return parse(str(path), path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as e:
-        return [], [Problem(str(path), 1, "", "", f"not UTF-8: {e.reason} at byte {e.start}")]
-    except OSError as e:
-        return [], [Problem(str(path), 1, "", "", f"cannot be read: {e.strerror}")]
+        return parse(str(path), read_text(path), old_numbers=old_numbers)
+    except Unreadable as e:
+        return [], [Problem(str(path), 1, "", "", e.rule, e.hint)]
 
 
-def parse(file: str, text: str) -> tuple[list[Document], list[Problem]]:
+def parse(file: str, text: str, *, old_numbers: bool = False) -> tuple[list[Document], list[Problem]]:
     """The documents in `text`, and what is wrong with its YAML."""
-    documents: list[Document] = []
-    problems: list[Problem] = []
-    loader = Loader(text)
-    try:
-        while loader.check_node():
-            node = loader.get_node()
-            lines: dict[Place, int] = {}
-            problems += _walk(file, node, (), lines)
-            data = loader.construct_document(node)
-            if data is not None:
-                documents.append(Document(file, data, lines))
-    except yaml.MarkedYAMLError as e:
-        line = e.problem_mark.line + 1 if e.problem_mark else 1
-        problems.append(Problem(file, line, "", "", f"not YAML: {e.problem or e.context}"))
-    except (yaml.YAMLError, ValueError) as e:
-        problems.append(Problem(file, 1, "", "", f"not YAML: {e}"))
-    except RecursionError:
-        problems.append(Problem(file, 1, "", "", "nested too deeply"))
-    finally:
-        loader.dispose()
-    return documents, problems
+    composer = Composer(file, text, old_numbers=old_numbers)
+    documents = [Document(file, data, lines) for data, lines in composer.documents() if data is not None]
+    return documents, composer.problems
 
 
-def _walk(file: str, node: yaml.Node, place: Place, lines: dict[Place, int]) -> Iterator[Problem]:
-    """Note the line of every key below `node`; tell of keys given twice and of YAML that is not plain."""
-    lines[place] = node.start_mark.line + 1
-    if isinstance(node, yaml.MappingNode):
-        for key_node, value_node in node.value:
-            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else str(key_node.tag)
-            below = (*place, key)
-            line = key_node.start_mark.line + 1
-            if key == "<<" or not isinstance(key_node, yaml.ScalarNode):
-                yield Problem(file, line, dotted(below), "", "keys must be plain words (no merge keys)")
-            elif below in lines:
-                yield Problem(file, line, dotted(below), "", f"given twice, first in line {lines[below]}")
-            yield from _walk(file, value_node, below, lines)
-            lines[below] = line
-    elif isinstance(node, yaml.SequenceNode):
-        for i, item in enumerate(node.value):
-            yield from _walk(file, item, (*place, i), lines)
+def value_in(text: str) -> Any:
+    """Return the value that a text such as ``[1, 2]`` has in YAML; None for nothing. Raises `ValueError`."""
+    documents, problems = parse("", text)
+    if problems or len(documents) > 1:
+        raise ValueError(problems[0].rule if problems else "more than one document")
+    return documents[0].data if documents else None

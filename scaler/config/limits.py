@@ -9,7 +9,7 @@ from policies.fleet import Fleet
 from policies.guard.money import gpus, usd_per_hour
 from policies.history import MAX_ROWS
 from policies.spec import WorkloadSpec
-from scaler.config.document import Place
+from scaler.config.composer import Place
 
 Finding = tuple[Place, str, str]
 PRICE = "set price_usd_per_hour there, or market: reserved"

@@ -15,10 +15,12 @@ from pydantic_core import ErrorDetails
 from policies.model import WorkloadName
 from policies.spec import WorkloadSpec
 from scaler.config import checks, limits
+from scaler.config.composer import Place
 from scaler.config.daemon import DaemonSpec, EmbeddedClock
-from scaler.config.document import Document, Place, files_of, read
+from scaler.config.document import Document, read
+from scaler.config.files import files_of
 from scaler.config.problems import ConfigError, Problem
-from scaler.config.schema import model_of, record
+from scaler.config.schema import json_schema_of, model_of, record
 from scaler.registry import REGISTRIES, did_you_mean
 
 KINDS: Final = {"sources": "source", "policies": "policy", "pools": "pool"}
@@ -219,7 +221,7 @@ def _without_tags(loc: tuple[Any, ...]) -> Place:
 
 def _siblings(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
     """The keys that could stand where `loc`'s last one stands."""
-    definitions = model.model_json_schema()
+    definitions = json_schema_of(model)
     node: Any = definitions
     for key in loc[:-1]:
         node = _step(definitions, node, key)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from policies.model import PoolName
 from policies.spec import Pool, WorkloadSpec
-from scaler.config.document import Place
+from scaler.config.composer import Place
 from scaler.registry import did_you_mean
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
-from scaler.config.document import Place
+from scaler.config.composer import Place
 from scaler.importing.notes import Remark, Voice
 from scaler.registry import did_you_mean
 

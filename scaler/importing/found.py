@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from scaler.config.document import Place
+from scaler.config.composer import Place
 from scaler.importing.notes import Remark, Voice
 
 TargetType = Literal["average_value", "value", "mean"]

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from scaler.config.document import Document, Place, files_of
+from scaler.config.composer import Place
+from scaler.config.document import Document
 from scaler.config.document import read as read_yaml
+from scaler.config.files import Unreadable, files_of, read_bytes
 from scaler.config.problems import ConfigError, Problem
 from scaler.importing import hpa, keda, native, peer, write
 from scaler.importing.cursor import Cursor
@@ -115,10 +117,9 @@ def _text(o: Object, scaled: Scaled, prometheus: str | None, native_policies: bo
 
 def _objects(file: Path, notes: Notes) -> Iterator[Object]:
     """The objects of a file, those in lists one by one."""
-    documents, problems = read_yaml(file)
+    documents, problems = read_yaml(file, old_numbers=True)
     for problem in problems:
-        templated = "{{" in file.read_text(encoding="utf-8", errors="replace")
-        hint = "render it first: helm template" if templated else problem.hint
+        hint = "render it first: helm template" if _is_template(file) else problem.hint
         notes.errors.append(Problem(problem.file, problem.line, problem.path, problem.value, problem.rule, hint))
     for document in documents:
         if not isinstance(document.data, dict) or "kind" not in document.data:
@@ -131,6 +132,13 @@ def _objects(file: Path, notes: Notes) -> Iterator[Object]:
                     notes.errors.append(document.problem(("items", i), "must be a mapping"))
         else:
             yield Object(document, (), document.data)
+
+
+def _is_template(file: Path) -> bool:
+    try:
+        return b"{{" in read_bytes(file)
+    except Unreadable:
+        return False
 
 
 def _scales(o: Object, objects: Sequence[Object], notes: Notes) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from scaler.config.document import Document, Place
+from scaler.config.composer import Place
+from scaler.config.document import Document
 from scaler.config.problems import Problem
 
 

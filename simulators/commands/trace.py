@@ -9,8 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from scaler.config.document import value_in
 from scaler.config.problems import ConfigError, Problem
 from scaler.registry import did_you_mean
 from simulators.commands.progress import Bar
@@ -142,8 +141,8 @@ def _nested(settings: list[str]) -> dict[str, Any]:
         if last in at:
             raise ConfigError([Problem(COMMAND_LINE, 1, key, value, "given twice")])
         try:
-            at[last] = yaml.safe_load(value)
-        except yaml.YAMLError as e:
+            at[last] = value_in(value)
+        except ValueError as e:
             raise ConfigError([Problem(COMMAND_LINE, 1, key, value, "is no YAML value")]) from e
     return data
 

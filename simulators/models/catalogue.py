@@ -16,6 +16,7 @@ from typing import Final
 import yaml
 
 from scaler.config.document import Document, read
+from scaler.config.files import Unreadable, read_text
 from scaler.config.problems import ConfigError, Problem
 from scaler.registry import did_you_mean
 from simulators import document
@@ -65,13 +66,13 @@ def read_model(path: Path) -> ServiceModel:
 def _json(path: Path) -> tuple[list[Document], list[Problem]]:
     """A JSON file's document. The YAML reader would take its ``1e-5`` for text."""
     try:
-        return [Document(str(path), json.loads(path.read_text(encoding="utf-8")), {})], []
-    except OSError as e:
-        return [], [Problem(str(path), 1, "", "", f"cannot be read: {e.strerror}")]
+        return [Document(str(path), json.loads(read_text(path)), {})], []
+    except Unreadable as e:
+        return [], [Problem(str(path), 1, "", "", e.rule, e.hint)]
+    except RecursionError:
+        return [], [Problem(str(path), 1, "", "", "nested too deeply", "a service model is one flat object")]
     except json.JSONDecodeError as e:
         return [], [Problem(str(path), e.lineno, "", "", f"not JSON: {e.msg}")]
-    except UnicodeDecodeError as e:
-        return [], [Problem(str(path), 1, "", "", f"not UTF-8: {e.reason} at byte {e.start}")]
 
 
 def with_host(model: ServiceModel, host: ServiceModel) -> ServiceModel:

@@ -13,12 +13,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
 from policies.peers.static import Static
 from policies.spec import WorkloadSpec
 from scaler.config import checks
-from scaler.config.document import Document, read
+from scaler.config.document import Document, read, value_in
 from scaler.config.load import Workload, workload_from
 from scaler.config.problems import ConfigError, Problem
 from scaler.registry import REGISTRIES, did_you_mean, kind_of, resolve
@@ -161,8 +159,8 @@ def _changed(data: Any, told: str, word: str) -> Any:
 def _assigned(data: Any, place: Sequence[Any], value: str, word: str) -> Iterator[Problem]:
     """Set a place to a value, as YAML has it; why that cannot be done."""
     try:
-        told = yaml.safe_load(value)
-    except yaml.YAMLError:
+        told = value_in(value)
+    except ValueError:
         yield _problem(word, f"{value!r} is no YAML value", "close what is opened, and quote what is special")
         return
     if not _set(data, place, told):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from scaler.config.document import read as read_yaml
+from scaler.config.files import Unreadable, read_text
 from scaler.config.load import Workload
 from scaler.config.problems import ConfigError, Problem
 from scaler.importing import manifests
@@ -116,9 +117,9 @@ def _quantity(query: str) -> str | None:
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
-    except OSError as e:
-        raise _problem("--from", str(file), f"cannot be read: {e.strerror}") from e
+        return read_text(file)
+    except Unreadable as e:
+        raise _problem("--from", str(file), e.rule, e.hint) from e
 
 
 def _problem(option: str, value: str, rule: str, hint: str = "") -> ConfigError:

@@ -7,7 +7,7 @@ from typing import Final
 
 import yaml
 
-from scaler.config.document import Loader
+from scaler.config.scalars import Loader
 from simulators.tune.space import Value, written
 
 STEP: Final = "  "

@@ -1,0 +1,105 @@
+"""Files of configuration: which there are, and their bytes, within a limit and never from a pipe or a device."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from scaler.config.problems import Problem
+
+MAX_FILE_BYTES: Final = 16 * 1024 * 1024
+"""10,000 workloads of 1 KB take 10 MB; a larger file is a mistake, and would stall a reload."""
+KINDS: Final = (
+    (stat.S_ISDIR, "Is a directory"),
+    (stat.S_ISFIFO, "is a pipe"),
+    (stat.S_ISSOCK, "is a socket"),
+    (stat.S_ISCHR, "is a device"),
+    (stat.S_ISBLK, "is a device"),
+)
+
+
+class Unreadable(OSError):
+    """A file that is not read: `rule` says why, `hint` what to do."""
+
+    def __init__(self, rule: str, hint: str = "") -> None:
+        super().__init__(rule)
+        self.rule = rule
+        self.hint = hint
+
+
+def files_of(paths: list[Path]) -> tuple[list[Path], list[Problem]]:
+    """The YAML files named, directories opened (not their subdirectories, nor hidden files), sorted by name."""
+    files: list[Path] = []
+    problems: list[Problem] = []
+    for path in paths:
+        if path.is_dir():
+            try:
+                found = sorted(
+                    p for p in path.iterdir() if p.suffix in {".yaml", ".yml"} and not p.name.startswith(".")
+                )
+            except OSError as e:
+                problems.append(Problem(str(path), 1, "", "", f"the directory cannot be read: {e.strerror}"))
+                continue
+            if not found:
+                problems.append(Problem(str(path), 1, "", "", "the directory has no .yaml or .yml file"))
+            files += found
+        elif exists(path):
+            files.append(path)
+        else:
+            problems.append(Problem(str(path), 1, "", "", "no such file or directory"))
+    return list(dict.fromkeys(files)), problems
+
+
+def exists(path: Path) -> bool:
+    """Whether something is there; a path that no file can have, such as one with a NUL, is not."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the bytes of a regular file of at most `MAX_FILE_BYTES`. Raises `Unreadable`.
+
+    Neither the open nor the read can block: pipes and devices are refused by their type, large files by their size.
+    """
+    try:
+        _require_regular(path.stat())  # a device is not even opened: that alone may change its state
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
+            _require_regular(os.fstat(descriptor))
+            data = file.read(MAX_FILE_BYTES + 1)
+    except Unreadable:
+        raise
+    except OSError as e:
+        raise Unreadable(f"cannot be read: {e.strerror}") from e
+    except ValueError as e:
+        raise Unreadable(f"cannot be read: {e}") from e
+    if len(data) > MAX_FILE_BYTES:
+        raise _too_large(len(data))
+    return data
+
+
+def read_text(path: Path) -> str:
+    """Return a file's UTF-8 text within the limits of `read_bytes`. Raises `Unreadable`."""
+    try:
+        return read_bytes(path).decode("utf-8")
+    except UnicodeDecodeError as e:
+        raise Unreadable(f"not UTF-8: {e.reason} at byte {e.start}", "save it as UTF-8") from e
+
+
+def _require_regular(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kind = next((name for holds, name in KINDS if holds(status.st_mode)), "is no file")
+        raise Unreadable(f"cannot be read: {kind}, and only regular files are", "name a regular file")
+    if status.st_size > MAX_FILE_BYTES:
+        raise _too_large(status.st_size)
+
+
+def _too_large(size: int) -> Unreadable:
+    return Unreadable(
+        f"has {size:,} bytes, and a configuration file may have {MAX_FILE_BYTES:,} ({MAX_FILE_BYTES >> 20} MiB)",
+        "split it into several files",
+    )

@@ -1,0 +1,93 @@
+"""Single values of YAML: what plain text stands for, and spellings refused as versions of YAML disagree on them."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Any, ClassVar, Final
+
+import yaml
+
+CORE: Final = "tag:yaml.org,2002:"
+PLAIN: Final = {f"{CORE}{name}" for name in ("str", "int", "float", "bool", "null")}
+WORDS: Final = {
+    f"{CORE}int": "a whole number",
+    f"{CORE}float": "a number",
+    f"{CORE}bool": "true or false",
+    f"{CORE}null": "null",
+}
+MAX_CACHED: Final = 64
+"""Characters of a text whose meaning is remembered: keys, kinds and numbers repeat, long texts do not."""
+OCTAL: Final = re.compile(r"[-+]?0[0-7_]*[0-7][0-7_]*")
+SIXTY: Final = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
+
+
+class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """YAML as configuration has it: a time is text, whether quoted or not, and is read by whoever knows its zone."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
+        first: [(tag, form) for tag, form in resolvers if tag != f"{CORE}timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+class BadScalar(Exception):
+    """A single value that is refused: `rule` says why, `hint` what to write."""
+
+    def __init__(self, rule: str, hint: str = "") -> None:
+        super().__init__(rule)
+        self.rule = rule
+        self.hint = hint
+
+
+_RULES: Final = Loader("")
+"""Only its tables are used: which form has which tag, and what each tag's text stands for."""
+
+
+def value_of(event: yaml.ScalarEvent, *, old_numbers: bool) -> Any:
+    """Return the value that a scalar stands for. Raises `BadScalar`.
+
+    `old_numbers`: whether 010 and 1:30 are read as YAML 1.1 reads them, 8 and 90, or are refused.
+    """
+    text: str = event.value
+    if "\0" in text:
+        raise BadScalar("holds a NUL character", "remove it: it stands in no name of a file")
+    if event.tag is None or event.tag == "!":
+        if not event.implicit[0]:
+            return text  # quoted, or a block
+        value = _short(text) if len(text) <= MAX_CACHED else _plain(text)
+        if not old_numbers and isinstance(value, int | float) and text[-1:].isdigit():
+            _require_decimal(text, value)
+        return value
+    if event.tag not in PLAIN:
+        raise BadScalar(f"the tag {event.tag[:MAX_CACHED]} is not supported", "remove the tag")
+    return _made(event.tag, text)
+
+
+def _plain(text: str) -> Any:
+    tag = _RULES.resolve(yaml.ScalarNode, text, (True, False))
+    return _made(tag, text) if tag in PLAIN else text
+
+
+_short = lru_cache(maxsize=8192)(_plain)
+
+
+def _made(tag: str, text: str) -> Any:
+    if tag == f"{CORE}str":
+        return text
+    try:
+        return getattr(_RULES, f"construct_yaml_{tag.removeprefix(CORE)}")(yaml.ScalarNode(tag, text))
+    except (ValueError, KeyError, IndexError, OverflowError) as e:
+        raise BadScalar(f"cannot be read as {WORDS[tag]}", "write it plainly, or quote it as text") from e
+
+
+def _require_decimal(text: str, value: float) -> None:
+    """Refuse numbers that YAML 1.1 and 1.2 read differently. Raises `BadScalar`."""
+    if len(text) > MAX_CACHED:
+        return
+    if SIXTY.fullmatch(text):
+        rule = f"YAML 1.1 reads {text} as {value:g}, a number of base 60, and YAML 1.2 as text"
+        raise BadScalar(rule, f"write {value:g} for the number, or quote it for the text: '{text}'")
+    if OCTAL.fullmatch(text) and (decimal := int(text.replace("_", ""))) != value:
+        rule = f"YAML 1.1 reads {text} as {value}, an octal number, and YAML 1.2 as {decimal}"
+        raise BadScalar(rule, f"write {value} or {decimal}, or quote it for the text: '{text}'")
