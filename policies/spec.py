@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from policies.doubt import LOOKBACK_S
 from policies.limits import BlastRadius, Budget, LateGrowth, Maintenance, Override
@@ -50,6 +50,17 @@ class ScaleDown:
         float,
         Rule("A window with a longer stretch without full evidence proves nothing: no scale-in. Seconds.", gt=0),
     ] = 60.0
+
+
+class Target(NamedTuple):
+    """One size that a pool writes: no other pool may write it too.
+
+    `what` names the kind of object and which of its sizes, `scope` where it is, as in cluster or account and region.
+    """
+
+    what: str
+    scope: tuple[str, ...]
+    name: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +116,10 @@ class Pool:
         Literal["yield", "take_over"],
         Rule("When somebody else sizes this pool too: leave it to them and say so, or write all the same."),
     ] = "yield"
+
+    def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
+        """Return the sizes that this pool writes, under its names in the configuration. Every kind states its own."""
+        raise NotImplementedError(f"{type(self).__name__} states no target")
 
 
 @dataclass(frozen=True, kw_only=True)

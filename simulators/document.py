@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 
 from scaler.config import document as yaml
 from scaler.config.checks import own_problems
-from scaler.config.composer import Place
+from scaler.config.composer import MAX_PROBLEMS, Place
 from scaler.config.document import Document
 from scaler.config.load import WORDS
 from scaler.config.problems import ConfigError, Problem
@@ -90,7 +90,7 @@ class _Reading:
         try:
             validated = model_of(make).model_validate(data)
         except ValidationError as e:
-            self.problems += [self._problem(error, place, cls) for error in e.errors(include_url=False)]
+            self.problems += [self._problem(error, place, cls) for error in e.errors(include_url=False)[:MAX_PROBLEMS]]
             return None
         made = record(cls, validated)
         parts = {name: self._part(marker, getattr(made, name), (*place, name)) for name, marker in _marked(cls)}

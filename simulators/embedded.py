@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from policies.model import Absent, Fresh, PoolName, PoolStatus, WorkloadName
 from policies.rules import Rule
-from policies.spec import NAME, Pool
+from policies.spec import NAME, Pool, Target
 from scaler.ports import Context
 from scaler.registry import did_you_mean
 from simulators.fleet.life import Phase, StartUp
@@ -204,6 +204,9 @@ class EmbeddedPool(Pool):
             zones={"zone-a": ZoneOffer(capacity=self.capacity, losses_per_node_hour=self.losses_per_node_hour)},
             start_up=StartUp(node=start_up, image=NONE, weights=NONE, compile=NONE, ready=NONE),
         )
+
+    def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
+        return (Target("pool of embedded world", (self.world,), pool),)
 
     async def open(self, context: Context, workload: WorkloadName, pool: PoolName) -> EmbeddedResizer:
         """Raises `Misconfigured` where the world has begun without this pool, or with another of its name."""

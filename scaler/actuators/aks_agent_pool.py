@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from policies.model import PoolName, WorkloadName
 from policies.rules import Rule
-from policies.spec import Pool
+from policies.spec import Pool, Target
 from scaler.clouds.azure_account import EVENTS_DOC, EVENTS_EXAMPLE, EVENTS_URL, GROUP, NAME, AzureAccount, path_of
 from scaler.ports import Context
 
@@ -36,6 +36,9 @@ class AksAgentPool(Pool):
     def path(self) -> str:
         """The agent pool's resource id."""
         return f"{self.cluster_path}/agentPools/{self.agent_pool}"
+
+    def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
+        return (Target("AKS agent pool", (), self.path.lower()),)  # Azure ignores case
 
     async def open(self, context: Context, workload: WorkloadName, pool: PoolName) -> AksResizer:
         from scaler.actuators import aks_resizer  # noqa: PLC0415 - no SDK until needed

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from policies.model import PoolName, WorkloadName
 from policies.rules import Rule
+from policies.spec import Target
 from scaler.actuators.aws_pool import AwsPool
 from scaler.ports import Context
 
@@ -28,6 +29,9 @@ class Asg(AwsPool):
             " capacity at once (groups with a launch template, all on demand or all spot)."
         ),
     ] = "desired_capacity"
+
+    def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
+        return (Target("EC2 Auto Scaling group", self.account.identity, self.group),)
 
     async def open(self, context: Context, workload: WorkloadName, pool: PoolName) -> AsgResizer:
         from scaler.actuators.asg_resizer import AsgResizer  # noqa: PLC0415 - no SDK until needed

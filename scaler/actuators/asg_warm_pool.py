@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from policies.model import PoolName, WorkloadName
 from policies.rules import Rule
+from policies.spec import Target
 from scaler.actuators.asg import GROUP_NAME
 from scaler.actuators.aws_pool import AwsPool
 from scaler.ports import Context, Misconfigured
@@ -31,6 +32,9 @@ class AsgWarmPool(AwsPool):
         yield from super().problems()
         if self.market == "spot":
             yield "market", "warm pools hold no spot instances"
+
+    def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
+        return (Target("warm pool of EC2 Auto Scaling group", self.account.identity, self.group),)
 
     async def open(self, context: Context, workload: WorkloadName, pool: PoolName) -> WarmResizer:
         from scaler.actuators.asg_warm_resizer import WarmResizer  # noqa: PLC0415 - no SDK until needed

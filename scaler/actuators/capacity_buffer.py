@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from policies.model import Fresh, PoolName, PoolStatus, Shortfall, WorkloadName
 from policies.rules import Rule
-from policies.spec import NAME, Pool
-from scaler.clouds.cluster import KubeCluster
+from policies.spec import NAME, Pool, Target
+from scaler.clouds.cluster import KubeCluster, object_target
 from scaler.ports import Context, Misconfigured, Permit
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ FITS: Final = "FitsExistingCapacity"
 GROWS: Final = "RequiresNewCapacity"
 COUNTS: Final = re.compile(r"^(?P<new>\d+)/(?P<all>\d+) virtual pods required new capacity, (?P<failed>\d+) failed$")
 """Karpenter's words for a buffer that does not fit yet."""
+GROUP: Final = "autoscaling.x-k8s.io"
 HINT: Final = "give it spec.replicas (a percentage or limits may stand beside it)"
 
 
@@ -47,6 +48,10 @@ class CapacityBuffer(Pool):
         Rule("How long the size is left alone after somebody else changed it. Seconds.", ge=0, le=86400),
     ] = 600.0
 
+    def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
+        group = f"{GROUP}/{self.api_version}"
+        return (object_target(self.cluster, group, "CapacityBuffer", self.namespace, self.name),)
+
     async def open(self, context: Context, workload: WorkloadName, pool: PoolName) -> BufferResizer:
         if self.tier != "warm_node":
             hint = "give it tier: warm_node, and in serves the pool whose pods it keeps room for"
@@ -55,10 +60,10 @@ class CapacityBuffer(Pool):
 
         session = await kube.session(context, self.cluster)
         timeout_s = CALL_SHARE * context.deadline_s
-        root = f"/apis/autoscaling.x-k8s.io/{self.api_version}/namespaces/{self.namespace}/capacitybuffers"
+        root = f"/apis/{GROUP}/{self.api_version}/namespaces/{self.namespace}/capacitybuffers"
         collected = kube_custom.Collected(f"capacitybuffers in namespace {self.namespace}", root, "", HINT)
         buffers = await kube_custom.objects(context, session, self.cluster, collected)
-        target = kube_objects.Target(kube_objects.ApiGroup("autoscaling.x-k8s.io"), "CapacityBuffer", self.name)
+        target = kube_objects.Target(kube_objects.ApiGroup(GROUP), "CapacityBuffer", self.name)
         sizes = kube_sizes.Sizes(target, buffers, None, timeout_s, self.yield_s)
         return BufferResizer(self, session, sizes, buffers, timeout_s)
 

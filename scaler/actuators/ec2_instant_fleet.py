@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from policies.model import PoolName, WorkloadName
 from policies.rules import Rule
+from policies.spec import Target
 from scaler.actuators.aws_pool import AwsPool
 from scaler.ports import Context
 
@@ -40,6 +41,9 @@ class Ec2InstantFleet(AwsPool):
             yield "subnets", "name at least one subnet"
         if self.market == "reserved" and not self.reservation:
             yield "reservation", "instances of a reserved pool use a reservation: name it"
+
+    def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
+        return (Target("EC2 instances with the tag", self.account.identity, f"{workload}/{pool}"),)
 
     async def open(self, context: Context, workload: WorkloadName, pool: PoolName) -> InstantResizer:
         from scaler.actuators.ec2_instant_resizer import InstantResizer  # noqa: PLC0415 - no SDK until needed

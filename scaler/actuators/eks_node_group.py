@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from policies.model import PoolName, WorkloadName
 from policies.rules import Rule
+from policies.spec import Target
 from scaler.actuators.aws_pool import AwsPool
 from scaler.ports import Context
 
@@ -24,6 +25,9 @@ class EksNodeGroup(AwsPool):
     node_group: Annotated[
         str, Rule("Name of the node group.", pattern=r"^[0-9A-Za-z][A-Za-z0-9_-]{0,62}$", example="h100-spot")
     ]
+
+    def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
+        return (Target("EKS node group", self.account.identity, f"{self.cluster}/{self.node_group}"),)
 
     async def open(self, context: Context, workload: WorkloadName, pool: PoolName) -> EksResizer:
         from scaler.actuators.eks_resizer import EksResizer  # noqa: PLC0415 - no SDK until needed

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from policies.model import Fresh, PoolName, PoolStatus, WorkloadName
 from policies.rules import Rule
-from policies.spec import Pool
+from policies.spec import Pool, Target
 from scaler.clouds import gcp_groups, gcp_notices, gcp_pools, gcp_reservations, notices
 from scaler.clouds.gcp_project import GcpProject
 from scaler.clouds.gcp_spec import NAME, REGION, YIELD_S, ZONE, GcpNotices, GcpReservation
@@ -73,6 +73,9 @@ class GceMig(Pool):
         """All that the pool may call for, with the project's own."""
         needed = [gcp_groups.READ, gcp_groups.WRITE]
         return [*needed, gcp_reservations.READ] if self.reservation else needed
+
+    def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
+        return (Target("managed instance group", (), self.path),)
 
     async def open(self, context: Context, workload: WorkloadName, pool: PoolName) -> GceMigResizer:
         groups = await gcp_groups.groups(context, self.project)

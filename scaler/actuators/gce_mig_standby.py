@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from policies.model import Fresh, PoolName, PoolStatus, WorkloadName
 from policies.rules import Rule
-from policies.spec import Pool
+from policies.spec import Pool, Target
 from scaler.clouds import gcp_groups, gcp_notices, gcp_pools
 from scaler.clouds.gcp_groups import Group
 from scaler.clouds.gcp_project import GcpProject
@@ -58,6 +58,9 @@ class GceMigStandby(Pool):
     def permissions(self) -> list[str]:
         """All that the pool may call for, with the project's own."""
         return [gcp_groups.READ, gcp_groups.WRITE]
+
+    def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
+        return (Target(f"{self.state} machines of managed instance group", (), self.path),)
 
     async def open(self, context: Context, workload: WorkloadName, pool: PoolName) -> GceMigStandbyResizer:
         if self.tier in {"serving", "awake_spare"}:

@@ -14,7 +14,7 @@ from typing import Annotated, Final, Literal
 
 from policies.model import Fresh, PoolName, PoolStatus, WorkloadName
 from policies.rules import Rule
-from policies.spec import Pool
+from policies.spec import Pool, Target
 from scaler.clouds import (
     gcp_container,
     gcp_groups,
@@ -60,6 +60,10 @@ class GkeNodePool(Pool):
         """All that the pool may call for."""
         needed = [gcp_container.READ, gcp_container.WRITE, gcp_container.FOLLOW, gcp_groups.READ]
         return [*needed, gcp_reservations.READ] if self.reservation else needed
+
+    def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
+        cluster = f"projects/{self.project.id}/locations/{self.location}/clusters/{self.cluster}"
+        return (Target("GKE node pool", (cluster,), self.name),)
 
     async def open(self, context: Context, workload: WorkloadName, pool: PoolName) -> GkeNodePoolResizer:
         cluster = await gcp_container.cluster(context, self.project, self.location, self.cluster)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 
 from policies.model import Fresh, PoolName, PoolStatus, Shortfall, WorkloadName
 from policies.rules import Rule
-from policies.spec import Pool
+from policies.spec import Pool, Target
 from scaler.clouds import (
     gcp_container,
     gcp_groups,
@@ -117,6 +117,10 @@ class GkeTpuSlices(Pool):
             "placementPolicy": {"type": "COMPACT", "tpuTopology": self.topology},
             "management": {"autoRepair": True, "autoUpgrade": True},
         }
+
+    def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
+        cluster = f"projects/{self.project.id}/locations/{self.location}/clusters/{self.cluster}"
+        return (Target("TPU slices", (cluster,), self.name),)
 
     async def open(self, context: Context, workload: WorkloadName, pool: PoolName) -> GkeTpuSlicesResizer:
         cluster = await gcp_container.cluster(context, self.project, self.location, self.cluster)

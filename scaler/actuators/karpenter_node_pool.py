@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 from policies.model import Fresh, Part, PoolName, PoolStatus, Shortfall, WorkloadName
 from policies.rules import Rule
-from policies.spec import NAME, Pool
-from scaler.clouds.cluster import KubeCluster
+from policies.spec import NAME, Pool, Target
+from scaler.clouds.cluster import KubeCluster, object_target
 from scaler.ports import Context, Permit, Unavailable
 
 if TYPE_CHECKING:
@@ -51,6 +51,9 @@ class KarpenterNodePool(Pool):
         float,
         Rule("How long the size is left alone after somebody else changed it. Seconds.", ge=0, le=86400),
     ] = 600.0
+
+    def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
+        return (object_target(self.cluster, "karpenter.sh/v1", "NodePool", "", self.name),)
 
     async def open(self, context: Context, workload: WorkloadName, pool: PoolName) -> KarpenterResizer:
         from scaler.clouds import (  # noqa: PLC0415 - no SDK until needed

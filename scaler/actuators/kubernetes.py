@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 from policies.model import Fresh, PoolName, PoolStatus, Shortfall, WorkloadName
 from policies.rules import Rule
-from policies.spec import NAME, Pool
-from scaler.clouds.cluster import KubeCluster
+from policies.spec import NAME, Pool, Target
+from scaler.clouds.cluster import KubeCluster, object_target
 from scaler.clouds.kube_drain import Drain
 from scaler.ports import Context, Misconfigured, Permit, Unavailable
 
@@ -71,6 +71,9 @@ class Kubernetes(Pool):
             yield "drain", "a LeaderWorkerSet's groups go by their index and cannot be chosen: leave drain out"
         if self.drain is not None and not self.watch_pods:
             yield "watch_pods", "drain needs to know the pods"
+
+    def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
+        return (object_target(self.cluster, self.api_version, self.object_kind, self.namespace, self.name),)
 
     async def open(self, context: Context, workload: WorkloadName, pool: PoolName) -> KubernetesResizer:
         from scaler.clouds import kube, kube_objects, kube_sizes, kube_watch, kube_writers  # noqa: PLC0415 - no SDK until needed

@@ -15,7 +15,7 @@ from yarl import URL
 
 from policies.model import Fresh, PoolName, PoolStatus, WorkloadName
 from policies.rules import Rule
-from policies.spec import Pool
+from policies.spec import Pool, Target
 from scaler.clouds import engines, engines_sleep
 from scaler.clouds.engines_http import Access, session
 from scaler.clouds.flights import Flights
@@ -44,14 +44,17 @@ class VllmSleep(Pool):
     def problems(self) -> Iterator[tuple[str, str]]:
         if not self.urls:
             yield "urls", "at least one engine"
-        if len(set(self.urls)) < len(self.urls):
+        wrong = [url for url in self.urls if not is_origin(url)]
+        for url in wrong:
+            yield "urls", f"{url!r} is not an address such as http://vllm-0:8000"
+        if not wrong and len(set(map(origin_of, self.urls))) < len(self.urls):
             yield "urls", "an engine stands there twice"
-        for url in self.urls:
-            if not is_origin(url):
-                yield "urls", f"{url!r} is not an address such as http://vllm-0:8000"
         for key in ("min_replicas", "max_replicas"):
             if (getattr(self, key) or 0) > len(self.urls):
                 yield key, f"there are {len(self.urls)} engines"
+
+    def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
+        return tuple(Target("vLLM engine", (), origin_of(url)) for url in self.urls)
 
     async def open(self, context: Context, workload: WorkloadName, pool: PoolName) -> VllmSleepResizer:
         if self.tier != "serving":
@@ -62,6 +65,12 @@ class VllmSleep(Pool):
         loads = await engines.loads(context, ("vllm sleep", self.urls), self.access, "vllm", look_s)
         flights = await context.shared(("vllm sleep", workload, pool), _Closing)
         return VllmSleepResizer(self, context, mode, loads, flights)
+
+
+def origin_of(address: str) -> str:
+    """Host and port: engines are told apart by these, however their addresses are written."""
+    url = URL(address)
+    return f"{(url.host or '').rstrip('.')}:{url.port}"
 
 
 def is_origin(address: str) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from policies.model import PoolName, WorkloadName
 from policies.rules import Rule
-from policies.spec import Pool
+from policies.spec import Pool, Target
 from scaler.clouds.azure_account import EVENTS_DOC, EVENTS_EXAMPLE, EVENTS_URL, GROUP, NAME, AzureAccount, path_of
 from scaler.ports import Context
 
@@ -28,6 +28,9 @@ class Vmss(Pool):
     def path(self) -> str:
         """The scale set's resource id."""
         return path_of(self.account, self.resource_group, "Microsoft.Compute/virtualMachineScaleSets", self.name)
+
+    def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
+        return (Target("virtual machine scale set", (), self.path.lower()),)  # Azure ignores case
 
     async def open(self, context: Context, workload: WorkloadName, pool: PoolName) -> VmssResizer:
         from scaler.actuators import vmss_resizer  # noqa: PLC0415 - no SDK until needed

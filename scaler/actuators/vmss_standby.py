@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from policies.model import PoolName, WorkloadName
 from policies.rules import Rule
-from policies.spec import Pool
+from policies.spec import Pool, Target
 from scaler.clouds.azure_account import GROUP, NAME, AzureAccount, path_of
 from scaler.ports import Context
 
@@ -28,6 +28,9 @@ class VmssStandbyPool(Pool):
         """The standby pool's resource id."""
         kind = "Microsoft.StandbyPool/standbyVirtualMachinePools"
         return path_of(self.account, self.resource_group, kind, self.name)
+
+    def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
+        return (Target("standby pool", (), self.path.lower()),)  # Azure ignores case
 
     async def open(self, context: Context, workload: WorkloadName, pool: PoolName) -> StandbyResizer:
         from scaler.actuators import vmss_standby_resizer  # noqa: PLC0415 - no SDK until needed

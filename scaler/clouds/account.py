@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -24,3 +25,10 @@ class AwsAccount:
     endpoint_url: Annotated[
         str | None, Rule("Another endpoint (a VPC endpoint, a test server); null: AWS's own.", pattern=r"^https?://")
     ] = None
+
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        """Region, profile and endpoint as far as configuration and environment tell them: equal ones are one place."""
+        region = self.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or ""
+        profile = self.profile or os.environ.get("AWS_PROFILE") or "default"
+        return region, profile, (self.endpoint_url or "").rstrip("/").lower()

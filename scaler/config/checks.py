@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, Literal, NewType, get_args, get_origin, get_type_hints
 
 from policies import quanta
 from policies.history import MAX_ROWS
@@ -17,8 +17,8 @@ from scaler.registry import did_you_mean, kind_of
 
 Finding = tuple[Place, str, str]
 """Where, which rule, what to do."""
-LEAVES: Final = (str, int, float, type(None))
-"""Values that hold no record: most fields do."""
+LEAVES: Final = frozenset({str, int, float, bool, type(None)})
+"""Types of values that hold no record: most fields have one of them."""
 REPLACED: Final = ("cooldown_s", "tolerance", "scale_up", "scale_down")
 """A workload's settings that a policy with its own rules for settling makes idle."""
 
@@ -35,14 +35,23 @@ def own_problems(record: Any, place: Place = ()) -> Iterator[Finding]:
         if hasattr(record, "problems"):
             for field, rule in record.problems():
                 yield (*place, field) if field else place, rule, ""
-        for name in _fields(type(record)):
-            if not isinstance(value := getattr(record, name), LEAVES):
-                yield from own_problems(value, (*place, name))
+        for name in _speaking(type(record)):
+            yield from own_problems(getattr(record, name), (*place, name))
 
 
 @cache
-def _fields(cls: Any) -> tuple[str, ...]:
-    return tuple(f.name for f in dataclasses.fields(cls))
+def _speaking(cls: Any) -> tuple[str, ...]:
+    """The fields of a record below which a record may have something to say of itself."""
+    return tuple(name for name, hint in get_type_hints(cls).items() if _may_speak(hint))
+
+
+def _may_speak(hint: Any) -> bool:
+    if dataclasses.is_dataclass(hint):
+        return hasattr(hint, "problems") or bool(_speaking(hint))
+    if isinstance(hint, NewType) or get_origin(hint) is Literal:
+        return False
+    args = get_args(hint)
+    return any(map(_may_speak, args)) if args else hint not in LEAVES
 
 
 def name_sources(spec: WorkloadSpec) -> tuple[WorkloadSpec, list[Finding]]:

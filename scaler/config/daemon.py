@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from policies.fleet import Fleet
 from policies.rules import Rule
+
+MAX_PORT: Final = 65535
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,3 +82,15 @@ class DaemonSpec:
     fleet: Annotated[Fleet, Rule("Limits that span all workloads. A change takes effect at once.")] = field(
         default_factory=Fleet
     )
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        host, _, port = self.listen.rpartition(":")
+        if int(port) > MAX_PORT:
+            yield "listen", f"its port must be 0 to {MAX_PORT}"
+        try:
+            if host.startswith("["):
+                ipaddress.IPv6Address(host.strip("[]"))
+            else:
+                host.encode("idna")
+        except ValueError as e:
+            yield "listen", f"its host is no address: {e}"

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from scaler.clouds.cluster import KubeCluster, object_target
+from scaler.config.claims import Claims
 from scaler.config.composer import Place
 from scaler.config.document import Document
 from scaler.config.document import read as read_yaml
@@ -58,6 +60,9 @@ class Object:
         """Its namespace and name."""
         return self.namespace, str(self.metadata("name"))
 
+    def where(self) -> str:
+        return f"{self.document.file}:{self.document.line(self.place)} {self.kind} {self.metadata('name')}"
+
     def metadata(self, key: str) -> Any:
         metadata = self.data.get("metadata")
         return metadata.get(key) if isinstance(metadata, dict) else None
@@ -89,13 +94,13 @@ def read(paths: Sequence[Path], prometheus: str | None, *, native_policies: bool
         )
     names = _names(scalers)
     texts: list[str] = []
-    targets: dict[Target, str] = {}
+    claims = Claims()
     for o, name in zip(scalers, names, strict=True):
         scaled = _scaled(o, name, Given(_target(o, notes), prometheus, known), notes, native_policies)
-        if scaled.target in targets:
-            rule = f"is sized by {targets[scaled.target]} too, and two workloads would fight over it"
-            scaled.voice.error((*scaled.place, "scaleTargetRef"), rule, "import one of the two")
-        targets[scaled.target] = f"{o.kind} {o.metadata('name')}"
+        target = scaled.target
+        resized = object_target(KubeCluster(), target.api_version, target.kind, target.namespace, target.name)
+        if broken := claims.claim([resized], o.where):
+            scaled.voice.error((*scaled.place, "scaleTargetRef"), broken, "import one of the two")
         if scaled.min_replicas > scaled.max_replicas:
             scaled.voice.error(scaled.place, f"its least, {scaled.min_replicas}, is above its most")
         if not scaled.signals and not scaled.clocks:
