@@ -142,7 +142,7 @@ def _chosen(registry: str) -> Build:
 
 
 @cache
-def _builders(cls: Any) -> tuple[tuple[str, Build], ...]:
+def annotations_of(cls: Any) -> tuple[tuple[str, Build], ...]:
     """Each field of a dataclass and how its value is built: reading annotations costs more than all the rest."""
     hints = get_type_hints(cls, include_extras=True)
     return tuple((f.name, _builder(hints[f.name])) for f in dataclasses.fields(cls))
@@ -153,7 +153,7 @@ def record(cls: type[Any], model: BaseModel) -> Any:
     if (default := _defaults.get(id(model))) is not None:
         return default
     key: Any = cls
-    return cls(**{name: build(getattr(model, name)) for name, build in _builders(key)})
+    return cls(**{name: build(getattr(model, name)) for name, build in annotations_of(key)})
 
 
 @cache
