@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -20,8 +20,18 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+MAX_MESSAGE: Final = 2_000
+"""Characters of an error: it stands in the journal and in the log at every tick, and other systems' words are in it."""
+
+
 class PortError(Exception):
-    """Something behind a port went wrong; the subclass says what helps."""
+    """Something behind a port went wrong; the subclass says what helps.
+
+    The message is cut at `MAX_MESSAGE` and can be written as UTF-8, whatever another system said.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message[:MAX_MESSAGE].encode(errors="replace").decode())
 
 
 class Unavailable(PortError):

@@ -34,8 +34,9 @@ from botocore.parsers import ResponseParserError
 from scaler.calls import Api, Channel
 from scaler.clouds.account import AwsAccount
 from scaler.clouds.aws_errors import port_error, short
+from scaler.clouds.aws_http import BoundedSession, checked
 from scaler.clouds.shapes import MISSHAPEN
-from scaler.ports import Context, Misconfigured, Unavailable
+from scaler.ports import Context, Misconfigured, PortError, Unavailable
 
 T = TypeVar("T")
 CONNECT_S: Final = 3.0
@@ -118,6 +119,7 @@ async def _session(account: AwsAccount, deadline_s: float) -> AsyncIterator[AioS
         read_timeout=deadline_s,
         max_pool_connections=CONNECTIONS,
         retries={"total_max_attempts": 1, "mode": "standard"},
+        http_session_cls=BoundedSession,
     )
     session.set_default_client_config(config)
     if await session.get_credentials() is None:
@@ -186,10 +188,13 @@ async def service(context: Context, name: str, account: AwsAccount, read_s: floa
 async def _answer(what: str, pending: Awaitable[T]) -> T:
     """The answer of an SDK call. Raises port errors, naming `what` was called."""
     try:
-        return await pending
+        answer = await pending
+    except PortError as e:  # of the session, which does not know what was called
+        raise type(e)(f"{what}: {e}") from e
     except ClientError as e:
         raise port_error(what, e) from e
     except HUMAN as e:
         raise Misconfigured(f"{what}: {e}") from e
     except (BotoCoreError, OSError, *UNREADABLE) as e:
         raise Unavailable(f"{what}: {type(e).__name__}: {short(e)}") from e
+    return checked(what, answer)

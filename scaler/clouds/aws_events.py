@@ -7,7 +7,6 @@ one daemon: what is read is deleted, whatever it was about. A message that is no
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
 from scaler.clouds import aws
+from scaler.clouds.answers import message_of
 from scaler.clouds.flights import cancelled
 from scaler.clouds.notices import Board, Kind, Notice
 from scaler.clouds.shapes import shaped
@@ -138,13 +138,8 @@ class Events:
 
 def parsed(text: str) -> Mapping[str, Any]:
     """A message as an event; what is none has no type. One that came by SNS is unwrapped."""
-    try:
-        event = json.loads(text)
-        if isinstance(event, dict) and event.get("Type") == "Notification":
-            event = json.loads(str(event.get("Message")))
-    except (RecursionError, ValueError):
-        return {}
-    return event if isinstance(event, dict) else {}
+    event = message_of(text)
+    return message_of(str(event.get("Message"))) if event.get("Type") == "Notification" else event
 
 
 def _machine(event: Mapping[str, Any]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from policies.model import Shortfall
 from scaler.clouds import aws
+from scaler.clouds.answers import message_of
 from scaler.clouds.aws_batch import Batch, batch
 from scaler.clouds.aws_failures import failure
 from scaler.clouds.aws_machines import Machine, machines
@@ -175,10 +175,7 @@ def _warm(found: dict[str, Any]) -> WarmPool:
 
 def _zone(activity: dict[str, Any]) -> str:
     """The zone that an activity was about, where its details tell."""
-    try:
-        return str(json.loads(activity.get("Details") or "{}").get("Availability Zone", ""))
-    except (AttributeError, ValueError):
-        return ""
+    return str(message_of(str(activity.get("Details") or "{}")).get("Availability Zone", ""))
 
 
 async def groups(context: Context, account: AwsAccount) -> Groups:

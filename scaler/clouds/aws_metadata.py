@@ -7,18 +7,17 @@ other instance: for pools of many, EventBridge's queue is the way.
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 
+from scaler.clouds.answers import SHOWN, decode_json, http_errors, read_body, words
 from scaler.clouds.flights import cancelled
 from scaler.clouds.notices import Board, Kind, Notice
-from scaler.clouds.shapes import MISSHAPEN
-from scaler.ports import Clock, Permit
+from scaler.ports import Clock, Permit, PortError, Unavailable
 
 if TYPE_CHECKING:
     from scaler.ports import Context
@@ -31,6 +30,8 @@ TOKEN_S: Final = 21_600
 RENEW_S: Final = 10_800.0
 LONGEST_S: Final = 10.0
 """The pause after a failure doubles up to it: no metadata server may be here, or its hop limit keeps containers out."""
+MAX_BODY: Final = 2**16
+"""Bytes of an answer, which has up to some hundred."""
 SESSION: Final = "/latest/api/token"
 INSTANCE: Final = "/latest/meta-data/instance-id"
 ACTION: Final = "/latest/meta-data/spot/instance-action"
@@ -62,8 +63,8 @@ class Metadata:
                 await self._ask()
                 self.error, pause_s = "", EVERY_S
                 await asyncio.sleep(EVERY_S)
-            except (aiohttp.ClientError, OSError, TimeoutError, *MISSHAPEN) as e:
-                self.error = f"{self._url}: {type(e).__name__}: {e}"
+            except PortError as e:
+                self.error = str(e)
                 self._renew_at = float("-inf")
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, LONGEST_S)
@@ -71,16 +72,14 @@ class Metadata:
     async def _ask(self) -> None:
         if not 0 < self._renew_at - self._clock.now() <= RENEW_S:
             headers = {"X-aws-ec2-metadata-token-ttl-seconds": str(TOKEN_S)}
-            async with self._http.put(self._url + SESSION, headers=headers) as answer:
-                answer.raise_for_status()
-                self._token = await answer.text()
+            self._token = await self._send("PUT", SESSION, headers) or ""
             self._renew_at = self._clock.now() + RENEW_S
             self._instance = await self._get(INSTANCE) or ""
         if not self._instance:
-            raise ValueError("no instance id")
+            raise Unavailable(f"{self._url}: no instance id")
         action, advice = await asyncio.gather(self._get(ACTION), self._get(REBALANCE))
-        if action is not None and json.loads(action).get("action") in {"terminate", "stop", "hibernate"}:
-            self._pin("interruption", _time(action, "time"))
+        if action is not None and _told(action).get("action") in {"terminate", "stop", "hibernate"}:
+            self._pin("interruption", _time(_told(action).get("time")))
         elif advice is not None:
             self._pin("rebalance", None)
 
@@ -89,16 +88,32 @@ class Metadata:
 
     async def _get(self, path: str) -> str | None:
         """What the server has there; None where it has nothing (404), as long as nothing is announced."""
-        async with self._http.get(self._url + path, headers={"X-aws-ec2-metadata-token": self._token}) as answer:
+        return await self._send("GET", path, {"X-aws-ec2-metadata-token": self._token})
+
+    async def _send(self, method: str, path: str, headers: Mapping[str, str]) -> str | None:
+        """Return the text answered; None where there is nothing (404). Raises port errors."""
+        what = f"{method} {self._url}{path}"
+        with http_errors(what):
+            async with self._http.request(method, self._url + path, headers=headers, allow_redirects=False) as answer:
+                content = await read_body(what, answer, MAX_BODY)
             if answer.status == 404:
                 return None
-            answer.raise_for_status()
-            return await answer.text()
+            if answer.status != 200:
+                raise Unavailable(f"{what}: HTTP {answer.status}: {words(content)}")
+            return content.decode().strip()
 
 
-def _time(text: str, key: str) -> float | None:
+def _told(action: str) -> Mapping[str, Any]:
+    """Return an announced action. Raises `Unavailable` for what is none."""
+    told = decode_json("instance metadata: the action", action)
+    if not isinstance(told, dict):
+        raise Unavailable(f"instance metadata: the action {action[:SHOWN]!r} is no object")
+    return told
+
+
+def _time(text: object) -> float | None:
     try:
-        return datetime.fromisoformat(str(json.loads(text).get(key))).timestamp()
+        return datetime.fromisoformat(str(text)).timestamp()
     except (OverflowError, ValueError):
         return None
 

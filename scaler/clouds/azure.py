@@ -27,6 +27,7 @@ from scaler.calls import Api, Channel
 from scaler.clock import SystemClock
 from scaler.clouds import azure_errors
 from scaler.clouds.azure_account import AzureAccount
+from scaler.clouds.azure_transport import transport
 from scaler.clouds.rest import Answer, Body, Request, Rest, Tokens, session
 from scaler.ports import Clock, Context, Misconfigured, Unavailable
 
@@ -59,6 +60,8 @@ NO_CREDENTIALS: Final = (
     " identity's client id (docs/azure.md), on a VM give it a managed identity, elsewhere set AZURE_TENANT_ID,"
     " AZURE_CLIENT_ID and AZURE_CLIENT_SECRET, or log in by the az tool"
 )
+UNREADABLE: Final = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError)
+"""What the SDK lets through when an answer is of another shape than a token's."""
 EARLY_SHARE: Final = 0.75
 """Of a token's life, in which nobody asks for another one, unless it was refused."""
 KEPT_CREDENTIALS: Final = 3
@@ -114,6 +117,8 @@ class Identity:
             raise (Unavailable if passing else Misconfigured)(f"{what}: {azure_errors.short(e)}") from e
         except AzureError as e:
             raise Unavailable(f"Azure: no token: {azure_errors.short(e)}") from e
+        except UNREADABLE as e:
+            raise Unavailable(f"Azure: no token: the answer is none: {azure_errors.short(repr(e))}") from e
         except (OSError, ValueError) as e:  # the service account's token file
             raise Misconfigured(f"Azure: no token: {azure_errors.short(e)}") from e
         return token.token, token.expires_on - SystemClock().now()  # the token's end is told on the real clock
@@ -124,6 +129,7 @@ def _credential(account: AzureAccount) -> Any:
     trust: dict[str, Any] = {"connection_verify": account.ca_file} if account.ca_file else {}
     authority = account.authority_url or os.environ.get("AZURE_AUTHORITY_HOST") or account.endpoints.authority
     entra: dict[str, Any] = {"authority": authority, "retry_total": 0, **trust}
+    local: dict[str, Any] = {"client_id": account.client_id, "retry_total": 0}
     if account.authority_url:
         entra["disable_instance_discovery"] = True
     who = {k: v for k, v in (("tenant_id", account.tenant_id), ("client_id", account.client_id)) if v}
@@ -132,14 +138,14 @@ def _credential(account: AzureAccount) -> Any:
     try:
         match account.credential:
             case "workload_identity":
-                return WorkloadIdentityCredential(**who, **entra)
+                return WorkloadIdentityCredential(**who, **entra, transport=transport())
             case "managed_identity":
-                return ManagedIdentityCredential(client_id=account.client_id, retry_total=0)
+                return ManagedIdentityCredential(**local, transport=transport())
         federated = account.token_file or os.environ.get("AZURE_FEDERATED_TOKEN_FILE")
         return ChainedTokenCredential(
-            EnvironmentCredential(**entra),
-            *([WorkloadIdentityCredential(**who, **entra)] if federated else []),
-            ManagedIdentityCredential(client_id=account.client_id, retry_total=0),
+            EnvironmentCredential(**entra, transport=transport()),
+            *([WorkloadIdentityCredential(**who, **entra, transport=transport())] if federated else []),
+            ManagedIdentityCredential(**local, transport=transport()),
             AzureCliCredential(process_timeout=CLI_S),
         )
     except ValueError as e:  # tenant, client or token file is neither given nor in the environment

@@ -20,6 +20,8 @@ from scaler.clouds.azure import APIS, Identity, identity
 from scaler.clouds.azure_account import AzureAccount
 from scaler.clouds.azure_errors import of_code, retry_after_s, short
 from scaler.clouds.azure_recent import Recent, recent
+from scaler.clouds.azure_transport import transport
+from scaler.clouds.shapes import MISSHAPEN
 from scaler.config.secret import Secret
 from scaler.ports import Context, Misconfigured, PortError, Unavailable
 
@@ -37,8 +39,6 @@ KINDS: Final = {
     "transfer_dead_letter": "transfer_dead_letter_message_count",
 }
 """Our quantities by the SDK's properties. A subscription has no scheduled messages: they wait in the topic."""
-UNREADABLE: Final = (AttributeError, LookupError, TypeError, ValueError)
-"""What the SDK's parsers let through when an answer is of another shape than the service's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ class Namespace:
             raise (Misconfigured if untrusted else Unavailable)(f"{what}: {type(e).__name__}: {short(e)}") from e
         except OSError as e:  # the certificates' file: what the network does comes as the SDK's errors
             raise Misconfigured(f"{what}: {short(e)}") from e
-        except UNREADABLE as e:
+        except MISSHAPEN as e:
             raise Unavailable(f"{what}: the answer is no description of it: {short(e)}") from e
 
 
@@ -142,7 +142,8 @@ async def namespace(context: Context, host: str, account: AzureAccount, connecti
 
     @asynccontextmanager
     async def opening() -> AsyncIterator[ServiceBusAdministrationClient]:
-        off = {"retry_total": 0, **trust}
+        through = transport()
+        off = {"retry_total": 0, "transport": through, **trust}
         try:
             if connection is not None:
                 made = ServiceBusAdministrationClient.from_connection_string(connection.read(), **off)
@@ -150,7 +151,8 @@ async def namespace(context: Context, host: str, account: AzureAccount, connecti
                 scope = "https://servicebus.azure.net/.default"
                 lent: Any = _Lent(await identity(context, account), scope)
                 made = ServiceBusAdministrationClient(host, lent, **off)
-        except UNREADABLE as e:
+        except MISSHAPEN as e:
+            await through.close()
             raise Misconfigured(f"Azure Service Bus: the connection string is none: {type(e).__name__}") from e
         async with made:
             yield made

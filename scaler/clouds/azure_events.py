@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 import aiohttp
 
 from scaler.calls import Api, Channel
+from scaler.clouds.answers import http_errors, read_body, read_json
 from scaler.clouds.azure_errors import shaped
 from scaler.clouds.flights import cancelled
 from scaler.clouds.notices import Board, Kind, Notice, board
@@ -29,6 +30,8 @@ POLL_S: Final = 1.0
 """A spot machine has 30 s from the notice, at best."""
 ANSWER_S: Final = 1.5
 """For one answer. The very first may take Azure two minutes: it is asked again until then."""
+MAX_BODY: Final = 2**20
+"""Bytes of one document: an event has some hundred, and a scale set up to a thousand machines."""
 HOST: Final = "{host}"
 KINDS: Final[Mapping[str, Kind]] = {
     "Preempt": "interruption",
@@ -81,15 +84,15 @@ class Listener:
             return
 
     async def _get(self, url: str) -> dict[str, Any]:
-        try:
+        what = f"scheduled events at {url}"
+        with http_errors(what):
             async with self._http.get(
                 url, params={"api-version": "2020-07-01"}, headers={"Metadata": "true"}, allow_redirects=False
             ) as answer:
-                found = await answer.json(content_type=None) if answer.status == 200 else None
-        except (aiohttp.ClientError, OSError, ValueError) as e:
-            raise Unavailable(f"scheduled events at {url}: {type(e).__name__}: {e}") from e
+                content = await read_body(what, answer, MAX_BODY)
+        found = await read_json(what, content) if answer.status == 200 else None
         if not isinstance(found, dict) or not isinstance(found.get("Events"), list):
-            raise Unavailable(f"scheduled events at {url}: no document (HTTP {answer.status})")
+            raise Unavailable(f"{what}: no document (HTTP {answer.status})")
         return found
 
     @shaped
@@ -133,7 +136,7 @@ def _machines(event: Mapping[str, Any]) -> list[str]:
 def _not_before(text: object) -> float | None:
     try:
         return parsedate_to_datetime(str(text)).timestamp() if text else None
-    except ValueError:
+    except (LookupError, OverflowError, TypeError, ValueError):
         return None
 
 

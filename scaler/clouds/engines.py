@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 from yarl import URL
 
 from scaler.ports import Context, PortError
 from scaler.sources import http
-from scaler.sources.exposition import level, page, series_of
+from scaler.sources.exposition import level, series_of
+from scaler.sources.metrics_page import read_page
 from scaler.sources.presets import PRESETS
 
 
@@ -22,12 +25,11 @@ class Loads:
     async def of(self, url: URL) -> float | None:
         """Running and waiting requests of one engine; None where it does not tell: that is not idle."""
         try:
-            at, text = await self._pages.get(url, None)
-            shown = page(text, self._wanted, at)
-        except (PortError, ValueError):
+            shown = await read_page(self._pages, url, None, self._wanted)
+        except PortError:
             return None
         parts = [level(r, [s]) if (s := series_of(r, {}, shown)) is not None else None for r in self._recipes]
-        told = [part for part in parts if part is not None and part >= 0]
+        told = [part for part in parts if part is not None and 0 <= part < math.inf]
         return sum(told) if len(told) == len(parts) else None
 
 

@@ -5,7 +5,6 @@ The endpoints are there only where the engine runs with `--enable-sleep-mode` an
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
@@ -15,6 +14,8 @@ from yarl import URL
 
 from scaler.calls import Api, Channel
 from scaler.clouds import engines_http as http
+from scaler.clouds.answers import SHOWN, decode_json, http_errors, read_body
+from scaler.clouds.shapes import understood
 from scaler.ports import Clock, Context, Misconfigured, PortError, Throttled, Unavailable
 
 API: Final = Api("vllm", per_s=200.0, burst=800)
@@ -24,6 +25,7 @@ SLEEP_LIMIT_S: Final = 120.0
 WAKE_LIMIT_S: Final = 60.0
 """Waking copies them back: 0.6 s there."""
 MAX_BODY: Final = 2**16
+"""Bytes of an answer, which has some dozens."""
 MODE: Final = "start vLLM with --enable-sleep-mode and VLLM_SERVER_DEV_MODE=1"
 
 
@@ -41,12 +43,10 @@ class SleepMode:
         """Whether it sleeps. Raises the port errors."""
         what = f"GET {engine / 'is_sleeping'}"
         content = await self._call("is_sleeping", "GET", engine / "is_sleeping", self._look_s)
-        try:
-            asleep = json.loads(content)["is_sleeping"]
-        except (ValueError, KeyError, TypeError) as e:
-            raise Unavailable(f"{what}: an answer without is_sleeping: {e!r}") from e
+        with understood(f"{what}: is_sleeping"):
+            asleep = decode_json(what, content)["is_sleeping"]
         if not isinstance(asleep, bool):
-            raise Unavailable(f"{what}: is_sleeping is {asleep!r}, neither true nor false")
+            raise Unavailable(f"{what}: is_sleeping is {asleep!r:.{SHOWN}}, neither true nor false")
         return asleep
 
     async def is_healthy(self, engine: URL) -> bool:
@@ -71,15 +71,11 @@ class SleepMode:
 
     async def _attempt(self, method: str, url: URL, limit_s: float) -> bytes:
         what, limit = f"{method} {url}", aiohttp.ClientTimeout(total=limit_s)
-        try:
+        with http_errors(what):
             async with self._session.request(
                 method, url, headers=self._access.sent(), timeout=limit, allow_redirects=False
             ) as answer:
-                content = await answer.content.read(MAX_BODY)
-        except aiohttp.ClientConnectorCertificateError as e:
-            raise Misconfigured(f"{what}: {e}") from e
-        except (aiohttp.ClientError, OSError) as e:
-            raise Unavailable(f"{what}: {type(e).__name__}: {e}".rstrip(": ")) from e
+                content = await read_body(what, answer, MAX_BODY)
         if answer.status != 200:
             raise _refusal(what, answer.status, answer.headers, content, self._clock.now())
         return content

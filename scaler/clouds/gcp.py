@@ -25,16 +25,16 @@ from google.auth.transport.requests import Request as Transport
 from google.oauth2.service_account import Credentials as Key
 
 from scaler.calls import Api, Channel
-from scaler.clouds import gcp_errors
+from scaler.clouds import gcp_errors, gcp_http
 from scaler.clouds.flights import Flights
+from scaler.clouds.gcp_http import AUTH_S
 from scaler.clouds.gcp_project import GcpProject
 from scaler.clouds.rest import Body, Request, Rest, Tokens, session
+from scaler.clouds.shapes import MISSHAPEN
 from scaler.ports import Clock, Context, Misconfigured, Permit, Unavailable
 
 SCOPES: Final = ("https://www.googleapis.com/auth/cloud-platform",)
 """What a token may be used for at all; IAM roles narrow it."""
-AUTH_S: Final = 10.0
-"""For one request of google-auth: a hanging metadata server must not hold a thread for its default of 2 minutes."""
 APIS: Final = {
     "compute": Api("gcp/compute", per_s=10.0, burst=60),
     "container": Api("gcp/container", per_s=5.0, burst=30),
@@ -69,7 +69,7 @@ class Account:
         self.tokens = Tokens(clock, self._fetch)
         self._clock = clock
         self._file = project.credentials_file
-        self._http = requests.Session()
+        self._http = gcp_http.session()
         self._ca_file = project.ca_file
         self._flights = Flights()
         self._credentials: Any = None
@@ -95,8 +95,10 @@ class Account:
             traceback.clear_frames(e.__traceback__)  # they hold the answer, and that its connection
             human = any(word in str(e) for word in HUMAN) and not getattr(e, "retryable", False)
             raise (Misconfigured(text) if human else Unavailable(text)) from e
-        except (OSError, ValueError, KeyError, TypeError) as e:
-            raise Misconfigured(f"GCP: {self._file or 'the credentials'}: {gcp_errors.one_line(repr(e))}") from e
+        except (OSError, *MISSHAPEN) as e:
+            text = f"GCP: {self._file or 'the credentials'}: {gcp_errors.one_line(repr(e))}"
+            loaded = self._credentials is not None and not isinstance(e, OSError)  # it is the answer that is malformed
+            raise (Unavailable if loaded else Misconfigured)(text) from e
         expiry = self._credentials.expiry
         life_s = expiry.replace(tzinfo=UTC).timestamp() - self._clock.now() if expiry else 0.0
         return str(self._credentials.token), life_s

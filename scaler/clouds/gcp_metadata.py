@@ -8,9 +8,10 @@ from typing import Any, Final
 
 import aiohttp
 
+from scaler.clouds.answers import http_errors, read_body
 from scaler.clouds.notices import Board, Notice
 from scaler.clouds.rest import session
-from scaler.ports import Clock, Context
+from scaler.ports import Clock, Context, PortError, Unavailable
 
 FLAVOR: Final = {"Metadata-Flavor": "Google"}
 TOLD: Final = {"preempted": {"TRUE"}, "maintenance-event": {"TERMINATE_ON_HOST_MAINTENANCE"}}
@@ -19,6 +20,8 @@ TAKES_S: Final = {"preempted": 30.0, "maintenance-event": 3600.0}
 """From the notice until the machine is gone: GPU machines hear of maintenance an hour ahead."""
 WAIT_S: Final = 60.0
 """How long one question waits for a change."""
+MAX_BODY: Final = 2**16
+"""Bytes of an answer: a word, or a path."""
 PAUSE_S: Final = 2.0
 """After a failure."""
 
@@ -44,7 +47,7 @@ class Metadata:
                 project, _ = await self._ask("project/project-id", {})
                 zone, _ = await self._ask("instance/zone", {})
                 name, _ = await self._ask("instance/name", {})
-            except (aiohttp.ClientError, OSError, TimeoutError):
+            except PortError:
                 await asyncio.sleep(PAUSE_S)
                 continue
             return f"projects/{project}/zones/{zone.rsplit('/', 1)[-1]}/instances/{name}"
@@ -55,7 +58,7 @@ class Metadata:
         while True:
             try:
                 value, etag = await self._ask(f"instance/{key}", query)
-            except (aiohttp.ClientError, OSError, TimeoutError):
+            except PortError:
                 await asyncio.sleep(PAUSE_S)
                 query = {}
                 continue
@@ -65,12 +68,17 @@ class Metadata:
             query = {"wait_for_change": "true", "last_etag": etag, "timeout_sec": f"{WAIT_S:.0f}"}
 
     async def _ask(self, path: str, query: dict[str, str]) -> tuple[str, str]:
+        """Return a value and its ETag. Raises port errors."""
         timeout = aiohttp.ClientTimeout(total=2 * WAIT_S if query else 5.0)
-        async with self._http.get(f"{self._url}/{path}", params=query, headers=FLAVOR, timeout=timeout) as answer:
-            answer.raise_for_status()
-            if answer.headers.get("Metadata-Flavor") != "Google":
-                raise aiohttp.ClientPayloadError(f"{self._url} is no metadata server")
-            return (await answer.text()).strip(), answer.headers.get("ETag", "")
+        url = f"{self._url}/{path}"
+        with http_errors(url):
+            async with self._http.get(
+                url, params=query, headers=FLAVOR, timeout=timeout, allow_redirects=False
+            ) as answer:
+                content = await read_body(url, answer, MAX_BODY)
+            if answer.status != 200 or answer.headers.get("Metadata-Flavor") != "Google":
+                raise Unavailable(f"{url}: no metadata server (HTTP {answer.status})")
+            return content.decode().strip(), answer.headers.get("ETag", "")
 
 
 async def watch(context: Context, url: str, board: Board) -> Coroutine[Any, Any, None]:

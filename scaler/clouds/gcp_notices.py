@@ -8,12 +8,12 @@ of the machines hears of its own from the metadata server, which answers when so
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from scaler.clouds import gcp_errors
+from scaler.clouds.answers import message_of
 from scaler.clouds.flights import cancelled
 from scaler.clouds.gcp_project import GcpProject
 from scaler.clouds.gcp_spec import GcpNotices
@@ -81,12 +81,7 @@ class Listener:
 
     def _take(self, data: bytes) -> None:
         """A message's log entry; what is none is not ours."""
-        try:
-            entry = json.loads(data)
-        except (RecursionError, ValueError):
-            return
-        if isinstance(entry, dict):
-            self.pin(entry)
+        self.pin(message_of(data))
 
     async def permits(self) -> Sequence[Permit]:
         """Whether the subscription may be read, as the pulls found it."""

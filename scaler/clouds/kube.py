@@ -8,9 +8,8 @@ the daemon starts while the API server is down.
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Hashable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Hashable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeAlias
@@ -20,6 +19,8 @@ from kubernetes_asyncio import client
 from kubernetes_asyncio.config import ConfigException
 
 from scaler.calls import Api, Channel
+from scaler.clouds import retry_after
+from scaler.clouds.answers import SHOWN, http_errors, read_body, read_json, read_lines, words
 from scaler.clouds.cluster import KubeCluster
 from scaler.clouds.kube_credentials import Load, credentials
 from scaler.ports import Clock, Conflict, Context, Misconfigured, PortError, Throttled, Unavailable
@@ -32,6 +33,10 @@ RENEW_S: Final = 30.0
 """Refused credentials are read anew at most this often: a kubeconfig's plugin is a program to start."""
 LOAD_S: Final = 20.0
 """For reading credentials: a kubeconfig's plugin may itself ask a cloud."""
+MAX_BODY: Final = 32 * 2**20
+"""Bytes of an answer: a page of 250 nodes, each with its images, has some 10 MB."""
+MAX_LINE: Final = 4 * 2**20
+"""Bytes of one event of a watch: an object has at most 1.5 MiB in etcd, and may have twice that as JSON."""
 HUMAN: Final = frozenset({400, 401, 403, 404, 405, 415, 422})
 """Refusals that no retry mends."""
 
@@ -84,45 +89,36 @@ class Session:
 
     async def _attempt(self, what: str, method: str, path: str, request: Mapping[str, Any]) -> Answer:
         limit = aiohttp.ClientTimeout(total=None)  # the caller's holds
-        try:
+        with _api_errors(what):
             async with self._calls:
-                answer = await self._answer(await self._send(method, path, limit, **request))
+                answer = await self._answer(what, await self._send(method, path, limit, **request))
                 if answer.status == 401 and await self._renew():
-                    answer = await self._answer(await self._send(method, path, limit, **request))
-        except aiohttp.ClientConnectorCertificateError as e:
-            raise Misconfigured(f"{what}: the API server's certificate is not trusted: {e}") from e
-        except (aiohttp.ClientError, OSError, ValueError) as e:  # ValueError: cut short, or not JSON
-            raise Unavailable(f"{what}: {type(e).__name__}: {e}") from e
+                    answer = await self._answer(what, await self._send(method, path, limit, **request))
         if answer.status == 429:
             raise refusal(what, answer)
         return answer
 
     async def events(self, what: str, path: str, timeout_s: float, query: Mapping[str, str]) -> AsyncIterator[Body]:
         """A watch's events until the server ends it well. Raises the port errors; after `timeout_s`, `Unavailable`."""
-        try:
-            opening = partial(self._open, what, path, aiohttp.ClientTimeout(total=timeout_s), query)
-            response = await self._channel.call(operation_of(what), opening, repeat=False, deadline_s=timeout_s)
-            async with response:
-                async for line in response.content:
-                    event = json.loads(line)
-                    if event["type"] == "ERROR":
-                        raise Unavailable(f"{what}: {event['object'].get('message')}")
-                    yield event
-        except TimeoutError as e:
-            raise Unavailable(f"{what}: silent for {timeout_s:g} s") from e
-        except (aiohttp.ClientError, OSError, ValueError, KeyError, TypeError, AttributeError) as e:
-            raise Unavailable(f"{what}: {type(e).__name__}: {e}") from e
+        opening = partial(self._open, what, path, aiohttp.ClientTimeout(total=timeout_s), query)
+        with _api_errors(what):
+            try:
+                response = await self._channel.call(operation_of(what), opening, repeat=False, deadline_s=timeout_s)
+                async with response:
+                    async for line in read_lines(what, response, MAX_LINE):
+                        yield event_of(what, await read_json(what, line))
+            except TimeoutError as e:
+                raise Unavailable(f"{what}: silent for {timeout_s:g} s") from e
 
     async def _open(
         self, what: str, path: str, limit: aiohttp.ClientTimeout, query: Mapping[str, str]
     ) -> aiohttp.ClientResponse:
-        try:
+        with _api_errors(what):
             response = await self._send("GET", path, limit, query=query)
-        except (aiohttp.ClientError, OSError) as e:
-            raise Unavailable(f"{what}: {type(e).__name__}: {e}") from e
-        if response.status != 200:
-            accepted(what, await self._answer(response))
-        return response
+            if response.status != 200:
+                accepted(what, await self._answer(what, response))
+                raise Unavailable(f"{what}: HTTP {response.status} where a watch was expected")
+            return response
 
     async def _send(
         self,
@@ -147,18 +143,18 @@ class Session:
         )
         return sent
 
-    async def _answer(self, response: aiohttp.ClientResponse) -> Answer:
+    async def _answer(self, what: str, response: aiohttp.ClientResponse) -> Answer:
+        """Return the answer; of a refusal that is no JSON, its words. Raises `Unavailable`."""
         async with response:
-            data = await response.read()
-        retry_after = response.headers.get("Retry-After", "")
-        retry_after_s = float(retry_after) if retry_after.isdigit() else None
+            content = await read_body(what, response, MAX_BODY)
+        pause_s = retry_after.asked_s([(response.headers.get("Retry-After", ""), 1.0)])
         try:
-            body = json.loads(data)
-        except ValueError:
+            body = await read_json(what, content)
+        except Unavailable:
             if response.status < 300:
                 raise
-            body = {"message": data[:200].decode(errors="replace").strip()}  # a proxy's page
-        return Answer(response.status, body if isinstance(body, dict) else {"message": str(body)[:200]}, retry_after_s)
+            body = words(content)  # a proxy's page
+        return Answer(response.status, body if isinstance(body, dict) else {"message": str(body)[:SHOWN]}, pause_s)
 
     async def _api(self) -> Any:
         async with self._authenticating:
@@ -187,6 +183,28 @@ class Session:
         configuration.retries = False
         configuration.connection_pool_maxsize = 0  # no limit: each watch holds one
         return configuration
+
+
+@contextmanager
+def _api_errors(what: str) -> Iterator[None]:
+    """Turn whatever a call fails with into a port error; the certificate's says whose it is."""
+    try:
+        with http_errors(what):
+            yield
+    except Misconfigured as e:
+        if isinstance(e.__cause__, aiohttp.ClientConnectorCertificateError):
+            raise Misconfigured(f"{what}: the API server's certificate is not trusted: {e.__cause__}") from e
+        raise
+
+
+def event_of(what: str, event: object) -> Body:
+    """Return a watch's event: its type, and the object that it is about. Raises `Unavailable` for anything else."""
+    whole = isinstance(event, dict) and isinstance(event.get("type"), str) and isinstance(event.get("object"), dict)
+    if not isinstance(event, dict) or not whole:
+        raise Unavailable(f"{what}: an event without a type and an object: {event!r:.{SHOWN}}")
+    if event["type"] == "ERROR":
+        raise Unavailable(f"{what}: {event['object'].get('message')}")
+    return event
 
 
 def operation_of(what: str) -> str:

@@ -16,6 +16,7 @@ from typing import Final
 from scaler.clouds.flights import cancelled
 from scaler.clouds.kube import Body, Session
 from scaler.clouds.kube_objects import list_of, version_of
+from scaler.clouds.shapes import understood
 from scaler.ports import Clock, Misconfigured, PortError, Unavailable
 
 WATCH_S: Final = 15
@@ -129,14 +130,15 @@ class Follower(ABC):
         what, query = f"list {where.words}", {**where.query, "limit": str(PAGE)}
         while True:
             page = await self._session.call(what, "GET", where.path, LIST_S, query=query)
-            for item in list_of(page, "items", what):
-                self.found(item, asked)
+            with understood(what):
+                for item in list_of(page, "items", what):
+                    self.found(item, asked)
             metadata = page.get("metadata") or {}
             if not isinstance(metadata, dict):
                 raise Unavailable(f"{what}: metadata that cannot be read")
             if not metadata.get("continue"):
                 break
-            query = {**where.query, "limit": str(PAGE), "continue": metadata["continue"]}
+            query = {**where.query, "limit": str(PAGE), "continue": str(metadata["continue"])}
         self.end()
         self.confirmed_at = asked
         return str(metadata.get("resourceVersion", ""))
@@ -155,7 +157,8 @@ class Follower(ABC):
             now = self._clock.now()
             version = version_of(event)
             if event["type"] != "BOOKMARK":
-                self.changed(event["type"], event["object"], now)
+                with understood(what):
+                    self.changed(event["type"], event["object"], now)
             self.confirmed_at = now
         self.confirmed_at = self._clock.now()
         return version

@@ -15,6 +15,8 @@ from scaler.ports import Misconfigured, Unavailable
 ApiGroup = NewType("ApiGroup", str)
 MANAGER: Final = "forescale"
 """The field manager of our writes."""
+MAX_VERSION_CHARS: Final = 20
+"""Of a resource version that is a number: etcd's revisions are 64-bit integers."""
 KNOWN: Final = frozenset(
     {
         ("apps", "Deployment"),
@@ -176,7 +178,8 @@ def version_of(event: Mapping[str, Any]) -> str:
 
 def newer(version: str, than: str) -> bool:
     """Whether a resource version is at least as new; versions that are no numbers cannot be compared: yes."""
-    return int(version) >= int(than) if version.isdecimal() and than.isdecimal() else True
+    plain = all(v.isdecimal() and len(v) <= MAX_VERSION_CHARS for v in (version, than))
+    return int(version) >= int(than) if plain else True
 
 
 def word(body: Mapping[str, Any], key: str) -> str:

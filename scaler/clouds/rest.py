@@ -7,7 +7,6 @@ more when an API refuses one. A body that is cut short, is no JSON, or is larger
 from __future__ import annotations
 
 import asyncio
-import json
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -17,6 +16,7 @@ from typing import Any, Final, TypeAlias
 import aiohttp
 
 from scaler.calls import Channel
+from scaler.clouds.answers import SHOWN, http_errors, read_body, read_json, words
 from scaler.ports import Clock, Context, Misconfigured, PortError, Unavailable
 
 Body: TypeAlias = dict[str, Any]
@@ -30,8 +30,6 @@ RENEW_SHARE: Final = 0.8
 """Of a token's life, after which it is renewed."""
 LEAST_LIFE_S: Final = 5.0
 """A token that ends sooner is asked for anew only after this, so that a broken clock does not make a storm."""
-SHOWN: Final = 300
-"""Characters of an answer that is no JSON, kept in errors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,44 +117,30 @@ class Rest:
     async def _send(self, asked: Request, token: str) -> Answer:
         what = asked.what
         sent = {"Accept": "application/json", **asked.headers, "Authorization": f"Bearer {token}"}
-        try:
+        with http_errors(what):
             async with self._session.request(
                 asked.method, asked.url, params=asked.query, json=asked.body, headers=sent, allow_redirects=False
             ) as response:
-                content = await _within(what, response)
-                answer = Answer(response.status, _parsed(what, response.status, content), response.headers)
-        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError, aiohttp.InvalidURL) as e:
-            raise Misconfigured(f"{what}: {e}") from e
-        except (aiohttp.ClientError, OSError) as e:
-            raise Unavailable(f"{what}: {type(e).__name__}: {e}".rstrip(": ")) from e
+                content = await read_body(what, response, MAX_BODY)
+        answer = Answer(response.status, await _object(what, response.status, content), response.headers)
         if answer.status == 401 and self._tokens.refuse(token):
             raise Unavailable(f"{what}: the token was refused; another one is asked for")
         return answer
 
 
-async def _within(what: str, response: aiohttp.ClientResponse) -> bytes:
-    """The whole content, unless it is larger than any honest one."""
-    content = bytearray()
-    async for chunk in response.content.iter_any():
-        content += chunk
-        if len(content) > MAX_BODY:
-            raise Unavailable(f"{what}: more than {MAX_BODY / 2**20:g} MiB")
-    return bytes(content)
-
-
-def _parsed(what: str, status: int, content: bytes) -> Body:
-    """The body as an object; of a refusal that is no JSON, its words."""
+async def _object(what: str, status: int, content: bytes) -> Body:
+    """Return the body as an object; of a refusal that is no JSON, its words. Raises `Unavailable`."""
     try:
-        found = json.loads(content) if content else {}
-    except ValueError as e:
+        value = await read_json(what, content) if content else {}
+    except Unavailable:
         if status < 300:
-            raise Unavailable(f"{what}: the answer is cut short, or no JSON") from e
-        found = {"message": " ".join(content[:SHOWN].decode(errors="replace").split())}
-    if isinstance(found, dict):
-        return found
+            raise
+        value = words(content)
+    if isinstance(value, dict):
+        return value
     if status < 300:
         raise Unavailable(f"{what}: the answer is no JSON object")
-    return {"message": str(found)[:SHOWN]}
+    return {"message": str(value)[:SHOWN]}
 
 
 async def session(context: Context, ca_file: str | None = None) -> aiohttp.ClientSession:

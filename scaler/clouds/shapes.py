@@ -1,16 +1,17 @@
-"""Answers of another shape than a cloud's: they are none, and no end of ours."""
+"""Malformed answers: a value that is read wrongly raises `Unavailable`, and never ends the loop."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, ParamSpec, TypeVar
 
 from scaler.ports import Unavailable
 
 P = ParamSpec("P")
 T = TypeVar("T")
-MISSHAPEN: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+MISSHAPEN: Final = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What comes of reading one."""
 MOST_MACHINES: Final = 1_000_000
 """Of one pool. A larger number is none: no cloud's groups hold a hundredth of it."""
@@ -21,6 +22,15 @@ SHOWN: Final = 300
 def misshapen(cloud: str, error: Exception) -> Unavailable:
     """The error of an answer that could not be read."""
     return Unavailable(f"{cloud}: an answer of another shape: {type(error).__name__}: {error}"[:SHOWN])
+
+
+@contextmanager
+def understood(what: str) -> Iterator[None]:
+    """Turn whatever comes of reading a malformed answer into `Unavailable` that names `what`."""
+    try:
+        yield
+    except MISSHAPEN as e:
+        raise Unavailable(f"{what}: an answer that we do not understand: {type(e).__name__}: {e}"[:SHOWN]) from e
 
 
 def shaped(

@@ -93,7 +93,8 @@ class JournalWriter:
             self.error = e.strerror or str(e)
 
     def _append(self, record: Mapping[str, Any]) -> None:
-        line = json.dumps(record, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        text = json.dumps(record, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        line = text.encode(errors="backslashreplace") + b"\n"  # a lone surrogate becomes JSON's own escape of it
         if self._torn:  # end the torn line, so that this one stands alone
             line = b"\n" + line
         written = os.write(self._file, line)

@@ -1,50 +1,23 @@
-"""The text that an engine serves under /metrics: the series a recipe wants, and many engines' as one quantity."""
+"""The series that a recipe wants of engines' pages, and many engines' as one quantity."""
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
-
-from prometheus_client.parser import text_string_to_metric_families
 
 from policies.model import Absent
 from scaler.sources.histogram import P95, beyond, bounded_by, quantile
+from scaler.sources.metrics_page import Page, Series
 from scaler.sources.presets import Recipe
 
-Labels = frozenset[tuple[str, str]]
-Series = Mapping[Labels, float]
 MAX_GAP_S: Final = 300.0
 """Between two looks; over more the mean rate says little about now."""
 PART: Final = ""
 OVER: Final = "sum"
 UNDER: Final = "count"
 """The label, which no page can have, that tells a mean's sum and its count apart; and its values."""
-NAME: Final = re.compile(r"^[a-zA-Z_:][\w:]*", re.MULTILINE | re.ASCII)
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """What one engine showed: when, the series wanted by metric, and the names of all metrics there."""
-
-    at: float
-    metrics: Mapping[str, Series]
-    names: frozenset[str]
-
-
-def page(text: str, wanted: frozenset[str], at: float) -> Page:
-    """The wanted part of a page. Raises `ValueError` where that part can't be read or the page was cut off."""
-    if text and not text.endswith("\n"):
-        raise ValueError("the page ends in the middle of a line")
-    lines = text.split("\n")
-    kept = [line for line in lines if (name := NAME.match(line)) and name.group() in wanted]
-    metrics: dict[str, dict[Labels, float]] = {}
-    for family in text_string_to_metric_families("\n".join([*kept, ""])):
-        for sample in family.samples:
-            metrics.setdefault(sample.name, {})[frozenset(sample.labels.items())] = float(sample.value)
-    return Page(at, metrics, frozenset(name.group() for line in lines if (name := NAME.match(line))))
 
 
 def series_of(recipe: Recipe, match: Mapping[str, str], shown: Page) -> Series | None:
@@ -87,8 +60,16 @@ def level(recipe: Recipe, pages: Sequence[Series]) -> float | None:
     values = [value for series in pages for value in series.values()]
     if not values:
         return None
-    total = math.fsum(values)
+    total = exact_sum(values)
     return (total if recipe.across == "sum" else total / len(values)) / recipe.divisor
+
+
+def exact_sum(values: Iterable[float]) -> float:
+    """Return the exact sum; NaN, which no reading passes, where it is beyond a float (1e308 + 1e308) or none."""
+    try:
+        return math.fsum(values)
+    except (OverflowError, ValueError):
+        return math.nan
 
 
 def change(
@@ -111,7 +92,7 @@ def change(
 
 
 def _mean(recipe: Recipe, grew: Sequence[tuple[str | None, float]]) -> float | None:
-    over, under = (math.fsum(grown for part, grown in grew if part == one) for one in (OVER, UNDER))
+    over, under = (exact_sum(grown for part, grown in grew if part == one) for one in (OVER, UNDER))
     return over / under / recipe.divisor if under > 0 else None
 
 

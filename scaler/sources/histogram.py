@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from itertools import accumulate
 from typing import Final
 
+SHOWN: Final = 50
+"""Characters of a bound or a count that is none, kept in errors."""
 P95: Final = 0.95
 """The quantile that is read of latencies."""
 
@@ -19,7 +21,7 @@ P95: Final = 0.95
 def bounded_by(counts: Iterable[tuple[object, object]]) -> dict[float, float]:
     """Buckets from bounds and counts as texts have them; those of one bound, written in two ways, are added up.
 
-    Raises `ValueError` where a bound or a count is no number.
+    Raises `ValueError` where a bound or a count is no number, or a sum of counts is beyond a float.
     """
     buckets: dict[float, float] = {}
     for bound, count in counts:
@@ -28,8 +30,10 @@ def bounded_by(counts: Iterable[tuple[object, object]]) -> dict[float, float]:
         except ValueError:
             at = number = math.nan
         if not at > -math.inf or not math.isfinite(number):
-            raise ValueError(f"its count up to {bound!r} is {count!r}")
+            raise ValueError(f"its count up to {bound!r:.{SHOWN}} is {count!r:.{SHOWN}}")
         buckets[at] = buckets.get(at, 0.0) + number
+        if not math.isfinite(buckets[at]):
+            raise ValueError(f"its counts up to {bound!r:.{SHOWN}} have a sum beyond a float")
     return buckets
 
 

@@ -14,6 +14,7 @@ import aiohttp
 from yarl import URL
 
 from policies.rules import Rule
+from scaler.clouds.answers import http_errors, read_body
 from scaler.config.secret import Secret
 from scaler.ports import Clock, Context, Misconfigured, PortError, Unavailable
 
@@ -23,8 +24,8 @@ SHOWN: Final = 300
 """Characters of a server's own words that go into an error."""
 DEADLINE_SHARE: Final = 0.9
 """Of the deadline, so that what was found is handed over before the controller gives up."""
-MAX_PAGE: Final = 32 * 2**20
-"""Bytes of one engine's page; they have some hundred kilobytes."""
+MAX_PAGE: Final = 16 * 2**20
+"""Bytes of one engine's page: some hundred kilobytes, and some megabytes with many adapters and ranks."""
 PASSING: Final = frozenset({408, 425, 429})
 """Refusals that time mends; those from 500 on are too."""
 MAX_WAIT_S: Final = 300.0
@@ -82,23 +83,22 @@ async def session(
 
 
 async def body(
-    what: str, asked: AbstractAsyncContextManager[aiohttp.ClientResponse], most: int, now: float
+    what: str,
+    asked: AbstractAsyncContextManager[aiohttp.ClientResponse],
+    max_bytes: int,
+    now: float,
+    remedy: str = "",
 ) -> tuple[int, bytes]:
-    """Status and body of an answer worth reading: 200, or 400 and 422 with their reasons. Raises port errors."""
-    try:
+    """Return status and body of an answer worth reading: 200, or 400 and 422 with their reasons.
+
+    `remedy` is what to do about an answer of more than `max_bytes`. Raises port errors.
+    """
+    with http_errors(what):
         async with asked as response:
-            content = bytearray()
-            async for chunk in response.content.iter_any():
-                content += chunk
-                if len(content) > most:
-                    raise Unavailable(f"{what}: more than {most / 2**20:g} MiB")
-            if response.status not in {200, 400, 422}:
-                raise refusal(what, response.status, response.headers, bytes(content), now)
-            return response.status, bytes(content)
-    except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError, aiohttp.InvalidURL) as e:
-        raise Misconfigured(f"{what}: {e}") from e
-    except (aiohttp.ClientError, OSError, ValueError) as e:  # TimeoutError is an OSError
-        raise Unavailable(f"{what}: {type(e).__name__}: {e}".rstrip(": ")) from e
+            content = await read_body(what, response, max_bytes, remedy)
+    if response.status not in {200, 400, 422}:
+        raise refusal(what, response.status, response.headers, content, now)
+    return response.status, content
 
 
 def is_page(address: str) -> bool:
@@ -132,7 +132,7 @@ class Pages:
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(total=self.deadline_s),
         )
-        status, content = await body(str(url), asked, MAX_PAGE, at)
+        status, content = await body(str(url), asked, MAX_PAGE, at, "have the engine show fewer metrics")
         if status != 200:
             raise refusal(str(url), status, {}, content, at)
         try:

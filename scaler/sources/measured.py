@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
 from policies.model import Absent, Fresh
 from policies.plausibility import SHARES, implausible
+
+SHOWN: Final = 100
+"""Characters of what is no number, kept in the reason."""
 
 
 def measured(quantity: str, value: object, measured_at: float, missing: str = "") -> Fresh[float] | Absent:
@@ -14,11 +18,11 @@ def measured(quantity: str, value: object, measured_at: float, missing: str = ""
     `missing` says what a total lacks, which makes it a lower bound.
     """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return Absent(f"{value!r} is not a number")
+        return Absent(f"{value!r:.{SHOWN}} is not a number")
     try:
         number = float(value)
-    except ValueError:
-        return Absent(f"{value!r} is not a number")
+    except (OverflowError, ValueError):
+        return Absent(f"{value!r:.{SHOWN}} is not a number")
     if not math.isfinite(number) or not math.isfinite(measured_at):
         return Absent(f"{number} is not finite")
     if why := implausible(quantity, number):

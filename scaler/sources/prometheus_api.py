@@ -5,19 +5,23 @@ Thanos, Mimir, Cortex and VictoriaMetrics speak it too.
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import aiohttp
 
+from scaler.clouds.answers import SHOWN, decode_json, off_loop, words
+from scaler.clouds.shapes import understood
 from scaler.ports import Clock, Misconfigured, Unavailable
 from scaler.sources import http
 
-MAX_BODY: Final = 8 * 2**20
-"""Of an answer. Ours are some hundred bytes; a query that was not aggregated gives 300 bytes a series."""
+T = TypeVar("T")
+MAX_BODY: Final = 2**20
+"""Bytes of the answer to a query now: ours have some kilobytes, and one that was not aggregated 300 bytes a series."""
+MAX_RANGE_BODY: Final = 8 * 2**20
+"""Bytes of the answer to a query over a range: 14 quantities at 11,000 times, the most in one request, have 5 MB."""
+REMEDY: Final = "aggregate the query, as in sum(...)"
 
 
 class Refused(Misconfigured):
@@ -73,29 +77,29 @@ class PrometheusApi:
     async def query(self, promql: str) -> Answer:
         """An instant query, now. Raises `Refused` and the port errors."""
         form = {"query": promql, "timeout": f"{round(self._deadline_s * 1000)}ms"}
-        document = await self._ask("POST", "query", data=form)
-        try:
-            return _answer(document)
-        except (KeyError, TypeError, ValueError, AttributeError) as e:
-            raise Unavailable(f"Prometheus at {self.url}: an answer that we do not understand: {e!r}") from e
+        return await self._ask(_answer, "POST", "query", data=form)
 
     async def query_range(self, promql: str, start: float, end: float, step_s: float, deadline_s: float) -> Matrix:
         """A query at `start` and every step from there to `end`. Raises `Refused` and the port errors."""
         times = {"start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{step_s:.3f}"}
         form = {"query": promql, "timeout": f"{round(deadline_s * 1000)}ms", **times}
-        document = await self._ask("POST", "query_range", deadline_s, data=form)
-        try:
-            return _matrix(document)
-        except (KeyError, TypeError, ValueError, AttributeError) as e:
-            raise Unavailable(f"Prometheus at {self.url}: an answer that we do not understand: {e!r}") from e
+        return await self._ask(_matrix, "POST", "query_range", deadline_s, MAX_RANGE_BODY, data=form)
 
     async def names(self, selectors: Sequence[str], since_s: float) -> list[str]:
         """The metrics that have had series matching any of the selectors in the last `since_s`."""
         params = [("match[]", s) for s in selectors] + [("start", f"{self._clock.now() - since_s:.0f}")]
-        found = (await self._ask("GET", "label/__name__/values", params=params)).get("data")
-        return [str(name) for name in found] if isinstance(found, list) else []
+        return await self._ask(_names, "GET", "label/__name__/values", params=params)
 
-    async def _ask(self, method: str, path: str, deadline_s: float | None = None, **sent: Any) -> dict[str, Any]:
+    async def _ask(
+        self,
+        read: Callable[[Mapping[str, Any]], T],
+        method: str,
+        path: str,
+        deadline_s: float | None = None,
+        max_bytes: int = MAX_BODY,
+        **sent: Any,
+    ) -> T:
+        """Return what `read` makes of the answer's document. Raises `Refused` and the port errors."""
         what = f"Prometheus at {self.url}"
         asked = self._session.request(
             method,
@@ -105,21 +109,32 @@ class PrometheusApi:
             timeout=aiohttp.ClientTimeout(total=deadline_s or self._deadline_s),
             **sent,
         )
-        status, content = await http.body(what, asked, MAX_BODY, self._clock.now())
-        try:
-            document = json.loads(content)
-        except ValueError as e:
-            text = " ".join(content[: http.SHOWN].decode(errors="replace").split())
-            if status != 200:
-                raise Refused(f"{what}: HTTP {status}: {text}") from e
-            raise Unavailable(f"{what}: not JSON: {text!r}") from e
-        if not isinstance(document, dict):
-            raise Unavailable(f"{what}: {type(document).__name__} where an object was expected")
+        status, content = await http.body(what, asked, max_bytes, self._clock.now(), REMEDY)
+        return await off_loop(len(content), _read, what, status, content, read)
+
+
+def _read(what: str, status: int, content: bytes, read: Callable[[Mapping[str, Any]], T]) -> T:
+    """Return what `read` makes of an answer. Raises `Refused`, and `Unavailable` for a malformed one."""
+    try:
+        document = decode_json(what, content)
+    except Unavailable as e:
         if status != 200:
-            raise Refused(f"{what}: {document.get('errorType', status)}: {document.get('error', 'no reason given')}")
-        if document.get("status") != "success":
-            raise Unavailable(f"{what}: {document.get('error', 'no success')}")
-        return document
+            raise Refused(f"{what}: HTTP {status}: {words(content)}") from e
+        raise
+    if not isinstance(document, dict):
+        raise Unavailable(f"{what}: {type(document).__name__} where an object was expected")
+    error = str(document.get("error", "no reason given"))[:SHOWN]
+    if status != 200:
+        raise Refused(f"{what}: {str(document.get('errorType', status))[:SHOWN]}: {error}")
+    if document.get("status") != "success":
+        raise Unavailable(f"{what}: {error}")
+    with understood(what):
+        return read(document)
+
+
+def _names(document: Mapping[str, Any]) -> list[str]:
+    names = document.get("data")
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
 
 def _matrix(document: Mapping[str, Any]) -> Matrix:
@@ -127,10 +142,9 @@ def _matrix(document: Mapping[str, Any]) -> Matrix:
     if data["resultType"] != "matrix":
         raise ValueError(data["resultType"])
     series = tuple(
-        Series(r["metric"], tuple((float(at), value) for at, value in r.get("values", ()))) for r in data["result"]
+        Series(_labels(r["metric"]), tuple((_time(at), value) for at, value in r.get("values", ())))
+        for r in data["result"]
     )
-    if not all(math.isfinite(at) for one in series for at, _ in one.values):
-        raise ValueError("a time that is none")
     return Matrix(series, _warnings(document))
 
 
@@ -138,14 +152,28 @@ def _answer(document: Mapping[str, Any]) -> Answer:
     data = document["data"]
     kind, result = str(data["resultType"]), data["result"]
     series = [({}, result)] if kind in {"scalar", "string"} else [(r["metric"], r.get("value")) for r in result]
-    rows = tuple(Row(labels, *_sample(value)) for labels, value in series) if kind != "matrix" else ()
+    rows = tuple(Row(_labels(labels), *_sample(value)) for labels, value in series) if kind != "matrix" else ()
     return Answer(kind, rows, _warnings(document))
+
+
+def _labels(metric: object) -> Mapping[str, str]:
+    """Return a series' labels. Raises `TypeError` for anything but texts by name."""
+    if not isinstance(metric, dict) or not all(isinstance(value, str) for value in metric.values()):
+        raise TypeError(f"the labels {metric!r:.{SHOWN}} are no mapping of texts")
+    return metric
+
+
+def _time(at: object) -> float:
+    """Return a sample's time, a JSON number and so finite. Raises `TypeError`."""
+    if isinstance(at, bool) or not isinstance(at, int | float):
+        raise TypeError(f"the time {at!r:.{SHOWN}} is no number")
+    return float(at)
 
 
 def _warnings(document: Mapping[str, Any]) -> str:
     warnings = document.get("warnings") or ()
     # 2.x puts its remarks on the query's style among the warnings; they say nothing about the data.
-    return "; ".join(str(w) for w in warnings if not str(w).startswith("PromQL info"))
+    return "; ".join(str(w) for w in warnings if not str(w).startswith("PromQL info"))[:SHOWN]
 
 
 def _sample(sample: Any) -> tuple[float, object]:
@@ -153,4 +181,4 @@ def _sample(sample: Any) -> tuple[float, object]:
     if sample is None:
         return 0.0, "a histogram"
     at, value = sample
-    return float(at), value
+    return _time(at), value

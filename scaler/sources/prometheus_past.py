@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from policies.model import Fresh
+from scaler.clouds.answers import off_loop
 from scaler.ports import Misconfigured, Unavailable
 from scaler.sources.measured import measured
 from scaler.sources.promql import LABEL, LOST, joint, lost, value_of
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 MAX_POINTS: Final = 11_000
 """Points of a series that Prometheus answers with at the most: a longer past is asked for in parts."""
+SAMPLE_BYTES: Final = 25
+"""Of one sample in an answer, by which a series is large enough for the parser thread."""
 DEADLINE_S: Final = 20.0
 """Of a request: two weeks at five minutes take a Prometheus some hundred milliseconds an engine."""
 
@@ -59,7 +62,7 @@ class Past:
         async for series in self._series(joint(terms)):
             key = series.labels.get(LABEL, "")
             if key in found:
-                self._fill(found[key], key, series)
+                await self._fill_from(found[key], key, series)
         return found
 
     async def _alone(self, quantity: str, text: str) -> NDArray[np.float64]:
@@ -67,7 +70,7 @@ class Past:
         found, labels = np.full(self.steps, np.nan), set[frozenset[tuple[str, str]]]()
         async for series in self._series(text):
             labels.add(frozenset(series.labels.items()))
-            self._fill(found, quantity, series)
+            await self._fill_from(found, quantity, series)
         if len(labels) > 1:
             raise Misconfigured(f"{quantity}: {len(labels)} series where one is expected: aggregate the query")
         return found
@@ -85,6 +88,9 @@ class Past:
         """The first and the last step of each request."""
         for first in range(0, self.steps, MAX_POINTS):
             yield first, min(first + MAX_POINTS, self.steps) - 1
+
+    async def _fill_from(self, means: NDArray[np.float64], quantity: str, series: Series) -> None:
+        await off_loop(SAMPLE_BYTES * len(series.values), self._fill, means, quantity, series)
 
     def _fill(self, means: NDArray[np.float64], quantity: str, series: Series) -> None:
         """A step's mean is told at its end."""

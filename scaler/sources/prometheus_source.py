@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from policies.model import Absent, Fresh
+from scaler.clouds.shapes import shaped
 from scaler.ports import Context, Misconfigured, Unavailable
 from scaler.sources import http
 from scaler.sources.gone import HUMAN, Gone, Sought
@@ -53,6 +54,7 @@ class PrometheusSource:
         self._sought = {q: Sought(r.series, {**spec.match, **r.labels}) for q, r in recipes.items()}
         self._sought |= {q: Sought(metric_names(text)) for q, text in spec.queries.items()}
 
+    @shaped("Prometheus")
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
         try:
             async with asyncio.timeout(http.DEADLINE_SHARE * self._deadline_s) as limit:
@@ -69,6 +71,7 @@ class PrometheusSource:
             raise Misconfigured(first + (f" (and {len(others)} more)" if others else ""))
         return whole
 
+    @shaped("Prometheus")
     async def past(
         self, quantities: Collection[str], since: float, until: float, step_s: float
     ) -> Mapping[str, NDArray[np.float64]]:

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Final
 from yarl import URL
 
 from policies.model import Absent, Fresh
+from scaler.clouds.shapes import shaped
 from scaler.ports import Misconfigured, PortError, Unavailable
 from scaler.registry import did_you_mean
 from scaler.sources import http
-from scaler.sources.exposition import Page, Series, change, level, page, series_of
+from scaler.sources.exposition import change, level, series_of
 from scaler.sources.measured import measured
+from scaler.sources.metrics_page import Page, Series, read_page
 from scaler.sources.presets import Recipe, bounded, recipes, unpromised
 
 if TYPE_CHECKING:
@@ -65,6 +67,7 @@ class ScrapeSource:
         self._wanted = frozenset(name for recipe in self._recipes.values() for name in recipe.series)
         self._before: dict[Target, Page] = {}
 
+    @shaped("metrics pages")
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
         targets = await self._find()
         results = await asyncio.gather(*(self._page(target) for target in targets))
@@ -99,12 +102,12 @@ class ScrapeSource:
 
     async def _page(self, target: Target) -> Page | PortError:
         try:
-            at, text = await self._pages.get(target.url, target.server_name)
-            return page(text, self._wanted, at)
+            async with asyncio.timeout(self._pages.deadline_s):
+                return await read_page(self._pages, target.url, target.server_name, self._wanted)
+        except TimeoutError:
+            return Unavailable(f"{target.url}: not read and parsed within {self._pages.deadline_s:.3g} s")
         except PortError as e:
             return e
-        except ValueError as e:
-            return Unavailable(f"{target.url}: {e}")
 
     def _reading(
         self, quantity: str, recipe: Recipe, before: Mapping[Target, Page], shown: Mapping[Target, Page]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaler.sources.exposition import growth, page
+from scaler.sources.exposition import growth
+from scaler.sources.metrics_page import page
 from tests.servers.exporter import vllm
 
 

@@ -82,7 +82,7 @@ async def test_a_value_and_its_time(opening: Opening, front: Front) -> None:
         (200, b'{"status":"error","error":"later"}', Unavailable, "later"),
         (200, b'{"status":"success"}', Unavailable, "that we do not understand"),
         (200, b'{"status":"success","data":{"resultType":"vector","result":[3]}}', Unavailable, "do not understand"),
-        (200, b" " * (8 * 2**20 + 1), Unavailable, "more than 8 MiB"),
+        (200, b" " * (2**20 + 1), Unavailable, "more than 1 MiB: aggregate the query"),
     ],
 )
 async def test_errors_are_told_by_their_remedy(

@@ -1,0 +1,157 @@
+"""The boundary to everything that answers over HTTP: read within limits, decoded whole, or `Unavailable`.
+
+Every adapter reads bodies, streamed lines and JSON through these functions. What they return holds no text that cannot
+be written as UTF-8, no number beyond a float, and no nesting that could exhaust the stack of code that walks it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import re
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, Final, NoReturn, ParamSpec, TypeVar
+
+import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
+
+from scaler.ports import Misconfigured, Unavailable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+MAX_DEPTH: Final = 64
+"""Levels of nesting. Kubernetes objects have some 20, clouds' answers fewer; a Python stack holds about 1,000."""
+MAX_NUMBER_CHARS: Final = 64
+"""Characters of one number: a float or a 64-bit integer has at most 25, and 309 digits are beyond a float."""
+OFF_LOOP_BYTES: Final = 2**16
+"""Larger contents are decoded in the parser thread: 64 KiB of JSON take the event loop about 1 ms."""
+SHOWN: Final = 300
+"""Characters of an answer that is no JSON, kept in errors."""
+BRACKETS: Final = bytes.maketrans(b"{}", b"[]")
+NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
+STRING: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+PARSER: Final = ThreadPoolExecutor(1, thread_name_prefix="parser")
+"""One thread: each further one that parses would take its share of the interpreter from the event loop."""
+
+
+@contextmanager
+def http_errors(what: str) -> Iterator[None]:
+    """Turn whatever a request over HTTP fails with into a port error that names `what`."""
+    try:
+        yield
+    except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError, aiohttp.InvalidURL) as e:
+        raise Misconfigured(f"{what}: {e}") from e
+    except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as e:  # TimeoutError is an OSError
+        raise Unavailable(f"{what}: {type(e).__name__}: {e}".rstrip(": ")) from e
+
+
+async def read_body(what: str, response: aiohttp.ClientResponse, max_bytes: int, remedy: str = "") -> bytes:
+    """Return the body, unpacked, of at most `max_bytes`. Raises `Unavailable` beyond, with the `remedy`."""
+    content = bytearray()
+    async for chunk in response.content.iter_any():
+        content += chunk
+        if len(content) > max_bytes:
+            raise too_large(what, max_bytes, remedy)
+    return bytes(content)
+
+
+async def read_lines(what: str, response: aiohttp.ClientResponse, max_bytes: int) -> AsyncIterator[bytes]:
+    """Yield the lines of a body without end, each of at most `max_bytes`. Raises `Unavailable` beyond."""
+    kept = bytearray()
+    async for chunk in response.content.iter_any():
+        kept += chunk
+        if b"\n" in chunk:
+            *lines, kept = kept.split(b"\n")
+            for line in lines:
+                if len(line) > max_bytes:
+                    raise too_large(f"{what}: a line", max_bytes)
+                yield bytes(line)
+        if len(kept) > max_bytes:
+            raise too_large(f"{what}: a line", max_bytes)
+    if kept:
+        yield bytes(kept)
+
+
+def too_large(what: str, max_bytes: int, remedy: str = "") -> Unavailable:
+    """Return the error of an answer beyond its limit."""
+    return Unavailable(f"{what}: more than {max_bytes / 2**20:g} MiB" + (f": {remedy}" if remedy else ""))
+
+
+def decode_json(what: str, content: bytes | str) -> Any:
+    """Return the value of JSON from outside. Raises `Unavailable` where it is malformed, or beyond a limit."""
+    raw = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
+    try:
+        value = DECODER.decode(raw.decode("utf-8-sig"))
+        if _is_deeper(raw):
+            raise RecursionError  # noqa: TRY301 - one error for both ways to find out
+        if SURROGATE.search(raw):
+            json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError as e:
+        raise Unavailable(f"{what}: JSON nested deeper than {MAX_DEPTH} levels") from e
+    except UnicodeEncodeError as e:
+        raise Unavailable(f"{what}: JSON with half a character (a lone surrogate)") from e
+    except ValueError as e:
+        raise Unavailable(f"{what}: cut short, or not JSON: {words(raw)!r}: {str(e)[:SHOWN]}") from e
+    return value
+
+
+async def read_json(what: str, content: bytes) -> Any:
+    """Return what `decode_json` does, of a large content from the parser thread."""
+    return await off_loop(len(content), decode_json, what, content)
+
+
+async def off_loop(size: int, work: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
+    """Return what `work` does, from the parser thread where the content that it reads has many bytes."""
+    if size <= OFF_LOOP_BYTES:
+        return work(*args, **more)
+    return await asyncio.get_running_loop().run_in_executor(PARSER, lambda: work(*args, **more))
+
+
+def message_of(content: bytes | str) -> Mapping[str, Any]:
+    """Return a queue's message that is a JSON object; an empty one for anything else, which is not ours."""
+    try:
+        value = decode_json("a message", content)
+    except Unavailable:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def words(content: bytes) -> str:
+    """Return the first words of a content on one line, for an error."""
+    return " ".join(content[:SHOWN].decode(errors="replace").split())
+
+
+def _is_deeper(raw: bytes) -> bool:
+    """Whether valid JSON is nested deeper than `MAX_DEPTH`: after so many passes over its brackets some are left."""
+    if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:
+        return False
+    brackets = STRING.sub(b"", raw).translate(BRACKETS, NO_BRACKETS)
+    for _ in range(MAX_DEPTH):
+        brackets = brackets.replace(b"[]", b"")
+        if not brackets:
+            return False
+    return True
+
+
+def _integer(text: str) -> int:
+    if len(text) > MAX_NUMBER_CHARS:
+        raise ValueError(f"a number of {len(text)} characters")
+    return int(text)
+
+
+def _real(text: str) -> float:
+    value = float(text) if len(text) <= MAX_NUMBER_CHARS else math.inf
+    if not math.isfinite(value):
+        raise ValueError(f"the number {text[:MAX_NUMBER_CHARS]} is beyond a float")
+    return value
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number in JSON")
+
+
+DECODER: Final = json.JSONDecoder(parse_int=_integer, parse_float=_real, parse_constant=_no_number)

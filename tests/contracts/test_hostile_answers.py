@@ -1,0 +1,275 @@
+"""No answer that comes over HTTP, however malformed, leaves an adapter as anything but a value or a port error."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from yarl import URL
+
+from scaler.calls import Api, Channel
+from scaler.clock import SystemClock
+from scaler.clouds import azure_errors, azure_events, engines, engines_sleep, gcp, gcp_errors, gcp_metadata, kube
+from scaler.clouds.account import AwsAccount
+from scaler.clouds.aws import service
+from scaler.clouds.aws_metadata import Metadata
+from scaler.clouds.azure import identity
+from scaler.clouds.azure_account import AzureAccount
+from scaler.clouds.cluster import KubeCluster
+from scaler.clouds.gcp_project import GcpProject
+from scaler.clouds.notices import board
+from scaler.clouds.rest import Request, Rest, Tokens, session
+from scaler.config.secret import Secret
+from scaler.ports import PortError
+from scaler.resources import Opening, Resources
+from scaler.sources.http import Access
+from scaler.sources.http import session as metrics_session
+from scaler.sources.prometheus import Prometheus
+from scaler.sources.scrape import Scrape
+from scaler.sources.service_bus import ServiceBus
+from tests.servers.aws import KEYS, REGION, isolate
+from tests.servers.azure import CLIENT, SUBSCRIPTION, TENANT
+from tests.servers.certificate import self_signed
+from tests.servers.hostile import BODIES, MIB, Hostile, hostile, readable
+from tests.servers.kube_fake import write_kubeconfig
+
+Ask: TypeAlias = Callable[[], Awaitable[Any]]
+API: Final = Api("hostile", per_s=1e6, burst=1_000_000)
+LONGEST_MESSAGE: Final = 4000
+MOST_TAKEN: Final = 40 * MIB
+"""Bytes of a 64 MiB answer that a client may take before it hangs up: its limit, and what lies in buffers."""
+DEADLINE_S: Final = 20.0
+
+
+class Site:
+    """A hostile server, and what adapters are opened with."""
+
+    def __init__(self, server: Hostile, context: Opening, folder: Path, trust: str) -> None:
+        self.server = server
+        self.context = context
+        self.folder = folder
+        self.trust = trust
+
+    @property
+    def secure_url(self) -> str:
+        return f"https://127.0.0.1:{self.server.port}"
+
+
+async def prometheus(site: Site) -> Ask:
+    spec = Prometheus(url=site.server.url, preset="vllm", read=("running",), queries={"own": "up"})
+    return (await spec.open(site.context)).sample
+
+
+async def prometheus_past(site: Site) -> Ask:
+    source = await Prometheus(url=site.server.url, preset="vllm", read=("running",)).open(site.context)
+    return lambda: source.past(["running"], 0.0, 600.0, 60.0)
+
+
+async def scrape(site: Site) -> Ask:
+    spec = Scrape(urls=(f"{site.server.url}/metrics",), preset="vllm")
+    return (await spec.open(site.context)).sample
+
+
+async def engine_load(site: Site) -> Ask:
+    loads = await engines.loads(site.context, "hostile", Access(), "vllm", DEADLINE_S)
+    return lambda: loads.of(URL(f"{site.server.url}/metrics"))
+
+
+async def sleep_mode(site: Site) -> Ask:
+    http = await metrics_session(site.context, "hostile", None)
+    mode = engines_sleep.SleepMode(site.context, http, Access(), DEADLINE_S)
+    return lambda: mode.is_asleep(URL(site.server.url))
+
+
+async def _rest(site: Site, refuse: Any) -> Ask:
+    async def token() -> tuple[str, float]:
+        return "token", 3600.0
+
+    tokens = Tokens(site.context.clock, token)
+    channel = Channel(site.context, API, "hostile")
+    rest = Rest(await session(site.context), tokens, channel, refuse, site.context.clock)
+    asked = Request(operation="read", method="GET", url=site.server.url, about="it")
+    return lambda: rest.call(asked, repeat=False)
+
+
+async def azure_rest(site: Site) -> Ask:
+    return await _rest(site, azure_errors.refuse)
+
+
+async def gcp_rest(site: Site) -> Ask:
+    return await _rest(site, gcp_errors.refuse)
+
+
+async def gcp_token(site: Site) -> Ask:
+    key = rsa.generate_private_key(65537, 2048)
+    form = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    pem = key.private_bytes(serialization.Encoding.PEM, *form).decode()
+    person = {"type": "service_account", "client_email": "a@b", "private_key": pem, "token_uri": site.server.url}
+    file = site.folder / "key.json"
+    file.write_text(json.dumps(person))
+    account = await gcp.account(site.context, GcpProject(id="project-1", credentials_file=str(file)))
+    return account.tokens.get
+
+
+async def kube_call(site: Site) -> Ask:
+    cluster = KubeCluster(kubeconfig=str(write_kubeconfig(site.folder / "kubeconfig", site.server.port)))
+    api = await kube.session(site.context, cluster)
+    return lambda: api.call("list pods", "GET", "/api/v1/pods", DEADLINE_S)
+
+
+async def kube_watch(site: Site) -> Ask:
+    cluster = KubeCluster(kubeconfig=str(write_kubeconfig(site.folder / "kubeconfig", site.server.port)))
+    api = await kube.session(site.context, cluster)
+
+    async def events() -> list[Any]:
+        return [event async for event in api.events("watch pods", "/api/v1/pods", DEADLINE_S, {})]
+
+    return events
+
+
+def aws(name: str, operation: str, **request: Any) -> Callable[[Site], Awaitable[Ask]]:
+    async def opened(site: Site) -> Ask:
+        account = AwsAccount(region=REGION, endpoint_url=site.server.url)
+        api = await service(site.context, name, account)
+        return lambda: api.call(operation, repeat=False, **request)
+
+    return opened
+
+
+async def aws_metadata(site: Site) -> Ask:
+    http = await metrics_session(site.context, "metadata", None)
+    pinned = await board(site.context)
+    return lambda: goes_on(site, Metadata(site.server.url, http, pinned, site.context.clock).run())
+
+
+async def google_metadata(site: Site) -> Ask:
+    pinned = await board(site.context)
+
+    async def ask() -> None:
+        await goes_on(site, await gcp_metadata.watch(site.context, site.server.url, pinned))
+
+    return ask
+
+
+async def scheduled_events(site: Site) -> Ask:
+    listener = azure_events.Listener(
+        site.server.url, await session(site.context), site.context, await board(site.context)
+    )
+    return lambda: goes_on(site, listener.listen())
+
+
+async def azure_token(site: Site) -> Ask:
+    token_file = site.folder / "assertion"
+    token_file.write_text("assertion")
+    account = AzureAccount(
+        subscription_id=SUBSCRIPTION,
+        credential="workload_identity",
+        tenant_id=TENANT,
+        client_id=CLIENT,
+        token_file=str(token_file),
+        authority_url=site.secure_url,
+        ca_file=site.trust,
+    )
+    tokens = (await identity(site.context, account)).tokens("https://management.azure.com/.default")
+    return tokens.get
+
+
+async def service_bus(site: Site) -> Ask:
+    file = site.folder / "connection"
+    host = f"127.0.0.1:{site.server.port}"
+    file.write_text(f"Endpoint=sb://{host}/;SharedAccessKeyName=a;SharedAccessKey=Yg==")
+    account = AzureAccount(ca_file=site.trust)
+    spec = ServiceBus(namespace=host, queue="prompts", connection_string=Secret(file=str(file)), account=account)
+    return (await spec.open(site.context)).sample
+
+
+async def goes_on(site: Site, endless: Awaitable[Any]) -> None:
+    """Let an endless task meet the answer; it must not end. Raises what ended it."""
+    task = asyncio.ensure_future(endless)
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            await site.server.asked.wait()
+        await asyncio.wait([task], timeout=0.3)
+        if task.done():
+            task.result()
+            raise AssertionError("it ended")
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError, Exception):
+            await task
+
+
+PLAIN: Final[dict[str, Callable[[Site], Awaitable[Ask]]]] = {
+    "prometheus": prometheus,
+    "prometheus past": prometheus_past,
+    "scrape": scrape,
+    "engine load": engine_load,
+    "sleep mode": sleep_mode,
+    "azure": azure_rest,
+    "gcp": gcp_rest,
+    "gcp token": gcp_token,
+    "kubernetes": kube_call,
+    "kubernetes watch": kube_watch,
+    "sqs": aws("sqs", "ReceiveMessage", QueueUrl="http://127.0.0.1/q"),
+    "cloudwatch": aws("cloudwatch", "ListMetrics"),
+    "eks": aws("eks", "ListClusters"),
+    "ec2": aws("ec2", "DescribeInstances"),
+    "autoscaling": aws("autoscaling", "DescribeAutoScalingGroups"),
+    "aws metadata": aws_metadata,
+    "gcp metadata": google_metadata,
+    "azure scheduled events": scheduled_events,
+}
+SECURE: Final[dict[str, Callable[[Site], Awaitable[Ask]]]] = {
+    "azure token": azure_token,
+    "service bus": service_bus,
+}
+
+
+@asynccontextmanager
+async def site_of(folder: Path, secure: bool) -> AsyncIterator[Site]:
+    tls, trust = self_signed(folder)
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(hostile(tls if secure else None))
+        resources = await stack.enter_async_context(Resources())
+        yield Site(server, Opening(resources, SystemClock(), DEADLINE_S), folder, trust)
+
+
+@pytest.mark.parametrize("adapter", [*PLAIN, *(pytest.param(name, marks=pytest.mark.slow) for name in SECURE)])
+async def test_no_answer_leaves_an_adapter_as_anything_but_a_value_or_a_port_error(
+    adapter: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    isolate(monkeypatch, tmp_path, **KEYS)
+    wrong: list[str] = []
+    async with site_of(tmp_path, adapter in SECURE) as site:
+        ask = await {**PLAIN, **SECURE}[adapter](site)
+        for name, made in BODIES.items():
+            site.server.set(made())
+            if fault := await _fault(site, ask):
+                wrong.append(f"{name}: {fault}")
+    assert not wrong, "\n" + "\n".join(wrong)
+
+
+async def _fault(site: Site, ask: Ask) -> str:
+    """What is wrong with what comes of an answer; empty where nothing is."""
+    try:
+        async with asyncio.timeout(60):
+            readable(await ask())
+    except PortError as e:
+        if len(str(e)) > LONGEST_MESSAGE:
+            return f"a message of {len(str(e))} characters"
+        try:
+            str(e).encode()
+        except UnicodeEncodeError as wrong:
+            return f"an error that cannot be written: {wrong}"
+    except BaseException as e:  # noqa: BLE001 - that is what is looked for
+        return repr(e)[:200]
+    if site.server.sent > MOST_TAKEN:
+        return f"{site.server.sent / MIB:.0f} MiB were taken"
+    return ""

@@ -1,0 +1,172 @@
+"""A server that answers every request with the same bytes, whatever HTTP says of them, and the answers to try."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import gzip
+import json
+import ssl
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+CHUNK: Final = 2**16
+DEEP: Final = 100_000
+"""Levels of nesting: a hundred times what Python's stack holds."""
+MIB: Final = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """One answer: the head as it is sent, and its body, made when it is sent."""
+
+    body: Callable[[], Iterator[bytes]]
+    head: bytes = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+    length: bool = True
+    """Whether the body's length is told in the head."""
+
+
+@dataclass
+class Hostile:
+    """What is answered now, and whether it was asked for."""
+
+    answer: Raw
+    port: int = 0
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    sent: int = 0
+    """Bytes of the body of the last answer that the client took."""
+
+    def set(self, answer: Raw) -> None:
+        """Answer so from now on."""
+        self.answer, self.sent = answer, 0
+        self.asked.clear()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            request = await reader.readuntil(b"\r\n\r\n")
+            length = next((x for x in request.lower().split(b"\r\n") if x.startswith(b"content-length:")), b":0")
+            await reader.readexactly(int(length.partition(b":")[2]))
+            self.asked.set()
+            await self._answer(writer)
+        except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
+            pass  # the client had enough
+        finally:
+            writer.close()
+
+    async def _answer(self, writer: asyncio.StreamWriter) -> None:
+        raw = self.answer
+        if raw.length:
+            size = sum(len(part) for part in raw.body())
+            writer.write(raw.head + f"Content-Length: {size}\r\nConnection: close\r\n\r\n".encode())
+        else:
+            writer.write(raw.head + b"Connection: close\r\n\r\n")
+        self.sent = 0
+        for part in raw.body():
+            writer.write(part)
+            await writer.drain()
+            self.sent += len(part)
+
+
+@asynccontextmanager
+async def hostile(tls: ssl.SSLContext | None = None) -> AsyncIterator[Hostile]:
+    """A server on a free port. It answers an empty JSON object until told otherwise."""
+    made = Hostile(plain(b"{}"))
+    server = await asyncio.start_server(made.serve, "127.0.0.1", 0, ssl=tls, limit=4 * MIB)
+    made.port = server.sockets[0].getsockname()[1]
+    try:
+        yield made
+    finally:
+        server.close()
+
+
+def plain(body: bytes, extra: bytes = b"", status: bytes = b"200 OK") -> Raw:
+    """A whole answer with more header lines."""
+    head = b"HTTP/1.1 " + status + b"\r\nContent-Type: application/json\r\n" + extra
+    return Raw(lambda: iter((body,)), head)
+
+
+def repeated(part: bytes, times: int, length: bool = True) -> Raw:
+    """A large answer that is never whole in memory here."""
+    return Raw(lambda: (part for _ in range(times)), length=length)
+
+
+def nested(depth: int = DEEP) -> bytes:
+    return b'{"a":' * depth + b"1" + b"}" * depth
+
+
+@functools.cache
+def bomb(kind: str) -> Raw:
+    """A small body that unpacks to 256 MiB."""
+    zeros = b" " * MIB
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31 if kind == "gzip" else 15)
+    packed = b"".join(packer.compress(zeros) for _ in range(256)) + packer.flush()
+    return plain(packed, b"Content-Encoding: " + kind.encode() + b"\r\n")
+
+
+def document(value: str) -> bytes:
+    """A JSON object that holds `value`, which is JSON or nearly, in every place that an adapter may look."""
+    keys = ("data", "value", "values", "metadata", "items", "resources", "Events", "is_sleeping", "status", "spec")
+    return ("{" + ",".join(f'"{key}":{value}' for key in keys) + "}").encode()
+
+
+BODIES: Final[dict[str, Callable[[], Raw]]] = {
+    "objects nested 100,000 deep": lambda: plain(nested()),
+    "lists nested 100,000 deep": lambda: plain(b"[" * DEEP + b"]" * DEEP),
+    "lists opened 1,000,000 times": lambda: plain(b"[" * 10 * DEEP),
+    "objects nested 500 deep": lambda: plain(nested(500)),
+    "a number of 310 digits": lambda: plain(document("9" * 310)),
+    "a number of 400 digits": lambda: plain(document("9" * 400)),
+    "a number of 5,000 digits": lambda: plain(document("9" * 5000)),
+    "an exponent of 400": lambda: plain(document("1e400")),
+    "NaN": lambda: plain(document("NaN")),
+    "Infinity": lambda: plain(document("-Infinity")),
+    "a lone surrogate": lambda: plain(document('"\\ud800"')),
+    "a lone surrogate in a key": lambda: plain(document('{"\\udfff":1}')),
+    "bytes that are no UTF-8": lambda: plain(document('"x"').replace(b"x", b"\xff\xfe")),
+    "UTF-16": lambda: plain(document("1").decode().encode("utf-16")),
+    "NUL bytes": lambda: plain(b"\0" * 1000),
+    "nothing": lambda: plain(b""),
+    "a list": lambda: plain(json.dumps([1] * 10).encode()),
+    "null": lambda: plain(b"null"),
+    "a text": lambda: plain(b'"text"'),
+    "cut short": lambda: plain(document("1")[:-1]),
+    "a page": lambda: plain(b"<html>please log in</html>"),
+    "an unknown charset": lambda: plain(document("1"), b"Content-Type: application/json; charset=klingon\r\n"),
+    "a charset that is no text": lambda: plain(document("1"), b"Content-Type: application/json; charset=hex\r\n"),
+    "64 MiB": lambda: repeated(b" " * CHUNK, 1024),
+    "64 MiB of unknown length": lambda: repeated(b" " * CHUNK, 1024, length=False),
+    "a gzip bomb": lambda: bomb("gzip"),
+    "a deflate bomb": lambda: bomb("deflate"),
+    "gzip that is none": lambda: plain(document("1"), b"Content-Encoding: gzip\r\n"),
+    "gzip cut short": lambda: plain(gzip.compress(document("1") * 99)[:-20], b"Content-Encoding: gzip\r\n"),
+    "an unknown encoding": lambda: plain(document("1"), b"Content-Encoding: rot13\r\n"),
+    "a redirect": lambda: plain(b"{}", b"Location: http://127.0.0.1:1/\xff\r\n", b"302 Found"),
+    "a redirect to nowhere": lambda: plain(b"{}", b"", b"307 Temporary Redirect"),
+    "a header of 1 MiB": lambda: plain(b"{}", b"X-Long: " + b"x" * MIB + b"\r\n"),
+    "100,000 headers": lambda: plain(b"{}", b"".join(b"X-%d: x\r\n" % i for i in range(100_000))),
+    "header bytes that are no UTF-8": lambda: plain(b"{}", b"Retry-After: \xff\xfe\r\n", b"503 \xff\xfe"),
+    "no HTTP": lambda: Raw(lambda: iter((b"hello",)), b"hello\r\n"),
+    "a status of 999": lambda: plain(b"{}", b"", b"999 What"),
+    "a refusal nested 100,000 deep": lambda: plain(nested(), b"", b"500 Oh"),
+    "a refusal with a surrogate": lambda: plain(document('"\\ud800"'), b"", b"400 Oh"),
+    "a refusal of 64 MiB": lambda: Raw(
+        lambda: (b"x" * CHUNK for _ in range(1024)), b"HTTP/1.1 500 Oh\r\nContent-Type: text/plain\r\n"
+    ),
+    "broken chunks": lambda: Raw(
+        lambda: iter((b"zz\r\n{}\r\n",)), b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n", length=False
+    ),
+    "a throttle of 400 digits": lambda: plain(b"{}", b"Retry-After: " + b"9" * 400 + b"\r\n", b"429 Slow"),
+}
+"""By name: what no honest server sends."""
+
+
+def readable(value: Any) -> None:
+    """Fail where something holds a text that cannot be written down as UTF-8."""
+    json.dumps(value, ensure_ascii=False, default=repr).encode()
