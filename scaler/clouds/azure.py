@@ -126,9 +126,8 @@ class Identity:
 
 def _credential(account: AzureAccount) -> Any:
     """The SDK's credential. Its own retries are off: ours, and the next turn, are enough. Raises `Misconfigured`."""
-    trust: dict[str, Any] = {"connection_verify": account.ca_file} if account.ca_file else {}
     authority = account.authority_url or os.environ.get("AZURE_AUTHORITY_HOST") or account.endpoints.authority
-    entra: dict[str, Any] = {"authority": authority, "retry_total": 0, **trust}
+    entra: dict[str, Any] = {"authority": authority, "retry_total": 0}
     local: dict[str, Any] = {"client_id": account.client_id, "retry_total": 0}
     if account.authority_url:
         entra["disable_instance_discovery"] = True
@@ -138,14 +137,14 @@ def _credential(account: AzureAccount) -> Any:
     try:
         match account.credential:
             case "workload_identity":
-                return WorkloadIdentityCredential(**who, **entra, transport=transport())
+                return WorkloadIdentityCredential(**who, **entra, transport=transport(account.ca_file))
             case "managed_identity":
-                return ManagedIdentityCredential(**local, transport=transport())
+                return ManagedIdentityCredential(**local, transport=transport(None))
         federated = account.token_file or os.environ.get("AZURE_FEDERATED_TOKEN_FILE")
         return ChainedTokenCredential(
-            EnvironmentCredential(**entra, transport=transport()),
-            *([WorkloadIdentityCredential(**who, **entra, transport=transport())] if federated else []),
-            ManagedIdentityCredential(**local, transport=transport()),
+            EnvironmentCredential(**entra, transport=transport(account.ca_file)),
+            *([WorkloadIdentityCredential(**who, **entra, transport=transport(account.ca_file))] if federated else []),
+            ManagedIdentityCredential(**local, transport=transport(None)),
             AzureCliCredential(process_timeout=CLI_S),
         )
     except ValueError as e:  # tenant, client or token file is neither given nor in the environment

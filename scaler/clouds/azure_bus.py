@@ -138,12 +138,10 @@ async def namespace(context: Context, host: str, account: AzureAccount, connecti
     `host` is its full name, with a port where that is not 443; `connection` a connection string in place of an
     identity.
     """
-    trust: dict[str, Any] = {"connection_verify": account.ca_file} if account.ca_file else {}
 
     @asynccontextmanager
     async def opening() -> AsyncIterator[ServiceBusAdministrationClient]:
-        through = transport()
-        off = {"retry_total": 0, "transport": through, **trust}
+        off: dict[str, Any] = {"retry_total": 0, "transport": transport(account.ca_file)}
         try:
             if connection is not None:
                 made = ServiceBusAdministrationClient.from_connection_string(connection.read(), **off)
@@ -152,7 +150,6 @@ async def namespace(context: Context, host: str, account: AzureAccount, connecti
                 lent: Any = _Lent(await identity(context, account), scope)
                 made = ServiceBusAdministrationClient(host, lent, **off)
         except MISSHAPEN as e:
-            await through.close()
             raise Misconfigured(f"Azure Service Bus: the connection string is none: {type(e).__name__}") from e
         async with made:
             yield made

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
+import asyncio
+from typing import Any, Final, Self
 
 import aiohttp
+from aiohttp.base_protocol import BaseProtocol
 from azure.core.pipeline.transport import AioHttpTransport
 
 from scaler.clouds.answers import read_body
@@ -14,12 +16,26 @@ MAX_BODY: Final = 2**18
 
 
 class _Response(aiohttp.ClientResponse):
-    async def read(self) -> bytes:
-        """Return the body, unpacked. Raises `Unavailable` beyond `MAX_BODY`."""
-        return await read_body(f"Azure {self.url.host}", self, MAX_BODY)
+    """An answer that is whole, unpacked and within `MAX_BODY` before the SDK sees it."""
+
+    async def start(self, connection: Any) -> Self:
+        await super().start(connection)
+        content = await read_body(f"Azure at {self.url.host}", self, MAX_BODY)
+        loop = asyncio.get_running_loop()
+        self.content = aiohttp.StreamReader(BaseProtocol(loop), MAX_BODY, loop=loop)
+        self.content.feed_data(content)
+        self.content.feed_eof()
+        return self
 
 
-def transport() -> AioHttpTransport:
-    """Return a transport of its own for one SDK client, which closes it."""
-    session = aiohttp.ClientSession(response_class=_Response, trust_env=True, cookie_jar=aiohttp.DummyCookieJar())
-    return AioHttpTransport(session=session)
+class _Transport(AioHttpTransport):
+    async def open(self) -> None:
+        if self.session is None:
+            jar = aiohttp.DummyCookieJar()
+            self.session = aiohttp.ClientSession(response_class=_Response, trust_env=True, cookie_jar=jar)
+        await super().open()
+
+
+def transport(ca_file: str | None) -> AioHttpTransport:
+    """Return a transport for one SDK client, which closes it. `ca_file`: trusted in place of the system's."""
+    return _Transport(connection_verify=ca_file or True)

@@ -69,6 +69,8 @@ class Hostile:
             writer.write(raw.head + b"Connection: close\r\n\r\n")
         self.sent = 0
         for part in raw.body():
+            if writer.is_closing():
+                return
             writer.write(part)
             await writer.drain()
             self.sent += len(part)
