@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import dataclasses
 import json
+import math
 import random
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +26,16 @@ from scaler.ports import PortError
 from scaler.resources import Resources
 
 GONE: Final = object()
+
+
+def nested(depth: int) -> Any:
+    """A list in a list, so many deep: more than any honest answer, and less than a JSON reader's stack holds."""
+    made: Any = "deep"
+    for _ in range(depth):
+        made = [made]
+    return made
+
+
 STRANGE: Final[tuple[Any, ...]] = (
     GONE,
     None,
@@ -34,14 +46,19 @@ STRANGE: Final[tuple[Any, ...]] = (
     "strange",
     -1,
     10**30,
+    10**309,
+    1e308,
     1e400,
     True,
+    "\ud800",
+    nested(150),
 )
+"""The last of them fail late, where a float is made, values are added up, a text is written, or a value is walked."""
 SHOWN: Final = 200
 """Of what went wrong, in the failure of a test."""
 LATER_S: Final = 400.0
 """After which every shared answer is asked for anew."""
-WRITTEN: Final[tuple[Any, ...]] = (GONE, None, {"strange": ["strange"]}, "strange", -1, 10**30, 1e400)
+WRITTEN: Final[tuple[Any, ...]] = (GONE, None, {"strange": ["strange"]}, "strange", -1, 10**30, 10**309, 1e308, 1e400)
 """The same where everything is text."""
 ITEMS: Final = frozenset({"item", "member"})
 """Elements of AWS's lists."""
@@ -173,11 +190,26 @@ async def _spoil(lane: Lane, at: tuple[str, Path, Any], honest: Any) -> str:
     lane.clock.ahead_s += LATER_S
     try:
         found = await lane.ask()
-    except PortError:
-        return ""
+    except PortError as e:
+        return unwritable(str(e))
     except Exception as e:  # noqa: BLE001 - that is what is looked for
         return repr(e)
-    return lane.holds(found, honest, fair)
+    return unwritable(found) or lane.holds(found, honest, fair)
+
+
+def unwritable(found: Any) -> str:
+    """Why what was told cannot be written to the journal; empty where it can."""
+    if isinstance(found, str):
+        return "" if found.encode(errors="replace").decode() == found else f"{found!r} cannot be written as UTF-8"
+    if isinstance(found, float):
+        return "" if math.isfinite(found) else f"{found} cannot be written as JSON"
+    if dataclasses.is_dataclass(found) and not isinstance(found, type):
+        parts: Any = (getattr(found, field.name) for field in dataclasses.fields(found))
+    elif isinstance(found, Mapping):
+        parts = (*found.keys(), *found.values())
+    else:
+        parts = found if isinstance(found, list | tuple | set | frozenset) else ()
+    return next(filter(None, map(unwritable, parts)), "")
 
 
 def spots(node: Any, path: Path = ()) -> Iterator[Path]:
