@@ -29,12 +29,12 @@ class _Whole:
         return self.content
 
 
-class BoundedSession(AIOHTTPSession):  # type: ignore[misc]
+class BoundedSession(AIOHTTPSession):
     """Reads an answer of at most `MAX_BODY`. Raises `Unavailable` beyond."""
 
     async def send(self, request: Any) -> Any:
         request.stream_output = True  # the SDK would read all of it, however large it is
-        response = await super().send(request)
+        response: Any = await super().send(request)
         what = f"AWS {request.url.partition('?')[0]}"
         with http_errors(what):
             async with response.raw:

@@ -28,7 +28,9 @@ class _Response(aiohttp.ClientResponse):
         return self
 
 
-class _Transport(AioHttpTransport):
+class _Transport(AioHttpTransport):  # type: ignore[misc]
+    session: aiohttp.ClientSession | None
+
     async def open(self) -> None:
         if self.session is None:
             jar = aiohttp.DummyCookieJar()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
 
 from scaler.sources.exposition import growth
 from scaler.sources.metrics_page import page
@@ -27,3 +28,31 @@ def test_the_recorded_page_is_read_whole() -> None:
     shown = page(vllm({}), frozenset({"vllm:request_success_total"}), 0)
     assert sum(shown.metrics["vllm:request_success_total"].values()) == 2131
     assert "vllm:cache_config_info" in shown.names
+
+
+LABEL_VALUES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r"), max_size=8)
+SERIES = st.dictionaries(
+    st.dictionaries(st.from_regex(r"\A[a-z_][a-z0-9_]{0,4}\Z"), LABEL_VALUES, max_size=4).map(
+        lambda labels: frozenset(labels.items())
+    ),
+    st.floats(allow_nan=False),
+    max_size=6,
+)
+
+
+@given(SERIES, st.sampled_from(["", " 1700000000000"]))
+def test_what_is_written_is_read_as_the_clients_parser_reads_it(
+    series: dict[frozenset[tuple[str, str]], float], stamp: str
+) -> None:
+    def quoted(value: str) -> str:
+        return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+
+    def line(labels: frozenset[tuple[str, str]], value: float) -> str:
+        pairs = ",".join(f'{name}="{quoted(text)}"' for name, text in labels)
+        return f"x{{{pairs}}} {value!r}{stamp}"
+
+    lines = [line(labels, value) for labels, value in series.items()]
+    text = "\n".join([*lines, ""])
+    families = [*text_string_to_metric_families(text)]
+    expected = {frozenset(s.labels.items()): s.value for family in families for s in family.samples}
+    assert page(text, frozenset("x"), 0).metrics.get("x", {}) == expected == series
