@@ -60,4 +60,5 @@ async def opened(workload: Workload, resources: Resources, clock: Clock, ledger:
             {name: await pool.open(context, workload.name, name) for name, pool in pools.items()},
             ledger=ledger,
             bell=context.bell,
+            faults=resources.faults,
         )

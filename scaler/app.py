@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import itertools
-import signal
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,29 +22,33 @@ from scaler.adapters import opened
 from scaler.clock import FastClock, SystemClock
 from scaler.config.daemon import DaemonSpec
 from scaler.config.load import Config, Workload, load
-from scaler.config.problems import ConfigError
 from scaler.controller import Controller, Setup
 from scaler.counterfactual import ShadowTurn, Totals
 from scaler.fleet import Ledger
 from scaler.journal.reader import tail
 from scaler.journal.writer import JournalWriter
 from scaler.past import Past, recent
-from scaler.ports import Clock, PortError
+from scaler.ports import Clock
+from scaler.reload import TASK as RELOADING
+from scaler.reload import Reloader
 from scaler.resources import Resources
 from scaler.shadows import Shadows
+from scaler.signals import handled
 from scaler.telemetry.calls import CallsCollector
 from scaler.telemetry.dashboard import Dashboard
 from scaler.telemetry.dashboard.about import Running
 from scaler.telemetry.fleet import FleetCollector
-from scaler.telemetry.health import Health
+from scaler.telemetry.health import Health, task_of
 from scaler.telemetry.log import log, log_tick
 from scaler.telemetry.metrics import Metrics
 from scaler.telemetry.server import application, serve
 from scaler.telemetry.shadow import ShadowCollector
-from scaler.watcher import changes
+from scaler.telemetry.supervision import SupervisionCollector
+from scaler.watcher import Watcher, look
 
 STOP_S: Final = 15.0
 """How long turns under way may take to end when the daemon is asked to stop; Kubernetes grants 30 s by default."""
+PENDING: Final = "settings under daemon: but for fleet: take effect at the next start"
 SPREAD_S: Final = 0.01
 """Between two workloads' first turns, on average: thousands must not ask at once, and a few need not wait."""
 
@@ -71,26 +75,30 @@ class App:
         self.clock = make_clock(config.daemon)
         self.controllers: dict[WorkloadName, Controller] = {}
         self.metrics = Metrics(version("forescale"))
-        self.health = Health(self.controllers, self.clock)
+        self.tasks, self.faults = resources.tasks, resources.faults
+        self.health = Health(self.controllers, self.clock, self.tasks)
         self.dashboard = Dashboard(version("forescale"), Running(self.controllers, self.health))
         self.ledger = Ledger(config.daemon.fleet)
         self.metrics.registry.register(FleetCollector(self.ledger))
         self.metrics.registry.register(CallsCollector(resources.calls))
+        self.metrics.registry.register(SupervisionCollector(self.tasks, self.faults))
         self._options = options
         self._resources = resources
         self._tasks: dict[WorkloadName, asyncio.Task[None]] = {}
+        self._taken: dict[WorkloadName, Workload] = {}
         self._journal = (
             JournalWriter(config.daemon.journal, self.clock.now(), version("forescale"))
             if config.daemon.journal.directory
             else None
         )
-        self.shadows = Shadows(options.shadows, self.clock, config.daemon, self.open, self._record_shadow)
+        self.shadows = Shadows(options.shadows, self.clock, config.daemon, self.open, self._record_shadow, self.tasks)
         self.metrics.registry.register(ShadowCollector(self.shadows.all))
         self.dashboard.shadows = self.shadows.all
         self.stopping = asyncio.Event()
 
     def record(self, tick: Tick) -> None:
         """Every projection of a turn."""
+        self.tasks.recovered(task_of(tick.workload))
         self._write(lambda journal: journal.write(tick, self.controllers[tick.workload].workload))
         log_tick(tick)
         self.metrics.observe(tick)
@@ -151,6 +159,7 @@ class App:
             if tick.at <= now:
                 self.dashboard.observe(tick)
         self.controllers[workload.name] = controller
+        self._taken[workload.name] = workload
         self._write(lambda journal: journal.begin(past))
         return controller
 
@@ -159,23 +168,20 @@ class App:
         name, interval_s = controller.workload.name, controller.workload.spec.interval_s
         spread_s = min(interval_s, SPREAD_S * (len(self.config.workloads) - 1))
         first = self.clock.now() + spread_s * (zlib.crc32(name.encode()) / 2**32)
-        task = self._tasks[name] = asyncio.create_task(controller.run(first), name=f"workload {name}")
-        task.add_done_callback(lambda t: self._ended(name, t))
+        self._tasks[name] = self.tasks.start(task_of(name), functools.partial(controller.run, first))
 
-    def _ended(self, name: WorkloadName, task: asyncio.Task[None]) -> None:
-        """A loop that ends by an error is a fault of ours: say so, and let ``/healthz`` ask for a restart."""
-        if not task.cancelled() and task.exception() is not None:
-            self.health.failed[name] = f"its loop ended: {task.exception()!r}"
-            log.error("loop ended", workload=name, exc_info=task.exception())
+    async def reload(self, config: Config) -> str:
+        """Take a changed configuration: swap, add and remove workloads between turns. Raises `Misconfigured`.
 
-    async def reload(self, config: Config) -> None:
-        """Take a changed configuration: swap, add and remove workloads between turns. Raises `Misconfigured`."""
-        changed = [w for n, w in config.workloads.items() if self.config.workloads.get(n) != w]
+        Returns what takes effect at the next start only. A reload that an exception ended may be repeated.
+        """
+        changed = [w for n, w in config.workloads.items() if self._taken.get(n) != w]
         setups = [await self.open(w) for w in changed]
-        removed = self.config.workloads.keys() - config.workloads.keys()
+        removed = self._taken.keys() - config.workloads.keys()
         daemon = dataclasses.replace(self.config.daemon, fleet=config.daemon.fleet)
-        if config.daemon != daemon:
-            log.warning("reload", remedy="settings under daemon: but for fleet: take effect at the next start")
+        pending = "" if config.daemon == daemon else PENDING
+        if pending:
+            log.warning("reload", remedy=pending)
         self.config = Config(daemon, config.workloads)
         self.ledger.limit(daemon.fleet)
         for name in removed:
@@ -184,6 +190,7 @@ class App:
         for controller in await self._begin([s for s in setups if s.workload.name not in self.controllers], {}):
             self.start(controller)
         log.info("reload", changed=[w.name for w in changed], removed=sorted(removed))
+        return pending
 
     async def _adopt(self, setups: list[Setup]) -> None:
         """Swap running workloads; those with added policies that look far back once these have a past to begin with."""
@@ -192,10 +199,12 @@ class App:
         for setup in setups:
             if not added[setup.workload.name]:
                 running[setup.workload.name].adopt(setup)
+                self._taken[setup.workload.name] = setup.workload
         waiting = [s for s in setups if added[s.workload.name]]
         seeds = await seeding.seeds(waiting, {}, self.config.daemon, self.clock.now(), added)
         for setup in waiting:
             running[setup.workload.name].adopt(setup, self._sower(setup.workload, seeds.get(setup.workload.name, {})))
+            self._taken[setup.workload.name] = setup.workload
 
     def _sower(self, workload: Workload, seeds: Mapping[PolicyName, Seed]) -> Callable[[History], None] | None:
         """What gives a history these seeds, and writes that down."""
@@ -209,26 +218,14 @@ class App:
 
     async def _remove(self, name: WorkloadName) -> None:
         """Let go of a workload: its size stays what it is."""
-        await self._halt({name: (self.controllers[name], self._tasks.pop(name))})
-        del self.controllers[name]  # only now: the turn under way was still recorded
-        self.health.failed.pop(name, None)
+        if name in self._tasks:
+            await self._halt({name: (self.controllers[name], self._tasks.pop(name))})
+        del self.controllers[name], self._taken[name]  # only now: the turn under way was still recorded
+        self.tasks.forget(task_of(name))
+        self.faults.forget(name)
         self.ledger.forget(name)
         self.metrics.forget(name)
         self.dashboard.forget(name)
-
-    async def follow(self, paths: list[Path]) -> None:
-        """Take each change of the configuration files; keep the present one while they are in error."""
-        async for _ in changes([*paths, *self.shadows.paths], self.config.daemon.reload_s):
-            try:
-                await self.reload(await asyncio.to_thread(load, paths))
-            except (ConfigError, PortError) as e:
-                self.metrics.config_valid.set(0)
-                self.metrics.reloads.labels("refused").inc()
-                log.error("reload", error=str(e), remedy="the configuration in use stays until this is mended")
-            else:
-                self.metrics.config_valid.set(1)
-                self.metrics.reloads.labels("taken").inc()
-            await self.shadows.reload(self.controllers)
 
     async def close(self) -> None:
         """Let turns under way end, then everything else."""
@@ -272,25 +269,30 @@ async def prepared(config: Config, options: Options) -> AsyncIterator[App]:
 
 async def run(options: Options) -> None:
     """Run until a signal, or for `options.for_s`. Raises `ConfigError` and `Misconfigured` before the first turn."""
+    running = look(options.paths)  # before they are read: a change meanwhile is found by the first look
     config = load(options.paths)
     async with prepared(config, options) as app:
         if options.once:
             await asyncio.gather(*(c.turn(app.clock.now()) for c in app.controllers.values()))
             return
+        watcher = Watcher(options.paths, config.daemon.reload_s)
+        reloader = Reloader(app, watcher, running)
         runner, address = await serve(application(app.metrics, app.health, app.dashboard), config.daemon.listen)
         try:
-            loop = asyncio.get_running_loop()
-            for sig in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(sig, app.stopping.set)
-            options.on_start(address)
-            app.metrics.config_valid.set(1)
-            for controller in app.controllers.values():
-                app.start(controller)
-            following = asyncio.create_task(app.follow(options.paths), name="configuration")
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(options.for_s):
-                    await app.stopping.wait()
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
+            with handled(app.stopping.set, watcher.ring):
+                options.on_start(address)
+                await _run(app, reloader, options.for_s)
         finally:
             await runner.cleanup()
+
+
+async def _run(app: App, reloader: Reloader, for_s: float | None) -> None:
+    """Run every workload's loop and follow the files until the app is asked to stop, or for this time."""
+    for controller in app.controllers.values():
+        app.start(controller)
+    following = app.tasks.start(RELOADING, reloader.follow)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(for_s):
+            await app.stopping.wait()
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from scaler.config.problems import ConfigError
-from scaler.journal.reader import JournalError
-from scaler.ports import PortError
+from scaler.signals import held
 
 VERBS: Final = {
     "advise": "simulators.commands.advise",
@@ -53,6 +51,8 @@ SIMULATION: Final = {
 
 def parser(verb: str = "") -> argparse.ArgumentParser:
     """The command line; a verb of the simulator has its own arguments only if it is `verb`: they cost imports."""
+    from importlib.metadata import version  # noqa: PLC0415 - as what `_run` imports
+
     top = argparse.ArgumentParser(
         prog="forescale",
         description="Autoscaling control plane for self-hosted LLM serving.",
@@ -131,6 +131,16 @@ def parser(verb: str = "") -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run one command. Exit codes: 0 well, 1 the answer is no, 2 it could not be done."""
     words = sys.argv[1:] if argv is None else argv
+    with held() if words[:1] == ["run"] else contextlib.nullcontext():
+        return _run(words)
+
+
+def _run(words: list[str]) -> int:
+    """Run one command. What takes a second to import is imported here, once signals are handled."""
+    from scaler.config.problems import ConfigError  # noqa: PLC0415
+    from scaler.journal.reader import JournalError  # noqa: PLC0415
+    from scaler.ports import PortError  # noqa: PLC0415
+
     try:
         args = parser(words[0] if words else "").parse_args(words)
         code: int = _module(VERBS[args.verb]).command(args)

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -30,6 +30,7 @@ from policies.pipeline import decide
 from policies.plausibility import implausible, implausible_size, quantity_of
 from scaler.bell import Bell
 from scaler.config.load import Workload
+from scaler.faults import Fault, Faults
 from scaler.fleet import Ledger
 from scaler.ports import (
     Actuator,
@@ -54,7 +55,11 @@ MAX_WAIT_S: Final = 300.0
 POOL_MAX_AGE_S: Final = 60.0
 """How old a pool's status may be and still be written against: a shared watch may be silent for so long."""
 NO_DEADLINE: Final = contextlib.nullcontext()
+NO_BOUNDARY: Final = contextlib.nullcontext()
+MAX_FAILED_TICKS: Final = 3
+"""Ticks in a row that an exception of the core may end before it ends the loop: one bad observation passes by."""
 RESULTS: Final[Mapping[type[PortError], Result]] = {
+    Fault: Result.UNAVAILABLE,
     Unavailable: Result.UNAVAILABLE,
     Throttled: Result.UNAVAILABLE,
     OutOfCapacity: Result.OUT_OF_CAPACITY,
@@ -77,6 +82,8 @@ class Setup:
     """What the fleet's limits are computed from; None where nothing spans workloads."""
     bell: Bell | None = None
     """What its adapters ring for a turn at once; None where nothing does."""
+    faults: Faults | None = None
+    """Where unexpected exceptions of its adapters end; None lets them through, as a simulation wants."""
 
     def enter(self) -> None:
         """Have the fleet count this workload as it is specified here."""
@@ -103,6 +110,7 @@ class Controller:
         self._sizes: dict[PoolName, Fresh[PoolStatus]] = {}
         self._wait_until: dict[tuple[str, str], float] = {}
         self._stopping = False
+        self._failed_ticks = 0
         self.idle = True
         self._stepped_s, self._step_s = clock.step_s(), 0.0
         self._due = self._began = self._ended = clock.now()
@@ -136,7 +144,7 @@ class Controller:
             self.idle = True
             early = await self._rest(self._due)
             self.idle = False
-            await self.turn(self._clock.now() if early else self._due)
+            await self._survived(self._clock.now() if early else self._due)
             self._heed_jumps()
             if early and self._clock.now() < self._due:
                 continue
@@ -159,6 +167,23 @@ class Controller:
         finally:
             rung.cancel()
             slept.cancel()
+
+    async def _survived(self, due: float) -> None:
+        """Take a turn. An exception of the core passes on only after `MAX_FAILED_TICKS` in a row.
+
+        Without `Setup.faults` it passes on at once.
+        """
+        try:
+            await self.turn(due)
+        except Exception as e:
+            self._failed_ticks += 1
+            if self._setup.faults is not None:
+                self._setup.faults.note_core(self.workload.name, e)
+            if self._setup.faults is None or self._failed_ticks >= MAX_FAILED_TICKS:
+                self.idle = True
+                raise
+        else:
+            self._failed_ticks = 0
 
     async def turn(self, due: float) -> Tick:
         """One turn: what was seen, decided and done."""
@@ -268,18 +293,26 @@ class Controller:
             return None
         try:
             async with self._deadline():
-                return await read()
+                with self._boundary(kind, name):
+                    return await read()
         except TimeoutError:
             errors[name] = f"no answer within {deadline_s:g} s"
         except PortError as e:
             errors[name] = str(e)
             if isinstance(e, Unavailable) and e.retry_after_s:
                 self._wait_until[kind, name] = self._clock.now() + min(e.retry_after_s, MAX_WAIT_S)
+            if isinstance(e, Fault) and kind == "source":  # nothing that this adapter said is relied upon
+                self._seen = {s: value for s, value in self._seen.items() if not s.startswith(f"{name}.")}
         return None
 
     def _deadline(self) -> AbstractAsyncContextManager[object]:
         """The time that one read or write may take."""
         return asyncio.timeout(self._setup.workload.spec.deadline_s) if self._setup.waits else NO_DEADLINE
+
+    def _boundary(self, kind: str, name: str) -> AbstractContextManager[None]:
+        """Turn unexpected exceptions of an adapter into `Fault`."""
+        faults = self._setup.faults
+        return NO_BOUNDARY if faults is None else faults.boundary(self._setup.workload.name, kind, name)
 
     # --- decide
 
@@ -314,7 +347,13 @@ class Controller:
     def _is_unfinished(self, pool: PoolName) -> bool:
         """Whether the size that a pool tells is still being carried out, and may be."""
         actuator = self._setup.actuators[pool]
-        return self._setup.waits and not self._dry_run and isinstance(actuator, Finishing) and actuator.unfinished()
+        if not self._setup.waits or self._dry_run or not isinstance(actuator, Finishing):
+            return False
+        try:
+            with self._boundary("pool", pool):
+                return actuator.unfinished()
+        except Fault:
+            return False
 
     async def _finish(self, pool: PoolName, status: PoolStatus) -> Outcome:
         """Tell a pool the size that it tells, so that it goes on with it."""
@@ -327,7 +366,8 @@ class Controller:
             return Outcome(pool, before, target, Result.DRY_RUN, "dry run: nothing is written")
         try:
             async with self._deadline():
-                await self._setup.actuators[pool].resize(target, status)
+                with self._boundary("pool", pool):
+                    await self._setup.actuators[pool].resize(target, status)
         except TimeoutError:
             reason = f"no answer within {self._setup.workload.spec.deadline_s:g} s: the next turn reads what came of it"
             return Outcome(pool, before, target, Result.UNAVAILABLE, reason)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from scaler.bell import Bell
     from scaler.calls import Calls
+    from scaler.tasks import Tasks
 
 T = TypeVar("T")
 
@@ -152,6 +153,10 @@ class Context(Protocol):
     @property
     def calls(self) -> Calls:
         """The budgets and counts of calls to clouds, shared by all workloads."""
+
+    @property
+    def tasks(self) -> Tasks:
+        """Starts background tasks that are restarted where they fail, and whose failures are reported."""
 
     @property
     def bell(self) -> Bell:

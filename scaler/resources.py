@@ -10,7 +10,9 @@ from typing import Any, Self, TypeVar, cast
 
 from scaler.bell import Bell
 from scaler.calls import Calls
+from scaler.faults import Faults
 from scaler.ports import Clock
+from scaler.tasks import Tasks
 
 T = TypeVar("T")
 
@@ -23,6 +25,8 @@ class Resources:
         self._opened: dict[object, Any] = {}
         self._opening: defaultdict[object, asyncio.Lock] = defaultdict(asyncio.Lock)
         self.calls = Calls()
+        self.faults = Faults()
+        self.tasks = Tasks()
 
     async def __aenter__(self) -> Self:
         return self
@@ -48,6 +52,7 @@ class Opening:
         self.deadline_s = deadline_s
         self.promised_s = promised_s or {}
         self.calls = resources.calls
+        self.tasks = resources.tasks
         self.bell = Bell()
         self._resources = resources
 

@@ -18,13 +18,16 @@ from scaler.config.load import Workload, load
 from scaler.config.problems import ConfigError, Problem
 from scaler.controller import Controller, Setup
 from scaler.counterfactual import ShadowTurn, Totals
-from scaler.ports import Clock, PortError, Source
+from scaler.ports import Clock, Misconfigured, PortError, Source
 from scaler.registry import did_you_mean, kind_of
 from scaler.shadow import Shadow, relived
+from scaler.tasks import Tasks
 from scaler.telemetry.log import log
+from scaler.watcher import Look, look
 
 OPTION: Final = "--shadow"
 EMBEDDED: Final = "embedded"
+State = tuple[Look, list[tuple[WorkloadName, int, str]]]
 Told = Callable[[ShadowTurn, Totals, Workload], None]
 """Is given each turn of a shadow, what the shadow came to so far, and the workload that it decided by."""
 
@@ -32,13 +35,14 @@ Told = Callable[[ShadowTurn, Totals, Workload], None]
 class Shadows:
     """Shadows by the workload that each belongs to. `open_sources` opens a workload's sources and nothing else."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what the daemon shares with its shadows
         self,
         paths: Sequence[Path],
         clock: Clock,
         daemon: DaemonSpec,
         open_sources: Callable[[Workload], Awaitable[Setup]],
         tell: Told,
+        tasks: Tasks,
     ) -> None:
         self.paths = list(paths)
         self.all: dict[WorkloadName, Shadow] = {}
@@ -46,6 +50,8 @@ class Shadows:
         self._daemon = daemon
         self._open = open_sources
         self._tell = tell
+        self._supervised = tasks
+        self._taken: State | None = None
         self._tasks: dict[WorkloadName, asyncio.Task[None]] = {}
         self._shown: dict[WorkloadName, tuple[int | None, int]] = {}
 
@@ -63,6 +69,7 @@ class Shadows:
         """
         if not self.paths:
             return
+        state = await self._state(controllers)
         config = await asyncio.to_thread(load, self.paths)
         present = {name: controller.workload for name, controller in controllers.items()}
         if found := list(problems(config.workloads, present)):
@@ -80,19 +87,34 @@ class Shadows:
             self.all[name] = shadow
             sources = {**{n: first.sources[there] for n, there in same.items()}, **own}
             begin = functools.partial(self._begin, config.workloads[name], sources, tails.get(name, ()))
-            self._tasks[name] = asyncio.create_task(shadow.run(begin), name=f"shadow {name}")
+            run = functools.partial(shadow.run, begin)
+            self._tasks[name] = self._supervised.start(f"shadow {name}", run)
+        self._taken = state
 
     async def reload(self, controllers: Mapping[WorkloadName, Controller]) -> None:
         """Take changed files, of shadows or of the workloads that they belong to; keep the present ones while in error.
 
-        A shadow whose workload is gone ends all the same.
+        A shadow whose workload is gone ends all the same. Returns at once where nothing has changed.
         """
+        if not self.paths:
+            return
+        state = await self._state(controllers)
+        if state == self._taken:
+            return
         for name in [n for n, shadow in self.all.items() if controllers.get(n) is not shadow.first]:
             await self._stop(name)
         try:
+            if state[0].problem:
+                raise Misconfigured(state[0].problem)
             await self.take(controllers, {})
         except (ConfigError, PortError) as e:
             log.error("shadow", error=str(e), remedy="the shadows in use stay until this is mended")
+        self._taken = state
+
+    async def _state(self, controllers: Mapping[WorkloadName, Controller]) -> State:
+        """What the shadows depend on: their files, and the workloads that they belong to."""
+        found = await asyncio.to_thread(look, self.paths)
+        return found, [(n, id(c), c.workload.fingerprint) for n, c in controllers.items()]
 
     async def close(self) -> None:
         """Let turns that wait come through, then end."""
@@ -106,6 +128,7 @@ class Shadows:
             del self.all[name]  # only now: the turns that waited were still recorded
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+            self._supervised.forget(f"shadow {name}")
 
     async def _opened(self, shadow: Workload, present: Workload) -> tuple[Mapping[str, Source], Mapping[str, str]]:
         """The sources that the present workload lacks, open, and the others by their names there."""

@@ -162,7 +162,7 @@ async def listen(context: Context, account: AwsAccount, queue_url: str, board: B
     @asynccontextmanager
     async def opening() -> AsyncIterator[Events]:
         events = Events(sqs, queue_url, board, context.clock)
-        task = asyncio.create_task(events.run())
+        task = context.tasks.start("aws events", events.run)
         try:
             yield events
         finally:

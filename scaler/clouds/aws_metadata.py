@@ -126,7 +126,7 @@ async def listen(context: Context, url: str, board: Board) -> Metadata:
         timeout = aiohttp.ClientTimeout(total=ANSWER_S)
         async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as http:
             asker = Metadata(url, http, board, context.clock)
-            task = asyncio.create_task(asker.run())
+            task = context.tasks.start("aws metadata", asker.run)
             try:
                 yield asker
             finally:

@@ -148,7 +148,7 @@ async def listener(context: Context, url: str) -> Listener:
     @asynccontextmanager
     async def opening() -> AsyncIterator[Listener]:
         made = Listener(url, http, context, pinned)
-        task = asyncio.create_task(made.listen())
+        task = context.tasks.start("azure events", made.listen)
         try:
             yield made
         finally:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
 
@@ -38,7 +37,9 @@ class Metadata:
     async def watch(self) -> None:
         """Hear without end of what will become of this machine."""
         name = await self._named()
-        await asyncio.gather(*(self._follow(key, name) for key in TOLD))
+        async with asyncio.TaskGroup() as group:  # one that fails ends the others: all start again together
+            for key in TOLD:
+                group.create_task(self._follow(key, name))
 
     async def _named(self) -> str:
         """The machine's path; asked until it is told."""
@@ -81,6 +82,6 @@ class Metadata:
             return content.decode().strip(), answer.headers.get("ETag", "")
 
 
-async def watch(context: Context, url: str, board: Board) -> Coroutine[Any, Any, None]:
-    """What hears of the machine whose metadata server is at `url`, to be run as a task."""
-    return Metadata(await session(context), url, context.clock, board).watch()
+async def watcher(context: Context, url: str, board: Board) -> Metadata:
+    """Return the watcher of the machine whose metadata server is at `url`; run its `watch` as a task."""
+    return Metadata(await session(context), url, context.clock, board)

@@ -8,6 +8,7 @@ of the machines hears of its own from the metadata server, which answers when so
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -104,11 +105,13 @@ async def listen(context: Context, project: GcpProject, spec: GcpNotices) -> Lis
 
             listener.subscription = spec.subscription
             subscriber = await gcp_pubsub.subscriber(context, project)
-            tasks.append(asyncio.create_task(listener.pull(subscriber, spec.subscription)))
+            pull = functools.partial(listener.pull, subscriber, spec.subscription)
+            tasks.append(context.tasks.start("gcp notices", pull))
         if spec.metadata_url is not None:
             from scaler.clouds import gcp_metadata  # noqa: PLC0415 - as above
 
-            tasks.append(asyncio.create_task(await gcp_metadata.watch(context, spec.metadata_url, shared)))
+            asker = await gcp_metadata.watcher(context, spec.metadata_url, shared)
+            tasks.append(context.tasks.start("gcp metadata", asker.watch))
         try:
             yield listener
         finally:

@@ -61,6 +61,7 @@ class Session:
 
     def __init__(self, context: Context, load: Load, scope: Hashable = None) -> None:
         self.clock: Clock = context.clock
+        self.tasks = context.tasks
         self._channel = Channel(context, API, scope)
         self._load = load
         self._client: Any = None

@@ -57,7 +57,7 @@ class Follower(ABC):
         self.heard = asyncio.Event()
         """Set once it is known what there is, or why that is not known."""
         self._chance = random.Random()  # noqa: S311 - spreads retries of many daemons
-        self._task = asyncio.create_task(self._follow(), name=f"watch of {name}")
+        self._task = session.tasks.start(f"watch of {name}", self._follow)
 
     @property
     def clock(self) -> Clock:

@@ -1,4 +1,4 @@
-"""Whether the daemon lives and is ready, told from the beats of its turns and not from answering."""
+"""Whether the daemon is alive and ready: derived from its ticks, not from the fact that the server answers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Final
 from policies.model import WorkloadName
 from scaler.controller import Controller
 from scaler.ports import Clock
+from scaler.tasks import Tasks
 
 MISSED_TURNS: Final = 3
 """Turns that may be missed before a loop counts as stalled."""
@@ -16,17 +17,34 @@ LEAST_S: Final = 30.0
 
 
 class Health:
-    """What ``/healthz`` and ``/readyz`` answer. `failed` holds loops that ended with an error."""
+    """What ``/healthz`` and ``/readyz`` answer.
 
-    def __init__(self, controllers: Mapping[WorkloadName, Controller], clock: Clock) -> None:
+    A loop that stalls asks for a restart. A problem that a restart would not mend, or would make worse, is reported
+    and nothing more: a daemon with refused configuration files could not start again.
+    """
+
+    def __init__(
+        self, controllers: Mapping[WorkloadName, Controller], clock: Clock, tasks: Tasks | None = None
+    ) -> None:
         self._controllers = controllers
         self._clock = clock
-        self.failed: dict[WorkloadName, str] = {}
+        self._tasks = tasks or Tasks()
+        self._problems: dict[str, str] = {}
+
+    def report(self, part: str, problem: str) -> None:
+        """Show what is wrong with a part of the daemon; an empty text says that it is in order."""
+        if problem:
+            self._problems[part] = problem
+        else:
+            self._problems.pop(part, None)
 
     def stalled(self) -> dict[WorkloadName, str]:
         """The workloads whose loop makes no progress, and why it is thought so."""
-        late = dict(self.failed)
+        late: dict[WorkloadName, str] = {}
         for name, controller in self._controllers.items():
+            if (why := self._tasks.failing.get(task_of(name))) is not None:
+                late[name] = f"its loop ended: {why}"
+                continue
             spec = controller.workload.spec
             allowed_s = max(LEAST_S, MISSED_TURNS * spec.interval_s + 2 * spec.deadline_s)
             beat = controller.beat  # first: it may be what notices that the clock has jumped
@@ -35,6 +53,17 @@ class Health:
                 late[name] = f"no turn ended for {silent_s:.0f} s, {allowed_s:.0f} s are allowed"
         return late
 
+    def problems(self) -> dict[str, str]:
+        """What else is wrong, by the part of the daemon that it concerns."""
+        loops = {task_of(name) for name in self._controllers}
+        ended = {task: f"it ended: {why}" for task, why in self._tasks.failing.items() if task not in loops}
+        return {**self._problems, **ended}
+
     def waiting(self) -> list[WorkloadName]:
         """The workloads that have not had a first turn."""
         return [name for name, controller in self._controllers.items() if not len(controller.history)]
+
+
+def task_of(name: WorkloadName) -> str:
+    """The name of the task that runs a workload's loop."""
+    return f"workload {name}"

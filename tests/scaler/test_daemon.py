@@ -151,7 +151,7 @@ async def test_a_stalled_loop_fails_its_health_check(tmp_path: Path) -> None:
     settings["daemon"]["clock"]["start"] = "9999-12-31T23:59:00+00:00"
     (config / "daemon.yaml").write_text(yaml.safe_dump(settings))
     async with running(tmp_path) as d:
-        await until(lambda: any(e["event"] == "loop ended" for e in d.events()), 20, d)
+        await until(lambda: any(e["event"] == "task ended" for e in d.events()), 20, d)
         status, body = await d.get("healthz")
         assert status == 503
         assert "llm" in json.loads(body)["stalled"]

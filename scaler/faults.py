@@ -1,0 +1,71 @@
+"""The boundary that unexpected exceptions of adapters do not pass: counted, logged once, and raised as `Fault`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final
+
+from policies.model import WorkloadName
+from scaler.ports import PortError, Unavailable
+from scaler.telemetry.log import log
+
+MAX_LOGGED: Final = 1000
+"""Different defects whose trace is logged; the counters go on beyond that."""
+
+
+class Fault(Unavailable):
+    """An adapter raised an exception that is no port error: a defect. Nothing it says can be used this time."""
+
+
+class Faults:
+    """The unexpected exceptions of one daemon: `counts` by workload, kind of adapter and its name."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[tuple[WorkloadName, str, str]] = Counter()
+        self.core: Counter[WorkloadName] = Counter()
+        """Ticks that an exception outside any adapter ended."""
+        self._logged: set[tuple[str, ...]] = set()
+
+    @contextlib.contextmanager
+    def boundary(self, workload: WorkloadName, kind: str, name: str) -> Iterator[None]:
+        """Let port errors and deadlines pass. Raises `Fault` for every other exception."""
+        try:
+            yield
+        except (PortError, TimeoutError):
+            raise
+        except Exception as e:  # the supervising boundary around adapters
+            self.counts[workload, kind, name] += 1
+            self._log(e, "adapter fault", workload, kind, name)
+            raise Fault(f"{summary(e)}: a defect of the {kind}'s adapter; the log has its trace") from e
+
+    def note_core(self, workload: WorkloadName, error: Exception) -> None:
+        """Count a tick that an exception outside any adapter ended, and log its trace once."""
+        self.core[workload] += 1
+        self._log(error, "tick failed", workload, "core", "")
+
+    def forget(self, workload: WorkloadName) -> None:
+        """Drop the counts of a workload that is no longer configured."""
+        self.core.pop(workload, None)
+        for key in [key for key in self.counts if key[0] == workload]:
+            del self.counts[key]
+
+    def _log(self, error: Exception, event: str, workload: WorkloadName, kind: str, name: str) -> None:
+        defect = (workload, kind, name, summary(error))
+        if defect not in self._logged and len(self._logged) < MAX_LOGGED:
+            self._logged.add(defect)
+            of = {kind: name} if name else {}
+            remedy = "please report it with this trace, which is logged once"
+            log.error(event, workload=workload, **of, error=summary(error), remedy=remedy, exc_info=error)
+
+
+def summary(error: BaseException) -> str:
+    """Return type and place of an exception. Its message is left out: it may quote a secret."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return type(error).__name__
+    file = trace.tb_frame.f_code.co_filename.rsplit("/", 1)[-1]
+    return f"{type(error).__name__} at {file}:{trace.tb_lineno}"

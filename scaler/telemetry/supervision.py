@@ -1,0 +1,43 @@
+"""Restarts of background tasks and defects of adapters -> Prometheus metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from scaler.faults import Faults
+from scaler.tasks import Tasks
+
+
+class SupervisionCollector(Collector):
+    """Reads the counts when it is scraped."""
+
+    def __init__(self, tasks: Tasks, faults: Faults) -> None:
+        self._tasks = tasks
+        self._faults = faults
+
+    def collect(self) -> Iterator[Metric]:
+        restarts = CounterMetricFamily(
+            "forescale_task_restarts",
+            "Background tasks that an exception ended, and that were started again.",
+            labels=("task",),
+        )
+        for task, count in list(self._tasks.restarts.items()):
+            restarts.add_metric((task,), count)
+        yield restarts
+        faults = CounterMetricFamily(
+            "forescale_adapter_faults",
+            "Unexpected exceptions of sources and pools: defects, each treated as a failed call.",
+            labels=("workload", "of", "name"),
+        )
+        for labels, count in list(self._faults.counts.items()):
+            faults.add_metric(labels, count)
+        yield faults
+        core = CounterMetricFamily(
+            "forescale_failed_ticks", "Ticks that an exception outside any adapter ended.", labels=("workload",)
+        )
+        for workload, count in list(self._faults.core.items()):
+            core.add_metric((workload,), count)
+        yield core
