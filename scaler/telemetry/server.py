@@ -15,8 +15,9 @@ def application(metrics: Metrics, health: Health, dashboard: Dashboard) -> web.A
         return web.Response(body=metrics.exposition(), headers={"Content-Type": "text/plain; version=0.0.4"})
 
     async def healthz(_: web.Request) -> web.Response:
-        stalled = health.stalled()
-        body = {"status": "stalled" if stalled else "ok", "stalled": stalled}
+        stalled, problems = health.stalled(), health.problems()
+        status = "stalled" if stalled else "degraded" if problems else "ok"
+        body = {"status": status, "stalled": stalled, "problems": problems}
         return web.json_response(body, status=503 if stalled else 200)
 
     async def readyz(_: web.Request) -> web.Response:

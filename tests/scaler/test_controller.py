@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from policies.history import History
-from policies.model import Absent, Fresh, PoolName, Result, SignalName, Stale, Tick
+from policies.model import Absent, Fresh, PoolName, PoolStatus, Result, SignalName, Stale, Tick
 from scaler.config.load import Workload, workload_from
 from scaler.controller import Controller, Setup
 from scaler.journal.codec import decode_tick, encode_tick
+from scaler.faults import Faults
 from scaler.ports import Conflict, Misconfigured, OutOfCapacity, PortError, Unavailable
 from tests.fakes import FakeActuator, FakeSource, ManualClock
 
@@ -298,3 +299,88 @@ async def test_a_fault_of_ours_is_not_swallowed() -> None:
     broken = dataclasses.replace(rig.setup(workload()), sources={"queue": Broken(rig.clock)})
     with pytest.raises(ZeroDivisionError):
         await Controller(broken, rig.clock, History(), rig.ticks.append).turn(rig.clock.now())
+
+
+class Broken(FakeSource):
+    async def sample(self) -> dict[str, Fresh[float] | Absent]:
+        self.calls += 1
+        if self.error is None:
+            raise OverflowError("a token: s3cret")
+        return {q: Fresh(1.0, self.clock.now()) for q in self.values}
+
+
+class BrokenPool(FakeActuator):
+    """A pool whose adapter fails where `where` says."""
+
+    where = "status"
+
+    async def status(self) -> Fresh[PoolStatus]:
+        if self.where == "status":
+            raise RecursionError
+        return await super().status()
+
+    async def resize(self, replicas: int, seen: PoolStatus) -> None:
+        if self.where == "resize":
+            raise KeyError("size")
+        await super().resize(replicas, seen)
+
+
+class TestFaults:
+    """Unexpected exceptions, where the daemon runs."""
+
+    def make(self, rig: Rig, **parts: Any) -> tuple[Controller, Faults]:
+        faults = Faults()
+        setup = dataclasses.replace(rig.setup(workload()), faults=faults, **parts)
+        return Controller(setup, rig.clock, History(), rig.ticks.append), faults
+
+    async def test_an_adapters_exception_is_a_failed_read_that_is_counted_and_logged_once(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        rig = Rig()
+        controller, faults = self.make(rig, sources={"queue": Broken(rig.clock)})
+        for _ in range(3):
+            tick = await controller.turn(rig.clock.now())
+        assert isinstance(tick.observation.readings[VISIBLE], Absent)
+        assert tick.observation.source_errors["queue"].startswith("OverflowError at test_controller.py:")
+        assert "s3cret" not in tick.observation.source_errors["queue"]
+        assert (tick.decision.target, rig.actuator.writes) == (1, [])
+        assert faults.counts == {("llm", "source", "queue"): 3}
+
+    async def test_what_a_source_said_before_its_adapter_failed_is_no_longer_relied_upon(self) -> None:
+        rig = Rig()
+        source = Broken(rig.clock, {"visible": 1.0}, error=Unavailable("answers"))
+        controller, _ = self.make(rig, sources={"queue": source})
+        tick = await controller.turn(rig.clock.now())
+        assert isinstance(tick.observation.readings[VISIBLE], Fresh)
+        source.error = None
+        tick = await controller.turn(rig.clock.now())
+        assert isinstance(tick.observation.readings[VISIBLE], Absent)
+
+    @pytest.mark.parametrize("where", ["status", "resize"])
+    async def test_a_pool_whose_adapter_fails_is_left_as_it_is(self, where: str) -> None:
+        rig = Rig()
+        pool = BrokenPool(rig.clock)
+        pool.where = where
+        controller, faults = self.make(rig, actuators={MAIN: pool})
+        tick = await controller.turn(rig.clock.now())
+        assert (pool.desired, pool.writes) == (1, [])
+        assert [o.result for o in tick.outcomes] == ([Result.UNAVAILABLE] if where == "resize" else [])
+        assert faults.counts == {("llm", "pool", "main"): 1}
+
+    async def test_an_exception_of_the_core_ends_the_loop_after_three_ticks_in_a_row(self) -> None:
+        rig = Rig()
+        failing = iter([True, True, False, True, True, True])
+        controller, faults = self.make(rig)
+
+        def record(tick: Tick) -> None:
+            if next(failing):
+                raise ZeroDivisionError
+            rig.ticks.append(tick)
+
+        controller = Controller(dataclasses.replace(rig.setup(workload()), faults=faults), rig.clock, History(), record)
+        with pytest.raises(ZeroDivisionError):
+            await controller.run(rig.clock.now())
+        assert len(rig.ticks) == 1
+        assert next(failing, None) is None
+        assert faults.core == {"llm": 5}
+        assert controller.idle

@@ -1,0 +1,209 @@
+"""Background tasks that fail are started again, and say so; configuration files that are not what runs are reported."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from scaler.config.load import Config
+from scaler.ports import Clock
+from scaler.reload import Reloader
+from scaler.tasks import Tasks
+from scaler.telemetry.health import Health
+from scaler.telemetry.metrics import Metrics
+from scaler.watcher import Watcher, look
+from tests.fakes import ManualClock
+from tests.scaler.live import Live, live
+from tests.servers.daemon import Daemon, until
+
+
+async def eventually(true: Callable[[], bool], steps: int = 2000) -> None:
+    """Let other tasks run until `true` is."""
+    for _ in range(steps):
+        if true():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("it did not happen")
+
+
+class TestTasks:
+    async def test_a_task_that_fails_is_started_again_counted_and_reported(self) -> None:
+        tasks, runs, go = Tasks(first_s=0.001), list[int](), asyncio.Event()
+
+        async def run() -> None:
+            runs.append(len(runs))
+            if len(runs) <= 3:
+                raise MemoryError
+            await go.wait()
+
+        task = tasks.start("configuration", run)
+        await eventually(lambda: len(runs) == 4)
+        assert tasks.restarts == {"configuration": 3}
+        assert tasks.failing["configuration"].startswith("MemoryError at test_supervision.py:")
+        tasks.recovered("configuration")
+        assert tasks.failing == {}
+        go.set()
+        await task
+
+    async def test_a_message_that_may_quote_a_secret_is_not_shown(self) -> None:
+        tasks = Tasks(first_s=60.0)
+
+        async def run() -> None:
+            raise ValueError("password hunter2")
+
+        task = tasks.start("x", run)
+        await eventually(lambda: "x" in tasks.failing)
+        assert "hunter2" not in tasks.failing["x"]
+        task.cancel()
+
+    async def test_a_task_that_returns_has_ended(self) -> None:
+        tasks = Tasks()
+
+        async def run() -> None:
+            return None
+
+        await tasks.start("x", run)
+        assert tasks.restarts == {}
+
+
+class App:
+    """What the reloader needs of an app: `reload` raises `errors`, one a call, and then takes what it is given."""
+
+    def __init__(self, clock: Clock, *errors: Exception) -> None:
+        self.metrics = Metrics("1")
+        self.controllers: dict[Any, Any] = {}
+        self.tasks = Tasks(first_s=0.001)
+        self.health = Health(self.controllers, clock, self.tasks)
+        self.shadows = self
+        self.errors = list(errors)
+        self.taken: list[Config] = []
+
+    async def reload(self, config: Any) -> str:
+        if isinstance(config, Config):
+            if self.errors:
+                raise self.errors.pop(0)
+            self.taken.append(config)
+        return ""
+
+    def valid(self) -> float | None:
+        return self.metrics.registry.get_sample_value("forescale_config_valid")
+
+
+async def test_a_reload_that_fails_unexpectedly_is_tried_again_and_says_so_meanwhile(tmp_path: Path) -> None:
+    document = {
+        "workload": "llm",
+        "max_replicas": 3,
+        "sources": {"queue": {"kind": "embedded"}},
+        "policies": {"depth": {"kind": "queue_depth"}},
+        "pools": {"gpus": {"kind": "embedded"}},
+    }
+    file = tmp_path / "llm.yaml"
+    file.write_text(yaml.safe_dump(document))
+    app = App(ManualClock(), ZeroDivisionError(), RecursionError())
+    reloader = Reloader(app, Watcher([tmp_path], 0.01), look([tmp_path]))  # type: ignore[arg-type]
+    task = app.tasks.start("configuration", reloader.follow)
+    assert app.valid() == 1
+    file.write_text(yaml.safe_dump({**document, "max_replicas": 4}))
+    await eventually(lambda: app.tasks.restarts["configuration"] == 1)
+    assert app.valid() == 0
+    assert "configuration" in app.health.problems()
+    await eventually(lambda: bool(app.taken))
+    await eventually(lambda: app.valid() == 1)
+    assert app.tasks.restarts["configuration"] == 2
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def test_a_look_neither_waits_for_a_fifo_nor_reads_what_is_too_large(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.yaml")
+    assert "not a regular file" in look([tmp_path]).problem
+    (tmp_path / "a.yaml").unlink()
+    with (tmp_path / "b.yaml").open("wb") as f:
+        f.truncate(3 * 2**30)
+    assert "larger than" in look([tmp_path]).problem
+    (tmp_path / "b.yaml").unlink()
+    assert look([tmp_path]).problem == ""
+
+
+# --- a daemon
+
+
+async def valid(d: Daemon) -> bool:
+    return "forescale_config_valid 1.0" in (await d.get("metrics"))[1]
+
+
+def null_key(there: Live) -> Callable[[], None]:
+    there.write().write_text(there.text() + "~: 1\n")
+    return lambda: None
+
+
+def number_key(there: Live) -> Callable[[], None]:
+    there.write().write_text(there.text() + "1.5: 1\n")
+    return lambda: None
+
+
+def folder_gone(there: Live) -> Callable[[], None]:
+    away = there.config.rename(there.folder / "away")
+    return lambda: (away.rename(there.config), None)[1]
+
+
+def sparse(there: Live) -> Callable[[], None]:
+    with (there.config / "big.yaml").open("wb") as f:
+        f.truncate(3 * 2**30)
+    return (there.config / "big.yaml").unlink
+
+
+def fifo(there: Live) -> Callable[[], None]:
+    os.mkfifo(there.config / "pipe.yaml")
+    return (there.config / "pipe.yaml").unlink
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spoil", [null_key, number_key, folder_gone, sparse, fifo])
+async def test_a_daemon_survives_spoiled_files_says_so_and_takes_the_next_edit(
+    tmp_path: Path, spoil: Callable[[Live], Callable[[], None]]
+) -> None:
+    async with live(tmp_path) as there, there.run() as d:
+        await until(lambda: len(d.ticks()) > 1, 30, d)
+        before = d.ticks()[-1].spec
+        mend = spoil(there)
+
+        async def told() -> bool:
+            return not await valid(d) and "configuration" in json.loads((await d.get("healthz"))[1])["problems"]
+
+        await until(told, 30, d)
+        turns = len(d.ticks())
+        await until(lambda: len(d.ticks()) > turns + 4, 30, d)
+        assert (await d.get("healthz"))[0] == 200, "a restart would not mend it"
+        mend()
+        there.write(paused=True)
+        await until(lambda: d.ticks()[-1].spec != before, 60, d)
+        await until(lambda: valid(d), 30, d)
+        assert json.loads((await d.get("healthz"))[1])["problems"] == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", ["truncated", "gone"])
+async def test_a_file_that_is_empty_or_gone_for_one_look_keeps_its_workload(tmp_path: Path, lost: str) -> None:
+    async with live(tmp_path) as there:
+        there.daemon_settings(reload_s=2.0)
+        other = there.write("other")
+        async with there.run() as d:
+            await until(lambda: {"llm", "other"} <= {t.workload for t in d.ticks()}, 30, d)
+            if lost == "truncated":
+                other.write_text("")
+            else:
+                other.unlink()
+            await until(lambda: any(e.get("missing") == ["other"] for e in d.events()), 30, d)
+            there.write("other")
+            await until(lambda: valid(d), 30, d)
+            assert not [e for e in d.events() if e.get("removed")]
+            other.unlink()
+            await until(lambda: any(e.get("removed") == ["other"] for e in d.events()), 30, d)
