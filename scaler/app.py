@@ -29,6 +29,7 @@ from scaler.journal.reader import tail
 from scaler.journal.writer import JournalWriter
 from scaler.past import Past, recent
 from scaler.ports import Clock
+from scaler.recorder import Recorder
 from scaler.reload import TASK as RELOADING
 from scaler.reload import Reloader
 from scaler.resources import Resources
@@ -86,11 +87,9 @@ class App:
         self._resources = resources
         self._tasks: dict[WorkloadName, asyncio.Task[None]] = {}
         self._taken: dict[WorkloadName, Workload] = {}
-        self._journal = (
-            JournalWriter(config.daemon.journal, self.clock.now(), version("forescale"))
-            if config.daemon.journal.directory
-            else None
-        )
+        settings = config.daemon.journal
+        journal = JournalWriter(settings, self.clock.now(), version("forescale")) if settings.directory else None
+        self._recorder = Recorder(journal, self.metrics, self.health)
         self.shadows = Shadows(options.shadows, self.clock, config.daemon, self.open, self._record_shadow, self.tasks)
         self.metrics.registry.register(ShadowCollector(self.shadows.all))
         self.dashboard.shadows = self.shadows.all
@@ -99,7 +98,7 @@ class App:
     def record(self, tick: Tick) -> None:
         """Every projection of a turn."""
         self.tasks.recovered(task_of(tick.workload))
-        self._write(lambda journal: journal.write(tick, self.controllers[tick.workload].workload))
+        self._recorder.write(lambda journal: journal.write(tick, self.controllers[tick.workload].workload))
         log_tick(tick)
         self.metrics.observe(tick)
         self.dashboard.observe(tick)
@@ -107,18 +106,8 @@ class App:
         self.shadows.see(tick)
 
     def _record_shadow(self, turn: ShadowTurn, totals: Totals, workload: Workload) -> None:
-        self._write(lambda journal: journal.shadow(turn, workload))
+        self._recorder.write(lambda journal: journal.shadow(turn, workload))
         self._options.on_shadow(turn, totals)
-
-    def _write(self, write: Callable[[JournalWriter], None]) -> None:
-        """Add a record to the journal, if one is kept; say so once when that fails."""
-        if self._journal is None:
-            return
-        broken_before = self._journal.error
-        write(self._journal)
-        self.metrics.journal_lost.set(self._journal.lost)
-        if self._journal.error and not broken_before:
-            log.error("journal", error=self._journal.error, remedy="turns go on; records are lost until it is mended")
 
     async def open(self, workload: Workload) -> Setup:
         """A workload's adapters. Raises `Misconfigured`."""
@@ -146,7 +135,14 @@ class App:
         if not journal.directory:
             return {}
         since = self.clock.now() - max(self._span_s(w) for w in workloads)
-        return tail(Path(journal.directory), since, [w.name for w in workloads])
+        damaged: list[str] = []
+        try:
+            return tail(Path(journal.directory), since, [w.name for w in workloads], damaged)
+        except OSError as e:
+            log.error("journal", error=f"{journal.directory}: {e.strerror}", remedy="the start knows no past turns")
+            return {}
+        finally:
+            self._recorder.damaged(damaged)
 
     def _span_s(self, workload: Workload) -> float:
         return max(self.config.daemon.history_s, workload.spec.lookback_s)
@@ -160,7 +156,7 @@ class App:
                 self.dashboard.observe(tick)
         self.controllers[workload.name] = controller
         self._taken[workload.name] = workload
-        self._write(lambda journal: journal.begin(past))
+        self._recorder.write(lambda journal: journal.begin(past))
         return controller
 
     def start(self, controller: Controller) -> None:
@@ -212,7 +208,7 @@ class App:
         def sow(history: History) -> None:
             past = Past(workload.name, self.clock.now(), 0, history.span_s, history.step_s, seeds, kept=True)
             past.sow(history)
-            self._write(lambda journal: journal.begin(past))
+            self._recorder.write(lambda journal: journal.begin(past))
 
         return sow if seeds else None
 
@@ -231,8 +227,7 @@ class App:
         """Let turns under way end, then everything else."""
         await self._halt({n: (c, self._tasks[n]) for n, c in self.controllers.items() if n in self._tasks})
         await self.shadows.close()
-        if self._journal is not None:
-            self._journal.close()
+        self._recorder.close()
 
     async def _halt(self, running: Mapping[WorkloadName, tuple[Controller, asyncio.Task[None]]]) -> None:
         for controller, task in running.values():

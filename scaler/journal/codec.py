@@ -30,12 +30,15 @@ from policies.model import (
     Tick,
     WorkloadName,
 )
+from scaler.journal.fields import flag, mapping, moment, number, optional, text, whole
 from scaler.past import Past
 
 SCHEMA: Final = 1
 """Version of the journal's records; a reader refuses a newer one."""
 COUNTS: Final = ("doomed", "interrupted", "failed")
 """What a pool's status counts beside its size; left out where it is 0."""
+LONGEST_S: Final = 1e9
+"""Longer than any history, in seconds."""
 T = TypeVar("T")
 
 
@@ -64,30 +67,26 @@ def encode_tick(tick: Tick) -> dict[str, Any]:
 
 
 def decode_tick(data: Mapping[str, Any]) -> Tick:
-    """Raises `KeyError`, `TypeError` or `ValueError` on anything that `encode_tick` did not write."""
+    """Raises one of `fields.DAMAGED` on anything that `encode_tick` could not have written."""
     seen = Observation(
-        WorkloadName(data["workload"]),
-        data["at"],
-        {SignalName(n): _decode_reading(r, float) for n, r in data["readings"].items()},
+        WorkloadName(text(data["workload"])),
+        moment(data["at"]),
+        {SignalName(n): _decode_reading(r, _value) for n, r in data["readings"].items()},
         {PoolName(n): _decode_reading(r, _decode_status) for n, r in data["pools"].items()},
-        data["source_errors"],
-        {PoolName(n): error for n, error in data["pool_errors"].items()},
+        mapping(text, data["source_errors"]),
+        {PoolName(n): error for n, error in mapping(text, data["pool_errors"]).items()},
         _decode_grant(data["grant"]) if "grant" in data else None,
     )
-    outcomes = tuple(
-        Outcome(PoolName(o["pool"]), o["before"], o["after"], Result(o["result"]), o.get("reason", ""))
-        for o in data["outcomes"]
-    )
     return Tick(
-        data["spec"],
+        text(data["spec"]),
         seen,
-        _decode_decision(data["decision"], data["at"]),
-        outcomes,
-        data["history_len"],
-        data["lateness_s"],
-        data["took_s"],
-        data["clock_step_s"],
-        data["dry_run"],
+        _decode_decision(data["decision"], seen.at),
+        tuple(_decode_outcome(o) for o in data["outcomes"]),
+        whole(data["history_len"]),
+        number(data["lateness_s"]),
+        number(data["took_s"]),
+        number(data["clock_step_s"]),
+        flag(data["dry_run"]),
     )
 
 
@@ -110,14 +109,24 @@ def encode_past(past: Past) -> dict[str, Any]:
 
 
 def decode_past(data: Mapping[str, Any]) -> Past:
-    """Raises `KeyError`, `TypeError` or `ValueError` on anything that `encode_past` did not write."""
+    """Raises one of `fields.DAMAGED` on anything that `encode_past` could not have written."""
     seeds = {
-        PolicyName(policy): Seed(float(s["start_s"]), float(s["step_s"]), base64.b64decode(s["work"], validate=True))
+        PolicyName(policy): Seed(
+            float(moment(s["start_s"])), _step_s(s["step_s"]), base64.b64decode(text(s["work"]), validate=True)
+        )
         for policy, s in data["seeds"].items()
     }
-    at, span_s, step_s = (float(data[key]) for key in ("at", "span_s", "step_s"))
-    kept = bool(data.get("kept", False))
-    return Past(WorkloadName(data["workload"]), at, int(data["ticks"]), span_s, step_s, seeds, kept)
+    at, span_s, step_s = float(moment(data["at"])), _step_s(data["span_s"]), _step_s(data["step_s"])
+    kept = flag(data.get("kept", False))
+    return Past(WorkloadName(text(data["workload"])), at, whole(data["ticks"]), span_s, step_s, seeds, kept)
+
+
+def _step_s(value: object) -> float:
+    """A length of time that something may be divided by. Raises `TypeError` or `ValueError`."""
+    length_s = float(number(value))
+    if not 0.0 < length_s <= LONGEST_S:
+        raise ValueError(f"{length_s:g} s is no length of time")
+    return length_s
 
 
 def encode_decision(decision: Decision) -> dict[str, Any]:
@@ -164,40 +173,46 @@ def _encode_recommendation(r: Recommendation) -> dict[str, Any]:
     return plain
 
 
-def _decode_decision(data: Mapping[str, Any], at: float) -> Decision:
-    recommendations = tuple(
-        Recommendation(
-            PolicyName(r["policy"]),
-            r["replicas"],
-            Evidence(r["evidence"]),
-            r["active"],
-            r["reason"],
-            tuple(SignalName(s) for s in r["used"]),
-            r.get("raw"),
-            tuple(SignalName(s) for s in r.get("keeps", ())),
-            r.get("memory", {}),
-            {PoolName(n): size for n, size in r.get("pools", {}).items()},
-            r.get("work"),
-            tuple((q, work) for q, work in r.get("peaks", ())),
-            r.get("because_late"),
-        )
-        for r in data["recommendations"]
+def _decode_recommendation(r: Mapping[str, Any]) -> Recommendation:
+    return Recommendation(
+        PolicyName(text(r["policy"])),
+        optional(number, r["replicas"]),
+        Evidence(r["evidence"]),
+        flag(r["active"]),
+        text(r["reason"]),
+        tuple(SignalName(text(s)) for s in r["used"]),
+        optional(number, r.get("raw")),
+        tuple(SignalName(text(s)) for s in r.get("keeps", ())),
+        mapping(number, r.get("memory", {})),
+        {PoolName(n): size for n, size in mapping(whole, r.get("pools", {})).items()},
+        optional(number, r.get("work")),
+        tuple((number(q), number(work)) for q, work in r.get("peaks", ())),
+        optional(number, r.get("because_late")),
     )
+
+
+def _decode_decision(data: Mapping[str, Any], at: float) -> Decision:
     return Decision(
         at,
-        recommendations,
-        data["demand"],
-        data["wanted"],
-        data["active"],
-        data["may_lower"],
-        data["current"],
-        data["ready"],
-        data["target"],
-        tuple(Step(s["rule"], s["replicas"], s["reason"]) for s in data["steps"]),
-        {PoolName(n): size for n, size in data["targets"].items()},
-        {PoolName(n): asks for n, asks in data.get("written_off", {}).items()},
-        data.get("cost_usd_per_hour"),
-        data.get("doubted", {}),
+        tuple(_decode_recommendation(r) for r in data["recommendations"]),
+        optional(number, data["demand"]),
+        optional(whole, data["wanted"]),
+        flag(data["active"]),
+        flag(data["may_lower"]),
+        optional(whole, data["current"]),
+        optional(whole, data["ready"]),
+        optional(whole, data["target"]),
+        tuple(Step(text(s["rule"]), optional(number, s["replicas"]), text(s["reason"])) for s in data["steps"]),
+        {PoolName(n): size for n, size in mapping(whole, data["targets"]).items()},
+        {PoolName(n): asks for n, asks in mapping(whole, data.get("written_off", {})).items()},
+        optional(number, data.get("cost_usd_per_hour")),
+        mapping(text, data.get("doubted", {})),
+    )
+
+
+def _decode_outcome(o: Mapping[str, Any]) -> Outcome:
+    return Outcome(
+        PoolName(text(o["pool"])), whole(o["before"]), whole(o["after"]), Result(o["result"]), text(o.get("reason", ""))
     )
 
 
@@ -218,8 +233,8 @@ def _encode_grant(grant: Grant) -> dict[str, Any]:
 
 
 def _decode_grant(data: Mapping[str, Any]) -> Grant:
-    quotas = {name: Quota(*quota) for name, quota in data.items() if name != "removed"}
-    return Grant(**quotas, removed=data.get("removed", 0))
+    quotas = {n: Quota(number(quota[0]), text(quota[1])) for n, quota in data.items() if n != "removed"}
+    return Grant(**quotas, removed=whole(data.get("removed", 0)))
 
 
 def _same(value: T) -> T:
@@ -245,15 +260,23 @@ def _encode_status(status: PoolStatus) -> dict[str, Any]:
 
 def _decode_status(data: Mapping[str, Any]) -> PoolStatus:
     return PoolStatus(
-        data["desired"],
-        data["ready"],
-        data["foreign"],
-        data["version"],
-        **{key: data.get(key, 0) for key in COUNTS},
-        short=Shortfall(*data["short"]) if "short" in data else None,
-        reserved=data.get("reserved"),
-        parts=tuple(Part(*part) for part in data.get("parts", ())),
+        whole(data["desired"]),
+        whole(data["ready"]),
+        optional(text, data["foreign"]),
+        text(data["version"]),
+        **{key: whole(data.get(key, 0)) for key in COUNTS},
+        short=_decode_shortfall(*data["short"]) if "short" in data else None,
+        reserved=optional(whole, data.get("reserved")),
+        parts=tuple(_decode_part(*part) for part in data.get("parts", ())),
     )
+
+
+def _decode_shortfall(at: object, reason: object, quota: object) -> Shortfall:
+    return Shortfall(moment(at), text(reason), flag(quota))
+
+
+def _decode_part(zone: object, market: object, ready: object, pending: object, doomed: object) -> Part:
+    return Part(text(zone), text(market), whole(ready), whole(pending), whole(doomed))
 
 
 def _encode_reading(reading: Reading[T], value_of: Callable[[T], object]) -> dict[str, Any]:
@@ -269,8 +292,12 @@ def _encode_reading(reading: Reading[T], value_of: Callable[[T], object]) -> dic
 
 def _decode_reading(data: Mapping[str, Any], value_of: Callable[[Any], T]) -> Reading[T]:
     if "absent" in data:
-        return Absent(data["absent"])
-    value = value_of(data["value"])
+        return Absent(text(data["absent"]))
+    value, measured_at = value_of(data["value"]), moment(data["measured_at"])
     if "age_s" in data:
-        return Stale(value, data["measured_at"], data["age_s"])
-    return Fresh(value, data["measured_at"], data.get("missing", ""))
+        return Stale(value, measured_at, number(data["age_s"]))
+    return Fresh(value, measured_at, text(data.get("missing", "")))
+
+
+def _value(value: object) -> float:
+    return float(number(value))

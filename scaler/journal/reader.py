@@ -5,21 +5,25 @@ from __future__ import annotations
 import itertools
 import json
 import mmap
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from policies.model import Tick, WorkloadName
 from scaler.config.load import Workload, workload_from
-from scaler.config.problems import ConfigError
 from scaler.counterfactual import ShadowTurn
 from scaler.journal.codec import SCHEMA, decode_past, decode_tick
+from scaler.journal.fields import DAMAGED, text
 from scaler.journal.shadows import TYPE, decode_shadow
 from scaler.journal.writer import files
 from scaler.past import Past
 
 MAX_TAIL: Final = 60_000
 """Ticks read at a start, in some seconds: what 2,000 workloads look back on. A shorter past holds sizes longer."""
+
+
+SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class JournalError(Exception):
@@ -77,8 +81,8 @@ class Journal:
             if record["type"] == TYPE:
                 return decode_shadow(record) if shadows else None
             if record["type"] == "spec":
-                self.specs[record["fingerprint"]] = workload_from(record["document"], where)
-        except (KeyError, TypeError, ValueError, AttributeError, ConfigError):
+                self.specs[text(record["fingerprint"])] = workload_from(record["document"], where)
+        except DAMAGED:
             self.damaged.append(where)
         return None
 
@@ -95,38 +99,50 @@ def journal_files(path: Path) -> list[Path]:
     return [path]
 
 
-def tail(directory: Path, since: float, workloads: Iterable[WorkloadName]) -> dict[WorkloadName, list[Tick]]:
-    """Each workload's ticks at or after `since`, oldest first, read from the end: the last `MAX_TAIL` of all."""
+def tail(
+    directory: Path, since: float, workloads: Iterable[WorkloadName], damaged: list[str] | None = None
+) -> dict[WorkloadName, list[Tick]]:
+    """Each workload's ticks at or after `since`, oldest first, read from the end: the last `MAX_TAIL` of all.
+
+    The places of damaged lines are added to `damaged`. Raises `OSError`.
+    """
     found: dict[WorkloadName, list[Tick]] = {name: [] for name in workloads}
-    recent = itertools.takewhile(lambda tick: tick.at >= since, _ticks_backward(directory))
+    every = _ticks_backward(directory, [] if damaged is None else damaged)
+    recent = itertools.takewhile(lambda tick: tick.at >= since, every)
     for tick in itertools.islice(recent, MAX_TAIL):
         if tick.workload in found:
             found[tick.workload].append(tick)
     return {name: ticks[::-1] for name, ticks in found.items()}
 
 
-def _ticks_backward(directory: Path) -> Iterator[Tick]:
+def _ticks_backward(directory: Path, damaged: list[str]) -> Iterator[Tick]:
     for path in reversed(files(directory)):
-        for line in _lines_backward(path):
+        for start, line in _lines_backward(path):
             record = _parse(line)
-            if record is None or record["type"] != "tick" or record["v"] > SCHEMA:
-                continue
-            try:
-                yield decode_tick(record)
-            except (KeyError, TypeError, ValueError, AttributeError):
-                continue
+            if record is None:
+                damaged.append(f"{path} at byte {start}")
+            elif record["type"] == "tick" and record["v"] <= SCHEMA:
+                try:
+                    tick = decode_tick(record)
+                except DAMAGED:
+                    damaged.append(f"{path} at byte {start}")
+                else:
+                    yield tick
 
 
 def _parse(line: bytes) -> Mapping[str, Any] | None:
     try:
         record = json.loads(line)
+        if SURROGATE.search(line):  # escaped: half a pair is no text, and cannot be printed
+            json.dumps(record, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return None
     known = isinstance(record, dict) and isinstance(record.get("v"), int) and isinstance(record.get("type"), str)
     return record if known else None
 
 
-def _lines_backward(path: Path) -> Iterator[bytes]:
+def _lines_backward(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Each line with the place of its first byte, the last line first. Raises `OSError`."""
     if path.stat().st_size == 0:
         return
     with path.open("rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as m:
@@ -134,6 +150,6 @@ def _lines_backward(path: Path) -> Iterator[bytes]:
         while end > 0:
             start = m.rfind(b"\n", 0, end)
             line = m[start + 1 : end]
-            if line:
-                yield line
+            if line.strip():
+                yield start + 1, line
             end = max(start, 0)

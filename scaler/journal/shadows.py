@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from scaler.counterfactual import ShadowTurn, Side
 from scaler.journal.codec import decode_tick, encode_tick
+from scaler.journal.fields import flag, number, optional, text, whole
 
 TYPE: Final = "shadow"
 
@@ -29,15 +30,15 @@ def encode_shadow(turn: ShadowTurn) -> dict[str, Any]:
 
 
 def decode_shadow(data: Mapping[str, Any]) -> ShadowTurn:
-    """Raises `KeyError`, `TypeError` or `ValueError` on anything that `encode_shadow` did not write."""
+    """Raises one of `fields.DAMAGED` on anything that `encode_shadow` could not have written."""
     against = data["against"]
     return ShadowTurn(
         decode_tick(data),
         _decode_side(against["first"]),
         _decode_side(against["shadow"]),
-        float(against["over_s"]),
-        bool(against["open_loop"]),
-        str(against["told_by"]),
+        float(number(against["over_s"])),
+        flag(against["open_loop"]),
+        text(against["told_by"]),
     )
 
 
@@ -48,4 +49,5 @@ def _encode_side(side: Side) -> dict[str, Any]:
 
 
 def _decode_side(data: Mapping[str, Any]) -> Side:
-    return Side(int(data["asked"]), float(data["serving"]), data.get("usd_per_hour"), data.get("late"))
+    price, late = (optional(number, data.get(key)) for key in ("usd_per_hour", "late"))
+    return Side(whole(data["asked"]), float(number(data["serving"])), price, late)

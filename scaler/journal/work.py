@@ -18,6 +18,7 @@ import numpy as np
 
 from policies.model import PolicyName, WorkloadName
 from scaler.journal.codec import SCHEMA, decode_past
+from scaler.journal.fields import DAMAGED
 from scaler.journal.writer import files
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def _tick(
         if work is None:
             continue
         begins = line.rfind(POLICY, 0, place) + len(POLICY)
-        policy = PolicyName(line[begins : line.index(b'"', begins)].decode(errors="replace"))
+        policy = PolicyName(line[begins : line.find(b'"', begins)].decode(errors="replace"))
         if policy in wanted[name]:
             measured = found.work.setdefault((name, policy), Measured())
             measured.at.append(at)
@@ -113,7 +114,7 @@ def _tick(
 def _start(line: bytes, wanted: Mapping[WorkloadName, Collection[PolicyName]], found: Found) -> None:
     try:
         past = decode_past(json.loads(line))
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except DAMAGED:
         return
     if past.workload in wanted and past.seeds:
         found.starts.append(past)

@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from policies.model import Tick
 from scaler.config.daemon import Journal
@@ -20,7 +20,14 @@ from scaler.journal.shadows import encode_shadow
 from scaler.past import Past
 from scaler.ports import Misconfigured
 
-NAME = "{:08d}.jsonl"
+NAME: Final = "{:08d}.jsonl"
+LOCK: Final = ".lock"
+STARTED: Final = ""
+"""Stands among the described specifications once the present file has its start record; no fingerprint is empty."""
+PASSING: Final = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ESTALE}
+)
+"""Errors of a disk that is full, ill or not there now, and not of a wrong setting: the daemon starts all the same."""
 
 
 def files(directory: Path) -> list[Path]:
@@ -29,10 +36,17 @@ def files(directory: Path) -> list[Path]:
 
 
 class JournalWriter:
-    """One daemon's journal. A write that fails is counted in `lost` and told in `error`; it stops nothing."""
+    """One daemon's journal. A record that cannot be written is counted in `lost`; `error` says why. It stops nothing.
+
+    The disk may be full at the start, and the folder or a file may be removed at any time: each record is written to
+    files that are still there, or opens them anew.
+    """
 
     def __init__(self, settings: Journal, at: float, version: str) -> None:
-        """Open `settings.directory` for this process alone. Raises `Misconfigured`."""
+        """Open `settings.directory` for this process alone, or later where its disk has no room now.
+
+        Raises `Misconfigured` where another daemon writes there, or where waiting would not help.
+        """
         assert settings.directory is not None  # noqa: S101 - the caller asks for a journal
         self.lost = 0
         self.error: str | None = None
@@ -40,40 +54,48 @@ class JournalWriter:
         self._directory = Path(settings.directory)
         self._start = {"v": SCHEMA, "type": "start", "at": at, "version": version}
         self._described: set[str] = set()
-        self._torn = False
+        self._lock: int | None = None
+        self._file: int | None = None
+        self._path = self._directory / NAME.format(1)
+        self._size, self._torn = 0, False
+        self._records = 0
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self._directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            existing = files(self._directory)
-            self._open(existing[-1] if existing else self._directory / NAME.format(1))
+            self._open()
         except BlockingIOError as e:
             raise Misconfigured(f"daemon.journal.directory: another daemon writes to {self._directory}") from e
         except OSError as e:
-            raise Misconfigured(
-                f"daemon.journal.directory: cannot write to {self._directory}: {e.strerror} (name another, or null)"
-            ) from e
+            if e.errno not in PASSING:
+                raise Misconfigured(
+                    f"daemon.journal.directory: cannot write to {self._directory}: {e.strerror} (name another, or null)"
+                ) from e
+            self.error = e.strerror
 
     def write(self, tick: Tick, workload: Workload) -> None:
         """Add a turn, and the specification it was decided by if this file has not told it yet."""
         with self._counted():
+            self._ensure_open()
             self._describe(tick, workload)
             self._append(encode_tick(tick))
 
     def shadow(self, turn: ShadowTurn, workload: Workload) -> None:
         """Add a shadow's turn likewise."""
         with self._counted():
+            self._ensure_open()
             self._describe(turn.tick, workload)
             self._append(encode_shadow(turn))
 
     def begin(self, past: Past) -> None:
         """Add what a workload's history begins with."""
         with self._counted():
+            self._ensure_open()
             self._append(encode_past(past))
 
     def close(self) -> None:
-        os.close(self._file)
-        os.close(self._lock)
+        """Close the files and give the lock away."""
+        for descriptor in (self._file, self._lock):
+            if descriptor is not None:
+                os.close(descriptor)
+        self._file = self._lock = None
 
     def _describe(self, tick: Tick, workload: Workload) -> None:
         if tick.spec not in self._described:
@@ -85,39 +107,86 @@ class JournalWriter:
         """Around the writing of a record: rotate after it where that is due, and count it where it is lost."""
         try:
             yield
-            self.error = None
-            if self._size >= self._settings.max_bytes:
-                self._rotate()
-        except OSError as e:
+        except (OSError, ValueError) as e:  # ValueError: what JSON cannot say, such as NaN
             self.lost += 1
-            self.error = e.strerror or str(e)
+            self.error = (e.strerror if isinstance(e, OSError) else None) or str(e)
+            return
+        self._records += 1
+        self.error = None
+        if self._size >= self._settings.max_bytes:
+            try:
+                self._rotate()
+            except OSError as e:  # the present file goes on, and the next record tries again
+                self.error = f"cannot begin another file: {e.strerror}"
 
     def _append(self, record: Mapping[str, Any]) -> None:
+        if record is not self._start and not self._described:
+            self._append(self._start)
+            self._described.add(STARTED)
         text = json.dumps(record, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
         line = text.encode(errors="backslashreplace") + b"\n"  # a lone surrogate becomes JSON's own escape of it
         if self._torn:  # end the torn line, so that this one stands alone
             line = b"\n" + line
+        assert self._file is not None  # noqa: S101 - `_ensure_open` comes first
         written = os.write(self._file, line)
         self._size += written
         self._torn = written < len(line)
         if self._torn:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def _open(self, path: Path) -> None:
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        self._path = path
-        self._size = path.stat().st_size
+    def _ensure_open(self) -> None:
+        """Have the journal's files open, and be the ones in the folder. Raises `OSError`.
+
+        The records in a file that was removed are counted as lost.
+        """
+        if self._file is not None and self._lock is not None:
+            if _is_at(self._lock, self._directory / LOCK) and _is_at(self._file, self._path):
+                return
+            if os.fstat(self._file).st_nlink == 0:
+                self.lost += self._records
+            self.close()
+        self._open()
+
+    def _open(self) -> None:
+        """Take the folder's lock and its last file. Raises `OSError`; then nothing is open."""
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self._directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            existing = files(self._directory)
+            self._open_file(existing[-1] if existing else self._directory / NAME.format(1))
+        except OSError:
+            self.close()
+            raise
+
+    def _open_file(self, path: Path) -> None:
+        """Go on with this file; its first record here is the start. Raises `OSError`; then the present one stays."""
+        opened = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            size = os.fstat(opened).st_size
+            torn = size > 0 and _last_byte(path) != b"\n"
+        except OSError:
+            os.close(opened)
+            raise
+        if self._file is not None:
+            os.close(self._file)
+        self._file, self._path, self._size, self._torn, self._records = opened, path, size, torn, 0
         self._described.clear()
-        self._torn = self._size > 0 and _last_byte(path) != b"\n"
-        self._append(self._start)
 
     def _rotate(self) -> None:
-        old = self._file
-        os.fsync(old)
-        self._open(self._directory / NAME.format(int(self._path.stem) + 1))
-        os.close(old)
+        assert self._file is not None  # noqa: S101 - a record was just written to it
+        os.fsync(self._file)
+        self._open_file(self._directory / NAME.format(int(self._path.stem) + 1))
         for path in files(self._directory)[: -1 - self._settings.keep]:
             path.unlink(missing_ok=True)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether a path still names the open file. Raises `OSError` where that cannot be found out."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _last_byte(path: Path) -> bytes:

@@ -52,7 +52,12 @@ class Metrics:
         )
         self.journal_lost = prom.Gauge(
             "forescale_journal_lost_records",
-            "Records that could not be written since the start.",
+            "Records that could not be written, or were removed with their file, since the start.",
+            registry=self.registry,
+        )
+        self.journal_damaged = prom.Gauge(
+            "forescale_journal_damaged_lines",
+            "Lines of the journal that the start could not read and passed over.",
             registry=self.registry,
         )
 

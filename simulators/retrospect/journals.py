@@ -12,6 +12,7 @@ from typing import Final
 
 from policies.model import Tick, WorkloadName
 from scaler.explain import timestamp
+from scaler.journal.fields import DAMAGED, moment
 from scaler.journal.reader import Journal, JournalError, journal_files
 from scaler.registry import did_you_mean
 from simulators.retrospect.record import Recorded
@@ -104,11 +105,9 @@ def _begun(file: Path) -> float | None:
     """When a file of a journal was begun; None where its first line does not say."""
     try:
         with file.open("rb") as f:
-            record = json.loads(f.readline(4096))
-    except (OSError, ValueError):
+            return float(moment(json.loads(f.readline(4096))["at"]))
+    except (OSError, *DAMAGED):
         return None
-    at = record.get("at") if isinstance(record, dict) else None
-    return float(at) if isinstance(at, int | float) else None
 
 
 def _nothing(  # noqa: PLR0913 - all that was found in its place

@@ -1,0 +1,54 @@
+"""The daemon's journal, and what health, metrics and the log say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from scaler.journal.writer import JournalWriter
+from scaler.telemetry.health import Health
+from scaler.telemetry.log import log
+from scaler.telemetry.metrics import Metrics
+
+
+class Recorder:
+    """Writes records to a journal, if one is kept. A record that is lost stops nothing and is reported."""
+
+    def __init__(self, journal: JournalWriter | None, metrics: Metrics, health: Health) -> None:
+        self._journal = journal
+        self._metrics = metrics
+        self._health = health
+        self._error: str | None = None
+        self._lost = 0
+        if journal is not None:
+            self._report(journal)
+
+    def write(self, write: Callable[[JournalWriter], None]) -> None:
+        """Have a record written, and report what came of it."""
+        if self._journal is not None:
+            write(self._journal)
+            self._report(self._journal)
+
+    def damaged(self, places: Sequence[str]) -> None:
+        """Report the lines of the journal that a start could not read and passed over."""
+        self._metrics.journal_damaged.set(len(places))
+        if places:
+            remedy = "they are passed over; a disk that fails or an edit by hand damages lines"
+            log.warning("journal", damaged_lines=len(places), first=places[0], remedy=remedy)
+
+    def close(self) -> None:
+        """Close the journal's files."""
+        if self._journal is not None:
+            self._journal.close()
+
+    def _report(self, journal: JournalWriter) -> None:
+        """Log a change once; keep metric and health at the present state."""
+        lost, error = journal.lost - self._lost, journal.error
+        if error and not self._error:
+            log.error("journal", error=error, remedy="ticks go on; records are lost until it is mended")
+        elif self._error and not error:
+            log.info("journal", lost=journal.lost, remedy="records are written again")
+        elif lost and not error:
+            log.error("journal", lost=lost, error="its files were removed or replaced; it goes on in new ones")
+        self._lost, self._error = journal.lost, error
+        self._metrics.journal_lost.set(journal.lost)
+        self._health.report("journal", f"cannot record: {error}; {journal.lost} records are lost" if error else "")
