@@ -35,6 +35,7 @@ from scaler.reload import Reloader
 from scaler.resources import Resources
 from scaler.shadows import Shadows
 from scaler.signals import handled
+from scaler.telemetry.access import Access
 from scaler.telemetry.calls import CallsCollector
 from scaler.telemetry.dashboard import Dashboard
 from scaler.telemetry.dashboard.about import Running
@@ -272,13 +273,15 @@ async def run(options: Options) -> None:
             return
         watcher = Watcher(options.paths, config.daemon.reload_s)
         reloader = Reloader(app, watcher, running)
-        runner, address = await serve(application(app.metrics, app.health, app.dashboard), config.daemon.listen)
+        access = Access(config.daemon.server, config.daemon.listen)
+        served = application(app.metrics, app.health, app.dashboard, access)
+        server, address = await serve(served, config.daemon, app.health, app.tasks)
         try:
             with handled(app.stopping.set, watcher.ring):
                 options.on_start(address)
                 await _run(app, reloader, options.for_s)
         finally:
-            await runner.cleanup()
+            await server.close()
 
 
 async def _run(app: App, reloader: Reloader, for_s: float | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,6 +11,7 @@ from typing import Annotated, Final, Literal
 
 from policies.fleet import Fleet
 from policies.rules import Rule
+from scaler.config.secret import Secret
 
 MAX_PORT: Final = 65535
 
@@ -50,6 +52,43 @@ class EmbeddedClock:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tls:
+    """Certificate of the HTTP server."""
+
+    certificate: Annotated[
+        str, Rule("PEM file of the certificate and its chain. Read again when it changes.", example="/etc/tls/tls.crt")
+    ]
+    key: Annotated[str, Rule("PEM file of its private key, without a password.", example="/etc/tls/tls.key")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerSpec:
+    """Who may read dashboard and metrics."""
+
+    hosts: Annotated[
+        tuple[str, ...],
+        Rule(
+            "Names by which browsers may call the dashboard, beside localhost and the address listened on: those of an"
+            " Ingress. Requests under other names are refused, so that no web page can read it through its own name."
+            " Health checks and metrics are answered under any name."
+        ),
+    ] = ()
+    token: Annotated[
+        Secret | None,
+        Rule(
+            "Required of all but health checks, as a bearer token or as the password of basic authentication; null:"
+            " none. Set it where others than operators can reach the address."
+        ),
+    ] = None
+    tls: Annotated[Tls | None, Rule("Serve HTTPS by this certificate; null: HTTP.")] = None
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        for host in self.hosts:
+            if not re.fullmatch(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:]+", host):
+                yield "hosts", f"{host!r} is no host name: give it without scheme and port"
+
+
+@dataclass(frozen=True, kw_only=True)
 class DaemonSpec:
     """Settings of the process, all optional."""
 
@@ -61,6 +100,7 @@ class DaemonSpec:
             pattern=r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$",
         ),
     ] = "127.0.0.1:8080"
+    server: Annotated[ServerSpec, Rule("Who may read dashboard and metrics.")] = field(default_factory=ServerSpec)
     log: Annotated[
         Literal["auto", "json", "console"], Rule("Form of the log; auto: console on a terminal, JSON elsewhere.")
     ] = "auto"

@@ -10,6 +10,7 @@ import structlog
 
 from policies.model import Absent, Fresh, Grant, Stale, Tick
 from scaler.clock import wall_time
+from scaler.telemetry.limits import RateLimit
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("forescale")
 
@@ -33,6 +34,7 @@ def configure(form: Literal["auto", "json", "console"]) -> None:
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
+    handler.addFilter(RateLimit(log.warning))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)

@@ -36,6 +36,12 @@ td { font-variant-numeric: tabular-nums; } .text { text-align: left; white-space
 details { margin: 12px 0; } summary { cursor: pointer; } summary h2 { display: inline; }
 pre { overflow-x: auto; font-size: 12.5px; }
 """
+POLICY: Final = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:;"
+    " base-uri 'none'; form-action 'none'"
+)
+"""The page loads nothing and sends nothing. Its scripts and styles stand in it, and plotly writes styles as it draws,
+which no hash can name; it saves a picture through `data:` and `blob:`."""
 RESIZE: Final = (
     "document.querySelectorAll('details').forEach(d => d.addEventListener('toggle', () =>"
     " d.querySelectorAll('.js-plotly-plot').forEach(p => Plotly.Plots.resize(p))));"
@@ -49,6 +55,7 @@ def document(title: str, parts: Iterable[str]) -> str:
         [
             "<!doctype html>",
             '<html lang="en"><head><meta charset="utf-8">',
+            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">',
             f"<title>{text(title)}</title><style>{STYLE}</style>",
             f"<script>{get_plotlyjs()}</script></head><body>",

@@ -65,9 +65,9 @@ class Live:
         return file
 
     @asynccontextmanager
-    async def run(self, *args: str, env: Mapping[str, str] | None = None) -> AsyncIterator[Daemon]:
+    async def run(self, *args: str, limits: Mapping[int, int] | None = None) -> AsyncIterator[Daemon]:
         """The daemon on this configuration."""
-        async with daemon(str(self.config), *args, journal=self.journal, env=env) as d:
+        async with daemon(str(self.config), *args, journal=self.journal, limits=limits) as d:
             yield d
 
 

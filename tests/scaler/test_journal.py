@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,11 +18,13 @@ from policies.model import Absent, Fresh, Outcome, PoolName, PoolStatus, Reading
 from policies.pipeline import decide
 from scaler.config.daemon import Journal as Settings
 from scaler.config.load import Workload, workload_from
-from scaler.journal.codec import decode_tick, encode_tick
+from scaler.journal.codec import decode_tick, encode_past, encode_tick
 from scaler.journal.reader import Journal, JournalError, tail
+from scaler.journal.work import work_since
 from scaler.journal.writer import JournalWriter, files
+from scaler.past import Past
 from scaler.ports import Misconfigured
-from tests.factories import NOW, fresh, seen, stale
+from tests.factories import MAIN, NOW, fresh, seen, stale
 
 DOCUMENT = {
     "workload": "llm",
@@ -178,6 +183,155 @@ print(json.dumps([*lost, w.lost, w.error]))
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == [3, "File too large", 3, None]
     assert [t.at - NOW for t in Journal(tmp_path)] == [0, 1, 2, 6]
+
+
+@pytest.mark.parametrize("removed", ["folder", "file", "lock"])
+def test_a_journal_that_is_removed_is_begun_anew_and_its_records_are_counted(
+    tmp_path: Path, workload: Workload, removed: str
+) -> None:
+    folder = tmp_path / "journal"
+    w = writer(folder)
+    for i in range(3):
+        w.write(tick(workload, NOW + i), workload)
+    if removed == "folder":
+        shutil.rmtree(folder)
+    else:
+        (files(folder)[0] if removed == "file" else folder / ".lock").unlink()
+    w.write(tick(workload, NOW + 3), workload)
+    assert (w.lost, w.error) == (0 if removed == "lock" else 3, None)
+    assert [t.at - NOW for t in Journal(folder)] == ([0, 1, 2, 3] if removed == "lock" else [3])
+    with pytest.raises(Misconfigured, match="another daemon writes to"):
+        writer(folder)
+    w.close()
+
+
+def test_a_daemon_that_lost_its_folder_to_another_one_does_not_write_there(tmp_path: Path, workload: Workload) -> None:
+    folder = tmp_path / "journal"
+    w = writer(folder)
+    w.write(tick(workload), workload)
+    shutil.rmtree(folder)
+    other = writer(folder)
+    other.write(tick(workload, NOW + 1), workload)
+    w.write(tick(workload, NOW + 2), workload)
+    assert w.lost == 2
+    assert w.error
+    assert [t.at - NOW for t in Journal(folder)] == [1]
+    other.close()
+    w.write(tick(workload, NOW + 3), workload)
+    assert (w.lost, w.error) == (2, None)
+    w.close()
+    assert [t.at - NOW for t in Journal(folder)] == [1, 3]
+
+
+@pytest.mark.parametrize("room", [0, 60], ids=["no byte", "a torn start"])
+def test_a_disk_that_is_full_at_the_start_loses_records_until_it_has_room(
+    tmp_path: Path, workload: Workload, room: int
+) -> None:
+    script = f"""
+import json, resource
+from pathlib import Path
+from tests.scaler.test_journal import DOCUMENT, NOW, tick, writer
+from scaler.config.load import workload_from
+workload = workload_from(DOCUMENT)
+resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, resource.RLIM_INFINITY))
+w = writer(Path({str(tmp_path)!r}))
+w.write(tick(workload, NOW), workload)
+lost = w.lost, w.error
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+w.write(tick(workload, NOW + 1), workload)
+print(json.dumps([*lost, w.lost, w.error]))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    lost, error, later, mended = json.loads(done.stdout)
+    assert (lost, later, mended) == (1, 1, None)
+    assert error in {"File too large", "No space left on device"}
+    assert [t.at - NOW for t in Journal(tmp_path)] == [1]
+
+
+def test_what_is_no_text_and_no_number_costs_at_most_its_own_record(tmp_path: Path, workload: Workload) -> None:
+    w = writer(tmp_path)
+    good = tick(workload)
+    spoiled = seen({"queue.visible": fresh(float("inf"))}, 1)
+    w.write(dataclasses.replace(good, observation=spoiled), workload)
+    assert w.lost == 1
+    w.write(dataclasses.replace(good, outcomes=(Outcome(MAIN, 1, 1, Result.CONFLICT, "\ud800 of a server"),)), workload)
+    w.close()
+    (read,) = Journal(tmp_path)
+    assert read.outcomes[0].reason == "? of a server"
+
+
+HUGE = 10**310
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"at": "2026"},
+        {"at": HUGE},
+        {"at": 1e300},
+        {"at": None},
+        {"at": True},
+        {"workload": 5},
+        {"workload": ["llm"]},
+        {"workload": "\ud800"},
+        {"spec": {}},
+        {"readings": []},
+        {"readings": {"queue.visible": {"value": HUGE, "measured_at": 1}}},
+        {"readings": {"queue.visible": {"value": "7", "measured_at": 1}}},
+        {"readings": {"queue.visible": {"value": 7, "measured_at": "1"}}},
+        {"pools": {"main": {"value": {"desired": "3"}, "measured_at": 1}}},
+        {"pools": {"main": {"value": {"desired": HUGE, "ready": 1, "foreign": None, "version": ""}, "measured_at": 1}}},
+        {"source_errors": {"queue": 5}},
+        {"grant": {"gpus": [[], []]}},
+        {"decision": []},
+        {"decision": {"recommendations": "abc"}},
+        {"outcomes": [1]},
+        {"history_len": "7"},
+        {"lateness_s": {}},
+        {"took_s": [[[]]]},
+        {"dry_run": "no"},
+    ],
+    ids=str,
+)
+def test_a_line_that_can_be_parsed_and_is_none_of_ours_is_passed_over_and_counted(
+    tmp_path: Path, workload: Workload, change: dict[str, object]
+) -> None:
+    w = writer(tmp_path)
+    for i in range(3):
+        w.write(tick(workload, NOW + i), workload)
+    w.close()
+    file = files(tmp_path)[0]
+    lines = file.read_bytes().splitlines(keepends=True)
+    line = json.dumps({**json.loads(lines[-1]), **change}).encode()
+    file.write_bytes(b"".join([*lines, line, b"\n", *lines[-1:]]))
+    damaged: list[str] = []
+    assert [t.at - NOW for t in tail(tmp_path, NOW, [workload.name], damaged)[workload.name]] == [0, 1, 2, 2]
+    assert len(damaged) == 1
+    journal = Journal(tmp_path)
+    assert [t.at - NOW for t in journal] == [0, 1, 2, 2]
+    assert journal.damaged == [f"{file}:{len(lines) + 1}"]
+    assert work_since(tmp_path, NOW, {workload.name: {"depth"}}).starts == []  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"at": "x"},
+        {"step_s": 0},
+        {"span_s": HUGE},
+        {"seeds": []},
+        {"seeds": {"p": {"start_s": 1, "step_s": 0, "work": ""}}},
+        {"seeds": {"p": {"start_s": 1, "step_s": 1, "work": "AA"}}},
+    ],
+    ids=str,
+)
+def test_a_damaged_start_is_passed_over_and_counted(tmp_path: Path, workload: Workload, change: dict[str, Any]) -> None:
+    record = {**encode_past(Past(workload.name, NOW, 0, 60.0, 15.0)), **change}
+    (tmp_path / "00000001.jsonl").write_text(json.dumps(record) + "\n")
+    journal = Journal(tmp_path)
+    assert list(journal.records()) == []
+    assert len(journal.damaged) == 1
+    assert work_since(tmp_path, NOW - 60, {workload.name: {"p"}}).starts == []  # type: ignore[dict-item]
 
 
 def test_a_killed_writer_loses_nothing_that_was_written(tmp_path: Path) -> None:

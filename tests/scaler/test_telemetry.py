@@ -16,7 +16,8 @@ from policies.pipeline import decide
 from scaler.clock import FastClock, SystemClock
 from scaler.controller import Controller, Setup
 from scaler.telemetry.health import Health
-from scaler.telemetry.log import configure, log_tick
+from scaler.telemetry.limits import RateLimit
+from scaler.telemetry.log import configure, log, log_tick
 from scaler.telemetry.metrics import Metrics
 from tests.factories import MAIN, fresh, seen, spec, stale
 from tests.fakes import FakeActuator, FakeSource, ManualClock
@@ -121,3 +122,34 @@ async def test_the_system_clock_runs_with_the_wall() -> None:
     await asyncio.sleep(0.01)
     assert clock.now() > began
     assert clock.step_s() == 0
+
+
+class TestLogLimits:
+    """Lines of one event, as the daemon's handler lets them pass."""
+
+    def test_the_first_ten_of_an_event_and_workload_pass_and_ticks_always(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        handlers = logging.getLogger().handlers[:]
+        try:
+            configure("json")
+            for _ in range(500):
+                log.error("reload", error="x")
+                log.error("seed", workload="a")
+                log.error("seed", workload="b")
+                log.info("tick", workload="a")
+                logging.getLogger("asyncio").error("no descriptor is left for %s", object())
+        finally:
+            logging.getLogger().handlers[:] = handlers
+        lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+        assert len(lines) == 500 + 4 * 10
+        assert sum(line["event"] == "tick" for line in lines) == 500
+
+    def test_what_was_left_out_is_summed_up(self) -> None:
+        told: list[dict[str, Any]] = []
+        limit = RateLimit(lambda _event, **fields: told.append(fields))
+        for _ in range(25):
+            limit.filter(logging.makeLogRecord({"msg": {"event": "seed", "workload": "a"}, "levelname": "ERROR"}))
+        limit.sum_up(60.0)
+        assert [(t["line"], t["of"], t["severity"], t["left_out"]) for t in told] == [("seed", "a", "error", 15)]
+        assert limit.filter(logging.makeLogRecord({"msg": {"event": "seed", "workload": "a"}, "levelname": "ERROR"}))

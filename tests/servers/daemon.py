@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -67,9 +68,18 @@ class Daemon:
 
 @asynccontextmanager
 async def daemon(
-    *args: str, journal: Path, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    *args: str,
+    journal: Path,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    limits: Mapping[int, int] | None = None,
 ) -> AsyncIterator[Daemon]:
-    """Start it and wait for its address; it is killed at the end if it still runs."""
+    """Start it and wait for its address; it is killed at the end if it still runs. `limits` are of its resources."""
+
+    def limit() -> None:
+        for kind, most in (limits or {}).items():
+            resource.setrlimit(kind, (most, most))
+
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "scaler.cli", "run", "--json", *args),
@@ -78,6 +88,7 @@ async def daemon(
         cwd=cwd,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **(env or {})},
         limit=1 << 24,
+        preexec_fn=limit if limits else None,
     )
     running = Daemon(process, journal)
     try:
