@@ -1,7 +1,9 @@
 # syntax=docker/dockerfile:1
 # The daemon alone: no simulator dependencies, no build tools, not root, and nothing it needs to write but /var/lib/forescale.
+# `make image BASE_DIGEST=sha256:...` names the base image by its digest; without it the tag says which one is taken.
 ARG PYTHON=3.13
-FROM python:${PYTHON}-slim AS build
+ARG BASE=python:${PYTHON}-slim
+FROM ${BASE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /src
 RUN python -m venv /opt/forescale
@@ -15,7 +17,7 @@ RUN /opt/forescale/bin/pip install --no-deps --no-build-isolation . \
  && /opt/forescale/bin/pip uninstall --yes hatchling editables pip \
  && python -m compileall -q -j 0 /opt/forescale/lib
 
-FROM python:${PYTHON}-slim
+FROM ${BASE}
 LABEL org.opencontainers.image.title="Forescale" \
       org.opencontainers.image.description="Autoscaling control plane for self-hosted LLM serving" \
       org.opencontainers.image.licenses="Apache-2.0"

@@ -44,9 +44,9 @@ bench: $(VENV)/.dev  ## Run every benchmark and write tests/benchmarks/RESULTS.m
 swarm: $(VENV)/.dev  ## Judge random worlds by the invariants (ARGS='--worlds 20000 --first 1 --jobs 4', or --seed N)
 	$(BIN)/python -m simulators.swarm $(or $(ARGS),--worlds 2000 --jobs 2)
 
-image:  ## Build the container image (needs docker or podman)
+image:  ## Build the container image (needs docker or podman; BASE_DIGEST=sha256:... pins the base image)
 	@engine=$$(command -v docker || command -v podman) || { echo "make image: neither docker nor podman is on PATH" >&2; exit 2; }; \
-	$$engine build -t forescale:$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) .
+	$$engine build $(if $(BASE_DIGEST),--build-arg BASE=python:3.13-slim@$(BASE_DIGEST)) -t forescale:$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) .
 
 schema: $(VENV)/.dev  ## Write the JSON Schema and the documented example anew from the code
 	$(BIN)/forescale schema > config/schema.json

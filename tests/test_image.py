@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -29,6 +32,21 @@ def test_it_runs_as_the_user_that_the_manifest_names() -> None:
     assert found
     assert users == [f"{found[1]}:{found[1]}"]
     assert found[1] != "0"
+
+
+@pytest.mark.parametrize("digest", ["", f"sha256:{'0' * 64}"], ids=["by tag", "by digest"])
+def test_the_base_image_can_be_named_by_its_digest(digest: str, tmp_path: Path) -> None:
+    """What `make image` asks an engine for; this one writes it down."""
+    engine = tmp_path / "docker"
+    engine.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\n')
+    engine.chmod(0o755)
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    subprocess.run(["make", "image", f"BASE_DIGEST={digest}"], cwd=ROOT, env=env, check=True, capture_output=True)
+    asked = (tmp_path / "asked").read_text()
+    assert (f"--build-arg BASE=python:3.13-slim@{digest}" in asked) == bool(digest)
+    assert [line.split()[1] for line in LINES if line.startswith("FROM ")] == ["${BASE}", "${BASE}"]
+    assert "ARG BASE=python:${PYTHON}-slim" in LINES
+    assert "ARG PYTHON=3.13" in LINES
 
 
 def test_every_dependency_is_pinned_by_hash() -> None:

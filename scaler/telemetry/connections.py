@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import resource
 import socket
 import ssl
@@ -26,6 +27,8 @@ MAX_DESCRIPTORS: Final = 65_536
 BACKLOG: Final = 128
 PAUSE_S: Final = 0.1
 """Before another connection is accepted after none could be."""
+QUIET: Final = logging.getLogger("aiohttp.access")
+"""Logs requests at a level that `telemetry.log` leaves out."""
 NAME: Final = "forescale"
 """All that the Server header says."""
 
@@ -47,7 +50,7 @@ class Connection(web.RequestHandler):
 
     def __init__(self, gate: Gate, server: web.Server) -> None:
         loop = asyncio.get_running_loop()
-        super().__init__(server, loop=loop, access_log=None, keepalive_timeout=IDLE_S, lingering_time=IDLE_S)
+        super().__init__(server, loop=loop, keepalive_timeout=IDLE_S, lingering_time=IDLE_S, access_log=QUIET)
         self._gate = gate
         self.busy = False
         self.opening: asyncio.Task[None] | None = None
@@ -126,9 +129,10 @@ class Gate:
 
     async def _begin(self, connection: Connection, accepted: socket.socket) -> None:
         loop, tls = asyncio.get_running_loop(), self._tls()
-        limits = {} if tls is None else {"ssl": tls, "ssl_handshake_timeout": IDLE_S}
         try:
-            await loop.connect_accepted_socket(lambda: connection, accepted, **limits)
+            await loop.connect_accepted_socket(
+                lambda: connection, accepted, ssl=tls, ssl_handshake_timeout=None if tls is None else IDLE_S
+            )
         except (OSError, ssl.SSLError):  # it is gone, or speaks no TLS
             connection.abort()
         finally:

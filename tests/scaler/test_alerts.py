@@ -11,9 +11,13 @@ from typing import Any
 import pytest
 import yaml
 
+from policies.model import WorkloadName
 from scaler.calls import Api, Calls
+from scaler.faults import Faults
+from scaler.tasks import Tasks
 from scaler.telemetry.calls import CallsCollector
 from scaler.telemetry.metrics import Metrics
+from scaler.telemetry.supervision import SupervisionCollector
 from tests.scaler.test_telemetry import a_tick
 
 FILE = Path(__file__).parents[2] / "config/deploy/alerts.yaml"
@@ -33,6 +37,9 @@ def test_every_rule_is_on_metrics_that_there_are(rule: dict[str, Any]) -> None:
     calls = Calls()
     calls.note(Api("aws/sqs", 1.0, 1), "sqs:GetQueueAttributes", None, 0.1)
     metrics.registry.register(CallsCollector(calls))
+    faults, tasks = Faults(), Tasks()
+    faults.counts[WorkloadName("llm"), "source", "queue"] = tasks.restarts["configuration"] = 1
+    metrics.registry.register(SupervisionCollector(tasks, faults))
     metrics.observe(a_tick())
     told = set(re.findall(r"^([a-z_]+)", metrics.exposition().decode(), re.MULTILINE))
     used = set(re.findall(r"forescale_[a-z_]+", rule["expr"]))

@@ -127,9 +127,7 @@ async def test_the_system_clock_runs_with_the_wall() -> None:
 class TestLogLimits:
     """Lines of one event, as the daemon's handler lets them pass."""
 
-    def test_the_first_ten_of_an_event_and_workload_pass_and_ticks_always(
-        self, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_ten_lines_of_an_event_and_workload_pass_and_all_ticks(self, capsys: pytest.CaptureFixture[str]) -> None:
         handlers = logging.getLogger().handlers[:]
         try:
             configure("json")
