@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import logging
 import sys
+import traceback
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Final
 
 from scaler.signals import held
@@ -141,6 +144,7 @@ def _run(words: list[str]) -> int:
     from scaler.journal.reader import JournalError  # noqa: PLC0415
     from scaler.ports import PortError  # noqa: PLC0415
 
+    hide_secrets()
     try:
         args = parser(words[0] if words else "").parse_args(words)
         code: int = _module(VERBS[args.verb]).command(args)
@@ -155,6 +159,22 @@ def _run(words: list[str]) -> int:
         sys.stderr.close()
         return 0
     return code
+
+
+def hide_secrets() -> None:
+    """Mask tracebacks, and what libraries log where a command has set up no log of its own."""
+    from scaler.masking import mask  # noqa: PLC0415
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        print(mask("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
+
+    class Masked(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return mask(super().format(record))
+
+    sys.excepthook = hook
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(Masked())
 
 
 def _module(name: str) -> Any:

@@ -32,6 +32,7 @@ from scaler.bell import Bell
 from scaler.config.load import Workload
 from scaler.faults import Fault, Faults
 from scaler.fleet import Ledger
+from scaler.masking import masked_reading, masked_status
 from scaler.ports import (
     Actuator,
     Clock,
@@ -260,7 +261,7 @@ class Controller:
                 pool_errors[name] = why
                 status = None  # noqa: PLW2901 - it counts as unreadable: the last size known stands, as stale
             elif status is not None:
-                self._sizes[name] = status
+                self._sizes[name] = masked_status(status)
             pools[name] = grade(
                 self._sizes.get(name), POOL_MAX_AGE_S, now, pool_errors.get(name, ""), failed=status is None
             )
@@ -270,6 +271,7 @@ class Controller:
         self, signal: SignalName, found: Fresh[float] | Absent | None, max_age_s: float, now: float, error: str
     ) -> Reading[float]:
         """A reading by its age. The last value known stands in for one that could not be read, as stale."""
+        found = masked_reading(found) if found is not None else None
         if isinstance(found, Fresh):
             if found.measured_at > now + MAX_AHEAD_S:
                 return Absent(f"measured {found.measured_at - now:.0f} s ahead of our clock: the clocks differ")

@@ -12,6 +12,7 @@ from policies.model import Absent, Fresh, PoolStatus, WorkloadName
 from scaler.adapters import context_of, told
 from scaler.clock import stopwatch_s
 from scaler.config.load import Config, Workload
+from scaler.masking import mask, masked_reading, masked_status
 from scaler.ports import (
     Actuator,
     Clock,
@@ -124,15 +125,19 @@ async def _sample(source: Source, limit_s: float) -> dict[str, Any]:
     async with asyncio.timeout(limit_s):
         first = await source.sample()
     if all(isinstance(reading, Fresh) for reading in first.values()):
-        return {"readings": first}
+        return {"readings": _masked(first)}
     await asyncio.sleep(SECOND_LOOK_S)
     async with asyncio.timeout(limit_s):
-        return {"readings": await source.sample()}
+        return {"readings": _masked(await source.sample())}
 
 
 async def _status(actuator: Actuator, limit_s: float) -> dict[str, Any]:
     async with asyncio.timeout(limit_s):
-        return {"status": await actuator.status()}
+        return {"status": masked_status(await actuator.status())}
+
+
+def _masked(sample: Mapping[str, Fresh[float] | Absent]) -> Mapping[str, Fresh[float] | Absent]:
+    return {quantity: masked_reading(reading) for quantity, reading in sample.items()}
 
 
 def _wrong(error: TimeoutError | PortError, limit_s: float) -> dict[str, Any]:
@@ -147,6 +152,6 @@ async def _permits(adapter: object, limit_s: float) -> dict[str, Any]:
         return {}
     try:
         async with asyncio.timeout(limit_s):
-            return {"permits": tuple(await adapter.permits())}
+            return {"permits": tuple(replace(p, detail=mask(p.detail)) for p in await adapter.permits())}
     except (TimeoutError, PortError) as e:
         return {"permits_error": _wrong(e, limit_s)["error"]}

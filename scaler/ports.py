@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar, runtime_checkable
 import numpy as np
 
 from policies.model import Absent, Fresh, PoolName, PoolStatus, WorkloadName
+from scaler.masking import mask
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,11 +29,11 @@ MAX_MESSAGE: Final = 2_000
 class PortError(Exception):
     """Something behind a port went wrong; the subclass says what helps.
 
-    The message is cut at `MAX_MESSAGE` and can be written as UTF-8, whatever another system said.
+    The message is masked, cut at `MAX_MESSAGE` and can be written as UTF-8, whatever another system said.
     """
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(message[:MAX_MESSAGE].encode(errors="replace").decode())
+        super().__init__(mask(message[: 4 * MAX_MESSAGE])[:MAX_MESSAGE].encode(errors="replace").decode())
 
 
 class Unavailable(PortError):

@@ -116,7 +116,9 @@ class _Reading:
             rule = f"must match {context['pattern']}"
         else:
             rule = WORDS.get(kind) or error["msg"].replace("Input should be", "must be")
-        return self.document.problem((*at, *error["loc"]), rule, hint, ... if kind == "missing" else error["input"])
+        return self.document.problem(
+            (*at, *error["loc"]), rule, hint, ... if kind in {"missing", "extra_forbidden"} else error["input"]
+        )
 
     def _fault(self, place: Place, rule: str, hint: str, value: Any) -> None:
         self.problems.append(self.document.problem(place, rule, hint, value))

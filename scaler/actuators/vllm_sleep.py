@@ -45,8 +45,8 @@ class VllmSleep(Pool):
         if not self.urls:
             yield "urls", "at least one engine"
         wrong = [url for url in self.urls if not is_origin(url)]
-        for url in wrong:
-            yield "urls", f"{url!r} is not an address such as http://vllm-0:8000"
+        if wrong:
+            yield "urls", "one is not an address such as http://vllm-0:8000"
         if not wrong and len(set(map(origin_of, self.urls))) < len(self.urls):
             yield "urls", "an engine stands there twice"
         for key in ("min_replicas", "max_replicas"):

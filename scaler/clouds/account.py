@@ -23,7 +23,11 @@ class AwsAccount:
     ] = None
     profile: Annotated[str | None, Rule("Profile of the AWS configuration files; null: the default.")] = None
     endpoint_url: Annotated[
-        str | None, Rule("Another endpoint (a VPC endpoint, a test server); null: AWS's own.", pattern=r"^https?://")
+        str | None,
+        Rule(
+            "Another endpoint (a VPC endpoint, a test server); null: AWS's own.",
+            pattern=r"^https?://[^/@\s?#]+(/[^@\s?#]*)?$",
+        ),
     ] = None
 
     @property

@@ -26,13 +26,13 @@ class AwsNotices:
         str | None,
         Rule(
             "SQS queue that EventBridge sends warnings to, read and emptied by this daemon alone; null: none.",
-            pattern=r"^https?://[^/\s]+/[0-9]+/[A-Za-z0-9_-]{1,80}$",
+            pattern=r"^https?://[^/@\s?#]+/[0-9]+/[A-Za-z0-9_-]{1,80}$",
         ),
     ] = None
     metadata: Annotated[
         bool, Rule("Ask the metadata server (IMDSv2) of the instance that this daemon runs on, once a second.")
     ] = False
-    metadata_url: Annotated[str, Rule("Address of the metadata server.", pattern=r"^https?://[^/\s]+$")] = (
+    metadata_url: Annotated[str, Rule("Address of the metadata server.", pattern=r"^https?://[^/@\s?#]+$")] = (
         "http://169.254.169.254"
     )
 

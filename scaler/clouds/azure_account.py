@@ -86,10 +86,10 @@ class AzureAccount:
         Literal["public", "us_government", "china"], Rule("Which of Azure's clouds it is: each has its own endpoints.")
     ] = "public"
     arm_url: Annotated[
-        str | None, Rule("Another Resource Manager (a private link, a test server).", pattern=r"^https://[^/\s]+$")
+        str | None, Rule("Another Resource Manager (a private link, a test server).", pattern=r"^https://[^/@\s?#]+$")
     ] = None
     authority_url: Annotated[
-        str | None, Rule("Another Entra endpoint (Azure Stack, a test server).", pattern=r"^https://[^/\s]+$")
+        str | None, Rule("Another Entra endpoint (Azure Stack, a test server).", pattern=r"^https://[^/@\s?#]+$")
     ] = None
     ca_file: Annotated[str | None, Rule("Certificates trusted in place of the system's, PEM.")] = None
 

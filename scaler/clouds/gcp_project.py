@@ -7,7 +7,7 @@ from typing import Annotated
 
 from policies.rules import Rule
 
-URL = r"^https://[^/\s?#]+(/[^\s?#]*)?$"
+URL = r"^https://[^/@\s?#]+(/[^\s?#]*)?$"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,7 +39,7 @@ class GcpNotices:
         str | None,
         Rule(
             "Metadata server to ask too, for a daemon that runs on one of the pool's machines; null: none.",
-            pattern=r"^http://[^/\s]+$",
+            pattern=r"^http://[^/@\s?#]+$",
             example="http://metadata.google.internal",
         ),
     ] = None

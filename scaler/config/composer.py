@@ -15,8 +15,9 @@ from typing import Any, Final
 
 import yaml
 
-from scaler.config.problems import Problem
+from scaler.config.problems import Problem, plain_key, yaml_rule
 from scaler.config.scalars import CORE, BadScalar, Loader, value_of
+from scaler.masking import is_secret_name
 
 Key = str | int
 Place = tuple[Key, ...]
@@ -33,11 +34,15 @@ MAX_KEY: Final = 80
 
 
 def dotted(place: Place) -> str:
-    """``("windows", 0, "start")`` as ``windows[0].start``."""
-    text = ""
+    """``("windows", 0, "start")`` as ``windows[0].start``; a key that may be a secret itself is not shown."""
+    text, below_secret = "", False
     for key in place:
-        word = key if isinstance(key, int) or len(key) <= MAX_KEY else f"{key[: MAX_KEY - 1]}…"
-        text += f"[{word}]" if isinstance(key, int) else f".{word}" if text else word
+        if isinstance(key, int):
+            text += f"[{key}]"
+            continue
+        below_secret, word = is_secret_name(key), plain_key(key, below_secret=below_secret)
+        word = word if len(word) <= MAX_KEY else f"{word[: MAX_KEY - 1]}…"
+        text += f".{word}" if text else word
     return text
 
 
@@ -126,9 +131,9 @@ class Composer:
             self.problems.append(e.problem)
         except yaml.MarkedYAMLError as e:
             line = e.problem_mark.line + 1 if e.problem_mark else 1
-            self.problems.append(Problem(self._file, line, "", "", f"not YAML: {e.problem or e.context}"))
+            self.problems.append(Problem(self._file, line, "", "", f"not YAML: {yaml_rule(str(e.problem or e.context))}"))
         except yaml.YAMLError as e:
-            self.problems.append(Problem(self._file, 1, "", "", f"not YAML: {e}"))
+            self.problems.append(Problem(self._file, 1, "", "", f"not YAML: {yaml_rule(str(e))}"))
         finally:
             self._loader.dispose()
 

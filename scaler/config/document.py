@@ -9,7 +9,7 @@ from typing import Any
 
 from scaler.config.composer import Composer, Place, dotted
 from scaler.config.files import Unreadable, read_text
-from scaler.config.problems import Problem, shown
+from scaler.config.problems import Problem, shown_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Document:
         return self.lines.get(place, 1)
 
     def problem(self, place: Place, rule: str, hint: str = "", value: object = ...) -> Problem:
-        text = "" if value is ... else shown(value)
+        text = "" if value is ... else shown_at(place, value)
         return Problem(self.file, self.line(place), dotted(place), text, rule, hint)
 
 

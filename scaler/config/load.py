@@ -26,6 +26,7 @@ from scaler.config.document import Document, read
 from scaler.config.files import files_of
 from scaler.config.problems import ConfigError, Problem
 from scaler.config.schema import json_schema_of, model_of, record
+from scaler.masking import masked
 from scaler.registry import REGISTRIES, did_you_mean
 
 KINDS: Final = {"sources": "source", "policies": "policy", "pools": "pool"}
@@ -44,6 +45,8 @@ WORDS: Final = {
     "missing": "is required",
     "too_short": "must not be empty",
 }
+NO_SCALARS: Final = frozenset({"list_type", "dict_type", "model_type", "model_attributes_type"})
+"""Errors of text where a mapping or a list is due: the text itself may be a secret one level too high."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -150,6 +153,11 @@ def workload_from(document: Mapping[str, Any], file: str = "journal") -> Workloa
     return workload
 
 
+def without_secrets(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A workload's document as it may be kept and shown: what leads to sources and pools without credentials."""
+    return {key: masked(value) if key in {"sources", "pools"} else value for key, value in document.items()}
+
+
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of one configuration document."""
     daemon = {"type": "object", "properties": {"daemon": {"$ref": "#/$defs/DaemonSpec"}}, "required": ["daemon"]}
@@ -198,7 +206,7 @@ def _workload(document: Document, problems: list[Problem], *, here: bool = True)
         problems += [document.problem(where, rule, hint, _at(document.data, where)) for where, rule, hint in findings]
         return None
     resolved = model.model_dump(mode="json")
-    text = json.dumps(resolved, sort_keys=True, separators=(",", ":"))
+    text = json.dumps(without_secrets(resolved), sort_keys=True, separators=(",", ":"))
     return Workload(spec, resolved, hashlib.sha256(text.encode()).hexdigest()[:12])
 
 
@@ -239,6 +247,7 @@ def _problem(document: Document, error: ErrorDetails, at: Place, model: type[Bas
     hint = ""
     if kind == "extra_forbidden":
         rule, hint = "unknown key", did_you_mean(str(error["loc"][-1]), _siblings(model, error["loc"]))
+        value = ...  # of which nothing is known: it may be a secret under a misspelled key
     elif kind == "union_tag_invalid":
         kinds = list(REGISTRIES[KINDS[str(place[0])]])
         given = value.get("kind") if isinstance(value, dict) else None
@@ -253,7 +262,7 @@ def _problem(document: Document, error: ErrorDetails, at: Place, model: type[Bas
         rule = f"must match {context['pattern']}"
     else:
         rule = WORDS.get(kind) or error["msg"].replace("Input should be", "must be")
-    if kind == "missing":
+    if kind == "missing" or (kind in NO_SCALARS and not isinstance(value, dict | list)):
         value = ...
     if place and place[-1] == "[key]":
         place, rule = place[:-1], f"names {rule}"

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 from policies.rules import Rule
+from scaler.config.problems import is_harmless
+from scaler.masking import remember
 from scaler.ports import Misconfigured
+
+VARIABLE: Final = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+|[A-Z]+")
+PATH: Final = re.compile(r"[.~]{0,2}/.+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,20 +35,32 @@ class Secret:
         if (self.env is None) == (self.file is None):
             return "give either env or file"
         if self.env is not None and not os.environ.get(self.env):
-            return f"the environment variable {self.env} is not set"
+            return f"the environment variable{_named(self.env, VARIABLE)} is not set"
         if self.file is not None and not Path(self.file).is_file():
-            return f"there is no file {self.file}"
+            return f"there is no file{_named(self.file, PATH)}"
         return None
 
     def read(self) -> str:
-        """The secret itself. Raises `Misconfigured`."""
+        """The secret itself: printable UTF-8 on one line, hidden from then on by `mask`. Raises `Misconfigured`."""
         problem = self.problem()
         if problem:
             raise Misconfigured(problem)
-        if self.env is not None:
-            return os.environ[self.env]
-        assert self.file is not None  # noqa: S101 - `problem` made sure of it
+        where = f"the environment variable {self.env}" if self.env is not None else f"the file {self.file}"
         try:
-            return Path(self.file).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as e:
-            raise Misconfigured(f"{self.file}: {e}") from e
+            value = os.environb[os.fsencode(self.env)] if self.env is not None else Path(self.file or "").read_bytes()
+            text = value.decode()
+        except OSError as e:
+            raise Misconfigured(f"{where} cannot be read: {e.strerror}") from e
+        except UnicodeDecodeError as e:
+            # Not `from e`: the exception holds the bytes.
+            raise Misconfigured(f"{where} is not UTF-8 at byte {e.start}: write the secret anew") from None
+        text = text.strip() if self.file is not None else text
+        if not text or not text.isprintable():
+            raise Misconfigured(f"{where} must hold printable text on one line, without control characters")
+        remember(text)
+        return text
+
+
+def _named(word: str, form: re.Pattern[str]) -> str:
+    """The name of a variable or file, unless it is rather the secret itself in the wrong place."""
+    return f" {word}" if form.fullmatch(word) and is_harmless(word) else ""

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from policies.model import Tick
 from scaler.config.daemon import Journal
-from scaler.config.load import Workload
+from scaler.config.load import Workload, without_secrets
 from scaler.counterfactual import ShadowTurn
 from scaler.journal.codec import SCHEMA, encode_past, encode_tick
 from scaler.journal.shadows import encode_shadow
@@ -99,7 +99,8 @@ class JournalWriter:
 
     def _describe(self, tick: Tick, workload: Workload) -> None:
         if tick.spec not in self._described:
-            self._append({"v": SCHEMA, "type": "spec", "fingerprint": tick.spec, "document": workload.document})
+            document = without_secrets(workload.document)
+            self._append({"v": SCHEMA, "type": "spec", "fingerprint": tick.spec, "document": document})
             self._described.add(tick.spec)
 
     @contextlib.contextmanager
@@ -150,8 +151,9 @@ class JournalWriter:
     def _open(self) -> None:
         """Take the folder's lock and its last file. Raises `OSError`; then nothing is open."""
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self._directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _tighten(self._directory)
+            self._lock = os.open(self._directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             existing = files(self._directory)
             self._open_file(existing[-1] if existing else self._directory / NAME.format(1))
@@ -161,7 +163,7 @@ class JournalWriter:
 
     def _open_file(self, path: Path) -> None:
         """Go on with this file; its first record here is the start. Raises `OSError`; then the present one stays."""
-        opened = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        opened = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             size = os.fstat(opened).st_size
             torn = size > 0 and _last_byte(path) != b"\n"
@@ -187,6 +189,19 @@ def _is_at(descriptor: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
         return False
+
+
+def _tighten(directory: Path) -> None:
+    """Close a journal of before to others: its files, and the folder if it holds nothing else. Raises `OSError`.
+
+    Only what this user owns is touched: a volume keeps the owner and mode that the platform gave it.
+    """
+    present = list(directory.iterdir())
+    ours = [p for p in present if p.name == LOCK or (p.suffix == ".jsonl" and p.stem.isdigit())]
+    for path, mode in [*((p, 0o600) for p in ours), *([(directory, 0o700)] if len(ours) == len(present) else [])]:
+        seen = path.lstat()
+        if seen.st_uid == os.geteuid() and seen.st_mode & 0o077 and not path.is_symlink():
+            path.chmod(mode)
 
 
 def _last_byte(path: Path) -> bytes:

@@ -62,7 +62,8 @@ class AzureMonitor:
         default_factory=AzureAccount
     )
     endpoint_url: Annotated[
-        str | None, Rule("Another metrics endpoint (a test server); null: the region's.", pattern=r"^https://[^/\s]+$")
+        str | None,
+        Rule("Another metrics endpoint (a test server); null: the region's.", pattern=r"^https://[^/@\s?#]+$"),
     ] = None
     max_age_s: Annotated[float, Rule("Older samples are stale; they come some minutes late. Seconds.", gt=60)] = 300.0
 

@@ -16,6 +16,7 @@ from yarl import URL
 from policies.rules import Rule
 from scaler.clouds.answers import http_errors, read_body
 from scaler.config.secret import Secret
+from scaler.masking import is_secret_name
 from scaler.ports import Clock, Context, Misconfigured, PortError, Unavailable
 
 CONNECTIONS: Final = 50
@@ -40,7 +41,19 @@ class Access:
     username: Annotated[str | None, Rule("Of basic authentication; null: none.")] = None
     password: Annotated[Secret | None, Rule("Of basic authentication.")] = None
     headers: Annotated[
-        Mapping[str, str], Rule("Sent with every request; no secrets here.", example={"X-Scope-OrgID": "llm"})
+        Mapping[str, str],
+        Rule(
+            "Sent with every request; no secrets here: those go into secret_headers. Values of headers other than the"
+            " usual harmless ones (Accept, User-Agent, X-Scope-OrgID ...) are not recorded.",
+            example={"X-Scope-OrgID": "llm"},
+        ),
+    ] = field(default_factory=dict)
+    secret_headers: Annotated[
+        Mapping[str, Secret],
+        Rule(
+            "Headers with a secret as their value, such as an API key: each by an environment variable or a file.",
+            example={"X-Api-Key": {"env": "PROMETHEUS_API_KEY"}},
+        ),
     ] = field(default_factory=dict)
     ca_file: Annotated[str | None, Rule("PEM file of the authorities to trust; null: the system's.")] = None
 
@@ -50,20 +63,32 @@ class Access:
         if self.bearer_token and self.username:
             yield "bearer_token", "and basic authentication exclude each other"
         for name, value in self.headers.items():
-            if not name.isascii() or not name.replace("-", "").isalnum() or not value.isprintable():
-                yield "headers", f"{name!r} is not a header on one line"
-            elif name.lower() == "authorization":
-                yield "headers", "secrets have no place here: use bearer_token or password"
+            if not _is_header(name) or not value.isprintable():
+                yield "headers", "one is not a header on one line"
+            elif is_secret_name(name):
+                remedy = "use bearer_token or password" if name.lower() == "authorization" else "use secret_headers"
+                yield "headers", f"secrets have no place here, and {name} holds one: {remedy}"
+        names = [name.lower() for name in (*self.headers, *self.secret_headers)]
+        if len(set(names)) < len(names):
+            yield "secret_headers", "names a header twice, here or under headers"
+        if "authorization" in names and (self.bearer_token or self.username):
+            yield "secret_headers", "has Authorization, which bearer_token and basic authentication send already"
+        if not all(map(_is_header, self.secret_headers)):
+            yield "secret_headers", "one is not a header's name"
 
     def sent(self) -> dict[str, str]:
         """The headers of one request. Raises `Misconfigured`."""
-        headers = dict(self.headers)
+        headers = {**self.headers, **{name: secret.read() for name, secret in self.secret_headers.items()}}
         if self.bearer_token is not None:
             headers["Authorization"] = f"Bearer {self.bearer_token.read()}"
         elif self.username is not None and self.password is not None:
             both = f"{self.username}:{self.password.read()}".encode()
             headers["Authorization"] = f"Basic {base64.b64encode(both).decode()}"
         return headers
+
+
+def _is_header(name: str) -> bool:
+    return name.isascii() and name.replace("-", "").isalnum()
 
 
 async def session(

@@ -57,7 +57,7 @@ class Scrape:
             yield "urls", "names a page twice, which would count it twice"
         for url in self.urls:
             if not http.is_page(url):
-                yield "urls", f"{url!r} is not an address like http://10.0.0.7:8000/metrics"
+                yield "urls", "one is not an address like http://10.0.0.7:8000/metrics"
         if self.service and not http.is_page(self.service):
             yield "service", "is not an address like http://vllm.llm.svc:8000/metrics"
 

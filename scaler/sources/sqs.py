@@ -51,7 +51,7 @@ class Sqs:
         str,
         Rule(
             "URL of the queue.",
-            pattern=r"^https?://[^/\s]+/[0-9]+/[A-Za-z0-9_-]{1,80}(\.fifo)?$",
+            pattern=r"^https?://[^/@\s?#]+/[0-9]+/[A-Za-z0-9_-]{1,80}(\.fifo)?$",
             example="https://sqs.us-east-1.amazonaws.com/123456789012/prompts",
         ),
     ]

@@ -7,6 +7,7 @@ from typing import Final
 
 from policies.model import WorkloadName
 from scaler.controller import Controller
+from scaler.masking import mask
 from scaler.ports import Clock
 from scaler.tasks import Tasks
 
@@ -51,7 +52,7 @@ class Health:
             silent_s = self._clock.now() - beat
             if silent_s > allowed_s:
                 late[name] = f"no turn ended for {silent_s:.0f} s, {allowed_s:.0f} s are allowed"
-        return late
+        return {name: mask(why) for name, why in late.items()}
 
     def problems(self) -> dict[str, str]:
         """What else is wrong, by the part of the daemon that it concerns."""

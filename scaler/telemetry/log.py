@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Final, Literal
 
 import structlog
 
 from policies.model import Absent, Fresh, Grant, Stale, Tick
 from scaler.clock import wall_time
+from scaler.masking import masked
 from scaler.telemetry.limits import RateLimit
 
+PLAIN: Final = (str, int, float, bool, type(None), Mapping, list, tuple)
 log: structlog.stdlib.BoundLogger = structlog.get_logger("forescale")
 
 
@@ -25,12 +28,22 @@ def configure(form: Literal["auto", "json", "console"]) -> None:
         structlog.processors.StackInfoRenderer(),
     ]
     renderer: list[Any] = (
-        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=12)]
+        [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), pad_event_to=12, exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
         if console
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        else [structlog.processors.JSONRenderer()]
     )
     formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer]
+        foreign_pre_chain=shared,
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.format_exc_info,
+            _without_secrets,
+            *renderer,
+        ],
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
@@ -101,6 +114,11 @@ def _shown(reading: Fresh[float] | Stale[float] | Absent) -> object:
             return f"stale {age_s:.0f} s: {value:g}"
         case Absent(reason):
             return f"absent: {reason}"
+
+
+def _without_secrets(_logger: object, _name: str, event: dict[str, Any]) -> dict[str, Any]:
+    """The last look before a line leaves the process: SDKs log too, and traces quote what they were given."""
+    return {key: masked(value if isinstance(value, PLAIN) else str(value)) for key, value in event.items()}
 
 
 def _stamp(_logger: object, _name: str, event: dict[str, Any]) -> dict[str, Any]:
