@@ -6,11 +6,13 @@ stands in a folder named after all of its sources: a change in any of them compi
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import hashlib
+import logging
 import os
-import tempfile
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
@@ -20,24 +22,45 @@ from numba.core import event
 SOURCES: Final = Path(__file__).parent
 
 
-def cache_folder() -> Path:
-    """The folder for this version of the kernel: in the user's cache, or in the temporary one if that is read-only."""
+def cache_folder(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """Return this kernel's folder in the user's cache; None where no folder is there that only this user can write.
+
+    What is cached is unpickled and run, so a link and a folder of or for other users is refused.
+    """
     digest = hashlib.sha256()
     for source in sorted(SOURCES.glob("*.py")):
         digest.update(source.name.encode() + source.read_bytes())
-    name = f"kernel-{digest.hexdigest()[:16]}"
-    chosen = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    for root in (Path(chosen) / "forescale", Path(tempfile.gettempdir()) / f"forescale-{os.getuid()}"):
-        try:
-            (root / name).mkdir(parents=True, exist_ok=True)
-        except OSError:
-            continue
-        if os.access(root / name, os.W_OK):
-            return root / name
-    return Path(tempfile.mkdtemp(prefix="forescale-"))
+    try:
+        root = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "forescale"
+        root.parent.mkdir(parents=True, exist_ok=True)
+        folders = (root, root / f"kernel-{digest.hexdigest()[:16]}")
+        problem = next((problem for folder in folders if (problem := _problem(folder))), None)
+    except (OSError, RuntimeError) as e:  # RuntimeError: the user has no home
+        problem = str(e)
+    if problem is None:
+        return folders[1]
+    remedy = "set XDG_CACHE_HOME to a folder of your own"
+    logging.getLogger("forescale").warning("the kernel is compiled without a cache: %s (%s)", problem, remedy)
+    return None
 
 
-numba.config.CACHE_DIR = str(cache_folder())
+def _problem(folder: Path) -> str | None:
+    """Make `folder` for this user alone where it is missing; why it cannot be trusted otherwise. Raises `OSError`."""
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    seen = folder.lstat()
+    if not stat.S_ISDIR(seen.st_mode):
+        return f"{folder} is a link or a file, and must be a folder"
+    if seen.st_uid != os.geteuid():
+        return f"{folder} belongs to user {seen.st_uid}, and must belong to user {os.geteuid()}"
+    if seen.st_mode & 0o022:
+        return f"{folder} has mode {stat.S_IMODE(seen.st_mode):o}: others may write to it"
+    return None if os.access(folder, os.W_OK) else f"{folder} cannot be written to"
+
+
+CACHE: Final = cache_folder()
+if CACHE is not None:
+    numba.config.CACHE_DIR = str(CACHE)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -64,12 +87,12 @@ event.register("numba:compile", _Stillness())
 
 
 def compiled(function: F) -> F:
-    """Compile a function of the kernel that Python calls, and keep the result.
+    """Compile a function of the kernel that Python calls, and keep the result where there is a cache.
 
     Divisions do not check for zero (none is by one). Without Numba's reference counts (`_nrt`): nothing is allocated
     here, and counting each view of an array costs more than all else.
     """
-    return cast("F", numba.njit(cache=True, error_model="numpy", _nrt=False)(function))
+    return cast("F", numba.njit(cache=CACHE is not None, error_model="numpy", _nrt=False)(function))
 
 
 def inlined(function: F) -> F:
