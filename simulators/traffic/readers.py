@@ -60,7 +60,10 @@ def _header(path: Path, began: bytes) -> list[str]:
         line = began.splitlines()[0].decode("utf-8-sig")
     except UnicodeDecodeError as e:
         raise TraceError(f"{path}: is neither UTF-8 text (CSV, JSON) nor Parquet, plain or gzipped") from e
-    return next(csv.reader([line]), [])
+    try:
+        return next(csv.reader([line]), [])
+    except csv.Error as e:
+        raise TraceError(f"{path}, line 1: is no header of a CSV table: {e}") from e
 
 
 def _json(path: Path, began: bytes, options: Options) -> Trace:
@@ -80,6 +83,6 @@ def _is_lines(began: bytes) -> bool:
     """Whether the first line is an object of its own that tells a request."""
     try:
         first = json.loads(began.split(b"\n", 1)[0])
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(first, dict) and "input_length" in first

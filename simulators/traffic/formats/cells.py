@@ -16,6 +16,8 @@ NS_PER_S: Final = 1e9
 YEAR_2286_S: Final = 1e10
 """No trace is from then: such a time in seconds is a time in a smaller unit."""
 NAT: Final = np.iinfo(np.int64).min
+MAX_EXACT_NS: Final = 9e18
+"""Below what 64 bits hold: dates reach from 1678 to 2262, and two of them may lie further apart."""
 MAX_CODE: Final = np.iinfo(np.int32).max
 
 
@@ -24,14 +26,22 @@ def floats(cells: Any) -> Floats:
     try:
         numbers = pc.cast(cells, pa.float64(), safe=False)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        return np.array([_number(cell) for cell in cells.to_pylist()], np.float64)
+        return np.array([_number(plain(cell)) for cell in cells], np.float64)
     return np.asarray(numbers.to_numpy(zero_copy_only=False), np.float64)
+
+
+def plain(cell: Any) -> Any:
+    """An Arrow cell as Python has it; as text what Python has no value for, such as a time in the year 150,000."""
+    try:
+        return cell.as_py()
+    except (OverflowError, ValueError):
+        return f"a {cell.type} out of range"
 
 
 def _number(cell: Any) -> float:
     try:
         return float(cell) if "_" not in str(cell) else np.nan
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return np.nan
 
 
@@ -71,15 +81,22 @@ class Clock:
         known = nanoseconds != NAT
         if self._base is None and known.any():
             self._base = int(nanoseconds[known][0])
-        since = (nanoseconds - (self._base or 0)) / NS_PER_S
-        return np.where(known, since, np.nan)
+        return np.where(known, _since_s(nanoseconds, int(self._base or 0)), np.nan)
+
+
+def _since_s(nanoseconds: Any, base: int) -> Floats:
+    """Seconds since `base`: exact to a microsecond, and rounded where 64 bits do not hold the difference."""
+    rounded = nanoseconds.astype(np.float64) - base
+    with np.errstate(over="ignore"):
+        exact = (nanoseconds - base).astype(np.float64)
+    return np.asarray(np.where(np.abs(rounded) < MAX_EXACT_NS, exact, rounded) / NS_PER_S, np.float64)
 
 
 def _tells_dates(cells: Any) -> bool:
     """Whether the first cell that is either is a date, and not a number."""
     if pa.types.is_temporal(cells.type):
         return True
-    for cell in cells.to_pylist():
+    for cell in map(plain, cells):
         if not np.isnan(_number(cell)):
             return False
         if isinstance(cell, str) and _one_date(cell) != NAT:
@@ -95,7 +112,7 @@ def _nanoseconds(cells: Any) -> Any:
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             continue
         return pc.fill_null(pc.cast(dates, pa.int64()), int(NAT)).to_numpy(zero_copy_only=False)
-    return np.array([_one_date(cell) for cell in cells.to_pylist()], np.int64)
+    return np.array([_one_date(plain(cell)) for cell in cells], np.int64)
 
 
 def _one_date(cell: Any) -> int:
@@ -104,7 +121,8 @@ def _one_date(cell: Any) -> int:
     except ValueError:
         return int(NAT)
     since = (date if date.tzinfo else date.replace(tzinfo=UTC)) - datetime(1970, 1, 1, tzinfo=UTC)
-    return (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1000
+    nanoseconds = (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1000
+    return nanoseconds if abs(nanoseconds) < -int(NAT) else int(NAT)
 
 
 class Clients:
@@ -123,5 +141,5 @@ class Clients:
             if not (np.isfinite(own) & (own >= 0) & (own <= MAX_CODE) & (own == np.floor(own))).all():
                 raise TraceError("the client column has both whole numbers and other names: name every client alike")
             return own.astype(np.int32)
-        names = (str(cell) for cell in cells.to_pylist())
+        names = (str(plain(cell)) for cell in cells)
         return np.array([self._codes.setdefault(name, len(self._codes)) for name in names], np.int32)

@@ -44,7 +44,8 @@ def read(path: Path, data: Any, options: Options, name: str) -> Trace:
     places = [f"benchmark {number}, request {i}" for i in range(len(successful))]
     cleaner = cleaned(path, names, columns, places, options)
     for status in ("incomplete", "errored"):
-        cleaner.repairs[f"{status} requests left out"] += len(_get(requests, status) or ())
+        others = _get(requests, status)
+        cleaner.repairs[f"{status} requests left out"] += len(others) if isinstance(others, list) else 0
     cleaner.time_of_day = True
     return cleaner.trace(f"{name}:{number}" if len(benchmarks) > 1 else name, str(path))
 

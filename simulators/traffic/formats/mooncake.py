@@ -61,31 +61,38 @@ def read(path: Path, options: Options, name: str) -> Trace:
         columns["cached_tokens"] = _cached([lines[i][1] for i in order], order, dialect.block_tokens)
         names["cached_tokens"] = "hash_ids"
     cleaner = cleaned(path, names, columns, [f"line {number}" for number, _ in lines], options)
-    for number, text in bad:
-        cleaner.bad_row(f"line {number}", "is no JSON object", text)
+    for number, text, rule in bad:
+        cleaner.bad_row(f"line {number}", rule, text)
     cleaner.repairs[f"arrivals spread inside their bucket of {BUCKET_S:g} s"] += spread
     return cleaner.trace(name, str(path))
 
 
-def _lines(path: Path, options: Options) -> tuple[list[tuple[int, dict[str, Any]]], list[tuple[int, str]]]:
-    """The objects with their line numbers, and the lines that are none."""
+def _lines(path: Path, options: Options) -> tuple[list[tuple[int, dict[str, Any]]], list[tuple[int, str, str]]]:
+    """The objects with their line numbers, and the other lines with the rule that each breaks."""
     rows: list[tuple[int, dict[str, Any]]] = []
-    bad: list[tuple[int, str]] = []
+    bad: list[tuple[int, str, str]] = []
     with Stream(path, options.progress, forgive_cut=options.skip_bad) as stream:
         for number, line in enumerate(BufferedReader(stream), 1):
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError):
                 row = None
-            if isinstance(row, dict):
+            if isinstance(row, dict) and _has_plain_blocks(row):
                 rows.append((number, row))
             elif line.strip():
-                bad.append((number, line.decode(errors="replace").strip()))
+                rule = "hash_ids must hold numbers or text" if isinstance(row, dict) else "is no JSON object"
+                bad.append((number, line.decode(errors="replace").strip(), rule))
     if rows and not set(KEYS) <= rows[0][1].keys():
         raise TraceError(
             f"{path}: line {rows[0][0]} has the keys {shown(list(rows[0][1]))}; must have {', '.join(KEYS)}"
         )
     return rows, bad
+
+
+def _has_plain_blocks(row: dict[str, Any]) -> bool:
+    """Whether the hashes of a prompt's blocks, if there are any, can be compared with those of others."""
+    blocks = row.get("hash_ids")
+    return not isinstance(blocks, list) or all(isinstance(block, int | float | str) for block in blocks)
 
 
 def _quantised(arrival: Floats) -> int:

@@ -40,7 +40,14 @@ def cleaned(
 
 
 def numeric(values: Sequence[Any]) -> Floats:
-    """Numbers as floats; NaN for what is none (true and false are none)."""
-    return np.array(
-        [v if isinstance(v, int | float) and not isinstance(v, bool) else np.nan for v in values], np.float64
-    )
+    """Numbers as floats; NaN for what is none (true and false are none), infinite where no float is so large."""
+    return np.array([_float(v) for v in values], np.float64)
+
+
+def _float(value: Any) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return np.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return np.inf

@@ -17,7 +17,7 @@ import pyarrow.parquet
 
 from scaler.registry import did_you_mean
 from simulators.traffic.cleaning import Cleaner, Rows
-from simulators.traffic.formats.cells import Clients, Clock, floats
+from simulators.traffic.formats.cells import Clients, Clock, floats, plain
 from simulators.traffic.formats.options import Options, Unit
 from simulators.traffic.formats.stream import Stream
 from simulators.traffic.trace import Trace, TraceError
@@ -225,7 +225,7 @@ class _Cells(Sequence[Any]):
         self._cells = cells
 
     def __getitem__(self, i: Any) -> Any:
-        return self._cells[i].as_py()
+        return plain(self._cells[i])
 
     def __len__(self) -> int:
         return len(self._cells)

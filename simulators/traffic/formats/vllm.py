@@ -26,6 +26,8 @@ def read(path: Path, data: Any, options: Options, name: str) -> Trace:
         )
     columns = {field: data[key] for field, key in zip(FIELDS, KEYS, strict=True)}
     errors = data.get("errors") or [""] * len(columns["arrival_s"])
+    if not isinstance(errors, list):
+        raise TraceError(f"{path}: errors = {shown(errors)}: must be a list, with an empty text for what succeeded")
     lengths = {len(values) for values in columns.values()} | {len(errors)}
     if len(lengths) > 1:
         raise TraceError(f"{path}: start_times, input_lens, output_lens and errors differ in length: {sorted(lengths)}")
