@@ -115,8 +115,8 @@ class Cursor:
         value = self.raw(key)
         if value is None or value == "":
             return default
-        if value in words:
-            return words[str(value)]
+        if isinstance(value, str) and value in words:
+            return words[value]
         self.wrong(key, f"must be one of {', '.join(words)}", did_you_mean(str(value), list(words)))
         return default
 

@@ -93,7 +93,7 @@ def read(paths: Sequence[Path], prometheus: str | None, *, native_policies: bool
             Problem(", ".join(map(str, files)), 1, "", "", rule, "kubectl get hpa,scaledobject -o yaml")
         )
     names = _names(scalers)
-    texts: list[str] = []
+    made: list[tuple[Object, Scaled]] = []
     claims = Claims()
     for o, name in zip(scalers, names, strict=True):
         scaled = _scaled(o, name, Given(_target(o, notes), prometheus, known), notes, native_policies)
@@ -107,7 +107,9 @@ def read(paths: Sequence[Path], prometheus: str | None, *, native_policies: bool
             rule = "leaves nothing that Forescale could decide by: none of its metrics or triggers is read"
             scaled.voice.error(scaled.place, rule, "see the remarks on each")
             continue
-        texts.append(_text(o, scaled, prometheus, native_policies))
+        made.append((o, scaled))
+    # Only what was read without an error is written: a value in error has nothing that could stand in its place.
+    texts = [] if notes.errors else [_text(o, scaled, prometheus, native_policies) for o, scaled in made]
     if notes.errors:
         raise ConfigError([*notes.errors, *notes.lost])
     return Imported("---\n".join(texts), notes, tuple(names))
@@ -129,8 +131,12 @@ def _objects(file: Path, notes: Notes) -> Iterator[Object]:
     for document in documents:
         if not isinstance(document.data, dict) or "kind" not in document.data:
             notes.errors.append(document.problem((), "is no Kubernetes object: it has no kind"))
-        elif document.data["kind"] in {"List", "HorizontalPodAutoscalerList", "ScaledObjectList"}:
-            for i, item in enumerate(document.data.get("items") or []):
+        elif str(document.data["kind"]) in {"List", "HorizontalPodAutoscalerList", "ScaledObjectList"}:
+            items = document.data.get("items") or []
+            if not isinstance(items, list):
+                notes.errors.append(document.problem(("items",), "must be a list"))
+                continue
+            for i, item in enumerate(items):
                 if isinstance(item, dict):
                     yield Object(document, ("items", i), item)
                 else:
