@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from policies import readiness
 from policies.guard.late import SPARED
 from policies.guard.money import EPSILON, gpus, usd_per_hour
 from policies.model import Decision, PoolName, WorkloadName
@@ -57,7 +58,7 @@ def need(spec: WorkloadSpec, decision: Decision) -> float | None:
     """What a workload would hold if no budget stood in its way, in replicas: None where that is not known.
 
     An override counts as it says. Growth that the guard holds back because it would not help does not count, nor does a
-    need below activation at zero.
+    need below activation at zero. A size kept because the ready replicas are full does.
     """
     if spec.override is not None and spec.override.in_force(decision.at):
         return float(spec.override.replicas)
@@ -65,6 +66,7 @@ def need(spec: WorkloadSpec, decision: Decision) -> float | None:
     if decision.target == 0 and decision.demand is not None and not decision.active and not spec.paused:
         return 0.0
     needs = [r.need for r in decision.recommendations if r.need is not None]
+    needs += [step.replicas for step in decision.steps if step.rule == readiness.RULE and step.replicas is not None]
     return None if spec.paused or not needs else spared[0] if spared else max(needs)
 
 

@@ -13,6 +13,8 @@ from policies.model import Absent, Evidence, Fresh, PolicyName, Reading, Recomme
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from policies.view import View
+
 
 def amount_work(amount: float, per_replica: float) -> float:
     """An amount (messages, requests in flight, tokens a second) shared out at `per_replica` each."""
@@ -25,6 +27,28 @@ def share_work(share: float, ready: int, target: float) -> float:
     Says nothing at zero replicas: nobody measures a share there, and the product would keep zero at zero.
     """
     return ready * share / target
+
+
+def unshared(view: View) -> str:
+    """Return why a mean share over the ready replicas says nothing; empty where it does."""
+    if view.ready is None:
+        return "the number of ready replicas is not known"
+    if view.ready == 0 and view.desired:
+        return f"none of {view.desired} replicas is ready, and a share is measured on ready ones"
+    return ""
+
+
+def filled_share(work: float | None, view: View, source: str | None) -> float:
+    """Return how full the ready replicas are by `work`, as a share of the target; infinity where requests wait.
+
+    As many requests as ready replicas wait before it counts: an engine takes up one in its next step, and in a large
+    fleet one always waits somewhere.
+    """
+    (signal,) = signals(source, ("waiting",))
+    waiting = view.readings.get(signal)
+    if not view.ready or (isinstance(waiting, Fresh) and waiting.value >= view.ready):
+        return math.inf
+    return (work or 0.0) / view.ready
 
 
 def with_headroom(work: float, share: float) -> float:

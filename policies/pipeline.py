@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from policies import guard, stabilize
+from policies import guard, readiness, stabilize
 from policies.allocate import Placed, cost_usd_per_hour, found, place
 from policies.doubt import Limits, believed
 from policies.model import Absent, Decision, Evidence, Fresh, Observation, Recommendation, Step
@@ -48,7 +48,7 @@ def decide(spec: WorkloadSpec, history: History, seen: Observation) -> Decision:
     there = found(spec, history, seen)
     sizes, current, ready = there.sizes, there.current, there.ready
 
-    recommendations, demand = recommend(spec, history, seen, ready, current)
+    recommendations, demand, full = recommend(spec, history, seen, ready, current)
     need = largest(recommendations)
     active = any(r.active for r in recommendations)
     lacking = [str(r.policy) for r in recommendations if r.evidence is not Evidence.FULL]
@@ -64,7 +64,20 @@ def decide(spec: WorkloadSpec, history: History, seen: Observation) -> Decision:
         why = ", ".join(lacking)
         held = {name: r.value.desired for name, r in seen.pools.items() if not isinstance(r, Absent)}
         situation = Situation(
-            spec, history, seen.at, need, current, active, may_lower, why, seen, sizes, held, ready, recommendations
+            spec,
+            history,
+            seen.at,
+            need,
+            current,
+            active,
+            may_lower,
+            why,
+            seen,
+            sizes,
+            held,
+            ready,
+            recommendations,
+            full,
         )
         steps, size, wanted = settle(recommendations, situation)
         split = next((r.pools for r in recommendations if r.pools and sum(r.pools.values()) == size), None)
@@ -92,18 +105,21 @@ def decide(spec: WorkloadSpec, history: History, seen: Observation) -> Decision:
 
 def recommend(
     spec: WorkloadSpec, history: History, seen: Observation, ready: int | None, current: int | None
-) -> tuple[tuple[Recommendation, ...], float | None]:
-    """What every policy wants, in the order configured, and the demand that the measuring ones found.
+) -> tuple[tuple[Recommendation, ...], float | None, str]:
+    """Return what every policy wants, in the order configured, the demand measured, and why the size may not fall.
 
     No need is larger than `most_needed`: the cost of what follows is bounded by the sizes configured and found.
     """
     most, recalled = most_needed(spec, current), history.memory
     view = View(seen.at, seen.readings, ready, current, None, history, spec.min_replicas, seen.pools, spec)
     found = {n: bounded(p.recommend(n, view), most, recalled(n)) for n, p in spec.policies.items() if not p.shapes}
+    missing, full = readiness.not_ready(spec, history, seen, ready), ""
+    if missing is not None:
+        found, full = readiness.counted(found, missing, view, spec)
     demand = largest(found.values())
     shaping = dataclasses.replace(view, demand=demand)
     shaped = {n: bounded(p.recommend(n, shaping), most, recalled(n)) for n, p in spec.policies.items() if p.shapes}
-    return tuple((found | shaped)[n] for n in spec.policies), demand
+    return tuple((found | shaped)[n] for n in spec.policies), demand, full
 
 
 def largest(recommendations: Iterable[Recommendation]) -> float | None:
@@ -123,7 +139,7 @@ def settle(recommendations: tuple[Recommendation, ...], s: Situation) -> tuple[t
     winner = next(r for r in recommendations if r.need == s.need)
     steps = [Step("demand", s.need, f"{winner.policy} wants {s.need:.2f}: {winner.reason}")]
     own = winner.replicas is not None and winner.replicas != s.need
-    asked = stabilize.whole(s.need)
+    asked = passed((readiness.hold,), stabilize.whole(s.need), s, steps)
     size = wanted = passed(guard.CAPS, asked, s, [] if own else steps)
     if own and winner.replicas is not None:
         asked = stabilize.whole(winner.replicas)

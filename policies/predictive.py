@@ -152,3 +152,8 @@ class Predictive:
         if view.ready and all(signal in values for signal in engines):
             return turn.by_engines(used, evidence, wrong)
         return turn.by_activity(used, wrong) if turn.visible is None else turn.by_queue(turn.visible, used, wrong)
+
+    def filled(self, name: PolicyName, view: View, said: Recommendation) -> float | None:
+        queued = signals(self.queue, ("visible",)) if self.queue else ()
+        values, _, _ = gather(queued, view.readings)
+        return Turn(self, name, view, values, view.history.memory(name)).filled(said)

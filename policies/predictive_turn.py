@@ -14,7 +14,7 @@ from policies.answers import answer_s, each_of_full, nothing_comes
 from policies.backlog import Backlog, Help, Waits, backlog
 from policies.collapse import held
 from policies.deadline import Due, Promise, Queued, due
-from policies.demand import no_opinion, share_work, signals
+from policies.demand import filled_share, no_opinion, share_work, signals
 from policies.engine_load import READ, SURGE, EngineLoad, Worth, engine_load
 from policies.hands import Hands
 from policies.latencies import QUANTITIES, Learnt, Limit, Seen, limit, promised_s, recalled, seen
@@ -191,6 +191,16 @@ class Turn:
         if spec is None or replicas <= size * (1.0 + SHORT):
             return replicas
         return max(replicas, math.floor(size * (1.0 + spec.tolerance)) + 1.0)
+
+    def filled(self, said: Recommendation) -> float | None:
+        """How full the ready replicas are; None where the queue decides, by its deadline or because engines are silent.
+
+        Engines before a queue with a far deadline are always full: they take in as much as they hold.
+        """
+        if self.visible is not None and (said.work is None or self._patient):
+            return None
+        work = None if said.work is None else said.work / self.policy.utilization
+        return filled_share(work, self.view, self.policy.source)
 
     # --- what the workload says
 

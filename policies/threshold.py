@@ -12,11 +12,13 @@ from typing import Annotated, ClassVar, Literal
 
 from policies.demand import (
     amount_work,
+    filled_share,
     gather,
     no_opinion,
     serialized_work,
     share_work,
     signals,
+    unshared,
     with_headroom,
 )
 from policies.model import Evidence, Fresh, PolicyName, Recommendation
@@ -121,6 +123,9 @@ class Concurrency:
         work = amount_work(requests, self.target_per_replica)
         return Recommendation(name, work, evidence, requests > self.activation, reason, used)
 
+    def filled(self, name: PolicyName, view: View, said: Recommendation) -> float | None:
+        return filled_share(said.replicas, view, self.source)
+
 
 def _recommend_share(name: PolicyName, view: View, policy: GpuUtilization | KvCacheUsage, words: str) -> Recommendation:
     """A mean share over the ready replicas, brought to the policy's target."""
@@ -128,12 +133,13 @@ def _recommend_share(name: PolicyName, view: View, policy: GpuUtilization | KvCa
     values, evidence, wrong = gather((signal,), view.readings)
     if evidence is Evidence.BLIND:
         return no_opinion(name, (signal,), wrong)
-    if view.ready is None:
-        return no_opinion(name, (signal,), "the number of ready replicas is not known")
+    if why := unshared(view):
+        return no_opinion(name, (signal,), why)
     share = values[signal]
     reason = f"{words} {share:.0%} over {view.ready} ready, {policy.target:.0%} wanted"
-    work = share_work(share, view.ready, policy.target)
-    return Recommendation(name, work, evidence, view.ready > 0 and share > policy.activation, reason, (signal,))
+    ready = view.ready or 0
+    work = share_work(share, ready, policy.target)
+    return Recommendation(name, work, evidence, ready > 0 and share > policy.activation, reason, (signal,))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +167,9 @@ class GpuUtilization:
     def recommend(self, name: PolicyName, view: View) -> Recommendation:
         return _recommend_share(name, view, self, "GPU utilization")
 
+    def filled(self, name: PolicyName, view: View, said: Recommendation) -> float | None:
+        return filled_share(said.replicas, view, self.source)
+
 
 @dataclass(frozen=True, kw_only=True)
 class KvCacheUsage:
@@ -186,6 +195,9 @@ class KvCacheUsage:
 
     def recommend(self, name: PolicyName, view: View) -> Recommendation:
         return _recommend_share(name, view, self, "KV-cache usage")
+
+    def filled(self, name: PolicyName, view: View, said: Recommendation) -> float | None:
+        return filled_share(said.replicas, view, self.source)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,14 +241,17 @@ class Metric:
                 amount_work(value, self.target),
                 f"{self.quantity} {value:g} at {self.target:g} per replica",
             )
-        elif view.ready is None:
-            return no_opinion(name, used, "the number of ready replicas is not known")
+        elif why := unshared(view):
+            return no_opinion(name, used, why)
         else:
-            work = share_work(value, view.ready, self.target)
+            work = share_work(value, view.ready or 0, self.target)
             words = f"mean {self.quantity} {value:g} over {view.ready} ready, {self.target:g} wanted"
         if wrong:
             words += f", at least ({wrong})"
         return Recommendation(name, work, evidence, work > 0 and value > self.activation, words, used)
+
+    def filled(self, name: PolicyName, view: View, said: Recommendation) -> float | None:
+        return filled_share(said.replicas, view, self.source)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -88,7 +88,8 @@ class Situation:
     `need` is the largest recommendation in replicas' worth of work, None when every policy is blind;
     `current` is the size found; `lacking` names the policies and pools without fresh evidence, empty where `may_lower`.
     `seen` is what the turn saw, `sizes` the serving pools' desired sizes in it and `held` all pools',
-    `ready` what can serve, `recommendations` what each policy wants.
+    `ready` what can serve, `recommendations` what each policy wants. `full` says why the replicas that are not ready
+    may be needed; empty where nothing says so.
     """
 
     spec: WorkloadSpec
@@ -104,3 +105,4 @@ class Situation:
     held: Mapping[PoolName, int]
     ready: int | None
     recommendations: tuple[Recommendation, ...]
+    full: str = ""

@@ -1,4 +1,7 @@
-"""The nodes of a control plane that has none: binds pods, makes them ready after a cold start, removes those going."""
+"""The nodes of a control plane that has none: binds pods, makes them ready after a cold start, removes those going.
+
+When fewer may be ready than are, the readiness probe of the others fails.
+"""
 
 from __future__ import annotations
 
@@ -50,6 +53,9 @@ class Kubelet:
             elif not is_ready(pod) and room > 0 and self._warm(name):
                 room -= 1
                 await self._call("PATCH", f"{self._pods}/{name}/status", serving())
+            elif is_ready(pod) and room < 0:
+                room += 1
+                await self._call("PATCH", f"{self._pods}/{name}/status", failing())
 
     def _warm(self, name: str) -> bool:
         return asyncio.get_running_loop().time() - self._bound_at.get(name, float("-inf")) >= self._cold_start_s
@@ -83,6 +89,15 @@ def serving() -> dict[str, Any]:
             "containerStatuses": [{**container, "started": True, "state": {"running": {"startedAt": now}}}],
         }
     }
+
+
+def failing() -> dict[str, Any]:
+    """The status of a pod whose one container runs, and whose readiness probe fails."""
+    status = serving()
+    reason = {"status": "False", "reason": "ContainersNotReady", "message": "containers with unready status: [c]"}
+    status["status"]["conditions"][0] |= reason
+    status["status"]["containerStatuses"][0]["ready"] = False
+    return status
 
 
 @asynccontextmanager

@@ -1,0 +1,165 @@
+"""Replicas that are not ready: what they carried still counts, and full ones that are left prove nothing.
+
+A policy that measures replicas sees the load of those that are ready. When replicas are lost, the load that they
+carried is not measured any more, so that the measured need drops although the traffic does not. Three rules:
+
+1. A lost replica (ready within the last `COUNTS_S`, not removed by anybody, not ready now) counts as a full one, up to
+   the need that was measured while it was ready. Example: 9 of 10 replicas were needed, 8 are lost, and the 2 left
+   are used to half of the target: the need is ``min(9, 2 * 0.5 + 8) = 9`` and not 1.
+2. While some requested replicas are not ready and the ready ones are full (used to the target or beyond, or requests
+   wait), the size does not fall, however long that lasts: a full replica shows that too few serve, not how many.
+3. While none is ready, such a policy has no evidence: it may raise the size and not lower it.
+
+Rule 1 ends when the replicas are ready again, after `COUNTS_S` (or the scale-down window, if that is longer), or when
+a policy that reads a queue before the replicas sees no work. So a replica that never comes back delays scale-in by
+that time, and then the ready ones decide, once a whole scale-down window has shown that they are not full.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
+
+import numpy as np
+
+from policies.history import DEMAND, HELD, READY
+from policies.model import Absent, Evidence, Fresh, PolicyName, Recommendation, Step
+from policies.stabilize import whole
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from policies.history import History
+    from policies.model import Observation
+    from policies.spec import WorkloadSpec
+    from policies.view import Situation, View
+
+COUNTS_S: Final = 900.0
+"""A lost replica counts for this time: a GPU node is usually replaced within it or not at all. Seconds."""
+RULE: Final = "readiness"
+"""The rule's name in a step."""
+
+
+@runtime_checkable
+class MeasuresReplicas(Protocol):
+    """A policy whose signals come from the replicas themselves, so that it misses what lost ones carried."""
+
+    def filled(self, name: PolicyName, view: View, said: Recommendation) -> float | None:
+        """Return the use of the ready replicas as a share of the policy's target; infinity where requests wait.
+
+        None where the load is counted before it reaches the replicas, so that lost ones hide nothing.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NotReady:
+    """The replicas of one tick that are requested and not ready.
+
+    `replicas` of `requested` are not ready, by count. The rest is in replica equivalents: `lost` were ready within the
+    last `COUNTS_S` and were not removed, `before` is the largest demand measured while they were ready, and `size` is
+    everything requested.
+    """
+
+    replicas: int
+    requested: int
+    lost: float
+    before: float
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.replicas} of {self.requested} replicas are not ready"
+
+
+def not_ready(spec: WorkloadSpec, history: History, seen: Observation, ready: int | None) -> NotReady | None:
+    """Return the replicas that are requested and not ready; None where all are, or where that is not known.
+
+    `ready` are the replica equivalents that are ready.
+    """
+    missing, requested, worth = 0, 0, 0.0
+    for name, pool in spec.pools.items():
+        reading = seen.pools[name]
+        if pool.tier == "serving" and not isinstance(reading, Absent):
+            requested += reading.value.desired
+            worth += reading.value.desired * pool.work_per_replica
+            missing += max(0, reading.value.desired - reading.value.ready)
+    if ready is None or not missing:
+        return None
+    size = whole(worth)
+    since = seen.at - max(COUNTS_S, spec.scale_down.window_s)
+    were = history.column(READY, since)
+    if not were.size:
+        return NotReady(missing, requested, 0.0, 0.0, size)
+    expected = max(float(ready), min(float(size), _kept(spec, history, since, were)))
+    demand = history.column(DEMAND, since)[were >= expected]
+    before = float(np.fmax.reduce(demand, initial=0.0))
+    return NotReady(missing, requested, expected - ready, before, size)
+
+
+def _kept(spec: WorkloadSpec, history: History, since: float, were: Any) -> float:
+    """Return the most replicas that were ready and have not been removed since: no size was smaller afterwards."""
+    held = history.column(HELD, since)
+    worth = max(1.0, *(pool.work_per_replica for pool in spec.pools.values()))
+    smallest_since = np.fmin.accumulate(held[::-1])[::-1] * worth
+    return float(np.fmax.reduce(np.fmin(were, smallest_since), initial=0.0))
+
+
+def counted(
+    found: Mapping[PolicyName, Recommendation], missing: NotReady, view: View, spec: WorkloadSpec
+) -> tuple[dict[PolicyName, Recommendation], str]:
+    """Return the recommendations with what lost replicas carried, and why the size may not fall.
+
+    The reason is empty where the size may fall.
+    """
+    empty = any(_sees_no_work(spec.policies[name], said) for name, said in found.items())
+    counted, full = {}, ""
+    for name, said in found.items():
+        policy = spec.policies[name]
+        share = policy.filled(name, view, said) if isinstance(policy, MeasuresReplicas) else None
+        if share is None:
+            counted[name] = said
+            continue
+        counted[name] = _without(said, view) if empty else _with_lost(said, missing, view, activates=policy.activates)
+        if share >= 1.0 and view.ready:
+            full = full or f"{missing}, and the ready ones are full by {name}: how many more are needed is not known"
+    return counted, full
+
+
+def hold(size: int, s: Situation) -> Step | None:
+    """Keep the size while the ready replicas are full and others are not ready."""
+    return Step(RULE, s.current, s.full) if s.full and size < s.current else None
+
+
+def _sees_no_work(policy: Any, said: Recommendation) -> bool:
+    """Whether a policy that reads a queue before the replicas sees nothing in it."""
+    upstream = policy.activates and not isinstance(policy, MeasuresReplicas)
+    return upstream and said.evidence is Evidence.FULL and said.need == 0.0
+
+
+def _without(said: Recommendation, view: View) -> Recommendation:
+    """Return a recommendation while the queue before the replicas is empty: that none is ready then hides nothing."""
+    fresh = all(isinstance(view.readings.get(signal), Fresh) for signal in said.used)
+    if view.ready or said.evidence is not Evidence.BLIND or not fresh:
+        return said
+    return replace(said, evidence=Evidence.FULL, reason=f"{said.reason}; but the queue before them is empty")
+
+
+def _with_lost(said: Recommendation, missing: NotReady, view: View, *, activates: bool) -> Recommendation:
+    """Return a recommendation that counts lost replicas, and is a lower bound while none is ready."""
+    if said.replicas is None:
+        return said
+    words: list[str] = []
+    replicas, evidence = said.replicas, said.evidence
+    floor = min(missing.before, replicas + missing.lost, float(missing.size))
+    if floor > replicas:
+        words.append(f"{missing}: what they carried before counts, {replicas:.2f} without it")
+        replicas = floor
+    rests = activates and view.min_replicas == 0 and replicas == missing.before == 0.0
+    if not view.ready and evidence is Evidence.FULL and not rests:
+        evidence = Evidence.PARTIAL
+        words.append(f"none of {missing.requested} replicas is ready: at least")
+    if not words:
+        return said
+    active = said.active or replicas > said.replicas
+    return replace(said, replicas=replicas, evidence=evidence, active=active, reason="; ".join((said.reason, *words)))
