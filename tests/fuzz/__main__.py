@@ -1,0 +1,123 @@
+"""Random inputs against what must always hold: ``python -m tests.fuzz [--sequences N --mutations N --jobs N]``.
+
+Decision sequences first, then mutations of every kind. One seed again, as a story: ``--seed N [--smaller]``; one
+mutation again: ``--seed N --kind KIND``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from scaler.clock import stopwatch_s
+from tests.fuzz import decisions, mutations
+from tests.fuzz.workers import Case, Verdict, judge, judged
+
+SEQUENCES: Final = 20_000
+MUTATIONS: Final = 20_000
+PROGRESS_S: Final = 10.0
+SHOWN: Final = 60
+"""Failures shown in full; the summary counts all."""
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    count = "how many (default: %(default)s)"
+    parser.add_argument("--seed", type=int, metavar="N", help="this seed only, told tick by tick")
+    parser.add_argument("--kind", choices=[*mutations.KINDS], help="with --seed: the mutation of this kind")
+    parser.add_argument("--smaller", action="store_true", help="with --seed: drop ticks and faults while it fails")
+    parser.add_argument("--first", type=int, default=1, metavar="N", help="the first seed (default: %(default)s)")
+    parser.add_argument("--sequences", type=int, default=SEQUENCES, metavar="N", help=f"decision sequences, {count}")
+    parser.add_argument("--mutations", type=int, default=MUTATIONS, metavar="N", help=f"mutated inputs, {count}")
+    parser.add_argument("--for", dest="for_s", type=float, metavar="SECONDS", help="end after this time")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes at once (default: %(default)s)")
+    return parser
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Return 0 where all held, 1 where something did not, 2 for wrong arguments, 130 when interrupted."""
+    parser = arguments()
+    args = parser.parse_args(given)
+    if args.jobs < 1 or min(args.sequences, args.mutations, args.first, args.seed or 0) < 0:
+        parser.error("--jobs must be 1 or more; counts and seeds 0 or more")
+    if args.seed is None and (args.kind or args.smaller):
+        parser.error("--kind and --smaller are about one case: give its --seed")
+    if args.seed is not None:
+        return _one(args.seed, args.kind, smaller=args.smaller)
+    return _search(_cases(args.first, args.sequences, args.mutations), args.sequences + args.mutations, args)
+
+
+def _one(seed: int, kind: str | None, *, smaller: bool) -> int:
+    if kind is not None:
+        verdict = judge(mutations.case(kind), seed)
+        sys.stdout.write(mutations.told(kind, seed) + f"\n{verdict.failure or 'it holds'}: {verdict.found}\n")
+        return int(bool(verdict.failure))
+    for line in decisions.story(seed, smaller=smaller):
+        sys.stdout.write(line + "\n")
+    return int(bool(decisions.sequence(seed).failure))
+
+
+def _cases(first: int, sequences: int, mutated: int) -> Iterator[Case]:
+    """Yield sequences and mutations by turns, so that a run that ends early has had its part of both."""
+    kinds = itertools.cycle(mutations.KINDS)
+    seeds = range(first, first + mutated)
+    ours = ((decisions.CASE, seed) for seed in range(first, first + sequences))
+    theirs = ((mutations.case(kind), seed) for kind, seed in zip(kinds, seeds, strict=False))
+    for pair in itertools.zip_longest(ours, theirs):
+        yield from (case for case in pair if case is not None)
+
+
+def _search(cases: Iterator[Case], total: int, args: argparse.Namespace) -> int:
+    began = reported = stopwatch_s()
+    done: list[Verdict] = []
+    code = 0
+    try:
+        for verdict in judged(_until(cases, began, args.for_s), args.jobs):
+            done.append(verdict)
+            failed = sum(bool(v.failure) for v in done)
+            if verdict.failure and failed <= SHOWN:
+                sys.stdout.write(f"{verdict.case} seed {verdict.seed}: {verdict.failure}: {verdict.found}\n\n")
+                sys.stdout.flush()
+            if stopwatch_s() - reported > PROGRESS_S:
+                reported = stopwatch_s()
+                _say(f"{len(done):,} of {total:,}, {failed} failed, {len(done) / (reported - began):.1f} a second")
+    except KeyboardInterrupt:
+        _say("interrupted")
+        code = 130
+    _summary(done, stopwatch_s() - began)
+    return code or int(any(v.failure for v in done))
+
+
+def _until(cases: Iterator[Case], began: float, for_s: float | None) -> Iterator[Case]:
+    return itertools.takewhile(lambda _: for_s is None or stopwatch_s() - began < for_s, cases)
+
+
+def _summary(done: Sequence[Verdict], took_s: float) -> None:
+    by_case = Counter(v.case for v in done)
+    counts: Counter[str] = Counter()
+    failed: dict[tuple[str, str], list[int]] = {}
+    for verdict in done:
+        counts.update(verdict.counts)
+        if verdict.failure:
+            failed.setdefault((verdict.case, verdict.failure), []).append(verdict.seed)
+    _say(f"{len(done):,} cases in {took_s:.0f} s")
+    for case, n in sorted(by_case.items()):
+        _say(f"  {n:,} {case.rpartition('.')[2]}")
+    _say("  " + ", ".join(f"{n:,} {name}" for name, n in sorted(counts.items())))
+    for (case, failure), seeds in sorted(failed.items(), key=lambda item: -len(item[1])):
+        kind = f" --kind {case.rpartition(':')[2]}" if case != decisions.CASE else ""
+        some = ", ".join(map(str, seeds[:8])) + (" ..." if len(seeds) > 8 else "")
+        _say(f"  {len(seeds)} failed: {failure}: seeds {some} (again: python -m tests.fuzz --seed {seeds[0]}{kind})")
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"fuzz: {line}\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

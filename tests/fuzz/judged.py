@@ -1,0 +1,87 @@
+"""One tick as the laws see it: the decision with its past, and the fleet's limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from policies.fleet import Fleet
+from policies.model import Fresh, PoolName, PoolStatus, SignalName, Tick
+from scaler.registry import kind_of
+from simulators.swarm.turn import Turn
+from tests.fuzz.policies import PEERS
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The tick to be judged, the fleet's limits, and what the fleet holds of each after it, as its ledger knows."""
+
+    turn: Turn
+    fleet: Fleet | None = None
+    fleet_held: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def tick(self) -> Tick:
+        return self.turn.tick
+
+    @property
+    def before(self) -> int:
+        """The replicas of all serving pools as they were found."""
+        found = self.turn.found
+        return sum(found[name].desired for name in self.serving)
+
+    @property
+    def after(self) -> int:
+        """The same as decided."""
+        found, targets = self.turn.found, self.turn.decision.targets
+        return sum(targets.get(name, found[name].desired) for name in self.serving)
+
+    @property
+    def serving(self) -> list[PoolName]:
+        """The serving pools whose size is known."""
+        found = self.turn.found
+        return [name for name, pool in self.turn.spec.pools.items() if pool.tier == "serving" and name in found]
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """The kind of each policy, by the policy's name."""
+        return {str(name): kind_of("policy", policy) for name, policy in self.turn.spec.policies.items()}
+
+    @property
+    def is_peer(self) -> bool:
+        """Whether the workload is decided by another autoscaler's rules."""
+        return any(kind in PEERS for kind in self.kinds.values())
+
+    @property
+    def by_owner(self) -> bool:
+        """Whether the owner, and not a policy, may lower the size: by hand, a budget, a grant or a maximum."""
+        spec = self.turn.spec
+        budget = spec.budget.gpus is not None or spec.budget.usd_per_hour is not None
+        granted = self.tick.observation.grant is not None
+        over = self.before > spec.max_replicas or any(
+            pool.max_replicas is not None and self.turn.found[name].desired > pool.max_replicas
+            for name, pool in spec.pools.items()
+            if name in self.turn.found
+        )
+        return budget or granted or over or self.turn.by_hand() is not None
+
+    @staticmethod
+    def statuses(tick: Tick) -> dict[str, PoolStatus]:
+        """Return the sizes that a tick saw fresh."""
+        pools = tick.observation.pools
+        return {str(name): r.value for name, r in pools.items() if isinstance(r, Fresh)}
+
+    def reading(self, signal: str) -> float | None:
+        """Return the value of a fresh and whole reading; None where it is not one."""
+        return fresh(self.tick, signal)
+
+    def earlier(self) -> Iterator[Tick]:
+        """Yield the ticks before this one, the latest first."""
+        return (seen.tick for seen in reversed(self.turn.past))
+
+
+def fresh(tick: Tick, signal: str) -> float | None:
+    """Return the value of a reading that is fresh, whole and believed; None where it is not one."""
+    reading = tick.observation.readings.get(SignalName(signal))
+    whole = isinstance(reading, Fresh) and not reading.missing and signal.partition(".")[0] not in tick.decision.doubted
+    return reading.value if whole else None

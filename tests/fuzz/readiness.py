@@ -1,0 +1,108 @@
+"""The law of lost readiness: a drop of demand that comes with a drop of ready replicas is no evidence for shrinking.
+
+It is about the project's own policies. Other autoscalers' rules are restated as they are.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from policies.model import Tick
+from tests.fuzz.judged import Judged, fresh
+from tests.fuzz.policies import ENGINES
+
+SHARE_KINDS: Final = {"gpu_utilization": "utilization", "kv_cache_usage": "kv_cache_usage"}
+TOTAL_KINDS: Final = ("concurrency", "predictive", "metric")
+"""Kinds that may read totals of the engines."""
+SAME: Final = 0.98
+"""A survivor that carries this share of what a replica carried before carries as much."""
+
+
+def saturated_survivors_hold(judged: Judged) -> str | None:
+    """While replicas that were ready are not, and those that are ready are at their target or have requests waiting,
+    the size does not fall.
+    """
+    if not _applies(judged) or _lost(judged) is None:
+        return None
+    for name, policy in judged.turn.spec.policies.items():
+        if full := _saturated(judged, policy, judged.kinds[str(name)]):
+            return f"{judged.before} -> {judged.after}, {_lost(judged)}, and {full}"
+    return None
+
+
+def _saturated(judged: Judged, policy: Any, kind: str) -> str:
+    """Say by which reading of a policy's the ready replicas are full; empty where they are not."""
+    quantity = SHARE_KINDS.get(kind) or (policy.quantity if kind == "metric" and policy.across == "mean" else None)
+    if quantity is not None and policy.source == ENGINES:
+        value = judged.reading(f"{ENGINES}.{quantity}")
+        return f"{quantity} is {value:g}" if value is not None and value >= policy.target else ""
+    if kind in {"concurrency", "predictive"}:
+        waiting = judged.reading(f"{ENGINES}.waiting")
+        return f"{waiting:g} requests wait" if waiting else ""
+    return ""
+
+
+def none_ready_is_blind(judged: Judged) -> str | None:
+    """While no replica of a size above zero is ready, means over the ready replicas do not lower the size."""
+    ready = sum(status.ready for status in judged.statuses(judged.tick).values())
+    if not _applies(judged) or ready:
+        return None
+    for name, policy in judged.turn.spec.policies.items():
+        kind = judged.kinds[str(name)]
+        if kind in SHARE_KINDS or (kind == "metric" and policy.across == "mean"):
+            return f"{judged.before} -> {judged.after}, none is ready, and {name} reads a mean over the ready ones"
+    return None
+
+
+def lost_replicas_count(judged: Judged) -> str | None:
+    """Totals of the engines that fall with the ready replicas, each of which carries what it did, lower no size."""
+    if not _applies(judged) or (then := _before_the_loss(judged)) is None:
+        return None
+    for name, policy in judged.turn.spec.policies.items():
+        kind = judged.kinds[str(name)]
+        total = kind in TOTAL_KINDS and not (kind == "metric" and policy.across == "mean")
+        if not total or policy.source != ENGINES:
+            continue
+        quantity = policy.quantity if kind == "metric" else "running"
+        signal = f"{ENGINES}.{quantity}"
+        now, was = judged.reading(signal), fresh(then, signal)
+        ready, had = _ready(judged.tick), _ready(then)
+        if now and was and ready and had and now / ready >= SAME * was / had:
+            each = f"{quantity} {was:g} over {had} ready was as much for each as {now:g} over {ready}"
+            return f"{judged.before} -> {judged.after}, and {each}"
+    return None
+
+
+def _applies(judged: Judged) -> bool:
+    """Whether a policy of the project's own lowered the size: not the owner, not a move between pools."""
+    return judged.after < judged.before and not judged.is_peer and not judged.by_owner
+
+
+def _lost(judged: Judged) -> str | None:
+    """Say how many replicas were lost that we did not let go; None where none were."""
+    then = _before_the_loss(judged)
+    return None if then is None else f"{_ready(then)} were ready and {_ready(judged.tick)} are"
+
+
+def _before_the_loss(judged: Judged) -> Tick | None:
+    """Return the latest tick with more ready replicas, between which and now no size was lowered and none was ready
+    again; None where there is none."""
+    ready = _ready(judged.tick)
+    sizes = _sizes(judged.tick)
+    for tick in judged.earlier():
+        earlier = _sizes(tick)
+        if earlier.keys() != sizes.keys() or any(earlier[name] > sizes[name] for name in sizes):
+            return None
+        if _ready(tick) > ready:
+            return tick
+        if _ready(tick) < ready:
+            return None
+    return None
+
+
+def _ready(tick: Tick) -> int:
+    return sum(status.ready for status in Judged.statuses(tick).values())
+
+
+def _sizes(tick: Tick) -> dict[str, int]:
+    return {name: status.desired for name, status in Judged.statuses(tick).items()}

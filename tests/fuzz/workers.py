@@ -1,0 +1,135 @@
+"""Seeds judged in processes of their own: one that dies or hangs is a finding, and ends nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import multiprocessing
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from typing import Any, Final
+
+from scaler.clock import stopwatch_s
+
+HANG_S: Final = 120.0
+"""Real time after which a case counts as hung: cases take less than a second, on a busy machine ten."""
+CONTEXT: Final = multiprocessing.get_context("spawn")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What came of one case. `failure` is the law or kind of failure, `found` the words; empty where all held."""
+
+    case: str
+    seed: int
+    failure: str = ""
+    found: str = ""
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+Case = tuple[str, int]
+"""A job's name (``module:function``, and an argument after a second colon) and its seed."""
+
+
+class Worker:
+    """A process that judges one case at a time."""
+
+    def __init__(self) -> None:
+        self.pipe, theirs = CONTEXT.Pipe()
+        self.process = CONTEXT.Process(target=_serve, args=(theirs,), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.case: Case | None = None
+        self.began = 0.0
+
+    def give(self, case: Case) -> None:
+        self.case, self.began = case, stopwatch_s()
+        self.pipe.send(case)
+
+    def take(self) -> Verdict:
+        """Return the verdict that is there, or what became of the process."""
+        assert self.case is not None
+        name, seed = self.case
+        try:
+            verdict = self.pipe.recv()
+            assert isinstance(verdict, Verdict)
+        except (EOFError, ConnectionResetError):
+            self.process.join()
+            code = self.process.exitcode
+            died = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
+            verdict = Verdict(name, seed, "the_process_lives", f"the process ended: {died}")
+        self.case = None
+        return verdict
+
+    def hung(self) -> Verdict | None:
+        """Return a verdict where the case takes too long, and end the process."""
+        if self.case is None or stopwatch_s() - self.began < HANG_S:
+            return None
+        name, seed = self.case
+        self.end()
+        return Verdict(name, seed, "it_ends", f"no end within {HANG_S:g} s")
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+
+def judged(cases: Iterator[Case], jobs: int) -> Iterator[Verdict]:
+    """Yield each case's verdict as it comes, judged in `jobs` processes."""
+    workers: list[Worker] = []
+    try:
+        for _ in range(jobs):
+            case = next(cases, None)
+            if case is not None:
+                workers.append(Worker())
+                workers[-1].give(case)
+        while workers:
+            yield from _round(workers, cases)
+    finally:
+        for worker in workers:
+            with contextlib.suppress(OSError, ValueError):
+                worker.end()
+
+
+def _round(workers: list[Worker], cases: Iterator[Case]) -> Iterator[Verdict]:
+    """Wait for some verdicts; who gave one gets the next case, and who died is replaced."""
+    ready = wait([worker.pipe for worker in workers], timeout=1.0)
+    for k, worker in enumerate(list(workers)):
+        verdict = worker.take() if worker.pipe in ready else worker.hung()
+        if verdict is None:
+            continue
+        case = next(cases, None)
+        if not worker.process.is_alive() and case is not None:
+            worker = workers[k] = Worker()  # noqa: PLW2901 - the dead one is replaced in its place
+        if case is not None:
+            worker.give(case)
+        yield verdict
+    workers[:] = [worker for worker in workers if worker.case is not None]
+
+
+def _serve(pipe: Connection) -> None:
+    """Judge what comes through the pipe until it closes. Ctrl-C is for the parent to answer."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    while True:
+        try:
+            name, seed = pipe.recv()
+        except EOFError:
+            return
+        pipe.send(judge(name, seed))
+
+
+def judge(name: str, seed: int) -> Verdict:
+    """Judge one case here."""
+    module, function, *more = name.split(":")
+    verdict: Any = getattr(importlib.import_module(module), function)(*more, seed)
+    assert isinstance(verdict, Verdict)
+    return verdict
+
+
+def described(verdicts: Sequence[Verdict]) -> str:
+    """Return the failures in words, grouped by what failed."""
+    failed = [v for v in verdicts if v.failure]
+    return "\n".join(f"{v.case} seed {v.seed}: {v.failure}: {v.found}" for v in failed)
