@@ -65,7 +65,7 @@ ITEMS: Final = frozenset({"item", "member"})
 JSON: Final = ("application/json", "application/x-amz-json-1.0", "application/x-amz-json-1.1")
 Path: TypeAlias = tuple[Any, ...]
 Mangle: TypeAlias = Callable[[str, Any], Any]
-"""What becomes of an answer to a call of this name before it leaves."""
+"""What becomes of an answer to a call of this name before it leaves; bytes are sent as they are."""
 
 
 Holds: TypeAlias = Callable[[Any, Any, bool], str]
@@ -308,7 +308,10 @@ def mangled(name: str, answer: web.Response, mangle: Mangle | None) -> web.Respo
         return answer
     kept = {k: v for k, v in answer.headers.items() if k.lower() not in {"content-length", "content-type"}}
     if answer.content_type in JSON:
-        told = json.dumps(mangle(name, json.loads(answer.body)))
+        spoiled_body = mangle(name, json.loads(answer.body))
+        if isinstance(spoiled_body, bytes):
+            return web.Response(status=answer.status, body=spoiled_body, content_type=answer.content_type, headers=kept)
+        told = json.dumps(spoiled_body)
     elif answer.content_type in {"text/xml", "application/xml"}:
         root = ET.fromstring(answer.body)  # noqa: S314 - what the test's own server wrote
         told = ET.tostring(_element(_plain(root.tag), mangle(name, _node(root))), encoding="unicode")

@@ -1,0 +1,95 @@
+"""Lines of a Kubernetes watch, over a socket: whatever they are, the watch ends well or by a port error."""
+
+from __future__ import annotations
+
+import functools
+import json
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+from aiohttp import web
+
+from scaler.actuators.kubernetes import Kubernetes
+from scaler.clouds.cluster import KubeCluster
+from scaler.clouds.kube_watch import Watch
+from scaler.ports import PortError
+from tests.fuzz.kinds.loop import loop
+from tests.fuzz.kinds.readings import unwritable
+from tests.fuzz.mutate import json_text
+from tests.fuzz.rng import Rng
+from tests.servers.kube_fake import write_kubeconfig
+
+NAME: Final = "llm"
+RESOURCES: Final = {
+    "kind": "APIResourceList",
+    "resources": [
+        {"name": "deployments", "kind": "Deployment", "namespaced": True},
+        {"name": "deployments/scale", "kind": "Scale", "namespaced": True},
+    ],
+}
+
+
+def _deployment(replicas: int, version: str = "7") -> dict[str, Any]:
+    written = {"manager": "kubectl", "operation": "Update", "time": "2026-11-30T08:00:00Z"}
+    written["fieldsV1"] = {"f:spec": {"f:replicas": {}}}  # type: ignore[assignment]
+    return {
+        "metadata": {"name": NAME, "namespace": "default", "resourceVersion": version, "managedFields": [written]},
+        "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": NAME}}},
+        "status": {"replicas": replicas, "readyReplicas": replicas, "conditions": [{"type": "Available"}]},
+    }
+
+
+def _events() -> list[dict[str, Any]]:
+    bookmark = {"metadata": {"resourceVersion": "9"}}
+    return [
+        {"type": "MODIFIED", "object": _deployment(2, "8")},
+        {"type": "BOOKMARK", "object": bookmark},
+        {"type": "DELETED", "object": _deployment(2, "10")},
+        {"type": "ADDED", "object": _deployment(3, "11")},
+        {"type": "ERROR", "object": {"message": "too old", "code": 410}},
+    ]
+
+
+def mutated(rng: Rng) -> bytes:
+    events = rng.some(_events(), 4)
+    place = rng.randrange(len(events))
+    if rng.happens(0.02):
+        return b'{"type": "MODIFIED", "object": {"metadata": {"name": "' + b"a" * (4 * 2**20) + b'"}}}\n'
+    lines = [json_text(rng, e) if k == place else json.dumps(e).encode() for k, e in enumerate(events)]
+    return b"\n".join(lines) + b"\n"
+
+
+def check(data: bytes) -> str:
+    return loop().run(_check(data))
+
+
+@functools.cache
+def _cluster(port: int) -> KubeCluster:
+    folder = Path(tempfile.mkdtemp(prefix="fuzz-kube-"))
+    return KubeCluster(kubeconfig=str(write_kubeconfig(folder / "kubeconfig", port)))
+
+
+async def _check(data: bytes) -> str:
+    here = loop()
+
+    def answer(request: web.Request) -> web.StreamResponse:
+        if request.query.get("watch"):
+            return web.Response(body=data, content_type="application/json")
+        if request.path.endswith("/deployments"):
+            return web.json_response({"metadata": {"resourceVersion": "7"}, "items": [_deployment(2)]})
+        return web.json_response(_deployment(2) if request.path.endswith(NAME) else RESOURCES)
+
+    here.answer = answer
+    spec = Kubernetes(name=NAME, cluster=_cluster(here.port), watch_pods=False)
+    pool = await spec.open(here.context, "chat", "main")  # type: ignore[arg-type]
+    watch = next(value for value in vars(pool).values() if isinstance(value, Watch))
+    try:
+        await watch.state(NAME, 5.0)
+        await watch._changes(await watch.where(), "7")
+        status = (await pool.status()).value
+    except PortError as e:
+        return unwritable(str(e))
+    if type(status.desired) is not int or not 0 <= status.desired <= 10**6 or not 0 <= status.ready <= 10**6:
+        return f"a size of {status.desired!r}, {status.ready!r} ready"
+    return unwritable(status.version) or unwritable(status.foreign or "")

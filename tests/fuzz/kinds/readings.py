@@ -1,0 +1,36 @@
+"""What a reading of a source must be, whatever the answer it was made of."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+
+from policies.model import Absent, Fresh
+
+
+def wrong(readings: Mapping[str, Fresh[float] | Absent]) -> str:
+    """Say which reading is no honest one; empty where all are."""
+    for quantity, reading in readings.items():
+        if isinstance(reading, Absent):
+            if not reading.reason.strip():
+                return f"{quantity} is absent without a reason"
+            text = reading.reason
+        else:
+            if type(reading.value) is not float or not (math.isfinite(reading.value) and reading.value >= 0):
+                return f"{quantity} is {reading.value!r}"
+            if not math.isfinite(reading.measured_at):
+                return f"{quantity} was measured at {reading.measured_at!r}"
+            text = reading.missing
+        if problem := unwritable(text):
+            return f"{quantity}: {problem}"
+    return ""
+
+
+def unwritable(text: str) -> str:
+    """Say why a text cannot be written to a journal, a log and a page; empty where it can."""
+    try:
+        json.dumps(text, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return f"{text[:80]!r} cannot be encoded"
+    return f"of {len(text):,} characters" if len(text) > 20_000 else ""

@@ -1,0 +1,73 @@
+"""Files of traffic: only `TraceError` comes out, and what is read is a trace."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from simulators.traffic.formats.options import Options
+from simulators.traffic.readers import read
+from simulators.traffic.trace import TraceError
+from tests.fuzz.guard import bounded
+from tests.fuzz.kinds.config import CPU_S
+from tests.fuzz.kinds.readings import unwritable
+from tests.fuzz.mutate import DIGITS, json_text, text
+from tests.fuzz.rng import Rng
+
+OWN: Final = b"arrival_s,prompt_tokens,output_tokens\n" + b"".join(b"%d.5,%d,%d\n" % (k, 10 + k, 5) for k in range(20))
+AZURE: Final = b"TIMESTAMP,ContextTokens,GeneratedTokens\n" + b"".join(
+    b"2023-11-16 18:15:%02d.6805900,%d,12\n" % (k, 100 + k) for k in range(20)
+)
+BURST: Final = b"Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n" + b"".join(
+    b"%d,GPT-4,%d,20,40,API log\n" % (k, 20 + k) for k in range(20)
+)
+VLLM: Final[dict[str, Any]] = {
+    "input_lens": [5, 6, 7],
+    "output_lens": [2, 3, 4],
+    "ttfts": [0.1, 0.2, 0.3],
+    "itls": [[0.01], [0.02], [0.03]],
+    "start_times": [0.0, 1.0, 2.0],
+    "errors": ["", "", ""],
+}
+TOKENS: Final = (
+    b"NaN", b"inf", b"-1", b"1e308", b"1e999", DIGITS.encode(), b"0001-01-01 00:00:00", b"9999-12-31 23:59:59", b"1_000",
+    b"", b",", b",,,,", b'"', b'"a\nb"', b"\x00", b"\xff", b"\xef\xbb\xbf", b"\r\n", b"0x10", b"2023-13-45", b"PAR1", b"\x1f\x8b", b"None",
+)  # fmt: skip
+
+
+def _mooncake(rng: Rng) -> bytes:
+    rows = [{"timestamp": 1000 * k, "input_length": 600, "output_length": 50, "hash_ids": [1, k]} for k in range(12)]
+    k = rng.randrange(len(rows))
+    return b"".join((json_text(rng, row) if i == k else json.dumps(row).encode()) + b"\n" for i, row in enumerate(rows))
+
+
+def mutated(rng: Rng) -> bytes:
+    match rng.randint(0, 3):
+        case 0:
+            return _mooncake(rng)
+        case 1:
+            return json_text(rng, VLLM)
+    return text(rng, rng.choice((OWN, AZURE, BURST)), TOKENS, changes=4)
+
+
+def check(data: bytes) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trace"
+        path.write_bytes(data)
+        for options in (Options(), Options(skip_bad=True)):
+            try:
+                with bounded(cpu_s=CPU_S):
+                    made = read(path, options)
+            except TraceError as e:
+                if problem := unwritable(str(e)):
+                    return problem
+                continue
+            if not np.isfinite(made.arrival_s).all() or (np.diff(made.arrival_s) < 0).any() or (made.arrival_s < 0).any():
+                return "arrivals are not finite, or out of order"
+            if (made.prompt_tokens < 1).any() or (made.output_tokens < 1).any():
+                return "requests without tokens"
+    return ""
