@@ -14,7 +14,7 @@ KUBEBUILDER_ASSETS ?= $(wildcard $(HOME)/.cache/forescale/control-plane/bin)
 export KUBEBUILDER_ASSETS
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types contracts bench swarm image lock schema clean
+.PHONY: help run test check lint types contracts bench swarm fuzz soak image lock schema clean
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -43,6 +43,12 @@ bench: $(VENV)/.dev  ## Run every benchmark and write tests/benchmarks/RESULTS.m
 
 swarm: $(VENV)/.dev  ## Judge random worlds by the invariants (ARGS='--worlds 20000 --first 1 --jobs 4', or --seed N)
 	$(BIN)/python -m simulators.swarm $(or $(ARGS),--worlds 2000 --jobs 2)
+
+fuzz: $(VENV)/.dev  ## Judge random decision sequences and mutated inputs (ARGS='--for 3600 --jobs 2', or --seed N --smaller)
+	$(BIN)/python -m tests.fuzz $(or $(ARGS),--sequences 20000 --mutations 20000 --jobs 2)
+
+soak: $(VENV)/.dev  ## Run the daemon under random faults for 20 minutes: memory, descriptors, threads must stay flat (ARGS='--minutes 5')
+	$(BIN)/python -m tests.soak $(ARGS)
 
 image:  ## Build the container image (needs docker or podman; BASE_DIGEST=sha256:... pins the base image)
 	@engine=$$(command -v docker || command -v podman) || { echo "make image: neither docker nor podman is on PATH" >&2; exit 2; }; \

@@ -131,7 +131,9 @@ class Composer:
             self.problems.append(e.problem)
         except yaml.MarkedYAMLError as e:
             line = e.problem_mark.line + 1 if e.problem_mark else 1
-            self.problems.append(Problem(self._file, line, "", "", f"not YAML: {yaml_rule(str(e.problem or e.context))}"))
+            self.problems.append(
+                Problem(self._file, line, "", "", f"not YAML: {yaml_rule(str(e.problem or e.context))}")
+            )
         except yaml.YAMLError as e:
             self.problems.append(Problem(self._file, 1, "", "", f"not YAML: {yaml_rule(str(e))}"))
         finally:

@@ -6,6 +6,8 @@ The laws of `simulators.swarm` that hold for any input are used as they are; tho
 from __future__ import annotations
 
 import inspect
+import itertools
+import math
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -27,7 +29,8 @@ def evidence_for_scale_in(judged: Judged) -> str | None:
 
 def growth_has_evidence(judged: Judged) -> str | None:
     """A policy that reads signals and saw none of them fresh states no need."""
-    return evidence.growth_has_evidence(judged.turn)
+    fallback = "keda" in judged.kinds.values()  # KEDA's fallback is a size for when nothing is read
+    return None if fallback else evidence.growth_has_evidence(judged.turn)
 
 
 def pools_within_bounds(judged: Judged) -> str | None:
@@ -67,11 +70,19 @@ def one_outcome_per_target(judged: Judged) -> str | None:
 
 def numbers_are_finite(judged: Judged) -> str | None:
     """No number in a decision is NaN or infinite; sizes are whole numbers, none below zero."""
-    return records.numbers_are_finite(judged.turn)
+    d = judged.turn.decision
+    sizes = [d.wanted, d.current, d.ready, d.target, *d.targets.values(), *(o.after for o in judged.tick.outcomes)]
+    if strange := [size for size in sizes if size is not None and (type(size) is not int or size < 0)]:
+        return f"a size is {strange[0]!r}"
+    numbers: list[float | None] = [d.demand, d.cost_usd_per_hour, *(s.replicas for s in d.steps)]
+    for r in d.recommendations:
+        numbers += [r.replicas, r.raw, r.work, r.because_late, *r.memory.values(), *itertools.chain(*r.peaks)]
+    wrong = [number for number in numbers if number is not None and not math.isfinite(number)]
+    return f"a number is {wrong[0]}" if wrong else None
 
 
 def sizes_add_up(judged: Judged) -> str | None:
-    """Where pools differ in nothing, size, ready and target are the pools' sums; none is decided where one is unknown."""
+    """Where pools differ in nothing, size, ready and target are the pools' sums; without all of them there are none."""
     serving = all(pool.tier == "serving" for pool in judged.turn.spec.pools.values())
     return records.sizes_add_up(judged.turn) if serving and judged.turn.simple else None
 
@@ -129,7 +140,9 @@ def fleet_within_limits(judged: Judged) -> str | None:
     ):
         held, asked = (sum(n * unit(pools[name]) for name, n in sizes.items()) for sizes in (before, after))
         if limit is not None and asked > held and judged.fleet_held[key] > limit * (1 + NOISE) + NOISE:
-            return f"{held:g} -> {asked:g} {key}, the fleet then holds {judged.fleet_held[key]:g}, and may hold {limit:g}"
+            return (
+                f"{held:g} -> {asked:g} {key}, the fleet then holds {judged.fleet_held[key]:g}, and may hold {limit:g}"
+            )
     return None
 
 

@@ -11,7 +11,7 @@ from tests.fuzz.rng import Rng
 
 Path = tuple[Any, ...]
 DIGITS: Final = "9" * 400
-DEPTH: Final = 100_000
+DEPTH: Final = 50_000
 """Levels of a bomb: far beyond any parser's stack."""
 SURROGATE: Final = "\ud800"
 STRANGE: Final[tuple[Any, ...]] = (
@@ -163,7 +163,9 @@ JSON_TOKENS: Final = (
 def json_text(rng: Rng, document: Any) -> bytes:
     """Return the document as JSON after mutations of its parts, its text or both; now and then a bomb."""
     if rng.happens(0.03):
-        return rng.choice((b"[" * DEPTH, b'{"a":' * DEPTH, b"[" * DEPTH + b"]" * DEPTH, DIGITS.encode(), b'"' + b"a" * 2**20))
+        return rng.choice(
+            (b"[" * DEPTH, b'{"a":' * DEPTH, b"[" * DEPTH + b"]" * DEPTH, DIGITS.encode(), b'"' + b"a" * 2**20)
+        )
     made = tree(rng, document) if rng.happens(0.8) else document
     data = json.dumps(made, skipkeys=True).encode()
     return text(rng, data, JSON_TOKENS) if made is document or rng.happens(0.25) else data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,7 +52,8 @@ def corpus(kind: str) -> list[Path]:
 
 def file(path: str, _seed: int = 0) -> Verdict:
     """Judge a file of the corpus; its folder tells the kind."""
-    return judged(Path(path).parent.name, 0, Path(path).read_bytes())
+    verdict = judged(Path(path).parent.name, 0, Path(path).read_bytes())
+    return replace(verdict, case=Path(path).name)
 
 
 def told(kind: str, seed: int) -> str:
@@ -70,6 +72,7 @@ def _place(error: BaseException) -> str:
     names = [
         f"{Path(frame.filename).stem}.{frame.name}"
         for frame in traceback.extract_tb(error.__traceback__)
-        if any(part in frame.filename for part in ("/scaler/", "/policies/", "/simulators/")) and "/tests/" not in frame.filename
+        if any(part in frame.filename for part in ("/scaler/", "/policies/", "/simulators/"))
+        and "/tests/" not in frame.filename
     ]
     return names[-1] if names else "no function of ours"

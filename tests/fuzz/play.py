@@ -184,7 +184,7 @@ class Stage:
     async def _tick(self, number: int, name: str, run: Run, scene: Scene) -> None:
         try:
             tick = await run.tick(scene)
-        except (Exception, Runaway) as e:  # noqa: BLE001 - whatever a story makes the code raise is what is looked for
+        except (Exception, Runaway) as e:
             found = f"{e!r}\n{traceback.format_exc()}"
             raise Stop(Broken("nothing_raises", "No input makes a tick fail.", found, number, name)) from e
         self.played.record.append((number, tick))
@@ -206,8 +206,8 @@ class Stage:
     def _journalled(self, number: int, name: str, tick: Tick) -> Tick:
         sentence = "What the journal gives back equals what was written."
         try:
-            kept = decode_tick(json.loads(json.dumps(encode_tick(tick), allow_nan=False)))
-            json.dumps(encode_tick(tick), ensure_ascii=False).encode()
+            line = json.dumps(encode_tick(tick), allow_nan=False, ensure_ascii=False).encode()
+            kept = decode_tick(json.loads(line))
         except (KeyError, TypeError, ValueError) as e:
             raise Stop(Broken("journal_keeps_it", sentence, repr(e), number, name)) from e
         if kept != tick:

@@ -1,4 +1,4 @@
-"""Random policies of every registered kind. A new kind is a line in `POLICIES`; a test compares it with the registry."""
+"""Random policies of every registered kind: `POLICIES` has one function a kind, as a test makes sure."""
 
 from __future__ import annotations
 

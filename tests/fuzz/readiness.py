@@ -5,6 +5,7 @@ It is about the project's own policies. Other autoscalers' rules are restated as
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final
 
 from policies.model import Tick
@@ -38,7 +39,7 @@ def _saturated(judged: Judged, policy: Any, kind: str) -> str:
         return f"{quantity} is {value:g}" if value is not None and value >= policy.target else ""
     if kind in {"concurrency", "predictive"}:
         waiting = judged.reading(f"{ENGINES}.waiting")
-        return f"{waiting:g} requests wait" if waiting else ""
+        return f"{waiting:g} requests wait" if waiting is not None and waiting >= 1.0 else ""
     return ""
 
 
@@ -55,7 +56,9 @@ def none_ready_is_blind(judged: Judged) -> str | None:
 
 
 def lost_replicas_count(judged: Judged) -> str | None:
-    """Totals of the engines that fall with the ready replicas, each of which carries what it did, lower no size."""
+    """Totals of the engines that fall with the ready replicas, each of which carries what it did, lower no size below
+    what was needed before.
+    """
     if not _applies(judged) or (then := _before_the_loss(judged)) is None:
         return None
     for name, policy in judged.turn.spec.policies.items():
@@ -65,12 +68,18 @@ def lost_replicas_count(judged: Judged) -> str | None:
             continue
         quantity = policy.quantity if kind == "metric" else "running"
         signal = f"{ENGINES}.{quantity}"
-        now, was = judged.reading(signal), fresh(then, signal)
+        now, was, needed = judged.reading(signal), fresh(then, signal), _need(then, str(name))
         ready, had = _ready(judged.tick), _ready(then)
-        if now and was and ready and had and now / ready >= SAME * was / had:
+        if now and was and ready and had and now / ready >= SAME * was / had and judged.after < math.floor(needed):
             each = f"{quantity} {was:g} over {had} ready was as much for each as {now:g} over {ready}"
-            return f"{judged.before} -> {judged.after}, and {each}"
+            return f"{judged.before} -> {judged.after}, {needed:.2f} were needed before, and {each}"
     return None
+
+
+def _need(tick: Tick, policy: str) -> float:
+    """Return what a policy needed at a tick, in replicas; 0 where it said nothing."""
+    found = next((r.need for r in tick.decision.recommendations if r.policy == policy), None)
+    return found or 0.0
 
 
 def _applies(judged: Judged) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
+from tests.fuzz.laws import LAWS, Law
 from tests.fuzz.play import Played, play
 from tests.fuzz.story import Moment, PoolEvent, Scene, Story
 
@@ -13,16 +14,16 @@ TRIES: Final = 300
 """Stories played at most."""
 
 
-def shrunken(story: Story, law: str, tries: int = TRIES) -> tuple[Story, Played]:
+def shrunken(story: Story, law: str, laws: Sequence[Law] = LAWS, tries: int = TRIES) -> tuple[Story, Played]:
     """Return the smallest story found that breaks the law, and what came of it."""
-    best, played = story, play(story)
+    best, played = story, play(story, laws)
     left = tries
     progress = True
     while progress and left > 0:
         progress = False
         for smaller in _smaller(best, played):
             left -= 1
-            found = play(smaller)
+            found = play(smaller, laws)
             if found.broken is not None and found.broken.law == law:
                 best, played, progress = smaller, found, True
                 break

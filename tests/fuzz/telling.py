@@ -26,7 +26,8 @@ def tell(story: Story, played: Played) -> Iterator[str]:
         edits = story.moments[number].edits
         step_s = story.moments[number].clock_step_s
         if edits:
-            yield f"tick {number}: reload: " + ", ".join(f"{n} {'edited' if w else 'removed'}" for n, w in edits.items())
+            words = [f"{name} {'edited' if made else 'removed'}" for name, made in edits.items()]
+            yield f"tick {number}: reload: {', '.join(words)}"
         if step_s:
             yield f"tick {number}: the clock jumps by {step_s:g} s"
         yield from _tick(number, tick)
@@ -40,7 +41,8 @@ def _tick(number: int, tick: Tick) -> Iterator[str]:
     yield f"    pools: {pools}"
     for r in d.recommendations:
         used = ", ".join(f"{s} {_value(tick.observation.readings.get(s))}" for s in r.used)
-        yield f"    {r.policy}: needs {r.need} ({r.evidence}, {'work' if r.active else 'no work'}) from {used or 'nothing'}"
+        work = "work" if r.active else "no work"
+        yield f"    {r.policy}: needs {r.need} ({r.evidence}, {work}) from {used or 'nothing'}"
     written = [f"{o.pool} {o.before} -> {o.after} {o.result}" for o in tick.outcomes if o.before != o.after]
     if written:
         yield f"    written: {', '.join(written)}"

@@ -172,4 +172,3 @@ def _other_pools(rng: Rng, pools: Mapping[str, Any], anew: Mapping[str, Any]) ->
         gone = rng.choice(sorted(pools))
         return {name: pool for name, pool in pools.items() if name != gone and pool.get("serves") != gone}
     return {**anew, **pools} if rng.happens(0.5) else {**pools, **anew}
-

@@ -112,5 +112,10 @@ def _wrong(found: PoolStatus) -> str:
     counts = (found.desired, found.ready, found.doomed, found.failed, found.interrupted)
     if not all(is_count(count) and count <= MOST for count in counts):
         return f"counts are {counts!r}"
-    texts = (found.version, found.foreign or "", found.short.reason if found.short else "", *(p.zone for p in found.parts))
+    texts = (
+        found.version,
+        found.foreign or "",
+        found.short.reason if found.short else "",
+        *(p.zone for p in found.parts),
+    )
     return next((problem for one in texts if (problem := unwritable(one))), "")

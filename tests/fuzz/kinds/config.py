@@ -22,19 +22,64 @@ CPU_S: Final = 30.0
 LONGEST: Final = 4000
 """Characters of one problem."""
 TOKENS: Final = (
-    b"~:", b"1.5: x", b"? [a, b]", b"<<: *a", b"&a [", b"*a", b"!!python/object:os.system x", b"!!binary aGk=", b"!!set {a}",
-    b"!!timestamp 2026-01-01", b"---\n", b"...\n", b"\t", b"\x00", b"\xff", b'"\\ud800"', b"010", b"1:30", b".inf", b".nan", b"-.inf",
-    b"1e400", DIGITS.encode(), b"0x" + b"f" * 300, b"yes", b"null", b"[" * 200, b"{a: " * 200, b"- " * 200, b"|\n", b">\n",
-    b"%YAML 9.9\n", b"\xef\xbb\xbf", b"\xc2\x85", b"$" + b"{HOME}", b"{env: NO_SUCH_NAME}", b"#", b": : :", b"'", b'"',
-)  # fmt: skip
+    b"~:",
+    b"1.5: x",
+    b"? [a, b]",
+    b"<<: *a",
+    b"&a [",
+    b"*a",
+    b"!!python/object:os.system x",
+    b"!!binary aGk=",
+    b"!!set {a}",
+    b"!!timestamp 2026-01-01",
+    b"---\n",
+    b"...\n",
+    b"\t",
+    b"\x00",
+    b"\xff",
+    b'"\\ud800"',
+    b"010",
+    b"1:30",
+    b".inf",
+    b".nan",
+    b"-.inf",
+    b"1e400",
+    DIGITS.encode(),
+    b"0x" + b"f" * 300,
+    b"yes",
+    b"null",
+    b"[" * 200,
+    b"{a: " * 200,
+    b"- " * 200,
+    b"|\n",
+    b">\n",
+    b"%YAML 9.9\n",
+    b"\xef\xbb\xbf",
+    b"\xc2\x85",
+    b"$" + b"{HOME}",
+    b"{env: NO_SUCH_NAME}",
+    b"#",
+    b": : :",
+    b"'",
+    b'"',
+)
 ALIASES: Final = 24
 
 
 def _bombs() -> tuple[bytes, ...]:
     """Texts that take a parser's stack, memory or time."""
-    laughs = b"a0: &a0 [x, x, x, x]\n" + b"".join(b"a%d: &a%d [%s]\n" % (k, k, b", ".join([b"*a%d" % (k - 1)] * 4)) for k in range(1, ALIASES))
+    laughs = b"a0: &a0 [x, x, x, x]\n" + b"".join(
+        b"a%d: &a%d [%s]\n" % (k, k, b", ".join([b"*a%d" % (k - 1)] * 4)) for k in range(1, ALIASES)
+    )
     many = b"workload: a\n" + b"".join(b"key%d: 1\n" % k for k in range(2000))
-    return (b"[" * DEPTH, b"{a: " * DEPTH, b"- " * DEPTH, b"a:\n" + b"".join(b" " * k + b"b:\n" for k in range(900)), laughs, many)
+    return (
+        b"[" * DEPTH,
+        b"{a: " * DEPTH,
+        b"- " * DEPTH,
+        b"a:\n" + b"".join(b" " * k + b"b:\n" for k in range(900)),
+        laughs,
+        many,
+    )
 
 
 @functools.cache

@@ -17,11 +17,32 @@ from tests.fuzz.rng import Rng
 PAGE: Final = (Path(__file__).parents[2] / "data" / "vllm-0.24-metrics.txt").read_bytes()
 NAMES: Final = ("running", "waiting", "kv_cache_usage", "requests_per_s", "ttft_p95_s", "generation_tokens_per_s")
 TOKENS: Final = (
-    b"NaN", b"+Inf", b"-Inf", b"1e308", b"1e999", b"-5", DIGITS.encode(), b"0x10", b"\xff\xfe", b"\x00", b"{", b"}", b'"',
-    b"\\", b'le="', b'le="0.1"', b"# EOF\n", b"# TYPE ", b"# HELP x \xed\xa0\x80\n", b"\r\n", b" 1 1 1", b"vllm:num_requests_running",
-    b'vllm:num_requests_running{a="' + b"a" * 100_000 + b'"} 1\n', b"vllm:num_requests_running{" + b'a="1",' * 5000 + b"} 1\n",
+    b"NaN",
+    b"+Inf",
+    b"-Inf",
+    b"1e308",
+    b"1e999",
+    b"-5",
+    DIGITS.encode(),
+    b"0x10",
+    b"\xff\xfe",
+    b"\x00",
+    b"{",
+    b"}",
+    b'"',
+    b"\\",
+    b'le="',
+    b'le="0.1"',
+    b"# EOF\n",
+    b"# TYPE ",
+    b"# HELP x \xed\xa0\x80\n",
+    b"\r\n",
+    b" 1 1 1",
+    b"vllm:num_requests_running",
+    b'vllm:num_requests_running{a="' + b"a" * 100_000 + b'"} 1\n',
+    b"vllm:num_requests_running{" + b'a="1",' * 5000 + b"} 1\n",
     b"vllm:num_requests_waiting 1e308\n" * 3,
-)  # fmt: skip
+)
 
 
 def _page() -> bytes:

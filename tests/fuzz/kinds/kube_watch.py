@@ -10,15 +10,18 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from policies.model import PoolName, WorkloadName
 from scaler.actuators.kubernetes import Kubernetes
 from scaler.clouds.cluster import KubeCluster
 from scaler.clouds.kube_watch import Watch
 from scaler.ports import PortError
-from tests.fuzz.kinds.loop import loop
+from scaler.resources import Opening, Resources
+from tests.fuzz.kinds.loop import DEADLINE_S, loop
 from tests.fuzz.kinds.readings import unwritable
 from tests.fuzz.mutate import json_text
 from tests.fuzz.rng import Rng
 from tests.servers.kube_fake import write_kubeconfig
+from tests.servers.spoiling import hasty
 
 NAME: Final = "llm"
 RESOURCES: Final = {
@@ -81,8 +84,13 @@ async def _check(data: bytes) -> str:
         return web.json_response(_deployment(2) if request.path.endswith(NAME) else RESOURCES)
 
     here.answer = answer
-    spec = Kubernetes(name=NAME, cluster=_cluster(here.port), watch_pods=False)
-    pool = await spec.open(here.context, "chat", "main")  # type: ignore[arg-type]
+    async with Resources() as resources:  # one watch each: a watch that ends belongs to this case alone
+        return await _followed(Opening(hasty(resources), here.clock, DEADLINE_S), here.port)
+
+
+async def _followed(context: Opening, port: int) -> str:
+    spec = Kubernetes(name=NAME, cluster=_cluster(port), watch_pods=False)
+    pool = await spec.open(context, WorkloadName("chat"), PoolName("main"))
     watch = next(value for value in vars(pool).values() if isinstance(value, Watch))
     try:
         await watch.state(NAME, 5.0)

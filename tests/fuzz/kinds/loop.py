@@ -1,4 +1,4 @@
-"""One event loop and one loopback server for all cases of a process: asked for anything, it answers what it is given."""
+"""One event loop and one loopback server for all cases of a process: it answers what it is given."""
 
 from __future__ import annotations
 

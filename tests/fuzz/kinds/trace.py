@@ -34,9 +34,30 @@ VLLM: Final[dict[str, Any]] = {
     "errors": ["", "", ""],
 }
 TOKENS: Final = (
-    b"NaN", b"inf", b"-1", b"1e308", b"1e999", DIGITS.encode(), b"0001-01-01 00:00:00", b"9999-12-31 23:59:59", b"1_000",
-    b"", b",", b",,,,", b'"', b'"a\nb"', b"\x00", b"\xff", b"\xef\xbb\xbf", b"\r\n", b"0x10", b"2023-13-45", b"PAR1", b"\x1f\x8b", b"None",
-)  # fmt: skip
+    b"NaN",
+    b"inf",
+    b"-1",
+    b"1e308",
+    b"1e999",
+    DIGITS.encode(),
+    b"0001-01-01 00:00:00",
+    b"9999-12-31 23:59:59",
+    b"1_000",
+    b"",
+    b",",
+    b",,,,",
+    b'"',
+    b'"a\nb"',
+    b"\x00",
+    b"\xff",
+    b"\xef\xbb\xbf",
+    b"\r\n",
+    b"0x10",
+    b"2023-13-45",
+    b"PAR1",
+    b"\x1f\x8b",
+    b"None",
+)
 
 
 def _mooncake(rng: Rng) -> bytes:
@@ -66,7 +87,11 @@ def check(data: bytes) -> str:
                 if problem := unwritable(str(e)):
                     return problem
                 continue
-            if not np.isfinite(made.arrival_s).all() or (np.diff(made.arrival_s) < 0).any() or (made.arrival_s < 0).any():
+            if (
+                not np.isfinite(made.arrival_s).all()
+                or (np.diff(made.arrival_s) < 0).any()
+                or (made.arrival_s < 0).any()
+            ):
                 return "arrivals are not finite, or out of order"
             if (made.prompt_tokens < 1).any() or (made.output_tokens < 1).any():
                 return "requests without tokens"

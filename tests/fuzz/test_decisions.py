@@ -1,0 +1,91 @@
+"""Five hundred random decision sequences against the laws, and what the suite itself must do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from policies.registry import POLICIES as REGISTERED
+from tests.fuzz import decisions, workers
+from tests.fuzz.__main__ import main
+from tests.fuzz.draw import draw
+from tests.fuzz.judged import Judged
+from tests.fuzz.laws import LAWS, named
+from tests.fuzz.play import play
+from tests.fuzz.policies import POLICIES
+from tests.fuzz.shrink import shrunken
+from tests.fuzz.workers import Verdict, described, judged
+from tests.laws import QUICK
+
+CHUNKS = 10
+CHUNK = 10 if QUICK else 50
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_sequences_break_no_law(chunk: int) -> None:
+    verdicts = [decisions.sequence(seed) for seed in range(1 + 50 * chunk, 1 + 50 * chunk + CHUNK)]
+    assert not any(v.failure for v in verdicts), described(verdicts)
+    assert sum(v.counts["shrank"] for v in verdicts) > 0
+
+
+def test_every_registered_policy_is_drawn() -> None:
+    assert POLICIES.keys() == REGISTERED.keys()
+
+
+def test_a_seed_gives_the_same_story_each_time() -> None:
+    first, second = (play(draw(7), laws=()) for _ in range(2))
+    assert [tick for _, tick in first.record] == [tick for _, tick in second.record]
+    assert draw(7).moments == draw(7).moments
+    assert draw(7).moments != draw(8).moments
+
+
+def test_every_law_has_a_sentence() -> None:
+    assert all(named(law)[1].endswith(".") for law in LAWS)
+    assert len({law.__name__ for law in LAWS}) == len(LAWS)
+
+
+def grows_to_three(judged: Judged) -> str | None:
+    """No size reaches three."""
+    return "three" if (judged.turn.decision.target or 0) >= 3 else None
+
+
+def test_a_broken_story_is_made_smaller_and_breaks_the_same_law() -> None:
+    seed = next(seed for seed in range(1, 100) if len(draw(seed).moments) > 10 and _breaks(seed))
+    story, played = shrunken(draw(seed), "grows_to_three", laws=(grows_to_three,), tries=40)
+    assert played.broken is not None
+    assert played.broken.law == "grows_to_three"
+    assert len(story.moments) < len(draw(seed).moments)
+
+
+def _breaks(seed: int) -> bool:
+    played = play(draw(seed), laws=(grows_to_three,))
+    return played.broken is not None and played.broken.moment > 0
+
+
+def dies(seed: int) -> Verdict:
+    """End the process on every second seed, as a fault in a C library does."""
+    if seed % 2:
+        workers.signal.raise_signal(workers.signal.SIGKILL)
+    return Verdict("dies", seed)
+
+
+def test_a_process_that_dies_is_a_finding_and_the_others_go_on() -> None:
+    cases: Iterator[Any] = (("tests.fuzz.test_decisions:dies", seed) for seed in range(5))
+    found = {v.seed: v.failure for v in judged(cases, jobs=2)}
+    assert found == {0: "", 1: "the_process_lives", 2: "", 3: "the_process_lives", 4: ""}
+
+
+def test_a_run_counts_and_exits_by_what_was_found(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--sequences", "2", "--mutations", "2", "--first", "3", "--jobs", "1"]) in {0, 1}
+    assert "4 cases in" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["--smaller"])
+
+
+def test_a_seed_is_told_as_a_story(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--seed", "3"])
+    told = capsys.readouterr().out
+    assert told.startswith("seed 3: ")
+    assert "tick 0 at " in told

@@ -1,0 +1,50 @@
+"""Mutated inputs of every protocol, each kind in a process of its own; and the corpus of what was found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz import mutations
+from tests.fuzz.workers import described, judged
+from tests.laws import QUICK
+
+COUNTS = {
+    "config": 100,
+    "prometheus": 150,
+    "exposition": 40,
+    "kube_watch": 120,
+    "cloud": 100,
+    "journal": 40,
+    "trace": 150,
+    "manifest": 80,
+}
+"""Inputs of each kind; more in `make fuzz`."""
+
+
+@pytest.mark.parametrize("kind", mutations.KINDS)
+def test_mutated_inputs_are_refused_in_words(kind: str) -> None:
+    count = COUNTS[kind] // 5 if QUICK else COUNTS[kind]
+    verdicts = list(judged(((mutations.case(kind), seed) for seed in range(1, 1 + count)), jobs=1))
+    assert len(verdicts) == count
+    assert not any(v.failure for v in verdicts), described(verdicts)
+
+
+@pytest.mark.parametrize("kind", mutations.KINDS)
+def test_the_corpus_of_what_was_found(kind: str) -> None:
+    files = mutations.corpus(kind)
+    assert files, f"tests/fuzz/corpus/{kind} is empty"
+    verdicts = list(judged(((f"tests.fuzz.mutations:file:{path}", 0) for path in files), jobs=1))
+    assert not any(v.failure for v in verdicts), described(verdicts)
+
+
+def test_every_kind_has_a_count_and_is_small_enough_to_keep() -> None:
+    assert COUNTS.keys() == set(mutations.KINDS)
+    files: list[Path] = [path for kind in mutations.KINDS for path in mutations.corpus(kind)]
+    assert max(path.stat().st_size for path in files) <= 300_000
+
+
+@pytest.mark.parametrize("kind", mutations.KINDS)
+def test_a_seed_gives_the_same_input_each_time(kind: str) -> None:
+    assert mutations.of(kind, 5) == mutations.of(kind, 5)
