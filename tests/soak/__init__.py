@@ -1,0 +1,1 @@
+"""A soak: daemons under random faults for a long time, their memory, descriptors and threads sampled (`make soak`)."""
