@@ -73,6 +73,7 @@ async def daemon(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     limits: Mapping[int, int] | None = None,
+    start_s: float = START_S,
 ) -> AsyncIterator[Daemon]:
     """Start it and wait for its address; it is killed at the end if it still runs. `limits` are of its resources."""
 
@@ -92,7 +93,7 @@ async def daemon(
     )
     running = Daemon(process, journal)
     try:
-        await until(lambda: bool(running.address) or process.returncode is not None, START_S, running)
+        await until(lambda: bool(running.address) or process.returncode is not None, start_s, running)
         yield running
     finally:
         if process.returncode is None:

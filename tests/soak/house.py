@@ -20,6 +20,8 @@ from tests.servers.site import listening
 
 QUICKSTART: Final = Path(__file__).parents[2] / "config" / "quickstart"
 SPEED: Final = 60
+COMPILES_S: Final = 180.0
+"""For a start that compiles the simulator first, on a busy machine."""
 READY_S: Final = 1.0
 """Between two looks of the stand-in for a Deployment controller, which makes replicas ready."""
 PAGE: Final = "\n".join(
@@ -99,7 +101,7 @@ async def embedded(folder: Path, seed: int) -> AsyncIterator[House]:
     _daemon_file(folder, SPEED)
     for name in ("chat", "summaries"):
         (folder / "config" / f"{name}.yaml").write_text((QUICKSTART / f"{name}.yaml").read_text())
-    async with daemon(str(folder / "config"), journal=folder / "journal", cwd=folder) as running:
+    async with daemon(str(folder / "config"), journal=folder / "journal", cwd=folder, start_s=COMPILES_S) as running:
         yield House("embedded", folder, Rng(seed, "soak/embedded"), running)
 
 
