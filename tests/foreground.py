@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
+from typing import Final
 
-
-def foreground() -> None:
-    """Let SIGINT end the child (`preexec_fn`): under ``nohup make test &`` it is inherited as ignored."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+FOREGROUND: Final = ("env", "--default-signal=INT")
+"""Begins a child's command: under ``nohup make test &`` the child would inherit SIGINT as ignored."""

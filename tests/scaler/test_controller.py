@@ -14,8 +14,8 @@ from policies.history import History
 from policies.model import Absent, Fresh, PoolName, PoolStatus, Result, SignalName, Stale, Tick
 from scaler.config.load import Workload, workload_from
 from scaler.controller import Controller, Setup
-from scaler.journal.codec import decode_tick, encode_tick
 from scaler.faults import Faults
+from scaler.journal.codec import decode_tick, encode_tick
 from scaler.ports import Conflict, Misconfigured, OutOfCapacity, PortError, Unavailable
 from tests.fakes import FakeActuator, FakeSource, ManualClock
 

@@ -24,7 +24,7 @@ from simulators.swarm.world import SCENARIO, WORKLOAD, draw
 from simulators.traffic.generate import GENERATORS
 from simulators.weather import Fault, Weather
 from simulators.world.queue import Queue
-from tests.foreground import foreground
+from tests.foreground import FOREGROUND
 from tests.simulators.world.makers import case, trace, workload
 
 FAST = range(1, 11)
@@ -190,8 +190,8 @@ def test_what_makes_no_sense_is_refused(given: list[str]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_ctrl_c_ends_it_and_tells_what_was_done(jobs: str) -> None:
-    command = [sys.executable, "-m", "simulators.swarm", "--worlds", "100000", "--jobs", jobs]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=foreground) as swarm:
+    command = [*FOREGROUND, sys.executable, "-m", "simulators.swarm", "--worlds", "100000", "--jobs", jobs]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as swarm:
         assert swarm.stderr is not None
         assert swarm.stderr.readline() == "swarm: seeds 1 to 100000\n"
         swarm.send_signal(signal.SIGINT)

@@ -20,7 +20,7 @@ from simulators.tune.figures import figures
 from simulators.tune.storage import opened
 from simulators.tune.study import Tried
 from simulators.tune.trial import Played
-from tests.foreground import foreground
+from tests.foreground import FOREGROUND
 
 SCENARIO: Final = """
 scenario: small
@@ -86,8 +86,7 @@ def command(*words: str | Path) -> list[str]:
 def running(*words: str | Path, cwd: Path) -> Iterator[subprocess.Popen[str]]:
     """A search as a process of its own, in a group of its own; all of it is gone at the end."""
     process = subprocess.Popen(
-        command(*words), cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        preexec_fn=foreground,
+        [*FOREGROUND, *command(*words)], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
     )  # fmt: skip
     try:
