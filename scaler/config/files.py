@@ -11,6 +11,7 @@ from scaler.config.problems import Problem
 
 MAX_FILE_BYTES: Final = 16 * 1024 * 1024
 """10,000 workloads of 1 KB take 10 MB; a larger file is a mistake, and would stall a reload."""
+CHUNK_BYTES: Final = 64 * 1024
 KINDS: Final = (
     (stat.S_ISDIR, "Is a directory"),
     (stat.S_ISFIFO, "is a pipe"),
@@ -68,18 +69,29 @@ def read_bytes(path: Path) -> bytes:
     try:
         _require_regular(path.stat())  # a device is not even opened: that alone may change its state
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
+        try:
             _require_regular(os.fstat(descriptor))
-            data = file.read(MAX_FILE_BYTES + 1)
+            data = _all_of(descriptor)
+        finally:
+            os.close(descriptor)
     except Unreadable:
         raise
     except OSError as e:
         raise Unreadable(f"cannot be read: {e.strerror}") from e
     except ValueError as e:
         raise Unreadable(f"cannot be read: {e}") from e
-    if len(data) > MAX_FILE_BYTES:
-        raise _too_large(len(data))
     return data
+
+
+def _all_of(descriptor: int) -> bytes:
+    """The rest of a file, which may grow while it is read. Raises `Unreadable` beyond the limit."""
+    parts, size = [], 0
+    while part := os.read(descriptor, CHUNK_BYTES):
+        parts.append(part)
+        size += len(part)
+        if size > MAX_FILE_BYTES:
+            raise _too_large(size)
+    return b"".join(parts)
 
 
 def read_text(path: Path) -> str:

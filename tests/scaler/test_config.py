@@ -158,6 +158,27 @@ def test_the_daemons_settings_stand_in_one_document(tmp_path: Path) -> None:
         load([tmp_path])
 
 
+@pytest.mark.parametrize(
+    ("listen", "rule"),
+    [
+        (":99999", "must match"),
+        ("127.0.0.1:99999", "its port must be 0 to 65535"),
+        ("a..b:80", "its host is no address"),
+        ("[1:2]:80", "its host is no address"),
+    ],
+)
+def test_an_address_that_nothing_can_listen_on_is_refused(tmp_path: Path, listen: str, rule: str) -> None:
+    problem = problems(tmp_path, f"{GOOD}---\ndaemon:\n  listen: '{listen}'\n")[0]
+    assert (problem.path, problem.line, problem.value) == ("daemon.listen", 11, f'"{listen}"')
+    assert rule in problem.rule
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:0", "[::1]:8080", "localhost:65535", "0.0.0.0:8080"])
+def test_an_address_that_can_be_listened_on_is_accepted(tmp_path: Path, listen: str) -> None:
+    (tmp_path / "w.yaml").write_text(f"daemon: {{listen: '{listen}'}}\n---\n{GOOD}")
+    assert load([tmp_path]).daemon.listen == listen
+
+
 def test_a_fast_clock_is_for_embedded_worlds(tmp_path: Path) -> None:
     live = GOOD.replace("gpus: {kind: embedded}", "gpus: {kind: kubernetes, name: llm}")
     text = f"daemon: {{clock: {{speed: 60}}}}\n---\n{live}"

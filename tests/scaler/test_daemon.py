@@ -104,7 +104,9 @@ async def test_a_changed_file_is_taken_at_a_turns_boundary(tmp_path: Path) -> No
         await until(lambda: len(d.ticks()) > 1, 20, d)
         before = d.ticks()[-1].spec
         configuration(tmp_path, max_replicas=3)
-        (config / "more.yaml").write_text((config / "llm.yaml").read_text().replace("workload: llm", "workload: other"))
+        more = yaml.safe_load((config / "llm.yaml").read_text())
+        more["workload"] = more["sources"]["queue"]["world"] = more["pools"]["gpus"]["world"] = "other"
+        (config / "more.yaml").write_text(yaml.safe_dump(more))
         await until(lambda: d.ticks()[-1].spec != before and {"llm", "other"} <= {t.workload for t in d.ticks()}, 20, d)
         (config / "more.yaml").unlink()
         await until(lambda: any(e.get("removed") == ["other"] for e in d.events()), 20, d)

@@ -17,7 +17,7 @@ sources:
 policies:
   depth: {{kind: queue_depth}}
 pools:
-  gpus: {{kind: kubernetes, name: llm{pool}}}
+  gpus: {{kind: kubernetes, name: {name}{pool}}}
 {more}
 """
 
