@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -207,3 +209,40 @@ async def test_a_file_that_is_empty_or_gone_for_one_look_keeps_its_workload(tmp_
             assert not [e for e in d.events() if e.get("removed")]
             other.unlink()
             await until(lambda: any(e.get("removed") == ["other"] for e in d.events()), 30, d)
+
+
+async def decided(d: Daemon, ticks: int) -> None:
+    """Return when the log has this many more ticks."""
+    before = sum(e["event"] == "tick" for e in d.events())
+    await until(lambda: sum(e["event"] == "tick" for e in d.events()) >= before + ticks, 30, d)
+
+
+@pytest.mark.slow
+async def test_a_daemon_starts_on_a_full_disk_decides_and_says_that_it_cannot_record(tmp_path: Path) -> None:
+    async with live(tmp_path) as there:
+        there.journal.mkdir()
+        (there.journal / "00000001.jsonl").write_text('{"v":1,"type":"tick","workload":"llm","at":"damaged"}\n')
+        async with there.run(limits={resource.RLIMIT_FSIZE: 1}) as d:
+            await decided(d, 3)
+            status, body = await d.get("healthz")
+            assert (status, json.loads(body)["status"]) == (200, "degraded")
+            assert "cannot record: File too large" in json.loads(body)["problems"]["journal"]
+            metrics = (await d.get("metrics"))[1]
+            assert "forescale_journal_damaged_lines 1.0" in metrics
+            lost = next(line for line in metrics.splitlines() if line.startswith("forescale_journal_lost_records "))
+            assert float(lost.split()[1]) >= 3
+            assert there.kube.get("deployments", "llm")["spec"]["replicas"] == 2
+            assert len([e for e in d.events() if e["event"] == "journal" and e["level"] == "error"]) == 1
+            assert await d.stop() == 0
+
+
+@pytest.mark.slow
+async def test_a_journal_folder_that_is_removed_while_the_daemon_runs_is_begun_anew(tmp_path: Path) -> None:
+    async with live(tmp_path) as there, there.run() as d:
+        await until(lambda: len(d.ticks()) > 2, 30, d)
+        there.journal.rename(tmp_path / "removed")
+        shutil.rmtree(tmp_path / "removed")
+        await until(lambda: len(d.ticks()) > 2, 30, d)
+        lost = next(e for e in d.events() if e["event"] == "journal")
+        assert lost["lost"] >= 3
+        assert (await d.get("healthz"))[0] == 200

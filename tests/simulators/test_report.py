@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 import pytest
+from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -21,7 +22,7 @@ from policies.model import PoolName
 from policies.spec import Slo
 from simulators.fleet.market import ZoneOffer
 from simulators.models.catalogue import load as load_model
-from simulators.report import words
+from simulators.report import html, words
 from simulators.report.page import of_sheets, page
 from simulators.report.sheet import sheet
 from simulators.report.spans import DIGITS, MAX_BINS, Floats, covered, edges, rounded, union
@@ -29,6 +30,7 @@ from simulators.run import Run, alone, simulate, traffic_of
 from simulators.scenario import load
 from simulators.traffic.trace import Trace
 from tests.servers import chromium
+from tests.servers.site import listening
 from tests.simulators.test_compare import CROWD, write_scenario
 
 needs_browser = pytest.mark.skipif(chromium.find() is None, reason="no Chromium on PATH")
@@ -247,3 +249,24 @@ async def test_a_browser_draws_every_plot_and_complains_of_nothing(tmp_path: Pat
         await tab.until("[...document.querySelectorAll('.js-plotly-plot')].every(p => p.clientWidth > 600)")
         assert tab.complaints == []
         assert [url for url in tab.asked_for if not url.startswith(("file:", "data:", "blob:"))] == []
+
+
+@needs_browser
+async def test_a_page_loads_and_sends_nothing_even_where_markup_got_into_it(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    async with listening(app) as port, chromium.browser(tmp_path / "profile") as tab:
+        there = f"http://127.0.0.1:{port}"
+        markup = f'<img src="{there}/image"><script src="{there}/script"></script><iframe src="{there}/frame"></iframe>'
+        sends = f"<script>fetch('{there}/fetch').catch(() => 0).then(() => document.title = 'done')</script>"
+        file = tmp_path / "page.html"
+        file.write_text(html.document("attacked", [markup, sends]))
+        await tab.go(file.as_uri())
+        await tab.until("document.title === 'done'")
+        assert asked == []
