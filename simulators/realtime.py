@@ -84,7 +84,8 @@ def peak_rps(traffic: Traffic) -> float:
 
 def warm_up() -> None:
     """Compile the kernel, or read what was compiled before, by serving one request."""
-    if not any(cache_folder().rglob("*.nbi")):
+    folder = cache_folder()
+    if folder is None or not any(folder.rglob("*.nbi")):
         log.info("embedded", doing="compiling the simulator: about 10 s, this once")
     kernel = Kernel([catalogue.load(catalogue.names()[0])], Router(), 0, 1)
     kernel.start(kernel.add(0, 0))

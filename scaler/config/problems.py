@@ -72,7 +72,7 @@ def shown_at(place: tuple[str | int, ...], value: object) -> str:
         return NOT_SHOWN
     if isinstance(value, int | float) or (isinstance(value, str) and is_harmless(value)):
         return shown(value)
-    return {dict: "(a mapping)", list: "(a list)"}.get(type(value), NOT_SHOWN)
+    return "(a mapping)" if isinstance(value, dict) else "(a list)" if isinstance(value, list) else NOT_SHOWN
 
 
 def is_harmless(text: str) -> bool:

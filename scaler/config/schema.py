@@ -55,7 +55,8 @@ def _shared_default(make: Callable[[], Any]) -> Callable[[], Any]:
     @cache
     def shared() -> BaseModel:
         made = make()
-        model = model_of(type(made)).model_validate(plain(made))
+        kind: Any = type(made)
+        model: BaseModel = model_of(kind).model_validate(plain(made))
         _defaults[id(model)] = made
         return model
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any, Final, Literal
 
 import structlog
@@ -116,7 +116,7 @@ def _shown(reading: Fresh[float] | Stale[float] | Absent) -> object:
             return f"absent: {reason}"
 
 
-def _without_secrets(_logger: object, _name: str, event: dict[str, Any]) -> dict[str, Any]:
+def _without_secrets(_logger: object, _name: str, event: MutableMapping[str, Any]) -> dict[str, Any]:
     """The last look before a line leaves the process: SDKs log too, and traces quote what they were given."""
     return {key: masked(value if isinstance(value, PLAIN) else str(value)) for key, value in event.items()}
 

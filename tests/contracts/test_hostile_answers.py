@@ -153,7 +153,7 @@ async def google_metadata(site: Site) -> Ask:
     pinned = await board(site.context)
 
     async def ask() -> None:
-        await goes_on(site, await gcp_metadata.watch(site.context, site.server.url, pinned))
+        await goes_on(site, (await gcp_metadata.watcher(site.context, site.server.url, pinned)).watch())
 
     return ask
 

@@ -13,7 +13,7 @@ from policies.model import Grant, Quota
 from scaler.config.load import Workload
 from tests.fuzz.policies import COUNTS, ENGINES, LATENCIES, PER_REPLICA, QUEUE, SHARES, TOTALS
 from tests.fuzz.rng import Rng
-from tests.fuzz.story import Level, Moment, PoolEvent, Readings, Scene, Story
+from tests.fuzz.story import Level, Meets, Moment, PoolEvent, Readings, Scene, Story
 from tests.fuzz.workloads import workload
 
 NAMES: Final = ("chat", "code", "batch")
@@ -198,7 +198,7 @@ class Cast:
             case 5:
                 return PoolEvent(foreign=True)
             case _:
-                meets = ("lost", "refused", "capacity", "quota", "conflict", "misconfigured")
+                meets: tuple[Meets, ...] = ("lost", "refused", "capacity", "quota", "conflict", "misconfigured")
                 return PoolEvent(meets=rng.choice(meets))
 
     def _grant(self, made: Workload) -> Grant | None:

@@ -83,5 +83,6 @@ class Judged:
 def fresh(tick: Tick, signal: str) -> float | None:
     """Return the value of a reading that is fresh, whole and believed; None where it is not one."""
     reading = tick.observation.readings.get(SignalName(signal))
-    whole = isinstance(reading, Fresh) and not reading.missing and signal.partition(".")[0] not in tick.decision.doubted
-    return reading.value if whole else None
+    if not isinstance(reading, Fresh) or reading.missing or signal.partition(".")[0] in tick.decision.doubted:
+        return None
+    return reading.value

@@ -115,8 +115,8 @@ class Run:
         for name in names:
             self.pool(name).happen(scene.pools[name] if name in scene.pools else self.pool(name).event)
         desired, ready = (sum(getattr(self.pool(n), key) for n in names) for key in ("desired", "ready"))
-        for name, source in self.sources.items():
-            source.readings = scene.readings[name]
+        for source_name, source in self.sources.items():
+            source.readings = scene.readings[source_name]
             source.served = ready / desired if scene.share_served and desired else 1.0
             source.saturated = ready if scene.saturated else 0
         self._stage.ledger.drawn = scene.grant
@@ -185,8 +185,8 @@ class Stage:
         try:
             tick = await run.tick(scene)
         except (Exception, Runaway) as e:
-            found = f"{e!r}\n{traceback.format_exc()}"
-            raise Stop(Broken("nothing_raises", "No input makes a tick fail.", found, number, name)) from e
+            trace = f"{e!r}\n{traceback.format_exc()}"
+            raise Stop(Broken("nothing_raises", "No input makes a tick fail.", trace, number, name)) from e
         self.played.record.append((number, tick))
         kept = self._journalled(number, name, tick)
         history = self._decided_again(number, name, run, kept)

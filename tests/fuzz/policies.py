@@ -145,9 +145,9 @@ def _hpa(rng: Rng, source: str, _: int) -> Document:
 def _keda(rng: Rng, source: str, most: int) -> Document:
     quantity = rng.choice(("visible", "running", "requests_per_s"))
     named = QUEUE if quantity == "visible" else source
-    trigger = {"quantities": [quantity], "target": target(rng, quantity), "source": named}
+    trigger: Document = {"quantities": [quantity], "target": target(rng, quantity), "source": named}
     trigger["activation"] = _activation(rng, quantity)
-    fallback = {"failure_threshold": rng.randint(0, 3), "replicas": rng.randint(0, most)}
+    fallback: Document = {"failure_threshold": rng.randint(0, 3), "replicas": rng.randint(0, most)}
     behaviors = ("static", "current_replicas", "current_replicas_if_higher", "current_replicas_if_lower")
     fallback["behavior"] = rng.choice(behaviors)
     return {

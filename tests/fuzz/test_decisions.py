@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from policies.registry import POLICIES as REGISTERED
-from tests.fuzz import decisions, workers
+from tests.fuzz import decisions
 from tests.fuzz.__main__ import main
 from tests.fuzz.draw import draw
 from tests.fuzz.judged import Judged
@@ -67,7 +68,7 @@ def _breaks(seed: int) -> bool:
 def dies(seed: int) -> Verdict:
     """End the process on every second seed, as a fault in a C library does."""
     if seed % 2:
-        workers.signal.raise_signal(workers.signal.SIGKILL)
+        signal.raise_signal(signal.SIGKILL)
     return Verdict("dies", seed)
 
 

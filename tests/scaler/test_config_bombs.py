@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -134,7 +135,10 @@ async def test_a_running_daemon_survives_and_keeps_its_configuration(tmp_path: P
         else:
             text, rule = TEXTS[case]
             (config / "bomb.yaml").write_text(text)
-        refused = lambda: [e for e in d.events() if e["event"] == "reload" and e["level"] == "error"]  # noqa: E731
+
+        def refused() -> list[Any]:
+            return [e for e in d.events() if e["event"] == "reload" and e["level"] == "error"]
+
         await until(lambda: bool(refused()), 60, d)
         assert rule in refused()[0]["error"]
         assert "bomb.yaml:" in refused()[0]["error"]

@@ -34,13 +34,13 @@ def places(data: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 @st.composite
 def manifests(draw: Callable[..., Any]) -> list[Any]:
     """A valid manifest with one to four values replaced, removed or added."""
-    made = copy.deepcopy(draw(st.sampled_from(DOCUMENTS)))
+    made: list[Any] = copy.deepcopy(draw(st.sampled_from(DOCUMENTS)))
     for _ in range(draw(st.integers(1, 4))):
         there = places(made)
         if not there:
             break
         *above, key = draw(st.sampled_from(there))
-        at = made
+        at: Any = made
         for step in above:
             at = at[step]
         what = draw(st.sampled_from(["replace", "replace", "replace", "remove", "add"]))
