@@ -132,9 +132,11 @@ def engine_load(
     grown_per_s = _grown_per_s(view, held, there, since)
     if waiting > SURGE * (view.ready or 0):
         grown_per_s = max(grown_per_s, _grown_per_s(view, held, there, view.at - SURGE_S))
-    ratio = 1.0 + grown_per_s / requests_per_s if requests_per_s > 0 else 1.0
     ready = np.append(view.history.column(READY, since - 30.0), float(view.ready or 0))
     window = ready[2:] if ready.size > 3 else ready
+    if (view.ready or 0) < min(float(np.nanmax(window)), view.desired or 0):
+        grown_per_s = max(0.0, grown_per_s)  # the requests of replicas that were lost are gone, and not answered
+    ratio = 1.0 + grown_per_s / requests_per_s if requests_per_s > 0 else 1.0
     return EngineLoad(
         done=done,
         coming=done * min(MOST, max(1.0 / MOST, ratio)),

@@ -6,8 +6,9 @@ carried is not measured any more, so that the measured need drops although the t
 1. A lost replica (ready within the last `COUNTS_S`, not removed by anybody, not ready now) counts as a full one, up to
    the need that was measured while it was ready. Example: 9 of 10 replicas were needed, 8 are lost, and the 2 left
    are used to half of the target: the need is ``min(9, 2 * 0.5 + 8) = 9`` and not 1.
-2. While some requested replicas are not ready and the ready ones are full (used to the target or beyond, or requests
-   wait), the size does not fall, however long that lasts: a full replica shows that too few serve, not how many.
+2. While replicas are lost, or requested for `COUNTS_S` and not ready, and the ready ones are full (used to the target
+   or beyond, or requests wait), the size does not fall, however long that lasts: a full replica shows that too few
+   serve, not how many. Replicas that are starting are left to the scale-down window.
 3. While none is ready, such a policy has no evidence: it may raise the size and not lower it.
 
 Rule 1 ends when the replicas are ready again, after `COUNTS_S` (or the scale-down window, if that is longer), or when
@@ -18,7 +19,7 @@ that time, and then the ready ones decide, once a whole scale-down window has sh
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
@@ -29,6 +30,8 @@ from policies.stabilize import whole
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
+
+    from numpy.typing import NDArray
 
     from policies.history import History
     from policies.model import Observation
@@ -41,32 +44,36 @@ RULE: Final = "readiness"
 """The rule's name in a step."""
 
 
-@runtime_checkable
-class MeasuresReplicas(Protocol):
-    """A policy whose signals come from the replicas themselves, so that it misses what lost ones carried."""
+class Filled(Protocol):
+    """What a policy has whose signals come from the replicas themselves, as its method `filled`.
 
-    def filled(self, name: PolicyName, view: View, said: Recommendation) -> float | None:
-        """Return the use of the ready replicas as a share of the policy's target; infinity where requests wait.
+    Returns the use of the ready replicas as a share of the policy's target, infinity where requests wait; None where
+    the load is counted before it reaches the replicas, so that lost ones hide nothing.
+    """
 
-        None where the load is counted before it reaches the replicas, so that lost ones hide nothing.
-        """
-        ...
+    def __call__(self, name: PolicyName, view: View, said: Recommendation) -> float | None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class NotReady:
     """The replicas of one tick that are requested and not ready.
 
-    `replicas` of `requested` are not ready, by count. The rest is in replica equivalents: `lost` were ready within the
-    last `COUNTS_S` and were not removed, `before` is the largest demand measured while they were ready, and `size` is
-    everything requested.
+    `replicas` of `requested` are not ready, and `recent` were requested within the last `COUNTS_S`, by count. The rest
+    is in replica equivalents: `lost` were ready within that time and were not removed, `before` is the largest demand
+    measured while they were ready, and `size` is everything requested.
     """
 
     replicas: int
     requested: int
+    recent: int
     lost: float
     before: float
     size: int
+
+    @property
+    def starting(self) -> bool:
+        """Whether all of them were requested just now, so that none was lost or is overdue."""
+        return self.lost <= 0.0 and self.replicas <= self.recent
 
     def __str__(self) -> str:
         return f"{self.replicas} of {self.requested} replicas are not ready"
@@ -86,20 +93,21 @@ def not_ready(spec: WorkloadSpec, history: History, seen: Observation, ready: in
             missing += max(0, reading.value.desired - reading.value.ready)
     if ready is None or not missing:
         return None
-    size = whole(worth)
     since = seen.at - max(COUNTS_S, spec.scale_down.window_s)
     were = history.column(READY, since)
     if not were.size:
-        return NotReady(missing, requested, 0.0, 0.0, size)
-    expected = max(float(ready), min(float(size), _kept(spec, history, since, were)))
-    demand = history.column(DEMAND, since)[were >= expected]
+        return NotReady(missing, requested, 0, 0.0, 0.0, whole(worth))
+    held = history.column(HELD)[-were.size :]
+    expected = max(float(ready), min(float(whole(worth)), _kept(spec, were, held)))
+    demand = history.column(DEMAND)[-were.size :][were >= expected]
     before = float(np.fmax.reduce(demand, initial=0.0))
-    return NotReady(missing, requested, expected - ready, before, size)
+    now = sum(reading.value.desired for reading in seen.pools.values() if not isinstance(reading, Absent))
+    recent = int(max(0.0, now - np.fmin.reduce(held, initial=float(now))))
+    return NotReady(missing, requested, recent, expected - ready, before, whole(worth))
 
 
-def _kept(spec: WorkloadSpec, history: History, since: float, were: Any) -> float:
+def _kept(spec: WorkloadSpec, were: NDArray[np.float64], held: NDArray[np.float64]) -> float:
     """Return the most replicas that were ready and have not been removed since: no size was smaller afterwards."""
-    held = history.column(HELD, since)
     worth = max(1.0, *(pool.work_per_replica for pool in spec.pools.values()))
     smallest_since = np.fmin.accumulate(held[::-1])[::-1] * worth
     return float(np.fmax.reduce(np.fmin(were, smallest_since), initial=0.0))
@@ -116,12 +124,13 @@ def counted(
     counted, full = {}, ""
     for name, said in found.items():
         policy = spec.policies[name]
-        share = policy.filled(name, view, said) if isinstance(policy, MeasuresReplicas) else None
+        filled: Filled | None = getattr(policy, "filled", None)
+        share = None if filled is None else filled(name, view, said)
         if share is None:
             counted[name] = said
             continue
         counted[name] = _without(said, view) if empty else _with_lost(said, missing, view, activates=policy.activates)
-        if share >= 1.0 and view.ready:
+        if share >= 1.0 and view.ready and not missing.starting:
             full = full or f"{missing}, and the ready ones are full by {name}: how many more are needed is not known"
     return counted, full
 
@@ -133,7 +142,7 @@ def hold(size: int, s: Situation) -> Step | None:
 
 def _sees_no_work(policy: Any, said: Recommendation) -> bool:
     """Whether a policy that reads a queue before the replicas sees nothing in it."""
-    upstream = policy.activates and not isinstance(policy, MeasuresReplicas)
+    upstream = "visible" in policy.needs() and not hasattr(policy, "filled")
     return upstream and said.evidence is Evidence.FULL and said.need == 0.0
 
 

@@ -10,7 +10,7 @@ import pytest
 from policies.model import Absent, Evidence, Fresh
 from policies.readiness import COUNTS_S
 from policies.threshold import KvCacheUsage, QueueDepth
-from tests.policies.losses import POLICIES, STEP_S, Replicas
+from tests.policies.losses import POLICIES, STEP_S, Replicas, read
 
 LONG = round(2400.0 / STEP_S)
 COUNTED = round(COUNTS_S / STEP_S)
@@ -124,6 +124,20 @@ def test_requests_that_wait_are_full_replicas(policy: Mapping[str, Any]) -> None
     replicas.lost = 10
     waiting = {"e.waiting": Fresh(4.0, 0.0)}
     assert {replicas.tick(0.4, waiting).target for _ in range(LONG)} == {before}
+
+
+def test_requests_that_are_gone_with_their_replicas_do_not_count_as_answered() -> None:
+    replicas = Replicas(POLICIES["predictive"])
+    for lost in (0, 10):
+        replicas.lost = lost
+        for _ in range(6):
+            told = read(1.0, replicas.ready)
+            told.pop("kv_cache_usage")
+            decision = replicas.observe({f"e.{name}": Fresh(value, replicas.at) for name, value in told.items()})
+            (said,) = decision.recommendations
+            assert said.work is not None
+            assert said.work >= replicas.ready, f"{lost} are lost, and the others are full"
+            assert decision.target == 12
 
 
 def queue(visible: float) -> dict[str, Any]:
