@@ -68,14 +68,17 @@ def test_full_or_silent_survivors_never_lower_the_size(
     kind: str, size: int, window_s: float, stretches: list[Weather]
 ) -> None:
     replicas = made(POLICIES[kind], size, window_s)
+    smallest, were_ready = size, 0
     for weather in stretches:
         replicas.lost = math.ceil(weather.lost * replicas.size)
         for _ in range(weather.ticks):
             before, lost, ready = replicas.size, replicas.lost, replicas.ready
+            smallest, were_ready = min(smallest, before), min(max(were_ready, ready), before)
             told = read(weather.load, ready or before)
             decision = replicas.observe(readings(told, weather.blind, replicas.at))
             full = weather.load >= TARGETS.get(kind, 0.8)
-            if lost and (not ready or full or weather.blind):
+            starting = ready == were_ready and lost <= before - smallest
+            if lost and (not ready or weather.blind or (full and not starting)):
                 assert decision.target is not None
                 assert decision.target >= before, decision.steps
             if lost and not ready:
