@@ -55,8 +55,8 @@ def _shared_default(make: Callable[[], Any]) -> Callable[[], Any]:
     @cache
     def shared() -> BaseModel:
         made = make()
-        kind: Any = type(made)
-        model: BaseModel = model_of(kind).model_validate(plain(made))
+        cls: Any = type(made)
+        model = model_of(cls).model_validate(plain(made))
         _defaults[id(model)] = made
         return model
 

@@ -127,7 +127,7 @@ def test_check_refuses_what_is_no_regular_file_of_reasonable_size(tmp_path: Path
 async def test_a_running_daemon_survives_and_keeps_its_configuration(tmp_path: Path, case: str) -> None:
     config = configuration(tmp_path)
     async with running(tmp_path) as d:
-        await until(lambda: len(d.ticks()) > 1, 60, d)
+        await until(lambda: len(d.ticks()) > 1, 120, d)
         good, turns = d.ticks()[-1].spec, len(d.ticks())
         if case in FILES:
             make, rule = FILES[case]
@@ -139,10 +139,10 @@ async def test_a_running_daemon_survives_and_keeps_its_configuration(tmp_path: P
         def refused() -> list[Any]:
             return [e for e in d.events() if e["event"] == "reload" and e["level"] == "error"]
 
-        await until(lambda: bool(refused()), 60, d)
+        await until(lambda: bool(refused()), 120, d)
         assert rule in refused()[0]["error"]
         assert "bomb.yaml:" in refused()[0]["error"]
-        await until(lambda: len(d.ticks()) > turns + 2, 60, d)
+        await until(lambda: len(d.ticks()) > turns + 2, 120, d)
         assert d.ticks()[-1].spec == good
         assert (await d.get("healthz"))[0] == 200
         assert await d.stop(signal.SIGTERM) == 0

@@ -233,16 +233,16 @@ async def test_a_reload_refuses_it_and_a_shadow_may_name_the_same_pools(tmp_path
     shadow = tmp_path / "shadow.yaml"
     shadow.write_text((config / "llm.yaml").read_text())
     async with running(tmp_path, "--shadow", str(shadow)) as d:
-        await until(lambda: len(d.ticks()) > 1, 60, d)
+        await until(lambda: len(d.ticks()) > 1, 120, d)
         text = (config / "llm.yaml").read_text().replace("workload: llm", "workload: other")
         (config / "other.yaml").write_text(text)
-        await until(lambda: any(e["event"] == "reload" and e["level"] == "error" for e in d.events()), 60, d)
+        await until(lambda: any(e["event"] == "reload" and e["level"] == "error" for e in d.events()), 120, d)
         error = next(e["error"] for e in d.events() if e["event"] == "reload")
         assert "other.yaml:" in error
         assert "llm.yaml:" in error
         assert "each would undo the other's size" in error
         turns = len(d.ticks())
-        await until(lambda: len(d.ticks()) > turns + 2, 60, d)
+        await until(lambda: len(d.ticks()) > turns + 2, 120, d)
         assert {t.workload for t in d.ticks()} == {"llm"}
 
 

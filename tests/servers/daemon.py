@@ -19,7 +19,7 @@ import aiohttp
 from policies.model import Tick
 from scaler.journal.reader import Journal, JournalError
 
-START_S = 30.0
+START_S = 120.0
 
 
 class Daemon:
