@@ -210,4 +210,5 @@ class Cast:
         def quota(limit: float) -> Quota | None:
             return Quota(float(rng.randint(0, most)) * limit, "granted at random") if rng.happens(0.6) else None
 
-        return Grant(quota(rng.choice((1.0, 8.0))), quota(rng.choice((1.0, 4.0))), quota(rng.choice((0.1, 1.0))))
+        removable = Quota(float(rng.randint(0, 3)), "granted at random") if rng.happens(0.6) else None
+        return Grant(quota(rng.choice((1.0, 8.0))), quota(rng.choice((1.0, 4.0))), removable)

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Final
 
+from policies.model import Fresh
 from policies.spec import Pool
 from simulators.swarm import evidence, limits, owner, records, supply
 from tests.fuzz import caps, readiness, rest
@@ -39,8 +40,17 @@ def pools_within_bounds(judged: Judged) -> str | None:
 
 
 def only_fresh_pools(judged: Judged) -> str | None:
-    """Only pools whose size is fresh and that no other writer sizes have a target; a paused workload changes none."""
-    return limits.hands_off(judged.turn)
+    """Only pools whose size is fresh and that no other writer sizes have a target; a paused workload has none."""
+    turn = judged.turn
+    if turn.spec.paused and turn.decision.targets:
+        return f"paused, and there are targets: {dict(turn.decision.targets)}"
+    for name in turn.decision.targets:
+        reading = turn.tick.observation.pools[name]
+        if not isinstance(reading, Fresh):
+            return f"{name} has a target, and its size is {reading}"
+        if reading.value.foreign and turn.spec.pools[name].on_foreign_writer == "yield":
+            return f"{name} has a target, and {reading.value.foreign} sizes it"
+    return None
 
 
 def work_keeps_a_replica(judged: Judged) -> str | None:
@@ -111,7 +121,10 @@ def usd_per_hour(pool: Pool) -> float:
 
 
 def within_grants(judged: Judged) -> str | None:
-    """What the sizes decided hold of a grant of the fleet is within it, or no more than what the sizes found hold."""
+    """What the sizes decided hold of a grant of the fleet is within it, or no more than what the sizes found hold.
+
+    Of removals one quantum of one pool may go where less than that is granted.
+    """
     grant, pools = judged.turn.tick.observation.grant, judged.turn.spec.pools
     if grant is None:
         return None
@@ -121,9 +134,10 @@ def within_grants(judged: Judged) -> str | None:
         held, asked = (sum(n * unit(pools[name]) for name, n in sizes.items()) for sizes in (before, after))
         if quota is not None and asked > max(quota.most, held) * (1 + NOISE) + NOISE:
             return f"{held:g} -> {asked:g} {unit.__name__}, and {quota.most:g} is granted"
-    removed = sum(max(0, before[name] - after[name]) for name in before)
-    if grant.removable is not None and removed > grant.removable.most:
-        return f"{removed} are removed, and {grant.removable.most:g} may be"
+    removals = {name: before[name] - after[name] for name in before if after[name] < before[name]}
+    one = len(removals) == 1 and all(count <= pools[name].quantum for name, count in removals.items())
+    if grant.removable is not None and sum(removals.values()) > grant.removable.most and not one:
+        return f"{removals} are removed, and {grant.removable.most:g} may be"
     return None
 
 
