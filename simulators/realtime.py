@@ -20,7 +20,7 @@ from scaler.telemetry.log import log
 from simulators.embedded import Traffic
 from simulators.fleet.market import PoolOffer
 from simulators.kernel import layout
-from simulators.kernel.compiled import cache_folder
+from simulators.kernel.compiled import CACHE
 from simulators.kernel.kernel import Kernel, Router
 from simulators.models import catalogue
 from simulators.models.service import PS_PER_S
@@ -84,8 +84,7 @@ def peak_rps(traffic: Traffic) -> float:
 
 def warm_up() -> None:
     """Compile the kernel, or read what was compiled before, by serving one request."""
-    folder = cache_folder()
-    if folder is None or not any(folder.rglob("*.nbi")):
+    if CACHE is None or not any(CACHE.rglob("*.nbi")):
         log.info("embedded", doing="compiling the simulator: about 10 s, this once")
     kernel = Kernel([catalogue.load(catalogue.names()[0])], Router(), 0, 1)
     kernel.start(kernel.add(0, 0))

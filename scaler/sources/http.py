@@ -16,7 +16,7 @@ from yarl import URL
 from policies.rules import Rule
 from scaler.clouds.answers import http_errors, read_body
 from scaler.config.secret import Secret
-from scaler.masking import is_secret_name
+from scaler.masking import is_harmless_header, is_secret_name, remember
 from scaler.ports import Clock, Context, Misconfigured, PortError, Unavailable
 
 CONNECTIONS: Final = 50
@@ -78,12 +78,15 @@ class Access:
 
     def sent(self) -> dict[str, str]:
         """The headers of one request. Raises `Misconfigured`."""
+        remember(*(value for name, value in self.headers.items() if not is_harmless_header(name)))
         headers = {**self.headers, **{name: secret.read() for name, secret in self.secret_headers.items()}}
         if self.bearer_token is not None:
             headers["Authorization"] = f"Bearer {self.bearer_token.read()}"
         elif self.username is not None and self.password is not None:
             both = f"{self.username}:{self.password.read()}".encode()
-            headers["Authorization"] = f"Basic {base64.b64encode(both).decode()}"
+            encoded = base64.b64encode(both).decode()
+            remember(encoded, encoded.rstrip("="))
+            headers["Authorization"] = f"Basic {encoded}"
         return headers
 
 

@@ -262,8 +262,8 @@ def commands(folder: Path, env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     config, journal = str(folder / "config"), str(folder / "journal")
     for words in (
         ("check", config), ("check", "--live", config), ("check", "--live", "--json", config), ("doctor", config),
-        ("doctor", "--json", config), ("run", "--once", config), ("explain", journal), ("explain", "--json", journal),
-        ("replay", journal), ("replay", "--json", journal), ("report", journal, "--out", str(folder / "report.html")),
+        ("doctor", "--json", config), ("explain", journal), ("explain", "--json", journal), ("replay", journal),
+        ("replay", "--json", journal), ("report", journal, "--record-only", "--html", str(page)),
         ("schema",), ("schema", "--example"),
     ):  # fmt: skip
         yield " ".join(words), ran(*words, env=env)
