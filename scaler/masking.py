@@ -115,10 +115,17 @@ def mask(text: str) -> str:
         return text
     text = _PRIVATE_KEY.sub(HIDDEN, text)
     text = _ISSUED.sub(HIDDEN, text)
-    text = _SCHEME.sub(lambda m: m[0] if m[3].lower() in _PROSE else f"{m[1]}{m[2]}{HIDDEN}", text)
+    text = _SCHEME.sub(_credentials, text)
     text = _HEADER.sub(rf"\1\2{HIDDEN}", text)
     text = _PARAMETER.sub(lambda m: f"{m[1]}{m[2]}={HIDDEN}" if is_secret_name(m[2]) else m[0], text)
     return _without_assigned(text)
+
+
+def _credentials(found: re.Match[str]) -> str:
+    """``Bearer x`` and ``Basic x`` hidden, and not "bearer token" or "basic needs"."""
+    scheme, space, word = found.groups()
+    is_prose = word.lower() in _PROSE or (scheme.lower() != "bearer" and word.isalpha() and word.islower())
+    return found[0] if is_prose else f"{scheme}{space}{HIDDEN}"
 
 
 def _without_assigned(text: str) -> str:

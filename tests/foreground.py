@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-FOREGROUND: Final = ("env", "--default-signal=INT")
-"""Begins a child's command: under ``nohup make test &`` the child would inherit SIGINT as ignored."""
+
+@contextmanager
+def foreground() -> Iterator[None]:
+    """Start children within this: SIGINT ends them, which ``nohup make test &`` would have them ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import itertools
 import json
@@ -218,30 +219,17 @@ def planted_workload(port: int, planted: Mapping[str, str], folder: Path) -> str
 
 
 @pytest.mark.slow
-async def test_nothing_that_a_running_daemon_gives_out_holds_a_secret(tmp_path: Path) -> None:
+def test_nothing_that_a_daemon_and_its_verbs_give_out_holds_a_secret(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     names = ("token in a file", "query of a page", "unknown header", "API key", "password", "spoiled", "reload")
     planted = {name: secret() for name in names}
-    spoiled = os.fsdecode(planted["spoiled"].encode() + b"\xff\xfe")
-    env = {"API_KEY": planted["API key"], "PASSWORD": planted["password"], "SPOILED": spoiled}
-    config = tmp_path / "config"
-    config.mkdir()
-    settings = {"listen": "127.0.0.1:0", "journal": {"directory": str(tmp_path / "journal")}, "reload_s": 0.1}
-    (config / "daemon.yaml").write_text(yaml.safe_dump({"daemon": settings}))
-    async with telling() as port:
-        (config / "chat.yaml").write_text(planted_workload(port, planted, tmp_path))
-        async with daemon(str(config), journal=tmp_path / "journal", env=env) as d:
-            await until(lambda: len(d.ticks()) >= 2, 60, d)
-            wrong = workload(WRONG_SOURCES["a token as text"], EMBEDDED, planted["reload"])
-            (config / "chat.yaml").write_text(wrong)
-            await until(lambda: any(e["event"] == "reload" and "error" in e for e in d.events()), 60, d)
-            given = await answers(d)
-            (config / "chat.yaml").write_text(planted_workload(port, planted, tmp_path))
-            assert await d.stop() == 0
-            given["log"] = "\n".join(d.lines)
-            assert d.process.stdout is not None
-            given["stdout"] = (await d.process.stdout.read()).decode()
+    monkeypatch.setenv("API_KEY", planted["API key"])
+    monkeypatch.setenv("PASSWORD", planted["password"])
+    monkeypatch.setenv("SPOILED", os.fsdecode(planted["spoiled"].encode() + b"\xff\xfe"))
+    given = asyncio.run(watched(tmp_path, planted))
     given |= {path.name: path.read_text() for path in (tmp_path / "journal").glob("*.jsonl")}
-    given |= dict(commands(tmp_path, env))
+    given |= dict(commands(tmp_path, capsys))
     assert "401" in given["log"], "the servers' refusals are told"
     assert "is not UTF-8" in given["log"]
     assert '"status": "ok"' in given["/healthz"], "no loop ended"
@@ -251,35 +239,43 @@ async def test_nothing_that_a_running_daemon_gives_out_holds_a_secret(tmp_path: 
     assert not leaks
 
 
+async def watched(folder: Path, planted: Mapping[str, str]) -> dict[str, str]:
+    """All that a daemon gives out while servers repeat its secrets, and while its configuration is in error."""
+    config = folder / "config"
+    config.mkdir()
+    settings = {"listen": "127.0.0.1:0", "journal": {"directory": str(folder / "journal")}, "reload_s": 0.1}
+    (config / "daemon.yaml").write_text(yaml.safe_dump({"daemon": settings}))
+    async with telling() as port:
+        (config / "chat.yaml").write_text(planted_workload(port, planted, folder))
+        async with daemon(str(config), journal=folder / "journal") as d:
+            await until(lambda: len(d.ticks()) >= 2, 60, d)
+            wrong = workload(WRONG_SOURCES["a token as text"], EMBEDDED, planted["reload"])
+            (config / "chat.yaml").write_text(wrong)
+            await until(lambda: any(e["event"] == "reload" and "error" in e for e in d.events()), 60, d)
+            given = await answers(d)
+            (config / "chat.yaml").write_text(planted_workload(port, planted, folder))
+            assert await d.stop() == 0
+            assert d.process.stdout is not None
+            return {**given, "log": "\n".join(d.lines), "stdout": (await d.process.stdout.read()).decode()}
+
+
 async def answers(d: Daemon) -> dict[str, str]:
     """All that the daemon's addresses give."""
     paths = ("", "metrics", "healthz", "readyz", "api/workloads", "api/workloads/chat")
     return {f"/{path}": (await d.get(path))[1] for path in paths}
 
 
-def commands(folder: Path, env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def commands(folder: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[tuple[str, str]]:
     """What the verbs print of the configuration and of its journal."""
-    config, journal = str(folder / "config"), str(folder / "journal")
+    config, journal, page = str(folder / "config"), str(folder / "journal"), folder / "report.html"
     for words in (
         ("check", config), ("check", "--live", config), ("check", "--live", "--json", config), ("doctor", config),
         ("doctor", "--json", config), ("explain", journal), ("explain", "--json", journal), ("replay", journal),
-        ("replay", "--json", journal), ("report", journal, "--record-only", "--html", str(page)),
-        ("schema",), ("schema", "--example"),
+        ("replay", "--json", journal), ("report", journal, "--record-only", "--html", str(page)), ("schema",), ("schema", "--example"),
     ):  # fmt: skip
-        yield " ".join(words), ran(*words, env=env)
-    yield "report.html", (folder / "report.html").read_text() if (folder / "report.html").is_file() else ""
-
-
-def ran(*words: str, env: Mapping[str, str] | None = None) -> str:
-    command = [sys.executable, "-m", "scaler.cli", *words]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        check=False,
-        timeout=120,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
-    )
-    return (done.stdout + done.stderr).decode(errors="replace")
+        main(list(words))
+        yield " ".join(words), everything(capsys)
+    yield page.name, page.read_text()
 
 
 MANIFEST = """\
