@@ -2,16 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Final
 
-
-@contextmanager
-def foreground() -> Iterator[None]:
-    """Start children within this: SIGINT ends them, which ``nohup make test &`` would have them ignore."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+FOREGROUND: Final = ("env", "--default-signal=INT")
+"""Begins a child's command: under ``nohup make test &`` the child would inherit SIGINT as ignored."""

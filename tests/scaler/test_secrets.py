@@ -269,10 +269,19 @@ def commands(folder: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[tuple
     """What the verbs print of the configuration and of its journal."""
     config, journal, page = str(folder / "config"), str(folder / "journal"), folder / "report.html"
     for words in (
-        ("check", config), ("check", "--live", config), ("check", "--live", "--json", config), ("doctor", config),
-        ("doctor", "--json", config), ("explain", journal), ("explain", "--json", journal), ("replay", journal),
-        ("replay", "--json", journal), ("report", journal, "--record-only", "--html", str(page)), ("schema",), ("schema", "--example"),
-    ):  # fmt: skip
+        ("check", config),
+        ("check", "--live", config),
+        ("check", "--live", "--json", config),
+        ("doctor", config),
+        ("doctor", "--json", config),
+        ("explain", journal),
+        ("explain", "--json", journal),
+        ("replay", journal),
+        ("replay", "--json", journal),
+        ("report", journal, "--record-only", "--html", str(page)),
+        ("schema",),
+        ("schema", "--example"),
+    ):
         main(list(words))
         yield " ".join(words), everything(capsys)
     yield page.name, page.read_text()

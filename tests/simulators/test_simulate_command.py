@@ -379,8 +379,8 @@ def test_what_is_interrupted_leaves_nothing_behind(tmp_path: Path) -> None:
     before = left(tmp_path)
     words = ["simulate", str(scenario), "--trace", str(tmp_path / "told.csv"), "--json", str(tmp_path / "o.json")]
     words += ["--journal", str(tmp_path / "journal")]
-    command = [sys.executable, "-c", ENTRY, *words]
-    with foreground(), subprocess.Popen(command, text=True, stderr=-1, stdout=-1) as process:
+    command = [*FOREGROUND, sys.executable, "-c", ENTRY, *words]
+    with subprocess.Popen(command, text=True, stderr=-1, stdout=-1) as process:
         try:
             while not any(p.stat().st_size > MANY_TURNS for p in tmp_path.glob(".journal.*/00000001.jsonl")):
                 assert process.poll() is None, process.communicate()

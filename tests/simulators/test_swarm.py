@@ -190,8 +190,8 @@ def test_what_makes_no_sense_is_refused(given: list[str]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_ctrl_c_ends_it_and_tells_what_was_done(jobs: str) -> None:
-    command = [sys.executable, "-m", "simulators.swarm", "--worlds", "100000", "--jobs", jobs]
-    with foreground(), subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as swarm:
+    command = [*FOREGROUND, sys.executable, "-m", "simulators.swarm", "--worlds", "100000", "--jobs", jobs]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as swarm:
         assert swarm.stderr is not None
         assert swarm.stderr.readline() == "swarm: seeds 1 to 100000\n"
         swarm.send_signal(signal.SIGINT)

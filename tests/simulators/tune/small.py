@@ -85,11 +85,15 @@ def command(*words: str | Path) -> list[str]:
 @contextmanager
 def running(*words: str | Path, cwd: Path) -> Iterator[subprocess.Popen[str]]:
     """A search as a process of its own, in a group of its own; all of it is gone at the end."""
-    with foreground():
-        process = subprocess.Popen(
-            command(*words), cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
-        )  # fmt: skip
+    process = subprocess.Popen(
+        [*FOREGROUND, *command(*words)],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
+    )
     try:
         yield process
     finally:
