@@ -291,7 +291,7 @@ HUGE = 10**310
         {"took_s": [[[]]]},
         {"dry_run": "no"},
     ],
-    ids=str,
+    ids=lambda change: repr(change)[:60],
 )
 def test_a_line_that_can_be_parsed_and_is_none_of_ours_is_passed_over_and_counted(
     tmp_path: Path, workload: Workload, change: dict[str, object]
@@ -323,7 +323,7 @@ def test_a_line_that_can_be_parsed_and_is_none_of_ours_is_passed_over_and_counte
         {"seeds": {"p": {"start_s": 1, "step_s": 0, "work": ""}}},
         {"seeds": {"p": {"start_s": 1, "step_s": 1, "work": "AA"}}},
     ],
-    ids=str,
+    ids=lambda change: repr(change)[:60],
 )
 def test_a_damaged_start_is_passed_over_and_counted(tmp_path: Path, workload: Workload, change: dict[str, Any]) -> None:
     record = {**encode_past(Past(workload.name, NOW, 0, 60.0, 15.0)), **change}
