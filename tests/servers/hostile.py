@@ -54,13 +54,13 @@ class Hostile:
             length = next((x for x in request.lower().split(b"\r\n") if x.startswith(b"content-length:")), b":0")
             await reader.readexactly(int(length.partition(b":")[2]))
             self.asked.set()
-            await self._answer(writer)
+            await self._answer(reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
             pass  # the client had enough
         finally:
             writer.close()
 
-    async def _answer(self, writer: asyncio.StreamWriter) -> None:
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         raw = self.answer
         if raw.length:
             size = sum(len(part) for part in raw.body())
@@ -69,10 +69,11 @@ class Hostile:
             writer.write(raw.head + b"Connection: close\r\n\r\n")
         self.sent = 0
         for part in raw.body():
-            if writer.is_closing():
-                return
+            if reader.at_eof() or reader.exception() is not None:
+                return  # the client hung up; over TLS, writing does not say so
             writer.write(part)
             await writer.drain()
+            await asyncio.sleep(0)  # `drain` does not wait where the connection is lost
             self.sent += len(part)
 
 
