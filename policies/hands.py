@@ -26,11 +26,12 @@ class Kept:
     """Sizes that are kept whatever is asked for from now on: no fewer than `replicas` until `until_s` from now.
 
     `until_s` rises and `replicas` falls. A scale-down window keeps the most that was asked for within it; a cooldown
-    keeps one.
+    keeps one. If no policy is active from now on, nothing is kept after `rests_s`: the cooldown ends every window.
     """
 
     until_s: NDArray[np.float64] = field(default_factory=lambda: NOTHING)
     replicas: NDArray[np.float64] = field(default_factory=lambda: NOTHING)
+    rests_s: float = math.inf
 
     @staticmethod
     def by_windows(view: View, size: float) -> Kept:
@@ -43,14 +44,12 @@ class Kept:
         told = ~np.isnan(wanted) if window_s else np.zeros(at.size, bool)
         turns, active = (view.history.column(column, view.at - rest_s) for column in (AT, ACTIVE))
         worked = turns[active > 0][-1:]
-        windows = at[told] + window_s
-        if view.min_replicas == 0:  # the cooldown ends what a longer window keeps
-            windows = np.minimum(windows, worked[0] + rest_s if worked.size else view.at)
-        ends = np.concatenate((windows, worked + rest_s)) - view.at
+        ends = np.concatenate((at[told] + window_s, worked + rest_s)) - view.at
         until_s = (np.floor(ends / spec.interval_s) + 1.0) * spec.interval_s  # the first turn not held back
+        rests_s = math.inf if view.min_replicas else max(until_s[at[told].size :], default=0.0)
         replicas = np.minimum(size, np.concatenate((wanted[told], np.ones(worked.size))))
         order = np.argsort(until_s, kind="stable")
-        return Kept(until_s[order], np.maximum.accumulate(replicas[order][::-1])[::-1])
+        return Kept(until_s[order], np.maximum.accumulate(replicas[order][::-1])[::-1], rests_s)
 
     def at(self, times_s: NDArray[np.float64]) -> NDArray[np.float64]:
         """How many are kept at these times from now."""
@@ -133,7 +132,7 @@ class Hands:
         """How much longer than these replica-seconds take the last one is kept, if nothing is asked for any more."""
         if not self.kept.until_s.size:
             return -math.inf
-        return float(self.kept.until_s[-1] - self.soonest_s(np.array([left_s]), 0.0)[0])
+        return float(min(self.kept.until_s[-1], self.kept.rests_s) - self.soonest_s(np.array([left_s]), 0.0)[0])
 
     def _serving(self, size: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """How many serve from each edge on, and the replica-seconds that are worked by it."""

@@ -17,6 +17,7 @@ from policies.deadline import Due, Promise, Queued, due
 from policies.demand import filled_share, no_opinion, share_work, signals
 from policies.engine_load import READ, SURGE, EngineLoad, Worth, engine_load
 from policies.hands import Hands
+from policies.history import ACTIVE
 from policies.latencies import QUANTITIES, Learnt, Limit, Seen, limit, promised_s, recalled, seen
 from policies.margin import Margin
 from policies.model import Evidence, Fresh, PolicyName, Recommendation, SignalName
@@ -39,6 +40,8 @@ SHORT: Final = 0.02
 """A queue's need beyond the size that is no more than noise in what a message takes. Share."""
 LENGTHS_S: Final = 300.0
 """The work of a request is averaged over so long: longer than a burst, shorter than a drift of lengths."""
+SPARE: Final = 2.0
+"""Answers' times to spare for what is left when a cooldown begins: how long one takes is an average."""
 KV: Final = "kv_cache_usage"
 NEEDED: Final = "needed"
 """What the policy remembers as the need by engines, in replicas' worth of work."""
@@ -264,8 +267,9 @@ class Turn:
 
     def _ends(self, load: EngineLoad, found: Due, answers_s: float) -> bool:
         """Whether nothing comes any more, and what is there is answered before the last replica that the cooldown keeps
-        is let go: then the cooldown need not wait for it."""
-        if self.visible is None or found.over_s < 2.0 * answers_s:
+        is let go: then the cooldown need not wait for it. Once it has begun, the queue has to be empty when it ends."""
+        worked = self.view.history.column(ACTIVE)[-1:].any()
+        if self.visible is None or found.over_s < (SPARE if worked else 0.0) * answers_s:
             return False
         held = (self._queue, *signals(self.policy.source, READ[:2]))
         return nothing_comes(self.view, load, held, self.visible + load.in_work)

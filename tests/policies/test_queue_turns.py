@@ -62,7 +62,7 @@ def batch(policy: Predictive, messages: float, ready: int, window_s: float, cool
     return decisions
 
 
-@pytest.mark.parametrize(("window_s", "cooldown_s"), [(0.0, 60.0), (60.0, 60.0), (300.0, 300.0)])
+@pytest.mark.parametrize(("window_s", "cooldown_s"), [(0.0, 60.0), (60.0, 60.0), (300.0, 300.0), (300.0, 60.0)])
 def test_nobody_stays_for_windows_after_the_last_message(window_s: float, cooldown_s: float) -> None:
     """Work goes on in a window: 4,500 messages are 15 minutes of one replica."""
     decisions = batch(PATIENT, 4500.0, 2, window_s, cooldown_s)
@@ -101,6 +101,20 @@ def test_windows_keep_what_was_asked_for_in_them() -> None:
     assert hands.kept.at(times_s).tolist() == [10.0, 10.0, 4.0, 4.0, 1.0, 1.0, 0.0]
     assert hands.work_s(times_s[1:3], 0.0).tolist() == [2390.0, 2400.0]
     assert hands.spare_s == 0.0, "a window is longer than a start"
+
+
+@pytest.mark.parametrize(("least", "rests_s"), [(1, np.inf), (0, 45.0)])
+def test_a_cooldown_ends_a_longer_window_where_zero_is_allowed(least: int, rests_s: float) -> None:
+    """Four were wanted 15 s ago and work was seen 30 s ago: at zero after 60 s, whatever a window of 300 s keeps."""
+    shape = spec(scale_down=ScaleDown(window_s=300.0), cooldown_s=60.0, min_replicas=least)
+    history = History()
+    for ago_s, wanted, active in ((30.0, 3, True), (15.0, 4, False)):
+        observation = seen(queue(0.0), 10, at=NOW - ago_s)
+        decision = dataclasses.replace(decide(shape, History(), observation), wanted=wanted, active=active)
+        history.append(tick_of(observation, decision))
+    hands = Hands.of(View(NOW, {}, 10, 10, None, history, shape.min_replicas, spec=shape), 120.0)
+    assert hands.kept.rests_s == rests_s
+    assert hands.over_s(40.0) == min(rests_s, 300.0) - 10.0
 
 
 def test_what_was_asked_for_hours_ago_is_not_about_to_serve() -> None:
