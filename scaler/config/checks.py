@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from typing import Any, Final, Literal, NewType, cast, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, NewType, get_args, get_origin, get_type_hints
 
 from policies import quanta
 from policies.history import MAX_ROWS
@@ -35,8 +35,8 @@ def own_problems(record: Any, place: Place = ()) -> Iterator[Finding]:
         if hasattr(record, "problems"):
             for field, rule in record.problems():
                 yield (*place, field) if field else place, rule, ""
-        kind: Any = type(record)
-        for name in _speaking(kind):
+        cls: Any = type(record)
+        for name in _speaking(cls):
             yield from own_problems(getattr(record, name), (*place, name))
 
 
@@ -48,7 +48,8 @@ def _speaking(cls: Any) -> tuple[str, ...]:
 
 def _may_speak(hint: Any) -> bool:
     if dataclasses.is_dataclass(hint):
-        return hasattr(hint, "problems") or bool(_speaking(cast("Any", hint)))
+        cls: Any = hint
+        return hasattr(cls, "problems") or bool(_speaking(cls))
     if isinstance(hint, NewType) or get_origin(hint) is Literal:
         return False
     args = get_args(hint)
