@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from policies.model import Tick
 from scaler.clock import stopwatch_s
 from scaler.journal.reader import Journal, JournalError
 from tests.soak.faults import FAULTS, Fault
@@ -103,25 +103,25 @@ async def _judge_end(house: House, report: Report) -> None:
     if stands or not before:
         report.wrong.append(f"no tick within {GRACE_S:g} s: {', '.join(sorted(stands)) or 'no metrics'}")
     _, page = await house.page()
-    report.counted, report.lost = sum(ticks(page).values()), lost(page)
+    counted, report.lost = ticks(page), lost(page)
     try:
         code: int | None = await house.daemon.stop()
     except TimeoutError:
         code = None
     if code != 0:
         report.wrong.append("SIGTERM does not end it" if code is None else f"SIGTERM ends it with {code}")
-    report.recorded = sum(_recorded(house))
-    if report.recorded + report.lost < report.counted:
-        missing = report.counted - report.recorded - report.lost
-        report.wrong.append(f"{missing} of {report.counted} ticks are neither in the journal nor counted as lost")
+    recorded = _recorded(house)
+    report.counted = sum(counted.values())
+    report.recorded = sum(recorded[name] for name in counted)
+    missing = {name: count - recorded[name] for name, count in counted.items() if count > recorded[name]}
+    if sum(missing.values()) > report.lost:
+        report.wrong.append(f"ticks are neither in the journal nor counted as lost: {missing}, {report.lost} lost")
 
 
-def _recorded(house: House) -> list[int]:
-    """The ticks in the journal's folder, and in those that it was moved to."""
-    counts = []
+def _recorded(house: House) -> Counter[str]:
+    """Return the ticks of each workload in the journal's folder, and in those that it was moved to."""
+    counts: Counter[str] = Counter()
     for folder in (house.journal, *house.moved):
-        try:
-            counts.append(sum(isinstance(record, Tick) for record in Journal(folder)))
-        except JournalError:
-            counts.append(0)
+        with contextlib.suppress(JournalError):
+            counts.update(str(tick.workload) for tick in Journal(folder))
     return counts
