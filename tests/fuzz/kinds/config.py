@@ -76,7 +76,7 @@ def _bombs() -> tuple[bytes, ...]:
         b"[" * DEPTH,
         b"{a: " * DEPTH,
         b"- " * DEPTH,
-        b"a:\n" + b"".join(b" " * k + b"b:\n" for k in range(900)),
+        b"a:\n" + b"".join(b" " * k + b"b:\n" for k in range(700)),
         laughs,
         many,
     )
