@@ -136,7 +136,7 @@ async def test_a_running_daemon_survives_and_keeps_its_configuration(tmp_path: P
             text, rule = TEXTS[case]
             (config / "bomb.yaml").write_text(text)
 
-        def refused() -> list[Any]:
+        def refused() -> list[dict[str, Any]]:
             return [e for e in d.events() if e["event"] == "reload" and e["level"] == "error"]
 
         await until(lambda: bool(refused()), 120, d)
