@@ -27,6 +27,7 @@ class Stream(io.RawIOBase):
         self.cut = False
         self.last = b""
         self._progress = progress
+        self._ended = False
         self._forgive_cut = forgive_cut
         self._decoder = codecs.getincrementaldecoder("utf-8")() if must_be_text else None
         self._path = path
@@ -43,6 +44,8 @@ class Stream(io.RawIOBase):
         return True
 
     def readinto(self, into: Any) -> int:
+        if self._ended:
+            return 0
         room = memoryview(into)
         filled = 0
         while filled < len(room) and not self.cut:
@@ -75,6 +78,10 @@ class Stream(io.RawIOBase):
                 f"{self._path}: compressed data ends early or is damaged ({error}): the file is half-written;"
                 " fetch it again (--skip-bad keeps the whole rows before the break)"
             ) from error
+
+    def end(self) -> None:
+        """Give no more to whoever reads ahead: this is the end of the file from now on."""
+        self._ended = True
 
     def close(self) -> None:
         self._bytes.close()

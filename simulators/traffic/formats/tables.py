@@ -5,7 +5,8 @@ Rows are read in batches, so that a file needs little more memory than the trace
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -125,9 +126,10 @@ def read_csv(path: Path, header: list[str], options: Options, name: str) -> Trac
                 ),
             )
             held = None
-            for batch in batches:
-                table.add(held, lambda i: f"line {_line(i, skipped)}")
-                held = batch
+            with _read_to_the_end(batches, stream):
+                for batch in batches:
+                    table.add(held, lambda i: f"line {_line(i, skipped)}")
+                    held = batch
         except pa.ArrowException as e:
             raise TraceError(f"{path}: is no CSV table: {str(e).splitlines()[0]}") from e
         if stream.cut and held is not None:
@@ -137,6 +139,18 @@ def read_csv(path: Path, header: list[str], options: Options, name: str) -> Trac
             table.cleaner.repairs["last line without a line end, kept"] += 1
         table.add(held, lambda i: f"line {_line(i, skipped)}")
     return table.trace(name)
+
+
+@contextlib.contextmanager
+def _read_to_the_end(batches: Any, stream: Stream) -> Iterator[None]:
+    """Leave no thread of Arrow behind, however this ends: one that reads on while Python ends would abort it."""
+    try:
+        yield
+    finally:
+        stream.end()
+        with contextlib.suppress(pa.ArrowException, TraceError):
+            for _ in batches:
+                pass
 
 
 def read_parquet(path: Path, options: Options, name: str) -> Trace:

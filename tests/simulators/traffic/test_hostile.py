@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -203,3 +205,31 @@ def test_no_bytes_make_anything_but_a_trace_or_its_error(
             told = made.origin
             assert len(made) > 0
         assert str(file) in told
+
+
+SLOW = """
+import sys, threading, time
+from pathlib import Path
+from simulators.traffic.formats.options import Options
+from simulators.traffic.readers import read
+from simulators.traffic.trace import TraceError
+
+def slow(done, total):
+    if threading.current_thread() is not threading.main_thread() and done > 3_000_000:
+        time.sleep(1)
+
+try:
+    read(Path(sys.argv[1]), Options(progress=slow))
+except TraceError:
+    sys.exit(2)
+"""
+
+
+@pytest.mark.slow
+def test_an_error_while_a_slow_file_is_read_ahead_does_not_abort_the_process(tmp_path: Path) -> None:
+    file = text(tmp_path / "t.csv", HEADER + "99999999999999,1,1\n" * 500_000)
+    command = [sys.executable, "-c", SLOW, str(file)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=120, cwd=Path(__file__).parents[3]
+    )
+    assert (done.returncode, done.stderr) == (2, "")
