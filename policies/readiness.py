@@ -59,8 +59,8 @@ class NotReady:
     """The replicas of one tick that are requested and not ready.
 
     `replicas` of `requested` are not ready, and `recent` were requested within the last `COUNTS_S`, by count. The rest
-    is in replica equivalents: `lost` were ready within that time and were not removed, `before` is the largest demand
-    measured while they were ready, and `size` is everything requested.
+    is in replica equivalents: `lost` were ready within that time and went without being removed, `before` is the
+    largest demand measured while they were ready, and `size` is everything requested.
     """
 
     replicas: int
@@ -93,24 +93,32 @@ def not_ready(spec: WorkloadSpec, history: History, seen: Observation, ready: in
             missing += max(0, reading.value.desired - reading.value.ready)
     if ready is None or not missing:
         return None
-    since = seen.at - max(COUNTS_S, spec.scale_down.window_s)
-    were = history.column(READY, since)
-    if not were.size:
-        return NotReady(missing, requested, 0, 0.0, 0.0, whole(worth))
-    held = history.column(HELD)[-were.size :]
-    expected = max(float(ready), min(float(whole(worth)), _kept(spec, were, held)))
-    demand = history.column(DEMAND)[-were.size :][were >= expected]
+    size, now = whole(worth), sum(r.value.desired for r in seen.pools.values() if not isinstance(r, Absent))
+    were = history.column(READY, seen.at - max(COUNTS_S, spec.scale_down.window_s))
+    held = history.column(HELD)[len(history) - were.size :]
+    recent = int(now - np.fmin.reduce(held, initial=float(now)))
+    if 0 < np.fmax.reduce(were, initial=0.0) <= ready:
+        return NotReady(missing, requested, recent, 0.0, 0.0, size)
+    expected = _expected(spec, np.append(were, float(ready)), np.append(held, float(now)))
+    demand = history.column(DEMAND)[len(history) - were.size :][were >= expected]
     before = float(np.fmax.reduce(demand, initial=0.0))
-    now = sum(reading.value.desired for reading in seen.pools.values() if not isinstance(reading, Absent))
-    recent = int(max(0.0, now - np.fmin.reduce(held, initial=float(now))))
-    return NotReady(missing, requested, recent, expected - ready, before, whole(worth))
+    return NotReady(missing, requested, recent, max(0.0, expected - ready), before, size)
 
 
-def _kept(spec: WorkloadSpec, were: NDArray[np.float64], held: NDArray[np.float64]) -> float:
-    """Return the most replicas that were ready and have not been removed since: no size was smaller afterwards."""
+def _expected(spec: WorkloadSpec, were: NDArray[np.float64], held: NDArray[np.float64]) -> float:
+    """Return the replicas that would be ready by now if none had been lost.
+
+    `were` are the ready and `held` the requested ones, oldest first. A removal takes replicas that are not ready first,
+    and these go on to count. Example: of 12 ready ones 10 are lost, and then the size is lowered to 11: 12 are still
+    expected. Had all 12 been ready, 11 would be.
+    """
     worth = max(1.0, *(pool.work_per_replica for pool in spec.pools.values()))
-    smallest_since = np.fmin.accumulate(held[::-1])[::-1] * worth
-    return float(np.fmax.reduce(np.fmin(were, smallest_since), initial=0.0))
+    known = ~np.isnan(were + held)
+    were, held = np.minimum(were, held * worth)[known], held[known]
+    pending = np.maximum(held[:-1] - were[:-1], 0.0)
+    removed = np.cumsum(np.maximum(held[:-1] - held[1:] - pending, 0.0))
+    total = removed[-1] if removed.size else 0.0
+    return float(max(were[-1], np.max(were[1:] + removed, initial=0.0) - total, were[0] - total))
 
 
 def counted(
