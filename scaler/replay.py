@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from policies.history import AT, MAX_ROWS, History
-from policies.model import Decision, Tick, WorkloadName
+from policies.model import Absent, Decision, Observation, Tick, WorkloadName
 from policies.pipeline import decide
 from policies.spec import WorkloadSpec
 from scaler.config.load import Workload
@@ -64,9 +64,17 @@ def replay(
         if workload is None:
             continue
         history = life.before(record, workload.spec)
-        decision = decide(workload.spec, history, record.observation)
+        decision = decide(workload.spec, history, _with_pools_of(workload.spec, record.observation))
         yield Compared(record, decision, other is not None or life.knows(record, workload.spec))
         life.append(record if other is None else dataclasses.replace(record, decision=decision))
+
+
+def _with_pools_of(spec: WorkloadSpec, seen: Observation) -> Observation:
+    """Return the observation with the pools of this specification; one that was not recorded is absent."""
+    if seen.pools.keys() == spec.pools.keys():
+        return seen
+    pools = {name: seen.pools.get(name, Absent("not in the record")) for name in spec.pools}
+    return dataclasses.replace(seen, pools=pools)
 
 
 @dataclass(slots=True)

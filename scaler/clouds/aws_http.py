@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -45,7 +44,8 @@ class BoundedSession(AIOHTTPSession):
 def checked(what: str, answer: T) -> T:
     """Return an answer that the SDK decoded. Raises `Unavailable` for a text or a number that nothing can carry.
 
-    JSON may hold half a character or a number beyond a float, which fail where they are written or computed with.
+    JSON may hold half a character or a number beyond a float, which fail where they are written or computed with. A
+    value that is not finite stays: it makes its own reading absent, and not those of a whole batch.
     """
     left: list[Any] = [answer]
     while left:
@@ -57,8 +57,6 @@ def checked(what: str, answer: T) -> T:
             left += value
         elif isinstance(value, str):
             _check_text(what, value)
-        elif isinstance(value, float) and not math.isfinite(value):
-            raise Unavailable(f"{what}: an answer with the number {value}")
         elif isinstance(value, int) and value.bit_length() > MAX_BITS:
             raise Unavailable(f"{what}: an answer with a number of {value.bit_length()} bits")
     return answer

@@ -46,6 +46,11 @@ def dotted(place: Place) -> str:
     return text
 
 
+def quoted(name: str) -> str:
+    """The name of a tag or an anchor as an error shows it: a text in the wrong place is not repeated."""
+    return f"'{name.lstrip('!')[:MAX_KEY]}'"
+
+
 class Lines(Mapping[Place, int]):
     """The line of every place in a document, worked out when the first is asked for.
 
@@ -184,7 +189,7 @@ class Composer:
         if len(self._stack) >= MAX_DEPTH:
             raise self._refused(line, f"nested more than {MAX_DEPTH} deep", "remove the nesting: no setting needs it")
         if event.tag not in {None, "!", f"{CORE}{'map' if is_map else 'seq'}"}:
-            self._problem(line, f"the tag {event.tag[:MAX_KEY]} is not supported", "remove the tag")
+            self._problem(line, f"the tag {quoted(event.tag)} is not supported", "remove the tag")
         if event.anchor is not None:
             self._open.add(event.anchor)
         self._stack.append(Frame({} if is_map else [], len(self._lines) - 1, event.anchor, is_map))
@@ -232,10 +237,10 @@ class Composer:
 
     def _alias(self, anchor: str, line: int) -> None:
         if anchor in self._open:
-            raise self._refused(line, f"the alias *{anchor[:MAX_KEY]} stands within its own anchor", "write it out")
+            raise self._refused(line, f"the alias {quoted(anchor)} stands within its own anchor", "write it out")
         if anchor not in self._anchors:
             raise self._refused(
-                line, f"not YAML: found undefined alias *{anchor[:MAX_KEY]}", "define &NAME before *NAME"
+                line, f"not YAML: found undefined alias {quoted(anchor)}", "define &NAME before *NAME"
             )
         value, lines = self._anchors[anchor]
         self._count(line, len(lines) - 1)

@@ -60,7 +60,7 @@ def value_of(event: yaml.ScalarEvent, *, old_numbers: bool) -> Any:
             _require_decimal(text, value)
         return value
     if event.tag not in PLAIN:
-        raise BadScalar(f"the tag {event.tag[:MAX_CACHED]} is not supported", "remove the tag")
+        raise BadScalar(f"the tag '{event.tag.lstrip('!')[:MAX_CACHED]}' is not supported", "remove the tag")
     return _made(event.tag, text)
 
 

@@ -125,7 +125,7 @@ class JournalWriter:
             self._append(self._start)
             self._described.add(STARTED)
         text = json.dumps(record, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-        line = text.encode(errors="backslashreplace") + b"\n"  # a lone surrogate becomes JSON's own escape of it
+        line = text.encode(errors="replace") + b"\n"  # half a surrogate pair, as a server may send it, is no text
         if self._torn:  # end the torn line, so that this one stands alone
             line = b"\n" + line
         assert self._file is not None  # noqa: S101 - `_ensure_open` comes first

@@ -40,7 +40,7 @@ TEXTS = {
     "questions": ("? " * 100_000, "keys must be plain words"),
     "billion laughs": (LAUGHS, f"has more than {MAX_NODES:,} values, each alias written out"),
     "an alias within itself": ("a: &a [*a]\n", "stands within its own anchor"),
-    "an alias of nothing": ("a: *b\n", "found undefined alias *b"),
+    "an alias of nothing": ("a: *b\n", "found undefined alias 'b'"),
     "directives": ("".join(f"%TAG !a{i}! x\n" for i in range(200_000)), "lines that begin with %"),
     "keys given twice": ("a: 1\n" * 1_000_000, f"has more than {MAX_PROBLEMS} problems"),
     "a truth that is none": ("a: !!bool maybe\n", "cannot be read as true or false"),

@@ -32,7 +32,7 @@ def test_the_recorded_page_is_read_whole() -> None:
 
 LABEL_VALUES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r"), max_size=8)
 SERIES = st.dictionaries(
-    st.dictionaries(st.from_regex(r"\A[a-z_][a-z0-9_]{0,4}\Z"), LABEL_VALUES, max_size=4).map(
+    st.dictionaries(st.from_regex(r"\A[a-z][a-z0-9_]{0,4}\Z"), LABEL_VALUES, max_size=4).map(
         lambda labels: frozenset(labels.items())
     ),
     st.floats(allow_nan=False),

@@ -230,11 +230,12 @@ def test_the_examples_are_sound(name: str) -> None:
 
 def test_credentials_are_configured_by_where_they_are(tmp_path: Path) -> None:
     token = tmp_path / "token"
-    token.write_text("secret", encoding="utf-8")
+    token.write_text("hunter2-token", encoding="utf-8")
     text = (ROOT / "config" / "workloads" / "vllm-prometheus.yaml").read_text(encoding="utf-8")
     access = f"    access: {{bearer_token: {{file: {token}}}, headers: {{X-Scope-OrgID: llm}}}}\n"
     file = tmp_path / "workload.yaml"
     file.write_text(text.replace("    # access:\n", access), encoding="utf-8")
     (workload,) = load([file]).workloads.values()
-    assert workload.spec.sources["engines"].access.sent() == {"Authorization": "Bearer secret", "X-Scope-OrgID": "llm"}
-    assert "secret" not in str(workload.document)
+    sent = workload.spec.sources["engines"].access.sent()
+    assert sent == {"Authorization": "Bearer hunter2-token", "X-Scope-OrgID": "llm"}
+    assert "hunter2-token" not in str(workload.document)

@@ -35,6 +35,14 @@ async def test_every_turn_is_compared_and_equal(jump_s: float) -> None:
     assert all(c.comparable and c.equal for c in compared)
 
 
+async def test_a_specification_with_another_pool_than_the_record_decides_without_its_size() -> None:
+    """Damaged records and `replay --config` give a pool that the observation lacks: it is absent, and no crash."""
+    configured = workload(pools={"main": {"kind": "embedded"}, "added": {"kind": "embedded"}})
+    compared = list(replay(await lived(0.0), {}, {configured.name: configured}))
+    assert len(compared) == 9
+    assert {c.decision.target for c in compared} == {None}
+
+
 async def test_a_run_that_begins_earlier_than_the_last_one_ended_is_another_life() -> None:
     first, second = await lived(0.0), await lived(0.0)
     assert all(c.comparable and c.equal for c in again([*first, *second]))

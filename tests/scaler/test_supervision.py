@@ -125,7 +125,7 @@ async def test_a_reload_that_fails_unexpectedly_is_tried_again_and_says_so_meanw
 
 def test_a_look_neither_waits_for_a_fifo_nor_reads_what_is_too_large(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.yaml")
-    assert "not a regular file" in look([tmp_path]).problem
+    assert "only regular files are" in look([tmp_path]).problem
     (tmp_path / "a.yaml").unlink()
     with (tmp_path / "b.yaml").open("wb") as f:
         f.truncate(3 * 2**30)
