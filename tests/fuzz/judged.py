@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -43,6 +44,14 @@ class Judged:
         return [name for name, pool in self.turn.spec.pools.items() if pool.tier == "serving" and name in found]
 
     @property
+    def lowered(self) -> bool:
+        """Whether less is asked for, by a replica equivalent at least: 111 replicas of worth 0.5 make 55, as 110 do."""
+        found, targets, pools = self.turn.found, self.turn.decision.targets, self.turn.spec.pools
+        before = sum(found[name].desired * pools[name].work_per_replica for name in self.serving)
+        after = sum(targets.get(name, found[name].desired) * pools[name].work_per_replica for name in self.serving)
+        return self.after < self.before and math.floor(after) < math.floor(before)
+
+    @property
     def kinds(self) -> dict[str, str]:
         """The kind of each policy, by the policy's name."""
         return {str(name): kind_of("policy", policy) for name, policy in self.turn.spec.policies.items()}
@@ -58,7 +67,7 @@ class Judged:
         spec = self.turn.spec
         budget = spec.budget.gpus is not None or spec.budget.usd_per_hour is not None
         granted = self.tick.observation.grant is not None
-        over = self.before > spec.max_replicas or any(
+        over = max(self.before, self.turn.decision.current or 0) > spec.max_replicas or any(
             pool.max_replicas is not None and self.turn.found[name].desired > pool.max_replicas
             for name, pool in spec.pools.items()
             if name in self.turn.found

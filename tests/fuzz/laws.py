@@ -54,8 +54,9 @@ def only_fresh_pools(judged: Judged) -> str | None:
 
 
 def work_keeps_a_replica(judged: Judged) -> str | None:
-    """Where there is work and a replica, one stays."""
-    return limits.work_keeps_a_replica(judged.turn)
+    """Where there is work and a replica is asked for, one stays."""
+    gone = judged.turn.decision.active and judged.before > 0 and judged.after == 0 and not judged.turn.by_hand()
+    return f"{judged.before} -> 0, and there is work" if gone else None
 
 
 def within_budgets(judged: Judged) -> str | None:

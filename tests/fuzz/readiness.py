@@ -84,7 +84,7 @@ def _need(tick: Tick, policy: str) -> float:
 
 def _applies(judged: Judged) -> bool:
     """Whether a policy of the project's own lowered the size: not the owner, not a move between pools."""
-    return judged.after < judged.before and not judged.is_peer and not judged.by_owner
+    return judged.lowered and not judged.is_peer and not judged.by_owner
 
 
 def _lost(judged: Judged) -> str | None:
