@@ -82,6 +82,9 @@ def decide(spec: WorkloadSpec, history: History, seen: Observation) -> Decision:
         steps, size, wanted = settle(recommendations, situation)
         split = next((r.pools for r in recommendations if r.pools and sum(r.pools.values()) == size), None)
         placed = place(situation, steps, size, split)
+        if size < current:  # a budget, a bound or the owner lowers it in spite of full replicas
+            situation = dataclasses.replace(situation, full="")
+        situation = dataclasses.replace(situation, abandoned=placed.written_off)
         final, allowed = guard.last_word({**placed.resting, **placed.targets}, situation)
         placed = placed.corrected(situation, final, allowed)
     targets = {**placed.resting, **placed.targets}

@@ -40,6 +40,8 @@ SHORT: Final = 0.02
 """A queue's need beyond the size that is no more than noise in what a message takes. Share."""
 LENGTHS_S: Final = 300.0
 """The work of a request is averaged over so long: longer than a burst, shorter than a drift of lengths."""
+LONGEST_EACH_S: Final = 86_400.0
+"""Of a replica, for one request: none takes a day, and what is computed with it stays finite. Seconds."""
 SPARE: Final = 2.0
 """Answers' times to spare for what is left when a cooldown begins: how long one takes is an average."""
 KV: Final = "kv_cache_usage"
@@ -255,7 +257,8 @@ class Turn:
         if self.visible and load.requests_per_s and self._queued(self.visible, self.policy.rate_window_s).backed_up:
             now_s, over_s = load.ready / load.requests_per_s, self.policy.rate_window_s
         before_s = self._each_before_s or now_s
-        return before_s + min(1.0, self._interval_s / over_s) * (now_s - before_s) if now_s > 0 else before_s
+        after_s = before_s + min(1.0, self._interval_s / over_s) * (now_s - before_s) if now_s > 0 else before_s
+        return min(after_s, LONGEST_EACH_S)
 
     def _answer_s(self, load: EngineLoad) -> float:
         """How long engines take to answer a request of the queue, slowly averaged while they are full. Seconds."""

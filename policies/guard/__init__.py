@@ -14,7 +14,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from policies.guard.blast import contain
-from policies.guard.bounds import at_most, bound, never_shrink_blind, none_blind, untouchable, widened, within
+from policies.guard.bounds import (
+    at_most,
+    bound,
+    keep_full_pools,
+    never_shrink_blind,
+    none_blind,
+    untouchable,
+    widened,
+    within,
+)
 from policies.guard.hands import maintain, maintain_pools, override, pause
 from policies.guard.late import spare_late
 from policies.guard.money import afford, ration
@@ -32,7 +41,7 @@ __all__ = ["CAPS", "GUARD", "LAST", "last_word", "never_shrink_blind", "untoucha
 
 CAPS: tuple[Callable[[int, Situation], Step | None], ...] = (spare_late, ration)
 GUARD: tuple[Callable[[int, Situation], Step | None], ...] = (never_shrink_blind, override, bound, maintain, pause)
-LAST: tuple[LastRule, ...] = (none_blind, maintain_pools, contain, in_quanta, at_most, afford)
+LAST: tuple[LastRule, ...] = (none_blind, keep_full_pools, maintain_pools, contain, in_quanta, at_most, afford)
 """Removals are given back before growth is cut, so that little is cut twice."""
 
 

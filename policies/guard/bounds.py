@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from policies import quanta
-from policies.model import Fresh, PoolName, PoolStatus, Reading, Stale, Step
+from policies.model import Absent, Fresh, PoolName, PoolStatus, Reading, Stale, Step
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +29,25 @@ def none_blind(targets: Mapping[PoolName, int], s: Situation) -> tuple[dict[Pool
     kept = {name: max(target, s.held[name]) for name, target in targets.items()}
     why = f"no pool shrinks without fresh evidence of everything; missing: {s.lacking}"
     return kept, Step("evidence", sum({**s.held, **kept}.values()), why)
+
+
+def keep_full_pools(targets: Mapping[PoolName, int], s: Situation) -> tuple[dict[PoolName, int], Step] | None:
+    """Lower no pool while the ready replicas are full and others are not ready: spares and moves wait as well.
+
+    Failed and abandoned replicas may go: they serve nothing, and their place may be needed in another pool. A pool of
+    10 with 3 failed may go to 7 and no further.
+    """
+    if not s.full:
+        return None
+    least = {}
+    for name in targets:
+        reading = s.seen.pools[name]
+        failed = 0 if isinstance(reading, Absent) else reading.value.failed
+        least[name] = s.held[name] - min(s.held[name], max(failed, s.abandoned.get(name, 0)))
+    if all(target >= least[name] for name, target in targets.items()):
+        return None
+    kept = {name: max(target, least[name]) for name, target in targets.items()}
+    return kept, Step("full replicas", sum({**s.held, **kept}.values()), s.full)
 
 
 def at_most(targets: Mapping[PoolName, int], s: Situation) -> tuple[dict[PoolName, int], Step] | None:

@@ -239,9 +239,7 @@ class Composer:
         if anchor in self._open:
             raise self._refused(line, f"the alias {quoted(anchor)} stands within its own anchor", "write it out")
         if anchor not in self._anchors:
-            raise self._refused(
-                line, f"not YAML: found undefined alias {quoted(anchor)}", "define &NAME before *NAME"
-            )
+            raise self._refused(line, f"not YAML: found undefined alias {quoted(anchor)}", "define &NAME before *NAME")
         value, lines = self._anchors[anchor]
         self._count(line, len(lines) - 1)
         self._lines.extend(lines[1:])

@@ -39,6 +39,8 @@ COUNTS: Final = ("doomed", "interrupted", "failed")
 """What a pool's status counts beside its size; left out where it is 0."""
 LONGEST_S: Final = 1e9
 """Longer than any history, in seconds."""
+MAX_STEP_S: Final = 3600.0
+"""The longest `interval_s` that a workload may have: a step of a history. Seconds."""
 T = TypeVar("T")
 
 
@@ -112,19 +114,25 @@ def decode_past(data: Mapping[str, Any]) -> Past:
     """Raises one of `fields.DAMAGED` on anything that `encode_past` could not have written."""
     seeds = {
         PolicyName(policy): Seed(
-            float(moment(s["start_s"])), _step_s(s["step_s"]), base64.b64decode(text(s["work"]), validate=True)
+            float(moment(s["start_s"])),
+            _length_s(s["step_s"], MAX_STEP_S),
+            base64.b64decode(text(s["work"]), validate=True),
         )
         for policy, s in data["seeds"].items()
     }
-    at, span_s, step_s = float(moment(data["at"])), _step_s(data["span_s"]), _step_s(data["step_s"])
+    at, span_s, step_s = (
+        float(moment(data["at"])),
+        _length_s(data["span_s"], LONGEST_S),
+        _length_s(data["step_s"], MAX_STEP_S),
+    )
     kept = flag(data.get("kept", False))
     return Past(WorkloadName(text(data["workload"])), at, whole(data["ticks"]), span_s, step_s, seeds, kept)
 
 
-def _step_s(value: object) -> float:
+def _length_s(value: object, longest_s: float) -> float:
     """A length of time that something may be divided by. Raises `TypeError` or `ValueError`."""
     length_s = float(number(value))
-    if not 0.0 < length_s <= LONGEST_S:
+    if not 0.0 < length_s <= longest_s:
         raise ValueError(f"{length_s:g} s is no length of time")
     return length_s
 
@@ -233,7 +241,8 @@ def _encode_grant(grant: Grant) -> dict[str, Any]:
 
 
 def _decode_grant(data: Mapping[str, Any]) -> Grant:
-    quotas = {n: Quota(number(quota[0]), text(quota[1])) for n, quota in data.items() if n != "removed"}
+    limits = {name: limit for name, limit in data.items() if name != "removed"}
+    quotas = {name: Quota(number(most), text(reason)) for name, (most, reason) in limits.items()}
     return Grant(**quotas, removed=whole(data.get("removed", 0)))
 
 

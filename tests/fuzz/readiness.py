@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any, Final
 
-from policies.model import Tick
+from policies.model import PoolName, Tick
 from tests.fuzz.judged import Judged, fresh
 from tests.fuzz.policies import ENGINES
 
@@ -21,14 +21,21 @@ SAME: Final = 0.98
 
 def saturated_survivors_hold(judged: Judged) -> str | None:
     """While replicas that were ready are not, and those that are ready are at their target or have requests waiting,
-    the size does not fall.
+    the size does not fall but by replicas that failed or are abandoned, which count for nothing.
     """
-    if not _applies(judged) or _lost(judged) is None:
+    if not _applies(judged) or _lost(judged) is None or judged.after >= judged.before - _not_coming(judged):
         return None
     for name, policy in judged.turn.spec.policies.items():
         if full := _saturated(judged, policy, judged.kinds[str(name)]):
             return f"{judged.before} -> {judged.after}, {_lost(judged)}, and {full}"
     return None
+
+
+def _not_coming(judged: Judged) -> int:
+    """Return the replicas that failed or are abandoned: their place may be given to another pool."""
+    abandoned = judged.tick.decision.written_off
+    statuses = judged.statuses(judged.tick)
+    return sum(max(status.failed, abandoned.get(PoolName(name), 0)) for name, status in statuses.items())
 
 
 def _saturated(judged: Judged, policy: Any, kind: str) -> str:

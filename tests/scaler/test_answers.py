@@ -90,7 +90,7 @@ def test_what_another_system_says_is_cut_and_can_be_written() -> None:
     assert str(PortError("\ud800" + "x" * 10_000)) == "?" + "x" * (MAX_MESSAGE - 1)
 
 
-@pytest.mark.parametrize("value", ["\ud800", float("inf"), 10**309])
+@pytest.mark.parametrize("value", ["\ud800", 10**309])
 def test_an_answer_that_an_sdk_decoded_is_checked_in_all_its_parts(value: object) -> None:
     assert checked("it", {"a": [{"b": "ü"}, 10**300]})
     for answer in ({"a": [{"b": value}]}, {"a": {value: 1}}):
