@@ -112,10 +112,11 @@ class Fit:
 
     @staticmethod
     def recalled(name: str, memory: Mapping[str, float], latency_s: float) -> Fit:
-        """As it was handed on; the prior where it was not."""
-        if f"{name}.{KEYS[1]}" not in memory:
-            return Fit.prior(latency_s)
-        return Fit(*(memory[f"{name}.{key}"] for key in KEYS))
+        """As it was handed on; the prior where it was not, or where a record gives what cannot have been learned."""
+        pace, saturation, pp, ps, ss = (memory.get(f"{name}.{key}", math.nan) for key in KEYS)
+        bounded = SLOW <= pace <= FAST and 1.0 / BOUND <= saturation <= BOUND
+        sure = 0.0 < pp <= 2.0 * SCALE**2 and 0.0 < ss <= 2.0 * WORTH**2 and ps * ps <= 1.001 * pp * ss
+        return Fit(pace, saturation, pp, ps, ss) if bounded and sure else Fit.prior(latency_s)
 
 
 KEYS: Final = ("pace", "saturation", "pp", "ps", "ss")

@@ -38,7 +38,7 @@ class Market:
         self.ceiling = Ceiling()
         self._at = 0.0
         self._status: PoolStatus | None = None
-        self._asked = 0
+        self.requested = 0
         self._doomed_at: float | None = None
         self._refused = False
 
@@ -56,8 +56,8 @@ class Market:
             return 0
         told = status.interrupted - self._status.interrupted
         told = min(status.interrupted, self._status.ready) if told < 0 else told
-        wanted = min(self._status.ready, self._asked)
-        gone = max(0, wanted - status.ready) if status.desired >= self._asked else 0
+        wanted = min(self._status.ready, self.requested)
+        gone = max(0, wanted - status.ready) if status.desired >= self.requested else 0
         return max(told, gone)
 
     def heard(self, status: PoolStatus) -> Shortfall | None:
@@ -89,10 +89,10 @@ class Market:
             self._find(status, lost, overdue, passed_s)
         if not status.doomed:
             self._doomed_at = None
-        raised = self.known and status.desired > self._asked
+        raised = self.known and status.desired > self.requested
         done = outcome is not None and not outcome.result.refused and outcome.result is not Result.DRY_RUN
-        self._asked = outcome.after if outcome is not None and done else status.desired
-        came = self.lead_times.note(at, self._asked, status.ready, lost)
+        self.requested = outcome.after if outcome is not None and done else status.desired
+        came = self.lead_times.note(at, self.requested, status.ready, lost)
         self._status, self._at = status, at
         if came:
             self.short, self.taken = self.short.granted(came, at), self.taken.granted(came, at)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from policies import guard, readiness, stabilize
 from policies.allocate import Placed, cost_usd_per_hour, found, place
 from policies.doubt import Limits, believed
-from policies.model import Absent, Decision, Evidence, Fresh, Observation, Recommendation, Step
+from policies.model import Absent, Decision, Evidence, Fresh, Observation, Recommendation, Stale, Step
 from policies.needs import bounded, most_needed
 from policies.pending import keep_pending
 from policies.plausibility import plausible
@@ -41,7 +41,7 @@ GIVE_WAY: tuple[Callable[[int, Situation], Step | None], ...] = (
 
 def decide(spec: WorkloadSpec, history: History, seen: Observation) -> Decision:
     """What size this workload should have, and why: a pure function of what was seen and what came before."""
-    spec, seen = guard.widened(spec, seen.at), plausible(seen)
+    spec, seen = guard.widened(spec, seen.at), with_accepted_sizes(plausible(seen), history)
     doubted = history.credit.doubted(seen, Limits(spec.scale_down.window_s, spec.interval_s))
     if doubted:
         seen = dataclasses.replace(seen, readings=believed(seen.readings, doubted))
@@ -104,6 +104,18 @@ def decide(spec: WorkloadSpec, history: History, seen: Observation) -> Decision:
         cost_usd_per_hour=cost_usd_per_hour(spec, seen.pools, targets, placed.written_off),
         doubted=doubted,
     )
+
+
+def with_accepted_sizes(seen: Observation, history: History) -> Observation:
+    """Return the observation with what was requested of pools that could not be read since, where that is more.
+
+    A pool that was read at 2, was then set to 8 and cannot be read now has 8 as far as limits are concerned.
+    """
+    pools = dict(seen.pools)
+    for name, reading in seen.pools.items():
+        if isinstance(reading, Stale) and (requested := history.markets.of(name).requested) > reading.value.desired:
+            pools[name] = dataclasses.replace(reading, value=dataclasses.replace(reading.value, desired=requested))
+    return seen if pools == seen.pools else dataclasses.replace(seen, pools=pools)
 
 
 def recommend(

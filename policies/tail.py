@@ -93,6 +93,9 @@ class Tail:
 
     @staticmethod
     def recalled(name: str, memory: Mapping[str, float], prior: float, most: float = math.inf) -> Tail:
-        """As it was handed on; the prior where it was not."""
-        found = memory.get(f"{name}.spread")
-        return Tail.of(prior, most) if found is None else Tail(found, prior, most, memory[f"{name}.spread_variance"])
+        """As it was handed on; the prior where it was not, or where a record gives what cannot have been learned."""
+        spread = memory.get(f"{name}.spread", math.nan)
+        variance = memory.get(f"{name}.spread_variance", math.nan)
+        if not (0.0 < spread < math.inf and 0.0 <= variance <= 2.0 * DOUBT**2):
+            return Tail.of(prior, most)
+        return Tail(spread, prior, most, variance)

@@ -54,8 +54,10 @@ def only_fresh_pools(judged: Judged) -> str | None:
 
 
 def work_keeps_a_replica(judged: Judged) -> str | None:
-    """Where there is work and a replica is asked for, one stays."""
+    """Where there is work and a replica is requested, one stays, unless a budget or the fleet leaves room for none."""
     gone = judged.turn.decision.active and judged.before > 0 and judged.after == 0 and not judged.turn.by_hand()
+    if any(step.rule in {"budget", "fleet"} for step in judged.turn.decision.steps):
+        return None
     return f"{judged.before} -> 0, and there is work" if gone else None
 
 

@@ -106,9 +106,10 @@ def _before_the_loss(judged: Judged) -> Tick | None:
     ready = _ready(judged.tick)
     sizes = _sizes(judged.tick)
     for tick in judged.earlier():
-        earlier = _sizes(tick)
-        if earlier.keys() != sizes.keys() or any(earlier[name] > sizes[name] for name in sizes):
+        earlier, later = _sizes(tick), sizes
+        if earlier.keys() != later.keys() or any(earlier[name] > later[name] for name in later):
             return None
+        sizes = earlier
         if _ready(tick) > ready:
             return tick
         if _ready(tick) < ready:
