@@ -150,7 +150,7 @@ class Turn:
             self.name,
             replicas,
             evidence,
-            load.in_work + (queued.waiting if queued else 0.0) > 0,
+            load.in_work + load.requests_per_s + (queued.waiting if queued else 0.0) > 0,
             need.words(quantile, self._lead_s) + (f" ({wrong})" if wrong else ""),
             used,
             keeps=(*used, *(signal for signal in signals(policy.source, QUANTITIES) if signal in view.readings)),

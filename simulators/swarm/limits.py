@@ -8,6 +8,7 @@ from policies import quanta
 from policies.model import Fresh
 from policies.spec import ScaleDown, ScaleUp
 from policies.stabilize import EPSILON
+from simulators.swarm.supply import short_of_quota
 from simulators.swarm.turn import Turn, lacking
 
 
@@ -126,7 +127,7 @@ def tolerance(turn: Turn) -> str | None:
         return None
     need = min(max(needs), d.wanted)
     inside = abs(need / d.current - 1) <= turn.spec.tolerance + EPSILON
-    if inside and turn.least <= d.current <= turn.spec.max_replicas:
+    if inside and not _at_rest(turn) and turn.least <= d.current <= turn.spec.max_replicas:
         return f"{d.current} -> {d.target} for a need of {need:g}, with a tolerance of {turn.spec.tolerance:g}"
     return None
 
@@ -140,7 +141,10 @@ def work_keeps_a_replica(turn: Turn) -> str | None:
 
 
 def work_wakes(turn: Turn) -> str | None:
-    """Where there is work and no replica, one is asked for once the scale-up window is over, if the owner lets it."""
+    """Where there is work and no replica, one is asked for once the scale-up window is over, if the owner lets it.
+
+    After a quota error a pool is left alone for minutes, whatever waits.
+    """
     d = turn.decision
     budget = turn.spec.budget
     held_back = budget.gpus is not None or budget.usd_per_hour is not None or turn.forbids("hold", "no_scale_out")
@@ -148,7 +152,7 @@ def work_wakes(turn: Turn) -> str | None:
         return None
     if not all(s.decision.active for s in turn.since(turn.spec.scale_up.window_s)):
         return None
-    room = [n for n in d.targets if turn.spec.pools[n].max_replicas != 0]
+    room = [n for n in d.targets if turn.spec.pools[n].max_replicas != 0 and not short_of_quota(n, turn)]
     if room:
         return f"there is work, and {', '.join(room)} stay at 0: {d.reason}"
     return None

@@ -37,12 +37,12 @@ def quotas_are_heeded(turn: Turn) -> str | None:
     for name, found, target in turn.changes:
         pool = turn.spec.pools[name]
         least = max(found, quanta.up(pool.min_replicas, pool.quantum))
-        if target > least and (said := _short_of_quota(name, turn)):
+        if target > least and (said := short_of_quota(name, turn)):
             return f"{name} {found} -> {target}, and it said: {said}"
     return None
 
 
-def _short_of_quota(name: PoolName, turn: Turn) -> str:
+def short_of_quota(name: PoolName, turn: Turn) -> str:
     """What a pool said of a quota in the shortest wait before, unless it has been raised since; else empty."""
     later, since = turn.found[name], turn.now.at - QUOTA_SHORTEST_S
     for seen in turn.since(QUOTA_SHORTEST_S - EPSILON):

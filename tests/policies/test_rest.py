@@ -158,6 +158,13 @@ def test_predictive_rests_once_traffic_has_ended(foresee: bool) -> None:
     assert came >= int(300.0 / STEP_S)
 
 
+def test_requests_too_short_to_be_seen_in_work_keep_a_replica() -> None:
+    """One a second, answered between two ticks: none runs when the engines are read, and the rates tell of them."""
+    day = resting(Predictive(source="e", rate_window_s=60.0))
+    day.seen = lambda told: told | {"running": 0.0, "waiting": 0.0}
+    assert all(d.target for d in day.run([1.0] * HOUR))
+
+
 def test_a_forecast_alone_keeps_no_replica_awake() -> None:
     """The demand swings from hour to hour when it ends: what may come is more than nothing."""
     day = resting(Predictive(source="e", rate_window_s=60.0, quantile=0.95))
