@@ -183,3 +183,7 @@ def test_a_workload_that_may_rest_does_not_while_lost_replicas_had_work() -> Non
     decisions = [replicas.observe(idle) for _ in range(COUNTED)]
     assert {d.target for d in decisions} == {decisions[0].target}
     assert {r.evidence for d in decisions for r in d.recommendations} == {Evidence.PARTIAL}
+
+
+def test_a_history_reaches_back_as_far_as_lost_replicas_count() -> None:
+    assert Replicas(POLICIES["kv_cache_usage"]).spec.lookback_s >= COUNTS_S
