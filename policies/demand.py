@@ -13,6 +13,8 @@ from policies.model import Absent, Evidence, Fresh, PolicyName, Reading, Recomme
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from policies.model import PoolName
+    from policies.spec import WorkloadSpec
     from policies.view import View
 
 
@@ -49,6 +51,11 @@ def filled_share(work: float | None, view: View, source: str | None) -> float:
     if not view.ready or (isinstance(waiting, Fresh) and waiting.value >= view.ready):
         return math.inf
     return (work or 0.0) / view.ready
+
+
+def equivalents(spec: WorkloadSpec, sizes: Mapping[PoolName, int]) -> float:
+    """Return what the serving pools among these sizes carry, in replica equivalents."""
+    return sum(n * spec.pools[p].work_per_replica for p, n in sizes.items() if spec.pools[p].tier == "serving")
 
 
 def with_headroom(work: float, share: float) -> float:

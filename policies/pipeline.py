@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from policies import guard, readiness, stabilize
 from policies.allocate import Placed, cost_usd_per_hour, found, place
+from policies.demand import equivalents
 from policies.doubt import Limits, believed
 from policies.model import Absent, Decision, Evidence, Fresh, Observation, Recommendation, Stale, Step
 from policies.needs import bounded, most_needed
@@ -84,7 +85,8 @@ def decide(spec: WorkloadSpec, history: History, seen: Observation) -> Decision:
         placed = place(situation, steps, size, split)
         if size < current:  # a budget, a bound or the owner lowers it in spite of full replicas
             situation = dataclasses.replace(situation, full="")
-        situation = dataclasses.replace(situation, abandoned=placed.written_off)
+        planned = min(float(size), equivalents(spec, {**sizes, **placed.targets}))
+        situation = dataclasses.replace(situation, abandoned=placed.written_off, planned=planned)
         final, allowed = guard.last_word({**placed.resting, **placed.targets}, situation)
         placed = placed.corrected(situation, final, allowed)
     targets = {**placed.resting, **placed.targets}

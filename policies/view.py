@@ -89,7 +89,8 @@ class Situation:
     `current` is the size found; `lacking` names the policies and pools without fresh evidence, empty where `may_lower`.
     `seen` is what the turn saw, `sizes` the serving pools' desired sizes in it and `held` all pools',
     `ready` what can serve, `recommendations` what each policy wants. `full` says why the replicas that are not ready
-    may be needed; empty where nothing says so. `abandoned` are the pending replicas that the allocation does not count.
+    may be needed; empty where nothing says so. `abandoned` are the pending replicas that the allocation does not count,
+    `planned` the replica equivalents that it gives the serving pools, the size at the most.
     """
 
     spec: WorkloadSpec
@@ -107,3 +108,4 @@ class Situation:
     recommendations: tuple[Recommendation, ...]
     full: str = ""
     abandoned: Mapping[PoolName, int] = field(default_factory=dict)
+    planned: float = 0.0

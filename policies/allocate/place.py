@@ -9,6 +9,7 @@ from policies import guard, quanta
 from policies.allocate import headroom, ladder, rungs
 from policies.allocate.listed import allocate
 from policies.allocate.move import standing
+from policies.demand import equivalents
 from policies.history import TARGET
 from policies.model import Absent, Fresh, PoolName, PoolStatus, Reading, Step
 from policies.stabilize import whole
@@ -71,7 +72,7 @@ def found(spec: WorkloadSpec, history: History, seen: Observation) -> Found:
 
 def worth(spec: WorkloadSpec, sizes: Mapping[PoolName, int]) -> int:
     """Replicas' worth of the serving pools among these sizes, rounded up."""
-    return whole(sum(n * spec.pools[p].work_per_replica for p, n in sizes.items() if spec.pools[p].tier == "serving"))
+    return whole(equivalents(spec, sizes))
 
 
 def place(s: Situation, steps: tuple[Step, ...], size: int, split: Mapping[PoolName, int] | None) -> Placed:

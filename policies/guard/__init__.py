@@ -18,6 +18,7 @@ from policies.guard.bounds import (
     at_most,
     bound,
     keep_full_pools,
+    keep_unreplaced,
     never_shrink_blind,
     none_blind,
     untouchable,
@@ -41,7 +42,16 @@ __all__ = ["CAPS", "GUARD", "LAST", "last_word", "never_shrink_blind", "untoucha
 
 CAPS: tuple[Callable[[int, Situation], Step | None], ...] = (spare_late, ration)
 GUARD: tuple[Callable[[int, Situation], Step | None], ...] = (never_shrink_blind, override, bound, maintain, pause)
-LAST: tuple[LastRule, ...] = (none_blind, keep_full_pools, maintain_pools, contain, in_quanta, at_most, afford)
+LAST: tuple[LastRule, ...] = (
+    none_blind,
+    keep_full_pools,
+    maintain_pools,
+    contain,
+    in_quanta,
+    at_most,
+    afford,
+    keep_unreplaced,
+)
 """Removals are given back before growth is cut, so that little is cut twice."""
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Final
 
 from policies import quanta
+from policies.demand import equivalents
 from policies.model import Absent, Fresh, PoolName, PoolStatus, Reading, Stale, Step
 
 if TYPE_CHECKING:
@@ -13,6 +15,10 @@ if TYPE_CHECKING:
 
     from policies.spec import Pool, WorkloadSpec
     from policies.view import Situation
+
+
+EPSILON: Final = 1e-9
+"""Rounding noise of a sum of replica equivalents."""
 
 
 def never_shrink_blind(size: int, s: Situation) -> Step | None:
@@ -48,6 +54,29 @@ def keep_full_pools(targets: Mapping[PoolName, int], s: Situation) -> tuple[dict
         return None
     kept = {name: max(target, least[name]) for name, target in targets.items()}
     return kept, Step("full replicas", sum({**s.held, **kept}.values()), s.full)
+
+
+def keep_unreplaced(targets: Mapping[PoolName, int], s: Situation) -> tuple[dict[PoolName, int], Step] | None:
+    """Give back removals whose replacement another limit cut, the cheapest pools' first.
+
+    One of pool b was to go for one of pool a, and the budget has no room for that: b keeps its own.
+    """
+    pools = s.spec.pools
+    serving = {**s.sizes, **{name: size for name, size in targets.items() if name in s.sizes}}
+    lacking = min(s.planned, equivalents(s.spec, s.sizes)) - equivalents(s.spec, serving)
+    kept = dict(targets)
+    removed = [name for name in targets if name in s.sizes and targets[name] < s.held[name]]
+    for name in sorted(removed, key=lambda n: pools[n].price_usd_per_hour or 0.0):
+        if lacking <= EPSILON:
+            break
+        gone, pool = s.held[name] - kept[name], pools[name]
+        wanted = math.ceil(lacking / pool.work_per_replica - EPSILON)
+        back = gone if gone <= wanted else quanta.more(kept[name], wanted, gone, pool.quantum)
+        kept[name] += back
+        lacking -= back * pool.work_per_replica
+    if kept == targets:
+        return None
+    return kept, Step("kept", sum({**s.held, **kept}.values()), "what was to replace them is not allowed: these stay")
 
 
 def at_most(targets: Mapping[PoolName, int], s: Situation) -> tuple[dict[PoolName, int], Step] | None:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from policies.model import Result, Tick
+from policies.model import Fresh, Result, Tick
 from policies.pipeline import decide
 from policies.stabilize import whole
 from scaler.journal.codec import decode_tick, encode_tick
@@ -25,6 +25,8 @@ def sizes_add_up(turn: Turn) -> str | None:
         return "every pool's size is known, and none is decided"
     if d.targets.keys() - pools.keys():
         return f"targets {dict(d.targets)} for pools that there are not"
+    if not all(isinstance(reading, Fresh) for reading in turn.tick.observation.pools.values()):
+        return None  # what was requested of a pool since it was read counts, and is not in the tick
     sizes = {name: status.desired for name, status in turn.found.items()}
     told = (d.current, d.target)
     made = (sum(sizes.values()), sum({**sizes, **d.targets}.values()))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any, Final
 
-from policies.model import PoolName, Tick
+from policies.model import Evidence, PoolName, Tick
 from tests.fuzz.judged import Judged, fresh
 from tests.fuzz.policies import ENGINES
 
@@ -46,7 +46,8 @@ def _saturated(judged: Judged, policy: Any, kind: str) -> str:
         return f"{quantity} is {value:g}" if value is not None and value >= policy.target else ""
     if kind in {"concurrency", "predictive"}:
         waiting = judged.reading(f"{ENGINES}.waiting")
-        return f"{waiting:g} requests wait" if waiting is not None and waiting >= 1.0 else ""
+        noise = max(1, _ready(judged.tick))
+        return f"{waiting:g} requests wait" if waiting is not None and waiting >= noise else ""
     return ""
 
 
@@ -90,8 +91,13 @@ def _need(tick: Tick, policy: str) -> float:
 
 
 def _applies(judged: Judged) -> bool:
-    """Whether a policy of the project's own lowered the size: not the owner, not a move between pools."""
-    return judged.lowered and not judged.is_peer and not judged.by_owner
+    """Whether a policy of the project's own lowered the size while a queue before the replicas does not say that the
+    traffic is gone: not the owner, not a move between pools."""
+    idle = any(
+        judged.kinds[str(r.policy)] == "queue_depth" and r.need == 0.0 and r.evidence is Evidence.FULL
+        for r in judged.tick.decision.recommendations
+    )
+    return judged.lowered and not judged.is_peer and not judged.by_owner and not idle
 
 
 def _lost(judged: Judged) -> str | None:

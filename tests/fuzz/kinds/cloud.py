@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from policies.model import PoolStatus
+from policies.plausibility import implausible_size
 from scaler.actuators.gce_mig import GceMig
 from scaler.actuators.gke_node_pool import GkeNodePool
 from scaler.ports import PortError
@@ -110,7 +111,7 @@ async def _asked(lane: Lane) -> PoolStatus:
 
 def _wrong(found: PoolStatus) -> str:
     counts = (found.desired, found.ready, found.doomed, found.failed, found.interrupted)
-    if not all(is_count(count) and count <= MOST for count in counts):
+    if not all(map(is_count, counts)) or (max(counts) > MOST and not implausible_size(found)):
         return f"counts are {counts!r}"
     texts = (
         found.version,
