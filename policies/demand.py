@@ -55,7 +55,7 @@ def filled_share(work: float | None, view: View, source: str | None) -> float:
 
 def equivalents(spec: WorkloadSpec, sizes: Mapping[PoolName, int]) -> float:
     """Return what the serving pools among these sizes carry, in replica equivalents."""
-    return sum(n * spec.pools[p].work_per_replica for p, n in sizes.items() if spec.pools[p].tier == "serving")
+    return float(sum(n * spec.pools[p].work_per_replica for p, n in sizes.items() if spec.pools[p].tier == "serving"))
 
 
 def with_headroom(work: float, share: float) -> float:

@@ -34,6 +34,8 @@ STEP: Final = 0.3
 """The logarithm moves by no more than this in a turn: beyond it the line is no tangent any more."""
 SURE: Final = 1e-4
 """Nothing is ever known to better than a hundredth (as a variance)."""
+WIDEST: Final = 1e3
+"""No latency exceeds its mean by a thousand means, on average."""
 SELDOM: Final = 1e-4
 """Shares are told apart down to this: one request in ten thousand."""
 
@@ -96,6 +98,6 @@ class Tail:
         """As it was handed on; the prior where it was not, or where a record gives what cannot have been learned."""
         spread = memory.get(f"{name}.spread", math.nan)
         variance = memory.get(f"{name}.spread_variance", math.nan)
-        if not (0.0 < spread < math.inf and 0.0 <= variance <= 2.0 * DOUBT**2):
+        if not (0.0 < spread <= WIDEST and 0.0 <= variance <= 2.0 * DOUBT**2):
             return Tail.of(prior, most)
         return Tail(spread, prior, most, variance)

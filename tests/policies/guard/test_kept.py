@@ -1,0 +1,87 @@
+"""Pools that keep their size: full replicas, removals without a replacement, and sizes that cannot be read."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import pytest
+
+from policies.capacity import Fit
+from policies.guard import last_word
+from policies.history import History
+from policies.limits import Budget
+from policies.model import Fresh, Outcome, PoolName, PoolStatus, Result, Stale
+from policies.pipeline import decide
+from policies.spec import Pool
+from policies.tail import Tail
+from policies.view import Situation
+from tests.factories import NOW, queue, seen, spec, tick_of
+
+A, B = PoolName("a"), PoolName("b")
+PRICED = {"a": Pool(price_usd_per_hour=2.0), "b": Pool(price_usd_per_hour=1.0, market="spot")}
+
+
+def situation(
+    statuses: Mapping[PoolName, PoolStatus], planned: float, full: str = "", budget: Budget | None = None
+) -> Situation:
+    workload = spec(pools=PRICED, max_replicas=10, budget=budget or Budget())
+    observed = seen(queue(10), pools={name: Fresh(status, NOW) for name, status in statuses.items()})
+    held = {name: status.desired for name, status in statuses.items()}
+    size, ready = sum(held.values()), sum(status.ready for status in statuses.values())
+    return Situation(
+        workload, History(), NOW, float(size), size, True, True, "", observed, held, held, ready, (), full, {}, planned
+    )
+
+
+@pytest.mark.parametrize(
+    ("failed", "target", "kept"),
+    [(0, 4, 6), (2, 4, 4), (1, 3, 5), (0, 7, 7)],
+    ids=["none goes", "failed ones may go", "and no more", "growth stays"],
+)
+def test_full_replicas_keep_every_pool(failed: int, target: int, kept: int) -> None:
+    s = situation({A: PoolStatus(6, 2, failed=failed), B: PoolStatus(2, 2)}, planned=8.0, full="full")
+    _, targets = last_word({A: target, B: 2}, s)
+    assert targets == {A: kept, B: 2}
+
+
+def test_what_cannot_be_replaced_stays() -> None:
+    """One of b was to go for one of a, and the budget has no room for that."""
+    s = situation({A: PoolStatus(1, 1), B: PoolStatus(1, 1)}, planned=2.0, budget=Budget(usd_per_hour=3.0))
+    steps, targets = last_word({A: 2, B: 0}, s)
+    assert targets == {A: 1, B: 1}
+    assert [step.rule for step in steps] == ["budget", "kept"]
+
+
+def test_a_pool_that_shrinks_without_a_replacement_shrinks() -> None:
+    s = situation({A: PoolStatus(6, 6), B: PoolStatus(1, 1)}, planned=3.0)
+    assert last_word({A: 2, B: 1}, s) == ((), {A: 2, B: 1})
+
+
+def test_what_was_requested_of_a_pool_that_cannot_be_read_counts() -> None:
+    """Pool a was read at 2 and set to 8; then it cannot be read, and b must not take its room."""
+    workload = spec(pools={"a": Pool(), "b": Pool()}, max_replicas=10)
+    history = History(workload.lookback_s)
+    first = seen(queue(80), pools={A: Fresh(PoolStatus(2, 2), NOW), B: Fresh(PoolStatus(0, 0), NOW)})
+    decision = decide(workload, history, first)
+    assert decision.targets == {A: 8, B: 0}
+    accepted = (Outcome(A, 2, 8, Result.ACCEPTED), Outcome(B, 0, 0, Result.UNCHANGED))
+    history.append(dataclasses.replace(tick_of(first, decision), outcomes=accepted))
+    pools = {A: Stale(PoolStatus(2, 2), NOW, 15.0), B: Fresh(PoolStatus(0, 0), NOW + 15)}
+    after = decide(workload, history, seen(queue(1000), at=15, pools=pools))
+    assert after.current == 8
+    assert after.targets == {B: 2}
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, 1e300])
+@pytest.mark.parametrize("key", ["pace", "saturation", "pp", "ss", "spread", "spread_variance"])
+def test_memory_that_nothing_can_have_taught_is_forgotten(key: str, value: float) -> None:
+    line, tail = Fit.prior(0.05).saturated(1.5, 0.01), Tail.of(0.4).learn(1.0, 0.9, 0.2, 100.0, 0.01)
+    memory = {**line.memory("x"), **tail.memory("x")}
+    assert (Fit.recalled("x", memory, 0.05), Tail.recalled("x", memory, 0.4)) == (line, tail)
+    for spoiled in ({**memory, f"x.{key}": value}, {k: v for k, v in memory.items() if k != f"x.{key}"}):
+        of_line, of_tail = Fit.recalled("x", spoiled, 0.05), Tail.recalled("x", spoiled, 0.4)
+        if key.startswith("spread"):
+            assert of_tail == Tail.of(0.4) or (key, value) == ("spread_variance", 0.0)
+        else:
+            assert of_line == Fit.prior(0.05)
