@@ -11,7 +11,7 @@ from policies.capacity import Fit
 from policies.guard import last_word
 from policies.history import History
 from policies.limits import Budget
-from policies.model import Fresh, Outcome, PoolName, PoolStatus, Result, Stale
+from policies.model import Fresh, Outcome, PoolName, PoolStatus, Reading, Result, Stale
 from policies.pipeline import decide
 from policies.spec import Pool
 from policies.tail import Tail
@@ -40,7 +40,7 @@ def situation(
     ids=["none goes", "failed ones may go", "and no more", "growth stays"],
 )
 def test_full_replicas_keep_every_pool(failed: int, target: int, kept: int) -> None:
-    s = situation({A: PoolStatus(6, 2, failed=failed), B: PoolStatus(2, 2)}, planned=8.0, full="full")
+    s = situation({A: PoolStatus(6, 2, failed=failed), B: PoolStatus(2, 2)}, planned=target + 2.0, full="full")
     _, targets = last_word({A: target, B: 2}, s)
     assert targets == {A: kept, B: 2}
 
@@ -67,7 +67,10 @@ def test_what_was_requested_of_a_pool_that_cannot_be_read_counts() -> None:
     assert decision.targets == {A: 8, B: 0}
     accepted = (Outcome(A, 2, 8, Result.ACCEPTED), Outcome(B, 0, 0, Result.UNCHANGED))
     history.append(dataclasses.replace(tick_of(first, decision), outcomes=accepted))
-    pools = {A: Stale(PoolStatus(2, 2), NOW, 15.0), B: Fresh(PoolStatus(0, 0), NOW + 15)}
+    pools: dict[str, Reading[PoolStatus]] = {
+        A: Stale(PoolStatus(2, 2), NOW, 15.0),
+        B: Fresh(PoolStatus(0, 0), NOW + 15),
+    }
     after = decide(workload, history, seen(queue(1000), at=15, pools=pools))
     assert after.current == 8
     assert after.targets == {B: 2}
