@@ -26,8 +26,8 @@ def down(replicas: int, quantum: int) -> int:
 
 
 def bounds(pool: Pool, cap: int) -> tuple[int, int]:
-    """The least and the most that the pool may have, in whole quanta; `cap` where it sets no maximum of its own."""
-    most = down(cap if pool.max_replicas is None else pool.max_replicas, pool.quantum)
+    """The least and the most that the pool may have, in whole quanta; `cap` is the workload's maximum."""
+    most = down(cap if pool.max_replicas is None else min(cap, pool.max_replicas), pool.quantum)
     return min(up(pool.min_replicas, pool.quantum), most), most
 
 

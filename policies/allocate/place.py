@@ -56,7 +56,10 @@ class Placed:
 
 
 def found(spec: WorkloadSpec, history: History, seen: Observation) -> Found:
-    """What is there. Where money decides, what the allocator held beyond the last size is no size: it is spare."""
+    """What is there. Where money decides, what the allocator held beyond the last size is no size: it is spare.
+
+    Of replicas that are there one counts in any case: a window without growth must not take the last for a spare.
+    """
     pools = rungs.serving(spec)
     read = {n: r.value for n in pools if not isinstance(r := seen.pools[n], Absent)}
     sizes = {n: status.desired for n, status in read.items()}
@@ -66,7 +69,7 @@ def found(spec: WorkloadSpec, history: History, seen: Observation) -> Found:
     held = worth(spec, sizes)
     last = history.column(TARGET)[-1:]
     if rungs.differ(spec) and last.size and last[0] >= 0:  # not a number where no size was known
-        held = min(held, int(last[0]))
+        held = min(held, max(1, int(last[0])))
     return Found(sizes, held, ready)
 
 

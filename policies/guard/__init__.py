@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from policies.guard.blast import contain
 from policies.guard.bounds import (
-    at_most,
     bound,
     keep_full_pools,
     keep_unreplaced,
@@ -24,6 +23,7 @@ from policies.guard.bounds import (
     untouchable,
     widened,
     within,
+    within_bounds,
 )
 from policies.guard.hands import maintain, maintain_pools, override, pause
 from policies.guard.late import spare_late
@@ -48,7 +48,7 @@ LAST: tuple[LastRule, ...] = (
     maintain_pools,
     contain,
     in_quanta,
-    at_most,
+    within_bounds,
     afford,
     keep_unreplaced,
 )

@@ -79,14 +79,18 @@ def keep_unreplaced(targets: Mapping[PoolName, int], s: Situation) -> tuple[dict
     return kept, Step("kept", sum({**s.held, **kept}.values()), "what was to replace them is not allowed: these stay")
 
 
-def at_most(targets: Mapping[PoolName, int], s: Situation) -> tuple[dict[PoolName, int], Step] | None:
-    """Cut growth beyond the maximum of a pool or of the workload; what is held beyond it may stay.
+def within_bounds(targets: Mapping[PoolName, int], s: Situation) -> tuple[dict[PoolName, int], Step] | None:
+    """Cut growth beyond the maximum of a pool or of the workload, and removals below a pool's minimum.
 
-    The most expensive pools' growth goes first, among equals that of the pool listed last.
+    What is held outside of them may stay. The most expensive pools' growth goes first, among equals that of the pool
+    listed last.
     """
     high = s.spec.max_replicas
-    most = {name: max(s.held[name], quanta.bounds(s.spec.pools[name], high)[1]) for name in targets}
-    kept = {name: min(target, most[name]) for name, target in targets.items()}
+    bounds = {name: quanta.bounds(s.spec.pools[name], high) for name in targets}
+    kept = {
+        name: max(min(target, max(s.held[name], bounds[name][1])), min(s.held[name], bounds[name][0]))
+        for name, target in targets.items()
+    }
     over = sum({**s.sizes, **{n: kept[n] for n in kept if n in s.sizes}}.values()) - max(high, sum(s.sizes.values()))
     grown = [n for n in reversed(kept) if n in s.sizes and kept[n] > s.held[n]]
     for name in sorted(grown, key=lambda n: -(s.spec.pools[n].price_usd_per_hour or 0.0)) if over > 0 else ():
@@ -97,7 +101,9 @@ def at_most(targets: Mapping[PoolName, int], s: Situation) -> tuple[dict[PoolNam
     if kept == targets:
         return None
     changed = ", ".join(f"{n} {kept[n]} in the place of {size}" for n, size in targets.items() if kept[n] != size)
-    return kept, Step("bounds", sum({**s.held, **kept}.values()), f"at most {high}, all pools together: {changed}")
+    return kept, Step(
+        "bounds", sum({**s.held, **kept}.values()), f"pools within their bounds, and at most {high} in all: {changed}"
+    )
 
 
 def widened(spec: WorkloadSpec, now: float) -> WorkloadSpec:

@@ -57,7 +57,7 @@ def _policy(found: Cursor) -> dict[str, Any]:
         found.wrong("type", f"is required: one of {', '.join(TYPES)}")
     amount, period_s = found.whole("value", None, least=1), found.whole("periodSeconds", None, least=1)
     for key, given in (("value", amount), ("periodSeconds", period_s)):
-        if given is None and not found.has(key):
+        if given is None and (found.raw(key) is None or found.raw(key) == ""):
             found.wrong(key, "is required")
     if period_s is not None and period_s > MAX_PERIOD_S:
         found.wrong("periodSeconds", f"must be at most {MAX_PERIOD_S}, as Kubernetes has it")

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Final
 
+from policies import quanta
 from policies.model import Fresh
 from policies.spec import Pool
 from simulators.swarm import evidence, limits, owner, records, supply
@@ -54,9 +55,13 @@ def only_fresh_pools(judged: Judged) -> str | None:
 
 
 def work_keeps_a_replica(judged: Judged) -> str | None:
-    """Where there is work and a replica is requested, one stays, unless a budget or the fleet leaves room for none."""
+    """Where there is work and a replica is requested, one stays, unless a budget, the fleet or a
+    maximum below a pool's quantum leaves room for none.
+    """
     gone = judged.turn.decision.active and judged.before > 0 and judged.after == 0 and not judged.turn.by_hand()
-    if any(step.rule in {"budget", "fleet"} for step in judged.turn.decision.steps):
+    spec = judged.turn.spec
+    room = any(quanta.bounds(spec.pools[name], spec.max_replicas)[1] for name in judged.serving)
+    if not room or any(step.rule in {"budget", "fleet"} for step in judged.turn.decision.steps):
         return None
     return f"{judged.before} -> 0, and there is work" if gone else None
 

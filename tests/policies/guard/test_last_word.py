@@ -153,7 +153,7 @@ def test_growth_that_relied_on_a_removal_that_maintenance_undoes_ends_at_the_max
     assert decision.written_off == {A: 5}
     assert dict(decision.targets) == {A: 10, B: taken_over}
     if taken_over < 5:
-        assert f"at most {most}, all pools together: b {taken_over} in the place of 5" in decision.reason
+        assert f"at most {most} in all: b {taken_over} in the place of 5" in decision.reason
 
 
 def test_a_removal_rounded_to_a_quantum_leaves_growth_no_more_than_the_maximum() -> None:
