@@ -97,7 +97,7 @@ def _bits(word: str) -> float:
 def plain_key(key: str, *, below_secret: bool = False) -> str:
     """A key as it may be shown: not one that is rather a value in the wrong place."""
     known = key in {"env", "file"} if below_secret else KEY.fullmatch(key) and mask(key) == key and not _is_dense(key)
-    return key if known else "(key)"
+    return key if known and key.isprintable() else "(key)"
 
 
 def _is_dense(key: str) -> bool:
