@@ -61,7 +61,7 @@ def work_keeps_a_replica(judged: Judged) -> str | None:
     gone = judged.turn.decision.active and judged.before > 0 and judged.after == 0 and not judged.turn.by_hand()
     spec = judged.turn.spec
     room = any(quanta.bounds(spec.pools[name], spec.max_replicas)[1] for name in judged.serving)
-    if not room or any(step.rule in {"budget", "fleet"} for step in judged.turn.decision.steps):
+    if not room or judged.is_peer or any(step.rule in {"budget", "fleet"} for step in judged.turn.decision.steps):
         return None
     return f"{judged.before} -> 0, and there is work" if gone else None
 
