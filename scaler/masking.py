@@ -144,7 +144,7 @@ def _without_assigned(text: str) -> str:
 def _is_assignment(named: re.Match[str], value: re.Match[str]) -> bool:
     """Whether a secret follows its name, and not a sentence, as in ``bearer_token: must be a mapping``."""
     mark, name, sign = named.groups()
-    if not is_secret_name(name.rpartition(".")[2]) or (name in COMMON_WORDS and not mark):
+    if not is_secret_name(name.rpartition(".")[2]) or (name.lower() in COMMON_WORDS and not mark):
         return False
     is_sentence = ":" in sign and not mark and not value[1] and value.string[value.end() : value.end() + 1] == " "
     return not is_sentence

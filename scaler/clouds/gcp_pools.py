@@ -164,9 +164,8 @@ def parts(machines: Sequence[Machine], doomed: set[str], market: str) -> tuple[P
     """The machines by zone."""
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for m in machines:
-        counts[m.zone].update(
-            ready=m.ready, doomed=m.name in doomed, pending=not m.ready and not m.failed and not _leaves(m)
-        )
+        pending = not m.ready and not m.failed and not _leaves(m)
+        counts[m.zone].update(ready=int(m.ready), doomed=int(m.name in doomed), pending=int(pending))
     return tuple(
         Part(zone, market, count["ready"], count["pending"], count["doomed"]) for zone, count in sorted(counts.items())
     )

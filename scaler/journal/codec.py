@@ -285,7 +285,8 @@ def _decode_shortfall(at: object, reason: object, quota: object) -> Shortfall:
 
 
 def _decode_part(zone: object, market: object, ready: object, pending: object, doomed: object) -> Part:
-    return Part(text(zone), text(market), whole(ready), whole(pending), whole(doomed))
+    counts = (int(n) if isinstance(n, bool) else whole(n) for n in (ready, pending, doomed))  # older journals have true
+    return Part(text(zone), text(market), *counts)
 
 
 def _encode_reading(reading: Reading[T], value_of: Callable[[T], object]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from policies.history import History
-from policies.model import Absent, Fresh, Outcome, PolicyName, PoolName, PoolStatus, Reading, Result, Stale, Tick
+from policies.model import Absent, Fresh, Outcome, Part, PolicyName, PoolName, PoolStatus, Reading, Result, Stale, Tick
 from policies.pipeline import decide
 from scaler.config.daemon import Journal as Settings
 from scaler.config.load import Workload, workload_from
@@ -258,6 +258,22 @@ def test_what_is_no_text_and_no_number_costs_at_most_its_own_record(tmp_path: Pa
     w.close()
     (read,) = Journal(tmp_path)
     assert read.outcomes[0].reason == "? of a server"
+
+
+def test_counts_that_older_journals_have_as_true_or_false_are_read(tmp_path: Path, workload: Workload) -> None:
+    w = writer(tmp_path)
+    w.write(tick(workload), workload)
+    w.close()
+    (file,) = files(tmp_path)
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    (record,) = [line for line in lines if line["type"] == "tick"]
+    (pool,) = record["pools"].values()
+    pool["value"]["parts"] = [["zone", "spot", True, False, 2]]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (read,) = Journal(tmp_path)
+    assert [r.value.parts for r in read.observation.pools.values() if isinstance(r, Fresh)] == [
+        (Part("zone", "spot", 1, 0, 2),)
+    ]
 
 
 HUGE = 10**310

@@ -207,13 +207,13 @@ async def test_a_native_histogram_is_not_a_number(opening: Opening, front: Front
 async def test_credentials_are_read_anew_for_every_request(opening: Opening, front: Front, tmp_path: Path) -> None:
     front.body = RUNNING
     token = tmp_path / "token"
-    token.write_text("first\n", encoding="utf-8")
+    token.write_text("first-token\n", encoding="utf-8")
     access = Access(bearer_token=Secret(file=str(token)), headers={"X-Scope-OrgID": "llm"})
     source = await Prometheus(url=front.url, preset="vllm", read=("running",), access=access).open(opening)
     await source.sample()
-    token.write_text("second\n", encoding="utf-8")
+    token.write_text("second-token\n", encoding="utf-8")
     await source.sample()
-    assert [headers["Authorization"] for _, headers in front.seen] == ["Bearer first", "Bearer second"]
+    assert [headers["Authorization"] for _, headers in front.seen] == ["Bearer first-token", "Bearer second-token"]
     assert front.seen[0][1]["X-Scope-OrgID"] == "llm"
 
 

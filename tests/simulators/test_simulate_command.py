@@ -168,7 +168,7 @@ def test_the_same_seed_gives_the_same_bytes_whatever_the_hash_seed(tmp_path: Pat
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (setting("trafic", to=1), "scenario.yaml:22: trafic = 1: unknown key (did you mean 'traffic'?)"),
+        (setting("trafic", to=1), "scenario.yaml:22: trafic: unknown key (did you mean 'traffic'?)"),
         (setting("settle_s", to="long"), 'scenario.yaml:21: settle_s = "long": must be a number'),
         (setting("seed", to=-1), "seed = -1: must be greater than or equal to 0"),
         (setting("duration_s", to=float("inf")), "duration_s = Infinity: must be finite"),

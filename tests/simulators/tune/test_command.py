@@ -171,7 +171,7 @@ def test_several_traces_are_cut_each_and_left_out_in_turn(scenario: Path, tmp_pa
         (("--on", "tcp://x:1", "--jobs", "2"), "--jobs = 2: is about this machine"),
         (("--out", "no/where"), "--out = no/where: cannot be made"),
         (("--trace", "no.csv"), "no.csv"),
-        (("--storage", "postgresql://x:secret@127.0.0.1:1/y"), "postgresql://x:***@127.0.0.1:1/y: cannot be opened"),
+        (("--storage", "postgresql://x:secret@127.0.0.1:1/y"), "postgresql://***@127.0.0.1:1/y: cannot be opened"),
     ],
 )
 def test_what_cannot_be_is_refused_before_any_work(
