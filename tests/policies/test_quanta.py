@@ -57,7 +57,8 @@ def test_the_pools_hold_the_size_decided_unless_no_whole_quantum_fits(life: Life
             min(room, spec.max_replicas - total) >= p.quantum
             for room, p in zip(rooms, spec.pools.values(), strict=True)
         ]
-        assert total >= settled or not any(fits)
+        beyond = sum(sizes(turn.seen).values()) > spec.max_replicas  # coming back within it takes a whole quantum
+        assert total >= settled - 1e-9 or beyond or not any(fits)
 
 
 def kept(story: list[tuple[Lived, dict[PoolName, Place]]]) -> None:
