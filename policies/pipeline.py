@@ -113,11 +113,12 @@ def with_accepted_sizes(seen: Observation, history: History) -> Observation:
 
     A pool that was read at 2, was then set to 8 and cannot be read now has 8 as far as limits are concerned.
     """
-    pools = dict(seen.pools)
-    for name, reading in seen.pools.items():
-        if isinstance(reading, Stale) and (requested := history.markets.of(name).requested) > reading.value.desired:
-            pools[name] = dataclasses.replace(reading, value=dataclasses.replace(reading.value, desired=requested))
-    return seen if pools == seen.pools else dataclasses.replace(seen, pools=pools)
+    raised = {
+        name: dataclasses.replace(reading, value=dataclasses.replace(reading.value, desired=requested))
+        for name, reading in seen.pools.items()
+        if isinstance(reading, Stale) and (requested := history.markets.of(name).requested) > reading.value.desired
+    }
+    return dataclasses.replace(seen, pools={**seen.pools, **raised}) if raised else seen
 
 
 def recommend(
