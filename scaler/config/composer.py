@@ -154,8 +154,9 @@ class Composer:
         self._lines = array("I")
         self._anchors.clear()
         self._root = None
-        while not isinstance(event := self._loader.get_event(), yaml.DocumentEndEvent):
-            self._take(event, event.start_mark.line + 1)
+        read, take = self._loader.get_event, self._take
+        while type(event := read()) is not yaml.DocumentEndEvent:
+            take(event, event.start_mark.line + 1)
         return self._root, Lines(self._root, self._lines)
 
     def _take(self, event: Any, line: int) -> None:

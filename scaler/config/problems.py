@@ -56,11 +56,12 @@ class Problem:
 
 
 def shown(value: object) -> str:
-    """A value as a reader of YAML would write it, cut to length."""
+    """A value as a reader of YAML would write it, cut to length; always text that UTF-8 can encode."""
     try:
         text = json.dumps(value, ensure_ascii=False, default=str)
     except (ValueError, RecursionError):
         text = f"a {type(value).__name__} that cannot be shown"
+    text = text.encode(errors="backslashreplace").decode()  # half a surrogate pair can be written nowhere
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
 
 

@@ -52,6 +52,11 @@ class Judged:
         return self.after < self.before and math.floor(after) < math.floor(before)
 
     @property
+    def refused_to_shrink(self) -> bool:
+        """Whether a pool kept replicas that were to go, as its platform or another writer would not have it."""
+        return any(o.result.refused and o.after < o.before for o in self.tick.outcomes)
+
+    @property
     def kinds(self) -> dict[str, str]:
         """The kind of each policy, by the policy's name."""
         return {str(name): kind_of("policy", policy) for name, policy in self.turn.spec.policies.items()}

@@ -150,8 +150,10 @@ def within_grants(judged: Judged) -> str | None:
 
 
 def fleet_within_limits(judged: Judged) -> str | None:
-    """A workload that grows in a unit of the fleet's limits leaves the fleet, as far as it is known, within them."""
-    if judged.fleet is None:
+    """A workload that grows in a unit of the fleet's limits leaves the fleet, as far as it is known, within them,
+    unless a pool that was to shrink in the same tick refused to.
+    """
+    if judged.fleet is None or judged.refused_to_shrink:
         return None
     pools = judged.turn.spec.pools
     before = {name: status.desired for name, status in judged.turn.found.items()}
