@@ -156,8 +156,9 @@ def _sees_no_work(policy: Any, said: Recommendation) -> bool:
 
 def _without(said: Recommendation, view: View) -> Recommendation:
     """Return a recommendation while the queue before the replicas is empty: that none is ready then hides nothing."""
-    fresh = all(isinstance(view.readings.get(signal), Fresh) for signal in said.used)
-    if view.ready or said.evidence is not Evidence.BLIND or not fresh:
+    readings = (view.readings.get(signal) for signal in said.used)
+    whole_and_fresh = all(isinstance(reading, Fresh) and not reading.missing for reading in readings)
+    if view.ready or said.evidence is not Evidence.BLIND or not whole_and_fresh:
         return said
     return replace(said, evidence=Evidence.FULL, reason=f"{said.reason}; but the queue before them is empty")
 

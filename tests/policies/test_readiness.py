@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from policies.model import Absent, Evidence, Fresh
+from policies.model import Absent, Evidence, Fresh, Reading
 from policies.readiness import COUNTS_S
 from policies.threshold import KvCacheUsage, QueueDepth
 from tests.policies.losses import POLICIES, STEP_S, Replicas, read
@@ -158,9 +158,10 @@ def test_an_empty_queue_shows_that_nothing_was_lost(survivors: int) -> None:
     assert sizes[-1] == 1
 
 
-def test_an_empty_queue_does_not_make_up_for_a_reading_that_is_absent() -> None:
+@pytest.mark.parametrize("reading", [Absent("no series"), Fresh(0.02, 0.0, "1 of 3 engines did not answer")])
+def test_an_empty_queue_does_not_make_up_for_a_reading_that_lacks_engines(reading: Reading[float]) -> None:
     replicas = Replicas(WITH_QUEUE, lost=12)
-    kept = {replicas.observe({**queue(0.0), "e.kv_cache_usage": Absent("no series")}).target for _ in range(LONG)}
+    kept = {replicas.observe({**queue(0.0), "e.kv_cache_usage": reading}).target for _ in range(LONG)}
     assert kept == {12}
 
 
