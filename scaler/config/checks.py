@@ -25,11 +25,11 @@ REPLACED: Final = ("cooldown_s", "tolerance", "scale_up", "scale_down")
 
 def own_problems(record: Any, place: Place = ()) -> Iterator[Finding]:
     """What every record in the tree has to say of itself: ``problems()`` yields (field, rule) pairs."""
-    cls: Any = type(record)
-    if dataclasses.is_dataclass(cls):
+    if dataclasses.is_dataclass(record):
         if hasattr(record, "problems"):
             for field, rule in record.problems():
                 yield (*place, field) if field else place, rule, ""
+        cls: Any = type(record)
         for name in _speaking(cls):
             yield from own_problems(getattr(record, name), (*place, name))
     elif isinstance(record, tuple):

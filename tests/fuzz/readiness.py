@@ -46,7 +46,7 @@ def _saturated(judged: Judged, policy: Any, kind: str) -> str:
         return f"{quantity} is {value:g}" if value is not None and value >= policy.target else ""
     if kind in {"concurrency", "predictive"}:
         waiting = judged.reading(f"{ENGINES}.waiting")
-        noise = max(1, _ready(judged.tick))
+        noise = max(1, _ready(judged.tick), judged.tick.decision.ready or 0)  # each counted as what it is worth
         return f"{waiting:g} requests wait" if waiting is not None and waiting >= noise else ""
     return ""
 
