@@ -65,10 +65,12 @@ def none_ready_is_blind(judged: Judged) -> str | None:
 
 def lost_replicas_count(judged: Judged) -> str | None:
     """Totals of the engines that fall with the ready replicas, each of which carries what it did, lower no size below
-    what was needed before.
+    what was needed before under the same configuration, in replica equivalents.
     """
-    if not _applies(judged) or (then := _before_the_loss(judged)) is None:
+    then = _before_the_loss(judged) if _applies(judged) else None
+    if then is None or then.spec != judged.tick.spec:
         return None
+    target = judged.turn.decision.target
     for name, policy in judged.turn.spec.policies.items():
         kind = judged.kinds[str(name)]
         total = kind in TOTAL_KINDS and not (kind == "metric" and policy.across == "mean")
@@ -78,7 +80,7 @@ def lost_replicas_count(judged: Judged) -> str | None:
         signal = f"{ENGINES}.{quantity}"
         now, was, needed = judged.reading(signal), fresh(then, signal), _need(then, str(name))
         ready, had = _ready(judged.tick), _ready(then)
-        if now and was and ready and had and now / ready >= SAME * was / had and judged.after < math.floor(needed):
+        if now and was and ready and had and now / ready >= SAME * was / had and (target or 0) < math.floor(needed):
             each = f"{quantity} {was:g} over {had} ready was as much for each as {now:g} over {ready}"
             return f"{judged.before} -> {judged.after}, {needed:.2f} were needed before, and {each}"
     return None
