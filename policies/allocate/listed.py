@@ -37,13 +37,7 @@ def allocate(
         lifted = quanta.more(result[name], pool.min_replicas - result[name], room, pool.quantum)
         result[name] += lifted
         room -= lifted
-    missing = target - present - sum(result[name] - sizes[name] for name in free)
-    for name, pool in free.items():
-        limit = cap if pool.max_replicas is None else pool.max_replicas
-        total = sum({**sizes, **result}.values())
-        added = quanta.more(result[name], missing, min(limit - result[name], cap - total), pool.quantum)
-        result[name] += added
-        missing -= added
+    _fill(result, target, sizes, free, cap)
     surplus = present - target
     for name, pool in reversed(free.items()):
         removed = quanta.fewer(result[name], min(surplus, result[name] - pool.min_replicas), pool.quantum)
@@ -55,4 +49,22 @@ def allocate(
         removed = result[name] - max(least, quanta.down(result[name] - max(0, over), pool.quantum)) if over > 0 else 0
         result[name] -= removed
         over -= removed
+    _fill(result, target, sizes, free, cap)  # whole quanta that had to go may leave room for those of another pool
     return result
+
+
+def _fill(
+    result: dict[PoolName, int],
+    target: int,
+    sizes: Mapping[PoolName, int],
+    free: Mapping[PoolName, Pool],
+    cap: int,
+) -> None:
+    """Raise the sizes in `result` in the order listed until all pools together have `target`, within the bounds."""
+    missing = target - sum({**sizes, **result}.values())
+    for name, pool in free.items():
+        limit = cap if pool.max_replicas is None else pool.max_replicas
+        total = sum({**sizes, **result}.values())
+        added = quanta.more(result[name], missing, min(limit - result[name], cap - total), pool.quantum)
+        result[name] += added
+        missing -= added

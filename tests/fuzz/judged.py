@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from policies import quanta
 from policies.fleet import Fleet
 from policies.model import Fresh, PoolName, PoolStatus, SignalName, Tick
 from scaler.registry import kind_of
@@ -50,6 +51,14 @@ class Judged:
         before = sum(found[name].desired * pools[name].work_per_replica for name in self.serving)
         after = sum(targets.get(name, found[name].desired) * pools[name].work_per_replica for name in self.serving)
         return self.after < self.before and math.floor(after) < math.floor(before)
+
+    @property
+    def must_empty(self) -> bool:
+        """Whether every pool with replicas is to have none by its maximum, and the others lack capacity or quota."""
+        spec, found = self.turn.spec, self.turn.found
+        held = [spec.pools[name] for name in self.serving if found[name].desired]
+        lacks = any(step.rule == "shortage" for step in self.turn.decision.steps)
+        return lacks and not any(quanta.bounds(pool, spec.max_replicas)[1] for pool in held)
 
     @property
     def refused_to_shrink(self) -> bool:

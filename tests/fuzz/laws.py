@@ -55,13 +55,15 @@ def only_fresh_pools(judged: Judged) -> str | None:
 
 
 def work_keeps_a_replica(judged: Judged) -> str | None:
-    """Where there is work and a replica is requested, one stays, unless a budget, the fleet or a
-    maximum below a pool's quantum leaves room for none.
+    """Where there is work and a replica is requested, one stays, unless a budget, the fleet or a maximum below a pool's
+    quantum leaves room for none, or room only in pools that lack capacity or quota.
     """
     gone = judged.turn.decision.active and judged.before > 0 and judged.after == 0 and not judged.turn.by_hand()
     spec = judged.turn.spec
-    room = any(quanta.bounds(spec.pools[name], spec.max_replicas)[1] for name in judged.serving)
-    if not room or judged.is_peer or any(step.rule in {"budget", "fleet"} for step in judged.turn.decision.steps):
+    room = {name for name in judged.serving if quanta.bounds(spec.pools[name], spec.max_replicas)[1]}
+    if not room or judged.is_peer or judged.must_empty:
+        return None
+    if any(step.rule in {"budget", "fleet"} for step in judged.turn.decision.steps):
         return None
     return f"{judged.before} -> 0, and there is work" if gone else None
 

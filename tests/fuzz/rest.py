@@ -17,8 +17,10 @@ LOADS: Final = ("running", "waiting", "requests_per_s", "prompt_tokens_per_s", "
 
 
 def zero_is_earned(judged: Judged) -> str | None:
-    """To zero only where the minimum allows it and the cooldown was seen to be without work throughout."""
-    return None if judged.is_peer else limits.zero_is_earned(judged.turn)
+    """To zero only where the minimum allows it and the cooldown was seen to be without work throughout, or where the
+    pools' own maximums leave no other size.
+    """
+    return None if judged.is_peer or judged.must_empty else limits.zero_is_earned(judged.turn)
 
 
 def rest_comes(judged: Judged) -> str | None:

@@ -130,6 +130,12 @@ def test_above_the_maximum_a_quantum_more_goes_rather_than_less() -> None:
     assert allocate(20, {nodes: 24}, {nodes: Pool(quantum=8)}, set(), 20) == {nodes: 16}
 
 
+def test_whole_nodes_that_must_go_make_room_for_single_ones() -> None:
+    one, nodes = PoolName("one"), PoolName("nodes")
+    pools = {nodes: Pool(quantum=4, max_replicas=0), one: Pool()}
+    assert allocate(1, {nodes: 6, one: 0}, pools, set(), 1) == {nodes: 0, one: 1}
+
+
 def test_a_surplus_smaller_than_a_quantum_goes_from_a_pool_that_can_give_it() -> None:
     one, nodes = PoolName("one"), PoolName("nodes")
     assert allocate(15, {one: 10, nodes: 8}, {one: Pool(), nodes: Pool(quantum=8)}, set(), 40) == {one: 7, nodes: 8}
