@@ -42,7 +42,7 @@ bench: $(VENV)/.dev  ## Run every benchmark and write tests/benchmarks/RESULTS.m
 	$(BIN)/python -m tests.benchmarks all --table tests/benchmarks/RESULTS.md
 
 swarm: $(VENV)/.dev  ## Judge random worlds by the invariants (ARGS='--worlds 20000 --first 1 --jobs 4', or --seed N)
-	$(BIN)/python -m simulators.swarm $(or $(ARGS),--worlds 2000 --jobs 2)
+	$(BIN)/python -m tests.fuzz.worlds $(or $(ARGS),--worlds 2000 --jobs 2)
 
 fuzz: $(VENV)/.dev  ## Judge random decision sequences and mutated inputs (ARGS='--for 3600 --jobs 2', or --seed N --smaller)
 	$(BIN)/python -m tests.fuzz $(or $(ARGS),--sequences 20000 --mutations 20000 --jobs 2)

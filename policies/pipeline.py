@@ -5,21 +5,23 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from policies import guard, readiness, stabilize
+from policies import guard
 from policies.allocate import Placed, cost_usd_per_hour, found, place
-from policies.demand import equivalents
-from policies.doubt import Limits, believed
 from policies.model import Absent, Decision, Evidence, Fresh, Observation, Recommendation, Stale, Step
-from policies.needs import bounded, most_needed
-from policies.pending import keep_pending
-from policies.plausibility import plausible
-from policies.view import Situation, View
+from policies.recommend.context import Situation, View
+from policies.recommend.need_bounds import bounded, most_needed
+from policies.signals import readiness
+from policies.signals.demand import equivalents
+from policies.signals.plausibility import plausible
+from policies.signals.zero_suspicion import Limits, believed
+from policies.stabilize import rules as stabilize
+from policies.stabilize.pending import keep_pending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from policies.history import History
-    from policies.spec import WorkloadSpec
+    from policies.history.ticks import History
+    from policies.model.spec import WorkloadSpec
 
 RULES: tuple[Callable[[int, Situation], Step | None], ...] = (
     stabilize.tolerate,

@@ -6,13 +6,13 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from policies.latencies import promised_s
 from policies.model import PoolName, WorkloadName
+from policies.recommend.predictive.latency_model import promised_s
 from scaler.config.load import Workload
 from scaler.controller import Setup
-from scaler.fleet import Ledger
 from scaler.ports import Clock, Misconfigured, PoolSpec, SourceSpec
-from scaler.resources import Opening, Resources
+from scaler.quota_ledger import Ledger
+from scaler.shared_resources import Opening, Resources
 
 EXTRAS: Final = {
     "aiobotocore": "aws",

@@ -14,39 +14,39 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from policies.forecast.seed import Seed
-from policies.history import MAX_ROWS, History
+from policies.forecast.history_seed import Seed
+from policies.history.ticks import MAX_ROWS, History
 from policies.model import PolicyName, Tick, WorkloadName
-from scaler import seeding
 from scaler.adapters import opened
 from scaler.clock import FastClock, SystemClock
 from scaler.config.daemon import DaemonSpec
 from scaler.config.load import Config, Workload, load
+from scaler.config.watch import Watcher, look
 from scaler.controller import Controller, Setup
-from scaler.counterfactual import ShadowTurn, Totals
-from scaler.fleet import Ledger
+from scaler.journal import history_backfill
+from scaler.journal.initial_history import Past, recent
 from scaler.journal.reader import tail
 from scaler.journal.writer import JournalWriter
-from scaler.past import Past, recent
 from scaler.ports import Clock
+from scaler.quota_ledger import Ledger
 from scaler.recorder import Recorder
 from scaler.reload import TASK as RELOADING
 from scaler.reload import Reloader
-from scaler.resources import Resources
-from scaler.shadows import Shadows
-from scaler.signals import handled
-from scaler.telemetry.access import Access
-from scaler.telemetry.calls import CallsCollector
+from scaler.shadow.counterfactual import ShadowTurn, Totals
+from scaler.shadow.manager import Shadows
+from scaler.shared_resources import Resources
+from scaler.signal_handlers import handled
+from scaler.telemetry.api_calls import CallsCollector
 from scaler.telemetry.dashboard import Dashboard
-from scaler.telemetry.dashboard.about import Running
+from scaler.telemetry.dashboard.workload_facts import Running
 from scaler.telemetry.fleet import FleetCollector
 from scaler.telemetry.health import Health, task_of
+from scaler.telemetry.http.access import Access
+from scaler.telemetry.http.server import application, serve
 from scaler.telemetry.log import log, log_tick
 from scaler.telemetry.metrics import Metrics
-from scaler.telemetry.server import application, serve
 from scaler.telemetry.shadow import ShadowCollector
 from scaler.telemetry.supervision import SupervisionCollector
-from scaler.watcher import Watcher, look
 
 STOP_S: Final = 15.0
 """How long turns under way may take to end when the daemon is asked to stop; Kubernetes grants 30 s by default."""
@@ -125,7 +125,7 @@ class App:
         """Controllers with a past: the last turns on record, and before them what gives policies their seasons."""
         now, spans = self.clock.now(), {s.workload.name: self._span_s(s.workload) for s in setups}
         lately = {n: recent(tails.get(n, ()), now - span_s, MAX_ROWS) for n, span_s in spans.items()}
-        seeds = await seeding.seeds(setups, lately, self.config.daemon, now)
+        seeds = await history_backfill.seeds(setups, lately, self.config.daemon, now)
         begun = [self._add(s, lately[s.workload.name], seeds.get(s.workload.name, {})) for s in setups]
         for tick in itertools.chain.from_iterable(tails.values()):
             self.ledger.note(tick)
@@ -192,13 +192,13 @@ class App:
     async def _adopt(self, setups: list[Setup]) -> None:
         """Swap running workloads; those with added policies that look far back once these have a past to begin with."""
         running = {s.workload.name: self.controllers[s.workload.name] for s in setups}
-        added = {s.workload.name: seeding.added(s, running[s.workload.name].history) for s in setups}
+        added = {s.workload.name: history_backfill.added(s, running[s.workload.name].history) for s in setups}
         for setup in setups:
             if not added[setup.workload.name]:
                 running[setup.workload.name].adopt(setup)
                 self._taken[setup.workload.name] = setup.workload
         waiting = [s for s in setups if added[s.workload.name]]
-        seeds = await seeding.seeds(waiting, {}, self.config.daemon, self.clock.now(), added)
+        seeds = await history_backfill.seeds(waiting, {}, self.config.daemon, self.clock.now(), added)
         for setup in waiting:
             running[setup.workload.name].adopt(setup, self._sower(setup.workload, seeds.get(setup.workload.name, {})))
             self._taken[setup.workload.name] = setup.workload

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-from scaler.signals import held
+from scaler.signal_handlers import held
 
 VERBS: Final = {
     "advise": "simulators.commands.advise",

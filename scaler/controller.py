@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from policies.history import History
+from policies.history.ticks import History
 from policies.model import (
     Absent,
     Decision,
@@ -27,11 +27,9 @@ from policies.model import (
     Tick,
 )
 from policies.pipeline import decide
-from policies.plausibility import implausible, implausible_size, quantity_of
-from scaler.bell import Bell
+from policies.signals.plausibility import implausible, implausible_size, quantity_of
+from scaler.adapter_faults import Fault, Faults
 from scaler.config.load import Workload
-from scaler.faults import Fault, Faults
-from scaler.fleet import Ledger
 from scaler.masking import masked_reading, masked_status
 from scaler.ports import (
     Actuator,
@@ -46,6 +44,8 @@ from scaler.ports import (
     Throttled,
     Unavailable,
 )
+from scaler.quota_ledger import Ledger
+from scaler.wakeup import Bell
 
 T = TypeVar("T")
 NameT = TypeVar("NameT", bound=str)

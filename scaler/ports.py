@@ -15,9 +15,9 @@ from scaler.masking import mask
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from scaler.bell import Bell
-    from scaler.calls import Calls
-    from scaler.tasks import Tasks
+    from scaler.clouds.api_budget import Calls
+    from scaler.supervised_tasks import Tasks
+    from scaler.wakeup import Bell
 
 T = TypeVar("T")
 
@@ -177,6 +177,6 @@ class SourceSpec(Protocol):
 
 
 class PoolSpec(Protocol):
-    """Parameters of a kind of pool: a frozen dataclass that extends `policies.spec.Pool`."""
+    """Parameters of a kind of pool: a frozen dataclass that extends `policies.model.spec.Pool`."""
 
     def open(self, context: Context, workload: WorkloadName, pool: PoolName) -> Awaitable[Actuator]: ...

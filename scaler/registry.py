@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final
 
-from policies.registry import POLICIES
+from policies.recommend.registry import POLICIES
 
 SOURCES: Final = {
     "azure_monitor": "scaler.sources.azure_monitor:AzureMonitor",
     "cloud_monitoring": "scaler.sources.cloud_monitoring:CloudMonitoring",
     "cloudwatch": "scaler.sources.cloudwatch:CloudWatch",
-    "embedded": "simulators.embedded:EmbeddedSource",
+    "embedded": "simulators.quickstart.embedded:EmbeddedSource",
     "prometheus": "scaler.sources.prometheus:Prometheus",
     "pubsub": "scaler.sources.pubsub:PubSub",
     "scrape": "scaler.sources.scrape:Scrape",
@@ -30,7 +30,7 @@ POOLS: Final = {
     "ec2_fleet": "scaler.actuators.ec2_fleet:Ec2Fleet",
     "ec2_instant_fleet": "scaler.actuators.ec2_instant_fleet:Ec2InstantFleet",
     "eks_node_group": "scaler.actuators.eks_node_group:EksNodeGroup",
-    "embedded": "simulators.embedded:EmbeddedPool",
+    "embedded": "simulators.quickstart.embedded:EmbeddedPool",
     "gce_mig": "scaler.actuators.gce_mig:GceMig",
     "gce_mig_standby": "scaler.actuators.gce_mig_standby:GceMigStandby",
     "gke_node_pool": "scaler.actuators.gke_node_pool:GkeNodePool",

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 from scaler.config.load import Config, load
 from scaler.config.problems import ConfigError
+from scaler.config.watch import Look, Watcher
 from scaler.ports import PortError
 from scaler.telemetry.log import log
-from scaler.watcher import Look, Watcher
 
 if TYPE_CHECKING:
     from scaler.app import App

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from policies.history import History
+from policies.history.ticks import History
 from policies.model import (
     Absent,
     Decision,
@@ -20,9 +20,9 @@ from policies.model import (
     Tick,
     WorkloadName,
 )
+from policies.model.spec import Pool, ScaleDown, ScaleUp, WorkloadSpec
 from policies.pipeline import decide
-from policies.spec import Pool, ScaleDown, ScaleUp, WorkloadSpec
-from policies.threshold import QueueDepth
+from policies.recommend.threshold import QueueDepth
 
 NOW = 1_800_000_000.0
 MAIN = PoolName("main")

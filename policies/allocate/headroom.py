@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from policies import quanta
-from policies.allocate import rungs
+from policies.allocate import candidates, quantum
 from policies.model import Fresh, PoolName, Step
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Set
 
-    from policies.spec import Pool
-    from policies.view import Situation
+    from policies.model.spec import Pool
+    from policies.recommend.context import Situation
 
 Peaks = tuple[tuple[float, float], ...]
 STAYS: Final = 0.5
@@ -53,8 +52,8 @@ def rest(s: Situation, supply: float, pinned: Set[PoolName]) -> tuple[dict[PoolN
     sizes = {}
     for name, size in wanted.items():
         pool = resting[name]
-        least, limit = quanta.bounds(pool, s.spec.max_replicas)
-        bounded = max(least, min(quanta.up(size, pool.quantum), limit))
+        least, limit = quantum.bounds(pool, s.spec.max_replicas)
+        bounded = max(least, min(quantum.up(size, pool.quantum), limit))
         sizes[name] = bounded if s.may_lower else max(bounded, found[name])
     if not why:
         return sizes, ()
@@ -65,9 +64,9 @@ def _filled(
     s: Situation, free: Mapping[PoolName, Pool], found: Mapping[PoolName, int], supply: float, peaks: Peaks
 ) -> tuple[dict[PoolName, int], str]:
     """Replica after replica in the tier that is worth most, until none is worth its price (`LUMP`)."""
-    serving = rungs.serving(s.spec)
-    lateness = s.spec.lateness_ratio * rungs.sure_price(serving)
-    prices = rungs.prices(s.spec.pools)
+    serving = candidates.serving(s.spec)
+    lateness = s.spec.lateness_ratio * candidates.sure_price(serving)
+    prices = candidates.prices(s.spec.pools)
     sooner = {n: _sooner(s, n, p) for n, p in free.items()}
     sizes = dict.fromkeys(found, 0)
     limits = {n: s.spec.max_replicas if p.max_replicas is None else p.max_replicas for n, p in free.items()}

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from policies.forecast.residuals import PRIOR_FADES, PRIOR_NODES, PRIOR_SAMPLES, prior, quantiles, scale
 from policies.forecast.selection import LEVELS, MEDIAN, USUAL, Selection
-from policies.forecast.spread import PRIOR_FADES, PRIOR_NODES, PRIOR_SAMPLES, prior, quantiles, scale
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from policies.forecast import local, seasonal
+from policies.forecast import reactive, seasonal
 from policies.forecast.backtest import SLOTS
 from policies.forecast.regression import Regression
+from policies.forecast.residuals import scale
 from policies.forecast.seasonal import DAILY, WEEKLY, YESTERDAY
-from policies.forecast.spread import scale
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,7 +41,7 @@ class Candidates:
     def __init__(self, series: Series, horizons_s: NDArray[np.float64], strides_s: NDArray[np.float64]) -> None:
         self._series = series
         self._horizons = len(horizons_s)
-        self._onward_s = local.onward_s(series.step_s, horizons_s)
+        self._onward_s = reactive.onward_s(series.step_s, horizons_s)
         self._past = seasonal.Past(series, horizons_s)
         self._regression = Regression(FEATURES, strides_s)
         self._known = np.zeros((len(horizons_s), SLOTS, FEATURES + 2))
@@ -49,10 +49,10 @@ class Candidates:
 
     def means(self, typical: float, for_seasons: float) -> Said:
         """What each says now; `typical` is the long-run mean, and `for_seasons` what it was in this coarse bin."""
-        recent = local.Recent(self._series.fine.window(local.WINDOW))
+        recent = reactive.Recent(self._series.fine.window(reactive.WINDOW))
         level, _ = recent.level()
         steady = self._series.fine.mean()
-        trend = local.trend(recent, self._series.step_s, self._onward_s)
+        trend = reactive.trend(recent, self._series.step_s, self._onward_s)
         seasons = self._past.seasons(for_seasons)
         growth = level * seasons[:, DAILY : WEEKLY + 1]
         measure = float(scale(level, typical)) or 1.0

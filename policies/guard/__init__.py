@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from policies.guard.blast import contain
+from policies.guard.blast_radius import contain
 from policies.guard.bounds import (
     bound,
     keep_full_pools,
@@ -25,16 +25,16 @@ from policies.guard.bounds import (
     within,
     within_bounds,
 )
-from policies.guard.hands import maintain, maintain_pools, override, pause
-from policies.guard.late import spare_late
-from policies.guard.money import afford, ration
-from policies.guard.whole import in_quanta
+from policies.guard.budget import afford, ration
+from policies.guard.manual_override import maintain, maintain_pools, override, pause
+from policies.guard.slo_feasibility import spare_late
+from policies.guard.whole_quanta import in_quanta
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from policies.model import PoolName, Step
-    from policies.view import Situation
+    from policies.recommend.context import Situation
 
     LastRule = Callable[[Mapping[PoolName, int], Situation], tuple[dict[PoolName, int], Step] | None]
 

@@ -6,15 +6,15 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Final
 
-from policies import quanta
-from policies.demand import equivalents
+from policies.allocate import quantum
 from policies.model import Absent, Fresh, PoolName, PoolStatus, Reading, Stale, Step
+from policies.signals.demand import equivalents
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from policies.spec import Pool, WorkloadSpec
-    from policies.view import Situation
+    from policies.model.spec import Pool, WorkloadSpec
+    from policies.recommend.context import Situation
 
 
 EPSILON: Final = 1e-9
@@ -71,7 +71,7 @@ def keep_unreplaced(targets: Mapping[PoolName, int], s: Situation) -> tuple[dict
             break
         gone, pool = s.held[name] - kept[name], pools[name]
         wanted = math.ceil(lacking / pool.work_per_replica - EPSILON)
-        back = gone if gone <= wanted else quanta.more(kept[name], wanted, gone, pool.quantum)
+        back = gone if gone <= wanted else quantum.more(kept[name], wanted, gone, pool.quantum)
         kept[name] += back
         lacking -= back * pool.work_per_replica
     if kept == targets:
@@ -86,7 +86,7 @@ def within_bounds(targets: Mapping[PoolName, int], s: Situation) -> tuple[dict[P
     listed last.
     """
     high = s.spec.max_replicas
-    bounds = {name: quanta.bounds(s.spec.pools[name], high) for name in targets}
+    bounds = {name: quantum.bounds(s.spec.pools[name], high) for name in targets}
     kept = {
         name: max(min(target, max(s.held[name], bounds[name][1])), min(s.held[name], bounds[name][0]))
         for name, target in targets.items()
@@ -94,7 +94,7 @@ def within_bounds(targets: Mapping[PoolName, int], s: Situation) -> tuple[dict[P
     over = sum({**s.sizes, **{n: kept[n] for n in kept if n in s.sizes}}.values()) - max(high, sum(s.sizes.values()))
     grown = [n for n in reversed(kept) if n in s.sizes and kept[n] > s.held[n]]
     for name in sorted(grown, key=lambda n: -(s.spec.pools[n].price_usd_per_hour or 0.0)) if over > 0 else ():
-        size = max(s.held[name], quanta.down(kept[name] - max(0, over), s.spec.pools[name].quantum))
+        size = max(s.held[name], quantum.down(kept[name] - max(0, over), s.spec.pools[name].quantum))
         if over > 0:
             over -= kept[name] - size
             kept[name] = size
@@ -130,8 +130,8 @@ def bound(size: int, s: Situation) -> Step | None:
 
 def within(pool: Pool, replicas: int, held: int, cap: int) -> int:
     """The size nearest to `replicas` that the pool's own bounds and its quantum allow."""
-    least, most = quanta.bounds(pool, cap)
-    return max(least, min(quanta.fitted(replicas, held, most, pool.quantum), most))
+    least, most = quantum.bounds(pool, cap)
+    return max(least, min(quantum.fitted(replicas, held, most, pool.quantum), most))
 
 
 def untouchable(spec: WorkloadSpec, pools: Mapping[PoolName, Reading[PoolStatus]]) -> dict[PoolName, str]:

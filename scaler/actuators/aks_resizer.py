@@ -12,15 +12,15 @@ from typing import Any, Final
 
 from policies.model import Fresh, PoolStatus, Shortfall
 from scaler.actuators.aks_agent_pool import AksAgentPool
-from scaler.clouds.azure import AKS_PUT, Arm, arm, through
-from scaler.clouds.azure_around import permits, reserved
-from scaler.clouds.azure_errors import shaped
-from scaler.clouds.azure_events import Listener, listener
-from scaler.clouds.azure_operations import ENDED, Operation
-from scaler.clouds.azure_pool import PoolView, kind_of, whole
-from scaler.clouds.azure_recent import SLOW_S, TURN_S, Recent, recent
-from scaler.clouds.azure_vms import READ, READ_INSTANCES, Vm, machines
-from scaler.clouds.notices import board
+from scaler.clouds.azure.errors import shaped
+from scaler.clouds.azure.operations import ENDED, Operation
+from scaler.clouds.azure.pool_context import permits, reserved
+from scaler.clouds.azure.pool_status import PoolView, kind_of, whole
+from scaler.clouds.azure.scheduled_events import Listener, listener
+from scaler.clouds.azure.session import AKS_PUT, Arm, arm, through
+from scaler.clouds.azure.shared_reads import SLOW_S, TURN_S, Recent, recent
+from scaler.clouds.azure.virtual_machines import READ, READ_INSTANCES, Vm, machines
+from scaler.clouds.interruptions import board
 from scaler.clouds.rest import Answer, Body, Rest
 from scaler.ports import Conflict, Context, Misconfigured, Permit, Unavailable
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from policies.model import Fresh, PoolStatus, Shortfall
 from scaler.actuators.aws_resizer import AwsResizer
-from scaler.clouds import aws_groups
-from scaler.clouds.aws_failures import Failure, failure, joined
-from scaler.clouds.aws_groups import Group, Groups
-from scaler.clouds.aws_hand import within
+from scaler.clouds.aws import auto_scaling_groups
+from scaler.clouds.aws.auto_scaling_groups import Group, Groups
+from scaler.clouds.aws.foreign_writes import within
+from scaler.clouds.aws.launch_failures import Failure, failure, joined
 from scaler.ports import Conflict, Context, Misconfigured, PortError, Unavailable
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class AsgResizer(AwsResizer):
         self._launched: dict[str, float] = {}
 
     async def _connect(self) -> None:
-        self._groups = await aws_groups.groups(self._context, self._spec.account)
+        self._groups = await auto_scaling_groups.groups(self._context, self._spec.account)
 
     async def _group(self, *, first: bool = False) -> Group:
         return await self._groups.group(self._spec.group, self._spec.market, first=first)

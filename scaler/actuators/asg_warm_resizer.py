@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from policies.model import Fresh, PoolStatus, Shortfall
 from scaler.actuators.aws_resizer import AwsResizer
-from scaler.clouds import aws_groups
-from scaler.clouds.aws_groups import Group, Groups
-from scaler.clouds.aws_machines import Machine
+from scaler.clouds.aws import auto_scaling_groups
+from scaler.clouds.aws.auto_scaling_groups import Group, Groups
+from scaler.clouds.aws.instances import Machine
 from scaler.ports import Conflict, Context
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class WarmResizer(AwsResizer):
         self._arn = "*"
 
     async def _connect(self) -> None:
-        self._groups = await aws_groups.groups(self._context, self._spec.account)
+        self._groups = await auto_scaling_groups.groups(self._context, self._spec.account)
 
     async def _status(self) -> Fresh[PoolStatus]:
         group = await self._groups.group(self._spec.group, self._spec.market)

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Final
 
-from policies.rules import Rule
-from policies.spec import Pool
-from scaler.clouds.account import AwsAccount
-from scaler.clouds.aws_notices import AwsNotices
+from policies.model.field_metadata import Rule
+from policies.model.spec import Pool
+from scaler.clouds.aws.account import AwsAccount
+from scaler.clouds.aws.notices import AwsNotices
 
 RESERVATION: Final = re.compile(r"cr-[0-9a-f]{8,17}")
 

@@ -8,16 +8,16 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from policies.model import Fresh, PoolStatus, Shortfall
-from scaler.clouds import aws_machines, aws_permits, aws_reserved
-from scaler.clouds.aws_hand import Hand, Tokens
-from scaler.clouds.aws_notices import heard
-from scaler.clouds.shapes import shaped
+from scaler.clouds.aws import instances, permissions, reservations
+from scaler.clouds.aws.foreign_writes import Hand, Tokens
+from scaler.clouds.aws.notices import heard
+from scaler.clouds.response_validation import shaped
 from scaler.ports import Permit, Unavailable
 
 if TYPE_CHECKING:
     from scaler.actuators.aws_pool import AwsPool
-    from scaler.clouds.aws_machines import Machine
-    from scaler.clouds.aws_notices import Listener
+    from scaler.clouds.aws.instances import Machine
+    from scaler.clouds.aws.notices import Listener
     from scaler.ports import Context
 
 
@@ -30,8 +30,8 @@ class AwsResizer(ABC):
         self._what = what
         self._hand = Hand(context.clock, spec.yield_s, what)
         self._tokens = Tokens()
-        self._fates: aws_machines.Fates | None = None
-        self._reserved = aws_reserved.Reserved((), None)
+        self._fates: instances.Fates | None = None
+        self._reserved = reservations.Reserved((), None)
         self._listeners: tuple[Listener, ...] = ()
         self._open = False
 
@@ -59,7 +59,7 @@ class AwsResizer(ABC):
             actions["ec2:DescribeCapacityReservations"] = "*"
         actions |= self._pool.notices.actions(account.region)
         refused = [p for p in (listener.refused() for listener in self._listeners) if p is not None]
-        known = await aws_permits.permits(self._context, account, actions)
+        known = await permissions.permits(self._context, account, actions)
         return [*(p for p in known if p.action not in {r.action for r in refused}), *refused]
 
     async def _connected(self) -> None:
@@ -67,8 +67,8 @@ class AwsResizer(ABC):
             await self._connect()
             pool, context = self._pool, self._context
             hearing = await heard(context, pool.account, pool.notices)
-            self._fates, self._listeners = aws_machines.Fates(hearing.board), hearing.listeners
-            self._reserved = await aws_reserved.reserved(context, pool.account, pool.reservation)
+            self._fates, self._listeners = instances.Fates(hearing.board), hearing.listeners
+            self._reserved = await reservations.reserved(context, pool.account, pool.reservation)
             self._open = True
 
     async def _told(
@@ -80,7 +80,7 @@ class AwsResizer(ABC):
         reserved = await self._reserved.count()
         if "foreign" not in more:
             more["foreign"] = self._hand.other(desired)
-        return Fresh(aws_machines.status(desired, machines, self._fates, short, reserved=reserved, **more), at)
+        return Fresh(instances.status(desired, machines, self._fates, short, reserved=reserved, **more), at)
 
     @abstractmethod
     async def _connect(self) -> None:

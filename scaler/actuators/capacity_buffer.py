@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from policies.model import Fresh, PoolName, PoolStatus, Shortfall, WorkloadName
-from policies.rules import Rule
-from policies.spec import NAME, Pool, Target
-from scaler.clouds.cluster import KubeCluster, object_target
+from policies.model.field_metadata import Rule
+from policies.model.spec import NAME, Pool, Target
+from scaler.clouds.kubernetes.cluster import KubeCluster, object_target
 from scaler.ports import Context, Misconfigured, Permit
 
 if TYPE_CHECKING:
-    from scaler.clouds.kube import Session
-    from scaler.clouds.kube_custom import Custom, Objects
-    from scaler.clouds.kube_sizes import Sizes
+    from scaler.clouds.kubernetes.custom_resources import Custom, Objects
+    from scaler.clouds.kubernetes.session import Session
+    from scaler.clouds.kubernetes.sizes import Sizes
 
 CALL_SHARE: Final = 0.8
 """The share of a turn's deadline that one call may take, so that its error, which names the call, comes first."""
@@ -56,14 +56,16 @@ class CapacityBuffer(Pool):
         if self.tier != "warm_node":
             hint = "give it tier: warm_node, and in serves the pool whose pods it keeps room for"
             raise Misconfigured(f"{pool}: tier is {self.tier}, but what a buffer holds is empty: {hint}")
-        from scaler.clouds import kube, kube_custom, kube_objects, kube_sizes  # noqa: PLC0415 - no SDK until needed
+        from scaler.clouds.kubernetes import custom_resources, objects  # noqa: PLC0415 - no SDK until needed
+        from scaler.clouds.kubernetes import session as kube  # noqa: PLC0415 - no SDK until needed
+        from scaler.clouds.kubernetes import sizes as kube_sizes  # noqa: PLC0415 - no SDK until needed
 
         session = await kube.session(context, self.cluster)
         timeout_s = CALL_SHARE * context.deadline_s
         root = f"/apis/{GROUP}/{self.api_version}/namespaces/{self.namespace}/capacitybuffers"
-        collected = kube_custom.Collected(f"capacitybuffers in namespace {self.namespace}", root, "", HINT)
-        buffers = await kube_custom.objects(context, session, self.cluster, collected)
-        target = kube_objects.Target(kube_objects.ApiGroup(GROUP), "CapacityBuffer", self.name)
+        collected = custom_resources.Collected(f"capacitybuffers in namespace {self.namespace}", root, "", HINT)
+        buffers = await custom_resources.objects(context, session, self.cluster, collected)
+        target = objects.Target(objects.ApiGroup(GROUP), "CapacityBuffer", self.name)
         sizes = kube_sizes.Sizes(target, buffers, None, timeout_s, self.yield_s)
         return BufferResizer(self, session, sizes, buffers, timeout_s)
 
@@ -91,10 +93,10 @@ class BufferResizer:
         await self._sizes.write(replicas, seen.desired, seen.version)
 
     async def permits(self) -> Sequence[Permit]:
-        from scaler.clouds import kube_permits  # noqa: PLC0415 - no SDK until needed
-        from scaler.clouds.kube_actions import buffers  # noqa: PLC0415 - no SDK until needed
+        from scaler.clouds.kubernetes import permissions  # noqa: PLC0415 - no SDK until needed
+        from scaler.clouds.kubernetes.actions import buffers  # noqa: PLC0415 - no SDK until needed
 
-        return await kube_permits.permits(self._session, buffers(self._spec.namespace), self._timeout_s)
+        return await permissions.permits(self._session, buffers(self._spec.namespace), self._timeout_s)
 
 
 def provided(buffer: Custom, desired: int) -> tuple[int, int, Shortfall | None]:
@@ -133,6 +135,6 @@ def _heeds(buffer: Custom, condition: Mapping[str, Any]) -> bool:
 
 
 def _short(buffer: Custom, condition: Mapping[str, Any], text: str, *, quota: bool = False) -> Shortfall:
-    from scaler.clouds.kube_times import seconds_of  # noqa: PLC0415 - with the rest of the cluster's modules
+    from scaler.clouds.kubernetes.times import seconds_of  # noqa: PLC0415 - with the rest of the cluster's modules
 
     return Shortfall(seconds_of(condition.get("lastTransitionTime"), buffer.at), text, quota)

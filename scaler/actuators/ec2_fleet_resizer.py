@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from policies.model import Fresh, PoolStatus, Shortfall
 from scaler.actuators.aws_resizer import AwsResizer
-from scaler.clouds import aws_fleets
-from scaler.clouds.aws_fleets import Fleet, Fleets
-from scaler.clouds.aws_notices import partition
+from scaler.clouds.aws import fleets
+from scaler.clouds.aws.fleets import Fleet, Fleets
+from scaler.clouds.aws.notices import partition
 from scaler.ports import Conflict, Context, Misconfigured
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class FleetResizer(AwsResizer):
         self._spec = spec
 
     async def _connect(self) -> None:
-        self._fleets = await aws_fleets.fleets(self._context, self._spec.account)
+        self._fleets = await fleets.fleets(self._context, self._spec.account)
 
     async def _fleet(self, *, first: bool = False) -> Fleet:
         found = await self._fleets.fleet(self._spec.fleet, first=first)

@@ -16,10 +16,10 @@ from uuid import uuid4
 from policies.model import Fresh, PoolStatus
 from scaler.actuators.aws_resizer import AwsResizer
 from scaler.actuators.ec2_fleet_resizer import capacity
-from scaler.clouds import aws
-from scaler.clouds.aws_batch import Batch, batch
-from scaler.clouds.aws_failures import Failure, failure, joined
-from scaler.clouds.aws_machines import MOST_IDS, Machine, described, reserved_with
+from scaler.clouds.aws import session
+from scaler.clouds.aws.batching import Batch, batch
+from scaler.clouds.aws.instances import MOST_IDS, Machine, described, reserved_with
+from scaler.clouds.aws.launch_failures import Failure, failure, joined
 from scaler.ports import Context, PortError, Unavailable
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Launch:
 class InstantResizer(AwsResizer):
     """The actuator's port."""
 
-    _ec2: aws.Service
+    _ec2: session.Service
     _tagged: Batch[str, list[Machine]]
 
     def __init__(self, spec: Ec2InstantFleet, context: Context, owner: str) -> None:
@@ -58,7 +58,7 @@ class InstantResizer(AwsResizer):
         self._lost: Launch | None = None
 
     async def _connect(self) -> None:
-        self._ec2 = await aws.service(self._context, "ec2", self._spec.account)
+        self._ec2 = await session.service(self._context, "ec2", self._spec.account)
         ec2 = self._ec2
 
         async def fetch(owners: Sequence[str], *, first: bool) -> dict[str, list[Machine]]:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from policies.model import PoolName, WorkloadName
-from policies.rules import Rule
-from policies.spec import Target
+from policies.model.field_metadata import Rule
+from policies.model.spec import Target
 from scaler.actuators.aws_pool import AwsPool
 from scaler.ports import Context
 

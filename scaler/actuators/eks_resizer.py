@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from policies.model import Fresh, PoolStatus, Shortfall
 from scaler.actuators.aws_resizer import AwsResizer
-from scaler.clouds import aws, aws_groups
-from scaler.clouds.aws_failures import failure
-from scaler.clouds.aws_groups import Group, Groups
-from scaler.clouds.aws_hand import within
-from scaler.clouds.shapes import MISSHAPEN, whole
+from scaler.clouds.aws import auto_scaling_groups, session
+from scaler.clouds.aws.auto_scaling_groups import Group, Groups
+from scaler.clouds.aws.foreign_writes import within
+from scaler.clouds.aws.launch_failures import failure
+from scaler.clouds.response_validation import MISSHAPEN, whole
 from scaler.ports import Conflict, Context, PortError, Unavailable
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class EksResizer(AwsResizer):
     """The actuator's port."""
 
     _groups: Groups
-    _eks: aws.Service
+    _eks: session.Service
 
     def __init__(self, spec: EksNodeGroup, context: Context) -> None:
         super().__init__(spec, context, f"EKS node group {spec.cluster}/{spec.node_group}")
@@ -68,8 +68,8 @@ class EksResizer(AwsResizer):
         self._issues: tuple[tuple[tuple[str, str], ...], float] | None = None
 
     async def _connect(self) -> None:
-        self._groups = await aws_groups.groups(self._context, self._spec.account)
-        self._eks = await aws.service(self._context, "eks", self._spec.account)
+        self._groups = await auto_scaling_groups.groups(self._context, self._spec.account)
+        self._eks = await session.service(self._context, "eks", self._spec.account)
 
     async def _status(self) -> Fresh[PoolStatus]:
         asked_at = self._context.clock.now()

@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from policies.model import Fresh, PoolName, PoolStatus, WorkloadName
-from policies.rules import Rule
-from policies.spec import Pool, Target
-from scaler.clouds import gcp_groups, gcp_notices, gcp_pools, gcp_reservations, notices
-from scaler.clouds.gcp_project import GcpProject
-from scaler.clouds.gcp_spec import NAME, REGION, YIELD_S, ZONE, GcpNotices, GcpReservation
-from scaler.clouds.shapes import shaped
+from policies.model.field_metadata import Rule
+from policies.model.spec import Pool, Target
+from scaler.clouds import interruptions as notices
+from scaler.clouds.gcp import instance_groups, pool_status, reservations
+from scaler.clouds.gcp import notices as gcp_notices
+from scaler.clouds.gcp.project import GcpProject
+from scaler.clouds.gcp.settings import NAME, REGION, YIELD_S, ZONE, GcpNotices, GcpReservation
+from scaler.clouds.response_validation import shaped
 from scaler.ports import Conflict, Context, Permit
 
 
@@ -55,7 +57,7 @@ class GceMig(Pool):
                 if getattr(self, key):
                     yield key, f"is for regional groups, and {self.location} is a zone"
 
-    def terms(self, group: gcp_groups.Group) -> dict[str, Any]:
+    def terms(self, group: instance_groups.Group) -> dict[str, Any]:
         """What is to be changed of how the group buys; nothing where it is as it should be."""
         found: dict[str, Any] = {}
         if self.shape and self.shape.upper() != (group.shape or "EVEN"):
@@ -67,22 +69,22 @@ class GceMig(Pool):
 
     @property
     def path(self) -> str:
-        return gcp_groups.path(self.project.id, self.location, self.name)
+        return instance_groups.path(self.project.id, self.location, self.name)
 
     def permissions(self) -> list[str]:
         """All that the pool may call for, with the project's own."""
-        needed = [gcp_groups.READ, gcp_groups.WRITE]
-        return [*needed, gcp_reservations.READ] if self.reservation else needed
+        needed = [instance_groups.READ, instance_groups.WRITE]
+        return [*needed, reservations.READ] if self.reservation else needed
 
     def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
         return (Target("managed instance group", (), self.path),)
 
     async def open(self, context: Context, workload: WorkloadName, pool: PoolName) -> GceMigResizer:
-        groups = await gcp_groups.groups(context, self.project)
-        held = await gcp_reservations.reservation(context, self.project, self.reservation) if self.reservation else None
+        groups = await instance_groups.groups(context, self.project)
+        held = await reservations.reservation(context, self.project, self.reservation) if self.reservation else None
         listener = await gcp_notices.listen(context, self.project, self.notices)
         board = await notices.board(context)
-        teller = gcp_pools.Teller(board, self.market, self.accelerator or "", context.clock)
+        teller = pool_status.Teller(board, self.market, self.accelerator or "", context.clock)
         return GceMigResizer(self, context, groups, teller, held, listener)
 
 
@@ -93,9 +95,9 @@ class GceMigResizer:
         self,
         spec: GceMig,
         context: Context,
-        groups: gcp_groups.Groups,
-        teller: gcp_pools.Teller,
-        held: gcp_reservations.Reservation | None,
+        groups: instance_groups.Groups,
+        teller: pool_status.Teller,
+        held: reservations.Reservation | None,
         listener: gcp_notices.Listener,
     ) -> None:
         self._spec = spec
@@ -104,7 +106,7 @@ class GceMigResizer:
         self._teller = teller
         self._held = held
         self._listener = listener
-        self._rivals = gcp_pools.Rivals(context.clock, spec.yield_s)
+        self._rivals = pool_status.Rivals(context.clock, spec.yield_s)
 
     @shaped("GCP")
     async def status(self) -> Fresh[PoolStatus]:
@@ -112,7 +114,7 @@ class GceMigResizer:
         held = await self._held.held() if self._held else None
         rival = self._rivals.note(group.target)
         foreign = f"autoscaler {group.autoscaler}" if group.autoscaler else rival
-        told = gcp_pools.Told(group.target, str(group.target), foreign, held)
+        told = pool_status.Told(group.target, str(group.target), foreign, held)
         return Fresh(self._teller.status([group], told), group.at)
 
     @shaped("GCP")
@@ -123,7 +125,7 @@ class GceMigResizer:
         if present.target != seen.desired:
             raise Conflict(f"{self._spec.name} was {seen.desired} machines; somebody set {present.target}")
         terms = self._spec.terms(present) if replicas > present.target else {}
-        with gcp_pools.about(self._spec.accelerator or "", self._spec.location, self._spec.market):
+        with pool_status.about(self._spec.accelerator or "", self._spec.location, self._spec.market):
             if terms:
                 await self._groups.patch(self._spec.path, {**terms, "fingerprint": present.fingerprint})
             self._rivals.asking(replicas)
@@ -132,7 +134,7 @@ class GceMigResizer:
 
     @shaped("GCP")
     async def permits(self) -> Sequence[Permit]:
-        return await gcp_pools.permits(self._context, self._spec.project, self._spec.permissions(), self._listener)
+        return await pool_status.permits(self._context, self._spec.project, self._spec.permissions(), self._listener)
 
 
 def _ranks(selections: Mapping[str, Any]) -> set[tuple[int, tuple[str, ...]]]:

@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from policies.model import Fresh, PoolName, PoolStatus, WorkloadName
-from policies.rules import Rule
-from policies.spec import Pool, Target
-from scaler.clouds import gcp_groups, gcp_notices, gcp_pools
-from scaler.clouds.gcp_groups import Group
-from scaler.clouds.gcp_project import GcpProject
-from scaler.clouds.gcp_spec import NAME, REGION, YIELD_S, ZONE, GcpNotices
-from scaler.clouds.shapes import shaped
+from policies.model.field_metadata import Rule
+from policies.model.spec import Pool, Target
+from scaler.clouds.gcp import instance_groups, notices, pool_status
+from scaler.clouds.gcp.instance_groups import Group
+from scaler.clouds.gcp.project import GcpProject
+from scaler.clouds.gcp.settings import NAME, REGION, YIELD_S, ZONE, GcpNotices
+from scaler.clouds.response_validation import shaped
 from scaler.ports import Conflict, Context, Misconfigured, Permit
 
 FIELDS = {"suspended": "targetSuspendedSize", "stopped": "targetStoppedSize"}
@@ -53,11 +53,11 @@ class GceMigStandby(Pool):
 
     @property
     def path(self) -> str:
-        return gcp_groups.path(self.project.id, self.location, self.name)
+        return instance_groups.path(self.project.id, self.location, self.name)
 
     def permissions(self) -> list[str]:
         """All that the pool may call for, with the project's own."""
-        return [gcp_groups.READ, gcp_groups.WRITE]
+        return [instance_groups.READ, instance_groups.WRITE]
 
     def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
         return (Target(f"{self.state} machines of managed instance group", (), self.path),)
@@ -69,8 +69,8 @@ class GceMigStandby(Pool):
         return GceMigStandbyResizer(
             self,
             context,
-            await gcp_groups.groups(context, self.project),
-            await gcp_notices.listen(context, self.project, GcpNotices()),
+            await instance_groups.groups(context, self.project),
+            await notices.listen(context, self.project, GcpNotices()),
         )
 
 
@@ -78,13 +78,13 @@ class GceMigStandbyResizer:
     """The actuator's port."""
 
     def __init__(
-        self, spec: GceMigStandby, context: Context, groups: gcp_groups.Groups, listener: gcp_notices.Listener
+        self, spec: GceMigStandby, context: Context, groups: instance_groups.Groups, listener: notices.Listener
     ) -> None:
         self._spec = spec
         self._context = context
         self._groups = groups
         self._listener = listener
-        self._rivals = gcp_pools.Rivals(context.clock, spec.yield_s)
+        self._rivals = pool_status.Rivals(context.clock, spec.yield_s)
         self._first: dict[str, float] = {}
 
     @shaped("GCP")
@@ -103,7 +103,7 @@ class GceMigStandbyResizer:
             version=group.fingerprint,
             failed=failed,
             short=self._short(group) if failed else None,
-            parts=gcp_pools.waiting_parts(waiting, coming, self._spec.market),
+            parts=pool_status.waiting_parts(waiting, coming, self._spec.market),
         )
         return Fresh(status, group.at)
 
@@ -117,13 +117,13 @@ class GceMigStandbyResizer:
             raise Conflict(f"{self._spec.name} had {seen.desired} {self._spec.state} machines; somebody set {found}")
         fields: dict[str, Any] = {FIELDS[self._spec.state]: replicas, "fingerprint": present.fingerprint}
         self._rivals.asking(replicas)
-        with gcp_pools.about(self._spec.accelerator or "", self._spec.location, self._spec.market):
+        with pool_status.about(self._spec.accelerator or "", self._spec.location, self._spec.market):
             await self._groups.patch(self._spec.path, {**fields, **self._mode(present)})
         self._rivals.asked(replicas)
 
     @shaped("GCP")
     async def permits(self) -> Sequence[Permit]:
-        return await gcp_pools.permits(self._context, self._spec.project, self._spec.permissions(), self._listener)
+        return await pool_status.permits(self._context, self._spec.project, self._spec.permissions(), self._listener)
 
     def _target(self, group: Group) -> int:
         return group.suspended if self._spec.state == "suspended" else group.stopped
@@ -142,4 +142,4 @@ class GceMigStandbyResizer:
         kind = self._spec.accelerator or ""
         at = short.at or self._first.setdefault(short.reason, self._context.clock.now())
         zones = ", ".join(sorted({m.zone for m in group.machines if m.failed}))
-        return replace(short, at=at, reason=gcp_pools.where(short.reason, kind, zones, self._spec.market))
+        return replace(short, at=at, reason=pool_status.where(short.reason, kind, zones, self._spec.market))

@@ -13,20 +13,14 @@ from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal
 
 from policies.model import Fresh, PoolName, PoolStatus, WorkloadName
-from policies.rules import Rule
-from policies.spec import Pool, Target
-from scaler.clouds import (
-    gcp_container,
-    gcp_groups,
-    gcp_notices,
-    gcp_operations,
-    gcp_pools,
-    gcp_reservations,
-    notices,
-)
-from scaler.clouds.gcp_project import GcpProject
-from scaler.clouds.gcp_spec import NAME, REGION, YIELD_S, ZONE, GcpNotices, GcpReservation
-from scaler.clouds.shapes import shaped
+from policies.model.field_metadata import Rule
+from policies.model.spec import Pool, Target
+from scaler.clouds import interruptions as notices
+from scaler.clouds.gcp import container, instance_groups, operations, pool_status, reservations
+from scaler.clouds.gcp import notices as gcp_notices
+from scaler.clouds.gcp.project import GcpProject
+from scaler.clouds.gcp.settings import NAME, REGION, YIELD_S, ZONE, GcpNotices, GcpReservation
+from scaler.clouds.response_validation import shaped
 from scaler.ports import Conflict, Context, Misconfigured, Permit, Unavailable
 
 STEADY: Final = frozenset({"RUNNING", "RUNNING_WITH_ERROR"})
@@ -58,23 +52,23 @@ class GkeNodePool(Pool):
 
     def permissions(self) -> list[str]:
         """All that the pool may call for."""
-        needed = [gcp_container.READ, gcp_container.WRITE, gcp_container.FOLLOW, gcp_groups.READ]
-        return [*needed, gcp_reservations.READ] if self.reservation else needed
+        needed = [container.READ, container.WRITE, container.FOLLOW, instance_groups.READ]
+        return [*needed, reservations.READ] if self.reservation else needed
 
     def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
         cluster = f"projects/{self.project.id}/locations/{self.location}/clusters/{self.cluster}"
         return (Target("GKE node pool", (cluster,), self.name),)
 
     async def open(self, context: Context, workload: WorkloadName, pool: PoolName) -> GkeNodePoolResizer:
-        cluster = await gcp_container.cluster(context, self.project, self.location, self.cluster)
-        held = await gcp_reservations.reservation(context, self.project, self.reservation) if self.reservation else None
+        cluster = await container.cluster(context, self.project, self.location, self.cluster)
+        held = await reservations.reservation(context, self.project, self.reservation) if self.reservation else None
         return GkeNodePoolResizer(
             self,
             context,
             cluster,
-            await gcp_groups.groups(context, self.project),
-            gcp_pools.Teller(await notices.board(context), self.market, self.accelerator or "", context.clock),
-            gcp_operations.Following(context.clock, cluster.operation),
+            await instance_groups.groups(context, self.project),
+            pool_status.Teller(await notices.board(context), self.market, self.accelerator or "", context.clock),
+            operations.Following(context.clock, cluster.operation),
             held,
             await gcp_notices.listen(context, self.project, self.notices),
         )
@@ -87,11 +81,11 @@ class GkeNodePoolResizer:
         self,
         spec: GkeNodePool,
         context: Context,
-        cluster: gcp_container.Cluster,
-        groups: gcp_groups.Groups,
-        teller: gcp_pools.Teller,
-        following: gcp_operations.Following,
-        held: gcp_reservations.Reservation | None,
+        cluster: container.Cluster,
+        groups: instance_groups.Groups,
+        teller: pool_status.Teller,
+        following: operations.Following,
+        held: reservations.Reservation | None,
         listener: gcp_notices.Listener,
     ) -> None:
         self._spec = spec
@@ -102,7 +96,7 @@ class GkeNodePoolResizer:
         self._following = following
         self._held = held
         self._listener = listener
-        self._rivals = gcp_pools.Rivals(context.clock, spec.yield_s)
+        self._rivals = pool_status.Rivals(context.clock, spec.yield_s)
 
     @shaped("GCP")
     async def status(self) -> Fresh[PoolStatus]:
@@ -111,16 +105,18 @@ class GkeNodePoolResizer:
         groups = await asyncio.gather(*(self._groups.read(path) for path in pool.groups))
         size = sum(group.target for group in groups)
         under_way = self._following.asked
-        desired = gcp_container.bounds(pool)[0] if self._spec.sized_by == "bounds" else size
+        desired = container.bounds(pool)[0] if self._spec.sized_by == "bounds" else size
         if under_way is not None:
             desired = under_way
         rival = self._rivals.note(desired) if pool.status in STEADY else None
         failure = self._following.failure
-        short = gcp_pools.shortfall_of(failure, pool.short, self._spec.accelerator or "", pool.zones, self._spec.market)
+        short = pool_status.shortfall_of(
+            failure, pool.short, self._spec.accelerator or "", pool.zones, self._spec.market
+        )
         lost = failure.asked - size if failure is not None and failure.said.short else 0
         if lost > 0 and self._spec.sized_by == "size":
             desired = size + lost
-        told = gcp_pools.Told(
+        told = pool_status.Told(
             desired=desired,
             version=str(size),
             foreign=self._foreign(pool) or rival,
@@ -143,7 +139,7 @@ class GkeNodePoolResizer:
             self._following.forget()  # what an operation failed to bring is given up
             return
         self._rivals.asking(replicas)
-        with gcp_pools.about(self._spec.accelerator or "", ", ".join(pool.zones), self._spec.market):
+        with pool_status.about(self._spec.accelerator or "", ", ".join(pool.zones), self._spec.market):
             if self._spec.sized_by == "bounds":
                 operation = await self._cluster.set_autoscaling(self._spec.name, self._bounds(pool, replicas))
             else:
@@ -153,14 +149,14 @@ class GkeNodePoolResizer:
 
     @shaped("GCP")
     async def permits(self) -> Sequence[Permit]:
-        return await gcp_pools.permits(self._context, self._spec.project, self._spec.permissions(), self._listener)
+        return await pool_status.permits(self._context, self._spec.project, self._spec.permissions(), self._listener)
 
-    async def _pool(self, *, urgent: bool = False) -> gcp_container.NodePool:
+    async def _pool(self, *, urgent: bool = False) -> container.NodePool:
         """The node pool, as it is configured. Raises port errors."""
         pool, spec = await self._cluster.pool(self._spec.name, urgent=urgent), self._spec
         zones = len(pool.zones)
         if not zones or (pool.status in STEADY and len(pool.groups) < zones):
-            raise Unavailable(f"GCP {gcp_container.READ} of {spec.name}: an answer without its zones and their groups")
+            raise Unavailable(f"GCP {container.READ} of {spec.name}: an answer without its zones and their groups")
         if pool.topology:
             raise Misconfigured(f"{spec.name} is a TPU slice of {pool.topology}, whole or nothing: use gke_tpu_slices")
         if spec.sized_by == "size" and zones > 1 and spec.quantum % zones:
@@ -173,11 +169,11 @@ class GkeNodePoolResizer:
             raise Misconfigured(f"{spec.name}: sized_by is bounds, but GKE's autoscaler is off for this node pool")
         return pool
 
-    def _foreign(self, pool: gcp_container.NodePool) -> str | None:
+    def _foreign(self, pool: container.NodePool) -> str | None:
         return "GKE's cluster autoscaler" if pool.autoscaled and self._spec.sized_by == "size" else None
 
-    def _bounds(self, pool: gcp_container.NodePool, least: int) -> dict[str, object]:
+    def _bounds(self, pool: container.NodePool, least: int) -> dict[str, object]:
         """The autoscaler's bounds with another least: in all, since GPUs are wherever they are."""
-        most = max(gcp_container.bounds(pool)[1] or 0, least)
+        most = max(container.bounds(pool)[1] or 0, least)
         policy = pool.autoscaling.get("locationPolicy", "ANY")
         return {"enabled": True, "totalMinNodeCount": least, "totalMaxNodeCount": most, "locationPolicy": policy}

@@ -12,23 +12,17 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Final
 
 from policies.model import Fresh, PoolName, PoolStatus, Shortfall, WorkloadName
-from policies.rules import Rule
-from policies.spec import Pool, Target
-from scaler.clouds import (
-    gcp_container,
-    gcp_groups,
-    gcp_notices,
-    gcp_pools,
-    gcp_reservations,
-    gcp_slices,
-    notices,
-)
-from scaler.clouds.gcp_operations import Following
-from scaler.clouds.gcp_project import GcpProject
-from scaler.clouds.gcp_slices import Slice, Slices
-from scaler.clouds.gcp_spec import NAME, REGION, ZONE, GcpNotices, GcpReservation
+from policies.model.field_metadata import Rule
+from policies.model.spec import Pool, Target
+from scaler.clouds import interruptions as notices
+from scaler.clouds.gcp import container, instance_groups, pool_status, reservations, tpu_slices
+from scaler.clouds.gcp import notices as gcp_notices
+from scaler.clouds.gcp.operations import Following
+from scaler.clouds.gcp.project import GcpProject
+from scaler.clouds.gcp.settings import NAME, REGION, ZONE, GcpNotices, GcpReservation
+from scaler.clouds.gcp.tpu_slices import Slice, Slices
+from scaler.clouds.response_validation import shaped
 from scaler.clouds.rest import Body
-from scaler.clouds.shapes import shaped
 from scaler.ports import Conflict, Context, Permit, PortError
 
 SHOWN_S: Final = 120.0
@@ -71,7 +65,7 @@ class GkeTpuSlices(Pool):
     @property
     def hosts(self) -> int:
         """Of one slice. 0 where the topology does not fit, which `problems` tells."""
-        return gcp_slices.hosts(self.machine_type, self.topology) or 0
+        return tpu_slices.hosts(self.machine_type, self.topology) or 0
 
     @property
     def kind_of_slice(self) -> str:
@@ -90,8 +84,8 @@ class GkeTpuSlices(Pool):
 
     def permissions(self) -> list[str]:
         """All that the pool may call for, with the project's own."""
-        needed = [gcp_container.READ, gcp_container.WRITE, gcp_container.FOLLOW, gcp_groups.READ]
-        return [*needed, gcp_reservations.READ] if self.reservation else needed
+        needed = [container.READ, container.WRITE, container.FOLLOW, instance_groups.READ]
+        return [*needed, reservations.READ] if self.reservation else needed
 
     def node_pool(self, number: int) -> dict[str, Any]:
         """The node pool of one slice, as it is created."""
@@ -123,10 +117,10 @@ class GkeTpuSlices(Pool):
         return (Target("TPU slices", (cluster,), self.name),)
 
     async def open(self, context: Context, workload: WorkloadName, pool: PoolName) -> GkeTpuSlicesResizer:
-        cluster = await gcp_container.cluster(context, self.project, self.location, self.cluster)
-        groups = await gcp_groups.groups(context, self.project)
+        cluster = await container.cluster(context, self.project, self.location, self.cluster)
+        groups = await instance_groups.groups(context, self.project)
         board = await notices.board(context)
-        held = await gcp_reservations.reservation(context, self.project, self.reservation) if self.reservation else None
+        held = await reservations.reservation(context, self.project, self.reservation) if self.reservation else None
         slices = Slices(cluster, groups, board, self.name, self.hosts)
         listener = await gcp_notices.listen(context, self.project, self.notices)
         return GkeTpuSlicesResizer(self, context, cluster, slices, held, listener)
@@ -139,9 +133,9 @@ class GkeTpuSlicesResizer:
         self,
         spec: GkeTpuSlices,
         context: Context,
-        cluster: gcp_container.Cluster,
+        cluster: container.Cluster,
         slices: Slices,
-        held: gcp_reservations.Reservation | None,
+        held: reservations.Reservation | None,
         listener: gcp_notices.Listener,
     ) -> None:
         self._spec = spec
@@ -178,7 +172,7 @@ class GkeTpuSlicesResizer:
             failed=failed,
             short=self._short(shorts) if failed else None,
             reserved=None if held is None else held // self._spec.hosts,
-            parts=gcp_slices.parts(slices, self._spec.market),
+            parts=tpu_slices.parts(slices, self._spec.market),
         )
         return Fresh(status, at or self._clock.now())
 
@@ -195,7 +189,7 @@ class GkeTpuSlicesResizer:
 
     @shaped("GCP")
     async def permits(self) -> Sequence[Permit]:
-        return await gcp_pools.permits(self._context, self._spec.project, self._spec.permissions(), self._listener)
+        return await pool_status.permits(self._context, self._spec.project, self._spec.permissions(), self._listener)
 
     async def _look(self) -> tuple[list[Slice], float]:
         slices, at = await self._slices.look(self._leaving())
@@ -229,7 +223,7 @@ class GkeTpuSlicesResizer:
 
     async def _create(self, name: str) -> None:
         number = self._slices.number(name) or 0
-        with gcp_pools.about(self._spec.kind_of_slice, self._spec.slice_zone, self._spec.market):
+        with pool_status.about(self._spec.kind_of_slice, self._spec.slice_zone, self._spec.market):
             operation: Body = await self._cluster.create(self._spec.node_pool(number))
         following = Following(self._clock, self._cluster.operation)
         following.begin(1, operation)
@@ -245,4 +239,4 @@ class GkeTpuSlicesResizer:
         if found is None:
             return None
         kind, zone = self._spec.kind_of_slice, self._spec.slice_zone
-        return replace(found, reason=gcp_pools.where(found.reason, kind, zone, self._spec.market))
+        return replace(found, reason=pool_status.where(found.reason, kind, zone, self._spec.market))

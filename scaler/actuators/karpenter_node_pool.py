@@ -14,18 +14,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Final
 
 from policies.model import Fresh, Part, PoolName, PoolStatus, Shortfall, WorkloadName
-from policies.rules import Rule
-from policies.spec import NAME, Pool, Target
-from scaler.clouds.cluster import KubeCluster, object_target
+from policies.model.field_metadata import Rule
+from policies.model.spec import NAME, Pool, Target
+from scaler.clouds.kubernetes.cluster import KubeCluster, object_target
 from scaler.ports import Context, Permit, Unavailable
 
 if TYPE_CHECKING:
-    from scaler.clouds.kube import Session
-    from scaler.clouds.kube_claims import Claim, Claims
-    from scaler.clouds.kube_custom import Custom, Objects
-    from scaler.clouds.kube_events import Events
-    from scaler.clouds.kube_nodes import Nodes
-    from scaler.clouds.kube_sizes import Sizes
+    from scaler.clouds.kubernetes.custom_resources import Custom, Objects
+    from scaler.clouds.kubernetes.events import Events
+    from scaler.clouds.kubernetes.node_claims import Claim, Claims
+    from scaler.clouds.kubernetes.nodes import Nodes
+    from scaler.clouds.kubernetes.session import Session
+    from scaler.clouds.kubernetes.sizes import Sizes
 
 CALL_SHARE: Final = 0.8
 """The share of a turn's deadline that one call may take, so that its error, which names the call, comes first."""
@@ -56,24 +56,20 @@ class KarpenterNodePool(Pool):
         return (object_target(self.cluster, "karpenter.sh/v1", "NodePool", "", self.name),)
 
     async def open(self, context: Context, workload: WorkloadName, pool: PoolName) -> KarpenterResizer:
-        from scaler.clouds import (  # noqa: PLC0415 - no SDK until needed
-            kube,
-            kube_claims,
-            kube_custom,
-            kube_events,
-            kube_nodes,
-            kube_objects,
-            kube_sizes,
-        )
+        from scaler.clouds.kubernetes import custom_resources, node_claims, objects  # noqa: PLC0415 - no SDK until needed
+        from scaler.clouds.kubernetes import events as kube_events  # noqa: PLC0415 - no SDK until needed
+        from scaler.clouds.kubernetes import nodes as kube_nodes  # noqa: PLC0415 - no SDK until needed
+        from scaler.clouds.kubernetes import session as kube  # noqa: PLC0415 - no SDK until needed
+        from scaler.clouds.kubernetes import sizes as kube_sizes  # noqa: PLC0415 - no SDK until needed
 
         session = await kube.session(context, self.cluster)
         timeout_s = CALL_SHARE * context.deadline_s
-        collected = kube_custom.Collected("nodepools", PATH, "scale", HINT)
-        pools = await kube_custom.objects(context, session, self.cluster, collected)
-        target = kube_objects.Target(kube_objects.ApiGroup("karpenter.sh"), "NodePool", self.name)
+        collected = custom_resources.Collected("nodepools", PATH, "scale", HINT)
+        pools = await custom_resources.objects(context, session, self.cluster, collected)
+        target = objects.Target(objects.ApiGroup("karpenter.sh"), "NodePool", self.name)
         told = Told(
             pools,
-            await kube_claims.claims(context, session, self.cluster),
+            await node_claims.claims(context, session, self.cluster),
             await kube_nodes.nodes(context, session, self.cluster),
             await kube_events.events(context, session, self.cluster, EVENTS_IN, "NodeClaim"),
         )
@@ -142,10 +138,10 @@ class KarpenterResizer:
         self._given_up = max(0, self._given_up + seen.desired - replicas)
 
     async def permits(self) -> Sequence[Permit]:
-        from scaler.clouds import kube_permits  # noqa: PLC0415 - no SDK until needed
-        from scaler.clouds.kube_actions import karpenter  # noqa: PLC0415 - no SDK until needed
+        from scaler.clouds.kubernetes import permissions  # noqa: PLC0415 - no SDK until needed
+        from scaler.clouds.kubernetes.actions import karpenter  # noqa: PLC0415 - no SDK until needed
 
-        return await kube_permits.permits(self._session, karpenter(EVENTS_IN), self._timeout_s)
+        return await permissions.permits(self._session, karpenter(EVENTS_IN), self._timeout_s)
 
     async def _listed(self) -> None:
         """Return when what there is was listed once, or cannot be, or takes too long."""

@@ -13,21 +13,21 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Final
 
 from policies.model import Fresh, PoolName, PoolStatus, Shortfall, WorkloadName
-from policies.rules import Rule
-from policies.spec import NAME, Pool, Target
-from scaler.clouds.cluster import KubeCluster, object_target
-from scaler.clouds.kube_drain import Drain
+from policies.model.field_metadata import Rule
+from policies.model.spec import NAME, Pool, Target
+from scaler.clouds.kubernetes.cluster import KubeCluster, object_target
+from scaler.clouds.kubernetes.drain_settings import Drain
 from scaler.ports import Context, Misconfigured, Permit, Unavailable
 
 if TYPE_CHECKING:
-    from scaler.clouds.kube import Session
-    from scaler.clouds.kube_drainer import Drainer
-    from scaler.clouds.kube_objects import State
-    from scaler.clouds.kube_permits import Action
-    from scaler.clouds.kube_pods import Pod
-    from scaler.clouds.kube_replicas import Replicas, Seen
-    from scaler.clouds.kube_sizes import Sizes
-    from scaler.clouds.kube_watch import Watch
+    from scaler.clouds.kubernetes.drainer import Drainer
+    from scaler.clouds.kubernetes.objects import State
+    from scaler.clouds.kubernetes.permissions import Action
+    from scaler.clouds.kubernetes.pods import Pod
+    from scaler.clouds.kubernetes.replicas import Replicas, Seen
+    from scaler.clouds.kubernetes.session import Session
+    from scaler.clouds.kubernetes.sizes import Sizes
+    from scaler.clouds.kubernetes.watch import Watch
 
 CALL_SHARE: Final = 0.8
 """The share of a turn's deadline that one call may take, so that its error, which names the call, comes first."""
@@ -76,14 +76,17 @@ class Kubernetes(Pool):
         return (object_target(self.cluster, self.api_version, self.object_kind, self.namespace, self.name),)
 
     async def open(self, context: Context, workload: WorkloadName, pool: PoolName) -> KubernetesResizer:
-        from scaler.clouds import kube, kube_objects, kube_sizes, kube_watch, kube_writers  # noqa: PLC0415 - no SDK until needed
+        from scaler.clouds.kubernetes import objects, other_autoscalers  # noqa: PLC0415 - no SDK until needed
+        from scaler.clouds.kubernetes import session as kube  # noqa: PLC0415 - no SDK until needed
+        from scaler.clouds.kubernetes import sizes as kube_sizes  # noqa: PLC0415 - no SDK until needed
+        from scaler.clouds.kubernetes import watch as kube_watch  # noqa: PLC0415 - no SDK until needed
 
         session = await kube.session(context, self.cluster)
         timeout_s = CALL_SHARE * context.deadline_s
         names = (self.api_version, self.object_kind, self.namespace)
         watch = await kube_watch.watch(context, session, self.cluster, *names)
-        writers = await kube_writers.writers(context, session, self.cluster, self.namespace)
-        target = kube_objects.Target(kube_objects.group_of(self.api_version), self.object_kind, self.name)
+        writers = await other_autoscalers.writers(context, session, self.cluster, self.namespace)
+        target = objects.Target(objects.group_of(self.api_version), self.object_kind, self.name)
         sizes = kube_sizes.Sizes(target, watch, writers, timeout_s, self.yield_s)
         looks = await self._looks(context, session)
         drainer = await self._drainer(context, session, looks)
@@ -92,7 +95,7 @@ class Kubernetes(Pool):
     async def _looks(self, context: Context, session: Session) -> Replicas | None:
         if not self.watch_pods:
             return None
-        from scaler.clouds import kube_replicas  # noqa: PLC0415 - no SDK until needed
+        from scaler.clouds.kubernetes import replicas as kube_replicas  # noqa: PLC0415 - no SDK until needed
 
         followed = await kube_replicas.followed(context, session, self.cluster, self.namespace)
         return kube_replicas.Replicas(followed, self.object_kind, self.name, self.market, self.unscheduled_s)
@@ -100,10 +103,11 @@ class Kubernetes(Pool):
     async def _drainer(self, context: Context, session: Session, looks: Replicas | None) -> Drainer | None:
         if self.drain is None or looks is None:
             return None
-        from scaler.clouds import engines, kube_drainer  # noqa: PLC0415 - no SDK until needed
+        from scaler.clouds.engines import load  # noqa: PLC0415 - no SDK until needed
+        from scaler.clouds.kubernetes import drainer as kube_drainer  # noqa: PLC0415 - no SDK until needed
 
         step_s = context.deadline_s * DRAIN_SHARE
-        loads = await engines.loads(context, ("pods", self.cluster), self.drain.access, self.drain.preset, step_s)
+        loads = await load.loads(context, ("pods", self.cluster), self.drain.access, self.drain.preset, step_s)
         return kube_drainer.Drainer(self.drain, session, looks.pods, loads, self.object_kind)
 
 
@@ -176,12 +180,12 @@ class KubernetesResizer:
         return bool(self._going)
 
     async def permits(self) -> Sequence[Permit]:
-        from scaler.clouds import kube_permits  # noqa: PLC0415 - no SDK until needed
+        from scaler.clouds.kubernetes import permissions  # noqa: PLC0415 - no SDK until needed
 
-        return await kube_permits.permits(self._session, await self._actions(), self._timeout_s)
+        return await permissions.permits(self._session, await self._actions(), self._timeout_s)
 
     async def _actions(self) -> list[Action]:
-        from scaler.clouds.kube_actions import following, sizing  # noqa: PLC0415 - no SDK until needed
+        from scaler.clouds.kubernetes.actions import following, sizing  # noqa: PLC0415 - no SDK until needed
 
         kind = await self._watch.kind(self._timeout_s)
         actions = sizing(kind, self._spec.namespace)

@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING, Annotated, Final
 from yarl import URL
 
 from policies.model import Fresh, PoolName, PoolStatus, WorkloadName
-from policies.rules import Rule
-from policies.spec import Pool, Target
-from scaler.clouds import engines, engines_sleep
-from scaler.clouds.engines_http import Access, session
-from scaler.clouds.flights import Flights
+from policies.model.field_metadata import Rule
+from policies.model.spec import Pool, Target
+from scaler.clouds.engines import load as engines
+from scaler.clouds.engines import sleep
+from scaler.clouds.engines.http import Access, session
+from scaler.clouds.singleflight import Flights
 from scaler.ports import Clock, Conflict, Context, Misconfigured, OutOfCapacity, Permit, PortError, Unavailable
 
 if TYPE_CHECKING:
-    from scaler.clouds.engines import Loads
-    from scaler.clouds.engines_sleep import SleepMode
+    from scaler.clouds.engines.load import Loads
+    from scaler.clouds.engines.sleep import SleepMode
 
 LOOK_SHARE: Final = 0.35
 """The share of a turn's deadline for each of the two questions of a look."""
@@ -61,7 +62,7 @@ class VllmSleep(Pool):
             raise Misconfigured(f"{pool}: tier is {self.tier}, but its size is how many serve: leave tier out")
         opened = await session(context, ("vllm sleep", self.urls), self.access.ca_file)
         look_s = LOOK_SHARE * context.deadline_s
-        mode = engines_sleep.SleepMode(context, opened, self.access, look_s)
+        mode = sleep.SleepMode(context, opened, self.access, look_s)
         loads = await engines.loads(context, ("vllm sleep", self.urls), self.access, "vllm", look_s)
         flights = await context.shared(("vllm sleep", workload, pool), _Closing)
         return VllmSleepResizer(self, context, mode, loads, flights)

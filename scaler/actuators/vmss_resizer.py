@@ -13,15 +13,15 @@ from typing import Any, Final
 
 from policies.model import Fresh, PoolStatus
 from scaler.actuators.vmss import Vmss
-from scaler.clouds.azure import Arm, arm
-from scaler.clouds.azure_around import READ_RESERVATIONS, READ_SETTINGS, permits, reserved, rival
-from scaler.clouds.azure_errors import shaped
-from scaler.clouds.azure_events import Listener, listener
-from scaler.clouds.azure_operations import Operation
-from scaler.clouds.azure_pool import PoolView, kind_of, whole
-from scaler.clouds.azure_recent import TURN_S, Recent, recent
-from scaler.clouds.azure_vms import READ, READ_INSTANCES, READ_MACHINES, Vm, machines
-from scaler.clouds.notices import board
+from scaler.clouds.azure.errors import shaped
+from scaler.clouds.azure.operations import Operation
+from scaler.clouds.azure.pool_context import READ_RESERVATIONS, READ_SETTINGS, permits, reserved, rival
+from scaler.clouds.azure.pool_status import PoolView, kind_of, whole
+from scaler.clouds.azure.scheduled_events import Listener, listener
+from scaler.clouds.azure.session import Arm, arm
+from scaler.clouds.azure.shared_reads import TURN_S, Recent, recent
+from scaler.clouds.azure.virtual_machines import READ, READ_INSTANCES, READ_MACHINES, Vm, machines
+from scaler.clouds.interruptions import board
 from scaler.clouds.rest import Body
 from scaler.ports import Conflict, Context, Permit, Unavailable
 

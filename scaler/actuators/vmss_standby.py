@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
 from policies.model import PoolName, WorkloadName
-from policies.rules import Rule
-from policies.spec import Pool, Target
-from scaler.clouds.azure_account import GROUP, NAME, AzureAccount, path_of
+from policies.model.field_metadata import Rule
+from policies.model.spec import Pool, Target
+from scaler.clouds.azure.account import GROUP, NAME, AzureAccount, path_of
 from scaler.ports import Context
 
 if TYPE_CHECKING:

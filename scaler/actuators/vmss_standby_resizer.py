@@ -12,13 +12,13 @@ from typing import Any, Final
 
 from policies.model import Fresh, Part, PoolStatus, Shortfall
 from scaler.actuators.vmss_standby import VmssStandbyPool
-from scaler.clouds.azure import Arm, arm
-from scaler.clouds.azure_around import permits
-from scaler.clouds.azure_errors import QUOTA_WORDS, shaped, short
-from scaler.clouds.azure_operations import Operation
-from scaler.clouds.azure_pool import whole
-from scaler.clouds.azure_recent import TURN_S, Recent, recent
-from scaler.clouds.azure_vms import READ
+from scaler.clouds.azure.errors import QUOTA_WORDS, shaped, short
+from scaler.clouds.azure.operations import Operation
+from scaler.clouds.azure.pool_context import permits
+from scaler.clouds.azure.pool_status import whole
+from scaler.clouds.azure.session import Arm, arm
+from scaler.clouds.azure.shared_reads import TURN_S, Recent, recent
+from scaler.clouds.azure.virtual_machines import READ
 from scaler.clouds.rest import Body
 from scaler.ports import Conflict, Context, Permit, Unavailable
 

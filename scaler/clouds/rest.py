@@ -15,8 +15,8 @@ from typing import Any, Final, TypeAlias
 
 import aiohttp
 
-from scaler.calls import Channel
-from scaler.clouds.answers import SHOWN, http_errors, read_body, read_json, words
+from scaler.clouds.api_budget import Channel
+from scaler.clouds.http_answers import SHOWN, http_errors, read_body, read_json, words
 from scaler.ports import Clock, Context, Misconfigured, PortError, Unavailable
 
 Body: TypeAlias = dict[str, Any]

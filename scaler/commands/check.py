@@ -12,7 +12,7 @@ from scaler.app import make_clock
 from scaler.commands.doctor import permits
 from scaler.config.load import load
 from scaler.config.problems import ConfigError
-from scaler.examine import Examined, examine
+from scaler.diagnostics import Examined, examine
 from scaler.registry import kind_of
 
 

@@ -10,12 +10,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from policies.markets import Markets
+from policies.history.pool_memory import Markets
 from policies.model import Absent, Fresh, PoolName, PoolStatus, WorkloadName
 from scaler.app import make_clock
 from scaler.config.load import Config, load
-from scaler.examine import Examined, examine
-from scaler.explain import counts, remarks
+from scaler.diagnostics import Examined, examine
+from scaler.journal.explain import counts, remarks
 from scaler.journal.reader import tail
 from scaler.ports import Clock
 

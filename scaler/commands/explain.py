@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from policies.model import Tick, WorkloadName
-from scaler.counterfactual import ShadowTurn
-from scaler.explain import beside, paragraphs, timestamp
 from scaler.journal.codec import encode_tick
+from scaler.journal.explain import beside, paragraphs, timestamp
 from scaler.journal.reader import Journal, JournalError
 from scaler.journal.shadows import encode_shadow
 from scaler.registry import did_you_mean
+from scaler.shadow.counterfactual import ShadowTurn
 
 
 def command(args: argparse.Namespace) -> int:

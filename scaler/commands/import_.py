@@ -15,7 +15,7 @@ import yaml
 
 from scaler.config.load import load
 from scaler.config.problems import ConfigError, Problem
-from scaler.importing.manifests import Imported, read
+from scaler.migrate.manifests import Imported, read
 
 URL: Final = re.compile(r"^https?://[^/@\s?#]+(/[^\s?#]*)?$")
 

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from policies.model import WorkloadName
 from scaler.config.load import load
-from scaler.explain import timestamp
+from scaler.journal.explain import timestamp
 from scaler.journal.reader import Journal, JournalError
-from scaler.replay import Compared, replay
+from scaler.journal.replay import Compared, replay
 
 SHOWN: Final = 10
 """Differences printed: the first ones tell the cause, the rest follow from them."""

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from policies.model import Result, Tick, WorkloadName
 from scaler.app import Options, run
-from scaler.counterfactual import ShadowTurn, Totals
-from scaler.explain import beside, paragraphs
+from scaler.journal.explain import beside, paragraphs
+from scaler.shadow.counterfactual import ShadowTurn, Totals
 from scaler.telemetry.log import configure
 
 

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, Final, Literal, NewType, get_args, get_origin, get_type_hints
 
-from policies import quanta
-from policies.history import MAX_ROWS
-from policies.spec import Pool, WorkloadSpec
-from scaler.config.composer import Place
+from policies.allocate import quantum
+from policies.history.ticks import MAX_ROWS
+from policies.model.spec import Pool, WorkloadSpec
+from scaler.config.headroom_tiers import tiers
 from scaler.config.limits import limits
-from scaler.config.tiers import tiers
+from scaler.config.yaml_composer import Place
 from scaler.registry import did_you_mean, kind_of
 
 Finding = tuple[Place, str, str]
@@ -176,7 +176,7 @@ def _offered(offers: Mapping[str, set[str]]) -> str:
 
 def _fits(pool: Pool, cap: int) -> bool:
     """Whether a multiple of the pool's quantum lies within its bounds, nothing apart."""
-    return quanta.up(max(1, pool.min_replicas), pool.quantum) <= quanta.bounds(pool, cap)[1]
+    return quantum.up(max(1, pool.min_replicas), pool.quantum) <= quantum.bounds(pool, cap)[1]
 
 
 def bounds(spec: WorkloadSpec) -> Iterator[Finding]:
@@ -191,10 +191,10 @@ def bounds(spec: WorkloadSpec) -> Iterator[Finding]:
             yield ("pools", name, "quantum"), f"no multiple of {pool.quantum} lies within the bounds", remedy
     yield from tiers(spec)
     serving = [p for p in spec.pools.values() if p.tier == "serving"]
-    least = sum(quanta.up(p.min_replicas, p.quantum) for p in serving)
+    least = sum(quantum.up(p.min_replicas, p.quantum) for p in serving)
     if least > spec.max_replicas:
         yield ("max_replicas",), f"is below the sum of the pools' min_replicas, {least}", ""
-    most = sum(quanta.bounds(p, spec.max_replicas)[1] for p in serving)
+    most = sum(quantum.bounds(p, spec.max_replicas)[1] for p in serving)
     if most < spec.min_replicas:
         yield ("min_replicas",), f"is above the sum of the pools' max_replicas, {most}", ""
     if spec.min_replicas == 0 and not any(p.activates for p in spec.policies.values()):

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Final, Literal
 
-from policies.fleet import Fleet
-from policies.rules import Rule
+from policies.model.field_metadata import Rule
+from policies.quota.fleet_quota import Fleet
 from scaler.config.secret import Secret
 
 MAX_PORT: Final = 65535

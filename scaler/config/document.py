@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scaler.config.composer import Composer, Place, dotted
 from scaler.config.files import Unreadable, read_text
 from scaler.config.problems import Problem, shown_at
+from scaler.config.yaml_composer import Composer, Place, dotted
 
 
 @dataclass(frozen=True, slots=True)

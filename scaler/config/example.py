@@ -9,8 +9,8 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import yaml
 
-from policies.rules import ByKind
-from policies.spec import WorkloadSpec
+from policies.model.field_metadata import ByKind
+from policies.model.spec import WorkloadSpec
 from scaler.config.daemon import DaemonSpec
 from scaler.config.schema import plain, rule_of
 from scaler.registry import REGISTRIES, resolve

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from policies import claims
-from policies.fleet import Fleet
-from policies.guard.money import gpus, usd_per_hour
-from policies.history import MAX_ROWS
-from policies.spec import WorkloadSpec
-from scaler.config.composer import Place
+from policies.guard.budget import gpus, usd_per_hour
+from policies.history.ticks import MAX_ROWS
+from policies.model.spec import WorkloadSpec
+from policies.quota import resource_claims
+from policies.quota.fleet_quota import Fleet
+from scaler.config.yaml_composer import Place
 
 Finding = tuple[Place, str, str]
 PRICE = "set price_usd_per_hour there, or market: reserved"
@@ -28,7 +28,7 @@ def limits(spec: WorkloadSpec) -> Iterator[Finding]:
             rule = f"is required, since budget.usd_per_hour is {budget.usd_per_hour:g}"
             yield ("pools", name, "price_usd_per_hour"), rule, "what a replica costs, or market: reserved"
     for key, most, unit in (("gpus", budget.gpus, gpus), ("usd_per_hour", budget.usd_per_hour, usd_per_hour)):
-        least = claims.least(spec, unit)
+        least = resource_claims.least(spec, unit)
         if most is not None and least > most:
             yield ("budget", key), f"is below what the minimum takes, {least:g}", "raise it, or lower min_replicas"
     if override is not None and not override.beyond_bounds:
@@ -50,7 +50,7 @@ def across(limits_: Fleet, specs: Iterable[WorkloadSpec]) -> Iterator[Finding]:
         ("max_gpus", limits_.max_gpus, gpus),
         ("max_usd_per_hour", limits_.max_usd_per_hour, usd_per_hour),
     ):
-        least = sum(claims.least(spec, unit) for spec in specs)
+        least = sum(resource_claims.least(spec, unit) for spec in specs)
         if most is not None and least > most:
             rule = f"is below what the workloads' minimums take together, {least:g}"
             yield ("daemon", "fleet", key), rule, "raise it, or lower their min_replicas"

@@ -17,15 +17,15 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from policies.model import PoolName, WorkloadName
-from policies.spec import WorkloadSpec
+from policies.model.spec import WorkloadSpec
 from scaler.config import checks, limits
-from scaler.config.claims import Claims
-from scaler.config.composer import MAX_PROBLEMS, Place
 from scaler.config.daemon import DaemonSpec, EmbeddedClock
 from scaler.config.document import Document, read
 from scaler.config.files import files_of
 from scaler.config.problems import ConfigError, Problem
+from scaler.config.resize_claims import Claims
 from scaler.config.schema import json_schema_of, model_of, record
+from scaler.config.yaml_composer import MAX_PROBLEMS, Place
 from scaler.masking import masked
 from scaler.registry import REGISTRIES, did_you_mean
 

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal, NewType, Union, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.fields import FieldInfo
 
-from policies.rules import ByKind, Rule
-from policies.spec import NAME
+from policies.model.field_metadata import ByKind, Rule
+from policies.model.spec import NAME
 from scaler.registry import REGISTRIES, resolve
 
 CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=False)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
 
-from policies.rules import Rule
+from policies.model.field_metadata import Rule
 from scaler.config.problems import is_harmless
 from scaler.masking import remember
 from scaler.ports import Misconfigured

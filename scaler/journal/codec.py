@@ -6,7 +6,7 @@ import base64
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
-from policies.forecast.seed import Seed
+from policies.forecast.history_seed import Seed
 from policies.model import (
     Absent,
     Decision,
@@ -31,7 +31,7 @@ from policies.model import (
     WorkloadName,
 )
 from scaler.journal.fields import flag, mapping, moment, number, optional, text, whole
-from scaler.past import Past
+from scaler.journal.initial_history import Past
 
 SCHEMA: Final = 1
 """Version of the journal's records; a reader refuses a newer one."""

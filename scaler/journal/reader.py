@@ -12,12 +12,12 @@ from typing import Any, Final
 
 from policies.model import Tick, WorkloadName
 from scaler.config.load import Workload, workload_from
-from scaler.counterfactual import ShadowTurn
 from scaler.journal.codec import SCHEMA, decode_past, decode_tick
 from scaler.journal.fields import DAMAGED, text
+from scaler.journal.initial_history import Past
 from scaler.journal.shadows import TYPE, decode_shadow
 from scaler.journal.writer import files
-from scaler.past import Past
+from scaler.shadow.counterfactual import ShadowTurn
 
 MAX_TAIL: Final = 60_000
 """Ticks read at a start, in some seconds: what 2,000 workloads look back on. A shorter past holds sizes longer."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from scaler.counterfactual import ShadowTurn, Side
 from scaler.journal.codec import decode_tick, encode_tick
 from scaler.journal.fields import flag, number, optional, text, whole
+from scaler.shadow.counterfactual import ShadowTurn, Side
 
 TYPE: Final = "shadow"
 

@@ -14,11 +14,11 @@ from typing import Any, Final
 from policies.model import Tick
 from scaler.config.daemon import Journal
 from scaler.config.load import Workload, without_secrets
-from scaler.counterfactual import ShadowTurn
 from scaler.journal.codec import SCHEMA, encode_past, encode_tick
+from scaler.journal.initial_history import Past
 from scaler.journal.shadows import encode_shadow
-from scaler.past import Past
 from scaler.ports import Misconfigured
+from scaler.shadow.counterfactual import ShadowTurn
 
 NAME: Final = "{:08d}.jsonl"
 LOCK: Final = ".lock"

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from policies.rules import Rule
-from scaler.clouds.azure_account import RESOURCE, AzureAccount
+from policies.model.field_metadata import Rule
+from scaler.clouds.azure.account import RESOURCE, AzureAccount
 from scaler.ports import Context
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from policies.plausibility import SHARE_SLACK, SHARES
-from scaler.clouds.azure_metrics import BUCKET_S, Asked, Batches, metric
-from scaler.clouds.azure_vms import moment
+from policies.signals.plausibility import SHARE_SLACK, SHARES
+from scaler.clouds.azure.metrics import BUCKET_S, Asked, Batches, metric
+from scaler.clouds.azure.virtual_machines import moment
 from scaler.clouds.rest import Body
 
 if TYPE_CHECKING:

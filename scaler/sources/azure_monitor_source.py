@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from policies.model import Absent, Fresh
-from scaler.clouds.azure import Arm, arm
-from scaler.clouds.azure_around import permits
-from scaler.clouds.azure_errors import shaped
-from scaler.clouds.azure_metrics import LOOK_BACK_S, READ, Asked, Batches, Point, batches, series
+from scaler.clouds.azure.errors import shaped
+from scaler.clouds.azure.metrics import LOOK_BACK_S, READ, Asked, Batches, Point, batches, series
+from scaler.clouds.azure.pool_context import permits
+from scaler.clouds.azure.session import Arm, arm
 from scaler.clouds.rest import Body
 from scaler.ports import Context, Permit, PortError
 from scaler.sources.azure_monitor import AzureMonitor
 from scaler.sources.azure_monitor_past import Past
-from scaler.sources.measured import measured
+from scaler.sources.sanitize import measured
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

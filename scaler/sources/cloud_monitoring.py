@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal
 
 from policies.model import Absent, Fresh
-from policies.rules import Rule
-from scaler.clouds import gcp_series
-from scaler.clouds.gcp_project import GcpProject
-from scaler.clouds.gcp_series import Monitoring
-from scaler.clouds.shapes import shaped
+from policies.model.field_metadata import Rule
+from scaler.clouds.gcp import time_series
+from scaler.clouds.gcp.project import GcpProject
+from scaler.clouds.gcp.time_series import Monitoring
+from scaler.clouds.response_validation import shaped
 from scaler.ports import Context, Permit, PortError
-from scaler.sources.measured import measured
+from scaler.sources.sanitize import measured
 
 LOOK_BACK: Final = 10
 """Periods in which the newest sample is looked for."""
@@ -130,7 +130,7 @@ class CloudMonitoring:
         return dict.fromkeys([*self.filters(), *self.promql], self.max_age_s)
 
     async def open(self, context: Context) -> CloudMonitoringSource:
-        return CloudMonitoringSource(self, context, await gcp_series.monitoring(context, self.project))
+        return CloudMonitoringSource(self, context, await time_series.monitoring(context, self.project))
 
 
 class CloudMonitoringSource:
@@ -200,6 +200,6 @@ class CloudMonitoringSource:
 
     @shaped("GCP")
     async def permits(self) -> Sequence[Permit]:
-        from scaler.clouds import gcp  # noqa: PLC0415 - no SDK until it is opened
+        from scaler.clouds.gcp import session  # noqa: PLC0415 - no SDK until it is opened
 
-        return await gcp.permits(self._context, self._spec.project, [gcp_series.LIST])
+        return await session.permits(self._context, self._spec.project, [time_series.LIST])

@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Final
 
 from policies.model import Absent, Fresh
-from policies.rules import Rule
-from scaler.clouds.account import AwsAccount
-from scaler.clouds.shapes import shaped
+from policies.model.field_metadata import Rule
+from scaler.clouds.aws.account import AwsAccount
+from scaler.clouds.response_validation import shaped
 from scaler.ports import Context, PortError, Unavailable
-from scaler.sources.measured import measured
+from scaler.sources.sanitize import measured
 
 if TYPE_CHECKING:
-    from scaler.clouds.aws_metrics import Query, Sample
+    from scaler.clouds.aws.metrics import Query, Sample
 
 HIGH_RESOLUTION: Final = frozenset({1, 5, 10, 20, 30})
 """Periods below a minute that CloudWatch knows. Seconds."""
@@ -108,7 +108,7 @@ class CloudWatchSource:
 
     async def connect(self) -> None:
         """Open what the samples will use. Raises `Unavailable` or `Misconfigured`."""
-        from scaler.clouds import aws_metrics  # noqa: PLC0415 - a process without CloudWatch does without the SDK
+        from scaler.clouds.aws import metrics as aws_metrics  # noqa: PLC0415 - a process without CloudWatch does without the SDK
 
         for metric in self._spec.metrics.values():
             await aws_metrics.metrics(self._context, self._spec.account, metric.period_s)
@@ -126,7 +126,7 @@ class CloudWatchSource:
         return dict(self._known)
 
     async def _read(self, quantity: str) -> None:
-        from scaler.clouds import aws_metrics  # noqa: PLC0415 - as above
+        from scaler.clouds.aws import metrics as aws_metrics  # noqa: PLC0415 - as above
 
         metric = self._spec.metrics[quantity]
         asked = await aws_metrics.metrics(self._context, self._spec.account, metric.period_s)
@@ -144,7 +144,7 @@ def reading(quantity: str, sample: Sample | None, divide_by: float) -> Fresh[flo
 
 
 def _query(metric: Metric) -> Query:
-    from scaler.clouds.aws_metrics import Query  # noqa: PLC0415 - as above
+    from scaler.clouds.aws.metrics import Query  # noqa: PLC0415 - as above
 
     return Query(
         metric.namespace, metric.metric, tuple(sorted(metric.dimensions.items())), metric.stat, metric.period_s

@@ -13,8 +13,8 @@ from typing import Annotated, Final
 import aiohttp
 from yarl import URL
 
-from policies.rules import Rule
-from scaler.clouds.answers import http_errors, read_body
+from policies.model.field_metadata import Rule
+from scaler.clouds.http_answers import http_errors, read_body
 from scaler.config.secret import Secret
 from scaler.masking import is_harmless_header, is_secret_name, remember
 from scaler.ports import Clock, Context, Misconfigured, PortError, Unavailable

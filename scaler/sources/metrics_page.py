@@ -13,7 +13,7 @@ from typing import Final
 from yarl import URL
 
 from scaler.clock import stopwatch_s
-from scaler.clouds.answers import MAX_NUMBER_CHARS, off_loop
+from scaler.clouds.http_answers import MAX_NUMBER_CHARS, off_loop
 from scaler.ports import Unavailable
 from scaler.sources import http
 

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from policies.rules import Rule
+from policies.model.field_metadata import Rule
 from scaler.ports import Context
 from scaler.sources import http, presets
 from scaler.sources.prometheus_api import PrometheusApi

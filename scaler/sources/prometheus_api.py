@@ -11,8 +11,8 @@ from typing import Any, Final, TypeVar
 
 import aiohttp
 
-from scaler.clouds.answers import SHOWN, decode_json, off_loop, words
-from scaler.clouds.shapes import understood
+from scaler.clouds.http_answers import SHOWN, decode_json, off_loop, words
+from scaler.clouds.response_validation import understood
 from scaler.ports import Clock, Misconfigured, Unavailable
 from scaler.sources import http
 

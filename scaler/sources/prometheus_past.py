@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from policies.model import Fresh
-from scaler.clouds.answers import off_loop
+from scaler.clouds.http_answers import off_loop
 from scaler.ports import Misconfigured, Unavailable
-from scaler.sources.measured import measured
 from scaler.sources.promql import LABEL, LOST, joint, lost, value_of
+from scaler.sources.sanitize import measured
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from policies.model import Absent, Fresh
-from scaler.clouds.shapes import shaped
+from scaler.clouds.response_validation import shaped
 from scaler.ports import Context, Misconfigured, Unavailable
 from scaler.sources import http
-from scaler.sources.gone import HUMAN, Gone, Sought
 from scaler.sources.histogram import beyond, bounded_by
-from scaler.sources.measured import measured
+from scaler.sources.missing_series import HUMAN, Gone, Sought
 from scaler.sources.presets import Recipe, bounded, unpromised
 from scaler.sources.prometheus_api import Answer, PrometheusApi, Refused, Row
 from scaler.sources.prometheus_past import Past
 from scaler.sources.promql import LABEL, LOST, LOST_S, joint, lost, metric_names, time_of, value_of
+from scaler.sources.sanitize import measured
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

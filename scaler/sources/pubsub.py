@@ -18,16 +18,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from policies.model import Absent, Fresh
-from policies.rules import Rule
-from scaler.clouds import gcp_series
-from scaler.clouds.gcp_project import GcpProject
-from scaler.clouds.gcp_series import Gauge, Listed, Series
-from scaler.clouds.shapes import shaped
+from policies.model.field_metadata import Rule
+from scaler.clouds.gcp import time_series
+from scaler.clouds.gcp.project import GcpProject
+from scaler.clouds.gcp.time_series import Gauge, Listed, Series
+from scaler.clouds.response_validation import shaped
 from scaler.ports import Context, Misconfigured, Permit, PortError
-from scaler.sources.measured import measured
+from scaler.sources.sanitize import measured
 
 if TYPE_CHECKING:
-    from scaler.clouds.gcp_pubsub import Subscriber
+    from scaler.clouds.gcp.pubsub import Subscriber
 
 ROOT: Final = "pubsub.googleapis.com/subscription/"
 METRICS: Final = {
@@ -93,13 +93,13 @@ class PubSub:
 
     def permissions(self) -> list[str]:
         """All that the source calls for."""
-        return [gcp_series.LIST, "pubsub.subscriptions.get"]
+        return [time_series.LIST, "pubsub.subscriptions.get"]
 
     async def open(self, context: Context) -> PubSubSource:
-        from scaler.clouds import gcp_pubsub  # noqa: PLC0415 - a process without Pub/Sub does without gRPC
+        from scaler.clouds.gcp import pubsub  # noqa: PLC0415 - a process without Pub/Sub does without gRPC
 
-        gauges = {q: await gcp_series.gauge(context, self.project, self.metric(q)) for q in self.quantities()}
-        return PubSubSource(self, context, gauges, await gcp_pubsub.subscriber(context, self.project))
+        gauges = {q: await time_series.gauge(context, self.project, self.metric(q)) for q in self.quantities()}
+        return PubSubSource(self, context, gauges, await pubsub.subscriber(context, self.project))
 
 
 class PubSubSource:
@@ -135,7 +135,7 @@ class PubSubSource:
     def _told(self, quantity: str, listed: Listed, now: float) -> Fresh[float] | Absent:
         series = [one for one in listed.series if one.points]
         if not series:
-            minutes = gcp_series.LOOK_BACK_S / 60
+            minutes = time_series.LOOK_BACK_S / 60
             partial = f": {listed.partial}" if listed.partial else ""
             return Absent(f"Cloud Monitoring has no {METRICS[quantity]} in the last {minutes:g} minutes{partial}")
         values = [measured(quantity, one.points[0].value, one.points[0].at) for one in series]
@@ -174,10 +174,10 @@ class PubSubSource:
 
     @shaped("GCP")
     async def permits(self) -> Sequence[Permit]:
-        from scaler.clouds import gcp  # noqa: PLC0415 - no SDK until it is opened
+        from scaler.clouds.gcp import session  # noqa: PLC0415 - no SDK until it is opened
 
         await self._check()
-        asked = await gcp.permits(self._context, self._spec.project, self._spec.permissions())
+        asked = await session.permits(self._context, self._spec.project, self._spec.permissions())
         about = "; ".join(self.remarks)
         return [Permit(p.action, p.granted, p.detail or (about if "pubsub" in p.action else "")) for p in asked]
 

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Final
 from yarl import URL
 
 from policies.model import Absent, Fresh
-from scaler.clouds.shapes import shaped
+from scaler.clouds.response_validation import shaped
 from scaler.ports import Misconfigured, PortError, Unavailable
 from scaler.registry import did_you_mean
 from scaler.sources import http
 from scaler.sources.exposition import change, level, series_of
-from scaler.sources.measured import measured
 from scaler.sources.metrics_page import Page, Series, read_page
 from scaler.sources.presets import Recipe, bounded, recipes, unpromised
+from scaler.sources.sanitize import measured
 
 if TYPE_CHECKING:
     from scaler.sources.scrape import Scrape

@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
-from policies.rules import Rule
-from scaler.clouds.azure_account import GROUP, AzureAccount
+from policies.model.field_metadata import Rule
+from scaler.clouds.azure.account import GROUP, AzureAccount
 from scaler.config.secret import Secret
 from scaler.ports import Context, Unavailable
 

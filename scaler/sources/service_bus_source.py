@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from policies.model import Absent, Fresh
-from scaler.clouds.azure import Arm, arm
-from scaler.clouds.azure_account import path_of
-from scaler.clouds.azure_around import permits
-from scaler.clouds.azure_bus import OPERATION, OPERATION_OF_TOPICS, Counts, Entity, Namespace, namespace
-from scaler.clouds.azure_errors import shaped
-from scaler.clouds.azure_metrics import READ, Point, newest, single
-from scaler.clouds.azure_recent import recent
+from scaler.clouds.azure.account import path_of
+from scaler.clouds.azure.errors import shaped
+from scaler.clouds.azure.metrics import READ, Point, newest, single
+from scaler.clouds.azure.pool_context import permits
+from scaler.clouds.azure.service_bus import OPERATION, OPERATION_OF_TOPICS, Counts, Entity, Namespace, namespace
+from scaler.clouds.azure.session import Arm, arm
+from scaler.clouds.azure.shared_reads import recent
 from scaler.ports import Context, Permit, PortError
-from scaler.sources.measured import measured
+from scaler.sources.sanitize import measured
 from scaler.sources.service_bus import ServiceBus
 
 AGREE_S: Final = 20.0

@@ -16,15 +16,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from policies.model import Absent, Fresh
-from policies.rules import Rule
-from scaler.clouds.account import AwsAccount
-from scaler.clouds.shapes import shaped
+from policies.model.field_metadata import Rule
+from scaler.clouds.aws.account import AwsAccount
+from scaler.clouds.response_validation import shaped
 from scaler.ports import Context, PortError, Unavailable
-from scaler.sources.measured import measured
+from scaler.sources.sanitize import measured
 
 if TYPE_CHECKING:
-    from scaler.clouds.aws import Service
-    from scaler.clouds.aws_metrics import Sample
+    from scaler.clouds.aws.metrics import Sample
+    from scaler.clouds.aws.session import Service
 
 COUNTS: Final = {
     "visible": "ApproximateNumberOfMessages",
@@ -111,7 +111,7 @@ class SqsSource:
 
     async def connect(self) -> None:
         """Open what the samples will use. Raises `Unavailable` or `Misconfigured`."""
-        from scaler.clouds import aws_metrics  # noqa: PLC0415 - a process without SQS does without the SDK
+        from scaler.clouds.aws import metrics as aws_metrics  # noqa: PLC0415 - a process without SQS does without the SDK
 
         await self._service("sqs")
         if self._spec.metrics():
@@ -159,7 +159,7 @@ class SqsSource:
         self._metrics = {q: known.get(q, Absent(error)) for q in self._spec.metrics()}
 
     async def _read_metrics(self) -> dict[str, Fresh[float] | Absent]:
-        from scaler.clouds import aws_metrics  # noqa: PLC0415 - a process without SQS does without the SDK
+        from scaler.clouds.aws import metrics as aws_metrics  # noqa: PLC0415 - a process without SQS does without the SDK
 
         shared = await aws_metrics.metrics(self._context, self._spec.located, PERIOD_S)
         name, wanted = self._spec.queue_name, self._spec.metrics()
@@ -172,9 +172,9 @@ class SqsSource:
         return {q: _told(q, sample) for q, (_, sample) in zip(wanted, found, strict=True)}
 
     async def _service(self, name: str) -> Service:
-        from scaler.clouds import aws  # noqa: PLC0415 - a process without SQS does without the SDK
+        from scaler.clouds.aws import session  # noqa: PLC0415 - a process without SQS does without the SDK
 
-        return await aws.service(self._context, name, self._spec.located)
+        return await session.service(self._context, name, self._spec.located)
 
 
 def _count(quantity: str, value: object, at: float) -> Fresh[float] | Absent:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from scaler.fleet import Ledger
+from scaler.quota_ledger import Ledger
 
 
 class FleetCollector(Collector):

@@ -9,7 +9,7 @@ from policies.model import WorkloadName
 from scaler.controller import Controller
 from scaler.masking import mask
 from scaler.ports import Clock
-from scaler.tasks import Tasks
+from scaler.supervised_tasks import Tasks
 
 MISSED_TURNS: Final = 3
 """Turns that may be missed before a loop counts as stalled."""

@@ -12,7 +12,7 @@ import structlog
 from policies.model import Absent, Fresh, Grant, Stale, Tick
 from scaler.clock import wall_time
 from scaler.masking import masked
-from scaler.telemetry.limits import RateLimit
+from scaler.telemetry.log_limits import RateLimit
 
 PLAIN: Final = (str, int, float, bool, type(None), Mapping, list, tuple)
 log: structlog.stdlib.BoundLogger = structlog.get_logger("forescale")

@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from policies.model import WorkloadName
-from scaler.shadow import Shadow
+from scaler.shadow.runner import Shadow
 
 GAUGES: Final[Mapping[str, tuple[str, Callable[[Shadow], float | None]]]] = {
     "target_replicas": (

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from scaler.faults import Faults
-from scaler.tasks import Tasks
+from scaler.adapter_faults import Faults
+from scaler.supervised_tasks import Tasks
 
 
 class SupervisionCollector(Collector):

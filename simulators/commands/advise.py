@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import Final
 
 from scaler.config.problems import ConfigError, Problem
-from simulators import run as running
-from simulators.advise import given as giving
-from simulators.advise import of_journal, of_scenario
-from simulators.advise.advice import Advice, advice, as_dict
-from simulators.advise.seen import Seen
-from simulators.advise.text import lines
+from simulators.backtest.reconstruct import Given as Lengths
 from simulators.commands import given
 from simulators.commands.progress import Steps
-from simulators.document import COMMAND_LINE
-from simulators.invariants import InvariantBroken
-from simulators.retrospect.arrivals import Given as Lengths
-from simulators.scenario import load
-from simulators.traffic.trace import TraceError
-from simulators.traffic.writers import replacing
+from simulators.cost import inputs as giving
+from simulators.cost import of_journal, of_scenario
+from simulators.cost.advice import Advice, advice, as_dict
+from simulators.cost.evidence import Seen
+from simulators.cost.text import lines
+from simulators.experiments import run as running
+from simulators.experiments.invariants import InvariantBroken
+from simulators.experiments.scenario import load
+from simulators.experiments.spec_loader import COMMAND_LINE
+from simulators.world.traffic.trace import TraceError
+from simulators.world.traffic.writers import replacing
 
 SEED: Final = 1
 JOURNAL_ONLY: Final = ("workload", "model", "prompt_tokens", "output_tokens")
@@ -55,7 +55,7 @@ def command(args: argparse.Namespace) -> int:
     if args.json:
         given.write_json(as_dict(found), args.json)
     if args.html:
-        from simulators.advise.page import page  # noqa: PLC0415 - the one use of plotly, which is slow to import
+        from simulators.cost.page import page  # noqa: PLC0415 - the one use of plotly, which is slow to import
 
         with replacing(args.html) as file:
             file.write(page(found).encode())

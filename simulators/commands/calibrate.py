@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from scaler.config.problems import ConfigError, Problem
 from scaler.registry import did_you_mean
-from simulators import document
+from simulators.experiments import spec_loader
 
 if TYPE_CHECKING:
-    from simulators.models.fit import Calibration
-    from simulators.models.runs import Run
-    from simulators.models.service import ServiceModel
+    from simulators.engine.models.fit import Calibration
+    from simulators.engine.models.runs import Run
+    from simulators.engine.models.service import ServiceModel
 
 DEFAULT_BASE: Final = "llama-3.1-8b-h100-vllm"
 """The only model of the catalogue with an engine's host times, which a full fit needs to start from."""
@@ -44,7 +44,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def command(args: argparse.Namespace) -> int:
     """Fit, tell, and write. Raises `ConfigError`."""
     # Imported here, not above: the kernel and the solver take a second that other commands need not wait.
-    from simulators.models import catalogue, fit, report, runs  # noqa: PLC0415
+    from simulators.engine.models import catalogue, fit, report, runs  # noqa: PLC0415
 
     base = catalogue.load(args.model)
     if args.host:
@@ -79,7 +79,7 @@ def _changed(base: ServiceModel, text: str) -> ServiceModel:
             changes[key.strip()] = json.loads(value)  # JSON, not YAML, reads 1e-5 as a number
         except ValueError:
             changes[key.strip()] = value
-    changed: ServiceModel = document.read(type(base), {**dataclasses.asdict(base), **changes})
+    changed: ServiceModel = spec_loader.read(type(base), {**dataclasses.asdict(base), **changes})
     return changed
 
 

@@ -14,15 +14,15 @@ from typing import Any
 from scaler.config.problems import ConfigError, Problem
 from simulators.commands import given
 from simulators.commands.progress import Steps
-from simulators.compare import REPLICATIONS, Comparison, compare
-from simulators.invariants import InvariantBroken
-from simulators.oracle.plan import SloUnreachable
-from simulators.peers.contenders import contenders, names, split
-from simulators.report import contrast
-from simulators.scenario import load
-from simulators.statistics import LEVEL
-from simulators.traffic.trace import TraceError
-from simulators.traffic.writers import replacing
+from simulators.experiments.compare import REPLICATIONS, Comparison, compare
+from simulators.experiments.contenders.contenders import contenders, names, split
+from simulators.experiments.invariants import InvariantBroken
+from simulators.experiments.oracle.plan import SloUnreachable
+from simulators.experiments.scenario import load
+from simulators.experiments.statistics import LEVEL
+from simulators.reporting import comparison
+from simulators.world.traffic.trace import TraceError
+from simulators.world.traffic.writers import replacing
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,11 +55,11 @@ def command(args: argparse.Namespace) -> int:
         if args.json:
             given.write_json(as_dict(found), args.json)
         if args.html:
-            from simulators.report.page import of_sheets  # noqa: PLC0415 - plotly is slow to import
+            from simulators.reporting.page import of_sheets  # noqa: PLC0415 - plotly is slow to import
 
             sheets = [one.sheet for runs in found.runs.values() for one in runs if one.sheet is not None]
             with replacing(args.html) as file:
-                file.write(of_sheets(sheets, list(contrast.parts(found))).encode())
+                file.write(of_sheets(sheets, list(comparison.parts(found))).encode())
     except (TraceError, InvariantBroken, SloUnreachable) as e:
         print(f"forescale: {e}", file=sys.stderr)
         return 2
@@ -67,7 +67,7 @@ def command(args: argparse.Namespace) -> int:
         print("forescale: a process ended early, most likely for want of memory: give --jobs 1", file=sys.stderr)
         return 2
     if args.json != Path("-"):
-        print("\n".join(contrast.lines(found)))
+        print("\n".join(comparison.lines(found)))
     return 0
 
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from scaler.config.problems import Problem
-from simulators import run as running
-from simulators.document import COMMAND_LINE
-from simulators.traffic.formats.options import Options
-from simulators.traffic.readers import read
-from simulators.traffic.trace import Trace
-from simulators.traffic.writers import replacing
+from simulators.experiments import run as running
+from simulators.experiments.spec_loader import COMMAND_LINE
+from simulators.world.traffic.formats.options import Options
+from simulators.world.traffic.readers import read
+from simulators.world.traffic.trace import Trace
+from simulators.world.traffic.writers import replacing
 
 
 def trace_arguments(parser: argparse.ArgumentParser) -> None:

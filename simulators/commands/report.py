@@ -11,16 +11,16 @@ from typing import Final
 
 from scaler.commands.explain import moment
 from scaler.config.problems import ConfigError, Problem
+from simulators.backtest import figures, journals, text
+from simulators.backtest.backtest import Looked, Wanted, asked_of, look
+from simulators.backtest.reconstruct import MAX_OUTPUT, MAX_PROMPT, Given
 from simulators.commands import given
 from simulators.commands.progress import Steps
-from simulators.document import COMMAND_LINE
-from simulators.invariants import InvariantBroken
-from simulators.models import catalogue
-from simulators.peers.contenders import names
-from simulators.retrospect import figures, journals, words
-from simulators.retrospect.arrivals import MAX_OUTPUT, MAX_PROMPT, Given
-from simulators.retrospect.looked import Looked, Wanted, asked_of, look
-from simulators.traffic.writers import replacing
+from simulators.engine.models import catalogue
+from simulators.experiments.contenders.contenders import names
+from simulators.experiments.invariants import InvariantBroken
+from simulators.experiments.spec_loader import COMMAND_LINE
+from simulators.world.traffic.writers import replacing
 
 SIMULATING: Final = ("policy", "model", "prompt_tokens", "output_tokens", "seed")
 """Options that are about what others would have done."""
@@ -68,12 +68,12 @@ def command(args: argparse.Namespace) -> int:
     if args.json:
         given.write_json(figures.as_dict(found, left_out), args.json)
     if args.html:
-        from simulators.retrospect.page import page  # noqa: PLC0415 - plotly is slow to import
+        from simulators.backtest.page import page  # noqa: PLC0415 - plotly is slow to import
 
         with replacing(args.html) as file:
             file.write(page(found, left_out).encode())
     if args.json != Path("-"):
-        print("\n\n".join("\n".join(words.lines(one)) for one in found))
+        print("\n\n".join("\n".join(text.lines(one)) for one in found))
         for name, why in left_out.items():
             print(f"{name}: left out: {why}")
     return 0

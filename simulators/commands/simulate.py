@@ -20,19 +20,19 @@ from scaler.config.problems import ConfigError, Problem
 from scaler.journal.reader import JournalError
 from scaler.journal.writer import JournalWriter
 from scaler.journal.writer import files as journal_files
-from simulators import run as running
-from simulators import table
 from simulators.commands import given
 from simulators.commands.progress import Steps
-from simulators.document import COMMAND_LINE
-from simulators.invariants import InvariantBroken
-from simulators.kernel import layout
-from simulators.models import catalogue
-from simulators.results import Requests, summarize
-from simulators.run import Run
-from simulators.scenario import MAX_REPLICAS, Case, load
-from simulators.traffic.trace import Trace, TraceError
-from simulators.traffic.writers import replacing
+from simulators.engine.kernel import layout
+from simulators.engine.models import catalogue
+from simulators.experiments import run as running
+from simulators.experiments.invariants import InvariantBroken
+from simulators.experiments.results import Requests, summarize
+from simulators.experiments.run import Run
+from simulators.experiments.scenario import MAX_REPLICAS, Case, load
+from simulators.experiments.spec_loader import COMMAND_LINE
+from simulators.reporting import table
+from simulators.world.traffic.trace import Trace, TraceError
+from simulators.world.traffic.writers import replacing
 
 KEEP: Final = 1000
 """Files of a simulated journal, 64 MiB each: all of it is kept, unlike a daemon's."""
@@ -73,7 +73,7 @@ def _told(args: argparse.Namespace, done: Run) -> int:
     if args.requests:
         write_requests(done, args.requests)
     if args.html:
-        from simulators.report.page import page  # noqa: PLC0415 - the one use of plotly, which is slow to import
+        from simulators.reporting.page import page  # noqa: PLC0415 - the one use of plotly, which is slow to import
 
         with replacing(args.html) as file:
             file.write(page([(done.case.workload.name, done)]).encode())

@@ -13,14 +13,14 @@ from scaler.config.document import value_in
 from scaler.config.problems import ConfigError, Problem
 from scaler.registry import did_you_mean
 from simulators.commands.progress import Bar
-from simulators.document import COMMAND_LINE, read_file, read_kind
-from simulators.traffic.chance import streams
-from simulators.traffic.describe import describe, lines
-from simulators.traffic.formats.options import Options
-from simulators.traffic.generate import GENERATORS
-from simulators.traffic.readers import read
-from simulators.traffic.trace import Trace, TraceError
-from simulators.traffic.writers import replacing, write, writer_of
+from simulators.experiments.spec_loader import COMMAND_LINE, read_file, read_kind
+from simulators.world.traffic.describe import describe, lines
+from simulators.world.traffic.formats.options import Options
+from simulators.world.traffic.generate import GENERATORS
+from simulators.world.traffic.readers import read
+from simulators.world.traffic.rng import streams
+from simulators.world.traffic.trace import Trace, TraceError
+from simulators.world.traffic.writers import replacing, write, writer_of
 
 
 def arguments(trace: argparse.ArgumentParser) -> None:
@@ -62,7 +62,7 @@ def _describe(args: argparse.Namespace) -> int:
     trace = _read(args)
     description = describe(trace)
     if args.html:
-        from simulators.traffic.plot import page  # noqa: PLC0415 - the one use of plotly, which is slow to import
+        from simulators.world.traffic.plot import page  # noqa: PLC0415 - the one use of plotly, which is slow to import
 
         with replacing(Path(args.html)) as file:
             file.write(page(trace).encode())

@@ -15,26 +15,26 @@ from pathlib import Path
 from typing import Any, Final
 
 from scaler.config.problems import ConfigError, Problem
-from simulators import run as running
 from simulators.commands import given
-from simulators.document import COMMAND_LINE
-from simulators.invariants import InvariantBroken
-from simulators.scenario import Case, load
-from simulators.traffic.formats.options import Options
-from simulators.traffic.readers import read
-from simulators.traffic.trace import TraceError
-from simulators.tune import files, told
-from simulators.tune.begin import Begin, begin
-from simulators.tune.bundle import Bundle, Recorded, bundle
-from simulators.tune.engine import Engine, EngineFailed, Local
+from simulators.experiments import run as running
+from simulators.experiments.invariants import InvariantBroken
+from simulators.experiments.scenario import Case, load
+from simulators.experiments.spec_loader import COMMAND_LINE
+from simulators.tune import files, text
+from simulators.tune.baseline import Begin, begin
+from simulators.tune.executor import Engine, EngineFailed, Local
+from simulators.tune.progress import Screen
 from simulators.tune.result import Result
-from simulators.tune.screen import Screen
+from simulators.tune.run import Told, tune
 from simulators.tune.search import Asked, Budget, Watch
 from simulators.tune.space import Space, space_of
 from simulators.tune.storage import Lease, LostLease, leading, opened
 from simulators.tune.study import SAMPLERS, study
+from simulators.tune.study_inputs import Bundle, Recorded, bundle
 from simulators.tune.trial import WrongVersion
-from simulators.tune.tuning import Told, tune
+from simulators.world.traffic.formats.options import Options
+from simulators.world.traffic.readers import read
+from simulators.world.traffic.trace import TraceError
 
 BUDGET: Final = "10m"
 PROOF: Final = 3
@@ -152,7 +152,7 @@ def _told(args: argparse.Namespace, folder: Path, result: Result | None, begun: 
     if args.json:
         print(json.dumps(given.without_nan(result.as_dict()), indent=2, allow_nan=False))
     else:
-        print("\n".join(told.lines(result)))
+        print("\n".join(text.lines(result)))
         print(f"Written to {folder}: {', '.join(path.name for path in written)}")
     if result.stopped:
         return 130
@@ -205,7 +205,7 @@ def _made(args: argparse.Namespace, case: Case, name: str, manifest: dict[str, A
 def _engine(args: argparse.Namespace, whole: Bundle, asked: Asked) -> Engine:
     if args.on is None:
         return Local(whole, args.jobs or os.cpu_count() or 1)
-    from simulators.tune.engine_dask import Dask  # noqa: PLC0415 - slow to import
+    from simulators.tune.executor_dask import Dask  # noqa: PLC0415 - slow to import
 
     return Dask(whole, args.on, asked)
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Final
 
 from simulators.commands.given import write_json
-from simulators.traffic.writers import replacing
-from simulators.tune import policy, told
-from simulators.tune.begin import Begin
+from simulators.tune import policy, text
+from simulators.tune.baseline import Begin
 from simulators.tune.page import page
 from simulators.tune.result import Result
 from simulators.tune.space import Space
+from simulators.world.traffic.writers import replacing
 
 RECOMMENDED: Final = "recommended.yaml"
 REPORT: Final = "report.html"
@@ -41,5 +41,5 @@ def _policies(folder: Path, result: Result, begun: Begin, space: Space) -> Itera
         if result.dared is not None and result.dared.tried.number == one.number:
             names.append(RECOMMENDED)
         for name in names:
-            policy.write(folder / name, begun, one.settings, space, list(told.head(result, one)))
+            policy.write(folder / name, begun, one.settings, space, list(text.head(result, one)))
             yield folder / name

@@ -6,12 +6,12 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from simulators.report import html
-from simulators.report.page import of_sheets
-from simulators.report.words import percent
+from simulators.reporting import html
+from simulators.reporting.page import of_sheets
+from simulators.reporting.text import percent
 from simulators.tune.result import Result
 from simulators.tune.space import Space, written
-from simulators.tune.told import HEAD, headline, label, notes, over_fitted, rows
+from simulators.tune.text import HEAD, headline, label, notes, over_fitted, rows
 
 DIGITS: Final = 6
 """Of a number in a plot: more would only make the page larger."""

@@ -11,12 +11,12 @@ import yaml
 from scaler.config.document import parse
 from scaler.config.load import load, workload_from
 from scaler.config.problems import ConfigError
-from scaler.importing.write import comment
-from simulators.peers.contenders import contenders
-from simulators.traffic.writers import replacing
-from simulators.tune.begin import Begin
-from simulators.tune.edit import NoPlace, edited
+from scaler.migrate.yaml_writer import comment
+from simulators.experiments.contenders.contenders import contenders
+from simulators.tune.baseline import Begin
 from simulators.tune.space import Space, Value, word, written
+from simulators.tune.yaml_edit import NoPlace, edited
+from simulators.world.traffic.writers import replacing
 
 FIRST: Final = "Tuned by `forescale tune`"
 LAST: Final = "That much from forescale tune; the file itself follows."

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
-from policies.rules import Rule
+from policies.model.field_metadata import Rule
 
 SCALARS: Final = (bool, int, float, str)
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from simulators.report.sheet import Sheet
-from simulators.statistics import Estimate
-from simulators.tune.figures import Figures
+from simulators.experiments.statistics import Estimate
+from simulators.reporting.run_data import Sheet
+from simulators.tune.objectives import Figures
 from simulators.tune.study import Tried
-from simulators.tune.verdict import Proven
+from simulators.tune.validation import Proven
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from scaler.clock import stopwatch_s
-from simulators.tune.engine import Engine
+from simulators.tune.executor import Engine
 from simulators.tune.storage import Lease
 from simulators.tune.study import Study
 from simulators.tune.trial import Job, Outcome

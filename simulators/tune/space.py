@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from policies.rules import Rule
+from policies.model.field_metadata import Rule
 from scaler.config.document import Document, read
 from scaler.config.problems import ConfigError, Problem
-from scaler.importing.write import flow
+from scaler.migrate.yaml_writer import flow
 from scaler.registry import did_you_mean, resolve
-from simulators import document
-from simulators.peers.contenders import SELF, contenders
-from simulators.scenario import Case
+from simulators.experiments import spec_loader
+from simulators.experiments.contenders.contenders import SELF, contenders
+from simulators.experiments.scenario import Case
 from simulators.tune.ranges import LATENESS, LATENESS_RANGE, POLICIES, WORKLOAD, Range
 
 DIGITS: Final = 3
@@ -94,7 +94,7 @@ def written(value: Value) -> str:
 def space_of(case: Case, told: Path | None = None) -> Space:
     """What is searched in a case's workload. Raises `ConfigError` with everything wrong in the document `told`."""
     source = Document("", {"search": {}}, {}) if told is None else _only(told)
-    search: Search = document.read(Search, source.data, source)
+    search: Search = spec_loader.read(Search, source.data, source)
     ranges = {} if search.only else dict(_usual(case.workload.document))
     problems: list[Problem] = []
     for path, wanted in search.search.items():

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from scaler.clock import wall_time
 from scaler.config.problems import ConfigError, Problem
-from simulators.document import COMMAND_LINE
+from simulators.experiments.spec_loader import COMMAND_LINE
 
 LOG: Final = "study.log"
 LEASE_S: Final = 60.0

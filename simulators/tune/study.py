@@ -18,9 +18,9 @@ from typing import Any, Final
 import numpy as np
 
 from scaler.config.problems import ConfigError, Problem
-from simulators.document import COMMAND_LINE
-from simulators.peers.contenders import SELF
-from simulators.tune.figures import Figures, figures
+from simulators.experiments.contenders.contenders import SELF
+from simulators.experiments.spec_loader import COMMAND_LINE
+from simulators.tune.objectives import Figures, figures
 from simulators.tune.space import Dimension, Space, Value, word
 from simulators.tune.trial import Bars, Job, Outcome, Played, Stage
 

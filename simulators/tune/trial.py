@@ -13,14 +13,14 @@ import numpy as np
 
 from policies.model import Tick
 from scaler.config.problems import ConfigError
-from simulators.peers.contenders import SELF, contenders
-from simulators.report.money import by_market
-from simulators.report.sheet import Sheet, sheet
-from simulators.results import Requests, usd
-from simulators.run import Run, simulate
-from simulators.scenario import Case
-from simulators.traffic.trace import Trace
-from simulators.tune.bundle import PRESENT, Bundle, Stretch
+from simulators.experiments.contenders.contenders import SELF, contenders
+from simulators.experiments.results import Requests, usd
+from simulators.experiments.run import Run, simulate
+from simulators.experiments.scenario import Case
+from simulators.reporting.cost_series import by_market
+from simulators.reporting.run_data import Sheet, sheet
+from simulators.tune.study_inputs import PRESENT, Bundle, Stretch
+from simulators.world.traffic.trace import Trace
 
 FIRST_SHARE: Final = 1 / 3
 """Of the first trace is run before a trial is looked at: long enough to see a setting fail, at a third of the price."""

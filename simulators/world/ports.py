@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from policies.latencies import promised_s
 from policies.model import Absent, Fresh, PoolName, PoolStatus
+from policies.recommend.predictive.latency_model import promised_s
 from scaler.config.load import Workload
 from scaler.controller import Setup
 from scaler.ports import Actuator, Source
 from scaler.registry import kind_of
-from simulators.fleet.life import Tier
-from simulators.models.service import PS_PER_S
+from simulators.engine.models.service import PS_PER_S
 from simulators.world import queue, telemetry
+from simulators.world.infrastructure.node_lifecycle import Tier
 from simulators.world.world import World
 
 QUEUES: Final = {"pubsub": "pubsub", "service_bus": "service_bus", "sqs": "sqs"}

@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal
 import numpy as np
 
 from policies.model import Absent, Fresh
-from policies.rules import Rule
+from policies.model.field_metadata import Rule
 
 Service = Literal["sqs", "pubsub", "service_bus"]
 QUANTITIES: Final = ("visible", "in_flight", "delayed", "dead_letter", "oldest_age_s")

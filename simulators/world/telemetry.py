@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policies.model import Absent, Fresh
-from policies.rules import Rule
+from policies.model.field_metadata import Rule
 from scaler.sources.histogram import P95, beyond, quantile
-from simulators.kernel import layout, totals
-from simulators.kernel.kernel import Kernel
-from simulators.models.service import PS_PER_S
+from simulators.engine.kernel import layout, totals
+from simulators.engine.kernel.event_loop import Kernel
+from simulators.engine.models.service import PS_PER_S
 
 BUSY_UTILIZATION: Final = 0.973
 """What NVML's gpu_util reads of a GPU that is busy all the time: measured on an H100 (rmse 8.9 points over 1,544

@@ -14,16 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policies.model import PoolName, PoolStatus
-from simulators.fleet.chance import stream
-from simulators.fleet.life import Tier
-from simulators.fleet.market import PoolOffer
-from simulators.fleet.pool import FleetPool
-from simulators.kernel import layout, totals
-from simulators.kernel.kernel import Kernel, Router
-from simulators.models.service import PS_PER_S, ServiceModel
-from simulators.traffic.trace import Trace
+from simulators.engine.kernel import layout, totals
+from simulators.engine.kernel.event_loop import Kernel, Router
+from simulators.engine.models.service import PS_PER_S, ServiceModel
+from simulators.world.infrastructure.market import PoolOffer
+from simulators.world.infrastructure.node_lifecycle import Tier
+from simulators.world.infrastructure.pool import FleetPool
+from simulators.world.infrastructure.rng import stream
 from simulators.world.queue import Counts, Queue, QueueView
 from simulators.world.telemetry import Engines, Telemetry
+from simulators.world.traffic.trace import Trace
 
 MAX_S: Final = 9.0e6
 """104 days: what 63 bits of picoseconds hold, with room for the last requests to end."""

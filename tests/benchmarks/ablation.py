@@ -14,13 +14,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Final
 
-from simulators.models import catalogue
-from simulators.models.worth import worth
-from simulators.peers.contenders import contenders
-from simulators.results import summarize
-from simulators.run import simulate, traffic_of
-from simulators.scenario import load
-from simulators.traffic.shapes import FlashCrowd, OnOff
+from simulators.engine.models import catalogue
+from simulators.engine.models.worth import worth
+from simulators.experiments.contenders.contenders import contenders
+from simulators.experiments.results import summarize
+from simulators.experiments.run import simulate, traffic_of
+from simulators.experiments.scenario import load
+from simulators.world.traffic.shapes import FlashCrowd, OnOff
 from tests.benchmarks.cost.cells import SOURCES, Cell
 from tests.benchmarks.cost.families import OUR_OTHERS, Family
 from tests.benchmarks.cost.scores import geometric_mean

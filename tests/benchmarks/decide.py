@@ -6,16 +6,16 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
-from policies.history import History
+from policies.history.ticks import History
 from policies.model import Observation, Tick
+from policies.model.spec import ScaleDown, ScaleUp, WorkloadSpec
 from policies.pipeline import decide
-from policies.spec import ScaleDown, ScaleUp, WorkloadSpec
-from policies.threshold import Concurrency, GpuUtilization, QueueDepth
+from policies.recommend.threshold import Concurrency, GpuUtilization, QueueDepth
 from scaler.clock import stopwatch_s
 from scaler.config.load import workload_from
 from scaler.controller import Controller, Setup
 from scaler.telemetry.dashboard import Dashboard
-from scaler.telemetry.dashboard.about import Running
+from scaler.telemetry.dashboard.workload_facts import Running
 from scaler.telemetry.health import Health
 from scaler.telemetry.metrics import Metrics
 from tests.benchmarks.figure import Figure, microseconds, quantile

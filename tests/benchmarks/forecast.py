@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from policies.forecast.outlook import Outlook
+from policies.forecast.quantile_forecast import Outlook
 from tests.benchmarks.figure import Figure
 from tests.benchmarks.peers.outcome import processor_s
 from tests.benchmarks.peers.statsforecast_models import LEVELS, peers

@@ -18,16 +18,16 @@ from typing import Final
 
 import numpy as np
 
-from simulators.kernel import layout
-from simulators.kernel.kernel import Kernel, Router
-from simulators.models.service import PS_PER_S, ServiceModel
+from simulators.engine.kernel import layout
+from simulators.engine.kernel.event_loop import Kernel, Router
+from simulators.engine.models.service import PS_PER_S, ServiceModel
 from tests.benchmarks.figure import Figure
 from tests.benchmarks.peers import ciw_queue, reference_engine, simpy_engine, vidur_engine
 from tests.benchmarks.peers.outcome import Outcome, outcome_of, processor_s
 from tests.benchmarks.traffic import LEAST_LOADED, Load, conversations, kernel_of, load_of
-from tests.simulators.kernel.chats import ROOFLINE
-from tests.simulators.kernel.queues import MEAN_STEPS, engine, erlang_c, poisson, rng, serve, sizes, waits
-from tests.simulators.kernel.worlds import VLLM
+from tests.simulators.engine.kernel.chats import ROOFLINE
+from tests.simulators.engine.kernel.queues import MEAN_STEPS, engine, erlang_c, poisson, rng, serve, sizes, waits
+from tests.simulators.engine.kernel.worlds import VLLM
 
 REPLICAS: Final = 16
 SPEED: Final = 20.0
@@ -49,9 +49,9 @@ PEERS: Final[tuple[tuple[str, int, Callable[[ServiceModel, int, Load], Outcome |
 """Name, requests it gets, how it is run, its router: Vidur's least-loaded one counts other requests than ours."""
 START: Final = """
 import numpy as np
-from simulators.kernel.kernel import Kernel, Router
-from simulators.kernel.layout import NEVER
-from simulators.models.service import ServiceModel
+from simulators.engine.kernel.event_loop import Kernel, Router
+from simulators.engine.kernel.layout import NEVER
+from simulators.engine.models.service import ServiceModel
 times = dict(mem_base_s=0, cmp_base_s=1e-3, cmp_token_s=0, kv_decode_s=0, kv_mixed_s=0, attn_pair_s=0)
 k = Kernel([ServiceModel(name="start", kv_tokens=1000, **times)], Router(), 0, 1)
 k.start(k.add(0, 0))
@@ -63,7 +63,7 @@ MEMORY: Final = """
 from pathlib import Path
 from tests.benchmarks.kernel import LARGE, REPLICAS, SPEED, VLLM
 from tests.benchmarks.traffic import conversations, kernel_of, load_of
-from simulators.kernel.layout import NEVER
+from simulators.engine.kernel.layout import NEVER
 kernel_of(VLLM, REPLICAS, load_of(conversations(Path({data!r}), SPEED), LARGE)).advance(NEVER)
 """
 

@@ -21,14 +21,14 @@ from typing import Any, Final
 import numpy as np
 import yaml
 
-from simulators.models import catalogue
-from simulators.models.worth import worth
-from simulators.oracle.plan import plan
-from simulators.oracle.work import work_s
-from simulators.peers.contenders import contenders
-from simulators.results import summarize
-from simulators.run import simulate, traffic_of
-from simulators.scenario import Case, load
+from simulators.engine.models import catalogue
+from simulators.engine.models.worth import worth
+from simulators.experiments.contenders.contenders import contenders
+from simulators.experiments.oracle.lower_bound import work_s
+from simulators.experiments.oracle.plan import plan
+from simulators.experiments.results import summarize
+from simulators.experiments.run import simulate, traffic_of
+from simulators.experiments.scenario import Case, load
 from tests.benchmarks.cost.scores import geometric_mean
 from tests.benchmarks.cost.tuning import Outcome, cost_at
 from tests.benchmarks.figure import Figure

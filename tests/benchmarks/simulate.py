@@ -18,10 +18,10 @@ from typing import Final
 import yaml
 
 from scaler.clock import stopwatch_s
-from simulators import run as running
-from simulators.run import Run
-from simulators.scenario import Case, load
-from simulators.traffic.trace import Trace
+from simulators.experiments import run as running
+from simulators.experiments.run import Run
+from simulators.experiments.scenario import Case, load
+from simulators.world.traffic.trace import Trace
 from tests.benchmarks.figure import Figure
 
 WORKLOAD: Final = {

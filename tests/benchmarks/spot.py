@@ -17,8 +17,8 @@ from typing import Any, Final
 import numpy as np
 
 from policies.model import PolicyName
-from policies.peers.skyserve import SkyServeRequestRate
-from simulators.fleet.supply import read
+from policies.recommend.peers.skyserve import SkyServeRequestRate
+from simulators.world.infrastructure.supply import read
 from tests.benchmarks import spot_world
 from tests.benchmarks.clairvoyant import Floats, cheapest_usd
 from tests.benchmarks.figure import Figure
@@ -27,7 +27,7 @@ from tests.benchmarks.spot_world import DAY_S, HOUR_S, ON_DEMAND_USD, SPOT_USD, 
 DAYS: Final[Mapping[str, tuple[float, ...]]] = {"AWS1": (0, 3.3, 6.6), "AWS2": (0, 3.3, 6.6), "GCP1": (0,)}
 """Where in each trace a day starts; GCP1 lasts no longer than one."""
 NOTICES_S: Final = {"AWS1": 120.0, "AWS2": 120.0, "GCP1": 30.0}
-"""How long ahead these clouds announce an interruption (`simulators.fleet.market.NOTICES`)."""
+"""How long ahead these clouds announce an interruption (`simulators.world.infrastructure.market.NOTICES`)."""
 LATENESS: Final = 30.0
 """`lateness_ratio`: an hour short costs 30 hours idle. Chosen between 20 and 60 by hand, on these days."""
 STEP_S: Final = 30.0

@@ -14,18 +14,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from policies.history import History
+from policies.history.ticks import History
 from policies.model import Absent, Evidence, Fresh, PolicyName, PoolName, PoolStatus, Recommendation, Tick
-from policies.spec import Pool, ScaleDown, ScaleUp, WorkloadSpec
-from policies.view import View
+from policies.model.spec import Pool, ScaleDown, ScaleUp, WorkloadSpec
+from policies.recommend.context import View
 from scaler.config.load import Workload
 from scaler.controller import Controller, Setup
-from simulators.fleet.billing import Billing
-from simulators.fleet.life import Phase, StartUp
-from simulators.fleet.market import Notices, PoolOffer, ZoneOffer
-from simulators.fleet.pool import FleetPool
-from simulators.fleet.supply import Trace
-from simulators.fleet.units import COST_PER_MICRO_USD, to_ps
+from simulators.world.infrastructure.billing import Billing
+from simulators.world.infrastructure.market import Notices, PoolOffer, ZoneOffer
+from simulators.world.infrastructure.node_lifecycle import Phase, StartUp
+from simulators.world.infrastructure.pool import FleetPool
+from simulators.world.infrastructure.supply import Trace
+from simulators.world.infrastructure.units import COST_PER_MICRO_USD, to_ps
 
 HOUR_S: Final = 3600.0
 DAY_S: Final = 86_400.0

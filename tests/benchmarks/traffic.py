@@ -9,10 +9,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from simulators.kernel.kernel import Kernel, Router
-from simulators.models.service import PS_PER_S, ServiceModel
-from simulators.traffic.readers import read
-from simulators.traffic.trace import Trace
+from simulators.engine.kernel.event_loop import Kernel, Router
+from simulators.engine.models.service import PS_PER_S, ServiceModel
+from simulators.world.traffic.readers import read
+from simulators.world.traffic.trace import Trace
 
 LEAST_LOADED: Final = Router()
 FILE: Final = "requests/azure2023_conv.csv.gz"

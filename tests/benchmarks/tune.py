@@ -17,18 +17,18 @@ from pathlib import Path
 from typing import Final
 
 from scaler.clock import stopwatch_s
-from simulators.scenario import Case
-from simulators.traffic.generate import TraceFile
-from simulators.tune.bundle import Bundle, bundle
-from simulators.tune.engine import Engine, Local
-from simulators.tune.figures import Figures, figures
+from simulators.experiments.scenario import Case
+from simulators.tune.executor import Engine, Local
+from simulators.tune.objectives import Figures, figures
 from simulators.tune.result import Result
+from simulators.tune.run import Told, tune
 from simulators.tune.search import Budget, Watch, run_all
 from simulators.tune.space import Space, space_of
 from simulators.tune.storage import leading, opened
 from simulators.tune.study import study
+from simulators.tune.study_inputs import Bundle, bundle
 from simulators.tune.trial import Job, Outcome
-from simulators.tune.tuning import Told, tune
+from simulators.world.traffic.generate import TraceFile
 from tests.benchmarks.cost.cells import Cell
 from tests.benchmarks.cost.families import families
 from tests.benchmarks.figure import Figure

@@ -17,18 +17,18 @@ from typing import Final, get_args
 import numpy as np
 import yaml
 
-from policies.history import History
+from policies.history.ticks import History
 from policies.model import Tick
-from simulators import run as running
-from simulators.results import summarize
-from simulators.scenario import Case, load
-from simulators.swarm.evidence import blind_never_scales_down
-from simulators.swarm.lies import Lies
-from simulators.swarm.limits import within_the_pools_bounds, within_the_workloads_bounds
-from simulators.swarm.turn import Seen, Turn
-from simulators.traffic.trace import Trace
-from simulators.weather import Fault, Weather
+from simulators.experiments import run as running
+from simulators.experiments.results import summarize
+from simulators.experiments.scenario import Case, load
+from simulators.world.faults import Fault, Weather
+from simulators.world.traffic.trace import Trace
 from tests.benchmarks.figure import Figure
+from tests.fuzz.worlds.evidence import blind_never_scales_down
+from tests.fuzz.worlds.injected_zeros import Lies
+from tests.fuzz.worlds.settings import within_the_pools_bounds, within_the_workloads_bounds
+from tests.fuzz.worlds.turn import Seen, Turn
 
 WORKLOAD: Final = Path("config/scenarios/workloads/chat-predictive.yaml")
 """Who is rained on."""

@@ -12,7 +12,7 @@ import pytest
 from policies.model import Fresh, PoolStatus
 from scaler.clock import SystemClock
 from scaler.ports import Actuator, Clock, Misconfigured, OutOfCapacity, PortError, Unavailable
-from scaler.resources import Opening, Resources
+from scaler.shared_resources import Opening, Resources
 from tests.patience import patience
 
 DEADLINE_S = 2.0

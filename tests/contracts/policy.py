@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from policies.history import History
+from policies.history.ticks import History
 from policies.model import Absent, Evidence, Fresh, PolicyName, Reading, Recommendation, SignalName, Stale
-from policies.view import View
+from policies.recommend.context import View
 from tests.factories import NOW
 
 ME = PolicyName("me")

@@ -13,7 +13,7 @@ import pytest
 from policies.model import Absent, Fresh
 from scaler.clock import SystemClock
 from scaler.ports import Clock, Misconfigured, PortError, Source, Unavailable
-from scaler.resources import Opening, Resources
+from scaler.shared_resources import Opening, Resources
 
 DEADLINE_S = 2.0
 """Of one read in these suites; a rig's server answers in milliseconds."""

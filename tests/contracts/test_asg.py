@@ -11,7 +11,7 @@ import pytest
 from policies.model import PoolName, WorkloadName
 from scaler.actuators.asg import Asg
 from scaler.ports import Actuator
-from scaler.resources import Opening
+from scaler.shared_resources import Opening
 from tests.contracts.actuator import ActuatorContract
 from tests.contracts.aws_rig import ZONES, AwsRig, aws_rig
 from tests.servers.aws import KEYS, isolate

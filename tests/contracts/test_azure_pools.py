@@ -14,7 +14,7 @@ from scaler.actuators.aks_agent_pool import AksAgentPool
 from scaler.actuators.vmss import Vmss
 from scaler.actuators.vmss_standby import VmssStandbyPool
 from scaler.ports import Actuator
-from scaler.resources import Opening
+from scaler.shared_resources import Opening
 from tests.contracts.actuator import ActuatorContract, ActuatorRig
 from tests.servers.azure import Azure, Events, azure, scheduled_events
 from tests.servers.azure_compute import NODES, ScaleSet

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from scaler.ports import Source
-from scaler.resources import Opening
+from scaler.shared_resources import Opening
 from scaler.sources.azure_monitor import AzureMonitor
 from scaler.sources.service_bus import ServiceBus
 from tests.contracts.source import SourceContract, SourceRig

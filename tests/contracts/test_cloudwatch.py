@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from scaler.clock import SystemClock
-from scaler.clouds.account import AwsAccount
+from scaler.clouds.aws.account import AwsAccount
 from scaler.ports import Source
-from scaler.resources import Opening
+from scaler.shared_resources import Opening
 from scaler.sources.cloudwatch import CloudWatch, Metric
 from tests.contracts.fronted import CUT_AFTER
 from tests.contracts.source import SourceContract, SourceRig

@@ -11,7 +11,7 @@ from policies.model import PoolName, WorkloadName
 from scaler.actuators.ec2_fleet import Ec2Fleet
 from scaler.actuators.ec2_instant_fleet import Ec2InstantFleet
 from scaler.ports import Actuator
-from scaler.resources import Opening
+from scaler.shared_resources import Opening
 from tests.contracts.actuator import ActuatorContract
 from tests.contracts.aws_rig import ZONES, AwsRig, aws_rig
 from tests.servers.aws import KEYS, isolate

@@ -11,11 +11,11 @@ import numpy as np
 
 from policies.model import PoolName, WorkloadName
 from scaler.ports import Actuator, Clock, Source
-from scaler.resources import Opening
-from simulators.embedded import EmbeddedPool, EmbeddedSource, Traffic
-from simulators.realtime import LiveWorld
-from simulators.traffic.trace import Trace
-from simulators.weather import Fault, Sky, StruckActuator, StruckSource, Weather
+from scaler.shared_resources import Opening
+from simulators.quickstart.embedded import EmbeddedPool, EmbeddedSource, Traffic
+from simulators.quickstart.live_world import LiveWorld
+from simulators.world.faults import Fault, Sky, StruckActuator, StruckSource, Weather
+from simulators.world.traffic.trace import Trace
 from tests.contracts.actuator import ActuatorContract, ActuatorRig
 from tests.contracts.source import SourceContract, SourceRig
 from tests.factories import NOW

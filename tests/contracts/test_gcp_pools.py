@@ -13,9 +13,9 @@ from scaler.actuators.gce_mig import GceMig
 from scaler.actuators.gce_mig_standby import GceMigStandby
 from scaler.actuators.gke_node_pool import GkeNodePool
 from scaler.actuators.gke_tpu_slices import GkeTpuSlices
-from scaler.clouds.gcp_spec import GcpNotices
+from scaler.clouds.gcp.settings import GcpNotices
 from scaler.ports import Actuator
-from scaler.resources import Opening
+from scaler.shared_resources import Opening
 from tests.contracts.actuator import ActuatorContract, ActuatorRig
 from tests.contracts.gcp import SINK, PoolFaults, exhaust, preempted
 from tests.servers.gcp import PROJECT, Gcp, gcp

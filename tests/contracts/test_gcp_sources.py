@@ -10,7 +10,7 @@ import pytest
 
 from scaler.clock import SystemClock
 from scaler.ports import Source
-from scaler.resources import Opening
+from scaler.shared_resources import Opening
 from scaler.sources.cloud_monitoring import CloudMonitoring, GcpMetric
 from scaler.sources.pubsub import PubSub
 from tests.contracts.gcp import DENIED, THROTTLED, GcpFaults

@@ -14,21 +14,27 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from yarl import URL
 
-from scaler.calls import Api, Channel
 from scaler.clock import SystemClock
-from scaler.clouds import azure_errors, azure_events, engines, engines_sleep, gcp, gcp_errors, gcp_metadata, kube
-from scaler.clouds.account import AwsAccount
-from scaler.clouds.aws import service
-from scaler.clouds.aws_metadata import Metadata
-from scaler.clouds.azure import identity
-from scaler.clouds.azure_account import AzureAccount
-from scaler.clouds.cluster import KubeCluster
-from scaler.clouds.gcp_project import GcpProject
-from scaler.clouds.notices import board
+from scaler.clouds.api_budget import Api, Channel
+from scaler.clouds.aws.account import AwsAccount
+from scaler.clouds.aws.metadata_server import Metadata
+from scaler.clouds.aws.session import service
+from scaler.clouds.azure import errors
+from scaler.clouds.azure import scheduled_events as azure_events
+from scaler.clouds.azure.account import AzureAccount
+from scaler.clouds.azure.session import identity
+from scaler.clouds.engines import load, sleep
+from scaler.clouds.gcp import errors as gcp_errors
+from scaler.clouds.gcp import metadata_server
+from scaler.clouds.gcp import session as gcp
+from scaler.clouds.gcp.project import GcpProject
+from scaler.clouds.interruptions import board
+from scaler.clouds.kubernetes import session as kube
+from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.rest import Request, Rest, Tokens, session
 from scaler.config.secret import Secret
 from scaler.ports import PortError
-from scaler.resources import Opening, Resources
+from scaler.shared_resources import Opening, Resources
 from scaler.sources.http import Access
 from scaler.sources.http import session as metrics_session
 from scaler.sources.prometheus import Prometheus
@@ -78,13 +84,13 @@ async def scrape(site: Site) -> Ask:
 
 
 async def engine_load(site: Site) -> Ask:
-    loads = await engines.loads(site.context, "hostile", Access(), "vllm", DEADLINE_S)
+    loads = await load.loads(site.context, "hostile", Access(), "vllm", DEADLINE_S)
     return lambda: loads.of(URL(f"{site.server.url}/metrics"))
 
 
 async def sleep_mode(site: Site) -> Ask:
     http = await metrics_session(site.context, "hostile", None)
-    mode = engines_sleep.SleepMode(site.context, http, Access(), DEADLINE_S)
+    mode = sleep.SleepMode(site.context, http, Access(), DEADLINE_S)
     return lambda: mode.is_asleep(URL(site.server.url))
 
 
@@ -100,7 +106,7 @@ async def _rest(site: Site, refuse: Any) -> Ask:
 
 
 async def azure_rest(site: Site) -> Ask:
-    return await _rest(site, azure_errors.refuse)
+    return await _rest(site, errors.refuse)
 
 
 async def gcp_rest(site: Site) -> Ask:
@@ -153,7 +159,7 @@ async def google_metadata(site: Site) -> Ask:
     pinned = await board(site.context)
 
     async def ask() -> None:
-        await goes_on(site, (await gcp_metadata.watcher(site.context, site.server.url, pinned)).watch())
+        await goes_on(site, (await metadata_server.watcher(site.context, site.server.url, pinned)).watch())
 
     return ask
 

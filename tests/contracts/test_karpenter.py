@@ -11,9 +11,9 @@ import pytest
 from policies.model import PoolName, WorkloadName
 from scaler.actuators.capacity_buffer import CapacityBuffer
 from scaler.actuators.karpenter_node_pool import KarpenterNodePool
-from scaler.clouds.cluster import KubeCluster
+from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.ports import Actuator
-from scaler.resources import Opening
+from scaler.shared_resources import Opening
 from tests.contracts.actuator import ActuatorContract, ActuatorRig
 from tests.contracts.test_kubernetes import FakeRig
 from tests.servers.kube_fake import kube_fake, write_kubeconfig

@@ -13,9 +13,9 @@ import pytest
 
 from policies.model import PoolName, WorkloadName
 from scaler.actuators.kubernetes import Kubernetes
-from scaler.clouds.cluster import KubeCluster
+from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.ports import Actuator
-from scaler.resources import Opening
+from scaler.shared_resources import Opening
 from tests.contracts.actuator import ActuatorContract, ActuatorRig
 from tests.servers.control_plane import SCALER, WRITES, ControlPlane, why_not
 from tests.servers.kube_fake import FakeKube, kube_fake, write_kubeconfig

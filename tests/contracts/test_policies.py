@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from policies.peers.dynamo import DynamoEasy
-from policies.peers.hpa import Hpa, HpaMetric
-from policies.peers.keda import Keda, Trigger
-from policies.peers.kpa import Kpa
-from policies.peers.llmd import LlmD
-from policies.peers.ray_serve import RayServe
-from policies.peers.skyserve import SkyServeRequestRate
-from policies.peers.static import Static
-from policies.predictive import Predictive
-from policies.schedule import Schedule, Window
-from policies.threshold import Concurrency, GpuUtilization, Headroom, KvCacheUsage, Metric, QueueDepth
+from policies.recommend.peers.dynamo import DynamoEasy
+from policies.recommend.peers.hpa import Hpa, HpaMetric
+from policies.recommend.peers.keda import Keda, Trigger
+from policies.recommend.peers.kpa import Kpa
+from policies.recommend.peers.llmd import LlmD
+from policies.recommend.peers.ray_serve import RayServe
+from policies.recommend.peers.skyserve import SkyServeRequestRate
+from policies.recommend.peers.static import Static
+from policies.recommend.predictive.parameters import Predictive
+from policies.recommend.schedule import Schedule, Window
+from policies.recommend.threshold import Concurrency, GpuUtilization, Headroom, KvCacheUsage, Metric, QueueDepth
 from tests.contracts.policy import PolicyContract
 
 

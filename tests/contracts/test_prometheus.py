@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import pytest
 
 from scaler.ports import Source
-from scaler.resources import Opening
+from scaler.shared_resources import Opening
 from scaler.sources.prometheus import Prometheus
 from tests.contracts.fronted import FrontedRig
 from tests.contracts.source import SourceContract, SourceRig

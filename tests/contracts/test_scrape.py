@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from scaler.ports import Source
-from scaler.resources import Opening
+from scaler.shared_resources import Opening
 from scaler.sources.scrape import Scrape
 from tests.contracts.fronted import FrontedRig
 from tests.contracts.source import SourceContract, SourceRig

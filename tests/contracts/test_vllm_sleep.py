@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from policies.model import PoolName, WorkloadName
 from scaler.actuators.vllm_sleep import VllmSleep
 from scaler.ports import Actuator
-from scaler.resources import Opening
+from scaler.shared_resources import Opening
 from tests.contracts.actuator import ActuatorContract, ActuatorRig
 from tests.servers.sleeping_engines import SleepingEngines, sleeping_engines
 

@@ -11,11 +11,11 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from policies.history import History
+from policies.history.ticks import History
 from policies.model import Absent, PoolName, SignalName, Tick
 from scaler.config.load import workload_from
 from scaler.controller import Controller, Setup
-from scaler.resources import Opening, Resources
+from scaler.shared_resources import Opening, Resources
 from scaler.sources.prometheus import Prometheus
 from scaler.sources.scrape import Scrape
 from tests.fakes import FakeActuator, ManualClock

@@ -14,7 +14,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from scaler.clock import stopwatch_s
-from tests.fuzz import decisions, mutations
+from tests.fuzz import mutations
+from tests.fuzz.sequences import case as decisions
 from tests.fuzz.workers import Case, Verdict, judge, judged
 
 SEQUENCES: Final = 20_000

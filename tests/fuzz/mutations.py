@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from tests.fuzz.guard import Runaway
 from tests.fuzz.rng import Rng
+from tests.fuzz.sequences.guard import Runaway
 from tests.fuzz.workers import Verdict
 
 KINDS: Final = ("config", "prometheus", "exposition", "kube_watch", "cloud", "journal", "trace", "manifest")

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from policies.registry import POLICIES as REGISTERED
-from tests.fuzz import decisions
+from policies.recommend.registry import POLICIES as REGISTERED
 from tests.fuzz.__main__ import main
-from tests.fuzz.draw import draw
-from tests.fuzz.judged import Judged
-from tests.fuzz.laws import LAWS, named
-from tests.fuzz.play import play
-from tests.fuzz.policies import POLICIES
-from tests.fuzz.shrink import shrunken
+from tests.fuzz.sequences import case
+from tests.fuzz.sequences.draw import draw
+from tests.fuzz.sequences.judged import Judged
+from tests.fuzz.sequences.laws import LAWS, named
+from tests.fuzz.sequences.play import play
+from tests.fuzz.sequences.policies import POLICIES
+from tests.fuzz.sequences.shrink import shrunken
 from tests.fuzz.workers import Verdict, described, judged
 from tests.laws import QUICK
 
@@ -26,7 +26,7 @@ CHUNK = 10 if QUICK else 50
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_sequences_break_no_law(chunk: int) -> None:
-    verdicts = [decisions.sequence(seed) for seed in range(1 + 50 * chunk, 1 + 50 * chunk + CHUNK)]
+    verdicts = [case.sequence(seed) for seed in range(1 + 50 * chunk, 1 + 50 * chunk + CHUNK)]
     assert not any(v.failure for v in verdicts), described(verdicts)
     assert sum(v.counts["shrank"] for v in verdicts) > 0
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from simulators.scenario import Case, load
+from simulators.experiments.scenario import Case, load
 
 ROOT = Path(__file__).resolve().parents[2]
 SCENARIOS = ROOT / "config" / "scenarios"

@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from policies.model import Decision, Tick
-from simulators.run import simulate, traffic_of
-from simulators.scenario import Case, load
+from simulators.experiments.run import simulate, traffic_of
+from simulators.experiments.scenario import Case, load
 from tests.golden.runs import SCENARIOS
 
 pytestmark = pytest.mark.slow

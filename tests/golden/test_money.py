@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from policies.model import PoolName
-from simulators.fleet.pool import FleetPool
-from simulators.kernel import layout
-from simulators.results import summarize
-from simulators.run import Run, begin, simulate, traffic_of
-from simulators.scenario import Case
+from simulators.engine.kernel import layout
+from simulators.experiments.results import summarize
+from simulators.experiments.run import Run, begin, simulate, traffic_of
+from simulators.experiments.scenario import Case
+from simulators.world.infrastructure.pool import FleetPool
 from tests.golden.runs import short
 
 STEP_S = 1.0

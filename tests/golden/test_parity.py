@@ -9,7 +9,7 @@ import pytest
 
 from policies.model import Fresh, Tick
 from simulators.commands.simulate import journalled
-from simulators.run import simulate, traffic_of
+from simulators.experiments.run import simulate, traffic_of
 from tests.golden.runs import forescale, journal_bytes, short, shortened
 
 pytestmark = pytest.mark.slow

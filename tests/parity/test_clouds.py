@@ -15,17 +15,17 @@ from typing import Any
 import pytest
 import yaml
 
-from policies.history import History
+from policies.history.ticks import History
 from policies.model import Fresh, PoolName, Result, Tick, WorkloadName
 from scaler.actuators.asg import Asg
-from scaler.calls import Api, Bucket, Calls
 from scaler.clock import SystemClock
+from scaler.clouds.api_budget import Api, Bucket, Calls
 from scaler.controller import Controller, Setup
 from scaler.ports import Actuator, Source
-from scaler.resources import Opening, Resources
+from scaler.shared_resources import Opening, Resources
 from scaler.sources.pubsub import PubSub
-from simulators.run import HISTORY_S, begin, ends_s, traffic_of
-from simulators.scenario import Case, load
+from simulators.experiments.run import HISTORY_S, begin, ends_s, traffic_of
+from simulators.experiments.scenario import Case, load
 from simulators.world import ports
 from simulators.world.world import World
 from tests.contracts import (

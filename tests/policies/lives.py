@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
-from policies.history import History
+from policies.allocate.quantum import up
+from policies.history.ticks import History
 from policies.model import (
     Absent,
     Decision,
@@ -29,11 +30,10 @@ from policies.model import (
     Tick,
     WorkloadName,
 )
+from policies.model.spec import Pool, ScaleDown, ScaleUp, WorkloadSpec
 from policies.pipeline import decide
-from policies.quanta import up
-from policies.schedule import Schedule, Window
-from policies.spec import Pool, ScaleDown, ScaleUp, WorkloadSpec
-from policies.threshold import Concurrency, GpuUtilization, Headroom, KvCacheUsage, Metric, QueueDepth
+from policies.recommend.schedule import Schedule, Window
+from policies.recommend.threshold import Concurrency, GpuUtilization, Headroom, KvCacheUsage, Metric, QueueDepth
 
 T = TypeVar("T")
 START = 1_800_000_000.0

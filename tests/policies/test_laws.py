@@ -11,10 +11,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from policies.allocate import allocate
-from policies.history import COLUMNS, History
+from policies.history.ticks import COLUMNS, History
 from policies.model import Evidence, Fresh, Observation, PoolName, SignalName
+from policies.model.spec import Pool
 from policies.pipeline import decide
-from policies.spec import Pool
 from scaler.journal.codec import decode_tick, encode_tick
 from tests.laws import LAW, law
 from tests.policies.lives import Life, Turn, lives

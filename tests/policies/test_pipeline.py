@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from policies.history import History
+from policies.history.ticks import History
 from policies.model import Absent, Evidence, Fresh, PoolStatus, Reading, Stale
+from policies.model.spec import Pool, ScaleDown, ScaleUp
 from policies.pipeline import decide
-from policies.schedule import Schedule, Window
-from policies.spec import Pool, ScaleDown, ScaleUp
-from policies.threshold import Concurrency, GpuUtilization, Headroom, QueueDepth
+from policies.recommend.schedule import Schedule, Window
+from policies.recommend.threshold import Concurrency, GpuUtilization, Headroom, QueueDepth
 from tests.factories import ABSENT, MAIN, NOW, fresh, live, queue, seen, spec, stale, targets, tick_of
 
 TWO = {"queue": QueueDepth(source="queue"), "gpu": GpuUtilization(source="gpu")}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from policies.spec import ScaleDown, ScaleUp
+from policies.model.spec import ScaleDown, ScaleUp
 from tests.factories import live, queue, spec, targets
 
 

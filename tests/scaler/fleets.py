@@ -7,10 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from hypothesis import strategies as st
 
-from policies.fleet import Fleet
-from policies.guard.money import gpus, usd_per_hour
-from policies.history import History
-from policies.limits import BlastRadius, Budget, Override
+from policies.guard.budget import gpus, usd_per_hour
+from policies.history.ticks import History
 from policies.model import (
     Decision,
     Fresh,
@@ -24,11 +22,13 @@ from policies.model import (
     Tick,
     WorkloadName,
 )
-from policies.peers.static import Static
+from policies.model.limits import BlastRadius, Budget, Override
+from policies.model.spec import Pool, ScaleDown, ScaleUp, WorkloadSpec
 from policies.pipeline import decide
-from policies.spec import Pool, ScaleDown, ScaleUp, WorkloadSpec
-from policies.threshold import QueueDepth
-from scaler.fleet import Ledger
+from policies.quota.fleet_quota import Fleet
+from policies.recommend.peers.static import Static
+from policies.recommend.threshold import QueueDepth
+from scaler.quota_ledger import Ledger
 from tests.policies.lives import START, Dice
 
 INTERVAL_S = 15.0

@@ -18,9 +18,9 @@ from scaler.config.daemon import DaemonSpec, Journal
 from scaler.config.load import Config, Workload, workload_from
 from scaler.controller import Controller, Setup
 from scaler.ports import PortError
-from scaler.resources import Resources
+from scaler.shared_resources import Resources
 from tests.fakes import FakeActuator, FakeSource, ManualClock
-from tests.policies.engines import Engines
+from tests.policies.recommend.engines import Engines
 from tests.scaler.test_controller import MAIN
 
 NAME = WorkloadName("llm")

@@ -12,13 +12,13 @@ import pytest
 import yaml
 
 from policies.model import WorkloadName
-from scaler.calls import Api, Calls
-from scaler.faults import Faults
-from scaler.tasks import Tasks
-from scaler.telemetry.calls import CallsCollector
+from scaler.adapter_faults import Faults
+from scaler.clouds.api_budget import Api, Calls
+from scaler.supervised_tasks import Tasks
+from scaler.telemetry.api_calls import CallsCollector
 from scaler.telemetry.metrics import Metrics
 from scaler.telemetry.supervision import SupervisionCollector
-from tests.scaler.test_telemetry import a_tick
+from tests.scaler.telemetry.test_telemetry import a_tick
 
 FILE = Path(__file__).parents[2] / "config/deploy/alerts.yaml"
 RULES: list[dict[str, Any]] = yaml.safe_load(FILE.read_text())["groups"][0]["rules"]

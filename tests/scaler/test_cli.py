@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from policies.history import History
+from policies.history.ticks import History
 from policies.model import Observation, Outcome, PoolName, Result, Tick
 from policies.pipeline import decide
 from scaler.cli import main

@@ -8,18 +8,18 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from policies.fleet import Fleet
-from policies.history import History
-from policies.limits import BlastRadius
+from policies.history.ticks import History
 from policies.model import Absent, Fresh, Tick, WorkloadName
+from policies.model.limits import BlastRadius
+from policies.quota.fleet_quota import Fleet
 from scaler.clock import SystemClock
 from scaler.controller import Controller, Setup
+from scaler.journal.replay import replay
 from scaler.ports import Clock, Source, Unavailable
-from scaler.replay import replay
 from scaler.telemetry.health import Health
 from tests.fakes import FakeActuator, FakeSource, ManualClock
 from tests.scaler.test_controller import MAIN, Rig, workload
-from tests.scaler.test_fleet import Shared
+from tests.scaler.test_quota_ledger import Shared
 
 JUMPS = pytest.mark.parametrize("jump_s", [7200.0, -7200.0], ids=["forward", "backward"])
 WINDOW = {"window_s": 60, "max_replicas": 1000, "max_blind_s": 45}

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from policies.history import History
+from policies.history.ticks import History
 from policies.model import Absent, Fresh, PoolName, PoolStatus, Result, SignalName, Stale, Tick
+from scaler.adapter_faults import Faults
 from scaler.config.load import Workload, workload_from
 from scaler.controller import Controller, Setup
-from scaler.faults import Faults
 from scaler.journal.codec import decode_tick, encode_tick
 from scaler.ports import Conflict, Misconfigured, OutOfCapacity, PortError, Unavailable
 from tests.fakes import FakeActuator, FakeSource, ManualClock

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from policies.history import History
+from policies.history.ticks import History
 from policies.model import PoolName, Result, Tick
 from scaler.config.load import workload_from
 from scaler.controller import Controller, Setup

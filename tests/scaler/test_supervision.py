@@ -15,12 +15,12 @@ import pytest
 import yaml
 
 from scaler.config.load import Config
+from scaler.config.watch import Watcher, look
 from scaler.ports import Clock
 from scaler.reload import Reloader
-from scaler.tasks import Tasks
+from scaler.supervised_tasks import Tasks
 from scaler.telemetry.health import Health
 from scaler.telemetry.metrics import Metrics
-from scaler.watcher import Watcher, look
 from tests.fakes import ManualClock
 from tests.scaler.live import Live, live
 from tests.servers.daemon import Daemon, until

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from scaler.clouds.azure_account import AzureAccount
+from scaler.clouds.azure.account import AzureAccount
 from tests.servers.certificate import self_signed
 from tests.servers.site import listening
 from tests.servers.spoiling import Mangle, mangled

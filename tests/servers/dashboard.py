@@ -29,7 +29,7 @@ from policies.model import (
     WorkloadName,
 )
 from scaler.telemetry.dashboard import Dashboard
-from scaler.telemetry.dashboard.about import Facts
+from scaler.telemetry.dashboard.workload_facts import Facts
 from tests.servers.site import listening
 
 NOON: Final = 1_780_000_000.25

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from google.auth import jwt
 
-from scaler.clouds.gcp_project import GcpEndpoints, GcpProject
+from scaler.clouds.gcp.project import GcpEndpoints, GcpProject
 from tests.servers.certificate import self_signed
 from tests.servers.gcp_compute import Compute, refusal
 from tests.servers.gcp_container import Container, status

@@ -20,10 +20,10 @@ from xml.etree import ElementTree as ET
 from aiohttp import web
 
 from policies.model import Absent, Fresh, PoolStatus
-from scaler.calls import Calls
 from scaler.clock import SystemClock
+from scaler.clouds.api_budget import Calls
 from scaler.ports import PortError
-from scaler.resources import Resources
+from scaler.shared_resources import Resources
 
 GONE: Final = object()
 

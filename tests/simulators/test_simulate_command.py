@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from scaler.cli import main
-from simulators.traffic.readers import read
+from simulators.world.traffic.readers import read
 from tests.foreground import FOREGROUND
 from tests.simulators.world.files import Change, files, nothing
 

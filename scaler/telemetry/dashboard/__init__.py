@@ -18,13 +18,13 @@ from typing import Any, Final
 from aiohttp import web
 
 from policies.model import Tick, WorkloadName
-from scaler.shadow import Shadow
+from scaler.shadow.runner import Shadow
 from scaler.telemetry.dashboard import assets
-from scaler.telemetry.dashboard.about import About, Facts
-from scaler.telemetry.dashboard.beside import beside
 from scaler.telemetry.dashboard.columns import Columns
 from scaler.telemetry.dashboard.decisions import MAX_RUNS, Decisions, in_words
-from scaler.telemetry.dashboard.summary import number, pools, signals, summary
+from scaler.telemetry.dashboard.shadow_view import beside
+from scaler.telemetry.dashboard.status import number, pools, signals, summary
+from scaler.telemetry.dashboard.workload_facts import About, Facts
 
 MAX_ROWS: Final = 1000
 """Turns kept per workload: four hours at 15 s."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policies.model import Fresh, SignalName, Tick
-from policies.plausibility import SHARES
+from policies.signals.plausibility import SHARES
 
 FIXED: Final = ("demand", "target", "ready", "blind")
 MAX_SIGNALS: Final = 32

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from policies.model import Evidence, Tick
-from scaler.explain import paragraphs, verdict
+from scaler.journal.explain import paragraphs, verdict
 
 MAX_RUNS: Final = 50
 """Decisions kept in full per workload: an hour of a busy one."""

@@ -15,10 +15,10 @@ from typing import Any, Final
 
 import yaml
 
-from policies.latencies import QUANTITIES
-from simulators.models import catalogue
-from simulators.models.worth import Worth, worth
-from simulators.scenario import Case, load
+from policies.recommend.predictive.latency_model import QUANTITIES
+from simulators.engine.models import catalogue
+from simulators.engine.models.worth import Worth, worth
+from simulators.experiments.scenario import Case, load
 
 H100_USD_PER_HOUR: Final = 6.88
 """AWS p5.4xlarge, us-east-1, on demand, 2026 (the shared price catalogue)."""

@@ -13,18 +13,18 @@ import contextlib
 import dataclasses
 from typing import Final
 
-from policies.history import History
+from policies.history.ticks import History
 from policies.model import Fresh, PoolName, PoolStatus
 from scaler.config.load import Workload
 from scaler.controller import Controller
 from scaler.ports import OutOfCapacity
-from simulators import lanes
-from simulators.invariants import check
-from simulators.models.service import PS_PER_S
-from simulators.run import HISTORY_S, Run, Timeline, begin, ends_s
-from simulators.scenario import Case
-from simulators.traffic.trace import Trace
+from simulators.engine.models.service import PS_PER_S
+from simulators.experiments import concurrent_runs
+from simulators.experiments.invariants import check
+from simulators.experiments.run import HISTORY_S, Run, Timeline, begin, ends_s
+from simulators.experiments.scenario import Case
 from simulators.world import ports
+from simulators.world.traffic.trace import Trace
 from simulators.world.world import World
 from tests.benchmarks.cost.market import ON_DEMAND
 
@@ -102,9 +102,9 @@ def simulate(case: Case, workload: Workload, seed: int, trace: Trace) -> Run:
     setup = dataclasses.replace(setup, actuators={pool: Deployment(world)})
     history = History(max(HISTORY_S, workload.spec.lookback_s), step_s=workload.spec.interval_s)
     controller = Controller(setup, clock, history, run.timeline.note)
-    lane = lanes.Lane(controller, clock, epoch_s, ends_s(case, trace))
+    lane = concurrent_runs.Lane(controller, clock, epoch_s, ends_s(case, trace))
     with contextlib.closing(asyncio.new_event_loop()) as loop:
-        loop.run_until_complete(lanes.drive([lane], lambda: None, lambda _: None))
+        loop.run_until_complete(concurrent_runs.drive([lane], lambda: None, lambda _: None))
     world.run_until(round(lane.end_s * PS_PER_S))
     check(world)
     return run

@@ -12,10 +12,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from simulators.fleet.market import NOTICES
-from simulators.models import catalogue
-from simulators.models.worth import worth
-from simulators.scenario import Case
+from simulators.engine.models import catalogue
+from simulators.engine.models.worth import worth
+from simulators.experiments.scenario import Case
+from simulators.world.infrastructure.market import NOTICES
 from tests.benchmarks.cost.cells import DAY_S, GPUS, H100_USD_PER_HOUR, STARTS, Cell, ours, read, scenario
 
 SPOT_USD_PER_HOUR: Final = 2.8064

@@ -9,12 +9,12 @@ from typing import Final
 
 import numpy as np
 
-from simulators.fleet.life import State
-from simulators.fleet.supply import read
-from simulators.models.service import PS_PER_S
-from simulators.oracle.plan import SloUnreachable, plan
-from simulators.peers.contenders import contenders
-from simulators.run import Run, simulate, traffic_of
+from simulators.engine.models.service import PS_PER_S
+from simulators.experiments.contenders.contenders import contenders
+from simulators.experiments.oracle.plan import SloUnreachable, plan
+from simulators.experiments.run import Run, simulate, traffic_of
+from simulators.world.infrastructure.node_lifecycle import State
+from simulators.world.infrastructure.supply import read
 from tests.benchmarks.clairvoyant import Floats, cheapest_usd
 from tests.benchmarks.cost import deployment, market, scores, tuning
 from tests.benchmarks.cost.cells import Cell

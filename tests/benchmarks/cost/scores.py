@@ -10,8 +10,8 @@ from typing import Final
 
 import numpy as np
 
-from simulators.oracle.work import work_s
-from simulators.run import traffic_of
+from simulators.experiments.oracle.lower_bound import work_s
+from simulators.experiments.run import traffic_of
 from tests.benchmarks.cost.cells import Cell
 from tests.benchmarks.cost.families import OURS, Family, families
 from tests.benchmarks.cost.tuning import ORACLE, SEED, Job, Outcome, Runs, cost_at, curve, tuned

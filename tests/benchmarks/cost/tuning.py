@@ -11,10 +11,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-from simulators.oracle.plan import SloUnreachable, plan
-from simulators.peers.contenders import contenders
-from simulators.results import summarize
-from simulators.run import Run, simulate, traffic_of
+from simulators.experiments.contenders.contenders import contenders
+from simulators.experiments.oracle.plan import SloUnreachable, plan
+from simulators.experiments.results import summarize
+from simulators.experiments.run import Run, simulate, traffic_of
 from tests.benchmarks.cost.cells import Cell
 from tests.benchmarks.cost.families import Family
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from simulators.models.integers import integers
-from simulators.models.service import PS_PER_S, ServiceModel
+from simulators.engine.models.integers import integers
+from simulators.engine.models.service import PS_PER_S, ServiceModel
 from tests.benchmarks.peers.outcome import Outcome, outcome_of, processor_s
 from tests.benchmarks.traffic import Load
-from tests.simulators import reference
+from tests.simulators.engine import reference
 
 
 def run(model: ServiceModel, replicas: int, load: Load) -> Outcome:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from simulators.models.service import PS_PER_S, ServiceModel
+from simulators.engine.models.service import PS_PER_S, ServiceModel
 from tests.benchmarks.peers.outcome import Outcome, outcome_of, timed
 from tests.benchmarks.traffic import Load
-from tests.simulators.kernel.simpy_model import Request, simulate
+from tests.simulators.engine.kernel.simpy_model import Request, simulate
 
 
 def run(model: ServiceModel, replicas: int, load: Load) -> Outcome:

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from simulators.models.service import PS_PER_S, ServiceModel
+from simulators.engine.models.service import PS_PER_S, ServiceModel
 from tests.benchmarks.peers.outcome import Outcome, outcome_of
 from tests.benchmarks.traffic import Load
 

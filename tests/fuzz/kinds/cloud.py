@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from policies.model import PoolStatus
-from policies.plausibility import implausible_size
+from policies.signals.plausibility import implausible_size
 from scaler.actuators.gce_mig import GceMig
 from scaler.actuators.gke_node_pool import GkeNodePool
 from scaler.ports import PortError
@@ -19,8 +19,8 @@ from tests.fuzz.kinds.loop import loop
 from tests.fuzz.kinds.readings import unwritable
 from tests.fuzz.mutate import json_text
 from tests.fuzz.rng import Rng
-from tests.scaler.azure_place import agent_pool, place, serving
-from tests.scaler.gcp_there import CLUSTER, ZONES, there
+from tests.scaler.clouds.azure_place import agent_pool, place, serving
+from tests.scaler.clouds.gcp_place import CLUSTER, ZONES, there
 from tests.servers.spoiling import LATER_S, is_count
 
 MOST: Final = 1_000_000

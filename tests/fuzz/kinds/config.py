@@ -11,10 +11,10 @@ import yaml
 
 from scaler.config.load import load
 from scaler.config.problems import ConfigError
-from tests.fuzz.guard import bounded
 from tests.fuzz.kinds.readings import unwritable
 from tests.fuzz.mutate import DEPTH, DIGITS, text, tree
 from tests.fuzz.rng import Rng
+from tests.fuzz.sequences.guard import bounded
 
 ROOT: Final = Path(__file__).parents[3] / "config"
 FOLDERS: Final = ("example", "peers", "quickstart", "scenarios", "workloads")

@@ -14,12 +14,12 @@ from policies.model import Tick, WorkloadName
 from scaler.cli import main
 from scaler.config.load import Workload
 from scaler.journal.codec import SCHEMA, encode_past, encode_tick
+from scaler.journal.initial_history import Past
 from scaler.journal.reader import tail
-from scaler.past import Past
-from tests.fuzz.draw import draw
 from tests.fuzz.mutate import JSON_TOKENS, text, tree
-from tests.fuzz.play import play
 from tests.fuzz.rng import Rng
+from tests.fuzz.sequences.draw import draw
+from tests.fuzz.sequences.play import play
 
 STORIES: Final = (3, 20, 41)
 """Seeds of the sequences whose records are mutated."""

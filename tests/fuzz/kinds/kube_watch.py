@@ -12,10 +12,10 @@ from aiohttp import web
 
 from policies.model import PoolName, WorkloadName
 from scaler.actuators.kubernetes import Kubernetes
-from scaler.clouds.cluster import KubeCluster
-from scaler.clouds.kube_watch import Watch
+from scaler.clouds.kubernetes.cluster import KubeCluster
+from scaler.clouds.kubernetes.watch import Watch
 from scaler.ports import PortError
-from scaler.resources import Opening, Resources
+from scaler.shared_resources import Opening, Resources
 from tests.fuzz.kinds.loop import DEADLINE_S, loop
 from tests.fuzz.kinds.readings import unwritable
 from tests.fuzz.mutate import json_text

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 from aiohttp import web
 
-from scaler.resources import Opening, Resources
+from scaler.shared_resources import Opening, Resources
 from tests.servers.site import listening
 from tests.servers.spoiling import Ahead, hasty
 

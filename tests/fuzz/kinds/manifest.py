@@ -12,12 +12,12 @@ import yaml
 
 from scaler.cli import main
 from scaler.config.problems import ConfigError
-from scaler.importing.manifests import read
-from tests.fuzz.guard import bounded
+from scaler.migrate.manifests import read
 from tests.fuzz.kinds.config import CPU_S, TOKENS, readable
 from tests.fuzz.mutate import text, tree
 from tests.fuzz.rng import Rng
-from tests.scaler.importing.made import HPA, KEDA, SQS
+from tests.fuzz.sequences.guard import bounded
+from tests.scaler.migrate.made import HPA, KEDA, SQS
 
 SERVER: Final = "http://prometheus:9090"
 FOLDER: Final = Path(__file__).parents[2] / "scaler" / "importing" / "manifests"

@@ -9,14 +9,14 @@ from typing import Any, Final
 
 import numpy as np
 
-from simulators.traffic.formats.options import Options
-from simulators.traffic.readers import read
-from simulators.traffic.trace import TraceError
-from tests.fuzz.guard import bounded
+from simulators.world.traffic.formats.options import Options
+from simulators.world.traffic.readers import read
+from simulators.world.traffic.trace import TraceError
 from tests.fuzz.kinds.config import CPU_S
 from tests.fuzz.kinds.readings import unwritable
 from tests.fuzz.mutate import DIGITS, json_text, text
 from tests.fuzz.rng import Rng
+from tests.fuzz.sequences.guard import bounded
 
 OWN: Final = b"arrival_s,prompt_tokens,output_tokens\n" + b"".join(b"%d.5,%d,%d\n" % (k, 10 + k, 5) for k in range(20))
 AZURE: Final = b"TIMESTAMP,ContextTokens,GeneratedTokens\n" + b"".join(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from policies.forecast.outlook import Outlook
+from policies.forecast.quantile_forecast import Outlook
 
 START = 1_700_006_400.0
 """A midnight, UTC."""

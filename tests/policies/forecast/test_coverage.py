@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from policies.forecast.outlook import Outlook
+from policies.forecast.quantile_forecast import Outlook
 from tests.policies.forecast.processes import note, poisson, ramp, walk, watched
 
 WARM_UP = 240

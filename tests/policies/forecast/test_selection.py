@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from policies.forecast.outlook import Outlook
+from policies.forecast.quantile_forecast import Outlook
 from policies.forecast.selection import LEVELS, MARGIN, REACTIVE, Selection
 from tests.policies.forecast.processes import days, note, poisson, ramp, walk, watched
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from policies.history import History
+from policies.history.ticks import History
 from policies.model import (
     Decision,
     Evidence,
@@ -16,9 +16,9 @@ from policies.model import (
     Recommendation,
     SignalName,
 )
+from policies.model.spec import WorkloadSpec
 from policies.pipeline import decide
-from policies.spec import WorkloadSpec
-from policies.view import View
+from policies.recommend.context import View
 from tests.factories import NOW, fresh, seen, tick_of
 
 ITL = SignalName("engines.itl_p95_s")

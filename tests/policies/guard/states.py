@@ -9,8 +9,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from policies.history import History
-from policies.limits import BlastRadius, Budget, Maintenance, MaintenanceWindow, Override
+from policies.allocate.quantum import up
+from policies.history.ticks import History
 from policies.model import (
     Decision,
     Fresh,
@@ -23,8 +23,8 @@ from policies.model import (
     Shortfall,
     WorkloadName,
 )
-from policies.quanta import up
-from policies.spec import Pool, WorkloadSpec
+from policies.model.limits import BlastRadius, Budget, Maintenance, MaintenanceWindow, Override
+from policies.model.spec import Pool, WorkloadSpec
 from tests.factories import ABSENT, NOW, fresh, seen, spec, tick_of
 
 MARKETS = ("on_demand", "on_demand", "spot", "reserved")

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from policies.claims import Claim, Claims, claim, need
-from policies.fleet import Fleet, even, grant
-from policies.history import History
-from policies.limits import BlastRadius, Budget, Override
+from policies.history.ticks import History
 from policies.model import PoolName, WorkloadName
+from policies.model.limits import BlastRadius, Budget, Override
+from policies.model.spec import Pool, WorkloadSpec
 from policies.pipeline import decide
-from policies.spec import Pool, WorkloadSpec
-from policies.threshold import QueueDepth
+from policies.quota.fleet_quota import Fleet, even, grant
+from policies.quota.resource_claims import Claim, Claims, claim, need
+from policies.recommend.threshold import QueueDepth
 from tests.factories import queue, seen, spec
 
 ME = WorkloadName("me")

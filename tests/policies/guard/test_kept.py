@@ -7,15 +7,15 @@ from collections.abc import Mapping
 
 import pytest
 
-from policies.capacity import Fit
 from policies.guard import last_word
-from policies.history import History
-from policies.limits import Budget
+from policies.history.ticks import History
 from policies.model import Fresh, Outcome, PoolName, PoolStatus, Reading, Result, Stale
+from policies.model.limits import Budget
+from policies.model.spec import Pool
 from policies.pipeline import decide
-from policies.spec import Pool
-from policies.tail import Tail
-from policies.view import Situation
+from policies.recommend.context import Situation
+from policies.recommend.predictive.latency_load_model import Fit
+from policies.recommend.predictive.latency_tail import Tail
 from tests.factories import NOW, queue, seen, spec, tick_of
 
 A, B = PoolName("a"), PoolName("b")

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies import guard
-from policies.guard.money import gpus, usd_per_hour
-from policies.history import HELD, History
-from policies.limits import Budget, Maintenance, MaintenanceWindow
+from policies.guard.budget import gpus, usd_per_hour
+from policies.history.ticks import HELD, History
 from policies.model import Evidence, Fresh, PoolName, PoolStatus, Shortfall
+from policies.model.limits import Budget, Maintenance, MaintenanceWindow
+from policies.model.spec import Pool, WorkloadSpec
 from policies.pipeline import decide
-from policies.spec import Pool, WorkloadSpec
-from policies.view import Situation
+from policies.recommend.context import Situation
 from tests.factories import NOW, queue, seen, spec
 from tests.laws import law
 from tests.policies.guard.states import State, states

@@ -15,8 +15,8 @@ from typing import Any, Final
 import numpy as np
 
 from scaler.clock import stopwatch_s
-from simulators.scenario import Case, load
-from simulators.tune.figures import figures
+from simulators.experiments.scenario import Case, load
+from simulators.tune.objectives import figures
 from simulators.tune.storage import opened
 from simulators.tune.study import Tried
 from simulators.tune.trial import Played

@@ -14,7 +14,7 @@ import yaml
 from policies.model import WorkloadName
 from scaler.cli import main
 from scaler.config.load import load as load_config
-from simulators.tune.screen import Screen
+from simulators.tune.progress import Screen
 from simulators.tune.space import space_of
 from simulators.tune.storage import leading, opened
 from simulators.tune.study import study
@@ -191,7 +191,7 @@ class Terminal(io.StringIO):
 
 
 def test_the_screen_shows_the_front_so_far_and_clears_it(scenario: Path, tmp_path: Path) -> None:
-    from simulators.scenario import load  # noqa: PLC0415 - beside the screen only here
+    from simulators.experiments.scenario import load  # noqa: PLC0415 - beside the screen only here
 
     terminal = Terminal()
     screen = Screen("tune small", terminal)

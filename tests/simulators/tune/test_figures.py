@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from simulators.tune.figures import MONTH_H, dearer, figures, later
-from simulators.tune.front import choice, front, knee, left_out, picked
+from simulators.tune.objectives import MONTH_H, dearer, figures, later
+from simulators.tune.pareto import choice, front, knee, left_out, picked
 from simulators.tune.search import Asked, Budget
 from simulators.tune.study import Tried
 from simulators.tune.trial import Bars, Outcome, Played
-from simulators.tune.verdict import Proven, dared, fitted, promise, proven
+from simulators.tune.validation import Proven, dared, fitted, promise, proven
 from tests.simulators.tune.small import flat, tried
 
 ALLOWED = 0.01

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from policies.model import WorkloadName
 from scaler.config.load import load as load_config
 from scaler.config.problems import ConfigError
-from simulators.scenario import Case
+from simulators.experiments.scenario import Case
 from simulators.tune import policy
-from simulators.tune.begin import begin
-from simulators.tune.edit import NoPlace, edited
+from simulators.tune.baseline import begin
 from simulators.tune.space import Space, space_of
+from simulators.tune.yaml_edit import NoPlace, edited
 from tests.simulators.tune import small
 
 TARGET = "policies.concurrency.target_per_replica"

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from scaler.config.problems import ConfigError
-from simulators.run import traffic_of
-from simulators.scenario import Case, load_workload
-from simulators.traffic.trace import Trace, TraceError
-from simulators.tune.bundle import Bundle, Recorded, bundle
+from simulators.experiments.run import traffic_of
+from simulators.experiments.scenario import Case, load_workload
 from simulators.tune.importance import importance
 from simulators.tune.space import Space, space_of
 from simulators.tune.storage import LEASE_S, Lease, LostLease, leading, opened, without_secret
 from simulators.tune.study import SAMPLERS, Study, study
+from simulators.tune.study_inputs import Bundle, Recorded, bundle
 from simulators.tune.trial import TODAY, Bars, Job, Outcome, Played, WrongVersion, play
+from simulators.world.traffic.trace import Trace, TraceError
 from tests.simulators.tune import small
 
 ALLOWED = 0.1

@@ -14,9 +14,9 @@ import pytest
 import sqlalchemy
 from sqlalchemy.pool import NullPool
 
-from simulators.tune.bundle import bundle
-from simulators.tune.engine import Local
+from simulators.tune.executor import Local
 from simulators.tune.search import Watch, run_all
+from simulators.tune.study_inputs import bundle
 from simulators.tune.trial import Job, play
 from tests.simulators.tune import small
 from tests.simulators.tune.servers import cluster, needs_postgres, postgres

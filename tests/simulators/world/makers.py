@@ -10,15 +10,15 @@ import numpy as np
 
 from policies.model import PoolName
 from scaler.config.load import Workload, workload_from
-from simulators.fleet.life import Phase, StartUp
-from simulators.fleet.market import PoolOffer
-from simulators.kernel.kernel import Router
-from simulators.models.service import ServiceModel
-from simulators.scenario import Case, Scenario
-from simulators.traffic.generate import TraceFile
-from simulators.traffic.trace import Trace
+from simulators.engine.kernel.event_loop import Router
+from simulators.engine.models.service import ServiceModel
+from simulators.experiments.scenario import Case, Scenario
+from simulators.world.infrastructure.market import PoolOffer
+from simulators.world.infrastructure.node_lifecycle import Phase, StartUp
 from simulators.world.queue import Queue
 from simulators.world.telemetry import Telemetry
+from simulators.world.traffic.generate import TraceFile
+from simulators.world.traffic.trace import Trace
 from simulators.world.world import World
 
 POOL = PoolName("gpus")

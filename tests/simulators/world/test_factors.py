@@ -7,11 +7,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from simulators.kernel import layout
-from simulators.models.service import PS_PER_S
-from simulators.run import traffic_of
-from simulators.traffic.shapes import Poisson
-from simulators.traffic.trace import Trace, TraceError
+from simulators.engine.kernel import layout
+from simulators.engine.models.service import PS_PER_S
+from simulators.experiments.run import traffic_of
+from simulators.world.traffic.shapes import Poisson
+from simulators.world.traffic.trace import Trace, TraceError
 from tests.simulators.world.makers import STEADY, case, trace, world
 
 SPECULATING = dataclasses.replace(STEADY, draft_tokens=3, accepted_per_step=2.5)

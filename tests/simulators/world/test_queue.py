@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from policies.model import Absent, Fresh
-from simulators.kernel import layout
-from simulators.models.service import PS_PER_S
+from simulators.engine.kernel import layout
+from simulators.engine.models.service import PS_PER_S
 from simulators.world.queue import PUBSUB_LAG_S, PUBSUB_SAMPLING_S, QUANTITIES, Counts, Queue, QueueView, Service
 from simulators.world.world import World
 from tests.simulators.world.makers import POOL, STEADY, trace, world

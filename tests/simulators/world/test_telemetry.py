@@ -7,7 +7,7 @@ import pytest
 
 from policies.model import Absent, Fresh
 from scaler.sources.histogram import beyond, quantile
-from simulators.models.service import PS_PER_S
+from simulators.engine.models.service import PS_PER_S
 from simulators.world.telemetry import BUSY_UTILIZATION, QUANTITIES, TOKEN_BOUNDS_S, Telemetry, buckets
 from simulators.world.world import World
 from tests.simulators.world.makers import POOL, trace, world

@@ -1,0 +1,121 @@
+"""A size in replicas' worth to pools, in money, and every reason for it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from policies.allocate import candidates, optimize, transition
+from policies.allocate.candidates import Rung
+from policies.model import PoolName, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence, Set
+
+    from policies.recommend.context import Situation
+
+
+MUST: Final = 1e4
+"""Above every price per work by so much that no rent outweighs what is wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """The sizes of the pools that may be resized, the asks that no longer count, why, and the worth supplied."""
+
+    targets: dict[PoolName, int]
+    written_off: dict[PoolName, int]
+    steps: tuple[Step, ...]
+    supply: float
+
+
+def place(work: float, s: Situation, pinned: Set[PoolName]) -> Placed:
+    """Share `work` out. What the platforms answer comes after deciding: what one refuses, the next turn asks elsewhere.
+
+    Without full evidence no pool is lowered, so that nothing moves either: a move is a loss for the pool it leaves.
+    """
+    spec = s.spec
+    ladder = candidates.build(spec, s.seen.pools, s.history.markets, pinned, s.now)
+    ladder = candidates.held_back(ladder, s.history.markets, work)
+    if work > 0:
+        ladder = _probed(ladder, s)
+    settings = spec.ladder
+    aim = optimize.Aim(
+        work=work,
+        floor=min(work, max(float(settings.floor_replicas), settings.floor_share * work)),
+        lateness=spec.lateness_ratio * candidates.sure_price(candidates.serving(spec)),
+        payback_h=settings.payback_s / 3600.0,
+        cap=spec.max_replicas,
+        must=MUST * max((r.price / r.work for r in ladder), default=1.0),
+    )
+    now, fleet = optimize.best(ladder, aim, may_lower=s.may_lower)
+    wanted = transition.sizes(ladder, now, fleet, aim, may_lower=s.may_lower)
+    supply = sum(n * r.work for r, n in zip(ladder, fleet, strict=True))
+    return Placed(
+        {r.name: size for r, size in zip(ladder, wanted, strict=True) if not r.fixed},
+        {r.name: r.overdue for r in ladder if r.overdue},
+        tuple(told(ladder, fleet, wanted, aim)),
+        supply,
+    )
+
+
+def _probed(ladder: list[Rung], s: Situation) -> list[Rung]:
+    """The ladder, with one ask in every turn while nothing is there, nothing is asked for and no rung is open.
+
+    Patience with a market that had none is for those who have something; asked is the one to be asked again soonest.
+    After a quota error that is every few minutes.
+    """
+    markets = s.history.markets
+    if any(r.asked or not (r.shut or r.fixed) for r in ladder):
+        return ladder
+    closed = [
+        r for r in ladder if not (r.fixed or markets.of(r.name).short.fresh_quota(s.now) or r.pool.max_replicas == 0)
+    ]
+    if not closed:
+        return ladder
+    first = min(closed, key=lambda r: max(markets.of(r.name).short.until, markets.of(r.name).taken.until))
+    return [dataclasses.replace(r, shut="", most=r.pool.quantum) if r is first else r for r in ladder]
+
+
+def told(ladder: Sequence[Rung], fleet: Sequence[int], wanted: Sequence[int], aim: optimize.Aim) -> Iterator[Step]:
+    """Why: what is skipped, what no longer counts, what is about to go, and what the fleet is made of."""
+    total = sum(wanted)
+    if skipped := [f"{r.name}: {r.shut}" for r in ladder if r.shut]:
+        yield Step("shortage", total, "; ".join(skipped))
+    if capped := [f"{r.name}: {r.ceiling} when it gave no more" for r in _capped(ladder, fleet)]:
+        yield Step("ceiling", total, f"asked for little more than it had: {'; '.join(capped)}")
+    if overdue := [f"{r.overdue} of {r.name}, asked for {r.waited_s:.0f} s ago" for r in ladder if r.overdue]:
+        yield Step("written off", total, f"no longer counted as supply: {'; '.join(overdue)}")
+    if doomed := [f"{r.doomed} of {r.name}" for r in ladder if r.doomed]:
+        yield Step("doomed", total, f"about to be taken, replaced now: {'; '.join(doomed)}")
+    if leaving := [f"{size - n} of {r.name}" for r, size, n in _leaving(ladder, fleet, wanted)]:
+        yield Step("make before break", total, f"kept until others serve: {'; '.join(leaving)}")
+    chosen = ", ".join(_rung(r, n) for r, n in zip(ladder, fleet, strict=True) if n)
+    spare = sum(n * r.work for r, n in zip(ladder, fleet, strict=True)) - aim.work
+    more = f", {spare:.3g} more than the size for losses" if spare > 1e-9 else ""
+    less = f", {-spare:.3g} short" if spare < -1e-9 else ""
+    yield Step("ladder", total, f"{chosen or 'nothing'}{more}{less}")
+
+
+def _capped(ladder: Sequence[Rung], fleet: Sequence[int]) -> Iterator[Rung]:
+    """Pools of which as many are taken as their ceiling lets."""
+    for r, n in zip(ladder, fleet, strict=True):
+        if r.ceiling is not None and n >= r.most:
+            yield r
+
+
+def _leaving(ladder: Sequence[Rung], fleet: Sequence[int], wanted: Sequence[int]) -> Iterator[tuple[Rung, int, int]]:
+    """Pools whose ready replicas are not wanted any more, and stay for now."""
+    for r, n, size in zip(ladder, fleet, wanted, strict=True):
+        staying = min(r.ready, size - r.doomed)
+        if not r.fixed and staying > n:
+            yield r, staying, n
+
+
+def _rung(r: Rung, replicas: int) -> str:
+    price = r.pool.price_usd_per_hour
+    at = "" if price is None else f" at {price:g} USD/h"
+    paid = " (paid already)" if r.pool.market == "reserved" else at
+    risk = f", {r.chance:.2%} to be lost before it could be replaced" if r.takes else ""
+    return f"{r.name} {replicas}{paid}{risk}"

@@ -1,0 +1,117 @@
+"""From the fleet wanted to sizes: make before break, what is pending first, and nothing above the bounds."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from policies.allocate import quantum
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from policies.allocate.candidates import Rung
+    from policies.allocate.optimize import Aim
+
+
+def sizes(rungs: Sequence[Rung], now: Sequence[int], fleet: Sequence[int], aim: Aim, *, may_lower: bool) -> list[int]:
+    """The size to ask of each pool, so that its supply becomes the fleet's, by way of what is wanted for now.
+
+    A ready replica goes only when those that stay ready carry the whole fleet's work, spares included: until what
+    replaces it serves, it does. A pending one goes when it is not wanted even for now. Asks that were written off
+    stand as far as they would be of use if they came.
+    """
+    wanted = [r.asked + max(0, m - r.supply, n - r.supply) for r, m, n in zip(rungs, now, fleet, strict=True)]
+    if may_lower:
+        _withdraw(rungs, fleet, wanted, aim.work)
+        _give_up(rungs, now, fleet, wanted, aim.work)
+        _let_stand(rungs, wanted, aim.work, math.inf)
+    _lift(rungs, wanted, aim.cap)
+    _fit(rungs, wanted, aim.cap, may_lower=may_lower)
+    _fill(rungs, wanted, aim)
+    if may_lower:
+        _let_stand(rungs, wanted, aim.work, aim.cap)  # a quantum that does not fit leaves room for what it replaces
+    return wanted
+
+
+def _withdraw(rungs: Sequence[Rung], fleet: Sequence[int], wanted: list[int], work: float) -> None:
+    """Take back asks that were written off, beyond the pool's even share of the work in its market."""
+    for i, (r, n) in enumerate(zip(rungs, fleet, strict=True)):
+        alike = sum(o.pool.market == r.pool.market for o in rungs)
+        useful = max(0, math.ceil(work / (r.work * alike) - 1e-9) - n)
+        if not r.fixed and r.overdue:
+            wanted[i] -= quantum.fewer(wanted[i], r.overdue - useful, r.pool.quantum)
+
+
+def _give_up(rungs: Sequence[Rung], now: Sequence[int], fleet: Sequence[int], wanted: list[int], work: float) -> None:
+    """Take back supply that is not wanted: pending ones at once, ready ones as far as the others already serve.
+
+    A platform takes back first what waits for capacity, then what starts: written-off asks go with pending ones, and
+    ready ones only when none is pending.
+    """
+    ready = sum(r.ready * r.work for r in rungs)
+    kept = max(sum(n * r.work for r, n in zip(rungs, fleet, strict=True)), min(work, ready))
+    spare = ready - kept
+    for i in sorted(range(len(rungs)), key=lambda i: -rungs[i].price / rungs[i].work):
+        r = rungs[i]
+        pending = min(r.counted, max(0, r.supply - max(now[i], fleet[i])))
+        serving = 0
+        if pending == r.counted:
+            serving = max(0, min(r.ready - fleet[i], math.floor(spare / r.work + 1e-9)))
+        if r.fixed or not pending + serving:
+            continue
+        rest = r.asked - r.overdue - pending
+        wanted[i] = min(r.asked, quantum.up(rest - serving, r.pool.quantum))
+        spare -= max(0, rest - wanted[i]) * r.work
+
+
+def _let_stand(rungs: Sequence[Rung], wanted: list[int], work: float, cap: float) -> None:
+    """Let asks stand as far as without them less would be asked for than the size, the cheapest first, within `cap`.
+
+    They are no supply, but the size is the policies' to lower, by their windows and steps.
+    """
+    for i in sorted(range(len(rungs)), key=lambda i: rungs[i].price / rungs[i].work):
+        lacking = work - sum(n * r.work for r, n in zip(rungs, wanted, strict=True))
+        if not rungs[i].fixed and lacking > 1e-9:
+            room = max(0, min(rungs[i].asked - wanted[i], cap - sum(wanted)))
+            wanted[i] += int(min(room, math.ceil(lacking / rungs[i].work - 1e-9)))
+
+
+def _lift(rungs: Sequence[Rung], wanted: list[int], cap: int) -> None:
+    """Bring pools up to their own minimum, as far as the workload's maximum leaves room."""
+    for i, r in enumerate(rungs):
+        if not r.fixed:
+            wanted[i] += quantum.more(wanted[i], r.pool.min_replicas - wanted[i], cap - sum(wanted), r.pool.quantum)
+
+
+def _fit(rungs: Sequence[Rung], wanted: list[int], cap: int, *, may_lower: bool) -> None:
+    """Back within `cap`: first by taking back written-off asks, then by asking for less, the dearest first."""
+    free = [i for i, r in enumerate(rungs) if not r.fixed]
+    for i in free if may_lower else ():
+        r = rungs[i]
+        left = standing(r.overdue, r.asked, wanted[i])
+        over = min(quantum.up(max(0, sum(wanted) - cap), r.pool.quantum), left, wanted[i] - r.pool.min_replicas)
+        wanted[i] -= quantum.fewer(wanted[i], over, r.pool.quantum)
+    for i in sorted(free, key=lambda i: -rungs[i].price / rungs[i].work):
+        if (over := sum(wanted) - cap) > 0 and wanted[i] > rungs[i].asked:
+            wanted[i] = max(rungs[i].asked, quantum.down(wanted[i] - over, rungs[i].pool.quantum))
+
+
+def _fill(rungs: Sequence[Rung], wanted: list[int], aim: Aim) -> None:
+    """Ask for what is still missing where it fits, the cheapest first: a quantum too large for `cap` leaves a gap."""
+    for i in sorted(range(len(rungs)), key=lambda i: rungs[i].price / rungs[i].work):
+        r = rungs[i]
+        missing = aim.work - sum(_supply(o, n) * o.work for o, n in zip(rungs, wanted, strict=True))
+        if missing > 1e-9 and not (r.fixed or r.shut):
+            room = min(r.size(r.most) - wanted[i], aim.cap - sum(wanted))
+            wanted[i] += quantum.more(wanted[i], math.ceil(missing / r.work - 1e-9), room, r.pool.quantum)
+
+
+def _supply(r: Rung, wanted: int) -> int:
+    """What a size supplies."""
+    return wanted - r.doomed - standing(r.overdue, r.asked, wanted)
+
+
+def standing(overdue: int, asked: int, wanted: int) -> int:
+    """The written-off asks that stand when a pool asked for so many is `wanted` to be so large: they go first."""
+    return max(0, overdue - max(0, asked - wanted))

@@ -1,0 +1,176 @@
+"""The recent past of one workload: bounded rows in numpy windows, the lead times seen, and what markets and sources
+have shown.
+
+A row is what later decisions look back at. Rows come from ticks alone, so the same journal gives the same history.
+Beside the columns that every turn has, a row holds the signals that a recommendation asks to be kept, and the history
+holds each policy's memory: what its last recommendation handed on to its next.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from policies.forecast.quantile_forecast import Outlook
+from policies.history.lead_times import LeadTimes
+from policies.history.pool_memory import Markets
+from policies.model import Absent, Fresh
+from policies.signals.plausibility import plausible
+from policies.signals.zero_suspicion import Credit, source_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from policies.model import PolicyName, SignalName, Tick
+
+COLUMNS: Final = ("at", "demand", "wanted", "may_lower", "active", "current", "target", "ready", "held")
+AT, DEMAND, WANTED, MAY_LOWER, ACTIVE, CURRENT, TARGET, READY, HELD = range(len(COLUMNS))
+"""`held` is the number of replicas asked for over all pools, whatever they do and are worth."""
+NAN: Final = float("nan")
+MAX_ROWS: Final = 4096
+"""Rows kept at the most: 17 hours at the default interval of 15 s, two at Knative's of 2 s."""
+
+
+class History:
+    """A bounded run of rows, oldest first, each column a contiguous numpy view.
+
+    Rows are kept for `span_s`, and at most `max_rows` of them: appending is amortised O(1), a window is a slice.
+    """
+
+    def __init__(self, span_s: float = 3600.0, max_rows: int = MAX_ROWS, step_s: float = 15.0) -> None:
+        self.span_s = span_s
+        self.max_rows = max_rows
+        self.step_s = step_s
+        self.lead_times = LeadTimes()
+        self.markets = Markets()
+        self.credit = Credit()
+        self._rows: NDArray[np.float64] = np.empty((len(COLUMNS), 64))
+        self._kept: dict[SignalName, int] = {}
+        self._memory: dict[PolicyName, Mapping[str, float]] = {}
+        self._outlooks: dict[PolicyName, Outlook] = {}
+        self._start = 0
+        self._end = 0
+
+    def __len__(self) -> int:
+        return self._end - self._start
+
+    def take(self, tick: Tick) -> None:
+        """Add a turn from the record, after the jump of the clock before it, if there was one."""
+        if tick.clock_step_s:
+            self.shift(tick.clock_step_s)
+        self.append(tick)
+
+    def append(self, tick: Tick) -> None:
+        """Add a turn. A row that does not lie after the last one is refused: time does not run backwards here."""
+        d, seen = tick.decision, plausible(tick.observation)
+        if len(self) and d.at <= self._rows[AT, self._end - 1]:
+            return
+        if self._end == self._rows.shape[1]:
+            self._make_room()
+        self._rows[: len(COLUMNS), self._end] = (
+            d.at,
+            NAN if d.demand is None else d.demand,
+            NAN if d.wanted is None else d.wanted,
+            d.may_lower,
+            d.active,
+            NAN if d.current is None else d.current,
+            NAN if d.target is None else d.target,
+            NAN if d.ready is None else d.ready,
+            sum(NAN if isinstance(r, Absent) else r.value.desired for r in seen.pools.values()),
+        )
+        for r in d.recommendations:
+            self._keep(r.keeps)
+            if r.memory or r.policy in self._memory:
+                self._memory[r.policy] = r.memory
+            if r.work is not None or r.policy in self._outlooks:
+                self.outlook(r.policy).note(d.at, r.work)
+        for signal, row in self._kept.items():
+            match seen.readings.get(signal):
+                case Fresh(value, _, missing) if not missing and source_of(signal) not in d.doubted:
+                    self._rows[row, self._end] = value
+                case _:
+                    self._rows[row, self._end] = NAN
+        self._end += 1
+        while self._end - self._start > self.max_rows or self._rows[AT, self._start] < d.at - self.span_s:
+            self._start += 1
+        if d.target is not None and d.ready is not None:
+            self.lead_times.note(d.at, d.target, d.ready)
+        self.markets.note(tick if seen is tick.observation else replace(tick, observation=seen))
+        self.credit.note(seen)
+
+    def _keep(self, signals: tuple[SignalName, ...]) -> None:
+        """Keep these signals from now on; of the turns before nothing is known."""
+        for signal in signals:
+            if signal not in self._kept:
+                self._kept[signal] = len(self._rows)
+                self._rows = np.vstack((self._rows, np.full(self._rows.shape[1], NAN)))
+
+    def _make_room(self) -> None:
+        rows = len(self)
+        kept = self._rows[:, self._start : self._end]
+        if 2 * rows > self._rows.shape[1]:
+            grown = np.empty((len(self._rows), 2 * self._rows.shape[1]))
+            grown[:, :rows] = kept
+            self._rows = grown
+        else:
+            self._rows[:, :rows] = kept.copy()
+        self._start, self._end = 0, rows
+
+    def shift(self, step_s: float) -> None:
+        """Move the whole past by `step_s`: after the wall clock jumped, ages stay what they were."""
+        self._rows[AT, self._start : self._end] += step_s
+        self.lead_times.shift(step_s)
+        for outlook in self._outlooks.values():
+            outlook.shift(step_s)
+        self.markets.shift(step_s)
+        self.credit.shift(step_s)
+
+    def column(self, column: int, since: float | None = None) -> NDArray[np.float64]:
+        """A column's values at or after `since` (all of them without it), oldest first: a view, not to be written."""
+        start = self._start if since is None else self._index(since)
+        return self._rows[column, start : self._end]
+
+    def signal(self, name: SignalName, since: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The turns at or after `since` that saw `name` fresh and whole, and what they saw: (at, values), oldest first.
+
+        Empty for a signal that no recommendation asked to keep. A lower bound is not kept: a mean with it would be one.
+        """
+        if name not in self._kept:
+            return np.empty(0), np.empty(0)
+        values = self.column(self._kept[name], since)
+        seen = ~np.isnan(values)
+        return self.column(AT, since)[seen], values[seen]
+
+    def memory(self, policy: PolicyName) -> Mapping[str, float]:
+        """What the policy's last recommendation handed on (`Recommendation.memory`); empty before the first."""
+        return self._memory.get(policy, {})
+
+    def watches(self, policy: PolicyName) -> bool:
+        """Whether the policy has an outlook: a past, or work that it measured."""
+        return policy in self._outlooks
+
+    def outlook(self, policy: PolicyName) -> Outlook:
+        """What the work that the policy measured (`Recommendation.work`) may come to."""
+        if policy not in self._outlooks:
+            self._outlooks[policy] = Outlook(self.step_s)
+        return self._outlooks[policy]
+
+    def longest_gap_s(self, column: int, since: float, now: float) -> float:
+        """The longest stretch in [since, now] without a true value in `column`.
+
+        A row at `now` is taken as true (the turn being decided). The last true row before `since` counts as the left
+        edge only by its age: a window whose start nothing vouches for has a gap at its start.
+        """
+        good = self.column(AT)[self.column(column) > 0]
+        first = int(good.searchsorted(since, side="right")) - 1
+        if first < 0:
+            return float("inf")
+        inside = good[first:]
+        return float(max((inside[1:] - inside[:-1]).max(initial=0.0), now - inside[-1]))
+
+    def _index(self, since: float) -> int:
+        return self._start + int(np.searchsorted(self._rows[AT, self._start : self._end], since, side="left"))

@@ -1,0 +1,69 @@
+"""Weekly spans of local wall-clock time in a named time zone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta
+from functools import lru_cache
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from policies.model.field_metadata import Rule
+
+Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+CLOCK_TIME = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """A span of local wall-clock time on some days of the week."""
+
+    start: Annotated[str, Rule("Local time at which it opens, HH:MM.", pattern=CLOCK_TIME, example="08:00")]
+    end: Annotated[
+        str,
+        Rule(
+            "Local time at which it closes, HH:MM; at or before the start: the next day.",
+            pattern=CLOCK_TIME,
+            example="18:00",
+        ),
+    ]
+    days: Annotated[tuple[Day, ...], Rule("Days on which it opens.")] = DAYS
+
+    def covers(self, local: datetime) -> bool:
+        """Whether it is open at `local`, a wall-clock time in its zone.
+
+        Wall-clock readings are compared, so a span opens and closes by the clock on the wall through a daylight
+        saving change: an hour that is skipped is missing from it, an hour that is repeated is in it twice.
+        """
+        start, end = _clock_time(self.start), _clock_time(self.end)
+        opened_today = DAYS[local.weekday()] in self.days
+        opened_yesterday = DAYS[(local - timedelta(days=1)).weekday()] in self.days
+        now = local.time()
+        if start < end:
+            return opened_today and start <= now < end
+        return (opened_today and now >= start) or (opened_yesterday and now < end)
+
+
+def local_time(at: float, time_zone: str) -> datetime:
+    """What the clocks on the wall show at `at` in a zone."""
+    return datetime.fromtimestamp(at, ZoneInfo(time_zone))
+
+
+def said(local: datetime, time_zone: str) -> str:
+    """A wall-clock time in words: ``mon 08:30 in Europe/Berlin``."""
+    return f"{DAYS[local.weekday()]} {local:%H:%M} in {time_zone}"
+
+
+def zone_problems(time_zone: str) -> Iterator[tuple[str, str]]:
+    """What is wrong with the name of a zone, as (field, rule)."""
+    try:
+        ZoneInfo(time_zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        yield "time_zone", f"there is no time zone {time_zone!r} in the IANA database"
+
+
+@lru_cache(maxsize=256)
+def _clock_time(text: str) -> time:
+    return time.fromisoformat(text)

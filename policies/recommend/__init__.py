@@ -1,0 +1,1 @@
+"""Policies: each turns readings into a recommendation. One file a policy."""

@@ -1,0 +1,111 @@
+"""What a policy and a rule see of one turn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
+
+from policies.history.ticks import History
+from policies.model import Observation, PolicyName, PoolName, PoolStatus, Reading, Recommendation, SignalName
+from policies.model.spec import WorkloadSpec
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a policy sees of one turn.
+
+    `ready` and `desired` are sums over the pools, None when a pool's size is not known. `demand` is None for policies
+    that measure; those that shape (`Policy.shapes`) run after them and see the largest need found. `min_replicas` is
+    the workload's: 0 where it may go to zero. `pools` are the pools' own sizes, `spec` what the workload is to be.
+    """
+
+    at: float
+    readings: Mapping[SignalName, Reading[float]]
+    ready: int | None
+    desired: int | None
+    demand: float | None
+    history: History
+    min_replicas: int = 0
+    pools: Mapping[PoolName, Reading[PoolStatus]] = field(default_factory=dict)
+    spec: WorkloadSpec | None = None
+
+    def awaited_since(self) -> list[float]:
+        """Since when what was asked for, and may still be counted on, is awaited; first asked for first."""
+        return self.history.markets.awaited_since(self.spec.pools, self.at) if self.spec else []
+
+
+class Policy(Protocol):
+    """A rule that turns readings into a recommendation: a frozen dataclass of its parameters.
+
+    `shapes` is False for a policy that measures demand and True for one that shapes the demand others measured;
+    `activates` says whether it can tell work at zero replicas; `needs` are the quantities of its source that it
+    reads, `source` the name of that source (filled in by the loader where only one fits).
+
+    `settles` is True for a policy with a tolerance, windows and limits of its own: it is then the only policy of its
+    workload, and of the rules between need and size only the guard's apply. `lookback_s` is how far back in the
+    history it looks; equal histories over that span give equal recommendations.
+    """
+
+    @property
+    def shapes(self) -> bool: ...
+    @property
+    def activates(self) -> bool: ...
+    @property
+    def settles(self) -> bool: ...
+    @property
+    def lookback_s(self) -> float: ...
+    def needs(self) -> tuple[str, ...]: ...
+    def recommend(self, name: PolicyName, view: View) -> Recommendation: ...
+
+
+@runtime_checkable
+class LooksFarBack(Protocol):
+    """A policy whose outlook gains from a past that no turn saw (`Recommendation.work` is what it notes).
+
+    `past_needs` are the quantities of its source that such a past is made of. `past_work` makes replicas' worth of work
+    of their means over even steps, as it would have measured it, by what it has learnt (`memory`, its last
+    recommendation's; empty: the priors); NaN where one of them is not known, or is no measurement.
+    """
+
+    @property
+    def source(self) -> str | None: ...
+    def past_needs(self) -> tuple[str, ...]: ...
+    def past_work(
+        self, values: Mapping[str, NDArray[np.float64]], spec: WorkloadSpec | None, memory: Mapping[str, float]
+    ) -> NDArray[np.float64]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What the rules between a need and a size look at.
+
+    `need` is the largest recommendation in replicas' worth of work, None when every policy is blind;
+    `current` is the size found; `lacking` names the policies and pools without fresh evidence, empty where `may_lower`.
+    `seen` is what the turn saw, `sizes` the serving pools' desired sizes in it and `held` all pools',
+    `ready` what can serve, `recommendations` what each policy wants. `full` says why the replicas that are not ready
+    may be needed; empty where nothing says so. `abandoned` are the pending replicas that the allocation does not count,
+    `planned` the replica equivalents that it gives the serving pools, the size at the most.
+    """
+
+    spec: WorkloadSpec
+    history: History
+    now: float
+    need: float | None
+    current: int
+    active: bool
+    may_lower: bool
+    lacking: str
+    seen: Observation
+    sizes: Mapping[PoolName, int]
+    held: Mapping[PoolName, int]
+    ready: int | None
+    recommendations: tuple[Recommendation, ...]
+    full: str = ""
+    abandoned: Mapping[PoolName, int] = field(default_factory=dict)
+    planned: float = 0.0

@@ -1,0 +1,104 @@
+"""NVIDIA Dynamo's planner in its easy mode as a policy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Final, Literal
+
+from policies.model import Evidence, Fresh, PolicyName, Recommendation
+from policies.model.field_metadata import Rule
+from policies.recommend.context import View
+from policies.signals.demand import gather, no_opinion, signals
+
+AGGREGATE: Final = {"throughput": (1.0, 0.6), "latency": (0.4, 0.1)}
+"""KV utilization above which to grow and below which to shrink, by what is optimized."""
+PREFILL: Final = {"throughput": (1.0, 0.1), "latency": (0.1, 0.0)}
+"""The same for queued prompt tokens, in context lengths per engine."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DynamoEasy:
+    """Dynamo's planner in its easy mode as a policy: one replica more, or one less, by fixed thresholds.
+
+    min_endpoint is the workload's min_replicas, max_gpu_budget its max_replicas. Dynamo decides every 5 s.
+
+    Source: ai-dynamo/dynamo 1.6.1, ``components/src/dynamo/planner/core/load_scaling.py``; isl from ``config/
+    defaults.py``. The original looks at each engine: any above the upper threshold adds one, all below the lower one
+    take one away, and while a change is under way it only observes. Here a source tells means over the replicas: a
+    single full engine is not seen, unless `kv_cache_usage` names a quantity of yours that is the maximum. Tokens queued
+    are waiting requests times `input_tokens`, where the original is told them by its engines. It leaves zero never.
+    An engine that does not start stops it for good (issue 14671), and so it does here; one that tells nothing stops it
+    too (issue 12591), which here blocks shrinking only.
+    """
+
+    shapes: ClassVar[bool] = False
+    activates: ClassVar[bool] = False
+    settles: ClassVar[bool] = True
+    lookback_s: ClassVar[float] = 0.0
+
+    kv_tokens: Annotated[int, Rule("KV-cache capacity of a replica. Tokens.", ge=1, example=430_000)]
+    source: Annotated[
+        str | None, Rule("The source to read; null: the only one that offers what is read.", example="prometheus")
+    ] = None
+    mode: Annotated[
+        Literal["aggregate", "prefill", "decode"],
+        Rule("Which workers these are. Queued prompts fill the KV cache of aggregate ones and of decode ones alike."),
+    ] = "aggregate"
+    optimize: Annotated[
+        Literal["throughput", "latency", "load"], Rule("optimization_target; load takes the thresholds given below.")
+    ] = "throughput"
+    scale_up_at: Annotated[float | None, Rule("With load: grow at this. Share.", gt=0)] = None
+    scale_down_at: Annotated[float | None, Rule("With load: shrink at this. Share.", ge=0)] = None
+    kv_cache_usage: Annotated[str, Rule("The quantity that is the KV cache's usage. Share.")] = "kv_cache_usage"
+    input_tokens: Annotated[int, Rule("isl: tokens of a waiting request. Tokens.", ge=1)] = 3000
+    context_tokens: Annotated[int, Rule("With prefill: the context length. Tokens.", ge=1)] = 8192
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        given = self.scale_up_at is not None, self.scale_down_at is not None
+        if self.optimize == "load" and not all(given):
+            yield "optimize", "load needs scale_up_at and scale_down_at"
+        if self.optimize != "load" and any(given):
+            yield "optimize", f"{self.optimize} has thresholds of its own: leave scale_up_at and scale_down_at out"
+        if self.scale_up_at is not None and self.scale_down_at is not None and self.scale_down_at >= self.scale_up_at:
+            yield "scale_down_at", f"must be below scale_up_at, {self.scale_up_at:g}"
+
+    def needs(self) -> tuple[str, ...]:
+        return ("waiting",) if self.mode == "prefill" else (self.kv_cache_usage, "waiting")
+
+    def recommend(self, name: PolicyName, view: View) -> Recommendation:
+        used = signals(self.source, self.needs())
+        values, evidence, wrong = gather(used, view.readings)
+        size = view.desired
+        if evidence is Evidence.BLIND or not size or not view.ready:
+            return no_opinion(name, used, wrong or "no replica is ready: there is no engine to look at")
+        load = sum(self._load(q, values.get(s, 0.0), view.ready) for q, s in zip(self.needs(), used, strict=True))
+        replicas = size + self._change(load) if view.ready == size else size
+        if size == 1 and replicas == 0:
+            replicas = 1
+        reason = f"{load:.0%} of {'the context length queued' if self.mode == 'prefill' else 'the KV cache'}"
+        if wrong:
+            reason += f", at least ({wrong})"
+        if view.ready != size:
+            reason += f"; {view.ready} of {size} ready: observing only"
+        busy = any(isinstance(r := view.readings.get(s), Fresh) and r.value > 0 for s in used)
+        return Recommendation(name, float(replicas), evidence, busy, reason, used, raw=float(replicas))
+
+    def _load(self, quantity: str, value: float, ready: int) -> float:
+        """A quantity's part of the load of one replica, as the threshold measures it."""
+        if quantity == self.kv_cache_usage and self.mode != "prefill":
+            return value
+        return value * self.input_tokens / (ready * (self.context_tokens if self.mode == "prefill" else self.kv_tokens))
+
+    def _change(self, load: float) -> int:
+        """One more, one less, or none. The thresholds of load, and some of prefill's, are met by equality."""
+        prefill = self.mode == "prefill"
+        if self.optimize == "load":
+            up, down = self.scale_up_at or 0.0, self.scale_down_at or 0.0
+        else:
+            up, down = (PREFILL if prefill else AGGREGATE)[self.optimize]
+        meets_up = prefill or self.optimize == "load"
+        meets_down = self.optimize == "load" or (prefill and self.optimize == "latency")
+        if load > up or (meets_up and load == up):
+            return 1
+        return -1 if load < down or (meets_down and load == down) else 0

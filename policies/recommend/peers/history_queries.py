@@ -1,0 +1,56 @@
+"""What the peers remember: averages over past turns, and for how long the same thing has been wanted.
+
+The originals count loop iterations or compare times of day. Here it is time seen: a turn adds the time since the turn
+before it, so that an interval's jitter changes nothing and a jump of the clock is no time at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import reduce
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from policies.history.ticks import AT
+from policies.model import Evidence, PolicyName, SignalName
+from policies.recommend.context import View
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MAX_GAP_S: Final = 60.0
+"""The longest that a gap between two turns counts for: in a longer one nobody looked, and nothing is proved."""
+JITTER_S: Final = 1e-6
+"""What sums of float durations may lack: ten tenths of a second are a second."""
+
+
+def elapsed_s(view: View) -> float:
+    """The time that this turn adds to whatever is being timed. Seconds; 0 in the first turn."""
+    at = view.history.column(AT)
+    return min(view.at - float(at[-1]), MAX_GAP_S) if at.size else 0.0
+
+
+def totals(view: View, values: Mapping[SignalName, float], window_s: float) -> NDArray[np.float64]:
+    """The sum of these signals in each turn younger than `window_s` that saw them all, this turn's `values` last."""
+    since = view.at - window_s
+    seen = [view.history.signal(name, since) for name in values]
+    common = reduce(np.intersect1d, (at for at, _ in seen))
+    common = common[common > since]
+    past = np.zeros(common.size)
+    for at, value in seen:
+        past += value[np.isin(at, common)]
+    return np.append(past, sum(values.values()))
+
+
+def agreed_s(view: View, name: PolicyName, direction: float, evidence: Evidence, first_s: float) -> float:
+    """For how long the policy has wanted to move in this `direction` (its memory's ``direction``, ``agreed_s``).
+
+    `first_s` is what the first turn counts for. A wish to shrink (below zero) on a part of the evidence counts for
+    nothing: less may only look like less.
+    """
+    counts = direction > 0 or evidence is Evidence.FULL
+    memory = view.history.memory(name)
+    if memory.get("direction") != direction:
+        return first_s if counts else 0.0
+    return memory["agreed_s"] + (elapsed_s(view) if counts else 0.0)

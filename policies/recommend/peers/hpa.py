@@ -1,0 +1,182 @@
+"""The Kubernetes HorizontalPodAutoscaler as a policy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from policies.model import Evidence, PolicyName, Recommendation, SignalName
+from policies.model.field_metadata import Rule
+from policies.recommend.context import View
+from policies.recommend.peers.hpa_behavior import DOWNSCALE_STABILIZATION_S, Behavior, past_of, settle
+from policies.recommend.peers.hpa_replicas import Pods, Tolerance, by_average_value, by_pods, by_value
+from policies.signals.demand import gather, named_once, no_opinion
+
+SOURCE = "The source to read; null: the only one that offers what is read."
+Source = Annotated[str | None, Rule(SOURCE, example="sqs")]
+Quantities = Annotated[tuple[str, ...], Rule("The source's quantities, added up.", example=("visible", "in_flight"))]
+BehaviorField = Annotated[
+    Behavior | None,
+    Rule(
+        "Windows and rates (spec.behavior); {} takes the v2 defaults, null the older path: the largest want of"
+        " downscale_stabilization_s, and at most the larger of twice the size and four.",
+        example={},
+    ),
+]
+ToleranceField = Annotated[float, Rule("Dead band (--horizontal-pod-autoscaler-tolerance). Share.", ge=0, lt=1)]
+Stabilization = Annotated[
+    float,
+    Rule("Shrink only to the largest want of this window, unless behavior sets one. Seconds.", ge=0, le=3600),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HpaMetric:
+    """One entry of ``spec.metrics``: External (Object is the same arithmetic), or Pods."""
+
+    quantities: Quantities
+    target: Annotated[float, Rule("averageValue or value, in the quantities' unit.", ge=0.001, example=5)]
+    type: Annotated[
+        Literal["external", "pods"],
+        Rule("external: a total over the workload; pods: one quantity that is a mean over the ready replicas."),
+    ] = "external"
+    target_type: Annotated[
+        Literal["average_value", "value"],
+        Rule("average_value: so much per replica; value: the ready replicas times the ratio to the target."),
+    ] = "average_value"
+    source: Annotated[str | None, Rule("The source of this metric, where it is another one.", example="sqs")] = None
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        yield from named_once(self.quantities)
+        if self.type == "pods" and len(self.quantities) > 1:
+            yield "quantities", "must be one mean: means can't be added up"
+        if self.type == "pods" and self.target_type == "value":
+            yield "target_type", "must be average_value: a Pods metric has no other target"
+
+    def signals(self, source: str | None) -> tuple[SignalName, ...]:
+        """The signals that it adds up, of its own source or else of `source`."""
+        return tuple(SignalName(f"{self.source or source}.{quantity}") for quantity in self.quantities)
+
+    def proposal(self, value: float, size: int, ready: int, tolerance: Tolerance) -> int | None:
+        """The replicas that it asks for, or None where it can't tell.
+
+        A replica asked for and not ready counts as a pod without a sample: it runs and loads its model.
+        """
+        if self.type == "pods":
+            pods = Pods(measured=ready, missing=max(0, size - ready))
+            return by_pods(value, self.target, size, pods, tolerance)
+        if self.target_type == "value":
+            return by_value(value, self.target, size, ready, tolerance)
+        return by_average_value(value, self.target, size, tolerance)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a metric said this turn: its value, and the replicas it asks for; None where it can't tell."""
+
+    value: float | None
+    replicas: int | None
+
+
+def ask(
+    metrics: Sequence[HpaMetric], source: str | None, view: View, tolerance: Tolerance
+) -> tuple[list[Asked], Evidence, tuple[SignalName, ...], str]:
+    """What each metric asks for, how complete the evidence is, the signals looked at, and what is wrong in words."""
+    used = tuple(dict.fromkeys(s for metric in metrics for s in metric.signals(source)))
+    values, evidence, wrong = gather(used, view.readings)
+    if view.desired is None or view.ready is None:
+        return [Asked(None, None)] * len(metrics), Evidence.BLIND, used, "the number of replicas is not known"
+    asked: list[Asked] = []
+    for metric in metrics:
+        parts = [values.get(s) for s in metric.signals(source)]
+        seen = [v for v in parts if v is not None]
+        if len(seen) < len(parts):
+            asked.append(Asked(None, None))
+            continue
+        asked.append(Asked(sum(seen), metric.proposal(sum(seen), view.desired, view.ready, tolerance)))
+    lost = sum(a.replicas is None for a in asked)
+    if lost == len(asked):
+        return asked, Evidence.BLIND, used, wrong or "no replica is ready, so no pod has a sample"
+    return asked, Evidence.PARTIAL if lost else evidence, used, wrong
+
+
+def tolerance_of(behavior: Behavior | None, tolerance: float) -> Tolerance:
+    """The dead band with what the behavior says of it."""
+    if behavior is None:
+        return Tolerance(tolerance, tolerance)
+    down, up = behavior.scale_down.tolerance, behavior.scale_up.tolerance
+    return Tolerance(tolerance if down is None else down, tolerance if up is None else up)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hpa:
+    """Kubernetes HorizontalPodAutoscaler, autoscaling/v2, as a policy.
+
+    minReplicas and maxReplicas are the workload's; a workload with min_replicas 0 is an HPA with HPAScaleToZero. The
+    controller's sync period is the workload's interval_s, 15 s.
+
+    Sources: kubernetes/kubernetes, ``pkg/controller/podautoscaler`` (see `hpa_replicas`, `hpa_behavior` beside this).
+    Metrics are combined by the maximum; where some can't be read, the rest may grow and not shrink, and that turn is
+    not remembered. The original believes every sample, however old, and a zero from a broken metrics server (kubernetes
+    issue 104387); here such readings are stale or absent and never lower the size. A pool found at zero with
+    min_replicas above it is raised, where the original takes it as paused (say `paused` instead).
+    """
+
+    shapes: ClassVar[bool] = False
+    settles: ClassVar[bool] = True
+
+    metrics: Annotated[
+        tuple[HpaMetric, ...],
+        Rule(
+            "spec.metrics; the largest proposal counts.",
+            example=({"quantities": ["visible", "in_flight"], "target": 5},),
+        ),
+    ]
+    source: Source = None
+    behavior: BehaviorField = None
+    tolerance: ToleranceField = 0.1
+    downscale_stabilization_s: Stabilization = DOWNSCALE_STABILIZATION_S
+
+    @property
+    def activates(self) -> bool:
+        return any(metric.type == "external" for metric in self.metrics)
+
+    @property
+    def lookback_s(self) -> float:
+        return max(self.downscale_stabilization_s, self.behavior.lookback_s if self.behavior else 0.0)
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if not self.metrics:
+            yield "metrics", "must not be empty"
+
+    def needs(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(q for m in self.metrics if m.source is None for q in m.quantities))
+
+    def recommend(self, name: PolicyName, view: View) -> Recommendation:
+        asked, evidence, used, wrong = ask(self.metrics, self.source, view, tolerance_of(self.behavior, self.tolerance))
+        size = view.desired
+        if evidence is Evidence.BLIND or size is None:
+            return no_opinion(name, used, wrong)
+        raw = max(a.replicas for a in asked if a.replicas is not None)
+        reason = words(self.metrics, asked, wrong)
+        if evidence is Evidence.PARTIAL and raw < size:
+            return Recommendation(
+                name, None, evidence, active=False, reason=f"{reason}: no shrinking on that", used=used
+            )
+        past = past_of(view, size, self.lookback_s, rests_at_zero=False)
+        replicas, why = settle(raw, size, past, self.behavior, self.downscale_stabilization_s)
+        active = any(a.value for a in asked)
+        reason = f"{reason}; {why}" if why else reason
+        return Recommendation(name, float(replicas), evidence, active, reason, used, raw=float(raw))
+
+
+def words(metrics: Sequence[HpaMetric], asked: Sequence[Asked], wrong: str) -> str:
+    """What the metrics said."""
+    said = [
+        f"{' + '.join(metric.quantities)} {a.value:g} at {metric.target:g} {metric.target_type.replace('_', ' ')}"
+        f" asks for {a.replicas}"
+        for metric, a in zip(metrics, asked, strict=True)
+        if a.value is not None and a.replicas is not None
+    ]
+    return ", ".join(said) + (f" ({wrong})" if wrong else "")

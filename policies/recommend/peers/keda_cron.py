@@ -1,0 +1,43 @@
+"""KEDA's cron trigger: a number of replicas by the clock on the wall.
+
+Source: kedacore/keda, ``pkg/scalers/cron_scaler.go``: between start and end the metric is desiredReplicas and the
+trigger active, else the metric is 1 and the trigger idle; the target is 1 per replica.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+from policies.model.field_metadata import Rule
+from policies.model.weekly_window import Span, local_time, zone_problems
+from policies.recommend.peers.hpa_replicas import Tolerance, by_average_value
+
+OUTSIDE: Final = 1
+"""``defaultDesiredReplicas``: what the trigger asks for while it is idle."""
+TARGET: Final = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cron:
+    """One of ``spec.triggers`` whose type is cron, its pair of cron expressions as weekly windows."""
+
+    replicas: Annotated[int, Rule("desiredReplicas: asked for in the windows; outside them it is one.", ge=0)]
+    windows: Annotated[tuple[Span, ...], Rule("From each start to the next end, in local time.")]
+    time_zone: Annotated[str, Rule("timezone: the IANA name of the zone whose wall clock counts.")] = "UTC"
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        yield from zone_problems(self.time_zone)
+        if not self.windows:
+            yield "windows", "must not be empty"
+
+    def active(self, at: float) -> bool:
+        """Whether a window is open at a time (Unix seconds)."""
+        local = local_time(at, self.time_zone)
+        return any(window.covers(local) for window in self.windows)
+
+    def proposal(self, at: float, size: int, tolerance: Tolerance) -> int:
+        """The replicas that the HPA makes of its metric."""
+        value = float(self.replicas if self.active(at) else OUTSIDE)
+        return by_average_value(value, TARGET, size, tolerance)

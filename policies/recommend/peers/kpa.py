@@ -1,0 +1,148 @@
+"""The Knative Pod Autoscaler as a policy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import numpy as np
+
+from policies.history.ticks import WANTED
+from policies.model import Evidence, PolicyName, Recommendation
+from policies.model.field_metadata import Rule
+from policies.recommend.context import View
+from policies.recommend.peers.history_queries import JITTER_S, elapsed_s, totals
+from policies.signals.demand import gather, named_once, no_opinion, signals
+
+SOURCE = "The source to read; null: the only one that offers what is read."
+
+
+@dataclass(frozen=True, slots=True)
+class Averages:
+    """The load over both windows, in replicas' worth: rounded up, not yet limited."""
+
+    stable: int
+    panic: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kpa:
+    """Knative Pod Autoscaler as a policy: a slow average, and a fast one that takes over in a panic.
+
+    min-scale and max-scale are the workload's min_replicas and max_replicas. Knative decides every 2 s and samples
+    every second: set interval_s to 2. At a longer interval than the panic window, that window is the last reading.
+
+    Sources: knative/serving (August 2026), ``pkg/autoscaler/scaling/autoscaler.go``, ``config/core/configmaps/
+    autoscaler.yaml``, ``pkg/reconciler/autoscaling/kpa/scaler.go``. While replicas start, the ready ones stay few and
+    the load stays high, so a panic lasts and overshoots with engines that take minutes (serving issue 13284). After a
+    restart with more than one ready replica the original begins in a panic that holds them; so does this. At zero it
+    needs a signal from what holds the requests there, as Knative's activator does.
+    """
+
+    shapes: ClassVar[bool] = False
+    activates: ClassVar[bool] = True
+    settles: ClassVar[bool] = True
+
+    source: Annotated[str | None, Rule(SOURCE, example="prometheus")] = None
+    quantities: Annotated[
+        tuple[str, ...], Rule("Added up: requests in work (metric concurrency), or [requests_per_s] (metric rps).")
+    ] = ("running", "waiting")
+    target: Annotated[
+        float, Rule("container-concurrency-target-default; for rps Knative has 200. Quantities per replica.", gt=0)
+    ] = 100.0
+    target_utilization: Annotated[
+        float, Rule("container-concurrency-target-percentage: the share of the target to fill. Share.", gt=0, le=1)
+    ] = 0.7
+    stable_window_s: Annotated[float, Rule("stable-window. Seconds.", ge=6, le=3600)] = 60.0
+    panic_window_share: Annotated[
+        float, Rule("panic-window-percentage: the fast window, of the slow one. Share.", ge=0.01, le=1)
+    ] = 0.1
+    panic_threshold: Annotated[
+        float, Rule("panic-threshold-percentage: panic at so many times what is ready. Share.", ge=1.1, le=10)
+    ] = 2.0
+    max_scale_up_rate: Annotated[float, Rule("At most so many times the ready replicas.", gt=1)] = 1000.0
+    max_scale_down_rate: Annotated[float, Rule("At least the ready replicas divided by this.", gt=1)] = 2.0
+    activation_scale: Annotated[int, Rule("activation-scale: the least, unless zero.", ge=1)] = 1
+    scale_down_delay_s: Annotated[
+        float, Rule("scale-down-delay: the largest want of this window. Seconds.", ge=0, le=3600)
+    ] = 0.0
+    scale_to_zero_grace_s: Annotated[
+        float, Rule("scale-to-zero-grace-period: hold one so long before zero. Seconds.", ge=0)
+    ] = 30.0
+    scale_to_zero_retention_s: Annotated[
+        float, Rule("scale-to-zero-pod-retention-period: the same; the longer counts. Seconds.", ge=0)
+    ] = 0.0
+
+    @property
+    def lookback_s(self) -> float:
+        return max(self.stable_window_s, self.scale_down_delay_s)
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        yield from named_once(self.quantities)
+
+    def needs(self) -> tuple[str, ...]:
+        return self.quantities
+
+    def recommend(self, name: PolicyName, view: View) -> Recommendation:
+        used = signals(self.source, self.quantities)
+        values, evidence, wrong = gather(used, view.readings)
+        old = view.history.memory(name)
+        if evidence is Evidence.BLIND or view.ready is None:
+            return no_opinion(name, used, wrong or "the number of ready replicas is not known", old)
+        per_replica = self.target * self.target_utilization
+        stable = totals(view, values, self.stable_window_s).mean()
+        panic = totals(view, values, self.stable_window_s * self.panic_window_share).mean()
+        averages = Averages(math.ceil(stable / per_replica), math.ceil(panic / per_replica))
+        raw, memory = self._scale(averages, view, old)
+        delayed = view.history.column(WANTED, view.at - self.scale_down_delay_s)
+        delayed = delayed[~np.isnan(delayed)] if self.scale_down_delay_s else delayed[:0]
+        held = int(np.max(delayed, initial=raw))
+        replicas, memory = self._rest(held, view, evidence, old, memory)
+        mode = "panic" if "panic_s" in memory else "stable"
+        reason = f"{mode}: mean {stable:g} in {self.stable_window_s:g} s, {panic:g} lately, {per_replica:g} per replica"
+        if wrong:
+            reason += f", at least ({wrong})"
+        return Recommendation(
+            name, float(replicas), evidence, bool(stable > 0), reason, used, raw=float(raw), keeps=used, memory=memory
+        )
+
+    def _scale(self, averages: Averages, view: View, old: Mapping[str, float]) -> tuple[int, dict[str, float]]:
+        """The size wanted, in a panic or out of it, and what to remember: the panic's age and its largest size."""
+        ready = max(1, view.ready or 0)
+        highest, lowest = math.ceil(self.max_scale_up_rate * ready), math.floor(ready / self.max_scale_down_rate)
+        wants = [min(max(n, lowest), highest) for n in (averages.stable, averages.panic)]
+        if self.activation_scale > 1:
+            loads = (averages.stable, averages.panic)
+            wants = [max(w, self.activation_scale) if n > 0 else w for w, n in zip(wants, loads, strict=True)]
+        panic_s, largest = self._panic(view, old)
+        if averages.panic / ready >= self.panic_threshold:
+            panic_s = 0.0
+        elif panic_s is not None and panic_s > self.stable_window_s + JITTER_S:
+            panic_s = None
+        if panic_s is None:
+            return wants[0], {"started": 1.0}
+        largest = max(largest, *wants)
+        return largest, {"started": 1.0, "panic_s": panic_s, "panic_replicas": float(largest)}
+
+    @staticmethod
+    def _panic(view: View, old: Mapping[str, float]) -> tuple[float | None, int]:
+        """How long ago the load was last over the threshold, None outside a panic, and the largest size in it."""
+        if not old:
+            ready = view.ready or 0
+            return (0.0, ready) if ready > 1 else (None, 0)
+        if "panic_s" not in old:
+            return None, 0
+        return old["panic_s"] + elapsed_s(view), int(old["panic_replicas"])
+
+    def _rest(
+        self, wanted: int, view: View, evidence: Evidence, old: Mapping[str, float], memory: dict[str, float]
+    ) -> tuple[int, dict[str, float]]:
+        """One replica through the grace period, then zero. Time without full evidence is no grace."""
+        if wanted > 0 or not view.desired:
+            return wanted, memory
+        seen_s = elapsed_s(view) if evidence is Evidence.FULL else 0.0
+        idle_s = old["idle_s"] + seen_s if "idle_s" in old else 0.0
+        grace_s = max(self.scale_to_zero_grace_s, self.scale_to_zero_retention_s)
+        return (0 if idle_s >= grace_s - JITTER_S else 1), {**memory, "idle_s": idle_s}

@@ -1,0 +1,130 @@
+"""llm-d's autoscaling recipes as a policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Final, Literal
+
+from policies.model import Evidence, PolicyName, Recommendation
+from policies.model.field_metadata import Rule
+from policies.recommend.context import View
+from policies.recommend.peers.hpa_behavior import (
+    DOWNSCALE_STABILIZATION_S,
+    Behavior,
+    ScaleDownRules,
+    ScaleUpRules,
+    ScalingPolicy,
+    past_of,
+    settle,
+)
+from policies.recommend.peers.hpa_replicas import Tolerance, by_average_value
+from policies.signals.demand import gather, no_opinion, signals
+
+Recipe = Literal["queue", "queue_guard", "token"]
+TOLERANCE: Final = Tolerance(0.1, 0.1)
+DOUBLING: Final = (ScalingPolicy(type="percent", value=100, period_s=15.0),)
+BEHAVIORS: Final[Mapping[Recipe, Behavior]] = {
+    "queue": Behavior(scale_up=ScaleUpRules(stabilization_window_s=300.0, policies=DOUBLING)),
+    "queue_guard": Behavior(scale_up=ScaleUpRules(policies=DOUBLING)),
+    "token": Behavior(
+        scale_up=ScaleUpRules(policies=(ScalingPolicy(type="pods", value=1, period_s=180.0),)),
+        scale_down=ScaleDownRules(policies=(ScalingPolicy(type="pods", value=1, period_s=300.0),)),
+    ),
+}
+"""What each recipe gives its HPA; the scale-down window is the HPA's own 300 s in all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LlmD:
+    """llm-d's recipes as a policy: KEDA on the router's queue, or on tokens of outstanding work.
+
+    minReplicaCount (1) and maxReplicaCount (8, token 10) are the workload's min_replicas and max_replicas; interval_s
+    is the poll's 15 s.
+
+    Source: llm-d/llm-d (November 2026), ``guides/workload-autoscaling/keda-epp`` and ``keda-epp-token-aware``.
+    ``queue``: the larger of requests queued at 1 and running at 16 per replica, with windows of 300 s both ways: each
+    growth comes five minutes late. ``queue_guard``: the queue less the replicas still starting, never below those
+    there, without the window up. ``token``: the larger of seconds of prefill work at 1.5 and pods' worth of KV cache at
+    0.8 per replica, one replica more in 180 s and one less in 300 s. The guard's fallback to one replica when its
+    metric is lost, even in mid-burst, is left out: here that holds the size.
+    """
+
+    shapes: ClassVar[bool] = False
+    activates: ClassVar[bool] = True
+    settles: ClassVar[bool] = True
+
+    recipe: Annotated[Recipe, Rule("Which of the recipes.")] = "queue"
+    source: Annotated[
+        str | None, Rule("The source to read; null: the only one that offers what is read.", example="prometheus")
+    ] = None
+    queued: Annotated[str, Rule("Requests queued in the router (llm_d_epp_flow_control_queue_size).")] = "waiting"
+    running: Annotated[str, Rule("Requests running (llm_d_epp_request_running).")] = "running"
+    inflight_tokens: Annotated[
+        str, Rule("Prompt tokens handed on and not yet prefilled (llm_d_epp_inflight_tokens), summed.")
+    ] = "inflight_tokens"
+    kv_cache_usage: Annotated[str, Rule("KV-cache usage, the mean over the ready replicas. Share.")] = "kv_cache_usage"
+    target_queued: Annotated[float, Rule("Queued requests per replica.", ge=0.001)] = 1.0
+    target_running: Annotated[float, Rule("Running requests per replica.", ge=0.001)] = 16.0
+    peak_prefill_tokens_per_s: Annotated[
+        float, Rule("A replica's prefill throughput; the default is Qwen3-32B's on two H100. Tokens a second.", gt=0)
+    ] = 15_928.0
+    target_prefill_s: Annotated[
+        float, Rule("Prefill work per replica: the TTFT aimed at, less a prompt's own time. Seconds.", ge=0.001)
+    ] = 1.5
+    target_kv_cache: Annotated[float, Rule("KV cache to fill per replica. Share.", ge=0.001, le=1)] = 0.8
+
+    @property
+    def lookback_s(self) -> float:
+        return max(DOWNSCALE_STABILIZATION_S, BEHAVIORS[self.recipe].lookback_s)
+
+    def needs(self) -> tuple[str, ...]:
+        match self.recipe:
+            case "queue":
+                return (self.queued, self.running)
+            case "queue_guard":
+                return (self.queued,)
+            case "token":
+                return (self.inflight_tokens, self.kv_cache_usage)
+
+    def recommend(self, name: PolicyName, view: View) -> Recommendation:
+        used = signals(self.source, self.needs())
+        values, evidence, wrong = gather(used, view.readings)
+        size, ready = view.desired, view.ready
+        if evidence is Evidence.BLIND or size is None or ready is None:
+            return no_opinion(name, used, wrong or "the number of replicas is not known")
+        work = self._work(dict(zip(self.needs(), (values.get(s) for s in used), strict=True)), size, ready)
+        raw = max(by_average_value(amount, target, size, TOLERANCE) for amount, target, _ in work)
+        reason = ", ".join(f"{amount:g} {words} at {target:g} per replica" for amount, target, words in work)
+        if wrong:
+            reason += f", at least ({wrong})"
+        active = any(amount > 0 for amount, _, _ in work)
+        if evidence is Evidence.PARTIAL and raw < size:
+            return Recommendation(name, None, evidence, active, f"{reason}: no shrinking on that", used)
+        past = past_of(view, size, self.lookback_s, rests_at_zero=True)
+        replicas, why = settle(raw, size, past, BEHAVIORS[self.recipe], DOWNSCALE_STABILIZATION_S)
+        reason = f"{reason}; {why}" if why else reason
+        return Recommendation(name, float(replicas), evidence, active, reason, used, raw=float(raw))
+
+    def _work(self, seen: Mapping[str, float | None], size: int, ready: int) -> list[tuple[float, float, str]]:
+        """Each trigger that could be read: its amount, the target per replica, and what it is."""
+        if self.recipe == "queue_guard":
+            demand = (seen[self.queued] or 0.0) / self.target_queued
+            pending = max(0, size - ready)
+            guarded = demand if demand <= size else max(demand - pending, float(size))
+            return [(guarded, 1.0, f"replicas' worth queued ({pending} starting)")]
+        triggers: tuple[tuple[float | None, float, str], ...]
+        if self.recipe == "queue":
+            triggers = (
+                (seen[self.queued], self.target_queued, "queued"),
+                (seen[self.running], self.target_running, "running"),
+            )
+        else:
+            tokens, share = seen[self.inflight_tokens], seen[self.kv_cache_usage]
+            prefill_s = None if tokens is None else tokens / self.peak_prefill_tokens_per_s
+            caches = None if share is None else share * ready
+            triggers = (
+                (prefill_s, self.target_prefill_s, "s of prefill work"),
+                (caches, self.target_kv_cache, "KV caches full"),
+            )
+        return [(amount, target, words) for amount, target, words in triggers if amount is not None]

@@ -1,0 +1,131 @@
+"""SkyServe's request-rate autoscaler as a policy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from policies.model import Absent, Evidence, Fresh, PolicyName, PoolName, Recommendation
+from policies.model.field_metadata import Rule
+from policies.recommend.context import View
+from policies.recommend.peers.history_queries import JITTER_S, agreed_s, elapsed_s, totals
+from policies.signals.demand import gather, no_opinion, signals
+from policies.stabilize.rules import whole
+
+
+@dataclass(frozen=True, kw_only=True)
+class SkyServeRequestRate:
+    """SkyServe's replica_policy as a policy: requests a second per replica, and long delays both ways.
+
+    min_replicas and max_replicas are the workload's. SkyServe decides every 20 s, every 5 s at zero.
+
+    Source: skypilot-org/skypilot 0.14.1, ``sky/serve/autoscalers.py``, ``RequestRateAutoscaler``; defaults in
+    ``sky/serve/constants.py``. The original counts turns in agreement (15 up, 60 down), this the time they span, the
+    first turn included. It divides by the whole window even before one has passed, so that a service starts too small;
+    this takes the mean of what was seen. It counts what its load balancer handed on, so a silent one is no traffic;
+    here a rate that can't be read blocks shrinking. A rate that the engines tell is of requests *answered*: prefer a
+    gateway's, since the answers of full engines do not grow with the load.
+
+    With `spot_pool` and `on_demand_pool` it is ``FallbackRequestRateAutoscaler``: all but the base on spot, and, where
+    dynamic_ondemand_fallback is set, on demand what spot replicas are not ready, on top. It rents that twice while spot
+    replicas start, and lets it go as they get ready.
+    """
+
+    shapes: ClassVar[bool] = False
+    activates: ClassVar[bool] = True
+    settles: ClassVar[bool] = True
+
+    target_qps_per_replica: Annotated[float, Rule("Requests a second per replica.", gt=0, example=2.5)]
+    source: Annotated[
+        str | None, Rule("The source to read; null: the only one that offers what is read.", example="prometheus")
+    ] = None
+    quantity: Annotated[str, Rule("The request rate. Requests a second.", example="requests_per_s")] = "requests_per_s"
+    qps_window_s: Annotated[float, Rule("The window the rate is averaged over. Seconds.", gt=0, le=3600)] = 60.0
+    upscale_delay_s: Annotated[float, Rule("Grow once wanted for so long. Seconds.", ge=0)] = 300.0
+    downscale_delay_s: Annotated[float, Rule("Shrink once wanted for so long. Seconds.", ge=0)] = 1200.0
+    num_overprovision: Annotated[int, Rule("Replicas above what the rate asks for.", ge=0)] = 0
+
+    spot_pool: Annotated[
+        str | None, Rule("The pool of spot replicas, for a share-out with fallback; null: one size.", example="spot")
+    ] = None
+    on_demand_pool: Annotated[str | None, Rule("The pool that spot replicas fall back to.", example="on-demand")] = None
+    base_ondemand_fallback_replicas: Annotated[int, Rule("Replicas always on demand.", ge=0)] = 0
+    dynamic_ondemand_fallback: Annotated[
+        bool, Rule("On demand, too, as many as spot replicas are wanted and not ready.")
+    ] = False
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if (self.spot_pool is None) != (self.on_demand_pool is None):
+            yield "spot_pool", "a share-out needs both spot_pool and on_demand_pool"
+        if self.spot_pool is None and (self.dynamic_ondemand_fallback or self.base_ondemand_fallback_replicas):
+            yield "spot_pool", "is needed for a fallback: name it, and on_demand_pool"
+
+    def pools_named(self) -> tuple[str, ...]:
+        """The workload's pools that it shares out to by name."""
+        return tuple(name for name in (self.spot_pool, self.on_demand_pool) if name is not None)
+
+    @property
+    def lookback_s(self) -> float:
+        return self.qps_window_s
+
+    def needs(self) -> tuple[str, ...]:
+        return (self.quantity,)
+
+    def recommend(self, name: PolicyName, view: View) -> Recommendation:
+        used = signals(self.source, self.needs())
+        values, evidence, wrong = gather(used, view.readings)
+        old = view.history.memory(name)
+        if evidence is Evidence.BLIND or view.desired is None:
+            return no_opinion(name, used, wrong or "the number of replicas is not known", old)
+        rate = float(totals(view, values, self.qps_window_s).mean())
+        wanted = whole(rate / self.target_qps_per_replica)
+        target = max(0, int(old.get("target", self._found(view, view.desired))) - self.num_overprovision)
+        reason = f"{rate:g} requests a second at {self.target_qps_per_replica:g} per replica"
+        if wrong:
+            reason += f", at least ({wrong})"
+        decided, direction, for_s = target, 0.0, 0.0
+        if target == 0:
+            decided = wanted
+        elif wanted != target:
+            direction = 1.0 if wanted > target else -1.0
+            for_s = agreed_s(view, name, direction, evidence, first_s=elapsed_s(view))
+            delay_s = self.upscale_delay_s if direction > 0 else self.downscale_delay_s
+            reason += f"; wanted for {for_s:g} s of {delay_s:g} s"
+            if for_s >= delay_s - JITTER_S:
+                decided, direction = wanted, 0.0
+        extra, memory = self.num_overprovision, {"direction": direction, "agreed_s": for_s}
+        pools: dict[PoolName, int] = {}
+        if self.spot_pool and self.on_demand_pool:
+            memory["target"] = float(decided + extra)
+            pools = self._share_out(decided + extra, view)
+            reason += f"; {pools[PoolName(self.on_demand_pool)]} of them on demand"
+        return Recommendation(
+            name,
+            float(sum(pools.values()) if pools else decided + extra),
+            evidence,
+            rate > 0,
+            reason,
+            used,
+            raw=float(wanted + extra),
+            keeps=used,
+            memory=memory,
+            pools=pools,
+        )
+
+    def _found(self, view: View, desired: int) -> int:
+        """The target that the sizes found stand for: what is on demand beyond the base only fills in."""
+        sizes = [view.pools.get(PoolName(name)) for name in self.pools_named()]
+        if not sizes:
+            return desired
+        spot, on_demand = (0 if s is None or isinstance(s, Absent) else s.value.desired for s in sizes)
+        return spot + min(on_demand, self.base_ondemand_fallback_replicas)
+
+    def _share_out(self, target: int, view: View) -> dict[PoolName, int]:
+        """Spot and on-demand replicas for a target. A spot pool that cannot be read is taken to have none ready."""
+        spot, on_demand = PoolName(str(self.spot_pool)), PoolName(str(self.on_demand_pool))
+        base = min(target, self.base_ondemand_fallback_replicas)
+        seen = view.pools.get(spot)
+        ready = seen.value.ready if isinstance(seen, Fresh) else 0
+        fallback = max(0, target - base - ready) if self.dynamic_ondemand_fallback else 0
+        return {spot: target - base, on_demand: base + fallback}

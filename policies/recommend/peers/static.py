@@ -1,0 +1,29 @@
+"""No autoscaling: what every autoscaler has to beat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from policies.model import Evidence, PolicyName, Recommendation
+from policies.model.field_metadata import Rule
+from policies.recommend.context import View
+
+
+@dataclass(frozen=True, kw_only=True)
+class Static:
+    """A fixed number of replicas, whatever happens: the yardstick, and a way to hand a pool over by hand."""
+
+    shapes: ClassVar[bool] = False
+    activates: ClassVar[bool] = True
+    settles: ClassVar[bool] = True
+    lookback_s: ClassVar[float] = 0.0
+
+    replicas: Annotated[int, Rule("The size.", ge=0, example=4)]
+
+    def needs(self) -> tuple[str, ...]:
+        return ()
+
+    def recommend(self, name: PolicyName, view: View) -> Recommendation:
+        reason = f"fixed at {self.replicas}"
+        return Recommendation(name, float(self.replicas), Evidence.FULL, self.replicas > 0, reason)

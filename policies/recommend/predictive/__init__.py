@@ -1,0 +1,1 @@
+"""The predictive policy: load, latency model, queue deadline, forecast margin."""

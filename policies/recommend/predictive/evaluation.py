@@ -1,0 +1,380 @@
+"""One turn of the predictive policy: from what is seen to a need, by engines, by a queue's deadline, or by activity."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from policies.history.ticks import ACTIVE
+from policies.model import Evidence, Fresh, PolicyName, Recommendation, SignalName
+from policies.recommend.predictive.backlog_clearing import Backlog, Help, Waits, backlog
+from policies.recommend.predictive.engine_load import READ, SURGE, EngineLoad, Worth, engine_load
+from policies.recommend.predictive.latency_model import (
+    QUANTITIES,
+    Learnt,
+    Limit,
+    Seen,
+    limit,
+    promised_s,
+    recalled,
+    seen,
+)
+from policies.recommend.predictive.queue_deadline import Due, Promise, Queued, due
+from policies.recommend.predictive.service_time import answer_s, each_of_full, nothing_comes
+from policies.recommend.predictive.slo_correction import Supervisor
+from policies.recommend.predictive.slo_margin import Margin
+from policies.recommend.predictive.supply_timeline import Hands
+from policies.signals.demand import filled_share, no_opinion, share_work, signals
+from policies.signals.demand_hold import held
+from policies.signals.gpu_activity_fallback import QUANTITY, by_activity
+
+if TYPE_CHECKING:
+    from policies.model.spec import WorkloadSpec
+    from policies.recommend.context import View
+    from policies.recommend.predictive.parameters import Predictive
+
+PEAKS: Final = (0.5, 0.8, 0.9, 0.95, 0.99)
+"""Quantiles of the largest demand that are told to the allocator."""
+KV_TARGET: Final = 0.9
+"""Mean share of the KV cache to fill: engines preempt when one runs full, and replicas differ."""
+CAUTION: Final = 0.5
+"""Standard deviations that a limit is believed to be lower than learnt: the first replicas are bought in doubt."""
+INTERVAL_S, LEAD_TIME_S, SHARE, LATENESS_RATIO = 15.0, 120.0, 0.99, 19.0
+"""Where no workload says otherwise, as the specification has it."""
+SHORT: Final = 0.02
+"""A queue's need beyond the size that is no more than noise in what a message takes. Share."""
+LENGTHS_S: Final = 300.0
+"""The work of a request is averaged over so long: longer than a burst, shorter than a drift of lengths."""
+LONGEST_EACH_S: Final = 86_400.0
+"""Of a replica, for one request: none takes a day, and what is computed with it stays finite. Seconds."""
+SPARE: Final = 2.0
+"""Answers' times to spare for what is left when a cooldown begins: how long one takes is an average."""
+KV: Final = "kv_cache_usage"
+NEEDED: Final = "needed"
+"""What the policy remembers as the need by engines, in replicas' worth of work."""
+IDLE: Final = 0.05
+"""GPUs busy for less of the time do no work, as in `gpu_utilization`."""
+
+
+def share(spec: WorkloadSpec | None) -> float:
+    """The share of requests that the promise is of."""
+    return spec.slo.share if spec is not None and spec.slo is not None else SHARE
+
+
+def carried(allowed: Limit) -> float:
+    """What a replica is trusted to carry of what it may, in the prior's saturations."""
+    return allowed.load * (1.0 - min(0.3, CAUTION * allowed.unsure))
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What one turn comes to, in replicas' worth of work, and the words for it."""
+
+    work: float
+    rate: float
+    allowed: Limit
+    waits: Backlog
+    queued: Due | None
+    expected: float
+    supervisor: Supervisor
+    margin: Margin
+    untold: tuple[str, ...]
+
+    def words(self, quantile: float, lead_s: float) -> str:
+        allowed, supervisor = self.allowed, self.supervisor
+        by = f"by {allowed.latency}" if allowed.latency else "by throughput"
+        told = [f"{self.work:.2f} replicas' worth now, each filled to {allowed.load:.0%} of the engine given, {by}"]
+        if self.work > self.rate:
+            told.append(f"the rate needs {self.rate:.2f}, the cache the rest")
+        if allowed.hopeless:
+            told.append(f"{allowed.hopeless} misses its promise at any size and is left out")
+        if self.untold:
+            told.append(f"no source tells {' or '.join(self.untold)}, which is promised: what is known of it stays")
+        if self.waits.extra:
+            told.append(self.waits.reason)
+        if self.queued is not None and self.queued.left_s:
+            told.append(self.queued.reason)
+        told.append(f"at most {self.expected:.2f} within {lead_s:.0f} s (P{100 * quantile:.0f})")
+        if self.margin.level < 1.0:
+            fuller = f", replicas {self.margin.fuller - 1:.0%} fuller" if self.margin.fuller > 1.005 else ""
+            told.append(f"a margin of {max(0.0, self.margin.level):.0%}{fuller}, for {self.margin.late_share:.2%} late")
+        if abs(supervisor.correction - 1.0) > 0.005:
+            told.append(f"{supervisor.correction:.2f} times that, for {supervisor.late_share:.2%} lately late")
+        return "; ".join(told)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn of the policy: its parameters, what it sees, what of that is fresh, and what it handed on."""
+
+    policy: Predictive
+    name: PolicyName
+    view: View
+    values: Mapping[SignalName, float]
+    old: Mapping[str, float]
+
+    def by_engines(self, used: tuple[SignalName, ...], evidence: Evidence, wrong: str) -> Recommendation:
+        """The need by all that engines tell."""
+        policy, view = self.policy, self.view
+        worth = Worth(policy.prompt_tokens_per_s, policy.generation_tokens_per_s, policy.rate_window_s)
+        load = engine_load(view, used[: len(READ)], self.values, worth, self._queue)
+        prompt, generated = (self.values[signal] for signal in used[3:5])
+        before = recalled(self.old, prompt / generated if generated > 0 else 0.0)
+        told = seen(view, policy.source, before)
+        learnt = self._taught(load, before, told)
+        allowed = limit(learnt, self._promised, self._share)
+        carries = carried(allowed)
+        each_s = self._each_s(load, carries)
+        rate = load.coming / carries
+        answers_s = self._answer_s(load)
+        queued = None if self.visible is None else self._due(self.visible, each_s, answers_s)
+        known = {k: v for key, one in learnt.items() for k, v in one.memory(key).items()}
+        memory = {**self.old, "each_s": each_s, "answer_s": answers_s, **known}
+        if queued is not None and self._patient:
+            said = self._by_deadline(queued, evidence, used, memory)
+            busy = said.active or load.in_work > 0
+            return replace(said, work=rate, active=busy and not self._ends(load, queued, answers_s))
+        work = max(rate, self._kv(load))
+        peaks = view.history.outlook(self.name).peaks(self._lead_s, PEAKS)
+        foreseen = policy.foresee and bool(np.isfinite(peaks).all())
+        margin = self._margin(told)
+        untold = tuple(key for key in self._promised if key not in told)
+        quantile = self._quantile(margin)
+        expected = float(np.interp(quantile, PEAKS, peaks)) if foreseen else work
+        expected = max(expected, self._before_collapse())
+        waits = self._backlog(load, rate, each_s)
+        need = Need(work, rate, allowed, waits, queued, expected, self._supervised(told, learnt), margin, untold)
+        correction = need.supervisor.correction
+        utilization = policy.utilization * margin.fuller
+        factor = correction / utilization
+        if waits.extra:
+            correction = max(1.0, correction)
+        most = max(expected, work + waits.extra, queued.replicas if queued else 0.0)
+        replicas = self._held(most, work + waits.extra if waits.extra else 0.0, correction, utilization)
+        return Recommendation(
+            self.name,
+            replicas,
+            evidence,
+            load.in_work + load.requests_per_s + (queued.waiting if queued else 0.0) > 0,
+            need.words(quantile, self._lead_s) + (f" ({wrong})" if wrong else ""),
+            used,
+            keeps=(*used, *(signal for signal in signals(policy.source, QUANTITIES) if signal in view.readings)),
+            memory={**memory, **need.supervisor.memory(), **margin.memory(), NEEDED: replicas},
+            work=work,
+            peaks=tuple(zip(PEAKS, (peaks * factor).tolist(), strict=True)) if foreseen else (),
+            because_late=replicas * (1.0 - 1.0 / correction) if told and correction > 1.0 else None,
+        )
+
+    def by_queue(self, visible: float, used: tuple[SignalName, ...], wrong: str) -> Recommendation:
+        """What can be said without the engines: what waits in the queue, at what a message took before."""
+        found = self._due(visible, self._each_before_s, self._answer_before_s)
+        said = self._by_deadline(found, Evidence.PARTIAL, used, self.old)
+        return replace(said, reason=f"the engines tell nothing ({wrong or 'none is ready'}); {said.reason}")
+
+    def by_activity(self, used: tuple[SignalName, ...], wrong: str) -> Recommendation:
+        """What the GPUs say, where nobody else says anything; nothing where they are not read either."""
+        wrong = wrong or "no replica is ready"
+        signal = SignalName(f"{self.policy.activity}.{QUANTITY}")
+        ready, busy = self.view.ready, self.view.readings.get(signal)
+        if self.policy.activity is None or not ready or not isinstance(busy, Fresh):
+            return no_opinion(self.name, used, wrong, self.old)
+        known = self.old.get(NEEDED, float(self.view.desired or ready))
+        found = by_activity(busy.value, ready, known)
+        reason, memory = f"neither engines nor a queue tell anything ({wrong}); {found.reason}", {NEEDED: known}
+        used = (*used, signal)
+        return Recommendation(
+            self.name, found.replicas, Evidence.PARTIAL, busy.value > IDLE, reason, used, memory={**memory, **self.old}
+        )
+
+    def _by_deadline(
+        self, found: Due, evidence: Evidence, used: tuple[SignalName, ...], memory: Mapping[str, float]
+    ) -> Recommendation:
+        """What keeps a queue's deadline, without a forecast."""
+        replicas, active = self._beyond(found.replicas / self.policy.utilization), found.waiting > 0
+        told = {**memory, NEEDED: replicas}
+        return Recommendation(self.name, replicas, evidence, active, found.reason, used, keeps=used, memory=told)
+
+    def _beyond(self, replicas: float) -> float:
+        """The need, or where that is short of what is there the first size that the workload's dead band lets through:
+        what is due cannot wait until the shortage is as large as that."""
+        size, spec = float(self.view.desired or 0), self.view.spec
+        if spec is None or replicas <= size * (1.0 + SHORT):
+            return replicas
+        return max(replicas, math.floor(size * (1.0 + spec.tolerance)) + 1.0)
+
+    def filled(self, said: Recommendation) -> float | None:
+        """How full the ready replicas are; None where the queue decides, by its deadline or because engines are silent.
+
+        Engines before a queue with a far deadline are always full: they take in as much as they hold.
+        """
+        if self.visible is not None and (said.work is None or self._patient):
+            return None
+        work = None if said.work is None else said.work / self.policy.utilization
+        return filled_share(work, self.view, self.policy.source)
+
+    # --- what the workload says
+
+    @property
+    def _share(self) -> float:
+        return share(self.view.spec)
+
+    @property
+    def _allowed_share(self) -> float:
+        """Of the requests, so many may be late."""
+        return max(1e-4, 1.0 - self._share)
+
+    @property
+    def _promised(self) -> dict[str, float]:
+        return promised_s(self.view.spec)
+
+    def _quantile(self, margin: Margin) -> float:
+        """The newsvendor's: lateness over lateness and idleness (Arrow, Harris and Marschak 1951), or as much of it as
+        the promise needs."""
+        if self.policy.quantile is not None:
+            return self.policy.quantile
+        ratio = self.view.spec.lateness_ratio if self.view.spec else LATENESS_RATIO
+        return margin.quantile(ratio / (1.0 + ratio))
+
+    @property
+    def _interval_s(self) -> float:
+        return self.view.spec.interval_s if self.view.spec else INTERVAL_S
+
+    @property
+    def _lead_s(self) -> float:
+        """From now to when a replica asked for now serves: the slowest pool's P90, and the turn until it is seen."""
+        pools = self.view.spec.pools.items() if self.view.spec else ()
+        markets = self.view.history.markets
+        serving = ((name, pool.lead_time_s) for name, pool in pools if pool.tier == "serving")
+        leads = [markets.of(name).lead_times.usual_s(prior_s) for name, prior_s in serving]
+        return max(leads, default=LEAD_TIME_S) + self._interval_s
+
+    # --- parts of the need
+
+    def _taught(self, load: EngineLoad, before: Mapping[str, Learnt], told: Mapping[str, Seen]) -> Mapping[str, Learnt]:
+        if not self.policy.learn:
+            return before
+        forget = min(0.5, self._interval_s / self.policy.forget_s)
+        return load.teach(before, told, self._promised, forget, self._interval_s)
+
+    def _each_s(self, load: EngineLoad, carries: float) -> float:
+        """What a request takes of a replica: slowly averaged, as lengths scatter. Seconds."""
+        now_s, over_s = self._each_done(load) / carries, LENGTHS_S
+        if self.visible and load.requests_per_s and self._queued(self.visible, self.policy.rate_window_s).backed_up:
+            now_s, over_s = load.ready / load.requests_per_s, self.policy.rate_window_s
+        before_s = self._each_before_s or now_s
+        after_s = before_s + min(1.0, self._interval_s / over_s) * (now_s - before_s) if now_s > 0 else before_s
+        return min(after_s, LONGEST_EACH_S)
+
+    def _answer_s(self, load: EngineLoad) -> float:
+        """How long engines take to answer a request of the queue, slowly averaged while they are full. Seconds."""
+        before_s = self._answer_before_s
+        now_s = answer_s(load) if self.visible and load.steady else 0.0
+        if not before_s or not now_s:
+            return before_s or now_s
+        return before_s + min(1.0, self._interval_s / LENGTHS_S) * (now_s - before_s)
+
+    def _ends(self, load: EngineLoad, found: Due, answers_s: float) -> bool:
+        """Whether nothing comes any more, and what is there is answered before the last replica that the cooldown keeps
+        is let go: then the cooldown need not wait for it. Once it has begun, the queue has to be empty when it ends."""
+        worked = self.view.history.column(ACTIVE)[-1:].any()
+        if self.visible is None or found.over_s < (SPARE if worked else 0.0) * answers_s:
+            return False
+        held = (self._queue, *signals(self.policy.source, READ[:2]))
+        return nothing_comes(self.view, load, held, self.visible + load.in_work)
+
+    def _each_done(self, load: EngineLoad) -> float:
+        if self.visible is None:
+            return load.each
+        running = SignalName(f"{self.policy.source}.{READ[0]}")
+        return each_of_full(self.view, load, running, self.values[running], self._interval_s)
+
+    @property
+    def _answer_before_s(self) -> float:
+        return self.old.get("answer_s", 0.0)
+
+    @property
+    def _each_before_s(self) -> float:
+        return self.old.get("each_s", self.policy.message_s or 0.0)
+
+    def _kv(self, load: EngineLoad) -> float:
+        usage = self.values.get(SignalName(f"{self.policy.source}.{KV}"), 0.0)
+        return share_work(usage, round(load.ready), KV_TARGET)
+
+    @property
+    def _queue(self) -> SignalName:
+        return SignalName(f"{self.policy.queue}.visible")
+
+    @property
+    def visible(self) -> float | None:
+        return self.values.get(self._queue)
+
+    @property
+    def _next_s(self) -> float:
+        """How long the next of the replicas under way may still take; a lead time where none is. Seconds."""
+        since = self.view.awaited_since()
+        return max(0.0, since[0] + self._lead_s - self.view.at) if since else self._lead_s
+
+    @property
+    def _patient(self) -> bool:
+        """Whether help comes before a message's deadline does: then what waits is all that need be known."""
+        return self.policy.deadline_s - self._answer_before_s > self._lead_s + self.policy.drain_s
+
+    def _queued(self, visible: float, window_s: float) -> Queued:
+        return Queued.seen(self.view, self._queue, visible, self.view.at - window_s)
+
+    def _due(self, visible: float, each_s: float, answers_s: float) -> Due:
+        """What the queue's deadline needs."""
+        view, policy = self.view, self.policy
+        hands = Hands.of(view, self._lead_s)
+        age = view.readings.get(SignalName(f"{policy.queue}.oldest_age_s"))
+        age_s = age.value if isinstance(age, Fresh) else 0.0
+        queued = self._queued(visible, policy.deadline_s)
+        return due(queued, each_s, hands, Promise(policy.deadline_s - answers_s, policy.drain_s), age_s)
+
+    def _backlog(self, load: EngineLoad, rate: float, each_s: float) -> Backlog:
+        """What waits in engines, where it is more than a moment's."""
+        waiting = load.lasting if load.lasting > SURGE * load.ready else 0.0
+        ready, size, spec = float(self.view.ready or 0), float(self.view.desired or 0), self.view.spec
+        stay_s, ratio = (spec.scale_down.window_s, spec.lateness_ratio) if spec else (60.0, LATENESS_RATIO)
+        help_ = Help(self._lead_s, self._next_s, stay_s, ratio)
+        return backlog(Waits(waiting, each_s), rate, ready, size, help_)
+
+    def _before_collapse(self) -> float:
+        fine = self.view.history.outlook(self.name).series.fine
+        return held(fine.window(round(self.policy.hold_s / self._interval_s)), max(1, round(60.0 / self._interval_s)))
+
+    def _held(self, most: float, busy: float, correction: float, utilization: float) -> float:
+        """The need, and on the way down what the others carry without that replica, filled half as far beyond 1.
+
+        While a backlog stands, no less than the work that `busy` replicas clear, none of them filled beyond 1.
+        """
+        size = self.view.desired
+        need = most * correction / utilization
+        if size is None or need >= size:
+            return need
+        return min(float(size), max(need, busy, most * correction / math.sqrt(max(1.0, utilization))))
+
+    def _margin(self, told: Mapping[str, Seen]) -> Margin:
+        """What of the margin is needed: all of it where the quantile is given, or while a promise is not measured."""
+        if self.policy.quantile is not None or not self.policy.supervise:
+            return Margin()
+        promised = self._promised
+        late = {key: one.late_share for key, one in told.items() if key in promised and one.late_share is not None}
+        share = max(late.values(), default=None) if late.keys() == promised.keys() else None
+        return Margin.recalled(self.old).after(share, self._allowed_share, self._interval_s)
+
+    def _supervised(self, told: Mapping[str, Seen], learnt: Mapping[str, Learnt]) -> Supervisor:
+        if not self.policy.supervise:
+            return Supervisor()
+        promised = self._promised
+        missed = [
+            one.late_share if one.late_share is not None else learnt[key].tail.late_share(promised[key], one.mean_s)
+            for key, one in told.items()
+            if key in promised
+        ]
+        before, period_s = Supervisor.recalled(self.old), self.policy.supervise_period_s
+        return before.after(max(missed, default=None), self._allowed_share, self._interval_s, period_s)

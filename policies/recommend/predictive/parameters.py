@@ -1,0 +1,159 @@
+"""The predictive policy: what the work may come to by the time that a replica asked for now would serve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+import numpy as np
+
+from policies.model import PolicyName, Recommendation
+from policies.model.field_metadata import Rule
+from policies.recommend.context import View
+from policies.recommend.predictive.engine_load import READ, SETTLED_S, Worth
+from policies.recommend.predictive.evaluation import KV, Turn, carried, share
+from policies.recommend.predictive.latency_model import limit, promised_s, recalled
+from policies.recommend.threshold import SOURCE
+from policies.signals.demand import gather, no_opinion, signals
+from policies.signals.gpu_activity_fallback import QUANTITY
+from policies.signals.plausibility import LIMITS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from policies.model.spec import WorkloadSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictive:
+    """The work that is coming, ahead by the measured time that a replica takes to serve."""
+
+    shapes: ClassVar[bool] = False
+    settles: ClassVar[bool] = False
+
+    source: Annotated[str | None, Rule(SOURCE, example="prometheus")] = None
+    queue: Annotated[
+        str | None,
+        Rule(
+            "The source of a queue before the engines: its visible messages, and how old the oldest is.", example="sqs"
+        ),
+    ] = None
+    activity: Annotated[
+        str | None,
+        Rule(
+            "The last resort where neither engines nor a queue tell anything: a source of the GPUs' `utilization`. It"
+            " may raise the size once, to half as much again as was needed before, and never lowers it.",
+            example="scrape",
+        ),
+    ] = None
+    deadline_s: Annotated[
+        float,
+        Rule(
+            "A queue's messages are to be answered so long after they were sent, at the most: what is promised. Where"
+            " that is longer than an answer, a start and `drain_s`, no more is bought than keeps it; else what may come"
+            " counts too. Seconds.",
+            gt=0,
+            le=43_200,
+        ),
+    ] = 300.0
+    message_s: Annotated[
+        float | None,
+        Rule(
+            "What a queue's message takes of a full replica, before it has been learnt; null: not known. Seconds.", gt=0
+        ),
+    ] = None
+    prompt_tokens_per_s: Annotated[
+        float,
+        Rule(
+            "Prompt tokens that a replica takes at the most, before it has been learnt; the default is a Llama-3.1-8B's"
+            " on an H100. Tokens a second.",
+            gt=0,
+            le=1e7,
+        ),
+    ] = 40_000.0
+    generation_tokens_per_s: Annotated[
+        float,
+        Rule("Tokens that a replica generates at the most, in full batches, likewise. Tokens a second.", gt=0, le=1e7),
+    ] = 9_000.0
+    utilization: Annotated[
+        float,
+        Rule(
+            "Share to fill of what a replica may carry within the promise; above 1 eats into the forecast's margin.",
+            gt=0,
+            le=2,
+        ),
+    ] = 1.0
+    quantile: Annotated[
+        float | None,
+        Rule(
+            "Quantile of the largest demand to be ready for; null: by the workload's lateness_ratio, or as much of it"
+            " as the promise turns out to need.",
+            gt=0,
+            lt=1,
+        ),
+    ] = None
+    rate_window_s: Annotated[float, Rule("What the source's rates span: its window_s. Seconds.", gt=0, le=3600)] = 120.0
+    drain_s: Annotated[
+        float, Rule("What of a queue is late is to be in work so long after help has come. Seconds.", gt=0)
+    ] = 60.0
+    hold_s: Annotated[
+        float,
+        Rule(
+            "Demand that collapses within a minute is held for so long, lest it come back; 0: never. Seconds.",
+            ge=0,
+            le=3600,
+        ),
+    ] = 900.0
+    foresee: Annotated[bool, Rule("Whether a forecast may raise the demand; else what is there now counts.")] = True
+    learn: Annotated[bool, Rule("Whether what a replica carries is learnt; else it is what is given here.")] = True
+    supervise: Annotated[bool, Rule("Whether measured lateness corrects size and margin slowly.")] = True
+    supervise_period_s: Annotated[float, Rule("How slowly. Seconds.", ge=60, le=86_400)] = 7200.0
+    forget_s: Annotated[float, Rule("What was learnt of the engines fades by e in so long. Seconds.", ge=60)] = 3600.0
+
+    @property
+    def lookback_s(self) -> float:
+        return max(self.rate_window_s + 60.0, SETTLED_S, 0.0 if self.queue is None else self.deadline_s)
+
+    @property
+    def activates(self) -> bool:
+        return self.queue is not None
+
+    def needs(self) -> tuple[str, ...]:
+        return READ
+
+    def needs_also(self) -> Mapping[str, tuple[str, ...]]:
+        """What it reads of other sources than `source`."""
+        also = {self.queue: ("visible",)} if self.queue is not None else {}
+        if self.activity is not None:
+            also[self.activity] = (*also.get(self.activity, ()), QUANTITY)
+        return also
+
+    def past_needs(self) -> tuple[str, ...]:
+        return READ[3:]
+
+    def past_work(
+        self, values: Mapping[str, NDArray[np.float64]], spec: WorkloadSpec | None, memory: Mapping[str, float]
+    ) -> NDArray[np.float64]:
+        """The mean rates' part of the work: the cache does not show in means over minutes."""
+        worth = Worth(self.prompt_tokens_per_s, self.generation_tokens_per_s, self.rate_window_s)
+        read = ((values[q], LIMITS[q]) for q in self.past_needs())
+        rates = (np.where((v >= 0.0) & (v <= most), v, np.nan) for v, most in read)
+        return worth.load(*rates) / carried(limit(recalled(memory), promised_s(spec), share(spec)))
+
+    def recommend(self, name: PolicyName, view: View) -> Recommendation:
+        engines, queued = signals(self.source, READ), signals(self.queue, ("visible",)) if self.queue else ()
+        used = (*engines, *queued, *(signal for signal in signals(self.source, (KV,)) if signal in view.readings))
+        values, evidence, wrong = gather(used, view.readings)
+        old = view.history.memory(name)
+        if view.ready is None:
+            return no_opinion(name, used, wrong or "the number of ready replicas is not known", old)
+        turn = Turn(self, name, view, values, old)
+        if view.ready and all(signal in values for signal in engines):
+            return turn.by_engines(used, evidence, wrong)
+        return turn.by_activity(used, wrong) if turn.visible is None else turn.by_queue(turn.visible, used, wrong)
+
+    def filled(self, name: PolicyName, view: View, said: Recommendation) -> float | None:
+        queued = signals(self.queue, ("visible",)) if self.queue else ()
+        values, _, _ = gather(queued, view.readings)
+        return Turn(self, name, view, values, view.history.memory(name)).filled(said)

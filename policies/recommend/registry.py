@@ -1,0 +1,24 @@
+"""The policies there are: a literal table, resolved on use."""
+
+from __future__ import annotations
+
+from typing import Final
+
+POLICIES: Final = {
+    "concurrency": "policies.recommend.threshold:Concurrency",
+    "dynamo_easy": "policies.recommend.peers.dynamo:DynamoEasy",
+    "gpu_utilization": "policies.recommend.threshold:GpuUtilization",
+    "headroom": "policies.recommend.threshold:Headroom",
+    "hpa": "policies.recommend.peers.hpa:Hpa",
+    "keda": "policies.recommend.peers.keda:Keda",
+    "kpa": "policies.recommend.peers.kpa:Kpa",
+    "kv_cache_usage": "policies.recommend.threshold:KvCacheUsage",
+    "llmd": "policies.recommend.peers.llmd:LlmD",
+    "metric": "policies.recommend.threshold:Metric",
+    "predictive": "policies.recommend.predictive.parameters:Predictive",
+    "queue_depth": "policies.recommend.threshold:QueueDepth",
+    "ray_serve": "policies.recommend.peers.ray_serve:RayServe",
+    "schedule": "policies.recommend.schedule:Schedule",
+    "skyserve_request_rate": "policies.recommend.peers.skyserve:SkyServeRequestRate",
+    "static": "policies.recommend.peers.static:Static",
+}

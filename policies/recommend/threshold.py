@@ -1,0 +1,279 @@
+"""The threshold policies of the field: so much work per replica, and no more.
+
+Each reads one source's quantities and states the replicas that would bring them to the target. A policy that saw only
+a part of its signals states a lower bound; one that saw none states nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from policies.model import Evidence, Fresh, PolicyName, Recommendation
+from policies.model.field_metadata import Rule
+from policies.recommend.context import View
+from policies.signals.demand import (
+    amount_work,
+    filled_share,
+    gather,
+    no_opinion,
+    serialized_work,
+    share_work,
+    signals,
+    unshared,
+    with_headroom,
+)
+
+Source = Annotated[
+    str | None,
+    Rule("The source to read; null: the only one that offers what this policy reads.", example="queue"),
+]
+SOURCE = "The source to read; null: the only one that offers what this policy reads."
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueueDepth:
+    """Messages waiting and in work, so many per replica."""
+
+    shapes: ClassVar[bool] = False
+    activates: ClassVar[bool] = True
+    settles: ClassVar[bool] = False
+    lookback_s: ClassVar[float] = 0.0
+
+    source: Annotated[str | None, Rule(SOURCE, example="sqs")] = None
+    target_per_replica: Annotated[
+        float,
+        Rule(
+            "Messages a replica may have before another is needed. Messages. Twice KEDA's default for SQS, since"
+            " messages in work are counted.",
+            gt=0,
+        ),
+    ] = 10.0
+    count: Annotated[
+        tuple[Literal["visible", "in_flight", "delayed"], ...],
+        Rule("Which messages count. Without in_flight the replica busy with the last message is taken away."),
+    ] = ("visible", "in_flight")
+    activation: Annotated[float, Rule("Leave zero when more messages than this are counted. Messages.", ge=0)] = 0.0
+    groups_per_replica: Annotated[
+        float | None,
+        Rule("For FIFO queues: message groups one replica works on at once; null sets no cap. Groups.", gt=0),
+    ] = None
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if not self.count or len(set(self.count)) < len(self.count):
+            yield "count", "must name each kind of message once, and one at least"
+
+    def needs(self) -> tuple[str, ...]:
+        return (*self.count, "groups_in_flight") if self.groups_per_replica else self.count
+
+    def recommend(self, name: PolicyName, view: View) -> Recommendation:
+        used = signals(self.source, self.count)
+        values, evidence, wrong = gather(used, view.readings)
+        if evidence is Evidence.BLIND:
+            return no_opinion(name, used, wrong)
+        depth = sum(values.values())
+        work = amount_work(depth, self.target_per_replica)
+        reason = f"{depth:g} messages at {self.target_per_replica:g} per replica"
+        if wrong:
+            reason += f", at least ({wrong})"
+        if self.groups_per_replica and view.ready:
+            (groups_signal,) = signals(self.source, ("groups_in_flight",))
+            groups = view.readings.get(groups_signal)
+            used = (*used, groups_signal)
+            if isinstance(groups, Fresh):
+                useful = serialized_work(work, groups.value, self.groups_per_replica, view.ready)
+                if useful < work:
+                    work = useful
+                    reason += f", but only {groups.value:g} message groups are in flight: more would find no work"
+        return Recommendation(name, work, evidence, depth > self.activation, reason, used)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Concurrency:
+    """Requests running and waiting in the engines, so many per replica."""
+
+    shapes: ClassVar[bool] = False
+    activates: ClassVar[bool] = True
+    settles: ClassVar[bool] = False
+    lookback_s: ClassVar[float] = 0.0
+
+    source: Annotated[str | None, Rule(SOURCE, example="prometheus")] = None
+    target_per_replica: Annotated[
+        float,
+        Rule(
+            "Requests in the engine per replica. Requests. 100 as Knative and KubeAI have it; measure yours.",
+            gt=0,
+        ),
+    ] = 100.0
+    activation: Annotated[float, Rule("Leave zero when more requests than this are there. Requests.", ge=0)] = 0.0
+
+    def needs(self) -> tuple[str, ...]:
+        return ("running", "waiting")
+
+    def recommend(self, name: PolicyName, view: View) -> Recommendation:
+        used = signals(self.source, self.needs())
+        values, evidence, wrong = gather(used, view.readings)
+        if evidence is Evidence.BLIND:
+            return no_opinion(name, used, wrong)
+        requests = sum(values.values())
+        reason = f"{requests:g} requests running or waiting at {self.target_per_replica:g} per replica"
+        if wrong:
+            reason += f", at least ({wrong})"
+        work = amount_work(requests, self.target_per_replica)
+        return Recommendation(name, work, evidence, requests > self.activation, reason, used)
+
+    def filled(self, name: PolicyName, view: View, said: Recommendation) -> float | None:
+        return filled_share(said.replicas, view, self.source)
+
+
+def _recommend_share(name: PolicyName, view: View, policy: GpuUtilization | KvCacheUsage, words: str) -> Recommendation:
+    """A mean share over the ready replicas, brought to the policy's target."""
+    (signal,) = signals(policy.source, policy.needs())
+    values, evidence, wrong = gather((signal,), view.readings)
+    if evidence is Evidence.BLIND:
+        return no_opinion(name, (signal,), wrong)
+    if why := unshared(view):
+        return no_opinion(name, (signal,), why)
+    share = values[signal]
+    reason = f"{words} {share:.0%} over {view.ready} ready, {policy.target:.0%} wanted"
+    ready = view.ready or 0
+    work = share_work(share, ready, policy.target)
+    return Recommendation(name, work, evidence, ready > 0 and share > policy.activation, reason, (signal,))
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuUtilization:
+    """Mean GPU utilization over the replicas.
+
+    It says busy, not loaded: a continuously batching engine reads near 100 % with a single request. Fit for
+    classical inference; for LLM engines prefer `concurrency` or `kv_cache_usage`.
+    """
+
+    shapes: ClassVar[bool] = False
+    activates: ClassVar[bool] = False
+    settles: ClassVar[bool] = False
+    lookback_s: ClassVar[float] = 0.0
+
+    source: Annotated[str | None, Rule(SOURCE, example="scrape")] = None
+    target: Annotated[float, Rule("Mean utilization to hold. Share.", gt=0, le=1)] = 0.70
+    activation: Annotated[
+        float, Rule("Above this the replicas have work, and zero is out of the question. Share.", ge=0, lt=1)
+    ] = 0.05
+
+    def needs(self) -> tuple[str, ...]:
+        return ("utilization",)
+
+    def recommend(self, name: PolicyName, view: View) -> Recommendation:
+        return _recommend_share(name, view, self, "GPU utilization")
+
+    def filled(self, name: PolicyName, view: View, said: Recommendation) -> float | None:
+        return filled_share(said.replicas, view, self.source)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KvCacheUsage:
+    """Mean KV-cache usage over the replicas.
+
+    Blind to prefill: usage can stay flat while prompts queue without bound. Use it beside `concurrency` or
+    `queue_depth`.
+    """
+
+    shapes: ClassVar[bool] = False
+    activates: ClassVar[bool] = False
+    settles: ClassVar[bool] = False
+    lookback_s: ClassVar[float] = 0.0
+
+    source: Annotated[str | None, Rule(SOURCE, example="prometheus")] = None
+    target: Annotated[float, Rule("Mean usage to hold. Share.", gt=0, le=1)] = 0.80
+    activation: Annotated[
+        float, Rule("Above this the replicas have work, and zero is out of the question. Share.", ge=0, lt=1)
+    ] = 0.0
+
+    def needs(self) -> tuple[str, ...]:
+        return ("kv_cache_usage",)
+
+    def recommend(self, name: PolicyName, view: View) -> Recommendation:
+        return _recommend_share(name, view, self, "KV-cache usage")
+
+    def filled(self, name: PolicyName, view: View, said: Recommendation) -> float | None:
+        return filled_share(said.replicas, view, self.source)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """Any quantity of any source: a total shared out per replica, or a mean held at a value."""
+
+    shapes: ClassVar[bool] = False
+    settles: ClassVar[bool] = False
+    lookback_s: ClassVar[float] = 0.0
+
+    quantity: Annotated[str, Rule("The source's quantity.", example="generation_tokens_per_s")]
+    target: Annotated[
+        float,
+        Rule(
+            "The quantity's value per replica (total), or its mean over the replicas (mean).",
+            gt=0,
+            example=2500,
+        ),
+    ]
+    source: Annotated[str | None, Rule(SOURCE, example="prometheus")] = None
+    across: Annotated[
+        Literal["total", "mean"], Rule("Whether the quantity is a total over the replicas or a mean of them.")
+    ] = "total"
+    activation: Annotated[float, Rule("Leave zero when a total is above this. The quantity's unit.", ge=0)] = 0.0
+
+    @property
+    def activates(self) -> bool:
+        return self.across == "total"
+
+    def needs(self) -> tuple[str, ...]:
+        return (self.quantity,)
+
+    def recommend(self, name: PolicyName, view: View) -> Recommendation:
+        used = signals(self.source, self.needs())
+        values, evidence, wrong = gather(used, view.readings)
+        if evidence is Evidence.BLIND:
+            return no_opinion(name, used, wrong)
+        value = values[used[0]]
+        if self.across == "total":
+            work, words = (
+                amount_work(value, self.target),
+                f"{self.quantity} {value:g} at {self.target:g} per replica",
+            )
+        elif why := unshared(view):
+            return no_opinion(name, used, why)
+        else:
+            work = share_work(value, view.ready or 0, self.target)
+            words = f"mean {self.quantity} {value:g} over {view.ready} ready, {self.target:g} wanted"
+        if wrong:
+            words += f", at least ({wrong})"
+        return Recommendation(name, work, evidence, work > 0 and value > self.activation, words, used)
+
+    def filled(self, name: PolicyName, view: View, said: Recommendation) -> float | None:
+        return filled_share(said.replicas, view, self.source)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Headroom:
+    """A fixed share of capacity left free, above what the measuring policies need."""
+
+    shapes: ClassVar[bool] = True
+    activates: ClassVar[bool] = False
+    settles: ClassVar[bool] = False
+    lookback_s: ClassVar[float] = 0.0
+
+    share: Annotated[
+        float,
+        Rule("Share of capacity left free. 0.5 runs at half capacity, for real-time work. Share.", ge=0, lt=1),
+    ] = 0.5
+
+    def needs(self) -> tuple[str, ...]:
+        return ()
+
+    def recommend(self, name: PolicyName, view: View) -> Recommendation:
+        if view.demand is None:
+            return Recommendation(name, None, Evidence.FULL, active=False, reason="no demand known to leave room above")
+        work = with_headroom(view.demand, self.share)
+        reason = f"{view.demand:.2f} replicas' worth of work with {self.share:.0%} left free"
+        return Recommendation(name, work, Evidence.FULL, active=False, reason=reason)

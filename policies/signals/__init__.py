@@ -1,0 +1,1 @@
+"""Readings to demand in replicas, and what is believed of them."""

@@ -1,0 +1,1 @@
+"""AWS: sessions, credentials, errors, batching, and what several adapters read."""

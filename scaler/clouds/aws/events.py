@@ -1,0 +1,173 @@
+"""Interruption warnings, rebalance recommendations and news of Auto Scaling groups, from EventBridge through SQS.
+
+A long poll stands at the queue all the time, so that a warning is heard as soon as it is there. The queue belongs to
+one daemon: what is read is deleted, whatever it was about. A message that is no event we know is deleted, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakSet
+
+from scaler.clouds.aws import session
+from scaler.clouds.http_answers import message_of
+from scaler.clouds.interruptions import Board, Kind, Notice
+from scaler.clouds.response_validation import shaped
+from scaler.clouds.singleflight import cancelled
+from scaler.ports import Misconfigured, Permit, PortError, Unavailable
+
+if TYPE_CHECKING:
+    from scaler.clouds.aws.account import AwsAccount
+    from scaler.ports import Clock, Context
+    from scaler.wakeup import Bell
+
+INTERRUPTED_AFTER_S: Final = 120.0
+"""From a warning's own time to when the instance is taken."""
+WARNINGS: Final[Mapping[str, Kind]] = {
+    "EC2 Spot Instance Interruption Warning": "interruption",
+    "EC2 Capacity Reservation Instance Interruption Warning": "interruption",
+    "EC2 Instance Rebalance Recommendation": "rebalance",
+}
+NEWS: Final = frozenset(
+    {
+        "EC2 Instance Launch Successful",
+        "EC2 Instance Launch Unsuccessful",
+        "EC2 Instance Terminate Successful",
+        "EC2 Instance-launch Lifecycle Action",
+        "EC2 Instance-terminate Lifecycle Action",
+    }
+)
+"""Of Auto Scaling groups: the next status tells what they are about, so a turn begins at once."""
+WAIT_S: Final = 20
+"""The longest that SQS lets a poll stand."""
+ANSWER_S: Final = 5.0
+"""On top of the wait, for the answer itself."""
+PAUSE_S: Final = 2.0
+"""After a poll that failed, and at most so long: a warning is two minutes ahead, and scale-in may wait."""
+BLIND_PAUSE_S: Final = 30.0
+"""After one that needs a human: a queue that does not exist, a permission that is missing."""
+READ_AT_ONCE: Final = 10
+AGAIN_S: Final = 10
+"""A message whose answer was lost on its way is told again after this."""
+
+
+class Events:
+    """The queue's reader: pins notices to the board, and rings for other news."""
+
+    def __init__(self, sqs: session.Service, queue_url: str, board: Board, clock: Clock) -> None:
+        self._sqs = sqs
+        self._queue_url = queue_url
+        self._board = board
+        self._clock = clock
+        self._bells: WeakSet[Bell] = WeakSet()
+        self.error: PortError | None = None
+
+    def tell(self, bell: Bell) -> None:
+        """Ring `bell` at news."""
+        self._bells.add(bell)
+
+    def refused(self) -> Permit | None:
+        """Why the queue cannot be read; None while it can, or a first poll stands."""
+        if self.error is None:
+            return None
+        return Permit("sqs:ReceiveMessage", False if isinstance(self.error, Misconfigured) else None, str(self.error))
+
+    async def run(self) -> None:
+        """Read without end."""
+        while True:
+            try:
+                await self._read()
+                self.error = None
+            except Misconfigured as e:
+                self.error = e
+                await asyncio.sleep(BLIND_PAUSE_S)
+            except Unavailable as e:
+                self.error = e
+                await asyncio.sleep(min(e.retry_after_s or PAUSE_S, BLIND_PAUSE_S))
+            except PortError as e:
+                self.error = e
+                await asyncio.sleep(PAUSE_S)
+
+    @shaped("AWS sqs:ReceiveMessage")
+    async def _read(self) -> None:
+        name = self._queue_url.rpartition("/")[2]
+        answer = await self._sqs.call(
+            "ReceiveMessage",
+            name,
+            repeat=False,
+            deadline_s=WAIT_S + ANSWER_S,
+            QueueUrl=self._queue_url,
+            MaxNumberOfMessages=READ_AT_ONCE,
+            WaitTimeSeconds=WAIT_S,
+            VisibilityTimeout=AGAIN_S,
+        )
+        messages = answer.get("Messages", ())
+        for message in messages:
+            self._heed(str(message.get("Body", "")))
+        if messages:
+            done = [{"Id": str(i), "ReceiptHandle": m["ReceiptHandle"]} for i, m in enumerate(messages)]
+            await self._sqs.call(
+                "DeleteMessageBatch",
+                name,
+                write=True,
+                repeat=True,  # deleted twice is deleted
+                deadline_s=ANSWER_S,
+                QueueUrl=self._queue_url,
+                Entries=done,
+            )
+
+    def _heed(self, text: str) -> None:
+        event = parsed(text)
+        kind = event.get("detail-type")
+        if not isinstance(kind, str):
+            return
+        if kind in NEWS:
+            for bell in list(self._bells):
+                bell.ring()
+        elif kind in WARNINGS and (machine := _machine(event)):
+            said_at = _time(event)
+            takes_at = None
+            if WARNINGS[kind] == "interruption":
+                takes_at = (self._clock.now() if said_at is None else said_at) + INTERRUPTED_AFTER_S
+            self._board.pin(Notice(machine, WARNINGS[kind], self._clock.now(), takes_at, f"EventBridge: {kind}"))
+
+
+def parsed(text: str) -> Mapping[str, Any]:
+    """A message as an event; what is none has no type. One that came by SNS is unwrapped."""
+    event = message_of(text)
+    return message_of(str(event.get("Message"))) if event.get("Type") == "Notification" else event
+
+
+def _machine(event: Mapping[str, Any]) -> str:
+    detail = event.get("detail")
+    machine = detail.get("instance-id") if isinstance(detail, dict) else None
+    return machine if isinstance(machine, str) else ""
+
+
+def _time(event: Mapping[str, Any]) -> float | None:
+    try:
+        return datetime.fromisoformat(str(event.get("time"))).timestamp()
+    except (OverflowError, ValueError):
+        return None
+
+
+async def listen(context: Context, account: AwsAccount, queue_url: str, board: Board) -> Events:
+    """Have the queue read, by one reader for all pools, for the daemon's life. Raises port errors."""
+    sqs = await session.service(context, "sqs", account, read_s=WAIT_S + ANSWER_S)
+
+    @asynccontextmanager
+    async def opening() -> AsyncIterator[Events]:
+        events = Events(sqs, queue_url, board, context.clock)
+        task = context.tasks.start("aws events", events.run)
+        try:
+            yield events
+        finally:
+            await cancelled(task)
+
+    events = await context.shared(("aws-events", account, queue_url), opening)
+    events.tell(context.bell)
+    return events

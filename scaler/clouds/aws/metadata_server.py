@@ -1,0 +1,135 @@
+"""Notices of the one instance that this daemon runs on, from its metadata server (IMDSv2).
+
+For a node that serves by itself, or one that carries the daemon beside the engine. It costs nothing, and tells of no
+other instance: for pools of many, EventBridge's queue is the way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import aiohttp
+
+from scaler.clouds.http_answers import SHOWN, decode_json, http_errors, read_body, words
+from scaler.clouds.interruptions import Board, Kind, Notice
+from scaler.clouds.singleflight import cancelled
+from scaler.ports import Clock, Permit, PortError, Unavailable
+
+if TYPE_CHECKING:
+    from scaler.ports import Context
+
+EVERY_S: Final = 1.0
+"""A notice shall be heard within two seconds of being there; the server is on this machine."""
+ANSWER_S: Final = 1.0
+TOKEN_S: Final = 21_600
+"""How long a token lives: the longest that the server grants."""
+RENEW_S: Final = 10_800.0
+LONGEST_S: Final = 10.0
+"""The pause after a failure doubles up to it: no metadata server may be here, or its hop limit keeps containers out."""
+MAX_BODY: Final = 2**16
+"""Bytes of an answer, which has up to some hundred."""
+SESSION: Final = "/latest/api/token"
+INSTANCE: Final = "/latest/meta-data/instance-id"
+ACTION: Final = "/latest/meta-data/spot/instance-action"
+REBALANCE: Final = "/latest/meta-data/events/recommendations/rebalance"
+
+
+class Metadata:
+    """The metadata server of this instance."""
+
+    def __init__(self, url: str, http: aiohttp.ClientSession, board: Board, clock: Clock) -> None:
+        self._url = url
+        self._http = http
+        self._board = board
+        self._clock = clock
+        self._token = ""
+        self._renew_at = float("-inf")
+        self._instance = ""
+        self.error = ""
+
+    def refused(self) -> Permit | None:
+        """Why the server does not answer: one that does not, or not to containers, tells of no interruption."""
+        return Permit("instance metadata", granted=False, detail=self.error) if self.error else None
+
+    async def run(self) -> None:
+        """Ask without end."""
+        pause_s = EVERY_S
+        while True:
+            try:
+                await self._ask()
+                self.error, pause_s = "", EVERY_S
+                await asyncio.sleep(EVERY_S)
+            except PortError as e:
+                self.error = str(e)
+                self._renew_at = float("-inf")
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, LONGEST_S)
+
+    async def _ask(self) -> None:
+        if not 0 < self._renew_at - self._clock.now() <= RENEW_S:
+            headers = {"X-aws-ec2-metadata-token-ttl-seconds": str(TOKEN_S)}
+            self._token = await self._send("PUT", SESSION, headers) or ""
+            self._renew_at = self._clock.now() + RENEW_S
+            self._instance = await self._get(INSTANCE) or ""
+        if not self._instance:
+            raise Unavailable(f"{self._url}: no instance id")
+        action, advice = await asyncio.gather(self._get(ACTION), self._get(REBALANCE))
+        if action is not None and _told(action).get("action") in {"terminate", "stop", "hibernate"}:
+            self._pin("interruption", _time(_told(action).get("time")))
+        elif advice is not None:
+            self._pin("rebalance", None)
+
+    def _pin(self, kind: Kind, takes_at: float | None) -> None:
+        self._board.pin(Notice(self._instance, kind, self._clock.now(), takes_at, "instance metadata"))
+
+    async def _get(self, path: str) -> str | None:
+        """What the server has there; None where it has nothing (404), as long as nothing is announced."""
+        return await self._send("GET", path, {"X-aws-ec2-metadata-token": self._token})
+
+    async def _send(self, method: str, path: str, headers: Mapping[str, str]) -> str | None:
+        """Return the text answered; None where there is nothing (404). Raises port errors."""
+        what = f"{method} {self._url}{path}"
+        with http_errors(what):
+            async with self._http.request(method, self._url + path, headers=headers, allow_redirects=False) as answer:
+                content = await read_body(what, answer, MAX_BODY)
+            if answer.status == 404:
+                return None
+            if answer.status != 200:
+                raise Unavailable(f"{what}: HTTP {answer.status}: {words(content)}")
+            return content.decode().strip()
+
+
+def _told(action: str) -> Mapping[str, Any]:
+    """Return an announced action. Raises `Unavailable` for what is none."""
+    told = decode_json("instance metadata: the action", action)
+    if not isinstance(told, dict):
+        raise Unavailable(f"instance metadata: the action {action[:SHOWN]!r} is no object")
+    return told
+
+
+def _time(text: object) -> float | None:
+    try:
+        return datetime.fromisoformat(str(text)).timestamp()
+    except (OverflowError, ValueError):
+        return None
+
+
+async def listen(context: Context, url: str, board: Board) -> Metadata:
+    """Have the metadata server asked, by one asker for all pools, for the daemon's life."""
+
+    @asynccontextmanager
+    async def opening() -> AsyncIterator[Metadata]:
+        timeout = aiohttp.ClientTimeout(total=ANSWER_S)
+        async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as http:
+            asker = Metadata(url, http, board, context.clock)
+            task = context.tasks.start("aws metadata", asker.run)
+            try:
+                yield asker
+            finally:
+                await cancelled(task)
+
+    return await context.shared(("aws-metadata", url), opening)

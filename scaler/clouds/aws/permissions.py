@@ -1,0 +1,44 @@
+"""What the daemon's identity may do, asked of IAM's own simulator: nothing is written to find out.
+
+The simulator needs a permission of its own (iam:SimulatePrincipalPolicy on the role itself); without it nothing is
+known, and that is what is said. It does not know of service control policies' conditions or of session policies.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+from scaler.clouds.aws import session
+from scaler.ports import Misconfigured, Permit
+
+if TYPE_CHECKING:
+    from scaler.clouds.aws.account import AwsAccount
+    from scaler.ports import Context
+
+ASSUMED: Final = re.compile(r"^arn:(aws[a-z-]*):sts::([0-9]+):assumed-role/([^/]+)/")
+
+
+async def permits(context: Context, account: AwsAccount, actions: Mapping[str, str]) -> Sequence[Permit]:
+    """Each of `actions` (its IAM name, the ARN that it is asked of) with what is known of it. Raises port errors."""
+    sts = await session.service(context, "sts", account)
+    iam = await session.service(context, "iam", account)
+    caller = str((await sts.call("GetCallerIdentity"))["Arn"])
+    found = ASSUMED.match(caller)
+    who = f"arn:{found[1]}:iam::{found[2]}:role/{found[3]}" if found else caller
+    known: list[Permit] = []
+    for resource in sorted(set(actions.values())):
+        asked = sorted(action for action, on in actions.items() if on == resource)
+        try:
+            answer = await iam.call(
+                "SimulatePrincipalPolicy", who, PolicySourceArn=who, ActionNames=asked, ResourceArns=[resource]
+            )
+        except Misconfigured as e:
+            known += [Permit(action, None, f"not known: {e}") for action in asked]
+            continue
+        for result in answer.get("EvaluationResults", ()):
+            decision = str(result.get("EvalDecision", ""))
+            detail = "" if decision == "allowed" else f"{decision} to {who} on {resource}"
+            known.append(Permit(str(result.get("EvalActionName")), decision == "allowed", detail))
+    return known

@@ -1,0 +1,1 @@
+"""Azure: sessions, credentials, errors, batching, and what several adapters read."""

@@ -1,0 +1,114 @@
+"""Which Azure subscription an adapter talks to, and as whom: configuration only, no SDK."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Final, Literal
+
+from policies.model.field_metadata import Rule
+
+UUID: Final = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
+GROUP: Final = r"^[A-Za-z0-9_().-]{0,89}[A-Za-z0-9_()-]$"
+"""A resource group's name."""
+NAME: Final = r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,78}[A-Za-z0-9_])?$"
+"""A resource's name."""
+RESOURCE: Final = (
+    r"^/subscriptions/[0-9a-fA-F-]{36}/resourceGroups/[^/?#\s]+/providers/[A-Za-z.]+(/[A-Za-z]+/[^/?#\s]+)+$"
+)
+"""A resource's id."""
+EVENTS_URL: Final = r"^https?://[^/@\s?#]+(/[^\s?#]*)?$"
+EVENTS_DOC: Final = (
+    "Where its machines' Scheduled Events are heard: the metadata service where the daemon runs in the same set, else a"
+    " relay on each machine, {host} standing for its host name; null: no notices."
+)
+EVENTS_EXAMPLE: Final = "http://{host}:8099/metadata/scheduledevents"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """Where a cloud's services are: Resource Manager, Entra, and the suffixes of metrics' and Service Bus's hosts."""
+
+    arm: str
+    authority: str
+    metrics: str
+    service_bus: str
+
+
+CLOUDS: Final = {
+    "public": Endpoints(
+        "https://management.azure.com",
+        "https://login.microsoftonline.com",
+        "metrics.monitor.azure.com",
+        "servicebus.windows.net",
+    ),
+    "us_government": Endpoints(
+        "https://management.usgovcloudapi.net",
+        "https://login.microsoftonline.us",
+        "metrics.monitor.azure.us",
+        "servicebus.usgovcloudapi.net",
+    ),
+    "china": Endpoints(
+        "https://management.chinacloudapi.cn",
+        "https://login.chinacloudapi.cn",
+        "metrics.monitor.azure.cn",
+        "servicebus.chinacloudapi.cn",
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AzureAccount:
+    """One set of tokens, sessions and budgets is shared by all adapters whose account is equal."""
+
+    subscription_id: Annotated[
+        str | None,
+        Rule(
+            "Subscription; only Service Bus does without.",
+            pattern=UUID,
+            example="00000000-0000-0000-0000-000000000000",
+        ),
+    ] = None
+    credential: Annotated[
+        Literal["default", "workload_identity", "managed_identity"],
+        Rule(
+            "Who asks: a workload identity (federated with a Kubernetes service account), the machine's managed"
+            " identity, or whichever of these, of the environment or of the az tool answers first."
+        ),
+    ] = "default"
+    tenant_id: Annotated[str | None, Rule("Entra tenant; null: AZURE_TENANT_ID.", pattern=UUID)] = None
+    client_id: Annotated[
+        str | None, Rule("Client id of the identity; null: AZURE_CLIENT_ID, or the only one.", pattern=UUID)
+    ] = None
+    token_file: Annotated[
+        str | None, Rule("The service account's token, for workload_identity; null: AZURE_FEDERATED_TOKEN_FILE.")
+    ] = None
+    cloud: Annotated[
+        Literal["public", "us_government", "china"], Rule("Which of Azure's clouds it is: each has its own endpoints.")
+    ] = "public"
+    arm_url: Annotated[
+        str | None, Rule("Another Resource Manager (a private link, a test server).", pattern=r"^https://[^/@\s?#]+$")
+    ] = None
+    authority_url: Annotated[
+        str | None, Rule("Another Entra endpoint (Azure Stack, a test server).", pattern=r"^https://[^/@\s?#]+$")
+    ] = None
+    ca_file: Annotated[str | None, Rule("Certificates trusted in place of the system's, PEM.")] = None
+
+    @property
+    def endpoints(self) -> Endpoints:
+        return CLOUDS[self.cloud]
+
+    @property
+    def arm(self) -> str:
+        return self.arm_url or self.endpoints.arm
+
+    @property
+    def group_path(self) -> str:
+        """The path under which the subscription's resource groups are."""
+        return f"/subscriptions/{self.subscription_id}/resourceGroups"
+
+
+def path_of(account: AzureAccount, group: str, kind: str, *names: str) -> str:
+    """The id of a resource: `kind` is its type, as in ``Microsoft.Compute/virtualMachineScaleSets``."""
+    provider, *types = kind.split("/")
+    steps = "".join(f"/{step}/{name}" for step, name in zip(types, names, strict=True))
+    return f"{account.group_path}/{group}/providers/{provider}{steps}"

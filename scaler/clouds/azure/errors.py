@@ -1,0 +1,173 @@
+"""What Azure refuses, by the remedy: one table of codes for Resource Manager, Compute, AKS, metrics and Service Bus.
+
+Codes are those of the services' documents; Compute's for capacity are the ones that karpenter and Cluster Autoscaler
+heed. Quotas come under several codes, so their words decide too. An unknown code is taken by its HTTP status, and one
+without is taken as passing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Final, ParamSpec, TypeVar
+
+from scaler.clouds import response_validation, retry_after
+from scaler.clouds.rest import Answer
+from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, PortError, Throttled, Unavailable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+CAPACITY: Final = frozenset(
+    {
+        "AllocationFailed",
+        "InsufficientCapacity",
+        "OverconstrainedAllocationRequest",
+        "OverconstrainedZonalAllocationRequest",
+        "SkuNotAvailable",
+        "SpotPriceGreaterThanProvidedMaxPrice",
+        "ZonalAllocationFailed",
+    }
+)
+"""There is none of this size, in this zone and market, now."""
+QUOTA: Final = frozenset(
+    {
+        "QuotaExceeded",
+        "ResourceCountExceedsLimitDueToTemplate",
+        "ResourceQuotaExceeded",
+        "VCPUQuotaError",
+        "InsufficientVCPUQuota",
+    }
+)
+"""A limit of the subscription: a human has it raised."""
+CONFLICTS: Final = frozenset(
+    {
+        "AnotherOperationInProgress",
+        "ConcurrentOperationInProgress",
+        "ConflictingConcurrentWriteNotAllowed",
+        "EtagMismatch",
+        "OperationNotAllowed",  # AKS: another operation is under way; a quota says so in its words
+        "OperationPreempted",  # a newer write took its place
+        "PreconditionFailed",
+        "RequestConflict",
+        "ResourceModified",
+    }
+)
+"""Something else is under way there, or somebody wrote: look again before writing."""
+MISCONFIGURED: Final = frozenset(
+    {
+        "AuthenticationFailed",
+        "AuthorizationFailed",
+        "BadRequest",
+        "ClusterNotFound",
+        "ExpiredAuthenticationToken",
+        "InvalidAuthenticationToken",
+        "InvalidAuthenticationTokenTenant",
+        "InvalidParameter",
+        "InvalidSubscriptionId",
+        "LinkedAuthorizationFailed",
+        "MissingSubscriptionRegistration",
+        "NotFound",
+        "PropertyChangeNotAllowed",
+        "RequestDisallowedByPolicy",
+        "ResourceGroupNotFound",
+        "ResourceNotFound",
+        "ScopeLocked",
+        "SubscriptionNotFound",
+    }
+)
+THROTTLES: Final = frozenset(
+    {
+        "50009",  # Service Bus: the namespace is throttled
+        "OperationNotAllowedThrottled",
+        "ResourceCollectionRequestsThrottled",
+        "ServerBusy",
+        "SubscriptionRequestsThrottled",
+        "Throttled",
+        "ThrottlingException",
+        "TooManyRequests",
+    }
+)
+FORBIDDEN: Final = frozenset({"AuthorizationFailed", "LinkedAuthorizationFailed"})
+STATUSES: Final[Mapping[int, type[PortError]]] = {
+    400: Misconfigured,
+    401: Misconfigured,
+    403: Misconfigured,
+    404: Misconfigured,
+    405: Misconfigured,
+    409: Conflict,
+    412: Conflict,
+    422: Misconfigured,
+    429: Throttled,
+}
+REMEDIES: Final = (
+    (THROTTLES, Throttled),
+    (CAPACITY, OutOfCapacity),
+    (QUOTA, OutOfQuota),
+    (CONFLICTS, Conflict),
+    (MISCONFIGURED, Misconfigured),
+)
+QUOTA_WORDS: Final = re.compile(r"\bquotas?\b|exceed\w* (the )?approved|core limit", re.IGNORECASE)
+"""Compute refuses for want of quota under OperationNotAllowed, InvalidParameter and others; the words are the same."""
+ROLE: Final = "grant it by the custom role in config/deploy/azure-role.json"
+MESSAGE_CHARS: Final = 400
+"""Of Azure's words, kept in errors: its quota refusals with current, used and required cores fit."""
+
+
+def shaped(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Of what reads answers: one of another shape than Azure's is no answer (`Unavailable`), and no end of ours."""
+    return response_validation.shaped("Azure")(method)
+
+
+def refuse(what: str, answer: Answer, now: float) -> PortError:
+    """A refusal of Resource Manager's kind by its remedy."""
+    code, message = said(answer.body)
+    wait_s = retry_after_s(answer.headers)
+    return of_code(code, f"Azure {what}: {code or f'HTTP {answer.status}'}: {message}", answer.status, wait_s)
+
+
+def of_code(code: str, text: str, status: int | None = None, wait_s: float | None = None) -> PortError:
+    """The error of a code, wherever Azure says it: in a refusal, in an operation's end, in a machine's status."""
+    remedy = remedy_of(code, text, status)
+    if remedy is Misconfigured and (code in FORBIDDEN or status == 403):
+        text = f"{text}: {ROLE}"
+    return remedy(text, wait_s) if issubclass(remedy, Unavailable) else remedy(text)
+
+
+def remedy_of(code: str, text: str, status: int | None = None) -> type[PortError]:
+    """Which of the port's errors it is."""
+    if code not in THROTTLES and status != 429 and QUOTA_WORDS.search(text):
+        return OutOfQuota
+    for codes, remedy in REMEDIES:
+        if code in codes:
+            return remedy
+    return STATUSES.get(status or 0, Unavailable)
+
+
+def said(body: Mapping[str, Any]) -> tuple[str, str]:
+    """Code and message of an error's body: the innermost code that the table knows, else the outermost."""
+    found = list(_errors(body.get("error", body)))
+    known = [f for f in found if any(f[0] in codes for codes, _ in REMEDIES)]
+    inner = [f for f in known if f[0] not in {"BadRequest", "NotFound"}]
+    return next(iter(inner or known or found), ("", ""))
+
+
+def _errors(error: Any, depth: int = 0) -> list[tuple[str, str]]:
+    """Every code and message in an error, the outermost first: AKS wraps Compute's words in its own."""
+    if not isinstance(error, Mapping) or depth > 5:
+        return []
+    details = error.get("details")
+    inner = [e for d in details if d for e in _errors(d, depth + 1)] if isinstance(details, list) else []
+    inner += _errors(error.get("innererror"), depth + 1)
+    code, message = str(error.get("code") or ""), short(error.get("message") or "")
+    return [(code, message), *inner] if code or message else inner
+
+
+def short(text: object) -> str:
+    """One line of it."""
+    return " ".join(str(text).split())[:MESSAGE_CHARS]
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """How long the service asks to be left alone, within reason."""
+    units = {"Retry-After": 1.0, "retry-after-ms": 0.001, "x-ms-retry-after-ms": 0.001}
+    return retry_after.asked_s((headers.get(name, ""), unit_s) for name, unit_s in units.items())

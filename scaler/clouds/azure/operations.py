@@ -1,0 +1,69 @@
+"""Long-running operations: an accepted write is followed by later reads, never waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from policies.model import Shortfall
+from scaler.clouds.azure.errors import said
+from scaler.clouds.azure.session import Arm
+from scaler.clouds.azure.virtual_machines import moment, shortfall
+from scaler.clouds.rest import Answer
+from scaler.ports import Clock, Misconfigured, PortError
+
+ENDED: Final = frozenset({"Succeeded", "Failed", "Canceled"})
+
+
+class Operation:
+    """The last write of one resource that this process had accepted. `action` is what grants to read its fate."""
+
+    def __init__(self, arm: Arm, clock: Clock, action: str) -> None:
+        self._arm = arm
+        self._clock = clock
+        self._action = action
+        self._url = ""
+        self._short: Shortfall | None = None
+        self._told = ""
+
+    @property
+    def under_way(self) -> bool:
+        return bool(self._url)
+
+    def accepted(self, answer: Answer) -> None:
+        """A write was taken: what an earlier one came to is over."""
+        self._url = answer.headers.get("Azure-AsyncOperation") or answer.headers.get("Location") or ""
+        self._short = None
+        self._told = ""
+
+    async def fate(self) -> Shortfall | None:
+        """Why what was accepted does not come; None while it may. An operation that cannot be read is asked again."""
+        if self._url:
+            try:
+                answer = await self._arm.follow(self._action, self._url)
+            except Misconfigured:  # forgotten by Azure, or not ours to read: the resource itself tells enough
+                self._url = ""
+            except PortError:
+                pass
+            else:
+                self._end(answer)
+        return self._short
+
+    def _end(self, answer: Answer) -> None:
+        status = answer.body.get("status") or ("Succeeded" if answer.status == 200 else "")
+        if status not in ENDED:
+            return
+        self._url = ""
+        if status == "Failed":
+            self._fail(answer.body, moment(answer.body.get("endTime"), self._clock.now()))
+
+    def failed(self, error: Mapping[str, Any]) -> Shortfall | None:
+        """The resource tells of a failure itself, as after a restart of ours: said again, it is the same one."""
+        if not self._url and self._short is None and str(error) != self._told:
+            self._fail(error, self._clock.now())
+        return self._short
+
+    def _fail(self, body: Mapping[str, Any], at: float) -> None:
+        self._told = str(body)
+        code, message = said(body)
+        self._short = shortfall(code, f"{code or 'Failed'}: {message}".rstrip(": "), at)

@@ -1,0 +1,159 @@
+"""Service Bus namespaces: one SDK client a namespace and identity, one read of an entity for all who ask.
+
+Counting is dear for the broker, so an answer is shared for some seconds and the namespace has a budget of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from azure.core.credentials import AccessToken
+from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoundError
+from azure.servicebus.aio.management import ServiceBusAdministrationClient
+
+from scaler.clock import SystemClock
+from scaler.clouds.api_budget import Channel
+from scaler.clouds.azure.account import AzureAccount
+from scaler.clouds.azure.errors import of_code, retry_after_s, short
+from scaler.clouds.azure.session import APIS, Identity, identity
+from scaler.clouds.azure.shared_reads import Recent, recent
+from scaler.clouds.azure.transport import transport
+from scaler.clouds.response_validation import MISSHAPEN
+from scaler.config.secret import Secret
+from scaler.ports import Context, Misconfigured, PortError, Unavailable
+
+OPERATION: Final = "Microsoft.ServiceBus/namespaces/queues/read"
+OPERATION_OF_TOPICS: Final = "Microsoft.ServiceBus/namespaces/topics/subscriptions/read"
+THROTTLED_S: Final = 2.0
+"""What Service Bus asks a throttled caller to wait."""
+LEASE_S: Final = 600.0
+"""What the SDK is told of a token's life: it asks again within 300 s of its end, and so at least that often."""
+KINDS: Final = {
+    "visible": "active_message_count",
+    "delayed": "scheduled_message_count",
+    "dead_letter": "dead_letter_message_count",
+    "transfer": "transfer_message_count",
+    "transfer_dead_letter": "transfer_dead_letter_message_count",
+}
+"""Our quantities by the SDK's properties. A subscription has no scheduled messages: they wait in the topic."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """A queue, or a subscription of the topic `name`."""
+
+    name: str
+    subscription: str | None = None
+
+    @property
+    def path(self) -> str:
+        return self.name if self.subscription is None else f"{self.name}/subscriptions/{self.subscription}"
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Messages by kind; a kind that was not told is None."""
+
+    by_kind: dict[str, object]
+
+
+class _Lent:
+    """Our tokens as the SDK's credential."""
+
+    def __init__(self, lender: Identity, scope: str) -> None:
+        self._tokens = lender.tokens(scope)
+
+    async def get_token(self, *_: str, **__: Any) -> AccessToken:
+        return AccessToken(await self._tokens.get(), int(SystemClock().now() + LEASE_S))
+
+    async def close(self) -> None:
+        """It is the lender's to close."""
+
+    async def __aenter__(self) -> _Lent:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+
+class Namespace:
+    """One namespace as one identity sees it."""
+
+    def __init__(self, client: ServiceBusAdministrationClient, host: str, channel: Channel, shared: Recent) -> None:
+        self._client = client
+        self._host = host
+        self._channel = channel
+        self._recent = shared
+
+    async def counts(self, entity: Entity, max_age_s: float) -> tuple[Counts, float]:
+        """The counts and when they were asked for, no older than `max_age_s` (seconds). Raises port errors."""
+        return await self._recent.get((self._client, entity), max_age_s, lambda: self._count(entity))
+
+    async def _count(self, entity: Entity) -> Counts:
+        operation = OPERATION if entity.subscription is None else OPERATION_OF_TOPICS
+        return await self._channel.call(operation, lambda: self._ask(entity, operation))
+
+    async def _ask(self, entity: Entity, operation: str) -> Counts:
+        what = f"Azure {operation} of {entity.path} at {self._host}"
+        try:
+            if entity.subscription is None:
+                told: Any = await self._client.get_queue_runtime_properties(entity.name)
+            else:
+                told = await self._client.get_subscription_runtime_properties(entity.name, entity.subscription)
+            kinds = {k: p for k, p in KINDS.items() if entity.subscription is None or k != "delayed"}
+            return Counts({kind: getattr(told, name) for kind, name in kinds.items()})
+        except ResourceNotFoundError as e:
+            raise Misconfigured(f"{what}: there is none, or our key may not see it: {short(e)}") from e
+        except HttpResponseError as e:
+            raise _refusal(what, e) from e
+        except AzureError as e:
+            untrusted = "CERTIFICATE_VERIFY_FAILED" in str(e)
+            raise (Misconfigured if untrusted else Unavailable)(f"{what}: {type(e).__name__}: {short(e)}") from e
+        except OSError as e:  # the certificates' file: what the network does comes as the SDK's errors
+            raise Misconfigured(f"{what}: {short(e)}") from e
+        except MISSHAPEN as e:
+            raise Unavailable(f"{what}: the answer is no description of it: {short(e)}") from e
+
+
+def _refusal(what: str, error: HttpResponseError) -> PortError:
+    """By the subcode where the broker names one: 50009 is a throttled namespace, under several statuses."""
+    text = short(error.message or error)
+    headers = getattr(error.response, "headers", None) or {}
+    wait_s = retry_after_s(headers)
+    code = "50009" if "50009" in text else ""
+    if code or error.status_code == 429:
+        wait_s = wait_s or THROTTLED_S
+    if error.status_code in {401, 403}:
+        grant = "counting needs the Manage right, or the role Azure Service Bus Data Owner"
+        return Misconfigured(f"{what}: HTTP {error.status_code}: {text}: {grant}")
+    return of_code(code, f"{what}: HTTP {error.status_code}: {text}", error.status_code, wait_s)
+
+
+async def namespace(context: Context, host: str, account: AzureAccount, connection: Secret | None) -> Namespace:
+    """The namespace that all sources of it share. Raises `Misconfigured`.
+
+    `host` is its full name, with a port where that is not 443; `connection` a connection string in place of an
+    identity.
+    """
+
+    @asynccontextmanager
+    async def opening() -> AsyncIterator[ServiceBusAdministrationClient]:
+        off: dict[str, Any] = {"retry_total": 0, "transport": transport(account.ca_file)}
+        try:
+            if connection is not None:
+                made = ServiceBusAdministrationClient.from_connection_string(connection.read(), **off)
+            else:
+                scope = "https://servicebus.azure.net/.default"
+                lent: Any = _Lent(await identity(context, account), scope)
+                made = ServiceBusAdministrationClient(host, lent, **off)
+        except MISSHAPEN as e:
+            raise Misconfigured(f"Azure Service Bus: the connection string is none: {type(e).__name__}") from e
+        async with made:
+            yield made
+
+    client = await context.shared(("azure-bus", host, account, connection), opening)
+    channel = Channel(context, APIS["service_bus"], host)
+    return Namespace(client, client.fully_qualified_namespace, channel, await recent(context))

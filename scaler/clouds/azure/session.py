@@ -1,0 +1,267 @@
+"""Azure: one credential an identity, one session a trust, one table of APIs and of what they grant.
+
+Tokens come by azure-identity: workload identity (AKS), managed identity, or its default chain. Nothing here goes to
+the network before the first call: the daemon starts while the identity's endpoint is not up yet.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from azure.core.exceptions import AzureError, ClientAuthenticationError
+from azure.identity import CredentialUnavailableError
+from azure.identity.aio import (
+    AzureCliCredential,
+    ChainedTokenCredential,
+    EnvironmentCredential,
+    ManagedIdentityCredential,
+    WorkloadIdentityCredential,
+)
+
+from scaler.clock import SystemClock
+from scaler.clouds.api_budget import Api, Channel
+from scaler.clouds.azure import errors
+from scaler.clouds.azure.account import AzureAccount
+from scaler.clouds.azure.transport import transport
+from scaler.clouds.rest import Answer, Body, Request, Rest, Tokens, session
+from scaler.ports import Clock, Context, Misconfigured, Unavailable
+
+APIS: Final = {
+    "Microsoft.Authorization": Api("azure/authorization", per_s=1.0, burst=20),
+    "Microsoft.Compute": Api("azure/compute", per_s=5.0, burst=60),
+    "Microsoft.ContainerService": Api("azure/aks", per_s=0.5, burst=30),
+    "Microsoft.Insights": Api("azure/insights", per_s=1.0, burst=20),
+    "Microsoft.StandbyPool": Api("azure/standby_pool", per_s=1.0, burst=20),
+    "metrics": Api("azure/metrics", per_s=10.0, burst=50),
+    "service_bus": Api("azure/service_bus", per_s=5.0, burst=20),
+}
+"""About half of what a subscription is granted, for others call there too. AKS grants 60 calls at once and one a
+second; Compute counts by kind of call, reads of a scale set's machines are the dearest; Resource Manager grants 250
+reads at once and 25 a second. A read of Service Bus's counts costs its namespace 10 of its 1,000 credits a second."""
+AKS_PUT: Final = Api("azure/aks_put", per_s=1 / 60, burst=20)
+"""Writes of one agent pool: 20 at once, then one a minute."""
+VERSIONS: Final = {
+    "Microsoft.Authorization": "2022-04-01",
+    "Microsoft.Compute": "2025-04-01",
+    "Microsoft.ContainerService": "2025-07-01",
+    "Microsoft.Insights": "2022-10-01",
+    "Microsoft.StandbyPool": "2025-03-01",
+}
+"""The API versions that these adapters are written for."""
+MOST_PAGES: Final = 50
+"""Of one list. A scale set of a thousand machines has some ten."""
+NO_CREDENTIALS: Final = (
+    "Azure: no credentials. On AKS label the pod azure.workload.identity/use and annotate its service account with the"
+    " identity's client id (docs/azure.md), on a VM give it a managed identity, elsewhere set AZURE_TENANT_ID,"
+    " AZURE_CLIENT_ID and AZURE_CLIENT_SECRET, or log in by the az tool"
+)
+UNREADABLE: Final = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError)
+"""What the SDK lets through when an answer is of another shape than a token's."""
+EARLY_SHARE: Final = 0.75
+"""Of a token's life, in which nobody asks for another one, unless it was refused."""
+KEPT_CREDENTIALS: Final = 3
+CLI_S: Final = 5
+"""For the az tool, which takes seconds to start."""
+
+logging.getLogger("azure").setLevel(logging.CRITICAL + 1)  # what the SDKs have to say comes as port errors, once
+
+
+class Identity:
+    """One identity and its tokens."""
+
+    def __init__(self, account: AzureAccount, clock: Clock) -> None:
+        self._credentials = [_credential(account)]
+        self._account = account
+        self._clock = clock
+        self._tokens: dict[str, Tokens] = {}
+        self._renewed_at: dict[str, float] = {}
+
+    async def close(self) -> None:
+        for credential in self._credentials:
+            await credential.close()
+
+    def tokens(self, scope: str) -> Tokens:
+        """The token for a service, such as ``https://management.azure.com/.default``."""
+        return self._tokens.setdefault(scope, Tokens(self._clock, lambda: self._fetch(scope)))
+
+    async def _fetch(self, scope: str) -> tuple[str, float]:
+        """A token. One asked for before its time was refused by a service: the SDK would give the same one again."""
+        if self._clock.now() < self._renewed_at.pop(scope, float("-inf")):
+            await self._forget()
+        token, life_s = await self._ask(scope)
+        self._renewed_at[scope] = self._clock.now() + EARLY_SHARE * life_s
+        return token, life_s
+
+    async def _forget(self) -> None:
+        """Go on with a new credential, whose cache is empty. Those before it may still be at work for a while."""
+        self._credentials.append(_credential(self._account))
+        if len(self._credentials) > KEPT_CREDENTIALS:
+            await self._credentials.pop(0).close()
+
+    async def _ask(self, scope: str) -> tuple[str, float]:
+        try:
+            token = await self._credentials[-1].get_token(scope)
+        except CredentialUnavailableError as e:
+            if self._account.credential == "managed_identity":  # its endpoint may not be up yet
+                raise Unavailable(f"Azure: no token: {errors.short(e)}") from e
+            raise Misconfigured(f"{NO_CREDENTIALS}: {errors.short(e)}") from e
+        except ClientAuthenticationError as e:
+            passing = (e.status_code or 0) >= 500 or e.status_code == 429
+            none = e.status_code is None and self._account.credential == "default"
+            what = NO_CREDENTIALS if none else "Azure: no token"
+            raise (Unavailable if passing else Misconfigured)(f"{what}: {errors.short(e)}") from e
+        except AzureError as e:
+            raise Unavailable(f"Azure: no token: {errors.short(e)}") from e
+        except UNREADABLE as e:
+            raise Unavailable(f"Azure: no token: the answer is none: {errors.short(repr(e))}") from e
+        except (OSError, ValueError) as e:  # the service account's token file
+            raise Misconfigured(f"Azure: no token: {errors.short(e)}") from e
+        return token.token, token.expires_on - SystemClock().now()  # the token's end is told on the real clock
+
+
+def _credential(account: AzureAccount) -> Any:
+    """The SDK's credential. Its own retries are off: ours, and the next turn, are enough. Raises `Misconfigured`."""
+    authority = account.authority_url or os.environ.get("AZURE_AUTHORITY_HOST") or account.endpoints.authority
+    entra: dict[str, Any] = {"authority": authority, "retry_total": 0}
+    local: dict[str, Any] = {"client_id": account.client_id, "retry_total": 0}
+    if account.authority_url:
+        entra["disable_instance_discovery"] = True
+    who = {k: v for k, v in (("tenant_id", account.tenant_id), ("client_id", account.client_id)) if v}
+    if account.token_file:
+        who["token_file_path"] = account.token_file
+    try:
+        match account.credential:
+            case "workload_identity":
+                return WorkloadIdentityCredential(**who, **entra, transport=transport(account.ca_file))
+            case "managed_identity":
+                return ManagedIdentityCredential(**local, transport=transport(None))
+        federated = account.token_file or os.environ.get("AZURE_FEDERATED_TOKEN_FILE")
+        return ChainedTokenCredential(
+            EnvironmentCredential(**entra, transport=transport(account.ca_file)),
+            *([WorkloadIdentityCredential(**who, **entra, transport=transport(account.ca_file))] if federated else []),
+            ManagedIdentityCredential(**local, transport=transport(None)),
+            AzureCliCredential(process_timeout=CLI_S),
+        )
+    except ValueError as e:  # tenant, client or token file is neither given nor in the environment
+        raise Misconfigured(f"Azure: {errors.short(e)}") from e
+
+
+async def identity(context: Context, account: AzureAccount) -> Identity:
+    """The identity that all adapters with these credentials share. Raises `Misconfigured`."""
+    who = (account.credential, account.tenant_id, account.client_id, account.token_file, account.cloud)
+
+    @asynccontextmanager
+    async def opening() -> AsyncIterator[Identity]:
+        made = Identity(account, context.clock)
+        try:
+            yield made
+        finally:
+            await made.close()
+
+    return await context.shared(("azure", who, account.authority_url, account.ca_file), opening)
+
+
+class Arm:
+    """Resource Manager as an adapter calls it. Paths are resources' ids; actions are named as in Azure's roles."""
+
+    def __init__(self, account: AzureAccount, rest: Mapping[str, Rest], base: str) -> None:
+        self.account = account
+        self._rest = rest
+        self._base = base
+
+    async def get(
+        self, action: str, path: str, query: Mapping[str, str] | None = None, *, for_write: bool = False
+    ) -> Body:
+        """A resource. `for_write`: a write waits for it, so it does not give way. Raises port errors."""
+        return (await self._call("GET", action, path, query=query, first=for_write)).body
+
+    async def all(self, action: str, path: str, query: Mapping[str, str] | None = None) -> list[Body]:
+        """All of a list's items, page by page. Raises port errors: a list that is not whole is no list."""
+        found: list[Body] = []
+        body = await self.get(action, path, query)
+        for _ in range(MOST_PAGES):
+            found += _items(action, path, body)
+            further = body.get("nextLink")
+            if not further:
+                return found
+            body = (await self.follow(action, str(further))).body
+        raise Unavailable(f"Azure {action} of {named(path)}: more than {MOST_PAGES} pages")
+
+    async def follow(self, action: str, url: str) -> Answer:
+        """What an address that Azure gave answers: it must be Resource Manager's own, for the token goes there."""
+        if urlsplit(url)[:2] != urlsplit(self._base)[:2]:
+            raise Unavailable(f"Azure {action}: refers to another host, {urlsplit(url).hostname}")
+        return await self._rest[_provider(action)].call(Request(operation=action, method="GET", url=url))
+
+    async def write(  # noqa: PLR0913 - what one write is made of
+        self,
+        method: str,
+        action: str,
+        path: str,
+        body: object,
+        *,
+        version: str = "",
+        through: Rest | None = None,
+    ) -> Answer:
+        """An accepted write's answer; `version` is the etag that the resource must still have. Never repeated."""
+        headers = {"If-Match": version} if version else {}
+        return await self._call(method, action, path, body=body, headers=headers, through=through)
+
+    async def _call(  # noqa: PLR0913 - the same
+        self,
+        method: str,
+        action: str,
+        path: str,
+        *,
+        through: Rest | None = None,
+        query: Mapping[str, str] | None = None,
+        first: bool = False,
+        **more: Any,
+    ) -> Answer:
+        provider = _provider(action)
+        asked = Request(
+            operation=action,
+            method=method,
+            url=self._base + path,
+            about=named(path),
+            query={"api-version": VERSIONS[provider], **(query or {})},
+            **more,
+        )
+        reads = method == "GET"
+        return await (through or self._rest[provider]).call(asked, write=first or not reads, repeat=reads)
+
+
+async def arm(context: Context, account: AzureAccount) -> Arm:
+    """Resource Manager of a subscription. Raises `Misconfigured`."""
+    if account.subscription_id is None:
+        raise Misconfigured("Azure: account.subscription_id is not set")
+    rest = {p: await through(context, account, APIS[p], account.subscription_id) for p in VERSIONS}
+    return Arm(account, rest, account.arm)
+
+
+async def through(context: Context, account: AzureAccount, api: Api, scope: object) -> Rest:
+    """Resource Manager within the budget of one API, counted for `scope`. Raises `Misconfigured`."""
+    http = await session(context, account.ca_file)
+    tokens = (await identity(context, account)).tokens(f"{account.endpoints.arm}/.default")
+    return Rest(http, tokens, Channel(context, api, scope), errors.refuse, context.clock)
+
+
+def named(path: str) -> str:
+    """The last names of a resource's id: enough to know it by."""
+    return path.rpartition("/providers/")[2] or path
+
+
+def _provider(action: str) -> str:
+    return action.partition("/")[0]
+
+
+def _items(action: str, path: str, body: Body) -> list[Body]:
+    items = body.get("value")
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise Unavailable(f"Azure {action} of {named(path)}: an answer without a list")
+    return items

@@ -1,0 +1,65 @@
+"""Answers that several pools of one account share within a turn."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine, Hashable
+from typing import Any, Final, TypeVar
+
+from scaler.clouds.singleflight import Flights
+from scaler.ports import Clock, Context
+
+T = TypeVar("T")
+TURN_S: Final = 1.0
+"""Pools that ask within this share an answer."""
+SLOW_S: Final = 300.0
+"""For what people change, and seldom: reservations, other scalers' settings, a cluster's group."""
+
+
+class Recent:
+    """The last answers by what was asked."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._flights = Flights()
+        self._answers: dict[Hashable, tuple[float, Any]] = {}
+        self._written: Counter[Hashable] = Counter()
+
+    async def get(self, key: Hashable, max_age_s: float, ask: Callable[[], Coroutine[Any, Any, T]]) -> tuple[T, float]:
+        """An answer and when it was asked for, no older than `max_age_s` (seconds). Raises what `ask` raises."""
+        asked_at, answer = self._answers.get(key, (float("-inf"), None))
+        if 0 <= self._clock.now() - asked_at < max_age_s:
+            return answer, asked_at
+        since = self._written[key]
+        result: tuple[T, float] = await self._flights.share((key, since), lambda: self._ask(key, since, ask))
+        return result
+
+    async def _ask(self, key: Hashable, since: int, ask: Callable[[], Coroutine[Any, Any, T]]) -> tuple[T, float]:
+        asked_at = self._clock.now()
+        answer = await ask()
+        if since == self._written[key]:
+            self._answers[key] = asked_at, answer
+        return answer, asked_at
+
+    def forget(self, key: Hashable) -> None:
+        """It was written: ask anew, and do not keep an answer that is under way."""
+        self._answers.pop(key, None)
+        self._written[key] += 1
+
+    async def close(self) -> None:
+        await self._flights.close()
+
+
+async def recent(context: Context) -> Recent:
+    """The answers of this daemon."""
+
+    @contextlib.asynccontextmanager
+    async def opening() -> AsyncIterator[Recent]:
+        made = Recent(context.clock)
+        try:
+            yield made
+        finally:
+            await made.close()
+
+    return await context.shared("azure-recent", opening)

@@ -1,0 +1,130 @@
+"""The machines of a scale set as Azure tells them: state, zone, market, and why one did not come."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Literal
+
+from policies.model import Part, Shortfall
+from scaler.clouds.azure.errors import of_code, short
+from scaler.clouds.azure.session import Arm
+from scaler.ports import Conflict, OutOfQuota, Unavailable
+
+READ: Final = "Microsoft.Compute/virtualMachineScaleSets/read"
+READ_INSTANCES: Final = "Microsoft.Compute/virtualMachineScaleSets/virtualMachines/read"
+READ_MACHINES: Final = "Microsoft.Compute/virtualMachines/read"
+STOPPED: Final = frozenset({"deallocated", "deallocating", "stopped", "stopping"})
+"""Power states of what does not serve and does not come back by itself: a spot machine evicted into deallocation."""
+
+State = Literal["ready", "creating", "failed", "stopped", "deleting"]
+
+
+@dataclass(frozen=True, slots=True)
+class Vm:
+    """One machine. `name` is how scheduled events name it, `host` the guest system's name, `instance` the set's own."""
+
+    name: str
+    host: str
+    instance: str
+    zone: str
+    market: str
+    state: State
+    short: Shortfall | None = None
+
+
+async def machines(arm: Arm, path: str, scale_set: Mapping[str, Any], now: float) -> list[Vm]:
+    """Every machine of the scale set at `path`, whichever orchestration it has. Raises port errors."""
+    properties = scale_set.get("properties")
+    if not isinstance(properties, Mapping):
+        raise Unavailable(f"Azure {READ} of {path}: an answer without properties")
+    market = str((properties.get("virtualMachineProfile") or {}).get("priority") or "Regular")
+    expand = {"$expand": "instanceView"}
+    if properties.get("orchestrationMode") == "Flexible":
+        group = path.partition("/providers/")[0]
+        query = {**expand, "$filter": f"'virtualMachineScaleSet/id' eq '{path}'"}
+        found = await arm.all(READ_MACHINES, f"{group}/providers/Microsoft.Compute/virtualMachines", query)
+        return [_vm(str(body.get("name")), str(body.get("name")), body, market, now) for body in found]
+    found = await arm.all(READ_INSTANCES, f"{path}/virtualMachines", expand)
+    its_set = path.rpartition("/")[2]
+    return [
+        _vm(f"{its_set}_{body.get('instanceId')}", str(body.get("instanceId")), body, market, now) for body in found
+    ]
+
+
+def _vm(name: str, instance: str, body: Mapping[str, Any], market: str, now: float) -> Vm:
+    properties = body.get("properties")
+    if not isinstance(properties, Mapping):
+        raise Unavailable(f"Azure: the machine {name} is told without properties")
+    view = properties.get("instanceView") or {}
+    statuses = [s for s in view.get("statuses") or () if isinstance(s, Mapping)]
+    failure = _failure(statuses, now)
+    return Vm(
+        name=name.lower(),
+        instance=instance,
+        host=str((properties.get("osProfile") or {}).get("computerName") or name).lower(),
+        zone=str(next(iter(body.get("zones") or ()), "")),
+        market="spot" if str(properties.get("priority") or market) == "Spot" else "on_demand",
+        state="failed" if failure else _state(str(properties.get("provisioningState")), statuses),
+        short=failure,
+    )
+
+
+def _state(provisioning: str, statuses: Iterable[Mapping[str, Any]]) -> State:
+    codes = [str(s.get("code")) for s in statuses]
+    power = next((c.partition("/")[2].lower() for c in codes if c.startswith("PowerState/")), "")
+    match provisioning:
+        case "Deleting":
+            return "deleting"
+        case "Failed" | "Canceled":
+            return "failed"
+    if power in STOPPED:
+        return "stopped"
+    return "ready" if provisioning == "Succeeded" and power == "running" else "creating"
+
+
+def _failure(statuses: Iterable[Mapping[str, Any]], now: float) -> Shortfall | None:
+    """Why the machine did not come, as in ``ProvisioningState/failed/AllocationFailed``."""
+    for status in statuses:
+        kind, _, rest = str(status.get("code")).partition("/")
+        result, _, code = rest.partition("/")
+        if kind == "ProvisioningState" and result.lower() == "failed":
+            text = f"{code or 'failed'}: {short(status.get('message') or status.get('displayStatus') or '')}"
+            return shortfall(code, text, moment(status.get("time"), now))
+    return None
+
+
+def shortfall(code: str, text: str, at: float) -> Shortfall | None:
+    """A late failure: a quota or, what else it may be, capacity. None where a newer write took its place."""
+    error = of_code(code, text)
+    if isinstance(error, Conflict):
+        return None
+    return Shortfall(at, text, quota=isinstance(error, OutOfQuota))
+
+
+def moment(text: object, otherwise: float) -> float:
+    """A time of Azure's, as seconds since the epoch."""
+    try:
+        at = datetime.fromisoformat(str(text))
+        return at.timestamp() if at.tzinfo else otherwise
+    except (OverflowError, ValueError):
+        return otherwise
+
+
+def parts(vms: Iterable[Vm], doomed: Collection[str]) -> tuple[Part, ...]:
+    """Ready, pending and doomed machines by zone and market."""
+    by: defaultdict[tuple[str, str], list[Vm]] = defaultdict(list)
+    for vm in vms:
+        by[vm.zone, vm.market].append(vm)
+    return tuple(
+        Part(
+            zone,
+            market,
+            ready=sum(vm.state == "ready" for vm in there),
+            pending=sum(vm.state == "creating" for vm in there),
+            doomed=sum(vm.name in doomed for vm in there),
+        )
+        for (zone, market), there in sorted(by.items())
+    )

@@ -1,0 +1,1 @@
+"""Inference engines over HTTP: their load and their sleep mode."""

@@ -1,0 +1,1 @@
+"""Google Cloud: sessions, credentials, errors, and what several adapters read."""

@@ -1,0 +1,258 @@
+"""Managed instance groups of Compute Engine: the size asked for, each machine, and what went wrong with it.
+
+GKE's node pools and TPU slices are such groups too. Pools that look at one group in the same moment share the calls.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from policies.model import Shortfall
+from scaler.clouds.gcp import errors as gcp_errors
+from scaler.clouds.gcp import session
+from scaler.clouds.gcp.errors import Said
+from scaler.clouds.gcp.project import GcpProject
+from scaler.clouds.response_validation import MOST_MACHINES, shaped
+from scaler.clouds.rest import Body
+from scaler.clouds.singleflight import Flights
+from scaler.ports import Context, Unavailable
+
+READ: Final = "compute.instanceGroupManagers.get"
+"""Grants the group, its machines and its errors."""
+WRITE: Final = "compute.instanceGroupManagers.update"
+PAGE: Final = 500
+PAGES: Final = 20
+"""Of machines: ten thousand, more than a group may have."""
+SERVES: Final = frozenset({"NONE", "REFRESHING"})
+"""What the group does to a machine that serves meanwhile."""
+COMES: Final = frozenset({"CREATING", "CREATING_WITHOUT_RETRIES", "RECREATING", "RESUMING", "STARTING", "VERIFYING"})
+LEAVES: Final = frozenset({"ABANDONING", "DELETING", "STOPPING", "SUSPENDING"})
+"""What was asked for by whoever sizes the group."""
+WELL: Final = frozenset({"HEALTHY", "UNKNOWN"})
+DOWN: Final = frozenset({"STOPPED", "STOPPING", "TERMINATED"})
+ZONE: Final = re.compile(r"/zones/([^/]+)/")
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """One machine of a group. `name` is its path from ``projects/`` on; `error` what its last attempt ended with."""
+
+    name: str
+    status: str
+    action: str
+    well: bool
+    error: Said | None
+    meant: str = ""
+    """The status that the group means it to have, where it tells."""
+
+    @property
+    def zone(self) -> str:
+        found = ZONE.search(self.name)
+        return found[1] if found else ""
+
+    @property
+    def ready(self) -> bool:
+        return self.status == "RUNNING" and self.action in SERVES and self.well
+
+    @property
+    def failed(self) -> bool:
+        """Whether the platform has said that it does not come."""
+        return self.action in COMES and self.status != "RUNNING" and self.error is not None and self.error.final
+
+    @property
+    def down(self) -> bool:
+        """Whether it ended, or is ending, though nobody who sizes the group asked for that."""
+        return self.status in DOWN and self.action not in LEAVES and self.meant in {"", "RUNNING"}
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A group as it was at `at`. `errors` are told where something fails, with their times."""
+
+    path: str
+    at: float
+    target: int
+    suspended: int
+    stopped: int
+    fingerprint: str
+    autoscaler: str
+    standby: Mapping[str, Any]
+    shape: str
+    """How a regional group spreads over its zones."""
+    selections: Mapping[str, Any]
+    """Its choices of machine types, each with its rank."""
+    machines: tuple[Machine, ...] = ()
+    errors: tuple[tuple[float, Said], ...] = ()
+
+    def meant(self, *statuses: str) -> Group:
+        """The group with only those machines that it means to have such a status, or of which it does not tell."""
+        return replace(self, machines=tuple(m for m in self.machines if m.meant in {"", *statuses}))
+
+    @property
+    def short(self) -> Shortfall | None:
+        """Why what was asked for does not come; the newest word of it."""
+        if not any(m.failed for m in self.machines):
+            return None
+        told = [(at, said) for at, said in self.errors if said.final]
+        if told:
+            at, said = max(told, key=lambda one: one[0])
+            return said.shortfall(at)
+        said = next(m.error for m in self.machines if m.failed and m.error is not None)
+        return said.shortfall(0.0)
+
+
+class Groups:
+    """The groups of a project, as all its pools read them."""
+
+    def __init__(self, compute: session.Service, context: Context) -> None:
+        self.compute = compute
+        self._clock = context.clock
+        self._flights = Flights()
+
+    async def close(self) -> None:
+        await self._flights.close()
+
+    @shaped("GCP")
+    async def head(self, path: str, *, urgent: bool = False) -> Group:
+        """A group without its machines, read anew; `urgent` where a write waits for it. Raises port errors."""
+        at = self._clock.now()
+        body = await self.compute.call(READ, f"/compute/v1/{path}", short(path), write=urgent, repeat=True)
+        return _group(path, at, body)
+
+    async def read(self, path: str) -> Group:
+        """A group with its machines. Raises port errors."""
+        return await self._flights.share(path, lambda: self._read(path))
+
+    async def resize(self, path: str, size: int) -> Body:
+        """Ask for `size` machines; gives the operation. Raises port errors, and never sends the write twice."""
+        query = {"size": str(size), "requestId": self.compute.request_id()}
+        return await self.compute.call(
+            WRITE, f"/compute/v1/{path}/resize", short(path), method="POST", query=query, write=True
+        )
+
+    async def patch(self, path: str, fields: Mapping[str, Any]) -> Body:
+        """Change fields, among them the fingerprint seen; gives the operation. Raises port errors as `resize` does."""
+        query = {"requestId": self.compute.request_id()}
+        return await self.compute.call(
+            WRITE, f"/compute/v1/{path}", short(path), method="PATCH", query=query, body=fields, write=True
+        )
+
+    @shaped("GCP")
+    async def _read(self, path: str) -> Group:
+        head = await self.head(path)
+        machines = tuple([_machine(one) for one in await self._pages(path, "listManagedInstances", "POST")])
+        errors: tuple[tuple[float, Said], ...] = ()
+        if any(m.failed for m in machines):
+            found = await self._pages(path, "listErrors", "GET")
+            errors = tuple((gcp_errors.at(e.get("timestamp"), 0.0), gcp_errors.said(e.get("error"))) for e in found)
+        return replace(head, machines=machines, errors=errors)
+
+    async def _pages(self, path: str, method: str, verb: str) -> list[Mapping[str, Any]]:
+        """All of a list. Raises port errors: a half of it would be a smaller pool."""
+        key = "managedInstances" if method == "listManagedInstances" else "items"
+        found: list[Mapping[str, Any]] = []
+        query = {"maxResults": str(PAGE)}
+        for _ in range(PAGES):
+            body = await self.compute.call(
+                READ, f"/compute/v1/{path}/{method}", short(path), method=verb, query=query, repeat=True
+            )
+            page = body.get(key) or []
+            if not isinstance(page, list) or not all(isinstance(one, dict) for one in page):
+                raise Unavailable(f"GCP {READ} of {short(path)}: {key} is no list of objects")
+            found += page
+            token = body.get("nextPageToken")
+            if not token:
+                return found
+            query = {"maxResults": str(PAGE), "pageToken": str(token)}
+        raise Unavailable(f"GCP {READ} of {short(path)}: more than {PAGES * PAGE} {key}")
+
+
+async def groups(context: Context, project: GcpProject) -> Groups:
+    """The groups that all pools of this project share. Raises `Misconfigured`."""
+
+    compute = await session.service(context, project, "compute")
+
+    @asynccontextmanager
+    async def opening() -> AsyncIterator[Groups]:
+        made = Groups(compute, context)
+        try:
+            yield made
+        finally:
+            await made.close()
+
+    return await context.shared(("gcp", "groups", project), opening)
+
+
+def path(project: str, location: str, name: str) -> str:
+    """The path of a group, zonal or regional by the form of its location."""
+    scope = "zones" if location.count("-") == 2 else "regions"
+    return f"projects/{project}/{scope}/{location}/instanceGroupManagers/{name}"
+
+
+def short(path: str) -> str:
+    """The last word of a resource's path."""
+    return path.rsplit("/", 1)[-1]
+
+
+def path_of(url: object) -> str:
+    """A resource's path, from ``projects/`` on, from its URL."""
+    _, mark, rest = str(url).partition("projects/")
+    return mark + rest
+
+
+def _group(path: str, at: float, body: Mapping[str, Any]) -> Group:
+    target = whole(body.get("targetSize"))
+    if target is None:
+        raise Unavailable(f"GCP {READ} of {short(path)}: an answer without a targetSize")
+    status = body.get("status")
+    return Group(
+        path,
+        at,
+        target,
+        counted(short(path), "targetSuspendedSize", body) or 0,
+        counted(short(path), "targetStoppedSize", body) or 0,
+        str(body.get("fingerprint", "")),
+        short(str(status.get("autoscaler") or "")) if isinstance(status, Mapping) else "",
+        body.get("standbyPolicy") or {},
+        str((body.get("distributionPolicy") or {}).get("targetShape", "")),
+        (body.get("instanceFlexibilityPolicy") or {}).get("instanceSelections") or {},
+    )
+
+
+def _machine(one: Mapping[str, Any]) -> Machine:
+    attempt = one.get("lastAttempt") or {}
+    errors = attempt.get("errors") if isinstance(attempt, Mapping) else None
+    health: Collection[Any] = one.get("instanceHealth") or ()
+    return Machine(
+        name=path_of(one.get("instance", "")),
+        status=str(one.get("instanceStatus", "")),
+        action=str(one.get("currentAction", "NONE")),
+        well=all(h.get("detailedHealthState", "UNKNOWN") in WELL for h in health if isinstance(h, Mapping)),
+        error=gcp_errors.said(errors) if errors else None,
+        meant=str(one.get("targetStatus", "")),
+    )
+
+
+def whole(value: object) -> int | None:
+    """A count as the APIs write it, a number or its digits; None where it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        return None
+    try:
+        number = int(value)
+    except ValueError:
+        return None
+    return number if 0 <= number <= MOST_MACHINES else None
+
+
+def counted(name: str, key: str, body: Mapping[str, Any]) -> int | None:
+    """The count under `key` in what the API tells of `name`; None where it tells none. Raises `Unavailable`."""
+    if key not in body:
+        return None
+    number = whole(body[key])
+    if number is None:
+        raise Unavailable(f"GCP: {key} of {name} is {body[key]!r}, no number of machines")
+    return number

@@ -1,0 +1,120 @@
+"""Interruptions on Google Cloud, heard before their machines are gone, and pinned to the board.
+
+Compute Engine says in the audit log's system events that it preempts a machine, has its host fail, or ends it for
+maintenance. A log sink brings them to Pub/Sub, where a pull that waits hears of them at once. A daemon that runs on one
+of the machines hears of its own from the metadata server, which answers when something changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from scaler.clouds.gcp import errors
+from scaler.clouds.gcp.project import GcpProject
+from scaler.clouds.gcp.settings import GcpNotices
+from scaler.clouds.http_answers import message_of
+from scaler.clouds.interruptions import Board, Notice, board
+from scaler.clouds.singleflight import cancelled
+from scaler.ports import Clock, Context, Misconfigured, Permit, PortError
+
+if TYPE_CHECKING:
+    from scaler.clouds.gcp.pubsub import Subscriber
+
+METHODS: Final = frozenset(
+    {"compute.instances.hostError", "compute.instances.preempted", "compute.instances.terminateOnHostMaintenance"}
+)
+"""System events after which a machine is gone. A live migration is none."""
+WAIT_S: Final = 30.0
+"""How long one pull waits for a message; a new one follows at once."""
+PAUSE_S: Final = 1.0
+"""After a failure, doubled up to `LONGEST_S`."""
+LONGEST_S: Final = 60.0
+EMPTY_S: Final = 0.25
+"""After a pull that brought nothing: some end at once."""
+ACK_S: Final = 5.0
+PREEMPTED_S: Final = 30.0
+"""From the notice until the machine is gone, where its template asks for no longer one."""
+
+
+class Listener:
+    """What hears of interruptions for pools of one project. `wrong` is why nothing is heard now; empty when all is."""
+
+    def __init__(self, board: Board, clock: Clock) -> None:
+        self._board = board
+        self._clock = clock
+        self.wrong = ""
+        self.subscription: str | None = None
+
+    def pin(self, entry: Mapping[str, Any]) -> bool:
+        """Take a log entry; whether it says that a machine will be taken."""
+        payload = entry.get("protoPayload")
+        method = payload.get("methodName") if isinstance(payload, Mapping) else None
+        name = str(payload.get("resourceName", "")) if isinstance(payload, Mapping) else ""
+        if not isinstance(method, str) or method not in METHODS or "/instances/" not in name:
+            return False
+        now = self._clock.now()
+        told_at = errors.at(entry.get("timestamp"), now)
+        machine = name[name.index("projects/") :] if "projects/" in name else name
+        self._board.pin(Notice(machine, "interruption", now, told_at + PREEMPTED_S, by=str(method)))
+        return True
+
+    async def pull(self, subscriber: Subscriber, subscription: str) -> None:
+        """Hear without end what the log sink brings."""
+        pause_s = PAUSE_S
+        while True:
+            try:
+                received = await subscriber.pull(subscription, WAIT_S)
+                for one in received:
+                    self._take(one.message.data)
+                if received:
+                    await subscriber.acknowledge(subscription, [one.ack_id for one in received], ACK_S)
+                self.wrong, pause_s = "", PAUSE_S
+                if not received:
+                    await asyncio.sleep(EMPTY_S)
+            except PortError as e:
+                self.wrong = str(e)
+                await asyncio.sleep(LONGEST_S if isinstance(e, Misconfigured) else pause_s)
+                pause_s = min(2 * pause_s, LONGEST_S)
+
+    def _take(self, data: bytes) -> None:
+        """A message's log entry; what is none is not ours."""
+        self.pin(message_of(data))
+
+    async def permits(self) -> Sequence[Permit]:
+        """Whether the subscription may be read, as the pulls found it."""
+        if self.subscription is None:
+            return ()
+        granted = False if self.wrong else None
+        return [Permit("pubsub.subscriptions.consume", granted, self.wrong or f"of {self.subscription}")]
+
+
+async def listen(context: Context, project: GcpProject, spec: GcpNotices) -> Listener:
+    """The listener that all pools with these ways of hearing share. Raises `Misconfigured`."""
+    shared = await board(context)
+
+    @asynccontextmanager
+    async def opening() -> AsyncIterator[Listener]:
+        listener = Listener(shared, context.clock)
+        tasks: list[asyncio.Task[None]] = []
+        if spec.subscription is not None:
+            from scaler.clouds.gcp import pubsub  # noqa: PLC0415 - gRPC only where it is used
+
+            listener.subscription = spec.subscription
+            subscriber = await pubsub.subscriber(context, project)
+            pull = functools.partial(listener.pull, subscriber, spec.subscription)
+            tasks.append(context.tasks.start("gcp notices", pull))
+        if spec.metadata_url is not None:
+            from scaler.clouds.gcp import metadata_server  # noqa: PLC0415 - as above
+
+            asker = await metadata_server.watcher(context, spec.metadata_url, shared)
+            tasks.append(context.tasks.start("gcp metadata", asker.watch))
+        try:
+            yield listener
+        finally:
+            await cancelled(*tasks)
+
+    return await context.shared(("gcp", "notices", project, spec), opening)

@@ -1,0 +1,70 @@
+"""Reservations of Compute Engine: machines that are paid whether used or not."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any, Final
+
+from scaler.clouds.gcp import errors, session
+from scaler.clouds.gcp.instance_groups import whole
+from scaler.clouds.gcp.project import GcpProject
+from scaler.clouds.gcp.settings import GcpReservation
+from scaler.ports import Clock, Context, PortError, Unavailable
+
+READ: Final = "compute.reservations.get"
+AGAIN_S: Final = 60.0
+"""Between two looks: reservations change by people's hands."""
+KEPT_S: Final = 600.0
+"""How long the last answer stands while none comes."""
+STATUSES: Final = frozenset({"CREATING", "DELETING", "INVALID", "READY", "UPDATING"})
+
+
+class Reservation:
+    """One reservation, as all pools that name it read it."""
+
+    def __init__(self, compute: session.Service, clock: Clock, project: GcpProject, spec: GcpReservation) -> None:
+        self._compute = compute
+        self._clock = clock
+        self._path = f"/compute/v1/projects/{project.id}/zones/{spec.zone}/reservations/{spec.name}"
+        self._name = spec.name
+        self._held: int | None = None
+        self._looked_at = self._told_at = float("-inf")
+
+    async def held(self) -> int | None:
+        """How many machines it holds; None where that is not known. Nothing of a pool's own is lost to its silence."""
+        now = self._clock.now()
+        if not 0 <= now - self._looked_at < AGAIN_S:
+            self._looked_at = now
+            with contextlib.suppress(PortError):
+                self._held, self._told_at = await self.read(), now
+        return self._held if 0 <= now - self._told_at < KEPT_S else None
+
+    async def read(self) -> int:
+        """The machines that it holds now. Raises port errors."""
+        body = await self._compute.call(READ, self._path, self._name)
+        return held(self._name, body, self._clock.now())
+
+
+def held(name: str, body: Mapping[str, Any], now: float) -> int:
+    """What a reservation's own words make of it: nothing before it is ready and after its end."""
+    ends = errors.at(body.get("deleteAtTime"), float("inf"))
+    status = body.get("status")
+    if not isinstance(status, str) or status not in STATUSES:
+        raise Unavailable(f"GCP {READ} of {name}: {status!r} is no status of a reservation")
+    if status != "READY" or ends <= now:
+        return 0
+    specific = body.get("specificReservation")
+    count = specific.get("assuredCount", specific.get("count")) if isinstance(specific, Mapping) else None
+    number = whole(count)
+    if number is None:
+        raise Unavailable(f"GCP {READ} of {name}: {count!r} is no number of machines")
+    return number
+
+
+async def reservation(context: Context, project: GcpProject, spec: GcpReservation) -> Reservation:
+    """The reservation that all pools which name it share. Raises `Misconfigured`."""
+
+    compute = await session.service(context, project, "compute")
+    made = Reservation(compute, context.clock, project, spec)
+    return await context.shared(("gcp", "reservation", project, spec), lambda: contextlib.nullcontext(made))

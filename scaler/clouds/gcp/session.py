@@ -1,0 +1,200 @@
+"""Google Cloud: one token an account for REST and gRPC alike, one session, one table of APIs and of what they grant.
+
+Credentials come by google-auth: workload identity and the metadata server, a service account's key, workload identity
+federation. It blocks, so it runs in a thread, one fetch at a time. Nothing here goes to the network before the first
+call: the daemon starts while the metadata server is not up yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import traceback
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC
+from pathlib import Path
+from typing import Any, Final
+
+import google.auth
+import requests
+from google.auth import exceptions
+from google.auth.identity_pool import Credentials as Federation
+from google.auth.transport.requests import Request as Transport
+from google.oauth2.service_account import Credentials as Key
+
+from scaler.clouds.api_budget import Api, Channel
+from scaler.clouds.gcp import errors
+from scaler.clouds.gcp import http as gcp_http
+from scaler.clouds.gcp.http import AUTH_S
+from scaler.clouds.gcp.project import GcpProject
+from scaler.clouds.response_validation import MISSHAPEN
+from scaler.clouds.rest import Body, Request, Rest, Tokens, session
+from scaler.clouds.singleflight import Flights
+from scaler.ports import Clock, Context, Misconfigured, Permit, Unavailable
+
+SCOPES: Final = ("https://www.googleapis.com/auth/cloud-platform",)
+"""What a token may be used for at all; IAM roles narrow it."""
+APIS: Final = {
+    "compute": Api("gcp/compute", per_s=10.0, burst=60),
+    "container": Api("gcp/container", per_s=5.0, burst=30),
+    "monitoring": Api("gcp/monitoring", per_s=20.0, burst=100),
+    "pubsub": Api("gcp/pubsub", per_s=20.0, burst=100),
+    "resource_manager": Api("gcp/resource_manager", per_s=2.0, burst=20),
+}
+"""Half or less of what a project is granted by default, for others call there too. Compute: 1,500 reads a minute and
+region; Container: 3,000 requests a minute, of which some are counted apart; Monitoring: 6,000 lists a minute; Pub/Sub:
+6,000 administrative operations a minute; Resource Manager: 600 reads a minute."""
+HUMAN: Final = (
+    "Status: 403",
+    "Status: 404",
+    "invalid_grant",
+    "invalid_client",
+    "unauthorized_client",
+    "invalid_request",
+)
+"""In google-auth's words: refusals by the token's issuer, or the metadata server, that no retry mends."""
+NO_CREDENTIALS: Final = (
+    "GCP: no credentials. On GKE bind the pod's service account to a Google one (workload identity; docs/gcp.md), on a"
+    " VM give it a service account, elsewhere set project.credentials_file or GOOGLE_APPLICATION_CREDENTIALS"
+)
+MOST_PERMISSIONS: Final = 100
+"""That one question may name."""
+
+
+class Account:
+    """One identity and its tokens."""
+
+    def __init__(self, project: GcpProject, clock: Clock) -> None:
+        self.tokens = Tokens(clock, self._fetch)
+        self._clock = clock
+        self._file = project.credentials_file
+        self._http = gcp_http.session()
+        self._ca_file = project.ca_file
+        self._flights = Flights()
+        self._credentials: Any = None
+
+    async def close(self) -> None:
+        await self._flights.close()
+        self._http.close()
+
+    async def _fetch(self) -> tuple[str, float]:
+        """A caller that gives up leaves the fetch to the others: one thread at a time, however often it is asked."""
+        return await self._flights.share("token", lambda: asyncio.to_thread(self._blocking))
+
+    def _blocking(self) -> tuple[str, float]:
+        request = _Bounded(self._http, self._ca_file)
+        try:
+            if self._credentials is None:
+                self._credentials = _load(self._file, request)
+            self._credentials.refresh(request)
+        except exceptions.DefaultCredentialsError as e:
+            raise Misconfigured(NO_CREDENTIALS if self._file is None else f"GCP: {self._file}: {e}") from e
+        except (exceptions.GoogleAuthError, requests.RequestException) as e:
+            text = f"GCP: no token: {errors.one_line(e)}"
+            traceback.clear_frames(e.__traceback__)  # they hold the answer, and that its connection
+            human = any(word in str(e) for word in HUMAN) and not getattr(e, "retryable", False)
+            raise (Misconfigured(text) if human else Unavailable(text)) from e
+        except (OSError, *MISSHAPEN) as e:
+            text = f"GCP: {self._file or 'the credentials'}: {errors.one_line(repr(e))}"
+            loaded = self._credentials is not None and not isinstance(e, OSError)  # it is the answer that is malformed
+            raise (Unavailable if loaded else Misconfigured)(text) from e
+        expiry = self._credentials.expiry
+        life_s = expiry.replace(tzinfo=UTC).timestamp() - self._clock.now() if expiry else 0.0
+        return str(self._credentials.token), life_s
+
+
+class _Bounded(Transport):  # type: ignore[misc]
+    """google-auth's requests, none of which may take longer than `AUTH_S`."""
+
+    def __init__(self, http: requests.Session, ca_file: str | None) -> None:
+        super().__init__(http)
+        self._trust = {} if ca_file is None else {"verify": ca_file}  # a session's own gives way to the environment's
+
+    def __call__(
+        self, url: str, method: str = "GET", body: Any = None, headers: Any = None, timeout: Any = None, **more: Any
+    ) -> Any:
+        return super().__call__(url, method, body, headers, min(timeout or AUTH_S, AUTH_S), **self._trust, **more)
+
+
+def _load(file: str | None, request: Transport) -> Any:
+    """Credentials. Only the kinds that name no program to run and no other file's reader are taken from a file."""
+    if file is None:
+        return google.auth.default(scopes=SCOPES, request=request)[0]
+    info = json.loads(Path(file).read_text(encoding="utf-8"))
+    match info.get("type"):
+        case "service_account":
+            return Key.from_service_account_info(info, scopes=SCOPES)
+        case "external_account":
+            return Federation.from_info(info, scopes=SCOPES)
+    raise ValueError(f"type {info.get('type')!r} is neither service_account nor external_account")
+
+
+async def account(context: Context, project: GcpProject) -> Account:
+    """The account that all adapters with these credentials share."""
+
+    @asynccontextmanager
+    async def opening() -> AsyncIterator[Account]:
+        made = Account(project, context.clock)
+        try:
+            yield made
+        finally:
+            await made.close()
+
+    return await context.shared(("gcp", project.credentials_file, project.ca_file), opening)
+
+
+class Service:
+    """One REST API of a project, as an adapter calls it."""
+
+    def __init__(self, rest: Rest, url: str, chance: Any) -> None:
+        self._rest = rest
+        self._url = url.rstrip("/")
+        self._chance = chance
+
+    async def call(  # noqa: PLR0913 - what one call is made of
+        self,
+        permission: str,
+        path: str,
+        about: str,
+        *,
+        method: str = "GET",
+        query: Mapping[str, str] | None = None,
+        body: object = None,
+        write: bool = False,
+        repeat: bool | None = None,
+    ) -> Body:
+        """The answer, granted by `permission`. Raises port errors; `about` says what it was asked of."""
+        asked = Request(operation=permission, method=method, url=self._url + path, about=about, query=query, body=body)
+        return (await self._rest.call(asked, write=write, repeat=repeat)).body
+
+    def request_id(self) -> str:
+        """A token that makes the repetition of one call harmless. Never the same for two calls."""
+        return str(uuid.UUID(int=self._chance.getrandbits(128), version=4))
+
+
+async def service(context: Context, project: GcpProject, name: str) -> Service:
+    """The API that all adapters of this project share a budget of. Raises `Misconfigured`."""
+    http = await session(context, project.ca_file)
+    tokens = (await account(context, project)).tokens
+    channel = Channel(context, APIS[name], project.id)
+    rest = Rest(http, tokens, channel, errors.refuse, context.clock)
+    return Service(rest, getattr(project.endpoints, name), context.calls.chance)
+
+
+async def permits(context: Context, project: GcpProject, permissions: Sequence[str]) -> Sequence[Permit]:
+    """Whether each permission is granted on the project, which needs none itself. Raises port errors."""
+    manager = await service(context, project, "resource_manager")
+    granted = set[str]()
+    for first in range(0, len(permissions), MOST_PERMISSIONS):
+        asked = {"permissions": list(permissions[first : first + MOST_PERMISSIONS])}
+        path = f"/v1/projects/{project.id}:testIamPermissions"
+        answer = await manager.call("testIamPermissions", path, project.id, method="POST", body=asked, repeat=True)
+        granted.update(str(p) for p in answer.get("permissions") or ())
+    return [
+        Permit(p, granted=True)
+        if p in granted
+        else Permit(p, granted=False, detail=f"not on project {project.id} ({errors.ROLE} has the role)")
+        for p in permissions
+    ]

@@ -1,0 +1,45 @@
+"""What specifications of Google's pools have in common: names, reservations, ways of hearing. No SDK."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+from policies.model.field_metadata import Rule
+
+YIELD_S: Final = 600.0
+"""How long somebody else's size is left alone."""
+ZONE: Final = r"^[a-z]+-[a-z]+[0-9]-[a-z]$"
+REGION: Final = r"^[a-z]+-[a-z]+[0-9]$"
+NAME: Final = r"^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GcpReservation:
+    """A reservation of Compute Engine that the pool's machines fill first."""
+
+    name: Annotated[str, Rule("Name of the reservation.", pattern=NAME, example="h100-reserved")]
+    zone: Annotated[str, Rule("Its zone.", pattern=ZONE, example="us-central1-a")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GcpNotices:
+    """Where interruptions are heard of before their machines are gone."""
+
+    subscription: Annotated[
+        str | None,
+        Rule(
+            "Pub/Sub subscription of a log sink for system events of Compute Engine, one a daemon; null: none, and an"
+            " interruption is seen when its machine stops.",
+            pattern=r"^[A-Za-z][A-Za-z0-9._~+%-]{2,254}$",
+            example="preemptions",
+        ),
+    ] = None
+    metadata_url: Annotated[
+        str | None,
+        Rule(
+            "Metadata server to ask too, for a daemon that runs on one of the pool's machines; null: none.",
+            pattern=r"^http://[^/@\s?#]+$",
+            example="http://metadata.google.internal",
+        ),
+    ] = None

@@ -1,0 +1,187 @@
+"""Cloud Monitoring's time series: lists with each sample's own time, and one list for all subscriptions of a project.
+
+A metric that has no sample is no zero: an answer without a series tells nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from scaler.clouds.gcp import errors as gcp_errors
+from scaler.clouds.gcp import session
+from scaler.clouds.gcp.project import GcpProject
+from scaler.clouds.response_validation import MISSHAPEN, shaped
+from scaler.clouds.rest import Body
+from scaler.clouds.singleflight import Flights
+from scaler.ports import Clock, Context, Unavailable
+
+LIST: Final = "monitoring.timeSeries.list"
+"""Grants PromQL too."""
+PAGES: Final = 20
+PAGE: Final = 10_000
+AT_ONCE: Final = 50
+"""Subscriptions in one filter: filters are limited in length, at some thousand characters."""
+LOOK_BACK_S: Final = 900.0
+"""How far back a sample of a subscription is looked for: some minutes until it is shown, and outages."""
+NOTHING: Final = (float("-inf"), frozenset[str]())
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A sample: when it was taken, and the value as it was sent."""
+
+    at: float
+    value: object
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One series, its newest sample first."""
+
+    labels: Mapping[str, str]
+    resource: Mapping[str, str]
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What a filter gave. `partial` says what could not be asked."""
+
+    series: tuple[Series, ...]
+    partial: str = ""
+
+
+class Monitoring:
+    """The time series of one project."""
+
+    def __init__(self, monitoring: session.Service, clock: Clock, project: str) -> None:
+        self._monitoring = monitoring
+        self._clock = clock
+        self._project = project
+
+    async def list(
+        self, about: str, chosen: str, since: float, until: float, aggregation: Mapping[str, str] | None = None
+    ) -> Listed:
+        """All series that a filter chooses, with their samples after `since` and until `until`. Raises port errors."""
+        query = {
+            "filter": chosen,
+            "interval.startTime": _stamp(since),
+            "interval.endTime": _stamp(until),
+            "view": "FULL",
+            "pageSize": str(PAGE),
+            **{f"aggregation.{key}": value for key, value in (aggregation or {}).items()},
+        }
+        found: list[Series] = []
+        errors: list[str] = []
+        for _ in range(PAGES):
+            body = await self._monitoring.call(LIST, f"/v3/projects/{self._project}/timeSeries", about, query=query)
+            try:
+                found += [_series(one) for one in body.get("timeSeries") or ()]
+            except MISSHAPEN as e:
+                raise Unavailable(f"GCP {LIST} of {about}: an answer that we do not understand: {e!r}") from e
+            errors += [str(e.get("message", e)) for e in body.get("executionErrors") or () if isinstance(e, Mapping)]
+            if not body.get("nextPageToken"):
+                return Listed(tuple(found), gcp_errors.one_line("; ".join(errors)))
+            query["pageToken"] = str(body["nextPageToken"])
+        raise Unavailable(f"GCP {LIST} of {about}: more than {PAGES * PAGE} series: choose fewer, or reduce them")
+
+    async def promql(self, about: str, promql: str) -> Body:
+        """An instant query now, as Prometheus answers it. Raises port errors."""
+        path = f"/v1/projects/{self._project}/location/global/prometheus/api/v1/query"
+        return await self._monitoring.call(LIST, path, about, query={"query": promql})
+
+
+class Gauge:
+    """A metric of subscriptions: one list for all that are read here."""
+
+    def __init__(self, monitoring: Monitoring, clock: Clock, metric: str) -> None:
+        self._monitoring = monitoring
+        self._clock = clock
+        self._metric = metric
+        self._wanted: set[str] = set()
+        self._read: tuple[float, frozenset[str]] = NOTHING
+        self._series: dict[str, list[Series]] = {}
+        self._partial = ""
+        self._flights = Flights()
+
+    async def close(self) -> None:
+        await self._flights.close()
+
+    async def of(self, subscription: str, every_s: float) -> Listed:
+        """The series of one subscription, no older than `every_s`. Raises port errors."""
+        self._wanted.add(subscription)
+        asked_at = self._clock.now()
+        while not self._known(subscription, asked_at, every_s):
+            await self._flights.share("all", self._all)
+        return Listed(tuple(self._series.get(subscription, ())), self._partial)
+
+    def _known(self, subscription: str, asked_at: float, every_s: float) -> bool:
+        """Whether it was read since `asked_at`, or not long before."""
+        at, covered = self._read
+        return subscription in covered and (at >= asked_at or asked_at - at < every_s)
+
+    @shaped("GCP")
+    async def _all(self) -> None:
+        now, names = self._clock.now(), sorted(self._wanted)
+        series: dict[str, list[Series]] = {}
+        partial = list[str]()
+        for first in range(0, len(names), AT_ONCE):
+            listed = await self._monitoring.list(
+                self._metric, _filter(self._metric, names[first : first + AT_ONCE]), now - LOOK_BACK_S, now
+            )
+            for one in listed.series:
+                name = one.resource.get("subscription_id")
+                if name not in names:
+                    raise Unavailable(f"GCP {LIST} of {self._metric}: a series of {name!r}, which was not asked for")
+                series.setdefault(name, []).append(one)
+            partial += [listed.partial] if listed.partial else []
+        self._series, self._partial = series, "; ".join(partial)
+        self._read = now, frozenset(names)
+
+
+def _filter(metric: str, names: Sequence[str]) -> str:
+    among = ", ".join(f'"{name}"' for name in names)
+    chosen = f'"{names[0]}"' if len(names) == 1 else f"one_of({among})"
+    return f'metric.type = "{metric}" AND resource.labels.subscription_id = {chosen}'
+
+
+def _series(one: Mapping[str, Any]) -> Series:
+    points = [Point(_at(p["interval"]["endTime"]), next(iter(p["value"].values()), None)) for p in one["points"]]
+    if not points:
+        raise ValueError("a series without points")  # none is listed: it would make a sum too small
+    points.sort(key=lambda p: p.at, reverse=True)
+    labels, resource = one.get("metric", {}).get("labels", {}), one.get("resource", {}).get("labels", {})
+    return Series(dict(labels), dict(resource), tuple(points))
+
+
+def _at(stamp: str) -> float:
+    return datetime.fromisoformat(stamp).timestamp()
+
+
+def _stamp(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds")
+
+
+async def monitoring(context: Context, project: GcpProject) -> Monitoring:
+    """The time series of this project. Raises `Misconfigured`."""
+
+    return Monitoring(await session.service(context, project, "monitoring"), context.clock, project.id)
+
+
+async def gauge(context: Context, project: GcpProject, metric: str) -> Gauge:
+    """The metric, as all sources of this project read it. Raises `Misconfigured`."""
+    series = await monitoring(context, project)
+
+    @asynccontextmanager
+    async def opening() -> AsyncIterator[Gauge]:
+        made = Gauge(series, context.clock, metric)
+        try:
+            yield made
+        finally:
+            await made.close()
+
+    return await context.shared(("gcp", "gauge", project, metric), opening)

@@ -1,0 +1,1 @@
+"""Kubernetes: sessions, credentials, watches, and what several adapters read."""

@@ -1,0 +1,53 @@
+"""What pools ask of the API server, as permissions name it."""
+
+from __future__ import annotations
+
+from scaler.clouds.kubernetes.objects import Kind, group_of
+from scaler.clouds.kubernetes.permissions import Action
+
+
+def sizing(kind: Kind, namespace: str) -> list[Action]:
+    """To read and set the size of objects of a kind, and to see who else does."""
+    where = namespace if kind.namespaced else ""
+    group, plural = group_of(kind.api_version), kind.plural
+    actions = [Action(verb, group, plural, where) for verb in ("get", "list", "watch")]
+    if not kind.known:
+        actions.append(Action("get", group, f"{plural}/scale", where))
+    actions.append(Action("patch", group, f"{plural}/scale", where))
+    other = "which other autoscaler sizes it"
+    actions.append(Action("list", "autoscaling", "horizontalpodautoscalers", namespace, needed=False, for_what=other))
+    actions.append(Action("list", "keda.sh", "scaledobjects", namespace, needed=False, for_what=other))
+    return actions
+
+
+def following(namespace: str, *, drain: bool = False) -> list[Action]:
+    """To know where replicas are and what becomes of them."""
+    told = {"pods": "zones and notices", "events": "pods that do not come"}
+    actions = [
+        Action(verb, "", plural, namespace, needed=drain and plural == "pods", for_what=why)
+        for plural, why in told.items()
+        for verb in ("list", "watch")
+    ]
+    actions += [
+        Action(verb, "", "nodes", needed=False, for_what="zones, markets and notices") for verb in ("list", "watch")
+    ]
+    if drain:
+        actions.append(Action("patch", "", "pods", namespace))
+    return actions
+
+
+def karpenter(events_in: str) -> list[Action]:
+    """To size a static NodePool and follow its nodes."""
+    actions = [Action(verb, "karpenter.sh", "nodepools") for verb in ("get", "list", "watch")]
+    actions.append(Action("patch", "karpenter.sh", "nodepools/scale"))
+    actions += [Action(verb, "karpenter.sh", "nodeclaims") for verb in ("list", "watch")]
+    for verb in ("list", "watch"):
+        actions.append(Action(verb, "", "nodes", needed=False, for_what="notices"))
+        actions.append(Action(verb, "", "events", events_in, needed=False, for_what="nodes that do not come"))
+    return actions
+
+
+def buffers(namespace: str) -> list[Action]:
+    """To size a CapacityBuffer."""
+    verbs = ("get", "list", "watch", "patch")
+    return [Action(verb, "autoscaling.x-k8s.io", "capacitybuffers", namespace) for verb in verbs]

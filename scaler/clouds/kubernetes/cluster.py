@@ -1,0 +1,77 @@
+"""Which Kubernetes cluster an adapter talks to: configuration only, no SDK."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from policies.model.field_metadata import Rule
+from policies.model.spec import Target
+from scaler.config.document import read
+
+UNNAMESPACED: Final = frozenset({"karpenter.sh/NodePool"})
+"""Kinds of objects that stand in no namespace, of those that pools resize."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KubeCluster:
+    """One session and one set of watches are shared by all adapters whose cluster is equal."""
+
+    kubeconfig: Annotated[
+        str | None,
+        Rule("Path of a kubeconfig; null: in a pod its service account, elsewhere $KUBECONFIG or ~/.kube/config."),
+    ] = None
+    context: Annotated[str | None, Rule("Context of the kubeconfig; null: its current one.")] = None
+
+    @property
+    def identity(self) -> str:
+        """The address of its API server where that is known here; else its kubeconfig and context."""
+        if self.kubeconfig is None and self.context is None and (host := os.environ.get("KUBERNETES_SERVICE_HOST")):
+            return f"https://{host}:{os.environ.get('KUBERNETES_SERVICE_PORT', '443')}"
+        paths = self.kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
+        files = [Path(p).expanduser().absolute() for p in paths.split(os.pathsep) if p]
+        versions = tuple((file, _version(file)) for file in files)
+        return _server(versions, self.context) or f"{os.pathsep.join(map(str, files))} {self.context or ''}".rstrip()
+
+
+def object_target(cluster: KubeCluster, api_version: str, kind: str, namespace: str, name: str) -> Target:
+    """Return the size of a Kubernetes object, whichever version of its API it is written through."""
+    group = api_version.rpartition("/")[0]
+    typed = f"{group}/{kind}" if group else kind
+    place = "" if typed in UNNAMESPACED else f"{namespace}/"
+    return Target(typed, (cluster.identity,), f"{place}{name}")
+
+
+def _version(file: Path) -> tuple[int, int]:
+    """What changes with a file's content; zeros where there is none."""
+    try:
+        status = file.stat()
+    except (OSError, ValueError):
+        return 0, 0
+    return status.st_mtime_ns, status.st_size
+
+
+@lru_cache(maxsize=64)
+def _server(files: tuple[tuple[Path, tuple[int, int]], ...], context: str | None) -> str | None:
+    """The server's address that a context leads to; the first file that names a thing counts, as for kubectl."""
+    configs = [d.data for file, version in files if any(version) for d in read(file, old_numbers=True)[0][:1]]
+    configs = [c for c in configs if isinstance(c, dict)]
+    context = context or next((c["current-context"] for c in configs if c.get("current-context")), None)
+    cluster = _named(configs, "contexts", "context", context).get("cluster")
+    server = _named(configs, "clusters", "cluster", cluster).get("server")
+    return server.rstrip("/").lower() if isinstance(server, str) else None
+
+
+def _named(configs: Sequence[Mapping[str, Any]], section: str, key: str, name: object) -> Mapping[str, Any]:
+    """The entry of this name in a kubeconfig's list; empty where there is none."""
+    for config in configs:
+        entries = config.get(section)
+        for entry in entries if isinstance(entries, list) else ():
+            if isinstance(entry, dict) and entry.get("name") == name and isinstance(entry.get(key), dict):
+                found: Mapping[str, Any] = entry[key]
+                return found
+    return {}

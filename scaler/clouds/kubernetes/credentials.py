@@ -1,0 +1,84 @@
+"""Who we are to a Kubernetes cluster, and where it is: a pod's service account, or a kubeconfig."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import yaml
+from kubernetes_asyncio import client
+from kubernetes_asyncio.config import ConfigException
+from kubernetes_asyncio.config.kube_config import KubeConfigLoader, KubeConfigMerger
+
+from scaler.clouds.kubernetes.cluster import KubeCluster
+from scaler.config.document import read
+from scaler.ports import Misconfigured
+
+POD_FOLDER: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+Load: TypeAlias = Callable[[], Awaitable[Any]]
+"""Gives the SDK's configuration: host, trust and credentials."""
+
+
+def credentials(cluster: KubeCluster) -> Load:
+    """Those that `cluster` names. Raises `Misconfigured` when nothing tells where it is."""
+    if cluster.kubeconfig is None and cluster.context is None and os.environ.get("KUBERNETES_SERVICE_HOST"):
+        return in_pod(os.environ, POD_FOLDER)
+    path = cluster.kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
+    return from_kubeconfig(path, cluster.context)
+
+
+def in_pod(environ: Mapping[str, str], folder: Path) -> Load:
+    """A pod's service account. Its token is rotated about hourly: the file is looked at before every call."""
+    host, port = environ.get("KUBERNETES_SERVICE_HOST", ""), environ.get("KUBERNETES_SERVICE_PORT", "443")
+    token, seen = folder / "token", dict[str, Any]()  # seen: the key, and the file's state when it was read
+
+    def refresh(configuration: Any) -> None:
+        try:
+            file = (token.stat().st_mtime_ns, token.stat().st_ino)
+            if seen.get("file") != file:
+                seen.update(key=f"Bearer {token.read_text().strip()}", file=file)
+        except OSError:
+            if "key" not in seen:
+                raise
+        configuration.api_key["BearerToken"] = seen["key"]
+
+    async def load() -> Any:
+        address = f"[{host}]" if ":" in host else host
+        configuration = client.Configuration(host=f"https://{address}:{port}")
+        configuration.ssl_ca_cert = str(folder / "ca.crt")
+        refresh(configuration)
+        configuration.refresh_api_key_hook = refresh
+        return configuration
+
+    return load
+
+
+def _require_bounded(path: Path) -> None:
+    """Refuse a kubeconfig that the SDK's own reader would choke on. Raises `ValueError`."""
+    if path.exists() and (problems := read(path, old_numbers=True)[1]):
+        raise ValueError(str(problems[0]))
+
+
+def from_kubeconfig(paths: str, context: str | None) -> Load:
+    """A kubeconfig, with all the ways of authentication that the SDK knows. Raises `Misconfigured` for a bad one."""
+
+    def loader() -> Any:
+        for path in filter(None, paths.split(os.pathsep)):
+            _require_bounded(Path(path).expanduser())
+        if not any(Path(p).expanduser().exists() for p in paths.split(os.pathsep) if p):
+            raise FileNotFoundError(f"there is no kubeconfig at {paths}")
+        return KubeConfigLoader(KubeConfigMerger(paths).config, active_context=context, config_base_path=None)
+
+    async def load() -> Any:
+        configuration = client.Configuration()
+        await loader().load_and_set(configuration)
+        return configuration
+
+    try:
+        loader()
+    except (ConfigException, OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as e:
+        raise Misconfigured(f"kubeconfig {paths}: {e}") from e
+    return load

@@ -1,0 +1,171 @@
+"""Custom resources with `.spec.replicas` of which the whole matters: Karpenter's NodePools, CapacityBuffers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from scaler.clouds.kubernetes.cluster import KubeCluster
+from scaler.clouds.kubernetes.list_and_watch import CONFIRM_S, Follower, Where
+from scaler.clouds.kubernetes.objects import MANAGER, State, Writer, newer, word, writer_of
+from scaler.clouds.kubernetes.session import Body, Session, accepted
+from scaler.clouds.singleflight import Flights
+from scaler.ports import Context, Misconfigured, Unavailable
+
+UNSIZED: Final = "has no spec.replicas, so its size is not ours to set: {hint}"
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """All objects of a kind: `words` and `path` as in a `Where`; `through` is the subresource that sizes are set by.
+
+    `hint` is what to do about one without a size.
+    """
+
+    words: str
+    path: str
+    through: str
+    hint: str
+
+    @property
+    def plural(self) -> str:
+        return self.words.partition(" ")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Custom:
+    """An object as it was read at `at`, by our clock."""
+
+    name: str
+    version: str
+    spec: Mapping[str, Any]
+    status: Mapping[str, Any]
+    generation: int | None
+    writer: Writer | None
+    at: float
+
+    def condition(self, kind: str) -> Mapping[str, Any]:
+        """A condition of its status; empty where it has none of this type."""
+        return next((c for c in self.status.get("conditions") or () if c.get("type") == kind), {})
+
+
+class Objects(Follower):
+    """Follows all objects of one kind, and sets the size of one."""
+
+    def __init__(self, session: Session, collected: Collected) -> None:
+        self._of = collected
+        self._kept: dict[str, Custom] = {}
+        self._found: set[str] = set()
+        self._flights = Flights()
+        super().__init__(session, collected.words)
+
+    async def close(self) -> None:
+        await super().close()
+        await self._flights.close()
+
+    async def get(self, name: str, timeout_s: float, *, anew: bool = False) -> Custom:
+        """An object, however fresh where `anew` is not asked for. Raises the port errors."""
+        found = self._kept.get(name)
+        if anew or found is None or not 0 <= self._clock.now() - self._at(found) <= CONFIRM_S:
+            found = await self._flights.share(name, lambda: self._read(name, timeout_s))
+        return found
+
+    async def state(self, name: str, timeout_s: float, *, anew: bool = False) -> State:
+        """Its size. Raises the port errors; `Misconfigured` for one that has none."""
+        found = await self.get(name, timeout_s, anew=anew)
+        replicas = found.spec.get("replicas")
+        if replicas is None:
+            raise Misconfigured(f"{self._of.plural} {name} {UNSIZED.format(hint=self._of.hint)}")
+        if isinstance(replicas, bool) or not isinstance(replicas, int) or replicas < 0:
+            raise Unavailable(f"{self._of.plural} {name}: spec.replicas is {replicas!r}, no size")
+        return State(name, found.version, replicas, None, found.writer, self._at(found))
+
+    async def resize(self, name: str, replicas: int, version: str, timeout_s: float) -> None:
+        """Set the size of an object that is still as it was in `version`. Raises the port errors."""
+        resource = "/".join(filter(None, (self._of.plural, self._of.through)))
+        path = "/".join(filter(None, (self._of.path, name, self._of.through)))
+        patch: Body = {"spec": {"replicas": replicas}}
+        if version:
+            patch["metadata"] = {"resourceVersion": version}
+        what, query = f"patch {resource} {name}", {"fieldManager": MANAGER}
+        await self._session.call(what, "PATCH", path, timeout_s, query=query, body=patch)
+        self._kept.pop(name, None)  # read anew, or told by the watch, whichever is first
+
+    def _at(self, found: Custom) -> float:
+        return max(found.at, self.confirmed_at)
+
+    async def _read(self, name: str, timeout_s: float) -> Custom:
+        at = self._clock.now()
+        what = f"get {self._of.plural} {name}"
+        answer = await self._session.ask(what, "GET", f"{self._of.path}/{name}", timeout_s)
+        if answer.status == 404:
+            self._kept.pop(name, None)
+        found = custom(accepted(what, answer), at)
+        self._keep(found)
+        return found
+
+    # --- the watch
+
+    async def where(self) -> Where:
+        return Where(self._of.words, self._of.path)
+
+    def begin(self) -> None:
+        self._found = set()
+
+    def found(self, item: Body, at: float) -> None:
+        one = custom(item, at)
+        self._found.add(one.name)
+        self._kept[one.name] = one
+
+    def end(self) -> None:
+        for name in self._kept.keys() - self._found:
+            del self._kept[name]
+
+    def changed(self, change: str, item: Body, at: float) -> None:
+        one = custom(item, at)
+        if change == "DELETED":
+            self._kept.pop(one.name, None)
+        else:
+            self._keep(one)
+
+    def _keep(self, one: Custom) -> None:
+        present = self._kept.get(one.name)
+        if present is None or newer(one.version, present.version):
+            self._kept[one.name] = one
+
+
+def custom(body: Mapping[str, Any], at: float) -> Custom:
+    """An object. Raises `Unavailable` for one that no API server would send."""
+    try:
+        metadata = body["metadata"]
+        spec, status = body.get("spec") or {}, body.get("status") or {}
+        for part in (spec, spec.get("limits") or {}, status, *(status.get("conditions") or ())):
+            part.get("type")  # mappings, all of them
+        found = Custom(
+            word(metadata, "name"),
+            word(metadata, "resourceVersion"),
+            spec,
+            status,
+            metadata.get("generation"),
+            writer_of(metadata.get("managedFields") or ()),
+            at,
+        )
+    except (KeyError, TypeError, AttributeError) as e:
+        raise Unavailable(f"an object that cannot be read: {e!r}") from e
+    return found
+
+
+async def objects(context: Context, session: Session, cluster: KubeCluster, collected: Collected) -> Objects:
+    """The objects of a kind, as all workloads share them."""
+
+    @asynccontextmanager
+    async def opening() -> AsyncIterator[Objects]:
+        made = Objects(session, collected)
+        try:
+            yield made
+        finally:
+            await made.close()
+
+    return await context.shared(("kube objects", cluster, collected), opening)

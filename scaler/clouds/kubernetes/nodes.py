@@ -1,0 +1,200 @@
+"""The nodes of a cluster: zone, market, and which of them will be taken. One watch for all workloads.
+
+What a node's taints, conditions and deletion say goes to the board of notices under the node's name and its machine's,
+and what others pinned there for the machine counts for the node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from scaler.clouds.interruptions import Board, Kind, Notice, board
+from scaler.clouds.kubernetes.cluster import KubeCluster
+from scaler.clouds.kubernetes.list_and_watch import Follower, Where
+from scaler.clouds.kubernetes.objects import word
+from scaler.clouds.kubernetes.session import Body, Session
+from scaler.ports import Context, Unavailable
+
+TAINTS: Final[Mapping[str, Kind]] = {
+    "aws-node-termination-handler/spot-itn": "interruption",
+    "aws-node-termination-handler/asg-lifecycle-termination": "interruption",
+    "aws-node-termination-handler/scheduled-maintenance": "interruption",
+    "aws-node-termination-handler/rebalance-recommendation": "rebalance",
+    "cloud.google.com/impending-node-termination": "interruption",
+    "karpenter.sh/disrupted": "interruption",
+    "karpenter.sh/disruption": "interruption",
+    "node.kubernetes.io/out-of-service": "interruption",
+    "node.cloudprovider.kubernetes.io/shutdown": "interruption",
+    "remediator.kubernetes.azure.com/unschedulable": "interruption",
+    "remediator.aks.microsoft.com/unschedulable": "interruption",
+    "ToBeDeletedByClusterAutoscaler": "interruption",
+}
+"""Taints of nodes that will go. `kubernetes.azure.com/scalesetpriority` is none: all spot nodes of AKS carry it always;
+nor is `DeletionCandidateOfClusterAutoscaler`: most candidates stay."""
+EVENTS: Final = ("Preempt", "Terminate", "Redeploy")
+"""The events in AKS's node condition `VMEventScheduled` that take the machine; a freeze or a reboot does not."""
+ZONES: Final = ("topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone")
+MARKETS: Final[Mapping[str, Mapping[str, str]]] = {
+    "karpenter.sh/capacity-type": {"spot": "spot", "on-demand": "on_demand", "reserved": "reserved"},
+    "eks.amazonaws.com/capacityType": {"SPOT": "spot", "ON_DEMAND": "on_demand", "CAPACITY_BLOCK": "reserved"},
+    "cloud.google.com/gke-spot": {"true": "spot"},
+    "cloud.google.com/gke-preemptible": {"true": "spot"},
+    "cloud.google.com/gke-provisioning": {"spot": "spot", "preemptible": "spot", "standard": "on_demand"},
+    "kubernetes.azure.com/scalesetpriority": {"spot": "spot", "regular": "on_demand"},
+}
+"""By which labels a node's market is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """`going` is why it will be taken, as the cluster says; empty while nothing says so."""
+
+    name: str
+    machine: str
+    zone: str
+    market: str
+    going: str = ""
+    notice: Kind = "interruption"
+    pool: str = ""
+    ready: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What notices may call it."""
+        return (self.name, self.machine) if self.machine and self.machine != self.name else (self.name,)
+
+
+class Nodes(Follower):
+    """All nodes of the cluster."""
+
+    def __init__(self, session: Session, notices: Board) -> None:
+        self._notices = notices
+        self._nodes: dict[str, Node] = {}
+        self._found: set[str] = set()
+        super().__init__(session, "nodes")
+
+    def get(self, name: str) -> Node | None:
+        return self._nodes.get(name)
+
+    def of_pool(self, pool: str) -> list[Node]:
+        """Those of a Karpenter NodePool."""
+        return [node for node in self._nodes.values() if node.pool == pool]
+
+    def taken(self, node: Node) -> str:
+        """Why a node will be taken; empty while nothing says so."""
+        if node.going:
+            return node.going
+        notice = next(iter(self._notices.of(node.names).values()), None)
+        return (notice.by or notice.kind) if notice else ""
+
+    async def where(self) -> Where:
+        return Where("nodes", "/api/v1/nodes")
+
+    def begin(self) -> None:
+        self._found = set()
+
+    def found(self, item: Body, at: float) -> None:
+        node = parse(item)
+        self._found.add(node.name)
+        self._keep(node, at)
+
+    def end(self) -> None:
+        for name in self._nodes.keys() - self._found:
+            self._forget(name)
+
+    def changed(self, change: str, item: Body, at: float) -> None:
+        node = parse(item)
+        if change == "DELETED":
+            self._forget(node.name)
+        else:
+            self._keep(node, at)
+
+    def _keep(self, node: Node, at: float) -> None:
+        before = self._nodes.get(node.name)
+        self._nodes[node.name] = node
+        for name in node.names:
+            if node.going:
+                self._notices.pin(Notice(name, node.notice, at, by=node.going))
+            elif before is not None and before.going:
+                self._notices.unpin(name)
+
+    def _forget(self, name: str) -> None:
+        node = self._nodes.pop(name, None)
+        for known in node.names if node else (name,):
+            self._notices.unpin(known)
+
+
+def parse(body: Mapping[str, Any]) -> Node:
+    """What is kept of a node. Raises `Unavailable` for one that no API server would send."""
+    try:
+        metadata, spec, status = body["metadata"], body.get("spec") or {}, body.get("status") or {}
+        labels = labels_of(metadata)
+        conditions = {c["type"]: c for c in status.get("conditions") or ()}
+        going, notice = _going(metadata, spec.get("taints") or (), conditions)
+        return Node(
+            name=word(metadata, "name"),
+            machine=machine_of(str(spec.get("providerID") or "")),
+            zone=next((labels[label] for label in ZONES if label in labels), ""),
+            market=market_of(labels),
+            going=going,
+            notice=notice,
+            pool=labels.get("karpenter.sh/nodepool", ""),
+            ready=conditions.get("Ready", {}).get("status") == "True",
+        )
+    except (KeyError, TypeError, AttributeError) as e:
+        raise Unavailable(f"a node that cannot be read: {e!r}") from e
+
+
+def _going(metadata: Mapping[str, Any], taints: Any, conditions: Mapping[str, Any]) -> tuple[str, Kind]:
+    """Why a node will be taken, and how surely."""
+    found = {taint["key"]: TAINTS[taint["key"]] for taint in taints if taint["key"] in TAINTS}
+    for key, kind in sorted(found.items(), key=lambda one: one[1] != "interruption"):
+        return f"taint {key}", kind
+    if metadata.get("deletionTimestamp"):
+        return "the node is being deleted", "interruption"
+    event = conditions.get("VMEventScheduled", {})
+    said = f"{event.get('reason', '')} {event.get('message', '')}"
+    if event.get("status") == "True" and any(word in said for word in EVENTS):
+        return f"condition VMEventScheduled: {said.strip()}", "interruption"
+    return "", "interruption"
+
+
+def labels_of(metadata: Mapping[str, Any]) -> Mapping[str, str]:
+    """An object's labels. Raises `TypeError` where one is no word."""
+    labels: Mapping[str, str] = metadata.get("labels") or {}
+    for label, value in labels.items():
+        if not isinstance(value, str):
+            raise TypeError(f"label {label} is {value!r}")
+    return labels
+
+
+def market_of(labels: Mapping[str, str]) -> str:
+    """How a node was bought, by the labels of all clouds; on demand where none tells."""
+    for label, markets in MARKETS.items():
+        if market := markets.get(labels.get(label, "")):
+            return market
+    return "on_demand"
+
+
+def machine_of(provider_id: str) -> str:
+    """What its cloud calls a node's machine: an AWS instance's id, a Google VM's name, an Azure resource's path."""
+    cloud, _, path = provider_id.partition("://")
+    return path.lower() if cloud == "azure" else path.rpartition("/")[2]
+
+
+async def nodes(context: Context, session: Session, cluster: KubeCluster) -> Nodes:
+    """The nodes, as all workloads of the cluster share them; notices of theirs ring the caller's bell."""
+    notices = await board(context)
+
+    @asynccontextmanager
+    async def opening() -> AsyncIterator[Nodes]:
+        made = Nodes(session, notices)
+        try:
+            yield made
+        finally:
+            await made.close()
+
+    return await context.shared(("kube nodes", cluster), opening)

@@ -1,0 +1,63 @@
+"""Whether the API server lets us do something, asked without doing it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from scaler.clouds.kubernetes.session import Session
+from scaler.ports import Permit, Unavailable
+
+REVIEWS: Final = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+REMEDY: Final = "grant it in a Role (config/deploy/kubernetes.yaml has the rules)"
+LESS: Final = "without it sizing goes on, and this is not told"
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """A verb on a resource such as `deployments/scale`. `namespace` is empty for what has none.
+
+    `needed` says whether the pool can be sized without it; `for_what` what it is asked for.
+    """
+
+    verb: str
+    group: str
+    resource: str
+    namespace: str = ""
+    needed: bool = True
+    for_what: str = ""
+
+    @property
+    def words(self) -> str:
+        where = f" in namespace {self.namespace}" if self.namespace else ""
+        return f"{self.verb} {self.resource}{f'.{self.group}' if self.group else ''}{where}"
+
+
+async def permits(session: Session, actions: Sequence[Action], timeout_s: float) -> list[Permit]:
+    """Each action with what the API server says of it. Raises the port errors."""
+    return list(await asyncio.gather(*(_permit(session, action, timeout_s) for action in actions)))
+
+
+async def _permit(session: Session, action: Action, timeout_s: float) -> Permit:
+    plural, _, subresource = action.resource.partition("/")
+    attributes = {"verb": action.verb, "group": action.group, "resource": plural}
+    if subresource:
+        attributes["subresource"] = subresource
+    if action.namespace:
+        attributes["namespace"] = action.namespace
+    what = "create selfsubjectaccessreviews"
+    body = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": attributes},
+    }
+    answer = await session.call(what, "POST", REVIEWS, timeout_s, write=False, body=body)
+    status = answer.get("status")
+    if not isinstance(status, dict) or not isinstance(status.get("allowed"), bool):
+        raise Unavailable(f"{what}: an answer without a verdict")
+    granted: bool = status["allowed"]
+    if granted or action.needed:
+        return Permit(action.words, granted, "" if granted else REMEDY)
+    return Permit(action.words, None, f"not granted; {LESS}: {action.for_what}")

@@ -1,0 +1,269 @@
+"""YAML events to plain data, one event at a time: depth, size and aliases are bounded before anything is built.
+
+PyYAML's own composer recurses in C: 100 KB of ``[`` end the process by SIGSEGV. Here nothing recurses, and every
+document costs time and memory in proportion to its text: an alias counts as all that it stands for.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Final
+
+import yaml
+
+from scaler.config.problems import Problem, plain_key, yaml_rule
+from scaler.config.yaml_scalars import CORE, BadScalar, Loader, value_of
+from scaler.masking import is_secret_name
+
+Key = str | int
+Place = tuple[Key, ...]
+MAX_DEPTH: Final = 64
+"""Collections within each other. The deepest setting there is stands nine deep; Kubernetes objects go to thirty."""
+MAX_NODES: Final = 2_000_000
+"""Values of one file with its aliases written out: 10,000 workloads of 60 values take 600,000, 2,000 HPAs as much."""
+MAX_PROBLEMS: Final = 1000
+"""Problems of one file that are worth reading."""
+MAX_DIRECTIVES: Final = 100
+DIRECTIVE: Final = re.compile("[\n\r\x85\u2028\u2029]%")
+MAX_KEY: Final = 80
+"""Characters of a key that an error shows."""
+
+
+def dotted(place: Place) -> str:
+    """``("windows", 0, "start")`` as ``windows[0].start``; a key that may be a secret itself is not shown."""
+    text, below_secret = "", False
+    for key in place:
+        if isinstance(key, int):
+            text += f"[{key}]"
+            continue
+        below_secret, word = is_secret_name(key), plain_key(key, below_secret=below_secret)
+        word = word if len(word) <= MAX_KEY else f"{word[: MAX_KEY - 1]}…"
+        text += f".{word}" if text else word
+    return text
+
+
+def quoted(name: str) -> str:
+    """The name of a tag or an anchor as an error shows it: a text in the wrong place is not repeated."""
+    return f"'{name.lstrip('!')[:MAX_KEY]}'"
+
+
+class Lines(Mapping[Place, int]):
+    """The line of every place in a document, worked out when the first is asked for.
+
+    `numbers` are the lines of the document, then of each key or item in reading order.
+    """
+
+    def __init__(self, data: Any, numbers: array[int]) -> None:
+        self._data = data
+        self._numbers = numbers
+        self._made: dict[Place, int] | None = None
+
+    @property
+    def _lines(self) -> dict[Place, int]:
+        if self._made is None:
+            self._made = dict(zip(_places(self._data, ()), self._numbers, strict=True))
+        return self._made
+
+    def __getitem__(self, place: Place) -> int:
+        return self._lines[place]
+
+    def __iter__(self) -> Iterator[Place]:
+        return iter(self._lines)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+
+def _places(data: Any, place: Place) -> Iterator[Place]:
+    yield place
+    items = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    for key, value in items:
+        yield from _places(value, (*place, key))
+
+
+@dataclass(slots=True)
+class Frame:
+    """A collection that is being read. `start` is where its lines begin; `keys` has the line of each key so far."""
+
+    data: Any
+    start: int
+    anchor: str | None
+    is_map: bool
+    keys: dict[str, int] = field(default_factory=dict)
+    key: str | None = None
+    discard_from: int | None = None
+    """Where the lines of a value begin that is not kept, as its key was given before."""
+
+
+class Refused(Exception):
+    """The document goes beyond a limit: it is read no further."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(str(problem))
+        self.problem = problem
+
+
+class Composer:
+    """Reads the documents of one file; `problems` has what is wrong with them."""
+
+    def __init__(self, file: str, text: str, *, old_numbers: bool = False) -> None:
+        self.problems: list[Problem] = []
+        self._file = file
+        self._old_numbers = old_numbers
+        self._text = text
+        self._loader = Loader(text)
+        self._before = 0
+        """Values of the documents before."""
+        self._stack: list[Frame] = []
+        self._anchors: dict[str, tuple[Any, array[int]]] = {}
+        self._open: set[str] = set()
+        """Anchors of the collections that are being read."""
+        self._lines: array[int] = array("I")
+        self._root: Any = None
+
+    def documents(self) -> Iterator[tuple[Any, Lines]]:
+        """Every document's data and lines; a file that is refused midway gives those before."""
+        try:
+            self._require_few_directives()
+            while (event := self._loader.get_event()) is not None:
+                if isinstance(event, yaml.DocumentStartEvent):
+                    yield self._document()
+        except Refused as e:
+            self.problems.append(e.problem)
+        except yaml.MarkedYAMLError as e:
+            line = e.problem_mark.line + 1 if e.problem_mark else 1
+            self.problems.append(
+                Problem(self._file, line, "", "", f"not YAML: {yaml_rule(str(e.problem or e.context))}")
+            )
+        except yaml.YAMLError as e:
+            self.problems.append(Problem(self._file, 1, "", "", f"not YAML: {yaml_rule(str(e))}"))
+        finally:
+            self._loader.dispose()
+
+    def _require_few_directives(self) -> None:
+        """libyaml compares each ``%TAG`` with all before it. Raises `Refused`."""
+        if sum(1 for _ in islice(DIRECTIVE.finditer(self._text), MAX_DIRECTIVES + 1)) > MAX_DIRECTIVES:
+            raise self._refused(1, f"has more than {MAX_DIRECTIVES} lines that begin with %", "remove the directives")
+
+    def _document(self) -> tuple[Any, Lines]:
+        self._before += len(self._lines)
+        self._lines = array("I")
+        self._anchors.clear()
+        self._root = None
+        read, take = self._loader.get_event, self._take
+        while type(event := read()) is not yaml.DocumentEndEvent:
+            take(event, event.start_mark.line + 1)
+        return self._root, Lines(self._root, self._lines)
+
+    def _take(self, event: Any, line: int) -> None:
+        """One event of a document: the end of a collection, a key, or a value."""
+        kind = type(event)
+        if kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
+            self._end()
+            return
+        frame = self._stack[-1] if self._stack else None
+        if frame is not None and frame.is_map and frame.key is None:
+            self._key(frame, event, line)
+            return
+        if frame is None or not frame.is_map:
+            self._lines.append(line)  # a key has written its own line
+        self._count(line, 0)
+        if kind is yaml.ScalarEvent:
+            value = self._scalar(event, line)
+            if event.anchor is not None:
+                self._anchors[event.anchor] = (value, self._lines[-1:])
+            self._attach(value)
+        elif kind is yaml.AliasEvent:
+            self._alias(event.anchor, line)
+        else:
+            self._begin(event, line, is_map=kind is yaml.MappingStartEvent)
+
+    def _count(self, line: int, more: int) -> None:
+        if self._before + len(self._lines) + more > MAX_NODES:
+            raise self._refused(line, f"has more than {MAX_NODES:,} values, each alias written out", "split the file")
+
+    def _begin(self, event: Any, line: int, *, is_map: bool) -> None:
+        if len(self._stack) >= MAX_DEPTH:
+            raise self._refused(line, f"nested more than {MAX_DEPTH} deep", "remove the nesting: no setting needs it")
+        if event.tag not in {None, "!", f"{CORE}{'map' if is_map else 'seq'}"}:
+            self._problem(line, f"the tag {quoted(event.tag)} is not supported", "remove the tag")
+        if event.anchor is not None:
+            self._open.add(event.anchor)
+        self._stack.append(Frame({} if is_map else [], len(self._lines) - 1, event.anchor, is_map))
+
+    def _end(self) -> None:
+        frame = self._stack.pop()
+        if frame.anchor is not None:
+            self._open.discard(frame.anchor)
+            self._anchors[frame.anchor] = (frame.data, self._lines[frame.start :])
+        self._attach(frame.data)
+
+    def _attach(self, value: Any) -> None:
+        """Give a finished value to the collection that it stands in."""
+        if not self._stack:
+            self._root = value
+            return
+        frame = self._stack[-1]
+        if not frame.is_map:
+            frame.data.append(value)
+            return
+        if frame.discard_from is None:
+            frame.data[frame.key] = value
+        else:
+            del self._lines[frame.discard_from :]
+        frame.key = frame.discard_from = None
+
+    def _key(self, frame: Frame, event: Any, line: int) -> None:
+        """A mapping's next key: the word as it is written, so that 1.5 and ~ are "1.5" and "~"."""
+        word = event.value if isinstance(event, yaml.ScalarEvent) else None
+        if word is None or word == "<<":
+            raise self._refused(
+                line, "keys must be plain words (no merge keys, lists or mappings)", "write the key out"
+            )
+        frame.key = word
+        if "\0" in word:
+            self._problem(line, "the key holds a NUL character", "remove it")
+        if word in frame.keys:
+            self._problem(line, f"given twice, first in line {frame.keys[word]}", "remove one of the two")
+            frame.discard_from = len(self._lines)
+        else:
+            frame.keys[word] = line
+        if event.anchor is not None:
+            self._anchors[event.anchor] = (word, array("I", [line]))
+        self._lines.append(line)
+
+    def _alias(self, anchor: str, line: int) -> None:
+        if anchor in self._open:
+            raise self._refused(line, f"the alias {quoted(anchor)} stands within its own anchor", "write it out")
+        if anchor not in self._anchors:
+            raise self._refused(line, f"not YAML: found undefined alias {quoted(anchor)}", "define &NAME before *NAME")
+        value, lines = self._anchors[anchor]
+        self._count(line, len(lines) - 1)
+        self._lines.extend(lines[1:])
+        self._attach(value)
+
+    def _scalar(self, event: Any, line: int) -> Any:
+        try:
+            return value_of(event, old_numbers=self._old_numbers)
+        except BadScalar as e:
+            self._problem(line, e.rule, e.hint)
+            return None
+
+    def _problem(self, line: int, rule: str, hint: str) -> None:
+        self.problems.append(Problem(self._file, line, dotted(self._place()), "", rule, hint))
+        if len(self.problems) >= MAX_PROBLEMS:
+            raise self._refused(
+                line, f"has more than {MAX_PROBLEMS} problems, and is read no further", "mend these first"
+            )
+
+    def _refused(self, line: int, rule: str, hint: str) -> Refused:
+        return Refused(Problem(self._file, line, dotted(self._place()), "", rule, hint))
+
+    def _place(self) -> Place:
+        """Where the event being read stands."""
+        steps = (frame.key if frame.is_map else len(frame.data) for frame in self._stack)
+        return tuple(step for step in steps if step is not None)

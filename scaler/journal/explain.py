@@ -1,0 +1,147 @@
+"""Tick -> words: why this size, for somebody who has not read the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from policies.model import Absent, Evidence, Fresh, PoolStatus, Reading, Recommendation, Result, Stale, Step, Tick
+from scaler.shadow.counterfactual import ShadowTurn
+
+
+def paragraphs(tick: Tick) -> Iterator[str]:
+    """The decision of one turn, line by line."""
+    d = tick.decision
+    yield f"{tick.workload} at {timestamp(tick.at)}: {verdict(tick)}"
+    yield "  Found:"
+    yield from (f"    {line}" for line in _found(tick))
+    if (grant := tick.observation.grant) is not None:
+        yield "  Granted by the fleet:"
+        for quota in (grant.gpus, grant.usd_per_hour, grant.removable):
+            if quota is not None:
+                yield f"    {quota.reason}"
+    yield "  Each policy:"
+    for r in d.recommendations:
+        yield f"    {r.policy}: {_recommendation(r)}"
+    yield "  Then:"
+    for step in d.steps:
+        yield f"    {_step(step)}"
+    if d.cost_usd_per_hour is not None:
+        yield f"  It costs {d.cost_usd_per_hour:.2f} USD an hour."
+    yield "  Done:"
+    for o in tick.outcomes:
+        change = f"stays at {o.after}" if o.before == o.after else f"{o.before} -> {o.after}"
+        yield f"    {o.pool} {change}: {_result(o.result)}{': ' + o.reason if o.reason else ''}"
+    if not tick.outcomes:
+        yield "    nothing was written"
+
+
+def _found(tick: Tick) -> Iterator[str]:
+    """What was seen, and what of it is not believed."""
+    seen = tick.observation
+    for name, pool in seen.pools.items():
+        yield f"{name}: {_pool(pool, seen.pool_errors.get(name, ''))}"
+        if not isinstance(pool, Absent):
+            yield from (f"  {remark}" for remark in remarks(pool.value))
+    for signal, reading in seen.readings.items():
+        yield f"{signal}: {_reading(reading, tick.at)}"
+    for source, error in seen.source_errors.items():
+        yield f"source {source} could not be read: {error}"
+    for source, why in tick.decision.doubted.items():
+        yield f"source {source} is not believed: {why}"
+
+
+def beside(turn: ShadowTurn) -> Iterator[str]:
+    """The decision of one turn of a shadow, line by line, and the sizes that are compared."""
+    words = paragraphs(turn.tick)
+    yield f"shadow of {next(words)}"
+    for line in words:
+        if line == "  Done:":
+            break
+        yield line
+    yield "  Beside the policy that is run:"
+    for who, side in (("it", turn.shadow), ("the one that is run", turn.first)):
+        held = "holds" if who == "it" or turn.open_loop else "is found at"
+        price = "" if side.usd_per_hour is None else f", {side.usd_per_hour:.2f} USD an hour"
+        late = "" if side.late is None else f"; {side.late:.1f} requests late"
+        yield f"    {who} {held} {side.asked}, {side.serving:g} of them serving{price}{late}"
+    if turn.shadow.late is None:
+        yield f"    late requests are not known: {turn.told_by if turn.over_s else 'nothing came before this turn'}"
+    else:
+        yield f"    late requests over the {turn.over_s:.0f} s before, by {turn.told_by}"
+
+
+def verdict(tick: Tick) -> str:
+    """The outcome in one clause."""
+    d = tick.decision
+    if d.target is None:
+        return "the size is not known, so it is left alone"
+    needed = f"{d.steps[0].replicas:.2f} needed; " if len(d.steps) > 1 and d.steps[0].rule == "demand" else ""
+    change = f"stays at {d.target}" if d.current == d.target else f"{d.current} -> {d.target} replicas"
+    return f"{change} ({needed}{d.reason})"
+
+
+def timestamp(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def counts(s: PoolStatus) -> str:
+    """A pool's size in one clause."""
+    more = {"still starting": s.pending, "soon to be taken": s.doomed, "will not come": s.failed}
+    told = "".join(f", {n} {words}" for words, n in more.items() if n)
+    reserved = "" if s.reserved is None else f"; {s.reserved} reserved"
+    return f"{s.desired} asked for, {s.ready} ready{told}{reserved}"
+
+
+def remarks(s: PoolStatus) -> Iterator[str]:
+    """What else is to be said of a pool's size, a line each."""
+    for part in s.parts:
+        more = {"starting": part.pending, "soon to be taken": part.doomed}
+        told = "".join(f", {n} {words}" for words, n in more.items() if n)
+        yield f"{part.zone or 'no zone'}, {part.market}: {part.ready} ready{told}"
+    if s.short is not None:
+        yield f"short of {'quota' if s.short.quota else 'capacity'} since {timestamp(s.short.at)}: {s.short.reason}"
+    if s.foreign:
+        yield f"also sized by {s.foreign}"
+
+
+def _pool(reading: Reading[PoolStatus], error: str) -> str:
+    match reading:
+        case Fresh(s):
+            return counts(s)
+        case Stale(s, _, age_s):
+            why = error or "too old to write against"
+            return f"left alone: {s.desired} asked for and {s.ready} ready were last seen {age_s:.0f} s ago ({why})"
+        case Absent(reason):
+            return f"size not known ({reason})"
+
+
+def _reading(reading: Reading[float], now: float) -> str:
+    match reading:
+        case Fresh(value, measured_at, missing):
+            bound = f"at least {value:g} ({missing})" if missing else f"{value:g}"
+            return f"{bound}, measured {max(0.0, now - measured_at):.0f} s before"
+        case Stale(value, _, age_s):
+            return f"stale: {value:g} is {age_s:.0f} s old, too old to act on"
+        case Absent(reason):
+            return f"absent, which is not zero ({reason})"
+
+
+def _recommendation(r: Recommendation) -> str:
+    if r.replicas is None:
+        return r.reason
+    limits = {
+        Evidence.FULL: "",
+        Evidence.PARTIAL: "; may raise only, since a part of its signals is missing",
+        Evidence.BLIND: "; blind",
+    }
+    return f"wants {r.replicas:.2f} replicas' worth of work: {r.reason}{limits[r.evidence]}"
+
+
+def _step(step: Step) -> str:
+    size = "" if step.replicas is None else f"{step.replicas:g} - "
+    return f"{step.rule}: {size}{step.reason}"
+
+
+def _result(result: Result) -> str:
+    return result.value.replace("_", " ")

@@ -1,0 +1,49 @@
+"""What a workload's history is made from when its daemon starts: the last turns on record, and an older past's work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from policies.forecast.history_seed import Seed
+from policies.history.ticks import History
+from policies.model import PolicyName, Tick, WorkloadName
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """The record of a start: with it, and the ticks before it in the journal, `replay` begins with the same history.
+
+    `at` is when the workload began to be run (seconds since the Unix epoch), `ticks` how many of its last ticks on
+    record were taken over, `span_s` and `step_s` how long the history keeps turns and how far they are apart, `seeds`
+    the older past of each policy that had one. `kept` where it went on running, and only policies that were added are
+    given their older past: with the next tick, before it was decided.
+    """
+
+    workload: WorkloadName
+    at: float
+    ticks: int
+    span_s: float
+    step_s: float
+    seeds: Mapping[PolicyName, Seed] = field(default_factory=dict)
+    kept: bool = False
+
+    def sow(self, history: History) -> None:
+        """Give the policies' outlooks their seasons, those that have noted nothing yet."""
+        for policy, seed in self.seeds.items():
+            seed.sow(history.outlook(policy))
+
+    def history(self, recorded: Sequence[Tick]) -> History:
+        """The history that it began with; `recorded` are the workload's last ticks, oldest first, `ticks` at least."""
+        history = History(self.span_s, step_s=self.step_s)
+        self.sow(history)
+        for tick in recorded[len(recorded) - self.ticks :]:
+            if tick.at <= self.at:
+                history.take(tick)
+        return history
+
+
+def recent(ticks: Sequence[Tick], since: float, most: int) -> list[Tick]:
+    """The last of the ticks: from the first one at or after `since` on, and `most` of them."""
+    first = next((i for i, tick in enumerate(ticks) if tick.at >= since), len(ticks))
+    return list(ticks[max(first, len(ticks) - most) :])

@@ -1,0 +1,176 @@
+"""KEDA's triggers, by type: what each reads, in our words. What cannot be read is named, with what would read it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from scaler.migrate import cron, promql
+from scaler.migrate.autoscaler_ir import Clock, Signal, Source
+from scaler.migrate.cloud_metrics import cloudwatch
+from scaler.migrate.findings import Named, Remark
+from scaler.migrate.hpa import Use, pods_use
+from scaler.migrate.manifest_reader import Cursor, quantity
+from scaler.migrate.options import Given, authentication
+from scaler.migrate.queues import METRIC_TYPES, azure_servicebus, gcp_pubsub, sqs
+from scaler.registry import did_you_mean
+
+OPEN_HEADERS: Final = frozenset({"x-scope-orgid", "accept", "user-agent"})
+"""Headers known to hold no secret."""
+ADDRESS: Final = re.compile(r"^(https?://)([^/@\s]*@)?([^/@\s?#]+(?:/[^\s?#]*)?)$")
+EXPORTED: Final = (
+    "export it to Prometheus and import a prometheus trigger, or add a source of yours; without it the workload asks"
+    " for less than today"
+)
+
+
+def read(trigger: Cursor, given: Given) -> tuple[Signal | Clock | None, list[Remark]]:
+    """What a trigger says, and remarks that have no better place; None where it is not read."""
+    kind = trigger.text("type", required=True)
+    if kind is None:
+        return None, []
+    if kind not in READERS:
+        rule = f"{kind!r} is no trigger that Forescale reads"
+        hint = did_you_mean(kind, list(READERS)) or EXPORTED
+        trigger.skip("metadata", "authenticationRef", "metricType", "name", "useCachedMetrics")
+        return None, [trigger.voice.lost(trigger.at("type"), rule, hint), *trigger.unread()]
+    metadata = trigger.below("metadata", required=True)
+    metadata.secret = True
+    try:
+        found, remarks = READERS[kind](trigger, metadata, given)
+    except Named as e:
+        return None, [trigger.voice.lost(e.at, e.rule, e.hint)]
+    if trigger.flag("useCachedMetrics"):
+        rule = "has no counterpart: a turn reads each source once, and decides by that"
+        remarks.append(trigger.voice.differs(trigger.at("useCachedMetrics"), rule))
+    trigger.skip("name", "metricType")
+    return found, [*remarks, *metadata.unread(), *trigger.unread()]
+
+
+Read = tuple[Signal | Clock | None, list[Remark]]
+
+
+def _prometheus(trigger: Cursor, metadata: Cursor, given: Given) -> Read:
+    remarks: list[Remark] = []
+    query = metadata.text("query", required=True) or ""
+    source = _server(trigger, metadata, given)
+    target = metadata.number("threshold", above=True) or 1.0
+    if metadata.flag("ignoreNullValues", default=True):
+        rule = "(true): KEDA takes an empty answer for 0; here it is missing, and nothing shrinks on that"
+        hint = "where no series truly means no work, write the query as (...) or vector(0)"
+        remarks.append(metadata.voice.differs(metadata.at("ignoreNullValues"), rule, hint))
+    for key, why in (
+        ("namespace", "is a parameter of the request that the prometheus source does not send"),
+        ("queryParameters", "are parameters of the request that the prometheus source does not send"),
+    ):
+        if metadata.has(key):
+            remarks.append(metadata.voice.lost(metadata.at(key), why, "narrow the query by a label instead"))
+    if metadata.has("timeout"):
+        rule = "is the workload's deadline_s here, for all its reads"
+        remarks.append(metadata.voice.differs(metadata.at("timeout"), rule))
+    metadata.skip("namespace", "queryParameters", "timeout", "metricName", "awsRegion", "identityOwner")
+    name = promql.identifier(trigger.text("name") or metadata.text("metricName") or _name_of(query), given.names)
+    signal = Signal(
+        place=trigger.place,
+        type="prometheus",
+        source=source,
+        quantities=(name,),
+        target=float(target),
+        said="threshold",
+        target_type=trigger.choice("metricType", METRIC_TYPES, "average_value"),  # type: ignore[arg-type]
+        activation=float(metadata.number("activationThreshold", 0.0)),
+        queries={name: query},
+        remarks=tuple(remarks),
+    )
+    return signal, []
+
+
+def _name_of(query: str) -> str:
+    """The first metric in a query, as its quantity's name."""
+    words = re.findall(r"[a-zA-Z_:][a-zA-Z0-9_:]*(?=\s*[{\[]|\s*\)|\s*$)", query)
+    return next((w for w in words if w not in {"by", "without", "sum", "avg"}), "value")
+
+
+def _server(trigger: Cursor, metadata: Cursor, given: Given) -> Source:
+    """The server of a prometheus trigger, without whatever secrets its settings hold."""
+    remarks: list[Remark] = []
+    address = metadata.text("serverAddress", required=True) or "http://prometheus"
+    parts = ADDRESS.match(address.rstrip("/"))
+    if parts is None:
+        metadata.wrong("serverAddress", "must be an http or https address without a query")
+        return Source("prometheus", (("url", "http://prometheus"),))
+    if parts[2]:
+        rule = "holds a name and password, which are not copied"
+        remarks.append(metadata.voice.lost(metadata.at("serverAddress"), rule, "give access.username and password"))
+    headers: dict[str, str] = {}
+    for pair in (metadata.text("customHeaders") or "").split(","):
+        name, _, value = (part.strip() for part in pair.partition("="))
+        if name.lower() in OPEN_HEADERS:
+            headers[name] = value
+        elif name:
+            rule = f"{name} may hold a secret and is not copied"
+            remarks.append(metadata.voice.lost(metadata.at("customHeaders"), rule, "give access.headers, or a token"))
+    if metadata.has("cortexOrgID"):
+        headers["X-Scope-OrgID"] = metadata.text("cortexOrgID") or ""
+    metadata.skip("cortexOrgID")
+    if metadata.flag("unsafeSsl"):
+        rule = "has no counterpart: certificates are always verified"
+        remarks.append(metadata.voice.lost(metadata.at("unsafeSsl"), rule, "give access.ca_file"))
+    modes = metadata.text("authModes")
+    if modes:
+        rule = f"{modes}: the daemon must be let in by a secret of its own"
+        hint = "access: {bearer_token: {env: NAME}}, or username and password"
+        remarks.append(metadata.voice.lost(metadata.at("authModes"), rule, hint))
+    remarks += authentication(trigger, given)[1]
+    settings: list[tuple[str, Any]] = [("url", parts[1] + parts[3])]
+    if headers:
+        settings.append(("access", {"headers": headers}))
+    return Source("prometheus", tuple(settings), tuple(remarks))
+
+
+def _resource(trigger: Cursor, metadata: Cursor, given: Given) -> Read:
+    """cpu and memory: the HPA's own metrics, which KEDA hands on."""
+    name = str(trigger.data["type"])
+    kind = trigger.text("metricType") or metadata.text("type") or "Utilization"
+    metadata.skip("type")
+    value = quantity(metadata.raw("value"))
+    if kind not in {"Utilization", "AverageValue"}:
+        trigger.wrong("metricType", "must be Utilization or AverageValue for cpu and memory")
+    if value is None or value <= 0:
+        metadata.wrong("value", "is required: a quantity above 0")
+        return None, []
+    share = value / 100 if kind == "Utilization" else None
+    remarks = authentication(trigger, given)[1]
+    metadata.skip("activationValue")
+    use = Use(name, f"value, {kind}", share, value, metadata.text("containerName"))
+    return pods_use(trigger, "type", use, given), remarks
+
+
+def _cron(trigger: Cursor, metadata: Cursor, _: Given) -> Read:
+    zone, replicas = metadata.text("timezone", required=True), metadata.whole("desiredReplicas", None)
+    start, end = metadata.text("start", required=True), metadata.text("end", required=True)
+    if not metadata.has("desiredReplicas"):
+        metadata.wrong("desiredReplicas", "is required")
+    trigger.skip("authenticationRef")
+    if zone is None or replicas is None or start is None or end is None:
+        return None, []
+    try:
+        found = cron.windows(start, end)
+    except cron.CronError as e:
+        raise Named(metadata.at("start"), str(e), "state it as weekly windows of a schedule, or size it by hand") from e
+    return Clock(trigger.place, replicas, found, zone, f"{start} to {end}"), []
+
+
+Reader = Callable[[Cursor, Cursor, Given], Read]
+READERS: Final[Mapping[str, Reader]] = {
+    "aws-cloudwatch": cloudwatch,
+    "aws-sqs-queue": sqs,
+    "azure-servicebus": azure_servicebus,
+    "cpu": _resource,
+    "cron": _cron,
+    "gcp-pubsub": gcp_pubsub,
+    "memory": _resource,
+    "prometheus": _prometheus,
+}
+"""Every trigger that is read, by its type. To add one: a function here or in a module beside this, and its row."""

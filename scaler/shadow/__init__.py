@@ -1,0 +1,1 @@
+"""Shadow policies: decide on the same readings, write nothing, and are compared."""

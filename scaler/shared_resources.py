@@ -1,0 +1,60 @@
+"""What adapters share: one session per account and region, one watch per cluster, opened on first use."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Any, Self, TypeVar, cast
+
+from scaler.adapter_faults import Faults
+from scaler.clouds.api_budget import Calls
+from scaler.ports import Clock
+from scaler.supervised_tasks import Tasks
+from scaler.wakeup import Bell
+
+T = TypeVar("T")
+
+
+class Resources:
+    """Opens each resource once and closes all of them, the last first, when the daemon ends."""
+
+    def __init__(self) -> None:
+        self._stack = AsyncExitStack()
+        self._opened: dict[object, Any] = {}
+        self._opening: defaultdict[object, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self.calls = Calls()
+        self.faults = Faults()
+        self.tasks = Tasks()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def shared(self, key: object, opening: Callable[[], AbstractAsyncContextManager[T]]) -> T:
+        """The resource under `key`. One that fails to open, or is given up, is the next caller's to try again."""
+        async with self._opening[key]:
+            if key not in self._opened:
+                self._opened[key] = await self._stack.enter_async_context(opening())
+        return cast("T", self._opened[key])
+
+
+class Opening:
+    """The context that one workload's adapters are opened in."""
+
+    def __init__(
+        self, resources: Resources, clock: Clock, deadline_s: float, promised_s: Mapping[str, float] | None = None
+    ) -> None:
+        self.clock = clock
+        self.deadline_s = deadline_s
+        self.promised_s = promised_s or {}
+        self.calls = resources.calls
+        self.tasks = resources.tasks
+        self.bell = Bell()
+        self._resources = resources
+
+    async def shared(self, key: object, opening: Callable[[], AbstractAsyncContextManager[T]]) -> T:
+        return await self._resources.shared(key, opening)

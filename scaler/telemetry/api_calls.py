@@ -1,0 +1,39 @@
+"""Calls to clouds as metrics: how many, what came of them, how long they took."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import accumulate
+
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from scaler.clouds.api_budget import BOUNDS_S, Calls
+
+
+class CallsCollector(Collector):
+    """Drawn when scraped; labelled with the API and the operation, never with a workload: calls are shared."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    def collect(self) -> Iterator[Metric]:
+        counts = CounterMetricFamily(
+            "forescale_cloud_calls",
+            "Calls to clouds by what came of them: ok, throttled, unavailable, out_of_capacity, out_of_quota, conflict,"
+            " misconfigured.",
+            labels=("api", "operation", "result"),
+        )
+        for labels, count in list(self._calls.results.items()):
+            counts.add_metric(labels, count)
+        yield counts
+        times = HistogramMetricFamily(
+            "forescale_cloud_call_seconds",
+            "How long calls to clouds took, the wait for our own budget included.",
+            labels=("api", "operation"),
+        )
+        for names, seen in list(self._calls.times.items()):
+            bounds = [*map(str, BOUNDS_S), "+Inf"]
+            buckets = list(zip(bounds, map(float, accumulate(seen.counts)), strict=True))
+            times.add_metric(names, buckets, seen.sum_s)
+        yield times

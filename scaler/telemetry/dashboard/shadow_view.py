@@ -1,0 +1,31 @@
+"""A shadow's last turn and what it came to so far, beside the policy that is run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from scaler.journal.explain import verdict
+from scaler.shadow.counterfactual import Side
+from scaler.shadow.runner import Shadow
+from scaler.telemetry.dashboard.status import number
+
+
+def beside(shadow: Shadow) -> dict[str, Any]:
+    """The shadow's section of a workload's page. What is not known is null."""
+    turn, totals = shadow.last, shadow.totals
+    return {
+        "at": None if turn is None else turn.tick.at,
+        "verdict": "no turn yet" if turn is None else verdict(turn.tick),
+        "open_loop": turn is not None and turn.open_loop,
+        "first": _side(None if turn is None else turn.first),
+        "shadow": _side(None if turn is None else turn.shadow),
+        "told_by": totals.told_by,
+        "totals": totals.as_dict(),
+        "words": totals.text(),
+    }
+
+
+def _side(side: Side | None) -> dict[str, Any]:
+    if side is None:
+        return {"asked": None, "serving": None, "usd_per_hour": None}
+    return {"asked": side.asked, "serving": number(side.serving), "usd_per_hour": number(side.usd_per_hour)}

@@ -1,0 +1,99 @@
+"""Who may read from the daemon's HTTP server: by the name that it is called by, and by a token where one is set."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import ipaddress
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from aiohttp import web
+
+from scaler.config.daemon import ServerSpec
+from scaler.ports import Misconfigured
+from scaler.telemetry.http.connections import NAME, Connection
+
+PROBES: Final = frozenset({"/healthz", "/readyz"})
+"""Answered to anyone: the kubelet sends no token. They say workloads' names and which part fails, no secret."""
+ANY_HOST: Final = PROBES | {"/metrics"}
+"""Answered under any Host: the kubelet and Prometheus call by addresses and names that the daemon cannot know."""
+LOOPBACK: Final = frozenset({"localhost", "localhost.localdomain"})
+CHALLENGE: Final = 'Bearer realm="forescale", Basic realm="forescale", charset="UTF-8"'
+"""Browsers ask for a password then: the token, under any user name."""
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Access:
+    """The middleware of the server."""
+
+    def __init__(self, spec: ServerSpec, listen: str) -> None:
+        self._token = spec.token
+        self._hosts = frozenset(map(str.lower, spec.hosts)) | LOOPBACK | {host_of(listen)}
+
+    def mount(self, app: web.Application) -> None:
+        """Check every request of the application, and name no version in its answers."""
+        app.middlewares.append(self._check)
+        app.on_response_prepare.append(_name)
+
+    @web.middleware
+    async def _check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        connection = request.protocol
+        if isinstance(connection, Connection):
+            connection.turn(busy=True)
+        try:
+            if request.path not in ANY_HOST and not self._is_ours(request):
+                raise web.HTTPMisdirectedRequest(text="unknown Host: name it in daemon.server.hosts\n")
+            if request.path not in PROBES and not self._is_let_in(request):
+                raise web.HTTPUnauthorized(headers={"WWW-Authenticate": CHALLENGE}, text="a token is required\n")
+            return await handler(request)
+        finally:
+            if isinstance(connection, Connection):
+                connection.turn(busy=False)
+
+    def _is_ours(self, request: web.Request) -> bool:
+        """Whether the Host is a name of this server, and not one that a foreign page has pointed here."""
+        host = host_of(request.headers.get("Host", ""))
+        if host in self._hosts:
+            return True
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            return False
+        local = request.transport.get_extra_info("sockname") if request.transport is not None else None
+        return address.is_loopback or (local is not None and address == ipaddress.ip_address(local[0].split("%")[0]))
+
+    def _is_let_in(self, request: web.Request) -> bool:
+        """Whether the request bears the token, if one is set."""
+        if self._token is None:
+            return True
+        try:
+            expected = self._token.read()
+        except Misconfigured as e:
+            raise web.HTTPServiceUnavailable(text="the token of daemon.server.token cannot be read\n") from e
+        return hmac.compare_digest(_given(request).encode(errors="replace"), expected.encode(errors="replace"))
+
+
+def _given(request: web.Request) -> str:
+    """The token of a request: a bearer token, or a password."""
+    scheme, _, value = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return value.strip()
+    if scheme.lower() == "basic":
+        try:
+            return base64.b64decode(value, validate=True).decode(errors="replace").partition(":")[2]
+        except binascii.Error:
+            return ""
+    return ""
+
+
+async def _name(_request: web.Request, response: web.StreamResponse) -> None:
+    response.headers["Server"] = NAME
+
+
+def host_of(authority: str) -> str:
+    """The host in HOST:PORT, without the brackets of an IPv6 address, in lower case."""
+    if authority.startswith("["):
+        return authority[1:].partition("]")[0].lower()
+    return authority.partition(":")[0].lower()

@@ -1,0 +1,103 @@
+"""A recorded workload looked back at: what happened, where to look, and what others would have done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from policies.model import WorkloadName
+from scaler.config.load import Workload
+from scaler.config.problems import ConfigError, Problem
+from scaler.registry import did_you_mean
+from simulators.backtest.counterfactuals import Asked, Others, others
+from simulators.backtest.engines import Unknown, engine
+from simulators.backtest.period_summary import Happened, Look, happened, looks
+from simulators.backtest.reconstruct import Given, Unseen, mean_lengths, rebuild
+from simulators.backtest.recorded_run import Recorded
+from simulators.backtest.world import World, world
+from simulators.experiments.scenario import load_workload
+from simulators.experiments.spec_loader import COMMAND_LINE
+from simulators.world.traffic.trace import TraceError
+
+SUFFIXES: Final = (".yaml", ".yml", ".json")
+"""A word that ends so names a workload's file, and any other a peer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """One workload. `world` and `others` are None where they were not asked for or could not be made: `why_not`."""
+
+    found: Happened
+    looks: tuple[Look, ...]
+    world: World | None = None
+    others: Others | None = None
+    why_not: str = ""
+
+    @property
+    def recorded(self) -> Recorded:
+        return self.found.recorded
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the user asks for. Without `simulate` nobody else is simulated."""
+
+    simulate: bool = True
+    model: str | None = None
+    given: Given = field(default_factory=Given)
+    seed: int = 1
+
+
+def look(
+    recorded: Recorded, wanted: Wanted, asked: Asked, progress: Callable[[float], None] = lambda _: None
+) -> Looked:
+    """Look back at one workload. Raises `ConfigError` for a model or a policy that cannot be had."""
+    found = happened(recorded)
+    ranked = tuple(looks(found))
+    if not wanted.simulate:
+        return Looked(found, ranked, why_not="not asked for")
+    try:
+        served = engine(recorded, wanted.model, mean_lengths(recorded, wanted.given))
+        made = world(recorded, served, rebuild(recorded, served.model, wanted.given, wanted.seed))
+    except (Unseen, Unknown) as e:
+        return Looked(found, ranked, why_not=str(e))
+    except ConfigError as e:
+        if wanted.model is not None and any(p.file == "catalogue" for p in e.problems):
+            raise
+        return Looked(found, ranked, why_not="; ".join(f"{p.path}: {p.rule}" for p in e.problems))
+    try:
+        return Looked(found, ranked, made, others(found, made, asked, wanted.seed, progress))
+    except TraceError as e:
+        return Looked(found, ranked, made, why_not=str(e))
+
+
+def asked_of(policies: Sequence[str], names: Sequence[WorkloadName]) -> Mapping[WorkloadName, Asked]:
+    """Who else is asked for, by the recorded workload that each is about. Raises `ConfigError`.
+
+    A file is about the workload that it names, or about the only one that is recorded; a peer about all.
+    """
+    files: dict[WorkloadName, list[tuple[Path, Workload]]] = {name: [] for name in names}
+    words = [word for word in policies if not _is_file(word)]
+    problems: list[Problem] = []
+    for path in dict.fromkeys(Path(word) for word in policies if _is_file(word)):
+        try:
+            workload = load_workload(path)
+        except ConfigError as e:
+            problems += e.problems
+            continue
+        of = names[0] if len(names) == 1 else workload.name
+        if of not in files:
+            hint = did_you_mean(workload.name, list(map(str, names))) or f"there are {', '.join(names)}"
+            rule = f"is about the workload {workload.name}, which is not recorded"
+            problems.append(Problem(COMMAND_LINE, 1, "--policy", str(path), rule, hint))
+            continue
+        files[of].append((path, workload))
+    if problems:
+        raise ConfigError(problems)
+    return {name: Asked(files[name], words) for name in names}
+
+
+def _is_file(word: str) -> bool:
+    return word.endswith(SUFFIXES)

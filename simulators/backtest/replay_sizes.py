@@ -1,0 +1,61 @@
+"""The recorded sizes in the rebuilt world: what the world itself errs by, whoever decided them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from policies.model import PoolName
+from scaler.ports import Misconfigured, OutOfCapacity
+from simulators.backtest.recorded_run import Recorded
+from simulators.engine.models.service import PS_PER_S
+from simulators.experiments.invariants import check
+from simulators.experiments.run import Run, Timeline, begin, ends_s
+from simulators.experiments.scenario import Case
+from simulators.world.traffic.trace import Trace
+from simulators.world.world import World
+
+
+def same_sizes(
+    recorded: Recorded, case: Case, seed: int, trace: Trace, progress: Callable[[float], None] = lambda _: None
+) -> Run:
+    """The run in which every pool is asked for what the record says, turn by turn. What is not known stays as it was.
+
+    The same record, case, seed and trace give the same run.
+    """
+    world = begin(case, seed, trace)
+    timeline = Timeline(case.scenario.epoch_s)
+    end_ps = round(ends_s(case, trace) * PS_PER_S)
+    for k, at in enumerate(recorded.at):
+        now_ps = round(float(at - recorded.at[0]) * PS_PER_S)
+        if now_ps >= end_ps:
+            break
+        world.run_until(now_ps)
+        for name in world.pools:
+            _ask(world, name, float(recorded.pools[name]["desired"][k]), now_ps)
+        _note(timeline, world, now_ps)
+        if k % 64 == 0:
+            progress(k / len(recorded))
+    world.run_until(end_ps)
+    check(world)
+    progress(1.0)
+    return Run(case, seed, trace, world, timeline)
+
+
+def _ask(world: World, name: PoolName, replicas: float, now_ps: int) -> None:
+    if not math.isfinite(replicas) or replicas == world.pools[name].status(now_ps).desired:
+        return
+    try:
+        world.pools[name].resize(int(replicas), now_ps)
+    except (OutOfCapacity, Misconfigured):
+        return  # the next turn asks again
+
+
+def _note(timeline: Timeline, world: World, now_ps: int) -> None:
+    statuses = {name: world.status(name) for name in world.pools}
+    timeline.at_s.append(now_ps / PS_PER_S)
+    timeline.demand.append(math.nan)
+    timeline.desired.append(sum(s.desired for s in statuses.values()))
+    timeline.ready.append(sum(s.ready for s in statuses.values()))
+    for name, status in statuses.items():
+        timeline.pools.setdefault(name, []).append(status.desired)

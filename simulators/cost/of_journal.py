@@ -1,0 +1,158 @@
+"""A journal as what advice is given on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from policies.model import PoolName
+from policies.model.spec import Pool
+from scaler.config.problems import ConfigError, Problem
+from simulators.backtest import engines, reconstruct
+from simulators.backtest.journals import read
+from simulators.backtest.period_summary import happened
+from simulators.backtest.reconstruct import Given as Lengths
+from simulators.backtest.recorded_run import Recorded
+from simulators.cost import evidence, offers
+from simulators.cost.evidence import Requests, Seen
+from simulators.cost.figures import Basis, Known, Source
+from simulators.cost.inputs import GivenFile
+from simulators.experiments.spec_loader import COMMAND_LINE
+from simulators.world.traffic.describe import duration
+
+OWN = "replica"
+"""The offer of pools that name no accelerator."""
+ASSUMED = "assumed: give the lengths"
+"""How the rebuilt requests say that nothing tells their lengths."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the user tells of a journal: which workload (None: the only one), which model serves (None: as it shows),
+    and the requests' lengths."""
+
+    workload: str | None = None
+    model: str | None = None
+    lengths: Lengths = field(default_factory=Lengths)
+
+    def by(self, file: GivenFile) -> Told:
+        """With the model of the offer that the user's file says it runs on, where no other is named."""
+        offer = file.given.offers.get(file.given.runs_on or "")
+        return self if offer is None or self.model else dataclasses.replace(self, model=offer.model)
+
+
+def of_journal(path: Path, told: Told, seed: int, file: GivenFile) -> Seen:
+    """The one workload of a journal, or the one named. Raises `JournalError` and `ConfigError`."""
+    period = read([path], -np.inf, np.inf, told.workload)
+    if len(period.recorded) > 1:
+        names = ", ".join(str(r.name) for r in period.recorded)
+        problem = Problem(COMMAND_LINE, 1, "--workload", "", "is needed: the journal has several", f"one of {names}")
+        raise ConfigError([problem])
+    (recorded,) = period.recorded
+    turns = Source(Basis.MEASURED, f"{path}, {len(recorded):,} turns of {recorded.name}")
+    requests, served, unknown = _requests(recorded, told.by(file), turns, seed)
+    found, held, pools = _offers(recorded, served, turns)
+    made, runs_on = offers.merged(found, held, file)
+    came = happened(recorded)
+    hours = float(recorded.over_s.sum()) / evidence.HOUR_S
+    paid = Source(Basis.MEASURED, f"{path}: sizes asked for at their pools' prices, {hours:.4g} h")
+    unpriced = bool(came.unpriced) or not np.isfinite(came.usd).any()
+    own = file.given.slo
+    where = file.where("slo") if own else f"slo of the specification in {path}"
+    return Seen(
+        name=str(recorded.name),
+        recorded=recorded,
+        turns=turns,
+        pools={name: runs_on if offer not in made else offer for name, offer in pools.items()},
+        markets={name: recorded.spec.pools[name].market for name in pools},
+        offers=made,
+        runs_on=runs_on,
+        requests=requests,
+        unknown=unknown,
+        slo=own or recorded.spec.slo,
+        promise=Source(Basis.GIVEN, where),
+        cost=None if unpriced else Known(float(np.nansum(came.usd)) / hours, (paid,)),
+        cautions=tuple(_cautions(recorded, {name: recorded.spec.pools[name].market for name in pools})),
+    )
+
+
+def _requests(
+    recorded: Recorded, told: Told, turns: Source, seed: int
+) -> tuple[Requests | None, offers.Engine | None, str]:
+    """The requests rebuilt from what was read, the model that serves them, and why one of the two is not known."""
+    try:
+        means = reconstruct.mean_lengths(recorded, told.lengths)
+        served = _engine(engines.engine(recorded, told.model, means), told.model, turns)
+    except engines.Unknown as e:
+        return None, None, str(e)
+    try:
+        rebuilt = reconstruct.rebuild(recorded, served.model, told.lengths, seed)
+    except reconstruct.Unseen as e:
+        return None, served, str(e)
+    if not len(rebuilt.trace):
+        return None, served, "no request came"
+    how = "; ".join(rebuilt.how)
+    found = (Source(Basis.PRIOR if ASSUMED in how else turns.basis, how), turns)
+    return Requests(rebuilt.trace, recorded.span_s, found), served, ""
+
+
+def _engine(found: engines.Engine, named: str | None, turns: Source) -> offers.Engine:
+    if named is not None:
+        return offers.engine(named, ", as it is told to serve")
+    own = offers.Engine(found.model, Source(Basis.PRIOR, f"service model {found.how}"))
+    if "multiplied" in found.how:
+        return dataclasses.replace(own, source=Source(turns.basis, f"service model {found.how}"))
+    return offers.engine(found.model.name) if "as the recorded pools have it" in found.how else own
+
+
+def _offers(
+    recorded: Recorded, served: offers.Engine | None, turns: Source
+) -> tuple[dict[str, offers.Buyable], dict[str, float], dict[Any, str]]:
+    """The pools that serve as offers, by accelerator: their replica-hours, and the offer of each pool."""
+    made: dict[str, dict[str, Any]] = {}
+    held: dict[str, float] = {}
+    pools: dict[Any, str] = {}
+    for name, pool in recorded.spec.pools.items():
+        if pool.tier != "serving" or name not in recorded.pools:
+            continue
+        offer = pool.accelerator or OWN
+        own = made.setdefault(offer, {})
+        pools[name] = offer
+        held[offer] = held.get(offer, 0.0) + evidence.pool_hours(recorded, name)
+        price = _price(pool, f"price_usd_per_hour of pool {name} in {recorded.name}'s specification")
+        if price is not None:
+            own.setdefault(pool.market, price)
+        if pool.market == "spot":
+            own |= {
+                "losses": evidence.losses(recorded, name, turns),
+                "available": evidence.available(recorded, name, turns),
+            }
+        own.setdefault("lead_time_s", evidence.lead_time_s(recorded, name, turns))
+    most = max(held, key=lambda offer: held[offer])
+    made[most]["engine"] = served
+    return {name: offers.Buyable(name, **known) for name, known in made.items()}, held, pools
+
+
+def _price(pool: Pool, where: str) -> Known | None:
+    price = pool.price_usd_per_hour
+    return Known(price, (Source(Basis.GIVEN, where),)) if price else None
+
+
+def _cautions(recorded: Recorded, markets: Mapping[PoolName, str]) -> list[str]:
+    found = []
+    if recorded.silent_s:
+        found.append(f"for {duration(recorded.silent_s)} no turn was taken: what was held then is not known, and not 0")
+    if recorded.damaged:
+        found.append(f"{recorded.damaged} lines of the journal could not be read")
+    unseen = ~np.isfinite(evidence.held_of(recorded, markets))
+    if unseen.any():
+        share = float(recorded.over_s[unseen].sum() / recorded.over_s.sum())
+        found.append(f"in {share:.1%} of the time a pool's size was not seen: it is left out, not counted as 0")
+    if recorded.columns["dry_run"].any():
+        found.append("some turns were dry runs: the sizes are another's")
+    return found

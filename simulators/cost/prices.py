@@ -1,0 +1,73 @@
+"""A price list in CSV: one row an instance type and region."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from scaler.config.problems import ConfigError, Problem
+from simulators.cost.figures import Basis, Known, Source
+from simulators.cost.inputs import GivenFile, Listed
+
+COLUMNS: Final = ("instance_type", "region", "on_demand_usd_h")
+"""Without these it is no price list; ``cloud``, ``spot_usd_h`` and ``reserved_usd_h`` are read where they are."""
+MARKETS: Final = {"on_demand": "on_demand_usd_h", "spot": "spot_usd_h", "reserved": "reserved_usd_h"}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row, and its line in the file."""
+
+    line: int
+    cells: dict[str, str]
+
+
+def listed(file: GivenFile, offer: str, wanted: Listed) -> dict[str, Known]:
+    """A replica's price in each market that the list has for it. USD per hour. Raises `ConfigError`."""
+    path = file.folder / str(file.given.prices)
+    found = [row for row in _rows(path) if _fits(row.cells, wanted)]
+    place = ("offers", offer, "listed")
+    if len(found) != 1:
+        said = f"{wanted.instance_type} in {wanted.region}" + (f" of {wanted.cloud}" if wanted.cloud else "")
+        rule = f"the price list {path} has {len(found)} rows for {said}: it must have one"
+        lines = ", ".join(str(row.line) for row in found)
+        raise ConfigError([file.source.problem(place, rule, f"see its lines {lines}" if lines else "name another")])
+    return {market: known for market, column in MARKETS.items() if (known := _price(path, found[0], column, wanted))}
+
+
+def _fits(cells: dict[str, str], wanted: Listed) -> bool:
+    same = cells.get("instance_type") == wanted.instance_type and cells.get("region") == wanted.region
+    return same and wanted.cloud in {None, cells.get("cloud")}
+
+
+def _price(path: Path, row: Row, column: str, wanted: Listed) -> Known | None:
+    text = (row.cells.get(column) or "").strip()
+    if not text:
+        return None
+    try:
+        price = float(text)
+    except ValueError:
+        price = -1.0
+    if not 0 < price < float("inf"):
+        raise ConfigError([Problem(str(path), row.line, column, text, "must be a price above 0, in USD per hour")])
+    shared = f", {text} over {wanted.replicas} replicas" if wanted.replicas > 1 else ""
+    return Known(price / wanted.replicas, (Source(Basis.GIVEN, f"{path}:{row.line} {column}{shared}"),))
+
+
+def _rows(path: Path) -> Iterator[Row]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+            if missing:
+                rule = f"is no price list: it lacks {', '.join(missing)}"
+                raise ConfigError([Problem(str(path), 1, "", "", rule, f"its columns are {', '.join(COLUMNS)} ...")])
+            for cells in reader:
+                yield Row(reader.line_num, {k: v for k, v in cells.items() if isinstance(v, str)})
+    except OSError as e:
+        raise ConfigError([Problem(str(path), 1, "", "", f"cannot be read: {e.strerror}")]) from e
+    except (UnicodeDecodeError, csv.Error) as e:
+        raise ConfigError([Problem(str(path), 1, "", "", f"is no CSV in UTF-8: {e}")]) from e

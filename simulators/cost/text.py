@@ -1,0 +1,66 @@
+"""The advice on a terminal."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+
+from simulators.cost.advice import Advice
+from simulators.cost.figures import Figure, Section, Source
+
+WIDTH = 110
+
+
+def lines(found: Advice) -> Iterator[str]:
+    """Findings first in each section, then every figure with its formula and its sources by number."""
+    seen = found.seen
+    yield f"{seen.name}: workload {seen.recorded.name} on {seen.runs_on}"
+    numbers: dict[Source, int] = {}
+    for section in found.sections:
+        yield from _section(section, numbers)
+    if numbers:
+        yield ""
+        yield "Sources"
+    for source, number in numbers.items():
+        yield from _wrapped(f"[{number}] {source}", "  ", "      ")
+    yield ""
+    yield "Know before you act on it"
+    for caution in found.cautions:
+        yield from _wrapped(caution, "  - ", "    ")
+
+
+def _section(section: Section, numbers: dict[Source, int]) -> Iterator[str]:
+    yield ""
+    yield section.title
+    for finding in section.findings:
+        yield from _wrapped(finding, "  ", "  ")
+    for figure in section.figures:
+        yield from _figure(figure, numbers)
+    for gap in section.gaps:
+        yield from _wrapped(f"not told: {gap.what}: {gap.why} ({gap.remedy})", "  ", "    ")
+
+
+def _figure(figure: Figure, numbers: dict[Source, int]) -> Iterator[str]:
+    about = f" ({figure.about.replace('_', '-')})" if figure.about else ""
+    marks = "".join(f"[{numbers.setdefault(source, len(numbers) + 1)}]" for source in figure.sources)
+    yield f"    {figure.title + about:<66} {value(figure)}"
+    yield from _wrapped(f"= {figure.formula} {marks}", "        ", "          ")
+
+
+def value(figure: Figure) -> str:
+    """A figure's value with its unit, its bounds where there are any, and whether it rests on a prior."""
+    found = f"{number(figure.value)} {figure.unit}"
+    if figure.low is not None and figure.high is not None:
+        found += f", {number(figure.low)} to {number(figure.high)}"
+    return found + (", rests on a prior" if figure.rests_on_prior else "")
+
+
+def number(value: float) -> str:
+    """Four digits; thousands in groups."""
+    return f"{value:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:.4g}"
+
+
+def _wrapped(text: str, first: str, rest: str) -> Iterator[str]:
+    yield from textwrap.wrap(
+        text, WIDTH, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
+    )

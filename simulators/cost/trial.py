@@ -1,0 +1,106 @@
+"""The requests and the promise that engines are tried on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from policies.model.spec import Slo
+from simulators.backtest.engines import slower
+from simulators.cost.evidence import Requests, Seen
+from simulators.cost.figures import Basis, Known, Source, sources
+from simulators.cost.goodput import REQUESTS, Goodput, goodput, hitting, sample
+from simulators.cost.offers import Engine
+from simulators.engine.models.service import ServiceModel
+from simulators.world.traffic.trace import Trace
+
+LONGER: Final = (1.09, 1.34)
+"""Real engines took 9 to 34 % longer than the GPU's time alone (the catalogue's own check of its engine times)."""
+TYPICAL: Final = math.sqrt(LONGER[0] * LONGER[1])
+"""By how much longer they are taken to be: the geometric mean of the two."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rated:
+    """What a replica carries by a model, and between what bounds it lies where that is known to be off: `longer` is by
+    what its times were multiplied."""
+
+    rate: Goodput
+    model: ServiceModel
+    least_rps: float | None = None
+    most_rps: float | None = None
+    longer: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trial:
+    """Requests as they came, some drawn from them, and what was promised."""
+
+    requests: Requests
+    slo: Slo
+    promise: Source
+    drawn: Trace
+    seed: int
+
+    def rate(self, model: ServiceModel) -> Goodput:
+        """What one replica carries within the promise."""
+        return goodput(model, self.drawn, self.slo, self.seed)
+
+    def rate_with_hits(self, model: ServiceModel, share: float) -> Goodput:
+        """The same with this share of each prompt in a prefix cache."""
+        return goodput(
+            model, sample(hitting(self.requests.trace, share), self.seed, len(self.drawn)), self.slo, self.seed
+        )
+
+    def rated(self, engine: Engine) -> Rated:
+        """The same of an engine, with what is known of how far its model is off."""
+        if not engine.gpu_alone:
+            return Rated(self.rate(engine.model), engine.model)
+        low, high = LONGER
+        likely = slower(engine.model, TYPICAL)
+        least, most = (self.rate(slower(engine.model, factor)).rps for factor in (high, low))
+        return Rated(self.rate(likely), likely, least, most, TYPICAL)
+
+    def rests(self, engine: Engine) -> tuple[Source, ...]:
+        """What a rate rests on."""
+        drawn = f"engines alone, on {len(self.drawn):,} requests drawn from those that came, as a Poisson stream"
+        return sources(Source(Basis.SIMULATED, drawn), engine.source, *self.requests.sources, self.promise)
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """An offer of which all is known that its cost depends on: model, price, and what it carries."""
+
+    name: str
+    engine: Engine
+    price: Known
+    rated: Rated
+
+    @property
+    def rate(self) -> Goodput:
+        return self.rated.rate
+
+
+def trial(seen: Seen, seed: int, count: int = REQUESTS) -> Trial | None:
+    """The trial on so many requests; None where requests are not known or nothing is promised."""
+    if seen.requests is None or seen.slo is None or seen.promise is None:
+        return None
+    return Trial(seen.requests, seen.slo, seen.promise, sample(seen.requests.trace, seed, count), seed)
+
+
+def rates(seen: Seen, tried: Trial | None) -> Mapping[str, Rated]:
+    """What a replica of each offer carries, where its model is known."""
+    known = {name: offer.engine for name, offer in seen.offers.items() if offer.engine is not None}
+    return {} if tried is None else {name: tried.rated(engine) for name, engine in known.items()}
+
+
+def ready(seen: Seen, found: Mapping[str, Rated]) -> Mapping[str, Ready]:
+    """The offers of which all is known, and on which the promise can be kept."""
+    made = {}
+    for name, offer in seen.offers.items():
+        price, rated = offer.price, found.get(name)
+        if offer.engine is not None and price is not None and rated is not None and rated.rate.rps:
+            made[name] = Ready(name, offer.engine, price, rated)
+    return made

@@ -1,0 +1,147 @@
+"""Many replicas, compiled: arrivals in order of time, the router, the central queue, and the replicas' events."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulators.engine.kernel.heaps import least_leaf, set_leaf
+from simulators.engine.kernel.jit import compiled, inlined
+from simulators.engine.kernel.layout import (
+    LEAST_LOADED,
+    NEVER,
+    RANDOM,
+    REJECTED,
+)
+from simulators.engine.kernel.rng import splitmix64
+from simulators.engine.kernel.scheduler import hand_out, pull, take
+from simulators.engine.kernel.step import launch
+from simulators.engine.kernel.steps import Ints, Record, Records, count_rest, cut_rest
+
+Grid = NDArray[np.int64]
+
+
+@inlined
+def load_key(takes: int, outstanding: int, limit: int) -> int:
+    """A replica's place in the router's order: its outstanding requests, or the very last if it takes none."""
+    return outstanding if takes and outstanding < limit else NEVER
+
+
+@inlined
+def choose(w: Record, replicas: Records, load: Ints) -> int:
+    """The replica for the next arrival, or -1 if none takes it."""
+    if load[1] == NEVER:
+        return -1
+    if w.router == LEAST_LOADED:
+        return least_leaf(load)
+    leaves = load.shape[0] >> 1
+    if w.router == RANDOM:
+        eligible = 0
+        for r in range(w.replicas):
+            eligible += load[leaves + r] < NEVER
+        k = np.int64(splitmix64(w.seed + w.arrived) % np.uint64(eligible))
+        for r in range(w.replicas):
+            k -= load[leaves + r] < NEVER
+            if k < 0:
+                return r
+    for _ in range(w.replicas):
+        w.turn = w.turn + 1 if w.turn + 1 < w.replicas else 0
+        if load[leaves + w.turn] < NEVER:
+            return w.turn
+    return -1
+
+
+@inlined
+def arrive(
+    w: Record,
+    replicas: Records,
+    models: Records,
+    times: Records,
+    counts: Records,
+    due: Ints,
+    load: Ints,
+    i: int,
+    t: int,
+) -> None:
+    """One request comes, or comes again."""
+    r = choose(w, replicas, load)
+    if r < 0:
+        if w.queued >= w.queue_limit:
+            times[i].finish = REJECTED
+            w.refused += 1
+            return
+        counts[i].next = -1
+        if w.queue_head < 0:
+            w.queue_head = i
+        else:
+            counts[w.queue_tail].next = i
+        w.queue_tail = i
+        w.queued += 1
+        return
+    s = replicas[r]
+    m = models[s.model]
+    if not take(w, s, m, times, counts, i, t):
+        return
+    set_leaf(load, r, load_key(s.takes, s.outstanding, w.limit))
+    if s.due == NEVER:
+        s.due = max(t + m.ingest, s.now)
+        set_leaf(due, r, s.due)
+    elif s.rest > 0 and s.fifo_head == i and s.running < m.max_seqs:
+        cut_rest(s, m, t + m.ingest)
+        set_leaf(due, r, s.due)
+
+
+@compiled
+def advance(
+    until: int,
+    w: Record,
+    replicas: Records,
+    models: Records,
+    tables: Grid,
+    growth: Grid,
+    heaps: Grid,
+    lists: NDArray[np.int32],
+    times: Records,
+    counts: NDArray[np.int32],
+    retries: Grid,
+    due: Ints,
+    load: Ints,
+    gaps: Ints,
+) -> None:
+    """Let everything before `until` happen."""
+    slots = times.shape[0]
+    while True:
+        arrival = times[w.slot].arrival if w.arrived < w.offered else NEVER
+        again = retries[w.retried, 0] if w.retried < w.retries else NEVER
+        t = due[1]
+        if t <= min(arrival, again):
+            if t >= until:
+                break
+            r = least_leaf(due)
+            s = replicas[r]
+            m = models[s.model]
+            w.events += 1
+            outstanding = s.outstanding
+            if s.rest > 0:
+                count_rest(s, m, growth[r], gaps, s.rest)
+            hand_out(s, m, growth[r], heaps[r], lists[r], times, counts, gaps, t)
+            if w.queue_head >= 0:
+                pull(w, s, m, times, counts, t)
+            launch(w, s, m, tables[s.model], growth[r], heaps[r], lists[r], times, counts, t)
+            set_leaf(due, r, s.due)
+            if s.outstanding != outstanding:
+                set_leaf(load, r, load_key(s.takes, s.outstanding, w.limit))
+        elif arrival <= again:
+            if arrival >= until:
+                break
+            i = w.slot
+            w.slot = i + 1 if i + 1 < slots else 0
+            arrive(w, replicas, models, times, counts, due, load, i, arrival)
+            w.arrived += 1
+        else:
+            if again >= until:
+                break
+            i = retries[w.retried, 1]
+            w.retried += 1
+            arrive(w, replicas, models, times, counts, due, load, i, again)
+    w.clock = until

@@ -1,0 +1,86 @@
+"""What a calibration found, for people: as lines for a terminal, as a page, and in a sentence."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator, Mapping
+from statistics import median
+from typing import Final
+
+import plotly.graph_objects as go
+
+from simulators.engine.models.fit import WIDTHS, Calibration, Errors
+from simulators.engine.models.replay import MEASURES
+from simulators.engine.models.runs import Run
+from simulators.engine.models.service import ServiceModel
+
+TITLES: Final = {
+    "ttft_p50": "TTFT p50",
+    "ttft_p95": "TTFT p95",
+    "tpot": "TPOT",
+    "e2e": "e2e",
+    "throughput": "throughput",
+}
+
+
+def medians(errors: Errors) -> dict[str, float]:
+    """The median absolute error over runs, of each measure that any run tells. Shares."""
+    by_measure = {m: [abs(e[m]) for e in errors.values() if m in e] for m in MEASURES}
+    return {m: median(found) for m, found in by_measure.items() if found}
+
+
+def provenance(found: Calibration, runs: Mapping[str, Run], base: ServiceModel) -> str:
+    """Where the model's numbers come from, and how far they may be off."""
+    requests = sum(map(len, runs.values()))
+    text = f"Calibrated from {base.name} on {requests:,} requests in {len(runs)} runs ({', '.join(runs)})."
+    if not found.held_out:
+        return f"{text} No run could be held back: its errors on other traffic are not known."
+    worst = {m: max(abs(e[m]) for e in found.held_out.values() if m in e) for m in medians(found.held_out)}
+    told = ", ".join(f"{TITLES[m]} {v:.1%} (worst {worst[m]:.1%})" for m, v in medians(found.held_out).items())
+    return f"{text} Median absolute error over {len(found.held_out)} runs held back from the fit: {told}."
+
+
+def lines(found: Calibration, runs: Mapping[str, Run], base: ServiceModel) -> Iterator[str]:
+    """The report for a terminal."""
+    yield f"{found.model.name}, calibrated from {base.name}"
+    for name in (n for n in WIDTHS if getattr(base, n) > 0):
+        old, new = getattr(base, name), getattr(found.model, name)
+        yield f"  {name:<14} {old:>12.4g} -> {new:<12.4g} {new / old - 1:+8.1%}"
+    yield ""
+    if found.held_out:
+        yield "Error on runs held back from the fit (simulated / recorded - 1)"
+        yield from _table(found.held_out, runs)
+        yield ""
+    yield "Error on the runs it was fitted to"
+    yield from _table(found.fitted, runs)
+
+
+def page(found: Calibration) -> str:
+    """The errors as bars, on a page that needs no network."""
+    figure = go.Figure()
+    shown = found.held_out or found.fitted
+    for measure in MEASURES:
+        told = [name for name in shown if measure in shown[name]]
+        bars = [100 * shown[name][measure] for name in told]
+        figure.add_trace(go.Bar(name=TITLES[measure], x=told, y=bars, hovertemplate="%{x}: %{y:+.1f} %"))
+    what = "held back from the fit" if found.held_out else "fitted to"
+    figure.update_layout(
+        title=html.escape(f"{found.model.name}: error on runs {what}"),
+        yaxis_title="simulated over recorded, less 1, in %",
+        barmode="group",
+        template="plotly_white",
+    )
+    return str(figure.to_html(include_plotlyjs=True, full_html=True))
+
+
+def _table(errors: Errors, runs: Mapping[str, Run]) -> Iterator[str]:
+    width = max(map(len, [*errors, "median, absolute"]))
+    yield f"  {'run':<{width}} requests" + "".join(f"{TITLES[m]:>12}" for m in MEASURES)
+    for name, found in errors.items():
+        count = len(runs[name]) if name in runs else ""
+        yield f"  {name:<{width}} {count:>8}" + "".join(_cell(found.get(m)) for m in MEASURES)
+    yield f"  {'median, absolute':<{width}} {'':>8}" + "".join(_cell(medians(errors).get(m), "") for m in MEASURES)
+
+
+def _cell(share: float | None, sign: str = "+") -> str:
+    return f"{'-':>12}" if share is None else f"{share:>{sign}12.1%}"

@@ -1,0 +1,246 @@
+"""What came of a run, in the figures that people decide by."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from policies.model import Result
+from simulators.engine.kernel import layout
+from simulators.engine.models.service import PS_PER_S
+from simulators.experiments.run import Run
+from simulators.experiments.warnings import cautions
+from simulators.world.infrastructure.billing import PARTS, Bill, runs
+from simulators.world.infrastructure.events import Kind
+from simulators.world.infrastructure.units import COST_PER_MICRO_USD, MICRO_PER_USD
+
+Floats = NDArray[np.float64]
+QUANTILES: Final = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
+
+
+class Requests:
+    """The requests of a run that count: those that arrived after the warm-up. Columns, one row a request."""
+
+    def __init__(self, run: Run) -> None:
+        kernel = run.world.kernel
+        arrived = int(kernel.world[layout.ARRIVED])
+        warm_ps = round(run.case.scenario.warm_up_s * PS_PER_S)
+        first = int(np.searchsorted(kernel.times[:arrived, layout.ARRIVAL], warm_ps))
+        self.times = kernel.times[first:arrived]
+        self.counts = kernel.counts[first:arrived]
+        self.slo = run.case.scenario.slo
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    @cached_property
+    def finished(self) -> NDArray[np.bool_]:
+        done: NDArray[np.bool_] = self.times[:, layout.FINISH] >= 0
+        return done
+
+    @cached_property
+    def arrival_s(self) -> Floats:
+        return self.times[:, layout.ARRIVAL] / PS_PER_S
+
+    @property
+    def span_s(self) -> float:
+        """From the first arrival to the last end."""
+        return float(self.times[:, layout.FINISH].max() - self.times[:, layout.ARRIVAL].min()) / PS_PER_S
+
+    @cached_property
+    def ttft_s(self) -> Floats:
+        """Time to first token; infinite where none came."""
+        came = self.times[:, layout.FIRST] >= 0
+        return np.where(came, (self.times[:, layout.FIRST] - self.times[:, layout.ARRIVAL]) / PS_PER_S, np.inf)
+
+    @cached_property
+    def e2e_s(self) -> Floats:
+        """The whole request; infinite where it did not end."""
+        spent = (self.times[:, layout.FINISH] - self.times[:, layout.ARRIVAL]) / PS_PER_S
+        return np.where(self.finished, spent, np.inf)
+
+    @cached_property
+    def itl_s(self) -> Floats:
+        """A request's mean time between tokens; NaN for one token, infinite where it did not end."""
+        gaps = self.counts[:, layout.OUTPUT] - 1
+        spent = (self.times[:, layout.FINISH] - self.times[:, layout.FIRST]) / PS_PER_S
+        mean = np.divide(spent, gaps, out=np.full(len(gaps), np.nan), where=gaps > 0)
+        return np.where(self.finished, mean, np.inf)
+
+    @cached_property
+    def met(self) -> Mapping[str, NDArray[np.bool_]]:
+        """For each promise, and for all of them together, which requests it was kept to. A failed one keeps none."""
+        kept: dict[str, NDArray[np.bool_]] = {}
+        if self.slo.ttft_s is not None:
+            kept["ttft"] = self.finished & (self.ttft_s <= self.slo.ttft_s)
+        if self.slo.itl_s is not None:
+            kept["itl"] = self.finished & ~(self.itl_s > self.slo.itl_s)
+        if self.slo.e2e_s is not None:
+            kept["e2e"] = self.e2e_s <= self.slo.e2e_s
+        kept["all"] = np.logical_and.reduce(list(kept.values()))
+        return kept
+
+    def fate(self, code: int) -> int:
+        """How many came to one of the ends of `layout`."""
+        return int((self.times[:, layout.FINISH] == code).sum())
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """One latency over the requests it is told for, in seconds; NaN where there are none."""
+
+    mean: float
+    p50: float
+    p90: float
+    p95: float
+    p99: float
+
+    @staticmethod
+    def of(values: Floats) -> Latency:
+        told = values[np.isfinite(values)]
+        if not told.size:
+            return Latency(*[float("nan")] * 5)
+        return Latency(float(told.mean()), *(float(q) for q in np.quantile(told, list(QUANTILES.values()))))
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The figures of a run. Requests and tokens are those after the warm-up, all else is of the whole run.
+
+    TTFT is of the requests that got a first token, ITL and e2e of finished ones; attainment is of all that arrived.
+    `warnings` say in words what makes the figures mean less than they seem to.
+    """
+
+    scenario: str
+    policy: str
+    seed: int
+    trace: str
+    duration_s: float
+    arrived: int
+    finished: int
+    unfinished: int
+    rejected: int
+    timed_out: int
+    lost: int
+    dead_letter: int
+    streams_cut: int
+    attainment: Mapping[str, float]
+    slo_met: bool
+    ttft_s: Latency
+    itl_s: Latency
+    e2e_s: Latency
+    token_gap_s: Mapping[str, float]
+    output_tokens_per_s: float
+    replicas_mean: float
+    replicas_max: int
+    node_hours: float
+    cost_usd: float
+    cost_by_market_usd: Mapping[str, float]
+    cost_by_use_usd: Mapping[str, float]
+    waste_share: float
+    usd_per_million_tokens: float
+    scale_ups: int
+    scale_downs: int
+    interruptions: int
+    refused: int
+    blind_turns: int
+    turns: int
+    preemptions: int
+    recomputed_tokens: int
+    events: int
+    warnings: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+def summarize(run: Run) -> Summary:
+    """The figures of a run."""
+    requests, world, line = Requests(run), run.world, run.timeline
+    bills = [pool.bill(world.now_ps, world.kernel.occupied_ps) for pool in world.pools.values()]
+    total = sum(b.total for b in bills)
+    finished = int(requests.finished.sum())
+    tokens = int(requests.counts[requests.finished, layout.OUTPUT].astype(np.int64).sum())
+    desired = np.array([d for d in line.desired if d >= 0])
+    steps = np.diff(desired) if desired.size else desired
+    replicas = world.kernel.read()
+    attainment = {name: float(kept.mean()) for name, kept in requests.met.items()} if len(requests) else {}
+    codes = (layout.REJECTED, layout.TIMED_OUT, layout.LOST, layout.DEAD_LETTER)
+    rejected, timed_out, lost, dead = (requests.fate(c) for c in codes)
+    return Summary(
+        scenario=run.case.scenario.scenario,
+        policy=run.case.workload.name,
+        seed=run.seed,
+        trace=run.trace.digest()[:16],
+        duration_s=run.end_s,
+        arrived=len(requests),
+        finished=finished,
+        unfinished=len(requests) - finished - rejected - timed_out - lost - dead,
+        rejected=rejected,
+        timed_out=timed_out,
+        lost=lost,
+        dead_letter=dead,
+        streams_cut=world.cut,
+        attainment=attainment,
+        slo_met=bool(attainment) and attainment["all"] >= run.case.scenario.slo.share,
+        ttft_s=Latency.of(requests.ttft_s),
+        itl_s=Latency.of(requests.itl_s),
+        e2e_s=Latency.of(requests.e2e_s),
+        token_gap_s=token_gaps(world.kernel.gaps),
+        output_tokens_per_s=tokens / requests.span_s if tokens else 0.0,
+        replicas_mean=float(desired.mean()) if desired.size else 0.0,
+        replicas_max=int(desired.max()) if desired.size else 0,
+        node_hours=node_hours(run),
+        cost_usd=usd(total),
+        cost_by_market_usd=_by_market(bills),
+        cost_by_use_usd={part: usd(sum(getattr(b, part) for b in bills)) for part in PARTS},
+        waste_share=1.0 - sum(b.used for b in bills) / total if total else 0.0,
+        usd_per_million_tokens=usd(total) / tokens * 1e6 if tokens else float("nan"),
+        scale_ups=int((steps > 0).sum()),
+        scale_downs=int((steps < 0).sum()),
+        interruptions=sum(e.kind is Kind.INTERRUPTED for pool in world.pools.values() for e in pool.events),
+        refused=sum(n for result, n in line.results.items() if result.refused and result is not Result.CONFLICT),
+        blind_turns=line.blind,
+        turns=len(line.at_s),
+        preemptions=int(replicas[:, layout.PREEMPTIONS].sum()),
+        recomputed_tokens=int(replicas[:, layout.WASTED].sum()),
+        events=int(world.kernel.world[layout.EVENTS]),
+        warnings=cautions(run),
+    )
+
+
+def usd(cost: int) -> float:
+    """A cost in dollars, to a micro-dollar."""
+    return round(cost / COST_PER_MICRO_USD) / MICRO_PER_USD
+
+
+def _by_market(bills: list[Bill]) -> dict[str, float]:
+    markets = dict.fromkeys(b.market for b in bills)
+    return {market: usd(sum(b.total for b in bills if b.market == market)) for market in markets}
+
+
+def node_hours(run: Run) -> float:
+    """Hours of nodes that ran, whatever for."""
+    now_ps = run.world.now_ps
+    spans = (b - a for p in run.world.pools.values() for n in p.ledger.nodes for a, b in runs(n, now_ps))
+    return sum(spans) / PS_PER_S / 3600
+
+
+def token_gaps(gaps: NDArray[np.int64]) -> dict[str, float]:
+    """Quantiles of the time between two tokens, over all tokens, to a sixteenth of a power of two. Seconds."""
+    total = int(gaps.sum())
+    if not total:
+        return dict.fromkeys(QUANTILES, float("nan"))
+    sums = np.cumsum(gaps)
+    found = {}
+    for name, q in QUANTILES.items():
+        bucket = int(np.searchsorted(sums, q * total))
+        exponent, sixteenth = divmod(bucket, 16)
+        found[name] = float(np.ldexp(16.5 + sixteenth, exponent - 5)) * 2**20 / PS_PER_S
+    return found

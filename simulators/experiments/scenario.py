@@ -1,0 +1,304 @@
+"""A scenario: traffic, engines, pools, weather and the workload that is to scale them. One YAML file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from policies.model import PoolName
+from policies.model.field_metadata import Rule
+from policies.model.spec import NAME, Slo
+from policies.quota.fleet_quota import Fleet
+from scaler.config import checks, limits
+from scaler.config.document import Document
+from scaler.config.document import read as read_yaml
+from scaler.config.load import Workload, workload_from
+from scaler.config.problems import ConfigError, Problem
+from scaler.registry import kind_of
+from simulators.engine.kernel.event_loop import Router
+from simulators.engine.models import catalogue
+from simulators.engine.models.service import ServiceModel
+from simulators.experiments import spec_loader
+from simulators.experiments.spec_loader import Chosen
+from simulators.world import ports
+from simulators.world.faults import Weather
+from simulators.world.infrastructure import supply
+from simulators.world.infrastructure.market import PoolOffer
+from simulators.world.queue import Queue
+from simulators.world.telemetry import Telemetry
+from simulators.world.traffic.generate import GENERATORS
+from simulators.world.world import MAX_S
+
+MONDAY: Final = "2026-01-05T00:00:00+00:00"
+YEARS: Final = range(1970, 2200)
+"""In which a scenario may begin: Unix times that are not negative, and dates that all that reads them can write."""
+MAX_REPLICAS: Final = 100_000
+"""As many as a workload may have."""
+MIN_INTERVAL_S: Final = 0.01
+"""A hundred turns a second: less would be a slip of the pen, and a run without end."""
+MAX_REQUESTS: Final = 100_000_000
+"""They take about ten gigabytes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """One simulated world and the workload that is to scale it."""
+
+    scenario: Annotated[str, Rule("The scenario's name.", pattern=NAME, example="chat-day")]
+    workload: Annotated[
+        str,
+        Rule(
+            "The workload's file, as the daemon reads it, relative to this one. Its sources and pools are simulated.",
+            example="../workloads/chat.yaml",
+        ),
+    ]
+    traffic: Annotated[
+        Any,
+        Chosen(GENERATORS),
+        Rule("The requests: a generator, or a trace's file.", example={"kind": "poisson", "rate_rps": 10.0}),
+    ]
+    pools: Annotated[Mapping[PoolName, PoolOffer], Rule("What is offered, by the names of the workload's pools.")]
+    initial_replicas: Annotated[
+        Mapping[PoolName, int], Rule("Replicas that serve from the start, by pool; none given: the workload's minimum.")
+    ] = field(default_factory=dict)
+    duration_s: Annotated[
+        float | None, Rule("How long to simulate; null: to the end of the traffic. Seconds.", gt=0, le=MAX_S)
+    ] = None
+    settle_s: Annotated[
+        float, Rule("How much longer it goes on, so that the last requests can end. Seconds.", ge=0, le=86400)
+    ] = 300.0
+    warm_up_s: Annotated[
+        float, Rule("Requests that arrive before this are served but not counted. Seconds.", ge=0, le=MAX_S)
+    ] = 0.0
+    start: Annotated[str, Rule("The date and time at which it begins, with an offset from UTC.")] = MONDAY
+    seed: Annotated[
+        int, Rule("Of all chance; the same seed gives the same journal, byte for byte.", ge=0, lt=2**63)
+    ] = 1
+    slo: Annotated[Slo, Rule("What users are promised.")] = field(default_factory=Slo)
+    router: Annotated[Router, Rule("How requests find a replica.")] = field(default_factory=Router)
+    queue: Annotated[
+        Queue | None, Rule("A cloud's queue before the replicas; null: a gateway hands requests over at once.")
+    ] = None
+    telemetry: Annotated[Telemetry, Rule("How the engines are scraped.")] = field(default_factory=Telemetry)
+    weather: Annotated[tuple[Weather, ...], Rule("What goes wrong between the daemon and the world.")] = ()
+    fleet: Annotated[
+        Fleet, Rule("Limits that span its workload and those beside it, as the daemon's `fleet` has them.")
+    ] = field(default_factory=Fleet)
+    beside: Annotated[
+        tuple[str, ...],
+        Rule("Scenarios that run at the same time under the same limits, each in a world of its own: their files."),
+    ] = ()
+    prefix_hit_share: Annotated[
+        float,
+        Rule("Share of each prompt that a prefix cache holds, where the traffic does not tell its hits.", ge=0, lt=1),
+    ] = 0.0
+    quantities: Annotated[
+        Mapping[str, str], Rule("The workload's own names of quantities, and what they are here.")
+    ] = field(default_factory=dict)
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if not hasattr(self.traffic, "requests"):
+            yield "traffic", f"must be a generator, with a kind: one of {', '.join(GENERATORS)}"
+        try:
+            start = datetime.fromisoformat(self.start)
+            if start.tzinfo is None:
+                yield "start", "needs an offset from UTC, as in 2026-01-05T00:00:00+00:00"
+            elif start.year not in YEARS:
+                yield "start", f"must be in the years {YEARS[0]} to {YEARS[-1]}"
+        except ValueError as e:
+            yield "start", f"not a time: {e}"
+        if not self.pools:
+            yield "pools", "must name one pool at least"
+        for name, replicas in self.initial_replicas.items():
+            if name not in self.pools:
+                yield "initial_replicas", f"{name} is none of the pools: {', '.join(self.pools)}"
+            elif not 0 <= replicas <= MAX_REPLICAS:
+                yield "initial_replicas", f"{name} begins with {replicas} replicas: must be 0 to {MAX_REPLICAS}"
+        if self.queue is not None and self.router.limit is not None:
+            yield "router", "limit is the queue's per_replica here: set that"
+        if self.router.patience_s is not None and self.router.patience_s > MAX_S:
+            yield "router", f"patience_s must be at most {MAX_S:g}: null is for ever"
+        for key in ("limit", "queue_limit"):
+            if (getattr(self.router, key) or 0) > MAX_REQUESTS:
+                yield "router", f"{key} must be at most {MAX_REQUESTS:,}: null is no limit"
+
+    @property
+    def epoch_s(self) -> float:
+        """The Unix time of its beginning."""
+        return datetime.fromisoformat(self.start).timestamp()
+
+    @property
+    def end_s(self) -> float:
+        """When the traffic ends. Seconds from the beginning."""
+        if self.duration_s is not None:
+            return self.duration_s
+        length: float = self.traffic.length_s
+        return length
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A scenario with all that it names, read: ready to be simulated. `folder` is where its files are."""
+
+    scenario: Scenario
+    workload: Workload
+    models: Mapping[str, ServiceModel]
+    pools: Mapping[PoolName, PoolName]
+    """The scenario's pool for each of the workload's."""
+    folder: Path
+    beside: tuple[Case, ...] = ()
+    """Those that run at the same time under the same fleet's limits."""
+
+    def under(self, workload: Workload, file: str) -> Case:
+        """The same world under another workload, beside the same others. Raises `ConfigError`."""
+        case = _case(self.scenario, workload, self.models, self.folder, file)
+        return together(case, self.beside, _source(file))
+
+
+def load(path: Path) -> Case:
+    """Read a scenario and all that it names. Raises `ConfigError` with every problem found."""
+    case, source = _read(path)
+    return together(case, tuple(_neighbours(case, source)), source)
+
+
+def _read(path: Path) -> tuple[Case, Document]:
+    """A scenario without those beside it, and its document. Raises `ConfigError`."""
+    documents, problems = read_yaml(path)
+    if not problems and len(documents) != 1:
+        problems = [Problem(str(path), 1, "", "", f"must hold one scenario, not {len(documents)} documents")]
+    if problems:
+        raise ConfigError(problems)
+    found = documents[0]
+    scenario: Scenario = spec_loader.read(Scenario, found.data, found)
+    folder = path.parent
+    models, problems = _models(scenario, folder, found)
+    problems += _supplies(scenario, folder, found)
+    if problems:
+        raise ConfigError(problems)
+    scenario = dataclasses.replace(scenario, traffic=_with_files(scenario.traffic, folder))
+    file = folder / scenario.workload
+    return _case(scenario, load_workload(file), models, folder, str(file)), found
+
+
+def _neighbours(case: Case, source: Document) -> Iterator[Case]:
+    """The scenarios that are named to run beside it. Raises `ConfigError`."""
+    for name in case.scenario.beside:
+        other, _ = _read(case.folder / name)
+        wrong = "names others beside it" if other.scenario.beside else "has limits of its own"
+        if other.scenario.beside or other.scenario.fleet.limits:
+            hint = "say all of them, and the limits, in one scenario"
+            raise ConfigError([source.problem(("beside",), f"{name} {wrong}", hint)])
+        yield other
+
+
+def together(case: Case, beside: tuple[Case, ...], source: Document) -> Case:
+    """The case with others beside it, if they can share a fleet. Raises `ConfigError`; `source` is what names them."""
+    specs = [other.workload.spec for other in (case, *beside)]
+    across = limits.across(case.scenario.fleet, specs)
+    problems = [source.problem(place[1:], rule, hint) for place, rule, hint in across]  # its place is the daemon's
+    for i, other in enumerate(beside):
+        if other.scenario.epoch_s != case.scenario.epoch_s:
+            rule = f"{other.scenario.scenario} begins at {other.scenario.start}, and this one at {case.scenario.start}"
+            problems.append(source.problem(("beside",), rule, "give both the same start"))
+        if any(other.workload.name == earlier.workload.name for earlier in (case, *beside[:i])):
+            rule = f"two workloads are called {other.workload.name}"
+            problems.append(source.problem(("beside",), rule, "each has a name of its own in a fleet"))
+    if problems:
+        raise ConfigError(problems)
+    return dataclasses.replace(case, beside=beside)
+
+
+def load_workload(path: Path) -> Workload:
+    """The one workload in a file. Raises `ConfigError`."""
+    documents, problems = read_yaml(path)
+    found = [d for d in documents if not (isinstance(d.data, dict) and "daemon" in d.data)]
+    if not problems and len(found) != 1:
+        problems = [Problem(str(path), 1, "", "", f"must hold one workload, not {len(found)}")]
+    if problems:
+        raise ConfigError(problems)
+    workload = workload_from(found[0].data, str(path))
+    if broken := list(checks.to_decide(workload.spec)):
+        raise ConfigError([found[0].problem(place, rule, hint) for place, rule, hint in broken])
+    return workload
+
+
+def _with_files(traffic: Any, folder: Path) -> Any:
+    """Traffic with the files it names looked up beside the scenario, as everything in it is."""
+    changes: dict[str, Any] = {}
+    for name in ("file", "lengths_like"):
+        value = getattr(traffic, name, None)
+        if isinstance(value, str):
+            changes[name] = str(folder / value)
+    if isinstance(getattr(traffic, "clients", None), Mapping):
+        changes["clients"] = {name: _with_files(client, folder) for name, client in traffic.clients.items()}
+    return dataclasses.replace(traffic, **changes) if changes else traffic
+
+
+def _models(scenario: Scenario, folder: Path, source: Document) -> tuple[dict[str, ServiceModel], list[Problem]]:
+    """The pools' models by name, and what is wrong with them."""
+    models: dict[str, ServiceModel] = {}
+    problems: list[Problem] = []
+    for pool, offer in scenario.pools.items():
+        name, place = offer.model, ("pools", pool, "model")
+        try:
+            models[name] = catalogue.load(str(folder / name) if name.endswith(catalogue.SUFFIXES) else name)
+        except ConfigError as e:
+            own = [p for p in e.problems if p.file == "catalogue"]
+            problems += [source.problem(place, p.rule, p.hint, name) for p in own] or e.problems
+    blocks = {name: model.block_tokens for name, model in models.items()}
+    if len(dict.fromkeys(blocks.values())) > 1:
+        said = ", ".join(f"{name} {tokens}" for name, tokens in blocks.items())
+        problems.append(source.problem(("pools",), f"the models must have the same block_tokens; these have {said}"))
+    accepted = {name: model.accepted_per_step for name, model in models.items()}
+    if len(dict.fromkeys(accepted.values())) > 1:
+        said = ", ".join(f"{name} {tokens:g}" for name, tokens in accepted.items())
+        rule = f"the models must have the same accepted_per_step, as requests draw theirs; these have {said}"
+        problems.append(source.problem(("pools",), rule))
+    return models, problems
+
+
+def _supplies(scenario: Scenario, folder: Path, source: Document) -> Iterator[Problem]:
+    """What is wrong with the recorded capacities that the zones name."""
+    for pool, offer in scenario.pools.items():
+        for name, zone in offer.zones.items():
+            if zone.trace is not None:
+                try:
+                    supply.replayed(zone.trace, folder)
+                except ValueError as e:
+                    yield source.problem(("pools", pool, "zones", name, "trace"), str(e))
+
+
+def _source(file: str) -> Document:
+    """A workload's document as its file has it, for the lines of its keys; without lines where there is no file."""
+    found, _ = read_yaml(Path(file))
+    return next((d for d in found if isinstance(d.data, dict) and "workload" in d.data), Document(file, {}, {}))
+
+
+def _case(scenario: Scenario, workload: Workload, models: Mapping[str, ServiceModel], folder: Path, file: str) -> Case:
+    source = _source(file)
+    problems = [source.problem(key, rule, hint) for key, rule, hint in ports.untold(workload, scenario.quantities)]
+    if workload.spec.interval_s < MIN_INTERVAL_S:
+        problems.append(source.problem(("interval_s",), f"must be at least {MIN_INTERVAL_S:g} s to be simulated"))
+    pools: dict[PoolName, PoolName] = {}
+    serving = [name for name, pool in workload.spec.pools.items() if pool.tier == "serving"]
+    for name, pool in workload.spec.pools.items():
+        own = name if pool.tier == "serving" else pool.serves  # a tier's nodes are its pool's
+        if own in scenario.pools:
+            pools[name] = own
+        elif len(scenario.pools) == len(serving) == 1:
+            pools[name] = next(iter(scenario.pools))
+        else:
+            rule = f"the scenario offers no pool of this name; it offers {', '.join(scenario.pools)}"
+            problems.append(source.problem(("pools", name), rule, "name it there, or rename it here"))
+    if problems:
+        raise ConfigError(problems)
+    if scenario.queue is None:
+        kinds = [kind_of("source", s) for s in workload.spec.sources.values()]
+        service = next((ports.QUEUES[k] for k in kinds if k in ports.QUEUES), None)
+        if service is not None:
+            scenario = dataclasses.replace(scenario, queue=Queue(service=service))  # type: ignore[arg-type]
+    return Case(scenario, workload, models, pools, folder)

@@ -1,0 +1,1 @@
+"""The embedded world of the quickstart, on the daemon's clock."""

@@ -1,0 +1,77 @@
+"""A run's figures as a terminal table: one column a run, so that runs stand side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+from simulators.experiments.results import Latency, Summary
+
+ROWS: Final[Sequence[tuple[str, Callable[[Summary], str]]]] = (
+    ("requests", lambda s: f"{s.arrived:,}"),
+    ("finished", lambda s: f"{s.finished:,}"),
+    ("rejected, timed out", lambda s: f"{s.rejected + s.timed_out:,}"),
+    ("lost, dead letter", lambda s: f"{s.lost + s.dead_letter:,}"),
+    ("SLO attainment", lambda s: share(s.attainment.get("all", math.nan)) + ("" if s.slo_met else " missed")),
+    ("  by TTFT", lambda s: share(s.attainment.get("ttft", math.nan))),
+    ("  by ITL", lambda s: share(s.attainment.get("itl", math.nan))),
+    ("  by e2e", lambda s: share(s.attainment.get("e2e", math.nan))),
+    ("TTFT p50 / p95 / p99", lambda s: spread(s.ttft_s)),
+    ("ITL p50 / p95 / p99", lambda s: spread(s.itl_s)),
+    ("e2e p50 / p95 / p99", lambda s: spread(s.e2e_s)),
+    ("output tokens/s", lambda s: f"{s.output_tokens_per_s:,.0f}"),
+    ("replicas mean / max", lambda s: f"{s.replicas_mean:.1f} / {s.replicas_max}"),
+    ("node hours", lambda s: f"{s.node_hours:,.2f}"),
+    ("cost", lambda s: dollars(s.cost_usd)),
+    ("  wasted", lambda s: share(s.waste_share)),
+    (
+        "  per million tokens",
+        lambda s: "-" if math.isnan(s.usd_per_million_tokens) else f"${s.usd_per_million_tokens:,.3f}",
+    ),
+    ("scaled up / down", lambda s: f"{s.scale_ups} / {s.scale_downs}"),
+    ("interruptions", lambda s: f"{s.interruptions}"),
+    ("writes refused", lambda s: f"{s.refused}"),
+    ("turns / blind", lambda s: f"{s.turns:,} / {s.blind_turns:,}"),
+)
+
+
+def share(value: float) -> str:
+    """A share in percent; a dash where there is none."""
+    return "-" if math.isnan(value) else f"{value:.2%}"
+
+
+def dollars(value: float) -> str:
+    """An amount of money to the cent; a dash where there is none."""
+    return "-" if math.isnan(value) else f"${value:,.2f}"
+
+
+def seconds(value: float) -> str:
+    """A time with three digits, in the unit that suits it."""
+    if math.isnan(value):
+        return "-"
+    return f"{value * 1000:.3g} ms" if value < 0.9995 else f"{value:,.3g} s" if value < 1000 else f"{value:,.0f} s"
+
+
+def spread(latency: Latency) -> str:
+    return " / ".join(seconds(q) for q in (latency.p50, latency.p95, latency.p99))
+
+
+def cells(runs: Sequence[Summary]) -> list[tuple[str, list[str]]]:
+    """Every row's title and what it says of each run. Rows that say nothing in any run are left out."""
+    found = [(title, [show(run) for run in runs]) for title, show in ROWS]
+    return [(title, row) for title, row in found if not set(row) <= {"-", "0"}]
+
+
+def lines(runs: Sequence[Summary], names: Sequence[str]) -> Iterator[str]:
+    """The table."""
+    return aligned(cells(runs), names)
+
+
+def aligned(rows: Sequence[tuple[str, Sequence[str]]], names: Sequence[str], corner: str = "") -> Iterator[str]:
+    """Titled rows under their columns' names, each column as wide as it must be."""
+    widths = [max(len(name), *(len(row[k]) for _, row in rows)) for k, name in enumerate(names)]
+    left = max(len(corner), *(len(title) for title, _ in rows))
+    yield f"{corner:<{left}}" + "".join(f"  {name:>{w}}" for name, w in zip(names, widths, strict=True))
+    for title, row in rows:
+        yield f"{title:<{left}}" + "".join(f"  {cell:>{w}}" for cell, w in zip(row, widths, strict=True))

@@ -1,0 +1,100 @@
+"""A run in plain sentences, for who decides and does not read plots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from policies.model.spec import Slo
+from simulators.experiments.results import Summary
+from simulators.reporting.run_data import Sheet
+from simulators.reporting.table import dollars, seconds, share
+from simulators.world.traffic.describe import duration
+
+
+def headline(sheet: Sheet) -> str:
+    """Cost, and whether what was promised was kept."""
+    s = sheet.summary
+    if not s.arrived:
+        return f"No request arrived after the warm-up in {duration(s.duration_s)}, which cost {dollars(s.cost_usd)}."
+    return (
+        f"{_many(s.arrived, 'request')} in {duration(s.duration_s)} for {dollars(s.cost_usd)}:"
+        f" {share(s.attainment['all'])} of them met the SLO, {verdict(s, sheet.slo)}."
+    )
+
+
+def verdict(s: Summary, slo: Slo) -> str:
+    """The attainment against its target."""
+    gap = abs(s.attainment["all"] - slo.share) * 100
+    if s.slo_met:
+        return f"so the target of {percent(slo.share)} was met"
+    return f"so the target of {percent(slo.share)} was missed by {gap:.2f} percentage points"
+
+
+def promise(slo: Slo) -> str:
+    """What users are promised."""
+    limits = (
+        (slo.ttft_s, "the first token within {}"),
+        (slo.itl_s, "{} a token on average after it"),
+        (slo.e2e_s, "the whole request within {}"),
+    )
+    said = [words.format(seconds(limit)) for limit, words in limits if limit is not None]
+    return f"{', '.join(said)}, for {percent(slo.share)} of the requests"
+
+
+def sentences(sheet: Sheet) -> Iterator[str]:
+    """What else is worth saying, one sentence each."""
+    s = sheet.summary
+    yield f"Promised: {promise(sheet.slo)}."
+    failed = {
+        "were rejected": s.rejected,
+        "gave up waiting": s.timed_out,
+        "were lost with their replica": s.lost,
+        "went to the dead-letter queue": s.dead_letter,
+        "had not ended when the run did": s.unfinished,
+    }
+    if any(failed.values()):
+        yield f"Of the requests, {listed([f'{n:,} {what}' for what, n in failed.items() if n])}."
+    yield waste(s)
+    if s.replicas_max:
+        changes = f"{_many(s.scale_ups, 'time')} up and {_many(s.scale_downs, 'time')} down"
+        yield f"{s.replicas_mean:.1f} replicas were asked for on average, {s.replicas_max} at most; scaled {changes}."
+    if s.interruptions or s.streams_cut:
+        yield f"The cloud took {_many(s.interruptions, 'node')}; {_many(s.streams_cut, 'request')} lost a replica."
+    if s.refused or s.blind_turns:
+        turns = f"{s.blind_turns:,} of {_many(s.turns, 'turn')} lacked evidence"
+        yield f"{turns}, and {_many(s.refused, 'resize')} came to nothing."
+
+
+def percent(value: float) -> str:
+    """A share that somebody set, in percent with the digits that they gave it."""
+    return f"{round(100 * value, 9):.10g}%"
+
+
+def waste(s: Summary) -> str:
+    """What was paid and served nobody."""
+    if not s.cost_usd:
+        return "Nothing was paid."
+    rest = {use: cost for use, cost in s.cost_by_use_usd.items() if use != "used" and cost >= 0.005}
+    parts = [f"{dollars(cost)} {USES[use]}" for use, cost in sorted(rest.items(), key=lambda item: (-item[1], item[0]))]
+    said = f"{share(s.waste_share)} of the money bought no service"
+    return f"{said}: {listed(parts)}." if parts else f"{said}."
+
+
+USES = {
+    "idle": "for replicas that were ready and had nothing to do",
+    "starting": "while replicas started",
+    "draining": "while replicas that were to go finished their last requests",
+    "lost": "for starts that never came to serve",
+    "headroom": "for headroom kept ahead of need",
+    "unused": "for reserved nodes that nobody asked for",
+    "rounding": "for what billing rounds up",
+}
+
+
+def listed(parts: Sequence[str]) -> str:
+    """Parts as one enumeration."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"

@@ -1,0 +1,118 @@
+"""A whole search: trials, the front, its proof on traffic that the search never saw, and what to make of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from simulators.tune.executor import Engine
+from simulators.tune.importance import importance
+from simulators.tune.objectives import Figures, figures
+from simulators.tune.pareto import choice, front, knee, left_out, picked
+from simulators.tune.result import Counts, Result
+from simulators.tune.search import Budget, Outcomes, Watch, run_all, search
+from simulators.tune.study import Study, Tried
+from simulators.tune.study_inputs import Bundle
+from simulators.tune.trial import TODAY, Job, Outcome
+from simulators.tune.validation import Proven, dared, promise, proven
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Who is told: of the search, and of the share of the proof that is done."""
+
+    proving: Callable[[float], None] = lambda _: None
+    drawing: Callable[[float], None] = lambda _: None
+
+
+def tune(  # noqa: PLR0913 - a study, what runs it and for how long, and who is told
+    study: Study,
+    engine: Engine,
+    bundle: Bundle,
+    budget: Budget,
+    watch: Watch,
+    told: Told,
+    made: Mapping[str, Any],
+    remarks: tuple[str, ...] = (),
+) -> Result | None:
+    """Search, prove, draw. None if nothing was tried to its end. To end all of it, ask in each part."""
+    ended = search(study, engine, budget, watch)
+    watch.stop.heed()
+    if not study.tried:
+        return None
+    allowed = study.allowed
+    found = front(study.tried, allowed)
+    points = picked(found, allowed)
+    chosen = choice(points, allowed)
+
+    def late(job: Job, outcome: Outcome) -> None:
+        """What the search had left running is of the study; what the proof had is of nobody."""
+        if job.task == "search" and job.number != TODAY:
+            study.tell(job, outcome)
+
+    jobs = _proof(bundle, points)
+    outcomes = run_all(engine, jobs, told.proving, watch, late)
+    proved = len(outcomes) == len(jobs)
+    watch.stop.heed()
+    verdicts, today, searched = _judged(study, bundle, points, outcomes)
+    best, why = None, "the proof was not run to its end"
+    if proved and today is not None:
+        best, why = dared(verdicts, chosen.number, promise(today, allowed))
+    after = chosen if best is None else best.tried
+    drawn = [Job(TODAY, bundle.before, "draw"), Job(after.number, after.word, "draw")]
+    pictures = run_all(engine, drawn, told.drawing, watch, late) if proved else {}
+    shown = [pictures[job.number, job.task].sheet for job in drawn if (job.number, job.task) in pictures]
+    return Result(
+        allowed=allowed,
+        tried=tuple(study.tried),
+        counts=Counts(study.finished, study.cut, study.refused),
+        stopped=not (ended and proved),
+        points=tuple(points),
+        chosen=chosen,
+        knee=knee(points),
+        searched=searched,
+        today=today,
+        proven=tuple(verdicts),
+        dared=best,
+        why=why,
+        proof_said=_said(bundle),
+        left_out=tuple(
+            (bundle.train[k].name, one, alone) for k, one, alone in left_out(study.tried, allowed, len(bundle.train))
+        ),
+        importance=importance(study),
+        sheets=tuple(sheet for sheet in shown if sheet is not None),
+        remarks=remarks,
+        made=made,
+    )
+
+
+def _proof(bundle: Bundle, points: list[Tried]) -> list[Job]:
+    """What runs today and every point, on the proof's traffic; what runs today on the search's if no trial was it."""
+    jobs = [Job(TODAY, bundle.before, "prove")]
+    if bundle.present is not None:
+        jobs.append(Job(TODAY, bundle.before))
+    return jobs + [Job(p.number, p.word, "prove") for p in points]
+
+
+def _judged(
+    study: Study, bundle: Bundle, points: list[Tried], outcomes: Outcomes
+) -> tuple[list[Proven], Figures | None, Figures | None]:
+    """What the proof says of the points, and what runs today, on its traffic and on the search's."""
+    first = next((t.figures for t in study.tried if t.number == 0), None) if bundle.present is None else None
+    if (done := outcomes.get((TODAY, "search"))) is not None and done.played:
+        first = figures(done.played)
+    now = outcomes.get((TODAY, "prove"))
+    if now is None or not now.played:
+        return [], None, first
+    today = figures(now.played)
+    proofs = {p.number: outcomes[p.number, "prove"] for p in points if (p.number, "prove") in outcomes}
+    told = [p for p in points if p.number in proofs]
+    return proven(told, proofs, (first, today), study.allowed), today, first
+
+
+def _said(bundle: Bundle) -> str:
+    """What the proof's traffic is, in words."""
+    seeds = len(bundle.proof[0].traces)
+    runs = f"{seeds} replication{'s' * (seeds != 1)} of each"
+    return f"{'; '.join(stretch.name for stretch in bundle.proof)}; {runs}"

@@ -1,0 +1,92 @@
+"""What must hold of every pool in every run, checked apart from the code that makes it hold."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from simulators.world.infrastructure.billing import Bill, Ledger, runs
+from simulators.world.infrastructure.node_lifecycle import Node, State, Tier
+from simulators.world.infrastructure.pool import FleetPool
+
+
+class InvariantBroken(Exception):
+    """The simulation went wrong: a defect of the simulator, not of what it simulates."""
+
+
+def check(pool: FleetPool, bill: Bill, now_ps: int) -> None:
+    """Raise `InvariantBroken` with all that does not hold of a pool and its bill at the present time."""
+    broken = list(problems(pool, bill, now_ps))
+    if broken:
+        raise InvariantBroken(f"pool {pool.name}: " + "; ".join(broken))
+
+
+def problems(pool: FleetPool, bill: Bill, now_ps: int) -> Iterator[str]:
+    """What does not hold, in words."""
+    ledger = pool.ledger
+    for node in ledger.nodes:
+        yield from _life_problems(node, now_ps)
+    live = sum(node.state in {State.STARTING, State.READY} for node in ledger.nodes)
+    if pool.desired != live + pool.waiting:
+        yield f"{pool.desired} replicas are desired, and {live} live and {pool.waiting} wait"
+    if not 0 <= pool.failed <= pool.waiting:
+        yield f"{pool.failed} replicas failed, and {pool.waiting} wait"
+    for zone in range(len(ledger.prices)):
+        yield from _capacity_problems(ledger, zone, now_ps)
+    yield from _bill_problems(ledger, bill, now_ps)
+
+
+def _life_problems(node: Node, now_ps: int) -> Iterator[str]:
+    times, states = [at for at, _ in node.moves], [state for _, state in node.moves]
+    if not states or states != sorted(set(states)):
+        yield f"node {node.number} went {' -> '.join(s.name for s in states)}"
+    if times != sorted(times) or times[0] != node.born_ps or times[-1] > now_ps:
+        yield f"node {node.number}, born at {node.born_ps} ps, moved at {times} ps, and it is {now_ps} ps"
+    if State.READY in states and node.engine < 0:
+        yield f"node {node.number} was ready without an engine"
+
+
+def _capacity_problems(ledger: Ledger, zone: int, now_ps: int) -> Iterator[str]:
+    """A sweep over births and ends in time; changes at one time count together.
+
+    Spot nodes never exceed what their zone offers. Others are kept when it offers less, but none comes then.
+    """
+    born: Counter[int] = Counter()
+    ended: Counter[int] = Counter()
+    for node in ledger.nodes:
+        ran = runs(node, now_ps) if node.zone == zone else []
+        born.update(start_ps for start_ps, _ in ran)
+        ended.update(end_ps for _, end_ps in ran)
+        if ran and node.state is not State.GONE and not node.stopped:
+            ended[now_ps] -= 1  # the last run goes on
+    limits = dict(ledger.limits[zone])
+    held, limit = 0, limits[0]
+    for at_ps in sorted(born.keys() | ended.keys() | limits.keys()):
+        limit = limits.get(at_ps, limit)
+        held += born[at_ps] - ended[at_ps]
+        if limit is not None and held > limit and (ledger.market == "spot" or born[at_ps]):
+            yield f"zone {zone} held {held} nodes at {at_ps} ps, and offered {limit}"
+
+
+def _bill_problems(ledger: Ledger, bill: Bill, now_ps: int) -> Iterator[str]:
+    """The bill against the integral of price times nodes, without regard to states."""
+    integral = 0
+    for node in ledger.nodes:
+        end_ps = node.moves[-1][0] if node.state is State.GONE else now_ps
+        ran = runs(node, now_ps)
+        ran_ps = sum(end - start for start, end in ran)
+        if any(end > end_ps for _, end in ran):
+            yield f"node {node.number} is charged after it was gone at {end_ps} ps"
+        price, stopped_ps = ledger.prices[node.zone], end_ps - node.born_ps - ran_ps
+        integral += price * ran_ps + ledger.disk_price * stopped_ps
+        if stopped_ps and node.tier is not Tier.STOPPED:
+            yield f"node {node.number} was not charged for {stopped_ps} ps"
+    if ledger.reserved is not None:
+        paid = sum(n * price for n, price in zip(ledger.reserved, ledger.prices, strict=True)) * now_ps
+        if bill.total != paid or bill.unused < 0 or bill.unused != paid - integral:
+            yield f"reserved nodes cost {paid}, and the bill says {bill.total} with {bill.unused} unused"
+    elif bill.total + bill.waived - bill.rounding != integral:
+        yield f"price times nodes over time is {integral}, and the bill without rounding {bill.total - bill.rounding}"
+    negative = [name for name in Bill.__slots__ if isinstance(v := getattr(bill, name), int) and v < 0]
+    if negative:
+        yield f"the bill is negative in {', '.join(negative)}"

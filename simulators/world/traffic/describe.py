@@ -1,0 +1,185 @@
+"""A trace in figures: how much, how bursty, how long its requests are, when in the day they come."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from simulators.world.traffic.trace import Floats, Ints, Trace
+
+MINUTE_S: Final = 60.0
+HOUR_S: Final = 3600.0
+DAY_S: Final = 86_400.0
+HOURS: Final = 24
+QUANTILES: Final[Mapping[str, float]] = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
+BARS: Final = " ▁▂▃▄▅▆▇█"
+WIDTH: Final = 72
+"""Characters of a sparkline: fits a terminal of 80 behind its label."""
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What is worth knowing of a trace. None stands for what it is too short to tell.
+
+    `span_s` runs from the first arrival to the last, and `mean_rps` is requests over it. `peak_to_mean` is the busiest
+    second or whole minute over the mean second or whole minute. `gap_cv` is the coefficient of variation of gaps (1 for
+    Poisson). `dispersion_1min` is the variance of the counts of whole minutes over their mean (Fano factor; 1 for
+    Poisson, more when the rate moves). Quantiles are linear between values. `hourly_rps` are the mean rates by hour
+    since time 0, modulo a day.
+    """
+
+    name: str
+    origin: str
+    digest: str
+    requests: int
+    span_s: float
+    mean_rps: float | None
+    peak_to_mean_1s: float | None
+    peak_to_mean_1min: float | None
+    gap_cv: float | None
+    dispersion_1min: float | None
+    prompt_tokens: Mapping[str, float]
+    output_tokens: Mapping[str, float]
+    cached_share: float | None
+    clients: int | None
+    top_client_share: float | None
+    hourly_rps: tuple[float, ...] | None
+    repairs: Mapping[str, int]
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain data for JSON."""
+        return asdict(self)
+
+
+def describe(trace: Trace) -> Description:
+    """The figures of a trace."""
+    span_s = float(trace.arrival_s[-1] - trace.arrival_s[0]) if len(trace) else 0.0
+    minutes = whole_bins(trace.arrival_s, MINUTE_S)
+    senders = None if trace.client is None or not len(trace) else np.unique(trace.client, return_counts=True)[1]
+    return Description(
+        name=trace.name,
+        origin=trace.origin,
+        digest=trace.digest(),
+        requests=len(trace),
+        span_s=span_s,
+        mean_rps=len(trace) / span_s if span_s > 0 else None,
+        peak_to_mean_1s=_peak_to_mean(whole_bins(trace.arrival_s, 1.0)),
+        peak_to_mean_1min=_peak_to_mean(minutes),
+        gap_cv=_gap_cv(trace.arrival_s),
+        dispersion_1min=None if minutes is None else minutes[2] / minutes[1],
+        prompt_tokens=_lengths(trace.prompt_tokens),
+        output_tokens=_lengths(trace.output_tokens),
+        cached_share=_cached_share(trace),
+        clients=None if senders is None else len(senders),
+        top_client_share=None if senders is None else float(senders.max() / senders.sum()),
+        hourly_rps=_hourly(trace.arrival_s),
+        repairs=trace.repairs,
+    )
+
+
+def whole_bins(arrival_s: Floats, width_s: float) -> tuple[int, float, float] | None:
+    """The largest, the mean and the variance of arrivals in a bin, over the bins from time 0 that are whole.
+
+    The last bin, which the trace's end cuts short, is left out; None if there is no other. Bins that hold nothing are
+    counted, not made: a long trace may have very many.
+    """
+    bins = int(arrival_s[-1] // width_s) if len(arrival_s) else 0
+    within = arrival_s[: np.searchsorted(arrival_s, bins * width_s)]
+    if not len(within):
+        return None
+    changes = np.flatnonzero(np.diff(within // width_s)) + 1
+    counts = np.diff(np.concatenate([[0], changes, [len(within)]]))
+    mean = len(within) / bins
+    return int(counts.max()), mean, float((counts.astype(np.float64) ** 2).sum() / bins - mean**2)
+
+
+def _peak_to_mean(bins: tuple[int, float, float] | None) -> float | None:
+    return None if bins is None else bins[0] / bins[1]
+
+
+def _gap_cv(arrival_s: Floats) -> float | None:
+    gaps = np.diff(arrival_s)
+    return float(gaps.std() / gaps.mean()) if len(gaps) and gaps.mean() > 0 else None
+
+
+def _lengths(tokens: Ints) -> dict[str, float]:
+    if not len(tokens):
+        return {}
+    values = np.quantile(tokens, list(QUANTILES.values()))
+    return {"mean": float(tokens.mean())} | dict(zip(QUANTILES, map(float, values), strict=True))
+
+
+def _cached_share(trace: Trace) -> float | None:
+    if trace.cached_tokens is None or not len(trace):
+        return None
+    return float(trace.cached_tokens.sum(dtype=np.int64) / trace.prompt_tokens.sum(dtype=np.int64))
+
+
+def _hourly(arrival_s: Floats) -> tuple[float, ...] | None:
+    """Mean rate by hour of the day, over whole days."""
+    days = int(arrival_s[-1] // DAY_S) if len(arrival_s) else 0
+    if not days:
+        return None
+    within = arrival_s[: np.searchsorted(arrival_s, days * DAY_S)]
+    hours = np.bincount((within // HOUR_S).astype(np.int64) % HOURS, minlength=HOURS)
+    return tuple(float(n) for n in hours / (days * HOUR_S))
+
+
+def lines(description: Description, trace: Trace) -> list[str]:
+    """The figures in words, with the rate drawn as a line of bars."""
+    d = description
+    said = [
+        f"{d.name}: {d.requests:,} requests in {duration(d.span_s)}, {_number(d.mean_rps)} a second",
+        f"  from            {d.origin or 'nowhere told'}",
+        f"  digest          {d.digest[:16]}",
+        f"  peak/mean       {_number(d.peak_to_mean_1s)} by the second, {_number(d.peak_to_mean_1min)} by the minute",
+        f"  gaps            CV {_number(d.gap_cv)} (1: Poisson)",
+        f"  dispersion      {_number(d.dispersion_1min)} by the minute (1: Poisson)",
+        f"  prompt tokens   {_quantiles(d.prompt_tokens)}",
+        f"  output tokens   {_quantiles(d.output_tokens)}",
+    ]
+    if d.cached_share is not None:
+        said.append(f"  cached          {d.cached_share:.1%} of prompt tokens")
+    if d.clients is not None and d.top_client_share is not None:
+        said.append(f"  clients         {d.clients}, the largest with {d.top_client_share:.1%} of the requests")
+    if d.requests:
+        said.append(f"  rate            {sparkline(rate_bins(trace, WIDTH)[1])}")
+    if d.hourly_rps is not None:
+        said.append(f"  by hour of day  {sparkline(np.array(d.hourly_rps))}")
+    said += [f"  repaired        {what}: {count:,}" for what, count in d.repairs.items()]
+    return said
+
+
+def rate_bins(trace: Trace, count: int) -> tuple[Floats, Floats]:
+    """The trace's time in `count` equal bins: their edges, and the rate in each. Requests a second."""
+    edges = np.linspace(0.0, max(trace.duration_s, 1e-3), count + 1)
+    counts = np.diff(np.searchsorted(trace.arrival_s, edges[:-1]), append=0)
+    counts[-1] = len(trace) - np.searchsorted(trace.arrival_s, edges[-2])
+    return edges, counts / np.diff(edges)
+
+
+def sparkline(values: Floats) -> str:
+    """Values from 0 to the largest as a line of bars; blank only where there is nothing at all."""
+    top = float(values.max()) if len(values) else 0.0
+    if top <= 0:
+        return " " * len(values)
+    return "".join(BARS[int(np.ceil(v / top * (len(BARS) - 1)))] for v in values)
+
+
+def duration(seconds: float) -> str:
+    """A span in the unit that suits it."""
+    for unit, size in (("days", DAY_S), ("hours", HOUR_S), ("minutes", MINUTE_S)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.3g} s"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
+
+
+def _quantiles(lengths: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:,.0f}" for name, value in lengths.items()) or "-"

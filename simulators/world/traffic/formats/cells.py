@@ -1,0 +1,145 @@
+"""Columns of cells, text or typed, to numbers and times. What is neither becomes NaN, to be told with its line."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from simulators.world.traffic.formats.options import PER_SECOND, Unit
+from simulators.world.traffic.trace import MAX_ARRIVAL_S, Floats, Ints, TraceError
+
+NS_PER_S: Final = 1e9
+YEAR_2286_S: Final = 1e10
+"""No trace is from then: such a time in seconds is a time in a smaller unit."""
+NAT: Final = np.iinfo(np.int64).min
+MAX_EXACT_NS: Final = 9e18
+"""Below what 64 bits hold: dates reach from 1678 to 2262, and two of them may lie further apart."""
+MAX_CODE: Final = np.iinfo(np.int32).max
+
+
+def floats(cells: Any) -> Floats:
+    """Numbers as floats; NaN for empty cells and what is no number."""
+    try:
+        numbers = pc.cast(cells, pa.float64(), safe=False)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return np.array([_number(plain(cell)) for cell in cells], np.float64)
+    return np.asarray(numbers.to_numpy(zero_copy_only=False), np.float64)
+
+
+def plain(cell: Any) -> Any:
+    """An Arrow cell as Python has it; as text what Python has no value for, such as a time in the year 150,000."""
+    try:
+        return cell.as_py()
+    except (OverflowError, ValueError):
+        return f"a {cell.type} out of range"
+
+
+def _number(cell: Any) -> float:
+    try:
+        return float(cell) if "_" not in str(cell) else np.nan
+    except (TypeError, ValueError, OverflowError):
+        return np.nan
+
+
+class Clock:
+    """Arrivals as seconds. Times of day, as text or as numbers past `MAX_ARRIVAL_S`, count from the first one seen."""
+
+    def __init__(self, unit: Unit | None) -> None:
+        self.time_of_day = False
+        self._unit: Unit = unit or "s"
+        self._is_text: bool | None = None
+        self._base: float | int | None = None
+
+    def seconds(self, cells: Any) -> Floats:
+        if cells.null_count == len(cells):
+            return np.full(len(cells), np.nan)  # tells nothing of those to come
+        if self._is_text is None:
+            self._is_text = _tells_dates(cells)
+        return self._dates(cells) if self._is_text else self._numbers(floats(cells) / PER_SECOND[self._unit])
+
+    def _numbers(self, times: Floats) -> Floats:
+        if self._base is None:
+            first = next((float(t) for t in times if np.isfinite(t)), None)
+            if first is None:
+                return times
+            if first > YEAR_2286_S:
+                raise TraceError(
+                    f"the first arrival, {first:g} s, lies past the year 2286: it is in another unit;"
+                    " give --unit ms, us or ns"
+                )
+            self.time_of_day = first > MAX_ARRIVAL_S
+            self._base = first if self.time_of_day else 0.0
+        return times - self._base
+
+    def _dates(self, cells: Any) -> Floats:
+        self.time_of_day = True
+        nanoseconds = _nanoseconds(cells)
+        known = nanoseconds != NAT
+        if self._base is None and known.any():
+            self._base = int(nanoseconds[known][0])
+        return np.where(known, _since_s(nanoseconds, int(self._base or 0)), np.nan)
+
+
+def _since_s(nanoseconds: Any, base: int) -> Floats:
+    """Seconds since `base`: exact to a microsecond, and rounded where 64 bits do not hold the difference."""
+    rounded = nanoseconds.astype(np.float64) - base
+    with np.errstate(over="ignore"):
+        exact = (nanoseconds - base).astype(np.float64)
+    return np.asarray(np.where(np.abs(rounded) < MAX_EXACT_NS, exact, rounded) / NS_PER_S, np.float64)
+
+
+def _tells_dates(cells: Any) -> bool:
+    """Whether the first cell that is either is a date, and not a number."""
+    if pa.types.is_temporal(cells.type):
+        return True
+    for cell in map(plain, cells):
+        if not np.isnan(_number(cell)):
+            return False
+        if isinstance(cell, str) and _one_date(cell) != NAT:
+            return True
+    return False
+
+
+def _nanoseconds(cells: Any) -> Any:
+    """Nanoseconds since 1970, `NAT` where there is no date. Times without an offset are taken as UTC."""
+    for zone in (None, "UTC"):
+        try:
+            dates = pc.cast(cells, pa.timestamp("ns", zone))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            continue
+        return pc.fill_null(pc.cast(dates, pa.int64()), int(NAT)).to_numpy(zero_copy_only=False)
+    return np.array([_one_date(plain(cell)) for cell in cells], np.int64)
+
+
+def _one_date(cell: Any) -> int:
+    try:
+        date = datetime.fromisoformat(str(cell).strip())
+    except ValueError:
+        return int(NAT)
+    since = (date if date.tzinfo else date.replace(tzinfo=UTC)) - datetime(1970, 1, 1, tzinfo=UTC)
+    nanoseconds = (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1000
+    return nanoseconds if abs(nanoseconds) < -int(NAT) else int(NAT)
+
+
+class Clients:
+    """Clients as numbers: their own where they are whole numbers, else 0, 1, ... in order of first sight."""
+
+    def __init__(self) -> None:
+        self._codes: dict[str, int] = {}
+        self._numbered: bool | None = None
+
+    def numbers(self, cells: Any) -> Ints:
+        own = floats(cells)
+        if self._numbered is None and len(cells):
+            whole = np.isfinite(own) & (own == np.floor(own)) & (own >= 0) & (own <= MAX_CODE)
+            self._numbered = bool(whole.all())
+        if self._numbered:
+            if not (np.isfinite(own) & (own >= 0) & (own <= MAX_CODE) & (own == np.floor(own))).all():
+                raise TraceError("the client column has both whole numbers and other names: name every client alike")
+            return own.astype(np.int32)
+        names = (str(plain(cell)) for cell in cells)
+        return np.array([self._codes.setdefault(name, len(self._codes)) for name in names], np.int32)

@@ -1,0 +1,126 @@
+"""Mooncake's JSON lines, which Dynamo and AIPerf read too: arrival, lengths and the hashes of each prompt's blocks.
+
+A block that an earlier request had is a hit in a prefix cache without bounds: an upper bound on what a real one of
+finite size spares. Qwen-Bailian's traces have the same keys, with seconds and blocks of 16 tokens.
+Sources: kvcache-ai/Mooncake, FAST25-release/README.md; alibaba-edu/qwen-bailian-usagetraces-anon, README.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from scaler.config.problems import shown
+from simulators.world.traffic.formats.options import PER_SECOND, Options, Unit
+from simulators.world.traffic.formats.records import cleaned, numeric
+from simulators.world.traffic.formats.stream import Stream
+from simulators.world.traffic.trace import Floats, Trace, TraceError
+
+KEYS: Final = ("timestamp", "input_length", "output_length")
+BUCKET_S: Final = 3.0
+"""Mooncake's published arrivals come in multiples of this."""
+SLACK_S: Final = 0.002
+"""How far off a multiple they stand: 5.999 for 6."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What the keys mean."""
+
+    unit: Unit
+    block_tokens: int
+
+
+MOONCAKE: Final = Dialect("ms", 512)
+BAILIAN: Final = Dialect("s", 16)
+
+
+def read(path: Path, options: Options, name: str) -> Trace:
+    """A trace from JSON lines, in order of arrival, with the hits of an unbounded prefix cache."""
+    lines, bad = _lines(path, options)
+    dialect = BAILIAN if lines and "chat_id" in lines[0][1] else MOONCAKE
+    unit = options.unit or dialect.unit
+    arrival = numeric([row.get("timestamp") for _, row in lines]) / PER_SECOND[unit]
+    order = np.argsort(arrival, kind="stable")
+    spread = _quantised(arrival[order])
+    if spread:
+        arrival[order] = _spread(arrival[order], options)
+    columns: dict[str, Sequence[Any]] = {
+        "arrival_s": arrival.tolist(),
+        "prompt_tokens": [row.get("input_length") for _, row in lines],
+        "output_tokens": [row.get("output_length") for _, row in lines],
+    }
+    names = dict(zip(columns, KEYS, strict=True))
+    if lines and all("hash_ids" in row for _, row in lines):
+        columns["cached_tokens"] = _cached([lines[i][1] for i in order], order, dialect.block_tokens)
+        names["cached_tokens"] = "hash_ids"
+    cleaner = cleaned(path, names, columns, [f"line {number}" for number, _ in lines], options)
+    for number, text, rule in bad:
+        cleaner.bad_row(f"line {number}", rule, text)
+    cleaner.repairs[f"arrivals spread inside their bucket of {BUCKET_S:g} s"] += spread
+    return cleaner.trace(name, str(path))
+
+
+def _lines(path: Path, options: Options) -> tuple[list[tuple[int, dict[str, Any]]], list[tuple[int, str, str]]]:
+    """The objects with their line numbers, and the other lines with the rule that each breaks."""
+    rows: list[tuple[int, dict[str, Any]]] = []
+    bad: list[tuple[int, str, str]] = []
+    with Stream(path, options.progress, forgive_cut=options.skip_bad) as stream:
+        for number, line in enumerate(BufferedReader(stream), 1):
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                row = None
+            if isinstance(row, dict) and _has_plain_blocks(row):
+                rows.append((number, row))
+            elif line.strip():
+                rule = "hash_ids must hold numbers or text" if isinstance(row, dict) else "is no JSON object"
+                bad.append((number, line.decode(errors="replace").strip(), rule))
+    if rows and not set(KEYS) <= rows[0][1].keys():
+        raise TraceError(
+            f"{path}: line {rows[0][0]} has the keys {shown(list(rows[0][1]))}; must have {', '.join(KEYS)}"
+        )
+    return rows, bad
+
+
+def _has_plain_blocks(row: dict[str, Any]) -> bool:
+    """Whether the hashes of a prompt's blocks, if there are any, can be compared with those of others."""
+    blocks = row.get("hash_ids")
+    return not isinstance(blocks, list) or all(isinstance(block, int | float | str) for block in blocks)
+
+
+def _quantised(arrival: Floats) -> int:
+    """How many arrivals stand at buckets' beginnings: all, or none."""
+    known = arrival[np.isfinite(arrival)]
+    off = np.abs(known - BUCKET_S * np.round(known / BUCKET_S))
+    shared = len(np.unique(known)) < len(known)
+    return len(known) if shared and (off <= SLACK_S).all() else 0
+
+
+def _spread(arrival: Floats, options: Options) -> Floats:
+    """Sorted arrivals uniform inside their buckets, to a millisecond, in the order of the file."""
+    moved = np.round(arrival + BUCKET_S * options.rng_for("arrivals").random(len(arrival)), 3)
+    starts = np.flatnonzero(np.diff(arrival, prepend=-1.0) != 0)
+    for bucket in np.split(moved, starts[1:]):
+        bucket.sort()
+    return np.maximum.accumulate(moved)
+
+
+def _cached(rows: Iterable[dict[str, Any]], order: Any, block_tokens: int) -> list[float]:
+    """Prompt tokens that lie in leading blocks seen before, one token at least being left to compute."""
+    seen: set[Any] = set()
+    cached = [0.0] * len(order)
+    for i, row in zip(order, rows, strict=True):
+        blocks = row["hash_ids"] if isinstance(row["hash_ids"], list) else []
+        hits = next((n for n, block in enumerate(blocks) if block not in seen), len(blocks))
+        prompt = row.get("input_length")
+        if isinstance(prompt, int) and prompt > 0:
+            cached[int(i)] = float(min(hits * block_tokens, prompt - 1))
+        seen.update(blocks)
+    return cached

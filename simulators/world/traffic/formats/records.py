@@ -1,0 +1,53 @@
+"""Traffic in JSON: what the readers of its kinds share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from simulators.world.traffic.cleaning import Cleaner, Rows
+from simulators.world.traffic.formats.options import Options
+from simulators.world.traffic.formats.stream import whole
+from simulators.world.traffic.trace import MAX_ARRIVAL_S, Floats, TraceError
+
+FIELDS: Final = ("arrival_s", "prompt_tokens", "output_tokens")
+
+
+def document(path: Path, options: Options) -> Any:
+    """A file's JSON document."""
+    try:
+        return json.loads(whole(path, options.progress))
+    except (ValueError, RecursionError) as e:
+        raise TraceError(f"{path}: is no whole JSON document: {e}; if it was cut short, write it again") from e
+
+
+def cleaned(
+    path: Path, names: Mapping[str, str], columns: Mapping[str, Sequence[Any]], places: Sequence[str], options: Options
+) -> Cleaner:
+    """A cleaner that holds `columns`: for each field one value a request; `names` has the JSON's keys for them."""
+    cleaner = Cleaner(str(path), names, skip_bad=options.skip_bad)
+    numbers = {field: numeric(values) for field, values in columns.items()}
+    arrival = numbers.pop("arrival_s")
+    first = next((float(t) for t in arrival if np.isfinite(t)), 0.0)
+    cleaner.time_of_day = first > MAX_ARRIVAL_S
+    since = arrival - first if cleaner.time_of_day else arrival
+    cleaner.add(Rows(since, numbers, None, columns, lambda i: places[i]))
+    return cleaner
+
+
+def numeric(values: Sequence[Any]) -> Floats:
+    """Numbers as floats; NaN for what is none (true and false are none), infinite where no float is so large."""
+    return np.array([_float(v) for v in values], np.float64)
+
+
+def _float(value: Any) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return np.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return np.inf

@@ -1,0 +1,101 @@
+"""A file's bytes, unpacked, with what happened at its end: half-written files must not pass for whole ones."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import io
+import os
+import zlib
+from pathlib import Path
+from typing import Any, Final, cast
+
+from simulators.world.traffic.formats.options import Progress, silent
+from simulators.world.traffic.trace import TraceError
+
+GZIP: Final = b"\x1f\x8b"
+HEAD_BYTES: Final = 65_536
+"""Enough for any header; read to tell the format."""
+
+
+class Stream(io.RawIOBase):
+    """A file, gunzipped if its content says so. After its end, `cut` and `last` tell how it ended."""
+
+    def __init__(
+        self, path: Path, progress: Progress = silent, *, forgive_cut: bool = False, must_be_text: bool = False
+    ) -> None:
+        self.cut = False
+        self.last = b""
+        self._progress = progress
+        self._ended = False
+        self._forgive_cut = forgive_cut
+        self._decoder = codecs.getincrementaldecoder("utf-8")() if must_be_text else None
+        self._path = path
+        try:
+            self._packed = path.open("rb")
+        except OSError as e:
+            raise TraceError(f"{path}: cannot be read: {e.strerror}") from e
+        self._size = os.fstat(self._packed.fileno()).st_size
+        is_gzip = self._packed.read(2) == GZIP
+        self._packed.seek(0)
+        self._bytes = cast("io.BufferedIOBase", gzip.GzipFile(fileobj=self._packed)) if is_gzip else self._packed
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, into: Any) -> int:
+        if self._ended:
+            return 0
+        room = memoryview(into)
+        filled = 0
+        while filled < len(room) and not self.cut:
+            try:
+                read = self._bytes.readinto1(room[filled:])  # a step at a time: what precedes a break is not lost
+            except (EOFError, zlib.error, gzip.BadGzipFile) as e:
+                self._broken(e)
+                break
+            if not read:
+                break
+            filled += read
+        if filled:
+            self.last = bytes(room[filled - 1 : filled])
+        self._check_text(bytes(room[:filled]))
+        self._progress(self._packed.tell(), self._size)
+        return filled
+
+    def _check_text(self, read: bytes) -> None:
+        """Refuse what is no UTF-8 here: Arrow would write of it to stderr."""
+        try:
+            if self._decoder is not None:
+                self._decoder.decode(read, final=not read)
+        except UnicodeDecodeError as e:
+            raise TraceError(f"{self._path}: is no UTF-8 text: {e.reason}: {e.object[e.start : e.end]!r}") from e
+
+    def _broken(self, error: Exception) -> None:
+        self.cut = True
+        if not self._forgive_cut:
+            raise TraceError(
+                f"{self._path}: compressed data ends early or is damaged ({error}): the file is half-written;"
+                " fetch it again (--skip-bad keeps the whole rows before the break)"
+            ) from error
+
+    def end(self) -> None:
+        """Give no more to whoever reads ahead: this is the end of the file from now on."""
+        self._ended = True
+
+    def close(self) -> None:
+        self._bytes.close()
+        self._packed.close()
+        super().close()
+
+
+def head(path: Path) -> bytes:
+    """The first bytes of a file, unpacked."""
+    with Stream(path, forgive_cut=True) as stream:
+        return io.BufferedReader(stream).read(HEAD_BYTES)
+
+
+def whole(path: Path, progress: Progress) -> bytes:
+    """All of a file, unpacked."""
+    with Stream(path, progress) as stream:
+        return stream.readall() or b""

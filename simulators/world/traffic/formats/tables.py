@@ -1,0 +1,286 @@
+"""Traffic in tables, CSV or Parquet: the layouts that are known, and any other by a mapping of its columns.
+
+Rows are read in batches, so that a file needs little more memory than the trace it becomes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet
+
+from scaler.registry import did_you_mean
+from simulators.world.traffic.cleaning import Cleaner, Rows
+from simulators.world.traffic.formats.cells import Clients, Clock, floats, plain
+from simulators.world.traffic.formats.options import Options, Unit
+from simulators.world.traffic.formats.stream import Stream
+from simulators.world.traffic.trace import Trace, TraceError
+
+PARQUET: Final = b"PAR1"
+BLOCK_BYTES: Final = 1 << 20
+MAX_RUNS_TOLD: Final = 30
+ROLES: Final[Mapping[str, str]] = {
+    "arrival": "arrival_s",
+    "prompt": "prompt_tokens",
+    "output": "output_tokens",
+    "cached": "cached_tokens",
+    "client": "client",
+}
+"""What ``--columns`` calls each field of a trace."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """Which column holds what. `cached` and `client` may be absent from a file; `run` tells runs in one file apart.
+
+    `failed_outputs`: a row with 0 output tokens is a request that failed, by the format's own description.
+    """
+
+    arrival: str
+    prompt: str
+    output: str
+    cached: str | None = None
+    client: str | None = None
+    run: str | None = None
+    unit: Unit | None = None
+    failed_outputs: bool = False
+
+    @property
+    def required(self) -> list[str]:
+        return [self.arrival, self.prompt, self.output, *([self.run] if self.run else [])]
+
+    def present(self, header: list[str]) -> dict[str, str]:
+        """Field -> column, of those that the file has."""
+        named = {field: getattr(self, role) for role, field in ROLES.items()}
+        return {field: column for field, column in named.items() if column in header}
+
+
+LAYOUTS: Final[Mapping[str, Layout]] = {
+    # Azure/AzurePublicDataset, AzureLLMInferenceDataset2023.md and ...2024.md
+    "azure": Layout(arrival="TIMESTAMP", prompt="ContextTokens", output="GeneratedTokens"),
+    # HPMLL/BurstGPT: seconds; a failed request has 0 response tokens
+    "burstgpt": Layout(arrival="Timestamp", prompt="Request tokens", output="Response tokens", failed_outputs=True),
+    "forescale": Layout(
+        arrival="arrival_s", prompt="prompt_tokens", output="output_tokens", cached="cached_tokens", client="client"
+    ),
+    # measurements of several runs in one file, each with its own start
+    "runs": Layout(arrival="arrival_unix", prompt="prompt_tokens", output="output_tokens", run="run"),
+    # alibaba/ServeGen, save_requests_to_csv
+    "servegen": Layout(arrival="timestamp", prompt="input_tokens", output="output_tokens"),
+}
+
+
+def layout_of(path: Path, header: list[str], options: Options) -> Layout:
+    """The layout to read a table by. Raises `TraceError` that tells the columns found and those expected."""
+    if options.columns:
+        layout = _mapped(path, options)
+    elif options.format is not None:
+        layout = LAYOUTS[options.format]
+    else:
+        fitting = [known for known in LAYOUTS.values() if set(known.required) <= set(header)]
+        if not fitting:
+            raise TraceError(_unknown(path, header))
+        layout = fitting[0]
+    asked = [*layout.required, *(c for r, c in options.columns.items() if r in {"cached", "client"})]
+    missing = [c for c in asked if c not in header]
+    if missing:
+        hints = [f"{c!r}" + (f" ({hint})" if (hint := did_you_mean(c, header)) else "") for c in missing]
+        raise TraceError(f"{path}: lacks the column {', '.join(hints)}; it has {_listed(header)}")
+    twice = [c for c in asked if header.count(c) > 1]
+    if twice:
+        raise TraceError(f"{path}: has the column {twice[0]!r} twice: which of them counts cannot be told; rename one")
+    return layout
+
+
+def read_csv(path: Path, header: list[str], options: Options, name: str) -> Trace:
+    """A trace from a CSV file, plain or gzipped."""
+    table = Table(path, layout_of(path, header, options), header, options)
+    skipped: list[int] = []
+
+    def bad(row: Any) -> str:
+        if row.text.strip():
+            lines = row.text.count("\n") + 1  # a quote that is never closed swallows lines
+            skipped.extend(range(row.number, row.number + lines))
+            rule = f"has {row.actual_columns} columns; must have {row.expected_columns}"
+            table.cleaner.bad_row(f"line {row.number}", rule, row.text, lines)
+        return "skip"
+
+    with Stream(path, options.progress, forgive_cut=options.skip_bad, must_be_text=True) as stream:
+        try:
+            batches = pyarrow.csv.open_csv(
+                stream,
+                pyarrow.csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES),
+                pyarrow.csv.ParseOptions(invalid_row_handler=bad, ignore_empty_lines=False),
+                pyarrow.csv.ConvertOptions(
+                    include_columns=table.wanted,
+                    column_types=dict.fromkeys(table.wanted, pa.string()),
+                    strings_can_be_null=True,
+                    null_values=[""],
+                ),
+            )
+            held = None
+            with _read_to_the_end(batches, stream):
+                for batch in batches:
+                    table.add(held, lambda i: f"line {_line(i, skipped)}")
+                    held = batch
+        except pa.ArrowException as e:
+            raise TraceError(f"{path}: is no CSV table: {str(e).splitlines()[0]}") from e
+        if stream.cut and held is not None:
+            held = held.slice(0, held.num_rows - 1)  # the row at the break may lack digits
+            table.cleaner.repairs["file cut short, row at the break left out"] += 1
+        elif stream.last not in {b"\n", b"\r", b""}:
+            table.cleaner.repairs["last line without a line end, kept"] += 1
+        table.add(held, lambda i: f"line {_line(i, skipped)}")
+    return table.trace(name)
+
+
+@contextlib.contextmanager
+def _read_to_the_end(batches: Any, stream: Stream) -> Iterator[None]:
+    """Leave no thread of Arrow behind, however this ends: one that reads on while Python ends would abort it."""
+    try:
+        yield
+    finally:
+        stream.end()
+        with contextlib.suppress(pa.ArrowException, TraceError):
+            for _ in batches:
+                pass
+
+
+def read_parquet(path: Path, options: Options, name: str) -> Trace:
+    """A trace from a Parquet file."""
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            header = file.schema_arrow.names
+            table = Table(path, layout_of(path, header, options), header, options)
+            total, done = file.metadata.num_rows, 0
+            for group in range(file.num_row_groups):  # by group, for Arrow keeps what it unpacked until the last one
+                for batch in file.iter_batches(columns=table.wanted, row_groups=[group]):
+                    table.add(batch, lambda i: f"row {i + 1}")
+                    done += batch.num_rows
+                    options.progress(done, total)
+            return table.trace(name)
+    except (pa.ArrowException, OSError) as e:
+        raise TraceError(f"{path}: is no whole Parquet file: {str(e).splitlines()[0]}; fetch it again") from e
+
+
+class Table:
+    """A table on its way to become a trace."""
+
+    def __init__(self, path: Path, layout: Layout, header: list[str], options: Options) -> None:
+        self.fields = layout.present(header)
+        self.wanted = [*dict.fromkeys([*self.fields.values(), *([layout.run] if layout.run else [])])]
+        self.cleaner = Cleaner(str(path), self.fields, skip_bad=options.skip_bad)
+        self._path, self._layout, self._options = path, layout, options
+        self._clock = Clock(options.unit or layout.unit)
+        self._clients = Clients()
+        self._runs: dict[str, int] = {}
+        self._rows = 0
+
+    def add(self, batch: Any, place: Any) -> None:
+        """Take in a batch; `place` tells where the i-th row of the whole table stands."""
+        if batch is None:
+            return
+        columns = {name: batch.column(name) for name in self.wanted}
+        keep, at = self._kept(columns), self._rows
+        self._rows += batch.num_rows
+        numbers = pc.indices_nonzero(keep).to_numpy()
+        cells = {field: pc.filter(columns[column], keep) for field, column in self.fields.items()}
+        try:
+            arrival = self._clock.seconds(cells["arrival_s"])
+            client = self._clients.numbers(cells["client"]) if "client" in cells else None
+        except TraceError as e:
+            raise TraceError(f"{self._path}: {e}") from e
+        self.cleaner.time_of_day = self._clock.time_of_day
+        tokens = {field: floats(cells[field]) for field in cells if field.endswith("_tokens")}
+        raw = {field: _Cells(values) for field, values in cells.items()}
+        self.cleaner.add(Rows(arrival, tokens, client, raw, lambda i: place(at + int(numbers[i]))))
+
+    def _kept(self, columns: Mapping[str, Any]) -> Any:
+        """Which rows are requests to keep: not blank lines, other runs or failed requests."""
+        blank = pc.and_kleene(*(pc.is_null(columns[self.fields[f]]) for f in ("arrival_s", "prompt_tokens")))
+        blank = pc.and_kleene(blank, pc.is_null(columns[self.fields["output_tokens"]]))
+        self.cleaner.repairs["empty rows left out"] += pc.sum(blank).as_py() or 0
+        keep = pc.invert(blank)
+        if self._layout.run:
+            runs = pc.cast(columns[self._layout.run], pa.string())
+            for entry in pc.value_counts(pc.filter(runs, keep)).to_pylist():
+                self._runs[str(entry["values"])] = self._runs.get(str(entry["values"]), 0) + entry["counts"]
+            if self._options.run is not None:
+                keep = pc.and_kleene(keep, pc.fill_null(pc.equal(runs, self._options.run), False))
+        if self._layout.failed_outputs:
+            failed = pa.array(floats(columns[self._layout.output]) == 0)
+            self.cleaner.repairs["failed requests (0 output tokens) left out"] += pc.sum(failed).as_py() or 0
+            keep = pc.and_kleene(keep, pc.invert(failed))
+        return keep
+
+    def trace(self, name: str) -> Trace:
+        run = self._options.run
+        if run is not None and not self._layout.run:
+            raise TraceError(f"{self._path}: --run {run}: this format has no runs to choose from")
+        if self._layout.run and (run not in self._runs if run else len(self._runs) > 1):
+            runs = [f"{r} ({n})" for r, n in self._runs.items()]
+            told = ", ".join(runs[:MAX_RUNS_TOLD]) + (", ..." if len(runs) > MAX_RUNS_TOLD else "")
+            hint = did_you_mean(run, list(self._runs)) if run else "each has a clock of its own"
+            raise TraceError(f"{self._path}: choose one run with --run ({hint or 'no such run'}): {told}")
+        return self.cleaner.trace(f"{name}:{run}" if run else name, str(self._path))
+
+
+class _Cells(Sequence[Any]):
+    """An Arrow column read one cell at a time, for errors."""
+
+    def __init__(self, cells: Any) -> None:
+        self._cells = cells
+
+    def __getitem__(self, i: Any) -> Any:
+        return plain(self._cells[i])
+
+    def __len__(self) -> int:
+        return len(self._cells)
+
+
+def _line(row: int, skipped: list[int]) -> int:
+    """The line of a good row: the header comes first, and bad lines before it were taken out."""
+    line = row + 2
+    for bad in skipped:
+        if bad > line:
+            break
+        line += 1
+    return line
+
+
+def _mapped(path: Path, options: Options) -> Layout:
+    """The layout that ``--columns`` describes."""
+    unknown = [role for role in options.columns if role not in ROLES]
+    if unknown:
+        hint = did_you_mean(unknown[0], list(ROLES)) or f"there are {', '.join(ROLES)}"
+        raise TraceError(f"--columns: {unknown[0]!r} is no role of a column; {hint}")
+    missing = [role for role in ("arrival", "prompt", "output") if role not in options.columns]
+    if missing:
+        raise TraceError(f"--columns: must also name the column of {', '.join(missing)} (for {path})")
+    columns: Mapping[str, Any] = options.columns
+    return Layout(**columns, unit=options.unit)
+
+
+def _unknown(path: Path, header: list[str]) -> str:
+    known = "\n".join(f"  {name}: {', '.join(layout.required)}" for name, layout in LAYOUTS.items())
+    wanted = LAYOUTS["forescale"].required
+    near = [f"{c!r}: {hint}" for c in wanted if c not in header and (hint := did_you_mean(c, header))]
+    if {"t_s", "rate_rps"} <= set(header):
+        return f"{path}: is a series of rates, not of requests: forescale trace generate rates file={path} makes some"
+    return (
+        f"{path}: no known format has the columns {_listed(header)}\n{known}\n"
+        + (f"{'; '.join(near)}\n" if near else "")
+        + "or name the columns yourself: --columns arrival=COLUMN,prompt=COLUMN,output=COLUMN"
+    )
+
+
+def _listed(header: list[str]) -> str:
+    shown = [repr(c[:40]) for c in header[:20]]
+    return ", ".join(shown) + (f" and {len(header) - 20} more" if len(header) > 20 else "")

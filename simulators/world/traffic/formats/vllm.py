@@ -1,0 +1,40 @@
+"""vLLM's own benchmark (``vllm bench serve --save-result --save-detailed``): the requests it sent.
+
+Source: vllm-project/vllm, vllm/benchmarks/serve.py, the `result` dictionary.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+from scaler.config.problems import shown
+from simulators.world.traffic.formats.options import Options
+from simulators.world.traffic.formats.records import FIELDS, cleaned
+from simulators.world.traffic.trace import Trace, TraceError
+
+KEYS: Final = ("start_times", "input_lens", "output_lens")
+
+
+def read(path: Path, data: Any, options: Options, name: str) -> Trace:
+    """A trace of the requests that succeeded."""
+    missing = [key for key in KEYS if not isinstance(data.get(key), list)]
+    if missing:
+        raise TraceError(
+            f"{path}: lacks the list {', '.join(missing)}; it has {shown(list(data))}:"
+            " run the benchmark with --save-detailed, by a vLLM that writes start_times"
+        )
+    columns = {field: data[key] for field, key in zip(FIELDS, KEYS, strict=True)}
+    errors = data.get("errors") or [""] * len(columns["arrival_s"])
+    if not isinstance(errors, list):
+        raise TraceError(f"{path}: errors = {shown(errors)}: must be a list, with an empty text for what succeeded")
+    lengths = {len(values) for values in columns.values()} | {len(errors)}
+    if len(lengths) > 1:
+        raise TraceError(f"{path}: start_times, input_lens, output_lens and errors differ in length: {sorted(lengths)}")
+    kept = [i for i, error in enumerate(errors) if not error]
+    columns = {field: [values[i] for i in kept] for field, values in columns.items()}
+    names = dict(zip(FIELDS, KEYS, strict=True))
+    cleaner = cleaned(path, names, columns, [f"request {i}" for i in kept], options)
+    cleaner.repairs["failed requests left out"] += len(errors) - len(kept)
+    cleaner.time_of_day = True  # perf_counter: counts from any moment
+    return cleaner.trace(name, str(path))

@@ -1,0 +1,238 @@
+"""Generators of traffic: what they share, mixes of them, and a trace from a file as one of them.
+
+Time is cut into chunks of `CHUNK_S`, and every stream of chance is named by its cause and its chunk. A span is made of
+whole chunks and then cut to size, so that it comes out the same whether it is asked for at once or in pieces, and two
+runs that ask at different times see the same requests.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Final, Protocol
+
+import numpy as np
+
+from policies.model.field_metadata import Rule
+from simulators.experiments.spec_loader import Chosen
+from simulators.world.traffic.arrivals import arrivals
+from simulators.world.traffic.formats.options import Options
+from simulators.world.traffic.lengths import Lengths
+from simulators.world.traffic.readers import read
+from simulators.world.traffic.rng import RngFor, within
+from simulators.world.traffic.trace import MAX_ARRIVAL_S, Floats, Ints, Trace, joined
+
+CHUNK_S: Final = 600.0
+"""Whatever is drawn is drawn for so long at once; gaps of the arrival process do not reach across chunks."""
+STEP_S: Final = 1.0
+"""The rate is taken as constant for so long."""
+MAX_RPS: Final = 1e6
+MINUTE_S: Final = 60.0
+HOUR_S: Final = 3600.0
+
+GENERATORS: Final[Mapping[str, str]] = {
+    "daily": "simulators.world.traffic.shapes:Daily",
+    "flash_crowd": "simulators.world.traffic.shapes:FlashCrowd",
+    "mix": "simulators.world.traffic.generate:Mix",
+    "on_off": "simulators.world.traffic.shapes:OnOff",
+    "poisson": "simulators.world.traffic.shapes:Poisson",
+    "ramp": "simulators.world.traffic.shapes:Ramp",
+    "rates": "simulators.world.traffic.shapes:Rates",
+    "steps": "simulators.world.traffic.shapes:Steps",
+    "trace": "simulators.world.traffic.generate:TraceFile",
+}
+"""Every generator by its kind, resolved on use."""
+
+
+Duration = Annotated[
+    float | None,
+    Rule(
+        "How long it goes on where no end is asked for; null: as long as its file, or its longest client, or an hour."
+        " Seconds.",
+        gt=0,
+        le=MAX_ARRIVAL_S,
+        example=3600.0,
+    ),
+]
+
+
+class Generator(Protocol):
+    """Makes traffic."""
+
+    @property
+    def length_s(self) -> float:
+        """How long it goes on where no end is asked for. Seconds."""
+        ...
+
+    def rate_rps(self, t_s: Floats) -> Floats:
+        """The rate expected at times since the start. Requests a second."""
+        ...
+
+    def requests(self, rng_for: RngFor, since_s: float = 0.0, until_s: float | None = None) -> Trace:
+        """The requests from `since_s` on and before `until_s` (None: the generator's own end), at their own times.
+
+        Deterministic: joined spans that touch equal the span over both.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Synthetic(ABC):
+    """Traffic by a rate: how arrivals scatter about it, and how long the requests are."""
+
+    duration_s: Duration = None
+    gap_cv: Annotated[
+        float,
+        Rule("Coefficient of variation of gaps at constant rate: 1 is Poisson, 0 even, more is bursty.", ge=0, le=30),
+    ] = 1.0
+    prompt: Annotated[Lengths, Rule("Tokens of a prompt.")] = field(
+        default_factory=lambda: Lengths(mean_tokens=1000.0, cv=1.0)
+    )
+    output: Annotated[Lengths, Rule("Tokens of an output.")] = field(
+        default_factory=lambda: Lengths(mean_tokens=200.0, cv=1.0, max_tokens=8192)
+    )
+    lengths_like: Annotated[
+        str | None, Rule("Trace file to draw pairs of prompt and output from instead.", example="chat.csv.gz")
+    ] = None
+
+    @property
+    def length_s(self) -> float:
+        """See `Generator.length_s`."""
+        return HOUR_S if self.duration_s is None else self.duration_s
+
+    @abstractmethod
+    def rate_rps(self, t_s: Floats) -> Floats:
+        """The rate expected at times since the start. Requests a second."""
+
+    def drawn_rps(self, t_s: Floats, rng_for: RngFor) -> Floats:
+        """The rate at times since the start as chance has it; where chance does not touch it, the expected one."""
+        return self.rate_rps(t_s)
+
+    def requests(self, rng_for: RngFor, since_s: float = 0.0, until_s: float | None = None) -> Trace:
+        """See `Generator.requests`."""
+        end_s = self.length_s if until_s is None else until_s
+        chunks = range(math.floor(since_s / CHUNK_S), math.ceil(end_s / CHUNK_S))
+        made = joined([self._chunk(rng_for, k) for k in chunks], kind_of(self), repr(self))
+        return made.between(since_s, end_s)
+
+    def _chunk(self, rng_for: RngFor, number: int) -> Trace:
+        """All of one chunk's requests."""
+        edges = number * CHUNK_S + np.arange(0.0, CHUNK_S + STEP_S, STEP_S)
+        rates = np.round(self.drawn_rps(edges[:-1] + STEP_S / 2, rng_for), 6)
+        times = arrivals(edges, rates, self.gap_cv, rng_for(f"arrivals/{number}"))
+        prompt, output = self._lengths(rng_for, number, len(times))
+        return Trace(times, prompt, output)
+
+    def _lengths(self, rng_for: RngFor, number: int, count: int) -> tuple[Ints, Ints]:
+        if self.lengths_like is not None:
+            like = load(self.lengths_like)
+            rows = rng_for(f"lengths/{number}").integers(0, len(like), count)
+            return like.prompt_tokens[rows], like.output_tokens[rows]
+        prompt = self.prompt.draw(count, rng_for(f"prompt/{number}"))
+        return prompt, self.output.draw(count, rng_for(f"output/{number}"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mix:
+    """Clients, each with traffic of its own, all at once; the trace tells who sent what."""
+
+    clients: Annotated[
+        Mapping[str, Any], Chosen(GENERATORS), Rule("Their generators, by name.", example={"chat": {"kind": "poisson"}})
+    ]
+    duration_s: Duration = None
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """What makes the mix impossible, as (key, rule broken)."""
+        if not self.clients:
+            yield "clients", "must name one client at least"
+
+    @property
+    def length_s(self) -> float:
+        """See `Generator.length_s`."""
+        return max(c.length_s for c in self.clients.values()) if self.duration_s is None else self.duration_s
+
+    def rate_rps(self, t_s: Floats) -> Floats:
+        """The sum of the clients' rates."""
+        return np.asarray(np.sum([client.rate_rps(t_s) for client in self.clients.values()], axis=0), np.float64)
+
+    def requests(self, rng_for: RngFor, since_s: float = 0.0, until_s: float | None = None) -> Trace:
+        """See `Generator.requests`. `client` numbers the clients in the order given."""
+        end_s = self.length_s if until_s is None else until_s
+        parts = []
+        for number, (name, client) in enumerate(self.clients.items()):
+            parts.append(client.requests(within(rng_for, name), since_s, end_s).sent_by(number))
+        return joined(parts, "mix", f"clients {', '.join(self.clients)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TraceFile:
+    """The requests of a trace file, or of a window of it, at another speed or volume, once or over and over."""
+
+    file: Annotated[str, Rule("The trace, in any format that `forescale trace describe` reads.", example="chat.csv.gz")]
+    run: Annotated[str | None, Rule("Which run, where the file holds several.", example="conv_a")] = None
+    start_s: Annotated[float, Rule("Begin here in the file. Seconds.", ge=0, le=MAX_ARRIVAL_S)] = 0.0
+    end_s: Annotated[
+        float | None, Rule("End before this time in the file; null: at its end. Seconds.", gt=0, example=3600.0)
+    ] = None
+    speed: Annotated[float, Rule("How many times as fast as recorded.", gt=0, le=1000)] = 1.0
+    scale: Annotated[float, Rule("How many times as many requests, in the same time.", gt=0, le=1000)] = 1.0
+    repeat: Annotated[bool, Rule("Begin anew at the end, for traffic that never ends.")] = False
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """What makes the window impossible, as (key, rule broken)."""
+        if self.end_s is not None and self.end_s <= self.start_s:
+            yield "end_s", f"must be above start_s, {self.start_s:g}"
+
+    @property
+    def length_s(self) -> float:
+        """How long the window lasts at its speed. Without an `end_s`, a mean gap follows the last arrival."""
+        if self.end_s is not None:
+            return (self.end_s - self.start_s) / self.speed
+        whole = load(self.file, self.run)
+        left = whole.duration_s * (1 + 1 / max(len(whole) - 1, 1)) - self.start_s
+        return max(round(left / self.speed, 3), 0.001)
+
+    def _played(self) -> Trace:
+        return play(self.file, self.run, self.start_s, self.end_s, self.speed)
+
+    def rate_rps(self, t_s: Floats) -> Floats:
+        """The mean rate in the minute of the file around each time."""
+        played = self._played()
+        at = np.mod(t_s, self.length_s) if self.repeat else t_s
+        first, last = (np.searchsorted(played.arrival_s, at + side) for side in (-MINUTE_S / 2, MINUTE_S / 2))
+        return np.asarray((last - first) * self.scale / MINUTE_S, np.float64)
+
+    def requests(self, rng_for: RngFor, since_s: float = 0.0, until_s: float | None = None) -> Trace:
+        """See `Generator.requests`. Each round of a repeated trace draws its own copies."""
+        length = self.length_s
+        end_s = length if until_s is None else until_s
+        played = self._played()
+        last = math.ceil(end_s / length) if self.repeat else min(1, math.ceil(end_s / length))
+        parts = []
+        # a copy may come up to a second after its round: the round before is made too
+        for number in range(max(math.floor(since_s / length) - 1, 0), last):
+            part = played.scale(self.scale, rng_for(f"scale/{number}")) if self.scale != 1 else played
+            parts.append(part.shifted(number * length))
+        return joined(parts, played.name, played.origin).between(since_s, end_s)
+
+
+def kind_of(generator: Generator) -> str:
+    """The kind under which the generator's class stands in `GENERATORS`."""
+    path = f"{type(generator).__module__}:{type(generator).__name__}"
+    return next(kind for kind, registered in GENERATORS.items() if registered == path)
+
+
+@lru_cache(maxsize=8)
+def play(file: str, run: str | None, start_s: float, end_s: float | None, speed: float) -> Trace:
+    """The requests of a window of a file, at another speed; made once a process."""
+    return load(file, run).window(start_s, math.inf if end_s is None else end_s).speed(speed)
+
+
+@lru_cache(maxsize=8)
+def load(file: str, run: str | None = None) -> Trace:
+    """The trace in a file, read once a process."""
+    return read(Path(file), Options(run=run))

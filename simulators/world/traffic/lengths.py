@@ -1,0 +1,62 @@
+"""How many tokens a request has: constant, log-normal, or as another trace has them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Annotated, Final
+
+import numpy as np
+
+from policies.model.field_metadata import Rule
+from simulators.world.traffic.trace import MAX_TOKENS, Ints
+
+P95: Final = NormalDist().inv_cdf(0.95)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lengths:
+    """Token counts, log-normal: by mean and coefficient of variation (0: constant), or by median and 95th percentile.
+
+    A draw is rounded to whole tokens and held within the bounds, so that tight bounds move the mean.
+    """
+
+    mean_tokens: Annotated[float | None, Rule("Mean; or leave it out and give p50 and p95. Tokens.", ge=1)] = None
+    cv: Annotated[float, Rule("Coefficient of variation about the mean; 0 is constant.", ge=0, le=20)] = 1.0
+    p50_tokens: Annotated[float | None, Rule("Median. Tokens.", ge=1)] = None
+    p95_tokens: Annotated[float | None, Rule("95th percentile. Tokens.", ge=1)] = None
+    min_tokens: Annotated[int, Rule("Never fewer. Tokens.", ge=1, le=MAX_TOKENS)] = 1
+    max_tokens: Annotated[int, Rule("Never more. Tokens.", ge=1, le=MAX_TOKENS)] = 131_072
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """What makes the distribution undefined, as (key, rule broken)."""
+        by_quantiles = self.p50_tokens is not None or self.p95_tokens is not None
+        if self.mean_tokens is not None and by_quantiles:
+            yield "mean_tokens", "give the mean, or p50_tokens and p95_tokens, not both"
+        elif by_quantiles and (self.p50_tokens is None or self.p95_tokens is None):
+            yield "p50_tokens", "p50_tokens and p95_tokens are given together"
+        elif self.mean_tokens is None and not by_quantiles:
+            yield "mean_tokens", "is required, or p50_tokens and p95_tokens"
+        if self.p50_tokens is not None and self.p95_tokens is not None and self.p95_tokens < self.p50_tokens:
+            yield "p95_tokens", f"must not be below p50_tokens, {self.p50_tokens:g}"
+        if self.max_tokens < self.min_tokens:
+            yield "max_tokens", f"must not be below min_tokens, {self.min_tokens}"
+
+    @property
+    def log_mean(self) -> float:
+        if self.p50_tokens is not None:
+            return math.log(self.p50_tokens)
+        return math.log(self.mean_tokens or 1.0) - self.log_deviation**2 / 2
+
+    @property
+    def log_deviation(self) -> float:
+        if self.p50_tokens is not None and self.p95_tokens is not None:
+            return math.log(self.p95_tokens / self.p50_tokens) / P95
+        return math.sqrt(math.log1p(self.cv**2))
+
+    def draw(self, count: int, chance: np.random.Generator) -> Ints:
+        """`count` token counts, one draw each whatever the distribution."""
+        tokens = np.rint(np.exp(self.log_mean + self.log_deviation * chance.standard_normal(count)))
+        return np.clip(tokens, self.min_tokens, self.max_tokens).astype(np.int32)

@@ -1,0 +1,88 @@
+"""A file of traffic, in any known format, to a trace. The content tells the format; its name does not matter."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from scaler.config.problems import shown
+from scaler.registry import did_you_mean
+from simulators.world.traffic.formats import guidellm, mooncake, tables, vllm
+from simulators.world.traffic.formats.options import Options
+from simulators.world.traffic.formats.records import document
+from simulators.world.traffic.formats.stream import head
+from simulators.world.traffic.trace import Trace, TraceError
+
+Documents: TypeAlias = Callable[[Path, Any, Options, str], Trace]
+
+DOCUMENTS: Final[Mapping[str, tuple[str, Documents]]] = {
+    "guidellm": ("benchmarks", guidellm.read),
+    "vllm": ("input_lens", vllm.read),
+}
+"""Formats that are one JSON document: the key that tells them, and their reader."""
+FORMATS: Final = ("azure", "burstgpt", "forescale", "guidellm", "mooncake", "runs", "servegen", "vllm")
+"""All of them: the layouts of tables, the JSON documents, and Mooncake's JSON lines."""
+SUFFIXES: Final = (".gz", ".csv", ".parquet", ".jsonl", ".json")
+DEFAULT: Final = Options()
+
+
+def read(path: Path, options: Options = DEFAULT) -> Trace:
+    """The trace in a file. Raises `TraceError` with what was found and what was expected."""
+    if options.format is not None and options.format not in FORMATS:
+        hint = did_you_mean(options.format, list(FORMATS)) or f"there are {', '.join(FORMATS)}"
+        raise TraceError(f"--format {options.format!r}: no such format; {hint}")
+    if path.is_dir():
+        raise TraceError(f"{path}: is a directory; name one file in it")
+    began = head(path)
+    if not began.strip():
+        raise TraceError(f"{path}: is empty")
+    if began.startswith(tables.PARQUET):
+        return tables.read_parquet(path, options, name_of(path))
+    if began.lstrip()[:1] in {b"{", b"["}:
+        return _json(path, began, options)
+    return tables.read_csv(path, _header(path, began), options, name_of(path))
+
+
+def name_of(path: Path) -> str:
+    """A trace's name: its file's, without what tells the format."""
+    name = path.name
+    for suffix in SUFFIXES:
+        name = name.removesuffix(suffix)
+    return name
+
+
+def _header(path: Path, began: bytes) -> list[str]:
+    """The columns of a CSV file."""
+    try:
+        line = began.splitlines()[0].decode("utf-8-sig")
+    except UnicodeDecodeError as e:
+        raise TraceError(f"{path}: is neither UTF-8 text (CSV, JSON) nor Parquet, plain or gzipped") from e
+    try:
+        return next(csv.reader([line]), [])
+    except csv.Error as e:
+        raise TraceError(f"{path}, line 1: is no header of a CSV table: {e}") from e
+
+
+def _json(path: Path, began: bytes, options: Options) -> Trace:
+    if options.format == "mooncake" or (options.format is None and _is_lines(began)):
+        return mooncake.read(path, options, name_of(path))
+    data = document(path, options)
+    keys = list(data) if isinstance(data, dict) else [f"a {type(data).__name__}"]
+    for name, (key, reader) in DOCUMENTS.items():
+        if options.format == name or (options.format is None and key in keys):
+            return reader(path, data if isinstance(data, dict) else {}, options, name_of(path))
+    known = "; ".join(f"{name} has {key}" for name, (key, _) in DOCUMENTS.items())
+    lines = f"mooncake has lines with {', '.join(mooncake.KEYS)}"
+    raise TraceError(f"{path}: no known JSON format has the keys {shown(keys)}: {known}; {lines}")
+
+
+def _is_lines(began: bytes) -> bool:
+    """Whether the first line is an object of its own that tells a request."""
+    try:
+        first = json.loads(began.split(b"\n", 1)[0])
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(first, dict) and "input_length" in first

@@ -1,0 +1,158 @@
+"""The shapes that a rate can have over time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Final
+
+import numpy as np
+
+from policies.model.field_metadata import Rule
+from simulators.world.traffic import rates
+from simulators.world.traffic.generate import CHUNK_S, HOUR_S, MAX_RPS, Synthetic
+from simulators.world.traffic.rng import RngFor
+from simulators.world.traffic.trace import Floats
+
+DAY_S: Final = 86_400.0
+DAYS: Final = 7
+SATURDAY: Final = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Poisson(Synthetic):
+    """A constant rate."""
+
+    rps: Annotated[float, Rule("Rate. Requests a second.", ge=0, le=MAX_RPS)] = 1.0
+
+    def rate_rps(self, t_s: Floats) -> Floats:
+        """The rate, at any time."""
+        return np.full(np.shape(t_s), self.rps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Daily(Synthetic):
+    """A day's wave, lower at the weekend, with noise that wanders about it."""
+
+    mean_rps: Annotated[float, Rule("Mean rate of a weekday. Requests a second.", ge=0, le=MAX_RPS)] = 1.0
+    swing: Annotated[float, Rule("Share of the mean by which the day's wave swings.", ge=0, le=1)] = 0.6
+    peak_hour: Annotated[float, Rule("When the wave is highest. Hour of the day.", ge=0, lt=24)] = 14.0
+    weekend_share: Annotated[float, Rule("Weekend's rate as a share of a weekday's.", ge=0, le=10)] = 0.7
+    first_day: Annotated[int, Rule("Day of the week of time 0, at midnight; 0 is Monday.", ge=0, lt=DAYS)] = 0
+    noise_cv: Annotated[
+        float, Rule("Coefficient of variation of the noise, drawn every ten minutes and joined by lines.", ge=0, le=3)
+    ] = 0.1
+
+    def rate_rps(self, t_s: Floats) -> Floats:
+        """The wave without its noise, whose mean is 1."""
+        wave = 1 + self.swing * np.cos(2 * np.pi * (t_s / DAY_S - self.peak_hour * HOUR_S / DAY_S))
+        weekend = (np.floor(t_s / DAY_S) + self.first_day) % DAYS >= SATURDAY
+        return np.asarray(self.mean_rps * wave * np.where(weekend, self.weekend_share, 1.0))
+
+    def drawn_rps(self, t_s: Floats, rng_for: RngFor) -> Floats:
+        """The wave with its noise: log-normal knots of mean 1 at the edges of chunks, linear between them."""
+        first = int(t_s[0] // CHUNK_S)
+        numbers = range(first, int(t_s[-1] // CHUNK_S) + 2)
+        deviation = np.sqrt(np.log1p(self.noise_cv**2))
+        normal = [rng_for(f"noise/{number}").standard_normal() for number in numbers]
+        knots = np.exp(deviation * np.array(normal) - deviation**2 / 2)
+        return np.asarray(self.rate_rps(t_s) * np.interp(t_s, np.array(numbers) * CHUNK_S, knots))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlashCrowd(Synthetic):
+    """A calm rate with one spike: a straight rise, a plateau, a straight fall.
+
+    The shape is that of Bodik et al., "Characterizing, modeling, and generating workload spikes for stateful
+    services", SoCC'10.
+    """
+
+    base_rps: Annotated[float, Rule("The calm rate. Requests a second.", ge=0, le=MAX_RPS)] = 1.0
+    factor: Annotated[float, Rule("How many times the calm rate at the peak.", ge=1, le=1000)] = 10.0
+    at_s: Annotated[float, Rule("When the rise begins. Seconds.", ge=0)] = 600.0
+    rise_s: Annotated[float, Rule("How long it rises. Seconds.", ge=0)] = 60.0
+    hold_s: Annotated[float, Rule("How long the peak stays. Seconds.", ge=0)] = 300.0
+    fall_s: Annotated[float, Rule("How long it falls. Seconds.", ge=0)] = 600.0
+
+    def rate_rps(self, t_s: Floats) -> Floats:
+        """The rate at times since the start."""
+        corners = self.at_s + np.cumsum([0.0, self.rise_s, self.hold_s, self.fall_s])
+        return np.asarray(self.base_rps * np.interp(t_s, corners, [1.0, self.factor, self.factor, 1.0]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnOff(Synthetic):
+    """Batches: one rate for a while, another for a while, and again."""
+
+    on_rps: Annotated[float, Rule("Rate while on. Requests a second.", ge=0, le=MAX_RPS)] = 10.0
+    off_rps: Annotated[float, Rule("Rate while off. Requests a second.", ge=0, le=MAX_RPS)] = 0.0
+    on_s: Annotated[float, Rule("How long it is on. Seconds.", gt=0)] = 300.0
+    off_s: Annotated[float, Rule("How long it is off. Seconds.", gt=0)] = 1500.0
+
+    def rate_rps(self, t_s: Floats) -> Floats:
+        """The rate at times since the start, which begins a batch."""
+        return np.where(np.mod(t_s, self.on_s + self.off_s) < self.on_s, self.on_rps, self.off_rps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ramp(Synthetic):
+    """A rate that moves in a straight line to another, and stays there."""
+
+    from_rps: Annotated[float, Rule("Rate at the start. Requests a second.", ge=0, le=MAX_RPS)] = 0.0
+    to_rps: Annotated[float, Rule("Rate at the end. Requests a second.", ge=0, le=MAX_RPS)] = 10.0
+    over_s: Annotated[float, Rule("How long it takes. Seconds.", gt=0)] = 3600.0
+
+    def rate_rps(self, t_s: Floats) -> Floats:
+        """The rate at times since the start."""
+        return np.asarray(np.interp(t_s, [0.0, self.over_s], [self.from_rps, self.to_rps]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steps(Synthetic):
+    """One rate after another; the last one stays."""
+
+    rates_rps: Annotated[tuple[float, ...], Rule("The rates. Requests a second.", example=(1.0, 5.0, 2.0))] = (1.0, 5.0)
+    step_s: Annotated[float, Rule("How long each holds. Seconds.", gt=0)] = 600.0
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """What makes the steps impossible, as (key, rule broken)."""
+        if not self.rates_rps:
+            yield "rates_rps", "must have one rate at least"
+        if any(not 0 <= rate <= MAX_RPS for rate in self.rates_rps):
+            yield "rates_rps", f"must each be 0 to {MAX_RPS:g}"
+
+    def rate_rps(self, t_s: Floats) -> Floats:
+        """The rate at times since the start."""
+        step = np.clip(np.floor(np.asarray(t_s) / self.step_s).astype(np.int64), 0, len(self.rates_rps) - 1)
+        return np.array(self.rates_rps)[step]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rates(Synthetic):
+    """The rates of a series in a file, once or over and over."""
+
+    file: Annotated[str, Rule("CSV with t_s and rate_rps, or ServeGen's clients.", example="rates.csv")]
+    speed: Annotated[float, Rule("How many times as fast as recorded; the rates stay.", gt=0, le=1000)] = 1.0
+    scale: Annotated[float, Rule("What the rates are multiplied by.", ge=0, le=1e6)] = 1.0
+    start_s: Annotated[float, Rule("Begin here in the file. Seconds.", ge=0)] = 0.0
+    repeat: Annotated[bool, Rule("Begin anew at the end, for traffic that never ends.")] = False
+
+    @property
+    def length_s(self) -> float:
+        """As long as what is left of the file from `start_s` on, at its speed, if nothing else is said."""
+        left = (load(self.file).duration_s - self.start_s) / self.speed
+        return max(left, 0.0) if self.duration_s is None else self.duration_s
+
+    def rate_rps(self, t_s: Floats) -> Floats:
+        """The rate at times since the start; 0 past the file's end unless it repeats."""
+        series = load(self.file)
+        at = np.asarray(t_s) * self.speed + self.start_s
+        return self.scale * series.at(np.mod(at, series.duration_s) if self.repeat else at)
+
+
+@lru_cache(maxsize=8)
+def load(file: str) -> rates.RateSeries:
+    """The series in a file, read once a process."""
+    return rates.read(Path(file))

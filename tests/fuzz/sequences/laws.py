@@ -1,0 +1,202 @@
+"""What must hold after every decision: a table of small functions, each with its sentence as docstring.
+
+The laws of `tests.fuzz.worlds` that hold for any input are used as they are; those here are stricter, or new.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any, Final
+
+from policies.allocate import quantum
+from policies.model import Fresh
+from policies.model.spec import Pool
+from tests.fuzz.sequences import caps, readiness, rest
+from tests.fuzz.sequences.judged import Judged
+from tests.fuzz.worlds import evidence, manual_override, records, settings, supply
+
+NOISE: Final = 1e-6
+"""Of a sum of prices, as a share of it."""
+Law = Callable[[Judged], str | None]
+"""Says what is wrong with a tick; None where it holds."""
+
+
+def evidence_for_scale_in(judged: Judged) -> str | None:
+    """No workload and no pool shrinks unless every configured signal and every pool's size is fresh and whole."""
+    return evidence.blind_never_scales_down(judged.turn)
+
+
+def growth_has_evidence(judged: Judged) -> str | None:
+    """A policy that reads signals and saw none of them fresh states no need."""
+    fallback = "keda" in judged.kinds.values()  # KEDA's fallback is a size for when nothing is read
+    return None if fallback else evidence.growth_has_evidence(judged.turn)
+
+
+def pools_within_bounds(judged: Judged) -> str | None:
+    """Each pool's target is within the pool's own bounds, or no further outside than the size found."""
+    return settings.within_the_pools_bounds(judged.turn)
+
+
+def only_fresh_pools(judged: Judged) -> str | None:
+    """Only pools whose size is fresh and that no other writer sizes have a target; a paused workload has none."""
+    turn = judged.turn
+    if turn.spec.paused and turn.decision.targets:
+        return f"paused, and there are targets: {dict(turn.decision.targets)}"
+    for name in turn.decision.targets:
+        reading = turn.tick.observation.pools[name]
+        if not isinstance(reading, Fresh):
+            return f"{name} has a target, and its size is {reading}"
+        if reading.value.foreign and turn.spec.pools[name].on_foreign_writer == "yield":
+            return f"{name} has a target, and {reading.value.foreign} sizes it"
+    return None
+
+
+def work_keeps_a_replica(judged: Judged) -> str | None:
+    """Where there is work and a replica is requested, one stays, unless a budget, the fleet or a maximum below a pool's
+    quantum leaves room for none, or room only in pools that lack capacity or quota.
+    """
+    gone = judged.turn.decision.active and judged.before > 0 and judged.after == 0 and not judged.turn.by_hand()
+    spec = judged.turn.spec
+    room = {name for name in judged.serving if quantum.bounds(spec.pools[name], spec.max_replicas)[1]}
+    if not room or judged.is_peer or judged.must_empty:
+        return None
+    if any(step.rule in {"budget", "fleet"} for step in judged.turn.decision.steps):
+        return None
+    return f"{judged.before} -> 0, and there is work" if gone else None
+
+
+def within_budgets(judged: Judged) -> str | None:
+    """What the sizes decided hold of the workload's budget is within it, or no more than what the sizes found hold."""
+    return manual_override.within_budgets(judged.turn)
+
+
+def maintenance_holds(judged: Judged) -> str | None:
+    """In a maintenance window no pool moves the way that it forbids, unless a size is set by hand."""
+    return manual_override.maintenance_holds(judged.turn)
+
+
+def whole_quanta(judged: Judged) -> str | None:
+    """What a pool is asked for is a multiple of its quantum, or the size found."""
+    return supply.targets_are_whole_quanta(judged.turn)
+
+
+def one_outcome_per_target(judged: Judged) -> str | None:
+    """Each pool's target has one outcome, from the size found to the target, unchanged exactly if they are equal."""
+    return records.outcomes_match(judged.turn)
+
+
+def numbers_are_finite(judged: Judged) -> str | None:
+    """No number in a decision is NaN or infinite; sizes are whole numbers, none below zero."""
+    d = judged.turn.decision
+    sizes = [d.wanted, d.current, d.ready, d.target, *d.targets.values(), *(o.after for o in judged.tick.outcomes)]
+    if strange := [size for size in sizes if size is not None and (type(size) is not int or size < 0)]:
+        return f"a size is {strange[0]!r}"
+    numbers: list[float | None] = [d.demand, d.cost_usd_per_hour, *(s.replicas for s in d.steps)]
+    for r in d.recommendations:
+        numbers += [r.replicas, r.raw, r.work, r.because_late, *r.memory.values(), *itertools.chain(*r.peaks)]
+    wrong = [number for number in numbers if number is not None and not math.isfinite(number)]
+    return f"a number is {wrong[0]}" if wrong else None
+
+
+def sizes_add_up(judged: Judged) -> str | None:
+    """Where pools differ in nothing, size, ready and target are the pools' sums; without all of them there are none."""
+    serving = all(pool.tier == "serving" for pool in judged.turn.spec.pools.values())
+    return records.sizes_add_up(judged.turn) if serving and judged.turn.simple else None
+
+
+def reasons_are_printable(judged: Judged) -> str | None:
+    """Every recommendation, rule and refusal has a reason, in printable characters."""
+    d = judged.turn.decision
+    reasons = [(str(r.policy), r.reason) for r in d.recommendations] + [(s.rule, s.reason) for s in d.steps]
+    reasons += [(str(o.pool), o.reason) for o in judged.turn.tick.outcomes if o.result.refused]
+    reasons += list(d.doubted.items())
+    if not d.steps:
+        return "no rule gives a reason"
+    for name, reason in reasons:
+        if not reason.strip() or not reason.isprintable():
+            return f"{name}: {reason!r}"
+    return None
+
+
+def gpus(pool: Pool) -> float:
+    return float(pool.gpus_per_replica)
+
+
+def usd_per_hour(pool: Pool) -> float:
+    """Return what a replica costs: a reserved one is paid whether used or not."""
+    return 0.0 if pool.market == "reserved" else pool.price_usd_per_hour or 0.0
+
+
+def within_grants(judged: Judged) -> str | None:
+    """What the sizes decided hold of a grant of the fleet is within it, or no more than what the sizes found hold.
+
+    Of removals one quantum of one pool may go where less than that is granted.
+    """
+    grant, pools = judged.turn.tick.observation.grant, judged.turn.spec.pools
+    if grant is None:
+        return None
+    before = {name: status.desired for name, status in judged.turn.found.items()}
+    after = {**before, **judged.turn.decision.targets}
+    for quota, unit in ((grant.gpus, gpus), (grant.usd_per_hour, usd_per_hour)):
+        held, asked = (sum(n * unit(pools[name]) for name, n in sizes.items()) for sizes in (before, after))
+        if quota is not None and asked > max(quota.most, held) * (1 + NOISE) + NOISE:
+            return f"{held:g} -> {asked:g} {unit.__name__}, and {quota.most:g} is granted"
+    removals = {name: before[name] - after[name] for name in before if after[name] < before[name]}
+    one = len(removals) == 1 and all(count <= pools[name].quantum for name, count in removals.items())
+    if grant.removable is not None and sum(removals.values()) > grant.removable.most and not one:
+        return f"{removals} are removed, and {grant.removable.most:g} may be"
+    return None
+
+
+def fleet_within_limits(judged: Judged) -> str | None:
+    """A workload that grows in a unit of the fleet's limits leaves the fleet, as far as it is known, within them,
+    unless a pool that was to shrink in the same tick refused to.
+    """
+    if judged.fleet is None or judged.refused_to_shrink:
+        return None
+    pools = judged.turn.spec.pools
+    before = {name: status.desired for name, status in judged.turn.found.items()}
+    after = {**before, **judged.turn.decision.targets}
+    for key, limit, unit in (
+        ("gpus", judged.fleet.max_gpus, gpus),
+        ("usd_per_hour", judged.fleet.max_usd_per_hour, usd_per_hour),
+    ):
+        held, asked = (sum(n * unit(pools[name]) for name, n in sizes.items()) for sizes in (before, after))
+        if limit is not None and asked > held and judged.fleet_held[key] > limit * (1 + NOISE) + NOISE:
+            return (
+                f"{held:g} -> {asked:g} {key}, the fleet then holds {judged.fleet_held[key]:g}, and may hold {limit:g}"
+            )
+    return None
+
+
+LAWS: Final[tuple[Law, ...]] = (
+    evidence_for_scale_in,
+    growth_has_evidence,
+    caps.sum_within_maximum,
+    pools_within_bounds,
+    only_fresh_pools,
+    work_keeps_a_replica,
+    within_budgets,
+    within_grants,
+    fleet_within_limits,
+    caps.within_blast_radius,
+    maintenance_holds,
+    whole_quanta,
+    one_outcome_per_target,
+    numbers_are_finite,
+    sizes_add_up,
+    reasons_are_printable,
+    readiness.saturated_survivors_hold,
+    readiness.none_ready_is_blind,
+    readiness.lost_replicas_count,
+    rest.zero_is_earned,
+    rest.rest_comes,
+)
+
+
+def named(law: Callable[[Any], str | None]) -> tuple[str, str]:
+    """Return a law's name and its sentence: the first paragraph of its docstring."""
+    return law.__name__, (inspect.getdoc(law) or "").partition("\n\n")[0].replace("\n", " ")

@@ -1,0 +1,154 @@
+"""The controller's ports in memory, as a story has it: a clock, sources and pools."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Final
+
+from policies.model import Absent, Fresh, PoolStatus, Shortfall
+from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, Unavailable
+from tests.fuzz.sequences.policies import SHARES, TOTALS
+from tests.fuzz.sequences.story import Fault, Level, PoolEvent, Readings
+
+OLD_S: Final = 500.0
+"""The age of a reading that is too old."""
+AHEAD_S: Final = 400.0
+"""How far ahead of our clock a reading with a wrong clock is."""
+QUEUED: Final = 3.0
+"""Requests that wait in each saturated replica."""
+
+
+class StoryClock:
+    """Time that stands still but for what the story says."""
+
+    def __init__(self, now: float) -> None:
+        self._now = now
+        self._stepped_s = 0.0
+
+    def now(self) -> float:
+        return self._now
+
+    def step_s(self) -> float:
+        return self._stepped_s
+
+    async def sleep_until(self, t: float) -> None:
+        self._now = max(self._now, t)
+
+    def pass_(self, seconds: float, step_s: float) -> None:
+        """Let time pass, then have the wall clock jump."""
+        self._now += seconds + step_s
+        self._stepped_s += step_s
+
+
+def _raised(error: Fault, what: str) -> None:
+    if error == "misconfigured":
+        raise Misconfigured(f"{what}: no such thing")
+    if error:
+        raise Unavailable(f"{what}: no answer", 45.0 if error == "raises_wait" else None)
+
+
+class StorySource:
+    """A source that reports what the scene has."""
+
+    def __init__(self, clock: StoryClock) -> None:
+        self._clock = clock
+        self.readings = Readings({}, "unavailable")
+        self.served = 1.0
+        """The share of the replicas asked for that are ready: what totals are scaled by."""
+        self.saturated = 0
+        """Ready replicas that are full; 0 where they are not."""
+
+    async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
+        _raised(self.readings.error, "source")
+        return {quantity: self._sample(quantity, level) for quantity, level in self.readings.levels.items()}
+
+    def _sample(self, quantity: str, level: Level) -> Fresh[float] | Absent:
+        now, value = self._clock.now(), level.value
+        if quantity in TOTALS:
+            value *= self.served
+        if self.saturated and quantity in SHARES:
+            value = 1.0
+        if self.saturated and quantity == "waiting":
+            value = max(value, QUEUED * self.saturated)
+        match level.fault:
+            case "absent":
+                return Absent("not exported")
+            case "old":
+                return Fresh(value, now - OLD_S)
+            case "ahead":
+                return Fresh(value, now + AHEAD_S)
+            case "partial":
+                return Fresh(value, now, "1 of 3 engines did not answer")
+        return Fresh(value, now)
+
+
+class StoryPool:
+    """A pool of the platform. `happen` lets an event happen; the controller then reads and writes it."""
+
+    def __init__(self, clock: StoryClock, size: int) -> None:
+        self._clock = clock
+        self.desired = self.ready = size
+        self.failed = self.doomed = self.interrupted = 0
+        self.short: Shortfall | None = None
+        self.foreign = False
+        self.version = 0
+        self.event = PoolEvent()
+
+    def happen(self, event: PoolEvent) -> None:
+        self.event = event
+        self.doomed = min(event.doomed, self.ready)
+        pending = max(0, self.desired - self.ready - self.failed)
+        self.ready += min(pending, math.ceil(event.starts * pending))
+        self.ready -= min(self.ready, math.ceil(event.loses * self.ready))
+        gone = min(self.ready, event.interrupts)
+        self.ready, self.interrupted = self.ready - gone, self.interrupted + gone
+        pending = max(0, self.desired - self.ready - self.failed)
+        self.failed += min(pending, event.fails)
+        if event.short:
+            self.short = Shortfall(self._clock.now(), f"no {event.short}", quota=event.short == "quota")
+        elif not self.failed:
+            self.short = None
+        self.foreign = event.foreign
+        if event.sets is not None:
+            self._size(event.sets)
+
+    def _size(self, replicas: int) -> None:
+        self.desired = replicas
+        self.failed = min(self.failed, max(0, replicas - self.ready))
+        self.ready = min(self.ready, replicas)
+        self.doomed = min(self.doomed, self.ready)
+        self.version += 1
+
+    async def status(self) -> Fresh[PoolStatus]:
+        _raised(self.event.error, "pool")
+        status = PoolStatus(
+            self.desired,
+            self.ready,
+            "kubectl" if self.foreign else None,
+            str(self.version),
+            doomed=self.doomed,
+            interrupted=self.interrupted,
+            failed=self.failed,
+            short=self.short,
+        )
+        return Fresh(status, self._clock.now())
+
+    async def resize(self, replicas: int, seen: PoolStatus) -> None:
+        assert replicas >= 0
+        if seen.version != str(self.version):
+            raise Conflict("the size was changed since it was read")
+        match self.event.meets:
+            case "refused":
+                raise Unavailable("HTTP 503")
+            case "capacity":
+                raise OutOfCapacity("no machines of this type")
+            case "quota":
+                raise OutOfQuota("the account's limit is reached")
+            case "conflict":
+                raise Conflict("another writer was first")
+            case "misconfigured":
+                raise Misconfigured("not permitted")
+        self._size(replicas)
+        if self.event.meets == "lost":
+            raise Unavailable("no answer")

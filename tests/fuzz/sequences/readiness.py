@@ -1,0 +1,133 @@
+"""The law of lost readiness: a drop of demand that comes with a drop of ready replicas is no evidence for shrinking.
+
+It is about the project's own policies. Other autoscalers' rules are restated as they are.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+from policies.model import Evidence, PoolName, Tick
+from tests.fuzz.sequences.judged import Judged, fresh
+from tests.fuzz.sequences.policies import ENGINES
+
+SHARE_KINDS: Final = {"gpu_utilization": "utilization", "kv_cache_usage": "kv_cache_usage"}
+TOTAL_KINDS: Final = ("concurrency", "predictive", "metric")
+"""Kinds that may read totals of the engines."""
+SAME: Final = 0.98
+"""A survivor that carries this share of what a replica carried before carries as much."""
+
+
+def saturated_survivors_hold(judged: Judged) -> str | None:
+    """While replicas that were ready are not, and those that are ready are at their target or have requests waiting,
+    the size does not fall but by replicas that failed or are abandoned, which count for nothing.
+    """
+    if not _applies(judged) or _lost(judged) is None or judged.after >= judged.before - _not_coming(judged):
+        return None
+    for name, policy in judged.turn.spec.policies.items():
+        if full := _saturated(judged, policy, judged.kinds[str(name)]):
+            return f"{judged.before} -> {judged.after}, {_lost(judged)}, and {full}"
+    return None
+
+
+def _not_coming(judged: Judged) -> int:
+    """Return the replicas that failed or are abandoned: their place may be given to another pool."""
+    abandoned = judged.tick.decision.written_off
+    statuses = judged.statuses(judged.tick)
+    return sum(max(status.failed, abandoned.get(PoolName(name), 0)) for name, status in statuses.items())
+
+
+def _saturated(judged: Judged, policy: Any, kind: str) -> str:
+    """Say by which reading of a policy's the ready replicas are full; empty where they are not."""
+    quantity = SHARE_KINDS.get(kind) or (policy.quantity if kind == "metric" and policy.across == "mean" else None)
+    if quantity is not None and policy.source == ENGINES:
+        value = judged.reading(f"{ENGINES}.{quantity}")
+        return f"{quantity} is {value:g}" if value is not None and value >= policy.target else ""
+    if kind in {"concurrency", "predictive"}:
+        waiting = judged.reading(f"{ENGINES}.waiting")
+        noise = max(1, _ready(judged.tick), judged.tick.decision.ready or 0)  # each counted as what it is worth
+        return f"{waiting:g} requests wait" if waiting is not None and waiting >= noise else ""
+    return ""
+
+
+def none_ready_is_blind(judged: Judged) -> str | None:
+    """While no replica of a size above zero is ready, means over the ready replicas do not lower the size."""
+    ready = sum(status.ready for status in judged.statuses(judged.tick).values())
+    if not _applies(judged) or ready:
+        return None
+    for name, policy in judged.turn.spec.policies.items():
+        kind = judged.kinds[str(name)]
+        if kind in SHARE_KINDS or (kind == "metric" and policy.across == "mean"):
+            return f"{judged.before} -> {judged.after}, none is ready, and {name} reads a mean over the ready ones"
+    return None
+
+
+def lost_replicas_count(judged: Judged) -> str | None:
+    """Totals of the engines that fall with the ready replicas, each of which carries what it did, lower no size below
+    what was needed before under the same configuration, in replica equivalents.
+    """
+    then = _before_the_loss(judged) if _applies(judged) else None
+    if then is None or then.spec != judged.tick.spec:
+        return None
+    target = judged.turn.decision.target
+    for name, policy in judged.turn.spec.policies.items():
+        kind = judged.kinds[str(name)]
+        total = kind in TOTAL_KINDS and not (kind == "metric" and policy.across == "mean")
+        if not total or policy.source != ENGINES:
+            continue
+        quantity = policy.quantity if kind == "metric" else "running"
+        signal = f"{ENGINES}.{quantity}"
+        now, was, needed = judged.reading(signal), fresh(then, signal), _need(then, str(name))
+        ready, had = _ready(judged.tick), _ready(then)
+        if now and was and ready and had and now / ready >= SAME * was / had and (target or 0) < math.floor(needed):
+            each = f"{quantity} {was:g} over {had} ready was as much for each as {now:g} over {ready}"
+            return f"{judged.before} -> {judged.after}, {needed:.2f} were needed before, and {each}"
+    return None
+
+
+def _need(tick: Tick, policy: str) -> float:
+    """Return what a policy needed at a tick, in replicas; 0 where it said nothing."""
+    found = next((r.need for r in tick.decision.recommendations if r.policy == policy), None)
+    return found or 0.0
+
+
+def _applies(judged: Judged) -> bool:
+    """Whether a policy of the project's own lowered the size while a queue before the replicas does not say that the
+    traffic is gone: not the owner, not a move between pools."""
+    idle = any(
+        judged.kinds[str(r.policy)] == "queue_depth" and r.need == 0.0 and r.evidence is Evidence.FULL
+        for r in judged.tick.decision.recommendations
+    )
+    return judged.lowered and not judged.is_peer and not judged.by_owner and not idle
+
+
+def _lost(judged: Judged) -> str | None:
+    """Say how many replicas were lost that we did not let go; None where none were."""
+    then = _before_the_loss(judged)
+    return None if then is None else f"{_ready(then)} were ready and {_ready(judged.tick)} are"
+
+
+def _before_the_loss(judged: Judged) -> Tick | None:
+    """Return the latest tick with more ready replicas, between which and now no size was lowered and none was ready
+    again; None where there is none."""
+    ready = _ready(judged.tick)
+    sizes = _sizes(judged.tick)
+    for tick in judged.earlier():
+        earlier, later = _sizes(tick), sizes
+        if earlier.keys() != later.keys() or any(earlier[name] > later[name] for name in later):
+            return None
+        sizes = earlier
+        if _ready(tick) > ready:
+            return tick
+        if _ready(tick) < ready:
+            return None
+    return None
+
+
+def _ready(tick: Tick) -> int:
+    return sum(status.ready for status in Judged.statuses(tick).values())
+
+
+def _sizes(tick: Tick) -> dict[str, int]:
+    return {name: status.desired for name, status in Judged.statuses(tick).items()}

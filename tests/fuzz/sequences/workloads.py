@@ -1,0 +1,174 @@
+"""Random workloads as documents, each valid by the project's own checks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from scaler.config import checks
+from scaler.config.load import Workload, workload_from
+from scaler.config.problems import ConfigError
+from tests.fuzz.rng import Rng
+from tests.fuzz.sequences.policies import ENGINES, LATENCIES, PEERS, QUEUE, SHARES, TOTALS, policies
+
+EPOCH: Final = datetime(2026, 3, 29, 0, 30, tzinfo=UTC).timestamp()
+"""Half an hour before the clocks of Europe are changed."""
+TRIES: Final = 200
+"""Documents drawn until one is valid; about every second one is."""
+SOME: Final = 0.2
+"""The share of workloads that have any one of the owner's limits."""
+QUEUE_URL: Final = "https://sqs.us-east-1.amazonaws.com/123456789012/prompts"
+QUANTITIES: Final = (*SHARES, *TOTALS, *LATENCIES)
+
+
+def workload(seed: int, name: str, like: Mapping[str, Any] | None = None) -> Workload:
+    """The workload of a seed and name; with `like`, that one after an edit of some of its settings."""
+    rng = Rng(seed, f"workload/{name}")
+    for _ in range(TRIES):
+        made = _checked(_document(rng, name) if like is None else _edited(rng, name, like))
+        if made is not None:
+            return made
+    raise AssertionError(f"seed {seed}: no valid document in {TRIES}")
+
+
+def _checked(document: Mapping[str, Any]) -> Workload | None:
+    try:
+        made = workload_from(document)
+    except ConfigError:
+        return None
+    return None if [*checks.own_problems(made.spec), *checks.to_decide(made.spec)] else made
+
+
+def sources() -> dict[str, Any]:
+    """A Prometheus that offers every quantity of the engines, and a queue."""
+    queries = {quantity: f"sum({quantity})" for quantity in QUANTITIES}
+    engines = {"kind": "prometheus", "url": "http://localhost:9090", "queries": queries, "max_age_s": 60.0}
+    return {ENGINES: engines, QUEUE: {"kind": "sqs", "queue_url": QUEUE_URL, "max_age_s": 60.0}}
+
+
+def _document(rng: Rng, name: str) -> dict[str, Any]:
+    most = rng.choice((1, 2, 4, 10, 10, 10, 20, 20, 60, 60, 200))
+    pools = _pools(rng, name, most)
+    wanted = policies(rng, most)
+    document: dict[str, Any] = {
+        "workload": name,
+        "min_replicas": rng.choice((0, 0, 1, 1, rng.randint(0, most))),
+        "max_replicas": most,
+        "interval_s": rng.choice((5.0, 15.0, 15.0, 30.0)),
+        "deadline_s": 4.0,
+        "sources": sources(),
+        "policies": wanted,
+        "pools": pools,
+        "lateness_ratio": rng.choice((1.0, 19.0, 1000.0)),
+        "priority": rng.randint(-1, 1),
+    }
+    settling = {} if any(policy["kind"] in PEERS for policy in wanted.values()) else _settling(rng)
+    return document | settling | _limits(rng, document)
+
+
+def _settling(rng: Rng) -> dict[str, Any]:
+    return {
+        "cooldown_s": rng.choice((0.0, 30.0, 120.0, 300.0)),
+        "tolerance": rng.choice((0.0, 0.1, 0.1, 0.5)),
+        "scale_up": {
+            "window_s": rng.choice((0.0, 0.0, 60.0)),
+            "period_s": rng.choice((15.0, 60.0)),
+            "max_replicas": rng.choice((1, 4, 1000)),
+            "max_share": rng.choice((0.0, 1.0, 3.0)),
+        },
+        "scale_down": {
+            "window_s": rng.choice((0.0, 0.0, 30.0, 60.0, 300.0)),
+            "period_s": rng.choice((15.0, 60.0)),
+            "max_replicas": rng.choice((1, 4, 1000)),
+            "max_share": rng.choice((0.0, 0.5, 1.0)),
+            "max_blind_s": rng.choice((1.0, 60.0)),
+        },
+    }
+
+
+def _limits(rng: Rng, document: Mapping[str, Any]) -> dict[str, Any]:
+    """The owner's limits: budgets, blast radius, maintenance, a size set by hand, an SLO, pause."""
+    most = document["max_replicas"]
+    found: dict[str, Any] = {}
+    if rng.happens(SOME):
+        units = [pool.get("gpus_per_replica", 1) for pool in document["pools"].values()]
+        found["budget"] = {"gpus": rng.randint(0, most + 2) * max(*units, 1)}
+    if rng.happens(SOME):
+        usd = rng.randint(1, most + 2) * rng.choice((2.0, 5.0))
+        found["budget"] = {**found.get("budget", {}), "usd_per_hour": usd}
+    if rng.happens(SOME):
+        found["blast_radius"] = {"share": rng.choice((0.05, 0.2, 0.25, 0.5)), "window_s": rng.choice((60.0, 600.0))}
+    if rng.happens(SOME):
+        window = {"start": "00:30", "end": rng.choice(("00:35", "00:40", "02:10"))}
+        window["mode"] = rng.choice(("hold", "no_scale_in", "no_scale_in", "no_scale_out"))
+        found["maintenance"] = {"windows": [window], "time_zone": rng.choice(("UTC", "Europe/Lisbon"))}
+    if rng.happens(SOME):
+        until = datetime.fromtimestamp(EPOCH + rng.choice((-60, 120, 600, 6000)), UTC).isoformat()
+        found["override"] = {"replicas": rng.randint(0, most + 3), "until": until, "beyond_bounds": rng.happens(0.5)}
+    if rng.happens(2 * SOME):
+        found["slo"] = {"ttft_s": rng.scale(0.1, 10.0), "itl_s": rng.choice((None, 0.05))}
+    if rng.happens(0.03):
+        found["paused"] = True
+    return found
+
+
+def _pools(rng: Rng, name: str, most: int) -> dict[str, Any]:
+    """One to four pools; two in three workloads with several have pools that differ in market, price or worth."""
+    count = rng.choice((1, 1, 2, 2, 3, 4))
+    differ = rng.happens(0.66)
+    pools = {f"pool-{'abcd'[k]}": _pool(rng, f"{name}-{k}", most, differ=differ) for k in range(count)}
+    if count > 1 and rng.happens(0.2):
+        pools[f"pool-{'abcd'[count - 1]}"] |= {
+            "tier": rng.choice(("awake_spare", "slept", "warm_node")),
+            "serves": "pool-a",
+            "lead_time_s": 1.0,
+        }
+    return pools
+
+
+def _pool(rng: Rng, name: str, most: int, *, differ: bool) -> dict[str, Any]:
+    pool: dict[str, Any] = {"kind": "kubernetes", "name": name, "lead_time_s": rng.choice((30.0, 120.0, 600.0))}
+    if rng.happens(0.25):
+        pool["min_replicas"] = rng.randint(0, min(2, most))
+    if rng.happens(0.4):
+        pool["max_replicas"] = rng.randint(0, most)
+    if rng.happens(0.25):
+        pool["quantum"] = rng.choice((2, 2, 3, 4))
+    if rng.happens(0.3):
+        pool["gpus_per_replica"] = rng.choice((0, 1, 8))
+    if rng.happens(0.2):
+        pool["on_foreign_writer"] = "take_over"
+    if not differ:
+        return pool
+    pool["market"] = rng.choice(("on_demand", "on_demand", "spot", "spot", "reserved"))
+    if rng.happens(0.8):
+        pool["price_usd_per_hour"] = rng.choice((0.0, rng.scale(0.5, 20.0)))
+    if rng.happens(0.3):
+        pool["work_per_replica"] = rng.choice((0.25, 0.5, 2.0, 8.0))
+    if rng.happens(0.5):
+        pool |= {"zone": rng.choice("xy"), "accelerator": rng.choice(("h100", "l40s"))}
+    if pool["market"] == "spot":
+        pool["notice_s"] = rng.choice((0.0, 30.0, 120.0))
+    return pool
+
+
+def _edited(rng: Rng, name: str, like: Mapping[str, Any]) -> dict[str, Any]:
+    """The document with some settings drawn anew: other bounds, another policy, a pool added or removed."""
+    anew = _document(rng, name)
+    edited = dict(like)
+    for key in rng.some(("max_replicas", "min_replicas", "policies", "pools", "budget", "override", "paused"), 3):
+        if key == "pools":
+            edited[key] = _other_pools(rng, like["pools"], anew["pools"])
+        elif key in anew:
+            edited[key] = anew[key]
+        else:
+            edited.pop(key, None)
+    return edited
+
+
+def _other_pools(rng: Rng, pools: Mapping[str, Any], anew: Mapping[str, Any]) -> dict[str, Any]:
+    if rng.happens(0.5) and len(pools) > 1:
+        gone = rng.choice(sorted(pools))
+        return {name: pool for name, pool in pools.items() if name != gone and pool.get("serves") != gone}
+    return {**anew, **pools} if rng.happens(0.5) else {**pools, **anew}

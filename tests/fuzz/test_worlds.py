@@ -1,0 +1,201 @@
+"""The swarm: fixed seeds that must pass, worlds that hold everything there is, and invariants that can fail."""
+
+from __future__ import annotations
+
+import collections
+import signal
+import subprocess
+import sys
+from typing import Any, get_args
+
+import pytest
+import yaml
+
+from policies.model import Tick
+from policies.recommend.registry import POLICIES as REGISTERED
+from simulators.experiments import run
+from simulators.world.faults import Fault, Weather
+from simulators.world.queue import Queue
+from simulators.world.traffic.generate import GENERATORS
+from tests.foreground import FOREGROUND
+from tests.fuzz.worlds import policies, traffic
+from tests.fuzz.worlds.__main__ import main
+from tests.fuzz.worlds.injected_zeros import Lies
+from tests.fuzz.worlds.invariants import INVARIANTS, sentence
+from tests.fuzz.worlds.search import TWICE, judge
+from tests.fuzz.worlds.turn import Turn
+from tests.fuzz.worlds.world import SCENARIO, WORKLOAD, draw
+from tests.simulators.world.makers import case, trace, workload
+
+FAST = range(1, 11)
+CHUNKS = [range(first, first + 20) for first in range(11, 211, 20)]
+
+
+def failures(seeds: range) -> list[str]:
+    return [str(verdict.failure) for seed in seeds if (verdict := judge(seed)).failure is not None]
+
+
+@pytest.mark.slow
+def test_ten_worlds_hold_all_invariants() -> None:
+    assert failures(FAST) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", CHUNKS, ids=[f"seeds {c[0]} to {c[-1]}" for c in CHUNKS])
+def test_worlds_hold_all_invariants(seeds: range) -> None:
+    assert failures(seeds) == []
+
+
+# --- worlds
+
+
+def test_a_seed_is_one_world() -> None:
+    assert draw(7) == draw(7)
+    assert draw(7).files[SCENARIO] != draw(8).files[SCENARIO]
+
+
+def test_every_kind_of_traffic_and_policy_is_made_up() -> None:
+    """A new kind needs a line in ``tests/fuzz/worlds/traffic.py`` or ``policies.py``."""
+    assert set(traffic.TRAFFIC) == set(GENERATORS)
+    own = {kind for kind, path in REGISTERED.items() if not path.startswith("policies.recommend.peers.")}
+    assert set(policies.POLICIES) == own
+
+
+@pytest.mark.slow
+def test_two_hundred_worlds_hold_everything_there_is() -> None:
+    seen: dict[str, set[Any]] = collections.defaultdict(set)
+    for seed in range(200):
+        drawn = draw(seed)
+        scenario, scaled = yaml.safe_load(drawn.files[SCENARIO]), yaml.safe_load(drawn.files[WORKLOAD])
+        seen["traffic"].add(scenario["traffic"]["kind"])
+        seen["faults"].update(w["fault"] for w in scenario["weather"])
+        seen["policies"].update(p["kind"] for p in scaled["policies"].values())
+        seen["pools"].add(len(scenario["pools"]))
+        seen["sources"].update(s["kind"] for s in scaled["sources"].values())
+        for pool in scenario["pools"].values():
+            for key in ("market", "on_shortage", "replace", "on_notice"):
+                seen[key].add(pool.get(key))
+            failures = pool.get("failures", {})
+            seen["then"].add(failures.get("then"))
+            seen["late quota"].add(failures.get("quota", False))
+            seen["tells"].update(pool["tells"])
+            seen["zones"].add(len(pool["zones"]))
+        seen["quantum"].update(pool.get("quantum", 1) for pool in scaled["pools"].values())
+        seen["zero"].add(scaled["min_replicas"] == 0)
+        seen["paused"].add(scaled["paused"])
+        seen["service"].add(scenario.get("queue", {}).get("service"))
+    assert seen["traffic"] == set(GENERATORS)
+    assert seen["faults"] == set(get_args(Fault))
+    assert seen["policies"] == set(policies.POLICIES)
+    assert seen["pools"] == {1, 2, 3, 4}
+    assert seen["sources"] == {"prometheus", "scrape", "sqs"}
+    assert seen["market"] == {"on_demand", "spot", "reserved"}
+    assert seen["on_shortage"] == {"wait", "refuse", "partial"}
+    assert seen["then"] == {None, "retry", "stay", "roll_back"}
+    assert seen["tells"] == {"parts", "reserved"}
+    assert seen["zones"] == {1, 2, 3}
+    assert seen["quantum"] == {1, 2, 3, 4, 8}
+    assert seen["late quota"] == {True, False}
+    assert seen["replace"] == seen["zero"] == seen["paused"] == {True, False}
+    assert seen["service"] == {None, "sqs", "pubsub", "service_bus"}
+
+
+# --- lies
+
+
+@pytest.mark.parametrize(
+    ("service", "throttled_share", "weather"),
+    [
+        ("sqs", 0.0, [Weather(fault="zero", share=0.4, where="sources")]),
+        ("service_bus", 0.5, []),
+        ("service_bus", 0.3, [Weather(fault="zero", share=0.3), Weather(fault="hang", share=0.3)]),
+    ],
+)
+def test_a_lie_is_known_from_the_chance_that_made_it(
+    service: Any, throttled_share: float, weather: list[Weather]
+) -> None:
+    """A queue that is never empty, so that every 0 is one."""
+    queue = Queue(service=service, throttled_share=throttled_share)
+    told = case(workload("sqs", max_replicas=1), queue=queue, weather=tuple(weather))
+    ticks: list[Tick] = []
+    run.simulate(told, 5, trace(*[(0.01 * k, 20, 2000) for k in range(2000)]), record=[ticks.append])
+    lies = Lies(told, 5)
+    known = [bool(lies.told(tick)) for tick in ticks]
+    zeros = [
+        not tick.observation.source_errors
+        and all(getattr(r, "value", 1) == 0 for r in tick.observation.readings.values())
+        for tick in ticks
+    ]
+    assert known[1:] == zeros[1:]
+    assert 0 < sum(known) < len(known)
+
+
+# --- what is told
+
+
+def fussy(turn: Turn) -> str | None:
+    """Nothing lasts."""
+    return "it lasted" if len(turn.past) == 3 else None
+
+
+def clumsy(turn: Turn) -> str | None:
+    """Nothing is divided by what has not happened yet."""
+    return f"{1 / len(turn.past)}"
+
+
+def test_a_failure_tells_seed_turn_sentence_decision_and_how_to_see_it_again() -> None:
+    verdict = judge(6, [fussy])
+    assert verdict.failure is not None
+    assert (verdict.turns, verdict.failure.turn, verdict.failure.at_s) == (3, 3, 45.0)
+    told = str(verdict.failure)
+    assert told.startswith("seed 6, turn 3 (45 s): fussy: it lasted\n  must hold: Nothing lasts.\n")
+    assert "python -m tests.fuzz.worlds --seed 6\n" in told
+    assert "swarm at " in told
+    assert "Each policy:" in told
+
+
+def test_whatever_a_world_makes_the_code_raise_is_a_failure() -> None:
+    failure = judge(6, [clumsy]).failure
+    assert failure is not None
+    assert failure.what.name == "nothing_raises"
+    assert "ZeroDivisionError" in str(failure)
+
+
+def test_every_invariant_says_in_a_sentence_what_must_hold() -> None:
+    said = [sentence(invariant) for invariant in INVARIANTS]
+    assert all(s.endswith(".") and len(s) > 20 for s in said)
+    assert len(set(said)) == len(said)
+
+
+# --- the command
+
+
+def test_the_command_judges_one_world_or_several(capsys: pytest.CaptureFixture[str], tmp_path: Any) -> None:
+    assert main(["--seed", str(TWICE), "--keep", str(tmp_path / "kept")]) == 0
+    assert (tmp_path / "kept" / SCENARIO).read_text() == draw(TWICE).files[SCENARIO]
+    assert main(["--first", "3", "--worlds", "2"]) == 0
+    out, err = capsys.readouterr()
+    assert not out
+    assert "swarm: 2 of 2 worlds, " in err
+    assert ", 0 failed, " in err
+
+
+@pytest.mark.parametrize("given", [["--keep", "x"], ["--worlds", "0"], ["--jobs", "0"], ["--first", "-1"]])
+def test_what_makes_no_sense_is_refused(given: list[str]) -> None:
+    with pytest.raises(SystemExit) as e:
+        main(given)
+    assert e.value.code == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_ctrl_c_ends_it_and_tells_what_was_done(jobs: str) -> None:
+    command = [*FOREGROUND, sys.executable, "-m", "tests.fuzz.worlds", "--worlds", "100000", "--jobs", jobs]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as swarm:
+        assert swarm.stderr is not None
+        assert swarm.stderr.readline() == "swarm: seeds 1 to 100000\n"
+        swarm.send_signal(signal.SIGINT)
+        _, err = swarm.communicate(timeout=60)
+    assert swarm.returncode == 130
+    assert "swarm: interrupted\n" in err
+    assert "Traceback" not in err

@@ -1,0 +1,95 @@
+"""How many replicas rest ahead of need, and in which tier."""
+
+from __future__ import annotations
+
+import pytest
+
+from policies.allocate.headroom import exceeds
+from policies.model import Fresh, PoolName, PoolStatus, Reading, Stale
+from policies.model.spec import Pool, WorkloadSpec
+from policies.pipeline import decide
+from tests.factories import NOW, seen, spec
+from tests.policies.allocate.worlds import Foresees, Lived
+
+PEAKS = ((0.5, 4.0), (0.8, 5.0), (0.9, 6.0), (0.95, 7.0), (0.99, 9.0))
+GPUS, SLEPT = PoolName("gpus"), PoolName("slept")
+POOLS = {
+    "gpus": Pool(price_usd_per_hour=4.0, lead_time_s=100.0),
+    "awake": Pool(tier="awake_spare", serves=GPUS, price_usd_per_hour=4.0, lead_time_s=0.0),
+    "slept": Pool(tier="slept", serves=GPUS, price_usd_per_hour=2.0, lead_time_s=1.0),
+    "warm": Pool(tier="warm_node", serves=GPUS, price_usd_per_hour=1.0, lead_time_s=70.0),
+}
+
+
+def foreseeing(
+    peaks: tuple[tuple[float, float], ...] = PEAKS, *, wants: float = 4.0, ratio: float = 19.0, **pools: Pool
+) -> WorkloadSpec:
+    return spec({"told": Foresees(wants=wants, peaks=peaks)}, {**POOLS, **pools}, lateness_ratio=ratio)
+
+
+def rests(workload: WorkloadSpec, **found: int) -> dict[str, int]:
+    """The sizes of the tiers when 4 replicas serve."""
+    sizes = {"gpus": 4, **found}
+    pools = {str(n): Fresh(PoolStatus(sizes.get(n, 0), sizes.get(n, 0)), NOW) for n in workload.pools}
+    decision = decide(workload, Lived.of(workload).history, seen({}, pools={**pools}))
+    assert (decision.current, decision.target) == (4, 4), "what rests is no size"
+    return {str(n): size for n, size in decision.targets.items() if size and n != "gpus"}
+
+
+@pytest.mark.parametrize(("work", "chance"), [(3.0, 0.5), (4.0, 0.5), (4.5, 0.35), (6.0, 0.1), (9.0, 0.01), (9.1, 0.0)])
+def test_the_chance_that_demand_peaks_above_a_size(work: float, chance: float) -> None:
+    assert exceeds(PEAKS, work) == pytest.approx(chance)
+
+
+def test_a_slept_engine_at_half_the_price_is_worth_more_than_an_awake_one() -> None:
+    assert rests(foreseeing()) == {"slept": 5}, "needed with 0.5, 0.2, 0.1, 0.05, 0.03, each above 2 / (76 * 0.99)"
+
+
+def test_an_engine_that_wakes_slowly_rests_awake_instead() -> None:
+    lazy = Pool(tier="slept", serves=GPUS, price_usd_per_hour=3.9, lead_time_s=40.0)
+    assert rests(foreseeing(slept=lazy)) == {"awake": 3, "warm": 1}
+
+
+def test_the_cheaper_tier_takes_over_where_need_is_less_likely() -> None:
+    node = Pool(tier="warm_node", serves=GPUS, price_usd_per_hour=0.1, lead_time_s=70.0)
+    assert rests(foreseeing(warm=node)) == {"slept": 4, "warm": 2}
+
+
+@pytest.mark.parametrize(("ratio", "count"), [(0.5, 0), (5.0, 2), (19.0, 5), (1000.0, 6)])
+def test_the_dearer_lateness_the_more_rests(ratio: float, count: int) -> None:
+    assert sum(rests(foreseeing(ratio=ratio)).values()) == count
+
+
+def test_nothing_rests_beyond_what_is_foreseen_or_beyond_the_workloads_maximum() -> None:
+    sure = ((0.5, 4.0), (0.99, 4.0))
+    assert rests(foreseeing(sure)) == {}
+    assert sum(rests(foreseeing(((0.1, 4.0), (0.2, 500.0)))).values()) == 96
+
+
+def test_without_foresight_the_tiers_stay_as_found_within_their_bounds() -> None:
+    least = Pool(tier="slept", serves=GPUS, min_replicas=2, lead_time_s=1.0)
+    assert rests(foreseeing(()), slept=3) == {"slept": 3}
+    assert rests(foreseeing((), slept=least)) == {"slept": 2}
+
+
+def test_what_rests_stays_while_it_is_nearly_worth_its_price() -> None:
+    nearly = ((0.5, 4.0), (0.98, 5.0), (0.99, 5.1))
+    workload = foreseeing(nearly)
+    assert rests(workload) == {"slept": 1}
+    assert rests(workload, slept=2) == {"slept": 2}
+    assert rests(workload, slept=5) == {"slept": 2}
+
+
+@pytest.mark.parametrize("blind", [False, True], ids=["seeing", "blind"])
+def test_no_tier_is_lowered_blind_nor_what_is_somebody_elses(blind: bool) -> None:
+    workload = foreseeing(((0.5, 4.0), (0.99, 4.0)))
+    serves = PoolStatus(4, 4)
+    pools: dict[str, Reading[PoolStatus]] = {
+        "gpus": Stale(serves, NOW - 90, 90) if blind else Fresh(serves, NOW),
+        "awake": Fresh(PoolStatus(1, 1, "a person"), NOW),
+        "slept": Fresh(PoolStatus(3, 3), NOW),
+        "warm": Fresh(PoolStatus(0, 0), NOW),
+    }
+    decision = decide(workload, Lived.of(workload).history, seen({}, pools=pools))
+    assert decision.targets[SLEPT] == (3 if blind else 0)
+    assert "awake" not in decision.targets

@@ -1,0 +1,136 @@
+"""Quota errors: waited out for minutes to an hour, then the pool is requested again and used."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from policies.history.capacity_backoff import JITTER, QUOTA_FIRST_S, QUOTA_LONGEST_S, QUOTA_SHORTEST_S, Shortage
+from policies.model import PoolName, Result
+from policies.model.spec import Pool, ScaleDown
+from tests.factories import NOW
+from tests.policies.allocate.worlds import Lived, ladder
+
+A, B = PoolName("a"), PoolName("b")
+CHEAP, DEAR = Pool(price_usd_per_hour=1.0), Pool(price_usd_per_hour=3.0)
+POOLS: dict[str, dict[str, Pool]] = {
+    "one pool": {"a": Pool()},
+    "one priced pool": {"a": CHEAP},
+    "two pools": {"a": Pool(), "b": Pool()},
+    "two priced pools": {"a": CHEAP, "b": DEAR},
+    "two priced pools, the dear one first": {"b": DEAR, "a": CHEAP},
+}
+"""The quota is that of `a`."""
+LATE = 2
+"""Ticks until what was refused is seen and decided upon."""
+
+
+def limited(pools: dict[str, Pool]) -> Lived:
+    lived = Lived.of(ladder(pools, scale_down=ScaleDown(window_s=60.0)))
+    lived.places[A].refuses = Result.OUT_OF_QUOTA
+    return lived
+
+
+def requests(lived: Lived) -> list[float]:
+    """When pool `a` was requested to grow, in seconds from the start."""
+    return [t.at - NOW for t in lived.ticks for o in t.outcomes if o.pool == A and o.after > o.before]
+
+
+def ticks(lived: Lived, seconds: float) -> int:
+    return int(seconds / lived.workload.interval_s)
+
+
+@pytest.mark.parametrize("pools", POOLS.values(), ids=POOLS)
+def test_a_quota_error_of_45_seconds_is_over_within_minutes(pools: dict[str, Pool]) -> None:
+    lived = limited(pools)
+    lived.turns(3, 4)
+    lived.places[A].refuses = None
+    lived.turns(ticks(lived, QUOTA_FIRST_S) + LATE, 4)
+    lived.turns(40, 6)
+    assert lived.places[A].ready >= 2, "its capacity is used"
+    again = [at for at in requests(lived) if at > 45.0]
+    assert again
+    if "b" not in pools or pools["a"] != pools["b"]:
+        assert again[0] <= QUOTA_FIRST_S + LATE * 15.0
+
+
+@pytest.mark.parametrize("pools", POOLS.values(), ids=POOLS)
+def test_while_a_quota_lasts_its_pool_is_requested_seldom_and_used_once_it_heals(pools: dict[str, Pool]) -> None:
+    lived = limited(pools)
+    lived.turns(ticks(lived, 6 * 3600.0), 4)
+    asked = requests(lived)
+    waits = [later - earlier for earlier, later in itertools.pairwise(asked)]
+    assert min(waits, default=QUOTA_SHORTEST_S) >= QUOTA_SHORTEST_S
+    assert len(asked) <= (12 if "b" in pools else 6 * 3600.0 / QUOTA_SHORTEST_S + 1)
+    if "b" in pools:
+        assert lived.places[B].ready == 4, "bought elsewhere meanwhile"
+    lived.places[A].refuses = None
+    lived.turns(ticks(lived, QUOTA_LONGEST_S) + LATE, 6)
+    lived.turns(40, 8)
+    assert lived.places[A].ready >= 2
+
+
+def test_waits_double_from_five_minutes_to_an_hour_and_are_told() -> None:
+    lived = limited(POOLS["two priced pools"])
+    lived.turns(3, 4)
+    assert lived.told("shortage").startswith("a: quota error (none to be had): retry in ")
+    lived.turns(ticks(lived, 8 * 3600.0), 4)
+    asked = requests(lived)
+    waits = [later - earlier for earlier, later in itertools.pairwise(asked)]
+    for wait_s, whole_s in zip(waits, [300, 600, 1200, 2400, 3600, 3600, 3600], strict=False):
+        assert (1.0 - JITTER) * whole_s <= wait_s <= whole_s + 15.0
+    assert len(waits) >= 8
+
+
+def test_a_quota_error_that_comes_after_the_write_is_waited_out_too() -> None:
+    lived = Lived.of(ladder(POOLS["two priced pools"], scale_down=ScaleDown(window_s=60.0)))
+    lived.turn(4)
+    lived.places[A].fail(lived.now, quota=True)
+    lived.places[A].desired = lived.places[A].ready
+    lived.turns(20, 4)
+    assert lived.places[B].ready == 4
+    lived.places[A].short, lived.places[A].room = None, 99
+    lived.turns(40, 4)
+    assert lived.sizes() == {"a": 4}
+
+
+def test_a_pool_alone_keeps_a_standing_request_that_failed_for_want_of_quota() -> None:
+    """The platform fulfils it by itself once the quota allows it."""
+    lived = Lived.of(ladder(POOLS["one pool"], scale_down=ScaleDown(window_s=60.0)))
+    lived.turn(4)
+    lived.places[A].fail(lived.now, quota=True)
+    assert lived.turns(20, 4).targets == {A: 4}
+
+
+def test_a_changed_specification_ends_the_wait_at_once() -> None:
+    lived = limited(POOLS["two priced pools"])
+    lived.turns(ticks(lived, 6 * 3600.0), 2)
+    lived.places[A].refuses = None
+    lived.fingerprint = "new"
+    lived.turns(3, 2)
+    assert lived.places[A].desired == 2
+
+
+def test_what_was_on_its_way_does_not_end_the_wait() -> None:
+    """Of a pool with a quota of 2 another replica was lost and replaced: that is no more than before."""
+    first = Shortage().over_quota(NOW, "8 of 8 in use", "abc", "a")
+    assert first.granted(1, NOW + 60.0).until == first.until
+    assert not first.granted(1, first.until).lasts(first.until)
+
+
+def test_a_capacity_error_does_not_shorten_the_wait_and_a_quota_error_says_nothing_of_the_market() -> None:
+    first = Shortage().over_quota(NOW, "8 of 8 in use", "abc", "a")
+    assert first.refused(NOW + 15.0, "2 asked for have not come") == first
+    assert first.belief() == Shortage().belief()
+
+
+def test_pools_under_one_quota_retry_apart_and_a_replay_alike() -> None:
+    waits = [Shortage().over_quota(NOW, "8 of 8 in use", "abc", name).until for name in ("a", "b", "b")]
+    assert waits[0] != waits[1] == waits[2]
+
+
+def test_a_jump_of_the_clock_leaves_the_wait_as_long_as_it_was() -> None:
+    first = Shortage().over_quota(NOW, "8 of 8 in use", "abc", "a")
+    moved = first.shifted(-5000.0)
+    assert moved.until - first.until == moved.last - first.last == -5000.0

@@ -1,0 +1,254 @@
+"""What an outlook promises, whatever it is shown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from policies.forecast.quantile_forecast import Forecast, Outlook
+from policies.forecast.seasonal import DAILY, WEEKLY, Past
+from tests.laws import law
+from tests.policies.forecast.processes import START, STEP_S, days, note, poisson, ramp, walk, watched
+
+QS = (0.05, 0.25, 0.5, 0.6, 0.75, 0.8, 0.9, 0.93, 0.95, 0.97, 0.99, 0.999)
+HORIZONS_S = (10.0, 30.0, 45.0, 90.0, 120.0, 300.0, 500.0, 900.0, 1800.0, 3600.0)
+demand = st.lists(
+    st.one_of(st.none(), st.floats(0.0, 1e6), st.sampled_from([0.0, 1.0, 1e-9, 50.0])), min_size=1, max_size=80
+)
+LAW = law(25)
+
+
+@given(demand)
+@LAW
+def test_quantiles_are_never_negative_never_cross_and_only_a_blind_outlook_has_none(
+    values: Sequence[float | None],
+) -> None:
+    outlook = watched(values)
+    blind = all(v is None for v in values)
+    for quantiles in (outlook.at(HORIZONS_S, QS), np.array([outlook.peaks(h, QS) for h in HORIZONS_S])):
+        assert np.isnan(quantiles).all() if blind else (quantiles >= 0.0).all()
+        assert blind or (np.diff(quantiles, axis=1) >= 0.0).all()
+
+
+@given(demand)
+@LAW
+def test_a_longer_window_has_no_smaller_maximum(values: Sequence[float | None]) -> None:
+    outlook = watched([*values, 1.0])
+    peaks = np.array([outlook.peaks(h, QS) for h in HORIZONS_S])
+    assert (np.diff(peaks, axis=0) >= -1e-9 * peaks[1:]).all()
+
+
+@pytest.mark.parametrize("made", [poisson(1, 700), walk(2, 700), ramp(3, 700)], ids=["steady", "walk", "ramp"])
+def test_the_further_ahead_the_wider(made: NDArray[np.float64]) -> None:
+    low, high = watched(made).at(HORIZONS_S, (0.05, 0.95)).T
+    assert (np.diff(high - low) >= 0.0).all()
+
+
+@pytest.mark.parametrize("made", [poisson(1, 400), walk(2, 400), ramp(3, 400)], ids=["steady", "walk", "ramp"])
+def test_one_answer_is_the_same_as_many(made: NDArray[np.float64]) -> None:
+    outlook = watched(made)
+    for h in HORIZONS_S:
+        assert outlook.peaks(h, QS).tolist() == [outlook.peak(h, q).value for q in QS]
+    assert outlook.at(HORIZONS_S, (0.9,))[:, 0].tolist() == [outlook.at(h, 0.9)[0, 0] for h in HORIZONS_S]
+
+
+@given(demand, st.sampled_from([2.0**-12, 0.5, 4.0, 2.0**20]))
+@LAW
+def test_demand_in_another_unit_gives_the_forecast_in_that_unit(values: Sequence[float | None], factor: float) -> None:
+    plain = watched(values)
+    scaled = watched([None if v is None else factor * v for v in values])
+    assert np.allclose(scaled.at(HORIZONS_S, QS), factor * plain.at(HORIZONS_S, QS), rtol=1e-6, equal_nan=True)
+    assert np.allclose(scaled.peaks(300, QS), factor * plain.peaks(300, QS), rtol=1e-6, equal_nan=True)
+
+
+def test_the_same_observations_give_the_same_bits_and_asking_changes_nothing() -> None:
+    values = poisson(1, 300)
+    quiet, asked = Outlook(STEP_S), Outlook(STEP_S)
+    for i, value in enumerate(values):
+        for outlook in (quiet, asked):
+            outlook.note(START + STEP_S * i, value)
+        first = asked.peak(90, 0.9)
+        asked.at([60, 300], [0.5, 0.9])
+        assert asked.peak(90, 0.9) == first
+    assert asked.peak(300, 0.95) == quiet.peak(300, 0.95)
+    assert np.array_equal(asked.at(HORIZONS_S, QS), quiet.at(HORIZONS_S, QS))
+
+
+def test_asking_changes_nothing_in_turns_that_are_missed_or_come_twice() -> None:
+    """With seasons: what is kept of the past between turns is the same, whoever asked when."""
+    past, turns = days(12, 3, 300.0), np.random.default_rng(13).integers(0, 3, 200)
+    quiet, asked = Outlook(60.0), Outlook(60.0)
+    for outlook in (quiet, asked):
+        outlook.seed(START + 300.0 * np.arange(len(past)), past)
+    for i, times in enumerate(turns):
+        at = START + 3 * 86_400.0 + 60.0 * i
+        for k in range(max(1, times)):
+            for outlook in (quiet, asked):
+                outlook.note(at + k, 3.0 + i % 7 + k if times else None)
+            asked.peak(300, 0.9)
+    assert np.array_equal(asked.at(HORIZONS_S, QS), quiet.at(HORIZONS_S, QS))
+
+
+def test_before_the_first_observation_nothing_is_claimed() -> None:
+    said = Outlook(STEP_S).peak(300, 0.9)
+    assert math.isnan(said.value)
+    assert math.isnan(said.mean)
+    assert (said.leader, said.sure) == ("reactive", 0.0)
+    assert said.reason == "reactive: nothing was seen yet"
+
+
+def test_a_cold_start_is_reactive_and_says_so() -> None:
+    said = watched([2.0, 2.0]).peak(300, 0.9)
+    assert said.leader == "reactive"
+    assert "too little was seen" in said.reason
+    assert 2.0 <= said.value < 4.0
+    assert said.sure < 0.5
+
+
+def test_no_more_is_claimed_than_the_residuals_bear_out() -> None:
+    """n residuals reach to n/(n+1): what lies beyond is the tail's, and less sure the further out."""
+    outlook = watched(poisson(1, 240))
+    sure = [outlook.peak(60, q).sure for q in (0.5, 0.9, 0.99, 0.999)]
+    assert sure[:2] == [1.0, 1.0]
+    assert 0.0 < sure[3] < sure[2] < 1.0
+    values = outlook.peaks(60, (0.9, 0.99, 0.999))
+    assert values[0] < values[1] < values[2], "beyond the largest residual the tail goes on"
+
+
+@pytest.mark.parametrize("bad", [-1.0, math.inf, -math.inf])
+def test_impossible_values_are_refused_at_the_door(bad: float) -> None:
+    outlook = watched([1.0, 2.0])
+    before = outlook.peak(60, 0.9)
+    with pytest.raises(ValueError, match="finite and not negative"):
+        outlook.note(START + 100, bad)
+    with pytest.raises(ValueError, match="finite and not negative"):
+        outlook.seed([START + 100, START + 115], [1.0, bad])
+    assert outlook.peak(60, 0.9) == before
+
+
+@pytest.mark.parametrize("q", [0.0, 1.0, -0.1, 1.5, math.nan])
+def test_a_quantile_lies_between_zero_and_one(q: float) -> None:
+    outlook = watched([1.0])
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        outlook.peak(60, q)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        outlook.peaks(60, [0.5, q])
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        outlook.at([60], [q])
+
+
+@pytest.mark.parametrize("horizon_s", [0.0, -15.0, math.nan, math.inf])
+def test_a_horizon_lies_ahead(horizon_s: float) -> None:
+    outlook = watched([1.0])
+    with pytest.raises(ValueError, match="horizon"):
+        outlook.peak(horizon_s, 0.9)
+    with pytest.raises(ValueError, match="horizon"):
+        outlook.at([60, horizon_s], 0.9)
+
+
+@pytest.mark.parametrize("missed", [None, math.nan], ids=["none", "not-a-number"])
+def test_a_missed_turn_moves_nothing(missed: float | None) -> None:
+    """A gap brings no residual and no level: what is said stays as it was."""
+    outlook = watched(poisson(4, 200))
+    before = outlook.peak(90, 0.9)
+    note(outlook, [missed] * 3, 200)
+    assert outlook.peak(90, 0.9).mean == pytest.approx(before.mean, rel=0.05)
+    assert outlook.peak(90, 0.9).value == pytest.approx(before.value, rel=0.1)
+
+
+def test_gaps_are_not_zeros() -> None:
+    """Every third turn missed: the level and the spread are those of the turns seen."""
+    values: list[float | None] = list(poisson(5, 900))
+    whole = watched(values).peak(90, 0.9).value
+    values[::3] = [None] * len(values[::3])
+    assert watched(values).peak(90, 0.9).value == pytest.approx(whole, rel=0.1)
+
+
+def test_a_long_gap_leaves_the_seasons_and_is_blind_until_the_next_value() -> None:
+    outlook = watched(days(6, 3, 60.0), 60.0)
+    after = 3 * 1440 + 600  # ten hours blind, to ten in the morning
+    note(outlook, [None], after, 60.0)
+    assert math.isnan(outlook.peak(300, 0.9).value)
+    assert "nothing was seen lately" in outlook.peak(300, 0.9).reason
+    note(outlook, [12.9], after + 1, 60.0)
+    assert 12.0 < outlook.peak(300, 0.9).value < 30.0
+
+
+def test_what_comes_late_is_dropped() -> None:
+    outlook = watched(poisson(7, 50))
+    before = outlook.peak(90, 0.9)
+    outlook.note(START, 1e6)
+    assert outlook.peak(90, 0.9) == before
+
+
+def test_several_values_in_a_turn_count_as_their_mean() -> None:
+    once, twice = watched([1.0] * 9), watched([1.0] * 9)
+    once.note(START + 9 * STEP_S, 3.0)
+    twice.note(START + 9 * STEP_S, 2.0)
+    twice.note(START + 9 * STEP_S + 3.0, 4.0)
+    assert once.peak(60, 0.5).mean == twice.peak(60, 0.5).mean == 3.0
+
+
+@pytest.mark.parametrize("jump_s", [3600.0, -7200.0, 0.4])
+def test_after_a_clock_jump_ages_stay_what_they_were(jump_s: float) -> None:
+    values = poisson(8, 400)
+    steady, jumped = watched(values[:200]), watched(values[:200])
+    jumped.shift(jump_s)
+    note(steady, values[200:], 200)
+    for i, value in enumerate(values[200:]):
+        jumped.note(START + jump_s + STEP_S * (200 + i), value)
+    assert jumped.peak(300, 0.9) == steady.peak(300, 0.9)
+
+
+@pytest.mark.parametrize("learn_s", [0.0, 4 * 3600.0])
+def test_a_past_taken_over_is_as_good_as_one_observed(learn_s: float) -> None:
+    values = poisson(9, 240)
+    at = START + STEP_S * np.arange(240)
+    seeded = Outlook(STEP_S)
+    seeded.seed(at, values, max(learn_s, 3700.0))
+    assert seeded.peak(300, 0.9) == watched(values).peak(300, 0.9)
+
+
+def test_weeks_taken_over_give_the_seasons_at_once() -> None:
+    """Five-minute means of two weeks, as Prometheus keeps them, then ten minutes of turns."""
+    past = days(10, 14.375, 300.0)  # until nine in the morning, when the load doubles within the hour
+    outlook = Outlook(STEP_S)
+    outlook.seed(START + 300.0 * np.arange(len(past)), past)
+    seen = Past(outlook.series, np.array([1800.0])).seasons(float(past.mean()))
+    assert seen[0, DAILY] > 1.25
+    assert seen[0, WEEKLY] > 1.25
+
+
+@pytest.mark.parametrize("step_s", [1.0, 15.0, 60.0])
+def test_it_holds_some_hundred_kilobytes_however_long_it_watches(step_s: float) -> None:
+    outlook = Outlook(step_s)
+    assert size_of(outlook) < 125_000
+    arrays = size_of(outlook)
+    note(outlook, np.ones(300), 0, step_s)
+    assert size_of(outlook) == arrays
+
+
+def size_of(outlook: Outlook) -> int:
+    """Bytes of the arrays that an outlook holds, in parts shared or not, without the last answer."""
+    held: dict[int, int] = {}
+    parts: list[object] = [outlook]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, np.ndarray):
+            held[id(part)] = part.nbytes
+        names = [*getattr(part, "__dict__", {}), *getattr(type(part), "__slots__", ())]
+        parts += [getattr(part, name, None) for name in names if name != "_said"]
+    return sum(held.values())
+
+
+def test_a_forecast_tells_its_reason_in_words() -> None:
+    said = watched(ramp(11, 400)).peak(300, 0.9)
+    assert isinstance(said, Forecast)
+    assert said.reason.startswith(f"{said.leader}: ")
+    assert "less than the last value at 0.9 over 5 min" in said.reason

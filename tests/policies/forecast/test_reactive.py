@@ -1,0 +1,81 @@
+"""The level forgets after a shift and not for noise; the trend is believed as far as it is proved."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from policies.forecast import reactive
+from tests.policies.forecast.processes import poisson, ramp
+
+NAN = math.nan
+AHEAD_S = np.array([60.0, 300.0, 1800.0])
+
+
+def shifted(before: float, after: float, since: int) -> NDArray[np.float64]:
+    """A shift so many bins ago, with a little noise."""
+    noise = np.random.default_rng(1).normal(0.0, 0.05, reactive.WINDOW)
+    return np.where(np.arange(reactive.WINDOW) < reactive.WINDOW - since, before, after) + noise
+
+
+def trend(values: NDArray[np.float64], step_s: float) -> NDArray[np.float64]:
+    return reactive.trend(reactive.Recent(values), step_s, reactive.onward_s(step_s, AHEAD_S))
+
+
+@pytest.mark.parametrize(
+    ("recent", "level"),
+    [
+        ([NAN, NAN], NAN),
+        ([3.0], 3.0),
+        ([NAN, 3.0, NAN], 3.0),
+        ([2.0] * 100 + [8.0], 8.0),
+        ([8.0] * 100 + [2.0] * 2, 2.0),
+        ([5.0, 5.0, NAN, NAN, 5.0], 5.0),
+    ],
+    ids=["nothing seen", "one value", "between gaps", "up by a step", "down by a step", "through a gap"],
+)
+def test_the_level(recent: list[float], level: float) -> None:
+    assert reactive.Recent(np.array(recent)).level()[0] == pytest.approx(level, nan_ok=True)
+
+
+def test_in_quiet_times_the_level_is_a_long_mean() -> None:
+    lengths = [reactive.Recent(poisson(seed, reactive.WINDOW)).level()[1] for seed in range(40)]
+    assert np.median(lengths) == reactive.WINDOW
+
+
+@pytest.mark.parametrize("since", [1, 2, 4, 8, 16])
+@pytest.mark.parametrize(("before", "after"), [(5.0, 9.0), (9.0, 5.0)], ids=["up", "down"])
+def test_after_a_shift_the_level_is_that_of_after(before: float, after: float, since: int) -> None:
+    assert reactive.Recent(shifted(before, after, since)).level()[0] == pytest.approx(after, abs=0.2)
+
+
+def test_noise_is_told_apart_from_trend_and_outliers() -> None:
+    values = ramp(2, reactive.WINDOW)
+    values[40] = 500.0
+    assert reactive.Recent(values).noise() == pytest.approx(0.05, rel=0.5)
+
+
+def test_a_trend_is_carried_on_and_levels_out() -> None:
+    values = ramp(3, reactive.WINDOW)
+    soon, later, last = trend(values, 15.0)
+    assert soon == pytest.approx(values[-1] + 0.2, abs=0.1), "a replica in five minutes"
+    assert soon < later < last < values[-1] + 3.0
+    assert last - later < 5 * (later - soon)
+
+
+def test_a_doubtful_trend_is_hardly_believed() -> None:
+    values = poisson(4, reactive.WINDOW)
+    level = reactive.Recent(values).level()[0]
+    assert trend(values, 15.0) == pytest.approx(level, rel=0.2)
+
+
+@pytest.mark.parametrize("values", [[1.0, NAN, 2.0, 3.0], [], [NAN] * 9], ids=["three values", "none", "gaps"])
+def test_too_little_makes_no_trend(values: list[float]) -> None:
+    assert np.isnan(trend(np.array(values), 15.0)).all()
+
+
+def test_a_falling_trend_ends_at_zero() -> None:
+    assert (trend(np.linspace(10.0, 0.1, 40), 60.0) >= 0.0).all()

@@ -1,0 +1,72 @@
+"""A blast radius holds removals back, and with them the growth that was to replace what goes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from policies.guard.blast_radius import contain, removable
+from policies.history.ticks import History
+from policies.model import Grant, PoolName, Quota
+from policies.model.limits import BlastRadius
+from policies.model.spec import Pool
+from policies.recommend.context import Situation
+from tests.factories import NOW, seen, spec
+from tests.policies.guard.states import remembered
+
+DEAR, CHEAP = PoolName("dear"), PoolName("cheap")
+Sizes = tuple[int, int]
+
+
+@pytest.mark.parametrize(
+    ("held", "targets", "expected"),
+    [
+        pytest.param((10, 10), (8, 10), (8, 10), id="within the radius"),
+        pytest.param((10, 10), (2, 10), (8, 10), id="no more goes than it leaves"),
+        pytest.param((10, 10), (2, 18), (8, 12), id="a move goes as far as what is removed"),
+        pytest.param((10, 10), (2, 30), (8, 24), id="growth of its own stays"),
+        pytest.param((10, 10), (12, 2), (10, 8), id="whichever way it goes"),
+    ],
+)
+def test_what_may_go_at_once(held: tuple[int, int], targets: tuple[int, int], expected: tuple[int, int]) -> None:
+    pools = {"dear": Pool(price_usd_per_hour=6.0), "cheap": Pool(price_usd_per_hour=2.0)}
+    workload = spec(pools=pools, blast_radius=BlastRadius(share=0.1))
+    sizes = dict(zip((DEAR, CHEAP), held, strict=True))
+    situation = Situation(
+        workload, History(), NOW, 20.0, sum(held), True, True, "", seen({}), sizes, sizes, sum(held), ()
+    )
+    found = contain(dict(zip((DEAR, CHEAP), targets, strict=True)), situation)
+    assert (targets if found is None else tuple(found[0].values())) == expected
+
+
+@pytest.mark.parametrize(
+    ("quanta", "held", "targets", "went", "expected"),
+    [
+        pytest.param((1, 4), (10, 12), (7, 8), 0, (8, 12), id="another pool's quantum is not granted to one with less"),
+        pytest.param((1, 4), (10, 12), (7, 12), 0, (8, 12), id="nor where the other does not shrink"),
+        pytest.param((4, 4), (12, 12), (4, 4), 0, (8, 12), id="a quantum of one pool where the share is less"),
+        pytest.param((4, 4), (12, 12), (4, 4), 1, (12, 12), id="and none where something went already"),
+        pytest.param((8, 4), (8, 12), (0, 4), 0, (0, 12), id="the most expensive pool's, however large"),
+        pytest.param((4, 1), (11, 10), (5, 10), 0, (8, 10), id="a size between two multiples goes to the next one"),
+        pytest.param((4, 1), (10, 10), (5, 10), 0, (8, 10), id="a part of a quantum found goes where it fits"),
+    ],
+)
+@pytest.mark.parametrize("of_the_fleet", [False, True], ids=["the workload's", "the fleet's"])
+def test_where_the_share_rounds_to_less_than_a_quantum_one_quantum_of_one_pool_may_go(
+    quanta: Sizes, held: Sizes, targets: Sizes, went: int, expected: Sizes, of_the_fleet: bool
+) -> None:
+    pools = {
+        "dear": Pool(price_usd_per_hour=6.0, quantum=quanta[0]),
+        "cheap": Pool(price_usd_per_hour=2.0, quantum=quanta[1]),
+    }
+    radius, total = BlastRadius(share=0.1), sum(held)
+    workload = spec(pools=pools, blast_radius=BlastRadius() if of_the_fleet else radius)
+    left = removable(radius, total + went, went)
+    grant = Grant(removable=Quota(left, "the fleet's"), removed=went) if of_the_fleet else None
+    seen_now = dataclasses.replace(seen({}), grant=grant)
+    sizes = dict(zip((DEAR, CHEAP), held, strict=True))
+    past = remembered([total + went, total])
+    situation = Situation(workload, past, NOW, 20.0, total, True, True, "", seen_now, sizes, sizes, total, ())
+    found = contain(dict(zip((DEAR, CHEAP), targets, strict=True)), situation)
+    assert (targets if found is None else tuple(found[0].values())) == expected

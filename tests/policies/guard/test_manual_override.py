@@ -1,0 +1,165 @@
+"""The operator's hands: overrides that end, weekly windows in which nothing moves, and pause."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from policies.history.ticks import History
+from policies.model import Decision, Fresh, PoolStatus
+from policies.model.limits import BlastRadius, Budget, Maintenance, MaintenanceWindow, Override
+from policies.model.spec import Pool, ScaleDown, ScaleUp
+from policies.pipeline import decide
+from tests.factories import ABSENT, MAIN, NOW, queue, seen, spec
+
+UNTIL = "2027-01-15T08:01:00Z"  # NOW is 2027-01-15T08:00:00Z
+LAUNCH = Override(replicas=12, until=UNTIL, reason="launch")
+
+
+def decided(messages: float | None, current: int, at: float = NOW, **settings: Any) -> Decision:
+    readings = {} if messages is None else queue(messages)
+    return decide(spec(**settings), History(), seen(readings, desired=current, at=at))
+
+
+def rules(decision: Decision) -> list[str]:
+    return [step.rule for step in decision.steps]
+
+
+@pytest.mark.parametrize(
+    ("settings", "messages", "current", "target"),
+    [
+        pytest.param({}, 30, 3, 12, id="it stands above what policies want"),
+        pytest.param({}, 300, 30, 12, id="downwards too"),
+        pytest.param({"scale_up": ScaleUp(max_replicas=1, max_share=0)}, 30, 3, 12, id="steps do not slow it"),
+        pytest.param({"scale_down": ScaleDown()}, 300, 30, 12, id="nor windows"),
+        pytest.param({}, None, 3, 12, id="it raises a blind workload"),
+        pytest.param({}, None, 30, 30, id="it never shrinks a blind one"),
+        pytest.param({"max_replicas": 8}, 30, 3, 8, id="bounds hold"),
+        pytest.param({"min_replicas": 14}, 30, 14, 14, id="the lower one too"),
+        pytest.param({"budget": Budget(gpus=9)}, 30, 3, 9, id="budgets hold"),
+        pytest.param({"blast_radius": BlastRadius(share=0.1)}, 300, 30, 27, id="the blast radius holds"),
+        pytest.param({"paused": True}, 30, 3, 3, id="pause holds"),
+        pytest.param({"pools": {"main": Pool(max_replicas=5)}}, 30, 3, 5, id="a pool's bounds hold"),
+    ],
+)
+def test_a_size_set_by_hand(settings: dict[str, Any], messages: float | None, current: int, target: int) -> None:
+    decision = decided(messages, current, override=LAUNCH, **settings)
+    assert decision.target == target
+    assert "set by hand to 12 until 2027-01-15T08:01:00Z (launch)" in " ".join(s.reason for s in decision.steps)
+
+
+def test_blind_it_says_why_it_does_not_shrink() -> None:
+    step = next(s for s in decided(None, 30, override=LAUNCH).steps if s.rule == "override")
+    assert step.replicas == 30
+    assert "scale-in needs fresh evidence of everything; missing: queue" in step.reason
+
+
+@pytest.mark.parametrize(("current", "target"), [(3, 12), (20, 12)])
+def test_it_leaves_the_bounds_where_it_says_so(current: int, target: int) -> None:
+    beyond = Override(replicas=12, until=UNTIL, beyond_bounds=True)
+    assert decided(30, current, override=beyond, max_replicas=8).target == target
+
+
+def test_it_ends_at_its_time_and_says_so() -> None:
+    assert decided(30, 12, at=NOW + 59.9, override=LAUNCH).target == 12
+    ended = decided(30, 12, at=NOW + 60, override=LAUNCH)
+    assert ended.target == 3
+    assert "the override to 12 (launch) ended at 2027-01-15T08:01:00Z: remove it" in ended.reason
+
+
+def test_one_beyond_the_bounds_leaves_them_no_longer_than_it_lasts() -> None:
+    beyond = Override(replicas=12, until=UNTIL, beyond_bounds=True)
+    assert decided(300, 12, at=NOW + 60, override=beyond, max_replicas=8).target == 8
+
+
+def test_it_stands_above_maintenance() -> None:
+    always = Maintenance(windows=(MaintenanceWindow(start="00:00", end="00:00"),))
+    assert decided(30, 3, override=LAUNCH, maintenance=always).target == 12
+
+
+# --- maintenance
+
+
+def at(text: str, zone: str = "Europe/Berlin", fold: int = 0) -> float:
+    return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone), fold=fold).timestamp()
+
+
+def night(mode: Any = "hold", start: str = "22:00", end: str = "04:00", days: Any = ("sat",)) -> Maintenance:
+    return Maintenance(
+        windows=(MaintenanceWindow(start=start, end=end, days=days, mode=mode),), time_zone="Europe/Berlin"
+    )
+
+
+def held(maintenance: Maintenance, moment: float) -> tuple[bool, bool]:
+    """Whether growing, and whether shrinking, is held back at a moment."""
+
+    def size(messages: float) -> int | None:
+        readings = {n: Fresh(r.value, moment) for n, r in queue(messages).items() if isinstance(r, Fresh)}
+        return decide(spec(maintenance=maintenance), History(), seen(readings, desired=5, at=moment)).target
+
+    return size(100) == 5, size(10) == 5
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [("hold", (True, True)), ("no_scale_in", (False, True)), ("no_scale_out", (True, False))],
+)
+def test_maintenance_forbids_its_ways(mode: str, expected: tuple[bool, bool]) -> None:
+    assert held(night(mode), at("2026-06-06T23:00")) == expected
+
+
+@pytest.mark.parametrize(
+    ("moment", "open_"),
+    [
+        pytest.param("2026-06-06T21:59", False, id="before it opens"),
+        pytest.param("2026-06-06T22:00", True, id="as it opens"),
+        pytest.param("2026-06-07T03:59", True, id="after midnight, on a day that it does not name"),
+        pytest.param("2026-06-07T04:00", False, id="as it closes"),
+        pytest.param("2026-06-06T01:00", False, id="Friday's night is not Saturday's"),
+    ],
+)
+def test_maintenance_over_midnight(moment: str, open_: bool) -> None:
+    assert held(night(), at(moment)) == (open_, open_)
+
+
+@pytest.mark.parametrize(
+    ("moment", "fold", "open_"),
+    [
+        pytest.param("2026-03-29T01:59", 0, False, id="spring, before the hour that is skipped"),
+        pytest.param("2026-03-29T03:00", 0, True, id="spring, a minute later, in what is left of it"),
+        pytest.param("2026-10-25T02:30", 0, True, id="autumn, the first time"),
+        pytest.param("2026-10-25T02:30", 1, True, id="autumn, an hour later, once more"),
+        pytest.param("2026-10-25T03:30", 0, False, id="autumn, when it is over"),
+    ],
+)
+def test_maintenance_through_a_change_of_the_clocks(moment: str, fold: int, open_: bool) -> None:
+    window = night(start="02:00", end="03:30", days=("sun",))
+    assert held(window, at(moment, fold=fold)) == (open_, open_)
+
+
+def test_maintenance_says_which_window_and_what_would_be() -> None:
+    always = Maintenance(windows=(MaintenanceWindow(start="00:00", end="00:00"),))
+    decision = decided(100, 5, maintenance=always)
+    assert decision.reason == "maintenance, fri 08:00 in UTC: 00:00 to 00:00 (hold); 10 would be the size"
+
+
+def test_in_maintenance_no_pool_is_brought_within_its_bounds_either() -> None:
+    always = Maintenance(windows=(MaintenanceWindow(start="00:00", end="00:00"),))
+    pools = {"a": Pool(min_replicas=2), "b": Pool()}
+    found = {"a": Fresh(PoolStatus(0, 0), NOW), "b": Fresh(PoolStatus(5, 5), NOW)}
+    decision = decide(spec(pools=pools, maintenance=always), History(), seen(queue(50), pools=found))
+    assert dict(decision.targets) == {"a": 0, "b": 5}
+    assert "maintenance" in rules(decision)
+
+
+def test_an_unknown_size_is_left_alone_by_hand_too() -> None:
+    decision = decide(spec(override=LAUNCH), History(), seen(queue(30), pools={"main": ABSENT}))
+    assert dict(decision.targets) == {}
+
+
+def test_another_writers_pool_is_left_alone_by_hand_too() -> None:
+    decision = decide(spec(override=LAUNCH), History(), seen(queue(30), desired=2, foreign="HPA llm"))
+    assert MAIN not in decision.targets

@@ -1,0 +1,276 @@
+"""What a market has shown: losses, refusals, waits; remembered, forgotten, and moved with the clock."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from policies.history.capacity_backoff import FIRST_S, LONGEST_S, Shortage
+from policies.history.capacity_ceiling import FORGET_S, Ceiling
+from policies.history.interruption_rate import EVENTS, HALF_LIFE_S, HOURS, UNHELD_HALF_LIFE_S, Hazard
+from policies.history.lead_times import LeadTimes
+from policies.history.pool_memory import Market
+from policies.model import Outcome, PoolName, PoolStatus, Result, Shortfall
+
+POOL = PoolName("spot")
+HOUR_S = 3600.0
+
+
+def turn(market: Market, at: float, status: PoolStatus, asked: int | None = None, *, overdue: int = 0) -> None:
+    """A turn that asks for `asked` replicas, or for what is there."""
+    after = status.desired if asked is None else asked
+    market.note(at, status, Outcome(POOL, status.desired, after, Result.ACCEPTED), overdue, "abc")
+
+
+# --- hazard
+
+
+def test_a_quiet_pool_is_trusted_as_one_over_the_time_it_was_quiet() -> None:
+    hazard = Hazard()
+    assert hazard.per_hour == EVENTS / HOURS
+    for _ in range(60):
+        hazard.note(60.0, held=3, lost=0, notice_s=0.0)
+    half_life_h = HALF_LIFE_S / HOUR_S
+    remembered_h = half_life_h / math.log(2) * (1 - 0.5 ** (1 / half_life_h))
+    assert hazard.per_hour == pytest.approx(EVENTS / (HOURS + remembered_h), rel=0.01)
+
+
+def test_time_in_which_nothing_was_held_proves_nothing_and_lets_forget() -> None:
+    hazard = Hazard()
+    hazard.note(60.0, held=3, lost=3, notice_s=0.0)
+    seen = hazard.per_hour
+    hazard.note(HALF_LIFE_S, held=0, lost=0, notice_s=0.0)
+    assert EVENTS / HOURS < hazard.per_hour < seen
+
+
+def test_a_bad_hour_is_forgotten_sooner_where_nothing_is_held_to_tell() -> None:
+    held, left = Hazard(), Hazard()
+    for hazard in (held, left):
+        for _ in range(6):
+            hazard.note(600.0, held=3, lost=3, notice_s=0.0)
+    for _ in range(36):
+        left.note(600.0, held=0, lost=0, notice_s=0.0)
+    kept = 0.5 ** (6 * 3600.0 / UNHELD_HALF_LIFE_S)
+    before = held.per_hour
+    assert left.per_hour < (EVENTS + 6 * kept * 1.01) / (HOURS + kept * 0.8)
+    assert EVENTS / HOURS < left.per_hour < before / 4
+
+
+def test_a_quiet_pool_is_trusted_no_less_for_an_hour_in_which_nothing_was_held() -> None:
+    hazard = Hazard()
+    for _ in range(24):
+        hazard.note(600.0, held=3, lost=0, notice_s=0.0)
+    quiet = hazard.per_hour
+    hazard.note(UNHELD_HALF_LIFE_S, held=0, lost=0, notice_s=0.0)
+    assert quiet < hazard.per_hour < quiet * 1.15
+
+
+def test_a_group_that_goes_at_once_is_one_event_and_its_share_is_learnt() -> None:
+    hazard = Hazard()
+    for _ in range(20):
+        hazard.note(600.0, held=4, lost=1, notice_s=0.0)
+    assert 0.25 < hazard.share < 0.35
+    assert hazard.per_hour == pytest.approx(5.0, rel=0.2)
+
+
+def test_a_notice_is_believed_as_far_as_losses_had_one() -> None:
+    hazard = Hazard()
+    assert hazard.notice_s() == 0
+    for _ in range(9):
+        hazard.note(60.0, held=1, lost=1, notice_s=100.0)
+    assert 80 < hazard.notice_s() < 100
+    hazard.note(60.0, held=1, lost=1, notice_s=0.0)
+    assert hazard.notice_s() < 90
+
+
+def test_a_clouds_own_word_is_half_believed_until_losses_show() -> None:
+    announced, unannounced = Hazard(), Hazard()
+    assert announced.notice_s(120.0) == 60
+    for _ in range(9):
+        announced.note(60.0, held=1, lost=1, notice_s=120.0)
+        unannounced.note(60.0, held=1, lost=1, notice_s=0.0)
+    assert announced.notice_s(120.0) == pytest.approx(110, rel=0.01)
+    assert unannounced.notice_s(120.0) < 12
+
+
+# --- ceiling
+
+
+def test_what_a_pool_held_when_it_refused_is_told_by_its_next_turn() -> None:
+    market = Market()
+    turn(market, 0.0, PoolStatus(2, 2))
+    market.note(15.0, PoolStatus(2, 2), Outcome(POOL, 2, 12, Result.OUT_OF_CAPACITY), 0, "abc")
+    turn(market, 30.0, PoolStatus(8, 2))
+    assert market.ceiling.held == 8
+    assert market.ceiling.most == 9
+
+
+@pytest.mark.parametrize(
+    ("seen", "overdue"),
+    [
+        (PoolStatus(12, 3, failed=4, short=Shortfall(20.0, "none to be had")), 0),
+        (PoolStatus(12, 8), 4),
+        (PoolStatus(12, 8, interrupted=1), 0),
+    ],
+    ids=["told", "never came", "taken"],
+)
+def test_a_ceiling_is_what_is_there_beside_what_does_not_come(seen: PoolStatus, overdue: int) -> None:
+    market = Market()
+    turn(market, 0.0, PoolStatus(12, seen.ready + seen.interrupted), 12)
+    turn(market, 30.0, seen, overdue=overdue)
+    assert market.ceiling.held == 8
+
+
+def test_a_quota_is_no_ceiling() -> None:
+    market = Market()
+    turn(market, 0.0, PoolStatus(2, 2), 12)
+    turn(market, 15.0, PoolStatus(12, 2, failed=10, short=Shortfall(10.0, "quota", quota=True)))
+    assert math.isinf(market.ceiling.most)
+
+
+def test_what_comes_beyond_a_ceiling_doubles_what_is_asked_beyond_it() -> None:
+    ceiling, most = Ceiling().hit(8), []
+    while ceiling.held is not None and ceiling.held < 23:
+        most.append(ceiling.most)
+        ceiling = ceiling.passed(int(ceiling.most))
+    assert most == [9, 11, 15, 23]
+    assert ceiling.hit(31).most == 32, "refused again"
+
+
+def test_a_ceiling_not_found_true_for_long_is_forgotten() -> None:
+    ceiling = Ceiling().hit(8).faded(FORGET_S)
+    assert ceiling.most == 9
+    assert math.isinf(ceiling.faded(15.0).most)
+
+
+# --- shortage
+
+
+def test_every_refusal_doubles_the_wait_up_to_half_an_hour() -> None:
+    shortage, at, waits = Shortage(), 0.0, []
+    for _ in range(6):
+        shortage = shortage.refused(at, "none")
+        waits.append(shortage.until - at)
+        at = shortage.until
+    assert waits == [180, 360, 720, 1440, 1800, 1800]
+
+
+def test_a_refusal_within_the_wait_is_the_same_one() -> None:
+    first = Shortage().refused(0.0, "none")
+    assert first.refused(60.0, "none") == first
+    assert first.lasts(FIRST_S - 1)
+    assert not first.lasts(FIRST_S)
+
+
+def test_a_refusal_long_after_the_last_begins_anew() -> None:
+    shortage = Shortage().refused(0.0, "none").refused(FIRST_S, "none")
+    assert shortage.refused(10 * LONGEST_S, "none").wait_s == FIRST_S
+
+
+def test_what_came_ends_it() -> None:
+    shortage = Shortage().refused(0.0, "none").granted(9, 0.0)
+    assert not shortage.lasts(1.0)
+    assert shortage.refused(10.0, "none").wait_s == FIRST_S
+    assert shortage.belief() > Shortage().belief()
+
+
+# --- market
+
+
+@pytest.mark.parametrize(
+    ("before", "asked", "after", "lost"),
+    [
+        (PoolStatus(3, 3), 3, PoolStatus(3, 1), 2),
+        (PoolStatus(3, 3), 1, PoolStatus(1, 1), 0),
+        (PoolStatus(3, 3), 1, PoolStatus(1, 0), 1),
+        (PoolStatus(3, 3, interrupted=4), 3, PoolStatus(3, 3, interrupted=5), 1),
+        (PoolStatus(3, 3, interrupted=4), 3, PoolStatus(3, 3), 0),
+        (PoolStatus(3, 3), 3, PoolStatus(2, 2), 0),
+    ],
+    ids=["ready fell", "scaled in", "scaled in, one more gone", "told", "counter began anew", "somebody shrank it"],
+)
+def test_losses(before: PoolStatus, asked: int, after: PoolStatus, lost: int) -> None:
+    market = Market()
+    turn(market, 0.0, before, asked)
+    assert market.lost(after) == lost
+
+
+def test_a_pool_never_seen_is_taken_at_its_word() -> None:
+    assert Market().counted(PoolStatus(5, 2), 0.0, 60.0, takes=True) == 3
+
+
+def test_what_makes_up_for_a_loss_does_not_count_where_nodes_are_taken() -> None:
+    market = Market()
+    turn(market, 0.0, PoolStatus(3, 3))
+    now = PoolStatus(3, 1)
+    assert market.counted(now, 15.0, 60.0, takes=True) == 0
+    assert market.counted(now, 15.0, 60.0, takes=False) == 2, "an on-demand replica that restarts comes back"
+    turn(market, 15.0, now)
+    assert market.counted(now, 30.0, 60.0, takes=True) == 0
+    assert market.taken.lasts(30.0)
+
+
+def test_an_ask_counts_for_as_long_as_patience_lasts() -> None:
+    market = Market()
+    turn(market, 0.0, PoolStatus(1, 1), 3)
+    turn(market, 15.0, PoolStatus(3, 1), 4)
+    assert [market.counted(PoolStatus(4, 1), at, 60.0, takes=True) for at in (30.0, 61.0, 76.0)] == [3, 1, 0]
+
+
+def test_the_notice_runs_from_the_first_turn_that_saw_it() -> None:
+    market = Market()
+    turn(market, 0.0, PoolStatus(2, 2))
+    turn(market, 15.0, PoolStatus(2, 2, doomed=1))
+    turn(market, 120.0, PoolStatus(2, 2, doomed=1))
+    turn(market, 135.0, PoolStatus(2, 1, interrupted=1))
+    assert market.hazard.notice_s() == pytest.approx(60.0, rel=0.01), "120 s, and a prior of none"
+
+
+def test_a_jump_of_the_clock_leaves_ages_as_they_were() -> None:
+    market = Market()
+    turn(market, 0.0, PoolStatus(1, 1), 3)
+    turn(market, 15.0, PoolStatus(3, 1), overdue=1)
+    market.shift(-5000.0)
+    assert market.counted(PoolStatus(3, 1), -4950.0, 60.0, takes=True) == 2
+    assert market.short.lasts(-4950.0)
+    assert not market.short.lasts(-4700.0)
+
+
+# --- patience
+
+
+def test_a_wait_for_capacity_is_no_start_up_time() -> None:
+    lead = LeadTimes()
+    for i in range(9):
+        lead.note(1000.0 * i, target=1, ready=0)
+        lead.note(1000.0 * i + 100.0, target=1, ready=1)
+        lead.note(1000.0 * i + 200.0, target=0, ready=0)
+    lead.note(20_000.0, target=1, ready=0)
+    lead.note(22_000.0, target=1, ready=1)
+    assert lead.quantile_s(1.0) == 2_000
+    assert lead.patience_s(prior_s=500.0) == 125
+
+
+@pytest.mark.parametrize("waited_s", [1_200.0, 31_000.0])
+def test_asks_that_stood_through_a_shortage_make_no_pool_slow_nor_the_next_ask_patient(waited_s: float) -> None:
+    market = Market()
+    turn(market, 0.0, PoolStatus(0, 0), 4)
+    turn(market, 30.0, PoolStatus(4, 0, failed=4, short=Shortfall(30.0, "no spot capacity")))
+    turn(market, waited_s, PoolStatus(4, 4))
+    assert market.lead_times.usual_s(prior_s=90.0) == 90.0
+    assert market.lead_times.patience_s(prior_s=90.0) == 270.0
+
+
+def test_a_start_up_that_grew_longer_is_believed_once_it_is_the_rule() -> None:
+    lead = LeadTimes()
+    for i in range(9):
+        took_s = 100.0 if i < 4 else 600.0
+        lead.note(1000.0 * i, target=1, ready=0)
+        lead.note(1000.0 * i + took_s, target=1, ready=1)
+        lead.note(1000.0 * i + 700.0, target=0, ready=0)
+    assert lead.usual_s(prior_s=50.0) == 600
+
+
+def test_patience_is_three_times_the_configured_lead_time_until_starts_are_seen() -> None:
+    assert LeadTimes().patience_s(prior_s=120.0) == 360

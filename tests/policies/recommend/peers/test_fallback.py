@@ -1,0 +1,83 @@
+"""SkyServe's fallback to on-demand replicas: a share-out that the policy makes by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from policies.history.ticks import History
+from policies.model import Absent, Decision, Fresh, PoolName, PoolStatus, Reading
+from policies.pipeline import decide
+from policies.recommend.peers.skyserve import SkyServeRequestRate
+from scaler.config.checks import named_pools
+from scaler.config.load import workload_from
+from tests.factories import NOW, seen
+
+DOCUMENT = {
+    "workload": "llm",
+    "max_replicas": 20,
+    "sources": {"gateway": {"kind": "prometheus", "url": "http://p:9090", "queries": {"requests_per_s": "x"}}},
+    "pools": {n: {"kind": "kubernetes", "name": n} for n in ("spot", "on-demand")},
+}
+
+
+def decided(
+    pools: Mapping[str, Reading[PoolStatus]], rate: Reading[float] | None = None, **settings: object
+) -> Decision:
+    """The first turn's decision at 8 requests a second and 2 per replica."""
+    policy = {
+        "kind": "skyserve_request_rate",
+        "target_qps_per_replica": 2,
+        "upscale_delay_s": 0,
+        "spot_pool": "spot",
+        "on_demand_pool": "on-demand",
+        **settings,
+    }
+    spec = workload_from({**DOCUMENT, "policies": {"rate": policy}}).spec
+    return decide(spec, History(), seen({"gateway.requests_per_s": rate or Fresh(8.0, NOW)}, pools=pools))
+
+
+def size(desired: int, ready: int) -> Fresh[PoolStatus]:
+    return Fresh(PoolStatus(desired, ready), NOW)
+
+
+def test_spot_replicas_that_are_not_ready_are_made_up_for_on_demand() -> None:
+    """Worked in the original: 2 ready and 1 starting on spot, 1 on demand, 4 wanted: one more on demand."""
+    decision = decided({"spot": size(3, 2), "on-demand": size(1, 1)}, dynamic_ondemand_fallback=True)
+    assert decision.targets == {"spot": 4, "on-demand": 2}
+
+
+def test_on_demand_replicas_go_once_spot_is_ready() -> None:
+    decision = decided({"spot": size(4, 4), "on-demand": size(2, 2)}, dynamic_ondemand_fallback=True)
+    assert decision.targets == {"spot": 4, "on-demand": 0}
+
+
+def test_the_base_stays_on_demand_and_the_rest_is_spot() -> None:
+    pools = {"spot": size(4, 4), "on-demand": size(0, 0)}
+    assert decided(pools, base_ondemand_fallback_replicas=1).targets == {"spot": 3, "on-demand": 1}
+
+
+def test_no_pool_is_lowered_without_fresh_evidence() -> None:
+    pools = {"spot": size(2, 2), "on-demand": size(5, 5)}
+    decision = decided(pools, Absent("down"), dynamic_ondemand_fallback=True)
+    assert decision.targets == {"spot": 2, "on-demand": 5}
+
+
+def test_a_pool_that_is_not_there_is_a_problem_with_a_hint() -> None:
+    policy = {"kind": "skyserve_request_rate", "target_qps_per_replica": 2, "spot_pool": "spt", "on_demand_pool": "on"}
+    spec = workload_from({**DOCUMENT, "policies": {"rate": policy}}).spec
+    (first, *_), hints = zip(*((rule, hint) for _, rule, hint in named_pools(spec)), strict=True)
+    assert first == "there is no pool 'spt'"
+    assert hints == ("did you mean 'spot'?", "did you mean 'on-demand'?")
+
+
+def test_a_fallback_without_pools_is_a_problem() -> None:
+    problems = list(SkyServeRequestRate(target_qps_per_replica=1.0, dynamic_ondemand_fallback=True).problems())
+    assert problems
+    assert problems[0][0] == "spot_pool"
+
+
+def test_the_share_out_is_what_the_recommendation_tells() -> None:
+    decision = decided({"spot": size(0, 0), "on-demand": size(0, 0)}, dynamic_ondemand_fallback=True)
+    (said,) = decision.recommendations
+    assert said.pools == {PoolName("spot"): 4, PoolName("on-demand"): 4}
+    assert decision.target == 8

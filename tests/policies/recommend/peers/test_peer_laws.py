@@ -1,0 +1,173 @@
+"""Laws of the peers: they hold for every parameter, past and weather, and after the guard."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policies.history.ticks import COLUMNS, History
+from policies.model import Evidence, Fresh, PolicyName, SignalName
+from policies.model.spec import WorkloadSpec
+from policies.pipeline import decide
+from policies.recommend.context import View
+from policies.recommend.peers.dynamo import DynamoEasy
+from policies.recommend.peers.hpa import Hpa, HpaMetric
+from policies.recommend.peers.hpa_behavior import Behavior, ScaleDownRules, ScaleUpRules
+from policies.recommend.peers.keda import Fallback, Keda, Trigger
+from policies.recommend.peers.kpa import Kpa
+from policies.recommend.peers.llmd import LlmD
+from policies.recommend.peers.ray_serve import RayServe
+from policies.recommend.peers.skyserve import SkyServeRequestRate
+from policies.recommend.peers.static import Static
+from scaler.journal.codec import decode_tick, encode_tick
+from tests.factories import spec
+from tests.laws import LAW
+from tests.policies.lives import SIGNALS, START, Dice, Life
+from tests.policies.test_laws import is_blind, sizes
+
+FAST = Behavior(
+    scale_up=ScaleUpRules(stabilization_window_s=30.0), scale_down=ScaleDownRules(stabilization_window_s=20.0)
+)
+METRICS = (
+    HpaMetric(quantities=("visible", "in_flight"), target=5.0),
+    HpaMetric(quantities=("waiting",), target=3.0, target_type="value", source="engine"),
+    HpaMetric(type="pods", quantities=("kv_cache_usage",), target=0.5, source="engine"),
+)
+PEERS: tuple[Any, ...] = (
+    Hpa(source="queue", metrics=METRICS),
+    Hpa(source="queue", metrics=METRICS[:1], behavior=FAST),
+    Keda(source="queue", triggers=(Trigger(quantities=("visible",), target=5.0),), cooldown_s=60.0),
+    Keda(
+        source="queue",
+        triggers=(
+            Trigger(quantities=("visible",), target=5.0, activation=2.0),
+            Trigger(quantities=("running",), target=4.0, target_type="value", source="engine"),
+        ),
+        cooldown_s=30.0,
+        fallback=Fallback(failure_threshold=1, replicas=4),
+        active_replicas=2,
+        behavior=FAST,
+    ),
+    Kpa(source="engine", target=20.0, stable_window_s=40.0, scale_down_delay_s=30.0),
+    Kpa(source="engine", target=5.0, activation_scale=3, scale_to_zero_grace_s=0.0, stable_window_s=6.0),
+    RayServe(source="engine", downscale_delay_s=45.0, upscaling_factor=0.7, downscaling_factor=0.3),
+    SkyServeRequestRate(
+        source="engine",
+        quantity="tokens_per_s",
+        target_qps_per_replica=700.0,
+        upscale_delay_s=30.0,
+        downscale_delay_s=60.0,
+    ),
+    LlmD(source="engine"),
+    LlmD(source="engine", recipe="queue_guard"),
+    DynamoEasy(source="engine", kv_tokens=50_000),
+    DynamoEasy(source="engine", kv_tokens=50_000, mode="prefill", optimize="latency"),
+    Static(replicas=3),
+)
+
+
+@st.composite
+def specs(draw: st.DrawFn) -> WorkloadSpec:
+    """A workload under one peer."""
+    high = draw(st.integers(1, 20))
+    return spec(
+        {"peer": draw(st.sampled_from(PEERS))},
+        min_replicas=draw(st.integers(0, min(3, high))),
+        max_replicas=high,
+        interval_s=draw(st.sampled_from((15.0, 2.0, 60.0))),
+    )
+
+
+@st.composite
+def lives(draw: st.DrawFn) -> Life:
+    workload = draw(specs())
+    life = Life(workload, {name: draw(st.integers(0, 12)) for name in workload.pools}, calm=False)
+    chances = st.just(0) | st.binary(min_size=24, max_size=24).map(lambda b: int.from_bytes(b, "big"))
+    for number in draw(st.lists(chances, min_size=5, max_size=50)):
+        life.turn(Dice(number))
+    return life
+
+
+@LAW
+@given(lives())
+def test_a_peer_that_is_blind_never_scales_down(life: Life) -> None:
+    for turn in life.turns:
+        if is_blind(turn):
+            found = sizes(turn.seen)
+            assert all(target >= found[pool] for pool, target in turn.decision.targets.items())
+
+
+@LAW
+@given(lives())
+def test_a_peer_stays_within_the_workloads_bounds(life: Life) -> None:
+    for turn in life.turns:
+        decision = turn.decision
+        if decision.target is not None and decision.may_lower and decision.targets:
+            assert life.spec.min_replicas <= decision.target <= life.spec.max_replicas
+
+
+@LAW
+@given(lives())
+def test_what_a_peer_says_is_finite_whole_and_not_negative(life: Life) -> None:
+    for turn in life.turns:
+        for said in turn.decision.recommendations:
+            for size in (said.replicas, said.raw):
+                assert size is None or (math.isfinite(size) and size >= 0 and size == int(size))
+            assert all(math.isfinite(value) for value in said.memory.values())
+            assert (said.replicas is None) or said.evidence is not Evidence.BLIND
+
+
+@LAW
+@given(lives())
+def test_a_peers_decisions_follow_from_the_ticks_alone(life: Life) -> None:
+    history = History(7200.0)
+    for turn in life.turns:
+        before = [history.column(c).tobytes() for c in range(len(COLUMNS))]
+        assert decide(life.spec, history, turn.seen) == turn.decision
+        assert decide(life.spec, history, turn.seen) == turn.decision
+        assert [history.column(c).tobytes() for c in range(len(COLUMNS))] == before
+        read_back = decode_tick(json.loads(json.dumps(encode_tick(turn.tick))))
+        assert read_back == turn.tick
+        history.append(read_back)
+
+
+@LAW
+@given(lives(), st.integers(0, 30))
+def test_a_past_that_begins_late_serves_as_well_if_it_covers_the_look_back(life: Life, late: int) -> None:
+    """What `WorkloadSpec.lookback_s` promises: replay from the middle of a journal."""
+    history = History(7200.0)
+    for turn in life.turns[late:]:
+        began = life.turns[late].decision.at
+        if turn.decision.at - began > life.spec.lookback_s:
+            assert decide(life.spec, history, turn.seen) == turn.decision
+        history.append(turn.tick)
+
+
+@LAW
+@given(lives(), st.sampled_from((-3600.0, 86_400.0)))
+def test_a_jump_of_the_clock_changes_no_peers_mind(life: Life, step_s: float) -> None:
+    history = History(7200.0)
+    for turn in life.turns[:-1]:
+        history.append(turn.tick)
+    last = life.turns[-1]
+    history.shift(step_s)
+    readings = {
+        name: dataclasses.replace(r, measured_at=r.measured_at + step_s) if isinstance(r, Fresh) else r
+        for name, r in last.seen.readings.items()
+    }
+    moved = dataclasses.replace(last.seen, at=last.seen.at + step_s, readings=readings)
+    again = decide(life.spec, history, moved)
+    assert (again.target, again.wanted) == (last.decision.target, last.decision.wanted)
+
+
+@LAW
+@given(st.sampled_from(PEERS), st.integers(0, 50), st.integers(0, 50), st.floats(0, 1e12, allow_nan=False))
+def test_no_load_is_too_large_to_be_told_in_replicas(peer: Any, ready: int, pending: int, load: float) -> None:
+    readings = {SignalName(name): Fresh(min(load, 1.0) if max(v) <= 1 else load, START) for name, v in SIGNALS.items()}
+    said = peer.recommend(PolicyName("me"), View(START, readings, ready, ready + pending, None, History()))
+    assert said.replicas is None or (said.replicas >= 0 and math.isfinite(said.replicas))

@@ -1,0 +1,154 @@
+"""What a turn teaches of the latencies that are promised, and the load at which the promise ends."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from policies.history.ticks import History
+from policies.model import Absent, Fresh, Reading, SignalName
+from policies.model.spec import Slo
+from policies.recommend.context import View
+from policies.recommend.predictive.engine_load import EngineLoad
+from policies.recommend.predictive.latency_load_model import Fit
+from policies.recommend.predictive.latency_model import (
+    FILLED,
+    HOPELESS,
+    LATENCIES,
+    Learnt,
+    Seen,
+    limit,
+    promised_s,
+    recalled,
+    seen,
+)
+from policies.recommend.predictive.latency_tail import Tail
+from tests.factories import NOW, spec
+
+FORGET = 15.0 / 3600.0
+PROMISED = {"ttft_s": 1.0, "itl_s": 0.05}
+KNOWN = recalled({})
+
+
+def load(
+    *, done: float = 2.0, waiting: float = 0.0, steady: bool = True, backed_up: bool = False, uneven: bool = False
+) -> EngineLoad:
+    """Four replicas that answer 10 requests a second, in a window of a minute."""
+    return EngineLoad(
+        done=done,
+        coming=done,
+        requests_per_s=10.0,
+        in_work=20.0,
+        waiting=waiting,
+        ready=4.0,
+        steady=steady,
+        lasting=waiting,
+        backed_up=backed_up,
+        uneven=uneven,
+        window_s=60.0,
+    )
+
+
+def test_a_turn_teaches_what_its_window_has_that_the_last_one_had_not() -> None:
+    taught = load().teach(KNOWN, {"itl_s": Seen(0.03, 0.02)}, PROMISED, FORGET, 15.0)
+    line, tail = KNOWN["itl_s"].line, KNOWN["itl_s"].tail
+    assert taught["itl_s"].line == line.learn(0.5, 0.03, FORGET, 0.25)
+    assert taught["itl_s"].tail == tail.learn(0.05, 0.03, 0.02, 150.0, FORGET)
+    assert taught["ttft_s"] == KNOWN["ttft_s"]
+
+
+def test_nobody_is_late_where_nothing_is_promised_or_told() -> None:
+    for told, promised in ((Seen(0.03, None), PROMISED), (Seen(0.03, 0.02), {"ttft_s": 1.0})):
+        taught = load().teach(KNOWN, {"itl_s": told}, promised, FORGET, 15.0)
+        assert taught["itl_s"].tail == KNOWN["itl_s"].tail
+        assert taught["itl_s"].line != KNOWN["itl_s"].line
+
+
+def test_where_requests_waited_throughout_their_latencies_are_the_queues_and_what_was_done_counts() -> None:
+    seen = {"ttft_s": Seen(30.0, 1.0)}
+    taught = load(waiting=400.0, backed_up=True).teach(KNOWN, seen, PROMISED, FORGET, 60.0)
+    assert taught == {key: replace(one, line=one.line.saturated(0.5, FORGET)) for key, one in KNOWN.items()}
+
+
+def test_changing_sizes_idleness_and_a_queue_that_has_just_come_teach_nothing() -> None:
+    queued = load(waiting=400.0, backed_up=True, uneven=True)
+    for nothing in (load(steady=False, backed_up=True), load(done=0.1), load(waiting=400.0), queued):
+        assert nothing.teach(KNOWN, {"ttft_s": Seen(0.3, 0.1)}, PROMISED, FORGET, 15.0) == KNOWN
+
+
+def of(idle_s: float, spread: float, saturation: float = 1.0) -> Learnt:
+    return Learnt(Fit(1.0 / idle_s, saturation, 1e-4, 0.0, 1e-4), Tail.of(spread))
+
+
+def test_the_stricter_latency_sets_the_limit_and_says_so() -> None:
+    found = limit({"ttft_s": of(0.1, 0.7), "itl_s": of(0.02, 0.1)}, PROMISED, 0.95)
+    assert found.latency == "itl_s"
+    assert found.load == pytest.approx(1.0 - 0.02 * (1.0 + 0.1 * 1.9957) / 0.05, abs=1e-4)
+    assert (found.relaxed, found.hopeless) == (FILLED, "")
+
+
+def test_a_longer_tail_and_a_larger_share_leave_less_load() -> None:
+    loads = [
+        limit({"itl_s": of(0.01, spread)}, {"itl_s": 0.05}, share).load
+        for spread, share in ((0.1, 0.95), (0.1, 0.99), (0.1, 0.999), (0.3, 0.999))
+    ]
+    assert loads == sorted(loads, reverse=True)
+    assert len(set(loads)) == len(loads)
+
+
+def test_at_the_limit_as_many_are_late_as_may_be() -> None:
+    learnt = of(0.01, 0.2)
+    assert learnt.late_share(0.05, learnt.limit(0.05, 0.99)) == pytest.approx(0.01)
+    assert learnt.late_share(0.05, 1.0) == 1.0
+
+
+def test_no_promise_leaves_throughput_alone() -> None:
+    found = limit({"ttft_s": of(0.1, 0.7)}, {}, 0.99)
+    assert (found.latency, found.load) == ("", found.relaxed)
+
+
+def test_a_promise_that_an_idle_engine_misses_is_named_and_buys_nothing() -> None:
+    found = limit({"itl_s": of(0.035, 0.1)}, {"itl_s": 0.03}, 0.95)
+    assert found.hopeless == "itl_s"
+    assert found.load == found.relaxed
+    assert found.load > HOPELESS
+
+
+def told(**readings: Reading[float]) -> dict[str, Seen]:
+    view = View(NOW, {SignalName(f"e.{q}"): r for q, r in readings.items()}, 2, 2, None, History())
+    return seen(view, "e", KNOWN)
+
+
+def test_the_mean_is_read_and_drawn_from_the_95th_percentile_where_there_is_none() -> None:
+    assert told(itl_mean_s=Fresh(0.02, NOW), itl_late_share=Fresh(0.0, NOW), itl_p95_s=Fresh(0.048, NOW)) == {
+        "itl_s": Seen(0.02, 0.0)
+    }
+    drawn = told(itl_p95_s=Fresh(0.026, NOW))["itl_s"]
+    assert drawn.mean_s == pytest.approx(0.026 / (1.0 + 0.15 * 1.9957), rel=1e-4)
+    assert drawn.late_share is None
+
+
+def test_what_is_stale_partial_or_senseless_tells_nothing() -> None:
+    assert told(itl_mean_s=Fresh(0.02, NOW, "one did not answer"), ttft_mean_s=Absent("nothing was observed")) == {}
+    assert told(itl_mean_s=Fresh(float("nan"), NOW), ttft_mean_s=Fresh(0.0, NOW)) == {}
+    assert told(itl_mean_s=Fresh(0.02, NOW), itl_late_share=Absent("x"))["itl_s"].late_share is None
+
+
+def test_only_what_is_promised_is_held_against_it() -> None:
+    assert promised_s(spec({}, {}, slo=Slo(ttft_s=None, itl_s=0.03))) == {"itl_s": 0.03}
+    assert promised_s(None) == {}
+
+
+def test_the_longer_prompts_are_beside_answers_the_further_the_slowest_are_taken_to_lie() -> None:
+    """As measured on an H100: conversations have 5 prompt tokens to a generated one, code 70."""
+    spreads = [recalled({}, mix)["itl_s"].tail.spread for mix in (0.001, 5.3, 70.0, 1e9)]
+    assert spreads == pytest.approx([0.05, 0.15, 0.54, 0.6], abs=0.005)
+    assert recalled({}, 0.0) == KNOWN, "a mix that is not known says nothing"
+    assert recalled({}, 70.0)["ttft_s"] == KNOWN["ttft_s"]
+
+
+def test_what_was_learnt_is_handed_on_whole() -> None:
+    for key in LATENCIES:
+        learnt = Learnt(Fit(3.0, 1.2, 0.1, 0.01, 0.2), replace(KNOWN[key].tail, spread=0.3, variance=0.04))
+        assert Learnt.recalled(key, learnt.memory(key)) == learnt

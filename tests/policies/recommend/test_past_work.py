@@ -1,0 +1,85 @@
+"""A past's token rates made into work: by the priors or by what was learnt, and gaps stay gaps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from policies.forecast.history_seed import Seed
+from policies.forecast.quantile_forecast import Outlook
+from policies.model.spec import Slo
+from policies.recommend.context import LooksFarBack
+from policies.recommend.predictive.parameters import Predictive
+from tests.factories import NOW, spec
+from tests.policies.recommend.engines import Day, said
+
+DAY_S = 86_400.0
+POLICY = Predictive(source="e", quantile=0.5)
+
+
+def rates(rps: float | list[float]) -> dict[str, NDArray[np.float64]]:
+    """What engines of `tests.policies.recommend.engines` would have told of so many requests a second."""
+    per_s = np.atleast_1d(np.array(rps, float))
+    return {"prompt_tokens_per_s": 1000.0 * per_s, "generation_tokens_per_s": 200.0 * per_s}
+
+
+def work(values: Mapping[str, NDArray[np.float64]], memory: Mapping[str, float] | None = None) -> list[float]:
+    found: list[float] = POLICY.past_work(values, spec(slo=Slo()), memory or {}).tolist()
+    return found
+
+
+def test_the_policy_says_that_it_looks_far_back_and_at_what() -> None:
+    assert isinstance(POLICY, LooksFarBack)
+    assert POLICY.past_needs() == ("prompt_tokens_per_s", "generation_tokens_per_s")
+    assert set(POLICY.past_needs()) <= set(POLICY.needs())
+
+
+def test_what_was_learnt_makes_the_same_work_of_a_past_as_of_the_present() -> None:
+    day = Day(policy=POLICY)
+    last = said(day.run([60.0 + 5.0 * math.sin(k / 5) for k in range(200)] + [60.0] * 20)[-1])
+    assert work(rates(60.0), last.memory) == pytest.approx([last.work], rel=0.02)
+    assert work(rates(60.0)) != pytest.approx([last.work], rel=0.02), "the priors' units are others"
+
+
+def test_before_anything_was_learnt_the_first_turn_agrees_with_the_past() -> None:
+    first = said(Day(policy=POLICY, ready=60).turn(60.0))  # so idle that the turn itself teaches nothing
+    assert work(rates(60.0), {}) == pytest.approx([first.work], rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "bad", [math.nan, math.inf, -math.inf, -1.0, 1e300], ids=["nan", "inf", "-inf", "negative", "absurd"]
+)
+@pytest.mark.parametrize("quantity", POLICY.past_needs())
+def test_a_hostile_value_of_either_is_a_gap(bad: float, quantity: str) -> None:
+    values = rates([60.0, 60.0, 0.0])
+    values[quantity][1] = bad
+    told = work(values)
+    assert told[0] > 0
+    assert math.isnan(told[1])
+    assert told[2] == 0.0
+
+
+def day_of(at: float) -> float:
+    return 3.0 + 2.0 * math.sin(at / DAY_S * 2 * math.pi)
+
+
+def test_seasons_sown_are_heard_though_the_units_have_changed_since() -> None:
+    """What a replica carries is learnt anew, and all work is then twice what it was: days are told by their shape."""
+    sown, cold = Outlook(15.0), Outlook(15.0)
+    start_s = NOW + DAY_S / 2 - 15 * DAY_S
+    past = Seed.of(start_s, 300.0, np.array([day_of(start_s + 300.0 * (k + 0.5)) for k in range(15 * 288)]))
+    past.sow(sown)
+    assert np.isnan(sown.peaks(600.0, [0.5])).all(), "a past says nothing of now"
+    off: dict[str, list[float]] = {"sown": [], "cold": []}
+    for k in range(8 * 240):
+        t = NOW + DAY_S / 2 + 15.0 * k
+        for name, outlook in (("sown", sown), ("cold", cold)):
+            outlook.note(t, 2.0 * day_of(t))
+            if k > 4 * 240 and k % 20 == 0:
+                off[name].append(abs(outlook.at([1800.0], [0.5])[0, 0] / (2.0 * day_of(t + 1800.0)) - 1.0))
+    assert np.mean(off["sown"]) < 0.02
+    assert np.mean(off["sown"]) < 0.5 * np.mean(off["cold"])

@@ -1,0 +1,315 @@
+"""The predictive policy over engines by a formula: the traps that autoscalers of LLMs fall into."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from policies.history.ticks import History
+from policies.model import Absent, Evidence, Fresh, PolicyName, Reading, SignalName, Stale
+from policies.model.spec import Slo
+from policies.recommend.context import View
+from policies.recommend.predictive.backlog_clearing import Help, Waits, backlog
+from policies.recommend.predictive.evaluation import carried
+from policies.recommend.predictive.latency_model import QUANTITIES, limit, recalled
+from policies.recommend.predictive.parameters import Predictive
+from policies.recommend.predictive.slo_correction import DOUBT, LEAST, MOST, Supervisor
+from policies.signals.demand_hold import held
+from tests.factories import NOW, spec
+from tests.policies.recommend.engines import ITL, Day, Engines, said
+
+CALM = [60.0] * 120
+
+
+def fair(day: Day, rps: float) -> float:
+    """The replicas that keep ITL's p99 within 50 ms on the day's engines."""
+    mean_s = ITL.mean_s(0.05, 0.99)
+    return rps * day.engines.each / (day.engines.saturation_tokens_per_s * (1 - day.engines.itl_s / mean_s))
+
+
+def test_a_steady_load_ends_at_the_fewest_replicas_that_keep_the_promise() -> None:
+    day = Day()
+    last = day.run(CALM)[-1]
+    assert last.target is not None
+    assert 0.9 * fair(day, 60.0) <= last.target <= fair(day, 60.0) + 2
+
+
+def test_a_wrong_capacity_is_put_right_by_what_the_engines_do() -> None:
+    day = Day(
+        policy=Predictive(
+            source="e", rate_window_s=60.0, quantile=0.5, prompt_tokens_per_s=80_000.0, generation_tokens_per_s=18_000.0
+        )
+    )
+    last = day.run([60.0 + 20.0 * math.sin(k / 9) for k in range(400)])[-1]
+    assert last.target is not None
+    assert last.target >= fair(day, 50.0)
+    assert said(last).memory["itl_s.saturation"] == pytest.approx(0.5, rel=0.25)
+
+
+def test_a_queue_that_stands_in_one_engine_says_nothing_of_those_that_came_later() -> None:
+    day = Day()
+    size = day.run(CALM)[-1].target
+    assert size is not None
+    day.sizes = [1] * len(day.sizes)
+    before = said(day.run([60.0] * 2)[-1]).memory
+    day.sizes = [size + 2] * len(day.sizes)
+    day.engines.waiting = 0.0
+    day.seen = lambda told: {**told, "waiting": 1000.0, "ttft_mean_s": 30.0}
+    after = said(day.run([60.0] * 19)[-1]).memory
+    assert {key: after[key] for key in after if key.startswith("itl_s")} == {
+        key: before[key] for key in before if key.startswith("itl_s")
+    }
+    later = said(day.run([60.0] * 12)[-1]).memory
+    assert later["itl_s.saturation"] < after["itl_s.saturation"], "a queue that stands for longer is everybody's"
+
+
+def test_a_flat_kv_cache_hides_no_prefill_that_queues_without_bound() -> None:
+    """llm-d's workload-variant-autoscaler #662: usage stays at 32 % while the queue grows."""
+    day = Day(engines=Engines(prompt=6000.0, output=2.0), ready=2, seen=lambda told: {**told, "kv_cache_usage": 0.32})
+    decisions = day.run([40.0] * 40)
+    assert decisions[-1].target is not None
+    assert decisions[-1].target >= 40.0 * 6000 / 40_000
+
+
+@pytest.mark.parametrize(("prompt", "output"), [(1000.0, 200.0), (6000.0, 60.0)], ids=["conversation", "code"])
+def test_what_a_replica_is_trusted_with_at_first_follows_from_the_mix_of_tokens(prompt: float, output: float) -> None:
+    policy = Predictive(source="e", rate_window_s=60.0, learn=False)
+    first = said(Day(policy=policy, engines=Engines(prompt=prompt, output=output), ready=20).turn(10.0))
+    expected = limit(recalled({}, prompt / output), {"ttft_s": 1.0, "itl_s": 0.05}, 0.99)
+    assert first.work == pytest.approx(10.0 * (prompt / 40_000 + output / 9_000) / carried(expected))
+    assert carried(expected) != carried(limit(recalled({}), {"ttft_s": 1.0, "itl_s": 0.05}, 0.99))
+
+
+def test_it_grows_before_anything_waits() -> None:
+    day = Day(ready=6)
+    day.run([30.0] * 80)
+    size = day.sizes[-1]
+    grown: list[float] = []
+    for rps in np.linspace(30.0, 90.0, 60):
+        decision = day.turn(float(rps))
+        if decision.target is not None and decision.target > size:
+            grown.append(day.engines.waiting)
+            break
+    assert grown == [0.0]
+
+
+def test_gpu_utilization_is_not_looked_at() -> None:
+    day = Day(seen=lambda told: {**told, "utilization": 1.0})
+    idle = Day()
+    assert [d.target for d in day.run([5.0] * 40)] == [d.target for d in idle.run([5.0] * 40)]
+
+
+def test_longer_outputs_at_the_same_rate_need_more() -> None:
+    day = Day(ready=5)
+    before = day.run(CALM)[-1]
+    day.engines.output = 600.0
+    after = day.run(CALM)[-1]
+    assert before.target is not None
+    assert after.target is not None
+    assert after.target > before.target * 1.5
+
+
+def test_a_rise_is_met_ahead_by_the_lead_time() -> None:
+    late = {}
+    for quantile in (0.5, 0.9):
+        day = Day(policy=Predictive(source="e", rate_window_s=60.0, quantile=quantile, supervise=False), ready=4)
+        day.run([30.0] * 60)
+        short = 0.0
+        for rps in np.linspace(30.0, 150.0, 90):
+            day.turn(float(rps))
+            short += max(0.0, fair(day, float(rps)) - day.ready)
+        late[quantile] = short
+    assert late[0.9] < 0.7 * late[0.5]
+
+
+def test_an_unreachable_promise_buys_nothing_and_says_so() -> None:
+    """Dynamo's planner in SLA mode walked from 2 to 8 replicas, its whole budget, for an ITL of 30 ms."""
+    day = Day(slo=Slo(itl_s=0.03), engines=Engines(itl_s=0.035), ready=3)
+    decisions = day.run([40.0] * 240)
+    last = decisions[-1]
+    assert last.target is not None
+    assert last.target <= 6
+    assert "misses its promise at any size" in said(last).reason
+
+
+def test_from_one_replica_a_flood_is_answered_within_reason() -> None:
+    """Neither does a slow start multiply what waits, nor is one replica a dead end."""
+    day = Day(ready=1, lead_turns=12, most=10_000)
+    decisions = day.run([100.0] * 80)
+    sizes = [d.target for d in decisions if d.target is not None]
+    enough = fair(day, 100.0)
+    assert max(sizes) <= 6 * enough
+    assert enough <= sizes[-1] <= 2 * enough
+
+
+def test_a_lull_hands_back_what_is_idle() -> None:
+    day = Day(ready=20)
+    sizes = [d.target for d in day.run([10.0] * 120)]
+    assert sizes[-1] is not None
+    assert sizes[-1] <= fair(day, 10.0) + 1
+    assert all(size is not None and size <= 2 for size in sizes[8:])
+
+
+GONE: dict[str, Reading[float]] = {"absent": Absent("gone"), "stale": Stale(1.0, NOW - 100, 100.0)}
+
+
+@pytest.mark.parametrize("reading", GONE.values(), ids=GONE)
+@pytest.mark.parametrize("quantity", ["running", "waiting", "requests_per_s", "prompt_tokens_per_s"])
+def test_a_signal_that_is_missing_is_no_zero(quantity: str, reading: Reading[float]) -> None:
+    day = Day()
+    day.run(CALM)
+    told = {SignalName(f"e.{k}"): Fresh(v, day.at) for k, v in day.engines.tell(60.0, 5).items()}
+    told[SignalName(f"e.{quantity}")] = reading  # type: ignore[assignment]
+    view = View(day.at, told, 5, 5, None, day.history, spec=day.spec)
+    found = day.policy.recommend(PolicyName("predictive"), view)
+    assert found.evidence is not Evidence.FULL
+    assert found.replicas is None
+    assert dict(found.memory) == dict(day.history.memory(PolicyName("predictive")))
+
+
+def test_zeros_all_at_once_under_load_are_a_lie_and_believed_only_when_they_last() -> None:
+    lies = dict.fromkeys(Engines().tell(1.0, 1), 0.0)
+    day = Day(seen=lambda told: dict(lies) if lying else told)
+    lying = False
+    day.run(CALM)
+    before = day.sizes[-1]
+    lying = True
+    first = day.turn(60.0)
+    assert said(first).evidence is Evidence.BLIND
+    assert first.target == before
+    assert said(day.run([60.0] * 19)[-1]).evidence is Evidence.BLIND
+    assert said(day.turn(60.0)).evidence is Evidence.FULL
+
+
+def test_a_cache_that_is_read_and_not_fresh_lets_nothing_go() -> None:
+    day = Day(seen=lambda told: {**told, "kv_cache_usage": 0.3})
+    day.run(CALM)
+    told: dict[SignalName, Reading[float]] = {
+        SignalName(f"e.{k}"): Fresh(v, day.at) for k, v in day.engines.tell(60.0, 5).items()
+    }
+    told[SignalName("e.kv_cache_usage")] = Absent("gone")
+    found = day.policy.recommend(PolicyName("predictive"), View(day.at, told, 5, 5, None, day.history, spec=day.spec))
+    assert found.evidence is Evidence.PARTIAL
+    assert found.replicas is not None
+
+
+def test_missing_latencies_teach_nothing_and_block_nothing() -> None:
+    day = Day(seen=lambda told: {k: v for k, v in told.items() if k not in QUANTITIES})
+    last = day.run(CALM)[-1]
+    assert last.may_lower
+    assert said(last).memory["itl_s.saturation"] == 1.0
+    assert "no source tells ttft_s or itl_s, which is promised" in said(last).reason
+    assert said(last).because_late is None
+
+
+def queue_view(visible: float, age_s: float | None = None, ready: int = 0, each_s: float = 0.0) -> View:
+    readings: dict[SignalName, Reading[float]] = {SignalName("q.visible"): Fresh(visible, NOW)}
+    if age_s is not None:
+        readings[SignalName("q.oldest_age_s")] = Fresh(age_s, NOW)
+    history = History()
+    return View(NOW, readings, ready, ready, None, history, spec=spec({"p": WITH_QUEUE}))
+
+
+WITH_QUEUE = Predictive(source="e", rate_window_s=60.0, queue="q")
+
+
+def test_a_queue_wakes_a_workload_that_engines_cannot_tell_of() -> None:
+    found = WITH_QUEUE.recommend(PolicyName("p"), queue_view(50.0))
+    assert (found.active, found.evidence) == (True, Evidence.PARTIAL)
+    assert WITH_QUEUE.activates
+    assert not WITH_QUEUE.recommend(PolicyName("p"), queue_view(0.0)).active
+
+
+@pytest.mark.parametrize(
+    ("requests", "rate", "ready", "size", "extra"),
+    [
+        pytest.param(0.0, 5.0, 1.0, 1.0, 0.0, id="nothing waits, whatever the rate"),
+        pytest.param(1000.0, 4.0, 4.0, 4.0, math.sqrt(19 * 4 * 100 / 200), id="users wait: what that is worth"),
+        pytest.param(1000.0, 4.0, 4.0, 8.0, 4.0, id="users wait, and help is under way"),
+        pytest.param(1000.0, 0.0, 0.0, 0.0, 0.0, id="nobody comes whom it makes late"),
+        pytest.param(10.0, 100.0, 100.0, 100.0, 1.0 / 15.0, id="no sooner than a turn"),
+    ],
+)
+def test_a_backlog_needs_what_is_left_of_it_when_help_comes(
+    requests: float, rate: float, ready: float, size: float, extra: float
+) -> None:
+    found = backlog(Waits(requests, 0.1), rate, ready, size, Help(100.0, 20.0, 100.0, 19.0))
+    assert found.extra == pytest.approx(extra)
+
+
+def test_the_correction_rises_while_users_are_late_and_falls_back_and_no_further_while_nobody_is() -> None:
+    late = idle = Supervisor()
+    for _ in range(2000):
+        late, idle = late.after(0.2, 0.01, 15.0, 1800.0), idle.after(0.0, 0.01, 15.0, 1800.0)
+    assert (late.correction, idle.correction) == (MOST, LEAST)
+    assert Supervisor().after(None, 0.01, 15.0, 1800.0) == Supervisor()
+    kept = Supervisor()
+    for _ in range(500):
+        kept = kept.after(0.01, 0.01, 15.0, 1800.0)
+    assert kept.correction == pytest.approx(1.0)
+
+
+def test_lateness_within_what_a_quantile_can_tell_is_let_be() -> None:
+    within = beyond = Supervisor()
+    for _ in range(500):
+        within = within.after(0.9 * DOUBT * 0.01, 0.01, 15.0, 1800.0)
+        beyond = beyond.after(1.2 * DOUBT * 0.01, 0.01, 15.0, 1800.0)
+    assert within.correction == 1.0
+    assert beyond.correction > 1.05
+
+
+def test_an_outage_is_not_paid_for_all_day() -> None:
+    state = Supervisor()
+    for _ in range(8):
+        state = state.after(1.0, 0.01, 15.0, 1800.0)
+    assert state.correction > 1.0
+    for _ in range(240):
+        state = state.after(0.005, 0.01, 15.0, 1800.0)
+    assert state.correction == 1.0
+
+
+def test_peaks_rise_and_what_is_told_is_the_same_twice() -> None:
+    day = Day(policy=Predictive(source="e", rate_window_s=60.0))
+    last = day.run([60.0 + 20.0 * math.sin(k / 7) for k in range(240)])[-1]
+    peaks = said(last).peaks
+    assert all(a[0] < b[0] and a[1] <= b[1] for a, b in pairwise(peaks))
+    again = Day(policy=Predictive(source="e", rate_window_s=60.0))
+    assert again.run([60.0 + 20.0 * math.sin(k / 7) for k in range(240)])[-1] == last
+
+
+def test_without_a_workloads_word_it_aims_at_throughput() -> None:
+    day = Day()
+    day.spec = dataclasses.replace(day.spec, slo=None)
+    assert "by throughput" in said(day.run(CALM)[-1]).reason
+
+
+MINUTE = 4
+
+
+@pytest.mark.parametrize(
+    ("past", "expected"),
+    [
+        pytest.param([4.0] * 56 + [0.1] * MINUTE, 4.0, id="gone within a minute: an outage"),
+        pytest.param([0.0, 0.0, 6.0, 0.0] * 14 + [0.0] * MINUTE, 6.0, id="a pause between bursts"),
+        pytest.param([4.0 - 0.01 * k for k in range(60)], 0.0, id="an evening"),
+        pytest.param([4.0] * 60, 0.0, id="as ever"),
+        pytest.param([0.0] * 60, 0.0, id="nothing for long"),
+        pytest.param([4.0] * 56 + [math.nan] * MINUTE, 0.0, id="not seen: no collapse, and held for that"),
+        pytest.param([math.nan] * 60, 0.0, id="never seen"),
+    ],
+)
+def test_demand_that_collapses_is_held_and_what_fades_is_not(past: list[float], expected: float) -> None:
+    assert held(np.array(past), MINUTE) == pytest.approx(expected)
+
+
+def test_an_outage_upstream_keeps_its_replicas_for_a_quarter_of_an_hour() -> None:
+    day = Day(ready=6)
+    day.run(CALM)
+    before = day.sizes[-1]
+    gone = [d.target for d in day.run([0.5] * 100)]
+    assert all(size is not None and size >= before - 1 for size in gone[4:50])
+    assert gone[-1] == 1

@@ -1,0 +1,242 @@
+"""Absurd readings and sizes: a decision costs what the sizes configured and found cost, whatever is read."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+import tracemalloc
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from policies.history.lead_times import MAX_ASKS
+from policies.history.ticks import History
+from policies.model import (
+    Absent,
+    Decision,
+    Evidence,
+    Fresh,
+    Observation,
+    PolicyName,
+    PoolName,
+    PoolStatus,
+    Recommendation,
+)
+from policies.model.spec import Pool, Slo, WorkloadSpec
+from policies.pipeline import decide
+from policies.recommend.need_bounds import bounded, most_needed
+from policies.recommend.peers.dynamo import DynamoEasy
+from policies.recommend.peers.hpa import Hpa, HpaMetric
+from policies.recommend.peers.keda import Keda, Trigger
+from policies.recommend.peers.kpa import Kpa
+from policies.recommend.peers.llmd import LlmD
+from policies.recommend.peers.ray_serve import RayServe
+from policies.recommend.peers.skyserve import SkyServeRequestRate
+from policies.recommend.peers.static import Static
+from policies.recommend.predictive.parameters import Predictive
+from policies.recommend.registry import POLICIES
+from policies.recommend.schedule import Schedule, Window
+from policies.recommend.threshold import Concurrency, GpuUtilization, Headroom, KvCacheUsage, Metric, QueueDepth
+from policies.signals.plausibility import ANY_LIMIT, LIMITS, MOST_REPLICAS, plausible
+from tests.factories import NOW, fresh, seen, spec, tick_of
+from tests.policies.allocate.worlds import Foresees
+
+DEPTH = QueueDepth(source="s", target_per_replica=1e-3)
+KINDS: Mapping[str, Mapping[str, Any]] = {
+    "concurrency": {"p": Concurrency(source="s", target_per_replica=1e-3)},
+    "dynamo_easy": {"p": DynamoEasy(source="s", kv_tokens=1)},
+    "gpu_utilization": {"p": GpuUtilization(source="s")},
+    "headroom": {"p": DEPTH, "room": Headroom(share=0.999999)},
+    "hpa": {"p": Hpa(source="s", metrics=(HpaMetric(quantities=("visible",), target=0.001),))},
+    "keda": {"p": Keda(source="s", triggers=(Trigger(quantities=("visible",), target=0.001),))},
+    "kpa": {"p": Kpa(source="s", target=1e-3)},
+    "kv_cache_usage": {"p": KvCacheUsage(source="s")},
+    "llmd": {"p": LlmD(source="s", recipe="queue")},
+    "metric": {
+        "p": Metric(source="s", quantity="anything", target=1e-9),
+        "q": Metric(source="s", quantity="mean", target=1e-9, across="mean"),
+    },
+    "predictive": {"p": Predictive(source="s", queue="s", activity="s", deadline_s=43_200.0)},
+    "queue_depth": {"p": DEPTH},
+    "ray_serve": {"p": RayServe(source="s", target_ongoing_requests=1e-3, upscale_delay_s=0.0)},
+    "schedule": {"p": DEPTH, "w": Schedule(windows=(Window(start="00:00", end="00:00", replicas=100_000),))},
+    "skyserve_request_rate": {"p": SkyServeRequestRate(source="s", target_qps_per_replica=1e-3)},
+    "static": {"p": Static(replicas=10**12)},
+}
+"""Every kind of policy, as sensitive as it may be set."""
+VALUES = (0.0, 5e-324, 1e-300, 1e-9, 1.0, 1e6, 1e9, 1e10, 1e12, 1e17, 1e300, sys.float_info.max)
+PRICED = {
+    "owned": Pool(market="reserved", price_usd_per_hour=1.0, max_replicas=7, quantum=4),
+    "spot": Pool(market="spot", price_usd_per_hour=1.0, zone="a", accelerator="h100"),
+    "sure": Pool(price_usd_per_hour=3.0),
+    "rests": Pool(tier="awake_spare", serves="sure", price_usd_per_hour=0.1, lead_time_s=5.0),  # type: ignore[arg-type]
+}
+MOST_BYTES = 64 * 2**20
+MOST_CALLS = 400_000
+"""Of one decision: some hundred microseconds of work each tick are a few thousand."""
+
+
+def readings(value: float, *, within: bool) -> dict[str, Any]:
+    """One value for everything that is read; `within` the ceiling of each quantity."""
+    limits = {**LIMITS, "anything": ANY_LIMIT, "mean": ANY_LIMIT}
+    return {f"s.{q}": fresh(min(value, limit) if within else value) for q, limit in limits.items()}
+
+
+class Calls:
+    """Counts calls of functions, Python's and C's, while it is entered."""
+
+    def __enter__(self) -> Calls:
+        self.count = 0
+        sys.setprofile(self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
+
+    def _note(self, frame: object, event: str, arg: object) -> None:
+        self.count += event in {"call", "c_call"}
+
+
+def measured(workload: WorkloadSpec, history: History, observation: Observation) -> tuple[Decision, int, int]:
+    """The decision, the most memory it took at a time in bytes, and how many calls it made."""
+    tracemalloc.start()
+    try:
+        decide(workload, history, observation)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    with Calls() as calls:
+        decision = decide(workload, history, observation)
+    return decision, peak, calls.count
+
+
+def lived(workload: WorkloadSpec, values: Mapping[str, Any], size: int) -> Iterator[tuple[Decision, int, int]]:
+    """Six ticks with these readings; the platform takes each size at once, and half of it serves."""
+    history, sizes = History(7200.0), dict.fromkeys(workload.pools, size)
+    for i in range(6):
+        at = NOW + 15.0 * i
+        now = {n: dataclasses.replace(r, measured_at=at) for n, r in values.items()}
+        found = {str(n): Fresh(PoolStatus(k, k - k // 2), at) for n, k in sizes.items()}
+        observation = seen(now, pools=found, at=at)
+        last = i in {0, 5}
+        decision, peak, calls = (
+            measured(workload, history, observation) if last else (decide(workload, history, observation), 0, 0)
+        )
+        history.append(tick_of(observation, decision))
+        sizes = {n: decision.targets.get(n, k) for n, k in sizes.items()}
+        yield decision, peak, calls
+
+
+def test_every_kind_is_tried() -> None:
+    assert KINDS.keys() == POLICIES.keys()
+
+
+@pytest.mark.parametrize("within", [False, True], ids=["as read", "within the ceilings"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_decision_is_bounded_whatever_is_read(kind: str, within: bool) -> None:
+    for pools in (None, PRICED):
+        workload = spec(KINDS[kind], pools, max_replicas=50, min_replicas=0, slo=Slo())
+        for value in VALUES:
+            for decision, peak, calls in lived(workload, readings(value, within=within), 3):
+                where = f"{value:g}, {decision.reason}"
+                assert peak <= MOST_BYTES, where
+                assert calls <= MOST_CALLS, where
+                assert sum(decision.targets.values()) <= 50 + 12, where
+                assert decision.demand is None or 0.0 <= decision.demand <= 500.0, where
+
+
+@pytest.mark.parametrize("kind", ["queue_depth", "predictive", "hpa", "headroom"])
+def test_a_decision_is_bounded_at_the_largest_maximum(kind: str) -> None:
+    for pools in (None, PRICED):
+        workload = spec(KINDS[kind], pools, max_replicas=100_000, slo=Slo(), lateness_ratio=1e6)
+        for value, size in ((1.0, 3), (1e12, 3), (0.0, 30_000), (1e4, 90_000)):
+            for decision, peak, calls in lived(workload, readings(value, within=True), size):
+                assert peak <= MOST_BYTES, f"{value:g}, {decision.reason}"
+                assert calls <= MOST_CALLS, f"{value:g}, {decision.reason}"
+                assert sum(decision.targets.values()) <= 4 * 90_000
+
+
+@pytest.mark.parametrize("value", [1e12, sys.float_info.max, math.nan, math.inf, -1.0])
+def test_a_reading_that_was_not_measured_decides_nothing(value: float) -> None:
+    workload = spec({"p": Metric(source="s", quantity="generation_tokens_per_s", target=9000.0)})
+    decision = decide(workload, History(), seen({"s.generation_tokens_per_s": fresh(value)}, desired=3))
+    assert decision.target == 3
+    assert decision.recommendations[0].evidence is Evidence.BLIND
+    assert "s.generation_tokens_per_s" in decision.recommendations[0].reason
+
+
+@pytest.mark.parametrize("size", [MOST_REPLICAS + 1, 10**12, -1])
+def test_a_size_that_no_platform_has_is_as_good_as_not_read(size: int) -> None:
+    workload = spec({"p": QueueDepth(source="s")}, {"a": Pool(), "b": Pool()})
+    found = {"a": Fresh(PoolStatus(size, 2), NOW), "b": Fresh(PoolStatus(2, 2), NOW)}
+    observation = seen({"s.visible": fresh(5.0), "s.in_flight": fresh(0.0)}, pools=found)
+    decision = decide(workload, History(), observation)
+    assert dict(decision.targets) == {}
+    assert "beyond any plausible size (limit 1000000)" in decision.reason
+
+
+def test_the_largest_size_that_a_platform_may_have_costs_no_more() -> None:
+    workload = spec(KINDS["predictive"], max_replicas=100_000)
+    history = History()
+    for i in range(3):
+        at = NOW + 15.0 * i
+        now = {n: dataclasses.replace(r, measured_at=at) for n, r in readings(1e6, within=True).items()}
+        observation = seen(now, MOST_REPLICAS, ready=0, at=at)
+        decision, peak, calls = measured(workload, history, observation)
+        assert peak <= MOST_BYTES
+        assert calls <= MOST_CALLS
+        with Calls() as noted:
+            history.append(tick_of(observation, decision))
+        assert noted.count <= 5 * MAX_ASKS, "no more is remembered, nor tried to be, than the largest maximum"
+
+
+PEAKS = ((0.5, 1e15), (0.99, 1e17))
+
+
+def test_headroom_for_peaks_beyond_all_measure_is_filled_in_few_steps() -> None:
+    workload = spec({"told": Foresees(wants=4.0, peaks=PEAKS)}, PRICED, max_replicas=100_000, lateness_ratio=1e6)
+    found = {n: Fresh(PoolStatus(4 * (n == "sure"), 4 * (n == "sure")), NOW) for n in PRICED}
+    decision, peak, calls = measured(workload, History(), seen({}, pools=found))
+    assert decision.targets[PoolName("rests")] == 100_000 - 4
+    assert peak <= MOST_BYTES
+    assert calls <= MOST_CALLS
+
+
+# --- what a policy recommends
+
+WANTS = Recommendation(PolicyName("p"), 36.0, Evidence.FULL, True, "36 wait", raw=40.0, because_late=4.0, work=30.0)
+
+
+def test_a_need_beyond_the_maximum_is_told_as_it_is() -> None:
+    assert bounded(WANTS, most_needed(spec(max_replicas=20), 5), {}) is WANTS
+
+
+def test_a_need_beyond_all_measure_counts_as_ten_times_the_maximum() -> None:
+    huge = dataclasses.replace(WANTS, replicas=1e15, raw=2e15, because_late=1e15, work=1e14, peaks=((0.5, 1e14),))
+    found = bounded(huge, most_needed(spec(max_replicas=20), 30), {})
+    assert (found.replicas, found.raw, found.work, found.peaks) == (300.0, 300.0, 300.0, ((0.5, 300.0),))
+    assert found.because_late == 0.0, "load alone asks for more than counts"
+    assert "counted as 300" in found.reason
+
+
+@pytest.mark.parametrize("need", [math.nan, math.inf, -math.inf])
+def test_a_need_that_is_no_number_is_no_opinion(need: float) -> None:
+    found = bounded(dataclasses.replace(WANTS, replicas=need, memory={"x": need}), 200.0, {"x": 1.0})
+    assert (found.need, found.evidence, found.memory) == (None, Evidence.BLIND, {"x": 1.0})
+    assert found.reason == "no opinion: its need is not a number (36 wait)"
+
+
+@pytest.mark.parametrize("work", [math.nan, math.inf])
+def test_work_and_peaks_that_are_no_numbers_are_left_out(work: float) -> None:
+    found = bounded(dataclasses.replace(WANTS, work=work, peaks=((0.5, 1.0), (0.9, work))), 200.0, {})
+    assert (found.replicas, found.work, found.peaks) == (36.0, None, ())
+
+
+def test_an_absent_reading_says_its_limit() -> None:
+    found = plausible(seen({"s.visible": fresh(2e12), "s.running": fresh(3.0)}))
+    assert found.readings == {
+        "s.visible": Absent("2e+12 is beyond any plausible value (limit 1e+12)"),
+        "s.running": fresh(3.0),
+    }

@@ -1,0 +1,182 @@
+"""Zeros that may be lies: when they are doubted, for how long, and that true ones are believed at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from policies.history.ticks import History
+from policies.model import Absent, Decision, Fresh, Observation
+from policies.model.spec import ScaleDown, WorkloadSpec
+from policies.pipeline import decide
+from policies.recommend.threshold import Concurrency, QueueDepth
+from policies.signals.zero_suspicion import LONGEST_S, Credit, Limits
+from scaler.journal.codec import decode_tick, encode_tick
+from scaler.journal.explain import paragraphs
+from tests.factories import NOW, seen, spec, tick_of
+
+STEP_S = 15.0
+LIMITS = Limits(300.0, STEP_S)
+BUSY = [100.0] * 20
+LIED = [*BUSY, 0.0, 100.0, 100.0]
+"""A queue that was caught."""
+
+
+def told(at: float, **values: float | None) -> Observation:
+    """One source's turn; None: not told."""
+    readings = {f"queue.{q}": Absent("gone") if v is None else Fresh(v, at) for q, v in values.items()}
+    return seen(readings, desired=4, at=at)
+
+
+def looked(turns: Sequence[Mapping[str, float | None]], limits: Limits = LIMITS) -> list[str]:
+    """Why each turn was doubted, or nothing."""
+    credit, found = Credit(), []
+    for k, values in enumerate(turns):
+        turn = told(NOW + STEP_S * k, **values)
+        found.append(credit.doubted(turn, limits).get("queue", ""))
+        credit.note(turn)
+    return found
+
+
+def doubted(visible: Sequence[float | None], limits: Limits = LIMITS) -> list[bool]:
+    """Whether each turn was, of a queue with so many messages."""
+    return [
+        bool(why) for why in looked([{"visible": v, "in_flight": 0.0 if v is not None else v} for v in visible], limits)
+    ]
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        [],
+        BUSY,
+        [100.0, 60.0, 20.0],
+        [0.0] * 20,
+        [100.0, 0.0, 300.0, 100.0],
+        [3.0, 0.0, 3.0],
+        [100.0] + [0.0] * 30 + BUSY,
+    ],
+    ids=["nothing", "work", "drained", "idle", "another batch", "hardly any work", "a long pause"],
+)
+def test_a_source_that_was_never_caught_is_believed_at_once(before: list[float]) -> None:
+    assert not any(doubted([*before, 0.0, 0.0, 0.0]))
+
+
+def test_a_source_that_was_caught_is_doubted_for_twice_its_lie_and_for_longer_than_chance_explains() -> None:
+    once = doubted([*LIED, *[0.0] * 40])
+    often = doubted([100.0, *[0.0, 100.0] * 20, *[0.0] * 40])
+    assert 0 < sum(once[23:]) * STEP_S < 120.0
+    assert sum(often[41:]) * STEP_S == pytest.approx(300.0, rel=0.2), "one in two, twenty times in a row"
+    assert not once[-1]
+    assert not often[-1]
+
+
+def test_lies_that_last_are_outlasted() -> None:
+    lasting = doubted([*BUSY, *([0.0] * 12 + BUSY) * 2, *[0.0] * 40])
+    assert sum(lasting[84:]) * STEP_S >= 2 * 12 * STEP_S
+    assert not lasting[-1]
+
+
+def test_lies_are_forgotten() -> None:
+    assert not any(doubted([*LIED, *[100.0] * 130, 0.0, 0.0]))
+
+
+def test_no_zero_is_doubted_for_ever() -> None:
+    liar = doubted([*BUSY, *([0.0] * 18 + [100.0]) * 12, *[0.0] * 80])
+    assert liar[-80]
+    assert sum(liar[-80:]) * STEP_S <= LONGEST_S
+
+
+@pytest.mark.parametrize("rate", [5.0, 0.0], ids=["rates", "a rate that was 0"])
+def test_rates_that_are_gone_from_one_turn_to_the_next_are_a_lie_at_the_first_sight(rate: float) -> None:
+    turns = [{"running": 40.0, "prompt_tokens_per_s": 1000.0, "requests_per_s": rate}] * 10
+    found = looked([*turns, *[dict.fromkeys(turns[0], 0.0)] * 30])
+    assert [bool(why) for why in found[10:]] == [STEP_S * k < LIMITS.window_s for k in range(30)]
+    assert "rates do not fade so fast" in found[10]
+
+
+def test_rates_that_fade_are_believed() -> None:
+    fading = [{"running": 0.0, "prompt_tokens_per_s": 1000.0 * share} for share in (0.75, 0.5, 0.25, 0.0, 0.0)]
+    assert not any(looked([*[{"running": 40.0, "prompt_tokens_per_s": 1000.0}] * 10, *fading]))
+
+
+def test_what_was_not_told_ends_no_lie_and_is_none() -> None:
+    assert doubted([*LIED, 0.0, None, 0.0])[-3:] == [True, False, True]
+    assert not any(doubted([*BUSY, None, 100.0, 0.0]))
+
+
+def test_a_clock_that_jumps_changes_nothing() -> None:
+    steady, moved = Credit(), Credit()
+    for k, visible in enumerate([*LIED, 0.0]):
+        steady.note(told(NOW + STEP_S * k, visible=visible))
+        moved.note(told(NOW + STEP_S * k, visible=visible))
+    moved.shift(3600.0)
+    at = NOW + STEP_S * len(LIED) + 15.0
+    assert moved.doubted(told(at + 3600.0, visible=0.0), LIMITS) == steady.doubted(told(at, visible=0.0), LIMITS) != {}
+
+
+# --- what comes of it
+
+
+TWO = {"queue": QueueDepth(source="queue"), "requests": Concurrency(source="engines")}
+QUICK: dict[str, Any] = {
+    "scale_down": ScaleDown(window_s=30.0, max_replicas=100),
+    "min_replicas": 0,
+    "cooldown_s": 30.0,
+}
+
+
+def lived(workload: WorkloadSpec, visible: Sequence[float], history: History) -> list[Decision]:
+    """Decisions over a queue of so many messages, each carried out at once; turns end up in the history."""
+    size, decisions = 10, []
+    for k, messages in enumerate(visible):
+        at = NOW + STEP_S * k
+        readings = {"queue.visible": Fresh(messages, at), "queue.in_flight": Fresh(0.0, at)}
+        turn = seen({**readings, "engines.running": Fresh(0.0, at), "engines.waiting": Fresh(0.0, at)}, size, at=at)
+        decisions.append(decide(workload, history, turn))
+        history.append(tick_of(turn, decisions[-1], history_len=len(history)))
+        size = decisions[-1].target or 0
+    return decisions
+
+
+def test_a_doubted_zero_lowers_nothing_and_a_true_one_does_within_a_window() -> None:
+    workload = spec({"queue": QueueDepth(source="queue")}, **QUICK)
+    fair = lived(workload, [*BUSY, *[0.0] * 4], History())
+    assert fair[-1].target == 0, "never caught: after the cooldown"
+    held = lived(workload, [*LIED, *[0.0] * 4], History())
+    assert held[-1].target == 10
+    assert not held[-1].may_lower
+    rest = lived(workload, [*LIED, *[0.0] * 14], History())
+    assert rest[-1].target == 0
+
+
+def test_the_other_source_may_still_raise() -> None:
+    history = History()
+    lived(spec(TWO, **QUICK), LIED, history)
+    at = NOW + STEP_S * len(LIED)
+    queue = {"queue.visible": Fresh(0.0, at), "queue.in_flight": Fresh(0.0, at)}
+    turn = seen({**queue, "engines.running": Fresh(4000.0, at), "engines.waiting": Fresh(0.0, at)}, 10, at=at)
+    decision = decide(spec(TWO, **QUICK), history, turn)
+    assert decision.target == 40
+    assert set(decision.doubted) == {"queue"}
+
+
+def test_it_is_told_and_recorded() -> None:
+    history = History()
+    workload = spec({"queue": QueueDepth(source="queue")}, **QUICK)
+    lived(workload, LIED, history)
+    turn = told(NOW + STEP_S * len(LIED), visible=0.0, in_flight=0.0)
+    tick = tick_of(turn, decide(workload, history, turn))
+    assert tick.decision.doubted["queue"].startswith("everything is 0 and was not a turn before, which is doubted for")
+    assert decode_tick(encode_tick(tick)) == tick
+    assert any("source queue is not believed: everything is 0" in line for line in paragraphs(tick))
+
+
+def test_a_doubted_zero_is_not_kept_as_a_reading() -> None:
+    history = History()
+    decisions = lived(spec({"queue": QueueDepth(source="queue")}), [*LIED, 0.0], history)
+    assert decisions[-1].doubted
+    assert np.isnan(history.column(1)[-1])

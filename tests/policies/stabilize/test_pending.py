@@ -1,0 +1,168 @@
+"""Pending replicas while work waits: a recovery never cancels help that is on its way and requests it again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from policies.history.ticks import History
+from policies.model import (
+    Decision,
+    Fresh,
+    Observation,
+    Outcome,
+    PolicyName,
+    PoolName,
+    Reading,
+    Result,
+    SignalName,
+    Tick,
+    WorkloadName,
+)
+from policies.model.limits import Budget
+from policies.model.spec import Pool, ScaleDown, ScaleUp, Slo, WorkloadSpec
+from policies.pipeline import decide
+from policies.recommend.predictive.parameters import Predictive
+from tests.factories import NOW
+from tests.policies.allocate.worlds import Lived, Place, ladder
+from tests.policies.recommend.engines import STEP_S, Engines
+
+MAIN = PoolName("main")
+HOUR = int(3600.0 / STEP_S)
+SURPLUS = Predictive(source="e", rate_window_s=60.0, utilization=2.0, quantile=0.5)
+ORDINARY = Predictive(source="e", rate_window_s=60.0)
+
+
+@dataclass
+class Recovery:
+    """Engines under a policy on a platform whose replicas take `lead_s` to serve."""
+
+    policy: Predictive
+    lead_s: float
+    window_s: float
+    engines: Engines = field(default_factory=Engines)
+    waiting_shrinks: int = 0
+    replica_hours: float = 0.0
+    cleared: int | None = None
+
+    def run(self, before: float, after: float) -> None:
+        """A quarter of an hour at one rate, then two hours at another."""
+        workload = self._workload()
+        history, place, at = History(workload.lookback_s), Place(4, 4, start_turns=int(self.lead_s / STEP_S)), NOW
+        for k in range(2 * HOUR + 60):
+            at += STEP_S
+            place.turn()
+            told = self.engines.tell(before if k < 60 else after, place.ready)
+            readings: dict[SignalName, Reading[float]] = {SignalName(f"e.{n}"): Fresh(v, at) for n, v in told.items()}
+            seen = Observation(WorkloadName("llm"), at, readings, {MAIN: Fresh(place.status(), at)})
+            decision = decide(workload, history, seen)
+            self._count(k, told["waiting"], place, decision.target or 0)
+            outcome = Outcome(MAIN, place.desired, decision.target or 0, place.resize(decision.target or 0))
+            history.append(Tick("abc", seen, decision, (outcome,), len(history), 0.0, 0.0))
+
+    def _workload(self) -> WorkloadSpec:
+        return WorkloadSpec(
+            workload="llm",
+            max_replicas=100,
+            sources={},
+            policies={PolicyName("predictive"): self.policy},
+            pools={MAIN: Pool(lead_time_s=self.lead_s)},
+            slo=Slo(),
+            scale_down=ScaleDown(window_s=self.window_s),
+            scale_up=ScaleUp(),
+        )
+
+    def _count(self, tick: int, waiting: float, place: Place, target: int) -> None:
+        backlog = waiting > 2.0 * place.ready
+        self.waiting_shrinks += backlog and target < place.desired
+        self.replica_hours += target * STEP_S / 3600.0
+        self.cleared = tick if backlog else self.cleared
+
+
+@pytest.mark.parametrize("rate", [150.0, 300.0])
+@pytest.mark.parametrize("window_s", [60.0, 300.0])
+@pytest.mark.parametrize(
+    ("policy", "lead_s"),
+    [(SURPLUS, 600.0), (ORDINARY, 120.0), (ORDINARY, 300.0)],
+    ids=["filled twice, median", "ordinary", "ordinary, slow starts"],
+)
+def test_no_shrink_while_work_waits(policy: Predictive, lead_s: float, window_s: float, rate: float) -> None:
+    recovery = Recovery(policy, lead_s, window_s)
+    recovery.run(60.0, rate)
+    assert recovery.waiting_shrinks == 0
+    assert recovery.cleared is not None, "there was a backlog"
+    assert recovery.cleared < 60 + HOUR, "and it is cleared within the hour"
+
+
+# --- every policy: a queue of messages, ten of which are a replica's
+
+
+def waiting(**settings: object) -> Lived:
+    """4 serve, 15 more were requested for 190 messages and take ten minutes."""
+    lived = Lived.of(
+        ladder({"main": Pool(lead_time_s=600.0)}, **{"scale_down": ScaleDown(window_s=60.0), **settings}), main=4
+    )
+    lived.places[MAIN].start_turns = 40
+    lived.turn(19)
+    assert lived.sizes() == {"main": 19}
+    return lived
+
+
+def test_what_is_pending_stays_while_the_need_does_not_fall() -> None:
+    lived = waiting()
+    sizes = {lived.turn(14).target for _ in range(20)}
+    assert sizes == {19}
+    assert lived.told("pending") == "work waits, and 15 pending replicas serve before it is done"
+
+
+def test_what_is_done_before_it_comes_is_cancelled() -> None:
+    """Ten messages go in a turn: in two minutes the four that serve are enough."""
+    lived = waiting()
+    for left in range(18, 4, -1):
+        lived.turn(float(left))
+    assert lived.sizes()["main"] < 19
+
+
+def test_once_those_that_serve_are_enough_the_windows_rule() -> None:
+    lived = waiting()
+    lived.turns(20, 14)
+    lived.turns(20, 1)
+    assert lived.sizes() == {"main": 1}
+
+
+def test_failed_replicas_are_not_kept() -> None:
+    lived = waiting()
+    lived.places[MAIN].fail(lived.now)
+    lived.turns(20, 14)
+    assert lived.sizes() == {"main": 14}
+
+
+def test_replicas_that_are_no_longer_counted_on_are_not_kept() -> None:
+    """Patience is three times the configured lead time before a start was seen."""
+    lived = waiting()
+    lived.places[MAIN].room = 4
+    lived.places[MAIN].starts = []
+    lived.turns(110, 14)
+    assert lived.sizes() == {"main": 19}
+    lived.turns(20, 14)
+    assert lived.sizes() == {"main": 14}
+
+
+def test_a_budget_takes_pending_replicas_first() -> None:
+    lived = waiting()
+    lived.workload = ladder(
+        {"main": Pool(lead_time_s=600.0)}, scale_down=ScaleDown(window_s=60.0), budget=Budget(gpus=10)
+    )
+    lived.turns(20, 14)
+    assert lived.sizes() == {"main": 10}
+
+
+def test_priced_pools_keep_what_is_pending_too() -> None:
+    pools = {"main": Pool(price_usd_per_hour=1.0, lead_time_s=600.0), "dear": Pool(price_usd_per_hour=3.0)}
+    lived = Lived.of(ladder(pools, scale_down=ScaleDown(window_s=60.0)), main=4)
+    lived.places[MAIN].start_turns = 40
+    lived.turn(19)
+    decisions: list[Decision] = [lived.turn(14) for _ in range(20)]
+    assert {d.target for d in decisions} == {19}
+    assert all(o.result is not Result.ACCEPTED for t in lived.ticks[1:] for o in t.outcomes)

@@ -1,0 +1,189 @@
+"""Scale to zero: below activation for the cooldown means zero, whatever need is left, for every policy of ours."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from policies.history.ticks import History
+from policies.model import (
+    Decision,
+    Fresh,
+    Observation,
+    Outcome,
+    PolicyName,
+    PoolName,
+    PoolStatus,
+    Reading,
+    Result,
+    SignalName,
+    Tick,
+    WorkloadName,
+)
+from policies.model.spec import Pool, ScaleDown, ScaleUp, WorkloadSpec
+from policies.pipeline import decide
+from policies.recommend.predictive.parameters import Predictive
+from policies.recommend.schedule import Schedule, Window
+from policies.recommend.threshold import Concurrency, GpuUtilization, Headroom, KvCacheUsage, Metric, QueueDepth
+from tests.factories import NOW, spec
+from tests.policies.recommend.engines import STEP_S, Day
+
+MAIN = PoolName("main")
+HOUR = int(3600.0 / STEP_S)
+"""Ticks in an hour."""
+OURS: dict[str, Any] = {"min_replicas": 0, "cooldown_s": 300.0, "tolerance": 0.1, "scale_down": ScaleDown()}
+"""Scale to zero with every other setting at its default."""
+WOKEN = QueueDepth(source="queue", activation=5.0)
+NIGHT = Window(start="03:00", end="04:00", replicas=3)
+
+LEFT: dict[str, tuple[dict[str, Any], dict[str, float]]] = {
+    "queue_depth": ({"queue": WOKEN}, {"queue.visible": 2.0}),
+    "queue_depth, many": ({"queue": dataclasses.replace(WOKEN, activation=200.0)}, {"queue.visible": 120.0}),
+    "concurrency": ({"busy": Concurrency(source="e", activation=5.0)}, {"e.running": 3.0, "e.waiting": 0.0}),
+    "gpu_utilization": ({"queue": WOKEN, "gpu": GpuUtilization(source="e")}, {"e.utilization": 0.03}),
+    "kv_cache_usage": ({"queue": WOKEN, "kv": KvCacheUsage(source="e", activation=0.05)}, {"e.kv_cache_usage": 0.04}),
+    "metric, total": ({"rate": Metric(source="e", quantity="tps", target=100.0, activation=9.0)}, {"e.tps": 8.0}),
+    "metric, mean": (
+        {"queue": WOKEN, "mean": Metric(source="e", quantity="load", target=0.7, across="mean", activation=0.05)},
+        {"e.load": 0.03},
+    ),
+    "headroom": ({"queue": WOKEN, "room": Headroom(share=0.5)}, {"queue.visible": 4.0}),
+    "schedule": ({"queue": WOKEN, "night": Schedule(windows=(NIGHT,))}, {"queue.visible": 4.0}),
+}
+"""Policies, and readings below their activation that leave a need."""
+PRICED = {
+    "reserved": Pool(market="reserved", price_usd_per_hour=2.0, max_replicas=2),
+    "main": Pool(price_usd_per_hour=3.0),
+}
+
+
+def lived(workload: WorkloadSpec, readings: Mapping[str, float], start: int, ticks: int) -> list[Decision]:
+    """Tick after tick with the same readings; what is written is there at the next one."""
+    history, decisions = History(workload.lookback_s), list[Decision]()
+    sizes = {name: start if name == MAIN else 0 for name in workload.pools}
+    for k in range(ticks):
+        at = NOW + k * workload.interval_s
+        told: dict[SignalName, Reading[float]] = {
+            SignalName(n): Fresh(v, at) for n, v in idle(workload, readings).items()
+        }
+        pools = {n: Fresh(PoolStatus(size, size), at) for n, size in sizes.items()}
+        seen = Observation(WorkloadName("llm"), at, told, pools)
+        decision = decide(workload, history, seen)
+        outcomes = tuple(Outcome(n, sizes[n], target, Result.ACCEPTED) for n, target in decision.targets.items())
+        history.append(Tick("abc", seen, decision, outcomes, len(history), 0.0, 0.0))
+        sizes.update(decision.targets)
+        decisions.append(decision)
+    return decisions
+
+
+def idle(workload: WorkloadSpec, readings: Mapping[str, float]) -> dict[str, float]:
+    """The readings, and 0 of every other signal that the policies read."""
+    wanted = {f"{p.source}.{q}": 0.0 for p in workload.policies.values() if p.needs() for q in p.needs()}
+    return wanted | dict(readings)
+
+
+@pytest.mark.parametrize("pools", [None, PRICED], ids=["one pool", "priced pools"])
+@pytest.mark.parametrize("start", [1, 12])
+@pytest.mark.parametrize(("policies", "readings"), LEFT.values(), ids=LEFT)
+def test_below_activation_for_the_cooldown_means_zero(
+    policies: dict[str, Any], readings: dict[str, float], start: int, pools: dict[str, Pool] | None
+) -> None:
+    workload = spec(policies, pools, **OURS)
+    decisions = lived(workload, readings, start, 3 * HOUR)
+    assert all((d.demand or 0.0) > 0.0 for d in decisions[:20]), "a need is left"
+    assert all(d.target for d in decisions[:20]), "not before the cooldown is over"
+    by_then = int((300.0 + 4 * workload.scale_down.period_s) / STEP_S) + 2
+    assert {d.target for d in decisions[by_then:]} == {0}, "and never again while nothing is above activation"
+    assert {sum(d.targets.values()) for d in decisions[by_then:]} == {0}
+
+
+@pytest.mark.parametrize("scale_down", [ScaleDown(window_s=3600.0), ScaleDown(max_replicas=1, max_share=0.0)])
+def test_no_window_or_step_keeps_the_last_replica(scale_down: ScaleDown) -> None:
+    workload = spec({"queue": WOKEN}, **{**OURS, "scale_down": scale_down, "scale_up": ScaleUp(window_s=60.0)})
+    assert lived(workload, {"queue.visible": 2.0}, 3, HOUR)[-1].target == 0
+
+
+def test_the_cooldown_has_to_be_seen_throughout() -> None:
+    """Two messages, and GPUs that are not read: full evidence is missing."""
+    workload = spec({"queue": WOKEN, "gpu": GpuUtilization(source="e")}, **OURS)
+    history, size = History(7200.0), 2
+    for k in range(HOUR):
+        at = NOW + k * STEP_S
+        told: dict[SignalName, Reading[float]] = {
+            SignalName("queue.visible"): Fresh(2.0, at),
+            SignalName("queue.in_flight"): Fresh(0.0, at),
+        }
+        seen = Observation(WorkloadName("llm"), at, told, {MAIN: Fresh(PoolStatus(size, size), at)})
+        decision = decide(workload, history, seen)
+        history.append(Tick("abc", seen, decision, (), len(history), 0.0, 0.0))
+        size = decision.target or 0
+        assert size == 2
+
+
+def test_work_within_the_cooldown_keeps_one() -> None:
+    workload = spec({"queue": WOKEN}, **OURS)
+    busy = lived(workload, {"queue.visible": 6.0}, 1, HOUR)
+    assert {d.target for d in busy} == {1}
+
+
+def test_a_schedule_keeps_what_it_asks_for() -> None:
+    always = Schedule(windows=(Window(start="00:00", end="00:00", replicas=2),))
+    decisions = lived(spec({"queue": WOKEN, "always": always}, **OURS), {"queue.visible": 2.0}, 2, HOUR)
+    assert {d.target for d in decisions} == {2}
+
+
+# --- predictive
+
+
+def resting(policy: Predictive, **settings: Any) -> Day:
+    day = Day(policy)
+    day.spec = dataclasses.replace(day.spec, **{**OURS, **settings})
+    return day
+
+
+@pytest.mark.parametrize("foresee", [True, False], ids=["forecasts", "reactive"])
+def test_predictive_rests_once_traffic_has_ended(foresee: bool) -> None:
+    day = resting(Predictive(source="e", rate_window_s=60.0, foresee=foresee))
+    day.seen = lambda told: told | {"generation_tokens_per_s": told["generation_tokens_per_s"] + 0.3}
+    day.run([60.0] * HOUR)
+    after = day.run([0.0] * (4 * HOUR))
+    assert after[-1].target == 0
+    assert after[-1].active is False
+    came = next(k for k, d in enumerate(after) if d.target == 0)
+    assert (after[came].demand or 0.0) > 0.0, "a rate near zero leaves a need"
+    assert {d.target for d in after[came:]} == {0}, "at zero it stays at zero"
+    assert came >= int(300.0 / STEP_S)
+
+
+def test_requests_too_short_to_be_seen_in_work_keep_a_replica() -> None:
+    """One a second, answered between two ticks: none runs when the engines are read, and the rates tell of them."""
+    day = resting(Predictive(source="e", rate_window_s=60.0))
+    day.seen = lambda told: told | {"running": 0.0, "waiting": 0.0}
+    assert all(d.target for d in day.run([1.0] * HOUR))
+
+
+def test_a_forecast_alone_keeps_no_replica_awake() -> None:
+    """The demand swings from hour to hour when it ends: what may come is more than nothing."""
+    day = resting(Predictive(source="e", rate_window_s=60.0, quantile=0.95))
+    for _ in range(2):
+        day.run([60.0] * HOUR)
+        day.run([5.0] * HOUR)
+    after = day.run([0.0] * (2 * HOUR))
+    needs = [r.replicas or 0.0 for d in after for r in d.recommendations]
+    assert max(needs) > 0.25, "the forecast expects work"
+    assert {d.target for d in after[HOUR:]} == {0}
+
+
+def test_predictive_with_a_queue_rests_and_wakes() -> None:
+    policy = Predictive(source="e", queue="queue", rate_window_s=60.0, deadline_s=30.0, message_s=1.0)
+    workload = dataclasses.replace(resting(policy).spec, policies={PolicyName("predictive"): policy})
+    told = dict.fromkeys(("e.running", "e.waiting", "e.requests_per_s", "e.prompt_tokens_per_s"), 0.0)
+    readings = {**told, "e.generation_tokens_per_s": 0.3, "queue.visible": 0.0}
+    decisions = lived(workload, readings, 3, 3 * HOUR)
+    assert (decisions[0].demand or 0.0) > 0.0
+    assert {d.target for d in decisions[HOUR:]} == {0}
+    woken = lived(workload, {**readings, "queue.visible": 1.0}, 0, 1)
+    assert woken[0].target == 1

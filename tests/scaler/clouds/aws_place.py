@@ -1,0 +1,65 @@
+"""A world of machines on AWS, and adapters opened over it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from policies.model import PoolName, PoolStatus, WorkloadName
+from scaler.clock import SystemClock
+from scaler.clouds.aws.account import AwsAccount
+from scaler.clouds.aws.notices import AwsNotices
+from scaler.shared_resources import Opening, Resources
+from tests.servers.aws import REGION, Aws, aws
+from tests.servers.aws_compute import Compute, compute
+from tests.servers.aws_world import Flock, World
+
+A, B = "us-east-1a", "us-east-1b"
+FLEET = "fleet-11111111-2222-3333-4444-555555555555"
+
+
+@dataclass
+class Place:
+    """Everything of one account. `context` is the one in which `open` opens."""
+
+    world: World
+    cloud: Aws
+    endpoint: Compute
+    resources: Resources
+    context: Opening
+
+    @property
+    def account(self) -> AwsAccount:
+        return AwsAccount(region=REGION, endpoint_url=self.endpoint.url)
+
+    @property
+    def warm(self) -> Flock:
+        """The warm pool of the group `llm`."""
+        warm = self.world.groups["llm"].warm
+        assert warm is not None
+        return warm
+
+    def notices(self, queue: str) -> AwsNotices:
+        return AwsNotices(queue_url=f"{self.endpoint.url}{urlsplit(queue).path}")
+
+    async def open(self, kind: type, name: str = "gpus", **keys: Any) -> Any:
+        """A pool of this kind and name."""
+        return await kind(account=self.account, **keys).open(self.context, WorkloadName("llm"), PoolName(name))
+
+
+@asynccontextmanager
+async def place() -> AsyncIterator[Place]:
+    """An account with nothing in it."""
+    world = World()
+    async with aws() as cloud, compute(world, cloud.url) as endpoint, Resources() as resources:
+        yield Place(world, cloud, endpoint, resources, Opening(resources, SystemClock(), 5.0))
+
+
+async def status(pool: Any) -> PoolStatus:
+    """A pool's status now."""
+    found = (await pool.status()).value
+    assert isinstance(found, PoolStatus)
+    return found

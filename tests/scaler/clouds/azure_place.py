@@ -1,0 +1,84 @@
+"""What the tests of Azure's adapters stand on: a subscription, a namespace, and adapters opened there."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from policies.model import PoolName, PoolStatus, WorkloadName
+from scaler.actuators.aks_agent_pool import AksAgentPool
+from scaler.actuators.vmss import Vmss
+from scaler.actuators.vmss_standby import VmssStandbyPool
+from scaler.ports import Clock
+from scaler.shared_resources import Opening, Resources
+from tests.servers.azure import Azure, Events, azure, scheduled_events
+from tests.servers.azure_compute import NODES, ScaleSet
+from tests.servers.azure_managed import AgentPool
+from tests.servers.spoiling import Ahead, hasty
+
+LLM = WorkloadName("llm")
+GPUS = PoolName("gpus")
+
+
+@dataclass
+class Place:
+    """One subscription and a context to open adapters in."""
+
+    cloud: Azure
+    context: Opening
+    resources: Resources
+    clock: Ahead
+    events: Events
+
+    async def vmss(self, name: str = "h100", **more: Any) -> Any:
+        spec = Vmss(resource_group="llm", name=name, account=self.cloud.account(), **more)
+        return await spec.open(self.context, LLM, GPUS)
+
+    async def aks(self, agent_pool: str = "h100", **more: Any) -> Any:
+        account = self.cloud.account()
+        spec = AksAgentPool(resource_group="llm", cluster="llm", agent_pool=agent_pool, account=account, **more)
+        return await spec.open(self.context, LLM, GPUS)
+
+    async def standby(self) -> Any:
+        account = self.cloud.account()
+        return await VmssStandbyPool(resource_group="llm", name="warm", account=account).open(self.context, LLM, GPUS)
+
+    async def seen(self, pool: Any) -> PoolStatus:
+        """Its status in a new turn."""
+        self.clock.ahead_s += 2.0
+        found: PoolStatus = (await pool.status()).value
+        return found
+
+
+@asynccontextmanager
+async def place(folder: Path, *, at_once: bool = False) -> AsyncIterator[Place]:
+    """An empty one; where calls are repeated, without a pause if it is to be `at_once`."""
+    async with contextlib.AsyncExitStack() as stack:
+        cloud = await stack.enter_async_context(azure(folder))
+        events = await stack.enter_async_context(scheduled_events())
+        resources = await stack.enter_async_context(Resources())
+        clock = Ahead()
+        if at_once:
+            hasty(resources)
+        told: Clock = clock
+        yield Place(cloud, Opening(resources, told, 5.0), resources, clock, events)
+
+
+def serving(cloud: Azure, count: int, name: str = "h100", **more: Any) -> ScaleSet:
+    """A scale set of so many machines that serve."""
+    made = ScaleSet(cloud, name, **more).there()
+    made.resize(count)
+    made.ready(count)
+    return made
+
+
+def agent_pool(cloud: Azure, count: int, name: str = "h100", **more: Any) -> AgentPool:
+    """An agent pool of so many nodes that serve."""
+    tags = {"aks-managed-poolName": name}
+    return AgentPool(
+        cloud, name, serving(cloud, count, f"aks-{name}-vmss", group=NODES, tags=tags), count=count, **more
+    ).there()

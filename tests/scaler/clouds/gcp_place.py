@@ -1,0 +1,71 @@
+"""A Google Cloud with a daemon's context before it, for tests of what is particular to its APIs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from policies.model import PoolName, PoolStatus, WorkloadName
+from scaler.clock import SystemClock
+from scaler.ports import Actuator
+from scaler.shared_resources import Opening, Resources
+from tests.contracts.actuator import settled
+from tests.servers.gcp import PROJECT, Gcp, gcp
+from tests.servers.gcp_compute import Mig
+from tests.servers.spoiling import hasty
+
+ZONES = ("us-central1-a", "us-central1-b", "us-central1-c")
+CLUSTER = f"projects/{PROJECT}/locations/us-central1/clusters/serving"
+
+
+class Shifted:
+    """The system's clock, some time ahead."""
+
+    def __init__(self) -> None:
+        self._clock = SystemClock()
+        self.ahead_s = 0.0
+
+    def now(self) -> float:
+        return self._clock.now() + self.ahead_s
+
+    async def sleep_until(self, t: float) -> None:
+        await self._clock.sleep_until(t - self.ahead_s)
+
+    def step_s(self) -> float:
+        return self._clock.step_s()
+
+
+@dataclass
+class There:
+    cloud: Gcp
+    context: Opening
+    clock: Shifted
+
+    async def pool(self, spec: Any) -> Actuator:
+        opened: Actuator = await spec.open(self.context, WorkloadName("llm"), PoolName("gpus"))
+        return opened
+
+    def mig(self, name: str = "vllm", location: str = ZONES[0], size: int = 2) -> Mig:
+        """A group with so many machines running."""
+        zones = (location,) if location.count("-") == 2 else ZONES
+        mig = self.cloud.compute.add(Mig(PROJECT, location, name, zones))
+        mig.resize(size)
+        mig.boot()
+        return mig
+
+
+@asynccontextmanager
+async def there(folder: Path, *, at_once: bool = False) -> AsyncIterator[There]:
+    """An empty project; where calls are repeated, without a pause if it is to be `at_once`."""
+    clock = Shifted()
+    async with gcp(folder) as cloud, Resources() as resources:
+        if at_once:
+            hasty(resources)
+        yield There(cloud, Opening(resources, clock, 5.0), clock)
+
+
+async def seen(actuator: Actuator, until: Callable[[PoolStatus], bool] = lambda _: True) -> PoolStatus:
+    return await settled(actuator, until)

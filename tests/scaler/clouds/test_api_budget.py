@@ -1,0 +1,164 @@
+"""Calls to clouds: budgets, the one repetition, what gives way to what, and the counts."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scaler.clock import stopwatch_s
+from scaler.clouds.api_budget import LONGEST_S, Api, Bucket, Calls, Channel
+from scaler.ports import Misconfigured, OutOfCapacity, PortError, Throttled, Unavailable
+from scaler.shared_resources import Opening, Resources
+from scaler.telemetry.api_calls import CallsCollector
+from tests.fakes import ManualClock
+
+WIDE = Api("aws/autoscaling", per_s=100.0, burst=100)
+
+
+def channel(api: Api = WIDE, deadline_s: float = 1.0) -> tuple[Channel, Calls, ManualClock]:
+    clock, resources = ManualClock(), Resources()
+    return Channel(Opening(resources, clock, deadline_s), api, "account"), resources.calls, clock
+
+
+class Answers:
+    """Gives each of `answers` in turn; errors are raised."""
+
+    def __init__(self, *answers: object) -> None:
+        self.left = list(answers)
+        self.asked = 0
+
+    async def __call__(self) -> object:
+        self.asked += 1
+        answer = self.left.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+async def test_a_read_whose_connection_broke_is_tried_once_more() -> None:
+    reads = Answers(Unavailable("reset"), "there")
+    line, calls, _ = channel()
+    assert await line.call("Describe", reads) == "there"
+    assert calls.results["aws/autoscaling", "Describe", "unavailable"] == 1
+    assert calls.results["aws/autoscaling", "Describe", "ok"] == 1
+
+
+async def test_it_is_not_tried_a_third_time() -> None:
+    reads = Answers(Unavailable("reset"), Unavailable("reset"), "there")
+    with pytest.raises(Unavailable):
+        await channel()[0].call("Describe", reads)
+    assert reads.asked == 2
+
+
+@pytest.mark.parametrize(
+    "error",
+    [Throttled("slow down"), Unavailable("later", 3.0), OutOfCapacity("none"), Misconfigured("denied")],
+    ids=["throttled", "asked to wait", "no capacity", "denied"],
+)
+async def test_what_a_repetition_does_not_mend_is_not_repeated(error: PortError) -> None:
+    reads = Answers(error, "there")
+    with pytest.raises(type(error)):
+        await channel()[0].call("Describe", reads)
+    assert reads.asked == 1
+
+
+async def test_a_write_is_not_repeated_because_its_answer_was_lost() -> None:
+    writes = Answers(Unavailable("reset"), "done")
+    with pytest.raises(Unavailable):
+        await channel()[0].call("SetDesiredCapacity", writes, write=True)
+    assert writes.asked == 1
+
+
+async def test_a_write_with_a_token_of_its_own_is() -> None:
+    writes = Answers(Unavailable("reset"), "done")
+    assert await channel()[0].call("CreateFleet", writes, write=True, repeat=True) == "done"
+
+
+async def test_silence_ends_with_the_deadline_and_names_the_call() -> None:
+    line, calls, _ = channel(deadline_s=0.1)
+
+    async def silent() -> None:
+        await asyncio.sleep(3600)
+
+    with pytest.raises(Unavailable, match=r"DescribeFleets: no answer within 0\.08"):
+        await line.call("DescribeFleets", silent)
+    assert sum(calls.results.values()) == 1
+
+
+async def test_an_empty_budget_refuses_at_once_what_could_not_go_in_time() -> None:
+    line, _, _ = channel(Api("azure/put", per_s=1 / 60, burst=1))
+    await line.call("put", Answers("done"), write=True)
+    began = stopwatch_s()
+    with pytest.raises(Throttled, match="our own budget for azure/put is spent") as raised:
+        await line.call("put", Answers("done"), write=True)
+    assert raised.value.retry_after_s == pytest.approx(60)
+    assert stopwatch_s() - began < 30  # it didn't wait for the token
+
+
+async def test_reads_leave_tokens_to_writes() -> None:
+    line, _, _ = channel(Api("gcp/container", per_s=0.001, burst=8))
+    for _ in range(6):
+        await line.call("get", Answers("there"))
+    with pytest.raises(Throttled):
+        await line.call("get", Answers("there"))
+    for _ in range(2):
+        await line.call("setSize", Answers("done"), write=True)
+
+
+async def test_after_a_throttle_reads_give_way_and_writes_go_on() -> None:
+    line, _, clock = channel()
+    with pytest.raises(Throttled):
+        await line.call("Describe", Answers(Throttled("slow down", 20.0)))
+    with pytest.raises(Throttled):
+        await line.call("Describe", Answers("there"))
+    assert await line.call("SetDesiredCapacity", Answers("done"), write=True) == "done"
+    clock.advance(21)
+    assert await line.call("Describe", Answers("there")) == "there"
+
+
+async def test_equal_accounts_share_a_budget_and_others_do_not() -> None:
+    clock, resources = ManualClock(), Resources()
+    api = Api("aws/ec2", per_s=0.001, burst=2)
+    one, same, other = (Channel(Opening(resources, clock, 1.0), api, scope) for scope in ("a", "a", "b"))
+    await one.call("Describe", Answers("there"))
+    with pytest.raises(Throttled):
+        await same.call("Describe", Answers("there"))
+    await other.call("Describe", Answers("there"))
+
+
+@given(
+    st.lists(st.tuples(st.floats(-5, 5), st.booleans()), max_size=60),
+    st.floats(0.1, 50),
+    st.integers(1, 40),
+)
+def test_no_window_holds_more_calls_than_the_budget(steps: list[tuple[float, bool]], per_s: float, burst: int) -> None:
+    now, passed_s, went = 0.0, 0.0, 0
+    bucket = Bucket(Api("any", per_s, burst), now)
+    for step_s, write in steps:
+        now += step_s
+        passed_s += max(0.0, step_s)
+        went += bucket.wait_s(now, write=write) == 0
+    assert went <= burst + per_s * passed_s + 1e-6
+
+
+def test_a_clock_set_back_does_not_shut_reads_for_longer_than_the_limit() -> None:
+    bucket = Bucket(Api("any", 1, 10), 1_000_000.0)
+    bucket.shut(1_000_000.0, 60)
+    bucket.wait_s(500_000.0, write=False)
+    assert bucket.wait_s(500_000.0 + LONGEST_S, write=False) == 0
+
+
+async def test_results_and_durations_are_metrics() -> None:
+    line, calls, _ = channel()
+    await line.call("Describe", Answers("there"))
+    with pytest.raises(OutOfCapacity):
+        await line.call("SetDesiredCapacity", Answers(OutOfCapacity("none")), write=True)
+    counts, times = CallsCollector(calls).collect()
+    assert {(s.labels["operation"], s.labels["result"]): s.value for s in counts.samples} == {
+        ("Describe", "ok"): 1,
+        ("SetDesiredCapacity", "out_of_capacity"): 1,
+    }
+    assert {s.value for s in times.samples if s.name.endswith("_count")} == {1}

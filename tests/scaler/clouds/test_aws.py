@@ -1,0 +1,235 @@
+"""How the daemon gets its AWS credentials, region and clients; and what it says when it can't."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from policies.model import Fresh
+from scaler.clock import SystemClock
+from scaler.clouds.aws.account import AwsAccount
+from scaler.ports import Misconfigured, Source, Unavailable
+from scaler.shared_resources import Opening, Resources
+from scaler.sources.sqs import Sqs
+from tests.servers.aws import ACCOUNT, KEYS, REGION, Aws, aws, isolate, web_token
+from tests.servers.aws_fault import Front, front
+from tests.servers.pod_identity import pod_identity
+from tests.servers.tcp_fault import Weather, free_port, tcp_proxy
+
+ROLE = f"arn:aws:iam::{ACCOUNT}:role/scaler"
+
+
+@dataclass
+class There:
+    """An account with a queue, a front that notes what is asked, and an environment to write."""
+
+    aws: Aws
+    front: Front
+    resources: Resources
+    queue: str
+    tmp: Path
+    monkeypatch: pytest.MonkeyPatch
+
+    def environment(self, **variables: str) -> None:
+        """Nothing of AWS's in the environment but a region, and these."""
+        isolate(self.monkeypatch, self.tmp, AWS_REGION=REGION, **variables)
+
+    def token_file(self, text: str) -> str:
+        file = self.tmp / "token"
+        file.write_text(text)
+        return str(file)
+
+    async def open(
+        self, queue: str | None = None, region: str | None = None, *, oldest_age: bool = False, deadline_s: float = 5.0
+    ) -> Source:
+        account = AwsAccount(region=region, endpoint_url=self.front.url)
+        spec = Sqs(queue_url=queue or self.queue, account=account, oldest_age=oldest_age)
+        return await spec.open(Opening(self.resources, SystemClock(), deadline_s))
+
+
+@pytest.fixture
+async def there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[There]:
+    isolate(monkeypatch, tmp_path, **KEYS)
+    async with aws() as cloud, front(cloud.url) as words, Resources() as resources:
+        yield There(cloud, words, resources, await cloud.queue("prompts"), tmp_path, monkeypatch)
+
+
+async def answers(source: Source) -> bool:
+    return isinstance((await source.sample())["visible"], Fresh)
+
+
+async def test_workloads_of_one_account_share_one_client_and_its_connections(there: There) -> None:
+    queues = [await there.aws.queue(f"queue-{i}") for i in range(5)]
+    for source in await asyncio.gather(*(there.open(q) for q in queues)):
+        assert await answers(source)
+    assert len(there.front.asked) == 5
+    assert len({a.connection for a in there.front.asked}) == 1
+
+
+async def test_another_region_has_a_client_of_its_own(there: There) -> None:
+    for region in ("us-east-1", "eu-west-1", "us-east-1"):
+        with pytest.raises(Misconfigured) if region != REGION else nullcontext():  # moto: other region, other queues
+            await (await there.open(region=region)).sample()
+    assert [a.region for a in there.front.asked] == ["us-east-1", "eu-west-1", "us-east-1"]
+    assert len({a.connection for a in there.front.asked}) == 2
+
+
+# --- region
+
+
+async def test_the_region_is_the_one_in_the_queue_s_url(there: There) -> None:
+    url = f"https://sqs.eu-west-1.amazonaws.com/{ACCOUNT}/prompts"
+    with pytest.raises(Misconfigured):  # there is none of the name over there
+        await (await there.open(url)).sample()
+    assert [a.region for a in there.front.asked] == ["eu-west-1"]
+
+
+@pytest.mark.parametrize(
+    ("host", "region"),
+    [
+        ("sqs.eu-west-1.amazonaws.com", "eu-west-1"),
+        ("sqs-fips.us-gov-west-1.amazonaws.com", "us-gov-west-1"),
+        ("sqs.cn-north-1.amazonaws.com.cn", "cn-north-1"),
+        ("vpce-0a1b-c2d3.sqs.us-east-2.vpce.amazonaws.com", "us-east-2"),
+        ("sqs.us-west-2.api.aws", "us-west-2"),
+        ("localhost:4566", None),
+    ],
+)
+def test_every_form_of_a_queue_s_url_tells_its_region(host: str, region: str | None) -> None:
+    assert Sqs(queue_url=f"https://{host}/{ACCOUNT}/prompts").located.region == region
+
+
+def test_a_region_that_contradicts_the_url_is_refused_at_configuration() -> None:
+    spec = Sqs(queue_url=f"https://sqs.eu-west-1.amazonaws.com/{ACCOUNT}/q", account=AwsAccount(region="us-east-1"))
+    assert list(spec.problems()) == [("account.region", "the queue's URL names another region, eu-west-1")]
+
+
+async def test_no_region_anywhere_is_misconfigured(there: There) -> None:
+    isolate(there.monkeypatch, there.tmp, **{**KEYS, "AWS_REGION": ""})
+    with pytest.raises(Misconfigured, match=r"no region.*AWS_REGION"):
+        await there.open()
+
+
+async def test_a_profile_that_does_not_exist_is_misconfigured(there: There) -> None:
+    there.environment(AWS_PROFILE="nobody")
+    with pytest.raises(Misconfigured, match="nobody"):
+        await there.open()
+
+
+# --- no credentials, wrong ones
+
+
+async def test_no_credentials_are_misconfigured_and_the_message_says_where_they_may_come_from(there: There) -> None:
+    there.environment()
+    with pytest.raises(Misconfigured, match=r"no credentials.*Pod Identity.*IRSA.*AWS_PROFILE"):
+        await there.open()
+    assert there.front.asked == []
+
+
+async def test_keys_that_aws_does_not_know_are_misconfigured(there: There) -> None:
+    source = await there.open()
+    async with there.aws.strangers_refused():
+        with pytest.raises(Misconfigured, match="InvalidClientTokenId"):
+            await source.sample()
+
+
+async def test_a_machine_without_instance_metadata_is_asked_for_it_twice_at_most(there: There) -> None:
+    async with tcp_proxy("127.0.0.1", free_port()) as metadata:
+        metadata.weather = Weather.SILENT
+        endpoint = f"http://127.0.0.1:{metadata.port}"
+        there.environment(AWS_EC2_METADATA_DISABLED="false", AWS_EC2_METADATA_SERVICE_ENDPOINT=endpoint)
+        with pytest.raises(Misconfigured, match="no credentials"):
+            await there.open()
+        assert metadata.accepted <= 2  # the SDK waits a second for each
+
+
+async def test_metadata_that_outlasts_the_deadline_is_unavailable_not_a_hang(there: There) -> None:
+    async with tcp_proxy("127.0.0.1", free_port()) as metadata:
+        metadata.weather = Weather.SILENT
+        endpoint = f"http://127.0.0.1:{metadata.port}"
+        there.environment(AWS_EC2_METADATA_DISABLED="false", AWS_EC2_METADATA_SERVICE_ENDPOINT=endpoint)
+        source = await there.open(deadline_s=0.2)
+        with pytest.raises(Unavailable, match=r"no credentials within 0\.2 s"):
+            await source.sample()
+
+
+async def test_an_instance_role_s_keys_sign(there: There) -> None:
+    there.environment(AWS_EC2_METADATA_DISABLED="false", AWS_EC2_METADATA_SERVICE_ENDPOINT=there.aws.url)
+    assert await answers(await there.open())
+    assert [a.key for a in there.front.asked] == ["test-key"]  # moto's
+
+
+# --- IRSA: a role by the service account's token
+
+
+async def test_irsa_s_keys_sign_and_sts_is_asked_once_for_all_clients(there: There) -> None:
+    token = there.token_file(web_token(time.time() + 3600))
+    there.environment(AWS_ROLE_ARN=ROLE, AWS_WEB_IDENTITY_TOKEN_FILE=token, AWS_ENDPOINT_URL_STS=there.front.url)
+    source = await there.open(oldest_age=True)
+    assert await answers(source)
+    assert await answers(source)
+    assert there.front.count("AssumeRoleWithWebIdentity") == 1
+    keys = {a.key for a in there.front.asked if a.operation != "AssumeRoleWithWebIdentity"}
+    assert {key[:4] for key in keys} == {"ASIA"}
+    assert len(keys) == 1
+
+
+@pytest.mark.parametrize(
+    ("token", "error"),
+    [("expired", "AssumeRoleWithWebIdentity: ExpiredTokenException"), ("junk", "InvalidIdentityToken")],
+)
+async def test_a_token_that_sts_refuses_is_misconfigured_and_a_new_one_mends_it(
+    there: There, token: str, error: str
+) -> None:
+    file = there.token_file(web_token(time.time() - 60) if token == "expired" else token)
+    there.environment(AWS_ROLE_ARN=ROLE, AWS_WEB_IDENTITY_TOKEN_FILE=file, AWS_ENDPOINT_URL_STS=there.front.url)
+    source = await there.open()
+    with pytest.raises(Misconfigured, match=error):
+        await source.sample()
+    there.token_file(web_token(time.time() + 3600))
+    assert await answers(source)
+
+
+async def test_a_token_file_that_does_not_exist_is_misconfigured(there: There) -> None:
+    there.environment(AWS_ROLE_ARN=ROLE, AWS_WEB_IDENTITY_TOKEN_FILE="/nowhere/token")
+    source = await there.open()
+    with pytest.raises(Misconfigured, match="/nowhere/token"):
+        await source.sample()
+
+
+async def test_an_sts_that_is_down_is_unavailable(there: There) -> None:
+    token = there.token_file(web_token(time.time() + 3600))
+    sts = f"http://127.0.0.1:{free_port()}"
+    there.environment(AWS_ROLE_ARN=ROLE, AWS_WEB_IDENTITY_TOKEN_FILE=token, AWS_ENDPOINT_URL_STS=sts)
+    source = await there.open()
+    with pytest.raises(Unavailable, match=sts):
+        await source.sample()
+
+
+# --- EKS Pod Identity: an agent on the node lends keys
+
+
+async def test_pod_identity_s_keys_sign_and_the_agent_is_asked_once_for_all_workloads(there: There) -> None:
+    async with pod_identity() as agent:
+        token = there.token_file("bearer-of-the-pod")
+        there.environment(AWS_CONTAINER_CREDENTIALS_FULL_URI=agent.url, AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE=token)
+        for source in await asyncio.gather(*(there.open(oldest_age=True) for _ in range(5))):
+            assert await answers(source)
+        assert agent.tokens == ["bearer-of-the-pod"]
+        assert {a.key for a in there.front.asked} == {"ASIAPOD"}
+
+
+async def test_an_agent_that_comes_up_after_the_daemon_is_found(there: There) -> None:
+    port = free_port()
+    there.environment(AWS_CONTAINER_CREDENTIALS_FULL_URI=f"http://127.0.0.1:{port}/v1/credentials")
+    source = await there.open(deadline_s=0.3)
+    with pytest.raises(Unavailable, match="no credentials"):
+        await source.sample()
+    async with pod_identity(port):
+        assert await answers(source)

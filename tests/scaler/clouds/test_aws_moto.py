@@ -1,0 +1,148 @@
+"""The same adapters on moto's own Auto Scaling, EC2 and EKS, which know nothing of what we think that AWS does."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from policies.model import PoolName, PoolStatus, WorkloadName
+from scaler.actuators.asg import Asg
+from scaler.actuators.asg_warm_pool import AsgWarmPool
+from scaler.actuators.ec2_fleet import Ec2Fleet
+from scaler.actuators.ec2_instant_fleet import Ec2InstantFleet
+from scaler.actuators.eks_node_group import EksNodeGroup
+from scaler.clock import SystemClock
+from scaler.clouds.aws.account import AwsAccount
+from scaler.ports import Misconfigured
+from scaler.shared_resources import Opening, Resources
+from tests.servers.aws import KEYS, REGION, Aws, aws, isolate
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass
+class Moto:
+    cloud: Aws
+    context: Opening
+
+    async def open(self, kind: type, **keys: Any) -> Any:
+        account = AwsAccount(region=REGION, endpoint_url=self.cloud.url)
+        return await kind(account=account, **keys).open(self.context, WorkloadName("llm"), PoolName("gpus"))
+
+    async def template(self) -> str:
+        ec2 = await self.cloud.client("ec2")
+        image = (await ec2.describe_images())["Images"][0]["ImageId"]
+        data = {"ImageId": image, "InstanceType": "g5.xlarge"}
+        await ec2.create_launch_template(LaunchTemplateName="llm", LaunchTemplateData=data)
+        return "llm"
+
+    async def subnets(self) -> list[str]:
+        ec2 = await self.cloud.client("ec2")
+        found = (await ec2.describe_subnets())["Subnets"]
+        return [s["SubnetId"] for s in sorted(found, key=lambda s: s["AvailabilityZone"])][:2]
+
+    async def group(self, desired: int) -> None:
+        autoscaling = await self.cloud.client("autoscaling")
+        await autoscaling.create_auto_scaling_group(
+            AutoScalingGroupName="llm",
+            LaunchTemplate={"LaunchTemplateName": await self.template(), "Version": "$Default"},
+            MinSize=0,
+            MaxSize=5,
+            DesiredCapacity=desired,
+            VPCZoneIdentifier=",".join(await self.subnets()),
+        )
+
+
+@pytest.fixture
+async def moto(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[Moto]:
+    isolate(monkeypatch, tmp_path, **KEYS)
+    async with aws() as cloud, Resources() as resources:
+        yield Moto(cloud, Opening(resources, SystemClock(), 20.0))
+
+
+async def status(pool: Any) -> PoolStatus:
+    found = (await pool.status()).value
+    assert isinstance(found, PoolStatus)
+    return found
+
+
+async def test_an_auto_scaling_group(moto: Moto) -> None:
+    await moto.group(2)
+    pool = await moto.open(Asg, group="llm")
+    found = await status(pool)
+    assert (found.desired, found.ready, found.pending) == (2, 2, 0)
+    assert sum(p.ready for p in found.parts) == 2
+    await pool.resize(4, found)
+    assert (await status(pool)).desired == 4
+    with pytest.raises(Misconfigured, match="MaxSize"):
+        await pool.resize(6, await status(pool))
+    await pool.resize(0, await status(pool))
+    assert (await status(pool)).ready == 0
+
+
+async def test_a_warm_pool(moto: Moto) -> None:
+    await moto.group(1)
+    pool = await moto.open(AsgWarmPool, group="llm", tier="warm_node", serves=PoolName("gpus"))
+    assert (await status(pool)).desired == 0
+    await pool.resize(2, await status(pool))
+    found = await status(pool)
+    assert found.desired == 2
+
+
+async def test_a_node_group(moto: Moto) -> None:
+    eks = await moto.cloud.client("eks")
+    subnets = await moto.subnets()
+    role = "arn:aws:iam::123456789012:role/node"
+    await eks.create_cluster(name="serving", roleArn=role, resourcesVpcConfig={"subnetIds": subnets})
+    made = await eks.create_nodegroup(
+        clusterName="serving",
+        nodegroupName="h100",
+        scalingConfig={"minSize": 0, "maxSize": 5, "desiredSize": 1},
+        subnets=subnets,
+        nodeRole=role,
+    )
+    autoscaling = await moto.cloud.client("autoscaling")
+    behind = made["nodegroup"]["resources"]["autoScalingGroups"][0]["name"]
+    await autoscaling.create_auto_scaling_group(  # moto names it, and makes none
+        AutoScalingGroupName=behind,
+        LaunchTemplate={"LaunchTemplateName": await moto.template(), "Version": "$Default"},
+        MinSize=0,
+        MaxSize=5,
+        DesiredCapacity=1,
+        VPCZoneIdentifier=",".join(subnets),
+    )
+    pool = await moto.open(EksNodeGroup, cluster="serving", node_group="h100")
+    found = await status(pool)
+    assert (found.desired, found.ready, found.foreign) == (1, 1, None)
+    await pool.resize(3, found)
+    sizes = (await eks.describe_nodegroup(clusterName="serving", nodegroupName="h100"))["nodegroup"]["scalingConfig"]
+    assert sizes == {"minSize": 0, "maxSize": 5, "desiredSize": 3}, "only the size was changed"
+
+
+async def test_a_fleet_that_maintains_its_size_is_read(moto: Moto) -> None:
+    ec2 = await moto.cloud.client("ec2")
+    template = {"LaunchTemplateName": await moto.template(), "Version": "$Default"}
+    capacity = {"TotalTargetCapacity": 2, "OnDemandTargetCapacity": 2, "DefaultTargetCapacityType": "on-demand"}
+    made = await ec2.create_fleet(
+        Type="maintain",
+        LaunchTemplateConfigs=[{"LaunchTemplateSpecification": template}],
+        TargetCapacitySpecification=capacity,
+    )
+    pool = await moto.open(Ec2Fleet, fleet=made["FleetId"])
+    found = await status(pool)
+    assert (found.desired, found.ready) == (2, 2)
+
+
+async def test_instances_bought_at_once(moto: Moto) -> None:
+    keys = {"launch_template": await moto.template(), "subnets": tuple(await moto.subnets())}
+    pool = await moto.open(Ec2InstantFleet, **keys)
+    assert (await status(pool)).desired == 0
+    await pool.resize(2, await status(pool))
+    found = await status(pool)
+    assert found.desired == 2
+    await pool.resize(1, found)
+    assert (await status(pool)).desired == 1

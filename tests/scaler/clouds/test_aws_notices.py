@@ -1,0 +1,242 @@
+"""Notices of interruption on AWS: EventBridge's events through a queue, and an instance's own metadata server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from policies.model import PoolStatus
+from scaler.actuators.asg import Asg
+from scaler.clouds.aws.events import INTERRUPTED_AFTER_S, parsed
+from scaler.clouds.aws.notices import AwsNotices, heard
+from scaler.clouds.interruptions import Board
+from tests.contracts.actuator import settled
+from tests.patience import patience
+from tests.scaler.clouds.aws_place import A, Place, place, status
+from tests.servers.aws import KEYS, isolate
+from tests.servers.aws_events import REBALANCE, WARNING, event_queue, tell, warn
+from tests.servers.aws_metadata import MetadataServer, metadata_server
+from tests.servers.aws_wire import Refusal
+from tests.servers.aws_world import Group
+
+HEARD_S = 2.0
+
+
+@pytest.fixture
+async def there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[Place]:
+    isolate(monkeypatch, tmp_path, **KEYS)
+    async with place() as found:
+        group = found.world.groups["llm"] = Group("llm", (A,), desired=2, market="spot")
+        found.world.ready(group, 2)
+        yield found
+
+
+@pytest.fixture
+async def queue(there: Place) -> str:
+    return await event_queue(there.cloud)
+
+
+async def pool_of(there: Place, queue: str) -> Any:
+    return await there.open(Asg, group="llm", market="spot", notices=there.notices(queue))
+
+
+async def within(seconds: float, found: Callable[[], object]) -> None:
+    async with patience(seconds):
+        while not found():  # noqa: ASYNC110 - what is looked at rings for nobody
+            await asyncio.sleep(0.02)
+
+
+async def board_of(there: Place, queue: str) -> Board:
+    return (await heard(there.context, there.account, there.notices(queue))).board
+
+
+@pytest.mark.parametrize(
+    ("kind", "named"),
+    [
+        (WARNING, "interruption"),
+        ("EC2 Capacity Reservation Instance Interruption Warning", "interruption"),
+        (REBALANCE, "rebalance"),
+    ],
+)
+async def test_a_warning_is_pinned_and_a_turn_asked_for(there: Place, queue: str, kind: str, named: str) -> None:
+    board = await board_of(there, queue)
+    rung = asyncio.create_task(there.context.bell.wait())
+    await warn(there.cloud, "i-1", kind)
+    async with patience(HEARD_S):
+        await rung
+    notice = board.of({"i-1"})["i-1"]
+    assert notice.kind == named
+    if named == "interruption":
+        assert notice.takes_at is not None
+        assert abs(notice.takes_at - notice.seen_at - INTERRUPTED_AFTER_S) < 5
+    else:
+        assert notice.takes_at is None
+
+
+async def test_what_is_rebalanced_away_was_doomed_and_not_taken(there: Place, queue: str) -> None:
+    pool = await pool_of(there, queue)
+    first = there.world.groups["llm"].instances[0].id
+    await status(pool)
+    await warn(there.cloud, first, REBALANCE)
+    await settled(pool, lambda s: s.doomed == 1)
+    there.world.take([first])
+    found = await status(pool)
+    assert (found.doomed, found.interrupted) == (0, 0)
+
+
+async def test_one_that_goes_before_anybody_looked_was_taken_all_the_same(there: Place, queue: str) -> None:
+    pool = await pool_of(there, queue)
+    first = there.world.groups["llm"].instances[0].id
+    await status(pool)
+    rung = asyncio.create_task(there.context.bell.wait())
+    await warn(there.cloud, first)
+    async with patience(HEARD_S):
+        await rung
+    there.world.take([first])
+    assert (await status(pool)).interrupted == 1
+
+
+async def test_notices_of_others_machines_move_nothing(there: Place, queue: str) -> None:
+    pool = await pool_of(there, queue)
+    board = await board_of(there, queue)
+    await warn(there.cloud, "i-of-somebody-else")
+    await within(HEARD_S, lambda: board.of({"i-of-somebody-else"}))
+    assert (await status(pool)).doomed == 0
+
+
+@pytest.mark.parametrize("kind", ["EC2 Instance Launch Unsuccessful", "EC2 Instance-terminate Lifecycle Action"])
+async def test_news_of_a_group_asks_for_a_turn_and_dooms_nobody(there: Place, queue: str, kind: str) -> None:
+    board = await board_of(there, queue)
+    rung = asyncio.create_task(there.context.bell.wait())
+    await tell(there.cloud, "aws.autoscaling", kind, {"EC2InstanceId": "i-1", "AutoScalingGroupName": "llm"})
+    async with patience(HEARD_S):
+        await rung
+    assert not board.of({"i-1"})
+
+
+async def left(there: Place, queue: str) -> int:
+    sqs = await there.cloud.client("sqs")
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    found = (await sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=names))["Attributes"]
+    return sum(int(found[name]) for name in names)
+
+
+async def test_what_is_no_event_is_thrown_away_and_the_next_is_heard(there: Place, queue: str) -> None:
+    board = await board_of(there, queue)
+    sqs = await there.cloud.client("sqs")
+    for text in ("", "{", "[]", '{"detail-type": 7}', json.dumps({"detail-type": WARNING, "detail": "i-1"})):
+        await sqs.send_message(QueueUrl=queue, MessageBody=text or " ")
+    await warn(there.cloud, "i-1")
+    await within(2 * HEARD_S, lambda: board.of({"i-1"}))
+    async with patience(HEARD_S):
+        while await left(there, queue):  # noqa: ASYNC110 - nor does a queue
+            await asyncio.sleep(0.05)
+
+
+async def test_pools_share_one_reader(there: Place, queue: str) -> None:
+    for name in ("a", "b", "c"):
+        there.world.groups[name] = Group(name, (A,))
+        await there.open(Asg, group=name, notices=there.notices(queue))
+    await within(HEARD_S, lambda: there.endpoint.count("sqs:ReceiveMessage"))
+    await asyncio.sleep(0.1)
+    assert there.endpoint.count("sqs:ReceiveMessage") == 1
+
+
+async def test_a_queue_that_does_not_exist_does_not_blind_the_pool(there: Place) -> None:
+    pool = await pool_of(there, f"{there.cloud.url}/123456789012/nowhere")
+    assert (await status(pool)).ready == 2
+    (listener,) = (await heard(there.context, there.account, pool._pool.notices)).listeners
+    await within(HEARD_S, listener.refused)
+    assert (await status(pool)).ready == 2
+    (denied,) = [p for p in await pool.permits() if p.granted is False]
+    assert (denied.action, "nowhere" in denied.detail) == ("sqs:ReceiveMessage", True)
+
+
+def test_an_event_that_came_by_a_topic_is_unwrapped() -> None:
+    event = {"detail-type": WARNING, "detail": {"instance-id": "i-1"}}
+    assert parsed(json.dumps({"Type": "Notification", "Message": json.dumps(event)})) == event
+    assert parsed(json.dumps({"Type": "Notification", "Message": "hello"})) == {}
+
+
+@pytest.mark.parametrize(
+    ("region", "arn"),
+    [
+        ("eu-central-1", "arn:aws:sqs:eu-central-1:123456789012:events"),
+        ("cn-north-1", "arn:aws-cn:sqs:cn-north-1:123456789012:events"),
+        ("us-gov-west-1", "arn:aws-us-gov:sqs:us-gov-west-1:123456789012:events"),
+        (None, "arn:aws:sqs:*:123456789012:events"),
+    ],
+)
+def test_the_queue_s_permissions_are_asked_for_by_its_own_name(region: str | None, arn: str) -> None:
+    notices = AwsNotices(queue_url="https://sqs.example/123456789012/events")
+    assert notices.actions(region) == {"sqs:DeleteMessage": arn, "sqs:ReceiveMessage": arn}
+    assert AwsNotices().actions(region) == {}
+
+
+# --- the metadata server
+
+
+@pytest.fixture
+async def own(there: Place) -> AsyncIterator[tuple[MetadataServer, Board]]:
+    async with metadata_server() as server:
+        found = await heard(there.context, there.account, AwsNotices(metadata=True, metadata_url=server.url))
+        yield server, found.board
+
+
+async def test_an_instance_hears_of_its_own_interruption(own: tuple[MetadataServer, Board]) -> None:
+    server, board = own
+    await within(HEARD_S, lambda: server.given)
+    assert not board.of({"i-0123456789abcdef0"})
+    server.told["events/recommendations/rebalance"] = json.dumps({"noticeTime": "2026-11-27T12:00:00Z"})
+    await within(HEARD_S, lambda: board.of({"i-0123456789abcdef0"}))
+    assert board.of({"i-0123456789abcdef0"})["i-0123456789abcdef0"].kind == "rebalance"
+    server.told["spot/instance-action"] = json.dumps({"action": "terminate", "time": "2026-11-27T12:02:00Z"})
+
+    def interrupted() -> bool:
+        return board.of({"i-0123456789abcdef0"})["i-0123456789abcdef0"].kind == "interruption"
+
+    await within(HEARD_S, interrupted)
+    notice = board.of({"i-0123456789abcdef0"})["i-0123456789abcdef0"]
+    assert notice.takes_at == 1795780920.0
+
+
+async def test_a_token_that_is_refused_is_asked_for_anew(own: tuple[MetadataServer, Board]) -> None:
+    server, board = own
+    await within(HEARD_S, lambda: server.given)
+    server.tokens.clear()
+    server.told["spot/instance-action"] = json.dumps({"action": "stop", "time": "2026-11-27T12:02:00Z"})
+    await within(2 * HEARD_S, lambda: board.of({"i-0123456789abcdef0"}))
+    assert server.given == 2
+
+
+async def test_a_server_that_is_busy_at_first_is_asked_again_soon(there: Place) -> None:
+    async with metadata_server() as server:
+        server.busy = 2
+        server.told["spot/instance-action"] = json.dumps({"action": "stop", "time": "2026-11-27T12:02:00Z"})
+        found = await heard(there.context, there.account, AwsNotices(metadata=True, metadata_url=server.url))
+        await within(3 * HEARD_S, lambda: found.board.of({"i-0123456789abcdef0"}))
+
+
+async def test_doomed_by_its_own_word_is_the_pool_s_machine(there: Place, own: tuple[MetadataServer, Board]) -> None:
+    server, _ = own
+    pool = await there.open(Asg, group="llm", notices=AwsNotices(metadata=True, metadata_url=server.url))
+    there.world.groups["llm"].instances[0].id = "i-0123456789abcdef0"
+    await status(pool)
+    server.told["spot/instance-action"] = json.dumps({"action": "terminate", "time": "2026-11-27T12:02:00Z"})
+    async with patience(HEARD_S):
+        found: PoolStatus = await settled(pool, lambda s: s.doomed == 1)
+    assert found.ready == 2
+
+
+async def test_throttled_polls_go_on(there: Place, queue: str) -> None:
+    there.endpoint.faults["sqs"] = Refusal("RequestThrottled", "Slow down.", 403, retry_after_s=0.2)
+    board = await board_of(there, queue)
+    await within(HEARD_S, lambda: there.endpoint.count("sqs:ReceiveMessage") > 1)
+    there.endpoint.faults.clear()
+    await warn(there.cloud, "i-1")
+    await within(2 * HEARD_S, lambda: board.of({"i-1"}))

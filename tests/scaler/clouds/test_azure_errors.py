@@ -1,0 +1,121 @@
+"""Azure's refusals by their remedy, wherever it says them and however deep."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scaler.clouds.azure.errors import of_code, refuse, retry_after_s
+from scaler.clouds.azure.virtual_machines import moment, shortfall
+from scaler.clouds.rest import Answer
+from scaler.clouds.retry_after import MAX_RETRY_AFTER_S
+from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, PortError, Throttled, Unavailable
+
+ROOT = Path(__file__).parents[2]
+AKS_QUOTA = {
+    "code": "BadRequest",
+    "message": "Preflight validation failed.",
+    "details": [
+        {"code": "InsufficientVCPUQuota", "message": "Insufficient vcpu quota requested 80, remaining 40 for family X."}
+    ],
+}
+AKS_CAPACITY = {
+    "code": "CreateVMSSAgentPoolFailed",
+    "message": "The VMSS could not be created.",
+    "innererror": {"code": "ZonalAllocationFailed", "message": "We do not have sufficient capacity in this zone."},
+}
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "remedy"),
+    [
+        (400, AKS_QUOTA, OutOfQuota),
+        (400, AKS_CAPACITY, OutOfCapacity),
+        (409, {"code": "OperationNotAllowed", "message": "exceeding approved Total Regional Cores quota"}, OutOfQuota),
+        (409, {"code": "OperationNotAllowed", "message": "Another operation is in progress"}, Conflict),
+        (409, {"code": "SkuNotAvailable", "message": "Capacity Restrictions"}, OutOfCapacity),
+        (409, {"code": "NeverHeardOf", "message": ""}, Conflict),
+        (412, {"code": "", "message": ""}, Conflict),
+        (403, {"code": "AuthorizationFailed", "message": "no"}, Misconfigured),
+        (404, {"code": "ResourceNotFound", "message": "no"}, Misconfigured),
+        (429, {"code": "TooManyRequests", "message": "your quota of requests"}, Throttled),
+        (500, {"code": "InternalServerError", "message": "sorry"}, Unavailable),
+        (503, {}, Unavailable),
+    ],
+)
+def test_a_refusal_by_its_remedy(status: int, error: dict[str, Any], remedy: type[PortError]) -> None:
+    assert type(refuse("write of it", Answer(status, {"error": error}), 0.0)) is remedy
+
+
+def test_the_words_that_matter_are_the_innermost() -> None:
+    text = str(refuse("write of it", Answer(400, {"error": AKS_CAPACITY}), 0.0))
+    assert text == "Azure write of it: ZonalAllocationFailed: We do not have sufficient capacity in this zone."
+
+
+def test_a_web_page_is_no_error_of_ours() -> None:
+    assert isinstance(refuse("read of it", Answer(502, {"message": "<html>Bad Gateway</html>"}), 0.0), Unavailable)
+
+
+def test_what_is_not_granted_names_the_role() -> None:
+    said = refuse("write", Answer(403, {"error": {"code": "AuthorizationFailed", "message": "no"}}), 0.0)
+    assert "config/deploy/azure-role.json" in str(said)
+
+
+@pytest.mark.parametrize(
+    ("headers", "wait_s"),
+    [
+        ({"Retry-After": "7"}, 7.0),
+        ({"x-ms-retry-after-ms": "250"}, 0.25),
+        ({"Retry-After": "86400"}, MAX_RETRY_AFTER_S),
+        ({"Retry-After": "Fri, 27 Nov 2026 18:29:47 GMT"}, None),
+        ({"Retry-After": "nan"}, None),
+        ({"Retry-After": "-3"}, None),
+        ({}, None),
+    ],
+)
+def test_how_long_a_service_asks_to_be_left_alone(headers: dict[str, str], wait_s: float | None) -> None:
+    assert retry_after_s(headers) == wait_s
+    throttled = refuse("read", Answer(429, {}, headers), 0.0)
+    assert isinstance(throttled, Throttled)
+    assert throttled.retry_after_s == wait_s
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "quota"),
+    [("AllocationFailed", "none", False), ("QuotaExceeded", "no more", True), ("NeverHeardOf", "what", False)],
+)
+def test_a_late_failure_is_of_capacity_or_of_quota(code: str, text: str, quota: bool) -> None:
+    found = shortfall(code, text, 5.0)
+    assert found is not None
+    assert (found.at, found.quota) == (5.0, quota)
+
+
+def test_a_superseded_operation_is_no_failure() -> None:
+    assert shortfall("OperationPreempted", "a newer one", 5.0) is None
+
+
+@pytest.mark.parametrize("text", [None, "", "yesterday", "2026-11-27T15:00:00", 17])
+def test_a_time_that_is_none_is_replaced(text: object) -> None:
+    assert moment(text, 42.0) == 42.0
+
+
+def test_a_time_with_seven_digits_is_read() -> None:
+    assert moment("2026-11-27T15:00:00.1234567+00:00", 0.0) == pytest.approx(1_795_791_600.123, abs=0.001)
+
+
+def test_an_unknown_code_is_taken_by_its_status_and_else_as_passing() -> None:
+    assert type(of_code("NeverHeardOf", "what")) is Unavailable
+
+
+def test_a_configuration_that_names_azure_imports_no_sdk_until_it_is_opened() -> None:
+    script = (
+        "import sys; from pathlib import Path; from scaler.config.load import load;"
+        "load([Path('config/workloads/azure-aks-spot.yaml'), Path('config/workloads/azure-vmss.yaml')]);"
+        "import scaler.app; print(sorted(m for m in sys.modules if m.split('.')[0] in ('azure', 'msal')))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,146 @@
+"""The Azure role that we publish: it is enough for all that the adapters do, and there is nothing in it to spare."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from policies.model import Absent, Fresh, PoolName, WorkloadName
+from scaler.actuators.aks_agent_pool import AksAgentPool
+from scaler.actuators.vmss import Vmss
+from scaler.actuators.vmss_standby import VmssStandbyPool
+from scaler.clock import SystemClock
+from scaler.ports import Misconfigured, Permit
+from scaler.shared_resources import Opening, Resources
+from scaler.sources.azure_monitor import AzureMonitor
+from scaler.sources.service_bus import ServiceBus
+from tests.servers.azure import SUBSCRIPTION, Azure, azure
+from tests.servers.azure_bus import Bus, Counted, bus
+from tests.servers.azure_compute import NODES, ScaleSet, reserve
+from tests.servers.azure_managed import AgentPool, StandbyPool
+from tests.servers.azure_metrics import monitor
+
+ROLE: dict[str, Any] = json.loads((Path(__file__).parents[2] / "config" / "deploy" / "azure-role.json").read_text())
+GRANTED: list[str] = ROLE["Actions"]
+NAMESPACE = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/llm/providers/Microsoft.ServiceBus/namespaces/127"
+
+
+def furnish(cloud: Azure, namespace: Bus) -> list[ScaleSet]:
+    """One of each thing that adapters deal with; gives the sets of machines."""
+    held = reserve(cloud, "held", 2)
+    uniform = ScaleSet(cloud, "h100", serving=True, reservation_group=held).there()
+    mixed = ScaleSet(cloud, "mixed", mode="Flexible", serving=True).there()
+    nodes = ScaleSet(cloud, "aks", group=NODES, serving=True, tags={"aks-managed-poolName": "h100"}).there()
+    AgentPool(cloud, "h100", nodes).there()
+    StandbyPool(cloud, "warm", uniform, most=2).there().keep(2)
+    monitor(cloud).set(NAMESPACE, "ActiveMessages", 0, "prompts")
+    namespace.queues["prompts"] = Counted()
+    namespace.subscriptions["answers", "workers"] = Counted(active=3)
+    return [uniform, mixed, nodes]
+
+
+async def everything(cloud: Azure, namespace: Bus, context: Opening, sets: Sequence[ScaleSet]) -> Sequence[Permit]:
+    """Read and write by every adapter, follow the writes, ask what is permitted; gives the last."""
+    account = cloud.account()
+    pools: list[Any] = [
+        Vmss(resource_group="llm", name="h100", account=account),
+        Vmss(resource_group="llm", name="mixed", account=account),
+        AksAgentPool(resource_group="llm", cluster="llm", agent_pool="h100", account=account),
+        VmssStandbyPool(resource_group="llm", name="warm", account=account),
+    ]
+    permits: list[Permit] = []
+    for spec, its_set in zip(pools, [*sets, None], strict=True):
+        pool: Any = await spec.open(context, WorkloadName("llm"), PoolName("gpus"))
+        seen = (await pool.status()).value
+        await pool.resize(seen.desired + 1, seen)
+        if its_set is not None:
+            its_set.machines[0].state = "stopped"  # evicted: it is removed by name
+        seen = (await pool.status()).value
+        await pool.resize(seen.desired - 1, seen)
+        permits += await pool.permits()
+    place: dict[str, Any] = {"namespace": f"127.0.0.1:{namespace.port}", "resource_group": "llm", "account": account}
+    sources: list[Any] = [
+        ServiceBus(queue="prompts", **place),
+        ServiceBus(topic="answers", subscription="workers", **place),
+        AzureMonitor(
+            resource=NAMESPACE,
+            region="eastus",
+            metrics={"visible": "ActiveMessages"},
+            account=account,
+            endpoint_url=account.arm,
+        ),
+    ]
+    for listed in sources:
+        source: Any = await listed.open(context)
+        readings = await source.sample()
+        assert all(isinstance(r, Fresh) for r in readings.values()), readings
+        permits += await source.permits()
+    return permits
+
+
+async def test_the_role_grants_all_that_is_called_and_no_more(tmp_path: Path) -> None:
+    async with azure(tmp_path) as cloud, bus(cloud.tls) as namespace, Resources() as resources:
+        sets = furnish(cloud, namespace)
+        cloud.granted = tuple(GRANTED)
+        permits = await everything(cloud, namespace, Opening(resources, SystemClock(), 10.0), sets)
+        called = {operation for _, operation, _ in resources.calls.results}
+        assert sorted(called) == sorted(GRANTED)
+        asked = {p.action for p in permits}
+        assert asked == set(GRANTED) - {"Microsoft.Authorization/permissions/read"}, "all but what asks"
+        assert all(p.granted for p in permits)
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        "Microsoft.Compute/virtualMachineScaleSets/read",
+        "Microsoft.Compute/virtualMachineScaleSets/write",
+        "Microsoft.Compute/virtualMachineScaleSets/delete/action",
+        "Microsoft.Compute/virtualMachineScaleSets/virtualMachines/read",
+        "Microsoft.Insights/autoscaleSettings/read",
+        "Microsoft.ContainerService/managedClusters/agentPools/write",
+        "Microsoft.StandbyPool/standbyVirtualMachinePools/runtimeViews/read",
+    ],
+)
+async def test_what_the_role_lacks_is_named_with_the_remedy(tmp_path: Path, action: str) -> None:
+    async with azure(tmp_path) as cloud, bus(cloud.tls) as namespace, Resources() as resources:
+        sets = furnish(cloud, namespace)
+        cloud.granted = tuple(a for a in GRANTED if a != action)
+        with pytest.raises(Misconfigured, match=r"azure-role\.json") as raised:
+            await everything(cloud, namespace, Opening(resources, SystemClock(), 10.0), sets)
+        assert action in str(raised.value)
+
+
+async def test_check_live_tells_what_is_not_granted(tmp_path: Path) -> None:
+    async with azure(tmp_path) as cloud, Resources() as resources:
+        ScaleSet(cloud, "h100", serving=True).there()
+        cloud.granted = ("Microsoft.Authorization/*/read", "microsoft.compute/*/read")
+        spec = Vmss(resource_group="llm", name="h100", account=cloud.account())
+        pool = await spec.open(Opening(resources, SystemClock(), 10.0), WorkloadName("llm"), PoolName("gpus"))
+        permits = {p.action: p.granted for p in await pool.permits()}
+        assert permits["Microsoft.Compute/virtualMachineScaleSets/read"] is True
+        assert permits["Microsoft.Compute/virtualMachineScaleSets/write"] is False
+        assert permits["Microsoft.Insights/autoscaleSettings/read"] is False
+
+
+async def test_without_leave_to_read_metrics_a_zero_is_not_believed(tmp_path: Path) -> None:
+    async with azure(tmp_path) as cloud, bus(cloud.tls) as namespace, Resources() as resources:
+        furnish(cloud, namespace)
+        cloud.granted = tuple(a for a in GRANTED if a != "Microsoft.Insights/metrics/read")
+        spec = ServiceBus(
+            namespace=f"127.0.0.1:{namespace.port}", queue="prompts", resource_group="llm", account=cloud.account()
+        )
+        source = await spec.open(Opening(resources, SystemClock(), 10.0))
+        reading = (await source.sample())["visible"]
+        assert isinstance(reading, Absent)
+        assert "Microsoft.Insights/metrics/read" in reading.reason
+
+
+def test_the_role_holds_no_wildcard_and_no_data() -> None:
+    assert not [a for a in GRANTED if "*" in a]
+    assert ROLE["DataActions"] == []
+    assert sorted(GRANTED) == GRANTED

@@ -1,0 +1,106 @@
+"""What Google Cloud refuses, by the remedy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from scaler.clouds.gcp.errors import refuse, said
+from scaler.clouds.rest import Answer
+from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, PortError, Throttled, Unavailable
+
+WHAT = "compute.instanceGroupManagers.update of vllm"
+
+
+def compute(status: int, reason: str, message: str = "words") -> Answer:
+    """As Compute Engine says it."""
+    inner = [{"reason": reason, "message": message, "domain": "global"}]
+    return Answer(status, {"error": {"code": status, "message": message, "errors": inner}})
+
+
+def rpc(status: int, name: str, message: str = "words", reason: str = "") -> Answer:
+    """As the newer APIs say it."""
+    details = [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason}] if reason else []
+    return Answer(status, {"error": {"code": status, "message": message, "status": name, "details": details}})
+
+
+@pytest.mark.parametrize(
+    ("answer", "remedy"),
+    [
+        (compute(503, "ZONE_RESOURCE_POOL_EXHAUSTED"), OutOfCapacity),
+        (rpc(429, "RESOURCE_EXHAUSTED", "The zone does not have enough resources available"), OutOfCapacity),
+        (compute(403, "quotaExceeded", "Quota 'GPUS_ALL_REGIONS' exceeded.  Limit: 0.0 globally."), OutOfQuota),
+        (rpc(403, "RESOURCE_EXHAUSTED", "Insufficient regional quota to satisfy request"), OutOfQuota),
+        (compute(403, "rateLimitExceeded"), Throttled),
+        (compute(403, "userRateLimitExceeded"), Throttled),
+        (rpc(429, "RESOURCE_EXHAUSTED", "Quota exceeded for quota metric", "RATE_LIMIT_EXCEEDED"), Throttled),
+        (rpc(429, "RESOURCE_EXHAUSTED"), Throttled),
+        (
+            rpc(429, "RESOURCE_EXHAUSTED", "Too many operations: cluster hits the concurrent operations quota 5"),
+            Conflict,
+        ),
+        (rpc(400, "FAILED_PRECONDITION", "Cluster is running incompatible operation operation-1."), Conflict),
+        (rpc(400, "FAILED_PRECONDITION", "words", "CLUSTER_ALREADY_HAS_OPERATION"), Conflict),
+        (compute(412, "conditionNotMet"), Conflict),
+        (compute(400, "resourceNotReady"), Conflict),
+        (compute(400, "resourceInUseByAnotherResource"), Conflict),
+        (rpc(409, "ALREADY_EXISTS"), Conflict),
+        (rpc(409, "ABORTED"), Conflict),
+        (compute(403, "forbidden"), Misconfigured),
+        (rpc(403, "PERMISSION_DENIED"), Misconfigured),
+        (rpc(403, "PERMISSION_DENIED", "words", "SERVICE_DISABLED"), Misconfigured),
+        (compute(404, "notFound"), Misconfigured),
+        (compute(400, "invalid"), Misconfigured),
+        (rpc(401, "UNAUTHENTICATED"), Misconfigured),
+        (compute(500, "backendError"), Unavailable),
+        (rpc(503, "UNAVAILABLE"), Unavailable),
+        (Answer(502, {"message": "<html>Bad gateway</html>"}), Unavailable),
+        (Answer(503, {}), Unavailable),
+    ],
+)
+def test_a_refusal_is_its_remedy(answer: Answer, remedy: type[PortError]) -> None:
+    assert type(refuse(WHAT, answer, 0.0)) is remedy
+
+
+def test_who_may_not_is_told_which_permission_and_where_the_role_is() -> None:
+    told = str(refuse(WHAT, compute(403, "forbidden"), 0.0))
+    assert "grant compute.instanceGroupManagers.update" in told
+    assert "config/deploy/gcp-role.yaml" in told
+
+
+@pytest.mark.parametrize(
+    ("headers", "details", "asked_s"),
+    [
+        ({"Retry-After": "7"}, [], 7.0),
+        ({}, [{"@type": "google.rpc.RetryInfo", "retryDelay": "12.5s"}], 12.5),
+        ({"Retry-After": "86400"}, [], 60.0),
+        ({"Retry-After": "Fri, 27 Nov 2026 10:00:00 GMT"}, [], None),
+        ({}, [], None),
+    ],
+    ids=["header", "retry info", "a day", "a date", "nothing"],
+)
+def test_how_long_to_leave_it_alone(headers: dict[str, str], details: list[Any], asked_s: float | None) -> None:
+    answer = Answer(429, {"error": {"status": "RESOURCE_EXHAUSTED", "message": "slow", "details": details}}, headers)
+    error = refuse(WHAT, answer, 0.0)
+    assert isinstance(error, Throttled)
+    assert error.retry_after_s == asked_s
+
+
+@pytest.mark.parametrize(
+    ("error", "short", "quota"),
+    [
+        ({"errors": [{"code": "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS", "message": "no"}]}, True, False),
+        ({"errors": [{"code": "QUOTA_EXCEEDED", "message": "no"}]}, True, True),
+        ({"code": 8, "message": "[GCE_STOCKOUT]: Instance creation failed"}, True, False),
+        ({"code": 8, "message": "Instance 'x' creation failed: Quota 'CPUS' exceeded.  Limit: 24.0"}, True, True),
+        ({"errors": [{"code": "RESERVATION_CAPACITY_EXCEEDED", "message": "no"}]}, True, False),
+        ({"errors": [{"code": "QUOTA_EXCEEDED"}, {"code": "STOCKOUT"}]}, True, False),
+        ({"errors": [{"code": "INVALID_USAGE", "message": "no"}]}, False, False),
+        ({}, False, False),
+        (None, False, False),
+        ("words", False, False),
+    ],
+)
+def test_what_a_failed_operation_says(error: object, short: bool, quota: bool) -> None:
+    assert (said(error).short, said(error).quota) == (short, quota)

@@ -1,0 +1,186 @@
+"""Whatever shape an answer of Google Cloud's has, an adapter tells what is true or a port error, and no loop ends."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scaler.actuators.gce_mig import GceMig
+from scaler.actuators.gce_mig_standby import GceMigStandby
+from scaler.actuators.gke_node_pool import GkeNodePool
+from scaler.actuators.gke_tpu_slices import GkeTpuSlices
+from scaler.clouds.gcp.notices import Listener
+from scaler.clouds.gcp.settings import GcpReservation
+from scaler.clouds.interruptions import board
+from scaler.sources.cloud_monitoring import CloudMonitoring, GcpMetric
+from scaler.sources.pubsub import PubSub
+from tests.scaler.clouds.gcp_place import CLUSTER, ZONES, There, there
+from tests.servers.gcp import PROJECT
+from tests.servers.gcp_compute import STOCKOUT
+from tests.servers.spoiling import (
+    STRANGE,
+    Holds,
+    Lane,
+    same_pool,
+    same_pool_or_fair,
+    same_readings,
+    spoil_everything,
+    spoiled,
+    spots,
+)
+
+SUBSCRIPTION = f"projects/{PROJECT}/subscriptions/prompts"
+BACKLOG = "pubsub.googleapis.com/subscription/num_undelivered_messages_by_region"
+AGE = "pubsub.googleapis.com/subscription/oldest_unacked_message_age_by_region"
+
+
+@pytest.fixture
+async def here(tmp_path: Path) -> AsyncIterator[There]:
+    async with there(tmp_path, at_once=True) as found:
+        found.cloud.token_life_s = 10**7
+        yield found
+
+
+async def statuses(here: There, spec: Any, holds: Holds = same_pool, *optional: str) -> Lane:
+    pool = await here.pool(spec)
+
+    async def ask() -> Any:
+        return (await pool.status()).value
+
+    return Lane(here.cloud, ask, here.clock, holds, frozenset(optional))
+
+
+@pytest.mark.slow
+async def test_answers_about_a_group(here: There) -> None:
+    mig = here.mig(location="us-central1")
+    mig.autoscaler, mig.vms[0].health = "its-own", "HEALTHY"
+    mig.out[ZONES[2]] = STOCKOUT
+    mig.resize(3)
+    here.cloud.compute.reserve(PROJECT, ZONES[0], "held", 2)
+    held = GcpReservation(name="held", zone=ZONES[0])
+    spec = GceMig(project=here.cloud.project(), name="vllm", location="us-central1", reservation=held, market="spot")
+    assert await spoil_everything(await statuses(here, spec)) > 300
+
+
+@pytest.mark.slow
+async def test_answers_about_machines_that_stand_by(here: There) -> None:
+    mig = here.mig()
+    mig.rest("STOPPED", 2)
+    mig.boot()
+    spec = GceMigStandby(project=here.cloud.project(), name="vllm", location=ZONES[0], tier="warm_node")
+    lane = await statuses(here, spec, same_pool_or_fair, "targetStoppedSize")
+    assert await spoil_everything(lane) > 200
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sized_by", ["size", "bounds"])
+async def test_answers_about_a_node_pool(here: There, sized_by: Any) -> None:
+    scaled = {"enabled": True, "totalMinNodeCount": 2, "totalMaxNodeCount": 9} if sized_by == "bounds" else {}
+    pool = here.cloud.container.add(
+        CLUSTER, "h100", ZONES[:2], nodes_per_zone=1, spot=True, autoscaling=scaled, status="RUNNING_WITH_ERROR"
+    )
+    pool.message = "Quota 'NVIDIA_H100_GPUS' exceeded. Limit: 8.0."
+    pool.conditions = [{"code": "GCE_STOCKOUT", "message": "no more"}]
+    spec = GkeNodePool(
+        project=here.cloud.project(),
+        cluster="serving",
+        location="us-central1",
+        name="h100",
+        market="spot",
+        quantum=2,
+        sized_by=sized_by,
+    )
+    lane = await statuses(here, spec, same_pool_or_fair, "autoscaling", "totalMinNodeCount")
+    assert await spoil_everything(lane) > 300
+
+
+@pytest.mark.slow
+async def test_answers_about_slices(here: There) -> None:
+    here.cloud.container.add(CLUSTER, "v5e-0", ZONES[:1], nodes_per_zone=4, spot=True, topology="4x4")
+    spec = GkeTpuSlices(
+        project=here.cloud.project(),
+        cluster="serving",
+        location="us-central1",
+        name="v5e",
+        slice_zone=ZONES[0],
+        machine_type="ct5lp-hightpu-4t",
+        topology="4x4",
+        market="spot",
+    )
+    assert await spoil_everything(await statuses(here, spec, same_pool_or_fair, "nodePools")) > 200
+
+
+@pytest.mark.slow
+async def test_answers_to_a_write_and_what_becomes_of_it(here: There) -> None:
+    found = here.cloud.container.add(CLUSTER, "h100", ZONES[:1], nodes_per_zone=2, spot=True)
+    spec = GkeNodePool(
+        project=here.cloud.project(), cluster="serving", location="us-central1", name="h100", market="spot"
+    )
+
+    async def grow() -> None:
+        pool = await here.pool(spec)
+        here.cloud.container.slow, here.cloud.container.fails = True, None
+        try:
+            await pool.resize(5, (await pool.status()).value)
+            here.cloud.container.fails = {"code": 8, "message": "no more", "details": [{"reason": "GCE_STOCKOUT"}]}
+            here.cloud.container.finish()
+            assert (await pool.status()).value.desired == 5
+        finally:
+            assert found.size in {2, 5}
+            here.cloud.container.finish()
+            found.migs[0].resize(2)
+            found.migs[0].boot()
+
+    assert await spoil_everything(Lane(here.cloud, grow, here.clock)) > 200
+
+
+@pytest.mark.slow
+async def test_answers_about_a_backlog(here: There) -> None:
+    here.cloud.pubsub.subscribe(SUBSCRIPTION)
+    spec = PubSub(project=here.cloud.project(), subscription="prompts", max_age_s=300)
+    source = await spec.open(here.context)
+
+    async def sample() -> Any:
+        here.cloud.monitoring.series.clear()
+        for region, count in (("us-central1", 4.0), ("us-east4", 3.0)):
+            labels = {"region": region}
+            for metric, value in ((BACKLOG, count), (AGE, 10 * count)):
+                for age_s in (120.0, 60.0):
+                    at = here.clock.now() - age_s
+                    here.cloud.monitoring.tell(
+                        metric, value - age_s / 100, at, labels=labels, subscription_id="prompts"
+                    )
+        return await source.sample()
+
+    assert await spoil_everything(Lane(here.cloud, sample, here.clock, same_readings)) > 200
+
+
+@pytest.mark.slow
+async def test_answers_of_cloud_monitoring(here: There) -> None:
+    metric = GcpMetric(filter='metric.type = "kubernetes.io/duty"', reducer="mean", scale=0.01)
+    spec = CloudMonitoring(project=here.cloud.project(), metrics={"utilization": metric}, promql={"waiting": "up"})
+    source = await spec.open(here.context)
+
+    async def sample() -> Any:
+        now = here.clock.now()
+        here.cloud.monitoring.series.clear()
+        here.cloud.monitoring.tell("kubernetes.io/duty", 50.0, now - 90, cluster_name="serving")
+        here.cloud.monitoring.prometheus = {"up": [{"metric": {"job": "a"}, "value": [now, "7"]}]}
+        return await source.sample()
+
+    assert await spoil_everything(Lane(here.cloud, sample, here.clock, same_readings)) > 200
+
+
+async def test_log_entries(here: There) -> None:
+    """The listener goes on, whatever it hears."""
+    listener = Listener(await board(here.context), here.clock)
+    machine = f"projects/{PROJECT}/zones/{ZONES[0]}/instances/vllm-0"
+    payload = {"methodName": "compute.instances.preempted", "resourceName": machine}
+    whole = {"protoPayload": payload, "timestamp": "2026-11-27T15:00:00Z"}
+    for path in spots(whole):
+        for strange in STRANGE:
+            listener._take(json.dumps(spoiled(whole, path, strange)).encode())

@@ -1,0 +1,326 @@
+"""GKE's node pools and TPU slices: zones, operations, bounds, slices that are whole or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scaler.actuators.gke_node_pool import GkeNodePool
+from scaler.actuators.gke_tpu_slices import GkeTpuSlices
+from scaler.clouds.gcp.settings import GcpReservation
+from scaler.clouds.gcp.tpu_slices import hosts
+from scaler.ports import Conflict, Misconfigured, OutOfQuota, Unavailable
+from tests.contracts.gcp import exhaust
+from tests.scaler.clouds.gcp_place import CLUSTER, ZONES, There, seen, there
+from tests.servers.gcp import PROJECT
+from tests.servers.gcp_container import Pool
+from tests.servers.gcp_container import status as refused
+
+STOCKOUT = {"code": 8, "message": "[GCE_STOCKOUT]: Instance creation failed: The zone does not have enough resources."}
+
+
+@pytest.fixture
+async def here(tmp_path: Path) -> AsyncIterator[There]:
+    async with there(tmp_path) as found:
+        yield found
+
+
+class TestNodePool:
+    def spec(self, here: There, **more: Any) -> GkeNodePool:
+        settings: dict[str, Any] = {"market": "spot", "accelerator": "nvidia-h100-80gb", "quantum": 3, **more}
+        project = here.cloud.project()
+        return GkeNodePool(project=project, cluster="serving", location="us-central1", name="h100", **settings)
+
+    def made(self, here: There, zones: tuple[str, ...] = ZONES, each: int = 1, **more: Any) -> Pool:
+        return here.cloud.container.add(CLUSTER, "h100", zones, nodes_per_zone=each, **{"spot": True, **more})
+
+    async def test_is_sized_by_nodes_a_zone(self, here: There) -> None:
+        found = self.made(here)
+        pool = await here.pool(self.spec(here))
+        await pool.resize(6, await seen(pool))
+        assert [mig.target for mig in found.migs] == [2, 2, 2]
+        status = await seen(pool)
+        assert (status.desired, status.ready, status.pending) == (6, 3, 3)
+        assert [(p.zone, p.ready, p.pending) for p in status.parts] == [(zone, 1, 1) for zone in ZONES]
+
+    @pytest.mark.parametrize(
+        ("settings", "made", "told"),
+        [
+            ({"quantum": 1}, {}, "quantum is 1; set 3"),
+            ({"market": "on_demand"}, {}, "market is on_demand, but the node pool's machines are spot"),
+            ({}, {"spot": False}, "market is spot, but the node pool's machines are not spot"),
+            ({"sized_by": "bounds"}, {}, "GKE's autoscaler is off"),
+            ({}, {"topology": "4x4"}, "a TPU slice of 4x4, whole or nothing"),
+        ],
+        ids=["quantum", "market", "not spot", "bounds", "slice"],
+    )
+    async def test_a_configuration_that_does_not_fit_needs_a_human(
+        self, here: There, settings: dict[str, Any], made: dict[str, Any], told: str
+    ) -> None:
+        self.made(here, **made)
+        with pytest.raises(Misconfigured, match=told):
+            await (await here.pool(self.spec(here, **settings))).status()
+
+    async def test_a_node_pool_that_does_not_exist_needs_a_human(self, here: There) -> None:
+        here.cloud.container.pools[CLUSTER] = {}
+        with pytest.raises(Misconfigured, match="no node pool h100"):
+            await (await here.pool(self.spec(here))).status()
+
+    async def test_an_upgrade_under_way_is_a_conflict_and_the_next_turn_s_write_goes_through(self, here: There) -> None:
+        found = self.made(here)
+        pool = await here.pool(self.spec(here))
+        before = await seen(pool)
+        here.cloud.container.begin(CLUSTER)
+        with pytest.raises(Conflict, match="incompatible operation"):
+            await pool.resize(6, before)
+        assert found.size == 3
+        here.cloud.container.finish()
+        await pool.resize(6, await seen(pool))
+        assert found.size == 6
+
+    async def test_somebody_else_s_size_is_a_conflict(self, here: There) -> None:
+        found = self.made(here)
+        pool = await here.pool(self.spec(here))
+        before = await seen(pool)
+        for mig in found.migs:
+            mig.resize(4)
+        with pytest.raises(Conflict, match="was 3 nodes; somebody set 12"):
+            await pool.resize(6, before)
+        assert found.size == 12
+
+    async def test_too_many_operations_at_once_is_a_conflict(self, here: There) -> None:
+        self.made(here)
+        pool = await here.pool(self.spec(here))
+        before = await seen(pool)
+        text = "Too many operations: cluster hits the concurrent operations quota 5."
+        here.cloud.writes = refused(429, "RESOURCE_EXHAUSTED", text)
+        with pytest.raises(Conflict, match="concurrent operations"):
+            await pool.resize(6, before)
+
+    async def test_our_own_operation_is_followed_and_not_overtaken(self, here: There) -> None:
+        self.made(here)
+        pool = await here.pool(self.spec(here))
+        here.cloud.container.slow = True
+        await pool.resize(6, await seen(pool))
+        status = await seen(pool)
+        assert (status.desired, status.ready) == (6, 3)
+        with pytest.raises(Conflict, match="the operation for 6 nodes is still under way"):
+            await pool.resize(9, status)
+        here.cloud.container.finish()
+        await pool.resize(9, await seen(pool))
+        assert (await seen(pool)).desired == 9
+
+    @pytest.mark.parametrize(
+        ("error", "quota"),
+        [
+            (STOCKOUT, False),
+            ({"code": 8, "message": "[GCE_QUOTA_EXCEEDED]: Quota 'NVIDIA_H100_GPUS' exceeded. Limit: 8.0."}, True),
+        ],
+        ids=["stockout", "quota"],
+    )
+    async def test_an_operation_that_fails_late_is_told_for_a_while_and_then_asked_for_again(
+        self, here: There, error: dict[str, Any], quota: bool
+    ) -> None:
+        found = self.made(here)
+        pool = await here.pool(self.spec(here))
+        here.cloud.container.slow = True
+        await pool.resize(6, await seen(pool))
+        for mig in found.migs:
+            mig.resize(1)  # the operation is rolled back
+        here.cloud.container.fails = error
+        here.cloud.container.finish()
+        status = await seen(pool)
+        assert (status.desired, status.ready, status.failed, status.pending) == (6, 3, 3, 0)
+        assert status.short is not None
+        assert status.short.quota is quota
+        assert status.short.reason.endswith("(nvidia-h100-80gb, us-central1-a, us-central1-b, us-central1-c, spot)")
+        assert (await seen(pool)).short == status.short
+        here.clock.ahead_s += 181
+        status = await seen(pool)
+        assert (status.desired, status.failed, status.short) == (3, 0, None)
+
+    async def test_an_error_that_the_node_pool_goes_on_telling_is_one_refusal(self, here: There) -> None:
+        found = self.made(here)
+        pool = await here.pool(self.spec(here))
+        await pool.resize(6, await seen(pool))
+        found.status, found.message = "RUNNING_WITH_ERROR", "Google Compute Engine: out of resources."
+        found.conditions = [{"code": "GCE_STOCKOUT", "canonicalCode": "RESOURCE_EXHAUSTED", "message": "stockout"}]
+        exhaust(found.migs[0], quota=False)
+        told = [(await seen(pool)).short for _ in range(2)]
+        assert told[0] is not None
+        assert told[0] == told[1]
+
+    async def test_nodes_that_an_upgrade_adds_are_nobody_s_size_and_a_person_s_are(self, here: There) -> None:
+        found = self.made(here)
+        pool = await here.pool(self.spec(here))
+        await seen(pool)
+        found.status = "RECONCILING"
+        found.migs[0].resize(2)
+        assert (await seen(pool)).foreign is None
+        found.migs[0].resize(1)
+        found.status = "RUNNING"
+        assert (await seen(pool)).foreign is None
+        found.migs[0].resize(3)
+        assert "somebody set 5" in ((await seen(pool)).foreign or "")
+
+    async def test_a_foreign_autoscaler_is_named(self, here: There) -> None:
+        self.made(here, autoscaling={"enabled": True, "totalMinNodeCount": 0, "totalMaxNodeCount": 9})
+        assert (await seen(await here.pool(self.spec(here)))).foreign == "GKE's cluster autoscaler"
+
+    async def test_bounds_are_the_floor_that_gke_s_autoscaler_keeps(self, here: There) -> None:
+        found = self.made(here, autoscaling={"enabled": True, "minNodeCount": 1, "maxNodeCount": 3})
+        pool = await here.pool(self.spec(here, sized_by="bounds", quantum=1))
+        before = await seen(pool)
+        assert (before.desired, before.ready, before.foreign) == (3, 3, None)
+        await pool.resize(5, before)
+        assert found.autoscaling == {
+            "enabled": True,
+            "totalMinNodeCount": 5,
+            "totalMaxNodeCount": 9,
+            "locationPolicy": "ANY",
+        }
+        assert found.size == 3
+        status = await seen(pool)
+        assert (status.desired, status.ready, status.pending) == (5, 3, 2)
+
+
+class TestSlices:
+    def spec(self, here: There, **more: Any) -> GkeTpuSlices:
+        settings: dict[str, Any] = {"machine_type": "ct5lp-hightpu-4t", "topology": "4x4", **more}
+        place: dict[str, Any] = {"cluster": "serving", "location": "us-central1", "slice_zone": ZONES[0]}
+        return GkeTpuSlices(project=here.cloud.project(), name="v5e", **place, **settings)
+
+    def made(self, here: There, count: int = 2) -> list[Pool]:
+        add = here.cloud.container.add
+        return [add(CLUSTER, f"v5e-{i}", (ZONES[0],), nodes_per_zone=4, topology="4x4") for i in range(count)]
+
+    @pytest.mark.parametrize(
+        ("machine_type", "topology", "count"),
+        [
+            ("ct5lp-hightpu-4t", "4x4", 4),
+            ("ct5lp-hightpu-4t", "8x16", 32),
+            ("ct5lp-hightpu-1t", "1x1", 1),
+            ("ct5lp-hightpu-8t", "2x4", 1),
+            ("ct4p-hightpu-4t", "2x2x4", 4),
+            ("ct4p-hightpu-4t", "2x2x1", 1),
+            ("ct5lp-hightpu-4t", "3x1", None),
+            ("n2-standard-4", "4x4", None),
+        ],
+    )
+    def test_hosts_of_a_slice(self, machine_type: str, topology: str, count: int | None) -> None:
+        assert hosts(machine_type, topology) == count
+
+    @pytest.mark.parametrize(
+        ("settings", "told"),
+        [
+            ({"topology": "3x1"}, "no whole number of hosts"),
+            ({"topology": "2x2x4"}, "has 3 sides"),
+            ({"machine_type": "ct4p-hightpu-4t", "topology": "4x4"}, "has 2 sides"),
+            ({"quantum": 4}, "whole slice already"),
+        ],
+    )
+    async def test_a_shape_that_there_is_not_is_refused_before_it_runs(
+        self, here: There, settings: dict[str, Any], told: str
+    ) -> None:
+        assert told in " ".join(text for _, text in self.spec(here, **settings).problems())
+
+    async def test_a_slice_without_one_of_its_hosts_does_not_serve(self, here: There) -> None:
+        slices = self.made(here)
+        pool = await here.pool(self.spec(here))
+        assert (await seen(pool)).ready == 2
+        slices[1].migs[0].vms[3].status = "STOPPING"
+        status = await seen(pool)
+        assert (status.desired, status.ready, status.pending, status.interrupted) == (2, 1, 1, 1)
+        assert (await seen(pool)).interrupted == 1
+
+    async def test_growth_creates_whole_slices(self, here: There) -> None:
+        self.made(here, 1)
+        reservation = GcpReservation(name="tpus", zone=ZONES[0])
+        here.cloud.compute.reserve(PROJECT, ZONES[0], "tpus", 12)
+        spec = self.spec(here, market="reserved", reservation=reservation, service_account="tpu@my-project.iam")
+        pool = await here.pool(spec)
+        before = await seen(pool)
+        assert before.reserved == 3
+        await pool.resize(3, before)
+        made = here.cloud.container.pools[CLUSTER]
+        assert list(made) == ["v5e-0", "v5e-1", "v5e-2"]
+        body = made["v5e-2"].written
+        assert (body["initialNodeCount"], body["locations"]) == (4, [ZONES[0]])
+        assert body["placementPolicy"] == {"type": "COMPACT", "tpuTopology": "4x4"}
+        assert body["config"]["machineType"] == "ct5lp-hightpu-4t"
+        assert body["config"]["serviceAccount"] == "tpu@my-project.iam"
+        assert body["config"]["reservationAffinity"]["values"] == ["tpus"]
+        assert not body["config"]["spot"]
+
+    async def test_what_gke_refuses_to_create_at_once_follows_next_turn(self, here: There) -> None:
+        self.made(here, 1)
+        pool = await here.pool(self.spec(here))
+        here.cloud.container.slow = True
+        await pool.resize(3, await seen(pool))
+        status = await seen(pool)
+        assert (status.desired, status.ready, status.pending) == (2, 1, 1)
+        with pytest.raises(Conflict):
+            await pool.resize(3, status)
+        here.cloud.container.finish()
+        await pool.resize(3, await seen(pool))
+        assert (await seen(pool)).desired == 3
+
+    async def test_a_creation_whose_answer_was_lost_is_not_made_twice(self, here: There) -> None:
+        self.made(here, 1)
+        pool = await here.pool(self.spec(here))
+        before = await seen(pool)
+        here.cloud.lose = True
+        with pytest.raises(Unavailable, match=r"clusters\.update of v5e-1"):
+            await pool.resize(2, before)
+        here.cloud.lose = False
+        status = await seen(pool, lambda s: s.desired == 2)
+        await pool.resize(2, status)
+        assert here.cloud.container.writes == 1
+
+    async def test_those_that_failed_go_first_and_each_only_once(self, here: There) -> None:
+        slices = self.made(here, 2)
+        pool = await here.pool(self.spec(here))
+        await pool.resize(4, await seen(pool))
+        made = here.cloud.container.pools[CLUSTER]
+        exhaust(made["v5e-2"].migs[0], quota=False)
+        status = await seen(pool)
+        assert (status.ready, status.failed, status.pending) == (2, 1, 1)
+        assert status.short is not None
+        assert status.short.reason.endswith("(ct5lp-hightpu-4t 4x4, us-central1-a, on_demand)")
+        await pool.resize(3, status)
+        assert "v5e-2" not in made
+        await pool.resize(2, await seen(pool))
+        assert list(made) == ["v5e-0", "v5e-1"]
+        assert [p.size for p in slices] == [4, 4]
+
+    async def test_a_deletion_that_the_list_does_not_show_yet_is_not_followed_by_another(self, here: There) -> None:
+        self.made(here, 3)
+        pool = await here.pool(self.spec(here))
+        await pool.resize(2, await seen(pool))
+        made = here.cloud.container.pools[CLUSTER]
+        here.cloud.container.add(CLUSTER, "v5e-2", (ZONES[0],), nodes_per_zone=4, topology="4x4")  # shown still
+        assert (await seen(pool)).desired == 2
+        made["v5e-2"].status = "STOPPING"
+        here.clock.ahead_s += 121
+        assert (await seen(pool)).desired == 2
+
+    async def test_a_quota_that_forbids_the_first_one_is_told(self, here: There) -> None:
+        self.made(here, 1)
+        pool = await here.pool(self.spec(here))
+        before = await seen(pool)
+        text = 'Insufficient regional quota to satisfy request: resource "TPU_LITE_PODSLICE_V5".'
+        here.cloud.writes = refused(403, "RESOURCE_EXHAUSTED", text)
+        told = r"TPU_LITE_PODSLICE_V5.*\(ct5lp-hightpu-4t 4x4, us-central1-a, on_demand\)$"
+        with pytest.raises(OutOfQuota, match=told):
+            await pool.resize(2, before)
+
+    async def test_others_node_pools_are_left_alone(self, here: There) -> None:
+        self.made(here, 1)
+        here.cloud.container.add(CLUSTER, "v5e-big-0", (ZONES[0],), nodes_per_zone=1)
+        here.cloud.container.add(CLUSTER, "v5e-01", (ZONES[0],), nodes_per_zone=1)
+        pool = await here.pool(self.spec(here))
+        await pool.resize(0, await seen(pool))
+        assert list(here.cloud.container.pools[CLUSTER]) == ["v5e-big-0", "v5e-01"]

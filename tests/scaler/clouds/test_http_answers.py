@@ -1,0 +1,198 @@
+"""The boundary to answers over HTTP: what JSON is taken, and what malformed answers of metrics' servers become."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policies.model import Absent, Fresh
+from scaler.clock import SystemClock
+from scaler.clouds.aws.http import checked
+from scaler.clouds.http_answers import MAX_DEPTH, MAX_NUMBER_CHARS, decode_json, message_of
+from scaler.clouds.kubernetes.objects import newer
+from scaler.ports import MAX_MESSAGE, PortError, Unavailable
+from scaler.shared_resources import Opening, Resources
+from scaler.sources.prometheus import Prometheus
+from scaler.sources.scrape import Scrape
+from tests.servers.exporter import Engine, exporter, gauges
+from tests.servers.http_fault import Front, http_front
+from tests.servers.spoiling import STRANGE, spoiled, spots, unwritable
+
+RUNNING: Final = "vllm:num_requests_running"
+HUGE: Final = "1.7e308"
+TEXTS: Final = st.text(st.characters(exclude_categories=["Cs"]))
+NUMBERS: Final = st.integers(-(10**30), 10**30) | st.floats(allow_nan=False, allow_infinity=False)
+JSON: Final = st.recursive(
+    st.none() | st.booleans() | NUMBERS | TEXTS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
+)
+
+
+@pytest.fixture
+async def opening() -> AsyncIterator[Opening]:
+    async with Resources() as resources:
+        yield Opening(resources, SystemClock(), 20.0)
+
+
+@given(JSON, st.booleans())
+def test_honest_json_is_read_as_the_standard_library_reads_it(value: Any, ascii_only: bool) -> None:
+    text = json.dumps(value, ensure_ascii=ascii_only)
+    assert decode_json("it", text.encode()) == json.loads(text)
+
+
+def nested(depth: int) -> bytes:
+    return b'{"a":[' * (depth // 2) + b'"]}[{"' + b"]}" * (depth // 2)
+
+
+def test_brackets_in_texts_do_not_count_and_the_deepest_that_is_allowed_is_read() -> None:
+    assert decode_json("it", nested(MAX_DEPTH))
+    assert decode_json("it", json.dumps(["[" * 1000, '\\"[[{{' * 1000, "{" * 1000]).encode())
+    assert len(decode_json("it", json.dumps([[]] * 10_000).encode())) == 10_000
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (nested(MAX_DEPTH + 2), "nested deeper than 64 levels"),
+        (b"[" * 100_000, "nested deeper than 64 levels"),
+        (b"9" * (MAX_NUMBER_CHARS + 1), "a number of 65 characters"),
+        (b"9" * 5000, "a number of 5000 characters"),
+        (b"-1e400", "beyond a float"),
+        (b"0." + b"1" * 100, "beyond a float"),
+        (b"NaN", "NaN is no number"),
+        (b"-Infinity", "-Infinity is no number"),
+        (b'"\\ud800"', "lone surrogate"),
+        (b'{"\\uDFFF": 1}', "lone surrogate"),
+        (b'"\\udc00\\ud800"', "lone surrogate"),
+        (b"\xff", "not JSON"),
+        ("[1]".encode("utf-16"), "not JSON"),
+        (b"", "not JSON"),
+        (b"[1", "cut short"),
+    ],
+)
+def test_malformed_json_is_unavailable(content: bytes, why: str) -> None:
+    with pytest.raises(Unavailable, match=why) as found:
+        decode_json("it", content)
+    assert not unwritable(str(found.value))
+    assert message_of(content) == {}
+
+
+def test_a_pair_of_surrogates_is_one_character() -> None:
+    assert decode_json("it", b'"\\ud83d\\ude00 \\\\ud800"') == "\U0001f600 \\ud800"
+
+
+def test_what_another_system_says_is_cut_and_can_be_written() -> None:
+    assert str(PortError("\ud800" + "x" * 10_000)) == "?" + "x" * (MAX_MESSAGE - 1)
+
+
+@pytest.mark.parametrize("value", ["\ud800", 10**309])
+def test_an_answer_that_an_sdk_decoded_is_checked_in_all_its_parts(value: object) -> None:
+    assert checked("it", {"a": [{"b": "ü"}, 10**300]})
+    for answer in ({"a": [{"b": value}]}, {"a": {value: 1}}):
+        with pytest.raises(Unavailable):
+            checked("it", answer)
+
+
+def test_versions_of_any_length_can_be_compared() -> None:
+    assert newer("9" * 5000, "1")
+    assert newer("10", "9")
+    assert not newer("9", "10")
+
+
+# Prometheus's API: every part of an answer spoiled.
+
+
+def vector(*rows: tuple[Any, Any]) -> dict[str, Any]:
+    result = [{"metric": metric, "value": value} for metric, value in rows]
+    return {"status": "success", "data": {"resultType": "vector", "result": result}, "warnings": []}
+
+
+def matrix() -> dict[str, Any]:
+    values = [[60.0, "1"], [120.0, "2"]]
+    result = [{"metric": {"forescale": "value:running"}, "values": values}]
+    return {"status": "success", "data": {"resultType": "matrix", "result": result}, "warnings": []}
+
+
+async def test_every_part_of_an_instant_answer_may_be_spoiled(opening: Opening) -> None:
+    whole = vector(({"forescale": "value:running"}, [1000.0, "7"]), ({"forescale": "time:running"}, [1000.0, "990"]))
+    async with http_front("http://127.0.0.1:9") as front:
+        source = await Prometheus(url=front.url, preset="vllm", read=("running",)).open(opening)
+        assert await _spoilt(front, whole, source.sample) > 100
+
+
+async def test_every_part_of_a_ranges_answer_may_be_spoiled(opening: Opening) -> None:
+    async with http_front("http://127.0.0.1:9") as front:
+        source = await Prometheus(url=front.url, preset="vllm", read=("running",)).open(opening)
+        assert await _spoilt(front, matrix(), lambda: source.past(["running"], 0.0, 600.0, 60.0)) > 100
+
+
+async def _spoilt(front: Front, whole: Any, ask: Any) -> int:
+    """Ask with each part of an answer spoiled; nothing but port errors may come of it. How often that was."""
+    count = 0
+    for path in spots(whole):
+        for strange in STRANGE:
+            count += 1
+            front.body = json.dumps(spoiled(whole, path, strange)).encode()
+            try:
+                told = await ask()
+            except PortError as e:
+                told = str(e)
+            assert not unwritable(told), (path, strange)
+    return count
+
+
+# Metrics pages: values that no float holds, and sums beyond one.
+
+
+@pytest.mark.parametrize("value", ["9" * 310, "9" * 400, "9" * 5000, "1_0", "0x10", "\u0661", ""])
+async def test_a_value_that_is_no_number_spoils_the_page(opening: Opening, value: str) -> None:
+    async with exporter({"a": Engine(f"{RUNNING}{{}} {value}\n")}) as pages:
+        source = await Scrape(urls=(pages.url("a"),), preset="vllm").open(opening)
+        with pytest.raises(Unavailable):
+            await source.sample()
+
+
+async def test_a_sum_beyond_a_float_is_absent(opening: Opening) -> None:
+    counters = "".join(f'vllm:generation_tokens_total{{engine="{i}"}} {HUGE}\n' for i in range(3))
+    bounds = "".join(f'vllm:time_to_first_token_seconds_bucket{{engine="{i}",le="+Inf"}} {HUGE}\n' for i in range(3))
+    text = gauges(RUNNING, {'engine="0"': HUGE, 'engine="1"': HUGE}) + counters + bounds
+    read = ("running", "generation_tokens_per_s", "ttft_p95_s", "ttft_late_share")
+    engine = Engine(text.replace(HUGE, "0"))
+    async with exporter({"a": engine}) as pages:
+        source = await Scrape(urls=(pages.url("a"),), preset="vllm", read=read).open(opening)
+        await source.sample()
+        engine.page = text
+        readings = await source.sample()
+    assert all(isinstance(reading, Absent) for reading in readings.values()), readings
+
+
+@pytest.mark.parametrize(
+    ("page", "why"),
+    [
+        (f"{RUNNING}{{" + ",".join(f'l{i}="1"' for i in range(65)) + "} 1\n", "more than 64 labels"),
+        (f'{RUNNING}{{l="{"x" * 20_000}"}} 1\n', "characters, more than 16384"),
+        ("".join(f'{RUNNING}{{n="{i}"}} 1\n' for i in range(20_001)), "more than 20000 series"),
+        (f'{RUNNING}{{a="1",a="2"}} 1\n', "cannot be read"),
+        (" " * (16 * 2**20 + 1), "more than 16 MiB: have the engine show fewer metrics"),
+    ],
+)
+async def test_a_limit_names_itself(opening: Opening, page: str, why: str) -> None:
+    async with exporter({"a": Engine(page)}) as pages:
+        source = await Scrape(urls=(pages.url("a"),), preset="vllm").open(opening)
+        with pytest.raises(Unavailable, match=why):
+            await source.sample()
+
+
+async def test_a_large_page_of_many_ranks_is_read_whole(opening: Opening) -> None:
+    ranks = "".join(f'{RUNNING}{{engine="{i}",model_name="m"}} 2 1700000000000\n' for i in range(64))
+    other = "".join(f'other_bucket{{le="{i}",model_name="m",adapter="{"x" * 60}"}} {i}\n' for i in range(60_000))
+    async with exporter({"a": Engine(ranks + other)}) as pages:
+        source = await Scrape(urls=(pages.url("a"),), preset="vllm", read=("running",)).open(opening)
+        running = (await source.sample())["running"]
+    assert isinstance(running, Fresh)
+    assert running.value == 128

@@ -1,0 +1,206 @@
+"""What is peculiar to Karpenter's NodePools and to CapacityBuffers, on the fake API server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from policies.model import Part, PoolName, WorkloadName
+from scaler.actuators.capacity_buffer import BufferResizer, CapacityBuffer
+from scaler.actuators.karpenter_node_pool import KarpenterNodePool, KarpenterResizer
+from scaler.clouds.kubernetes.cluster import KubeCluster
+from scaler.clouds.kubernetes.times import text_of
+from scaler.ports import Misconfigured
+from scaler.shared_resources import Opening, Resources
+from tests.contracts.actuator import settled
+from tests.fakes import ManualClock
+from tests.servers.kube_fake import FakeKube, kube_fake, write_kubeconfig
+from tests.servers.kube_objects import claim, event, node
+
+LEAVING = {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}
+DISRUPTED = {"spec": {"taints": [{"key": "karpenter.sh/disrupted"}]}}
+GONE = {"kind": "NodeClaim", "metadata": {"name": "spot-x7k2p", "uid": "gone"}}
+
+
+@pytest.fixture
+async def fake() -> AsyncIterator[FakeKube]:
+    async with kube_fake() as made:
+        await made.put("nodepools", "spot", {"spec": {"replicas": 3}})
+        for number in range(3):
+            zone = f"us-{'ab'[number % 2]}"
+            await made.put("nodes", f"node-{number}", node(zone))
+            await made.put("nodeclaims", f"spot-{number}", claim("spot", f"node-{number}", zone))
+        await made.put("nodeclaims", "other-1", claim("other", "node-9", "us-a"))
+        await made.put("capacitybuffers", "room", {"spec": {"replicas": 2}})
+        yield made
+
+
+@pytest.fixture
+async def context() -> AsyncIterator[Opening]:
+    async with Resources() as resources:
+        yield Opening(resources, ManualClock(), 5.0)
+
+
+@pytest.fixture
+async def pool(fake: FakeKube, context: Opening, tmp_path: Path) -> KarpenterResizer:
+    cluster = KubeCluster(kubeconfig=str(write_kubeconfig(tmp_path / "kubeconfig", fake.port)))
+    return await KarpenterNodePool(name="spot", cluster=cluster).open(context, WorkloadName("chat"), PoolName("spot"))
+
+
+@pytest.fixture
+async def buffer(fake: FakeKube, context: Opening, tmp_path: Path) -> BufferResizer:
+    cluster = KubeCluster(kubeconfig=str(write_kubeconfig(tmp_path / "kubeconfig", fake.port)))
+    spec = CapacityBuffer(name="room", tier="warm_node", cluster=cluster)
+    return await spec.open(context, WorkloadName("chat"), PoolName("room"))
+
+
+async def test_tells_its_nodes_by_zone_and_market(pool: KarpenterResizer) -> None:
+    status = await settled(pool, lambda s: s.ready == 3)
+    assert (status.desired, status.parts) == (3, (Part("us-a", "spot", 2), Part("us-b", "spot", 1)))
+
+
+async def test_a_claim_that_is_bought_is_pending_in_its_zone(fake: FakeKube, pool: KarpenterResizer) -> None:
+    body = claim("spot", "", "us-b")
+    body["status"]["conditions"] = body["status"]["conditions"][:1]
+    await fake.put("nodepools", "spot", {"spec": {"replicas": 4}})
+    await fake.put("nodeclaims", "spot-3", body)
+    status = await settled(pool, lambda s: s.desired == 4 and len(s.parts) == 2)
+    assert (status.ready, status.pending, status.parts[1]) == (3, 1, Part("us-b", "spot", 1, pending=1))
+
+
+async def test_what_we_give_back_is_neither_doomed_nor_interrupted(fake: FakeKube, pool: KarpenterResizer) -> None:
+    await pool.resize(2, await settled(pool, lambda s: s.ready == 3))
+    await fake.put("nodeclaims", "spot-0", LEAVING)
+    await fake.put("nodes", "node-0", DISRUPTED)
+    status = await settled(pool, lambda s: s.ready == 2)
+    assert (status.desired, status.doomed) == (2, 0)
+    await fake.delete("nodeclaims", "spot-0")
+    await fake.delete("nodes", "node-0")
+    await fake.put("nodeclaims", "spot-1", LEAVING)  # the next one is not ours
+    status = await settled(pool, lambda s: s.doomed == 1)
+    assert (status.ready, status.interrupted) == (2, 0)
+    await fake.delete("nodeclaims", "spot-1")
+    assert (await settled(pool, lambda s: s.interrupted == 1)).ready == 1
+
+
+async def test_an_on_demand_node_that_karpenter_replaces_is_no_interruption(
+    fake: FakeKube, pool: KarpenterResizer
+) -> None:
+    await fake.put("nodeclaims", "spot-0", claim("spot", "node-0", "us-a", market="on-demand"))
+    await settled(pool, lambda s: Part("us-a", "on_demand", 1) in s.parts)
+    await fake.put("nodeclaims", "spot-0", LEAVING)
+    await settled(pool, lambda s: s.doomed == 1)
+    await fake.delete("nodeclaims", "spot-0")
+    assert (await settled(pool, lambda s: s.ready == 2)).interrupted == 0
+
+
+async def test_a_dynamic_pool_has_no_size(fake: FakeKube, pool: KarpenterResizer) -> None:
+    await fake.put("nodepools", "spot", {"spec": {"replicas": None}})
+    with pytest.raises(Misconfigured, match=r"nodepools spot has no spec\.replicas.*StaticCapacity"):
+        await pool.status()
+
+
+async def test_beyond_its_own_limit_it_is_short_of_quota(fake: FakeKube, pool: KarpenterResizer) -> None:
+    await fake.put("nodepools", "spot", {"spec": {"replicas": 7, "limits": {"nodes": "5"}}})
+    status = await settled(pool, lambda s: s.desired == 7)
+    assert status.short is not None
+    assert (status.failed, status.short.quota, status.short.reason) == (2, True, "NodePool spot has limits.nodes 5")
+
+
+async def test_a_claim_that_cannot_be_launched_says_why(fake: FakeKube, pool: KarpenterResizer) -> None:
+    body = claim("spot", "", "us-b")
+    trouble = {"type": "Launched", "status": "Unknown", "reason": "LaunchFailed", "message": "no such subnet"}
+    body["status"]["conditions"] = [trouble]
+    await fake.put("nodepools", "spot", {"spec": {"replicas": 4}})
+    await fake.put("nodeclaims", "spot-3", body)
+    status = await settled(pool, lambda s: s.short is not None)
+    assert status.short is not None
+    assert (status.failed, status.short.reason) == (1, "LaunchFailed: no such subnet")
+
+
+async def test_what_was_bought_after_all_is_no_shortage(
+    fake: FakeKube, pool: KarpenterResizer, context: Opening
+) -> None:
+    await fake.put("nodepools", "spot", {"spec": {"replicas": 5}})
+    text = "NodeClaim spot-x7k2p event: InsufficientInstanceCapacity"
+    await fake.put("events", "ice", event(GONE, "InsufficientCapacityError", text, at=text_of(context.clock.now())))
+    assert (await settled(pool, lambda s: s.short is not None)).failed == 2
+    later = claim("spot", "node-8", "us-b")
+    for condition in later["status"]["conditions"]:
+        condition["lastTransitionTime"] = text_of(context.clock.now() + 9)
+    await fake.put("nodeclaims", "spot-8", later)
+    status = await settled(pool, lambda s: s.ready == 4)
+    assert (status.failed, status.short, status.pending) == (0, None, 1)
+
+
+async def test_what_was_lacking_at_another_time_is_no_shortage(
+    fake: FakeKube, pool: KarpenterResizer, context: Opening
+) -> None:
+    await settled(pool, lambda s: s.ready == 3)
+    old = text_of(context.clock.now() - 600)
+    await fake.put("events", "ice", event(GONE, "InsufficientCapacityError", "none", at=old))
+    await fake.put("nodepools", "spot", {"spec": {"replicas": 5}})
+    assert (await settled(pool, lambda s: s.desired == 5)).short is None
+    await fake.put("events", "ice", {"lastTimestamp": text_of(context.clock.now())})
+    assert (await settled(pool, lambda s: s.short is not None)).failed == 2
+
+
+async def test_another_pools_shortage_is_not_its_own(fake: FakeKube, pool: KarpenterResizer) -> None:
+    await fake.put("nodepools", "spot", {"spec": {"replicas": 5}})
+    other = {"kind": "NodeClaim", "metadata": {"name": "other-x7k2p", "uid": "gone"}}
+    await fake.put("events", "ice", event(other, "InsufficientCapacityError", "none", by="karpenter"))
+    await fake.put("nodes", "node-0", DISRUPTED)
+    assert (await settled(pool, lambda s: s.doomed == 1 and s.desired == 5)).short is None
+
+
+async def test_without_its_claims_nothing_is_told(fake: FakeKube, pool: KarpenterResizer) -> None:
+    fake.forbidden.add(("list", "nodeclaims"))
+    with pytest.raises(Exception, match=r"nodeclaims of spot: .*cannot list resource"):
+        await pool.status()
+
+
+async def test_a_buffer_is_ready_as_far_as_its_pods_fit(fake: FakeKube, buffer: BufferResizer) -> None:
+    async def told(**condition: Any) -> None:
+        status = {"replicas": 2, "conditions": [{"type": "Provisioning", **condition}]}
+        await fake.put("capacitybuffers", "room", {"status": status})
+
+    assert (await settled(buffer, lambda s: s.desired == 2)).ready == 0
+    grows = "1/2 virtual pods required new capacity, 0 failed"
+    await told(status="False", reason="RequiresNewCapacity", message=grows)
+    assert (await settled(buffer, lambda s: s.ready == 1)).pending == 1
+    await told(status="True", reason="FitsExistingCapacity")
+    await settled(buffer, lambda s: s.ready == 2)
+    await told(status="True", reason="SomethingNew")
+    assert (await settled(buffer, lambda s: s.ready == 0)).pending == 2
+
+
+async def test_a_buffer_that_cannot_be_resolved_does_not_come(fake: FakeKube, buffer: BufferResizer) -> None:
+    refused = {"type": "ReadyForProvisioning", "status": "False", "reason": "PodTemplateNotFound", "message": "no t"}
+    await fake.put("capacitybuffers", "room", {"status": {"conditions": [refused]}})
+    status = await settled(buffer, lambda s: s.failed == 2)
+    assert status.short is not None
+    assert status.short.reason == "PodTemplateNotFound: no t"
+
+
+async def test_a_buffer_by_percentage_alone_has_no_size(fake: FakeKube, buffer: BufferResizer) -> None:
+    await fake.put("capacitybuffers", "room", {"spec": {"replicas": None, "percentage": 20}})
+    with pytest.raises(Misconfigured, match=r"capacitybuffers room has no spec\.replicas.*give it spec\.replicas"):
+        await buffer.status()
+
+
+async def test_both_tell_what_they_may_do(fake: FakeKube, pool: KarpenterResizer, buffer: BufferResizer) -> None:
+    fake.forbidden |= {("patch", "nodepools/scale"), ("patch", "capacitybuffers"), ("watch", "events")}
+    nodes = {permit.action: permit.granted for permit in await pool.permits()}
+    assert nodes["patch nodepools/scale.karpenter.sh"] is False
+    assert nodes["list nodeclaims.karpenter.sh"] is True
+    assert nodes["watch events in namespace default"] is None
+    room = {permit.action: permit.granted for permit in await buffer.permits()}
+    assert room["patch capacitybuffers.autoscaling.x-k8s.io in namespace default"] is False
+
+
+async def test_a_buffer_that_is_to_serve_is_refused(context: Opening) -> None:
+    with pytest.raises(Misconfigured, match="room: tier is serving, but what a buffer holds is empty"):
+        await CapacityBuffer(name="room").open(context, WorkloadName("chat"), PoolName("room"))

@@ -1,0 +1,154 @@
+"""What is peculiar to Kubernetes, on the fake API server and on a real one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from policies.model import PoolName, WorkloadName
+from scaler.actuators.kubernetes import Kubernetes, KubernetesResizer
+from scaler.clouds.kubernetes.cluster import KubeCluster
+from scaler.ports import Conflict
+from scaler.shared_resources import Opening, Resources
+from tests.contracts.actuator import settled
+from tests.fakes import ManualClock
+from tests.servers.control_plane import why_not
+from tests.servers.kube_places import KSERVE, Place, fake_place, real_place
+
+REAL = pytest.param(
+    "real", marks=(pytest.mark.slow, pytest.mark.skipif(bool(why_not()), reason=why_not() or "there is one"))
+)
+Open: TypeAlias = Callable[..., Awaitable[KubernetesResizer]]
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture(params=["fake", REAL])
+async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
+    if request.param == "fake":
+        async with fake_place(tmp_path) as fake:
+            yield fake
+    else:
+        async with real_place() as real:
+            yield real
+
+
+@pytest.fixture
+async def opened(place: Place, clock: ManualClock) -> AsyncIterator[Open]:
+    """Opens the adapter; each time as a new daemon would, but on one set of resources."""
+    async with Resources() as resources:
+
+        async def opening(object_kind: str = "Deployment", api_version: str = "apps/v1") -> KubernetesResizer:
+            spec = Kubernetes(
+                name="llm",
+                namespace=place.namespace,
+                object_kind=object_kind,
+                api_version=api_version,
+                cluster=KubeCluster(kubeconfig=str(place.kubeconfig)),
+            )
+            return await spec.open(Opening(resources, clock, 5.0), WorkloadName("chat"), PoolName("gpus"))
+
+        yield opening
+
+
+async def test_a_change_of_something_else_does_not_stop_a_resize(place: Place, opened: Open) -> None:
+    actuator = await opened()
+    seen = await settled(actuator, lambda s: s.ready == 2)
+    await place.touch()
+    await actuator.resize(5, seen)
+    assert await place.size() == 5
+
+
+async def test_somebodys_size_is_a_conflict_and_stays(place: Place, opened: Open) -> None:
+    actuator = await opened()
+    seen = await settled(actuator, lambda s: s.ready == 2)
+    await place.set_size(8)
+    with pytest.raises(Conflict, match=r"llm was 2 replicas; (kubectl|somebody) set 8 at 20"):
+        await actuator.resize(5, seen)
+    assert await place.size() == 8
+
+
+async def test_yields_to_a_change_under_it_for_a_while(place: Place, opened: Open, clock: ManualClock) -> None:
+    actuator = await opened()
+    await settled(actuator, lambda s: s.ready == 2)
+    await place.set_size(8)
+    status = await settled(actuator, lambda s: s.desired == 8)
+    assert status.foreign is not None
+    assert " set 8 at 20" in status.foreign
+    clock.advance(599)
+    assert (await settled(actuator, lambda s: s.desired == 8)).foreign == status.foreign
+    clock.advance(2)
+    assert (await settled(actuator, lambda s: s.desired == 8)).foreign is None
+
+
+async def test_a_new_daemon_adopts_the_size_that_it_finds(place: Place, opened: Open) -> None:
+    await place.set_size(8)
+    assert (await settled(await opened(), lambda s: s.desired == 8)).foreign is None
+
+
+async def test_its_own_write_is_nobody_elses(place: Place, opened: Open, clock: ManualClock) -> None:
+    actuator = await opened()
+    await actuator.resize(5, await settled(actuator, lambda s: s.ready == 2))
+    clock.advance(60)
+    assert (await settled(actuator, lambda s: s.desired == 5)).foreign is None
+
+
+async def test_names_the_hpa_of_the_same_object(place: Place, opened: Open, clock: ManualClock) -> None:
+    actuator = await opened()
+    assert (await settled(actuator, lambda s: s.ready == 2)).foreign is None
+    await place.add_hpa("by-cpu")
+    assert (await actuator.status()).value.foreign is None  # autoscalers are looked for once a minute
+    clock.advance(61)
+    assert (await settled(actuator, lambda s: s.ready == 2)).foreign == "HPA by-cpu"
+
+
+async def test_names_the_scaled_object_rather_than_the_hpa_that_keda_made_of_it(place: Place, opened: Open) -> None:
+    await place.add_hpa("keda-hpa-by-queue")
+    await place.add_scaled_object("by-queue")
+    actuator = await opened()
+    assert (await settled(actuator, lambda s: s.ready == 2)).foreign == "KEDA ScaledObject by-queue"
+
+
+async def test_what_a_named_autoscaler_does_is_not_held_against_it_later(
+    place: Place, opened: Open, clock: ManualClock
+) -> None:
+    await place.add_hpa("by-cpu")
+    actuator = await opened()
+    await settled(actuator, lambda s: s.foreign == "HPA by-cpu")
+    await place.set_size(8)
+    assert (await settled(actuator, lambda s: s.desired == 8)).foreign == "HPA by-cpu"
+
+
+async def test_sizes_a_stateful_set(place: Place, opened: Open) -> None:
+    await place.add_stateful_set()
+    actuator = await opened("StatefulSet")
+    await actuator.resize(3, await settled(actuator, lambda s: (s.desired, s.ready) == (2, 2)))
+    assert await place.size("statefulsets") == 3
+    assert await place.size("deployments") == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "ready"),
+    [
+        pytest.param({"replicas": 2, "readyReplicas": 1}, 1, id="by-its-ready-replicas"),
+        pytest.param({"replicas": 2}, 2, id="by-its-replicas-where-it-tells-no-readiness"),
+        pytest.param({}, 0, id="by-nothing-yet"),
+    ],
+)
+async def test_sizes_a_custom_resource_through_its_scale(
+    place: Place, opened: Open, status: dict[str, int], ready: int
+) -> None:
+    await place.add_service(status)
+    actuator = await opened("InferenceService", KSERVE)
+    seen = await settled(actuator, lambda s: s.desired == 2)
+    assert seen.ready == ready
+    await actuator.resize(0, seen)
+    assert await place.size("inferenceservices") == 0
+    await actuator.resize(4, await settled(actuator, lambda s: s.desired == 0))
+    assert await place.size("inferenceservices") == 4

@@ -1,0 +1,86 @@
+"""Whatever shape an answer of a Kubernetes API server's has, a pool is told as large as it is, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from policies.model import PoolName, WorkloadName
+from scaler.actuators.capacity_buffer import CapacityBuffer
+from scaler.actuators.karpenter_node_pool import KarpenterNodePool
+from scaler.actuators.kubernetes import Kubernetes
+from scaler.clouds.kubernetes.cluster import KubeCluster
+from scaler.shared_resources import Opening, Resources
+from tests.servers.kube_fake import FakeKube, kube_fake, write_kubeconfig
+from tests.servers.kube_objects import claim, event, node, put_deployment
+from tests.servers.spoiling import GONE, Ahead, Lane, Mangle, same_pool_or_fair, spoil_everything
+
+STRANGE: Final[tuple[Any, ...]] = (GONE, None, {}, 10**30)
+ABOUT = {
+    "deployment": "/apis/apps/",
+    "service": "/apis/serving.kserve.io/",
+    "karpenter": "/apis/karpenter.sh/",
+    "buffer": "/apis/autoscaling.x-k8s.io/",
+}
+
+
+class Edited:
+    """The fake API server as one whose answers are spoiled."""
+
+    def __init__(self, fake: FakeKube) -> None:
+        self._fake = fake
+
+    @property
+    def mangle(self) -> Mangle | None:
+        return self._fake.edit
+
+    @mangle.setter
+    def mangle(self, mangle: Mangle | None) -> None:
+        self._fake.edit = mangle
+
+
+def status_of(spec: Any, clock: Ahead) -> Callable[[], Awaitable[Any]]:
+    """A status of a pool that is opened anew, so that nothing is known from before."""
+
+    async def ask() -> Any:
+        async with Resources() as resources:
+            pool = await spec.open(Opening(resources, clock, 5.0), WorkloadName("chat"), PoolName("pool"))
+            return (await pool.status()).value
+
+    return ask
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["deployment", "service", "karpenter", "buffer"])
+async def test_no_pool_is_told_smaller_than_it_is(kind: str, tmp_path: Path) -> None:
+    async with kube_fake() as fake:
+        cluster = KubeCluster(kubeconfig=str(write_kubeconfig(tmp_path / "kubeconfig", fake.port)))
+        specs = {
+            "deployment": Kubernetes(name="llm", cluster=cluster, watch_pods=False),
+            "service": Kubernetes(
+                api_version="serving.kserve.io/v1beta1",
+                object_kind="InferenceService",
+                name="llm",
+                cluster=cluster,
+                watch_pods=False,
+            ),
+            "karpenter": KarpenterNodePool(name="spot", cluster=cluster),
+            "buffer": CapacityBuffer(name="room", tier="warm_node", cluster=cluster),
+        }
+        await put_deployment(fake, "llm", 2)
+        await fake.put("inferenceservices", "llm", {"spec": {"predictor": {"min": 2}}, "status": {"replicas": 2}})
+        await fake.put("nodepools", "spot", {"spec": {"replicas": 2, "limits": {"nodes": "5"}}})
+        for number in range(2):
+            await fake.put("nodes", f"node-{number}", node("us-a"))
+            await fake.put("nodeclaims", f"spot-{number}", claim("spot", f"node-{number}", "us-a"))
+        placed = {"type": "Provisioning", "status": "True", "reason": "FitsExistingCapacity"}
+        await fake.put("capacitybuffers", "room", {"spec": {"replicas": 2}})
+        await fake.put("capacitybuffers", "room", {"status": {"replicas": 2, "conditions": [placed]}})
+        await fake.put("events", "said", event({"metadata": {"name": "x", "uid": "x"}}, "FailedScaleUp", "none"))
+        clock = Ahead()
+        optional = frozenset({"replicas"} if kind == "service" else ())  # of a scale, a count of 0 is left out
+        lane = Lane(Edited(fake), status_of(specs[kind], clock), clock, same_pool_or_fair, optional)
+        assert await spoil_everything(lane, strange=STRANGE, only=ABOUT[kind]) > 80  # 100 or more

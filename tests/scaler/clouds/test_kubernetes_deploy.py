@@ -1,0 +1,76 @@
+"""The shipped manifests, as far as no API server is needed to tell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from scaler.actuators.kubernetes import Kubernetes
+from scaler.clouds.kubernetes.actions import buffers, following, karpenter, sizing
+from scaler.clouds.kubernetes.objects import Kind
+from scaler.config.load import load
+from tests.servers.kube_real import manifests
+
+CONFIG = Path(__file__).parents[2] / "config"
+SHIPPED = {manifest["kind"]: manifest for manifest in manifests()}
+
+
+def test_the_shipped_configuration_is_valid_and_sizes_a_deployment(tmp_path: Path) -> None:
+    for name, text in SHIPPED["ConfigMap"]["data"].items():
+        (tmp_path / name).write_text(text)
+    config = load([tmp_path])
+    assert config.daemon.listen == "0.0.0.0:8080"
+    pools = [pool for workload in config.workloads.values() for pool in workload.spec.pools.values()]
+    assert [type(pool) for pool in pools] == [Kubernetes]
+
+
+def test_the_shipped_daemon_is_one_and_not_root() -> None:
+    spec = SHIPPED["Deployment"]["spec"]
+    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+    pod = spec["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"]
+    (container,) = pod["containers"]
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    assert container["image"] == "forescale:0.1.0"
+
+
+def test_the_shipped_journal_lies_on_the_one_volume_that_can_be_written() -> None:
+    pod = SHIPPED["Deployment"]["spec"]["template"]["spec"]
+    mounts = {m["name"]: m for m in pod["containers"][0]["volumeMounts"]}
+    writable = next(v["name"] for v in pod["volumes"] if "emptyDir" in v)
+    assert "/var/lib/forescale/journal".startswith(mounts[writable]["mountPath"])
+    assert mounts["config"]["readOnly"]
+
+
+def test_the_shipped_names_fit_together() -> None:
+    pod = SHIPPED["Deployment"]["spec"]["template"]["spec"]
+    assert pod["serviceAccountName"] == SHIPPED["ServiceAccount"]["metadata"]["name"]
+    assert SHIPPED["RoleBinding"]["roleRef"]["name"] == SHIPPED["Role"]["metadata"]["name"]
+    assert SHIPPED["RoleBinding"]["subjects"] == [{"kind": "ServiceAccount", "name": pod["serviceAccountName"]}]
+    assert (
+        next(v for v in pod["volumes"] if "configMap" in v)["configMap"]["name"]
+        == SHIPPED["ConfigMap"]["metadata"]["name"]
+    )
+
+
+def test_the_shipped_roles_grant_what_pools_ask_for_and_nothing_else() -> None:
+    kinds = [Kind("apps/v1", "Deployment", "deployments", namespaced=True)]
+    kinds.append(Kind("apps/v1", "StatefulSet", "statefulsets", namespaced=True))
+    kinds.append(Kind("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet", "leaderworkersets", namespaced=True))
+    asked = [action for kind in kinds for action in sizing(kind, "default")]
+    asked += [*following("default", drain=True), *karpenter("default"), *buffers("default")]
+    rules = [
+        rule
+        for manifest in (*manifests(), *manifests("kubernetes-nodes"))
+        if manifest["kind"] in {"Role", "ClusterRole"}
+        for rule in manifest["rules"]
+    ]
+    granted = {(v, g, r) for rule in rules for v in rule["verbs"] for g in rule["apiGroups"] for r in rule["resources"]}
+    assert granted == {(action.verb, action.group, action.resource) for action in asked}
+
+
+def test_the_shipped_placeholders_are_the_pool_of_the_example() -> None:
+    names = {manifest["metadata"]["name"] for manifest in manifests("placeholders")}
+    workload = yaml.safe_load((CONFIG / "workloads/kubernetes-placeholders.yaml").read_text(encoding="utf-8"))
+    assert workload["pools"]["warm"]["name"] in names

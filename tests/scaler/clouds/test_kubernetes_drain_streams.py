@@ -1,0 +1,81 @@
+"""Streams run while sizes go up and down at random: none is cut before the deadline, and no pod is left behind."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from scaler.shared_resources import Resources
+from tests.scaler.clouds.test_kubernetes_drain import DEADLINE_S, ROUTED, SINCE, Stage
+from tests.servers.kube_controller import controllers
+from tests.servers.kube_fake import kube_fake, write_kubeconfig
+from tests.servers.kube_objects import put_deployment
+from tests.servers.pod_engines import pod_engines
+
+TURNS = 40
+TURN_S = 6.0
+ENDS = 0.4
+"""The chance that a stream ends within a turn: far shorter than the deadline."""
+
+
+class Router:
+    """Sends each new stream to the least busy pod among those that the Service selects."""
+
+    def __init__(self, stage: Stage, chance: random.Random) -> None:
+        self._stage = stage
+        self._chance = chance
+        self.cut = 0.0
+        self._gone = 0
+
+    def turn(self, arrivals: int) -> None:
+        """Streams end, new ones arrive."""
+        loads = self._stage.engines.loads
+        for address, load in loads.items():
+            loads[address] = float(sum(self._chance.random() > ENDS for _ in range(int(load or 0))))
+        routed = [p["status"]["podIP"] for p in self._stage.fake.all("pods") if ROUTED in p["metadata"]["labels"]]
+        for _ in range(arrivals):
+            chosen = min(routed, key=lambda address: loads.get(address) or 0.0)
+            loads[chosen] = (loads.get(chosen) or 0.0) + 1.0
+
+    def settle(self, addresses: dict[str, str]) -> None:
+        """Count what ran on the pods that were removed."""
+        removed = self._stage.control.removed
+        for name in removed[self._gone :]:
+            self.cut += self._stage.engines.loads.pop(addresses[name], 0.0) or 0.0
+        self._gone = len(removed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+async def test_no_stream_is_cut(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)  # noqa: S311 - a test's own chance
+    async with kube_fake() as fake, pod_engines() as engines, Resources() as resources:
+        await put_deployment(fake, "llm", 4, labels={ROUTED: "true"})
+        for number in range(4):
+            await fake.put("pods", f"llm-{number}", {"status": {"podIP": f"127.0.0.{10 + number}"}})
+        async with controllers(fake, "deployments", "llm") as control:
+            control.labels, control.addressed = {ROUTED: "true"}, True
+            stage = Stage(fake, engines, control, write_kubeconfig(tmp_path / "kubeconfig", fake.port))
+            stage.load(0, 0, 0, 0)
+            router, actuator, target = Router(stage, chance), await stage.open(resources), 4
+            sizes = set()
+            for turn in range(TURNS):
+                if turn % 5 == 0:
+                    target = chance.randint(1, 6)
+                router.turn(arrivals=chance.randint(0, 2 * target))
+                addresses = {p["metadata"]["name"]: p["status"]["podIP"] for p in fake.all("pods")}
+                status = await stage.turn(actuator, target, after_s=TURN_S)
+                router.settle(addresses)
+                assert status.desired == target
+                sizes.add(stage.size)
+            assert TURN_S * 5 < DEADLINE_S
+            assert router.cut == 0
+            assert len(sizes) > 2
+            assert control.removed
+            for _ in range(20):
+                router.turn(arrivals=0)
+                await stage.turn(actuator, target, after_s=TURN_S)
+            left = [p for p in fake.all("pods") if SINCE in p["metadata"].get("annotations", {})]
+            assert (stage.size, left, actuator.unfinished()) == (target, [], False)

@@ -1,0 +1,481 @@
+"""A Kubernetes API server that fails, lies silent or changes its mind: on the fake, which does so at will."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from policies.model import PoolName, WorkloadName
+from scaler.actuators.kubernetes import Kubernetes, KubernetesResizer
+from scaler.clock import SystemClock
+from scaler.clouds.kubernetes.cluster import KubeCluster
+from scaler.clouds.kubernetes.credentials import in_pod
+from scaler.clouds.singleflight import Flights
+from scaler.ports import Misconfigured, PortError, Throttled, Unavailable
+from scaler.shared_resources import Opening, Resources
+from tests.contracts.actuator import settled
+from tests.fakes import ManualClock
+from tests.servers.kube_fake import Served, write_kubeconfig
+from tests.servers.kube_places import FakePlace, fake_place
+from tests.servers.tcp_fault import Weather
+
+Open: TypeAlias = Callable[..., Awaitable[KubernetesResizer]]
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+async def place(tmp_path: Path) -> AsyncIterator[FakePlace]:
+    async with fake_place(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+async def opened(place: FakePlace, clock: ManualClock) -> AsyncIterator[Open]:
+    async with Resources() as resources:
+
+        async def opening(name: str = "llm", kind: str = "Deployment", version: str = "apps/v1") -> KubernetesResizer:
+            cluster = KubeCluster(kubeconfig=str(place.kubeconfig))
+            spec = Kubernetes(name=name, object_kind=kind, api_version=version, cluster=cluster)
+            return await spec.open(Opening(resources, clock, 5.0), WorkloadName("chat"), PoolName("gpus"))
+
+        yield opening
+
+
+async def watched(place: FakePlace, actuator: KubernetesResizer) -> None:
+    """Return when the shared watch is up and knows the object."""
+    await settled(actuator, lambda s: s.desired == 2)
+    await until(lambda: ("watch", "deployments") in place.fake.calls)
+
+
+async def until(there: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            if there():
+                return
+            await asyncio.sleep(0.01)
+
+
+async def failure(actuator: KubernetesResizer) -> PortError:
+    """The error of the status, once it has one."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await actuator.status()
+            except PortError as e:
+                return e
+            await asyncio.sleep(0.01)
+
+
+# --- how fresh it is
+
+
+async def test_a_size_is_as_old_as_its_last_confirmation(place: FakePlace, opened: Open, clock: ManualClock) -> None:
+    actuator = await opened()
+    await watched(place, actuator)
+    listed_at = clock.now()
+    place.fake.silent = True
+    clock.advance(19)
+    assert (await actuator.status()).measured_at == listed_at
+
+
+async def test_a_watch_that_lies_silent_is_not_believed_for_long(
+    place: FakePlace, opened: Open, clock: ManualClock
+) -> None:
+    actuator = await opened()
+    await watched(place, actuator)
+    place.fake.silent = True
+    await place.set_size(8)
+    assert (await actuator.status()).value.desired == 2
+    clock.advance(21)
+    status = await actuator.status()
+    assert status.value.desired == 8
+    assert status.measured_at == clock.now()
+
+
+async def test_a_watch_that_ends_well_has_confirmed_what_it_told(
+    place: FakePlace, opened: Open, clock: ManualClock
+) -> None:
+    place.fake.watch_s = 0.05
+    actuator = await opened()
+    await watched(place, actuator)
+    clock.advance(19)
+    reads = place.fake.calls.count(("get", "deployments"))
+    again = place.fake.calls.count(("watch", "deployments")) + 1
+    await until(lambda: place.fake.calls.count(("watch", "deployments")) > again)
+    assert (await actuator.status()).measured_at == clock.now()
+    assert place.fake.calls.count(("get", "deployments")) == reads
+
+
+async def test_a_size_that_cannot_be_confirmed_is_not_told(place: FakePlace, opened: Open, clock: ManualClock) -> None:
+    actuator = await opened()
+    await watched(place, actuator)
+    before = await actuator.status()
+    place.proxy.weather = Weather.RESET
+    place.proxy.tear_down()
+    assert (await actuator.status()).measured_at == before.measured_at
+    clock.advance(21)
+    with pytest.raises(Unavailable):
+        await actuator.status()
+    clock.advance(-86_400)  # nor when the clock was set back
+    with pytest.raises(Unavailable):
+        await actuator.status()
+
+
+async def test_an_expired_watch_lists_anew(place: FakePlace, opened: Open) -> None:
+    actuator = await opened()
+    await watched(place, actuator)
+    place.fake.silent = True
+    await place.set_size(8)
+    await place.fake.compact()
+    assert (await settled(actuator, lambda s: s.desired == 8)).desired == 8
+    place.fake.silent = False
+    await place.set_size(9)
+    assert (await settled(actuator, lambda s: s.desired == 9)).desired == 9
+
+
+async def test_an_etcd_restored_from_a_backup_is_believed(place: FakePlace, opened: Open, clock: ManualClock) -> None:
+    actuator = await opened()
+    await watched(place, actuator)
+    place.fake.version = 5  # versions begin again, below all that were seen
+    await place.set_size(8)
+    await place.fake.drop_watches()
+    clock.advance(21)
+    assert (await settled(actuator, lambda s: s.desired == 8)).desired == 8
+
+
+async def test_one_watch_serves_all_workloads_of_a_namespace(place: FakePlace, opened: Open) -> None:
+    names = [f"llm-{n}" for n in range(300)]  # more than a page of the list
+    for name in names:
+        await place.fake.put("deployments", name, {"spec": {"replicas": 2}, "status": {"readyReplicas": 2}})
+    actuators = [await opened(name) for name in names]
+    await asyncio.gather(*(a.status() for a in actuators))
+    await watched(place, actuators[0])
+    place.fake.calls.clear()
+    statuses = await asyncio.gather(*(a.status() for a in actuators))
+    assert {(s.value.desired, s.value.ready) for s in statuses} == {(2, 2)}
+    assert place.fake.calls == []
+    for name in names:
+        await place.fake.put("deployments", name, {"status": {"readyReplicas": 1}})
+    for actuator in actuators:
+        await settled(actuator, lambda s: s.ready == 1)
+    assert place.fake.calls == []
+
+
+# --- what cannot be told, and by whose remedy
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "says"),
+    [
+        pytest.param(401, Misconfigured, "does not accept our credentials", id="not-who-we-say"),
+        pytest.param(404, Misconfigured, "does not serve apps/v1", id="no-such-api"),
+        pytest.param(500, Unavailable, "HTTP 500", id="server-error"),
+        pytest.param(503, Unavailable, "HTTP 503", id="unavailable"),
+        pytest.param(302, Unavailable, "HTTP 302", id="a-login-page"),
+    ],
+)
+async def test_refusals_have_remedies(
+    place: FakePlace, opened: Open, status: int, error: type[PortError], says: str
+) -> None:
+    actuator = await opened()
+    if status == 401:
+        place.fake.tokens.clear()
+    else:
+        place.fake.broken = status
+    with pytest.raises(error, match=says):
+        await actuator.status()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"<html>please log in</html>", id="no-json"),
+        pytest.param(b'{"kind": "APIResourceList", "resour', id="cut-short"),
+        pytest.param(b"[]", id="a-list"),
+        pytest.param(b'{"kind": "APIResourceList"}', id="without-the-list"),
+        pytest.param(b'{"resources": [1]}', id="of-something-else"),
+        pytest.param(b"\xff\xfe", id="no-text"),
+    ],
+)
+async def test_an_answer_of_no_use_is_no_size(place: FakePlace, opened: Open, body: bytes) -> None:
+    actuator = await opened()
+    place.fake.garbage = body
+    with pytest.raises(Unavailable):
+        await actuator.status()
+    place.fake.garbage = None
+    assert (await settled(actuator, lambda s: s.ready == 2)).desired == 2
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param({"spec": {"replicas": -1}}, id="negative"),
+        pytest.param({"spec": {"replicas": "two"}}, id="a-word"),
+        pytest.param({"spec": {"replicas": 2.5}}, id="a-fraction"),
+        pytest.param({"status": {"readyReplicas": -1}}, id="ready-negative"),
+        pytest.param({"status": {"readyReplicas": True}}, id="ready-a-boolean"),
+    ],
+)
+async def test_a_count_that_cannot_be_is_no_size(place: FakePlace, opened: Open, body: dict[str, object]) -> None:
+    await place.fake.put("deployments", "llm", body)
+    with pytest.raises(Unavailable, match="cannot be read"):
+        await (await opened()).status()
+
+
+async def test_ready_replicas_left_out_are_none(place: FakePlace, opened: Open) -> None:
+    await place.fake.put("deployments", "llm", {"status": {"readyReplicas": None}})
+    status = (await (await opened()).status()).value
+    assert (status.desired, status.ready) == (2, 0)
+
+
+async def test_a_size_left_out_is_no_answer(place: FakePlace, opened: Open) -> None:
+    """The API server writes it where nobody did."""
+    await place.fake.put("deployments", "llm", {"spec": {"replicas": None}})
+    with pytest.raises(Unavailable, match="replicas"):
+        await (await opened()).status()
+
+
+async def test_a_throttled_read_tells_how_long_to_wait(place: FakePlace) -> None:
+    place.fake.throttled = True
+    async with Resources() as resources:
+        spec = Kubernetes(name="llm", cluster=KubeCluster(kubeconfig=str(place.kubeconfig)))
+        opening = Opening(resources, SystemClock(), 5.0)
+        actuator = await spec.open(opening, WorkloadName("chat"), PoolName("gpus"))
+        with pytest.raises(Throttled) as caught:
+            await actuator.status()
+        assert caught.value.retry_after_s == pytest.approx(1.0, abs=0.5)  # told, or left by our own budget
+        assert any(result == "throttled" for _, _, result in resources.calls.results)
+
+
+async def test_a_missing_permission_is_named(place: FakePlace, opened: Open) -> None:
+    actuator = await opened()
+    seen = await settled(actuator, lambda s: s.ready == 2)
+    place.fake.forbidden.add(("patch", "deployments/scale"))
+    with pytest.raises(Misconfigured, match=r'cannot patch resource "deployments/scale" .*grant it in a Role'):
+        await actuator.resize(3, seen)
+
+
+async def test_a_size_that_is_refused_is_misconfigured(place: FakePlace, opened: Open) -> None:
+    actuator = await opened()
+    with pytest.raises(Misconfigured, match="Invalid value: -1"):
+        await actuator.resize(-1, await settled(actuator, lambda s: s.ready == 2))
+
+
+async def test_without_the_permission_to_watch_every_size_is_read_by_itself(place: FakePlace, opened: Open) -> None:
+    place.fake.forbidden |= {("list", "deployments"), ("watch", "deployments")}
+    actuator = await opened()
+    await actuator.resize(3, await settled(actuator, lambda s: s.ready == 2))
+    assert (await settled(actuator, lambda s: s.desired == 3)).foreign is None
+
+
+@pytest.mark.parametrize("plural", ["horizontalpodautoscalers", "scaledobjects"])
+async def test_without_the_permission_to_see_autoscalers_sizing_goes_on(
+    place: FakePlace, opened: Open, plural: str
+) -> None:
+    place.fake.forbidden.add(("list", plural))
+    await place.add_hpa("by-cpu")
+    actuator = await opened()
+    seen = await settled(actuator, lambda s: s.ready == 2)
+    assert seen.foreign == (None if plural == "horizontalpodautoscalers" else "HPA by-cpu")
+    await actuator.resize(3, seen)
+    assert await place.size() == 3
+
+
+async def test_an_old_cluster_tells_its_hpas_by_the_old_api(place: FakePlace, opened: Open) -> None:
+    served = place.fake.kinds.pop(("autoscaling/v2", "horizontalpodautoscalers"))
+    place.fake.kinds["autoscaling/v1", "horizontalpodautoscalers"] = served
+    await place.add_hpa("by-cpu")
+    assert (await settled(await opened(), lambda s: s.ready == 2)).foreign == "HPA by-cpu"
+
+
+async def test_while_autoscalers_cannot_be_listed_the_last_list_stands(
+    place: FakePlace, opened: Open, clock: ManualClock
+) -> None:
+    await place.add_hpa("by-cpu")
+    actuator = await opened()
+    await watched(place, actuator)
+    clock.advance(61)
+    await place.touch()  # the watch confirms the object
+    await settled(actuator, lambda s: s.ready == 2)
+    place.fake.throttled = True
+    clock.advance(10)
+    assert (await actuator.status()).value.foreign == "HPA by-cpu"
+
+
+async def test_an_object_that_is_gone_is_misconfigured_until_it_is_back(place: FakePlace, opened: Open) -> None:
+    actuator = await opened()
+    await watched(place, actuator)
+    await place.fake.delete("deployments", "llm")
+    error = await failure(actuator)
+    assert isinstance(error, Misconfigured)
+    assert str(error) == 'get deployments llm in namespace default: deployments "llm" not found'
+    await place.fake.put("deployments", "llm", {"spec": {"replicas": 2}})
+    assert (await settled(actuator, lambda s: s.desired == 2)).ready == 0
+
+
+@pytest.mark.parametrize(
+    ("version", "kind", "says"),
+    [
+        pytest.param("apps/v1", "Deploymnet", "apps/v1 has no kind Deploymnet", id="no-such-kind"),
+        pytest.param("apps/v1", "DaemonSet", "daemonsets have no scale subresource", id="no-size"),
+        pytest.param("none.example/v1", "Thing", "is its operator installed", id="no-such-api"),
+    ],
+)
+async def test_a_kind_that_cannot_be_sized_says_why(opened: Open, version: str, kind: str, says: str) -> None:
+    with pytest.raises(Misconfigured, match=says):
+        await (await opened("llm", kind, version)).status()
+
+
+async def test_a_kind_installed_later_is_found(place: FakePlace, opened: Open) -> None:
+    lws = place.fake.kinds.pop(("leaderworkerset.x-k8s.io/v1", "leaderworkersets"))
+    actuator = await opened("llm", "LeaderWorkerSet", "leaderworkerset.x-k8s.io/v1")
+    with pytest.raises(Misconfigured):
+        await actuator.status()
+    place.fake.kinds["leaderworkerset.x-k8s.io/v1", "leaderworkersets"] = lws
+    await place.fake.put("leaderworkersets", "llm", {"spec": {"replicas": 2}})
+    await actuator.resize(3, await settled(actuator, lambda s: s.desired == 2))
+    assert await place.size("leaderworkersets") == 3
+
+
+async def test_a_kind_served_under_another_plural_is_looked_up_again(place: FakePlace, opened: Open) -> None:
+    actuator = await opened()
+    await watched(place, actuator)
+    place.fake.kinds["apps/v1", "workers"] = Served("apps/v1", "Deployment")
+    del place.fake.kinds["apps/v1", "deployments"]
+    with pytest.raises(Misconfigured):
+        await actuator.resize(3, (await actuator.status()).value)
+    with pytest.raises(Misconfigured, match="workers"):
+        await actuator.resize(3, (await actuator.status()).value)
+
+
+async def test_sizes_a_kind_that_has_no_namespace(place: FakePlace, opened: Open) -> None:
+    await place.fake.put("nodepools", "llm", {"spec": {"replicas": 2}, "status": {"replicas": 2}})
+    actuator = await opened("llm", "NodePool", "karpenter.sh/v1")
+    await actuator.resize(3, await settled(actuator, lambda s: (s.desired, s.ready) == (2, 2)))
+    assert await place.size("nodepools") == 3
+
+
+async def test_no_replica_is_ready_where_others_of_the_kind_tell_readiness(place: FakePlace, opened: Open) -> None:
+    await place.add_service({"replicas": 2})
+    other = {"spec": {"predictor": {"min": 1}}, "status": {"readyReplicas": 1}}
+    await place.fake.put("inferenceservices", "other", other)
+    version = "serving.kserve.io/v1beta1"
+    await settled(await opened("other", "InferenceService", version), lambda s: s.ready == 1)
+    assert (await settled(await opened("llm", "InferenceService", version), lambda s: s.desired == 2)).ready == 0
+
+
+# --- writes and who they were
+
+
+async def test_a_write_whose_answer_was_lost_is_its_own(place: FakePlace, opened: Open, clock: ManualClock) -> None:
+    actuator = await opened()
+    seen = await settled(actuator, lambda s: s.ready == 2)
+    place.proxy.weather = Weather.CUT  # the request comes through, its answer does not
+    with pytest.raises(Unavailable):
+        await actuator.resize(5, seen)
+    assert await place.size() == 5
+    place.proxy.weather = Weather.CLEAR
+    await actuator.resize(4, seen)  # what was seen is not what is; but what is, is ours
+    assert await place.size() == 4
+    clock.advance(60)
+    assert (await settled(actuator, lambda s: s.desired == 4)).foreign is None
+
+
+@pytest.mark.parametrize("tracks", [True, False], ids=["managed-fields", "before-1.22"])
+async def test_says_who_changed_the_size_where_the_object_tells(place: FakePlace, opened: Open, tracks: bool) -> None:
+    actuator = await opened()
+    await settled(actuator, lambda s: s.ready == 2)
+    place.fake.tracks_scale = tracks
+    await place.fake.scale_as("a-script", "deployments", "llm", 8)
+    status = await settled(actuator, lambda s: s.desired == 8)
+    assert status.foreign is not None
+    assert status.foreign.startswith("a-script set 8 at 20" if tracks else "somebody set 8 at 20")
+
+
+# --- the session
+
+
+async def test_opens_while_the_api_is_down_and_works_when_it_is_up(place: FakePlace, opened: Open) -> None:
+    place.proxy.weather = Weather.RESET
+    actuator = await opened()
+    with pytest.raises(Unavailable):
+        await actuator.status()
+    place.proxy.weather = Weather.CLEAR
+    assert (await settled(actuator, lambda s: s.ready == 2)).desired == 2
+
+
+async def test_refused_credentials_are_read_anew(place: FakePlace, opened: Open, clock: ManualClock) -> None:
+    actuator = await opened()
+    await watched(place, actuator)
+    place.fake.tokens = {"another"}
+    clock.advance(61)
+    with pytest.raises(Misconfigured, match="does not accept our credentials"):
+        await actuator.status()
+    write_kubeconfig(place.kubeconfig, place.proxy.port, "another")
+    clock.advance(61)
+    assert (await settled(actuator, lambda s: s.ready == 2)).desired == 2
+
+
+async def test_a_service_accounts_token_is_read_anew_when_it_is_rotated(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("old\n")
+    (tmp_path / "ca.crt").write_text("")
+    configuration = await in_pod({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, tmp_path)()
+    assert configuration.host == "https://10.0.0.1:443"
+    assert await configuration.get_api_key_with_prefix("BearerToken") == "Bearer old"
+    (tmp_path / "new").write_text("new\n")
+    (tmp_path / "new").replace(tmp_path / "token")  # as the kubelet does: a link to another file
+    assert await configuration.get_api_key_with_prefix("BearerToken") == "Bearer new"
+    (tmp_path / "token").unlink()
+    assert await configuration.get_api_key_with_prefix("BearerToken") == "Bearer new"
+
+
+@pytest.mark.parametrize(
+    ("text", "context", "says"),
+    [
+        pytest.param(None, None, "there is no kubeconfig at", id="missing"),
+        pytest.param("", None, "kubeconfig", id="empty"),
+        pytest.param("{", None, "kubeconfig", id="no-yaml"),
+        pytest.param(json.dumps({"clusters": [], "contexts": [], "users": []}), None, "current-context", id="none"),
+        pytest.param("fine", "staging", "staging", id="no-such-context"),
+    ],
+)
+async def test_a_bad_kubeconfig_is_told_at_the_start(
+    tmp_path: Path, clock: ManualClock, text: str | None, context: str | None, says: str
+) -> None:
+    path = tmp_path / "kubeconfig"
+    if text == "fine":
+        write_kubeconfig(path, 1)
+    elif text is not None:
+        path.write_text(text)
+    spec = Kubernetes(name="llm", cluster=KubeCluster(kubeconfig=str(path), context=context))
+    async with Resources() as resources:
+        with pytest.raises(Misconfigured, match=says):
+            await spec.open(Opening(resources, clock, 5.0), WorkloadName("chat"), PoolName("gpus"))
+
+
+async def test_a_caller_that_gives_up_leaves_the_shared_call_to_the_others() -> None:
+    flights, go = Flights(), asyncio.Event()
+    calls = 0
+
+    async def call() -> int:
+        nonlocal calls
+        calls += 1
+        await go.wait()
+        return calls
+
+    callers = [asyncio.create_task(flights.share("key", call)) for _ in range(3)]
+    await asyncio.sleep(0)
+    callers[0].cancel()
+    go.set()
+    assert await asyncio.gather(*callers[1:]) == [1, 1]
+    assert await flights.share("key", call) == 2
+    await flights.close()

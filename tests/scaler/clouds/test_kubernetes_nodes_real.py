@@ -1,0 +1,114 @@
+"""Nodes, events and quotas of a real API server, as pools tell of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from policies.model import Part, PoolName, WorkloadName
+from scaler.actuators.kubernetes import Kubernetes, KubernetesResizer
+from scaler.clock import SystemClock
+from scaler.clouds.kubernetes.cluster import KubeCluster
+from scaler.shared_resources import Opening, Resources
+from tests.contracts.actuator import NOTICE_S, settled
+from tests.patience import patience
+from tests.servers.control_plane import why_not
+from tests.servers.kube_real import Ground, ground
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(why_not()), reason=why_not() or "there is one"),
+]
+NODE = "/api/v1/nodes/gpu-0"
+
+
+@pytest.fixture
+async def place() -> AsyncIterator[Ground]:
+    """A namespace, and a node for its pods."""
+    async with ground() as made:
+        labels = {"topology.kubernetes.io/zone": "us-a", "karpenter.sh/capacity-type": "spot"}
+        body = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "gpu-0", "labels": labels}}
+        await made.call("POST", "/api/v1/nodes", body)
+        try:
+            yield made
+        finally:
+            await made.call("DELETE", NODE)
+
+
+@pytest.fixture
+async def context() -> AsyncIterator[Opening]:
+    async with Resources() as resources:
+        yield Opening(resources, SystemClock(), 5.0)
+
+
+@pytest.fixture
+async def pool(place: Ground, context: Opening) -> KubernetesResizer:
+    cluster = KubeCluster(kubeconfig=str(place.kubeconfig))
+    spec = Kubernetes(name="llm", namespace=place.namespace, cluster=cluster)
+    return await spec.open(context, WorkloadName("chat"), PoolName("gpus"))
+
+
+async def test_a_taint_dooms_within_two_seconds_and_is_taken_back(
+    place: Ground, pool: KubernetesResizer, context: Opening
+) -> None:
+    await settled(pool, lambda s: s.parts == (Part("us-a", "spot", 2),))
+    heard = asyncio.create_task(context.bell.wait())
+    taint = {"key": "aws-node-termination-handler/spot-itn", "effect": "NoSchedule"}
+    await place.call("PATCH", NODE, {"spec": {"taints": [taint]}})
+    async with patience(NOTICE_S):
+        await heard
+        status = await settled(pool, lambda s: s.doomed == 2)
+    assert status.parts == (Part("us-a", "spot", 2, doomed=2),)
+    await place.call("PATCH", NODE, {"spec": {"taints": None}})
+    assert (await settled(pool, lambda s: s.doomed == 0)).interrupted == 0
+
+
+async def test_what_is_said_of_a_pod_is_heard(place: Ground, pool: KubernetesResizer) -> None:
+    await settled(pool, lambda s: s.ready == 2)
+    pod = await lonely(place)
+    about = {"kind": "Pod", "name": pod["metadata"]["name"], "uid": pod["metadata"]["uid"]}
+    at = "2026-01-01T00:00:00Z"
+    said = {
+        "metadata": {"name": "late"},
+        "involvedObject": {**about, "namespace": place.namespace},
+        "reason": "NotTriggerScaleUp",
+        "message": "pod didn't trigger scale-up: 2 max node group size reached",
+        "source": {"component": "cluster-autoscaler"},
+        "type": "Normal",
+        "firstTimestamp": at,
+        "lastTimestamp": at,
+    }
+    await place.call("POST", place.path("events", api="api/v1"), said)
+    status = await settled(pool, lambda s: s.short is not None)
+    assert status.short is not None
+    assert (status.failed, status.short.quota, status.short.at) == (1, True, 1767225600.0)
+
+
+async def test_pods_beyond_a_resource_quota_do_not_come(place: Ground, pool: KubernetesResizer) -> None:
+    await settled(pool, lambda s: s.ready == 2)
+    quotas = place.path("resourcequotas", api="api/v1")
+    await place.call("POST", quotas, {"metadata": {"name": "gpus"}, "spec": {"hard": {"pods": "2"}}})
+    counted = {"status": {"hard": {"pods": "2"}, "used": {"pods": "2"}}}
+    await place.call("PATCH", f"{quotas}/gpus/status", counted)
+    await pool.resize(4, (await pool.status()).value)
+    status = await settled(pool, lambda s: s.failed == 2)
+    assert status.short is not None
+    assert (status.pending, status.short.quota) == (0, True)
+    assert "exceeded quota: gpus" in status.short.reason
+
+
+async def lonely(place: Ground) -> dict[str, Any]:
+    """A pod that is the Deployment's by its labels, and that no node is found for."""
+    place.nodes.stopping = True  # it would bind it
+    await asyncio.sleep(0.2)
+    await place.set_size(3)
+    path = place.path("pods", api="api/v1")
+    async with asyncio.timeout(20):
+        while True:
+            pods: list[dict[str, Any]] = (await place.call("GET", path))["items"]
+            if found := [pod for pod in pods if "nodeName" not in pod["spec"]]:
+                return found[0]
+            await asyncio.sleep(0.05)

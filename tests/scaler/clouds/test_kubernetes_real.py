@@ -1,0 +1,257 @@
+"""A real control plane that is frozen, killed and started again; the shipped manifests on it; a pod's credentials."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+
+from policies.model import PoolName, PoolStatus, WorkloadName
+from scaler.actuators.capacity_buffer import CapacityBuffer
+from scaler.actuators.karpenter_node_pool import KarpenterNodePool
+from scaler.actuators.kubernetes import Kubernetes, KubernetesResizer
+from scaler.clouds.kubernetes.cluster import KubeCluster
+from scaler.clouds.kubernetes.credentials import in_pod
+from scaler.clouds.kubernetes.drain_settings import Drain
+from scaler.clouds.kubernetes.session import Session
+from scaler.ports import Misconfigured, Unavailable
+from scaler.shared_resources import Opening, Resources
+from tests.contracts.actuator import settled
+from tests.fakes import ManualClock
+from tests.servers.control_plane import SCALER, why_not
+from tests.servers.kube_places import RealPlace, real_place
+from tests.servers.kube_real import manifests, path_of, shipped_rules
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(why_not()), reason=why_not() or "there is one"),
+]
+LWS = "leaderworkerset.x-k8s.io/v1"
+KARPENTER = "karpenter.sh/v1"
+BUFFERS = "autoscaling.x-k8s.io/v1beta1"
+Open: TypeAlias = Callable[..., Awaitable[KubernetesResizer]]
+Call: TypeAlias = tuple[str, str, str]
+"""Verb, API group, resource."""
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+async def place() -> AsyncIterator[RealPlace]:
+    async with real_place() as real:
+        yield real
+
+
+@pytest.fixture
+async def opened(place: RealPlace, clock: ManualClock) -> AsyncIterator[Open]:
+    async with Resources() as resources:
+
+        async def opening(object_kind: str = "Deployment", api_version: str = "apps/v1") -> KubernetesResizer:
+            cluster = KubeCluster(kubeconfig=str(place.kubeconfig))
+            named = {"api_version": api_version, "object_kind": object_kind, "namespace": place.namespace}
+            spec = Kubernetes(name="llm", cluster=cluster, **named)  # type: ignore[arg-type]
+            return await spec.open(Opening(resources, clock, 2.0), WorkloadName("chat"), PoolName("gpus"))
+
+        yield opening
+
+
+async def test_comes_back_after_the_api_server_was_killed_and_started_again(
+    place: RealPlace, opened: Open, clock: ManualClock
+) -> None:
+    actuator = await opened()
+    await settled(actuator, lambda s: s.ready == 2)
+    place.ground.plane.kill_apiserver()
+    clock.advance(21)
+    with pytest.raises(Unavailable):
+        await actuator.status()
+    place.ground.plane.start_apiserver()
+    await actuator.resize(3, await settled(actuator, lambda s: s.desired == 2))
+    assert await place.size() == 3
+
+
+async def test_a_frozen_api_server_makes_a_size_old_and_then_unknown(
+    place: RealPlace, opened: Open, clock: ManualClock
+) -> None:
+    actuator = await opened()
+    before = await actuator.status()
+    place.ground.plane.freeze()
+    try:
+        clock.advance(19)
+        assert (await actuator.status()).measured_at == before.measured_at
+        clock.advance(2)
+        with pytest.raises(Unavailable, match=r"no answer within 1\.6 s"):
+            await actuator.status()
+    finally:
+        place.ground.plane.thaw()
+    await settled(actuator, lambda s: s.ready == 2)
+
+
+async def test_a_frozen_etcd_is_unavailable(place: RealPlace, opened: Open) -> None:
+    actuator = await opened()
+    seen = await settled(actuator, lambda s: s.ready == 2)
+    place.ground.plane.freeze("etcd")
+    try:
+        with pytest.raises(Unavailable):
+            await actuator.resize(3, seen)
+    finally:
+        place.ground.plane.thaw("etcd")
+    assert (await settled(actuator, lambda s: s.desired in {2, 3})).foreign is None
+
+
+async def test_a_rotated_service_account_token_is_used_at_once(
+    place: RealPlace, clock: ManualClock, tmp_path: Path
+) -> None:
+    plane = place.ground.plane
+    (tmp_path / "token").write_text("expired")
+    (tmp_path / "ca.crt").write_bytes(plane.certificate.read_bytes())
+    environ = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(plane.port)}
+    session = Session(Opening(Resources(), clock, 5.0), in_pod(environ, tmp_path))
+    path = place.ground.path("deployments", "llm")
+    with pytest.raises(Misconfigured, match="does not accept our credentials"):
+        await session.call("get", "GET", path, 5.0)
+    (tmp_path / "token").write_text(SCALER)
+    assert (await session.call("get", "GET", path, 5.0))["metadata"]["name"] == "llm"
+    await session.close()
+
+
+async def test_a_server_with_another_certificate_is_misconfigured(
+    place: RealPlace, clock: ManualClock, tmp_path: Path
+) -> None:
+    document = json.loads(place.kubeconfig.read_text())
+    del document["clusters"][0]["cluster"]["certificate-authority"]
+    (tmp_path / "kubeconfig").write_text(json.dumps(document))
+    spec = Kubernetes(name="llm", cluster=KubeCluster(kubeconfig=str(tmp_path / "kubeconfig")))
+    async with Resources() as resources:
+        actuator = await spec.open(Opening(resources, clock, 5.0), WorkloadName("chat"), PoolName("gpus"))
+        with pytest.raises(Misconfigured, match="certificate is not trusted"):
+            await actuator.status()
+
+
+# --- what is shipped
+
+
+async def test_the_shipped_roles_permit_what_is_called_and_nothing_else(
+    place: RealPlace, opened: Open, clock: ManualClock
+) -> None:
+    await place.add_hpa("by-cpu")
+    await place.add_scaled_object("by-queue")
+    await place.add_stateful_set()
+    await arrange(place)
+    for kind, version in (("Deployment", "apps/v1"), ("StatefulSet", "apps/v1"), ("LeaderWorkerSet", LWS)):
+        actuator = await opened(kind, version)
+        seen = await settled(actuator, lambda s: s.desired == 2)
+        await actuator.resize(3, seen)
+        await actuator.resize(4, PoolStatus(3, 0, version="1"))  # refused: so it looks, and writes again
+    async with Resources() as resources:
+        for pool in (
+            KarpenterNodePool(name=place.namespace, cluster=cluster_of(place)),
+            CapacityBuffer(name="room", namespace=place.namespace, tier="warm_node", cluster=cluster_of(place)),
+            draining(place),
+        ):
+            other = await pool.open(Opening(resources, clock, 5.0), WorkloadName("chat"), PoolName("other"))
+            await other.resize(1, await settled(other, lambda s: s.desired in {2, 4}))
+            assert not [permit for permit in await other.permits() if permit.granted is not True]
+        wanted = granted()
+        until = asyncio.get_running_loop().time() + 30
+        while {call for call, _ in calls(place)} < wanted and asyncio.get_running_loop().time() < until:
+            await asyncio.sleep(0.5)
+            place.proxy.tear_down()  # a watch is in the log when it has ended
+    called = calls(place)
+    assert {call for call, _ in called} == wanted
+    assert 403 not in {code for _, code in called}
+
+
+async def test_what_is_not_granted_is_told_without_trying(place: RealPlace, opened: Open) -> None:
+    actuator = await opened()
+    await settled(actuator, lambda s: s.ready == 2)
+    await place.ground.permit([rule for rule in shipped_rules() if "patch" not in rule["verbs"]])
+    await place.ground.permitted("patch", "apps/deployments/scale", granted=False)
+    told = {permit.action: permit.granted for permit in await actuator.permits()}
+    where = f"in namespace {place.namespace}"
+    assert told[f"patch deployments/scale.apps {where}"] is False
+    assert told[f"list deployments.apps {where}"] is True
+    await place.ground.permit([])
+    await place.ground.permitted("list", "pods", granted=False)
+    told = {permit.action: permit.granted for permit in await actuator.permits()}
+    assert told[f"list pods {where}"] is None
+
+
+async def arrange(place: RealPlace) -> None:
+    """A LeaderWorkerSet, a CapacityBuffer, and a NodePool named as the namespace: of each, 2."""
+    ground = place.ground
+    await ground.kind("leaderworkersets", "LeaderWorkerSet", LWS, ".spec.replicas")
+    await ground.kind("capacitybuffers", "CapacityBuffer", BUFFERS, None)
+    await ground.kind("nodepools", "NodePool", KARPENTER, ".spec.replicas", "Cluster")
+    await ground.kind("nodeclaims", "NodeClaim", KARPENTER, None, "Cluster")
+    for version, kind, name, path in (
+        (LWS, "LeaderWorkerSet", "llm", ground.path("leaderworkersets", api=f"apis/{LWS}")),
+        (BUFFERS, "CapacityBuffer", "room", ground.path("capacitybuffers", api=f"apis/{BUFFERS}")),
+        (KARPENTER, "NodePool", ground.namespace, f"/apis/{KARPENTER}/nodepools"),
+    ):
+        body = {"apiVersion": version, "kind": kind, "metadata": {"name": name}, "spec": {"replicas": 2}}
+        await ground.call("POST", path, body)
+
+
+def cluster_of(place: RealPlace) -> KubeCluster:
+    return KubeCluster(kubeconfig=str(place.kubeconfig))
+
+
+def draining(place: RealPlace) -> Kubernetes:
+    drain = Drain(routing_label="forescale.io/routed", port=1)
+    return Kubernetes(name="llm", namespace=place.namespace, cluster=cluster_of(place), drain=drain)
+
+
+def granted() -> set[Call]:
+    """Every verb on every resource that the shipped Roles grant."""
+    shipped = [*manifests(), *manifests("kubernetes-nodes")]
+    rules = [rule for m in shipped if m["kind"] in {"Role", "ClusterRole"} for rule in m["rules"]]
+    return {(v, g, r) for rule in rules for v in rule["verbs"] for g in rule["apiGroups"] for r in rule["resources"]}
+
+
+def calls(place: RealPlace) -> list[tuple[Call, int]]:
+    """The scaler's calls on the namespace, and on what has none or its events in `default`, with the answer's status,
+    as the API server's audit log has them."""
+    found = []
+    for line in place.ground.plane.audit.read_text().splitlines():
+        entry: dict[str, Any] = json.loads(line)
+        of = entry.get("objectRef", {})
+        here = {None, "", place.namespace, "default"}
+        if entry["user"].get("username") == "scaler" and "resource" in of and of.get("namespace") in here:
+            resource = "/".join(filter(None, (of["resource"], of.get("subresource"))))
+            if resource != "selfsubjectaccessreviews":
+                found.append(((entry["verb"], of.get("apiGroup", ""), resource), entry["responseStatus"]["code"]))
+    return found
+
+
+SHIPPED = [m for name in ("kubernetes", "kubernetes-nodes", "placeholders") for m in manifests(name)]
+
+
+@pytest.mark.parametrize("manifest", SHIPPED, ids=lambda m: f"{m['kind']}-{m['metadata']['name']}")
+async def test_the_api_server_takes_the_shipped_manifests_whole(place: RealPlace, manifest: dict[str, Any]) -> None:
+    path = path_of(manifest, place.namespace)
+    taken = await place.ground.call("POST", f"{path}?dryRun=All", renamed(manifest))
+    assert left_out(renamed(manifest), taken) == []
+
+
+def renamed(manifest: dict[str, Any]) -> dict[str, Any]:
+    return {**manifest, "metadata": {**manifest["metadata"], "name": "shipped"}}
+
+
+def left_out(given: Any, taken: Any, where: str = "") -> list[str]:
+    """The fields of `given` that the API server dropped or changed."""
+    if isinstance(given, dict):
+        if not isinstance(taken, dict):
+            return [where]
+        return [w for k, v in given.items() for w in left_out(v, taken.get(k), f"{where}.{k}")]
+    if isinstance(given, list):
+        if not isinstance(taken, list) or len(given) != len(taken):
+            return [where]
+        return [w for i, (g, t) in enumerate(zip(given, taken, strict=True)) for w in left_out(g, t, f"{where}[{i}]")]
+    return [] if given == taken else [where]

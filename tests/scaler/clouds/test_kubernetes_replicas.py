@@ -1,0 +1,336 @@
+"""Where a pool's pods are, which of them will be taken, which were, and which do not come: on the fake API server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from policies.model import Part, PoolName, WorkloadName
+from scaler.actuators.kubernetes import Kubernetes, KubernetesResizer
+from scaler.clouds.interruptions import Notice, board
+from scaler.clouds.kubernetes.cluster import KubeCluster
+from scaler.clouds.kubernetes.pods import parse
+from scaler.ports import Permit
+from scaler.shared_resources import Opening, Resources
+from tests.contracts.actuator import NOTICE_S, settled
+from tests.fakes import ManualClock
+from tests.patience import patience
+from tests.servers.kube_fake import FakeKube, kube_fake, write_kubeconfig
+from tests.servers.kube_objects import event, node, put_deployment, ready_pod, waiting_pod
+
+Opened = Callable[..., Awaitable[KubernetesResizer]]
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+async def fake() -> AsyncIterator[FakeKube]:
+    async with kube_fake() as made:
+        await put_deployment(made, "llm", 2)
+        yield made
+
+
+@pytest.fixture
+async def context(clock: ManualClock) -> AsyncIterator[Opening]:
+    async with Resources() as resources:
+        yield Opening(resources, clock, 5.0)
+
+
+@pytest.fixture
+def opened(fake: FakeKube, context: Opening, tmp_path: Path) -> Opened:
+    kubeconfig = write_kubeconfig(tmp_path / "kubeconfig", fake.port)
+
+    async def opening(**spec: Any) -> KubernetesResizer:
+        pool = Kubernetes(name="llm", cluster=KubeCluster(kubeconfig=str(kubeconfig)), **spec)
+        actuator = await pool.open(context, WorkloadName("chat"), PoolName("gpus"))
+        await settled(actuator, lambda s: s.desired == 2)
+        return actuator
+
+    return opening
+
+
+# --- what will be taken
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param({"spec": {"taints": [{"key": "aws-node-termination-handler/spot-itn"}]}}, id="aws-handler"),
+        pytest.param({"spec": {"taints": [{"key": "cloud.google.com/impending-node-termination"}]}}, id="gke"),
+        pytest.param({"spec": {"taints": [{"key": "karpenter.sh/disrupted"}]}}, id="karpenter"),
+        pytest.param({"spec": {"taints": [{"key": "node.kubernetes.io/out-of-service"}]}}, id="out-of-service"),
+        pytest.param({"spec": {"taints": [{"key": "remediator.kubernetes.azure.com/unschedulable"}]}}, id="aks-drain"),
+        pytest.param({"spec": {"taints": [{"key": "ToBeDeletedByClusterAutoscaler"}]}}, id="cluster-autoscaler"),
+        pytest.param({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}, id="being-deleted"),
+        pytest.param(
+            {"status": {"conditions": [{"type": "VMEventScheduled", "status": "True", "message": "Preempt"}]}},
+            id="aks-event",
+        ),
+    ],
+)
+async def test_a_nodes_notice_dooms_its_pods_and_rings_the_bell(
+    fake: FakeKube, opened: Opened, context: Opening, body: dict[str, Any]
+) -> None:
+    actuator = await opened()
+    await settled(actuator, lambda s: len(s.parts) == 2)
+    heard = asyncio.create_task(context.bell.wait())
+    await fake.put("nodes", "node-0", body)
+    async with patience(NOTICE_S):
+        await heard
+        status = await settled(actuator, lambda s: s.doomed == 1)
+    assert status.parts == (Part("us-a", "spot", 1, doomed=1), Part("us-b", "spot", 1))
+    assert (status.ready, status.interrupted) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param({"spec": {"taints": [{"key": "kubernetes.azure.com/scalesetpriority"}]}}, id="aks-spot-always"),
+        pytest.param({"spec": {"taints": [{"key": "DeletionCandidateOfClusterAutoscaler"}]}}, id="a-mere-candidate"),
+        pytest.param({"spec": {"taints": [{"key": "nvidia.com/gpu"}]}}, id="another-taint"),
+        pytest.param(
+            {"status": {"conditions": [{"type": "VMEventScheduled", "status": "True", "message": "Freeze"}]}},
+            id="a-freeze",
+        ),
+        pytest.param(
+            {"status": {"conditions": [{"type": "VMEventScheduled", "status": "False", "message": "Preempt"}]}},
+            id="an-event-that-is-over",
+        ),
+    ],
+)
+async def test_what_is_no_notice_dooms_nothing(fake: FakeKube, opened: Opened, body: dict[str, Any]) -> None:
+    actuator = await opened()
+    await fake.put("nodes", "node-0", body)
+    await fake.put("nodes", "node-1", {"spec": {"taints": [{"key": "karpenter.sh/disrupted"}]}})
+    status = await settled(actuator, lambda s: s.doomed > 0)
+    assert status.doomed == 1
+
+
+async def test_a_notice_that_is_taken_back_dooms_no_more(fake: FakeKube, opened: Opened) -> None:
+    actuator = await opened()
+    await fake.put("nodes", "node-0", {"spec": {"taints": [{"key": "karpenter.sh/disrupted"}]}})
+    await settled(actuator, lambda s: s.doomed == 1)
+    await fake.put("nodes", "node-0", {"spec": {"taints": []}})
+    assert (await settled(actuator, lambda s: s.doomed == 0)).interrupted == 0
+
+
+async def test_what_a_cloud_tells_of_the_machine_counts_for_its_pods(
+    fake: FakeKube, opened: Opened, context: Opening, clock: ManualClock
+) -> None:
+    await fake.put("nodes", "node-1", node("us-b", machine="i-0abc"))
+    actuator = await opened()
+    (await board(context)).pin(Notice("i-0abc", "interruption", clock.now()))
+    assert (await settled(actuator, lambda s: s.doomed == 1)).parts[1].doomed == 1
+
+
+async def test_what_a_node_tells_is_known_of_its_machine(fake: FakeKube, opened: Opened, context: Opening) -> None:
+    await fake.put("nodes", "node-1", node("us-b", machine="i-0abc"))
+    actuator = await opened()
+    taint = {"spec": {"taints": [{"key": "aws-node-termination-handler/rebalance-recommendation"}]}}
+    await fake.put("nodes", "node-1", taint)
+    await settled(actuator, lambda s: s.doomed == 1)
+    told = (await board(context)).of(["i-0abc"])
+    assert [(n.kind, n.by) for n in told.values()] == [
+        ("rebalance", "taint aws-node-termination-handler/rebalance-recommendation")
+    ]
+
+
+async def test_a_group_is_doomed_with_any_of_its_nodes(fake: FakeKube, opened: Opened) -> None:
+    leader = {"leaderworkerset.sigs.k8s.io/name": "llm", "leaderworkerset.sigs.k8s.io/worker-index": "0"}
+    for group in range(2):
+        key = {"leaderworkerset.sigs.k8s.io/group-key": f"g{group}"}
+        await fake.put("pods", f"llm-{group}", {"metadata": {"labels": {**leader, **key}}})
+        worker = {**leader, **key, "leaderworkerset.sigs.k8s.io/worker-index": "1"}
+        await fake.put("nodes", f"node-1{group}", node("us-a"))
+        await fake.put("pods", f"llm-{group}-1", ready_pod("llm", f"node-1{group}", labels=worker))
+    text = ",".join(f"{k}={v}" for k, v in leader.items())
+    status = {"readyReplicas": 2, "hpaPodSelector": text}
+    await fake.put("leaderworkersets", "llm", {"spec": {"replicas": 2}, "status": status})
+    actuator = await opened(api_version="leaderworkerset.x-k8s.io/v1", object_kind="LeaderWorkerSet")
+    await fake.put("nodes", "node-11", {"spec": {"taints": [{"key": "karpenter.sh/disrupted"}]}})
+    assert (await settled(actuator, lambda s: s.doomed > 0)).doomed == 1
+
+
+# --- what was taken
+
+
+async def test_a_spot_node_that_is_gone_without_a_word_was_an_interruption(fake: FakeKube, opened: Opened) -> None:
+    actuator = await opened()
+    await settled(actuator, lambda s: len(s.parts) == 2)
+    await fake.delete("nodes", "node-0")
+    await fake.delete("pods", "llm-0")
+    assert (await settled(actuator, lambda s: s.interrupted == 1)).parts == (Part("us-b", "spot", 1),)
+
+
+async def test_an_on_demand_node_that_goes_is_none(fake: FakeKube, opened: Opened) -> None:
+    for number in range(2):
+        labels = {"karpenter.sh/capacity-type": "on-demand"}
+        await fake.put("nodes", f"node-{number}", {"metadata": {"labels": labels}})
+    actuator = await opened()
+    await fake.put("nodes", "node-0", {"spec": {"taints": [{"key": "karpenter.sh/disrupted"}]}})
+    await settled(actuator, lambda s: s.doomed == 1)
+    await fake.delete("pods", "llm-0")
+    await fake.delete("nodes", "node-0")
+    status = await settled(actuator, lambda s: s.parts == (Part("us-b", "on_demand", 1),))
+    assert (status.interrupted, status.doomed) == (0, 0)
+
+
+async def test_a_pod_that_ends_on_a_node_that_stays_is_none(fake: FakeKube, opened: Opened) -> None:
+    actuator = await opened()
+    await settled(actuator, lambda s: len(s.parts) == 2)
+    await fake.delete("pods", "llm-0")
+    assert (await settled(actuator, lambda s: len(s.parts) == 1)).interrupted == 0
+
+
+# --- what does not come
+
+
+async def unscheduled(fake: FakeKube, *said: tuple[str, str, str], at: str = "") -> None:
+    """A third pod that no node is found for, and what is said of it: reason, words, by whom."""
+    await fake.put("deployments", "llm", {"spec": {"replicas": 3}})
+    pod = await fake.put("pods", "llm-2", waiting_pod("llm"))
+    for number, (reason, text, by) in enumerate(said):
+        time = at or f"2026-01-01T00:00:0{number}Z"
+        await fake.put("events", f"e{number}", event(pod, reason, text, by, at=time))
+
+
+IN_BACKOFF = "pod didn't trigger scale-up: 1 in backoff after failed scale-up, 1 max node group size reached"
+AT_MOST = "pod didn't trigger scale-up: 2 max node group size reached"
+
+
+@pytest.mark.parametrize(
+    ("reason", "text", "by", "quota"),
+    [
+        pytest.param("FailedScaleUp", "scale up in zones us-a: GCE out of resources", "ca", False, id="gke-stockout"),
+        pytest.param("FailedScaleUp", "scale up in zones us-a: GCE quota exceeded", "ca", True, id="gke-quota"),
+        pytest.param("NotTriggerScaleUp", IN_BACKOFF, "cluster-autoscaler", False, id="backoff"),
+        pytest.param("NotTriggerScaleUp", AT_MOST, "cluster-autoscaler", True, id="node-group-at-its-maximum"),
+        pytest.param("FailedScheduling", "all types exceed limits of nodepool", "karpenter", True, id="limits"),
+        pytest.param("FailedScheduling", "no instance type has an offering", "karpenter", False, id="no-offering"),
+    ],
+)
+async def test_what_an_autoscaler_says_does_not_come_is_told(
+    fake: FakeKube, opened: Opened, reason: str, text: str, by: str, quota: bool
+) -> None:
+    actuator = await opened()
+    await unscheduled(fake, ("FailedScheduling", "0/2 nodes are available", "default-scheduler"), (reason, text, by))
+    status = await settled(actuator, lambda s: s.short is not None)
+    assert status.short is not None
+    assert (status.desired, status.failed, status.pending) == (3, 1, 0)
+    assert (status.short.reason, status.short.quota) == (f"{reason}: {text}", quota)
+
+
+@pytest.mark.parametrize("later", ["TriggeredScaleUp", "Nominated"])
+async def test_what_an_autoscaler_buys_after_all_comes(fake: FakeKube, opened: Opened, later: str) -> None:
+    actuator = await opened()
+    await unscheduled(fake, ("NotTriggerScaleUp", AT_MOST, "ca"), (later, "on its way", "ca"))
+    await fake.put("nodes", "node-0", {"spec": {"taints": [{"key": "karpenter.sh/disrupted"}]}})  # told after these
+    status = await settled(actuator, lambda s: s.doomed == 1 and s.desired == 3)
+    assert (status.failed, status.short, status.pending) == (0, None, 1)
+
+
+async def test_what_is_scheduled_after_all_comes(fake: FakeKube, opened: Opened) -> None:
+    actuator = await opened()
+    await unscheduled(fake, ("NotTriggerScaleUp", AT_MOST, "ca"))
+    await settled(actuator, lambda s: s.failed == 1)
+    await fake.put("pods", "llm-2", {"spec": {"nodeName": "node-0"}})
+    assert (await settled(actuator, lambda s: s.failed == 0)).short is None
+
+
+async def test_the_schedulers_word_counts_when_no_autoscaler_heeds_it(
+    fake: FakeKube, opened: Opened, clock: ManualClock
+) -> None:
+    actuator = await opened(unscheduled_s=60.0)
+    await unscheduled(fake, ("FailedScheduling", "0/2 nodes are available", "default-scheduler"))
+    made = {"metadata": {"creationTimestamp": rfc3339(clock.now())}}
+    await fake.put("pods", "llm-2", made)
+    assert (await settled(actuator, lambda s: s.desired == 3)).failed == 0
+    clock.advance(61)
+    await confirm(fake)
+    assert (await settled(actuator, lambda s: s.failed == 1)).short is not None
+
+
+async def test_repeated_while_nothing_is_tried_anew_it_is_one_saying(fake: FakeKube, opened: Opened) -> None:
+    actuator = await opened()
+    await unscheduled(fake, ("NotTriggerScaleUp", AT_MOST, "ca"))
+    first = (await settled(actuator, lambda s: s.short is not None)).short
+    await fake.put("events", "e0", {"lastTimestamp": "2026-01-01T01:00:00Z", "count": 360})
+    await asyncio.sleep(0.1)
+    assert (await actuator.status()).value.short == first
+
+
+async def test_pods_that_are_refused_do_not_come(fake: FakeKube, opened: Opened) -> None:
+    actuator = await opened()
+    text = 'pods "llm-x" is forbidden: exceeded quota: gpus, requested: 1, used: 2, limited: 2'
+    condition = {"type": "ReplicaFailure", "status": "True", "message": text}
+    await fake.put("deployments", "llm", {"spec": {"replicas": 5}, "status": {"conditions": [condition]}})
+    status = await settled(actuator, lambda s: s.failed == 3)
+    assert status.short is not None
+    assert (status.pending, status.short.quota, status.short.reason) == (0, True, text)
+
+
+async def confirm(fake: FakeKube) -> None:
+    """Something changes of pods and events, so that the watches tell how things stand now."""
+    await fake.put("pods", "llm-0", {"status": {"touched": "yes"}})
+    await fake.put("events", "e0", {"count": 2})
+
+
+def rfc3339(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@pytest.mark.parametrize(
+    ("owner", "belongs"),
+    [
+        (("", ""), True),  # its controller takes it on
+        (("ReplicaSet", "llm-5d8f"), True),
+        (("ReplicaSet", "llm-spot-5d8f"), False),
+        (("StatefulSet", "llm"), False),
+    ],
+)
+def test_a_pod_of_something_else_is_not_counted(owner: tuple[str, str], belongs: bool) -> None:
+    body = ready_pod("llm", "node-0")
+    body["metadata"] |= {"name": "x", "uid": "u", "resourceVersion": "1"}
+    body["metadata"]["ownerReferences"] = [{"kind": owner[0], "name": owner[1], "controller": True}] if owner[0] else []
+    assert parse(body, 0.0).belongs("Deployment", "llm") is belongs
+
+
+# --- permissions
+
+
+async def test_without_the_permission_to_see_nodes_sizing_goes_on(fake: FakeKube, opened: Opened) -> None:
+    fake.forbidden |= {(verb, plural) for verb in ("list", "watch") for plural in ("nodes", "events", "pods")}
+    actuator = await opened()
+    seen = await settled(actuator, lambda s: s.ready == 2)
+    assert (seen.parts, seen.doomed, seen.failed) == ((), 0, 0)
+    await actuator.resize(3, seen)
+    assert fake.get("deployments", "llm")["spec"]["replicas"] == 3
+
+
+async def test_not_asked_for_nothing_is_watched(fake: FakeKube, opened: Opened) -> None:
+    actuator = await opened(watch_pods=False)
+    await settled(actuator, lambda s: s.ready == 2)
+    assert {resource for _, resource in fake.calls}.isdisjoint({"pods", "nodes", "events"})
+
+
+async def test_tells_what_it_may_do_without_doing_it(fake: FakeKube, opened: Opened) -> None:
+    actuator = await opened()
+    fake.forbidden |= {("patch", "deployments/scale"), ("watch", "nodes")}
+    told = {permit.action: permit for permit in await actuator.permits()}
+    assert told["patch deployments/scale.apps in namespace default"] == Permit(
+        "patch deployments/scale.apps in namespace default",
+        False,
+        "grant it in a Role (config/deploy/kubernetes.yaml has the rules)",
+    )
+    assert told["get deployments.apps in namespace default"].granted
+    assert told["watch nodes"].granted is None
+    assert "zones, markets and notices" in told["watch nodes"].detail
+    assert ("patch", "deployments/scale") not in fake.calls

@@ -1,0 +1,114 @@
+"""Names, labels and selectors: small things that decide which pods and nodes are meant."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from scaler.clouds.kubernetes import session
+from scaler.clouds.kubernetes.cluster import KubeCluster
+from scaler.clouds.kubernetes.nodes import machine_of, market_of
+from scaler.clouds.kubernetes.pods import pods
+from scaler.clouds.kubernetes.selectors import Selector, Term, of_object, of_text
+from scaler.shared_resources import Opening, Resources
+from tests.fakes import ManualClock
+from tests.servers.kube_fake import kube_fake, write_kubeconfig
+
+
+@pytest.mark.parametrize(
+    ("labels", "market"),
+    [
+        ({}, "on_demand"),
+        ({"karpenter.sh/capacity-type": "spot"}, "spot"),
+        ({"karpenter.sh/capacity-type": "reserved"}, "reserved"),
+        ({"eks.amazonaws.com/capacityType": "SPOT"}, "spot"),
+        ({"cloud.google.com/gke-spot": "true"}, "spot"),
+        ({"cloud.google.com/gke-spot": "false"}, "on_demand"),
+        ({"kubernetes.azure.com/scalesetpriority": "spot"}, "spot"),
+    ],
+)
+def test_a_nodes_market_is_told_by_any_clouds_labels(labels: dict[str, str], market: str) -> None:
+    assert market_of(labels) == market
+
+
+@pytest.mark.parametrize(
+    ("provider_id", "machine"),
+    [
+        ("aws:///us-west-2a/i-0abc", "i-0abc"),
+        ("gce://project/us-central1-a/gke-pool-1", "gke-pool-1"),
+        ("azure:///subscriptions/S/virtualMachines/0", "/subscriptions/s/virtualmachines/0"),
+        ("", ""),
+    ],
+)
+def test_a_machine_is_named_as_its_cloud_does(provider_id: str, machine: str) -> None:
+    assert machine_of(provider_id) == machine
+
+
+IN = Term("a", "In", frozenset({"1", "2"}))
+
+
+@pytest.mark.parametrize(
+    ("text", "terms"),
+    [
+        ("a=1", [Term("a", "In", frozenset({"1"}))]),
+        ("a==1,b!=2", [Term("a", "In", frozenset({"1"})), Term("b", "NotIn", frozenset({"2"}))]),
+        ("a in (1, 2)", [IN]),
+        ("a notin (1,2),!x/y", [Term("a", "NotIn", frozenset({"1", "2"})), Term("x/y", "DoesNotExist")]),
+        ("x.io/y,a in (1,2)", [Term("x.io/y", "Exists"), IN]),
+        ("", []),
+    ],
+)
+def test_a_selectors_text_is_read(text: str, terms: list[Term]) -> None:
+    assert of_text(text) == Selector(tuple(terms))
+
+
+@pytest.mark.parametrize("text", ["(", "a in 1", "a=1=2", ",a"])
+def test_what_is_no_selector_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is no label selector"):
+        of_text(text)
+
+
+@pytest.mark.parametrize(
+    ("labels", "selected"),
+    [
+        ({"app": "llm", "tier": "gpu"}, True),
+        ({"app": "llm", "tier": "cpu"}, False),
+        ({"app": "llm", "tier": "gpu", "canary": ""}, False),
+        ({"tier": "gpu"}, False),
+    ],
+)
+def test_all_of_a_selectors_terms_must_be_met(labels: dict[str, str], selected: bool) -> None:
+    expressions = [
+        {"key": "tier", "operator": "In", "values": ["gpu", "tpu"]},
+        {"key": "canary", "operator": "DoesNotExist"},
+    ]
+    assert of_object({"matchLabels": {"app": "llm"}, "matchExpressions": expressions}).matches(labels) is selected
+
+
+def test_a_selector_of_nothing_selects_nothing() -> None:
+    assert not of_object({}).matches({"app": "llm"})
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_selectors_keep_up_with_pods_that_come_and_go(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)  # noqa: S311 - a test's own chance
+    asked = [of_text(text) for text in ("app=a", "app=b", "app=a,tier in (x,y)", "tier", "!tier", "app in (a,b)")]
+    async with kube_fake() as fake, Resources() as resources:
+        context = Opening(resources, ManualClock(), 5.0)
+        cluster = KubeCluster(kubeconfig=str(write_kubeconfig(tmp_path / "kubeconfig", fake.port)))
+        followed = await pods(context, await session.session(context, cluster), cluster, "nowhere")
+        there: dict[str, dict[str, str]] = {}
+        for version in range(300):
+            name = f"p{chance.randrange(12)}"
+            labels = {k: chance.choice("abxy") for k in ("app", "tier") if chance.random() < 0.7}
+            metadata = {"name": name, "uid": name, "resourceVersion": str(version), "labels": labels}
+            gone = chance.random() < 0.3
+            followed.changed("DELETED" if gone else "MODIFIED", {"metadata": metadata}, 0.0)
+            if gone:
+                there.pop(name, None)
+            else:
+                there[name] = labels
+            selector = chance.choice(asked)
+            assert followed.of(selector).keys() == {n for n, have in there.items() if selector.matches(have)}

@@ -1,0 +1,227 @@
+"""Files that were made to exhaust or end the process: each is refused in words, by `check` and by a running daemon."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scaler.config.document import parse, value_in
+from scaler.config.files import MAX_FILE_BYTES
+from scaler.config.load import load
+from scaler.config.problems import ConfigError
+from scaler.config.yaml_composer import MAX_DEPTH, MAX_NODES, MAX_PROBLEMS
+from tests.scaler.config.test_config import GOOD
+from tests.scaler.test_daemon import configuration, running
+from tests.servers.daemon import until
+
+ROOT = Path(__file__).parents[2]
+MEMORY = 3 << 30
+"""Address space of a check, bytes: its libraries take a part of it, and billion laughs took 3.3 GB alone."""
+LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{after}: &{after} [{', '.join([f'*{before}'] * 9)}]\n"
+    for before, after in zip("abcdefghijk", "bcdefghijkl", strict=True)
+)
+TEXTS = {
+    "flow sequences": ("[" * 100_000, f"nested more than {MAX_DEPTH} deep"),
+    "flow mappings": ("{a: " * 100_000, f"nested more than {MAX_DEPTH} deep"),
+    "block sequences": ("- " * 100_000, f"nested more than {MAX_DEPTH} deep"),
+    "block mappings": ("".join(f"{' ' * i}a:\n" for i in range(2000)), f"nested more than {MAX_DEPTH} deep"),
+    "questions": ("? " * 100_000, "keys must be plain words"),
+    "billion laughs": (LAUGHS, f"has more than {MAX_NODES:,} values, each alias written out"),
+    "an alias within itself": ("a: &a [*a]\n", "stands within its own anchor"),
+    "an alias of nothing": ("a: *b\n", "found undefined alias 'b'"),
+    "directives": ("".join(f"%TAG !a{i}! x\n" for i in range(200_000)), "lines that begin with %"),
+    "keys given twice": ("a: 1\n" * 1_000_000, f"has more than {MAX_PROBLEMS} problems"),
+    "a truth that is none": ("a: !!bool maybe\n", "cannot be read as true or false"),
+    "an object": ("a: !!python/object/apply:os.system ['true']\n", "is not supported"),
+    "a NUL in a path": (f'{GOOD}---\ndaemon: {{journal: {{directory: "b\\0c"}}}}\n', "holds a NUL character"),
+    "a number of 5,000 digits": (f"a: {'9' * 5000}\n", "cannot be read as a whole number"),
+    "null and numbers as keys": (f"{GOOD}~: 1\n1.5: 2\n", "unknown key"),
+}
+
+
+def fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def sparse(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(3 << 30)
+
+
+def a_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as s:
+        here = Path.cwd()
+        os.chdir(path.parent)  # a socket's path may have 108 characters
+        try:
+            s.bind(path.name)
+        finally:
+            os.chdir(here)
+
+
+def folder(path: Path) -> None:
+    path.mkdir()
+
+
+FILES: dict[str, tuple[Callable[[Path], None], str]] = {
+    "a pipe": (fifo, "cannot be read: is a pipe"),
+    "an endless device": (device, "cannot be read: is a device"),
+    "3 GB of nothing": (sparse, "has 3,221,225,472 bytes"),
+    "a socket": (a_socket, "cannot be read: is a socket"),
+    "a directory called a file": (folder, "cannot be read: Is a directory"),
+}
+
+
+def check(path: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "scaler.cli", "check", str(path)],
+        capture_output=True, text=True, check=False, cwd=ROOT, timeout=120,
+        env={"PATH": "/usr/bin:/bin", "OPENBLAS_NUM_THREADS": "1"},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY)),
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", TEXTS)
+def test_check_refuses_a_text_with_its_line(tmp_path: Path, case: str) -> None:
+    text, rule = TEXTS[case]
+    (tmp_path / "bomb.yaml").write_text(text)
+    done = check(tmp_path)
+    assert done.returncode == 2, (done.returncode, done.stderr[-2000:])
+    assert rule in done.stderr
+    assert f"{tmp_path / 'bomb.yaml'}:" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", FILES)
+def test_check_refuses_what_is_no_regular_file_of_reasonable_size(tmp_path: Path, case: str) -> None:
+    make, rule = FILES[case]
+    make(tmp_path / "bomb.yaml")
+    done = check(tmp_path)
+    assert done.returncode == 2, (done.returncode, done.stderr[-2000:])
+    assert f"{tmp_path / 'bomb.yaml'}:1" in done.stderr
+    assert rule in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "case", ["flow sequences", "block sequences", "billion laughs", "null and numbers as keys", *FILES]
+)
+async def test_a_running_daemon_survives_and_keeps_its_configuration(tmp_path: Path, case: str) -> None:
+    config = configuration(tmp_path)
+    async with running(tmp_path) as d:
+        await until(lambda: len(d.ticks()) > 1, 120, d)
+        good, turns = d.ticks()[-1].spec, len(d.ticks())
+        if case in FILES:
+            make, rule = FILES[case]
+            make(config / "bomb.yaml")
+        else:
+            text, rule = TEXTS[case]
+            (config / "bomb.yaml").write_text(text)
+
+        def refused() -> list[dict[str, Any]]:
+            return [e for e in d.events() if e["event"] == "reload" and e["level"] == "error"]
+
+        await until(lambda: bool(refused()), 120, d)
+        assert rule in refused()[0]["error"]
+        assert "bomb.yaml:" in refused()[0]["error"]
+        await until(lambda: len(d.ticks()) > turns + 2, 120, d)
+        assert d.ticks()[-1].spec == good
+        assert (await d.get("healthz"))[0] == 200
+        assert await d.stop(signal.SIGTERM) == 0
+
+
+def test_a_file_of_the_largest_size_is_read_and_one_byte_more_is_not(tmp_path: Path) -> None:
+    file = tmp_path / "w.yaml"
+    file.write_text(GOOD + "#" * (MAX_FILE_BYTES - len(GOOD)))
+    assert load([file]).workloads
+    with file.open("a") as more:
+        more.write("#")
+    with pytest.raises(ConfigError, match=r"w\.yaml:1: .*may have 16,777,216 \(16 MiB\) \(split it"):
+        load([file])
+
+
+def test_an_alias_counts_as_what_it_stands_for_and_keeps_its_lines() -> None:
+    documents, problems = parse("f.yaml", "a: &a {b: [1, 2]}\nc: *a\nd: 3\n")
+    assert (documents[0].data, problems) == ({"a": {"b": [1, 2]}, "c": {"b": [1, 2]}, "d": 3}, [])
+    lines = documents[0].lines
+    assert [lines[p] for p in ((), ("a",), ("c",), ("c", "b", 1), ("d",))] == [1, 1, 2, 1, 3]
+
+
+def test_lines_stay_right_after_a_key_given_twice() -> None:
+    documents, problems = parse("f.yaml", "a:\n  x: 1\na:\n  y: [1,\n  2]\nb: 2\n")
+    assert [(p.line, p.path) for p in problems] == [(3, "a")]
+    assert documents[0].line(("b",)) == 6
+
+
+@pytest.mark.parametrize(
+    ("written", "readings"),
+    [
+        ("010", ("as 8,", "as 10")),
+        ("-017", ("as -15,", "as -17")),
+        ("1:30", ("as 90,", "as text")),
+        ("22:00", ("as 1320,", "as text")),
+        ("1:30.5", ("as 90.5,", "as text")),
+    ],
+)
+def test_a_number_that_versions_of_yaml_read_differently_is_refused(written: str, readings: tuple[str, str]) -> None:
+    _, problems = parse("f.yaml", f"workload: llm\nmax_replicas: {written}\n")
+    assert [(p.line, p.path) for p in problems] == [(2, "max_replicas")]
+    assert all(reading in problems[0].rule for reading in readings)
+    assert f"'{written}'" in problems[0].hint
+    assert parse("f.yaml", f"a: '{written}'")[0][0].data == {"a": written}
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [("0", 0), ("00", 0), ("0.5", 0.5), ("10", 10), ("0x10", 16), ("08:00", "08:00"), ("1_000", 1000), ("-0", 0)],
+)
+def test_a_number_that_all_read_alike_is_read(written: str, value: object) -> None:
+    documents, problems = parse("f.yaml", f"a: {written}")
+    assert (documents[0].data, problems) == ({"a": value}, [])
+
+
+def test_a_file_mode_in_a_manifest_is_no_error() -> None:
+    assert parse("f.yaml", "defaultMode: 0644", old_numbers=True)[0][0].data == {"defaultMode": 420}
+
+
+def test_an_empty_file_in_a_directory_says_nothing_and_alone_is_no_configuration(tmp_path: Path) -> None:
+    (tmp_path / "empty.yaml").write_text("")
+    with pytest.raises(ConfigError, match="no workload is configured"):
+        load([tmp_path])
+    (tmp_path / "w.yaml").write_text(GOOD)
+    assert list(load([tmp_path]).workloads) == ["llm"]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(alphabet="ab:-?[]{}&*!|>'\"#%,~0 1\n\t", max_size=60))
+def test_any_text_is_read_or_refused_as_the_reference_reads_it(text: str) -> None:
+    """No text raises; what is read is plain data."""
+    documents, problems = parse("f.yaml", text)
+    assert all(p.rule and p.line >= 1 for p in problems)
+    for document in documents:
+        assert len(document.lines) == len(list(document.lines))
+
+
+def test_a_value_from_the_command_line_is_read_within_the_same_limits() -> None:
+    assert value_in("[1, a]") == [1, "a"]
+    assert value_in("") is None
+    with pytest.raises(ValueError, match="nested more than"):
+        value_in("[" * 10_000)

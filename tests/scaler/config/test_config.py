@@ -1,0 +1,241 @@
+"""Configuration: every error at once, each with file, line, path, value, rule and remedy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from policies.model.spec import ScaleDown, WorkloadSpec
+from scaler.config.example import example
+from scaler.config.load import json_schema, load, workload_from
+from scaler.config.problems import ConfigError, Problem
+from scaler.config.schema import plain
+
+ROOT = Path(__file__).parents[2]
+GOOD = """\
+workload: llm
+max_replicas: 8
+sources:
+  queue: {kind: embedded}
+policies:
+  depth: {kind: queue_depth}
+pools:
+  gpus: {kind: embedded}
+"""
+
+
+def problems(tmp_path: Path, text: str) -> list[Problem]:
+    file = tmp_path / "w.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load([file])
+    return list(caught.value.problems)
+
+
+def test_a_short_document_gets_every_default(tmp_path: Path) -> None:
+    (tmp_path / "w.yaml").write_text(GOOD)
+    spec = load([tmp_path]).workloads["llm"].spec  # type: ignore[index]
+    assert (spec.min_replicas, spec.interval_s, spec.scale_down) == (1, 15.0, ScaleDown())
+    assert spec.policies["depth"].source == "queue"  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("change", "path", "line", "rule", "hint"),
+    [
+        pytest.param(("max_replicas: 8", "max_replica: 8"), "max_replica", 2, "unknown key", "did you mean 'max_replicas'?", id="a mistyped key"),
+        pytest.param(("{kind: queue_depth}", "{kind: queue_dept}"), "policies.depth.kind", 6, "must be one of concurrency", "did you mean 'queue_depth'?", id="a mistyped kind"),
+        pytest.param(("{kind: queue_depth}", "{kind: queue_depth, target: 5}"), "policies.depth.target", 6, "unknown key", "did you mean 'target_per_replica'?", id="a key of another kind"),
+        pytest.param(("{kind: queue_depth}", "{}"), "policies.depth.kind", 6, "is required: one of", "", id="no kind"),
+        pytest.param(("max_replicas: 8", "max_replicas: '8'"), "max_replicas", 2, "must be a whole number", "", id="a number in quotes"),
+        pytest.param(("max_replicas: 8", "max_replicas: 8.5"), "max_replicas", 2, "must be a whole number", "", id="half a replica"),
+        pytest.param(("max_replicas: 8", "max_replicas: true"), "max_replicas", 2, "must be a whole number", "", id="a yes for a number"),
+        pytest.param(("max_replicas: 8", "max_replicas: 0"), "max_replicas", 2, "must be greater than or equal to 1", "", id="below a bound"),
+        pytest.param(("max_replicas: 8", "max_replicas: 8\ntolerance: .nan"), "tolerance", 3, "must be", "", id="not a number"),
+        pytest.param(("max_replicas: 8", "max_replicas: 8\ninterval_s: .inf"), "interval_s", 3, "must be", "", id="infinite"),
+        pytest.param(("workload: llm", "workload: LLM_1"), "workload", 1, "must match", "", id="a name that is no label"),
+        pytest.param(("max_replicas: 8\n", ""), "max_replicas", 1, "is required", "", id="a missing key"),
+        pytest.param(("max_replicas: 8", "max_replicas: 8\nmin_replicas: 9"), "min_replicas", 3, "must not be above max_replicas, 8", "", id="bounds the wrong way round"),
+        pytest.param(("{kind: queue_depth}", "{kind: queue_depth, source: quueue}"), "policies.depth.source", 6, "there is no source 'quueue'", "did you mean 'queue'?", id="an unknown source"),
+        pytest.param(("{kind: queue_depth}", "{kind: gpu_utilization}"), "policies.depth.source", 6, "needs a source that offers utilization", "queue offers delayed", id="a source that does not offer it"),
+        pytest.param(("{kind: queue_depth}", "{kind: headroom}"), "policies", 5, "needs a policy that measures demand", "headroom alone", id="headroom alone"),
+        pytest.param(("{kind: queue_depth}", "{kind: schedule, time_zone: Mars/Base, windows: [{start: '08:00', end: '9:00', replicas: 1}]}"), "policies.depth.windows[0].end", 6, "must match", "", id="a time that is none"),
+        pytest.param(("policies:\n  depth: {kind: queue_depth}\n", "policies: {}\n"), "policies", 5, "must not be empty", "", id="no policy"),
+        pytest.param(("  gpus: {kind", "  gpus: {kind: embedded, world: '${WORLD}', x"), "pools.gpus.world", 8, "environment references are for secrets only", "{env: NAME}", id="an environment reference"),
+        pytest.param(("max_replicas: 8", "max_replicas: 8\nmax_replicas: 9"), "max_replicas", 3, "given twice, first in line 2", "", id="a key given twice"),
+        pytest.param(("max_replicas: 8", "max_replicas: 8\ninterval_s: 5\ndeadline_s: 5"), "deadline_s", 4, "must be below interval_s, 5", "", id="a deadline as long as the interval"),
+        pytest.param(("  gpus: {kind", "  gpus: {quantum: 9, kind"), "pools.gpus.quantum", 8, "no multiple of 9 lies within the bounds", "widen", id="a quantum larger than the pool"),
+        pytest.param(("  gpus:", "  GPUs!:"), "pools.GPUs!", 8, "names must match", "", id="a pool's name that is no label"),
+    ],
+)  # fmt: skip
+def test_each_error_says_where_what_and_how(
+    tmp_path: Path, change: tuple[str, str], path: str, line: int, rule: str, hint: str
+) -> None:
+    assert change[0] in GOOD
+    found = [p for p in problems(tmp_path, GOOD.replace(*change)) if p.path == path]
+    assert found, problems(tmp_path, GOOD.replace(*change))
+    assert (found[0].line, found[0].file) == (line, str(tmp_path / "w.yaml"))
+    assert rule in found[0].rule
+    assert hint in found[0].hint
+
+
+def test_all_errors_come_at_once(tmp_path: Path) -> None:
+    text = (
+        "workload: A\nmax_replicas: -1\nmin_replicas: x\nsources: {q: {kind: nope}}\npolicies: {}\npools: {}\nwat: 1\n"
+    )
+    (tmp_path / "other.yaml").write_text("workload: b\n")
+    (tmp_path / "broken.yaml").write_text("workload: [\n")
+    (tmp_path / "w.yaml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load([tmp_path, tmp_path / "missing.yaml"])
+    paths = {(Path(p.file).name, p.path) for p in caught.value.problems}
+    assert {
+        ("w.yaml", k)
+        for k in ("workload", "max_replicas", "min_replicas", "sources.q.kind", "policies", "pools", "wat")
+    } <= paths
+    assert ("other.yaml", "max_replicas") in paths
+    assert ("broken.yaml", "") in paths
+    assert ("missing.yaml", "") in paths
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "- a\n- b\n",
+        "just text",
+        "workload: llm\nsources: !!python/object/apply:os.system ['true']\n",
+        "a: &a [*a]\n",
+        "{" * 2000,
+        "workload: \x00",
+        "? [1, 2]\n: 3\n",
+        "<<: {workload: x}\n",
+        "1: 2\n",
+        "workload: 2026-01-01\nmax_replicas: 0x10\n",
+        "daemon: 5\n",
+        "daemon: {listen: nowhere}\n",
+        "daemon: {}\nworkload: x\n",
+    ],
+)
+def test_hostile_documents_are_refused_in_words(tmp_path: Path, text: str) -> None:
+    assert problems(tmp_path, text)
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "w.yaml").write_bytes(b"workload: \xff\xfe\n")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        load([tmp_path])
+
+
+def test_a_workload_may_be_given_once(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(GOOD)
+    (tmp_path / "b.yaml").write_text(f"{GOOD}---\n{GOOD.replace('llm', 'other')}")
+    with pytest.raises(ConfigError, match=r"b\.yaml:1: workload: given twice, first in .*a\.yaml:1"):
+        load([tmp_path])
+
+
+def test_a_zero_that_nothing_could_leave_is_refused(tmp_path: Path) -> None:
+    text = GOOD.replace("{kind: embedded}\npolicies", "{kind: embedded, offers: engines}\npolicies")
+    text = text.replace("queue_depth", "gpu_utilization").replace("max_replicas: 8", "max_replicas: 8\nmin_replicas: 0")
+    assert [p.rule for p in problems(tmp_path, text)] == ["0 needs a policy that can tell work at zero replicas"]
+
+
+def test_two_sources_that_fit_must_be_told_apart(tmp_path: Path) -> None:
+    text = GOOD.replace("  queue: {kind: embedded}", "  queue: {kind: embedded}\n  other: {kind: embedded}")
+    assert "name one of queue, other" in problems(tmp_path, text)[0].hint
+
+
+def test_the_daemons_settings_stand_in_one_document(tmp_path: Path) -> None:
+    (tmp_path / "w.yaml").write_text(f"daemon: {{listen: '0.0.0.0:9', journal: {{keep: 2}}}}\n---\n{GOOD}")
+    daemon = load([tmp_path]).daemon
+    assert (daemon.listen, daemon.journal.keep, daemon.journal.directory) == ("0.0.0.0:9", 2, "journal")
+    (tmp_path / "v.yaml").write_text("daemon: {}\n")
+    with pytest.raises(ConfigError, match="daemon: given twice"):
+        load([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("listen", "rule"),
+    [
+        (":99999", "must match"),
+        ("127.0.0.1:99999", "its port must be 0 to 65535"),
+        ("a..b:80", "its host is no address"),
+        ("[1:2]:80", "its host is no address"),
+    ],
+)
+def test_an_address_that_nothing_can_listen_on_is_refused(tmp_path: Path, listen: str, rule: str) -> None:
+    problem = problems(tmp_path, f"{GOOD}---\ndaemon:\n  listen: '{listen}'\n")[0]
+    assert (problem.path, problem.line, problem.value) == ("daemon.listen", 11, f'"{listen}"')
+    assert rule in problem.rule
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:0", "[::1]:8080", "localhost:65535", "0.0.0.0:8080"])
+def test_an_address_that_can_be_listened_on_is_accepted(tmp_path: Path, listen: str) -> None:
+    (tmp_path / "w.yaml").write_text(f"daemon: {{listen: '{listen}'}}\n---\n{GOOD}")
+    assert load([tmp_path]).daemon.listen == listen
+
+
+def test_a_fast_clock_is_for_embedded_worlds(tmp_path: Path) -> None:
+    live = GOOD.replace("gpus: {kind: embedded}", "gpus: {kind: kubernetes, name: llm}")
+    text = f"daemon: {{clock: {{speed: 60}}}}\n---\n{live}"
+    assert [(p.path, p.line) for p in problems(tmp_path, text)] == [("daemon.clock", 1)]
+    (tmp_path / "w.yaml").write_text(text.replace("60", "1"))
+    assert load([tmp_path]).workloads
+
+
+def test_the_fingerprint_is_of_what_is_meant_not_of_how_it_is_written(tmp_path: Path) -> None:
+    def fingerprint(text: str) -> str:
+        (tmp_path / "w.yaml").write_text(text)
+        return load([tmp_path]).workloads["llm"].fingerprint  # type: ignore[index]
+
+    assert fingerprint(GOOD) == fingerprint(f"# a comment\n{GOOD}min_replicas: 1\n")
+    assert fingerprint(GOOD) != fingerprint(f"{GOOD}min_replicas: 2\n")
+
+
+def test_a_workload_survives_the_journal(tmp_path: Path) -> None:
+    (tmp_path / "w.yaml").write_text(GOOD)
+    workload = next(iter(load([tmp_path]).workloads.values()))
+    assert workload_from(json.loads(json.dumps(workload.document))) == workload
+
+
+# --- what is published
+
+
+def test_the_documented_example_is_written_from_the_code() -> None:
+    assert (ROOT / "config/example/workload.yaml").read_text() == example(), "run: make schema"
+
+
+def test_the_published_schema_is_written_from_the_code() -> None:
+    assert json.loads((ROOT / "config/schema.json").read_text()) == json_schema(), "run: make schema"
+
+
+def test_the_documented_example_is_valid_and_equals_the_defaults(tmp_path: Path) -> None:
+    loaded = load([ROOT / "config/example"])
+    spec = next(iter(loaded.workloads.values())).spec
+    (tmp_path / "w.yaml").write_text(GOOD)
+    short = next(iter(load([tmp_path]).workloads.values())).spec
+    chosen = {"workload", "max_replicas", "sources", "policies", "pools"}
+    for name in WorkloadSpec.__dataclass_fields__.keys() - chosen:
+        assert plain(getattr(spec, name)) == plain(getattr(short, name)), name
+
+
+@pytest.mark.parametrize("folder", ["example", "quickstart", "workloads"])
+def test_every_shipped_configuration_fits_the_published_schema(folder: str) -> None:
+    schema: dict[str, Any] = json.loads((ROOT / "config/schema.json").read_text())
+    validator = jsonschema.Draft202012Validator(schema)
+    documents = [
+        d for f in sorted((ROOT / "config" / folder).glob("*.yaml")) for d in yaml.safe_load_all(f.read_text())
+    ]
+    assert documents
+    for document in documents:
+        validator.validate(document)
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "config/workloads").glob("*.yaml")), ids=lambda f: f.stem)
+def test_every_shipped_workload_loads(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMETHEUS_TOKEN", "a token")
+    assert load([file]).workloads

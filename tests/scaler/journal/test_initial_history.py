@@ -1,0 +1,196 @@
+"""What a workload starts with, and that what was decided is decided again, over any number of starts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from structlog.testing import capture_logs
+
+from policies.model import PolicyName
+from scaler.journal.initial_history import Past
+from scaler.journal.reader import Journal
+from scaler.journal.replay import Compared, replay
+from scaler.ports import Misconfigured, PortError, Unavailable
+from tests.scaler.lives import NAME, Scripted, World, workload
+
+pytestmark = pytest.mark.slow
+
+PREDICTIVE = PolicyName("predictive")
+DAY_S = 86_400.0
+LONG = 190
+"""Turns: twice what a workload remembers."""
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def again(world: World, *, starts: bool = True) -> list[Compared]:
+    """Every turn of the journal decided again, with or without the records of starts."""
+    journal = Journal(world.directory)
+    return list(replay(journal.records() if starts else journal, journal.specs))
+
+
+def started(world: World) -> list[Past]:
+    return [record for record in Journal(world.directory).records() if isinstance(record, Past)]
+
+
+async def three_lives(world: World) -> None:
+    """Longer than the memory, a restart at once, a crash in a blind stretch, an hour of absence."""
+    async with world.started() as app:
+        await world.live(app, LONG)
+    async with world.started() as app:
+        await world.live(app, 35)
+        await world.live(app, 3, blind=True)
+    world.clock.advance(3600.0)
+    async with world.started() as app:
+        await world.live(app, 40)
+
+
+async def test_every_decision_over_restarts_is_made_again(world: World) -> None:
+    await three_lives(world)
+    compared = again(world)
+    assert len(compared) == LONG + 78
+    assert all(c.comparable and c.equal for c in compared)
+
+
+async def test_a_life_remembers_less_than_one_that_went_on_and_the_record_of_its_start_tells_what(world: World) -> None:
+    await three_lives(world)
+    without = again(world, starts=False)
+    assert all(c.equal for c in without[:LONG])
+    assert not all(c.equal for c in without[LONG:])
+    assert not any(c.comparable for c in without[LONG : LONG + 35]), "what cannot be known is not called different"
+    first, second, third = started(world)
+    assert (first.ticks, first.seeds) == (0, {})
+    assert 60 < second.ticks < 130, "what its span reaches back to"
+    assert (third.ticks, third.span_s, third.step_s) == (0, second.span_s, 30.0)
+    assert third.seeds[PREDICTIVE].known_s > second.seeds[PREDICTIVE].known_s > 0
+
+
+@pytest.mark.parametrize("jump_s", [5000.0, -5000.0], ids=["forward", "backward"])
+async def test_a_jump_of_the_clock_before_a_restart_is_no_matter(world: World, jump_s: float) -> None:
+    async with world.started() as app:
+        await world.live(app, 20)
+        world.clock.jump_s = jump_s
+        await world.live(app, 5)
+    async with world.started() as app:
+        await world.live(app, 20)
+    compared = again(world)
+    assert len(compared) == 45
+    assert all(c.comparable and c.equal for c in compared)
+
+
+async def test_another_specification_may_be_tried_over_restarts(world: World) -> None:
+    await three_lives(world)
+    journal = Journal(world.directory)
+    other = {NAME: workload(policies={"predictive": {"kind": "predictive", "utilization": 0.5}})}
+    compared = list(replay(journal.records(), {}, other))
+    assert len(compared) == LONG + 78
+    assert sum((c.decision.target or 0) > (c.tick.decision.target or 0) for c in compared) > 100
+
+
+async def test_the_journals_work_becomes_the_seasons_of_the_next_life(world: World) -> None:
+    async with world.started() as app:
+        ticks = await world.live(app, LONG)
+    async with world.started() as app:
+        history = app.controller.history
+        coarse = history.outlook(PREDICTIVE).series.coarse.window(24)
+    seed = started(world)[-1].seeds[PREDICTIVE]
+    assert seed.known_s >= 1500
+    first = seed.work[~np.isnan(seed.work)][1]
+    assert first in coarse.astype(np.float32)
+    at = seed.at[~np.isnan(seed.work)][1]
+    noted = [r.work for t in ticks for r in t.decision.recommendations if at - 150 <= t.at < at + 150 and r.work]
+    assert first == pytest.approx(np.mean(noted), rel=1e-3)
+
+
+async def test_a_source_that_can_tell_fills_what_the_journal_lacks(world: World) -> None:
+    world.source.before = {"prompt_tokens_per_s": 80_000.0, "generation_tokens_per_s": 0.0}
+    async with world.started() as app:
+        spec = app.controller.workload.spec
+        assert np.isnan(app.controller.history.outlook(PREDICTIVE).peaks(60.0, [0.5])).all(), (
+            "seasons alone say nothing"
+        )
+        await world.live(app, LONG)
+    expected = spec.policies[PREDICTIVE].past_work(
+        {"prompt_tokens_per_s": np.array([80_000.0]), "generation_tokens_per_s": np.array([0.0])}, spec, {}
+    )
+    seed = started(world)[-1].seeds[PREDICTIVE]
+    assert seed.work[~np.isnan(seed.work)] == pytest.approx(expected[0], rel=1e-3)
+    assert seed.known_s == pytest.approx(15 * DAY_S, abs=600)
+    ((since, until, step_s),) = world.source.asked
+    assert (step_s, since % 300) == (300, 0)
+    assert world.clock.now() - 2 * 3600 < until <= world.clock.now()
+    async with world.started():
+        assert len(world.source.asked) == 1, "what was told once is in the journal"
+    assert started(world)[-1].seeds[PREDICTIVE].known_s == pytest.approx(15 * DAY_S, abs=3600)
+    assert all(c.comparable and c.equal for c in again(world))
+
+
+FAILURES = {"unavailable": Unavailable("no answer"), "misconfigured": Misconfigured("HTTP 403")}
+
+
+@pytest.mark.parametrize("error", FAILURES.values(), ids=FAILURES)
+async def test_a_source_that_fails_is_said_and_the_workload_starts_cold(world: World, error: PortError) -> None:
+    world.source.past_error = error
+    with capture_logs() as logged:
+        async with world.started() as app:
+            tick = (await world.live(app, 3))[-1]
+    (warning,) = (line for line in logged if line["log_level"] == "warning")
+    assert (warning["event"], warning["workload"], warning["error"]) == ("seed", NAME, str(error))
+    assert tick.decision.target is not None
+    assert started(world)[-1].seeds == {}
+
+
+async def test_nothing_is_looked_for_where_it_is_switched_off(tmp_path: Path) -> None:
+    world = World(tmp_path, daemon={"seed_s": 0.0})
+    world.source.before = {"prompt_tokens_per_s": 1.0, "generation_tokens_per_s": 1.0}
+    for _ in range(2):
+        async with world.started() as app:
+            await world.live(app, 40)
+    assert world.source.asked == []
+    assert [past.seeds for past in started(world)] == [{}, {}]
+    assert all(c.comparable and c.equal for c in again(world))
+
+
+REACTIVE = {"threshold": {"kind": "concurrency"}}
+ADDED = {**REACTIVE, "predictive": {"kind": "predictive"}}
+
+
+async def reloaded(app: Scripted, policies: Mapping[str, Any]) -> None:
+    await app.reload(dataclasses.replace(app.config, workloads={NAME: workload(policies=policies)}))
+
+
+async def test_a_policy_that_a_reload_adds_begins_with_a_past_and_its_decisions_are_made_again(world: World) -> None:
+    world.source.before = {"prompt_tokens_per_s": 80_000.0, "generation_tokens_per_s": 0.0}
+    async with world.started(policies=REACTIVE) as app:
+        await world.live(app, 30)
+        assert world.source.asked == []
+        await reloaded(app, ADDED)
+        await world.live(app, 30)
+        assert app.controller.history.outlook(PREDICTIVE).series.coarse.window(24).size
+        await reloaded(app, {**ADDED, "other": REACTIVE["threshold"]})
+        await world.live(app, 3)
+    assert len(world.source.asked) == 1, "what a policy has it is not given again"
+    first, added = started(world)
+    assert (first.kept, added.kept, added.ticks) == (False, True, 0)
+    assert added.seeds[PREDICTIVE].known_s == pytest.approx(15 * DAY_S, abs=3600)
+    compared = again(world)
+    assert len(compared) == 63
+    assert all(c.comparable and c.equal for c in compared)
+
+
+async def test_a_past_that_fails_leaves_an_added_policy_cold_and_running(world: World) -> None:
+    world.source.past_error = Unavailable("no answer")
+    async with world.started(policies=REACTIVE) as app:
+        await world.live(app, 3)
+        await reloaded(app, ADDED)
+        tick = (await world.live(app, 1))[-1]
+    assert PREDICTIVE in {r.policy for r in tick.decision.recommendations}
+    assert [past.kept for past in started(world)] == [False]

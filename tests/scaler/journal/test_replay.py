@@ -1,0 +1,48 @@
+"""Decisions made again from what a controller recorded, through all that may happen to its clock."""
+
+from __future__ import annotations
+
+import pytest
+
+from policies.model import Tick
+from scaler.journal.replay import Compared, replay
+from tests.scaler.test_controller import Rig, workload
+
+WINDOW = {"window_s": 60, "max_replicas": 1000, "max_blind_s": 45}
+
+
+async def lived(jump_s: float) -> list[Tick]:
+    """Turns of one controller whose wall clock jumps in the middle, with a need that falls before it."""
+    rig = Rig(scale_down=WINDOW)
+    for messages in (60, 60, 10, 10, 10):
+        rig.source.values["visible"] = messages
+        await rig.turn()
+    rig.clock.jump_s = jump_s
+    for _ in range(4):
+        await rig.turn()
+    return rig.ticks
+
+
+def again(ticks: list[Tick]) -> list[Compared]:
+    configured = workload(scale_down=WINDOW)
+    return list(replay(ticks, {configured.fingerprint: configured}))
+
+
+@pytest.mark.parametrize("jump_s", [0.0, 7200.0, -7200.0], ids=["no jump", "forward", "backward"])
+async def test_every_turn_is_compared_and_equal(jump_s: float) -> None:
+    compared = again(await lived(jump_s))
+    assert len(compared) == 9
+    assert all(c.comparable and c.equal for c in compared)
+
+
+async def test_a_specification_with_another_pool_than_the_record_decides_without_its_size() -> None:
+    """Damaged records and `replay --config` give a pool that the observation lacks: it is absent, and no crash."""
+    configured = workload(pools={"main": {"kind": "embedded"}, "added": {"kind": "embedded"}})
+    compared = list(replay(await lived(0.0), {}, {configured.name: configured}))
+    assert len(compared) == 9
+    assert {c.decision.target for c in compared} == {None}
+
+
+async def test_a_run_that_begins_earlier_than_the_last_one_ended_is_another_life() -> None:
+    first, second = await lived(0.0), await lived(0.0)
+    assert all(c.comparable and c.equal for c in again([*first, *second]))

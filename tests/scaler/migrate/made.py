@@ -1,0 +1,81 @@
+"""Manifests as a test writes them, imported, and loaded as the daemon would."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from policies.model.spec import WorkloadSpec
+from scaler.config.load import load
+from scaler.migrate.manifests import Imported, read
+
+MANIFESTS = Path(__file__).parent / "manifests"
+SERVER = "http://prometheus.monitoring:9090"
+HPA: dict[str, Any] = {
+    "apiVersion": "autoscaling/v2",
+    "kind": "HorizontalPodAutoscaler",
+    "metadata": {"name": "vllm", "namespace": "llm"},
+    "spec": {
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "vllm"},
+        "maxReplicas": 9,
+        "metrics": [
+            {
+                "type": "External",
+                "external": {"metric": {"name": "waiting"}, "target": {"type": "AverageValue", "averageValue": "5"}},
+            }
+        ],
+    },
+}
+SQS: dict[str, Any] = {
+    "type": "aws-sqs-queue",
+    "metadata": {
+        "queueURL": "https://sqs.us-east-1.amazonaws.com/123456789012/prompts",
+        "queueLength": "5",
+        "awsRegion": "us-east-1",
+    },
+}
+KEDA: dict[str, Any] = {
+    "apiVersion": "keda.sh/v1alpha1",
+    "kind": "ScaledObject",
+    "metadata": {"name": "workers", "namespace": "llm"},
+    "spec": {"scaleTargetRef": {"name": "workers"}, "triggers": [SQS]},
+}
+
+
+def changed(manifest: Mapping[str, Any], /, **changes: Any) -> dict[str, Any]:
+    """A manifest with other values at these places, as in ``spec__maxReplicas=3``; ... removes a key."""
+    made = copy.deepcopy(dict(manifest))
+    for path, value in changes.items():
+        *above, last = path.split("__")
+        node = made
+        for key in above:
+            node = node.setdefault(key, {})
+        if value is ...:
+            node.pop(last, None)
+        else:
+            node[last] = value
+    return made
+
+
+def imported(folder: Path, *manifests: Any, prometheus: str | None = SERVER, native: bool = False) -> Imported:
+    """The import of these documents, written to a file first."""
+    file = folder / "manifests.yaml"
+    file.write_text(yaml.safe_dump_all(manifests, sort_keys=False), encoding="utf-8")
+    return read([file], prometheus, native_policies=native)
+
+
+def loaded(folder: Path, found: Imported) -> list[WorkloadSpec]:
+    """The workloads, as the daemon reads what was written."""
+    file = folder / "made.yaml"
+    file.write_text(found.text, encoding="utf-8")
+    return [workload.spec for workload in load([file]).workloads.values()]
+
+
+def workload(folder: Path, *manifests: Any, native: bool = False) -> WorkloadSpec:
+    """The one workload made of these documents."""
+    (spec,) = loaded(folder, imported(folder, *manifests, native=native))
+    return spec

@@ -1,0 +1,84 @@
+"""KEDA's trigger on CloudWatch, as this daemon's source."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from policies.recommend.peers.keda import Keda, Trigger
+from scaler.migrate.manifests import Imported
+from scaler.registry import kind_of
+from scaler.sources.cloudwatch import CloudWatch, Metric
+from tests.scaler.migrate.made import KEDA, SQS, changed, imported, loaded
+
+TRIGGER: dict[str, Any] = {
+    "type": "aws-cloudwatch",
+    "metadata": {
+        "namespace": "AWS/SageMaker",
+        "metricName": "ConcurrentRequestsPerModel",
+        "dimensionName": "EndpointName;VariantName",
+        "dimensionValue": "llama;main",
+        "targetMetricValue": "2.5",
+        "minMetricValue": "0",
+        "awsRegion": "eu-west-1",
+    },
+}
+
+
+def made(folder: Path, *, native: bool = False, **metadata: Any) -> Imported:
+    one = changed(TRIGGER, **{f"metadata__{k}": v for k, v in metadata.items()})
+    return imported(folder, changed(KEDA, spec__triggers=[one, SQS]), native=native)
+
+
+def test_a_metric_is_read_with_its_dimensions(tmp_path: Path) -> None:
+    found = made(tmp_path, metricStat="Maximum", metricStatPeriod="60", activationTargetMetricValue="1")
+    (spec,) = loaded(tmp_path, found)
+    source = next(s for s in spec.sources.values() if isinstance(s, CloudWatch))
+    dimensions = {"EndpointName": "llama", "VariantName": "main"}
+    metric = Metric(
+        namespace="AWS/SageMaker",
+        metric="ConcurrentRequestsPerModel",
+        dimensions=dimensions,
+        stat="Maximum",
+        period_s=60,
+    )
+    assert dict(source.metrics) == {"concurrentrequestspermodel": metric}
+    assert source.account.region == "eu-west-1"
+    (policy,) = spec.policies.values()
+    assert isinstance(policy, Keda)
+    assert policy.triggers[0] == Trigger(
+        quantities=("concurrentrequestspermodel",), target=2.5, activation=1, source="cloudwatch"
+    )
+    assert not found.notes.lost
+    assert any(p.path.endswith("minMetricValue") for p in found.notes.differs)
+
+
+def test_kedas_defaults_are_those_of_the_source(tmp_path: Path) -> None:
+    (spec,) = loaded(tmp_path, made(tmp_path))
+    source = next(s for s in spec.sources.values() if isinstance(s, CloudWatch))
+    (metric,) = source.metrics.values()
+    assert (metric.stat, metric.period_s) == ("Average", 300)
+    assert source.max_age_s >= 2 * metric.period_s
+
+
+def test_its_own_policy_takes_it_as_a_total(tmp_path: Path) -> None:
+    (spec,) = loaded(tmp_path, made(tmp_path, native=True))
+    kinds = [kind_of("policy", policy) for policy in spec.policies.values()]
+    assert kinds == ["metric", "queue_depth"]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "key", "rule"),
+    [
+        ({"expression": "SELECT 1"}, "expression", "is metric math"),
+        ({"dimensionValue": "llama"}, "dimensionValue", "has 1 values for the 2 names"),
+        ({"metricUnit": "Count"}, "metricUnit", "does not narrow the metric"),
+        ({"awsAccessKeyIDFromEnv": "KEY"}, "", "keys are not copied"),
+    ],
+)
+def test_what_is_not_carried_over_is_told(tmp_path: Path, metadata: dict[str, Any], key: str, rule: str) -> None:
+    (lost,) = made(tmp_path, **metadata).notes.lost
+    assert lost.path == f"spec.triggers[0].metadata.{key}".rstrip(".")
+    assert rule in lost.rule

@@ -1,0 +1,138 @@
+"""``forescale import`` as its users run it, to the first turn of the workload that it made."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from scaler.cli import main
+from scaler.config.load import load
+from tests.scaler.migrate.made import HPA, KEDA, MANIFESTS, SERVER, changed
+from tests.servers.kube_fake import kube_fake, write_kubeconfig
+from tests.servers.prometheus import needs_prometheus, prometheus
+
+ROOT = Path(__file__).parents[3]
+
+
+def run(capsys: pytest.CaptureFixture[str], *args: str | Path) -> tuple[int, str, str]:
+    code = main([str(a) for a in args])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def written(folder: Path, *manifests: Mapping[str, Any]) -> Path:
+    file = folder / "manifests.yaml"
+    file.write_text(yaml.safe_dump_all(manifests))
+    return file
+
+
+def test_it_prints_workloads_that_check_finds_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "import", MANIFESTS / "hpa-vllm.yaml", "--prometheus", SERVER)
+    assert code == 0
+    assert "Done another way:" in err
+    (tmp_path / "made.yaml").write_text(out)
+    code, out, _ = run(capsys, "check", tmp_path / "made.yaml")
+    assert (code, out.splitlines()[0]) == (0, "vllm-llama: 2 to 12 replicas, a turn every 15 s")
+
+
+def test_a_folder_of_manifests_becomes_one_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = tmp_path / "made.yaml"
+    code, out, err = run(capsys, "import", MANIFESTS, "--prometheus", SERVER, "--out", made)
+    assert (code, out) == (1, ""), "a kafka trigger is among them"
+    assert f"{made}: 5 workloads. Next: forescale run {made} --dry-run" in err
+    assert "Not carried over:" in err
+    assert sorted(load([made]).workloads) == ["embedder", "gemma-server", "llm-workers", "vllm", "vllm-llama"]
+
+
+def test_json_holds_what_the_file_holds(capsys: pytest.CaptureFixture[str]) -> None:
+    file = MANIFESTS / "keda-sqs.yaml"
+    told = json.loads(run(capsys, "import", file, "--json")[1])
+    text = run(capsys, "import", file)[1]
+    assert told["workloads"] == list(yaml.safe_load_all(text))
+    assert told["not_carried_over"] == []
+    assert {p["path"] for p in told["done_another_way"]} >= {"spec.fallback", "spec.pollingInterval"}
+
+
+def test_workloads_of_one_name_are_told_apart_by_their_namespaces(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = written(tmp_path, HPA, changed(HPA, metadata__namespace="other"))
+    told = json.loads(run(capsys, "import", file, "--prometheus", SERVER, "--json")[1])
+    assert [w["workload"] for w in told["workloads"]] == ["llm-vllm", "other-vllm"]
+
+
+@pytest.mark.parametrize(
+    ("args", "rule"),
+    [
+        (["--prometheus", "prometheus:9090"], "must be an http or https address"),
+        (["--prometheus", "http://me:secret@p"], "must be an http or https address"),
+        (["--out", "{folder}/manifests.yaml"], "exists, and may be what a daemon runs by"),
+        (["--out", "{folder}/none/made.yaml"], "there is no such directory"),
+    ],
+)
+def test_misuse_is_told_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], args: list[str], rule: str
+) -> None:
+    file = written(tmp_path, KEDA)
+    before = file.read_text()
+    code, out, err = run(capsys, "import", file, *(a.format(folder=tmp_path) for a in args))
+    assert (code, out) == (2, "")
+    assert rule in err
+    assert file.read_text() == before
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_what_no_workload_may_have_is_told_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = written(tmp_path, changed(HPA, spec__maxReplicas=1_000_000))
+    code, out, err = run(capsys, "import", file, "--prometheus", SERVER, "--out", tmp_path / "made.yaml")
+    assert (code, out) == (2, "")
+    assert "the workload made of it" in err
+    assert "max_replicas" in err
+    assert not (tmp_path / "made.yaml").exists()
+
+
+async def forescale(*args: str | Path, env: Mapping[str, str]) -> tuple[int, str, str]:
+    """The command line in a process of its own."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "scaler.cli", *map(str, args)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **env},
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+@pytest.mark.slow
+@needs_prometheus
+async def test_an_imported_scaled_object_takes_its_first_turn(tmp_path: Path) -> None:
+    trigger = {
+        "type": "prometheus",
+        "metricType": "AverageValue",
+        "metadata": {"query": "sum(vector(17))", "threshold": "5"},
+    }
+    async with prometheus([]) as server, kube_fake() as kube:
+        await kube.put("deployments", "workers", {"spec": {"replicas": 2}, "status": {"readyReplicas": 2}}, "llm")
+        trigger["metadata"]["serverAddress"] = server.url  # type: ignore[index]
+        file = written(tmp_path, changed(KEDA, spec__triggers=[trigger]))
+        made, journal = tmp_path / "made.yaml", tmp_path / "journal"
+        env = {"KUBECONFIG": str(write_kubeconfig(tmp_path / "kubeconfig", kube.port))}
+        code, _, err = await forescale("import", file, "--out", made, env=env)
+        assert code == 0, err
+        assert (await forescale("check", made, env=env))[0] == 0
+        made.write_text(f"daemon: {{journal: {{directory: {journal}}}}}\n---\n" + made.read_text())
+        code, out, err = await forescale("run", made, "--once", "--dry-run", env=env)
+        assert code == 0, err
+        assert "2 -> 4 replicas" in out, f"17 at 5 a replica are 4: {out} {err}"
+        assert kube.get("deployments", "workers", "llm")["spec"]["replicas"] == 2, "a dry run writes nothing"

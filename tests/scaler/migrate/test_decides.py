@@ -1,0 +1,122 @@
+"""What was imported decides as the original: held to Kubernetes' own arithmetic, written down here a second time."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policies.history.ticks import History
+from policies.model.spec import WorkloadSpec
+from policies.pipeline import decide
+from scaler.config.load import workload_from
+from scaler.migrate.manifests import Imported
+from tests.factories import NOW, fresh, seen, tick_of
+from tests.scaler.migrate.made import HPA, KEDA, SQS, changed, imported, loaded, workload
+
+TOLERANCE = 0.1
+
+
+def sizes(spec: WorkloadSpec, turns: Sequence[Mapping[str, float]], size: int) -> list[int]:
+    """Turn after turn, 15 s apart; what is decided is taken at once, by the pool that the import names."""
+    history = History(7200.0)
+    found = []
+    (pool,) = spec.pools
+    for i, readings in enumerate(turns):
+        at = NOW + 15 * i
+        status = seen({}, size, at=at).pools
+        told = {name: fresh(value, now=at) for name, value in readings.items()}
+        observation = seen(told, size, at=at, pools={pool: next(iter(status.values()))})
+        decision = decide(spec, history, observation)
+        history.append(tick_of(observation, decision))
+        size = decision.target if decision.target is not None else size
+        found.append(size)
+    return found
+
+
+def within(ratio: float) -> bool:
+    """As Kubernetes has it since tolerances differ by direction (1.33), rounded alike at the edge."""
+    return 1 - TOLERANCE <= ratio <= 1 + TOLERANCE
+
+
+def average_value(total: float, target: float, size: int) -> int:
+    """``GetExternalPerPodMetricReplicas``: ceil(total / target), unless within the tolerance of what there is."""
+    return size if within(total / (target * size)) else math.ceil(total / target)
+
+
+def value(total: float, target: float, size: int) -> int:
+    """``GetExternalMetricReplicas`` with every pod ready: ceil(ratio x pods)."""
+    return size if within(total / target) else math.ceil(total / target * size)
+
+
+def grown(size: int, wanted: int, least: int, most: int) -> int:
+    """The older path: to at most twice the size or four, within the bounds (``scaleUpLimit``)."""
+    return min(max(wanted, least), most, max(2 * size, 4))
+
+
+@pytest.fixture(scope="module")
+def totals(tmp_path_factory: pytest.TempPathFactory) -> WorkloadSpec:
+    return workload(tmp_path_factory.mktemp("totals"), HPA)
+
+
+@pytest.fixture(scope="module")
+def ratio(tmp_path_factory: pytest.TempPathFactory) -> WorkloadSpec:
+    external = {"metric": {"name": "waiting"}, "target": {"type": "Value", "value": "5"}}
+    metrics = [{"type": "External", "external": external}]
+    return workload(tmp_path_factory.mktemp("ratio"), changed(HPA, spec__metrics=metrics))
+
+
+@given(st.integers(1, 9), st.integers(0, 400))
+def test_an_hpas_average_value_grows_as_kubernetes_has_it(totals: WorkloadSpec, size: int, waiting: int) -> None:
+    wanted = average_value(waiting, 5, size)
+    (found,) = sizes(totals, [{"prometheus.waiting": waiting}], size)
+    assert found == (grown(size, wanted, 1, 9) if wanted > size else size), "shrinking takes its window"
+
+
+@given(st.integers(1, 9), st.integers(0, 60))
+def test_an_hpas_value_grows_as_kubernetes_has_it(ratio: WorkloadSpec, size: int, waiting: int) -> None:
+    wanted = value(waiting, 5, size)
+    (found,) = sizes(ratio, [{"prometheus.waiting": waiting}], size)
+    assert found == (grown(size, wanted, 1, 9) if wanted > size else size)
+
+
+def test_the_stabilization_window_is_the_manifests(tmp_path: Path) -> None:
+    down = {"stabilizationWindowSeconds": 60, "policies": [{"type": "Pods", "value": 2, "periodSeconds": 30}]}
+    spec = workload(tmp_path, changed(HPA, spec__behavior={"scaleDown": down}))
+    found = sizes(spec, [{"prometheus.waiting": 45}] + [{"prometheus.waiting": 5}] * 12, 9)
+    first = next(i for i, size in enumerate(found) if size < 9)
+    assert first * 15 == 60, "a want counts until it is 60 s old"
+    steps = [a - b for a, b in itertools.pairwise(found)]
+    assert max(steps) == 2, "two pods in a period"
+    assert sum(found[first - 1 + i] - found[first + i] for i in range(2)) <= 2, "and not two at each turn of one"
+    assert found[-1] < 5
+
+
+def test_a_scaled_object_wakes_and_rests_as_keda_has_it(tmp_path: Path) -> None:
+    spec = workload(tmp_path, changed(KEDA, spec__cooldownPeriod=120, spec__advanced={
+        "horizontalPodAutoscalerConfig": {"behavior": {"scaleDown": {"stabilizationWindowSeconds": 0}}}
+    }, spec__triggers=[changed(SQS, metadata__activationQueueLength="3")]))  # fmt: skip
+
+    def queue(visible: float) -> dict[str, float]:
+        return {"queue.visible": visible, "queue.in_flight": 0}
+
+    assert sizes(spec, [queue(3)] * 4, 0) == [0] * 4, "three are not above three"
+    woken = sizes(spec, [queue(4)] * 2 + [queue(60)] * 4, 0)
+    assert woken[0] == 1
+    assert woken[-1] == 12, "60 messages at 5"
+    resting = sizes(spec, [queue(60)] * 2 + [queue(0)] * 16, 12)
+    assert resting[-1] == 0
+    assert resting.index(1) < resting.index(0), "the HPA goes to one, and KEDA, after its cooldown, to none"
+
+
+def test_the_file_and_the_json_say_the_same(tmp_path: Path) -> None:
+    found: Imported = imported(tmp_path, KEDA, HPA)
+    documents: list[dict[str, Any]] = list(yaml.safe_load_all(found.text))
+    assert [workload_from(d).spec for d in documents] == loaded(tmp_path, found)

@@ -1,0 +1,190 @@
+"""A ScaledObject as a workload."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from policies.model.spec import WorkloadSpec
+from policies.recommend.peers.hpa import Hpa
+from policies.recommend.peers.keda import Fallback, Keda, Trigger
+from policies.recommend.peers.keda_cron import Cron
+from scaler.config.problems import ConfigError
+from scaler.migrate.manifests import read
+from tests.scaler.migrate.made import KEDA, MANIFESTS, SERVER, SQS, changed, imported, loaded, workload
+
+PROMETHEUS: dict[str, Any] = {
+    "type": "prometheus",
+    "metadata": {
+        "serverAddress": "http://p:9090",
+        "query": "sum(waiting)",
+        "threshold": "3",
+        "ignoreNullValues": "false",
+    },
+}
+
+
+def keda_of(spec: WorkloadSpec) -> Keda:
+    (policy,) = spec.policies.values()
+    assert isinstance(policy, Keda)
+    return policy
+
+
+def with_trigger(trigger: dict[str, Any], **metadata: Any) -> dict[str, Any]:
+    """The ScaledObject with one trigger, changed; ... removes a key."""
+    return changed(KEDA, spec__triggers=[changed(trigger, **{f"metadata__{k}": v for k, v in metadata.items()})])
+
+
+def test_a_queues_scaled_object_becomes_the_same_rules(tmp_path: Path) -> None:
+    found = read([MANIFESTS / "keda-sqs.yaml"], None, native_policies=False)
+    (spec,) = loaded(tmp_path, found)
+    policy = keda_of(spec)
+    assert (spec.workload, spec.min_replicas, spec.max_replicas) == ("llm-workers", 0, 40)
+    assert (policy.polling_interval_s, policy.cooldown_s, policy.initial_cooldown_s) == (10, 600, 120)
+    assert policy.active_replicas == 2, "minReplicaCount counts only while there is work, where there is an idle count"
+    assert policy.fallback == Fallback(failure_threshold=3, replicas=6, behavior="current_replicas_if_higher")
+    assert policy.triggers == (Trigger(quantities=("visible", "in_flight", "delayed"), target=8, activation=1),)
+    (source,) = spec.sources.values()
+    assert source.queue_url == "https://sqs.us-east-1.amazonaws.com/123456789012/prompts"
+    assert "TriggerAuthentication aws (pod identity aws)" in found.text
+
+
+def test_triggers_of_several_kinds_share_a_workload(tmp_path: Path) -> None:
+    found = read([MANIFESTS / "keda-prometheus.yaml"], SERVER, native_policies=False)
+    (spec,) = loaded(tmp_path, found)
+    policy = keda_of(spec)
+    assert [(t.quantities, t.target, t.source) for t in policy.triggers] == [
+        (("waiting",), 20, "prometheus"),
+        (("vllm_gpu_cache_usage_perc",), 0.7, "prometheus"),
+        (("cpu_requests",), 0.8, "prometheus-2"),
+    ]
+    assert policy.crons[0].replicas == 4
+    assert policy.crons[0].time_zone == "Europe/Berlin"
+    assert policy.behavior is not None
+    assert policy.behavior.scale_down.stabilization_window_s == 120
+    (lost,) = found.notes.lost
+    assert (lost.path, lost.line) == ("items[1].spec.triggers[4].type", 48)
+    assert "kafka" in lost.rule
+
+
+def test_what_is_left_out_has_kedas_defaults(tmp_path: Path) -> None:
+    spec = workload(tmp_path, with_trigger(SQS, queueLength=...))
+    policy = keda_of(spec)
+    assert (spec.min_replicas, spec.max_replicas) == (0, 100)
+    assert (policy.polling_interval_s, policy.cooldown_s, policy.initial_cooldown_s) == (30, 300, 0)
+    assert policy.triggers == (Trigger(quantities=("visible", "in_flight"), target=5, activation=0),)
+
+
+@pytest.mark.parametrize(
+    ("flags", "counted"),
+    [
+        ({}, ("visible", "in_flight")),
+        ({"scaleOnInFlight": "false"}, ("visible",)),
+        ({"scaleOnDelayed": True, "scaleOnInFlight": "0"}, ("visible", "delayed")),
+    ],
+)
+def test_which_messages_count(tmp_path: Path, flags: dict[str, Any], counted: tuple[str, ...]) -> None:
+    assert keda_of(workload(tmp_path, with_trigger(SQS, **flags))).triggers[0].quantities == counted
+
+
+def test_cpu_and_memory_alone_are_an_hpa_that_keeps_one(tmp_path: Path) -> None:
+    only = changed(KEDA, spec__triggers=[{"type": "cpu", "metricType": "Utilization", "metadata": {"value": "60"}}])
+    found = imported(tmp_path, only)
+    (spec,) = loaded(tmp_path, found)
+    (policy,) = spec.policies.values()
+    assert isinstance(policy, Hpa)
+    assert (spec.min_replicas, policy.metrics[0].target) == (1, 0.6)
+    assert any(p.path == "spec.minReplicaCount" for p in found.notes.differs)
+
+
+def test_a_clock_alone_needs_a_server_to_read(tmp_path: Path) -> None:
+    clock = {
+        "type": "cron",
+        "metadata": {"timezone": "Asia/Tokyo", "start": "0 9 * * *", "end": "0 17 * * *", "desiredReplicas": "3"},
+    }
+    policy = keda_of(workload(tmp_path, changed(KEDA, spec__triggers=[clock])))
+    assert [(c.replicas, c.time_zone) for c in policy.crons] == [(3, "Asia/Tokyo")]
+    assert isinstance(policy.crons[0], Cron)
+    assert not policy.triggers
+
+
+def test_no_secret_reaches_the_file(tmp_path: Path) -> None:
+    secrets = with_trigger(
+        PROMETHEUS,
+        serverAddress="https://me:hunter2@p.example/prom",
+        customHeaders="X-Api-Key=tr0ub4dor,X-Scope-OrgID=team",
+        unsafeSsl="true",
+        authModes="basic",
+    )
+    found = imported(tmp_path, secrets)
+    (spec,) = loaded(tmp_path, found)
+    (source,) = spec.sources.values()
+    assert source.url == "https://p.example/prom"
+    assert source.access.headers == {"X-Scope-OrgID": "team"}
+    said = found.text + "".join(map(str, [*found.notes.lost, *found.notes.differs]))
+    assert "hunter2" not in said
+    assert "tr0ub4dor" not in said
+    assert {p.path.rpartition(".")[2] for p in found.notes.lost} == {
+        "serverAddress", "customHeaders", "unsafeSsl", "authModes",
+    }  # fmt: skip
+
+
+def test_keys_of_an_account_are_named_and_not_copied(tmp_path: Path) -> None:
+    found = imported(tmp_path, with_trigger(SQS, awsAccessKeyID="AKIAEXAMPLE", awsSecretAccessKey="s3cr3t"))
+    said = found.text + "".join(map(str, [*found.notes.lost, *found.notes.differs]))
+    assert "keys are not copied" in said
+    assert "s3cr3t" not in said
+    assert "AKIAEXAMPLE" not in said
+
+
+FORMULA = {"scalingModifiers": {"formula": "a + b", "target": "1"}}
+BY_FORMULA = {"failureThreshold": 3, "replicas": 2, "behavior": "scalingModifiers"}
+NOT_IN = "autoscaling.keda.sh/paused-scale-in"
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        ({"spec__advanced": FORMULA}, "spec.advanced.scalingModifiers.formula"),
+        ({"spec__fallback": BY_FORMULA}, "spec.fallback.behavior"),
+        ({"spec__somethingNew": 1}, "spec.somethingNew"),
+        ({"spec__triggers": [SQS, {"type": "rabbitmq", "metadata": {"host": "x"}}]}, "spec.triggers[1].type"),
+        ({"metadata__annotations": {NOT_IN: "true"}}, f"metadata.annotations.{NOT_IN}"),
+    ],
+    ids=["formula", "fallback by formula", "unknown key", "trigger", "paused one way"],
+)  # fmt: skip
+def test_what_is_not_carried_over_is_told_and_written(tmp_path: Path, change: dict[str, Any], path: str) -> None:
+    found = imported(tmp_path, changed(KEDA, **change))
+    assert path in [p.path for p in found.notes.lost]
+    assert "NOT CARRIED OVER: " in found.text
+
+
+def test_a_paused_one_is_paused(tmp_path: Path) -> None:
+    paused = changed(KEDA, metadata__annotations={"autoscaling.keda.sh/paused-replicas": "4"})
+    found = imported(tmp_path, paused)
+    (spec,) = loaded(tmp_path, found)
+    assert spec.paused
+    assert any("where KEDA first sets it to 4" in p.rule for p in found.notes.differs)
+
+
+def test_kedas_own_hpa_is_left_out_beside_its_scaled_object(tmp_path: Path) -> None:
+    own = {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {
+            "name": "keda-hpa-workers",
+            "namespace": "llm",
+            "labels": {"scaledobject.keda.sh/name": "workers"},
+        },
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "workers"},
+            "maxReplicas": 9,
+        },
+    }
+    found = imported(tmp_path, KEDA, own)
+    assert found.names == ("workers",)
+    assert "KEDA's own HPA" in found.notes.differs[0].rule
+    with pytest.raises(ConfigError, match="import that: kubectl get scaledobject workers"):
+        imported(tmp_path, changed(KEDA, metadata__namespace="elsewhere"), own)

@@ -1,0 +1,107 @@
+"""Manifests with anything anywhere: an import, or problems with file and line; never an exception of another kind."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scaler.cli import main
+from tests.laws import law
+from tests.scaler.migrate.made import MANIFESTS
+
+VALUES = st.one_of(
+    st.none(), st.booleans(), st.integers(-5, 5), st.floats(), st.text("aZ-.:/{ ", max_size=6), st.just(10**400),
+    st.sampled_from(["", "1e999", "9" * 50, "-5", "2024-01-01", "0x1", "Disabled", "Percent", "EiEi", "\x00"]),
+    st.sampled_from([[], {}, [1], [{}], [[]], {"a": 1}, {1: 2}, {"a": {"b": []}}, [None], ["cpu"]]),
+)  # fmt: skip
+DOCUMENTS = [list(yaml.safe_load_all(file.read_text())) for file in sorted(MANIFESTS.glob("*.yaml"))]
+
+
+def places(data: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    below = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    return [p for key, value in below for p in [(*at, key), *places(value, (*at, key))]]
+
+
+@st.composite
+def manifests(draw: Callable[..., Any]) -> list[Any]:
+    """A valid manifest with one to four values replaced, removed or added."""
+    made: list[Any] = copy.deepcopy(draw(st.sampled_from(DOCUMENTS)))
+    for _ in range(draw(st.integers(1, 4))):
+        there = places(made)
+        if not there:
+            break
+        *above, key = draw(st.sampled_from(there))
+        at: Any = made
+        for step in above:
+            at = at[step]
+        what = draw(st.sampled_from(["replace", "replace", "replace", "remove", "add"]))
+        if what == "remove":
+            del at[key]
+        elif what == "add" and isinstance(at, dict):
+            at[draw(st.sampled_from(["zz", "spec", "type", 1, None]))] = copy.deepcopy(draw(VALUES))
+        else:
+            at[key] = copy.deepcopy(draw(VALUES))
+    return made
+
+
+def imported(*words: str) -> tuple[int, str]:
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+        code = main(["import", *words])
+    return code, out.getvalue()
+
+
+@law(examples=400)
+@given(documents=manifests(), option=st.sampled_from([(), ("--native",), ("--prometheus", "http://prom:9090")]))
+def test_a_manifest_with_anything_anywhere_is_imported_or_told_with_its_line(
+    tmp_path_factory: pytest.TempPathFactory, documents: list[Any], option: tuple[str, ...]
+) -> None:
+    file = tmp_path_factory.getbasetemp() / "changed.yaml"
+    file.write_text(yaml.safe_dump_all(documents))
+    code, out = imported(str(file), *option)
+    assert code in {0, 1, 2}
+    if code:
+        assert re.search(r"(changed\.yaml|the workload made of it):[0-9]+", out)
+
+
+WRONG = {
+    "a step without a value": "policies: [{type: Pods, periodSeconds: 60}]",
+    "a step whose value is text": "policies: [{type: Percent, value: x, periodSeconds: 60}]",
+    "no steps": "policies: []",
+    "a step of a kind that is a list": "policies: [{type: [Pods], value: 1, periodSeconds: 60}]",
+    "a choice that is a mapping": "selectPolicy: {a: 1}",
+}
+
+
+@pytest.mark.parametrize("rules", WRONG.values(), ids=WRONG.keys())
+@pytest.mark.parametrize("option", [(), ("--native",)])
+def test_a_behavior_in_error_is_told_with_its_line(
+    rules: str, option: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    documents = yaml.safe_load((MANIFESTS / "hpa-vllm.yaml").read_text())
+    documents["spec"]["behavior"] = {"scaleUp": yaml.safe_load(rules)}
+    file = tmp_path_factory.getbasetemp() / "behavior.yaml"
+    file.write_text(yaml.safe_dump(documents))
+    code, out = imported(str(file), *option)
+    assert code == 2
+    assert re.search(r"behavior\.yaml:[0-9]+: spec\.behavior\.scaleUp", out)
+
+
+@pytest.mark.parametrize(
+    "text", ["kind: [a]\n", "kind: {a: b}\n", "kind: List\nitems: 5\n", "kind: List\nitems: {a: 1}\n"]
+)
+def test_a_kind_or_list_in_error_is_told(text: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    file = tmp_path_factory.getbasetemp() / "kind.yaml"
+    file.write_text(text)
+    code, out = imported(str(file))
+    assert code == 2
+    assert "kind.yaml:" in out

@@ -1,0 +1,114 @@
+"""The proposal by this daemon's own policies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from policies.model import PolicyName
+from policies.model.spec import WorkloadSpec
+from scaler.migrate.manifests import read
+from scaler.migrate.metric_detection import recognised
+from scaler.registry import kind_of
+from tests.scaler.migrate.made import HPA, KEDA, MANIFESTS, SERVER, changed, imported, loaded, workload
+
+
+def kinds(spec: WorkloadSpec) -> dict[str, str]:
+    return {str(name): kind_of("policy", policy) for name, policy in spec.policies.items()}
+
+
+def test_queries_that_a_preset_reads_become_its_quantities(tmp_path: Path) -> None:
+    found = read([MANIFESTS / "keda-prometheus.yaml"], SERVER, native_policies=True)
+    (spec,) = loaded(tmp_path, found)
+    assert kinds(spec) == {
+        "concurrency": "concurrency", "kv-cache": "kv_cache_usage", "cpu-share": "metric", "schedule": "schedule",
+    }  # fmt: skip
+    source = spec.sources["prometheus"]
+    assert (source.preset, source.match, source.read) == (
+        "vllm", {"namespace": "llm"}, ("waiting", "running", "kv_cache_usage"),
+    )  # fmt: skip
+    assert spec.policies[PolicyName("concurrency")].target_per_replica == 20
+    assert (spec.cooldown_s, spec.scale_down.window_s, spec.scale_down.max_share) == (300, 120, 0.2)
+
+
+def test_a_queue_is_shared_out_over_its_replicas(tmp_path: Path) -> None:
+    spec = workload(tmp_path, KEDA, native=True)
+    assert kinds(spec) == {"queue-depth": "queue_depth"}
+    policy = spec.policies[PolicyName("queue-depth")]
+    assert (policy.target_per_replica, policy.count) == (5, ("visible", "in_flight"))
+    assert spec.min_replicas == 0
+
+
+def test_zero_is_not_left_to_policies_that_measure_replicas(tmp_path: Path) -> None:
+    mean = {
+        "type": "prometheus",
+        "metadata": {"serverAddress": SERVER, "threshold": "0.7", "query": "avg(vllm:kv_cache_usage_perc)"},
+    }
+    found = imported(tmp_path, changed(KEDA, spec__triggers=[mean]), native=True)
+    (spec,) = loaded(tmp_path, found)
+    assert spec.min_replicas == 1
+    assert any("0 needs a policy that can tell work where no replica is" in p.rule for p in found.notes.lost)
+
+
+TWO = [{"type": "Pods", "value": 2, "periodSeconds": 30}]
+
+
+@pytest.mark.parametrize(
+    ("behavior", "up", "down", "lost"),
+    [
+        (None, (0, 15, 3, 1.0), (300, 15, 4, 1.0), 0),
+        ({}, (0, 15, 4, 1.0), (300, 15, 1, 1.0), 0),
+        ({"scaleDown": {"stabilizationWindowSeconds": 60, "policies": TWO}},
+         (0, 15, 4, 1.0), (60, 30, 2, 0.0), 0),
+        ({"scaleUp": {"policies": [{"type": "Pods", "value": 2, "periodSeconds": 30},
+                                   {"type": "Percent", "value": 50, "periodSeconds": 60}]}},
+         (0, 30, 2, 0.0), (300, 15, 1, 1.0), 1),
+        ({"scaleDown": {"selectPolicy": "Disabled"}}, (0, 15, 4, 1.0), (300, 3600, 1, 0.0), 1),
+    ],
+    ids=["none", "empty", "one step", "two periods", "disabled"],
+)  # fmt: skip
+def test_behavior_becomes_windows_and_steps_as_far_as_they_go(
+    tmp_path: Path, behavior: dict[str, Any] | None, up: tuple[float, ...], down: tuple[float, ...], lost: int
+) -> None:
+    given = HPA if behavior is None else changed(HPA, spec__behavior=behavior)
+    found = imported(tmp_path, given, native=True)
+    (spec,) = loaded(tmp_path, found)
+    sides = [(s.window_s, s.period_s, s.max_replicas, s.max_share) for s in (spec.scale_up, spec.scale_down)]
+    assert sides == [up, down]
+    assert len(found.notes.lost) == lost
+
+
+@pytest.mark.parametrize(
+    ("query", "quantities", "match"),
+    [
+        ('sum(vllm:num_requests_waiting{namespace="a"})', ("waiting",), {"namespace": "a"}),
+        ("sum(vllm:num_requests_waiting) + sum(vllm:num_requests_running)", ("waiting", "running"), {}),
+        ("sum(vllm:num_requests_waiting + vllm:num_requests_running)", ("waiting", "running"), {}),
+        ('avg(DCGM_FI_DEV_GPU_UTIL{pod="x"})', ("utilization",), {"pod": "x"}),
+    ],
+)
+def test_a_query_equal_to_a_presets_is_recognised(
+    query: str, quantities: tuple[str, ...], match: dict[str, str]
+) -> None:
+    found = recognised(query)
+    assert found is not None
+    assert (found.quantities, dict(found.match)) == (quantities, match)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "max(vllm:num_requests_waiting)",
+        "avg(vllm:num_requests_waiting)",
+        'sum(vllm:num_requests_waiting{namespace=~"a|b"})',
+        'sum(vllm:num_requests_waiting{a="1"}) + sum(vllm:num_requests_running{a="2"})',
+        "sum(rate(vllm:num_requests_waiting[1m]))",
+        "sum(vllm:num_requests_waiting) / 2",
+        "sum(somebody_elses)",
+        "avg(vllm:kv_cache_usage_perc) + avg(vllm:gpu_cache_usage_perc)",
+    ],
+)
+def test_what_says_anything_else_is_left_as_it_is(query: str) -> None:
+    assert recognised(query) is None

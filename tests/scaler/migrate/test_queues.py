@@ -1,0 +1,146 @@
+"""KEDA's triggers on the queues of Google Cloud and Azure, as this daemon's sources."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from policies.model import PolicyName
+from policies.model.spec import WorkloadSpec
+from policies.recommend.peers.keda import Keda, Trigger
+from scaler.config.problems import ConfigError
+from scaler.migrate.manifests import Imported
+from scaler.registry import kind_of
+from scaler.sources.pubsub import PubSub
+from scaler.sources.service_bus import ServiceBus
+from tests.scaler.migrate.made import KEDA, changed, imported, loaded
+
+PUBSUB: dict[str, Any] = {
+    "type": "gcp-pubsub",
+    "metadata": {"subscriptionName": "projects/my-project/subscriptions/prompts", "value": "20"},
+}
+BUS: dict[str, Any] = {"type": "azure-servicebus", "metadata": {"queueName": "prompts", "namespace": "llm-jobs"}}
+CRON: dict[str, Any] = {
+    "type": "cron",
+    "metadata": {"timezone": "UTC", "start": "0 8 * * *", "end": "0 18 * * *", "desiredReplicas": "2"},
+}
+
+
+def made(
+    folder: Path, trigger: dict[str, Any], *, native: bool = False, **metadata: Any
+) -> tuple[Imported, WorkloadSpec]:
+    """The workload of one trigger, with other metadata; ... removes a key."""
+    one = changed(trigger, **{f"metadata__{k}": v for k, v in metadata.items()})
+    found = imported(folder, changed(KEDA, spec__triggers=[one]), native=native)
+    (spec,) = loaded(folder, found)
+    return found, spec
+
+
+def trigger_of(spec: WorkloadSpec) -> Trigger:
+    (policy,) = spec.policies.values()
+    assert isinstance(policy, Keda)
+    (trigger,) = policy.triggers
+    return trigger
+
+
+def test_a_subscription_is_read_with_its_size(tmp_path: Path) -> None:
+    _, spec = made(tmp_path, PUBSUB, activationValue="2.5")
+    (source,) = spec.sources.values()
+    assert isinstance(source, PubSub)
+    assert (source.project.id, source.subscription) == ("my-project", "prompts")
+    assert trigger_of(spec) == Trigger(quantities=("visible",), target=20, activation=2.5)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "quantity", "target"),
+    [
+        ({"value": ...}, "visible", 10),
+        ({"mode": "NumUndeliveredMessages"}, "visible", 20),
+        ({"mode": "OldestUnackedMessageAge", "value": "60"}, "oldest_age_s", 60),
+        ({"subscriptionSize": "7", "mode": "OldestUnackedMessageAge"}, "oldest_age_s", 7),
+        ({"subscriptionSize": "7", "value": ...}, "visible", 7),
+    ],
+    ids=["default", "by its metric", "age", "old name", "old name alone"],
+)
+def test_what_of_a_subscription_counts(tmp_path: Path, metadata: dict[str, Any], quantity: str, target: float) -> None:
+    trigger = trigger_of(made(tmp_path, PUBSUB, **metadata)[1])
+    assert (trigger.quantities, trigger.target) == ((quantity,), target)
+
+
+def test_ages_are_no_counts_of_messages(tmp_path: Path) -> None:
+    _, spec = made(tmp_path, PUBSUB, native=True)
+    assert kind_of("policy", spec.policies[PolicyName("queue-depth")]) == "queue_depth"
+    _, spec = made(tmp_path, PUBSUB, native=True, mode="OldestUnackedMessageAge")
+    (policy,) = spec.policies.values()
+    assert (kind_of("policy", policy), policy.quantity) == ("metric", "oldest_age_s")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "settings"),
+    [
+        ({}, {"namespace": "llm-jobs", "queue": "prompts", "topic": None, "subscription": None}),
+        ({"queueName": ..., "topicName": "t", "subscriptionName": "s"},
+         {"queue": None, "topic": "t", "subscription": "s"}),
+        ({"cloud": "Private", "endpointSuffix": "bus.example"}, {"namespace": "llm-jobs.bus.example"}),
+    ],
+    ids=["queue", "topic", "a cloud of one's own"],
+)  # fmt: skip
+def test_a_bus_is_read(tmp_path: Path, metadata: dict[str, Any], settings: dict[str, Any]) -> None:
+    _, spec = made(tmp_path, BUS, **metadata)
+    (source,) = spec.sources.values()
+    assert isinstance(source, ServiceBus)
+    assert {key: getattr(source, key) for key in settings} == settings
+    assert trigger_of(spec) == Trigger(quantities=("visible",), target=5)
+
+
+def test_other_clouds_of_azure_are_named(tmp_path: Path) -> None:
+    _, spec = made(tmp_path, BUS, cloud="AzureChinaCloud")
+    (source,) = spec.sources.values()
+    assert source.account.cloud == "china"
+    assert source.host == "llm-jobs.servicebus.chinacloudapi.cn"
+
+
+@pytest.mark.parametrize(
+    ("trigger", "metadata", "key"),
+    [
+        (PUBSUB, {"aggregation": "mean"}, "aggregation"),
+        (BUS, {"connectionFromEnv": "SERVICEBUS"}, "connectionFromEnv"),
+        (BUS, {"connection": "Endpoint=sb://x;SharedAccessKey=hunter2"}, "connection"),
+    ],
+)
+def test_what_is_not_carried_over_is_told_without_its_secret(
+    tmp_path: Path, trigger: dict[str, Any], metadata: dict[str, Any], key: str
+) -> None:
+    found, _ = made(tmp_path, trigger, **metadata)
+    assert [p.path for p in found.notes.lost] == [f"spec.triggers[0].metadata.{key}"]
+    assert "hunter2" not in found.text + "".join(map(str, found.notes.lost))
+
+
+@pytest.mark.parametrize(
+    ("trigger", "metadata", "key", "rule"),
+    [
+        (PUBSUB, {"subscriptionName": "prompts"}, "subscriptionName", "names no project"),
+        (PUBSUB, {"subscriptionName": ...}, "subscriptionName", "is required"),
+        (PUBSUB, {"subscriptionName": ..., "subscriptionNameFromEnv": "S"}, "subscriptionNameFromEnv", "container"),
+        (PUBSUB, {"subscriptionName": ..., "topicName": "t"}, "topicName", "they wait in its subscriptions"),
+        (PUBSUB, {"mode": "PullRequestCount"}, "mode", "PullRequestCount is not read"),
+        (BUS, {"namespace": ...}, "namespace", "is in the connection string alone"),
+        (BUS, {"useRegex": "true"}, "useRegex", "every queue of a pattern"),
+        (BUS, {"cloud": "Private"}, "endpointSuffix", "is required where cloud is Private"),
+        (BUS, {"cloud": "AzureGermanCloud"}, "cloud", "must be one of AzurePublicCloud"),
+        (BUS, {"topicName": "t"}, "", "must name a queueName, or a topicName and a subscriptionName"),
+    ],
+)
+def test_a_queue_that_cannot_be_read_is_lost_beside_others_and_an_error_alone(
+    tmp_path: Path, trigger: dict[str, Any], metadata: dict[str, Any], key: str, rule: str
+) -> None:
+    one = changed(trigger, **{f"metadata__{k}": v for k, v in metadata.items()})
+    found = imported(tmp_path, changed(KEDA, spec__triggers=[one, CRON]))
+    (lost,) = found.notes.lost
+    assert lost.path == f"spec.triggers[0].metadata.{key}".rstrip(".")
+    assert rule in lost.rule
+    with pytest.raises(ConfigError) as caught:
+        imported(tmp_path, changed(KEDA, spec__triggers=[one]))
+    assert rule in str(caught.value)

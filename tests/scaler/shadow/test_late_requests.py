@@ -1,0 +1,139 @@
+"""How many requests a size answers late: what is told, by what, and where it is not known."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from policies.history.ticks import History
+from policies.model import Absent, Fresh, Reading
+from policies.model.spec import Slo, WorkloadSpec
+from policies.recommend.predictive.latency_model import recalled
+from scaler.journal.reader import Journal
+from scaler.shadow.counterfactual import Queue
+from scaler.shadow.late_requests import ANSWERED, Load, Ruler, Turn, patience
+from tests.factories import NOW, live, seen, spec, tick_of
+from tests.simulators.backtest import made
+
+PROMISED = {"slo": Slo(ttft_s=2.0, itl_s=None)}
+
+
+def workload(**settings: Any) -> WorkloadSpec:
+    found = spec(**{**PROMISED, **settings})
+    object.__setattr__(found, "sources", {"engines": None})
+    return found
+
+
+def rates(running: float, waiting: float, answered_rps: float, at: float = NOW) -> dict[str, Reading[float]]:
+    values = {"running": running, "waiting": waiting, "requests_per_s": answered_rps}
+    return {f"engines.{name}": Fresh(value, at) for name, value in values.items()}
+
+
+def turn(readings: Mapping[str, Reading[float]], ready: int = 2, at: float = NOW, **settings: Any) -> Turn:
+    configured = workload(**settings)
+    observation = seen(readings, ready, at=at)
+    (decision,) = live(configured, [readings], start=ready)
+    return Turn(configured, History(), tick_of(observation, decision))
+
+
+def test_what_one_replica_answered_is_a_lower_bound_until_requests_wait() -> None:
+    ruler = Ruler()
+    load, told_by = ruler.measure([turn(rates(8, 0, 10.0))])
+    assert told_by == ANSWERED
+    assert load is not None
+    assert (load.each_rps, load.sure, load.arrivals_rps) == (5.0, False, 10.0)
+    load, _ = ruler.measure([turn(rates(8, 0, 4.0), at=NOW + 15)])
+    assert load is not None
+    assert load.each_rps == 5.0, "less work does not make replicas slower"
+    load, _ = ruler.measure([turn(rates(60, 100, 8.0), at=NOW + 30)])
+    assert load is not None
+    assert (load.each_rps, load.sure) == (4.0, True)
+
+
+def test_what_came_is_what_was_answered_and_what_waits_more_than_before() -> None:
+    ruler = Ruler()
+    ruler.measure([turn(rates(10, 0, 10.0))])
+    load, _ = ruler.measure([turn(rates(20, 50, 10.0, NOW + 30), at=NOW + 30)])
+    assert load is not None
+    assert load.arrivals_rps == pytest.approx(10.0 + 60.0 / 30.0)
+    load, _ = ruler.measure([turn(rates(0, 0, 1.0, NOW + 45), at=NOW + 45)])
+    assert load is not None
+    assert load.arrivals_rps >= 0.0, "no rate is negative"
+
+
+def test_a_jump_of_the_clock_does_not_change_how_fast_waiting_grows() -> None:
+    ruler = Ruler()
+    ruler.measure([turn(rates(10, 0, 10.0))])
+    ruler.shift(3600.0)
+    load, _ = ruler.measure([turn(rates(10, 30, 10.0, NOW + 3615), at=NOW + 3615)])
+    assert load is not None
+    assert load.arrivals_rps == pytest.approx(12.0)
+
+
+@pytest.mark.parametrize(
+    ("turns", "said"),
+    [
+        pytest.param([turn(rates(8, 0, 10.0), slo=None)], "nothing is promised", id="no promise"),
+        pytest.param([turn({})], "no source tells running, waiting, requests_per_s, fresh", id="no source"),
+        pytest.param(
+            [turn({**rates(8, 0, 10.0), "engines.waiting": Absent("503")})], "no source tells", id="one is absent"
+        ),
+        pytest.param(
+            [turn({**rates(8, 0, 10.0), "engines.running": Fresh(8.0, NOW, "1 of 2 replicas did not answer")})],
+            "no source tells",
+            id="a lower bound",
+        ),
+    ],
+)
+def test_what_is_not_known_is_not_zero(turns: list[Turn], said: str) -> None:
+    load, told_by = Ruler().measure(turns)
+    assert load is None
+    assert said in told_by
+
+
+def test_the_first_turn_that_tells_it_is_taken() -> None:
+    blind, seeing = turn({}), turn(rates(8, 0, 10.0))
+    load, _ = Ruler().measure([blind, seeing])
+    assert load is not None
+    assert load.arrivals_rps == 10.0
+
+
+@pytest.mark.parametrize(
+    ("slo", "expected"),
+    [
+        pytest.param(Slo(ttft_s=2.0), 2.0, id="time to first token"),
+        pytest.param(Slo(ttft_s=None, itl_s=None, e2e_s=30.0), 30.0, id="whole request"),
+        pytest.param(Slo(ttft_s=None, itl_s=0.05), None, id="no wait is promised"),
+        pytest.param(None, None, id="nothing"),
+    ],
+)
+def test_a_request_may_wait_as_long_as_is_promised(slo: Slo | None, expected: float | None) -> None:
+    assert patience(workload(slo=slo)) == expected
+
+
+def test_without_a_line_learnt_nobody_is_late_who_does_not_wait() -> None:
+    assert Load(10.0, 5.0, 1.0).late_share(0.0) == 0.0
+
+
+def test_the_fuller_the_replicas_the_larger_the_share_that_is_late() -> None:
+    line = recalled({})["ttft_s"]
+    shares = [Load(10.0, 5.0, 1.0, coming=4.0, lines=((line, 1.0),)).late_share(n) for n in (1.0, 2.0, 4.0, 8.0, 40.0)]
+    assert shares == sorted(shares, reverse=True)
+    assert all(0.0 <= share <= 1.0 for share in shares)
+    assert Load(10.0, 5.0, 1.0, coming=4.0, lines=((line, 1.0),)).late_share(0.0) == 1.0
+
+
+def test_the_late_requests_predicted_for_the_size_that_was_held_are_near_those_that_were_late() -> None:
+    """Against the kernel's truth, over a flash crowd on too few replicas: within a factor of one and a half."""
+    period = made.period()
+    true = period.summary.arrived * (1 - period.summary.attainment["all"])
+    configured, ruler, queue, predicted = period.run.case.workload.spec, Ruler(), Queue(), 0.0
+    for before, now in itertools.pairwise(Journal(period.journal)):
+        load, _ = ruler.measure([Turn(configured, History(), now)])
+        if load is not None:
+            predicted += queue.let(now.at - before.at, float(before.decision.ready or 0), load) or 0.0
+    assert true > 1000
+    assert true / 1.5 < predicted < 1.5 * true

@@ -1,0 +1,463 @@
+"""Shadows: they decide on what the first saw, act never, disturb nothing, and are compared by honest arithmetic."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policies.history.ticks import History
+from policies.model import PoolName, Result, SignalName, Stale, Tick, WorkloadName
+from scaler.app import App, Options
+from scaler.config.daemon import DaemonSpec, Journal
+from scaler.config.load import Config, Workload, workload_from
+from scaler.config.problems import ConfigError
+from scaler.controller import Setup
+from scaler.journal.reader import Journal as JournalReader
+from scaler.journal.replay import replay
+from scaler.journal.shadows import decode_shadow, encode_shadow
+from scaler.ports import Unavailable
+from scaler.shadow.counterfactual import Held, Queue, ShadowTurn, Side, Totals
+from scaler.shadow.late_requests import Load
+from scaler.shadow.runner import Shadow
+from scaler.shared_resources import Resources
+from tests.factories import NOW, live, seen, spec, tick_of
+from tests.fakes import FakeActuator, FakeSource, ManualClock
+from tests.servers.daemon import daemon, until
+from tests.test_architecture import ROOT
+
+NAME = WorkloadName("llm")
+MAIN = PoolName("main")
+VISIBLE = SignalName("queue.visible")
+
+
+def document(per_replica: float = 10, **settings: Any) -> dict[str, Any]:
+    return {
+        "workload": NAME,
+        "max_replicas": 50,
+        "deadline_s": 0.05,
+        "sources": {"queue": {"kind": "sqs", "queue_url": "https://sqs.us-east-1.amazonaws.com/1/q"}},
+        "policies": {"depth": {"kind": "queue_depth", "target_per_replica": per_replica}},
+        "pools": {"main": {"kind": "kubernetes", "name": "vllm", "price_usd_per_hour": 2.0, "lead_time_s": 30}},
+        "scale_up": {"max_replicas": 1000},
+        "scale_down": {"window_s": 0, "max_replicas": 1000},
+        **settings,
+    }
+
+
+TICK = tick_of(seen({}), live(spec(), [{}])[0])
+ENGINES = {"kind": "prometheus", "url": "http://127.0.0.1:9", "preset": "vllm", "read": ["running", "waiting"]}
+BOTH: dict[str, Any] = {
+    "sources": {**document()["sources"], "engines": ENGINES},
+    "policies": {"engines": {"kind": "concurrency", "target_per_replica": 4}},
+}
+"""A shadow that reads what the first does not."""
+
+
+class Scripted(App):
+    """The daemon over a source and a pool that a test drives; `opened` are the workloads whose adapters it opened."""
+
+    def __init__(self, config: Config, options: Options, resources: Resources, clock: ManualClock) -> None:
+        super().__init__(config, options, resources)
+        self.opened: list[Workload] = []
+        self.clock = clock
+        self.shadows._clock = clock
+        self.source = FakeSource(clock, {"visible": 30.0, "in_flight": 0.0, "delayed": 0.0})
+        self.engines = FakeSource(clock, {"running": 40.0, "waiting": 0.0})
+        self.actuator = FakeActuator(clock)
+
+    async def open(self, workload: Workload) -> Setup:
+        self.opened.append(workload)
+        there = {"queue": self.source, "engines": self.engines}
+        sources = {name: there[name] for name in workload.spec.sources}
+        pools = {MAIN: self.actuator} if workload.spec.pools else {}
+        return Setup(workload, sources, pools, ledger=self.ledger)
+
+    @property
+    def shadow(self) -> Shadow:
+        return self.shadows.all[NAME]
+
+    async def turn(self, after_s: float = 15.0) -> Tick:
+        """A turn of the first, and of its shadow after it."""
+        assert isinstance(self.clock, ManualClock)
+        self.clock.advance(after_s)
+        tick = await self.controllers[NAME].turn(self.clock.now())
+        if NAME in self.shadows.all:
+            await self.shadow.drained()
+        return tick
+
+
+@asynccontextmanager
+async def shadowed(
+    folder: Path, shadow: Mapping[str, Any], first: Mapping[str, Any] | None = None, *, dry_run: bool = False
+) -> AsyncIterator[Scripted]:
+    (folder / "new.yaml").write_text(yaml.safe_dump(dict(shadow)))
+    workload = workload_from(first or document())
+    settings = DaemonSpec(journal=Journal(directory=str(folder / "journal")))
+    options = Options([], dry_run=dry_run, shadows=[folder / "new.yaml"])
+    async with Resources() as resources:
+        app = Scripted(Config(settings, {NAME: workload}), options, resources, ManualClock())
+        try:
+            await app.prepare()
+            yield app
+        finally:
+            await app.close()
+
+
+def recorded(folder: Path) -> list[ShadowTurn]:
+    return list(JournalReader(folder / "journal").shadows())
+
+
+# --- what it sees and does
+
+
+async def test_it_decides_on_what_the_first_saw_and_writes_nothing(tmp_path: Path) -> None:
+    async with shadowed(tmp_path, document(per_replica=5)) as app:
+        tick = await app.turn()
+        turn = app.shadow.last
+        assert turn is not None
+        assert (tick.decision.target, turn.tick.decision.target) == (3, 6)
+        assert turn.tick.observation == tick.observation
+        assert app.actuator.writes == [3]
+        assert app.source.calls == 1, "what both read is read once"
+        assert [o.result for o in turn.tick.outcomes] == [Result.DRY_RUN]
+
+
+async def test_a_source_that_the_first_lacks_is_opened_and_read_beside(tmp_path: Path) -> None:
+    async with shadowed(tmp_path, document(**BOTH)) as app:
+        await app.turn()
+        turn = app.shadow.last
+        assert turn is not None
+        assert turn.tick.decision.target == 10
+        assert [set(w.spec.sources) for w in app.opened] == [{"queue"}, {"engines"}]
+        assert not app.opened[1].spec.pools
+        assert (app.source.calls, app.engines.calls) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("read", "ttft_s", "opened"),
+    [
+        pytest.param(["running", "ttft_late_share"], 2.0, True, id="another-promise-is-broken-by-others"),
+        pytest.param(["running", "ttft_late_share"], 1.0, False, id="the-same-promise"),
+        pytest.param(["running", "ttft_mean_s"], 2.0, False, id="no-promise-in-what-is-read"),
+    ],
+)
+async def test_late_requests_are_those_of_the_shadows_own_promise(
+    tmp_path: Path, read: list[str], ttft_s: float, opened: bool
+) -> None:
+    engines = {"sources": {"engines": {**ENGINES, "read": [*read, "waiting"]}}, "policies": BOTH["policies"]}
+    first = document(**engines, slo={"ttft_s": 1.0})
+    async with shadowed(tmp_path, document(**engines, slo={"ttft_s": ttft_s}), first) as app:
+        promises = [w.spec.slo.ttft_s for w in app.opened if w.spec.slo]
+        assert promises == ([1.0, ttft_s] if opened else [1.0])
+
+
+async def test_what_the_first_could_not_read_is_stale_for_the_shadow_too(tmp_path: Path) -> None:
+    async with shadowed(tmp_path, document(per_replica=5)) as app:
+        await app.turn()
+        app.source.error = Unavailable("503")
+        app.actuator.status_error = Unavailable("API down")
+        tick = await app.turn()
+        turn = app.shadow.last
+        assert turn is not None
+        seen = turn.tick.observation
+        assert isinstance(seen.readings[VISIBLE], Stale)
+        assert seen.readings == tick.observation.readings
+        assert seen.pools == tick.observation.pools
+        assert (seen.source_errors, seen.pool_errors) == ({"queue": "503"}, {MAIN: "API down"})
+        assert turn.tick.decision.may_lower is False
+
+
+async def test_a_jump_of_the_clock_reaches_the_shadow_once(tmp_path: Path) -> None:
+    async with shadowed(tmp_path, document(per_replica=5)) as app:
+        await app.turn()
+        assert isinstance(app.clock, ManualClock)
+        app.clock.jump_s = 7200.0
+        await app.turn()
+        turn = app.shadow.last
+        assert turn is not None
+        assert (turn.tick.clock_step_s, turn.over_s) == (7200.0, 15.0)
+        await app.turn()
+        assert app.shadow.totals.span_s == 30.0
+
+
+# --- it disturbs nothing
+
+
+async def test_a_failing_shadow_never_disturbs_the_first_and_goes_on(tmp_path: Path) -> None:
+    async with shadowed(tmp_path, document(**BOTH)) as app:
+        app.engines.values = {"running": object()}  # type: ignore[dict-item]
+        ticks = [await app.turn() for _ in range(3)]
+        assert [t.decision.target for t in ticks] == [3, 3, 3]
+        assert app.shadow.totals.failed == 3
+        assert len(app.shadow._told) == 1, "told once"
+        app.engines.values = {"running": 40.0, "waiting": 0.0}
+        await app.turn()
+        assert (app.shadow.totals.failed, app.shadow.totals.turns) == (3, 1)
+
+
+@pytest.mark.slow
+async def test_a_hanging_source_of_its_own_does_not_make_the_first_wait(tmp_path: Path) -> None:
+    async with shadowed(tmp_path, document(**BOTH)) as app:
+        app.engines.hang = True
+        assert isinstance(app.clock, ManualClock)
+        async with asyncio.timeout(5):
+            for _ in range(200):
+                app.clock.advance(15)
+                tick = await app.controllers[NAME].turn(app.clock.now())
+        assert tick.decision.target == 3
+        await app.shadow.drained()
+        assert any("fell behind" in why for why in app.shadow._told)
+        turn = app.shadow.last
+        assert turn is not None
+        assert turn.tick.observation.source_errors == {"engines": "no answer within 0.05 s"}
+
+
+@pytest.mark.parametrize(
+    ("shadow", "path", "rule"),
+    [
+        pytest.param({"workload": "lmm"}, "workload", "is none of the workloads that are run", id="workload"),
+        pytest.param(
+            {"pools": {"other": {"kind": "kubernetes", "name": "vllm"}}}, "llm.pools", "must be the pools", id="pools"
+        ),
+        pytest.param(
+            {"sources": {"queue": {"kind": "embedded"}}}, "llm.sources.queue", "changes it", id="embedded world"
+        ),
+    ],
+)
+async def test_what_cannot_be_a_shadow_is_told_before_the_first_turn(
+    tmp_path: Path, shadow: dict[str, Any], path: str, rule: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        async with shadowed(tmp_path, {**document(), **shadow}):
+            pass
+    (problem,) = caught.value.problems
+    assert problem.path == path
+    assert rule in problem.rule
+
+
+# --- reload
+
+
+async def test_a_changed_shadow_is_taken_and_a_broken_one_refused(tmp_path: Path) -> None:
+    async with shadowed(tmp_path, document(per_replica=5)) as app:
+        await app.turn()
+        before = app.shadow
+        (tmp_path / "new.yaml").write_text(yaml.safe_dump(document(per_replica=3)))
+        await app.shadows.reload(app.controllers)
+        await app.turn()
+        assert app.shadow is before, "its past is kept"
+        assert app.shadow.last is not None
+        assert app.shadow.last.tick.decision.target == 10
+        (tmp_path / "new.yaml").write_text("workload: llm\nmax_replicas: lots\n")
+        await app.shadows.reload(app.controllers)
+        await app.turn()
+        assert app.shadow.totals.turns == 3
+
+
+async def test_a_shadow_follows_a_change_of_the_workload_it_belongs_to(tmp_path: Path) -> None:
+    async with shadowed(tmp_path, document(per_replica=5)) as app:
+        await app.turn()
+        changed = workload_from(document(per_replica=15))
+        await app.reload(Config(app.config.daemon, {NAME: changed}))
+        await app.shadows.reload(app.controllers)
+        tick = await app.turn()
+        assert (tick.decision.target, app.shadow.totals.turns) == (2, 2)
+        await app.shadows.reload({})
+        assert not app.shadows.all
+
+
+# --- the record
+
+
+async def test_its_turns_are_recorded_beside_the_ticks_and_replay_passes_them_over(tmp_path: Path) -> None:
+    async with shadowed(tmp_path, document(per_replica=5)) as app:
+        for _ in range(4):
+            await app.turn()
+    journal = JournalReader(tmp_path / "journal")
+    ticks = list(journal.records())
+    assert sum(isinstance(t, Tick) for t in ticks) == 4
+    assert all(c.equal for c in replay(ticks, journal.specs))
+    assert not journal.damaged
+    turns = recorded(tmp_path)
+    assert [t.tick.decision.target for t in turns] == [6] * 4
+    assert {t.tick.spec for t in turns} < journal.specs.keys()
+    for turn in turns:
+        assert decode_shadow(json.loads(json.dumps(encode_shadow(turn)))) == turn
+
+
+async def test_a_shadow_begins_with_the_last_turns_on_record(tmp_path: Path) -> None:
+    shadow = document(per_replica=5, scale_down={"window_s": 60, "max_replicas": 1000})
+    async with shadowed(tmp_path, shadow) as app:
+        for _ in range(6):
+            await app.turn()
+        at = app.clock.now()
+    (tmp_path / "journal" / ".lock").unlink()
+    workload = workload_from(document())
+    settings = DaemonSpec(journal=Journal(directory=str(tmp_path / "journal")))
+    async with Resources() as resources:
+        options = Options([], shadows=[tmp_path / "new.yaml"])
+        again = Scripted(Config(settings, {NAME: workload}), options, resources, ManualClock(at))
+        try:
+            await again.prepare()
+            await again.turn()
+            assert again.shadow.last is not None
+            assert again.shadow.last.tick.history_len == 6
+        finally:
+            await again.close()
+
+
+async def test_its_metrics_leave_out_what_is_not_known(tmp_path: Path) -> None:
+    async with shadowed(tmp_path, document(per_replica=5)) as app:
+        await app.turn()
+        await app.turn()
+        exposition = app.metrics.exposition().decode()
+    assert 'forescale_shadow_target_replicas{workload="llm"} 6.0' in exposition
+    assert 'forescale_shadow_replica_hours_difference{workload="llm"} 0.0125' in exposition
+    assert 'forescale_shadow_cost_usd_difference{workload="llm"} 0.025' in exposition
+    assert 'forescale_shadow_late_requests_difference{workload="llm"}' not in exposition
+
+
+# --- sizes held open-loop
+
+
+async def test_a_size_held_open_loop_serves_after_its_pools_lead_time(tmp_path: Path) -> None:
+    async with shadowed(tmp_path, document(per_replica=5)) as app:
+        for _ in range(4):
+            await app.turn()
+    turns = recorded(tmp_path)
+    assert [(t.shadow.asked, t.shadow.serving) for t in turns] == [(6, 1), (6, 1), (6, 6), (6, 6)]
+    assert [t.first.asked for t in turns] == [3, 3, 3, 3]
+    assert turns[0].shadow.usd_per_hour == 12.0
+    assert not turns[0].open_loop
+
+
+async def test_in_a_dry_run_both_sizes_are_held_open_loop(tmp_path: Path) -> None:
+    async with shadowed(tmp_path, document(per_replica=5), dry_run=True) as app:
+        for _ in range(3):
+            await app.turn()
+        assert app.actuator.writes == []
+    turns = recorded(tmp_path)
+    assert [t.first.asked for t in turns] == [3, 3, 3], "the size found stays 1"
+    assert all(t.open_loop for t in turns)
+
+
+def status_tick(at: float, target: int) -> Tick:
+    return tick_of(seen({}, at=at), dataclasses.replace(TICK.decision, at=at, targets={MAIN: target}))
+
+
+@given(targets=st.lists(st.integers(0, 30), min_size=1, max_size=30))
+def test_what_serves_is_never_more_than_what_is_asked_for_and_settles_at_it(targets: list[int]) -> None:
+    configured, held = workload_from(document()).spec, Held()
+    for k, target in enumerate([*targets, targets[-1], targets[-1], targets[-1]]):
+        held.follow(status_tick(NOW + 15.0 * k, target), configured, History())
+        assert held.asked == target
+        assert 0 <= held.serving(configured) <= target
+    assert held.serving(configured) == targets[-1]
+
+
+# --- late requests
+
+
+def load(arrivals_rps: float, each_rps: float = 10.0, patience_s: float = 1.0, *, sure: bool = True) -> Load:
+    return Load(arrivals_rps, each_rps, patience_s, sure=sure)
+
+
+@pytest.mark.parametrize(
+    ("serving", "given_load", "late"),
+    [
+        pytest.param(2.0, load(15.0), 0.0, id="enough"),
+        pytest.param(0.0, load(10.0), 150.0, id="nothing serves: all but the last second's"),
+        pytest.param(2.0, load(15.0, sure=False), 0.0, id="a lower bound that is enough"),
+        pytest.param(1.0, load(15.0, sure=False), None, id="a lower bound that is not"),
+        pytest.param(0.0, load(10.0, patience_s=60.0), 0.0, id="patient ones are not late yet"),
+    ],
+)
+def test_late_requests_are_those_that_wait_longer_than_promised(
+    serving: float, given_load: Load, late: float | None
+) -> None:
+    assert Queue().let(15.0, serving, given_load) == (late if late is None else pytest.approx(late, abs=15.0))
+
+
+def test_those_that_waited_too_long_are_counted_once_however_long_they_wait() -> None:
+    queue = Queue()
+    first = queue.let(15.0, 0.0, load(10.0))
+    assert first is not None
+    later = [queue.let(15.0, 0.0, load(0.0)) or 0.0 for _ in range(10)]
+    assert first + sum(later) == pytest.approx(150.0)
+    assert queue.waiting == pytest.approx(150.0)
+
+
+@given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 10)), min_size=1, max_size=30))
+def test_no_more_are_late_than_came_and_more_replicas_never_make_more_late(turns: list[tuple[float, float]]) -> None:
+    few, many, come, late = Queue(), Queue(), 0.0, [0.0, 0.0]
+    for arrivals_rps, serving in turns:
+        come += arrivals_rps * 15.0
+        for k, (queue, size) in enumerate(((few, serving), (many, serving + 1))):
+            late[k] += queue.let(15.0, size, load(arrivals_rps)) or 0.0
+    assert late[1] <= late[0] + 1e-6
+    assert late[0] <= come + 1e-6
+
+
+def turn(over_s: float, late: tuple[float | None, float | None], usd: float | None = 1.0) -> ShadowTurn:
+    return ShadowTurn(
+        TICK, Side(2, 2.0, usd, late[0]), Side(1, 1.0, None if usd is None else usd / 2, late[1]), over_s, False, "x"
+    )
+
+
+def test_unknown_is_not_zero_in_the_totals() -> None:
+    totals, before = Totals(), turn(0.0, (None, None), None)
+    totals.note(before, None)
+    assert (totals.more_late, totals.more_usd) == (None, None)
+    assert "not known" in totals.text()
+    now = turn(3600.0, (None, None), None)
+    totals.note(now, before)
+    assert totals.more_replica_hours == -1.0
+    assert (totals.more_late, totals.more_usd) == (None, None)
+    last = turn(3600.0, (1.0, 5.0))
+    totals.note(last, turn(0.0, (None, None)))
+    assert (totals.more_late, totals.more_usd) == (4.0, -0.5)
+    assert "known for 50% of the time" in totals.text()
+
+
+# --- from outside
+
+
+@pytest.mark.slow
+async def test_the_quickstart_with_a_shadow_that_fills_replicas_more(tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.mkdir()
+    for file in (ROOT / "config/quickstart").glob("*.yaml"):
+        (config / file.name).write_text(file.read_text().replace("127.0.0.1:8080", "127.0.0.1:0"))
+    chat = yaml.safe_load((config / "chat.yaml").read_text())
+    chat["policies"]["predictive"]["utilization"] = 1.6
+    (tmp_path / "new.yaml").write_text(yaml.safe_dump(chat))
+    journal = tmp_path / "journal"
+    args = (str(config), "--shadow", str(tmp_path / "new.yaml"), "--for", "12")
+    async with daemon(*args, journal=journal, cwd=tmp_path) as d:
+        await until(lambda: len(d.ticks()) > 10, 30, d)
+        exposition = (await d.get("metrics"))[1]
+        await asyncio.wait_for(d.process.wait(), 60)
+        assert d.process.stdout is not None
+        summary = json.loads(await d.process.stdout.read())
+    assert 'forescale_shadow_target_replicas{workload="chat"}' in exposition
+    told = summary["chat"]["shadow"]
+    assert told["turns"] > 10
+    assert told["failed"] == 0
+    assert told["more_replica_hours"] < 0
+    assert told["more_usd"] < 0
+    assert told["more_late"] is not None
+    assert "shadow" not in summary["summaries"]
+    turns = list(JournalReader(journal).shadows())
+    ticks = {t.at: t for t in JournalReader(journal) if t.workload == "chat"}
+    assert len(turns) == told["turns"]
+    assert all(t.tick.observation.readings == ticks[t.tick.at].observation.readings for t in turns)

@@ -1,0 +1,325 @@
+"""Azure's sources, where they are Azure's own: zeros of a throttled namespace, keys, sessions, batches, buckets."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from policies.model import Absent, Fresh
+from scaler.clouds.azure.account import AzureAccount
+from scaler.config.secret import Secret
+from scaler.ports import Misconfigured, Throttled
+from scaler.sources.azure_monitor import AzureMonitor
+from scaler.sources.service_bus import ServiceBus
+from tests.scaler.clouds.azure_place import Place, place
+from tests.servers.azure import SUBSCRIPTION
+from tests.servers.azure_bus import KEY, Bus, Counted, bus
+from tests.servers.azure_metrics import Monitor, monitor
+
+ROOT = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/llm/providers"
+NAMESPACE = f"{ROOT}/Microsoft.ServiceBus/namespaces/127"
+GPUS = f"{ROOT}/Microsoft.MachineLearningServices/workspaces/w/onlineEndpoints/e/deployments/blue"
+
+
+@dataclass
+class Scene:
+    """A place with a namespace and Azure Monitor."""
+
+    at: Place
+    bus: Bus
+    monitor: Monitor
+
+    async def queue(self, **more: Any) -> Any:
+        spec = {"namespace": f"127.0.0.1:{self.bus.port}", "queue": "prompts", "account": self.at.cloud.account()}
+        return await ServiceBus(**{**spec, "least_interval_s": 0.0, **more}).open(self.at.context)
+
+    async def metrics(self, resource: str = NAMESPACE, **more: Any) -> Any:
+        account = self.at.cloud.account()
+        spec: dict[str, Any] = {"metrics": {"visible": "ActiveMessages"}, "endpoint_url": account.arm, **more}
+        return await AzureMonitor(resource=resource, region="eastus", account=account, **spec).open(self.at.context)
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    async with place(tmp_path) as at, bus(at.cloud.tls) as namespace:
+        namespace.queues["prompts"] = Counted(active=7)
+        yield Scene(at, namespace, monitor(at.cloud))
+
+
+async def visible(source: Any) -> Fresh[float] | Absent:
+    found: Fresh[float] | Absent = (await source.sample())["visible"]
+    return found
+
+
+# Service Bus.
+
+
+async def test_a_zero_that_azure_monitor_does_not_bear_out_is_not_believed(scene: Scene) -> None:
+    source = await scene.queue(resource_group="llm")
+    assert isinstance(await visible(source), Fresh)
+    scene.bus.static = True
+    scene.monitor.set(NAMESPACE, "ActiveMessages", 7, "prompts")
+    doubted = await visible(source)
+    assert isinstance(doubted, Absent)
+    assert "Azure Monitor had 7 messages" in doubted.reason
+    scene.at.clock.ahead_s += 600
+    assert isinstance(await visible(source), Absent), "however long it lasts"
+    scene.bus.queues["prompts"] = Counted()
+    scene.monitor.set(NAMESPACE, "ActiveMessages", 0, "prompts")
+    scene.at.clock.ahead_s = 0.0
+    source = await scene.queue(resource_group="llm")
+    scene.at.clock.ahead_s += 61
+    believed = await visible(source)
+    assert isinstance(believed, Fresh)
+    assert believed.value == 0
+
+
+async def test_without_azure_monitor_a_zero_is_believed_when_reads_over_some_time_agree(scene: Scene) -> None:
+    source = await scene.queue()
+    scene.bus.static = True
+    assert isinstance(await visible(source), Absent)
+    scene.at.clock.ahead_s += 10
+    assert isinstance(await visible(source), Absent)
+    scene.bus.static = False
+    assert isinstance(seven := await visible(source), Fresh)
+    assert seven.value == 7
+    scene.bus.queues["prompts"] = Counted()
+    assert isinstance(await visible(source), Absent), "the time is counted anew"
+    scene.at.clock.ahead_s += 21
+    assert isinstance(await visible(source), Fresh)
+    assert isinstance(await visible(source), Fresh), "and stays believed"
+
+
+async def test_a_queue_with_dead_letters_only_is_empty_at_once(scene: Scene) -> None:
+    """A throttled namespace reads zero throughout: one count that is none shows that it is not throttled."""
+    scene.bus.queues["prompts"] = Counted(dead=3)
+    found = await (await scene.queue()).sample()
+    assert (found["visible"].value, found["dead_letter"].value) == (0, 3)
+
+
+async def test_every_kind_of_message_is_told(scene: Scene) -> None:
+    scene.bus.queues["prompts"] = Counted(active=1, scheduled=2, dead=3, transfer=4, transfer_dead=5)
+    found = await (await scene.queue()).sample()
+    assert {kind: reading.value for kind, reading in found.items()} == {
+        "visible": 1,
+        "delayed": 2,
+        "dead_letter": 3,
+        "transfer": 4,
+        "transfer_dead_letter": 5,
+    }
+
+
+async def test_a_subscription_is_counted_by_itself(scene: Scene) -> None:
+    scene.bus.subscriptions["answers", "workers"] = Counted(active=4)
+    source = await scene.queue(queue=None, topic="answers", subscription="workers")
+    found = await source.sample()
+    assert found["visible"].value == 4
+    assert "delayed" not in found
+
+
+@pytest.mark.parametrize(("active", "groups"), [(3, 3), (20, 8)])
+async def test_sessions_bound_what_is_useful(scene: Scene, active: int, groups: int) -> None:
+    scene.bus.queues["prompts"] = Counted(active=active)
+    found = await (await scene.queue(sessions=8)).sample()
+    assert found["groups_in_flight"].value == groups
+
+
+async def test_a_connection_string_signs_for_itself(scene: Scene, tmp_path: Path) -> None:
+    (tmp_path / "string").write_text(scene.bus.connection_string())
+    secret = Secret(file=str(tmp_path / "string"))
+    assert isinstance(await visible(await scene.queue(connection_string=secret)), Fresh)
+    assert scene.at.cloud.tokens_refused == 0
+
+
+@pytest.mark.parametrize(
+    "text", ["Endpoint=sb://127.0.0.1:{port}/;SharedAccessKeyName=k;SharedAccessKey=d3Jvbmc=", "nonsense"]
+)
+async def test_a_wrong_connection_string_is_misconfigured_and_not_shown(
+    scene: Scene, tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "string").write_text(text.replace("{port}", str(scene.bus.port)))
+
+    async def read() -> None:
+        await visible(await scene.queue(connection_string=Secret(file=str(tmp_path / "string"))))
+
+    with pytest.raises(Misconfigured) as raised:
+        await read()
+    assert KEY not in str(raised.value)
+    assert "d3Jvbmc" not in str(raised.value)
+
+
+async def test_a_queue_that_is_not_there_is_misconfigured(scene: Scene) -> None:
+    with pytest.raises(Misconfigured, match="there is none"):
+        await visible(await scene.queue(queue="promts"))
+
+
+async def test_a_throttled_namespace_is_left_alone_for_two_seconds(scene: Scene) -> None:
+    scene.bus.status = 429
+    with pytest.raises(Throttled) as raised:
+        await visible(await scene.queue())
+    assert raised.value.retry_after_s == 2.0
+
+
+async def test_a_queue_is_counted_once_for_all_who_ask(scene: Scene) -> None:
+    sources = [await scene.queue(least_interval_s=10.0) for _ in range(5)]
+    await asyncio.gather(*(s.sample() for s in sources))
+    scene.at.clock.ahead_s += 9
+    first = await visible(sources[0])
+    assert scene.bus.asked == 1
+    assert isinstance(first, Fresh)
+    assert scene.at.clock.now() - first.measured_at > 8, "no younger than it is"
+    scene.at.clock.ahead_s += 2
+    await visible(sources[0])
+    assert scene.bus.asked == 2
+
+
+@pytest.mark.parametrize(
+    ("spec", "key"),
+    [
+        ({}, ""),
+        ({"queue": "q", "topic": "t", "subscription": "s"}, ""),
+        ({"topic": "t"}, "subscription"),
+        ({"queue": "q", "subscription": "s"}, "subscription"),
+        ({"queue": "q", "resource_group": "llm"}, "account.subscription_id"),
+        ({"queue": "q", "max_age_s": 10.0}, "max_age_s"),
+    ],
+)
+def test_what_is_wrong_with_a_queue_is_told_by_its_key(spec: dict[str, Any], key: str) -> None:
+    assert [k for k, _ in ServiceBus(namespace="llm-jobs", **spec).problems()] == [key]
+
+
+@pytest.mark.parametrize(
+    ("namespace", "cloud", "host"),
+    [
+        ("llm-jobs", "public", "llm-jobs.servicebus.windows.net"),
+        ("llm-jobs", "china", "llm-jobs.servicebus.chinacloudapi.cn"),
+        ("llm-jobs.private.test:8443", "public", "llm-jobs.private.test:8443"),
+    ],
+)
+def test_a_namespace_s_host_follows_the_cloud(namespace: str, cloud: Any, host: str) -> None:
+    assert ServiceBus(namespace=namespace, queue="q", account=AzureAccount(cloud=cloud)).host == host
+
+
+# Azure Monitor.
+
+
+async def test_sixty_resources_are_two_calls(scene: Scene) -> None:
+    resources = [f"{ROOT}/Microsoft.ServiceBus/namespaces/n{i}" for i in range(60)]
+    for i, resource in enumerate(resources):
+        scene.monitor.set(resource, "ActiveMessages", i)
+    sources = [await scene.metrics(resource) for resource in resources]
+    found = await asyncio.gather(*(visible(s) for s in sources))
+    assert [f.value for f in found if isinstance(f, Fresh)] == list(range(60))
+    assert sorted(scene.monitor.calls) == [10, 50]
+
+
+async def test_one_question_lasts_half_a_minute(scene: Scene) -> None:
+    scene.monitor.set(NAMESPACE, "ActiveMessages", 5)
+    source = await scene.metrics()
+    for _ in range(3):
+        await visible(source)
+    assert len(scene.monitor.calls) == 1
+    scene.at.clock.ahead_s += 31
+    await visible(source)
+    assert len(scene.monitor.calls) == 2
+
+
+async def test_a_share_told_in_percent_is_scaled(scene: Scene) -> None:
+    scene.monitor.set(GPUS, "GpuUtilizationPercentage", 83.0)
+    source = await scene.metrics(GPUS, metrics={"utilization": "GpuUtilizationPercentage"}, scale={"utilization": 0.01})
+    assert (await source.sample())["utilization"].value == pytest.approx(0.83)
+
+
+async def test_percent_that_was_not_scaled_is_no_share(scene: Scene) -> None:
+    scene.monitor.set(GPUS, "GpuUtilizationPercentage", 83.0)
+    source = await scene.metrics(GPUS, metrics={"utilization": "GpuUtilizationPercentage"})
+    assert isinstance((await source.sample())["utilization"], Absent)
+
+
+@pytest.mark.parametrize(("combine", "value"), [("sum", 9.0), ("mean", 4.5), ("max", 7.0)])
+async def test_several_series_are_combined(scene: Scene, combine: str, value: float) -> None:
+    scene.monitor.set(NAMESPACE, "ActiveMessages", 2, "a")
+    scene.monitor.set(NAMESPACE, "ActiveMessages", 7, "b")
+    found = await visible(await scene.metrics(combine=combine))
+    assert isinstance(found, Fresh)
+    assert found.value == value
+
+
+async def test_a_filter_chooses_one(scene: Scene) -> None:
+    scene.monitor.set(NAMESPACE, "ActiveMessages", 2, "a")
+    scene.monitor.set(NAMESPACE, "ActiveMessages", 7, "b")
+    found = await visible(await scene.metrics(filter="EntityName eq 'b'"))
+    assert isinstance(found, Fresh)
+    assert found.value == 7
+
+
+async def test_the_newest_minute_that_has_no_value_is_no_zero(scene: Scene) -> None:
+    """The value of four minutes ago is told with its age; the minute that fills now is left out."""
+    scene.monitor.set(NAMESPACE, "ActiveMessages", None)
+    found = await visible(await scene.metrics())
+    assert isinstance(found, Fresh)
+    assert found.value == 99
+    assert scene.at.clock.now() - found.measured_at >= 180
+
+
+async def test_aggregations_are_asked_apart(scene: Scene) -> None:
+    scene.monitor.set(NAMESPACE, "ActiveMessages", 5)
+    scene.monitor.set(NAMESPACE, "IncomingMessages", 11)
+    metrics = {"visible": "ActiveMessages", "incoming": "IncomingMessages"}
+    source = await scene.metrics(metrics=metrics, aggregations={"incoming": "total"})
+    found = await source.sample()
+    assert (found["visible"].value, found["incoming"].value) == (5, 11)
+    assert len(scene.monitor.calls) == 2
+
+
+async def test_the_past_is_told_in_even_steps(scene: Scene) -> None:
+    """Three days, of which each minute's value is the minute of its hour: every half hour's mean is known."""
+    scene.monitor.history["ActiveMessages"] = lambda minute: float(minute % 60)
+    source = await scene.metrics()
+    until = scene.at.clock.now() // 3600 * 3600
+    found = await source.past(["visible", "unknown"], until - 3 * 86_400, until, 1800.0)
+    assert found["visible"] == pytest.approx([14.5, 44.5] * 72)
+    assert len(found["unknown"]) == 144
+    assert all(math.isnan(v) for v in found["unknown"])
+    assert len(scene.monitor.calls) == 3, "a day a call"
+
+
+async def test_a_step_of_which_a_minute_is_missing_is_not_known(scene: Scene) -> None:
+    until = scene.at.clock.now() // 3600 * 3600
+    lost = int(until // 60) - 31
+    scene.monitor.history["ActiveMessages"] = lambda minute: None if minute == lost else 4.0
+    found = (await (await scene.metrics()).past(["visible"], until - 3600, until, 900.0))["visible"]
+    assert [math.isnan(v) for v in found] == [False, True, False, False]
+
+
+async def test_steps_that_do_not_begin_with_a_minute_take_the_minutes_that_they_touch(scene: Scene) -> None:
+    began = scene.at.clock.now() // 3600 * 3600
+    scene.monitor.history["ActiveMessages"] = lambda minute: float(minute - began // 60)
+    found = (await (await scene.metrics()).past(["visible"], began + 30, began + 210, 90.0))["visible"]
+    assert list(found) == [0.5, 2.5]
+
+
+@pytest.mark.parametrize(
+    ("spec", "key"),
+    [
+        ({"metrics": {}}, "metrics"),
+        ({"metrics": {"a b": "ActiveMessages"}}, "metrics"),
+        ({"scale": {"other": 0.01}}, "scale"),
+        ({"aggregations": {"other": "total"}}, "aggregations"),
+        ({"account": AzureAccount(subscription_id="00000000-0000-0000-0000-000000000000")}, "account.subscription_id"),
+    ],
+)
+def test_what_is_wrong_with_metrics_is_told_by_its_key(spec: dict[str, Any], key: str) -> None:
+    whole = {"resource": NAMESPACE, "region": "eastus", "metrics": {"visible": "ActiveMessages"}, **spec}
+    assert [k for k, _ in AzureMonitor(**whole).problems()] == [key]
+
+
+def test_the_metric_namespace_is_the_resource_s_type() -> None:
+    spec = AzureMonitor(resource=GPUS, region="eastus", metrics={"a": "A"})
+    assert spec.metric_namespace == "Microsoft.MachineLearningServices/workspaces/onlineEndpoints/deployments"

@@ -1,0 +1,123 @@
+"""Cloud Monitoring: filters, presets, sums that settle, PromQL, and parts that are missing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from policies.model import Absent, Fresh
+from scaler.ports import Misconfigured, Source
+from scaler.sources.cloud_monitoring import CloudMonitoring, GcpMetric
+from tests.scaler.clouds.gcp_place import There, there
+
+GPU = "kubernetes.io/container/accelerator/duty_cycle"
+TPU = "kubernetes.io/node/accelerator/"
+RATE = "custom.googleapis.com/requests"
+
+
+@pytest.fixture
+async def here(tmp_path: Path) -> AsyncIterator[There]:
+    async with there(tmp_path) as found:
+        yield found
+
+
+async def opened(here: There, **more: Any) -> Source:
+    return await CloudMonitoring(project=here.cloud.project(), **more).open(here.context)
+
+
+def tell(here: There, metric: str, value: float, age_s: float, **resource: str) -> None:
+    here.cloud.monitoring.tell(metric, value, here.clock.now() - age_s, labels=None, **resource)
+
+
+async def read(source: Source, quantity: str) -> Fresh[float]:
+    found = (await source.sample())[quantity]
+    assert isinstance(found, Fresh), found
+    return found
+
+
+async def test_gpus_of_a_namespace_are_a_mean_share(here: There) -> None:
+    for pod, value in (("a", 90.0), ("b", 70.0)):
+        tell(here, GPU, value, 20, namespace_name="llm", pod_name=pod)
+    tell(here, GPU, 5.0, 20, namespace_name="other")
+    source = await opened(here, preset="gke_gpu", match={"namespace_name": "llm"})
+    found = await read(source, "utilization")
+    assert found.value == pytest.approx(0.8)
+    assert 59 < here.clock.now() - found.measured_at < 125, "a mean is as old as the begin of its period"
+
+
+async def test_tpus_tell_cores_and_memory(here: There) -> None:
+    for name, value in (("duty_cycle", 80.0), ("tensorcore_utilization", 40.0), ("memory_bandwidth_utilization", 60.0)):
+        tell(here, TPU + name, value, 20, cluster_name="serving")
+    source = await opened(here, preset="gke_tpu", match={"cluster_name": "serving"})
+    found = {q: (await read(source, q)).value for q in ("utilization", "tensor_active", "memory_active")}
+    assert found == {"utilization": 0.8, "tensor_active": 0.4, "memory_active": 0.6}
+
+
+async def test_a_share_above_one_is_disbelieved(here: There) -> None:
+    tell(here, GPU, 180.0, 20)
+    found = (await (await opened(here, preset="gke_gpu")).sample())["utilization"]
+    assert found == Absent("1.8 is not a share from 0 to 1")
+
+
+async def test_a_sum_waits_until_all_its_samples_are_shown(here: There) -> None:
+    metric = GcpMetric(filter=f'metric.type = "{RATE}"', reducer="sum")
+    for pod in ("a", "b"):
+        tell(here, RATE, 10, 150, pod_name=pod)
+    tell(here, RATE, 10, 30, pod_name="a")  # b's is not shown yet
+    found = await read(await opened(here, metrics={"requests_per_s": metric}), "requests_per_s")
+    assert found.value == 20
+
+
+async def test_a_part_that_could_not_be_asked_makes_a_sum_a_bound_and_a_mean_nothing(here: There) -> None:
+    of = f'metric.type = "{RATE}"'
+    tell(here, RATE, 10, 150)
+    here.cloud.monitoring.errors = [{"code": 14, "message": "a location is unavailable"}]
+    chosen = {"total": GcpMetric(filter=of, reducer="sum"), "mean": GcpMetric(filter=of, reducer="mean")}
+    source = await opened(here, metrics=chosen)
+    assert "a location is unavailable" in (await read(source, "total")).missing
+    assert isinstance((await source.sample())["mean"], Absent)
+
+
+async def test_one_filter_that_is_wrong_does_not_hide_the_others(here: There) -> None:
+    tell(here, GPU, 50.0, 20)
+    wrong = GcpMetric(filter='metric.type=starts_with("x")')
+    found = await (await opened(here, preset="gke_gpu", metrics={"depth": wrong})).sample()
+    assert isinstance(found["utilization"], Fresh)
+    assert "does not specify a valid combination" in str(found["depth"])
+    with pytest.raises(Misconfigured, match="valid combination"):
+        await (await opened(here, metrics={"depth": wrong})).sample()
+
+
+@pytest.mark.parametrize(
+    ("result", "value"),
+    [
+        ([{"metric": {}, "value": [1.0, "7.5"]}], 7.5),
+        ([], None),
+        ([{"metric": {"a": "1"}, "value": [1.0, "1"]}, {"metric": {"a": "2"}, "value": [1.0, "1"]}], None),
+        ([{"metric": {}, "value": [1.0, "NaN"]}], None),
+        ([{"metric": {}, "value": "7"}], None),
+    ],
+    ids=["one", "none", "two", "NaN", "no sample"],
+)
+async def test_promql_gives_one_number_or_nothing(here: There, result: list[Any], value: float | None) -> None:
+    promql = 'sum(rate(vllm:request_success_total{cluster="serving"}[2m]))'
+    here.cloud.monitoring.prometheus = {promql: result}
+    found = (await (await opened(here, promql={"done_per_s": promql})).sample())["done_per_s"]
+    assert found == Fresh(value, 1.0) if value is not None else isinstance(found, Absent)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({}, "reads nothing"),
+        ({"promql": {"a b": "up"}}, "is not a quantity's name"),
+        ({"promql": {"x": "up"}, "metrics": {"x": GcpMetric(filter="metric.type=x")}}, "x is among metrics too"),
+        ({"promql": {"x": "up"}, "match": {"a": "b"}}, "there is no preset"),
+    ],
+)
+async def test_what_makes_no_sense_is_refused_before_it_runs(here: There, settings: dict[str, Any], told: str) -> None:
+    spec = CloudMonitoring(project=here.cloud.project(), **settings)
+    assert told in " ".join(text for _, text in spec.problems())

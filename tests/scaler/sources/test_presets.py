@@ -1,0 +1,241 @@
+"""The table of presets, and what a configuration may choose from it."""
+
+from __future__ import annotations
+
+from dataclasses import astuple, fields
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from policies.model import Fresh
+from policies.model.spec import Slo
+from policies.recommend.predictive.latency_model import LATENCIES, QUANTITIES
+from policies.recommend.threshold import Concurrency, GpuUtilization, KvCacheUsage
+from policies.signals.plausibility import SHARES
+from scaler.clock import SystemClock
+from scaler.config.load import load
+from scaler.shared_resources import Opening, Resources
+from scaler.sources.http import Access
+from scaler.sources.presets import PRESETS, Preset, Recipe
+from scaler.sources.prometheus import Prometheus
+from scaler.sources.promql import lost, selector, time_of, value_of
+from scaler.sources.scrape import Scrape
+from tests.servers.exporter import Engine, exporter, gauges
+
+TPU = 'container="vllm",model="tpu-v6e-slice",namespace="default",pod="llm-0",tpu_topology="2x2",make="cloud-tpu"'
+PAGES = {
+    "neuron": gauges(
+        "neuroncore_utilization_ratio",
+        {
+            'neuroncore="0",instance_type="inf2.xlarge",availability_zone="us-east-1c",runtime_tag="367"': 0.863,
+            'neuroncore="1",instance_type="inf2.xlarge",availability_zone="us-east-1c",runtime_tag="367"': 0.0,
+        },
+    ),
+    "tpu": gauges(
+        "duty_cycle",
+        {
+            f'accelerator_id="1-0",{TPU}': 20.0,
+            f'accelerator_id="1-1",{TPU}': 40.0,
+            'accelerator_id="n-0",make="nvidia",model="nvidia-l4",pod="other"': 99.0,
+        },
+    )
+    + gauges("tensorcore_utilization", {f'accelerator_id="1-0",{TPU}': 20.0, f'accelerator_id="1-1",{TPU}': 30.0})
+    + gauges("memory_bandwidth_utilization", {f'accelerator_id="1-0",{TPU}': 11, f'accelerator_id="1-1",{TPU}': 12}),
+}
+"""As neuron-monitor's exporter and GKE's TPU device plugin show them."""
+ROOT = Path(__file__).parents[2]
+ALL = [pytest.param(p, q, r, id=f"{p}-{q}") for p, table in PRESETS.items() for q, r in table.items()]
+
+
+def test_the_configuration_names_the_presets_of_the_table() -> None:
+    assert get_args(Preset) == tuple(PRESETS)
+
+
+@pytest.mark.parametrize(("preset", "quantity", "recipe"), ALL)
+def test_units_and_sums_fit_the_quantity(preset: str, quantity: str, recipe: Recipe) -> None:
+    assert (recipe.across in {"mean", "late"}) == (quantity in SHARES)
+    assert (recipe.across == "average") == quantity.endswith("_mean_s")
+    assert (recipe.across == "late") == quantity.endswith("_late_share")
+    assert recipe.promise == (quantity.removesuffix("_late_share") + "_s" if recipe.across == "late" else "")
+    assert (recipe.across == "rate") == quantity.endswith("_per_s")
+    assert (recipe.across == "p95") == quantity.endswith("_p95_s")
+    assert len(set(recipe.names)) == len(recipe.names)
+
+
+@pytest.mark.parametrize(
+    ("preset", "promises"), [("vllm", {*LATENCIES}), ("sglang", {"ttft_s"}), ("triton", {"ttft_s"})]
+)
+def test_an_engine_tells_all_of_a_latency_that_may_be_promised(preset: str, promises: set[str]) -> None:
+    told = {*QUANTITIES} & PRESETS[preset].keys()
+    assert {q for promise in promises for q in astuple(LATENCIES[promise])[:3]} <= told
+    assert {promise for promise, latency in LATENCIES.items() if latency.late in told} == promises
+    assert promises <= {promise.name for promise in fields(Slo)}
+    for promise in promises:
+        mean, late, p95 = (PRESETS[preset][q].names for q in astuple(LATENCIES[promise])[:3])
+        assert late == mean[: len(late)] == p95[: len(late)], "what is told of one latency is told by one histogram"
+
+
+@pytest.mark.parametrize("preset", ["vllm", "sglang", "triton_trtllm"])
+def test_an_engine_offers_what_the_policies_need(preset: Any) -> None:
+    offered = Prometheus(url="http://x", preset=preset).quantities()
+    assert {*Concurrency().needs(), *KvCacheUsage().needs()} <= offered.keys()
+    assert offered == Scrape(urls=("http://x:1/metrics",), preset=preset).quantities()
+
+
+def test_dcgm_offers_utilization() -> None:
+    assert {*GpuUtilization().needs()} <= Prometheus(url="http://x", preset="dcgm").quantities().keys()
+
+
+@pytest.mark.parametrize("preset", ["dcgm", "neuron", "tpu"])
+def test_each_kind_of_accelerator_offers_utilization(preset: Any) -> None:
+    assert {*GpuUtilization().needs()} <= Scrape(urls=("http://x:1/metrics",), preset=preset).quantities().keys()
+
+
+@pytest.mark.parametrize(
+    ("preset", "match", "expected"),
+    [
+        ("neuron", {"neuroncore": "0"}, {"utilization": 0.863}),
+        ("neuron", {}, {"utilization": 0.4315}),
+        ("tpu", {"make": "cloud-tpu"}, {"utilization": 0.3, "tensor_active": 0.25, "memory_active": 0.115}),
+    ],
+)
+async def test_accelerators_pages_are_read_in_shares(
+    preset: Any, match: dict[str, str], expected: dict[str, float]
+) -> None:
+    async with exporter({"node": Engine(PAGES[preset])}) as served, Resources() as resources:
+        spec = Scrape(preset=preset, urls=(served.url("node"),), match=match)
+        source = await spec.open(Opening(resources, SystemClock(), 5.0))
+        read = await source.sample()
+    told = {quantity: reading.value for quantity, reading in read.items() if isinstance(reading, Fresh)}
+    assert told == pytest.approx(expected)
+
+
+def test_rates_and_latencies_are_read_when_named() -> None:
+    assert [*Prometheus(url="http://x", preset="vllm").quantities()] == ["running", "waiting", "kv_cache_usage"]
+    named = Prometheus(url="http://x", preset="vllm", read=("waiting", "ttft_p95_s"), max_age_s=90)
+    assert named.quantities() == {"waiting": 90, "ttft_p95_s": 90}
+
+
+def test_a_query_goes_before_the_preset() -> None:
+    spec = Prometheus(url="http://x", preset="vllm", queries={"waiting": "mine"})
+    assert [*spec.quantities()] == ["running", "kv_cache_usage", "waiting"]
+    assert "waiting" not in spec.recipes()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "promql"),
+    [
+        (Recipe(("a",), "sum", {"kind": "waiting"}), 'sum(a{pod="p",kind="waiting"})'),
+        (Recipe(("a", "b"), "mean", divisor=100), 'avg(a{pod="p"} or b{pod="p"}) / 100'),
+        (Recipe(("a", "b"), "rate"), 'sum(rate(a{pod="p"}[60000ms]) or rate(b{pod="p"}[60000ms]))'),
+        (
+            Recipe(("a_ms",), "p95", divisor=1000),
+            'histogram_quantile(0.95, sum by (le) (rate(a_ms_bucket{pod="p"}[60000ms]))) / 1000',
+        ),
+        (
+            Recipe(("a_ms",), "average", divisor=1000),
+            'sum(rate(a_ms_sum{pod="p"}[60000ms])) / 1000 / sum(rate(a_ms_count{pod="p"}[60000ms]))',
+        ),
+        (
+            Recipe(("a", "b"), "average"),
+            (
+                'sum(rate(a_sum{pod="p"}[60000ms]) or rate(b_sum{pod="p"}[60000ms]))'
+                ' / sum(rate(a_count{pod="p"}[60000ms]) or rate(b_count{pod="p"}[60000ms]))'
+            ),
+        ),
+        (Recipe(("a_ms",), "late", divisor=1000), 'sum by (le) (rate(a_ms_bucket{pod="p"}[60000ms]))'),
+        (
+            Recipe(("a", "b", "c"), "late"),
+            (
+                'sum by (le) (rate(a_bucket{pod="p"}[60000ms])'
+                ' or (rate(b_bucket{pod="p"}[60000ms]) unless ignoring (le) rate(a_bucket{pod="p"}[60000ms]))'
+                ' or (rate(c_bucket{pod="p"}[60000ms]) unless ignoring (le) rate(a_bucket{pod="p"}[60000ms])'
+                ' unless ignoring (le) rate(b_bucket{pod="p"}[60000ms])))'
+            ),
+        ),
+    ],
+)
+def test_a_recipe_as_promql(recipe: Recipe, promql: str) -> None:
+    assert value_of(recipe, {"pod": "p"}, 60) == promql
+
+
+def test_times_and_lost_targets_as_promql() -> None:
+    recipe = Recipe(("a", "b"), "sum")
+    assert time_of(recipe, {}) == "min(timestamp(a{}) or timestamp(b{}))"
+    assert lost(recipe, {}) == (
+        "count((up == 0) and on (job, instance) (last_over_time(a{}[300s]) or last_over_time(b{}[300s])))"
+    )
+
+
+def test_a_mean_is_as_old_as_its_sum_and_its_count() -> None:
+    assert time_of(Recipe(("a",), "average", divisor=1000), {}) == "min(timestamp(a_sum{}) or timestamp(a_count{}))"
+
+
+def test_label_values_are_quoted() -> None:
+    assert selector("a", {"x": 'q"\\\n\tü'}) == 'a{x="q\\"\\\\\\n\\tü"}'
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "rule"),
+    [
+        ({}, "", "reads nothing"),
+        ({"read": ("waiting",)}, "read", "the preset has no waiting; it has nothing"),
+        ({"preset": "tgi", "read": ("waitng",)}, "read", "it has running, waiting"),
+        ({"queries": {"x": "1"}, "match": {"a": "b"}}, "match", "no preset is named"),
+        ({"preset": "vllm", "match": {"__name__": "up"}}, "match", "not a label's name"),
+        ({"preset": "vllm", "match": {"a b": "up"}}, "match", "not a label's name"),
+        ({"preset": "triton_trtllm", "match": {"request_type": "max"}}, "match", "the preset itself says"),
+        ({"queries": {"a-b": "1"}}, "queries", "not a quantity's name"),
+        ({"queries": {"a": "1"}, "timestamp_queries": {"b": "1"}}, "timestamp_queries", "no query 'b'"),
+    ],
+)
+def test_a_choice_that_makes_no_sense_is_refused(fields: dict[str, Any], field: str, rule: str) -> None:
+    assert [f for f, text in Prometheus(url="http://x", **fields).problems() if rule in text] == [field]
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "rule"),
+    [
+        ({}, "urls", "either urls or service"),
+        ({"urls": ("http://a/m",), "service": "http://b/m"}, "urls", "either urls or service"),
+        ({"urls": ("http://a/m", "http://a/m")}, "urls", "twice"),
+        ({"urls": ("a:8000",)}, "urls", "not an address"),
+        ({"urls": ("http://me:pass@a/m",)}, "urls", "not an address"),
+        ({"service": "http://a:99999/m"}, "service", "not an address"),
+    ],
+)
+def test_pages_that_cannot_be_are_refused(fields: dict[str, Any], field: str, rule: str) -> None:
+    assert [f for f, text in Scrape(preset="vllm", **fields).problems() if rule in text] == [field]
+
+
+@pytest.mark.parametrize(
+    ("access", "rule"),
+    [
+        (Access(username="me"), "come together"),
+        (Access(headers={"Authorization": "Bearer x"}), "secrets have no place here"),
+        (Access(headers={"X-A": "b\r\nX-C: d"}), "not a header on one line"),
+        (Access(headers={"X A": "b"}), "not a header on one line"),
+    ],
+)
+def test_credentials_that_cannot_be_are_refused(access: Access, rule: str) -> None:
+    assert any(rule in text for _, text in access.problems())
+
+
+@pytest.mark.parametrize("name", ["vllm-prometheus", "vllm-scrape"])
+def test_the_examples_are_sound(name: str) -> None:
+    workloads = load([ROOT / "config" / "workloads" / f"{name}.yaml"]).workloads
+    assert [*workloads] == ["vllm-llama"]
+
+
+def test_credentials_are_configured_by_where_they_are(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("hunter2-token", encoding="utf-8")
+    text = (ROOT / "config" / "workloads" / "vllm-prometheus.yaml").read_text(encoding="utf-8")
+    access = f"    access: {{bearer_token: {{file: {token}}}, headers: {{X-Scope-OrgID: llm}}}}\n"
+    file = tmp_path / "workload.yaml"
+    file.write_text(text.replace("    # access:\n", access), encoding="utf-8")
+    (workload,) = load([file]).workloads.values()
+    sent = workload.spec.sources["engines"].access.sent()
+    assert sent == {"Authorization": "Bearer hunter2-token", "X-Scope-OrgID": "llm"}
+    assert "hunter2-token" not in str(workload.document)

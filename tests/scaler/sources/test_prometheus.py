@@ -1,0 +1,331 @@
+"""The Prometheus source on a real Prometheus: renamed and missing metrics, times, matching, queries of one's own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from policies.model import Absent, Fresh
+from scaler.clock import SystemClock
+from scaler.ports import Misconfigured, PastSource, Source
+from scaler.shared_resources import Opening, Resources
+from scaler.sources.prometheus import Prometheus
+from scaler.sources.scrape import Scrape
+from tests.servers.beside import beside
+from tests.servers.exporter import State
+from tests.servers.fleet import WEIRD, Fleet, scraped
+from tests.servers.http_fault import http_front
+from tests.servers.prometheus import PrometheusServer, needs_prometheus
+
+pytestmark = [pytest.mark.slow, needs_prometheus]
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Iterator[Fleet]:
+    with beside(scraped()) as there:
+        yield there
+
+
+@pytest.fixture
+def server(fleet: Fleet) -> PrometheusServer:
+    return fleet.server
+
+
+@pytest.fixture
+async def opening() -> AsyncIterator[Opening]:
+    async with Resources() as resources:
+        yield Opening(resources, SystemClock(), 5.0)
+
+
+PROMISED = {"ttft_s": 1.0, "itl_s": 0.05}
+MEANS_AND_LATE = ("ttft_mean_s", "ttft_late_share", "itl_mean_s", "itl_late_share")
+
+
+@pytest.fixture
+async def promising() -> AsyncIterator[Opening]:
+    """As a workload opens its sources that promises a latency."""
+    async with Resources() as resources:
+        yield Opening(resources, SystemClock(), 5.0, PROMISED)
+
+
+async def read(opening: Opening, server: PrometheusServer, case: str | None, **fields: Any) -> Mapping[str, Any]:
+    match = {} if case is None else {"case": case}
+    source: Source = await Prometheus(url=server.url, match=match, **fields).open(opening)
+    return await source.sample()
+
+
+def values(readings: Mapping[str, Any]) -> dict[str, float]:
+    return {q: reading.value for q, reading in readings.items() if isinstance(reading, Fresh)}
+
+
+async def test_a_recorded_engine_reads_the_same_through_prometheus_and_directly(opening: Opening, fleet: Fleet) -> None:
+    direct = await Scrape(preset="vllm", urls=(fleet.pages.url("recorded"),)).open(opening)
+    seen = values(await read(opening, fleet.server, "recorded", preset="vllm"))
+    assert seen == {"running": 12, "waiting": 5, "kv_cache_usage": 0.4}
+    assert seen == values(await direct.sample())
+
+
+@pytest.mark.parametrize(
+    ("case", "usage"),
+    [
+        pytest.param("old", 0.3, id="the-old-name-only"),
+        pytest.param("mixed", 0.6, id="one-replica-under-each-name"),
+        pytest.param("both", 0.4, id="both-names-at-once-count-once"),
+    ],
+)
+async def test_renamed_metrics_are_found(opening: Opening, server: PrometheusServer, case: str, usage: float) -> None:
+    readings = await read(opening, server, case, preset="vllm")
+    assert readings["kv_cache_usage"].value == pytest.approx(usage)
+
+
+async def test_gpus_in_percent_read_as_shares(opening: Opening, server: PrometheusServer) -> None:
+    readings = values(await read(opening, server, "dcgm", preset="dcgm", read=("utilization", "tensor_active")))
+    assert readings == {"utilization": pytest.approx(0.4), "tensor_active": pytest.approx(0.1)}
+
+
+async def test_tensorrt_llm_is_read_by_its_labels(opening: Opening, server: PrometheusServer) -> None:
+    wanted = ("running", "waiting", "kv_cache_usage")
+    readings = values(await read(opening, server, "trtllm", preset="triton_trtllm", read=wanted))
+    assert readings == {"running": 9, "waiting": 4, "kv_cache_usage": 0.25}
+
+
+async def test_sglangs_priorities_are_not_counted_beside_their_total(opening: Opening, fleet: Fleet) -> None:
+    direct = await Scrape(preset="sglang", urls=(fleet.pages.url("sglang"),)).open(opening)
+    seen = values(await read(opening, fleet.server, "sglang", preset="sglang"))
+    assert seen == {"running": 8, "waiting": 7, "kv_cache_usage": 0.28}
+    assert seen == values(await direct.sample())
+
+
+async def test_rates_and_latencies_are_those_of_the_window(opening: Opening, server: PrometheusServer) -> None:
+    wanted = ("generation_tokens_per_s", "ttft_p95_s")
+    readings = values(await read(opening, server, "counting", preset="vllm", read=wanted, window_s=3))
+    assert readings["generation_tokens_per_s"] == pytest.approx(1000, rel=0.2)
+    assert readings["ttft_p95_s"] == pytest.approx(2.5 + 2.5 * 0.5 / 0.6, rel=0.01)
+
+
+async def test_means_and_late_shares_are_those_of_the_recorded_engine(
+    promising: Opening, server: PrometheusServer
+) -> None:
+    readings = await read(promising, server, "growing", preset="vllm", read=MEANS_AND_LATE, window_s=3)
+    assert values(readings) == {
+        "ttft_mean_s": pytest.approx(2210.5642309188843 / 2131),
+        "ttft_late_share": pytest.approx((2131 - 1448) / 2131),
+        "itl_mean_s": pytest.approx(33.779603175732476 / 2131),
+        "itl_late_share": pytest.approx((2131 - 2104) / 2131),
+    }
+    assert readings["ttft_late_share"].measured_at == pytest.approx(time.time(), abs=5)
+
+
+async def test_a_replica_is_told_of_under_the_first_name_that_it_has(
+    promising: Opening, server: PrometheusServer
+) -> None:
+    wanted = ("itl_mean_s", "itl_late_share", "itl_p95_s")
+    readings = values(await read(promising, server, "upgrade", preset="vllm", read=wanted, window_s=3))
+    assert readings["itl_mean_s"] == pytest.approx(0.68 / 20, rel=0.2)
+    assert readings["itl_late_share"] == 0.0, "of gaps more are late: those that know of requests alone tell"
+    assert readings["itl_p95_s"] == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize(("promise_s", "late"), [(2.0, 0.1), (1.25, 0.3)], ids=["on-a-bound", "between-two"])
+async def test_milliseconds_are_read_in_seconds(server: PrometheusServer, promise_s: float, late: float) -> None:
+    wanted = ("ttft_mean_s", "ttft_late_share", "ttft_p95_s")
+    async with Resources() as resources:
+        opening = Opening(resources, SystemClock(), 5.0, {"ttft_s": promise_s})
+        readings = values(await read(opening, server, "triton", preset="triton", read=wanted, window_s=3))
+    assert readings == {
+        "ttft_mean_s": pytest.approx(0.65),
+        "ttft_late_share": pytest.approx(late),
+        "ttft_p95_s": pytest.approx(3.5),
+    }
+
+
+async def test_where_nothing_was_observed_there_is_no_mean_and_no_share(
+    promising: Opening, server: PrometheusServer
+) -> None:
+    readings = await read(promising, server, "recorded", preset="vllm", read=MEANS_AND_LATE, window_s=3)
+    assert readings == dict.fromkeys(MEANS_AND_LATE, Absent("nothing was observed in the last 3 s"))
+
+
+async def test_what_is_not_promised_is_never_late(opening: Opening, server: PrometheusServer) -> None:
+    readings = await read(opening, server, "growing", preset="vllm", read=MEANS_AND_LATE, window_s=3)
+    assert values(readings).keys() == {"ttft_mean_s", "itl_mean_s"}
+    assert readings["itl_late_share"] == Absent("nothing is late where slo.itl_s promises nothing")
+
+
+async def test_without_a_replica_there_is_no_mean_and_no_share(promising: Opening, fleet: Fleet) -> None:
+    fields: dict[str, Any] = {"preset": "vllm", "read": MEANS_AND_LATE, "window_s": 3}
+    assert values(await read(promising, fleet.server, "parted", **fields)).keys() == {*MEANS_AND_LATE}
+    fleet.engines["parted-2"].state = State.DOWN
+    await fleet.server.until('up{case="parted"} == 0', lambda found: len(found) == 1)
+    why = "1 targets that answered in the last 300 s cannot be scraped now"
+    readings = await read(promising, fleet.server, "parted", **fields)
+    assert readings == dict.fromkeys(MEANS_AND_LATE, Absent(why))
+
+
+async def test_a_reading_is_as_old_as_its_oldest_sample(opening: Opening, fleet: Fleet) -> None:
+    readings = await read(opening, fleet.server, "held", preset="vllm", read=("running",))
+    assert readings["running"].value == 2
+    assert readings["running"].measured_at == pytest.approx(fleet.began - 40, abs=0.01)
+
+
+async def test_a_query_is_as_old_as_its_timestamp_query_says(opening: Opening, fleet: Fleet) -> None:
+    series = 'vllm:num_requests_running{case="held"}'
+    queries = {"timed": f"sum({series})", "untimed": f"sum({series})"}
+    times = {"timed": f"max(timestamp({series}))"}
+    for _ in range(2):  # asked apart, then together
+        readings = await read(opening, fleet.server, None, queries=queries, timestamp_queries=times)
+        assert readings["timed"].measured_at == pytest.approx(fleet.began - 20, abs=0.01)
+        assert readings["untimed"].measured_at > fleet.began
+
+
+async def test_replicas_that_are_gone_are_absent_and_not_zero(opening: Opening, fleet: Fleet) -> None:
+    fleet.engines["gone"].state = State.DOWN
+    await fleet.server.until('vllm:num_requests_running{case="gone"}', lambda found: not found)
+    readings = await read(opening, fleet.server, "gone", preset="vllm")
+    assert all("though there were in the last day" in reading.reason for reading in readings.values())
+
+
+async def test_a_metric_that_never_was_is_loud_and_hides_no_other(opening: Opening, server: PrometheusServer) -> None:
+    readings = await read(opening, server, "partly", preset="vllm")
+    assert values(readings) == {"running": 3}
+    reason = readings["kv_cache_usage"].reason
+    assert reason.startswith("misconfigured: no series of vllm:kv_cache_usage_perc or vllm:gpu_cache_usage_perc")
+    assert readings["waiting"].reason.endswith("vllm:num_requests_waiting has series, but none with these labels")
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        pytest.param({"preset": "tgi"}, "nothing here begins with 'tgi_'", id="no-such-engine"),
+        pytest.param({"preset": "vllm", "match": {"case": "recroded"}}, "none with these labels", id="wrong-label"),
+        pytest.param(
+            {"queries": {"depth": "sum(vllm:num_requests_wating)"}},
+            "did you mean 'vllm:num_requests_waiting'",
+            id="typo",
+        ),
+        pytest.param({"queries": {"depth": "sum("}}, "unclosed left parenthesis", id="no-promql"),
+        pytest.param({"queries": {"depth": "up[1m]"}}, "gives a matrix, not a number", id="many-times"),
+        pytest.param({"queries": {"depth": "'seven'"}}, "gives a string, not a number", id="text"),
+    ],
+)
+async def test_nothing_to_be_read_at_all_is_misconfigured(
+    opening: Opening, server: PrometheusServer, fields: dict[str, Any], why: str
+) -> None:
+    source = await Prometheus(url=server.url, **fields).open(opening)
+    with pytest.raises(Misconfigured, match=why):
+        await source.sample()
+
+
+async def test_the_search_for_what_never_was_is_not_repeated_each_turn(
+    opening: Opening, server: PrometheusServer
+) -> None:
+    async with http_front(server.url) as front:
+        source = await Prometheus(url=front.url, preset="vllm", match={"case": "partly"}).open(opening)
+        first = await source.sample()
+        asked = len(front.seen)
+        second = await source.sample()
+        assert values(second) == {"running": 3}
+        assert (second["waiting"], second["kv_cache_usage"]) == (first["waiting"], first["kv_cache_usage"])
+        assert len(front.seen) == asked + 1
+
+
+async def test_all_quantities_take_one_request_a_turn(opening: Opening, server: PrometheusServer) -> None:
+    async with http_front(server.url, prefix="/prefix") as front:
+        queries = {"two": "1 + 1 # a number", "gpus": 'count(DCGM_FI_DEV_GPU_UTIL{case="dcgm"})'}
+        source = await Prometheus(
+            url=front.url + "/", preset="vllm", match={"case": "recorded"}, queries=queries, read=None
+        ).open(opening)
+        expected = {"running": 12, "waiting": 5, "kv_cache_usage": 0.4, "two": 2, "gpus": 3}
+        assert values(await source.sample()) == expected  # the queries given are tried apart
+        front.seen.clear()
+        assert values(await source.sample()) == expected
+        assert [path for path, _ in front.seen] == ["/prefix/api/v1/query"]
+
+
+@pytest.mark.parametrize(
+    "broken", ["sum(", "up + on(job) up{case='mixed'} * on() up", "vllm:num_requests_running", "up) or (up"]
+)
+async def test_a_broken_query_hides_no_other_quantity(opening: Opening, server: PrometheusServer, broken: str) -> None:
+    queries = {"broken": broken, "sound": 'sum(vllm:num_requests_waiting{case="old"})'}
+    source = await Prometheus(url=server.url, preset="vllm", match={"case": "recorded"}, queries=queries).open(opening)
+    for _ in range(3):
+        readings = await source.sample()
+        assert isinstance(readings["broken"], Absent)
+        assert values(readings) == {"running": 12, "waiting": 5, "kv_cache_usage": 0.4, "sound": 5}
+
+
+async def test_one_series_is_expected_and_two_are_none(opening: Opening, server: PrometheusServer) -> None:
+    readings = await read(opening, server, None, queries={"two": 'vllm:num_requests_running{case="mixed"}'})
+    assert readings["two"] == Absent("2 series where one is expected: aggregate the query, as in sum(...)")
+
+
+@pytest.mark.parametrize(
+    ("case", "quantity", "why"),
+    [
+        ("nan", "running", "nan is not finite"),
+        ("nan", "waiting", "inf is not finite"),
+        ("negative", "running", "-1 is negative"),
+        ("negative", "kv_cache_usage", "40 is not a share from 0 to 1"),
+    ],
+)
+async def test_what_is_no_measurement_is_absent(
+    opening: Opening, server: PrometheusServer, case: str, quantity: str, why: str
+) -> None:
+    readings = await read(opening, server, case, preset="vllm", read=(quantity,))
+    assert readings[quantity] == Absent(why)
+
+
+async def test_any_label_value_is_matched_as_it_is(opening: Opening, server: PrometheusServer) -> None:
+    assert values(await read(opening, server, WEIRD, preset="vllm", read=("running",))) == {"running": 6}
+
+
+@pytest.mark.parametrize("value", ['x"} or vector(99) or up{case="', "x\\", ".*", "x\n#", "`"])
+async def test_a_label_value_cannot_break_out(opening: Opening, server: PrometheusServer, value: str) -> None:
+    with pytest.raises(Misconfigured, match="none with these labels"):
+        await read(opening, server, value, preset="vllm")
+
+
+async def test_a_sum_without_a_replica_that_cannot_be_scraped_is_no_sum(opening: Opening, fleet: Fleet) -> None:
+    assert values(await read(opening, fleet.server, "lost", preset="vllm"))["running"] == 24
+    fleet.engines["lost-2"].state = State.HANGING
+    await fleet.server.until('vllm:num_requests_running{case="lost"}', lambda found: len(found) == 1)
+    readings = await read(opening, fleet.server, "lost", preset="vllm")
+    running, why = readings["running"], "1 targets that answered in the last 300 s cannot be scraped now"
+    assert isinstance(running, Fresh)
+    assert (running.value, running.missing) == (12, why)
+    assert readings["kv_cache_usage"] == Absent(why)
+
+
+async def test_a_replica_that_has_not_answered_yet_is_not_missed(opening: Opening, server: PrometheusServer) -> None:
+    assert await server.query('up{case="starting"} == 0')
+    assert values(await read(opening, server, "starting", preset="vllm"))["running"] == 12
+
+
+async def test_what_it_would_have_told_is_told_for_every_step(opening: Opening, fleet: Fleet) -> None:
+    wanted = ("generation_tokens_per_s", "running")
+    source = await Prometheus(url=fleet.server.url, preset="vllm", match={"case": "counting"}, read=wanted).open(
+        opening
+    )
+    assert isinstance(source, PastSource)
+    now = time.time()
+    found = await source.past(wanted, now - 600, now, 4.0)
+    rates = found["generation_tokens_per_s"]
+    assert (len(rates), np.isnan(rates[0])) == (150, True), "before there was a server nothing is known"
+    assert rates[~np.isnan(rates)][-1] == pytest.approx(1000, rel=0.2)
+    assert np.isnan(found["running"]).all(), "what this engine does not tell is no zero"
+    broken = await Prometheus(url=fleet.server.url, queries={"running": "sum("}).open(opening)
+    with pytest.raises(Misconfigured, match="parse error"):
+        await broken.past(("running",), now - 600, now, 4.0)
+
+
+async def test_more_points_than_the_server_answers_with_are_asked_for_in_parts(opening: Opening, fleet: Fleet) -> None:
+    async with http_front(fleet.server.url) as front:
+        source = await Prometheus(url=front.url, queries={"running": "time()"}).open(opening)
+        start = float(round(time.time()) - 30_000)
+        found = await source.past(("running",), start, start + 25_000, 1.0)
+        assert (found["running"] == start + 1 + np.arange(25_000)).all()
+        assert [path for path, _ in front.seen] == ["/api/v1/query_range"] * 3

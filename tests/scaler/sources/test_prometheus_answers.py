@@ -1,0 +1,278 @@
+"""What the Prometheus source makes of each kind of answer, from a server that says what the test wants."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from policies.model import Absent, Fresh
+from scaler.clock import SystemClock
+from scaler.config.secret import Secret
+from scaler.ports import Misconfigured, PortError, Unavailable
+from scaler.shared_resources import Opening, Resources
+from scaler.sources.http import Access
+from scaler.sources.prometheus import Prometheus
+from scaler.sources.promql import metric_names
+from tests.servers.certificate import self_signed
+from tests.servers.http_fault import Front, http_front
+
+
+@pytest.fixture
+async def front() -> AsyncIterator[Front]:
+    async with http_front("http://127.0.0.1:9") as front:
+        yield front
+
+
+@pytest.fixture
+async def opening() -> AsyncIterator[Opening]:
+    async with Resources() as resources:
+        yield Opening(resources, SystemClock(), 5.0)
+
+
+def answer(rows: dict[str, str], **more: Any) -> bytes:
+    """A vector with one row for each part of the joint query."""
+    result = [{"metric": {"forescale": key}, "value": [1000.0, value]} for key, value in rows.items()]
+    return json.dumps({"status": "success", "data": {"resultType": "vector", "result": result}, **more}).encode()
+
+
+RUNNING = answer({"value:running": "7", "time:running": "990.5"})
+
+
+async def read(opening: Opening, front: Front, **fields: Any) -> Fresh[float] | Absent:
+    source = await Prometheus(url=front.url, preset="vllm", read=("running",), **fields).open(opening)
+    return (await source.sample())["running"]
+
+
+async def test_a_value_and_its_time(opening: Opening, front: Front) -> None:
+    front.body = RUNNING
+    assert await read(opening, front) == Fresh(7.0, 990.5)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error", "said"),
+    [
+        (
+            400,
+            b'{"status":"error","errorType":"bad_data","error":"parse error: oops"}',
+            Misconfigured,
+            "bad_data: parse",
+        ),
+        (
+            422,
+            b'{"status":"error","errorType":"execution","error":"too many samples"}',
+            Misconfigured,
+            "too many samples",
+        ),
+        (400, b"<html>no</html>", Misconfigured, "HTTP 400: <html>no</html>"),
+        (401, b"", Misconfigured, "HTTP 401"),
+        (403, b"who are you", Misconfigured, "HTTP 403: who are you"),
+        (404, b"", Misconfigured, "HTTP 404"),
+        (302, b"", Misconfigured, "sends us to 'https://login.example'"),
+        (429, b"", Unavailable, "HTTP 429"),
+        (500, b"", Unavailable, "HTTP 500"),
+        (503, b'{"status":"error","errorType":"timeout","error":"query timed out"}', Unavailable, "query timed out"),
+        (200, b"<html>please log in</html>", Unavailable, "not JSON: '<html>please log in</html>'"),
+        (200, b"", Unavailable, "not JSON"),
+        (200, b"[]", Unavailable, "list where an object was expected"),
+        (200, b'{"status":"error","error":"later"}', Unavailable, "later"),
+        (200, b'{"status":"success"}', Unavailable, "that we do not understand"),
+        (200, b'{"status":"success","data":{"resultType":"vector","result":[3]}}', Unavailable, "do not understand"),
+        (200, b" " * (2**20 + 1), Unavailable, "more than 1 MiB: aggregate the query"),
+    ],
+)
+async def test_errors_are_told_by_their_remedy(
+    opening: Opening, front: Front, status: int, body: bytes, error: type[PortError], said: str
+) -> None:
+    front.status, front.body, front.headers = status, body, {"Location": "https://login.example"}
+    with pytest.raises(error, match=said) as raised:
+        await read(opening, front)
+    assert isinstance(raised.value, Unavailable) == (error is Unavailable)
+
+
+@pytest.mark.parametrize(("header", "wait_s"), [("7", 7), ("86400", 300), ("soon", None), ("-1", None)])
+async def test_a_throttling_server_is_left_alone_as_long_as_it_asks(
+    opening: Opening, front: Front, header: str, wait_s: float | None
+) -> None:
+    front.status, front.headers = 429, {"Retry-After": header}
+    with pytest.raises(Unavailable) as raised:
+        await read(opening, front)
+    assert raised.value.retry_after_s == wait_s
+
+
+async def test_a_partial_answer_is_no_answer(opening: Opening, front: Front) -> None:
+    front.body = answer({"value:running": "7", "time:running": "990.5"}, warnings=["store 10.0.0.3 did not answer"])
+    assert await read(opening, front) == Absent("a partial answer: store 10.0.0.3 did not answer")
+
+
+async def test_remarks_on_style_are_no_warnings(opening: Opening, front: Front) -> None:
+    remark = "PromQL info: metric might not be a counter"
+    front.body = answer({"value:running": "7", "time:running": "990.5"}, warnings=[remark], infos=[remark])
+    assert await read(opening, front) == Fresh(7.0, 990.5)
+
+
+@pytest.mark.parametrize("at", ["NaN", "+Inf", "noon"])
+async def test_a_time_that_is_none_makes_no_reading(opening: Opening, front: Front, at: str) -> None:
+    front.body = answer({"value:running": "7", "time:running": at})
+    assert isinstance(await read(opening, front), Absent)
+
+
+@pytest.mark.parametrize("quantity", ["ttft_p95_s", "ttft_mean_s"])
+async def test_latencies_of_nothing_are_absent(opening: Opening, front: Front, quantity: str) -> None:
+    front.body = answer({f"value:{quantity}": "NaN", f"time:{quantity}": "990"})
+    source = await Prometheus(url=front.url, preset="vllm", read=(quantity,)).open(opening)
+    assert await source.sample() == {quantity: Absent("nothing was observed in the last 120 s")}
+
+
+Bucket = tuple[str | None, object]
+
+
+def buckets(*counts: Bucket, lost: bool = False) -> bytes:
+    """The answer to a late share: a row a bucket."""
+    rows: list[Any] = [
+        {"metric": {"forescale": "value:ttft_late_share", **({} if le is None else {"le": le})}, "value": [1000.0, n]}
+        for le, n in counts
+    ]
+    told = {"time:ttft_late_share": "990", **({"lost": "2"} if lost else {})}
+    rows += [{"metric": {"forescale": key}, "value": [1000.0, value]} for key, value in told.items()]
+    return json.dumps({"status": "success", "data": {"resultType": "vector", "result": rows}}).encode()
+
+
+async def late(front: Front, body: bytes, preset: Any = "vllm", promise_s: float = 1.0) -> Any:
+    front.body = body
+    async with Resources() as resources:
+        opening = Opening(resources, SystemClock(), 5.0, {"ttft_s": promise_s})
+        source = await Prometheus(url=front.url, preset=preset, read=("ttft_late_share",)).open(opening)
+        return (await source.sample())["ttft_late_share"]
+
+
+SOUND: tuple[Bucket, ...] = (("+Inf", "10"), ("0.5", "4"), ("1.0", "7"), ("2.5", "9"))
+
+
+async def test_a_late_share_is_made_of_buckets_in_any_order(front: Front) -> None:
+    assert await late(front, buckets(*SOUND)) == Fresh(pytest.approx(0.3), 990.0)
+    assert await late(front, buckets(*SOUND), promise_s=0.75) == Fresh(pytest.approx(0.45), 990.0)
+
+
+async def test_one_bound_that_replicas_write_in_two_ways_is_one(front: Front) -> None:
+    body = buckets(("1", "7"), ("1.0", "7"), ("+Inf", "20"))
+    assert await late(front, body) == Fresh(pytest.approx(0.3), 990.0)
+
+
+async def test_a_promise_is_held_against_milliseconds(front: Front) -> None:
+    body = buckets(("500", "4"), ("1000", "7"), ("+Inf", "10"))
+    assert await late(front, body, "triton") == Fresh(pytest.approx(0.3), 990.0)
+
+
+async def test_no_observation_is_no_late_share(front: Front) -> None:
+    said = await late(front, buckets(("1.0", "0"), ("+Inf", "0")))
+    assert said == Absent("nothing was observed in the last 120 s")
+
+
+async def test_a_late_share_without_a_replica_is_none(front: Front) -> None:
+    said = await late(front, buckets(*SOUND, lost=True))
+    assert said == Absent("2 targets that answered in the last 300 s cannot be scraped now")
+
+
+@pytest.mark.parametrize(
+    "spoilt", [("0.1", "NaN"), ("0.1", "+Inf"), ("0.1", {}), ("0.1", None), (None, "3"), ("fast", "3"), ("NaN", "3")]
+)
+async def test_what_is_no_bucket_makes_no_late_share(front: Front, spoilt: Bucket) -> None:
+    said = await late(front, buckets(*SOUND, spoilt))
+    assert isinstance(said, Absent)
+    assert said.reason.startswith("vllm:time_to_first_token_seconds_bucket is no histogram: its count up to")
+
+
+@pytest.mark.parametrize(("told", "value"), [("0.02", 0.02), ("1.004", 1.0), ("2", None)])
+async def test_a_late_share_of_ones_own_is_a_share(
+    opening: Opening, front: Front, told: str, value: float | None
+) -> None:
+    front.body = answer({"": told})
+    source = await Prometheus(url=front.url, queries={"ttft_late_share": "late"}).open(opening)
+    refused = Absent("2 is not a share from 0 to 1")
+    assert await source.sample() == {"ttft_late_share": refused if value is None else Fresh(value, 1000.0)}
+
+
+async def test_a_native_histogram_is_not_a_number(opening: Opening, front: Front) -> None:
+    row = {"metric": {}, "histogram": [1000.0, {"count": "3", "sum": "1"}]}
+    front.body = json.dumps({"status": "success", "data": {"resultType": "vector", "result": [row]}}).encode()
+    source = await Prometheus(url=front.url, queries={"depth": "x"}).open(opening)
+    assert await source.sample() == {"depth": Absent("'a histogram' is not a number")}
+
+
+async def test_credentials_are_read_anew_for_every_request(opening: Opening, front: Front, tmp_path: Path) -> None:
+    front.body = RUNNING
+    token = tmp_path / "token"
+    token.write_text("first-token\n", encoding="utf-8")
+    access = Access(bearer_token=Secret(file=str(token)), headers={"X-Scope-OrgID": "llm"})
+    source = await Prometheus(url=front.url, preset="vllm", read=("running",), access=access).open(opening)
+    await source.sample()
+    token.write_text("second-token\n", encoding="utf-8")
+    await source.sample()
+    assert [headers["Authorization"] for _, headers in front.seen] == ["Bearer first-token", "Bearer second-token"]
+    assert front.seen[0][1]["X-Scope-OrgID"] == "llm"
+
+
+async def test_basic_authentication_and_a_secret_that_went_away(opening: Opening, front: Front, tmp_path: Path) -> None:
+    front.body = RUNNING
+    password = tmp_path / "password"
+    password.write_text("pässword", encoding="utf-8")
+    access = Access(username="forescale", password=Secret(file=str(password)))
+    assert await read(opening, front, access=access) == Fresh(7.0, 990.5)
+    assert base64.b64decode(front.seen[0][1]["Authorization"].split()[1]).decode() == "forescale:pässword"
+    password.unlink()
+    with pytest.raises(Misconfigured, match="there is no file"):
+        await read(opening, front, access=access)
+
+
+async def test_certificates_are_verified(opening: Opening, tmp_path: Path) -> None:
+    context, trusted = self_signed(tmp_path)
+    async with http_front("http://127.0.0.1:9", tls=context) as front:
+        front.body = RUNNING
+        with pytest.raises(Misconfigured, match="certificate verify failed"):
+            await read(opening, front)
+        assert await read(opening, front, access=Access(ca_file=trusted)) == Fresh(7.0, 990.5)
+
+
+async def test_authorities_that_cannot_be_read_are_misconfigured(opening: Opening) -> None:
+    with pytest.raises(Misconfigured, match="nowhere"):
+        await Prometheus(url="https://x", preset="vllm", access=Access(ca_file="/nowhere.pem")).open(opening)
+
+
+async def test_a_query_that_goes_bad_is_asked_apart_until_it_is_mended(opening: Opening, front: Front) -> None:
+    def say(query: str) -> tuple[int, bytes]:
+        if bad and "mine" in query:
+            return 422, b'{"status":"error","errorType":"execution","error":"duplicate series"}'
+        return 200, answer(
+            {"value:running": "7", "time:running": "990", "value:own": "3"} if "or" in query else {"": "3"}
+        )
+
+    bad, front.say = False, say
+    source = await Prometheus(url=front.url, preset="vllm", read=("running",), queries={"own": "mine"}).open(opening)
+    requests = []
+    for bad in (False, False, True, True, False, False):
+        before = len(front.seen)
+        readings = await source.sample()
+        assert readings["running"] == Fresh(7.0, 990.0)
+        assert isinstance(readings["own"], Absent) == bad
+        requests.append(len(front.seen) - before)
+    assert requests == [2, 1, 3, 2, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ('sum by (pod) (rate(vllm:x_total{pod=~"a or b"}[5m] offset 1h))', ("vllm:x_total",)),
+        ("a / on (job, instance) group_left (x) b or vector(0) # c", ("a", "b")),
+        ('label_replace(up, "dst", "$1", "src", "(.*)") > bool 1e3', ("up",)),
+        ("histogram_quantile(0.9, sum by (le) (rate(x_bucket[1m:10s])))", ("x_bucket",)),
+        ("1 + 1", ()),
+        ('{__name__="x"}', ()),
+    ],
+)
+def test_the_metrics_of_a_query_are_told_from_its_text(query: str, names: tuple[str, ...]) -> None:
+    assert metric_names(query) == names

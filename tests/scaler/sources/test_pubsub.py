@@ -1,0 +1,217 @@
+"""Pub/Sub's backlog: samples that are minutes apart, regions, subscriptions that are not what they should be."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.pubsub_v1.types import DeadLetterPolicy
+
+from policies.model import Absent, Fresh
+from scaler.ports import Misconfigured, Permitted, Source
+from scaler.sources.pubsub import PubSub
+from tests.scaler.clouds.gcp_place import There, there
+from tests.servers.gcp import PROJECT
+from tests.servers.tcp_fault import Weather
+
+ROOT = "pubsub.googleapis.com/subscription/"
+COUNT, AGE = ROOT + "num_undelivered_messages", ROOT + "oldest_unacked_message_age"
+PATH = f"projects/{PROJECT}/subscriptions/prompts"
+
+
+@pytest.fixture
+async def here(tmp_path: Path) -> AsyncIterator[There]:
+    async with there(tmp_path) as found:
+        found.cloud.pubsub.subscribe(PATH)
+        yield found
+
+
+async def opened(here: There, **more: Any) -> Source:
+    settings = {"subscription": "prompts", "by_region": False, **more}
+    return await PubSub(project=here.cloud.project(), **settings).open(here.context)
+
+
+def tell(here: There, metric: str, value: float, age_s: float, region: str = "", subscription: str = "prompts") -> None:
+    labels = {"region": region} if region else {}
+    at = here.clock.now() - age_s
+    here.cloud.monitoring.tell(metric, value, at, labels=labels, subscription_id=subscription)
+
+
+async def read(source: Source, quantity: str = "visible") -> Fresh[float]:
+    found = (await source.sample())[quantity]
+    assert isinstance(found, Fresh), found
+    return found
+
+
+async def test_a_sample_has_its_own_time(here: There) -> None:
+    tell(here, COUNT, 40, 150)
+    tell(here, COUNT, 30, 90)
+    found = await read(await opened(here))
+    assert (found.value, found.missing) == (30, "")
+    assert 89 < here.clock.now() - found.measured_at < 95
+
+
+async def test_no_sample_is_no_empty_subscription(here: There) -> None:
+    found = await (await opened(here)).sample()
+    assert all(isinstance(reading, Absent) for reading in found.values())
+    assert "no num_undelivered_messages in the last 15 minutes" in str(found["visible"])
+
+
+async def test_a_count_beyond_its_age_is_a_lower_bound_until_the_bridge_ends(here: There) -> None:
+    tell(here, COUNT, 30, 0)
+    source = await opened(here, max_age_s=200, bridge_s=300)
+    assert (await read(source)).missing == ""
+    here.clock.ahead_s += 260
+    assert (await read(source)).missing.startswith("the newest sample is 26")
+    assert PubSub(project=here.cloud.project(), subscription="x-y-z", max_age_s=200).quantities()["visible"] == 500
+
+
+@pytest.mark.parametrize(
+    ("before", "last", "grown"),
+    [(60.0, 120.0, True), (60.0, 90.0, False), (60.0, 5.0, False), (0.0, 0.0, False)],
+    ids=["the same message", "another message", "acknowledged", "empty"],
+)
+async def test_an_age_grows_by_the_clock_only_while_its_message_is_the_oldest(
+    here: There, before: float, last: float, grown: bool
+) -> None:
+    tell(here, AGE, before, 160)
+    tell(here, AGE, last, 100)
+    found = await read(await opened(here), "oldest_age_s")
+    assert found.value == pytest.approx(last + (100 if grown else 0), abs=3)
+    assert 99 < here.clock.now() - found.measured_at < 105
+
+
+async def test_one_sample_alone_does_not_grow(here: There) -> None:
+    tell(here, AGE, 60, 100)
+    assert (await read(await opened(here), "oldest_age_s")).value == 60
+
+
+class TestByRegion:
+    async def test_regions_are_added_up_and_the_oldest_is_the_oldest_of_all(self, here: There) -> None:
+        for region, count, age in (("us-central1", 30, 5), ("europe-west4", 12, 80)):
+            tell(here, f"{COUNT}_by_region", count, 30, region)
+            tell(here, f"{AGE}_by_region", age, 30, region)
+        source = await opened(here, by_region=True)
+        assert (await read(source)).value == 42
+        assert (await read(source, "oldest_age_s")).value == 80
+
+    async def test_a_region_whose_samples_stop_makes_the_sum_a_lower_bound(self, here: There) -> None:
+        tell(here, f"{COUNT}_by_region", 30, 20, "us-central1")
+        tell(here, f"{COUNT}_by_region", 12, 140, "europe-west4")
+        found = await read(await opened(here, by_region=True))
+        assert (found.value, found.missing) == (42, "no sample of late from europe-west4")
+        assert here.clock.now() - found.measured_at > 135
+
+    async def test_a_part_that_could_not_be_asked_makes_it_a_lower_bound(self, here: There) -> None:
+        tell(here, f"{COUNT}_by_region", 30, 20, "us-central1")
+        here.cloud.monitoring.errors = [{"code": 14, "message": "region europe-west4 is unavailable"}]
+        assert "europe-west4" in (await read(await opened(here, by_region=True))).missing
+
+
+async def test_one_list_a_metric_serves_all_subscriptions(here: There) -> None:
+    sources = []
+    for i in range(5):
+        here.cloud.pubsub.subscribe(f"projects/{PROJECT}/subscriptions/queue-{i}")
+        tell(here, COUNT, i, 10, subscription=f"queue-{i}")
+        sources.append(await opened(here, subscription=f"queue-{i}"))
+    await asyncio.gather(*(s.sample() for s in sources))  # they learn of each other
+    here.clock.ahead_s += 31
+    here.cloud.monitoring.filters.clear()
+    found = await asyncio.gather(*(read(s) for s in sources))
+    assert [f.value for f in found] == [0, 1, 2, 3, 4]
+    assert len(here.cloud.monitoring.filters) == 2
+    assert all("one_of(" in chosen for chosen in here.cloud.monitoring.filters)
+
+
+async def test_it_is_read_again_only_when_due(here: There) -> None:
+    tell(here, COUNT, 3, 10)
+    tell(here, AGE, 3, 10)
+    source = await opened(here)
+    await read(source)
+    tell(here, COUNT, 9, 0)
+    assert (await read(source)).value == 3
+    here.clock.ahead_s += 31
+    assert (await read(source)).value == 9
+
+
+class TestSetUp:
+    @pytest.mark.parametrize(
+        ("settings", "told"),
+        [
+            ({"detached": True}, "detached"),
+            ({"topic": "_deleted-topic_"}, "topic is deleted"),
+            ({"bigquery_config": {"table": "p.d.t"}}, "BigQuery"),
+            ({"cloud_storage_config": {"bucket": "b"}}, "Cloud Storage"),
+        ],
+    )
+    async def test_a_subscription_that_nobody_can_pull_from_needs_a_human(
+        self, here: There, settings: dict[str, Any], told: str
+    ) -> None:
+        tell(here, COUNT, 3, 10)
+        here.cloud.pubsub.subscribe(PATH, **settings)
+        with pytest.raises(Misconfigured, match=told):
+            await (await opened(here)).sample()
+
+    async def test_one_that_does_not_exist_needs_a_human(self, here: There) -> None:
+        with pytest.raises(Misconfigured, match="not found"):
+            await (await opened(here, subscription="no-such")).sample()
+
+    async def test_one_that_may_not_be_seen_needs_a_human(self, here: There) -> None:
+        here.cloud.permit({"monitoring.timeSeries.list"})
+        with pytest.raises(Misconfigured, match=r"grant pubsub\.subscriptions\.get"):
+            await (await opened(here)).sample()
+
+    @pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED])
+    async def test_the_counts_do_not_wait_for_pub_sub_itself(self, here: There, code: grpc.StatusCode) -> None:
+        tell(here, COUNT, 3, 10)
+        here.cloud.pubsub.fault = (code, "not now")
+        assert (await read(await opened(here))).value == 3
+
+    async def test_a_silent_one_costs_one_turn_in_half_a_minute_its_wait(self, here: There) -> None:
+        tell(here, COUNT, 3, 10)
+        here.cloud.pubsub.fault = (grpc.StatusCode.UNAVAILABLE, "not now")
+        source = await opened(here)
+        for _ in range(3):
+            await read(source)
+        asked = here.cloud.pubsub.asked.count("pubsub.subscriptions.get")
+        await read(source)
+        assert here.cloud.pubsub.asked.count("pubsub.subscriptions.get") == asked
+        here.clock.ahead_s += 31
+        here.cloud.pubsub.fault = None
+        await read(source)
+        assert here.cloud.pubsub.asked.count("pubsub.subscriptions.get") == asked + 1
+
+    @pytest.mark.parametrize("weather", [Weather.RESET, Weather.FROZEN, Weather.SILENT])
+    async def test_nor_for_a_road_to_it_that_is_closed(self, here: There, weather: Weather) -> None:
+        tell(here, COUNT, 3, 10)
+        here.cloud.grpc.weather = weather
+        source = await opened(here)
+        async with asyncio.timeout(here.context.deadline_s):
+            assert (await read(source)).value == 3
+
+    async def test_what_matters_to_who_scales_is_told_with_the_permissions(self, here: There) -> None:
+        topic = f"projects/{PROJECT}/topics/dead"
+        here.cloud.pubsub.subscribe(
+            PATH,
+            ack_deadline_seconds=60,
+            message_retention_duration=timedelta(days=7),
+            dead_letter_policy=DeadLetterPolicy(dead_letter_topic=topic, max_delivery_attempts=5),
+            enable_message_ordering=True,
+            enable_exactly_once_delivery=True,
+        )
+        source = await opened(here)
+        assert isinstance(source, Permitted)
+        detail = {p.action: p.detail for p in await source.permits()}["pubsub.subscriptions.get"]
+        for word in ("acknowledge within 60 s", "kept 7 days", "after 5 attempts", "ordering keys", "exactly once"):
+            assert word in detail
+
+
+async def test_messages_at_a_push_endpoint_are_in_flight(here: There) -> None:
+    tell(here, COUNT, 9, 10)
+    tell(here, ROOT + "num_outstanding_messages", 4, 10)
+    assert (await read(await opened(here, in_flight=True), "in_flight")).value == 4

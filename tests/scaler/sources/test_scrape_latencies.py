@@ -1,0 +1,226 @@
+"""Means and late shares from engines' own pages: what is exact, what restarts, upgrades and silences make of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Final
+
+import pytest
+
+from policies.model import Absent, Fresh
+from scaler.shared_resources import Opening, Resources
+from scaler.sources.scrape import Scrape
+from scaler.sources.scrape_source import ScrapeSource
+from tests.fakes import ManualClock
+from tests.servers.exporter import Engine, Exporter, State, exporter, histogram, vllm
+
+TTFT: Final = "vllm:time_to_first_token_seconds"
+REQUESTS: Final = "vllm:request_time_per_output_token_seconds"
+GAPS: Final = "vllm:inter_token_latency_seconds"
+OLD_GAPS: Final = "vllm:time_per_output_token_seconds"
+PROMISED: Final = {"ttft_s": 1.0, "itl_s": 0.05}
+MEANS_AND_LATE: Final = ("ttft_mean_s", "ttft_late_share", "itl_mean_s", "itl_late_share")
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(1000.0)
+
+
+@pytest.fixture
+async def resources() -> AsyncIterator[Resources]:
+    async with Resources() as resources:
+        yield resources
+
+
+async def twice(
+    resources: Resources,
+    clock: ManualClock,
+    pages: Exporter,
+    now: Mapping[str, str],
+    promised_s: Mapping[str, float] = PROMISED,
+    **fields: Any,
+) -> Mapping[str, Any]:
+    """The second look at engines that show `now`, ten seconds after the first at what they showed before."""
+    source = await opened(resources, clock, pages, promised_s, **fields)
+    await source.sample()
+    for name, text in now.items():
+        pages.engines[name].page = text
+    clock.advance(10)
+    return await source.sample()
+
+
+async def opened(
+    resources: Resources, clock: ManualClock, pages: Exporter, promised_s: Mapping[str, float], **fields: Any
+) -> ScrapeSource:
+    urls = tuple(pages.url(name) for name in pages.engines)
+    spec = Scrape(urls=urls, **{"preset": "vllm", "read": ("ttft_mean_s", "ttft_late_share"), **fields})
+    return await spec.open(Opening(resources, clock, 2.0, promised_s))
+
+
+def first_tokens(*, total_s: float, counts: Mapping[str, float]) -> str:
+    return histogram(TTFT, counts, total_s)
+
+
+NONE_YET = first_tokens(total_s=0, counts={"0.5": 0, "1.0": 0, "2.5": 0, "+Inf": 0})
+TEN = first_tokens(total_s=8, counts={"0.5": 3, "1.0": 8, "2.5": 9, "+Inf": 10})
+
+
+async def test_the_recorded_engine_tells_means_and_late_shares(resources: Resources, clock: ManualClock) -> None:
+    async with exporter({"a": Engine(zeroed(vllm({})))}) as pages:
+        read = await twice(resources, clock, pages, {"a": vllm({})}, read=MEANS_AND_LATE)
+    assert read == {
+        "ttft_mean_s": Fresh(pytest.approx(2210.5642309188843 / 2131), 1010),
+        "ttft_late_share": Fresh(pytest.approx((2131 - 1448) / 2131), 1010),
+        "itl_mean_s": Fresh(pytest.approx(33.779603175732476 / 2131), 1010),
+        "itl_late_share": Fresh(pytest.approx((2131 - 2104) / 2131), 1010),
+    }, "a request's mean time per token, and no single gap"
+
+
+async def test_an_engine_without_requests_means_tells_that_of_gaps_and_no_late_share(
+    resources: Resources, clock: ManualClock
+) -> None:
+    text = "".join(line for line in vllm({}).splitlines(keepends=True) if not line.startswith(REQUESTS))
+    async with exporter({"a": Engine(zeroed(text))}) as pages:
+        read = await twice(resources, clock, pages, {"a": text}, read=MEANS_AND_LATE)
+    assert read["itl_mean_s"] == Fresh(pytest.approx(4961.558566340948 / 323750), 1010)
+    assert read["itl_late_share"] == Absent(f"1 of 1 engines show no {REQUESTS}_bucket")
+
+
+@pytest.mark.parametrize(
+    ("promise_s", "share"),
+    [
+        pytest.param(1.0, 0.2, id="a-bound"),
+        pytest.param(0.75, 1 - 0.55, id="between-two"),
+        pytest.param(0.25, 1 - 0.15, id="below-the-first"),
+        pytest.param(60.0, 0.1, id="above-the-last"),
+    ],
+)
+async def test_late_is_what_is_beyond_the_promise(
+    resources: Resources, clock: ManualClock, promise_s: float, share: float
+) -> None:
+    async with exporter({"a": Engine(NONE_YET)}) as pages:
+        read = await twice(resources, clock, pages, {"a": TEN}, {"ttft_s": promise_s})
+    assert read == {"ttft_mean_s": Fresh(0.8, 1010), "ttft_late_share": Fresh(pytest.approx(share), 1010)}
+
+
+async def test_replicas_are_one_by_their_requests_and_not_by_their_means(
+    resources: Resources, clock: ManualClock
+) -> None:
+    busy = first_tokens(total_s=90, counts={"0.5": 0, "1.0": 0, "2.5": 30, "+Inf": 30})
+    async with exporter({"a": Engine(NONE_YET), "b": Engine(NONE_YET)}) as pages:
+        read = await twice(resources, clock, pages, {"a": TEN, "b": busy})
+    assert read["ttft_mean_s"] == Fresh(pytest.approx(98 / 40), 1010)
+    assert read["ttft_late_share"] == Fresh(pytest.approx(32 / 40), 1010)
+
+
+async def test_ranks_of_one_engine_are_one_by_their_requests(resources: Resources, clock: ManualClock) -> None:
+    ranks = TEN + histogram(TTFT, {"0.5": 0, "1.0": 0, "2.5": 30, "+Inf": 30}, 90, rank=1)
+    async with exporter({"a": Engine(zeroed(ranks))}) as pages:
+        read = await twice(resources, clock, pages, {"a": ranks})
+    assert read["ttft_mean_s"] == Fresh(pytest.approx(98 / 40), 1010)
+    assert read["ttft_late_share"] == Fresh(pytest.approx(32 / 40), 1010)
+
+
+async def test_what_is_not_promised_is_never_late(resources: Resources, clock: ManualClock) -> None:
+    async with exporter({"a": Engine(NONE_YET)}) as pages:
+        read = await twice(resources, clock, pages, {"a": TEN}, {"itl_s": 0.05})
+    assert read["ttft_mean_s"] == Fresh(0.8, 1010)
+    assert read["ttft_late_share"] == Absent("nothing is late where slo.ttft_s promises nothing")
+
+
+async def test_where_nothing_was_observed_there_is_no_mean_and_no_share(
+    resources: Resources, clock: ManualClock
+) -> None:
+    async with exporter({"a": Engine(TEN)}) as pages:
+        read = await twice(resources, clock, pages, {})
+    assert set(read.values()) == {Absent("nothing was observed between the last two looks")}
+
+
+async def test_one_look_is_too_few(resources: Resources, clock: ManualClock) -> None:
+    async with exporter({"a": Engine(TEN)}) as pages:
+        read = await (await opened(resources, clock, pages, PROMISED)).sample()
+    assert set(read.values()) == {Absent("1 of 1 engines were seen once only, and this takes two looks")}
+
+
+async def test_an_engine_that_began_anew_did_so_with_its_sum_and_its_count(
+    resources: Resources, clock: ManualClock
+) -> None:
+    slow = first_tokens(total_s=8, counts={"0.5": 0, "1.0": 0, "2.5": 0, "+Inf": 2})
+    anew = first_tokens(total_s=0.9, counts={"0.5": 3, "1.0": 3, "2.5": 3, "+Inf": 3})
+    async with exporter({"a": Engine(slow)}) as pages:
+        read = await twice(resources, clock, pages, {"a": anew})
+    assert read["ttft_mean_s"] == Fresh(pytest.approx(0.3), 1010), "the count went on from 2 to 3, and means nothing"
+
+
+async def test_an_engine_that_began_anew_is_told_of_from_there(resources: Resources, clock: ManualClock) -> None:
+    async with exporter({"a": Engine(zeroed(vllm({}), 5000))}) as pages:
+        read = await twice(resources, clock, pages, {"a": TEN})
+    assert read == {"ttft_mean_s": Fresh(0.8, 1010), "ttft_late_share": Fresh(pytest.approx(0.2), 1010)}
+
+
+@pytest.mark.parametrize("state", [State.DOWN, State.GARBAGE])
+async def test_without_a_replica_there_is_no_lower_bound(
+    resources: Resources, clock: ManualClock, state: State
+) -> None:
+    async with exporter({"a": Engine(NONE_YET), "b": Engine(NONE_YET)}) as pages:
+        source = await opened(resources, clock, pages, PROMISED)
+        await source.sample()
+        pages.engines["a"].page, pages.engines["b"].state = TEN, state
+        clock.advance(10)
+        read = await source.sample()
+    assert [type(reading) for reading in read.values()] == [Absent, Absent]
+    assert all("1 of 2 engines did not answer" in str(reading) for reading in read.values())
+
+
+async def test_a_replica_is_told_of_under_the_first_name_that_it_has(resources: Resources, clock: ManualClock) -> None:
+    """During an upgrade: of requests' means and of gaps the former count, but of a replica that has gaps alone."""
+    new = {"0.01": 6, "0.05": 8, "+Inf": 8}
+    gaps = {"0.01": 0, "0.02": 300, "0.05": 300, "+Inf": 400}
+    old = {"0.01": 0, "0.05": 2, "+Inf": 12}
+    upgraded = histogram(REQUESTS, new, 0.08) + histogram(GAPS, gaps, 100)
+    async with exporter({"a": Engine(zeroed(upgraded)), "b": Engine(zeroed(histogram(OLD_GAPS, old, 0.6)))}) as pages:
+        now = {"a": upgraded, "b": histogram(OLD_GAPS, old, 0.6)}
+        read = await twice(resources, clock, pages, now, read=("itl_mean_s", "itl_late_share", "itl_p95_s"))
+    assert read["itl_mean_s"] == Fresh(pytest.approx(0.68 / 20), 1010)
+    assert read["itl_late_share"] == Absent(f"1 of 2 engines show no {REQUESTS}_bucket"), "of gaps more are late"
+    assert read["itl_p95_s"] == Fresh(0.05, 1010)
+
+
+async def test_milliseconds_are_read_in_seconds(resources: Resources, clock: ManualClock) -> None:
+    name = "nv_inference_first_response_histogram_ms"
+    text = histogram(name, {"100": 1, "500": 5, "2000": 9, "5000": 10, "+Inf": 10}, 6500)
+    fields: dict[str, Any] = {"preset": "triton", "read": ("ttft_mean_s", "ttft_late_share", "ttft_p95_s")}
+    async with exporter({"a": Engine(zeroed(text))}) as pages:
+        exact = await twice(resources, clock, pages, {"a": text}, {"ttft_s": 2.0}, **fields)
+        pages.engines["a"].page = zeroed(text)
+        between = await twice(resources, clock, pages, {"a": text}, {"ttft_s": 1.25}, **fields)
+    assert exact["ttft_mean_s"] == Fresh(pytest.approx(0.65), 1010)
+    assert exact["ttft_late_share"] == Fresh(pytest.approx(0.1), 1010)
+    assert exact["ttft_p95_s"] == Fresh(pytest.approx(3.5), 1010)
+    assert between["ttft_late_share"] == Fresh(pytest.approx(0.3), 1020)
+
+
+@pytest.mark.parametrize("line", ['le="fast"} 3', 'le="NaN"} 3', 'le="1.0"} NaN', 'engine="0"} 3'])
+async def test_buckets_that_are_none_are_absent(resources: Resources, clock: ManualClock, line: str) -> None:
+    async with exporter({"a": Engine(NONE_YET)}) as pages:
+        read = await twice(resources, clock, pages, {"a": TEN + f"{TTFT}_bucket{{{line}\n"})
+    late = read["ttft_late_share"]
+    assert isinstance(late, Absent)
+    assert late.reason.startswith(f"{TTFT}_bucket is no histogram: its count up to")
+
+
+async def test_a_sum_without_its_count_is_no_mean(resources: Resources, clock: ManualClock) -> None:
+    def bare(text: str) -> str:
+        return "".join(line for line in text.splitlines(keepends=True) if "_count" not in line)
+
+    async with exporter({"a": Engine(bare(NONE_YET))}) as pages:
+        read = await twice(resources, clock, pages, {"a": bare(TEN)})
+    assert read["ttft_mean_s"] == Absent(f"1 of 1 engines show no {TTFT}_sum or {TTFT}_count")
+    assert read["ttft_late_share"] == Fresh(pytest.approx(0.2), 1010)
+
+
+def zeroed(text: str, value: float = 0) -> str:
+    """A page whose series all have this value."""
+    lines = (line if line.startswith("#") else f"{line.rpartition(' ')[0]} {value}" for line in text.splitlines())
+    return "\n".join([*lines, ""])

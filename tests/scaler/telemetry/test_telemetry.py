@@ -1,0 +1,153 @@
+"""Projections of the tick: metrics, log line, health; and the clocks."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from policies.history.ticks import History
+from policies.model import Absent, Outcome, PoolName, Result, Tick, WorkloadName
+from policies.pipeline import decide
+from scaler.clock import FastClock, SystemClock
+from scaler.controller import Controller, Setup
+from scaler.telemetry.health import Health
+from scaler.telemetry.log import configure, log, log_tick
+from scaler.telemetry.log_limits import RateLimit
+from scaler.telemetry.metrics import Metrics
+from tests.factories import MAIN, fresh, seen, spec, stale
+from tests.fakes import FakeActuator, FakeSource, ManualClock
+from tests.scaler.test_controller import workload
+
+LLM = WorkloadName("llm")
+
+
+def a_tick(result: Result = Result.ACCEPTED) -> Tick:
+    readings: dict[str, Any] = {"queue.visible": fresh(50), "queue.in_flight": stale(7, 90), "x.y": Absent("gone")}
+    observation = seen(readings, desired=2)
+    outcome = Outcome(PoolName("main"), 2, 5, result, "" if result is Result.ACCEPTED else "409")
+    return Tick("f", observation, decide(spec(), History(), observation), (outcome,), 0, 0.02, 0.1)
+
+
+def samples(metrics: Metrics) -> dict[tuple[str, tuple[str, ...]], float]:
+    families = text_string_to_metric_families(metrics.exposition().decode())
+    return {(s.name, tuple(sorted(s.labels.values()))): s.value for f in families for s in f.samples}
+
+
+def test_metrics_tell_the_tick() -> None:
+    metrics = Metrics("1")
+    metrics.observe(a_tick())
+    found = samples(metrics)
+    assert found["forescale_target_replicas", ("llm",)] == 5
+    assert found["forescale_reading", ("llm", "queue.visible")] == 50
+    assert found["forescale_reading_age_seconds", ("llm", "queue.in_flight")] == 90
+    assert found["forescale_resizes_total", ("accepted", "llm", "main")] == 1
+    assert found["forescale_blind", ("llm",)] == 1
+
+
+def test_a_reading_that_is_absent_has_no_value_and_says_so() -> None:
+    metrics = Metrics("1")
+    metrics.observe(a_tick())
+    found = samples(metrics)
+    assert ("forescale_reading", ("llm", "x.y")) not in found
+    states = {labels: v for (name, labels), v in found.items() if name == "forescale_reading_state" and "x.y" in labels}
+    assert {labels for labels, value in states.items() if value} == {("absent", "llm", "x.y")}
+    assert len(states) == 4
+
+
+def test_a_workload_that_goes_takes_its_series_along() -> None:
+    metrics = Metrics("1")
+    metrics.observe(a_tick())
+    metrics.forget(LLM)
+    assert not [key for key in samples(metrics) if "llm" in key[1]]
+
+
+def test_the_canonical_line_is_one_line_of_json_with_what_was_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    handlers = logging.getLogger().handlers[:]
+    try:
+        configure("json")
+        log_tick(a_tick(Result.CONFLICT))
+    finally:
+        logging.getLogger().handlers[:] = handlers
+    (line,) = capsys.readouterr().err.splitlines()
+    told = json.loads(line)
+    assert (told["event"], told["level"], told["workload"], told["target"]) == ("tick", "warning", "llm", 5)
+    assert told["queue.in_flight"] == "stale 90 s: 7"
+    assert told["x.y"] == "absent: gone"
+    assert told["outcomes"] == ["main 2->5 conflict: 409"]
+
+
+class TestHealth:
+    def make(self) -> tuple[Health, Controller, ManualClock]:
+        clock = ManualClock()
+        setup = Setup(workload(), {"queue": FakeSource(clock, {"visible": 1.0})}, {MAIN: FakeActuator(clock)})
+        controller = Controller(setup, clock, History(), lambda _: None)
+        return Health({LLM: controller}, clock), controller, clock
+
+    def test_a_loop_without_progress_is_stalled_although_the_server_answers(self) -> None:
+        health, _, clock = self.make()
+        clock.advance(44)
+        assert health.stalled() == {}
+        clock.advance(3)
+        assert "no turn ended for 47 s" in health.stalled()[LLM]
+
+    async def test_each_turn_is_a_beat(self) -> None:
+        health, controller, clock = self.make()
+        for _ in range(5):
+            clock.advance(40)
+            await controller.turn(clock.now())
+            assert health.stalled() == {}
+
+    async def test_ready_after_the_first_turn(self) -> None:
+        health, controller, clock = self.make()
+        assert health.waiting() == [LLM]
+        await controller.turn(clock.now())
+        assert health.waiting() == []
+
+
+async def test_a_fast_clock_passes_time_faster() -> None:
+    clock = FastClock(speed=1000.0, start=5.0)
+    await clock.sleep_until(55.0)
+    assert 55.0 <= clock.now() < 5.0 + 1000 * 5
+    assert clock.step_s() == 0
+
+
+async def test_the_system_clock_runs_with_the_wall() -> None:
+    clock = SystemClock()
+    began = clock.now()
+    await asyncio.sleep(0.01)
+    assert clock.now() > began
+    assert clock.step_s() == 0
+
+
+class TestLogLimits:
+    """Lines of one event, as the daemon's handler lets them pass."""
+
+    def test_ten_lines_of_an_event_and_workload_pass_and_all_ticks(self, capsys: pytest.CaptureFixture[str]) -> None:
+        handlers = logging.getLogger().handlers[:]
+        try:
+            configure("json")
+            for _ in range(500):
+                log.error("reload", error="x")
+                log.error("seed", workload="a")
+                log.error("seed", workload="b")
+                log.info("tick", workload="a")
+                logging.getLogger("asyncio").error("no descriptor is left for %s", object())
+        finally:
+            logging.getLogger().handlers[:] = handlers
+        lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+        assert len(lines) == 500 + 4 * 10
+        assert sum(line["event"] == "tick" for line in lines) == 500
+
+    def test_what_was_left_out_is_summed_up(self) -> None:
+        told: list[dict[str, Any]] = []
+        limit = RateLimit(lambda _event, **fields: told.append(fields))
+        for _ in range(25):
+            limit.filter(logging.makeLogRecord({"msg": {"event": "seed", "workload": "a"}, "levelname": "ERROR"}))
+        limit.sum_up(60.0)
+        assert [(t["line"], t["of"], t["severity"], t["left_out"]) for t in told] == [("seed", "a", "error", 15)]
+        assert limit.filter(logging.makeLogRecord({"msg": {"event": "seed", "workload": "a"}, "levelname": "ERROR"}))

@@ -1,0 +1,142 @@
+"""``check --live`` and ``doctor``: what is asked, what is told, and that nothing is written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from policies.history.pool_memory import Markets
+from policies.model import Fresh, Part, PoolStatus, Shortfall, WorkloadName
+from scaler.cli import main
+from scaler.clock import SystemClock
+from scaler.commands.doctor import lines, permits
+from scaler.config.load import Config, load
+from scaler.diagnostics import Examined, examine
+from scaler.ports import Permit
+from tests.servers.aws import KEYS, REGION, Aws, aws, isolate
+from tests.servers.aws_fault import FORBIDDEN, Front, front
+from tests.servers.exporter import Engine, exporter, vllm
+from tests.servers.fleet import growing
+
+
+@pytest.fixture
+async def cloud(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[tuple[Aws, Front]]:
+    isolate(monkeypatch, tmp_path, **KEYS)
+    async with aws() as there, front(there.url) as words:
+        yield there, words
+
+
+def written(tmp_path: Path, queue: str, url: str) -> Config:
+    """Two queues, one of which does not exist, and a cluster that is not there."""
+    account = {"region": REGION, "endpoint_url": url}
+    document: dict[str, Any] = {
+        "workload": "llm",
+        "max_replicas": 4,
+        "deadline_s": 2,
+        "sources": {
+            "there": {"kind": "sqs", "queue_url": queue, "account": account},
+            "gone": {"kind": "sqs", "queue_url": queue + "-gone", "account": account},
+        },
+        "policies": {"depth": {"kind": "queue_depth", "source": "there"}},
+        "pools": {"main": {"kind": "kubernetes", "name": "llm", "cluster": {"kubeconfig": str(tmp_path / "none")}}},
+    }
+    file = tmp_path / "llm.yaml"
+    file.write_text(json.dumps(document))
+    return load([file])
+
+
+async def test_one_that_fails_does_not_hide_the_others(cloud: tuple[Aws, Front], tmp_path: Path) -> None:
+    there, words = cloud
+    queue = await there.queue("prompts")
+    await there.send(queue, 3)
+    found = {one.name: one for one in await examine(written(tmp_path, queue, words.url), SystemClock())}
+    assert isinstance(visible := found["there"].readings["visible"], Fresh)
+    assert visible.value == 3
+    assert found["there"].well
+    assert "QueueDoesNotExist" in found["gone"].error or "NonExistentQueue" in found["gone"].error
+    assert "no kubeconfig" in found["main"].error
+    assert not found["gone"].well
+    assert not found["main"].well
+
+
+async def test_late_requests_are_those_of_the_workloads_promise(tmp_path: Path) -> None:
+    async with exporter({"a": Engine(growing(vllm({})))}) as pages:
+        document = {
+            "workload": "llm",
+            "max_replicas": 4,
+            "slo": {"ttft_s": 2.5},
+            "sources": {
+                "engines": {"kind": "scrape", "preset": "vllm", "urls": [pages.url("a")], "read": ["ttft_late_share"]}
+            },
+            "policies": {"late": {"kind": "metric", "quantity": "ttft_late_share", "target": 0.01}},
+            "pools": {"main": {"kind": "kubernetes", "name": "llm", "cluster": {"kubeconfig": str(tmp_path / "none")}}},
+        }
+        (tmp_path / "llm.yaml").write_text(json.dumps(document))
+        engines, _ = await examine(load([tmp_path / "llm.yaml"]), SystemClock())
+    assert isinstance(late := engines.readings["ttft_late_share"], Fresh)
+    assert late.value == pytest.approx((2131 - 1587) / 2131)
+
+
+async def test_nothing_is_written(cloud: tuple[Aws, Front], tmp_path: Path) -> None:
+    there, words = cloud
+    await examine(written(tmp_path, await there.queue("prompts"), words.url), SystemClock())
+    assert {a.operation for a in words.asked} <= {"GetQueueAttributes", "SimulatePrincipalPolicy", "GetCallerIdentity"}
+
+
+async def test_a_permission_that_is_missing_is_told_with_its_remedy(cloud: tuple[Aws, Front], tmp_path: Path) -> None:
+    there, words = cloud
+    config = written(tmp_path, await there.queue("prompts"), words.url)
+    words.faults["sqs"] = FORBIDDEN["json"]
+    found = {one.name: one for one in await examine(config, SystemClock())}
+    assert "AccessDenied" in found["there"].error
+    assert "needs you" in found["there"].remedy
+
+
+@pytest.mark.slow
+def test_the_embedded_world_answers_all(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    quickstart = str(Path("config/quickstart").resolve())
+    monkeypatch.chdir(tmp_path)  # where no journal knows better
+    assert main(["check", "--live", quickstart]) == 0
+    said = capsys.readouterr().out
+    assert "ok   chat pool gpus (embedded)" in said
+    assert main(["doctor", "--json", quickstart]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert all(one["well"] for one in told)
+    assert {one["lead_time_s"] for one in told if "pool" in one} == {120.0}
+
+
+@pytest.mark.parametrize(
+    ("granted", "said"),
+    [
+        (True, "permitted: eks:UpdateNodegroupConfig"),
+        (False, "NOT PERMITTED: eks:UpdateNodegroupConfig: add it to the role"),
+        (None, "not known whether permitted: eks:UpdateNodegroupConfig: add it to the role"),
+    ],
+)
+def test_permissions_are_told_apart_by_what_is_known(granted: bool | None, said: str) -> None:
+    permit = Permit("eks:UpdateNodegroupConfig", granted, "" if granted else "add it to the role")
+    one = Examined(WorkloadName("llm"), "pool", "spot", "eks_node_group", permits=(permit,))
+    assert list(permits(one)) == [said]
+    assert one.well is (granted is not False)
+
+
+def test_a_pool_is_told_by_zone_with_what_it_is_short_of() -> None:
+    config = load([Path("config/example")])
+    (name,) = config.workloads
+    pool = next(iter(config.workloads[name].spec.pools))
+    parts = (Part("a", "spot", 2, 1, 1), Part("b", "on_demand", 1))
+    status = PoolStatus(
+        6, 3, foreign="an HPA", doomed=1, failed=2, short=Shortfall(0, "no p5 in a"), reserved=4, parts=parts
+    )
+    one = Examined(name, "pool", pool, "kubernetes", at=10.0, status=Fresh(status, 8.0))
+    said = "\n".join(lines([one], config, {name: Markets()}))
+    assert "6 asked for, 3 ready, 1 still starting, 1 soon to be taken, 2 will not come; 4 reserved; 2 s old" in said
+    assert "a, spot: 2 ready, 1 starting, 1 soon to be taken" in said
+    assert "short of capacity since 1970-01-01T00:00:00Z: no p5 in a" in said
+    assert "also sized by an HPA" in said

@@ -1,0 +1,99 @@
+"""Laws of a fleet: they hold for every set of workloads, however their turns overlap and their writes fail."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+
+from hypothesis import given
+
+from policies.history.ticks import History
+from policies.pipeline import decide
+from scaler.journal.codec import decode_tick, encode_tick
+from tests.laws import law
+from tests.scaler.fleets import FleetLife, fleets
+
+FLEET = law(40)
+CENT = 1e-6
+
+
+@FLEET
+@given(fleets())
+def test_growth_never_exceeds_the_fleets_budgets(life: FleetLife) -> None:
+    for change in life.changes:
+        for limit, before, after in zip(
+            (life.limits.max_gpus, life.limits.max_usd_per_hour), change.before, change.after, strict=False
+        ):
+            assert limit is None or after <= max(limit, before) + CENT
+
+
+@FLEET
+@given(fleets())
+def test_growth_never_exceeds_a_workloads_own_budget(life: FleetLife) -> None:
+    for member in life.members:
+        budget, pools = member.spec.budget.gpus, member.spec.pools
+        for tick in member.ticks if budget is not None else ():
+            held = {o.pool: o.before for o in tick.outcomes}
+            asked = {o.pool: o.after for o in tick.outcomes}
+            before, after = (sum(n * pools[p].gpus_per_replica for p, n in s.items()) for s in (held, asked))
+            assert after <= max(budget or 0, before)
+
+
+@FLEET
+@given(fleets())
+def test_no_more_of_the_fleet_goes_in_any_window_than_its_blast_radius(life: FleetLife) -> None:
+    radius = life.limits.blast_radius
+    if radius.share == 1.0:
+        return
+    changes = sorted(life.changes, key=lambda c: c.at)
+    for i, change in enumerate(changes):
+        before = [c for c in changes[:i] if c.at >= change.at - radius.window_s]
+        removed = sum(max(0, c.removed) for c in before)
+        largest = max(c.asked_for for c in (*before, change))
+        assert change.removed <= 0 or removed + change.removed <= max(change.quantum, radius.share * largest)
+
+
+@FLEET
+@given(fleets())
+def test_no_more_of_a_workload_goes_in_any_window_than_its_blast_radius(life: FleetLife) -> None:
+    for member in life.members:
+        radius = member.spec.blast_radius
+        for i, tick in enumerate(member.ticks if radius.share < 1.0 else ()):
+            window = [t for t in member.ticks[: i + 1] if t.at >= tick.at - radius.window_s]
+            sizes = [sum(o.before for o in t.outcomes) for t in window] + [sum(o.after for o in tick.outcomes)]
+            removed = sum(max(0, a - b) for a, b in itertools.pairwise(sizes))
+            shrank = [o.pool for o in tick.outcomes if o.after < o.before]
+            quantum = member.spec.pools[shrank[0]].quantum if len(shrank) == 1 else 1
+            assert sizes[-1] >= sizes[-2] or removed <= max(quantum, radius.share * max(sizes))
+
+
+@FLEET
+@given(fleets())
+def test_nobody_is_pushed_beneath_its_minimum(life: FleetLife) -> None:
+    for member in life.members:
+        for tick in member.ticks:
+            found, target = tick.decision.current or 0, tick.decision.target or 0
+            assert target >= min(member.spec.min_replicas, found)
+
+
+@FLEET
+@given(fleets())
+def test_what_was_recorded_decides_again_in_the_same_way_with_its_grants(life: FleetLife) -> None:
+    for member in life.members:
+        history = History(7200.0)
+        for tick in member.ticks:
+            read = decode_tick(json.loads(json.dumps(encode_tick(tick))))
+            assert read == tick
+            assert decide(member.spec, history, read.observation) == tick.decision
+            history.append(read)
+
+
+@FLEET
+@given(fleets())
+def test_without_its_grant_no_decision_removes_less_or_holds_less(life: FleetLife) -> None:
+    for member in life.members:
+        for tick in member.ticks[-1:]:
+            free = decide(member.spec, History(7200.0), dataclasses.replace(tick.observation, grant=None))
+            tied = decide(member.spec, History(7200.0), tick.observation)
+            assert (tied.wanted or 0) <= (free.wanted or 0)

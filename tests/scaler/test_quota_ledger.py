@@ -1,0 +1,193 @@
+"""Workloads that share a fleet, through their controllers: grants, priorities, and the record that replays."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from policies.history.ticks import History
+from policies.model import Quota, Result, Tick, WorkloadName
+from policies.model.limits import BlastRadius
+from policies.quota.fleet_quota import Fleet
+from scaler.config.load import Workload, workload_from
+from scaler.controller import Controller, Setup
+from scaler.journal.explain import paragraphs
+from scaler.journal.replay import replay
+from scaler.ports import Unavailable
+from scaler.quota_ledger import Ledger
+from scaler.telemetry.fleet import FleetCollector
+from scaler.telemetry.log import granted
+from scaler.telemetry.metrics import Metrics
+from tests.fakes import FakeActuator, FakeSource, ManualClock
+from tests.scaler.test_controller import MAIN
+
+
+class Member:
+    """One workload's fakes and controller."""
+
+    def __init__(self, name: str, ledger: Ledger, clock: ManualClock, size: int, **settings: Any) -> None:
+        document = {
+            "workload": name,
+            "max_replicas": 50,
+            "sources": {"queue": {"kind": "embedded"}},
+            "policies": {"depth": {"kind": "queue_depth"}},
+            "pools": {"main": {"kind": "embedded", "price_usd_per_hour": 2.0}},
+            "scale_up": {"max_replicas": 1000},
+            "scale_down": {"window_s": 60, "max_replicas": 1000},
+            **settings,
+        }
+        self.workload: Workload = workload_from(document)
+        self.clock = clock
+        self.source = FakeSource(clock, {"visible": 0.0, "in_flight": 0.0, "delayed": 0.0, "oldest_age_s": 0.0})
+        self.actuator = FakeActuator(clock, size)
+        self.ticks: list[Tick] = []
+        setup = Setup(self.workload, {"queue": self.source}, {MAIN: self.actuator}, ledger=ledger)
+        self.controller = Controller(setup, clock, History(), self.ticks.append)
+
+    async def turn(self, need: float) -> int:
+        """A turn that needs so many replicas; the size then asked for."""
+        self.source.values["visible"] = need * 10
+        await self.controller.turn(self.clock.now())
+        return self.actuator.desired
+
+
+class Shared:
+    """Two workloads, the first one dearer to us."""
+
+    def __init__(self, limits: Fleet, sizes: tuple[int, int] = (2, 6), **settings: Any) -> None:
+        self.clock = ManualClock()
+        self.ledger = Ledger(limits)
+        self.chat = Member("chat", self.ledger, self.clock, sizes[0], **{"priority": 10, **settings})
+        self.batch = Member("batch", self.ledger, self.clock, sizes[1], **settings)
+
+    async def round(self, chat: float, batch: float) -> tuple[int, int]:
+        self.clock.advance(15)
+        return await self.chat.turn(chat), await self.batch.turn(batch)
+
+    async def rounds(self, n: int, chat: float, batch: float) -> list[tuple[int, int]]:
+        return [await self.round(chat, batch) for _ in range(n)]
+
+
+async def test_the_lower_one_gives_way_through_its_own_window_and_keeps_its_minimum() -> None:
+    shared = Shared(Fleet(max_gpus=8))
+    await shared.round(2, 6)
+    sizes = await shared.rounds(9, chat=20, batch=6)
+    assert all(a + b <= 8 for a, b in sizes)
+    assert sizes[2] == (2, 6), "its scale-down window of 60 s has not been seen yet"
+    assert sizes[-1] == (7, 1)
+    reason = " ".join(s.reason for s in shared.batch.ticks[-1].decision.steps)
+    assert "daemon.fleet.max_gpus is 8, the fleet holds 8, priority 0 may have 1" in reason
+
+
+async def test_what_the_higher_one_needs_no_more_is_free_for_the_lower_one() -> None:
+    shared = Shared(Fleet(max_gpus=8), (7, 1))
+    sizes = await shared.rounds(9, chat=2, batch=20)
+    assert all(a + b <= 8 for a, b in sizes)
+    assert sizes[-1] == (2, 6)
+
+
+async def test_a_budget_of_money_holds_in_the_same_way() -> None:
+    shared = Shared(Fleet(max_usd_per_hour=11.0), (1, 1))
+    assert (await shared.rounds(3, chat=4, batch=9))[-1] == (4, 1)
+
+
+async def test_turns_that_overlap_never_grow_into_the_same_room() -> None:
+    shared = Shared(Fleet(max_gpus=8), (1, 1))
+    await shared.round(1, 1)
+    for member in (shared.chat, shared.batch):
+        member.source.values["visible"] = 200.0
+    shared.clock.advance(15)
+    await asyncio.gather(*(m.controller.turn(shared.clock.now()) for m in (shared.batch, shared.chat)))
+    assert shared.chat.actuator.desired + shared.batch.actuator.desired <= 8
+
+
+async def test_nobody_grows_into_what_was_never_read() -> None:
+    shared = Shared(Fleet(max_gpus=60), (1, 1))
+    shared.batch.actuator.status_error = Unavailable("API down")
+    assert await shared.round(40, 0) == (10, 1)
+    assert "batch counts in full: never read" in shared.chat.ticks[-1].decision.reason
+    shared.batch.actuator.status_error = None
+    await shared.round(40, 0)
+    assert await shared.round(40, 0) == (40, 1)
+
+
+async def test_what_was_refused_is_free_again() -> None:
+    shared = Shared(Fleet(max_gpus=8), (1, 1), priority=0)
+    await shared.round(1, 1)
+    shared.chat.actuator.resize_error = Unavailable("503")
+    await shared.round(6, 1)
+    assert shared.chat.ticks[-1].outcomes[0].result is Result.UNAVAILABLE
+    assert shared.ledger.held()["gpus"] == 7, "it may have come through"
+    shared.chat.actuator.resize_error = None
+    assert await shared.round(1, 7) == (1, 7)
+
+
+async def test_a_size_that_was_read_before_the_last_decision_frees_nothing() -> None:
+    shared = Shared(Fleet(max_gpus=8), (1, 1))
+    await shared.round(1, 1)
+    await shared.round(6, 1)
+    seen = shared.chat.ticks[-1].observation
+    shared.ledger.grant(WorkloadName("chat"), seen)  # a watch that has not caught up with the write
+    assert shared.ledger.held()["gpus"] == 7
+
+
+async def test_the_blast_radius_spans_workloads() -> None:
+    shared = Shared(Fleet(blast_radius=BlastRadius(share=0.25, window_s=120)), (8, 8), scale_down={"window_s": 0})
+    await shared.round(8, 8)
+    sizes = [sum(s) for s in await shared.rounds(18, chat=1, batch=1)]
+    assert sizes[0] == 12, "a quarter of 16"
+    assert sizes[7] == 12
+    assert all(sizes[i] >= 0.75 * sizes[max(0, i - 8)] - 1 for i in range(len(sizes)))
+    assert any(step.rule == "fleet's blast radius" for step in shared.batch.ticks[1].decision.steps)
+
+
+async def test_a_recorded_journal_replays_with_its_grants() -> None:
+    shared = Shared(Fleet(max_gpus=8, blast_radius=BlastRadius(share=0.5)))
+    for need in (2, 20, 20, 3, 9, 1, 1, 1, 20):
+        await shared.round(need, 6)
+    ticks = sorted([*shared.chat.ticks, *shared.batch.ticks], key=lambda t: t.at)
+    specs = {m.workload.fingerprint: m.workload for m in (shared.chat, shared.batch)}
+    compared = list(replay(ticks, specs))
+    assert len(compared) == 18
+    assert all(c.equal and c.comparable for c in compared)
+
+
+async def test_a_peer_that_settles_by_itself_does_not_bypass_it() -> None:
+    peer = {
+        "policies": {"size": {"kind": "static", "replicas": 9}},
+        "scale_up": {},
+        "scale_down": {},
+    }
+    shared = Shared(Fleet(max_gpus=8), (2, 2), **peer)
+    assert all(a + b <= 8 for a, b in await shared.rounds(40, 0, 0))
+    assert shared.chat.actuator.desired == 7, "the lower one gave way within its default window"
+
+
+async def test_changed_limits_hold_from_the_next_turn_on() -> None:
+    shared = Shared(Fleet(), (2, 2))
+    assert await shared.round(2, 2) == (2, 2)
+    assert shared.chat.ticks[-1].observation.grant is None
+    shared.ledger.limit(Fleet(max_gpus=6))
+    assert await shared.round(9, 2) == (4, 2)
+    shared.ledger.forget(WorkloadName("batch"))
+    shared.clock.advance(15)
+    assert await shared.chat.turn(9) == 6, "what nobody here resizes any more is not this fleet's"
+
+
+async def test_it_is_told_in_the_log_in_metrics_and_in_words() -> None:
+    shared = Shared(Fleet(max_gpus=8, max_usd_per_hour=20.0, blast_radius=BlastRadius(share=0.25)))
+    metrics = Metrics("test")
+    metrics.registry.register(FleetCollector(shared.ledger))
+    await shared.round(2, 6)
+    await shared.round(20, 6)
+    tick = shared.chat.ticks[-1]
+    assert tick.observation.grant is not None
+    assert isinstance(tick.observation.grant.gpus, Quota)
+    assert granted(tick.observation.grant) == "2 GPUs, 8.00 USD per hour, 2 may be removed"
+    assert any("daemon.fleet.max_gpus is 8" in line for line in paragraphs(tick))
+    metrics.observe(tick)
+    text = metrics.exposition().decode()
+    assert 'forescale_granted{of="gpus",workload="chat"} 2.0' in text
+    assert 'forescale_rules_total{rule="fleet",workload="chat"} 1.0' in text
+    assert "forescale_fleet_gpus 8.0" in text
+    assert "forescale_fleet_max_usd_per_hour 20.0" in text

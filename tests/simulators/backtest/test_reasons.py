@@ -1,0 +1,75 @@
+"""Why sizes were what they were: counted, the largest changes kept, and overrides measured."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policies.model import Decision, Step
+from policies.model.limits import Override
+from simulators.backtest.reasons import KEPT, Reasons, by_hand, last_word
+from tests.factories import NOW, live, queue, spec
+
+DECISION = live(spec(), [queue(40)])[0]
+
+
+def changed(at: float, before: int | None, after: int | None, rule: str = "demand") -> Decision:
+    steps = (Step(rule, after, f"{rule} makes it {after}"),)
+    return dataclasses.replace(DECISION, at=at, current=before, target=after, steps=steps)
+
+
+def test_the_last_word_is_counted_by_rule_with_what_it_said_last() -> None:
+    reasons = Reasons()
+    for k, rule in enumerate(["demand", "step", "demand"]):
+        reasons.note(changed(NOW + k, 2, 2 + k, rule))
+    assert {name: (r.turns, r.changes) for name, r in reasons.rules.items()} == {"demand": (2, 1), "step": (1, 1)}
+    assert reasons.rules["demand"].reason == "demand makes it 4"
+    assert reasons.rules["demand"].at == NOW + 2
+
+
+def test_a_size_that_is_not_known_is_no_change() -> None:
+    reasons = Reasons()
+    reasons.note(changed(NOW, None, None))
+    reasons.note(changed(NOW, 3, None))
+    assert (reasons.ups, reasons.downs, reasons.largest) == (0, 0, [])
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), max_size=60))
+def test_the_largest_changes_are_kept_and_all_are_counted(sizes: list[tuple[int, int]]) -> None:
+    reasons = Reasons()
+    for k, (before, after) in enumerate(sizes):
+        reasons.note(changed(NOW + k, before, after))
+    by = sorted((abs(b - a) for a, b in sizes if a != b), reverse=True)
+    assert reasons.ups + reasons.downs == len(by)
+    assert sorted((c.by for c in reasons.largest), reverse=True) == by[:KEPT]
+    assert [c.at for c in reasons.largest] == sorted(c.at for c in reasons.largest)
+
+
+@pytest.mark.parametrize(
+    ("until", "replicas", "moved"),
+    [
+        pytest.param("2100-01-01T00:00:00Z", 9, 5.0, id="in force"),
+        pytest.param("2100-01-01T00:00:00Z", 4, 0.0, id="the same size"),
+        pytest.param("2001-01-01T00:00:00Z", 9, 0.0, id="ended"),
+    ],
+)
+def test_an_override_counts_by_how_far_it_moved_the_size(until: str, replicas: int, moved: float) -> None:
+    """By a decision of the real guard: 40 messages at 10 per replica want four."""
+    held = spec(override=Override(replicas=replicas, until=until, reason="launch"))
+    decision = live(held, [queue(40)], start=4)[-1]
+    assert any(step.rule == "override" for step in decision.steps)
+    assert by_hand(decision) == moved
+
+
+def test_without_an_override_nothing_was_moved_by_hand() -> None:
+    assert by_hand(DECISION) == 0.0
+
+
+def test_how_a_size_is_shared_out_is_no_reason_for_it() -> None:
+    steps = (Step("demand", 4, "queue wants 4"), Step("step", 3, "at most 1 more"), Step("ladder", 3, "spot 3"))
+    assert last_word(dataclasses.replace(DECISION, steps=steps)) == ("step", "at most 1 more")
+    assert last_word(dataclasses.replace(DECISION, steps=steps[2:])) == ("ladder", "spot 3")
+    assert last_word(dataclasses.replace(DECISION, steps=()))[0] == "none"

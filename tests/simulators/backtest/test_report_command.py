@@ -1,0 +1,147 @@
+"""``forescale report`` from outside: what it prints and writes, and how it refuses what cannot be."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scaler.cli import main
+from tests.servers import chromium
+from tests.simulators.backtest import made
+from tests.simulators.reporting.test_report import script_of
+
+pytestmark = pytest.mark.slow
+
+needs_browser = pytest.mark.skipif(chromium.find() is None, reason="no Chromium on PATH")
+EARLY = ("--until", str(made.BEGAN + 1800))
+"""Enough turns for every section, and the beginning of the crowd."""
+
+
+def report(capsys: pytest.CaptureFixture[str], *args: str | Path) -> tuple[int, str, str]:
+    code = main(["report", *map(str, args)])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def refuse(name: str) -> None:
+    raise AssertionError(f"{name} is no JSON")
+
+
+def gone(lines: list[str]) -> list[str]:
+    """The lines without the turns from the tenth minute to the twentieth."""
+    return [line for line in lines if not made.BEGAN + 600 <= json.loads(line).get("at", 0.0) < made.BEGAN + 1200]
+
+
+def called_batch(lines: list[str]) -> list[str]:
+    """The lines as of another workload, with a specification of its own."""
+    fingerprint = next(json.loads(line)["fingerprint"] for line in lines if '"type":"spec"' in line)
+    return [line.replace('"chat"', '"batch"').replace(fingerprint, "other") for line in lines]
+
+
+def test_it_tells_what_happened_where_to_look_and_what_others_would_have_done(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, out, err = report(capsys, made.period().journal)
+    assert (code, err) == (0, "")
+    assert re.search(r"chat, 91.0 minutes from 2026-01-05T00:00:00Z: [\d.]+ replica-hours for \$\d+\.\d\d; about", out)
+    assert re.search(r"most late +2026-01-05T00:20:00Z", out)
+    columns = next(line.split("  ") for line in out.splitlines() if line.strip().startswith("recorded"))
+    assert [c.strip() for c in columns if c] == ["recorded", "same sizes", "present", "hpa", "keda"]
+    assert "With the very sizes recorded, the rebuilt world costs" in out
+    assert "The policy that ran, simulated, asks for" in out
+    assert "a start takes" in out
+
+
+def test_every_figure_is_json_without_nan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = report(capsys, made.period().journal, "--json", "-", *EARLY)
+    told = json.loads(out, parse_constant=refuse)
+    assert code == 0
+    chat = told["workloads"]["chat"]
+    assert chat["turns"] == 120
+    assert chat["recorded"]["usd"] > 0
+    assert chat["looks"][0]["what"] == "most late"
+    assert set(chat["others"]["policies"]) == {"same sizes", "present", "hpa", "keda"}
+    assert chat["others"]["error"]["usd_off"] > 0
+    assert sum(rule["turns"] for rule in chat["reasons"].values()) == 120
+    report(capsys, made.period().journal, "--json", tmp_path / "o.json", *EARLY)
+    assert json.loads((tmp_path / "o.json").read_text(), parse_constant=refuse) == told, "equal for equal records"
+
+
+def test_the_page_says_the_same_and_shows_gaps_as_gaps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    journal = made.edited(tmp_path, gone)
+    page = tmp_path / "page.html"
+    code, out, _ = report(capsys, journal, "--html", page, *EARLY)
+    text = script_of(page.read_text())
+    assert code == 0
+    assert "For 10.0 minutes no turn was taken" in out
+    assert "For 10.0 minutes no turn was taken" in text
+    assert "no turn for 10.0 minutes" in text
+    for heading in ("Where to look", "What happened", "Why the sizes were what they were", "What other policies"):
+        assert heading in text
+    plotted = re.search(r'Plotly.newPlot\("w0-record-sizes",(\[.*?\]),\{"', text)
+    assert plotted is not None
+    ready = next(line for line in json.loads(plotted[1]) if line["name"] == "ready")
+    at = [k for k, t in enumerate(ready["x"]) if "2026-01-05 00:10:00" <= t < "2026-01-05 00:20:00"]
+    assert [ready["y"][k] for k in at] == [None], "no line over what nobody saw"
+
+
+def test_record_only_simulates_nobody(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = report(capsys, made.period().journal, "--record-only")
+    assert code == 0
+    assert "What other policies would have done was not simulated: not asked for." in out
+    assert "hpa" not in out
+
+
+def test_several_workloads_stand_one_after_the_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    renamed = made.edited(tmp_path, called_batch)
+    page = tmp_path / "page.html"
+    code, out, _ = report(capsys, made.period().journal, renamed, "--record-only", "--html", page)
+    assert code == 0
+    assert [line.split(",")[0] for line in out.splitlines() if "replica-hours for" in line] == ["batch", "chat"]
+    assert all(f'<div id="w{k}-record-sizes">' in page.read_text() for k in range(2))
+    code, out, _ = report(capsys, made.period().journal, renamed, "--record-only", "--workload", "batch")
+    assert "chat" not in out
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        pytest.param(("none",), "none: no such file or directory", id="no journal"),
+        pytest.param(("JOURNAL", "--since", "yesterday"), "--since 'yesterday': neither ISO 8601", id="time"),
+        pytest.param(("JOURNAL", "--since", "2026-01-06", "--until", "2026-01-05"), "must be after --since", id="ends"),
+        pytest.param(("JOURNAL", "--workload", "chta"), "did you mean 'chat'?", id="workload"),
+        pytest.param(("JOURNAL", "--model", "llama-9"), "llama-9", id="model"),
+        pytest.param(("JOURNAL", "--policy", "hpaa"), "hpaa", id="policy"),
+        pytest.param(("JOURNAL", "--policy", "none.yaml"), "none.yaml", id="file"),
+        pytest.param(("JOURNAL", "--record-only", "--policy", "kpa"), "leave out --record-only", id="for nothing"),
+        pytest.param(("JOURNAL", "--prompt-tokens", "0"), "must be 1 to 65536", id="tokens"),
+        pytest.param(("JOURNAL", "--html", "none/page.html"), "there is no such directory", id="page"),
+    ],
+)
+def test_what_cannot_be_is_told(capsys: pytest.CaptureFixture[str], args: tuple[str, ...], said: str) -> None:
+    given: list[Any] = [made.period().journal if word == "JOURNAL" else word for word in args]
+    code, out, err = report(capsys, *given)
+    assert (code, out) == (2, "")
+    assert said in err
+
+
+@pytest.mark.slow
+@needs_browser
+async def test_a_browser_draws_every_plot_and_complains_of_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.html"
+    await asyncio.to_thread(lambda: report(capsys, made.edited(tmp_path, gone), "--html", page))
+    async with chromium.browser(tmp_path / "profile") as tab:
+        await tab.show(1280, 900, "light")
+        await tab.go(page.as_uri())
+        await tab.until("document.querySelectorAll('.js-plotly-plot .main-svg').length >= 40")
+        await tab.tell("document.querySelectorAll('details').forEach(d => d.open = true)")
+        await tab.until("[...document.querySelectorAll('.js-plotly-plot')].every(p => p.clientWidth > 600)")
+        assert tab.complaints == []
+        assert [url for url in tab.asked_for if not url.startswith(("file:", "data:", "blob:"))] == []

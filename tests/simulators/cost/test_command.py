@@ -1,0 +1,98 @@
+"""``forescale advise``: text, JSON and the page, and what cannot be asked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from scaler.cli import main
+from tests.simulators.cost.made import MODEL, journal, written
+
+pytestmark = pytest.mark.slow
+
+OFFERS = f"""\
+offers:
+  h100:
+    model: {MODEL}
+    reserved_usd_per_hour: 3.0
+api: {{input_usd_per_million: 0.5, output_usd_per_million: 1.5}}
+"""
+RESERVED = "offers.yaml:4 offers.h100.reserved_usd_per_hour"
+
+
+def run(capsys: pytest.CaptureFixture[str], *args: str | Path) -> tuple[int, str, str]:
+    code = main([str(a) for a in args])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("advise")
+    (made / "offers.yaml").write_text(OFFERS)
+    written(made)
+    journal(made / "scenario.yaml")
+    return made
+
+
+def test_it_tells_findings_figures_and_sources(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "advise", folder / "scenario.yaml", "--offers", folder / "offers.yaml")
+    assert code == 0
+    assert out.startswith("hour: workload chat on h100")
+    for title in ("How to buy it", "Which GPU", "Batching", "What headroom costs", "A managed API", "Sources", "Know"):
+        assert title in out
+    assert RESERVED in out.replace("\n     ", "")
+    assert "scenario.yaml" in out
+
+
+def test_json_has_every_figure_with_formula_and_sources(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "advise", folder / "journal", "--offers", folder / "offers.yaml", "--json", "-")
+    told = json.loads(out)
+    assert (code, told["workload"], [s["key"] for s in told["sections"]]) == (
+        0, "chat", ["buying", "sizing", "effects", "headroom", "managed"],
+    )  # fmt: skip
+    figures = [f for s in told["sections"] for f in s["figures"]]
+    assert len(figures) > 20
+    assert all(f["formula"] and f["sources"] and f["unit"] for f in figures)
+    assert told["curve"]["held_share"] == sorted(told["curve"]["held_share"], reverse=True)
+    assert len(told["curve"]["markets"]) == len(told["curve"]["held_share"])
+
+
+@pytest.mark.slow
+def test_the_page_is_equal_for_equal_advice_and_asks_for_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pages = []
+    for name in ("one.html", "two.html"):
+        args = ("advise", folder / "scenario.yaml", "--offers", folder / "offers.yaml", "--html", folder / name)
+        assert run(capsys, *args)[0] == 0
+        pages.append((folder / name).read_text())
+    assert pages[0] == pages[1]
+    for part in ('id="load-duration"', 'id="reserving"', 'id="sizing"', "Sources", RESERVED):
+        assert part in pages[0]
+    assert 'src="http' not in pages[0]
+
+
+@pytest.mark.parametrize(
+    ("args", "rule"),
+    [
+        (["scenario.yaml", "--model", "x"], "is about a journal"),
+        (["scenario.yaml", "--prompt-tokens", "5"], "is about a journal"),
+        (["journal", "--trace", "t.csv"], "is about a scenario"),
+        (["journal", "--output-tokens", "0"], "must be 1 to 1,000,000 tokens"),
+        (["journal", "--seed", "-1"], "must be 0 to"),
+        (["scenario.yaml", "--html", "none/page.html"], "no such directory"),
+        (["journal", "--offers", "none.yaml"], "cannot be read"),
+        (["nowhere"], "no such file or directory"),
+        (["nowhere.yaml"], "cannot be read"),
+        (["journal", "--workload", "cat"], "did you mean 'chat'?"),
+        (["journal", "--model", "llama-9"], "no model of this name"),
+    ],
+)
+def test_what_cannot_be_is_told(folder: Path, capsys: pytest.CaptureFixture[str], args: list[str], rule: str) -> None:
+    paths = [str(folder / a) if i == 0 else a for i, a in enumerate(args)]
+    code, out, err = run(capsys, "advise", *paths)
+    assert (code, out) == (2, "")
+    assert rule in err

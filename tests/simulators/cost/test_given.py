@@ -1,0 +1,117 @@
+"""Files of offers and price lists: what they say, and every error with its place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scaler.config.problems import ConfigError, Problem
+from simulators.cost.figures import Basis, Known, Source
+from simulators.cost.inputs import load
+from simulators.cost.offers import Buyable, engine, merged
+from tests.simulators.cost.made import MODEL, offered
+
+PRICES = """\
+cloud,instance_type,region,on_demand_usd_h,spot_usd_h
+aws,p5.48xlarge,us-east-1,55.04,18.7089
+aws,p5.48xlarge,us-west-2,55.04,
+gcp,a3,us-east-1,88.0,20
+azure,a3,us-east-1,98.0,
+aws,free,us-east-1,0,
+"""
+LISTED = "prices: prices.csv\noffers: {a: {listed: {instance_type:"
+POOL = Buyable("gpus", engine(MODEL), on_demand=Known(9.0, (Source(Basis.GIVEN, "pool"),)))
+
+
+def problems(file: Path) -> list[Problem]:
+    with pytest.raises(ConfigError) as caught:
+        merged({"gpus": POOL}, {}, load(file))
+    return list(caught.value.problems)
+
+
+def written(folder: Path, text: str) -> Path:
+    (folder / "prices.csv").write_text(PRICES)
+    file = folder / "offers.yaml"
+    file.write_text(text)
+    return file
+
+
+def test_a_listed_offer_has_its_rows_prices_shared_out(tmp_path: Path) -> None:
+    text = """\
+prices: prices.csv
+offers:
+  h100: {listed: {instance_type: p5.48xlarge, region: us-east-1, replicas: 8}, spot_usd_per_hour: 2}
+  west: {listed: {instance_type: p5.48xlarge, region: us-west-2}}
+"""
+    found, runs_on = merged({"gpus": POOL}, {}, load(written(tmp_path, text)))
+    assert runs_on == "gpus"
+    assert (found["h100"].on_demand, found["h100"].spot) == (
+        Known(6.88, (Source(Basis.GIVEN, f"{tmp_path}/prices.csv:2 on_demand_usd_h, 55.04 over 8 replicas"),)),
+        Known(2.0, (Source(Basis.GIVEN, f"{tmp_path}/offers.yaml:3 offers.h100.spot_usd_per_hour"),)),
+    )
+    assert (found["west"].on_demand.value, found["west"].spot) == (55.04, None)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "rule"),
+    [
+        ("offers: {a: {listed: {instance_type: x, region: y}}}", "prices", "is needed: offer a is listed"),
+        (f"{LISTED} x, region: us-east-1}}}}}}", "offers.a.listed", "0 rows"),
+        (f"{LISTED} a3, region: us-east-1}}}}}}", "offers.a.listed", "2 rows"),
+        (f"{LISTED} free, region: us-east-1}}}}}}", "on_demand_usd_h", "above 0"),
+        ("prices: none.csv\noffers: {a: {listed: {instance_type: a3, region: x}}}", "", "cannot be read"),
+        ("prices: offers.yaml\noffers: {a: {listed: {instance_type: a3, region: x}}}", "", "is no price list"),
+        ("offers: {a: {on_demand_usd_per_hour: 0}}", "offers.a.on_demand_usd_per_hour", "greater than 0"),
+        ("offers: {a: {on_demand_usd: 1}}", "offers.a.on_demand_usd", "unknown key"),
+        ("offers: {a: {model: llama-9}}", "offers.a.model", "no model of this name"),
+        ("runs_on: b\noffers: {a: {}}", "runs_on", "is none of the offers: a"),
+        ("spot_max_share: 1.2", "spot_max_share", "less than or equal to 1"),
+        ("api: {input_usd_per_million: 1}", "api.output_usd_per_million", "is required"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_told_with_its_place(tmp_path: Path, text: str, path: str, rule: str) -> None:
+    found = problems(written(tmp_path, text))
+    assert any(p.path == path and rule in p.rule for p in found), found
+
+
+def test_the_right_cloud_is_named_where_two_have_one_name(tmp_path: Path) -> None:
+    text = f"{LISTED} a3, region: us-east-1, cloud: gcp}}}}}}"
+    found, _ = merged({"gpus": POOL}, {}, load(written(tmp_path, text)))
+    assert found["a"].on_demand.value == 88.0  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("how", ["name", "model", "runs_on"])
+def test_an_offer_of_the_file_is_the_pools_own(tmp_path: Path, how: str) -> None:
+    name = "gpus" if how == "name" else "h100"
+    model = {"model": MODEL} if how == "model" else {}
+    more = {"runs_on": name} if how == "runs_on" else {}
+    file = offered(tmp_path, offers={name: {"reserved_usd_per_hour": 4.0, **model}}, **more)
+    found, runs_on = merged({"gpus": POOL}, {"gpus": 3.0}, file)
+    assert (list(found), runs_on) == ([name], name)
+    one = found[name]
+    assert (one.on_demand.value, one.reserved.value) == (9.0, 4.0)  # type: ignore[union-attr]
+    assert one.engine is not None
+    assert one.engine.model.name == MODEL
+
+
+def test_models_are_told_apart_by_how_they_came_about() -> None:
+    assert engine(MODEL).source.basis is Basis.CALIBRATED
+    table = engine("llama-3.1-8b-a100")
+    assert table.source.basis is Basis.PRIOR
+    assert table.gpu_alone
+    assert "engine-times.csv:" in table.source.where
+    assert not engine(f"{MODEL}-prior").gpu_alone
+    assert engine(f"{MODEL}-prior").source.basis is Basis.PRIOR
+
+
+def test_the_documents_example_is_one(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[3] / "docs/advise.md").read_text()
+    example = text.split("```yaml\n")[1].split("```")[0]
+    given = load(written(tmp_path, example)).given
+    assert set(given.offers) == {"h100", "b200"}
+    assert given.api is not None
+    found, runs_on = merged({"gpus": POOL}, {"gpus": 1.0}, load(written(tmp_path, example)))
+    assert runs_on == "h100"
+    assert found["h100"].on_demand is not None
+    assert found["h100"].on_demand.value == pytest.approx(6.88), "the price list's eighth, not the pool's"

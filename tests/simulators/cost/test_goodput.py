@@ -1,0 +1,84 @@
+"""What a replica carries within the promise, against queueing theory; and what must hold of any model."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from policies.model.spec import Slo
+from simulators.cost.goodput import batched, bound_rps, goodput, hitting, sample, saturated_rps
+from simulators.engine.models import catalogue
+from simulators.engine.models.service import ServiceModel
+from simulators.world.traffic.trace import Trace
+
+SERVICE_S = 0.1
+ONE_BY_ONE = ServiceModel(
+    name="one-by-one", mem_base_s=0.0, cmp_base_s=SERVICE_S, cmp_token_s=0.0, kv_decode_s=0.0, kv_mixed_s=0.0,
+    attn_pair_s=0.0, kv_tokens=100_000, max_seqs=1,
+)  # fmt: skip
+"""A server of one request at a time: a prompt of one step, and nothing after its first token."""
+H100 = catalogue.load("llama-3.1-8b-h100-vllm")
+CHAT = Slo(ttft_s=1.0, itl_s=0.05, share=0.99)
+
+
+def trace(prompt: int, output: int, count: int = 500) -> Trace:
+    tokens = np.full(count, prompt, np.int32), np.full(count, output, np.int32)
+    return Trace(np.arange(count, dtype=np.float64), *tokens)
+
+
+def chat() -> Trace:
+    rng = np.random.default_rng(7)
+    prompts, outputs = (np.maximum(rng.lognormal(np.log(m), 0.7, 4000), 2).astype(np.int32) for m in (700, 150))
+    return Trace(np.arange(4000.0), prompts, outputs)
+
+
+def within_m_d_1(rate: float, limit_s: float) -> float:
+    """Share of requests of an M/D/1 queue that are served within a limit (Erlang's formula for the waiting time)."""
+    wait_s, rho = limit_s - SERVICE_S, rate * SERVICE_S
+    terms = (
+        (rate * (k * SERVICE_S - wait_s)) ** k / math.factorial(k) * math.exp(-rate * (k * SERVICE_S - wait_s))
+        for k in range(int(wait_s / SERVICE_S) + 1)
+    )
+    return (1 - rho) * sum(terms)
+
+
+@pytest.mark.parametrize("share", [0.8, 0.95])
+def test_one_by_one_it_is_the_rate_that_theory_has_for_a_single_server(share: float) -> None:
+    found = goodput(ONE_BY_ONE, sample(trace(1, 1), 3), Slo(ttft_s=0.35, itl_s=None, share=share), 3)
+    rates = np.linspace(0.1, 9.9, 981)
+    theory = max(r for r in rates if within_m_d_1(float(r), 0.35) >= share)
+    assert found.rps == pytest.approx(theory, rel=0.05)
+    assert found.bound_rps == pytest.approx(1 / SERVICE_S)
+
+
+def test_a_promise_that_one_request_alone_breaks_is_kept_at_no_rate() -> None:
+    assert goodput(ONE_BY_ONE, sample(trace(1, 1), 3), Slo(ttft_s=0.09, itl_s=None, share=0.9), 3).rps == 0.0
+
+
+def test_saturated_it_answers_as_many_as_its_time_allows() -> None:
+    assert saturated_rps(ONE_BY_ONE, sample(trace(1, 1), 3)) == pytest.approx(1 / SERVICE_S, rel=0.01)
+
+
+def test_the_promise_costs_and_a_looser_one_costs_less() -> None:
+    drawn = sample(chat(), 1)
+    tight, loose = (goodput(H100, drawn, Slo(ttft_s=ttft_s, itl_s=itl_s, share=0.99), 1).rps
+                    for ttft_s, itl_s in ((0.3, 0.02), (2.0, 0.1)))  # fmt: skip
+    assert 0 < tight < loose <= bound_rps(H100, drawn)
+
+
+def test_larger_batches_answer_more_and_hits_carry_more() -> None:
+    drawn = sample(chat(), 1)
+    by_batch = [saturated_rps(batched(H100, n), drawn) for n in (1, 8, 64)]
+    assert by_batch == sorted(by_batch)
+    assert by_batch[1] > 4 * by_batch[0]
+    by_hits = [goodput(H100, sample(hitting(chat(), share), 1), CHAT, 1).rps for share in (0.0, 0.5)]
+    assert by_hits[1] > 1.05 * by_hits[0]
+
+
+def test_the_draw_is_of_the_same_requests_and_the_same_for_one_seed() -> None:
+    one, again, other = sample(chat(), 1), sample(chat(), 1), sample(chat(), 2)
+    assert one.digest() == again.digest() != other.digest()
+    assert one.prompt_tokens.mean() == pytest.approx(chat().prompt_tokens.mean(), rel=0.03)
+    assert np.diff(one.arrival_s).mean() == pytest.approx(1.0, rel=0.03)

@@ -1,0 +1,84 @@
+"""The folder of the compiled kernel: what is loaded from it is run, so it must be this user's alone."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from simulators.engine.kernel.jit import cache_folder
+
+ROOT = Path(__file__).parents[3]
+
+
+def folder(home: Path) -> Path | None:
+    return cache_folder({"XDG_CACHE_HOME": str(home)})
+
+
+def test_it_is_made_for_this_user_alone_and_used_again(tmp_path: Path) -> None:
+    made = folder(tmp_path / "cache")
+    assert made is not None
+    assert [stat.S_IMODE(p.stat().st_mode) for p in (made, made.parent)] == [0o700, 0o700]
+    assert folder(tmp_path / "cache") == made
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+@pytest.mark.parametrize("level", ["root", "kernel"])
+def test_a_folder_of_another_user_is_refused(level: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    made = folder(tmp_path)
+    assert made is not None
+    os.chown(made if level == "kernel" else made.parent, 65534, 65534)
+    assert folder(tmp_path) is None
+    assert "belongs to user 65534" in caplog.text
+    assert "XDG_CACHE_HOME" in caplog.text
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o707, 0o777, 0o1777])
+@pytest.mark.parametrize("level", ["root", "kernel"])
+def test_a_folder_that_others_may_write_to_is_refused(
+    level: str, mode: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = folder(tmp_path)
+    assert made is not None
+    (made if level == "kernel" else made.parent).chmod(mode)
+    assert folder(tmp_path) is None
+    assert f"mode {mode:o}" in caplog.text
+
+
+def test_a_link_is_refused(tmp_path: Path) -> None:
+    made = folder(tmp_path)
+    assert made is not None
+    made.rename(tmp_path / "elsewhere")
+    made.symlink_to(tmp_path / "elsewhere")
+    assert folder(tmp_path) is None
+
+
+def test_a_home_that_is_a_file_leaves_no_cache(tmp_path: Path) -> None:
+    (tmp_path / "home").touch()
+    assert folder(tmp_path / "home") is None
+
+
+@pytest.mark.slow
+def test_without_a_cache_nothing_is_loaded_and_the_kernel_runs(tmp_path: Path) -> None:
+    made = folder(tmp_path)
+    assert made is not None
+    made.chmod(0o777)
+    script = (
+        "from simulators.engine.kernel.jit import compiled\n"
+        "@compiled\ndef twice(x: int) -> int:\n    return 2 * x\n"
+        "assert twice(21) == 42 and not twice.stats.cache_path"
+    )
+    (tmp_path / "script.py").write_text(script)
+    env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path / "tmp")}
+    (tmp_path / "tmp").mkdir()
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "script.py")], env=env, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("compiled without a cache") == 1
+    assert not list(made.rglob("*.nb?"))
+    assert not list((tmp_path / "tmp").iterdir())

@@ -1,0 +1,38 @@
+"""The kernel gives the same integers as the rules followed one iteration at a time."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+
+from simulators.engine.kernel import layout
+from tests.laws import law
+from tests.simulators.engine.kernel.worlds import World, by_kernel, by_reference, expected, outcome, worlds
+
+pytestmark = pytest.mark.slow
+
+
+@law(400)
+@given(worlds())
+def test_every_time_of_every_request_equals_the_reference(world: World) -> None:
+    assert outcome(by_kernel(world)) == expected(by_reference(world))
+
+
+@law(100)
+@given(worlds())
+def test_what_the_replicas_hold_at_the_end_equals_the_reference(world: World) -> None:
+    k, results = by_kernel(world), by_reference(world)
+    for s, plan, counters in zip(k.read(), world.plans, results.replicas, strict=True):
+        if plan.kill_ps is None:
+            found = tuple(int(s[f]) for f in (layout.RUNNING, layout.WAITING, layout.USED, layout.TOKENS_OUT))
+            assert found == tuple(counters)
+    if all(plan.kill_ps is None for plan in world.plans):
+        assert int(k.replicas[:, layout.PREEMPTIONS].sum()) == results.preemptions
+
+
+@law(100)
+@given(worlds())
+def test_to_look_changes_nothing(world: World) -> None:
+    unseen = World(world.model, world.plans, world.requests, world.router, world.seed, [])
+    assert outcome(by_kernel(world)) == outcome(by_kernel(unseen))
+    assert by_kernel(world).gaps.tolist() == by_kernel(unseen).gaps.tolist()

@@ -1,0 +1,248 @@
+"""Laws that hold in every world: nothing is lost or made, nothing idles beside work, and no name or unit matters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from simulators.engine.kernel import layout
+from simulators.engine.kernel.event_loop import Kernel, Router
+from simulators.engine.kernel.layout import NEVER
+from simulators.engine.models.integers import integers
+from simulators.engine.models.service import PS_PER_S, ServiceModel
+from tests.laws import law
+from tests.simulators.engine import reference
+from tests.simulators.engine.kernel.worlds import VLLM, World, by_kernel, outcome, worlds
+
+pytestmark = pytest.mark.slow
+
+RISING = (layout.NOW, layout.STEP, layout.TOKENS_OUT, layout.TOKENS_IN, layout.FINISHED, layout.OCCUPIED)
+LAUNCHED = (layout.BUSY, layout.GPU_END)
+"""These count a step when it is launched, and take back what a killed replica did not do."""
+
+
+def follow(world: World, looks: Sequence[int], strangers: Sequence[int] = ()) -> Iterator[tuple[int, Kernel]]:
+    """Run a world, and stop before what happens at each of the times, and at the end.
+
+    So many `strangers`, replicas that never start, are added before each of its own.
+    """
+    k = Kernel([world.model], world.router, world.seed, len(world.requests.arrival_ps))
+    arrival, *counts = (np.array(column) for column in world.requests)
+    k.offer(arrival, *(c.astype(np.int32) for c in counts))
+    changes: list[tuple[int, int, int]] = [(t, -1, -1) for t in looks]
+    for plan, others in zip(world.plans, strangers or [0] * len(world.plans), strict=True):
+        for _ in range(others):
+            k.add(plan.model, plan.key)
+        moments = (plan.kill_ps, plan.start_ps, NEVER if plan.drain_ps is None else plan.drain_ps)
+        last = NEVER if plan.kill_ps is None else plan.kill_ps
+        number = k.add(plan.model, plan.key)
+        changes += [(t, kind, number) for kind, t in enumerate(moments) if t is not None and t <= last]
+    for t, kind, number in sorted(c for c in changes if c[0] < NEVER):
+        k.advance(t)
+        if kind < 0:
+            yield t, k
+        else:
+            (k.kill, k.start, k.drain)[kind](number)
+    k.advance(NEVER)
+    yield NEVER, k
+
+
+def moments(world: World) -> list[int]:
+    """Just before and just after each time at which something was seen to happen."""
+    times = np.unique(by_kernel(world).times)
+    return sorted({int(t) + after for t in times[times >= 0] for after in (0, 1)})
+
+
+@law(100)
+@given(worlds())
+def test_every_request_that_has_arrived_is_in_one_place(world: World) -> None:
+    for _, k in follow(world, moments(world)):
+        s, w = k.read(), k.world
+        lost = int((k.times[:, layout.FINISH] == layout.LOST).sum())
+        present = int(s[:, layout.OUTSTANDING].sum()) + int(w[layout.QUEUED])
+        gone = int(s[:, layout.FINISHED].sum()) + int(w[layout.REFUSED] + w[layout.EXPIRED]) + lost
+        assert w[layout.ARRIVED] == present + gone
+        assert (s[:, layout.OUTSTANDING] == s[:, layout.WAITING] + s[:, layout.RUNNING]).all()
+
+
+@law(100)
+@given(worlds())
+def test_the_kv_cache_never_holds_more_than_it_can_and_nothing_when_nobody_runs(world: World) -> None:
+    for _, k in follow(world, moments(world)):
+        s = k.read()
+        assert (s[:, layout.USED] >= 0).all()
+        assert (s[:, layout.USED] <= world.model.kv_blocks).all()
+        assert (s[:, layout.RUNNING] <= world.model.max_seqs).all()
+        assert (s[s[:, layout.RUNNING] == 0, layout.USED] == 0).all()
+
+
+@law(100)
+@given(worlds(), st.data())
+def test_what_the_replicas_hold_at_any_time_equals_the_reference(world: World, data: st.DataObject) -> None:
+    t = data.draw(st.sampled_from(moments(world)))
+    patience_s = world.router.patience_s
+    results = reference.simulate(
+        [integers(world.model)],
+        world.plans,
+        world.requests,
+        world.router.kind,
+        world.router.limit,
+        world.router.queue_limit,
+        None if patience_s is None else round(patience_s * 10**12),
+        world.seed,
+        until_ps=t,
+    )
+    _, k = next(follow(world, [t]))
+    for s, plan, counters in zip(k.read(), world.plans, results.replicas, strict=True):
+        if plan.kill_ps is None or plan.kill_ps >= t:
+            found = tuple(int(s[f]) for f in (layout.RUNNING, layout.WAITING, layout.USED, layout.TOKENS_OUT))
+            assert found == tuple(counters)
+
+
+@law(100)
+@given(worlds())
+def test_all_tokens_asked_for_are_given_once(world: World) -> None:
+    k = by_kernel(world)
+    fate, on, prompt, output = k.times[:, layout.FINISH], k.counts[:, layout.REPLICA], *k.counts.T[:2]
+    for s, plan in zip(k.read(), world.plans, strict=True):
+        done = (on == s[layout.NUMBER]) & (fate >= 0)
+        assert s[layout.FINISHED] == done.sum()
+        if plan.kill_ps is None:
+            assert s[layout.TOKENS_OUT] == output[done].sum()
+            assert s[layout.TOKENS_IN] == prompt[done].sum()
+        else:
+            lost = (on == s[layout.NUMBER]) & (fate == layout.LOST)
+            assert output[done].sum() <= s[layout.TOKENS_OUT] <= output[done | lost].sum()
+    if all(p.kill_ps is None for p in world.plans) and not k.replicas[:, layout.PREEMPTIONS].any():
+        stride = k.counts[:, layout.STRIDE]
+        assert k.gaps.sum() == (-(-(output - 1) // stride))[fate >= 0].sum()
+
+
+@law(100)
+@given(worlds())
+def test_causes_come_before_effects(world: World) -> None:
+    k = by_kernel(world)
+    arrival, enter, admit, first, finish = k.times.T
+    assert (arrival <= enter)[enter >= 0].all()
+    assert (enter + integers(world.model).ingest <= admit)[admit >= 0].all()
+    assert (admit < first)[first >= 0].all()
+    assert (first <= finish)[finish >= 0].all()
+    assert ((enter >= 0) | (admit < 0)).all()
+    assert ((admit >= 0) | (first < 0)).all()
+    assert ((first >= 0) | (finish < 0)).all()
+
+
+@law(100)
+@given(worlds())
+def test_nobody_waits_beside_a_replica_that_could_serve(world: World) -> None:
+    ingest = integers(world.model).ingest
+    for _, k in follow(world, moments(world)):
+        limit = int(k.world[layout.LIMIT])
+        for s in k.read():
+            assert s[layout.DUE] >= k.now_ps
+            assert s[layout.OUTSTANDING] == 0 or s[layout.DUE] < NEVER
+            if s[layout.WAITING] and not s[layout.RUNNING]:
+                seen = k.times[s[layout.FIFO_HEAD], layout.ENTER] + ingest
+                assert s[layout.DUE] <= max(int(s[layout.GPU_END]), int(seen))
+            if k.world[layout.QUEUED]:
+                assert not s[layout.TAKES] or s[layout.OUTSTANDING] >= limit
+
+
+@law(100)
+@given(worlds())
+def test_time_and_what_was_done_only_grow(world: World) -> None:
+    killed = np.array([NEVER if p.kill_ps is None else p.kill_ps for p in world.plans])
+    before = np.zeros((len(killed), layout.REPLICA_FIELDS), dtype=np.int64)
+    for t, k in follow(world, moments(world)):
+        assert k.now_ps == t
+        s = k.read().copy()
+        assert (s[:, RISING] >= before[:, RISING]).all()
+        assert (s[:, LAUNCHED] >= before[:, LAUNCHED])[killed >= t].all()
+        assert (s[:, layout.BUSY] <= s[:, layout.GPU_END]).all()
+        assert (s[:, layout.NOW] < max(1, t)).all()
+        before = s
+
+
+@law(100)
+@given(worlds())
+def test_those_present_summed_over_time_are_the_stays_of_all(world: World) -> None:
+    """Little's law (1961), exactly, on every replica and in the central queue; the edges of the run are in it."""
+    model = replace(world.model, front_base_s=0.0, front_seq_s=0.0)
+    world = replace(world, model=model, router=replace(world.router, patience_s=None))
+    rules = zip(world.requests.prompt, world.requests.output, world.requests.stride, strict=True)
+    assume(all(-(-sum(r) // model.block_tokens) <= model.kv_blocks for r in rules))
+    killed = np.array([NEVER if p.kill_ps is None else p.kill_ps for p in world.plans])
+    times = by_kernel(world).times
+    marks = np.unique((*times[times >= 0], *killed[killed < NEVER])).tolist()
+    present, busy, queued = np.zeros_like(killed), np.zeros_like(killed), 0
+    k = Kernel([model], world.router, 0, 1)
+    for (_, k), (since, upto) in zip(follow(world, [t + 1 for t in marks]), pairwise(marks), strict=False):
+        outstanding = k.read()[:, layout.OUTSTANDING]
+        present += outstanding * (upto - since)
+        busy += (outstanding > 0) * (upto - since)
+        queued += int(k.world[layout.QUEUED]) * (upto - since)
+    arrival, enter, *_, fate = times.T
+    on = by_kernel(world).counts[:, layout.REPLICA]
+    end = np.where(fate == layout.LOST, killed[on], fate)
+    assert present.tolist() == [(end - enter)[on == r].sum() for r in range(len(killed))]
+    left = np.where(enter >= 0, enter, np.where(fate == layout.OPEN, marks[-1], arrival))
+    assert queued == (left - arrival).sum()
+    assert [by_kernel(world).occupied_ps(r) for r in range(len(killed))] == busy.tolist()
+
+
+TIMES = tuple(name for name in ServiceModel.__dataclass_fields__ if name.endswith("_s"))
+
+
+@law(100)
+@given(worlds(), st.sampled_from([2, 3, 7]))
+def test_time_has_no_unit(world: World, k: int) -> None:
+    """All times k-fold give all times k-fold; but for the noise of eager launches, which is rounded."""
+    quiet = replace(world, model=replace(world.model, host_eager_s=0.0), looks=[])
+    slower: dict[str, Any] = {name: k * getattr(quiet.model, name) for name in TIMES}
+    patience_s = world.router.patience_s
+    slow = replace(
+        quiet,
+        model=replace(quiet.model, **slower),
+        plans=[
+            p._replace(
+                start_ps=k * p.start_ps,
+                drain_ps=None if p.drain_ps is None else k * p.drain_ps,
+                kill_ps=None if p.kill_ps is None else k * p.kill_ps,
+            )
+            for p in world.plans
+        ],
+        requests=world.requests._replace(arrival_ps=[k * t for t in world.requests.arrival_ps]),
+        router=replace(world.router, patience_s=None if patience_s is None else k * patience_s),
+    )
+    times = by_kernel(quiet).times
+    assert by_kernel(slow).times.tolist() == np.where(times >= 0, k * times, times).tolist()
+
+
+@law(100)
+@given(worlds(), st.lists(st.integers(0, 9), min_size=5, max_size=5))
+def test_a_replicas_number_is_a_name(world: World, strangers: list[int]) -> None:
+    """Replicas that never start, numbered between those that do, change nothing but numbers."""
+    others = strangers[: len(world.plans)]
+    *_, (_, k) = follow(world, world.looks, others)
+    names = np.cumsum(np.array(others) + 1) - 1
+    found = outcome(k)
+    found["replica"] = [-1 if r < 0 else names.tolist().index(r) for r in found["replica"]]
+    assert found == outcome(by_kernel(world))
+
+
+def test_what_a_preemption_drops_is_counted_to_the_token() -> None:
+    """Three blocks of 16, two prompts of 16: both want a second block to decode, so the later one is dropped."""
+    model = replace(VLLM, kv_tokens=48, max_seqs=4, pipelined=False)
+    k = Kernel([model], Router(), 0, 2)
+    k.start(k.add(0, 1))
+    k.offer(np.zeros(2, np.int64), np.full(2, 16, np.int32), np.array([12, 12], np.int32))
+    k.advance(60 * PS_PER_S)
+    s = k.read()[0]
+    assert (int(s[layout.PREEMPTIONS]), int(s[layout.WASTED])) == (1, 16)

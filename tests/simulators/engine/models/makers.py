@@ -1,0 +1,55 @@
+"""Runs for calibration tests: made by the engine itself, or measured."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from simulators.engine.models.replay import simulate
+from simulators.engine.models.runs import Run
+from simulators.engine.models.service import ServiceModel
+
+CALIBRATION = Path(__file__).resolve().parents[3].parent / "shared" / "calibration"
+
+
+def measured() -> Path:
+    """The folder of runs measured on an H100."""
+    if not (CALIBRATION / "requests.csv.gz").is_file():
+        pytest.skip(f"no measured runs in {CALIBRATION}")
+    return CALIBRATION
+
+
+def open_run(model: ServiceModel, name: str, rate: float, count: int, seed: int) -> Run:
+    """Poisson arrivals with long and short requests, and the times that the model gives them."""
+    chance = np.random.default_rng(seed)
+    endless = np.full(count, 1e9)  # not yet known; nothing ends before another arrives, so it is no closed loop
+    run = Run(
+        name,
+        np.concatenate(([0.0], np.cumsum(np.round(chance.exponential(1 / rate, count - 1), 6)))),
+        chance.integers(20, 3000, count).astype(np.int32),
+        chance.integers(1, 200, count).astype(np.int32),
+        endless,
+        endless,
+    )
+    _, ttft, e2e = simulate(model, run, key=1000 + seed)
+    return dataclasses.replace(run, ttft_s=ttft, e2e_s=e2e)
+
+
+def several(model: ServiceModel) -> dict[str, Run]:
+    """Runs at light, medium and heavy load."""
+    return {f"at-{rate}": open_run(model, f"at-{rate}", rate, 300, seed) for seed, rate in enumerate((0.5, 4, 9, 12))}
+
+
+def write_runs(runs: Mapping[str, Run], folder: Path) -> None:
+    """The runs as a recorder writes them."""
+    with (folder / "requests.csv").open("w", newline="") as file:
+        out = csv.writer(file)
+        out.writerow(["run", "arrival_unix", "prompt_tokens", "output_tokens", "ttft_s", "e2e_s"])
+        for name, r in runs.items():
+            for row in zip(r.arrival_s + 1.7e9, r.prompt, r.output, r.ttft_s, r.e2e_s, strict=True):
+                out.writerow([name, *row])

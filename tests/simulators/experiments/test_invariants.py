@@ -1,0 +1,104 @@
+"""Every invariant fires when the world breaks its rule, and holds in worlds that do not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from simulators.engine.kernel import layout
+from simulators.engine.models.service import PS_PER_S
+from simulators.experiments.invariants import InvariantBroken, check
+from simulators.world.infrastructure.node_lifecycle import State
+from simulators.world.queue import Queue
+from simulators.world.world import World
+from tests.simulators.world.makers import POOL, trace, world
+
+ROWS = [(0.25 * k, 20, 40) for k in range(100)]
+
+
+def running(at_s: float = 12.3, **given: object) -> World:
+    made = world(trace(*ROWS), replicas=2, **given)
+    made.run_until(round(at_s * PS_PER_S))
+    return made
+
+
+@pytest.mark.parametrize("at_s", [0.0, 0.26, 12.3, 60.0])
+@pytest.mark.parametrize("queue", [None, Queue()])
+def test_sound_worlds_pass(at_s: float, queue: Queue | None) -> None:
+    check(running(at_s, queue=queue))
+
+
+def replica(field: int, by: int) -> Callable[[World], None]:
+    def breaks(w: World) -> None:
+        w.kernel.replicas[0, field] += by
+
+    return breaks
+
+
+def time_of(request: int, field: int, at_ps: int) -> Callable[[World], None]:
+    def breaks(w: World) -> None:
+        w.kernel.times[request, field] = at_ps
+
+    return breaks
+
+
+def world_field(field: int, by: int) -> Callable[[World], None]:
+    def breaks(w: World) -> None:
+        w.kernel.world[field] += by
+
+    return breaks
+
+
+def busy_but_asleep(w: World) -> None:
+    number = int(w.kernel.replicas[: w.kernel.world[layout.REPLICAS], layout.OUTSTANDING].argmax())
+    w.kernel.replicas[number, layout.DUE] = layout.NEVER
+
+
+def idle_with_blocks(w: World) -> None:
+    w.kernel.replicas[0, layout.USED] = 1
+
+
+@pytest.mark.parametrize(
+    ("breaks", "at_s", "said"),
+    [
+        (time_of(3, layout.FINISH, layout.OPEN), 60.0, "requests are conserved: 100 arrived, 99 found"),
+        (world_field(layout.QUEUED, 1), 12.3, "requests are conserved"),
+        (world_field(layout.RETRIES, 1), 12.3, "requests are conserved"),
+        (replica(layout.OUTSTANDING, 1), 12.3, "requests are conserved"),
+        (replica(layout.FINISHED, 1), 60.0, "every finished request was finished by a replica"),
+        (replica(layout.WAITING, 1), 12.3, "outstanding requests wait or run"),
+        (replica(layout.TOKENS_OUT, 1), 60.0, "tokens are conserved"),
+        (replica(layout.TOKENS_OUT, -4000), 12.3, "tokens are conserved"),
+        (replica(layout.USED, 10_000), 12.3, "KV blocks in use are within the cache"),
+        (replica(layout.USED, -10_000), 12.3, "KV blocks in use are within the cache"),
+        (idle_with_blocks, 60.0, "an engine that runs nothing holds no KV blocks"),
+        (time_of(3, layout.ENTER, 1), 60.0, "a request arrives, enters, is admitted, starts and ends"),
+        (time_of(3, layout.ADMIT, 50 * PS_PER_S), 60.0, "a request arrives, enters, is admitted, starts and ends"),
+        (time_of(3, layout.FIRST, 50 * PS_PER_S), 60.0, "a request arrives, enters, is admitted, starts and ends"),
+        (busy_but_asleep, 12.3, "a replica with requests has something to do"),
+    ],
+)
+def test_a_world_that_is_broken_is_found_out(breaks: Callable[[World], None], at_s: float, said: str) -> None:
+    made = running(at_s)
+    check(made)
+    breaks(made)
+    with pytest.raises(InvariantBroken, match=said) as e:
+        check(made)
+    assert "please report this" in str(e.value)
+
+
+def test_a_request_that_waits_beside_a_free_replica_is_found_out() -> None:
+    made = world(trace(*[(0.0, 20, 400)] * 9), replicas=2, queue=Queue())  # eight run, one waits
+    made.run_until(PS_PER_S)
+    check(made)
+    made.kernel.world[layout.LIMIT] += 1
+    with pytest.raises(InvariantBroken, match="no request waits centrally while a replica has room"):
+        check(made)
+
+
+def test_a_pool_that_is_broken_is_found_out() -> None:
+    made = running()
+    made.pools[POOL].ledger.nodes[0].moves.append((made.now_ps, State.GONE))
+    with pytest.raises(InvariantBroken, match="pool gpus: 2 replicas are desired, and 1 live and 0 wait"):
+        check(made)

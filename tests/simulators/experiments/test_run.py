@@ -1,0 +1,349 @@
+"""Whole runs: how long they last, when turns come, and that nothing is lost that the scenario does not take."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policies.model import PoolName, Result, Tick
+from scaler.journal.codec import encode_tick
+from scaler.ports import OutOfCapacity, OutOfQuota
+from simulators.engine.kernel import layout
+from simulators.engine.kernel.event_loop import Router
+from simulators.engine.models.service import PS_PER_S
+from simulators.experiments import run
+from simulators.experiments.invariants import check
+from simulators.experiments.results import summarize
+from simulators.experiments.run import Run
+from simulators.world import ports
+from simulators.world.faults import Weather
+from simulators.world.infrastructure.market import Headroom, PoolOffer, ZoneOffer
+from simulators.world.infrastructure.supply import Outages, Step
+from simulators.world.queue import Queue
+from simulators.world.telemetry import Telemetry
+from simulators.world.traffic.shapes import Poisson
+from simulators.world.traffic.trace import Trace, TraceError
+from tests.laws import law
+from tests.simulators.world.makers import POOL, STEADY, case, offer, trace, workload, world
+
+LAW = law(60)
+FEW = trace(*[(0.5 * k, 20, 40) for k in range(100)])
+
+
+def ran(requests: Trace = FEW, seed: int = 1, **given_: Any) -> tuple[Run, list[Tick]]:
+    ticks: list[Tick] = []
+    done = run.simulate(case(**given_), seed, requests, record=[ticks.append])
+    return done, ticks
+
+
+# --- time
+
+
+@pytest.mark.parametrize(
+    ("given_", "end_s"),
+    [
+        ({"settle_s": 60.0}, 49.5 + 60),  # to the end of the trace
+        ({"settle_s": 0.0}, 49.5),
+        ({"settle_s": 60.0, "duration_s": 20.0}, 80.0),
+        ({"settle_s": 60.0, "duration_s": 500.0}, 560.0),
+        ({"settle_s": 60.0, "traffic": Poisson(rps=1.0, duration_s=300.0)}, 360.0),
+    ],
+)
+def test_a_run_lasts_as_long_as_its_traffic_or_as_said_and_settles(given_: dict[str, Any], end_s: float) -> None:
+    done, ticks = ran(**given_)
+    assert done.end_s == end_s
+    assert [t.at - ticks[0].at for t in ticks] == [15.0 * k for k in range(len(ticks))]
+    assert ticks[0].at == done.case.scenario.epoch_s
+    assert end_s - 15 <= ticks[-1].at - ticks[0].at < end_s
+
+
+def test_turns_stand_on_the_grid_and_take_no_time() -> None:
+    _, ticks = ran(scaled=workload(interval_s=7.5))
+    assert {t.lateness_s for t in ticks} == {t.took_s for t in ticks} == {0.0}
+    assert [t.at - ticks[0].at for t in ticks[:4]] == [0.0, 7.5, 15.0, 22.5]
+
+
+def test_requests_after_the_end_are_told_and_not_counted() -> None:
+    done, _ = ran(duration_s=20.0, settle_s=10.0)
+    summary = summarize(done)
+    assert (summary.arrived, len(FEW)) == (60, 100)
+    assert summary.warnings == ("40 of 100 requests come after the end and are not counted: see duration_s",)
+
+
+def test_what_has_not_ended_is_unfinished() -> None:
+    summary = summarize(ran(trace((0.0, 10, 5000)), settle_s=10.0)[0])
+    assert (summary.arrived, summary.finished, summary.unfinished) == (1, 0, 1)
+    assert summary.warnings == ("1 requests had not ended when the run did: a longer settle_s may let them",)
+
+
+def test_a_trace_without_requests_or_too_long_is_refused() -> None:
+    with pytest.raises(TraceError, match="no request arrives"):
+        run.checked(FEW.window(100.0, 200.0))
+    with pytest.raises(TraceError, match="104 days"):
+        run.checked(trace((0.0, 1, 1), (9.1e6, 1, 1)))
+
+
+# --- sizes at the start
+
+
+@pytest.mark.parametrize(("given_", "first"), [({}, 1), ({"initial_replicas": {POOL: 3}}, 3)])
+def test_it_starts_with_the_replicas_said_or_with_the_minimum(given_: dict[str, Any], first: int) -> None:
+    _, ticks = ran(**given_)
+    assert ticks[0].decision.current == ticks[0].decision.ready == first
+
+
+def test_the_minimum_is_the_workloads() -> None:
+    _, ticks = ran(scaled=workload(min_replicas=2))
+    assert ticks[0].decision.ready == 2
+
+
+def test_from_zero_a_queue_wakes_the_pool() -> None:
+    scaled = workload("sqs", min_replicas=0, cooldown_s=60)
+    done, ticks = ran(scaled=scaled, queue=Queue(), settle_s=600.0)
+    sizes = [t.decision.target for t in ticks]
+    assert sizes[0] == 0  # nothing has come yet
+    assert sizes[1] > 0  # type: ignore[operator]
+    assert sizes[-1] == 0
+    assert summarize(done).finished == 100
+
+
+# --- what a queue changes
+
+
+@pytest.mark.parametrize(("per_replica", "most"), [(None, STEADY.max_seqs), (2, 2), (1, 1)])
+def test_a_replica_takes_from_a_queue_as_many_as_it_may(per_replica: int | None, most: int) -> None:
+    seen = run.begin(case(workload("sqs"), queue=Queue(per_replica=per_replica)), 1, trace(*[(0.0, 10, 1000)] * 20))
+    seen.run_until(PS_PER_S)
+    assert (seen.counts().in_flight, seen.counts().visible) == (most, 20 - most)
+
+
+def test_a_gateway_hands_over_all_at_once() -> None:
+    seen = run.begin(case(), 1, trace(*[(0.0, 10, 1000)] * 20))
+    seen.run_until(PS_PER_S)
+    assert seen.kernel.outstanding(0) == 20
+
+
+# --- drains, kills
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("queue", [None, Queue()])
+def test_scaling_in_cuts_no_stream(seed: int, queue: Queue | None) -> None:
+    rng = np.random.default_rng(seed)
+    rows = sorted(
+        (float(t), 20, int(n)) for t, n in zip(rng.uniform(0, 200, 300), rng.integers(1, 2000, 300), strict=True)
+    )
+    seen = world(trace(*rows), replicas=4, queue=queue, seed=seed)
+    for _ in range(60):
+        seen.run_until(seen.now_ps + round(float(rng.uniform(0, 10)) * PS_PER_S))
+        seen.resize(POOL, int(rng.integers(1, 7)))
+    seen.resize(POOL, 1)
+    seen.run_until(5000 * PS_PER_S)
+    check(seen)
+    assert seen.cut == 0
+    assert (seen.kernel.times[:, layout.FINISH] >= 0).all()
+
+
+def test_a_killed_replicas_requests_are_lost_and_counted() -> None:
+    spot = offer(market="spot", zones={"a": ZoneOffer(losses_per_node_hour=120.0)})
+    busy = trace(*[(0.25 * k, 20, 400) for k in range(2000)])
+    summary = summarize(ran(busy, pools={POOL: spot}, initial_replicas={POOL: 4})[0])
+    assert summary.interruptions > 0
+    assert summary.streams_cut == summary.lost > 0
+    assert summary.finished == summary.arrived - summary.lost
+    assert summary.attainment["all"] <= 1 - summary.lost / summary.arrived
+    queued = summarize(ran(busy, scaled=workload("sqs"), queue=Queue(), pools={POOL: spot}, settle_s=3600.0)[0])
+    assert queued.streams_cut > 0
+    assert (queued.lost, queued.finished + queued.dead_letter) == (0, queued.arrived)
+
+
+def test_a_grace_that_ends_cuts_what_is_left() -> None:
+    hasty = offer(grace_s=1.0)
+    seen = world(trace((0.0, 10, 1000), (0.0, 10, 1000)), replicas=2, pool=hasty)
+    seen.run_until(PS_PER_S)
+    seen.resize(POOL, 1)
+    seen.run_until(60 * PS_PER_S)
+    assert seen.cut == 1
+    assert sorted(seen.kernel.times[:, layout.FINISH] >= 0) == [False, True]
+
+
+# --- ports
+
+
+def test_a_pool_tells_asked_for_and_ready_and_raises_the_ports_errors() -> None:
+    seen = world(FEW, replicas=1, pool=offer(quota=3, on_shortage="refuse", zones={"a": ZoneOffer(capacity=2)}))
+    made = ports.setup(seen, workload(), {POOL: POOL}, {})
+    pool = made.actuators[POOL]
+    status = asyncio.run(pool.status())
+    assert (status.value.desired, status.value.ready, status.measured_at) == (1, 1, seen.now)
+    asyncio.run(pool.resize(2, status.value))
+    status = asyncio.run(pool.status())
+    assert (status.value.desired, status.value.ready) == (2, 1)
+    with pytest.raises(OutOfCapacity):
+        asyncio.run(pool.resize(3, status.value))
+    with pytest.raises(OutOfQuota):
+        asyncio.run(pool.resize(4, status.value))
+    asyncio.run(pool.resize(2, status.value))  # to ask for what is there changes nothing
+    seen.run_until(60 * PS_PER_S)
+    assert asyncio.run(pool.status()).value.ready == 2
+
+
+def test_to_sleep_is_to_let_the_world_run() -> None:
+    seen = world(FEW)
+    clock = ports.SimulatedClock(seen)
+    assert (clock.now(), clock.step_s()) == (1000.0, 0.0)
+    asyncio.run(clock.sleep_until(1012.5))
+    assert (clock.now(), seen.now_ps) == (1012.5, round(12.5 * PS_PER_S))
+    asyncio.run(clock.sleep_until(1000.0))  # what is past is past
+    assert clock.now() == 1012.5
+
+
+def test_quantities_are_told_under_the_workloads_own_names() -> None:
+    seen = world(FEW, telemetry=Telemetry(scrape_interval_s=5))
+    made = ports.setup(seen, workload(), {POOL: POOL}, {"waiting": "running"})
+    seen.run_until(6 * PS_PER_S)
+    found = asyncio.run(made.sources["watch"].sample())
+    assert found["waiting"] == found["running"]
+
+
+def test_what_no_world_tells_is_named() -> None:
+    scaled = workload()
+    found = [rule for _, rule, _ in ports.untold(scaled, {"running": "speed"})]
+    assert len(found) == 1
+    assert found[0].startswith("the simulator does not tell speed (for running); it tells generation_tokens_per_s,")
+    assert not list(ports.untold(scaled, {}))
+    assert not list(ports.untold(workload("sqs"), {}))
+
+
+# --- laws
+
+
+def zone(draw: st.DrawFn, market: str) -> ZoneOffer:
+    capacity = draw(st.sampled_from([1, 3, 8]))
+    if market == "reserved":
+        return ZoneOffer(capacity=capacity)
+    steps = (Step(at_s=50.0, nodes=draw(st.integers(0, 3))), Step(at_s=120.0, nodes=4))
+    outages = draw(st.booleans())
+    return ZoneOffer(
+        capacity=capacity,
+        steps=() if outages or draw(st.booleans()) else steps,
+        outages=Outages() if outages else None,
+        losses_per_node_hour=draw(st.sampled_from([0.0, 5.0, 60.0])),
+    )
+
+
+@st.composite
+def offers(draw: st.DrawFn) -> PoolOffer:
+    market = draw(st.sampled_from(["reserved", "on_demand", "spot"]))
+    return offer(
+        market=market,
+        zones={name: zone(draw, market) for name in ("a", "b")[: draw(st.integers(1, 2))]},
+        on_shortage=draw(st.sampled_from(["wait", "refuse", "partial"])),
+        grace_s=draw(st.sampled_from([None, 0.0, 5.0])),
+        headroom=Headroom(slept=draw(st.integers(0, 1)), warm_node=draw(st.integers(0, 1))),
+    )
+
+
+@st.composite
+def small_scenarios(draw: st.DrawFn) -> tuple[dict[str, Any], Trace, int]:
+    """A scenario's parts, its requests and its seed."""
+    source = draw(st.sampled_from(["prometheus", "sqs"]))
+    names = [POOL, PoolName("more")][: draw(st.integers(1, 2))]
+    gaps = draw(st.lists(st.sampled_from([0.0, 0.0, 0.1, 1.0, 20.0]), min_size=1, max_size=60))
+    lengths = st.tuples(st.sampled_from([1, 100, 2000]), st.sampled_from([1, 50, 900, 16_000]))
+    rows = [(at, *draw(lengths)) for at in np.cumsum(gaps).tolist()]
+    limited = {} if source == "sqs" else {"limit": draw(st.sampled_from([None, 1, 3]))}
+    fault = st.builds(Weather, fault=st.sampled_from(["hang", "zero", "garble", "throttled"]), share=st.just(0.2))
+    given_ = {
+        "scaled": workload(source, pools=names, min_replicas=draw(st.integers(1, 2))),
+        "pools": {name: draw(offers()) for name in names},
+        "initial_replicas": {name: draw(st.integers(0, 3)) for name in names},
+        "router": Router(
+            kind=draw(st.sampled_from(["least_loaded", "round_robin", "random"])),
+            patience_s=draw(st.sampled_from([None, 2.0])),
+            queue_limit=draw(st.sampled_from([None, 0, 3])),
+            **limited,
+        ),
+        "queue": None if source == "prometheus" else Queue(
+            service=draw(st.sampled_from(["sqs", "pubsub", "service_bus"])),
+            visibility_timeout_s=draw(st.sampled_from([0.0, 5.0])),
+            max_receives=draw(st.integers(1, 2)),
+            delay_s=draw(st.sampled_from([0.0, 7.0])),
+        ),
+        "telemetry": Telemetry(partial_share=draw(st.sampled_from([0.0, 0.3])), lost_share=0.1),
+        "weather": tuple(draw(st.lists(fault, max_size=2))),
+        "settle_s": draw(st.sampled_from([0.0, 30.0, 600.0])),
+    }  # fmt: skip
+    return given_, trace(*rows), draw(st.integers(0, 2**63 - 1))
+
+
+@LAW
+@given(drawn=small_scenarios())
+def test_nothing_is_lost_or_made_in_any_world(drawn: tuple[dict[str, Any], Trace, int]) -> None:
+    """`simulate` checks every invariant at the end; the figures must add up, and a run tells the same twice."""
+    given_, requests, seed = drawn
+    done, ticks = ran(requests, seed, **given_)
+    summary = summarize(done)
+    ends = (
+        summary.finished,
+        summary.unfinished,
+        summary.rejected,
+        summary.timed_out,
+        summary.lost,
+        summary.dead_letter,
+    )
+    assert sum(ends) == summary.arrived <= len(requests)
+    assert min(ends) >= 0
+    assert summary.cost_usd == pytest.approx(sum(summary.cost_by_use_usd.values()), abs=1e-5)
+    assert summary.cost_usd == pytest.approx(sum(summary.cost_by_market_usd.values()), abs=1e-5)
+    assert all(0 <= kept <= 1 for kept in summary.attainment.values())
+    again, same = ran(requests, seed, **given_)
+    assert repr(summarize(again)) == repr(summary)
+    assert [encode_tick(t) for t in same] == [encode_tick(t) for t in ticks]
+
+
+def test_another_seed_is_another_world() -> None:
+    chancy: dict[str, Any] = {"weather": (Weather(fault="unavailable", share=0.3),)}
+    one, two = (json.dumps([encode_tick(t) for t in ran(seed=seed, **chancy)[1]]) for seed in (1, 2))
+    assert one != two
+
+
+def test_policies_meet_the_same_world_under_one_seed() -> None:
+    generator = Poisson(rps=2.0, duration_s=120.0)
+    told = case(traffic=generator)
+    other = dataclasses.replace(told, workload=workload(max_replicas=9))
+    assert run.traffic_of(told, 7).digest() == run.traffic_of(other, 7).digest() != run.traffic_of(told, 8).digest()
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_ticks_whatever_the_hash_seed() -> None:
+    script = (
+        "import json; from tests.simulators.experiments.test_run import *; "
+        "_, ticks = ran(seed=5, weather=(Weather(fault='hang', share=0.3),),"
+        " pools={POOL: offer(market='spot', zones={'a': ZoneOffer(losses_per_node_hour=60.0), 'b': ZoneOffer()})});"
+        " print(json.dumps([encode_tick(t) for t in ticks]))"
+    )
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", script], env={**os.environ, "PYTHONHASHSEED": h}, capture_output=True, check=True
+        ).stdout
+        for h in ("0", "77")
+    ]
+    assert told[0] == told[1] != b""
+
+
+def test_writes_that_are_refused_are_counted() -> None:
+    busy = trace(*[(0.25 * k, 20, 400) for k in range(400)])
+    full = offer(on_shortage="refuse", zones={"a": ZoneOffer(capacity=1)})
+    done, _ = ran(busy, pools={POOL: full})
+    assert summarize(done).refused == done.timeline.results[Result.OUT_OF_CAPACITY] > 0

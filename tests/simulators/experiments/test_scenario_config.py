@@ -1,0 +1,205 @@
+"""Reading scenarios: what they mean, and that whatever is wrong with one is told as such."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from policies.model import PoolName
+from policies.model.spec import Slo
+from scaler.config.problems import ConfigError
+from simulators.experiments import run
+from simulators.experiments.scenario import Case, load, load_workload
+from simulators.world.queue import Queue
+from simulators.world.traffic.trace import TraceError
+from tests.laws import law
+from tests.simulators.world.files import SCENARIO, files
+from tests.simulators.world.makers import document
+
+SCENARIOS = Path(__file__).parents[2] / "config/scenarios"
+
+FUZZ = settings(law(300), suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+SHIPPED = sorted((Path(__file__).parents[2] / "config" / "scenarios").glob("*.yaml"))
+ODD: st.SearchStrategy[Any] = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.sampled_from([0, -1, 1, 2**31, 2**63, 10**400, 0.0, -0.5, 1e-9, 1e9, 1e300, float("nan"), float("inf")]),
+    st.sampled_from(["", "x", "told.csv", "steady.yaml", "..", "/", "a\0b", "\ud7ff", "poisson", "trace", "${HOME}"]),
+    st.sampled_from([[], {}, [{}], [None], {"kind": "poisson"}, {"kind": "mix", "clients": {}}, {"x": {}}, {1: 2}]),
+)
+
+
+def read(folder: Path, **given_: Any) -> Case:
+    return load(files(folder, lambda s: s.update(given_)))
+
+
+def test_a_scenario_holds_all_that_it_names(tmp_path: Path) -> None:
+    case = read(tmp_path)
+    assert case.workload.name == "told"
+    assert list(case.models) == ["steady.yaml"]
+    assert case.pools == {PoolName("gpus"): PoolName("gpus")}
+    assert case.folder == tmp_path
+    assert (case.scenario.end_s, case.scenario.epoch_s) == (120.0, 1767571200.0)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
+def test_every_scenario_shipped_can_be_read(path: Path) -> None:
+    case = load(path)
+    assert case.scenario.scenario == path.stem
+
+
+def test_one_pool_stands_for_one_pool_whatever_their_names(tmp_path: Path) -> None:
+    def other(s: dict[str, Any]) -> None:
+        s["pools"] = {"h100s": s["pools"]["gpus"]}
+
+    assert load(files(tmp_path, other)).pools == {PoolName("gpus"): PoolName("h100s")}
+
+
+def test_files_are_looked_up_beside_the_scenario(tmp_path: Path) -> None:
+    traffic = {"kind": "mix", "clients": {"a": {"kind": "trace", "file": "told.csv"}, "b": SCENARIO["traffic"]}}
+    case = read(tmp_path, traffic=traffic, duration_s=60.0)
+    trace = run.traffic_of(case, 1)
+    assert trace.client is not None
+    assert (trace.client == 0).sum() == 2
+
+
+def test_who_reads_a_queue_gets_one(tmp_path: Path) -> None:
+    def reads_sqs(w: dict[str, Any]) -> None:
+        w |= {k: document("sqs")[k] for k in ("sources", "policies")}
+
+    assert load(files(tmp_path, change_workload=reads_sqs)).scenario.queue == Queue(service="sqs")
+    own = load(files(tmp_path, lambda s: s.update(queue={"service": "pubsub"}), reads_sqs))
+    assert own.scenario.queue == Queue(service="pubsub")
+    assert read(tmp_path).scenario.queue is None
+
+
+def test_who_reads_pub_sub_sees_its_minutes(tmp_path: Path) -> None:
+    def reads_pubsub(w: dict[str, Any]) -> None:
+        queue = {"kind": "pubsub", "project": {"id": "my-project"}, "subscription": "prompts"}
+        w |= {"sources": {"queue": queue}, "policies": {"depth": {"kind": "queue_depth", "count": ["visible"]}}}
+
+    assert load(files(tmp_path, change_workload=reads_pubsub)).scenario.queue == Queue(service="pubsub")
+
+
+def test_another_workload_meets_the_same_world(tmp_path: Path) -> None:
+    case = read(tmp_path)
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(document(workload="other", max_replicas=9)))
+    other = case.under(load_workload(tmp_path / "other.yaml"), "other.yaml")
+    assert (other.workload.name, other.scenario, other.models) == ("other", case.scenario, case.models)
+    with pytest.raises(ConfigError, match="the scenario offers no pool of this name"):
+        case.under(load_workload(written(tmp_path, pools=("a", "b"))), "two.yaml")
+
+
+def written(folder: Path, **given_: Any) -> Path:
+    path = folder / "two.yaml"
+    path.write_text(yaml.safe_dump(document(**given_)))
+    return path
+
+
+def test_the_length_is_asked_of_the_traffic_only_where_nobody_says_it(tmp_path: Path) -> None:
+    gone = {"kind": "trace", "file": "gone.csv"}
+    assert read(tmp_path, traffic=gone, duration_s=60.0).scenario.end_s == 60.0
+    with pytest.raises(TraceError, match=r"gone\.csv: cannot be read"):
+        _ = read(tmp_path, traffic=gone).scenario.end_s
+
+
+def test_something_must_be_promised() -> None:
+    assert [key for key, _ in Slo(ttft_s=None, itl_s=None).problems()] == ["ttft_s"]
+    assert not list(Slo(ttft_s=None, itl_s=None, e2e_s=3.0).problems())
+
+
+def test_models_of_different_blocks_cannot_meet(tmp_path: Path) -> None:
+    scenario = files(tmp_path, lambda s: s["pools"].update(b={**s["pools"]["gpus"], "model": "large.yaml"}))
+    model = yaml.safe_load((tmp_path / "steady.yaml").read_text())
+    (tmp_path / "large.yaml").write_text(yaml.safe_dump(model | {"block_tokens": 32}))
+    with pytest.raises(ConfigError, match=r"same block_tokens; these have steady\.yaml 16, large\.yaml 32"):
+        load(scenario)
+
+
+def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as e:
+        read(tmp_path, seed=-1, settle_s="x", trafic=3)
+    assert len(e.value.problems) == 3
+
+
+def places(data: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every place in a document."""
+    found = [at] if at else []
+    if isinstance(data, dict):
+        for key, value in data.items():
+            found += places(value, (*at, key))
+    return found
+
+
+FULL: dict[str, Any] = {
+    **SCENARIO,
+    "initial_replicas": {"gpus": 2},
+    "duration_s": 30.0,
+    "warm_up_s": 5.0,
+    "start": "2026-01-05T00:00:00+00:00",
+    "seed": 3,
+    "slo": {"ttft_s": 1.0, "share": 0.9},
+    "router": {"kind": "random", "patience_s": 3.0},
+    "telemetry": {"lag_s": 3.0, "lost_share": 0.1},
+    "weather": [{"fault": "hang", "share": 0.2}],
+    "quantities": {"running": "running"},
+}
+PLACES = places(FULL)
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> dict[str, Any]:
+    """A scenario with a few places replaced by something odd, removed, or joined by an unknown key."""
+    data: dict[str, Any] = json.loads(json.dumps(FULL))
+    for _ in range(draw(st.integers(1, 3))):
+        *above, last = draw(st.sampled_from(PLACES))
+        node: Any = data
+        for key in above:
+            node = node.get(key) if isinstance(node, dict) else None
+        if not isinstance(node, dict):
+            continue
+        what = draw(st.sampled_from(["replace", "replace", "replace", "remove", "add"]))
+        if what == "replace":
+            node[last] = draw(ODD)
+        elif what == "remove":
+            node.pop(last, None)
+        else:
+            node[draw(st.sampled_from(["x", "", "kind", 3, None, "file", "zones"]))] = draw(ODD)
+    return data
+
+
+@pytest.mark.slow
+@FUZZ
+@given(data=mutated())
+def test_whatever_a_scenario_says_it_is_read_or_told_what_is_wrong(tmp_path: Path, data: dict[str, Any]) -> None:
+    path = files(tmp_path)
+    path.write_text(yaml.safe_dump(data, allow_unicode=True), encoding="utf-8")
+    with suppress(ConfigError, TraceError):
+        case = load(path)
+        if case.scenario.end_s < 1000:
+            run.simulate(case, 1, run.traffic_of(case, 1))
+
+
+@FUZZ
+@given(text=st.text(max_size=200) | st.text("{}[]:-,&*!|>'\"#%@` \n\tab1.", max_size=60))
+def test_whatever_a_file_holds_it_is_read_or_told_what_is_wrong(tmp_path: Path, text: str) -> None:
+    path = files(tmp_path)
+    path.write_text(text, encoding="utf-8", errors="surrogatepass")
+    with pytest.raises((ConfigError, TraceError)):
+        load(path)
+
+
+def test_a_workload_whose_bounds_contradict_each_other_is_refused_with_its_line(tmp_path: Path) -> None:
+    for file in ("chat.yaml", "workloads/chat.yaml"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        text = (SCENARIOS / file).read_text()
+        (tmp_path / file).write_text(text.replace("min_replicas: 2", "min_replicas: 50"))
+    with pytest.raises(ConfigError, match=r"chat.yaml:\d+: min_replicas.*not be above max_replicas"):
+        load(tmp_path / "chat.yaml")

@@ -1,0 +1,183 @@
+"""The shipped scenarios show what their comments say."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from policies.model import Absent, PoolName, Stale, Tick
+from scaler.cli import main
+from simulators.engine.kernel import layout
+from simulators.experiments.results import Summary, summarize
+from simulators.experiments.run import Run, simulate, traffic_of
+from simulators.experiments.scenario import Case, load, load_workload
+from simulators.world.infrastructure.events import Kind
+from simulators.world.traffic.rng import streams
+from simulators.world.traffic.shapes import Poisson
+from simulators.world.traffic.trace import TraceError
+from simulators.world.traffic.writers import write
+
+pytestmark = pytest.mark.slow
+
+SCENARIOS = Path(__file__).resolve().parents[2] / "config" / "scenarios"
+FILES = sorted(SCENARIOS.glob("*.yaml"))
+
+
+def case_of(name: str, workload: str | None = None) -> Case:
+    case = load(SCENARIOS / f"{name}.yaml")
+    if workload is None:
+        return case
+    file = SCENARIOS / "workloads" / f"{workload}.yaml"
+    return case.under(load_workload(file), str(file))
+
+
+@cache
+def shown(name: str, workload: str | None = None) -> tuple[Run, Summary, list[Tick]]:
+    case, ticks = case_of(name, workload), list[Tick]()
+    done = simulate(case, case.scenario.seed, traffic_of(case, case.scenario.seed), record=[ticks.append])
+    return done, summarize(done), ticks
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
+def test_every_scenario_says_what_it_shows_and_is_named_as_its_file(file: Path) -> None:
+    assert file.read_text(encoding="utf-8").startswith("# ")
+    assert load(file).scenario.scenario == file.stem
+
+
+def test_every_workload_here_belongs_to_a_scenario() -> None:
+    told = "\n".join(file.read_text(encoding="utf-8") for file in FILES)
+    assert [f.name for f in (SCENARIOS / "workloads").glob("*.yaml") if f"workloads/{f.name}" not in told] == []
+
+
+def peak(workload: str) -> int:
+    return max(shown("trap", workload)[0].timeline.desired)
+
+
+def test_a_value_target_runs_away_from_slow_starters() -> None:
+    assert peak("trap-hpa-value") > 1000
+
+
+def test_an_average_value_target_buys_a_replica_for_every_ten_seconds_of_backlog() -> None:
+    assert peak("trap-hpa-average-value") == pytest.approx(162, rel=0.15)
+
+
+def test_a_backlog_priced_by_the_start_up_does_not_fall_into_the_trap() -> None:
+    ours = shown("trap", "trap")[1]
+    assert peak("trap") <= 30
+    assert ours.slo_met
+    assert ours.cost_usd < 0.2 * shown("trap", "trap-hpa-average-value")[1].cost_usd
+
+
+def test_the_traps_replica_answers_ten_requests_a_second() -> None:
+    alone = shown("trap", "trap")[0]
+    done = np.sort(alone.world.kernel.times[:, layout.FINISH])
+    answered = np.searchsorted(done, 180 * 10**12) - np.searchsorted(done, 60 * 10**12)
+    assert answered / 120 == pytest.approx(10, rel=0.05)
+
+
+def test_batches_take_the_workers_from_zero_and_back_each_time() -> None:
+    ready = np.array(shown("batch-queue")[0].timeline.ready)
+    working = ready > 0
+    begun = np.flatnonzero(working[1:] & ~working[:-1])
+    ended = np.flatnonzero(~working[1:] & working[:-1])
+    assert not working[0]
+    assert not working[-1]
+    assert len(begun) == len(ended) >= 4
+
+
+def test_a_failed_workers_messages_come_again_and_none_is_lost() -> None:
+    done, summary, _ = shown("batch-queue")
+    cut = [e.cut for e in done.world.pools[PoolName("workers")].events if e.kind is Kind.FAILED]
+    tries = done.world.kernel.counts[:, layout.TRIES]
+    assert summary.streams_cut == sum(cut) > 0
+    assert summary.finished == summary.arrived
+    assert int((tries > 1).sum()) > 0
+
+
+def test_redelivered_messages_wait_out_their_visibility_timeout() -> None:
+    done = shown("batch-queue")[0]
+    times, tries = done.world.kernel.times, done.world.kernel.counts[:, layout.TRIES]
+    waited_s = (times[:, layout.FINISH] - times[:, layout.ARRIVAL]) / 10**12
+    assert waited_s[tries > 1].min() >= 120
+
+
+def test_who_knows_when_messages_are_due_keeps_that_for_less() -> None:
+    by_depth, by_deadline = shown("batch-queue")[1], shown("batch-queue", "batch-queue-predictive")[1]
+    assert by_deadline.slo_met
+    assert by_deadline.finished == by_deadline.arrived
+    assert by_deadline.cost_usd < 0.8 * by_depth.cost_usd
+
+
+def test_spot_carries_the_load_where_it_is_to_be_had_and_outages_cost_no_promise() -> None:
+    done, summary, _ = shown("spot")
+    sizes = {name: np.array(size) for name, size in done.timeline.pools.items()}
+    spot = done.world.pools[PoolName("spot")]
+    assert summary.slo_met
+    assert summary.interruptions > 0
+    assert sizes[PoolName("spot")].max() > 0
+    assert {spot.offer.zones[e.zone].capacity for e in spot.events if e.kind is Kind.INTERRUPTED} == {3}
+    assert {*summary.cost_by_market_usd} == {"reserved", "spot", "on_demand"}
+    assert summary.cost_by_market_usd["reserved"] == pytest.approx(2 * 4.13 * done.end_s / 3600, rel=1e-6)
+
+
+def test_a_slow_start_breaks_the_promise_for_eight_minutes_after_a_rise() -> None:
+    done, summary, _ = shown("cold-start")
+    kernel = done.world.kernel
+    arrival_s = kernel.times[:, layout.ARRIVAL] / 10**12
+    ttft_s = (kernel.times[:, layout.FIRST] - kernel.times[:, layout.ARRIVAL]) / 10**12
+    rise = (arrival_s > 2460) & (arrival_s < 2400 + 480)
+    calm = arrival_s < 2400
+    assert not summary.slo_met
+    assert np.median(ttft_s[calm]) < 0.1
+    assert np.median(ttft_s[rise]) > 1.0
+
+
+def test_under_one_budget_the_batches_give_way_to_the_chat_and_the_limit_is_kept() -> None:
+    done, _, ticks = shown("fleet")
+    limit = done.case.scenario.fleet.max_usd_per_hour
+    assert limit is not None
+    assert 0.95 * limit < done.most_held["usd_per_hour"] <= limit
+    ousted = [t for t in ticks if t.workload == "batch-queue" and any(s.rule == "fleet" for s in t.decision.steps)]
+    gave = [t.decision for t in ousted if (t.decision.target or 0) < (t.decision.current or 0)]
+    assert any((d.target or 0) + 2 < (d.demand or 0) for d in gave), "they had work for what they gave"
+    assert summarize(done.beside[0]).finished == summarize(done.beside[0]).arrived
+
+
+def test_in_bad_weather_nothing_is_lowered_on_what_was_not_seen() -> None:
+    _, summary, ticks = shown("bad-weather")
+    blind = [t for t in ticks if any(isinstance(r, Stale | Absent) for r in t.observation.readings.values())]
+    lowered = [t for t in blind if t.decision.target is not None and t.decision.target < (t.decision.current or 0)]
+    assert len(blind) > 0.2 * len(ticks)
+    assert lowered == []
+    assert summary.blind_turns > 0
+    assert summary.refused > 0
+
+
+def test_bad_weather_brings_every_fault_that_it_names() -> None:
+    case, ticks = case_of("bad-weather"), list[Tick]()
+    for seed in range(1, 9):  # one fault meets growth alone, and a run grows a dozen times
+        simulate(case, seed, traffic_of(case, seed), record=[ticks.append])
+    words = " ".join(
+        [e for t in ticks for e in (*t.observation.source_errors.values(), *t.observation.pool_errors.values())]
+        + [o.reason for t in ticks for o in t.outcomes]
+        + [r.reason for t in ticks for r in t.observation.readings.values() if isinstance(r, Absent)]
+    )
+    for said in ("connection reset", "too many requests", "no answer within", "not permitted", "no capacity"):
+        assert said in words, said
+
+
+def test_a_trace_of_ones_own_takes_the_traffics_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(TraceError, match=r"requests\.csv\.gz"):
+        traffic_of(case_of("trace"), 1)
+    own = Poisson(rps=5.0, duration_s=300.0).requests(streams(1))
+    write(own, tmp_path / "own.csv.gz")
+    command = ["simulate", str(SCENARIOS / "trace.yaml"), "--trace", str(tmp_path / "own.csv.gz"), "--json", "-"]
+    assert main(command) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["arrived"] == told["finished"] == len(own)
+    assert told["trace"] == own.digest()[:16]
+    assert told["duration_s"] == pytest.approx(own.duration_s + 300.0)

@@ -1,0 +1,128 @@
+"""The embedded kinds: what a configuration may say of them, and what they need installed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import yaml
+
+from policies.model import Fresh, PoolName, WorkloadName
+from scaler.config.load import load
+from scaler.config.problems import ConfigError
+from scaler.shared_resources import Opening, Resources
+from simulators.engine.kernel import layout
+from simulators.quickstart.embedded import ENGINES, QUEUE, EmbeddedPool, EmbeddedSource, Traffic
+from simulators.world import queue, telemetry
+from tests.fakes import ManualClock
+
+ROOT = Path(__file__).parents[2]
+
+
+def configuration(folder: Path, source: Mapping[str, object] = {}, pool: Mapping[str, object] = {}) -> Path:
+    document = {
+        "workload": "llm",
+        "max_replicas": 8,
+        "sources": {"queue": {"kind": "embedded", **source}},
+        "policies": {"depth": {"kind": "queue_depth"}},
+        "pools": {"gpus": {"kind": "embedded", **pool}},
+    }
+    (folder / "w.yaml").write_text(
+        f"daemon: {{listen: '127.0.0.1:0', journal: {{directory: null}}}}\n---\n{yaml.safe_dump(document)}"
+    )
+    return folder / "w.yaml"
+
+
+def test_the_world_tells_all_that_the_sources_offer() -> None:
+    assert set(QUEUE) <= set(queue.QUANTITIES)
+    assert set(ENGINES) <= set(telemetry.QUANTITIES)
+
+
+@pytest.mark.parametrize(
+    ("source", "pool", "path", "rule"),
+    [
+        pytest.param(
+            {}, {"model": "llama-3.1-8b-h100-vlm"}, "pools.gpus.model", "'llama-3.1-8b-h100-vllm'", id="model"
+        ),
+        pytest.param({}, {"market": "reserved"}, "pools.gpus.capacity", "fixed number of nodes", id="reserved"),
+        pytest.param({}, {"price_usd_per_hour": 1e-7}, "pools.gpus.price_usd_per_hour", "micro-dollars", id="price"),
+        pytest.param({"traffic": {"mean_rps": 101}}, {}, "sources.queue.traffic.mean_rps", "100", id="rate"),
+        pytest.param(
+            {"traffic": {"batch_s": 1800}}, {}, "sources.queue.traffic.batch_s", "below every_s, 1800", id="batch"
+        ),
+    ],
+)
+def test_what_no_world_could_have_is_refused(
+    tmp_path: Path, source: Mapping[str, object], pool: Mapping[str, object], path: str, rule: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load([configuration(tmp_path, source, pool)])
+    (problem,) = caught.value.problems
+    assert problem.path == path
+    assert rule in problem.rule
+
+
+async def test_a_full_world_tells_lower_bounds() -> None:
+    clock = ManualClock()
+    async with Resources() as resources:
+        context = Opening(resources, clock, 10.0)
+        source = await EmbeddedSource(traffic=Traffic(mean_rps=10.0)).open(context)
+        await EmbeddedPool(initial_replicas=0).open(context, WorkloadName("llm"), PoolName("gpus"))
+        first = (await source.sample())["visible"]
+        clock.advance(4 * 3600.0)
+        reading = (await source.sample())["visible"]
+    assert isinstance(first, Fresh)
+    assert isinstance(reading, Fresh)
+    assert first.missing == ""
+    assert "turns requests away" in reading.missing
+    assert reading.value > 10_000
+
+
+async def test_traffic_changes_only_when_the_changed_source_is_used() -> None:
+    clock = ManualClock()
+    async with Resources() as resources:
+        context = Opening(resources, clock, 10.0)
+        source = await EmbeddedSource().open(context)
+        await EmbeddedPool(initial_replicas=2).open(context, WorkloadName("llm"), PoolName("gpus"))
+
+        async def come(in_s: float) -> int:
+            clock.advance(in_s)
+            await source.sample()
+            return int((await source.live.present()).kernel.world[layout.ARRIVED])
+
+        await source.sample()
+        quiet = await EmbeddedSource(traffic=Traffic(mean_rps=0.0)).open(context)
+        first = await come(1800.0)
+        assert await come(1800.0) > first > 0
+        source = quiet
+        last = await come(1200.0)
+        assert await come(1800.0) == last
+
+
+async def test_the_engines_are_as_the_last_scrape_found_them() -> None:
+    clock = ManualClock()
+    async with Resources() as resources:
+        context = Opening(resources, clock, 10.0)
+        source = await EmbeddedSource(offers="engines").open(context)
+        await EmbeddedPool().open(context, WorkloadName("llm"), PoolName("gpus"))
+        await source.sample()
+        clock.advance(70.0)
+        sample = await source.sample()
+    running = sample["running"]
+    assert isinstance(running, Fresh)
+    assert clock.now() - running.measured_at == pytest.approx(10.0)
+    assert set(sample) == set(ENGINES)
+
+
+def test_without_the_simulators_packages_the_remedy_is_told(tmp_path: Path) -> None:
+    file = configuration(tmp_path)
+    script = (
+        "import sys; sys.modules['numba'] = None; from scaler.cli import main;"
+        f"assert main(['check', {str(file)!r}]) == 0; sys.exit(main(['run', {str(file)!r}, '--once']))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "llm: numba is not installed (pip install 'forescale[sim]')" in done.stderr

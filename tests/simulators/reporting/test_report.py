@@ -1,0 +1,273 @@
+"""A run's page: what it says, that it adds up, that it is equal for equal runs, and what a browser makes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import pickle
+import re
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Literal
+
+import numpy as np
+import pytest
+from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from policies.model import PoolName
+from policies.model.spec import Slo
+from simulators.engine.models.catalogue import load as load_model
+from simulators.experiments.run import Run, alone, simulate, traffic_of
+from simulators.experiments.scenario import load
+from simulators.reporting import html
+from simulators.reporting import text as words
+from simulators.reporting.page import of_sheets, page
+from simulators.reporting.run_data import sheet
+from simulators.reporting.time_bins import DIGITS, MAX_BINS, Floats, covered, edges, rounded, union
+from simulators.world.infrastructure.market import ZoneOffer
+from simulators.world.traffic.trace import Trace
+from tests.servers import chromium
+from tests.servers.site import listening
+from tests.simulators.experiments.test_compare import CROWD, write_scenario
+
+needs_browser = pytest.mark.skipif(chromium.find() is None, reason="no Chromium on PATH")
+GPUS = PoolName("gpus")
+Market = Literal["reserved", "on_demand", "spot"]
+PLOTLY_BYTES = 4_820_000
+TIMES = st.floats(0, 1000)
+SPANS = st.lists(st.tuples(TIMES, TIMES).map(sorted), max_size=30)
+
+
+@cache
+def crowd(seed: int = 1, market: Market = "spot", losses: float = 30.0) -> Run:
+    """A flash crowd on nodes that are lost."""
+    case = load(write_scenario(Path(mkdtemp()), CROWD))
+    zone = ZoneOffer(capacity=8 if market == "reserved" else None, losses_per_node_hour=losses)
+    offer = dataclasses.replace(case.scenario.pools[GPUS], market=market, zones={"a": zone})
+    scenario = dataclasses.replace(case.scenario, pools={GPUS: offer})
+    case = dataclasses.replace(case, scenario=scenario)
+    return simulate(case, seed, traffic_of(case, seed))
+
+
+@cache
+def shown(seed: int = 1) -> str:
+    return page([("small", crowd(seed))])
+
+
+def script_of(text: str) -> str:
+    """The page without plotly itself."""
+    return re.sub(r"<script>/\*\*?.*?</script>", "", text, count=1, flags=re.DOTALL)
+
+
+def test_the_page_says_what_it_cost_and_whether_the_promise_was_kept() -> None:
+    one = sheet("small", crowd())
+    s = one.summary
+    text = shown()
+    assert f"{s.arrived:,} requests in" in text
+    assert f"for ${s.cost_usd:,.2f}" in text
+    assert f"{s.attainment['all']:.2%} of them met the SLO" in text
+    assert "the first token within 400 ms, 30 ms a token on average after it, for 90% of the requests" in text
+    assert f"The cloud took {s.interruptions} nodes" in text
+    assert f"{s.waste_share:.2%} of the money bought no service" in text
+
+
+def test_the_page_says_how_to_make_it_again() -> None:
+    run, text = crowd(), shown()
+    for said in (run.trace.digest(), "llama-3.1-8b-h100-vllm", "target_per_replica: 12", "2026-01-05T00:00:00"):
+        assert said in text
+    provenance = load_model("llama-3.1-8b-h100-vllm").provenance
+    assert provenance[:40] in text
+
+
+def test_equal_runs_give_equal_pages_and_others_do_not() -> None:
+    case, seed = crowd().case, 1
+    again = simulate(case, seed, traffic_of(case, seed))
+    assert page([("small", again)]) == shown()
+    assert shown(2) != shown()
+
+
+def test_the_page_asks_for_nothing_from_elsewhere() -> None:
+    text = script_of(shown())
+    assert not re.findall(r"""(?:src|href)=["'](?!data:)""", text)
+    assert "@import" not in text
+    assert "url(" not in text
+
+
+def test_names_cannot_break_out_of_the_page() -> None:
+    text = page([("</script><b>x", crowd())])
+    assert "</script><b>x" not in text
+    assert "&lt;/script&gt;&lt;b&gt;x" in text
+
+
+def test_several_runs_stand_side_by_side_and_each_by_itself() -> None:
+    text = page([("one", crowd()), ("two", crowd(2))])
+    for said in ("small under 2 policies", "Side by side", "Replicas ready", "<summary><h2>one</h2>", "seed 1, 2"):
+        assert said in text
+    assert len(set(re.findall(r'<div id="([^"]+)"', text))) == len(re.findall(r'<div id="([^"]+)"', text)) == 16
+
+
+@pytest.mark.parametrize("names", [[], ["a", "a"]])
+def test_a_page_needs_runs_with_names_of_their_own(names: list[str]) -> None:
+    with pytest.raises(ValueError, match="names of their own"):
+        page([(name, crowd()) for name in names])
+
+
+def test_what_is_drawn_was_counted_first_and_can_be_sent() -> None:
+    one = sheet("small", crowd())
+    assert len(pickle.dumps(one)) < 200_000
+    assert of_sheets([pickle.loads(pickle.dumps(one))]) == shown()  # noqa: S301 - made here
+
+
+def test_the_bins_add_up_to_all_requests_and_all_misses() -> None:
+    one = sheet("small", crowd())
+    counts = one.rate_rps * np.diff(one.edges_s)
+    assert counts.sum() == pytest.approx(one.summary.arrived, rel=1e-5)
+    missed = np.nansum(counts * one.missed) / one.summary.arrived
+    assert missed == pytest.approx(1 - one.summary.attainment["all"], abs=1e-5)
+
+
+def test_a_distribution_meets_the_summarys_quantiles() -> None:
+    one = sheet("small", crowd())
+    for what, quantile in (("ttft", one.summary.ttft_s), ("e2e", one.summary.e2e_s)):
+        times = one.cdf_s[what]
+        assert times[200] == pytest.approx(quantile.p50, rel=1e-5)
+        assert times[396] == pytest.approx(quantile.p99, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("market", "losses"), [("spot", 30.0), ("on_demand", 0.0), ("on_demand", 20.0), ("reserved", 0.0)]
+)
+def test_the_money_over_time_is_the_bills(market: Market, losses: float) -> None:
+    """All but what bills round up, which belongs to no moment."""
+    run = crowd(1, market, losses)
+    one = sheet("small", run)
+    for use, usd in one.summary.cost_by_use_usd.items():
+        drawn = float(one.cost_usd[use].sum()) if use in one.cost_usd else 0.0
+        if use != "rounding":
+            assert drawn == pytest.approx(usd, rel=1e-5, abs=1e-5), use
+    total = sum(float(paid[-1]) for paid in one.paid_usd.values())
+    assert total == pytest.approx(one.summary.cost_usd - one.summary.cost_by_use_usd["rounding"], rel=1e-5, abs=1e-5)
+
+
+def test_marks_tell_every_interruption_and_every_change_of_size() -> None:
+    one = sheet("small", crowd())
+    counted = {what: sum(m.count for m in one.marks if m.what == what) for what in ("interrupted", "scaled up")}
+    assert counted["interrupted"] == one.summary.interruptions > 0
+    assert counted["scaled up"] == one.summary.scale_ups > 0
+
+
+def test_a_run_of_which_nothing_finished_has_a_page() -> None:
+    run = crowd()
+    offer = dataclasses.replace(run.case.scenario.pools[GPUS], zones={"a": ZoneOffer(capacity=0)})
+    case = dataclasses.replace(run.case, scenario=dataclasses.replace(run.case.scenario, pools={GPUS: offer}))
+    text = page([("none", simulate(case, 1, traffic_of(case, 1)))])
+    assert "0.00% of them met the SLO, so the target of 90% was missed by 90.00 percentage points" in text
+    assert "had not ended when the run did" in text
+    assert "Nothing was paid." in text
+
+
+def test_a_run_whose_warm_up_takes_all_requests_has_a_page() -> None:
+    run = crowd()
+    late = dataclasses.replace(run.case.scenario, warm_up_s=5000.0)
+    empty = dataclasses.replace(run, case=dataclasses.replace(run.case, scenario=late))
+    assert "No request arrived after the warm-up" in page([("late", empty)])
+
+
+def test_engines_alone_have_a_page() -> None:
+    trace = Trace(np.arange(0, 60, 0.5), np.full(120, 500, np.int32), np.full(120, 40, np.int32))
+    text = page([("engines", alone(load_model("llama-3.1-8b-h100-vllm"), 2, trace, 1))])
+    assert "120 requests in" in text
+    assert "Nothing was paid." in text
+
+
+def test_a_long_run_with_many_requests_stays_small() -> None:
+    """Two hundred thousand requests over three days: bins, not requests, are drawn."""
+    chance = np.random.default_rng(1)
+    count = 200_000
+    arrival = np.sort(np.round(chance.uniform(0, 3 * 86_400, count), 3))
+    tokens = chance.integers(1, 30, count).astype(np.int32)
+    run = alone(load_model("llama-3.1-8b-h100-vllm"), 1, Trace(arrival, tokens * 10, tokens), 1)
+    assert len(page([("long", run)])) < PLOTLY_BYTES + 200_000
+
+
+def test_the_promise_is_said_with_the_digits_it_was_given() -> None:
+    assert words.percent(0.999) == "99.9%"
+    assert words.percent(0.9) == "90%"
+    assert words.promise(Slo(ttft_s=None, itl_s=None, e2e_s=30, share=0.9995)) == (
+        "the whole request within 30 s, for 99.95% of the requests"
+    )
+
+
+@given(st.floats(0.001, 1e7))
+def test_bins_cover_the_whole_run_and_are_few(end_s: float) -> None:
+    found = edges(end_s)
+    assert (found[0], found[-1]) == (0, end_s)
+    assert (np.diff(found) > 0).all()
+    assert len(found) - 1 <= MAX_BINS + 1 or end_s > MAX_BINS * 86_400
+
+
+@given(SPANS)
+def test_what_spans_cover_in_bins_is_their_length_in_all(spans: list[list[float]]) -> None:
+    starts, ends = np.array(spans, float).reshape(-1, 2).T
+    found = covered(starts, ends, np.linspace(0, 1000, 14))
+    assert found.sum() == pytest.approx(float((ends - starts).sum()), abs=1e-6)
+    one = [float(np.clip(ends, 500, 1000).sum() - np.clip(starts, 500, 1000).sum())]
+    assert covered(starts, ends, np.array([500.0, 1000.0])).tolist() == pytest.approx(one, abs=1e-6)
+
+
+@given(SPANS)
+def test_a_union_covers_each_moment_once(spans: list[list[float]]) -> None:
+    starts, ends = union(*np.array(spans, float).reshape(-1, 2).T)
+    assert (starts[1:] > ends[:-1]).all()
+    moments = np.linspace(0.05, 999.05, 300)
+    inside = [any(a <= t < b for a, b in spans) for t in moments]
+    assert [any(a <= t < b for a, b in zip(starts, ends, strict=True)) for t in moments] == inside
+
+
+@given(arrays(float, 5, elements=st.floats(-1e12, 1e12)))
+def test_rounding_keeps_six_digits(values: Floats) -> None:
+    found = rounded(values)
+    assert np.allclose(found, values, rtol=10.0 ** (1 - DIGITS), atol=1e-300)
+    assert rounded(found).tolist() == pytest.approx(found.tolist(), rel=1e-12)
+
+
+@pytest.mark.slow
+@needs_browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_a_browser_draws_every_plot_and_complains_of_nothing(tmp_path: Path, scheme: str) -> None:
+    file = tmp_path / "page.html"
+    file.write_text(await asyncio.to_thread(lambda: page([("one", crowd()), ("two", crowd(2))])))
+    async with chromium.browser(tmp_path / "profile") as tab:
+        await tab.show(1280, 900, scheme)
+        await tab.go(file.as_uri())
+        drawn = "document.querySelectorAll('.js-plotly-plot .main-svg').length"
+        await tab.until(f"{drawn} >= 32")
+        await tab.tell("document.querySelectorAll('details').forEach(d => d.open = true)")
+        await tab.until("[...document.querySelectorAll('.js-plotly-plot')].every(p => p.clientWidth > 600)")
+        assert tab.complaints == []
+        assert [url for url in tab.asked_for if not url.startswith(("file:", "data:", "blob:"))] == []
+
+
+@needs_browser
+async def test_a_page_loads_and_sends_nothing_even_where_markup_got_into_it(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    async with listening(app) as port, chromium.browser(tmp_path / "profile") as tab:
+        there = f"http://127.0.0.1:{port}"
+        markup = f'<img src="{there}/image"><script src="{there}/script"></script><iframe src="{there}/frame"></iframe>'
+        sends = f"<script>fetch('{there}/fetch').catch(() => 0).then(() => document.title = 'done')</script>"
+        file = tmp_path / "page.html"
+        file.write_text(html.document("attacked", [markup, sends]))
+        await tab.go(file.as_uri())
+        await tab.until("document.title === 'done'")
+        assert asked == []

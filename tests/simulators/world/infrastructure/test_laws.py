@@ -1,0 +1,261 @@
+"""Laws of a pool: they hold for every offer, whatever is asked of it and whatever the cloud does."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scaler.config.schema import model_of, record
+from scaler.ports import OutOfCapacity, OutOfQuota
+from simulators.world.infrastructure.billing import Bill
+from simulators.world.infrastructure.invariants import InvariantBroken, check
+from simulators.world.infrastructure.market import Headroom, Notices, PoolOffer, ZoneOffer
+from simulators.world.infrastructure.node_lifecycle import Node, StartUp, State, Tier
+from simulators.world.infrastructure.pending import Failures
+from simulators.world.infrastructure.supply import Outages, Step
+from simulators.world.infrastructure.units import to_ps
+from tests.laws import LAW
+from tests.simulators.world.infrastructure.worlds import World, offer
+
+pytestmark = pytest.mark.slow
+
+Action = tuple[str, int, int]
+HORIZON_S = 4 * 3600
+
+
+def choice(*values: Any) -> st.SearchStrategy[Any]:
+    return st.sampled_from(values)
+
+
+@st.composite
+def zone_offers(draw: st.DrawFn, market: str) -> ZoneOffer:
+    capacity = draw(st.integers(0, 6))
+    rate = draw(choice(0.0, 0.0, 2.0, 30.0))
+    if market == "reserved":
+        return ZoneOffer(capacity=capacity, losses_per_node_hour=rate)
+    times = sorted(draw(st.sets(st.integers(1, HORIZON_S // 50), max_size=6)))
+    steps = tuple(Step(at_s=50.0 * at, nodes=draw(st.integers(0, 6))) for at in times)
+    outages = Outages() if not steps and draw(st.booleans()) else None
+    price = draw(choice(None, 0.0, 1.234567))
+    return ZoneOffer(
+        capacity=capacity, steps=steps, outages=outages, price_usd_per_hour=price, losses_per_node_hour=rate
+    )
+
+
+@st.composite
+def failures(draw: st.DrawFn, on_shortage: str) -> Failures | None:
+    if draw(st.booleans()):
+        return None
+    return Failures(
+        after_s=draw(choice(0.001, 50.0, 700.0)),
+        then=draw(choice("retry", "stay", "roll_back")),
+        retry_s=draw(choice(20.0, 500.0)),
+        quota=on_shortage == "wait" and draw(st.booleans()),
+    )
+
+
+@st.composite
+def offers(draw: st.DrawFn) -> PoolOffer:
+    market = draw(choice("reserved", "on_demand", "spot"))
+    tiers = {tier: draw(st.integers(0, 2)) for tier in ("awake_spare", "slept", "warm_node")}
+    return offer(
+        market=market,
+        price_usd_per_hour=2.345678,
+        cloud=draw(choice("aws", "gcp", "azure")),
+        zones={name: draw(zone_offers(market)) for name in ("a", "b")},
+        placement=draw(choice("balanced", "ordered")),
+        quota=draw(choice(None, None, 5)),
+        on_shortage=(on_shortage := draw(choice("wait", "refuse", "partial"))),
+        failures=draw(failures(on_shortage)),
+        reclaim=draw(choice("random", "newest")),
+        notices=draw(choice(None, Notices(), Notices(notice_s=120, rebalance_s=600, missing_share=0.3))),
+        on_notice=draw(choice("replace", "serve")),
+        on_rebalance=draw(choice("replace", "serve")),
+        replace=draw(st.booleans()),
+        scale_in=draw(choice("least_loaded", "newest", "oldest")),
+        grace_s=draw(choice(None, 0.0, 45.0)),
+        start_up=draw(choice(StartUp(), offer().start_up)),
+        headroom=Headroom(**tiers, stopped=draw(st.integers(0, 2)) if market == "on_demand" else 0),
+        disk_usd_per_hour=0.011,
+    )
+
+
+ACTIONS: st.SearchStrategy[list[Action]] = st.lists(
+    st.tuples(
+        choice("until", "until", "resize", "resize", "headroom", "interrupt"), st.integers(0, 8), st.integers(0, 99)
+    ),
+    max_size=25,
+)
+
+
+def act(world: World, action: Action) -> None:
+    """One thing that the world or a policy does."""
+    what, size, chance = action
+    pool = world.pool
+    for replica in range(len(world.engines.keys)):
+        world.engines.left_s.setdefault(replica, (replica * 37 + chance) % 7 * 40.0)
+        world.engines.load[replica] = (replica * 13 + chance) % 5
+    if what == "until":
+        world.until(world.now_ps / 1e12 + size * 97.0)
+    elif what == "headroom":
+        pool.resize_headroom((Tier.SLEPT, Tier.WARM_NODE)[chance % 2], size % 3, world.now_ps)
+    elif what == "interrupt":
+        held = [n.number for n in pool.ledger.nodes if n.state in {State.STARTING, State.READY}]
+        if held:
+            pool.interrupt(held[chance % len(held)], world.now_ps + to_ps(10 * size), world.now_ps)
+    else:
+        before = pool.desired
+        try:
+            world.resize(size)
+        except OutOfQuota:
+            assert pool.desired == before
+        except OutOfCapacity:
+            assert before <= pool.desired < size
+        else:
+            assert pool.desired == size
+
+
+def lived(world: World, actions: list[Action], after: Callable[[], object] = lambda: None) -> Bill:
+    for action in actions:
+        act(world, action)
+        after()
+    world.until(max(HORIZON_S, world.now_ps / 1e12))
+    return world.bill()
+
+
+@LAW
+@given(offers(), ACTIONS, st.integers(0, 5), st.integers(0, 3))
+def test_all_invariants_hold_after_every_action(
+    offered: PoolOffer, actions: list[Action], seed: int, begin: int
+) -> None:
+    world = World(offered, seed, begin=begin)
+    lived(world, actions, world.bill)
+
+
+def owed(offered: PoolOffer, node: Node, now_ps: int) -> Fraction:
+    """What a node costs by its cloud's rule, in dollars: told from its moves alone."""
+    price = Fraction(str(offered.price(list(offered.zones)[node.zone]))) / 3600
+    at = {state: Fraction(at_ps, 10**12) for at_ps, state in node.moves}
+    born, end = Fraction(node.born_ps, 10**12), at.get(State.GONE, Fraction(now_ps, 10**12))
+    runs, disk = [end - born], Fraction(0)
+    if node.tier is Tier.STOPPED and State.RESTING in at:
+        again = at.get(State.STARTING, end)
+        disk = Fraction("0.011") / 3600 * (again - at[State.RESTING])
+        runs = [at[State.RESTING] - born] if State.PREPARING in at else []
+        runs += [end - again] if State.STARTING in at else []
+    if offered.market == "spot" and node.interrupted and runs[-1] < {"aws": 3600, "gcp": 60, "azure": 0}[offered.cloud]:
+        return Fraction(0)
+    return disk + price * sum(max(60, math.ceil(run)) for run in runs)
+
+
+@LAW
+@given(offers(), ACTIONS, st.integers(0, 3))
+def test_what_is_paid_is_the_price_times_the_time_charged(
+    offered: PoolOffer, actions: list[Action], begin: int
+) -> None:
+    """Cost conservation, exact; a reserved pool costs its capacity, whatever became of it."""
+    world = World(offered, begin=begin)
+    bill = lived(world, actions)
+    if offered.market == "reserved":
+        prices = [(zone.capacity or 0) * Fraction(str(offered.price(name))) for name, zone in offered.zones.items()]
+        paid = sum(prices, Fraction(0)) * Fraction(world.now_ps, 3600 * 10**12)
+    else:
+        paid = sum((owed(offered, node, world.now_ps) for node in world.pool.ledger.nodes), Fraction(0))
+    assert Fraction(bill.total, 3600 * 10**18) == paid
+
+
+@LAW
+@given(offers(), ACTIONS, st.integers(0, 5))
+def test_equal_seeds_give_equal_lives(offered: PoolOffer, actions: list[Action], seed: int) -> None:
+    first, second = World(offered, seed, begin=2), World(offered, seed, begin=2)
+    assert lived(first, actions) == lived(second, actions)
+    assert first.pool.ledger.nodes == second.pool.ledger.nodes
+    assert first.pool.events == second.pool.events
+
+
+@LAW
+@given(offers(), ACTIONS)
+def test_without_grace_no_scale_in_cuts_a_request(offered: PoolOffer, actions: list[Action]) -> None:
+    world = World(offered, begin=3)
+    lived(world, actions)
+    taken = {e.number for e in world.pool.events if e.kind in {"interrupted", "failed"}}
+    cut = {e.number for e in world.pool.events if e.kind == "cut"}
+    killed = {n.number for n in world.pool.ledger.nodes if n.engine in world.engines.killed}
+    assert killed <= taken | cut
+    assert offered.grace_s is not None or not cut
+
+
+def test_lives_do_not_depend_on_the_hash_seed() -> None:
+    script = (
+        "from tests.simulators.world.infrastructure.test_laws import *;"
+        "zone = ZoneOffer(capacity=5, outages=Outages(), losses_per_node_hour=0.5);"
+        "world = World(offer(market='spot', zones={'a': zone, 'b': zone}, start_up=StartUp()), 11, begin=4);"
+        "bill = lived(world, [('resize', 8, 1), ('until', 90, 2), ('resize', 3, 3), ('until', 30, 4)]);"
+        "print(bill, world.pool.events, world.pool.ledger.nodes, world.engines.keys)"
+    )
+    root = Path(__file__).resolve().parents[3]
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(root)},
+            cwd=root,
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert told[0] == told[1]
+    assert told[0].count(b"Kind.INTERRUPTED") > 3
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (
+            lambda w: w.pool.ledger.nodes[0].moves.append((w.now_ps, State.STARTING)),
+            "went STARTING -> READY -> STARTING",
+        ),
+        (lambda w: w.pool.ledger.nodes[0].moves.__setitem__(0, (5, State.STARTING)), "born at 0 ps, moved at"),
+        (lambda w: w.pool.ledger.nodes.pop(), "2 replicas are desired, and 1 live and 0 wait"),
+        (lambda w: w.pool.ledger.limits[0].append((7, 1)), "zone 0 held 2 nodes at 7 ps, and offered 1"),
+        (lambda w: w.pool.ledger.prices.__setitem__(0, 1), "price times nodes over time is"),
+    ],
+    ids=["back in life", "moved before it was born", "a replica lost", "above capacity", "another price"],
+)
+def test_a_broken_invariant_is_told(harm: Callable[[World], object], said: str) -> None:
+    world = World(offer(market="spot"), begin=2)
+    world.until(100)
+    bill = world.bill()
+    harm(world)
+    with pytest.raises(InvariantBroken, match=f"pool pool-a: .*{said}"):
+        check(world.pool, bill, world.now_ps)
+
+
+def test_an_offer_is_read_as_a_scenario_gives_it() -> None:
+    given = {
+        "model": "llama-3.1-8b-h100",
+        "price_usd_per_hour": 2.81,
+        "market": "spot",
+        "zones": {
+            "us-east-2a": {"trace": {"file": "a.json", "scale": 2.0}},
+            "us-east-2b": {"capacity": 4, "outages": {}},
+        },
+        "notices": {"notice_s": 120.0, "missing_share": 0.1},
+        "start_up": {"image": {"median_s": 20.0, "sigma": 0.3}},
+    }
+    read: PoolOffer = record(PoolOffer, model_of(PoolOffer).model_validate(given))
+    assert read.zones["us-east-2a"].trace is not None
+    assert read.zones["us-east-2a"].trace.scale == 2.0
+    assert read.zones["us-east-2b"].outages == Outages()
+    assert read.start_up.node == StartUp().node
+    assert list(read.problems()) == []

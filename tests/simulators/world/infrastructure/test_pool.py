@@ -1,0 +1,377 @@
+"""A pool's replicas through their lives: sizes, victims, drains, headroom, shortage and loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from policies.model import PoolStatus
+from scaler.ports import OutOfCapacity, OutOfQuota
+from simulators.world.infrastructure.market import Headroom, Notices, ZoneOffer
+from simulators.world.infrastructure.node_lifecycle import PHASES, Phase, StartUp, State, Tier
+from simulators.world.infrastructure.supply import Step, constant
+from simulators.world.infrastructure.units import to_ps
+from simulators.world.infrastructure.zones import Zone, taken
+from tests.simulators.world.infrastructure.worlds import World, offer
+
+FAST = StartUp(**{phase: Phase(median_s=0.001) for phase in PHASES})
+
+
+def spot(*steps: tuple[float, int], begin: int = 4, capacity: int | None = None, **given: Any) -> World:
+    """A spot pool in one zone whose capacity changes in steps."""
+    zone = ZoneOffer(capacity=capacity, steps=tuple(Step(at_s=at_s, nodes=n) for at_s, n in steps))
+    return World(offer(market="spot", zones={"z": zone}, **given), begin=begin)
+
+
+def states(world: World) -> list[State]:
+    return [node.state for node in world.pool.ledger.nodes]
+
+
+def test_a_replica_serves_when_all_phases_of_its_start_are_over() -> None:
+    world = World(offer())
+    world.resize(2)
+    assert world.sizes() == (2, 0)
+    world.until(184)
+    assert world.sizes() == (2, 0)
+    assert [n.phase(world.now_ps) for n in world.pool.ledger.nodes] == ["ready", "ready"]
+    world.until(185)
+    assert world.sizes() == (2, 2)
+    assert world.engines.started == {0: to_ps(185), 1: to_ps(185)}
+
+
+def test_a_world_that_begins_with_replicas_has_them_serving_at_once() -> None:
+    world = World(offer(headroom=Headroom(slept=1)), begin=3)
+    assert world.sizes() == (3, 3)
+    assert states(world)[0] is State.RESTING
+
+
+def test_asking_for_the_same_size_again_changes_nothing() -> None:
+    world = World(offer(), begin=3)
+    world.resize(3)
+    assert world.engines.drained == {}
+    assert len(world.pool.ledger.nodes) == 3
+
+
+def test_scale_in_takes_those_that_wait_then_the_last_to_be_ready_then_the_least_loaded() -> None:
+    world = World(offer(zones={"z": ZoneOffer(capacity=6)}), begin=3)
+    world.engines.load = {0: 5, 1: 2, 2: 2}
+    world.resize(4)
+    world.until(10)
+    world.resize(7)
+    assert world.pool.waiting == 1
+    world.resize(6)
+    assert world.pool.waiting == 0
+    world.resize(4)
+    assert states(world) == [State.READY] * 3 + [State.STARTING, State.GONE, State.GONE]
+    world.resize(1)
+    assert sorted(world.engines.drained) == [1, 2]
+    assert states(world)[3] is State.GONE
+
+
+@pytest.mark.parametrize(("how", "gone"), [("newest", [2, 3]), ("oldest", [0, 1]), ("least_loaded", [0, 3])], ids=str)
+def test_ready_victims_are_chosen_as_the_offer_says(how: str, gone: list[int]) -> None:
+    world = World(offer(scale_in=how), begin=4)
+    world.engines.load = {0: 0, 1: 9, 2: 8, 3: 0}
+    world.resize(2)
+    assert sorted(world.engines.drained) == gone
+
+
+def test_of_equally_loaded_replicas_the_newest_goes_first() -> None:
+    world = World(offer(), begin=4)
+    world.resize(2)
+    assert sorted(world.engines.drained) == [2, 3]
+
+
+def test_a_drained_replica_finishes_what_it_has_and_is_paid_until_then_exactly() -> None:
+    world = World(offer(), begin=1)
+    world.engines.left_s = {0: 1234.5678}
+    world.until(100)
+    world.resize(0)
+    assert world.sizes() == (0, 0)
+    assert world.pool.draining() == 1
+    world.until(5000)
+    assert world.pool.draining() == 0
+    assert world.pool.ledger.nodes[0].moves[-1] == (to_ps(100 + 1234.568), State.GONE)
+    assert world.engines.killed == {}
+    assert world.bill().draining == 3_600_000 * to_ps(1234.568)
+
+
+def test_a_grace_period_cuts_what_is_left_when_it_is_over_and_not_before() -> None:
+    world = World(offer(grace_s=30.0), begin=2)
+    world.engines.left_s = {0: 29.0, 1: 31.0}
+    world.engines.load = {1: 7}
+    world.resize(0)
+    world.until(100)
+    assert world.told() == [(30.0, "cut", 1, 7)]
+    assert world.engines.killed == {1: to_ps(30)}
+
+
+@pytest.mark.parametrize(
+    ("tier", "after_s"), [("awake_spare", 0), ("slept", 1), ("warm_node", 35), ("stopped", 75)], ids=str
+)
+def test_headroom_shortens_a_start_by_what_is_done_already_and_is_made_up_for(tier: str, after_s: int) -> None:
+    world = World(offer(headroom=Headroom(**{tier: 1}), disk_usd_per_hour=0.01), begin=0)
+    world.until(1000)
+    world.resize(1)
+    if after_s:
+        world.until(1000 + after_s - 0.001)
+        assert world.sizes() == (1, 0)
+    world.until(1000 + after_s)
+    assert world.sizes() == (1, 1)
+    world.until(2000)
+    assert states(world) == [State.READY, State.RESTING]
+    world.bill()
+
+
+def test_a_node_that_is_still_being_prepared_goes_on_to_serve() -> None:
+    world = World(offer(headroom=Headroom(warm_node=1, slept=1)))
+    world.pool.advance(0)
+    world.until(120)
+    world.resize(1)
+    world.until(185)
+    assert world.sizes() == (1, 1)
+
+
+def test_a_node_that_falls_asleep_sleeps_before_it_wakes() -> None:
+    world = World(offer(headroom=Headroom(slept=1)))
+    world.pool.advance(0)
+    world.until(190)
+    world.resize(1)
+    world.until(196.999)
+    assert world.sizes() == (1, 0)
+    world.until(197)
+    assert world.sizes() == (1, 1)
+
+
+def test_headroom_can_be_resized() -> None:
+    world = World(offer(headroom=Headroom(warm_node=2)), begin=0)
+    world.pool.resize_headroom(Tier.WARM_NODE, 0, 0)
+    world.pool.resize_headroom(Tier.SLEPT, 1, 0)
+    assert states(world) == [State.GONE, State.GONE, State.PREPARING]
+
+
+def test_headroom_that_is_still_being_prepared_is_given_up_first() -> None:
+    world = World(offer(headroom=Headroom(warm_node=1)), begin=0)
+    world.pool.resize_headroom(Tier.WARM_NODE, 2, 0)
+    world.pool.resize_headroom(Tier.WARM_NODE, 1, 0)
+    assert states(world) == [State.RESTING, State.GONE]
+
+
+def test_a_stopped_node_holds_no_capacity_and_may_find_none() -> None:
+    zones = {"z": ZoneOffer(capacity=1)}
+    world = World(offer(headroom=Headroom(stopped=1), disk_usd_per_hour=0.01, zones=zones), begin=1)
+    assert states(world) == [State.RESTING, State.READY]
+    world.resize(2)
+    assert world.pool.waiting == 1
+    world.until(1000)
+    assert states(world) == [State.RESTING, State.READY]
+    world.bill()
+
+
+def test_a_stopped_node_cannot_fail_and_a_restarted_one_can() -> None:
+    zones = {"z": ZoneOffer(losses_per_node_hour=1.0)}
+    world = World(offer(headroom=Headroom(stopped=1), disk_usd_per_hour=0.01, zones=zones, replace=False), begin=0)
+    world.until(100 * 3600)
+    assert world.told() == []
+    world.resize(1)
+    world.until(200 * 3600)
+    assert (0, "failed") in [(node, kind) for _, kind, node, _ in world.told()]
+
+
+def test_what_finds_no_room_waits_and_starts_when_capacity_comes() -> None:
+    world = spot((100, 6), capacity=1, begin=3)
+    assert (world.sizes(), world.pool.waiting) == ((3, 1), 2)
+    world.until(100)
+    assert (world.sizes(), world.pool.waiting) == ((3, 1), 0)
+    world.until(285)
+    assert world.sizes() == (3, 3)
+
+
+def test_what_waits_takes_the_place_of_what_drained() -> None:
+    world = World(offer(zones={"z": ZoneOffer(capacity=1)}), begin=1)
+    world.engines.left_s = {0: 50.0}
+    world.resize(0)
+    world.resize(1)
+    assert world.pool.waiting == 1
+    world.until(60)
+    assert world.pool.waiting == 0
+    world.bill()
+
+
+@pytest.mark.parametrize(("how", "desired"), [("refuse", 2), ("partial", 3)])
+def test_an_api_that_tells_at_once_says_how_many_there_are(how: str, desired: int) -> None:
+    world = World(offer(on_shortage=how, zones={"z": ZoneOffer(capacity=3)}), begin=2)
+    with pytest.raises(OutOfCapacity, match=r"pool pool-a: 4 more on_demand replicas asked for in z, 1 to be had"):
+        world.resize(6)
+    assert world.sizes()[0] == desired
+    world.bill()
+
+
+def test_a_quota_is_refused_at_once_and_nothing_changes() -> None:
+    world = World(offer(quota=4), begin=3)
+    with pytest.raises(OutOfQuota, match="5 nodes exceed the quota of 4"):
+        world.resize(5)
+    assert world.sizes() == (3, 3)
+    world.resize(4)
+    assert world.sizes() == (4, 3)
+
+
+def test_zones_share_the_nodes_or_fill_in_order() -> None:
+    zones = {"a": ZoneOffer(capacity=3), "b": ZoneOffer()}
+    balanced, ordered = (World(offer(zones=zones, placement=p), begin=5) for p in ("balanced", "ordered"))
+    assert [n.zone for n in balanced.pool.ledger.nodes] == [0, 1, 0, 1, 0]
+    assert [n.zone for n in ordered.pool.ledger.nodes] == [0, 0, 0, 1, 1]
+
+
+def test_an_interruption_is_announced_drained_and_replaced() -> None:
+    world = spot((1000, 3), cloud="aws", reclaim="newest")
+    world.engines.left_s = {3: 30.0}
+    world.until(879)
+    assert world.told() == []
+    world.until(880)
+    assert world.told() == [(880.0, "notice", 3, 0)]
+    assert world.sizes() == (4, 3)
+    world.until(1000)
+    assert world.told() == [(880.0, "notice", 3, 0), (1000.0, "interrupted", 4, 0)]
+    assert world.pool.waiting == 1  # the replacement came into a zone that was to shrink
+    world.bill()
+
+
+def test_a_stream_longer_than_the_notice_is_cut() -> None:
+    world = spot((1000, 3), cloud="gcp", reclaim="newest", replace=False)
+    world.engines.left_s, world.engines.load = {3: 31.0}, {3: 2}
+    world.until(1100)
+    assert world.told() == [(970.0, "notice", 3, 0), (1000.0, "interrupted", 3, 2)]
+    assert world.sizes() == (3, 3)
+    world.bill()
+
+
+def test_one_may_serve_on_until_it_is_cut() -> None:
+    world = spot((1000, 3), on_notice="serve", reclaim="newest", replace=False)
+    world.until(999)
+    assert world.sizes() == (4, 4)
+    world.until(1000)
+    assert world.sizes() == (3, 3)
+    assert world.engines.killed == {3: to_ps(1000)}
+
+
+def test_a_notice_may_be_missing() -> None:
+    world = spot((1000, 3), notices=Notices(notice_s=120, missing_share=1.0), replace=False)
+    world.until(1000)
+    assert [kind for _, kind, _, _ in world.told()] == ["interrupted"]
+
+
+def test_a_recommendation_may_be_missing() -> None:
+    said = Notices(notice_s=120, rebalance_s=300, rebalance_missing_share=1.0)
+    world = spot((1000, 3), notices=said, replace=False)
+    world.until(1000)
+    assert [kind for _, kind, _, _ in world.told()] == ["notice"]
+
+
+def test_each_fall_of_a_zone_takes_others() -> None:
+    zone = Zone("z", constant(8), nodes=dict.fromkeys(range(8)))
+    falls = [taken(zone, 2, "random", 1, "pool-a") for _ in range(20)]
+    assert len({tuple(sorted(fall)) for fall in falls}) > 10
+    assert taken(zone, 2, "newest", 1, "pool-a") == [7, 6]
+
+
+def test_what_comes_too_late_to_be_announced_in_full_is_not_announced() -> None:
+    world = spot((1000, 3), replace=False)
+    world.until(10)
+    world.pool.interrupt(2, to_ps(129), world.now_ps)
+    world.until(200)
+    assert world.told() == [(129.0, "interrupted", 2, 0)]
+
+
+def test_nodes_are_lost_at_their_zones_rate() -> None:
+    """Exponential lives: the number lost among those that never end otherwise is Poisson, inside 4 standard errors."""
+    zone = ZoneOffer(losses_per_node_hour=0.2)
+    world = World(offer(market="spot", zones={"z": zone}, start_up=FAST, on_notice="serve"), begin=1000)
+    world.until(36_000)
+    lost = sum(kind == "interrupted" for _, kind, _, _ in world.told())
+    assert lost == pytest.approx(0.2 * 1000 * 10, abs=4 * 2000**0.5)
+    world.bill()
+
+
+def test_a_rebalance_recommendation_comes_before_the_notice() -> None:
+    world = spot((1000, 3), notices=Notices(notice_s=120, rebalance_s=300), reclaim="newest", replace=False)
+    world.until(1000)
+    assert [(at, kind) for at, kind, _, _ in world.told()] == [(700, "rebalance"), (880, "notice")]
+
+
+def test_one_node_can_be_interrupted_on_purpose() -> None:
+    world = spot()
+    world.until(10)
+    world.pool.interrupt(2, to_ps(500), world.now_ps)
+    world.until(600)
+    assert [(at, kind, node) for at, kind, node, _ in world.told()] == [(380.0, "notice", 2)]
+    assert world.sizes() == (4, 4)
+
+
+def test_on_demand_nodes_are_kept_when_a_zone_offers_less_and_none_comes_then() -> None:
+    zone = ZoneOffer(capacity=4, steps=(Step(at_s=100, nodes=1),))
+    world = World(offer(zones={"z": zone}), begin=3)
+    world.until(200)
+    world.resize(4)
+    world.until(1000)
+    assert (world.sizes(), world.pool.waiting) == ((4, 3), 1)
+    assert world.told() == []
+    world.bill()
+
+
+def test_a_world_that_oversleeps_is_told() -> None:
+    world = World(offer())
+    world.resize(1)
+    with pytest.raises(ValueError, match=r"due at 185 s and advanced at 200 s"):
+        world.pool.advance(to_ps(200))
+
+
+def test_two_policies_meet_the_same_start_up_times_and_engines() -> None:
+    early, late = World(offer(start_up=StartUp())), World(offer(start_up=StartUp()))
+    early.resize(3)
+    late.until(500)
+    late.resize(1)
+    late.until(700)
+    late.resize(3)
+    took = [[n.due_ps - n.born_ps for n in w.pool.ledger.nodes] for w in (early, late)]
+    assert took[0] == took[1]
+    assert len(set(took[0])) == 3
+    for world in (early, late):
+        world.until(5000)
+    assert sorted(early.engines.keys) == sorted(late.engines.keys)
+
+
+# --- what the status tells
+
+
+@pytest.mark.parametrize(
+    ("on_notice", "told"),
+    [("serve", [(4, 4, 0, 0), (4, 4, 2, 0), (4, 2, 0, 2)]), ("replace", [(4, 4, 0, 0), (4, 2, 0, 2), (4, 2, 0, 2)])],
+    ids=["serve: doomed, then taken", "replace: taken at the notice, and not again when it is cut"],
+)
+def test_the_status_tells_the_doomed_and_counts_the_taken_once(on_notice: str, told: list[tuple[int, ...]]) -> None:
+    world = spot((300, 2), capacity=4, on_notice=on_notice)
+    world.engines.left_s = dict.fromkeys(range(4), 1000.0)
+    found = []
+    for at_s in (100, 200, 301):
+        world.until(at_s)
+        s = world.pool.status(world.now_ps)
+        found.append((s.desired, s.ready, s.doomed, s.interrupted))
+    assert found == told
+
+
+def test_a_failed_on_demand_replica_counts_as_taken() -> None:
+    world = World(offer(zones={"z": ZoneOffer(losses_per_node_hour=60.0)}), begin=1)
+    world.until(3600)
+    status = world.pool.status(world.now_ps)
+    assert status.interrupted == len(world.pool.events) > 0
+
+
+def test_a_tier_tells_what_it_should_hold_and_what_rests() -> None:
+    world = World(offer(), begin=1)
+    world.pool.resize_headroom(Tier.SLEPT, 2, world.now_ps)
+    assert world.pool.resting(Tier.SLEPT, world.now_ps).pending == 2
+    world.until(300)
+    assert world.pool.resting(Tier.SLEPT, world.now_ps) == PoolStatus(2, 2)
+    assert world.pool.status(world.now_ps) == PoolStatus(1, 1), "no size of the pool's"

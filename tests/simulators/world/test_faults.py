@@ -1,0 +1,263 @@
+"""Bad weather: which calls it strikes, how they fail, and what the controller makes of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from policies.model import Absent, Fresh, PoolStatus, Tick
+from scaler.controller import Setup
+from scaler.ports import Misconfigured, OutOfCapacity, PortError, Source, Unavailable
+from simulators.experiments import run
+from simulators.world.faults import Fault, Weather, struck
+from simulators.world.infrastructure.market import PoolOffer
+from tests.simulators.world.makers import POOL, case, offer, trace, workload
+
+BLINDING = ("unavailable", "throttled", "hang", "garble", "misconfigured")
+"""What leaves a source without an answer."""
+QUIET = trace((0.0, 10, 2))
+BUSY = trace(*[(0.5 * k, 10, 1000) for k in range(240)])
+"""Twenty requests at a time: more than the four replicas' worth that the workload may have."""
+READ = Fresh(7.0, 1000.0)
+
+
+class Hand:
+    """A clock that stands where it is put."""
+
+    def __init__(self, now: float = 1000.0) -> None:
+        self.at = now
+
+    def now(self) -> float:
+        return self.at
+
+    async def sleep_until(self, t: float) -> None:
+        self.at = t
+
+    def step_s(self) -> float:
+        return 0.0
+
+
+class Fixed:
+    """A source that always reads 7."""
+
+    async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
+        return {"waiting": READ, "running": Absent("no engine serves")}
+
+
+class Sized:
+    """A pool that takes every size."""
+
+    def __init__(self) -> None:
+        self.replicas = 3
+
+    async def status(self) -> Fresh[PoolStatus]:
+        return Fresh(PoolStatus(self.replicas, self.replicas), 1000.0)
+
+    async def resize(self, replicas: int, seen: PoolStatus) -> None:
+        self.replicas = replicas
+
+
+def ports(*weather: Weather, clock: Hand | None = None, seed: int = 1, sources: tuple[str, ...] = ("a",)) -> Setup:
+    fair = Setup(workload(), {name: Fixed() for name in sources}, {POOL: Sized()})
+    return struck(fair, weather, clock or Hand(), 1000.0, seed)
+
+
+def read(source: Source) -> dict[str, Any] | str:
+    """What a source gives, or the name of what it raises."""
+    try:
+        return dict(asyncio.run(source.sample()))
+    except (PortError, TimeoutError) as e:
+        return type(e).__name__
+
+
+def ran(*weather: Weather, requests: Any = QUIET, pool: PoolOffer | None = None, **given: Any) -> list[Tick]:
+    """The turns of ten minutes in some weather, from four replicas or as many as given."""
+    ticks: list[Tick] = []
+    begin = {POOL: given.pop("begin", 4)}
+    told = case(initial_replicas=begin, weather=weather, duration_s=600.0, pools={POOL: pool or offer()}, **given)
+    run.simulate(told, 1, requests, record=[ticks.append])
+    return ticks
+
+
+# --- which calls
+
+
+def test_fair_weather_leaves_the_ports_alone() -> None:
+    assert isinstance(ports().sources["a"], Fixed)
+    assert isinstance(ports(Weather(fault="hang", where="pools")).sources["a"], Fixed)
+    assert isinstance(ports(Weather(fault="hang", where="sources")).actuators[POOL], Sized)
+
+
+@pytest.mark.parametrize(
+    ("fault", "found"),
+    [
+        ("unavailable", "Unavailable"),
+        ("throttled", "Unavailable"),
+        ("hang", "TimeoutError"),
+        ("misconfigured", "Misconfigured"),
+        ("garble", dict.fromkeys(("waiting", "running"), Absent("simulated: nan is not finite"))),
+        ("zero", {"waiting": Fresh(0.0, 1000.0), "running": Absent("no engine serves")}),
+        ("out_of_capacity", {"waiting": READ, "running": Absent("no engine serves")}),
+    ],
+)
+def test_a_source_fails_as_the_fault_says(fault: Fault, found: dict[str, Any] | str) -> None:
+    assert read(ports(Weather(fault=fault, share=1)).sources["a"]) == found
+
+
+def test_who_throttles_says_when_to_come_again() -> None:
+    source = ports(Weather(fault="throttled", share=1)).sources["a"]
+    with pytest.raises(Unavailable) as e:
+        asyncio.run(source.sample())
+    assert e.value.retry_after_s == 5.0
+
+
+@pytest.mark.parametrize(
+    ("fault", "reading", "growing", "shrinking"),
+    [
+        ("unavailable", Unavailable, Unavailable, Unavailable),
+        ("throttled", Unavailable, Unavailable, Unavailable),
+        ("hang", TimeoutError, TimeoutError, TimeoutError),
+        ("misconfigured", Misconfigured, Misconfigured, Misconfigured),
+        ("garble", None, Unavailable, Unavailable),
+        ("zero", None, None, None),
+        ("out_of_capacity", None, OutOfCapacity, None),
+    ],
+)
+def test_a_pool_fails_as_the_fault_says(
+    fault: Fault, reading: type[Exception] | None, growing: type[Exception] | None, shrinking: type[Exception] | None
+) -> None:
+    pool = ports(Weather(fault=fault, share=1)).actuators[POOL]
+    three = PoolStatus(3, 3)
+    for call, error in (
+        (pool.status, reading),
+        (lambda: pool.resize(5, three), growing),
+        (lambda: pool.resize(1, three), shrinking),
+    ):
+        if error is None:
+            asyncio.run(call())
+        else:
+            with pytest.raises(error):
+                asyncio.run(call())
+
+
+def test_the_share_of_calls_is_struck() -> None:
+    source = ports(Weather(fault="unavailable", share=0.3)).sources["a"]
+    struck_calls = sum(read(source) == "Unavailable" for _ in range(1000))
+    assert 250 < struck_calls < 350
+
+
+def test_weather_lasts_from_since_until_before_until() -> None:
+    clock = Hand()
+    source = ports(Weather(fault="hang", share=1, since_s=60, until_s=120), clock=clock).sources["a"]
+    found = []
+    for at_s in (0.0, 59.0, 60.0, 119.0, 120.0, 999.0):
+        clock.at = 1000.0 + at_s
+        found.append(read(source) == "TimeoutError")
+    assert found == [False, False, True, True, False, False]
+
+
+def test_of_two_that_strike_the_first_does() -> None:
+    both = Weather(fault="hang", share=1), Weather(fault="zero", share=1)
+    assert read(ports(*both).sources["a"]) == "TimeoutError"
+    assert read(ports(*reversed(both)).sources["a"]) == {
+        "waiting": Fresh(0.0, 1000.0),
+        "running": Absent("no engine serves"),
+    }
+
+
+def test_each_port_has_chance_of_its_own() -> None:
+    half = Weather(fault="hang", share=0.5)
+
+    def fates(setup: Setup, name: str, others: tuple[str, ...] = ()) -> list[bool]:
+        found = []
+        for _ in range(50):
+            for other in others:
+                read(setup.sources[other])
+            found.append(read(setup.sources[name]) == "TimeoutError")
+        return found
+
+    alone = fates(ports(half), "a")
+    beside = fates(ports(half, sources=("b", "a", "c")), "a", ("b", "c"))
+    assert alone == beside
+    assert fates(ports(half, sources=("b",)), "b") != alone
+    assert fates(ports(half, seed=2), "a") != alone
+
+
+@pytest.mark.parametrize(
+    ("weather", "key"),
+    [
+        (Weather(fault="hang", since_s=60, until_s=60), "until_s"),
+        (Weather(fault="out_of_capacity", where="sources"), "where"),
+        (Weather(fault="zero", where="pools"), "where"),
+    ],
+)
+def test_weather_that_can_never_strike_is_told(weather: Weather, key: str) -> None:
+    assert [k for k, _ in weather.problems()] == [key]
+    assert not list(Weather(fault="hang").problems())
+
+
+# --- what the controller makes of it
+
+
+def sizes(ticks: list[Tick]) -> list[int | None]:
+    return [t.decision.target for t in ticks]
+
+
+def test_in_fair_weather_an_idle_pool_shrinks_and_a_busy_one_grows() -> None:
+    assert sizes(ran())[-1] == 1
+    assert max(s or 0 for s in sizes(ran(requests=BUSY, begin=1))) == 4
+
+
+@pytest.mark.parametrize("fault", BLINDING)
+def test_who_is_blind_never_shrinks(fault: Fault) -> None:
+    ticks = ran(Weather(fault=fault, share=1, where="sources"))
+    assert set(sizes(ticks)) == {4}
+    assert not any(t.decision.may_lower for t in ticks)
+
+
+@pytest.mark.parametrize("fault", BLINDING)
+def test_a_storm_delays_the_shrinking_and_no_more(fault: Fault) -> None:
+    ticks = ran(Weather(fault=fault, share=1, where="sources", until_s=200), settle_s=1200)
+    storm = [t.decision.target for t in ticks if t.at < ticks[0].at + 200]
+    assert set(storm) == {4}
+    assert sizes(ticks)[-1] == 1
+
+
+@pytest.mark.parametrize("fault", ["unavailable", "throttled", "hang", "misconfigured"])
+def test_a_pool_that_does_not_answer_keeps_its_size(fault: Fault) -> None:
+    ticks = ran(Weather(fault=fault, share=1, where="pools"))
+    assert not any(o for t in ticks for o in t.outcomes)
+
+
+def test_zeros_that_are_lies_cannot_be_seen_through_and_shrink_a_busy_pool() -> None:
+    """Every reading says 0, fresh and finite: the workload looks idle. A second source would tell otherwise."""
+    ticks = ran(Weather(fault="zero", share=1, where="sources"), requests=BUSY)
+    assert sizes(ticks)[-1] == 1
+
+
+def test_zeros_now_and_then_do_not_shrink_a_busy_pool() -> None:
+    ticks = ran(Weather(fault="zero", share=0.3, where="sources", until_s=110), requests=BUSY, settle_s=0)
+    busy = [t.decision.target for t in ticks if t.at - ticks[0].at < 110]
+    assert any(r.value == 0 for t in ticks[2:8] for r in t.observation.readings.values() if isinstance(r, Fresh))
+    assert set(busy) == {4}
+
+
+def test_zeros_half_of_the_time_never_shrink_a_busy_pool() -> None:
+    """A minute's window is lied through again and again in an hour and a half; who was caught is doubted."""
+    ticks: list[Tick] = []
+    busy = trace(*[(0.7 * k, 10, 1000) for k in range(7800)])
+    zero = Weather(fault="zero", share=0.5, where="sources")
+    told = case(workload(scale_down={"window_s": 60.0}), initial_replicas={POOL: 4}, weather=(zero,), duration_s=5400.0)
+    run.simulate(told, 1, busy, record=[ticks.append])
+    assert {t.decision.target for t in ticks if t.at - ticks[0].at < 5400.0} == {4}
+    assert sum(bool(t.decision.doubted) for t in ticks) > 150
+
+
+def test_growing_is_refused_and_tried_again_until_there_is_capacity() -> None:
+    ticks = ran(Weather(fault="out_of_capacity", share=1, where="pools", until_s=60), requests=BUSY, begin=1)
+    outcomes = [(t.at - ticks[0].at, o.result.value) for t in ticks for o in t.outcomes]
+    assert {result for at, result in outcomes if 15 <= at < 60} == {"out_of_capacity"}
+    assert (60.0, "accepted") in outcomes

@@ -1,0 +1,81 @@
+"""The ladder in a whole simulated world: zones that come and go, and headroom that rests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from policies.model import Fresh, PoolName, PoolStatus, Tick
+from scaler.config.problems import ConfigError
+from scaler.journal.replay import replay
+from simulators.experiments.run import simulate, traffic_of
+from simulators.experiments.scenario import load
+from simulators.world.infrastructure.events import Kind
+from simulators.world.infrastructure.node_lifecycle import Tier
+from tests.simulators.world.files import files
+
+ZONES = Path(__file__).resolve().parents[2] / "config" / "scenarios" / "zones.yaml"
+
+
+@pytest.mark.slow
+def test_the_zones_scenario_shows_what_it_says() -> None:
+    case, ticks = load(ZONES), list[Tick]()
+    done = simulate(case, 1, traffic_of(case, 1), record=[ticks.append])
+    events = [e for pool in done.world.pools.values() for e in pool.events]
+    assert {e.kind for e in events} == {Kind.NOTICE, Kind.INTERRUPTED}, "zones are lost, and announced"
+    reserved = [t.observation.pools[PoolName("reserved")] for t in ticks]
+    assert all(r.value.ready == 2 for r in reserved if hasattr(r, "value")), "used first, and kept"
+    dear = [t.decision.targets[PoolName("on-demand")] for t in ticks]
+    assert max(dear) > 0
+    assert sum(n == 0 for n in dear) > len(dear) / 2, "given up when cheaper ones serve"
+    rules = {s.rule for t in ticks for s in t.decision.steps}
+    assert {"ladder", "doomed", "shortage", "make before break"} <= rules
+    again = replay(ticks, {case.workload.fingerprint: case.workload})
+    assert all(c.equal for c in again)
+
+
+def tiered(workload: dict[str, Any]) -> None:
+    """A tier of slept engines beside the pool."""
+    (name, pool), *_ = workload["pools"].items()
+    tier = {"tier": "slept", "serves": name, "min_replicas": 2, "lead_time_s": 1.0}
+    workload["pools"] = {name: pool, "slept": {**pool, **tier}}
+
+
+def test_a_tiers_replicas_are_nodes_at_rest_in_its_pool(tmp_path: Path) -> None:
+    case, ticks = load(files(tmp_path, lambda s: s.update(settle_s=300.0), tiered)), list[Tick]()
+    done = simulate(case, 1, traffic_of(case, 1), record=[ticks.append])
+    assert case.pools == dict.fromkeys(case.workload.spec.pools, PoolName("gpus"))
+    gpus = done.world.pools[PoolName("gpus")]
+    assert gpus.headroom[Tier.SLEPT] == 2
+    assert ticks[-1].observation.pools[PoolName("slept")] == Fresh(PoolStatus(2, 2), ticks[-1].at)
+    assert all(t.decision.current == gpus_of(t) for t in ticks), "what rests is no size"
+    assert gpus.bill(done.world.now_ps, lambda _: 0).headroom > 0
+
+
+def gpus_of(tick: Tick) -> int:
+    """The desired size of the pool that serves."""
+    reading = tick.observation.pools[PoolName("gpus")]
+    assert isinstance(reading, Fresh)
+    return reading.value.desired
+
+
+@pytest.mark.parametrize(
+    ("tier", "said"),
+    [
+        ({"serves": "gpu"}, "there is no serving pool 'gpu'"),
+        ({"serves": None}, "slept needs serves"),
+        ({"lead_time_s": 120.0}, "must be below the 120 s of gpus"),
+        ({"tier": "serving"}, "is for tiers of headroom"),
+        ({"serves": "slept"}, "there is no serving pool 'slept'"),
+    ],
+    ids=["no such pool", "of no pool", "no sooner", "serves itself", "of a tier"],
+)
+def test_a_tier_that_cannot_be_is_refused_in_words(tmp_path: Path, tier: dict[str, Any], said: str) -> None:
+    def change(workload: dict[str, Any]) -> None:
+        tiered(workload)
+        workload["pools"]["slept"].update(tier)
+
+    with pytest.raises(ConfigError, match=said):
+        load(files(tmp_path, change_workload=change))

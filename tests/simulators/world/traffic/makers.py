@@ -1,0 +1,48 @@
+"""Small makers of traffic, and where real traffic lies if it is at hand."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from simulators.world.traffic.trace import Trace
+
+SHARED = Path(__file__).resolve().parents[3].parent / "shared"
+
+
+def shared(place: str) -> Path:
+    """A file of third-party data, which the project does not ship."""
+    path = SHARED / place
+    if not path.exists():
+        pytest.skip(f"third-party data {place} is not beside the repository")
+    return path
+
+
+def trace(*rows: tuple[float, int, int], **more: Any) -> Trace:
+    columns = np.array(rows, float).reshape(-1, 3)
+    return Trace(columns[:, 0], columns[:, 1].astype(int), columns[:, 2].astype(int), **more)
+
+
+def rows_of(made: Trace) -> list[tuple[float, int, int]]:
+    columns = (made.arrival_s.tolist(), made.prompt_tokens.tolist(), made.output_tokens.tolist())
+    return list(zip(*columns, strict=True))
+
+
+def text(path: Path, content: str) -> Path:
+    path.write_text(content)
+    return path
+
+
+def gz(path: Path, content: str) -> Path:
+    path.write_bytes(gzip.compress(content.encode()))
+    return path
+
+
+def json_lines(path: Path, rows: Iterable[Any]) -> Path:
+    return text(path, "".join(json.dumps(row) + "\n" for row in rows))

@@ -1,0 +1,168 @@
+"""``forescale trace``: what it prints, what it writes, and what it leaves alone."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scaler.cli import VERBS, main
+from simulators.commands.progress import LEAST, Bar
+from simulators.world.traffic.readers import read
+from simulators.world.traffic.trace import TraceError
+from simulators.world.traffic.writers import replacing, write
+from tests.simulators.world.traffic.makers import rows_of, text, trace
+
+ROWS = [(0.0, 10, 1), (0.5, 20, 2), (60.125, 30, 3), (121.0, 40, 4)]
+FULL = trace(*ROWS, cached_tokens=np.array([0, 1, 2, 3]), client=np.array([7, 8, 7, 8]))
+
+
+class Terminal(io.StringIO):
+    """Text that stands on a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def run(capsys: pytest.CaptureFixture[str], *args: str | Path) -> tuple[int, str, str]:
+    code = main(["trace", *map(str, args)])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".parquet"])
+def test_a_trace_written_is_the_trace_read(tmp_path: Path, suffix: str) -> None:
+    files = [tmp_path / f"{n}{suffix}" for n in "ab"]
+    for file in files:
+        write(FULL, file)
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert read(files[0]).digest() == FULL.digest()
+    assert read(files[0]).repairs == {}
+
+
+def test_describe_tells_figures_in_words_as_json_and_as_a_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, html = tmp_path / "t.csv", tmp_path / "t.html"
+    write(FULL, file)
+    code, out, _ = run(capsys, "describe", file, "--html", html)
+    assert code == 0
+    assert "t: 4 requests in 2.0 minutes" in out
+    assert "clients         2" in out
+    assert html.read_text().startswith("<!doctype html>")
+    told = json.loads(run(capsys, "describe", file, "--json")[1])
+    assert told["requests"] == 4
+    assert told["digest"] == FULL.digest()
+    assert told["prompt_tokens"]["p50"] == 25
+
+
+def test_convert_cuts_and_speeds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(FULL, tmp_path / "t.csv")
+    out_file = tmp_path / "o.parquet"
+    code, out, _ = run(capsys, "convert", tmp_path / "t.csv", out_file, "--window", "0.5:121", "--speed", "2")
+    assert code == 0
+    assert rows_of(read(out_file)) == [(0, 20, 2), (29.8125, 30, 3)]
+    assert f"2 requests, digest {read(out_file).digest()[:16]}" in out
+
+
+def test_convert_tells_what_it_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = text(tmp_path / "log.csv", "ts,in,out\n5000,1,1\n1000,2,2\nx,3,3\n")
+    columns = ("--columns", "arrival=ts,prompt=in,output=out", "--unit", "ms")
+    code, _, err = run(capsys, "convert", log, tmp_path / "o.csv", *columns)
+    assert code == 2
+    assert "line 4, column 'ts'" in err
+    assert not (tmp_path / "o.csv").exists()
+    code, out, _ = run(capsys, "convert", log, tmp_path / "o.csv", *columns, "--skip-bad")
+    assert code == 0
+    assert "bad rows left out: 1; rows out of order, sorted: 1" in out
+    assert rows_of(read(tmp_path / "o.csv")) == [(1, 2, 2), (5, 1, 1)]
+
+
+def test_generate_takes_a_kind_or_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = text(tmp_path / "s.yaml", "kind: poisson\nrps: 2\nprompt: {mean_tokens: 7, cv: 0}\n")
+    files = [tmp_path / f"{n}.csv" for n in "abc"]
+    assert run(capsys, "generate", spec, "--out", files[0], "--seed", "3")[0] == 0
+    by_kind = ("generate", "poisson", "rps=2", "prompt.mean_tokens=7", "prompt.cv=0")
+    assert run(capsys, *by_kind, "--out", files[1], "--seed", "3")[0] == 0
+    assert run(capsys, *by_kind, "--out", files[2], "--seed", "4")[0] == 0
+    assert files[0].read_bytes() == files[1].read_bytes() != files[2].read_bytes()
+    assert set(read(files[0]).prompt_tokens.tolist()) == {7}
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["generate", "poison", "--out", "o.csv"], "did you mean 'poisson'"),
+        (["generate", "poisson", "rsp=2", "--out", "o.csv"], "did you mean 'rps'"),
+        (["generate", "poisson", "rps", "--out", "o.csv"], "must be written key=value"),
+        (["generate", "poisson", "rps=1", "rps=2", "--out", "o.csv"], "given twice"),
+        (["generate", "poisson", "rps=1", "rps.x=2", "--out", "o.csv"], "rps has a value already"),
+        (["generate", "poisson", "rps=[", "--out", "o.csv"], "is no YAML value"),
+        (["generate", "poisson", "--out", "o.txt"], "written as .csv, .csv.gz, .parquet"),
+        (["generate", "poisson", "--out", "gone/o.csv"], "gone/o.csv: cannot be written: No such file"),
+        (["convert", "t.csv", "o.csv", "--window", "9"], "must be written START:END"),
+        (["convert", "t.csv", "o.csv", "--window", "9:3"], "must be written START:END"),
+        (["convert", "t.csv", "o.csv", "--speed", "0"], "speed 0.0 must be above 0"),
+        (["convert", "t.csv", "o.csv", "--columns", "arrival"], "must be written ROLE=COLUMN"),
+        (["describe", "gone.csv"], "gone.csv: cannot be read"),
+    ],
+)
+def test_misuse_is_told_and_nothing_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], args: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(FULL, Path("t.csv"))
+    code, _, err = run(capsys, *args)
+    assert code == 2
+    assert message in err
+    assert [p.name for p in tmp_path.iterdir()] == ["t.csv"]
+
+
+def test_what_fails_half_way_leaves_the_old_file_whole(tmp_path: Path) -> None:
+    file = tmp_path / "t.csv"
+    file.write_text("old")
+    half = replacing(file)
+    half.__enter__().write(b"new")
+    assert half.__exit__(ZeroDivisionError, ZeroDivisionError(), None) is False
+    assert [p.name for p in tmp_path.iterdir()] == ["t.csv"]
+    assert file.read_text() == "old"
+    with pytest.raises(TraceError, match="cannot be written: No space left"), replacing(file):
+        raise OSError(28, "No space left on device")
+
+
+def test_progress_is_told_on_a_terminal_only(capsys: pytest.CaptureFixture[str]) -> None:
+    with Bar("reading") as bar:
+        bar(LEAST, 2 * LEAST)
+    assert capsys.readouterr().err == ""
+    terminal = Terminal()
+    with Bar("reading", terminal) as bar:
+        for done in range(0, 2 * LEAST, LEAST // 1000):
+            bar(done, 2 * LEAST)
+        bar(5, 10)  # too little to tell of
+    assert terminal.getvalue().startswith("\rreading   0 %\rreading   1 %")
+    assert terminal.getvalue().endswith("\rreading  99 %\r\033[K")
+    assert terminal.getvalue().count("reading") == 100
+
+
+def test_a_package_that_is_not_installed_is_told_with_the_remedy() -> None:
+    script = (
+        "import sys; sys.modules['pyarrow'] = None; from scaler.cli import main; main(['trace', 'describe', 't.csv'])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "pyarrow is missing" in done.stderr
+    assert "forescale[sim]" in done.stderr
+
+
+def test_every_verb_has_a_module(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    listed = capsys.readouterr().out
+    assert all(re.search(rf"\n    {verb}\s", listed) for verb in VERBS)
+    assert list(VERBS) == sorted(VERBS)

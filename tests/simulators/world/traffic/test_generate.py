@@ -1,0 +1,307 @@
+"""Generated traffic: its rates, bursts and lengths against theory, and the laws of its chance."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scaler.config.problems import ConfigError
+from simulators.experiments.spec_loader import read_file, read_kind
+from simulators.world.traffic import rates
+from simulators.world.traffic.arrivals import arrivals, renewal
+from simulators.world.traffic.describe import describe
+from simulators.world.traffic.generate import CHUNK_S, GENERATORS, Mix, TraceFile
+from simulators.world.traffic.lengths import Lengths
+from simulators.world.traffic.rng import streams, within
+from simulators.world.traffic.shapes import Daily, FlashCrowd, OnOff, Poisson, Ramp, Rates, Steps
+from simulators.world.traffic.trace import TraceError, joined
+from simulators.world.traffic.writers import write
+from tests.laws import law
+from tests.simulators.world.traffic.makers import rows_of, text, trace
+
+LAW = law(40)
+RNG = streams(11)
+SYNTHETIC: dict[str, Any] = {
+    "daily": Daily(mean_rps=3.0, noise_cv=0.0, duration_s=2 * 86_400),
+    "flash_crowd": FlashCrowd(base_rps=4.0, factor=6.0, rise_s=0.0),
+    "on_off": OnOff(on_rps=30.0, on_s=100.0, off_s=50.0, duration_s=9000.0),
+    "poisson": Poisson(rps=10.0),
+    "ramp": Ramp(to_rps=20.0),
+    "steps": Steps(rates_rps=(5.0, 0.0, 25.0)),
+}
+
+
+@pytest.mark.parametrize("kind", SYNTHETIC)
+def test_as_many_requests_come_as_the_rate_expects(kind: str) -> None:
+    made = SYNTHETIC[kind]
+    seconds = np.arange(0.5, made.length_s)
+    expected = made.rate_rps(seconds).sum()
+    assert len(made.requests(RNG)) == pytest.approx(expected, abs=4 * expected**0.5)
+
+
+@pytest.mark.parametrize("kind", SYNTHETIC)
+def test_they_come_when_the_rate_expects_them(kind: str) -> None:
+    made = SYNTHETIC[kind]
+    counts = np.histogram(made.requests(RNG).arrival_s, np.arange(0, made.length_s + 1, 300.0))[0]
+    expected = made.rate_rps(np.arange(0.5, made.length_s)).reshape(-1, 300).sum(axis=1)
+    np.testing.assert_array_less(np.abs(counts - expected), 5 * np.sqrt(expected) + 1e-9 + (expected > 0) * 5)
+
+
+def test_gaps_are_poisson_at_cv_1_and_burstier_above() -> None:
+    calm, bursty, even = (describe(Poisson(rps=20.0, gap_cv=cv, duration_s=20_000).requests(RNG)) for cv in (1, 4, 0))
+    assert calm.gap_cv == pytest.approx(1.0, abs=0.02)
+    assert calm.dispersion_1min == pytest.approx(1.0, abs=0.25)
+    assert bursty.gap_cv == pytest.approx(4.0, rel=0.05)
+    assert bursty.dispersion_1min == pytest.approx(16.0, rel=0.3)  # CV squared, for a renewal process
+    assert even.gap_cv == pytest.approx(0.0, abs=0.02)
+
+
+@pytest.mark.parametrize("cv", [0.0, 0.5, 1.0, 5.0])
+def test_short_spans_of_a_renewal_process_have_their_share_of_events(cv: float) -> None:
+    """Stationary from its first moment: spans of a fifth of a gap hold a fifth of an event on average."""
+    chance = np.random.default_rng(2)
+    counts = np.array([len(renewal(0.2, cv, chance)) for _ in range(30_000)])
+    assert counts.mean() == pytest.approx(0.2, abs=4 * counts.std() / len(counts) ** 0.5)
+
+
+@LAW
+@given(
+    st.lists(st.floats(0, 50), min_size=1, max_size=20),
+    st.floats(0.1, 100),
+    st.floats(0, 8),
+    st.integers(0, 99),
+)
+def test_arrivals_are_sorted_milliseconds_where_the_rate_is_not_zero(
+    rps: list[float], step_s: float, cv: float, seed: int
+) -> None:
+    edges = np.asarray(np.arange(len(rps) + 1) * step_s, np.float64)
+    times = arrivals(edges, np.array(rps), cv, np.random.default_rng(seed))
+    assert (np.diff(times) >= 0).all()
+    assert ((times >= 0) & (times < edges[-1])).all()
+    np.testing.assert_array_equal(np.round(times, 3), times)
+    for time in times:  # rounded down by less than a millisecond
+        first, last = (np.searchsorted(edges, t, side="right") - 1 for t in (time, time + 0.00101))
+        assert any(rps[min(i, len(rps) - 1)] > 0 for i in range(first, last + 1))
+
+
+MADE = st.sampled_from(
+    [
+        *SYNTHETIC.values(),
+        Daily(mean_rps=2.0, noise_cv=0.5, gap_cv=3.0, duration_s=7000.0),
+        Mix(clients={"a": Poisson(rps=1.0), "b": OnOff(on_s=7.0, off_s=900.0)}),
+    ]
+)
+
+
+@LAW
+@given(MADE, st.lists(st.floats(0, 4000), min_size=2, max_size=5), st.integers(0, 3))
+def test_a_span_in_pieces_is_the_span_at_once(made: Any, cuts: list[float], seed: int) -> None:
+    cuts.sort()
+    pieces = [made.requests(streams(seed), a, b) for a, b in pairwise(cuts)]
+    assert joined(pieces, "pieces").digest() == made.requests(streams(seed), cuts[0], cuts[-1]).digest()
+
+
+def test_a_trace_file_repeats_with_its_copies_the_same_in_pieces(tmp_path: Path) -> None:
+    file = tmp_path / "t.csv"
+    write(trace(*((i * 0.5, 10 + i, 5) for i in range(100))), file)
+    made = TraceFile(file=str(file), repeat=True, scale=2.5, speed=2.0)
+    whole = made.requests(RNG, 0.0, 300.0)
+    assert len(whole) == pytest.approx(300 / made.length_s * 250, rel=0.1)
+    pieces = [made.requests(RNG, a, a + 12.5) for a in np.arange(0.0, 300.0, 12.5)]
+    assert joined(pieces, "pieces").digest() == whole.digest()
+
+
+def test_a_trace_file_is_played_as_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "t.csv"
+    rows = [(float(i), 10 + i, 5) for i in range(10)]
+    write(trace(*rows), file)
+    assert rows_of(TraceFile(file=str(file)).requests(RNG)) == rows
+    window = TraceFile(file=str(file), start_s=2, end_s=6, speed=2.0)
+    assert rows_of(window.requests(RNG)) == [(0, 12, 5), (0.5, 13, 5), (1, 14, 5), (1.5, 15, 5)]
+    assert window.length_s == 2.0
+    assert [t for t, _, _ in rows_of(TraceFile(file=str(file), repeat=True).requests(RNG, 9, 13))] == [9, 10, 11, 12]
+
+
+def test_seeds_and_causes_do_not_move_each_other() -> None:
+    base = Poisson(rps=5.0)
+    longer = Poisson(rps=5.0, output=Lengths(mean_tokens=999.0))
+    one, other = base.requests(RNG), longer.requests(RNG)
+    assert one.arrival_s.tolist() == other.arrival_s.tolist()
+    assert one.prompt_tokens.tolist() == other.prompt_tokens.tolist()
+    assert one.output_tokens.tolist() != other.output_tokens.tolist()
+    assert base.requests(streams(12)).digest() != one.digest()
+
+
+def test_a_client_more_moves_no_other() -> None:
+    two = Mix(clients={"a": Poisson(rps=1.0), "b": Poisson(rps=2.0)}).requests(RNG)
+    one = Mix(clients={"a": Poisson(rps=1.0)}).requests(RNG)
+    assert two.client is not None
+    assert two.arrival_s[two.client == 0].tolist() == one.arrival_s.tolist()
+    assert Poisson(rps=1.0).requests(within(RNG, "a")).arrival_s.tolist() == one.arrival_s.tolist()
+
+
+def test_equal_seeds_give_equal_traffic_whatever_the_hash_seed() -> None:
+    script = (
+        "from simulators.experiments.spec_loader import read_kind;"
+        "from simulators.world.traffic.generate import GENERATORS;"
+        "from simulators.world.traffic.rng import streams;"
+        "spec = {'kind': 'mix', 'clients': {'a': {'kind': 'daily', 'mean_rps': 5}, 'b': {'kind': 'on_off'}}};"
+        "print(read_kind(GENERATORS, spec).requests(streams(5)).digest())"
+    )
+    printed = {
+        subprocess.run(
+            [sys.executable, "-c", script], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
+        ).stdout
+        for seed in ("1", "2")
+    }
+    mix = {"kind": "mix", "clients": {"a": {"kind": "daily", "mean_rps": 5}, "b": {"kind": "on_off"}}}
+    assert printed == {read_kind(GENERATORS, mix).requests(streams(5)).digest() + "\n"}
+
+
+# --- lengths
+
+
+@pytest.mark.parametrize("cv", [0.3, 1.0, 2.0])
+def test_lengths_have_their_mean_and_spread(cv: float) -> None:
+    drawn = Lengths(mean_tokens=2000.0, cv=cv, max_tokens=10_000_000).draw(200_000, np.random.default_rng(1))
+    assert drawn.mean() == pytest.approx(2000, rel=0.02)
+    assert drawn.std() / drawn.mean() == pytest.approx(cv, rel=0.1)
+
+
+def test_lengths_have_their_quantiles_and_bounds() -> None:
+    lengths = Lengths(p50_tokens=100.0, p95_tokens=900.0, min_tokens=50, max_tokens=1000)
+    drawn = lengths.draw(200_000, np.random.default_rng(1))
+    assert np.quantile(drawn, 0.5) == pytest.approx(100, rel=0.02)
+    assert np.quantile(drawn, 0.95) == pytest.approx(900, rel=0.03)
+    assert (drawn.min(), drawn.max()) == (50, 1000)
+    assert set(Lengths(mean_tokens=7.0, cv=0.0).draw(10, np.random.default_rng(1)).tolist()) == {7}
+
+
+def test_pairs_of_lengths_are_drawn_from_another_trace(tmp_path: Path) -> None:
+    file = tmp_path / "like.csv"
+    write(trace((0, 100, 1), (1, 200, 2), (2, 300, 3)), file)
+    made = Poisson(rps=10.0, lengths_like=str(file)).requests(RNG)
+    assert {(p, o) for _, p, o in rows_of(made)} == {(100, 1), (200, 2), (300, 3)}
+
+
+# --- rates
+
+
+def test_a_series_of_rates_is_followed_step_by_step(tmp_path: Path) -> None:
+    file = text(tmp_path / "r.csv", "t_s,rate_rps\n100,2\n160,0\n220,40\n")
+    series = rates.read(file)
+    assert series.duration_s == 180
+    assert series.at(np.array([0, 59.9, 60, 150, 179, 180, -1])).tolist() == [2, 2, 0, 40, 40, 0, 0]
+    made = Rates(file=str(file))
+    assert made.length_s == 180
+    assert Rates(file=str(file), speed=2.0, start_s=60.0).length_s == 60
+    assert Mix(clients={"a": made, "b": Poisson(duration_s=99.0)}).length_s == 180
+    counts = np.histogram(made.requests(RNG).arrival_s, np.arange(0, 181, 60.0))[0]
+    assert counts[1] == 0
+    assert counts[2] == pytest.approx(2400, abs=200)
+    assert len(made.requests(RNG, 180.0, 360.0)) == 0
+    again = Rates(file=str(file), repeat=True, scale=0.5)
+    assert again.rate_rps(np.array([180.0, 330.0])).tolist() == [1.0, 20.0]
+    assert Rates(file=str(file), speed=2.0).rate_rps(np.array([29.0, 31.0, 61.0])).tolist() == [2.0, 0.0, 40.0]
+
+
+def test_servegen_clients_are_added_up(tmp_path: Path) -> None:
+    text(tmp_path / "chunk-0-trace.csv", "0,5.0,0.5,Gamma,1.0,1.0\n600,7.0,1.0,Gamma,1.0,1.0\n")
+    text(tmp_path / "chunk-1-trace.csv", "600,1.0,0.5,Weibull,1.0,1.0\n1200,2.0,1.0,Gamma,1.0,1.0\n")
+    one = rates.read(tmp_path / "chunk-0-trace.csv")
+    assert one.rate_rps.tolist() == [5.0, 7.0]
+    both = rates.read(tmp_path)
+    assert both.t_s.tolist() == [0, 600, 1200]
+    assert both.rate_rps.tolist() == [5.0, 8.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is empty"),
+        ("t_s,rate\n0,1\n", "did you mean 'rate'"),
+        ("t_s,rate_rps\n0,1\n", "has 1 rates; needs two"),
+        ("t_s,rate_rps\n0,1\n60,\n", "line 3, column 'rate_rps' = ''"),
+        ("t_s,rate_rps\n0,1\n60\n", "line 3, column 'rate_rps' = ''"),
+        ("t_s,rate_rps\n0,1\n60,nan\n", "line 3, column 'rate_rps' = 'nan'"),
+        ("t_s,rate_rps\n0,-1\n60,1\n", "line 2, column 'rate_rps' = '-1': must be 0 to"),
+        ("t_s,rate_rps\n60,1\n60,1\n", "line 3, column 't_s' = '60': must be after"),
+    ],
+)
+def test_a_series_that_is_wrong_is_told_with_its_line(tmp_path: Path, content: str, message: str) -> None:
+    with pytest.raises(TraceError) as raised:
+        rates.read(text(tmp_path / "r.csv", content))
+    assert message in str(raised.value)
+
+
+# --- documents
+
+
+def test_every_problem_of_a_document_is_told_at_once_with_its_line(tmp_path: Path) -> None:
+    file = text(
+        tmp_path / "mix.yaml",
+        "kind: mix\nduration_s: -5\nclients:\n  a: {kind: poison}\n"
+        "  b:\n    kind: on_off\n    on_rp: 3\n    prompt: {mean_token: 3}\n"
+        "  c: {kind: trace, file: x, start_s: 5, end_s: 4}\n  d: 7\n",
+    )
+    with pytest.raises(ConfigError) as raised:
+        read_file(GENERATORS, file)
+    assert [(p.line, p.path) for p in raised.value.problems] == [(2, "duration_s")]
+    file.write_text(file.read_text().replace("-5", "5"))
+    with pytest.raises(ConfigError) as raised:
+        read_file(GENERATORS, file)
+    assert {(p.line, p.path): p.hint for p in raised.value.problems} == {
+        (4, "clients.a.kind"): "did you mean 'poisson'?",
+        (7, "clients.b.on_rp"): "did you mean 'on_rps'?",
+        (8, "clients.b.prompt.mean_token"): "did you mean 'mean_tokens'?",
+        (9, "clients.c.end_s"): "",
+        (10, "clients.d"): "",
+    }
+
+
+@pytest.mark.parametrize(
+    ("settings_", "path"),
+    [
+        ({"kind": "mix", "clients": {}}, "clients"),
+        ({"kind": "steps", "rates_rps": []}, "rates_rps"),
+        ({"kind": "steps", "rates_rps": [-1.0]}, "rates_rps"),
+        ({"kind": "poisson", "rps": "5"}, "rps"),
+        ({"kind": "poisson", "prompt": {}}, "prompt.mean_tokens"),
+        ({"kind": "poisson", "prompt": {"mean_tokens": 5, "p50_tokens": 5}}, "prompt.mean_tokens"),
+        ({"kind": "poisson", "prompt": {"p50_tokens": 5, "p95_tokens": 4}}, "prompt.p95_tokens"),
+        ({"kind": "poisson", "prompt": {"p50_tokens": 5}}, "prompt.p50_tokens"),
+        ({"kind": "poisson", "prompt": {"mean_tokens": 5, "min_tokens": 9, "max_tokens": 8}}, "prompt.max_tokens"),
+        ({"kind": "trace"}, "file"),
+        ({}, "kind"),
+        ([], ""),
+    ],
+)
+def test_a_generator_that_cannot_be_is_refused(settings_: Any, path: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        read_kind(GENERATORS, settings_)
+    assert [p.path for p in raised.value.problems] == [path]
+
+
+@pytest.mark.parametrize("kind", GENERATORS)
+def test_every_generator_is_in_the_documentation(kind: str) -> None:
+    assert f"| `{kind}` |" in (Path(__file__).parents[3] / "docs/traffic.md").read_text()
+    assert list(GENERATORS) == sorted(GENERATORS)
+
+
+@pytest.mark.parametrize("kind", SYNTHETIC)
+def test_traffic_is_named_by_its_kind_and_tells_how_it_was_made(kind: str) -> None:
+    made = SYNTHETIC[kind].requests(RNG, 0.0, 10.0)
+    assert made.name == kind
+    assert "gap_cv=1.0" in made.origin
+
+
+def test_chunks_hold_whole_steps() -> None:
+    assert CHUNK_S % 1 == 0
