@@ -6,14 +6,14 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from policies import guard
-from policies.allocate import Placed, cost_usd_per_hour, found, place
+from policies.allocate import Allocation, cost_usd_per_hour, found, place
 from policies.model import Absent, Decision, Evidence, Fresh, Observation, Recommendation, Stale, Step
-from policies.recommend.context import Situation, View
+from policies.recommend.context import PolicyContext, RuleContext
 from policies.recommend.need_bounds import bounded, most_needed
 from policies.signals import readiness
 from policies.signals.demand import equivalents
 from policies.signals.plausibility import plausible
-from policies.signals.zero_suspicion import Limits, believed
+from policies.signals.zero_suspicion import SuspicionLimits, believed
 from policies.stabilize import rules as stabilize
 from policies.stabilize.pending import keep_pending
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from policies.history.ticks import History
     from policies.model.spec import WorkloadSpec
 
-RULES: tuple[Callable[[int, Situation], Step | None], ...] = (
+RULES: tuple[Callable[[int, RuleContext], Step | None], ...] = (
     stabilize.tolerate,
     stabilize.stay_awake,
     guard.never_shrink_blind,
@@ -34,7 +34,7 @@ RULES: tuple[Callable[[int, Situation], Step | None], ...] = (
     stabilize.limit_step,
 )
 """From need to a steady size, in this order: each takes the size so far. The guard's own come before and after."""
-GIVE_WAY: tuple[Callable[[int, Situation], Step | None], ...] = (
+GIVE_WAY: tuple[Callable[[int, RuleContext], Step | None], ...] = (
     guard.never_shrink_blind,
     stabilize.hold_back_shrinking,
     stabilize.limit_step,
@@ -45,7 +45,7 @@ GIVE_WAY: tuple[Callable[[int, Situation], Step | None], ...] = (
 def decide(spec: WorkloadSpec, history: History, seen: Observation) -> Decision:
     """What size this workload should have, and why: a pure function of what was seen and what came before."""
     spec, seen = guard.widened(spec, seen.at), with_accepted_sizes(plausible(seen), history)
-    doubted = history.credit.doubted(seen, Limits(spec.scale_down.window_s, spec.interval_s))
+    doubted = history.credit.doubted(seen, SuspicionLimits(spec.scale_down.window_s, spec.interval_s))
     if doubted:
         seen = dataclasses.replace(seen, readings=believed(seen.readings, doubted))
     there = found(spec, history, seen)
@@ -61,12 +61,12 @@ def decide(spec: WorkloadSpec, history: History, seen: Observation) -> Decision:
     if current is None:
         absent = "; ".join(f"{name}: {r.reason}" for name, r in seen.pools.items() if isinstance(r, Absent))
         steps: tuple[Step, ...] = (Step("size unknown", None, f"hold, a pool's size is not known ({absent})"),)
-        placed = Placed(steps, None, {})
+        placed = Allocation(steps, None, {})
         wanted = None if need is None else stabilize.whole(need)
     else:
         why = ", ".join(lacking)
         held = {name: r.value.desired for name, r in seen.pools.items() if not isinstance(r, Absent)}
-        situation = Situation(
+        situation = RuleContext(
             spec,
             history,
             seen.at,
@@ -131,7 +131,7 @@ def recommend(
     No need is larger than `most_needed`: the cost of what follows is bounded by the sizes configured and found.
     """
     most, recalled = most_needed(spec, current), history.memory
-    view = View(seen.at, seen.readings, ready, current, None, history, spec.min_replicas, seen.pools, spec)
+    view = PolicyContext(seen.at, seen.readings, ready, current, None, history, spec.min_replicas, seen.pools, spec)
     found = {n: bounded(p.recommend(n, view), most, recalled(n)) for n, p in spec.policies.items() if not p.shapes}
     missing, full = readiness.not_ready(spec, history, seen, ready), ""
     if missing is not None:
@@ -148,7 +148,7 @@ def largest(recommendations: Iterable[Recommendation]) -> float | None:
     return max((n for n in needs if n is not None), default=None)
 
 
-def settle(recommendations: tuple[Recommendation, ...], s: Situation) -> tuple[tuple[Step, ...], int, int | None]:
+def settle(recommendations: tuple[Recommendation, ...], s: RuleContext) -> tuple[tuple[Step, ...], int, int | None]:
     """The size after every rule, the rules that had an effect, and the need that the guard's caps leave."""
     settles = any(p.settles for p in s.spec.policies.values())
     rules = () if settles else RULES
@@ -172,7 +172,9 @@ def settle(recommendations: tuple[Recommendation, ...], s: Situation) -> tuple[t
     return tuple(steps), size, wanted
 
 
-def passed(rules: Iterable[Callable[[int, Situation], Step | None]], size: int, s: Situation, steps: list[Step]) -> int:
+def passed(
+    rules: Iterable[Callable[[int, RuleContext], Step | None]], size: int, s: RuleContext, steps: list[Step]
+) -> int:
     """The size after these rules; those that had an effect are added to `steps`."""
     for rule in rules:
         step = rule(size, s)

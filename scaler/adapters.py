@@ -11,7 +11,7 @@ from policies.recommend.predictive.latency_model import promised_s
 from scaler.config.load import Workload
 from scaler.controller import Setup
 from scaler.ports import Clock, Misconfigured, PoolSpec, SourceSpec
-from scaler.quota_ledger import Ledger
+from scaler.quota_ledger import QuotaLedger
 from scaler.shared_resources import Opening, Resources
 
 EXTRAS: Final = {
@@ -48,7 +48,7 @@ def context_of(workload: Workload, resources: Resources, clock: Clock) -> Openin
     return Opening(resources, clock, workload.spec.deadline_s, promised_s(workload.spec))
 
 
-async def opened(workload: Workload, resources: Resources, clock: Clock, ledger: Ledger | None = None) -> Setup:
+async def opened(workload: Workload, resources: Resources, clock: Clock, ledger: QuotaLedger | None = None) -> Setup:
     """The workload with its adapters. Nothing has been read yet. Raises `Misconfigured`."""
     context = context_of(workload, resources, clock)
     sources: Mapping[str, SourceSpec] = workload.spec.sources

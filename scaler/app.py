@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from policies.forecast.history_seed import Seed
+from policies.forecast.history_seed import HistorySeed
 from policies.history.ticks import MAX_ROWS, History
 from policies.model import PolicyName, Tick, WorkloadName
 from scaler.adapters import opened
@@ -24,11 +24,11 @@ from scaler.config.load import Config, Workload, load
 from scaler.config.watch import Watcher, look
 from scaler.controller import Controller, Setup
 from scaler.journal import history_backfill
-from scaler.journal.initial_history import Past, recent
+from scaler.journal.initial_history import InitialHistory, recent
 from scaler.journal.reader import tail
 from scaler.journal.writer import JournalWriter
 from scaler.ports import Clock
-from scaler.quota_ledger import Ledger
+from scaler.quota_ledger import QuotaLedger
 from scaler.recorder import Recorder
 from scaler.reload import TASK as RELOADING
 from scaler.reload import Reloader
@@ -41,7 +41,7 @@ from scaler.telemetry.dashboard import Dashboard
 from scaler.telemetry.dashboard.workload_facts import Running
 from scaler.telemetry.fleet import FleetCollector
 from scaler.telemetry.health import Health, task_of
-from scaler.telemetry.http.access import Access
+from scaler.telemetry.http.access import AccessControl
 from scaler.telemetry.http.server import application, serve
 from scaler.telemetry.log import log, log_tick
 from scaler.telemetry.metrics import Metrics
@@ -56,7 +56,7 @@ SPREAD_S: Final = 0.01
 
 
 @dataclass(slots=True)
-class Options:
+class RunOptions:
     """How to run: the command line's part."""
 
     paths: list[Path]
@@ -72,7 +72,7 @@ class Options:
 class App:
     """One daemon: its workloads' controllers and what they share."""
 
-    def __init__(self, config: Config, options: Options, resources: Resources) -> None:
+    def __init__(self, config: Config, options: RunOptions, resources: Resources) -> None:
         self.config = config
         self.clock = make_clock(config.daemon)
         self.controllers: dict[WorkloadName, Controller] = {}
@@ -80,7 +80,7 @@ class App:
         self.tasks, self.faults = resources.tasks, resources.faults
         self.health = Health(self.controllers, self.clock, self.tasks)
         self.dashboard = Dashboard(version("forescale"), Running(self.controllers, self.health))
-        self.ledger = Ledger(config.daemon.fleet)
+        self.ledger = QuotaLedger(config.daemon.fleet)
         self.metrics.registry.register(FleetCollector(self.ledger))
         self.metrics.registry.register(CallsCollector(resources.calls))
         self.metrics.registry.register(SupervisionCollector(self.tasks, self.faults))
@@ -148,9 +148,9 @@ class App:
     def _span_s(self, workload: Workload) -> float:
         return max(self.config.daemon.history_s, workload.spec.lookback_s)
 
-    def _add(self, setup: Setup, ticks: list[Tick], seeds: Mapping[PolicyName, Seed]) -> Controller:
+    def _add(self, setup: Setup, ticks: list[Tick], seeds: Mapping[PolicyName, HistorySeed]) -> Controller:
         workload, now = setup.workload, self.clock.now()
-        past = Past(workload.name, now, len(ticks), self._span_s(workload), workload.spec.interval_s, seeds)
+        past = InitialHistory(workload.name, now, len(ticks), self._span_s(workload), workload.spec.interval_s, seeds)
         controller = Controller(setup, self.clock, past.history(ticks), self.record, dry_run=self._options.dry_run)
         for tick in ticks:
             if tick.at <= now:
@@ -203,11 +203,11 @@ class App:
             running[setup.workload.name].adopt(setup, self._sower(setup.workload, seeds.get(setup.workload.name, {})))
             self._taken[setup.workload.name] = setup.workload
 
-    def _sower(self, workload: Workload, seeds: Mapping[PolicyName, Seed]) -> Callable[[History], None] | None:
+    def _sower(self, workload: Workload, seeds: Mapping[PolicyName, HistorySeed]) -> Callable[[History], None] | None:
         """What gives a history these seeds, and writes that down."""
 
         def sow(history: History) -> None:
-            past = Past(workload.name, self.clock.now(), 0, history.span_s, history.step_s, seeds, kept=True)
+            past = InitialHistory(workload.name, self.clock.now(), 0, history.span_s, history.step_s, seeds, kept=True)
             past.sow(history)
             self._recorder.write(lambda journal: journal.begin(past))
 
@@ -252,7 +252,7 @@ def make_clock(daemon: DaemonSpec) -> Clock:
 
 
 @contextlib.asynccontextmanager
-async def prepared(config: Config, options: Options) -> AsyncIterator[App]:
+async def prepared(config: Config, options: RunOptions) -> AsyncIterator[App]:
     """An app with every workload opened, closed in order at the end. Raises `Misconfigured`."""
     async with Resources() as resources:
         app = App(config, options, resources)
@@ -263,7 +263,7 @@ async def prepared(config: Config, options: Options) -> AsyncIterator[App]:
             await app.close()
 
 
-async def run(options: Options) -> None:
+async def run(options: RunOptions) -> None:
     """Run until a signal, or for `options.for_s`. Raises `ConfigError` and `Misconfigured` before the first turn."""
     running = look(options.paths)  # before they are read: a change meanwhile is found by the first look
     config = load(options.paths)
@@ -273,7 +273,7 @@ async def run(options: Options) -> None:
             return
         watcher = Watcher(options.paths, config.daemon.reload_s)
         reloader = Reloader(app, watcher, running)
-        access = Access(config.daemon.server, config.daemon.listen)
+        access = AccessControl(config.daemon.server, config.daemon.listen)
         served = application(app.metrics, app.health, app.dashboard, access)
         server, address = await serve(served, config.daemon, app.health, app.tasks)
         try:

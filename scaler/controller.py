@@ -44,8 +44,8 @@ from scaler.ports import (
     Throttled,
     Unavailable,
 )
-from scaler.quota_ledger import Ledger
-from scaler.wakeup import Bell
+from scaler.quota_ledger import QuotaLedger
+from scaler.wakeup import Wakeup
 
 T = TypeVar("T")
 NameT = TypeVar("NameT", bound=str)
@@ -79,9 +79,9 @@ class Setup:
     actuators: Mapping[PoolName, Actuator]
     waits: bool = True
     """Whether a port may take time. Those of a simulated world never do: no task and no deadline is made for them."""
-    ledger: Ledger | None = None
+    ledger: QuotaLedger | None = None
     """What the fleet's limits are computed from; None where nothing spans workloads."""
-    bell: Bell | None = None
+    bell: Wakeup | None = None
     """What its adapters ring for a turn at once; None where nothing does."""
     faults: Faults | None = None
     """Where unexpected exceptions of its adapters end; None lets them through, as a simulation wants."""

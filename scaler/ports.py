@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from scaler.clouds.api_budget import Calls
     from scaler.supervised_tasks import Tasks
-    from scaler.wakeup import Bell
+    from scaler.wakeup import Wakeup
 
 T = TypeVar("T")
 
@@ -160,7 +160,7 @@ class Context(Protocol):
         """Starts background tasks that are restarted where they fail, and whose failures are reported."""
 
     @property
-    def bell(self) -> Bell:
+    def bell(self) -> Wakeup:
         """Rung by an adapter that learns what should not wait for the next turn, such as an interruption's notice."""
 
     async def shared(self, key: object, opening: Callable[[], AbstractAsyncContextManager[T]]) -> T:

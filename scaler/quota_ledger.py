@@ -14,8 +14,8 @@ from typing import Final
 from policies.model import Absent, Decision, Grant, Observation, Outcome, PoolName, Result, Tick, WorkloadName
 from policies.model.spec import WorkloadSpec
 from policies.quota import fleet_quota, resource_claims
-from policies.quota.fleet_quota import Fleet
-from policies.quota.resource_claims import Claim, Claims
+from policies.quota.fleet_quota import FleetLimits
+from policies.quota.resource_claims import ResourceClaim, ResourceClaims
 
 TAKEN: Final = frozenset({Result.UNCHANGED, Result.ACCEPTED})
 """Outcomes after which the platform has the size that was decided."""
@@ -26,7 +26,7 @@ NEVER: Final = float("-inf")
 
 
 @dataclass(slots=True)
-class Entry:
+class LedgerEntry:
     """What is known of one workload: its pools' sizes as last seen or decided, and its need in replicas."""
 
     spec: WorkloadSpec
@@ -42,35 +42,37 @@ class Entry:
                 known = self.sizes.get(name, 0) if status.measured_at <= self.decided_at else 0
                 self.sizes[name] = max(known, status.value.desired)
 
-    def claim(self) -> Claim:
+    def claim(self) -> ResourceClaim:
         known = self.sizes.keys() >= self.spec.pools.keys()
         sizes = {name: self.sizes[name] for name in self.spec.pools} if known else None
         return resource_claims.claim(self.spec, sizes, self.need)
 
 
-class Ledger:
+class QuotaLedger:
     """All workloads of a daemon under the limits that span them."""
 
-    def __init__(self, limits: Fleet) -> None:
+    def __init__(self, limits: FleetLimits) -> None:
         self._limits = limits
-        self._entries: dict[WorkloadName, Entry] = {}
-        self._claims = Claims()
+        self._entries: dict[WorkloadName, LedgerEntry] = {}
+        self._claims = ResourceClaims()
         self._removed: dict[tuple[float, WorkloadName], int] = {}
         self._sizes: deque[tuple[float, int]] = deque()
         self._stepped_s = 0.0
 
     @property
-    def limits(self) -> Fleet:
+    def limits(self) -> FleetLimits:
         return self._limits
 
-    def limit(self, limits: Fleet) -> None:
+    def limit(self, limits: FleetLimits) -> None:
         """Hold the fleet to these limits from now on."""
         self._limits = limits
-        self._claims = Claims({name: entry.claim() for name, entry in self._entries.items()} if limits.limits else {})
+        self._claims = ResourceClaims(
+            {name: entry.claim() for name, entry in self._entries.items()} if limits.limits else {}
+        )
 
     def enter(self, name: WorkloadName, spec: WorkloadSpec) -> None:
         """Count a workload from now on, or by another specification."""
-        self._entries.setdefault(name, Entry(spec)).spec = spec
+        self._entries.setdefault(name, LedgerEntry(spec)).spec = spec
         self._claim(name)
 
     def forget(self, name: WorkloadName) -> None:

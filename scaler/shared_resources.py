@@ -12,7 +12,7 @@ from scaler.adapter_faults import Faults
 from scaler.clouds.api_budget import Calls
 from scaler.ports import Clock
 from scaler.supervised_tasks import Tasks
-from scaler.wakeup import Bell
+from scaler.wakeup import Wakeup
 
 T = TypeVar("T")
 
@@ -53,7 +53,7 @@ class Opening:
         self.promised_s = promised_s or {}
         self.calls = resources.calls
         self.tasks = resources.tasks
-        self.bell = Bell()
+        self.bell = Wakeup()
         self._resources = resources
 
     async def shared(self, key: object, opening: Callable[[], AbstractAsyncContextManager[T]]) -> T:

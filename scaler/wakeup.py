@@ -9,7 +9,7 @@ GATHER_S: Final = 0.25
 """Notices come in bunches, as a zone's capacity goes at once: the first one waits so long for the others."""
 
 
-class Bell:
+class Wakeup:
     """Rung by adapters, heard by the workload's controller between two turns."""
 
     def __init__(self) -> None:

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from policies.history.ticks import History
     from policies.model import Observation
     from policies.model.spec import WorkloadSpec
-    from policies.recommend.context import Situation
+    from policies.recommend.context import RuleContext
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ServingSupply:
     """The serving pools as found: their sizes, and what they hold and serve in replicas' worth.
 
     `current` and `ready` are None while a serving pool's size is not known.
@@ -36,7 +36,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class Allocation:
     """What to ask of the pools. `target` is the size as placed; `resting` are the tiers' sizes, apart from it until the
     guard has had its word."""
 
@@ -46,7 +46,7 @@ class Placed:
     written_off: Mapping[PoolName, int] = field(default_factory=dict)
     resting: Mapping[PoolName, int] = field(default_factory=dict)
 
-    def corrected(self, s: Situation, rules: tuple[Step, ...], allowed: dict[PoolName, int]) -> Placed:
+    def corrected(self, s: RuleContext, rules: tuple[Step, ...], allowed: dict[PoolName, int]) -> Allocation:
         """What the guard leaves of it, by these rules: growth that it cuts was spare first."""
         if not rules or self.target is None:
             return self
@@ -55,7 +55,7 @@ class Placed:
         return replace(self, steps=(*self.steps, *rules), target=target, targets=allowed, resting={})
 
 
-def found(spec: WorkloadSpec, history: History, seen: Observation) -> Found:
+def found(spec: WorkloadSpec, history: History, seen: Observation) -> ServingSupply:
     """What is there. Where money decides, what the allocator held beyond the last size is no size: it is spare.
 
     Of replicas that are there one counts in any case: a window without growth must not take the last for a spare.
@@ -64,13 +64,13 @@ def found(spec: WorkloadSpec, history: History, seen: Observation) -> Found:
     read = {n: r.value for n in pools if not isinstance(r := seen.pools[n], Absent)}
     sizes = {n: status.desired for n, status in read.items()}
     if len(sizes) < len(pools):
-        return Found(sizes, None, None)
+        return ServingSupply(sizes, None, None)
     ready = whole(sum(status.ready * pools[n].work_per_replica for n, status in read.items()))
     held = worth(spec, sizes)
     last = history.column(TARGET)[-1:]
     if candidates.differ(spec) and last.size and last[0] >= 0:  # not a number where no size was known
         held = min(held, max(1, int(last[0])))
-    return Found(sizes, held, ready)
+    return ServingSupply(sizes, held, ready)
 
 
 def worth(spec: WorkloadSpec, sizes: Mapping[PoolName, int]) -> int:
@@ -78,7 +78,7 @@ def worth(spec: WorkloadSpec, sizes: Mapping[PoolName, int]) -> int:
     return whole(equivalents(spec, sizes))
 
 
-def place(s: Situation, steps: tuple[Step, ...], size: int, split: Mapping[PoolName, int] | None) -> Placed:
+def place(s: RuleContext, steps: tuple[Step, ...], size: int, split: Mapping[PoolName, int] | None) -> Allocation:
     """The size shared out: by `split` where a policy does that itself, in the order listed where pools differ in
     nothing, else by money; and what the pools cannot take."""
     spec, sizes = s.spec, s.sizes
@@ -111,10 +111,10 @@ def place(s: Situation, steps: tuple[Step, ...], size: int, split: Mapping[PoolN
     if not spec.paused:
         resting, why = headroom.rest(s, max(float(target), float(size)), kept.keys())
         steps = (*steps, *why)
-    return Placed(steps, target, pools, written_off, resting)
+    return Allocation(steps, target, pools, written_off, resting)
 
 
-def _in_order(s: Situation, size: int, kept: Set[PoolName]) -> tuple[dict[PoolName, int], tuple[Step, ...]]:
+def _in_order(s: RuleContext, size: int, kept: Set[PoolName]) -> tuple[dict[PoolName, int], tuple[Step, ...]]:
     """The order listed, but for pools that are known to give no more while others may: these keep what serves there or
     may still come, and the next ones take the rest. Where none may give more, all are asked whatever is remembered, but
     only every few minutes after a quota error."""

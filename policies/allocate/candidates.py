@@ -12,8 +12,8 @@ from policies.model import Absent
 if TYPE_CHECKING:
     from collections.abc import Mapping, Set
 
-    from policies.history.capacity_backoff import Shortage
-    from policies.history.pool_memory import Market, Markets
+    from policies.history.capacity_backoff import CapacityBackoff
+    from policies.history.pool_memory import PoolMemories, PoolMemory
     from policies.model import PoolName, PoolStatus, Reading
     from policies.model.spec import Pool, WorkloadSpec
 
@@ -28,7 +28,7 @@ SURE: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Rung:
+class PoolCandidate:
     """One serving pool in one turn.
 
     Supply is `ready` (serving, not doomed) and `counted` (asked for and still to be counted on). `overdue` ones are
@@ -112,10 +112,10 @@ def sure_price(pools: Mapping[PoolName, Pool]) -> float:
 def build(
     spec: WorkloadSpec,
     found: Mapping[PoolName, Reading[PoolStatus]],
-    markets: Markets,
+    markets: PoolMemories,
     pinned: Set[PoolName],
     now: float,
-) -> list[Rung]:
+) -> list[PoolCandidate]:
     """A rung for each serving pool whose size is known, in the order listed."""
     pools = serving(spec)
     leads = {name: markets.of(name).lead_times.usual_s(p.lead_time_s) for name, p in pools.items()}
@@ -141,7 +141,7 @@ def build(
         unannounced_s = max(0.0, cover_s - market.hazard.notice_s(pool.notice_s))
         oldest = market.lead_times.oldest
         rungs.append(
-            Rung(
+            PoolCandidate(
                 name=name,
                 pool=pool,
                 price=least if pool.market == "reserved" else max(told[name], least),
@@ -163,7 +163,7 @@ def build(
     return rungs
 
 
-def held_back(rungs: list[Rung], markets: Markets, work: float) -> list[Rung]:
+def held_back(rungs: list[PoolCandidate], markets: PoolMemories, work: float) -> list[PoolCandidate]:
     """The rungs, each asked for little more than it had when it gave no more, if together they can carry `work` so."""
     bounded = []
     for r in rungs:
@@ -174,7 +174,7 @@ def held_back(rungs: list[Rung], markets: Markets, work: float) -> list[Rung]:
     return bounded if sum(r.most * r.work for r in bounded) >= work else rungs
 
 
-def _supplied(pool: Pool, status: PoolStatus, market: Market, now: float) -> tuple[int, int, int]:
+def _supplied(pool: Pool, status: PoolStatus, market: PoolMemory, now: float) -> tuple[int, int, int]:
     """Ready replicas that stay, pending ones that count, and those about to be taken."""
     doomed = min(status.doomed, status.ready, status.desired)
     patience_s = market.lead_times.patience_s(pool.lead_time_s)
@@ -182,7 +182,7 @@ def _supplied(pool: Pool, status: PoolStatus, market: Market, now: float) -> tup
     return min(status.ready, status.desired) - doomed, counted, doomed
 
 
-def _belief(market: Market, ready: int) -> float:
+def _belief(market: PoolMemory, ready: int) -> float:
     """The probability that what is asked for comes: from grants and refusals, and from what serves there now."""
     return market.short.belief(*HELD) if ready else market.short.belief()
 
@@ -191,7 +191,7 @@ def shut(
     name: PoolName,
     pools: Mapping[PoolName, Pool],
     found: Mapping[PoolName, Reading[PoolStatus]],
-    markets: Markets,
+    markets: PoolMemories,
     now: float,
 ) -> str:
     """Why there is no use in asking for more: a shortage of this kind of node in this zone and market, remembered."""
@@ -217,7 +217,7 @@ def shut(
     return ""
 
 
-def _remembered(shortage: Shortage, now: float) -> str:
+def _remembered(shortage: CapacityBackoff, now: float) -> str:
     if shortage.quota:
         return f"quota error ({shortage.reason}): retry in {math.ceil((shortage.until - now) / 60.0)} min"
     return f"{shortage.reason}, {now - shortage.since:.0f} s ago; asked again in {shortage.until - now:.0f} s"

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from policies.allocate import candidates, optimize, transition
-from policies.allocate.candidates import Rung
+from policies.allocate.candidates import PoolCandidate
 from policies.model import PoolName, Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence, Set
 
-    from policies.recommend.context import Situation
+    from policies.recommend.context import RuleContext
 
 
 MUST: Final = 1e4
@@ -21,7 +21,7 @@ MUST: Final = 1e4
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class CostAllocation:
     """The sizes of the pools that may be resized, the asks that no longer count, why, and the worth supplied."""
 
     targets: dict[PoolName, int]
@@ -30,7 +30,7 @@ class Placed:
     supply: float
 
 
-def place(work: float, s: Situation, pinned: Set[PoolName]) -> Placed:
+def place(work: float, s: RuleContext, pinned: Set[PoolName]) -> CostAllocation:
     """Share `work` out. What the platforms answer comes after deciding: what one refuses, the next turn asks elsewhere.
 
     Without full evidence no pool is lowered, so that nothing moves either: a move is a loss for the pool it leaves.
@@ -41,7 +41,7 @@ def place(work: float, s: Situation, pinned: Set[PoolName]) -> Placed:
     if work > 0:
         ladder = _probed(ladder, s)
     settings = spec.ladder
-    aim = optimize.Aim(
+    aim = optimize.AllocationTarget(
         work=work,
         floor=min(work, max(float(settings.floor_replicas), settings.floor_share * work)),
         lateness=spec.lateness_ratio * candidates.sure_price(candidates.serving(spec)),
@@ -52,7 +52,7 @@ def place(work: float, s: Situation, pinned: Set[PoolName]) -> Placed:
     now, fleet = optimize.best(ladder, aim, may_lower=s.may_lower)
     wanted = transition.sizes(ladder, now, fleet, aim, may_lower=s.may_lower)
     supply = sum(n * r.work for r, n in zip(ladder, fleet, strict=True))
-    return Placed(
+    return CostAllocation(
         {r.name: size for r, size in zip(ladder, wanted, strict=True) if not r.fixed},
         {r.name: r.overdue for r in ladder if r.overdue},
         tuple(told(ladder, fleet, wanted, aim)),
@@ -60,7 +60,7 @@ def place(work: float, s: Situation, pinned: Set[PoolName]) -> Placed:
     )
 
 
-def _probed(ladder: list[Rung], s: Situation) -> list[Rung]:
+def _probed(ladder: list[PoolCandidate], s: RuleContext) -> list[PoolCandidate]:
     """The ladder, with one ask in every turn while nothing is there, nothing is asked for and no rung is open.
 
     Patience with a market that had none is for those who have something; asked is the one to be asked again soonest.
@@ -78,7 +78,9 @@ def _probed(ladder: list[Rung], s: Situation) -> list[Rung]:
     return [dataclasses.replace(r, shut="", most=r.pool.quantum) if r is first else r for r in ladder]
 
 
-def told(ladder: Sequence[Rung], fleet: Sequence[int], wanted: Sequence[int], aim: optimize.Aim) -> Iterator[Step]:
+def told(
+    ladder: Sequence[PoolCandidate], fleet: Sequence[int], wanted: Sequence[int], aim: optimize.AllocationTarget
+) -> Iterator[Step]:
     """Why: what is skipped, what no longer counts, what is about to go, and what the fleet is made of."""
     total = sum(wanted)
     if skipped := [f"{r.name}: {r.shut}" for r in ladder if r.shut]:
@@ -98,14 +100,16 @@ def told(ladder: Sequence[Rung], fleet: Sequence[int], wanted: Sequence[int], ai
     yield Step("ladder", total, f"{chosen or 'nothing'}{more}{less}")
 
 
-def _capped(ladder: Sequence[Rung], fleet: Sequence[int]) -> Iterator[Rung]:
+def _capped(ladder: Sequence[PoolCandidate], fleet: Sequence[int]) -> Iterator[PoolCandidate]:
     """Pools of which as many are taken as their ceiling lets."""
     for r, n in zip(ladder, fleet, strict=True):
         if r.ceiling is not None and n >= r.most:
             yield r
 
 
-def _leaving(ladder: Sequence[Rung], fleet: Sequence[int], wanted: Sequence[int]) -> Iterator[tuple[Rung, int, int]]:
+def _leaving(
+    ladder: Sequence[PoolCandidate], fleet: Sequence[int], wanted: Sequence[int]
+) -> Iterator[tuple[PoolCandidate, int, int]]:
     """Pools whose ready replicas are not wanted any more, and stay for now."""
     for r, n, size in zip(ladder, fleet, wanted, strict=True):
         staying = min(r.ready, size - r.doomed)
@@ -113,7 +117,7 @@ def _leaving(ladder: Sequence[Rung], fleet: Sequence[int], wanted: Sequence[int]
             yield r, staying, n
 
 
-def _rung(r: Rung, replicas: int) -> str:
+def _rung(r: PoolCandidate, replicas: int) -> str:
     price = r.pool.price_usd_per_hour
     at = "" if price is None else f" at {price:g} USD/h"
     paid = " (paid already)" if r.pool.market == "reserved" else at

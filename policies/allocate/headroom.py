@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Set
 
     from policies.model.spec import Pool
-    from policies.recommend.context import Situation
+    from policies.recommend.context import RuleContext
 
 Peaks = tuple[tuple[float, float], ...]
 STAYS: Final = 0.5
@@ -29,7 +29,7 @@ LUMP: Final = 64
 may rest some 500 steps are made."""
 
 
-def tiers(s: Situation) -> dict[PoolName, Pool]:
+def tiers(s: RuleContext) -> dict[PoolName, Pool]:
     """The pools that rest, whose own serving pool is there and whose size may be set."""
     return {n: p for n, p in s.spec.pools.items() if p.tier != "serving" and p.serves in s.spec.pools}
 
@@ -41,7 +41,7 @@ def exceeds(peaks: Peaks, work: float) -> float:
     return 1.0 - float(np.interp(work, worths, quantiles, left=quantiles[0], right=1.0))
 
 
-def rest(s: Situation, supply: float, pinned: Set[PoolName]) -> tuple[dict[PoolName, int], tuple[Step, ...]]:
+def rest(s: RuleContext, supply: float, pinned: Set[PoolName]) -> tuple[dict[PoolName, int], tuple[Step, ...]]:
     """The size of each tier, when `supply` replicas' worth serve, and why. Without peaks nothing moves."""
     resting = tiers(s)
     if not resting:
@@ -61,7 +61,7 @@ def rest(s: Situation, supply: float, pinned: Set[PoolName]) -> tuple[dict[PoolN
 
 
 def _filled(
-    s: Situation, free: Mapping[PoolName, Pool], found: Mapping[PoolName, int], supply: float, peaks: Peaks
+    s: RuleContext, free: Mapping[PoolName, Pool], found: Mapping[PoolName, int], supply: float, peaks: Peaks
 ) -> tuple[dict[PoolName, int], str]:
     """Replica after replica in the tier that is worth most, until none is worth its price (`LUMP`)."""
     serving = candidates.serving(s.spec)
@@ -93,7 +93,7 @@ def _filled(
     return sizes, f"{told}; {last or f'one more is needed with a probability of {chance:.2f}: not worth its price'}"
 
 
-def _sooner(s: Situation, name: PoolName, pool: Pool) -> float:
+def _sooner(s: RuleContext, name: PoolName, pool: Pool) -> float:
     """The share of a cold start that a tier saves."""
     cold_of = PoolName(str(pool.serves))
     cold_s = s.history.markets.of(cold_of).lead_times.usual_s(s.spec.pools[cold_of].lead_time_s)

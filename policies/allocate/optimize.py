@@ -17,7 +17,7 @@ from policies.allocate.shortfall import shortfall
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from policies.allocate.candidates import Rung
+    from policies.allocate.candidates import PoolCandidate
 
 MAX_MOVES: Final = 64
 """Moves between pools considered in one turn; the next turn goes on."""
@@ -30,7 +30,7 @@ EPSILON: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
-class Aim:
+class AllocationTarget:
     """What the fleet is for: `work` to carry, of which `floor` where nothing is taken away.
 
     `lateness` is the price of a replica's worth that waits (USD per hour), `payback_h` the hours in which a move must
@@ -46,7 +46,7 @@ class Aim:
     must: float
 
 
-def best(rungs: Sequence[Rung], aim: Aim, *, may_lower: bool) -> tuple[list[int], list[int]]:
+def best(rungs: Sequence[PoolCandidate], aim: AllocationTarget, *, may_lower: bool) -> tuple[list[int], list[int]]:
     """The supply of each rung wanted for now, while what is pending may not come, and once it has come.
 
     Until the other serves, the one given up does: so a move is judged as if it had been made, and what may not come is
@@ -69,7 +69,7 @@ def best(rungs: Sequence[Rung], aim: Aim, *, may_lower: bool) -> tuple[list[int]
     return [n if n > r.supply else s for r, n, s in zip(rungs, now, stays, strict=True)], fleet
 
 
-def late(rungs: Sequence[Rung], fleet: Sequence[int], aim: Aim) -> float:
+def late(rungs: Sequence[PoolCandidate], fleet: Sequence[int], aim: AllocationTarget) -> float:
     """The price of the lateness to be expected, and of what is wanted and not even asked for. USD per hour."""
     missing = aim.work - sum(n * r.work for r, n in zip(rungs, fleet, strict=True))
     if aim.floor:
@@ -79,12 +79,12 @@ def late(rungs: Sequence[Rung], fleet: Sequence[int], aim: Aim) -> float:
     return owed + aim.lateness * shortfall(rungs, fleet, aim.work)
 
 
-def cost(rungs: Sequence[Rung], fleet: Sequence[int], aim: Aim) -> float:
+def cost(rungs: Sequence[PoolCandidate], fleet: Sequence[int], aim: AllocationTarget) -> float:
     """Rent and lateness. USD per hour."""
     return sum(n * r.price for r, n in zip(rungs, fleet, strict=True)) + late(rungs, fleet, aim)
 
 
-def _grow(rungs: Sequence[Rung], fleet: list[int], aim: Aim) -> None:
+def _grow(rungs: Sequence[PoolCandidate], fleet: list[int], aim: AllocationTarget) -> None:
     """Add where a dollar relieves most, until it relieves less than itself; among equals where there is least."""
     while (room := aim.cap - sum(fleet)) > 0:
         now = late(rungs, fleet, aim)
@@ -110,7 +110,7 @@ def _grow(rungs: Sequence[Rung], fleet: list[int], aim: Aim) -> None:
         fleet[choice[1]] += choice[2]
 
 
-def _shrink(rungs: Sequence[Rung], fleet: list[int], aim: Aim, keep: int = -1) -> None:
+def _shrink(rungs: Sequence[PoolCandidate], fleet: list[int], aim: AllocationTarget, keep: int = -1) -> None:
     """Remove where it saves most, as long as the lateness that this costs is less; among equals where there is most.
 
     The rung numbered `keep` loses none.
@@ -136,7 +136,7 @@ def _shrink(rungs: Sequence[Rung], fleet: list[int], aim: Aim, keep: int = -1) -
         fleet[choice[1]] -= choice[2]
 
 
-def _exchanges(rungs: Sequence[Rung], fleet: Sequence[int], aim: Aim) -> Iterator[list[int]]:
+def _exchanges(rungs: Sequence[PoolCandidate], fleet: Sequence[int], aim: AllocationTarget) -> Iterator[list[int]]:
     """Fleets with other replicas in the place of some that pay.
 
     A quantum more where that gains most, among equals where there is least, and as many fewer elsewhere as it carries;
@@ -174,7 +174,7 @@ def _exchanges(rungs: Sequence[Rung], fleet: Sequence[int], aim: Aim) -> Iterato
 
 
 def _made_up(
-    rungs: Sequence[Rung], fleet: Sequence[int], other: list[int], present: float, aim: Aim
+    rungs: Sequence[PoolCandidate], fleet: Sequence[int], other: list[int], present: float, aim: AllocationTarget
 ) -> Iterator[list[int]]:
     """A fleet that lacks something, with what is cheapest in its place, if that pays over what the `present` costs."""
     _grow(rungs, other, aim)
@@ -183,7 +183,9 @@ def _made_up(
         yield other
 
 
-def _pays(rungs: Sequence[Rung], fleet: Sequence[int], other: Sequence[int], gain: float, aim: Aim) -> bool:
+def _pays(
+    rungs: Sequence[PoolCandidate], fleet: Sequence[int], other: Sequence[int], gain: float, aim: AllocationTarget
+) -> bool:
     """Whether a gain (USD per hour) earns back what the starts cost, in what is left of the payback time after them."""
     started = [(r, m - n) for r, n, m in zip(rungs, fleet, other, strict=True) if m > n]
     waste = sum(n * r.price * r.start_h for r, n in started)
@@ -191,6 +193,6 @@ def _pays(rungs: Sequence[Rung], fleet: Sequence[int], other: Sequence[int], gai
     return bool(started) and gain * left_h > waste + EPSILON
 
 
-def least(r: Rung) -> int:
+def least(r: PoolCandidate) -> int:
     """The supply that the pool's own minimum keeps."""
     return max(0, min(r.supply, quantum.up(r.pool.min_replicas, r.pool.quantum) - r.doomed))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from policies.allocate.candidates import Rung
+    from policies.allocate.candidates import PoolCandidate
 
 MAX_RISKY: Final = 6
 """Pools whose fates are combined exactly (3 to the 6th outcomes); of others, expected losses are taken off."""
@@ -19,7 +19,7 @@ Outcome = tuple[float, float]
 """Work lost, and with which probability."""
 
 
-def shortfall(rungs: Sequence[Rung], fleet: Sequence[int], work: float) -> float:
+def shortfall(rungs: Sequence[PoolCandidate], fleet: Sequence[int], work: float) -> float:
     """Expected replicas' worth below `work`: the area below the quantiles of survivors.
 
     Pools lose independently. What is pending fails to come independently, or, by TOGETHER, everywhere or nowhere.
@@ -41,7 +41,7 @@ def shortfall(rungs: Sequence[Rung], fleet: Sequence[int], work: float) -> float
     return TOGETHER * together + (1.0 - TOGETHER) * apart
 
 
-def outcomes(rung: Rung, replicas: int, doubt: float) -> tuple[Outcome, ...]:
+def outcomes(rung: PoolCandidate, replicas: int, doubt: float) -> tuple[Outcome, ...]:
     """What may become of `replicas` of a pool's supply until something else could serve in their place.
 
     Either nothing; or a loss takes a share of them; or, with the probability `doubt`, what is pending does not come.

@@ -10,11 +10,13 @@ from policies.allocate import quantum
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from policies.allocate.candidates import Rung
-    from policies.allocate.optimize import Aim
+    from policies.allocate.candidates import PoolCandidate
+    from policies.allocate.optimize import AllocationTarget
 
 
-def sizes(rungs: Sequence[Rung], now: Sequence[int], fleet: Sequence[int], aim: Aim, *, may_lower: bool) -> list[int]:
+def sizes(
+    rungs: Sequence[PoolCandidate], now: Sequence[int], fleet: Sequence[int], aim: AllocationTarget, *, may_lower: bool
+) -> list[int]:
     """The size to ask of each pool, so that its supply becomes the fleet's, by way of what is wanted for now.
 
     A ready replica goes only when those that stay ready carry the whole fleet's work, spares included: until what
@@ -34,7 +36,7 @@ def sizes(rungs: Sequence[Rung], now: Sequence[int], fleet: Sequence[int], aim: 
     return wanted
 
 
-def _withdraw(rungs: Sequence[Rung], fleet: Sequence[int], wanted: list[int], work: float) -> None:
+def _withdraw(rungs: Sequence[PoolCandidate], fleet: Sequence[int], wanted: list[int], work: float) -> None:
     """Take back asks that were written off, beyond the pool's even share of the work in its market."""
     for i, (r, n) in enumerate(zip(rungs, fleet, strict=True)):
         alike = sum(o.pool.market == r.pool.market for o in rungs)
@@ -43,7 +45,9 @@ def _withdraw(rungs: Sequence[Rung], fleet: Sequence[int], wanted: list[int], wo
             wanted[i] -= quantum.fewer(wanted[i], r.overdue - useful, r.pool.quantum)
 
 
-def _give_up(rungs: Sequence[Rung], now: Sequence[int], fleet: Sequence[int], wanted: list[int], work: float) -> None:
+def _give_up(
+    rungs: Sequence[PoolCandidate], now: Sequence[int], fleet: Sequence[int], wanted: list[int], work: float
+) -> None:
     """Take back supply that is not wanted: pending ones at once, ready ones as far as the others already serve.
 
     A platform takes back first what waits for capacity, then what starts: written-off asks go with pending ones, and
@@ -65,7 +69,7 @@ def _give_up(rungs: Sequence[Rung], now: Sequence[int], fleet: Sequence[int], wa
         spare -= max(0, rest - wanted[i]) * r.work
 
 
-def _let_stand(rungs: Sequence[Rung], wanted: list[int], work: float, cap: float) -> None:
+def _let_stand(rungs: Sequence[PoolCandidate], wanted: list[int], work: float, cap: float) -> None:
     """Let asks stand as far as without them less would be asked for than the size, the cheapest first, within `cap`.
 
     They are no supply, but the size is the policies' to lower, by their windows and steps.
@@ -77,14 +81,14 @@ def _let_stand(rungs: Sequence[Rung], wanted: list[int], work: float, cap: float
             wanted[i] += int(min(room, math.ceil(lacking / rungs[i].work - 1e-9)))
 
 
-def _lift(rungs: Sequence[Rung], wanted: list[int], cap: int) -> None:
+def _lift(rungs: Sequence[PoolCandidate], wanted: list[int], cap: int) -> None:
     """Bring pools up to their own minimum, as far as the workload's maximum leaves room."""
     for i, r in enumerate(rungs):
         if not r.fixed:
             wanted[i] += quantum.more(wanted[i], r.pool.min_replicas - wanted[i], cap - sum(wanted), r.pool.quantum)
 
 
-def _fit(rungs: Sequence[Rung], wanted: list[int], cap: int, *, may_lower: bool) -> None:
+def _fit(rungs: Sequence[PoolCandidate], wanted: list[int], cap: int, *, may_lower: bool) -> None:
     """Back within `cap`: first by taking back written-off asks, then by asking for less, the dearest first."""
     free = [i for i, r in enumerate(rungs) if not r.fixed]
     for i in free if may_lower else ():
@@ -97,7 +101,7 @@ def _fit(rungs: Sequence[Rung], wanted: list[int], cap: int, *, may_lower: bool)
             wanted[i] = max(rungs[i].asked, quantum.down(wanted[i] - over, rungs[i].pool.quantum))
 
 
-def _fill(rungs: Sequence[Rung], wanted: list[int], aim: Aim) -> None:
+def _fill(rungs: Sequence[PoolCandidate], wanted: list[int], aim: AllocationTarget) -> None:
     """Ask for what is still missing where it fits, the cheapest first: a quantum too large for `cap` leaves a gap."""
     for i in sorted(range(len(rungs)), key=lambda i: rungs[i].price / rungs[i].work):
         r = rungs[i]
@@ -107,7 +111,7 @@ def _fill(rungs: Sequence[Rung], wanted: list[int], aim: Aim) -> None:
             wanted[i] += quantum.more(wanted[i], math.ceil(missing / r.work - 1e-9), room, r.pool.quantum)
 
 
-def _supply(r: Rung, wanted: int) -> int:
+def _supply(r: PoolCandidate, wanted: int) -> int:
     """What a size supplies."""
     return wanted - r.doomed - standing(r.overdue, r.asked, wanted)
 

@@ -16,7 +16,7 @@ from policies.forecast.seasonal import DAILY, WEEKLY, YESTERDAY
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from policies.forecast.series import Series
+    from policies.forecast.series import DemandSeries
 
 CANDIDATES: Final = ("reactive", "level", "steady", "trend", "yesterday", "daily", "weekly", "regression")
 LOOKBACKS: Final = (0, 1, 2, 4, 6)
@@ -25,7 +25,7 @@ FEATURES: Final = 1 + len(LOOKBACKS) + 1 + 8 + 2
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class CandidateForecasts:
     """What the candidates say: means (2, candidates, H), and what the regression went by.
 
     `known` (H, F + 2) are its features in units of a measure, that measure, and room for another target.
@@ -38,18 +38,18 @@ class Said:
 class Candidates:
     """The candidates over one series, at horizons in seconds; `strides_s` apart their forecasts are scored."""
 
-    def __init__(self, series: Series, horizons_s: NDArray[np.float64], strides_s: NDArray[np.float64]) -> None:
+    def __init__(self, series: DemandSeries, horizons_s: NDArray[np.float64], strides_s: NDArray[np.float64]) -> None:
         self._series = series
         self._horizons = len(horizons_s)
         self._onward_s = reactive.onward_s(series.step_s, horizons_s)
-        self._past = seasonal.Past(series, horizons_s)
+        self._past = seasonal.EarlierDays(series, horizons_s)
         self._regression = Regression(FEATURES, strides_s)
         self._known = np.zeros((len(horizons_s), SLOTS, FEATURES + 2))
         """What forecasts whose time has not come went by."""
 
-    def means(self, typical: float, for_seasons: float) -> Said:
+    def means(self, typical: float, for_seasons: float) -> CandidateForecasts:
         """What each says now; `typical` is the long-run mean, and `for_seasons` what it was in this coarse bin."""
-        recent = reactive.Recent(self._series.fine.window(reactive.WINDOW))
+        recent = reactive.RecentBins(self._series.fine.window(reactive.WINDOW))
         level, _ = recent.level()
         steady = self._series.fine.mean()
         trend = reactive.trend(recent, self._series.step_s, self._onward_s)
@@ -74,9 +74,9 @@ class Candidates:
         point[5:7] = growth.T
         np.maximum.accumulate(point[:7], axis=1, out=means[1, :7])
         np.maximum(self._regression.predict(features) * measure, 0.0, out=means[:, 7])
-        return Said(means, known)
+        return CandidateForecasts(means, known)
 
-    def keep(self, due: NDArray[np.int64], slot: NDArray[np.int64], said: Said) -> None:
+    def keep(self, due: NDArray[np.int64], slot: NDArray[np.int64], said: CandidateForecasts) -> None:
         """Keep what the forecasts of these horizons and slots went by."""
         self._known[due, slot] = said.known[due]
 

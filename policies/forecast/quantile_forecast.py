@@ -1,6 +1,6 @@
 """What demand may come to: quantiles of the largest value before a horizon, and of the value at one.
 
-An `Outlook` belongs to one workload. Everything it says follows from what was noted, in the order in which it was
+An `QuantileForecast` belongs to one workload. Everything it says follows from what was noted, in the order in which it was
 noted: the same observations give the same answer, bit for bit. Asking changes nothing.
 """
 
@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from policies.forecast.backtest import PEAK, POINT, Backtest
-from policies.forecast.candidates import CANDIDATES, Candidates, Said
+from policies.forecast.candidates import CANDIDATES, CandidateForecasts, Candidates
 from policies.forecast.residuals import scale
 from policies.forecast.selection import LEVELS, REACTIVE
-from policies.forecast.series import Series
+from policies.forecast.series import DemandSeries
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,17 +48,17 @@ class Forecast:
     reason: str
 
 
-class Outlook:
+class QuantileForecast:
     """Watches one measured value, noted every `step_s` seconds or so, and says what it may come to."""
 
     def __init__(self, step_s: float) -> None:
-        self.series = Series(step_s)
+        self.series = DemandSeries(step_s)
         horizons = np.unique([math.ceil(h / step_s - 1e-9) for h in HORIZONS_S])
         self._horizons_s = horizons * step_s
         self._scored_s = tuple(self._horizons_s.tolist())
         self._backtest = Backtest(len(CANDIDATES), horizons, step_s)
         self._candidates = Candidates(self.series, self._horizons_s, self._backtest.stride * step_s)
-        self._said: Said | None = None
+        self._said: CandidateForecasts | None = None
         self._leads: dict[int, NDArray[np.int64]] = {}
         self._typical = self._for_seasons = 0.0
         self._noted = 0
@@ -151,7 +151,7 @@ class Outlook:
             self._backtest.settle(due, slot, came, self._typical)
             self._candidates.learn(due, slot, came)
 
-    def _look(self) -> Said:
+    def _look(self) -> CandidateForecasts:
         """What the candidates say of the newest bin on, worked out once."""
         if self._said is None:
             self._leads.clear()
@@ -220,7 +220,7 @@ class Outlook:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RequestedQuantiles:
     """Quantiles asked for: with those that are scored in one rising list, and the `place` in it of each one asked.
 
     A level between two that are scored goes by the higher one's leader: `ruling` is its index.
@@ -232,15 +232,15 @@ class Asked:
 
 
 @lru_cache(maxsize=256)
-def _asked(qs: tuple[float, ...]) -> Asked:
+def _asked(qs: tuple[float, ...]) -> RequestedQuantiles:
     if not all(0.0 < q < 1.0 for q in qs):
         raise ValueError(f"a quantile lies between 0 and 1, not at {qs}")
     levels, place = np.unique((*LEVELS.tolist(), *qs), return_inverse=True)
-    return Asked(levels, place[len(LEVELS) :], np.minimum(LEVELS.searchsorted(levels), len(LEVELS) - 1))
+    return RequestedQuantiles(levels, place[len(LEVELS) :], np.minimum(LEVELS.searchsorted(levels), len(LEVELS) - 1))
 
 
 @dataclass(frozen=True, slots=True)
-class Where:
+class HorizonIndex:
     """Horizons asked for among the scored ones, of which the first `grid` are needed.
 
     Each lies between `lower` and `upper`, by shares (n, 1) of what is said at either. Beyond the last scored one the
@@ -256,7 +256,7 @@ class Where:
 
 
 @lru_cache(maxsize=1024)
-def _where(scored_s: tuple[float, ...], ahead_s: tuple[float, ...]) -> Where:
+def _where(scored_s: tuple[float, ...], ahead_s: tuple[float, ...]) -> HorizonIndex:
     if not all(0.0 < h < math.inf for h in ahead_s):
         raise ValueError(f"a horizon lies ahead by a finite number of seconds, not at {ahead_s}")
     scored, ahead = np.array(scored_s), np.array(ahead_s)
@@ -265,7 +265,7 @@ def _where(scored_s: tuple[float, ...], ahead_s: tuple[float, ...]) -> Where:
     gap_s = np.where(upper > lower, scored[upper] - scored[lower], 1.0)
     further = np.where(upper > lower, np.minimum((ahead - scored[lower]) / gap_s, 1.0), 1.0)[:, None]
     beyond = np.sqrt(np.maximum(ahead / scored[-1], 1.0))[:, None] if ahead.max() > scored[-1] else None
-    return Where(int(upper.max()) + 1, lower, upper, 1.0 - further, further, beyond)
+    return HorizonIndex(int(upper.max()) + 1, lower, upper, 1.0 - further, further, beyond)
 
 
 def _floats(values: ArrayLike) -> tuple[float, ...]:

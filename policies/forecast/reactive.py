@@ -33,7 +33,7 @@ TREND_DOUBT: Final = 2.0
 """A slope of so many squared standard errors is believed by half: shrinkage as in James & Stein (1961)."""
 
 
-class Recent:
+class RecentBins:
     """The newest bins, oldest first, NaN for gaps, and their sums over windows that double backwards.
 
     `values` are those seen. `counts` and `sums` are over the newest 1, 2, 4 ... bins, as far as there are so many.
@@ -98,7 +98,7 @@ class Recent:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class DiscountedLine:
     """What a discounted least-squares line needs of the times alone: it changes only with the gaps.
 
     `weight` of each value seen (they sum to `total`), `apart_s` its age less the weighted mean `centre_s`, `pull` the
@@ -114,20 +114,20 @@ class Line:
     doubt: float
 
     @staticmethod
-    def through(age_s: NDArray[np.float64], half_life_s: float) -> Line:
+    def through(age_s: NDArray[np.float64], half_life_s: float) -> DiscountedLine:
         weight = 0.5 ** (age_s / half_life_s)
         total = float(weight.sum())
         centre_s = float(weight @ age_s) / total
         apart_s = age_s - centre_s
         spread = float(weight @ apart_s**2)
         doubt = float(weight**2 @ apart_s**2) / (spread * spread)
-        return Line(weight, apart_s, weight * apart_s, total, centre_s, spread, doubt)
+        return DiscountedLine(weight, apart_s, weight * apart_s, total, centre_s, spread, doubt)
 
 
 @lru_cache(maxsize=64)
-def whole_line(size: int, step_s: float) -> Line:
+def whole_line(size: int, step_s: float) -> DiscountedLine:
     """The line through `size` bins without a gap; shared by all who watch at this step."""
-    return Line.through(ages_s(size, step_s), half_life_s(step_s))
+    return DiscountedLine.through(ages_s(size, step_s), half_life_s(step_s))
 
 
 def ages_s(size: int, step_s: float) -> NDArray[np.float64]:
@@ -147,7 +147,7 @@ def onward_s(step_s: float, horizons_s: NDArray[np.float64]) -> NDArray[np.float
     return onward
 
 
-def trend(recent: Recent, step_s: float, onward_s: NDArray[np.float64]) -> NDArray[np.float64]:
+def trend(recent: RecentBins, step_s: float, onward_s: NDArray[np.float64]) -> NDArray[np.float64]:
     """A line through the last minutes, by discounted least squares (Brown 1963), shrunk by doubt and damped.
 
     `onward_s` tells how far to follow it, as `onward_s()` does. All NaN with fewer than four values. Never below zero.
@@ -158,7 +158,7 @@ def trend(recent: Recent, step_s: float, onward_s: NDArray[np.float64]) -> NDArr
     if recent.whole:
         line = whole_line(recent.size, step_s)
     else:
-        line = Line.through(ages_s(recent.size, step_s)[recent.seen], half_life_s(step_s))
+        line = DiscountedLine.through(ages_s(recent.size, step_s)[recent.seen], half_life_s(step_s))
     mean = float(line.weight @ values) / line.total
     slope = -float(line.pull @ values) / line.spread
     residual = values - mean + slope * line.apart_s

@@ -12,7 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from policies.forecast.series import Series
+    from policies.forecast.series import DemandSeries
 
 DAYS: Final = 14
 WEEK: Final = 7
@@ -31,7 +31,7 @@ median of the last two weeks and the days; and yesterday's value, as it was (the
 COLUMNS: Final = 9
 
 
-class Past:
+class EarlierDays:
     """What earlier days say of the coarse bins from the present one to the last horizon's: a page of a diary.
 
     It changes only when the present coarse bin or the long-run mean does: till then it is kept.
@@ -39,7 +39,7 @@ class Past:
 
     __slots__ = ("_ahead_s", "_fits", "_now", "_page", "_series", "_typical", "_width")
 
-    def __init__(self, series: Series, horizons_s: NDArray[np.float64]) -> None:
+    def __init__(self, series: DemandSeries, horizons_s: NDArray[np.float64]) -> None:
         self._series = series
         self._ahead_s = np.concatenate(([0.0], horizons_s))
         self._width = int(SMOOTH_S // series.coarse_step_s)

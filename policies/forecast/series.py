@@ -98,7 +98,7 @@ class Ring:
         return np.where(known, self._values[places % self.size], np.nan)
 
 
-class Series:
+class DemandSeries:
     """The record: `fine` has a bin a turn, `coarse` one in five minutes (or in a turn, where turns are longer).
 
     `step_s` is the time between turns in seconds. The first value noted lies in the middle of its fine bin, so that

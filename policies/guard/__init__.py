@@ -34,14 +34,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from policies.model import PoolName, Step
-    from policies.recommend.context import Situation
+    from policies.recommend.context import RuleContext
 
-    LastRule = Callable[[Mapping[PoolName, int], Situation], tuple[dict[PoolName, int], Step] | None]
+    LastRule = Callable[[Mapping[PoolName, int], RuleContext], tuple[dict[PoolName, int], Step] | None]
 
 __all__ = ["CAPS", "GUARD", "LAST", "last_word", "never_shrink_blind", "untouchable", "widened", "within"]
 
-CAPS: tuple[Callable[[int, Situation], Step | None], ...] = (spare_late, ration)
-GUARD: tuple[Callable[[int, Situation], Step | None], ...] = (never_shrink_blind, override, bound, maintain, pause)
+CAPS: tuple[Callable[[int, RuleContext], Step | None], ...] = (spare_late, ration)
+GUARD: tuple[Callable[[int, RuleContext], Step | None], ...] = (never_shrink_blind, override, bound, maintain, pause)
 LAST: tuple[LastRule, ...] = (
     none_blind,
     keep_full_pools,
@@ -56,7 +56,7 @@ LAST: tuple[LastRule, ...] = (
 
 
 def last_word(
-    targets: dict[PoolName, int], s: Situation, rules: Sequence[LastRule] = LAST
+    targets: dict[PoolName, int], s: RuleContext, rules: Sequence[LastRule] = LAST
 ) -> tuple[tuple[Step, ...], dict[PoolName, int]]:
     """Return the rules that had an effect, and the targets as they may be written: all limits hold together."""
     steps: list[Step] = []

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from policies.model import PoolName
     from policies.model.limits import BlastRadius
-    from policies.recommend.context import Situation
+    from policies.recommend.context import RuleContext
 
 
 def removable(radius: BlastRadius, largest: float, removed: float) -> int:
@@ -44,7 +44,7 @@ class Room:
         """Return how many replicas may go if they are all of one pool with this quantum."""
         return max(self.left, quantum - self.removed)
 
-    def allows(self, removals: Mapping[PoolName, int], s: Situation) -> bool:
+    def allows(self, removals: Mapping[PoolName, int], s: RuleContext) -> bool:
         """Return whether these removals fit: together, or as one quantum of a single pool."""
         total = sum(removals.values())
         if total <= self.left:
@@ -52,7 +52,7 @@ class Room:
         return len(removals) == 1 and all(n <= self.of_one_pool(_quantum(p, s)) for p, n in removals.items())
 
 
-def contain(targets: Mapping[PoolName, int], s: Situation) -> tuple[dict[PoolName, int], Step] | None:
+def contain(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict[PoolName, int], Step] | None:
     """Give back the removals that a radius does not allow; the most expensive pools' removals stay.
 
     What is given back was to be replaced elsewhere, by a move between pools: that growth goes with it.
@@ -71,7 +71,7 @@ def contain(targets: Mapping[PoolName, int], s: Situation) -> tuple[dict[PoolNam
     return kept, Step(tight.rule, sum({**s.held, **kept}.values()), reason)
 
 
-def _rooms(s: Situation) -> Iterator[Room]:
+def _rooms(s: RuleContext) -> Iterator[Room]:
     """The workload's own radius, and the fleet's as it was granted."""
     radius, grant = s.spec.blast_radius, s.seen.grant
     if radius.share < 1.0:
@@ -86,7 +86,7 @@ def _rooms(s: Situation) -> Iterator[Room]:
         yield Room("fleet's blast radius", int(grant.removable.most), grant.removed, grant.removable.reason)
 
 
-def _allowed(removals: Mapping[PoolName, int], rooms: Sequence[Room], s: Situation) -> dict[PoolName, int]:
+def _allowed(removals: Mapping[PoolName, int], rooms: Sequence[Room], s: RuleContext) -> dict[PoolName, int]:
     """The removals that every radius allows, in whole quanta; one quantum of one pool where nothing fits together."""
     left = min(room.left for room in rooms)
     pools = sorted(removals, key=lambda n: s.spec.pools[n].price_usd_per_hour or 0.0)[::-1]
@@ -104,7 +104,7 @@ def _allowed(removals: Mapping[PoolName, int], rooms: Sequence[Room], s: Situati
     return {}
 
 
-def _cut_replacements(kept: dict[PoolName, int], over: int, s: Situation) -> None:
+def _cut_replacements(kept: dict[PoolName, int], over: int, s: RuleContext) -> None:
     """Cut `over` replicas of growth, the most expensive pools' first."""
     for name in sorted(kept, key=lambda n: -(s.spec.pools[n].price_usd_per_hour or 0.0)):
         grown = max(0, kept[name] - s.held[name])
@@ -113,6 +113,6 @@ def _cut_replacements(kept: dict[PoolName, int], over: int, s: Situation) -> Non
         over -= cut
 
 
-def _quantum(name: PoolName, s: Situation) -> int:
+def _quantum(name: PoolName, s: RuleContext) -> int:
     quantum: int = s.spec.pools[name].quantum
     return quantum

@@ -14,21 +14,21 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from policies.model.spec import Pool, WorkloadSpec
-    from policies.recommend.context import Situation
+    from policies.recommend.context import RuleContext
 
 
 EPSILON: Final = 1e-9
 """Rounding noise of a sum of replica equivalents."""
 
 
-def never_shrink_blind(size: int, s: Situation) -> Step | None:
+def never_shrink_blind(size: int, s: RuleContext) -> Step | None:
     """Scale-in needs fresh evidence from every policy, and of every pool's size."""
     if size < s.current and not s.may_lower:
         return Step("evidence", s.current, f"scale-in needs fresh evidence of everything; missing: {s.lacking}")
     return None
 
 
-def none_blind(targets: Mapping[PoolName, int], s: Situation) -> tuple[dict[PoolName, int], Step] | None:
+def none_blind(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict[PoolName, int], Step] | None:
     """The same for each pool: without full evidence none shrinks in exchange for another either."""
     if s.may_lower or all(target >= s.held[name] for name, target in targets.items()):
         return None
@@ -37,7 +37,7 @@ def none_blind(targets: Mapping[PoolName, int], s: Situation) -> tuple[dict[Pool
     return kept, Step("evidence", sum({**s.held, **kept}.values()), why)
 
 
-def keep_full_pools(targets: Mapping[PoolName, int], s: Situation) -> tuple[dict[PoolName, int], Step] | None:
+def keep_full_pools(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict[PoolName, int], Step] | None:
     """Lower no pool while the ready replicas are full and others are not ready: spares and moves wait as well.
 
     Failed and abandoned replicas may go: they serve nothing, and their place may be needed in another pool. A pool of
@@ -56,7 +56,7 @@ def keep_full_pools(targets: Mapping[PoolName, int], s: Situation) -> tuple[dict
     return kept, Step("full replicas", sum({**s.held, **kept}.values()), s.full)
 
 
-def keep_unreplaced(targets: Mapping[PoolName, int], s: Situation) -> tuple[dict[PoolName, int], Step] | None:
+def keep_unreplaced(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict[PoolName, int], Step] | None:
     """Give back removals whose replacement another limit cut, the cheapest pools' first.
 
     One of pool b was to go for one of pool a, and the budget has no room for that: b keeps its own.
@@ -79,7 +79,7 @@ def keep_unreplaced(targets: Mapping[PoolName, int], s: Situation) -> tuple[dict
     return kept, Step("kept", sum({**s.held, **kept}.values()), "what was to replace them is not allowed: these stay")
 
 
-def within_bounds(targets: Mapping[PoolName, int], s: Situation) -> tuple[dict[PoolName, int], Step] | None:
+def within_bounds(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict[PoolName, int], Step] | None:
     """Cut growth beyond the maximum of a pool or of the workload, and removals below a pool's minimum.
 
     What is held outside of them may stay. The most expensive pools' growth goes first, among equals that of the pool
@@ -115,7 +115,7 @@ def widened(spec: WorkloadSpec, now: float) -> WorkloadSpec:
     return dataclasses.replace(spec, min_replicas=low, max_replicas=high)
 
 
-def bound(size: int, s: Situation) -> Step | None:
+def bound(size: int, s: RuleContext) -> Step | None:
     """The workload's own bounds. A size found above the maximum is lowered only on full evidence."""
     low, high = s.spec.min_replicas, s.spec.max_replicas
     if size < low:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from policies.model import PoolName, Quota
     from policies.model.spec import Pool, WorkloadSpec
-    from policies.recommend.context import Situation
+    from policies.recommend.context import RuleContext
 
 EPSILON: Final = 1e-9
 """Rounding noise of a sum of prices, as a share of it."""
@@ -54,12 +54,12 @@ class Cap:
         return self.most * (1.0 + EPSILON) + EPSILON
 
 
-def unlimited(s: Situation) -> bool:
+def unlimited(s: RuleContext) -> bool:
     """Whether nothing is limited, as in most turns."""
     return s.seen.grant is None and s.spec.budget.gpus is None and s.spec.budget.usd_per_hour is None
 
 
-def caps(s: Situation) -> Iterator[Cap]:
+def caps(s: RuleContext) -> Iterator[Cap]:
     """Every limit that is set, the workload's own first."""
     budget, grant = s.spec.budget, s.seen.grant
     if budget.gpus is not None:
@@ -76,7 +76,7 @@ def _granted(quota: Quota | None, unit: Callable[[Pool], float]) -> Iterator[Cap
         yield Cap("fleet", quota.most, unit, quota.reason)
 
 
-def ration(size: int, s: Situation) -> Step | None:
+def ration(size: int, s: RuleContext) -> Step | None:
     """The need, no larger than the limits have room for; below the present size where the limits are exceeded."""
     if unlimited(s):
         return None
@@ -91,7 +91,7 @@ def ration(size: int, s: Situation) -> Step | None:
     return found
 
 
-def _allowed(cap: Cap, s: Situation) -> float:
+def _allowed(cap: Cap, s: RuleContext) -> float:
     """The largest size that the limit may have room for; from above it, the size after the fewest that must go.
 
     Where pools differ, growth is measured by the pool that is cheapest for its work and shrinking by the dearest: the
@@ -108,7 +108,7 @@ def _allowed(cap: Cap, s: Situation) -> float:
     return s.current + math.floor(room / cheapest) if cheapest else math.inf
 
 
-def _quantum(s: Situation) -> int:
+def _quantum(s: RuleContext) -> int:
     """The smallest quantum that may go of what serves: giving way by less would never come to anything."""
     pools = (s.spec.pools[name] for name, size in s.sizes.items() if size > s.spec.pools[name].min_replicas)
     return min((pool.quantum for pool in pools), default=1)
@@ -119,7 +119,7 @@ def _most(spec: WorkloadSpec, name: PoolName) -> int:
     return spec.max_replicas if most is None else most
 
 
-def afford(targets: Mapping[PoolName, int], s: Situation) -> tuple[dict[PoolName, int], Step] | None:
+def afford(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict[PoolName, int], Step] | None:
     """The targets with so much growth cut, the dearest pools' first, that every limit is exceeded no further."""
     if unlimited(s):
         return None

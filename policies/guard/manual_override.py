@@ -12,16 +12,16 @@ if TYPE_CHECKING:
 
     from policies.model import PoolName
     from policies.model.limits import Override
-    from policies.recommend.context import Situation
+    from policies.recommend.context import RuleContext
 
 
-def in_force(s: Situation) -> Override | None:
+def in_force(s: RuleContext) -> Override | None:
     """The override that holds now."""
     override = s.spec.override
     return override if override is not None and override.in_force(s.now) else None
 
 
-def override(size: int, s: Situation) -> Step | None:
+def override(size: int, s: RuleContext) -> Step | None:
     """The size set by hand, in the place of what policies, windows and steps made. Blind, it may only raise.
 
     One that has ended does nothing but say so.
@@ -38,7 +38,7 @@ def override(size: int, s: Situation) -> Step | None:
     return Step("override", given.replicas, f"{told}; {size} otherwise" if given.replicas != size else told)
 
 
-def forbidden(s: Situation) -> tuple[bool, bool, str]:
+def forbidden(s: RuleContext) -> tuple[bool, bool, str]:
     """Whether maintenance forbids to shrink, and to grow, and the words for it."""
     maintenance = s.spec.maintenance
     if not maintenance.windows or in_force(s) is not None:
@@ -53,7 +53,7 @@ def forbidden(s: Situation) -> tuple[bool, bool, str]:
     return no_in, no_out, f"maintenance, {said(local, maintenance.time_zone)}: {spans}"
 
 
-def maintain(size: int, s: Situation) -> Step | None:
+def maintain(size: int, s: RuleContext) -> Step | None:
     """Neither shrink nor grow in a window that forbids it."""
     no_in, no_out, why = forbidden(s)
     if (size < s.current and no_in) or (size > s.current and no_out):
@@ -61,7 +61,7 @@ def maintain(size: int, s: Situation) -> Step | None:
     return None
 
 
-def maintain_pools(targets: Mapping[PoolName, int], s: Situation) -> tuple[dict[PoolName, int], Step] | None:
+def maintain_pools(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict[PoolName, int], Step] | None:
     """The same for each pool: none shrinks in exchange for another, nor is brought within its bounds."""
     no_in, no_out, why = forbidden(s)
     if not (no_in or no_out):
@@ -80,7 +80,7 @@ def maintain_pools(targets: Mapping[PoolName, int], s: Situation) -> tuple[dict[
     return kept, Step("maintenance", sum({**s.held, **kept}.values()), why)
 
 
-def pause(size: int, s: Situation) -> Step | None:
+def pause(size: int, s: RuleContext) -> Step | None:
     """Hold, and say what the size would be."""
     if s.spec.paused and size != s.current:
         return Step("paused", s.current, f"paused by configuration: {size} would be the size")

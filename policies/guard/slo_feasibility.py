@@ -21,7 +21,7 @@ import numpy as np
 
 from policies.history.ticks import AT, READY
 from policies.model import Fresh, SignalName, Step
-from policies.recommend.context import View
+from policies.recommend.context import PolicyContext
 from policies.stabilize.rules import whole
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from policies.recommend.context import Situation
+    from policies.recommend.context import RuleContext
 
 SPARED: Final = "promise"
 """The rule's name in a step."""
@@ -45,7 +45,7 @@ SURE: Final = 2.0
 """Standard errors by which the line must lie above the promise: wrong once in forty if turns were independent."""
 
 
-class Line(NamedTuple):
+class LatencyLine(NamedTuple):
     """Latency over requests per ready replica; `error_s` is the standard error at one request, `light_s` the median
     latency of the quarter of the turns with the least load."""
 
@@ -58,14 +58,14 @@ class Line(NamedTuple):
         return self.base_s + self.slope_s * load
 
 
-class Most(NamedTuple):
+class SizeLimit(NamedTuple):
     """The largest size that a latency speaks for, and why no more."""
 
     replicas: int
     reason: str
 
 
-def spare_late(size: int, s: Situation) -> Step | None:
+def spare_late(size: int, s: RuleContext) -> Step | None:
     """No replica more for the sake of latency where what was bought is still starting or more would not help."""
     if s.need is None or not any(r.because_late for r in s.recommendations):
         return None
@@ -78,33 +78,35 @@ def spare_late(size: int, s: Situation) -> Step | None:
     return Step(SPARED, max(least, most.replicas), most.reason)
 
 
-def _calm_need(s: Situation) -> float:
+def _calm_need(s: RuleContext) -> float:
     """The largest need without what is asked for because users wait; shaping policies shape it anew."""
     calm = {r.policy: (r.need or 0.0) - (r.because_late or 0.0) for r in s.recommendations}
     measured = [need for name, need in calm.items() if not s.spec.policies[name].shapes]
     seen = s.seen
-    view = View(
+    view = PolicyContext(
         s.now, seen.readings, s.ready, s.current, max(measured, default=0.0), s.history, s.spec.min_replicas, seen.pools
     )
     shaped = [p.recommend(name, view).need or 0.0 for name, p in s.spec.policies.items() if p.shapes]
     return max([*measured, *shaped, 0.0])
 
 
-def _waiting(s: Situation) -> Most | None:
+def _waiting(s: RuleContext) -> SizeLimit | None:
     """Hold while what was bought is not ready, or has not served for long enough to show in the latencies."""
     settle_s = s.spec.late_growth.settle_s
     if s.ready is None or s.ready < s.current:
-        return Most(s.current, f"{s.ready} of {s.current} serve: wait for what was bought before buying for latency")
+        return SizeLimit(
+            s.current, f"{s.ready} of {s.current} serve: wait for what was bought before buying for latency"
+        )
     ready = s.history.column(READY, s.now - settle_s)
     if ready.size and np.nanmin(ready, initial=math.inf) < s.current:
         why = f"{s.current} have served for less than late_growth.settle_s {settle_s:g} s"
-        return Most(s.current, f"{why}: wait for their effect before buying for latency")
+        return SizeLimit(s.current, f"{why}: wait for their effect before buying for latency")
     return None
 
 
-def _useful(size: int, s: Situation) -> Most | None:
+def _useful(size: int, s: RuleContext) -> SizeLimit | None:
     """The largest size that any latency above its promise speaks for; None where that cannot be told."""
-    found: list[Most] = []
+    found: list[SizeLimit] = []
     for latency, limit_s, loads in _late(s):
         most = _most(size, latency, limit_s, loads, s)
         if most is None:
@@ -113,7 +115,7 @@ def _useful(size: int, s: Situation) -> Most | None:
     return max(found, default=None)
 
 
-def _late(s: Situation) -> Iterator[tuple[SignalName, float, tuple[SignalName, ...]]]:
+def _late(s: RuleContext) -> Iterator[tuple[SignalName, float, tuple[SignalName, ...]]]:
     """Each latency kept that is above its promise now, the promise, and the loads of its source."""
     keeps = {signal for r in s.recommendations if r.because_late for signal in r.keeps}
     for signal in sorted(keeps):
@@ -125,7 +127,9 @@ def _late(s: Situation) -> Iterator[tuple[SignalName, float, tuple[SignalName, .
             yield signal, limit_s, tuple(load for load in loads if load in keeps)
 
 
-def _most(size: int, latency: SignalName, limit_s: float, loads: Sequence[SignalName], s: Situation) -> Most | None:
+def _most(
+    size: int, latency: SignalName, limit_s: float, loads: Sequence[SignalName], s: RuleContext
+) -> SizeLimit | None:
     """The largest size that one late latency speaks for; None where nothing is known that speaks against `size`."""
     now = [s.seen.readings.get(load) for load in loads]
     fresh = [r.value for r in now if isinstance(r, Fresh)]
@@ -137,17 +141,19 @@ def _most(size: int, latency: SignalName, limit_s: float, loads: Sequence[Signal
     hopeless = f"the promise cannot be kept at any size: {found}, and slo.{LATENCIES[latency.rpartition('.')[2]]} is"
     remedy = "hold the size; promise less, or serve it faster"
     if requests <= s.ready:
-        return Most(s.current, f"{hopeless} {limit_s:g} s; {remedy}")
+        return SizeLimit(s.current, f"{hopeless} {limit_s:g} s; {remedy}")
     line = _line(latency, loads, s)
     if line is None:
         return None
     alone_s = line.at(1.0)
     if min(alone_s - SURE * line.error_s, line.light_s) > limit_s:
-        return Most(s.current, f"{hopeless} {limit_s:g} s, where {alone_s:.3g} s are learnt for one alone; {remedy}")
+        return SizeLimit(
+            s.current, f"{hopeless} {limit_s:g} s, where {alone_s:.3g} s are learnt for one alone; {remedy}"
+        )
     return _gaining(size, requests, line, found, s)
 
 
-def _gaining(size: int, requests: float, line: Line, found: str, s: Situation) -> Most | None:
+def _gaining(size: int, requests: float, line: LatencyLine, found: str, s: RuleContext) -> SizeLimit | None:
     """The size from which one replica more would gain too little, of those that the maximum allows."""
     sizes = np.arange(s.current, min(size, max(s.spec.max_replicas, s.current)))
     now, more = line.base_s + line.slope_s * requests / sizes, line.base_s + line.slope_s * requests / (sizes + 1)
@@ -157,10 +163,12 @@ def _gaining(size: int, requests: float, line: Line, found: str, s: Situation) -
     first = int(too_little[0])
     gain = 1.0 - float(more[first] / now[first])
     need = f"late_growth.min_gain {s.spec.late_growth.min_gain:.1%}"
-    return Most(int(sizes[first]), f"{found}; one more than {sizes[first]} would gain {gain:.1%}, less than {need}")
+    return SizeLimit(
+        int(sizes[first]), f"{found}; one more than {sizes[first]} would gain {gain:.1%}, less than {need}"
+    )
 
 
-def _line(latency: SignalName, loads: Sequence[SignalName], s: Situation) -> Line | None:
+def _line(latency: SignalName, loads: Sequence[SignalName], s: RuleContext) -> LatencyLine | None:
     """The line through the turns of the window; None where they tell too little."""
     since = s.now - s.spec.late_growth.window_s
     ready_at, ready = s.history.column(AT, since), s.history.column(READY, since)
@@ -184,7 +192,7 @@ def _trailing(at: NDArray[np.float64], load: NDArray[np.float64], window_s: floa
     return (total[1:] - total[first]) / turns, float(turns.mean())
 
 
-def _fit(x: NDArray[np.float64], y: NDArray[np.float64], overlap: float) -> Line:
+def _fit(x: NDArray[np.float64], y: NDArray[np.float64], overlap: float) -> LatencyLine:
     """Least squares, with a slope that is not negative: more load never makes faster. Of turns that share their time,
     `overlap` count as one."""
     off = x - x.mean()
@@ -195,4 +203,4 @@ def _fit(x: NDArray[np.float64], y: NDArray[np.float64], overlap: float) -> Line
     variance = float(rest @ rest) / max(1, x.size - 2)
     error = math.sqrt(variance * overlap * (1.0 / x.size + (1.0 - float(x.mean())) ** 2 / squares))
     light = float(np.median(y[x <= np.quantile(x, 0.25)]))
-    return Line(base, slope, error, light)
+    return LatencyLine(base, slope, error, light)

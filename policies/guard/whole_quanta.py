@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from policies.model import PoolName
-    from policies.recommend.context import Situation
+    from policies.recommend.context import RuleContext
 
 
-def in_quanta(targets: Mapping[PoolName, int], s: Situation) -> tuple[dict[PoolName, int], Step] | None:
+def in_quanta(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict[PoolName, int], Step] | None:
     """The targets in whole quanta."""
     pools, held = s.spec.pools, s.held
     if quantum.largest(pools.values()) == 1:

@@ -31,7 +31,7 @@ time available)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Shortage:
+class CapacityBackoff:
     """One pool's refusals and grants. `until` is when it is worth asking again, `wait_s` how long that last was.
 
     `quota` is the specification under which a quota error came, empty for a capacity error: another specification ends
@@ -47,16 +47,16 @@ class Shortage:
     grants: float = 0.0
     refusals: float = 0.0
 
-    def refused(self, at: float, reason: str) -> Shortage:
+    def refused(self, at: float, reason: str) -> CapacityBackoff:
         """Asked for and not given: a capacity error. While an earlier refusal is remembered, this is the same one."""
         if at < self.until:
             return self
         again = self.wait_s > 0 and not self.quota and at <= self.until + self.wait_s
         wait_s = min(LONGEST_S, 2 * self.wait_s) if again else FIRST_S
         since = self.since if again else at
-        return Shortage(since, at + wait_s, wait_s, reason, grants=self.grants, refusals=self.refusals + 1)
+        return CapacityBackoff(since, at + wait_s, wait_s, reason, grants=self.grants, refusals=self.refusals + 1)
 
-    def over_quota(self, at: float, reason: str, spec: str, pool: str) -> Shortage:
+    def over_quota(self, at: float, reason: str, spec: str, pool: str) -> CapacityBackoff:
         """A quota error. The wait doubles from 5 min to 1 h and is jittered by the `pool` and the time."""
         if self.quota and at < self.until:
             return replace(self, last=at, until=max(self.until, at + QUOTA_SHORTEST_S))
@@ -64,26 +64,26 @@ class Shortage:
         wait_s = min(QUOTA_LONGEST_S, 2 * self.wait_s) if again else QUOTA_FIRST_S
         until = at + wait_s * (1.0 - JITTER * zlib.crc32(f"{pool} {at}".encode()) / 2**32)
         since = self.since if again else at
-        return Shortage(since, until, wait_s, reason, spec, at, self.grants, self.refusals)
+        return CapacityBackoff(since, until, wait_s, reason, spec, at, self.grants, self.refusals)
 
-    def granted(self, replicas: int, at: float) -> Shortage:
+    def granted(self, replicas: int, at: float) -> CapacityBackoff:
         """Replicas came: whatever was remembered is over, but for a quota error, whose wait runs on.
 
         A pool at its quota gets what it requested before the error, or a substitute for one that it lost.
         """
-        known = self if self.quota and at < self.until else Shortage(refusals=self.refusals)
+        known = self if self.quota and at < self.until else CapacityBackoff(refusals=self.refusals)
         return replace(known, grants=self.grants + replicas)
 
-    def lifted(self) -> Shortage:
+    def lifted(self) -> CapacityBackoff:
         """The wait after a quota error ended, because the specification or the limit changed."""
-        return Shortage(grants=self.grants, refusals=self.refusals)
+        return CapacityBackoff(grants=self.grants, refusals=self.refusals)
 
-    def faded(self, passed_s: float) -> Shortage:
+    def faded(self, passed_s: float) -> CapacityBackoff:
         """After a time, what was seen counts for less."""
         kept = 0.5 ** (passed_s / HALF_LIFE_S)
         return replace(self, grants=self.grants * kept, refusals=self.refusals * kept)
 
-    def shifted(self, step_s: float) -> Shortage:
+    def shifted(self, step_s: float) -> CapacityBackoff:
         return replace(self, since=self.since + step_s, until=self.until + step_s, last=self.last + step_s)
 
     def lasts(self, now: float) -> bool:

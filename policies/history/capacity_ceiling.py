@@ -13,7 +13,7 @@ FORGET_S: Final = 900.0
 
 
 @dataclass(frozen=True, slots=True)
-class Ceiling:
+class CapacityCeiling:
     """`held` is what the pool had, ready or on its way, when it gave no more; None where that is not known.
 
     `more` is how many beyond it are worth asking for, `age_s` how long ago it was last found true.
@@ -23,23 +23,23 @@ class Ceiling:
     more: int = FIRST
     age_s: float = 0.0
 
-    def hit(self, held: int) -> Ceiling:
+    def hit(self, held: int) -> CapacityCeiling:
         """More than `held` was asked for and not given, or everything above it was taken."""
-        return Ceiling(held)
+        return CapacityCeiling(held)
 
-    def passed(self, ready: int) -> Ceiling:
+    def passed(self, ready: int) -> CapacityCeiling:
         """So many serve: if they are more than were known to be had, twice as many more may be.
 
         A pool that had none and has some is as good as never asked: most zones have all or nothing.
         """
         if self.held is None or ready <= self.held:
             return self
-        return Ceiling(ready, 2 * self.more) if self.held else Ceiling()
+        return CapacityCeiling(ready, 2 * self.more) if self.held else CapacityCeiling()
 
-    def faded(self, passed_s: float) -> Ceiling:
+    def faded(self, passed_s: float) -> CapacityCeiling:
         """After a time; what is too old is forgotten."""
         age_s = self.age_s + passed_s
-        return Ceiling() if age_s > FORGET_S else replace(self, age_s=age_s)
+        return CapacityCeiling() if age_s > FORGET_S else replace(self, age_s=age_s)
 
     @property
     def most(self) -> float:

@@ -26,7 +26,7 @@ MAX_GAP_S: Final = 600.0
 """A longer gap between two turns proves no quiet: nobody looked."""
 
 
-class Hazard:
+class InterruptionRate:
     """One pool's losses, as exponentially forgotten sums."""
 
     def __init__(self) -> None:

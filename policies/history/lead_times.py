@@ -27,7 +27,7 @@ ENOUGH: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class PendingReplica:
     """A replica asked for: since when, whether it makes up for one that the cloud took, and whether it had to wait.
 
     The market that took one rarely gives another at once: such an ask is no supply until it has come. One that had to
@@ -46,7 +46,7 @@ class LeadTimes:
     """
 
     def __init__(self) -> None:
-        self._asks: deque[Ask] = deque(maxlen=MAX_ASKS)
+        self._asks: deque[PendingReplica] = deque(maxlen=MAX_ASKS)
         self._seen: deque[float] = deque(maxlen=MAX_LEAD_TIMES)
         self._ready: int | None = None
         self._quantiles: dict[float, float] = {}
@@ -63,7 +63,7 @@ class LeadTimes:
         awaited = min(MAX_ASKS, max(0, target - ready))
         while len(self._asks) > awaited:
             self._asks.pop()
-        self._asks.extend(Ask(at, doubtful=lost > n) for n in range(awaited - len(self._asks)))
+        self._asks.extend(PendingReplica(at, doubtful=lost > n) for n in range(awaited - len(self._asks)))
         return came
 
     def short(self) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from policies.history.capacity_backoff import Shortage
-from policies.history.capacity_ceiling import Ceiling
-from policies.history.interruption_rate import Hazard
+from policies.history.capacity_backoff import CapacityBackoff
+from policies.history.capacity_ceiling import CapacityCeiling
+from policies.history.interruption_rate import InterruptionRate
 from policies.history.lead_times import LeadTimes
 from policies.model import Fresh, PoolStatus, Result
 
@@ -22,7 +22,7 @@ others. A permission or a bound that a person has to change is retried as a shor
 change."""
 
 
-class Market:
+class PoolMemory:
     """One pool's memory, built from ticks alone.
 
     `short` remembers what was refused or never came, `taken` what the cloud took back: the first concerns every market,
@@ -32,10 +32,10 @@ class Market:
     def __init__(self, name: str = "") -> None:
         self.name = name
         self.lead_times = LeadTimes()
-        self.hazard = Hazard()
-        self.short = Shortage()
-        self.taken = Shortage()
-        self.ceiling = Ceiling()
+        self.hazard = InterruptionRate()
+        self.short = CapacityBackoff()
+        self.taken = CapacityBackoff()
+        self.ceiling = CapacityCeiling()
         self._at = 0.0
         self._status: PoolStatus | None = None
         self.requested = 0
@@ -135,15 +135,15 @@ class Market:
             self._doomed_at += step_s
 
 
-class Markets:
+class PoolMemories:
     """The memory of every pool of a workload. A pool not seen in a turn stays as it was."""
 
     def __init__(self) -> None:
-        self._pools: dict[PoolName, Market] = {}
+        self._pools: dict[PoolName, PoolMemory] = {}
 
-    def of(self, pool: PoolName) -> Market:
+    def of(self, pool: PoolName) -> PoolMemory:
         """The pool's memory; an empty one for a pool never seen."""
-        return self._pools.get(pool) or Market()
+        return self._pools.get(pool) or PoolMemory()
 
     def awaited_since(self, pools: Mapping[PoolName, Pool], now: float) -> list[float]:
         """Since when what these pools were asked for and may be counted on is awaited; first asked for first."""
@@ -160,7 +160,7 @@ class Markets:
         self._pools = {n: m for n, m in self._pools.items() if n in tick.observation.pools}
         for name, reading in tick.observation.pools.items():
             if isinstance(reading, Fresh):
-                market = self._pools.setdefault(name, Market(name))
+                market = self._pools.setdefault(name, PoolMemory(name))
                 overdue = tick.decision.written_off.get(name, 0)
                 market.note(tick.decision.at, reading.value, outcomes.get(name), overdue, tick.spec)
 

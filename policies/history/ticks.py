@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from policies.forecast.quantile_forecast import Outlook
+from policies.forecast.quantile_forecast import QuantileForecast
 from policies.history.lead_times import LeadTimes
-from policies.history.pool_memory import Markets
+from policies.history.pool_memory import PoolMemories
 from policies.model import Absent, Fresh
 from policies.signals.plausibility import plausible
-from policies.signals.zero_suspicion import Credit, source_of
+from policies.signals.zero_suspicion import ZeroSuspicion, source_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,12 +46,12 @@ class History:
         self.max_rows = max_rows
         self.step_s = step_s
         self.lead_times = LeadTimes()
-        self.markets = Markets()
-        self.credit = Credit()
+        self.markets = PoolMemories()
+        self.credit = ZeroSuspicion()
         self._rows: NDArray[np.float64] = np.empty((len(COLUMNS), 64))
         self._kept: dict[SignalName, int] = {}
         self._memory: dict[PolicyName, Mapping[str, float]] = {}
-        self._outlooks: dict[PolicyName, Outlook] = {}
+        self._outlooks: dict[PolicyName, QuantileForecast] = {}
         self._start = 0
         self._end = 0
 
@@ -153,10 +153,10 @@ class History:
         """Whether the policy has an outlook: a past, or work that it measured."""
         return policy in self._outlooks
 
-    def outlook(self, policy: PolicyName) -> Outlook:
+    def outlook(self, policy: PolicyName) -> QuantileForecast:
         """What the work that the policy measured (`Recommendation.work`) may come to."""
         if policy not in self._outlooks:
-            self._outlooks[policy] = Outlook(self.step_s)
+            self._outlooks[policy] = QuantileForecast(self.step_s)
         return self._outlooks[policy]
 
     def longest_gap_s(self, column: int, since: float, now: float) -> float:

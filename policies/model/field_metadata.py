@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class FieldMetadata:
     """The meaning of a field (`doc`, ending with its unit) and the bounds of its values."""
 
     doc: str

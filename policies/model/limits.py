@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Annotated, Literal
 
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from policies.model.weekly_window import Span, zone_problems
 
 
@@ -20,11 +20,12 @@ class Budget:
     """What a workload may hold at a time. It limits growth; what is held beyond it is given back step by step."""
 
     gpus: Annotated[
-        int | None, Rule("GPUs at most, by the pools' gpus_per_replica; null: no limit. GPUs.", ge=0, le=1_000_000)
+        int | None,
+        FieldMetadata("GPUs at most, by the pools' gpus_per_replica; null: no limit. GPUs.", ge=0, le=1_000_000),
     ] = None
     usd_per_hour: Annotated[
         float | None,
-        Rule(
+        FieldMetadata(
             "Price of all replicas at most, but for reserved pools, which are paid anyway; every other pool then needs"
             " a price; null: no limit. USD per hour.",
             ge=0,
@@ -39,9 +40,11 @@ class BlastRadius:
 
     share: Annotated[
         float,
-        Rule("Share of the largest size in the window that may be removed in it; 1: no limit. Share.", gt=0, le=1),
+        FieldMetadata(
+            "Share of the largest size in the window that may be removed in it; 1: no limit. Share.", gt=0, le=1
+        ),
     ] = 1.0
-    window_s: Annotated[float, Rule("The window. Seconds.", gt=0, le=86400)] = 600.0
+    window_s: Annotated[float, FieldMetadata("The window. Seconds.", gt=0, le=86400)] = 600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,15 +57,17 @@ class LateGrowth:
 
     min_gain: Annotated[
         float,
-        Rule("The next replica must shorten the p95 latency by this much; 0: any gain will do. Share.", ge=0, lt=1),
+        FieldMetadata(
+            "The next replica must shorten the p95 latency by this much; 0: any gain will do. Share.", ge=0, lt=1
+        ),
     ] = 0.02
     settle_s: Annotated[
         float,
-        Rule("What was bought must have served for this long before more is bought. Seconds.", ge=0, le=3600),
+        FieldMetadata("What was bought must have served for this long before more is bought. Seconds.", ge=0, le=3600),
     ] = 120.0
     window_s: Annotated[
         float,
-        Rule("How far back turns teach; after this long another replica is tried. Seconds.", ge=60, le=86400),
+        FieldMetadata("How far back turns teach; after this long another replica is tried. Seconds.", ge=60, le=86400),
     ] = 3600.0
 
 
@@ -71,7 +76,7 @@ class MaintenanceWindow(Span):
     """A weekly span in which the size is left alone, or does not fall, or does not rise."""
 
     mode: Annotated[
-        Literal["hold", "no_scale_in", "no_scale_out"], Rule("hold: neither way; or which way is forbidden.")
+        Literal["hold", "no_scale_in", "no_scale_out"], FieldMetadata("hold: neither way; or which way is forbidden.")
     ] = "hold"
 
 
@@ -81,13 +86,13 @@ class Maintenance:
 
     windows: Annotated[
         tuple[MaintenanceWindow, ...],
-        Rule(
+        FieldMetadata(
             "The windows, as in {start: '22:00', end: '02:00', days: [sat], mode: hold}: local start and end (an end at"
             " or before the start is the next day's), days (default: all), and mode: hold (the default), no_scale_in"
             " or no_scale_out."
         ),
     ] = ()
-    time_zone: Annotated[str, Rule("IANA name of the zone whose wall clock the windows follow.")] = "UTC"
+    time_zone: Annotated[str, FieldMetadata("IANA name of the zone whose wall clock the windows follow.")] = "UTC"
 
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from zone_problems(self.time_zone)
@@ -97,11 +102,12 @@ class Maintenance:
 class Override:
     """A size set by hand, for a while."""
 
-    replicas: Annotated[int, Rule("The size to hold.", ge=0, le=100_000)]
-    until: Annotated[str, Rule("When it ends, ISO 8601 with an offset, as in 2026-06-01T10:00Z.")]
-    reason: Annotated[str, Rule("Why, for whoever reads it at night.")] = ""
+    replicas: Annotated[int, FieldMetadata("The size to hold.", ge=0, le=100_000)]
+    until: Annotated[str, FieldMetadata("When it ends, ISO 8601 with an offset, as in 2026-06-01T10:00Z.")]
+    reason: Annotated[str, FieldMetadata("Why, for whoever reads it at night.")] = ""
     beyond_bounds: Annotated[
-        bool, Rule("Whether it may leave min_replicas and max_replicas; the pools' own bounds hold all the same.")
+        bool,
+        FieldMetadata("Whether it may leave min_replicas and max_replicas; the pools' own bounds hold all the same."),
     ] = False
 
     def problems(self) -> Iterator[tuple[str, str]]:

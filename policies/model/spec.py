@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, NamedTuple
 
 from policies.model import PolicyName, PoolName
-from policies.model.field_metadata import ByKind, Rule
+from policies.model.field_metadata import ByKind, FieldMetadata
 from policies.model.limits import BlastRadius, Budget, LateGrowth, Maintenance, Override
 from policies.signals.zero_suspicion import LOOKBACK_S
 
@@ -24,12 +24,12 @@ class ScaleUp:
 
     window_s: Annotated[
         float,
-        Rule("Grow only to the smallest need seen in this window; 0 grows at once. Seconds.", ge=0, le=3600),
+        FieldMetadata("Grow only to the smallest need seen in this window; 0 grows at once. Seconds.", ge=0, le=3600),
     ] = 0.0
-    period_s: Annotated[float, Rule("The period over which growth is limited. Seconds.", gt=0, le=3600)] = 15.0
-    max_replicas: Annotated[int, Rule("Replicas that may be added in a period, at the least.", ge=1)] = 4
+    period_s: Annotated[float, FieldMetadata("The period over which growth is limited. Seconds.", gt=0, le=3600)] = 15.0
+    max_replicas: Annotated[int, FieldMetadata("Replicas that may be added in a period, at the least.", ge=1)] = 4
     max_share: Annotated[
-        float, Rule("Share of the size at the period's start that may be added, if that is more.", ge=0)
+        float, FieldMetadata("Share of the size at the period's start that may be added, if that is more.", ge=0)
     ] = 1.0
 
 
@@ -38,17 +38,21 @@ class ScaleDown:
     """How fast a workload may shrink."""
 
     window_s: Annotated[
-        float, Rule("Shrink only to the largest need seen in this window. Seconds.", ge=0, le=86400)
+        float, FieldMetadata("Shrink only to the largest need seen in this window. Seconds.", ge=0, le=86400)
     ] = 300.0
-    period_s: Annotated[float, Rule("The period over which shrinking is limited. Seconds.", gt=0, le=3600)] = 60.0
-    max_replicas: Annotated[int, Rule("Replicas that may be removed in a period, at the least.", ge=1)] = 4
+    period_s: Annotated[float, FieldMetadata("The period over which shrinking is limited. Seconds.", gt=0, le=3600)] = (
+        60.0
+    )
+    max_replicas: Annotated[int, FieldMetadata("Replicas that may be removed in a period, at the least.", ge=1)] = 4
     max_share: Annotated[
         float,
-        Rule("Share of the size at the period's start that may be removed, if that is more.", ge=0, le=1),
+        FieldMetadata("Share of the size at the period's start that may be removed, if that is more.", ge=0, le=1),
     ] = 0.5
     max_blind_s: Annotated[
         float,
-        Rule("A window with a longer stretch without full evidence proves nothing: no scale-in. Seconds.", gt=0),
+        FieldMetadata(
+            "A window with a longer stretch without full evidence proves nothing: no scale-in. Seconds.", gt=0
+        ),
     ] = 60.0
 
 
@@ -67,54 +71,62 @@ class Target(NamedTuple):
 class Pool:
     """What every pool has, whatever resizes it: bounds, worth and price, and what to do about another writer."""
 
-    min_replicas: Annotated[int, Rule("Never fewer replicas than this in the pool.", ge=0)] = 0
+    min_replicas: Annotated[int, FieldMetadata("Never fewer replicas than this in the pool.", ge=0)] = 0
     max_replicas: Annotated[
-        int | None, Rule("Never more replicas than this in the pool; null: the workload's maximum.", ge=0)
+        int | None, FieldMetadata("Never more replicas than this in the pool; null: the workload's maximum.", ge=0)
     ] = None
     quantum: Annotated[
         int,
-        Rule(
+        FieldMetadata(
             "Replicas come and go in multiples of this: nodes that hold several, slices, one node in each zone.", ge=1
         ),
     ] = 1
     market: Annotated[
         Literal["reserved", "on_demand", "spot"],
-        Rule("How its nodes are bought: reserved ones are paid whether used or not, spot ones may be taken away."),
+        FieldMetadata(
+            "How its nodes are bought: reserved ones are paid whether used or not, spot ones may be taken away."
+        ),
     ] = "on_demand"
     tier: Annotated[
         Literal["serving", "awake_spare", "slept", "warm_node"],
-        Rule("What its replicas do: serve, or wait as headroom of the pool named in serves."),
+        FieldMetadata("What its replicas do: serve, or wait as headroom of the pool named in serves."),
     ] = "serving"
     serves: Annotated[
-        PoolName | None, Rule("For a tier of headroom: the pool whose scale-out takes from it.", example=None)
+        PoolName | None, FieldMetadata("For a tier of headroom: the pool whose scale-out takes from it.", example=None)
     ] = None
     price_usd_per_hour: Annotated[
         float | None,
-        Rule("What a replica costs; null: not known, and as dear as the dearest. USD per hour.", ge=0, le=100_000),
+        FieldMetadata(
+            "What a replica costs; null: not known, and as dear as the dearest. USD per hour.", ge=0, le=100_000
+        ),
     ] = None
-    gpus_per_replica: Annotated[int, Rule("What a replica counts for in budgets of GPUs. GPUs.", ge=0, le=1024)] = 1
+    gpus_per_replica: Annotated[
+        int, FieldMetadata("What a replica counts for in budgets of GPUs. GPUs.", ge=0, le=1024)
+    ] = 1
     work_per_replica: Annotated[
         float,
-        Rule("What a replica carries, as a share of a replica of reference (1): 0.4 for a smaller GPU.", gt=0, le=1000),
+        FieldMetadata(
+            "What a replica carries, as a share of a replica of reference (1): 0.4 for a smaller GPU.", gt=0, le=1000
+        ),
     ] = 1.0
     lead_time_s: Annotated[
         float,
-        Rule("From decision to serving, until it has been measured. Seconds.", ge=0, le=7200),
+        FieldMetadata("From decision to serving, until it has been measured. Seconds.", ge=0, le=7200),
     ] = 120.0
     notice_s: Annotated[
         float,
-        Rule(
+        FieldMetadata(
             "How long ahead its cloud announces that it takes a spot replica, where that is heard and it serves on:"
             " AWS 120, Google and Azure 30; half believed until losses show. 0: never. Seconds.",
             ge=0,
             le=7200,
         ),
     ] = 0.0
-    zone: Annotated[str | None, Rule("Its zone, where it has one: shortages are remembered by it.")] = None
-    accelerator: Annotated[str | None, Rule("Its GPU or machine type: shortages are remembered by it.")] = None
+    zone: Annotated[str | None, FieldMetadata("Its zone, where it has one: shortages are remembered by it.")] = None
+    accelerator: Annotated[str | None, FieldMetadata("Its GPU or machine type: shortages are remembered by it.")] = None
     on_foreign_writer: Annotated[
         Literal["yield", "take_over"],
-        Rule("When somebody else sizes this pool too: leave it to them and say so, or write all the same."),
+        FieldMetadata("When somebody else sizes this pool too: leave it to them and say so, or write all the same."),
     ] = "yield"
 
     def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
@@ -126,12 +138,14 @@ class Pool:
 class Slo:
     """What users are promised: the share of requests that meet every limit given."""
 
-    ttft_s: Annotated[float | None, Rule("Time to first token at most; null: not promised. Seconds.", gt=0)] = 1.0
+    ttft_s: Annotated[
+        float | None, FieldMetadata("Time to first token at most; null: not promised. Seconds.", gt=0)
+    ] = 1.0
     itl_s: Annotated[
-        float | None, Rule("A request's mean time between tokens at most; null: not promised. Seconds.", gt=0)
+        float | None, FieldMetadata("A request's mean time between tokens at most; null: not promised. Seconds.", gt=0)
     ] = 0.05
-    e2e_s: Annotated[float | None, Rule("Whole request at most; null: not promised. Seconds.", gt=0)] = None
-    share: Annotated[float, Rule("Share of requests that must meet them.", gt=0, le=1)] = 0.99
+    e2e_s: Annotated[float | None, FieldMetadata("Whole request at most; null: not promised. Seconds.", gt=0)] = None
+    share: Annotated[float, FieldMetadata("Share of requests that must meet them.", gt=0, le=1)] = 0.99
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.ttft_s is None and self.itl_s is None and self.e2e_s is None:
@@ -139,15 +153,16 @@ class Slo:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ladder:
+class CostAllocationSpec:
     """How work is shared out over pools that differ in market, price or worth."""
 
     floor_replicas: Annotated[
-        int, Rule("Replicas' worth kept where nothing is taken away: on demand or reserved.", ge=0)
+        int, FieldMetadata("Replicas' worth kept where nothing is taken away: on demand or reserved.", ge=0)
     ] = 0
-    floor_share: Annotated[float, Rule("The same as a share of the work, if that is more.", ge=0, le=1)] = 0.0
+    floor_share: Annotated[float, FieldMetadata("The same as a share of the work, if that is more.", ge=0, le=1)] = 0.0
     payback_s: Annotated[
-        float, Rule("A move to a cheaper pool must earn back its start within this time. Seconds.", gt=0, le=604_800)
+        float,
+        FieldMetadata("A move to a cheaper pool must earn back its start within this time. Seconds.", gt=0, le=604_800),
     ] = 3600.0
 
 
@@ -155,19 +170,23 @@ class Ladder:
 class WorkloadSpec:
     """One served model being scaled."""
 
-    workload: Annotated[str, Rule("The workload's name, unique in the daemon.", pattern=NAME, example="llama-chat")]
-    max_replicas: Annotated[int, Rule("Never more replicas than this.", ge=1, le=100_000, example=20)]
-    sources: Annotated[Mapping[str, Any], ByKind("source"), Rule("Where readings come from, by name.")]
-    policies: Annotated[Mapping[PolicyName, Any], ByKind("policy"), Rule("What each wants; the largest need wins.")]
-    pools: Annotated[
-        Mapping[PoolName, Any], ByKind("pool"), Rule("What is resized, by name, filled in the order listed.")
+    workload: Annotated[
+        str, FieldMetadata("The workload's name, unique in the daemon.", pattern=NAME, example="llama-chat")
     ]
-    min_replicas: Annotated[int, Rule("Never fewer replicas than this; 0 allows scale to zero.", ge=0)] = 1
-    interval_s: Annotated[float, Rule("Between two turns. Seconds.", gt=0, le=3600)] = 15.0
-    deadline_s: Annotated[float, Rule("For each read and each write of a turn. Seconds.", gt=0, le=300)] = 10.0
+    max_replicas: Annotated[int, FieldMetadata("Never more replicas than this.", ge=1, le=100_000, example=20)]
+    sources: Annotated[Mapping[str, Any], ByKind("source"), FieldMetadata("Where readings come from, by name.")]
+    policies: Annotated[
+        Mapping[PolicyName, Any], ByKind("policy"), FieldMetadata("What each wants; the largest need wins.")
+    ]
+    pools: Annotated[
+        Mapping[PoolName, Any], ByKind("pool"), FieldMetadata("What is resized, by name, filled in the order listed.")
+    ]
+    min_replicas: Annotated[int, FieldMetadata("Never fewer replicas than this; 0 allows scale to zero.", ge=0)] = 1
+    interval_s: Annotated[float, FieldMetadata("Between two turns. Seconds.", gt=0, le=3600)] = 15.0
+    deadline_s: Annotated[float, FieldMetadata("For each read and each write of a turn. Seconds.", gt=0, le=300)] = 10.0
     cooldown_s: Annotated[
         float,
-        Rule(
+        FieldMetadata(
             "To zero once no policy saw work above its activation for this long, whatever need is left; scale_down's"
             " window is not waited for, its steps are. Seconds.",
             ge=0,
@@ -175,13 +194,15 @@ class WorkloadSpec:
         ),
     ] = 300.0
     tolerance: Annotated[
-        float, Rule("A need within this share of the present size changes nothing. Share.", ge=0, lt=1)
+        float, FieldMetadata("A need within this share of the present size changes nothing. Share.", ge=0, lt=1)
     ] = 0.1
-    paused: Annotated[bool, Rule("Observe and decide, but hold the size.")] = False
-    slo: Annotated[Slo | None, Rule("What users are promised; null: nothing that policies could aim at.")] = None
+    paused: Annotated[bool, FieldMetadata("Observe and decide, but hold the size.")] = False
+    slo: Annotated[Slo | None, FieldMetadata("What users are promised; null: nothing that policies could aim at.")] = (
+        None
+    )
     lateness_ratio: Annotated[
         float,
-        Rule(
+        FieldMetadata(
             "The price of a replica's worth of work that waits, over the price of a replica that idles: 19 covers the"
             " 0.95 quantile of demand.",
             gt=0,
@@ -189,29 +210,30 @@ class WorkloadSpec:
         ),
     ] = 19.0
     priority: Annotated[
-        int, Rule("Whose need goes first where the fleet's budget is short: the higher number.", ge=-1000, le=1000)
+        int,
+        FieldMetadata("Whose need goes first where the fleet's budget is short: the higher number.", ge=-1000, le=1000),
     ] = 0
     override: Annotated[
         Override | None,
-        Rule(
+        FieldMetadata(
             "A size set by hand, for a while, as in {replicas: 12, until: '2026-06-01T10:00Z', reason: launch}; null:"
             " none. It stands above policies, windows, steps and maintenance. Bounds hold unless it says beyond_bounds:"
             " true; budgets and the blast radius hold, and nothing shrinks blind."
         ),
     ] = None
-    ladder: Annotated[Ladder, Rule("How pools that differ in market, price or worth share the work.")] = field(
-        default_factory=Ladder
-    )
-    scale_up: Annotated[ScaleUp, Rule("How fast it may grow.")] = field(default_factory=ScaleUp)
-    scale_down: Annotated[ScaleDown, Rule("How fast it may shrink.")] = field(default_factory=ScaleDown)
-    budget: Annotated[Budget, Rule("What it may hold at a time.")] = field(default_factory=Budget)
-    blast_radius: Annotated[BlastRadius, Rule("How much of it may be scaled in within a window.")] = field(
+    ladder: Annotated[
+        CostAllocationSpec, FieldMetadata("How pools that differ in market, price or worth share the work.")
+    ] = field(default_factory=CostAllocationSpec)
+    scale_up: Annotated[ScaleUp, FieldMetadata("How fast it may grow.")] = field(default_factory=ScaleUp)
+    scale_down: Annotated[ScaleDown, FieldMetadata("How fast it may shrink.")] = field(default_factory=ScaleDown)
+    budget: Annotated[Budget, FieldMetadata("What it may hold at a time.")] = field(default_factory=Budget)
+    blast_radius: Annotated[BlastRadius, FieldMetadata("How much of it may be scaled in within a window.")] = field(
         default_factory=BlastRadius
     )
-    late_growth: Annotated[LateGrowth, Rule("When to stop buying replicas because users wait too long.")] = field(
-        default_factory=LateGrowth
+    late_growth: Annotated[LateGrowth, FieldMetadata("When to stop buying replicas because users wait too long.")] = (
+        field(default_factory=LateGrowth)
     )
-    maintenance: Annotated[Maintenance, Rule("Weekly windows in which the size is left alone.")] = field(
+    maintenance: Annotated[Maintenance, FieldMetadata("Weekly windows in which the size is left alone.")] = field(
         default_factory=Maintenance
     )
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -20,16 +20,16 @@ CLOCK_TIME = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
 class Span:
     """A span of local wall-clock time on some days of the week."""
 
-    start: Annotated[str, Rule("Local time at which it opens, HH:MM.", pattern=CLOCK_TIME, example="08:00")]
+    start: Annotated[str, FieldMetadata("Local time at which it opens, HH:MM.", pattern=CLOCK_TIME, example="08:00")]
     end: Annotated[
         str,
-        Rule(
+        FieldMetadata(
             "Local time at which it closes, HH:MM; at or before the start: the next day.",
             pattern=CLOCK_TIME,
             example="18:00",
         ),
     ]
-    days: Annotated[tuple[Day, ...], Rule("Days on which it opens.")] = DAYS
+    days: Annotated[tuple[Day, ...], FieldMetadata("Days on which it opens.")] = DAYS
 
     def covers(self, local: datetime) -> bool:
         """Whether it is open at `local`, a wall-clock time in its zone.

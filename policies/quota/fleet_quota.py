@@ -23,29 +23,29 @@ from numpy.typing import NDArray
 from policies.guard.blast_radius import removable
 from policies.guard.budget import EPSILON
 from policies.model import Grant, Quota, WorkloadName
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from policies.model.limits import BlastRadius
-from policies.quota.resource_claims import Amount, Claims
+from policies.quota.resource_claims import Amount, ResourceClaims
 
 SHOWN: Final = 3
 """Names in a reason, at the most: enough to go and look."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fleet:
+class FleetLimits:
     """Limits that span all workloads of this daemon. Whose need goes first is the workloads' priority."""
 
-    max_gpus: Annotated[int | None, Rule("GPUs of all workloads at most; null: no limit. GPUs.", ge=0)] = None
+    max_gpus: Annotated[int | None, FieldMetadata("GPUs of all workloads at most; null: no limit. GPUs.", ge=0)] = None
     max_usd_per_hour: Annotated[
         float | None,
-        Rule(
+        FieldMetadata(
             "Price of all replicas at most, but for reserved pools; every other pool then needs a price; null: no"
             " limit. USD per hour.",
             ge=0,
         ),
     ] = None
-    blast_radius: Annotated[BlastRadius, Rule("How much of the fleet may be scaled in within a window.")] = field(
-        default_factory=BlastRadius
+    blast_radius: Annotated[BlastRadius, FieldMetadata("How much of the fleet may be scaled in within a window.")] = (
+        field(default_factory=BlastRadius)
     )
 
     @property
@@ -54,13 +54,13 @@ class Fleet:
         return self.max_gpus is not None or self.max_usd_per_hour is not None or self.blast_radius.share < 1.0
 
 
-def grant(fleet: Fleet, me: WorkloadName, claims: Claims, removed: int = 0, largest: int = 0) -> Grant:
+def grant(fleet: FleetLimits, me: WorkloadName, claims: ResourceClaims, removed: int = 0, largest: int = 0) -> Grant:
     """What `me` may hold and remove now. In its window `removed` replicas of `largest` went, whosever they were."""
     own, others = claims[me], claims.others(me)
     unread = sorted(claims.unread - {me})
     dark = ", ".join(unread[:SHOWN]) + (f" and {len(unread) - SHOWN} more" if len(unread) > SHOWN else "")
-    gpus = Due(own.priority, own.gpus, others[0], *others[1:4])
-    usd_per_hour = Due(own.priority, own.usd_per_hour, others[0], *others[4:7])
+    gpus = QuotaShare(own.priority, own.gpus, others[0], *others[1:4])
+    usd_per_hour = QuotaShare(own.priority, own.usd_per_hour, others[0], *others[4:7])
     return Grant(
         None if fleet.max_gpus is None else gpus.quota("max_gpus", fleet.max_gpus, dark),
         None
@@ -71,7 +71,7 @@ def grant(fleet: Fleet, me: WorkloadName, claims: Claims, removed: int = 0, larg
     )
 
 
-class Due(NamedTuple):
+class QuotaShare(NamedTuple):
     """What of a limit is due to one of `priority` that has `own`, beside others: a column each."""
 
     priority: int

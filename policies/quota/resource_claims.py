@@ -27,7 +27,7 @@ class Amount(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class ResourceClaim:
     """One workload's latest state, as the fleet sees it. `unread` where its size was never seen: it counts in full."""
 
     priority: int
@@ -37,7 +37,7 @@ class Claim:
     unread: bool = False
 
 
-def claim(spec: WorkloadSpec, sizes: Mapping[PoolName, int] | None, needed: float | None) -> Claim:
+def claim(spec: WorkloadSpec, sizes: Mapping[PoolName, int] | None, needed: float | None) -> ResourceClaim:
     """A workload's claim. `sizes` are its pools' sizes, None where one was never seen: it then counts as its maximum.
 
     `needed` is in replicas, None where it is not known: what is held is then needed.
@@ -45,7 +45,7 @@ def claim(spec: WorkloadSpec, sizes: Mapping[PoolName, int] | None, needed: floa
     current = spec.max_replicas if sizes is None else sum(sizes.values())
     wanted = current if needed is None else math.ceil(needed - EPSILON)
     wanted = max(spec.min_replicas, min(wanted, spec.max_replicas))
-    return Claim(
+    return ResourceClaim(
         spec.priority,
         current,
         _amount(spec, sizes, wanted, gpus, spec.budget.gpus),
@@ -96,23 +96,23 @@ def least(spec: WorkloadSpec, unit: Callable[[Pool], float]) -> float:
     return sum(pool.min_replicas * unit(pool) for pool in pools) + max(0, rest) * min(unit(pool) for pool in pools)
 
 
-class Claims:
+class ResourceClaims:
     """All workloads' claims side by side in columns, so that thousands are summed up at once."""
 
-    def __init__(self, claims: Mapping[WorkloadName, Claim] | None = None) -> None:
+    def __init__(self, claims: Mapping[WorkloadName, ResourceClaim] | None = None) -> None:
         self.replicas = 0
         """Those of all workloads whose size was ever read."""
         self.unread: set[WorkloadName] = set()
-        self._claims: dict[WorkloadName, Claim] = {}
+        self._claims: dict[WorkloadName, ResourceClaim] = {}
         self._at: dict[WorkloadName, int] = {}
         self._rows: NDArray[np.float64] = np.empty((0, 7))
         for name, made in (claims or {}).items():
             self.set(name, made)
 
-    def __getitem__(self, name: WorkloadName) -> Claim:
+    def __getitem__(self, name: WorkloadName) -> ResourceClaim:
         return self._claims[name]
 
-    def set(self, name: WorkloadName, made: Claim) -> None:
+    def set(self, name: WorkloadName, made: ResourceClaim) -> None:
         """The latest claim of a workload."""
         if name not in self._at:
             self._at[name] = len(self._at)

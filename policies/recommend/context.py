@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class PolicyContext:
     """What a policy sees of one turn.
 
     `ready` and `desired` are sums over the pools, None when a pool's size is not known. `demand` is None for policies
@@ -61,7 +61,7 @@ class Policy(Protocol):
     @property
     def lookback_s(self) -> float: ...
     def needs(self) -> tuple[str, ...]: ...
-    def recommend(self, name: PolicyName, view: View) -> Recommendation: ...
+    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation: ...
 
 
 @runtime_checkable
@@ -82,7 +82,7 @@ class LooksFarBack(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Situation:
+class RuleContext:
     """What the rules between a need and a size look at.
 
     `need` is the largest recommendation in replicas' worth of work, None when every policy is blind;

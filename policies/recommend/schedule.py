@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from policies.model import Evidence, PolicyName, Recommendation
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from policies.model.weekly_window import Span, local_time, said, zone_problems
-from policies.recommend.context import View
+from policies.recommend.context import PolicyContext
 
 
 @dataclass(frozen=True, kw_only=True)
 class Window(Span):
     """A span of local wall-clock time on some days of the week, and the replicas it asks for."""
 
-    replicas: Annotated[int, Rule("At least so many replicas inside it.", ge=1, example=4)]
+    replicas: Annotated[int, FieldMetadata("At least so many replicas inside it.", ge=1, example=4)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,14 +30,14 @@ class Schedule:
 
     windows: Annotated[
         tuple[Window, ...],
-        Rule(
+        FieldMetadata(
             "The windows, each by local start and end (HH:MM, an end at or before the start is the next day's), days"
             " (default: all) and least replicas; where some overlap, the largest counts.",
             example=({"start": "08:00", "end": "18:00", "replicas": 4, "days": ["mon", "tue", "wed", "thu", "fri"]},),
         ),
     ]
     time_zone: Annotated[
-        str, Rule("IANA name of the zone whose wall clock the windows follow.", example="Europe/Berlin")
+        str, FieldMetadata("IANA name of the zone whose wall clock the windows follow.", example="Europe/Berlin")
     ] = "UTC"
 
     def problems(self) -> Iterator[tuple[str, str]]:
@@ -48,7 +48,7 @@ class Schedule:
     def needs(self) -> tuple[str, ...]:
         return ()
 
-    def recommend(self, name: PolicyName, view: View) -> Recommendation:
+    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
         local = local_time(view.at, self.time_zone)
         replicas = max((w.replicas for w in self.windows if w.covers(local)), default=0)
         clock = said(local, self.time_zone)

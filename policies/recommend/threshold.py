@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from policies.model import Evidence, Fresh, PolicyName, Recommendation
-from policies.model.field_metadata import Rule
-from policies.recommend.context import View
+from policies.model.field_metadata import FieldMetadata
+from policies.recommend.context import PolicyContext
 from policies.signals.demand import (
     amount_work,
     filled_share,
@@ -27,7 +27,7 @@ from policies.signals.demand import (
 
 Source = Annotated[
     str | None,
-    Rule("The source to read; null: the only one that offers what this policy reads.", example="queue"),
+    FieldMetadata("The source to read; null: the only one that offers what this policy reads.", example="queue"),
 ]
 SOURCE = "The source to read; null: the only one that offers what this policy reads."
 
@@ -41,10 +41,10 @@ class QueueDepth:
     settles: ClassVar[bool] = False
     lookback_s: ClassVar[float] = 0.0
 
-    source: Annotated[str | None, Rule(SOURCE, example="sqs")] = None
+    source: Annotated[str | None, FieldMetadata(SOURCE, example="sqs")] = None
     target_per_replica: Annotated[
         float,
-        Rule(
+        FieldMetadata(
             "Messages a replica may have before another is needed. Messages. Twice KEDA's default for SQS, since"
             " messages in work are counted.",
             gt=0,
@@ -52,12 +52,14 @@ class QueueDepth:
     ] = 10.0
     count: Annotated[
         tuple[Literal["visible", "in_flight", "delayed"], ...],
-        Rule("Which messages count. Without in_flight the replica busy with the last message is taken away."),
+        FieldMetadata("Which messages count. Without in_flight the replica busy with the last message is taken away."),
     ] = ("visible", "in_flight")
-    activation: Annotated[float, Rule("Leave zero when more messages than this are counted. Messages.", ge=0)] = 0.0
+    activation: Annotated[
+        float, FieldMetadata("Leave zero when more messages than this are counted. Messages.", ge=0)
+    ] = 0.0
     groups_per_replica: Annotated[
         float | None,
-        Rule("For FIFO queues: message groups one replica works on at once; null sets no cap. Groups.", gt=0),
+        FieldMetadata("For FIFO queues: message groups one replica works on at once; null sets no cap. Groups.", gt=0),
     ] = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
@@ -67,7 +69,7 @@ class QueueDepth:
     def needs(self) -> tuple[str, ...]:
         return (*self.count, "groups_in_flight") if self.groups_per_replica else self.count
 
-    def recommend(self, name: PolicyName, view: View) -> Recommendation:
+    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
         used = signals(self.source, self.count)
         values, evidence, wrong = gather(used, view.readings)
         if evidence is Evidence.BLIND:
@@ -98,20 +100,22 @@ class Concurrency:
     settles: ClassVar[bool] = False
     lookback_s: ClassVar[float] = 0.0
 
-    source: Annotated[str | None, Rule(SOURCE, example="prometheus")] = None
+    source: Annotated[str | None, FieldMetadata(SOURCE, example="prometheus")] = None
     target_per_replica: Annotated[
         float,
-        Rule(
+        FieldMetadata(
             "Requests in the engine per replica. Requests. 100 as Knative and KubeAI have it; measure yours.",
             gt=0,
         ),
     ] = 100.0
-    activation: Annotated[float, Rule("Leave zero when more requests than this are there. Requests.", ge=0)] = 0.0
+    activation: Annotated[
+        float, FieldMetadata("Leave zero when more requests than this are there. Requests.", ge=0)
+    ] = 0.0
 
     def needs(self) -> tuple[str, ...]:
         return ("running", "waiting")
 
-    def recommend(self, name: PolicyName, view: View) -> Recommendation:
+    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
         used = signals(self.source, self.needs())
         values, evidence, wrong = gather(used, view.readings)
         if evidence is Evidence.BLIND:
@@ -123,11 +127,13 @@ class Concurrency:
         work = amount_work(requests, self.target_per_replica)
         return Recommendation(name, work, evidence, requests > self.activation, reason, used)
 
-    def filled(self, name: PolicyName, view: View, said: Recommendation) -> float | None:
+    def filled(self, name: PolicyName, view: PolicyContext, said: Recommendation) -> float | None:
         return filled_share(said.replicas, view, self.source)
 
 
-def _recommend_share(name: PolicyName, view: View, policy: GpuUtilization | KvCacheUsage, words: str) -> Recommendation:
+def _recommend_share(
+    name: PolicyName, view: PolicyContext, policy: GpuUtilization | KvCacheUsage, words: str
+) -> Recommendation:
     """A mean share over the ready replicas, brought to the policy's target."""
     (signal,) = signals(policy.source, policy.needs())
     values, evidence, wrong = gather((signal,), view.readings)
@@ -155,19 +161,19 @@ class GpuUtilization:
     settles: ClassVar[bool] = False
     lookback_s: ClassVar[float] = 0.0
 
-    source: Annotated[str | None, Rule(SOURCE, example="scrape")] = None
-    target: Annotated[float, Rule("Mean utilization to hold. Share.", gt=0, le=1)] = 0.70
+    source: Annotated[str | None, FieldMetadata(SOURCE, example="scrape")] = None
+    target: Annotated[float, FieldMetadata("Mean utilization to hold. Share.", gt=0, le=1)] = 0.70
     activation: Annotated[
-        float, Rule("Above this the replicas have work, and zero is out of the question. Share.", ge=0, lt=1)
+        float, FieldMetadata("Above this the replicas have work, and zero is out of the question. Share.", ge=0, lt=1)
     ] = 0.05
 
     def needs(self) -> tuple[str, ...]:
         return ("utilization",)
 
-    def recommend(self, name: PolicyName, view: View) -> Recommendation:
+    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
         return _recommend_share(name, view, self, "GPU utilization")
 
-    def filled(self, name: PolicyName, view: View, said: Recommendation) -> float | None:
+    def filled(self, name: PolicyName, view: PolicyContext, said: Recommendation) -> float | None:
         return filled_share(said.replicas, view, self.source)
 
 
@@ -184,19 +190,19 @@ class KvCacheUsage:
     settles: ClassVar[bool] = False
     lookback_s: ClassVar[float] = 0.0
 
-    source: Annotated[str | None, Rule(SOURCE, example="prometheus")] = None
-    target: Annotated[float, Rule("Mean usage to hold. Share.", gt=0, le=1)] = 0.80
+    source: Annotated[str | None, FieldMetadata(SOURCE, example="prometheus")] = None
+    target: Annotated[float, FieldMetadata("Mean usage to hold. Share.", gt=0, le=1)] = 0.80
     activation: Annotated[
-        float, Rule("Above this the replicas have work, and zero is out of the question. Share.", ge=0, lt=1)
+        float, FieldMetadata("Above this the replicas have work, and zero is out of the question. Share.", ge=0, lt=1)
     ] = 0.0
 
     def needs(self) -> tuple[str, ...]:
         return ("kv_cache_usage",)
 
-    def recommend(self, name: PolicyName, view: View) -> Recommendation:
+    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
         return _recommend_share(name, view, self, "KV-cache usage")
 
-    def filled(self, name: PolicyName, view: View, said: Recommendation) -> float | None:
+    def filled(self, name: PolicyName, view: PolicyContext, said: Recommendation) -> float | None:
         return filled_share(said.replicas, view, self.source)
 
 
@@ -208,20 +214,22 @@ class Metric:
     settles: ClassVar[bool] = False
     lookback_s: ClassVar[float] = 0.0
 
-    quantity: Annotated[str, Rule("The source's quantity.", example="generation_tokens_per_s")]
+    quantity: Annotated[str, FieldMetadata("The source's quantity.", example="generation_tokens_per_s")]
     target: Annotated[
         float,
-        Rule(
+        FieldMetadata(
             "The quantity's value per replica (total), or its mean over the replicas (mean).",
             gt=0,
             example=2500,
         ),
     ]
-    source: Annotated[str | None, Rule(SOURCE, example="prometheus")] = None
+    source: Annotated[str | None, FieldMetadata(SOURCE, example="prometheus")] = None
     across: Annotated[
-        Literal["total", "mean"], Rule("Whether the quantity is a total over the replicas or a mean of them.")
+        Literal["total", "mean"], FieldMetadata("Whether the quantity is a total over the replicas or a mean of them.")
     ] = "total"
-    activation: Annotated[float, Rule("Leave zero when a total is above this. The quantity's unit.", ge=0)] = 0.0
+    activation: Annotated[float, FieldMetadata("Leave zero when a total is above this. The quantity's unit.", ge=0)] = (
+        0.0
+    )
 
     @property
     def activates(self) -> bool:
@@ -230,7 +238,7 @@ class Metric:
     def needs(self) -> tuple[str, ...]:
         return (self.quantity,)
 
-    def recommend(self, name: PolicyName, view: View) -> Recommendation:
+    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
         used = signals(self.source, self.needs())
         values, evidence, wrong = gather(used, view.readings)
         if evidence is Evidence.BLIND:
@@ -250,7 +258,7 @@ class Metric:
             words += f", at least ({wrong})"
         return Recommendation(name, work, evidence, work > 0 and value > self.activation, words, used)
 
-    def filled(self, name: PolicyName, view: View, said: Recommendation) -> float | None:
+    def filled(self, name: PolicyName, view: PolicyContext, said: Recommendation) -> float | None:
         return filled_share(said.replicas, view, self.source)
 
 
@@ -265,13 +273,13 @@ class Headroom:
 
     share: Annotated[
         float,
-        Rule("Share of capacity left free. 0.5 runs at half capacity, for real-time work. Share.", ge=0, lt=1),
+        FieldMetadata("Share of capacity left free. 0.5 runs at half capacity, for real-time work. Share.", ge=0, lt=1),
     ] = 0.5
 
     def needs(self) -> tuple[str, ...]:
         return ()
 
-    def recommend(self, name: PolicyName, view: View) -> Recommendation:
+    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
         if view.demand is None:
             return Recommendation(name, None, Evidence.FULL, active=False, reason="no demand known to leave room above")
         work = with_headroom(view.demand, self.share)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from policies.model import PoolName
     from policies.model.spec import WorkloadSpec
-    from policies.recommend.context import View
+    from policies.recommend.context import PolicyContext
 
 
 def amount_work(amount: float, per_replica: float) -> float:
@@ -31,7 +31,7 @@ def share_work(share: float, ready: int, target: float) -> float:
     return ready * share / target
 
 
-def unshared(view: View) -> str:
+def unshared(view: PolicyContext) -> str:
     """Return why a mean share over the ready replicas says nothing; empty where it does."""
     if view.ready is None:
         return "the number of ready replicas is not known"
@@ -40,7 +40,7 @@ def unshared(view: View) -> str:
     return ""
 
 
-def filled_share(work: float | None, view: View, source: str | None) -> float:
+def filled_share(work: float | None, view: PolicyContext, source: str | None) -> float:
     """Return how full the ready replicas are by `work`, as a share of the target; infinity where requests wait.
 
     As many requests as ready replicas wait before it counts: an engine takes up one in its next step, and in a large

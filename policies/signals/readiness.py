@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from policies.history.ticks import History
     from policies.model import Observation
     from policies.model.spec import WorkloadSpec
-    from policies.recommend.context import Situation, View
+    from policies.recommend.context import PolicyContext, RuleContext
 
 COUNTS_S: Final = 900.0
 """A lost replica counts for this time: a GPU node is usually replaced within it or not at all. Seconds."""
@@ -51,7 +51,7 @@ class Filled(Protocol):
     the load is counted before it reaches the replicas, so that lost ones hide nothing.
     """
 
-    def __call__(self, name: PolicyName, view: View, said: Recommendation) -> float | None: ...
+    def __call__(self, name: PolicyName, view: PolicyContext, said: Recommendation) -> float | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ def _expected(spec: WorkloadSpec, were: NDArray[np.float64], held: NDArray[np.fl
 
 
 def counted(
-    found: Mapping[PolicyName, Recommendation], missing: NotReady, view: View, spec: WorkloadSpec
+    found: Mapping[PolicyName, Recommendation], missing: NotReady, view: PolicyContext, spec: WorkloadSpec
 ) -> tuple[dict[PolicyName, Recommendation], str]:
     """Return the recommendations with what lost replicas carried, and why the size may not fall.
 
@@ -143,7 +143,7 @@ def counted(
     return counted, full
 
 
-def hold(size: int, s: Situation) -> Step | None:
+def hold(size: int, s: RuleContext) -> Step | None:
     """Keep the size while the ready replicas are full and others are not ready."""
     return Step(RULE, s.current, s.full) if s.full and size < s.current else None
 
@@ -154,7 +154,7 @@ def _sees_no_work(policy: Any, said: Recommendation) -> bool:
     return upstream and said.evidence is Evidence.FULL and said.need == 0.0
 
 
-def _without(said: Recommendation, view: View) -> Recommendation:
+def _without(said: Recommendation, view: PolicyContext) -> Recommendation:
     """Return a recommendation while the queue before the replicas is empty: that none is ready then hides nothing."""
     readings = (view.readings.get(signal) for signal in said.used)
     whole_and_fresh = all(isinstance(reading, Fresh) and not reading.missing for reading in readings)
@@ -163,7 +163,7 @@ def _without(said: Recommendation, view: View) -> Recommendation:
     return replace(said, evidence=Evidence.FULL, reason=f"{said.reason}; but the queue before them is empty")
 
 
-def _with_lost(said: Recommendation, missing: NotReady, view: View, *, activates: bool) -> Recommendation:
+def _with_lost(said: Recommendation, missing: NotReady, view: PolicyContext, *, activates: bool) -> Recommendation:
     """Return a recommendation that counts lost replicas, and is a lower bound while none is ready."""
     if said.replicas is None:
         return said

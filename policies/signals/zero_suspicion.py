@@ -46,7 +46,7 @@ LOOKBACK_S: Final = LATELY_S + LONGEST_S
 
 
 @dataclass(frozen=True, slots=True)
-class Lie:
+class FalseZeroRun:
     """Zeros between two turns of like work: when they ended, how many turns and how many seconds they were."""
 
     at: float
@@ -55,7 +55,7 @@ class Lie:
 
 
 @dataclass(frozen=True, slots=True)
-class Odds:
+class FalseZeroRate:
     """So many turns were lies of those that told anything."""
 
     lied: int
@@ -68,7 +68,7 @@ class Odds:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class SuspicionLimits:
     """What a workload asks of evidence: its scale-down window and its interval. Seconds."""
 
     window_s: float
@@ -76,12 +76,12 @@ class Limits:
 
 
 @dataclass(slots=True)
-class Told:
+class SourceActivity:
     """What one source told lately: turns with work (when, and how much in all), the zeros since, and its lies."""
 
     at: array[float] = field(default_factory=lambda: array("d"))
     work: array[float] = field(default_factory=lambda: array("d"))
-    lies: deque[Lie] = field(default_factory=deque)
+    lies: deque[FalseZeroRun] = field(default_factory=deque)
     since: float | None = None
     zeros: int = 0
 
@@ -93,7 +93,7 @@ class Told:
             return
         if self.since is not None:
             if self._alike(work) and at - self.since <= SOON_S:
-                self.lies.append(Lie(at, self.zeros, at - self.since))
+                self.lies.append(FalseZeroRun(at, self.zeros, at - self.since))
             self.since, self.zeros = None, 0
         self.at.append(at)
         self.work.append(work)
@@ -105,10 +105,10 @@ class Told:
     def shift(self, step_s: float) -> None:
         """Move its past by `step_s`."""
         self.at = array("d", (at + step_s for at in self.at))
-        self.lies = deque(Lie(lie.at + step_s, lie.turns, lie.lasted_s) for lie in self.lies)
+        self.lies = deque(FalseZeroRun(lie.at + step_s, lie.turns, lie.lasted_s) for lie in self.lies)
         self.since = None if self.since is None else self.since + step_s
 
-    def doubt(self, at: float, limits: Limits, *, rates: bool) -> str:
+    def doubt(self, at: float, limits: SuspicionLimits, *, rates: bool) -> str:
         """Why a zero told `at` is not believed; empty where it is. `rates`: whether it tells rates too."""
         since = at if self.since is None else self.since
         if not self.at or self.work[-1] < PLENTY or since - self.at[-1] > SOON_S:
@@ -135,10 +135,10 @@ class Told:
         words = f"{worst.lied} of {worst.told} turns lately were such, for up to {longest_s:.0f} s, and taken back"
         return max(math.log(SURE) / math.log(worst.share) * interval_s, TWICE * longest_s), words
 
-    def _odds(self, after: float) -> Odds | None:
+    def _odds(self, after: float) -> FalseZeroRate | None:
         """How often it lied `after`; None where it was not caught."""
         lied = sum(lie.turns for lie in self.lies if lie.at >= after)
-        return Odds(lied, lied + len(self.at) - bisect_left(self.at, after)) if lied else None
+        return FalseZeroRate(lied, lied + len(self.at) - bisect_left(self.at, after)) if lied else None
 
     def _sudden(self, since: float, interval_s: float) -> bool:
         """Whether the work was gone from one turn to the next, not fading before."""
@@ -146,25 +146,25 @@ class Told:
         return since - self.at[-1] <= GAP_TURNS * interval_s and self.work[-1] >= lately / 2.0
 
 
-class Credit:
+class ZeroSuspicion:
     """How far the zeros of each source are to be believed: a function of the turns noted."""
 
     def __init__(self) -> None:
-        self._told: dict[str, Told] = {}
+        self._told: dict[str, SourceActivity] = {}
 
     def note(self, seen: Observation) -> None:
         """Add a turn."""
         for source, values in _fresh(seen).items():
             work = _work(values, seen)
             if source in self._told or work:
-                self._told.setdefault(source, Told()).note(seen.at, work)
+                self._told.setdefault(source, SourceActivity()).note(seen.at, work)
 
     def shift(self, step_s: float) -> None:
         """Move the past by `step_s`, as the wall clock was."""
         for told in self._told.values():
             told.shift(step_s)
 
-    def doubted(self, seen: Observation, limits: Limits) -> dict[str, str]:
+    def doubted(self, seen: Observation, limits: SuspicionLimits) -> dict[str, str]:
         """The sources whose zeros are not believed, and why."""
         found = {}
         for source, values in _fresh(seen).items():

@@ -19,13 +19,13 @@ from policies.stabilize.rules import whole
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from policies.recommend.context import Situation
+    from policies.recommend.context import RuleContext
 
 LEAST_S: Final = 60.0
 """The pace of a need is measured over a scale-down window, and over no less than this."""
 
 
-def keep_pending(size: int, s: Situation) -> Step | None:
+def keep_pending(size: int, s: RuleContext) -> Step | None:
     """While work waits: no fewer than serve and those pending that serve before ready replicas alone would be done.
 
     4 serve, 15 are pending and come in 400 s, 19 were needed and 14 are now: the size stays 19. Where the need falls by
@@ -43,14 +43,14 @@ def keep_pending(size: int, s: Situation) -> Step | None:
     return Step("pending", kept, f"work waits, and {kept - s.ready} pending replicas serve before it is done")
 
 
-def _waits(s: Situation) -> bool:
+def _waits(s: RuleContext) -> bool:
     """Whether messages wait in a queue, or more requests in engines than these take up in their next step."""
     noise = {"visible": 0.0, "waiting": SURGE * max(1, s.ready or 0)}
     quantities = ((signal.rpartition(".")[2], reading) for signal, reading in s.seen.readings.items())
     return any(isinstance(r, Fresh) and r.value > noise[q] for q, r in quantities if q in noise)
 
 
-def _lasts_s(need: float, ready: int, s: Situation) -> float:
+def _lasts_s(need: float, ready: int, s: RuleContext) -> float:
     """How long the need stays above what serves at its pace (least squares); infinite where it does not fall."""
     since = s.now - max(s.spec.scale_down.window_s, LEAST_S)
     at = np.append(s.history.column(AT, since), s.now)
@@ -61,7 +61,7 @@ def _lasts_s(need: float, ready: int, s: Situation) -> float:
     return (need - ready) * float(off @ off) / fell if fell > 0 else math.inf
 
 
-def _pending(s: Situation) -> Iterator[tuple[float, float]]:
+def _pending(s: RuleContext) -> Iterator[tuple[float, float]]:
     """Each pending replica that is counted on: the seconds until it is likely to serve, and what it carries."""
     for name in s.sizes:
         pool, reading, market = s.spec.pools[name], s.seen.pools[name], s.history.markets.of(name)

@@ -17,7 +17,7 @@ from policies.model import Step
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from policies.recommend.context import Situation
+    from policies.recommend.context import RuleContext
 
 EPSILON = 1e-9
 """Above rounding noise in a quotient (10.000000000000002 replicas are 10), below any work that matters."""
@@ -28,7 +28,7 @@ def whole(work: float) -> int:
     return math.ceil(work - EPSILON)
 
 
-def tolerate(size: int, s: Situation) -> Step | None:
+def tolerate(size: int, s: RuleContext) -> Step | None:
     """The HPA's dead band: a need so near the present size that changing it would only be churn."""
     if s.need is None or s.current in {0, size}:
         return None
@@ -37,7 +37,7 @@ def tolerate(size: int, s: Situation) -> Step | None:
     return None
 
 
-def stay_awake(size: int, s: Situation) -> Step | None:
+def stay_awake(size: int, s: RuleContext) -> Step | None:
     """At least one replica while there is work, and until `cooldown_s` has provably passed without any."""
     if s.need is None or size >= 1:
         return None
@@ -49,7 +49,7 @@ def stay_awake(size: int, s: Situation) -> Step | None:
     return Step("cooldown", 1, why) if why else None
 
 
-def rest(size: int, s: Situation) -> Step | None:
+def rest(size: int, s: RuleContext) -> Step | None:
     """Zero once no policy is active and `cooldown_s` has provably passed so, whatever need is left below activation.
 
     It comes after tolerance and windows, so that neither keeps a replica for that need: 2 messages at 10 per replica
@@ -65,7 +65,7 @@ def rest(size: int, s: Situation) -> Step | None:
     return Step("cooldown", 0, f"no work above the activation threshold for {s.spec.cooldown_s:g} s")
 
 
-def _why_awake(s: Situation) -> str:
+def _why_awake(s: RuleContext) -> str:
     """Why a workload without work now may not go to zero yet; empty where it may."""
     cooldown_s = s.spec.cooldown_s
     since = s.now - cooldown_s
@@ -76,7 +76,7 @@ def _why_awake(s: Situation) -> str:
     return ""
 
 
-def hold_back_growth(size: int, s: Situation) -> Step | None:
+def hold_back_growth(size: int, s: RuleContext) -> Step | None:
     """The smallest need in the scale-up window, where one is configured."""
     window_s = s.spec.scale_up.window_s
     if size <= s.current or window_s == 0:
@@ -88,7 +88,7 @@ def hold_back_growth(size: int, s: Situation) -> Step | None:
     return None
 
 
-def hold_back_shrinking(size: int, s: Situation) -> Step | None:
+def hold_back_shrinking(size: int, s: RuleContext) -> Step | None:
     """The largest need in the scale-down window, and no less than the present size while the window has gaps."""
     window_s = s.spec.scale_down.window_s
     if size >= s.current or window_s == 0:
@@ -103,7 +103,7 @@ def hold_back_shrinking(size: int, s: Situation) -> Step | None:
     return None
 
 
-def limit_step(size: int, s: Situation) -> Step | None:
+def limit_step(size: int, s: RuleContext) -> Step | None:
     """So many replicas, or such a share of the size, per period; from the size at the period's start."""
     if size == s.current:
         return None
@@ -129,7 +129,7 @@ def _known(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return values[~np.isnan(values)]
 
 
-def _unproven(since: float, s: Situation) -> bool:
+def _unproven(since: float, s: RuleContext) -> bool:
     """Whether [since, now] has a stretch without full evidence that is too long to vouch for the whole."""
     allowed_s = max(s.spec.scale_down.max_blind_s, 2.5 * s.spec.interval_s)
     return s.history.longest_gap_s(MAY_LOWER, since, s.now) > allowed_s

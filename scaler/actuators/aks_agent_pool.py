@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
 from policies.model import PoolName, WorkloadName
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from policies.model.spec import Pool, Target
 from scaler.clouds.azure.account import EVENTS_DOC, EVENTS_EXAMPLE, EVENTS_URL, GROUP, NAME, AzureAccount, path_of
 from scaler.ports import Context
@@ -20,12 +20,14 @@ class AksAgentPool(Pool):
     """The nodes of an AKS agent pool."""
 
     resource_group: Annotated[
-        str, Rule("The cluster's resource group, not the one of its nodes.", pattern=GROUP, example="llm")
+        str, FieldMetadata("The cluster's resource group, not the one of its nodes.", pattern=GROUP, example="llm")
     ]
-    cluster: Annotated[str, Rule("Name of the cluster.", pattern=NAME, example="llm")]
-    agent_pool: Annotated[str, Rule("Name of the agent pool.", pattern=r"^[a-z][a-z0-9]{0,11}$", example="h100spot")]
-    account: Annotated[AzureAccount, Rule("Subscription and identity.")] = field(default_factory=AzureAccount)
-    events_url: Annotated[str | None, Rule(EVENTS_DOC, pattern=EVENTS_URL, example=EVENTS_EXAMPLE)] = None
+    cluster: Annotated[str, FieldMetadata("Name of the cluster.", pattern=NAME, example="llm")]
+    agent_pool: Annotated[
+        str, FieldMetadata("Name of the agent pool.", pattern=r"^[a-z][a-z0-9]{0,11}$", example="h100spot")
+    ]
+    account: Annotated[AzureAccount, FieldMetadata("Subscription and identity.")] = field(default_factory=AzureAccount)
+    events_url: Annotated[str | None, FieldMetadata(EVENTS_DOC, pattern=EVENTS_URL, example=EVENTS_EXAMPLE)] = None
 
     @property
     def cluster_path(self) -> str:

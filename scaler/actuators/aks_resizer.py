@@ -16,12 +16,12 @@ from scaler.clouds.azure.errors import shaped
 from scaler.clouds.azure.operations import ENDED, Operation
 from scaler.clouds.azure.pool_context import permits, reserved
 from scaler.clouds.azure.pool_status import PoolView, kind_of, whole
-from scaler.clouds.azure.scheduled_events import Listener, listener
+from scaler.clouds.azure.scheduled_events import ScheduledEventsListener, listener
 from scaler.clouds.azure.session import AKS_PUT, Arm, arm, through
-from scaler.clouds.azure.shared_reads import SLOW_S, TURN_S, Recent, recent
+from scaler.clouds.azure.shared_reads import SLOW_S, TURN_S, RecentAnswers, recent
 from scaler.clouds.azure.virtual_machines import READ, READ_INSTANCES, Vm, machines
 from scaler.clouds.interruptions import board
-from scaler.clouds.rest import Answer, Body, Rest
+from scaler.clouds.rest import Body, Rest, RestResponse
 from scaler.ports import Conflict, Context, Misconfigured, Permit, Unavailable
 
 READ_CLUSTER: Final = "Microsoft.ContainerService/managedClusters/read"
@@ -53,9 +53,9 @@ class AksResizer:
         context: Context,
         arm: Arm,
         puts: Rest,
-        recent: Recent,
+        recent: RecentAnswers,
         view: PoolView,
-        heard: Listener | None,
+        heard: ScheduledEventsListener | None,
     ) -> None:
         self._spec = spec
         self._clock = context.clock
@@ -112,13 +112,13 @@ class AksResizer:
         self._operation.accepted(answer)
         self._view.losses.leaving(0 if broken else seen.ready - replicas)
 
-    async def _put(self, profile: Mapping[str, Any], replicas: int) -> Answer:
+    async def _put(self, profile: Mapping[str, Any], replicas: int) -> RestResponse:
         told = {k: v for k, v in profile.items() if k not in TOLD}
         body = {"properties": {**told, "count": replicas}}
         version = str(profile.get("eTag") or "")
         return await self._arm.write("PUT", WRITE, self._spec.path, body, version=version, through=self._puts)
 
-    async def _remove(self, broken: Sequence[Vm]) -> Answer:
+    async def _remove(self, broken: Sequence[Vm]) -> RestResponse:
         """Nodes that failed or were evicted go first, by name: left to AKS, it might remove those that serve."""
         asked = {"machineNames": [vm.host for vm in broken]}
         return await self._arm.write("POST", DELETE, f"{self._spec.path}/deleteMachines", asked)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from policies.model import PoolName, WorkloadName
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from policies.model.spec import Target
 from scaler.actuators.aws_pool import AwsPool
 from scaler.ports import Context
@@ -21,10 +21,10 @@ GROUP_NAME: Final = r"^[^/:\s]{1,255}$"
 class Asg(AwsPool):
     """The instances of an EC2 Auto Scaling group."""
 
-    group: Annotated[str, Rule("Name of the group.", pattern=GROUP_NAME, example="llama-chat-h100")]
+    group: Annotated[str, FieldMetadata("Name of the group.", pattern=GROUP_NAME, example="llama-chat-h100")]
     launch: Annotated[
         Literal["desired_capacity", "instances"],
-        Rule(
+        FieldMetadata(
             "How it grows: by the group's desired capacity, or by LaunchInstances, zone by zone, which tells a lack of"
             " capacity at once (groups with a launch template, all on demand or all spot)."
         ),

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 from policies.model import Fresh, PoolStatus, Shortfall
 from scaler.actuators.aws_resizer import AwsResizer
 from scaler.clouds.aws import auto_scaling_groups
-from scaler.clouds.aws.auto_scaling_groups import Group, Groups
+from scaler.clouds.aws.auto_scaling_groups import AutoScalingGroup, AutoScalingGroups
 from scaler.clouds.aws.foreign_writes import within
-from scaler.clouds.aws.launch_failures import Failure, failure, joined
+from scaler.clouds.aws.launch_failures import LaunchFailure, failure, joined
 from scaler.ports import Conflict, Context, Misconfigured, PortError, Unavailable
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ SHOWN_S: Final = 60.0
 class AsgResizer(AwsResizer):
     """The actuator's port."""
 
-    _groups: Groups
+    _groups: AutoScalingGroups
 
     def __init__(self, spec: Asg, context: Context) -> None:
         super().__init__(spec, context, f"Auto Scaling group {spec.group}")
@@ -42,7 +42,7 @@ class AsgResizer(AwsResizer):
     async def _connect(self) -> None:
         self._groups = await auto_scaling_groups.groups(self._context, self._spec.account)
 
-    async def _group(self, *, first: bool = False) -> Group:
+    async def _group(self, *, first: bool = False) -> AutoScalingGroup:
         return await self._groups.group(self._spec.group, self._spec.market, first=first)
 
     async def _status(self) -> Fresh[PoolStatus]:
@@ -67,7 +67,7 @@ class AsgResizer(AwsResizer):
         else:
             await self._set(group, replicas)
 
-    async def _set(self, group: Group, replicas: int) -> None:
+    async def _set(self, group: AutoScalingGroup, replicas: int) -> None:
         self._hand.ask(group.desired, [replicas])
         await self._groups.service.call(
             "SetDesiredCapacity",
@@ -78,13 +78,13 @@ class AsgResizer(AwsResizer):
             HonorCooldown=False,
         )
 
-    async def _launch(self, group: Group, replicas: int) -> None:
+    async def _launch(self, group: AutoScalingGroup, replicas: int) -> None:
         """Instances zone by zone, the emptiest zone first, until all are there or no zone has any more."""
         if any(m.units != 1 for m in group.machines):
             raise Misconfigured(f"{self._what} weighs its instances: that goes with launch: desired_capacity only")
         self._wait_for(group)
         self._hand.ask(group.desired, range(group.desired + 1, replicas + 1))
-        failures: list[Failure] = []
+        failures: list[LaunchFailure] = []
         left = replicas - group.desired
         for zone in self._zones(group):
             if left > 0:
@@ -94,12 +94,12 @@ class AsgResizer(AwsResizer):
         if left > 0 and failures:
             raise joined(failures).error()
 
-    def _wait_for(self, group: Group) -> None:
+    def _wait_for(self, group: AutoScalingGroup) -> None:
         """Raise `Conflict` while the group does not show what it launched: what is missing would be launched again."""
         if unseen := self._unseen(group):
             raise Conflict(f"{self._what} does not show {unseen} instances that it has just launched")
 
-    def _unseen(self, group: Group) -> int:
+    def _unseen(self, group: AutoScalingGroup) -> int:
         """How many of those launched a moment ago the group has not shown yet."""
         now, shown = self._context.clock.now(), {m.id for m in group.machines}
         self._launched = {
@@ -107,7 +107,7 @@ class AsgResizer(AwsResizer):
         }
         return len(self._launched)
 
-    def _zones(self, group: Group) -> list[str]:
+    def _zones(self, group: AutoScalingGroup) -> list[str]:
         """The pool's own zone, or all of the group's."""
         zone = self._spec.zone
         if zone is not None and zone not in group.zones:
@@ -117,7 +117,7 @@ class AsgResizer(AwsResizer):
         held = Counter(m.zone for m in group.machines)
         return sorted(group.zones, key=lambda zone: (held[zone], zone))
 
-    async def _launch_in(self, zone: str, count: int, present: int) -> tuple[int, list[Failure]]:
+    async def _launch_in(self, zone: str, count: int, present: int) -> tuple[int, list[LaunchFailure]]:
         """How many instances come in a zone, and what was refused. Raises port errors.
 
         Where the answer is lost, whether it was done is not known: said again, it has the same token.
@@ -147,7 +147,7 @@ class AsgResizer(AwsResizer):
         self._launched |= dict.fromkeys(launched, self._context.clock.now())
         return len(launched), refused
 
-    def _refused(self, error: Mapping[str, Any], zone: str) -> Failure:
+    def _refused(self, error: Mapping[str, Any], zone: str) -> LaunchFailure:
         return failure(
             str(error.get("ErrorMessage", "")),
             str(error.get("ErrorCode", "")),

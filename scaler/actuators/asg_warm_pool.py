@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from policies.model import PoolName, WorkloadName
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from policies.model.spec import Target
 from scaler.actuators.asg import GROUP_NAME
 from scaler.actuators.aws_pool import AwsPool
@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 class AsgWarmPool(AwsPool):
     """The instances that an EC2 Auto Scaling group keeps prepared; tier must be warm_node, slept or awake_spare."""
 
-    group: Annotated[str, Rule("Name of the group.", pattern=GROUP_NAME, example="llama-chat-h100")]
+    group: Annotated[str, FieldMetadata("Name of the group.", pattern=GROUP_NAME, example="llama-chat-h100")]
     state: Annotated[
         Literal["stopped", "hibernated", "running"],
-        Rule("What its instances do while they wait. Stopped and hibernated ones pay for disks only, and hold no GPU."),
+        FieldMetadata(
+            "What its instances do while they wait. Stopped and hibernated ones pay for disks only, and hold no GPU."
+        ),
     ] = "stopped"
-    reuse: Annotated[bool, Rule("Whether the group's instances come back here when it shrinks.")] = False
+    reuse: Annotated[bool, FieldMetadata("Whether the group's instances come back here when it shrinks.")] = False
 
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from super().problems()

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from policies.model import Fresh, PoolStatus, Shortfall
 from scaler.actuators.aws_resizer import AwsResizer
 from scaler.clouds.aws import auto_scaling_groups
-from scaler.clouds.aws.auto_scaling_groups import Group, Groups
-from scaler.clouds.aws.instances import Machine
+from scaler.clouds.aws.auto_scaling_groups import AutoScalingGroup, AutoScalingGroups
+from scaler.clouds.aws.instances import Ec2Instance
 from scaler.ports import Conflict, Context
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class WarmResizer(AwsResizer):
     """The actuator's port."""
 
-    _groups: Groups
+    _groups: AutoScalingGroups
 
     def __init__(self, spec: AsgWarmPool, context: Context) -> None:
         super().__init__(spec, context, f"warm pool of Auto Scaling group {spec.group}")
@@ -44,7 +44,7 @@ class WarmResizer(AwsResizer):
         other = self._hand.other(size) if absolute(group) else None  # else it moves with the group's own size
         return await self._told(group.at, size, machines, short, foreign=other)
 
-    async def _machines(self) -> tuple[Machine, ...]:
+    async def _machines(self) -> tuple[Ec2Instance, ...]:
         name = self._spec.group
         found = await self._groups.service.pages("DescribeWarmPool", "Instances", name, AutoScalingGroupName=name)
         ready = f"Warmed:{self._spec.state.capitalize()}"
@@ -80,7 +80,7 @@ class WarmResizer(AwsResizer):
         }
 
 
-def held(group: Group) -> int:
+def held(group: AutoScalingGroup) -> int:
     """How many instances the group's warm pool is to hold."""
     warm = group.warm
     if warm is None or warm.going:
@@ -90,14 +90,14 @@ def held(group: Group) -> int:
     return max(warm.least, (group.most if warm.prepared is None else warm.prepared) - group.desired)
 
 
-def absolute(group: Group) -> bool:
+def absolute(group: AutoScalingGroup) -> bool:
     """Whether the warm pool's size is a number of its own, and not what the group leaves of another one."""
     return group.warm is None or group.warm.prepared == group.warm.least
 
 
-def warmed(instance: Mapping[str, Any], ready: str, market: str) -> Machine | None:
+def warmed(instance: Mapping[str, Any], ready: str, market: str) -> Ec2Instance | None:
     """An instance of a warm pool; None where it is leaving."""
     state = str(instance["LifecycleState"])
     if state != ready and not state.startswith("Warmed:Pending"):
         return None
-    return Machine(str(instance["InstanceId"]), str(instance.get("AvailabilityZone", "")), market, state == ready)
+    return Ec2Instance(str(instance["InstanceId"]), str(instance.get("AvailabilityZone", "")), market, state == ready)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Final
 
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from policies.model.spec import Pool
 from scaler.clouds.aws.account import AwsAccount
 from scaler.clouds.aws.notices import AwsNotices
@@ -19,14 +19,18 @@ RESERVATION: Final = re.compile(r"cr-[0-9a-f]{8,17}")
 class AwsPool(Pool):
     """Where it is, what announces its interruptions, and what is paid for it anyway."""
 
-    account: Annotated[AwsAccount, Rule("Account and region.")] = field(default_factory=AwsAccount)
-    notices: Annotated[AwsNotices, Rule("Where interruptions are announced.")] = field(default_factory=AwsNotices)
+    account: Annotated[AwsAccount, FieldMetadata("Account and region.")] = field(default_factory=AwsAccount)
+    notices: Annotated[AwsNotices, FieldMetadata("Where interruptions are announced.")] = field(
+        default_factory=AwsNotices
+    )
     reservation: Annotated[
         tuple[str, ...],
-        Rule("Ids of the capacity reservations or capacity blocks that its instances use: paid for, used or not."),
+        FieldMetadata(
+            "Ids of the capacity reservations or capacity blocks that its instances use: paid for, used or not."
+        ),
     ] = ()
     yield_s: Annotated[
-        float, Rule("How long the size is left alone after somebody else changed it. Seconds.", ge=0, le=86400)
+        float, FieldMetadata("How long the size is left alone after somebody else changed it. Seconds.", ge=0, le=86400)
     ] = 600.0
 
     def problems(self) -> Iterator[tuple[str, str]]:

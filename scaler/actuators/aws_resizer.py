@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from policies.model import Fresh, PoolStatus, Shortfall
 from scaler.clouds.aws import instances, permissions, reservations
-from scaler.clouds.aws.foreign_writes import Hand, Tokens
+from scaler.clouds.aws.foreign_writes import AwsForeignWriteDetector, IdempotencyTokens
 from scaler.clouds.aws.notices import heard
 from scaler.clouds.response_validation import shaped
 from scaler.ports import Permit, Unavailable
 
 if TYPE_CHECKING:
     from scaler.actuators.aws_pool import AwsPool
-    from scaler.clouds.aws.instances import Machine
-    from scaler.clouds.aws.notices import Listener
+    from scaler.clouds.aws.instances import Ec2Instance
+    from scaler.clouds.aws.notices import AwsNoticeListener
     from scaler.ports import Context
 
 
@@ -28,11 +28,11 @@ class AwsResizer(ABC):
         self._pool = spec
         self._context = context
         self._what = what
-        self._hand = Hand(context.clock, spec.yield_s, what)
-        self._tokens = Tokens()
-        self._fates: instances.Fates | None = None
+        self._hand = AwsForeignWriteDetector(context.clock, spec.yield_s, what)
+        self._tokens = IdempotencyTokens()
+        self._fates: instances.Ec2InterruptionTracker | None = None
         self._reserved = reservations.Reserved((), None)
-        self._listeners: tuple[Listener, ...] = ()
+        self._listeners: tuple[AwsNoticeListener, ...] = ()
         self._open = False
 
     async def connect(self) -> None:
@@ -67,12 +67,12 @@ class AwsResizer(ABC):
             await self._connect()
             pool, context = self._pool, self._context
             hearing = await heard(context, pool.account, pool.notices)
-            self._fates, self._listeners = instances.Fates(hearing.board), hearing.listeners
+            self._fates, self._listeners = instances.Ec2InterruptionTracker(hearing.board), hearing.listeners
             self._reserved = await reservations.reserved(context, pool.account, pool.reservation)
             self._open = True
 
     async def _told(
-        self, at: float, desired: int, machines: Sequence[Machine], short: Shortfall | None, **more: Any
+        self, at: float, desired: int, machines: Sequence[Ec2Instance], short: Shortfall | None, **more: Any
     ) -> Fresh[PoolStatus]:
         """The status of a pool of these machines. `foreign` is named by whoever knows better than by the size."""
         assert self._fates is not None  # noqa: S101 - open by now

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from policies.model import Fresh, PoolName, PoolStatus, Shortfall, WorkloadName
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from policies.model.spec import NAME, Pool, Target
 from scaler.clouds.kubernetes.cluster import KubeCluster, object_target
 from scaler.ports import Context, Misconfigured, Permit
@@ -20,7 +20,7 @@ from scaler.ports import Context, Misconfigured, Permit
 if TYPE_CHECKING:
     from scaler.clouds.kubernetes.custom_resources import Custom, Objects
     from scaler.clouds.kubernetes.session import Session
-    from scaler.clouds.kubernetes.sizes import Sizes
+    from scaler.clouds.kubernetes.sizes import ScaleObserver
 
 CALL_SHARE: Final = 0.8
 """The share of a turn's deadline that one call may take, so that its error, which names the call, comes first."""
@@ -36,16 +36,16 @@ HINT: Final = "give it spec.replicas (a percentage or limits may stand beside it
 class CapacityBuffer(Pool):
     """The pods that a CapacityBuffer keeps room for; tier must be warm_node."""
 
-    name: Annotated[str, Rule("Name of the CapacityBuffer.", pattern=NAME, example="llama-chat-room")]
-    namespace: Annotated[str, Rule("Its namespace.", pattern=NAME)] = "default"
+    name: Annotated[str, FieldMetadata("Name of the CapacityBuffer.", pattern=NAME, example="llama-chat-room")]
+    namespace: Annotated[str, FieldMetadata("Its namespace.", pattern=NAME)] = "default"
     api_version: Annotated[
         str,
-        Rule("Version of its API; v1alpha1 before Karpenter 1.14.", pattern=r"^v1((alpha|beta)[0-9]+)?$"),
+        FieldMetadata("Version of its API; v1alpha1 before Karpenter 1.14.", pattern=r"^v1((alpha|beta)[0-9]+)?$"),
     ] = "v1beta1"
-    cluster: Annotated[KubeCluster, Rule("Cluster.")] = field(default_factory=KubeCluster)
+    cluster: Annotated[KubeCluster, FieldMetadata("Cluster.")] = field(default_factory=KubeCluster)
     yield_s: Annotated[
         float,
-        Rule("How long the size is left alone after somebody else changed it. Seconds.", ge=0, le=86400),
+        FieldMetadata("How long the size is left alone after somebody else changed it. Seconds.", ge=0, le=86400),
     ] = 600.0
 
     def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
@@ -65,8 +65,8 @@ class CapacityBuffer(Pool):
         root = f"/apis/{GROUP}/{self.api_version}/namespaces/{self.namespace}/capacitybuffers"
         collected = custom_resources.Collected(f"capacitybuffers in namespace {self.namespace}", root, "", HINT)
         buffers = await custom_resources.objects(context, session, self.cluster, collected)
-        target = objects.Target(objects.ApiGroup(GROUP), "CapacityBuffer", self.name)
-        sizes = kube_sizes.Sizes(target, buffers, None, timeout_s, self.yield_s)
+        target = objects.ScaleTarget(objects.ApiGroup(GROUP), "CapacityBuffer", self.name)
+        sizes = kube_sizes.ScaleObserver(target, buffers, None, timeout_s, self.yield_s)
         return BufferResizer(self, session, sizes, buffers, timeout_s)
 
 
@@ -74,7 +74,7 @@ class BufferResizer:
     """The actuator's port."""
 
     def __init__(
-        self, spec: CapacityBuffer, session: Session, sizes: Sizes, buffers: Objects, timeout_s: float
+        self, spec: CapacityBuffer, session: Session, sizes: ScaleObserver, buffers: Objects, timeout_s: float
     ) -> None:
         self._spec = spec
         self._session = session

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from policies.model import PoolName, WorkloadName
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from policies.model.spec import Target
 from scaler.actuators.aws_pool import AwsPool
 from scaler.ports import Context
@@ -21,7 +21,7 @@ class Ec2Fleet(AwsPool):
 
     fleet: Annotated[
         str,
-        Rule(
+        FieldMetadata(
             "Id of the fleet.", pattern=r"^fleet-[0-9a-f-]{8,40}$", example="fleet-12a34b55-67cd-8ef9-ba9b-9208d1ea2f01"
         ),
     ]

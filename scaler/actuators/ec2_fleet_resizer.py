@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from policies.model import Fresh, PoolStatus, Shortfall
 from scaler.actuators.aws_resizer import AwsResizer
 from scaler.clouds.aws import fleets
-from scaler.clouds.aws.fleets import Fleet, Fleets
+from scaler.clouds.aws.fleets import Ec2Fleets, Ec2FleetState
 from scaler.clouds.aws.notices import partition
 from scaler.ports import Conflict, Context, Misconfigured
 
@@ -25,7 +25,7 @@ GONE: Final = frozenset({"deleted", "deleted_running", "deleted_terminating", "f
 class FleetResizer(AwsResizer):
     """The actuator's port."""
 
-    _fleets: Fleets
+    _fleets: Ec2Fleets
 
     def __init__(self, spec: Ec2Fleet, context: Context) -> None:
         super().__init__(spec, context, f"EC2 Fleet {spec.fleet}")
@@ -34,7 +34,7 @@ class FleetResizer(AwsResizer):
     async def _connect(self) -> None:
         self._fleets = await fleets.fleets(self._context, self._spec.account)
 
-    async def _fleet(self, *, first: bool = False) -> Fleet:
+    async def _fleet(self, *, first: bool = False) -> Ec2FleetState:
         found = await self._fleets.fleet(self._spec.fleet, first=first)
         if found.kind != "maintain" or found.state in GONE:
             raise Misconfigured(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from policies.model import PoolName, WorkloadName
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from policies.model.spec import Target
 from scaler.actuators.aws_pool import AwsPool
 from scaler.ports import Context
@@ -22,17 +22,19 @@ class Ec2InstantFleet(AwsPool):
 
     launch_template: Annotated[
         str,
-        Rule("Id or name of the launch template.", pattern=r"^[A-Za-z0-9()./_-]{3,128}$", example="llama-chat-h100"),
+        FieldMetadata(
+            "Id or name of the launch template.", pattern=r"^[A-Za-z0-9()./_-]{3,128}$", example="llama-chat-h100"
+        ),
     ]
-    version: Annotated[str, Rule("Version of the launch template.", pattern=r"^([0-9]+|\$Default|\$Latest)$")] = (
-        "$Default"
-    )
+    version: Annotated[
+        str, FieldMetadata("Version of the launch template.", pattern=r"^([0-9]+|\$Default|\$Latest)$")
+    ] = "$Default"
     subnets: Annotated[
         tuple[str, ...],
-        Rule("Ids of the subnets to launch into; each is in one zone.", example=["subnet-0123456789abcdef0"]),
+        FieldMetadata("Ids of the subnets to launch into; each is in one zone.", example=["subnet-0123456789abcdef0"]),
     ]
     instance_types: Annotated[
-        tuple[str, ...], Rule("Types that will do, the preferred one first; none: the launch template's.")
+        tuple[str, ...], FieldMetadata("Types that will do, the preferred one first; none: the launch template's.")
     ] = ()
 
     def problems(self) -> Iterator[tuple[str, str]]:

@@ -18,8 +18,8 @@ from scaler.actuators.aws_resizer import AwsResizer
 from scaler.actuators.ec2_fleet_resizer import capacity
 from scaler.clouds.aws import session
 from scaler.clouds.aws.batching import Batch, batch
-from scaler.clouds.aws.instances import MOST_IDS, Machine, described, reserved_with
-from scaler.clouds.aws.launch_failures import Failure, failure, joined
+from scaler.clouds.aws.instances import MOST_IDS, Ec2Instance, described, reserved_with
+from scaler.clouds.aws.launch_failures import LaunchFailure, failure, joined
 from scaler.ports import Context, PortError, Unavailable
 
 if TYPE_CHECKING:
@@ -46,14 +46,14 @@ class Launch:
 class InstantResizer(AwsResizer):
     """The actuator's port."""
 
-    _ec2: session.Service
-    _tagged: Batch[str, list[Machine]]
+    _ec2: session.AwsService
+    _tagged: Batch[str, list[Ec2Instance]]
 
     def __init__(self, spec: Ec2InstantFleet, context: Context, owner: str) -> None:
         super().__init__(spec, context, f"EC2 instances of {owner}")
         self._spec = spec
         self._owner = owner
-        self._launched: dict[str, tuple[Machine, float]] = {}
+        self._launched: dict[str, tuple[Ec2Instance, float]] = {}
         self._ended: dict[str, float] = {}
         self._lost: Launch | None = None
 
@@ -61,7 +61,7 @@ class InstantResizer(AwsResizer):
         self._ec2 = await session.service(self._context, "ec2", self._spec.account)
         ec2 = self._ec2
 
-        async def fetch(owners: Sequence[str], *, first: bool) -> dict[str, list[Machine]]:
+        async def fetch(owners: Sequence[str], *, first: bool) -> dict[str, list[Ec2Instance]]:
             asked = [
                 {"Name": f"tag:{TAG}", "Values": list(owners)},
                 {"Name": "instance-state-name", "Values": ["pending", "running"]},
@@ -69,7 +69,7 @@ class InstantResizer(AwsResizer):
             pages = await ec2.pages(
                 "DescribeInstances", "Reservations", ", ".join(owners[:3]), first=first, Filters=asked
             )
-            found: dict[str, list[Machine]] = {owner: [] for owner in owners}
+            found: dict[str, list[Ec2Instance]] = {owner: [] for owner in owners}
             for instance in reserved_with(pages):
                 machine = described(instance)
                 if machine is not None:
@@ -78,7 +78,7 @@ class InstantResizer(AwsResizer):
 
         self._tagged = await batch(self._context, ("aws-tagged", self._spec.account), fetch, MOST_IDS)
 
-    async def _machines(self, *, first: bool = False) -> tuple[float, list[Machine]]:
+    async def _machines(self, *, first: bool = False) -> tuple[float, list[Ec2Instance]]:
         """The pool's instances, and a time that this is no older than. `first`: a write waits for it."""
         at, found = await self._tagged.get(self._owner, first=first)
         now = self._context.clock.now()
@@ -143,7 +143,7 @@ class InstantResizer(AwsResizer):
         for one in bought:
             zone = str(one.get("AvailabilityZone", ""))
             for instance in one.get("InstanceIds", ()):
-                self._launched[instance] = (Machine(instance, zone, self._spec.market, ready=False), now)
+                self._launched[instance] = (Ec2Instance(instance, zone, self._spec.market, ready=False), now)
         return sum(len(one.get("InstanceIds", ())) for one in bought)
 
     def _template(self) -> dict[str, Any]:
@@ -165,7 +165,7 @@ class InstantResizer(AwsResizer):
             }
         return {"OnDemandOptions": {"AllocationStrategy": "lowest-price"}}
 
-    def _refused(self, error: Mapping[str, Any]) -> Failure:
+    def _refused(self, error: Mapping[str, Any]) -> LaunchFailure:
         overrides = error.get("LaunchTemplateAndOverrides", {}).get("Overrides", {})
         return failure(
             str(error.get("ErrorMessage", "")),
@@ -175,7 +175,7 @@ class InstantResizer(AwsResizer):
             market=str(error.get("Lifecycle", self._spec.market)),
         )
 
-    def _victims(self, machines: Sequence[Machine], count: int) -> list[str]:
+    def _victims(self, machines: Sequence[Ec2Instance], count: int) -> list[str]:
         """Which go: those that will be taken anyway, those that do not serve yet, then from the fullest zone."""
         assert self._fates is not None  # noqa: S101 - open by now
         doomed, _ = self._fates.of(machines)

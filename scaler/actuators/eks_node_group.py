@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from policies.model import PoolName, WorkloadName
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from policies.model.spec import Target
 from scaler.actuators.aws_pool import AwsPool
 from scaler.ports import Context
@@ -20,10 +20,10 @@ class EksNodeGroup(AwsPool):
     """The nodes of an EKS managed node group."""
 
     cluster: Annotated[
-        str, Rule("Name of the cluster.", pattern=r"^[0-9A-Za-z][A-Za-z0-9_-]{0,99}$", example="serving")
+        str, FieldMetadata("Name of the cluster.", pattern=r"^[0-9A-Za-z][A-Za-z0-9_-]{0,99}$", example="serving")
     ]
     node_group: Annotated[
-        str, Rule("Name of the node group.", pattern=r"^[0-9A-Za-z][A-Za-z0-9_-]{0,62}$", example="h100-spot")
+        str, FieldMetadata("Name of the node group.", pattern=r"^[0-9A-Za-z][A-Za-z0-9_-]{0,62}$", example="h100-spot")
     ]
 
     def targets(self, workload: str, pool: str) -> tuple[Target, ...]:

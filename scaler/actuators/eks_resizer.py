@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from policies.model import Fresh, PoolStatus, Shortfall
 from scaler.actuators.aws_resizer import AwsResizer
 from scaler.clouds.aws import auto_scaling_groups, session
-from scaler.clouds.aws.auto_scaling_groups import Group, Groups
+from scaler.clouds.aws.auto_scaling_groups import AutoScalingGroup, AutoScalingGroups
 from scaler.clouds.aws.foreign_writes import within
 from scaler.clouds.aws.launch_failures import failure
 from scaler.clouds.response_validation import MISSHAPEN, whole
@@ -38,7 +38,7 @@ LACKS: Final = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Nodes:
+class NodeGroupState:
     """A node group as described."""
 
     least: int
@@ -54,8 +54,8 @@ class Nodes:
 class EksResizer(AwsResizer):
     """The actuator's port."""
 
-    _groups: Groups
-    _eks: session.Service
+    _groups: AutoScalingGroups
+    _eks: session.AwsService
 
     def __init__(self, spec: EksNodeGroup, context: Context) -> None:
         super().__init__(spec, context, f"EKS node group {spec.cluster}/{spec.node_group}")
@@ -84,14 +84,14 @@ class EksResizer(AwsResizer):
         other = self._hand.other(desired) or rival
         return await self._told(min(asked_at, group.at), desired, group.machines, short, foreign=other)
 
-    async def _nodes(self, *, first: bool = False) -> Nodes:
+    async def _nodes(self, *, first: bool = False) -> NodeGroupState:
         answer = await self._eks.call("DescribeNodegroup", self._about, write=first, repeat=True, **self._name)
         try:
             return _nodes(answer["nodegroup"])
         except MISSHAPEN as e:
             raise Unavailable(f"AWS eks:DescribeNodegroup of {self._about}: no node group: {e!r}") from e
 
-    async def _wanted(self, nodes: Nodes) -> int:
+    async def _wanted(self, nodes: NodeGroupState) -> int:
         """The size asked for: that of our update while it is under way, else the node group's own."""
         if self._update is None:
             return nodes.desired
@@ -114,7 +114,7 @@ class EksResizer(AwsResizer):
             self._failed = Shortfall(self._context.clock.now(), why.reason, why.lasting)
         return nodes.desired
 
-    async def _why(self, nodes: Nodes, group: Group) -> Shortfall | None:
+    async def _why(self, nodes: NodeGroupState, group: AutoScalingGroup) -> Shortfall | None:
         """Why nodes that were asked for do not come: what the group's last launch said, else what EKS says."""
         told = await self._groups.shortfall(group.name, self._hand.raised_at, nodes.market)
         issues = tuple(issue for issue in nodes.issues if issue[0] in LACKS)
@@ -127,7 +127,7 @@ class EksResizer(AwsResizer):
         why = failure(message, code, market=nodes.market)
         return Shortfall(self._issues[1], why.reason, why.lasting)
 
-    def _rival(self, nodes: Nodes, group: Group) -> str | None:
+    def _rival(self, nodes: NodeGroupState, group: AutoScalingGroup) -> str | None:
         """Who sizes the group behind EKS's back, if it is not what EKS asked for."""
         if self._update is not None or nodes.status != "ACTIVE" or group.desired == nodes.desired:
             return None
@@ -172,10 +172,10 @@ class EksResizer(AwsResizer):
         }
 
 
-def _nodes(found: Mapping[str, Any]) -> Nodes:
+def _nodes(found: Mapping[str, Any]) -> NodeGroupState:
     sizes = found["scalingConfig"]
     issues: Sequence[Mapping[str, Any]] = found.get("health", {}).get("issues", ())
-    return Nodes(
+    return NodeGroupState(
         least=whole("AWS eks: minSize", sizes["minSize"]),
         most=whole("AWS eks: maxSize", sizes["maxSize"]),
         desired=whole("AWS eks: desiredSize", sizes["desiredSize"]),

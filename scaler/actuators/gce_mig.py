@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from policies.model import Fresh, PoolName, PoolStatus, WorkloadName
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from policies.model.spec import Pool, Target
 from scaler.clouds import interruptions as notices
 from scaler.clouds.gcp import instance_groups, pool_status, reservations
@@ -27,26 +27,30 @@ from scaler.ports import Conflict, Context, Permit
 class GceMig(Pool):
     """The machines of a managed instance group."""
 
-    project: Annotated[GcpProject, Rule("Project, credentials and addresses.", example={"id": "my-project"})]
-    name: Annotated[str, Rule("Name of the managed instance group.", pattern=NAME, example="vllm-h100-spot")]
+    project: Annotated[GcpProject, FieldMetadata("Project, credentials and addresses.", example={"id": "my-project"})]
+    name: Annotated[str, FieldMetadata("Name of the managed instance group.", pattern=NAME, example="vllm-h100-spot")]
     location: Annotated[
         str,
-        Rule("Its zone, or its region where it is a regional one.", pattern=rf"{ZONE}|{REGION}", example="us-central1"),
+        FieldMetadata(
+            "Its zone, or its region where it is a regional one.", pattern=rf"{ZONE}|{REGION}", example="us-central1"
+        ),
     ]
     shape: Annotated[
         Literal["any", "any_single_zone", "balanced", "even"] | None,
-        Rule("How a regional group spreads over its zones: any suits scarce GPUs; null: as the group has it."),
+        FieldMetadata("How a regional group spreads over its zones: any suits scarce GPUs; null: as the group has it."),
     ] = None
     machine_types: Annotated[
         tuple[str, ...],
-        Rule("Machine types that a regional group may take, the best first; empty: as the group has it."),
+        FieldMetadata("Machine types that a regional group may take, the best first; empty: as the group has it."),
     ] = ()
     reservation: Annotated[
-        GcpReservation | None, Rule("Reservation that it fills first; null: none.", example=None)
+        GcpReservation | None, FieldMetadata("Reservation that it fills first; null: none.", example=None)
     ] = None
-    notices: Annotated[GcpNotices, Rule("Where interruptions are heard of.")] = field(default_factory=GcpNotices)
+    notices: Annotated[GcpNotices, FieldMetadata("Where interruptions are heard of.")] = field(
+        default_factory=GcpNotices
+    )
     yield_s: Annotated[
-        float, Rule("How long the size is left alone after somebody else changed it. Seconds.", ge=0, le=86400)
+        float, FieldMetadata("How long the size is left alone after somebody else changed it. Seconds.", ge=0, le=86400)
     ] = YIELD_S
 
     def problems(self) -> Iterator[tuple[str, str]]:
@@ -57,7 +61,7 @@ class GceMig(Pool):
                 if getattr(self, key):
                     yield key, f"is for regional groups, and {self.location} is a zone"
 
-    def terms(self, group: instance_groups.Group) -> dict[str, Any]:
+    def terms(self, group: instance_groups.InstanceGroup) -> dict[str, Any]:
         """What is to be changed of how the group buys; nothing where it is as it should be."""
         found: dict[str, Any] = {}
         if self.shape and self.shape.upper() != (group.shape or "EVEN"):
@@ -84,7 +88,7 @@ class GceMig(Pool):
         held = await reservations.reservation(context, self.project, self.reservation) if self.reservation else None
         listener = await gcp_notices.listen(context, self.project, self.notices)
         board = await notices.board(context)
-        teller = pool_status.Teller(board, self.market, self.accelerator or "", context.clock)
+        teller = pool_status.StatusBuilder(board, self.market, self.accelerator or "", context.clock)
         return GceMigResizer(self, context, groups, teller, held, listener)
 
 
@@ -95,10 +99,10 @@ class GceMigResizer:
         self,
         spec: GceMig,
         context: Context,
-        groups: instance_groups.Groups,
-        teller: pool_status.Teller,
+        groups: instance_groups.InstanceGroups,
+        teller: pool_status.StatusBuilder,
         held: reservations.Reservation | None,
-        listener: gcp_notices.Listener,
+        listener: gcp_notices.GcpNoticeListener,
     ) -> None:
         self._spec = spec
         self._context = context
@@ -106,7 +110,7 @@ class GceMigResizer:
         self._teller = teller
         self._held = held
         self._listener = listener
-        self._rivals = pool_status.Rivals(context.clock, spec.yield_s)
+        self._rivals = pool_status.GcpForeignWriteDetector(context.clock, spec.yield_s)
 
     @shaped("GCP")
     async def status(self) -> Fresh[PoolStatus]:
@@ -114,7 +118,7 @@ class GceMigResizer:
         held = await self._held.held() if self._held else None
         rival = self._rivals.note(group.target)
         foreign = f"autoscaler {group.autoscaler}" if group.autoscaler else rival
-        told = pool_status.Told(group.target, str(group.target), foreign, held)
+        told = pool_status.PoolDetails(group.target, str(group.target), foreign, held)
         return Fresh(self._teller.status([group], told), group.at)
 
     @shaped("GCP")

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from policies.model import Fresh, PoolName, PoolStatus, WorkloadName
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from policies.model.spec import Pool, Target
 from scaler.clouds.gcp import instance_groups, notices, pool_status
-from scaler.clouds.gcp.instance_groups import Group
+from scaler.clouds.gcp.instance_groups import InstanceGroup
 from scaler.clouds.gcp.project import GcpProject
 from scaler.clouds.gcp.settings import NAME, REGION, YIELD_S, ZONE, GcpNotices
 from scaler.clouds.response_validation import shaped
@@ -31,24 +31,26 @@ RESTS = {"suspended": {"SUSPENDED"}, "stopped": {"STOPPED", "TERMINATED"}}
 class GceMigStandby(Pool):
     """The standby machines of a managed instance group; tier must be slept or warm_node."""
 
-    project: Annotated[GcpProject, Rule("Project, credentials and addresses.", example={"id": "my-project"})]
-    name: Annotated[str, Rule("Name of the managed instance group.", pattern=NAME, example="vllm-l4")]
+    project: Annotated[GcpProject, FieldMetadata("Project, credentials and addresses.", example={"id": "my-project"})]
+    name: Annotated[str, FieldMetadata("Name of the managed instance group.", pattern=NAME, example="vllm-l4")]
     location: Annotated[
         str,
-        Rule("Its zone, or its region where it is a regional one.", pattern=rf"{ZONE}|{REGION}", example="us-central1"),
+        FieldMetadata(
+            "Its zone, or its region where it is a regional one.", pattern=rf"{ZONE}|{REGION}", example="us-central1"
+        ),
     ]
     state: Annotated[
-        Literal["suspended", "stopped"], Rule("How they wait. Machines with GPUs can be stopped only.")
+        Literal["suspended", "stopped"], FieldMetadata("How they wait. Machines with GPUs can be stopped only.")
     ] = "stopped"
     refill: Annotated[
         bool | None,
-        Rule(
+        FieldMetadata(
             "Whether the group itself starts them when it grows, and refills what it took (its standby policy's mode"
             " SCALE_OUT_POOL); null: as the group has it.",
         ),
     ] = None
     yield_s: Annotated[
-        float, Rule("How long the size is left alone after somebody else changed it. Seconds.", ge=0, le=86400)
+        float, FieldMetadata("How long the size is left alone after somebody else changed it. Seconds.", ge=0, le=86400)
     ] = YIELD_S
 
     @property
@@ -78,13 +80,17 @@ class GceMigStandbyResizer:
     """The actuator's port."""
 
     def __init__(
-        self, spec: GceMigStandby, context: Context, groups: instance_groups.Groups, listener: notices.Listener
+        self,
+        spec: GceMigStandby,
+        context: Context,
+        groups: instance_groups.InstanceGroups,
+        listener: notices.GcpNoticeListener,
     ) -> None:
         self._spec = spec
         self._context = context
         self._groups = groups
         self._listener = listener
-        self._rivals = pool_status.Rivals(context.clock, spec.yield_s)
+        self._rivals = pool_status.GcpForeignWriteDetector(context.clock, spec.yield_s)
         self._first: dict[str, float] = {}
 
     @shaped("GCP")
@@ -125,17 +131,17 @@ class GceMigStandbyResizer:
     async def permits(self) -> Sequence[Permit]:
         return await pool_status.permits(self._context, self._spec.project, self._spec.permissions(), self._listener)
 
-    def _target(self, group: Group) -> int:
+    def _target(self, group: InstanceGroup) -> int:
         return group.suspended if self._spec.state == "suspended" else group.stopped
 
-    def _mode(self, group: Group) -> dict[str, Any]:
+    def _mode(self, group: InstanceGroup) -> dict[str, Any]:
         """What is to be written of the standby policy; nothing where it is as it should be."""
         if self._spec.refill is None:
             return {}
         mode = "SCALE_OUT_POOL" if self._spec.refill else "MANUAL"
         return {} if group.standby.get("mode", "MANUAL") == mode else {"standbyPolicy": {**group.standby, "mode": mode}}
 
-    def _short(self, group: Group) -> Any:
+    def _short(self, group: InstanceGroup) -> Any:
         short = group.short
         if short is None:
             return None

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal
 
 from policies.model import Fresh, PoolName, PoolStatus, WorkloadName
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from policies.model.spec import Pool, Target
 from scaler.clouds import interruptions as notices
 from scaler.clouds.gcp import container, instance_groups, operations, pool_status, reservations
@@ -31,23 +31,27 @@ STEADY: Final = frozenset({"RUNNING", "RUNNING_WITH_ERROR"})
 class GkeNodePool(Pool):
     """The nodes of a GKE node pool."""
 
-    project: Annotated[GcpProject, Rule("Project, credentials and addresses.", example={"id": "my-project"})]
-    cluster: Annotated[str, Rule("Name of the cluster.", pattern=NAME, example="serving")]
-    location: Annotated[str, Rule("The cluster's region or zone.", pattern=rf"{ZONE}|{REGION}", example="us-central1")]
-    name: Annotated[str, Rule("Name of the node pool.", pattern=NAME, example="h100-spot")]
+    project: Annotated[GcpProject, FieldMetadata("Project, credentials and addresses.", example={"id": "my-project"})]
+    cluster: Annotated[str, FieldMetadata("Name of the cluster.", pattern=NAME, example="serving")]
+    location: Annotated[
+        str, FieldMetadata("The cluster's region or zone.", pattern=rf"{ZONE}|{REGION}", example="us-central1")
+    ]
+    name: Annotated[str, FieldMetadata("Name of the node pool.", pattern=NAME, example="h100-spot")]
     sized_by: Annotated[
         Literal["size", "bounds"],
-        Rule(
+        FieldMetadata(
             "What is written: the size, or the least nodes that GKE's autoscaler keeps, where it is on. It goes on"
             " adding above them for pods that find no place, and takes away what is idle."
         ),
     ] = "size"
     reservation: Annotated[
-        GcpReservation | None, Rule("Reservation that it fills first; null: none.", example=None)
+        GcpReservation | None, FieldMetadata("Reservation that it fills first; null: none.", example=None)
     ] = None
-    notices: Annotated[GcpNotices, Rule("Where interruptions are heard of.")] = field(default_factory=GcpNotices)
+    notices: Annotated[GcpNotices, FieldMetadata("Where interruptions are heard of.")] = field(
+        default_factory=GcpNotices
+    )
     yield_s: Annotated[
-        float, Rule("How long the size is left alone after somebody else changed it. Seconds.", ge=0, le=86400)
+        float, FieldMetadata("How long the size is left alone after somebody else changed it. Seconds.", ge=0, le=86400)
     ] = YIELD_S
 
     def permissions(self) -> list[str]:
@@ -67,7 +71,7 @@ class GkeNodePool(Pool):
             context,
             cluster,
             await instance_groups.groups(context, self.project),
-            pool_status.Teller(await notices.board(context), self.market, self.accelerator or "", context.clock),
+            pool_status.StatusBuilder(await notices.board(context), self.market, self.accelerator or "", context.clock),
             operations.Following(context.clock, cluster.operation),
             held,
             await gcp_notices.listen(context, self.project, self.notices),
@@ -82,11 +86,11 @@ class GkeNodePoolResizer:
         spec: GkeNodePool,
         context: Context,
         cluster: container.Cluster,
-        groups: instance_groups.Groups,
-        teller: pool_status.Teller,
+        groups: instance_groups.InstanceGroups,
+        teller: pool_status.StatusBuilder,
         following: operations.Following,
         held: reservations.Reservation | None,
-        listener: gcp_notices.Listener,
+        listener: gcp_notices.GcpNoticeListener,
     ) -> None:
         self._spec = spec
         self._context = context
@@ -96,7 +100,7 @@ class GkeNodePoolResizer:
         self._following = following
         self._held = held
         self._listener = listener
-        self._rivals = pool_status.Rivals(context.clock, spec.yield_s)
+        self._rivals = pool_status.GcpForeignWriteDetector(context.clock, spec.yield_s)
 
     @shaped("GCP")
     async def status(self) -> Fresh[PoolStatus]:
@@ -116,7 +120,7 @@ class GkeNodePoolResizer:
         lost = failure.asked - size if failure is not None and failure.said.short else 0
         if lost > 0 and self._spec.sized_by == "size":
             desired = size + lost
-        told = pool_status.Told(
+        told = pool_status.PoolDetails(
             desired=desired,
             version=str(size),
             foreign=self._foreign(pool) or rival,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Final
 
 from policies.model import Fresh, PoolName, PoolStatus, Shortfall, WorkloadName
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from policies.model.spec import Pool, Target
 from scaler.clouds import interruptions as notices
 from scaler.clouds.gcp import container, instance_groups, pool_status, reservations, tpu_slices
@@ -34,33 +34,43 @@ SCOPES: Final = ("https://www.googleapis.com/auth/cloud-platform",)
 class GkeTpuSlices(Pool):
     """TPU slices on GKE, a node pool each."""
 
-    project: Annotated[GcpProject, Rule("Project, credentials and addresses.", example={"id": "my-project"})]
-    cluster: Annotated[str, Rule("Name of the cluster.", pattern=NAME, example="serving")]
-    location: Annotated[str, Rule("The cluster's region or zone.", pattern=rf"{ZONE}|{REGION}", example="us-west4")]
+    project: Annotated[GcpProject, FieldMetadata("Project, credentials and addresses.", example={"id": "my-project"})]
+    cluster: Annotated[str, FieldMetadata("Name of the cluster.", pattern=NAME, example="serving")]
+    location: Annotated[
+        str, FieldMetadata("The cluster's region or zone.", pattern=rf"{ZONE}|{REGION}", example="us-west4")
+    ]
     name: Annotated[
         str,
-        Rule("What the slices' node pools are named, each with a number after it.", pattern=NAME, example="v5e-4x4"),
+        FieldMetadata(
+            "What the slices' node pools are named, each with a number after it.", pattern=NAME, example="v5e-4x4"
+        ),
     ]
-    slice_zone: Annotated[str, Rule("Zone of the slices.", pattern=ZONE, example="us-west4-a")]
+    slice_zone: Annotated[str, FieldMetadata("Zone of the slices.", pattern=ZONE, example="us-west4-a")]
     machine_type: Annotated[
         str,
-        Rule(
+        FieldMetadata(
             "Machine type of a host: ct5lp-hightpu-4t (v5e), ct4p-hightpu-4t (v4).",
             pattern=r"^ct[0-9]+[a-z]*-hightpu-[1-8]t$",
             example="ct5lp-hightpu-4t",
         ),
     ]
     topology: Annotated[
-        str, Rule("Chips of a slice by side: 4x4 (v5e), 2x2x4 (v4).", pattern=r"^[0-9]+(x[0-9]+){1,2}$", example="4x4")
+        str,
+        FieldMetadata(
+            "Chips of a slice by side: 4x4 (v5e), 2x2x4 (v4).", pattern=r"^[0-9]+(x[0-9]+){1,2}$", example="4x4"
+        ),
     ]
     service_account: Annotated[
-        str | None, Rule("Whom the hosts run as; null: Compute Engine's default.", pattern=r"^[^@\s]+@[^@\s]+$")
+        str | None,
+        FieldMetadata("Whom the hosts run as; null: Compute Engine's default.", pattern=r"^[^@\s]+@[^@\s]+$"),
     ] = None
-    labels: Annotated[dict[str, str], Rule("Kubernetes labels of the hosts.")] = field(default_factory=dict)
+    labels: Annotated[dict[str, str], FieldMetadata("Kubernetes labels of the hosts.")] = field(default_factory=dict)
     reservation: Annotated[
-        GcpReservation | None, Rule("Reservation that the slices are taken from; null: none.", example=None)
+        GcpReservation | None, FieldMetadata("Reservation that the slices are taken from; null: none.", example=None)
     ] = None
-    notices: Annotated[GcpNotices, Rule("Where interruptions are heard of.")] = field(default_factory=GcpNotices)
+    notices: Annotated[GcpNotices, FieldMetadata("Where interruptions are heard of.")] = field(
+        default_factory=GcpNotices
+    )
 
     @property
     def hosts(self) -> int:
@@ -136,7 +146,7 @@ class GkeTpuSlicesResizer:
         cluster: container.Cluster,
         slices: Slices,
         held: reservations.Reservation | None,
-        listener: gcp_notices.Listener,
+        listener: gcp_notices.GcpNoticeListener,
     ) -> None:
         self._spec = spec
         self._context = context

@@ -14,18 +14,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Final
 
 from policies.model import Fresh, Part, PoolName, PoolStatus, Shortfall, WorkloadName
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from policies.model.spec import NAME, Pool, Target
 from scaler.clouds.kubernetes.cluster import KubeCluster, object_target
 from scaler.ports import Context, Permit, Unavailable
 
 if TYPE_CHECKING:
     from scaler.clouds.kubernetes.custom_resources import Custom, Objects
-    from scaler.clouds.kubernetes.events import Events
-    from scaler.clouds.kubernetes.node_claims import Claim, Claims
-    from scaler.clouds.kubernetes.nodes import Nodes
+    from scaler.clouds.kubernetes.events import KubeEvents
+    from scaler.clouds.kubernetes.node_claims import NodeClaim, NodeClaims
+    from scaler.clouds.kubernetes.nodes import KubeNodes
     from scaler.clouds.kubernetes.session import Session
-    from scaler.clouds.kubernetes.sizes import Sizes
+    from scaler.clouds.kubernetes.sizes import ScaleObserver
 
 CALL_SHARE: Final = 0.8
 """The share of a turn's deadline that one call may take, so that its error, which names the call, comes first."""
@@ -45,11 +45,11 @@ EVENTS_IN: Final = "default"
 class KarpenterNodePool(Pool):
     """The nodes of a static NodePool of Karpenter."""
 
-    name: Annotated[str, Rule("Name of the NodePool.", pattern=NAME, example="h100-spot-us-east-1a")]
-    cluster: Annotated[KubeCluster, Rule("Cluster.")] = field(default_factory=KubeCluster)
+    name: Annotated[str, FieldMetadata("Name of the NodePool.", pattern=NAME, example="h100-spot-us-east-1a")]
+    cluster: Annotated[KubeCluster, FieldMetadata("Cluster.")] = field(default_factory=KubeCluster)
     yield_s: Annotated[
         float,
-        Rule("How long the size is left alone after somebody else changed it. Seconds.", ge=0, le=86400),
+        FieldMetadata("How long the size is left alone after somebody else changed it. Seconds.", ge=0, le=86400),
     ] = 600.0
 
     def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
@@ -66,31 +66,33 @@ class KarpenterNodePool(Pool):
         timeout_s = CALL_SHARE * context.deadline_s
         collected = custom_resources.Collected("nodepools", PATH, "scale", HINT)
         pools = await custom_resources.objects(context, session, self.cluster, collected)
-        target = objects.Target(objects.ApiGroup("karpenter.sh"), "NodePool", self.name)
-        told = Told(
+        target = objects.ScaleTarget(objects.ApiGroup("karpenter.sh"), "NodePool", self.name)
+        told = NodePoolObservers(
             pools,
             await node_claims.claims(context, session, self.cluster),
             await kube_nodes.nodes(context, session, self.cluster),
             await kube_events.events(context, session, self.cluster, EVENTS_IN, "NodeClaim"),
         )
-        sizes = kube_sizes.Sizes(target, pools, None, timeout_s, self.yield_s)
+        sizes = kube_sizes.ScaleObserver(target, pools, None, timeout_s, self.yield_s)
         return KarpenterResizer(self.name, session, sizes, told, timeout_s)
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class NodePoolObservers:
     """What is followed."""
 
     pools: Objects
-    claims: Claims
-    nodes: Nodes
-    events: Events
+    claims: NodeClaims
+    nodes: KubeNodes
+    events: KubeEvents
 
 
 class KarpenterResizer:
     """The actuator's port. Remembers the claims that were ready, to count those that were taken."""
 
-    def __init__(self, name: str, session: Session, sizes: Sizes, told: Told, timeout_s: float) -> None:
+    def __init__(
+        self, name: str, session: Session, sizes: ScaleObserver, told: NodePoolObservers, timeout_s: float
+    ) -> None:
         self._name = name
         self._session = session
         self._sizes = sizes
@@ -152,11 +154,11 @@ class KarpenterResizer:
 
     # --- which are there, and which go
 
-    def _doomed(self, claim: Claim) -> bool:
+    def _doomed(self, claim: NodeClaim) -> bool:
         node = self._told.nodes.get(claim.node) if claim.node else None
         return claim.leaving or (node is not None and self._told.nodes.taken(node) != "")
 
-    def _tell_ours(self, claims: list[Claim]) -> None:
+    def _tell_ours(self, claims: list[NodeClaim]) -> None:
         """Of the claims that have begun to go unannounced, take as many for those we gave back as we gave back."""
         self._ours &= {claim.name for claim in claims}
         for claim in claims:
@@ -164,7 +166,7 @@ class KarpenterResizer:
                 self._ours.add(claim.name)
                 self._given_up -= 1
 
-    def _count_lost(self, claims: list[Claim], ready: list[Claim]) -> None:
+    def _count_lost(self, claims: list[NodeClaim], ready: list[NodeClaim]) -> None:
         """Count the spot nodes that are gone since the last look, but for those that we gave back."""
         left = {claim.name for claim in claims}
         for name, spot in self._held.items():
@@ -177,7 +179,7 @@ class KarpenterResizer:
         self._held = {claim.name: claim.market == "spot" for claim in ready}
         self._noticed = {claim.name for claim in ready if self._doomed(claim)}
 
-    def _parts(self, claims: list[Claim]) -> tuple[Part, ...]:
+    def _parts(self, claims: list[NodeClaim]) -> tuple[Part, ...]:
         counts: defaultdict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
         for claim in claims:
             if claim.ready or claim.launched_at is not None:
@@ -188,7 +190,7 @@ class KarpenterResizer:
 
     # --- what does not come
 
-    def _lacking(self, pool: Custom, desired: int, claims: list[Claim]) -> tuple[int, Shortfall | None]:
+    def _lacking(self, pool: Custom, desired: int, claims: list[NodeClaim]) -> tuple[int, Shortfall | None]:
         """How many do not come, and why: beyond the NodePool's own limit, or not there in the cloud."""
         bought = [claim for claim in claims if claim.launched_at is not None and not claim.leaving]
         lacking = desired - len(bought)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Final
 
 from policies.model import Fresh, PoolName, PoolStatus, Shortfall, WorkloadName
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from policies.model.spec import NAME, Pool, Target
 from scaler.clouds.kubernetes.cluster import KubeCluster, object_target
 from scaler.clouds.kubernetes.drain_settings import Drain
@@ -21,13 +21,13 @@ from scaler.ports import Context, Misconfigured, Permit, Unavailable
 
 if TYPE_CHECKING:
     from scaler.clouds.kubernetes.drainer import Drainer
-    from scaler.clouds.kubernetes.objects import State
+    from scaler.clouds.kubernetes.objects import ScalableState
     from scaler.clouds.kubernetes.permissions import Action
     from scaler.clouds.kubernetes.pods import Pod
-    from scaler.clouds.kubernetes.replicas import Replicas, Seen
+    from scaler.clouds.kubernetes.replicas import ReplicaDetails, ReplicaObserver
     from scaler.clouds.kubernetes.session import Session
-    from scaler.clouds.kubernetes.sizes import Sizes
-    from scaler.clouds.kubernetes.watch import Watch
+    from scaler.clouds.kubernetes.sizes import ScaleObserver
+    from scaler.clouds.kubernetes.watch import SharedWatch
 
 CALL_SHARE: Final = 0.8
 """The share of a turn's deadline that one call may take, so that its error, which names the call, comes first."""
@@ -41,30 +41,36 @@ class Kubernetes(Pool):
 
     api_version: Annotated[
         str,
-        Rule("API version of the object.", pattern=r"^([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?v[0-9]+((alpha|beta)[0-9]+)?$"),
+        FieldMetadata(
+            "API version of the object.", pattern=r"^([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?v[0-9]+((alpha|beta)[0-9]+)?$"
+        ),
     ] = "apps/v1"
-    object_kind: Annotated[str, Rule("Kind of the object.", pattern=r"^[A-Z][A-Za-z0-9]*$")] = "Deployment"
+    object_kind: Annotated[str, FieldMetadata("Kind of the object.", pattern=r"^[A-Z][A-Za-z0-9]*$")] = "Deployment"
     name: Annotated[
         str,
-        Rule("Name of the object.", pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$", example="llama-chat"),
+        FieldMetadata("Name of the object.", pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$", example="llama-chat"),
     ]
-    namespace: Annotated[str, Rule("Namespace of the object; no matter for kinds without one.", pattern=NAME)] = (
-        "default"
-    )
-    cluster: Annotated[KubeCluster, Rule("Cluster.")] = field(default_factory=KubeCluster)
+    namespace: Annotated[
+        str, FieldMetadata("Namespace of the object; no matter for kinds without one.", pattern=NAME)
+    ] = "default"
+    cluster: Annotated[KubeCluster, FieldMetadata("Cluster.")] = field(default_factory=KubeCluster)
     yield_s: Annotated[
         float,
-        Rule("How long the size is left alone after somebody else changed it. Seconds.", ge=0, le=86400),
+        FieldMetadata("How long the size is left alone after somebody else changed it. Seconds.", ge=0, le=86400),
     ] = 600.0
     watch_pods: Annotated[
         bool,
-        Rule("Whether its pods, their nodes and events are watched: notices, zones, and pods that do not come."),
+        FieldMetadata(
+            "Whether its pods, their nodes and events are watched: notices, zones, and pods that do not come."
+        ),
     ] = True
     unscheduled_s: Annotated[
         float,
-        Rule("A pod that is unscheduled for so long, and no autoscaler speaks of it, does not come. Seconds.", gt=0),
+        FieldMetadata(
+            "A pod that is unscheduled for so long, and no autoscaler speaks of it, does not come. Seconds.", gt=0
+        ),
     ] = 300.0
-    drain: Annotated[Drain | None, Rule("How replicas are emptied before they go; null: they are not.")] = None
+    drain: Annotated[Drain | None, FieldMetadata("How replicas are emptied before they go; null: they are not.")] = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.drain is not None and self.object_kind == "LeaderWorkerSet":
@@ -86,21 +92,21 @@ class Kubernetes(Pool):
         names = (self.api_version, self.object_kind, self.namespace)
         watch = await kube_watch.watch(context, session, self.cluster, *names)
         writers = await other_autoscalers.writers(context, session, self.cluster, self.namespace)
-        target = objects.Target(objects.group_of(self.api_version), self.object_kind, self.name)
-        sizes = kube_sizes.Sizes(target, watch, writers, timeout_s, self.yield_s)
+        target = objects.ScaleTarget(objects.group_of(self.api_version), self.object_kind, self.name)
+        sizes = kube_sizes.ScaleObserver(target, watch, writers, timeout_s, self.yield_s)
         looks = await self._looks(context, session)
         drainer = await self._drainer(context, session, looks)
         return KubernetesResizer(self, timeout_s, Tools(session, watch, sizes, looks, drainer))
 
-    async def _looks(self, context: Context, session: Session) -> Replicas | None:
+    async def _looks(self, context: Context, session: Session) -> ReplicaObserver | None:
         if not self.watch_pods:
             return None
         from scaler.clouds.kubernetes import replicas as kube_replicas  # noqa: PLC0415 - no SDK until needed
 
         followed = await kube_replicas.followed(context, session, self.cluster, self.namespace)
-        return kube_replicas.Replicas(followed, self.object_kind, self.name, self.market, self.unscheduled_s)
+        return kube_replicas.ReplicaObserver(followed, self.object_kind, self.name, self.market, self.unscheduled_s)
 
-    async def _drainer(self, context: Context, session: Session, looks: Replicas | None) -> Drainer | None:
+    async def _drainer(self, context: Context, session: Session, looks: ReplicaObserver | None) -> Drainer | None:
         if self.drain is None or looks is None:
             return None
         from scaler.clouds.engines import load  # noqa: PLC0415 - no SDK until needed
@@ -116,9 +122,9 @@ class Tools:
     """What one pool is watched and written with."""
 
     session: Session
-    watch: Watch
-    sizes: Sizes
-    looks: Replicas | None
+    watch: SharedWatch
+    sizes: ScaleObserver
+    looks: ReplicaObserver | None
     drainer: Drainer | None
 
 
@@ -195,7 +201,7 @@ class KubernetesResizer:
 
     # --- what is known of the pods
 
-    def _on_their_way(self, state: State) -> Sequence[Pod]:
+    def _on_their_way(self, state: ScalableState) -> Sequence[Pod]:
         """Those that drain; while pods are not known, as they were known last: growth must not wait for them."""
         if self._drainer is None or self._looks is None:
             return ()
@@ -203,7 +209,7 @@ class KubernetesResizer:
             self._going = self._drainer.going(self._live(state), self._size)
         return self._going
 
-    def _live(self, state: State) -> list[Pod]:
+    def _live(self, state: ScalableState) -> list[Pod]:
         """The pods that count as replicas. Raises `Unavailable` where they are not known."""
         if self._looks is None or state.selector is None:
             raise Unavailable(f"{self._spec.name}: its pods cannot be told, and drain needs to know them")
@@ -215,19 +221,19 @@ class KubernetesResizer:
             raise Unavailable(f"{self._spec.name}: its pods are not known now: {pods.error or 'not yet listed'}")
         return self._looks.live(state.selector)
 
-    def _seen(self, state: State) -> Seen | None:
+    def _seen(self, state: ScalableState) -> ReplicaDetails | None:
         if self._looks is None or state.selector is None:
             return None
         return self._looks.look(state.selector)
 
 
-def size_of(state: State) -> int:
+def size_of(state: ScalableState) -> int:
     """The size asked for: told of every state that the watch gives out."""
-    assert state.desired is not None  # noqa: S101 - an invariant of `Watch.state`
+    assert state.desired is not None  # noqa: S101 - an invariant of `SharedWatch.state`
     return state.desired
 
 
-def lacking(state: State, seen: Seen | None) -> tuple[int, Shortfall | None]:
+def lacking(state: ScalableState, seen: ReplicaDetails | None) -> tuple[int, Shortfall | None]:
     """How many do not come, and why: pods that were refused, and those that no node is found for."""
     failed, short = (seen.failed, seen.short) if seen else (0, None)
     if state.refusal is not None:

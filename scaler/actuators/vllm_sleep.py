@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 from yarl import URL
 
 from policies.model import Fresh, PoolName, PoolStatus, WorkloadName
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from policies.model.spec import Pool, Target
 from scaler.clouds.engines import load as engines
 from scaler.clouds.engines import sleep
@@ -38,9 +38,9 @@ class VllmSleep(Pool):
 
     urls: Annotated[
         tuple[str, ...],
-        Rule("Addresses of the engines, without a path; woken in this order.", example=["http://vllm-0:8000"]),
+        FieldMetadata("Addresses of the engines, without a path; woken in this order.", example=["http://vllm-0:8000"]),
     ]
-    access: Annotated[Access, Rule("How to be let in.")] = field(default_factory=Access)
+    access: Annotated[Access, FieldMetadata("How to be let in.")] = field(default_factory=Access)
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if not self.urls:
@@ -97,7 +97,7 @@ class _Closing:
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
+class EngineState:
     """What is known of an engine: None where it does not tell. `error` is why."""
 
     url: URL
@@ -146,7 +146,7 @@ class VllmSleepResizer:
 
     # --- what they are
 
-    async def _look(self) -> list[Engine]:
+    async def _look(self) -> list[EngineState]:
         """All engines. Raises the port errors where none answers."""
         found = await asyncio.gather(*map(self._engine, self._urls))
         errors = [engine.error for engine in found if engine.error is not None]
@@ -157,14 +157,14 @@ class VllmSleepResizer:
                 self._last[engine.url] = engine.awake
         return found
 
-    async def _engine(self, url: URL) -> Engine:
+    async def _engine(self, url: URL) -> EngineState:
         try:
             awake = not await self._mode.is_asleep(url)
         except PortError as e:
-            return Engine(url, None, error=e)
-        return Engine(url, awake, ready=awake and await self._mode.is_healthy(url))
+            return EngineState(url, None, error=e)
+        return EngineState(url, awake, ready=awake and await self._mode.is_healthy(url))
 
-    def _is_wanted(self, engine: Engine) -> bool:
+    def _is_wanted(self, engine: EngineState) -> bool:
         """Whether it counts towards the size: as it was told last, then as it is, then as it was."""
         for awake in (True, False):
             if self._flights.under_way((engine.url, awake)):
@@ -173,13 +173,13 @@ class VllmSleepResizer:
 
     # --- what is done to them
 
-    async def _wake(self, count: int, asleep: list[Engine]) -> None:
+    async def _wake(self, count: int, asleep: list[EngineState]) -> None:
         chosen = [e for e in asleep if not self._is_wanted(e)][:count]
         await asyncio.gather(*(self._tell(engine, awake=True) for engine in chosen))
         if len(chosen) < count:
             raise OutOfCapacity(f"{count} more engines are wanted, and {len(chosen)} were asleep")
 
-    async def _sleep(self, count: int, awake: list[Engine]) -> None:
+    async def _sleep(self, count: int, awake: list[EngineState]) -> None:
         """Put the idle ones to sleep. Raises `Unavailable` where fewer are idle: the next turn looks again."""
         loads = await asyncio.gather(*(self._loads.of(engine.url / "metrics") for engine in awake))
         idle = [engine for engine, load in zip(awake, loads, strict=True) if load == 0]
@@ -193,7 +193,7 @@ class VllmSleepResizer:
             )
             raise Unavailable(text)
 
-    async def _tell(self, engine: Engine, *, awake: bool) -> None:
+    async def _tell(self, engine: EngineState, *, awake: bool) -> None:
         """Wake it or put it to sleep; what takes longer than the turn goes on, and shows in the next ones."""
         call = self._mode.wake if awake else self._mode.sleep
         try:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
 from policies.model import PoolName, WorkloadName
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from policies.model.spec import Pool, Target
 from scaler.clouds.azure.account import EVENTS_DOC, EVENTS_EXAMPLE, EVENTS_URL, GROUP, NAME, AzureAccount, path_of
 from scaler.ports import Context
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 class Vmss(Pool):
     """The machines of an Azure virtual machine scale set."""
 
-    resource_group: Annotated[str, Rule("Its resource group.", pattern=GROUP, example="llm")]
-    name: Annotated[str, Rule("Name of the scale set.", pattern=NAME, example="llama-spot")]
-    account: Annotated[AzureAccount, Rule("Subscription and identity.")] = field(default_factory=AzureAccount)
-    events_url: Annotated[str | None, Rule(EVENTS_DOC, pattern=EVENTS_URL, example=EVENTS_EXAMPLE)] = None
+    resource_group: Annotated[str, FieldMetadata("Its resource group.", pattern=GROUP, example="llm")]
+    name: Annotated[str, FieldMetadata("Name of the scale set.", pattern=NAME, example="llama-spot")]
+    account: Annotated[AzureAccount, FieldMetadata("Subscription and identity.")] = field(default_factory=AzureAccount)
+    events_url: Annotated[str | None, FieldMetadata(EVENTS_DOC, pattern=EVENTS_URL, example=EVENTS_EXAMPLE)] = None
 
     @property
     def path(self) -> str:

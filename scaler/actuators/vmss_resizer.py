@@ -17,9 +17,9 @@ from scaler.clouds.azure.errors import shaped
 from scaler.clouds.azure.operations import Operation
 from scaler.clouds.azure.pool_context import READ_RESERVATIONS, READ_SETTINGS, permits, reserved, rival
 from scaler.clouds.azure.pool_status import PoolView, kind_of, whole
-from scaler.clouds.azure.scheduled_events import Listener, listener
+from scaler.clouds.azure.scheduled_events import ScheduledEventsListener, listener
 from scaler.clouds.azure.session import Arm, arm
-from scaler.clouds.azure.shared_reads import TURN_S, Recent, recent
+from scaler.clouds.azure.shared_reads import TURN_S, RecentAnswers, recent
 from scaler.clouds.azure.virtual_machines import READ, READ_INSTANCES, READ_MACHINES, Vm, machines
 from scaler.clouds.interruptions import board
 from scaler.clouds.rest import Body
@@ -41,7 +41,13 @@ class VmssResizer:
     """The actuator's port. Remembers the last write that it had accepted, and which machines served."""
 
     def __init__(  # noqa: PLR0913 - what one pool works with
-        self, spec: Vmss, context: Context, arm: Arm, recent: Recent, view: PoolView, heard: Listener | None
+        self,
+        spec: Vmss,
+        context: Context,
+        arm: Arm,
+        recent: RecentAnswers,
+        view: PoolView,
+        heard: ScheduledEventsListener | None,
     ) -> None:
         self._path = spec.path
         self._name = spec.name

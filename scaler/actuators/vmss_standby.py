@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
 from policies.model import PoolName, WorkloadName
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from policies.model.spec import Pool, Target
 from scaler.clouds.azure.account import GROUP, NAME, AzureAccount, path_of
 from scaler.ports import Context
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 class VmssStandbyPool(Pool):
     """The machines that an Azure standby pool keeps for a scale set: running, deallocated or hibernated."""
 
-    resource_group: Annotated[str, Rule("Its resource group.", pattern=GROUP, example="llm")]
-    name: Annotated[str, Rule("Name of the standby pool.", pattern=NAME, example="llama-standby")]
-    account: Annotated[AzureAccount, Rule("Subscription and identity.")] = field(default_factory=AzureAccount)
+    resource_group: Annotated[str, FieldMetadata("Its resource group.", pattern=GROUP, example="llm")]
+    name: Annotated[str, FieldMetadata("Name of the standby pool.", pattern=NAME, example="llama-standby")]
+    account: Annotated[AzureAccount, FieldMetadata("Subscription and identity.")] = field(default_factory=AzureAccount)
 
     @property
     def path(self) -> str:

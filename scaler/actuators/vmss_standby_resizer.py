@@ -17,7 +17,7 @@ from scaler.clouds.azure.operations import Operation
 from scaler.clouds.azure.pool_context import permits
 from scaler.clouds.azure.pool_status import whole
 from scaler.clouds.azure.session import Arm, arm
-from scaler.clouds.azure.shared_reads import TURN_S, Recent, recent
+from scaler.clouds.azure.shared_reads import TURN_S, RecentAnswers, recent
 from scaler.clouds.azure.virtual_machines import READ
 from scaler.clouds.rest import Body
 from scaler.ports import Conflict, Context, Permit, Unavailable
@@ -58,7 +58,7 @@ async def opened(spec: VmssStandbyPool, context: Context) -> StandbyResizer:
 class StandbyResizer:
     """The actuator's port."""
 
-    def __init__(self, spec: VmssStandbyPool, context: Context, arm: Arm, recent: Recent) -> None:
+    def __init__(self, spec: VmssStandbyPool, context: Context, arm: Arm, recent: RecentAnswers) -> None:
         self._path = spec.path
         self._name = spec.name
         self._clock = context.clock

@@ -13,7 +13,7 @@ from typing import Final, Literal
 from weakref import WeakSet
 
 from scaler.ports import Clock, Context
-from scaler.wakeup import Bell
+from scaler.wakeup import Wakeup
 
 FORGET_S: Final = 1800.0
 """A notice whose machine is still there after this was none: clouds take a machine within minutes of its notice."""
@@ -49,7 +49,7 @@ class Board:
 
     clock: Clock
     _pinned: dict[str, Notice] = field(default_factory=dict)
-    _bells: WeakSet[Bell] = field(default_factory=WeakSet)
+    _bells: WeakSet[Wakeup] = field(default_factory=WeakSet)
 
     def pin(self, notice: Notice) -> None:
         """Take a notice; said again, it is no news. An interruption stands above a rebalance recommendation."""
@@ -74,7 +74,7 @@ class Board:
                 del self._pinned[machine]
         return {machine: self._pinned[machine] for machine in machines if machine in self._pinned}
 
-    def tell(self, bell: Bell) -> None:
+    def tell(self, bell: Wakeup) -> None:
         """Ring `bell` at every notice."""
         self._bells.add(bell)
 

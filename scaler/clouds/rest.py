@@ -33,7 +33,7 @@ LEAST_LIFE_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class RestResponse:
     """What an API said."""
 
     status: int
@@ -58,13 +58,13 @@ class Request:
         return f"{self.operation} of {self.about}" if self.about else self.operation
 
 
-Refuse: TypeAlias = Callable[[str, Answer, float], PortError]
+Refuse: TypeAlias = Callable[[str, RestResponse, float], PortError]
 """A status other than success by its remedy, from what was asked, the answer and the present time."""
 Fetch: TypeAlias = Callable[[], Awaitable[tuple[str, float]]]
 """A token and how long it lives, in seconds. Raises port errors."""
 
 
-class Tokens:
+class BearerTokens:
     """A bearer token, renewed in time; one fetch for all who wait."""
 
     def __init__(self, clock: Clock, fetch: Fetch) -> None:
@@ -95,7 +95,7 @@ class Rest:
     """One API of one account."""
 
     def __init__(
-        self, session: aiohttp.ClientSession, tokens: Tokens, channel: Channel, refuse: Refuse, clock: Clock
+        self, session: aiohttp.ClientSession, tokens: BearerTokens, channel: Channel, refuse: Refuse, clock: Clock
     ) -> None:
         self._session = session
         self._tokens = tokens
@@ -103,10 +103,10 @@ class Rest:
         self._refuse = refuse
         self._clock = clock
 
-    async def call(self, asked: Request, *, write: bool = False, repeat: bool | None = None) -> Answer:
+    async def call(self, asked: Request, *, write: bool = False, repeat: bool | None = None) -> RestResponse:
         """An accepted call's answer. Raises port errors."""
 
-        async def attempt() -> Answer:
+        async def attempt() -> RestResponse:
             answer = await self._send(asked, await self._tokens.get())
             if answer.status < 300:
                 return answer
@@ -114,7 +114,7 @@ class Rest:
 
         return await self._channel.call(asked.operation, attempt, write=write, repeat=repeat)
 
-    async def _send(self, asked: Request, token: str) -> Answer:
+    async def _send(self, asked: Request, token: str) -> RestResponse:
         what = asked.what
         sent = {"Accept": "application/json", **asked.headers, "Authorization": f"Bearer {token}"}
         with http_errors(what):
@@ -122,7 +122,7 @@ class Rest:
                 asked.method, asked.url, params=asked.query, json=asked.body, headers=sent, allow_redirects=False
             ) as response:
                 content = await read_body(what, response, MAX_BODY)
-        answer = Answer(response.status, await _object(what, response.status, content), response.headers)
+        answer = RestResponse(response.status, await _object(what, response.status, content), response.headers)
         if answer.status == 401 and self._tokens.refuse(token):
             raise Unavailable(f"{what}: the token was refused; another one is asked for")
         return answer

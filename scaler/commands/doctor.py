@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from policies.history.pool_memory import Markets
+from policies.history.pool_memory import PoolMemories
 from policies.model import Absent, Fresh, PoolName, PoolStatus, WorkloadName
 from scaler.app import make_clock
 from scaler.config.load import Config, load
@@ -32,7 +32,7 @@ def command(args: argparse.Namespace) -> int:
     return 0 if all(one.well for one in found) else 1
 
 
-def lines(found: list[Examined], config: Config, markets: Mapping[WorkloadName, Markets]) -> Iterator[str]:
+def lines(found: list[Examined], config: Config, markets: Mapping[WorkloadName, PoolMemories]) -> Iterator[str]:
     """Workload by workload: sources with the age of each reading, pools with sizes and lead times."""
     shown = None
     for one in found:
@@ -67,7 +67,7 @@ def permits(one: Examined) -> Iterator[str]:
         yield f"permitted: {', '.join(p.action for p in one.permits)}"
 
 
-def as_dict(one: Examined, config: Config, markets: Mapping[WorkloadName, Markets]) -> dict[str, Any]:
+def as_dict(one: Examined, config: Config, markets: Mapping[WorkloadName, PoolMemories]) -> dict[str, Any]:
     plain: dict[str, Any] = {
         "workload": one.workload,
         one.role: one.name,
@@ -111,22 +111,22 @@ def _status(status: Fresh[PoolStatus], now: float) -> Iterator[str]:
     yield from (f"  {remark}" for remark in remarks(status.value))
 
 
-def _lead_time(one: Examined, config: Config, markets: Mapping[WorkloadName, Markets]) -> str:
+def _lead_time(one: Examined, config: Config, markets: Mapping[WorkloadName, PoolMemories]) -> str:
     usual_s, measured = _usual(one, config, markets)
     source = f"the 0.9 quantile of {measured} starts on record" if measured else "as configured; none on record"
     return f"from decision to serving: {usual_s:.0f} s, {source}"
 
 
-def _usual(one: Examined, config: Config, markets: Mapping[WorkloadName, Markets]) -> tuple[float, int]:
+def _usual(one: Examined, config: Config, markets: Mapping[WorkloadName, PoolMemories]) -> tuple[float, int]:
     prior_s = float(config.workloads[one.workload].spec.pools[PoolName(one.name)].lead_time_s)
     seen = markets[one.workload].of(PoolName(one.name)).lead_times
     usual_s = seen.usual_s(prior_s)
     return usual_s, len(seen) if usual_s != prior_s else 0
 
 
-def _markets(config: Config, clock: Clock) -> dict[WorkloadName, Markets]:
+def _markets(config: Config, clock: Clock) -> dict[WorkloadName, PoolMemories]:
     """What the journal, if one is kept, remembers of each pool."""
-    found = {name: Markets() for name in config.workloads}
+    found = {name: PoolMemories() for name in config.workloads}
     directory = config.daemon.journal.directory
     if directory and Path(directory).is_dir():
         for name, ticks in tail(Path(directory), clock.now() - config.daemon.seed_s, list(config.workloads)).items():

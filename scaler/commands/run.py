@@ -11,28 +11,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from policies.model import Result, Tick, WorkloadName
-from scaler.app import Options, run
+from scaler.app import RunOptions, run
 from scaler.journal.explain import beside, paragraphs
 from scaler.shadow.counterfactual import ShadowTurn, Totals
 from scaler.telemetry.log import configure
 
 
 @dataclass(slots=True)
-class Summary:
+class RunSummary:
     """What came of a run, workload by workload."""
 
-    workloads: dict[WorkloadName, Seen] = field(default_factory=dict)
+    workloads: dict[WorkloadName, WorkloadSummary] = field(default_factory=dict)
     shadows: dict[WorkloadName, Totals] = field(default_factory=dict)
 
     def note(self, tick: Tick) -> None:
-        self.workloads.setdefault(tick.workload, Seen()).note(tick)
+        self.workloads.setdefault(tick.workload, WorkloadSummary()).note(tick)
 
     def as_dict(self) -> dict[str, object]:
         shadows = {name: {"shadow": totals.as_dict()} for name, totals in self.shadows.items()}
         return {name: {**seen.as_dict(), **shadows.get(name, {})} for name, seen in sorted(self.workloads.items())}
 
     def text(self) -> str:
-        rows = [f"{'workload':<24}" + "".join(f"{column:>10}" for column in Seen().as_dict())]
+        rows = [f"{'workload':<24}" + "".join(f"{column:>10}" for column in WorkloadSummary().as_dict())]
         for name, seen in sorted(self.workloads.items()):
             cells = ("-" if value is None else value for value in seen.as_dict().values())
             rows.append(f"{name:<24}" + "".join(f"{cell:>10}" for cell in cells))
@@ -41,7 +41,7 @@ class Summary:
 
 
 @dataclass(slots=True)
-class Seen:
+class WorkloadSummary:
     """One workload's run, in running figures: a daemon runs for months."""
 
     turns: int = 0
@@ -79,7 +79,7 @@ class Seen:
 
 
 def command(args: argparse.Namespace) -> int:
-    summary = Summary()
+    summary = RunSummary()
 
     def on_tick(tick: Tick) -> None:
         summary.note(tick)
@@ -94,7 +94,7 @@ def command(args: argparse.Namespace) -> int:
     def on_start(address: str) -> None:
         print(f"Forescale runs; dashboard at {address} (Ctrl-C ends it)", file=sys.stderr, flush=True)
 
-    options = Options(
+    options = RunOptions(
         paths=[Path(p) for p in args.config],
         dry_run=args.dry_run,
         once=args.once,

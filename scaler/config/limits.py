@@ -8,7 +8,7 @@ from policies.guard.budget import gpus, usd_per_hour
 from policies.history.ticks import MAX_ROWS
 from policies.model.spec import WorkloadSpec
 from policies.quota import resource_claims
-from policies.quota.fleet_quota import Fleet
+from policies.quota.fleet_quota import FleetLimits
 from scaler.config.yaml_composer import Place
 
 Finding = tuple[Place, str, str]
@@ -43,7 +43,7 @@ def limits(spec: WorkloadSpec) -> Iterator[Finding]:
         yield ("blast_radius", "window_s"), rule, "or raise interval_s"
 
 
-def across(limits_: Fleet, specs: Iterable[WorkloadSpec]) -> Iterator[Finding]:
+def across(limits_: FleetLimits, specs: Iterable[WorkloadSpec]) -> Iterator[Finding]:
     """What is wrong between the fleet's limits and the workloads."""
     specs = list(specs)
     for key, most, unit in (

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NewType, Union, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.fields import FieldInfo
 
-from policies.model.field_metadata import ByKind, Rule
+from policies.model.field_metadata import ByKind, FieldMetadata
 from policies.model.spec import NAME
 from scaler.registry import REGISTRIES, resolve
 
@@ -63,10 +63,10 @@ def _shared_default(make: Callable[[], Any]) -> Callable[[], Any]:
     return lambda: shared() if dataclasses.is_dataclass(make) else plain(make())
 
 
-def rule_of(hint: Any) -> Rule:
+def rule_of(hint: Any) -> FieldMetadata:
     """The rule among an annotation's metadata."""
     metadata = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
-    return next((m for m in metadata if isinstance(m, Rule)), Rule(""))
+    return next((m for m in metadata if isinstance(m, FieldMetadata)), FieldMetadata(""))
 
 
 def _translate(hint: Any) -> Any:

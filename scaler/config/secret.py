@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
 
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from scaler.config.problems import is_harmless
 from scaler.masking import remember
 from scaler.ports import Misconfigured
@@ -22,8 +22,10 @@ PATH: Final = re.compile(r"[.~]{0,2}/.+")
 class Secret:
     """Where a secret is found: an environment variable or a file (a mounted Kubernetes secret; read at each use)."""
 
-    env: Annotated[str | None, Rule("Name of the environment variable.", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = None
-    file: Annotated[str | None, Rule("Path of the file; surrounding white space is dropped.")] = None
+    env: Annotated[
+        str | None, FieldMetadata("Name of the environment variable.", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    ] = None
+    file: Annotated[str | None, FieldMetadata("Path of the file; surrounding white space is dropped.")] = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
         problem = self.problem()

@@ -99,7 +99,7 @@ class Frame:
     """Where the lines of a value begin that is not kept, as its key was given before."""
 
 
-class Refused(Exception):
+class DocumentRefused(Exception):
     """The document goes beyond a limit: it is read no further."""
 
     def __init__(self, problem: Problem) -> None:
@@ -132,7 +132,7 @@ class Composer:
             while (event := self._loader.get_event()) is not None:
                 if isinstance(event, yaml.DocumentStartEvent):
                     yield self._document()
-        except Refused as e:
+        except DocumentRefused as e:
             self.problems.append(e.problem)
         except yaml.MarkedYAMLError as e:
             line = e.problem_mark.line + 1 if e.problem_mark else 1
@@ -145,7 +145,7 @@ class Composer:
             self._loader.dispose()
 
     def _require_few_directives(self) -> None:
-        """libyaml compares each ``%TAG`` with all before it. Raises `Refused`."""
+        """libyaml compares each ``%TAG`` with all before it. Raises `DocumentRefused`."""
         if sum(1 for _ in islice(DIRECTIVE.finditer(self._text), MAX_DIRECTIVES + 1)) > MAX_DIRECTIVES:
             raise self._refused(1, f"has more than {MAX_DIRECTIVES} lines that begin with %", "remove the directives")
 
@@ -260,8 +260,8 @@ class Composer:
                 line, f"has more than {MAX_PROBLEMS} problems, and is read no further", "mend these first"
             )
 
-    def _refused(self, line: int, rule: str, hint: str) -> Refused:
-        return Refused(Problem(self._file, line, dotted(self._place()), "", rule, hint))
+    def _refused(self, line: int, rule: str, hint: str) -> DocumentRefused:
+        return DocumentRefused(Problem(self._file, line, dotted(self._place()), "", rule, hint))
 
     def _place(self) -> Place:
         """Where the event being read stands."""

@@ -6,7 +6,7 @@ import base64
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
-from policies.forecast.history_seed import Seed
+from policies.forecast.history_seed import HistorySeed
 from policies.model import (
     Absent,
     Decision,
@@ -31,7 +31,7 @@ from policies.model import (
     WorkloadName,
 )
 from scaler.journal.fields import flag, mapping, moment, number, optional, text, whole
-from scaler.journal.initial_history import Past
+from scaler.journal.initial_history import InitialHistory
 
 SCHEMA: Final = 1
 """Version of the journal's records; a reader refuses a newer one."""
@@ -92,7 +92,7 @@ def decode_tick(data: Mapping[str, Any]) -> Tick:
     )
 
 
-def encode_past(past: Past) -> dict[str, Any]:
+def encode_past(past: InitialHistory) -> dict[str, Any]:
     seeds = {
         policy: {"start_s": s.start_s, "step_s": s.step_s, "work": base64.b64encode(s.halves).decode()}
         for policy, s in past.seeds.items()
@@ -110,10 +110,10 @@ def encode_past(past: Past) -> dict[str, Any]:
     }
 
 
-def decode_past(data: Mapping[str, Any]) -> Past:
+def decode_past(data: Mapping[str, Any]) -> InitialHistory:
     """Raises one of `fields.DAMAGED` on anything that `encode_past` could not have written."""
     seeds = {
-        PolicyName(policy): Seed(
+        PolicyName(policy): HistorySeed(
             float(moment(s["start_s"])),
             _length_s(s["step_s"], MAX_STEP_S),
             base64.b64decode(text(s["work"]), validate=True),
@@ -126,7 +126,7 @@ def decode_past(data: Mapping[str, Any]) -> Past:
         _length_s(data["step_s"], MAX_STEP_S),
     )
     kept = flag(data.get("kept", False))
-    return Past(WorkloadName(text(data["workload"])), at, whole(data["ticks"]), span_s, step_s, seeds, kept)
+    return InitialHistory(WorkloadName(text(data["workload"])), at, whole(data["ticks"]), span_s, step_s, seeds, kept)
 
 
 def _length_s(value: object, longest_s: float) -> float:

@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from policies.forecast.history_seed import Seed
-from policies.forecast.series import Series
+from policies.forecast.history_seed import HistorySeed
+from policies.forecast.series import DemandSeries
 from policies.history.ticks import History
 from policies.model import PolicyName, Tick, WorkloadName
 from policies.recommend.context import LooksFarBack
 from scaler.config.daemon import DaemonSpec
 from scaler.controller import Setup
-from scaler.journal.past_work import Found, Grid, Measured, means, work_since
+from scaler.journal.past_work import Grid, Measured, RecordedWork, means, work_since
 from scaler.ports import PastSource, PortError
 from scaler.telemetry.log import log
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Seeds = dict[WorkloadName, dict[PolicyName, Seed]]
+Seeds = dict[WorkloadName, dict[PolicyName, HistorySeed]]
 ASKED_S: Final = 30.0
 """All sources together may take so long: nobody decides meanwhile, and sizes stay what they are."""
 AT_ONCE: Final = 4
@@ -50,7 +50,7 @@ class Plot:
     @staticmethod
     def of(setup: Setup, name: PolicyName, tail: Sequence[Tick], since: float, now: float) -> Plot:
         """Nothing is known yet; up to the turns that are taken over whole."""
-        step_s = Series(setup.workload.spec.interval_s).coarse_step_s
+        step_s = DemandSeries(setup.workload.spec.interval_s).coarse_step_s
         until = min(now, tail[0].at) if tail else now
         start_s = math.floor(since / step_s) * step_s
         steps = max(0, math.ceil((until - start_s) / step_s))
@@ -63,7 +63,7 @@ class Plot:
     def workload(self) -> WorkloadName:
         return self.setup.workload.name
 
-    def fill(self, found: Found) -> None:
+    def fill(self, found: RecordedWork) -> None:
         """By what the journal tells: ticks, and where none are left, what was known at earlier starts, last first."""
         starts = [past for past in found.starts if past.workload == self.workload and self.name in past.seeds]
         told = found.work.get((self.workload, self.name), Measured())
@@ -90,8 +90,8 @@ class Plot:
         """Fill gaps."""
         self.work = np.where(np.isnan(self.work), told, self.work)
 
-    def seed(self) -> Seed:
-        return Seed.of(self.grid.start_s, self.grid.step_s, self.work)
+    def seed(self) -> HistorySeed:
+        return HistorySeed.of(self.grid.start_s, self.grid.step_s, self.work)
 
 
 def added(setup: Setup, history: History) -> frozenset[PolicyName]:

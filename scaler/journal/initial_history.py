@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from policies.forecast.history_seed import Seed
+from policies.forecast.history_seed import HistorySeed
 from policies.history.ticks import History
 from policies.model import PolicyName, Tick, WorkloadName
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class InitialHistory:
     """The record of a start: with it, and the ticks before it in the journal, `replay` begins with the same history.
 
     `at` is when the workload began to be run (seconds since the Unix epoch), `ticks` how many of its last ticks on
@@ -25,7 +25,7 @@ class Past:
     ticks: int
     span_s: float
     step_s: float
-    seeds: Mapping[PolicyName, Seed] = field(default_factory=dict)
+    seeds: Mapping[PolicyName, HistorySeed] = field(default_factory=dict)
     kept: bool = False
 
     def sow(self, history: History) -> None:

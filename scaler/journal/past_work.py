@@ -24,7 +24,7 @@ from scaler.journal.writer import files
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from scaler.journal.initial_history import Past
+    from scaler.journal.initial_history import InitialHistory
 
 MAX_BYTES: Final = 4 * 2**30
 """Of a journal that is read for this: some ten seconds, and seven times what one keeps by default."""
@@ -59,16 +59,16 @@ class Measured:
 
 
 @dataclass(slots=True)
-class Found:
+class RecordedWork:
     """What a journal tells of the past of some workloads: work in ticks, and starts, which tell of what was before."""
 
     work: dict[tuple[WorkloadName, PolicyName], Measured] = field(default_factory=dict)
-    starts: list[Past] = field(default_factory=list)
+    starts: list[InitialHistory] = field(default_factory=list)
 
 
-def work_since(directory: Path, since: float, wanted: Mapping[WorkloadName, Collection[PolicyName]]) -> Found:
+def work_since(directory: Path, since: float, wanted: Mapping[WorkloadName, Collection[PolicyName]]) -> RecordedWork:
     """The work that these policies measured at or after `since`, file by file from the newest back to it."""
-    found, left = Found(), MAX_BYTES
+    found, left = RecordedWork(), MAX_BYTES
     for path in reversed(files(directory)):
         left -= path.stat().st_size
         if left < 0 or not _read(path, since, wanted, found):
@@ -76,7 +76,7 @@ def work_since(directory: Path, since: float, wanted: Mapping[WorkloadName, Coll
     return found
 
 
-def _read(path: Path, since: float, wanted: Mapping[WorkloadName, Collection[PolicyName]], found: Found) -> bool:
+def _read(path: Path, since: float, wanted: Mapping[WorkloadName, Collection[PolicyName]], found: RecordedWork) -> bool:
     """Add what one file tells; whether an older one may tell more."""
     names = {name.encode(): name for name in wanted}
     earlier = True
@@ -96,7 +96,11 @@ def _read(path: Path, since: float, wanted: Mapping[WorkloadName, Collection[Pol
 
 
 def _tick(
-    line: bytes, at: float, name: WorkloadName, wanted: Mapping[WorkloadName, Collection[PolicyName]], found: Found
+    line: bytes,
+    at: float,
+    name: WorkloadName,
+    wanted: Mapping[WorkloadName, Collection[PolicyName]],
+    found: RecordedWork,
 ) -> None:
     place = 0
     while (place := line.find(KEY, place + 1)) > 0:
@@ -111,7 +115,7 @@ def _tick(
             measured.work.append(_number(work[1]))
 
 
-def _start(line: bytes, wanted: Mapping[WorkloadName, Collection[PolicyName]], found: Found) -> None:
+def _start(line: bytes, wanted: Mapping[WorkloadName, Collection[PolicyName]], found: RecordedWork) -> None:
     try:
         past = decode_past(json.loads(line))
     except DAMAGED:

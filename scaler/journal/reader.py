@@ -14,7 +14,7 @@ from policies.model import Tick, WorkloadName
 from scaler.config.load import Workload, workload_from
 from scaler.journal.codec import SCHEMA, decode_past, decode_tick
 from scaler.journal.fields import DAMAGED, text
-from scaler.journal.initial_history import Past
+from scaler.journal.initial_history import InitialHistory
 from scaler.journal.shadows import TYPE, decode_shadow
 from scaler.journal.writer import files
 from scaler.shadow.counterfactual import ShadowTurn
@@ -46,13 +46,13 @@ class Journal:
     def __iter__(self) -> Iterator[Tick]:
         return (record for record in self.records() if isinstance(record, Tick))
 
-    def records(self) -> Iterator[Tick | Past]:
+    def records(self) -> Iterator[Tick | InitialHistory]:
         return (record for record in self._read() if not isinstance(record, ShadowTurn))
 
     def shadows(self) -> Iterator[ShadowTurn]:
         return (record for record in self._read(shadows=True) if isinstance(record, ShadowTurn))
 
-    def _read(self, *, shadows: bool = False) -> Iterator[Tick | Past | ShadowTurn]:
+    def _read(self, *, shadows: bool = False) -> Iterator[Tick | InitialHistory | ShadowTurn]:
         """Ticks and starts, or shadows' turns."""
         for path in self.paths:
             try:
@@ -65,7 +65,7 @@ class Journal:
             except OSError as e:
                 raise JournalError(f"{path}: {e.strerror}") from e
 
-    def _take(self, line: bytes, where: str, *, shadows: bool) -> Tick | Past | ShadowTurn | None:
+    def _take(self, line: bytes, where: str, *, shadows: bool) -> Tick | InitialHistory | ShadowTurn | None:
         record = _parse(line)
         if record is None:
             if line.strip():

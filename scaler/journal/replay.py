@@ -13,7 +13,7 @@ from policies.model import Absent, Decision, Observation, Tick, WorkloadName
 from policies.model.spec import WorkloadSpec
 from policies.pipeline import decide
 from scaler.config.load import Workload
-from scaler.journal.initial_history import Past
+from scaler.journal.initial_history import InitialHistory
 
 SPAN_S: Final = 3600.0
 """What a daemon remembers by default, for runs whose start is not recorded."""
@@ -44,7 +44,7 @@ class Compared:
 
 
 def replay(
-    records: Iterable[Tick | Past],
+    records: Iterable[Tick | InitialHistory],
     recorded: Mapping[str, Workload],
     other: Mapping[WorkloadName, Workload] | None = None,
 ) -> Iterator[Compared]:
@@ -57,7 +57,7 @@ def replay(
     lives: dict[WorkloadName, Life] = {}
     for record in records:
         life = lives.setdefault(record.workload, Life())
-        if isinstance(record, Past):
+        if isinstance(record, InitialHistory):
             life.begin(record)
             continue
         workload = recorded.get(record.spec) if other is None else other.get(record.workload)
@@ -87,9 +87,9 @@ class Life:
     history: History | None = None
     whole: bool = False
     ticks: deque[Tick] = dataclasses.field(default_factory=deque)
-    given: Past | None = None
+    given: InitialHistory | None = None
 
-    def begin(self, past: Past) -> None:
+    def begin(self, past: InitialHistory) -> None:
         """As a daemon that started there, from the last ticks that it took over; or that went on with added policies,
         which have their past from the next tick on."""
         if past.kept:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from scaler.journal.codec import decode_tick, encode_tick
 from scaler.journal.fields import flag, number, optional, text, whole
-from scaler.shadow.counterfactual import ShadowTurn, Side
+from scaler.shadow.counterfactual import ComparedSide, ShadowTurn
 
 TYPE: Final = "shadow"
 
@@ -42,12 +42,12 @@ def decode_shadow(data: Mapping[str, Any]) -> ShadowTurn:
     )
 
 
-def _encode_side(side: Side) -> dict[str, Any]:
+def _encode_side(side: ComparedSide) -> dict[str, Any]:
     """What is not known is left out."""
     known = {"usd_per_hour": side.usd_per_hour, "late": side.late}
     return {"asked": side.asked, "serving": side.serving, **{k: v for k, v in known.items() if v is not None}}
 
 
-def _decode_side(data: Mapping[str, Any]) -> Side:
+def _decode_side(data: Mapping[str, Any]) -> ComparedSide:
     price, late = (optional(number, data.get(key)) for key in ("usd_per_hour", "late"))
-    return Side(whole(data["asked"]), float(number(data["serving"])), price, late)
+    return ComparedSide(whole(data["asked"]), float(number(data["serving"])), price, late)

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from policies.model import Tick
-from scaler.config.daemon import Journal
+from scaler.config.daemon import JournalSpec
 from scaler.config.load import Workload, without_secrets
 from scaler.journal.codec import SCHEMA, encode_past, encode_tick
-from scaler.journal.initial_history import Past
+from scaler.journal.initial_history import InitialHistory
 from scaler.journal.shadows import encode_shadow
 from scaler.ports import Misconfigured
 from scaler.shadow.counterfactual import ShadowTurn
@@ -42,7 +42,7 @@ class JournalWriter:
     files that are still there, or opens them anew.
     """
 
-    def __init__(self, settings: Journal, at: float, version: str) -> None:
+    def __init__(self, settings: JournalSpec, at: float, version: str) -> None:
         """Open `settings.directory` for this process alone, or later where its disk has no room now.
 
         Raises `Misconfigured` where another daemon writes there, or where waiting would not help.
@@ -84,7 +84,7 @@ class JournalWriter:
             self._describe(turn.tick, workload)
             self._append(encode_shadow(turn))
 
-    def begin(self, past: Past) -> None:
+    def begin(self, past: InitialHistory) -> None:
         """Add what a workload's history begins with."""
         with self._counted():
             self._ensure_open()

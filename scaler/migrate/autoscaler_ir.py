@@ -14,7 +14,7 @@ TargetType = Literal["average_value", "value", "mean"]
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SourceDraft:
     """A source to read: its kind and settings, as a workload's file has them. Equal ones are one."""
 
     kind: str
@@ -35,7 +35,7 @@ class Signal:
 
     place: Place
     type: str
-    source: Source
+    source: SourceDraft
     quantities: tuple[str, ...]
     target: float
     said: str
@@ -47,7 +47,7 @@ class Signal:
 
 
 @dataclass(frozen=True, slots=True)
-class Clock:
+class CronSchedule:
     """A cron trigger."""
 
     place: Place
@@ -59,7 +59,7 @@ class Clock:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class ResizeTarget:
     """What is resized."""
 
     api_version: str
@@ -86,11 +86,11 @@ class Scaled:
     place: Place
     kind: Literal["hpa", "keda"]
     name: str
-    target: Target
+    target: ResizeTarget
     min_replicas: int
     max_replicas: int
     signals: list[Signal]
-    clocks: list[Clock] = field(default_factory=list)
+    clocks: list[CronSchedule] = field(default_factory=list)
     behavior: dict[str, Any] | None = None
     polling_interval_s: int = 30
     cooldown_s: int = 300

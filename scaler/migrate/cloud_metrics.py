@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 from scaler.migrate import promql
-from scaler.migrate.autoscaler_ir import Signal, Source
+from scaler.migrate.autoscaler_ir import Signal, SourceDraft
 from scaler.migrate.findings import Named
 from scaler.migrate.manifest_reader import Cursor
-from scaler.migrate.options import Given, authentication
+from scaler.migrate.options import MigrationOptions, authentication
 from scaler.migrate.queues import METRIC_TYPES, Read, by_role
 
 PERIOD_S: Final = 300
@@ -17,7 +17,7 @@ PERIODS_KEPT: Final = 3
 """A sample is two periods old before the next can be there, and comes late."""
 
 
-def cloudwatch(trigger: Cursor, metadata: Cursor, given: Given) -> Read:
+def cloudwatch(trigger: Cursor, metadata: Cursor, given: MigrationOptions) -> Read:
     """aws-cloudwatch on one metric. Credentials come by the SDK's own chain, so none are carried over."""
     remarks = [*authentication(trigger, given)[1], *by_role(metadata, "ReadMetrics")]
     if metadata.has("expression"):
@@ -53,7 +53,7 @@ def cloudwatch(trigger: Cursor, metadata: Cursor, given: Given) -> Read:
     signal = Signal(
         place=trigger.place,
         type="aws-cloudwatch",
-        source=Source("cloudwatch", settings, tuple(remarks)),
+        source=SourceDraft("cloudwatch", settings, tuple(remarks)),
         quantities=(name,),
         target=float(metadata.number("targetMetricValue", above=True) or 1.0),
         said="targetMetricValue",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from scaler.migrate.autoscaler_ir import Scaled, Signal, Source
+from scaler.migrate.autoscaler_ir import Scaled, Signal, SourceDraft
 from scaler.migrate.findings import Remark
 from scaler.migrate.yaml_writer import Block
 
@@ -33,9 +33,9 @@ def top(scaled: Scaled, *remarks: Remark) -> Block:
     return block
 
 
-def named(sources: Sequence[Source]) -> dict[Source, str]:
+def named(sources: Sequence[SourceDraft]) -> dict[SourceDraft, str]:
     """A name for each source, in order."""
-    names: dict[Source, str] = {}
+    names: dict[SourceDraft, str] = {}
     for source in sources:
         base = NAMES.get(source.kind, "queue")
         if source not in names:
@@ -44,7 +44,7 @@ def named(sources: Sequence[Source]) -> dict[Source, str]:
     return names
 
 
-def sources(names: Mapping[Source, str], signals: Sequence[Signal]) -> Block:
+def sources(names: Mapping[SourceDraft, str], signals: Sequence[Signal]) -> Block:
     """The sources, each with all that is asked of it."""
     block = Block()
     for source, name in names.items():

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from scaler.migrate import common
-from scaler.migrate.autoscaler_ir import Clock, Scaled, Signal, Source
+from scaler.migrate.autoscaler_ir import CronSchedule, Scaled, Signal, SourceDraft
 from scaler.migrate.yaml_writer import Block
 
 
@@ -20,7 +20,7 @@ def block(scaled: Scaled, prometheus: str | None) -> Block:
     return made.add("pools", common.pools(scaled))
 
 
-def _hpa(scaled: Scaled, names: Mapping[Source, str]) -> Block:
+def _hpa(scaled: Scaled, names: Mapping[SourceDraft, str]) -> Block:
     made = Block().remark(*scaled.remarks.get("policies", ())).add("kind", "hpa")
     metrics = []
     for signal in scaled.signals:
@@ -32,7 +32,7 @@ def _hpa(scaled: Scaled, names: Mapping[Source, str]) -> Block:
     return _settling(made, scaled)
 
 
-def _metric(signal: Signal, names: Mapping[Source, str]) -> Block:
+def _metric(signal: Signal, names: Mapping[SourceDraft, str]) -> Block:
     """What a metric and a trigger have in common."""
     item = Block().remark(*signal.remarks)
     item.add("quantities", list(signal.quantities))
@@ -44,7 +44,7 @@ def _metric(signal: Signal, names: Mapping[Source, str]) -> Block:
     return item
 
 
-def _keda(scaled: Scaled, names: Mapping[Source, str]) -> Block:
+def _keda(scaled: Scaled, names: Mapping[SourceDraft, str]) -> Block:
     made = Block().remark(*scaled.remarks.get("policies", ())).add("kind", "keda")
     items = [_metric(s, names).add("activation", s.activation, "activation threshold (0)") for s in scaled.signals]
     made.add("triggers", items)
@@ -63,7 +63,7 @@ def _keda(scaled: Scaled, names: Mapping[Source, str]) -> Block:
     return _settling(made, scaled)
 
 
-def _clock(clock: Clock) -> Block:
+def _clock(clock: CronSchedule) -> Block:
     item = Block().remark(*clock.remarks)
     item.add("replicas", clock.replicas, "desiredReplicas")
     item.add("windows", clock.windows, clock.said)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from scaler.migrate import promql
-from scaler.migrate.autoscaler_ir import Scaled, Signal, Target
+from scaler.migrate.autoscaler_ir import ResizeTarget, Scaled, Signal
 from scaler.migrate.behavior import behavior
 from scaler.migrate.findings import Remark
 from scaler.migrate.manifest_reader import Cursor
-from scaler.migrate.options import Given
+from scaler.migrate.options import MigrationOptions
 
 VERSIONS: Final = ("autoscaling/v1", "autoscaling/v2")
 DEFAULT_CPU: Final = 80
@@ -26,10 +26,10 @@ NEVER: Final = 1e18
 CHECK: Final = "compare both before the HPA goes: kubectl describe hpa"
 
 
-def target_of(spec: Cursor, namespace: str, api_version: str | None, kind: str | None) -> Target:
+def target_of(spec: Cursor, namespace: str, api_version: str | None, kind: str | None) -> ResizeTarget:
     """``scaleTargetRef``, with KEDA's defaults where there are any."""
     ref = spec.below("scaleTargetRef", required=True)
-    found = Target(
+    found = ResizeTarget(
         ref.text("apiVersion", api_version, required=api_version is None) or "apps/v1",
         ref.text("kind", kind, required=kind is None) or "Deployment",
         ref.text("name", required=True) or "unnamed",
@@ -39,7 +39,7 @@ def target_of(spec: Cursor, namespace: str, api_version: str | None, kind: str |
     return found
 
 
-def read(found: Cursor, spec: Cursor, name: str, given: Given) -> Scaled:
+def read(found: Cursor, spec: Cursor, name: str, given: MigrationOptions) -> Scaled:
     """The HPA in our words; what is wrong with it is told to its voice."""
     scaled = Scaled(
         voice=found.voice,
@@ -78,7 +78,7 @@ def _bound(spec: Cursor, key: str, default: int | None, least: int) -> int:
     return least if value is None else value
 
 
-def _old(found: Cursor, spec: Cursor, scaled: Scaled, given: Given) -> None:
+def _old(found: Cursor, spec: Cursor, scaled: Scaled, given: MigrationOptions) -> None:
     """autoscaling/v1 holds one metric of its own; what else the object has, it carries in annotations."""
     percent = spec.whole("targetCPUUtilizationPercentage", None, least=1)
     annotations = found.below("metadata").below("annotations")
@@ -102,11 +102,11 @@ class Use:
     container: str | None = None
 
 
-def _cpu(spec: Cursor, key: str, share: float, given: Given) -> Signal:
+def _cpu(spec: Cursor, key: str, share: float, given: MigrationOptions) -> Signal:
     return pods_use(spec, key, Use("cpu", f"{key}, percent of the CPU requested", share), given)
 
 
-def pods_use(at: Cursor, key: str, use: Use, given: Given) -> Signal:
+def pods_use(at: Cursor, key: str, use: Use, given: MigrationOptions) -> Signal:
     """What the pods use, from Prometheus; `key` is where the manifest names it."""
     source = given.server(at, key, "metrics.k8s.io")
     make = promql.total if given.totals else promql.resource
@@ -128,7 +128,7 @@ def pods_use(at: Cursor, key: str, use: Use, given: Given) -> Signal:
     )
 
 
-def _metric(metric: Cursor, scaled: Scaled, given: Given) -> Signal | None:
+def _metric(metric: Cursor, scaled: Scaled, given: MigrationOptions) -> Signal | None:
     kind = metric.text("type", required=True)
     readers = {
         "Resource": _resource,
@@ -161,7 +161,7 @@ def _target(inner: Cursor, allowed: dict[str, str]) -> tuple[str, float] | None:
     return None if value is None else (kind, float(value))
 
 
-def _resource(inner: Cursor, scaled: Scaled, given: Given) -> Signal | None:
+def _resource(inner: Cursor, scaled: Scaled, given: MigrationOptions) -> Signal | None:
     name, container = inner.text("name", required=True), inner.text("container")
     target = _target(inner, {"Utilization": "averageUtilization", "AverageValue": "averageValue"})
     if name is None or target is None:
@@ -187,7 +187,7 @@ def _named(inner: Cursor) -> tuple[str | None, dict[str, str], list[Remark]]:
     return metric.text("name", required=True), {str(k): str(v) for k, v in labels.items()}, remarks
 
 
-def _pods(inner: Cursor, scaled: Scaled, given: Given) -> Signal | None:
+def _pods(inner: Cursor, scaled: Scaled, given: MigrationOptions) -> Signal | None:
     name, labels, remarks = _named(inner)
     target = _target(inner, {"AverageValue": "averageValue"})
     if name is None or target is None:
@@ -197,7 +197,7 @@ def _pods(inner: Cursor, scaled: Scaled, given: Given) -> Signal | None:
     return _adapted(inner, Adapted(name, asked, "mean", *target, tuple(remarks)), scaled, given)
 
 
-def _outside(inner: Cursor, scaled: Scaled, given: Given) -> Signal | None:
+def _outside(inner: Cursor, scaled: Scaled, given: MigrationOptions) -> Signal | None:
     """External and Object: the same arithmetic."""
     name, labels, remarks = _named(inner)
     target = _target(inner, {"AverageValue": "averageValue", "Value": "value"})
@@ -218,14 +218,14 @@ class Adapted:
     """An adapter's metric: its name, what to ask of Prometheus for it, the kind of target, and the target."""
 
     name: str
-    asked: promql.Asked | None
+    asked: promql.ParsedQuery | None
     kind: str
     said: str
     target: float
     remarks: tuple[Remark, ...]
 
 
-def _adapted(inner: Cursor, metric: Adapted, scaled: Scaled, given: Given) -> Signal | None:
+def _adapted(inner: Cursor, metric: Adapted, scaled: Scaled, given: MigrationOptions) -> Signal | None:
     place, asked = (*inner.at("metric"), "name"), metric.asked
     if asked is None:
         rule = "is an adapter's own name, and the query behind it is not in the manifest"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from scaler.migrate import triggers
-from scaler.migrate.autoscaler_ir import Clock, Scaled
+from scaler.migrate.autoscaler_ir import CronSchedule, Scaled
 from scaler.migrate.behavior import behavior
 from scaler.migrate.common import SYNC_S
 from scaler.migrate.manifest_reader import Cursor
-from scaler.migrate.options import Given
+from scaler.migrate.options import MigrationOptions
 
 VERSION: Final = "keda.sh/v1alpha1"
 ANNOTATION: Final = "autoscaling.keda.sh/"
@@ -24,7 +24,7 @@ FALLBACKS: Final = {
 RESOURCES: Final = frozenset({"cpu", "memory"})
 
 
-def read(found: Cursor, spec: Cursor, name: str, given: Given, *, native: bool) -> Scaled:
+def read(found: Cursor, spec: Cursor, name: str, given: MigrationOptions, *, native: bool) -> Scaled:
     """The ScaledObject in our words; what is wrong with it is told to its voice."""
     scaled = Scaled(
         voice=found.voice,
@@ -70,7 +70,7 @@ def _idle(spec: Cursor, scaled: Scaled) -> None:
     scaled.said["min_replicas"] = "idleReplicaCount"
 
 
-def _triggers(spec: Cursor, scaled: Scaled, given: Given, *, native: bool) -> None:
+def _triggers(spec: Cursor, scaled: Scaled, given: MigrationOptions, *, native: bool) -> None:
     items = spec.items("triggers")
     if not items:
         spec.wrong("triggers", "must not be empty")
@@ -79,7 +79,7 @@ def _triggers(spec: Cursor, scaled: Scaled, given: Given, *, native: bool) -> No
     for item in items:
         found, remarks = triggers.read(item, given)
         scaled.remark("policies", *remarks)
-        if isinstance(found, Clock):
+        if isinstance(found, CronSchedule):
             scaled.clocks.append(found)
         elif found is not None:
             scaled.signals.append(found)

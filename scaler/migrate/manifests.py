@@ -16,10 +16,10 @@ from scaler.config.problems import ConfigError, Problem
 from scaler.config.resize_claims import Claims
 from scaler.config.yaml_composer import Place
 from scaler.migrate import equivalent, hpa, keda, native, yaml_writer
-from scaler.migrate.autoscaler_ir import Scaled, Target
+from scaler.migrate.autoscaler_ir import ResizeTarget, Scaled
 from scaler.migrate.findings import Notes, Voice
 from scaler.migrate.manifest_reader import Cursor
-from scaler.migrate.options import Credentials, Given, credentials
+from scaler.migrate.options import Credentials, MigrationOptions, credentials
 
 AUTHENTICATIONS: Final = ("TriggerAuthentication", "ClusterTriggerAuthentication")
 OWNED: Final = "scaledobject.keda.sh/name"
@@ -96,7 +96,7 @@ def read(paths: Sequence[Path], prometheus: str | None, *, native_policies: bool
     made: list[tuple[Object, Scaled]] = []
     claims = Claims()
     for o, name in zip(scalers, names, strict=True):
-        scaled = _scaled(o, name, Given(_target(o, notes), prometheus, known), notes, native_policies)
+        scaled = _scaled(o, name, MigrationOptions(_target(o, notes), prometheus, known), notes, native_policies)
         target = scaled.target
         resized = object_target(KubeCluster(), target.api_version, target.kind, target.namespace, target.name)
         if broken := claims.claim([resized], o.where):
@@ -192,13 +192,13 @@ def _credentials(objects: Sequence[Object]) -> Iterator[tuple[tuple[str, str, st
             yield (o.kind, space, name), credentials(quiet, o.kind, name)
 
 
-def _target(o: Object, notes: Notes) -> Target:
+def _target(o: Object, notes: Notes) -> ResizeTarget:
     spec = o.cursor(notes).below("spec", required=True)
     defaults = ("apps/v1", "Deployment") if o.kind == "ScaledObject" else (None, None)
     return hpa.target_of(spec, o.namespace, *defaults)
 
 
-def _scaled(o: Object, name: str, given: Given, notes: Notes, native_policies: bool) -> Scaled:
+def _scaled(o: Object, name: str, given: MigrationOptions, notes: Notes, native_policies: bool) -> Scaled:
     found = o.cursor(notes)
     spec = Cursor(found.voice, (*o.place, "spec"), o.data["spec"] if isinstance(o.data.get("spec"), dict) else {})
     if o.kind == "ScaledObject":

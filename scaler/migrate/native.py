@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from scaler.migrate import common, promql
-from scaler.migrate.autoscaler_ir import Clock, Scaled, Signal, Source
+from scaler.migrate.autoscaler_ir import CronSchedule, Scaled, Signal, SourceDraft
 from scaler.migrate.complete import settling
 from scaler.migrate.findings import Remark
 from scaler.migrate.metric_detection import Read, named_mean, recognised
@@ -65,7 +65,7 @@ def _preset(signal: Signal) -> tuple[Signal, Read | None]:
     settings: dict[str, Any] = {**dict(signal.source.settings), "preset": known.preset}
     if known.match:
         settings["match"] = dict(known.match)
-    source = Source("prometheus", tuple(settings.items()), signal.source.remarks)
+    source = SourceDraft("prometheus", tuple(settings.items()), signal.source.remarks)
     changed = dataclasses.replace(signal, source=source, quantities=known.quantities, queries={}, times={})
     return _scaled(changed, known.divisor), known
 
@@ -87,7 +87,7 @@ def _scaled(signal: Signal, divisor: float) -> Signal:
     return dataclasses.replace(signal, target=signal.target / divisor, activation=signal.activation / divisor)
 
 
-def _sources(names: Mapping[Source, str], read: list[tuple[Signal, Read | None]]) -> Block:
+def _sources(names: Mapping[SourceDraft, str], read: list[tuple[Signal, Read | None]]) -> Block:
     made = common.sources(names, [signal for signal, _ in read])
     for source, name in names.items():
         preset = [s for s, known in read if known and s.source == source and not s.queries]
@@ -98,7 +98,7 @@ def _sources(names: Mapping[Source, str], read: list[tuple[Signal, Read | None]]
     return made
 
 
-def _add(policies: Block, signal: Signal, known: Read | None, names: Mapping[Source, str], scaled: Scaled) -> bool:
+def _add(policies: Block, signal: Signal, known: Read | None, names: Mapping[SourceDraft, str], scaled: Scaled) -> bool:
     """Add the policy for a signal; whether it can tell work at zero."""
     settings: dict[str, Any]
     remarks = list(signal.remarks)
@@ -145,7 +145,7 @@ def _metric(signal: Signal, across: str) -> dict[str, Any]:
     return {**settings, "activation": signal.activation if signal.activation < 1e9 else 0.0}
 
 
-def _schedule(clock: Clock) -> Block:
+def _schedule(clock: CronSchedule) -> Block:
     made = Block().remark(*clock.remarks).add("kind", "schedule")
     windows = [{**window, "replicas": max(1, clock.replicas)} for window in clock.windows]
     return made.add("windows", windows, clock.said).add("time_zone", clock.time_zone)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from scaler.migrate.autoscaler_ir import Source, Target
+from scaler.migrate.autoscaler_ir import ResizeTarget, SourceDraft
 from scaler.migrate.findings import Remark
 from scaler.migrate.manifest_reader import Cursor
 
@@ -26,25 +26,25 @@ class Credentials:
 
 
 @dataclass(slots=True)
-class Given:
+class MigrationOptions:
     """What the reading of one autoscaler shares.
 
     `names` are the quantities' that are taken. With `totals` the pods' CPU and memory are read as totals, for a policy
     that shares every metric out over its replicas.
     """
 
-    target: Target
+    target: ResizeTarget
     prometheus: str | None
     credentials: Mapping[tuple[str, str, str], Credentials]
     names: set[str] = field(default_factory=set)
     totals: bool = False
 
-    def server(self, at: Cursor, key: str, what: str) -> Source:
+    def server(self, at: Cursor, key: str, what: str) -> SourceDraft:
         """The Prometheus server given on the command line, for what Kubernetes has from its metrics API."""
         if self.prometheus is None:
             rule = f"comes from Kubernetes' metrics API ({what}), which this daemon does not read"
             at.voice.error(at.at(key), rule, "give --prometheus URL of a server that holds the same series")
-        return Source("prometheus", (("url", self.prometheus or "http://prometheus"),))
+        return SourceDraft("prometheus", (("url", self.prometheus or "http://prometheus"),))
 
 
 def credentials(found: Cursor, kind: str, name: str) -> Credentials:
@@ -63,7 +63,7 @@ def credentials(found: Cursor, kind: str, name: str) -> Credentials:
     return Credentials(kind, name, parameters, spec.below("podIdentity").text("provider") or "")
 
 
-def authentication(trigger: Cursor, given: Given) -> tuple[Credentials | None, list[Remark]]:
+def authentication(trigger: Cursor, given: MigrationOptions) -> tuple[Credentials | None, list[Remark]]:
     """The credentials that a trigger names, and a remark that they are named and not copied."""
     if not trigger.has("authenticationRef"):
         trigger.skip("authenticationRef")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from scaler.migrate.autoscaler_ir import Target
+from scaler.migrate.autoscaler_ir import ResizeTarget
 
 NAME: Final = re.compile(r"^[a-zA-Z_:][a-zA-Z0-9_:]*$")
 """Of a metric in Prometheus."""
@@ -20,7 +20,7 @@ MANAGED: Final = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ParsedQuery:
     """A query, and one for when its samples were taken."""
 
     query: str
@@ -42,19 +42,19 @@ def quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
-def resource(name: str, target: Target, container: str | None, *, share: bool) -> Asked:
+def resource(name: str, target: ResizeTarget, container: str | None, *, share: bool) -> ParsedQuery:
     """CPU (cores) or memory (bytes) that the target's pods use, as a mean, or as a share of what they request."""
     usage, asked, time = _used(name, target, container)
-    return Asked(f"sum({usage}) / sum({asked})" if share else f"avg(sum by (pod) ({usage}))", time)
+    return ParsedQuery(f"sum({usage}) / sum({asked})" if share else f"avg(sum by (pod) ({usage}))", time)
 
 
-def total(name: str, target: Target, container: str | None, *, share: bool) -> Asked:
+def total(name: str, target: ResizeTarget, container: str | None, *, share: bool) -> ParsedQuery:
     """The same as a total over the pods; with `share` in units of what one of them requests."""
     usage, asked, time = _used(name, target, container)
-    return Asked(f"sum({usage}) / avg(sum by (pod) ({asked}))" if share else f"sum({usage})", time)
+    return ParsedQuery(f"sum({usage}) / avg(sum by (pod) ({asked}))" if share else f"sum({usage})", time)
 
 
-def _used(name: str, target: Target, container: str | None) -> tuple[str, str, str]:
+def _used(name: str, target: ResizeTarget, container: str | None) -> tuple[str, str, str]:
     """What the pods use (cAdvisor), what they request (kube-state-metrics), and when the use was measured."""
     labels = {"namespace": target.namespace, "pod__re": target.pods}
     within = {"container": container} if container else {}
@@ -73,7 +73,7 @@ def series(name: str) -> tuple[str, bool] | None:
     return (name, False) if NAME.match(name) else None
 
 
-def adapted(name: str, labels: Mapping[str, str], across: str) -> Asked | None:
+def adapted(name: str, labels: Mapping[str, str], across: str) -> ParsedQuery | None:
     """An adapter's metric over its series: ``sum`` or ``avg`` by pod."""
     found = series(name)
     if found is None:
@@ -82,7 +82,7 @@ def adapted(name: str, labels: Mapping[str, str], across: str) -> Asked | None:
     chosen = f"{plain}{selector(**labels) if labels else ''}"
     value = f"rate({chosen}{RATE})" if counter else chosen
     query = f"avg(sum by (pod) ({value}))" if across == "avg" else f"sum({value})"
-    return Asked(query, f"min(timestamp({chosen}))")
+    return ParsedQuery(query, f"min(timestamp({chosen}))")
 
 
 def identifier(text: str, taken: set[str]) -> str:

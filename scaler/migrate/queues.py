@@ -6,10 +6,10 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final
 
-from scaler.migrate.autoscaler_ir import Signal, Source
+from scaler.migrate.autoscaler_ir import Signal, SourceDraft
 from scaler.migrate.findings import Named, Remark
 from scaler.migrate.manifest_reader import Cursor
-from scaler.migrate.options import Given, authentication
+from scaler.migrate.options import MigrationOptions, authentication
 
 METRIC_TYPES: Final = {"AverageValue": "average_value", "Value": "value"}
 QUEUE_URL: Final = re.compile(r"^https?://[^/\s]+/[0-9]+/[A-Za-z0-9_-]{1,80}(\.fifo)?$")
@@ -36,7 +36,7 @@ CLOUDS: Final = {PUBLIC: "public", "AzureUSGovernmentCloud": "us_government", "A
 """Azure's clouds, as KEDA and as this daemon calls them."""
 
 
-def sqs(trigger: Cursor, metadata: Cursor, given: Given) -> Read:
+def sqs(trigger: Cursor, metadata: Cursor, given: MigrationOptions) -> Read:
     """aws-sqs-queue. Credentials come by the SDK's own chain (IRSA, Pod Identity), so none are carried over."""
     remarks = authentication(trigger, given)[1]
     url, region = metadata.text("queueURL"), metadata.text("awsRegion")
@@ -59,7 +59,7 @@ def sqs(trigger: Cursor, metadata: Cursor, given: Given) -> Read:
     counted = ["visible"]
     counted += ["in_flight"] if metadata.flag("scaleOnInFlight", default=True) else []
     counted += ["delayed"] if metadata.flag("scaleOnDelayed") else []
-    source = Source("sqs", tuple(settings), tuple(remarks))
+    source = SourceDraft("sqs", tuple(settings), tuple(remarks))
     return _queue(trigger, metadata, source, counted, SQS), []
 
 
@@ -81,7 +81,7 @@ def by_role(metadata: Cursor, statement: str) -> list[Remark]:
     return remarks
 
 
-def _queue(trigger: Cursor, metadata: Cursor, source: Source, counted: list[str], keys: Keys) -> Signal:
+def _queue(trigger: Cursor, metadata: Cursor, source: SourceDraft, counted: list[str], keys: Keys) -> Signal:
     """A queue's messages, so many per replica."""
     return Signal(
         place=trigger.place,
@@ -95,7 +95,7 @@ def _queue(trigger: Cursor, metadata: Cursor, source: Source, counted: list[str]
     )
 
 
-def gcp_pubsub(trigger: Cursor, metadata: Cursor, given: Given) -> Read:
+def gcp_pubsub(trigger: Cursor, metadata: Cursor, given: MigrationOptions) -> Read:
     """gcp-pubsub on a subscription. The daemon asks by its own account, so no credentials are carried over."""
     remarks = authentication(trigger, given)[1]
     project, name = _subscription(metadata)
@@ -118,7 +118,7 @@ def gcp_pubsub(trigger: Cursor, metadata: Cursor, given: Given) -> Read:
     old = metadata.has("subscriptionSize")
     metadata.skip("value" if old else "subscriptionSize")
     keys = Keys("subscriptionSize" if old else "value", 10.0, "activationValue")
-    source = Source("pubsub", (("project", {"id": project}), ("subscription", name)), tuple(remarks))
+    source = SourceDraft("pubsub", (("project", {"id": project}), ("subscription", name)), tuple(remarks))
     return _queue(trigger, metadata, source, [MODES[mode]], keys), []
 
 
@@ -140,7 +140,7 @@ def _subscription(metadata: Cursor) -> tuple[str, str]:
     raise Named(metadata.at(where), rule, hint)
 
 
-def azure_servicebus(trigger: Cursor, metadata: Cursor, given: Given) -> Read:
+def azure_servicebus(trigger: Cursor, metadata: Cursor, given: MigrationOptions) -> Read:
     """azure-servicebus. The daemon asks by its own identity, so no connection string is carried over."""
     known, remarks = authentication(trigger, given)
     connected = metadata.has("connection", "connectionFromEnv") or bool(known and "connection" in known.parameters)
@@ -157,7 +157,7 @@ def azure_servicebus(trigger: Cursor, metadata: Cursor, given: Given) -> Read:
     if cloud in CLOUDS and cloud != PUBLIC:
         settings.append(("account", {"cloud": CLOUDS[cloud]}))
     metadata.skip("connection", "connectionFromEnv", "operation", "cloud", "endpointSuffix")
-    source = Source("service_bus", tuple(settings), tuple(remarks))
+    source = SourceDraft("service_bus", tuple(settings), tuple(remarks))
     return _queue(trigger, metadata, source, ["visible"], BUS), []
 
 

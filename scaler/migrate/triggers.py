@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from scaler.migrate import cron, promql
-from scaler.migrate.autoscaler_ir import Clock, Signal, Source
+from scaler.migrate.autoscaler_ir import CronSchedule, Signal, SourceDraft
 from scaler.migrate.cloud_metrics import cloudwatch
 from scaler.migrate.findings import Named, Remark
 from scaler.migrate.hpa import Use, pods_use
 from scaler.migrate.manifest_reader import Cursor, quantity
-from scaler.migrate.options import Given, authentication
+from scaler.migrate.options import MigrationOptions, authentication
 from scaler.migrate.queues import METRIC_TYPES, azure_servicebus, gcp_pubsub, sqs
 from scaler.registry import did_you_mean
 
@@ -25,7 +25,7 @@ EXPORTED: Final = (
 )
 
 
-def read(trigger: Cursor, given: Given) -> tuple[Signal | Clock | None, list[Remark]]:
+def read(trigger: Cursor, given: MigrationOptions) -> tuple[Signal | CronSchedule | None, list[Remark]]:
     """What a trigger says, and remarks that have no better place; None where it is not read."""
     kind = trigger.text("type", required=True)
     if kind is None:
@@ -48,10 +48,10 @@ def read(trigger: Cursor, given: Given) -> tuple[Signal | Clock | None, list[Rem
     return found, [*remarks, *metadata.unread(), *trigger.unread()]
 
 
-Read = tuple[Signal | Clock | None, list[Remark]]
+Read = tuple[Signal | CronSchedule | None, list[Remark]]
 
 
-def _prometheus(trigger: Cursor, metadata: Cursor, given: Given) -> Read:
+def _prometheus(trigger: Cursor, metadata: Cursor, given: MigrationOptions) -> Read:
     remarks: list[Remark] = []
     query = metadata.text("query", required=True) or ""
     source = _server(trigger, metadata, given)
@@ -92,14 +92,14 @@ def _name_of(query: str) -> str:
     return next((w for w in words if w not in {"by", "without", "sum", "avg"}), "value")
 
 
-def _server(trigger: Cursor, metadata: Cursor, given: Given) -> Source:
+def _server(trigger: Cursor, metadata: Cursor, given: MigrationOptions) -> SourceDraft:
     """The server of a prometheus trigger, without whatever secrets its settings hold."""
     remarks: list[Remark] = []
     address = metadata.text("serverAddress", required=True) or "http://prometheus"
     parts = ADDRESS.match(address.rstrip("/"))
     if parts is None:
         metadata.wrong("serverAddress", "must be an http or https address without a query")
-        return Source("prometheus", (("url", "http://prometheus"),))
+        return SourceDraft("prometheus", (("url", "http://prometheus"),))
     if parts[2]:
         rule = "holds a name and password, which are not copied"
         remarks.append(metadata.voice.lost(metadata.at("serverAddress"), rule, "give access.username and password"))
@@ -126,10 +126,10 @@ def _server(trigger: Cursor, metadata: Cursor, given: Given) -> Source:
     settings: list[tuple[str, Any]] = [("url", parts[1] + parts[3])]
     if headers:
         settings.append(("access", {"headers": headers}))
-    return Source("prometheus", tuple(settings), tuple(remarks))
+    return SourceDraft("prometheus", tuple(settings), tuple(remarks))
 
 
-def _resource(trigger: Cursor, metadata: Cursor, given: Given) -> Read:
+def _resource(trigger: Cursor, metadata: Cursor, given: MigrationOptions) -> Read:
     """cpu and memory: the HPA's own metrics, which KEDA hands on."""
     name = str(trigger.data["type"])
     kind = trigger.text("metricType") or metadata.text("type") or "Utilization"
@@ -147,7 +147,7 @@ def _resource(trigger: Cursor, metadata: Cursor, given: Given) -> Read:
     return pods_use(trigger, "type", use, given), remarks
 
 
-def _cron(trigger: Cursor, metadata: Cursor, _: Given) -> Read:
+def _cron(trigger: Cursor, metadata: Cursor, _: MigrationOptions) -> Read:
     zone, replicas = metadata.text("timezone", required=True), metadata.whole("desiredReplicas", None)
     start, end = metadata.text("start", required=True), metadata.text("end", required=True)
     if not metadata.has("desiredReplicas"):
@@ -159,10 +159,10 @@ def _cron(trigger: Cursor, metadata: Cursor, _: Given) -> Read:
         found = cron.windows(start, end)
     except cron.CronError as e:
         raise Named(metadata.at("start"), str(e), "state it as weekly windows of a schedule, or size it by hand") from e
-    return Clock(trigger.place, replicas, found, zone, f"{start} to {end}"), []
+    return CronSchedule(trigger.place, replicas, found, zone, f"{start} to {end}"), []
 
 
-Reader = Callable[[Cursor, Cursor, Given], Read]
+Reader = Callable[[Cursor, Cursor, MigrationOptions], Read]
 READERS: Final[Mapping[str, Reader]] = {
     "aws-cloudwatch": cloudwatch,
     "aws-sqs-queue": sqs,

@@ -18,7 +18,7 @@ SIDE: Final = 60
 
 
 @dataclass(slots=True)
-class Entry:
+class YamlEntry:
     """A key, its value (plain, a block, or a list of blocks), what it was in the manifest, and remarks above it."""
 
     key: str
@@ -31,10 +31,10 @@ class Entry:
 class Block:
     """A mapping in the order in which it is written, with remarks between its keys."""
 
-    parts: list[Entry | Remark] = field(default_factory=list)
+    parts: list[YamlEntry | Remark] = field(default_factory=list)
 
     def add(self, key: str, value: Any, said: str = "", *remarks: Remark) -> Block:
-        self.parts.append(Entry(key, value, said, remarks))
+        self.parts.append(YamlEntry(key, value, said, remarks))
         return self
 
     def remark(self, *remarks: Remark) -> Block:
@@ -42,7 +42,7 @@ class Block:
         return self
 
     def __bool__(self) -> bool:
-        return any(isinstance(part, Entry) for part in self.parts)
+        return any(isinstance(part, YamlEntry) for part in self.parts)
 
 
 def document(head: list[str], block: Block) -> str:
@@ -65,7 +65,7 @@ def lines(block: Block, indent: str) -> Iterator[str]:
             yield from _entry(part, indent)
 
 
-def _entry(entry: Entry, indent: str) -> Iterator[str]:
+def _entry(entry: YamlEntry, indent: str) -> Iterator[str]:
     for remark in entry.remarks:
         yield from comment(remark.text, indent)
     if isinstance(entry.value, Block):
@@ -86,7 +86,7 @@ def _entry(entry: Entry, indent: str) -> Iterator[str]:
 
 def _item(block: Block, indent: str) -> Iterator[str]:
     """A list's item: remarks that stand first go above its dash."""
-    first = next(i for i, part in enumerate(block.parts) if isinstance(part, Entry))
+    first = next(i for i, part in enumerate(block.parts) if isinstance(part, YamlEntry))
     yield from lines(Block(block.parts[:first]), indent)
     below = list(lines(Block(block.parts[first:]), indent + STEP))
     start = next(i for i, line in enumerate(below) if not line.lstrip().startswith("#"))

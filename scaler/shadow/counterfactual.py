@@ -17,7 +17,7 @@ from policies.history.ticks import History
 from policies.model import Absent, PoolName, Tick
 from policies.model.spec import WorkloadSpec
 from scaler.quota_ledger import held
-from scaler.shadow.late_requests import Load
+from scaler.shadow.late_requests import EngineLoadLine
 
 MAX_STEPS: Final = 32
 """Parts that a turn is cut into at the most, each shorter than half the patience: a wait of a second shows in 15 s."""
@@ -51,7 +51,7 @@ class _Pool:
         self.asked = target
 
 
-class Held:
+class HypotheticalSizes:
     """One policy's sizes over all pools, begun from those found at its first turn."""
 
     def __init__(self) -> None:
@@ -111,7 +111,7 @@ class Held:
             pool.starting = deque((at + step_s, n) for at, n in pool.starting)
 
 
-class Queue:
+class HypotheticalQueue:
     """Requests that wait for a size. `late` ones waited longer than their patience, and are counted once."""
 
     def __init__(self) -> None:
@@ -122,7 +122,7 @@ class Queue:
     def waiting(self) -> float:
         return self._overdue + sum(n for _, n in self._cohorts)
 
-    def let(self, over_s: float, serving: float, load: Load) -> float | None:
+    def let(self, over_s: float, serving: float, load: EngineLoadLine) -> float | None:
         """The requests that get late in the next `over_s`; None where `serving` may be too few and nobody knows.
 
         Ages are kept by the time that passed, so that a jump of the clock does not touch them.
@@ -134,7 +134,7 @@ class Queue:
         step_s, share = over_s / steps, load.late_share(serving)
         return sum(self._step(step_s, load.arrivals_rps * step_s, most_rps * step_s, share, load) for _ in range(steps))
 
-    def _step(self, step_s: float, arriving: float, served: float, share: float, load: Load) -> float:
+    def _step(self, step_s: float, arriving: float, served: float, share: float, load: EngineLoadLine) -> float:
         self._cohorts = deque((age_s + step_s, n) for age_s, n in self._cohorts)
         first = min(self._overdue, served)
         self._overdue -= first
@@ -159,7 +159,7 @@ class Queue:
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class ComparedSide:
     """One policy's part of a turn: replicas asked for from now on, the worth that serves, what that costs, and the
     requests that got late since the turn before. None where it is not known.
     """
@@ -179,8 +179,8 @@ class ShadowTurn:
     """
 
     tick: Tick
-    first: Side
-    shadow: Side
+    first: ComparedSide
+    shadow: ComparedSide
     over_s: float
     open_loop: bool
     told_by: str

@@ -15,9 +15,9 @@ from typing import Final
 from policies.history.ticks import History
 from policies.model import Fresh, Observation, PolicyName, SignalName, Tick
 from policies.model.spec import WorkloadSpec
-from policies.recommend.context import View
-from policies.recommend.predictive.engine_load import READ, SURGE, Worth, engine_load
-from policies.recommend.predictive.latency_model import Learnt, promised_s, recalled
+from policies.recommend.context import PolicyContext
+from policies.recommend.predictive.engine_load import READ, SURGE, ReplicaCapacity, engine_load
+from policies.recommend.predictive.latency_model import LearnedLatency, promised_s, recalled
 from policies.recommend.predictive.parameters import Predictive
 
 WINDOW_S: Final = 60.0
@@ -28,7 +28,7 @@ RATES: Final = ("running", "waiting", "requests_per_s")
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class EngineLoadLine:
     """One turn's load. `each_rps` is what one replica answers at the most; a lower bound of that unless `sure`.
 
     `patience_s` is how long a request may wait, `lines` what was learnt of each latency by load per replica (in
@@ -40,7 +40,7 @@ class Load:
     patience_s: float
     sure: bool = True
     coming: float = 0.0
-    lines: tuple[tuple[Learnt, float], ...] = ()
+    lines: tuple[tuple[LearnedLatency, float], ...] = ()
 
     def late_share(self, serving: float) -> float:
         """The share of requests that come late though they do not queue. A share, 0 to 1."""
@@ -51,7 +51,7 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class LateRequestContext:
     """What one policy's turn knows: its specification, the past that it has, and its tick."""
 
     spec: WorkloadSpec
@@ -60,7 +60,7 @@ class Turn:
 
 
 @dataclass(slots=True)
-class Ruler:
+class LateRequestEstimator:
     """Measures turns. It remembers what one replica answered, and how much waited before the engines."""
 
     each_rps: float = 0.0
@@ -68,7 +68,7 @@ class Ruler:
     _each: float = 0.0
     _waited: deque[tuple[float, float]] = field(default_factory=deque)
 
-    def measure(self, turns: Sequence[Turn]) -> tuple[Load | None, str]:
+    def measure(self, turns: Sequence[LateRequestContext]) -> tuple[EngineLoadLine | None, str]:
         """The load by the first of these turns that tells it, and how; or None and why not."""
         patience_s = next((p for t in turns if (p := patience(t.spec)) is not None), None)
         if patience_s is None:
@@ -84,21 +84,25 @@ class Ruler:
     def shift(self, step_s: float) -> None:
         self._waited = deque((at + step_s, n) for at, n in self._waited)
 
-    def _learnt(self, turn: Turn, name: PolicyName, policy: Predictive, patience_s: float) -> Load | None:
+    def _learnt(
+        self, turn: LateRequestContext, name: PolicyName, policy: Predictive, patience_s: float
+    ) -> EngineLoadLine | None:
         seen, said = turn.tick.observation, _said(turn.tick, name)
         used = tuple(SignalName(f"{policy.source}.{quantity}") for quantity in READ)
         values = {signal: r.value for signal in used if isinstance(r := seen.readings.get(signal), Fresh)}
         if len(values) < len(used) or turn.tick.decision.ready is None:
             return None
-        worth = Worth(policy.prompt_tokens_per_s, policy.generation_tokens_per_s, policy.rate_window_s)
-        view = View(seen.at, seen.readings, turn.tick.decision.ready, turn.tick.decision.current, None, turn.history)
+        worth = ReplicaCapacity(policy.prompt_tokens_per_s, policy.generation_tokens_per_s, policy.rate_window_s)
+        view = PolicyContext(
+            seen.at, seen.readings, turn.tick.decision.ready, turn.tick.decision.current, None, turn.history
+        )
         load = engine_load(view, used, values, worth)
         learnt = recalled(said)
         self._each = load.each or self._each
         most = min(known.line.saturation for known in learnt.values())
         before_rps = self._grown_per_s(seen, _visible(seen, turn.spec))
         part = load.coming / load.done if load.done > 0 else 1.0
-        return Load(
+        return EngineLoadLine(
             arrivals_rps=max(0.0, load.requests_per_s * part + before_rps),
             each_rps=most / self._each if self._each else math.inf,
             patience_s=patience_s,
@@ -106,7 +110,7 @@ class Ruler:
             lines=tuple((learnt[key], limit_s) for key, limit_s in promised_s(turn.spec).items()),
         )
 
-    def _answered(self, turn: Turn, patience_s: float) -> Load | None:
+    def _answered(self, turn: LateRequestContext, patience_s: float) -> EngineLoadLine | None:
         seen, ready = turn.tick.observation, turn.tick.decision.ready
         found = next(_rates(seen, turn.spec), None)
         if found is None or ready is None:
@@ -119,7 +123,7 @@ class Ruler:
             else:
                 self.each_rps = max(self.each_rps, each_rps)
         grown_per_s = self._grown_per_s(seen, running + waiting + _visible(seen, turn.spec))
-        return Load(max(0.0, answered_rps + grown_per_s), self.each_rps, patience_s, self.sure)
+        return EngineLoadLine(max(0.0, answered_rps + grown_per_s), self.each_rps, patience_s, self.sure)
 
     def _grown_per_s(self, seen: Observation, waits: float) -> float:
         """By how much more came than was taken."""

@@ -29,13 +29,13 @@ from policies.model import (
 )
 from policies.model.spec import WorkloadSpec
 from policies.pipeline import decide
-from policies.quota.fleet_quota import Fleet
+from policies.quota.fleet_quota import FleetLimits
 from scaler.config.load import Workload
 from scaler.controller import Controller, Setup
 from scaler.ports import Misconfigured, Source, Unavailable
-from scaler.quota_ledger import Ledger
-from scaler.shadow.counterfactual import Held, Queue, ShadowTurn, Side, Totals
-from scaler.shadow.late_requests import Ruler, Turn
+from scaler.quota_ledger import QuotaLedger
+from scaler.shadow.counterfactual import ComparedSide, HypotheticalQueue, HypotheticalSizes, ShadowTurn, Totals
+from scaler.shadow.late_requests import LateRequestContext, LateRequestEstimator
 from scaler.telemetry.log import log
 
 MAX_BEHIND: Final = 64
@@ -46,7 +46,7 @@ DRAIN_S: Final = 5.0
 """How long turns that wait may take when the daemon ends."""
 
 
-class Mirror:
+class ReplayClock:
     """The first one's turn, as a clock and the origin of readings. It also hands on what the fleet granted."""
 
     def __init__(self, at: float) -> None:
@@ -74,10 +74,10 @@ class Mirror:
 
 
 @dataclass(frozen=True, slots=True)
-class SeenSource:
+class RecordedSource:
     """A source as the first one's turn saw it, under the name that it has there."""
 
-    mirror: Mirror
+    mirror: ReplayClock
     name: str
     quantities: Sequence[str]
 
@@ -91,10 +91,10 @@ class SeenSource:
 
 
 @dataclass(frozen=True, slots=True)
-class SeenPool:
+class RecordedPool:
     """A pool as the first one's turn saw it."""
 
-    mirror: Mirror
+    mirror: ReplayClock
     name: PoolName
 
     async def status(self) -> Fresh[PoolStatus]:
@@ -108,11 +108,11 @@ class SeenPool:
         raise Misconfigured("a shadow resizes nothing")
 
 
-class SameGrant(Ledger):
+class SameGrant(QuotaLedger):
     """What the fleet granted the first holds for its shadow, which takes nothing from the fleet."""
 
-    def __init__(self, mirror: Mirror) -> None:
-        super().__init__(Fleet())
+    def __init__(self, mirror: ReplayClock) -> None:
+        super().__init__(FleetLimits())
         self._mirror = mirror
 
     def enter(self, name: WorkloadName, spec: WorkloadSpec) -> None:
@@ -147,16 +147,16 @@ class Shadow:
         self.totals = Totals()
         self.last: ShadowTurn | None = None
         self._record = record
-        self._mirror = Mirror(first.beat)
+        self._mirror = ReplayClock(first.beat)
         self._controller = Controller(
             self._setup(workload, own, same), self._mirror, History(), lambda _: None, dry_run=True
         )
         self._waiting: asyncio.Queue[Tick] = asyncio.Queue(MAX_BEHIND)
         self._told: set[str] = set()
         self._steps_s = 0.0
-        self._ruler = Ruler()
-        self._held = {"first": Held(), "shadow": Held()}
-        self._queues = {"first": Queue(), "shadow": Queue()}
+        self._ruler = LateRequestEstimator()
+        self._held = {"first": HypotheticalSizes(), "shadow": HypotheticalSizes()}
+        self._queues = {"first": HypotheticalQueue(), "shadow": HypotheticalQueue()}
 
     @property
     def workload(self) -> Workload:
@@ -165,8 +165,10 @@ class Shadow:
     def _setup(self, workload: Workload, own: Mapping[str, Source], same: Mapping[str, str]) -> Setup:
         sources: dict[str, Source] = {}
         for name, spec in workload.spec.sources.items():
-            sources[name] = own[name] if name in own else SeenSource(self._mirror, same[name], tuple(spec.quantities()))
-        pools = {name: SeenPool(self._mirror, name) for name in workload.spec.pools}
+            sources[name] = (
+                own[name] if name in own else RecordedSource(self._mirror, same[name], tuple(spec.quantities()))
+            )
+        pools = {name: RecordedPool(self._mirror, name) for name in workload.spec.pools}
         return Setup(workload, sources, pools, ledger=SameGrant(self._mirror))
 
     def adopt(self, workload: Workload, *, own: Mapping[str, Source], same: Mapping[str, str]) -> None:
@@ -219,8 +221,8 @@ class Shadow:
     def _compared(self, tick: Tick, own: Tick) -> ShadowTurn:
         spec, before = self.first.workload.spec, self.last
         over_s = 0.0 if before is None else max(0.0, tick.at - before.tick.at - self._steps_s)
-        here = Turn(self.workload.spec, self._controller.history, own)
-        load, told_by = self._ruler.measure([here, Turn(spec, self.first.history, tick)])
+        here = LateRequestContext(self.workload.spec, self._controller.history, own)
+        load, told_by = self._ruler.measure([here, LateRequestContext(spec, self.first.history, tick)])
         late: dict[str, float | None] = {"first": None, "shadow": None}
         if load is not None and before is not None:
             sides = {"first": before.first, "shadow": before.shadow}
@@ -230,7 +232,10 @@ class Shadow:
         else:
             self._held["first"].find(tick)
         self._held["shadow"].follow(own, spec, self._controller.history)
-        now = {who: Side(h.asked, h.serving(spec), h.usd_per_hour(spec), late[who]) for who, h in self._held.items()}
+        now = {
+            who: ComparedSide(h.asked, h.serving(spec), h.usd_per_hour(spec), late[who])
+            for who, h in self._held.items()
+        }
         return ShadowTurn(own, now["first"], now["shadow"], over_s, tick.dry_run, told_by)
 
     def _shift(self, step_s: float) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from scaler.clouds.azure.account import RESOURCE, AzureAccount
 from scaler.ports import Context
 
@@ -26,46 +26,51 @@ class AzureMonitor:
 
     resource: Annotated[
         str,
-        Rule(
+        FieldMetadata(
             "Id of the resource.",
             pattern=RESOURCE,
             example="/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/llm/providers"
             "/Microsoft.ServiceBus/namespaces/llm-jobs",
         ),
     ]
-    region: Annotated[str, Rule("Region of the resource.", pattern=r"^[a-z0-9]+$", example="eastus")]
+    region: Annotated[str, FieldMetadata("Region of the resource.", pattern=r"^[a-z0-9]+$", example="eastus")]
     metrics: Annotated[
         Mapping[str, str],
-        Rule(
+        FieldMetadata(
             "Azure's names of metrics, by the name of the quantity that each gives.",
             example={"visible": "ActiveMessages"},
         ),
     ]
     aggregation: Annotated[
-        Aggregation, Rule("Which of a minute's values; another one for a metric goes into aggregations.")
+        Aggregation, FieldMetadata("Which of a minute's values; another one for a metric goes into aggregations.")
     ] = "average"
     aggregations: Annotated[
-        Mapping[str, Aggregation], Rule("By the name of the quantity: another one than aggregation.")
+        Mapping[str, Aggregation], FieldMetadata("By the name of the quantity: another one than aggregation.")
     ] = field(default_factory=dict)
     filter: Annotated[
         str | None,
-        Rule("Which of the metrics' series, by their dimensions, in Azure's words.", example="EntityName eq 'prompts'"),
+        FieldMetadata(
+            "Which of the metrics' series, by their dimensions, in Azure's words.", example="EntityName eq 'prompts'"
+        ),
     ] = None
     combine: Annotated[
-        Literal["sum", "mean", "max"], Rule("What becomes of several series: one that lacks a sample makes a bound.")
+        Literal["sum", "mean", "max"],
+        FieldMetadata("What becomes of several series: one that lacks a sample makes a bound."),
     ] = "sum"
     scale: Annotated[
         Mapping[str, float],
-        Rule("By the name of the quantity: what its value is multiplied by.", example={"utilization": 0.01}),
+        FieldMetadata("By the name of the quantity: what its value is multiplied by.", example={"utilization": 0.01}),
     ] = field(default_factory=dict)
-    account: Annotated[AzureAccount, Rule("Identity; its subscription is the resource's.")] = field(
+    account: Annotated[AzureAccount, FieldMetadata("Identity; its subscription is the resource's.")] = field(
         default_factory=AzureAccount
     )
     endpoint_url: Annotated[
         str | None,
-        Rule("Another metrics endpoint (a test server); null: the region's.", pattern=r"^https://[^/@\s?#]+$"),
+        FieldMetadata("Another metrics endpoint (a test server); null: the region's.", pattern=r"^https://[^/@\s?#]+$"),
     ] = None
-    max_age_s: Annotated[float, Rule("Older samples are stale; they come some minutes late. Seconds.", gt=60)] = 300.0
+    max_age_s: Annotated[
+        float, FieldMetadata("Older samples are stale; they come some minutes late. Seconds.", gt=60)
+    ] = 300.0
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if not self.metrics:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from policies.signals.plausibility import SHARE_SLACK, SHARES
-from scaler.clouds.azure.metrics import BUCKET_S, Asked, Batches, metric
+from scaler.clouds.azure.metrics import BUCKET_S, Batches, MetricsQuery, metric
 from scaler.clouds.azure.virtual_machines import moment
 from scaler.clouds.rest import Body
 
@@ -26,7 +26,7 @@ SPAN_S: Final = 86_400.0
 """Of one question: a day's minutes of one series are some 100 kB."""
 
 
-class Past:
+class AzureMonitorPast:
     """The steps of `step_s` from `since` until `until`, in seconds since the Unix epoch."""
 
     def __init__(self, spec: AzureMonitor, asking: Batches, since: float, until: float, step_s: float) -> None:
@@ -41,7 +41,7 @@ class Past:
     async def read(self, quantity: str) -> NDArray[np.float64]:
         """A quantity's mean in each step; NaN where it is not known. Raises port errors."""
         name, aggregation = self._spec.metrics[quantity], self._spec.aggregation_of(quantity)
-        asked = Asked(self._spec.metric_namespace, (name,), aggregation, self._spec.filter)
+        asked = MetricsQuery(self._spec.metric_namespace, (name,), aggregation, self._spec.filter)
         known: dict[str, NDArray[np.float64]] = {}
         for since, until in self._spans():
             body = await self._batches.ask(replace(asked, span=(since, until)), self._spec.resource)

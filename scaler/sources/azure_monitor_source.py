@@ -12,13 +12,13 @@ import numpy as np
 
 from policies.model import Absent, Fresh
 from scaler.clouds.azure.errors import shaped
-from scaler.clouds.azure.metrics import LOOK_BACK_S, READ, Asked, Batches, Point, batches, series
+from scaler.clouds.azure.metrics import LOOK_BACK_S, READ, AzureMetricPoint, Batches, MetricsQuery, batches, series
 from scaler.clouds.azure.pool_context import permits
 from scaler.clouds.azure.session import Arm, arm
 from scaler.clouds.rest import Body
 from scaler.ports import Context, Permit, PortError
 from scaler.sources.azure_monitor import AzureMonitor
-from scaler.sources.azure_monitor_past import Past
+from scaler.sources.azure_monitor_past import AzureMonitorPast
 from scaler.sources.sanitize import measured
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class AzureMonitorSource:
     async def past(
         self, quantities: Collection[str], since: float, until: float, step_s: float
     ) -> Mapping[str, NDArray[np.float64]]:
-        past = Past(self._spec, self._batches, since, until, step_s)
+        past = AzureMonitorPast(self._spec, self._batches, since, until, step_s)
         asked = [q for q in quantities if q in self._spec.metrics]
         found = dict(zip(asked, await asyncio.gather(*(past.read(q) for q in asked)), strict=True))
         return {q: found[q] if q in found else np.full(past.steps, np.nan) for q in quantities}
@@ -89,7 +89,7 @@ class AzureMonitorSource:
 
     async def _answer(self, aggregation: str, quantities: list[str]) -> Body:
         names = tuple(sorted({self._spec.metrics[q] for q in quantities}))
-        asked = Asked(self._spec.metric_namespace, names, aggregation, self._spec.filter)
+        asked = MetricsQuery(self._spec.metric_namespace, names, aggregation, self._spec.filter)
         return await self._batches.ask(asked, self._spec.resource)
 
     def _reading(self, quantity: str, answer: Body, aggregation: str, now: float) -> Fresh[float] | Absent:
@@ -108,7 +108,7 @@ class AzureMonitorSource:
         missing = f"{lacking} of {len(points)} series of {name}" if lacking else ""
         return measured(quantity, value, min(p.at for p in told), missing)
 
-    def _combined(self, points: list[Point]) -> float:
+    def _combined(self, points: list[AzureMetricPoint]) -> float:
         values = [p.value for p in points]
         match self._spec.combine:
             case "mean":

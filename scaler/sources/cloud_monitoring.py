@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal
 
 from policies.model import Absent, Fresh
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from scaler.clouds.gcp import time_series
 from scaler.clouds.gcp.project import GcpProject
 from scaler.clouds.gcp.time_series import Monitoring
@@ -34,7 +34,7 @@ class GcpMetric:
 
     filter: Annotated[
         str,
-        Rule(
+        FieldMetadata(
             "Filter of Cloud Monitoring; names one metric.type.",
             pattern=r"metric\.type\s*=",
             example='metric.type = "kubernetes.io/container/accelerator/duty_cycle"',
@@ -42,14 +42,16 @@ class GcpMetric:
     ]
     aligner: Annotated[
         Literal["mean", "max", "min", "sum", "rate", "delta", "next_older", "percentile_95", "percentile_99"],
-        Rule("What is made of one series' samples in a period."),
+        FieldMetadata("What is made of one series' samples in a period."),
     ] = "mean"
     reducer: Annotated[
         Literal["mean", "max", "min", "sum", "count", "percentile_95", "percentile_99"],
-        Rule("What is made of all series."),
+        FieldMetadata("What is made of all series."),
     ] = "mean"
-    period_s: Annotated[float, Rule("The period. Seconds.", ge=60, le=3600)] = 60.0
-    scale: Annotated[float, Rule("What the number is multiplied by: 0.01 makes a share of a percentage.", gt=0)] = 1.0
+    period_s: Annotated[float, FieldMetadata("The period. Seconds.", ge=60, le=3600)] = 60.0
+    scale: Annotated[
+        float, FieldMetadata("What the number is multiplied by: 0.01 makes a share of a percentage.", gt=0)
+    ] = 1.0
 
 
 def _gpu(metric: str, scale: float = 0.01) -> GcpMetric:
@@ -75,30 +77,30 @@ PRESETS: Final[Mapping[str, Mapping[str, GcpMetric]]] = {
 class CloudMonitoring:
     """Metrics in Google Cloud Monitoring."""
 
-    project: Annotated[GcpProject, Rule("Project, credentials and addresses.", example={"id": "my-project"})]
+    project: Annotated[GcpProject, FieldMetadata("Project, credentials and addresses.", example={"id": "my-project"})]
     preset: Annotated[
         Literal["dcgm", "gke_gpu", "gke_tpu"] | None,
-        Rule("GPU or TPU metrics to read; null: only those below.", example="gke_gpu"),
+        FieldMetadata("GPU or TPU metrics to read; null: only those below.", example="gke_gpu"),
     ] = None
     match: Annotated[
         Mapping[str, str],
-        Rule(
+        FieldMetadata(
             "Labels of the resource, or metric (metric.x), that the preset's series must have.",
             example={"cluster_name": "serving", "namespace_name": "llm"},
         ),
     ] = field(default_factory=dict)
-    metrics: Annotated[Mapping[str, GcpMetric], Rule("Filters by the name of the quantity that they give.")] = field(
-        default_factory=dict
-    )
+    metrics: Annotated[
+        Mapping[str, GcpMetric], FieldMetadata("Filters by the name of the quantity that they give.")
+    ] = field(default_factory=dict)
     promql: Annotated[
         Mapping[str, str],
-        Rule("PromQL by the name of the quantity that it gives; one number or one series each, as of now."),
+        FieldMetadata("PromQL by the name of the quantity that it gives; one number or one series each, as of now."),
     ] = field(default_factory=dict)
     read_every_s: Annotated[
-        float, Rule("Between two reads: most metrics have a sample a minute. Seconds.", gt=0, le=300)
+        float, FieldMetadata("Between two reads: most metrics have a sample a minute. Seconds.", gt=0, le=300)
     ] = 30.0
     max_age_s: Annotated[
-        float, Rule("Older readings are stale; samples are shown two to four minutes late. Seconds.", gt=0)
+        float, FieldMetadata("Older readings are stale; samples are shown two to four minutes late. Seconds.", gt=0)
     ] = 360.0
 
     def problems(self) -> Iterator[tuple[str, str]]:

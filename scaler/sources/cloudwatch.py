@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Final
 
 from policies.model import Absent, Fresh
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from scaler.clouds.aws.account import AwsAccount
 from scaler.clouds.response_validation import shaped
 from scaler.ports import Context, PortError, Unavailable
@@ -29,18 +29,24 @@ STAT: Final = r"^(Average|Sum|Minimum|Maximum|SampleCount|IQM|(p|tm|wm|tc|ts)[0-
 
 
 @dataclass(frozen=True, kw_only=True)
-class Metric:
+class CloudWatchMetric:
     """One metric of CloudWatch."""
 
-    namespace: Annotated[str, Rule("Its namespace.", pattern=r"^[^:\s][^:]{0,254}$", example="AWS/SageMaker")]
-    metric: Annotated[str, Rule("Its name.", pattern=r"^[ -~]{1,255}$", example="ConcurrentRequestsPerModel")]
+    namespace: Annotated[str, FieldMetadata("Its namespace.", pattern=r"^[^:\s][^:]{0,254}$", example="AWS/SageMaker")]
+    metric: Annotated[str, FieldMetadata("Its name.", pattern=r"^[ -~]{1,255}$", example="ConcurrentRequestsPerModel")]
     dimensions: Annotated[
-        Mapping[str, str], Rule("All its dimensions: CloudWatch adds nothing up.", example={"EndpointName": "llama"})
+        Mapping[str, str],
+        FieldMetadata("All its dimensions: CloudWatch adds nothing up.", example={"EndpointName": "llama"}),
     ] = field(default_factory=dict)
-    stat: Annotated[str, Rule("Statistic over the period.", pattern=STAT)] = "Average"
-    period_s: Annotated[int, Rule("Period; below 60 for high-resolution metrics only. Seconds.", ge=1, le=86400)] = 60
+    stat: Annotated[str, FieldMetadata("Statistic over the period.", pattern=STAT)] = "Average"
+    period_s: Annotated[
+        int, FieldMetadata("Period; below 60 for high-resolution metrics only. Seconds.", ge=1, le=86400)
+    ] = 60
     divide_by: Annotated[
-        float, Rule("The metric's unit per ours: 100 for percent where a share is meant, 1000 for milliseconds.", gt=0)
+        float,
+        FieldMetadata(
+            "The metric's unit per ours: 100 for percent where a share is meant, 1000 for milliseconds.", gt=0
+        ),
     ] = 1.0
 
     def problems(self) -> Iterator[tuple[str, str]]:
@@ -55,8 +61,8 @@ class CloudWatch:
     """Metrics in Amazon CloudWatch."""
 
     metrics: Annotated[
-        Mapping[str, Metric],
-        Rule(
+        Mapping[str, CloudWatchMetric],
+        FieldMetadata(
             "Metrics by the name of the quantity that each gives.",
             example={
                 "concurrency": {
@@ -69,10 +75,10 @@ class CloudWatch:
             },
         ),
     ]
-    account: Annotated[AwsAccount, Rule("Account and region.")] = field(default_factory=AwsAccount)
+    account: Annotated[AwsAccount, FieldMetadata("Account and region.")] = field(default_factory=AwsAccount)
     max_age_s: Annotated[
         float,
-        Rule(
+        FieldMetadata(
             "Older samples are stale; they are a period old when complete, and come some minutes late. Seconds.", gt=0
         ),
     ] = 300.0
@@ -143,7 +149,7 @@ def reading(quantity: str, sample: Sample | None, divide_by: float) -> Fresh[flo
     return measured(quantity, found.value / divide_by, sample.at) if isinstance(found, Fresh) else found
 
 
-def _query(metric: Metric) -> Query:
+def _query(metric: CloudWatchMetric) -> Query:
     from scaler.clouds.aws.metrics import Query  # noqa: PLC0415 - as above
 
     return Query(

@@ -13,7 +13,7 @@ from typing import Annotated, Final
 import aiohttp
 from yarl import URL
 
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from scaler.clouds.http_answers import http_errors, read_body
 from scaler.config.secret import Secret
 from scaler.masking import is_harmless_header, is_secret_name, remember
@@ -37,12 +37,12 @@ MAX_WAIT_S: Final = 300.0
 class Access:
     """How to be let in. Certificates are always verified."""
 
-    bearer_token: Annotated[Secret | None, Rule("Sent as a bearer token; null: none.")] = None
-    username: Annotated[str | None, Rule("Of basic authentication; null: none.")] = None
-    password: Annotated[Secret | None, Rule("Of basic authentication.")] = None
+    bearer_token: Annotated[Secret | None, FieldMetadata("Sent as a bearer token; null: none.")] = None
+    username: Annotated[str | None, FieldMetadata("Of basic authentication; null: none.")] = None
+    password: Annotated[Secret | None, FieldMetadata("Of basic authentication.")] = None
     headers: Annotated[
         Mapping[str, str],
-        Rule(
+        FieldMetadata(
             "Sent with every request; no secrets here: those go into secret_headers. Values of headers other than the"
             " usual harmless ones (Accept, User-Agent, X-Scope-OrgID ...) are not recorded.",
             example={"X-Scope-OrgID": "llm"},
@@ -50,12 +50,12 @@ class Access:
     ] = field(default_factory=dict)
     secret_headers: Annotated[
         Mapping[str, Secret],
-        Rule(
+        FieldMetadata(
             "Headers with a secret as their value, such as an API key: each by an environment variable or a file.",
             example={"X-Api-Key": {"env": "PROMETHEUS_API_KEY"}},
         ),
     ] = field(default_factory=dict)
-    ca_file: Annotated[str | None, Rule("PEM file of the authorities to trust; null: the system's.")] = None
+    ca_file: Annotated[str | None, FieldMetadata("PEM file of the authorities to trust; null: the system's.")] = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if (self.username is None) != (self.password is None):

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from scaler.ports import Context
 from scaler.sources import http, presets
 from scaler.sources.prometheus_api import PrometheusApi
@@ -35,22 +35,22 @@ class Prometheus:
 
     url: Annotated[
         str,
-        Rule(
+        FieldMetadata(
             "Base address, with the path prefix if there is one.",
             pattern=r"^https?://[^/@\s?#]+(/[^\s?#]*)?$",
             example="http://prometheus.monitoring:9090",
         ),
     ]
     preset: Annotated[
-        presets.Preset | None, Rule("Whose metrics to read; null: only the queries below.", example="vllm")
+        presets.Preset | None, FieldMetadata("Whose metrics to read; null: only the queries below.", example="vllm")
     ] = None
     match: Annotated[
         Mapping[str, str],
-        Rule("Labels that the preset's series must have, exactly.", example={"namespace": "llm"}),
+        FieldMetadata("Labels that the preset's series must have, exactly.", example={"namespace": "llm"}),
     ] = field(default_factory=dict)
     read: Annotated[
         tuple[str, ...] | None,
-        Rule(
+        FieldMetadata(
             "Which of the preset's quantities; null: all but rates and latencies, which are read when named here.",
             example=[
                 "running",
@@ -64,25 +64,27 @@ class Prometheus:
     ] = None
     queries: Annotated[
         Mapping[str, str],
-        Rule("PromQL by the name of the quantity it gives; one number or one series each. Goes before the preset's."),
+        FieldMetadata(
+            "PromQL by the name of the quantity it gives; one number or one series each. Goes before the preset's."
+        ),
     ] = field(default_factory=dict)
     timestamp_queries: Annotated[
         Mapping[str, str],
-        Rule(
+        FieldMetadata(
             "PromQL for when a query's samples were taken, as in min(timestamp(x)). Without it a query's value counts"
             " as measured when it is evaluated, though its samples may be up to five minutes old."
         ),
     ] = field(default_factory=dict)
     window_s: Annotated[
-        float, Rule("Over which rates and latencies are taken; span four scrapes. Seconds.", gt=0, le=86400)
+        float, FieldMetadata("Over which rates and latencies are taken; span four scrapes. Seconds.", gt=0, le=86400)
     ] = 120.0
     max_age_s: Annotated[
         float,
-        Rule(
+        FieldMetadata(
             "Older samples are stale; twice the scrape interval at least. An exporter's own delay adds. Seconds.", gt=0
         ),
     ] = 60.0
-    access: Annotated[http.Access, Rule("How to be let in.")] = field(default_factory=http.Access)
+    access: Annotated[http.Access, FieldMetadata("How to be let in.")] = field(default_factory=http.Access)
 
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from presets.problems(self.preset, self.read, self.match)

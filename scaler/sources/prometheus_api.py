@@ -29,7 +29,7 @@ class Refused(Misconfigured):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class QuerySample:
     """One series of an answer: its labels, when it was evaluated, and the value as it was sent."""
 
     labels: Mapping[str, str]
@@ -38,16 +38,16 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class QueryResult:
     """What a query gave. `partial` holds the server's warnings: something is missing from it."""
 
     kind: str
-    rows: tuple[Row, ...]
+    rows: tuple[QuerySample, ...]
     partial: str
 
 
 @dataclass(frozen=True, slots=True)
-class Series:
+class RangeSeries:
     """One series of a range: its labels, and each time with its value as it was sent. Histograms have no values."""
 
     labels: Mapping[str, str]
@@ -56,9 +56,9 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """What a query over a range gave, and the server's warnings, as in an `Answer`."""
+    """What a query over a range gave, and the server's warnings, as in an `QueryResult`."""
 
-    series: tuple[Series, ...]
+    series: tuple[RangeSeries, ...]
     partial: str
 
 
@@ -74,7 +74,7 @@ class PrometheusApi:
         self._session = session
         self._deadline_s = deadline_s
 
-    async def query(self, promql: str) -> Answer:
+    async def query(self, promql: str) -> QueryResult:
         """An instant query, now. Raises `Refused` and the port errors."""
         form = {"query": promql, "timeout": f"{round(self._deadline_s * 1000)}ms"}
         return await self._ask(_answer, "POST", "query", data=form)
@@ -142,18 +142,18 @@ def _matrix(document: Mapping[str, Any]) -> Matrix:
     if data["resultType"] != "matrix":
         raise ValueError(data["resultType"])
     series = tuple(
-        Series(_labels(r["metric"]), tuple((_time(at), value) for at, value in r.get("values", ())))
+        RangeSeries(_labels(r["metric"]), tuple((_time(at), value) for at, value in r.get("values", ())))
         for r in data["result"]
     )
     return Matrix(series, _warnings(document))
 
 
-def _answer(document: Mapping[str, Any]) -> Answer:
+def _answer(document: Mapping[str, Any]) -> QueryResult:
     data = document["data"]
     kind, result = str(data["resultType"]), data["result"]
     series = [({}, result)] if kind in {"scalar", "string"} else [(r["metric"], r.get("value")) for r in result]
-    rows = tuple(Row(_labels(labels), *_sample(value)) for labels, value in series) if kind != "matrix" else ()
-    return Answer(kind, rows, _warnings(document))
+    rows = tuple(QuerySample(_labels(labels), *_sample(value)) for labels, value in series) if kind != "matrix" else ()
+    return QueryResult(kind, rows, _warnings(document))
 
 
 def _labels(metric: object) -> Mapping[str, str]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from scaler.sources.prometheus import Prometheus
-    from scaler.sources.prometheus_api import PrometheusApi, Series
+    from scaler.sources.prometheus_api import PrometheusApi, RangeSeries
 
 MAX_POINTS: Final = 11_000
 """Points of a series that Prometheus answers with at the most: a longer past is asked for in parts."""
@@ -32,7 +32,7 @@ DEADLINE_S: Final = 20.0
 """Of a request: two weeks at five minutes take a Prometheus some hundred milliseconds an engine."""
 
 
-class Past:
+class PrometheusPast:
     """The means of some quantities over the steps from `since` to `until` (seconds since the Unix epoch)."""
 
     def __init__(self, api: PrometheusApi, since: float, until: float, step_s: float) -> None:
@@ -75,7 +75,7 @@ class Past:
             raise Misconfigured(f"{quantity}: {len(labels)} series where one is expected: aggregate the query")
         return found
 
-    async def _series(self, promql: str) -> AsyncIterator[Series]:
+    async def _series(self, promql: str) -> AsyncIterator[RangeSeries]:
         for first, last in self._parts():
             start, end = (self._since + self._step_s * (i + 1) for i in (first, last))
             matrix = await self._api.query_range(promql, start, end, self._step_s, DEADLINE_S)
@@ -89,10 +89,10 @@ class Past:
         for first in range(0, self.steps, MAX_POINTS):
             yield first, min(first + MAX_POINTS, self.steps) - 1
 
-    async def _fill_from(self, means: NDArray[np.float64], quantity: str, series: Series) -> None:
+    async def _fill_from(self, means: NDArray[np.float64], quantity: str, series: RangeSeries) -> None:
         await off_loop(SAMPLE_BYTES * len(series.values), self._fill, means, quantity, series)
 
-    def _fill(self, means: NDArray[np.float64], quantity: str, series: Series) -> None:
+    def _fill(self, means: NDArray[np.float64], quantity: str, series: RangeSeries) -> None:
         """A step's mean is told at its end."""
         for at, value in series.values:
             place = round((at - self._since) / self._step_s) - 1

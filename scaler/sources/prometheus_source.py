@@ -16,8 +16,8 @@ from scaler.sources import http
 from scaler.sources.histogram import beyond, bounded_by
 from scaler.sources.missing_series import HUMAN, Gone, Sought
 from scaler.sources.presets import Recipe, bounded, unpromised
-from scaler.sources.prometheus_api import Answer, PrometheusApi, Refused, Row
-from scaler.sources.prometheus_past import Past
+from scaler.sources.prometheus_api import PrometheusApi, QueryResult, QuerySample, Refused
+from scaler.sources.prometheus_past import PrometheusPast
 from scaler.sources.promql import LABEL, LOST, LOST_S, joint, lost, metric_names, time_of, value_of
 from scaler.sources.sanitize import measured
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from scaler.sources.prometheus import Prometheus
 
-Found = tuple[Row, ...] | Absent
+Found = tuple[QuerySample, ...] | Absent
 
 
 class PrometheusSource:
@@ -75,7 +75,7 @@ class PrometheusSource:
     async def past(
         self, quantities: Collection[str], since: float, until: float, step_s: float
     ) -> Mapping[str, NDArray[np.float64]]:
-        return await Past(self._api, since, until, step_s).read(self._spec, quantities)
+        return await PrometheusPast(self._api, since, until, step_s).read(self._spec, quantities)
 
     async def _ask(self) -> dict[str, Found]:
         """What each part gave: all in one query, but for those not yet known to be sound."""
@@ -145,7 +145,7 @@ class PrometheusSource:
             return bounded(reading, recipe, lost)
         return reading
 
-    def _late(self, recipe: Recipe, buckets: tuple[Row, ...]) -> tuple[Row, ...] | Absent:
+    def _late(self, recipe: Recipe, buckets: tuple[QuerySample, ...]) -> tuple[QuerySample, ...] | Absent:
         """The share of late ones of a histogram, a row a bucket, as a row."""
         try:
             counts = bounded_by((row.labels.get("le"), row.value) for row in buckets)
@@ -159,7 +159,7 @@ class PrometheusSource:
         return f"nothing was observed in the last {self._window_s:g} s"
 
 
-def _found(answer: Answer, rows: Iterable[Row]) -> Found:
+def _found(answer: QueryResult, rows: Iterable[QuerySample]) -> Found:
     """Rows, unless the server says that it left some out."""
     return Absent(f"a partial answer: {answer.partial}") if answer.partial else tuple(rows)
 

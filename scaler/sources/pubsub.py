@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from policies.model import Absent, Fresh
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from scaler.clouds.gcp import time_series
 from scaler.clouds.gcp.project import GcpProject
-from scaler.clouds.gcp.time_series import Gauge, Listed, Series
+from scaler.clouds.gcp.time_series import Gauge, SeriesPage, TimeSeries
 from scaler.clouds.response_validation import shaped
 from scaler.ports import Context, Misconfigured, Permit, PortError
 from scaler.sources.sanitize import measured
@@ -55,27 +55,38 @@ CHECK_SHARE: Final = 0.5
 class PubSub:
     """A subscription of Google Pub/Sub."""
 
-    project: Annotated[GcpProject, Rule("Project, credentials and addresses.", example={"id": "my-project"})]
+    project: Annotated[GcpProject, FieldMetadata("Project, credentials and addresses.", example={"id": "my-project"})]
     subscription: Annotated[
         str,
-        Rule("The subscription's id.", pattern=r"^[A-Za-z][A-Za-z0-9._~+%-]{2,254}$", example="prompts-workers"),
+        FieldMetadata(
+            "The subscription's id.", pattern=r"^[A-Za-z][A-Za-z0-9._~+%-]{2,254}$", example="prompts-workers"
+        ),
     ]
     by_region: Annotated[
         bool,
-        Rule("Read the metrics by region, and add them up: where a region's samples fail, the sum is a lower bound."),
+        FieldMetadata(
+            "Read the metrics by region, and add them up: where a region's samples fail, the sum is a lower bound."
+        ),
     ] = True
     in_flight: Annotated[
-        bool, Rule("Read in_flight too, which only a push subscription has; visible counts messages in work already.")
+        bool,
+        FieldMetadata(
+            "Read in_flight too, which only a push subscription has; visible counts messages in work already."
+        ),
     ] = False
     read_every_s: Annotated[
-        float, Rule("Between two reads of Cloud Monitoring, which has a sample a minute. Seconds.", gt=0, le=300)
+        float,
+        FieldMetadata("Between two reads of Cloud Monitoring, which has a sample a minute. Seconds.", gt=0, le=300),
     ] = 30.0
     max_age_s: Annotated[
         float,
-        Rule("Older counts are lower bounds: a minute between samples, two until they are shown. Seconds.", gt=0),
+        FieldMetadata(
+            "Older counts are lower bounds: a minute between samples, two until they are shown. Seconds.", gt=0
+        ),
     ] = 240.0
     bridge_s: Annotated[
-        float, Rule("How much longer a count stands as a lower bound before it is stale. Seconds.", ge=0, le=600)
+        float,
+        FieldMetadata("How much longer a count stands as a lower bound before it is stale. Seconds.", ge=0, le=600),
     ] = 300.0
 
     def problems(self) -> Iterator[tuple[str, str]]:
@@ -127,12 +138,12 @@ class PubSubSource:
             if isinstance(result, BaseException):
                 raise result  # only now: all have ended
         now = self._clock.now()
-        listed = {q: one for q, one in zip(self._gauges, results[1:], strict=True) if isinstance(one, Listed)}
+        listed = {q: one for q, one in zip(self._gauges, results[1:], strict=True) if isinstance(one, SeriesPage)}
         found = {quantity: self._told(quantity, one, now) for quantity, one in listed.items()}
         self._wanting = any(isinstance(reading, Absent) for reading in found.values())
         return found
 
-    def _told(self, quantity: str, listed: Listed, now: float) -> Fresh[float] | Absent:
+    def _told(self, quantity: str, listed: SeriesPage, now: float) -> Fresh[float] | Absent:
         series = [one for one in listed.series if one.points]
         if not series:
             minutes = time_series.LOOK_BACK_S / 60
@@ -182,7 +193,7 @@ class PubSubSource:
         return [Permit(p.action, p.granted, p.detail or (about if "pubsub" in p.action else "")) for p in asked]
 
 
-def grown_s(series: Series, now: float, most_s: float) -> float:
+def grown_s(series: TimeSeries, now: float, most_s: float) -> float:
     """By how much an age has grown since its sample: by the clock, where it did so between the last two samples."""
     if len(series.points) < 2:
         return 0.0
@@ -196,7 +207,7 @@ def grown_s(series: Series, now: float, most_s: float) -> float:
     return min(max(0.0, now - last.at), most_s)
 
 
-def _behind(series: Sequence[Series]) -> str:
+def _behind(series: Sequence[TimeSeries]) -> str:
     """Which regions' samples lag so far behind the others' that they failed."""
     newest = max(one.points[0].at for one in series)
     late = [s.labels.get("region", "?") for s in series if newest - s.points[0].at > 1.5 * SAMPLE_S]

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Final
 
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from scaler.ports import Context
 from scaler.sources import http, presets
 from scaler.sources.scrape_source import MAX_TARGETS, ScrapeSource
@@ -24,30 +24,31 @@ URL: Final = r"^https?://[^/@\s?#]+(/[^\s#]*)?$"
 class Scrape:
     """The engines' /metrics pages, without Prometheus."""
 
-    preset: Annotated[presets.Preset, Rule("Whose metrics these are.", example="dcgm")]
+    preset: Annotated[presets.Preset, FieldMetadata("Whose metrics these are.", example="dcgm")]
     urls: Annotated[
-        tuple[str, ...], Rule("Addresses of the pages, for engines that are always there; empty: see service.")
+        tuple[str, ...], FieldMetadata("Addresses of the pages, for engines that are always there; empty: see service.")
     ] = ()
     service: Annotated[
         str | None,
-        Rule(
+        FieldMetadata(
             "Address of the page at a name that resolves to every engine (a headless service); looked up each turn.",
             pattern=URL,
             example="http://dcgm-exporter.gpu-operator.svc:9400/metrics",
         ),
     ] = None
     match: Annotated[
-        Mapping[str, str], Rule("Labels that the series must have, exactly.", example={"model_name": "llama-3.1-8b"})
+        Mapping[str, str],
+        FieldMetadata("Labels that the series must have, exactly.", example={"model_name": "llama-3.1-8b"}),
     ] = field(default_factory=dict)
     read: Annotated[
         tuple[str, ...] | None,
-        Rule(
+        FieldMetadata(
             "Which of the preset's quantities; null: all but rates and latencies, which are read when named here.",
             example=["utilization"],
         ),
     ] = None
-    max_age_s: Annotated[float, Rule("Older readings are stale. Seconds.", gt=0)] = 60.0
-    access: Annotated[http.Access, Rule("How to be let in.")] = field(default_factory=http.Access)
+    max_age_s: Annotated[float, FieldMetadata("Older readings are stale. Seconds.", gt=0)] = 60.0
+    access: Annotated[http.Access, FieldMetadata("How to be let in.")] = field(default_factory=http.Access)
 
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from presets.problems(self.preset, self.read, self.match)

@@ -40,7 +40,7 @@ async def addresses(host: str, port: int) -> Sequence[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class ScrapeTarget:
     """An engine's page, and the name that its certificate must bear if that is not in the address."""
 
     url: URL
@@ -58,14 +58,14 @@ class ScrapeSource:
         resolve: Resolve = addresses,
     ) -> None:
         self._promised_s = promised_s or {}
-        self._targets = tuple(Target(URL(url)) for url in spec.urls)
+        self._targets = tuple(ScrapeTarget(URL(url)) for url in spec.urls)
         self._service = URL(spec.service) if spec.service else None
         self._recipes = recipes(spec.preset, spec.read)
         self._match = spec.match
         self._pages = pages
         self._resolve = resolve
         self._wanted = frozenset(name for recipe in self._recipes.values() for name in recipe.series)
-        self._before: dict[Target, Page] = {}
+        self._before: dict[ScrapeTarget, Page] = {}
 
     @shaped("metrics pages")
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
@@ -82,7 +82,7 @@ class ScrapeSource:
         readings = {q: self._reading(q, recipe, before, shown) for q, recipe in self._recipes.items()}
         return {q: bounded(r, self._recipes[q], missing) for q, r in readings.items()} if missing else readings
 
-    async def _find(self) -> tuple[Target, ...]:
+    async def _find(self) -> tuple[ScrapeTarget, ...]:
         """The engines there are now. Raises `Unavailable` when the name has no address: nobody to ask is not zero."""
         if self._service is None:
             targets = self._targets
@@ -93,14 +93,14 @@ class ScrapeSource:
                     ips = await self._resolve(host, port)
             except OSError as e:
                 raise Unavailable(f"{host} has no address (no engine is ready, or the name is wrong): {e}") from e
-            targets = tuple(Target(self._service.with_host(ip), host) for ip in ips)
+            targets = tuple(ScrapeTarget(self._service.with_host(ip), host) for ip in ips)
             if not targets:
                 raise Unavailable(f"{host} has no address: no engine is ready")
         if len(targets) > MAX_TARGETS:
             raise Misconfigured(f"{len(targets)} engines; more than {MAX_TARGETS} are better scraped by Prometheus")
         return targets
 
-    async def _page(self, target: Target) -> Page | PortError:
+    async def _page(self, target: ScrapeTarget) -> Page | PortError:
         try:
             async with asyncio.timeout(self._pages.deadline_s):
                 return await read_page(self._pages, target.url, target.server_name, self._wanted)
@@ -110,13 +110,13 @@ class ScrapeSource:
             return e
 
     def _reading(
-        self, quantity: str, recipe: Recipe, before: Mapping[Target, Page], shown: Mapping[Target, Page]
+        self, quantity: str, recipe: Recipe, before: Mapping[ScrapeTarget, Page], shown: Mapping[ScrapeTarget, Page]
     ) -> Fresh[float] | Absent:
         if nothing := unpromised(recipe, self._promised_s):
             return nothing
         now = {t: series_of(recipe, self._match, p) for t, p in shown.items()}
         lacking = sum(series is None for series in now.values())
-        present: dict[Target, Series] = {t: series for t, series in now.items() if series is not None}
+        present: dict[ScrapeTarget, Series] = {t: series for t, series in now.items() if series is not None}
         names = " or ".join(recipe.series)
         if lacking:
             return Absent(f"{lacking} of {len(shown)} engines show no {names}")
@@ -134,7 +134,7 @@ class ScrapeSource:
             return value
         return measured(quantity, value, min(p.at for p in shown.values()))
 
-    def _nothing(self, shown: Mapping[Target, Page]) -> str:
+    def _nothing(self, shown: Mapping[ScrapeTarget, Page]) -> str:
         """That no page has any of the metrics, and what comes near."""
         names = sorted(frozenset().union(*(p.names for p in shown.values())))
         first = min(self._wanted)

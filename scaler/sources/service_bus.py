@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from scaler.clouds.azure.account import GROUP, AzureAccount
 from scaler.config.secret import Secret
 from scaler.ports import Context, Unavailable
@@ -30,27 +30,34 @@ class ServiceBus:
 
     namespace: Annotated[
         str,
-        Rule(
+        FieldMetadata(
             "The namespace: its name, or its whole host name, with a port where that is not 443.",
             pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?$",
             example="llm-jobs",
         ),
     ]
     queue: Annotated[
-        str | None, Rule("Name of the queue; null: a topic is read.", pattern=r"^[^\s?#]{1,260}$", example="prompts")
+        str | None,
+        FieldMetadata("Name of the queue; null: a topic is read.", pattern=r"^[^\s?#]{1,260}$", example="prompts"),
     ] = None
-    topic: Annotated[str | None, Rule("Name of the topic; null: a queue is read.", pattern=r"^[^\s?#]{1,260}$")] = None
+    topic: Annotated[
+        str | None, FieldMetadata("Name of the topic; null: a queue is read.", pattern=r"^[^\s?#]{1,260}$")
+    ] = None
     subscription: Annotated[
         str | None,
-        Rule("Name of the topic's subscription: only there are messages counted.", pattern=r"^[^\s/?#]{1,50}$"),
+        FieldMetadata(
+            "Name of the topic's subscription: only there are messages counted.", pattern=r"^[^\s/?#]{1,50}$"
+        ),
     ] = None
     sessions: Annotated[
         int | None,
-        Rule("Where it needs sessions: how many there are; more replicas find no work. Null: no sessions.", ge=1),
+        FieldMetadata(
+            "Where it needs sessions: how many there are; more replicas find no work. Null: no sessions.", ge=1
+        ),
     ] = None
     resource_group: Annotated[
         str | None,
-        Rule(
+        FieldMetadata(
             "The namespace's resource group: Azure Monitor is then asked whether a zero is one; null: it is believed"
             " when reads over 20 s agree.",
             pattern=GROUP,
@@ -58,15 +65,18 @@ class ServiceBus:
         ),
     ] = None
     connection_string: Annotated[
-        Secret | None, Rule("Where a connection string with the Manage right is; null: account's identity.")
+        Secret | None, FieldMetadata("Where a connection string with the Manage right is; null: account's identity.")
     ] = None
-    account: Annotated[AzureAccount, Rule("Identity, and the subscription for Azure Monitor.")] = field(
+    account: Annotated[AzureAccount, FieldMetadata("Identity, and the subscription for Azure Monitor.")] = field(
         default_factory=AzureAccount
     )
     least_interval_s: Annotated[
-        float, Rule("Between two reads, however often turns are: counting burdens the broker. Seconds.", ge=0, le=300)
+        float,
+        FieldMetadata(
+            "Between two reads, however often turns are: counting burdens the broker. Seconds.", ge=0, le=300
+        ),
     ] = 10.0
-    max_age_s: Annotated[float, Rule("Older counts are stale. Seconds.", gt=0)] = 60.0
+    max_age_s: Annotated[float, FieldMetadata("Older counts are stale. Seconds.", gt=0)] = 60.0
 
     @property
     def host(self) -> str:

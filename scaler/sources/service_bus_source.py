@@ -8,9 +8,9 @@ from typing import Final
 from policies.model import Absent, Fresh
 from scaler.clouds.azure.account import path_of
 from scaler.clouds.azure.errors import shaped
-from scaler.clouds.azure.metrics import READ, Point, newest, single
+from scaler.clouds.azure.metrics import READ, AzureMetricPoint, newest, single
 from scaler.clouds.azure.pool_context import permits
-from scaler.clouds.azure.service_bus import OPERATION, OPERATION_OF_TOPICS, Counts, Entity, Namespace, namespace
+from scaler.clouds.azure.service_bus import OPERATION, OPERATION_OF_TOPICS, Entity, MessageCounts, Namespace, namespace
 from scaler.clouds.azure.session import Arm, arm
 from scaler.clouds.azure.shared_reads import recent
 from scaler.ports import Context, Permit, PortError
@@ -73,7 +73,7 @@ class ServiceBusSource:
         name = self._spec.host.split(".", maxsplit=1)[0]
         return path_of(self._spec.account, str(self._spec.resource_group), "Microsoft.ServiceBus/namespaces", name)
 
-    async def _doubt(self, counts: Counts, at: float) -> str:
+    async def _doubt(self, counts: MessageCounts, at: float) -> str:
         """Why counts that are all zero are not believed yet; empty where they are."""
         if any(value != 0 for value in counts.by_kind.values()):
             self._zero_since, self._believed = None, False
@@ -86,13 +86,13 @@ class ServiceBusSource:
         if self._arm is not None and self._entity.subscription is None:
             active = await self._monitor(self._arm)
             limit_s, doubt = LONG_S, f"Azure Monitor: {active}"
-            if isinstance(active, Point):
+            if isinstance(active, AzureMetricPoint):
                 limit_s, doubt = float("inf"), f"Azure Monitor had {active.value:g} messages a minute ago"
                 self._believed = active.value == 0
         self._believed = self._believed or at - self._zero_since >= limit_s
         return "" if self._believed else f"0, which a throttled namespace reads too ({doubt})"
 
-    async def _monitor(self, resource_manager: Arm) -> Point | str:
+    async def _monitor(self, resource_manager: Arm) -> AzureMetricPoint | str:
         """The messages that Azure Monitor last told of, a minute or two ago, or why it did not."""
         now, queue = self._clock.now(), self._spec.queue
         asked = {"metricnames": "ActiveMessages", "aggregation": "Minimum", "$filter": f"EntityName eq '{queue}'"}

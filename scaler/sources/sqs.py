@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from policies.model import Absent, Fresh
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from scaler.clouds.aws.account import AwsAccount
 from scaler.clouds.response_validation import shaped
 from scaler.ports import Context, PortError, Unavailable
@@ -24,7 +24,7 @@ from scaler.sources.sanitize import measured
 
 if TYPE_CHECKING:
     from scaler.clouds.aws.metrics import Sample
-    from scaler.clouds.aws.session import Service
+    from scaler.clouds.aws.session import AwsService
 
 COUNTS: Final = {
     "visible": "ApproximateNumberOfMessages",
@@ -49,21 +49,25 @@ class Sqs:
 
     queue_url: Annotated[
         str,
-        Rule(
+        FieldMetadata(
             "URL of the queue.",
             pattern=r"^https?://[^/@\s?#]+/[0-9]+/[A-Za-z0-9_-]{1,80}(\.fifo)?$",
             example="https://sqs.us-east-1.amazonaws.com/123456789012/prompts",
         ),
     ]
-    account: Annotated[AwsAccount, Rule("Account and region.")] = field(default_factory=AwsAccount)
-    oldest_age: Annotated[bool, Rule("Read the oldest message's age too (CloudWatch, billed per metric).")] = False
-    groups: Annotated[bool, Rule("FIFO: read the message groups in flight too (CloudWatch, billed per metric).")] = (
+    account: Annotated[AwsAccount, FieldMetadata("Account and region.")] = field(default_factory=AwsAccount)
+    oldest_age: Annotated[bool, FieldMetadata("Read the oldest message's age too (CloudWatch, billed per metric).")] = (
         False
     )
-    max_age_s: Annotated[float, Rule("Older counts are stale. Seconds.", gt=0)] = 60.0
+    groups: Annotated[
+        bool, FieldMetadata("FIFO: read the message groups in flight too (CloudWatch, billed per metric).")
+    ] = False
+    max_age_s: Annotated[float, FieldMetadata("Older counts are stale. Seconds.", gt=0)] = 60.0
     metric_max_age_s: Annotated[
         float,
-        Rule("Older CloudWatch samples are stale; they come a minute apart and some minutes late. Seconds.", gt=0),
+        FieldMetadata(
+            "Older CloudWatch samples are stale; they come a minute apart and some minutes late. Seconds.", gt=0
+        ),
     ] = 300.0
 
     @property
@@ -171,7 +175,7 @@ class SqsSource:
         )
         return {q: _told(q, sample) for q, (_, sample) in zip(wanted, found, strict=True)}
 
-    async def _service(self, name: str) -> Service:
+    async def _service(self, name: str) -> AwsService:
         from scaler.clouds.aws import session  # noqa: PLC0415 - a process without SQS does without the SDK
 
         return await session.service(self._context, name, self._spec.located)

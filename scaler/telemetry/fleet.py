@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from scaler.quota_ledger import Ledger
+from scaler.quota_ledger import QuotaLedger
 
 
 class FleetCollector(Collector):
     """Drawn from the ledger when it is scraped."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: QuotaLedger) -> None:
         self._ledger = ledger
 
     def collect(self) -> Iterator[Metric]:

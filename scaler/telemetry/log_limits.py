@@ -20,7 +20,7 @@ UNLIMITED: Final = frozenset({"tick", "log limited"})
 
 
 @dataclass(slots=True)
-class Window:
+class LogWindow:
     """The lines of one event since `began_s`."""
 
     began_s: float
@@ -35,7 +35,7 @@ class RateLimit(logging.Filter):
         """`report` logs an event with its fields."""
         super().__init__()
         self._report = report
-        self._windows: dict[Event, Window] = {}
+        self._windows: dict[Event, LogWindow] = {}
         self._summed_s = stopwatch_s()
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -48,7 +48,7 @@ class RateLimit(logging.Filter):
             self.sum_up(now_s)
         if event not in self._windows and len(self._windows) >= MAX_EVENTS:
             event = ("other", "", record.levelname)
-        window = self._windows.setdefault(event, Window(now_s))
+        window = self._windows.setdefault(event, LogWindow(now_s))
         passes = window.logged < MOST
         window.logged += passes
         window.left_out += not passes

@@ -11,12 +11,12 @@ from policies.model import WorkloadName
 from scaler.config.load import Workload
 from scaler.config.problems import ConfigError, Problem
 from scaler.registry import did_you_mean
-from simulators.backtest.counterfactuals import Asked, Others, others
+from simulators.backtest.counterfactuals import ContenderRequest, Others, others
 from simulators.backtest.engines import Unknown, engine
-from simulators.backtest.period_summary import Happened, Look, happened, looks
-from simulators.backtest.reconstruct import Given, Unseen, mean_lengths, rebuild
-from simulators.backtest.recorded_run import Recorded
-from simulators.backtest.world import World, world
+from simulators.backtest.period_summary import Happened, NotablePeriod, happened, looks
+from simulators.backtest.reconstruct import AssumedLengths, Unseen, mean_lengths, rebuild
+from simulators.backtest.recorded_run import RecordedRun
+from simulators.backtest.world import RebuiltWorld, world
 from simulators.experiments.scenario import load_workload
 from simulators.experiments.spec_loader import COMMAND_LINE
 from simulators.world.traffic.trace import TraceError
@@ -30,13 +30,13 @@ class Looked:
     """One workload. `world` and `others` are None where they were not asked for or could not be made: `why_not`."""
 
     found: Happened
-    looks: tuple[Look, ...]
-    world: World | None = None
+    looks: tuple[NotablePeriod, ...]
+    world: RebuiltWorld | None = None
     others: Others | None = None
     why_not: str = ""
 
     @property
-    def recorded(self) -> Recorded:
+    def recorded(self) -> RecordedRun:
         return self.found.recorded
 
 
@@ -46,12 +46,12 @@ class Wanted:
 
     simulate: bool = True
     model: str | None = None
-    given: Given = field(default_factory=Given)
+    given: AssumedLengths = field(default_factory=AssumedLengths)
     seed: int = 1
 
 
 def look(
-    recorded: Recorded, wanted: Wanted, asked: Asked, progress: Callable[[float], None] = lambda _: None
+    recorded: RecordedRun, wanted: Wanted, asked: ContenderRequest, progress: Callable[[float], None] = lambda _: None
 ) -> Looked:
     """Look back at one workload. Raises `ConfigError` for a model or a policy that cannot be had."""
     found = happened(recorded)
@@ -73,7 +73,7 @@ def look(
         return Looked(found, ranked, made, why_not=str(e))
 
 
-def asked_of(policies: Sequence[str], names: Sequence[WorkloadName]) -> Mapping[WorkloadName, Asked]:
+def asked_of(policies: Sequence[str], names: Sequence[WorkloadName]) -> Mapping[WorkloadName, ContenderRequest]:
     """Who else is asked for, by the recorded workload that each is about. Raises `ConfigError`.
 
     A file is about the workload that it names, or about the only one that is recorded; a peer about all.
@@ -96,7 +96,7 @@ def asked_of(policies: Sequence[str], names: Sequence[WorkloadName]) -> Mapping[
         files[of].append((path, workload))
     if problems:
         raise ConfigError(problems)
-    return {name: Asked(files[name], words) for name in names}
+    return {name: ContenderRequest(files[name], words) for name in names}
 
 
 def _is_file(word: str) -> bool:

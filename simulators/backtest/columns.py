@@ -14,7 +14,7 @@ import numpy as np
 from policies.model import Fresh, PolicyName, PoolName, PoolStatus, Reading, Result, SignalName, Tick
 from scaler.config.load import Workload
 from simulators.backtest.reasons import Reasons, by_hand
-from simulators.backtest.recorded_run import FIXED, LACKING, SIZES, Recorded
+from simulators.backtest.recorded_run import FIXED, LACKING, SIZES, RecordedRun
 from simulators.reporting.time_bins import Floats
 
 NAN: Final = math.nan
@@ -78,13 +78,13 @@ class Taken:
         self.specs[tick.spec] += 1
         self.memory |= {r.policy: r.memory for r in d.recommendations if r.memory}
 
-    def told(self, specs: Mapping[str, Workload], damaged: int) -> Recorded | None:
+    def told(self, specs: Mapping[str, Workload], damaged: int) -> RecordedRun | None:
         """The columns, whole; None where the journal does not tell the specification."""
         known = [name for name, _ in self.specs.most_common() if name in specs]
         if not known:
             return None
         rows = len(self)
-        return Recorded(
+        return RecordedRun(
             specs[known[0]],
             dict(self.specs),
             {name: np.array(column) for name, column in self.fixed.items()},

@@ -14,15 +14,15 @@ from policies.model import Fresh, Tick
 from scaler.config.load import Workload
 from scaler.config.problems import ConfigError
 from simulators.backtest.period_summary import HOUR_S, Happened
-from simulators.backtest.recorded_run import Recorded
+from simulators.backtest.recorded_run import RecordedRun
 from simulators.backtest.replay_sizes import same_sizes
-from simulators.backtest.validation import Error, Pair, Sizes, sizes
-from simulators.backtest.world import World, reads_a_queue, translated
+from simulators.backtest.validation import Error, Pair, SizeComparison, sizes
+from simulators.backtest.world import RebuiltWorld, reads_a_queue, translated
 from simulators.experiments.contenders.contenders import Contender, contenders
-from simulators.experiments.run import Run, Timeline, checked, replaying, simulate
+from simulators.experiments.run import SimulationRun, Timeline, checked, replaying, simulate
 from simulators.reporting.run_data import Sheet, sheet
 from simulators.reporting.time_bins import Floats
-from simulators.world.traffic.trace import Trace
+from simulators.world.traffic.trace import RequestTrace
 
 Progress = Callable[[float], None]
 """Is told the share that is done."""
@@ -37,7 +37,7 @@ WHOLE: Final = 0.97
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class CounterfactualOutcome:
     """One policy over the recorded period, simulated: money, replicas asked for, and requests that broke the promise.
 
     `usd` is None where a price is not known, `late` where nothing is promised. The time in which the last requests end
@@ -68,7 +68,7 @@ class Others:
     """Everybody's run: the recorded sizes first, then the policy that ran, then the others. The method's error, and who
     could not be simulated and why."""
 
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[CounterfactualOutcome, ...]
     error: Error
     left_out: tuple[str, ...]
 
@@ -77,26 +77,28 @@ class Others:
         return [outcome.sheet for outcome in self.outcomes]
 
     @property
-    def base(self) -> Outcome:
+    def base(self) -> CounterfactualOutcome:
         """What the others are compared to: the policy that ran; in a dry run the sizes, which were somebody else's."""
         return self.outcomes[0 if self.error.dry_run else 1]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ContenderRequest:
     """Who else is asked for: workload files, read already, and peers' words."""
 
     files: Sequence[tuple[Path, Workload]] = ()
     words: Sequence[str] = ()
 
 
-def others(found: Happened, world: World, asked: Asked, seed: int, progress: Progress = lambda _: None) -> Others:
+def others(
+    found: Happened, world: RebuiltWorld, asked: ContenderRequest, seed: int, progress: Progress = lambda _: None
+) -> Others:
     """Simulate the policy that ran, its peers and those asked for. Raises `ConfigError` and `TraceError`."""
     recorded, trace = found.recorded, checked(world.rebuilt.trace)
     taking_part, left_out = _taking_part(recorded, world, asked)
     steps = len(taking_part) + 1
     outcomes = [_same(recorded, world, trace, seed, lambda share: progress(share / steps))]
-    compared: list[tuple[Sizes | None, float, bool]] = []
+    compared: list[tuple[SizeComparison | None, float, bool]] = []
     for k, contender in enumerate(taking_part, 1):
         outcome, line = _simulated(
             contender,
@@ -111,23 +113,27 @@ def others(found: Happened, world: World, asked: Asked, seed: int, progress: Pro
     return Others(tuple(outcomes), _error(found, compared[0], outcomes[0], outcomes[1]), tuple(left_out))
 
 
-def _same(recorded: Recorded, world: World, trace: Trace, seed: int, progress: Progress) -> Outcome:
+def _same(
+    recorded: RecordedRun, world: RebuiltWorld, trace: RequestTrace, seed: int, progress: Progress
+) -> CounterfactualOutcome:
     done = same_sizes(recorded, replaying(world.case, trace), seed, trace, progress)
     line = done.timeline
-    known = Found([at + line.epoch_s for at in line.at_s], [float(n) for n in line.desired])
+    known = RequestedSizes([at + line.epoch_s for at in line.at_s], [float(n) for n in line.desired])
     return _outcome(SAME, done, known, world, recorded.span_s)
 
 
 def _simulated(  # noqa: PLR0913 - who, where, with what
-    contender: Contender, recorded: Recorded, world: World, trace: Trace, seed: int, progress: Progress
-) -> tuple[Outcome, Timeline]:
+    contender: Contender, recorded: RecordedRun, world: RebuiltWorld, trace: RequestTrace, seed: int, progress: Progress
+) -> tuple[CounterfactualOutcome, Timeline]:
     """What one comes to, and its sizes; the run itself, large as it is, is let go."""
-    known = Found([], [])
+    known = RequestedSizes([], [])
     done = simulate(replaying(contender.case, trace), seed, trace, record=[known.note], progress=progress)
     return _outcome(contender.name, done, known, world, recorded.span_s), done.timeline
 
 
-def _taking_part(recorded: Recorded, world: World, asked: Asked) -> tuple[list[Contender], list[str]]:
+def _taking_part(
+    recorded: RecordedRun, world: RebuiltWorld, asked: ContenderRequest
+) -> tuple[list[Contender], list[str]]:
     case = world.case
     found, left_out = [Contender(PRESENT, case)], []
     for word in PEERS[reads_a_queue(recorded.spec)]:
@@ -145,7 +151,7 @@ def _taking_part(recorded: Recorded, world: World, asked: Asked) -> tuple[list[C
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class RequestedSizes:
     """What each turn found asked for over all pools, as the record has it too."""
 
     at: list[float]
@@ -158,7 +164,9 @@ class Found:
             self.size.append(float(sum(status.value.desired for status in pools if isinstance(status, Fresh))))
 
 
-def _outcome(name: str, done: Run, found: Found, world: World, span_s: float) -> Outcome:
+def _outcome(
+    name: str, done: SimulationRun, found: RequestedSizes, world: RebuiltWorld, span_s: float
+) -> CounterfactualOutcome:
     """What a run came to within the recorded period."""
     drawn = sheet(name, done)
     paid = np.sum(list(drawn.paid_usd.values()), axis=0) if drawn.paid_usd else np.zeros(len(drawn.edges_s))
@@ -168,7 +176,7 @@ def _outcome(name: str, done: Run, found: Found, world: World, span_s: float) ->
     over_s = np.diff(np.append(at_s[known], span_s))
     summary = drawn.summary
     met = summary.attainment.get("all", math.nan)
-    return Outcome(
+    return CounterfactualOutcome(
         name=name,
         usd=float(np.interp(span_s, drawn.edges_s, paid)) if world.priced else None,
         replica_hours=float((size[known] * over_s).sum() / HOUR_S),
@@ -180,7 +188,12 @@ def _outcome(name: str, done: Run, found: Found, world: World, span_s: float) ->
     )
 
 
-def _error(found: Happened, told: tuple[Sizes | None, float, bool], same: Outcome, present: Outcome) -> Error:
+def _error(
+    found: Happened,
+    told: tuple[SizeComparison | None, float, bool],
+    same: CounterfactualOutcome,
+    present: CounterfactualOutcome,
+) -> Error:
     """The method's error, with money and late requests where they are known throughout."""
     usd, late = found.total(found.usd), found.total(found.late)
     usd = usd if found.known(found.usd) > WHOLE else None

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from simulators.backtest.recorded_run import Recorded
+from simulators.backtest.recorded_run import RecordedRun
 from simulators.engine.models import catalogue
 from simulators.engine.models.service import ServiceModel
 from simulators.quickstart.embedded import MODEL
@@ -37,29 +37,29 @@ class Unknown(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
+class InferredEngine:
     """The service model of a replica of reference, and how it was found."""
 
     model: ServiceModel
     how: str
 
 
-def engine(recorded: Recorded, named: str | None, lengths: tuple[float, float]) -> Engine:
+def engine(recorded: RecordedRun, named: str | None, lengths: tuple[float, float]) -> InferredEngine:
     """What served, given mean prompt and output tokens. Raises `ConfigError` for a model that there is not, and
     `Unknown`."""
     if named is not None:
-        return Engine(catalogue.load(named), f"{named}, as asked for")
+        return InferredEngine(catalogue.load(named), f"{named}, as asked for")
     own = {getattr(pool, "model", None) for pool in recorded.spec.pools.values()} - {None}
     if len(own) == 1:
         name = str(own.pop())
-        return Engine(catalogue.load(name), f"{name}, as the recorded pools have it")
+        return InferredEngine(catalogue.load(name), f"{name}, as the recorded pools have it")
     base = catalogue.load(MODEL)
     factor = stretch(recorded, base, lengths)
     words = f"{MODEL}, its times multiplied by {factor:.2f}: so long requests stayed in work by Little's law"
-    return Engine(base if abs(factor - 1.0) < CLOSE else slower(base, factor), words)
+    return InferredEngine(base if abs(factor - 1.0) < CLOSE else slower(base, factor), words)
 
 
-def stretch(recorded: Recorded, model: ServiceModel, lengths: tuple[float, float]) -> float:
+def stretch(recorded: RecordedRun, model: ServiceModel, lengths: tuple[float, float]) -> float:
     """By what the model's times are to be multiplied to take as long as the recorded requests did. Raises `Unknown`."""
     ready = recorded.columns["ready"]
     for source in recorded.spec.sources:

@@ -16,7 +16,7 @@ from scaler.journal.fields import DAMAGED, moment
 from scaler.journal.reader import Journal, JournalError, journal_files
 from scaler.registry import did_you_mean
 from simulators.backtest.columns import Taken
-from simulators.backtest.recorded_run import Recorded
+from simulators.backtest.recorded_run import RecordedRun
 
 LEAST_TURNS: Final = 4
 """Fewer turns tell no rate and no gap."""
@@ -34,7 +34,7 @@ Progress = Callable[[int, int], None]
 class Period:
     """What journals tell of a period: workloads by name, and those of which nothing can be told, with the reason."""
 
-    recorded: tuple[Recorded, ...]
+    recorded: tuple[RecordedRun, ...]
     left_out: Mapping[WorkloadName, str]
 
 
@@ -63,14 +63,14 @@ def read(
     specs = {name: spec for journal in opened for name, spec in journal.specs.items()}
     bad = [where for journal in opened for where in journal.damaged]
     damaged = len(bad)
-    found: dict[WorkloadName, Recorded | str] = {}
+    found: dict[WorkloadName, RecordedRun | str] = {}
     for name, one in sorted(taken.items()):
         told = one.told(specs, damaged)
         if len(one) < LEAST_TURNS:
             found[name] = f"{len(one)} turns only, and {LEAST_TURNS} are needed to tell anything"
         else:
             found[name] = told if told is not None else NO_SPECIFICATION.format(bad[0] if bad else "none")
-    recorded = tuple(one for one in found.values() if isinstance(one, Recorded))
+    recorded = tuple(one for one in found.values() if isinstance(one, RecordedRun))
     if not recorded:
         reasons = {name: why for name, why in found.items() if isinstance(why, str)}
         raise JournalError(_nothing(names, workload, (since, until), (first, last), damaged, reasons))

@@ -14,9 +14,9 @@ import numpy as np
 
 from policies.model import PoolName
 from policies.recommend.predictive.latency_model import LATENCIES, P95, promised_s
-from policies.recommend.predictive.latency_tail import Tail
+from policies.recommend.predictive.latency_tail import LatencyTail
 from scaler.journal.explain import timestamp
-from simulators.backtest.recorded_run import Recorded
+from simulators.backtest.recorded_run import RecordedRun
 from simulators.backtest.supply import lead_times
 from simulators.reporting.time_bins import Floats
 from simulators.world.traffic.describe import duration
@@ -43,7 +43,7 @@ class Happened:
     turn, `idle_usd` what of it exceeded the work (measured where a policy tells it, else the need found), `late` the
     requests that got late meanwhile."""
 
-    recorded: Recorded
+    recorded: RecordedRun
     paid: Mapping[PoolName, Floats]
     usd: Floats
     idle_usd: Floats
@@ -72,7 +72,7 @@ class Happened:
         return float((self.recorded.columns["blind"] * over_s).sum() / over_s.sum())
 
 
-def happened(recorded: Recorded) -> Happened:
+def happened(recorded: RecordedRun) -> Happened:
     """What a period came to."""
     paid = {name: paid_for(recorded, name) for name in recorded.pools}
     over_h = recorded.over_s / HOUR_S
@@ -86,7 +86,7 @@ def happened(recorded: Recorded) -> Happened:
     return Happened(recorded, paid, usd, _idle_usd(recorded, paid), late, how, tuple(unpriced))
 
 
-def paid_for(recorded: Recorded, pool: PoolName) -> Floats:
+def paid_for(recorded: RecordedRun, pool: PoolName) -> Floats:
     """The replicas of a pool that each turn pays; NaN where not known.
 
     They are those that serve, and of those asked for as many as served within the usual start: what the cloud had no
@@ -105,12 +105,12 @@ def paid_for(recorded: Recorded, pool: PoolName) -> Floats:
     return np.asarray(np.where(np.isfinite(ready), np.fmax(ready, np.minimum(desired, came)), np.nan), np.float64)
 
 
-def _price(recorded: Recorded, pool: PoolName) -> float | None:
+def _price(recorded: RecordedRun, pool: PoolName) -> float | None:
     spec = recorded.spec.pools.get(pool)
     return None if spec is None else spec.price_usd_per_hour
 
 
-def _idle_usd(recorded: Recorded, paid: Mapping[PoolName, Floats]) -> Floats:
+def _idle_usd(recorded: RecordedRun, paid: Mapping[PoolName, Floats]) -> Floats:
     """The money of replicas' worth paid beyond the work, as far as it could have been given back: not of what is
     reserved, which is paid either way."""
     work = recorded.columns["work"]
@@ -130,7 +130,7 @@ def _idle_usd(recorded: Recorded, paid: Mapping[PoolName, Floats]) -> Floats:
     return np.asarray(share * usd * recorded.over_s / HOUR_S, np.float64)
 
 
-def _late(recorded: Recorded) -> tuple[Floats, str]:
+def _late(recorded: RecordedRun) -> tuple[Floats, str]:
     """The requests of each turn that broke the promise, and how that was told: as read, or by latencies' tails."""
     nobody = np.full(len(recorded), np.nan)
     if recorded.spec.slo is None:
@@ -147,7 +147,7 @@ def _late(recorded: Recorded) -> tuple[Floats, str]:
                 shares.append(late)
                 told.add(latency.late)
             elif p95_s is not None and limit_s is not None:
-                tail = Tail.of(latency.spread)
+                tail = LatencyTail.of(latency.spread)
                 means_s = (tail.mean_s(p, P95) for p in p95_s.tolist())
                 shares.append(np.array([m if math.isnan(m) else tail.late_share(limit_s, m) for m in means_s]))
                 told.add(latency.p95)
@@ -166,7 +166,7 @@ def _late(recorded: Recorded) -> tuple[Floats, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class NotablePeriod:
     """A stretch that deserves a look: what for, since when, for how long, how much of it and in words. `worst` is its
     worst turn, for `explain`."""
 
@@ -188,7 +188,7 @@ class Look:
         }
 
 
-def looks(found: Happened) -> list[Look]:
+def looks(found: Happened) -> list[NotablePeriod]:
     """The stretches worth a look, the worst of each kind first."""
     recorded = found.recorded
     columns = recorded.columns
@@ -204,12 +204,12 @@ def looks(found: Happened) -> list[Look]:
     return sorted([*ranked, *_blind(recorded)], key=lambda look: ORDER.index(look.what))
 
 
-def width_s(recorded: Recorded) -> float:
+def width_s(recorded: RecordedRun) -> float:
     """How long the stretches are that are ranked."""
     return next((w for w in WIDTHS_S if recorded.span_s / w >= LEAST_BINS), WIDTHS_S[-1])
 
 
-def binned(recorded: Recorded, values: Floats) -> tuple[Floats, Floats]:
+def binned(recorded: RecordedRun, values: Floats) -> tuple[Floats, Floats]:
     """The beginnings of the stretches, and the sum of the values known in each; NaN where none is."""
     width = width_s(recorded)
     number = np.floor(recorded.at / width).astype(np.int64)
@@ -221,7 +221,7 @@ def binned(recorded: Recorded, values: Floats) -> tuple[Floats, Floats]:
     return begins, np.where(counts > 0, sums, np.nan)
 
 
-def _ranked(recorded: Recorded, what: str, values: Floats, words: str) -> Iterator[Look]:
+def _ranked(recorded: RecordedRun, what: str, values: Floats, words: str) -> Iterator[NotablePeriod]:
     begins, sums = binned(recorded, values)
     place = np.searchsorted(begins, recorded.at, side="right") - 1
     order = np.argsort(-np.nan_to_num(sums), kind="stable")
@@ -229,10 +229,12 @@ def _ranked(recorded: Recorded, what: str, values: Floats, words: str) -> Iterat
         if np.nan_to_num(sums[k]) >= LEAST.get(what, 1.0):
             worst = int(np.argmax(np.where(place == k, np.nan_to_num(values), -1.0)))
             said = words.format(sums[k], s="" if round(sums[k]) == 1 else "s")
-            yield Look(what, float(begins[k]), width_s(recorded), float(sums[k]), said, float(recorded.at[worst]))
+            yield NotablePeriod(
+                what, float(begins[k]), width_s(recorded), float(sums[k]), said, float(recorded.at[worst])
+            )
 
 
-def _blind(recorded: Recorded) -> list[Look]:
+def _blind(recorded: RecordedRun) -> list[NotablePeriod]:
     """The longest stretches of turns without full evidence, `LEAST_BLIND_S` at least, or without any turn."""
     at, over_s = recorded.at, recorded.over_s
     blind = recorded.columns["blind"] > 0
@@ -243,11 +245,11 @@ def _blind(recorded: Recorded) -> list[Look]:
         said = f"without full evidence for {duration(lasted_s)}"
         if lasted_s < LEAST_BLIND_S:
             continue
-        found.append(Look("blind", float(at[first]), lasted_s, lasted_s, said, float(at[first])))
+        found.append(NotablePeriod("blind", float(at[first]), lasted_s, lasted_s, said, float(at[first])))
     gaps = np.append(np.diff(at), 0.0) - over_s
     for k in np.flatnonzero(gaps > recorded.interval_s / 2):
         since = float(at[k] + over_s[k])
         lasted_s = float(gaps[k])
-        found.append(Look("gap", since, lasted_s, lasted_s, f"no turn for {duration(lasted_s)}", float(at[k])))
+        found.append(NotablePeriod("gap", since, lasted_s, lasted_s, f"no turn for {duration(lasted_s)}", float(at[k])))
     found.sort(key=lambda look: -look.over_s)
     return [look for what in ("blind", "gap") for look in [f for f in found if f.what == what][:SHOWN]]

@@ -13,7 +13,7 @@ from policies.recommend.predictive.latency_model import LATENCIES, promised_s
 from simulators.backtest.backtest import Looked
 from simulators.backtest.counterfactuals import SAME
 from simulators.backtest.period_summary import HOUR_S, Happened, binned, width_s
-from simulators.backtest.recorded_run import Recorded
+from simulators.backtest.recorded_run import RecordedRun
 from simulators.reporting.html import COLOURS, figure, plot
 from simulators.reporting.time_bins import Floats, rounded
 
@@ -74,7 +74,7 @@ def sizes(looked: Looked) -> Any:
     return made
 
 
-def pools(recorded: Recorded) -> Any:
+def pools(recorded: RecordedRun) -> Any:
     """Every pool's size, stacked."""
     made = figure(yaxis={"title": {"text": "replicas"}, "rangemode": "tozero"}, xaxis=_span(recorded))
     for k, (name, columns) in enumerate(recorded.pools.items()):
@@ -149,7 +149,7 @@ def beside(looked: Looked) -> Any:
     return made
 
 
-def thinned(recorded: Recorded, values: Floats, worst: Any) -> tuple[Floats, Floats]:
+def thinned(recorded: RecordedRun, values: Floats, worst: Any) -> tuple[Floats, Floats]:
     """Times and values, of many turns the worst in each of `MAX_POINTS`, with a gap wherever no turns were taken."""
     firsts = _firsts(len(recorded))
     silent = recorded.at[:-1] + 2.0 * recorded.over_s[:-1] < recorded.at[1:]
@@ -184,7 +184,7 @@ def _rate(looked: Looked) -> tuple[Floats, Floats] | None:
     return None
 
 
-def _latencies(recorded: Recorded) -> Mapping[tuple[str, str], float | None]:
+def _latencies(recorded: RecordedRun) -> Mapping[tuple[str, str], float | None]:
     """The tails that were read, with the promise about each."""
     return {
         (source, latency.p95): promised_s(recorded.spec).get(key)
@@ -194,7 +194,7 @@ def _latencies(recorded: Recorded) -> Mapping[tuple[str, str], float | None]:
     }
 
 
-def _shades(recorded: Recorded) -> list[tuple[float, float, str]]:
+def _shades(recorded: RecordedRun) -> list[tuple[float, float, str]]:
     """Stretches that were blind, or in which no turn was taken."""
     at, over_s = recorded.at, recorded.over_s
     edges = np.flatnonzero(np.diff(np.concatenate(([0], (recorded.columns["blind"] > 0).astype(np.int8), [0]))))
@@ -206,12 +206,12 @@ def _shades(recorded: Recorded) -> list[tuple[float, float, str]]:
     return sorted(found, key=lambda shade: shade[0] - shade[1])[:MOST_SHADES]
 
 
-def _each(recorded: Recorded) -> str:
+def _each(recorded: RecordedRun) -> str:
     """The stretches that are added up, in words."""
     return {3600.0: "hour", 600.0: "ten minutes", 60.0: "minute"}[width_s(recorded)]
 
 
-def _bars(name: str, recorded: Recorded, values: Floats, colour: str) -> Any:
+def _bars(name: str, recorded: RecordedRun, values: Floats, colour: str) -> Any:
     begins, sums = binned(recorded, values)
     width_ms = [width_s(recorded) * 1000.0] * len(begins)
     style = {"color": colour, "line": {"width": 0}}
@@ -224,7 +224,7 @@ def _line(name: str, at: Floats, values: Floats, colour: str, **more: Any) -> An
     return go.Scatter(name=name, x=_dates(at), y=_numbers(values), mode="lines", line=style, connectgaps=False, **more)
 
 
-def _span(recorded: Recorded) -> dict[str, Any]:
+def _span(recorded: RecordedRun) -> dict[str, Any]:
     ends = [_date(float(recorded.at[0])), _date(float(recorded.at[-1]) + recorded.interval_s)]
     return {"type": "date", "title": {"text": "UTC"}, "range": ends}
 

@@ -26,7 +26,7 @@ class Change:
 
 
 @dataclass(slots=True)
-class Rule:
+class RuleUse:
     """How often a rule had the last word, in how many changes, and what it said last."""
 
     turns: int = 0
@@ -39,7 +39,7 @@ class Rule:
 class Reasons:
     """Of all turns of a workload. `ups` and `downs` count the changes."""
 
-    rules: dict[str, Rule] = field(default_factory=dict)
+    rules: dict[str, RuleUse] = field(default_factory=dict)
     ups: int = 0
     downs: int = 0
     _largest: list[Change] = field(default_factory=list)
@@ -52,7 +52,7 @@ class Reasons:
     def note(self, decision: Decision) -> None:
         """One more turn."""
         name, reason = last_word(decision)
-        rule = self.rules.setdefault(name, Rule())
+        rule = self.rules.setdefault(name, RuleUse())
         rule.turns, rule.at, rule.reason = rule.turns + 1, decision.at, reason
         if decision.target is None or decision.current is None or decision.target == decision.current:
             return

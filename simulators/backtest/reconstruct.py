@@ -15,13 +15,13 @@ import numpy as np
 
 from policies.model import SignalName
 from simulators.backtest.engines import service_s
-from simulators.backtest.recorded_run import Recorded
+from simulators.backtest.recorded_run import RecordedRun
 from simulators.engine.models.service import ServiceModel
 from simulators.reporting.time_bins import Floats
 from simulators.world.traffic.arrivals import arrivals
 from simulators.world.traffic.rng import streams
 from simulators.world.traffic.trace import Floats as Times
-from simulators.world.traffic.trace import Ints, Trace, ordered
+from simulators.world.traffic.trace import Ints, RequestTrace, ordered
 
 LENGTH_CV: Final = 1.0
 """Coefficient of variation of lengths about their mean: no reading tells it; chat traces have 0.7 to 1.5."""
@@ -44,7 +44,7 @@ class Unseen(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class AssumedLengths:
     """Mean lengths that the user gives, in tokens; None: as recorded, or assumed."""
 
     prompt_tokens: float | None = None
@@ -55,7 +55,7 @@ class Given:
 class Rebuilt:
     """The requests, and the rates that they were drawn from. `seen` is the share of the period that readings cover."""
 
-    trace: Trace
+    trace: RequestTrace
     edges_s: Floats
     rate_rps: Floats
     seen: float
@@ -64,7 +64,7 @@ class Rebuilt:
     queued: bool
 
 
-def rebuild(recorded: Recorded, model: ServiceModel, given: Given, seed: int) -> Rebuilt:
+def rebuild(recorded: RecordedRun, model: ServiceModel, given: AssumedLengths, seed: int) -> Rebuilt:
     """The requests. Raises `Unseen`."""
     source = next((s for s in recorded.spec.sources if recorded.reading(s, "requests_per_s") is not None), None)
     queue = next((s for s in recorded.spec.sources if recorded.reading(s, "visible") is not None), None)
@@ -89,14 +89,14 @@ def rebuild(recorded: Recorded, model: ServiceModel, given: Given, seed: int) ->
     return Rebuilt(trace, edges, rate, seen, (how + bridged, said), window_s, queue is not None)
 
 
-def mean_lengths(recorded: Recorded, given: Given) -> tuple[float, float]:
+def mean_lengths(recorded: RecordedRun, given: AssumedLengths) -> tuple[float, float]:
     """Mean tokens of a prompt and of an output, over the period."""
     source = next((s for s in recorded.spec.sources if recorded.reading(s, "requests_per_s") is not None), None)
     prompt, output, _ = _lengths(recorded, source, given, recorded.at)
     return float(np.mean(prompt)), float(np.mean(output))
 
 
-def span_of_rates_s(recorded: Recorded, source: str | None) -> float:
+def span_of_rates_s(recorded: RecordedRun, source: str | None) -> float:
     """What the source's rates span."""
     told = [getattr(recorded.spec.sources.get(source or ""), "window_s", None)]
     told += [getattr(policy, "rate_window_s", None) for policy in recorded.spec.policies.values()]
@@ -104,7 +104,7 @@ def span_of_rates_s(recorded: Recorded, source: str | None) -> float:
 
 
 def _by_answers(
-    recorded: Recorded, source: str, queue: str | None, at_s: Floats, window_s: float
+    recorded: RecordedRun, source: str, queue: str | None, at_s: Floats, window_s: float
 ) -> tuple[Floats, float]:
     """What came in the window around each time: what was answered in it, and what is there at its end and was not at
     its beginning."""
@@ -116,7 +116,7 @@ def _by_answers(
     return answered + (after - before) / window_s, seen
 
 
-def _in_work(recorded: Recorded, queue: str | None) -> tuple[str, str]:
+def _in_work(recorded: RecordedRun, queue: str | None) -> tuple[str, str]:
     """The signal that tells what replicas work on, where no rate is told. Raises `Unseen`."""
     found = [(queue, "in_flight")] if queue is not None else []
     for source, quantity in (*found, *((s, "running") for s in recorded.spec.sources)):
@@ -130,7 +130,7 @@ def _in_work(recorded: Recorded, queue: str | None) -> tuple[str, str]:
 
 
 def _by_depth(
-    recorded: Recorded, told: tuple[str, str], at_s: Floats, model: ServiceModel, lengths: tuple[float, float]
+    recorded: RecordedRun, told: tuple[str, str], at_s: Floats, model: ServiceModel, lengths: tuple[float, float]
 ) -> tuple[Floats, float]:
     """What came in the turn around each time: what left, and what is there at its end and was not at its beginning."""
     in_work, seen = _told(recorded, *told, at_s)
@@ -146,7 +146,7 @@ def _by_depth(
     return drained + (after - before) / step_s, seen
 
 
-def _system(recorded: Recorded, source: str | None, queue: str | None) -> tuple[Floats, Floats] | None:
+def _system(recorded: RecordedRun, source: str | None, queue: str | None) -> tuple[Floats, Floats] | None:
     """When what was measured, and how many requests were in the system: waiting before engines, and in them. None where
     a part of it is never told."""
     names = [] if queue is None else [f"{queue}.visible", f"{queue}.in_flight"]
@@ -160,7 +160,7 @@ def _system(recorded: Recorded, source: str | None, queue: str | None) -> tuple[
     return (recorded.measured[signals[-1]][known], total[known]) if known.any() else None
 
 
-def _told(recorded: Recorded, source: str, quantity: str, at_s: Floats) -> tuple[Floats, float]:
+def _told(recorded: RecordedRun, source: str, quantity: str, at_s: Floats) -> tuple[Floats, float]:
     """A quantity at these times by straight lines between its readings, and the share of them near one."""
     values = recorded.reading(source, quantity)
     if values is None:
@@ -174,7 +174,9 @@ def _told(recorded: Recorded, source: str, quantity: str, at_s: Floats) -> tuple
     return np.interp(at_s, measured, values), float((near <= BRIDGED * recorded.interval_s).mean())
 
 
-def _lengths(recorded: Recorded, source: str | None, given: Given, at_s: Floats) -> tuple[Floats, Floats, str]:
+def _lengths(
+    recorded: RecordedRun, source: str | None, given: AssumedLengths, at_s: Floats
+) -> tuple[Floats, Floats, str]:
     """Mean tokens of prompts and outputs at each step, and where they are from."""
     found, said = [], []
     for what, told, quantity, assumed in (
@@ -201,7 +203,7 @@ def _lengths(recorded: Recorded, source: str | None, given: Given, at_s: Floats)
     return found[0], found[1], "; ".join(said) + f"; single lengths scatter log-normally (CV {LENGTH_CV:g}), assumed"
 
 
-def _embedded(recorded: Recorded, what: str) -> float | None:
+def _embedded(recorded: RecordedRun, what: str) -> float | None:
     """What an embedded world's traffic says of its lengths."""
     traffics = (getattr(source, "traffic", None) for source in recorded.spec.sources.values())
     return next((getattr(t, f"{what[:-1]}_tokens") for t in traffics if hasattr(t, f"{what[:-1]}_tokens")), None)
@@ -216,7 +218,7 @@ def _conserving(rate: Floats) -> Floats:
     return found
 
 
-def _begun(recorded: Recorded, source: str | None, queue: str | None) -> int:
+def _begun(recorded: RecordedRun, source: str | None, queue: str | None) -> int:
     """Requests that waited when the period began: they come first, as if just sent."""
     columns = [recorded.reading(queue, "visible")] if queue is not None else []
     columns += [recorded.reading(source, "waiting")] if source is not None else []
@@ -224,7 +226,7 @@ def _begun(recorded: Recorded, source: str | None, queue: str | None) -> int:
     return round(sum(first))
 
 
-def _drawn(edges: Floats, rate: Floats, lengths: tuple[Floats, Floats], begun: int, seed: int) -> Trace:
+def _drawn(edges: Floats, rate: Floats, lengths: tuple[Floats, Floats], begun: int, seed: int) -> RequestTrace:
     chance = streams(seed)
     times: Times = np.concatenate((np.zeros(begun), arrivals(edges, rate, 1.0, chance("retrospect/arrivals"))))
     step = np.clip(np.searchsorted(edges, times, side="right") - 1, 0, len(rate) - 1)

@@ -25,7 +25,7 @@ LACKING: Final = "lacking"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Recorded:
+class RecordedRun:
     """One workload's turns, oldest first; a value a turn in every column.
 
     `workload` is the specification that decided most of them, `specs` how many of them each one did. `columns` are

@@ -7,18 +7,22 @@ from collections.abc import Callable
 
 from policies.model import PoolName
 from scaler.ports import Misconfigured, OutOfCapacity
-from simulators.backtest.recorded_run import Recorded
+from simulators.backtest.recorded_run import RecordedRun
 from simulators.engine.models.service import PS_PER_S
 from simulators.experiments.invariants import check
-from simulators.experiments.run import Run, Timeline, begin, ends_s
+from simulators.experiments.run import SimulationRun, Timeline, begin, ends_s
 from simulators.experiments.scenario import Case
-from simulators.world.traffic.trace import Trace
+from simulators.world.traffic.trace import RequestTrace
 from simulators.world.world import World
 
 
 def same_sizes(
-    recorded: Recorded, case: Case, seed: int, trace: Trace, progress: Callable[[float], None] = lambda _: None
-) -> Run:
+    recorded: RecordedRun,
+    case: Case,
+    seed: int,
+    trace: RequestTrace,
+    progress: Callable[[float], None] = lambda _: None,
+) -> SimulationRun:
     """The run in which every pool is asked for what the record says, turn by turn. What is not known stays as it was.
 
     The same record, case, seed and trace give the same run.
@@ -39,7 +43,7 @@ def same_sizes(
     world.run_until(end_ps)
     check(world)
     progress(1.0)
-    return Run(case, seed, trace, world, timeline)
+    return SimulationRun(case, seed, trace, world, timeline)
 
 
 def _ask(world: World, name: PoolName, replicas: float, now_ps: int) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 
 from policies.history.lead_times import LeadTimes
 from policies.model import PoolName
-from simulators.backtest.recorded_run import LACKING, Recorded
-from simulators.world.infrastructure.supply import Step
+from simulators.backtest.recorded_run import LACKING, RecordedRun
+from simulators.world.infrastructure.supply import SupplyStep
 
 UNLIMITED: Final = 100_000
 """Nodes offered where no lack is recorded: as many as a workload may have."""
@@ -21,7 +21,7 @@ LASTS_S: Final = 1800.0
 """A lack that nobody tried again is believed so long: no longer do policies remember one."""
 
 
-def lead_times(recorded: Recorded, pool: PoolName) -> LeadTimes:
+def lead_times(recorded: RecordedRun, pool: PoolName) -> LeadTimes:
     """A pool's lead times, as its sizes show them."""
     seen, sizes = LeadTimes(), recorded.pools[pool]
     for at, desired, ready in zip(recorded.at, sizes["desired"], sizes["ready"], strict=True):
@@ -30,7 +30,7 @@ def lead_times(recorded: Recorded, pool: PoolName) -> LeadTimes:
     return seen
 
 
-def losses_per_hour(recorded: Recorded, pool: PoolName) -> float:
+def losses_per_hour(recorded: RecordedRun, pool: PoolName) -> float:
     """Replicas taken while the pool lacked none, by replica and hour: what is taken for good is a lack of capacity."""
     sizes = recorded.pools[pool]
     kept = sizes[LACKING] == 0
@@ -40,7 +40,7 @@ def losses_per_hour(recorded: Recorded, pool: PoolName) -> float:
     return min(MOST_LOSSES, float(taken) / hours) if hours > 0 else 0.0
 
 
-def capacity(recorded: Recorded, pool: PoolName) -> tuple[Step, ...]:
+def capacity(recorded: RecordedRun, pool: PoolName) -> tuple[SupplyStep, ...]:
     """What could be had of a pool: where it lacked some no more than what served, until more came, or for `LASTS_S`."""
     sizes, at = recorded.pools[pool], recorded.at
     ready = sizes["ready"]
@@ -60,10 +60,10 @@ def capacity(recorded: Recorded, pool: PoolName) -> tuple[Step, ...]:
         elif last >= 0 and at[k] - at[last] <= LASTS_S:
             nodes[k] = nodes[last]
     firsts = np.concatenate(([0], np.flatnonzero(np.diff(nodes)) + 1))
-    return tuple(Step(at_s=float(at[k] - at[0]), nodes=int(nodes[k])) for k in firsts)
+    return tuple(SupplyStep(at_s=float(at[k] - at[0]), nodes=int(nodes[k])) for k in firsts)
 
 
-def lacking_share(steps: Sequence[Step], span_s: float) -> float:
+def lacking_share(steps: Sequence[SupplyStep], span_s: float) -> float:
     """The share of the time in which `capacity` is limited."""
     ends = [*(step.at_s for step in steps[1:]), span_s]
     return sum(end - step.at_s for step, end in zip(steps, ends, strict=False) if step.nodes < UNLIMITED) / span_s

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from scaler.journal.explain import timestamp
 from simulators.backtest.backtest import Looked
-from simulators.backtest.counterfactuals import SAME, Outcome
+from simulators.backtest.counterfactuals import SAME, CounterfactualOutcome
 from simulators.backtest.period_summary import ORDER, SHOWN, Happened
 from simulators.reporting.table import aligned, dollars, seconds, share
 from simulators.reporting.text import promise
@@ -197,7 +197,7 @@ def _share(late: float | None, requests: int) -> str:
     return "" if late is None or not requests else f"{late / requests:.2%}"
 
 
-def _less(one: Outcome, base: Outcome, off: float | None) -> str:
+def _less(one: CounterfactualOutcome, base: CounterfactualOutcome, off: float | None) -> str:
     """Money less the base's, and whether that is more than the method errs by; nothing of what is no policy."""
     if one.name in {base.name, SAME}:
         return ""

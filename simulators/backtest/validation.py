@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from simulators.backtest.recorded_run import SILENT, Recorded
+from simulators.backtest.recorded_run import SILENT, RecordedRun
 from simulators.experiments.run import Timeline
 from simulators.reporting.time_bins import Floats
 
@@ -17,7 +17,7 @@ Pair = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
-class Sizes:
+class SizeComparison:
     """The simulated present policy's sizes against those that were decided, turn by turn after `skipped_s`, in
     replicas. `within_one` is the share of turns less than 1.5 replicas apart."""
 
@@ -45,7 +45,7 @@ class Error:
     them were dry, so that the sizes were somebody else's, or the period is shorter than `skipped_s`.
     """
 
-    sizes: Sizes | None
+    sizes: SizeComparison | None
     skipped_s: float
     dry_run: bool
     world_usd: Pair | None = None
@@ -106,7 +106,7 @@ class Error:
         }  # fmt: skip
 
 
-def sizes(recorded: Recorded, line: Timeline) -> tuple[Sizes | None, float, bool]:
+def sizes(recorded: RecordedRun, line: Timeline) -> tuple[SizeComparison | None, float, bool]:
     """How far the simulated sizes are from those decided; after how long they are compared; whether every turn was
     dry."""
     at = np.array(line.at_s) + line.epoch_s
@@ -122,7 +122,7 @@ def sizes(recorded: Recorded, line: Timeline) -> tuple[Sizes | None, float, bool
     if not off.size:
         return None, skipped_s, not live.any()
     means = (float(values.mean()) for values in (decided[good], simulated[good], off, off < 1.5))
-    return Sizes(int(off.size), *means), skipped_s, not live.any()
+    return SizeComparison(int(off.size), *means), skipped_s, not live.any()
 
 
 def _compared(usd: Pair | None, late: Pair | None) -> str:

@@ -21,9 +21,9 @@ from policies.history.lead_times import ENOUGH
 from policies.model import PoolName
 from policies.model.spec import Pool, Slo, WorkloadSpec
 from scaler.config.load import Workload, workload_from
-from simulators.backtest.engines import Engine, slower
+from simulators.backtest.engines import InferredEngine, slower
 from simulators.backtest.reconstruct import Rebuilt
-from simulators.backtest.recorded_run import Recorded
+from simulators.backtest.recorded_run import RecordedRun
 from simulators.backtest.supply import capacity, lacking_share, lead_times, losses_per_hour
 from simulators.engine.models.service import ServiceModel
 from simulators.experiments.run import replaying
@@ -32,7 +32,7 @@ from simulators.world import queue as queues
 from simulators.world import telemetry
 from simulators.world.infrastructure.market import PoolOffer, ZoneOffer
 from simulators.world.infrastructure.node_lifecycle import Phase, StartUp
-from simulators.world.queue import Queue
+from simulators.world.queue import SimulatedQueue
 from simulators.world.telemetry import Telemetry
 
 QUEUE: Final = {"kind": "sqs", "queue_url": "https://sqs.us-east-1.amazonaws.com/000000000000/recorded"}
@@ -46,7 +46,7 @@ SETTLE_S: Final = 300.0
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class RebuiltWorld:
     """A case with the requests that it replays, and what of it was assumed, in words. `priced` if all its pools are,
     `promised` if its workload promises anything; else there is no cost, and nothing is late."""
 
@@ -57,7 +57,7 @@ class World:
     how: tuple[str, ...]
 
 
-def world(recorded: Recorded, engine: Engine, rebuilt: Rebuilt) -> World:
+def world(recorded: RecordedRun, engine: InferredEngine, rebuilt: Rebuilt) -> RebuiltWorld:
     """The world of a recorded period. Raises `ConfigError` where its workload has no simulated counterpart."""
     workload = translated(recorded.workload, "the recorded workload")
     serving = {name: pool for name, pool in workload.spec.pools.items() if pool.tier == "serving"}
@@ -85,7 +85,9 @@ def world(recorded: Recorded, engine: Engine, rebuilt: Rebuilt) -> World:
     blank = Case(scenario, workload, models, {}, Path())
     case = replaying(blank.under(workload, "the recorded workload"), rebuilt.trace)
     priced = all(pool.price_usd_per_hour is not None for pool in serving.values())
-    return World(case, rebuilt, priced, recorded.spec.slo is not None, (f"engines: {engine.how}", *rebuilt.how, *said))
+    return RebuiltWorld(
+        case, rebuilt, priced, recorded.spec.slo is not None, (f"engines: {engine.how}", *rebuilt.how, *said)
+    )
 
 
 def translated(workload: Workload, file: str) -> Workload:
@@ -110,7 +112,7 @@ def _source(spec: Any) -> dict[str, Any]:
     return {**found, **spans}
 
 
-def _offer(recorded: Recorded, name: PoolName, pool: Pool, model: str) -> tuple[PoolOffer, str]:
+def _offer(recorded: RecordedRun, name: PoolName, pool: Pool, model: str) -> tuple[PoolOffer, str]:
     """A pool as the record shows it, and in words."""
     start_up, starts = _start_up(recorded, name, pool)
     lost = losses_per_hour(recorded, name)
@@ -133,7 +135,7 @@ def _offer(recorded: Recorded, name: PoolName, pool: Pool, model: str) -> tuple[
     return offer, f"pool {name}: {starts}; {lost:.3g} losses per replica and hour; {given} whenever it is asked for"
 
 
-def _start_up(recorded: Recorded, name: PoolName, pool: Pool) -> tuple[StartUp, str]:
+def _start_up(recorded: RecordedRun, name: PoolName, pool: Pool) -> tuple[StartUp, str]:
     """The pool's lead times as its sizes show them; as configured where they show too few."""
     seen = lead_times(recorded, name)
     p50 = seen.quantile_s(0.5)
@@ -149,7 +151,7 @@ def _taking(median_s: float, sigma: float) -> StartUp:
     return StartUp(node=Phase(median_s=median_s, sigma=sigma), image=NONE, weights=NONE, compile=NONE, ready=NONE)
 
 
-def _initial(recorded: Recorded, pools: Sequence[PoolName]) -> Mapping[PoolName, int]:
+def _initial(recorded: RecordedRun, pools: Sequence[PoolName]) -> Mapping[PoolName, int]:
     """What served in the first turn that tells it."""
     found = {}
     for name in pools:
@@ -159,7 +161,7 @@ def _initial(recorded: Recorded, pools: Sequence[PoolName]) -> Mapping[PoolName,
     return found
 
 
-def _queue(recorded: Recorded) -> Queue:
+def _queue(recorded: RecordedRun) -> SimulatedQueue:
     """A queue whose replicas hold as many messages at once as recorded ones did while others waited."""
     for source in recorded.spec.sources:
         visible, in_work = recorded.reading(source, "visible"), recorded.reading(source, "in_flight")
@@ -167,8 +169,8 @@ def _queue(recorded: Recorded) -> Queue:
         if visible is not None and in_work is not None:
             full = (visible > ready) & (ready >= 1) & (in_work > 0)
             if full.any():
-                return Queue(per_replica=max(1, round(float(np.median(in_work[full] / ready[full])))))
-    return Queue()
+                return SimulatedQueue(per_replica=max(1, round(float(np.median(in_work[full] / ready[full])))))
+    return SimulatedQueue()
 
 
 def reads_a_queue(spec: WorkloadSpec) -> bool:

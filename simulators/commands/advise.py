@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Final
 
 from scaler.config.problems import ConfigError, Problem
-from simulators.backtest.reconstruct import Given as Lengths
+from simulators.backtest.reconstruct import AssumedLengths as Lengths
 from simulators.commands import given
-from simulators.commands.progress import Steps
+from simulators.commands.progress import ProgressBar
 from simulators.cost import inputs as giving
 from simulators.cost import of_journal, of_scenario
 from simulators.cost.advice import Advice, advice, as_dict
-from simulators.cost.evidence import Seen
+from simulators.cost.evidence import WorkloadEvidence
 from simulators.cost.text import lines
 from simulators.experiments import run as running
 from simulators.experiments.invariants import InvariantBroken
@@ -98,11 +98,13 @@ def _advice(args: argparse.Namespace) -> Advice:
     else:
         seed = SEED if args.seed is None else args.seed
         lengths = Lengths(args.prompt_tokens, args.output_tokens)
-        seen = of_journal.of_journal(args.what, of_journal.Told(args.workload, args.model, lengths), seed, file)
+        seen = of_journal.of_journal(
+            args.what, of_journal.JournalInputs(args.workload, args.model, lengths), seed, file
+        )
     return advice(seen, file, seed)
 
 
-def _of_scenario(args: argparse.Namespace, file: giving.GivenFile) -> tuple[Seen, int]:
+def _of_scenario(args: argparse.Namespace, file: giving.GivenFile) -> tuple[WorkloadEvidence, int]:
     case = load(args.what)
     seed = case.scenario.seed if args.seed is None else args.seed
     if args.trace is None:
@@ -110,6 +112,6 @@ def _of_scenario(args: argparse.Namespace, file: giving.GivenFile) -> tuple[Seen
     else:
         trace = given.trace(args).hitting(case.scenario.prefix_hit_share)
         case = running.replaying(case, trace)
-    with Steps(f"simulate {case.scenario.scenario}") as progress:
-        told = of_scenario.Told(args.what, case, trace, seed)
+    with ProgressBar(f"simulate {case.scenario.scenario}") as progress:
+        told = of_scenario.ScenarioInputs(args.what, case, trace, seed)
         return of_scenario.of_scenario(told, file, progress), seed

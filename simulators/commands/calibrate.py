@@ -16,7 +16,7 @@ from simulators.experiments import spec_loader
 
 if TYPE_CHECKING:
     from simulators.engine.models.fit import Calibration
-    from simulators.engine.models.runs import Run
+    from simulators.engine.models.runs import EngineRun
     from simulators.engine.models.service import ServiceModel
 
 DEFAULT_BASE: Final = "llama-3.1-8b-h100-vllm"
@@ -83,7 +83,7 @@ def _changed(base: ServiceModel, text: str) -> ServiceModel:
     return changed
 
 
-def _held(text: str | None, runs: Mapping[str, Run]) -> list[str]:
+def _held(text: str | None, runs: Mapping[str, EngineRun]) -> list[str]:
     held = [name.strip() for name in text.split(",")] if text else []
     for name in held:
         if name not in runs:

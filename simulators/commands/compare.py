@@ -13,7 +13,7 @@ from typing import Any
 
 from scaler.config.problems import ConfigError, Problem
 from simulators.commands import given
-from simulators.commands.progress import Steps
+from simulators.commands.progress import ProgressBar
 from simulators.experiments.compare import REPLICATIONS, Comparison, compare
 from simulators.experiments.contenders.contenders import contenders, names, split
 from simulators.experiments.invariants import InvariantBroken
@@ -89,7 +89,7 @@ def _compare(args: argparse.Namespace) -> Comparison:
     first = case.scenario.seed if args.seed is None else args.seed
     trace = None if args.trace is None else given.trace(args)
     seeds = range(first, first + args.replications)
-    with Steps(f"compare {len(taking_part)} in {case.scenario.scenario}") as progress:
+    with ProgressBar(f"compare {len(taking_part)} in {case.scenario.scenario}") as progress:
         jobs = args.jobs or os.cpu_count() or 1
         return compare(taking_part, seeds, trace, jobs=jobs, sheets=bool(args.html), progress=progress)
 

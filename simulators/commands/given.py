@@ -14,9 +14,9 @@ from typing import Any
 from scaler.config.problems import Problem
 from simulators.experiments import run as running
 from simulators.experiments.spec_loader import COMMAND_LINE
-from simulators.world.traffic.formats.options import Options
+from simulators.world.traffic.formats.options import ReadOptions
 from simulators.world.traffic.readers import read
-from simulators.world.traffic.trace import Trace
+from simulators.world.traffic.trace import RequestTrace
 from simulators.world.traffic.writers import replacing
 
 
@@ -37,9 +37,9 @@ def untraced(args: argparse.Namespace) -> Iterator[Problem]:
             yield Problem(COMMAND_LINE, 1, f"--{option.replace('_', '-')}", str(given), rule)
 
 
-def trace(args: argparse.Namespace) -> Trace:
+def trace(args: argparse.Namespace) -> RequestTrace:
     """The trace given. Raises `TraceError`."""
-    found = read(args.trace, Options(run=args.run, skip_bad=args.skip_bad))
+    found = read(args.trace, ReadOptions(run=args.run, skip_bad=args.skip_bad))
     return running.checked(found if args.speed is None else found.speed(args.speed))
 
 

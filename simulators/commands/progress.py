@@ -32,7 +32,7 @@ class Bar:
             self._to.write("\r\033[K")
 
 
-class Steps:
+class ProgressBar:
     """A bar on stderr for work whose length is known; silent where stderr is no terminal."""
 
     WIDTH: Final = 30
@@ -50,7 +50,7 @@ class Steps:
             self._to.write(f"\r{self._what} [{'#' * full}{'.' * (self.WIDTH - full)}] {percent:3d} %")
             self._to.flush()
 
-    def __enter__(self) -> Steps:
+    def __enter__(self) -> ProgressBar:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -13,9 +13,9 @@ from scaler.commands.explain import moment
 from scaler.config.problems import ConfigError, Problem
 from simulators.backtest import figures, journals, text
 from simulators.backtest.backtest import Looked, Wanted, asked_of, look
-from simulators.backtest.reconstruct import MAX_OUTPUT, MAX_PROMPT, Given
+from simulators.backtest.reconstruct import MAX_OUTPUT, MAX_PROMPT, AssumedLengths
 from simulators.commands import given
-from simulators.commands.progress import Steps
+from simulators.commands.progress import ProgressBar
 from simulators.engine.models import catalogue
 from simulators.experiments.contenders.contenders import names
 from simulators.experiments.invariants import InvariantBroken
@@ -108,17 +108,17 @@ def _misuse(args: argparse.Namespace) -> Iterator[Problem]:
 def _looked(args: argparse.Namespace, since: float, until: float) -> tuple[list[Looked], dict[str, str]]:
     if args.model is not None:
         catalogue.load(args.model)
-    with Steps("read journals") as progress:
+    with ProgressBar("read journals") as progress:
         period = journals.read(args.journal, since, until, args.workload, lambda done, of: progress(done / max(of, 1)))
     wanted = Wanted(
         simulate=not args.record_only,
         model=args.model,
-        given=Given(args.prompt_tokens, args.output_tokens),
+        given=AssumedLengths(args.prompt_tokens, args.output_tokens),
         seed=1 if args.seed is None else args.seed,
     )
     asked = asked_of(args.policy, [one.name for one in period.recorded])
     found = []
     for number, one in enumerate(period.recorded, 1):
-        with Steps(f"simulate {one.name} ({number} of {len(period.recorded)})") as progress:
+        with ProgressBar(f"simulate {one.name} ({number} of {len(period.recorded)})") as progress:
             found.append(look(one, wanted, asked[one.name], progress))
     return found, {str(name): why for name, why in period.left_out.items()}

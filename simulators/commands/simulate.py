@@ -15,23 +15,23 @@ from typing import Any, Final
 import numpy as np
 
 from policies.model import Tick
-from scaler.config.daemon import Journal
+from scaler.config.daemon import JournalSpec
 from scaler.config.problems import ConfigError, Problem
 from scaler.journal.reader import JournalError
 from scaler.journal.writer import JournalWriter
 from scaler.journal.writer import files as journal_files
 from simulators.commands import given
-from simulators.commands.progress import Steps
+from simulators.commands.progress import ProgressBar
 from simulators.engine.kernel import layout
 from simulators.engine.models import catalogue
 from simulators.experiments import run as running
 from simulators.experiments.invariants import InvariantBroken
-from simulators.experiments.results import Requests, summarize
-from simulators.experiments.run import Run
+from simulators.experiments.results import CountedRequests, summarize
+from simulators.experiments.run import SimulationRun
 from simulators.experiments.scenario import MAX_REPLICAS, Case, load
 from simulators.experiments.spec_loader import COMMAND_LINE
 from simulators.reporting import table
-from simulators.world.traffic.trace import Trace, TraceError
+from simulators.world.traffic.trace import RequestTrace, TraceError
 from simulators.world.traffic.writers import replacing
 
 KEEP: Final = 1000
@@ -64,7 +64,7 @@ def command(args: argparse.Namespace) -> int:
         return 130
 
 
-def _told(args: argparse.Namespace, done: Run) -> int:
+def _told(args: argparse.Namespace, done: SimulationRun) -> int:
     summary = summarize(done)
     beside = [summarize(other) for other in done.beside]
     if args.json:
@@ -88,7 +88,7 @@ def _told(args: argparse.Namespace, done: Run) -> int:
     return 0
 
 
-def _fleet(done: Run) -> str:
+def _fleet(done: SimulationRun) -> str:
     """The most that the fleet held at a time, beside its limits."""
     limits = done.case.scenario.fleet
     most = {"gpus": limits.max_gpus, "usd_per_hour": limits.max_usd_per_hour}
@@ -131,12 +131,12 @@ def _unwritable(args: argparse.Namespace) -> Iterator[Problem]:
         yield Problem(COMMAND_LINE, 1, "--journal", str(args.journal), rule)
 
 
-def _alone(args: argparse.Namespace) -> Run:
+def _alone(args: argparse.Namespace) -> SimulationRun:
     seed = 1 if args.seed is None else args.seed
     return running.alone(catalogue.load(args.model), args.replicas or 1, given.trace(args), seed)
 
 
-def _scenario(args: argparse.Namespace) -> Run:
+def _scenario(args: argparse.Namespace) -> SimulationRun:
     case = load(args.scenario)
     seed = case.scenario.seed if args.seed is None else args.seed
     if args.trace is None:
@@ -144,7 +144,7 @@ def _scenario(args: argparse.Namespace) -> Run:
     else:
         trace = given.trace(args).hitting(case.scenario.prefix_hit_share)
         case = running.replaying(case, trace)
-    with Steps(f"simulate {case.scenario.scenario}") as progress:
+    with ProgressBar(f"simulate {case.scenario.scenario}") as progress:
         if args.journal is None:
             return running.simulate(case, seed, trace, progress=progress)
         return journalled(case, seed, trace, args.journal, progress)
@@ -169,11 +169,13 @@ def unreplaceable(folder: Path) -> str:
     return ""
 
 
-def journalled(case: Case, seed: int, trace: Trace, folder: Path, progress: Callable[[float], None]) -> Run:
+def journalled(
+    case: Case, seed: int, trace: RequestTrace, folder: Path, progress: Callable[[float], None]
+) -> SimulationRun:
     """A run whose every turn is recorded. The journal takes the place of `folder` when it is whole."""
     aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        settings = Journal(directory=str(aside), keep=KEEP)
+        settings = JournalSpec(directory=str(aside), keep=KEEP)
         writer = JournalWriter(settings, case.scenario.epoch_s, version("forescale"))
         workloads = {c.workload.name: c.workload for c in (case, *case.beside)}
 
@@ -200,12 +202,12 @@ def _demand_written(writer: JournalWriter, folder: Path) -> None:
         raise JournalError(f"{folder}: cannot be written: {writer.error}")
 
 
-def write_requests(done: Run, path: Path) -> None:
+def write_requests(done: SimulationRun, path: Path) -> None:
     """One CSV row a request, in order of arrival: empty where a time did not come, replica -1 where none took it."""
     import pyarrow as pa  # noqa: PLC0415 - only those who ask for it pay for it
     from pyarrow import csv  # noqa: PLC0415
 
-    requests = Requests(done)
+    requests = CountedRequests(done)
 
     def times(values: np.ndarray[Any, np.dtype[np.float64]]) -> Any:
         return pa.array(np.round(values, 9), mask=~np.isfinite(values))

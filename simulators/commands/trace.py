@@ -15,11 +15,11 @@ from scaler.registry import did_you_mean
 from simulators.commands.progress import Bar
 from simulators.experiments.spec_loader import COMMAND_LINE, read_file, read_kind
 from simulators.world.traffic.describe import describe, lines
-from simulators.world.traffic.formats.options import Options
+from simulators.world.traffic.formats.options import ReadOptions
 from simulators.world.traffic.generate import GENERATORS
 from simulators.world.traffic.readers import read
 from simulators.world.traffic.rng import streams
-from simulators.world.traffic.trace import Trace, TraceError
+from simulators.world.traffic.trace import RequestTrace, TraceError
 from simulators.world.traffic.writers import replacing, write, writer_of
 
 
@@ -91,9 +91,9 @@ def _generate(args: argparse.Namespace) -> int:
     return 0
 
 
-def _read(args: argparse.Namespace) -> Trace:
+def _read(args: argparse.Namespace) -> RequestTrace:
     with Bar("reading") as bar:
-        options = Options(
+        options = ReadOptions(
             format=args.format,
             columns=_columns(args.columns),
             unit=args.unit,
@@ -105,7 +105,7 @@ def _read(args: argparse.Namespace) -> Trace:
         return read(Path(args.file), options)
 
 
-def _write(trace: Trace, out: Path) -> None:
+def _write(trace: RequestTrace, out: Path) -> None:
     with Bar("writing") as bar:
         write(trace, out, bar)
     repaired = "".join(f"; {what}: {count:,}" for what, count in trace.repairs.items())

@@ -22,17 +22,17 @@ from simulators.experiments.scenario import Case, load
 from simulators.experiments.spec_loader import COMMAND_LINE
 from simulators.tune import files, text
 from simulators.tune.baseline import Begin, begin
-from simulators.tune.executor import Engine, EngineFailed, Local
+from simulators.tune.executor import EngineFailed, Executor, Local
 from simulators.tune.progress import Screen
-from simulators.tune.result import Result
-from simulators.tune.run import Told, tune
-from simulators.tune.search import Asked, Budget, Watch
+from simulators.tune.result import TuneResult
+from simulators.tune.run import TuneListeners, tune
+from simulators.tune.search import SearchBudget, SearchListener, StopRequests
 from simulators.tune.space import Space, space_of
 from simulators.tune.storage import Lease, LostLease, leading, opened
 from simulators.tune.study import SAMPLERS, study
-from simulators.tune.study_inputs import Bundle, Recorded, bundle
+from simulators.tune.study_inputs import Bundle, GivenRequests, bundle
 from simulators.tune.trial import WrongVersion
-from simulators.world.traffic.formats.options import Options
+from simulators.world.traffic.formats.options import ReadOptions
 from simulators.world.traffic.readers import read
 from simulators.world.traffic.trace import TraceError
 
@@ -85,11 +85,11 @@ def command(args: argparse.Namespace) -> int:
         return 130
 
 
-def _budget(args: argparse.Namespace) -> tuple[Budget, list[Problem]]:
+def _budget(args: argparse.Namespace) -> tuple[SearchBudget, list[Problem]]:
     try:
-        return Budget.of(args.budget), []
+        return SearchBudget.of(args.budget), []
     except ValueError as e:
-        return Budget(), [Problem(COMMAND_LINE, 1, "--budget", args.budget, str(e))]
+        return SearchBudget(), [Problem(COMMAND_LINE, 1, "--budget", args.budget, str(e))]
 
 
 def _misuse(args: argparse.Namespace) -> Iterator[Problem]:
@@ -113,7 +113,7 @@ def _misuse(args: argparse.Namespace) -> Iterator[Problem]:
         yield Problem(COMMAND_LINE, 1, "--out", str(args.out), rule, "make that first")
 
 
-def _tuned(args: argparse.Namespace, budget: Budget) -> int:
+def _tuned(args: argparse.Namespace, budget: SearchBudget) -> int:
     begun = begin(load(args.scenario), args.source, args.prometheus, native=args.native)
     case = begun.case
     seed = case.scenario.seed if args.seed is None else args.seed
@@ -131,9 +131,9 @@ def _tuned(args: argparse.Namespace, budget: Budget) -> int:
         screen = Screen(f"tune {name}")
         made = _made(args, case, name, manifest, begun)
         try:
-            watch = Watch(screen, asked, lease)
+            watch = SearchListener(screen, asked, lease)
             result = tune(
-                found, engine, whole, budget, watch, Told(screen.proving, screen.drawing), made, begun.remarks
+                found, engine, whole, budget, watch, TuneListeners(screen.proving, screen.drawing), made, begun.remarks
             )
         finally:
             screen.clear()
@@ -143,7 +143,7 @@ def _tuned(args: argparse.Namespace, budget: Budget) -> int:
         return _told(args, folder, result, begun, space)
 
 
-def _told(args: argparse.Namespace, folder: Path, result: Result | None, begun: Begin, space: Space) -> int:
+def _told(args: argparse.Namespace, folder: Path, result: TuneResult | None, begun: Begin, space: Space) -> int:
     """Write what was found, and tell it. Exit 1 where nothing is better than what runs today."""
     if result is None:
         print("forescale: no trial had ended: nothing is told; the same command goes on", file=sys.stderr)
@@ -160,8 +160,8 @@ def _told(args: argparse.Namespace, folder: Path, result: Result | None, begun: 
 
 
 def _bundle(args: argparse.Namespace, begun: Begin, seed: int) -> Bundle:
-    def recorded(file: Path) -> Recorded:
-        return Recorded(file.name, running.checked(read(file, Options(skip_bad=args.skip_bad))))
+    def recorded(file: Path) -> GivenRequests:
+        return GivenRequests(file.name, running.checked(read(file, ReadOptions(skip_bad=args.skip_bad))))
 
     return bundle(
         begun.case,
@@ -202,7 +202,7 @@ def _made(args: argparse.Namespace, case: Case, name: str, manifest: dict[str, A
     }
 
 
-def _engine(args: argparse.Namespace, whole: Bundle, asked: Asked) -> Engine:
+def _engine(args: argparse.Namespace, whole: Bundle, asked: StopRequests) -> Executor:
     if args.on is None:
         return Local(whole, args.jobs or os.cpu_count() or 1)
     from simulators.tune.executor_dask import Dask  # noqa: PLC0415 - slow to import
@@ -211,9 +211,9 @@ def _engine(args: argparse.Namespace, whole: Bundle, asked: Asked) -> Engine:
 
 
 @contextmanager
-def _asked() -> Iterator[Asked]:
+def _asked() -> Iterator[StopRequests]:
     """Ctrl-C and SIGTERM end the part that is at work: the search, then the proof, then the pictures."""
-    asked = Asked()
+    asked = StopRequests()
     before = {one: signal.signal(one, lambda *_: asked.ask()) for one in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield asked

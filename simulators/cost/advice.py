@@ -9,8 +9,8 @@ from typing import Any
 
 from simulators.cost import api_vs_self_hosted, batching_cache, buying, headroom, sizing
 from simulators.cost.buying import Purchase
-from simulators.cost.evidence import Seen
-from simulators.cost.figures import MONTH_H, Basis, Figure, Known, Section, Source
+from simulators.cost.evidence import WorkloadEvidence
+from simulators.cost.figures import MONTH_H, Basis, Citation, Figure, Known, Section
 from simulators.cost.goodput import REQUESTS
 from simulators.cost.inputs import GivenFile
 from simulators.cost.trial import Rated, rates, ready, trial
@@ -20,7 +20,7 @@ from simulators.cost.trial import Rated, rates, ready, trial
 class Advice:
     """The sections, what they were made from, and what must be known of all of them."""
 
-    seen: Seen
+    seen: WorkloadEvidence
     sections: tuple[Section, ...]
     purchase: Purchase | None
     rates: Mapping[str, Rated]
@@ -30,12 +30,12 @@ class Advice:
         return next(s for s in self.sections if s.key == key)
 
 
-def advice(seen: Seen, file: GivenFile, seed: int, count: int = REQUESTS) -> Advice:
+def advice(seen: WorkloadEvidence, file: GivenFile, seed: int, count: int = REQUESTS) -> Advice:
     """What can be told of cost. `seed` draws the requests that engines are tried on, `count` of them."""
     spot_share = file.given.spot_max_share
-    limit = Known(spot_share, (Source(Basis.GIVEN, file.where("spot_max_share")),))
+    limit = Known(spot_share, (Citation(Basis.GIVEN, file.where("spot_max_share")),))
     if not file.source.file:
-        limit = Known(spot_share, (Source(Basis.PRIOR, "spot_max_share 0.5, where --offers gives none"),))
+        limit = Known(spot_share, (Citation(Basis.PRIOR, "spot_max_share 0.5, where --offers gives none"),))
     tried = trial(seen, seed, count)
     found_rates = rates(seen, tried)
     own = ready(seen, found_rates).get(seen.runs_on)
@@ -50,7 +50,7 @@ def advice(seen: Seen, file: GivenFile, seed: int, count: int = REQUESTS) -> Adv
     return Advice(seen, found, bought, found_rates, tuple(_cautions(seen, found)))
 
 
-def _cautions(seen: Seen, sections: tuple[Section, ...]) -> list[str]:
+def _cautions(seen: WorkloadEvidence, sections: tuple[Section, ...]) -> list[str]:
     """What makes the figures mean less than they seem to."""
     found = [*seen.cautions]
     found.append(f"a month is {MONTH_H:g} hours like those seen: growth, and what the period lacked, is not in it")
@@ -62,7 +62,7 @@ def _cautions(seen: Seen, sections: tuple[Section, ...]) -> list[str]:
     return found
 
 
-def _prior(source: Source) -> bool:
+def _prior(source: Citation) -> bool:
     return source.basis is Basis.PRIOR
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import Final
 
 from simulators.cost.buying import Purchase, plan_rests
-from simulators.cost.evidence import Requests, Seen
-from simulators.cost.figures import MONTH_H, Basis, Figure, Gap, Section, Source, sources, usd
-from simulators.cost.inputs import Api, GivenFile
+from simulators.cost.evidence import RequestEvidence, WorkloadEvidence
+from simulators.cost.figures import MONTH_H, Basis, Citation, Figure, Gap, Section, sources, usd
+from simulators.cost.inputs import GivenFile, ManagedApi
 from simulators.cost.trial import Ready, Trial
 
 TITLE: Final = "A managed API, or your own replicas"
 MONTH_S: Final = MONTH_H * 3600
 
 
-def section(seen: Seen, tried: Trial | None, one: Ready | None, bought: Purchase | None, file: GivenFile) -> Section:
+def section(
+    seen: WorkloadEvidence, tried: Trial | None, one: Ready | None, bought: Purchase | None, file: GivenFile
+) -> Section:
     """What the same requests cost there, and from which volume on one's own replicas are cheaper."""
     api = file.given.api
     if api is None:
@@ -29,7 +31,7 @@ def section(seen: Seen, tried: Trial | None, one: Ready | None, bought: Purchase
     return Section("managed", TITLE, tuple(_findings(figures)), tuple(figures))
 
 
-def _api(requests: Requests, api: Api, file: GivenFile) -> list[Figure]:
+def _api(requests: RequestEvidence, api: ManagedApi, file: GivenFile) -> list[Figure]:
     trace = requests.trace
     prompt, output = float(trace.prompt_tokens.mean()), float(trace.output_tokens.mean())
     cached = 0.0 if trace.cached_tokens is None else float(trace.cached_tokens.mean())
@@ -37,7 +39,7 @@ def _api(requests: Requests, api: Api, file: GivenFile) -> list[Figure]:
         api.input_usd_per_million if api.cached_input_usd_per_million is None else api.cached_input_usd_per_million
     )
     million = (prompt - cached) * api.input_usd_per_million + cached * cached_usd + output * api.output_usd_per_million
-    given = Source(Basis.GIVEN, file.where("api") + (f" ({api.source})" if api.source else ""))
+    given = Citation(Basis.GIVEN, file.where("api") + (f" ({api.source})" if api.source else ""))
     per_thousand = million / 1000
     formula = (
         f"({prompt - cached:.0f} prompt tokens x {api.input_usd_per_million:g} + {cached:.0f} cached x {cached_usd:g} +"
@@ -53,7 +55,7 @@ def _api(requests: Requests, api: Api, file: GivenFile) -> list[Figure]:
     return [thousand, count, month]
 
 
-def _own(seen: Seen, requests: Requests, bought: Purchase | None, volume: Figure) -> list[Figure]:
+def _own(seen: WorkloadEvidence, requests: RequestEvidence, bought: Purchase | None, volume: Figure) -> list[Figure]:
     made = []
     if seen.cost is not None:
         value = seen.cost.value * MONTH_H
@@ -73,7 +75,7 @@ def _own(seen: Seen, requests: Requests, bought: Purchase | None, volume: Figure
 
 
 def _break_even(
-    seen: Seen, bought: Purchase, one: Ready, told: list[Figure], tried: tuple[Source, ...]
+    seen: WorkloadEvidence, bought: Purchase, one: Ready, told: list[Figure], tried: tuple[Citation, ...]
 ) -> list[Figure]:
     """From how many requests a month one's own replicas are cheaper. `told` are the API's price and the volume.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from simulators.cost.evidence import Seen
+from simulators.cost.evidence import WorkloadEvidence
 from simulators.cost.figures import MONTH_H, Figure, Gap, Section, sources, usd
 from simulators.cost.goodput import batched, saturated_rps
 from simulators.cost.trial import Ready, Trial
@@ -18,7 +18,7 @@ STEPS: Final = 5
 """Tenths in a half."""
 
 
-def section(seen: Seen, tried: Trial | None, one: Ready | None) -> Section:
+def section(seen: WorkloadEvidence, tried: Trial | None, one: Ready | None) -> Section:
     """Cost by how many requests run at once, saturated; and within the promise by the share of prompts in the cache."""
     if tried is None or one is None:
         why = seen.unknown or "of what it runs on the service model, the price or the promise is not known, or not kept"
@@ -38,7 +38,7 @@ def section(seen: Seen, tried: Trial | None, one: Ready | None) -> Section:
     return Section("effects", TITLE, tuple(_findings(figures, batches, shares)), tuple(figures))
 
 
-def _remedy(seen: Seen) -> str:
+def _remedy(seen: WorkloadEvidence) -> str:
     return f"give model, price and slo of offer {seen.runs_on} with --offers FILE, or see docs/advise.md"
 
 

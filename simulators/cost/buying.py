@@ -7,8 +7,8 @@ from typing import Final
 
 from simulators.cost import plan
 from simulators.cost.curve import Curve
-from simulators.cost.evidence import Seen
-from simulators.cost.figures import MONTH_H, Figure, Gap, Known, Section, Source, sources, usd
+from simulators.cost.evidence import WorkloadEvidence
+from simulators.cost.figures import MONTH_H, Citation, Figure, Gap, Known, Section, sources, usd
 from simulators.cost.offers import Buyable
 from simulators.cost.plan import Plan, Prices
 from simulators.world.traffic.describe import duration
@@ -30,7 +30,7 @@ class Purchase:
     offer: Buyable
 
 
-def purchase(seen: Seen, spot_max_share: float) -> Purchase | None:
+def purchase(seen: WorkloadEvidence, spot_max_share: float) -> Purchase | None:
     """The cheapest way to buy what was held; None without an on-demand price or without a size seen."""
     offer, held = seen.offer, seen.held_curve
     if offer.on_demand is None or not held.most:
@@ -62,7 +62,7 @@ def spot_price(offer: Buyable) -> Figure | None:
     return Figure("spot_usd_per_hour", "an hour of service on spot", value, "USD/h", formula, found, offer.name)
 
 
-def section(seen: Seen, found: Purchase | None, spot_max_share: Known) -> Section:
+def section(seen: WorkloadEvidence, found: Purchase | None, spot_max_share: Known) -> Section:
     """What to reserve, and what that saves."""
     gaps = list(_gaps(seen))
     if found is None:
@@ -72,7 +72,7 @@ def section(seen: Seen, found: Purchase | None, spot_max_share: Known) -> Sectio
     return Section("buying", TITLE, tuple(_findings(seen, found, figures)), tuple(figures), tuple(gaps))
 
 
-def _gaps(seen: Seen) -> list[Gap]:
+def _gaps(seen: WorkloadEvidence) -> list[Gap]:
     offer, gaps = seen.offer, []
     remedy = f"give on_demand_usd_per_hour of offer {offer.name} with --offers FILE"
     if offer.on_demand is None:
@@ -96,7 +96,7 @@ def _gaps(seen: Seen) -> list[Gap]:
     return gaps
 
 
-def _curve(seen: Seen) -> list[Figure]:
+def _curve(seen: WorkloadEvidence) -> list[Figure]:
     held, needed = seen.held_curve, seen.needed_curve
     unit = "replicas"
     return [
@@ -129,7 +129,7 @@ def _break_even(found: Purchase) -> list[Figure]:
     return made
 
 
-def plan_rests(seen: Seen, found: Purchase) -> tuple[Source, ...]:
+def plan_rests(seen: WorkloadEvidence, found: Purchase) -> tuple[Citation, ...]:
     """What a plan's cost rests on: the prices that it uses, and for how long what was held."""
     offer, used = found.offer, found.plan.count
     known = [offer.on_demand, offer.reserved if used("reserved") else None]
@@ -137,7 +137,7 @@ def plan_rests(seen: Seen, found: Purchase) -> tuple[Source, ...]:
     return sources(seen.turns, *(k for k in known if k is not None), *([spot] if spot else []))
 
 
-def _plan(seen: Seen, found: Purchase, spot_max_share: Known) -> list[Figure]:
+def _plan(seen: WorkloadEvidence, found: Purchase, spot_max_share: Known) -> list[Figure]:
     bought, curve, prices, offer = found.plan, found.curve, found.prices, found.offer
     rests = plan_rests(seen, found)
     counts = {market: bought.count(market) for market in plan.MARKETS}
@@ -168,7 +168,7 @@ def _plan(seen: Seen, found: Purchase, spot_max_share: Known) -> list[Figure]:
     return made
 
 
-def _paid(seen: Seen) -> list[Figure]:
+def _paid(seen: WorkloadEvidence) -> list[Figure]:
     """What was paid, where that is known."""
     if seen.cost is None:
         return []
@@ -183,11 +183,11 @@ def _why(market: str, found: Purchase) -> str:
     return "the rest"
 
 
-def _month(key: str, title: str, usd_per_hour: float, formula: str, rests: tuple[Source, ...]) -> Figure:
+def _month(key: str, title: str, usd_per_hour: float, formula: str, rests: tuple[Citation, ...]) -> Figure:
     return Figure(key, title, usd_per_hour * MONTH_H, "USD/month", f"{MONTH_H:g} h x {formula}", rests)
 
 
-def _if_it_falls(found: Purchase, rests: tuple[Source, ...]) -> list[Figure]:
+def _if_it_falls(found: Purchase, rests: tuple[Citation, ...]) -> list[Figure]:
     """What the plan costs beyond on-demand if there is less load than was seen."""
     if not found.plan.count("reserved"):
         return []
@@ -198,7 +198,7 @@ def _if_it_falls(found: Purchase, rests: tuple[Source, ...]) -> list[Figure]:
     return [_month("if_load_falls_usd", title, kept - free, formula, rests)]
 
 
-def _findings(seen: Seen, found: Purchase, figures: list[Figure]) -> list[str]:
+def _findings(seen: WorkloadEvidence, found: Purchase, figures: list[Figure]) -> list[str]:
     by = {(f.key, f.about): f for f in figures}
     bought, planned, plain = found.plan, by["plan_usd", ""].value, by["on_demand_usd", ""].value
     parts = [f"{bought.count(m)} {m.replace('_', '-')}" for m in plan.MARKETS if bought.count(m)]

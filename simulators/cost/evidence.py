@@ -10,14 +10,14 @@ import numpy as np
 from policies.history.lead_times import ENOUGH
 from policies.model import PoolName
 from policies.model.spec import Slo
-from simulators.backtest.recorded_run import Recorded
+from simulators.backtest.recorded_run import RecordedRun
 from simulators.backtest.supply import lead_times
 from simulators.cost.curve import Curve, curve
-from simulators.cost.figures import Basis, Known, Source
+from simulators.cost.figures import Basis, Citation, Known
 from simulators.cost.offers import Buyable
 from simulators.reporting.time_bins import Floats
 from simulators.world.infrastructure.market import PoolOffer
-from simulators.world.traffic.trace import Trace
+from simulators.world.traffic.trace import RequestTrace
 
 HOUR_S = 3600.0
 SURE = 3.0
@@ -25,12 +25,12 @@ SURE = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Requests:
+class RequestEvidence:
     """The requests that came, over how long, and how that is known."""
 
-    trace: Trace
+    trace: RequestTrace
     span_s: float
-    sources: tuple[Source, ...]
+    sources: tuple[Citation, ...]
 
     @property
     def rate_rps(self) -> float:
@@ -38,7 +38,7 @@ class Requests:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Seen:
+class WorkloadEvidence:
     """One workload as it was run, live or simulated.
 
     `pools` names the offer of each pool that serves, `markets` its market, `runs_on` the offer that is held most.
@@ -47,16 +47,16 @@ class Seen:
     """
 
     name: str
-    recorded: Recorded
-    turns: Source
+    recorded: RecordedRun
+    turns: Citation
     pools: Mapping[PoolName, str]
     markets: Mapping[PoolName, str]
     offers: Mapping[str, Buyable]
     runs_on: str
-    requests: Requests | None
+    requests: RequestEvidence | None
     unknown: str
     slo: Slo | None
-    promise: Source | None
+    promise: Citation | None
     cost: Known | None
     uses: Mapping[str, float] = field(default_factory=dict)
     worlds: Mapping[str, PoolOffer] = field(default_factory=dict)
@@ -97,7 +97,7 @@ class Seen:
         return curve(self.recorded.columns["demand"], self.recorded.over_s)
 
 
-def held_of(recorded: Recorded, markets: Mapping[PoolName, str]) -> Floats:
+def held_of(recorded: RecordedRun, markets: Mapping[PoolName, str]) -> Floats:
     """Replicas' worth held at each turn, over these pools: those asked for, and of spot those that were there, since
     what spot does not grant is not paid. NaN where one is not known."""
     worth = [
@@ -107,12 +107,12 @@ def held_of(recorded: Recorded, markets: Mapping[PoolName, str]) -> Floats:
     return np.asarray(np.sum(worth, axis=0), np.float64) if worth else np.full(len(recorded), np.nan)
 
 
-def pool_hours(recorded: Recorded, pool: PoolName, size: str = "desired") -> float:
+def pool_hours(recorded: RecordedRun, pool: PoolName, size: str = "desired") -> float:
     """Replica-hours of a pool, where they are known."""
     return float(np.nansum(recorded.pools[pool][size] * recorded.over_s)) / HOUR_S
 
 
-def losses(recorded: Recorded, pool: PoolName, turns: Source) -> Known | None:
+def losses(recorded: RecordedRun, pool: PoolName, turns: Citation) -> Known | None:
     """How often a spot node was taken, per node and hour; None where it was never held.
 
     Where none was taken it is not zero: it is what 95 % confidence leaves.
@@ -124,26 +124,28 @@ def losses(recorded: Recorded, pool: PoolName, turns: Source) -> Known | None:
         return None
     taken = float(np.maximum(np.diff(counts), 0.0).sum())
     if taken:
-        return Known(taken / hours, (turns, Source(turns.basis, f"{taken:g} of {pool}'s nodes taken in {hours:.4g} h")))
+        return Known(
+            taken / hours, (turns, Citation(turns.basis, f"{taken:g} of {pool}'s nodes taken in {hours:.4g} h"))
+        )
     where = f"none of {pool}'s nodes taken in {hours:.4g} h: the rate is below 3 / {hours:.4g} with 95 % confidence"
-    return Known(SURE / hours, (turns, Source(Basis.PRIOR, where)))
+    return Known(SURE / hours, (turns, Citation(Basis.PRIOR, where)))
 
 
-def available(recorded: Recorded, pool: PoolName, turns: Source) -> Known | None:
+def available(recorded: RecordedRun, pool: PoolName, turns: Citation) -> Known | None:
     """Of the spot replicas asked for, which share served; None where none was asked for."""
     both = np.isfinite(recorded.pools[pool]["desired"]) & np.isfinite(recorded.pools[pool]["ready"])
     asked, ready = (recorded.pools[pool][size][both] * recorded.over_s[both] for size in ("desired", "ready"))
     if not asked.sum():
         return None
     share = float(np.minimum(asked, ready).sum() / asked.sum())
-    return Known(share, (turns, Source(turns.basis, f"{share:.1%} of the hours asked of {pool} were served")))
+    return Known(share, (turns, Citation(turns.basis, f"{share:.1%} of the hours asked of {pool} were served")))
 
 
-def lead_time_s(recorded: Recorded, pool: PoolName, turns: Source) -> Known:
+def lead_time_s(recorded: RecordedRun, pool: PoolName, turns: Citation) -> Known:
     """The 90th percentile of a pool's starts; what its specification says until enough were seen."""
     seen = lead_times(recorded, pool)
     if len(seen) >= ENOUGH:
         value = seen.usual_s(0.0)
-        return Known(value, (turns, Source(turns.basis, f"p90 of {len(seen)} starts of {pool}")))
+        return Known(value, (turns, Citation(turns.basis, f"p90 of {len(seen)} starts of {pool}")))
     value = recorded.spec.pools[pool].lead_time_s
-    return Known(value, (Source(Basis.PRIOR, f"lead_time_s of pool {pool}: {len(seen)} starts were seen"),))
+    return Known(value, (Citation(Basis.PRIOR, f"lead_time_s of pool {pool}: {len(seen)} starts were seen"),))

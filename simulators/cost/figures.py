@@ -22,7 +22,7 @@ class Basis(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class Citation:
     """One thing that a figure rests on: what kind it is, and where it stands (file, row and key), in words."""
 
     basis: Basis
@@ -37,7 +37,7 @@ class Known:
     """A number that is not made here, and where it comes from."""
 
     value: float
-    sources: tuple[Source, ...]
+    sources: tuple[Citation, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Figure:
     value: float
     unit: str
     formula: str
-    sources: tuple[Source, ...]
+    sources: tuple[Citation, ...]
     about: str = ""
     low: float | None = None
     high: float | None = None
@@ -91,13 +91,13 @@ class Section:
         raise KeyError((key, about))
 
 
-def sources(*found: Known | Figure | Source) -> tuple[Source, ...]:
+def sources(*found: Known | Figure | Citation) -> tuple[Citation, ...]:
     """All that these rest on, each once, in order."""
     return tuple(dict.fromkeys(source for one in found for source in _of(one)))
 
 
-def _of(one: Known | Figure | Source) -> Iterable[Source]:
-    return (one,) if isinstance(one, Source) else one.sources
+def _of(one: Known | Figure | Citation) -> Iterable[Citation]:
+    return (one,) if isinstance(one, Citation) else one.sources
 
 
 def usd(value: float) -> str:

@@ -13,10 +13,10 @@ from policies.model.spec import Slo
 from simulators.engine.kernel import layout
 from simulators.engine.models.service import ServiceModel
 from simulators.experiments import run as running
-from simulators.experiments.results import Requests
+from simulators.experiments.results import CountedRequests
 from simulators.experiments.warnings import work_s
 from simulators.world.traffic.rng import streams
-from simulators.world.traffic.trace import Trace
+from simulators.world.traffic.trace import RequestTrace
 
 REQUESTS: Final = 10_000
 """Drawn from the user's: minutes of a replica, so that a rate that cannot be sustained shows in what is late."""
@@ -48,16 +48,16 @@ class Goodput:
     output_tokens: float
 
 
-def sample(trace: Trace, seed: int, count: int = REQUESTS) -> Trace:
+def sample(trace: RequestTrace, seed: int, count: int = REQUESTS) -> RequestTrace:
     """Requests drawn from a trace with replacement, as a Poisson stream of one a second."""
     rng_for = streams(seed)
     rows = rng_for("advise/requests").integers(0, len(trace), count)
     arrival_s = np.cumsum(rng_for("advise/arrivals").exponential(1.0, count))
     cached = None if trace.cached_tokens is None else trace.cached_tokens[rows]
-    return Trace(arrival_s, trace.prompt_tokens[rows], trace.output_tokens[rows], cached, name=trace.name)
+    return RequestTrace(arrival_s, trace.prompt_tokens[rows], trace.output_tokens[rows], cached, name=trace.name)
 
 
-def goodput(model: ServiceModel, drawn: Trace, slo: Slo, seed: int) -> Goodput:
+def goodput(model: ServiceModel, drawn: RequestTrace, slo: Slo, seed: int) -> Goodput:
     """The largest rate at which the promise is kept, on the same requests and gaps at every rate."""
     bound = bound_rps(model, drawn)
     cached = 0.0 if drawn.cached_tokens is None else float(drawn.cached_tokens.mean())
@@ -74,23 +74,23 @@ def goodput(model: ServiceModel, drawn: Trace, slo: Slo, seed: int) -> Goodput:
     return Goodput(low, bound, *means)
 
 
-def kept(model: ServiceModel, drawn: Trace, slo: Slo, rate_rps: float, seed: int) -> bool:
+def kept(model: ServiceModel, drawn: RequestTrace, slo: Slo, rate_rps: float, seed: int) -> bool:
     """Whether the promise is kept at a rate, by those that come after the warm-up."""
-    requests = Requests(running.alone(model, 1, drawn.speed(rate_rps), seed))
+    requests = CountedRequests(running.alone(model, 1, drawn.speed(rate_rps), seed))
     requests.slo = slo
     counted = requests.met["all"][int(WARM_UP * len(drawn)) :]
     return bool(counted.mean() >= slo.share)
 
 
-def saturated_rps(model: ServiceModel, drawn: Trace) -> float:
+def saturated_rps(model: ServiceModel, drawn: RequestTrace) -> float:
     """Requests a second that a replica answers with all of them waiting for it, whatever is promised."""
     some = drawn.between(0.0, float(drawn.arrival_s[min(SATURATING, len(drawn)) - 1])).speed(RUSH)
-    ends_s = Requests(running.alone(model, 1, some, 0)).e2e_s
+    ends_s = CountedRequests(running.alone(model, 1, some, 0)).e2e_s
     first, last = np.quantile(ends_s[np.isfinite(ends_s)], FULL)
     return float((ends_s < np.inf).sum() * (FULL[1] - FULL[0]) / (last - first))
 
 
-def bound_rps(model: ServiceModel, drawn: Trace) -> float:
+def bound_rps(model: ServiceModel, drawn: RequestTrace) -> float:
     """The most by the engine's time alone, in full batches."""
     counts = np.zeros((len(drawn), max(layout.PROMPT, layout.CACHED, layout.OUTPUT) + 1), np.int32)
     counts[:, layout.PROMPT], counts[:, layout.OUTPUT] = drawn.prompt_tokens, drawn.output_tokens
@@ -104,6 +104,6 @@ def batched(model: ServiceModel, at_once: int) -> ServiceModel:
     return dataclasses.replace(model, max_seqs=min(at_once, model.max_seqs))
 
 
-def hitting(trace: Trace, share: float) -> Trace:
+def hitting(trace: RequestTrace, share: float) -> RequestTrace:
     """The same requests with a prefix cache that holds this share of each prompt, whatever they told before."""
     return dataclasses.replace(trace, cached_tokens=None).hitting(share)

@@ -7,8 +7,8 @@ from typing import Final
 import numpy as np
 
 from policies.recommend.threshold import Headroom
-from simulators.cost.evidence import Seen
-from simulators.cost.figures import MONTH_H, Basis, Figure, Gap, Known, Section, Source, sources, usd
+from simulators.cost.evidence import WorkloadEvidence
+from simulators.cost.figures import MONTH_H, Basis, Citation, Figure, Gap, Known, Section, sources, usd
 from simulators.world.infrastructure.market import PoolOffer
 from simulators.world.infrastructure.node_lifecycle import SERVE, Tier
 
@@ -24,7 +24,7 @@ USES: Final = {
 }
 
 
-def section(seen: Seen) -> Section:
+def section(seen: WorkloadEvidence) -> Section:
     """The price of what was held beyond the need."""
     figures: list[Figure] = []
     gaps: list[Gap] = []
@@ -44,7 +44,7 @@ def section(seen: Seen) -> Section:
     return Section("headroom", TITLE, tuple(_findings(seen, figures)), tuple(figures), tuple(gaps))
 
 
-def _beyond(seen: Seen, price: Known) -> list[Figure]:
+def _beyond(seen: WorkloadEvidence, price: Known) -> list[Figure]:
     """What was held beyond what the policies found needed, where both are known."""
     over_s = seen.recorded.over_s
     beyond = np.maximum(seen.held - seen.recorded.columns["demand"], 0.0)
@@ -60,7 +60,7 @@ def _beyond(seen: Seen, price: Known) -> list[Figure]:
     return [Figure("beyond_usd", title, value, "USD/month", formula, sources(seen.turns, price))]
 
 
-def _policies(seen: Seen, price: Known) -> list[Figure]:
+def _policies(seen: WorkloadEvidence, price: Known) -> list[Figure]:
     """What a policy that leaves a fixed share free adds to the need."""
     needed = seen.needed_curve
     made = []
@@ -69,7 +69,7 @@ def _policies(seen: Seen, price: Known) -> list[Figure]:
             free = needed.mean * policy.share
             need = f"{needed.mean:.3f} replicas needed x {policy.share:g} left free"
             formula = f"{MONTH_H:g} h x {need} x {price.value:.4g} USD/h as bought"
-            given = Source(Basis.GIVEN, f"share of policy {name} in the specification")
+            given = Citation(Basis.GIVEN, f"share of policy {name} in the specification")
             rests = sources(seen.turns, price, given)
             title = f"left free by policy {name}, at most"
             made.append(
@@ -78,7 +78,7 @@ def _policies(seen: Seen, price: Known) -> list[Figure]:
     return made
 
 
-def _spares(seen: Seen) -> list[Figure]:
+def _spares(seen: WorkloadEvidence) -> list[Figure]:
     """One more spare of each tier, and how long it takes to serve."""
     if seen.worlds:
         pool, offer = next(iter(seen.worlds.items()))
@@ -93,10 +93,10 @@ def _spares(seen: Seen) -> list[Figure]:
     ]
 
 
-def _tiers(seen: Seen, pool: str, offer: PoolOffer) -> list[Figure]:
+def _tiers(seen: WorkloadEvidence, pool: str, offer: PoolOffer) -> list[Figure]:
     """By the scenario's pool: its start-up's phases, by their medians."""
     price, made = seen.offer.price, []
-    where = Source(
+    where = Citation(
         Basis.GIVEN, f"start_up of pool {pool}, medians; where it says nothing, the defaults of docs/fleet.md"
     )
     cold_s = sum(getattr(offer.start_up, phase).median_s for phase in SERVE[Tier.COLD])
@@ -115,7 +115,7 @@ def _tiers(seen: Seen, pool: str, offer: PoolOffer) -> list[Figure]:
     return made
 
 
-def _findings(seen: Seen, figures: list[Figure]) -> list[str]:
+def _findings(seen: WorkloadEvidence, figures: list[Figure]) -> list[str]:
     said = []
     beyond = next((f for f in figures if f.key == "beyond_usd"), None)
     if beyond is not None and seen.cost is not None and seen.cost.value:

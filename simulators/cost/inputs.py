@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Final
 
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from policies.model.spec import Slo
 from scaler.config.document import Document
 from scaler.config.document import read as read_yaml
@@ -17,17 +17,17 @@ from simulators.experiments import spec_loader
 from simulators.world.infrastructure.market import MAX_PRICE
 
 YEAR_H: Final = 8760.0
-Price = Annotated[float | None, Rule("USD per hour of a replica; null: not offered.", gt=0, le=MAX_PRICE)]
+Price = Annotated[float | None, FieldMetadata("USD per hour of a replica; null: not offered.", gt=0, le=MAX_PRICE)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Listed:
+class ListedPrice:
     """A row of the price list named in `prices`: its instance's prices are shared out over the replicas on it."""
 
-    instance_type: Annotated[str, Rule("The row's instance_type.", example="p5.48xlarge")]
-    region: Annotated[str, Rule("The row's region.", example="us-east-1")]
-    cloud: Annotated[str | None, Rule("The row's cloud, where two have the same names.")] = None
-    replicas: Annotated[int, Rule("Replicas that an instance holds.", ge=1, le=1024, example=8)] = 1
+    instance_type: Annotated[str, FieldMetadata("The row's instance_type.", example="p5.48xlarge")]
+    region: Annotated[str, FieldMetadata("The row's region.", example="us-east-1")]
+    cloud: Annotated[str | None, FieldMetadata("The row's cloud, where two have the same names.")] = None
+    replicas: Annotated[int, FieldMetadata("Replicas that an instance holds.", ge=1, le=1024, example=8)] = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,57 +36,68 @@ class Offer:
 
     model: Annotated[
         str | None,
-        Rule(
+        FieldMetadata(
             "Its service model: a name of the catalogue, or a file; null: what it carries is not known.",
             example="llama-3.1-8b-h100-vllm",
         ),
     ] = None
     on_demand_usd_per_hour: Price = None
     reserved_usd_per_hour: Price = None
-    reserved_term_h: Annotated[float, Rule("For how long a reservation binds. Hours.", gt=0, le=10 * YEAR_H)] = YEAR_H
+    reserved_term_h: Annotated[
+        float, FieldMetadata("For how long a reservation binds. Hours.", gt=0, le=10 * YEAR_H)
+    ] = YEAR_H
     spot_usd_per_hour: Price = None
     spot_losses_per_node_hour: Annotated[
         float | None,
-        Rule("How often the cloud takes a spot node; null: as measured. Per node and hour.", ge=0, le=3600),
+        FieldMetadata("How often the cloud takes a spot node; null: as measured. Per node and hour.", ge=0, le=3600),
     ] = None
     spot_available_share: Annotated[
-        float | None, Rule("Share of the time in which spot nodes can be had; null: as measured.", gt=0, le=1)
+        float | None, FieldMetadata("Share of the time in which spot nodes can be had; null: as measured.", gt=0, le=1)
     ] = None
     lead_time_s: Annotated[
-        float | None, Rule("From decision to serving; null: as measured. Seconds.", gt=0, le=86400)
+        float | None, FieldMetadata("From decision to serving; null: as measured. Seconds.", gt=0, le=86400)
     ] = None
-    listed: Annotated[Listed | None, Rule("Prices from the price list, where they are not given here.")] = None
-    source: Annotated[str, Rule("Where the prices come from, and of which day.")] = ""
+    listed: Annotated[
+        ListedPrice | None, FieldMetadata("Prices from the price list, where they are not given here.")
+    ] = None
+    source: Annotated[str, FieldMetadata("Where the prices come from, and of which day.")] = ""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Api:
+class ManagedApi:
     """A managed API's prices."""
 
-    input_usd_per_million: Annotated[float, Rule("Prompt tokens. USD per million.", ge=0, le=1e5)]
-    output_usd_per_million: Annotated[float, Rule("Output tokens. USD per million.", ge=0, le=1e5)]
+    input_usd_per_million: Annotated[float, FieldMetadata("Prompt tokens. USD per million.", ge=0, le=1e5)]
+    output_usd_per_million: Annotated[float, FieldMetadata("Output tokens. USD per million.", ge=0, le=1e5)]
     cached_input_usd_per_million: Annotated[
-        float | None, Rule("Prompt tokens that its cache holds; null: as the others. USD per million.", ge=0, le=1e5)
+        float | None,
+        FieldMetadata("Prompt tokens that its cache holds; null: as the others. USD per million.", ge=0, le=1e5),
     ] = None
-    source: Annotated[str, Rule("Where the prices come from, and of which day.")] = ""
+    source: Annotated[str, FieldMetadata("Where the prices come from, and of which day.")] = ""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Given:
+class OffersFile:
     """The file of ``forescale advise --offers``."""
 
     prices: Annotated[
-        str | None, Rule("A price list, CSV, relative to this file; see docs/advise.md.", example="prices.csv")
+        str | None, FieldMetadata("A price list, CSV, relative to this file; see docs/advise.md.", example="prices.csv")
     ] = None
-    offers: Annotated[Mapping[str, Offer], Rule("What could be bought, by name.")] = field(default_factory=dict)
+    offers: Annotated[Mapping[str, Offer], FieldMetadata("What could be bought, by name.")] = field(
+        default_factory=dict
+    )
     runs_on: Annotated[
-        str | None, Rule("The offer that the workload runs on now; null: told by its pools. A name of offers.")
+        str | None, FieldMetadata("The offer that the workload runs on now; null: told by its pools. A name of offers.")
     ] = None
-    api: Annotated[Api | None, Rule("What a managed API of the same model costs; null: not compared.")] = None
+    api: Annotated[
+        ManagedApi | None, FieldMetadata("What a managed API of the same model costs; null: not compared.")
+    ] = None
     spot_max_share: Annotated[
-        float, Rule("Never more than this share of the replicas on spot, at any moment.", ge=0, le=1)
+        float, FieldMetadata("Never more than this share of the replicas on spot, at any moment.", ge=0, le=1)
     ] = 0.5
-    slo: Annotated[Slo | None, Rule("What users are promised; null: as the scenario or the workload has it.")] = None
+    slo: Annotated[
+        Slo | None, FieldMetadata("What users are promised; null: as the scenario or the workload has it.")
+    ] = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.runs_on is not None and self.runs_on not in self.offers:
@@ -100,7 +111,7 @@ class Given:
 class GivenFile:
     """The file, read: what it says, and where."""
 
-    given: Given
+    given: OffersFile
     source: Document
     folder: Path
 
@@ -109,7 +120,7 @@ class GivenFile:
         return at(self.source, place)
 
 
-NOTHING: Final = GivenFile(Given(), Document("", {}, {}), Path())
+NOTHING: Final = GivenFile(OffersFile(), Document("", {}, {}), Path())
 
 
 def load(path: Path | None) -> GivenFile:
@@ -121,7 +132,7 @@ def load(path: Path | None) -> GivenFile:
         problems = [Problem(str(path), 1, "", "", f"must hold one document, not {len(documents)}")]
     if problems:
         raise ConfigError(problems)
-    found: Given = spec_loader.read(Given, documents[0].data, documents[0])
+    found: OffersFile = spec_loader.read(OffersFile, documents[0].data, documents[0])
     models = {n: _beside(o, path.parent) for n, o in found.offers.items()}
     return GivenFile(dataclasses.replace(found, offers=models), documents[0], path.parent)
 

@@ -16,11 +16,11 @@ from scaler.config.problems import ConfigError, Problem
 from simulators.backtest import engines, reconstruct
 from simulators.backtest.journals import read
 from simulators.backtest.period_summary import happened
-from simulators.backtest.reconstruct import Given as Lengths
-from simulators.backtest.recorded_run import Recorded
+from simulators.backtest.reconstruct import AssumedLengths as Lengths
+from simulators.backtest.recorded_run import RecordedRun
 from simulators.cost import evidence, offers
-from simulators.cost.evidence import Requests, Seen
-from simulators.cost.figures import Basis, Known, Source
+from simulators.cost.evidence import RequestEvidence, WorkloadEvidence
+from simulators.cost.figures import Basis, Citation, Known
 from simulators.cost.inputs import GivenFile
 from simulators.experiments.spec_loader import COMMAND_LINE
 from simulators.world.traffic.describe import duration
@@ -32,7 +32,7 @@ ASSUMED = "assumed: give the lengths"
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class JournalInputs:
     """What the user tells of a journal: which workload (None: the only one), which model serves (None: as it shows),
     and the requests' lengths."""
 
@@ -40,13 +40,13 @@ class Told:
     model: str | None = None
     lengths: Lengths = field(default_factory=Lengths)
 
-    def by(self, file: GivenFile) -> Told:
+    def by(self, file: GivenFile) -> JournalInputs:
         """With the model of the offer that the user's file says it runs on, where no other is named."""
         offer = file.given.offers.get(file.given.runs_on or "")
         return self if offer is None or self.model else dataclasses.replace(self, model=offer.model)
 
 
-def of_journal(path: Path, told: Told, seed: int, file: GivenFile) -> Seen:
+def of_journal(path: Path, told: JournalInputs, seed: int, file: GivenFile) -> WorkloadEvidence:
     """The one workload of a journal, or the one named. Raises `JournalError` and `ConfigError`."""
     period = read([path], -np.inf, np.inf, told.workload)
     if len(period.recorded) > 1:
@@ -54,17 +54,17 @@ def of_journal(path: Path, told: Told, seed: int, file: GivenFile) -> Seen:
         problem = Problem(COMMAND_LINE, 1, "--workload", "", "is needed: the journal has several", f"one of {names}")
         raise ConfigError([problem])
     (recorded,) = period.recorded
-    turns = Source(Basis.MEASURED, f"{path}, {len(recorded):,} turns of {recorded.name}")
+    turns = Citation(Basis.MEASURED, f"{path}, {len(recorded):,} turns of {recorded.name}")
     requests, served, unknown = _requests(recorded, told.by(file), turns, seed)
     found, held, pools = _offers(recorded, served, turns)
     made, runs_on = offers.merged(found, held, file)
     came = happened(recorded)
     hours = float(recorded.over_s.sum()) / evidence.HOUR_S
-    paid = Source(Basis.MEASURED, f"{path}: sizes asked for at their pools' prices, {hours:.4g} h")
+    paid = Citation(Basis.MEASURED, f"{path}: sizes asked for at their pools' prices, {hours:.4g} h")
     unpriced = bool(came.unpriced) or not np.isfinite(came.usd).any()
     own = file.given.slo
     where = file.where("slo") if own else f"slo of the specification in {path}"
-    return Seen(
+    return WorkloadEvidence(
         name=str(recorded.name),
         recorded=recorded,
         turns=turns,
@@ -75,15 +75,15 @@ def of_journal(path: Path, told: Told, seed: int, file: GivenFile) -> Seen:
         requests=requests,
         unknown=unknown,
         slo=own or recorded.spec.slo,
-        promise=Source(Basis.GIVEN, where),
+        promise=Citation(Basis.GIVEN, where),
         cost=None if unpriced else Known(float(np.nansum(came.usd)) / hours, (paid,)),
         cautions=tuple(_cautions(recorded, {name: recorded.spec.pools[name].market for name in pools})),
     )
 
 
 def _requests(
-    recorded: Recorded, told: Told, turns: Source, seed: int
-) -> tuple[Requests | None, offers.Engine | None, str]:
+    recorded: RecordedRun, told: JournalInputs, turns: Citation, seed: int
+) -> tuple[RequestEvidence | None, offers.OfferedEngine | None, str]:
     """The requests rebuilt from what was read, the model that serves them, and why one of the two is not known."""
     try:
         means = reconstruct.mean_lengths(recorded, told.lengths)
@@ -97,21 +97,21 @@ def _requests(
     if not len(rebuilt.trace):
         return None, served, "no request came"
     how = "; ".join(rebuilt.how)
-    found = (Source(Basis.PRIOR if ASSUMED in how else turns.basis, how), turns)
-    return Requests(rebuilt.trace, recorded.span_s, found), served, ""
+    found = (Citation(Basis.PRIOR if ASSUMED in how else turns.basis, how), turns)
+    return RequestEvidence(rebuilt.trace, recorded.span_s, found), served, ""
 
 
-def _engine(found: engines.Engine, named: str | None, turns: Source) -> offers.Engine:
+def _engine(found: engines.InferredEngine, named: str | None, turns: Citation) -> offers.OfferedEngine:
     if named is not None:
         return offers.engine(named, ", as it is told to serve")
-    own = offers.Engine(found.model, Source(Basis.PRIOR, f"service model {found.how}"))
+    own = offers.OfferedEngine(found.model, Citation(Basis.PRIOR, f"service model {found.how}"))
     if "multiplied" in found.how:
-        return dataclasses.replace(own, source=Source(turns.basis, f"service model {found.how}"))
+        return dataclasses.replace(own, source=Citation(turns.basis, f"service model {found.how}"))
     return offers.engine(found.model.name) if "as the recorded pools have it" in found.how else own
 
 
 def _offers(
-    recorded: Recorded, served: offers.Engine | None, turns: Source
+    recorded: RecordedRun, served: offers.OfferedEngine | None, turns: Citation
 ) -> tuple[dict[str, offers.Buyable], dict[str, float], dict[Any, str]]:
     """The pools that serve as offers, by accelerator: their replica-hours, and the offer of each pool."""
     made: dict[str, dict[str, Any]] = {}
@@ -140,10 +140,10 @@ def _offers(
 
 def _price(pool: Pool, where: str) -> Known | None:
     price = pool.price_usd_per_hour
-    return Known(price, (Source(Basis.GIVEN, where),)) if price else None
+    return Known(price, (Citation(Basis.GIVEN, where),)) if price else None
 
 
-def _cautions(recorded: Recorded, markets: Mapping[PoolName, str]) -> list[str]:
+def _cautions(recorded: RecordedRun, markets: Mapping[PoolName, str]) -> list[str]:
     found = []
     if recorded.silent_s:
         found.append(f"for {duration(recorded.silent_s)} no turn was taken: what was held then is not known, and not 0")

@@ -13,31 +13,31 @@ import numpy as np
 from policies.model import PoolName, Tick
 from scaler.config.document import read as read_yaml
 from simulators.backtest.columns import Taken
-from simulators.backtest.recorded_run import Recorded
+from simulators.backtest.recorded_run import RecordedRun
 from simulators.cost import evidence, offers
-from simulators.cost.evidence import Requests, Seen
-from simulators.cost.figures import Basis, Known, Source
+from simulators.cost.evidence import RequestEvidence, WorkloadEvidence
+from simulators.cost.figures import Basis, Citation, Known
 from simulators.cost.inputs import GivenFile, at
 from simulators.experiments.results import summarize
-from simulators.experiments.run import Run, simulate
+from simulators.experiments.run import SimulationRun, simulate
 from simulators.experiments.scenario import Case, Scenario
 from simulators.world.infrastructure.market import PoolOffer
-from simulators.world.traffic.trace import Trace, TraceError
+from simulators.world.traffic.trace import RequestTrace, TraceError
 
 MARKETS: Final = {"on_demand": "on_demand", "reserved": "reserved", "spot": "spot"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Told:
+class ScenarioInputs:
     """The scenario: its file, what it says, and the requests and the seed that it is run with."""
 
     path: Path
     case: Case
-    trace: Trace
+    trace: RequestTrace
     seed: int
 
 
-def of_scenario(told: Told, file: GivenFile, progress: Callable[[float], None]) -> Seen:
+def of_scenario(told: ScenarioInputs, file: GivenFile, progress: Callable[[float], None]) -> WorkloadEvidence:
     """Run the scenario and look at it. Raises `ConfigError` and `TraceError`."""
     path, case = told.path, dataclasses.replace(told.case, scenario=_to_the_end_of_traffic(told.case.scenario))
     taken = Taken()
@@ -50,7 +50,7 @@ def of_scenario(told: Told, file: GivenFile, progress: Callable[[float], None]) 
     recorded = taken.told({case.workload.fingerprint: case.workload}, 0)
     if recorded is None:
         raise TraceError(f"{path}: no turn was taken: give it a longer duration_s")
-    turns = Source(Basis.SIMULATED, f"a run of {path} with seed {told.seed}, {len(recorded):,} turns")
+    turns = Citation(Basis.SIMULATED, f"a run of {path} with seed {told.seed}, {len(recorded):,} turns")
     return _seen(path, run, recorded, turns, file)
 
 
@@ -59,7 +59,7 @@ def _to_the_end_of_traffic(scenario: Scenario) -> Scenario:
     return dataclasses.replace(scenario, settle_s=0.0)
 
 
-def _seen(path: Path, run: Run, recorded: Recorded, turns: Source, file: GivenFile) -> Seen:
+def _seen(path: Path, run: SimulationRun, recorded: RecordedRun, turns: Citation, file: GivenFile) -> WorkloadEvidence:
     case, summary = run.case, summarize(run)
     tiers = {name: pool.tier for name, pool in recorded.spec.pools.items()}
     serving = [name for name in recorded.pools if tiers[name] == "serving"]
@@ -68,11 +68,11 @@ def _seen(path: Path, run: Run, recorded: Recorded, turns: Source, file: GivenFi
     made, runs_on = offers.merged(found, held, file)
     renamed = {name: runs_on if model not in made else model for name, model in pools.items()}
     hours = run.end_s / evidence.HOUR_S
-    told = Source(Basis.SIMULATED, f"bills of {path}, seed {run.seed}, {hours:.4g} h")
+    told = Citation(Basis.SIMULATED, f"bills of {path}, seed {run.seed}, {hours:.4g} h")
     span_s = run.end_s
     own = file.given.slo
-    promise = Source(Basis.GIVEN, file.where("slo") if own else f"{path} slo")
-    return Seen(
+    promise = Citation(Basis.GIVEN, file.where("slo") if own else f"{path} slo")
+    return WorkloadEvidence(
         name=case.scenario.scenario,
         recorded=recorded,
         turns=turns,
@@ -80,7 +80,9 @@ def _seen(path: Path, run: Run, recorded: Recorded, turns: Source, file: GivenFi
         markets={name: case.scenario.pools[case.pools[name]].market for name in pools},
         offers=made,
         runs_on=runs_on,
-        requests=Requests(run.trace, span_s, (Source(Basis.GIVEN, f"traffic of {path}, {len(run.trace):,} requests"),)),
+        requests=RequestEvidence(
+            run.trace, span_s, (Citation(Basis.GIVEN, f"traffic of {path}, {len(run.trace):,} requests"),)
+        ),
         unknown="",
         slo=own or case.scenario.slo,
         promise=promise,
@@ -92,7 +94,7 @@ def _seen(path: Path, run: Run, recorded: Recorded, turns: Source, file: GivenFi
 
 
 def _offers(
-    path: Path, case: Case, recorded: Recorded, turns: Source
+    path: Path, case: Case, recorded: RecordedRun, turns: Citation
 ) -> tuple[dict[str, offers.Buyable], dict[str, float]]:
     """The scenario's pools as offers, by their service models, and the replica-hours of each."""
     source = read_yaml(path)[0][0]
@@ -112,7 +114,7 @@ def _offers(
     return {name: offers.Buyable(name, **known) for name, known in made.items()}, held  # type: ignore[arg-type]
 
 
-def _spot(recorded: Recorded, pool: PoolName, turns: Source) -> Mapping[str, object]:
+def _spot(recorded: RecordedRun, pool: PoolName, turns: Citation) -> Mapping[str, object]:
     return {
         "losses": evidence.losses(recorded, pool, turns),
         "available": evidence.available(recorded, pool, turns),
@@ -120,7 +122,7 @@ def _spot(recorded: Recorded, pool: PoolName, turns: Source) -> Mapping[str, obj
     }
 
 
-def _engine(case: Case, offer: PoolOffer) -> offers.Engine:
+def _engine(case: Case, offer: PoolOffer) -> offers.OfferedEngine:
     """The pool's model, as the scenario read it: a file is relative to that."""
     name = offer.model
     beside = case.folder / name
@@ -132,4 +134,4 @@ def _price(offer: PoolOffer, where: str) -> Known | None:
     prices = [p for zone in offer.zones if (p := offer.price(zone)) is not None]
     mean = float(np.mean(prices))
     zones = f", the mean of {len(prices)} zones" if len(set(prices)) > 1 else ""
-    return Known(mean, (Source(Basis.GIVEN, where + zones),)) if mean > 0 else None
+    return Known(mean, (Citation(Basis.GIVEN, where + zones),)) if mean > 0 else None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from scaler.config.problems import ConfigError
-from simulators.cost.figures import Basis, Known, Source
+from simulators.cost.figures import Basis, Citation, Known
 from simulators.cost.inputs import YEAR_H, GivenFile, Offer
 from simulators.cost.prices import listed
 from simulators.engine.models import catalogue
@@ -17,15 +17,15 @@ from simulators.engine.models.service import ServiceModel
 MARKETS: Final = ("on_demand", "reserved", "spot")
 CALIBRATED: Final = "Calibrated from"
 """How the provenance of a model begins that `calibrate` fitted to runs."""
-YEAR: Final = Known(YEAR_H, (Source(Basis.PRIOR, "a year, as clouds reserve at the least"),))
+YEAR: Final = Known(YEAR_H, (Citation(Basis.PRIOR, "a year, as clouds reserve at the least"),))
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
+class OfferedEngine:
     """A service model, and where it is from."""
 
     model: ServiceModel
-    source: Source
+    source: Citation
 
     @property
     def gpu_alone(self) -> bool:
@@ -41,7 +41,7 @@ class Buyable:
     """
 
     name: str
-    engine: Engine | None = None
+    engine: OfferedEngine | None = None
     on_demand: Known | None = None
     reserved: Known | None = None
     spot: Known | None = None
@@ -57,7 +57,7 @@ class Buyable:
         return self.on_demand or max(others, key=lambda p: p.value, default=None)
 
 
-def engine(name: str, where: str = "") -> Engine:
+def engine(name: str, where: str = "") -> OfferedEngine:
     """A model by its name or file. Raises `ConfigError`."""
     model = catalogue.load(name)
     if name.endswith(catalogue.SUFFIXES):
@@ -68,7 +68,7 @@ def engine(name: str, where: str = "") -> Engine:
         file = f"{name}.yaml of the catalogue"
     calibrated = model.provenance.startswith(CALIBRATED)
     basis = Basis.CALIBRATED if calibrated else Basis.PRIOR
-    return Engine(model, Source(basis, f"service model {file}{where}"))
+    return OfferedEngine(model, Citation(basis, f"service model {file}{where}"))
 
 
 def _row(name: str) -> int | None:
@@ -107,7 +107,7 @@ def _given(name: str, offer: Offer, file: GivenFile, below: Buyable) -> Buyable:
     def known(key: str) -> Known | None:
         value = getattr(offer, key)
         where = file.where("offers", name, key) + said
-        return None if value is None else Known(value, (Source(Basis.GIVEN, where),))
+        return None if value is None else Known(value, (Citation(Basis.GIVEN, where),))
 
     prices = listed(file, name, offer.listed) if offer.listed is not None else {}
     found = {market: known(f"{market}_usd_per_hour") or prices.get(market) for market in MARKETS}

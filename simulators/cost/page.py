@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from simulators.cost import plots
 from simulators.cost.advice import Advice
-from simulators.cost.figures import Figure, Section, Source
+from simulators.cost.figures import Citation, Figure, Section
 from simulators.cost.text import number
 from simulators.reporting import html
 
@@ -26,7 +26,7 @@ def page(found: Advice) -> str:
     """The page, as HTML: equal for equal advice."""
     seen = found.seen
     title = f"{seen.name}: what demand costs"
-    numbers: dict[Source, int] = {}
+    numbers: dict[Citation, int] = {}
     parts = [
         html.tag("h1", html.text(title)),
         html.tag("p", html.text(f"Workload {seen.recorded.name}, on {seen.runs_on}."), "muted"),
@@ -47,7 +47,7 @@ def _cards(found: Advice) -> Iterator[tuple[str, str, str]]:
             yield words, f"${number(figure.value)}", ""
 
 
-def _section(found: Advice, section: Section, numbers: dict[Source, int]) -> Iterator[str]:
+def _section(found: Advice, section: Section, numbers: dict[Citation, int]) -> Iterator[str]:
     yield html.tag("h2", html.text(section.title))
     for finding in section.findings[LEAD if section is found.sections[0] else 0 :]:
         yield html.tag("p", html.text(finding))
@@ -58,7 +58,7 @@ def _section(found: Advice, section: Section, numbers: dict[Source, int]) -> Ite
         yield html.tag("p", html.text(f"Not told: {gap.what}: {gap.why} ({gap.remedy})."), "muted")
 
 
-def _table(figures: tuple[Figure, ...], numbers: dict[Source, int]) -> str:
+def _table(figures: tuple[Figure, ...], numbers: dict[Citation, int]) -> str:
     """Every figure with its formula, and the numbers of its sources."""
     head = "".join(html.tag("th", html.text(cell)) for cell in HEAD)
     rows = "".join(html.tag("tr", "".join(_cells(figure, numbers))) for figure in figures)
@@ -67,7 +67,7 @@ def _table(figures: tuple[Figure, ...], numbers: dict[Source, int]) -> str:
     )
 
 
-def _cells(figure: Figure, numbers: dict[Source, int]) -> Iterator[str]:
+def _cells(figure: Figure, numbers: dict[Citation, int]) -> Iterator[str]:
     about = f" ({figure.about.replace('_', '-')})" if figure.about else ""
     yield html.tag("td", html.text(figure.title + about))
     bounds = ""
@@ -80,7 +80,7 @@ def _cells(figure: Figure, numbers: dict[Source, int]) -> Iterator[str]:
     yield html.tag("td", html.text(marks + (", a prior" if figure.rests_on_prior else "")), "text")
 
 
-def _sources(numbers: dict[Source, int]) -> Iterator[str]:
+def _sources(numbers: dict[Citation, int]) -> Iterator[str]:
     """What the numbers stand for: known once every section is written."""
     yield html.tag("h2", "Sources")
     yield html.table(("", "what", "where"), [(str(n), str(s.basis), s.where) for s, n in numbers.items()])

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from simulators.backtest.engines import slower
-from simulators.cost.evidence import Seen
+from simulators.cost.evidence import WorkloadEvidence
 from simulators.cost.figures import Figure, sources, usd
 from simulators.cost.offers import engine
 from simulators.cost.trial import TYPICAL, Ready, Trial
@@ -29,7 +29,7 @@ def others(name: str, taken: set[str]) -> list[str]:
     return [found[0] for found in rows if not found["engine"] and found["gpu"] not in known]
 
 
-def figures(seen: Seen, tried: Trial, now: Ready) -> Iterator[Figure]:
+def figures(seen: WorkloadEvidence, tried: Trial, now: Ready) -> Iterator[Figure]:
     """The price at which 1,000 requests cost the same on each of the others."""
     taken = {o.engine.model.name for o in seen.offers.values() if o.engine is not None}
     for name in others(now.engine.model.name, taken):

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from scaler.config.problems import ConfigError, Problem
-from simulators.cost.figures import Basis, Known, Source
-from simulators.cost.inputs import GivenFile, Listed
+from simulators.cost.figures import Basis, Citation, Known
+from simulators.cost.inputs import GivenFile, ListedPrice
 
 COLUMNS: Final = ("instance_type", "region", "on_demand_usd_h")
 """Without these it is no price list; ``cloud``, ``spot_usd_h`` and ``reserved_usd_h`` are read where they are."""
@@ -18,14 +18,14 @@ MARKETS: Final = {"on_demand": "on_demand_usd_h", "spot": "spot_usd_h", "reserve
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class PriceRow:
     """A row, and its line in the file."""
 
     line: int
     cells: dict[str, str]
 
 
-def listed(file: GivenFile, offer: str, wanted: Listed) -> dict[str, Known]:
+def listed(file: GivenFile, offer: str, wanted: ListedPrice) -> dict[str, Known]:
     """A replica's price in each market that the list has for it. USD per hour. Raises `ConfigError`."""
     path = file.folder / str(file.given.prices)
     found = [row for row in _rows(path) if _fits(row.cells, wanted)]
@@ -38,12 +38,12 @@ def listed(file: GivenFile, offer: str, wanted: Listed) -> dict[str, Known]:
     return {market: known for market, column in MARKETS.items() if (known := _price(path, found[0], column, wanted))}
 
 
-def _fits(cells: dict[str, str], wanted: Listed) -> bool:
+def _fits(cells: dict[str, str], wanted: ListedPrice) -> bool:
     same = cells.get("instance_type") == wanted.instance_type and cells.get("region") == wanted.region
     return same and wanted.cloud in {None, cells.get("cloud")}
 
 
-def _price(path: Path, row: Row, column: str, wanted: Listed) -> Known | None:
+def _price(path: Path, row: PriceRow, column: str, wanted: ListedPrice) -> Known | None:
     text = (row.cells.get(column) or "").strip()
     if not text:
         return None
@@ -54,10 +54,10 @@ def _price(path: Path, row: Row, column: str, wanted: Listed) -> Known | None:
     if not 0 < price < float("inf"):
         raise ConfigError([Problem(str(path), row.line, column, text, "must be a price above 0, in USD per hour")])
     shared = f", {text} over {wanted.replicas} replicas" if wanted.replicas > 1 else ""
-    return Known(price / wanted.replicas, (Source(Basis.GIVEN, f"{path}:{row.line} {column}{shared}"),))
+    return Known(price / wanted.replicas, (Citation(Basis.GIVEN, f"{path}:{row.line} {column}{shared}"),))
 
 
-def _rows(path: Path) -> Iterator[Row]:
+def _rows(path: Path) -> Iterator[PriceRow]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
@@ -66,7 +66,7 @@ def _rows(path: Path) -> Iterator[Row]:
                 rule = f"is no price list: it lacks {', '.join(missing)}"
                 raise ConfigError([Problem(str(path), 1, "", "", rule, f"its columns are {', '.join(COLUMNS)} ...")])
             for cells in reader:
-                yield Row(reader.line_num, {k: v for k, v in cells.items() if isinstance(v, str)})
+                yield PriceRow(reader.line_num, {k: v for k, v in cells.items() if isinstance(v, str)})
     except OSError as e:
         raise ConfigError([Problem(str(path), 1, "", "", f"cannot be read: {e.strerror}")]) from e
     except (UnicodeDecodeError, csv.Error) as e:

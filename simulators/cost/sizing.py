@@ -8,9 +8,9 @@ from typing import Final
 import numpy as np
 
 from simulators.cost import parity
-from simulators.cost.evidence import Requests, Seen
+from simulators.cost.evidence import RequestEvidence, WorkloadEvidence
 from simulators.cost.figures import MONTH_H, Figure, Gap, Section, sources, usd
-from simulators.cost.offers import Engine
+from simulators.cost.offers import OfferedEngine
 from simulators.cost.trial import LONGER, Rated, Ready, Trial, ready
 
 TITLE: Final = "Which GPU: what a unit of demand costs"
@@ -18,7 +18,7 @@ BIN_S: Final = 300.0
 """Replicas needed are counted over so long: shorter bursts wait, or are what headroom is for."""
 
 
-def section(seen: Seen, tried: Trial | None, rates: Mapping[str, Rated]) -> Section:
+def section(seen: WorkloadEvidence, tried: Trial | None, rates: Mapping[str, Rated]) -> Section:
     """The offers side by side."""
     if tried is None:
         why = seen.unknown or "nothing is promised, so that it is not known how full a replica may be"
@@ -36,7 +36,7 @@ def section(seen: Seen, tried: Trial | None, rates: Mapping[str, Rated]) -> Sect
     return Section("sizing", TITLE, tuple(_findings(seen, figures, rates)), tuple(figures), tuple(_gaps(seen)))
 
 
-def _gaps(seen: Seen) -> list[Gap]:
+def _gaps(seen: WorkloadEvidence) -> list[Gap]:
     found = []
     for name, offer in seen.offers.items():
         if offer.engine is None:
@@ -48,7 +48,7 @@ def _gaps(seen: Seen) -> list[Gap]:
     return found
 
 
-def _rate(tried: Trial, name: str, engine: Engine, rated: Rated) -> Figure:
+def _rate(tried: Trial, name: str, engine: OfferedEngine, rated: Rated) -> Figure:
     rate = rated.rate
     formula = (
         f"the largest rate at which {tried.slo.share:.0%} of the requests keep the promise, {rate.prompt_tokens:.0f}"
@@ -95,7 +95,7 @@ def _costs(tried: Trial, one: Ready, least: int) -> list[Figure]:
     ]  # fmt: skip
 
 
-def replicas_needed(requests: Requests, rps: float, least: int) -> float:
+def replicas_needed(requests: RequestEvidence, rps: float, least: int) -> float:
     """Whole replicas that the rate of each bin needs, and `least` at the least, in the mean over the bins."""
     edges = np.append(np.arange(0.0, requests.span_s, BIN_S), requests.span_s)
     widths = np.diff(edges)
@@ -104,7 +104,7 @@ def replicas_needed(requests: Requests, rps: float, least: int) -> float:
     return float((needs * widths).sum() / widths.sum())
 
 
-def _findings(seen: Seen, figures: list[Figure], rates: Mapping[str, Rated]) -> list[str]:
+def _findings(seen: WorkloadEvidence, figures: list[Figure], rates: Mapping[str, Rated]) -> list[str]:
     failing = [name for name, rated in rates.items() if not rated.rate.rps]
     said = [f"On {', '.join(failing)} the promise cannot be kept, however slowly requests come."] if failing else []
     months = sorted((f for f in figures if f.key == "month_usd"), key=lambda f: f.value)
@@ -116,7 +116,7 @@ def _findings(seen: Seen, figures: list[Figure], rates: Mapping[str, Rated]) -> 
     return [*said, *filter(None, [parity.finding(figures, seen.runs_on)])]
 
 
-def _ranked(seen: Seen, figures: list[Figure], months: list[Figure]) -> Iterator[str]:
+def _ranked(seen: WorkloadEvidence, figures: list[Figure], months: list[Figure]) -> Iterator[str]:
     """The cheapest and the next, and whether that is sure; `months` rise in cost."""
     best, second, *_ = months
     yield (

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator
 
 from simulators.cost.advice import Advice
-from simulators.cost.figures import Figure, Section, Source
+from simulators.cost.figures import Citation, Figure, Section
 
 WIDTH = 110
 
@@ -15,7 +15,7 @@ def lines(found: Advice) -> Iterator[str]:
     """Findings first in each section, then every figure with its formula and its sources by number."""
     seen = found.seen
     yield f"{seen.name}: workload {seen.recorded.name} on {seen.runs_on}"
-    numbers: dict[Source, int] = {}
+    numbers: dict[Citation, int] = {}
     for section in found.sections:
         yield from _section(section, numbers)
     if numbers:
@@ -29,7 +29,7 @@ def lines(found: Advice) -> Iterator[str]:
         yield from _wrapped(caution, "  - ", "    ")
 
 
-def _section(section: Section, numbers: dict[Source, int]) -> Iterator[str]:
+def _section(section: Section, numbers: dict[Citation, int]) -> Iterator[str]:
     yield ""
     yield section.title
     for finding in section.findings:
@@ -40,7 +40,7 @@ def _section(section: Section, numbers: dict[Source, int]) -> Iterator[str]:
         yield from _wrapped(f"not told: {gap.what}: {gap.why} ({gap.remedy})", "  ", "    ")
 
 
-def _figure(figure: Figure, numbers: dict[Source, int]) -> Iterator[str]:
+def _figure(figure: Figure, numbers: dict[Citation, int]) -> Iterator[str]:
     about = f" ({figure.about.replace('_', '-')})" if figure.about else ""
     marks = "".join(f"[{numbers.setdefault(source, len(numbers) + 1)}]" for source in figure.sources)
     yield f"    {figure.title + about:<66} {value(figure)}"

@@ -9,12 +9,12 @@ from typing import Final
 
 from policies.model.spec import Slo
 from simulators.backtest.engines import slower
-from simulators.cost.evidence import Requests, Seen
-from simulators.cost.figures import Basis, Known, Source, sources
+from simulators.cost.evidence import RequestEvidence, WorkloadEvidence
+from simulators.cost.figures import Basis, Citation, Known, sources
 from simulators.cost.goodput import REQUESTS, Goodput, goodput, hitting, sample
-from simulators.cost.offers import Engine
+from simulators.cost.offers import OfferedEngine
 from simulators.engine.models.service import ServiceModel
-from simulators.world.traffic.trace import Trace
+from simulators.world.traffic.trace import RequestTrace
 
 LONGER: Final = (1.09, 1.34)
 """Real engines took 9 to 34 % longer than the GPU's time alone (the catalogue's own check of its engine times)."""
@@ -38,10 +38,10 @@ class Rated:
 class Trial:
     """Requests as they came, some drawn from them, and what was promised."""
 
-    requests: Requests
+    requests: RequestEvidence
     slo: Slo
-    promise: Source
-    drawn: Trace
+    promise: Citation
+    drawn: RequestTrace
     seed: int
 
     def rate(self, model: ServiceModel) -> Goodput:
@@ -54,7 +54,7 @@ class Trial:
             model, sample(hitting(self.requests.trace, share), self.seed, len(self.drawn)), self.slo, self.seed
         )
 
-    def rated(self, engine: Engine) -> Rated:
+    def rated(self, engine: OfferedEngine) -> Rated:
         """The same of an engine, with what is known of how far its model is off."""
         if not engine.gpu_alone:
             return Rated(self.rate(engine.model), engine.model)
@@ -63,10 +63,10 @@ class Trial:
         least, most = (self.rate(slower(engine.model, factor)).rps for factor in (high, low))
         return Rated(self.rate(likely), likely, least, most, TYPICAL)
 
-    def rests(self, engine: Engine) -> tuple[Source, ...]:
+    def rests(self, engine: OfferedEngine) -> tuple[Citation, ...]:
         """What a rate rests on."""
         drawn = f"engines alone, on {len(self.drawn):,} requests drawn from those that came, as a Poisson stream"
-        return sources(Source(Basis.SIMULATED, drawn), engine.source, *self.requests.sources, self.promise)
+        return sources(Citation(Basis.SIMULATED, drawn), engine.source, *self.requests.sources, self.promise)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Ready:
     """An offer of which all is known that its cost depends on: model, price, and what it carries."""
 
     name: str
-    engine: Engine
+    engine: OfferedEngine
     price: Known
     rated: Rated
 
@@ -83,20 +83,20 @@ class Ready:
         return self.rated.rate
 
 
-def trial(seen: Seen, seed: int, count: int = REQUESTS) -> Trial | None:
+def trial(seen: WorkloadEvidence, seed: int, count: int = REQUESTS) -> Trial | None:
     """The trial on so many requests; None where requests are not known or nothing is promised."""
     if seen.requests is None or seen.slo is None or seen.promise is None:
         return None
     return Trial(seen.requests, seen.slo, seen.promise, sample(seen.requests.trace, seed, count), seed)
 
 
-def rates(seen: Seen, tried: Trial | None) -> Mapping[str, Rated]:
+def rates(seen: WorkloadEvidence, tried: Trial | None) -> Mapping[str, Rated]:
     """What a replica of each offer carries, where its model is known."""
     known = {name: offer.engine for name, offer in seen.offers.items() if offer.engine is not None}
     return {} if tried is None else {name: tried.rated(engine) for name, engine in known.items()}
 
 
-def ready(seen: Seen, found: Mapping[str, Rated]) -> Mapping[str, Ready]:
+def ready(seen: WorkloadEvidence, found: Mapping[str, Rated]) -> Mapping[str, Ready]:
     """The offers of which all is known, and on which the promise can be kept."""
     made = {}
     for name, offer in seen.offers.items():

@@ -20,16 +20,16 @@ from simulators.engine.models.service import PS_PER_S
 from simulators.experiments import statistics
 from simulators.experiments.contenders.contenders import Contender
 from simulators.experiments.invariants import InvariantBroken
-from simulators.experiments.results import Requests, Summary, summarize
-from simulators.experiments.run import Progress, Run, replaying, simulate, traffic_of
+from simulators.experiments.results import CountedRequests, ResultSummary, summarize
+from simulators.experiments.run import Progress, SimulationRun, replaying, simulate, traffic_of
 from simulators.experiments.statistics import LEVEL, Difference, Estimate
 from simulators.reporting.run_data import Sheet, sheet
 from simulators.world.traffic.shapes import Poisson
-from simulators.world.traffic.trace import Trace
+from simulators.world.traffic.trace import RequestTrace
 
 REPLICATIONS: Final = 5
 """Enough for an interval, and for the range of five to hold the median in 94 of 100 cases; tails want 20."""
-MEASURES: Final[Mapping[str, Callable[[Summary], float]]] = {
+MEASURES: Final[Mapping[str, Callable[[ResultSummary], float]]] = {
     "cost_usd": lambda s: s.cost_usd,
     "attainment": lambda s: s.attainment.get("all", math.nan),
 }
@@ -45,7 +45,7 @@ class Replication:
     undercut while the SLO's target is met.
     """
 
-    summary: Summary
+    summary: ResultSummary
     unsettled_s: float | None = None
     bound_usd: float | None = None
     sheet: Sheet | None = None
@@ -99,7 +99,7 @@ class Comparison:
         """All but the oracle, which is no policy: nobody can choose it."""
         return [name for name in self.runs if name != self.oracle]
 
-    def values(self, name: str, measure: Callable[[Summary], float]) -> list[float]:
+    def values(self, name: str, measure: Callable[[ResultSummary], float]) -> list[float]:
         """A figure of a contender, one value a seed."""
         return [measure(r.summary) for r in self.runs[name]]
 
@@ -137,7 +137,7 @@ class Comparison:
 def compare(  # noqa: PLR0913 - what is compared, and how it is to be done
     contenders: Sequence[Contender],
     seeds: Sequence[int],
-    trace: Trace | None = None,
+    trace: RequestTrace | None = None,
     *,
     jobs: int = 1,
     sheets: bool = False,
@@ -166,7 +166,7 @@ def compare(  # noqa: PLR0913 - what is compared, and how it is to be done
     )
 
 
-Asked = tuple[Contender, int, Trace | None, bool]
+Asked = tuple[Contender, int, RequestTrace | None, bool]
 
 
 def _here(asked: Sequence[Asked], progress: Progress) -> list[Replication]:
@@ -213,9 +213,9 @@ def _replicate(asked: Asked, progress: Progress = lambda _: None) -> Replication
     )
 
 
-def _unsettled_s(run: Run) -> float:
+def _unsettled_s(run: SimulationRun) -> float:
     """How long after the warm-up the times to first token were not yet those of a steady state. Seconds."""
-    requests = Requests(run)
+    requests = CountedRequests(run)
     told = np.isfinite(requests.ttft_s)
     dropped = statistics.warm_up(requests.ttft_s[told])
     if dropped < 0:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from scaler.controller import Controller
-from scaler.quota_ledger import Ledger
+from scaler.quota_ledger import QuotaLedger
 from simulators.world.ports import SimulatedClock
 
 
@@ -34,10 +34,10 @@ class Lane:
 
 
 @dataclass(slots=True)
-class Held:
+class PeakUsage:
     """The most GPUs and USD per hour that the fleet held at a time, as the ledger counts them after each turn."""
 
-    ledger: Ledger | None
+    ledger: QuotaLedger | None
     most: dict[str, float] = field(default_factory=dict)
 
     def note(self) -> None:

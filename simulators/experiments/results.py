@@ -14,20 +14,20 @@ from numpy.typing import NDArray
 from policies.model import Result
 from simulators.engine.kernel import layout
 from simulators.engine.models.service import PS_PER_S
-from simulators.experiments.run import Run
+from simulators.experiments.run import SimulationRun
 from simulators.experiments.warnings import cautions
 from simulators.world.infrastructure.billing import PARTS, Bill, runs
-from simulators.world.infrastructure.events import Kind
+from simulators.world.infrastructure.events import NodeEventKind
 from simulators.world.infrastructure.units import COST_PER_MICRO_USD, MICRO_PER_USD
 
 Floats = NDArray[np.float64]
 QUANTILES: Final = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 
 
-class Requests:
+class CountedRequests:
     """The requests of a run that count: those that arrived after the warm-up. Columns, one row a request."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: SimulationRun) -> None:
         kernel = run.world.kernel
         arrived = int(kernel.world[layout.ARRIVED])
         warm_ps = round(run.case.scenario.warm_up_s * PS_PER_S)
@@ -92,7 +92,7 @@ class Requests:
 
 
 @dataclass(frozen=True, slots=True)
-class Latency:
+class LatencySummary:
     """One latency over the requests it is told for, in seconds; NaN where there are none."""
 
     mean: float
@@ -102,15 +102,15 @@ class Latency:
     p99: float
 
     @staticmethod
-    def of(values: Floats) -> Latency:
+    def of(values: Floats) -> LatencySummary:
         told = values[np.isfinite(values)]
         if not told.size:
-            return Latency(*[float("nan")] * 5)
-        return Latency(float(told.mean()), *(float(q) for q in np.quantile(told, list(QUANTILES.values()))))
+            return LatencySummary(*[float("nan")] * 5)
+        return LatencySummary(float(told.mean()), *(float(q) for q in np.quantile(told, list(QUANTILES.values()))))
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class ResultSummary:
     """The figures of a run. Requests and tokens are those after the warm-up, all else is of the whole run.
 
     TTFT is of the requests that got a first token, ITL and e2e of finished ones; attainment is of all that arrived.
@@ -132,9 +132,9 @@ class Summary:
     streams_cut: int
     attainment: Mapping[str, float]
     slo_met: bool
-    ttft_s: Latency
-    itl_s: Latency
-    e2e_s: Latency
+    ttft_s: LatencySummary
+    itl_s: LatencySummary
+    e2e_s: LatencySummary
     token_gap_s: Mapping[str, float]
     output_tokens_per_s: float
     replicas_mean: float
@@ -160,9 +160,9 @@ class Summary:
         return dataclasses.asdict(self)
 
 
-def summarize(run: Run) -> Summary:
+def summarize(run: SimulationRun) -> ResultSummary:
     """The figures of a run."""
-    requests, world, line = Requests(run), run.world, run.timeline
+    requests, world, line = CountedRequests(run), run.world, run.timeline
     bills = [pool.bill(world.now_ps, world.kernel.occupied_ps) for pool in world.pools.values()]
     total = sum(b.total for b in bills)
     finished = int(requests.finished.sum())
@@ -173,7 +173,7 @@ def summarize(run: Run) -> Summary:
     attainment = {name: float(kept.mean()) for name, kept in requests.met.items()} if len(requests) else {}
     codes = (layout.REJECTED, layout.TIMED_OUT, layout.LOST, layout.DEAD_LETTER)
     rejected, timed_out, lost, dead = (requests.fate(c) for c in codes)
-    return Summary(
+    return ResultSummary(
         scenario=run.case.scenario.scenario,
         policy=run.case.workload.name,
         seed=run.seed,
@@ -189,9 +189,9 @@ def summarize(run: Run) -> Summary:
         streams_cut=world.cut,
         attainment=attainment,
         slo_met=bool(attainment) and attainment["all"] >= run.case.scenario.slo.share,
-        ttft_s=Latency.of(requests.ttft_s),
-        itl_s=Latency.of(requests.itl_s),
-        e2e_s=Latency.of(requests.e2e_s),
+        ttft_s=LatencySummary.of(requests.ttft_s),
+        itl_s=LatencySummary.of(requests.itl_s),
+        e2e_s=LatencySummary.of(requests.e2e_s),
         token_gap_s=token_gaps(world.kernel.gaps),
         output_tokens_per_s=tokens / requests.span_s if tokens else 0.0,
         replicas_mean=float(desired.mean()) if desired.size else 0.0,
@@ -204,7 +204,7 @@ def summarize(run: Run) -> Summary:
         usd_per_million_tokens=usd(total) / tokens * 1e6 if tokens else float("nan"),
         scale_ups=int((steps > 0).sum()),
         scale_downs=int((steps < 0).sum()),
-        interruptions=sum(e.kind is Kind.INTERRUPTED for pool in world.pools.values() for e in pool.events),
+        interruptions=sum(e.kind is NodeEventKind.INTERRUPTED for pool in world.pools.values() for e in pool.events),
         refused=sum(n for result, n in line.results.items() if result.refused and result is not Result.CONFLICT),
         blind_turns=line.blind,
         turns=len(line.at_s),
@@ -225,7 +225,7 @@ def _by_market(bills: list[Bill]) -> dict[str, float]:
     return {market: usd(sum(b.total for b in bills if b.market == market)) for market in markets}
 
 
-def node_hours(run: Run) -> float:
+def node_hours(run: SimulationRun) -> float:
     """Hours of nodes that ran, whatever for."""
     now_ps = run.world.now_ps
     spans = (b - a for p in run.world.pools.values() for n in p.ledger.nodes for a, b in runs(n, now_ps))

@@ -17,7 +17,7 @@ from policies.history.ticks import History
 from policies.model import PoolName, Result, Tick
 from scaler.config.load import workload_from
 from scaler.controller import Controller
-from scaler.quota_ledger import Ledger
+from scaler.quota_ledger import QuotaLedger
 from simulators.engine.kernel.event_loop import Router
 from simulators.engine.models.service import PS_PER_S, ServiceModel
 from simulators.experiments import concurrent_runs
@@ -28,7 +28,7 @@ from simulators.world.infrastructure.market import PoolOffer
 from simulators.world.telemetry import Telemetry
 from simulators.world.traffic.generate import TraceFile
 from simulators.world.traffic.rng import streams
-from simulators.world.traffic.trace import Trace, TraceError
+from simulators.world.traffic.trace import RequestTrace, TraceError
 from simulators.world.world import MAX_S, World
 
 ROUND_S: Final = 600.0
@@ -66,7 +66,7 @@ class Timeline:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class SimulationRun:
     """A run that has ended: the world as it was left, what the turns decided, and what it was made from.
 
     `beside` are those that ran at the same time, `most_held` the most GPUs and USD per hour that all of them held.
@@ -74,10 +74,10 @@ class Run:
 
     case: Case
     seed: int
-    trace: Trace
+    trace: RequestTrace
     world: World
     timeline: Timeline
-    beside: tuple[Run, ...] = ()
+    beside: tuple[SimulationRun, ...] = ()
     most_held: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -85,7 +85,7 @@ class Run:
         return self.world.now_ps / PS_PER_S
 
 
-def traffic_of(case: Case, seed: int) -> Trace:
+def traffic_of(case: Case, seed: int) -> RequestTrace:
     """The scenario's requests under a seed. Raises `TraceError` where there are none."""
     s = case.scenario
     if s.end_s > MAX_S:
@@ -93,17 +93,17 @@ def traffic_of(case: Case, seed: int) -> Trace:
     expected = s.traffic.rate_rps(np.linspace(0.0, s.end_s, 1000)).mean() * s.end_s
     if expected > MAX_REQUESTS:
         raise TraceError(f"traffic: about {expected:.3g} requests, and at most {MAX_REQUESTS:,} {REMEDY}")
-    trace: Trace = s.traffic.requests(streams(seed), 0.0, s.end_s)
+    trace: RequestTrace = s.traffic.requests(streams(seed), 0.0, s.end_s)
     return checked(trace).hitting(s.prefix_hit_share)
 
 
-def replaying(case: Case, trace: Trace) -> Case:
+def replaying(case: Case, trace: RequestTrace) -> Case:
     """The case with a trace's length in the place of its own traffic's."""
     traffic = TraceFile(file=trace.name, end_s=max(trace.duration_s, 0.001))
     return dataclasses.replace(case, scenario=dataclasses.replace(case.scenario, traffic=traffic))
 
 
-def checked(trace: Trace) -> Trace:
+def checked(trace: RequestTrace) -> RequestTrace:
     """The trace, if it can be simulated. Raises `TraceError`."""
     if not len(trace):
         raise TraceError(f"{trace.name}: no request arrives: nothing to simulate")
@@ -114,7 +114,7 @@ def checked(trace: Trace) -> Trace:
     return trace
 
 
-def begin(case: Case, seed: int, trace: Trace) -> World:
+def begin(case: Case, seed: int, trace: RequestTrace) -> World:
     """The case's world, at its start."""
     s = case.scenario
     queue, router = s.queue, s.router
@@ -138,7 +138,7 @@ def begin(case: Case, seed: int, trace: Trace) -> World:
     return world
 
 
-def ends_s(case: Case, trace: Trace) -> float:
+def ends_s(case: Case, trace: RequestTrace) -> float:
     """When the run ends: with the traffic, unless the scenario says when, and after it has settled."""
     s = case.scenario
     length_s = trace.duration_s if s.duration_s is None else s.duration_s
@@ -158,12 +158,12 @@ def _initial(case: Case) -> Mapping[PoolName, int]:
 def simulate(  # noqa: PLR0913 - what is run, and who is told
     case: Case,
     seed: int,
-    trace: Trace,
+    trace: RequestTrace,
     *,
     record: Sequence[Callable[[Tick], None]] = (),
     progress: Progress = lambda _: None,
-    begun: Callable[[Run], None] = lambda _: None,
-) -> Run:
+    begun: Callable[[SimulationRun], None] = lambda _: None,
+) -> SimulationRun:
     """Run a case to its end, and those beside it to theirs; `record` is told of the turns of all of them.
 
     `begun` gets the case's run before its first turn, to look at it from `record` while it goes on. The same case, seed
@@ -172,11 +172,11 @@ def simulate(  # noqa: PLR0913 - what is run, and who is told
     s = case.scenario
     others = [(other, _seed_of(other, seed)) for other in case.beside]
     told = [(case, seed, trace), *((other, own, traffic_of(other, own)) for other, own in others)]
-    ledger = Ledger(s.fleet) if case.beside or s.fleet.limits else None
-    runs = [Run(c, own, requests, begin(c, own, requests), Timeline(s.epoch_s)) for c, own, requests in told]
+    ledger = QuotaLedger(s.fleet) if case.beside or s.fleet.limits else None
+    runs = [SimulationRun(c, own, requests, begin(c, own, requests), Timeline(s.epoch_s)) for c, own, requests in told]
     begun(runs[0])
     driven = [_lane(run, ledger, record) for run in runs]
-    held = concurrent_runs.Held(ledger)
+    held = concurrent_runs.PeakUsage(ledger)
     with contextlib.closing(asyncio.new_event_loop()) as loop:  # asyncio.run would take Ctrl-C for itself, and wait
         loop.run_until_complete(concurrent_runs.drive(driven, held.note, progress))
     for run, lane in zip(runs, driven, strict=True):
@@ -191,7 +191,9 @@ def _seed_of(case: Case, seed: int) -> int:
     return int.from_bytes(digest[:7], "big")
 
 
-def _lane(run: Run, ledger: Ledger | None, record: Sequence[Callable[[Tick], None]]) -> concurrent_runs.Lane:
+def _lane(
+    run: SimulationRun, ledger: QuotaLedger | None, record: Sequence[Callable[[Tick], None]]
+) -> concurrent_runs.Lane:
     """The daemon's controller over a run's world."""
     s, spec = run.case.scenario, run.case.workload.spec
     clock = ports.SimulatedClock(run.world)
@@ -208,7 +210,7 @@ def _lane(run: Run, ledger: Ledger | None, record: Sequence[Callable[[Tick], Non
     return concurrent_runs.Lane(Controller(setup, clock, history, tell), clock, s.epoch_s, ends_s(run.case, run.trace))
 
 
-def alone(model: ServiceModel, replicas: int, trace: Trace, seed: int) -> Run:
+def alone(model: ServiceModel, replicas: int, trace: RequestTrace, seed: int) -> SimulationRun:
     """The engines by themselves at a fixed size, until every request has ended: no controller, and nothing to pay."""
     pool = PoolName("engines")
     document = {
@@ -233,4 +235,6 @@ def alone(model: ServiceModel, replicas: int, trace: Trace, seed: int) -> Run:
         end_s = min(end_s + ROUND_S, MAX_S)
         world.run_until(round(end_s * PS_PER_S))
     check(world)
-    return Run(case, seed, trace, world, Timeline(scenario.epoch_s, [0.0], [float("nan")], [replicas], [replicas]))
+    return SimulationRun(
+        case, seed, trace, world, Timeline(scenario.epoch_s, [0.0], [float("nan")], [replicas], [replicas])
+    )

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 from policies.model import PoolName
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from policies.model.spec import NAME, Slo
-from policies.quota.fleet_quota import Fleet
+from policies.quota.fleet_quota import FleetLimits
 from scaler.config import checks, limits
 from scaler.config.document import Document
 from scaler.config.document import read as read_yaml
@@ -25,10 +25,10 @@ from simulators.engine.models.service import ServiceModel
 from simulators.experiments import spec_loader
 from simulators.experiments.spec_loader import Chosen
 from simulators.world import ports
-from simulators.world.faults import Weather
+from simulators.world.faults import FaultSettings
 from simulators.world.infrastructure import supply
 from simulators.world.infrastructure.market import PoolOffer
-from simulators.world.queue import Queue
+from simulators.world.queue import SimulatedQueue
 from simulators.world.telemetry import Telemetry
 from simulators.world.traffic.generate import GENERATORS
 from simulators.world.world import MAX_S
@@ -48,10 +48,10 @@ MAX_REQUESTS: Final = 100_000_000
 class Scenario:
     """One simulated world and the workload that is to scale it."""
 
-    scenario: Annotated[str, Rule("The scenario's name.", pattern=NAME, example="chat-day")]
+    scenario: Annotated[str, FieldMetadata("The scenario's name.", pattern=NAME, example="chat-day")]
     workload: Annotated[
         str,
-        Rule(
+        FieldMetadata(
             "The workload's file, as the daemon reads it, relative to this one. Its sources and pools are simulated.",
             example="../workloads/chat.yaml",
         ),
@@ -59,45 +59,56 @@ class Scenario:
     traffic: Annotated[
         Any,
         Chosen(GENERATORS),
-        Rule("The requests: a generator, or a trace's file.", example={"kind": "poisson", "rate_rps": 10.0}),
+        FieldMetadata("The requests: a generator, or a trace's file.", example={"kind": "poisson", "rate_rps": 10.0}),
     ]
-    pools: Annotated[Mapping[PoolName, PoolOffer], Rule("What is offered, by the names of the workload's pools.")]
+    pools: Annotated[
+        Mapping[PoolName, PoolOffer], FieldMetadata("What is offered, by the names of the workload's pools.")
+    ]
     initial_replicas: Annotated[
-        Mapping[PoolName, int], Rule("Replicas that serve from the start, by pool; none given: the workload's minimum.")
+        Mapping[PoolName, int],
+        FieldMetadata("Replicas that serve from the start, by pool; none given: the workload's minimum."),
     ] = field(default_factory=dict)
     duration_s: Annotated[
-        float | None, Rule("How long to simulate; null: to the end of the traffic. Seconds.", gt=0, le=MAX_S)
+        float | None, FieldMetadata("How long to simulate; null: to the end of the traffic. Seconds.", gt=0, le=MAX_S)
     ] = None
     settle_s: Annotated[
-        float, Rule("How much longer it goes on, so that the last requests can end. Seconds.", ge=0, le=86400)
+        float, FieldMetadata("How much longer it goes on, so that the last requests can end. Seconds.", ge=0, le=86400)
     ] = 300.0
     warm_up_s: Annotated[
-        float, Rule("Requests that arrive before this are served but not counted. Seconds.", ge=0, le=MAX_S)
+        float, FieldMetadata("Requests that arrive before this are served but not counted. Seconds.", ge=0, le=MAX_S)
     ] = 0.0
-    start: Annotated[str, Rule("The date and time at which it begins, with an offset from UTC.")] = MONDAY
+    start: Annotated[str, FieldMetadata("The date and time at which it begins, with an offset from UTC.")] = MONDAY
     seed: Annotated[
-        int, Rule("Of all chance; the same seed gives the same journal, byte for byte.", ge=0, lt=2**63)
+        int, FieldMetadata("Of all chance; the same seed gives the same journal, byte for byte.", ge=0, lt=2**63)
     ] = 1
-    slo: Annotated[Slo, Rule("What users are promised.")] = field(default_factory=Slo)
-    router: Annotated[Router, Rule("How requests find a replica.")] = field(default_factory=Router)
+    slo: Annotated[Slo, FieldMetadata("What users are promised.")] = field(default_factory=Slo)
+    router: Annotated[Router, FieldMetadata("How requests find a replica.")] = field(default_factory=Router)
     queue: Annotated[
-        Queue | None, Rule("A cloud's queue before the replicas; null: a gateway hands requests over at once.")
+        SimulatedQueue | None,
+        FieldMetadata("A cloud's queue before the replicas; null: a gateway hands requests over at once."),
     ] = None
-    telemetry: Annotated[Telemetry, Rule("How the engines are scraped.")] = field(default_factory=Telemetry)
-    weather: Annotated[tuple[Weather, ...], Rule("What goes wrong between the daemon and the world.")] = ()
+    telemetry: Annotated[Telemetry, FieldMetadata("How the engines are scraped.")] = field(default_factory=Telemetry)
+    weather: Annotated[
+        tuple[FaultSettings, ...], FieldMetadata("What goes wrong between the daemon and the world.")
+    ] = ()
     fleet: Annotated[
-        Fleet, Rule("Limits that span its workload and those beside it, as the daemon's `fleet` has them.")
-    ] = field(default_factory=Fleet)
+        FleetLimits,
+        FieldMetadata("Limits that span its workload and those beside it, as the daemon's `fleet` has them."),
+    ] = field(default_factory=FleetLimits)
     beside: Annotated[
         tuple[str, ...],
-        Rule("Scenarios that run at the same time under the same limits, each in a world of its own: their files."),
+        FieldMetadata(
+            "Scenarios that run at the same time under the same limits, each in a world of its own: their files."
+        ),
     ] = ()
     prefix_hit_share: Annotated[
         float,
-        Rule("Share of each prompt that a prefix cache holds, where the traffic does not tell its hits.", ge=0, lt=1),
+        FieldMetadata(
+            "Share of each prompt that a prefix cache holds, where the traffic does not tell its hits.", ge=0, lt=1
+        ),
     ] = 0.0
     quantities: Annotated[
-        Mapping[str, str], Rule("The workload's own names of quantities, and what they are here.")
+        Mapping[str, str], FieldMetadata("The workload's own names of quantities, and what they are here.")
     ] = field(default_factory=dict)
 
     def problems(self) -> Iterator[tuple[str, str]]:
@@ -300,5 +311,5 @@ def _case(scenario: Scenario, workload: Workload, models: Mapping[str, ServiceMo
         kinds = [kind_of("source", s) for s in workload.spec.sources.values()]
         service = next((ports.QUEUES[k] for k in kinds if k in ports.QUEUES), None)
         if service is not None:
-            scenario = dataclasses.replace(scenario, queue=Queue(service=service))  # type: ignore[arg-type]
+            scenario = dataclasses.replace(scenario, queue=SimulatedQueue(service=service))  # type: ignore[arg-type]
     return Case(scenario, workload, models, pools, folder)

@@ -10,24 +10,24 @@ from numpy.typing import NDArray
 
 from simulators.engine.kernel import layout
 from simulators.engine.models.service import PS_PER_S, ServiceModel
-from simulators.experiments.run import Run
+from simulators.experiments.run import SimulationRun
 
 WINDOW_S: Final = 600.0
 """Work is summed up over so long: a shorter burst can wait in a queue, and need not be a mistake."""
 Floats = NDArray[np.float64]
 
 
-def cautions(run: Run) -> tuple[str, ...]:
+def cautions(run: SimulationRun) -> tuple[str, ...]:
     """Everything that makes a run's figures mean less than they seem to."""
     return tuple(text for tell in CAUTIONS for text in tell(run))
 
 
-def _repaired(run: Run) -> Iterator[str]:
+def _repaired(run: SimulationRun) -> Iterator[str]:
     if run.trace.repairs:
         yield f"the trace was mended: {'; '.join(f'{what}: {n:,}' for what, n in run.trace.repairs.items())}"
 
 
-def _fits(run: Run) -> NDArray[np.bool_]:
+def _fits(run: SimulationRun) -> NDArray[np.bool_]:
     """Which requests the largest KV cache holds: prompt, output and the token being made, in whole blocks."""
     counts = run.world.kernel.counts
     block = next(iter(run.case.models.values())).block_tokens
@@ -37,7 +37,7 @@ def _fits(run: Run) -> NDArray[np.bool_]:
     return fits
 
 
-def _too_long(run: Run) -> Iterator[str]:
+def _too_long(run: SimulationRun) -> Iterator[str]:
     found = int((~_fits(run)).sum())
     if found:
         most = max(model.kv_tokens for model in run.case.models.values())
@@ -47,7 +47,7 @@ def _too_long(run: Run) -> Iterator[str]:
         )
 
 
-def _too_much(run: Run) -> Iterator[str]:
+def _too_much(run: SimulationRun) -> Iterator[str]:
     kernel = run.world.kernel
     rows = np.flatnonzero(_fits(run) & (kernel.times[:, layout.ARRIVAL] <= run.world.now_ps))
     if not len(rows):
@@ -78,7 +78,7 @@ def work_s(model: ServiceModel, counts: NDArray[np.int32]) -> Floats:
     return least + kv + model.attn_pair_s * pairs
 
 
-def most_replicas(run: Run) -> int:
+def most_replicas(run: SimulationRun) -> int:
     """As many as the workload's bounds, quotas and constant capacities ever allow."""
     spec, total = run.case.workload.spec, 0
     for name, pool in spec.pools.items():
@@ -90,13 +90,13 @@ def most_replicas(run: Run) -> int:
     return min(spec.max_replicas, total)
 
 
-def _uncounted(run: Run) -> Iterator[str]:
+def _uncounted(run: SimulationRun) -> Iterator[str]:
     warm_up_s = run.case.scenario.warm_up_s
     if run.trace.duration_s < warm_up_s:
         yield f"every request arrives before warm_up_s, {warm_up_s:g}: none is counted"
 
 
-def _unfinished(run: Run) -> Iterator[str]:
+def _unfinished(run: SimulationRun) -> Iterator[str]:
     kernel = run.world.kernel
     arrived = int(kernel.world[layout.ARRIVED])
     late = len(run.trace) - arrived
@@ -107,7 +107,7 @@ def _unfinished(run: Run) -> Iterator[str]:
         yield f"{left:,} requests had not ended when the run did: a longer settle_s may let them"
 
 
-def _other_windows(run: Run) -> Iterator[str]:
+def _other_windows(run: SimulationRun) -> Iterator[str]:
     told_s = run.case.scenario.telemetry.rate_window_s
     for name, policy in run.case.workload.spec.policies.items():
         window_s = getattr(policy, "rate_window_s", told_s)

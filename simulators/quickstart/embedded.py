@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from policies.model import Absent, Fresh, PoolName, PoolStatus, WorkloadName
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from policies.model.spec import NAME, Pool, Target
 from scaler.ports import Context
 from scaler.registry import did_you_mean
@@ -47,10 +47,10 @@ ENGINES: Final = (
 MODEL: Final = "llama-3.1-8b-h100-vllm"
 NONE: Final = Phase(median_s=0.0)
 
-WorldName = Annotated[str, Rule("The embedded world; sources and pools of one name share it.", pattern=NAME)]
+WorldName = Annotated[str, FieldMetadata("The embedded world; sources and pools of one name share it.", pattern=NAME)]
 Seed = Annotated[
     int,
-    Rule(
+    FieldMetadata(
         "Of all chance in the world, as the first adapter of it says; the same seed gives the same world.",
         ge=0,
         lt=2**63,
@@ -63,23 +63,24 @@ class Traffic:
     """How requests arrive, by the time since the world began. Every week of it begins anew."""
 
     shape: Annotated[
-        Literal["daily", "batches"], Rule("daily: a day's wave and a flash crowd; batches: a burst, then nothing.")
+        Literal["daily", "batches"],
+        FieldMetadata("daily: a day's wave and a flash crowd; batches: a burst, then nothing."),
     ] = "daily"
     mean_rps: Annotated[
-        float, Rule("Mean rate of the wave, or rate within a batch. Requests a second.", ge=0, le=100)
+        float, FieldMetadata("Mean rate of the wave, or rate within a batch. Requests a second.", ge=0, le=100)
     ] = 10.0
-    swing: Annotated[float, Rule("Share of the mean by which the day's wave swings.", ge=0, le=1)] = 0.6
+    swing: Annotated[float, FieldMetadata("Share of the mean by which the day's wave swings.", ge=0, le=1)] = 0.6
     crowd_at_s: Annotated[
-        float, Rule("When the flash crowd begins to gather, after the world's start. Seconds.", ge=0)
+        float, FieldMetadata("When the flash crowd begins to gather, after the world's start. Seconds.", ge=0)
     ] = 600.0
-    crowd_s: Annotated[float, Rule("How long it stays once it is there. Seconds.", ge=0)] = 600.0
-    crowd_factor: Annotated[float, Rule("How many times the usual rate it brings; 1: no crowd comes.", ge=1, le=10)] = (
-        3.0
-    )
-    every_s: Annotated[float, Rule("From one batch to the next. Seconds.", gt=0)] = 1800.0
-    batch_s: Annotated[float, Rule("How long a batch arrives. Seconds.", gt=0)] = 300.0
-    prompt_tokens: Annotated[float, Rule("Mean length of a prompt. Tokens.", ge=1, le=16384)] = 1000.0
-    output_tokens: Annotated[float, Rule("Mean length of an output. Tokens.", ge=1, le=4096)] = 200.0
+    crowd_s: Annotated[float, FieldMetadata("How long it stays once it is there. Seconds.", ge=0)] = 600.0
+    crowd_factor: Annotated[
+        float, FieldMetadata("How many times the usual rate it brings; 1: no crowd comes.", ge=1, le=10)
+    ] = 3.0
+    every_s: Annotated[float, FieldMetadata("From one batch to the next. Seconds.", gt=0)] = 1800.0
+    batch_s: Annotated[float, FieldMetadata("How long a batch arrives. Seconds.", gt=0)] = 300.0
+    prompt_tokens: Annotated[float, FieldMetadata("Mean length of a prompt. Tokens.", ge=1, le=16384)] = 1000.0
+    output_tokens: Annotated[float, FieldMetadata("Mean length of an output. Tokens.", ge=1, le=4096)] = 200.0
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.batch_s >= self.every_s:
@@ -112,13 +113,16 @@ class EmbeddedSource:
     world: WorldName = "demo"
     offers: Annotated[
         Literal["queue", "engines"],
-        Rule("Which side is read: the queue's approximate counts, or the engines' metrics, scraped every 15 s."),
+        FieldMetadata(
+            "Which side is read: the queue's approximate counts, or the engines' metrics, scraped every 15 s."
+        ),
     ] = "queue"
     seed: Seed = 1
     traffic: Annotated[
-        Traffic | None, Rule("How requests arrive; null: as another source of this world says, or else as by default.")
+        Traffic | None,
+        FieldMetadata("How requests arrive; null: as another source of this world says, or else as by default."),
     ] = None
-    max_age_s: Annotated[float, Rule("Older readings are stale. Seconds.", gt=0)] = 60.0
+    max_age_s: Annotated[float, FieldMetadata("Older readings are stale. Seconds.", gt=0)] = 60.0
 
     def quantities(self) -> Mapping[str, float]:
         return dict.fromkeys(QUEUE if self.offers == "queue" else ENGINES, self.max_age_s)
@@ -162,19 +166,25 @@ class EmbeddedPool(Pool):
     world: WorldName = "demo"
     seed: Seed = 1
     model: Annotated[
-        str, Rule("The replicas' service model, by its name in the catalogue (simulators/models/data).")
+        str, FieldMetadata("The replicas' service model, by its name in the catalogue (simulators/models/data).")
     ] = MODEL
     price_usd_per_hour: Annotated[
-        float, Rule("A replica's price; the default is an H100's on demand (AWS p5.4xlarge). USD per hour.", ge=0)
+        float,
+        FieldMetadata("A replica's price; the default is an H100's on demand (AWS p5.4xlarge). USD per hour.", ge=0),
     ] = 6.88
-    market: Annotated[Literal["reserved", "on_demand", "spot"], Rule("How its nodes are bought.")] = "on_demand"
-    capacity: Annotated[int | None, Rule("Nodes that can be had at once; null: no limit.", ge=0)] = None
+    market: Annotated[Literal["reserved", "on_demand", "spot"], FieldMetadata("How its nodes are bought.")] = (
+        "on_demand"
+    )
+    capacity: Annotated[int | None, FieldMetadata("Nodes that can be had at once; null: no limit.", ge=0)] = None
     losses_per_node_hour: Annotated[
-        float, Rule("Each node's rate of being interrupted (spot) or failing (else). Per node and hour.", ge=0, le=3600)
+        float,
+        FieldMetadata(
+            "Each node's rate of being interrupted (spot) or failing (else). Per node and hour.", ge=0, le=3600
+        ),
     ] = 0.0
     start_up_s: Annotated[
         float,
-        Rule(
+        FieldMetadata(
             "Median time from asked for to serving; the default is a warm compile cache and a streamed image (fleet"
             " catalogue). Seconds.",
             gt=0,
@@ -182,9 +192,9 @@ class EmbeddedPool(Pool):
         ),
     ] = 210.0
     start_up_sigma: Annotated[
-        float, Rule("Log-normal spread of that: the p95 is exp(1.645 sigma) medians.", ge=0, le=3)
+        float, FieldMetadata("Log-normal spread of that: the p95 is exp(1.645 sigma) medians.", ge=0, le=3)
     ] = 0.25
-    initial_replicas: Annotated[int, Rule("Replicas that serve from the start.", ge=0, le=1000)] = 1
+    initial_replicas: Annotated[int, FieldMetadata("Replicas that serve from the start.", ge=0, le=1000)] = 1
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.model not in (names := catalogue.names()):

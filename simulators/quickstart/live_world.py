@@ -24,13 +24,13 @@ from simulators.engine.models import catalogue
 from simulators.engine.models.service import PS_PER_S
 from simulators.quickstart.embedded import Traffic
 from simulators.world.infrastructure.market import PoolOffer
-from simulators.world.queue import Queue
+from simulators.world.queue import SimulatedQueue
 from simulators.world.telemetry import Telemetry
 from simulators.world.traffic.generate import CHUNK_S, Generator, Mix
 from simulators.world.traffic.lengths import Lengths
 from simulators.world.traffic.rng import streams, within
 from simulators.world.traffic.shapes import Daily, FlashCrowd, OnOff
-from simulators.world.traffic.trace import Trace
+from simulators.world.traffic.trace import RequestTrace
 from simulators.world.world import World
 
 ERA_S: Final = 7 * 86_400.0
@@ -114,7 +114,7 @@ class LiveWorld:
         self._epoch_s = 0.0
         self._era = 0
         self._made_s = 0.0
-        self._coming: Trace | None = None
+        self._coming: RequestTrace | None = None
 
     # --- opening
 
@@ -216,7 +216,7 @@ class LiveWorld:
             pools={name: offer for name, (offer, _) in self._pools.items()},
             initial_replicas=replicas,
             router=Router(limit=limit),
-            queue=Queue() if self._queued else None,
+            queue=SimulatedQueue() if self._queued else None,
             telemetry=Telemetry(),
             seed=int(self._rng("seed").integers(2**62)),
             epoch_s=self._epoch_s + self._era * self._era_s,
@@ -235,10 +235,10 @@ class LiveWorld:
         return world
 
 
-def unfinished(world: World) -> Trace:
+def unfinished(world: World) -> RequestTrace:
     """The requests that have come and not ended, in order of arrival, as if all came at time 0."""
     times, counts = world.kernel.times, world.kernel.counts
     rows = np.flatnonzero((times[:, layout.FINISH] == layout.OPEN) & (times[:, layout.ARRIVAL] >= 0))
     rows = rows[np.argsort(times[rows, layout.ARRIVAL], kind="stable")]
     prompt, output, cached = (counts[rows, column] for column in (layout.PROMPT, layout.OUTPUT, layout.CACHED))
-    return Trace(np.zeros(len(rows)), prompt, output, cached)
+    return RequestTrace(np.zeros(len(rows)), prompt, output, cached)

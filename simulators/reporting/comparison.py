@@ -10,14 +10,14 @@ import numpy as np
 
 from simulators.experiments import statistics
 from simulators.experiments.compare import MEASURES, Comparison, Contrast
-from simulators.experiments.results import Summary
+from simulators.experiments.results import ResultSummary
 from simulators.experiments.statistics import LEVEL, Estimate
 from simulators.reporting import html, table
 from simulators.reporting.table import dollars, seconds, share
 from simulators.reporting.text import percent
 from simulators.reporting.time_bins import rounded
 
-Figure = Callable[[Summary], float]
+Figure = Callable[[ResultSummary], float]
 Show = Callable[[float], str]
 
 

@@ -14,10 +14,10 @@ import numpy as np
 
 from simulators.engine.kernel import layout
 from simulators.engine.models.service import PS_PER_S
-from simulators.experiments.run import Run
+from simulators.experiments.run import SimulationRun
 from simulators.reporting.time_bins import Floats, covered, rounded, union
-from simulators.world.infrastructure.billing import Ledger, bill, runs
-from simulators.world.infrastructure.node_lifecycle import Node, State, Tier
+from simulators.world.infrastructure.billing import BillingLedger, bill, runs
+from simulators.world.infrastructure.node_lifecycle import NodeState, SimulatedNode, Tier
 from simulators.world.infrastructure.units import MICRO_PER_USD, to_s
 
 USES: Final = ("used", "idle", "starting", "draining", "lost", "headroom", "unused")
@@ -25,7 +25,7 @@ HOUR_S: Final = 3600.0
 Spans = list[tuple[int, int]]
 
 
-def by_use(run: Run, edges_s: Floats) -> dict[str, Floats]:
+def by_use(run: SimulationRun, edges_s: Floats) -> dict[str, Floats]:
     """What each use cost in each bin, USD. Uses that cost nothing are left out."""
     total = {use: np.zeros(len(edges_s) - 1) for use in USES}
     busy = _busy(run)
@@ -44,7 +44,7 @@ def by_use(run: Run, edges_s: Floats) -> dict[str, Floats]:
     return {use: cost for use, cost in found.items() if cost.any()}
 
 
-def by_market(run: Run, edges_s: Floats) -> dict[str, Floats]:
+def by_market(run: SimulationRun, edges_s: Floats) -> dict[str, Floats]:
     """What was paid in each market up to each edge, USD."""
     total: dict[str, Floats] = {}
     for pool in run.world.pools.values():
@@ -63,7 +63,7 @@ def _usd(spans: Spans, price: int, edges_s: Floats) -> Floats:
 
 
 def _spans(
-    ledger: Ledger, now_ps: int, busy: dict[int, tuple[Floats, Floats]]
+    ledger: BillingLedger, now_ps: int, busy: dict[int, tuple[Floats, Floats]]
 ) -> tuple[dict[tuple[str, int], Spans], dict[int, tuple[Floats, Floats]], int]:
     """When nodes were paid for, by use and price; when they worked while ready, by price; and the price of what is
     reserved. All that is ready stands under idle here."""
@@ -74,9 +74,9 @@ def _spans(
             continue
         price = ledger.prices[node.zone]
         for state, start_ps, end_ps in node.intervals(now_ps):
-            stopped = node.tier is Tier.STOPPED and state is State.RESTING
+            stopped = node.tier is Tier.STOPPED and state is NodeState.RESTING
             spans[_use(node, state), ledger.disk_price if stopped else price].append((start_ps, end_ps))
-            if state is State.READY and node.engine in busy:
+            if state is NodeState.READY and node.engine in busy:
                 starts, ends = busy[node.engine]
                 work[price].append((np.clip(starts, None, to_s(end_ps)), np.clip(ends, None, to_s(end_ps))))
     reserved = 0 if ledger.reserved is None else sum(map(int.__mul__, ledger.reserved, ledger.prices))
@@ -87,21 +87,21 @@ def _spans(
     return spans, joined, reserved
 
 
-def _use(node: Node, state: State) -> str:
-    if state is State.STARTING:
-        served = any(s is State.READY for _, s in node.moves)
-        return "lost" if node.state is State.GONE and not served else "starting"
-    return {State.READY: "idle", State.DRAINING: "draining"}.get(state, "headroom")
+def _use(node: SimulatedNode, state: NodeState) -> str:
+    if state is NodeState.STARTING:
+        served = any(s is NodeState.READY for _, s in node.moves)
+        return "lost" if node.state is NodeState.GONE and not served else "starting"
+    return {NodeState.READY: "idle", NodeState.DRAINING: "draining"}.get(state, "headroom")
 
 
-def _waived(ledger: Ledger, node: Node, now_ps: int) -> bool:
+def _waived(ledger: BillingLedger, node: SimulatedNode, now_ps: int) -> bool:
     """Whether the cloud does not charge for the node's run."""
     if not node.interrupted or len(runs(node, now_ps)) != 1:
         return False
     return bill(dataclasses.replace(ledger, nodes=[node]), now_ps, lambda _: 0).waived > 0
 
 
-def _busy(run: Run) -> dict[int, tuple[Floats, Floats]]:
+def _busy(run: SimulationRun) -> dict[int, tuple[Floats, Floats]]:
     """When each replica had requests: spans that do not overlap. Seconds."""
     kernel = run.world.kernel
     arrived = int(kernel.world[layout.ARRIVED])
@@ -120,7 +120,7 @@ def _busy(run: Run) -> dict[int, tuple[Floats, Floats]]:
     return found
 
 
-def _gone(run: Run) -> dict[int, int]:
+def _gone(run: SimulationRun) -> dict[int, int]:
     """When each replica that is gone went: what it still had ended there. Picoseconds."""
     nodes = (n for pool in run.world.pools.values() for n in pool.ledger.nodes)
-    return {n.engine: n.moves[-1][0] for n in nodes if n.engine >= 0 and n.state is State.GONE}
+    return {n.engine: n.moves[-1][0] for n in nodes if n.engine >= 0 and n.state is NodeState.GONE}

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 
 import yaml
 
-from simulators.experiments.run import Run
+from simulators.experiments.run import SimulationRun
 from simulators.reporting import html, plots, table, text
 from simulators.reporting.run_data import Sheet, sheet
 
 
-def page(runs: Sequence[tuple[str, Run]], found: Sequence[str] = ()) -> str:
+def page(runs: Sequence[tuple[str, SimulationRun]], found: Sequence[str] = ()) -> str:
     """The page, as HTML: equal for equal runs, whoever makes it. `found` are HTML parts to stand at its top."""
     return of_sheets([sheet(name, run) for name, run in runs], found)
 

@@ -13,11 +13,11 @@ import numpy as np
 
 from policies.model.spec import Slo
 from simulators.engine.models.service import PS_PER_S
-from simulators.experiments.results import Requests, Summary, summarize
-from simulators.experiments.run import Run
+from simulators.experiments.results import CountedRequests, ResultSummary, summarize
+from simulators.experiments.run import SimulationRun
 from simulators.reporting import cost_series
 from simulators.reporting.time_bins import Floats, edges, rounded
-from simulators.world.infrastructure.events import Kind
+from simulators.world.infrastructure.events import NodeEventKind
 from simulators.world.infrastructure.units import to_s
 
 LEVELS: Final = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
@@ -26,7 +26,7 @@ LATENCIES: Final = ("ttft", "itl", "e2e")
 
 
 @dataclass(frozen=True, slots=True)
-class Sizes:
+class ReplicaSeries:
     """Replicas over time: at each time, as the turn that began then found and decided it."""
 
     at_s: Floats
@@ -53,23 +53,23 @@ class Sheet:
     """
 
     name: str
-    summary: Summary
+    summary: ResultSummary
     slo: Slo
     edges_s: Floats
     rate_rps: Floats
     missed: Floats
     latency_s: Mapping[str, Mapping[str, Floats]]
     cdf_s: Mapping[str, Floats]
-    sizes: Sizes
+    sizes: ReplicaSeries
     marks: tuple[Mark, ...]
     cost_usd: Mapping[str, Floats]
     paid_usd: Mapping[str, Floats]
     made_from: Mapping[str, Any]
 
 
-def sheet(name: str, run: Run) -> Sheet:
+def sheet(name: str, run: SimulationRun) -> Sheet:
     """What there is to show of a run."""
-    requests, edges_s = Requests(run), edges(run.end_s)
+    requests, edges_s = CountedRequests(run), edges(run.end_s)
     values = {"ttft": requests.ttft_s, "itl": requests.itl_s, "e2e": requests.e2e_s}
     bins = np.searchsorted(requests.arrival_s, edges_s)
     counts = np.diff(bins)
@@ -109,7 +109,7 @@ def _cdf(values: Floats) -> Floats:
     return rounded(np.quantile(told, np.linspace(0, 1, CDF_POINTS + 1))) if told.size else np.zeros(0)
 
 
-def _sizes(run: Run, edges_s: Floats) -> Sizes:
+def _sizes(run: SimulationRun, edges_s: Floats) -> ReplicaSeries:
     """Each turn; of more turns than bins, in each bin the largest demand and size, and the fewest ready."""
     line = run.timeline
     at_s, demand = np.array(line.at_s, np.float64), np.array(line.demand, np.float64)
@@ -120,10 +120,10 @@ def _sizes(run: Run, edges_s: Floats) -> Sizes:
         at_s = at_s[firsts]
         demand, desired = np.fmax.reduceat(demand, firsts), np.fmax.reduceat(desired, firsts)
         ready = np.fmin.reduceat(ready, firsts)
-    return Sizes(rounded(at_s), rounded(demand), desired, ready)
+    return ReplicaSeries(rounded(at_s), rounded(demand), desired, ready)
 
 
-def _marks(run: Run, edges_s: Floats) -> tuple[Mark, ...]:
+def _marks(run: SimulationRun, edges_s: Floats) -> tuple[Mark, ...]:
     """What happened to the fleet without being asked for, and when the size was changed: once a bin and kind."""
     line = run.timeline
     found: dict[tuple[int, str], int] = {}
@@ -134,7 +134,7 @@ def _marks(run: Run, edges_s: Floats) -> tuple[Mark, ...]:
 
     for pool in run.world.pools.values():
         for event in pool.events:
-            if event.kind is not Kind.REBALANCE:
+            if event.kind is not NodeEventKind.REBALANCE:
                 note(to_s(event.at_ps), event.kind.value)
     for k in range(1, len(line.at_s)):
         before, after = line.desired[k - 1], line.desired[k]
@@ -143,7 +143,7 @@ def _marks(run: Run, edges_s: Floats) -> tuple[Mark, ...]:
     return tuple(Mark(float(edges_s[k]), what, count) for (k, what), count in sorted(found.items()))
 
 
-def _made_from(run: Run) -> dict[str, Any]:
+def _made_from(run: SimulationRun) -> dict[str, Any]:
     scenario = run.case.scenario
     return {
         "scenario": scenario.scenario,

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from simulators.experiments.results import Latency, Summary
+from simulators.experiments.results import LatencySummary, ResultSummary
 
-ROWS: Final[Sequence[tuple[str, Callable[[Summary], str]]]] = (
+ROWS: Final[Sequence[tuple[str, Callable[[ResultSummary], str]]]] = (
     ("requests", lambda s: f"{s.arrived:,}"),
     ("finished", lambda s: f"{s.finished:,}"),
     ("rejected, timed out", lambda s: f"{s.rejected + s.timed_out:,}"),
@@ -53,17 +53,17 @@ def seconds(value: float) -> str:
     return f"{value * 1000:.3g} ms" if value < 0.9995 else f"{value:,.3g} s" if value < 1000 else f"{value:,.0f} s"
 
 
-def spread(latency: Latency) -> str:
+def spread(latency: LatencySummary) -> str:
     return " / ".join(seconds(q) for q in (latency.p50, latency.p95, latency.p99))
 
 
-def cells(runs: Sequence[Summary]) -> list[tuple[str, list[str]]]:
+def cells(runs: Sequence[ResultSummary]) -> list[tuple[str, list[str]]]:
     """Every row's title and what it says of each run. Rows that say nothing in any run are left out."""
     found = [(title, [show(run) for run in runs]) for title, show in ROWS]
     return [(title, row) for title, row in found if not set(row) <= {"-", "0"}]
 
 
-def lines(runs: Sequence[Summary], names: Sequence[str]) -> Iterator[str]:
+def lines(runs: Sequence[ResultSummary], names: Sequence[str]) -> Iterator[str]:
     """The table."""
     return aligned(cells(runs), names)
 

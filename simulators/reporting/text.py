@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from policies.model.spec import Slo
-from simulators.experiments.results import Summary
+from simulators.experiments.results import ResultSummary
 from simulators.reporting.run_data import Sheet
 from simulators.reporting.table import dollars, seconds, share
 from simulators.world.traffic.describe import duration
@@ -22,7 +22,7 @@ def headline(sheet: Sheet) -> str:
     )
 
 
-def verdict(s: Summary, slo: Slo) -> str:
+def verdict(s: ResultSummary, slo: Slo) -> str:
     """The attainment against its target."""
     gap = abs(s.attainment["all"] - slo.share) * 100
     if s.slo_met:
@@ -70,7 +70,7 @@ def percent(value: float) -> str:
     return f"{round(100 * value, 9):.10g}%"
 
 
-def waste(s: Summary) -> str:
+def waste(s: ResultSummary) -> str:
     """What was paid and served nobody."""
     if not s.cost_usd:
         return "Nothing was paid."

@@ -14,18 +14,18 @@ from multiprocessing import connection
 from typing import Final, Protocol
 
 from simulators.tune.study_inputs import Bundle
-from simulators.tune.trial import Job, Outcome, play
+from simulators.tune.trial import Job, TrialOutcome, play
 
 DEATHS: Final = 3
 """A job whose process has died so often is not tried again: it takes more memory than there is."""
-Done = tuple[Job, Outcome]
+Done = tuple[Job, TrialOutcome]
 
 
 class EngineFailed(Exception):
     """The simulations cannot go on: why, and what to do."""
 
 
-class Engine(Protocol):
+class Executor(Protocol):
     """Runs jobs, somewhere. A job whose runner dies is run again, and is told of once."""
 
     def room(self) -> int:
@@ -41,7 +41,7 @@ class Engine(Protocol):
         """Forget what still runs."""
 
 
-OpenEngine = Callable[[Bundle], Engine]
+OpenEngine = Callable[[Bundle], Executor]
 """Makes an engine that has the bundle."""
 
 
@@ -51,7 +51,7 @@ class Local:
     def __init__(self, bundle: Bundle, jobs: int) -> None:
         self._bundle = bundle
         self._jobs = jobs
-        self._running: dict[Future[Outcome], Job] = {}
+        self._running: dict[Future[TrialOutcome], Job] = {}
         self._deaths: dict[Job, int] = {}
         self._pool = self._begun()
 
@@ -120,7 +120,7 @@ def _end_with_client() -> None:
         os._exit(1)
 
 
-def _do(job: Job) -> Outcome:
+def _do(job: Job) -> TrialOutcome:
     return play(_mine[0], job)
 
 

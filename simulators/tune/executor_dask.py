@@ -16,7 +16,7 @@ from typing import Any, Final
 from scaler.clock import stopwatch_s
 from simulators.tune.executor import Done, EngineFailed
 from simulators.tune.study_inputs import Bundle
-from simulators.tune.trial import Job, Outcome, play
+from simulators.tune.trial import Job, TrialOutcome, play
 
 PATIENCE_S: Final = 300.0
 """A scheduler that is started again, and a worker that is scheduled anew, are there within minutes, or not at all."""
@@ -93,10 +93,10 @@ class Dask:
             with contextlib.suppress(OSError, TimeoutError):  # a scheduler that is gone
                 self._client.close(timeout=CONNECT_S)
 
-    def _fetched(self, future: Any) -> Outcome | None:
+    def _fetched(self, future: Any) -> TrialOutcome | None:
         """A result; None if it went with its worker or the scheduler, and is to come again."""
         try:
-            outcome: Outcome = future.result(timeout=CONNECT_S)
+            outcome: TrialOutcome = future.result(timeout=CONNECT_S)
         except (asyncio.CancelledError, self._dask.CancelledError, TimeoutError, OSError):
             return None
         return outcome

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from simulators.tune.result import Importance
-from simulators.tune.study import Study, Tried
+from simulators.tune.study import CompletedTrial, Study
 
 LEAST: Final = 30
 """Fewer trials leave three in the best tenth: too few to tell anything by."""
@@ -29,7 +29,7 @@ def importance(study: Study) -> tuple[Importance, ...]:
     return tuple(sorted(found, key=lambda one: (-one.cost, one.path)))
 
 
-def _late(one: Tried) -> float:
+def _late(one: CompletedTrial) -> float:
     return one.figures.late_share
 
 

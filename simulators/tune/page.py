@@ -9,7 +9,7 @@ from typing import Any, Final
 from simulators.reporting import html
 from simulators.reporting.page import of_sheets
 from simulators.reporting.text import percent
-from simulators.tune.result import Result
+from simulators.tune.result import TuneResult
 from simulators.tune.space import Space, written
 from simulators.tune.text import HEAD, headline, label, notes, over_fitted, rows
 
@@ -17,7 +17,7 @@ DIGITS: Final = 6
 """Of a number in a plot: more would only make the page larger."""
 
 
-def page(result: Result, space: Space) -> str:
+def page(result: TuneResult, space: Space) -> str:
     """The page, as HTML: equal for equal results."""
     found = list(_parts(result, space))
     if result.sheets:
@@ -26,7 +26,7 @@ def page(result: Result, space: Space) -> str:
     return html.document(title, [html.tag("h1", html.text(title)), *found])
 
 
-def _parts(result: Result, space: Space) -> Iterator[str]:
+def _parts(result: TuneResult, space: Space) -> Iterator[str]:
     yield html.tag("p", html.text(headline(result)), "lead")
     yield from (html.tag("p", html.text(said), "muted") for said in notes(result))
     said = (
@@ -45,12 +45,12 @@ def _parts(result: Result, space: Space) -> Iterator[str]:
         yield html.plot(_importance(result), "tune-importance", "Which settings matter", meant)
 
 
-def _settings(result: Result, space: Space) -> Iterator[Sequence[str]]:
+def _settings(result: TuneResult, space: Space) -> Iterator[Sequence[str]]:
     for path, before in space.present.items():
         yield (path.removeprefix("."), written(before), *(written(p.settings[path]) for p in result.points))
 
 
-def _front(result: Result) -> Any:
+def _front(result: TuneResult) -> Any:
     made = html.figure(
         xaxis={"title": {"text": "USD a month"}},
         yaxis={"title": {"text": "share of requests late"}, "tickformat": ".2%", "rangemode": "tozero"},
@@ -92,7 +92,7 @@ def _front(result: Result) -> Any:
     return made
 
 
-def _importance(result: Result) -> Any:
+def _importance(result: TuneResult) -> Any:
     shown = result.importance[::-1]
     made = html.figure(
         xaxis={"title": {"text": "part"}, "tickformat": ".0%", "rangemode": "tozero"}, height=90 + 34 * len(shown)

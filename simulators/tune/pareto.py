@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from simulators.tune.objectives import figures
-from simulators.tune.study import FAR, Tried
+from simulators.tune.study import FAR, CompletedTrial
 
 POINTS: Final = 8
 """Of a front are proved and written: more would be a list, and not a choice."""
@@ -21,12 +21,12 @@ LEAST_PROMISE: Final = 1e-3
 """A front is drawn up to this share of late requests at the least, however strict the promise."""
 
 
-def front(tried: Sequence[Tried], allowed: float) -> list[Tried]:
+def front(tried: Sequence[CompletedTrial], allowed: float) -> list[CompletedTrial]:
     """Those that none undercuts in both, from cheap to dear; of those far outside the promise only the nearest to it.
 
     `allowed` is the share of requests that may be late.
     """
-    found: list[Tried] = []
+    found: list[CompletedTrial] = []
     for one in sorted(tried, key=lambda t: (t.figures.usd_per_month, t.figures.late_share, t.number)):
         if not found or one.figures.late_share < found[-1].figures.late_share:
             found.append(one)
@@ -34,7 +34,7 @@ def front(tried: Sequence[Tried], allowed: float) -> list[Tried]:
     return near or found[-1:]
 
 
-def knee(points: Sequence[Tried]) -> Tried | None:
+def knee(points: Sequence[CompletedTrial]) -> CompletedTrial | None:
     """Where a little less cost begins to take many more late requests; None where a front has no inside."""
     if len(points) < 3:
         return None
@@ -47,7 +47,7 @@ def knee(points: Sequence[Tried]) -> Tried | None:
     return points[best] if below[best] > 0 else None
 
 
-def choice(points: Sequence[Tried], allowed: float) -> Tried:
+def choice(points: Sequence[CompletedTrial], allowed: float) -> CompletedTrial:
     """The cheapest that keeps the promise on the search's traffic; where none does the one with the fewest late.
 
     The best of hundreds may keep it by luck: the proof is there to tell.
@@ -58,7 +58,7 @@ def choice(points: Sequence[Tried], allowed: float) -> Tried:
     return min(points, key=lambda p: p.figures.late_share)
 
 
-def picked(points: Sequence[Tried], allowed: float) -> list[Tried]:
+def picked(points: Sequence[CompletedTrial], allowed: float) -> list[CompletedTrial]:
     """Up to `POINTS` of a front: its ends, its knee, the choice, and others at even steps of cost."""
     if len(points) <= POINTS:
         return list(points)
@@ -72,7 +72,9 @@ def picked(points: Sequence[Tried], allowed: float) -> list[Tried]:
     return [p for p in points if p.number in kept]
 
 
-def left_out(tried: Sequence[Tried], allowed: float, stretches: int) -> list[tuple[int, Tried, Tried]]:
+def left_out(
+    tried: Sequence[CompletedTrial], allowed: float, stretches: int
+) -> list[tuple[int, CompletedTrial, CompletedTrial]]:
     """For each trace, what the others would have chosen: (its number, that trial, the trial on this trace alone)."""
     if stretches < 2:
         return []
@@ -85,7 +87,7 @@ def left_out(tried: Sequence[Tried], allowed: float, stretches: int) -> list[tup
     return found
 
 
-def _only(one: Tried, stretch: int, *, without: bool = False) -> Tried:
+def _only(one: CompletedTrial, stretch: int, *, without: bool = False) -> CompletedTrial:
     """A trial by one trace alone, or by all but that."""
     played = tuple(p for p in one.played if (p.stretch == stretch) != without)
-    return Tried(one.number, one.settings, played, figures(played))
+    return CompletedTrial(one.number, one.settings, played, figures(played))

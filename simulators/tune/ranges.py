@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 
 SCALARS: Final = (bool, int, float, str)
 
@@ -15,12 +15,12 @@ SCALARS: Final = (bool, int, float, str)
 class Range:
     """The values that a setting is tried with: from `low` to `high`, or one of `choices`."""
 
-    low: Annotated[float | None, Rule("The least value.", example=0.5)] = None
-    high: Annotated[float | None, Rule("The largest value.", example=2.0)] = None
-    log: Annotated[bool, Rule("Whether to search by factors (1, 2, 4) and not by steps (1, 2, 3).")] = False
-    whole: Annotated[bool, Rule("Whether only whole numbers make sense.")] = False
-    times: Annotated[bool, Rule("Whether low and high are times the present value.")] = False
-    choices: Annotated[tuple[Any, ...], Rule("Instead: these values and no others.")] = ()
+    low: Annotated[float | None, FieldMetadata("The least value.", example=0.5)] = None
+    high: Annotated[float | None, FieldMetadata("The largest value.", example=2.0)] = None
+    log: Annotated[bool, FieldMetadata("Whether to search by factors (1, 2, 4) and not by steps (1, 2, 3).")] = False
+    whole: Annotated[bool, FieldMetadata("Whether only whole numbers make sense.")] = False
+    times: Annotated[bool, FieldMetadata("Whether low and high are times the present value.")] = False
+    choices: Annotated[tuple[Any, ...], FieldMetadata("Instead: these values and no others.")] = ()
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """What makes it no range, as (key, rule broken)."""

@@ -9,12 +9,12 @@ from typing import Any
 from simulators.experiments.statistics import Estimate
 from simulators.reporting.run_data import Sheet
 from simulators.tune.objectives import Figures
-from simulators.tune.study import Tried
+from simulators.tune.study import CompletedTrial
 from simulators.tune.validation import Proven
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class TrialCounts:
     """Trials by how they ended."""
 
     finished: int
@@ -32,7 +32,7 @@ class Importance:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class TuneResult:
     """All that is told and written.
 
     `points` is the front from cheap to dear, as far as it was proved and written; `tried` is every trial that ran to
@@ -41,19 +41,19 @@ class Result:
     """
 
     allowed: float
-    tried: tuple[Tried, ...]
-    counts: Counts
+    tried: tuple[CompletedTrial, ...]
+    counts: TrialCounts
     stopped: bool
-    points: tuple[Tried, ...]
-    chosen: Tried | None
-    knee: Tried | None
+    points: tuple[CompletedTrial, ...]
+    chosen: CompletedTrial | None
+    knee: CompletedTrial | None
     searched: Figures | None
     today: Figures | None
     proven: tuple[Proven, ...]
     dared: Proven | None
     why: str
     proof_said: str
-    left_out: tuple[tuple[str, Tried, Tried], ...]
+    left_out: tuple[tuple[str, CompletedTrial, CompletedTrial], ...]
     importance: tuple[Importance, ...]
     sheets: tuple[Sheet, ...]
     remarks: tuple[str, ...]
@@ -91,7 +91,7 @@ class Result:
         }
 
 
-def _point(one: Tried, proof: Proven | None) -> dict[str, Any]:
+def _point(one: CompletedTrial, proof: Proven | None) -> dict[str, Any]:
     told: dict[str, Any] = {"trial": one.number, "settings": dict(one.settings), "search": _figures(one.figures)}
     if proof is not None:
         told["proof"] = _figures(proof.figures)

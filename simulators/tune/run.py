@@ -6,20 +6,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from simulators.tune.executor import Engine
+from simulators.tune.executor import Executor
 from simulators.tune.importance import importance
 from simulators.tune.objectives import Figures, figures
 from simulators.tune.pareto import choice, front, knee, left_out, picked
-from simulators.tune.result import Counts, Result
-from simulators.tune.search import Budget, Outcomes, Watch, run_all, search
-from simulators.tune.study import Study, Tried
+from simulators.tune.result import TrialCounts, TuneResult
+from simulators.tune.search import Outcomes, SearchBudget, SearchListener, run_all, search
+from simulators.tune.study import CompletedTrial, Study
 from simulators.tune.study_inputs import Bundle
-from simulators.tune.trial import TODAY, Job, Outcome
+from simulators.tune.trial import TODAY, Job, TrialOutcome
 from simulators.tune.validation import Proven, dared, promise, proven
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class TuneListeners:
     """Who is told: of the search, and of the share of the proof that is done."""
 
     proving: Callable[[float], None] = lambda _: None
@@ -28,14 +28,14 @@ class Told:
 
 def tune(  # noqa: PLR0913 - a study, what runs it and for how long, and who is told
     study: Study,
-    engine: Engine,
+    engine: Executor,
     bundle: Bundle,
-    budget: Budget,
-    watch: Watch,
-    told: Told,
+    budget: SearchBudget,
+    watch: SearchListener,
+    told: TuneListeners,
     made: Mapping[str, Any],
     remarks: tuple[str, ...] = (),
-) -> Result | None:
+) -> TuneResult | None:
     """Search, prove, draw. None if nothing was tried to its end. To end all of it, ask in each part."""
     ended = search(study, engine, budget, watch)
     watch.stop.heed()
@@ -46,7 +46,7 @@ def tune(  # noqa: PLR0913 - a study, what runs it and for how long, and who is 
     points = picked(found, allowed)
     chosen = choice(points, allowed)
 
-    def late(job: Job, outcome: Outcome) -> None:
+    def late(job: Job, outcome: TrialOutcome) -> None:
         """What the search had left running is of the study; what the proof had is of nobody."""
         if job.task == "search" and job.number != TODAY:
             study.tell(job, outcome)
@@ -63,10 +63,10 @@ def tune(  # noqa: PLR0913 - a study, what runs it and for how long, and who is 
     drawn = [Job(TODAY, bundle.before, "draw"), Job(after.number, after.word, "draw")]
     pictures = run_all(engine, drawn, told.drawing, watch, late) if proved else {}
     shown = [pictures[job.number, job.task].sheet for job in drawn if (job.number, job.task) in pictures]
-    return Result(
+    return TuneResult(
         allowed=allowed,
         tried=tuple(study.tried),
-        counts=Counts(study.finished, study.cut, study.refused),
+        counts=TrialCounts(study.finished, study.cut, study.refused),
         stopped=not (ended and proved),
         points=tuple(points),
         chosen=chosen,
@@ -87,7 +87,7 @@ def tune(  # noqa: PLR0913 - a study, what runs it and for how long, and who is 
     )
 
 
-def _proof(bundle: Bundle, points: list[Tried]) -> list[Job]:
+def _proof(bundle: Bundle, points: list[CompletedTrial]) -> list[Job]:
     """What runs today and every point, on the proof's traffic; what runs today on the search's if no trial was it."""
     jobs = [Job(TODAY, bundle.before, "prove")]
     if bundle.present is not None:
@@ -96,7 +96,7 @@ def _proof(bundle: Bundle, points: list[Tried]) -> list[Job]:
 
 
 def _judged(
-    study: Study, bundle: Bundle, points: list[Tried], outcomes: Outcomes
+    study: Study, bundle: Bundle, points: list[CompletedTrial], outcomes: Outcomes
 ) -> tuple[list[Proven], Figures | None, Figures | None]:
     """What the proof says of the points, and what runs today, on its traffic and on the search's."""
     first = next((t.figures for t in study.tried if t.number == 0), None) if bundle.present is None else None

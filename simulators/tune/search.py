@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from scaler.clock import stopwatch_s
-from simulators.tune.executor import Engine
+from simulators.tune.executor import Executor
 from simulators.tune.storage import Lease
 from simulators.tune.study import Study
-from simulators.tune.trial import Job, Outcome
+from simulators.tune.trial import Job, TrialOutcome
 
 WAIT_S: Final = 0.5
 """Between two looks at whether it is to end."""
@@ -19,26 +19,26 @@ UNITS_S: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 MAX_TRIALS: Final = 1_000_000
 Told = Callable[[Study, float], None]
 """Is told how the study stands, and which share of the budget is used."""
-Other = Callable[[Job, Outcome], None]
-Outcomes = dict[tuple[int, str], Outcome]
+Other = Callable[[Job, TrialOutcome], None]
+Outcomes = dict[tuple[int, str], TrialOutcome]
 """What came of jobs, by number and task."""
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
+class SearchBudget:
     """How long to search: so many trials of the study in all, or so many seconds from now."""
 
     trials: int | None = None
     seconds: float | None = None
 
     @staticmethod
-    def of(text: str) -> Budget:
+    def of(text: str) -> SearchBudget:
         """A budget in words, such as ``500-trials`` or ``10m``. Raises `ValueError`."""
         if found := re.fullmatch(r"([1-9]\d{0,6})-trials?", text):
             if int(found[1]) <= MAX_TRIALS:
-                return Budget(trials=int(found[1]))
+                return SearchBudget(trials=int(found[1]))
         elif (found := re.fullmatch(r"(\d{1,6}(?:\.\d+)?)([smhd])", text)) and float(found[1]) > 0:
-            return Budget(seconds=float(found[1]) * UNITS_S[found[2]])
+            return SearchBudget(seconds=float(found[1]) * UNITS_S[found[2]])
         raise ValueError("must be a number of trials or a time, as in 500-trials, 90s, 10m, 2h")
 
     def used(self, trials: int, seconds: float) -> float:
@@ -48,7 +48,7 @@ class Budget:
         return seconds / self.seconds if self.seconds else 1.0
 
 
-class Asked:
+class StopRequests:
     """Requests to end, as of Ctrl-C: each ends what is being done, and not what comes after it."""
 
     def __init__(self) -> None:
@@ -67,15 +67,15 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
+class SearchListener:
     """Who follows a search: is told how it stands, may end it, and keeps the lead of its study."""
 
     told: Told = lambda _study, _share: None
-    stop: Asked = field(default_factory=Asked)
+    stop: StopRequests = field(default_factory=StopRequests)
     lease: Lease | None = None
 
 
-def search(study: Study, engine: Engine, budget: Budget, watch: Watch) -> bool:
+def search(study: Study, engine: Executor, budget: SearchBudget, watch: SearchListener) -> bool:
     """Search. Whether the budget was used up; else somebody stopped it, and what was running is left to be taken up."""
     began_s = stopwatch_s()
     left, running = study.left(), set[int]()
@@ -99,7 +99,9 @@ def search(study: Study, engine: Engine, budget: Budget, watch: Watch) -> bool:
     return False
 
 
-def run_all(engine: Engine, jobs: Sequence[Job], told: Callable[[float], None], watch: Watch, other: Other) -> Outcomes:
+def run_all(
+    engine: Executor, jobs: Sequence[Job], told: Callable[[float], None], watch: SearchListener, other: Other
+) -> Outcomes:
     """Run jobs to their end; what had ended when that was stopped. What the search left running is told to `other`."""
     left, done = list(jobs), Outcomes()
     mine = {(job.number, job.task) for job in jobs}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from scaler.config.document import Document, read
 from scaler.config.problems import ConfigError, Problem
 from scaler.migrate.yaml_writer import flow
@@ -28,14 +28,16 @@ Value = bool | int | float | str
 
 
 @dataclass(frozen=True, kw_only=True)
-class Search:
+class SpaceDocument:
     """A document that narrows or extends what is searched."""
 
     search: Annotated[
         Mapping[str, Range | None],
-        Rule("Settings and the values to try; null: leave it as it is.", example={"scale_down.window_s": None}),
+        FieldMetadata(
+            "Settings and the values to try; null: leave it as it is.", example={"scale_down.window_s": None}
+        ),
     ]
-    only: Annotated[bool, Rule("Whether nothing is searched but what stands here.")] = False
+    only: Annotated[bool, FieldMetadata("Whether nothing is searched but what stands here.")] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ def written(value: Value) -> str:
 def space_of(case: Case, told: Path | None = None) -> Space:
     """What is searched in a case's workload. Raises `ConfigError` with everything wrong in the document `told`."""
     source = Document("", {"search": {}}, {}) if told is None else _only(told)
-    search: Search = spec_loader.read(Search, source.data, source)
+    search: SpaceDocument = spec_loader.read(SpaceDocument, source.data, source)
     ranges = {} if search.only else dict(_usual(case.workload.document))
     problems: list[Problem] = []
     for path, wanted in search.search.items():

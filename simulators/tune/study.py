@@ -22,7 +22,7 @@ from simulators.experiments.contenders.contenders import SELF
 from simulators.experiments.spec_loader import COMMAND_LINE
 from simulators.tune.objectives import Figures, figures
 from simulators.tune.space import Dimension, Space, Value, word
-from simulators.tune.trial import Bars, Job, Outcome, Played, Stage
+from simulators.tune.trial import Bars, Job, Played, Stage, TrialOutcome
 
 SAMPLERS: Final = ("tpe", "nsga2", "cmaes")
 STARTUP: Final = 20
@@ -42,7 +42,7 @@ MANIFEST: Final = "manifest"
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class CompletedTrial:
     """A trial that ran to its end: its number, its settings, and what they came to on the search's traffic."""
 
     number: int
@@ -67,7 +67,7 @@ class Study:
         self.allowed = allowed
         self._distributions = {d.path: _distribution(d) for d in space.dimensions}
         self._asked: dict[int, Any] = {}
-        self.tried: list[Tried] = []
+        self.tried: list[CompletedTrial] = []
         self.cut = self.refused = 0
         self._stages: list[list[Stage]] = [[], []]
         self._first_late = 0.0
@@ -101,7 +101,7 @@ class Study:
         self._asked[trial.number] = trial
         return self._job(trial.number, trial.params)
 
-    def tell(self, job: Job, outcome: Outcome) -> None:
+    def tell(self, job: Job, outcome: TrialOutcome) -> None:
         """Write down what came of a trial."""
         trial = self._asked.pop(job.number)
         trial.set_user_attr("stages", [list(stage) for stage in outcome.stages])
@@ -119,14 +119,14 @@ class Study:
                 self.optuna.tell(job.number, self._values(told))
         self._note(job.number, dict(trial.params), outcome)
 
-    def _note(self, number: int, params: Mapping[str, Any], outcome: Outcome) -> None:
+    def _note(self, number: int, params: Mapping[str, Any], outcome: TrialOutcome) -> None:
         if outcome.refused:
             self.refused += 1
         elif outcome.cut:
             self.cut += 1
         else:
             settings = self.space.applied(params)
-            self.tried.append(Tried(number, settings, outcome.played, figures(outcome.played)))
+            self.tried.append(CompletedTrial(number, settings, outcome.played, figures(outcome.played)))
             for stage, found in zip(self._stages, outcome.stages, strict=True):
                 stage.append(found)
             if number == 0:
@@ -140,7 +140,7 @@ class Study:
             attrs = trial.user_attrs
             played = tuple(Played.of_json(p) for p in json.loads(attrs.get("played", "[]")))
             stages = tuple((s[0], s[1]) for s in attrs["stages"])
-            outcome = Outcome(played, stages, attrs.get("cut", ""), attrs.get("refused", ""))
+            outcome = TrialOutcome(played, stages, attrs.get("cut", ""), attrs.get("refused", ""))
             self._note(trial.number, trial.params, outcome)
 
     def _trials(self, *states: str) -> list[Any]:

@@ -21,14 +21,14 @@ from scaler.config.schema import plain
 from simulators.experiments.contenders.contenders import SELF
 from simulators.experiments.run import checked, replaying, traffic_of
 from simulators.experiments.scenario import Case
-from simulators.world.faults import Weather
+from simulators.world.faults import FaultSettings
 from simulators.world.infrastructure import supply
 from simulators.world.infrastructure.market import PoolOffer, ZoneOffer
-from simulators.world.infrastructure.supply import Step
+from simulators.world.infrastructure.supply import SupplyStep
 from simulators.world.infrastructure.units import to_s
 from simulators.world.traffic.describe import duration
 from simulators.world.traffic.generate import TraceFile
-from simulators.world.traffic.trace import Trace, TraceError
+from simulators.world.traffic.trace import RequestTrace, TraceError
 
 TRAIN_SHARE: Final = 2 / 3
 """Of each trace. The rest is to hold bursts that the search did not see, and is to be long enough to tell."""
@@ -48,7 +48,7 @@ class Stretch:
 
     name: str
     case: Case
-    traces: Mapping[int, Trace]
+    traces: Mapping[int, RequestTrace]
 
     @property
     def length_s(self) -> float:
@@ -76,21 +76,21 @@ class Bundle:
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class GivenRequests:
     """Requests that are given, and not the scenario's own."""
 
     name: str
-    trace: Trace
+    trace: RequestTrace
 
 
 def bundle(  # noqa: PLR0913 - what is searched on, what it is judged on, and by which chance
     case: Case,
-    recorded: Sequence[Recorded],
+    recorded: Sequence[GivenRequests],
     seed: int,
     train: int,
     proof: int,
     *,
-    unseen: Sequence[Recorded] = (),
+    unseen: Sequence[GivenRequests] = (),
     present: Workload | None = None,
 ) -> Bundle:
     """A scenario's own traffic, or what was recorded, cut in two; with so many seeds each. Raises `TraceError`.
@@ -105,7 +105,7 @@ def bundle(  # noqa: PLR0913 - what is searched on, what it is judged on, and by
     return _bundle(searched, tuple(last), present)
 
 
-def _whole(case: Case, recorded: Recorded | None, seeds: Sequence[int]) -> Stretch:
+def _whole(case: Case, recorded: GivenRequests | None, seeds: Sequence[int]) -> Stretch:
     if recorded is not None:
         trace = checked(recorded.trace).hitting(case.scenario.prefix_hit_share)
         return Stretch(recorded.name, replaying(case, trace), dict.fromkeys(seeds, trace))
@@ -133,9 +133,9 @@ def _part(whole: Stretch, since: float, until: float, seeds: Sequence[int], lead
     return dataclasses.replace(made, case=dataclasses.replace(made.case, scenario=scenario))
 
 
-def _cut(name: str, case: Case, traces: Mapping[int, Trace], since_s: float, until_s: float) -> Stretch:
+def _cut(name: str, case: Case, traces: Mapping[int, RequestTrace], since_s: float, until_s: float) -> Stretch:
     """A window of a world: its requests, weather, capacities and calendar, with `since_s` as the new time 0."""
-    cuts: dict[int, Trace] = {}
+    cuts: dict[int, RequestTrace] = {}
     for trace in traces.values():
         if id(trace) not in cuts:
             cuts[id(trace)] = trace.window(since_s, until_s)
@@ -155,7 +155,7 @@ def _cut(name: str, case: Case, traces: Mapping[int, Trace], since_s: float, unt
     )
 
 
-def _later(weather: Sequence[Weather], by_s: float) -> Iterator[Weather]:
+def _later(weather: Sequence[FaultSettings], by_s: float) -> Iterator[FaultSettings]:
     for one in weather:
         if one.until_s is None or one.until_s > by_s:
             until_s = None if one.until_s is None else one.until_s - by_s
@@ -175,7 +175,7 @@ def _zone(case: Case, zone: ZoneOffer, since_s: float, until_s: float) -> ZoneOf
     if zone.trace is not None:
         changes = supply.replayed(zone.trace, case.folder)
     first: int | None = zone.capacity
-    steps: list[Step] = []
+    steps: list[SupplyStep] = []
     for at_ps, nodes in changes:
         at_s = to_s(at_ps) - since_s
         if at_s > until_s - since_s:
@@ -183,7 +183,7 @@ def _zone(case: Case, zone: ZoneOffer, since_s: float, until_s: float) -> ZoneOf
         if at_s <= 0:
             first = nodes
         elif nodes is not None:
-            steps.append(Step(at_s=at_s, nodes=nodes))
+            steps.append(SupplyStep(at_s=at_s, nodes=nodes))
     return dataclasses.replace(zone, capacity=first, steps=tuple(steps), trace=None)
 
 

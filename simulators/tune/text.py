@@ -12,8 +12,8 @@ from simulators.reporting.table import share
 from simulators.reporting.text import percent
 from simulators.tune.objectives import Figures
 from simulators.tune.policy import FIRST
-from simulators.tune.result import Result
-from simulators.tune.study import Tried
+from simulators.tune.result import TuneResult
+from simulators.tune.study import CompletedTrial
 from simulators.tune.validation import Proven
 
 CENTS_BELOW_USD: Final = 100.0
@@ -31,7 +31,7 @@ def signed(value: float, text: str) -> str:
     return f"{'-' if value < 0 else '+'}{text.lstrip('-')}"
 
 
-def label(result: Result, one: Tried) -> str:
+def label(result: TuneResult, one: CompletedTrial) -> str:
     """A point by its place in the front, and what it is known for."""
     known = [name for name, number in result.known.items() if number == one.number]
     place = [p.number for p in result.points].index(one.number) + 1
@@ -63,7 +63,7 @@ def verdict(one: Proven) -> str:
     return f"{said}; OVER-FITTED: {one.fitted}" if one.fitted else said
 
 
-def headline(result: Result) -> str:
+def headline(result: TuneResult) -> str:
     """What to do, in a sentence or two."""
     if result.today is None:
         return "The proof was not run: no point is recommended. Give the same command again, and it goes on."
@@ -78,7 +78,7 @@ def headline(result: Result) -> str:
     )
 
 
-def notes(result: Result) -> Iterator[str]:
+def notes(result: TuneResult) -> Iterator[str]:
     """What else is to be known, a sentence each."""
     yield (
         f"{result.counts.finished:,} trials: {result.counts.cut:,} given up early, {result.counts.refused:,} refused by"
@@ -108,7 +108,7 @@ def notes(result: Result) -> Iterator[str]:
     yield from result.remarks
 
 
-def head(result: Result, one: Tried) -> Iterator[str]:
+def head(result: TuneResult, one: CompletedTrial) -> Iterator[str]:
     """The top of a policy file: what it is, what it promises, and how that is known."""
     made = result.made
     yield (
@@ -136,7 +136,7 @@ def head(result: Result, one: Tried) -> Iterator[str]:
 HEAD: Final = ("search/month", "late", "proof/month", "late", "saved", "more late/month", "promise", "gain")
 
 
-def lines(result: Result) -> Iterator[str]:
+def lines(result: TuneResult) -> Iterator[str]:
     """The result for a terminal."""
     yield from table.aligned(rows(result), HEAD)
     yield ""
@@ -145,7 +145,7 @@ def lines(result: Result) -> Iterator[str]:
     yield from over_fitted(result)
 
 
-def rows(result: Result) -> list[tuple[str, list[str]]]:
+def rows(result: TuneResult) -> list[tuple[str, list[str]]]:
     """What runs today and every point, under `HEAD`."""
     found = []
     if result.searched is not None:
@@ -158,7 +158,7 @@ def rows(result: Result) -> list[tuple[str, list[str]]]:
     return found
 
 
-def over_fitted(result: Result) -> Iterator[str]:
+def over_fitted(result: TuneResult) -> Iterator[str]:
     """Which points fit the search's traffic only."""
     for one in result.proven:
         if one.fitted:

@@ -14,13 +14,13 @@ import numpy as np
 from policies.model import Tick
 from scaler.config.problems import ConfigError
 from simulators.experiments.contenders.contenders import SELF, contenders
-from simulators.experiments.results import Requests, usd
-from simulators.experiments.run import Run, simulate
+from simulators.experiments.results import CountedRequests, usd
+from simulators.experiments.run import SimulationRun, simulate
 from simulators.experiments.scenario import Case
 from simulators.reporting.cost_series import by_market
 from simulators.reporting.run_data import Sheet, sheet
 from simulators.tune.study_inputs import PRESENT, Bundle, Stretch
-from simulators.world.traffic.trace import Trace
+from simulators.world.traffic.trace import RequestTrace
 
 FIRST_SHARE: Final = 1 / 3
 """Of the first trace is run before a trial is looked at: long enough to see a setting fail, at a third of the price."""
@@ -92,7 +92,7 @@ class Played:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class TrialOutcome:
     """What came of a job: all of its runs, or why it was given up (`cut`) or is impossible (`refused`)."""
 
     played: tuple[Played, ...] = ()
@@ -106,7 +106,7 @@ class WrongVersion(Exception):
     """A worker has another version than the client: its figures would be of another program."""
 
 
-def play(bundle: Bundle, job: Job) -> Outcome:
+def play(bundle: Bundle, job: Job) -> TrialOutcome:
     """Do a job. Equal bundles and jobs give equal outcomes, wherever. Raises `WrongVersion`, `InvariantBroken`."""
     mine = version("forescale")
     if bundle.version != mine:
@@ -117,24 +117,24 @@ def play(bundle: Bundle, job: Job) -> Outcome:
         if job.task == "draw":
             stretch = bundle.proof[0]
             run = simulate(*_world(bundle, stretch, next(iter(stretch.traces)), job.word))
-            return Outcome(sheet=sheet("before" if job.number == TODAY else "after", run))
-        return Outcome(tuple(_all(bundle, bundle.proof, tuple(bundle.proof[0].traces), job.word)))
+            return TrialOutcome(sheet=sheet("before" if job.number == TODAY else "after", run))
+        return TrialOutcome(tuple(_all(bundle, bundle.proof, tuple(bundle.proof[0].traces), job.word)))
     except ConfigError as e:
-        return Outcome(refused="; ".join(p.rule for p in e.problems))
+        return TrialOutcome(refused="; ".join(p.rule for p in e.problems))
 
 
-def _searched(bundle: Bundle, job: Job) -> Outcome:
+def _searched(bundle: Bundle, job: Job) -> TrialOutcome:
     """The first trace's beginning, then all traces under the first seed, then the other seeds: until it is given up."""
     first, *others = bundle.seeds
     look = _Look(job.bars, FIRST_SHARE * bundle.train[0].length_s)
     try:
         played = list(_all(bundle, bundle.train, (first,), job.word, look))
     except _GivenUpError as e:
-        return Outcome(stages=(look.found,), cut=str(e))
+        return TrialOutcome(stages=(look.found,), cut=str(e))
     stages = (look.found, stage(played))
     if cut := job.bars.hopeless(1, stages[-1]):
-        return Outcome(stages=stages, cut=cut)
-    return Outcome((*played, *_all(bundle, bundle.train, others, job.word)), stages)
+        return TrialOutcome(stages=stages, cut=cut)
+    return TrialOutcome((*played, *_all(bundle, bundle.train, others, job.word)), stages)
 
 
 class _GivenUpError(Exception):
@@ -147,10 +147,10 @@ class _Look:
     def __init__(self, bars: Bars, at_s: float) -> None:
         self._bars = bars
         self._at_s = at_s
-        self._run: Run | None = None
+        self._run: SimulationRun | None = None
         self.found: Stage = (math.nan, math.nan)
 
-    def begun(self, run: Run) -> None:
+    def begun(self, run: SimulationRun) -> None:
         """The run to look at: the first one only."""
         if math.isnan(self.found[0]):
             self._run = run
@@ -164,9 +164,9 @@ class _Look:
             raise _GivenUpError(cut)
 
 
-def _so_far(run: Run) -> Stage:
+def _so_far(run: SimulationRun) -> Stage:
     """What a run came to by now. A request still at work is late if it is old enough, and not counted else."""
-    requests = Requests(run)
+    requests = CountedRequests(run)
     patience_s = max(PATIENCE_S, requests.slo.e2e_s or 0.0)
     told = requests.finished | (requests.arrival_s < run.end_s - patience_s)
     arrived = int(told.sum())
@@ -174,7 +174,7 @@ def _so_far(run: Run) -> Stage:
     return _bill_usd(run) / (run.end_s / HOUR_S), late / arrived if arrived else math.nan
 
 
-def _bill_usd(run: Run) -> float:
+def _bill_usd(run: SimulationRun) -> float:
     pools = run.world.pools.values()
     return usd(sum(p.bill(run.world.now_ps, run.world.kernel.occupied_ps).total for p in pools))
 
@@ -196,7 +196,7 @@ def _all(
             yield Played(number, seed, hours, tuple(_blocks(run, stretch.length_s)))
 
 
-def _world(bundle: Bundle, stretch: Stretch, seed: int, word: str) -> tuple[Case, int, Trace]:
+def _world(bundle: Bundle, stretch: Stretch, seed: int, word: str) -> tuple[Case, int, RequestTrace]:
     """The stretch's world under a configuration. Raises `ConfigError`."""
     if word == PRESENT and bundle.present is not None:
         case = stretch.case.under(bundle.present, PRESENT)
@@ -205,13 +205,13 @@ def _world(bundle: Bundle, stretch: Stretch, seed: int, word: str) -> tuple[Case
     return case, seed, stretch.traces[seed]
 
 
-def _blocks(run: Run, length_s: float) -> Iterator[tuple[float, int, int]]:
+def _blocks(run: SimulationRun, length_s: float) -> Iterator[tuple[float, int, int]]:
     """A run in batches of time, from the end of its warm-up to that of its traffic: what went before is of no policy.
 
     What a bill adds at the end of a node is shared out over the whole run.
     """
     edges_s = _edges(run.case.scenario.warm_up_s, length_s)
-    requests = Requests(run)
+    requests = CountedRequests(run)
     bins = np.searchsorted(requests.arrival_s, edges_s[1:-1])
     met = requests.met["all"] if len(requests) else np.zeros(0, np.bool_)
     counts = np.diff(bins, prepend=0, append=len(met))

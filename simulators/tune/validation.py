@@ -14,8 +14,8 @@ from typing import Final, Literal
 from simulators.experiments import statistics
 from simulators.experiments.statistics import LEVEL, Difference
 from simulators.tune.objectives import Figures, dearer, figures, later
-from simulators.tune.study import Tried
-from simulators.tune.trial import Outcome
+from simulators.tune.study import CompletedTrial
+from simulators.tune.trial import TrialOutcome
 
 SHRUNK: Final = 0.5
 """A gain of which less than this share is left on other traffic was fitted to the search's, or the traffic differs."""
@@ -31,7 +31,7 @@ class Proven:
     `searched_share` and `proven_share` are the shares of the cost saved, on the search's traffic and on the proof's.
     """
 
-    tried: Tried
+    tried: CompletedTrial
     figures: Figures
     cost: Difference
     late: Difference
@@ -60,8 +60,8 @@ class Proven:
 
 
 def proven(
-    points: Sequence[Tried],
-    outcomes: Mapping[int, Outcome],
+    points: Sequence[CompletedTrial],
+    outcomes: Mapping[int, TrialOutcome],
     today: tuple[Figures | None, Figures],
     allowed: float,
 ) -> list[Proven]:
@@ -79,7 +79,12 @@ def proven(
 
 
 def _proven(  # noqa: PLR0913 - one row of what was found
-    one: Tried, found: Figures, cost: Difference, p: float, today: tuple[Figures | None, Figures], allowed: float
+    one: CompletedTrial,
+    found: Figures,
+    cost: Difference,
+    p: float,
+    today: tuple[Figures | None, Figures],
+    allowed: float,
 ) -> Proven:
     before, now = today
     searched = saved(one.figures, before) if before is not None else math.nan

@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal
 import numpy as np
 
 from policies.model import Absent, Fresh, PoolStatus
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from scaler.controller import Setup
 from scaler.ports import Actuator, Clock, Misconfigured, OutOfCapacity, PortError, Source, Unavailable
 from simulators.world.infrastructure.rng import stream
@@ -23,21 +23,21 @@ ERRORS: Final[Mapping[str, Callable[[], PortError]]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Weather:
+class FaultSettings:
     """One kind of trouble, in a share of the calls made while it lasts."""
 
     fault: Annotated[
         Fault,
-        Rule(
+        FieldMetadata(
             "unavailable, throttled, hang (no answer within the deadline), misconfigured: the call fails so. garble:"
             " what is read is no measurement. zero: what is read is 0 throughout, as throttled services tell."
             " out_of_capacity: growing is refused."
         ),
     ]
-    share: Annotated[float, Rule("Share of calls that it strikes.", ge=0, le=1)] = 0.05
-    where: Annotated[Literal["sources", "pools", "both"], Rule("Whose calls it strikes.")] = "both"
-    since_s: Annotated[float, Rule("From when on. Seconds.", ge=0)] = 0.0
-    until_s: Annotated[float | None, Rule("Until when; null: to the end. Seconds.", gt=0)] = None
+    share: Annotated[float, FieldMetadata("Share of calls that it strikes.", ge=0, le=1)] = 0.05
+    where: Annotated[Literal["sources", "pools", "both"], FieldMetadata("Whose calls it strikes.")] = "both"
+    since_s: Annotated[float, FieldMetadata("From when on. Seconds.", ge=0)] = 0.0
+    until_s: Annotated[float | None, FieldMetadata("Until when; null: to the end. Seconds.", gt=0)] = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """What makes it pass without a trace, as (key, rule broken)."""
@@ -49,10 +49,12 @@ class Weather:
             yield "where", "pools tell their sizes truly: zero is for sources, or both"
 
 
-class Sky:
+class FaultInjector:
     """What strikes one port. Each has its own stream of chance, drawn once a call, whatever happens elsewhere."""
 
-    def __init__(self, weather: Sequence[Weather], clock: Clock, epoch_s: float, chance: np.random.Generator) -> None:
+    def __init__(
+        self, weather: Sequence[FaultSettings], clock: Clock, epoch_s: float, chance: np.random.Generator
+    ) -> None:
         self._weather = weather
         self._clock = clock
         self._epoch_s = epoch_s
@@ -76,10 +78,10 @@ class Sky:
             raise ERRORS[fault]()
 
 
-class StruckSource:
+class FaultySource:
     """A source in some weather."""
 
-    def __init__(self, source: Source, sky: Sky) -> None:
+    def __init__(self, source: Source, sky: FaultInjector) -> None:
         self._source = source
         self._sky = sky
 
@@ -94,10 +96,10 @@ class StruckSource:
         return sample
 
 
-class StruckActuator:
+class FaultyActuator:
     """A pool in some weather."""
 
-    def __init__(self, actuator: Actuator, sky: Sky) -> None:
+    def __init__(self, actuator: Actuator, sky: FaultInjector) -> None:
         self._actuator = actuator
         self._sky = sky
 
@@ -115,15 +117,17 @@ class StruckActuator:
         await self._actuator.resize(replicas, seen)
 
 
-def struck(setup: Setup, weather: Sequence[Weather], clock: Clock, epoch_s: float, seed: int) -> Setup:
+def struck(setup: Setup, weather: Sequence[FaultSettings], clock: Clock, epoch_s: float, seed: int) -> Setup:
     """A workload's adapters in some weather; the adapters themselves where it is fair."""
     sources, actuators = dict(setup.sources), dict(setup.actuators)
 
-    def sky(on: str, name: str) -> Sky:
-        return Sky([w for w in weather if w.where in {on, "both"}], clock, epoch_s, stream(seed, f"weather {on}", name))
+    def sky(on: str, name: str) -> FaultInjector:
+        return FaultInjector(
+            [w for w in weather if w.where in {on, "both"}], clock, epoch_s, stream(seed, f"weather {on}", name)
+        )
 
     if any(w.where != "pools" for w in weather):
-        sources = {name: StruckSource(s, sky("sources", name)) for name, s in sources.items()}
+        sources = {name: FaultySource(s, sky("sources", name)) for name, s in sources.items()}
     if any(w.where != "sources" for w in weather):
-        actuators = {name: StruckActuator(a, sky("pools", name)) for name, a in actuators.items()}
+        actuators = {name: FaultyActuator(a, sky("pools", name)) for name, a in actuators.items()}
     return Setup(setup.workload, sources, actuators, waits=setup.waits)

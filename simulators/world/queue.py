@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal
 import numpy as np
 
 from policies.model import Absent, Fresh
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 
 Service = Literal["sqs", "pubsub", "service_bus"]
 QUANTITIES: Final = ("visible", "in_flight", "delayed", "dead_letter", "oldest_age_s")
@@ -19,12 +19,12 @@ PUBSUB_LAG_S: Final = 120.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Queue:
+class SimulatedQueue:
     """A cloud's queue between clients and replicas: replicas take messages as they have room."""
 
     service: Annotated[
         Service,
-        Rule(
+        FieldMetadata(
             "How its counts are told. sqs: approximate, as of some seconds ago; pubsub: sampled each 60 s and shown up"
             " to 120 s later; service_bus: at once, but 0 while the namespace is throttled. These two count messages in"
             " work as visible."
@@ -32,23 +32,30 @@ class Queue:
     ] = "sqs"
     per_replica: Annotated[
         int | None,
-        Rule("Messages a replica works on at once; null: as many as its engine runs. Messages.", ge=1, le=8192),
+        FieldMetadata(
+            "Messages a replica works on at once; null: as many as its engine runs. Messages.", ge=1, le=8192
+        ),
     ] = None
     visibility_timeout_s: Annotated[
-        float, Rule("A message whose replica is lost comes again after this. Seconds.", ge=0, le=43200)
+        float, FieldMetadata("A message whose replica is lost comes again after this. Seconds.", ge=0, le=43200)
     ] = 30.0
     max_receives: Annotated[
-        int, Rule("A message taken so often without success goes to the dead-letter queue. Times.", ge=1, le=1000)
+        int,
+        FieldMetadata("A message taken so often without success goes to the dead-letter queue. Times.", ge=1, le=1000),
     ] = 5
-    delay_s: Annotated[float, Rule("A message can be taken so long after it was sent. Seconds.", ge=0, le=900)] = 0.0
-    approximation_s: Annotated[float, Rule("sqs: counts are those of up to so long ago. Seconds.", ge=0, le=60)] = 2.0
+    delay_s: Annotated[
+        float, FieldMetadata("A message can be taken so long after it was sent. Seconds.", ge=0, le=900)
+    ] = 0.0
+    approximation_s: Annotated[
+        float, FieldMetadata("sqs: counts are those of up to so long ago. Seconds.", ge=0, le=60)
+    ] = 2.0
     throttled_share: Annotated[
-        float, Rule("service_bus: share of reads in which the namespace is throttled.", ge=0, le=1)
+        float, FieldMetadata("service_bus: share of reads in which the namespace is throttled.", ge=0, le=1)
     ] = 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class QueueCounts:
     """The truth about a queue at a time."""
 
     at_s: float
@@ -62,23 +69,23 @@ class Counts:
 class QueueView:
     """A queue as its service shows it. `epoch_s` is the Unix time of the world's start."""
 
-    def __init__(self, queue: Queue, chance: np.random.Generator, epoch_s: float) -> None:
+    def __init__(self, queue: SimulatedQueue, chance: np.random.Generator, epoch_s: float) -> None:
         self._queue = queue
         self._chance = chance
         self._epoch_s = epoch_s
-        self._known: deque[tuple[float, Counts]] = deque()
+        self._known: deque[tuple[float, QueueCounts]] = deque()
 
     @property
     def sampling_s(self) -> float | None:
         """How often the service itself looks, if it does so by its own clock."""
         return PUBSUB_SAMPLING_S if self._queue.service == "pubsub" else None
 
-    def sample(self, counts: Counts) -> None:
+    def sample(self, counts: QueueCounts) -> None:
         """The service looks at the queue by its own clock."""
         shown_s = counts.at_s + round(float(self._chance.random()) * PUBSUB_LAG_S, 3)
         self._known.append((shown_s, counts))
 
-    def read(self, now: Counts) -> dict[str, Fresh[float] | Absent]:
+    def read(self, now: QueueCounts) -> dict[str, Fresh[float] | Absent]:
         """What somebody who asks now is told."""
         service, told = self._queue.service, now
         if service == "pubsub":
@@ -90,13 +97,13 @@ class QueueView:
         elif service == "sqs":
             told = self._approximate(now)
         elif self._chance.random() < self._queue.throttled_share:
-            told = Counts(now.at_s, 0, 0, 0, 0, 0.0)
+            told = QueueCounts(now.at_s, 0, 0, 0, 0, 0.0)
         if service != "sqs":  # those two count a message as waiting until it is acknowledged
             told = replace(told, visible=told.visible + told.in_flight, in_flight=0)
         at = self._epoch_s + told.at_s
         return {quantity: Fresh(float(getattr(told, quantity)), at) for quantity in QUANTITIES}
 
-    def _approximate(self, now: Counts) -> Counts:
+    def _approximate(self, now: QueueCounts) -> QueueCounts:
         """Counts between those of now and those of the last look, if that was recent; the service says it is now."""
         last = self._known[-1][1] if self._known else now
         self._known.clear()
@@ -106,4 +113,4 @@ class QueueView:
             return now
         back = min(1.0, float(self._chance.random()) * self._queue.approximation_s / gap_s)
         blended = {q: round(getattr(now, q) + back * (getattr(last, q) - getattr(now, q))) for q in QUANTITIES[:4]}
-        return Counts(now.at_s, **blended, oldest_age_s=now.oldest_age_s)
+        return QueueCounts(now.at_s, **blended, oldest_age_s=now.oldest_age_s)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policies.model import Absent, Fresh
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from scaler.sources.histogram import P95, beyond, quantile
 from simulators.engine.kernel import layout, totals
 from simulators.engine.kernel.event_loop import Kernel
@@ -40,15 +40,19 @@ COUNTERS: Final = (layout.FINISHED, layout.TOKENS_IN, layout.TOKENS_OUT, layout.
 class Telemetry:
     """How the engines are scraped."""
 
-    scrape_interval_s: Annotated[float, Rule("Between two scrapes. Seconds.", ge=0.001, le=3600)] = 15.0
-    lag_s: Annotated[float, Rule("From a scrape until it can be queried. Seconds.", ge=0, le=600)] = 0.0
-    rate_window_s: Annotated[float, Rule("Rates and latencies are over this long. Seconds.", ge=0.001, le=3600)] = 60.0
-    lost_share: Annotated[float, Rule("Share of scrapes that are lost whole.", ge=0, le=1)] = 0.0
-    partial_share: Annotated[float, Rule("Share of scrapes in which one replica does not answer.", ge=0, le=1)] = 0.0
+    scrape_interval_s: Annotated[float, FieldMetadata("Between two scrapes. Seconds.", ge=0.001, le=3600)] = 15.0
+    lag_s: Annotated[float, FieldMetadata("From a scrape until it can be queried. Seconds.", ge=0, le=600)] = 0.0
+    rate_window_s: Annotated[
+        float, FieldMetadata("Rates and latencies are over this long. Seconds.", ge=0.001, le=3600)
+    ] = 60.0
+    lost_share: Annotated[float, FieldMetadata("Share of scrapes that are lost whole.", ge=0, le=1)] = 0.0
+    partial_share: Annotated[
+        float, FieldMetadata("Share of scrapes in which one replica does not answer.", ge=0, le=1)
+    ] = 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class Scrape:
+class ScrapedTotals:
     """The engines' totals at one time. `missing` says what did not answer."""
 
     at_s: float
@@ -69,18 +73,18 @@ BLOCK: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ScrapeWindow:
     """What a quantity is made of: the last scrape, the one before which rates count from, and what is promised."""
 
-    last: Scrape
-    before: Scrape | None
+    last: ScrapedTotals
+    before: ScrapedTotals | None
     promised_s: Mapping[str, float]
 
 
-Reader = Callable[["Engines", Look], float | None]
+Reader = Callable[["EngineTelemetry", ScrapeWindow], float | None]
 
 
-class Engines:
+class EngineTelemetry:
     """The engines' metrics, scraped."""
 
     def __init__(self, telemetry: Telemetry, kernel: Kernel, chance: np.random.Generator, epoch_s: float) -> None:
@@ -88,7 +92,7 @@ class Engines:
         self._kernel = kernel
         self._chance = chance
         self._epoch_s = epoch_s
-        self._kept: deque[Scrape] = deque()
+        self._kept: deque[ScrapedTotals] = deque()
         self._settled: dict[int, int] = {}
         self._spans_s: dict[tuple[float, int, int], Floats] = {}
         self._told: NDArray[np.int64] = np.zeros((0, len(COUNTERS)), dtype=np.int64)
@@ -117,9 +121,9 @@ class Engines:
             return dict.fromkeys(quantities, Absent("no engine serves"))
         since_s = last.at_s - self.telemetry.rate_window_s
         before = next((s for s in shown[:-1] if s.at_s >= since_s - 1e-9 and not s.missing), None)
-        return {quantity: self._one(quantity, Look(last, before, promised_s)) for quantity in quantities}
+        return {quantity: self._one(quantity, ScrapeWindow(last, before, promised_s)) for quantity in quantities}
 
-    def _one(self, quantity: str, look: Look) -> Fresh[float] | Absent:
+    def _one(self, quantity: str, look: ScrapeWindow) -> Fresh[float] | Absent:
         total, reader = QUANTITIES[quantity]
         last = look.last
         value: float | None = reader(self, look)
@@ -129,7 +133,7 @@ class Engines:
             return Absent(last.missing)
         return Fresh(value, self._epoch_s + last.at_s, last.missing)
 
-    def _look(self, partial: bool) -> Scrape:
+    def _look(self, partial: bool) -> ScrapedTotals:
         silent, missing = -1, ""
         if partial:
             rows = self._kernel.read()
@@ -140,7 +144,7 @@ class Engines:
         sums = self._kernel.totals(silent)
         answered = int(sums[totals.ALIVE])
         finished, tokens_in, tokens_out, preemptions = self._last_told(silent)
-        return Scrape(
+        return ScrapedTotals(
             at_s=self._kernel.now_ps / PS_PER_S,
             replicas=answered + (silent >= 0),
             running=int(sums[totals.SUM_RUNNING]),
@@ -166,7 +170,7 @@ class Engines:
         self._told = told
         return last.tolist()
 
-    def spans_s(self, last: Scrape, begin: int, end: int, per_token: bool = False) -> Floats:
+    def spans_s(self, last: ScrapedTotals, begin: int, end: int, per_token: bool = False) -> Floats:
         """A span of each of those requests for which it ended within the window."""
         key = (last.at_s, begin, end)
         if key not in self._spans_s:
@@ -208,7 +212,7 @@ class Engines:
 
 
 def _rate(field: str) -> Reader:
-    def read(_: Engines, look: Look) -> float | None:
+    def read(_: EngineTelemetry, look: ScrapeWindow) -> float | None:
         if look.before is None:
             return None
         grown = float(getattr(look.last, field) - getattr(look.before, field))
@@ -221,7 +225,7 @@ def _gauge(field: str) -> Reader:
     return lambda _, look: float(getattr(look.last, field))
 
 
-def _utilization(_: Engines, look: Look) -> float | None:
+def _utilization(_: EngineTelemetry, look: ScrapeWindow) -> float | None:
     last, before = look.last, look.before
     if before is None:
         return None
@@ -229,23 +233,23 @@ def _utilization(_: Engines, look: Look) -> float | None:
     return BUSY_UTILIZATION * min(1.0, max(0.0, busy))
 
 
-def _ttft(engines: Engines, look: Look) -> Floats:
+def _ttft(engines: EngineTelemetry, look: ScrapeWindow) -> Floats:
     return engines.spans_s(look.last, layout.ENTER, layout.FIRST)  # an engine knows of no queue before it
 
 
-def _itl(engines: Engines, look: Look) -> Floats:
+def _itl(engines: EngineTelemetry, look: ScrapeWindow) -> Floats:
     return engines.spans_s(look.last, layout.FIRST, layout.FINISH, per_token=True)
 
 
-def _queue_time(engines: Engines, look: Look) -> Floats:
+def _queue_time(engines: EngineTelemetry, look: ScrapeWindow) -> Floats:
     return engines.spans_s(look.last, layout.ENTER, layout.ADMIT)
 
 
-Spans = Callable[[Engines, Look], Floats]
+Spans = Callable[[EngineTelemetry, ScrapeWindow], Floats]
 
 
 def _mean_of(spans: Spans) -> Reader:
-    def read(engines: Engines, look: Look) -> float | None:
+    def read(engines: EngineTelemetry, look: ScrapeWindow) -> float | None:
         found = spans(engines, look)
         return float(found.mean()) if found.size else None
 
@@ -257,7 +261,7 @@ def _p95(spans: Spans, bounds_s: Floats) -> Reader:
 
 
 def _late(spans: Spans, promise: str, bounds_s: Floats) -> Reader:
-    def read(engines: Engines, look: Look) -> float | None:
+    def read(engines: EngineTelemetry, look: ScrapeWindow) -> float | None:
         limit_s = look.promised_s.get(promise)
         return None if limit_s is None else beyond(limit_s, buckets(spans(engines, look), bounds_s))
 

@@ -21,9 +21,9 @@ from simulators.world.infrastructure.market import PoolOffer
 from simulators.world.infrastructure.node_lifecycle import Tier
 from simulators.world.infrastructure.pool import FleetPool
 from simulators.world.infrastructure.rng import stream
-from simulators.world.queue import Counts, Queue, QueueView
-from simulators.world.telemetry import Engines, Telemetry
-from simulators.world.traffic.trace import Trace
+from simulators.world.queue import QueueCounts, QueueView, SimulatedQueue
+from simulators.world.telemetry import EngineTelemetry, Telemetry
+from simulators.world.traffic.trace import RequestTrace
 
 MAX_S: Final = 9.0e6
 """104 days: what 63 bits of picoseconds hold, with room for the last requests to end."""
@@ -39,7 +39,7 @@ class World:
         pools: Mapping[PoolName, PoolOffer],
         initial_replicas: Mapping[PoolName, int],
         router: Router,
-        queue: Queue | None,
+        queue: SimulatedQueue | None,
         telemetry: Telemetry,
         seed: int,
         epoch_s: float,
@@ -57,8 +57,8 @@ class World:
             )
             for name, offer in pools.items()
         }
-        self.engines = Engines(telemetry, self.kernel, stream(seed, "telemetry", "engines"), epoch_s)
-        self.view = QueueView(queue or Queue(), stream(seed, "telemetry", "queue"), epoch_s)
+        self.engines = EngineTelemetry(telemetry, self.kernel, stream(seed, "telemetry", "engines"), epoch_s)
+        self.view = QueueView(queue or SimulatedQueue(), stream(seed, "telemetry", "queue"), epoch_s)
         self._accepted = next(iter(models.values())).accepted_per_step
         self._speculation = stream(seed, "speculation", "requests")
         self._delay_ps = round((queue.delay_s if queue else 0.0) * PS_PER_S)
@@ -107,7 +107,7 @@ class World:
 
     # --- traffic
 
-    def offer(self, trace: Trace, since_ps: int = 0) -> None:
+    def offer(self, trace: RequestTrace, since_ps: int = 0) -> None:
         """Let a trace's requests come, its time 0 at `since_ps`."""
         arrival = np.round(trace.arrival_s * PS_PER_S).astype(np.int64) + (since_ps + self._delay_ps)
         strides = self._strides(len(trace))
@@ -120,7 +120,7 @@ class World:
             return None
         return np.asarray(whole + (self._speculation.random(requests) < part), np.int32)
 
-    def counts(self) -> Counts:
+    def counts(self) -> QueueCounts:
         """The truth about the queue."""
         w, times = self.kernel.world, self.kernel.times
         now_ps, head, oldest_s = self.now_ps, int(w[layout.QUEUE_HEAD]), 0.0
@@ -130,7 +130,7 @@ class World:
         delayed = 0
         if self._delay_ps:
             delayed = self.kernel.due_within(self._delay_ps)
-        return Counts(
+        return QueueCounts(
             at_s=now_ps / PS_PER_S,
             visible=int(w[layout.QUEUED]),
             in_flight=int(self.kernel.totals()[totals.IN_HAND]) + hidden,

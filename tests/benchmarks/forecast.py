@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from policies.forecast.quantile_forecast import Outlook
+from policies.forecast.quantile_forecast import QuantileForecast
 from tests.benchmarks.figure import Figure
 from tests.benchmarks.peers.outcome import processor_s
 from tests.benchmarks.peers.statsforecast_models import LEVELS, peers
@@ -92,7 +92,7 @@ def ours(
     values: NDArray[np.float64], first: int, origins: NDArray[np.int64], horizons_s: NDArray[np.int64], step_s: int
 ) -> tuple[Result, NDArray[np.float64]]:
     """An outlook that watches from `first` on, and what it says at the origins (origins, horizons, quantiles)."""
-    outlook = Outlook(step_s)
+    outlook = QuantileForecast(step_s)
     result = Result("", np.empty(0), [], [], np.empty(0, bool))
     said = []
     asked = set(origins.tolist())
@@ -137,7 +137,7 @@ def first_hour(data: Path) -> Iterator[Figure]:
     arrival_s = np.loadtxt(file, delimiter=",", skiprows=1, usecols=0)
     rates = np.bincount((arrival_s // 15).astype(int))[:-1] / 15.0
     for horizon_s, q in FIRST_HOUR:
-        outlook, bins = Outlook(15.0), horizon_s // 15
+        outlook, bins = QuantileForecast(15.0), horizon_s // 15
         covered, over = [], []
         for i, rate in enumerate(rates):
             outlook.note(15.0 * i, float(rate))
@@ -155,11 +155,11 @@ def costs(results: list[Result]) -> Iterator[Figure]:
     """What a turn costs at 15 s and at 1 min, and what it costs to take over two weeks."""
     day = 86_400 / 60
     values = np.random.default_rng(1).poisson(60 + 40 * np.sin(np.arange(TWO_WEEKS) * 2 * np.pi / day)) / 10.0
-    outlook = Outlook(60.0)
+    outlook = QuantileForecast(60.0)
     began = processor_s()
     outlook.seed((60.0 * np.arange(TWO_WEEKS)).tolist(), values.tolist(), learn_s=0.0)
     yield Figure("forecast", "two weeks of minutes taken over: the seasons", (processor_s() - began) * 1e3, "ms", 20.0)
-    outlook = Outlook(60.0)
+    outlook = QuantileForecast(60.0)
     began = processor_s()
     outlook.seed((60.0 * np.arange(TWO_WEEKS)).tolist(), values.tolist())
     yield Figure("forecast", "the same, and four hours learnt from", (processor_s() - began) * 1e3, "ms")

@@ -19,9 +19,9 @@ import yaml
 
 from scaler.clock import stopwatch_s
 from simulators.experiments import run as running
-from simulators.experiments.run import Run
+from simulators.experiments.run import SimulationRun
 from simulators.experiments.scenario import Case, load
-from simulators.world.traffic.trace import Trace
+from simulators.world.traffic.trace import RequestTrace
 from tests.benchmarks.figure import Figure
 
 WORKLOAD: Final = {
@@ -62,7 +62,7 @@ def case(folder: Path, traffic: dict[str, object], **workload: object) -> Case:
     return load(folder / "scenario.yaml")
 
 
-def timed(found: Case, trace: Trace) -> tuple[float, Run]:
+def timed(found: Case, trace: RequestTrace) -> tuple[float, SimulationRun]:
     """The best time of some repeats, and the last run."""
     best = float("inf")
     for _ in range(REPEATS):

@@ -17,14 +17,14 @@ from typing import Any, ClassVar, Final
 from policies.history.ticks import History
 from policies.model import Absent, Evidence, Fresh, PolicyName, PoolName, PoolStatus, Recommendation, Tick
 from policies.model.spec import Pool, ScaleDown, ScaleUp, WorkloadSpec
-from policies.recommend.context import View
+from policies.recommend.context import PolicyContext
 from scaler.config.load import Workload
 from scaler.controller import Controller, Setup
 from simulators.world.infrastructure.billing import Billing
 from simulators.world.infrastructure.market import Notices, PoolOffer, ZoneOffer
 from simulators.world.infrastructure.node_lifecycle import Phase, StartUp
 from simulators.world.infrastructure.pool import FleetPool
-from simulators.world.infrastructure.supply import Trace
+from simulators.world.infrastructure.supply import SupplyTrace
 from simulators.world.infrastructure.units import COST_PER_MICRO_USD, to_ps
 
 HOUR_S: Final = 3600.0
@@ -56,7 +56,7 @@ class Market:
 
     def offers(self, *, apart: bool = True) -> dict[PoolName, PoolOffer]:
         """Spot pools, one a zone, or one over all zones; and on-demand without limit."""
-        zones = {file.stem: ZoneOffer(trace=Trace(file=file.name, start_s=self.start_s)) for file in self.files}
+        zones = {file.stem: ZoneOffer(trace=SupplyTrace(file=file.name, start_s=self.start_s)) for file in self.files}
         groups = {PoolName(name): {name: zone} for name, zone in zones.items()} if apart else {SPOT: zones}
         common: dict[str, Any] = {"model": "m", "start_up": QUICK, "billing": BY_THE_SECOND}
         spot = {
@@ -93,7 +93,7 @@ class Target:
     def needs(self) -> tuple[str, ...]:
         return ()
 
-    def recommend(self, name: PolicyName, view: View) -> Recommendation:
+    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
         wanted = ahead(self.at, view.at)
         return Recommendation(name, float(wanted), Evidence.FULL, True, f"the target is {wanted}")
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from simulators.engine.kernel.event_loop import Kernel, Router
 from simulators.engine.models.service import PS_PER_S, ServiceModel
 from simulators.world.traffic.readers import read
-from simulators.world.traffic.trace import Trace
+from simulators.world.traffic.trace import RequestTrace
 
 LEAST_LOADED: Final = Router()
 FILE: Final = "requests/azure2023_conv.csv.gz"
@@ -30,11 +30,11 @@ class Load:
         return len(self.arrival_ps)
 
 
-def conversations(data: Path, speed: float) -> Trace:
+def conversations(data: Path, speed: float) -> RequestTrace:
     return read(data / FILE).speed(speed)
 
 
-def load_of(trace: Trace, requests: int) -> Load:
+def load_of(trace: RequestTrace, requests: int) -> Load:
     """So many requests of a trace, which begins anew a mean gap after its last arrival."""
     times = -(-requests // len(trace))
     arrival_ps = np.rint(trace.arrival_s * PS_PER_S).astype(np.int64)

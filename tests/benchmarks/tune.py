@@ -18,16 +18,16 @@ from typing import Final
 
 from scaler.clock import stopwatch_s
 from simulators.experiments.scenario import Case
-from simulators.tune.executor import Engine, Local
+from simulators.tune.executor import Executor, Local
 from simulators.tune.objectives import Figures, figures
-from simulators.tune.result import Result
-from simulators.tune.run import Told, tune
-from simulators.tune.search import Budget, Watch, run_all
+from simulators.tune.result import TuneResult
+from simulators.tune.run import TuneListeners, tune
+from simulators.tune.search import SearchBudget, SearchListener, run_all
 from simulators.tune.space import Space, space_of
 from simulators.tune.storage import leading, opened
 from simulators.tune.study import study
 from simulators.tune.study_inputs import Bundle, bundle
-from simulators.tune.trial import Job, Outcome
+from simulators.tune.trial import Job, TrialOutcome
 from simulators.world.traffic.generate import TraceFile
 from tests.benchmarks.cost.cells import Cell
 from tests.benchmarks.cost.families import families
@@ -74,7 +74,7 @@ def run(data: Path) -> Iterator[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         engine = Local(world, JOBS)
         try:
-            run_all(engine, _whole(world, JOBS), lambda _: None, Watch(), _nobody)  # compiles
+            run_all(engine, _whole(world, JOBS), lambda _: None, SearchListener(), _nobody)  # compiles
             began_s, cpu_s = stopwatch_s(), sum(os.times()[:2])
             found = _search(engine, world, space, Path(folder))
             took_s = stopwatch_s() - began_s
@@ -88,7 +88,7 @@ def run(data: Path) -> Iterator[Figure]:
         yield from _sent(world, found, client_ms)
 
 
-def _search(engine: Engine, world: Bundle, space: Space, folder: Path) -> Result:
+def _search(engine: Executor, world: Bundle, space: Space, folder: Path) -> TuneResult:
     manifest = {"sampler": "tpe", "seed": SEED}
     with leading(folder / "study"):
         made = study(opened(None, folder / "study"), "azure", space, manifest, ALLOWED)
@@ -101,7 +101,7 @@ def _search(engine: Engine, world: Bundle, space: Space, folder: Path) -> Result
             "scenario": "azure",
             **manifest,
         }
-        found = tune(made, engine, world, Budget(trials=TRIALS), Watch(), Told(), names)
+        found = tune(made, engine, world, SearchBudget(trials=TRIALS), SearchListener(), TuneListeners(), names)
     if found is None:
         raise RuntimeError("no trial ended")
     return found
@@ -116,7 +116,7 @@ def _workers_s() -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def _gains(found: Result, took_s: float, cpu_s: float) -> Iterator[Figure]:
+def _gains(found: TuneResult, took_s: float, cpu_s: float) -> Iterator[Figure]:
     load = os.getloadavg()[0]
     note = f"{found.counts.cut} given up early; proof and pictures included; load of the machine {load:.1f}"
     yield Figure("tune", f"{TRIALS} trials on {JOBS} processes", took_s, "s", GOAL_S, note=note)
@@ -137,7 +137,7 @@ def _gains(found: Result, took_s: float, cpu_s: float) -> Iterator[Figure]:
         yield Figure("tune", "tuned to untuned, no more late", least.usd_per_month / today.usd_per_month, "", note=said)
 
 
-def _against(found: Result, rivals: Sequence[Rival]) -> Iterator[Figure]:
+def _against(found: TuneResult, rivals: Sequence[Rival]) -> Iterator[Figure]:
     if found.dared is None:
         return
     cost = found.dared.figures.usd_per_month
@@ -147,15 +147,15 @@ def _against(found: Result, rivals: Sequence[Rival]) -> Iterator[Figure]:
         yield Figure("tune", f"tuned to tuned {name}", cost / rival.proof.usd_per_month, "", 1.0, note=note)
 
 
-def _rival(engine: Engine, world: Bundle, name: str) -> Rival:
+def _rival(engine: Executor, world: Bundle, name: str) -> Rival:
     """The family's cheapest member that keeps the promise on the search's traffic, else its most faithful."""
     family = families(1.0, 1.0, Cell("azure-conv", 90).source.in_work)[name]
     words = [family.word(step, other) for other in range(len(family.others)) for step in family.steps]
-    outcomes = run_all(engine, [Job(k, w) for k, w in enumerate(words)], lambda _: None, Watch(), _nobody)
+    outcomes = run_all(engine, [Job(k, w) for k, w in enumerate(words)], lambda _: None, SearchListener(), _nobody)
     told = {w: figures(outcomes[k, "search"].played) for k, w in enumerate(words)}
     kept = [w for w in words if told[w].late_share <= ALLOWED]
     word = min(kept, key=lambda w: told[w].usd_per_month) if kept else min(words, key=lambda w: told[w].late_share)
-    proof = run_all(engine, [Job(0, word, "prove")], lambda _: None, Watch(), _nobody)
+    proof = run_all(engine, [Job(0, word, "prove")], lambda _: None, SearchListener(), _nobody)
     return Rival(word, figures(proof[0, "prove"].played))
 
 
@@ -166,9 +166,9 @@ def _speedup(world: Bundle) -> Iterator[Figure]:
     for jobs in (1, 2, 1, 2):
         engine = Local(world, jobs)
         try:
-            run_all(engine, _whole(world, jobs), lambda _: None, Watch(), _nobody)
+            run_all(engine, _whole(world, jobs), lambda _: None, SearchListener(), _nobody)
             began_s, before_s, own_s = stopwatch_s(), _workers_s(), sum(os.times()[:2])
-            run_all(engine, _whole(world, SPEEDUP_TRIALS), lambda _: None, Watch(), _nobody)
+            run_all(engine, _whole(world, SPEEDUP_TRIALS), lambda _: None, SearchListener(), _nobody)
             took_s[jobs].append(stopwatch_s() - began_s)
             cpu_s[jobs].append((_workers_s() - before_s) / jobs + sum(os.times()[:2]) - own_s)
         finally:
@@ -180,11 +180,11 @@ def _speedup(world: Bundle) -> Iterator[Figure]:
     yield Figure("tune", "two processes to one, free cores", min(cpu_s[1]) / min(cpu_s[2]), "x", 1.8, ">=", note=note)
 
 
-def _sent(world: Bundle, found: Result, client_ms: float) -> Iterator[Figure]:
+def _sent(world: Bundle, found: TuneResult, client_ms: float) -> Iterator[Figure]:
     """What goes over the network: the bundle once a worker, a job and its outcome a trial."""
     once = len(pickle.dumps(world))
     job = Job(1, found.points[0].word)
-    outcome = Outcome(found.points[0].played, ((1.0, 0.1), (1.0, 0.1)))
+    outcome = TrialOutcome(found.points[0].played, ((1.0, 0.1), (1.0, 0.1)))
     each = len(pickle.dumps(job)) + len(pickle.dumps(outcome))
     yield Figure("tune", "sent once a worker", once / 1e6, "MB", note="all traces, as arrays")
     yield Figure("tune", "sent a trial", each / 1e3, "kB", note="a job's words and its outcome")
@@ -200,5 +200,5 @@ def _whole(world: Bundle, count: int) -> list[Job]:
     return [Job(k, world.before) for k in range(count)]
 
 
-def _nobody(_job: Job, _outcome: Outcome) -> None:
+def _nobody(_job: Job, _outcome: TrialOutcome) -> None:
     return

@@ -22,8 +22,8 @@ from policies.model import Tick
 from simulators.experiments import run as running
 from simulators.experiments.results import summarize
 from simulators.experiments.scenario import Case, load
-from simulators.world.faults import Fault, Weather
-from simulators.world.traffic.trace import Trace
+from simulators.world.faults import Fault, FaultSettings
+from simulators.world.traffic.trace import RequestTrace
 from tests.benchmarks.figure import Figure
 from tests.fuzz.worlds.evidence import blind_never_scales_down
 from tests.fuzz.worlds.injected_zeros import Lies
@@ -84,7 +84,7 @@ class Count:
         self._past.append(turn.now)
 
 
-def simulated(case: Case, seed: int, trace: Trace, *weather: Weather) -> Hours:
+def simulated(case: Case, seed: int, trace: RequestTrace, *weather: FaultSettings) -> Hours:
     case = dataclasses.replace(case, scenario=dataclasses.replace(case.scenario, weather=weather))
     count = Count(case, seed)
     s = summarize(running.simulate(case, seed, trace, record=[count]))
@@ -110,9 +110,9 @@ def run(_: Path) -> Iterator[Figure]:
             yield from _beside(f"{fault} at {share:.0%}", found, fair, WITHIN if share == FAIR else None)
 
 
-def _weather(fault: Fault, share: float) -> Weather:
+def _weather(fault: Fault, share: float) -> FaultSettings:
     """The fault wherever it can strike."""
-    strikes = Weather(fault=fault, share=share, where="sources" if fault == "zero" else "both")
+    strikes = FaultSettings(fault=fault, share=share, where="sources" if fault == "zero" else "both")
     return dataclasses.replace(strikes, where="pools") if fault == "out_of_capacity" else strikes
 
 

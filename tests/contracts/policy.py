@@ -9,7 +9,7 @@ import pytest
 
 from policies.history.ticks import History
 from policies.model import Absent, Evidence, Fresh, PolicyName, Reading, Recommendation, SignalName, Stale
-from policies.recommend.context import View
+from policies.recommend.context import PolicyContext
 from tests.factories import NOW
 
 ME = PolicyName("me")
@@ -24,7 +24,7 @@ class PolicyContract:
     def said(self, readings: Mapping[str, Reading[float]], ready: int | None = 4) -> Recommendation:
         signals = {SignalName(n): r for n, r in readings.items()}
         demand = 3.0 if self.policy.shapes else None
-        said: Recommendation = self.policy.recommend(ME, View(NOW, signals, ready, ready, demand, History()))
+        said: Recommendation = self.policy.recommend(ME, PolicyContext(NOW, signals, ready, ready, demand, History()))
         return said
 
     def fresh(self) -> dict[str, Reading[float]]:

@@ -13,7 +13,7 @@ from scaler.clock import SystemClock
 from scaler.clouds.aws.account import AwsAccount
 from scaler.ports import Source
 from scaler.shared_resources import Opening
-from scaler.sources.cloudwatch import CloudWatch, Metric
+from scaler.sources.cloudwatch import CloudWatch, CloudWatchMetric
 from tests.contracts.fronted import CUT_AFTER
 from tests.contracts.source import SourceContract, SourceRig
 from tests.servers.aws import KEYS, REGION, Aws, aws, isolate
@@ -44,7 +44,9 @@ class CloudWatchRig(SourceRig):
     async def open(self, context: Opening) -> Source:
         account = AwsAccount(region=REGION, endpoint_url=f"http://127.0.0.1:{self._wire.port}")
         dimensions = {"QueueName": "prompts"}
-        metric = Metric(namespace="AWS/SQS", metric="Waiting", dimensions=dimensions, stat="Maximum", period_s=PERIOD_S)
+        metric = CloudWatchMetric(
+            namespace="AWS/SQS", metric="Waiting", dimensions=dimensions, stat="Maximum", period_s=PERIOD_S
+        )
         return await CloudWatch(metrics={"waiting": metric}, account=account).open(context)
 
     async def answer(self, value: float) -> None:

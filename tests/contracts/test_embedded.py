@@ -14,8 +14,8 @@ from scaler.ports import Actuator, Clock, Source
 from scaler.shared_resources import Opening
 from simulators.quickstart.embedded import EmbeddedPool, EmbeddedSource, Traffic
 from simulators.quickstart.live_world import LiveWorld
-from simulators.world.faults import Fault, Sky, StruckActuator, StruckSource, Weather
-from simulators.world.traffic.trace import Trace
+from simulators.world.faults import Fault, FaultInjector, FaultSettings, FaultyActuator, FaultySource
+from simulators.world.traffic.trace import RequestTrace
 from tests.contracts.actuator import ActuatorContract, ActuatorRig
 from tests.contracts.source import SourceContract, SourceRig
 from tests.factories import NOW
@@ -32,11 +32,11 @@ class WeatherRig:
 
     def __init__(self, clock: ManualClock) -> None:
         self.clock = clock
-        self._weather: list[Weather] = []
-        self.sky = Sky(self._weather, clock, NOW, np.random.default_rng(1))
+        self._weather: list[FaultSettings] = []
+        self.sky = FaultInjector(self._weather, clock, NOW, np.random.default_rng(1))
 
     def strike(self, fault: Fault) -> None:
-        self._weather[:] = [Weather(fault=fault, share=1.0)]
+        self._weather[:] = [FaultSettings(fault=fault, share=1.0)]
 
     async def garble(self) -> None:
         self.strike("garble")
@@ -67,7 +67,7 @@ class EmbeddedSourceRig(WeatherRig, SourceRig):
         self.pool = await pool.open(context, WorkloadName("llm"), MAIN)
         source = await EmbeddedSource(offers=self.offers, traffic=QUIET).open(context)
         self.live: LiveWorld = source.live
-        return StruckSource(source, self.sky)
+        return FaultySource(source, self.sky)
 
     async def resize(self, replicas: int) -> None:
         await self.pool.resize(replicas, (await self.pool.status()).value)
@@ -81,7 +81,7 @@ class EmbeddedSourceRig(WeatherRig, SourceRig):
         """Let so many requests come now."""
         world = await self.live.present()
         lengths = np.full(requests, output_tokens)
-        world.offer(Trace(np.zeros(requests), np.full(requests, 100), lengths), since_ps=world.now_ps)
+        world.offer(RequestTrace(np.zeros(requests), np.full(requests, 100), lengths), since_ps=world.now_ps)
 
     @abstractmethod
     async def answer(self, value: float) -> None: ...
@@ -140,7 +140,7 @@ class EmbeddedPoolRig(WeatherRig, ActuatorRig):
     async def open(self, context: Opening) -> Actuator:
         pool = EmbeddedPool(initial_replicas=2, start_up_s=START_UP_S, start_up_sigma=0.0)
         self._pool = await pool.open(context, WorkloadName("llm"), MAIN)
-        return StruckActuator(self._pool, self.sky)
+        return FaultyActuator(self._pool, self.sky)
 
     async def size(self) -> int:
         return (await self._pool.status()).value.desired

@@ -17,7 +17,7 @@ from yarl import URL
 from scaler.clock import SystemClock
 from scaler.clouds.api_budget import Api, Channel
 from scaler.clouds.aws.account import AwsAccount
-from scaler.clouds.aws.metadata_server import Metadata
+from scaler.clouds.aws.metadata_server import AwsMetadataServer
 from scaler.clouds.aws.session import service
 from scaler.clouds.azure import errors
 from scaler.clouds.azure import scheduled_events as azure_events
@@ -31,7 +31,7 @@ from scaler.clouds.gcp.project import GcpProject
 from scaler.clouds.interruptions import board
 from scaler.clouds.kubernetes import session as kube
 from scaler.clouds.kubernetes.cluster import KubeCluster
-from scaler.clouds.rest import Request, Rest, Tokens, session
+from scaler.clouds.rest import BearerTokens, Request, Rest, session
 from scaler.config.secret import Secret
 from scaler.ports import PortError
 from scaler.shared_resources import Opening, Resources
@@ -98,7 +98,7 @@ async def _rest(site: Site, refuse: Any) -> Ask:
     async def token() -> tuple[str, float]:
         return "token", 3600.0
 
-    tokens = Tokens(site.context.clock, token)
+    tokens = BearerTokens(site.context.clock, token)
     channel = Channel(site.context, API, "hostile")
     rest = Rest(await session(site.context), tokens, channel, refuse, site.context.clock)
     asked = Request(operation="read", method="GET", url=site.server.url, about="it")
@@ -152,7 +152,7 @@ def aws(name: str, operation: str, **request: Any) -> Callable[[Site], Awaitable
 async def aws_metadata(site: Site) -> Ask:
     http = await metrics_session(site.context, "metadata", None)
     pinned = await board(site.context)
-    return lambda: goes_on(site, Metadata(site.server.url, http, pinned, site.context.clock).run())
+    return lambda: goes_on(site, AwsMetadataServer(site.server.url, http, pinned, site.context.clock).run())
 
 
 async def google_metadata(site: Site) -> Ask:
@@ -165,7 +165,7 @@ async def google_metadata(site: Site) -> Ask:
 
 
 async def scheduled_events(site: Site) -> Ask:
-    listener = azure_events.Listener(
+    listener = azure_events.ScheduledEventsListener(
         site.server.url, await session(site.context), site.context, await board(site.context)
     )
     return lambda: goes_on(site, listener.listen())

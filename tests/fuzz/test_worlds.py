@@ -14,8 +14,8 @@ import yaml
 from policies.model import Tick
 from policies.recommend.registry import POLICIES as REGISTERED
 from simulators.experiments import run
-from simulators.world.faults import Fault, Weather
-from simulators.world.queue import Queue
+from simulators.world.faults import Fault, FaultSettings
+from simulators.world.queue import SimulatedQueue
 from simulators.world.traffic.generate import GENERATORS
 from tests.foreground import FOREGROUND
 from tests.fuzz.worlds import policies, traffic
@@ -106,16 +106,16 @@ def test_two_hundred_worlds_hold_everything_there_is() -> None:
 @pytest.mark.parametrize(
     ("service", "throttled_share", "weather"),
     [
-        ("sqs", 0.0, [Weather(fault="zero", share=0.4, where="sources")]),
+        ("sqs", 0.0, [FaultSettings(fault="zero", share=0.4, where="sources")]),
         ("service_bus", 0.5, []),
-        ("service_bus", 0.3, [Weather(fault="zero", share=0.3), Weather(fault="hang", share=0.3)]),
+        ("service_bus", 0.3, [FaultSettings(fault="zero", share=0.3), FaultSettings(fault="hang", share=0.3)]),
     ],
 )
 def test_a_lie_is_known_from_the_chance_that_made_it(
-    service: Any, throttled_share: float, weather: list[Weather]
+    service: Any, throttled_share: float, weather: list[FaultSettings]
 ) -> None:
     """A queue that is never empty, so that every 0 is one."""
-    queue = Queue(service=service, throttled_share=throttled_share)
+    queue = SimulatedQueue(service=service, throttled_share=throttled_share)
     told = case(workload("sqs", max_replicas=1), queue=queue, weather=tuple(weather))
     ticks: list[Tick] = []
     run.simulate(told, 5, trace(*[(0.01 * k, 20, 2000) for k in range(2000)]), record=[ticks.append])

@@ -10,7 +10,7 @@ import pytest
 from policies.model import PoolName
 from simulators.engine.kernel import layout
 from simulators.experiments.results import summarize
-from simulators.experiments.run import Run, begin, simulate, traffic_of
+from simulators.experiments.run import SimulationRun, begin, simulate, traffic_of
 from simulators.experiments.scenario import Case
 from simulators.world.infrastructure.pool import FleetPool
 from tests.golden.runs import short
@@ -18,7 +18,7 @@ from tests.golden.runs import short
 STEP_S = 1.0
 
 
-def done(name: str, folder: Path, duration_s: float = 3600.0) -> Run:
+def done(name: str, folder: Path, duration_s: float = 3600.0) -> SimulationRun:
     case = short(name, folder, duration_s)
     return simulate(case, case.scenario.seed, traffic_of(case, case.scenario.seed))
 

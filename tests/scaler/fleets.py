@@ -25,10 +25,10 @@ from policies.model import (
 from policies.model.limits import BlastRadius, Budget, Override
 from policies.model.spec import Pool, ScaleDown, ScaleUp, WorkloadSpec
 from policies.pipeline import decide
-from policies.quota.fleet_quota import Fleet
+from policies.quota.fleet_quota import FleetLimits
 from policies.recommend.peers.static import Static
 from policies.recommend.threshold import QueueDepth
-from scaler.quota_ledger import Ledger
+from scaler.quota_ledger import QuotaLedger
 from tests.policies.lives import START, Dice
 
 INTERVAL_S = 15.0
@@ -72,9 +72,9 @@ class Change:
 class FleetLife:
     """A daemon's workloads under one ledger."""
 
-    limits: Fleet
+    limits: FleetLimits
     members: Sequence[Member]
-    ledger: Ledger
+    ledger: QuotaLedger
     now: float = START
     changes: list[Change] = field(default_factory=list)
 
@@ -184,14 +184,14 @@ def members(draw: st.DrawFn, number: int) -> Member:
 @st.composite
 def fleets(draw: st.DrawFn) -> FleetLife:
     """Two to four workloads under random limits, for up to sixteen rounds."""
-    limits = Fleet(
+    limits = FleetLimits(
         max_gpus=draw(st.sampled_from((None, 12, 24, 48))),
         max_usd_per_hour=draw(st.sampled_from((None, 10.0, 300.0))),
         blast_radius=BlastRadius(
             share=draw(st.sampled_from((1.0, 0.25, 0.5))), window_s=draw(st.sampled_from((60.0, 300.0)))
         ),
     )
-    ledger = Ledger(limits)
+    ledger = QuotaLedger(limits)
     life = FleetLife(limits, [draw(members(i)) for i in range(draw(st.integers(2, 4)))], ledger)
     for member in life.members:
         ledger.enter(member.name, member.spec)

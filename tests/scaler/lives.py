@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policies.model import Absent, Tick, WorkloadName
-from scaler.app import App, Options
-from scaler.config.daemon import DaemonSpec, Journal
+from scaler.app import App, RunOptions
+from scaler.config.daemon import DaemonSpec, JournalSpec
 from scaler.config.load import Config, Workload, workload_from
 from scaler.controller import Controller, Setup
 from scaler.ports import PortError
@@ -65,7 +65,7 @@ class Scripted(App):
     """The daemon on a clock, a source and a pool that a test drives."""
 
     def __init__(self, config: Config, resources: Resources, clock: ManualClock, source: FakeSource) -> None:
-        super().__init__(config, Options([]), resources)
+        super().__init__(config, RunOptions([]), resources)
         self.clock = clock
         self._source = source
         self._actuator = FakeActuator(clock, 4)
@@ -95,7 +95,7 @@ class World:
     async def started(self, **settings: Any) -> AsyncIterator[Scripted]:
         """A daemon, from its start to its end."""
         configured = workload(**settings)
-        daemon = DaemonSpec(journal=Journal(directory=str(self.directory)), history_s=600.0, **self.daemon)
+        daemon = DaemonSpec(journal=JournalSpec(directory=str(self.directory)), history_s=600.0, **self.daemon)
         async with Resources() as resources:
             app = Scripted(Config(daemon, {NAME: configured}), resources, self.clock, self.source)
             try:

@@ -14,7 +14,7 @@ from policies.history.ticks import History
 from policies.model import Observation, Outcome, PoolName, Result, Tick
 from policies.pipeline import decide
 from scaler.cli import main
-from scaler.config.daemon import Journal as Settings
+from scaler.config.daemon import JournalSpec as Settings
 from scaler.config.load import Workload, workload_from
 from scaler.journal.writer import JournalWriter
 from tests.factories import ABSENT, NOW, fresh, seen

@@ -11,7 +11,7 @@ import pytest
 from policies.history.ticks import History
 from policies.model import Absent, Fresh, Tick, WorkloadName
 from policies.model.limits import BlastRadius
-from policies.quota.fleet_quota import Fleet
+from policies.quota.fleet_quota import FleetLimits
 from scaler.clock import SystemClock
 from scaler.controller import Controller, Setup
 from scaler.journal.replay import replay
@@ -146,7 +146,7 @@ async def test_a_source_that_asked_for_a_pause_is_asked_after_it_whatever_the_wa
 @JUMPS
 async def test_the_fleets_removals_keep_their_age_though_all_of_its_workloads_learn_of_the_jump(jump_s: float) -> None:
     window = {"scale_down": {"window_s": 0, "max_replicas": 1000, "max_share": 1.0, "max_blind_s": 1000}}
-    shared = Shared(Fleet(blast_radius=BlastRadius(share=0.5, window_s=600.0)), sizes=(10, 10), **window)
+    shared = Shared(FleetLimits(blast_radius=BlastRadius(share=0.5, window_s=600.0)), sizes=(10, 10), **window)
     await shared.round(10, 10)
     await shared.round(1, 10)
     assert await shared.round(1, 1) == (1, 9), "ten of twenty have gone"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from policies.history.pool_memory import Markets
+from policies.history.pool_memory import PoolMemories
 from policies.model import Fresh, Part, PoolStatus, Shortfall, WorkloadName
 from scaler.cli import main
 from scaler.clock import SystemClock
@@ -135,7 +135,7 @@ def test_a_pool_is_told_by_zone_with_what_it_is_short_of() -> None:
         6, 3, foreign="an HPA", doomed=1, failed=2, short=Shortfall(0, "no p5 in a"), reserved=4, parts=parts
     )
     one = Examined(name, "pool", pool, "kubernetes", at=10.0, status=Fresh(status, 8.0))
-    said = "\n".join(lines([one], config, {name: Markets()}))
+    said = "\n".join(lines([one], config, {name: PoolMemories()}))
     assert "6 asked for, 3 ready, 1 still starting, 1 soon to be taken, 2 will not come; 4 reserved; 2 s old" in said
     assert "a, spot: 2 ready, 1 starting, 1 soon to be taken" in said
     assert "short of capacity since 1970-01-01T00:00:00Z: no p5 in a" in said

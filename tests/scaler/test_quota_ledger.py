@@ -8,13 +8,13 @@ from typing import Any
 from policies.history.ticks import History
 from policies.model import Quota, Result, Tick, WorkloadName
 from policies.model.limits import BlastRadius
-from policies.quota.fleet_quota import Fleet
+from policies.quota.fleet_quota import FleetLimits
 from scaler.config.load import Workload, workload_from
 from scaler.controller import Controller, Setup
 from scaler.journal.explain import paragraphs
 from scaler.journal.replay import replay
 from scaler.ports import Unavailable
-from scaler.quota_ledger import Ledger
+from scaler.quota_ledger import QuotaLedger
 from scaler.telemetry.fleet import FleetCollector
 from scaler.telemetry.log import granted
 from scaler.telemetry.metrics import Metrics
@@ -25,7 +25,7 @@ from tests.scaler.test_controller import MAIN
 class Member:
     """One workload's fakes and controller."""
 
-    def __init__(self, name: str, ledger: Ledger, clock: ManualClock, size: int, **settings: Any) -> None:
+    def __init__(self, name: str, ledger: QuotaLedger, clock: ManualClock, size: int, **settings: Any) -> None:
         document = {
             "workload": name,
             "max_replicas": 50,
@@ -54,9 +54,9 @@ class Member:
 class Shared:
     """Two workloads, the first one dearer to us."""
 
-    def __init__(self, limits: Fleet, sizes: tuple[int, int] = (2, 6), **settings: Any) -> None:
+    def __init__(self, limits: FleetLimits, sizes: tuple[int, int] = (2, 6), **settings: Any) -> None:
         self.clock = ManualClock()
-        self.ledger = Ledger(limits)
+        self.ledger = QuotaLedger(limits)
         self.chat = Member("chat", self.ledger, self.clock, sizes[0], **{"priority": 10, **settings})
         self.batch = Member("batch", self.ledger, self.clock, sizes[1], **settings)
 
@@ -69,7 +69,7 @@ class Shared:
 
 
 async def test_the_lower_one_gives_way_through_its_own_window_and_keeps_its_minimum() -> None:
-    shared = Shared(Fleet(max_gpus=8))
+    shared = Shared(FleetLimits(max_gpus=8))
     await shared.round(2, 6)
     sizes = await shared.rounds(9, chat=20, batch=6)
     assert all(a + b <= 8 for a, b in sizes)
@@ -80,19 +80,19 @@ async def test_the_lower_one_gives_way_through_its_own_window_and_keeps_its_mini
 
 
 async def test_what_the_higher_one_needs_no_more_is_free_for_the_lower_one() -> None:
-    shared = Shared(Fleet(max_gpus=8), (7, 1))
+    shared = Shared(FleetLimits(max_gpus=8), (7, 1))
     sizes = await shared.rounds(9, chat=2, batch=20)
     assert all(a + b <= 8 for a, b in sizes)
     assert sizes[-1] == (2, 6)
 
 
 async def test_a_budget_of_money_holds_in_the_same_way() -> None:
-    shared = Shared(Fleet(max_usd_per_hour=11.0), (1, 1))
+    shared = Shared(FleetLimits(max_usd_per_hour=11.0), (1, 1))
     assert (await shared.rounds(3, chat=4, batch=9))[-1] == (4, 1)
 
 
 async def test_turns_that_overlap_never_grow_into_the_same_room() -> None:
-    shared = Shared(Fleet(max_gpus=8), (1, 1))
+    shared = Shared(FleetLimits(max_gpus=8), (1, 1))
     await shared.round(1, 1)
     for member in (shared.chat, shared.batch):
         member.source.values["visible"] = 200.0
@@ -102,7 +102,7 @@ async def test_turns_that_overlap_never_grow_into_the_same_room() -> None:
 
 
 async def test_nobody_grows_into_what_was_never_read() -> None:
-    shared = Shared(Fleet(max_gpus=60), (1, 1))
+    shared = Shared(FleetLimits(max_gpus=60), (1, 1))
     shared.batch.actuator.status_error = Unavailable("API down")
     assert await shared.round(40, 0) == (10, 1)
     assert "batch counts in full: never read" in shared.chat.ticks[-1].decision.reason
@@ -112,7 +112,7 @@ async def test_nobody_grows_into_what_was_never_read() -> None:
 
 
 async def test_what_was_refused_is_free_again() -> None:
-    shared = Shared(Fleet(max_gpus=8), (1, 1), priority=0)
+    shared = Shared(FleetLimits(max_gpus=8), (1, 1), priority=0)
     await shared.round(1, 1)
     shared.chat.actuator.resize_error = Unavailable("503")
     await shared.round(6, 1)
@@ -123,7 +123,7 @@ async def test_what_was_refused_is_free_again() -> None:
 
 
 async def test_a_size_that_was_read_before_the_last_decision_frees_nothing() -> None:
-    shared = Shared(Fleet(max_gpus=8), (1, 1))
+    shared = Shared(FleetLimits(max_gpus=8), (1, 1))
     await shared.round(1, 1)
     await shared.round(6, 1)
     seen = shared.chat.ticks[-1].observation
@@ -132,7 +132,7 @@ async def test_a_size_that_was_read_before_the_last_decision_frees_nothing() -> 
 
 
 async def test_the_blast_radius_spans_workloads() -> None:
-    shared = Shared(Fleet(blast_radius=BlastRadius(share=0.25, window_s=120)), (8, 8), scale_down={"window_s": 0})
+    shared = Shared(FleetLimits(blast_radius=BlastRadius(share=0.25, window_s=120)), (8, 8), scale_down={"window_s": 0})
     await shared.round(8, 8)
     sizes = [sum(s) for s in await shared.rounds(18, chat=1, batch=1)]
     assert sizes[0] == 12, "a quarter of 16"
@@ -142,7 +142,7 @@ async def test_the_blast_radius_spans_workloads() -> None:
 
 
 async def test_a_recorded_journal_replays_with_its_grants() -> None:
-    shared = Shared(Fleet(max_gpus=8, blast_radius=BlastRadius(share=0.5)))
+    shared = Shared(FleetLimits(max_gpus=8, blast_radius=BlastRadius(share=0.5)))
     for need in (2, 20, 20, 3, 9, 1, 1, 1, 20):
         await shared.round(need, 6)
     ticks = sorted([*shared.chat.ticks, *shared.batch.ticks], key=lambda t: t.at)
@@ -158,16 +158,16 @@ async def test_a_peer_that_settles_by_itself_does_not_bypass_it() -> None:
         "scale_up": {},
         "scale_down": {},
     }
-    shared = Shared(Fleet(max_gpus=8), (2, 2), **peer)
+    shared = Shared(FleetLimits(max_gpus=8), (2, 2), **peer)
     assert all(a + b <= 8 for a, b in await shared.rounds(40, 0, 0))
     assert shared.chat.actuator.desired == 7, "the lower one gave way within its default window"
 
 
 async def test_changed_limits_hold_from_the_next_turn_on() -> None:
-    shared = Shared(Fleet(), (2, 2))
+    shared = Shared(FleetLimits(), (2, 2))
     assert await shared.round(2, 2) == (2, 2)
     assert shared.chat.ticks[-1].observation.grant is None
-    shared.ledger.limit(Fleet(max_gpus=6))
+    shared.ledger.limit(FleetLimits(max_gpus=6))
     assert await shared.round(9, 2) == (4, 2)
     shared.ledger.forget(WorkloadName("batch"))
     shared.clock.advance(15)
@@ -175,7 +175,7 @@ async def test_changed_limits_hold_from_the_next_turn_on() -> None:
 
 
 async def test_it_is_told_in_the_log_in_metrics_and_in_words() -> None:
-    shared = Shared(Fleet(max_gpus=8, max_usd_per_hour=20.0, blast_radius=BlastRadius(share=0.25)))
+    shared = Shared(FleetLimits(max_gpus=8, max_usd_per_hour=20.0, blast_radius=BlastRadius(share=0.25)))
     metrics = Metrics("test")
     metrics.registry.register(FleetCollector(shared.ledger))
     await shared.round(2, 6)

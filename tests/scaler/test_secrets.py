@@ -19,7 +19,7 @@ import yaml
 from aiohttp import web
 
 from scaler.cli import main
-from scaler.config.daemon import Journal as Settings
+from scaler.config.daemon import JournalSpec as Settings
 from scaler.journal.writer import JournalWriter
 from scaler.masking import HIDDEN, mask
 from tests.servers.daemon import Daemon, daemon, until

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final, Literal
 
 from policies.model import Evidence, Fresh, PolicyName, Recommendation
-from policies.model.field_metadata import Rule
-from policies.recommend.context import View
+from policies.model.field_metadata import FieldMetadata
+from policies.recommend.context import PolicyContext
 from policies.signals.demand import gather, no_opinion, signals
 
 AGGREGATE: Final = {"throughput": (1.0, 0.6), "latency": (0.4, 0.1)}
@@ -37,22 +37,28 @@ class DynamoEasy:
     settles: ClassVar[bool] = True
     lookback_s: ClassVar[float] = 0.0
 
-    kv_tokens: Annotated[int, Rule("KV-cache capacity of a replica. Tokens.", ge=1, example=430_000)]
+    kv_tokens: Annotated[int, FieldMetadata("KV-cache capacity of a replica. Tokens.", ge=1, example=430_000)]
     source: Annotated[
-        str | None, Rule("The source to read; null: the only one that offers what is read.", example="prometheus")
+        str | None,
+        FieldMetadata("The source to read; null: the only one that offers what is read.", example="prometheus"),
     ] = None
     mode: Annotated[
         Literal["aggregate", "prefill", "decode"],
-        Rule("Which workers these are. Queued prompts fill the KV cache of aggregate ones and of decode ones alike."),
+        FieldMetadata(
+            "Which workers these are. Queued prompts fill the KV cache of aggregate ones and of decode ones alike."
+        ),
     ] = "aggregate"
     optimize: Annotated[
-        Literal["throughput", "latency", "load"], Rule("optimization_target; load takes the thresholds given below.")
+        Literal["throughput", "latency", "load"],
+        FieldMetadata("optimization_target; load takes the thresholds given below."),
     ] = "throughput"
-    scale_up_at: Annotated[float | None, Rule("With load: grow at this. Share.", gt=0)] = None
-    scale_down_at: Annotated[float | None, Rule("With load: shrink at this. Share.", ge=0)] = None
-    kv_cache_usage: Annotated[str, Rule("The quantity that is the KV cache's usage. Share.")] = "kv_cache_usage"
-    input_tokens: Annotated[int, Rule("isl: tokens of a waiting request. Tokens.", ge=1)] = 3000
-    context_tokens: Annotated[int, Rule("With prefill: the context length. Tokens.", ge=1)] = 8192
+    scale_up_at: Annotated[float | None, FieldMetadata("With load: grow at this. Share.", gt=0)] = None
+    scale_down_at: Annotated[float | None, FieldMetadata("With load: shrink at this. Share.", ge=0)] = None
+    kv_cache_usage: Annotated[str, FieldMetadata("The quantity that is the KV cache's usage. Share.")] = (
+        "kv_cache_usage"
+    )
+    input_tokens: Annotated[int, FieldMetadata("isl: tokens of a waiting request. Tokens.", ge=1)] = 3000
+    context_tokens: Annotated[int, FieldMetadata("With prefill: the context length. Tokens.", ge=1)] = 8192
 
     def problems(self) -> Iterator[tuple[str, str]]:
         given = self.scale_up_at is not None, self.scale_down_at is not None
@@ -66,7 +72,7 @@ class DynamoEasy:
     def needs(self) -> tuple[str, ...]:
         return ("waiting",) if self.mode == "prefill" else (self.kv_cache_usage, "waiting")
 
-    def recommend(self, name: PolicyName, view: View) -> Recommendation:
+    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
         used = signals(self.source, self.needs())
         values, evidence, wrong = gather(used, view.readings)
         size = view.desired

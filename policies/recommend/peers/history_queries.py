@@ -14,7 +14,7 @@ import numpy as np
 
 from policies.history.ticks import AT
 from policies.model import Evidence, PolicyName, SignalName
-from policies.recommend.context import View
+from policies.recommend.context import PolicyContext
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,13 +25,13 @@ JITTER_S: Final = 1e-6
 """What sums of float durations may lack: ten tenths of a second are a second."""
 
 
-def elapsed_s(view: View) -> float:
+def elapsed_s(view: PolicyContext) -> float:
     """The time that this turn adds to whatever is being timed. Seconds; 0 in the first turn."""
     at = view.history.column(AT)
     return min(view.at - float(at[-1]), MAX_GAP_S) if at.size else 0.0
 
 
-def totals(view: View, values: Mapping[SignalName, float], window_s: float) -> NDArray[np.float64]:
+def totals(view: PolicyContext, values: Mapping[SignalName, float], window_s: float) -> NDArray[np.float64]:
     """The sum of these signals in each turn younger than `window_s` that saw them all, this turn's `values` last."""
     since = view.at - window_s
     seen = [view.history.signal(name, since) for name in values]
@@ -43,7 +43,7 @@ def totals(view: View, values: Mapping[SignalName, float], window_s: float) -> N
     return np.append(past, sum(values.values()))
 
 
-def agreed_s(view: View, name: PolicyName, direction: float, evidence: Evidence, first_s: float) -> float:
+def agreed_s(view: PolicyContext, name: PolicyName, direction: float, evidence: Evidence, first_s: float) -> float:
     """For how long the policy has wanted to move in this `direction` (its memory's ``direction``, ``agreed_s``).
 
     `first_s` is what the first turn counts for. A wish to shrink (below zero) on a part of the evidence counts for

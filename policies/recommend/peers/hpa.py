@@ -7,27 +7,31 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from policies.model import Evidence, PolicyName, Recommendation, SignalName
-from policies.model.field_metadata import Rule
-from policies.recommend.context import View
+from policies.model.field_metadata import FieldMetadata
+from policies.recommend.context import PolicyContext
 from policies.recommend.peers.hpa_behavior import DOWNSCALE_STABILIZATION_S, Behavior, past_of, settle
-from policies.recommend.peers.hpa_replicas import Pods, Tolerance, by_average_value, by_pods, by_value
+from policies.recommend.peers.hpa_replicas import PodGroups, Tolerance, by_average_value, by_pods, by_value
 from policies.signals.demand import gather, named_once, no_opinion
 
 SOURCE = "The source to read; null: the only one that offers what is read."
-Source = Annotated[str | None, Rule(SOURCE, example="sqs")]
-Quantities = Annotated[tuple[str, ...], Rule("The source's quantities, added up.", example=("visible", "in_flight"))]
+Source = Annotated[str | None, FieldMetadata(SOURCE, example="sqs")]
+Quantities = Annotated[
+    tuple[str, ...], FieldMetadata("The source's quantities, added up.", example=("visible", "in_flight"))
+]
 BehaviorField = Annotated[
     Behavior | None,
-    Rule(
+    FieldMetadata(
         "Windows and rates (spec.behavior); {} takes the v2 defaults, null the older path: the largest want of"
         " downscale_stabilization_s, and at most the larger of twice the size and four.",
         example={},
     ),
 ]
-ToleranceField = Annotated[float, Rule("Dead band (--horizontal-pod-autoscaler-tolerance). Share.", ge=0, lt=1)]
+ToleranceField = Annotated[
+    float, FieldMetadata("Dead band (--horizontal-pod-autoscaler-tolerance). Share.", ge=0, lt=1)
+]
 Stabilization = Annotated[
     float,
-    Rule("Shrink only to the largest want of this window, unless behavior sets one. Seconds.", ge=0, le=3600),
+    FieldMetadata("Shrink only to the largest want of this window, unless behavior sets one. Seconds.", ge=0, le=3600),
 ]
 
 
@@ -36,16 +40,20 @@ class HpaMetric:
     """One entry of ``spec.metrics``: External (Object is the same arithmetic), or Pods."""
 
     quantities: Quantities
-    target: Annotated[float, Rule("averageValue or value, in the quantities' unit.", ge=0.001, example=5)]
+    target: Annotated[float, FieldMetadata("averageValue or value, in the quantities' unit.", ge=0.001, example=5)]
     type: Annotated[
         Literal["external", "pods"],
-        Rule("external: a total over the workload; pods: one quantity that is a mean over the ready replicas."),
+        FieldMetadata(
+            "external: a total over the workload; pods: one quantity that is a mean over the ready replicas."
+        ),
     ] = "external"
     target_type: Annotated[
         Literal["average_value", "value"],
-        Rule("average_value: so much per replica; value: the ready replicas times the ratio to the target."),
+        FieldMetadata("average_value: so much per replica; value: the ready replicas times the ratio to the target."),
     ] = "average_value"
-    source: Annotated[str | None, Rule("The source of this metric, where it is another one.", example="sqs")] = None
+    source: Annotated[
+        str | None, FieldMetadata("The source of this metric, where it is another one.", example="sqs")
+    ] = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from named_once(self.quantities)
@@ -64,7 +72,7 @@ class HpaMetric:
         A replica asked for and not ready counts as a pod without a sample: it runs and loads its model.
         """
         if self.type == "pods":
-            pods = Pods(measured=ready, missing=max(0, size - ready))
+            pods = PodGroups(measured=ready, missing=max(0, size - ready))
             return by_pods(value, self.target, size, pods, tolerance)
         if self.target_type == "value":
             return by_value(value, self.target, size, ready, tolerance)
@@ -72,7 +80,7 @@ class HpaMetric:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class MetricProposal:
     """What a metric said this turn: its value, and the replicas it asks for; None where it can't tell."""
 
     value: float | None
@@ -80,21 +88,21 @@ class Asked:
 
 
 def ask(
-    metrics: Sequence[HpaMetric], source: str | None, view: View, tolerance: Tolerance
-) -> tuple[list[Asked], Evidence, tuple[SignalName, ...], str]:
+    metrics: Sequence[HpaMetric], source: str | None, view: PolicyContext, tolerance: Tolerance
+) -> tuple[list[MetricProposal], Evidence, tuple[SignalName, ...], str]:
     """What each metric asks for, how complete the evidence is, the signals looked at, and what is wrong in words."""
     used = tuple(dict.fromkeys(s for metric in metrics for s in metric.signals(source)))
     values, evidence, wrong = gather(used, view.readings)
     if view.desired is None or view.ready is None:
-        return [Asked(None, None)] * len(metrics), Evidence.BLIND, used, "the number of replicas is not known"
-    asked: list[Asked] = []
+        return [MetricProposal(None, None)] * len(metrics), Evidence.BLIND, used, "the number of replicas is not known"
+    asked: list[MetricProposal] = []
     for metric in metrics:
         parts = [values.get(s) for s in metric.signals(source)]
         seen = [v for v in parts if v is not None]
         if len(seen) < len(parts):
-            asked.append(Asked(None, None))
+            asked.append(MetricProposal(None, None))
             continue
-        asked.append(Asked(sum(seen), metric.proposal(sum(seen), view.desired, view.ready, tolerance)))
+        asked.append(MetricProposal(sum(seen), metric.proposal(sum(seen), view.desired, view.ready, tolerance)))
     lost = sum(a.replicas is None for a in asked)
     if lost == len(asked):
         return asked, Evidence.BLIND, used, wrong or "no replica is ready, so no pod has a sample"
@@ -128,7 +136,7 @@ class Hpa:
 
     metrics: Annotated[
         tuple[HpaMetric, ...],
-        Rule(
+        FieldMetadata(
             "spec.metrics; the largest proposal counts.",
             example=({"quantities": ["visible", "in_flight"], "target": 5},),
         ),
@@ -153,7 +161,7 @@ class Hpa:
     def needs(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(q for m in self.metrics if m.source is None for q in m.quantities))
 
-    def recommend(self, name: PolicyName, view: View) -> Recommendation:
+    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
         asked, evidence, used, wrong = ask(self.metrics, self.source, view, tolerance_of(self.behavior, self.tolerance))
         size = view.desired
         if evidence is Evidence.BLIND or size is None:
@@ -171,7 +179,7 @@ class Hpa:
         return Recommendation(name, float(replicas), evidence, active, reason, used, raw=float(raw))
 
 
-def words(metrics: Sequence[HpaMetric], asked: Sequence[Asked], wrong: str) -> str:
+def words(metrics: Sequence[HpaMetric], asked: Sequence[MetricProposal], wrong: str) -> str:
     """What the metrics said."""
     said = [
         f"{' + '.join(metric.quantities)} {a.value:g} at {metric.target:g} {metric.target_type.replace('_', ' ')}"

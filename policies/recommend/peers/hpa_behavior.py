@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 import numpy as np
 
 from policies.history.ticks import AT, CURRENT, TARGET, WANTED
-from policies.model.field_metadata import Rule
-from policies.recommend.context import View
+from policies.model.field_metadata import FieldMetadata
+from policies.recommend.context import PolicyContext
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,9 +32,11 @@ LEGACY_MINIMUM: Final = 4
 class ScalingPolicy:
     """How much may change in a period."""
 
-    type: Annotated[Literal["pods", "percent"], Rule("Whether the value is replicas or percent.", example="pods")]
-    value: Annotated[int, Rule("By how much the size may change. Replicas, or percent.", ge=1, example=4)]
-    period_s: Annotated[float, Rule("The period (periodSeconds). Seconds.", gt=0, le=1800, example=15)]
+    type: Annotated[
+        Literal["pods", "percent"], FieldMetadata("Whether the value is replicas or percent.", example="pods")
+    ]
+    value: Annotated[int, FieldMetadata("By how much the size may change. Replicas, or percent.", ge=1, example=4)]
+    period_s: Annotated[float, FieldMetadata("The period (periodSeconds). Seconds.", gt=0, le=1800, example=15)]
 
     def above(self, start: int) -> int:
         """The largest size that may be reached from `start`, the size at the period's start."""
@@ -49,10 +51,13 @@ FOUR_PODS = ScalingPolicy(type="pods", value=4, period_s=15.0)
 ALL = ScalingPolicy(type="percent", value=100, period_s=15.0)
 Select = Annotated[
     Literal["max", "min", "disabled"],
-    Rule("Which policy counts (selectPolicy): the largest change, the smallest, or no change in this direction."),
+    FieldMetadata(
+        "Which policy counts (selectPolicy): the largest change, the smallest, or no change in this direction."
+    ),
 ]
 ToleranceField = Annotated[
-    float | None, Rule("Dead band in this direction; null: the metric's own tolerance. Share.", ge=0, lt=1, example=0.1)
+    float | None,
+    FieldMetadata("Dead band in this direction; null: the metric's own tolerance. Share.", ge=0, lt=1, example=0.1),
 ]
 
 
@@ -61,13 +66,13 @@ class ScaleUpRules:
     """``behavior.scaleUp``."""
 
     stabilization_window_s: Annotated[
-        float, Rule("Grow only to the smallest want of this window. Seconds.", ge=0, le=3600)
+        float, FieldMetadata("Grow only to the smallest want of this window. Seconds.", ge=0, le=3600)
     ] = 0.0
-    policies: Annotated[tuple[ScalingPolicy, ...], Rule("How much may be added.")] = (FOUR_PODS, ALL)
+    policies: Annotated[tuple[ScalingPolicy, ...], FieldMetadata("How much may be added.")] = (FOUR_PODS, ALL)
     select_policy: Select = "max"
     tolerance: ToleranceField = None
 
-    def limit(self, size: int, past: Past) -> int:
+    def limit(self, size: int, past: BehaviorMemory) -> int:
         """The largest size that may be decided now."""
         if self.select_policy == "disabled":
             return size
@@ -85,18 +90,18 @@ class ScaleDownRules:
 
     stabilization_window_s: Annotated[
         float | None,
-        Rule(
+        FieldMetadata(
             "Shrink only to the largest want of this window; null: downscale_stabilization_s. Seconds.",
             ge=0,
             le=3600,
             example=300,
         ),
     ] = None
-    policies: Annotated[tuple[ScalingPolicy, ...], Rule("How much may be removed.")] = (ALL,)
+    policies: Annotated[tuple[ScalingPolicy, ...], FieldMetadata("How much may be removed.")] = (ALL,)
     select_policy: Select = "max"
     tolerance: ToleranceField = None
 
-    def limit(self, size: int, past: Past) -> int:
+    def limit(self, size: int, past: BehaviorMemory) -> int:
         """The smallest size that may be decided now."""
         if self.select_policy == "disabled":
             return size
@@ -112,8 +117,8 @@ class ScaleDownRules:
 class Behavior:
     """``spec.behavior``. A part left out has the defaults of autoscaling/v2."""
 
-    scale_up: Annotated[ScaleUpRules, Rule("How it grows.")] = field(default_factory=ScaleUpRules)
-    scale_down: Annotated[ScaleDownRules, Rule("How it shrinks.")] = field(default_factory=ScaleDownRules)
+    scale_up: Annotated[ScaleUpRules, FieldMetadata("How it grows.")] = field(default_factory=ScaleUpRules)
+    scale_down: Annotated[ScaleDownRules, FieldMetadata("How it shrinks.")] = field(default_factory=ScaleDownRules)
 
     @property
     def lookback_s(self) -> float:
@@ -123,7 +128,7 @@ class Behavior:
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class BehaviorMemory:
     """What the controller keeps in memory: past wants, and the changes of size that were made.
 
     `made_at` and `changes` are aligned, `wanted_at` and `wants` are. Before the first want stands the size then found,
@@ -145,7 +150,7 @@ class Past:
         return int(np.sum(self.changes[self.made_at > self.now - period_s]))
 
 
-def past_of(view: View, size: int, span_s: float, *, rests_at_zero: bool) -> Past:
+def past_of(view: PolicyContext, size: int, span_s: float, *, rests_at_zero: bool) -> BehaviorMemory:
     """The last `span_s` as the controller would remember them.
 
     A change counts as far as it was both decided and then found: a write refused was no event. `rests_at_zero` leaves
@@ -162,13 +167,13 @@ def past_of(view: View, size: int, span_s: float, *, rests_at_zero: bool) -> Pas
     if len(view.history):
         began = float(view.history.column(AT)[0])
         size_then = float(np.nan_to_num(view.history.column(CURRENT)[0], nan=size))
-    return Past(view.at, np.append(began, at[known]), np.append(size_then, wants[known]), at, changes)
+    return BehaviorMemory(view.at, np.append(began, at[known]), np.append(size_then, wants[known]), at, changes)
 
 
 def settle(
     raw: int,
     size: int,
-    past: Past,
+    past: BehaviorMemory,
     behavior: Behavior | None,
     stabilization_s: float,
 ) -> tuple[int, str]:
@@ -192,7 +197,7 @@ def settle(
     return steady, why
 
 
-def _settle_legacy(raw: int, size: int, past: Past, stabilization_s: float) -> tuple[int, str]:
+def _settle_legacy(raw: int, size: int, past: BehaviorMemory, stabilization_s: float) -> tuple[int, str]:
     """Without a behavior: the largest want of the window, and at most the larger of twice the size and four."""
     inside = past.wants[past.wanted_at >= past.now - stabilization_s]
     steady = int(np.max(inside, initial=raw))

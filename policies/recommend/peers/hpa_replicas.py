@@ -57,7 +57,7 @@ def by_value(total: float, target: float, size: int, ready: int, tolerance: Tole
 
 
 @dataclass(frozen=True, slots=True)
-class Pods:
+class PodGroups:
     """A workload's pods as the controller groups them: with a sample, not ready, running without a sample."""
 
     measured: int
@@ -65,7 +65,7 @@ class Pods:
     missing: int = 0
 
 
-def by_pods(mean: float, target: float, size: int, pods: Pods, tolerance: Tolerance) -> int | None:
+def by_pods(mean: float, target: float, size: int, pods: PodGroups, tolerance: Tolerance) -> int | None:
     """Pods metric: the mean over the pods with a sample, the others filled in so that the change gets smaller.
 
     A pod without a sample counts as at the target when shrinking and as idle when growing, an unready one as idle when

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
 
 from policies.model import Evidence, PolicyName, Recommendation
-from policies.model.field_metadata import Rule
-from policies.recommend.context import View
+from policies.model.field_metadata import FieldMetadata
+from policies.recommend.context import PolicyContext
 from policies.recommend.peers.history_queries import JITTER_S, elapsed_s
 from policies.recommend.peers.hpa import (
-    Asked,
     BehaviorField,
     HpaMetric,
+    MetricProposal,
     Quantities,
     Source,
     Stabilization,
@@ -33,12 +33,19 @@ class Trigger:
     """One of ``spec.triggers``."""
 
     quantities: Quantities
-    target: Annotated[float, Rule("threshold, queueLength ... per replica. The quantities' unit.", ge=0.001, example=5)]
-    activation: Annotated[float, Rule("Active when more than this is there. The quantities' unit.", ge=0)] = 0.0
+    target: Annotated[
+        float, FieldMetadata("threshold, queueLength ... per replica. The quantities' unit.", ge=0.001, example=5)
+    ]
+    activation: Annotated[float, FieldMetadata("Active when more than this is there. The quantities' unit.", ge=0)] = (
+        0.0
+    )
     target_type: Annotated[
-        Literal["average_value", "value"], Rule("metricType: so much per replica, or the ratio times the ready ones.")
+        Literal["average_value", "value"],
+        FieldMetadata("metricType: so much per replica, or the ratio times the ready ones."),
     ] = "average_value"
-    source: Annotated[str | None, Rule("The source of this trigger, where it is another one.", example="sqs")] = None
+    source: Annotated[
+        str | None, FieldMetadata("The source of this trigger, where it is another one.", example="sqs")
+    ] = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from self.metric.problems()
@@ -55,11 +62,13 @@ class Trigger:
 class Fallback:
     """``spec.fallback``: the size to ask for while a trigger can't be read."""
 
-    failure_threshold: Annotated[int, Rule("Fall back after more failed turns in a row than this.", ge=0, example=3)]
-    replicas: Annotated[int, Rule("The size to fall back to.", ge=0, example=6)]
+    failure_threshold: Annotated[
+        int, FieldMetadata("Fall back after more failed turns in a row than this.", ge=0, example=3)
+    ]
+    replicas: Annotated[int, FieldMetadata("The size to fall back to.", ge=0, example=6)]
     behavior: Annotated[
         Literal["static", "current_replicas", "current_replicas_if_higher", "current_replicas_if_lower"],
-        Rule("Whether the present size takes its place: never, always, where higher, where lower."),
+        FieldMetadata("Whether the present size takes its place: never, always, where higher, where lower."),
     ] = "static"
 
     def size(self, now: int) -> int:
@@ -107,27 +116,32 @@ class Keda:
 
     triggers: Annotated[
         tuple[Trigger, ...],
-        Rule(
+        FieldMetadata(
             "spec.triggers; the largest proposal counts, and any active one wakes.",
             example=({"quantities": ["visible", "in_flight"], "target": 5},),
         ),
     ]
     crons: Annotated[
-        tuple[Cron, ...], Rule("spec.triggers of type cron, which ask by the clock. Beside them triggers may be empty.")
+        tuple[Cron, ...],
+        FieldMetadata("spec.triggers of type cron, which ask by the clock. Beside them triggers may be empty."),
     ] = ()
     source: Source = None
-    polling_interval_s: Annotated[float, Rule("pollingInterval: between looks at activity. Seconds.", ge=0)] = 30.0
-    cooldown_s: Annotated[float, Rule("cooldownPeriod: to zero so long after the last activity. Seconds.", ge=0)] = (
-        300.0
-    )
+    polling_interval_s: Annotated[
+        float, FieldMetadata("pollingInterval: between looks at activity. Seconds.", ge=0)
+    ] = 30.0
+    cooldown_s: Annotated[
+        float, FieldMetadata("cooldownPeriod: to zero so long after the last activity. Seconds.", ge=0)
+    ] = 300.0
     initial_cooldown_s: Annotated[
-        float, Rule("initialCooldownPeriod: the same after the start, if there was no activity. Seconds.", ge=0)
+        float,
+        FieldMetadata("initialCooldownPeriod: the same after the start, if there was no activity. Seconds.", ge=0),
     ] = 0.0
     active_replicas: Annotated[
-        int | None, Rule("minReplicaCount where idleReplicaCount is set: the least while active.", ge=1, example=2)
+        int | None,
+        FieldMetadata("minReplicaCount where idleReplicaCount is set: the least while active.", ge=1, example=2),
     ] = None
     fallback: Annotated[
-        Fallback | None, Rule("spec.fallback; null: none.", example={"failure_threshold": 3, "replicas": 6})
+        Fallback | None, FieldMetadata("spec.fallback; null: none.", example={"failure_threshold": 3, "replicas": 6})
     ] = None
     behavior: BehaviorField = None
     tolerance: ToleranceField = 0.1
@@ -144,7 +158,7 @@ class Keda:
     def needs(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(q for t in self.triggers if t.source is None for q in t.quantities))
 
-    def recommend(self, name: PolicyName, view: View) -> Recommendation:
+    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
         metrics = [t.metric for t in self.triggers]
         tolerance = tolerance_of(self.behavior, self.tolerance)
         asked, evidence, used, wrong = ask(metrics, self.source, view, tolerance)
@@ -182,14 +196,19 @@ class Keda:
             said, replicas=float(max(least, replicas)), raw=float(raw), reason=f"{reason}; {why}" if why else reason
         )
 
-    def _failures(self, asked: Sequence[Asked], old: Mapping[str, float]) -> dict[str, float]:
+    def _failures(self, asked: Sequence[MetricProposal], old: Mapping[str, float]) -> dict[str, float]:
         """Turns in a row in which a trigger could not be read, by trigger."""
         counts = ((f"failures_{i}", a) for i, a in enumerate(asked))
         return {key: old.get(key, 0.0) + 1.0 if a.replicas is None else 0.0 for key, a in counts}
 
     def _fall_back(
-        self, asked: Sequence[Asked], failures: Mapping[str, float], size: int, ready: int | None, tolerance: Tolerance
-    ) -> tuple[list[Asked], str]:
+        self,
+        asked: Sequence[MetricProposal],
+        failures: Mapping[str, float],
+        size: int,
+        ready: int | None,
+        tolerance: Tolerance,
+    ) -> tuple[list[MetricProposal], str]:
         """What each trigger asks for, those that failed too often by a value made up of the fallback's size."""
         if self.fallback is None:
             return list(asked), ""
@@ -201,11 +220,11 @@ class Keda:
             among = 1 if trigger.target_type == "average_value" else ready
             if among:
                 proposal = trigger.metric.proposal(trigger.target * wanted / among, size, ready or 0, tolerance)
-                result[i] = Asked(None, proposal)
+                result[i] = MetricProposal(None, proposal)
                 lost.append(" + ".join(trigger.quantities))
         return result, f"; {', '.join(lost)} can't be read: fallback to {wanted}" if lost else ""
 
-    def _poll(self, asked: Sequence[Asked], view: View, old: Mapping[str, float]) -> Poll:
+    def _poll(self, asked: Sequence[MetricProposal], view: PolicyContext, old: Mapping[str, float]) -> Poll:
         """The operator's look at activity, if it is time for one; else what the last one found.
 
         The time of the last activity moves only if every trigger could be read, or the workload is at zero.

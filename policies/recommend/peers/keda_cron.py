@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Final
 
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from policies.model.weekly_window import Span, local_time, zone_problems
 from policies.recommend.peers.hpa_replicas import Tolerance, by_average_value
 
@@ -23,9 +23,9 @@ TARGET: Final = 1.0
 class Cron:
     """One of ``spec.triggers`` whose type is cron, its pair of cron expressions as weekly windows."""
 
-    replicas: Annotated[int, Rule("desiredReplicas: asked for in the windows; outside them it is one.", ge=0)]
-    windows: Annotated[tuple[Span, ...], Rule("From each start to the next end, in local time.")]
-    time_zone: Annotated[str, Rule("timezone: the IANA name of the zone whose wall clock counts.")] = "UTC"
+    replicas: Annotated[int, FieldMetadata("desiredReplicas: asked for in the windows; outside them it is one.", ge=0)]
+    windows: Annotated[tuple[Span, ...], FieldMetadata("From each start to the next end, in local time.")]
+    time_zone: Annotated[str, FieldMetadata("timezone: the IANA name of the zone whose wall clock counts.")] = "UTC"
 
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from zone_problems(self.time_zone)

@@ -11,8 +11,8 @@ import numpy as np
 
 from policies.history.ticks import WANTED
 from policies.model import Evidence, PolicyName, Recommendation
-from policies.model.field_metadata import Rule
-from policies.recommend.context import View
+from policies.model.field_metadata import FieldMetadata
+from policies.recommend.context import PolicyContext
 from policies.recommend.peers.history_queries import JITTER_S, elapsed_s, totals
 from policies.signals.demand import gather, named_once, no_opinion, signals
 
@@ -45,34 +45,37 @@ class Kpa:
     activates: ClassVar[bool] = True
     settles: ClassVar[bool] = True
 
-    source: Annotated[str | None, Rule(SOURCE, example="prometheus")] = None
+    source: Annotated[str | None, FieldMetadata(SOURCE, example="prometheus")] = None
     quantities: Annotated[
-        tuple[str, ...], Rule("Added up: requests in work (metric concurrency), or [requests_per_s] (metric rps).")
+        tuple[str, ...],
+        FieldMetadata("Added up: requests in work (metric concurrency), or [requests_per_s] (metric rps)."),
     ] = ("running", "waiting")
     target: Annotated[
-        float, Rule("container-concurrency-target-default; for rps Knative has 200. Quantities per replica.", gt=0)
+        float,
+        FieldMetadata("container-concurrency-target-default; for rps Knative has 200. Quantities per replica.", gt=0),
     ] = 100.0
     target_utilization: Annotated[
-        float, Rule("container-concurrency-target-percentage: the share of the target to fill. Share.", gt=0, le=1)
+        float,
+        FieldMetadata("container-concurrency-target-percentage: the share of the target to fill. Share.", gt=0, le=1),
     ] = 0.7
-    stable_window_s: Annotated[float, Rule("stable-window. Seconds.", ge=6, le=3600)] = 60.0
+    stable_window_s: Annotated[float, FieldMetadata("stable-window. Seconds.", ge=6, le=3600)] = 60.0
     panic_window_share: Annotated[
-        float, Rule("panic-window-percentage: the fast window, of the slow one. Share.", ge=0.01, le=1)
+        float, FieldMetadata("panic-window-percentage: the fast window, of the slow one. Share.", ge=0.01, le=1)
     ] = 0.1
     panic_threshold: Annotated[
-        float, Rule("panic-threshold-percentage: panic at so many times what is ready. Share.", ge=1.1, le=10)
+        float, FieldMetadata("panic-threshold-percentage: panic at so many times what is ready. Share.", ge=1.1, le=10)
     ] = 2.0
-    max_scale_up_rate: Annotated[float, Rule("At most so many times the ready replicas.", gt=1)] = 1000.0
-    max_scale_down_rate: Annotated[float, Rule("At least the ready replicas divided by this.", gt=1)] = 2.0
-    activation_scale: Annotated[int, Rule("activation-scale: the least, unless zero.", ge=1)] = 1
+    max_scale_up_rate: Annotated[float, FieldMetadata("At most so many times the ready replicas.", gt=1)] = 1000.0
+    max_scale_down_rate: Annotated[float, FieldMetadata("At least the ready replicas divided by this.", gt=1)] = 2.0
+    activation_scale: Annotated[int, FieldMetadata("activation-scale: the least, unless zero.", ge=1)] = 1
     scale_down_delay_s: Annotated[
-        float, Rule("scale-down-delay: the largest want of this window. Seconds.", ge=0, le=3600)
+        float, FieldMetadata("scale-down-delay: the largest want of this window. Seconds.", ge=0, le=3600)
     ] = 0.0
     scale_to_zero_grace_s: Annotated[
-        float, Rule("scale-to-zero-grace-period: hold one so long before zero. Seconds.", ge=0)
+        float, FieldMetadata("scale-to-zero-grace-period: hold one so long before zero. Seconds.", ge=0)
     ] = 30.0
     scale_to_zero_retention_s: Annotated[
-        float, Rule("scale-to-zero-pod-retention-period: the same; the longer counts. Seconds.", ge=0)
+        float, FieldMetadata("scale-to-zero-pod-retention-period: the same; the longer counts. Seconds.", ge=0)
     ] = 0.0
 
     @property
@@ -85,7 +88,7 @@ class Kpa:
     def needs(self) -> tuple[str, ...]:
         return self.quantities
 
-    def recommend(self, name: PolicyName, view: View) -> Recommendation:
+    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
         used = signals(self.source, self.quantities)
         values, evidence, wrong = gather(used, view.readings)
         old = view.history.memory(name)
@@ -108,7 +111,7 @@ class Kpa:
             name, float(replicas), evidence, bool(stable > 0), reason, used, raw=float(raw), keeps=used, memory=memory
         )
 
-    def _scale(self, averages: Averages, view: View, old: Mapping[str, float]) -> tuple[int, dict[str, float]]:
+    def _scale(self, averages: Averages, view: PolicyContext, old: Mapping[str, float]) -> tuple[int, dict[str, float]]:
         """The size wanted, in a panic or out of it, and what to remember: the panic's age and its largest size."""
         ready = max(1, view.ready or 0)
         highest, lowest = math.ceil(self.max_scale_up_rate * ready), math.floor(ready / self.max_scale_down_rate)
@@ -127,7 +130,7 @@ class Kpa:
         return largest, {"started": 1.0, "panic_s": panic_s, "panic_replicas": float(largest)}
 
     @staticmethod
-    def _panic(view: View, old: Mapping[str, float]) -> tuple[float | None, int]:
+    def _panic(view: PolicyContext, old: Mapping[str, float]) -> tuple[float | None, int]:
         """How long ago the load was last over the threshold, None outside a panic, and the largest size in it."""
         if not old:
             ready = view.ready or 0
@@ -137,7 +140,7 @@ class Kpa:
         return old["panic_s"] + elapsed_s(view), int(old["panic_replicas"])
 
     def _rest(
-        self, wanted: int, view: View, evidence: Evidence, old: Mapping[str, float], memory: dict[str, float]
+        self, wanted: int, view: PolicyContext, evidence: Evidence, old: Mapping[str, float], memory: dict[str, float]
     ) -> tuple[int, dict[str, float]]:
         """One replica through the grace period, then zero. Time without full evidence is no grace."""
         if wanted > 0 or not view.desired:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final, Literal
 
 from policies.model import Evidence, PolicyName, Recommendation
-from policies.model.field_metadata import Rule
-from policies.recommend.context import View
+from policies.model.field_metadata import FieldMetadata
+from policies.recommend.context import PolicyContext
 from policies.recommend.peers.hpa_behavior import (
     DOWNSCALE_STABILIZATION_S,
     Behavior,
@@ -54,25 +54,32 @@ class LlmD:
     activates: ClassVar[bool] = True
     settles: ClassVar[bool] = True
 
-    recipe: Annotated[Recipe, Rule("Which of the recipes.")] = "queue"
+    recipe: Annotated[Recipe, FieldMetadata("Which of the recipes.")] = "queue"
     source: Annotated[
-        str | None, Rule("The source to read; null: the only one that offers what is read.", example="prometheus")
+        str | None,
+        FieldMetadata("The source to read; null: the only one that offers what is read.", example="prometheus"),
     ] = None
-    queued: Annotated[str, Rule("Requests queued in the router (llm_d_epp_flow_control_queue_size).")] = "waiting"
-    running: Annotated[str, Rule("Requests running (llm_d_epp_request_running).")] = "running"
+    queued: Annotated[str, FieldMetadata("Requests queued in the router (llm_d_epp_flow_control_queue_size).")] = (
+        "waiting"
+    )
+    running: Annotated[str, FieldMetadata("Requests running (llm_d_epp_request_running).")] = "running"
     inflight_tokens: Annotated[
-        str, Rule("Prompt tokens handed on and not yet prefilled (llm_d_epp_inflight_tokens), summed.")
+        str, FieldMetadata("Prompt tokens handed on and not yet prefilled (llm_d_epp_inflight_tokens), summed.")
     ] = "inflight_tokens"
-    kv_cache_usage: Annotated[str, Rule("KV-cache usage, the mean over the ready replicas. Share.")] = "kv_cache_usage"
-    target_queued: Annotated[float, Rule("Queued requests per replica.", ge=0.001)] = 1.0
-    target_running: Annotated[float, Rule("Running requests per replica.", ge=0.001)] = 16.0
+    kv_cache_usage: Annotated[str, FieldMetadata("KV-cache usage, the mean over the ready replicas. Share.")] = (
+        "kv_cache_usage"
+    )
+    target_queued: Annotated[float, FieldMetadata("Queued requests per replica.", ge=0.001)] = 1.0
+    target_running: Annotated[float, FieldMetadata("Running requests per replica.", ge=0.001)] = 16.0
     peak_prefill_tokens_per_s: Annotated[
-        float, Rule("A replica's prefill throughput; the default is Qwen3-32B's on two H100. Tokens a second.", gt=0)
+        float,
+        FieldMetadata("A replica's prefill throughput; the default is Qwen3-32B's on two H100. Tokens a second.", gt=0),
     ] = 15_928.0
     target_prefill_s: Annotated[
-        float, Rule("Prefill work per replica: the TTFT aimed at, less a prompt's own time. Seconds.", ge=0.001)
+        float,
+        FieldMetadata("Prefill work per replica: the TTFT aimed at, less a prompt's own time. Seconds.", ge=0.001),
     ] = 1.5
-    target_kv_cache: Annotated[float, Rule("KV cache to fill per replica. Share.", ge=0.001, le=1)] = 0.8
+    target_kv_cache: Annotated[float, FieldMetadata("KV cache to fill per replica. Share.", ge=0.001, le=1)] = 0.8
 
     @property
     def lookback_s(self) -> float:
@@ -87,7 +94,7 @@ class LlmD:
             case "token":
                 return (self.inflight_tokens, self.kv_cache_usage)
 
-    def recommend(self, name: PolicyName, view: View) -> Recommendation:
+    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
         used = signals(self.source, self.needs())
         values, evidence, wrong = gather(used, view.readings)
         size, ready = view.desired, view.ready

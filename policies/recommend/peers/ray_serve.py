@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from policies.model import Evidence, PolicyName, Recommendation
-from policies.model.field_metadata import Rule
-from policies.recommend.context import View
+from policies.model.field_metadata import FieldMetadata
+from policies.recommend.context import PolicyContext
 from policies.recommend.peers.history_queries import JITTER_S, agreed_s, totals
 from policies.signals.demand import gather, named_once, no_opinion, signals
 from policies.stabilize.rules import whole
@@ -32,23 +32,27 @@ class RayServe:
     activates: ClassVar[bool] = True
     settles: ClassVar[bool] = True
 
-    source: Annotated[str | None, Rule(SOURCE, example="prometheus")] = None
-    quantities: Annotated[tuple[str, ...], Rule("Ongoing requests, queued and running, added up.")] = (
+    source: Annotated[str | None, FieldMetadata(SOURCE, example="prometheus")] = None
+    quantities: Annotated[tuple[str, ...], FieldMetadata("Ongoing requests, queued and running, added up.")] = (
         "running",
         "waiting",
     )
-    target_ongoing_requests: Annotated[float, Rule("Ongoing requests per replica. Requests.", gt=0)] = 2.0
-    upscale_delay_s: Annotated[float, Rule("Grow once wanted for so long. Seconds.", ge=0)] = 30.0
-    downscale_delay_s: Annotated[float, Rule("Shrink once wanted for so long. Seconds.", ge=0)] = 600.0
+    target_ongoing_requests: Annotated[float, FieldMetadata("Ongoing requests per replica. Requests.", gt=0)] = 2.0
+    upscale_delay_s: Annotated[float, FieldMetadata("Grow once wanted for so long. Seconds.", ge=0)] = 30.0
+    downscale_delay_s: Annotated[float, FieldMetadata("Shrink once wanted for so long. Seconds.", ge=0)] = 600.0
     downscale_to_zero_delay_s: Annotated[
-        float | None, Rule("The same from one to zero; null: downscale_delay_s. Seconds.", ge=0, example=600)
+        float | None, FieldMetadata("The same from one to zero; null: downscale_delay_s. Seconds.", ge=0, example=600)
     ] = None
-    upscaling_factor: Annotated[float, Rule("Share of the difference to make up when growing.", gt=0)] = 1.0
-    downscaling_factor: Annotated[float, Rule("Share of the difference to make up when shrinking.", gt=0)] = 1.0
-    look_back_period_s: Annotated[float, Rule("The window the requests are aggregated over. Seconds.", gt=0)] = 30.0
-    aggregation: Annotated[Literal["mean", "max", "min"], Rule("How, over that window (aggregation_function).")] = (
-        "mean"
+    upscaling_factor: Annotated[float, FieldMetadata("Share of the difference to make up when growing.", gt=0)] = 1.0
+    downscaling_factor: Annotated[float, FieldMetadata("Share of the difference to make up when shrinking.", gt=0)] = (
+        1.0
     )
+    look_back_period_s: Annotated[
+        float, FieldMetadata("The window the requests are aggregated over. Seconds.", gt=0)
+    ] = 30.0
+    aggregation: Annotated[
+        Literal["mean", "max", "min"], FieldMetadata("How, over that window (aggregation_function).")
+    ] = "mean"
 
     @property
     def lookback_s(self) -> float:
@@ -60,7 +64,7 @@ class RayServe:
     def needs(self) -> tuple[str, ...]:
         return self.quantities
 
-    def recommend(self, name: PolicyName, view: View) -> Recommendation:
+    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
         used = signals(self.source, self.quantities)
         values, evidence, wrong = gather(used, view.readings)
         old = view.history.memory(name)

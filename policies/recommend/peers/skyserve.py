@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from policies.model import Absent, Evidence, Fresh, PolicyName, PoolName, Recommendation
-from policies.model.field_metadata import Rule
-from policies.recommend.context import View
+from policies.model.field_metadata import FieldMetadata
+from policies.recommend.context import PolicyContext
 from policies.recommend.peers.history_queries import JITTER_S, agreed_s, elapsed_s, totals
 from policies.signals.demand import gather, no_opinion, signals
 from policies.stabilize.rules import whole
@@ -36,23 +36,31 @@ class SkyServeRequestRate:
     activates: ClassVar[bool] = True
     settles: ClassVar[bool] = True
 
-    target_qps_per_replica: Annotated[float, Rule("Requests a second per replica.", gt=0, example=2.5)]
+    target_qps_per_replica: Annotated[float, FieldMetadata("Requests a second per replica.", gt=0, example=2.5)]
     source: Annotated[
-        str | None, Rule("The source to read; null: the only one that offers what is read.", example="prometheus")
+        str | None,
+        FieldMetadata("The source to read; null: the only one that offers what is read.", example="prometheus"),
     ] = None
-    quantity: Annotated[str, Rule("The request rate. Requests a second.", example="requests_per_s")] = "requests_per_s"
-    qps_window_s: Annotated[float, Rule("The window the rate is averaged over. Seconds.", gt=0, le=3600)] = 60.0
-    upscale_delay_s: Annotated[float, Rule("Grow once wanted for so long. Seconds.", ge=0)] = 300.0
-    downscale_delay_s: Annotated[float, Rule("Shrink once wanted for so long. Seconds.", ge=0)] = 1200.0
-    num_overprovision: Annotated[int, Rule("Replicas above what the rate asks for.", ge=0)] = 0
+    quantity: Annotated[str, FieldMetadata("The request rate. Requests a second.", example="requests_per_s")] = (
+        "requests_per_s"
+    )
+    qps_window_s: Annotated[float, FieldMetadata("The window the rate is averaged over. Seconds.", gt=0, le=3600)] = (
+        60.0
+    )
+    upscale_delay_s: Annotated[float, FieldMetadata("Grow once wanted for so long. Seconds.", ge=0)] = 300.0
+    downscale_delay_s: Annotated[float, FieldMetadata("Shrink once wanted for so long. Seconds.", ge=0)] = 1200.0
+    num_overprovision: Annotated[int, FieldMetadata("Replicas above what the rate asks for.", ge=0)] = 0
 
     spot_pool: Annotated[
-        str | None, Rule("The pool of spot replicas, for a share-out with fallback; null: one size.", example="spot")
+        str | None,
+        FieldMetadata("The pool of spot replicas, for a share-out with fallback; null: one size.", example="spot"),
     ] = None
-    on_demand_pool: Annotated[str | None, Rule("The pool that spot replicas fall back to.", example="on-demand")] = None
-    base_ondemand_fallback_replicas: Annotated[int, Rule("Replicas always on demand.", ge=0)] = 0
+    on_demand_pool: Annotated[
+        str | None, FieldMetadata("The pool that spot replicas fall back to.", example="on-demand")
+    ] = None
+    base_ondemand_fallback_replicas: Annotated[int, FieldMetadata("Replicas always on demand.", ge=0)] = 0
     dynamic_ondemand_fallback: Annotated[
-        bool, Rule("On demand, too, as many as spot replicas are wanted and not ready.")
+        bool, FieldMetadata("On demand, too, as many as spot replicas are wanted and not ready.")
     ] = False
 
     def problems(self) -> Iterator[tuple[str, str]]:
@@ -72,7 +80,7 @@ class SkyServeRequestRate:
     def needs(self) -> tuple[str, ...]:
         return (self.quantity,)
 
-    def recommend(self, name: PolicyName, view: View) -> Recommendation:
+    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
         used = signals(self.source, self.needs())
         values, evidence, wrong = gather(used, view.readings)
         old = view.history.memory(name)
@@ -113,7 +121,7 @@ class SkyServeRequestRate:
             pools=pools,
         )
 
-    def _found(self, view: View, desired: int) -> int:
+    def _found(self, view: PolicyContext, desired: int) -> int:
         """The target that the sizes found stand for: what is on demand beyond the base only fills in."""
         sizes = [view.pools.get(PoolName(name)) for name in self.pools_named()]
         if not sizes:
@@ -121,7 +129,7 @@ class SkyServeRequestRate:
         spot, on_demand = (0 if s is None or isinstance(s, Absent) else s.value.desired for s in sizes)
         return spot + min(on_demand, self.base_ondemand_fallback_replicas)
 
-    def _share_out(self, target: int, view: View) -> dict[PoolName, int]:
+    def _share_out(self, target: int, view: PolicyContext) -> dict[PoolName, int]:
         """Spot and on-demand replicas for a target. A spot pool that cannot be read is taken to have none ready."""
         spot, on_demand = PoolName(str(self.spot_pool)), PoolName(str(self.on_demand_pool))
         base = min(target, self.base_ondemand_fallback_replicas)

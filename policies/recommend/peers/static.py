@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from policies.model import Evidence, PolicyName, Recommendation
-from policies.model.field_metadata import Rule
-from policies.recommend.context import View
+from policies.model.field_metadata import FieldMetadata
+from policies.recommend.context import PolicyContext
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,11 +19,11 @@ class Static:
     settles: ClassVar[bool] = True
     lookback_s: ClassVar[float] = 0.0
 
-    replicas: Annotated[int, Rule("The size.", ge=0, example=4)]
+    replicas: Annotated[int, FieldMetadata("The size.", ge=0, example=4)]
 
     def needs(self) -> tuple[str, ...]:
         return ()
 
-    def recommend(self, name: PolicyName, view: View) -> Recommendation:
+    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
         reason = f"fixed at {self.replicas}"
         return Recommendation(name, float(self.replicas), Evidence.FULL, self.replicas > 0, reason)

@@ -11,7 +11,7 @@ LEAST_S: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True)
-class Help:
+class ComingReplicas:
     """What help for a backlog is like.
 
     Replicas asked for now come after `lead_s`, the next of those asked for before after `next_s`; each stays for
@@ -25,7 +25,7 @@ class Help:
 
 
 @dataclass(frozen=True, slots=True)
-class Waits:
+class WaitingWork:
     """Requests that wait in engines, and the replica-seconds that each takes."""
 
     requests: float
@@ -33,7 +33,7 @@ class Waits:
 
 
 @dataclass(frozen=True, slots=True)
-class Backlog:
+class BacklogNeed:
     """The replicas beyond those that the rate needs (`extra`) that clear what waits.
 
     A backlog is not a rate: multiplying it by the replicas there, or buying for what they will have worked off before
@@ -44,7 +44,7 @@ class Backlog:
     reason: str = ""
 
 
-def backlog(waits: Waits, rate: float, ready: float, size: float, help_: Help) -> Backlog:
+def backlog(waits: WaitingWork, rate: float, ready: float, size: float, help_: ComingReplicas) -> BacklogNeed:
     """What clears it. `rate` is the work that comes, `ready` and `size` the replicas that serve and are asked for.
 
     While requests wait in engines all that come are late. E replicas more clear B replica-seconds in B / E seconds,
@@ -53,11 +53,11 @@ def backlog(waits: Waits, rate: float, ready: float, size: float, help_: Help) -
     nothing is bought, and nothing given back before it is done.
     """
     if waits.requests <= 0:
-        return Backlog(0.0)
+        return BacklogNeed(0.0)
     pending = size > ready
     left_s = waits.requests * waits.each_s + max(0.0, rate - ready) * (help_.next_s if pending else help_.lead_s)
     urgent = math.sqrt(help_.ratio * rate * left_s / (help_.lead_s + help_.stay_s))
     extra = min(urgent, left_s / LEAST_S)
     if left_s <= (size - rate) * help_.lead_s:
         extra = min(extra, size - rate)
-    return Backlog(extra, f"{waits.requests:g} wait, {left_s:.0f} replica-seconds: {extra:.2f} more clear them")
+    return BacklogNeed(extra, f"{waits.requests:g} wait, {left_s:.0f} replica-seconds: {extra:.2f} more clear them")

@@ -9,15 +9,15 @@ import numpy as np
 
 from policies.history.ticks import READY
 from policies.model import SignalName
-from policies.recommend.predictive.latency_model import Learnt
+from policies.recommend.predictive.latency_model import LearnedLatency
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-    from policies.recommend.context import View
-    from policies.recommend.predictive.latency_model import Seen
+    from policies.recommend.context import PolicyContext
+    from policies.recommend.predictive.latency_model import LatencyObservation
 
 Values = TypeVar("Values", float, "NDArray[np.float64]")
 READ: Final = ("running", "waiting", "requests_per_s", "prompt_tokens_per_s", "generation_tokens_per_s")
@@ -67,12 +67,12 @@ class EngineLoad:
 
     def teach(
         self,
-        learnt: Mapping[str, Learnt],
-        seen: Mapping[str, Seen],
+        learnt: Mapping[str, LearnedLatency],
+        seen: Mapping[str, LatencyObservation],
         promised_s: Mapping[str, float],
         forget: float,
         took_s: float,
-    ) -> dict[str, Learnt]:
+    ) -> dict[str, LearnedLatency]:
         """What is known after this turn of `took_s`: a steady one under some load teaches.
 
         As much as it had requests, and no more than it is of the window: what windows share is told once. Where
@@ -94,12 +94,12 @@ class EngineLoad:
                 line = line.learn(per_replica, told.mean_s, forget, weight)
                 if told.late_share is not None and key in promised_s:
                     tail = tail.learn(promised_s[key], told.mean_s, told.late_share, requests, forget)
-            taught[key] = Learnt(line, tail)
+            taught[key] = LearnedLatency(line, tail)
         return taught
 
 
 @dataclass(frozen=True, slots=True)
-class Worth:
+class ReplicaCapacity:
     """What a replica takes at saturation, if all were of one kind, and what the rates that tell of it span."""
 
     prompt_tokens_per_s: float
@@ -112,10 +112,10 @@ class Worth:
 
 
 def engine_load(
-    view: View,
+    view: PolicyContext,
     used: tuple[SignalName, ...],
     values: Mapping[SignalName, float],
-    worth: Worth,
+    worth: ReplicaCapacity,
     queue: SignalName | None = None,
 ) -> EngineLoad:
     """The load by the signals of `READ` (named in `used`), all of which are in `values`.
@@ -152,14 +152,14 @@ def engine_load(
     )
 
 
-def _uneven(view: View, signal: SignalName, waiting: float) -> bool:
+def _uneven(view: PolicyContext, signal: SignalName, waiting: float) -> bool:
     since = view.at - SETTLED_S
     ready = np.append(view.history.column(READY, since), float(view.ready or 0))
     most = max([waiting, *view.history.signal(signal, since)[1]])
     return bool((np.diff(ready) > 0).any() and most > STEADY * max(1.0, float(np.nanmin(ready))))
 
 
-def _grown_per_s(view: View, held: tuple[SignalName, ...], there: float, since: float) -> float:
+def _grown_per_s(view: PolicyContext, held: tuple[SignalName, ...], there: float, since: float) -> float:
     """By how much the requests in work (the sum of the gauges `held`, `there` now) grow, from the first turns since a
     time that saw them until now.
 

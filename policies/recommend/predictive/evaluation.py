@@ -11,30 +11,30 @@ import numpy as np
 
 from policies.history.ticks import ACTIVE
 from policies.model import Evidence, Fresh, PolicyName, Recommendation, SignalName
-from policies.recommend.predictive.backlog_clearing import Backlog, Help, Waits, backlog
-from policies.recommend.predictive.engine_load import READ, SURGE, EngineLoad, Worth, engine_load
+from policies.recommend.predictive.backlog_clearing import BacklogNeed, ComingReplicas, WaitingWork, backlog
+from policies.recommend.predictive.engine_load import READ, SURGE, EngineLoad, ReplicaCapacity, engine_load
 from policies.recommend.predictive.latency_model import (
     QUANTITIES,
-    Learnt,
-    Limit,
-    Seen,
+    LatencyObservation,
+    LearnedLatency,
+    LoadLimit,
     limit,
     promised_s,
     recalled,
     seen,
 )
-from policies.recommend.predictive.queue_deadline import Due, Promise, Queued, due
+from policies.recommend.predictive.queue_deadline import DeadlineNeed, QueueSlo, QueueState, due
 from policies.recommend.predictive.service_time import answer_s, each_of_full, nothing_comes
-from policies.recommend.predictive.slo_correction import Supervisor
-from policies.recommend.predictive.slo_margin import Margin
-from policies.recommend.predictive.supply_timeline import Hands
+from policies.recommend.predictive.slo_correction import SloCorrection
+from policies.recommend.predictive.slo_margin import SloMargin
+from policies.recommend.predictive.supply_timeline import SupplyTimeline
 from policies.signals.demand import filled_share, no_opinion, share_work, signals
 from policies.signals.demand_hold import held
 from policies.signals.gpu_activity_fallback import QUANTITY, by_activity
 
 if TYPE_CHECKING:
     from policies.model.spec import WorkloadSpec
-    from policies.recommend.context import View
+    from policies.recommend.context import PolicyContext
     from policies.recommend.predictive.parameters import Predictive
 
 PEAKS: Final = (0.5, 0.8, 0.9, 0.95, 0.99)
@@ -65,7 +65,7 @@ def share(spec: WorkloadSpec | None) -> float:
     return spec.slo.share if spec is not None and spec.slo is not None else SHARE
 
 
-def carried(allowed: Limit) -> float:
+def carried(allowed: LoadLimit) -> float:
     """What a replica is trusted to carry of what it may, in the prior's saturations."""
     return allowed.load * (1.0 - min(0.3, CAUTION * allowed.unsure))
 
@@ -76,12 +76,12 @@ class Need:
 
     work: float
     rate: float
-    allowed: Limit
-    waits: Backlog
-    queued: Due | None
+    allowed: LoadLimit
+    waits: BacklogNeed
+    queued: DeadlineNeed | None
     expected: float
-    supervisor: Supervisor
-    margin: Margin
+    supervisor: SloCorrection
+    margin: SloMargin
     untold: tuple[str, ...]
 
     def words(self, quantile: float, lead_s: float) -> str:
@@ -108,19 +108,19 @@ class Need:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class Evaluation:
     """One turn of the policy: its parameters, what it sees, what of that is fresh, and what it handed on."""
 
     policy: Predictive
     name: PolicyName
-    view: View
+    view: PolicyContext
     values: Mapping[SignalName, float]
     old: Mapping[str, float]
 
     def by_engines(self, used: tuple[SignalName, ...], evidence: Evidence, wrong: str) -> Recommendation:
         """The need by all that engines tell."""
         policy, view = self.policy, self.view
-        worth = Worth(policy.prompt_tokens_per_s, policy.generation_tokens_per_s, policy.rate_window_s)
+        worth = ReplicaCapacity(policy.prompt_tokens_per_s, policy.generation_tokens_per_s, policy.rate_window_s)
         load = engine_load(view, used[: len(READ)], self.values, worth, self._queue)
         prompt, generated = (self.values[signal] for signal in used[3:5])
         before = recalled(self.old, prompt / generated if generated > 0 else 0.0)
@@ -191,7 +191,7 @@ class Turn:
         )
 
     def _by_deadline(
-        self, found: Due, evidence: Evidence, used: tuple[SignalName, ...], memory: Mapping[str, float]
+        self, found: DeadlineNeed, evidence: Evidence, used: tuple[SignalName, ...], memory: Mapping[str, float]
     ) -> Recommendation:
         """What keeps a queue's deadline, without a forecast."""
         replicas, active = self._beyond(found.replicas / self.policy.utilization), found.waiting > 0
@@ -231,7 +231,7 @@ class Turn:
     def _promised(self) -> dict[str, float]:
         return promised_s(self.view.spec)
 
-    def _quantile(self, margin: Margin) -> float:
+    def _quantile(self, margin: SloMargin) -> float:
         """The newsvendor's: lateness over lateness and idleness (Arrow, Harris and Marschak 1951), or as much of it as
         the promise needs."""
         if self.policy.quantile is not None:
@@ -254,7 +254,9 @@ class Turn:
 
     # --- parts of the need
 
-    def _taught(self, load: EngineLoad, before: Mapping[str, Learnt], told: Mapping[str, Seen]) -> Mapping[str, Learnt]:
+    def _taught(
+        self, load: EngineLoad, before: Mapping[str, LearnedLatency], told: Mapping[str, LatencyObservation]
+    ) -> Mapping[str, LearnedLatency]:
         if not self.policy.learn:
             return before
         forget = min(0.5, self._interval_s / self.policy.forget_s)
@@ -277,7 +279,7 @@ class Turn:
             return before_s or now_s
         return before_s + min(1.0, self._interval_s / LENGTHS_S) * (now_s - before_s)
 
-    def _ends(self, load: EngineLoad, found: Due, answers_s: float) -> bool:
+    def _ends(self, load: EngineLoad, found: DeadlineNeed, answers_s: float) -> bool:
         """Whether nothing comes any more, and what is there is answered before the last replica that the cooldown keeps
         is let go: then the cooldown need not wait for it. Once it has begun, the queue has to be empty when it ends."""
         worked = self.view.history.column(ACTIVE)[-1:].any()
@@ -323,25 +325,25 @@ class Turn:
         """Whether help comes before a message's deadline does: then what waits is all that need be known."""
         return self.policy.deadline_s - self._answer_before_s > self._lead_s + self.policy.drain_s
 
-    def _queued(self, visible: float, window_s: float) -> Queued:
-        return Queued.seen(self.view, self._queue, visible, self.view.at - window_s)
+    def _queued(self, visible: float, window_s: float) -> QueueState:
+        return QueueState.seen(self.view, self._queue, visible, self.view.at - window_s)
 
-    def _due(self, visible: float, each_s: float, answers_s: float) -> Due:
+    def _due(self, visible: float, each_s: float, answers_s: float) -> DeadlineNeed:
         """What the queue's deadline needs."""
         view, policy = self.view, self.policy
-        hands = Hands.of(view, self._lead_s)
+        hands = SupplyTimeline.of(view, self._lead_s)
         age = view.readings.get(SignalName(f"{policy.queue}.oldest_age_s"))
         age_s = age.value if isinstance(age, Fresh) else 0.0
         queued = self._queued(visible, policy.deadline_s)
-        return due(queued, each_s, hands, Promise(policy.deadline_s - answers_s, policy.drain_s), age_s)
+        return due(queued, each_s, hands, QueueSlo(policy.deadline_s - answers_s, policy.drain_s), age_s)
 
-    def _backlog(self, load: EngineLoad, rate: float, each_s: float) -> Backlog:
+    def _backlog(self, load: EngineLoad, rate: float, each_s: float) -> BacklogNeed:
         """What waits in engines, where it is more than a moment's."""
         waiting = load.lasting if load.lasting > SURGE * load.ready else 0.0
         ready, size, spec = float(self.view.ready or 0), float(self.view.desired or 0), self.view.spec
         stay_s, ratio = (spec.scale_down.window_s, spec.lateness_ratio) if spec else (60.0, LATENESS_RATIO)
-        help_ = Help(self._lead_s, self._next_s, stay_s, ratio)
-        return backlog(Waits(waiting, each_s), rate, ready, size, help_)
+        help_ = ComingReplicas(self._lead_s, self._next_s, stay_s, ratio)
+        return backlog(WaitingWork(waiting, each_s), rate, ready, size, help_)
 
     def _before_collapse(self) -> float:
         fine = self.view.history.outlook(self.name).series.fine
@@ -358,23 +360,25 @@ class Turn:
             return need
         return min(float(size), max(need, busy, most * correction / math.sqrt(max(1.0, utilization))))
 
-    def _margin(self, told: Mapping[str, Seen]) -> Margin:
+    def _margin(self, told: Mapping[str, LatencyObservation]) -> SloMargin:
         """What of the margin is needed: all of it where the quantile is given, or while a promise is not measured."""
         if self.policy.quantile is not None or not self.policy.supervise:
-            return Margin()
+            return SloMargin()
         promised = self._promised
         late = {key: one.late_share for key, one in told.items() if key in promised and one.late_share is not None}
         share = max(late.values(), default=None) if late.keys() == promised.keys() else None
-        return Margin.recalled(self.old).after(share, self._allowed_share, self._interval_s)
+        return SloMargin.recalled(self.old).after(share, self._allowed_share, self._interval_s)
 
-    def _supervised(self, told: Mapping[str, Seen], learnt: Mapping[str, Learnt]) -> Supervisor:
+    def _supervised(
+        self, told: Mapping[str, LatencyObservation], learnt: Mapping[str, LearnedLatency]
+    ) -> SloCorrection:
         if not self.policy.supervise:
-            return Supervisor()
+            return SloCorrection()
         promised = self._promised
         missed = [
             one.late_share if one.late_share is not None else learnt[key].tail.late_share(promised[key], one.mean_s)
             for key, one in told.items()
             if key in promised
         ]
-        before, period_s = Supervisor.recalled(self.old), self.policy.supervise_period_s
+        before, period_s = SloCorrection.recalled(self.old), self.policy.supervise_period_s
         return before.after(max(missed, default=None), self._allowed_share, self._interval_s, period_s)

@@ -5,7 +5,7 @@ takes 1 / (1 - rho) times as long (Kleinrock 1967, processor sharing). So the re
 straight line with the load per replica, ``1 / latency = pace * (1 - load / saturation)``, from the pace of an idle
 engine to nothing at saturation. Two numbers a latency, by an extended Kalman filter in their logarithms with forgetting
 (Ljung 1999, section 11.2) from a prior: neither can reach zero, a load beyond the saturation believed so far corrects
-the saturation and not the pace, outliers are bounded, it is exact after a restart (`Fit` lives in the policy's memory),
+the saturation and not the pace, outliers are bounded, it is exact after a restart (`LoadLine` lives in the policy's memory),
 and it says how sure it is. An engine with a standing queue does all it can: that tells the saturation by itself.
 """
 
@@ -35,7 +35,7 @@ FAST, SLOW = 1e6, 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class LoadLine:
     """The line of one latency: `pace` is the reciprocal latency of an idle engine (1/s), `saturation` the load at which
     nothing is answered in time, in the prior's saturations; `pp`, `ps`, `ss` are the covariance of their logarithms.
     """
@@ -47,11 +47,11 @@ class Fit:
     ss: float
 
     @staticmethod
-    def prior(latency_s: float) -> Fit:
+    def prior(latency_s: float) -> LoadLine:
         """Before anything is known but that an idle engine takes about `latency_s`."""
-        return Fit(1.0 / latency_s, 1.0, SCALE**2, 0.0, WORTH**2)
+        return LoadLine(1.0 / latency_s, 1.0, SCALE**2, 0.0, WORTH**2)
 
-    def learn(self, load: float, latency_s: float, forget: float, weight: float = 1.0) -> Fit:
+    def learn(self, load: float, latency_s: float, forget: float, weight: float = 1.0) -> LoadLine:
         """With one more turn: a load per replica and the latency it came with.
 
         `forget` (0 to 1) is how much of what is known fades first, `weight` how much the turn counts (0 to 1).
@@ -66,12 +66,12 @@ class Fit:
             fit = faded.corrected(left, used, off, weight)
         return fit
 
-    def saturated(self, load: float, forget: float, weight: float = 1.0) -> Fit:
+    def saturated(self, load: float, forget: float, weight: float = 1.0) -> LoadLine:
         """With one more turn in which engines with a standing queue did `load` each: all they can."""
         faded = self.faded(forget)
         return faded.corrected(0.0, 1.0, math.log(max(load, 1e-9) / self.saturation), weight)
 
-    def corrected(self, by_pace: float, by_saturation: float, off: float, weight: float) -> Fit:
+    def corrected(self, by_pace: float, by_saturation: float, off: float, weight: float) -> LoadLine:
         """After a residual `off`, and by how much it would grow with either logarithm (a Kalman filter's update)."""
         pp, ps, ss = self.pp, self.ps, self.ss
         gain_p, gain_s = pp * by_pace + ps * by_saturation, ps * by_pace + ss * by_saturation
@@ -83,9 +83,9 @@ class Fit:
         left_p, left_s = max(pp - gain_p * gain_p / spread, SURE), max(ss - gain_s * gain_s / spread, SURE)
         most_ps = math.sqrt(left_p * left_s)
         left_ps = max(-most_ps, min(most_ps, ps - gain_p * gain_s / spread))
-        return Fit(pace, saturation, left_p, left_ps, left_s)
+        return LoadLine(pace, saturation, left_p, left_ps, left_s)
 
-    def faded(self, forget: float) -> Fit:
+    def faded(self, forget: float) -> LoadLine:
         """After some forgetting: less sure, but never less than the prior."""
         keep = max(1.0, min(1.0 / (1.0 - forget), SCALE**2 / self.pp, WORTH**2 / self.ss))
         return replace(self, pp=self.pp * keep, ps=self.ps * keep, ss=self.ss * keep)
@@ -111,12 +111,12 @@ class Fit:
         return {f"{name}.{key}": value for key, value in zip(KEYS, values, strict=True)}
 
     @staticmethod
-    def recalled(name: str, memory: Mapping[str, float], latency_s: float) -> Fit:
+    def recalled(name: str, memory: Mapping[str, float], latency_s: float) -> LoadLine:
         """As it was handed on; the prior where it was not, or where a record gives what cannot have been learned."""
         pace, saturation, pp, ps, ss = (memory.get(f"{name}.{key}", math.nan) for key in KEYS)
         bounded = SLOW <= pace <= FAST and 1.0 / BOUND <= saturation <= BOUND
         sure = 0.0 < pp <= 2.0 * SCALE**2 and 0.0 < ss <= 2.0 * WORTH**2 and ps * ps <= 1.001 * pp * ss
-        return Fit(pace, saturation, pp, ps, ss) if bounded and sure else Fit.prior(latency_s)
+        return LoadLine(pace, saturation, pp, ps, ss) if bounded and sure else LoadLine.prior(latency_s)
 
 
 KEYS: Final = ("pace", "saturation", "pp", "ps", "ss")

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from policies.model import Fresh, SignalName
-from policies.recommend.predictive.latency_load_model import Fit
-from policies.recommend.predictive.latency_tail import Tail
+from policies.recommend.predictive.latency_load_model import LoadLine
+from policies.recommend.predictive.latency_tail import LatencyTail
 
 if TYPE_CHECKING:
     from policies.model.spec import WorkloadSpec
-    from policies.recommend.context import View
+    from policies.recommend.context import PolicyContext
 
 P95: Final = 0.95
 """What lies below a 95th percentile. Share."""
@@ -24,7 +24,7 @@ HOPELESS: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Latency:
+class LatencyMetric:
     """The quantities that tell of one latency, and what an engine does before that is known.
 
     `mean` and `late` are its mean (s) and the share beyond the promise; `p95` its 95th percentile (s), for sources that
@@ -40,9 +40,9 @@ class Latency:
 
 
 TTFT, ITL = "ttft_s", "itl_s"
-LATENCIES: Final[Mapping[str, Latency]] = {
-    TTFT: Latency("ttft_mean_s", "ttft_late_share", "ttft_p95_s", 0.05, 0.7, 1.5),
-    ITL: Latency("itl_mean_s", "itl_late_share", "itl_p95_s", 0.008, 0.15, 0.6),
+LATENCIES: Final[Mapping[str, LatencyMetric]] = {
+    TTFT: LatencyMetric("ttft_mean_s", "ttft_late_share", "ttft_p95_s", 0.05, 0.7, 1.5),
+    ITL: LatencyMetric("itl_mean_s", "itl_late_share", "itl_p95_s", 0.008, 0.15, 0.6),
 }
 """By the promise that each belongs to. Priors: vLLM and Llama-3.1-8B on an H100, conversations (measured). A wait is
 exponential, a spread of 1; averages over a request vary less."""
@@ -58,7 +58,7 @@ QUANTITIES: Final = tuple(q for latency in LATENCIES.values() for q in (latency.
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class LatencyObservation:
     """What a turn tells of one latency: its mean, and the share beyond the promise (None: nobody tells)."""
 
     mean_s: float
@@ -66,20 +66,22 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Learnt:
+class LearnedLatency:
     """What is known of one latency: its mean by the load, and its tail by the mean."""
 
-    line: Fit
-    tail: Tail
+    line: LoadLine
+    tail: LatencyTail
 
     @staticmethod
-    def recalled(key: str, memory: Mapping[str, float], mix: float = 0.0) -> Learnt:
+    def recalled(key: str, memory: Mapping[str, float], mix: float = 0.0) -> LearnedLatency:
         """As it was handed on; the prior where it was not. `mix` is prompt tokens to a generated one, 0: not known."""
         prior = LATENCIES[key]
         spread = prior.spread
         if key == ITL and mix > 0.0:
             spread = max(LEAST, min(prior.most, BY_MIX * math.sqrt(mix)))
-        return Learnt(Fit.recalled(key, memory, prior.idle_s), Tail.recalled(key, memory, spread, prior.most))
+        return LearnedLatency(
+            LoadLine.recalled(key, memory, prior.idle_s), LatencyTail.recalled(key, memory, spread, prior.most)
+        )
 
     def memory(self, key: str) -> dict[str, float]:
         return {**self.line.memory(key), **self.tail.memory(key)}
@@ -95,7 +97,7 @@ class Learnt:
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
+class LoadLimit:
     """The load that a replica may carry, in the prior's saturations.
 
     `latency` is the promise that sets it (empty: none does), `unsure` its standard deviation as a share, `relaxed`
@@ -109,23 +111,23 @@ class Limit:
     hopeless: str = ""
 
 
-def limit(learnt: Mapping[str, Learnt], promised_s: Mapping[str, float], share: float) -> Limit:
+def limit(learnt: Mapping[str, LearnedLatency], promised_s: Mapping[str, float], share: float) -> LoadLimit:
     """The least load at which a promise is kept to no more than `share` of the requests."""
     relaxed = FILLED * min((known.line.saturation for known in learnt.values()), default=1.0)
-    found = Limit(relaxed, "", 0.0, relaxed)
+    found = LoadLimit(relaxed, "", 0.0, relaxed)
     for key, promise_s in promised_s.items():
         known = learnt[key]
         load = known.limit(promise_s, share)
         if load < HOPELESS * known.line.saturation:
-            found = Limit(found.load, found.latency, found.unsure, relaxed, key)
+            found = LoadLimit(found.load, found.latency, found.unsure, relaxed, key)
         elif load < found.load:
-            found = Limit(load, key, known.line.unsure(load), relaxed, found.hopeless)
+            found = LoadLimit(load, key, known.line.unsure(load), relaxed, found.hopeless)
     return found
 
 
-def recalled(memory: Mapping[str, float], mix: float = 0.0) -> dict[str, Learnt]:
-    """What a policy's memory holds of each latency; the priors where it holds nothing (`Learnt.recalled`)."""
-    return {key: Learnt.recalled(key, memory, mix) for key in LATENCIES}
+def recalled(memory: Mapping[str, float], mix: float = 0.0) -> dict[str, LearnedLatency]:
+    """What a policy's memory holds of each latency; the priors where it holds nothing (`LearnedLatency.recalled`)."""
+    return {key: LearnedLatency.recalled(key, memory, mix) for key in LATENCIES}
 
 
 def promised_s(spec: WorkloadSpec | None) -> dict[str, float]:
@@ -135,7 +137,9 @@ def promised_s(spec: WorkloadSpec | None) -> dict[str, float]:
     return {key: limit_s for key, limit_s in found.items() if limit_s is not None}
 
 
-def seen(view: View, source: str | None, learnt: Mapping[str, Learnt]) -> dict[str, Seen]:
+def seen(
+    view: PolicyContext, source: str | None, learnt: Mapping[str, LearnedLatency]
+) -> dict[str, LatencyObservation]:
     """What a source tells, fresh and whole. Where it tells no mean, that is drawn from the 95th percentile."""
     found = {}
     for key, known in learnt.items():
@@ -144,11 +148,11 @@ def seen(view: View, source: str | None, learnt: Mapping[str, Learnt]) -> dict[s
         if not mean_s and p95_s:
             mean_s = known.tail.mean_s(p95_s, P95)
         if mean_s:
-            found[key] = Seen(mean_s, _fresh(view, source, latency.late))
+            found[key] = LatencyObservation(mean_s, _fresh(view, source, latency.late))
     return found
 
 
-def _fresh(view: View, source: str | None, quantity: str) -> float | None:
+def _fresh(view: PolicyContext, source: str | None, quantity: str) -> float | None:
     match view.readings.get(SignalName(f"{source}.{quantity}")):
         case Fresh(value, _, missing) if value >= 0 and math.isfinite(value) and not missing:
             return value

@@ -41,7 +41,7 @@ SELDOM: Final = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
-class Tail:
+class LatencyTail:
     """`spread` is the mean excess over the mean, as a share of it: what it is taken for before anything is known is
     `prior`, and `most` what it may be. `variance` is that of its logarithm."""
 
@@ -51,9 +51,9 @@ class Tail:
     variance: float = DOUBT**2
 
     @staticmethod
-    def of(prior: float, most: float = math.inf) -> Tail:
+    def of(prior: float, most: float = math.inf) -> LatencyTail:
         """Before anything is known but the prior."""
-        return Tail(prior, prior, most)
+        return LatencyTail(prior, prior, most)
 
     def late_share(self, limit_s: float, mean_s: float) -> float:
         """The share of requests that takes longer than `limit_s`."""
@@ -66,7 +66,7 @@ class Tail:
         beyond = -math.log(max(1.0 - share, SELDOM)) - 1.0
         return limit_s / max(1.0 + self.spread * beyond, 0.5)
 
-    def learn(self, limit_s: float, mean_s: float, late_share: float, requests: float, forget: float) -> Tail:
+    def learn(self, limit_s: float, mean_s: float, late_share: float, requests: float, forget: float) -> LatencyTail:
         """With one more turn of so many requests, with this mean, of which this share took longer than `limit_s`."""
         faded = self.faded(forget)
         beyond = min(FAR, (limit_s / mean_s - 1.0) / faded.spread)
@@ -82,7 +82,7 @@ class Tail:
         bounded = max(self.prior / WITHIN, min(self.prior * WITHIN, self.most, spread))
         return replace(self, spread=bounded, variance=max(variance, SURE))
 
-    def faded(self, forget: float) -> Tail:
+    def faded(self, forget: float) -> LatencyTail:
         """After some forgetting: less sure, and nearer to the prior."""
         spread = self.spread * (self.prior / self.spread) ** (forget / LINGER)
         return replace(self, spread=spread, variance=min(self.variance / (1.0 - forget), DOUBT**2))
@@ -94,10 +94,10 @@ class Tail:
         return {f"{name}.spread": self.spread, f"{name}.spread_variance": self.variance}
 
     @staticmethod
-    def recalled(name: str, memory: Mapping[str, float], prior: float, most: float = math.inf) -> Tail:
+    def recalled(name: str, memory: Mapping[str, float], prior: float, most: float = math.inf) -> LatencyTail:
         """As it was handed on; the prior where it was not, or where a record gives what cannot have been learned."""
         spread = memory.get(f"{name}.spread", math.nan)
         variance = memory.get(f"{name}.spread_variance", math.nan)
         if not (0.0 < spread <= WIDEST and 0.0 <= variance <= 2.0 * DOUBT**2):
-            return Tail.of(prior, most)
-        return Tail(spread, prior, most, variance)
+            return LatencyTail.of(prior, most)
+        return LatencyTail(spread, prior, most, variance)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import numpy as np
 
 from policies.model import PolicyName, Recommendation
-from policies.model.field_metadata import Rule
-from policies.recommend.context import View
-from policies.recommend.predictive.engine_load import READ, SETTLED_S, Worth
-from policies.recommend.predictive.evaluation import KV, Turn, carried, share
+from policies.model.field_metadata import FieldMetadata
+from policies.recommend.context import PolicyContext
+from policies.recommend.predictive.engine_load import READ, SETTLED_S, ReplicaCapacity
+from policies.recommend.predictive.evaluation import KV, Evaluation, carried, share
 from policies.recommend.predictive.latency_model import limit, promised_s, recalled
 from policies.recommend.threshold import SOURCE
 from policies.signals.demand import gather, no_opinion, signals
@@ -32,16 +32,16 @@ class Predictive:
     shapes: ClassVar[bool] = False
     settles: ClassVar[bool] = False
 
-    source: Annotated[str | None, Rule(SOURCE, example="prometheus")] = None
+    source: Annotated[str | None, FieldMetadata(SOURCE, example="prometheus")] = None
     queue: Annotated[
         str | None,
-        Rule(
+        FieldMetadata(
             "The source of a queue before the engines: its visible messages, and how old the oldest is.", example="sqs"
         ),
     ] = None
     activity: Annotated[
         str | None,
-        Rule(
+        FieldMetadata(
             "The last resort where neither engines nor a queue tell anything: a source of the GPUs' `utilization`. It"
             " may raise the size once, to half as much again as was needed before, and never lowers it.",
             example="scrape",
@@ -49,7 +49,7 @@ class Predictive:
     ] = None
     deadline_s: Annotated[
         float,
-        Rule(
+        FieldMetadata(
             "A queue's messages are to be answered so long after they were sent, at the most: what is promised. Where"
             " that is longer than an answer, a start and `drain_s`, no more is bought than keeps it; else what may come"
             " counts too. Seconds.",
@@ -59,13 +59,13 @@ class Predictive:
     ] = 300.0
     message_s: Annotated[
         float | None,
-        Rule(
+        FieldMetadata(
             "What a queue's message takes of a full replica, before it has been learnt; null: not known. Seconds.", gt=0
         ),
     ] = None
     prompt_tokens_per_s: Annotated[
         float,
-        Rule(
+        FieldMetadata(
             "Prompt tokens that a replica takes at the most, before it has been learnt; the default is a Llama-3.1-8B's"
             " on an H100. Tokens a second.",
             gt=0,
@@ -74,11 +74,13 @@ class Predictive:
     ] = 40_000.0
     generation_tokens_per_s: Annotated[
         float,
-        Rule("Tokens that a replica generates at the most, in full batches, likewise. Tokens a second.", gt=0, le=1e7),
+        FieldMetadata(
+            "Tokens that a replica generates at the most, in full batches, likewise. Tokens a second.", gt=0, le=1e7
+        ),
     ] = 9_000.0
     utilization: Annotated[
         float,
-        Rule(
+        FieldMetadata(
             "Share to fill of what a replica may carry within the promise; above 1 eats into the forecast's margin.",
             gt=0,
             le=2,
@@ -86,30 +88,38 @@ class Predictive:
     ] = 1.0
     quantile: Annotated[
         float | None,
-        Rule(
+        FieldMetadata(
             "Quantile of the largest demand to be ready for; null: by the workload's lateness_ratio, or as much of it"
             " as the promise turns out to need.",
             gt=0,
             lt=1,
         ),
     ] = None
-    rate_window_s: Annotated[float, Rule("What the source's rates span: its window_s. Seconds.", gt=0, le=3600)] = 120.0
+    rate_window_s: Annotated[
+        float, FieldMetadata("What the source's rates span: its window_s. Seconds.", gt=0, le=3600)
+    ] = 120.0
     drain_s: Annotated[
-        float, Rule("What of a queue is late is to be in work so long after help has come. Seconds.", gt=0)
+        float, FieldMetadata("What of a queue is late is to be in work so long after help has come. Seconds.", gt=0)
     ] = 60.0
     hold_s: Annotated[
         float,
-        Rule(
+        FieldMetadata(
             "Demand that collapses within a minute is held for so long, lest it come back; 0: never. Seconds.",
             ge=0,
             le=3600,
         ),
     ] = 900.0
-    foresee: Annotated[bool, Rule("Whether a forecast may raise the demand; else what is there now counts.")] = True
-    learn: Annotated[bool, Rule("Whether what a replica carries is learnt; else it is what is given here.")] = True
-    supervise: Annotated[bool, Rule("Whether measured lateness corrects size and margin slowly.")] = True
-    supervise_period_s: Annotated[float, Rule("How slowly. Seconds.", ge=60, le=86_400)] = 7200.0
-    forget_s: Annotated[float, Rule("What was learnt of the engines fades by e in so long. Seconds.", ge=60)] = 3600.0
+    foresee: Annotated[
+        bool, FieldMetadata("Whether a forecast may raise the demand; else what is there now counts.")
+    ] = True
+    learn: Annotated[
+        bool, FieldMetadata("Whether what a replica carries is learnt; else it is what is given here.")
+    ] = True
+    supervise: Annotated[bool, FieldMetadata("Whether measured lateness corrects size and margin slowly.")] = True
+    supervise_period_s: Annotated[float, FieldMetadata("How slowly. Seconds.", ge=60, le=86_400)] = 7200.0
+    forget_s: Annotated[
+        float, FieldMetadata("What was learnt of the engines fades by e in so long. Seconds.", ge=60)
+    ] = 3600.0
 
     @property
     def lookback_s(self) -> float:
@@ -136,24 +146,24 @@ class Predictive:
         self, values: Mapping[str, NDArray[np.float64]], spec: WorkloadSpec | None, memory: Mapping[str, float]
     ) -> NDArray[np.float64]:
         """The mean rates' part of the work: the cache does not show in means over minutes."""
-        worth = Worth(self.prompt_tokens_per_s, self.generation_tokens_per_s, self.rate_window_s)
+        worth = ReplicaCapacity(self.prompt_tokens_per_s, self.generation_tokens_per_s, self.rate_window_s)
         read = ((values[q], LIMITS[q]) for q in self.past_needs())
         rates = (np.where((v >= 0.0) & (v <= most), v, np.nan) for v, most in read)
         return worth.load(*rates) / carried(limit(recalled(memory), promised_s(spec), share(spec)))
 
-    def recommend(self, name: PolicyName, view: View) -> Recommendation:
+    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
         engines, queued = signals(self.source, READ), signals(self.queue, ("visible",)) if self.queue else ()
         used = (*engines, *queued, *(signal for signal in signals(self.source, (KV,)) if signal in view.readings))
         values, evidence, wrong = gather(used, view.readings)
         old = view.history.memory(name)
         if view.ready is None:
             return no_opinion(name, used, wrong or "the number of ready replicas is not known", old)
-        turn = Turn(self, name, view, values, old)
+        turn = Evaluation(self, name, view, values, old)
         if view.ready and all(signal in values for signal in engines):
             return turn.by_engines(used, evidence, wrong)
         return turn.by_activity(used, wrong) if turn.visible is None else turn.by_queue(turn.visible, used, wrong)
 
-    def filled(self, name: PolicyName, view: View, said: Recommendation) -> float | None:
+    def filled(self, name: PolicyName, view: PolicyContext, said: Recommendation) -> float | None:
         queued = signals(self.queue, ("visible",)) if self.queue else ()
         values, _, _ = gather(queued, view.readings)
-        return Turn(self, name, view, values, view.history.memory(name)).filled(said)
+        return Evaluation(self, name, view, values, view.history.memory(name)).filled(said)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from policies.model import SignalName
-    from policies.recommend.context import View
-    from policies.recommend.predictive.supply_timeline import Hands
+    from policies.recommend.context import PolicyContext
+    from policies.recommend.predictive.supply_timeline import SupplyTimeline
 
     Seconds = NDArray[np.float64]
 
@@ -33,7 +33,7 @@ EMPTY: Final = "the queue is empty"
 
 
 @dataclass(frozen=True, slots=True)
-class Queued:
+class QueueState:
     """A queue's past, a row a turn, oldest first, the present last: what waited, and the replicas that were ready."""
 
     at: NDArray[np.float64]
@@ -41,13 +41,13 @@ class Queued:
     ready: NDArray[np.float64]
 
     @staticmethod
-    def seen(view: View, queue: SignalName, visible: float, since: float) -> Queued:
+    def seen(view: PolicyContext, queue: SignalName, visible: float, since: float) -> QueueState:
         """What the turns since a time saw of a queue, and this one, in which so many are `visible`."""
         at, waited = view.history.signal(queue, since)
         turns, ready = view.history.column(AT, since), view.history.column(READY, since)
         known = np.nan_to_num(ready[np.isin(turns, at)])  # what was not seen has worked nothing off
         last = float(view.ready or 0)
-        return Queued(np.append(at, view.at), np.append(waited, visible), np.append(known, last))
+        return QueueState(np.append(at, view.at), np.append(waited, visible), np.append(known, last))
 
     @property
     def backed_up(self) -> bool:
@@ -69,7 +69,7 @@ class Queued:
 
 
 @dataclass(frozen=True, slots=True)
-class Promise:
+class QueueSlo:
     """Every message is to be in work within `deadline_s` of its coming; what is late within `soonest_s` of help."""
 
     deadline_s: float
@@ -77,7 +77,7 @@ class Promise:
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
+class DeadlineNeed:
     """The replicas that the deadline needs, and what is behind it.
 
     Who is kept in any case is there for `over_s` longer than all that waits takes them.
@@ -97,7 +97,9 @@ class Due:
         return f"{self.waiting:g} wait; {self.left_s:.0f} replica-seconds are due within {self.time_s:.0f} s: {keep}"
 
 
-def due(queued: Queued, each_s: float, hands: Hands, promise: Promise, age_s: float = 0.0) -> Due:
+def due(
+    queued: QueueState, each_s: float, hands: SupplyTimeline, promise: QueueSlo, age_s: float = 0.0
+) -> DeadlineNeed:
     """The replicas that keep the promise, when a message takes `each_s` of one.
 
     What those that are there cannot do in time waits for help: for the replicas under way, and for more where they do
@@ -107,16 +109,16 @@ def due(queued: Queued, each_s: float, hands: Hands, promise: Promise, age_s: fl
     left_s = queued.left_s(each_s)
     waiting, over_s = float(queued.visible[-1]), hands.over_s(float(left_s[-1]) * (1.0 + DOUBT))
     if not left_s.any():
-        return Due(0.0, waiting, 0.0, promise.deadline_s, over_s)
+        return DeadlineNeed(0.0, waiting, 0.0, promise.deadline_s, over_s)
     time_s = promise.deadline_s - queued.oldest_s
     time_s[0] = promise.deadline_s - max(age_s, float(queued.oldest_s[0]))
     needed, k = _more(left_s, time_s, hands, promise)
     if not needed:
         needed, k = _least(left_s, time_s, hands, promise)
-    return Due(needed, waiting, float(left_s[k]), float(max(LEAST_S, time_s[k])), over_s)
+    return DeadlineNeed(needed, waiting, float(left_s[k]), float(max(LEAST_S, time_s[k])), over_s)
 
 
-def _more(left_s: Seconds, time_s: Seconds, hands: Hands, promise: Promise) -> tuple[float, int]:
+def _more(left_s: Seconds, time_s: Seconds, hands: SupplyTimeline, promise: QueueSlo) -> tuple[float, int]:
     """More than there are, where these keep no deadline nor clear soon what is late, and which row asks for it."""
     late_s = np.where(left_s > hands.work_s(np.maximum(LEAST_S, time_s), hands.size), left_s, 0.0)
     if not late_s.any():
@@ -127,7 +129,7 @@ def _more(left_s: Seconds, time_s: Seconds, hands: Hands, promise: Promise) -> t
     return (hands.size + float(more[k]), k) if more[k] > 0 else (0.0, 0)
 
 
-def _least(left_s: Seconds, time_s: Seconds, hands: Hands, promise: Promise) -> tuple[float, int]:
+def _least(left_s: Seconds, time_s: Seconds, hands: SupplyTimeline, promise: QueueSlo) -> tuple[float, int]:
     """The fewest of those that there are, and which row asks for them.
 
     None where those that are kept in any case do it; else with time to spare, so that one that is lost can be replaced.

@@ -8,7 +8,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from policies.model import SignalName
-    from policies.recommend.context import View
+    from policies.recommend.context import PolicyContext
     from policies.recommend.predictive.engine_load import EngineLoad
 
 EMPTYING: Final = 0.1
@@ -18,7 +18,7 @@ COMES: Final = 0.1
 ways, a moment apart."""
 
 
-def each_of_full(view: View, load: EngineLoad, running: SignalName, now: float, turn_s: float) -> float:
+def each_of_full(view: PolicyContext, load: EngineLoad, running: SignalName, now: float, turn_s: float) -> float:
     """What a request takes of a replica's saturation, for a second; 0 where that cannot be told.
 
     `now` run, as the signal `running` tells. Engines before a queue fill up at once when they come to serve: half of
@@ -41,7 +41,7 @@ def answer_s(load: EngineLoad) -> float:
     return load.in_work / load.requests_per_s if load.requests_per_s > 0 else 0.0
 
 
-def nothing_comes(view: View, load: EngineLoad, held: tuple[SignalName, ...], there: float) -> bool:
+def nothing_comes(view: PolicyContext, load: EngineLoad, held: tuple[SignalName, ...], there: float) -> bool:
     """Whether all that was answered in the rates' window was there before it: `held` tell what was, `there` is now."""
     was = [view.history.signal(signal, view.at - load.window_s)[1][:1] for signal in held]
     if load.requests_per_s <= 0 or not all(values.size for values in was):

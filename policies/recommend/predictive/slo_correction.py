@@ -27,7 +27,7 @@ MEMORY: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Supervisor:
+class SloCorrection:
     """A factor on the size (`correction`), and the share of users lately served late (`late_share`).
 
     An integral controller in the logarithm of lateness over `DOUBT` times what is allowed: it is there for a model of
@@ -37,7 +37,7 @@ class Supervisor:
     correction: float = 1.0
     late_share: float = -1.0
 
-    def after(self, late_share: float | None, allowed_share: float, took_s: float, period_s: float) -> Supervisor:
+    def after(self, late_share: float | None, allowed_share: float, took_s: float, period_s: float) -> SloCorrection:
         """The state after a turn of `took_s` in which `late_share` were late; None where nobody can tell."""
         if late_share is None:
             return self
@@ -46,11 +46,11 @@ class Supervisor:
         lately = before + min(1.0, MEMORY * took_s / period_s) * (counted - before)
         push = max(-1.0, min(MORE, math.log(max(lately, FLOOR) / (DOUBT * allowed_share))))
         moved = self.correction * math.exp(RATE * push * took_s / period_s)
-        return Supervisor(max(LEAST, min(MOST, moved)), lately)
+        return SloCorrection(max(LEAST, min(MOST, moved)), lately)
 
     def memory(self) -> dict[str, float]:
         return {"correction": self.correction, "late_share": self.late_share}
 
     @staticmethod
-    def recalled(memory: Mapping[str, float]) -> Supervisor:
-        return Supervisor(memory.get("correction", 1.0), memory.get("late_share", -1.0))
+    def recalled(memory: Mapping[str, float]) -> SloCorrection:
+        return SloCorrection(memory.get("correction", 1.0), memory.get("late_share", -1.0))

@@ -31,13 +31,13 @@ FULLER: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Margin:
+class SloMargin:
     """`level` is 1 (the whole margin) to -1, `late_share` what was late in the last hours (negative: not known)."""
 
     level: float = 1.0
     late_share: float = -1.0
 
-    def after(self, late_share: float | None, allowed_share: float, took_s: float) -> Margin:
+    def after(self, late_share: float | None, allowed_share: float, took_s: float) -> SloMargin:
         """The margin after a turn of `took_s` in which `late_share` were late; None where nobody can tell."""
         if late_share is None:
             return self
@@ -45,7 +45,7 @@ class Margin:
         counted = min(late_share, INCIDENT * allowed_share)
         lately = before + min(1.0, took_s / BUDGET_S) * (counted - before)
         push = max(-1.0, min(MORE, math.log(max(lately, FLOOR) / (SPENT * allowed_share))))
-        return Margin(max(-1.0, min(1.0, self.level + push * took_s / TURN_S)), lately)
+        return SloMargin(max(-1.0, min(1.0, self.level + push * took_s / TURN_S)), lately)
 
     def quantile(self, whole: float) -> float:
         """The quantile to be ready for, of `whole` where all of the margin is needed."""
@@ -60,5 +60,5 @@ class Margin:
         return {"margin": self.level, "margin.late_share": self.late_share}
 
     @staticmethod
-    def recalled(memory: Mapping[str, float]) -> Margin:
-        return Margin(memory.get("margin", 1.0), memory.get("margin.late_share", -1.0))
+    def recalled(memory: Mapping[str, float]) -> SloMargin:
+        return SloMargin(memory.get("margin", 1.0), memory.get("margin.late_share", -1.0))

@@ -14,7 +14,7 @@ from policies.history.ticks import ACTIVE, AT, WANTED
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from policies.recommend.context import View
+    from policies.recommend.context import PolicyContext
 
 NOTHING: Final = np.empty(0)
 ROUNDED_S: Final = 1e-6
@@ -22,7 +22,7 @@ ROUNDED_S: Final = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class Retained:
     """Sizes that are kept whatever is asked for from now on: no fewer than `replicas` until `until_s` from now.
 
     `until_s` rises and `replicas` falls. A scale-down window keeps the most that was asked for within it; a cooldown
@@ -34,11 +34,11 @@ class Kept:
     rests_s: float = math.inf
 
     @staticmethod
-    def by_windows(view: View, size: float) -> Kept:
+    def by_windows(view: PolicyContext, size: float) -> Retained:
         """What the workload's scale-down window and cooldown keep of the present `size`."""
         spec = view.spec
         if spec is None:
-            return Kept()
+            return Retained()
         window_s, rest_s = spec.scale_down.window_s, spec.cooldown_s
         at, wanted = (view.history.column(column, view.at - window_s) for column in (AT, WANTED))
         told = ~np.isnan(wanted) if window_s else np.zeros(at.size, bool)
@@ -49,7 +49,7 @@ class Kept:
         rests_s = math.inf if view.min_replicas else max(until_s[at[told].size :], default=0.0)
         replicas = np.minimum(size, np.concatenate((wanted[told], np.ones(worked.size))))
         order = np.argsort(until_s, kind="stable")
-        return Kept(until_s[order], np.maximum.accumulate(replicas[order][::-1])[::-1], rests_s)
+        return Retained(until_s[order], np.maximum.accumulate(replicas[order][::-1])[::-1], rests_s)
 
     def at(self, times_s: NDArray[np.float64]) -> NDArray[np.float64]:
         """How many are kept at these times from now."""
@@ -58,7 +58,7 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class Hands:
+class SupplyTimeline:
     """Replicas: `ready` now, `size` asked for, of which the rest come after `coming_s`, which rises; one more after
     `lead_s`.
 
@@ -71,7 +71,7 @@ class Hands:
     lead_s: float
     spare_s: float = 0.0
     coming_s: NDArray[np.float64] = field(default_factory=lambda: NOTHING)
-    kept: Kept = field(default_factory=Kept)
+    kept: Retained = field(default_factory=Retained)
     _edges_s: NDArray[np.float64] = field(init=False, repr=False)
     _there: NDArray[np.float64] = field(init=False, repr=False)
     _kept: NDArray[np.float64] = field(init=False, repr=False)
@@ -83,7 +83,7 @@ class Hands:
         object.__setattr__(self, "_kept", self.kept.at(edges_s))
 
     @staticmethod
-    def of(view: View, lead_s: float) -> Hands:
+    def of(view: PolicyContext, lead_s: float) -> SupplyTimeline:
         """Those that a turn sees, when a start takes `lead_s`."""
         size = float(view.desired or 0)
         ready = min(size, float(view.ready or 0))
@@ -92,7 +92,7 @@ class Hands:
         since += [view.at] * (awaited - len(since))
         spare_s = max(0.0, lead_s - view.spec.scale_down.window_s) if view.spec else 0.0
         coming_s = np.maximum(0.0, np.array(since) + lead_s - view.at)
-        return Hands(ready, size, lead_s, spare_s, coming_s, Kept.by_windows(view, size))
+        return SupplyTimeline(ready, size, lead_s, spare_s, coming_s, Retained.by_windows(view, size))
 
     def work_s(self, within_s: NDArray[np.float64], size: float) -> NDArray[np.float64]:
         """The replica-seconds that are worked within these times when `size` is asked for from now on."""

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import Annotated
 
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,16 +15,16 @@ class AwsAccount:
 
     region: Annotated[
         str | None,
-        Rule(
+        FieldMetadata(
             "Region; null: the SDK's own (AWS_REGION, profile).",
             pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]$",
             example="us-east-1",
         ),
     ] = None
-    profile: Annotated[str | None, Rule("Profile of the AWS configuration files; null: the default.")] = None
+    profile: Annotated[str | None, FieldMetadata("Profile of the AWS configuration files; null: the default.")] = None
     endpoint_url: Annotated[
         str | None,
-        Rule(
+        FieldMetadata(
             "Another endpoint (a VPC endpoint, a test server); null: AWS's own.",
             pattern=r"^https?://[^/@\s?#]+(/[^@\s?#]*)?$",
         ),

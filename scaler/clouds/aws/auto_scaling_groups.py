@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from policies.model import Shortfall
 from scaler.clouds.aws import session
 from scaler.clouds.aws.batching import Batch, batch
-from scaler.clouds.aws.instances import Machine, machines
+from scaler.clouds.aws.instances import Ec2Instance, machines
 from scaler.clouds.aws.launch_failures import failure
 from scaler.clouds.http_answers import message_of
 from scaler.clouds.response_validation import MISSHAPEN, whole
@@ -46,7 +46,7 @@ class WarmPool:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class AutoScalingGroup:
     """A group as described at `at`. Sizes are in units: instances, or their weights where the group has weights."""
 
     name: str
@@ -56,7 +56,7 @@ class Group:
     most: int
     desired: int
     zones: tuple[str, ...]
-    machines: tuple[Machine, ...]
+    machines: tuple[Ec2Instance, ...]
     mixed: bool
     suspended: frozenset[str]
     warm: WarmPool | None
@@ -67,11 +67,11 @@ class Group:
         return self.desired - sum(m.units for m in self.machines)
 
 
-class Groups:
+class AutoScalingGroups:
     """The groups of an account. EC2 itself is asked only where a group mixes markets."""
 
     def __init__(
-        self, context: Context, account: AwsAccount, autoscaling: session.Service, described: Batch[str, Any]
+        self, context: Context, account: AwsAccount, autoscaling: session.AwsService, described: Batch[str, Any]
     ) -> None:
         self.service = autoscaling
         self._context = context
@@ -79,7 +79,7 @@ class Groups:
         self._described = described
         self._markets: dict[str, str] = {}
 
-    async def group(self, name: str, market: str, *, first: bool = False) -> Group:
+    async def group(self, name: str, market: str, *, first: bool = False) -> AutoScalingGroup:
         """A group now; `market` is that of its instances where it does not mix them. Raises port errors.
 
         `first`: a write waits for it, and cares for no market.
@@ -95,7 +95,7 @@ class Groups:
             raise Unavailable(f"AWS autoscaling:DescribeAutoScalingGroups of {name}: no group: {e!r}") from e
         return await self._in_their_markets(group) if group.mixed and not first else group
 
-    async def _in_their_markets(self, group: Group) -> Group:
+    async def _in_their_markets(self, group: AutoScalingGroup) -> AutoScalingGroup:
         """The group's machines with the market each was bought in, which never changes: each is asked for once."""
         unknown = [m.id for m in group.machines if m.id not in self._markets]
         instances = await machines(self._context, self._account)
@@ -131,13 +131,13 @@ class Groups:
         return None
 
 
-def _group(found: dict[str, Any], at: float, market: str) -> Group:
+def _group(found: dict[str, Any], at: float, market: str) -> AutoScalingGroup:
     distribution = found.get("MixedInstancesPolicy", {}).get("InstancesDistribution", {})
     on_demand = int(distribution.get("OnDemandPercentageAboveBaseCapacity", 100))
     base = int(distribution.get("OnDemandBaseCapacity", 0))
     seen = (_machine(i, market) for i in found.get("Instances", ()))
     warm = found.get("WarmPoolConfiguration")
-    return Group(
+    return AutoScalingGroup(
         name=found["AutoScalingGroupName"],
         arn=str(found.get("AutoScalingGroupARN", "")),
         at=at,
@@ -152,7 +152,7 @@ def _group(found: dict[str, Any], at: float, market: str) -> Group:
     )
 
 
-def _machine(instance: dict[str, Any], market: str) -> Machine | None:
+def _machine(instance: dict[str, Any], market: str) -> Ec2Instance | None:
     """An instance of a group; None where it is leaving, or stands aside."""
     state = str(instance["LifecycleState"])
     ready = state == "InService" and instance.get("HealthStatus", "Healthy").lower() == "healthy"
@@ -160,7 +160,7 @@ def _machine(instance: dict[str, Any], market: str) -> Machine | None:
         return None
     zone, weight = str(instance.get("AvailabilityZone", "")), int(instance.get("WeightedCapacity") or 1)
     units = whole("AWS: WeightedCapacity", weight)
-    return Machine(str(instance["InstanceId"]), zone, market, ready, units)
+    return Ec2Instance(str(instance["InstanceId"]), zone, market, ready, units)
 
 
 def _warm(found: dict[str, Any]) -> WarmPool:
@@ -178,7 +178,7 @@ def _zone(activity: dict[str, Any]) -> str:
     return str(message_of(str(activity.get("Details") or "{}")).get("Availability Zone", ""))
 
 
-async def groups(context: Context, account: AwsAccount) -> Groups:
+async def groups(context: Context, account: AwsAccount) -> AutoScalingGroups:
     """The groups of this account that all pools share. Raises `Unavailable` or `Misconfigured`."""
     autoscaling = await session.service(context, "autoscaling", account)
 
@@ -193,4 +193,4 @@ async def groups(context: Context, account: AwsAccount) -> Groups:
         return {g["AutoScalingGroupName"]: g for g in found}
 
     described = await batch(context, ("aws-groups", account), fetch, MOST_NAMES)
-    return Groups(context, account, autoscaling, described)
+    return AutoScalingGroups(context, account, autoscaling, described)

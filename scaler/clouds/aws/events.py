@@ -23,7 +23,7 @@ from scaler.ports import Misconfigured, Permit, PortError, Unavailable
 if TYPE_CHECKING:
     from scaler.clouds.aws.account import AwsAccount
     from scaler.ports import Clock, Context
-    from scaler.wakeup import Bell
+    from scaler.wakeup import Wakeup
 
 INTERRUPTED_AFTER_S: Final = 120.0
 """From a warning's own time to when the instance is taken."""
@@ -55,18 +55,18 @@ AGAIN_S: Final = 10
 """A message whose answer was lost on its way is told again after this."""
 
 
-class Events:
+class EventQueueReader:
     """The queue's reader: pins notices to the board, and rings for other news."""
 
-    def __init__(self, sqs: session.Service, queue_url: str, board: Board, clock: Clock) -> None:
+    def __init__(self, sqs: session.AwsService, queue_url: str, board: Board, clock: Clock) -> None:
         self._sqs = sqs
         self._queue_url = queue_url
         self._board = board
         self._clock = clock
-        self._bells: WeakSet[Bell] = WeakSet()
+        self._bells: WeakSet[Wakeup] = WeakSet()
         self.error: PortError | None = None
 
-    def tell(self, bell: Bell) -> None:
+    def tell(self, bell: Wakeup) -> None:
         """Ring `bell` at news."""
         self._bells.add(bell)
 
@@ -155,13 +155,13 @@ def _time(event: Mapping[str, Any]) -> float | None:
         return None
 
 
-async def listen(context: Context, account: AwsAccount, queue_url: str, board: Board) -> Events:
+async def listen(context: Context, account: AwsAccount, queue_url: str, board: Board) -> EventQueueReader:
     """Have the queue read, by one reader for all pools, for the daemon's life. Raises port errors."""
     sqs = await session.service(context, "sqs", account, read_s=WAIT_S + ANSWER_S)
 
     @asynccontextmanager
-    async def opening() -> AsyncIterator[Events]:
-        events = Events(sqs, queue_url, board, context.clock)
+    async def opening() -> AsyncIterator[EventQueueReader]:
+        events = EventQueueReader(sqs, queue_url, board, context.clock)
         task = context.tasks.start("aws events", events.run)
         try:
             yield events

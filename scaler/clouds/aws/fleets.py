@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from policies.model import Shortfall
 from scaler.clouds.aws import session
 from scaler.clouds.aws.batching import Batch, batch
-from scaler.clouds.aws.instances import Machine, machines
+from scaler.clouds.aws.instances import Ec2Instance, machines
 from scaler.clouds.aws.launch_failures import FLEET_QUOTAS, failure
 from scaler.clouds.response_validation import MISSHAPEN, whole
 from scaler.ports import Misconfigured, Unavailable
@@ -36,7 +36,7 @@ COMES: Final = frozenset({"launched"})
 
 
 @dataclass(frozen=True, slots=True)
-class Fleet:
+class Ec2FleetState:
     """A fleet as described at `at`, with its instances."""
 
     id: str
@@ -45,22 +45,22 @@ class Fleet:
     state: str
     kind: str
     weighted: bool
-    machines: tuple[Machine, ...]
+    machines: tuple[Ec2Instance, ...]
 
     @property
     def missing(self) -> int:
         return self.desired - len(self.machines)
 
 
-class Fleets:
+class Ec2Fleets:
     """The fleets of an account."""
 
-    def __init__(self, ec2: session.Service, described: Batch[str, Any], instances: Batch[str, Machine]) -> None:
+    def __init__(self, ec2: session.AwsService, described: Batch[str, Any], instances: Batch[str, Ec2Instance]) -> None:
         self.service = ec2
         self._described = described
         self._instances = instances
 
-    async def fleet(self, fleet: str, *, first: bool = False) -> Fleet:
+    async def fleet(self, fleet: str, *, first: bool = False) -> Ec2FleetState:
         """A fleet now. Raises port errors. `first`: a write waits for it, and does not ask for its instances."""
         described = self._described.get(fleet, first=first)
         (at, found), active = await asyncio.gather(described, _none() if first else self._active(fleet))
@@ -68,7 +68,7 @@ class Fleets:
             raise Misconfigured(f"AWS: no EC2 Fleet {fleet} in this account and region: see fleet, account.region")
         seen = [machine for _, machine in await asyncio.gather(*map(self._instances.get, active))]
         try:
-            return Fleet(
+            return Ec2FleetState(
                 id=fleet,
                 at=at,
                 desired=whole("AWS: TotalTargetCapacity", found["TargetCapacitySpecification"]["TotalTargetCapacity"]),
@@ -119,7 +119,7 @@ def weighted(config: Mapping[str, Any]) -> bool:
     return any(float(o.get("WeightedCapacity", 1)) != 1 for o in config.get("Overrides", ()))
 
 
-async def fleets(context: Context, account: AwsAccount) -> Fleets:
+async def fleets(context: Context, account: AwsAccount) -> Ec2Fleets:
     """The fleets of this account that all pools share. Raises `Unavailable` or `Misconfigured`."""
     ec2 = await session.service(context, "ec2", account)
 
@@ -128,4 +128,4 @@ async def fleets(context: Context, account: AwsAccount) -> Fleets:
         return {f["FleetId"]: f for f in found}
 
     described = await batch(context, ("aws-fleets", account), fetch, MOST_IDS)
-    return Fleets(ec2, described, await machines(context, account))
+    return Ec2Fleets(ec2, described, await machines(context, account))

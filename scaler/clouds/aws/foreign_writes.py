@@ -9,7 +9,7 @@ from uuid import uuid4
 from scaler.ports import Clock, Conflict, Misconfigured
 
 
-class Hand:
+class AwsForeignWriteDetector:
     """Remembers the size last seen and those asked for. `what` names what is sized."""
 
     def __init__(self, clock: Clock, yield_s: float, what: str) -> None:
@@ -51,7 +51,7 @@ class Hand:
             raise Conflict(f"{self._what} was {seen} and is {present}: somebody else sized it; it is looked at again")
 
 
-class Tokens:
+class IdempotencyTokens:
     """Idempotency tokens: a write whose answer was lost is said again under the same one, and any other is new."""
 
     def __init__(self) -> None:

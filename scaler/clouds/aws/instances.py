@@ -38,7 +38,7 @@ STATES: Final[Mapping[str, bool]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class Ec2Instance:
     """An instance that serves (`ready`) or is on its way; `units` is what it counts for in its pool's size."""
 
     id: str
@@ -48,7 +48,7 @@ class Machine:
     units: int = 1
 
 
-class Fates:
+class Ec2InterruptionTracker:
     """What the cloud says of a pool's machines, and how many it has taken. Asked once a status."""
 
     def __init__(self, board: Board) -> None:
@@ -56,7 +56,7 @@ class Fates:
         self._known: dict[str, int] = {}
         self._taken = 0
 
-    def of(self, machines: Collection[Machine]) -> tuple[frozenset[str], int]:
+    def of(self, machines: Collection[Ec2Instance]) -> tuple[frozenset[str], int]:
         """The ids of those that will be taken, and how many units were so far.
 
         A machine that had the notice of an interruption and serves no more was taken. One recommended for rebalancing
@@ -71,7 +71,9 @@ class Fates:
         return frozenset(self._board.of(ready)), self._taken
 
 
-def status(desired: int, machines: Sequence[Machine], fates: Fates, short: Shortfall | None, **more: Any) -> PoolStatus:
+def status(
+    desired: int, machines: Sequence[Ec2Instance], fates: Ec2InterruptionTracker, short: Shortfall | None, **more: Any
+) -> PoolStatus:
     """A pool's status, told by its machines. `short` is why some do not come; None where nothing was said."""
     doomed, interrupted = fates.of(machines)
     ready = sum(m.units for m in machines if m.ready)
@@ -88,7 +90,7 @@ def status(desired: int, machines: Sequence[Machine], fates: Fates, short: Short
     )
 
 
-def parts(machines: Sequence[Machine], doomed: Collection[str]) -> tuple[Part, ...]:
+def parts(machines: Sequence[Ec2Instance], doomed: Collection[str]) -> tuple[Part, ...]:
     """Machines by zone and market."""
     ready: Counter[tuple[str, str]] = Counter()
     coming: Counter[tuple[str, str]] = Counter()
@@ -100,7 +102,7 @@ def parts(machines: Sequence[Machine], doomed: Collection[str]) -> tuple[Part, .
     return tuple(Part(zone, market, ready[p], coming[p], leaving[p]) for p in places for zone, market in (p,))
 
 
-def described(instance: Mapping[str, Any]) -> Machine | None:
+def described(instance: Mapping[str, Any]) -> Ec2Instance | None:
     """An instance of DescribeInstances; None where it serves no more. Raises `Unavailable`."""
     state, name = instance["State"]["Name"], str(instance["InstanceId"])
     if state not in STATES or not name:
@@ -109,7 +111,7 @@ def described(instance: Mapping[str, Any]) -> Machine | None:
         return None
     zone = str(instance.get("Placement", {}).get("AvailabilityZone", ""))
     market = MARKETS.get(instance.get("InstanceLifecycle"), "on_demand")
-    return Machine(name, zone, market, ready=state == "running")
+    return Ec2Instance(name, zone, market, ready=state == "running")
 
 
 def reserved_with(reservations: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -123,11 +125,11 @@ def reserved_with(reservations: Iterable[Mapping[str, Any]]) -> list[Mapping[str
     return found
 
 
-async def machines(context: Context, account: AwsAccount) -> Batch[str, Machine]:
+async def machines(context: Context, account: AwsAccount) -> Batch[str, Ec2Instance]:
     """Instances by id, many a call; one that serves no more is not there. Raises `Unavailable` or `Misconfigured`."""
     ec2 = await session.service(context, "ec2", account)
 
-    async def fetch(ids: Sequence[str], *, first: bool) -> dict[str, Machine]:
+    async def fetch(ids: Sequence[str], *, first: bool) -> dict[str, Ec2Instance]:
         asked = [{"Name": "instance-id", "Values": list(ids)}]
         pages = await ec2.pages(
             "DescribeInstances", "Reservations", f"{len(ids)} instances", first=first, Filters=asked

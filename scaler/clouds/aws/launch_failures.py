@@ -37,7 +37,7 @@ FLEET_QUOTAS: Final = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class LaunchFailure:
     """Why something did not come. `lasting`: waiting does not mend it, a human does."""
 
     reason: str
@@ -47,7 +47,7 @@ class Failure:
         return (OutOfQuota if self.lasting else OutOfCapacity)(self.reason)
 
 
-def failure(text: str, code: str = "", *, zone: str = "", instance_type: str = "", market: str = "") -> Failure:
+def failure(text: str, code: str = "", *, zone: str = "", instance_type: str = "", market: str = "") -> LaunchFailure:
     """A saying of AWS's, with the type, zone and market that it is about, as far as they are told."""
     codes = {bare(code), *(bare(found) for found in CODE.findall(text))}
     if codes & QUOTA or code in FLEET_QUOTAS:
@@ -64,9 +64,9 @@ def failure(text: str, code: str = "", *, zone: str = "", instance_type: str = "
     )
     about = ", ".join(part for part in where if part)
     said = short(f"{code}: {text}" if code and code not in text else text)
-    return Failure(f"{about}: {said}" if about else said, lasting)
+    return LaunchFailure(f"{about}: {said}" if about else said, lasting)
 
 
-def joined(failures: list[Failure]) -> Failure:
+def joined(failures: list[LaunchFailure]) -> LaunchFailure:
     """Several sayings as one: lasting only where each of them is."""
-    return Failure("; ".join(dict.fromkeys(f.reason for f in failures)), all(f.lasting for f in failures))
+    return LaunchFailure("; ".join(dict.fromkeys(f.reason for f in failures)), all(f.lasting for f in failures))

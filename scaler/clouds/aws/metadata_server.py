@@ -38,7 +38,7 @@ ACTION: Final = "/latest/meta-data/spot/instance-action"
 REBALANCE: Final = "/latest/meta-data/events/recommendations/rebalance"
 
 
-class Metadata:
+class AwsMetadataServer:
     """The metadata server of this instance."""
 
     def __init__(self, url: str, http: aiohttp.ClientSession, board: Board, clock: Clock) -> None:
@@ -118,14 +118,14 @@ def _time(text: object) -> float | None:
         return None
 
 
-async def listen(context: Context, url: str, board: Board) -> Metadata:
+async def listen(context: Context, url: str, board: Board) -> AwsMetadataServer:
     """Have the metadata server asked, by one asker for all pools, for the daemon's life."""
 
     @asynccontextmanager
-    async def opening() -> AsyncIterator[Metadata]:
+    async def opening() -> AsyncIterator[AwsMetadataServer]:
         timeout = aiohttp.ClientTimeout(total=ANSWER_S)
         async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as http:
-            asker = Metadata(url, http, board, context.clock)
+            asker = AwsMetadataServer(url, http, board, context.clock)
             task = context.tasks.start("aws metadata", asker.run)
             try:
                 yield asker

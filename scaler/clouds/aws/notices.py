@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Protocol
 
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from scaler.clouds.interruptions import Board, board
 from scaler.ports import Permit
 
@@ -24,15 +24,15 @@ class AwsNotices:
 
     queue_url: Annotated[
         str | None,
-        Rule(
+        FieldMetadata(
             "SQS queue that EventBridge sends warnings to, read and emptied by this daemon alone; null: none.",
             pattern=r"^https?://[^/@\s?#]+/[0-9]+/[A-Za-z0-9_-]{1,80}$",
         ),
     ] = None
     metadata: Annotated[
-        bool, Rule("Ask the metadata server (IMDSv2) of the instance that this daemon runs on, once a second.")
+        bool, FieldMetadata("Ask the metadata server (IMDSv2) of the instance that this daemon runs on, once a second.")
     ] = False
-    metadata_url: Annotated[str, Rule("Address of the metadata server.", pattern=r"^https?://[^/@\s?#]+$")] = (
+    metadata_url: Annotated[str, FieldMetadata("Address of the metadata server.", pattern=r"^https?://[^/@\s?#]+$")] = (
         "http://169.254.169.254"
     )
 
@@ -57,7 +57,7 @@ def partition(region: str | None) -> str:
     return "aws"
 
 
-class Listener(Protocol):
+class AwsNoticeListener(Protocol):
     """What brings notices to the board, for the daemon's life."""
 
     def refused(self) -> Permit | None:
@@ -69,13 +69,13 @@ class Heard:
     """The board, and who listens."""
 
     board: Board
-    listeners: tuple[Listener, ...] = ()
+    listeners: tuple[AwsNoticeListener, ...] = ()
 
 
 async def heard(context: Context, account: AwsAccount, notices: AwsNotices) -> Heard:
     """The board, with the listeners that `notices` names running. Raises `Unavailable` or `Misconfigured`."""
     found = await board(context)
-    listeners: list[Listener] = []
+    listeners: list[AwsNoticeListener] = []
     if notices.queue_url is not None:
         from scaler.clouds.aws import events  # noqa: PLC0415 - a process without SQS does without the SDK
 

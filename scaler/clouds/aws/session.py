@@ -133,7 +133,7 @@ def _loader() -> Loader:
     return create_loader(os.environ.get("AWS_DATA_PATH"))
 
 
-class Service:
+class AwsService:
     """One service of an account, as an adapter calls it."""
 
     def __init__(self, client: Any, channel: Channel, service: str) -> None:
@@ -179,10 +179,10 @@ class Service:
         raise Unavailable(f"AWS {self._service}:{operation} of {about}: more than {MOST_PAGES} pages")
 
 
-async def service(context: Context, name: str, account: AwsAccount, read_s: float | None = None) -> Service:
+async def service(context: Context, name: str, account: AwsAccount, read_s: float | None = None) -> AwsService:
     """The service that all adapters of this account share; `read_s` as of `client`. Raises port errors."""
     made = await client(context, name, account, read_s)
-    return Service(made, Channel(context, APIS[name], account), name)
+    return AwsService(made, Channel(context, APIS[name], account), name)
 
 
 async def _answer(what: str, pending: Awaitable[T]) -> T:

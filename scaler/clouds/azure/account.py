@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 
 UUID: Final = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 GROUP: Final = r"^[A-Za-z0-9_().-]{0,89}[A-Za-z0-9_()-]$"
@@ -62,7 +62,7 @@ class AzureAccount:
 
     subscription_id: Annotated[
         str | None,
-        Rule(
+        FieldMetadata(
             "Subscription; only Service Bus does without.",
             pattern=UUID,
             example="00000000-0000-0000-0000-000000000000",
@@ -70,28 +70,32 @@ class AzureAccount:
     ] = None
     credential: Annotated[
         Literal["default", "workload_identity", "managed_identity"],
-        Rule(
+        FieldMetadata(
             "Who asks: a workload identity (federated with a Kubernetes service account), the machine's managed"
             " identity, or whichever of these, of the environment or of the az tool answers first."
         ),
     ] = "default"
-    tenant_id: Annotated[str | None, Rule("Entra tenant; null: AZURE_TENANT_ID.", pattern=UUID)] = None
+    tenant_id: Annotated[str | None, FieldMetadata("Entra tenant; null: AZURE_TENANT_ID.", pattern=UUID)] = None
     client_id: Annotated[
-        str | None, Rule("Client id of the identity; null: AZURE_CLIENT_ID, or the only one.", pattern=UUID)
+        str | None, FieldMetadata("Client id of the identity; null: AZURE_CLIENT_ID, or the only one.", pattern=UUID)
     ] = None
     token_file: Annotated[
-        str | None, Rule("The service account's token, for workload_identity; null: AZURE_FEDERATED_TOKEN_FILE.")
+        str | None,
+        FieldMetadata("The service account's token, for workload_identity; null: AZURE_FEDERATED_TOKEN_FILE."),
     ] = None
     cloud: Annotated[
-        Literal["public", "us_government", "china"], Rule("Which of Azure's clouds it is: each has its own endpoints.")
+        Literal["public", "us_government", "china"],
+        FieldMetadata("Which of Azure's clouds it is: each has its own endpoints."),
     ] = "public"
     arm_url: Annotated[
-        str | None, Rule("Another Resource Manager (a private link, a test server).", pattern=r"^https://[^/@\s?#]+$")
+        str | None,
+        FieldMetadata("Another Resource Manager (a private link, a test server).", pattern=r"^https://[^/@\s?#]+$"),
     ] = None
     authority_url: Annotated[
-        str | None, Rule("Another Entra endpoint (Azure Stack, a test server).", pattern=r"^https://[^/@\s?#]+$")
+        str | None,
+        FieldMetadata("Another Entra endpoint (Azure Stack, a test server).", pattern=r"^https://[^/@\s?#]+$"),
     ] = None
-    ca_file: Annotated[str | None, Rule("Certificates trusted in place of the system's, PEM.")] = None
+    ca_file: Annotated[str | None, FieldMetadata("Certificates trusted in place of the system's, PEM.")] = None
 
     @property
     def endpoints(self) -> Endpoints:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, ParamSpec, TypeVar
 
 from scaler.clouds import response_validation, retry_after
-from scaler.clouds.rest import Answer
+from scaler.clouds.rest import RestResponse
 from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, PortError, Throttled, Unavailable
 
 P = ParamSpec("P")
@@ -118,7 +118,7 @@ def shaped(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine
     return response_validation.shaped("Azure")(method)
 
 
-def refuse(what: str, answer: Answer, now: float) -> PortError:
+def refuse(what: str, answer: RestResponse, now: float) -> PortError:
     """A refusal of Resource Manager's kind by its remedy."""
     code, message = said(answer.body)
     wait_s = retry_after_s(answer.headers)

@@ -8,7 +8,7 @@ from scaler.clouds.azure.virtual_machines import Vm
 from scaler.clouds.interruptions import Board
 
 
-class Losses:
+class AzureInterruptionTracker:
     """One pool's. A machine was taken where it went after a notice, and a spot one where nobody asked it to go."""
 
     def __init__(self, board: Board) -> None:

@@ -36,7 +36,7 @@ GATHER_S: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class AzureMetricPoint:
     """A value, and the end of the time that it is of."""
 
     value: float
@@ -44,7 +44,7 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class MetricsQuery:
     """What is asked alike of many resources: of the last minutes, or of a `span` (seconds since the Unix epoch)."""
 
     namespace: str
@@ -80,10 +80,10 @@ class Batches:
         self._rest = rest
         self._url = url
         self._clock = context.clock
-        self._gathering: dict[Asked, _Batch] = {}
+        self._gathering: dict[MetricsQuery, _Batch] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def ask(self, asked: Asked, resource: str) -> Body:
+    async def ask(self, asked: MetricsQuery, resource: str) -> Body:
         """The answer for one resource. Raises port errors."""
         batch = self._gathering.get(asked)
         if batch is None or (len(batch.waiting) >= MOST_RESOURCES and resource.lower() not in batch.waiting):
@@ -95,7 +95,7 @@ class Batches:
         batch.waiting.setdefault(resource.lower(), []).append(future)
         return await future
 
-    async def _send(self, asked: Asked, batch: _Batch) -> None:
+    async def _send(self, asked: MetricsQuery, batch: _Batch) -> None:
         await asyncio.sleep(GATHER_S)
         if self._gathering.get(asked) is batch:
             del self._gathering[asked]
@@ -115,7 +115,7 @@ class Batches:
                 future.cancel()
 
     @shaped
-    async def _call(self, asked: Asked, resources: list[str]) -> dict[str, Body]:
+    async def _call(self, asked: MetricsQuery, resources: list[str]) -> dict[str, Body]:
         request = Request(
             operation=READ,
             method="POST",
@@ -169,13 +169,13 @@ def stamp(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def newest(body: Body, name: str, aggregation: str, now: float) -> Point | None:
+def newest(body: Body, name: str, aggregation: str, now: float) -> AzureMetricPoint | None:
     """The newest ended point of a metric with one series; None where there is none. Raises `Unavailable`."""
     found = [p for p in series(body, name, aggregation, now) if p is not None]
     return max(found, key=lambda p: p.at, default=None)
 
 
-def series(body: Body, name: str, aggregation: str, now: float) -> list[Point | None]:
+def series(body: Body, name: str, aggregation: str, now: float) -> list[AzureMetricPoint | None]:
     """The newest ended point of each of a metric's series, None where it has none. Raises `Unavailable`."""
     told = metric(body, name).get("timeseries") or ()
     return [_last(one, aggregation, now) for one in told if isinstance(one, Mapping)]
@@ -199,14 +199,14 @@ def _metrics(body: Body) -> list[Mapping[str, Any]]:
     return [m for m in found if isinstance(m, Mapping)]
 
 
-def _last(one: Mapping[str, Any], aggregation: str, now: float) -> Point | None:
+def _last(one: Mapping[str, Any], aggregation: str, now: float) -> AzureMetricPoint | None:
     """The bucket that fills now is left out. One further ahead is kept: its clock is not ours to mend."""
-    last: Point | None = None
+    last: AzureMetricPoint | None = None
     for point in one.get("data") or ():
         value = point.get(aggregation)
         end = moment(point.get("timeStamp"), float("nan")) + BUCKET_S
         fills = now < end <= now + BUCKET_S
         if value is not None and not fills and (last is None or end > last.at):
             number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else float("nan")
-            last = Point(number, end)
+            last = AzureMetricPoint(number, end)
     return last

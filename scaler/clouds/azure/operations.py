@@ -9,7 +9,7 @@ from policies.model import Shortfall
 from scaler.clouds.azure.errors import said
 from scaler.clouds.azure.session import Arm
 from scaler.clouds.azure.virtual_machines import moment, shortfall
-from scaler.clouds.rest import Answer
+from scaler.clouds.rest import RestResponse
 from scaler.ports import Clock, Misconfigured, PortError
 
 ENDED: Final = frozenset({"Succeeded", "Failed", "Canceled"})
@@ -30,7 +30,7 @@ class Operation:
     def under_way(self) -> bool:
         return bool(self._url)
 
-    def accepted(self, answer: Answer) -> None:
+    def accepted(self, answer: RestResponse) -> None:
         """A write was taken: what an earlier one came to is over."""
         self._url = answer.headers.get("Azure-AsyncOperation") or answer.headers.get("Location") or ""
         self._short = None
@@ -49,7 +49,7 @@ class Operation:
                 self._end(answer)
         return self._short
 
-    def _end(self, answer: Answer) -> None:
+    def _end(self, answer: RestResponse) -> None:
         status = answer.body.get("status") or ("Succeeded" if answer.status == 200 else "")
         if status not in ENDED:
             return

@@ -9,7 +9,7 @@ from typing import Any, Final
 from scaler.clouds.azure.errors import ROLE
 from scaler.clouds.azure.pool_status import whole
 from scaler.clouds.azure.session import Arm
-from scaler.clouds.azure.shared_reads import SLOW_S, Recent
+from scaler.clouds.azure.shared_reads import SLOW_S, RecentAnswers
 from scaler.clouds.rest import Body
 from scaler.ports import Permit, PortError
 
@@ -18,7 +18,7 @@ READ_RESERVATIONS: Final = "Microsoft.Compute/capacityReservationGroups/capacity
 READ_PERMISSIONS: Final = "Microsoft.Authorization/permissions/read"
 
 
-async def rival(arm: Arm, recent: Recent, path: str) -> str | None:
+async def rival(arm: Arm, recent: RecentAnswers, path: str) -> str | None:
     """The enabled autoscale setting that writes the size of the scale set at `path`; its name. Raises port errors."""
     listed = f"{_group(path)}/providers/Microsoft.Insights/autoscaleSettings"
     settings, _ = await recent.get(listed, SLOW_S, lambda: arm.all(READ_SETTINGS, listed))
@@ -30,7 +30,7 @@ async def rival(arm: Arm, recent: Recent, path: str) -> str | None:
     return None
 
 
-async def reserved(arm: Arm, recent: Recent, group: str | None, sku: object, zones: object) -> int | None:
+async def reserved(arm: Arm, recent: RecentAnswers, group: str | None, sku: object, zones: object) -> int | None:
     """How many machines of this size a capacity reservation group holds in these zones; None where it is not known.
 
     It is paid whether used or not, until somebody deletes it. Those that do not answer leave it unknown.

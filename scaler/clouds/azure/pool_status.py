@@ -9,7 +9,7 @@ from typing import Any
 
 from policies.model import PoolStatus, Shortfall
 from scaler.clouds import response_validation
-from scaler.clouds.azure.interruptions import Losses
+from scaler.clouds.azure.interruptions import AzureInterruptionTracker
 from scaler.clouds.azure.virtual_machines import Vm, parts
 from scaler.clouds.interruptions import Board
 from scaler.ports import OutOfCapacity, OutOfQuota
@@ -26,7 +26,7 @@ class PoolView:
 
     def __init__(self, board: Board) -> None:
         self.kind = ""
-        self.losses = Losses(board)
+        self.losses = AzureInterruptionTracker(board)
         self.broken: Sequence[Vm] = ()
         """Machines that are there and do not come: they hold the pool's size, so they are the first to go."""
         self._shorts: dict[str, Shortfall] = {}

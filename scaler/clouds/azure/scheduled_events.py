@@ -42,7 +42,7 @@ KINDS: Final[Mapping[str, Kind]] = {
 """By what becomes of the machine: gone, or away for some minutes. A Freeze is over within seconds: no notice."""
 
 
-class Listener:
+class ScheduledEventsListener:
     """Asks one address, or one a machine, once a second, and pins what is said."""
 
     def __init__(self, url: str, http: aiohttp.ClientSession, context: Context, pinned: Board) -> None:
@@ -140,14 +140,14 @@ def _not_before(text: object) -> float | None:
         return None
 
 
-async def listener(context: Context, url: str) -> Listener:
+async def listener(context: Context, url: str) -> ScheduledEventsListener:
     """The listener that all pools with this address share; the caller's workload is woken by what it hears."""
     pinned = await board(context)
     http = await session(context)
 
     @asynccontextmanager
-    async def opening() -> AsyncIterator[Listener]:
-        made = Listener(url, http, context, pinned)
+    async def opening() -> AsyncIterator[ScheduledEventsListener]:
+        made = ScheduledEventsListener(url, http, context, pinned)
         task = context.tasks.start("azure events", made.listen)
         try:
             yield made

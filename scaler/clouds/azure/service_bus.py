@@ -19,7 +19,7 @@ from scaler.clouds.api_budget import Channel
 from scaler.clouds.azure.account import AzureAccount
 from scaler.clouds.azure.errors import of_code, retry_after_s, short
 from scaler.clouds.azure.session import APIS, Identity, identity
-from scaler.clouds.azure.shared_reads import Recent, recent
+from scaler.clouds.azure.shared_reads import RecentAnswers, recent
 from scaler.clouds.azure.transport import transport
 from scaler.clouds.response_validation import MISSHAPEN
 from scaler.config.secret import Secret
@@ -54,7 +54,7 @@ class Entity:
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class MessageCounts:
     """Messages by kind; a kind that was not told is None."""
 
     by_kind: dict[str, object]
@@ -82,21 +82,23 @@ class _Lent:
 class Namespace:
     """One namespace as one identity sees it."""
 
-    def __init__(self, client: ServiceBusAdministrationClient, host: str, channel: Channel, shared: Recent) -> None:
+    def __init__(
+        self, client: ServiceBusAdministrationClient, host: str, channel: Channel, shared: RecentAnswers
+    ) -> None:
         self._client = client
         self._host = host
         self._channel = channel
         self._recent = shared
 
-    async def counts(self, entity: Entity, max_age_s: float) -> tuple[Counts, float]:
+    async def counts(self, entity: Entity, max_age_s: float) -> tuple[MessageCounts, float]:
         """The counts and when they were asked for, no older than `max_age_s` (seconds). Raises port errors."""
         return await self._recent.get((self._client, entity), max_age_s, lambda: self._count(entity))
 
-    async def _count(self, entity: Entity) -> Counts:
+    async def _count(self, entity: Entity) -> MessageCounts:
         operation = OPERATION if entity.subscription is None else OPERATION_OF_TOPICS
         return await self._channel.call(operation, lambda: self._ask(entity, operation))
 
-    async def _ask(self, entity: Entity, operation: str) -> Counts:
+    async def _ask(self, entity: Entity, operation: str) -> MessageCounts:
         what = f"Azure {operation} of {entity.path} at {self._host}"
         try:
             if entity.subscription is None:
@@ -104,7 +106,7 @@ class Namespace:
             else:
                 told = await self._client.get_subscription_runtime_properties(entity.name, entity.subscription)
             kinds = {k: p for k, p in KINDS.items() if entity.subscription is None or k != "delayed"}
-            return Counts({kind: getattr(told, name) for kind, name in kinds.items()})
+            return MessageCounts({kind: getattr(told, name) for kind, name in kinds.items()})
         except ResourceNotFoundError as e:
             raise Misconfigured(f"{what}: there is none, or our key may not see it: {short(e)}") from e
         except HttpResponseError as e:

@@ -28,7 +28,7 @@ from scaler.clouds.api_budget import Api, Channel
 from scaler.clouds.azure import errors
 from scaler.clouds.azure.account import AzureAccount
 from scaler.clouds.azure.transport import transport
-from scaler.clouds.rest import Answer, Body, Request, Rest, Tokens, session
+from scaler.clouds.rest import BearerTokens, Body, Request, Rest, RestResponse, session
 from scaler.ports import Clock, Context, Misconfigured, Unavailable
 
 APIS: Final = {
@@ -78,16 +78,16 @@ class Identity:
         self._credentials = [_credential(account)]
         self._account = account
         self._clock = clock
-        self._tokens: dict[str, Tokens] = {}
+        self._tokens: dict[str, BearerTokens] = {}
         self._renewed_at: dict[str, float] = {}
 
     async def close(self) -> None:
         for credential in self._credentials:
             await credential.close()
 
-    def tokens(self, scope: str) -> Tokens:
+    def tokens(self, scope: str) -> BearerTokens:
         """The token for a service, such as ``https://management.azure.com/.default``."""
-        return self._tokens.setdefault(scope, Tokens(self._clock, lambda: self._fetch(scope)))
+        return self._tokens.setdefault(scope, BearerTokens(self._clock, lambda: self._fetch(scope)))
 
     async def _fetch(self, scope: str) -> tuple[str, float]:
         """A token. One asked for before its time was refused by a service: the SDK would give the same one again."""
@@ -192,7 +192,7 @@ class Arm:
             body = (await self.follow(action, str(further))).body
         raise Unavailable(f"Azure {action} of {named(path)}: more than {MOST_PAGES} pages")
 
-    async def follow(self, action: str, url: str) -> Answer:
+    async def follow(self, action: str, url: str) -> RestResponse:
         """What an address that Azure gave answers: it must be Resource Manager's own, for the token goes there."""
         if urlsplit(url)[:2] != urlsplit(self._base)[:2]:
             raise Unavailable(f"Azure {action}: refers to another host, {urlsplit(url).hostname}")
@@ -207,7 +207,7 @@ class Arm:
         *,
         version: str = "",
         through: Rest | None = None,
-    ) -> Answer:
+    ) -> RestResponse:
         """An accepted write's answer; `version` is the etag that the resource must still have. Never repeated."""
         headers = {"If-Match": version} if version else {}
         return await self._call(method, action, path, body=body, headers=headers, through=through)
@@ -222,7 +222,7 @@ class Arm:
         query: Mapping[str, str] | None = None,
         first: bool = False,
         **more: Any,
-    ) -> Answer:
+    ) -> RestResponse:
         provider = _provider(action)
         asked = Request(
             operation=action,

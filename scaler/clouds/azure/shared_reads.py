@@ -17,7 +17,7 @@ SLOW_S: Final = 300.0
 """For what people change, and seldom: reservations, other scalers' settings, a cluster's group."""
 
 
-class Recent:
+class RecentAnswers:
     """The last answers by what was asked."""
 
     def __init__(self, clock: Clock) -> None:
@@ -51,12 +51,12 @@ class Recent:
         await self._flights.close()
 
 
-async def recent(context: Context) -> Recent:
+async def recent(context: Context) -> RecentAnswers:
     """The answers of this daemon."""
 
     @contextlib.asynccontextmanager
-    async def opening() -> AsyncIterator[Recent]:
-        made = Recent(context.clock)
+    async def opening() -> AsyncIterator[RecentAnswers]:
+        made = RecentAnswers(context.clock)
         try:
             yield made
         finally:

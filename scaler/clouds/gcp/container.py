@@ -45,7 +45,7 @@ class NodePool:
 class Cluster:
     """One cluster's node pools."""
 
-    def __init__(self, container: session.Service, context: Context, path: str) -> None:
+    def __init__(self, container: session.GcpService, context: Context, path: str) -> None:
         self._container = container
         self._clock = context.clock
         self._path = path

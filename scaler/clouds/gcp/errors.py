@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from policies.model import Shortfall
 from scaler.clouds import retry_after
-from scaler.clouds.rest import Answer
+from scaler.clouds.rest import RestResponse
 from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, PortError, Throttled, Unavailable
 
 MESSAGE_CHARS: Final = 300
@@ -115,7 +115,7 @@ REMEDIES: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class GcpFailure:
     """What an API said of a failure: all codes found, and the message on one line."""
 
     codes: frozenset[str]
@@ -140,7 +140,7 @@ class Said:
         return Shortfall(at, self.message, self.quota)
 
 
-def said(error: object) -> Said:
+def said(error: object) -> GcpFailure:
     """What stands in an error's body: `google.rpc.Status`, an API's error, or a Compute operation's list of errors."""
     codes, messages = set[str](), list[str]()
     _gather(error, codes, messages)
@@ -148,7 +148,7 @@ def said(error: object) -> Said:
     known = CAPACITY | QUOTA | CONFLICTS
     codes |= {word for word in WORD.findall(message) if word in known}
     codes |= {code for phrase, code in PHRASES if phrase.search(message)}
-    return Said(frozenset(codes), message or ", ".join(sorted(codes)) or "no reason given")
+    return GcpFailure(frozenset(codes), message or ", ".join(sorted(codes)) or "no reason given")
 
 
 def _gather(error: object, codes: set[str], messages: list[str]) -> None:
@@ -165,7 +165,7 @@ def _gather(error: object, codes: set[str], messages: list[str]) -> None:
             _gather(one, codes, messages)
 
 
-def refuse(what: str, answer: Answer, now: float) -> PortError:
+def refuse(what: str, answer: RestResponse, now: float) -> PortError:
     """An HTTP status other than success, by the remedy."""
     del now
     error = answer.body.get("error", answer.body)
@@ -173,7 +173,7 @@ def refuse(what: str, answer: Answer, now: float) -> PortError:
     return of(what, found, answer.status, _retry_after_s(answer.headers, error))
 
 
-def of(what: str, found: Said, status: int, retry_after_s: float | None = None) -> PortError:
+def of(what: str, found: GcpFailure, status: int, retry_after_s: float | None = None) -> PortError:
     """A refusal of `what`, whose first word is the permission that it needs."""
     text = f"GCP {what}: {found.message}"
     if found.codes & THROTTLES and not found.codes & CONFLICTS:

@@ -19,7 +19,7 @@ CHUNK: Final = 2**14
 """Bytes read at once, and unpacked before they are counted."""
 
 
-class _Bounded(HTTPAdapter):
+class _LimitedSession(HTTPAdapter):
     """Reads the whole answer within `AUTH_S` and `MAX_BODY`. Raises `requests.RequestException` beyond."""
 
     def send(self, request: requests.PreparedRequest, *args: Any, **more: Any) -> requests.Response:
@@ -48,5 +48,5 @@ def session() -> requests.Session:
     """Return a session whose answers are bounded."""
     made = requests.Session()
     for scheme in ("http://", "https://"):
-        made.mount(scheme, _Bounded())
+        made.mount(scheme, _LimitedSession())
     return made

@@ -14,7 +14,7 @@ from typing import Any, Final
 from policies.model import Shortfall
 from scaler.clouds.gcp import errors as gcp_errors
 from scaler.clouds.gcp import session
-from scaler.clouds.gcp.errors import Said
+from scaler.clouds.gcp.errors import GcpFailure
 from scaler.clouds.gcp.project import GcpProject
 from scaler.clouds.response_validation import MOST_MACHINES, shaped
 from scaler.clouds.rest import Body
@@ -38,14 +38,14 @@ ZONE: Final = re.compile(r"/zones/([^/]+)/")
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class GroupInstance:
     """One machine of a group. `name` is its path from ``projects/`` on; `error` what its last attempt ended with."""
 
     name: str
     status: str
     action: str
     well: bool
-    error: Said | None
+    error: GcpFailure | None
     meant: str = ""
     """The status that the group means it to have, where it tells."""
 
@@ -70,7 +70,7 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class InstanceGroup:
     """A group as it was at `at`. `errors` are told where something fails, with their times."""
 
     path: str
@@ -85,10 +85,10 @@ class Group:
     """How a regional group spreads over its zones."""
     selections: Mapping[str, Any]
     """Its choices of machine types, each with its rank."""
-    machines: tuple[Machine, ...] = ()
-    errors: tuple[tuple[float, Said], ...] = ()
+    machines: tuple[GroupInstance, ...] = ()
+    errors: tuple[tuple[float, GcpFailure], ...] = ()
 
-    def meant(self, *statuses: str) -> Group:
+    def meant(self, *statuses: str) -> InstanceGroup:
         """The group with only those machines that it means to have such a status, or of which it does not tell."""
         return replace(self, machines=tuple(m for m in self.machines if m.meant in {"", *statuses}))
 
@@ -105,10 +105,10 @@ class Group:
         return said.shortfall(0.0)
 
 
-class Groups:
+class InstanceGroups:
     """The groups of a project, as all its pools read them."""
 
-    def __init__(self, compute: session.Service, context: Context) -> None:
+    def __init__(self, compute: session.GcpService, context: Context) -> None:
         self.compute = compute
         self._clock = context.clock
         self._flights = Flights()
@@ -117,13 +117,13 @@ class Groups:
         await self._flights.close()
 
     @shaped("GCP")
-    async def head(self, path: str, *, urgent: bool = False) -> Group:
+    async def head(self, path: str, *, urgent: bool = False) -> InstanceGroup:
         """A group without its machines, read anew; `urgent` where a write waits for it. Raises port errors."""
         at = self._clock.now()
         body = await self.compute.call(READ, f"/compute/v1/{path}", short(path), write=urgent, repeat=True)
         return _group(path, at, body)
 
-    async def read(self, path: str) -> Group:
+    async def read(self, path: str) -> InstanceGroup:
         """A group with its machines. Raises port errors."""
         return await self._flights.share(path, lambda: self._read(path))
 
@@ -142,10 +142,10 @@ class Groups:
         )
 
     @shaped("GCP")
-    async def _read(self, path: str) -> Group:
+    async def _read(self, path: str) -> InstanceGroup:
         head = await self.head(path)
         machines = tuple([_machine(one) for one in await self._pages(path, "listManagedInstances", "POST")])
-        errors: tuple[tuple[float, Said], ...] = ()
+        errors: tuple[tuple[float, GcpFailure], ...] = ()
         if any(m.failed for m in machines):
             found = await self._pages(path, "listErrors", "GET")
             errors = tuple((gcp_errors.at(e.get("timestamp"), 0.0), gcp_errors.said(e.get("error"))) for e in found)
@@ -171,14 +171,14 @@ class Groups:
         raise Unavailable(f"GCP {READ} of {short(path)}: more than {PAGES * PAGE} {key}")
 
 
-async def groups(context: Context, project: GcpProject) -> Groups:
+async def groups(context: Context, project: GcpProject) -> InstanceGroups:
     """The groups that all pools of this project share. Raises `Misconfigured`."""
 
     compute = await session.service(context, project, "compute")
 
     @asynccontextmanager
-    async def opening() -> AsyncIterator[Groups]:
-        made = Groups(compute, context)
+    async def opening() -> AsyncIterator[InstanceGroups]:
+        made = InstanceGroups(compute, context)
         try:
             yield made
         finally:
@@ -204,12 +204,12 @@ def path_of(url: object) -> str:
     return mark + rest
 
 
-def _group(path: str, at: float, body: Mapping[str, Any]) -> Group:
+def _group(path: str, at: float, body: Mapping[str, Any]) -> InstanceGroup:
     target = whole(body.get("targetSize"))
     if target is None:
         raise Unavailable(f"GCP {READ} of {short(path)}: an answer without a targetSize")
     status = body.get("status")
-    return Group(
+    return InstanceGroup(
         path,
         at,
         target,
@@ -223,11 +223,11 @@ def _group(path: str, at: float, body: Mapping[str, Any]) -> Group:
     )
 
 
-def _machine(one: Mapping[str, Any]) -> Machine:
+def _machine(one: Mapping[str, Any]) -> GroupInstance:
     attempt = one.get("lastAttempt") or {}
     errors = attempt.get("errors") if isinstance(attempt, Mapping) else None
     health: Collection[Any] = one.get("instanceHealth") or ()
-    return Machine(
+    return GroupInstance(
         name=path_of(one.get("instance", "")),
         status=str(one.get("instanceStatus", "")),
         action=str(one.get("currentAction", "NONE")),

@@ -25,7 +25,7 @@ PAUSE_S: Final = 2.0
 """After a failure."""
 
 
-class Metadata:
+class GcpMetadataServer:
     """One machine's own."""
 
     def __init__(self, http: aiohttp.ClientSession, url: str, clock: Clock, board: Board) -> None:
@@ -82,6 +82,6 @@ class Metadata:
             return content.decode().strip(), answer.headers.get("ETag", "")
 
 
-async def watcher(context: Context, url: str, board: Board) -> Metadata:
+async def watcher(context: Context, url: str, board: Board) -> GcpMetadataServer:
     """Return the watcher of the machine whose metadata server is at `url`; run its `watch` as a task."""
-    return Metadata(await session(context), url, context.clock, board)
+    return GcpMetadataServer(await session(context), url, context.clock, board)

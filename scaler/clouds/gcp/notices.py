@@ -40,7 +40,7 @@ PREEMPTED_S: Final = 30.0
 """From the notice until the machine is gone, where its template asks for no longer one."""
 
 
-class Listener:
+class GcpNoticeListener:
     """What hears of interruptions for pools of one project. `wrong` is why nothing is heard now; empty when all is."""
 
     def __init__(self, board: Board, clock: Clock) -> None:
@@ -92,13 +92,13 @@ class Listener:
         return [Permit("pubsub.subscriptions.consume", granted, self.wrong or f"of {self.subscription}")]
 
 
-async def listen(context: Context, project: GcpProject, spec: GcpNotices) -> Listener:
+async def listen(context: Context, project: GcpProject, spec: GcpNotices) -> GcpNoticeListener:
     """The listener that all pools with these ways of hearing share. Raises `Misconfigured`."""
     shared = await board(context)
 
     @asynccontextmanager
-    async def opening() -> AsyncIterator[Listener]:
-        listener = Listener(shared, context.clock)
+    async def opening() -> AsyncIterator[GcpNoticeListener]:
+        listener = GcpNoticeListener(shared, context.clock)
         tasks: list[asyncio.Task[None]] = []
         if spec.subscription is not None:
             from scaler.clouds.gcp import pubsub  # noqa: PLC0415 - gRPC only where it is used

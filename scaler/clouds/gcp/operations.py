@@ -18,11 +18,11 @@ STANDS_S: Final = 180.0
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class OperationFailure:
     """An operation that ended without what it was for: `asked` replicas."""
 
     asked: int
-    said: errors.Said
+    said: errors.GcpFailure
     at: float
 
     @property
@@ -39,7 +39,7 @@ class Following:
         self._name = ""
         self._asked = 0
         self._since = 0.0
-        self._failure: Failure | None = None
+        self._failure: OperationFailure | None = None
         self._failed_at = float("-inf")
 
     @property
@@ -48,7 +48,7 @@ class Following:
         return self._asked if self._name else None
 
     @property
-    def failure(self) -> Failure | None:
+    def failure(self) -> OperationFailure | None:
         """How the last one ended, where it failed not long ago and no other was begun since."""
         failed = self._failure
         return failed if failed and 0 <= self._clock.now() - self._failed_at < STANDS_S else None
@@ -84,7 +84,7 @@ class Following:
         if error:
             wrong = error if isinstance(error, Mapping) else {"errors": error}
             ended = errors.at(operation.get("endTime"), self._clock.now())
-            self._failure = Failure(self._asked, errors.said(wrong), ended)
+            self._failure = OperationFailure(self._asked, errors.said(wrong), ended)
             self._failed_at = self._clock.now()
         if operation.get("status") == "DONE":
             self._name = ""

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from policies.model import Part, PoolStatus, Shortfall
-from scaler.clouds.gcp.instance_groups import Group, Machine
-from scaler.clouds.gcp.notices import Listener
-from scaler.clouds.gcp.operations import Failure
+from scaler.clouds.gcp.instance_groups import GroupInstance, InstanceGroup
+from scaler.clouds.gcp.notices import GcpNoticeListener
+from scaler.clouds.gcp.operations import OperationFailure
 from scaler.clouds.gcp.project import GcpProject
 from scaler.clouds.interruptions import Board
 from scaler.ports import Clock, Context, OutOfCapacity, OutOfQuota, Permit
@@ -20,7 +20,7 @@ LATE_S: Final = 180.0
 """How long after its time a machine may still be there: templates may ask for two minutes' notice."""
 
 
-class Rivals:
+class GcpForeignWriteDetector:
     """Notices sizes that we did not ask for, and says for a while who may have set them."""
 
     def __init__(self, clock: Clock, yield_s: float) -> None:
@@ -56,7 +56,7 @@ def doomed(board: Board, serving: Collection[str], now: float) -> set[str]:
     return {name for name, notice in stand if notice.takes_at is None or now < notice.takes_at + LATE_S}
 
 
-class Losses:
+class GcpInterruptionTracker:
     """Which machines the cloud will take, and how many it took so far."""
 
     def __init__(self, board: Board, market: str, clock: Clock) -> None:
@@ -67,7 +67,7 @@ class Losses:
         self._doomed: set[str] = set()
         self.count = 0
 
-    def look(self, machines: Sequence[Machine]) -> set[str]:
+    def look(self, machines: Sequence[GroupInstance]) -> set[str]:
         """Take note of a pool's machines; gives the ready ones that are doomed."""
         by_name = {m.name: m for m in machines}
         ready = {m.name for m in machines if m.ready}
@@ -80,14 +80,14 @@ class Losses:
         self._doomed = doomed(self._board, ready, self._clock.now())
         return self._doomed
 
-    def _taken(self, name: str, machine: Machine | None) -> bool:
+    def _taken(self, name: str, machine: GroupInstance | None) -> bool:
         if machine is None or machine.action == "RECREATING":
             return name in self._doomed or (machine is not None and self._spot)
         return machine.down or (name in self._doomed and machine.action != "DELETING")
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class PoolDetails:
     """What an adapter adds to what its groups tell. `lost` counts what was asked for and has no machine at all."""
 
     desired: int
@@ -98,17 +98,17 @@ class Told:
     lost: int = 0
 
 
-class Teller:
+class StatusBuilder:
     """Tells the status of a pool whose replicas are the machines of groups."""
 
     def __init__(self, board: Board, market: str, kind: str, clock: Clock) -> None:
-        self._losses = Losses(board, market, clock)
+        self._losses = GcpInterruptionTracker(board, market, clock)
         self._market = market
         self._kind = kind
         self._clock = clock
         self._first: dict[str, float] = {}
 
-    def status(self, groups: Sequence[Group], told: Told) -> PoolStatus:
+    def status(self, groups: Sequence[InstanceGroup], told: PoolDetails) -> PoolStatus:
         machines = [m for group in groups for m in group.machines]
         doomed = self._losses.look(machines)
         ready = sum(m.ready for m in machines)
@@ -126,7 +126,7 @@ class Teller:
             parts=parts(machines, doomed, self._market),
         )
 
-    def _short(self, groups: Sequence[Group], told: Told) -> Shortfall | None:
+    def _short(self, groups: Sequence[InstanceGroup], told: PoolDetails) -> Shortfall | None:
         """The newest word of what does not come, with type, zone and market."""
         found = [(self._dated(g.short), g) for g in groups]
         shorts = [replace(s, reason=self._where(s.reason, g)) for s, g in found if s is not None]
@@ -140,7 +140,7 @@ class Teller:
             self._first = {short.reason: self._clock.now()}
         return replace(short, at=self._first[short.reason])
 
-    def _where(self, reason: str, group: Group) -> str:
+    def _where(self, reason: str, group: InstanceGroup) -> str:
         zones = sorted({m.zone for m in group.machines if m.failed})
         return where(reason, self._kind, ", ".join(zones), self._market)
 
@@ -160,7 +160,7 @@ def about(kind: str, zone: str, market: str) -> Iterator[None]:
         raise type(e)(where(str(e), kind, zone, market)) from e
 
 
-def parts(machines: Sequence[Machine], doomed: set[str], market: str) -> tuple[Part, ...]:
+def parts(machines: Sequence[GroupInstance], doomed: set[str], market: str) -> tuple[Part, ...]:
     """The machines by zone."""
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for m in machines:
@@ -171,19 +171,19 @@ def parts(machines: Sequence[Machine], doomed: set[str], market: str) -> tuple[P
     )
 
 
-def waiting_parts(ready: Sequence[Machine], coming: Sequence[Machine], market: str) -> tuple[Part, ...]:
+def waiting_parts(ready: Sequence[GroupInstance], coming: Sequence[GroupInstance], market: str) -> tuple[Part, ...]:
     """Standby machines by zone."""
     there = Counter(m.zone for m in ready)
     on_the_way = Counter(m.zone for m in coming if not m.failed)
     return tuple(Part(zone, market, there[zone], on_the_way[zone]) for zone in sorted(there | on_the_way))
 
 
-def _leaves(machine: Machine) -> bool:
+def _leaves(machine: GroupInstance) -> bool:
     return machine.action in {"ABANDONING", "DELETING"} or machine.status in {"SUSPENDED", "SUSPENDING"}
 
 
 def shortfall_of(
-    failure: Failure | None, standing: Shortfall | None, kind: str, zones: Sequence[str], market: str
+    failure: OperationFailure | None, standing: Shortfall | None, kind: str, zones: Sequence[str], market: str
 ) -> Shortfall | None:
     """Why what was asked for does not come: by the operation that failed, or by what the platform goes on saying."""
     short = (failure.shortfall if failure is not None else None) or standing
@@ -191,7 +191,7 @@ def shortfall_of(
 
 
 async def permits(
-    context: Context, project: GcpProject, permissions: Sequence[str], listener: Listener
+    context: Context, project: GcpProject, permissions: Sequence[str], listener: GcpNoticeListener
 ) -> Sequence[Permit]:
     """What `check --live` asks of a pool. Raises port errors."""
     from scaler.clouds.gcp import session  # noqa: PLC0415 - no SDK until it is opened

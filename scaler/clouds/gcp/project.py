@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 
 URL = r"^https://[^/@\s?#]+(/[^\s?#]*)?$"
 
@@ -14,13 +14,13 @@ URL = r"^https://[^/@\s?#]+(/[^\s?#]*)?$"
 class GcpEndpoints:
     """Other addresses of the APIs: Private Service Connect, restricted VIPs, test servers."""
 
-    compute: Annotated[str, Rule("Compute Engine.", pattern=URL)] = "https://compute.googleapis.com"
-    container: Annotated[str, Rule("Kubernetes Engine.", pattern=URL)] = "https://container.googleapis.com"
-    monitoring: Annotated[str, Rule("Cloud Monitoring.", pattern=URL)] = "https://monitoring.googleapis.com"
-    pubsub: Annotated[str, Rule("Pub/Sub (gRPC over TLS): host and port.", pattern=r"^[^/\s:]+:[0-9]{1,5}$")] = (
-        "pubsub.googleapis.com:443"
-    )
-    resource_manager: Annotated[str, Rule("Resource Manager: asked by `check --live` only.", pattern=URL)] = (
+    compute: Annotated[str, FieldMetadata("Compute Engine.", pattern=URL)] = "https://compute.googleapis.com"
+    container: Annotated[str, FieldMetadata("Kubernetes Engine.", pattern=URL)] = "https://container.googleapis.com"
+    monitoring: Annotated[str, FieldMetadata("Cloud Monitoring.", pattern=URL)] = "https://monitoring.googleapis.com"
+    pubsub: Annotated[
+        str, FieldMetadata("Pub/Sub (gRPC over TLS): host and port.", pattern=r"^[^/\s:]+:[0-9]{1,5}$")
+    ] = "pubsub.googleapis.com:443"
+    resource_manager: Annotated[str, FieldMetadata("Resource Manager: asked by `check --live` only.", pattern=URL)] = (
         "https://cloudresourcemanager.googleapis.com"
     )
 
@@ -31,7 +31,7 @@ class GcpProject:
 
     id: Annotated[
         str,
-        Rule(
+        FieldMetadata(
             "Project id.",
             pattern=r"^([a-z][a-z0-9.-]*:)?[a-z][a-z0-9-]{4,28}[a-z0-9]$",
             example="my-project",
@@ -39,10 +39,10 @@ class GcpProject:
     ]
     credentials_file: Annotated[
         str | None,
-        Rule(
+        FieldMetadata(
             "Key of a service account, or configuration of a workload identity federation; null: the application"
             " default credentials (workload identity, the metadata server, GOOGLE_APPLICATION_CREDENTIALS)."
         ),
     ] = None
-    ca_file: Annotated[str | None, Rule("PEM file of the authorities to trust; null: the system's.")] = None
-    endpoints: Annotated[GcpEndpoints, Rule("Addresses of the APIs.")] = field(default_factory=GcpEndpoints)
+    ca_file: Annotated[str | None, FieldMetadata("PEM file of the authorities to trust; null: the system's.")] = None
+    endpoints: Annotated[GcpEndpoints, FieldMetadata("Addresses of the APIs.")] = field(default_factory=GcpEndpoints)

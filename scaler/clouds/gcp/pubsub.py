@@ -16,7 +16,7 @@ from google.pubsub_v1.types import ReceivedMessage, Subscription
 from scaler.clouds.api_budget import CALL_SHARE, Channel
 from scaler.clouds.gcp import errors, session
 from scaler.clouds.gcp.project import GcpProject
-from scaler.clouds.rest import Tokens
+from scaler.clouds.rest import BearerTokens
 from scaler.ports import Context, Misconfigured, PortError, Throttled, Unavailable
 
 T = TypeVar("T")
@@ -38,7 +38,7 @@ LARGEST: Final = 100
 class Subscriber:
     """Pub/Sub's subscriptions in one project."""
 
-    def __init__(self, client: SubscriberAsyncClient, tokens: Tokens, channel: Channel, project: str) -> None:
+    def __init__(self, client: SubscriberAsyncClient, tokens: BearerTokens, channel: Channel, project: str) -> None:
         self._client = client
         self._tokens = tokens
         self._channel = channel
@@ -100,7 +100,7 @@ def refused(what: str, error: exceptions.GoogleAPICallError) -> PortError:
         return Throttled(f"GCP {what}: {text}")
     if name in {"UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN", "CANCELLED", "DATA_LOSS"}:
         return Unavailable(f"GCP {what}: {name}: {text}")
-    return errors.of(what, errors.Said(frozenset({name}), text), STATUS.get(name, 400))
+    return errors.of(what, errors.GcpFailure(frozenset({name}), text), STATUS.get(name, 400))
 
 
 async def subscriber(context: Context, project: GcpProject) -> Subscriber:

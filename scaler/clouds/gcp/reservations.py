@@ -23,7 +23,7 @@ STATUSES: Final = frozenset({"CREATING", "DELETING", "INVALID", "READY", "UPDATI
 class Reservation:
     """One reservation, as all pools that name it read it."""
 
-    def __init__(self, compute: session.Service, clock: Clock, project: GcpProject, spec: GcpReservation) -> None:
+    def __init__(self, compute: session.GcpService, clock: Clock, project: GcpProject, spec: GcpReservation) -> None:
         self._compute = compute
         self._clock = clock
         self._path = f"/compute/v1/projects/{project.id}/zones/{spec.zone}/reservations/{spec.name}"

@@ -30,7 +30,7 @@ from scaler.clouds.gcp import http as gcp_http
 from scaler.clouds.gcp.http import AUTH_S
 from scaler.clouds.gcp.project import GcpProject
 from scaler.clouds.response_validation import MISSHAPEN
-from scaler.clouds.rest import Body, Request, Rest, Tokens, session
+from scaler.clouds.rest import BearerTokens, Body, Request, Rest, session
 from scaler.clouds.singleflight import Flights
 from scaler.ports import Clock, Context, Misconfigured, Permit, Unavailable
 
@@ -67,7 +67,7 @@ class Account:
     """One identity and its tokens."""
 
     def __init__(self, project: GcpProject, clock: Clock) -> None:
-        self.tokens = Tokens(clock, self._fetch)
+        self.tokens = BearerTokens(clock, self._fetch)
         self._clock = clock
         self._file = project.credentials_file
         self._http = gcp_http.session()
@@ -145,7 +145,7 @@ async def account(context: Context, project: GcpProject) -> Account:
     return await context.shared(("gcp", project.credentials_file, project.ca_file), opening)
 
 
-class Service:
+class GcpService:
     """One REST API of a project, as an adapter calls it."""
 
     def __init__(self, rest: Rest, url: str, chance: Any) -> None:
@@ -174,13 +174,13 @@ class Service:
         return str(uuid.UUID(int=self._chance.getrandbits(128), version=4))
 
 
-async def service(context: Context, project: GcpProject, name: str) -> Service:
+async def service(context: Context, project: GcpProject, name: str) -> GcpService:
     """The API that all adapters of this project share a budget of. Raises `Misconfigured`."""
     http = await session(context, project.ca_file)
     tokens = (await account(context, project)).tokens
     channel = Channel(context, APIS[name], project.id)
     rest = Rest(http, tokens, channel, errors.refuse, context.clock)
-    return Service(rest, getattr(project.endpoints, name), context.calls.chance)
+    return GcpService(rest, getattr(project.endpoints, name), context.calls.chance)
 
 
 async def permits(context: Context, project: GcpProject, permissions: Sequence[str]) -> Sequence[Permit]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Final
 
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 
 YIELD_S: Final = 600.0
 """How long somebody else's size is left alone."""
@@ -18,8 +18,8 @@ NAME: Final = r"^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$"
 class GcpReservation:
     """A reservation of Compute Engine that the pool's machines fill first."""
 
-    name: Annotated[str, Rule("Name of the reservation.", pattern=NAME, example="h100-reserved")]
-    zone: Annotated[str, Rule("Its zone.", pattern=ZONE, example="us-central1-a")]
+    name: Annotated[str, FieldMetadata("Name of the reservation.", pattern=NAME, example="h100-reserved")]
+    zone: Annotated[str, FieldMetadata("Its zone.", pattern=ZONE, example="us-central1-a")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class GcpNotices:
 
     subscription: Annotated[
         str | None,
-        Rule(
+        FieldMetadata(
             "Pub/Sub subscription of a log sink for system events of Compute Engine, one a daemon; null: none, and an"
             " interruption is seen when its machine stops.",
             pattern=r"^[A-Za-z][A-Za-z0-9._~+%-]{2,254}$",
@@ -37,7 +37,7 @@ class GcpNotices:
     ] = None
     metadata_url: Annotated[
         str | None,
-        Rule(
+        FieldMetadata(
             "Metadata server to ask too, for a daemon that runs on one of the pool's machines; null: none.",
             pattern=r"^http://[^/@\s?#]+$",
             example="http://metadata.google.internal",

@@ -31,7 +31,7 @@ NOTHING: Final = (float("-inf"), frozenset[str]())
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class GcpMetricPoint:
     """A sample: when it was taken, and the value as it was sent."""
 
     at: float
@@ -39,33 +39,33 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Series:
+class TimeSeries:
     """One series, its newest sample first."""
 
     labels: Mapping[str, str]
     resource: Mapping[str, str]
-    points: tuple[Point, ...]
+    points: tuple[GcpMetricPoint, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class SeriesPage:
     """What a filter gave. `partial` says what could not be asked."""
 
-    series: tuple[Series, ...]
+    series: tuple[TimeSeries, ...]
     partial: str = ""
 
 
 class Monitoring:
     """The time series of one project."""
 
-    def __init__(self, monitoring: session.Service, clock: Clock, project: str) -> None:
+    def __init__(self, monitoring: session.GcpService, clock: Clock, project: str) -> None:
         self._monitoring = monitoring
         self._clock = clock
         self._project = project
 
     async def list(
         self, about: str, chosen: str, since: float, until: float, aggregation: Mapping[str, str] | None = None
-    ) -> Listed:
+    ) -> SeriesPage:
         """All series that a filter chooses, with their samples after `since` and until `until`. Raises port errors."""
         query = {
             "filter": chosen,
@@ -75,7 +75,7 @@ class Monitoring:
             "pageSize": str(PAGE),
             **{f"aggregation.{key}": value for key, value in (aggregation or {}).items()},
         }
-        found: list[Series] = []
+        found: list[TimeSeries] = []
         errors: list[str] = []
         for _ in range(PAGES):
             body = await self._monitoring.call(LIST, f"/v3/projects/{self._project}/timeSeries", about, query=query)
@@ -85,7 +85,7 @@ class Monitoring:
                 raise Unavailable(f"GCP {LIST} of {about}: an answer that we do not understand: {e!r}") from e
             errors += [str(e.get("message", e)) for e in body.get("executionErrors") or () if isinstance(e, Mapping)]
             if not body.get("nextPageToken"):
-                return Listed(tuple(found), gcp_errors.one_line("; ".join(errors)))
+                return SeriesPage(tuple(found), gcp_errors.one_line("; ".join(errors)))
             query["pageToken"] = str(body["nextPageToken"])
         raise Unavailable(f"GCP {LIST} of {about}: more than {PAGES * PAGE} series: choose fewer, or reduce them")
 
@@ -104,20 +104,20 @@ class Gauge:
         self._metric = metric
         self._wanted: set[str] = set()
         self._read: tuple[float, frozenset[str]] = NOTHING
-        self._series: dict[str, list[Series]] = {}
+        self._series: dict[str, list[TimeSeries]] = {}
         self._partial = ""
         self._flights = Flights()
 
     async def close(self) -> None:
         await self._flights.close()
 
-    async def of(self, subscription: str, every_s: float) -> Listed:
+    async def of(self, subscription: str, every_s: float) -> SeriesPage:
         """The series of one subscription, no older than `every_s`. Raises port errors."""
         self._wanted.add(subscription)
         asked_at = self._clock.now()
         while not self._known(subscription, asked_at, every_s):
             await self._flights.share("all", self._all)
-        return Listed(tuple(self._series.get(subscription, ())), self._partial)
+        return SeriesPage(tuple(self._series.get(subscription, ())), self._partial)
 
     def _known(self, subscription: str, asked_at: float, every_s: float) -> bool:
         """Whether it was read since `asked_at`, or not long before."""
@@ -127,7 +127,7 @@ class Gauge:
     @shaped("GCP")
     async def _all(self) -> None:
         now, names = self._clock.now(), sorted(self._wanted)
-        series: dict[str, list[Series]] = {}
+        series: dict[str, list[TimeSeries]] = {}
         partial = list[str]()
         for first in range(0, len(names), AT_ONCE):
             listed = await self._monitoring.list(
@@ -149,13 +149,15 @@ def _filter(metric: str, names: Sequence[str]) -> str:
     return f'metric.type = "{metric}" AND resource.labels.subscription_id = {chosen}'
 
 
-def _series(one: Mapping[str, Any]) -> Series:
-    points = [Point(_at(p["interval"]["endTime"]), next(iter(p["value"].values()), None)) for p in one["points"]]
+def _series(one: Mapping[str, Any]) -> TimeSeries:
+    points = [
+        GcpMetricPoint(_at(p["interval"]["endTime"]), next(iter(p["value"].values()), None)) for p in one["points"]
+    ]
     if not points:
         raise ValueError("a series without points")  # none is listed: it would make a sum too small
     points.sort(key=lambda p: p.at, reverse=True)
     labels, resource = one.get("metric", {}).get("labels", {}), one.get("resource", {}).get("labels", {})
-    return Series(dict(labels), dict(resource), tuple(points))
+    return TimeSeries(dict(labels), dict(resource), tuple(points))
 
 
 def _at(stamp: str) -> float:

@@ -12,7 +12,7 @@ from typing import Final
 
 from policies.model import Part, Shortfall
 from scaler.clouds.gcp.container import Cluster, NodePool
-from scaler.clouds.gcp.instance_groups import Group, Groups
+from scaler.clouds.gcp.instance_groups import InstanceGroup, InstanceGroups
 from scaler.clouds.gcp.pool_status import doomed
 from scaler.clouds.interruptions import Board
 
@@ -46,7 +46,7 @@ class Slice:
 class Slices:
     """The slices whose node pools are named ``name-0``, ``name-1``, ... in one cluster."""
 
-    def __init__(self, cluster: Cluster, groups: Groups, board: Board, name: str, hosts: int) -> None:
+    def __init__(self, cluster: Cluster, groups: InstanceGroups, board: Board, name: str, hosts: int) -> None:
         self._cluster = cluster
         self._groups = groups
         self._board = board
@@ -112,7 +112,7 @@ class Slices:
         self._serving = {s.name: s.doomed for s in found if s.ready}
 
 
-def _short(pool: NodePool, groups: Sequence[Group]) -> Shortfall | None:
+def _short(pool: NodePool, groups: Sequence[InstanceGroup]) -> Shortfall | None:
     told = [s for s in (pool.short, *(group.short for group in groups)) if s is not None]
     return max(told, key=lambda s: s.at, default=None)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from scaler.clouds.kubernetes.objects import Kind, group_of
+from scaler.clouds.kubernetes.objects import ScalableKind, group_of
 from scaler.clouds.kubernetes.permissions import Action
 
 
-def sizing(kind: Kind, namespace: str) -> list[Action]:
+def sizing(kind: ScalableKind, namespace: str) -> list[Action]:
     """To read and set the size of objects of a kind, and to see who else does."""
     where = namespace if kind.namespaced else ""
     group, plural = group_of(kind.api_version), kind.plural

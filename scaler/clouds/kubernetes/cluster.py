@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from policies.model.spec import Target
 from scaler.config.document import read
 
@@ -23,9 +23,11 @@ class KubeCluster:
 
     kubeconfig: Annotated[
         str | None,
-        Rule("Path of a kubeconfig; null: in a pod its service account, elsewhere $KUBECONFIG or ~/.kube/config."),
+        FieldMetadata(
+            "Path of a kubeconfig; null: in a pod its service account, elsewhere $KUBECONFIG or ~/.kube/config."
+        ),
     ] = None
-    context: Annotated[str | None, Rule("Context of the kubeconfig; null: its current one.")] = None
+    context: Annotated[str | None, FieldMetadata("Context of the kubeconfig; null: its current one.")] = None
 
     @property
     def identity(self) -> str:

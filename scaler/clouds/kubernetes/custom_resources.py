@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from scaler.clouds.kubernetes.cluster import KubeCluster
-from scaler.clouds.kubernetes.list_and_watch import CONFIRM_S, Follower, Where
-from scaler.clouds.kubernetes.objects import MANAGER, State, Writer, newer, word, writer_of
+from scaler.clouds.kubernetes.list_and_watch import CONFIRM_S, Follower, WatchPath
+from scaler.clouds.kubernetes.objects import MANAGER, ScalableState, Writer, newer, word, writer_of
 from scaler.clouds.kubernetes.session import Body, Session, accepted
 from scaler.clouds.singleflight import Flights
 from scaler.ports import Context, Misconfigured, Unavailable
@@ -19,7 +19,7 @@ UNSIZED: Final = "has no spec.replicas, so its size is not ours to set: {hint}"
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """All objects of a kind: `words` and `path` as in a `Where`; `through` is the subresource that sizes are set by.
+    """All objects of a kind: `words` and `path` as in a `WatchPath`; `through` is the subresource that sizes are set by.
 
     `hint` is what to do about one without a size.
     """
@@ -72,7 +72,7 @@ class Objects(Follower):
             found = await self._flights.share(name, lambda: self._read(name, timeout_s))
         return found
 
-    async def state(self, name: str, timeout_s: float, *, anew: bool = False) -> State:
+    async def state(self, name: str, timeout_s: float, *, anew: bool = False) -> ScalableState:
         """Its size. Raises the port errors; `Misconfigured` for one that has none."""
         found = await self.get(name, timeout_s, anew=anew)
         replicas = found.spec.get("replicas")
@@ -80,7 +80,7 @@ class Objects(Follower):
             raise Misconfigured(f"{self._of.plural} {name} {UNSIZED.format(hint=self._of.hint)}")
         if isinstance(replicas, bool) or not isinstance(replicas, int) or replicas < 0:
             raise Unavailable(f"{self._of.plural} {name}: spec.replicas is {replicas!r}, no size")
-        return State(name, found.version, replicas, None, found.writer, self._at(found))
+        return ScalableState(name, found.version, replicas, None, found.writer, self._at(found))
 
     async def resize(self, name: str, replicas: int, version: str, timeout_s: float) -> None:
         """Set the size of an object that is still as it was in `version`. Raises the port errors."""
@@ -108,8 +108,8 @@ class Objects(Follower):
 
     # --- the watch
 
-    async def where(self) -> Where:
-        return Where(self._of.words, self._of.path)
+    async def where(self) -> WatchPath:
+        return WatchPath(self._of.words, self._of.path)
 
     def begin(self) -> None:
         self._found = set()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal
 
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from scaler.clouds.engines import http
 
 LABEL: Final = r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
@@ -18,28 +18,33 @@ class Drain:
 
     routing_label: Annotated[
         str,
-        Rule(
+        FieldMetadata(
             "Label that the Service's (or route's) selector asks for and the object's own does not; it is taken off a "
             "pod that is to go.",
             pattern=LABEL,
             example="forescale.io/routed",
         ),
     ]
-    routing_value: Annotated[str, Rule("Value of that label in the pod template.", pattern=r"^[\w.-]{0,63}$")] = "true"
+    routing_value: Annotated[
+        str, FieldMetadata("Value of that label in the pod template.", pattern=r"^[\w.-]{0,63}$")
+    ] = "true"
     preset: Annotated[
         Literal["vllm", "sglang", "tgi", "triton_trtllm"],
-        Rule("Whose metrics tell how many requests a pod has running and waiting."),
+        FieldMetadata("Whose metrics tell how many requests a pod has running and waiting."),
     ] = "vllm"
-    port: Annotated[int, Rule("Port of the pod's metrics.", ge=1, le=65535)] = 8000
-    path: Annotated[str, Rule("Path of the pod's metrics.", pattern=r"^/\S*$")] = "/metrics"
-    tls: Annotated[bool, Rule("Whether that port speaks HTTPS.")] = False
+    port: Annotated[int, FieldMetadata("Port of the pod's metrics.", ge=1, le=65535)] = 8000
+    path: Annotated[str, FieldMetadata("Path of the pod's metrics.", pattern=r"^/\S*$")] = "/metrics"
+    tls: Annotated[bool, FieldMetadata("Whether that port speaks HTTPS.")] = False
     settle_s: Annotated[
-        float, Rule("How long routes may take to heed the label: a pod is not done sooner. Seconds.", ge=0, le=300)
+        float,
+        FieldMetadata("How long routes may take to heed the label: a pod is not done sooner. Seconds.", ge=0, le=300),
     ] = 5.0
     deadline_s: Annotated[
-        float, Rule("The longest that a pod's work is waited for; it goes then, whatever runs. Seconds.", gt=0)
+        float, FieldMetadata("The longest that a pod's work is waited for; it goes then, whatever runs. Seconds.", gt=0)
     ] = 300.0
-    access: Annotated[http.Access, Rule("How to be let in to the metrics.")] = field(default_factory=http.Access)
+    access: Annotated[http.Access, FieldMetadata("How to be let in to the metrics.")] = field(
+        default_factory=http.Access
+    )
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.settle_s > self.deadline_s:

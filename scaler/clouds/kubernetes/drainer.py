@@ -16,7 +16,7 @@ from yarl import URL
 from scaler.clouds.engines.load import Loads
 from scaler.clouds.kubernetes.drain_settings import Drain
 from scaler.clouds.kubernetes.objects import MANAGER
-from scaler.clouds.kubernetes.pods import COST, DRAINING, Pod, Pods
+from scaler.clouds.kubernetes.pods import COST, DRAINING, NamespacePods, Pod
 from scaler.clouds.kubernetes.session import Session, accepted
 from scaler.clouds.kubernetes.times import text_of
 from scaler.ports import Clock, Conflict
@@ -37,7 +37,7 @@ Patch: TypeAlias = tuple[Pod, Mapping[str, object]]
 class Drainer:
     """Empties the pods of one object."""
 
-    def __init__(self, spec: Drain, session: Session, pods: Pods, loads: Loads, kind: str) -> None:
+    def __init__(self, spec: Drain, session: Session, pods: NamespacePods, loads: Loads, kind: str) -> None:
         self._spec = spec
         self._session = session
         self._clock: Clock = session.clock

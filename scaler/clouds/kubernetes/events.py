@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from scaler.clouds.kubernetes.cluster import KubeCluster
-from scaler.clouds.kubernetes.list_and_watch import Follower, Where
+from scaler.clouds.kubernetes.list_and_watch import Follower, WatchPath
 from scaler.clouds.kubernetes.session import Body, Session
 from scaler.clouds.kubernetes.times import seconds_of
 from scaler.ports import Context, Unavailable
@@ -48,7 +48,7 @@ class Saying:
         return any(word in said for word in QUOTA) and not any(word in said for word in BACKOFF)
 
 
-class Events(Follower):
+class KubeEvents(Follower):
     """The events about objects of one kind in a namespace, of those only what is `HEEDED`."""
 
     def __init__(self, session: Session, namespace: str, kind: str) -> None:
@@ -69,9 +69,11 @@ class Events(Follower):
         said = [s for of in self._of.values() for name, s in of.values() if name.startswith(start)]
         return sorted(said, key=lambda s: s.at, reverse=True)
 
-    async def where(self) -> Where:
+    async def where(self) -> WatchPath:
         query = {"fieldSelector": f"involvedObject.kind={self._kind}"}
-        return Where(f"events in namespace {self._namespace}", f"/api/v1/namespaces/{self._namespace}/events", query)
+        return WatchPath(
+            f"events in namespace {self._namespace}", f"/api/v1/namespaces/{self._namespace}/events", query
+        )
 
     def begin(self) -> None:
         self._found = set()
@@ -142,12 +144,12 @@ def saying(item: Mapping[str, Any], at: float) -> Saying:
         raise Unavailable(f"an event that cannot be read: {e!r}") from e
 
 
-async def events(context: Context, session: Session, cluster: KubeCluster, namespace: str, kind: str) -> Events:
+async def events(context: Context, session: Session, cluster: KubeCluster, namespace: str, kind: str) -> KubeEvents:
     """The events about objects of a kind in a namespace, as all workloads there share them."""
 
     @asynccontextmanager
-    async def opening() -> AsyncIterator[Events]:
-        made = Events(session, namespace, kind)
+    async def opening() -> AsyncIterator[KubeEvents]:
+        made = KubeEvents(session, namespace, kind)
         try:
             yield made
         finally:

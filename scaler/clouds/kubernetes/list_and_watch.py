@@ -38,7 +38,7 @@ HUMAN_PAUSE_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Where:
+class WatchPath:
     """A collection: in words (`list` or `watch` go before them), its path, and what narrows it."""
 
     words: str
@@ -76,7 +76,7 @@ class Follower(ABC):
     # --- what a subclass tells
 
     @abstractmethod
-    async def where(self) -> Where:
+    async def where(self) -> WatchPath:
         """The collection. Raises the port errors."""
 
     @abstractmethod
@@ -123,7 +123,7 @@ class Follower(ABC):
                     pause_s = HUMAN_PAUSE_S
             await asyncio.sleep(pause_s * self._chance.uniform(0.5, 1.0))
 
-    async def _list(self, where: Where) -> str:
+    async def _list(self, where: WatchPath) -> str:
         """Read all objects; gives the version to watch from."""
         asked = self._clock.now()
         self.begin()
@@ -143,7 +143,7 @@ class Follower(ABC):
         self.confirmed_at = asked
         return str(metadata.get("resourceVersion", ""))
 
-    async def _changes(self, where: Where, version: str) -> str:
+    async def _changes(self, where: WatchPath, version: str) -> str:
         """Follow one watch to its good end; gives the version to go on from."""
         query = {
             **where.query,

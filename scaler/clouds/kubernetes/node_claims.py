@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from scaler.clouds.kubernetes.cluster import KubeCluster
-from scaler.clouds.kubernetes.list_and_watch import Follower, Where
+from scaler.clouds.kubernetes.list_and_watch import Follower, WatchPath
 from scaler.clouds.kubernetes.nodes import labels_of, market_of
 from scaler.clouds.kubernetes.objects import word
 from scaler.clouds.kubernetes.session import Body, Session
@@ -22,7 +22,7 @@ ZONE: Final = "topology.kubernetes.io/zone"
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class NodeClaim:
     """`launched_at` is when its machine was bought; None before. `trouble` is why it is not bought, `since` when."""
 
     name: str
@@ -37,21 +37,21 @@ class Claim:
     since: float = 0.0
 
 
-class Claims(Follower):
+class NodeClaims(Follower):
     """All NodeClaims of the cluster."""
 
     def __init__(self, session: Session) -> None:
-        self._of: defaultdict[str, dict[str, Claim]] = defaultdict(dict)
+        self._of: defaultdict[str, dict[str, NodeClaim]] = defaultdict(dict)
         self._pools: dict[str, str] = {}
         self._found: set[str] = set()
         super().__init__(session, "nodeclaims")
 
-    def of(self, pool: str) -> list[Claim]:
+    def of(self, pool: str) -> list[NodeClaim]:
         """Those of a NodePool."""
         return list(self._of.get(pool, {}).values())
 
-    async def where(self) -> Where:
-        return Where("nodeclaims", PATH)
+    async def where(self) -> WatchPath:
+        return WatchPath("nodeclaims", PATH)
 
     def begin(self) -> None:
         self._found = set()
@@ -70,7 +70,7 @@ class Claims(Follower):
         else:
             self._keep(claim)
 
-    def _keep(self, claim: Claim) -> str:
+    def _keep(self, claim: NodeClaim) -> str:
         self._forget(claim.name)
         self._of[claim.pool][claim.name] = claim
         self._pools[claim.name] = claim.pool
@@ -82,7 +82,7 @@ class Claims(Follower):
             del self._of[pool][name]
 
 
-def parse(body: Mapping[str, Any], at: float) -> Claim:
+def parse(body: Mapping[str, Any], at: float) -> NodeClaim:
     """What is kept of a NodeClaim. Raises `Unavailable` for one that no API server would send."""
     try:
         metadata, status = body["metadata"], body.get("status") or {}
@@ -93,7 +93,7 @@ def parse(body: Mapping[str, Any], at: float) -> Claim:
         trouble = "" if bought else f"{launched.get('reason', '')}: {launched.get('message', '')}".strip(": ")
         since = seconds_of(launched.get("lastTransitionTime"), at)
         waits = launched.get("reason") in {None, "AwaitingReconciliation", "Launched"}
-        return Claim(
+        return NodeClaim(
             name=word(metadata, "name"),
             pool=labels.get(POOL, ""),
             node=str(status.get("nodeName") or ""),
@@ -109,12 +109,12 @@ def parse(body: Mapping[str, Any], at: float) -> Claim:
         raise Unavailable(f"a NodeClaim that cannot be read: {e!r}") from e
 
 
-async def claims(context: Context, session: Session, cluster: KubeCluster) -> Claims:
+async def claims(context: Context, session: Session, cluster: KubeCluster) -> NodeClaims:
     """The NodeClaims, as all workloads of the cluster share them."""
 
     @asynccontextmanager
-    async def opening() -> AsyncIterator[Claims]:
-        made = Claims(session)
+    async def opening() -> AsyncIterator[NodeClaims]:
+        made = NodeClaims(session)
         try:
             yield made
         finally:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from scaler.clouds.interruptions import Board, Kind, Notice, board
 from scaler.clouds.kubernetes.cluster import KubeCluster
-from scaler.clouds.kubernetes.list_and_watch import Follower, Where
+from scaler.clouds.kubernetes.list_and_watch import Follower, WatchPath
 from scaler.clouds.kubernetes.objects import word
 from scaler.clouds.kubernetes.session import Body, Session
 from scaler.ports import Context, Unavailable
@@ -49,7 +49,7 @@ MARKETS: Final[Mapping[str, Mapping[str, str]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class KubeNode:
     """`going` is why it will be taken, as the cluster says; empty while nothing says so."""
 
     name: str
@@ -67,31 +67,31 @@ class Node:
         return (self.name, self.machine) if self.machine and self.machine != self.name else (self.name,)
 
 
-class Nodes(Follower):
+class KubeNodes(Follower):
     """All nodes of the cluster."""
 
     def __init__(self, session: Session, notices: Board) -> None:
         self._notices = notices
-        self._nodes: dict[str, Node] = {}
+        self._nodes: dict[str, KubeNode] = {}
         self._found: set[str] = set()
         super().__init__(session, "nodes")
 
-    def get(self, name: str) -> Node | None:
+    def get(self, name: str) -> KubeNode | None:
         return self._nodes.get(name)
 
-    def of_pool(self, pool: str) -> list[Node]:
+    def of_pool(self, pool: str) -> list[KubeNode]:
         """Those of a Karpenter NodePool."""
         return [node for node in self._nodes.values() if node.pool == pool]
 
-    def taken(self, node: Node) -> str:
+    def taken(self, node: KubeNode) -> str:
         """Why a node will be taken; empty while nothing says so."""
         if node.going:
             return node.going
         notice = next(iter(self._notices.of(node.names).values()), None)
         return (notice.by or notice.kind) if notice else ""
 
-    async def where(self) -> Where:
-        return Where("nodes", "/api/v1/nodes")
+    async def where(self) -> WatchPath:
+        return WatchPath("nodes", "/api/v1/nodes")
 
     def begin(self) -> None:
         self._found = set()
@@ -112,7 +112,7 @@ class Nodes(Follower):
         else:
             self._keep(node, at)
 
-    def _keep(self, node: Node, at: float) -> None:
+    def _keep(self, node: KubeNode, at: float) -> None:
         before = self._nodes.get(node.name)
         self._nodes[node.name] = node
         for name in node.names:
@@ -127,14 +127,14 @@ class Nodes(Follower):
             self._notices.unpin(known)
 
 
-def parse(body: Mapping[str, Any]) -> Node:
+def parse(body: Mapping[str, Any]) -> KubeNode:
     """What is kept of a node. Raises `Unavailable` for one that no API server would send."""
     try:
         metadata, spec, status = body["metadata"], body.get("spec") or {}, body.get("status") or {}
         labels = labels_of(metadata)
         conditions = {c["type"]: c for c in status.get("conditions") or ()}
         going, notice = _going(metadata, spec.get("taints") or (), conditions)
-        return Node(
+        return KubeNode(
             name=word(metadata, "name"),
             machine=machine_of(str(spec.get("providerID") or "")),
             zone=next((labels[label] for label in ZONES if label in labels), ""),
@@ -185,13 +185,13 @@ def machine_of(provider_id: str) -> str:
     return path.lower() if cloud == "azure" else path.rpartition("/")[2]
 
 
-async def nodes(context: Context, session: Session, cluster: KubeCluster) -> Nodes:
+async def nodes(context: Context, session: Session, cluster: KubeCluster) -> KubeNodes:
     """The nodes, as all workloads of the cluster share them; notices of theirs ring the caller's bell."""
     notices = await board(context)
 
     @asynccontextmanager
-    async def opening() -> AsyncIterator[Nodes]:
-        made = Nodes(session, notices)
+    async def opening() -> AsyncIterator[KubeNodes]:
+        made = KubeNodes(session, notices)
         try:
             yield made
         finally:

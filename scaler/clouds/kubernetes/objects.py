@@ -30,7 +30,7 @@ ready (0 where absent)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class ScaleTarget:
     """What is resized, as an HPA's or a ScaledObject's reference names it."""
 
     group: ApiGroup
@@ -44,7 +44,7 @@ def group_of(api_version: str) -> ApiGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ScalableKind:
     """A kind of objects with a size, as the API server serves it."""
 
     api_version: str
@@ -85,7 +85,7 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class ScalableState:
     """What is kept of an object.
 
     `desired` and `ready` are None where only the scale subresource can tell: any kind that is not among the known
@@ -105,7 +105,7 @@ class State:
     refusal: Refusal | None = None
 
 
-async def discover(session: Session, api_version: str, kind: str, timeout_s: float) -> Kind:
+async def discover(session: Session, api_version: str, kind: str, timeout_s: float) -> ScalableKind:
     """How the API server serves a kind. Raises `Misconfigured` when it doesn't, or when the kind has no size."""
     what = f"discover {kind} in {api_version}"
     answer = await session.ask(what, "GET", _root(api_version), timeout_s)
@@ -119,10 +119,10 @@ async def discover(session: Session, api_version: str, kind: str, timeout_s: flo
     served = {str(r.get("name")) for r in list_of(answer.body, "resources", what)}
     if f"{plural}/scale" not in served:
         raise Misconfigured(f"{what}: {plural} have no scale subresource, so they cannot be resized")
-    return Kind(api_version, kind, plural, bool(found.get("namespaced")))
+    return ScalableKind(api_version, kind, plural, bool(found.get("namespaced")))
 
 
-def parse(kind: Kind, body: Mapping[str, Any], at: float) -> State:
+def parse(kind: ScalableKind, body: Mapping[str, Any], at: float) -> ScalableState:
     """An object's state. Raises `Unavailable` for one that no API server would send."""
     try:
         metadata, spec, status = body["metadata"], body.get("spec") or {}, body.get("status") or {}
@@ -130,7 +130,7 @@ def parse(kind: Kind, body: Mapping[str, Any], at: float) -> State:
         desired = None
         if kind.known:
             desired, ready = _count(spec["replicas"]), ready or 0
-        return State(
+        return ScalableState(
             name=word(metadata, "name"),
             version=word(metadata, "resourceVersion"),
             desired=desired,

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from scaler.clouds.kubernetes.cluster import KubeCluster
-from scaler.clouds.kubernetes.objects import ApiGroup, Target, group_of, list_of
+from scaler.clouds.kubernetes.objects import ApiGroup, ScaleTarget, group_of, list_of
 from scaler.clouds.kubernetes.session import Session, accepted
 from scaler.clouds.singleflight import Flights
 from scaler.ports import Context, PortError, Unavailable
@@ -29,14 +29,14 @@ class Writers:
     def __init__(self, session: Session, namespace: str) -> None:
         self._session = session
         self._namespace = namespace
-        self._found: Mapping[Target, str] | None = None
+        self._found: Mapping[ScaleTarget, str] | None = None
         self._due = float("-inf")
         self._flights = Flights()
 
     async def close(self) -> None:
         await self._flights.close()
 
-    async def of(self, target: Target, timeout_s: float) -> str | None:
+    async def of(self, target: ScaleTarget, timeout_s: float) -> str | None:
         """The autoscaler that sizes `target`, as it is called. Raises port errors while nothing could be listed yet."""
         now = self._session.clock.now()
         if not self._due - EVERY_S <= now < self._due:
@@ -68,7 +68,7 @@ class Writers:
         return []
 
 
-def targets(scalers: list[dict[str, Any]]) -> list[tuple[Target, str]]:
+def targets(scalers: list[dict[str, Any]]) -> list[tuple[ScaleTarget, str]]:
     """What each autoscaler sizes, and its name. A ScaledObject that does not say so means a Deployment."""
     try:
         return [_target(scaler) for scaler in scalers]
@@ -76,10 +76,10 @@ def targets(scalers: list[dict[str, Any]]) -> list[tuple[Target, str]]:
         raise Unavailable(f"an autoscaler that cannot be read: {e!r}") from e
 
 
-def _target(scaler: dict[str, Any]) -> tuple[Target, str]:
+def _target(scaler: dict[str, Any]) -> tuple[ScaleTarget, str]:
     ref = (scaler.get("spec") or {}).get("scaleTargetRef") or {}
     group: ApiGroup = group_of(str(ref.get("apiVersion") or "apps/v1"))
-    target = Target(group, str(ref.get("kind") or "Deployment"), str(ref.get("name")))
+    target = ScaleTarget(group, str(ref.get("kind") or "Deployment"), str(ref.get("name")))
     return target, str((scaler.get("metadata") or {}).get("name"))
 
 

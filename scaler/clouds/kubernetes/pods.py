@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from scaler.clouds.kubernetes.cluster import KubeCluster
-from scaler.clouds.kubernetes.list_and_watch import Follower, Where
+from scaler.clouds.kubernetes.list_and_watch import Follower, WatchPath
 from scaler.clouds.kubernetes.objects import newer, word
 from scaler.clouds.kubernetes.selectors import Selector
 from scaler.clouds.kubernetes.session import Body, Session
@@ -63,7 +63,7 @@ class Pod:
         return not self.leaving and self.phase not in {"Succeeded", "Failed"}
 
 
-class Pods(Follower):
+class NamespacePods(Follower):
     """All pods of one namespace. Each selector that was asked for once is kept up to date."""
 
     def __init__(self, session: Session, namespace: str) -> None:
@@ -104,8 +104,8 @@ class Pods(Follower):
         """Take in what a write was answered with; the watch tells it a moment later."""
         self.changed("MODIFIED", item, self._clock.now())
 
-    async def where(self) -> Where:
-        return Where(f"pods in namespace {self.namespace}", f"/api/v1/namespaces/{self.namespace}/pods")
+    async def where(self) -> WatchPath:
+        return WatchPath(f"pods in namespace {self.namespace}", f"/api/v1/namespaces/{self.namespace}/pods")
 
     def begin(self) -> None:
         self._found = set()
@@ -188,12 +188,12 @@ def parse(body: Mapping[str, Any], at: float) -> Pod:
         raise Unavailable(f"a pod that cannot be read: {e!r}") from e
 
 
-async def pods(context: Context, session: Session, cluster: KubeCluster, namespace: str) -> Pods:
+async def pods(context: Context, session: Session, cluster: KubeCluster, namespace: str) -> NamespacePods:
     """The pods of a namespace, as all workloads there share them."""
 
     @asynccontextmanager
-    async def opening() -> AsyncIterator[Pods]:
-        made = Pods(session, namespace)
+    async def opening() -> AsyncIterator[NamespacePods]:
+        made = NamespacePods(session, namespace)
         try:
             yield made
         finally:

@@ -11,9 +11,9 @@ from typing import Final
 
 from policies.model import Part, Shortfall
 from scaler.clouds.kubernetes.cluster import KubeCluster
-from scaler.clouds.kubernetes.events import COMES, UNSCHEDULED, Events, Saying, events
-from scaler.clouds.kubernetes.nodes import Node, Nodes, nodes
-from scaler.clouds.kubernetes.pods import Pod, Pods, pods
+from scaler.clouds.kubernetes.events import COMES, UNSCHEDULED, KubeEvents, Saying, events
+from scaler.clouds.kubernetes.nodes import KubeNode, KubeNodes, nodes
+from scaler.clouds.kubernetes.pods import NamespacePods, Pod, pods
 from scaler.clouds.kubernetes.selectors import Selector
 from scaler.clouds.kubernetes.session import Session
 from scaler.ports import Clock, Context
@@ -23,7 +23,7 @@ FIRST_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class ReplicaDetails:
     """What is known of a pool's replicas beyond its size."""
 
     parts: tuple[Part, ...] = ()
@@ -34,7 +34,7 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class ServingReplica:
     """A replica that served at the last look: its node, and whether its loss would be an interruption."""
 
     node: str
@@ -42,7 +42,7 @@ class Held:
     doomed: bool
 
 
-class Replicas:
+class ReplicaObserver:
     """Looks at one pool's pods. Without the permission to read nodes or events, what they would tell is not told."""
 
     def __init__(self, followed: Followed, kind: str, name: str, market: str, unscheduled_s: float) -> None:
@@ -52,11 +52,11 @@ class Replicas:
         self._followed = followed
         self._market = market
         self._unscheduled_s = unscheduled_s
-        self._held: dict[str, Held] = {}
+        self._held: dict[str, ServingReplica] = {}
         self._interrupted = 0
 
     @property
-    def pods(self) -> Pods:
+    def pods(self) -> NamespacePods:
         return self._followed.pods
 
     async def ready(self) -> None:
@@ -71,16 +71,16 @@ class Replicas:
         chosen = self._followed.pods.of(selector).values()
         return [pod for pod in chosen if pod.live and pod.belongs(self._kind, self._name)]
 
-    def look(self, selector: Selector) -> Seen:
+    def look(self, selector: Selector) -> ReplicaDetails:
         """What there is now. While the pods are not known, only what was counted so far."""
         if not self._followed.pods.fresh:
-            return Seen(interrupted=self._interrupted)
+            return ReplicaDetails(interrupted=self._interrupted)
         chosen = self.live(selector)
         serving = {pod.uid: pod for pod in chosen if pod.ready}
         self._count_lost(serving)
         self._held = {uid: self._hold(pod) for uid, pod in serving.items()}
         failing = [(pod, why) for pod in chosen if not pod.ready and (why := self._fails(pod)) is not None]
-        return Seen(
+        return ReplicaDetails(
             parts=self._parts(chosen),
             doomed=sum(held.doomed for uid, held in self._held.items() if not serving[uid].draining),
             interrupted=self._interrupted,
@@ -90,9 +90,9 @@ class Replicas:
 
     # --- what is taken
 
-    def _hold(self, pod: Pod) -> Held:
+    def _hold(self, pod: Pod) -> ServingReplica:
         node = self._node(pod)
-        return Held(pod.node, (node.market if node else self._market) == "spot", self.is_doomed(pod))
+        return ServingReplica(pod.node, (node.market if node else self._market) == "spot", self.is_doomed(pod))
 
     def is_doomed(self, pod: Pod) -> bool:
         """Whether a node that the replica stands on will be taken: a group is lost with each of its pods."""
@@ -109,7 +109,7 @@ class Replicas:
             if held.spot and (held.doomed or (known and self._followed.nodes.get(held.node) is None)):
                 self._interrupted += 1
 
-    def _node(self, pod: Pod) -> Node | None:
+    def _node(self, pod: Pod) -> KubeNode | None:
         return self._followed.nodes.get(pod.node) if pod.node else None
 
     # --- where they are, and what does not come
@@ -158,9 +158,9 @@ def shortfall(reasons: Iterable[Saying]) -> Shortfall | None:
 class Followed:
     """The three collections that tell of replicas."""
 
-    pods: Pods
-    nodes: Nodes
-    events: Events
+    pods: NamespacePods
+    nodes: KubeNodes
+    events: KubeEvents
 
 
 async def followed(context: Context, session: Session, cluster: KubeCluster, namespace: str) -> Followed:

@@ -44,7 +44,7 @@ Body: TypeAlias = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class KubeResponse:
     """What the API server said."""
 
     status: int
@@ -79,7 +79,7 @@ class Session:
 
     async def ask(
         self, what: str, method: str, path: str, timeout_s: float, *, write: bool | None = None, **request: Any
-    ) -> Answer:
+    ) -> KubeResponse:
         """The answer whatever its status, but for a throttle's. `request`: `query` and `body`.
 
         `write`: whether it changes anything; None: unless it is a GET. Raises the port errors.
@@ -88,7 +88,7 @@ class Session:
         attempt = partial(self._attempt, what, method, path, request)
         return await self._channel.call(operation_of(what), attempt, write=changes, deadline_s=timeout_s)
 
-    async def _attempt(self, what: str, method: str, path: str, request: Mapping[str, Any]) -> Answer:
+    async def _attempt(self, what: str, method: str, path: str, request: Mapping[str, Any]) -> KubeResponse:
         limit = aiohttp.ClientTimeout(total=None)  # the caller's holds
         with _api_errors(what):
             async with self._calls:
@@ -144,7 +144,7 @@ class Session:
         )
         return sent
 
-    async def _answer(self, what: str, response: aiohttp.ClientResponse) -> Answer:
+    async def _answer(self, what: str, response: aiohttp.ClientResponse) -> KubeResponse:
         """Return the answer; of a refusal that is no JSON, its words. Raises `Unavailable`."""
         async with response:
             content = await read_body(what, response, MAX_BODY)
@@ -155,7 +155,9 @@ class Session:
             if response.status < 300:
                 raise
             body = words(content)  # a proxy's page
-        return Answer(response.status, body if isinstance(body, dict) else {"message": str(body)[:SHOWN]}, pause_s)
+        return KubeResponse(
+            response.status, body if isinstance(body, dict) else {"message": str(body)[:SHOWN]}, pause_s
+        )
 
     async def _api(self) -> Any:
         async with self._authenticating:
@@ -213,14 +215,14 @@ def operation_of(what: str) -> str:
     return " ".join(what.split(maxsplit=2)[:2])
 
 
-def accepted(what: str, answer: Answer) -> Body:
+def accepted(what: str, answer: KubeResponse) -> Body:
     """The body of an answer that is no refusal. Raises the refusal."""
     if answer.status < 300:
         return answer.body
     raise refusal(what, answer)
 
 
-def refusal(what: str, answer: Answer) -> PortError:
+def refusal(what: str, answer: KubeResponse) -> PortError:
     """A refusal by its remedy."""
     text = f"{what}: {answer.message}"
     if answer.status == 401:

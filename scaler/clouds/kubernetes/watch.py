@@ -1,7 +1,7 @@
 """One watch per cluster, kind and namespace, shared by all workloads there: list, then follow the changes.
 
 An object that was not confirmed for `CONFIRM_S` is asked for by itself. Only objects that somebody asked for are kept,
-and of those only the `State`.
+and of those only the `ScalableState`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from dataclasses import replace
 from typing import Any
 
 from scaler.clouds.kubernetes.cluster import KubeCluster
-from scaler.clouds.kubernetes.list_and_watch import CONFIRM_S, LIST_S, Follower, Where
+from scaler.clouds.kubernetes.list_and_watch import CONFIRM_S, LIST_S, Follower, WatchPath
 from scaler.clouds.kubernetes.objects import (
     MANAGER,
-    Kind,
-    State,
+    ScalableKind,
+    ScalableState,
     discover,
     newer,
     parse,
@@ -27,21 +27,21 @@ from scaler.clouds.singleflight import Flights
 from scaler.ports import Context, Misconfigured, Unavailable
 
 
-class Watch(Follower):
+class SharedWatch(Follower):
     """What is known of the objects of one kind in one namespace, and the calls on them."""
 
     def __init__(self, session: Session, api_version: str, kind: str, namespace: str) -> None:
         self._names = (api_version, kind)
         self._namespace = namespace
-        self._kind: Kind | None = None
+        self._kind: ScalableKind | None = None
         self._wanted: set[str] = set()
-        self._states: dict[str, State] = {}
+        self._states: dict[str, ScalableState] = {}
         self._tells_ready = False
         self._order = 0
         self._listed = 0
         self._listing = 0
         self._found: set[str] = set()
-        self._followed: Kind | None = None
+        self._followed: ScalableKind | None = None
         self._flights = Flights()
         super().__init__(session, f"{kind} in {namespace}")
 
@@ -49,7 +49,7 @@ class Watch(Follower):
         await super().close()
         await self._flights.close()
 
-    async def state(self, name: str, timeout_s: float, *, anew: bool = False) -> State:
+    async def state(self, name: str, timeout_s: float, *, anew: bool = False) -> ScalableState:
         """An object's state, its size and ready count told, `at` when it was last confirmed. Raises the port errors.
 
         `anew` asks the API server however fresh the state that is kept.
@@ -77,7 +77,7 @@ class Watch(Follower):
 
     # --- one object
 
-    def _at(self, state: State) -> float:
+    def _at(self, state: ScalableState) -> float:
         """When a state was last confirmed: read by itself, or by the watch that would have told of a change."""
         return max(state.at, self.confirmed_at)
 
@@ -88,7 +88,7 @@ class Watch(Follower):
         what = f"{verb} {of} {name}{kind.within(self._namespace)}"
         return what, kind.path(self._namespace, name, subresource)
 
-    async def kind(self, timeout_s: float) -> Kind:
+    async def kind(self, timeout_s: float) -> ScalableKind:
         """How the API server serves the kind. Raises the port errors."""
         if self._kind is None:
             self._kind = await self._flights.share(
@@ -103,7 +103,7 @@ class Watch(Follower):
             self._kind = None
         return accepted(what, answer)
 
-    async def _read(self, name: str, timeout_s: float) -> State:
+    async def _read(self, name: str, timeout_s: float) -> ScalableState:
         asked, order = self._clock.now(), self._order
         what, path = await self._path("get", name, "", timeout_s)
         kind = await self.kind(timeout_s)
@@ -114,7 +114,7 @@ class Watch(Follower):
             raise
         return self._keep(state, order)
 
-    async def _complete(self, name: str, timeout_s: float) -> State:
+    async def _complete(self, name: str, timeout_s: float) -> ScalableState:
         """A state with what only the scale subresource tells.
 
         Ready are the `.status.readyReplicas`; 0 where this object has none but others of its kind do, and the
@@ -131,7 +131,7 @@ class Watch(Follower):
             replace(state, version=scale.version, desired=scale.desired, ready=ready, selector=scale.selector), order
         )
 
-    def _keep(self, state: State, asked: int) -> State:
+    def _keep(self, state: ScalableState, asked: int) -> ScalableState:
         """Take a state in, unless one that was learnt after this one was `asked` for is newer."""
         present = self._states.get(state.name)
         if present and present.order > asked and not newer(state.version, present.version):
@@ -143,9 +143,9 @@ class Watch(Follower):
 
     # --- the watch
 
-    async def where(self) -> Where:
+    async def where(self) -> WatchPath:
         kind = self._followed = await self.kind(LIST_S)
-        return Where(f"{kind.plural}{kind.within(self._namespace)}", kind.path(self._namespace))
+        return WatchPath(f"{kind.plural}{kind.within(self._namespace)}", kind.path(self._namespace))
 
     def begin(self) -> None:
         self._listing, self._found = self._order, set()
@@ -175,12 +175,12 @@ class Watch(Follower):
         self._kind = None
 
 
-async def watch(context: Context, session: Session, cluster: KubeCluster, *names: str) -> Watch:
+async def watch(context: Context, session: Session, cluster: KubeCluster, *names: str) -> SharedWatch:
     """The watch of `names` (API version, kind, namespace) that all workloads share."""
 
     @asynccontextmanager
-    async def opening() -> AsyncIterator[Watch]:
-        made = Watch(session, *names)
+    async def opening() -> AsyncIterator[SharedWatch]:
+        made = SharedWatch(session, *names)
         try:
             yield made
         finally:

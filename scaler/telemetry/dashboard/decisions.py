@@ -14,7 +14,7 @@ MAX_RUNS: Final = 50
 
 
 @dataclass(slots=True)
-class Run:
+class DecisionRun:
     """Turns in a row that came to the same; the newest stands for them."""
 
     kind: str
@@ -34,7 +34,7 @@ class Decisions:
     __slots__ = ("_open", "last", "runs")
 
     def __init__(self) -> None:
-        self.runs: deque[Run] = deque()
+        self.runs: deque[DecisionRun] = deque()
         self.last: Tick | None = None
         self._open = False
 
@@ -49,7 +49,7 @@ class Decisions:
         if newest is not None and self._open and newest.sameness == sameness:
             newest.times, newest.tick = newest.times + 1, tick
         else:
-            self.runs.append(Run(what, sameness, tick.at, 1, tick))
+            self.runs.append(DecisionRun(what, sameness, tick.at, 1, tick))
             while len(self.runs) > limit:
                 self.runs.popleft()
         self._open = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from scaler.journal.explain import verdict
-from scaler.shadow.counterfactual import Side
+from scaler.shadow.counterfactual import ComparedSide
 from scaler.shadow.runner import Shadow
 from scaler.telemetry.dashboard.status import number
 
@@ -25,7 +25,7 @@ def beside(shadow: Shadow) -> dict[str, Any]:
     }
 
 
-def _side(side: Side | None) -> dict[str, Any]:
+def _side(side: ComparedSide | None) -> dict[str, Any]:
     if side is None:
         return {"asked": None, "serving": None, "usd_per_hour": None}
     return {"asked": side.asked, "serving": number(side.serving), "usd_per_hour": number(side.usd_per_hour)}

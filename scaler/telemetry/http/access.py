@@ -25,7 +25,7 @@ CHALLENGE: Final = 'Bearer realm="forescale", Basic realm="forescale", charset="
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class Access:
+class AccessControl:
     """The middleware of the server."""
 
     def __init__(self, spec: ServerSpec, listen: str) -> None:

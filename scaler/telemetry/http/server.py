@@ -14,7 +14,7 @@ from scaler.ports import Misconfigured
 from scaler.supervised_tasks import Tasks
 from scaler.telemetry.dashboard import Dashboard
 from scaler.telemetry.health import Health
-from scaler.telemetry.http.access import Access
+from scaler.telemetry.http.access import AccessControl
 from scaler.telemetry.http.certificates import Certificates
 from scaler.telemetry.http.connections import MAX_CONNECTIONS, SHARE, Gate, listeners, raise_descriptor_limit
 from scaler.telemetry.metrics import Metrics
@@ -24,7 +24,7 @@ SHUTDOWN_S: Final = 5.0
 
 
 def application(
-    metrics: Metrics, health: Health, dashboard: Dashboard, access: Access | None = None
+    metrics: Metrics, health: Health, dashboard: Dashboard, access: AccessControl | None = None
 ) -> web.Application:
     async def show_metrics(_: web.Request) -> web.Response:
         return web.Response(body=metrics.exposition(), headers={"Content-Type": "text/plain; version=0.0.4"})

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from simulators.engine.kernel import fleet, layout
 from simulators.engine.kernel import totals as summing
 from simulators.engine.kernel.heaps import set_leaf
@@ -35,17 +35,21 @@ class Router:
     """How requests find a replica, and what happens while none takes them."""
 
     kind: Annotated[
-        Literal["least_loaded", "round_robin", "random"], Rule("Which of the replicas that take requests gets one.")
+        Literal["least_loaded", "round_robin", "random"],
+        FieldMetadata("Which of the replicas that take requests gets one."),
     ] = "least_loaded"
     limit: Annotated[
         int | None,
-        Rule("Requests a replica has at most; others wait in the central queue. null: no limit. Requests.", ge=1),
+        FieldMetadata(
+            "Requests a replica has at most; others wait in the central queue. null: no limit. Requests.", ge=1
+        ),
     ] = None
     queue_limit: Annotated[
-        int | None, Rule("Requests that may wait centrally; more are rejected. null: no limit. Requests.", ge=0)
+        int | None,
+        FieldMetadata("Requests that may wait centrally; more are rejected. null: no limit. Requests.", ge=0),
     ] = None
     patience_s: Annotated[
-        float | None, Rule("A request not begun after this long is given up. null: never. Seconds.", gt=0)
+        float | None, FieldMetadata("A request not begun after this long is given up. null: never. Seconds.", gt=0)
     ] = None
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares, minimize_scalar
 
 from simulators.engine.models.replay import errors, log_errors
-from simulators.engine.models.runs import Run
+from simulators.engine.models.runs import EngineRun
 from simulators.engine.models.service import ServiceModel
 
 WIDTHS: Final[Mapping[str, float]] = {
@@ -61,7 +61,7 @@ DIGITS: Final = 5
 MAX_LOG_SCALE: Final = math.log(8)
 
 Errors = Mapping[str, Mapping[str, float]]
-Fitter = Callable[[Mapping[str, Run], ServiceModel, tuple[int, ...]], ServiceModel]
+Fitter = Callable[[Mapping[str, EngineRun], ServiceModel, tuple[int, ...]], ServiceModel]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def keys(seed: int) -> tuple[int, ...]:
 
 
 def calibrate(
-    runs: Mapping[str, Run],
+    runs: Mapping[str, EngineRun],
     base: ServiceModel,
     how: How,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -110,7 +110,9 @@ def calibrate(
     return Calibration(model, errors(model, runs, chances), {name: outside[name] for name in order if name in outside})
 
 
-def splits(runs: Mapping[str, Run], held: Sequence[str] = ()) -> list[tuple[dict[str, Run], dict[str, Run]]]:
+def splits(
+    runs: Mapping[str, EngineRun], held: Sequence[str] = ()
+) -> list[tuple[dict[str, EngineRun], dict[str, EngineRun]]]:
     """Pairs of the runs to fit to and the runs held out meanwhile.
 
     `held` are held out together. Without it the runs of at least `FEW` requests are dealt to `FOLDS` groups, in their
@@ -130,7 +132,7 @@ def splits(runs: Mapping[str, Run], held: Sequence[str] = ()) -> list[tuple[dict
     return found
 
 
-def fit_coefficients(runs: Mapping[str, Run], base: ServiceModel, chances: tuple[int, ...]) -> ServiceModel:
+def fit_coefficients(runs: Mapping[str, EngineRun], base: ServiceModel, chances: tuple[int, ...]) -> ServiceModel:
     """Every coefficient in `WIDTHS` that the base model has; those that it leaves out stay out."""
     names = [name for name in WIDTHS if getattr(base, name) > 0]
     widths = np.array([WIDTHS[name] for name in names])
@@ -145,7 +147,7 @@ def fit_coefficients(runs: Mapping[str, Run], base: ServiceModel, chances: tuple
     return _moved(base, names, found.x - 1)
 
 
-def fit_scale(runs: Mapping[str, Run], base: ServiceModel, chances: tuple[int, ...]) -> ServiceModel:
+def fit_scale(runs: Mapping[str, EngineRun], base: ServiceModel, chances: tuple[int, ...]) -> ServiceModel:
     """One factor on all the base model's times."""
 
     def cost(log_scale: float) -> float:
@@ -167,7 +169,7 @@ def scaled(model: ServiceModel, factor: float) -> ServiceModel:
     return dataclasses.replace(model, **times)
 
 
-def _residuals(model: ServiceModel, run: Run, chances: tuple[int, ...]) -> list[float]:
+def _residuals(model: ServiceModel, run: EngineRun, chances: tuple[int, ...]) -> list[float]:
     """The run's errors, weighted, with squares that grow as soft L1 does."""
     weight = (1.0 if len(run) >= SMALL else 0.5) * (1.0 if run.clients() else OPEN_LOOP_WEIGHT)
     found = []

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from simulators.engine.kernel.event_loop import Kernel, Router
 from simulators.engine.kernel.layout import ARRIVAL, FINISH, FIRST, NEVER
-from simulators.engine.models.runs import Run
+from simulators.engine.models.runs import EngineRun
 from simulators.engine.models.service import PS_PER_S, ServiceModel
 
 MEASURES: Final = ("ttft_p50", "ttft_p95", "tpot", "e2e", "throughput")
@@ -24,7 +24,7 @@ ROUNDS: Final = 64
 Times = NDArray[np.float64]
 
 
-def simulate(model: ServiceModel, run: Run, key: int = 0) -> tuple[Times, Times, Times]:
+def simulate(model: ServiceModel, run: EngineRun, key: int = 0) -> tuple[Times, Times, Times]:
     """The run's requests on one replica: (arrival, TTFT, end-to-end time) of each, in seconds.
 
     An open loop keeps its recorded arrivals. In a closed loop of n clients the first n do, and each later request
@@ -58,24 +58,24 @@ def measures(arrival_s: Times, ttft_s: Times, e2e_s: Times, output: NDArray[np.i
     return found
 
 
-def recorded(run: Run) -> dict[str, float]:
+def recorded(run: EngineRun) -> dict[str, float]:
     """The measures of the run as it was recorded."""
     return measures(run.arrival_s, run.ttft_s, run.e2e_s, run.output)
 
 
-def log_errors(model: ServiceModel, run: Run, keys: tuple[int, ...]) -> dict[str, float]:
+def log_errors(model: ServiceModel, run: EngineRun, keys: tuple[int, ...]) -> dict[str, float]:
     """The logarithm of simulated over recorded for each measure, in the mean over the chances that `keys` give."""
     real = recorded(run)
     found = [measures(*simulate(model, run, key), run.output) for key in keys]
     return {m: math.log(math.fsum(f[m] for f in found) / len(found) / real[m]) for m in real}
 
 
-def errors(model: ServiceModel, runs: Mapping[str, Run], keys: tuple[int, ...]) -> dict[str, dict[str, float]]:
+def errors(model: ServiceModel, runs: Mapping[str, EngineRun], keys: tuple[int, ...]) -> dict[str, dict[str, float]]:
     """The error of each measure of each run, as a share of the recorded value."""
     return {name: {m: math.expm1(v) for m, v in log_errors(model, run, keys).items()} for name, run in runs.items()}
 
 
-def _replay(model: ServiceModel, run: Run, arrival_ps: NDArray[np.int64], key: int) -> NDArray[np.int64]:
+def _replay(model: ServiceModel, run: EngineRun, arrival_ps: NDArray[np.int64], key: int) -> NDArray[np.int64]:
     """The kernel's times of each request, the recorded arrivals given. Raises `ValueError` for one that cannot fit."""
     kernel = Kernel([model], Router(), seed=0, slots=len(run))
     kernel.start(kernel.add(0, key))

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 
 from simulators.engine.models.fit import WIDTHS, Calibration, Errors
 from simulators.engine.models.replay import MEASURES
-from simulators.engine.models.runs import Run
+from simulators.engine.models.runs import EngineRun
 from simulators.engine.models.service import ServiceModel
 
 TITLES: Final = {
@@ -29,7 +29,7 @@ def medians(errors: Errors) -> dict[str, float]:
     return {m: median(found) for m, found in by_measure.items() if found}
 
 
-def provenance(found: Calibration, runs: Mapping[str, Run], base: ServiceModel) -> str:
+def provenance(found: Calibration, runs: Mapping[str, EngineRun], base: ServiceModel) -> str:
     """Where the model's numbers come from, and how far they may be off."""
     requests = sum(map(len, runs.values()))
     text = f"Calibrated from {base.name} on {requests:,} requests in {len(runs)} runs ({', '.join(runs)})."
@@ -40,7 +40,7 @@ def provenance(found: Calibration, runs: Mapping[str, Run], base: ServiceModel) 
     return f"{text} Median absolute error over {len(found.held_out)} runs held back from the fit: {told}."
 
 
-def lines(found: Calibration, runs: Mapping[str, Run], base: ServiceModel) -> Iterator[str]:
+def lines(found: Calibration, runs: Mapping[str, EngineRun], base: ServiceModel) -> Iterator[str]:
     """The report for a terminal."""
     yield f"{found.model.name}, calibrated from {base.name}"
     for name in (n for n in WIDTHS if getattr(base, n) > 0):
@@ -73,7 +73,7 @@ def page(found: Calibration) -> str:
     return str(figure.to_html(include_plotlyjs=True, full_html=True))
 
 
-def _table(errors: Errors, runs: Mapping[str, Run]) -> Iterator[str]:
+def _table(errors: Errors, runs: Mapping[str, EngineRun]) -> Iterator[str]:
     width = max(map(len, [*errors, "median, absolute"]))
     yield f"  {'run':<{width}} requests" + "".join(f"{TITLES[m]:>12}" for m in MEASURES)
     for name, found in errors.items():

@@ -31,7 +31,7 @@ CLOSED_SHARE: Final = 0.9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Run:
+class EngineRun:
     """A recorded run, in order of arrival. Times in seconds, arrivals from the run's first."""
 
     name: str
@@ -44,9 +44,9 @@ class Run:
     def __len__(self) -> int:
         return len(self.arrival_s)
 
-    def part(self, first: int, end: int) -> Run:
+    def part(self, first: int, end: int) -> EngineRun:
         """The requests from number `first` to before `end`, as if nothing had come before them."""
-        return Run(
+        return EngineRun(
             self.name,
             self.arrival_s[first:end] - self.arrival_s[first],
             self.prompt[first:end],
@@ -70,7 +70,7 @@ class Run:
         return np.maximum(self.arrival_s[n:] - ends[: len(self) - n], 0.0)
 
 
-def read_runs(folder: Path) -> Mapping[str, Run]:
+def read_runs(folder: Path) -> Mapping[str, EngineRun]:
     """The runs recorded in `folder` by name, in the file's order. Raises `ConfigError` with every problem found."""
     path = next((p for p in (folder / "requests.csv", folder / "requests.csv.gz") if p.is_file()), None)
     if path is None:
@@ -89,10 +89,10 @@ def read_runs(folder: Path) -> Mapping[str, Run]:
     return {name: _run(name, np.array(found)) for name, found in rows.items()}
 
 
-def _run(name: str, table: NDArray[np.float64]) -> Run:
+def _run(name: str, table: NDArray[np.float64]) -> EngineRun:
     table = table[np.argsort(table[:, 0], kind="stable")]
     arrival, prompt, output, ttft, e2e = table.T
-    return Run(name, arrival - arrival[0], prompt.astype(np.int32), output.astype(np.int32), ttft, e2e)
+    return EngineRun(name, arrival - arrival[0], prompt.astype(np.int32), output.astype(np.int32), ttft, e2e)
 
 
 def _rows(path: Path, problems: list[Problem]) -> Iterator[tuple[str, tuple[float, ...]]]:

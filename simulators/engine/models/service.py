@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Final
 
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 
 PS_PER_S: Final = 10**12
 FS_PER_S: Final = 10**15
@@ -22,36 +22,53 @@ class ServiceModel:
     kernel's integers, within 64 bits.
     """
 
-    name: Annotated[str, Rule("Model, accelerator and engine, as the catalogue lists it.", example="llama-3.1-8b-h100")]
-    mem_base_s: Annotated[float, Rule("A step that memory bounds: constant part. Seconds.", ge=0, le=10)]
-    cmp_base_s: Annotated[float, Rule("A step that computing bounds: constant part. Seconds.", ge=0, le=10)]
-    cmp_token_s: Annotated[float, Rule("Computing-bound time per token. Seconds.", ge=0, le=0.1)]
-    kv_decode_s: Annotated[float, Rule("Time per KV token that decoding reads. Seconds.", ge=0, le=1e-4)]
-    kv_mixed_s: Annotated[float, Rule("The same in a step that also prefills. Seconds.", ge=0, le=1e-4)]
-    attn_pair_s: Annotated[float, Rule("Time per pair of tokens that prefill attends. Seconds.", ge=0, le=1e-7)]
-    kv_tokens: Annotated[int, Rule("KV-cache capacity. Tokens.", ge=1, le=1_000_000_000)]
-    max_seqs: Annotated[int, Rule("Requests that run at once (max_num_seqs).", ge=1, le=8192)] = 256
-    max_step_tokens: Annotated[int, Rule("Token budget of a step (max_num_batched_tokens).", ge=1, le=1_000_000)] = 2048
-    block_tokens: Annotated[int, Rule("Tokens of a KV-cache block.", ge=1, le=256)] = 16
-    mem_token_s: Annotated[float, Rule("Memory-bound time per token. Seconds.", ge=0, le=0.1)] = 0.0
-    cmp_seq_s: Annotated[float, Rule("Computing-bound time per sequence sampled. Seconds.", ge=0, le=0.1)] = 0.0
-    host_decode_s: Annotated[float, Rule("Host time to launch a pure decode step. Seconds.", ge=0, le=10)] = 0.0
-    host_graph_s: Annotated[float, Rule("Host time to launch a small mixed step. Seconds.", ge=0, le=10)] = 0.0
+    name: Annotated[
+        str, FieldMetadata("Model, accelerator and engine, as the catalogue lists it.", example="llama-3.1-8b-h100")
+    ]
+    mem_base_s: Annotated[float, FieldMetadata("A step that memory bounds: constant part. Seconds.", ge=0, le=10)]
+    cmp_base_s: Annotated[float, FieldMetadata("A step that computing bounds: constant part. Seconds.", ge=0, le=10)]
+    cmp_token_s: Annotated[float, FieldMetadata("Computing-bound time per token. Seconds.", ge=0, le=0.1)]
+    kv_decode_s: Annotated[float, FieldMetadata("Time per KV token that decoding reads. Seconds.", ge=0, le=1e-4)]
+    kv_mixed_s: Annotated[float, FieldMetadata("The same in a step that also prefills. Seconds.", ge=0, le=1e-4)]
+    attn_pair_s: Annotated[
+        float, FieldMetadata("Time per pair of tokens that prefill attends. Seconds.", ge=0, le=1e-7)
+    ]
+    kv_tokens: Annotated[int, FieldMetadata("KV-cache capacity. Tokens.", ge=1, le=1_000_000_000)]
+    max_seqs: Annotated[int, FieldMetadata("Requests that run at once (max_num_seqs).", ge=1, le=8192)] = 256
+    max_step_tokens: Annotated[
+        int, FieldMetadata("Token budget of a step (max_num_batched_tokens).", ge=1, le=1_000_000)
+    ] = 2048
+    block_tokens: Annotated[int, FieldMetadata("Tokens of a KV-cache block.", ge=1, le=256)] = 16
+    mem_token_s: Annotated[float, FieldMetadata("Memory-bound time per token. Seconds.", ge=0, le=0.1)] = 0.0
+    cmp_seq_s: Annotated[float, FieldMetadata("Computing-bound time per sequence sampled. Seconds.", ge=0, le=0.1)] = (
+        0.0
+    )
+    host_decode_s: Annotated[float, FieldMetadata("Host time to launch a pure decode step. Seconds.", ge=0, le=10)] = (
+        0.0
+    )
+    host_graph_s: Annotated[float, FieldMetadata("Host time to launch a small mixed step. Seconds.", ge=0, le=10)] = 0.0
     host_eager_s: Annotated[
-        float, Rule("Mean host time to launch a step too large for a CUDA graph. Seconds.", ge=0, le=1)
+        float, FieldMetadata("Mean host time to launch a step too large for a CUDA graph. Seconds.", ge=0, le=1)
     ] = 0.0
-    host_eager_sigma: Annotated[float, Rule("Log-normal spread of that. Share.", ge=0, le=2)] = 0.0
-    host_seq_s: Annotated[float, Rule("Host time per running sequence. Seconds.", ge=0, le=0.1)] = 0.0
-    graph_tokens: Annotated[int, Rule("Largest step that runs as a CUDA graph; 0: none is padded.", ge=0)] = 0
-    ingest_s: Annotated[float, Rule("From arrival until the scheduler can see a request. Seconds.", ge=0, le=10)] = 0.0
-    front_base_s: Annotated[float, Rule("Front end's time per step handed out. Seconds.", ge=0, le=10)] = 0.0
-    front_seq_s: Annotated[float, Rule("Front end's time per sequence handed out. Seconds.", ge=0, le=0.1)] = 0.0
-    pipelined: Annotated[bool, Rule("Whether a step is scheduled while the one before it still runs.")] = False
-    draft_tokens: Annotated[int, Rule("Speculative decoding: tokens drafted per step and sequence.", ge=0, le=64)] = 0
+    host_eager_sigma: Annotated[float, FieldMetadata("Log-normal spread of that. Share.", ge=0, le=2)] = 0.0
+    host_seq_s: Annotated[float, FieldMetadata("Host time per running sequence. Seconds.", ge=0, le=0.1)] = 0.0
+    graph_tokens: Annotated[int, FieldMetadata("Largest step that runs as a CUDA graph; 0: none is padded.", ge=0)] = 0
+    ingest_s: Annotated[
+        float, FieldMetadata("From arrival until the scheduler can see a request. Seconds.", ge=0, le=10)
+    ] = 0.0
+    front_base_s: Annotated[float, FieldMetadata("Front end's time per step handed out. Seconds.", ge=0, le=10)] = 0.0
+    front_seq_s: Annotated[float, FieldMetadata("Front end's time per sequence handed out. Seconds.", ge=0, le=0.1)] = (
+        0.0
+    )
+    pipelined: Annotated[bool, FieldMetadata("Whether a step is scheduled while the one before it still runs.")] = False
+    draft_tokens: Annotated[
+        int, FieldMetadata("Speculative decoding: tokens drafted per step and sequence.", ge=0, le=64)
+    ] = 0
     accepted_per_step: Annotated[
-        float, Rule("Speculative decoding: mean tokens that a decode step yields a sequence. Tokens.", ge=1, le=65)
+        float,
+        FieldMetadata("Speculative decoding: mean tokens that a decode step yields a sequence. Tokens.", ge=1, le=65),
     ] = 1.0
-    provenance: Annotated[str, Rule("Where the numbers come from, and how far they may be off.")] = ""
+    provenance: Annotated[str, FieldMetadata("Where the numbers come from, and how far they may be off.")] = ""
 
     @property
     def kv_blocks(self) -> int:

@@ -12,10 +12,10 @@ from scaler.ports import Misconfigured, OutOfCapacity
 from simulators.engine.models.service import PS_PER_S
 from simulators.experiments.invariants import check
 from simulators.experiments.oracle.sizes import BUCKET_S, Ints, Sizes
-from simulators.experiments.run import Progress, Run, Timeline, begin, ends_s
+from simulators.experiments.run import Progress, SimulationRun, Timeline, begin, ends_s
 from simulators.experiments.scenario import Case
 from simulators.world.infrastructure.pool import FleetPool
-from simulators.world.traffic.trace import Trace
+from simulators.world.traffic.trace import RequestTrace
 from simulators.world.world import World
 
 AHEAD: Final = 256
@@ -80,7 +80,9 @@ class _Planned:
             return  # draining nodes hold capacity for a while: the next act asks again
 
 
-def drive(case: Case, seed: int, trace: Trace, sizes: Sizes, progress: Progress = lambda _: None) -> Run:
+def drive(
+    case: Case, seed: int, trace: RequestTrace, sizes: Sizes, progress: Progress = lambda _: None
+) -> SimulationRun:
     """The run that a plan gives. The same case, seed, trace and plan give the same run, byte for byte."""
     world = begin(case, seed, trace)
     timeline = Timeline(case.scenario.epoch_s)
@@ -98,7 +100,7 @@ def drive(case: Case, seed: int, trace: Trace, sizes: Sizes, progress: Progress 
         now_ps = min(next_ps, noted_ps)
     world.run_until(end_ps)
     check(world)
-    return Run(case, seed, trace, world, timeline)
+    return SimulationRun(case, seed, trace, world, timeline)
 
 
 def _note(timeline: Timeline, world: World, case: Case, sizes: Sizes) -> None:

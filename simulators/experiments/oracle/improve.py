@@ -11,9 +11,9 @@ import numpy as np
 from policies.model import PoolName
 from simulators.engine.kernel import layout
 from simulators.experiments.oracle.apply_plan import BUCKET_PS
-from simulators.experiments.oracle.search import Search
+from simulators.experiments.oracle.search import PlanSearch
 from simulators.experiments.oracle.sizes import Ints, Sizes, Supply, bridged
-from simulators.experiments.run import Run
+from simulators.experiments.run import SimulationRun
 
 TRIMS: Final = 3
 """Times that replicas without work are looked for: each trim leaves less to find."""
@@ -21,7 +21,7 @@ PIECE: Final = 360
 """Buckets (an hour) that are taken away as one at most: the requests that may fail are spent where they save most."""
 
 
-def trim(search: Search, pools: list[Supply]) -> None:
+def trim(search: PlanSearch, pools: list[Supply]) -> None:
     """Give up replicas where there are fewer requests than replicas: some have nothing to do.
 
     Fewer starts are other nodes, with other lives: where that leaves work undone, the run that failed tells for how
@@ -37,7 +37,7 @@ def trim(search: Search, pools: list[Supply]) -> None:
         run = search.tried(sizes).run
 
 
-def _busy(sizes: Sizes, run: Run, pools: list[Supply]) -> Sizes:
+def _busy(sizes: Sizes, run: SimulationRun, pools: list[Supply]) -> Sizes:
     """No more replicas than a run had requests, but for gaps that are not worth a start."""
     left = _present(run, len(pools[0].load))
     fewer: Sizes = {}
@@ -50,7 +50,7 @@ def _busy(sizes: Sizes, run: Run, pools: list[Supply]) -> Sizes:
     return fewer
 
 
-def _present(run: Run, buckets: int) -> Ints:
+def _present(run: SimulationRun, buckets: int) -> Ints:
     """The requests that were in the world at some time of each bucket: from their arrival until they ended."""
     kernel = run.world.kernel
     times = kernel.times[: int(kernel.world[layout.ARRIVED])]
@@ -71,7 +71,7 @@ class Interval:
     use: float
 
 
-def remove(search: Search, pools: list[Supply]) -> None:
+def remove(search: PlanSearch, pools: list[Supply]) -> None:
     """Take away replica-intervals, those used least first: as many at once as go, fewer after a failure."""
     if search.best is None:
         return

@@ -11,12 +11,12 @@ from simulators.engine.models.integers import integers
 from simulators.engine.models.service import FS_PER_S, PS_PER_S, ServiceModel
 from simulators.experiments.scenario import Case
 from simulators.world.infrastructure.market import PoolOffer
-from simulators.world.traffic.trace import Floats, Trace
+from simulators.world.traffic.trace import Floats, RequestTrace
 
 HOUR_S: Final = 3600.0
 
 
-def work_s(model: ServiceModel, trace: Trace) -> Floats:
+def work_s(model: ServiceModel, trace: RequestTrace) -> Floats:
     """GPU time that each request takes however well it is batched: a lower bound of their sum, in seconds.
 
     A step takes ``max(mem, cmp) + attention + KV`` (docs/simulator.md). All but the constant part of `mem` or `cmp` is
@@ -38,7 +38,7 @@ def work_s(model: ServiceModel, trace: Trace) -> Floats:
     return np.asarray((max(found, key=lambda one: float(one.sum())) + rest) / PS_PER_S)
 
 
-def bound_usd(case: Case, seed: int, trace: Trace, end_s: float) -> float:
+def bound_usd(case: Case, seed: int, trace: RequestTrace, end_s: float) -> float:
     """What the run costs at the very least if the promised share of its requests is kept its promise until `end_s`.
 
     Only the cheapest requests of that share are served, each where it is cheapest, on replicas that are always full,

@@ -9,12 +9,12 @@ import numpy as np
 
 from simulators.experiments.oracle.improve import remove, trim
 from simulators.experiments.oracle.lower_bound import bound_usd
-from simulators.experiments.oracle.search import Search
+from simulators.experiments.oracle.search import PlanSearch
 from simulators.experiments.oracle.sizes import Supply, needed, static, supplies
 from simulators.experiments.results import usd
-from simulators.experiments.run import Progress, Run, ends_s
+from simulators.experiments.run import Progress, SimulationRun, ends_s
 from simulators.experiments.scenario import Case
-from simulators.world.traffic.trace import Trace
+from simulators.world.traffic.trace import RequestTrace
 
 SIMULATIONS: Final = 20
 """A day of one engine's requests takes some seconds: a minute for the whole plan."""
@@ -34,7 +34,7 @@ class SloUnreachable(Exception):
 class Oracle:
     """What the oracle found. `bound_usd` is what the promise costs at the very least, whoever keeps it and however."""
 
-    run: Run
+    run: SimulationRun
     cost_usd: float
     attainment: float
     bound_usd: float
@@ -44,7 +44,7 @@ class Oracle:
 
 
 def plan(
-    case: Case, seed: int, trace: Trace, progress: Progress = lambda _: None, *, simulations: int = SIMULATIONS
+    case: Case, seed: int, trace: RequestTrace, progress: Progress = lambda _: None, *, simulations: int = SIMULATIONS
 ) -> Oracle:
     """The cheapest run found that meets the scenario's promise, within a number of simulations (the smallest fixed size
     is found however many that takes).
@@ -53,7 +53,7 @@ def plan(
     """
     end_s = ends_s(case, trace)
     pools = supplies(case, seed, trace, end_s)
-    search = Search(case, seed, trace, simulations, progress)
+    search = PlanSearch(case, seed, trace, simulations, progress)
     replicas = _smallest_fixed(search, pools)
     utilization = _best_utilization(search, pools, replicas)
     trim(search, pools)
@@ -71,7 +71,7 @@ def plan(
     )
 
 
-def _smallest_fixed(search: Search, pools: list[Supply]) -> int:
+def _smallest_fixed(search: PlanSearch, pools: list[Supply]) -> int:
     """The smallest number of replicas that meets the promise if it never changes: bracketed, then halved."""
     allowed = search.case.workload.spec.max_replicas
     most = min(allowed, max(1, int(np.sum([pool.limit for pool in pools], axis=0).max())))
@@ -98,7 +98,7 @@ def _smallest_fixed(search: Search, pools: list[Supply]) -> int:
     return high
 
 
-def _best_utilization(search: Search, pools: list[Supply], replicas: int) -> float | None:
+def _best_utilization(search: PlanSearch, pools: list[Supply], replicas: int) -> float | None:
     """The highest utilization whose plan meets the promise, by halving on a logarithmic scale; None if none was found.
 
     At the lower end of the range the plan is nearly the fixed size, which meets it.

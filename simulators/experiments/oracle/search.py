@@ -6,31 +6,31 @@ from dataclasses import dataclass
 
 from simulators.experiments.oracle.apply_plan import drive
 from simulators.experiments.oracle.sizes import Sizes
-from simulators.experiments.results import Requests
-from simulators.experiments.run import Progress, Run
+from simulators.experiments.results import CountedRequests
+from simulators.experiments.run import Progress, SimulationRun
 from simulators.experiments.scenario import Case
-from simulators.world.traffic.trace import Trace
+from simulators.world.traffic.trace import RequestTrace
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class CarriedOutPlan:
     """A plan that has been carried out. `cost` is in cost units (`simulators.world.infrastructure.units`)."""
 
     sizes: Sizes
-    run: Run
+    run: SimulationRun
     attainment: float
     met: bool
     cost: int
 
 
-class Search:
+class PlanSearch:
     """Carries plans out, and keeps the cheapest one that meets the promise. `left` simulations may still be made."""
 
-    def __init__(self, case: Case, seed: int, trace: Trace, simulations: int, progress: Progress) -> None:
+    def __init__(self, case: Case, seed: int, trace: RequestTrace, simulations: int, progress: Progress) -> None:
         self.case, self.seed, self.trace = case, seed, trace
         self.left = self.allowed = simulations
         self.spent = 0
-        self.best: Tried | None = None
+        self.best: CarriedOutPlan | None = None
         self._progress = progress
         self._told: dict[bytes, tuple[bool, float]] = {}
 
@@ -44,14 +44,14 @@ class Search:
             self.tried(sizes)
         return self._told[_key(sizes)]
 
-    def tried(self, sizes: Sizes) -> Tried:
+    def tried(self, sizes: Sizes) -> CarriedOutPlan:
         """What comes of a plan."""
         run = drive(self.case, self.seed, self.trace, sizes, self._report)
         self.spent, self.left = self.spent + 1, self.left - 1
-        requests, world = Requests(run), run.world
+        requests, world = CountedRequests(run), run.world
         attainment = float(requests.met["all"].mean()) if len(requests) else 0.0
         cost = sum(pool.bill(world.now_ps, world.kernel.occupied_ps).total for pool in world.pools.values())
-        found = Tried(sizes, run, attainment, attainment >= self.case.scenario.slo.share, cost)
+        found = CarriedOutPlan(sizes, run, attainment, attainment >= self.case.scenario.slo.share, cost)
         if found.met and (self.best is None or cost < self.best.cost):
             self.best = found
         self._told[_key(sizes)] = found.met, attainment

@@ -17,7 +17,7 @@ from simulators.engine.models.service import PS_PER_S, ServiceModel
 from simulators.experiments.oracle.lower_bound import least_price_usd_per_hour, work_s
 from simulators.experiments.scenario import Case
 from simulators.world.infrastructure.market import PoolOffer
-from simulators.world.traffic.trace import Floats, Trace
+from simulators.world.traffic.trace import Floats, RequestTrace
 
 Ints = NDArray[np.int64]
 BUCKET_S: Final = 10.0
@@ -38,7 +38,7 @@ class Supply:
     start_buckets: int
 
 
-def supplies(case: Case, seed: int, trace: Trace, end_s: float) -> list[Supply]:
+def supplies(case: Case, seed: int, trace: RequestTrace, end_s: float) -> list[Supply]:
     """The workload's pools, those already paid first, then by what the whole trace would cost in them."""
     found: list[tuple[float, Supply]] = []
     buckets = int(np.ceil(end_s / BUCKET_S))
@@ -127,7 +127,7 @@ def _capacity(case: Case, seed: int, name: PoolName, offer: PoolOffer, buckets: 
     return np.minimum(total, UNLIMITED if offer.quota is None else offer.quota)
 
 
-def _load(case: Case, model: ServiceModel, trace: Trace, work: Floats, buckets: int) -> Floats:
+def _load(case: Case, model: ServiceModel, trace: RequestTrace, work: Floats, buckets: int) -> Floats:
     """The work of each bucket in replicas: a request's is spread over the time that it decodes, and over its slack."""
     slo, queue = case.scenario.slo, case.scenario.queue
     decode_s = (trace.output_tokens.astype(np.float64) - 1) * pace_s(model, slo.itl_s)

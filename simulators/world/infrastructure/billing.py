@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Final
 
-from policies.model.field_metadata import Rule
-from simulators.world.infrastructure.node_lifecycle import Node, State, Tier
+from policies.model.field_metadata import FieldMetadata
+from simulators.world.infrastructure.node_lifecycle import NodeState, SimulatedNode, Tier
 from simulators.world.infrastructure.units import micro_usd, to_ps
 
 
@@ -19,10 +19,12 @@ from simulators.world.infrastructure.units import micro_usd, to_ps
 class Billing:
     """How a node's time is charged. A node is charged from its request until it is gone."""
 
-    increment_s: Annotated[float, Rule("A run is charged in steps of this, rounded up. Seconds.", ge=0.001)] = 1.0
-    minimum_s: Annotated[float, Rule("No run is charged for less. Seconds.", ge=0)] = 60.0
+    increment_s: Annotated[
+        float, FieldMetadata("A run is charged in steps of this, rounded up. Seconds.", ge=0.001)
+    ] = 1.0
+    minimum_s: Annotated[float, FieldMetadata("No run is charged for less. Seconds.", ge=0)] = 60.0
     free_if_interrupted_within_s: Annotated[
-        float, Rule("A spot run that the cloud ends earlier than this is free. Seconds.", ge=0)
+        float, FieldMetadata("A spot run that the cloud ends earlier than this is free. Seconds.", ge=0)
     ] = 0.0
 
     def charged_ps(self, run_ps: int) -> int:
@@ -42,7 +44,7 @@ Engine, preemptible VM pricing). Azure: no such rule, and its pages disagree on 
 
 
 @dataclass(slots=True)
-class Ledger:
+class BillingLedger:
     """What a pool's nodes went through and what they cost, kept for the bill.
 
     Prices are micro-dollars per hour, by zone. `reserved` holds the nodes paid for in each zone whether used or not;
@@ -55,7 +57,7 @@ class Ledger:
     prices: list[int]
     disk_price: int = 0
     reserved: list[int] | None = None
-    nodes: list[Node] = field(default_factory=list)
+    nodes: list[SimulatedNode] = field(default_factory=list)
     limits: list[list[tuple[int, int | None]]] = field(default_factory=list)
 
 
@@ -94,7 +96,7 @@ class Bill:
 PARTS: Final = tuple(f.name for f in fields(Bill) if f.name not in {"pool", "market", "waived"})
 
 
-def bill(ledger: Ledger, now_ps: int, busy_ps: Callable[[int], int]) -> Bill:
+def bill(ledger: BillingLedger, now_ps: int, busy_ps: Callable[[int], int]) -> Bill:
     """The pool's bill up to now.
 
     `busy_ps` tells how long a replica has had at least one request outstanding, by its number. A node that still runs
@@ -112,32 +114,32 @@ def bill(ledger: Ledger, now_ps: int, busy_ps: Callable[[int], int]) -> Bill:
     return Bill(ledger.pool, ledger.market, **costs)
 
 
-def _parts(ledger: Ledger, node: Node, now_ps: int, busy_ps: Callable[[int], int]) -> dict[str, int]:
+def _parts(ledger: BillingLedger, node: SimulatedNode, now_ps: int, busy_ps: Callable[[int], int]) -> dict[str, int]:
     """The cost of the node's own time, by what it was for; a stopped node's is `disk`."""
-    times = dict.fromkeys(State, 0)
+    times = dict.fromkeys(NodeState, 0)
     for state, start_ps, end_ps in node.intervals(now_ps):
         times[state] += end_ps - start_ps
-    ready_ps, drained_ps = times[State.READY], times[State.DRAINING]
+    ready_ps, drained_ps = times[NodeState.READY], times[NodeState.DRAINING]
     # While it drains it has work, by definition: the rest of its busy time was before.
     used_ps = min(max(busy_ps(node.engine) - drained_ps, 0), ready_ps) if node.engine >= 0 else 0
-    stopped_ps = times[State.RESTING] if node.tier is Tier.STOPPED else 0
-    served = any(state is State.READY for _, state in node.moves)
+    stopped_ps = times[NodeState.RESTING] if node.tier is Tier.STOPPED else 0
+    served = any(state is NodeState.READY for _, state in node.moves)
     price = ledger.prices[node.zone]
     return {
         "used": price * used_ps,
         "idle": price * (ready_ps - used_ps),
-        "lost" if node.state is State.GONE and not served else "starting": price * times[State.STARTING],
+        "lost" if node.state is NodeState.GONE and not served else "starting": price * times[NodeState.STARTING],
         "draining": price * drained_ps,
-        "headroom": price * (times[State.PREPARING] + times[State.RESTING] - stopped_ps),
+        "headroom": price * (times[NodeState.PREPARING] + times[NodeState.RESTING] - stopped_ps),
         "disk": ledger.disk_price * stopped_ps,
     }
 
 
-def runs(node: Node, now_ps: int) -> list[tuple[int, int]]:
+def runs(node: SimulatedNode, now_ps: int) -> list[tuple[int, int]]:
     """From when to when the node's instance ran: once, or twice if it was stopped in between."""
     found: list[tuple[int, int]] = []
     for state, start_ps, end_ps in node.intervals(now_ps):
-        if state is State.RESTING and node.tier is Tier.STOPPED:
+        if state is NodeState.RESTING and node.tier is Tier.STOPPED:
             continue
         if found and found[-1][1] == start_ps and not _restarted(node, state):
             found[-1] = (found[-1][0], end_ps)
@@ -146,13 +148,13 @@ def runs(node: Node, now_ps: int) -> list[tuple[int, int]]:
     return found
 
 
-def _restarted(node: Node, state: State) -> bool:
+def _restarted(node: SimulatedNode, state: NodeState) -> bool:
     """Whether the node came into this state from being stopped."""
-    rested = any(s is State.RESTING for _, s in node.moves)
-    return node.tier is Tier.STOPPED and state is State.STARTING and rested
+    rested = any(s is NodeState.RESTING for _, s in node.moves)
+    return node.tier is Tier.STOPPED and state is NodeState.STARTING and rested
 
 
-def _add_charge(ledger: Ledger, node: Node, now_ps: int, parts: dict[str, int]) -> bool:
+def _add_charge(ledger: BillingLedger, node: SimulatedNode, now_ps: int, parts: dict[str, int]) -> bool:
     """Add what increment and minimum add; whether the cloud waives it all."""
     if ledger.reserved is not None:
         return False

@@ -8,7 +8,7 @@ from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
 
-class Due(IntEnum):
+class EventKind(IntEnum):
     """What comes due. Of things due at the same time, the first in this list comes first."""
 
     LOSS = 0  # the cloud takes a node, or it fails
@@ -23,12 +23,12 @@ class Due(IntEnum):
     FAIL = 9  # what found none for long enough is said to have failed
 
 
-class Entry(NamedTuple):
+class ScheduledEvent(NamedTuple):
     """One thing due: `subject` is a node's number, a zone's for WARN and CHANGE, 0 for RETRY and FAIL; `limit` is that
     zone's new capacity."""
 
     at_ps: int
-    due: Due
+    due: EventKind
     order: int
     subject: int
     limit: int | None = None
@@ -38,21 +38,21 @@ class Timetable:
     """Entries in order of time; those of the same time and kind in the order they were made."""
 
     def __init__(self) -> None:
-        self._entries: list[Entry] = []
+        self._entries: list[ScheduledEvent] = []
         self._made = 0
 
-    def add(self, at_ps: int, due: Due, subject: int, limit: int | None = None) -> None:
+    def add(self, at_ps: int, due: EventKind, subject: int, limit: int | None = None) -> None:
         self._made += 1
-        heapq.heappush(self._entries, Entry(at_ps, due, self._made, subject, limit))
+        heapq.heappush(self._entries, ScheduledEvent(at_ps, due, self._made, subject, limit))
 
-    def first(self) -> Entry | None:
+    def first(self) -> ScheduledEvent | None:
         return self._entries[0] if self._entries else None
 
-    def pop(self) -> Entry:
+    def pop(self) -> ScheduledEvent:
         return heapq.heappop(self._entries)
 
 
-class Kind(StrEnum):
+class NodeEventKind(StrEnum):
     """What happened to a node that was not asked for."""
 
     REBALANCE = "rebalance"  # the cloud recommends to move away
@@ -67,7 +67,7 @@ class FleetEvent:
     """One such event, for the report: when, which node where, and the requests it cut."""
 
     at_ps: int
-    kind: Kind
+    kind: NodeEventKind
     number: int
     zone: str
     cut: int = 0

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from simulators.world.infrastructure.billing import Ledger
-from simulators.world.infrastructure.events import Due, Entry, Kind
+from simulators.world.infrastructure.billing import BillingLedger
+from simulators.world.infrastructure.events import EventKind, NodeEventKind, ScheduledEvent
 from simulators.world.infrastructure.inventory import NOTICE, REBALANCE
-from simulators.world.infrastructure.node_lifecycle import Node
-from simulators.world.infrastructure.replicas import Replicas
+from simulators.world.infrastructure.node_lifecycle import SimulatedNode
+from simulators.world.infrastructure.replicas import PoolReplicas
 from simulators.world.infrastructure.units import to_ps
 from simulators.world.infrastructure.zones import taken
 
@@ -14,7 +14,7 @@ from simulators.world.infrastructure.zones import taken
 class Cloud:
     """The other side of a pool's market. It knows each zone's next change, and warns before it as the offer says."""
 
-    def __init__(self, replicas: Replicas, ledger: Ledger, seed: int) -> None:
+    def __init__(self, replicas: PoolReplicas, ledger: BillingLedger, seed: int) -> None:
         self._replicas, self._ledger, self._seed = replicas, ledger, seed
         self._offer, self._stock, self._timetable = replicas.offer, replicas.stock, replicas.timetable
         self._said = replicas.offer.said
@@ -24,40 +24,42 @@ class Cloud:
             self._offered(i, next(zone.supply)[1])
             self._look_ahead(i)
 
-    def watch(self, node: Node) -> None:
+    def watch(self, node: SimulatedNode) -> None:
         """The node runs from now on: its own end is settled by what was drawn for it."""
         life_ps = self._stock.life_ps(node)
         if life_ps is not None:
             now_ps = self._replicas.now_ps
             node.ends_ps = now_ps + life_ps
-            self._timetable.add(max(now_ps, node.ends_ps - self._lead_ps), Due.FATE, node.number)
+            self._timetable.add(max(now_ps, node.ends_ps - self._lead_ps), EventKind.FATE, node.number)
 
-    def doom(self, node: Node, at_ps: int) -> None:
+    def doom(self, node: SimulatedNode, at_ps: int) -> None:
         """The cloud will take the node at a time. It says so as long ahead as it does, or not at all."""
         if node.doomed_ps is not None and node.doomed_ps <= at_ps:
             return
         node.doomed_ps = at_ps
         self._stock.zones[node.zone].doomed[node.number] = None
-        self._timetable.add(at_ps, Due.LOSS, node.number)
+        self._timetable.add(at_ps, EventKind.LOSS, node.number)
         said, fate = self._said, self._stock.fate(node)
         if fate[NOTICE] >= said.missing_share:
-            self._announce(node, Due.NOTICE, at_ps, said.notice_s)
+            self._announce(node, EventKind.NOTICE, at_ps, said.notice_s)
         if fate[REBALANCE] >= said.rebalance_missing_share:
-            self._announce(node, Due.REBALANCE, at_ps, said.rebalance_s)
+            self._announce(node, EventKind.REBALANCE, at_ps, said.rebalance_s)
 
-    def _announce(self, node: Node, due: Due, loss_ps: int, ahead_s: float) -> None:
+    def _announce(self, node: SimulatedNode, due: EventKind, loss_ps: int, ahead_s: float) -> None:
         at_ps = loss_ps - to_ps(ahead_s)
         if ahead_s and at_ps >= self._replicas.now_ps:
             self._timetable.add(at_ps, due, node.number)
 
-    def do(self, entry: Entry) -> None:
+    def do(self, entry: ScheduledEvent) -> None:
         """What is due on the cloud's side: FATE, WARN, CHANGE or LOSS."""
-        if entry.due is Due.WARN:
+        if entry.due is EventKind.WARN:
             self._warn(entry.subject)
-        elif entry.due is Due.CHANGE:
+        elif entry.due is EventKind.CHANGE:
             self._change(entry.subject, entry.limit)
-        elif entry.due is Due.LOSS:
-            self._replicas.cut(self._stock.nodes[entry.subject], Kind.INTERRUPTED if self._takes else Kind.FAILED)
+        elif entry.due is EventKind.LOSS:
+            self._replicas.cut(
+                self._stock.nodes[entry.subject], NodeEventKind.INTERRUPTED if self._takes else NodeEventKind.FAILED
+            )
         else:
             node = self._stock.nodes[entry.subject]
             self.doom(node, node.ends_ps)
@@ -67,7 +69,7 @@ class Cloud:
         zone = self._stock.zones[i]
         zone.coming = next(zone.supply, None)
         if zone.coming is not None:
-            self._timetable.add(max(self._replicas.now_ps, zone.coming[0] - self._lead_ps), Due.WARN, i)
+            self._timetable.add(max(self._replicas.now_ps, zone.coming[0] - self._lead_ps), EventKind.WARN, i)
 
     def _warn(self, i: int) -> None:
         """The cloud settles whom it will take when a zone's capacity falls: of spot nodes only, others are kept."""
@@ -78,7 +80,7 @@ class Cloud:
         self._replicas.settle()
         for number in self._taken(i, zone.excess(limit) if self._takes else 0):
             self.doom(self._stock.nodes[number], at_ps)
-        self._timetable.add(at_ps, Due.CHANGE, i, limit)
+        self._timetable.add(at_ps, EventKind.CHANGE, i, limit)
         self._look_ahead(i)
 
     def _change(self, i: int, limit: int | None) -> None:
@@ -89,7 +91,7 @@ class Cloud:
         excess = max(0, len(zone.nodes) - limit) if self._takes and limit is not None else 0
         sooner = list(zone.doomed)[:excess]
         for number in [*sooner, *self._taken(i, excess - len(sooner))]:
-            self._replicas.cut(self._stock.nodes[number], Kind.INTERRUPTED)
+            self._replicas.cut(self._stock.nodes[number], NodeEventKind.INTERRUPTED)
 
     def _taken(self, i: int, count: int) -> list[int]:
         return taken(self._stock.zones[i], count, self._offer.reclaim, self._seed, self._ledger.pool) if count else []

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from simulators.world.infrastructure.billing import Bill, Ledger, runs
-from simulators.world.infrastructure.node_lifecycle import Node, State, Tier
+from simulators.world.infrastructure.billing import Bill, BillingLedger, runs
+from simulators.world.infrastructure.node_lifecycle import NodeState, SimulatedNode, Tier
 from simulators.world.infrastructure.pool import FleetPool
 
 
@@ -26,7 +26,7 @@ def problems(pool: FleetPool, bill: Bill, now_ps: int) -> Iterator[str]:
     ledger = pool.ledger
     for node in ledger.nodes:
         yield from _life_problems(node, now_ps)
-    live = sum(node.state in {State.STARTING, State.READY} for node in ledger.nodes)
+    live = sum(node.state in {NodeState.STARTING, NodeState.READY} for node in ledger.nodes)
     if pool.desired != live + pool.waiting:
         yield f"{pool.desired} replicas are desired, and {live} live and {pool.waiting} wait"
     if not 0 <= pool.failed <= pool.waiting:
@@ -36,17 +36,17 @@ def problems(pool: FleetPool, bill: Bill, now_ps: int) -> Iterator[str]:
     yield from _bill_problems(ledger, bill, now_ps)
 
 
-def _life_problems(node: Node, now_ps: int) -> Iterator[str]:
+def _life_problems(node: SimulatedNode, now_ps: int) -> Iterator[str]:
     times, states = [at for at, _ in node.moves], [state for _, state in node.moves]
     if not states or states != sorted(set(states)):
         yield f"node {node.number} went {' -> '.join(s.name for s in states)}"
     if times != sorted(times) or times[0] != node.born_ps or times[-1] > now_ps:
         yield f"node {node.number}, born at {node.born_ps} ps, moved at {times} ps, and it is {now_ps} ps"
-    if State.READY in states and node.engine < 0:
+    if NodeState.READY in states and node.engine < 0:
         yield f"node {node.number} was ready without an engine"
 
 
-def _capacity_problems(ledger: Ledger, zone: int, now_ps: int) -> Iterator[str]:
+def _capacity_problems(ledger: BillingLedger, zone: int, now_ps: int) -> Iterator[str]:
     """A sweep over births and ends in time; changes at one time count together.
 
     Spot nodes never exceed what their zone offers. Others are kept when it offers less, but none comes then.
@@ -57,7 +57,7 @@ def _capacity_problems(ledger: Ledger, zone: int, now_ps: int) -> Iterator[str]:
         ran = runs(node, now_ps) if node.zone == zone else []
         born.update(start_ps for start_ps, _ in ran)
         ended.update(end_ps for _, end_ps in ran)
-        if ran and node.state is not State.GONE and not node.stopped:
+        if ran and node.state is not NodeState.GONE and not node.stopped:
             ended[now_ps] -= 1  # the last run goes on
     limits = dict(ledger.limits[zone])
     held, limit = 0, limits[0]
@@ -68,11 +68,11 @@ def _capacity_problems(ledger: Ledger, zone: int, now_ps: int) -> Iterator[str]:
             yield f"zone {zone} held {held} nodes at {at_ps} ps, and offered {limit}"
 
 
-def _bill_problems(ledger: Ledger, bill: Bill, now_ps: int) -> Iterator[str]:
+def _bill_problems(ledger: BillingLedger, bill: Bill, now_ps: int) -> Iterator[str]:
     """The bill against the integral of price times nodes, without regard to states."""
     integral = 0
     for node in ledger.nodes:
-        end_ps = node.moves[-1][0] if node.state is State.GONE else now_ps
+        end_ps = node.moves[-1][0] if node.state is NodeState.GONE else now_ps
         ran = runs(node, now_ps)
         ran_ps = sum(end - start for start, end in ran)
         if any(end > end_ps for _, end in ran):

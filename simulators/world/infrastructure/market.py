@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from simulators.world.infrastructure import supply
 from simulators.world.infrastructure.billing import RULES, Billing
 from simulators.world.infrastructure.node_lifecycle import StartUp, Tier
 from simulators.world.infrastructure.pending import Failures
 from simulators.world.infrastructure.rng import stream
-from simulators.world.infrastructure.supply import Outages, Step, Supply, Trace
+from simulators.world.infrastructure.supply import Outages, Supply, SupplyStep, SupplyTrace
 from simulators.world.infrastructure.units import MICRO_PER_USD, micro_usd_per_hour
 
 Cloud = Literal["aws", "gcp", "azure"]
@@ -25,13 +25,15 @@ MAX_PRICE: Final = 100_000.0
 class Notices:
     """What a cloud says before it takes a spot node."""
 
-    notice_s: Annotated[float, Rule("An interruption is announced this long ahead; 0: never. Seconds.", ge=0)] = 0.0
-    missing_share: Annotated[float, Rule("Share of interruptions without that notice.", ge=0, le=1)] = 0.0
+    notice_s: Annotated[
+        float, FieldMetadata("An interruption is announced this long ahead; 0: never. Seconds.", ge=0)
+    ] = 0.0
+    missing_share: Annotated[float, FieldMetadata("Share of interruptions without that notice.", ge=0, le=1)] = 0.0
     rebalance_s: Annotated[
-        float, Rule("A rebalance recommendation comes this long ahead; 0: never. Seconds.", ge=0)
+        float, FieldMetadata("A rebalance recommendation comes this long ahead; 0: never. Seconds.", ge=0)
     ] = 0.0
     rebalance_missing_share: Annotated[
-        float, Rule("Share of interruptions without a rebalance recommendation.", ge=0, le=1)
+        float, FieldMetadata("Share of interruptions without a rebalance recommendation.", ge=0, le=1)
     ] = 0.0
 
     @property
@@ -61,17 +63,21 @@ at all, and AWS publishes neither figure, so that it is left out until `rebalanc
 class ZoneOffer:
     """What one zone offers: at most one of `steps`, `trace` and `outages` says how its capacity changes."""
 
-    capacity: Annotated[int | None, Rule("Nodes that may be had; null: no limit.", ge=0)] = None
+    capacity: Annotated[int | None, FieldMetadata("Nodes that may be had; null: no limit.", ge=0)] = None
     price_usd_per_hour: Annotated[
         float | None,
-        Rule("A node's price in this zone, where it differs from the pool's. USD per hour.", ge=0, le=MAX_PRICE),
+        FieldMetadata(
+            "A node's price in this zone, where it differs from the pool's. USD per hour.", ge=0, le=MAX_PRICE
+        ),
     ] = None
-    steps: Annotated[tuple[Step, ...], Rule("Capacity over time, from `capacity` on.")] = ()
-    trace: Annotated[Trace | None, Rule("Capacity as it was recorded.")] = None
-    outages: Annotated[Outages | None, Rule("`capacity` comes and goes by chance.")] = None
+    steps: Annotated[tuple[SupplyStep, ...], FieldMetadata("Capacity over time, from `capacity` on.")] = ()
+    trace: Annotated[SupplyTrace | None, FieldMetadata("Capacity as it was recorded.")] = None
+    outages: Annotated[Outages | None, FieldMetadata("`capacity` comes and goes by chance.")] = None
     losses_per_node_hour: Annotated[
         float,
-        Rule("Each node's own rate of being interrupted (spot) or failing (else). Per node and hour.", ge=0, le=3600),
+        FieldMetadata(
+            "Each node's own rate of being interrupted (spot) or failing (else). Per node and hour.", ge=0, le=3600
+        ),
     ] = 0.0
 
     def supply(self, rng_seed: int, entity: str, folder: Path) -> Supply:
@@ -99,13 +105,15 @@ class ZoneOffer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Headroom:
+class NodeHeadroom:
     """Nodes kept ahead of need, beside the pool's size. One that is taken is made up for by a new one."""
 
-    awake_spare: Annotated[int, Rule("Loaded and idle: serve at once. Nodes.", ge=0, le=100_000)] = 0
-    slept: Annotated[int, Rule("Loaded and put to sleep: serve after a wake. Nodes.", ge=0, le=100_000)] = 0
-    warm_node: Annotated[int, Rule("Node and image there: load the weights. Nodes.", ge=0, le=100_000)] = 0
-    stopped: Annotated[int, Rule("Stopped instances: disk paid, no capacity held. Nodes.", ge=0, le=100_000)] = 0
+    awake_spare: Annotated[int, FieldMetadata("Loaded and idle: serve at once. Nodes.", ge=0, le=100_000)] = 0
+    slept: Annotated[int, FieldMetadata("Loaded and put to sleep: serve after a wake. Nodes.", ge=0, le=100_000)] = 0
+    warm_node: Annotated[int, FieldMetadata("Node and image there: load the weights. Nodes.", ge=0, le=100_000)] = 0
+    stopped: Annotated[
+        int, FieldMetadata("Stopped instances: disk paid, no capacity held. Nodes.", ge=0, le=100_000)
+    ] = 0
 
     def counts(self) -> dict[Tier, int]:
         """Nodes wanted in each tier."""
@@ -121,68 +129,75 @@ class Headroom:
 class PoolOffer:
     """One pool of the simulated world: one replica a node, all of one kind."""
 
-    model: Annotated[str, Rule("The service model of its replicas.", example="llama-3.1-8b-h100")]
+    model: Annotated[str, FieldMetadata("The service model of its replicas.", example="llama-3.1-8b-h100")]
     price_usd_per_hour: Annotated[
         float | None,
-        Rule(
+        FieldMetadata(
             "A node's price; 0 is a price too. Null only if every zone has its own. USD per hour.",
             ge=0,
             le=MAX_PRICE,
             example=6.88,
         ),
     ]
-    market: Annotated[Literal["reserved", "on_demand", "spot"], Rule("How its nodes are bought.")] = "on_demand"
-    cloud: Annotated[Cloud, Rule("Whose rules hold for notices and bills, where they are not given.")] = "aws"
-    zones: Annotated[Mapping[str, ZoneOffer], Rule("What each zone offers, by name.")] = field(
+    market: Annotated[Literal["reserved", "on_demand", "spot"], FieldMetadata("How its nodes are bought.")] = (
+        "on_demand"
+    )
+    cloud: Annotated[Cloud, FieldMetadata("Whose rules hold for notices and bills, where they are not given.")] = "aws"
+    zones: Annotated[Mapping[str, ZoneOffer], FieldMetadata("What each zone offers, by name.")] = field(
         default_factory=lambda: {"zone-a": ZoneOffer()}
     )
     placement: Annotated[
         Literal["balanced", "ordered"],
-        Rule("Where a new node goes: the zone with the fewest of the pool's, or the first with room."),
+        FieldMetadata("Where a new node goes: the zone with the fewest of the pool's, or the first with room."),
     ] = "balanced"
-    quota: Annotated[int | None, Rule("Nodes the account may hold at once; null: no limit.", ge=0)] = None
+    quota: Annotated[int | None, FieldMetadata("Nodes the account may hold at once; null: no limit.", ge=0)] = None
     on_shortage: Annotated[
         Literal["wait", "refuse", "partial"],
-        Rule(
+        FieldMetadata(
             "Asked for more than can be had: take the write and wait for capacity (scaling groups, Kubernetes), refuse"
             " it whole, or grant a part and say so (EC2 LaunchInstances, instant fleets)."
         ),
     ] = "wait"
     failures: Annotated[
-        Failures | None, Rule("What is said later of replicas that wait for capacity; null: nothing, they wait.")
+        Failures | None,
+        FieldMetadata("What is said later of replicas that wait for capacity; null: nothing, they wait."),
     ] = None
     tells: Annotated[
         tuple[Literal["parts", "reserved"], ...],
-        Rule(
+        FieldMetadata(
             "What is told beside sizes, as clouds do: parts, the replicas by zone; reserved, how many a reservation"
             " holds."
         ),
     ] = ()
-    reclaim: Annotated[Literal["random", "newest"], Rule("Whom the cloud takes when a zone's capacity falls.")] = (
-        "random"
-    )
-    notices: Annotated[Notices | None, Rule("What is said before; null: the cloud's. Spot only.")] = None
+    reclaim: Annotated[
+        Literal["random", "newest"], FieldMetadata("Whom the cloud takes when a zone's capacity falls.")
+    ] = "random"
+    notices: Annotated[Notices | None, FieldMetadata("What is said before; null: the cloud's. Spot only.")] = None
     on_notice: Annotated[
         Literal["replace", "serve"],
-        Rule("At an interruption notice: drain the node and replace it at once, or serve on until it is cut."),
+        FieldMetadata("At an interruption notice: drain the node and replace it at once, or serve on until it is cut."),
     ] = "replace"
     on_rebalance: Annotated[
-        Literal["replace", "serve"], Rule("The same at a rebalance recommendation (AWS: CapacityRebalance).")
+        Literal["replace", "serve"], FieldMetadata("The same at a rebalance recommendation (AWS: CapacityRebalance).")
     ] = "serve"
-    replace: Annotated[bool, Rule("Whether the platform replaces a lost node by itself; else the pool shrinks.")] = True
+    replace: Annotated[
+        bool, FieldMetadata("Whether the platform replaces a lost node by itself; else the pool shrinks.")
+    ] = True
     scale_in: Annotated[
         Literal["least_loaded", "newest", "oldest"],
-        Rule("Which ready replica goes first; those that wait or start go before any."),
+        FieldMetadata("Which ready replica goes first; those that wait or start go before any."),
     ] = "least_loaded"
     grace_s: Annotated[
         float | None,
-        Rule("A drained replica's requests are cut after this; null: never, it finishes them all. Seconds.", ge=0),
+        FieldMetadata(
+            "A drained replica's requests are cut after this; null: never, it finishes them all. Seconds.", ge=0
+        ),
     ] = None
-    start_up: Annotated[StartUp, Rule("How long a replica takes to serve.")] = field(default_factory=StartUp)
-    headroom: Annotated[Headroom, Rule("Nodes kept ahead of need.")] = field(default_factory=Headroom)
-    billing: Annotated[Billing | None, Rule("How time becomes money; null: the cloud's rule.")] = None
+    start_up: Annotated[StartUp, FieldMetadata("How long a replica takes to serve.")] = field(default_factory=StartUp)
+    headroom: Annotated[NodeHeadroom, FieldMetadata("Nodes kept ahead of need.")] = field(default_factory=NodeHeadroom)
+    billing: Annotated[Billing | None, FieldMetadata("How time becomes money; null: the cloud's rule.")] = None
     disk_usd_per_hour: Annotated[
-        float | None, Rule("A stopped node's price; needed for stopped headroom. USD per hour.", ge=0)
+        float | None, FieldMetadata("A stopped node's price; needed for stopped headroom. USD per hour.", ge=0)
     ] = None
 
     @property

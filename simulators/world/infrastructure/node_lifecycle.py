@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Annotated, Final
 
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from simulators.world.infrastructure.units import to_ps
 
 
@@ -21,11 +21,11 @@ class Phase:
     """One phase of a start-up: log-normal by its median and the standard deviation of its logarithm."""
 
     median_s: Annotated[
-        float, Rule("Half of the starts take longer; 0: the phase is skipped. Seconds.", ge=0, le=86400)
+        float, FieldMetadata("Half of the starts take longer; 0: the phase is skipped. Seconds.", ge=0, le=86400)
     ]
-    sigma: Annotated[float, Rule("Spread: the p95 is exp(1.645 sigma) medians; 0: always the median.", ge=0, le=3)] = (
-        0.0
-    )
+    sigma: Annotated[
+        float, FieldMetadata("Spread: the p95 is exp(1.645 sigma) medians; 0: always the median.", ge=0, le=3)
+    ] = 0.0
 
     def ps(self, normal: float) -> int:
         """How long it takes for a standard normal draw. Picoseconds."""
@@ -49,37 +49,37 @@ class StartUp:
 
     node: Annotated[
         Phase,
-        Rule(
+        FieldMetadata(
             "Request to node ready. Default: a GPU node at once from the cloud's API serves 150 s (p50) and 420 s (p95)"
             " after the request, of which 45 s are the engine's."
         ),
     ] = NODE
     image: Annotated[
         Phase,
-        Rule("Pulling the engine's image. Default: GKE's 230 s for a GPU image; streamed it takes 20 s."),
+        FieldMetadata("Pulling the engine's image. Default: GKE's 230 s for a GPU image; streamed it takes 20 s."),
     ] = IMAGE
     weights: Annotated[
-        Phase, Rule("Weights to the GPU. Default: 33 s for 16 GB from a local disk, vLLM on an L40S.")
+        Phase, FieldMetadata("Weights to the GPU. Default: 33 s for 16 GB from a local disk, vLLM on an L40S.")
     ] = WEIGHTS
     compile: Annotated[
         Phase,
-        Rule(
+        FieldMetadata(
             "Compiling and capturing. Default: measured, vLLM 0.24 on an H100, engine init 79 s cold and 33 s with the"
             " compile cache warm (then set it to 0)."
         ),
     ] = COMPILE
     ready: Annotated[
         Phase,
-        Rule(
+        FieldMetadata(
             "The rest: imports, profiling, warm-up, health. Default: measured there, 22 s of imports and 31 s of init."
         ),
     ] = READY
     restart: Annotated[
         Phase,
-        Rule("A stopped instance to node ready. Default: a warm pool's stopped instance adds 40 to 90 s."),
+        FieldMetadata("A stopped instance to node ready. Default: a warm pool's stopped instance adds 40 to 90 s."),
     ] = RESTART
-    sleep: Annotated[Phase, Rule("Level-1 sleep of a loaded engine. Default: measured there, 11.2 s.")] = SLEEP
-    wake: Annotated[Phase, Rule("Waking from it. Default: measured there, 0.55 s.")] = WAKE
+    sleep: Annotated[Phase, FieldMetadata("Level-1 sleep of a loaded engine. Default: measured there, 11.2 s.")] = SLEEP
+    wake: Annotated[Phase, FieldMetadata("Waking from it. Default: measured there, 0.55 s.")] = WAKE
 
     def durations(self, normals: Sequence[float]) -> Mapping[str, int]:
         """How long each phase takes, for a row of standard normals, in picoseconds."""
@@ -141,7 +141,7 @@ def plan(durations: Mapping[str, int], phases: Sequence[str], start_ps: int) -> 
     return tuple(ends)
 
 
-class State(IntEnum):
+class NodeState(IntEnum):
     """A node's life only moves down this list."""
 
     PREPARING = 0  # on its way to rest in a tier
@@ -153,7 +153,7 @@ class State(IntEnum):
 
 
 @dataclass(slots=True)
-class Node:
+class SimulatedNode:
     """One node of a pool and the replica on it. `number` counts the pool's nodes; `engine` is the replica's number.
 
     `moves` says when it came into each state; `ends_ps` when it ends by its own rate of losses, -1 for never;
@@ -164,7 +164,7 @@ class Node:
     zone: int
     tier: Tier
     born_ps: int
-    moves: list[tuple[int, State]] = field(default_factory=list)
+    moves: list[tuple[int, NodeState]] = field(default_factory=list)
     plan: Plan = ()
     engine: int = -1
     ends_ps: int = -1
@@ -172,13 +172,13 @@ class Node:
     interrupted: bool = False
 
     @property
-    def state(self) -> State:
+    def state(self) -> NodeState:
         return self.moves[-1][1]
 
     @property
     def stopped(self) -> bool:
         """Whether its instance is stopped: it holds no capacity, and only its disk is paid."""
-        return self.tier is Tier.STOPPED and self.state is State.RESTING
+        return self.tier is Tier.STOPPED and self.state is NodeState.RESTING
 
     @property
     def due_ps(self) -> int:
@@ -187,24 +187,24 @@ class Node:
 
     def phase(self, now_ps: int) -> str | None:
         """The start-up phase it is in; None when it is in none."""
-        if self.state not in {State.PREPARING, State.STARTING}:
+        if self.state not in {NodeState.PREPARING, NodeState.STARTING}:
             return None
         return next((name for name, end_ps in self.plan if end_ps > now_ps), None)
 
-    def intervals(self, now_ps: int) -> Iterator[tuple[State, int, int]]:
+    def intervals(self, now_ps: int) -> Iterator[tuple[NodeState, int, int]]:
         """Each state it was in, from when to when, up to now."""
         ends = [at for at, _ in self.moves[1:]] + [now_ps]
         for (start_ps, state), end_ps in zip(self.moves, ends, strict=True):
-            if state is not State.GONE:
+            if state is not NodeState.GONE:
                 yield state, start_ps, end_ps
 
 
-def to_serve(node: Node, durations: Mapping[str, int], now_ps: int) -> Plan:
+def to_serve(node: SimulatedNode, durations: Mapping[str, int], now_ps: int) -> Plan:
     """What a node of the headroom has yet to do to serve, if it is taken now.
 
     One still being prepared goes on as if it had been meant to serve; one falling asleep sleeps, then wakes.
     """
-    if node.state is State.RESTING:
+    if node.state is NodeState.RESTING:
         return plan(durations, SERVE[node.tier], now_ps)
     direct = plan(durations, SERVE[Tier.COLD], node.born_ps)
     if direct[-1][1] > now_ps:

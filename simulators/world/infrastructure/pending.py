@@ -6,8 +6,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from policies.model.field_metadata import Rule
-from simulators.world.infrastructure.events import Due, Entry, Timetable
+from policies.model.field_metadata import FieldMetadata
+from simulators.world.infrastructure.events import EventKind, ScheduledEvent, Timetable
 from simulators.world.infrastructure.units import to_ps
 
 
@@ -16,18 +16,19 @@ class Failures:
     """How a platform that took a size says later that it cannot give it, and what it does then."""
 
     after_s: Annotated[
-        float, Rule("A replica that found no node for so long is said to have failed. Seconds.", gt=0, le=86400)
+        float,
+        FieldMetadata("A replica that found no node for so long is said to have failed. Seconds.", gt=0, le=86400),
     ] = 60.0
     then: Annotated[
         Literal["retry", "stay", "roll_back"],
-        Rule(
+        FieldMetadata(
             "What becomes of it: it is tried again every retry_s, and said again (groups of EC2 and Compute Engine); it"
             " stays as it is until more is asked for (AKS, scale sets); or the size goes back by it (EKS)."
         ),
     ] = "retry"
-    retry_s: Annotated[float, Rule("Between two tries. Seconds.", gt=0, le=86400)] = 60.0
+    retry_s: Annotated[float, FieldMetadata("Between two tries. Seconds.", gt=0, le=86400)] = 60.0
     quota: Annotated[
-        bool, Rule("Whether more than the quota too is taken and fails later; else such a write is refused.")
+        bool, FieldMetadata("Whether more than the quota too is taken and fails later; else such a write is refused.")
     ] = False
 
 
@@ -71,7 +72,7 @@ class Waiting:
         """So many more wait from now on."""
         self._since.extend([now_ps] * count)
         if count and self._failures is not None:
-            self._timetable.add(now_ps + self._after_ps, Due.FAIL, 0)
+            self._timetable.add(now_ps + self._after_ps, EventKind.FAIL, 0)
 
     def asked(self, count: int, now_ps: int) -> None:
         """So many more were asked for, by a write that was taken: with them is tried what had been left alone."""
@@ -113,11 +114,11 @@ class Waiting:
         self.failed += count
         if failures.then == "retry" and self._retry_ps is None:
             self._retry_ps = now_ps + to_ps(failures.retry_s)
-            self._timetable.add(self._retry_ps, Due.RETRY, 0)
+            self._timetable.add(self._retry_ps, EventKind.RETRY, 0)
         return 0
 
-    def stale(self, entry: Entry) -> bool:
+    def stale(self, entry: ScheduledEvent) -> bool:
         """Whether an entry of the timetable, FAIL or RETRY, is about nothing."""
-        if entry.due is Due.RETRY:
+        if entry.due is EventKind.RETRY:
             return not self.failed or self._retry_ps != entry.at_ps
         return not self._since or self._since[0] > entry.at_ps - self._after_ps

@@ -8,14 +8,14 @@ from pathlib import Path
 from policies.model import PoolStatus, Shortfall
 from scaler.config.checks import own_problems
 from scaler.ports import OutOfCapacity, OutOfQuota
-from simulators.world.infrastructure.billing import Bill, Ledger, bill
+from simulators.world.infrastructure.billing import Bill, BillingLedger, bill
 from simulators.world.infrastructure.engines import Engines
-from simulators.world.infrastructure.events import Due, Entry, FleetEvent, Kind
+from simulators.world.infrastructure.events import EventKind, FleetEvent, NodeEventKind, ScheduledEvent
 from simulators.world.infrastructure.interruptions import Cloud
 from simulators.world.infrastructure.inventory import Stock
 from simulators.world.infrastructure.market import PoolOffer
-from simulators.world.infrastructure.node_lifecycle import HEADROOM, SERVE, Node, State, Tier
-from simulators.world.infrastructure.replicas import Replicas
+from simulators.world.infrastructure.node_lifecycle import HEADROOM, SERVE, NodeState, SimulatedNode, Tier
+from simulators.world.infrastructure.replicas import PoolReplicas
 from simulators.world.infrastructure.units import micro_usd_per_hour, to_s
 from simulators.world.infrastructure.zones import Zone
 
@@ -49,7 +49,7 @@ class FleetPool:
         self.ledger = _ledger(name, offer)
         zones = [Zone(zone, z.supply(seed, f"{name}/{zone}", folder)) for zone, z in offer.zones.items()]
         self._stock = Stock(offer, zones, self.ledger, seed)
-        self._replicas = Replicas(offer, self._stock, engines, model)
+        self._replicas = PoolReplicas(offer, self._stock, engines, model)
         self._cloud = Cloud(self._replicas, self.ledger, seed)
         self._timetable = self._replicas.timetable
 
@@ -76,18 +76,18 @@ class FleetPool:
     def draining(self) -> int:
         """Replicas that finish their last requests."""
         self._replicas.settle()
-        return len(self._stock.members[State.DRAINING])
+        return len(self._stock.members[NodeState.DRAINING])
 
     def start_up_ps(self, number: int) -> int:
         """How long the node of a number takes from its request until it serves, with nothing prepared. Picoseconds."""
-        durations = self._stock.durations(Node(number, 0, Tier.COLD, 0))
+        durations = self._stock.durations(SimulatedNode(number, 0, Tier.COLD, 0))
         return sum(durations[phase] for phase in SERVE[Tier.COLD])
 
     def status(self, now_ps: int) -> PoolStatus:
         """The pool's size, as its platform tells it."""
         self.advance(now_ps)
         replicas = self._replicas
-        ready = len(self._stock.members[State.READY])
+        ready = len(self._stock.members[NodeState.READY])
         tells = self.offer.tells
         return PoolStatus(
             self.desired,
@@ -203,10 +203,10 @@ class FleetPool:
         for tier, wanted in self.headroom.items():
             self._level(tier, wanted)
 
-    def _fail(self, entry: Entry) -> None:
+    def _fail(self, entry: ScheduledEvent) -> None:
         """The platform tries again what failed, or gives up what it tried, once more has been looked for a node."""
         replicas = self._replicas
-        if entry.due is Due.RETRY:
+        if entry.due is EventKind.RETRY:
             replicas.waiting.retry(replicas.now_ps)
         self._fill()
         replicas.desired -= replicas.waiting.fail(replicas.now_ps, quota=not self._stock.within_quota)
@@ -220,7 +220,7 @@ class FleetPool:
         reason = quota if word.quota else f"no {offer.market} capacity in {', '.join(offer.zones)}"
         return Shortfall(self._epoch_s + to_s(word.at_ps), reason, word.quota)
 
-    def _obtain(self) -> Node | None:
+    def _obtain(self) -> SimulatedNode | None:
         """A node on its way to serve: out of the headroom, or a new one."""
         node = self._stock.take(self._replicas.now_ps)
         if node is None:
@@ -229,7 +229,7 @@ class FleetPool:
             self._cloud.watch(node)
         return node
 
-    def _launch(self, tier: Tier, *, made: bool = False) -> Node | None:
+    def _launch(self, tier: Tier, *, made: bool = False) -> SimulatedNode | None:
         node = self._stock.launch(tier, self._replicas.now_ps, made=made)
         if node is not None:
             self._cloud.watch(node)
@@ -240,47 +240,49 @@ class FleetPool:
         resting, preparing = self._stock.resting[tier], self._stock.preparing[tier]
         while len(resting) + len(preparing) > wanted:
             number = next(reversed(preparing or resting))
-            self._stock.move(self.ledger.nodes[number], State.GONE, self._replicas.now_ps)
+            self._stock.move(self.ledger.nodes[number], NodeState.GONE, self._replicas.now_ps)
         while len(resting) + len(preparing) < wanted:
             node = self._launch(tier)
             if node is None:
                 return
-            self._timetable.add(node.due_ps, Due.DONE, node.number)
+            self._timetable.add(node.due_ps, EventKind.DONE, node.number)
 
-    def _stale(self, entry: Entry) -> bool:
+    def _stale(self, entry: ScheduledEvent) -> bool:
         """Whether the node has moved on, so that the entry is about nothing."""
-        if entry.due in {Due.WARN, Due.CHANGE}:
+        if entry.due in {EventKind.WARN, EventKind.CHANGE}:
             return False
-        if entry.due in {Due.RETRY, Due.FAIL}:
+        if entry.due in {EventKind.RETRY, EventKind.FAIL}:
             return self._replicas.waiting.stale(entry)
         node = self.ledger.nodes[entry.subject]
-        if entry.due is Due.DONE:
-            return node.state not in {State.PREPARING, State.STARTING} or node.due_ps != entry.at_ps
-        if entry.due is Due.LOSS:
-            return node.state is State.GONE or node.doomed_ps != entry.at_ps
-        if entry.due is Due.DEADLINE:
-            return node.state is not State.DRAINING
+        if entry.due is EventKind.DONE:
+            return node.state not in {NodeState.PREPARING, NodeState.STARTING} or node.due_ps != entry.at_ps
+        if entry.due is EventKind.LOSS:
+            return node.state is NodeState.GONE or node.doomed_ps != entry.at_ps
+        if entry.due is EventKind.DEADLINE:
+            return node.state is not NodeState.DRAINING
         return node.number not in self._stock.zones[node.zone].nodes
 
-    def _do(self, entry: Entry) -> None:
-        if entry.due <= Due.FATE:
+    def _do(self, entry: ScheduledEvent) -> None:
+        if entry.due <= EventKind.FATE:
             self._cloud.do(entry)
             return
-        if entry.due in {Due.RETRY, Due.FAIL}:
+        if entry.due in {EventKind.RETRY, EventKind.FAIL}:
             self._fail(entry)
             return
         node = self.ledger.nodes[entry.subject]
-        if entry.due is Due.DONE:
+        if entry.due is EventKind.DONE:
             self._replicas.done(node)
-        elif entry.due is Due.DEADLINE:
-            self._replicas.cut(node, Kind.CUT)
+        elif entry.due is EventKind.DEADLINE:
+            self._replicas.cut(node, NodeEventKind.CUT)
         else:
-            self._replicas.warned(node, Kind.NOTICE if entry.due is Due.NOTICE else Kind.REBALANCE)
+            self._replicas.warned(
+                node, NodeEventKind.NOTICE if entry.due is EventKind.NOTICE else NodeEventKind.REBALANCE
+            )
 
 
-def _ledger(name: str, offer: PoolOffer) -> Ledger:
+def _ledger(name: str, offer: PoolOffer) -> BillingLedger:
     zones = offer.zones
-    return Ledger(
+    return BillingLedger(
         pool=name,
         market=offer.market,
         rule=offer.rule,

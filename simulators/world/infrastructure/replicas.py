@@ -6,17 +6,17 @@ from collections import Counter
 
 from policies.model import Part
 from simulators.world.infrastructure.engines import Engines
-from simulators.world.infrastructure.events import Due, FleetEvent, Kind, Timetable
+from simulators.world.infrastructure.events import EventKind, FleetEvent, NodeEventKind, Timetable
 from simulators.world.infrastructure.inventory import KEY, KEYS, Stock
 from simulators.world.infrastructure.market import PoolOffer
-from simulators.world.infrastructure.node_lifecycle import Node, State
+from simulators.world.infrastructure.node_lifecycle import NodeState, SimulatedNode
 from simulators.world.infrastructure.pending import Waiting
 from simulators.world.infrastructure.units import to_ps
 
-LIVE = (State.STARTING, State.READY)
+LIVE = (NodeState.STARTING, NodeState.READY)
 
 
-class Replicas:
+class PoolReplicas:
     """The replicas of one pool, and how many are wanted. `now_ps` is the present; `model` the engines' number of it.
 
     `waiting` are those that have no node yet; `taken` counts the replicas that left without being asked; `announced`
@@ -34,44 +34,44 @@ class Replicas:
         self.waiting = Waiting(offer.failures, self.timetable)
         self._engines, self._model = engines, model
 
-    def start(self, node: Node) -> None:
+    def start(self, node: SimulatedNode) -> None:
         """The node serves when its plan is done: now, if there is nothing to do."""
         if node.due_ps <= self.now_ps:
             self.serve(node)
         else:
-            self.timetable.add(node.due_ps, Due.DONE, node.number)
+            self.timetable.add(node.due_ps, EventKind.DONE, node.number)
 
-    def serve(self, node: Node) -> None:
+    def serve(self, node: SimulatedNode) -> None:
         """The node is ready: its engine takes requests."""
         node.engine = self._engines.add(self._model, int(self.stock.fate(node)[KEY] * KEYS))
         self._engines.start(node.engine)
-        self.stock.move(node, State.READY, self.now_ps)
+        self.stock.move(node, NodeState.READY, self.now_ps)
 
-    def done(self, node: Node) -> None:
+    def done(self, node: SimulatedNode) -> None:
         """The last phase of the node's plan is over."""
-        if node.state is State.PREPARING:
-            self.stock.move(node, State.RESTING, self.now_ps)
+        if node.state is NodeState.PREPARING:
+            self.stock.move(node, NodeState.RESTING, self.now_ps)
         else:
             self.serve(node)
 
-    def drain(self, node: Node) -> None:
+    def drain(self, node: SimulatedNode) -> None:
         """The node takes no more requests; it is gone when it has none, or when its grace is over."""
         self._engines.drain(node.engine)
-        self.stock.move(node, State.DRAINING, self.now_ps)
+        self.stock.move(node, NodeState.DRAINING, self.now_ps)
         if not self._emptied(node) and self.offer.grace_s is not None:
-            self.timetable.add(self.now_ps + to_ps(self.offer.grace_s), Due.DEADLINE, node.number)
+            self.timetable.add(self.now_ps + to_ps(self.offer.grace_s), EventKind.DEADLINE, node.number)
 
     @property
     def doomed(self) -> int:
         """Ready replicas whose nodes the cloud said it will take."""
-        return sum(self.stock.nodes[number].state is State.READY for number in self.announced)
+        return sum(self.stock.nodes[number].state is NodeState.READY for number in self.announced)
 
     def parts(self) -> tuple[Part, ...]:
         """The replicas that have a node, by zone; zones without any are left out."""
         stock, nodes = self.stock, self.stock.nodes
-        ready = Counter(nodes[number].zone for number in stock.members[State.READY])
-        pending = Counter(nodes[number].zone for number in stock.members[State.STARTING])
-        doomed = Counter(nodes[n].zone for n in self.announced if nodes[n].state is State.READY)
+        ready = Counter(nodes[number].zone for number in stock.members[NodeState.READY])
+        pending = Counter(nodes[number].zone for number in stock.members[NodeState.STARTING])
+        doomed = Counter(nodes[n].zone for n in self.announced if nodes[n].state is NodeState.READY)
         return tuple(
             Part(zone.name, self.offer.market, ready[i], pending[i], doomed[i])
             for i, zone in enumerate(stock.zones)
@@ -80,42 +80,42 @@ class Replicas:
 
     def settle(self) -> None:
         """See which draining replicas are empty: their nodes went when they became so."""
-        for number in list(self.stock.members[State.DRAINING]):
+        for number in list(self.stock.members[NodeState.DRAINING]):
             self._emptied(self.stock.nodes[number])
 
-    def _emptied(self, node: Node) -> bool:
+    def _emptied(self, node: SimulatedNode) -> bool:
         at_ps = self._engines.emptied_ps(node.engine)
         if at_ps >= 0:
-            self.stock.move(node, State.GONE, at_ps)
+            self.stock.move(node, NodeState.GONE, at_ps)
         return at_ps >= 0
 
-    def cut(self, node: Node, kind: Kind) -> None:
+    def cut(self, node: SimulatedNode, kind: NodeEventKind) -> None:
         """The node ends now, with all that it serves."""
-        if node.state is State.DRAINING and self._emptied(node):
+        if node.state is NodeState.DRAINING and self._emptied(node):
             return
         live = node.state in LIVE
-        lost = self._engines.kill(node.engine) if node.state in {State.READY, State.DRAINING} else 0
-        node.interrupted = kind is Kind.INTERRUPTED
+        lost = self._engines.kill(node.engine) if node.state in {NodeState.READY, NodeState.DRAINING} else 0
+        node.interrupted = kind is NodeEventKind.INTERRUPTED
         self._tell(node, kind, lost)
-        self.stock.move(node, State.GONE, self.now_ps)
+        self.stock.move(node, NodeState.GONE, self.now_ps)
         self.announced.pop(node.number, None)
         if live:
             self._make_up()
 
-    def warned(self, node: Node, kind: Kind) -> None:
+    def warned(self, node: SimulatedNode, kind: NodeEventKind) -> None:
         """The cloud said that it will take the node, or may: leave it, or serve on, as the offer says."""
         self._tell(node, kind)
-        action = self.offer.on_notice if kind is Kind.NOTICE else self.offer.on_rebalance
-        if node.state is State.DRAINING:
+        action = self.offer.on_notice if kind is NodeEventKind.NOTICE else self.offer.on_rebalance
+        if node.state is NodeState.DRAINING:
             return
         if action == "serve":
             self.announced[node.number] = None
             return
         live = node.state in LIVE
-        if node.state is State.READY:
+        if node.state is NodeState.READY:
             self.drain(node)
         else:
-            self.stock.move(node, State.GONE, self.now_ps)
+            self.stock.move(node, NodeState.GONE, self.now_ps)
         if live:
             self._make_up()
 
@@ -127,7 +127,7 @@ class Replicas:
         else:
             self.desired -= 1
 
-    def _tell(self, node: Node, kind: Kind, cut: int = 0) -> None:
+    def _tell(self, node: SimulatedNode, kind: NodeEventKind, cut: int = 0) -> None:
         self.events.append(FleetEvent(self.now_ps, kind, node.number, self.stock.zones[node.zone].name, cut))
 
     def dismiss(self, count: int) -> None:
@@ -135,7 +135,7 @@ class Replicas:
         self.desired -= count
         count -= self.waiting.drop(count)
         while count and (node := self.stock.last_to_start()) is not None:
-            self.stock.move(node, State.GONE, self.now_ps)
+            self.stock.move(node, NodeState.GONE, self.now_ps)
             count -= 1
         for number in self._victims(count):
             self.drain(self.stock.nodes[number])

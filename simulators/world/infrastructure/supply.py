@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from simulators.world.infrastructure.node_lifecycle import Phase
 from simulators.world.infrastructure.units import to_ps
 
@@ -22,24 +22,24 @@ Supply = Iterator[tuple[int, int | None]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class SupplyStep:
     """From a time on, a number of nodes."""
 
-    at_s: Annotated[float, Rule("From the world's start. Seconds.", ge=0, example=3600.0)]
-    nodes: Annotated[int, Rule("Nodes offered from then on.", ge=0, example=4)]
+    at_s: Annotated[float, FieldMetadata("From the world's start. Seconds.", ge=0, example=3600.0)]
+    nodes: Annotated[int, FieldMetadata("Nodes offered from then on.", ge=0, example=4)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trace:
+class SupplyTrace:
     """A recorded number of nodes: JSON ``{"metadata": {"gap_seconds": G}, "data": [n, ...]}``, a value each G seconds.
 
     The format of the SkyPilot spot traces and the SpotHedge artifact.
     """
 
-    file: Annotated[str, Rule("The trace, beside the scenario's file.", example="spot/us-east-2a.json")]
-    start_s: Annotated[float, Rule("Where in the trace the world starts. Seconds.", ge=0)] = 0.0
-    scale: Annotated[float, Rule("Factor on the nodes; parts of a node are dropped.", gt=0)] = 1.0
-    repeat: Annotated[bool, Rule("After its end start over; otherwise the last value stays.")] = True
+    file: Annotated[str, FieldMetadata("The trace, beside the scenario's file.", example="spot/us-east-2a.json")]
+    start_s: Annotated[float, FieldMetadata("Where in the trace the world starts. Seconds.", ge=0)] = 0.0
+    scale: Annotated[float, FieldMetadata("Factor on the nodes; parts of a node are dropped.", gt=0)] = 1.0
+    repeat: Annotated[bool, FieldMetadata("After its end start over; otherwise the last value stays.")] = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,10 +50,10 @@ class Outages:
     of about an hour with a mean 3 times that. Up-times are too heavy-tailed for a constant rate.
     """
 
-    up: Annotated[Phase, Rule("How long it is available. Seconds.")] = field(
+    up: Annotated[Phase, FieldMetadata("How long it is available. Seconds.")] = field(
         default_factory=lambda: Phase(median_s=3600.0, sigma=1.5)
     )
-    down: Annotated[Phase, Rule("How long it is not. Seconds.")] = field(
+    down: Annotated[Phase, FieldMetadata("How long it is not. Seconds.")] = field(
         default_factory=lambda: Phase(median_s=2025.0, sigma=1.5)
     )
 
@@ -74,7 +74,7 @@ def constant(nodes: int | None) -> Supply:
     yield 0, nodes
 
 
-def stepped(first: int | None, steps: Sequence[Step]) -> Supply:
+def stepped(first: int | None, steps: Sequence[SupplyStep]) -> Supply:
     """`first`, then each step."""
     if not steps or steps[0].at_s > 0:
         yield 0, first
@@ -92,7 +92,7 @@ def with_outages(nodes: int | None, outages: Outages, rng: np.random.Generator) 
         at_ps += max(1, outages.down.ps(rng.standard_normal()))
 
 
-def replayed(trace: Trace, folder: Path) -> Supply:
+def replayed(trace: SupplyTrace, folder: Path) -> Supply:
     """The trace from its start offset on, changes only. Raises `ValueError` naming file, key and value."""
     gap_s, data = read(folder / trace.file)
     factor = Fraction(str(trace.scale))

@@ -11,7 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from scaler.config.problems import shown
-from simulators.world.traffic.trace import LEAST, MAX_ARRIVAL_S, MAX_TOKENS, Floats, Ints, Trace, TraceError, ordered
+from simulators.world.traffic.trace import (
+    LEAST,
+    MAX_ARRIVAL_S,
+    MAX_TOKENS,
+    Floats,
+    Ints,
+    RequestTrace,
+    TraceError,
+    ordered,
+)
 
 MAX_TOLD: Final = 5
 """Bad rows told one by one; the rest are counted."""
@@ -96,7 +105,7 @@ class Cleaner:
             over = rows.tokens["cached_tokens"] >= rows.tokens["prompt_tokens"]
             yield "cached_tokens", "must be below the prompt's tokens", over
 
-    def trace(self, name: str, origin: str) -> Trace:
+    def trace(self, name: str, origin: str) -> RequestTrace:
         """What all the rows make. Raises `TraceError` when some were bad and are not to be skipped, or none is left."""
         if self._bad and not self._skip_bad:
             more = f"\n... and {self._bad - len(self._problems)} more" if self._bad > len(self._problems) else ""

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from simulators.world.traffic.trace import Floats, Ints, Trace
+from simulators.world.traffic.trace import Floats, Ints, RequestTrace
 
 MINUTE_S: Final = 60.0
 HOUR_S: Final = 3600.0
@@ -54,7 +54,7 @@ class Description:
         return asdict(self)
 
 
-def describe(trace: Trace) -> Description:
+def describe(trace: RequestTrace) -> Description:
     """The figures of a trace."""
     span_s = float(trace.arrival_s[-1] - trace.arrival_s[0]) if len(trace) else 0.0
     minutes = whole_bins(trace.arrival_s, MINUTE_S)
@@ -112,7 +112,7 @@ def _lengths(tokens: Ints) -> dict[str, float]:
     return {"mean": float(tokens.mean())} | dict(zip(QUANTILES, map(float, values), strict=True))
 
 
-def _cached_share(trace: Trace) -> float | None:
+def _cached_share(trace: RequestTrace) -> float | None:
     if trace.cached_tokens is None or not len(trace):
         return None
     return float(trace.cached_tokens.sum(dtype=np.int64) / trace.prompt_tokens.sum(dtype=np.int64))
@@ -128,7 +128,7 @@ def _hourly(arrival_s: Floats) -> tuple[float, ...] | None:
     return tuple(float(n) for n in hours / (days * HOUR_S))
 
 
-def lines(description: Description, trace: Trace) -> list[str]:
+def lines(description: Description, trace: RequestTrace) -> list[str]:
     """The figures in words, with the rate drawn as a line of bars."""
     d = description
     said = [
@@ -153,7 +153,7 @@ def lines(description: Description, trace: Trace) -> list[str]:
     return said
 
 
-def rate_bins(trace: Trace, count: int) -> tuple[Floats, Floats]:
+def rate_bins(trace: RequestTrace, count: int) -> tuple[Floats, Floats]:
     """The trace's time in `count` equal bins: their edges, and the rate in each. Requests a second."""
     edges = np.linspace(0.0, max(trace.duration_s, 1e-3), count + 1)
     counts = np.diff(np.searchsorted(trace.arrival_s, edges[:-1]), append=0)

@@ -17,14 +17,14 @@ from typing import Annotated, Any, Final, Protocol
 
 import numpy as np
 
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from simulators.experiments.spec_loader import Chosen
 from simulators.world.traffic.arrivals import arrivals
-from simulators.world.traffic.formats.options import Options
+from simulators.world.traffic.formats.options import ReadOptions
 from simulators.world.traffic.lengths import Lengths
 from simulators.world.traffic.readers import read
 from simulators.world.traffic.rng import RngFor, within
-from simulators.world.traffic.trace import MAX_ARRIVAL_S, Floats, Ints, Trace, joined
+from simulators.world.traffic.trace import MAX_ARRIVAL_S, Floats, Ints, RequestTrace, joined
 
 CHUNK_S: Final = 600.0
 """Whatever is drawn is drawn for so long at once; gaps of the arrival process do not reach across chunks."""
@@ -42,7 +42,7 @@ GENERATORS: Final[Mapping[str, str]] = {
     "poisson": "simulators.world.traffic.shapes:Poisson",
     "ramp": "simulators.world.traffic.shapes:Ramp",
     "rates": "simulators.world.traffic.shapes:Rates",
-    "steps": "simulators.world.traffic.shapes:Steps",
+    "steps": "simulators.world.traffic.shapes:RateSteps",
     "trace": "simulators.world.traffic.generate:TraceFile",
 }
 """Every generator by its kind, resolved on use."""
@@ -50,7 +50,7 @@ GENERATORS: Final[Mapping[str, str]] = {
 
 Duration = Annotated[
     float | None,
-    Rule(
+    FieldMetadata(
         "How long it goes on where no end is asked for; null: as long as its file, or its longest client, or an hour."
         " Seconds.",
         gt=0,
@@ -72,7 +72,7 @@ class Generator(Protocol):
         """The rate expected at times since the start. Requests a second."""
         ...
 
-    def requests(self, rng_for: RngFor, since_s: float = 0.0, until_s: float | None = None) -> Trace:
+    def requests(self, rng_for: RngFor, since_s: float = 0.0, until_s: float | None = None) -> RequestTrace:
         """The requests from `since_s` on and before `until_s` (None: the generator's own end), at their own times.
 
         Deterministic: joined spans that touch equal the span over both.
@@ -87,16 +87,18 @@ class Synthetic(ABC):
     duration_s: Duration = None
     gap_cv: Annotated[
         float,
-        Rule("Coefficient of variation of gaps at constant rate: 1 is Poisson, 0 even, more is bursty.", ge=0, le=30),
+        FieldMetadata(
+            "Coefficient of variation of gaps at constant rate: 1 is Poisson, 0 even, more is bursty.", ge=0, le=30
+        ),
     ] = 1.0
-    prompt: Annotated[Lengths, Rule("Tokens of a prompt.")] = field(
+    prompt: Annotated[Lengths, FieldMetadata("Tokens of a prompt.")] = field(
         default_factory=lambda: Lengths(mean_tokens=1000.0, cv=1.0)
     )
-    output: Annotated[Lengths, Rule("Tokens of an output.")] = field(
+    output: Annotated[Lengths, FieldMetadata("Tokens of an output.")] = field(
         default_factory=lambda: Lengths(mean_tokens=200.0, cv=1.0, max_tokens=8192)
     )
     lengths_like: Annotated[
-        str | None, Rule("Trace file to draw pairs of prompt and output from instead.", example="chat.csv.gz")
+        str | None, FieldMetadata("Trace file to draw pairs of prompt and output from instead.", example="chat.csv.gz")
     ] = None
 
     @property
@@ -112,20 +114,20 @@ class Synthetic(ABC):
         """The rate at times since the start as chance has it; where chance does not touch it, the expected one."""
         return self.rate_rps(t_s)
 
-    def requests(self, rng_for: RngFor, since_s: float = 0.0, until_s: float | None = None) -> Trace:
+    def requests(self, rng_for: RngFor, since_s: float = 0.0, until_s: float | None = None) -> RequestTrace:
         """See `Generator.requests`."""
         end_s = self.length_s if until_s is None else until_s
         chunks = range(math.floor(since_s / CHUNK_S), math.ceil(end_s / CHUNK_S))
         made = joined([self._chunk(rng_for, k) for k in chunks], kind_of(self), repr(self))
         return made.between(since_s, end_s)
 
-    def _chunk(self, rng_for: RngFor, number: int) -> Trace:
+    def _chunk(self, rng_for: RngFor, number: int) -> RequestTrace:
         """All of one chunk's requests."""
         edges = number * CHUNK_S + np.arange(0.0, CHUNK_S + STEP_S, STEP_S)
         rates = np.round(self.drawn_rps(edges[:-1] + STEP_S / 2, rng_for), 6)
         times = arrivals(edges, rates, self.gap_cv, rng_for(f"arrivals/{number}"))
         prompt, output = self._lengths(rng_for, number, len(times))
-        return Trace(times, prompt, output)
+        return RequestTrace(times, prompt, output)
 
     def _lengths(self, rng_for: RngFor, number: int, count: int) -> tuple[Ints, Ints]:
         if self.lengths_like is not None:
@@ -141,7 +143,9 @@ class Mix:
     """Clients, each with traffic of its own, all at once; the trace tells who sent what."""
 
     clients: Annotated[
-        Mapping[str, Any], Chosen(GENERATORS), Rule("Their generators, by name.", example={"chat": {"kind": "poisson"}})
+        Mapping[str, Any],
+        Chosen(GENERATORS),
+        FieldMetadata("Their generators, by name.", example={"chat": {"kind": "poisson"}}),
     ]
     duration_s: Duration = None
 
@@ -159,7 +163,7 @@ class Mix:
         """The sum of the clients' rates."""
         return np.asarray(np.sum([client.rate_rps(t_s) for client in self.clients.values()], axis=0), np.float64)
 
-    def requests(self, rng_for: RngFor, since_s: float = 0.0, until_s: float | None = None) -> Trace:
+    def requests(self, rng_for: RngFor, since_s: float = 0.0, until_s: float | None = None) -> RequestTrace:
         """See `Generator.requests`. `client` numbers the clients in the order given."""
         end_s = self.length_s if until_s is None else until_s
         parts = []
@@ -172,15 +176,18 @@ class Mix:
 class TraceFile:
     """The requests of a trace file, or of a window of it, at another speed or volume, once or over and over."""
 
-    file: Annotated[str, Rule("The trace, in any format that `forescale trace describe` reads.", example="chat.csv.gz")]
-    run: Annotated[str | None, Rule("Which run, where the file holds several.", example="conv_a")] = None
-    start_s: Annotated[float, Rule("Begin here in the file. Seconds.", ge=0, le=MAX_ARRIVAL_S)] = 0.0
+    file: Annotated[
+        str, FieldMetadata("The trace, in any format that `forescale trace describe` reads.", example="chat.csv.gz")
+    ]
+    run: Annotated[str | None, FieldMetadata("Which run, where the file holds several.", example="conv_a")] = None
+    start_s: Annotated[float, FieldMetadata("Begin here in the file. Seconds.", ge=0, le=MAX_ARRIVAL_S)] = 0.0
     end_s: Annotated[
-        float | None, Rule("End before this time in the file; null: at its end. Seconds.", gt=0, example=3600.0)
+        float | None,
+        FieldMetadata("End before this time in the file; null: at its end. Seconds.", gt=0, example=3600.0),
     ] = None
-    speed: Annotated[float, Rule("How many times as fast as recorded.", gt=0, le=1000)] = 1.0
-    scale: Annotated[float, Rule("How many times as many requests, in the same time.", gt=0, le=1000)] = 1.0
-    repeat: Annotated[bool, Rule("Begin anew at the end, for traffic that never ends.")] = False
+    speed: Annotated[float, FieldMetadata("How many times as fast as recorded.", gt=0, le=1000)] = 1.0
+    scale: Annotated[float, FieldMetadata("How many times as many requests, in the same time.", gt=0, le=1000)] = 1.0
+    repeat: Annotated[bool, FieldMetadata("Begin anew at the end, for traffic that never ends.")] = False
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """What makes the window impossible, as (key, rule broken)."""
@@ -196,7 +203,7 @@ class TraceFile:
         left = whole.duration_s * (1 + 1 / max(len(whole) - 1, 1)) - self.start_s
         return max(round(left / self.speed, 3), 0.001)
 
-    def _played(self) -> Trace:
+    def _played(self) -> RequestTrace:
         return play(self.file, self.run, self.start_s, self.end_s, self.speed)
 
     def rate_rps(self, t_s: Floats) -> Floats:
@@ -206,7 +213,7 @@ class TraceFile:
         first, last = (np.searchsorted(played.arrival_s, at + side) for side in (-MINUTE_S / 2, MINUTE_S / 2))
         return np.asarray((last - first) * self.scale / MINUTE_S, np.float64)
 
-    def requests(self, rng_for: RngFor, since_s: float = 0.0, until_s: float | None = None) -> Trace:
+    def requests(self, rng_for: RngFor, since_s: float = 0.0, until_s: float | None = None) -> RequestTrace:
         """See `Generator.requests`. Each round of a repeated trace draws its own copies."""
         length = self.length_s
         end_s = length if until_s is None else until_s
@@ -227,12 +234,12 @@ def kind_of(generator: Generator) -> str:
 
 
 @lru_cache(maxsize=8)
-def play(file: str, run: str | None, start_s: float, end_s: float | None, speed: float) -> Trace:
+def play(file: str, run: str | None, start_s: float, end_s: float | None, speed: float) -> RequestTrace:
     """The requests of a window of a file, at another speed; made once a process."""
     return load(file, run).window(start_s, math.inf if end_s is None else end_s).speed(speed)
 
 
 @lru_cache(maxsize=8)
-def load(file: str, run: str | None = None) -> Trace:
+def load(file: str, run: str | None = None) -> RequestTrace:
     """The trace in a file, read once a process."""
-    return read(Path(file), Options(run=run))
+    return read(Path(file), ReadOptions(run=run))

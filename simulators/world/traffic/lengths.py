@@ -10,7 +10,7 @@ from typing import Annotated, Final
 
 import numpy as np
 
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from simulators.world.traffic.trace import MAX_TOKENS, Ints
 
 P95: Final = NormalDist().inv_cdf(0.95)
@@ -23,12 +23,14 @@ class Lengths:
     A draw is rounded to whole tokens and held within the bounds, so that tight bounds move the mean.
     """
 
-    mean_tokens: Annotated[float | None, Rule("Mean; or leave it out and give p50 and p95. Tokens.", ge=1)] = None
-    cv: Annotated[float, Rule("Coefficient of variation about the mean; 0 is constant.", ge=0, le=20)] = 1.0
-    p50_tokens: Annotated[float | None, Rule("Median. Tokens.", ge=1)] = None
-    p95_tokens: Annotated[float | None, Rule("95th percentile. Tokens.", ge=1)] = None
-    min_tokens: Annotated[int, Rule("Never fewer. Tokens.", ge=1, le=MAX_TOKENS)] = 1
-    max_tokens: Annotated[int, Rule("Never more. Tokens.", ge=1, le=MAX_TOKENS)] = 131_072
+    mean_tokens: Annotated[float | None, FieldMetadata("Mean; or leave it out and give p50 and p95. Tokens.", ge=1)] = (
+        None
+    )
+    cv: Annotated[float, FieldMetadata("Coefficient of variation about the mean; 0 is constant.", ge=0, le=20)] = 1.0
+    p50_tokens: Annotated[float | None, FieldMetadata("Median. Tokens.", ge=1)] = None
+    p95_tokens: Annotated[float | None, FieldMetadata("95th percentile. Tokens.", ge=1)] = None
+    min_tokens: Annotated[int, FieldMetadata("Never fewer. Tokens.", ge=1, le=MAX_TOKENS)] = 1
+    max_tokens: Annotated[int, FieldMetadata("Never more. Tokens.", ge=1, le=MAX_TOKENS)] = 131_072
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """What makes the distribution undefined, as (key, rule broken)."""

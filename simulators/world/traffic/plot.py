@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from simulators.world.traffic.describe import rate_bins
-from simulators.world.traffic.trace import Trace
+from simulators.world.traffic.trace import RequestTrace
 
 RATE_BINS: Final = 1000
 """Finer than a screen is wide shows nothing more."""
@@ -20,7 +20,7 @@ LEAST_GAP_S: Final = 1e-3
 """Arrivals are told to a millisecond: shorter gaps, and none, stand in the first bar."""
 
 
-def page(trace: Trace) -> str:
+def page(trace: RequestTrace) -> str:
     """The page, as HTML: equal for equal traces. It is binned here, so that it does not grow with the trace."""
     figure = make_subplots(
         rows=2,

@@ -11,12 +11,12 @@ from typing import Any, Final, TypeAlias
 from scaler.config.problems import shown
 from scaler.registry import did_you_mean
 from simulators.world.traffic.formats import guidellm, mooncake, tables, vllm
-from simulators.world.traffic.formats.options import Options
+from simulators.world.traffic.formats.options import ReadOptions
 from simulators.world.traffic.formats.records import document
 from simulators.world.traffic.formats.stream import head
-from simulators.world.traffic.trace import Trace, TraceError
+from simulators.world.traffic.trace import RequestTrace, TraceError
 
-Documents: TypeAlias = Callable[[Path, Any, Options, str], Trace]
+Documents: TypeAlias = Callable[[Path, Any, ReadOptions, str], RequestTrace]
 
 DOCUMENTS: Final[Mapping[str, tuple[str, Documents]]] = {
     "guidellm": ("benchmarks", guidellm.read),
@@ -26,10 +26,10 @@ DOCUMENTS: Final[Mapping[str, tuple[str, Documents]]] = {
 FORMATS: Final = ("azure", "burstgpt", "forescale", "guidellm", "mooncake", "runs", "servegen", "vllm")
 """All of them: the layouts of tables, the JSON documents, and Mooncake's JSON lines."""
 SUFFIXES: Final = (".gz", ".csv", ".parquet", ".jsonl", ".json")
-DEFAULT: Final = Options()
+DEFAULT: Final = ReadOptions()
 
 
-def read(path: Path, options: Options = DEFAULT) -> Trace:
+def read(path: Path, options: ReadOptions = DEFAULT) -> RequestTrace:
     """The trace in a file. Raises `TraceError` with what was found and what was expected."""
     if options.format is not None and options.format not in FORMATS:
         hint = did_you_mean(options.format, list(FORMATS)) or f"there are {', '.join(FORMATS)}"
@@ -66,7 +66,7 @@ def _header(path: Path, began: bytes) -> list[str]:
         raise TraceError(f"{path}, line 1: is no header of a CSV table: {e}") from e
 
 
-def _json(path: Path, began: bytes, options: Options) -> Trace:
+def _json(path: Path, began: bytes, options: ReadOptions) -> RequestTrace:
     if options.format == "mooncake" or (options.format is None and _is_lines(began)):
         return mooncake.read(path, options, name_of(path))
     data = document(path, options)

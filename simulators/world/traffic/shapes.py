@@ -10,7 +10,7 @@ from typing import Annotated, Final
 
 import numpy as np
 
-from policies.model.field_metadata import Rule
+from policies.model.field_metadata import FieldMetadata
 from simulators.world.traffic import rates
 from simulators.world.traffic.generate import CHUNK_S, HOUR_S, MAX_RPS, Synthetic
 from simulators.world.traffic.rng import RngFor
@@ -25,7 +25,7 @@ SATURDAY: Final = 5
 class Poisson(Synthetic):
     """A constant rate."""
 
-    rps: Annotated[float, Rule("Rate. Requests a second.", ge=0, le=MAX_RPS)] = 1.0
+    rps: Annotated[float, FieldMetadata("Rate. Requests a second.", ge=0, le=MAX_RPS)] = 1.0
 
     def rate_rps(self, t_s: Floats) -> Floats:
         """The rate, at any time."""
@@ -36,13 +36,16 @@ class Poisson(Synthetic):
 class Daily(Synthetic):
     """A day's wave, lower at the weekend, with noise that wanders about it."""
 
-    mean_rps: Annotated[float, Rule("Mean rate of a weekday. Requests a second.", ge=0, le=MAX_RPS)] = 1.0
-    swing: Annotated[float, Rule("Share of the mean by which the day's wave swings.", ge=0, le=1)] = 0.6
-    peak_hour: Annotated[float, Rule("When the wave is highest. Hour of the day.", ge=0, lt=24)] = 14.0
-    weekend_share: Annotated[float, Rule("Weekend's rate as a share of a weekday's.", ge=0, le=10)] = 0.7
-    first_day: Annotated[int, Rule("Day of the week of time 0, at midnight; 0 is Monday.", ge=0, lt=DAYS)] = 0
+    mean_rps: Annotated[float, FieldMetadata("Mean rate of a weekday. Requests a second.", ge=0, le=MAX_RPS)] = 1.0
+    swing: Annotated[float, FieldMetadata("Share of the mean by which the day's wave swings.", ge=0, le=1)] = 0.6
+    peak_hour: Annotated[float, FieldMetadata("When the wave is highest. Hour of the day.", ge=0, lt=24)] = 14.0
+    weekend_share: Annotated[float, FieldMetadata("Weekend's rate as a share of a weekday's.", ge=0, le=10)] = 0.7
+    first_day: Annotated[int, FieldMetadata("Day of the week of time 0, at midnight; 0 is Monday.", ge=0, lt=DAYS)] = 0
     noise_cv: Annotated[
-        float, Rule("Coefficient of variation of the noise, drawn every ten minutes and joined by lines.", ge=0, le=3)
+        float,
+        FieldMetadata(
+            "Coefficient of variation of the noise, drawn every ten minutes and joined by lines.", ge=0, le=3
+        ),
     ] = 0.1
 
     def rate_rps(self, t_s: Floats) -> Floats:
@@ -69,12 +72,12 @@ class FlashCrowd(Synthetic):
     services", SoCC'10.
     """
 
-    base_rps: Annotated[float, Rule("The calm rate. Requests a second.", ge=0, le=MAX_RPS)] = 1.0
-    factor: Annotated[float, Rule("How many times the calm rate at the peak.", ge=1, le=1000)] = 10.0
-    at_s: Annotated[float, Rule("When the rise begins. Seconds.", ge=0)] = 600.0
-    rise_s: Annotated[float, Rule("How long it rises. Seconds.", ge=0)] = 60.0
-    hold_s: Annotated[float, Rule("How long the peak stays. Seconds.", ge=0)] = 300.0
-    fall_s: Annotated[float, Rule("How long it falls. Seconds.", ge=0)] = 600.0
+    base_rps: Annotated[float, FieldMetadata("The calm rate. Requests a second.", ge=0, le=MAX_RPS)] = 1.0
+    factor: Annotated[float, FieldMetadata("How many times the calm rate at the peak.", ge=1, le=1000)] = 10.0
+    at_s: Annotated[float, FieldMetadata("When the rise begins. Seconds.", ge=0)] = 600.0
+    rise_s: Annotated[float, FieldMetadata("How long it rises. Seconds.", ge=0)] = 60.0
+    hold_s: Annotated[float, FieldMetadata("How long the peak stays. Seconds.", ge=0)] = 300.0
+    fall_s: Annotated[float, FieldMetadata("How long it falls. Seconds.", ge=0)] = 600.0
 
     def rate_rps(self, t_s: Floats) -> Floats:
         """The rate at times since the start."""
@@ -86,10 +89,10 @@ class FlashCrowd(Synthetic):
 class OnOff(Synthetic):
     """Batches: one rate for a while, another for a while, and again."""
 
-    on_rps: Annotated[float, Rule("Rate while on. Requests a second.", ge=0, le=MAX_RPS)] = 10.0
-    off_rps: Annotated[float, Rule("Rate while off. Requests a second.", ge=0, le=MAX_RPS)] = 0.0
-    on_s: Annotated[float, Rule("How long it is on. Seconds.", gt=0)] = 300.0
-    off_s: Annotated[float, Rule("How long it is off. Seconds.", gt=0)] = 1500.0
+    on_rps: Annotated[float, FieldMetadata("Rate while on. Requests a second.", ge=0, le=MAX_RPS)] = 10.0
+    off_rps: Annotated[float, FieldMetadata("Rate while off. Requests a second.", ge=0, le=MAX_RPS)] = 0.0
+    on_s: Annotated[float, FieldMetadata("How long it is on. Seconds.", gt=0)] = 300.0
+    off_s: Annotated[float, FieldMetadata("How long it is off. Seconds.", gt=0)] = 1500.0
 
     def rate_rps(self, t_s: Floats) -> Floats:
         """The rate at times since the start, which begins a batch."""
@@ -100,9 +103,9 @@ class OnOff(Synthetic):
 class Ramp(Synthetic):
     """A rate that moves in a straight line to another, and stays there."""
 
-    from_rps: Annotated[float, Rule("Rate at the start. Requests a second.", ge=0, le=MAX_RPS)] = 0.0
-    to_rps: Annotated[float, Rule("Rate at the end. Requests a second.", ge=0, le=MAX_RPS)] = 10.0
-    over_s: Annotated[float, Rule("How long it takes. Seconds.", gt=0)] = 3600.0
+    from_rps: Annotated[float, FieldMetadata("Rate at the start. Requests a second.", ge=0, le=MAX_RPS)] = 0.0
+    to_rps: Annotated[float, FieldMetadata("Rate at the end. Requests a second.", ge=0, le=MAX_RPS)] = 10.0
+    over_s: Annotated[float, FieldMetadata("How long it takes. Seconds.", gt=0)] = 3600.0
 
     def rate_rps(self, t_s: Floats) -> Floats:
         """The rate at times since the start."""
@@ -110,11 +113,14 @@ class Ramp(Synthetic):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Steps(Synthetic):
+class RateSteps(Synthetic):
     """One rate after another; the last one stays."""
 
-    rates_rps: Annotated[tuple[float, ...], Rule("The rates. Requests a second.", example=(1.0, 5.0, 2.0))] = (1.0, 5.0)
-    step_s: Annotated[float, Rule("How long each holds. Seconds.", gt=0)] = 600.0
+    rates_rps: Annotated[tuple[float, ...], FieldMetadata("The rates. Requests a second.", example=(1.0, 5.0, 2.0))] = (
+        1.0,
+        5.0,
+    )
+    step_s: Annotated[float, FieldMetadata("How long each holds. Seconds.", gt=0)] = 600.0
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """What makes the steps impossible, as (key, rule broken)."""
@@ -133,11 +139,11 @@ class Steps(Synthetic):
 class Rates(Synthetic):
     """The rates of a series in a file, once or over and over."""
 
-    file: Annotated[str, Rule("CSV with t_s and rate_rps, or ServeGen's clients.", example="rates.csv")]
-    speed: Annotated[float, Rule("How many times as fast as recorded; the rates stay.", gt=0, le=1000)] = 1.0
-    scale: Annotated[float, Rule("What the rates are multiplied by.", ge=0, le=1e6)] = 1.0
-    start_s: Annotated[float, Rule("Begin here in the file. Seconds.", ge=0)] = 0.0
-    repeat: Annotated[bool, Rule("Begin anew at the end, for traffic that never ends.")] = False
+    file: Annotated[str, FieldMetadata("CSV with t_s and rate_rps, or ServeGen's clients.", example="rates.csv")]
+    speed: Annotated[float, FieldMetadata("How many times as fast as recorded; the rates stay.", gt=0, le=1000)] = 1.0
+    scale: Annotated[float, FieldMetadata("What the rates are multiplied by.", ge=0, le=1e6)] = 1.0
+    start_s: Annotated[float, FieldMetadata("Begin here in the file. Seconds.", ge=0)] = 0.0
+    repeat: Annotated[bool, FieldMetadata("Begin anew at the end, for traffic that never ends.")] = False
 
     @property
     def length_s(self) -> float:

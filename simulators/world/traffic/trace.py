@@ -29,7 +29,7 @@ class TraceError(Exception):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Trace:
+class RequestTrace:
     """Requests in order of arrival. 16 bytes a request, 24 with every column; arrays are read-only.
 
     `arrival_s` counts from the trace's start. `cached_tokens` are prompt tokens that a prefix cache holds (fewer than
@@ -83,28 +83,28 @@ class Trace:
         """From the trace's start, time 0, to its last arrival."""
         return float(self.arrival_s[-1]) if len(self) else 0.0
 
-    def speed(self, factor: float) -> Trace:
+    def speed(self, factor: float) -> RequestTrace:
         """The same requests `factor` times as fast."""
         if not 0 < factor < float("inf"):
             raise TraceError(f"{self.name}: speed {factor} must be above 0 and finite")
         return dataclasses.replace(self, arrival_s=self.arrival_s / factor)
 
-    def window(self, start_s: float = 0.0, end_s: float = float("inf")) -> Trace:
+    def window(self, start_s: float = 0.0, end_s: float = float("inf")) -> RequestTrace:
         """The requests that arrive from `start_s` on and before `end_s`, with `start_s` as the new time 0."""
         if not 0 <= start_s < end_s:
             raise TraceError(f"{self.name}: window {start_s:g} to {end_s:g} s must start at 0 or later, before its end")
         return self.between(start_s, end_s).shifted(-start_s)
 
-    def between(self, since_s: float, until_s: float) -> Trace:
+    def between(self, since_s: float, until_s: float) -> RequestTrace:
         """The requests that arrive from `since_s` on and before `until_s`, at their own times."""
         first, last = np.searchsorted(self.arrival_s, (since_s, until_s), side="left")
         return self._rows(slice(int(first), int(last)))
 
-    def shifted(self, by_s: float) -> Trace:
+    def shifted(self, by_s: float) -> RequestTrace:
         """The same requests, `by_s` later."""
         return dataclasses.replace(self, arrival_s=self.arrival_s + by_s)
 
-    def hitting(self, share: float) -> Trace:
+    def hitting(self, share: float) -> RequestTrace:
         """The same requests with `share` of each prompt in a prefix cache; as they are if they tell their hits."""
         if not 0 <= share < 1:
             raise TraceError(f"{self.name}: a hit share of {share} must be 0 or more, and below 1")
@@ -112,17 +112,17 @@ class Trace:
             return self
         return dataclasses.replace(self, cached_tokens=np.floor(self.prompt_tokens * share).astype(np.int32))
 
-    def sent_by(self, client: int) -> Trace:
+    def sent_by(self, client: int) -> RequestTrace:
         """The same requests, all from one client."""
         return dataclasses.replace(self, client=np.full(len(self), client, np.int32))
 
-    def thin(self, share: float, chance: np.random.Generator) -> Trace:
+    def thin(self, share: float, chance: np.random.Generator) -> RequestTrace:
         """Keep each request with probability `share`, independently: a Poisson stream stays one."""
         if not 0 <= share <= 1:
             raise TraceError(f"{self.name}: share {share} must lie within 0 to 1")
         return self._rows(np.flatnonzero(chance.random(len(self)) < share))
 
-    def scale(self, factor: float, chance: np.random.Generator, spread_s: float = 1.0) -> Trace:
+    def scale(self, factor: float, chance: np.random.Generator, spread_s: float = 1.0) -> RequestTrace:
         """`factor` times as many requests in the same time, with the same shape.
 
         Each request stands for `factor` of them: itself and copies, the last with the probability of the remainder.
@@ -150,7 +150,7 @@ class Trace:
                 said.update(np.ascontiguousarray(values, "<i4").data)
         return said.hexdigest()
 
-    def _rows(self, rows: Any) -> Trace:
+    def _rows(self, rows: Any) -> RequestTrace:
         return dataclasses.replace(self, arrival_s=self.arrival_s[rows], **self._columns(rows))
 
     def _columns(self, rows: Any) -> dict[str, Any]:
@@ -163,15 +163,15 @@ def ordered(
     name: str,
     origin: str = "",
     repairs: Mapping[str, int] | None = None,
-) -> Trace:
+) -> RequestTrace:
     """A trace from rows in any order; those of one instant keep theirs."""
     if (arrival_s[1:] < arrival_s[:-1]).any():
         rows = np.argsort(arrival_s, kind="stable")
         arrival_s, columns = arrival_s[rows], {c: values[rows] for c, values in columns.items()}
-    return Trace(arrival_s, **columns, name=name, origin=origin, repairs=repairs or {})
+    return RequestTrace(arrival_s, **columns, name=name, origin=origin, repairs=repairs or {})
 
 
-def joined(traces: Sequence[Trace], name: str, origin: str = "") -> Trace:
+def joined(traces: Sequence[RequestTrace], name: str, origin: str = "") -> RequestTrace:
     """All the requests of `traces` on one clock.
 
     Where some tell `cached_tokens`, those that do not have no hits; `client` is kept when all of them tell it.
@@ -188,7 +188,7 @@ def joined(traces: Sequence[Trace], name: str, origin: str = "") -> Trace:
     return ordered(columns, np.concatenate([np.zeros(0), *(t.arrival_s for t in full)]), name, origin, repairs)
 
 
-def _column(trace: Trace, column: str) -> Ints:
+def _column(trace: RequestTrace, column: str) -> Ints:
     values: Ints | None = getattr(trace, column)
     return np.zeros(len(trace), np.int32) if values is None else values
 

@@ -15,20 +15,20 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from simulators.world.traffic.formats.options import Progress, silent
-from simulators.world.traffic.trace import COLUMNS, Trace, TraceError
+from simulators.world.traffic.trace import COLUMNS, RequestTrace, TraceError
 
 BATCH_ROWS: Final = 100_000
 """Rows written at a time: some megabytes."""
 
 
-def write(trace: Trace, path: Path, progress: Progress = silent) -> None:
+def write(trace: RequestTrace, path: Path, progress: Progress = silent) -> None:
     """Write `trace` as the suffix says: .csv, .csv.gz or .parquet. Equal traces give equal bytes."""
     writer = writer_of(path)
     with replacing(path) as file:
         writer(trace, file, progress)
 
 
-def writer_of(path: Path) -> Callable[[Trace, IO[bytes], Progress], None]:
+def writer_of(path: Path) -> Callable[[RequestTrace, IO[bytes], Progress], None]:
     """What writes to a file of this name. Raises `TraceError`."""
     for suffix, writer in WRITERS.items():
         if path.name.endswith(suffix):
@@ -63,7 +63,7 @@ def _umask() -> int:
     return mask
 
 
-def _csv(trace: Trace, file: IO[bytes], progress: Progress) -> None:
+def _csv(trace: RequestTrace, file: IO[bytes], progress: Progress) -> None:
     schema = _schema(trace)
     file.write(",".join(schema.names).encode() + b"\n")
     bare = pyarrow.csv.WriteOptions(include_header=False, quoting_style="none")
@@ -72,31 +72,31 @@ def _csv(trace: Trace, file: IO[bytes], progress: Progress) -> None:
             writer.write_batch(batch)
 
 
-def _csv_gz(trace: Trace, file: IO[bytes], progress: Progress) -> None:
+def _csv_gz(trace: RequestTrace, file: IO[bytes], progress: Progress) -> None:
     with gzip.GzipFile(filename="", mode="wb", fileobj=file, compresslevel=6, mtime=0) as packed:
         _csv(trace, packed, progress)  # type: ignore[arg-type]
 
 
-def _parquet(trace: Trace, file: IO[bytes], progress: Progress) -> None:
+def _parquet(trace: RequestTrace, file: IO[bytes], progress: Progress) -> None:
     schema = _schema(trace)
     with pyarrow.parquet.ParquetWriter(file, schema, compression="zstd") as writer:
         for batch in _batches(trace, schema, progress):
             writer.write_batch(batch)
 
 
-def _schema(trace: Trace) -> Any:
+def _schema(trace: RequestTrace) -> Any:
     present = [c for c in COLUMNS if getattr(trace, c) is not None]
     return pa.schema([("arrival_s", pa.float64()), *((c, pa.int32()) for c in present)])
 
 
-def _batches(trace: Trace, schema: Any, progress: Progress) -> Iterator[Any]:
+def _batches(trace: RequestTrace, schema: Any, progress: Progress) -> Iterator[Any]:
     for start in range(0, max(len(trace), 1), BATCH_ROWS):
         rows = slice(start, start + BATCH_ROWS)
         yield pa.record_batch([pa.array(getattr(trace, c)[rows]) for c in schema.names], schema=schema)
         progress(min(start + BATCH_ROWS, len(trace)), len(trace))
 
 
-WRITERS: Final[Mapping[str, Callable[[Trace, IO[bytes], Progress], None]]] = {
+WRITERS: Final[Mapping[str, Callable[[RequestTrace, IO[bytes], Progress], None]]] = {
     ".csv": _csv,
     ".csv.gz": _csv_gz,
     ".parquet": _parquet,

@@ -17,7 +17,7 @@ import yaml
 
 from policies.recommend.predictive.latency_model import QUANTITIES
 from simulators.engine.models import catalogue
-from simulators.engine.models.worth import Worth, worth
+from simulators.engine.models.worth import SaturationRates, worth
 from simulators.experiments.scenario import Case, load
 
 H100_USD_PER_HOUR: Final = 6.88
@@ -163,7 +163,7 @@ def read(scenario: Mapping[str, Any], workload: Mapping[str, Any]) -> Case:
         return load(Path(folder) / "scenario.yaml")
 
 
-def ours(carries: Worth, cell: Cell, share: float) -> dict[str, Any]:
+def ours(carries: SaturationRates, cell: Cell, share: float) -> dict[str, Any]:
     """Our workload, as one would write it for this engine."""
     read = ["running", "waiting", "requests_per_s", "prompt_tokens_per_s", "generation_tokens_per_s"]
     engines = {"kind": "prometheus", "url": "http://prometheus:9090", "preset": "vllm", "window_s": 60}

@@ -21,10 +21,10 @@ from scaler.ports import OutOfCapacity
 from simulators.engine.models.service import PS_PER_S
 from simulators.experiments import concurrent_runs
 from simulators.experiments.invariants import check
-from simulators.experiments.run import HISTORY_S, Run, Timeline, begin, ends_s
+from simulators.experiments.run import HISTORY_S, SimulationRun, Timeline, begin, ends_s
 from simulators.experiments.scenario import Case
 from simulators.world import ports
-from simulators.world.traffic.trace import Trace
+from simulators.world.traffic.trace import RequestTrace
 from simulators.world.world import World
 from tests.benchmarks.cost.market import ON_DEMAND
 
@@ -92,10 +92,10 @@ class Deployment:
         return status.desired - status.doomed
 
 
-def simulate(case: Case, workload: Workload, seed: int, trace: Trace) -> Run:
+def simulate(case: Case, workload: Workload, seed: int, trace: RequestTrace) -> SimulationRun:
     """A workload of one pool, run over a case's spot and on-demand pools by way of a Deployment."""
     world, epoch_s = begin(case, seed, trace), case.scenario.epoch_s
-    run = Run(case, seed, trace, world, Timeline(epoch_s))
+    run = SimulationRun(case, seed, trace, world, Timeline(epoch_s))
     clock = ports.SimulatedClock(world)
     (pool,) = workload.spec.pools
     setup = ports.setup(world, workload, {pool: ON_DEMAND_POOL}, {})

@@ -12,8 +12,8 @@ import numpy as np
 from simulators.engine.models.service import PS_PER_S
 from simulators.experiments.contenders.contenders import contenders
 from simulators.experiments.oracle.plan import SloUnreachable, plan
-from simulators.experiments.run import Run, simulate, traffic_of
-from simulators.world.infrastructure.node_lifecycle import State
+from simulators.experiments.run import SimulationRun, simulate, traffic_of
+from simulators.world.infrastructure.node_lifecycle import NodeState
 from simulators.world.infrastructure.supply import read
 from tests.benchmarks.clairvoyant import Floats, cheapest_usd
 from tests.benchmarks.cost import deployment, market, scores, tuning
@@ -103,14 +103,14 @@ def clairvoyant(cell: MarketCell, data: Path, part: str, share: float) -> Outcom
     return {"cost_usd": cost, "attainment": found.attainment, "bound_usd": cost}
 
 
-def ready(run: Run) -> Floats:
+def ready(run: SimulationRun) -> Floats:
     """The replicas that served in the middle of each step of a run."""
     middles = (np.arange(int(run.end_s // STEP_S)) + 0.5) * STEP_S
     count = np.zeros(len(middles))
     for pool in run.world.pools.values():
         for node in pool.ledger.nodes:
             for state, start_ps, end_ps in node.intervals(run.world.now_ps):
-                if state is State.READY:
+                if state is NodeState.READY:
                     count += (middles >= start_ps / PS_PER_S) & (middles < end_ps / PS_PER_S)
     return count
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from simulators.experiments.contenders.contenders import contenders
 from simulators.experiments.oracle.plan import SloUnreachable, plan
 from simulators.experiments.results import summarize
-from simulators.experiments.run import Run, simulate, traffic_of
+from simulators.experiments.run import SimulationRun, simulate, traffic_of
 from tests.benchmarks.cost.cells import Cell
 from tests.benchmarks.cost.families import Family
 
@@ -53,7 +53,7 @@ def run(job: Job, data: Path) -> Outcome:
     return outcome(simulate(contender.case, SEED, trace))
 
 
-def outcome(done: Run) -> Outcome:
+def outcome(done: SimulationRun) -> Outcome:
     s = summarize(done)
     return {
         "cost_usd": s.cost_usd,

@@ -13,7 +13,7 @@ from aiohttp import web
 from policies.model import PoolName, WorkloadName
 from scaler.actuators.kubernetes import Kubernetes
 from scaler.clouds.kubernetes.cluster import KubeCluster
-from scaler.clouds.kubernetes.watch import Watch
+from scaler.clouds.kubernetes.watch import SharedWatch
 from scaler.ports import PortError
 from scaler.shared_resources import Opening, Resources
 from tests.fuzz.kinds.loop import DEADLINE_S, loop
@@ -91,7 +91,7 @@ async def _check(data: bytes) -> str:
 async def _followed(context: Opening, port: int) -> str:
     spec = Kubernetes(name=NAME, cluster=_cluster(port), watch_pods=False)
     pool = await spec.open(context, WorkloadName("chat"), PoolName("main"))
-    watch = next(value for value in vars(pool).values() if isinstance(value, Watch))
+    watch = next(value for value in vars(pool).values() if isinstance(value, SharedWatch))
     try:
         await watch.state(NAME, 5.0)
         await watch._changes(await watch.where(), "7")

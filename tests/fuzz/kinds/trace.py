@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from simulators.world.traffic.formats.options import Options
+from simulators.world.traffic.formats.options import ReadOptions
 from simulators.world.traffic.readers import read
 from simulators.world.traffic.trace import TraceError
 from tests.fuzz.kinds.config import CPU_S
@@ -79,7 +79,7 @@ def check(data: bytes) -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trace"
         path.write_bytes(data)
-        for options in (Options(), Options(skip_bad=True)):
+        for options in (ReadOptions(), ReadOptions(skip_bad=True)):
             try:
                 with bounded(cpu_s=CPU_S):
                     made = read(path, options)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from policies.model import Grant, Quota
 from policies.model.limits import BlastRadius
-from policies.quota.fleet_quota import Fleet
+from policies.quota.fleet_quota import FleetLimits
 from scaler.config.load import Workload
 from tests.fuzz.rng import Rng
 from tests.fuzz.sequences.policies import COUNTS, ENGINES, LATENCIES, PER_REPLICA, QUEUE, SHARES, TOTALS
@@ -71,15 +71,15 @@ def _sizes(rng: Rng, made: Workload) -> dict[str, int]:
     return {name: rng.randint(0, max(1, most // len(made.spec.pools))) for name in made.spec.pools}
 
 
-def _fleet(rng: Rng, workloads: Mapping[str, Workload]) -> Fleet:
+def _fleet(rng: Rng, workloads: Mapping[str, Workload]) -> FleetLimits:
     held = sum(w.spec.max_replicas for w in workloads.values())
     radius = BlastRadius(share=rng.choice((0.1, 0.3, 1.0, 1.0)), window_s=rng.choice((60.0, 600.0)))
     gpus = rng.choice((None, rng.randint(0, held)))
     usd = rng.choice((None, None, rng.scale(1.0, 10.0 * held)))
-    return Fleet(max_gpus=gpus, max_usd_per_hour=usd, blast_radius=radius)
+    return FleetLimits(max_gpus=gpus, max_usd_per_hour=usd, blast_radius=radius)
 
 
-def _moments(seed: int, rng: Rng, workloads: Mapping[str, Workload], fleet: Fleet | None) -> list[Moment]:
+def _moments(seed: int, rng: Rng, workloads: Mapping[str, Workload], fleet: FleetLimits | None) -> list[Moment]:
     mood, ticks = _mood(rng), rng.randint(*(LONG if rng.happens(0.125) else TICKS))
     interval_s = max(w.spec.interval_s for w in workloads.values())
     casts = {name: Cast(seed, made, mood, ticks, fleet is not None) for name, made in workloads.items()}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from policies.allocate import quantum
 from policies.model import Fresh, PoolName, PoolStatus, SignalName, Tick
-from policies.quota.fleet_quota import Fleet
+from policies.quota.fleet_quota import FleetLimits
 from scaler.registry import kind_of
 from tests.fuzz.sequences.policies import PEERS
 from tests.fuzz.worlds.turn import Turn
@@ -19,7 +19,7 @@ class Judged:
     """The tick to be judged, the fleet's limits, and what the fleet holds of each after it, as its ledger knows."""
 
     turn: Turn
-    fleet: Fleet | None = None
+    fleet: FleetLimits | None = None
     fleet_held: Mapping[str, float] = field(default_factory=dict)
 
     @property

@@ -14,13 +14,13 @@ from policies.guard import widened
 from policies.history.ticks import History
 from policies.model import Grant, Observation, PoolName, Tick, WorkloadName
 from policies.pipeline import decide
-from policies.quota.fleet_quota import Fleet
+from policies.quota.fleet_quota import FleetLimits
 from scaler.config.load import Workload
 from scaler.controller import Controller, Setup
 from scaler.journal.codec import decode_tick, encode_tick
-from scaler.journal.initial_history import Past
+from scaler.journal.initial_history import InitialHistory
 from scaler.journal.replay import SPAN_S, Life
-from scaler.quota_ledger import Ledger
+from scaler.quota_ledger import QuotaLedger
 from tests.fuzz.sequences.guard import Runaway, bounded
 from tests.fuzz.sequences.judged import Judged
 from tests.fuzz.sequences.laws import LAWS, Law, named
@@ -68,11 +68,11 @@ class Stop(Exception):
         self.broken = broken
 
 
-class StoryLedger(Ledger):
+class StoryLedger(QuotaLedger):
     """The daemon's ledger; without limits of a fleet, it hands out the grants that the story drew."""
 
-    def __init__(self, fleet: Fleet | None) -> None:
-        super().__init__(fleet or Fleet())
+    def __init__(self, fleet: FleetLimits | None) -> None:
+        super().__init__(fleet or FleetLimits())
         self.drawn: Grant | None = None
 
     def grant(self, name: WorkloadName, seen: Observation) -> Grant | None:
@@ -91,7 +91,7 @@ class Run:
         self.life = Life()
         self._stage = stage
         span_s = max(SPAN_S, made.spec.lookback_s)
-        past = Past(made.name, stage.clock.now(), len(before), span_s, made.spec.interval_s)
+        past = InitialHistory(made.name, stage.clock.now(), len(before), span_s, made.spec.interval_s)
         self.life.ticks.extend(before)
         self.life.begin(past)
         history = past.history(before)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from policies.model import Grant
-from policies.quota.fleet_quota import Fleet
+from policies.quota.fleet_quota import FleetLimits
 from scaler.config.load import Workload
 
 Fault = Literal["", "absent", "old", "ahead", "partial", "unavailable", "misconfigured", "raises_wait"]
@@ -85,4 +85,4 @@ class Story:
     workloads: Mapping[str, Workload]
     sizes: Mapping[str, Mapping[str, int]]
     moments: tuple[Moment, ...]
-    fleet: Fleet | None = None
+    fleet: FleetLimits | None = None

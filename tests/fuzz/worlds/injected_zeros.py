@@ -13,7 +13,7 @@ import numpy as np
 from policies.model import Tick
 from scaler.registry import kind_of
 from simulators.experiments.scenario import Case
-from simulators.world.faults import ERRORS, Sky
+from simulators.world.faults import ERRORS, FaultInjector
 from simulators.world.infrastructure.rng import stream
 from simulators.world.ports import QUEUES
 
@@ -46,7 +46,8 @@ class Lies:
         striking = [w for w in s.weather if w.where in {"sources", "both"}]
         sources = case.workload.spec.sources
         self._skies = {
-            name: Sky(striking, self._clock, s.epoch_s, stream(seed, "weather sources", name)) for name in sources
+            name: FaultInjector(striking, self._clock, s.epoch_s, stream(seed, "weather sources", name))
+            for name in sources
         }
         throttles = s.queue is not None and s.queue.service == "service_bus"
         self._throttled = s.queue.throttled_share if s.queue is not None and throttles else None

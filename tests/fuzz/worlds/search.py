@@ -18,11 +18,11 @@ from policies.history.ticks import History
 from policies.model import Tick
 from scaler.journal.codec import encode_tick
 from scaler.journal.explain import paragraphs
-from simulators.experiments.results import Summary, summarize
-from simulators.experiments.run import HISTORY_S, Run, simulate
+from simulators.experiments.results import ResultSummary, summarize
+from simulators.experiments.run import HISTORY_S, SimulationRun, simulate
 from simulators.experiments.scenario import Case, load
 from simulators.world.traffic.rng import streams
-from simulators.world.traffic.trace import Trace
+from simulators.world.traffic.trace import RequestTrace
 from tests.fuzz.worlds.injected_zeros import Lies
 from tests.fuzz.worlds.invariants import INVARIANTS, Broken, Invariant, broken
 from tests.fuzz.worlds.records import journalled
@@ -115,16 +115,16 @@ def _judge(seed: int, invariants: Sequence[Invariant], folder: Path) -> Verdict:
     return Verdict(seed, len(watch.past), watch.shrank, failure)
 
 
-def requests(case: Case, seed: int) -> Trace:
+def requests(case: Case, seed: int) -> RequestTrace:
     """The world's requests. Where nothing arrives there is one that comes after the end: a run needs some."""
     s = case.scenario
-    made: Trace = s.traffic.requests(streams(seed), 0.0, s.end_s)
+    made: RequestTrace = s.traffic.requests(streams(seed), 0.0, s.end_s)
     if not len(made):
-        made = Trace(np.array([AFTER_S]), np.array([1], np.int32), np.array([1], np.int32), name="nothing")
+        made = RequestTrace(np.array([AFTER_S]), np.array([1], np.int32), np.array([1], np.int32), name="nothing")
     return made.hitting(s.prefix_hit_share)
 
 
-def _end(seed: int, done: Run, watch: Watch) -> Failure | None:
+def _end(seed: int, done: SimulationRun, watch: Watch) -> Failure | None:
     """What must hold of the whole run."""
     checks: list[Callable[[], Broken | None]] = [lambda: _accounts(summarize(done))]
     if seed % TWICE == 0:
@@ -133,7 +133,7 @@ def _end(seed: int, done: Run, watch: Watch) -> Failure | None:
     return None if found is None else Failure(seed, found)
 
 
-def _accounts(s: Summary) -> Broken | None:
+def _accounts(s: ResultSummary) -> Broken | None:
     sentence = "Every request that arrived has one end, every token and dollar is accounted for, none is negative."
     ends = (s.finished, s.unfinished, s.rejected, s.timed_out, s.lost, s.dead_letter)
     money = (s.cost_usd, *s.cost_by_use_usd.values(), *s.cost_by_market_usd.values())
@@ -149,7 +149,7 @@ def _accounts(s: Summary) -> Broken | None:
     return Broken("accounts_balance", sentence, wrong) if wrong else None
 
 
-def _again(done: Run, watch: Watch) -> Broken | None:
+def _again(done: SimulationRun, watch: Watch) -> Broken | None:
     ticks: list[Tick] = []
     simulate(done.case, done.seed, done.trace, record=[ticks.append])
     first, second = ([json.dumps(encode_tick(t)) for t in run] for run in ([s.tick for s in watch.past], ticks))

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from policies.allocate import transition
-from policies.allocate.candidates import Rung
-from policies.allocate.optimize import Aim
+from policies.allocate.candidates import PoolCandidate
+from policies.allocate.optimize import AllocationTarget
 from policies.allocate.shortfall import shortfall
 from policies.history.capacity_backoff import FIRST_S
-from policies.history.pool_memory import Market
+from policies.history.pool_memory import PoolMemory
 from policies.model import Outcome, PoolName, PoolStatus, Result, Shortfall
-from policies.model.spec import Ladder, Pool
+from policies.model.spec import CostAllocationSpec, Pool
 from tests.policies.allocate.worlds import POOLS, Lived, ladder
 
 A, B, OD = PoolName("spot-a"), PoolName("spot-b"), PoolName("on-demand")
@@ -116,9 +116,14 @@ def test_unlike_machines_leave_zero_together() -> None:
 
 
 @pytest.mark.parametrize(
-    "floor", [Ladder(floor_replicas=2), Ladder(floor_share=0.5), Ladder(floor_replicas=1, floor_share=0.5)]
+    "floor",
+    [
+        CostAllocationSpec(floor_replicas=2),
+        CostAllocationSpec(floor_share=0.5),
+        CostAllocationSpec(floor_replicas=1, floor_share=0.5),
+    ],
 )
-def test_a_floor_is_kept_where_nothing_is_taken_away(floor: Ladder) -> None:
+def test_a_floor_is_kept_where_nothing_is_taken_away(floor: CostAllocationSpec) -> None:
     lived = Lived.of(ladder(SPOT, ladder=floor, lateness_ratio=5.0), spot_a=2, spot_b=2)
     quiet(lived, 3, 4)
     assert lived.places[OD].desired >= 2
@@ -300,7 +305,7 @@ def test_what_a_human_is_to_mend_is_asked_for_again_without_being_told_that_it_w
 
 @pytest.mark.parametrize("refusal", [Result.MISCONFIGURED, Result.OUT_OF_CAPACITY, Result.OUT_OF_QUOTA])
 def test_a_size_that_may_not_be_lowered_says_nothing_of_growing(refusal: Result) -> None:
-    market = Market()
+    market = PoolMemory()
     market.note(0.0, PoolStatus(2, 2), Outcome(A, 2, 1, refusal, "MinSize is 2"), 0, "abc")
     assert not market.short.lasts(1.0)
 
@@ -349,7 +354,7 @@ def test_the_dearer_is_given_up_only_when_the_cheaper_serves() -> None:
 
 
 def test_a_move_that_does_not_earn_back_its_start_is_not_made() -> None:
-    short = Ladder(payback_s=60.0)
+    short = CostAllocationSpec(payback_s=60.0)
     lived = Lived.of(ladder({n: SPOT[n] for n in ("spot-a", "on-demand")}, ladder=short, **CALM), on_demand=3)
     lived.turns(40, 3)
     assert lived.sizes() == {"on-demand": 3}
@@ -409,7 +414,7 @@ def test_the_workloads_maximum_holds_even_during_a_move() -> None:
 # --- the parts
 
 
-def rung(name: str = "spot-a", **given: Any) -> Rung:
+def rung(name: str = "spot-a", **given: Any) -> PoolCandidate:
     """A rung that supplies nothing and has it all to give, unless said otherwise."""
     defaults: dict[str, Any] = {
         "name": PoolName(name),
@@ -425,7 +430,7 @@ def rung(name: str = "spot-a", **given: Any) -> Rung:
         "share": 1.0,
         "belief": 1.0,
     }
-    return Rung(**{**defaults, **given})
+    return PoolCandidate(**{**defaults, **given})
 
 
 @pytest.mark.parametrize(
@@ -450,6 +455,6 @@ def test_many_zones_are_reckoned_in_bounded_time() -> None:
 
 def test_a_ready_one_stays_while_one_that_a_platform_would_take_first_is_kept_for_now() -> None:
     rungs = [rung("on-demand", asked=3, ready=2, counted=1), rung("spot-a", asked=4, ready=3, counted=1, belief=0.5)]
-    aim = Aim(work=3.0, floor=0.0, lateness=1.0, payback_h=1.0, cap=20, must=1e5)
+    aim = AllocationTarget(work=3.0, floor=0.0, lateness=1.0, payback_h=1.0, cap=20, must=1e5)
     assert transition.sizes(rungs, [3, 4], [0, 4], aim, may_lower=True) == [3, 4]
     assert transition.sizes(rungs, [0, 4], [0, 4], aim, may_lower=True) == [1, 4], "4 of 5 ready ones stay"

@@ -14,7 +14,7 @@ from policies.allocate.quantum import up
 from policies.history.capacity_backoff import FIRST_S, QUOTA_SHORTEST_S
 from policies.history.ticks import History
 from policies.model import PoolName, Result
-from policies.model.spec import Ladder, Pool
+from policies.model.spec import CostAllocationSpec, Pool
 from policies.pipeline import decide
 from scaler.journal.codec import decode_tick, encode_tick
 from tests.laws import LAW
@@ -45,7 +45,9 @@ def workloads(draw: st.DrawFn, quanta: Sequence[int] = (1,), limits: Mapping[str
         pools,
         max_replicas=draw(st.integers(10, 20)),
         lateness_ratio=draw(st.sampled_from((0.01, 19.0, 300.0))),
-        ladder=Ladder(floor_replicas=draw(st.sampled_from((0, 0, 2))), payback_s=draw(st.sampled_from((60.0, 3600.0)))),
+        ladder=CostAllocationSpec(
+            floor_replicas=draw(st.sampled_from((0, 0, 2))), payback_s=draw(st.sampled_from((60.0, 3600.0)))
+        ),
         **(limits or {}),
     )
     places = {}

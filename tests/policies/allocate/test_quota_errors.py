@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from policies.history.capacity_backoff import JITTER, QUOTA_FIRST_S, QUOTA_LONGEST_S, QUOTA_SHORTEST_S, Shortage
+from policies.history.capacity_backoff import JITTER, QUOTA_FIRST_S, QUOTA_LONGEST_S, QUOTA_SHORTEST_S, CapacityBackoff
 from policies.model import PoolName, Result
 from policies.model.spec import Pool, ScaleDown
 from tests.factories import NOW
@@ -114,23 +114,23 @@ def test_a_changed_specification_ends_the_wait_at_once() -> None:
 
 def test_what_was_on_its_way_does_not_end_the_wait() -> None:
     """Of a pool with a quota of 2 another replica was lost and replaced: that is no more than before."""
-    first = Shortage().over_quota(NOW, "8 of 8 in use", "abc", "a")
+    first = CapacityBackoff().over_quota(NOW, "8 of 8 in use", "abc", "a")
     assert first.granted(1, NOW + 60.0).until == first.until
     assert not first.granted(1, first.until).lasts(first.until)
 
 
 def test_a_capacity_error_does_not_shorten_the_wait_and_a_quota_error_says_nothing_of_the_market() -> None:
-    first = Shortage().over_quota(NOW, "8 of 8 in use", "abc", "a")
+    first = CapacityBackoff().over_quota(NOW, "8 of 8 in use", "abc", "a")
     assert first.refused(NOW + 15.0, "2 asked for have not come") == first
-    assert first.belief() == Shortage().belief()
+    assert first.belief() == CapacityBackoff().belief()
 
 
 def test_pools_under_one_quota_retry_apart_and_a_replay_alike() -> None:
-    waits = [Shortage().over_quota(NOW, "8 of 8 in use", "abc", name).until for name in ("a", "b", "b")]
+    waits = [CapacityBackoff().over_quota(NOW, "8 of 8 in use", "abc", name).until for name in ("a", "b", "b")]
     assert waits[0] != waits[1] == waits[2]
 
 
 def test_a_jump_of_the_clock_leaves_the_wait_as_long_as_it_was() -> None:
-    first = Shortage().over_quota(NOW, "8 of 8 in use", "abc", "a")
+    first = CapacityBackoff().over_quota(NOW, "8 of 8 in use", "abc", "a")
     moved = first.shifted(-5000.0)
     assert moved.until - first.until == moved.last - first.last == -5000.0

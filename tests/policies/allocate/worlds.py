@@ -26,7 +26,7 @@ from policies.model import (
 )
 from policies.model.spec import Pool, WorkloadSpec
 from policies.pipeline import decide
-from policies.recommend.context import View
+from policies.recommend.context import PolicyContext
 from policies.recommend.threshold import QueueDepth
 from tests.factories import NOW, spec
 
@@ -172,5 +172,5 @@ class Foresees:
     def needs(self) -> tuple[str, ...]:
         return ()
 
-    def recommend(self, name: PolicyName, view: View) -> Recommendation:
+    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
         return Recommendation(name, self.wants, Evidence.FULL, True, "as told", peaks=self.peaks)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from policies.forecast.quantile_forecast import Outlook
+from policies.forecast.quantile_forecast import QuantileForecast
 
 START = 1_700_006_400.0
 """A midnight, UTC."""
@@ -15,14 +15,14 @@ STEP_S = 15.0
 DAY_S = 86_400.0
 
 
-def watched(values: Sequence[float | None] | NDArray[np.float64], step_s: float = STEP_S) -> Outlook:
-    outlook = Outlook(step_s)
+def watched(values: Sequence[float | None] | NDArray[np.float64], step_s: float = STEP_S) -> QuantileForecast:
+    outlook = QuantileForecast(step_s)
     note(outlook, values, 0, step_s)
     return outlook
 
 
 def note(
-    outlook: Outlook, values: Sequence[float | None] | NDArray[np.float64], turn: int, step_s: float = STEP_S
+    outlook: QuantileForecast, values: Sequence[float | None] | NDArray[np.float64], turn: int, step_s: float = STEP_S
 ) -> None:
     """Note the values of the turns from `turn` on."""
     for i, value in enumerate(values):

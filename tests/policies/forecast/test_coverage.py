@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from policies.forecast.quantile_forecast import Outlook
+from policies.forecast.quantile_forecast import QuantileForecast
 from tests.policies.forecast.processes import note, poisson, ramp, walk, watched
 
 WARM_UP = 240
@@ -63,5 +63,5 @@ def test_demand_that_was_always_zero_is_expected_to_stay_so_and_its_end_is_seen(
 def test_growth_is_met_ahead_of_time() -> None:
     """On a ramp the 0.9 quantile of the next five minutes lies about where the ramp will be."""
     values = ramp(5, 420)
-    assert Outlook(15.0).peak(300, 0.9).leader == "reactive"
+    assert QuantileForecast(15.0).peak(300, 0.9).leader == "reactive"
     assert watched(values[:400]).peak(300, 0.9).value == pytest.approx(values[419], rel=0.05)

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from policies.forecast.quantile_forecast import Forecast, Outlook
-from policies.forecast.seasonal import DAILY, WEEKLY, Past
+from policies.forecast.quantile_forecast import Forecast, QuantileForecast
+from policies.forecast.seasonal import DAILY, WEEKLY, EarlierDays
 from tests.laws import law
 from tests.policies.forecast.processes import START, STEP_S, days, note, poisson, ramp, walk, watched
 
@@ -69,7 +69,7 @@ def test_demand_in_another_unit_gives_the_forecast_in_that_unit(values: Sequence
 
 def test_the_same_observations_give_the_same_bits_and_asking_changes_nothing() -> None:
     values = poisson(1, 300)
-    quiet, asked = Outlook(STEP_S), Outlook(STEP_S)
+    quiet, asked = QuantileForecast(STEP_S), QuantileForecast(STEP_S)
     for i, value in enumerate(values):
         for outlook in (quiet, asked):
             outlook.note(START + STEP_S * i, value)
@@ -83,7 +83,7 @@ def test_the_same_observations_give_the_same_bits_and_asking_changes_nothing() -
 def test_asking_changes_nothing_in_turns_that_are_missed_or_come_twice() -> None:
     """With seasons: what is kept of the past between turns is the same, whoever asked when."""
     past, turns = days(12, 3, 300.0), np.random.default_rng(13).integers(0, 3, 200)
-    quiet, asked = Outlook(60.0), Outlook(60.0)
+    quiet, asked = QuantileForecast(60.0), QuantileForecast(60.0)
     for outlook in (quiet, asked):
         outlook.seed(START + 300.0 * np.arange(len(past)), past)
     for i, times in enumerate(turns):
@@ -96,7 +96,7 @@ def test_asking_changes_nothing_in_turns_that_are_missed_or_come_twice() -> None
 
 
 def test_before_the_first_observation_nothing_is_claimed() -> None:
-    said = Outlook(STEP_S).peak(300, 0.9)
+    said = QuantileForecast(STEP_S).peak(300, 0.9)
     assert math.isnan(said.value)
     assert math.isnan(said.mean)
     assert (said.leader, said.sure) == ("reactive", 0.0)
@@ -210,7 +210,7 @@ def test_after_a_clock_jump_ages_stay_what_they_were(jump_s: float) -> None:
 def test_a_past_taken_over_is_as_good_as_one_observed(learn_s: float) -> None:
     values = poisson(9, 240)
     at = START + STEP_S * np.arange(240)
-    seeded = Outlook(STEP_S)
+    seeded = QuantileForecast(STEP_S)
     seeded.seed(at, values, max(learn_s, 3700.0))
     assert seeded.peak(300, 0.9) == watched(values).peak(300, 0.9)
 
@@ -218,23 +218,23 @@ def test_a_past_taken_over_is_as_good_as_one_observed(learn_s: float) -> None:
 def test_weeks_taken_over_give_the_seasons_at_once() -> None:
     """Five-minute means of two weeks, as Prometheus keeps them, then ten minutes of turns."""
     past = days(10, 14.375, 300.0)  # until nine in the morning, when the load doubles within the hour
-    outlook = Outlook(STEP_S)
+    outlook = QuantileForecast(STEP_S)
     outlook.seed(START + 300.0 * np.arange(len(past)), past)
-    seen = Past(outlook.series, np.array([1800.0])).seasons(float(past.mean()))
+    seen = EarlierDays(outlook.series, np.array([1800.0])).seasons(float(past.mean()))
     assert seen[0, DAILY] > 1.25
     assert seen[0, WEEKLY] > 1.25
 
 
 @pytest.mark.parametrize("step_s", [1.0, 15.0, 60.0])
 def test_it_holds_some_hundred_kilobytes_however_long_it_watches(step_s: float) -> None:
-    outlook = Outlook(step_s)
+    outlook = QuantileForecast(step_s)
     assert size_of(outlook) < 125_000
     arrays = size_of(outlook)
     note(outlook, np.ones(300), 0, step_s)
     assert size_of(outlook) == arrays
 
 
-def size_of(outlook: Outlook) -> int:
+def size_of(outlook: QuantileForecast) -> int:
     """Bytes of the arrays that an outlook holds, in parts shared or not, without the last answer."""
     held: dict[int, int] = {}
     parts: list[object] = [outlook]

@@ -22,7 +22,7 @@ def shifted(before: float, after: float, since: int) -> NDArray[np.float64]:
 
 
 def trend(values: NDArray[np.float64], step_s: float) -> NDArray[np.float64]:
-    return reactive.trend(reactive.Recent(values), step_s, reactive.onward_s(step_s, AHEAD_S))
+    return reactive.trend(reactive.RecentBins(values), step_s, reactive.onward_s(step_s, AHEAD_S))
 
 
 @pytest.mark.parametrize(
@@ -38,24 +38,24 @@ def trend(values: NDArray[np.float64], step_s: float) -> NDArray[np.float64]:
     ids=["nothing seen", "one value", "between gaps", "up by a step", "down by a step", "through a gap"],
 )
 def test_the_level(recent: list[float], level: float) -> None:
-    assert reactive.Recent(np.array(recent)).level()[0] == pytest.approx(level, nan_ok=True)
+    assert reactive.RecentBins(np.array(recent)).level()[0] == pytest.approx(level, nan_ok=True)
 
 
 def test_in_quiet_times_the_level_is_a_long_mean() -> None:
-    lengths = [reactive.Recent(poisson(seed, reactive.WINDOW)).level()[1] for seed in range(40)]
+    lengths = [reactive.RecentBins(poisson(seed, reactive.WINDOW)).level()[1] for seed in range(40)]
     assert np.median(lengths) == reactive.WINDOW
 
 
 @pytest.mark.parametrize("since", [1, 2, 4, 8, 16])
 @pytest.mark.parametrize(("before", "after"), [(5.0, 9.0), (9.0, 5.0)], ids=["up", "down"])
 def test_after_a_shift_the_level_is_that_of_after(before: float, after: float, since: int) -> None:
-    assert reactive.Recent(shifted(before, after, since)).level()[0] == pytest.approx(after, abs=0.2)
+    assert reactive.RecentBins(shifted(before, after, since)).level()[0] == pytest.approx(after, abs=0.2)
 
 
 def test_noise_is_told_apart_from_trend_and_outliers() -> None:
     values = ramp(2, reactive.WINDOW)
     values[40] = 500.0
-    assert reactive.Recent(values).noise() == pytest.approx(0.05, rel=0.5)
+    assert reactive.RecentBins(values).noise() == pytest.approx(0.05, rel=0.5)
 
 
 def test_a_trend_is_carried_on_and_levels_out() -> None:
@@ -68,7 +68,7 @@ def test_a_trend_is_carried_on_and_levels_out() -> None:
 
 def test_a_doubtful_trend_is_hardly_believed() -> None:
     values = poisson(4, reactive.WINDOW)
-    level = reactive.Recent(values).level()[0]
+    level = reactive.RecentBins(values).level()[0]
     assert trend(values, 15.0) == pytest.approx(level, rel=0.2)
 
 

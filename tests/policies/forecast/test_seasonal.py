@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from policies.forecast.seasonal import DAILY, WEEKLY, YESTERDAY, Past, median
-from policies.forecast.series import Series
+from policies.forecast.seasonal import DAILY, WEEKLY, YESTERDAY, EarlierDays, median
+from policies.forecast.series import DemandSeries
 from tests.policies.forecast.processes import START, days
 
 AHEAD_S = np.array([900.0, 1800.0])
@@ -18,8 +18,8 @@ NINE = 9 * 12
 """The bin of nine in the morning, when the load doubles within the hour."""
 
 
-def recorded(values: NDArray[np.float64]) -> Series:
-    series = Series(300.0)
+def recorded(values: NDArray[np.float64]) -> DemandSeries:
+    series = DemandSeries(300.0)
     for i, value in enumerate(values):
         series.note(START + 300.0 * i, value)
     return series
@@ -53,7 +53,7 @@ def growth(values: NDArray[np.float64]) -> None:
 def test_the_day_grows_as_days_do_whatever_happened(happened: Callable[[NDArray[np.float64]], None]) -> None:
     values = days(1, 14 + NINE / PER_DAY, 300.0)
     happened(values)
-    seen = Past(recorded(values), AHEAD_S).seasons(float(np.nanmean(values)))
+    seen = EarlierDays(recorded(values), AHEAD_S).seasons(float(np.nanmean(values)))
     clean = days(1, 14, 300.0, noise=0.0)
     expected = clean[NINE + np.array([2, 5])] / clean[NINE - 1]
     assert seen[:, DAILY] == pytest.approx(expected, rel=0.12)
@@ -62,20 +62,20 @@ def test_the_day_grows_as_days_do_whatever_happened(happened: Callable[[NDArray[
 @pytest.mark.parametrize("step_s", [15.0, 60.0, 900.0, 7200.0, 43_200.0])
 def test_what_is_kept_is_what_would_be_looked_up(step_s: float) -> None:
     """Turn by turn, with gaps in the past: a page is turned when the hour comes, not later."""
-    series, ahead_s = Series(step_s), step_s * np.unique(np.ceil(np.array([60.0, 300.0, 1800.0]) / step_s))
+    series, ahead_s = DemandSeries(step_s), step_s * np.unique(np.ceil(np.array([60.0, 300.0, 1800.0]) / step_s))
     values = np.random.default_rng(4).uniform(1.0, 9.0, 15 * PER_DAY)
     values[::7] = np.nan
     series.seed(START + 300.0 * np.arange(len(values), dtype=np.float64), values)
-    past, now = Past(series, ahead_s), START + 300.0 * len(values)
+    past, now = EarlierDays(series, ahead_s), START + 300.0 * len(values)
     for turn in range(90):
         series.note(now + step_s * turn, 5.0 + turn % 3)
         typical = 5.0 if turn < 50 else 6.0
-        assert np.array_equal(past.seasons(typical), Past(series, ahead_s).seasons(typical), equal_nan=True)
+        assert np.array_equal(past.seasons(typical), EarlierDays(series, ahead_s).seasons(typical), equal_nan=True)
 
 
 @pytest.mark.parametrize(("count", "daily", "weekly"), [(1.9, False, False), (2.3, True, False), (14.3, True, True)])
 def test_a_season_takes_part_once_it_was_seen_twice(count: float, daily: bool, weekly: bool) -> None:
-    seen = Past(recorded(days(2, count, 300.0)), AHEAD_S).seasons(5.0)
+    seen = EarlierDays(recorded(days(2, count, 300.0)), AHEAD_S).seasons(5.0)
     assert np.isnan(seen[:, DAILY]).any() != daily
     assert np.isnan(seen[:, YESTERDAY]).any() != daily
     assert np.isnan(seen[:, WEEKLY]).any() != weekly
@@ -84,12 +84,12 @@ def test_a_season_takes_part_once_it_was_seen_twice(count: float, daily: bool, w
 def test_a_season_with_a_hole_at_its_last_turn_is_not_believed() -> None:
     values = days(3, 5 + NINE / PER_DAY, 300.0)
     outage(values)
-    assert np.isnan(Past(recorded(values), AHEAD_S).seasons(5.0)[:, DAILY]).all()
+    assert np.isnan(EarlierDays(recorded(values), AHEAD_S).seasons(5.0)[:, DAILY]).all()
 
 
 def test_growth_from_nothing_is_bounded() -> None:
     values = np.where(np.arange(5 * PER_DAY + NINE) % PER_DAY < NINE, 0.0, 10.0)
-    seen = Past(recorded(values), AHEAD_S).seasons(float(values.mean()))
+    seen = EarlierDays(recorded(values), AHEAD_S).seasons(float(values.mean()))
     assert (seen[:, DAILY] <= 22.0).all()
 
 

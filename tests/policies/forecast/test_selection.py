@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from policies.forecast.quantile_forecast import Outlook
+from policies.forecast.quantile_forecast import QuantileForecast
 from policies.forecast.selection import LEVELS, MARGIN, REACTIVE, Selection
 from tests.policies.forecast.processes import days, note, poisson, ramp, walk, watched
 
@@ -59,7 +59,9 @@ def test_a_rival_is_judged_by_the_turns_in_which_it_took_part() -> None:
     assert (scored([(1.0, 1.5)] * 20, selection).leader == REACTIVE).all()
 
 
-def leaders(outlook: Outlook, values: NDArray[np.float64], turn: int, step_s: float, horizon_s: float) -> Counter[str]:
+def leaders(
+    outlook: QuantileForecast, values: NDArray[np.float64], turn: int, step_s: float, horizon_s: float
+) -> Counter[str]:
     found: Counter[str] = Counter()
     for i, value in enumerate(values):
         note(outlook, [value], turn + i, step_s)

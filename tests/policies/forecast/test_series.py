@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.forecast.series import Ring, Series
+from policies.forecast.series import DemandSeries, Ring
 from tests.laws import law
 from tests.policies.forecast.processes import DAY_S, START
 
@@ -50,7 +50,7 @@ def test_what_came_is_the_newest_and_the_largest_of_a_span_seen_well_enough() ->
 
 @pytest.mark.parametrize("late_s", [-0.4, -0.1, 0.0, 0.1, 0.4])
 def test_turns_a_little_early_or_late_have_bins_of_their_own(late_s: float) -> None:
-    series = Series(1.0)
+    series = DemandSeries(1.0)
     for i in range(10):
         series.note(START + i + (late_s if i % 2 else 0.0), float(i))
     assert series.fine.window(10).tolist() == list(range(10))
@@ -59,18 +59,18 @@ def test_turns_a_little_early_or_late_have_bins_of_their_own(late_s: float) -> N
 @pytest.mark.parametrize("step_s", [0.0, -1.0, NAN, 2 * DAY_S])
 def test_a_step_is_positive_and_at_most_a_day(step_s: float) -> None:
     with pytest.raises(ValueError, match="a step of more than 0 s"):
-        Series(step_s)
+        DemandSeries(step_s)
 
 
 @pytest.mark.parametrize("step_s", [1.0, 7.0, 15.0, 60.0, 300.0, 700.0, 3600.0])
 def test_coarse_bins_divide_a_day(step_s: float) -> None:
-    series = Series(step_s)
+    series = DemandSeries(step_s)
     assert series.per_day * series.coarse_step_s == pytest.approx(DAY_S)
     assert series.coarse.size == pytest.approx(15 * series.per_day, abs=1)
 
 
 def test_the_coarse_record_holds_means_at_their_time_of_day() -> None:
-    series = Series(60.0)
+    series = DemandSeries(60.0)
     for i in range(10):
         series.note(START + 60.0 * i, float(i))
     now = series.coarse_places(np.array([0.0, -300.0, 86_400.0]))
@@ -79,7 +79,7 @@ def test_the_coarse_record_holds_means_at_their_time_of_day() -> None:
 
 
 def test_a_seeded_past_is_the_same_as_one_noted() -> None:
-    noted, seeded = Series(60.0), Series(60.0)
+    noted, seeded = DemandSeries(60.0), DemandSeries(60.0)
     values = np.arange(100.0)
     at = START + 60.0 * values
     values[10:17] = NAN

@@ -18,7 +18,7 @@ from policies.model import (
 )
 from policies.model.spec import WorkloadSpec
 from policies.pipeline import decide
-from policies.recommend.context import View
+from policies.recommend.context import PolicyContext
 from tests.factories import NOW, fresh, seen, tick_of
 
 ITL = SignalName("engines.itl_p95_s")
@@ -44,7 +44,7 @@ class Chaser:
     def needs(self) -> tuple[str, ...]:
         return ()
 
-    def recommend(self, name: PolicyName, view: View) -> Recommendation:
+    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
         itl, running = view.readings.get(ITL), view.readings.get(KEEPS[1])
         assert isinstance(running, Fresh)
         load = running.value / self.per_replica

@@ -11,7 +11,7 @@ from policies.history.ticks import History
 from policies.model import Grant, PoolName, Quota
 from policies.model.limits import BlastRadius
 from policies.model.spec import Pool
-from policies.recommend.context import Situation
+from policies.recommend.context import RuleContext
 from tests.factories import NOW, seen, spec
 from tests.policies.guard.states import remembered
 
@@ -33,7 +33,7 @@ def test_what_may_go_at_once(held: tuple[int, int], targets: tuple[int, int], ex
     pools = {"dear": Pool(price_usd_per_hour=6.0), "cheap": Pool(price_usd_per_hour=2.0)}
     workload = spec(pools=pools, blast_radius=BlastRadius(share=0.1))
     sizes = dict(zip((DEAR, CHEAP), held, strict=True))
-    situation = Situation(
+    situation = RuleContext(
         workload, History(), NOW, 20.0, sum(held), True, True, "", seen({}), sizes, sizes, sum(held), ()
     )
     found = contain(dict(zip((DEAR, CHEAP), targets, strict=True)), situation)
@@ -67,6 +67,6 @@ def test_where_the_share_rounds_to_less_than_a_quantum_one_quantum_of_one_pool_m
     seen_now = dataclasses.replace(seen({}), grant=grant)
     sizes = dict(zip((DEAR, CHEAP), held, strict=True))
     past = remembered([total + went, total])
-    situation = Situation(workload, past, NOW, 20.0, total, True, True, "", seen_now, sizes, sizes, total, ())
+    situation = RuleContext(workload, past, NOW, 20.0, total, True, True, "", seen_now, sizes, sizes, total, ())
     found = contain(dict(zip((DEAR, CHEAP), targets, strict=True)), situation)
     assert (targets if found is None else tuple(found[0].values())) == expected

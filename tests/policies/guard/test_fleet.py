@@ -12,23 +12,23 @@ from policies.model import PoolName, WorkloadName
 from policies.model.limits import BlastRadius, Budget, Override
 from policies.model.spec import Pool, WorkloadSpec
 from policies.pipeline import decide
-from policies.quota.fleet_quota import Fleet, even, grant
-from policies.quota.resource_claims import Claim, Claims, claim, need
+from policies.quota.fleet_quota import FleetLimits, even, grant
+from policies.quota.resource_claims import ResourceClaim, ResourceClaims, claim, need
 from policies.recommend.threshold import QueueDepth
 from tests.factories import queue, seen, spec
 
 ME = WorkloadName("me")
 
 
-def held(n: int, needs: float | None = None, priority: int = 0, least: int = 0, gpus: int = 1) -> Claim:
+def held(n: int, needs: float | None = None, priority: int = 0, least: int = 0, gpus: int = 1) -> ResourceClaim:
     """A workload that holds `n` replicas, and needs as many unless said otherwise."""
     workload = spec(pools={"main": Pool(gpus_per_replica=gpus)}, priority=priority, min_replicas=least)
     return claim(workload, {PoolName("main"): n}, needs)
 
 
-def most(limit: int, me: Claim, *others: Claim) -> float:
+def most(limit: int, me: ResourceClaim, *others: ResourceClaim) -> float:
     claims = {WorkloadName(f"other-{i}"): c for i, c in enumerate(others)}
-    quota = grant(Fleet(max_gpus=limit), ME, Claims({ME: me, **claims})).gpus
+    quota = grant(FleetLimits(max_gpus=limit), ME, ResourceClaims({ME: me, **claims})).gpus
     assert quota is not None
     return quota.most
 
@@ -58,13 +58,13 @@ def most(limit: int, me: Claim, *others: Claim) -> float:
         pytest.param(1, held(0, least=1), [held(0, least=1)], 1, id="of two minimums, who comes first"),
     ],
 )
-def test_what_one_may_hold(limit: int, me: Claim, others: list[Claim], expected: float) -> None:
+def test_what_one_may_hold(limit: int, me: ResourceClaim, others: list[ResourceClaim], expected: float) -> None:
     assert most(limit, me, *others) == expected
 
 
 def test_one_that_was_never_read_counts_in_full_and_is_named() -> None:
     unread = claim(spec(max_replicas=7), None, None)
-    quota = grant(Fleet(max_gpus=10), ME, Claims({ME: held(1), WorkloadName("dark"): unread})).gpus
+    quota = grant(FleetLimits(max_gpus=10), ME, ResourceClaims({ME: held(1), WorkloadName("dark"): unread})).gpus
     assert quota is not None
     assert quota.most == 3
     assert quota.reason.endswith("dark counts in full: never read")
@@ -77,18 +77,18 @@ def test_one_that_was_never_read_counts_in_full_and_is_named() -> None:
     ids=["a quarter of 8", "one went", "all went", "one always may", "but one only"],
 )
 def test_how_many_it_may_remove(share: float, removed: int, left: int) -> None:
-    fleet = Fleet(blast_radius=BlastRadius(share=share))
+    fleet = FleetLimits(blast_radius=BlastRadius(share=share))
     claims = {ME: held(4), WorkloadName("other"): held(4 - removed)}
-    quota = grant(fleet, ME, Claims(claims), removed, 8).removable
+    quota = grant(fleet, ME, ResourceClaims(claims), removed, 8).removable
     assert quota is not None
     assert quota.most == left
     assert f"{removed} of the fleet's 8 went already" in quota.reason
 
 
 def test_without_limits_nothing_is_granted() -> None:
-    granted = grant(Fleet(), ME, Claims({ME: held(4)}), 3, 7)
+    granted = grant(FleetLimits(), ME, ResourceClaims({ME: held(4)}), 3, 7)
     assert (granted.gpus, granted.usd_per_hour, granted.removable) == (None, None, None)
-    assert not Fleet().limits
+    assert not FleetLimits().limits
 
 
 @pytest.mark.parametrize(

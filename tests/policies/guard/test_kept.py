@@ -13,9 +13,9 @@ from policies.model import Fresh, Outcome, PoolName, PoolStatus, Reading, Result
 from policies.model.limits import Budget
 from policies.model.spec import Pool
 from policies.pipeline import decide
-from policies.recommend.context import Situation
-from policies.recommend.predictive.latency_load_model import Fit
-from policies.recommend.predictive.latency_tail import Tail
+from policies.recommend.context import RuleContext
+from policies.recommend.predictive.latency_load_model import LoadLine
+from policies.recommend.predictive.latency_tail import LatencyTail
 from tests.factories import NOW, queue, seen, spec, tick_of
 
 A, B = PoolName("a"), PoolName("b")
@@ -24,12 +24,12 @@ PRICED = {"a": Pool(price_usd_per_hour=2.0), "b": Pool(price_usd_per_hour=1.0, m
 
 def situation(
     statuses: Mapping[PoolName, PoolStatus], planned: float, full: str = "", budget: Budget | None = None
-) -> Situation:
+) -> RuleContext:
     workload = spec(pools=PRICED, max_replicas=10, budget=budget or Budget())
     observed = seen(queue(10), pools={name: Fresh(status, NOW) for name, status in statuses.items()})
     held = {name: status.desired for name, status in statuses.items()}
     size, ready = sum(held.values()), sum(status.ready for status in statuses.values())
-    return Situation(
+    return RuleContext(
         workload, History(), NOW, float(size), size, True, True, "", observed, held, held, ready, (), full, {}, planned
     )
 
@@ -79,12 +79,12 @@ def test_what_was_requested_of_a_pool_that_cannot_be_read_counts() -> None:
 @pytest.mark.parametrize("value", [0.0, -1.0, 1e300])
 @pytest.mark.parametrize("key", ["pace", "saturation", "pp", "ss", "spread", "spread_variance"])
 def test_memory_that_nothing_can_have_taught_is_forgotten(key: str, value: float) -> None:
-    line, tail = Fit.prior(0.05).saturated(1.5, 0.01), Tail.of(0.4).learn(1.0, 0.9, 0.2, 100.0, 0.01)
+    line, tail = LoadLine.prior(0.05).saturated(1.5, 0.01), LatencyTail.of(0.4).learn(1.0, 0.9, 0.2, 100.0, 0.01)
     memory = {**line.memory("x"), **tail.memory("x")}
-    assert (Fit.recalled("x", memory, 0.05), Tail.recalled("x", memory, 0.4)) == (line, tail)
+    assert (LoadLine.recalled("x", memory, 0.05), LatencyTail.recalled("x", memory, 0.4)) == (line, tail)
     for spoiled in ({**memory, f"x.{key}": value}, {k: v for k, v in memory.items() if k != f"x.{key}"}):
-        of_line, of_tail = Fit.recalled("x", spoiled, 0.05), Tail.recalled("x", spoiled, 0.4)
+        of_line, of_tail = LoadLine.recalled("x", spoiled, 0.05), LatencyTail.recalled("x", spoiled, 0.4)
         if key.startswith("spread"):
-            assert of_tail == Tail.of(0.4) or (key, value) == ("spread_variance", 0.0)
+            assert of_tail == LatencyTail.of(0.4) or (key, value) == ("spread_variance", 0.0)
         else:
-            assert of_line == Fit.prior(0.05)
+            assert of_line == LoadLine.prior(0.05)

@@ -18,7 +18,7 @@ from policies.model import Evidence, Fresh, PoolName, PoolStatus, Shortfall
 from policies.model.limits import Budget, Maintenance, MaintenanceWindow
 from policies.model.spec import Pool, WorkloadSpec
 from policies.pipeline import decide
-from policies.recommend.context import Situation
+from policies.recommend.context import RuleContext
 from tests.factories import NOW, queue, seen, spec
 from tests.laws import law
 from tests.policies.guard.states import State, states
@@ -27,10 +27,10 @@ A, B = PoolName("a"), PoolName("b")
 NOISE = 1e-6
 
 
-def situation(state: State, *, may_lower: bool) -> Situation:
+def situation(state: State, *, may_lower: bool) -> RuleContext:
     serving, held = state.serving, state.held
     size = sum(serving.values())
-    return Situation(
+    return RuleContext(
         guard.widened(state.spec, NOW),
         state.history,
         NOW,

@@ -6,18 +6,18 @@ import math
 
 import pytest
 
-from policies.history.capacity_backoff import FIRST_S, LONGEST_S, Shortage
-from policies.history.capacity_ceiling import FORGET_S, Ceiling
-from policies.history.interruption_rate import EVENTS, HALF_LIFE_S, HOURS, UNHELD_HALF_LIFE_S, Hazard
+from policies.history.capacity_backoff import FIRST_S, LONGEST_S, CapacityBackoff
+from policies.history.capacity_ceiling import FORGET_S, CapacityCeiling
+from policies.history.interruption_rate import EVENTS, HALF_LIFE_S, HOURS, UNHELD_HALF_LIFE_S, InterruptionRate
 from policies.history.lead_times import LeadTimes
-from policies.history.pool_memory import Market
+from policies.history.pool_memory import PoolMemory
 from policies.model import Outcome, PoolName, PoolStatus, Result, Shortfall
 
 POOL = PoolName("spot")
 HOUR_S = 3600.0
 
 
-def turn(market: Market, at: float, status: PoolStatus, asked: int | None = None, *, overdue: int = 0) -> None:
+def turn(market: PoolMemory, at: float, status: PoolStatus, asked: int | None = None, *, overdue: int = 0) -> None:
     """A turn that asks for `asked` replicas, or for what is there."""
     after = status.desired if asked is None else asked
     market.note(at, status, Outcome(POOL, status.desired, after, Result.ACCEPTED), overdue, "abc")
@@ -27,7 +27,7 @@ def turn(market: Market, at: float, status: PoolStatus, asked: int | None = None
 
 
 def test_a_quiet_pool_is_trusted_as_one_over_the_time_it_was_quiet() -> None:
-    hazard = Hazard()
+    hazard = InterruptionRate()
     assert hazard.per_hour == EVENTS / HOURS
     for _ in range(60):
         hazard.note(60.0, held=3, lost=0, notice_s=0.0)
@@ -37,7 +37,7 @@ def test_a_quiet_pool_is_trusted_as_one_over_the_time_it_was_quiet() -> None:
 
 
 def test_time_in_which_nothing_was_held_proves_nothing_and_lets_forget() -> None:
-    hazard = Hazard()
+    hazard = InterruptionRate()
     hazard.note(60.0, held=3, lost=3, notice_s=0.0)
     seen = hazard.per_hour
     hazard.note(HALF_LIFE_S, held=0, lost=0, notice_s=0.0)
@@ -45,7 +45,7 @@ def test_time_in_which_nothing_was_held_proves_nothing_and_lets_forget() -> None
 
 
 def test_a_bad_hour_is_forgotten_sooner_where_nothing_is_held_to_tell() -> None:
-    held, left = Hazard(), Hazard()
+    held, left = InterruptionRate(), InterruptionRate()
     for hazard in (held, left):
         for _ in range(6):
             hazard.note(600.0, held=3, lost=3, notice_s=0.0)
@@ -58,7 +58,7 @@ def test_a_bad_hour_is_forgotten_sooner_where_nothing_is_held_to_tell() -> None:
 
 
 def test_a_quiet_pool_is_trusted_no_less_for_an_hour_in_which_nothing_was_held() -> None:
-    hazard = Hazard()
+    hazard = InterruptionRate()
     for _ in range(24):
         hazard.note(600.0, held=3, lost=0, notice_s=0.0)
     quiet = hazard.per_hour
@@ -67,7 +67,7 @@ def test_a_quiet_pool_is_trusted_no_less_for_an_hour_in_which_nothing_was_held()
 
 
 def test_a_group_that_goes_at_once_is_one_event_and_its_share_is_learnt() -> None:
-    hazard = Hazard()
+    hazard = InterruptionRate()
     for _ in range(20):
         hazard.note(600.0, held=4, lost=1, notice_s=0.0)
     assert 0.25 < hazard.share < 0.35
@@ -75,7 +75,7 @@ def test_a_group_that_goes_at_once_is_one_event_and_its_share_is_learnt() -> Non
 
 
 def test_a_notice_is_believed_as_far_as_losses_had_one() -> None:
-    hazard = Hazard()
+    hazard = InterruptionRate()
     assert hazard.notice_s() == 0
     for _ in range(9):
         hazard.note(60.0, held=1, lost=1, notice_s=100.0)
@@ -85,7 +85,7 @@ def test_a_notice_is_believed_as_far_as_losses_had_one() -> None:
 
 
 def test_a_clouds_own_word_is_half_believed_until_losses_show() -> None:
-    announced, unannounced = Hazard(), Hazard()
+    announced, unannounced = InterruptionRate(), InterruptionRate()
     assert announced.notice_s(120.0) == 60
     for _ in range(9):
         announced.note(60.0, held=1, lost=1, notice_s=120.0)
@@ -98,7 +98,7 @@ def test_a_clouds_own_word_is_half_believed_until_losses_show() -> None:
 
 
 def test_what_a_pool_held_when_it_refused_is_told_by_its_next_turn() -> None:
-    market = Market()
+    market = PoolMemory()
     turn(market, 0.0, PoolStatus(2, 2))
     market.note(15.0, PoolStatus(2, 2), Outcome(POOL, 2, 12, Result.OUT_OF_CAPACITY), 0, "abc")
     turn(market, 30.0, PoolStatus(8, 2))
@@ -116,21 +116,21 @@ def test_what_a_pool_held_when_it_refused_is_told_by_its_next_turn() -> None:
     ids=["told", "never came", "taken"],
 )
 def test_a_ceiling_is_what_is_there_beside_what_does_not_come(seen: PoolStatus, overdue: int) -> None:
-    market = Market()
+    market = PoolMemory()
     turn(market, 0.0, PoolStatus(12, seen.ready + seen.interrupted), 12)
     turn(market, 30.0, seen, overdue=overdue)
     assert market.ceiling.held == 8
 
 
 def test_a_quota_is_no_ceiling() -> None:
-    market = Market()
+    market = PoolMemory()
     turn(market, 0.0, PoolStatus(2, 2), 12)
     turn(market, 15.0, PoolStatus(12, 2, failed=10, short=Shortfall(10.0, "quota", quota=True)))
     assert math.isinf(market.ceiling.most)
 
 
 def test_what_comes_beyond_a_ceiling_doubles_what_is_asked_beyond_it() -> None:
-    ceiling, most = Ceiling().hit(8), []
+    ceiling, most = CapacityCeiling().hit(8), []
     while ceiling.held is not None and ceiling.held < 23:
         most.append(ceiling.most)
         ceiling = ceiling.passed(int(ceiling.most))
@@ -139,7 +139,7 @@ def test_what_comes_beyond_a_ceiling_doubles_what_is_asked_beyond_it() -> None:
 
 
 def test_a_ceiling_not_found_true_for_long_is_forgotten() -> None:
-    ceiling = Ceiling().hit(8).faded(FORGET_S)
+    ceiling = CapacityCeiling().hit(8).faded(FORGET_S)
     assert ceiling.most == 9
     assert math.isinf(ceiling.faded(15.0).most)
 
@@ -148,7 +148,7 @@ def test_a_ceiling_not_found_true_for_long_is_forgotten() -> None:
 
 
 def test_every_refusal_doubles_the_wait_up_to_half_an_hour() -> None:
-    shortage, at, waits = Shortage(), 0.0, []
+    shortage, at, waits = CapacityBackoff(), 0.0, []
     for _ in range(6):
         shortage = shortage.refused(at, "none")
         waits.append(shortage.until - at)
@@ -157,22 +157,22 @@ def test_every_refusal_doubles_the_wait_up_to_half_an_hour() -> None:
 
 
 def test_a_refusal_within_the_wait_is_the_same_one() -> None:
-    first = Shortage().refused(0.0, "none")
+    first = CapacityBackoff().refused(0.0, "none")
     assert first.refused(60.0, "none") == first
     assert first.lasts(FIRST_S - 1)
     assert not first.lasts(FIRST_S)
 
 
 def test_a_refusal_long_after_the_last_begins_anew() -> None:
-    shortage = Shortage().refused(0.0, "none").refused(FIRST_S, "none")
+    shortage = CapacityBackoff().refused(0.0, "none").refused(FIRST_S, "none")
     assert shortage.refused(10 * LONGEST_S, "none").wait_s == FIRST_S
 
 
 def test_what_came_ends_it() -> None:
-    shortage = Shortage().refused(0.0, "none").granted(9, 0.0)
+    shortage = CapacityBackoff().refused(0.0, "none").granted(9, 0.0)
     assert not shortage.lasts(1.0)
     assert shortage.refused(10.0, "none").wait_s == FIRST_S
-    assert shortage.belief() > Shortage().belief()
+    assert shortage.belief() > CapacityBackoff().belief()
 
 
 # --- market
@@ -191,17 +191,17 @@ def test_what_came_ends_it() -> None:
     ids=["ready fell", "scaled in", "scaled in, one more gone", "told", "counter began anew", "somebody shrank it"],
 )
 def test_losses(before: PoolStatus, asked: int, after: PoolStatus, lost: int) -> None:
-    market = Market()
+    market = PoolMemory()
     turn(market, 0.0, before, asked)
     assert market.lost(after) == lost
 
 
 def test_a_pool_never_seen_is_taken_at_its_word() -> None:
-    assert Market().counted(PoolStatus(5, 2), 0.0, 60.0, takes=True) == 3
+    assert PoolMemory().counted(PoolStatus(5, 2), 0.0, 60.0, takes=True) == 3
 
 
 def test_what_makes_up_for_a_loss_does_not_count_where_nodes_are_taken() -> None:
-    market = Market()
+    market = PoolMemory()
     turn(market, 0.0, PoolStatus(3, 3))
     now = PoolStatus(3, 1)
     assert market.counted(now, 15.0, 60.0, takes=True) == 0
@@ -212,14 +212,14 @@ def test_what_makes_up_for_a_loss_does_not_count_where_nodes_are_taken() -> None
 
 
 def test_an_ask_counts_for_as_long_as_patience_lasts() -> None:
-    market = Market()
+    market = PoolMemory()
     turn(market, 0.0, PoolStatus(1, 1), 3)
     turn(market, 15.0, PoolStatus(3, 1), 4)
     assert [market.counted(PoolStatus(4, 1), at, 60.0, takes=True) for at in (30.0, 61.0, 76.0)] == [3, 1, 0]
 
 
 def test_the_notice_runs_from_the_first_turn_that_saw_it() -> None:
-    market = Market()
+    market = PoolMemory()
     turn(market, 0.0, PoolStatus(2, 2))
     turn(market, 15.0, PoolStatus(2, 2, doomed=1))
     turn(market, 120.0, PoolStatus(2, 2, doomed=1))
@@ -228,7 +228,7 @@ def test_the_notice_runs_from_the_first_turn_that_saw_it() -> None:
 
 
 def test_a_jump_of_the_clock_leaves_ages_as_they_were() -> None:
-    market = Market()
+    market = PoolMemory()
     turn(market, 0.0, PoolStatus(1, 1), 3)
     turn(market, 15.0, PoolStatus(3, 1), overdue=1)
     market.shift(-5000.0)
@@ -254,7 +254,7 @@ def test_a_wait_for_capacity_is_no_start_up_time() -> None:
 
 @pytest.mark.parametrize("waited_s", [1_200.0, 31_000.0])
 def test_asks_that_stood_through_a_shortage_make_no_pool_slow_nor_the_next_ask_patient(waited_s: float) -> None:
-    market = Market()
+    market = PoolMemory()
     turn(market, 0.0, PoolStatus(0, 0), 4)
     turn(market, 30.0, PoolStatus(4, 0, failed=4, short=Shortfall(30.0, "no spot capacity")))
     turn(market, waited_s, PoolStatus(4, 4))

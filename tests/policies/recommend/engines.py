@@ -21,12 +21,12 @@ from policies.model import (
 )
 from policies.model.spec import Pool, ScaleDown, Slo, WorkloadSpec
 from policies.pipeline import decide
-from policies.recommend.predictive.latency_tail import Tail
+from policies.recommend.predictive.latency_tail import LatencyTail
 from policies.recommend.predictive.parameters import Predictive
 from tests.factories import NOW, spec, tick_of
 
 STEP_S = 15.0
-TTFT, ITL = Tail.of(0.7), Tail.of(0.15)
+TTFT, ITL = LatencyTail.of(0.7), LatencyTail.of(0.15)
 """How far their slowest requests lie beyond the mean."""
 GPUS = PoolName("main")
 MINUTE = ScaleDown(window_s=60.0, max_replicas=10_000)
@@ -75,7 +75,7 @@ class Engines:
         }
 
 
-def _told(latency: str, mean_s: float, tail: Tail, promise_s: float) -> dict[str, float]:
+def _told(latency: str, mean_s: float, tail: LatencyTail, promise_s: float) -> dict[str, float]:
     """A latency as engines tell it whose slowest lie exponentially beyond the mean."""
     return {
         f"{latency}_mean_s": mean_s,

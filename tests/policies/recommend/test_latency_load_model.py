@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.recommend.predictive.latency_load_model import Fit
+from policies.recommend.predictive.latency_load_model import LoadLine
 from tests.laws import LAW
 
 FORGET = 15.0 / 3600.0
 
 
-def taught(saturation: float, idle_s: float, loads: list[float], prior_s: float = 0.1) -> Fit:
+def taught(saturation: float, idle_s: float, loads: list[float], prior_s: float = 0.1) -> LoadLine:
     """A fit after turns of an ideal shared processor that saturates at `saturation`."""
-    fit = Fit.prior(prior_s)
+    fit = LoadLine.prior(prior_s)
     for load in loads:
         fit = fit.learn(load, idle_s / max(1e-3, 1.0 - load / saturation), FORGET)
     return fit
@@ -46,22 +46,22 @@ def test_a_guess_far_off_is_put_right_by_loads_on_either_side_of_it(saturation: 
 
 
 def test_a_load_beyond_the_saturation_believed_in_corrects_it_and_leaves_the_pace_alone() -> None:
-    fit = Fit.prior(0.1)
+    fit = LoadLine.prior(0.1)
     after = fit.learn(3.0, 0.2, FORGET)
     assert after.pace == pytest.approx(fit.pace)
     assert after.saturation > 1.5
 
 
 def test_engines_with_a_standing_queue_tell_what_they_carry() -> None:
-    fit = Fit.prior(0.1)
+    fit = LoadLine.prior(0.1)
     for _ in range(12):
         fit = fit.saturated(0.3, FORGET, 0.25)
     assert fit.saturation == pytest.approx(0.3, rel=0.15)
-    assert fit.idle_s == Fit.prior(0.1).idle_s
+    assert fit.idle_s == LoadLine.prior(0.1).idle_s
 
 
 def test_it_gets_surer_with_every_turn_and_less_sure_while_nothing_is_learnt() -> None:
-    fit = Fit.prior(0.1)
+    fit = LoadLine.prior(0.1)
     before = fit.unsure(0.9)
     for load in LOADS[:40]:
         after = fit.learn(load, 0.1 / (1.0 - load), FORGET)
@@ -91,7 +91,7 @@ def test_a_drift_is_followed_within_hours() -> None:
 def test_whatever_it_is_taught_it_stays_finite_positive_and_within_eight_times_what_was_given(
     turns: list[tuple[float, float, float]], forget: float
 ) -> None:
-    fit = Fit.prior(0.1)
+    fit = LoadLine.prior(0.1)
     for load, latency_s, weight in turns:
         fit = fit.learn(load, latency_s, forget, weight)
         assert all(math.isfinite(v) for v in (fit.pace, fit.saturation, fit.pp, fit.ps, fit.ss))
@@ -99,4 +99,4 @@ def test_whatever_it_is_taught_it_stays_finite_positive_and_within_eight_times_w
         assert fit.pp > 0
         assert fit.ss > 0
         assert fit.pp * fit.ss >= fit.ps**2 * (1 - 1e-6)
-        assert Fit.recalled("x", fit.memory("x"), 1.0) == fit
+        assert LoadLine.recalled("x", fit.memory("x"), 1.0) == fit

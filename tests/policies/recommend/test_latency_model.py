@@ -9,21 +9,21 @@ import pytest
 from policies.history.ticks import History
 from policies.model import Absent, Fresh, Reading, SignalName
 from policies.model.spec import Slo
-from policies.recommend.context import View
+from policies.recommend.context import PolicyContext
 from policies.recommend.predictive.engine_load import EngineLoad
-from policies.recommend.predictive.latency_load_model import Fit
+from policies.recommend.predictive.latency_load_model import LoadLine
 from policies.recommend.predictive.latency_model import (
     FILLED,
     HOPELESS,
     LATENCIES,
-    Learnt,
-    Seen,
+    LatencyObservation,
+    LearnedLatency,
     limit,
     promised_s,
     recalled,
     seen,
 )
-from policies.recommend.predictive.latency_tail import Tail
+from policies.recommend.predictive.latency_tail import LatencyTail
 from tests.factories import NOW, spec
 
 FORGET = 15.0 / 3600.0
@@ -51,7 +51,7 @@ def load(
 
 
 def test_a_turn_teaches_what_its_window_has_that_the_last_one_had_not() -> None:
-    taught = load().teach(KNOWN, {"itl_s": Seen(0.03, 0.02)}, PROMISED, FORGET, 15.0)
+    taught = load().teach(KNOWN, {"itl_s": LatencyObservation(0.03, 0.02)}, PROMISED, FORGET, 15.0)
     line, tail = KNOWN["itl_s"].line, KNOWN["itl_s"].tail
     assert taught["itl_s"].line == line.learn(0.5, 0.03, FORGET, 0.25)
     assert taught["itl_s"].tail == tail.learn(0.05, 0.03, 0.02, 150.0, FORGET)
@@ -59,14 +59,17 @@ def test_a_turn_teaches_what_its_window_has_that_the_last_one_had_not() -> None:
 
 
 def test_nobody_is_late_where_nothing_is_promised_or_told() -> None:
-    for told, promised in ((Seen(0.03, None), PROMISED), (Seen(0.03, 0.02), {"ttft_s": 1.0})):
+    for told, promised in (
+        (LatencyObservation(0.03, None), PROMISED),
+        (LatencyObservation(0.03, 0.02), {"ttft_s": 1.0}),
+    ):
         taught = load().teach(KNOWN, {"itl_s": told}, promised, FORGET, 15.0)
         assert taught["itl_s"].tail == KNOWN["itl_s"].tail
         assert taught["itl_s"].line != KNOWN["itl_s"].line
 
 
 def test_where_requests_waited_throughout_their_latencies_are_the_queues_and_what_was_done_counts() -> None:
-    seen = {"ttft_s": Seen(30.0, 1.0)}
+    seen = {"ttft_s": LatencyObservation(30.0, 1.0)}
     taught = load(waiting=400.0, backed_up=True).teach(KNOWN, seen, PROMISED, FORGET, 60.0)
     assert taught == {key: replace(one, line=one.line.saturated(0.5, FORGET)) for key, one in KNOWN.items()}
 
@@ -74,11 +77,11 @@ def test_where_requests_waited_throughout_their_latencies_are_the_queues_and_wha
 def test_changing_sizes_idleness_and_a_queue_that_has_just_come_teach_nothing() -> None:
     queued = load(waiting=400.0, backed_up=True, uneven=True)
     for nothing in (load(steady=False, backed_up=True), load(done=0.1), load(waiting=400.0), queued):
-        assert nothing.teach(KNOWN, {"ttft_s": Seen(0.3, 0.1)}, PROMISED, FORGET, 15.0) == KNOWN
+        assert nothing.teach(KNOWN, {"ttft_s": LatencyObservation(0.3, 0.1)}, PROMISED, FORGET, 15.0) == KNOWN
 
 
-def of(idle_s: float, spread: float, saturation: float = 1.0) -> Learnt:
-    return Learnt(Fit(1.0 / idle_s, saturation, 1e-4, 0.0, 1e-4), Tail.of(spread))
+def of(idle_s: float, spread: float, saturation: float = 1.0) -> LearnedLatency:
+    return LearnedLatency(LoadLine(1.0 / idle_s, saturation, 1e-4, 0.0, 1e-4), LatencyTail.of(spread))
 
 
 def test_the_stricter_latency_sets_the_limit_and_says_so() -> None:
@@ -115,14 +118,14 @@ def test_a_promise_that_an_idle_engine_misses_is_named_and_buys_nothing() -> Non
     assert found.load > HOPELESS
 
 
-def told(**readings: Reading[float]) -> dict[str, Seen]:
-    view = View(NOW, {SignalName(f"e.{q}"): r for q, r in readings.items()}, 2, 2, None, History())
+def told(**readings: Reading[float]) -> dict[str, LatencyObservation]:
+    view = PolicyContext(NOW, {SignalName(f"e.{q}"): r for q, r in readings.items()}, 2, 2, None, History())
     return seen(view, "e", KNOWN)
 
 
 def test_the_mean_is_read_and_drawn_from_the_95th_percentile_where_there_is_none() -> None:
     assert told(itl_mean_s=Fresh(0.02, NOW), itl_late_share=Fresh(0.0, NOW), itl_p95_s=Fresh(0.048, NOW)) == {
-        "itl_s": Seen(0.02, 0.0)
+        "itl_s": LatencyObservation(0.02, 0.0)
     }
     drawn = told(itl_p95_s=Fresh(0.026, NOW))["itl_s"]
     assert drawn.mean_s == pytest.approx(0.026 / (1.0 + 0.15 * 1.9957), rel=1e-4)
@@ -150,5 +153,5 @@ def test_the_longer_prompts_are_beside_answers_the_further_the_slowest_are_taken
 
 def test_what_was_learnt_is_handed_on_whole() -> None:
     for key in LATENCIES:
-        learnt = Learnt(Fit(3.0, 1.2, 0.1, 0.01, 0.2), replace(KNOWN[key].tail, spread=0.3, variance=0.04))
-        assert Learnt.recalled(key, learnt.memory(key)) == learnt
+        learnt = LearnedLatency(LoadLine(3.0, 1.2, 0.1, 0.01, 0.2), replace(KNOWN[key].tail, spread=0.3, variance=0.04))
+        assert LearnedLatency.recalled(key, learnt.memory(key)) == learnt

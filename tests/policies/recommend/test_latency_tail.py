@@ -9,18 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.recommend.predictive.latency_tail import WITHIN, Tail
+from policies.recommend.predictive.latency_tail import WITHIN, LatencyTail
 from tests.laws import LAW
 
 FORGET = 15.0 / 3600.0
 LIMIT_S = 0.05
 
 
-def taught(true: float, means_s: list[float], requests: float = 150.0, tail: Tail | None = None) -> Tail:
+def taught(true: float, means_s: list[float], requests: float = 150.0, tail: LatencyTail | None = None) -> LatencyTail:
     """A tail after turns in which as many were late as by chance."""
-    chance, tail = np.random.default_rng(1), tail or Tail.of(0.15)
+    chance, tail = np.random.default_rng(1), tail or LatencyTail.of(0.15)
     for mean_s in means_s:
-        share = Tail.of(true).late_share(LIMIT_S, mean_s)
+        share = LatencyTail.of(true).late_share(LIMIT_S, mean_s)
         tail = tail.learn(LIMIT_S, mean_s, chance.binomial(round(requests), share) / requests, requests, FORGET)
     return tail
 
@@ -40,27 +40,27 @@ def test_far_below_the_promise_nobody_can_tell_and_nothing_moves() -> None:
 def test_late_ones_where_none_can_be_move_it_fast_and_one_clump_does_not() -> None:
     far = [0.02] * 40
     assert taught(0.5, far).spread > 0.3
-    once = Tail.of(0.15).learn(LIMIT_S, 0.02, 0.3, 150.0, FORGET)
+    once = LatencyTail.of(0.15).learn(LIMIT_S, 0.02, 0.3, 150.0, FORGET)
     assert once.spread < 0.15 * math.exp(0.31)
 
 
 def test_bursts_teach_no_spread_that_no_engine_has() -> None:
     """A tenth is late in every turn at half of the promise: no tail of an engine does that."""
-    tail = Tail.of(0.15, 0.4)
+    tail = LatencyTail.of(0.15, 0.4)
     for _ in range(240):
         tail = tail.learn(LIMIT_S, 0.025, 0.1, 150.0, FORGET)
     assert tail.spread == pytest.approx(0.4)
 
 
 def test_while_nothing_was_learnt_the_prior_may_change() -> None:
-    assert Tail.of(0.15).memory("x") == {}
-    learnt = Tail.of(0.15).learn(LIMIT_S, 0.03, 0.1, 150.0, FORGET)
-    assert Tail.recalled("x", Tail.of(0.15).memory("x"), 0.5).spread == 0.5
-    assert Tail.recalled("x", learnt.memory("x"), 0.5).spread == learnt.spread
+    assert LatencyTail.of(0.15).memory("x") == {}
+    learnt = LatencyTail.of(0.15).learn(LIMIT_S, 0.03, 0.1, 150.0, FORGET)
+    assert LatencyTail.recalled("x", LatencyTail.of(0.15).memory("x"), 0.5).spread == 0.5
+    assert LatencyTail.recalled("x", learnt.memory("x"), 0.5).spread == learnt.spread
 
 
 def test_a_mean_beyond_the_promise_says_nothing_of_the_tail() -> None:
-    assert Tail.of(0.15).learn(LIMIT_S, 0.06, 1.0, 150.0, FORGET).spread == pytest.approx(0.15)
+    assert LatencyTail.of(0.15).learn(LIMIT_S, 0.06, 1.0, 150.0, FORGET).spread == pytest.approx(0.15)
 
 
 def test_what_nothing_confirms_fades_to_the_prior_within_hours() -> None:
@@ -74,13 +74,13 @@ def test_what_nothing_confirms_fades_to_the_prior_within_hours() -> None:
 @pytest.mark.parametrize("share", [0.5, 0.9, 0.95, 0.99, 0.999])
 @pytest.mark.parametrize("spread", [0.06, 0.15, 0.7])
 def test_the_mean_that_keeps_a_promise_is_the_one_that_lateness_is_told_by(share: float, spread: float) -> None:
-    tail = Tail.of(spread)
+    tail = LatencyTail.of(spread)
     assert tail.late_share(LIMIT_S, tail.mean_s(LIMIT_S, share)) == pytest.approx(1.0 - share)
 
 
 def test_no_time_is_never_late_and_an_endless_one_always() -> None:
-    assert Tail.of(0.15).late_share(LIMIT_S, 0.0) == 0.0
-    assert Tail.of(0.15).late_share(LIMIT_S, 1e9) == 1.0
+    assert LatencyTail.of(0.15).late_share(LIMIT_S, 0.0) == 0.0
+    assert LatencyTail.of(0.15).late_share(LIMIT_S, 1e9) == 1.0
 
 
 @LAW
@@ -95,10 +95,10 @@ def test_no_time_is_never_late_and_an_endless_one_always() -> None:
 def test_whatever_it_is_taught_it_stays_within_four_times_the_prior(
     turns: list[tuple[float, float, float, float]], forget: float
 ) -> None:
-    tail = Tail.of(0.15)
+    tail = LatencyTail.of(0.15)
     for mean_s, late, requests, limit_s in turns:
         tail = tail.learn(limit_s, mean_s, late, requests, forget)
         assert tail.spread * (1 + 1e-9) >= 0.15 / WITHIN
         assert tail.spread <= 0.15 * WITHIN * (1 + 1e-9)
         assert 0 < tail.variance <= 0.25
-        assert Tail.recalled("x", tail.memory("x"), 0.15) == tail
+        assert LatencyTail.recalled("x", tail.memory("x"), 0.15) == tail

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from policies.forecast.history_seed import Seed
-from policies.forecast.quantile_forecast import Outlook
+from policies.forecast.history_seed import HistorySeed
+from policies.forecast.quantile_forecast import QuantileForecast
 from policies.model.spec import Slo
 from policies.recommend.context import LooksFarBack
 from policies.recommend.predictive.parameters import Predictive
@@ -69,9 +69,9 @@ def day_of(at: float) -> float:
 
 def test_seasons_sown_are_heard_though_the_units_have_changed_since() -> None:
     """What a replica carries is learnt anew, and all work is then twice what it was: days are told by their shape."""
-    sown, cold = Outlook(15.0), Outlook(15.0)
+    sown, cold = QuantileForecast(15.0), QuantileForecast(15.0)
     start_s = NOW + DAY_S / 2 - 15 * DAY_S
-    past = Seed.of(start_s, 300.0, np.array([day_of(start_s + 300.0 * (k + 0.5)) for k in range(15 * 288)]))
+    past = HistorySeed.of(start_s, 300.0, np.array([day_of(start_s + 300.0 * (k + 0.5)) for k in range(15 * 288)]))
     past.sow(sown)
     assert np.isnan(sown.peaks(600.0, [0.5])).all(), "a past says nothing of now"
     off: dict[str, list[float]] = {"sown": [], "cold": []}

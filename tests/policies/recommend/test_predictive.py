@@ -12,12 +12,12 @@ import pytest
 from policies.history.ticks import History
 from policies.model import Absent, Evidence, Fresh, PolicyName, Reading, SignalName, Stale
 from policies.model.spec import Slo
-from policies.recommend.context import View
-from policies.recommend.predictive.backlog_clearing import Help, Waits, backlog
+from policies.recommend.context import PolicyContext
+from policies.recommend.predictive.backlog_clearing import ComingReplicas, WaitingWork, backlog
 from policies.recommend.predictive.evaluation import carried
 from policies.recommend.predictive.latency_model import QUANTITIES, limit, recalled
 from policies.recommend.predictive.parameters import Predictive
-from policies.recommend.predictive.slo_correction import DOUBT, LEAST, MOST, Supervisor
+from policies.recommend.predictive.slo_correction import DOUBT, LEAST, MOST, SloCorrection
 from policies.signals.demand_hold import held
 from tests.factories import NOW, spec
 from tests.policies.recommend.engines import ITL, Day, Engines, said
@@ -164,7 +164,7 @@ def test_a_signal_that_is_missing_is_no_zero(quantity: str, reading: Reading[flo
     day.run(CALM)
     told = {SignalName(f"e.{k}"): Fresh(v, day.at) for k, v in day.engines.tell(60.0, 5).items()}
     told[SignalName(f"e.{quantity}")] = reading  # type: ignore[assignment]
-    view = View(day.at, told, 5, 5, None, day.history, spec=day.spec)
+    view = PolicyContext(day.at, told, 5, 5, None, day.history, spec=day.spec)
     found = day.policy.recommend(PolicyName("predictive"), view)
     assert found.evidence is not Evidence.FULL
     assert found.replicas is None
@@ -192,7 +192,9 @@ def test_a_cache_that_is_read_and_not_fresh_lets_nothing_go() -> None:
         SignalName(f"e.{k}"): Fresh(v, day.at) for k, v in day.engines.tell(60.0, 5).items()
     }
     told[SignalName("e.kv_cache_usage")] = Absent("gone")
-    found = day.policy.recommend(PolicyName("predictive"), View(day.at, told, 5, 5, None, day.history, spec=day.spec))
+    found = day.policy.recommend(
+        PolicyName("predictive"), PolicyContext(day.at, told, 5, 5, None, day.history, spec=day.spec)
+    )
     assert found.evidence is Evidence.PARTIAL
     assert found.replicas is not None
 
@@ -206,12 +208,12 @@ def test_missing_latencies_teach_nothing_and_block_nothing() -> None:
     assert said(last).because_late is None
 
 
-def queue_view(visible: float, age_s: float | None = None, ready: int = 0, each_s: float = 0.0) -> View:
+def queue_view(visible: float, age_s: float | None = None, ready: int = 0, each_s: float = 0.0) -> PolicyContext:
     readings: dict[SignalName, Reading[float]] = {SignalName("q.visible"): Fresh(visible, NOW)}
     if age_s is not None:
         readings[SignalName("q.oldest_age_s")] = Fresh(age_s, NOW)
     history = History()
-    return View(NOW, readings, ready, ready, None, history, spec=spec({"p": WITH_QUEUE}))
+    return PolicyContext(NOW, readings, ready, ready, None, history, spec=spec({"p": WITH_QUEUE}))
 
 
 WITH_QUEUE = Predictive(source="e", rate_window_s=60.0, queue="q")
@@ -237,24 +239,24 @@ def test_a_queue_wakes_a_workload_that_engines_cannot_tell_of() -> None:
 def test_a_backlog_needs_what_is_left_of_it_when_help_comes(
     requests: float, rate: float, ready: float, size: float, extra: float
 ) -> None:
-    found = backlog(Waits(requests, 0.1), rate, ready, size, Help(100.0, 20.0, 100.0, 19.0))
+    found = backlog(WaitingWork(requests, 0.1), rate, ready, size, ComingReplicas(100.0, 20.0, 100.0, 19.0))
     assert found.extra == pytest.approx(extra)
 
 
 def test_the_correction_rises_while_users_are_late_and_falls_back_and_no_further_while_nobody_is() -> None:
-    late = idle = Supervisor()
+    late = idle = SloCorrection()
     for _ in range(2000):
         late, idle = late.after(0.2, 0.01, 15.0, 1800.0), idle.after(0.0, 0.01, 15.0, 1800.0)
     assert (late.correction, idle.correction) == (MOST, LEAST)
-    assert Supervisor().after(None, 0.01, 15.0, 1800.0) == Supervisor()
-    kept = Supervisor()
+    assert SloCorrection().after(None, 0.01, 15.0, 1800.0) == SloCorrection()
+    kept = SloCorrection()
     for _ in range(500):
         kept = kept.after(0.01, 0.01, 15.0, 1800.0)
     assert kept.correction == pytest.approx(1.0)
 
 
 def test_lateness_within_what_a_quantile_can_tell_is_let_be() -> None:
-    within = beyond = Supervisor()
+    within = beyond = SloCorrection()
     for _ in range(500):
         within = within.after(0.9 * DOUBT * 0.01, 0.01, 15.0, 1800.0)
         beyond = beyond.after(1.2 * DOUBT * 0.01, 0.01, 15.0, 1800.0)
@@ -263,7 +265,7 @@ def test_lateness_within_what_a_quantile_can_tell_is_let_be() -> None:
 
 
 def test_an_outage_is_not_paid_for_all_day() -> None:
-    state = Supervisor()
+    state = SloCorrection()
     for _ in range(8):
         state = state.after(1.0, 0.01, 15.0, 1800.0)
     assert state.correction > 1.0

@@ -27,10 +27,10 @@ from policies.model import (
 )
 from policies.model.spec import Pool, ScaleDown, ScaleUp
 from policies.pipeline import decide
-from policies.recommend.context import View
+from policies.recommend.context import PolicyContext
 from policies.recommend.predictive.parameters import Predictive
-from policies.recommend.predictive.queue_deadline import Promise, Queued, due
-from policies.recommend.predictive.supply_timeline import Hands, Kept
+from policies.recommend.predictive.queue_deadline import QueueSlo, QueueState, due
+from policies.recommend.predictive.supply_timeline import Retained, SupplyTimeline
 from tests.factories import NOW, spec, tick_of
 from tests.laws import law
 from tests.policies.recommend.engines import said
@@ -38,24 +38,26 @@ from tests.policies.recommend.engines import said
 LAW = law(60)
 TURN_S = 15.0
 EACH_S = 0.2
-KEEP = Promise(600.0, 60.0)
+KEEP = QueueSlo(600.0, 60.0)
 
 
-def rows(*told: tuple[float, float, float]) -> Queued:
+def rows(*told: tuple[float, float, float]) -> QueueState:
     """Turns as (seconds ago, messages that waited, replicas ready), oldest first."""
     ago, visible, ready = (np.array(column) for column in zip(*told, strict=True))
-    return Queued(NOW - ago, visible, ready)
+    return QueueState(NOW - ago, visible, ready)
 
 
-def hands(ready: float, size: float | None = None, next_s: float = 120.0, kept: Kept | None = None) -> Hands:
+def hands(
+    ready: float, size: float | None = None, next_s: float = 120.0, kept: Retained | None = None
+) -> SupplyTimeline:
     size = ready if size is None else size
-    return Hands(ready, size, 120.0, coming_s=np.full(int(size - ready), next_s), kept=kept or Kept())
+    return SupplyTimeline(ready, size, 120.0, coming_s=np.full(int(size - ready), next_s), kept=kept or Retained())
 
 
-def keeping(*told: tuple[float, float]) -> Kept:
+def keeping(*told: tuple[float, float]) -> Retained:
     """Sizes kept as (until so many seconds from now, replicas)."""
     until_s, replicas = (np.array(column) for column in zip(*told, strict=True))
-    return Kept(until_s, replicas)
+    return Retained(until_s, replicas)
 
 
 @pytest.mark.parametrize(
@@ -75,14 +77,14 @@ def keeping(*told: tuple[float, float]) -> Kept:
         pytest.param(rows((590, 3000, 0), (0, 3000, 1)), hands(1, 8, 30.0), 8.0, id="late, and help is under way"),
     ],
 )
-def test_the_most_urgent_remainder_rules(queued: Queued, with_: Hands, replicas: float) -> None:
+def test_the_most_urgent_remainder_rules(queued: QueueState, with_: SupplyTimeline, replicas: float) -> None:
     assert due(queued, EACH_S, with_, KEEP).replicas == pytest.approx(replicas)
 
 
 @pytest.mark.parametrize(
     ("kept", "replicas", "over_s"),
     [
-        pytest.param(Kept(), 660.0 / 540.0, -math.inf, id="no window: what the deadline asks"),
+        pytest.param(Retained(), 660.0 / 540.0, -math.inf, id="no window: what the deadline asks"),
         pytest.param(keeping((330, 2)), 0.0, 0.0, id="two are kept for 330 s: that does it, and nothing need be said"),
         pytest.param(keeping((200, 2)), 260.0 / 340.0, -math.inf, id="two for 200 s, and one may do the rest"),
         pytest.param(
@@ -90,7 +92,7 @@ def test_the_most_urgent_remainder_rules(queued: Queued, with_: Hands, replicas:
         ),
     ],
 )
-def test_what_windows_keep_in_any_case_is_not_asked_for(kept: Kept, replicas: float, over_s: float) -> None:
+def test_what_windows_keep_in_any_case_is_not_asked_for(kept: Retained, replicas: float, over_s: float) -> None:
     """Where the need is stated for as long as there is work, a window begins when there is none any more."""
     found = due(rows((0, 3000, 2)), EACH_S, hands(2, kept=kept), KEEP)
     assert (found.replicas, found.over_s) == pytest.approx((replicas, over_s))
@@ -138,8 +140,8 @@ def served(arrivals: Sequence[int], lead_turns: int) -> tuple[list[float], list[
         at, visible, readies = (np.array(column) for column in zip(*past, strict=True))
         since = [next(k for k in range(1, lead_turns + 1) if sizes[-k] <= n) for n in range(ready, size)]
         coming_s = TURN_S * (lead_turns + 1.0 - np.array(since, float))
-        there = Hands(ready, size, lead_turns * TURN_S, coming_s=coming_s)
-        found = due(Queued(at, visible, readies), EACH_S, there, KEEP)
+        there = SupplyTimeline(ready, size, lead_turns * TURN_S, coming_s=coming_s)
+        found = due(QueueState(at, visible, readies), EACH_S, there, KEEP)
         size = math.ceil(found.replicas - 1e-9)
         sizes.append(size)
         if turn >= len(arrivals) and not waiting:
@@ -243,5 +245,5 @@ def test_it_looks_back_over_its_deadline() -> None:
 def test_a_queue_that_is_not_fresh_lets_nothing_go() -> None:
     workers = Workers(PATIENT, 10)
     told: dict[SignalName, Reading[float]] = {SignalName(f"e.{k}"): Fresh(v, NOW) for k, v in ENGINES.items()}
-    found = PATIENT.recommend(PolicyName("p"), View(NOW, told, 10, 10, None, History(), spec=workers.spec))
+    found = PATIENT.recommend(PolicyName("p"), PolicyContext(NOW, told, 10, 10, None, History(), spec=workers.spec))
     assert found.evidence is Evidence.PARTIAL

@@ -11,9 +11,9 @@ from policies.history.ticks import History
 from policies.model import Decision, Outcome, PoolName, Result
 from policies.model.spec import Pool, ScaleDown
 from policies.pipeline import decide
-from policies.recommend.context import View
+from policies.recommend.context import PolicyContext
 from policies.recommend.predictive.parameters import Predictive
-from policies.recommend.predictive.supply_timeline import Hands
+from policies.recommend.predictive.supply_timeline import SupplyTimeline
 from tests.factories import NOW, queue, seen, spec, tick_of
 from tests.policies.recommend.engines import said
 from tests.policies.recommend.test_queue_deadline import EACH_S, PATIENT, TURN_S, Workers
@@ -96,7 +96,7 @@ def test_windows_keep_what_was_asked_for_in_them() -> None:
         observation = seen(queue(0.0), 10, at=NOW - ago_s)
         decision = dataclasses.replace(decide(shape, History(), observation), wanted=wanted, active=active)
         history.append(tick_of(observation, decision))
-    hands = Hands.of(View(NOW, {}, 10, 10, None, history, spec=shape), 120.0)
+    hands = SupplyTimeline.of(PolicyContext(NOW, {}, 10, 10, None, history, spec=shape), 120.0)
     times_s = np.array([0.0, 239.0, 240.0, 299.0, 300.0, 584.0, 585.0])
     assert hands.kept.at(times_s).tolist() == [10.0, 10.0, 4.0, 4.0, 1.0, 1.0, 0.0]
     assert hands.work_s(times_s[1:3], 0.0).tolist() == [2390.0, 2400.0]
@@ -112,7 +112,7 @@ def test_a_cooldown_ends_a_longer_window_where_zero_is_allowed(least: int, rests
         observation = seen(queue(0.0), 10, at=NOW - ago_s)
         decision = dataclasses.replace(decide(shape, History(), observation), wanted=wanted, active=active)
         history.append(tick_of(observation, decision))
-    hands = Hands.of(View(NOW, {}, 10, 10, None, history, shape.min_replicas, spec=shape), 120.0)
+    hands = SupplyTimeline.of(PolicyContext(NOW, {}, 10, 10, None, history, shape.min_replicas, spec=shape), 120.0)
     assert hands.kept.rests_s == rests_s
     assert hands.over_s(40.0) == min(rests_s, 300.0) - 10.0
 
@@ -126,7 +126,7 @@ def test_what_was_asked_for_hours_ago_is_not_about_to_serve() -> None:
         decision = dataclasses.replace(decide(shape, History(), observation), target=asked, ready=4)
         outcome = Outcome(PoolName("main"), found, asked, Result.ACCEPTED)
         history.append(dataclasses.replace(tick_of(observation, decision), outcomes=(outcome,)))
-    view = View(NOW, {}, 4, 12, None, history, spec=shape)
+    view = PolicyContext(NOW, {}, 4, 12, None, history, spec=shape)
     assert view.awaited_since() == [NOW - 30.0] * 2
-    coming = Hands.of(view, 120.0).coming_s
+    coming = SupplyTimeline.of(view, 120.0).coming_s
     assert coming.tolist() == [90.0] * 2 + [120.0] * 6, "the rest are a whole start away"

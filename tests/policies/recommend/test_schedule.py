@@ -9,7 +9,7 @@ import pytest
 
 from policies.history.ticks import History
 from policies.model import PolicyName
-from policies.recommend.context import View
+from policies.recommend.context import PolicyContext
 from policies.recommend.schedule import Schedule, Window
 
 BERLIN = "Europe/Berlin"
@@ -18,7 +18,7 @@ OFFICE = Window(start="08:00", end="18:00", replicas=8, days=("mon", "tue", "wed
 
 
 def wanted(schedule: Schedule, at: datetime) -> float | None:
-    return schedule.recommend(PolicyName("me"), View(at.timestamp(), {}, 1, 1, None, History())).replicas
+    return schedule.recommend(PolicyName("me"), PolicyContext(at.timestamp(), {}, 1, 1, None, History())).replicas
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from policies.model.spec import Slo
 from policies.recommend.predictive.parameters import Predictive
-from policies.recommend.predictive.slo_margin import FULLER, SPENT, Margin
+from policies.recommend.predictive.slo_margin import FULLER, SPENT, SloMargin
 from tests.laws import LAW
 from tests.policies.recommend.engines import Day, said
 
@@ -20,56 +20,56 @@ HOUR = 240
 """Turns of 15 s."""
 
 
-def after(margin: Margin, late_share: float | None, turns: int) -> Margin:
+def after(margin: SloMargin, late_share: float | None, turns: int) -> SloMargin:
     for _ in range(turns):
         margin = margin.after(late_share, 0.01, 15.0)
     return margin
 
 
 def test_a_long_calm_takes_the_quantile_to_the_median_and_then_fills_replicas_more() -> None:
-    fresh = Margin()
+    fresh = SloMargin()
     assert (fresh.quantile(0.95), fresh.fuller) == (0.95, 1.0)
     calm = after(fresh, 0.0, 24 * HOUR)
     assert (calm.level, calm.quantile(0.95), calm.fuller) == (-1.0, 0.5, 1.0 + FULLER)
 
 
 def test_half_an_hour_without_lateness_is_no_licence() -> None:
-    assert after(Margin(), 0.0, HOUR // 2).level > 0.98
+    assert after(SloMargin(), 0.0, HOUR // 2).level > 0.98
 
 
 def test_lateness_beyond_the_promise_brings_it_back_faster_than_it_went() -> None:
-    calm = after(Margin(), 0.0, 24 * HOUR)
+    calm = after(SloMargin(), 0.0, 24 * HOUR)
     turns = next(k for k in range(1, 24 * HOUR) if after(calm, 0.2, k).level >= 1.0)
     assert turns <= 3 * HOUR
 
 
 def test_it_rests_where_as_many_are_late_as_is_aimed_at() -> None:
-    at_aim = Margin(0.3, SPENT * 0.01)
+    at_aim = SloMargin(0.3, SPENT * 0.01)
     assert after(at_aim, SPENT * 0.01, HOUR).level == pytest.approx(0.3)
 
 
 def test_an_outage_counts_no_more_than_thirty_times_the_lateness_allowed() -> None:
-    assert Margin(0.0, 0.0).after(1.0, 0.01, 15.0) == Margin(0.0, 0.0).after(0.3, 0.01, 15.0)
+    assert SloMargin(0.0, 0.0).after(1.0, 0.01, 15.0) == SloMargin(0.0, 0.0).after(0.3, 0.01, 15.0)
 
 
 def test_nothing_moves_while_nobody_can_tell() -> None:
-    assert after(Margin(0.4, 0.002), None, HOUR) == Margin(0.4, 0.002)
+    assert after(SloMargin(0.4, 0.002), None, HOUR) == SloMargin(0.4, 0.002)
 
 
 def test_a_quantile_below_the_median_is_left_alone() -> None:
-    assert Margin(-1.0).quantile(0.3) == 0.3
-    assert Margin(0.0).quantile(0.9) == 0.5
+    assert SloMargin(-1.0).quantile(0.3) == 0.3
+    assert SloMargin(0.0).quantile(0.9) == 0.5
 
 
 @LAW
 @given(st.lists(st.floats(0.0, 1.0), max_size=200), st.floats(1e-4, 0.5), st.floats(0.1, 3600.0))
 def test_it_stays_within_its_bounds_and_is_handed_on_whole(late: list[float], allowed: float, took_s: float) -> None:
-    margin = Margin()
+    margin = SloMargin()
     for share in late:
         margin = margin.after(share, allowed, took_s)
         assert -1.0 <= margin.level <= 1.0
         assert math.isfinite(margin.late_share)
-        assert Margin.recalled(margin.memory()) == margin
+        assert SloMargin.recalled(margin.memory()) == margin
 
 
 BY_PRICE = Predictive(source="e", rate_window_s=60.0)

@@ -6,15 +6,15 @@ import pytest
 
 from policies.history.ticks import History
 from policies.model import Evidence, Fresh, PolicyName, Reading, SignalName
-from policies.recommend.context import Policy, View
+from policies.recommend.context import Policy, PolicyContext
 from policies.recommend.threshold import Concurrency, GpuUtilization, Headroom, KvCacheUsage, Metric, QueueDepth
 from tests.factories import ABSENT, NOW, fresh, stale
 
 ME = PolicyName("me")
 
 
-def view(readings: dict[str, Reading[float]], ready: int | None = 4, demand: float | None = None) -> View:
-    return View(NOW, {SignalName(n): r for n, r in readings.items()}, ready, ready, demand, History())
+def view(readings: dict[str, Reading[float]], ready: int | None = 4, demand: float | None = None) -> PolicyContext:
+    return PolicyContext(NOW, {SignalName(n): r for n, r in readings.items()}, ready, ready, demand, History())
 
 
 def test_the_documented_defaults_of_the_field() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pytest
 
 from policies.model import Absent, Evidence, Fresh, PolicyName, Reading, SignalName
-from policies.recommend.context import View
+from policies.recommend.context import PolicyContext
 from policies.recommend.predictive.parameters import Predictive
 from policies.signals.gpu_activity_fallback import MOST, by_activity
 from scaler.config.load import workload_from
@@ -73,10 +73,10 @@ def test_while_engines_tell_activity_is_not_looked_at() -> None:
     assert [d.target for d in day.run([60.0] * 60)] == [d.target for d in plain.run([60.0] * 60)]
 
 
-def view_of(readings: Mapping[str, Reading[float]], ready: int) -> View:
+def view_of(readings: Mapping[str, Reading[float]], ready: int) -> PolicyContext:
     day = Day()
     told = {SignalName(name): reading for name, reading in readings.items()}
-    return View(day.at, told, ready, ready, None, day.history, spec=day.spec)
+    return PolicyContext(day.at, told, ready, ready, None, day.history, spec=day.spec)
 
 
 def test_from_a_start_without_a_past_it_goes_by_the_size_found_and_remembers_it() -> None:

@@ -13,13 +13,13 @@ from policies.model import Absent, Decision, Fresh, Observation
 from policies.model.spec import ScaleDown, WorkloadSpec
 from policies.pipeline import decide
 from policies.recommend.threshold import Concurrency, QueueDepth
-from policies.signals.zero_suspicion import LONGEST_S, Credit, Limits
+from policies.signals.zero_suspicion import LONGEST_S, SuspicionLimits, ZeroSuspicion
 from scaler.journal.codec import decode_tick, encode_tick
 from scaler.journal.explain import paragraphs
 from tests.factories import NOW, seen, spec, tick_of
 
 STEP_S = 15.0
-LIMITS = Limits(300.0, STEP_S)
+LIMITS = SuspicionLimits(300.0, STEP_S)
 BUSY = [100.0] * 20
 LIED = [*BUSY, 0.0, 100.0, 100.0]
 """A queue that was caught."""
@@ -31,9 +31,9 @@ def told(at: float, **values: float | None) -> Observation:
     return seen(readings, desired=4, at=at)
 
 
-def looked(turns: Sequence[Mapping[str, float | None]], limits: Limits = LIMITS) -> list[str]:
+def looked(turns: Sequence[Mapping[str, float | None]], limits: SuspicionLimits = LIMITS) -> list[str]:
     """Why each turn was doubted, or nothing."""
-    credit, found = Credit(), []
+    credit, found = ZeroSuspicion(), []
     for k, values in enumerate(turns):
         turn = told(NOW + STEP_S * k, **values)
         found.append(credit.doubted(turn, limits).get("queue", ""))
@@ -41,7 +41,7 @@ def looked(turns: Sequence[Mapping[str, float | None]], limits: Limits = LIMITS)
     return found
 
 
-def doubted(visible: Sequence[float | None], limits: Limits = LIMITS) -> list[bool]:
+def doubted(visible: Sequence[float | None], limits: SuspicionLimits = LIMITS) -> list[bool]:
     """Whether each turn was, of a queue with so many messages."""
     return [
         bool(why) for why in looked([{"visible": v, "in_flight": 0.0 if v is not None else v} for v in visible], limits)
@@ -109,7 +109,7 @@ def test_what_was_not_told_ends_no_lie_and_is_none() -> None:
 
 
 def test_a_clock_that_jumps_changes_nothing() -> None:
-    steady, moved = Credit(), Credit()
+    steady, moved = ZeroSuspicion(), ZeroSuspicion()
     for k, visible in enumerate([*LIED, 0.0]):
         steady.note(told(NOW + STEP_S * k, visible=visible))
         moved.note(told(NOW + STEP_S * k, visible=visible))

@@ -23,7 +23,7 @@ from scaler.clouds.aws.account import AwsAccount
 from scaler.clouds.aws.notices import AwsNotices
 from scaler.ports import Misconfigured, OutOfCapacity
 from scaler.shared_resources import Opening, Resources
-from scaler.sources.cloudwatch import CloudWatch, Metric
+from scaler.sources.cloudwatch import CloudWatch, CloudWatchMetric
 from scaler.sources.sqs import Sqs
 from tests.contracts.actuator import settled
 from tests.servers.aws import KEYS, REGION, Aws, aws, isolate
@@ -125,7 +125,7 @@ async def hear(there: Place) -> None:
 async def read(there: Place) -> None:
     queue = await there.cloud.queue("prompts")
     await (await Sqs(queue_url=queue, account=there.account, oldest_age=True).open(there.context)).sample()
-    metric = Metric(namespace="LLM", metric="Requests")
+    metric = CloudWatchMetric(namespace="LLM", metric="Requests")
     await (await CloudWatch(metrics={"n": metric}, account=there.account).open(there.context)).sample()
 
 

@@ -18,12 +18,12 @@ from scaler.actuators.ec2_fleet import Ec2Fleet
 from scaler.actuators.ec2_instant_fleet import Ec2InstantFleet
 from scaler.actuators.eks_node_group import EksNodeGroup
 from scaler.clouds.aws.account import AwsAccount
-from scaler.clouds.aws.events import Events
+from scaler.clouds.aws.events import EventQueueReader
 from scaler.clouds.aws.session import service
 from scaler.clouds.interruptions import board
 from scaler.ports import PortError
 from scaler.shared_resources import Opening, Resources
-from scaler.sources.cloudwatch import CloudWatch, Metric
+from scaler.sources.cloudwatch import CloudWatch, CloudWatchMetric
 from scaler.sources.sqs import Sqs
 from tests.scaler.clouds.aws_place import FLEET, A, B, Place
 from tests.servers.aws import KEYS, REGION, aws, isolate
@@ -254,7 +254,7 @@ async def test_answers_of_cloudwatch() -> None:
     async with cloudwatch() as server, Resources() as resources:
         clock = Ahead()
         account = AwsAccount(region=REGION, endpoint_url=server.url)
-        metric = Metric(namespace="AWS/SageMaker", metric="Concurrency")
+        metric = CloudWatchMetric(namespace="AWS/SageMaker", metric="Concurrency")
         source = await CloudWatch(metrics={"concurrency": metric}, account=account).open(
             Opening(hasty(resources), clock, 5.0)
         )
@@ -274,7 +274,7 @@ async def test_events_of_the_queue_of_notices() -> None:
     async with aws() as cloud, Resources() as resources:
         context = Opening(resources, Ahead(), 5.0)
         sqs = await service(context, "sqs", AwsAccount(region=REGION, endpoint_url=cloud.url))
-        events = Events(sqs, "http://127.0.0.1/1/notices", await board(context), context.clock)
+        events = EventQueueReader(sqs, "http://127.0.0.1/1/notices", await board(context), context.clock)
         said = {"instance-id": "i-1", "instance-action": "terminate"}
         whole = {"detail-type": WARNING, "source": "aws.ec2", "time": "2026-11-27T15:00:00Z", "detail": said}
         for told in (whole, {"Type": "Notification", "Message": json.dumps(whole)}):

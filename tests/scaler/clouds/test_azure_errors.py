@@ -11,7 +11,7 @@ import pytest
 
 from scaler.clouds.azure.errors import of_code, refuse, retry_after_s
 from scaler.clouds.azure.virtual_machines import moment, shortfall
-from scaler.clouds.rest import Answer
+from scaler.clouds.rest import RestResponse
 from scaler.clouds.retry_after import MAX_RETRY_AFTER_S
 from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, PortError, Throttled, Unavailable
 
@@ -48,20 +48,22 @@ AKS_CAPACITY = {
     ],
 )
 def test_a_refusal_by_its_remedy(status: int, error: dict[str, Any], remedy: type[PortError]) -> None:
-    assert type(refuse("write of it", Answer(status, {"error": error}), 0.0)) is remedy
+    assert type(refuse("write of it", RestResponse(status, {"error": error}), 0.0)) is remedy
 
 
 def test_the_words_that_matter_are_the_innermost() -> None:
-    text = str(refuse("write of it", Answer(400, {"error": AKS_CAPACITY}), 0.0))
+    text = str(refuse("write of it", RestResponse(400, {"error": AKS_CAPACITY}), 0.0))
     assert text == "Azure write of it: ZonalAllocationFailed: We do not have sufficient capacity in this zone."
 
 
 def test_a_web_page_is_no_error_of_ours() -> None:
-    assert isinstance(refuse("read of it", Answer(502, {"message": "<html>Bad Gateway</html>"}), 0.0), Unavailable)
+    assert isinstance(
+        refuse("read of it", RestResponse(502, {"message": "<html>Bad Gateway</html>"}), 0.0), Unavailable
+    )
 
 
 def test_what_is_not_granted_names_the_role() -> None:
-    said = refuse("write", Answer(403, {"error": {"code": "AuthorizationFailed", "message": "no"}}), 0.0)
+    said = refuse("write", RestResponse(403, {"error": {"code": "AuthorizationFailed", "message": "no"}}), 0.0)
     assert "config/deploy/azure-role.json" in str(said)
 
 
@@ -79,7 +81,7 @@ def test_what_is_not_granted_names_the_role() -> None:
 )
 def test_how_long_a_service_asks_to_be_left_alone(headers: dict[str, str], wait_s: float | None) -> None:
     assert retry_after_s(headers) == wait_s
-    throttled = refuse("read", Answer(429, {}, headers), 0.0)
+    throttled = refuse("read", RestResponse(429, {}, headers), 0.0)
     assert isinstance(throttled, Throttled)
     assert throttled.retry_after_s == wait_s
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from policies.model import Absent, Fresh
-from scaler.clouds.azure.scheduled_events import Listener
+from scaler.clouds.azure.scheduled_events import ScheduledEventsListener
 from scaler.clouds.interruptions import board
 from scaler.clouds.rest import session
 from scaler.sources.azure_monitor import AzureMonitor
@@ -117,7 +117,9 @@ async def test_documents_of_scheduled_events(tmp_path: Path) -> None:
     """The listener goes on, whatever it hears."""
     async with place(tmp_path) as here:
         ScaleSet(here.cloud, "h100").there()
-        listener = Listener("http://127.0.0.1:1", await session(here.context), here.context, await board(here.context))
+        listener = ScheduledEventsListener(
+            "http://127.0.0.1:1", await session(here.context), here.context, await board(here.context)
+        )
         here.events.say("Preempt", "h100_1")
         whole = {"DocumentIncarnation": 2, "Events": here.events.events}
         for path in spots(whole):

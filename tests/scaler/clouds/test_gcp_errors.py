@@ -7,22 +7,22 @@ from typing import Any
 import pytest
 
 from scaler.clouds.gcp.errors import refuse, said
-from scaler.clouds.rest import Answer
+from scaler.clouds.rest import RestResponse
 from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, PortError, Throttled, Unavailable
 
 WHAT = "compute.instanceGroupManagers.update of vllm"
 
 
-def compute(status: int, reason: str, message: str = "words") -> Answer:
+def compute(status: int, reason: str, message: str = "words") -> RestResponse:
     """As Compute Engine says it."""
     inner = [{"reason": reason, "message": message, "domain": "global"}]
-    return Answer(status, {"error": {"code": status, "message": message, "errors": inner}})
+    return RestResponse(status, {"error": {"code": status, "message": message, "errors": inner}})
 
 
-def rpc(status: int, name: str, message: str = "words", reason: str = "") -> Answer:
+def rpc(status: int, name: str, message: str = "words", reason: str = "") -> RestResponse:
     """As the newer APIs say it."""
     details = [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason}] if reason else []
-    return Answer(status, {"error": {"code": status, "message": message, "status": name, "details": details}})
+    return RestResponse(status, {"error": {"code": status, "message": message, "status": name, "details": details}})
 
 
 @pytest.mark.parametrize(
@@ -55,11 +55,11 @@ def rpc(status: int, name: str, message: str = "words", reason: str = "") -> Ans
         (rpc(401, "UNAUTHENTICATED"), Misconfigured),
         (compute(500, "backendError"), Unavailable),
         (rpc(503, "UNAVAILABLE"), Unavailable),
-        (Answer(502, {"message": "<html>Bad gateway</html>"}), Unavailable),
-        (Answer(503, {}), Unavailable),
+        (RestResponse(502, {"message": "<html>Bad gateway</html>"}), Unavailable),
+        (RestResponse(503, {}), Unavailable),
     ],
 )
-def test_a_refusal_is_its_remedy(answer: Answer, remedy: type[PortError]) -> None:
+def test_a_refusal_is_its_remedy(answer: RestResponse, remedy: type[PortError]) -> None:
     assert type(refuse(WHAT, answer, 0.0)) is remedy
 
 
@@ -81,7 +81,9 @@ def test_who_may_not_is_told_which_permission_and_where_the_role_is() -> None:
     ids=["header", "retry info", "a day", "a date", "nothing"],
 )
 def test_how_long_to_leave_it_alone(headers: dict[str, str], details: list[Any], asked_s: float | None) -> None:
-    answer = Answer(429, {"error": {"status": "RESOURCE_EXHAUSTED", "message": "slow", "details": details}}, headers)
+    answer = RestResponse(
+        429, {"error": {"status": "RESOURCE_EXHAUSTED", "message": "slow", "details": details}}, headers
+    )
     error = refuse(WHAT, answer, 0.0)
     assert isinstance(error, Throttled)
     assert error.retry_after_s == asked_s

@@ -13,7 +13,7 @@ from scaler.actuators.gce_mig import GceMig
 from scaler.actuators.gce_mig_standby import GceMigStandby
 from scaler.actuators.gke_node_pool import GkeNodePool
 from scaler.actuators.gke_tpu_slices import GkeTpuSlices
-from scaler.clouds.gcp.notices import Listener
+from scaler.clouds.gcp.notices import GcpNoticeListener
 from scaler.clouds.gcp.settings import GcpReservation
 from scaler.clouds.interruptions import board
 from scaler.sources.cloud_monitoring import CloudMonitoring, GcpMetric
@@ -177,7 +177,7 @@ async def test_answers_of_cloud_monitoring(here: There) -> None:
 
 async def test_log_entries(here: There) -> None:
     """The listener goes on, whatever it hears."""
-    listener = Listener(await board(here.context), here.clock)
+    listener = GcpNoticeListener(await board(here.context), here.clock)
     machine = f"projects/{PROJECT}/zones/{ZONES[0]}/instances/vllm-0"
     payload = {"methodName": "compute.instances.preempted", "resourceName": machine}
     whole = {"protoPayload": payload, "timestamp": "2026-11-27T15:00:00Z"}

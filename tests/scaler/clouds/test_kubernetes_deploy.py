@@ -8,7 +8,7 @@ import yaml
 
 from scaler.actuators.kubernetes import Kubernetes
 from scaler.clouds.kubernetes.actions import buffers, following, karpenter, sizing
-from scaler.clouds.kubernetes.objects import Kind
+from scaler.clouds.kubernetes.objects import ScalableKind
 from scaler.config.load import load
 from tests.servers.kube_real import manifests
 
@@ -55,9 +55,9 @@ def test_the_shipped_names_fit_together() -> None:
 
 
 def test_the_shipped_roles_grant_what_pools_ask_for_and_nothing_else() -> None:
-    kinds = [Kind("apps/v1", "Deployment", "deployments", namespaced=True)]
-    kinds.append(Kind("apps/v1", "StatefulSet", "statefulsets", namespaced=True))
-    kinds.append(Kind("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet", "leaderworkersets", namespaced=True))
+    kinds = [ScalableKind("apps/v1", "Deployment", "deployments", namespaced=True)]
+    kinds.append(ScalableKind("apps/v1", "StatefulSet", "statefulsets", namespaced=True))
+    kinds.append(ScalableKind("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet", "leaderworkersets", namespaced=True))
     asked = [action for kind in kinds for action in sizing(kind, "default")]
     asked += [*following("default", drain=True), *karpenter("default"), *buffers("default")]
     rules = [

@@ -19,7 +19,7 @@ from scaler.actuators.kubernetes import Kubernetes
 from scaler.clouds.kubernetes import custom_resources, events, node_claims, nodes, objects, pods
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.kubernetes.drain_settings import Drain
-from scaler.clouds.kubernetes.objects import Kind
+from scaler.clouds.kubernetes.objects import ScalableKind
 from scaler.clouds.kubernetes.other_autoscalers import targets
 from scaler.ports import PortError, Unavailable
 from scaler.shared_resources import Opening, Resources
@@ -48,8 +48,8 @@ def buffer(body: Mapping[str, Any]) -> object:
     return nodes_limit(found), ready
 
 
-DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments", namespaced=True)
-OTHER = Kind("x.io/v1", "Thing", "things", namespaced=True)
+DEPLOYMENT = ScalableKind("apps/v1", "Deployment", "deployments", namespaced=True)
+OTHER = ScalableKind("x.io/v1", "Thing", "things", namespaced=True)
 COUNTS = {"replicas": 2, "readyReplicas": 2, "conditions": [FAILING]}
 SIZED = {"spec": {"replicas": 3, "selector": SELECTOR}, "status": COUNTS}
 SCALE = {"spec": {"replicas": 3}, "status": {"replicas": 2, "selector": "app=x"}}

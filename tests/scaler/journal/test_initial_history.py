@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from policies.model import PolicyName
-from scaler.journal.initial_history import Past
+from scaler.journal.initial_history import InitialHistory
 from scaler.journal.reader import Journal
 from scaler.journal.replay import Compared, replay
 from scaler.ports import Misconfigured, PortError, Unavailable
@@ -37,8 +37,8 @@ def again(world: World, *, starts: bool = True) -> list[Compared]:
     return list(replay(journal.records() if starts else journal, journal.specs))
 
 
-def started(world: World) -> list[Past]:
-    return [record for record in Journal(world.directory).records() if isinstance(record, Past)]
+def started(world: World) -> list[InitialHistory]:
+    return [record for record in Journal(world.directory).records() if isinstance(record, InitialHistory)]
 
 
 async def three_lives(world: World) -> None:

@@ -10,20 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from policies.forecast.history_seed import Seed
+from policies.forecast.history_seed import HistorySeed
 from policies.model import Evidence, PolicyName, PoolName, Recommendation, Tick, WorkloadName
 from scaler.config.load import workload_from
 from scaler.journal.codec import decode_past, encode_past
-from scaler.journal.initial_history import Past
-from scaler.journal.past_work import Found, Grid, means, work_since
+from scaler.journal.initial_history import InitialHistory
+from scaler.journal.past_work import Grid, RecordedWork, means, work_since
 from scaler.journal.reader import Journal, tail
 from tests.factories import NOW
 from tests.scaler.journal.test_journal import DOCUMENT, tick, writer
 
 LLM, ME = WorkloadName("llm"), PolicyName("me")
 WORKLOAD = workload_from(DOCUMENT)
-SEED = Seed.of(NOW - 900.0, 300.0, np.array([1.5, np.nan, 0.0]))
-PAST = Past(LLM, NOW, 7, 3600.0, 15.0, {ME: SEED})
+SEED = HistorySeed.of(NOW - 900.0, 300.0, np.array([1.5, np.nan, 0.0]))
+PAST = InitialHistory(LLM, NOW, 7, 3600.0, 15.0, {ME: SEED})
 
 
 def measuring(at: float, work: float | None, **fields: Any) -> Tick:
@@ -78,8 +78,8 @@ def test_old_ticks_and_other_files_are_passed_over_and_damage_costs_its_line(tmp
     file.write_bytes(b"\n".join([*lines[:3], *hostile, newer, *lines[3:]]))
     told = work_since(tmp_path, NOW + 60, {LLM: [ME]})
     assert list(told.work[LLM, ME].work) == [float(i) for i in range(60, 100)]
-    assert work_since(tmp_path, NOW, {WorkloadName("other"): [ME]}) == Found()
-    assert work_since(tmp_path / "none", NOW, {LLM: [ME]}) == Found()
+    assert work_since(tmp_path, NOW, {WorkloadName("other"): [ME]}) == RecordedWork()
+    assert work_since(tmp_path / "none", NOW, {LLM: [ME]}) == RecordedWork()
 
 
 def test_means_leave_gaps_where_nothing_was_measured_or_what_was_is_no_work() -> None:
@@ -91,7 +91,7 @@ def test_means_leave_gaps_where_nothing_was_measured_or_what_was_is_no_work() ->
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -1.0, 1e9])
 def test_a_seed_keeps_three_digits_and_no_hostile_value(bad: float) -> None:
-    seed = Seed.of(0.0, 300.0, np.array([0.0123456, 3.14159, bad, 4096.4]))
+    seed = HistorySeed.of(0.0, 300.0, np.array([0.0123456, 3.14159, bad, 4096.4]))
     assert seed.work[[0, 1, 3]] == pytest.approx([0.0123456, 3.14159, 4096.4], rel=5e-4)
     assert np.isnan(seed.work[2])
     assert (seed.at.tolist(), seed.known_s) == ([150.0, 450.0, 750.0, 1050.0], 900.0)
@@ -125,5 +125,5 @@ def test_a_damaged_start_costs_its_line(tmp_path: Path, broken: dict[str, Any]) 
 
 
 def test_two_weeks_take_a_dozen_kilobytes() -> None:
-    seed = Seed.of(NOW, 300.0, np.random.default_rng(1).gamma(2.0, 2.0, 4320))
+    seed = HistorySeed.of(NOW, 300.0, np.random.default_rng(1).gamma(2.0, 2.0, 4320))
     assert len(json.dumps(encode_past(replace(PAST, seeds={ME: seed})))) < 12_000

@@ -10,7 +10,7 @@ import pytest
 from policies.recommend.peers.keda import Keda, Trigger
 from scaler.migrate.manifests import Imported
 from scaler.registry import kind_of
-from scaler.sources.cloudwatch import CloudWatch, Metric
+from scaler.sources.cloudwatch import CloudWatch, CloudWatchMetric
 from tests.scaler.migrate.made import KEDA, SQS, changed, imported, loaded
 
 TRIGGER: dict[str, Any] = {
@@ -37,7 +37,7 @@ def test_a_metric_is_read_with_its_dimensions(tmp_path: Path) -> None:
     (spec,) = loaded(tmp_path, found)
     source = next(s for s in spec.sources.values() if isinstance(s, CloudWatch))
     dimensions = {"EndpointName": "llama", "VariantName": "main"}
-    metric = Metric(
+    metric = CloudWatchMetric(
         namespace="AWS/SageMaker",
         metric="ConcurrentRequestsPerModel",
         dimensions=dimensions,

@@ -13,8 +13,8 @@ from policies.model import Absent, Fresh, Reading
 from policies.model.spec import Slo, WorkloadSpec
 from policies.recommend.predictive.latency_model import recalled
 from scaler.journal.reader import Journal
-from scaler.shadow.counterfactual import Queue
-from scaler.shadow.late_requests import ANSWERED, Load, Ruler, Turn, patience
+from scaler.shadow.counterfactual import HypotheticalQueue
+from scaler.shadow.late_requests import ANSWERED, EngineLoadLine, LateRequestContext, LateRequestEstimator, patience
 from tests.factories import NOW, live, seen, spec, tick_of
 from tests.simulators.backtest import made
 
@@ -32,15 +32,17 @@ def rates(running: float, waiting: float, answered_rps: float, at: float = NOW) 
     return {f"engines.{name}": Fresh(value, at) for name, value in values.items()}
 
 
-def turn(readings: Mapping[str, Reading[float]], ready: int = 2, at: float = NOW, **settings: Any) -> Turn:
+def turn(
+    readings: Mapping[str, Reading[float]], ready: int = 2, at: float = NOW, **settings: Any
+) -> LateRequestContext:
     configured = workload(**settings)
     observation = seen(readings, ready, at=at)
     (decision,) = live(configured, [readings], start=ready)
-    return Turn(configured, History(), tick_of(observation, decision))
+    return LateRequestContext(configured, History(), tick_of(observation, decision))
 
 
 def test_what_one_replica_answered_is_a_lower_bound_until_requests_wait() -> None:
-    ruler = Ruler()
+    ruler = LateRequestEstimator()
     load, told_by = ruler.measure([turn(rates(8, 0, 10.0))])
     assert told_by == ANSWERED
     assert load is not None
@@ -54,7 +56,7 @@ def test_what_one_replica_answered_is_a_lower_bound_until_requests_wait() -> Non
 
 
 def test_what_came_is_what_was_answered_and_what_waits_more_than_before() -> None:
-    ruler = Ruler()
+    ruler = LateRequestEstimator()
     ruler.measure([turn(rates(10, 0, 10.0))])
     load, _ = ruler.measure([turn(rates(20, 50, 10.0, NOW + 30), at=NOW + 30)])
     assert load is not None
@@ -65,7 +67,7 @@ def test_what_came_is_what_was_answered_and_what_waits_more_than_before() -> Non
 
 
 def test_a_jump_of_the_clock_does_not_change_how_fast_waiting_grows() -> None:
-    ruler = Ruler()
+    ruler = LateRequestEstimator()
     ruler.measure([turn(rates(10, 0, 10.0))])
     ruler.shift(3600.0)
     load, _ = ruler.measure([turn(rates(10, 30, 10.0, NOW + 3615), at=NOW + 3615)])
@@ -88,15 +90,15 @@ def test_a_jump_of_the_clock_does_not_change_how_fast_waiting_grows() -> None:
         ),
     ],
 )
-def test_what_is_not_known_is_not_zero(turns: list[Turn], said: str) -> None:
-    load, told_by = Ruler().measure(turns)
+def test_what_is_not_known_is_not_zero(turns: list[LateRequestContext], said: str) -> None:
+    load, told_by = LateRequestEstimator().measure(turns)
     assert load is None
     assert said in told_by
 
 
 def test_the_first_turn_that_tells_it_is_taken() -> None:
     blind, seeing = turn({}), turn(rates(8, 0, 10.0))
-    load, _ = Ruler().measure([blind, seeing])
+    load, _ = LateRequestEstimator().measure([blind, seeing])
     assert load is not None
     assert load.arrivals_rps == 10.0
 
@@ -115,24 +117,32 @@ def test_a_request_may_wait_as_long_as_is_promised(slo: Slo | None, expected: fl
 
 
 def test_without_a_line_learnt_nobody_is_late_who_does_not_wait() -> None:
-    assert Load(10.0, 5.0, 1.0).late_share(0.0) == 0.0
+    assert EngineLoadLine(10.0, 5.0, 1.0).late_share(0.0) == 0.0
 
 
 def test_the_fuller_the_replicas_the_larger_the_share_that_is_late() -> None:
     line = recalled({})["ttft_s"]
-    shares = [Load(10.0, 5.0, 1.0, coming=4.0, lines=((line, 1.0),)).late_share(n) for n in (1.0, 2.0, 4.0, 8.0, 40.0)]
+    shares = [
+        EngineLoadLine(10.0, 5.0, 1.0, coming=4.0, lines=((line, 1.0),)).late_share(n)
+        for n in (1.0, 2.0, 4.0, 8.0, 40.0)
+    ]
     assert shares == sorted(shares, reverse=True)
     assert all(0.0 <= share <= 1.0 for share in shares)
-    assert Load(10.0, 5.0, 1.0, coming=4.0, lines=((line, 1.0),)).late_share(0.0) == 1.0
+    assert EngineLoadLine(10.0, 5.0, 1.0, coming=4.0, lines=((line, 1.0),)).late_share(0.0) == 1.0
 
 
 def test_the_late_requests_predicted_for_the_size_that_was_held_are_near_those_that_were_late() -> None:
     """Against the kernel's truth, over a flash crowd on too few replicas: within a factor of one and a half."""
     period = made.period()
     true = period.summary.arrived * (1 - period.summary.attainment["all"])
-    configured, ruler, queue, predicted = period.run.case.workload.spec, Ruler(), Queue(), 0.0
+    configured, ruler, queue, predicted = (
+        period.run.case.workload.spec,
+        LateRequestEstimator(),
+        HypotheticalQueue(),
+        0.0,
+    )
     for before, now in itertools.pairwise(Journal(period.journal)):
-        load, _ = ruler.measure([Turn(configured, History(), now)])
+        load, _ = ruler.measure([LateRequestContext(configured, History(), now)])
         if load is not None:
             predicted += queue.let(now.at - before.at, float(before.decision.ready or 0), load) or 0.0
     assert true > 1000

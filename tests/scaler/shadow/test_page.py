@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from scaler.cli import main
-from scaler.commands.run import Summary
+from scaler.commands.run import RunSummary
 from tests.fakes import FakeSource
 from tests.scaler.shadow.test_shadow import NAME, Scripted, document, shadowed
 from tests.servers import chromium
@@ -101,7 +101,7 @@ async def test_replay_decides_the_first_ones_turns_and_passes_the_shadows_over(
 
 
 async def test_the_end_tells_the_difference_in_words(tmp_path: Path) -> None:
-    summary = Summary()
+    summary = RunSummary()
     async with shadowed(tmp_path, document(per_replica=5)) as app:
         for _ in range(3):
             summary.note(await app.turn())

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from policies.history.ticks import History
 from policies.model import PoolName, Result, SignalName, Stale, Tick, WorkloadName
-from scaler.app import App, Options
-from scaler.config.daemon import DaemonSpec, Journal
+from scaler.app import App, RunOptions
+from scaler.config.daemon import DaemonSpec, JournalSpec
 from scaler.config.load import Config, Workload, workload_from
 from scaler.config.problems import ConfigError
 from scaler.controller import Setup
@@ -26,8 +26,8 @@ from scaler.journal.reader import Journal as JournalReader
 from scaler.journal.replay import replay
 from scaler.journal.shadows import decode_shadow, encode_shadow
 from scaler.ports import Unavailable
-from scaler.shadow.counterfactual import Held, Queue, ShadowTurn, Side, Totals
-from scaler.shadow.late_requests import Load
+from scaler.shadow.counterfactual import ComparedSide, HypotheticalQueue, HypotheticalSizes, ShadowTurn, Totals
+from scaler.shadow.late_requests import EngineLoadLine
 from scaler.shadow.runner import Shadow
 from scaler.shared_resources import Resources
 from tests.factories import NOW, live, seen, spec, tick_of
@@ -66,7 +66,7 @@ BOTH: dict[str, Any] = {
 class Scripted(App):
     """The daemon over a source and a pool that a test drives; `opened` are the workloads whose adapters it opened."""
 
-    def __init__(self, config: Config, options: Options, resources: Resources, clock: ManualClock) -> None:
+    def __init__(self, config: Config, options: RunOptions, resources: Resources, clock: ManualClock) -> None:
         super().__init__(config, options, resources)
         self.opened: list[Workload] = []
         self.clock = clock
@@ -102,8 +102,8 @@ async def shadowed(
 ) -> AsyncIterator[Scripted]:
     (folder / "new.yaml").write_text(yaml.safe_dump(dict(shadow)))
     workload = workload_from(first or document())
-    settings = DaemonSpec(journal=Journal(directory=str(folder / "journal")))
-    options = Options([], dry_run=dry_run, shadows=[folder / "new.yaml"])
+    settings = DaemonSpec(journal=JournalSpec(directory=str(folder / "journal")))
+    options = RunOptions([], dry_run=dry_run, shadows=[folder / "new.yaml"])
     async with Resources() as resources:
         app = Scripted(Config(settings, {NAME: workload}), options, resources, ManualClock())
         try:
@@ -303,9 +303,9 @@ async def test_a_shadow_begins_with_the_last_turns_on_record(tmp_path: Path) -> 
         at = app.clock.now()
     (tmp_path / "journal" / ".lock").unlink()
     workload = workload_from(document())
-    settings = DaemonSpec(journal=Journal(directory=str(tmp_path / "journal")))
+    settings = DaemonSpec(journal=JournalSpec(directory=str(tmp_path / "journal")))
     async with Resources() as resources:
-        options = Options([], shadows=[tmp_path / "new.yaml"])
+        options = RunOptions([], shadows=[tmp_path / "new.yaml"])
         again = Scripted(Config(settings, {NAME: workload}), options, resources, ManualClock(at))
         try:
             await again.prepare()
@@ -357,7 +357,7 @@ def status_tick(at: float, target: int) -> Tick:
 
 @given(targets=st.lists(st.integers(0, 30), min_size=1, max_size=30))
 def test_what_serves_is_never_more_than_what_is_asked_for_and_settles_at_it(targets: list[int]) -> None:
-    configured, held = workload_from(document()).spec, Held()
+    configured, held = workload_from(document()).spec, HypotheticalSizes()
     for k, target in enumerate([*targets, targets[-1], targets[-1], targets[-1]]):
         held.follow(status_tick(NOW + 15.0 * k, target), configured, History())
         assert held.asked == target
@@ -368,8 +368,8 @@ def test_what_serves_is_never_more_than_what_is_asked_for_and_settles_at_it(targ
 # --- late requests
 
 
-def load(arrivals_rps: float, each_rps: float = 10.0, patience_s: float = 1.0, *, sure: bool = True) -> Load:
-    return Load(arrivals_rps, each_rps, patience_s, sure=sure)
+def load(arrivals_rps: float, each_rps: float = 10.0, patience_s: float = 1.0, *, sure: bool = True) -> EngineLoadLine:
+    return EngineLoadLine(arrivals_rps, each_rps, patience_s, sure=sure)
 
 
 @pytest.mark.parametrize(
@@ -383,13 +383,15 @@ def load(arrivals_rps: float, each_rps: float = 10.0, patience_s: float = 1.0, *
     ],
 )
 def test_late_requests_are_those_that_wait_longer_than_promised(
-    serving: float, given_load: Load, late: float | None
+    serving: float, given_load: EngineLoadLine, late: float | None
 ) -> None:
-    assert Queue().let(15.0, serving, given_load) == (late if late is None else pytest.approx(late, abs=15.0))
+    assert HypotheticalQueue().let(15.0, serving, given_load) == (
+        late if late is None else pytest.approx(late, abs=15.0)
+    )
 
 
 def test_those_that_waited_too_long_are_counted_once_however_long_they_wait() -> None:
-    queue = Queue()
+    queue = HypotheticalQueue()
     first = queue.let(15.0, 0.0, load(10.0))
     assert first is not None
     later = [queue.let(15.0, 0.0, load(0.0)) or 0.0 for _ in range(10)]
@@ -399,7 +401,7 @@ def test_those_that_waited_too_long_are_counted_once_however_long_they_wait() ->
 
 @given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 10)), min_size=1, max_size=30))
 def test_no_more_are_late_than_came_and_more_replicas_never_make_more_late(turns: list[tuple[float, float]]) -> None:
-    few, many, come, late = Queue(), Queue(), 0.0, [0.0, 0.0]
+    few, many, come, late = HypotheticalQueue(), HypotheticalQueue(), 0.0, [0.0, 0.0]
     for arrivals_rps, serving in turns:
         come += arrivals_rps * 15.0
         for k, (queue, size) in enumerate(((few, serving), (many, serving + 1))):
@@ -410,7 +412,12 @@ def test_no_more_are_late_than_came_and_more_replicas_never_make_more_late(turns
 
 def turn(over_s: float, late: tuple[float | None, float | None], usd: float | None = 1.0) -> ShadowTurn:
     return ShadowTurn(
-        TICK, Side(2, 2.0, usd, late[0]), Side(1, 1.0, None if usd is None else usd / 2, late[1]), over_s, False, "x"
+        TICK,
+        ComparedSide(2, 2.0, usd, late[0]),
+        ComparedSide(1, 1.0, None if usd is None else usd / 2, late[1]),
+        over_s,
+        False,
+        "x",
     )
 
 

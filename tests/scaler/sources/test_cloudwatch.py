@@ -17,7 +17,7 @@ from scaler.clouds.aws.account import AwsAccount
 from scaler.clouds.aws.metrics import Query, metrics
 from scaler.ports import Misconfigured
 from scaler.shared_resources import Opening, Resources
-from scaler.sources.cloudwatch import CloudWatch, Metric
+from scaler.sources.cloudwatch import CloudWatch, CloudWatchMetric
 from tests.servers.aws import KEYS, REGION, isolate
 from tests.servers.aws_cloudwatch import Clouds, cloudwatch
 
@@ -48,7 +48,7 @@ class There:
     def account(self) -> AwsAccount:
         return AwsAccount(region=REGION, endpoint_url=self.server.url)
 
-    async def open(self, **given: Metric) -> Any:
+    async def open(self, **given: CloudWatchMetric) -> Any:
         return await CloudWatch(metrics=given, account=self.account).open(Opening(self.resources, self.clock, 5.0))
 
 
@@ -59,8 +59,8 @@ async def there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterato
         yield There(server, resources)
 
 
-def metric(name: str, **more: Any) -> Metric:
-    return Metric(namespace="LLM", metric=name, **more)
+def metric(name: str, **more: Any) -> CloudWatchMetric:
+    return CloudWatchMetric(namespace="LLM", metric=name, **more)
 
 
 async def test_hundreds_of_metrics_of_many_workloads_go_in_calls_of_five_hundred(there: There) -> None:

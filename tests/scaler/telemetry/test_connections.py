@@ -23,7 +23,7 @@ from scaler.supervised_tasks import Tasks
 from scaler.telemetry.dashboard import Dashboard
 from scaler.telemetry.dashboard.workload_facts import Running
 from scaler.telemetry.health import Health
-from scaler.telemetry.http.access import Access
+from scaler.telemetry.http.access import AccessControl
 from scaler.telemetry.http.server import application, serve
 from scaler.telemetry.metrics import Metrics
 from tests.fakes import ManualClock
@@ -39,7 +39,7 @@ async def serving(**server: Any) -> AsyncIterator[str]:
     spec = DaemonSpec(listen="127.0.0.1:0", server=ServerSpec(**server))
     health, tasks = Health({}, ManualClock()), Tasks()
     dashboard = Dashboard("1", Running({}, health))
-    app = application(Metrics("1"), health, dashboard, Access(spec.server, spec.listen))
+    app = application(Metrics("1"), health, dashboard, AccessControl(spec.server, spec.listen))
     served, address = await serve(app, spec, health, tasks)
     try:
         yield address

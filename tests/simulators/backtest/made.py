@@ -16,10 +16,10 @@ import yaml
 from policies.model import PoolName, SignalName
 from scaler.config.load import workload_from
 from simulators.backtest.reasons import Reasons
-from simulators.backtest.recorded_run import FIXED, LACKING, SIZES, Recorded
+from simulators.backtest.recorded_run import FIXED, LACKING, SIZES, RecordedRun
 from simulators.commands.simulate import journalled
-from simulators.experiments.results import Summary, summarize
-from simulators.experiments.run import Run, traffic_of
+from simulators.experiments.results import ResultSummary, summarize
+from simulators.experiments.run import SimulationRun, traffic_of
 from simulators.experiments.scenario import load
 from simulators.reporting.time_bins import Floats
 
@@ -54,8 +54,8 @@ SCENARIO: Mapping[str, Any] = {
 class Period:
     """A simulated period, and its journal."""
 
-    run: Run
-    summary: Summary
+    run: SimulationRun
+    summary: ResultSummary
     journal: Path
     scenario: Path
 
@@ -91,7 +91,7 @@ def recorded(
     interval_s: float = 15.0,
     workload_pools: Mapping[str, Any] | None = None,
     **workload: Any,
-) -> Recorded:
+) -> RecordedRun:
     """A record made by hand: quiet, with two replicas in its one pool, unless told otherwise."""
     at: Floats = BEGAN + interval_s * np.arange(turns, dtype=np.float64)
     zeros: Floats = np.zeros(turns)
@@ -103,7 +103,7 @@ def recorded(
     usual = dict.fromkeys(SIZES, two) | {"interrupted": zeros, "reserved": unknown, LACKING: zeros}
     signals = {SignalName(name): np.array(values, np.float64) for name, values in (readings or {}).items()}
     document = {**WORKLOAD, **workload} | ({} if workload_pools is None else {"pools": workload_pools})
-    return Recorded(
+    return RecordedRun(
         workload_from(document),
         {"abc": turns},
         fixed,

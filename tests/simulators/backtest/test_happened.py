@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from policies.model import PoolName
 from simulators.backtest.journals import read
 from simulators.backtest.period_summary import happened, looks, paid_for
-from simulators.backtest.recorded_run import LACKING, Recorded
+from simulators.backtest.recorded_run import LACKING, RecordedRun
 from simulators.backtest.supply import capacity, lacking_share, losses_per_hour
 from tests.simulators.backtest import made
 from tests.simulators.backtest.made import NAN, recorded
@@ -190,7 +190,7 @@ def test_the_stretches_of_a_kind_never_tell_more_than_there_was(values: list[flo
 # --- supply
 
 
-def lacking(ready: Sequence[float], lack: Sequence[float], **more: Sequence[float]) -> Recorded:
+def lacking(ready: Sequence[float], lack: Sequence[float], **more: Sequence[float]) -> RecordedRun:
     sizes = {"desired": [4] * len(ready), "ready": ready, LACKING: lack, **more}
     return recorded(len(ready), pools={"gpus": sizes}, interval_s=60.0)
 

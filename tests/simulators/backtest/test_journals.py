@@ -13,7 +13,7 @@ import pytest
 from policies.model import PoolName, SignalName
 from scaler.journal.reader import Journal, JournalError
 from simulators.backtest.journals import Period, read
-from simulators.backtest.recorded_run import LACKING, Recorded
+from simulators.backtest.recorded_run import LACKING, RecordedRun
 from tests.simulators.backtest import made
 
 RUNNING = SignalName("engines.running")
@@ -23,7 +23,7 @@ def read_all(*journals: Path, since: float = -math.inf, until: float = math.inf,
     return read(journals, since, until, name)
 
 
-def only(*journals: Path, **ends: Any) -> Recorded:
+def only(*journals: Path, **ends: Any) -> RecordedRun:
     (found,) = read_all(*journals, **ends).recorded
     return found
 

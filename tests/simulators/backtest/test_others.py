@@ -15,11 +15,11 @@ import yaml
 from policies.model import WorkloadName
 from scaler.config.problems import ConfigError
 from simulators.backtest.backtest import Looked, Wanted, asked_of, look
-from simulators.backtest.counterfactuals import PRESENT, SAME, Asked, Outcome
+from simulators.backtest.counterfactuals import PRESENT, SAME, ContenderRequest, CounterfactualOutcome
 from simulators.backtest.engines import Unknown, engine, slower
 from simulators.backtest.journals import read
-from simulators.backtest.reconstruct import Given, Rebuilt, Unseen, rebuild
-from simulators.backtest.recorded_run import Recorded
+from simulators.backtest.reconstruct import AssumedLengths, Rebuilt, Unseen, rebuild
+from simulators.backtest.recorded_run import RecordedRun
 from simulators.backtest.text import comparison
 from simulators.engine.models import catalogue
 from simulators.experiments.contenders.contenders import contenders
@@ -34,27 +34,27 @@ LENGTHS = (1000.0, 200.0)
 
 
 @cache
-def record(until: float = math.inf) -> Recorded:
+def record(until: float = math.inf) -> RecordedRun:
     (found,) = read([made.period().journal], -math.inf, until, None).recorded
     return found
 
 
 @cache
 def rebuilt() -> Rebuilt:
-    return rebuild(record(), catalogue.load(made.MODEL), Given(), 1)
+    return rebuild(record(), catalogue.load(made.MODEL), AssumedLengths(), 1)
 
 
 @cache
 def looked() -> Looked:
-    return look(record(), Wanted(model=made.MODEL), Asked(words=("static:replicas=3",)))
+    return look(record(), Wanted(model=made.MODEL), ContenderRequest(words=("static:replicas=3",)))
 
 
-def outcome(name: str) -> Outcome:
+def outcome(name: str) -> CounterfactualOutcome:
     assert looked().others is not None
     return next(o for o in looked().others.outcomes if o.name == name)  # type: ignore[union-attr]
 
 
-def without(*quantities: str) -> Recorded:
+def without(*quantities: str) -> RecordedRun:
     kept = {name: values for name, values in record().readings.items() if name.partition(".")[2] not in quantities}
     return dataclasses.replace(record(), readings=kept)
 
@@ -78,7 +78,7 @@ def test_their_lengths_are_those_of_the_token_rates() -> None:
 
 
 def test_lengths_that_are_given_are_taken() -> None:
-    found = rebuild(record(), catalogue.load(made.MODEL), Given(500.0, 50.0), 1)
+    found = rebuild(record(), catalogue.load(made.MODEL), AssumedLengths(500.0, 50.0), 1)
     assert found.trace.prompt_tokens.mean() == pytest.approx(500.0, rel=0.03)
     assert found.trace.output_tokens.mean() == pytest.approx(50.0, rel=0.03)
     assert "as given" in found.how[1]
@@ -88,7 +88,7 @@ def test_without_rates_requests_are_told_by_what_is_in_work() -> None:
     """Little's law with the model's time for a request: the truth within a tenth."""
     poorer = without("requests_per_s", "prompt_tokens_per_s", "generation_tokens_per_s")
     true = made.period().run.trace
-    given = Given(float(true.prompt_tokens.mean()), float(true.output_tokens.mean()))
+    given = AssumedLengths(float(true.prompt_tokens.mean()), float(true.output_tokens.mean()))
     found = rebuild(poorer, catalogue.load(made.MODEL), given, 1)
     assert len(found.trace) == pytest.approx(len(true), rel=0.1)
     assert "over the model's time for one" in found.how[0]
@@ -96,16 +96,16 @@ def test_without_rates_requests_are_told_by_what_is_in_work() -> None:
 
 def test_the_same_seed_draws_the_same_requests_and_another_seed_others() -> None:
     model = catalogue.load(made.MODEL)
-    assert rebuild(record(), model, Given(), 1).trace.digest() == rebuilt().trace.digest()
-    assert rebuild(record(), model, Given(), 2).trace.digest() != rebuilt().trace.digest()
+    assert rebuild(record(), model, AssumedLengths(), 1).trace.digest() == rebuilt().trace.digest()
+    assert rebuild(record(), model, AssumedLengths(), 2).trace.digest() != rebuilt().trace.digest()
 
 
 def test_what_was_seen_too_little_is_not_made_up() -> None:
     with pytest.raises(Unseen, match="arrivals cannot be rebuilt"):
-        rebuild(without("requests_per_s", "running"), catalogue.load(made.MODEL), Given(), 1)
+        rebuild(without("requests_per_s", "running"), catalogue.load(made.MODEL), AssumedLengths(), 1)
     holes = {name: np.where(np.arange(len(v)) % 40 == 0, v, np.nan) for name, v in record().readings.items()}
     with pytest.raises(Unseen, match=r"readings cover \d+% of the period, and 50% are needed"):
-        rebuild(dataclasses.replace(record(), readings=holes), catalogue.load(made.MODEL), Given(), 1)
+        rebuild(dataclasses.replace(record(), readings=holes), catalogue.load(made.MODEL), AssumedLengths(), 1)
 
 
 # --- engines
@@ -199,7 +199,7 @@ def test_the_record_and_everybody_are_measured_over_the_same_time() -> None:
     assert outcome("static:replicas=3").usd == pytest.approx(18 * record().span_s / 3600, rel=0.02)
 
 
-def dried(share: float) -> Recorded:
+def dried(share: float) -> RecordedRun:
     """The first twenty minutes, the first turns of them dry."""
     short = record(until=made.BEGAN + 1200)
     dry = (np.arange(len(short)) < share * len(short)).astype(np.float64)
@@ -207,7 +207,7 @@ def dried(share: float) -> Recorded:
 
 
 def test_in_a_dry_run_only_the_worlds_error_is_known_and_the_sizes_found_are_the_measure() -> None:
-    others = look(dried(1.0), Wanted(model=made.MODEL), Asked()).others
+    others = look(dried(1.0), Wanted(model=made.MODEL), ContenderRequest()).others
     assert others is not None
     assert others.error.sizes is None
     assert others.error.world_usd is not None
@@ -216,7 +216,7 @@ def test_in_a_dry_run_only_the_worlds_error_is_known_and_the_sizes_found_are_the
 
 
 def test_turns_that_were_not_dry_are_compared() -> None:
-    whole, half = (look(dried(share), Wanted(model=made.MODEL), Asked()).others for share in (0.0, 0.7))
+    whole, half = (look(dried(share), Wanted(model=made.MODEL), ContenderRequest()).others for share in (0.0, 0.7))
     assert whole is not None
     assert half is not None
     assert whole.error.sizes is not None
@@ -225,7 +225,7 @@ def test_turns_that_were_not_dry_are_compared() -> None:
 
 
 def test_a_period_shorter_than_the_window_tells_no_error_of_the_policy() -> None:
-    others = look(record(until=made.BEGAN + 300), Wanted(model=made.MODEL), Asked()).others
+    others = look(record(until=made.BEGAN + 300), Wanted(model=made.MODEL), ContenderRequest()).others
     assert others is not None
     assert others.error.sizes is None
     assert "shorter than the first scale-in window" in others.error.words()
@@ -233,7 +233,7 @@ def test_a_period_shorter_than_the_window_tells_no_error_of_the_policy() -> None
 
 def test_progress_goes_up_to_the_end() -> None:
     told: list[float] = []
-    look(record(until=made.BEGAN + 600), Wanted(model=made.MODEL), Asked(), told.append)
+    look(record(until=made.BEGAN + 600), Wanted(model=made.MODEL), ContenderRequest(), told.append)
     assert told == sorted(told)
     assert told[-1] == 1.0
 
@@ -248,7 +248,7 @@ def test_progress_goes_up_to_the_end() -> None:
 def test_what_cannot_be_simulated_says_why_and_the_record_is_told_all_the_same(
     lost: tuple[str, ...], said: str
 ) -> None:
-    found = look(without(*lost), Wanted(), Asked())
+    found = look(without(*lost), Wanted(), ContenderRequest())
     assert found.others is None
     assert said in found.why_not
     assert found.found.total(found.found.usd) is not None

@@ -14,7 +14,7 @@ from policies.model import Step
 from simulators.backtest import figures
 from simulators.backtest import text as words
 from simulators.backtest.backtest import Looked, Wanted, look
-from simulators.backtest.counterfactuals import Asked
+from simulators.backtest.counterfactuals import ContenderRequest
 from simulators.backtest.page import page
 from simulators.backtest.plots import MAX_POINTS, thinned
 from simulators.backtest.reasons import Reasons
@@ -53,7 +53,7 @@ def records(draw: st.DrawFn) -> Looked:
     sizes = {name: column() for name in ("desired", "ready", "interrupted", "reserved")}
     readings = {f"engines.{name}": column() for name in ("running", "waiting", "requests_per_s", "ttft_p95_s")}
     record = recorded(turns, columns={**columns, "at": at.tolist()}, pools={"gpus": sizes}, readings=readings)
-    return look(record, Wanted(simulate=False), Asked())
+    return look(record, Wanted(simulate=False), ContenderRequest())
 
 
 @law(8)
@@ -95,7 +95,7 @@ def test_hostile_words_appear_as_text() -> None:
     steps = (Step("demand", 4, HOSTILE),)
     reasons.note(dataclasses.replace(DECISION, current=2, target=4, steps=steps))
     record = dataclasses.replace(recorded(), reasons=reasons)
-    text = page([look(record, Wanted(simulate=False), Asked())], {HOSTILE: HOSTILE})
+    text = page([look(record, Wanted(simulate=False), ContenderRequest())], {HOSTILE: HOSTILE})
     assert HOSTILE not in text
     assert "&lt;script&gt;window.hacked" in text
 
@@ -104,7 +104,7 @@ def test_over_all_workloads_the_worst_of_each_kind_stand_first() -> None:
     def late(name: str, requests: float, **columns: list[float]) -> Looked:
         readings = {"engines.requests_per_s": [requests] * 8, "engines.ttft_p95_s": [0.1] * 4 + [60.0] * 4}
         record = recorded(8, columns=columns, readings=readings, workload=name)
-        return look(record, Wanted(simulate=False), Asked())
+        return look(record, Wanted(simulate=False), ContenderRequest())
 
     rows = words.over_all([late("few", 5.0, refused=[1.0] * 8), late("many", 50.0)])
     kinds = [row[0] for row in rows]

@@ -9,7 +9,7 @@ import yaml
 
 from simulators.commands.simulate import journalled
 from simulators.cost import of_journal, of_scenario
-from simulators.cost.evidence import Seen
+from simulators.cost.evidence import WorkloadEvidence
 from simulators.cost.inputs import NOTHING, GivenFile, load
 from simulators.experiments import run as running
 from simulators.experiments.scenario import load as load_scenario
@@ -79,11 +79,11 @@ def offered(folder: Path, **document: Any) -> GivenFile:
     return load(file)
 
 
-def simulated(scenario: Path, file: GivenFile = NOTHING) -> Seen:
+def simulated(scenario: Path, file: GivenFile = NOTHING) -> WorkloadEvidence:
     """The scenario, run and looked at."""
     case = load_scenario(scenario)
     trace = running.traffic_of(case, 1)
-    return of_scenario.of_scenario(of_scenario.Told(scenario, case, trace, 1), file, lambda _: None)
+    return of_scenario.of_scenario(of_scenario.ScenarioInputs(scenario, case, trace, 1), file, lambda _: None)
 
 
 def journal(scenario: Path) -> Path:
@@ -94,6 +94,6 @@ def journal(scenario: Path) -> Path:
     return folder
 
 
-def recorded(folder: Path, file: GivenFile = NOTHING, **told: Any) -> Seen:
+def recorded(folder: Path, file: GivenFile = NOTHING, **told: Any) -> WorkloadEvidence:
     """The journal, looked at."""
-    return of_journal.of_journal(folder, of_journal.Told(**told), 1, file)
+    return of_journal.of_journal(folder, of_journal.JournalInputs(**told), 1, file)

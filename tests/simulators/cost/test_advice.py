@@ -12,7 +12,7 @@ import pytest
 from policies.model import PoolName
 from simulators.cost import buying, headroom
 from simulators.cost.advice import Advice, advice
-from simulators.cost.evidence import Seen
+from simulators.cost.evidence import WorkloadEvidence
 from simulators.cost.figures import MONTH_H, Basis, Known
 from simulators.cost.inputs import NOTHING, GivenFile
 from simulators.cost.offers import merged
@@ -57,12 +57,12 @@ def file(folder: Path) -> GivenFile:
 
 
 @pytest.fixture(scope="module")
-def seen(folder: Path, file: GivenFile) -> Seen:
+def seen(folder: Path, file: GivenFile) -> WorkloadEvidence:
     return simulated(written(folder), file)
 
 
 @pytest.fixture(scope="module")
-def found(seen: Seen, file: GivenFile) -> Advice:
+def found(seen: WorkloadEvidence, file: GivenFile) -> Advice:
     return advice(seen, file, 1, FEW)
 
 
@@ -86,7 +86,7 @@ def test_an_hour_on_spot_carries_its_losses_and_what_it_lacks(found: Advice) -> 
     assert spot.value == pytest.approx(0.8 * 1.5 * (1 + 0.1 * 180 / 3600) + 0.2 * 5.0)
 
 
-def test_the_purchase_adds_up(found: Advice, seen: Seen) -> None:
+def test_the_purchase_adds_up(found: Advice, seen: WorkloadEvidence) -> None:
     section = found.section("buying")
     held = seen.held
     mean = float(np.average(held, weights=seen.recorded.over_s))
@@ -98,7 +98,7 @@ def test_the_purchase_adds_up(found: Advice, seen: Seen) -> None:
     assert section.figure("plan_usd").value < section.figure("on_demand_usd").value
 
 
-def test_what_was_paid_is_the_bill(found: Advice, seen: Seen) -> None:
+def test_what_was_paid_is_the_bill(found: Advice, seen: WorkloadEvidence) -> None:
     """The sizes asked for at their price, and the draining beyond them that the bill has too."""
     asked = float((seen.held * seen.recorded.over_s).sum()) / 3600 * 5.0
     assert seen.cost is not None
@@ -121,14 +121,14 @@ def test_a_request_costs_what_a_full_replica_costs_over_what_it_carries(found: A
     assert any("small" in gap.what and "model" in gap.remedy for gap in section.gaps)
 
 
-def test_the_traffic_that_came_needs_no_more_than_was_held(found: Advice, seen: Seen) -> None:
+def test_the_traffic_that_came_needs_no_more_than_was_held(found: Advice, seen: WorkloadEvidence) -> None:
     needed = found.section("sizing").figure("month_usd", "h100").value / 5.0 / MONTH_H
     assert seen.requests is not None
     rate = found.section("sizing").figure("goodput_rps", "h100").value
     assert seen.requests.rate_rps / rate <= needed <= seen.held_curve.mean
 
 
-def test_a_managed_api_is_priced_by_the_tokens_that_came(found: Advice, seen: Seen) -> None:
+def test_a_managed_api_is_priced_by_the_tokens_that_came(found: Advice, seen: WorkloadEvidence) -> None:
     assert seen.requests is not None
     trace = seen.requests.trace
     usd = float((trace.prompt_tokens * 0.5 + trace.output_tokens * 1.5).sum()) / 1e6
@@ -254,7 +254,7 @@ def test_a_share_left_free_has_its_price(folder: Path) -> None:
     assert figure.value == pytest.approx(0.3 * seen.needed_curve.mean * seen.replica_hour.value * MONTH_H)
 
 
-def test_at_the_price_told_another_gpu_is_as_cheap(folder: Path, found: Advice, seen: Seen) -> None:
+def test_at_the_price_told_another_gpu_is_as_cheap(folder: Path, found: Advice, seen: WorkloadEvidence) -> None:
     section = found.section("sizing")
     told = {f.about: f for f in section.figures if f.key == "parity_usd"}
     assert "llama-3.1-8b-a100" not in told, "it is offered already"

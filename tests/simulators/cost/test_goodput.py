@@ -11,7 +11,7 @@ from policies.model.spec import Slo
 from simulators.cost.goodput import batched, bound_rps, goodput, hitting, sample, saturated_rps
 from simulators.engine.models import catalogue
 from simulators.engine.models.service import ServiceModel
-from simulators.world.traffic.trace import Trace
+from simulators.world.traffic.trace import RequestTrace
 
 SERVICE_S = 0.1
 ONE_BY_ONE = ServiceModel(
@@ -23,15 +23,15 @@ H100 = catalogue.load("llama-3.1-8b-h100-vllm")
 CHAT = Slo(ttft_s=1.0, itl_s=0.05, share=0.99)
 
 
-def trace(prompt: int, output: int, count: int = 500) -> Trace:
+def trace(prompt: int, output: int, count: int = 500) -> RequestTrace:
     tokens = np.full(count, prompt, np.int32), np.full(count, output, np.int32)
-    return Trace(np.arange(count, dtype=np.float64), *tokens)
+    return RequestTrace(np.arange(count, dtype=np.float64), *tokens)
 
 
-def chat() -> Trace:
+def chat() -> RequestTrace:
     rng = np.random.default_rng(7)
     prompts, outputs = (np.maximum(rng.lognormal(np.log(m), 0.7, 4000), 2).astype(np.int32) for m in (700, 150))
-    return Trace(np.arange(4000.0), prompts, outputs)
+    return RequestTrace(np.arange(4000.0), prompts, outputs)
 
 
 def within_m_d_1(rate: float, limit_s: float) -> float:

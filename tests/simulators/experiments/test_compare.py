@@ -15,11 +15,11 @@ import pytest
 from scaler.cli import main
 from simulators.experiments.compare import Comparison, Replication, compare
 from simulators.experiments.contenders.contenders import contenders
-from simulators.experiments.results import Summary
+from simulators.experiments.results import ResultSummary
 from simulators.experiments.scenario import load
 from simulators.reporting import comparison
 from simulators.reporting.table import seconds
-from simulators.world.traffic.trace import Trace
+from simulators.world.traffic.trace import RequestTrace
 from simulators.world.traffic.writers import write
 
 pytestmark = pytest.mark.slow
@@ -105,14 +105,14 @@ def test_progress_runs_from_nothing_to_all() -> None:
 
 def test_a_replayed_trace_keeps_its_requests_and_varies_the_rest() -> None:
     case = load(write_scenario(Path(mkdtemp())))
-    trace = Trace(np.arange(0, 600, 0.2), np.full(3000, 900), np.full(3000, 100))
+    trace = RequestTrace(np.arange(0, 600, 0.2), np.full(3000, 900), np.full(3000, 100))
     found = compare(contenders(case, ["static:replicas=3"]), [1, 2], trace)
     assert found.replayed
     assert len({r.summary.ttft_s.mean for r in found.runs["static:replicas=3"]}) == 2
     assert "the requests are the same in all of them" in "\n".join(comparison.notes(found))
 
 
-def summary(**figures: object) -> Summary:
+def summary(**figures: object) -> ResultSummary:
     """A real run's figures with some changed."""
     base = crowd().runs["small"][0].summary
     return dataclasses.replace(base, **figures)  # type: ignore[arg-type]
@@ -248,7 +248,7 @@ def test_the_command_prints_a_table_and_writes_json_and_a_page(
 
 def test_the_command_takes_a_trace_and_a_first_seed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file, trace = write_scenario(tmp_path), tmp_path / "t.csv"
-    write(Trace(np.arange(0, 300, 0.5), np.full(600, 500), np.full(600, 50)), trace)
+    write(RequestTrace(np.arange(0, 300, 0.5), np.full(600, 500), np.full(600, 50)), trace)
     code, out, _ = run(
         capsys, file, "--trace", trace, "--seed", "7", "--replications", "1", "--json", "-", "--jobs", "1"
     )

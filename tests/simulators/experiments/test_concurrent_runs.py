@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from policies.model import Tick, WorkloadName
-from policies.quota.fleet_quota import Fleet
+from policies.quota.fleet_quota import FleetLimits
 from scaler.cli import main
 from scaler.config.problems import ConfigError
 from scaler.journal.replay import replay
@@ -42,7 +42,7 @@ def world(folder: Path, name: str, replicas: int = 8, rps: float = 10.0, **given
     return files(own, change, change_workload)
 
 
-def ran(path: Path, seed: int = 1) -> tuple[run.Run, list[Tick]]:
+def ran(path: Path, seed: int = 1) -> tuple[run.SimulationRun, list[Tick]]:
     found, ticks = load(path), list[Tick]()
     return run.simulate(found, seed, run.traffic_of(found, seed), record=[ticks.append]), ticks
 
@@ -78,7 +78,7 @@ def test_the_higher_priority_has_what_it_needs_and_no_equal_goes_without(tmp_pat
 
 def test_a_workload_by_itself_is_held_to_the_fleets_limit() -> None:
     ticks: list[Tick] = []
-    limited = case(workload(max_replicas=8), fleet=Fleet(max_gpus=3))
+    limited = case(workload(max_replicas=8), fleet=FleetLimits(max_gpus=3))
     done = run.simulate(limited, 1, BUSY, record=[ticks.append])
     assert max(done.timeline.desired) == 3
     free = run.simulate(case(workload(max_replicas=8)), 1, BUSY)

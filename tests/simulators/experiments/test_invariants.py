@@ -9,8 +9,8 @@ import pytest
 from simulators.engine.kernel import layout
 from simulators.engine.models.service import PS_PER_S
 from simulators.experiments.invariants import InvariantBroken, check
-from simulators.world.infrastructure.node_lifecycle import State
-from simulators.world.queue import Queue
+from simulators.world.infrastructure.node_lifecycle import NodeState
+from simulators.world.queue import SimulatedQueue
 from simulators.world.world import World
 from tests.simulators.world.makers import POOL, trace, world
 
@@ -24,8 +24,8 @@ def running(at_s: float = 12.3, **given: object) -> World:
 
 
 @pytest.mark.parametrize("at_s", [0.0, 0.26, 12.3, 60.0])
-@pytest.mark.parametrize("queue", [None, Queue()])
-def test_sound_worlds_pass(at_s: float, queue: Queue | None) -> None:
+@pytest.mark.parametrize("queue", [None, SimulatedQueue()])
+def test_sound_worlds_pass(at_s: float, queue: SimulatedQueue | None) -> None:
     check(running(at_s, queue=queue))
 
 
@@ -89,7 +89,7 @@ def test_a_world_that_is_broken_is_found_out(breaks: Callable[[World], None], at
 
 
 def test_a_request_that_waits_beside_a_free_replica_is_found_out() -> None:
-    made = world(trace(*[(0.0, 20, 400)] * 9), replicas=2, queue=Queue())  # eight run, one waits
+    made = world(trace(*[(0.0, 20, 400)] * 9), replicas=2, queue=SimulatedQueue())  # eight run, one waits
     made.run_until(PS_PER_S)
     check(made)
     made.kernel.world[layout.LIMIT] += 1
@@ -99,6 +99,6 @@ def test_a_request_that_waits_beside_a_free_replica_is_found_out() -> None:
 
 def test_a_pool_that_is_broken_is_found_out() -> None:
     made = running()
-    made.pools[POOL].ledger.nodes[0].moves.append((made.now_ps, State.GONE))
+    made.pools[POOL].ledger.nodes[0].moves.append((made.now_ps, NodeState.GONE))
     with pytest.raises(InvariantBroken, match="pool gpus: 2 replicas are desired, and 1 live and 0 wait"):
         check(made)

@@ -23,12 +23,12 @@ from simulators.experiments.oracle.apply_plan import drive
 from simulators.experiments.oracle.lower_bound import bound_usd
 from simulators.experiments.oracle.plan import Oracle, SloUnreachable, plan
 from simulators.experiments.oracle.sizes import BUCKET_S, bridged, static, supplies
-from simulators.experiments.results import Requests, summarize
+from simulators.experiments.results import CountedRequests, summarize
 from simulators.experiments.run import ends_s, simulate, traffic_of
 from simulators.experiments.scenario import Case, Scenario
 from simulators.world.infrastructure.market import PoolOffer, ZoneOffer
-from simulators.world.infrastructure.node_lifecycle import Phase, StartUp, State
-from simulators.world.infrastructure.supply import Step
+from simulators.world.infrastructure.node_lifecycle import NodeState, Phase, StartUp
+from simulators.world.infrastructure.supply import SupplyStep
 from simulators.world.traffic.lengths import Lengths
 from simulators.world.traffic.shapes import FlashCrowd, OnOff, Poisson
 from simulators.world.world import MAX_S
@@ -157,7 +157,7 @@ def test_every_start_is_asked_for_as_long_ahead_as_the_nodes_to_come_will_take()
     latest_ps = [400 * 10**12 - pool.start_up_ps(n.number) for n in later]
     assert len(set(latest_ps)) == len(later) >= 4
     assert [n.born_ps for n in later] == [min(latest_ps[k:]) for k in range(len(later))]
-    assert max(at_ps for n in later for at_ps, state in n.moves if state is State.READY) == 400 * 10**12
+    assert max(at_ps for n in later for at_ps, state in n.moves if state is NodeState.READY) == 400 * 10**12
 
 
 def test_the_pool_tells_how_long_each_node_will_take() -> None:
@@ -174,7 +174,11 @@ def test_reserved_nodes_are_used_first_then_cheap_spot_as_it_is_offered_then_the
         PoolName("spot"): offer(
             market="spot",
             price_usd_per_hour=1.0,
-            zones={"zone-a": ZoneOffer(capacity=2, steps=(Step(at_s=600.0, nodes=0), Step(at_s=900.0, nodes=2)))},
+            zones={
+                "zone-a": ZoneOffer(
+                    capacity=2, steps=(SupplyStep(at_s=600.0, nodes=0), SupplyStep(at_s=900.0, nodes=2))
+                )
+            },
         ),
         PoolName("reserved"): offer(market="reserved", zones={"zone-a": ZoneOffer(capacity=1)}),
     }
@@ -229,7 +233,7 @@ def test_the_same_seed_gives_the_same_plan() -> None:
 def test_no_fixed_plan_is_cheaper_than_the_bound(
     on_rps: float, share: float, market: Any, losses: float, seed: int
 ) -> None:
-    fallen = (Step(at_s=150.0, nodes=3), Step(at_s=200.0, nodes=6)) if market == "spot" else ()
+    fallen = (SupplyStep(at_s=150.0, nodes=3), SupplyStep(at_s=200.0, nodes=6)) if market == "spot" else ()
     zones = {"zone-a": ZoneOffer(capacity=6, losses_per_node_hour=losses, steps=fallen)}
     burst = OnOff(on_rps=on_rps, off_rps=0.0, on_s=100.0, off_s=200.0, duration_s=400.0)
     slo = Slo(ttft_s=None, itl_s=None, e2e_s=300.0, share=share)
@@ -296,5 +300,5 @@ def test_replicas_without_work_are_given_up() -> None:
 def test_requests_kept_by_the_oracle_are_those_that_the_scenario_counts() -> None:
     case = case_of(TRAFFICS["crowd"], warm_up_s=300.0, initial_replicas={GPUS: 1})
     found = oracle(case)
-    assert len(Requests(found.run)) < len(found.run.trace)
+    assert len(CountedRequests(found.run)) < len(found.run.trace)
     assert found.attainment >= 0.99

@@ -12,12 +12,12 @@ from simulators.engine.kernel.event_loop import Kernel, Router
 from simulators.engine.models import catalogue
 from simulators.engine.models.service import PS_PER_S, ServiceModel
 from simulators.experiments.oracle.lower_bound import work_s
-from simulators.world.traffic.trace import Trace
+from simulators.world.traffic.trace import RequestTrace
 from tests.laws import law
 from tests.simulators.engine.kernel.worlds import models
 
 
-def spent_s(model: ServiceModel, trace: Trace) -> tuple[float, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
+def spent_s(model: ServiceModel, trace: RequestTrace) -> tuple[float, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
     """GPU time of one replica that gets the trace, and which of its requests it served."""
     k = Kernel([model], Router(), 0, len(trace))
     k.start(k.add(0, 0))
@@ -28,19 +28,19 @@ def spent_s(model: ServiceModel, trace: Trace) -> tuple[float, np.ndarray[tuple[
 
 
 @st.composite
-def traces(draw: st.DrawFn) -> Trace:
+def traces(draw: st.DrawFn) -> RequestTrace:
     n = draw(st.integers(1, 200))
     chance = np.random.default_rng(draw(st.integers(0, 2**32)))
     prompt = chance.integers(1, draw(st.sampled_from([2, 100, 400])), n)
     output = chance.integers(1, draw(st.sampled_from([2, 50, 300])), n)
     cached = (prompt * chance.random(n) * draw(st.sampled_from([0.0, 0.9]))).astype(np.int32)
     arrival = np.sort(chance.random(n)) * draw(st.sampled_from([0.0, 1.0, 100.0]))
-    return Trace(arrival, prompt.astype(np.int32), output.astype(np.int32), cached)
+    return RequestTrace(arrival, prompt.astype(np.int32), output.astype(np.int32), cached)
 
 
 @given(model=models(), trace=traces())
 @law(150)
-def test_no_batching_beats_the_bound(model: ServiceModel, trace: Trace) -> None:
+def test_no_batching_beats_the_bound(model: ServiceModel, trace: RequestTrace) -> None:
     spent, served = spent_s(model, trace)
     steps = int(trace.output_tokens.astype(np.int64).sum() + trace.prompt_tokens.astype(np.int64).sum())
     rounded_s = steps / PS_PER_S  # the kernel rounds each step's attention down to a picosecond
@@ -51,7 +51,7 @@ def test_no_batching_beats_the_bound(model: ServiceModel, trace: Trace) -> None:
 def test_a_long_queue_at_a_real_engine_comes_near_the_bound(name: str) -> None:
     chance, n = np.random.default_rng(1), 2000
     prompt, output = chance.integers(200, 1800, n).astype(np.int32), chance.integers(50, 350, n).astype(np.int32)
-    trace = Trace(np.zeros(n), prompt, output)
+    trace = RequestTrace(np.zeros(n), prompt, output)
     model = catalogue.load(name)
     spent, served = spent_s(model, trace)
     assert served.all()

@@ -17,14 +17,14 @@ from simulators.engine.kernel import layout
 from simulators.engine.kernel.event_loop import Router
 from simulators.engine.models import catalogue
 from simulators.experiments import run
-from simulators.experiments.results import Requests, Summary, summarize, token_gaps, usd
-from simulators.experiments.run import Run
+from simulators.experiments.results import CountedRequests, ResultSummary, summarize, token_gaps, usd
+from simulators.experiments.run import SimulationRun
 from simulators.experiments.warnings import cautions, most_replicas, work_s
 from simulators.reporting.table import dollars, lines, seconds, share
-from simulators.world.faults import Weather
+from simulators.world.faults import FaultSettings
 from simulators.world.infrastructure.market import ZoneOffer
-from simulators.world.queue import Queue
-from simulators.world.traffic.trace import Trace
+from simulators.world.queue import SimulatedQueue
+from simulators.world.traffic.trace import RequestTrace
 from tests.simulators.world.makers import POOL, STEADY, case, offer, trace, workload
 
 FIXED = {"want": {"kind": "static", "replicas": 1}}
@@ -32,7 +32,7 @@ THREE = trace((0.0, 10, 1), (1.0, 10, 11), (2.0, 10, 101))
 """10 ms; 10 ms and ten gaps; 10 ms and a hundred gaps: each alone on the replica, a step of 10 ms a token."""
 
 
-def ran(requests: Trace, replicas: int = 1, seed: int = 1, **given: Any) -> Run:
+def ran(requests: RequestTrace, replicas: int = 1, seed: int = 1, **given: Any) -> SimulationRun:
     policies = {"want": {"kind": "static", "replicas": replicas}}
     given.setdefault("scaled", workload(policies=policies, min_replicas=1))
     given.setdefault("initial_replicas", {POOL: replicas})
@@ -153,7 +153,7 @@ def test_without_requests_there_are_no_figures_and_no_zeros() -> None:
 
 
 def test_rows_that_the_figures_come_from() -> None:
-    found = Requests(ran(THREE))
+    found = CountedRequests(ran(THREE))
     assert found.arrival_s.tolist() == [0.0, 1.0, 2.0]
     assert found.ttft_s == pytest.approx([0.01] * 3)
     assert found.e2e_s == pytest.approx([0.01, 0.11, 1.01])
@@ -164,7 +164,7 @@ def test_rows_that_the_figures_come_from() -> None:
 
 
 def test_blind_turns_and_refused_writes_are_counted() -> None:
-    stormy = Weather(fault="hang", share=1, where="sources", until_s=30.0)
+    stormy = FaultSettings(fault="hang", share=1, where="sources", until_s=30.0)
     scaled = workload(interval_s=15)
     found = summarize(ran(THREE, scaled=scaled, weather=(stormy,)))
     assert (found.turns, found.blind_turns) == (7, 2)
@@ -175,7 +175,7 @@ def test_blind_turns_and_refused_writes_are_counted() -> None:
 
 def test_what_was_lost_after_redelivery_is_a_dead_letter() -> None:
     spot = offer(market="spot", zones={"a": ZoneOffer(losses_per_node_hour=60.0)})
-    queue = Queue(max_receives=1, visibility_timeout_s=1.0)
+    queue = SimulatedQueue(max_receives=1, visibility_timeout_s=1.0)
     scaled = workload("sqs", policies=FIXED)
     found = summarize(ran(trace(*[(float(k), 10, 1500) for k in range(40)]), scaled=scaled, queue=queue,
                           pools={POOL: spot}, settle_s=5000.0))  # fmt: skip
@@ -200,7 +200,7 @@ def test_money_is_rounded_half_up_to_micro_dollars() -> None:
 
 def test_figures_become_json_without_nan() -> None:
     told = json.loads(json.dumps(without_nan(summarize(ran(THREE, warm_up_s=50.0)).as_dict()), allow_nan=False))
-    assert set(told) == {f.name for f in dataclasses.fields(Summary)}
+    assert set(told) == {f.name for f in dataclasses.fields(ResultSummary)}
     assert told["ttft_s"] == dict.fromkeys(("mean", "p50", "p90", "p95", "p99"))
 
 

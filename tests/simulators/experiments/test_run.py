@@ -24,15 +24,15 @@ from simulators.engine.models.service import PS_PER_S
 from simulators.experiments import run
 from simulators.experiments.invariants import check
 from simulators.experiments.results import summarize
-from simulators.experiments.run import Run
+from simulators.experiments.run import SimulationRun
 from simulators.world import ports
-from simulators.world.faults import Weather
-from simulators.world.infrastructure.market import Headroom, PoolOffer, ZoneOffer
-from simulators.world.infrastructure.supply import Outages, Step
-from simulators.world.queue import Queue
+from simulators.world.faults import FaultSettings
+from simulators.world.infrastructure.market import NodeHeadroom, PoolOffer, ZoneOffer
+from simulators.world.infrastructure.supply import Outages, SupplyStep
+from simulators.world.queue import SimulatedQueue
 from simulators.world.telemetry import Telemetry
 from simulators.world.traffic.shapes import Poisson
-from simulators.world.traffic.trace import Trace, TraceError
+from simulators.world.traffic.trace import RequestTrace, TraceError
 from tests.laws import law
 from tests.simulators.world.makers import POOL, STEADY, case, offer, trace, workload, world
 
@@ -40,7 +40,7 @@ LAW = law(60)
 FEW = trace(*[(0.5 * k, 20, 40) for k in range(100)])
 
 
-def ran(requests: Trace = FEW, seed: int = 1, **given_: Any) -> tuple[Run, list[Tick]]:
+def ran(requests: RequestTrace = FEW, seed: int = 1, **given_: Any) -> tuple[SimulationRun, list[Tick]]:
     ticks: list[Tick] = []
     done = run.simulate(case(**given_), seed, requests, record=[ticks.append])
     return done, ticks
@@ -109,7 +109,7 @@ def test_the_minimum_is_the_workloads() -> None:
 
 def test_from_zero_a_queue_wakes_the_pool() -> None:
     scaled = workload("sqs", min_replicas=0, cooldown_s=60)
-    done, ticks = ran(scaled=scaled, queue=Queue(), settle_s=600.0)
+    done, ticks = ran(scaled=scaled, queue=SimulatedQueue(), settle_s=600.0)
     sizes = [t.decision.target for t in ticks]
     assert sizes[0] == 0  # nothing has come yet
     assert sizes[1] > 0  # type: ignore[operator]
@@ -122,7 +122,9 @@ def test_from_zero_a_queue_wakes_the_pool() -> None:
 
 @pytest.mark.parametrize(("per_replica", "most"), [(None, STEADY.max_seqs), (2, 2), (1, 1)])
 def test_a_replica_takes_from_a_queue_as_many_as_it_may(per_replica: int | None, most: int) -> None:
-    seen = run.begin(case(workload("sqs"), queue=Queue(per_replica=per_replica)), 1, trace(*[(0.0, 10, 1000)] * 20))
+    seen = run.begin(
+        case(workload("sqs"), queue=SimulatedQueue(per_replica=per_replica)), 1, trace(*[(0.0, 10, 1000)] * 20)
+    )
     seen.run_until(PS_PER_S)
     assert (seen.counts().in_flight, seen.counts().visible) == (most, 20 - most)
 
@@ -137,8 +139,8 @@ def test_a_gateway_hands_over_all_at_once() -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize("queue", [None, Queue()])
-def test_scaling_in_cuts_no_stream(seed: int, queue: Queue | None) -> None:
+@pytest.mark.parametrize("queue", [None, SimulatedQueue()])
+def test_scaling_in_cuts_no_stream(seed: int, queue: SimulatedQueue | None) -> None:
     rng = np.random.default_rng(seed)
     rows = sorted(
         (float(t), 20, int(n)) for t, n in zip(rng.uniform(0, 200, 300), rng.integers(1, 2000, 300), strict=True)
@@ -162,7 +164,9 @@ def test_a_killed_replicas_requests_are_lost_and_counted() -> None:
     assert summary.streams_cut == summary.lost > 0
     assert summary.finished == summary.arrived - summary.lost
     assert summary.attainment["all"] <= 1 - summary.lost / summary.arrived
-    queued = summarize(ran(busy, scaled=workload("sqs"), queue=Queue(), pools={POOL: spot}, settle_s=3600.0)[0])
+    queued = summarize(
+        ran(busy, scaled=workload("sqs"), queue=SimulatedQueue(), pools={POOL: spot}, settle_s=3600.0)[0]
+    )
     assert queued.streams_cut > 0
     assert (queued.lost, queued.finished + queued.dead_letter) == (0, queued.arrived)
 
@@ -232,7 +236,7 @@ def zone(draw: st.DrawFn, market: str) -> ZoneOffer:
     capacity = draw(st.sampled_from([1, 3, 8]))
     if market == "reserved":
         return ZoneOffer(capacity=capacity)
-    steps = (Step(at_s=50.0, nodes=draw(st.integers(0, 3))), Step(at_s=120.0, nodes=4))
+    steps = (SupplyStep(at_s=50.0, nodes=draw(st.integers(0, 3))), SupplyStep(at_s=120.0, nodes=4))
     outages = draw(st.booleans())
     return ZoneOffer(
         capacity=capacity,
@@ -250,12 +254,12 @@ def offers(draw: st.DrawFn) -> PoolOffer:
         zones={name: zone(draw, market) for name in ("a", "b")[: draw(st.integers(1, 2))]},
         on_shortage=draw(st.sampled_from(["wait", "refuse", "partial"])),
         grace_s=draw(st.sampled_from([None, 0.0, 5.0])),
-        headroom=Headroom(slept=draw(st.integers(0, 1)), warm_node=draw(st.integers(0, 1))),
+        headroom=NodeHeadroom(slept=draw(st.integers(0, 1)), warm_node=draw(st.integers(0, 1))),
     )
 
 
 @st.composite
-def small_scenarios(draw: st.DrawFn) -> tuple[dict[str, Any], Trace, int]:
+def small_scenarios(draw: st.DrawFn) -> tuple[dict[str, Any], RequestTrace, int]:
     """A scenario's parts, its requests and its seed."""
     source = draw(st.sampled_from(["prometheus", "sqs"]))
     names = [POOL, PoolName("more")][: draw(st.integers(1, 2))]
@@ -263,7 +267,7 @@ def small_scenarios(draw: st.DrawFn) -> tuple[dict[str, Any], Trace, int]:
     lengths = st.tuples(st.sampled_from([1, 100, 2000]), st.sampled_from([1, 50, 900, 16_000]))
     rows = [(at, *draw(lengths)) for at in np.cumsum(gaps).tolist()]
     limited = {} if source == "sqs" else {"limit": draw(st.sampled_from([None, 1, 3]))}
-    fault = st.builds(Weather, fault=st.sampled_from(["hang", "zero", "garble", "throttled"]), share=st.just(0.2))
+    fault = st.builds(FaultSettings, fault=st.sampled_from(["hang", "zero", "garble", "throttled"]), share=st.just(0.2))
     given_ = {
         "scaled": workload(source, pools=names, min_replicas=draw(st.integers(1, 2))),
         "pools": {name: draw(offers()) for name in names},
@@ -274,7 +278,7 @@ def small_scenarios(draw: st.DrawFn) -> tuple[dict[str, Any], Trace, int]:
             queue_limit=draw(st.sampled_from([None, 0, 3])),
             **limited,
         ),
-        "queue": None if source == "prometheus" else Queue(
+        "queue": None if source == "prometheus" else SimulatedQueue(
             service=draw(st.sampled_from(["sqs", "pubsub", "service_bus"])),
             visibility_timeout_s=draw(st.sampled_from([0.0, 5.0])),
             max_receives=draw(st.integers(1, 2)),
@@ -289,7 +293,7 @@ def small_scenarios(draw: st.DrawFn) -> tuple[dict[str, Any], Trace, int]:
 
 @LAW
 @given(drawn=small_scenarios())
-def test_nothing_is_lost_or_made_in_any_world(drawn: tuple[dict[str, Any], Trace, int]) -> None:
+def test_nothing_is_lost_or_made_in_any_world(drawn: tuple[dict[str, Any], RequestTrace, int]) -> None:
     """`simulate` checks every invariant at the end; the figures must add up, and a run tells the same twice."""
     given_, requests, seed = drawn
     done, ticks = ran(requests, seed, **given_)
@@ -313,7 +317,7 @@ def test_nothing_is_lost_or_made_in_any_world(drawn: tuple[dict[str, Any], Trace
 
 
 def test_another_seed_is_another_world() -> None:
-    chancy: dict[str, Any] = {"weather": (Weather(fault="unavailable", share=0.3),)}
+    chancy: dict[str, Any] = {"weather": (FaultSettings(fault="unavailable", share=0.3),)}
     one, two = (json.dumps([encode_tick(t) for t in ran(seed=seed, **chancy)[1]]) for seed in (1, 2))
     assert one != two
 

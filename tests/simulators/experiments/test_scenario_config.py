@@ -17,7 +17,7 @@ from policies.model.spec import Slo
 from scaler.config.problems import ConfigError
 from simulators.experiments import run
 from simulators.experiments.scenario import Case, load, load_workload
-from simulators.world.queue import Queue
+from simulators.world.queue import SimulatedQueue
 from simulators.world.traffic.trace import TraceError
 from tests.laws import law
 from tests.simulators.world.files import SCENARIO, files
@@ -74,9 +74,9 @@ def test_who_reads_a_queue_gets_one(tmp_path: Path) -> None:
     def reads_sqs(w: dict[str, Any]) -> None:
         w |= {k: document("sqs")[k] for k in ("sources", "policies")}
 
-    assert load(files(tmp_path, change_workload=reads_sqs)).scenario.queue == Queue(service="sqs")
+    assert load(files(tmp_path, change_workload=reads_sqs)).scenario.queue == SimulatedQueue(service="sqs")
     own = load(files(tmp_path, lambda s: s.update(queue={"service": "pubsub"}), reads_sqs))
-    assert own.scenario.queue == Queue(service="pubsub")
+    assert own.scenario.queue == SimulatedQueue(service="pubsub")
     assert read(tmp_path).scenario.queue is None
 
 
@@ -85,7 +85,7 @@ def test_who_reads_pub_sub_sees_its_minutes(tmp_path: Path) -> None:
         queue = {"kind": "pubsub", "project": {"id": "my-project"}, "subscription": "prompts"}
         w |= {"sources": {"queue": queue}, "policies": {"depth": {"kind": "queue_depth", "count": ["visible"]}}}
 
-    assert load(files(tmp_path, change_workload=reads_pubsub)).scenario.queue == Queue(service="pubsub")
+    assert load(files(tmp_path, change_workload=reads_pubsub)).scenario.queue == SimulatedQueue(service="pubsub")
 
 
 def test_another_workload_meets_the_same_world(tmp_path: Path) -> None:

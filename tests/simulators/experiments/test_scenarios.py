@@ -12,10 +12,10 @@ import pytest
 from policies.model import Absent, PoolName, Stale, Tick
 from scaler.cli import main
 from simulators.engine.kernel import layout
-from simulators.experiments.results import Summary, summarize
-from simulators.experiments.run import Run, simulate, traffic_of
+from simulators.experiments.results import ResultSummary, summarize
+from simulators.experiments.run import SimulationRun, simulate, traffic_of
 from simulators.experiments.scenario import Case, load, load_workload
-from simulators.world.infrastructure.events import Kind
+from simulators.world.infrastructure.events import NodeEventKind
 from simulators.world.traffic.rng import streams
 from simulators.world.traffic.shapes import Poisson
 from simulators.world.traffic.trace import TraceError
@@ -36,7 +36,7 @@ def case_of(name: str, workload: str | None = None) -> Case:
 
 
 @cache
-def shown(name: str, workload: str | None = None) -> tuple[Run, Summary, list[Tick]]:
+def shown(name: str, workload: str | None = None) -> tuple[SimulationRun, ResultSummary, list[Tick]]:
     case, ticks = case_of(name, workload), list[Tick]()
     done = simulate(case, case.scenario.seed, traffic_of(case, case.scenario.seed), record=[ticks.append])
     return done, summarize(done), ticks
@@ -91,7 +91,7 @@ def test_batches_take_the_workers_from_zero_and_back_each_time() -> None:
 
 def test_a_failed_workers_messages_come_again_and_none_is_lost() -> None:
     done, summary, _ = shown("batch-queue")
-    cut = [e.cut for e in done.world.pools[PoolName("workers")].events if e.kind is Kind.FAILED]
+    cut = [e.cut for e in done.world.pools[PoolName("workers")].events if e.kind is NodeEventKind.FAILED]
     tries = done.world.kernel.counts[:, layout.TRIES]
     assert summary.streams_cut == sum(cut) > 0
     assert summary.finished == summary.arrived
@@ -119,7 +119,7 @@ def test_spot_carries_the_load_where_it_is_to_be_had_and_outages_cost_no_promise
     assert summary.slo_met
     assert summary.interruptions > 0
     assert sizes[PoolName("spot")].max() > 0
-    assert {spot.offer.zones[e.zone].capacity for e in spot.events if e.kind is Kind.INTERRUPTED} == {3}
+    assert {spot.offer.zones[e.zone].capacity for e in spot.events if e.kind is NodeEventKind.INTERRUPTED} == {3}
     assert {*summary.cost_by_market_usd} == {"reserved", "spot", "on_demand"}
     assert summary.cost_by_market_usd["reserved"] == pytest.approx(2 * 4.13 * done.end_s / 3600, rel=1e-6)
 

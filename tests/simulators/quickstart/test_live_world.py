@@ -19,7 +19,7 @@ from simulators.engine.kernel import layout
 from simulators.quickstart.embedded import EmbeddedPool, Traffic
 from simulators.quickstart.live_world import ERA_S, LEAST_SLOTS, SLICE_S, LiveWorld, generator, peak_rps
 from simulators.world.traffic.generate import CHUNK_S
-from simulators.world.traffic.trace import Trace
+from simulators.world.traffic.trace import RequestTrace
 from simulators.world.world import World
 from tests.factories import NOW
 from tests.fakes import ManualClock
@@ -183,7 +183,7 @@ async def test_an_era_ends_with_sizes_and_open_requests_carried_over() -> None:
     world = await opened.present()
     world.resize(MAIN, 0)
     world.resize(MAIN, 3)
-    world.offer(Trace(np.zeros(7), np.full(7, 100), np.full(7, 20)))
+    world.offer(RequestTrace(np.zeros(7), np.full(7, 100), np.full(7, 20)))
     before = await after(opened, clock, HOUR_S - 1)
     assert (before.status(MAIN).desired, before.status(MAIN).ready, visible(before)) == (3, 0, 7)
     renewed = await after(opened, clock, 2)
@@ -239,7 +239,7 @@ async def test_a_replica_takes_as_many_messages_as_it_can_run_and_a_lost_ones_co
     clock = ManualClock()
     opened = await begun(clock, queued=True)
     world = await opened.present()
-    world.offer(Trace(np.zeros(200), np.full(200, 100), np.full(200, 5000)))
+    world.offer(RequestTrace(np.zeros(200), np.full(200, 100), np.full(200, 5000)))
     world = await after(opened, clock, 5.0)
     assert (world.counts().in_flight, visible(world)) == (128, 72)
     world.pools[MAIN].interrupt(0, world.now_ps, world.now_ps)

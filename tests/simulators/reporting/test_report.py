@@ -21,7 +21,7 @@ from hypothesis.extra.numpy import arrays
 from policies.model import PoolName
 from policies.model.spec import Slo
 from simulators.engine.models.catalogue import load as load_model
-from simulators.experiments.run import Run, alone, simulate, traffic_of
+from simulators.experiments.run import SimulationRun, alone, simulate, traffic_of
 from simulators.experiments.scenario import load
 from simulators.reporting import html
 from simulators.reporting import text as words
@@ -29,7 +29,7 @@ from simulators.reporting.page import of_sheets, page
 from simulators.reporting.run_data import sheet
 from simulators.reporting.time_bins import DIGITS, MAX_BINS, Floats, covered, edges, rounded, union
 from simulators.world.infrastructure.market import ZoneOffer
-from simulators.world.traffic.trace import Trace
+from simulators.world.traffic.trace import RequestTrace
 from tests.servers import chromium
 from tests.servers.site import listening
 from tests.simulators.experiments.test_compare import CROWD, write_scenario
@@ -43,7 +43,7 @@ SPANS = st.lists(st.tuples(TIMES, TIMES).map(sorted), max_size=30)
 
 
 @cache
-def crowd(seed: int = 1, market: Market = "spot", losses: float = 30.0) -> Run:
+def crowd(seed: int = 1, market: Market = "spot", losses: float = 30.0) -> SimulationRun:
     """A flash crowd on nodes that are lost."""
     case = load(write_scenario(Path(mkdtemp()), CROWD))
     zone = ZoneOffer(capacity=8 if market == "reserved" else None, losses_per_node_hour=losses)
@@ -178,7 +178,7 @@ def test_a_run_whose_warm_up_takes_all_requests_has_a_page() -> None:
 
 
 def test_engines_alone_have_a_page() -> None:
-    trace = Trace(np.arange(0, 60, 0.5), np.full(120, 500, np.int32), np.full(120, 40, np.int32))
+    trace = RequestTrace(np.arange(0, 60, 0.5), np.full(120, 500, np.int32), np.full(120, 40, np.int32))
     text = page([("engines", alone(load_model("llama-3.1-8b-h100-vllm"), 2, trace, 1))])
     assert "120 requests in" in text
     assert "Nothing was paid." in text
@@ -190,7 +190,7 @@ def test_a_long_run_with_many_requests_stays_small() -> None:
     count = 200_000
     arrival = np.sort(np.round(chance.uniform(0, 3 * 86_400, count), 3))
     tokens = chance.integers(1, 30, count).astype(np.int32)
-    run = alone(load_model("llama-3.1-8b-h100-vllm"), 1, Trace(arrival, tokens * 10, tokens), 1)
+    run = alone(load_model("llama-3.1-8b-h100-vllm"), 1, RequestTrace(arrival, tokens * 10, tokens), 1)
     assert len(page([("long", run)])) < PLOTLY_BYTES + 200_000
 
 

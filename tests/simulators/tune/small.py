@@ -18,7 +18,7 @@ from scaler.clock import stopwatch_s
 from simulators.experiments.scenario import Case, load
 from simulators.tune.objectives import figures
 from simulators.tune.storage import opened
-from simulators.tune.study import Tried
+from simulators.tune.study import CompletedTrial
 from simulators.tune.trial import Played
 from tests.foreground import FOREGROUND
 
@@ -65,14 +65,14 @@ def case(folder: Path) -> Case:
     return load(write(folder))
 
 
-def tried(number: int, cost: Sequence[float], late: Sequence[int], arrived: int = 1000) -> Tried:
+def tried(number: int, cost: Sequence[float], late: Sequence[int], arrived: int = 1000) -> CompletedTrial:
     """A trial told in batches of an hour each."""
     blocks = tuple((c, arrived, k) for c, k in zip(cost, late, strict=True))
     played = (Played(0, 1, float(len(blocks)), blocks),)
-    return Tried(number, {"a.b": number}, played, figures(played))
+    return CompletedTrial(number, {"a.b": number}, played, figures(played))
 
 
-def flat(number: int, usd_per_hour: float, late_share: float, batches: int = 12) -> Tried:
+def flat(number: int, usd_per_hour: float, late_share: float, batches: int = 12) -> CompletedTrial:
     """A trial whose batches are all alike, but for a little noise that is every trial's own."""
     noise = np.random.default_rng(number).normal(1.0, 0.002, batches)
     return tried(number, list(usd_per_hour * noise), [round(1000 * late_share)] * batches)

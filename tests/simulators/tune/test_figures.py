@@ -13,9 +13,9 @@ from scipy import stats
 
 from simulators.tune.objectives import MONTH_H, dearer, figures, later
 from simulators.tune.pareto import choice, front, knee, left_out, picked
-from simulators.tune.search import Asked, Budget
-from simulators.tune.study import Tried
-from simulators.tune.trial import Bars, Outcome, Played
+from simulators.tune.search import SearchBudget, StopRequests
+from simulators.tune.study import CompletedTrial
+from simulators.tune.trial import Bars, Played, TrialOutcome
 from simulators.tune.validation import Proven, dared, fitted, promise, proven
 from tests.simulators.tune.small import flat, tried
 
@@ -115,9 +115,9 @@ def test_the_knee_is_where_the_front_is_farthest_below_the_line_between_its_ends
 
 
 def test_leaving_a_trace_out_chooses_by_the_others_and_is_told_of_that_trace() -> None:
-    def two(number: int, late: tuple[int, int], usd: float) -> Tried:
+    def two(number: int, late: tuple[int, int], usd: float) -> CompletedTrial:
         played = tuple(Played(k, 1, 1.0, ((usd, 1000, late[k]),)) for k in range(2))
-        return Tried(number, {}, played, figures(played))
+        return CompletedTrial(number, {}, played, figures(played))
 
     risky, safe = two(1, (2, 90), 1.0), two(2, (2, 2), 5.0)
     found = left_out([risky, safe], ALLOWED, 2)
@@ -126,11 +126,11 @@ def test_leaving_a_trace_out_chooses_by_the_others_and_is_told_of_that_trace() -
     assert left_out([risky, safe], ALLOWED, 1) == []
 
 
-def outcome(one: Tried) -> Outcome:
-    return Outcome(played=one.played)
+def outcome(one: CompletedTrial) -> TrialOutcome:
+    return TrialOutcome(played=one.played)
 
 
-def judged(before: Tried, *now: tuple[Tried, Tried]) -> list[Proven]:
+def judged(before: CompletedTrial, *now: tuple[CompletedTrial, CompletedTrial]) -> list[Proven]:
     """Points on the search's traffic with what they came to on the proof's, against one that runs today on both."""
     proofs = {searched.number: outcome(found) for searched, found in now}
     return proven([searched for searched, _ in now], proofs, (before.figures, before.figures), ALLOWED)
@@ -193,20 +193,25 @@ def test_what_is_dared_is_the_choice_a_safer_one_or_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("text", "budget"),
-    [("500-trials", Budget(500)), ("1-trial", Budget(1)), ("90s", Budget(None, 90.0)), ("1.5h", Budget(None, 5400.0))],
+    [
+        ("500-trials", SearchBudget(500)),
+        ("1-trial", SearchBudget(1)),
+        ("90s", SearchBudget(None, 90.0)),
+        ("1.5h", SearchBudget(None, 5400.0)),
+    ],
 )
-def test_a_budget_is_trials_or_a_time(text: str, budget: Budget) -> None:
-    assert Budget.of(text) == budget
+def test_a_budget_is_trials_or_a_time(text: str, budget: SearchBudget) -> None:
+    assert SearchBudget.of(text) == budget
 
 
 @pytest.mark.parametrize("text", ["", "5", "0-trials", "0m", "-1h", "ten minutes", "2000000-trials", "5 m"])
 def test_what_is_neither_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="500-trials, 90s"):
-        Budget.of(text)
+        SearchBudget.of(text)
 
 
 def test_a_request_to_end_ends_one_part_and_not_the_next() -> None:
-    asked = Asked()
+    asked = StopRequests()
     assert not asked()
     asked.ask()
     assert asked()

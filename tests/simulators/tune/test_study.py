@@ -16,9 +16,9 @@ from simulators.tune.importance import importance
 from simulators.tune.space import Space, space_of
 from simulators.tune.storage import LEASE_S, Lease, LostLease, leading, opened, without_secret
 from simulators.tune.study import SAMPLERS, Study, study
-from simulators.tune.study_inputs import Bundle, Recorded, bundle
-from simulators.tune.trial import TODAY, Bars, Job, Outcome, Played, WrongVersion, play
-from simulators.world.traffic.trace import Trace, TraceError
+from simulators.tune.study_inputs import Bundle, GivenRequests, bundle
+from simulators.tune.trial import TODAY, Bars, Job, Played, TrialOutcome, WrongVersion, play
+from simulators.world.traffic.trace import RequestTrace, TraceError
 from tests.simulators.tune import small
 
 ALLOWED = 0.1
@@ -39,13 +39,13 @@ def space(case: Case) -> Space:
     return space_of(case)
 
 
-def arrivals(trace: Trace) -> list[float]:
+def arrivals(trace: RequestTrace) -> list[float]:
     return [round(float(a), 6) for a in trace.arrival_s]
 
 
 def test_two_thirds_are_searched_and_the_last_third_is_never_seen(case: Case) -> None:
     whole = traffic_of(case, 1)
-    made = bundle(case, [Recorded("day", whole)], 1, 1, 1)
+    made = bundle(case, [GivenRequests("day", whole)], 1, 1, 1)
     end_s = whole.duration_s
     searched, proof = made.train[0], made.proof[0]
     cut_s = round(2 / 3 * end_s, 3)
@@ -63,7 +63,7 @@ def test_two_thirds_are_searched_and_the_last_third_is_never_seen(case: Case) ->
 
 def test_traces_for_the_proof_alone_are_not_cut(case: Case) -> None:
     day, other = traffic_of(case, 1), traffic_of(case, 9)
-    made = bundle(case, [Recorded("day", day)], 1, 1, 1, unseen=[Recorded("other", other)])
+    made = bundle(case, [GivenRequests("day", day)], 1, 1, 1, unseen=[GivenRequests("other", other)])
     assert [s.name for s in made.proof][-1] == "other"
     assert len(next(iter(made.proof[-1].traces.values()))) == len(other)
     assert len(made.train) == 1
@@ -72,7 +72,7 @@ def test_traces_for_the_proof_alone_are_not_cut(case: Case) -> None:
 def test_a_trace_that_is_no_longer_than_its_warm_up_is_refused(case: Case) -> None:
     short = traffic_of(case, 1).window(0.0, 80.0)
     with pytest.raises(TraceError, match="no longer than the scenario's warm_up_s, 60"):
-        bundle(case, [Recorded("short", short)], 1, 1, 1)
+        bundle(case, [GivenRequests("short", short)], 1, 1, 1)
 
 
 def test_a_digest_is_of_all_that_is_simulated(case: Case, world: Bundle) -> None:
@@ -127,7 +127,7 @@ def test_what_runs_today_may_be_another_workload(case: Case, world: Bundle) -> N
     assert cost(today) > 1.2 * cost(searched), "it wants four times the replicas"
 
 
-def cost(found: Outcome) -> float:
+def cost(found: TrialOutcome) -> float:
     return sum(block[0] for played in found.played for block in played.blocks)
 
 
@@ -141,12 +141,12 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         yield tmp_path / "out"
 
 
-def outcome(job: Job) -> Outcome:
+def outcome(job: Job) -> TrialOutcome:
     """What a job comes to, in a world that is reckoned and not run: dearer is less late."""
     words = dict(part.split("=") for part in job.word.partition(":")[2].split(";") if part)
     target = float(words.get("policies.concurrency.target_per_replica", 12))
     usd, late = 100 / target, min(1000, int(target**2 / 2))
-    return Outcome((Played(0, 1, 12.0, ((usd, 1000, late),) * 12),), ((usd, late / 1000), (usd, late / 1000)))
+    return TrialOutcome((Played(0, 1, 12.0, ((usd, 1000, late),) * 12),), ((usd, late / 1000), (usd, late / 1000)))
 
 
 def advance(found: Study, count: int) -> list[tuple[int, str]]:
@@ -190,9 +190,9 @@ def test_what_is_kept_of_a_trial_is_all_that_was_told(folder: Path, space: Space
     found = begun(folder, space)
     advance(found, 2)
     job = found.ask()
-    found.tell(job, Outcome(stages=((9.0, 0.5),), cut="too late"))
+    found.tell(job, TrialOutcome(stages=((9.0, 0.5),), cut="too late"))
     job = found.ask()
-    found.tell(job, Outcome(refused="may not be"))
+    found.tell(job, TrialOutcome(refused="may not be"))
     again = begun(folder, space)
     assert (again.finished, again.cut, again.refused) == (4, 1, 1)
     assert [t.played for t in again.tried] == [t.played for t in found.tried]

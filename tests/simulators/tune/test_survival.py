@@ -15,7 +15,7 @@ import sqlalchemy
 from sqlalchemy.pool import NullPool
 
 from simulators.tune.executor import Local
-from simulators.tune.search import Watch, run_all
+from simulators.tune.search import SearchListener, run_all
 from simulators.tune.study_inputs import bundle
 from simulators.tune.trial import Job, play
 from tests.simulators.tune import small
@@ -97,7 +97,7 @@ def test_processes_give_the_outcomes_that_one_would_have_given(tmp_path: Path) -
     jobs = [Job(k, f"self:policies.concurrency.target_per_replica={10 + k}") for k in range(4)]
     engine = Local(world, 2)
     try:
-        found = run_all(engine, jobs, lambda _: None, Watch(), lambda *_: None)
+        found = run_all(engine, jobs, lambda _: None, SearchListener(), lambda *_: None)
     finally:
         engine.close()
     assert found == {(job.number, "search"): play(world, job) for job in jobs}

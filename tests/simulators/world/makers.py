@@ -15,10 +15,10 @@ from simulators.engine.models.service import ServiceModel
 from simulators.experiments.scenario import Case, Scenario
 from simulators.world.infrastructure.market import PoolOffer
 from simulators.world.infrastructure.node_lifecycle import Phase, StartUp
-from simulators.world.queue import Queue
+from simulators.world.queue import SimulatedQueue
 from simulators.world.telemetry import Telemetry
 from simulators.world.traffic.generate import TraceFile
-from simulators.world.traffic.trace import Trace
+from simulators.world.traffic.trace import RequestTrace
 from simulators.world.world import World
 
 POOL = PoolName("gpus")
@@ -45,10 +45,12 @@ START_UP = StartUp(
 """35 s without chance."""
 
 
-def trace(*rows: tuple[float, int, int]) -> Trace:
+def trace(*rows: tuple[float, int, int]) -> RequestTrace:
     """Requests as (arrival, prompt tokens, output tokens)."""
     arrival, prompt, output = zip(*rows, strict=True)
-    return Trace(np.array(arrival, np.float64), np.array(prompt, np.int32), np.array(output, np.int32), name="told")
+    return RequestTrace(
+        np.array(arrival, np.float64), np.array(prompt, np.int32), np.array(output, np.int32), name="told"
+    )
 
 
 def offer(**given: Any) -> PoolOffer:
@@ -56,9 +58,9 @@ def offer(**given: Any) -> PoolOffer:
     return PoolOffer(**{"model": "steady", "price_usd_per_hour": 3.6, "start_up": START_UP, **given})
 
 
-def world(requests: Trace, replicas: int = 1, **given: Any) -> World:
+def world(requests: RequestTrace, replicas: int = 1, **given: Any) -> World:
     """A world of one pool, begun with so many replicas."""
-    queue: Queue | None = given.pop("queue", None)
+    queue: SimulatedQueue | None = given.pop("queue", None)
     limit = STEADY.max_seqs if queue is not None else None
     made = World(
         models={"steady": given.pop("model", STEADY)},

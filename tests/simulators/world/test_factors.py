@@ -11,7 +11,7 @@ from simulators.engine.kernel import layout
 from simulators.engine.models.service import PS_PER_S
 from simulators.experiments.run import traffic_of
 from simulators.world.traffic.shapes import Poisson
-from simulators.world.traffic.trace import Trace, TraceError
+from simulators.world.traffic.trace import RequestTrace, TraceError
 from tests.simulators.world.makers import STEADY, case, trace, world
 
 SPECULATING = dataclasses.replace(STEADY, draft_tokens=3, accepted_per_step=2.5)
@@ -44,7 +44,9 @@ def test_a_prefix_in_the_cache_is_not_computed_again() -> None:
 
 
 def test_hits_that_a_trace_tells_are_kept() -> None:
-    told = Trace(np.zeros(1), np.array([10], np.int32), np.array([1], np.int32), cached_tokens=np.array([3], np.int32))
+    told = RequestTrace(
+        np.zeros(1), np.array([10], np.int32), np.array([1], np.int32), cached_tokens=np.array([3], np.int32)
+    )
     assert told.hitting(0.9) is told
     with pytest.raises(TraceError, match="below 1"):
         told.hitting(1.0)

@@ -12,7 +12,7 @@ from policies.model import Absent, Fresh, PoolStatus, Tick
 from scaler.controller import Setup
 from scaler.ports import Misconfigured, OutOfCapacity, PortError, Source, Unavailable
 from simulators.experiments import run
-from simulators.world.faults import Fault, Weather, struck
+from simulators.world.faults import Fault, FaultSettings, struck
 from simulators.world.infrastructure.market import PoolOffer
 from tests.simulators.world.makers import POOL, case, offer, trace, workload
 
@@ -60,7 +60,9 @@ class Sized:
         self.replicas = replicas
 
 
-def ports(*weather: Weather, clock: Hand | None = None, seed: int = 1, sources: tuple[str, ...] = ("a",)) -> Setup:
+def ports(
+    *weather: FaultSettings, clock: Hand | None = None, seed: int = 1, sources: tuple[str, ...] = ("a",)
+) -> Setup:
     fair = Setup(workload(), {name: Fixed() for name in sources}, {POOL: Sized()})
     return struck(fair, weather, clock or Hand(), 1000.0, seed)
 
@@ -73,7 +75,7 @@ def read(source: Source) -> dict[str, Any] | str:
         return type(e).__name__
 
 
-def ran(*weather: Weather, requests: Any = QUIET, pool: PoolOffer | None = None, **given: Any) -> list[Tick]:
+def ran(*weather: FaultSettings, requests: Any = QUIET, pool: PoolOffer | None = None, **given: Any) -> list[Tick]:
     """The turns of ten minutes in some weather, from four replicas or as many as given."""
     ticks: list[Tick] = []
     begin = {POOL: given.pop("begin", 4)}
@@ -87,8 +89,8 @@ def ran(*weather: Weather, requests: Any = QUIET, pool: PoolOffer | None = None,
 
 def test_fair_weather_leaves_the_ports_alone() -> None:
     assert isinstance(ports().sources["a"], Fixed)
-    assert isinstance(ports(Weather(fault="hang", where="pools")).sources["a"], Fixed)
-    assert isinstance(ports(Weather(fault="hang", where="sources")).actuators[POOL], Sized)
+    assert isinstance(ports(FaultSettings(fault="hang", where="pools")).sources["a"], Fixed)
+    assert isinstance(ports(FaultSettings(fault="hang", where="sources")).actuators[POOL], Sized)
 
 
 @pytest.mark.parametrize(
@@ -104,11 +106,11 @@ def test_fair_weather_leaves_the_ports_alone() -> None:
     ],
 )
 def test_a_source_fails_as_the_fault_says(fault: Fault, found: dict[str, Any] | str) -> None:
-    assert read(ports(Weather(fault=fault, share=1)).sources["a"]) == found
+    assert read(ports(FaultSettings(fault=fault, share=1)).sources["a"]) == found
 
 
 def test_who_throttles_says_when_to_come_again() -> None:
-    source = ports(Weather(fault="throttled", share=1)).sources["a"]
+    source = ports(FaultSettings(fault="throttled", share=1)).sources["a"]
     with pytest.raises(Unavailable) as e:
         asyncio.run(source.sample())
     assert e.value.retry_after_s == 5.0
@@ -129,7 +131,7 @@ def test_who_throttles_says_when_to_come_again() -> None:
 def test_a_pool_fails_as_the_fault_says(
     fault: Fault, reading: type[Exception] | None, growing: type[Exception] | None, shrinking: type[Exception] | None
 ) -> None:
-    pool = ports(Weather(fault=fault, share=1)).actuators[POOL]
+    pool = ports(FaultSettings(fault=fault, share=1)).actuators[POOL]
     three = PoolStatus(3, 3)
     for call, error in (
         (pool.status, reading),
@@ -144,14 +146,14 @@ def test_a_pool_fails_as_the_fault_says(
 
 
 def test_the_share_of_calls_is_struck() -> None:
-    source = ports(Weather(fault="unavailable", share=0.3)).sources["a"]
+    source = ports(FaultSettings(fault="unavailable", share=0.3)).sources["a"]
     struck_calls = sum(read(source) == "Unavailable" for _ in range(1000))
     assert 250 < struck_calls < 350
 
 
 def test_weather_lasts_from_since_until_before_until() -> None:
     clock = Hand()
-    source = ports(Weather(fault="hang", share=1, since_s=60, until_s=120), clock=clock).sources["a"]
+    source = ports(FaultSettings(fault="hang", share=1, since_s=60, until_s=120), clock=clock).sources["a"]
     found = []
     for at_s in (0.0, 59.0, 60.0, 119.0, 120.0, 999.0):
         clock.at = 1000.0 + at_s
@@ -160,7 +162,7 @@ def test_weather_lasts_from_since_until_before_until() -> None:
 
 
 def test_of_two_that_strike_the_first_does() -> None:
-    both = Weather(fault="hang", share=1), Weather(fault="zero", share=1)
+    both = FaultSettings(fault="hang", share=1), FaultSettings(fault="zero", share=1)
     assert read(ports(*both).sources["a"]) == "TimeoutError"
     assert read(ports(*reversed(both)).sources["a"]) == {
         "waiting": Fresh(0.0, 1000.0),
@@ -169,7 +171,7 @@ def test_of_two_that_strike_the_first_does() -> None:
 
 
 def test_each_port_has_chance_of_its_own() -> None:
-    half = Weather(fault="hang", share=0.5)
+    half = FaultSettings(fault="hang", share=0.5)
 
     def fates(setup: Setup, name: str, others: tuple[str, ...] = ()) -> list[bool]:
         found = []
@@ -189,14 +191,14 @@ def test_each_port_has_chance_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("weather", "key"),
     [
-        (Weather(fault="hang", since_s=60, until_s=60), "until_s"),
-        (Weather(fault="out_of_capacity", where="sources"), "where"),
-        (Weather(fault="zero", where="pools"), "where"),
+        (FaultSettings(fault="hang", since_s=60, until_s=60), "until_s"),
+        (FaultSettings(fault="out_of_capacity", where="sources"), "where"),
+        (FaultSettings(fault="zero", where="pools"), "where"),
     ],
 )
-def test_weather_that_can_never_strike_is_told(weather: Weather, key: str) -> None:
+def test_weather_that_can_never_strike_is_told(weather: FaultSettings, key: str) -> None:
     assert [k for k, _ in weather.problems()] == [key]
-    assert not list(Weather(fault="hang").problems())
+    assert not list(FaultSettings(fault="hang").problems())
 
 
 # --- what the controller makes of it
@@ -213,14 +215,14 @@ def test_in_fair_weather_an_idle_pool_shrinks_and_a_busy_one_grows() -> None:
 
 @pytest.mark.parametrize("fault", BLINDING)
 def test_who_is_blind_never_shrinks(fault: Fault) -> None:
-    ticks = ran(Weather(fault=fault, share=1, where="sources"))
+    ticks = ran(FaultSettings(fault=fault, share=1, where="sources"))
     assert set(sizes(ticks)) == {4}
     assert not any(t.decision.may_lower for t in ticks)
 
 
 @pytest.mark.parametrize("fault", BLINDING)
 def test_a_storm_delays_the_shrinking_and_no_more(fault: Fault) -> None:
-    ticks = ran(Weather(fault=fault, share=1, where="sources", until_s=200), settle_s=1200)
+    ticks = ran(FaultSettings(fault=fault, share=1, where="sources", until_s=200), settle_s=1200)
     storm = [t.decision.target for t in ticks if t.at < ticks[0].at + 200]
     assert set(storm) == {4}
     assert sizes(ticks)[-1] == 1
@@ -228,18 +230,18 @@ def test_a_storm_delays_the_shrinking_and_no_more(fault: Fault) -> None:
 
 @pytest.mark.parametrize("fault", ["unavailable", "throttled", "hang", "misconfigured"])
 def test_a_pool_that_does_not_answer_keeps_its_size(fault: Fault) -> None:
-    ticks = ran(Weather(fault=fault, share=1, where="pools"))
+    ticks = ran(FaultSettings(fault=fault, share=1, where="pools"))
     assert not any(o for t in ticks for o in t.outcomes)
 
 
 def test_zeros_that_are_lies_cannot_be_seen_through_and_shrink_a_busy_pool() -> None:
     """Every reading says 0, fresh and finite: the workload looks idle. A second source would tell otherwise."""
-    ticks = ran(Weather(fault="zero", share=1, where="sources"), requests=BUSY)
+    ticks = ran(FaultSettings(fault="zero", share=1, where="sources"), requests=BUSY)
     assert sizes(ticks)[-1] == 1
 
 
 def test_zeros_now_and_then_do_not_shrink_a_busy_pool() -> None:
-    ticks = ran(Weather(fault="zero", share=0.3, where="sources", until_s=110), requests=BUSY, settle_s=0)
+    ticks = ran(FaultSettings(fault="zero", share=0.3, where="sources", until_s=110), requests=BUSY, settle_s=0)
     busy = [t.decision.target for t in ticks if t.at - ticks[0].at < 110]
     assert any(r.value == 0 for t in ticks[2:8] for r in t.observation.readings.values() if isinstance(r, Fresh))
     assert set(busy) == {4}
@@ -249,7 +251,7 @@ def test_zeros_half_of_the_time_never_shrink_a_busy_pool() -> None:
     """A minute's window is lied through again and again in an hour and a half; who was caught is doubted."""
     ticks: list[Tick] = []
     busy = trace(*[(0.7 * k, 10, 1000) for k in range(7800)])
-    zero = Weather(fault="zero", share=0.5, where="sources")
+    zero = FaultSettings(fault="zero", share=0.5, where="sources")
     told = case(workload(scale_down={"window_s": 60.0}), initial_replicas={POOL: 4}, weather=(zero,), duration_s=5400.0)
     run.simulate(told, 1, busy, record=[ticks.append])
     assert {t.decision.target for t in ticks if t.at - ticks[0].at < 5400.0} == {4}
@@ -257,7 +259,7 @@ def test_zeros_half_of_the_time_never_shrink_a_busy_pool() -> None:
 
 
 def test_growing_is_refused_and_tried_again_until_there_is_capacity() -> None:
-    ticks = ran(Weather(fault="out_of_capacity", share=1, where="pools", until_s=60), requests=BUSY, begin=1)
+    ticks = ran(FaultSettings(fault="out_of_capacity", share=1, where="pools", until_s=60), requests=BUSY, begin=1)
     outcomes = [(t.at - ticks[0].at, o.result.value) for t in ticks for o in t.outcomes]
     assert {result for at, result in outcomes if 15 <= at < 60} == {"out_of_capacity"}
     assert (60.0, "accepted") in outcomes

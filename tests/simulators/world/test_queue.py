@@ -8,7 +8,15 @@ import pytest
 from policies.model import Absent, Fresh
 from simulators.engine.kernel import layout
 from simulators.engine.models.service import PS_PER_S
-from simulators.world.queue import PUBSUB_LAG_S, PUBSUB_SAMPLING_S, QUANTITIES, Counts, Queue, QueueView, Service
+from simulators.world.queue import (
+    PUBSUB_LAG_S,
+    PUBSUB_SAMPLING_S,
+    QUANTITIES,
+    QueueCounts,
+    QueueView,
+    Service,
+    SimulatedQueue,
+)
 from simulators.world.world import World
 from tests.simulators.world.makers import POOL, STEADY, trace, world
 
@@ -17,21 +25,21 @@ JOBS = [(0.0, 10, 1001)] * 10
 
 
 def view(service: Service, seed: int = 1, **given: float) -> QueueView:
-    queue = Queue(service=service, **given)  # type: ignore[arg-type]
+    queue = SimulatedQueue(service=service, **given)  # type: ignore[arg-type]
     return QueueView(queue, np.random.default_rng(seed), epoch_s=1000.0)
 
 
-def counts(at_s: float, visible: int = 0, in_flight: int = 0) -> Counts:
-    return Counts(at_s, visible, in_flight, delayed=0, dead_letter=0, oldest_age_s=at_s / 2)
+def counts(at_s: float, visible: int = 0, in_flight: int = 0) -> QueueCounts:
+    return QueueCounts(at_s, visible, in_flight, delayed=0, dead_letter=0, oldest_age_s=at_s / 2)
 
 
-def told(seen: QueueView, now: Counts, quantity: str = "visible") -> float:
+def told(seen: QueueView, now: QueueCounts, quantity: str = "visible") -> float:
     found = seen.read(now)[quantity]
     assert isinstance(found, Fresh)
     return found.value
 
 
-def truth(seen: World, at_s: float) -> Counts:
+def truth(seen: World, at_s: float) -> QueueCounts:
     seen.run_until(round(at_s * PS_PER_S))
     return seen.counts()
 
@@ -117,7 +125,7 @@ def test_service_bus_tells_the_truth_at_once_and_zero_while_throttled() -> None:
 
 
 def test_messages_wait_until_a_replica_has_room_and_are_in_flight_until_it_is_done() -> None:
-    seen = world(trace(*JOBS), queue=Queue())
+    seen = world(trace(*JOBS), queue=SimulatedQueue())
     now = truth(seen, 1.0)
     assert (now.visible, now.in_flight, now.oldest_age_s) == (6, STEADY.max_seqs, 1.0)
     now = truth(seen, 15.0)  # each four take 1001 steps of 10 ms
@@ -127,19 +135,19 @@ def test_messages_wait_until_a_replica_has_room_and_are_in_flight_until_it_is_do
 
 
 def test_the_oldest_age_is_that_of_the_message_that_waits_longest() -> None:
-    seen = world(trace(*JOBS[:4], (2.0, 10, 1), (7.0, 10, 1)), queue=Queue())
+    seen = world(trace(*JOBS[:4], (2.0, 10, 1), (7.0, 10, 1)), queue=SimulatedQueue())
     assert truth(seen, 9.0).oldest_age_s == 7.0
     assert truth(seen, 1.0 + 9.0).visible == 2
 
 
 def test_messages_with_a_delay_are_seen_as_delayed_and_come_after_it() -> None:
-    seen = world(trace((10.0, 10, 2), (30.0, 10, 2)), queue=Queue(delay_s=15))
+    seen = world(trace((10.0, 10, 2), (30.0, 10, 2)), queue=SimulatedQueue(delay_s=15))
     assert [truth(seen, t).delayed for t in (5.0, 9.0, 12.0, 24.0, 26.0, 31.0, 46.0)] == [0, 0, 1, 1, 0, 1, 0]
     assert seen.kernel.times[:, layout.ADMIT].tolist() == [25 * PS_PER_S, 45 * PS_PER_S]
 
 
 def test_a_lost_message_is_in_flight_until_its_visibility_ends_and_comes_again() -> None:
-    seen = world(trace((0.0, 10, 1001)), replicas=2, queue=Queue(visibility_timeout_s=30))
+    seen = world(trace((0.0, 10, 1001)), replicas=2, queue=SimulatedQueue(visibility_timeout_s=30))
     seen.run_until(5 * PS_PER_S)
     lose(seen, 0)
     now = truth(seen, 34.9)
@@ -151,7 +159,7 @@ def test_a_lost_message_is_in_flight_until_its_visibility_ends_and_comes_again()
 
 
 def test_a_message_taken_too_often_is_buried() -> None:
-    queue = Queue(visibility_timeout_s=10, max_receives=2)
+    queue = SimulatedQueue(visibility_timeout_s=10, max_receives=2)
     seen = world(trace((0.0, 10, 1001)), replicas=1, queue=queue)
     seen.run_until(5 * PS_PER_S)
     lose(seen, 0)  # its replacement serves 35 s later

@@ -12,7 +12,7 @@ from scaler.config.problems import ConfigError
 from scaler.journal.replay import replay
 from simulators.experiments.run import simulate, traffic_of
 from simulators.experiments.scenario import load
-from simulators.world.infrastructure.events import Kind
+from simulators.world.infrastructure.events import NodeEventKind
 from simulators.world.infrastructure.node_lifecycle import Tier
 from tests.simulators.world.files import files
 
@@ -24,7 +24,9 @@ def test_the_zones_scenario_shows_what_it_says() -> None:
     case, ticks = load(ZONES), list[Tick]()
     done = simulate(case, 1, traffic_of(case, 1), record=[ticks.append])
     events = [e for pool in done.world.pools.values() for e in pool.events]
-    assert {e.kind for e in events} == {Kind.NOTICE, Kind.INTERRUPTED}, "zones are lost, and announced"
+    assert {e.kind for e in events} == {NodeEventKind.NOTICE, NodeEventKind.INTERRUPTED}, (
+        "zones are lost, and announced"
+    )
     reserved = [t.observation.pools[PoolName("reserved")] for t in ticks]
     assert all(r.value.ready == 2 for r in reserved if hasattr(r, "value")), "used first, and kept"
     dear = [t.decision.targets[PoolName("on-demand")] for t in ticks]

@@ -45,7 +45,7 @@ def _number(cell: Any) -> float:
         return np.nan
 
 
-class Clock:
+class ArrivalClock:
     """Arrivals as seconds. Times of day, as text or as numbers past `MAX_ARRIVAL_S`, count from the first one seen."""
 
     def __init__(self, unit: Unit | None) -> None:

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from simulators.world.traffic.formats.options import Options
+from simulators.world.traffic.formats.options import ReadOptions
 from simulators.world.traffic.formats.records import cleaned
-from simulators.world.traffic.trace import Trace, TraceError
+from simulators.world.traffic.trace import RequestTrace, TraceError
 
 PLACES: Final[Mapping[str, tuple[str, ...]]] = {
     "arrival_s": (
@@ -26,7 +26,7 @@ PLACES: Final[Mapping[str, tuple[str, ...]]] = {
 """Where the versions of its schema keep each field, newest first."""
 
 
-def read(path: Path, data: Any, options: Options, name: str) -> Trace:
+def read(path: Path, data: Any, options: ReadOptions, name: str) -> RequestTrace:
     """A trace of one benchmark's successful requests."""
     benchmarks = data.get("benchmarks")
     if not isinstance(benchmarks, list) or not benchmarks:

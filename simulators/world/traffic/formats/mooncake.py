@@ -17,10 +17,10 @@ from typing import Any, Final
 import numpy as np
 
 from scaler.config.problems import shown
-from simulators.world.traffic.formats.options import PER_SECOND, Options, Unit
+from simulators.world.traffic.formats.options import PER_SECOND, ReadOptions, Unit
 from simulators.world.traffic.formats.records import cleaned, numeric
 from simulators.world.traffic.formats.stream import Stream
-from simulators.world.traffic.trace import Floats, Trace, TraceError
+from simulators.world.traffic.trace import Floats, RequestTrace, TraceError
 
 KEYS: Final = ("timestamp", "input_length", "output_length")
 BUCKET_S: Final = 3.0
@@ -41,7 +41,7 @@ MOONCAKE: Final = Dialect("ms", 512)
 BAILIAN: Final = Dialect("s", 16)
 
 
-def read(path: Path, options: Options, name: str) -> Trace:
+def read(path: Path, options: ReadOptions, name: str) -> RequestTrace:
     """A trace from JSON lines, in order of arrival, with the hits of an unbounded prefix cache."""
     lines, bad = _lines(path, options)
     dialect = BAILIAN if lines and "chat_id" in lines[0][1] else MOONCAKE
@@ -67,7 +67,7 @@ def read(path: Path, options: Options, name: str) -> Trace:
     return cleaner.trace(name, str(path))
 
 
-def _lines(path: Path, options: Options) -> tuple[list[tuple[int, dict[str, Any]]], list[tuple[int, str, str]]]:
+def _lines(path: Path, options: ReadOptions) -> tuple[list[tuple[int, dict[str, Any]]], list[tuple[int, str, str]]]:
     """The objects with their line numbers, and the other lines with the rule that each breaks."""
     rows: list[tuple[int, dict[str, Any]]] = []
     bad: list[tuple[int, str, str]] = []
@@ -103,7 +103,7 @@ def _quantised(arrival: Floats) -> int:
     return len(known) if shared and (off <= SLACK_S).all() else 0
 
 
-def _spread(arrival: Floats, options: Options) -> Floats:
+def _spread(arrival: Floats, options: ReadOptions) -> Floats:
     """Sorted arrivals uniform inside their buckets, to a millisecond, in the order of the file."""
     moved = np.round(arrival + BUCKET_S * options.rng_for("arrivals").random(len(arrival)), 3)
     starts = np.flatnonzero(np.diff(arrival, prepend=-1.0) != 0)

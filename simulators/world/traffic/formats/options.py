@@ -22,7 +22,7 @@ def silent(_done: int, _total: int) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class ReadOptions:
     """How to read a file.
 
     `format` names one, None lets the content tell. `columns` maps arrival, prompt, output (and cached, client) to the

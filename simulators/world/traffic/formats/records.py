@@ -10,14 +10,14 @@ from typing import Any, Final
 import numpy as np
 
 from simulators.world.traffic.cleaning import Cleaner, Rows
-from simulators.world.traffic.formats.options import Options
+from simulators.world.traffic.formats.options import ReadOptions
 from simulators.world.traffic.formats.stream import whole
 from simulators.world.traffic.trace import MAX_ARRIVAL_S, Floats, TraceError
 
 FIELDS: Final = ("arrival_s", "prompt_tokens", "output_tokens")
 
 
-def document(path: Path, options: Options) -> Any:
+def document(path: Path, options: ReadOptions) -> Any:
     """A file's JSON document."""
     try:
         return json.loads(whole(path, options.progress))
@@ -26,7 +26,11 @@ def document(path: Path, options: Options) -> Any:
 
 
 def cleaned(
-    path: Path, names: Mapping[str, str], columns: Mapping[str, Sequence[Any]], places: Sequence[str], options: Options
+    path: Path,
+    names: Mapping[str, str],
+    columns: Mapping[str, Sequence[Any]],
+    places: Sequence[str],
+    options: ReadOptions,
 ) -> Cleaner:
     """A cleaner that holds `columns`: for each field one value a request; `names` has the JSON's keys for them."""
     cleaner = Cleaner(str(path), names, skip_bad=options.skip_bad)

@@ -18,10 +18,10 @@ import pyarrow.parquet
 
 from scaler.registry import did_you_mean
 from simulators.world.traffic.cleaning import Cleaner, Rows
-from simulators.world.traffic.formats.cells import Clients, Clock, floats, plain
-from simulators.world.traffic.formats.options import Options, Unit
+from simulators.world.traffic.formats.cells import ArrivalClock, Clients, floats, plain
+from simulators.world.traffic.formats.options import ReadOptions, Unit
 from simulators.world.traffic.formats.stream import Stream
-from simulators.world.traffic.trace import Trace, TraceError
+from simulators.world.traffic.trace import RequestTrace, TraceError
 
 PARQUET: Final = b"PAR1"
 BLOCK_BYTES: Final = 1 << 20
@@ -77,7 +77,7 @@ LAYOUTS: Final[Mapping[str, Layout]] = {
 }
 
 
-def layout_of(path: Path, header: list[str], options: Options) -> Layout:
+def layout_of(path: Path, header: list[str], options: ReadOptions) -> Layout:
     """The layout to read a table by. Raises `TraceError` that tells the columns found and those expected."""
     if options.columns:
         layout = _mapped(path, options)
@@ -99,7 +99,7 @@ def layout_of(path: Path, header: list[str], options: Options) -> Layout:
     return layout
 
 
-def read_csv(path: Path, header: list[str], options: Options, name: str) -> Trace:
+def read_csv(path: Path, header: list[str], options: ReadOptions, name: str) -> RequestTrace:
     """A trace from a CSV file, plain or gzipped."""
     table = Table(path, layout_of(path, header, options), header, options)
     skipped: list[int] = []
@@ -153,7 +153,7 @@ def _read_to_the_end(batches: Any, stream: Stream) -> Iterator[None]:
                 pass
 
 
-def read_parquet(path: Path, options: Options, name: str) -> Trace:
+def read_parquet(path: Path, options: ReadOptions, name: str) -> RequestTrace:
     """A trace from a Parquet file."""
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
@@ -173,12 +173,12 @@ def read_parquet(path: Path, options: Options, name: str) -> Trace:
 class Table:
     """A table on its way to become a trace."""
 
-    def __init__(self, path: Path, layout: Layout, header: list[str], options: Options) -> None:
+    def __init__(self, path: Path, layout: Layout, header: list[str], options: ReadOptions) -> None:
         self.fields = layout.present(header)
         self.wanted = [*dict.fromkeys([*self.fields.values(), *([layout.run] if layout.run else [])])]
         self.cleaner = Cleaner(str(path), self.fields, skip_bad=options.skip_bad)
         self._path, self._layout, self._options = path, layout, options
-        self._clock = Clock(options.unit or layout.unit)
+        self._clock = ArrivalClock(options.unit or layout.unit)
         self._clients = Clients()
         self._runs: dict[str, int] = {}
         self._rows = 0
@@ -220,7 +220,7 @@ class Table:
             keep = pc.and_kleene(keep, pc.invert(failed))
         return keep
 
-    def trace(self, name: str) -> Trace:
+    def trace(self, name: str) -> RequestTrace:
         run = self._options.run
         if run is not None and not self._layout.run:
             raise TraceError(f"{self._path}: --run {run}: this format has no runs to choose from")
@@ -255,7 +255,7 @@ def _line(row: int, skipped: list[int]) -> int:
     return line
 
 
-def _mapped(path: Path, options: Options) -> Layout:
+def _mapped(path: Path, options: ReadOptions) -> Layout:
     """The layout that ``--columns`` describes."""
     unknown = [role for role in options.columns if role not in ROLES]
     if unknown:

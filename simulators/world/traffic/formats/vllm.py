@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from scaler.config.problems import shown
-from simulators.world.traffic.formats.options import Options
+from simulators.world.traffic.formats.options import ReadOptions
 from simulators.world.traffic.formats.records import FIELDS, cleaned
-from simulators.world.traffic.trace import Trace, TraceError
+from simulators.world.traffic.trace import RequestTrace, TraceError
 
 KEYS: Final = ("start_times", "input_lens", "output_lens")
 
 
-def read(path: Path, data: Any, options: Options, name: str) -> Trace:
+def read(path: Path, data: Any, options: ReadOptions, name: str) -> RequestTrace:
     """A trace of the requests that succeeded."""
     missing = [key for key in KEYS if not isinstance(data.get(key), list)]
     if missing:

@@ -8,10 +8,10 @@ import pytest
 
 from policies.history.ticks import History
 from policies.model import Evidence, Fresh, PolicyName
-from policies.recommend.context import View
+from policies.recommend.context import PolicyContext
 from policies.recommend.peers.hpa import Hpa, HpaMetric
 from policies.recommend.peers.hpa_behavior import Behavior, ScaleDownRules, ScaleUpRules, ScalingPolicy
-from policies.recommend.peers.hpa_replicas import Pods, Tolerance, by_average_value, by_pods, by_value
+from policies.recommend.peers.hpa_replicas import PodGroups, Tolerance, by_average_value, by_pods, by_value
 from tests.factories import ABSENT, NOW, fresh
 from tests.policies.recommend.peers.turns import Turns, peak_under_backlog
 
@@ -63,20 +63,22 @@ def test_value_multiplies_the_ready_replicas_by_the_ratio(total: float, size: in
 @pytest.mark.parametrize(
     ("mean", "size", "pods", "asked"),
     [
-        pytest.param(1.5, 4, Pods(4), 6, id="all measured"),
-        pytest.param(1.05, 4, Pods(4), 4, id="within the tolerance"),
-        pytest.param(2.0, 6, Pods(3, missing=3), 6, id="growing: missing ones are idle, so half of it is there"),
-        pytest.param(3.0, 6, Pods(3, missing=3), 9, id="growing: and what is beyond them is asked for"),
-        pytest.param(2.0, 6, Pods(3, unready=3), 6, id="growing: unready ones are idle"),
-        pytest.param(0.4, 10, Pods(5, missing=5), 7, id="shrinking: missing ones are at the target"),
-        pytest.param(0.4, 10, Pods(5, unready=5), 2, id="shrinking: unready ones are left out"),
-        pytest.param(1.3, 10, Pods(5, missing=5), 10, id="a direction that turns round changes nothing"),
-        pytest.param(0.9, 10, Pods(1, missing=9), 10, id="filled up to the tolerance"),
-        pytest.param(1.0, 10, Pods(5, missing=5), 10, id="at the target"),
-        pytest.param(9.0, 4, Pods(0, missing=4), None, id="nobody measured"),
+        pytest.param(1.5, 4, PodGroups(4), 6, id="all measured"),
+        pytest.param(1.05, 4, PodGroups(4), 4, id="within the tolerance"),
+        pytest.param(2.0, 6, PodGroups(3, missing=3), 6, id="growing: missing ones are idle, so half of it is there"),
+        pytest.param(3.0, 6, PodGroups(3, missing=3), 9, id="growing: and what is beyond them is asked for"),
+        pytest.param(2.0, 6, PodGroups(3, unready=3), 6, id="growing: unready ones are idle"),
+        pytest.param(0.4, 10, PodGroups(5, missing=5), 7, id="shrinking: missing ones are at the target"),
+        pytest.param(0.4, 10, PodGroups(5, unready=5), 2, id="shrinking: unready ones are left out"),
+        pytest.param(1.3, 10, PodGroups(5, missing=5), 10, id="a direction that turns round changes nothing"),
+        pytest.param(0.9, 10, PodGroups(1, missing=9), 10, id="filled up to the tolerance"),
+        pytest.param(1.0, 10, PodGroups(5, missing=5), 10, id="at the target"),
+        pytest.param(9.0, 4, PodGroups(0, missing=4), None, id="nobody measured"),
     ],
 )
-def test_pods_without_a_sample_make_the_change_smaller(mean: float, size: int, pods: Pods, asked: int | None) -> None:
+def test_pods_without_a_sample_make_the_change_smaller(
+    mean: float, size: int, pods: PodGroups, asked: int | None
+) -> None:
     assert by_pods(mean, 1.0, size, pods, TENTH) == asked
 
 
@@ -217,7 +219,7 @@ def test_a_lower_bound_does_not_shrink() -> None:
 def test_a_pods_metric_without_a_ready_replica_says_nothing() -> None:
     policy = Hpa(source="e", metrics=(HpaMetric(type="pods", quantities=("kv",), target=0.5),))
     readings = {"e.kv": fresh(0.9)}
-    said = policy.recommend(PolicyName("me"), View(NOW, readings, 0, 3, None, History()))  # type: ignore[arg-type]
+    said = policy.recommend(PolicyName("me"), PolicyContext(NOW, readings, 0, 3, None, History()))  # type: ignore[arg-type]
     assert (said.replicas, said.evidence) == (None, Evidence.BLIND)
     assert not policy.activates
 

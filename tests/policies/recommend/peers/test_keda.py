@@ -6,7 +6,7 @@ import pytest
 
 from policies.history.ticks import History
 from policies.model import Evidence, PolicyName
-from policies.recommend.context import View
+from policies.recommend.context import PolicyContext
 from policies.recommend.peers.hpa_behavior import Behavior, ScaleDownRules
 from policies.recommend.peers.keda import Fallback, Keda, Trigger
 from tests.factories import ABSENT, NOW
@@ -131,7 +131,7 @@ def test_a_value_triggers_fallback_is_shared_among_the_ready_and_none_while_none
         triggers=(Trigger(quantities=("n",), target=5, target_type="value"),),
         fallback=Fallback(failure_threshold=0, replicas=6),
     )
-    nobody = keda.recommend(PolicyName("me"), View(NOW, {}, 0, 3, None, History()))
+    nobody = keda.recommend(PolicyName("me"), PolicyContext(NOW, {}, 0, 3, None, History()))
     assert (nobody.replicas, nobody.evidence) == (None, Evidence.BLIND)
-    some = keda.recommend(PolicyName("me"), View(NOW, {}, 2, 3, None, History()))
+    some = keda.recommend(PolicyName("me"), PolicyContext(NOW, {}, 2, 3, None, History()))
     assert (some.raw, some.evidence) == (6.0, Evidence.PARTIAL)

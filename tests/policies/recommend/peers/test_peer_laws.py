@@ -14,7 +14,7 @@ from policies.history.ticks import COLUMNS, History
 from policies.model import Evidence, Fresh, PolicyName, SignalName
 from policies.model.spec import WorkloadSpec
 from policies.pipeline import decide
-from policies.recommend.context import View
+from policies.recommend.context import PolicyContext
 from policies.recommend.peers.dynamo import DynamoEasy
 from policies.recommend.peers.hpa import Hpa, HpaMetric
 from policies.recommend.peers.hpa_behavior import Behavior, ScaleDownRules, ScaleUpRules
@@ -169,5 +169,5 @@ def test_a_jump_of_the_clock_changes_no_peers_mind(life: Life, step_s: float) ->
 @given(st.sampled_from(PEERS), st.integers(0, 50), st.integers(0, 50), st.floats(0, 1e12, allow_nan=False))
 def test_no_load_is_too_large_to_be_told_in_replicas(peer: Any, ready: int, pending: int, load: float) -> None:
     readings = {SignalName(name): Fresh(min(load, 1.0) if max(v) <= 1 else load, START) for name, v in SIGNALS.items()}
-    said = peer.recommend(PolicyName("me"), View(START, readings, ready, ready + pending, None, History()))
+    said = peer.recommend(PolicyName("me"), PolicyContext(START, readings, ready, ready + pending, None, History()))
     assert said.replicas is None or (said.replicas >= 0 and math.isfinite(said.replicas))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from simulators.engine.models.replay import simulate
-from simulators.engine.models.runs import Run
+from simulators.engine.models.runs import EngineRun
 from simulators.engine.models.service import ServiceModel
 
 CALIBRATION = Path(__file__).resolve().parents[3].parent / "shared" / "calibration"
@@ -24,11 +24,11 @@ def measured() -> Path:
     return CALIBRATION
 
 
-def open_run(model: ServiceModel, name: str, rate: float, count: int, seed: int) -> Run:
+def open_run(model: ServiceModel, name: str, rate: float, count: int, seed: int) -> EngineRun:
     """Poisson arrivals with long and short requests, and the times that the model gives them."""
     chance = np.random.default_rng(seed)
     endless = np.full(count, 1e9)  # not yet known; nothing ends before another arrives, so it is no closed loop
-    run = Run(
+    run = EngineRun(
         name,
         np.concatenate(([0.0], np.cumsum(np.round(chance.exponential(1 / rate, count - 1), 6)))),
         chance.integers(20, 3000, count).astype(np.int32),
@@ -40,12 +40,12 @@ def open_run(model: ServiceModel, name: str, rate: float, count: int, seed: int)
     return dataclasses.replace(run, ttft_s=ttft, e2e_s=e2e)
 
 
-def several(model: ServiceModel) -> dict[str, Run]:
+def several(model: ServiceModel) -> dict[str, EngineRun]:
     """Runs at light, medium and heavy load."""
     return {f"at-{rate}": open_run(model, f"at-{rate}", rate, 300, seed) for seed, rate in enumerate((0.5, 4, 9, 12))}
 
 
-def write_runs(runs: Mapping[str, Run], folder: Path) -> None:
+def write_runs(runs: Mapping[str, EngineRun], folder: Path) -> None:
     """The runs as a recorder writes them."""
     with (folder / "requests.csv").open("w", newline="") as file:
         out = csv.writer(file)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from scaler.config.problems import ConfigError
-from simulators.engine.models.runs import Run, read_runs
+from simulators.engine.models.runs import EngineRun, read_runs
 from tests.simulators.engine.models.makers import measured
 
 HEADER = "run,arrival_s,prompt_tokens,output_tokens,ttft_s,e2e_s\n"
@@ -73,11 +73,11 @@ def test_a_folder_without_requests_is_told(tmp_path: Path) -> None:
         read_runs(tmp_path)
 
 
-def loop(clients: int, think_s: float, rounds: int) -> Run:
+def loop(clients: int, think_s: float, rounds: int) -> EngineRun:
     """Clients, one after the other, whose requests take 1 s each."""
     arrival = np.sort(np.add.outer(np.arange(rounds) * (1 + think_s), np.arange(clients) / clients).ravel())
     ones = np.ones(len(arrival), dtype=np.int32)
-    return Run("loop", arrival, ones, ones, np.ones(len(arrival)), np.ones(len(arrival)))
+    return EngineRun("loop", arrival, ones, ones, np.ones(len(arrival)), np.ones(len(arrival)))
 
 
 @pytest.mark.parametrize("clients", [1, 3, 40])

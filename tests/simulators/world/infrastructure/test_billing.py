@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from simulators.world.infrastructure.billing import Bill, Billing, by_market
-from simulators.world.infrastructure.market import Headroom, Notices, PoolOffer, ZoneOffer
+from simulators.world.infrastructure.market import NodeHeadroom, Notices, PoolOffer, ZoneOffer
 from simulators.world.infrastructure.node_lifecycle import Phase, StartUp
 from simulators.world.infrastructure.pool import FleetPool
 from simulators.world.infrastructure.units import COST_PER_MICRO_USD, micro_usd, to_ps
@@ -113,7 +113,7 @@ def test_reserved_nodes_are_paid_whether_used_or_not() -> None:
 
 @pytest.mark.parametrize("tier", ["awake_spare", "slept", "warm_node"])
 def test_headroom_that_holds_a_node_costs_a_node(tier: str) -> None:
-    world = World(offer(headroom=Headroom(**{tier: 2})), begin=0)
+    world = World(offer(headroom=NodeHeadroom(**{tier: 2})), begin=0)
     world.until(500)
     assert cents(world.bill()) == {"headroom": 2 * 500 * PER_S}
 
@@ -122,7 +122,7 @@ def test_a_stopped_node_costs_its_disk_and_each_of_its_runs_is_a_run() -> None:
     quick = StartUp(
         node=Phase(median_s=5), image=Phase(median_s=5), weights=Phase(median_s=5), restart=Phase(median_s=5)
     )
-    world = World(offer(headroom=Headroom(stopped=1), disk_usd_per_hour=0.036, start_up=quick))
+    world = World(offer(headroom=NodeHeadroom(stopped=1), disk_usd_per_hour=0.036, start_up=quick))
     world.pool.advance(0)
     world.until(110)
     assert cents(world.bill()) == {"headroom": 10 * PER_S + 100 * 10, "rounding": 50 * PER_S}
@@ -161,8 +161,8 @@ def test_bills_add_up_by_market() -> None:
         ({"zones": {}}, "zones must name"),
         ({"price_usd_per_hour": 0.0000001}, "price_usd_per_hour of zone zone-a is 1e-07: must be a whole number"),
         ({"market": "reserved"}, "zones zone-a: a reserved pool pays for a fixed capacity"),
-        ({"headroom": Headroom(stopped=1)}, "disk_usd_per_hour is needed"),
-        ({"market": "spot", "headroom": Headroom(stopped=1), "disk_usd_per_hour": 0.01}, "headroom stopped nodes"),
+        ({"headroom": NodeHeadroom(stopped=1)}, "disk_usd_per_hour is needed"),
+        ({"market": "spot", "headroom": NodeHeadroom(stopped=1), "disk_usd_per_hour": 0.01}, "headroom stopped nodes"),
         ({"notices": Notices(notice_s=120, rebalance_s=60)}, "notices.rebalance_s must be above notice_s, 120"),
     ],
     ids=["no zone", "a price too fine", "reserved without end", "disk", "stopped spot", "recommendation after notice"],

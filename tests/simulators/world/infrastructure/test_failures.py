@@ -11,16 +11,16 @@ from scaler.config.load import workload_from
 from simulators.experiments import run
 from simulators.world.infrastructure.market import PoolOffer, ZoneOffer
 from simulators.world.infrastructure.pending import Failures
-from simulators.world.infrastructure.supply import Step
+from simulators.world.infrastructure.supply import SupplyStep
 from simulators.world.infrastructure.units import to_ps
-from simulators.world.queue import Queue
+from simulators.world.queue import SimulatedQueue
 from tests.simulators.world import makers
 from tests.simulators.world.infrastructure.worlds import World, offer
 
-PLENTY = Step(at_s=130.0, nodes=9)
+PLENTY = SupplyStep(at_s=130.0, nodes=9)
 
 
-def short(failures: Failures | None, *steps: Step, begin: int = 2, **given: Any) -> World:
+def short(failures: Failures | None, *steps: SupplyStep, begin: int = 2, **given: Any) -> World:
     """A pool of as many replicas as its zone has nodes, until it has more."""
     return World(offer(zones={"z": ZoneOffer(capacity=2, steps=steps)}, failures=failures, **given), begin=begin)
 
@@ -58,7 +58,7 @@ def test_what_is_found_in_time_is_not_said_to_have_failed() -> None:
 
 
 def test_groups_try_again_by_themselves_and_say_so_each_time() -> None:
-    world = short(Failures(after_s=60.0, retry_s=50.0), Step(at_s=130.0, nodes=3))
+    world = short(Failures(after_s=60.0, retry_s=50.0), SupplyStep(at_s=130.0, nodes=3))
     world.resize(4)
     world.until(129)
     assert told(world) == (4, 0, 2, 110.0)
@@ -145,7 +145,7 @@ def test_a_lost_replica_that_is_not_made_up_for_has_failed_too() -> None:
             market="spot",
             on_shortage="refuse",
             failures=Failures(after_s=60.0),
-            zones={"z": ZoneOffer(capacity=2, steps=(Step(at_s=500.0, nodes=1),))},
+            zones={"z": ZoneOffer(capacity=2, steps=(SupplyStep(at_s=500.0, nodes=1),))},
         ),
         begin=2,
     )
@@ -227,7 +227,7 @@ def test_a_workload_asks_elsewhere_for_what_a_platform_says_will_not_come(then: 
     scaled = makers.document("sqs", pools=("cheap", "dear"))
     for name, told_of in pools.items():
         scaled["pools"][name]["price_usd_per_hour"] = told_of.price_usd_per_hour
-    played = makers.case(workload_from(scaled), pools, queue=Queue(), initial_replicas={PoolName("cheap"): 1})
+    played = makers.case(workload_from(scaled), pools, queue=SimulatedQueue(), initial_replicas={PoolName("cheap"): 1})
     ticks: list[Tick] = []
     run.simulate(played, 1, makers.trace(*[(0.5 * k, 100, 1000) for k in range(400)]), record=[ticks.append])
     seen = [(t, r.value) for t in ticks if isinstance(r := t.observation.pools[PoolName("cheap")], Fresh)]

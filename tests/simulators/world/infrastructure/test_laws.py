@@ -19,10 +19,10 @@ from scaler.config.schema import model_of, record
 from scaler.ports import OutOfCapacity, OutOfQuota
 from simulators.world.infrastructure.billing import Bill
 from simulators.world.infrastructure.invariants import InvariantBroken, check
-from simulators.world.infrastructure.market import Headroom, Notices, PoolOffer, ZoneOffer
-from simulators.world.infrastructure.node_lifecycle import Node, StartUp, State, Tier
+from simulators.world.infrastructure.market import NodeHeadroom, Notices, PoolOffer, ZoneOffer
+from simulators.world.infrastructure.node_lifecycle import NodeState, SimulatedNode, StartUp, Tier
 from simulators.world.infrastructure.pending import Failures
-from simulators.world.infrastructure.supply import Outages, Step
+from simulators.world.infrastructure.supply import Outages, SupplyStep
 from simulators.world.infrastructure.units import to_ps
 from tests.laws import LAW
 from tests.simulators.world.infrastructure.worlds import World, offer
@@ -44,7 +44,7 @@ def zone_offers(draw: st.DrawFn, market: str) -> ZoneOffer:
     if market == "reserved":
         return ZoneOffer(capacity=capacity, losses_per_node_hour=rate)
     times = sorted(draw(st.sets(st.integers(1, HORIZON_S // 50), max_size=6)))
-    steps = tuple(Step(at_s=50.0 * at, nodes=draw(st.integers(0, 6))) for at in times)
+    steps = tuple(SupplyStep(at_s=50.0 * at, nodes=draw(st.integers(0, 6))) for at in times)
     outages = Outages() if not steps and draw(st.booleans()) else None
     price = draw(choice(None, 0.0, 1.234567))
     return ZoneOffer(
@@ -85,7 +85,7 @@ def offers(draw: st.DrawFn) -> PoolOffer:
         scale_in=draw(choice("least_loaded", "newest", "oldest")),
         grace_s=draw(choice(None, 0.0, 45.0)),
         start_up=draw(choice(StartUp(), offer().start_up)),
-        headroom=Headroom(**tiers, stopped=draw(st.integers(0, 2)) if market == "on_demand" else 0),
+        headroom=NodeHeadroom(**tiers, stopped=draw(st.integers(0, 2)) if market == "on_demand" else 0),
         disk_usd_per_hour=0.011,
     )
 
@@ -110,7 +110,7 @@ def act(world: World, action: Action) -> None:
     elif what == "headroom":
         pool.resize_headroom((Tier.SLEPT, Tier.WARM_NODE)[chance % 2], size % 3, world.now_ps)
     elif what == "interrupt":
-        held = [n.number for n in pool.ledger.nodes if n.state in {State.STARTING, State.READY}]
+        held = [n.number for n in pool.ledger.nodes if n.state in {NodeState.STARTING, NodeState.READY}]
         if held:
             pool.interrupt(held[chance % len(held)], world.now_ps + to_ps(10 * size), world.now_ps)
     else:
@@ -142,17 +142,17 @@ def test_all_invariants_hold_after_every_action(
     lived(world, actions, world.bill)
 
 
-def owed(offered: PoolOffer, node: Node, now_ps: int) -> Fraction:
+def owed(offered: PoolOffer, node: SimulatedNode, now_ps: int) -> Fraction:
     """What a node costs by its cloud's rule, in dollars: told from its moves alone."""
     price = Fraction(str(offered.price(list(offered.zones)[node.zone]))) / 3600
     at = {state: Fraction(at_ps, 10**12) for at_ps, state in node.moves}
-    born, end = Fraction(node.born_ps, 10**12), at.get(State.GONE, Fraction(now_ps, 10**12))
+    born, end = Fraction(node.born_ps, 10**12), at.get(NodeState.GONE, Fraction(now_ps, 10**12))
     runs, disk = [end - born], Fraction(0)
-    if node.tier is Tier.STOPPED and State.RESTING in at:
-        again = at.get(State.STARTING, end)
-        disk = Fraction("0.011") / 3600 * (again - at[State.RESTING])
-        runs = [at[State.RESTING] - born] if State.PREPARING in at else []
-        runs += [end - again] if State.STARTING in at else []
+    if node.tier is Tier.STOPPED and NodeState.RESTING in at:
+        again = at.get(NodeState.STARTING, end)
+        disk = Fraction("0.011") / 3600 * (again - at[NodeState.RESTING])
+        runs = [at[NodeState.RESTING] - born] if NodeState.PREPARING in at else []
+        runs += [end - again] if NodeState.STARTING in at else []
     if offered.market == "spot" and node.interrupted and runs[-1] < {"aws": 3600, "gcp": 60, "azure": 0}[offered.cloud]:
         return Fraction(0)
     return disk + price * sum(max(60, math.ceil(run)) for run in runs)
@@ -222,10 +222,10 @@ def test_lives_do_not_depend_on_the_hash_seed() -> None:
     ("harm", "said"),
     [
         (
-            lambda w: w.pool.ledger.nodes[0].moves.append((w.now_ps, State.STARTING)),
+            lambda w: w.pool.ledger.nodes[0].moves.append((w.now_ps, NodeState.STARTING)),
             "went STARTING -> READY -> STARTING",
         ),
-        (lambda w: w.pool.ledger.nodes[0].moves.__setitem__(0, (5, State.STARTING)), "born at 0 ps, moved at"),
+        (lambda w: w.pool.ledger.nodes[0].moves.__setitem__(0, (5, NodeState.STARTING)), "born at 0 ps, moved at"),
         (lambda w: w.pool.ledger.nodes.pop(), "2 replicas are desired, and 1 live and 0 wait"),
         (lambda w: w.pool.ledger.limits[0].append((7, 1)), "zone 0 held 2 nodes at 7 ps, and offered 1"),
         (lambda w: w.pool.ledger.prices.__setitem__(0, 1), "price times nodes over time is"),

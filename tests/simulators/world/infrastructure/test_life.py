@@ -12,10 +12,10 @@ from simulators.world.infrastructure.node_lifecycle import (
     CATALOGUE,
     PHASES,
     SERVE,
-    Node,
+    NodeState,
     Phase,
+    SimulatedNode,
     StartUp,
-    State,
     Tier,
     plan,
     to_serve,
@@ -96,7 +96,7 @@ def test_a_plan_ends_each_phase_where_the_next_begins() -> None:
 
 def test_a_node_taken_while_it_is_prepared_keeps_what_is_done() -> None:
     durations = QUICK.durations([0.0] * len(PHASES))
-    node = Node(0, 0, Tier.WARM_NODE, 0, [(0, State.PREPARING)], plan(durations, ("node", "image"), 0))
+    node = SimulatedNode(0, 0, Tier.WARM_NODE, 0, [(0, NodeState.PREPARING)], plan(durations, ("node", "image"), 0))
     assert [name for name, _ in to_serve(node, durations, to_ps(120))] == ["image", "weights", "compile", "ready"]
     assert to_serve(node, durations, to_ps(120))[-1][1] == to_ps(185)
 

@@ -8,9 +8,9 @@ import pytest
 
 from policies.model import PoolStatus
 from scaler.ports import OutOfCapacity, OutOfQuota
-from simulators.world.infrastructure.market import Headroom, Notices, ZoneOffer
-from simulators.world.infrastructure.node_lifecycle import PHASES, Phase, StartUp, State, Tier
-from simulators.world.infrastructure.supply import Step, constant
+from simulators.world.infrastructure.market import NodeHeadroom, Notices, ZoneOffer
+from simulators.world.infrastructure.node_lifecycle import PHASES, NodeState, Phase, StartUp, Tier
+from simulators.world.infrastructure.supply import SupplyStep, constant
 from simulators.world.infrastructure.units import to_ps
 from simulators.world.infrastructure.zones import Zone, taken
 from tests.simulators.world.infrastructure.worlds import World, offer
@@ -20,11 +20,11 @@ FAST = StartUp(**{phase: Phase(median_s=0.001) for phase in PHASES})
 
 def spot(*steps: tuple[float, int], begin: int = 4, capacity: int | None = None, **given: Any) -> World:
     """A spot pool in one zone whose capacity changes in steps."""
-    zone = ZoneOffer(capacity=capacity, steps=tuple(Step(at_s=at_s, nodes=n) for at_s, n in steps))
+    zone = ZoneOffer(capacity=capacity, steps=tuple(SupplyStep(at_s=at_s, nodes=n) for at_s, n in steps))
     return World(offer(market="spot", zones={"z": zone}, **given), begin=begin)
 
 
-def states(world: World) -> list[State]:
+def states(world: World) -> list[NodeState]:
     return [node.state for node in world.pool.ledger.nodes]
 
 
@@ -41,9 +41,9 @@ def test_a_replica_serves_when_all_phases_of_its_start_are_over() -> None:
 
 
 def test_a_world_that_begins_with_replicas_has_them_serving_at_once() -> None:
-    world = World(offer(headroom=Headroom(slept=1)), begin=3)
+    world = World(offer(headroom=NodeHeadroom(slept=1)), begin=3)
     assert world.sizes() == (3, 3)
-    assert states(world)[0] is State.RESTING
+    assert states(world)[0] is NodeState.RESTING
 
 
 def test_asking_for_the_same_size_again_changes_nothing() -> None:
@@ -63,10 +63,10 @@ def test_scale_in_takes_those_that_wait_then_the_last_to_be_ready_then_the_least
     world.resize(6)
     assert world.pool.waiting == 0
     world.resize(4)
-    assert states(world) == [State.READY] * 3 + [State.STARTING, State.GONE, State.GONE]
+    assert states(world) == [NodeState.READY] * 3 + [NodeState.STARTING, NodeState.GONE, NodeState.GONE]
     world.resize(1)
     assert sorted(world.engines.drained) == [1, 2]
-    assert states(world)[3] is State.GONE
+    assert states(world)[3] is NodeState.GONE
 
 
 @pytest.mark.parametrize(("how", "gone"), [("newest", [2, 3]), ("oldest", [0, 1]), ("least_loaded", [0, 3])], ids=str)
@@ -92,7 +92,7 @@ def test_a_drained_replica_finishes_what_it_has_and_is_paid_until_then_exactly()
     assert world.pool.draining() == 1
     world.until(5000)
     assert world.pool.draining() == 0
-    assert world.pool.ledger.nodes[0].moves[-1] == (to_ps(100 + 1234.568), State.GONE)
+    assert world.pool.ledger.nodes[0].moves[-1] == (to_ps(100 + 1234.568), NodeState.GONE)
     assert world.engines.killed == {}
     assert world.bill().draining == 3_600_000 * to_ps(1234.568)
 
@@ -111,7 +111,7 @@ def test_a_grace_period_cuts_what_is_left_when_it_is_over_and_not_before() -> No
     ("tier", "after_s"), [("awake_spare", 0), ("slept", 1), ("warm_node", 35), ("stopped", 75)], ids=str
 )
 def test_headroom_shortens_a_start_by_what_is_done_already_and_is_made_up_for(tier: str, after_s: int) -> None:
-    world = World(offer(headroom=Headroom(**{tier: 1}), disk_usd_per_hour=0.01), begin=0)
+    world = World(offer(headroom=NodeHeadroom(**{tier: 1}), disk_usd_per_hour=0.01), begin=0)
     world.until(1000)
     world.resize(1)
     if after_s:
@@ -120,12 +120,12 @@ def test_headroom_shortens_a_start_by_what_is_done_already_and_is_made_up_for(ti
     world.until(1000 + after_s)
     assert world.sizes() == (1, 1)
     world.until(2000)
-    assert states(world) == [State.READY, State.RESTING]
+    assert states(world) == [NodeState.READY, NodeState.RESTING]
     world.bill()
 
 
 def test_a_node_that_is_still_being_prepared_goes_on_to_serve() -> None:
-    world = World(offer(headroom=Headroom(warm_node=1, slept=1)))
+    world = World(offer(headroom=NodeHeadroom(warm_node=1, slept=1)))
     world.pool.advance(0)
     world.until(120)
     world.resize(1)
@@ -134,7 +134,7 @@ def test_a_node_that_is_still_being_prepared_goes_on_to_serve() -> None:
 
 
 def test_a_node_that_falls_asleep_sleeps_before_it_wakes() -> None:
-    world = World(offer(headroom=Headroom(slept=1)))
+    world = World(offer(headroom=NodeHeadroom(slept=1)))
     world.pool.advance(0)
     world.until(190)
     world.resize(1)
@@ -145,33 +145,33 @@ def test_a_node_that_falls_asleep_sleeps_before_it_wakes() -> None:
 
 
 def test_headroom_can_be_resized() -> None:
-    world = World(offer(headroom=Headroom(warm_node=2)), begin=0)
+    world = World(offer(headroom=NodeHeadroom(warm_node=2)), begin=0)
     world.pool.resize_headroom(Tier.WARM_NODE, 0, 0)
     world.pool.resize_headroom(Tier.SLEPT, 1, 0)
-    assert states(world) == [State.GONE, State.GONE, State.PREPARING]
+    assert states(world) == [NodeState.GONE, NodeState.GONE, NodeState.PREPARING]
 
 
 def test_headroom_that_is_still_being_prepared_is_given_up_first() -> None:
-    world = World(offer(headroom=Headroom(warm_node=1)), begin=0)
+    world = World(offer(headroom=NodeHeadroom(warm_node=1)), begin=0)
     world.pool.resize_headroom(Tier.WARM_NODE, 2, 0)
     world.pool.resize_headroom(Tier.WARM_NODE, 1, 0)
-    assert states(world) == [State.RESTING, State.GONE]
+    assert states(world) == [NodeState.RESTING, NodeState.GONE]
 
 
 def test_a_stopped_node_holds_no_capacity_and_may_find_none() -> None:
     zones = {"z": ZoneOffer(capacity=1)}
-    world = World(offer(headroom=Headroom(stopped=1), disk_usd_per_hour=0.01, zones=zones), begin=1)
-    assert states(world) == [State.RESTING, State.READY]
+    world = World(offer(headroom=NodeHeadroom(stopped=1), disk_usd_per_hour=0.01, zones=zones), begin=1)
+    assert states(world) == [NodeState.RESTING, NodeState.READY]
     world.resize(2)
     assert world.pool.waiting == 1
     world.until(1000)
-    assert states(world) == [State.RESTING, State.READY]
+    assert states(world) == [NodeState.RESTING, NodeState.READY]
     world.bill()
 
 
 def test_a_stopped_node_cannot_fail_and_a_restarted_one_can() -> None:
     zones = {"z": ZoneOffer(losses_per_node_hour=1.0)}
-    world = World(offer(headroom=Headroom(stopped=1), disk_usd_per_hour=0.01, zones=zones, replace=False), begin=0)
+    world = World(offer(headroom=NodeHeadroom(stopped=1), disk_usd_per_hour=0.01, zones=zones, replace=False), begin=0)
     world.until(100 * 3600)
     assert world.told() == []
     world.resize(1)
@@ -310,7 +310,7 @@ def test_one_node_can_be_interrupted_on_purpose() -> None:
 
 
 def test_on_demand_nodes_are_kept_when_a_zone_offers_less_and_none_comes_then() -> None:
-    zone = ZoneOffer(capacity=4, steps=(Step(at_s=100, nodes=1),))
+    zone = ZoneOffer(capacity=4, steps=(SupplyStep(at_s=100, nodes=1),))
     world = World(offer(zones={"z": zone}), begin=3)
     world.until(200)
     world.resize(4)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from simulators.world.infrastructure.market import ZoneOffer
-from simulators.world.infrastructure.node_lifecycle import StartUp, State
-from simulators.world.infrastructure.supply import Trace
+from simulators.world.infrastructure.node_lifecycle import NodeState, StartUp
+from simulators.world.infrastructure.supply import SupplyTrace
 from tests.simulators.world.infrastructure.worlds import World, offer
 
 pytestmark = pytest.mark.slow
@@ -23,7 +23,7 @@ def test_node_counts_never_exceed_the_trace(name: str, cloud: str) -> None:
     if not files:
         pytest.skip(f"the recorded spot traces are not here: {SPOT / name}")
     traces = [json.loads(file.read_text()) for file in files]
-    zones = {file.stem: ZoneOffer(trace=Trace(file=file.name, repeat=False)) for file in files}
+    zones = {file.stem: ZoneOffer(trace=SupplyTrace(file=file.name, repeat=False)) for file in files}
     world = World(offer(market="spot", cloud=cloud, zones=zones, start_up=StartUp()), folder=SPOT / name, begin=4)
     pool = world.pool
 
@@ -31,7 +31,7 @@ def test_node_counts_never_exceed_the_trace(name: str, cloud: str) -> None:
         pool.draining()
         held = [0] * len(files)
         for node in pool.ledger.nodes:
-            held[node.zone] += node.state is not State.GONE
+            held[node.zone] += node.state is not NodeState.GONE
         for zone, trace in enumerate(traces):
             tick = int(world.now_ps // (trace["metadata"]["gap_seconds"] * 10**12))
             assert held[zone] <= trace["data"][min(tick, len(trace["data"]) - 1)]

@@ -13,7 +13,15 @@ import pytest
 
 from simulators.world.infrastructure.node_lifecycle import Phase
 from simulators.world.infrastructure.rng import stream
-from simulators.world.infrastructure.supply import Outages, Step, Trace, read, replayed, stepped, with_outages
+from simulators.world.infrastructure.supply import (
+    Outages,
+    SupplyStep,
+    SupplyTrace,
+    read,
+    replayed,
+    stepped,
+    with_outages,
+)
 from simulators.world.infrastructure.units import to_ps
 
 
@@ -42,12 +50,12 @@ def seconds(supply: Any, count: int = 100) -> list[tuple[float, int | None]]:
 )
 def test_a_trace_gives_its_changes(tmp_path: Path, given: dict[str, Any], expected: list[tuple[float, int]]) -> None:
     folder = written(tmp_path, {"metadata": {"gap_seconds": 300}, "data": [2, 2, 0, 4]})
-    assert seconds(replayed(Trace(file="zone.json", **given), folder), len(expected)) == expected
+    assert seconds(replayed(SupplyTrace(file="zone.json", **given), folder), len(expected)) == expected
 
 
 def test_a_trace_that_never_changes_ends_though_it_repeats(tmp_path: Path) -> None:
     folder = written(tmp_path, {"metadata": {"gap_seconds": 300}, "data": [3, 3]})
-    assert seconds(replayed(Trace(file="zone.json"), folder)) == [(0, 3)]
+    assert seconds(replayed(SupplyTrace(file="zone.json"), folder)) == [(0, 3)]
 
 
 @pytest.mark.parametrize(
@@ -75,18 +83,18 @@ def test_what_is_no_trace_is_refused_with_file_key_and_value(tmp_path: Path, con
 
 def test_a_trace_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"none\.json: cannot be read"):
-        replayed(Trace(file="none.json"), tmp_path)
+        replayed(SupplyTrace(file="none.json"), tmp_path)
 
 
 def test_a_start_behind_the_end_is_refused_unless_the_trace_repeats(tmp_path: Path) -> None:
     folder = written(tmp_path, {"metadata": {"gap_seconds": 300}, "data": [1, 2]})
     with pytest.raises(ValueError, match="start_s 600 lies behind the trace's end at 600 s"):
-        replayed(Trace(file="zone.json", start_s=600, repeat=False), folder)
+        replayed(SupplyTrace(file="zone.json", start_s=600, repeat=False), folder)
 
 
 def test_steps_follow_the_capacity_at_the_start() -> None:
-    assert seconds(stepped(5, [Step(at_s=10, nodes=2)])) == [(0, 5), (10, 2)]
-    assert seconds(stepped(None, [Step(at_s=0, nodes=2)])) == [(0, 2)]
+    assert seconds(stepped(5, [SupplyStep(at_s=10, nodes=2)])) == [(0, 5), (10, 2)]
+    assert seconds(stepped(None, [SupplyStep(at_s=0, nodes=2)])) == [(0, 2)]
 
 
 @pytest.mark.parametrize(

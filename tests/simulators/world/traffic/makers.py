@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simulators.world.traffic.trace import Trace
+from simulators.world.traffic.trace import RequestTrace
 
 SHARED = Path(__file__).resolve().parents[3].parent / "shared"
 
@@ -24,12 +24,12 @@ def shared(place: str) -> Path:
     return path
 
 
-def trace(*rows: tuple[float, int, int], **more: Any) -> Trace:
+def trace(*rows: tuple[float, int, int], **more: Any) -> RequestTrace:
     columns = np.array(rows, float).reshape(-1, 3)
-    return Trace(columns[:, 0], columns[:, 1].astype(int), columns[:, 2].astype(int), **more)
+    return RequestTrace(columns[:, 0], columns[:, 1].astype(int), columns[:, 2].astype(int), **more)
 
 
-def rows_of(made: Trace) -> list[tuple[float, int, int]]:
+def rows_of(made: RequestTrace) -> list[tuple[float, int, int]]:
     columns = (made.arrival_s.tolist(), made.prompt_tokens.tolist(), made.output_tokens.tolist())
     return list(zip(*columns, strict=True))
 

@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulators.world.traffic.formats.options import Options
+from simulators.world.traffic.formats.options import ReadOptions
 from simulators.world.traffic.readers import read
 from simulators.world.traffic.trace import TraceError
 from tests.laws import law
 from tests.simulators.world.traffic.makers import json_lines, rows_of, text
 
 HEADER = "arrival_s,prompt_tokens,output_tokens\n"
-SKIP = Options(skip_bad=True)
+SKIP = ReadOptions(skip_bad=True)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_a_run_that_begins_late_in_the_file_is_read_by_its_own_cells(tmp_path: P
     header = "run,arrival_unix,prompt_tokens,output_tokens,client\n"
     warm = "".join(f"warm,{1.7e9 + i},10,10,7\n" for i in range(60_000))  # more than one block of the reader
     late = "late,2026-01-01 10:00:00,1,1,bob\nlate,2026-01-01 10:00:02.5,2,2,ann\n"
-    made = read(text(tmp_path / "t.csv", header + warm + late), Options(run="late"))
+    made = read(text(tmp_path / "t.csv", header + warm + late), ReadOptions(run="late"))
     assert rows_of(made) == [(0, 1, 1), (2.5, 2, 2)]
 
 
@@ -117,7 +117,7 @@ def test_unsorted_rows_are_sorted_and_counted(tmp_path: Path) -> None:
 def test_what_is_no_trace_is_told_with_what_was_found(tmp_path: Path, content: bytes, message: str) -> None:
     file = tmp_path / "t"
     file.write_bytes(content)
-    for options in (Options(), SKIP):
+    for options in (ReadOptions(), SKIP):
         with pytest.raises(TraceError) as raised:
             read(file, options)
         assert message in str(raised.value)
@@ -196,7 +196,7 @@ def test_no_bytes_make_anything_but_a_trace_or_its_error(
 ) -> None:
     file = tmp_path_factory.mktemp("fuzz") / "t"
     file.write_bytes(start + content)
-    for options in (Options(), SKIP):
+    for options in (ReadOptions(), SKIP):
         try:
             made = read(file, options)
         except TraceError as e:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulators.world.traffic.formats.options import Options
+from simulators.world.traffic.formats.options import ReadOptions
 from simulators.world.traffic.readers import DEFAULT, read
 from simulators.world.traffic.trace import TraceError
 from tests.laws import law
@@ -59,7 +59,7 @@ def mutations(draw: Callable[..., Any], data: Any) -> Any:
     return made
 
 
-def judge(file: Path, options: Options = DEFAULT) -> None:
+def judge(file: Path, options: ReadOptions = DEFAULT) -> None:
     said = file.name
     try:
         read(file, options)
@@ -80,7 +80,7 @@ def test_json_lines_with_anything_anywhere(
     tmp_path_factory: pytest.TempPathFactory, rows: list[Any], skip_bad: bool
 ) -> None:
     content = "".join(json.dumps(row) + "\n" for row in [LINE, *rows])
-    judge(text(tmp_path_factory.getbasetemp() / "lines.jsonl", content), Options(skip_bad=skip_bad))
+    judge(text(tmp_path_factory.getbasetemp() / "lines.jsonl", content), ReadOptions(skip_bad=skip_bad))
 
 
 @law(examples=300)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from simulators.world.traffic.formats.options import Options
+from simulators.world.traffic.formats.options import ReadOptions
 from simulators.world.traffic.readers import FORMATS, read
 from simulators.world.traffic.rng import streams
 from simulators.world.traffic.trace import TraceError
@@ -85,25 +85,25 @@ def test_what_was_left_out_is_counted(tmp_path: Path) -> None:
 
 def test_one_run_of_several_is_chosen_by_name(tmp_path: Path) -> None:
     file = text(tmp_path / "requests.csv", RUNS)
-    chosen = read(file, Options(run="main"))
+    chosen = read(file, ReadOptions(run="main"))
     assert rows_of(chosen) == [(0, 10, 4), (0.75, 20, 5)]
     assert chosen.name == "requests:main"
     with pytest.raises(TraceError, match=r"choose one run with --run .*warm \(1\), main \(2\)"):
         read(file)
     with pytest.raises(TraceError, match="did you mean 'main'"):
-        read(file, Options(run="mian"))
+        read(file, ReadOptions(run="mian"))
     with pytest.raises(TraceError, match="has no runs to choose from"):
-        read(text(tmp_path / "ours.csv", OURS), Options(run="main"))
+        read(text(tmp_path / "ours.csv", OURS), ReadOptions(run="main"))
 
 
 def test_one_benchmark_of_a_sweep_is_chosen_by_number(tmp_path: Path) -> None:
     sweep = guidellm(lambda t: {"start_time": t})
     sweep["benchmarks"] *= 2
     file = text(tmp_path / "benchmarks.json", json.dumps(sweep))
-    assert len(read(file, Options(run="1"))) == 2
+    assert len(read(file, ReadOptions(run="1"))) == 2
     for run in (None, "2", "x"):
         with pytest.raises(TraceError, match="choose one with --run 0 to 1"):
-            read(file, Options(run=run))
+            read(file, ReadOptions(run=run))
 
 
 def test_optional_columns_are_read_and_names_of_clients_numbered(tmp_path: Path) -> None:
@@ -121,16 +121,16 @@ def test_optional_columns_are_read_and_names_of_clients_numbered(tmp_path: Path)
 def test_any_table_is_read_by_a_mapping_of_its_columns(tmp_path: Path) -> None:
     columns = {"arrival": "ts", "prompt": "in", "output": "out"}
     file = text(tmp_path / "log.csv", "ts,user,in,out\n1700000000500,u,10,1\n1700000002000,v,20,2\n")
-    options = Options(columns=columns, unit="ms")
+    options = ReadOptions(columns=columns, unit="ms")
     assert rows_of(read(file, options)) == [(0, 10, 1), (1.5, 20, 2)]
     with pytest.raises(TraceError, match=r"past the year 2286.*give --unit ms"):
-        read(file, Options(columns=columns))
+        read(file, ReadOptions(columns=columns))
     with pytest.raises(TraceError, match=r"lacks the column 'inn' \(did you mean 'in'\?\)"):
-        read(file, Options(columns={**columns, "prompt": "inn"}))
+        read(file, ReadOptions(columns={**columns, "prompt": "inn"}))
     with pytest.raises(TraceError, match="'propmt' is no role of a column; did you mean 'prompt'"):
-        read(file, Options(columns={"propmt": "in"}))
+        read(file, ReadOptions(columns={"propmt": "in"}))
     with pytest.raises(TraceError, match="must also name the column of output"):
-        read(file, Options(columns={"arrival": "ts", "prompt": "in"}))
+        read(file, ReadOptions(columns={"arrival": "ts", "prompt": "in"}))
 
 
 def test_parquet_keeps_numbers_and_times(tmp_path: Path) -> None:
@@ -170,15 +170,15 @@ def test_a_prefix_seen_before_is_cached_up_to_its_first_new_block(tmp_path: Path
 def test_arrivals_in_buckets_of_three_seconds_are_spread_inside_them(tmp_path: Path) -> None:
     rows = [mooncake(t, 100 + i, [i]) for i, t in enumerate([0, 0, 0, 3000, 3000, 5999, 5999, 9000])]
     file = json_lines(tmp_path / "m.jsonl", rows)
-    made = read(file, Options(rng_for=streams(1)))
+    made = read(file, ReadOptions(rng_for=streams(1)))
     assert made.prompt_tokens.tolist() == list(range(100, 108))
     assert (made.arrival_s // 3).tolist() == pytest.approx([0, 0, 0, 1, 1, 2, 2, 3], abs=1)
     starts = np.array([0, 0, 0, 3, 3, 5.999, 5.999, 9])
     assert ((made.arrival_s >= starts) & (made.arrival_s <= starts + 3)).all()
     assert len(set(made.arrival_s.tolist())) == 8
     assert made.repairs == {"arrivals spread inside their bucket of 3 s": 8}
-    assert read(file, Options(rng_for=streams(1))).digest() == made.digest()
-    assert read(file, Options(rng_for=streams(2))).digest() != made.digest()
+    assert read(file, ReadOptions(rng_for=streams(1))).digest() == made.digest()
+    assert read(file, ReadOptions(rng_for=streams(2))).digest() != made.digest()
 
 
 def test_bailian_lines_are_in_seconds_with_blocks_of_16(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_bailian_lines_are_in_seconds_with_blocks_of_16(tmp_path: Path) -> None:
 
 
 def test_the_real_measurements_are_read_by_run() -> None:
-    made = read(shared("calibration/requests.csv.gz"), Options(run="conv_b2"))
+    made = read(shared("calibration/requests.csv.gz"), ReadOptions(run="conv_b2"))
     assert len(made) == 1049
     assert made.arrival_s[0] == 0
 
@@ -202,8 +202,8 @@ def test_every_format_is_in_the_documentation(name: str) -> None:
 
 def test_a_named_format_is_held_to(tmp_path: Path) -> None:
     file = text(tmp_path / "a.csv", OURS)
-    assert read(file, Options(format="forescale")).digest() == trace((0.5, 100, 10), (1.25, 200, 20)).digest()
+    assert read(file, ReadOptions(format="forescale")).digest() == trace((0.5, 100, 10), (1.25, 200, 20)).digest()
     with pytest.raises(TraceError, match="no such format; did you mean 'azure'"):
-        read(file, Options(format="azur"))
+        read(file, ReadOptions(format="azur"))
     with pytest.raises(TraceError, match="lacks the column 'TIMESTAMP'"):
-        read(file, Options(format="azure"))
+        read(file, ReadOptions(format="azure"))

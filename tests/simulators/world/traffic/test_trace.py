@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulators.world.traffic.trace import MAX_TOKENS, Trace, TraceError, joined
+from simulators.world.traffic.trace import MAX_TOKENS, RequestTrace, TraceError, joined
 from tests.laws import law
 from tests.simulators.world.traffic.makers import rows_of, trace
 
@@ -19,11 +19,11 @@ FIVE = trace((0, 10, 1), (1, 20, 2), (1, 30, 3), (4, 40, 4), (9, 50, 5))
 
 
 @st.composite
-def traces(draw: st.DrawFn) -> Trace:
+def traces(draw: st.DrawFn) -> RequestTrace:
     gaps = draw(st.lists(st.floats(0, 100), max_size=30))
     count = len(gaps)
     tokens = st.lists(st.integers(1, MAX_TOKENS), min_size=count, max_size=count)
-    return Trace(np.cumsum(np.array(gaps)), np.array(draw(tokens), int), np.array(draw(tokens), int))
+    return RequestTrace(np.cumsum(np.array(gaps)), np.array(draw(tokens), int), np.array(draw(tokens), int))
 
 
 @pytest.mark.parametrize(
@@ -43,14 +43,14 @@ def traces(draw: st.DrawFn) -> Trace:
 )
 def test_what_is_no_trace_is_refused(columns: dict[str, Any], message: str) -> None:
     good: dict[str, Any] = {"arrival_s": [0.0, 1.0], "prompt_tokens": [10, 20], "output_tokens": [1, 2]}
-    assert len(Trace(**good)) == 2
+    assert len(RequestTrace(**good)) == 2
     with pytest.raises(TraceError, match=message):
-        Trace(**{**good, **{k: np.array(v) for k, v in columns.items()}})
+        RequestTrace(**{**good, **{k: np.array(v) for k, v in columns.items()}})
 
 
 def test_a_trace_cannot_be_changed_and_leaves_the_callers_array_alone() -> None:
     mine = np.array([0.0, 1.0])
-    made = Trace(mine, np.array([1, 1]), np.array([1, 1]))
+    made = RequestTrace(mine, np.array([1, 1]), np.array([1, 1]))
     with pytest.raises(ValueError, match="read-only"):
         made.arrival_s[0] = 5.0
     mine[0] = 0.5
@@ -60,7 +60,7 @@ def test_a_trace_cannot_be_changed_and_leaves_the_callers_array_alone() -> None:
 def test_ten_million_requests_take_240_bytes_a_dozen() -> None:
     count = 120_000
     ones = np.ones(count, np.int32)
-    made = Trace(np.zeros(count), ones * 2, ones, ones, ones)
+    made = RequestTrace(np.zeros(count), ones * 2, ones, ones, ones)
     columns = (made.arrival_s, made.prompt_tokens, made.output_tokens, made.cached_tokens, made.client)
     assert sum(c.nbytes for c in columns if c is not None) == 24 * count
 
@@ -80,7 +80,7 @@ def test_a_window_starts_anew_and_leaves_its_end_out() -> None:
 
 @LAW
 @given(traces(), st.floats(0, 3000), st.floats(0, 3000))
-def test_windows_that_touch_hold_each_request_once(made: Trace, one: float, other: float) -> None:
+def test_windows_that_touch_hold_each_request_once(made: RequestTrace, one: float, other: float) -> None:
     first, second = sorted((one, other))
     parts = [made.between(0, first), made.between(first, second), made.between(second, 1e9)]
     assert joined(parts, "parts").digest() == made.digest()
@@ -88,7 +88,7 @@ def test_windows_that_touch_hold_each_request_once(made: Trace, one: float, othe
 
 @LAW
 @given(traces(), st.floats(0.01, 100))
-def test_speed_keeps_requests_and_divides_time(made: Trace, factor: float) -> None:
+def test_speed_keeps_requests_and_divides_time(made: RequestTrace, factor: float) -> None:
     faster = made.speed(factor)
     assert faster.prompt_tokens.tolist() == made.prompt_tokens.tolist()
     np.testing.assert_allclose(faster.arrival_s * factor, made.arrival_s, atol=1e-9)
@@ -96,7 +96,7 @@ def test_speed_keeps_requests_and_divides_time(made: Trace, factor: float) -> No
 
 @LAW
 @given(traces(), st.integers(1, 5), st.integers(0, 9))
-def test_a_whole_scale_multiplies_every_request(made: Trace, factor: int, seed: int) -> None:
+def test_a_whole_scale_multiplies_every_request(made: RequestTrace, factor: int, seed: int) -> None:
     scaled = made.scale(factor, np.random.default_rng(seed))
     assert sorted(scaled.prompt_tokens.tolist()) == sorted(made.prompt_tokens.tolist() * factor)
     assert scaled.duration_s <= made.duration_s + 1
@@ -104,7 +104,7 @@ def test_a_whole_scale_multiplies_every_request(made: Trace, factor: int, seed: 
 
 def test_scale_and_thin_hold_their_share_on_average() -> None:
     count = 20_000
-    many = Trace(np.arange(count) / 10, np.full(count, 5), np.full(count, 5))
+    many = RequestTrace(np.arange(count) / 10, np.full(count, 5), np.full(count, 5))
     for factor in (0.25, 1.6, 2.5):
         chance = np.random.default_rng(4)
         got = len(many.scale(factor, chance)) / count
