@@ -6,14 +6,14 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from policies import guard
-from policies.allocate import Allocation, cost_usd_per_hour, found, place
+from policies.allocate import Allocation, cost_usd_per_hour, place, serving_supply
 from policies.model import Absent, Decision, Evidence, Fresh, Observation, Recommendation, Stale, Step
 from policies.recommend.context import PolicyContext, RuleContext
 from policies.recommend.need_bounds import bounded, most_needed
 from policies.signals import readiness
 from policies.signals.demand import equivalents
 from policies.signals.plausibility import plausible
-from policies.signals.zero_suspicion import SuspicionLimits, believed
+from policies.signals.zero_suspicion import SuspicionLimits, without_suspected_zeros
 from policies.stabilize import rules as stabilize
 from policies.stabilize.pending import keep_pending
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from policies.model.spec import WorkloadSpec
 
 RULES: tuple[Callable[[int, RuleContext], Step | None], ...] = (
-    stabilize.tolerate,
+    stabilize.apply_tolerance,
     stabilize.stay_awake,
     guard.never_shrink_blind,
-    stabilize.hold_back_growth,
-    stabilize.hold_back_shrinking,
+    stabilize.apply_scale_up_window,
+    stabilize.apply_scale_down_window,
     keep_pending,
     stabilize.rest,
     stabilize.limit_step,
@@ -36,7 +36,7 @@ RULES: tuple[Callable[[int, RuleContext], Step | None], ...] = (
 """From need to a steady size, in this order: each takes the size so far. The guard's own come before and after."""
 GIVE_WAY: tuple[Callable[[int, RuleContext], Step | None], ...] = (
     guard.never_shrink_blind,
-    stabilize.hold_back_shrinking,
+    stabilize.apply_scale_down_window,
     stabilize.limit_step,
 )
 """The way down for a policy that settles by itself and is over a budget: its own windows know of none."""
@@ -44,11 +44,11 @@ GIVE_WAY: tuple[Callable[[int, RuleContext], Step | None], ...] = (
 
 def decide(spec: WorkloadSpec, history: History, seen: Observation) -> Decision:
     """What size this workload should have, and why: a pure function of what was seen and what came before."""
-    spec, seen = guard.widened(spec, seen.at), with_accepted_sizes(plausible(seen), history)
+    spec, seen = guard.with_override_bounds(spec, seen.at), with_accepted_sizes(plausible(seen), history)
     doubted = history.credit.doubted(seen, SuspicionLimits(spec.scale_down.window_s, spec.interval_s))
     if doubted:
-        seen = dataclasses.replace(seen, readings=believed(seen.readings, doubted))
-    there = found(spec, history, seen)
+        seen = dataclasses.replace(seen, readings=without_suspected_zeros(seen.readings, doubted))
+    there = serving_supply(spec, history, seen)
     sizes, current, ready = there.sizes, there.current, there.ready
 
     recommendations, demand, full = recommend(spec, history, seen, ready, current)
@@ -62,7 +62,7 @@ def decide(spec: WorkloadSpec, history: History, seen: Observation) -> Decision:
         absent = "; ".join(f"{name}: {r.reason}" for name, r in seen.pools.items() if isinstance(r, Absent))
         steps: tuple[Step, ...] = (Step("size unknown", None, f"hold, a pool's size is not known ({absent})"),)
         placed = Allocation(steps, None, {})
-        wanted = None if need is None else stabilize.whole(need)
+        wanted = None if need is None else stabilize.whole_replicas(need)
     else:
         why = ", ".join(lacking)
         held = {name: r.value.desired for name, r in seen.pools.items() if not isinstance(r, Absent)}
@@ -154,25 +154,25 @@ def settle(recommendations: tuple[Recommendation, ...], s: RuleContext) -> tuple
     rules = () if settles else RULES
     if s.need is None:
         steps = [Step("blind", s.current, f"hold, no policy states a need ({s.lacking})")]
-        size = passed((*rules, *guard.GUARD), s.current, s, steps)
+        size = apply_rules((*rules, *guard.GUARD), s.current, s, steps)
         return tuple(steps), size, None
     winner = next(r for r in recommendations if r.need == s.need)
     steps = [Step("demand", s.need, f"{winner.policy} wants {s.need:.2f}: {winner.reason}")]
     own = winner.replicas is not None and winner.replicas != s.need
-    asked = passed((readiness.hold,), stabilize.whole(s.need), s, steps)
-    size = wanted = passed(guard.CAPS, asked, s, [] if own else steps)
+    asked = apply_rules((readiness.hold,), stabilize.whole_replicas(s.need), s, steps)
+    size = wanted = apply_rules(guard.CAPS, asked, s, [] if own else steps)
     if own and winner.replicas is not None:
-        asked = stabilize.whole(winner.replicas)
+        asked = stabilize.whole_replicas(winner.replicas)
         steps.append(Step("own limits", asked, f"{winner.policy}'s own windows and limits make it {asked}"))
-        size = passed(guard.CAPS, asked, s, steps)
+        size = apply_rules(guard.CAPS, asked, s, steps)
     if settles and size < min(asked, s.current):
         rules = GIVE_WAY
     capped = s if size == asked else dataclasses.replace(s, need=float(size))
-    size = passed(guard.GUARD, passed(rules, size, capped, steps), s, steps)
+    size = apply_rules(guard.GUARD, apply_rules(rules, size, capped, steps), s, steps)
     return tuple(steps), size, wanted
 
 
-def passed(
+def apply_rules(
     rules: Iterable[Callable[[int, RuleContext], Step | None]], size: int, s: RuleContext, steps: list[Step]
 ) -> int:
     """The size after these rules; those that had an effect are added to `steps`."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from policies.model import PoolName, WorkloadName
-from policies.recommend.predictive.latency_model import promised_s
+from policies.recommend.predictive.latency_model import slo_limits_s
 from scaler.config.load import Workload
 from scaler.controller import Setup
 from scaler.ports import Clock, Misconfigured, PoolSpec, SourceSpec
@@ -31,7 +31,7 @@ EXTRAS: Final = {
 
 
 @contextlib.contextmanager
-def told(workload: WorkloadName) -> Iterator[None]:
+def naming_workload(workload: WorkloadName) -> Iterator[None]:
     """Name the workload in what is wrong, and the extra where a package is missing. Raises `Misconfigured`."""
     try:
         yield
@@ -43,17 +43,19 @@ def told(workload: WorkloadName) -> Iterator[None]:
         raise Misconfigured(f"{workload}: {e}") from e
 
 
-def context_of(workload: Workload, resources: Resources, clock: Clock) -> Opening:
+def opening_context(workload: Workload, resources: Resources, clock: Clock) -> Opening:
     """What the workload's adapters are opened in."""
-    return Opening(resources, clock, workload.spec.deadline_s, promised_s(workload.spec))
+    return Opening(resources, clock, workload.spec.deadline_s, slo_limits_s(workload.spec))
 
 
-async def opened(workload: Workload, resources: Resources, clock: Clock, ledger: QuotaLedger | None = None) -> Setup:
+async def open_adapters(
+    workload: Workload, resources: Resources, clock: Clock, ledger: QuotaLedger | None = None
+) -> Setup:
     """The workload with its adapters. Nothing has been read yet. Raises `Misconfigured`."""
-    context = context_of(workload, resources, clock)
+    context = opening_context(workload, resources, clock)
     sources: Mapping[str, SourceSpec] = workload.spec.sources
     pools: Mapping[PoolName, PoolSpec] = workload.spec.pools
-    with told(workload.name):
+    with naming_workload(workload.name):
         return Setup(
             workload,
             {name: await source.open(context) for name, source in sources.items()},

@@ -17,14 +17,14 @@ from typing import Final
 from policies.forecast.history_seed import HistorySeed
 from policies.history.ticks import MAX_ROWS, History
 from policies.model import PolicyName, Tick, WorkloadName
-from scaler.adapters import opened
+from scaler.adapters import open_adapters
 from scaler.clock import FastClock, SystemClock
 from scaler.config.daemon import DaemonSpec
 from scaler.config.load import Config, Workload, load
 from scaler.config.watch import Watcher, look
 from scaler.controller import Controller, Setup
 from scaler.journal import history_backfill
-from scaler.journal.initial_history import InitialHistory, recent
+from scaler.journal.initial_history import InitialHistory, recent_ticks
 from scaler.journal.reader import tail
 from scaler.journal.writer import JournalWriter
 from scaler.ports import Clock
@@ -112,7 +112,7 @@ class App:
 
     async def open(self, workload: Workload) -> Setup:
         """A workload's adapters. Raises `Misconfigured`."""
-        return await opened(workload, self._resources, self.clock, self.ledger)
+        return await open_adapters(workload, self._resources, self.clock, self.ledger)
 
     async def prepare(self) -> None:
         """Open every workload and give each its recent past."""
@@ -124,7 +124,7 @@ class App:
     async def _begin(self, setups: list[Setup], tails: Mapping[WorkloadName, list[Tick]]) -> list[Controller]:
         """Controllers with a past: the last turns on record, and before them what gives policies their seasons."""
         now, spans = self.clock.now(), {s.workload.name: self._span_s(s.workload) for s in setups}
-        lately = {n: recent(tails.get(n, ()), now - span_s, MAX_ROWS) for n, span_s in spans.items()}
+        lately = {n: recent_ticks(tails.get(n, ()), now - span_s, MAX_ROWS) for n, span_s in spans.items()}
         seeds = await history_backfill.seeds(setups, lately, self.config.daemon, now)
         begun = [self._add(s, lately[s.workload.name], seeds.get(s.workload.name, {})) for s in setups]
         for tick in itertools.chain.from_iterable(tails.values()):
@@ -192,7 +192,7 @@ class App:
     async def _adopt(self, setups: list[Setup]) -> None:
         """Swap running workloads; those with added policies that look far back once these have a past to begin with."""
         running = {s.workload.name: self.controllers[s.workload.name] for s in setups}
-        added = {s.workload.name: history_backfill.added(s, running[s.workload.name].history) for s in setups}
+        added = {s.workload.name: history_backfill.added_policies(s, running[s.workload.name].history) for s in setups}
         for setup in setups:
             if not added[setup.workload.name]:
                 running[setup.workload.name].adopt(setup)

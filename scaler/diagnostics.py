@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Final, Literal, TypeAlias
 
 from policies.model import Absent, Fresh, PoolStatus, WorkloadName
-from scaler.adapters import context_of, told
+from scaler.adapters import naming_workload, opening_context
 from scaler.clock import stopwatch_s
 from scaler.config.load import Config, Workload
 from scaler.masking import mask, masked_reading, masked_status
@@ -90,13 +90,13 @@ Opened: TypeAlias = tuple[Examined, Any, float]
 def _open(
     workload: Workload, resources: Resources, clock: Clock, gate: asyncio.Semaphore
 ) -> Iterator[Coroutine[Any, Any, Opened]]:
-    context = context_of(workload, resources, clock)
+    context = opening_context(workload, resources, clock)
 
     async def one(role: Role, name: str, spec: object, opening: Callable[[], Awaitable[Any]]) -> Opened:
         blank = Examined(workload.name, role, name, kind_of(role, spec))
         try:
             async with gate, asyncio.timeout(context.deadline_s):
-                with told(workload.name):
+                with naming_workload(workload.name):
                     return blank, await opening(), context.deadline_s
         except (TimeoutError, PortError) as e:
             return replace(blank, **_wrong(e, context.deadline_s)), None, context.deadline_s

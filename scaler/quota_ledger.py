@@ -104,7 +104,7 @@ class QuotaLedger:
         """What came of a turn: the sizes that the platform has taken, or may have taken."""
         entry = self._entries[tick.workload]
         entry.see(tick.observation)
-        entry.sizes |= {o.pool: held(o) for o in tick.outcomes}
+        entry.sizes |= {o.pool: held_replicas(o) for o in tick.outcomes}
         entry.need = resource_claims.need(entry.spec, tick.decision)
         written = [o for o in tick.outcomes if o.result in TAKEN | UNKNOWN]
         decided_at = tick.at if entry.decided_at == NEVER else entry.decided_at  # it has moved where the clock jumped
@@ -146,7 +146,7 @@ class QuotaLedger:
         return {"gpus": sum(c.gpus.held for c in read), "usd_per_hour": sum(c.usd_per_hour.held for c in read)}
 
 
-def held(outcome: Outcome) -> int:
+def held_replicas(outcome: Outcome) -> int:
     """The size to count after a write: the larger one where it is not known whether it came through."""
     if outcome.result in TAKEN:
         return outcome.after

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from policies import guard
 from policies.allocate import candidates, cost_allocation, headroom, quantum
 from policies.allocate.in_order import allocate
-from policies.allocate.transition import standing
+from policies.allocate.transition import still_pending
 from policies.history.ticks import TARGET
 from policies.model import Absent, Fresh, PoolName, PoolStatus, Reading, Step
 from policies.signals.demand import equivalents
-from policies.stabilize.rules import whole
+from policies.stabilize.rules import whole_replicas
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Set
@@ -50,12 +50,12 @@ class Allocation:
         """What the guard leaves of it, by these rules: growth that it cuts was spare first."""
         if not rules or self.target is None:
             return self
-        more = max(0, worth(s.spec, allowed) - worth(s.spec, self.targets))
-        target = min(self.target + more, worth(s.spec, {**s.sizes, **allowed}))
+        more = max(0, replica_equivalents(s.spec, allowed) - replica_equivalents(s.spec, self.targets))
+        target = min(self.target + more, replica_equivalents(s.spec, {**s.sizes, **allowed}))
         return replace(self, steps=(*self.steps, *rules), target=target, targets=allowed, resting={})
 
 
-def found(spec: WorkloadSpec, history: History, seen: Observation) -> ServingSupply:
+def serving_supply(spec: WorkloadSpec, history: History, seen: Observation) -> ServingSupply:
     """What is there. Where money decides, what the allocator held beyond the last size is no size: it is spare.
 
     Of replicas that are there one counts in any case: a window without growth must not take the last for a spare.
@@ -65,40 +65,40 @@ def found(spec: WorkloadSpec, history: History, seen: Observation) -> ServingSup
     sizes = {n: status.desired for n, status in read.items()}
     if len(sizes) < len(pools):
         return ServingSupply(sizes, None, None)
-    ready = whole(sum(status.ready * pools[n].work_per_replica for n, status in read.items()))
-    held = worth(spec, sizes)
+    ready = whole_replicas(sum(status.ready * pools[n].work_per_replica for n, status in read.items()))
+    held = replica_equivalents(spec, sizes)
     last = history.column(TARGET)[-1:]
-    if candidates.differ(spec) and last.size and last[0] >= 0:  # not a number where no size was known
+    if candidates.differ_in_cost(spec) and last.size and last[0] >= 0:  # not a number where no size was known
         held = min(held, max(1, int(last[0])))
     return ServingSupply(sizes, held, ready)
 
 
-def worth(spec: WorkloadSpec, sizes: Mapping[PoolName, int]) -> int:
+def replica_equivalents(spec: WorkloadSpec, sizes: Mapping[PoolName, int]) -> int:
     """Replicas' worth of the serving pools among these sizes, rounded up."""
-    return whole(equivalents(spec, sizes))
+    return whole_replicas(equivalents(spec, sizes))
 
 
 def place(s: RuleContext, steps: tuple[Step, ...], size: int, split: Mapping[PoolName, int] | None) -> Allocation:
     """The size shared out: by `split` where a policy does that itself, in the order listed where pools differ in
     nothing, else by money; and what the pools cannot take."""
     spec, sizes = s.spec, s.sizes
-    kept = guard.untouchable(spec, s.seen.pools)
+    kept = guard.unmanaged_pools(spec, s.seen.pools)
     written_off: Mapping[PoolName, int] = {}
     pools: dict[PoolName, int] = {}
     if spec.paused:
-        target = worth(spec, sizes)
+        target = replica_equivalents(spec, sizes)
     elif split is not None:
         least = dict.fromkeys(sizes, 0) if s.may_lower else sizes
         wanted = {name: max(least[name], split.get(name, 0)) for name in sizes if name not in kept}
         pools = {name: guard.within(spec.pools[name], n, sizes[name], spec.max_replicas) for name, n in wanted.items()}
-        target = worth(spec, {**sizes, **pools})
-    elif candidates.differ(spec):
-        exact = s.need is not None and whole(s.need) == size and candidates.unlike(spec)
+        target = replica_equivalents(spec, {**sizes, **pools})
+    elif candidates.differ_in_cost(spec):
+        exact = s.need is not None and whole_replicas(s.need) == size and candidates.differ_in_capacity(spec)
         work = s.need if exact and s.need is not None else float(size)
         placed = cost_allocation.place(work, s, kept.keys())
         pools, written_off = placed.targets, placed.written_off
         steps = (*steps, *placed.steps)
-        target = min(size, worth(spec, {**sizes, **pools}))
+        target = min(size, replica_equivalents(spec, {**sizes, **pools}))
     else:
         pools, why = _in_order(s, size, kept.keys())
         steps = (*steps, *why)
@@ -120,7 +120,11 @@ def _in_order(s: RuleContext, size: int, kept: Set[PoolName]) -> tuple[dict[Pool
     only every few minutes after a quota error."""
     spec, pools = s.spec, candidates.serving(s.spec)
     asked = allocate(size, s.sizes, pools, kept, spec.max_replicas)
-    shut = {n: why for n in pools if (why := candidates.shut(n, pools, s.seen.pools, s.history.markets, s.now))}
+    shut = {
+        n: why
+        for n in pools
+        if (why := candidates.unavailable_reason(n, pools, s.seen.pools, s.history.markets, s.now))
+    }
     alone = not pools.keys() - kept - shut.keys()
     if alone:
         shut = {n: why for n, why in shut.items() if s.history.markets.of(n).short.fresh_quota(s.now)}
@@ -130,7 +134,7 @@ def _in_order(s: RuleContext, size: int, kept: Set[PoolName]) -> tuple[dict[Pool
     for name in shut.keys() - kept:
         reading, pool = s.seen.pools[name], pools[name]
         if isinstance(reading, Fresh) and s.may_lower and not alone:
-            sizes[name] = quantum.up(max(0, reading.value.desired - reading.value.failed), pool.quantum)
+            sizes[name] = quantum.round_up(max(0, reading.value.desired - reading.value.failed), pool.quantum)
         closed[name] = replace(pool, max_replicas=max(sizes[name], pool.min_replicas))
     given = allocate(size, sizes, closed, kept, spec.max_replicas)
     if given == asked:
@@ -157,7 +161,7 @@ def cost_usd_per_hour(
         if n is None:
             return None
         if asked is not None:
-            n = max(0, n - standing(written_off.get(name, 0), asked, n))
+            n = max(0, n - still_pending(written_off.get(name, 0), asked, n))
         if n and price is None:
             return None
         total += n * (price or 0.0)

@@ -33,7 +33,7 @@ class PoolCandidate:
 
     Supply is `ready` (serving, not doomed) and `counted` (asked for and still to be counted on). `overdue` ones are
     written off, `doomed` ones as good as gone. `price` is USD an hour, of a replica that carries `work`; `shown` the
-    price as configured. `shut` says why no more can be had, empty where it can. `fixed`: the pool keeps its size.
+    price as configured. `unavailable_reason` says why no more can be had, empty where it can. `fixed`: the pool keeps its size.
     `chance` is the probability that within the time it takes to replace it a loss takes `share` of the supply;
     `belief` that what is asked for comes. `start_h` is the usual lead time in hours. `ceiling` is how many there were
     when the pool gave no more, as far as that bounds `most`; None where it does not.
@@ -80,17 +80,17 @@ def serving(spec: WorkloadSpec) -> dict[PoolName, Pool]:
     return {name: pool for name, pool in spec.pools.items() if pool.tier == "serving"}
 
 
-def differ(spec: WorkloadSpec) -> bool:
+def differ_in_cost(spec: WorkloadSpec) -> bool:
     """Whether pools differ in money or worth, so that there is something to choose; else the order listed decides."""
     pools = serving(spec).values()
-    if unlike(spec):
+    if differ_in_capacity(spec):
         return True
     return len(pools) > 1 and (
         len({p.market for p in pools}) > 1 or any(p.price_usd_per_hour is not None for p in pools)
     )
 
 
-def unlike(spec: WorkloadSpec) -> bool:
+def differ_in_capacity(spec: WorkloadSpec) -> bool:
     """Whether replicas of different worth serve, so that a part of a replica's work may fit a smaller one."""
     return any(p.work_per_replica != 1.0 for p in serving(spec).values())
 
@@ -101,7 +101,7 @@ def prices(pools: Mapping[PoolName, Pool]) -> dict[PoolName, float]:
     return {n: dearest if p.price_usd_per_hour is None else p.price_usd_per_hour for n, p in pools.items()}
 
 
-def sure_price(pools: Mapping[PoolName, Pool]) -> float:
+def dearest_sure_price(pools: Mapping[PoolName, Pool]) -> float:
     """What a replica's worth that is sure to be there costs: the cheapest that nobody takes away. USD per hour."""
     told = prices(pools)
     worths = {n: told[n] / p.work_per_replica for n, p in pools.items() if told[n] > 0}
@@ -121,7 +121,7 @@ def build(
     leads = {name: markets.of(name).lead_times.usual_s(p.lead_time_s) for name, p in pools.items()}
     lasting = [leads[n] for n, p in pools.items() if p.market != "spot"]
     cover_s = min(lasting or leads.values()) + spec.interval_s / 2
-    told, least = prices(pools), PAID * sure_price(pools)
+    told, least = prices(pools), PAID * dearest_sure_price(pools)
     rungs = []
     for name, pool in pools.items():
         reading, market = found[name], markets.of(name)
@@ -131,12 +131,12 @@ def build(
         supplied = _supplied(pool, status, market, now)
         overdue = max(0, status.desired - sum(supplied))
         ready, counted, doomed = supplied
-        closed = shut(name, pools, found, markets, now)
+        closed = unavailable_reason(name, pools, found, markets, now)
         if overdue and not closed:
             closed = f"{overdue} asked for have not come yet"
         _, limit = quantum.bounds(pool, spec.max_replicas)
         if pool.market == "reserved" and status.reserved is not None:
-            limit = min(limit, quantum.down(status.reserved, pool.quantum))  # beyond it, it isn't paid already
+            limit = min(limit, quantum.round_down(status.reserved, pool.quantum))  # beyond it, it isn't paid already
         supply = ready + counted
         unannounced_s = max(0.0, cover_s - market.hazard.notice_s(pool.notice_s))
         oldest = market.lead_times.oldest
@@ -163,12 +163,12 @@ def build(
     return rungs
 
 
-def held_back(rungs: list[PoolCandidate], markets: PoolMemories, work: float) -> list[PoolCandidate]:
+def limit_to_ceiling(rungs: list[PoolCandidate], markets: PoolMemories, work: float) -> list[PoolCandidate]:
     """The rungs, each asked for little more than it had when it gave no more, if together they can carry `work` so."""
     bounded = []
     for r in rungs:
         ceiling = markets.of(r.name).ceiling
-        most = r.most if math.isinf(ceiling.most) else quantum.up(int(ceiling.most), r.pool.quantum)
+        most = r.most if math.isinf(ceiling.most) else quantum.round_up(int(ceiling.most), r.pool.quantum)
         held = most < r.most and not (r.fixed or r.shut)
         bounded.append(replace(r, most=max(r.supply, most), ceiling=ceiling.held) if held else r)
     return bounded if sum(r.most * r.work for r in bounded) >= work else rungs
@@ -187,7 +187,7 @@ def _belief(market: PoolMemory, ready: int) -> float:
     return market.short.belief(*HELD) if ready else market.short.belief()
 
 
-def shut(
+def unavailable_reason(
     name: PoolName,
     pools: Mapping[PoolName, Pool],
     found: Mapping[PoolName, Reading[PoolStatus]],
@@ -204,7 +204,7 @@ def shut(
         market, reading = markets.of(other), found[other]
         if own.market == "spot":
             if market.taken.lasts(now):
-                return _remembered(market.taken, now)
+                return _backoff_reason(market.taken, now)
             if not isinstance(reading, Absent) and (lost := market.lost(reading.value)):
                 return f"{lost} of it were taken just now"
             if not isinstance(reading, Absent) and reading.value.doomed:
@@ -213,11 +213,11 @@ def shut(
         if said is not None and (other == name or not said.quota):
             return f"quota error ({said.reason})" if said.quota else said.reason
         if market.short.lasts(now) and (other == name or not market.short.quota):
-            return _remembered(market.short, now)
+            return _backoff_reason(market.short, now)
     return ""
 
 
-def _remembered(shortage: CapacityBackoff, now: float) -> str:
+def _backoff_reason(shortage: CapacityBackoff, now: float) -> str:
     if shortage.quota:
         return f"quota error ({shortage.reason}): retry in {math.ceil((shortage.until - now) / 60.0)} min"
     return f"{shortage.reason}, {now - shortage.since:.0f} s ago; asked again in {shortage.until - now:.0f} s"

@@ -37,14 +37,14 @@ def place(work: float, s: RuleContext, pinned: Set[PoolName]) -> CostAllocation:
     """
     spec = s.spec
     ladder = candidates.build(spec, s.seen.pools, s.history.markets, pinned, s.now)
-    ladder = candidates.held_back(ladder, s.history.markets, work)
+    ladder = candidates.limit_to_ceiling(ladder, s.history.markets, work)
     if work > 0:
-        ladder = _probed(ladder, s)
+        ladder = _with_probe(ladder, s)
     settings = spec.ladder
     aim = optimize.AllocationTarget(
         work=work,
         floor=min(work, max(float(settings.floor_replicas), settings.floor_share * work)),
-        lateness=spec.lateness_ratio * candidates.sure_price(candidates.serving(spec)),
+        lateness=spec.lateness_ratio * candidates.dearest_sure_price(candidates.serving(spec)),
         payback_h=settings.payback_s / 3600.0,
         cap=spec.max_replicas,
         must=MUST * max((r.price / r.work for r in ladder), default=1.0),
@@ -55,12 +55,12 @@ def place(work: float, s: RuleContext, pinned: Set[PoolName]) -> CostAllocation:
     return CostAllocation(
         {r.name: size for r, size in zip(ladder, wanted, strict=True) if not r.fixed},
         {r.name: r.overdue for r in ladder if r.overdue},
-        tuple(told(ladder, fleet, wanted, aim)),
+        tuple(steps_of(ladder, fleet, wanted, aim)),
         supply,
     )
 
 
-def _probed(ladder: list[PoolCandidate], s: RuleContext) -> list[PoolCandidate]:
+def _with_probe(ladder: list[PoolCandidate], s: RuleContext) -> list[PoolCandidate]:
     """The ladder, with one ask in every turn while nothing is there, nothing is asked for and no rung is open.
 
     Patience with a market that had none is for those who have something; asked is the one to be asked again soonest.
@@ -78,14 +78,14 @@ def _probed(ladder: list[PoolCandidate], s: RuleContext) -> list[PoolCandidate]:
     return [dataclasses.replace(r, shut="", most=r.pool.quantum) if r is first else r for r in ladder]
 
 
-def told(
+def steps_of(
     ladder: Sequence[PoolCandidate], fleet: Sequence[int], wanted: Sequence[int], aim: optimize.AllocationTarget
 ) -> Iterator[Step]:
     """Why: what is skipped, what no longer counts, what is about to go, and what the fleet is made of."""
     total = sum(wanted)
     if skipped := [f"{r.name}: {r.shut}" for r in ladder if r.shut]:
         yield Step("shortage", total, "; ".join(skipped))
-    if capped := [f"{r.name}: {r.ceiling} when it gave no more" for r in _capped(ladder, fleet)]:
+    if capped := [f"{r.name}: {r.ceiling} when it gave no more" for r in _at_ceiling(ladder, fleet)]:
         yield Step("ceiling", total, f"asked for little more than it had: {'; '.join(capped)}")
     if overdue := [f"{r.overdue} of {r.name}, asked for {r.waited_s:.0f} s ago" for r in ladder if r.overdue]:
         yield Step("written off", total, f"no longer counted as supply: {'; '.join(overdue)}")
@@ -93,14 +93,14 @@ def told(
         yield Step("doomed", total, f"about to be taken, replaced now: {'; '.join(doomed)}")
     if leaving := [f"{size - n} of {r.name}" for r, size, n in _leaving(ladder, fleet, wanted)]:
         yield Step("make before break", total, f"kept until others serve: {'; '.join(leaving)}")
-    chosen = ", ".join(_rung(r, n) for r, n in zip(ladder, fleet, strict=True) if n)
+    chosen = ", ".join(_candidate_text(r, n) for r, n in zip(ladder, fleet, strict=True) if n)
     spare = sum(n * r.work for r, n in zip(ladder, fleet, strict=True)) - aim.work
     more = f", {spare:.3g} more than the size for losses" if spare > 1e-9 else ""
     less = f", {-spare:.3g} short" if spare < -1e-9 else ""
     yield Step("ladder", total, f"{chosen or 'nothing'}{more}{less}")
 
 
-def _capped(ladder: Sequence[PoolCandidate], fleet: Sequence[int]) -> Iterator[PoolCandidate]:
+def _at_ceiling(ladder: Sequence[PoolCandidate], fleet: Sequence[int]) -> Iterator[PoolCandidate]:
     """Pools of which as many are taken as their ceiling lets."""
     for r, n in zip(ladder, fleet, strict=True):
         if r.ceiling is not None and n >= r.most:
@@ -117,7 +117,7 @@ def _leaving(
             yield r, staying, n
 
 
-def _rung(r: PoolCandidate, replicas: int) -> str:
+def _candidate_text(r: PoolCandidate, replicas: int) -> str:
     price = r.pool.price_usd_per_hour
     at = "" if price is None else f" at {price:g} USD/h"
     paid = " (paid already)" if r.pool.market == "reserved" else at

@@ -53,7 +53,7 @@ def rest(s: RuleContext, supply: float, pinned: Set[PoolName]) -> tuple[dict[Poo
     for name, size in wanted.items():
         pool = resting[name]
         least, limit = quantum.bounds(pool, s.spec.max_replicas)
-        bounded = max(least, min(quantum.up(size, pool.quantum), limit))
+        bounded = max(least, min(quantum.round_up(size, pool.quantum), limit))
         sizes[name] = bounded if s.may_lower else max(bounded, found[name])
     if not why:
         return sizes, ()
@@ -65,7 +65,7 @@ def _filled(
 ) -> tuple[dict[PoolName, int], str]:
     """Replica after replica in the tier that is worth most, until none is worth its price (`LUMP`)."""
     serving = candidates.serving(s.spec)
-    lateness = s.spec.lateness_ratio * candidates.sure_price(serving)
+    lateness = s.spec.lateness_ratio * candidates.dearest_sure_price(serving)
     prices = candidates.prices(s.spec.pools)
     sooner = {n: _sooner(s, n, p) for n, p in free.items()}
     sizes = dict.fromkeys(found, 0)

@@ -34,19 +34,21 @@ def allocate(
     result = {name: sizes[name] for name in free}
     room = max(0, cap - present)
     for name, pool in free.items():
-        lifted = quantum.more(result[name], pool.min_replicas - result[name], room, pool.quantum)
+        lifted = quantum.growth(result[name], pool.min_replicas - result[name], room, pool.quantum)
         result[name] += lifted
         room -= lifted
     _fill(result, target, sizes, free, cap)
     surplus = present - target
     for name, pool in reversed(free.items()):
-        removed = quantum.fewer(result[name], min(surplus, result[name] - pool.min_replicas), pool.quantum)
+        removed = quantum.removal(result[name], min(surplus, result[name] - pool.min_replicas), pool.quantum)
         result[name] -= removed
         surplus -= removed
     over = sum({**sizes, **result}.values()) - max(cap, target)
     for name, pool in reversed(free.items()):
-        least = min(result[name], quantum.up(pool.min_replicas, pool.quantum))
-        removed = result[name] - max(least, quantum.down(result[name] - max(0, over), pool.quantum)) if over > 0 else 0
+        least = min(result[name], quantum.round_up(pool.min_replicas, pool.quantum))
+        removed = (
+            result[name] - max(least, quantum.round_down(result[name] - max(0, over), pool.quantum)) if over > 0 else 0
+        )
         result[name] -= removed
         over -= removed
     _fill(result, target, sizes, free, cap)  # whole quanta that had to go may leave room for those of another pool
@@ -65,6 +67,6 @@ def _fill(
     for name, pool in free.items():
         limit = cap if pool.max_replicas is None else pool.max_replicas
         total = sum({**sizes, **result}.values())
-        added = quantum.more(result[name], missing, min(limit - result[name], cap - total), pool.quantum)
+        added = quantum.growth(result[name], missing, min(limit - result[name], cap - total), pool.quantum)
         result[name] += added
         missing -= added

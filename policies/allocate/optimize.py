@@ -69,7 +69,7 @@ def best(rungs: Sequence[PoolCandidate], aim: AllocationTarget, *, may_lower: bo
     return [n if n > r.supply else s for r, n, s in zip(rungs, now, stays, strict=True)], fleet
 
 
-def late(rungs: Sequence[PoolCandidate], fleet: Sequence[int], aim: AllocationTarget) -> float:
+def expected_shortfall_cost(rungs: Sequence[PoolCandidate], fleet: Sequence[int], aim: AllocationTarget) -> float:
     """The price of the lateness to be expected, and of what is wanted and not even asked for. USD per hour."""
     missing = aim.work - sum(n * r.work for r, n in zip(rungs, fleet, strict=True))
     if aim.floor:
@@ -81,24 +81,24 @@ def late(rungs: Sequence[PoolCandidate], fleet: Sequence[int], aim: AllocationTa
 
 def cost(rungs: Sequence[PoolCandidate], fleet: Sequence[int], aim: AllocationTarget) -> float:
     """Rent and lateness. USD per hour."""
-    return sum(n * r.price for r, n in zip(rungs, fleet, strict=True)) + late(rungs, fleet, aim)
+    return sum(n * r.price for r, n in zip(rungs, fleet, strict=True)) + expected_shortfall_cost(rungs, fleet, aim)
 
 
 def _grow(rungs: Sequence[PoolCandidate], fleet: list[int], aim: AllocationTarget) -> None:
     """Add where a dollar relieves most, until it relieves less than itself; among equals where there is least."""
     while (room := aim.cap - sum(fleet)) > 0:
-        now = late(rungs, fleet, aim)
+        now = expected_shortfall_cost(rungs, fleet, aim)
         if now <= EPSILON:
             return
         missing = aim.work - sum(n * r.work for r, n in zip(rungs, fleet, strict=True))
         choice = None
         for i, r in enumerate(rungs):
             lump = max(1, int(abs(missing) / r.work) // LUMP)
-            step = quantum.more(r.size(fleet[i]), lump, min(r.most - fleet[i], room), r.pool.quantum)
+            step = quantum.growth(r.size(fleet[i]), lump, min(r.most - fleet[i], room), r.pool.quantum)
             if step <= 0:
                 continue
             fleet[i] += step
-            relief = now - late(rungs, fleet, aim)
+            relief = now - expected_shortfall_cost(rungs, fleet, aim)
             fleet[i] -= step
             spent = step * r.price * (1.0 + r.start_h / aim.payback_h)
             if relief > spent + EPSILON:
@@ -116,16 +116,16 @@ def _shrink(rungs: Sequence[PoolCandidate], fleet: list[int], aim: AllocationTar
     The rung numbered `keep` loses none.
     """
     while True:
-        now = late(rungs, fleet, aim)
+        now = expected_shortfall_cost(rungs, fleet, aim)
         spare = sum(n * r.work for r, n in zip(rungs, fleet, strict=True)) - aim.work
         choice = None
         for i, r in enumerate(rungs):
             lump = max(r.pool.quantum, int(spare / r.work) // LUMP)
-            step = quantum.fewer(r.size(fleet[i]), min(lump, fleet[i] - least(r)), r.pool.quantum)
+            step = quantum.removal(r.size(fleet[i]), min(lump, fleet[i] - least(r)), r.pool.quantum)
             if r.fixed or step <= 0 or i == keep:
                 continue
             fleet[i] -= step
-            lost = late(rungs, fleet, aim) - now
+            lost = expected_shortfall_cost(rungs, fleet, aim) - now
             fleet[i] += step
             saved = step * r.price - lost
             rank = round(saved, 9), fleet[i] * r.work
@@ -146,7 +146,7 @@ def _exchanges(rungs: Sequence[PoolCandidate], fleet: Sequence[int], aim: Alloca
     present = cost(rungs, fleet, aim)
     paying = []
     for i, r in sorted(enumerate(rungs), key=lambda p: p[1].price / p[1].work):
-        if step := quantum.more(r.size(fleet[i]), 1, r.most - fleet[i], r.pool.quantum):
+        if step := quantum.growth(r.size(fleet[i]), 1, r.most - fleet[i], r.pool.quantum):
             other = list(fleet)
             other[i] += step
             _shrink(rungs, other, aim, keep=i)
@@ -157,23 +157,23 @@ def _exchanges(rungs: Sequence[PoolCandidate], fleet: Sequence[int], aim: Alloca
         yield other
     dearest = sorted(enumerate(rungs), key=lambda p: -p[1].price / p[1].work)
     for i, r in dearest:
-        step = quantum.fewer(r.size(fleet[i]), fleet[i] - least(r), r.pool.quantum)
+        step = quantum.removal(r.size(fleet[i]), fleet[i] - least(r), r.pool.quantum)
         if not (r.fixed or r.takes) and step > 0:
             other = list(fleet)
             other[i] -= step
             _grow([replace(o, most=other[i]) if o is r else o for o in rungs], other, aim)
-            yield from _made_up(rungs, fleet, other, present, aim)
+            yield from _replaced(rungs, fleet, other, present, aim)
     if len({r.work for r in rungs}) == 1:
         return
     for i, r in dearest:
-        step = quantum.fewer(r.size(fleet[i]), min(r.pool.quantum, fleet[i] - least(r)), r.pool.quantum)
+        step = quantum.removal(r.size(fleet[i]), min(r.pool.quantum, fleet[i] - least(r)), r.pool.quantum)
         if not r.fixed and step:
             other = list(fleet)
             other[i] -= step
-            yield from _made_up(rungs, fleet, other, present, aim)
+            yield from _replaced(rungs, fleet, other, present, aim)
 
 
-def _made_up(
+def _replaced(
     rungs: Sequence[PoolCandidate], fleet: Sequence[int], other: list[int], present: float, aim: AllocationTarget
 ) -> Iterator[list[int]]:
     """A fleet that lacks something, with what is cheapest in its place, if that pays over what the `present` costs."""
@@ -195,4 +195,4 @@ def _pays(
 
 def least(r: PoolCandidate) -> int:
     """The supply that the pool's own minimum keeps."""
-    return max(0, min(r.supply, quantum.up(r.pool.min_replicas, r.pool.quantum) - r.doomed))
+    return max(0, min(r.supply, quantum.round_up(r.pool.min_replicas, r.pool.quantum) - r.doomed))

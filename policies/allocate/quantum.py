@@ -15,42 +15,42 @@ if TYPE_CHECKING:
     from policies.model.spec import Pool
 
 
-def up(replicas: int, quantum: int) -> int:
+def round_up(replicas: int, quantum: int) -> int:
     """The least multiple that is no smaller."""
     return -(-replicas // quantum) * quantum
 
 
-def down(replicas: int, quantum: int) -> int:
+def round_down(replicas: int, quantum: int) -> int:
     """The largest multiple that is no larger."""
     return replicas // quantum * quantum
 
 
 def bounds(pool: Pool, cap: int) -> tuple[int, int]:
     """The least and the most that the pool may have, in whole quanta; `cap` is the workload's maximum."""
-    most = down(cap if pool.max_replicas is None else min(cap, pool.max_replicas), pool.quantum)
-    return min(up(pool.min_replicas, pool.quantum), most), most
+    most = round_down(cap if pool.max_replicas is None else min(cap, pool.max_replicas), pool.quantum)
+    return min(round_up(pool.min_replicas, pool.quantum), most), most
 
 
-def more(size: int, wanted: int, room: int, quantum: int) -> int:
+def growth(size: int, wanted: int, room: int, quantum: int) -> int:
     """How many to add to `size` for `wanted` more: up to the next multiple, down to the last one within `room`."""
     if wanted <= 0 or room <= 0:
         return 0
-    grown = up(size + wanted, quantum)
-    return max(0, grown - size if grown <= size + room else down(size + room, quantum) - size)
+    grown = round_up(size + wanted, quantum)
+    return max(0, grown - size if grown <= size + room else round_down(size + room, quantum) - size)
 
 
-def fewer(size: int, surplus: int, quantum: int) -> int:
+def removal(size: int, surplus: int, quantum: int) -> int:
     """How many of `size` may go where no more than `surplus` shall: down to the first multiple that leaves enough."""
-    return max(0, size - up(max(0, size - surplus), quantum)) if surplus > 0 else 0
+    return max(0, size - round_up(max(0, size - surplus), quantum)) if surplus > 0 else 0
 
 
-def fitted(wanted: int, held: int, most: float, quantum: int) -> int:
+def fit(wanted: int, held: int, most: float, quantum: int) -> int:
     """The size in whole quanta for one that is wanted; the one held where that is wanted or nothing else fits."""
     if wanted == held or wanted % quantum == 0:
         return wanted
-    above = up(wanted, quantum)
+    above = round_up(wanted, quantum)
     if above > most:
-        return down(wanted, quantum) if wanted < held else max(held, down(wanted, quantum))
+        return round_down(wanted, quantum) if wanted < held else max(held, round_down(wanted, quantum))
     return min(above, held) if wanted < held else above
 
 

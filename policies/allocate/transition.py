@@ -27,12 +27,12 @@ def sizes(
     if may_lower:
         _withdraw(rungs, fleet, wanted, aim.work)
         _give_up(rungs, now, fleet, wanted, aim.work)
-        _let_stand(rungs, wanted, aim.work, math.inf)
+        _keep_pending(rungs, wanted, aim.work, math.inf)
     _lift(rungs, wanted, aim.cap)
     _fit(rungs, wanted, aim.cap, may_lower=may_lower)
     _fill(rungs, wanted, aim)
     if may_lower:
-        _let_stand(rungs, wanted, aim.work, aim.cap)  # a quantum that does not fit leaves room for what it replaces
+        _keep_pending(rungs, wanted, aim.work, aim.cap)  # a quantum that does not fit leaves room for what it replaces
     return wanted
 
 
@@ -42,7 +42,7 @@ def _withdraw(rungs: Sequence[PoolCandidate], fleet: Sequence[int], wanted: list
         alike = sum(o.pool.market == r.pool.market for o in rungs)
         useful = max(0, math.ceil(work / (r.work * alike) - 1e-9) - n)
         if not r.fixed and r.overdue:
-            wanted[i] -= quantum.fewer(wanted[i], r.overdue - useful, r.pool.quantum)
+            wanted[i] -= quantum.removal(wanted[i], r.overdue - useful, r.pool.quantum)
 
 
 def _give_up(
@@ -65,11 +65,11 @@ def _give_up(
         if r.fixed or not pending + serving:
             continue
         rest = r.asked - r.overdue - pending
-        wanted[i] = min(r.asked, quantum.up(rest - serving, r.pool.quantum))
+        wanted[i] = min(r.asked, quantum.round_up(rest - serving, r.pool.quantum))
         spare -= max(0, rest - wanted[i]) * r.work
 
 
-def _let_stand(rungs: Sequence[PoolCandidate], wanted: list[int], work: float, cap: float) -> None:
+def _keep_pending(rungs: Sequence[PoolCandidate], wanted: list[int], work: float, cap: float) -> None:
     """Let asks stand as far as without them less would be asked for than the size, the cheapest first, within `cap`.
 
     They are no supply, but the size is the policies' to lower, by their windows and steps.
@@ -85,7 +85,7 @@ def _lift(rungs: Sequence[PoolCandidate], wanted: list[int], cap: int) -> None:
     """Bring pools up to their own minimum, as far as the workload's maximum leaves room."""
     for i, r in enumerate(rungs):
         if not r.fixed:
-            wanted[i] += quantum.more(wanted[i], r.pool.min_replicas - wanted[i], cap - sum(wanted), r.pool.quantum)
+            wanted[i] += quantum.growth(wanted[i], r.pool.min_replicas - wanted[i], cap - sum(wanted), r.pool.quantum)
 
 
 def _fit(rungs: Sequence[PoolCandidate], wanted: list[int], cap: int, *, may_lower: bool) -> None:
@@ -93,12 +93,12 @@ def _fit(rungs: Sequence[PoolCandidate], wanted: list[int], cap: int, *, may_low
     free = [i for i, r in enumerate(rungs) if not r.fixed]
     for i in free if may_lower else ():
         r = rungs[i]
-        left = standing(r.overdue, r.asked, wanted[i])
-        over = min(quantum.up(max(0, sum(wanted) - cap), r.pool.quantum), left, wanted[i] - r.pool.min_replicas)
-        wanted[i] -= quantum.fewer(wanted[i], over, r.pool.quantum)
+        left = still_pending(r.overdue, r.asked, wanted[i])
+        over = min(quantum.round_up(max(0, sum(wanted) - cap), r.pool.quantum), left, wanted[i] - r.pool.min_replicas)
+        wanted[i] -= quantum.removal(wanted[i], over, r.pool.quantum)
     for i in sorted(free, key=lambda i: -rungs[i].price / rungs[i].work):
         if (over := sum(wanted) - cap) > 0 and wanted[i] > rungs[i].asked:
-            wanted[i] = max(rungs[i].asked, quantum.down(wanted[i] - over, rungs[i].pool.quantum))
+            wanted[i] = max(rungs[i].asked, quantum.round_down(wanted[i] - over, rungs[i].pool.quantum))
 
 
 def _fill(rungs: Sequence[PoolCandidate], wanted: list[int], aim: AllocationTarget) -> None:
@@ -108,14 +108,14 @@ def _fill(rungs: Sequence[PoolCandidate], wanted: list[int], aim: AllocationTarg
         missing = aim.work - sum(_supply(o, n) * o.work for o, n in zip(rungs, wanted, strict=True))
         if missing > 1e-9 and not (r.fixed or r.shut):
             room = min(r.size(r.most) - wanted[i], aim.cap - sum(wanted))
-            wanted[i] += quantum.more(wanted[i], math.ceil(missing / r.work - 1e-9), room, r.pool.quantum)
+            wanted[i] += quantum.growth(wanted[i], math.ceil(missing / r.work - 1e-9), room, r.pool.quantum)
 
 
 def _supply(r: PoolCandidate, wanted: int) -> int:
     """What a size supplies."""
-    return wanted - r.doomed - standing(r.overdue, r.asked, wanted)
+    return wanted - r.doomed - still_pending(r.overdue, r.asked, wanted)
 
 
-def standing(overdue: int, asked: int, wanted: int) -> int:
+def still_pending(overdue: int, asked: int, wanted: int) -> int:
     """The written-off asks that stand when a pool asked for so many is `wanted` to be so large: they go first."""
     return max(0, overdue - max(0, asked - wanted))

@@ -163,12 +163,12 @@ class QuantileForecast:
 
         Beyond the last scored horizon the spread grows with the root of time, as a random walk's.
         """
-        asked, where = _asked(_floats(at)), _where(self._scored_s, _floats(ahead_s))
+        asked, where = _requested(_floats(at)), _horizon_index(self._scored_s, _floats(ahead_s))
         means = self._look().means[target, :, : where.grid]
         leader = self._leader(target)[: where.grid]
         middle = means[leader[:, 0], np.arange(where.grid)]
         values = self._leaders_say(target, means, leader[:, asked.ruling], asked.levels)
-        values = np.maximum.accumulate(values) if target == PEAK else _ever_wider(values, middle, asked.levels)
+        values = np.maximum.accumulate(values) if target == PEAK else _never_narrower(values, middle, asked.levels)
         values = np.maximum(values, 0.0)
         found = (where.nearer * values[where.lower] + where.further * values[where.upper])[:, asked.place]
         if where.beyond is not None:
@@ -232,7 +232,7 @@ class RequestedQuantiles:
 
 
 @lru_cache(maxsize=256)
-def _asked(qs: tuple[float, ...]) -> RequestedQuantiles:
+def _requested(qs: tuple[float, ...]) -> RequestedQuantiles:
     if not all(0.0 < q < 1.0 for q in qs):
         raise ValueError(f"a quantile lies between 0 and 1, not at {qs}")
     levels, place = np.unique((*LEVELS.tolist(), *qs), return_inverse=True)
@@ -256,7 +256,7 @@ class HorizonIndex:
 
 
 @lru_cache(maxsize=1024)
-def _where(scored_s: tuple[float, ...], ahead_s: tuple[float, ...]) -> HorizonIndex:
+def _horizon_index(scored_s: tuple[float, ...], ahead_s: tuple[float, ...]) -> HorizonIndex:
     if not all(0.0 < h < math.inf for h in ahead_s):
         raise ValueError(f"a horizon lies ahead by a finite number of seconds, not at {ahead_s}")
     scored, ahead = np.array(scored_s), np.array(ahead_s)
@@ -274,7 +274,7 @@ def _floats(values: ArrayLike) -> tuple[float, ...]:
     return tuple(np.atleast_1d(np.asarray(values, float)).tolist())
 
 
-def _ever_wider(
+def _never_narrower(
     values: NDArray[np.float64], middle: NDArray[np.float64], levels: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Quantiles (horizons, levels) whose distance from the middle never shrinks with the horizon."""

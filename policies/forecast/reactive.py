@@ -127,10 +127,10 @@ class DiscountedLine:
 @lru_cache(maxsize=64)
 def whole_line(size: int, step_s: float) -> DiscountedLine:
     """The line through `size` bins without a gap; shared by all who watch at this step."""
-    return DiscountedLine.through(ages_s(size, step_s), half_life_s(step_s))
+    return DiscountedLine.through(bin_ages_s(size, step_s), half_life_s(step_s))
 
 
-def ages_s(size: int, step_s: float) -> NDArray[np.float64]:
+def bin_ages_s(size: int, step_s: float) -> NDArray[np.float64]:
     """The age of each of so many bins, oldest first. Seconds."""
     return step_s * np.arange(size - 1, -1, -1.0)
 
@@ -158,7 +158,7 @@ def trend(recent: RecentBins, step_s: float, onward_s: NDArray[np.float64]) -> N
     if recent.whole:
         line = whole_line(recent.size, step_s)
     else:
-        line = DiscountedLine.through(ages_s(recent.size, step_s)[recent.seen], half_life_s(step_s))
+        line = DiscountedLine.through(bin_ages_s(recent.size, step_s)[recent.seen], half_life_s(step_s))
     mean = float(line.weight @ values) / line.total
     slope = -float(line.pull @ values) / line.spread
     residual = values - mean + slope * line.apart_s

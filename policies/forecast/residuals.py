@@ -73,7 +73,7 @@ def quantiles(
     Rows without a residual give NaN. Levels rise, and so do the answers.
     """
     rows, n = residuals.shape
-    start, apart = _set_apart(rows, n)
+    start, apart = _separate(rows, n)
     order = residuals.argsort(axis=1)
     order += start
     r, w = residuals.ravel()[order], weights.ravel()[order]
@@ -107,7 +107,7 @@ def quantiles(
 
 
 @lru_cache(maxsize=64)
-def _set_apart(rows: int, n: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _separate(rows: int, n: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Where each row starts in a flat array, and what sets rows of weights apart: (rows, 1) both."""
     row = np.arange(rows, dtype=np.int64)[:, None]
     return n * row, APART * row.astype(np.float64)

@@ -13,22 +13,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from policies.guard.blast_radius import contain
+from policies.guard.blast_radius import limit_blast_radius
 from policies.guard.bounds import (
     bound,
+    keep_blind_pools,
     keep_full_pools,
     keep_unreplaced,
     never_shrink_blind,
-    none_blind,
-    untouchable,
-    widened,
+    unmanaged_pools,
+    with_override_bounds,
     within,
     within_bounds,
 )
-from policies.guard.budget import afford, ration
+from policies.guard.budget import cap_need, cap_targets
 from policies.guard.manual_override import maintain, maintain_pools, override, pause
-from policies.guard.slo_feasibility import spare_late
-from policies.guard.whole_quanta import in_quanta
+from policies.guard.slo_feasibility import limit_latency_growth
+from policies.guard.whole_quanta import keep_whole_quanta
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -38,18 +38,27 @@ if TYPE_CHECKING:
 
     LastRule = Callable[[Mapping[PoolName, int], RuleContext], tuple[dict[PoolName, int], Step] | None]
 
-__all__ = ["CAPS", "GUARD", "LAST", "last_word", "never_shrink_blind", "untouchable", "widened", "within"]
+__all__ = [
+    "CAPS",
+    "GUARD",
+    "LAST",
+    "last_word",
+    "never_shrink_blind",
+    "unmanaged_pools",
+    "with_override_bounds",
+    "within",
+]
 
-CAPS: tuple[Callable[[int, RuleContext], Step | None], ...] = (spare_late, ration)
+CAPS: tuple[Callable[[int, RuleContext], Step | None], ...] = (limit_latency_growth, cap_need)
 GUARD: tuple[Callable[[int, RuleContext], Step | None], ...] = (never_shrink_blind, override, bound, maintain, pause)
 LAST: tuple[LastRule, ...] = (
-    none_blind,
+    keep_blind_pools,
     keep_full_pools,
     maintain_pools,
-    contain,
-    in_quanta,
+    limit_blast_radius,
+    keep_whole_quanta,
     within_bounds,
-    afford,
+    cap_targets,
     keep_unreplaced,
 )
 """Removals are given back before growth is cut, so that little is cut twice."""

@@ -52,7 +52,7 @@ class Room:
         return len(removals) == 1 and all(n <= self.of_one_pool(_quantum(p, s)) for p, n in removals.items())
 
 
-def contain(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict[PoolName, int], Step] | None:
+def limit_blast_radius(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict[PoolName, int], Step] | None:
     """Give back the removals that a radius does not allow; the most expensive pools' removals stay.
 
     What is given back was to be replaced elsewhere, by a move between pools: that growth goes with it.
@@ -92,14 +92,14 @@ def _allowed(removals: Mapping[PoolName, int], rooms: Sequence[Room], s: RuleCon
     pools = sorted(removals, key=lambda n: s.spec.pools[n].price_usd_per_hour or 0.0)[::-1]
     allowed = {}
     for name in pools:
-        allowed[name] = quanta.fewer(s.held[name], min(left, removals[name]), _quantum(name, s))
+        allowed[name] = quanta.removal(s.held[name], min(left, removals[name]), _quantum(name, s))
         left -= allowed[name]
     if any(allowed.values()):
         return allowed
     for name in pools:
         quantum = _quantum(name, s)
         most = min(removals[name], *(room.of_one_pool(quantum) for room in rooms))
-        if (one := quanta.fewer(s.held[name], most, quantum)) > 0:
+        if (one := quanta.removal(s.held[name], most, quantum)) > 0:
             return {name: one}
     return {}
 
@@ -108,7 +108,7 @@ def _cut_replacements(kept: dict[PoolName, int], over: int, s: RuleContext) -> N
     """Cut `over` replicas of growth, the most expensive pools' first."""
     for name in sorted(kept, key=lambda n: -(s.spec.pools[n].price_usd_per_hour or 0.0)):
         grown = max(0, kept[name] - s.held[name])
-        cut = grown if grown <= over else quanta.fewer(kept[name], over, _quantum(name, s))
+        cut = grown if grown <= over else quanta.removal(kept[name], over, _quantum(name, s))
         kept[name] -= cut
         over -= cut
 

@@ -28,7 +28,7 @@ def never_shrink_blind(size: int, s: RuleContext) -> Step | None:
     return None
 
 
-def none_blind(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict[PoolName, int], Step] | None:
+def keep_blind_pools(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict[PoolName, int], Step] | None:
     """The same for each pool: without full evidence none shrinks in exchange for another either."""
     if s.may_lower or all(target >= s.held[name] for name, target in targets.items()):
         return None
@@ -71,7 +71,7 @@ def keep_unreplaced(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[di
             break
         gone, pool = s.held[name] - kept[name], pools[name]
         wanted = math.ceil(lacking / pool.work_per_replica - EPSILON)
-        back = gone if gone <= wanted else quantum.more(kept[name], wanted, gone, pool.quantum)
+        back = gone if gone <= wanted else quantum.growth(kept[name], wanted, gone, pool.quantum)
         kept[name] += back
         lacking -= back * pool.work_per_replica
     if kept == targets:
@@ -94,7 +94,7 @@ def within_bounds(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict
     over = sum({**s.sizes, **{n: kept[n] for n in kept if n in s.sizes}}.values()) - max(high, sum(s.sizes.values()))
     grown = [n for n in reversed(kept) if n in s.sizes and kept[n] > s.held[n]]
     for name in sorted(grown, key=lambda n: -(s.spec.pools[n].price_usd_per_hour or 0.0)) if over > 0 else ():
-        size = max(s.held[name], quantum.down(kept[name] - max(0, over), s.spec.pools[name].quantum))
+        size = max(s.held[name], quantum.round_down(kept[name] - max(0, over), s.spec.pools[name].quantum))
         if over > 0:
             over -= kept[name] - size
             kept[name] = size
@@ -106,7 +106,7 @@ def within_bounds(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict
     )
 
 
-def widened(spec: WorkloadSpec, now: float) -> WorkloadSpec:
+def with_override_bounds(spec: WorkloadSpec, now: float) -> WorkloadSpec:
     """The specification with the bounds that hold now: those of an override beyond them as long as it lasts."""
     override = spec.override
     if override is None or not override.beyond_bounds or not override.in_force(now):
@@ -131,10 +131,10 @@ def bound(size: int, s: RuleContext) -> Step | None:
 def within(pool: Pool, replicas: int, held: int, cap: int) -> int:
     """The size nearest to `replicas` that the pool's own bounds and its quantum allow."""
     least, most = quantum.bounds(pool, cap)
-    return max(least, min(quantum.fitted(replicas, held, most, pool.quantum), most))
+    return max(least, min(quantum.fit(replicas, held, most, pool.quantum), most))
 
 
-def untouchable(spec: WorkloadSpec, pools: Mapping[PoolName, Reading[PoolStatus]]) -> dict[PoolName, str]:
+def unmanaged_pools(spec: WorkloadSpec, pools: Mapping[PoolName, Reading[PoolStatus]]) -> dict[PoolName, str]:
     """The pools that must keep their size this turn, and why."""
     reasons: dict[PoolName, str] = {}
     for name, pool in spec.pools.items():

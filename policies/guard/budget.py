@@ -76,7 +76,7 @@ def _granted(quota: Quota | None, unit: Callable[[Pool], float]) -> Iterator[Cap
         yield Cap("fleet", quota.most, unit, quota.reason)
 
 
-def ration(size: int, s: RuleContext) -> Step | None:
+def cap_need(size: int, s: RuleContext) -> Step | None:
     """The need, no larger than the limits have room for; below the present size where the limits are exceeded."""
     if unlimited(s):
         return None
@@ -102,7 +102,7 @@ def _allowed(cap: Cap, s: RuleContext) -> float:
     price = {n: cap.unit(pool) / pool.work_per_replica for n, pool in pools.items() if pool.tier == "serving"}
     if room < 0:
         dearest = max((price[name] for name in price if s.held[name]), default=0.0)
-        fewest = quantum.up(math.ceil(-room / dearest - EPSILON), _quantum(s)) if dearest else 0
+        fewest = quantum.round_up(math.ceil(-room / dearest - EPSILON), _quantum(s)) if dearest else 0
         return s.current - fewest
     cheapest = min((price[name] for name in price if s.held[name] < _most(s.spec, name)), default=0.0)
     return s.current + math.floor(room / cheapest) if cheapest else math.inf
@@ -119,7 +119,7 @@ def _most(spec: WorkloadSpec, name: PoolName) -> int:
     return spec.max_replicas if most is None else most
 
 
-def afford(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict[PoolName, int], Step] | None:
+def cap_targets(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict[PoolName, int], Step] | None:
     """The targets with so much growth cut, the dearest pools' first, that every limit is exceeded no further."""
     if unlimited(s):
         return None

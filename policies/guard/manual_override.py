@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from policies.model import Step
-from policies.model.weekly_window import local_time, said
+from policies.model.weekly_window import local_time, time_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from policies.recommend.context import RuleContext
 
 
-def in_force(s: RuleContext) -> Override | None:
+def override_in_force(s: RuleContext) -> Override | None:
     """The override that holds now."""
     override = s.spec.override
     return override if override is not None and override.in_force(s.now) else None
@@ -38,10 +38,10 @@ def override(size: int, s: RuleContext) -> Step | None:
     return Step("override", given.replicas, f"{told}; {size} otherwise" if given.replicas != size else told)
 
 
-def forbidden(s: RuleContext) -> tuple[bool, bool, str]:
+def maintenance_forbids(s: RuleContext) -> tuple[bool, bool, str]:
     """Whether maintenance forbids to shrink, and to grow, and the words for it."""
     maintenance = s.spec.maintenance
-    if not maintenance.windows or in_force(s) is not None:
+    if not maintenance.windows or override_in_force(s) is not None:
         return False, False, ""
     local = local_time(s.now, maintenance.time_zone)
     open_now = [w for w in maintenance.windows if w.covers(local)]
@@ -50,12 +50,12 @@ def forbidden(s: RuleContext) -> tuple[bool, bool, str]:
     spans = ", ".join(f"{w.start} to {w.end} ({w.mode})" for w in open_now)
     no_in = any(w.mode in {"hold", "no_scale_in"} for w in open_now)
     no_out = any(w.mode in {"hold", "no_scale_out"} for w in open_now)
-    return no_in, no_out, f"maintenance, {said(local, maintenance.time_zone)}: {spans}"
+    return no_in, no_out, f"maintenance, {time_text(local, maintenance.time_zone)}: {spans}"
 
 
 def maintain(size: int, s: RuleContext) -> Step | None:
     """Neither shrink nor grow in a window that forbids it."""
-    no_in, no_out, why = forbidden(s)
+    no_in, no_out, why = maintenance_forbids(s)
     if (size < s.current and no_in) or (size > s.current and no_out):
         return Step("maintenance", s.current, f"{why}; {size} would be the size")
     return None
@@ -63,7 +63,7 @@ def maintain(size: int, s: RuleContext) -> Step | None:
 
 def maintain_pools(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict[PoolName, int], Step] | None:
     """The same for each pool: none shrinks in exchange for another, nor is brought within its bounds."""
-    no_in, no_out, why = forbidden(s)
+    no_in, no_out, why = maintenance_forbids(s)
     if not (no_in or no_out):
         return None
     kept = dict(targets)

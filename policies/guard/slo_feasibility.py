@@ -22,7 +22,7 @@ import numpy as np
 from policies.history.ticks import AT, READY
 from policies.model import Fresh, SignalName, Step
 from policies.recommend.context import PolicyContext
-from policies.stabilize.rules import whole
+from policies.stabilize.rules import whole_replicas
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -65,20 +65,20 @@ class SizeLimit(NamedTuple):
     reason: str
 
 
-def spare_late(size: int, s: RuleContext) -> Step | None:
+def limit_latency_growth(size: int, s: RuleContext) -> Step | None:
     """No replica more for the sake of latency where what was bought is still starting or more would not help."""
     if s.need is None or not any(r.because_late for r in s.recommendations):
         return None
-    least = max(whole(_calm_need(s)), min(size, s.current))
+    least = max(whole_replicas(_need_without_latency(s)), min(size, s.current))
     if size <= least:
         return None
-    most = _waiting(s) or _useful(size, s)
+    most = _wait_for_effect(s) or _useful_size(size, s)
     if most is None or most.replicas >= size:
         return None
     return Step(SPARED, max(least, most.replicas), most.reason)
 
 
-def _calm_need(s: RuleContext) -> float:
+def _need_without_latency(s: RuleContext) -> float:
     """The largest need without what is asked for because users wait; shaping policies shape it anew."""
     calm = {r.policy: (r.need or 0.0) - (r.because_late or 0.0) for r in s.recommendations}
     measured = [need for name, need in calm.items() if not s.spec.policies[name].shapes]
@@ -90,7 +90,7 @@ def _calm_need(s: RuleContext) -> float:
     return max([*measured, *shaped, 0.0])
 
 
-def _waiting(s: RuleContext) -> SizeLimit | None:
+def _wait_for_effect(s: RuleContext) -> SizeLimit | None:
     """Hold while what was bought is not ready, or has not served for long enough to show in the latencies."""
     settle_s = s.spec.late_growth.settle_s
     if s.ready is None or s.ready < s.current:
@@ -104,18 +104,18 @@ def _waiting(s: RuleContext) -> SizeLimit | None:
     return None
 
 
-def _useful(size: int, s: RuleContext) -> SizeLimit | None:
+def _useful_size(size: int, s: RuleContext) -> SizeLimit | None:
     """The largest size that any latency above its promise speaks for; None where that cannot be told."""
     found: list[SizeLimit] = []
-    for latency, limit_s, loads in _late(s):
-        most = _most(size, latency, limit_s, loads, s)
+    for latency, limit_s, loads in _latencies_above_slo(s):
+        most = _largest_useful(size, latency, limit_s, loads, s)
         if most is None:
             return None
         found.append(most)
     return max(found, default=None)
 
 
-def _late(s: RuleContext) -> Iterator[tuple[SignalName, float, tuple[SignalName, ...]]]:
+def _latencies_above_slo(s: RuleContext) -> Iterator[tuple[SignalName, float, tuple[SignalName, ...]]]:
     """Each latency kept that is above its promise now, the promise, and the loads of its source."""
     keeps = {signal for r in s.recommendations if r.because_late for signal in r.keeps}
     for signal in sorted(keeps):
@@ -127,7 +127,7 @@ def _late(s: RuleContext) -> Iterator[tuple[SignalName, float, tuple[SignalName,
             yield signal, limit_s, tuple(load for load in loads if load in keeps)
 
 
-def _most(
+def _largest_useful(
     size: int, latency: SignalName, limit_s: float, loads: Sequence[SignalName], s: RuleContext
 ) -> SizeLimit | None:
     """The largest size that one late latency speaks for; None where nothing is known that speaks against `size`."""
@@ -136,7 +136,7 @@ def _most(
     if not loads or len(fresh) < len(loads) or not s.ready:
         return None
     requests, measured = sum(fresh), s.seen.readings[latency]
-    assert isinstance(measured, Fresh)  # noqa: S101 - `_late` gave it
+    assert isinstance(measured, Fresh)  # noqa: S101 - `_latencies_above_slo` gave it
     found = f"{latency} is {measured.value:.3g} s with {requests / s.ready:.3g} requests per replica"
     hopeless = f"the promise cannot be kept at any size: {found}, and slo.{LATENCIES[latency.rpartition('.')[2]]} is"
     remedy = "hold the size; promise less, or serve it faster"
@@ -150,10 +150,10 @@ def _most(
         return SizeLimit(
             s.current, f"{hopeless} {limit_s:g} s, where {alone_s:.3g} s are learnt for one alone; {remedy}"
         )
-    return _gaining(size, requests, line, found, s)
+    return _marginal_limit(size, requests, line, found, s)
 
 
-def _gaining(size: int, requests: float, line: LatencyLine, found: str, s: RuleContext) -> SizeLimit | None:
+def _marginal_limit(size: int, requests: float, line: LatencyLine, found: str, s: RuleContext) -> SizeLimit | None:
     """The size from which one replica more would gain too little, of those that the maximum allows."""
     sizes = np.arange(s.current, min(size, max(s.spec.max_replicas, s.current)))
     now, more = line.base_s + line.slope_s * requests / sizes, line.base_s + line.slope_s * requests / (sizes + 1)

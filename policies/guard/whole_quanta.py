@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from policies.recommend.context import RuleContext
 
 
-def in_quanta(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict[PoolName, int], Step] | None:
+def keep_whole_quanta(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict[PoolName, int], Step] | None:
     """The targets in whole quanta."""
     pools, held = s.spec.pools, s.held
     if quantum.largest(pools.values()) == 1:
         return None
     kept = {
-        name: min(quantum.up(size, pools[name].quantum), held[name])
+        name: min(quantum.round_up(size, pools[name].quantum), held[name])
         if size < held[name]
-        else quantum.fitted(size, held[name], size, pools[name].quantum)
+        else quantum.fit(size, held[name], size, pools[name].quantum)
         for name, size in targets.items()
     }
     if kept == targets:

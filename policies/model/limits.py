@@ -112,17 +112,17 @@ class Override:
 
     def problems(self) -> Iterator[tuple[str, str]]:
         try:
-            instant(self.until)
+            parse_instant(self.until)
         except ValueError as e:
             yield "until", f"not a time: {e}"
 
     def in_force(self, now: float) -> bool:
         """Whether it has not ended at `now`."""
-        return now < instant(self.until)
+        return now < parse_instant(self.until)
 
 
 @lru_cache(maxsize=256)
-def instant(text: str) -> float:
+def parse_instant(text: str) -> float:
     """An ISO 8601 time in seconds since the Unix epoch. Raises `ValueError`."""
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:

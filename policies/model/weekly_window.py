@@ -51,7 +51,7 @@ def local_time(at: float, time_zone: str) -> datetime:
     return datetime.fromtimestamp(at, ZoneInfo(time_zone))
 
 
-def said(local: datetime, time_zone: str) -> str:
+def time_text(local: datetime, time_zone: str) -> str:
     """A wall-clock time in words: ``mon 08:30 in Europe/Berlin``."""
     return f"{DAYS[local.weekday()]} {local:%H:%M} in {time_zone}"
 

@@ -97,16 +97,16 @@ class QuotaShare(NamedTuple):
         together = mine + float(kept.sum())
         if together > left:
             return own.least + left * (mine / together)
-        return own.least + mine + even(left - together, self._unmet(), own.replica)
+        return own.least + mine + fair_share(left - together, self._unmet(), own.replica)
 
     def free(self, limit: float) -> float:
         """How much more at once, before anybody has given way: minimums first, then needs by priority."""
         own = self.own
         left = max(0.0, limit - own.held - float(self.held.sum()))
         short = np.maximum(self.least - self.held, 0.0)
-        first = min(max(0.0, own.least - own.held), even(left, short, own.replica))
+        first = min(max(0.0, own.least - own.held), fair_share(left, short, own.replica))
         left -= first + float(short.sum()) + self._above(np.maximum(self.held, self.least))
-        return first + even(max(0.0, left), self._unmet(), own.replica)
+        return first + fair_share(max(0.0, left), self._unmet(), own.replica)
 
     def _above(self, beyond: NDArray[np.float64]) -> float:
         """What higher priorities need beyond this."""
@@ -117,7 +117,7 @@ class QuotaShare(NamedTuple):
         return unmet
 
 
-def even(left: float, others: NDArray[np.float64], replica: float) -> float:
+def fair_share(left: float, others: NDArray[np.float64], replica: float) -> float:
     """The part of `left` of one who can use all of it, beside `others` who need so much; rounded up to a replica.
 
     All get the same, and who needs less leaves the rest to those who need more (max-min fairness, Bertsekas and

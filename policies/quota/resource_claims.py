@@ -82,14 +82,14 @@ def _amount(
     most = math.inf if budget is None else budget
     if sizes is None:
         held = min(most, spec.max_replicas * max(units))
-        return Amount(held, least(spec, unit), held, max(units))
+        return Amount(held, minimum_claim(spec, unit), held, max(units))
     held = sum(size * unit(spec.pools[name]) for name, size in sizes.items())
     current = sum(sizes.values())
     each = held / current if current else min(units)
-    return Amount(held, least(spec, unit), min(most, wanted * each), max(units))
+    return Amount(held, minimum_claim(spec, unit), min(most, wanted * each), max(units))
 
 
-def least(spec: WorkloadSpec, unit: Callable[[Pool], float]) -> float:
+def minimum_claim(spec: WorkloadSpec, unit: Callable[[Pool], float]) -> float:
     """What the minimums come to at the least: the pools' own, and the rest of the workload's in the cheapest."""
     pools: list[Pool] = list(spec.pools.values())
     rest = spec.min_replicas - sum(pool.min_replicas for pool in pools)

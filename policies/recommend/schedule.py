@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 from policies.model import Evidence, PolicyName, Recommendation
 from policies.model.field_metadata import FieldMetadata
-from policies.model.weekly_window import Span, local_time, said, zone_problems
+from policies.model.weekly_window import Span, local_time, time_text, zone_problems
 from policies.recommend.context import PolicyContext
 
 
@@ -51,6 +51,6 @@ class Schedule:
     def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
         local = local_time(view.at, self.time_zone)
         replicas = max((w.replicas for w in self.windows if w.covers(local)), default=0)
-        clock = said(local, self.time_zone)
+        clock = time_text(local, self.time_zone)
         reason = f"{clock}: at least {replicas}" if replicas else f"{clock}: no window is open"
         return Recommendation(name, float(replicas), Evidence.FULL, replicas > 0, reason)

@@ -14,15 +14,15 @@ from policies.model import Evidence, Fresh, PolicyName, Recommendation
 from policies.model.field_metadata import FieldMetadata
 from policies.recommend.context import PolicyContext
 from policies.signals.demand import (
-    amount_work,
     filled_share,
-    gather,
+    fresh_values,
     no_opinion,
     serialized_work,
-    share_work,
-    signals,
+    signal_names,
     unshared,
     with_headroom,
+    work_of_amount,
+    work_of_share,
 )
 
 Source = Annotated[
@@ -70,17 +70,17 @@ class QueueDepth:
         return (*self.count, "groups_in_flight") if self.groups_per_replica else self.count
 
     def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
-        used = signals(self.source, self.count)
-        values, evidence, wrong = gather(used, view.readings)
+        used = signal_names(self.source, self.count)
+        values, evidence, wrong = fresh_values(used, view.readings)
         if evidence is Evidence.BLIND:
             return no_opinion(name, used, wrong)
         depth = sum(values.values())
-        work = amount_work(depth, self.target_per_replica)
+        work = work_of_amount(depth, self.target_per_replica)
         reason = f"{depth:g} messages at {self.target_per_replica:g} per replica"
         if wrong:
             reason += f", at least ({wrong})"
         if self.groups_per_replica and view.ready:
-            (groups_signal,) = signals(self.source, ("groups_in_flight",))
+            (groups_signal,) = signal_names(self.source, ("groups_in_flight",))
             groups = view.readings.get(groups_signal)
             used = (*used, groups_signal)
             if isinstance(groups, Fresh):
@@ -116,15 +116,15 @@ class Concurrency:
         return ("running", "waiting")
 
     def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
-        used = signals(self.source, self.needs())
-        values, evidence, wrong = gather(used, view.readings)
+        used = signal_names(self.source, self.needs())
+        values, evidence, wrong = fresh_values(used, view.readings)
         if evidence is Evidence.BLIND:
             return no_opinion(name, used, wrong)
         requests = sum(values.values())
         reason = f"{requests:g} requests running or waiting at {self.target_per_replica:g} per replica"
         if wrong:
             reason += f", at least ({wrong})"
-        work = amount_work(requests, self.target_per_replica)
+        work = work_of_amount(requests, self.target_per_replica)
         return Recommendation(name, work, evidence, requests > self.activation, reason, used)
 
     def filled(self, name: PolicyName, view: PolicyContext, said: Recommendation) -> float | None:
@@ -135,8 +135,8 @@ def _recommend_share(
     name: PolicyName, view: PolicyContext, policy: GpuUtilization | KvCacheUsage, words: str
 ) -> Recommendation:
     """A mean share over the ready replicas, brought to the policy's target."""
-    (signal,) = signals(policy.source, policy.needs())
-    values, evidence, wrong = gather((signal,), view.readings)
+    (signal,) = signal_names(policy.source, policy.needs())
+    values, evidence, wrong = fresh_values((signal,), view.readings)
     if evidence is Evidence.BLIND:
         return no_opinion(name, (signal,), wrong)
     if why := unshared(view):
@@ -144,7 +144,7 @@ def _recommend_share(
     share = values[signal]
     reason = f"{words} {share:.0%} over {view.ready} ready, {policy.target:.0%} wanted"
     ready = view.ready or 0
-    work = share_work(share, ready, policy.target)
+    work = work_of_share(share, ready, policy.target)
     return Recommendation(name, work, evidence, ready > 0 and share > policy.activation, reason, (signal,))
 
 
@@ -239,20 +239,20 @@ class Metric:
         return (self.quantity,)
 
     def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
-        used = signals(self.source, self.needs())
-        values, evidence, wrong = gather(used, view.readings)
+        used = signal_names(self.source, self.needs())
+        values, evidence, wrong = fresh_values(used, view.readings)
         if evidence is Evidence.BLIND:
             return no_opinion(name, used, wrong)
         value = values[used[0]]
         if self.across == "total":
             work, words = (
-                amount_work(value, self.target),
+                work_of_amount(value, self.target),
                 f"{self.quantity} {value:g} at {self.target:g} per replica",
             )
         elif why := unshared(view):
             return no_opinion(name, used, why)
         else:
-            work = share_work(value, view.ready or 0, self.target)
+            work = work_of_share(value, view.ready or 0, self.target)
             words = f"mean {self.quantity} {value:g} over {view.ready} ready, {self.target:g} wanted"
         if wrong:
             words += f", at least ({wrong})"

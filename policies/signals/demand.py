@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from policies.recommend.context import PolicyContext
 
 
-def amount_work(amount: float, per_replica: float) -> float:
+def work_of_amount(amount: float, per_replica: float) -> float:
     """An amount (messages, requests in flight, tokens a second) shared out at `per_replica` each."""
     return amount / per_replica
 
 
-def share_work(share: float, ready: int, target: float) -> float:
+def work_of_share(share: float, ready: int, target: float) -> float:
     """`ready` replicas, each used to `share` on average, brought to `target`.
 
     Says nothing at zero replicas: nobody measures a share there, and the product would keep zero at zero.
@@ -46,7 +46,7 @@ def filled_share(work: float | None, view: PolicyContext, source: str | None) ->
     As many requests as ready replicas wait before it counts: an engine takes up one in its next step, and in a large
     fleet one always waits somewhere.
     """
-    (signal,) = signals(source, ("waiting",))
+    (signal,) = signal_names(source, ("waiting",))
     waiting = view.readings.get(signal)
     if not view.ready or (isinstance(waiting, Fresh) and waiting.value >= view.ready):
         return math.inf
@@ -74,7 +74,7 @@ def serialized_work(work: float, groups_in_flight: float, groups_per_replica: fl
     return min(work, float(max(1, math.ceil(groups_in_flight / groups_per_replica))))
 
 
-def gather(
+def fresh_values(
     names: Iterable[SignalName], readings: Mapping[SignalName, Reading[float]]
 ) -> tuple[dict[SignalName, float], Evidence, str]:
     """The fresh values among `names`, how complete they are, and what is wrong with the others in words."""
@@ -95,7 +95,7 @@ def gather(
     return values, Evidence.PARTIAL if values else Evidence.BLIND, "; ".join(wrong)
 
 
-def signals(source: str | None, quantities: Iterable[str]) -> tuple[SignalName, ...]:
+def signal_names(source: str | None, quantities: Iterable[str]) -> tuple[SignalName, ...]:
     """The names of a source's quantities."""
     return tuple(SignalName(f"{source}.{quantity}") for quantity in quantities)
 
@@ -108,7 +108,7 @@ def no_opinion(
     return Recommendation(name, None, Evidence.BLIND, active=False, reason=reason, used=used, memory=memory or {})
 
 
-def named_once(quantities: Sequence[str]) -> Iterator[tuple[str, str]]:
+def quantity_problems(quantities: Sequence[str]) -> Iterator[tuple[str, str]]:
     """What is wrong with a choice of quantities to be added up, as (field, rule)."""
     if not quantities or len(set(quantities)) < len(quantities):
         yield "quantities", "must name each quantity once, and one at least"

@@ -20,7 +20,7 @@ USUAL: Final = 0.9
 """The quantile of the demand before that is held: all but its peaks."""
 
 
-def held(past: NDArray[np.float64], last: int) -> float:
+def demand_to_hold(past: NDArray[np.float64], last: int) -> float:
     """The demand to hold on to, in replicas' worth; 0 where nothing has collapsed.
 
     `past` is the demand of the turns over which a collapse is disbelieved, oldest first, NaN where it was not seen; the

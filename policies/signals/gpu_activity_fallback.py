@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from policies.signals.demand import share_work
+from policies.signals.demand import work_of_share
 
 QUANTITY: Final = "utilization"
 FILLED: Final = 0.7
@@ -30,7 +30,7 @@ class Activity:
 
 def by_activity(busy: float, ready: int, known: float) -> Activity:
     """The need when `ready` replicas' GPUs are `busy` (mean share of the time), and `known` were last needed."""
-    asked, most = share_work(busy, ready, FILLED), MOST * max(1.0, known)
+    asked, most = work_of_share(busy, ready, FILLED), MOST * max(1.0, known)
     reason = f"GPUs are busy {busy:.0%} of the time over {ready} ready, which says busy, not loaded"
     if asked > most:
         reason += f": no more than {most:.2f}, {MOST:g} times the {max(1.0, known):.2f} last known to be needed"

@@ -25,7 +25,7 @@ import numpy as np
 
 from policies.history.ticks import DEMAND, HELD, READY
 from policies.model import Absent, Evidence, Fresh, PolicyName, Recommendation, Step
-from policies.stabilize.rules import whole
+from policies.stabilize.rules import whole_replicas
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -93,7 +93,7 @@ def not_ready(spec: WorkloadSpec, history: History, seen: Observation, ready: in
             missing += max(0, reading.value.desired - reading.value.ready)
     if ready is None or not missing:
         return None
-    size, now = whole(worth), sum(r.value.desired for r in seen.pools.values() if not isinstance(r, Absent))
+    size, now = whole_replicas(worth), sum(r.value.desired for r in seen.pools.values() if not isinstance(r, Absent))
     were = history.column(READY, seen.at - max(COUNTS_S, spec.scale_down.window_s))
     held = history.column(HELD)[len(history) - were.size :]
     recent = int(now - np.fmin.reduce(held, initial=float(now)))

@@ -175,7 +175,7 @@ class ZeroSuspicion:
         return found
 
 
-def believed(
+def without_suspected_zeros(
     readings: Mapping[SignalName, Reading[float]], doubted: Mapping[str, str]
 ) -> Mapping[SignalName, Reading[float]]:
     """The readings with those of doubted sources absent."""

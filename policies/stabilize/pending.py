@@ -14,7 +14,7 @@ import numpy as np
 from policies.history.ticks import AT, WANTED
 from policies.model import Absent, Fresh, Step
 from policies.recommend.predictive.engine_load import SURGE
-from policies.stabilize.rules import whole
+from policies.stabilize.rules import whole_replicas
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +37,7 @@ def keep_pending(size: int, s: RuleContext) -> Step | None:
     if any(r.need is not None and r.need > s.need for r in s.recommendations):
         return None
     lasts_s = _lasts_s(s.need, s.ready, s)
-    kept = min(s.current, whole(s.ready + sum(work for left_s, work in _pending(s) if left_s < lasts_s)))
+    kept = min(s.current, whole_replicas(s.ready + sum(work for left_s, work in _pending(s) if left_s < lasts_s)))
     if kept <= size:
         return None
     return Step("pending", kept, f"work waits, and {kept - s.ready} pending replicas serve before it is done")
@@ -54,7 +54,7 @@ def _lasts_s(need: float, ready: int, s: RuleContext) -> float:
     """How long the need stays above what serves at its pace (least squares); infinite where it does not fall."""
     since = s.now - max(s.spec.scale_down.window_s, LEAST_S)
     at = np.append(s.history.column(AT, since), s.now)
-    wanted = np.append(s.history.column(WANTED, since), whole(need))
+    wanted = np.append(s.history.column(WANTED, since), whole_replicas(need))
     seen = ~np.isnan(wanted)
     off = at[seen] - at[seen].mean()
     fell = -float(off @ wanted[seen])

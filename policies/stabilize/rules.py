@@ -23,12 +23,12 @@ EPSILON = 1e-9
 """Above rounding noise in a quotient (10.000000000000002 replicas are 10), below any work that matters."""
 
 
-def whole(work: float) -> int:
+def whole_replicas(work: float) -> int:
     """The whole replicas that carry `work`."""
     return math.ceil(work - EPSILON)
 
 
-def tolerate(size: int, s: RuleContext) -> Step | None:
+def apply_tolerance(size: int, s: RuleContext) -> Step | None:
     """The HPA's dead band: a need so near the present size that changing it would only be churn."""
     if s.need is None or s.current in {0, size}:
         return None
@@ -71,12 +71,12 @@ def _why_awake(s: RuleContext) -> str:
     since = s.now - cooldown_s
     if s.history.column(ACTIVE, since).any():
         return f"there was work in the last {cooldown_s:g} s"
-    if not s.may_lower or _unproven(since, s):
+    if not s.may_lower or _has_evidence_gap(since, s):
         return f"not seen to be idle throughout the last {cooldown_s:g} s"
     return ""
 
 
-def hold_back_growth(size: int, s: RuleContext) -> Step | None:
+def apply_scale_up_window(size: int, s: RuleContext) -> Step | None:
     """The smallest need in the scale-up window, where one is configured."""
     window_s = s.spec.scale_up.window_s
     if size <= s.current or window_s == 0:
@@ -88,13 +88,13 @@ def hold_back_growth(size: int, s: RuleContext) -> Step | None:
     return None
 
 
-def hold_back_shrinking(size: int, s: RuleContext) -> Step | None:
+def apply_scale_down_window(size: int, s: RuleContext) -> Step | None:
     """The largest need in the scale-down window, and no less than the present size while the window has gaps."""
     window_s = s.spec.scale_down.window_s
     if size >= s.current or window_s == 0:
         return None
     since = s.now - window_s
-    if _unproven(since, s):
+    if _has_evidence_gap(since, s):
         return Step("scale-down window", s.current, f"the last {window_s:g} s were not seen throughout")
     seen = _known(s.history.column(WANTED, since))
     highest = min(s.current, max(size, int(np.max(seen)))) if seen.size else size
@@ -129,7 +129,7 @@ def _known(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return values[~np.isnan(values)]
 
 
-def _unproven(since: float, s: RuleContext) -> bool:
+def _has_evidence_gap(since: float, s: RuleContext) -> bool:
     """Whether [since, now] has a stretch without full evidence that is too long to vouch for the whole."""
     allowed_s = max(s.spec.scale_down.max_blind_s, 2.5 * s.spec.interval_s)
     return s.history.longest_gap_s(MAY_LOWER, since, s.now) > allowed_s

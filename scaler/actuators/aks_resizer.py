@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from policies.model import Fresh, PoolStatus, Shortfall
 from scaler.actuators.aks_agent_pool import AksAgentPool
-from scaler.clouds.azure.errors import shaped
+from scaler.clouds.azure.errors import validated
 from scaler.clouds.azure.operations import ENDED, Operation
-from scaler.clouds.azure.pool_context import permits, reserved
+from scaler.clouds.azure.pool_context import check_permissions, reserved
 from scaler.clouds.azure.pool_status import PoolView, kind_of, whole
 from scaler.clouds.azure.scheduled_events import ScheduledEventsListener, listener
 from scaler.clouds.azure.session import AKS_PUT, Arm, arm, through
@@ -67,7 +67,7 @@ class AksResizer:
         self._operation = Operation(arm, context.clock, READ_OPERATION)
         self._nodes = ""
 
-    @shaped
+    @validated
     async def status(self) -> Fresh[PoolStatus]:
         (profile, at), (scale_set, path) = await asyncio.gather(self._profile(), self._scale_set())
         self._nodes = path
@@ -89,7 +89,7 @@ class AksResizer:
         found = self._view.status(count(profile), vms, late, foreign=other, version=version, reserved=held)
         return Fresh(found, at)
 
-    @shaped
+    @validated
     async def resize(self, replicas: int, seen: PoolStatus) -> None:
         """The profile is read anew: what is written back is the whole of it, and nothing in it may be old."""
         body = await self._arm.get(READ_POOLS, self._spec.path, for_write=True)
@@ -123,12 +123,14 @@ class AksResizer:
         asked = {"machineNames": [vm.host for vm in broken]}
         return await self._arm.write("POST", DELETE, f"{self._spec.path}/deleteMachines", asked)
 
-    @shaped
+    @validated
     async def permits(self) -> Sequence[Permit]:
         nodes = await self._node_group()
         return [
-            *await permits(self._arm, self._spec.path, (READ_CLUSTER, READ_POOLS, READ_OPERATION, WRITE, DELETE)),
-            *await permits(self._arm, nodes, (READ, READ_INSTANCES)),
+            *await check_permissions(
+                self._arm, self._spec.path, (READ_CLUSTER, READ_POOLS, READ_OPERATION, WRITE, DELETE)
+            ),
+            *await check_permissions(self._arm, nodes, (READ, READ_INSTANCES)),
         ]
 
     async def _profile(self) -> tuple[Body, float]:

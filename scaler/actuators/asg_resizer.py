@@ -14,8 +14,8 @@ from policies.model import Fresh, PoolStatus, Shortfall
 from scaler.actuators.aws_resizer import AwsResizer
 from scaler.clouds.aws import auto_scaling_groups
 from scaler.clouds.aws.auto_scaling_groups import AutoScalingGroup, AutoScalingGroups
-from scaler.clouds.aws.foreign_writes import within
-from scaler.clouds.aws.launch_failures import LaunchFailure, failure, joined
+from scaler.clouds.aws.foreign_writes import own_recent_write
+from scaler.clouds.aws.launch_failures import LaunchFailure, failure, join_failures
 from scaler.ports import Conflict, Context, Misconfigured, PortError, Unavailable
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class AsgResizer(AwsResizer):
         self._hand.check(group.desired, seen.desired)
         if group.desired == replicas:
             return
-        within(self._what, replicas, group.least, group.most, "MinSize and MaxSize")
+        own_recent_write(self._what, replicas, group.least, group.most, "MinSize and MaxSize")
         if replicas > group.desired and "Launch" in group.suspended:
             raise Misconfigured(f"{self._what}: its process Launch is suspended; resume it, or nothing will come")
         if replicas > group.desired and self._spec.launch == "instances":
@@ -92,7 +92,7 @@ class AsgResizer(AwsResizer):
                 left -= launched
                 failures += refused
         if left > 0 and failures:
-            raise joined(failures).error()
+            raise join_failures(failures).error()
 
     def _wait_for(self, group: AutoScalingGroup) -> None:
         """Raise `Conflict` while the group does not show what it launched: what is missing would be launched again."""

@@ -35,13 +35,13 @@ class WarmResizer(AwsResizer):
     async def _status(self) -> Fresh[PoolStatus]:
         group = await self._groups.group(self._spec.group, self._spec.market)
         self._arn = group.arn or "*"
-        size = held(group)
+        size = prepared_capacity(group)
         machines = await self._machines() if group.warm is not None else ()
         short: Shortfall | None = None
         if size > sum(m.units for m in machines):
             market = self._spec.market
             short = await self._groups.shortfall(group.name, self._hand.raised_at, market, warm=True)
-        other = self._hand.other(size) if absolute(group) else None  # else it moves with the group's own size
+        other = self._hand.other(size) if absolute_size(group) else None  # else it moves with the group's own size
         return await self._told(group.at, size, machines, short, foreign=other)
 
     async def _machines(self) -> tuple[Ec2Instance, ...]:
@@ -54,8 +54,8 @@ class WarmResizer(AwsResizer):
         group = await self._groups.group(self._spec.group, self._spec.market, first=True)
         if group.warm is not None and group.warm.going:
             raise Conflict(f"{self._what} is being deleted: it is asked for again when it is gone")
-        size = held(group)
-        if absolute(group):
+        size = prepared_capacity(group)
+        if absolute_size(group):
             self._hand.check(size, seen.desired)
         if size == replicas:
             return
@@ -80,17 +80,17 @@ class WarmResizer(AwsResizer):
         }
 
 
-def held(group: AutoScalingGroup) -> int:
+def prepared_capacity(group: AutoScalingGroup) -> int:
     """How many instances the group's warm pool is to hold."""
     warm = group.warm
     if warm is None or warm.going:
         return 0
-    if absolute(group):
+    if absolute_size(group):
         return warm.least
     return max(warm.least, (group.most if warm.prepared is None else warm.prepared) - group.desired)
 
 
-def absolute(group: AutoScalingGroup) -> bool:
+def absolute_size(group: AutoScalingGroup) -> bool:
     """Whether the warm pool's size is a number of its own, and not what the group leaves of another one."""
     return group.warm is None or group.warm.prepared == group.warm.least
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from policies.model import Fresh, PoolStatus, Shortfall
 from scaler.clouds.aws import instances, permissions, reservations
 from scaler.clouds.aws.foreign_writes import AwsForeignWriteDetector, IdempotencyTokens
-from scaler.clouds.aws.notices import heard
-from scaler.clouds.response_validation import shaped
+from scaler.clouds.aws.notices import open_notices
+from scaler.clouds.response_validation import validated
 from scaler.ports import Permit, Unavailable
 
 if TYPE_CHECKING:
@@ -40,17 +40,17 @@ class AwsResizer(ABC):
         with contextlib.suppress(Unavailable):
             await self._connected()
 
-    @shaped("AWS")
+    @validated("AWS")
     async def status(self) -> Fresh[PoolStatus]:
         await self._connected()
         return await self._status()
 
-    @shaped("AWS")
+    @validated("AWS")
     async def resize(self, replicas: int, seen: PoolStatus) -> None:
         await self._connected()
         await self._resize(replicas, seen)
 
-    @shaped("AWS")
+    @validated("AWS")
     async def permits(self) -> Sequence[Permit]:
         """What IAM says of each action that this pool takes, and whether notices can be heard."""
         await self._connected()
@@ -59,14 +59,14 @@ class AwsResizer(ABC):
             actions["ec2:DescribeCapacityReservations"] = "*"
         actions |= self._pool.notices.actions(account.region)
         refused = [p for p in (listener.refused() for listener in self._listeners) if p is not None]
-        known = await permissions.permits(self._context, account, actions)
+        known = await permissions.check_permissions(self._context, account, actions)
         return [*(p for p in known if p.action not in {r.action for r in refused}), *refused]
 
     async def _connected(self) -> None:
         if not self._open:
             await self._connect()
             pool, context = self._pool, self._context
-            hearing = await heard(context, pool.account, pool.notices)
+            hearing = await open_notices(context, pool.account, pool.notices)
             self._fates, self._listeners = instances.Ec2InterruptionTracker(hearing.board), hearing.listeners
             self._reserved = await reservations.reserved(context, pool.account, pool.reservation)
             self._open = True

@@ -86,7 +86,7 @@ class BufferResizer:
         state, foreign = await self._sizes.read()
         buffer = await self._buffers.get(self._spec.name, self._timeout_s)
         desired = state.desired or 0
-        ready, failed, short = provided(buffer, desired)
+        ready, failed, short = provided_replicas(buffer, desired)
         return Fresh(PoolStatus(desired, ready, foreign, state.version, failed=failed, short=short), state.at)
 
     async def resize(self, replicas: int, seen: PoolStatus) -> None:
@@ -99,17 +99,17 @@ class BufferResizer:
         return await permissions.permits(self._session, buffers(self._spec.namespace), self._timeout_s)
 
 
-def provided(buffer: Custom, desired: int) -> tuple[int, int, Shortfall | None]:
+def provided_replicas(buffer: Custom, desired: int) -> tuple[int, int, Shortfall | None]:
     """For how many there is room now, for how many none comes, and why. What is not told is not ready."""
     refused, placed = buffer.condition("ReadyForProvisioning"), buffer.condition("Provisioning")
     if refused.get("status") == "False":
-        return 0, desired, _short(buffer, refused, f"{refused.get('reason')}: {refused.get('message')}")
+        return 0, desired, _shortfall(buffer, refused, f"{refused.get('reason')}: {refused.get('message')}")
     held = _held(buffer, desired)
     ready, failed = _placed(placed, held)
-    if held < desired and buffer.spec.get("limits") and _heeds(buffer, placed):
+    if held < desired and buffer.spec.get("limits") and _is_followed(buffer, placed):
         text = f"the buffer's own limits leave room for {held} of {desired}"
-        return ready, desired - held + failed, _short(buffer, placed, text, quota=True)
-    return ready, failed, _short(buffer, placed, str(placed["message"])) if failed else None
+        return ready, desired - held + failed, _shortfall(buffer, placed, text, quota=True)
+    return ready, failed, _shortfall(buffer, placed, str(placed["message"])) if failed else None
 
 
 def _held(buffer: Custom, desired: int) -> int:
@@ -129,12 +129,12 @@ def _placed(placed: Mapping[str, Any], held: int) -> tuple[int, int]:
     return max(0, min(held, total - new - failed)), min(held, failed)
 
 
-def _heeds(buffer: Custom, condition: Mapping[str, Any]) -> bool:
+def _is_followed(buffer: Custom, condition: Mapping[str, Any]) -> bool:
     """Whether a condition speaks of the buffer as it is now."""
     return buffer.generation is not None and condition.get("observedGeneration") == buffer.generation
 
 
-def _short(buffer: Custom, condition: Mapping[str, Any], text: str, *, quota: bool = False) -> Shortfall:
+def _shortfall(buffer: Custom, condition: Mapping[str, Any], text: str, *, quota: bool = False) -> Shortfall:
     from scaler.clouds.kubernetes.times import seconds_of  # noqa: PLC0415 - with the rest of the cluster's modules
 
     return Shortfall(seconds_of(condition.get("lastTransitionTime"), buffer.at), text, quota)

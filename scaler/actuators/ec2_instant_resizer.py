@@ -18,8 +18,8 @@ from scaler.actuators.aws_resizer import AwsResizer
 from scaler.actuators.ec2_fleet_resizer import capacity
 from scaler.clouds.aws import session
 from scaler.clouds.aws.batching import Batch, batch
-from scaler.clouds.aws.instances import MOST_IDS, Ec2Instance, described, reserved_with
-from scaler.clouds.aws.launch_failures import LaunchFailure, failure, joined
+from scaler.clouds.aws.instances import MOST_IDS, Ec2Instance, describe_instances, reserved_with
+from scaler.clouds.aws.launch_failures import LaunchFailure, failure, join_failures
 from scaler.ports import Context, PortError, Unavailable
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class InstantResizer(AwsResizer):
             )
             found: dict[str, list[Ec2Instance]] = {owner: [] for owner in owners}
             for instance in reserved_with(pages):
-                machine = described(instance)
+                machine = describe_instances(instance)
                 if machine is not None:
                     found[_owner(instance)].append(machine)
             return found
@@ -135,7 +135,7 @@ class InstantResizer(AwsResizer):
             raise Unavailable(f"AWS ec2:CreateFleet of {self._owner}: an answer with neither instances nor errors")
         self._lost = None
         if came < launch.count and failures:
-            raise joined(failures).error()
+            raise join_failures(failures).error()
 
     def _note(self, bought: Collection[Mapping[str, Any]]) -> int:
         """Remember what came until EC2 shows it; how many."""

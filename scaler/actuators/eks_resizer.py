@@ -14,7 +14,7 @@ from policies.model import Fresh, PoolStatus, Shortfall
 from scaler.actuators.aws_resizer import AwsResizer
 from scaler.clouds.aws import auto_scaling_groups, session
 from scaler.clouds.aws.auto_scaling_groups import AutoScalingGroup, AutoScalingGroups
-from scaler.clouds.aws.foreign_writes import within
+from scaler.clouds.aws.foreign_writes import own_recent_write
 from scaler.clouds.aws.launch_failures import failure
 from scaler.clouds.response_validation import MISSHAPEN, whole
 from scaler.ports import Conflict, Context, PortError, Unavailable
@@ -139,7 +139,7 @@ class EksResizer(AwsResizer):
         self._hand.check(present, seen.desired)
         if present == replicas:
             return
-        within(self._what, replicas, nodes.least, nodes.most, "minSize and maxSize")
+        own_recent_write(self._what, replicas, nodes.least, nodes.most, "minSize and maxSize")
         if nodes.status == "UPDATING":
             raise Conflict(f"{self._what}: an update is under way, and EKS takes one at a time")
         self._hand.ask(present, [replicas])

@@ -19,7 +19,7 @@ from scaler.clouds.gcp import instance_groups, pool_status, reservations
 from scaler.clouds.gcp import notices as gcp_notices
 from scaler.clouds.gcp.project import GcpProject
 from scaler.clouds.gcp.settings import NAME, REGION, YIELD_S, ZONE, GcpNotices, GcpReservation
-from scaler.clouds.response_validation import shaped
+from scaler.clouds.response_validation import validated
 from scaler.ports import Conflict, Context, Permit
 
 
@@ -112,7 +112,7 @@ class GceMigResizer:
         self._listener = listener
         self._rivals = pool_status.GcpForeignWriteDetector(context.clock, spec.yield_s)
 
-    @shaped("GCP")
+    @validated("GCP")
     async def status(self) -> Fresh[PoolStatus]:
         group = (await self._groups.read(self._spec.path)).meant("RUNNING")
         held = await self._held.held() if self._held else None
@@ -121,7 +121,7 @@ class GceMigResizer:
         told = pool_status.PoolDetails(group.target, str(group.target), foreign, held)
         return Fresh(self._teller.status([group], told), group.at)
 
-    @shaped("GCP")
+    @validated("GCP")
     async def resize(self, replicas: int, seen: PoolStatus) -> None:
         present = await self._groups.head(self._spec.path, urgent=True)
         if present.target == replicas:
@@ -129,16 +129,18 @@ class GceMigResizer:
         if present.target != seen.desired:
             raise Conflict(f"{self._spec.name} was {seen.desired} machines; somebody set {present.target}")
         terms = self._spec.terms(present) if replicas > present.target else {}
-        with pool_status.about(self._spec.accelerator or "", self._spec.location, self._spec.market):
+        with pool_status.pool_details(self._spec.accelerator or "", self._spec.location, self._spec.market):
             if terms:
                 await self._groups.patch(self._spec.path, {**terms, "fingerprint": present.fingerprint})
             self._rivals.asking(replicas)
             await self._groups.resize(self._spec.path, replicas)
         self._rivals.asked(replicas)
 
-    @shaped("GCP")
+    @validated("GCP")
     async def permits(self) -> Sequence[Permit]:
-        return await pool_status.permits(self._context, self._spec.project, self._spec.permissions(), self._listener)
+        return await pool_status.check_permissions(
+            self._context, self._spec.project, self._spec.permissions(), self._listener
+        )
 
 
 def _ranks(selections: Mapping[str, Any]) -> set[tuple[int, tuple[str, ...]]]:

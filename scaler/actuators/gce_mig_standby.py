@@ -18,7 +18,7 @@ from scaler.clouds.gcp import instance_groups, notices, pool_status
 from scaler.clouds.gcp.instance_groups import InstanceGroup
 from scaler.clouds.gcp.project import GcpProject
 from scaler.clouds.gcp.settings import NAME, REGION, YIELD_S, ZONE, GcpNotices
-from scaler.clouds.response_validation import shaped
+from scaler.clouds.response_validation import validated
 from scaler.ports import Conflict, Context, Misconfigured, Permit
 
 FIELDS = {"suspended": "targetSuspendedSize", "stopped": "targetStoppedSize"}
@@ -93,7 +93,7 @@ class GceMigStandbyResizer:
         self._rivals = pool_status.GcpForeignWriteDetector(context.clock, spec.yield_s)
         self._first: dict[str, float] = {}
 
-    @shaped("GCP")
+    @validated("GCP")
     async def status(self) -> Fresh[PoolStatus]:
         state = self._spec.state
         group = (await self._groups.read(self._spec.path)).meant(MEANT[state])
@@ -113,7 +113,7 @@ class GceMigStandbyResizer:
         )
         return Fresh(status, group.at)
 
-    @shaped("GCP")
+    @validated("GCP")
     async def resize(self, replicas: int, seen: PoolStatus) -> None:
         present = await self._groups.head(self._spec.path, urgent=True)
         found = self._target(present)
@@ -123,13 +123,15 @@ class GceMigStandbyResizer:
             raise Conflict(f"{self._spec.name} had {seen.desired} {self._spec.state} machines; somebody set {found}")
         fields: dict[str, Any] = {FIELDS[self._spec.state]: replicas, "fingerprint": present.fingerprint}
         self._rivals.asking(replicas)
-        with pool_status.about(self._spec.accelerator or "", self._spec.location, self._spec.market):
+        with pool_status.pool_details(self._spec.accelerator or "", self._spec.location, self._spec.market):
             await self._groups.patch(self._spec.path, {**fields, **self._mode(present)})
         self._rivals.asked(replicas)
 
-    @shaped("GCP")
+    @validated("GCP")
     async def permits(self) -> Sequence[Permit]:
-        return await pool_status.permits(self._context, self._spec.project, self._spec.permissions(), self._listener)
+        return await pool_status.check_permissions(
+            self._context, self._spec.project, self._spec.permissions(), self._listener
+        )
 
     def _target(self, group: InstanceGroup) -> int:
         return group.suspended if self._spec.state == "suspended" else group.stopped
@@ -148,4 +150,4 @@ class GceMigStandbyResizer:
         kind = self._spec.accelerator or ""
         at = short.at or self._first.setdefault(short.reason, self._context.clock.now())
         zones = ", ".join(sorted({m.zone for m in group.machines if m.failed}))
-        return replace(short, at=at, reason=pool_status.where(short.reason, kind, zones, self._spec.market))
+        return replace(short, at=at, reason=pool_status.placement(short.reason, kind, zones, self._spec.market))

@@ -20,7 +20,7 @@ from scaler.clouds.gcp import container, instance_groups, operations, pool_statu
 from scaler.clouds.gcp import notices as gcp_notices
 from scaler.clouds.gcp.project import GcpProject
 from scaler.clouds.gcp.settings import NAME, REGION, YIELD_S, ZONE, GcpNotices, GcpReservation
-from scaler.clouds.response_validation import shaped
+from scaler.clouds.response_validation import validated
 from scaler.ports import Conflict, Context, Misconfigured, Permit, Unavailable
 
 STEADY: Final = frozenset({"RUNNING", "RUNNING_WITH_ERROR"})
@@ -102,7 +102,7 @@ class GkeNodePoolResizer:
         self._listener = listener
         self._rivals = pool_status.GcpForeignWriteDetector(context.clock, spec.yield_s)
 
-    @shaped("GCP")
+    @validated("GCP")
     async def status(self) -> Fresh[PoolStatus]:
         pool = await self._pool()
         await self._following.look()
@@ -130,7 +130,7 @@ class GkeNodePoolResizer:
         )
         return Fresh(self._teller.status(groups, told), pool.at)
 
-    @shaped("GCP")
+    @validated("GCP")
     async def resize(self, replicas: int, seen: PoolStatus) -> None:
         pool = await self._pool(urgent=True)
         if self._following.asked is not None:
@@ -143,7 +143,7 @@ class GkeNodePoolResizer:
             self._following.forget()  # what an operation failed to bring is given up
             return
         self._rivals.asking(replicas)
-        with pool_status.about(self._spec.accelerator or "", ", ".join(pool.zones), self._spec.market):
+        with pool_status.pool_details(self._spec.accelerator or "", ", ".join(pool.zones), self._spec.market):
             if self._spec.sized_by == "bounds":
                 operation = await self._cluster.set_autoscaling(self._spec.name, self._bounds(pool, replicas))
             else:
@@ -151,9 +151,11 @@ class GkeNodePoolResizer:
         self._following.begin(replicas, operation)
         self._rivals.asked(replicas)
 
-    @shaped("GCP")
+    @validated("GCP")
     async def permits(self) -> Sequence[Permit]:
-        return await pool_status.permits(self._context, self._spec.project, self._spec.permissions(), self._listener)
+        return await pool_status.check_permissions(
+            self._context, self._spec.project, self._spec.permissions(), self._listener
+        )
 
     async def _pool(self, *, urgent: bool = False) -> container.NodePool:
         """The node pool, as it is configured. Raises port errors."""

@@ -21,7 +21,7 @@ from scaler.clouds.gcp.operations import Following
 from scaler.clouds.gcp.project import GcpProject
 from scaler.clouds.gcp.settings import NAME, REGION, ZONE, GcpNotices, GcpReservation
 from scaler.clouds.gcp.tpu_slices import Slice, Slices
-from scaler.clouds.response_validation import shaped
+from scaler.clouds.response_validation import validated
 from scaler.clouds.rest import Body
 from scaler.ports import Conflict, Context, Permit, PortError
 
@@ -159,7 +159,7 @@ class GkeTpuSlicesResizer:
         self._gone: dict[str, float] = {}
         """Slices of which we asked to be rid, and when: the list shows them for some moments still."""
 
-    @shaped("GCP")
+    @validated("GCP")
     async def status(self) -> Fresh[PoolStatus]:
         slices, at = await self._look()
         names = {s.name for s in slices}
@@ -186,7 +186,7 @@ class GkeTpuSlicesResizer:
         )
         return Fresh(status, at or self._clock.now())
 
-    @shaped("GCP")
+    @validated("GCP")
     async def resize(self, replicas: int, seen: PoolStatus) -> None:
         there = await self._slices.names(self._leaving())
         taken = there | {n for n, f in self._creations.items() if f.asked is not None}
@@ -197,9 +197,11 @@ class GkeTpuSlicesResizer:
         else:
             await self._each(self._delete, sorted(there, key=self._slices.stays)[: len(taken) - replicas])
 
-    @shaped("GCP")
+    @validated("GCP")
     async def permits(self) -> Sequence[Permit]:
-        return await pool_status.permits(self._context, self._spec.project, self._spec.permissions(), self._listener)
+        return await pool_status.check_permissions(
+            self._context, self._spec.project, self._spec.permissions(), self._listener
+        )
 
     async def _look(self) -> tuple[list[Slice], float]:
         slices, at = await self._slices.look(self._leaving())
@@ -233,7 +235,7 @@ class GkeTpuSlicesResizer:
 
     async def _create(self, name: str) -> None:
         number = self._slices.number(name) or 0
-        with pool_status.about(self._spec.kind_of_slice, self._spec.slice_zone, self._spec.market):
+        with pool_status.pool_details(self._spec.kind_of_slice, self._spec.slice_zone, self._spec.market):
             operation: Body = await self._cluster.create(self._spec.node_pool(number))
         following = Following(self._clock, self._cluster.operation)
         following.begin(1, operation)
@@ -249,4 +251,4 @@ class GkeTpuSlicesResizer:
         if found is None:
             return None
         kind, zone = self._spec.kind_of_slice, self._spec.slice_zone
-        return replace(found, reason=pool_status.where(found.reason, kind, zone, self._spec.market))
+        return replace(found, reason=pool_status.placement(found.reason, kind, zone, self._spec.market))

@@ -151,7 +151,7 @@ class KubernetesResizer:
         going = self._on_their_way(state)
         serving = (state.ready or 0) - sum(pod.ready for pod in going)
         seen = self._seen(state)
-        failed, short = lacking(state, seen)
+        failed, short = missing_permission(state, seen)
         status = PoolStatus(
             self._size - len(going),
             max(0, serving),
@@ -233,7 +233,7 @@ def size_of(state: ScalableState) -> int:
     return state.desired
 
 
-def lacking(state: ScalableState, seen: ReplicaDetails | None) -> tuple[int, Shortfall | None]:
+def missing_permission(state: ScalableState, seen: ReplicaDetails | None) -> tuple[int, Shortfall | None]:
     """How many do not come, and why: pods that were refused, and those that no node is found for."""
     failed, short = (seen.failed, seen.short) if seen else (0, None)
     if state.refusal is not None:

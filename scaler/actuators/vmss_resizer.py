@@ -13,9 +13,15 @@ from typing import Any, Final
 
 from policies.model import Fresh, PoolStatus
 from scaler.actuators.vmss import Vmss
-from scaler.clouds.azure.errors import shaped
+from scaler.clouds.azure.errors import validated
 from scaler.clouds.azure.operations import Operation
-from scaler.clouds.azure.pool_context import READ_RESERVATIONS, READ_SETTINGS, permits, reserved, rival
+from scaler.clouds.azure.pool_context import (
+    READ_RESERVATIONS,
+    READ_SETTINGS,
+    check_permissions,
+    other_autoscaler,
+    reserved,
+)
 from scaler.clouds.azure.pool_status import PoolView, kind_of, whole
 from scaler.clouds.azure.scheduled_events import ScheduledEventsListener, listener
 from scaler.clouds.azure.session import Arm, arm
@@ -58,7 +64,7 @@ class VmssResizer:
         self._heard = heard
         self._operation = Operation(arm, context.clock, READ_OPERATION)
 
-    @shaped
+    @validated
     async def status(self) -> Fresh[PoolStatus]:
         (body, at), late, other = await asyncio.gather(
             self._recent.get(self._path, TURN_S, self._read), self._operation.fate(), self._rival()
@@ -75,7 +81,7 @@ class VmssResizer:
         found = self._view.status(capacity(body), vms, late, foreign=other, version=version, reserved=held)
         return Fresh(found, min(at, vms_at))
 
-    @shaped
+    @validated
     async def resize(self, replicas: int, seen: PoolStatus) -> None:
         """Machines that failed or were evicted go first, by name: left to Azure, it might remove those that serve."""
         broken = self._view.broken[: max(0, seen.desired - replicas)]
@@ -113,14 +119,14 @@ class VmssResizer:
             else:
                 return
 
-    @shaped
+    @validated
     async def permits(self) -> Sequence[Permit]:
         body = await self._read()
         flexible = (body.get("properties") or {}).get("orchestrationMode") == "Flexible"
         needed = [READ, READ_MACHINES if flexible else READ_INSTANCES, READ_SETTINGS, READ_OPERATION, WRITE, DELETE]
         _, group = reservation(body)
-        held = await permits(self._arm, group, (READ_RESERVATIONS,)) if group else ()
-        return [*await permits(self._arm, self._path, needed), *held]
+        held = await check_permissions(self._arm, group, (READ_RESERVATIONS,)) if group else ()
+        return [*await check_permissions(self._arm, self._path, needed), *held]
 
     @property
     def _machines(self) -> tuple[str, str]:
@@ -146,7 +152,7 @@ class VmssResizer:
 
     async def _rival(self) -> str | None:
         try:
-            return await rival(self._arm, self._recent, self._path)
+            return await other_autoscaler(self._arm, self._recent, self._path)
         except Unavailable:  # it is looked for again: sizes do not wait for it
             return None
 

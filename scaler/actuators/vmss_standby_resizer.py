@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from policies.model import Fresh, Part, PoolStatus, Shortfall
 from scaler.actuators.vmss_standby import VmssStandbyPool
-from scaler.clouds.azure.errors import QUOTA_WORDS, shaped, short
+from scaler.clouds.azure.errors import QUOTA_WORDS, one_line, validated
 from scaler.clouds.azure.operations import Operation
-from scaler.clouds.azure.pool_context import permits
+from scaler.clouds.azure.pool_context import check_permissions
 from scaler.clouds.azure.pool_status import whole
 from scaler.clouds.azure.session import Arm, arm
 from scaler.clouds.azure.shared_reads import TURN_S, RecentAnswers, recent
@@ -67,7 +67,7 @@ class StandbyResizer:
         self._operation = Operation(arm, context.clock, READ_OPERATION)
         self._ill: Shortfall | None = None
 
-    @shaped
+    @validated
     async def status(self) -> Fresh[PoolStatus]:
         at = self._clock.now()
         standby, view, late = await asyncio.gather(
@@ -81,7 +81,7 @@ class StandbyResizer:
             PoolStatus(
                 standby.size,
                 ready,
-                "the standby pool's dynamic sizing" if _dynamic(standby.profile) else None,
+                "the standby pool's dynamic sizing" if _is_dynamic(standby.profile) else None,
                 failed=max(0, standby.size - ready - coming) if lacking else 0,
                 short=ill if lacking else None,
                 parts=zones,
@@ -89,7 +89,7 @@ class StandbyResizer:
             at,
         )
 
-    @shaped
+    @validated
     async def resize(self, replicas: int, seen: PoolStatus) -> None:
         """There is no etag: it is read before it is written, and the write is absolute."""
         standby = await self._standby(0.0)
@@ -105,11 +105,13 @@ class StandbyResizer:
             self._recent.forget(self._path)
         self._operation.accepted(answer)
 
-    @shaped
+    @validated
     async def permits(self) -> Sequence[Permit]:
         return [
-            *await permits(self._arm, self._path, (READ_POOL, READ_VIEW, READ_OPERATION, WRITE)),
-            *await permits(self._arm, _set_of(self._path, await self._arm.get(READ_POOL, self._path)), (READ,)),
+            *await check_permissions(self._arm, self._path, (READ_POOL, READ_VIEW, READ_OPERATION, WRITE)),
+            *await check_permissions(
+                self._arm, _set_of(self._path, await self._arm.get(READ_POOL, self._path)), (READ,)
+            ),
         ]
 
     async def _standby(self, max_age_s: float) -> Standby:
@@ -132,7 +134,7 @@ class StandbyResizer:
         if not status or status.get("code") == WELL:
             self._ill = None
             return None
-        reason = f"{status.get('code')}: {short(status.get('message') or '')}"
+        reason = f"{status.get('code')}: {one_line(status.get('message') or '')}"
         if self._ill is None or self._ill.reason != reason:
             self._ill = Shortfall(self._clock.now(), reason, quota=bool(QUOTA_WORDS.search(reason)))
         return self._ill
@@ -160,5 +162,5 @@ def _by_zone(name: str, view: Body, state: str) -> tuple[Part, ...]:
     return tuple(found)
 
 
-def _dynamic(profile: Mapping[str, Any]) -> bool:
+def _is_dynamic(profile: Mapping[str, Any]) -> bool:
     return bool((profile.get("dynamicSizing") or {}).get("enabled"))

@@ -19,7 +19,7 @@ SHOWN: Final = 300
 """Characters of what went wrong, kept in errors."""
 
 
-def misshapen(cloud: str, error: Exception) -> Unavailable:
+def malformed(cloud: str, error: Exception) -> Unavailable:
     """The error of an answer that could not be read."""
     return Unavailable(f"{cloud}: an answer of another shape: {type(error).__name__}: {error}"[:SHOWN])
 
@@ -33,7 +33,7 @@ def understood(what: str) -> Iterator[None]:
         raise Unavailable(f"{what}: an answer that we do not understand: {type(e).__name__}: {e}"[:SHOWN]) from e
 
 
-def shaped(
+def validated(
     cloud: str,
 ) -> Callable[[Callable[P, Coroutine[Any, Any, T]]], Callable[P, Coroutine[Any, Any, T]]]:
     """Of what reads answers: one of another shape is no answer (`Unavailable`)."""
@@ -44,7 +44,7 @@ def shaped(
             try:
                 return await method(*args, **more)
             except MISSHAPEN as e:
-                raise misshapen(cloud, e) from e
+                raise malformed(cloud, e) from e
 
         return read
 

@@ -10,7 +10,7 @@ MAX_RETRY_AFTER_S: Final = 60.0
 """The longest pause that a service is granted: its readings would be stale after it, and scale-in is blocked then."""
 
 
-def asked_s(said: Iterable[tuple[object, float]]) -> float | None:
+def requested_wait_s(said: Iterable[tuple[object, float]]) -> float | None:
     """The first of these (text, seconds a unit) that is a time to wait, within reason; None where none is."""
     for text, unit_s in said:
         try:

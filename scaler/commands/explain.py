@@ -10,7 +10,7 @@ from pathlib import Path
 
 from policies.model import Tick, WorkloadName
 from scaler.journal.codec import encode_tick
-from scaler.journal.explain import beside, paragraphs, timestamp
+from scaler.journal.explain import differences, paragraphs, timestamp
 from scaler.journal.reader import Journal, JournalError
 from scaler.journal.shadows import encode_shadow
 from scaler.registry import did_you_mean
@@ -34,7 +34,7 @@ def command(args: argparse.Namespace) -> int:
         print(json.dumps(found, indent=2))
         return 0
     for turn in chosen.values():
-        print("\n".join(beside(turn) if isinstance(turn, ShadowTurn) else paragraphs(turn)), end="\n\n")
+        print("\n".join(differences(turn) if isinstance(turn, ShadowTurn) else paragraphs(turn)), end="\n\n")
     if journal.damaged:
         print(f"({len(journal.damaged)} damaged lines were passed over, the first at {journal.damaged[0]})")
     return 0

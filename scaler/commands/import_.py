@@ -33,7 +33,7 @@ def command(args: argparse.Namespace) -> int:
     elif args.out is None:
         print(found.text, end="")
     if not args.json:
-        _tell(found, args.out)
+        _print(found, args.out)
     return 1 if found.notes.lost else 0
 
 
@@ -63,7 +63,7 @@ def _loads(found: Imported) -> None:
             raise ConfigError([*made_of, *found.notes.lost]) from e
 
 
-def _tell(found: Imported, out: Path | None) -> None:
+def _print(found: Imported, out: Path | None) -> None:
     """On stderr: what is not as today, and what to do next."""
     for title, problems in (("Not carried over", found.notes.lost), ("Done another way", found.notes.differs)):
         if problems:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from policies.model import Result, Tick, WorkloadName
 from scaler.app import RunOptions, run
-from scaler.journal.explain import beside, paragraphs
+from scaler.journal.explain import differences, paragraphs
 from scaler.shadow.counterfactual import ShadowTurn, Totals
 from scaler.telemetry.log import configure
 
@@ -89,7 +89,7 @@ def command(args: argparse.Namespace) -> int:
     def on_shadow(turn: ShadowTurn, totals: Totals) -> None:
         summary.shadows[turn.tick.workload] = totals
         if args.once and not args.json:
-            print("\n".join(beside(turn)), end="\n\n")
+            print("\n".join(differences(turn)), end="\n\n")
 
     def on_start(address: str) -> None:
         print(f"Forescale runs; dashboard at {address} (Ctrl-C ends it)", file=sys.stderr, flush=True)

@@ -77,7 +77,7 @@ def name_sources(spec: WorkloadSpec) -> tuple[WorkloadSpec, list[Finding]]:
                 which = f"several do: name one of {', '.join(fitting)}" if fitting else _offered(offers)
                 findings.append((place, f"needs a source that offers {', '.join(sorted(needs))}", which))
         elif policy.source not in offers:
-            hint = did_you_mean(policy.source, list(offers)) or _there_are(offers)
+            hint = did_you_mean(policy.source, list(offers)) or _listed(offers)
             findings.append((place, f"there is no source {policy.source!r}", hint))
         elif policy.source not in fitting:
             lacking = ", ".join(sorted(needs - offers[policy.source]))
@@ -85,7 +85,7 @@ def name_sources(spec: WorkloadSpec) -> tuple[WorkloadSpec, list[Finding]]:
     return dataclasses.replace(spec, policies=policies), findings
 
 
-def to_decide(spec: WorkloadSpec) -> Iterator[Finding]:
+def deciding_sources(spec: WorkloadSpec) -> Iterator[Finding]:
     """What is wrong with the part that decides: it needs no source and no pool to be there."""
     for name, policy in spec.policies.items():
         yield from own_problems(policy, ("policies", name))
@@ -110,7 +110,7 @@ def _named_sources(policy: Any, place: Place, offers: Mapping[str, set[str]]) ->
             if metric.source is None:
                 continue
             if metric.source not in offers:
-                hint = did_you_mean(metric.source, list(offers)) or _there_are(offers)
+                hint = did_you_mean(metric.source, list(offers)) or _listed(offers)
                 yield where, f"there is no source {metric.source!r}", hint
             elif lacking := sorted(set(metric.quantities) - offers[metric.source]):
                 yield where, f"source {metric.source!r} does not offer {', '.join(lacking)}", _offered(offers)
@@ -120,7 +120,7 @@ def _read_also(policy: Any, place: Place, offers: Mapping[str, set[str]]) -> Ite
     """What is wrong with the sources that a policy reads beside its own (`needs_also`)."""
     for source, quantities in getattr(policy, "needs_also", dict)().items():
         if source not in offers:
-            yield place, f"there is no source {source!r}", did_you_mean(source, list(offers)) or _there_are(offers)
+            yield place, f"there is no source {source!r}", did_you_mean(source, list(offers)) or _listed(offers)
         elif lacking := sorted(set(quantities) - offers[source]):
             yield place, f"source {source!r} does not offer {', '.join(lacking)}", _offered(offers)
 
@@ -136,7 +136,7 @@ def rate_windows(spec: WorkloadSpec) -> Iterator[Finding]:
             yield ("policies", name, "rate_window_s"), rule, hint
 
 
-def settled(spec: WorkloadSpec) -> Iterator[Finding]:
+def settling_problems(spec: WorkloadSpec) -> Iterator[Finding]:
     """A policy that settles by itself stands alone, and what it replaces can't be set beside it."""
     name = next((name for name, policy in spec.policies.items() if policy.settles), None)
     if name is None:
@@ -166,7 +166,7 @@ def live_kinds(specs: Iterable[WorkloadSpec]) -> Iterator[tuple[str, str]]:
             yield f"is for embedded worlds, and workload {spec.workload} uses {kind}", "leave speed and start out"
 
 
-def _there_are(offers: Mapping[str, set[str]]) -> str:
+def _listed(offers: Mapping[str, set[str]]) -> str:
     return f"there are {', '.join(offers)}"
 
 
@@ -176,7 +176,7 @@ def _offered(offers: Mapping[str, set[str]]) -> str:
 
 def _fits(pool: Pool, cap: int) -> bool:
     """Whether a multiple of the pool's quantum lies within its bounds, nothing apart."""
-    return quantum.up(max(1, pool.min_replicas), pool.quantum) <= quantum.bounds(pool, cap)[1]
+    return quantum.round_up(max(1, pool.min_replicas), pool.quantum) <= quantum.bounds(pool, cap)[1]
 
 
 def bounds(spec: WorkloadSpec) -> Iterator[Finding]:
@@ -191,7 +191,7 @@ def bounds(spec: WorkloadSpec) -> Iterator[Finding]:
             yield ("pools", name, "quantum"), f"no multiple of {pool.quantum} lies within the bounds", remedy
     yield from tiers(spec)
     serving = [p for p in spec.pools.values() if p.tier == "serving"]
-    least = sum(quantum.up(p.min_replicas, p.quantum) for p in serving)
+    least = sum(quantum.round_up(p.min_replicas, p.quantum) for p in serving)
     if least > spec.max_replicas:
         yield ("max_replicas",), f"is below the sum of the pools' min_replicas, {least}", ""
     most = sum(quantum.bounds(p, spec.max_replicas)[1] for p in serving)
@@ -207,6 +207,6 @@ def bounds(spec: WorkloadSpec) -> Iterator[Finding]:
     if all(p.shapes for p in spec.policies.values()) and not any(p.activates for p in spec.policies.values()):
         yield ("policies",), "needs a policy that measures demand", "headroom alone has nothing to leave room above"
     yield from limits(spec)
-    yield from settled(spec)
+    yield from settling_problems(spec)
     if spec.deadline_s >= spec.interval_s and spec.interval_s >= 1:
         yield ("deadline_s",), f"must be below interval_s, {spec.interval_s:g}", "a slow read would delay the next turn"

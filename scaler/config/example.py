@@ -12,7 +12,7 @@ import yaml
 from policies.model.field_metadata import ByKind
 from policies.model.spec import WorkloadSpec
 from scaler.config.daemon import DaemonSpec
-from scaler.config.schema import plain, rule_of
+from scaler.config.schema import plain_value, rule_of
 from scaler.registry import REGISTRIES, resolve
 
 WIDTH = 110
@@ -76,10 +76,10 @@ def _comment(hint: Any, indent: str, field: dataclasses.Field[Any]) -> Iterator[
 def _value(field: dataclasses.Field[Any], hint: Any) -> Any:
     example = rule_of(hint).example
     if field.default_factory is not dataclasses.MISSING:
-        return plain(field.default_factory())
+        return plain_value(field.default_factory())
     if field.default is dataclasses.MISSING or (field.default is None and example is not None):
-        return plain(example)
-    return plain(field.default)
+        return plain_value(example)
+    return plain_value(field.default)
 
 
 def _by_kind(hint: Any) -> ByKind | None:

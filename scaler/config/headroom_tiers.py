@@ -26,10 +26,10 @@ def tiers(spec: WorkloadSpec) -> Iterator[tuple[Place, str, str]]:
             hint = did_you_mean(pool.serves, list(serving)) or f"those that serve: {', '.join(serving)}"
             yield (*place, "serves"), f"there is no serving pool {pool.serves!r}", hint
         else:
-            yield from _sooner(name, pool, serving[PoolName(pool.serves)])
+            yield from _starts_sooner(name, pool, serving[PoolName(pool.serves)])
 
 
-def _sooner(name: PoolName, tier: Pool, cold: Pool) -> Iterator[tuple[Place, str, str]]:
+def _starts_sooner(name: PoolName, tier: Pool, cold: Pool) -> Iterator[tuple[Place, str, str]]:
     if tier.lead_time_s >= cold.lead_time_s:
         rule = f"must be below the {cold.lead_time_s:g} s of {tier.serves}: a tier that serves no sooner is of no use"
         yield ("pools", name, "lead_time_s"), rule, "a vLLM level-1 wake takes about 1 s, an awake spare none"

@@ -28,7 +28,7 @@ def limits(spec: WorkloadSpec) -> Iterator[Finding]:
             rule = f"is required, since budget.usd_per_hour is {budget.usd_per_hour:g}"
             yield ("pools", name, "price_usd_per_hour"), rule, "what a replica costs, or market: reserved"
     for key, most, unit in (("gpus", budget.gpus, gpus), ("usd_per_hour", budget.usd_per_hour, usd_per_hour)):
-        least = resource_claims.least(spec, unit)
+        least = resource_claims.minimum_claim(spec, unit)
         if most is not None and least > most:
             yield ("budget", key), f"is below what the minimum takes, {least:g}", "raise it, or lower min_replicas"
     if override is not None and not override.beyond_bounds:
@@ -50,7 +50,7 @@ def across(limits_: FleetLimits, specs: Iterable[WorkloadSpec]) -> Iterator[Find
         ("max_gpus", limits_.max_gpus, gpus),
         ("max_usd_per_hour", limits_.max_usd_per_hour, usd_per_hour),
     ):
-        least = sum(resource_claims.least(spec, unit) for spec in specs)
+        least = sum(resource_claims.minimum_claim(spec, unit) for spec in specs)
         if most is not None and least > most:
             rule = f"is below what the workloads' minimums take together, {least:g}"
             yield ("daemon", "fleet", key), rule, "raise it, or lower their min_replicas"

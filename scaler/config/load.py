@@ -246,7 +246,7 @@ def _problem(document: Document, error: ErrorDetails, at: Place, model: type[Bas
     value: object = error["input"]
     hint = ""
     if kind == "extra_forbidden":
-        rule, hint = "unknown key", did_you_mean(str(error["loc"][-1]), _siblings(model, error["loc"]))
+        rule, hint = "unknown key", did_you_mean(str(error["loc"][-1]), _sibling_keys(model, error["loc"]))
         value = ...  # of which nothing is known: it may be a secret under a misspelled key
     elif kind == "union_tag_invalid":
         kinds = list(REGISTRIES[KINDS[str(place[0])]])
@@ -274,7 +274,7 @@ def _without_tags(loc: tuple[Any, ...]) -> Place:
     return (*loc[:2], *loc[3:]) if len(loc) > 3 and loc[0] in KINDS and loc[2] != "[key]" else loc
 
 
-def _siblings(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
+def _sibling_keys(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
     """The keys that could stand where `loc`'s last one stands."""
     definitions = json_schema_of(model)
     node: Any = definitions

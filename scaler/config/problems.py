@@ -55,7 +55,7 @@ class Problem:
         return asdict(self)
 
 
-def shown(value: object) -> str:
+def value_text(value: object) -> str:
     """A value as a reader of YAML would write it, cut to length; always text that UTF-8 can encode."""
     try:
         text = json.dumps(value, ensure_ascii=False, default=str)
@@ -72,7 +72,7 @@ def shown_at(place: tuple[str | int, ...], value: object) -> str:
     if any(isinstance(key, str) and is_secret_name(key) for key in place):
         return NOT_SHOWN
     if isinstance(value, int | float) or (isinstance(value, str) and is_harmless(value)):
-        return shown(value)
+        return value_text(value)
     return "(a mapping)" if isinstance(value, dict) else "(a list)" if isinstance(value, list) else NOT_SHOWN
 
 

@@ -36,7 +36,7 @@ def _field(field: dataclasses.Field[Any], hint: Any) -> FieldInfo:
     if field.default_factory is not dataclasses.MISSING:
         default: dict[str, Any] = {"default_factory": _shared_default(field.default_factory)}
     elif field.default is not dataclasses.MISSING:
-        default = {"default": plain(field.default)}
+        default = {"default": plain_value(field.default)}
     else:
         default = {}
     bounds = {k: getattr(rule, k) for k in ("gt", "ge", "lt", "le", "pattern") if getattr(rule, k) is not None}
@@ -56,11 +56,11 @@ def _shared_default(make: Callable[[], Any]) -> Callable[[], Any]:
     def shared() -> BaseModel:
         made = make()
         cls: Any = type(made)
-        model = model_of(cls).model_validate(plain(made))
+        model = model_of(cls).model_validate(plain_value(made))
         _defaults[id(model)] = made
         return model
 
-    return lambda: shared() if dataclasses.is_dataclass(make) else plain(make())
+    return lambda: shared() if dataclasses.is_dataclass(make) else plain_value(make())
 
 
 def rule_of(hint: Any) -> FieldMetadata:
@@ -99,14 +99,14 @@ def _choice(registry: str) -> Any:
     return Annotated[dict[name, Annotated[Union[models], Field(discriminator="kind")]], Field(min_length=1)]  # type: ignore[valid-type]  # noqa: UP007
 
 
-def plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
     """A record as plain data: dataclasses as mappings, tuples as lists."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {f.name: plain_value(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, tuple | list):
-        return [plain(v) for v in value]
+        return [plain_value(v) for v in value]
     if isinstance(value, Mapping):
-        return {k: plain(v) for k, v in value.items()}
+        return {k: plain_value(v) for k, v in value.items()}
     return value
 
 

@@ -92,7 +92,7 @@ def decode_tick(data: Mapping[str, Any]) -> Tick:
     )
 
 
-def encode_past(past: InitialHistory) -> dict[str, Any]:
+def encode_initial_history(past: InitialHistory) -> dict[str, Any]:
     seeds = {
         policy: {"start_s": s.start_s, "step_s": s.step_s, "work": base64.b64encode(s.halves).decode()}
         for policy, s in past.seeds.items()
@@ -110,8 +110,8 @@ def encode_past(past: InitialHistory) -> dict[str, Any]:
     }
 
 
-def decode_past(data: Mapping[str, Any]) -> InitialHistory:
-    """Raises one of `fields.DAMAGED` on anything that `encode_past` could not have written."""
+def decode_initial_history(data: Mapping[str, Any]) -> InitialHistory:
+    """Raises one of `fields.DAMAGED` on anything that `encode_initial_history` could not have written."""
     seeds = {
         PolicyName(policy): HistorySeed(
             float(moment(s["start_s"])),

@@ -14,7 +14,7 @@ def paragraphs(tick: Tick) -> Iterator[str]:
     d = tick.decision
     yield f"{tick.workload} at {timestamp(tick.at)}: {verdict(tick)}"
     yield "  Found:"
-    yield from (f"    {line}" for line in _found(tick))
+    yield from (f"    {line}" for line in _found_lines(tick))
     if (grant := tick.observation.grant) is not None:
         yield "  Granted by the fleet:"
         for quota in (grant.gpus, grant.usd_per_hour, grant.removable):
@@ -36,7 +36,7 @@ def paragraphs(tick: Tick) -> Iterator[str]:
         yield "    nothing was written"
 
 
-def _found(tick: Tick) -> Iterator[str]:
+def _found_lines(tick: Tick) -> Iterator[str]:
     """What was seen, and what of it is not believed."""
     seen = tick.observation
     for name, pool in seen.pools.items():
@@ -51,7 +51,7 @@ def _found(tick: Tick) -> Iterator[str]:
         yield f"source {source} is not believed: {why}"
 
 
-def beside(turn: ShadowTurn) -> Iterator[str]:
+def differences(turn: ShadowTurn) -> Iterator[str]:
     """The decision of one turn of a shadow, line by line, and the sizes that are compared."""
     words = paragraphs(turn.tick)
     yield f"shadow of {next(words)}"

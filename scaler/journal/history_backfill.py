@@ -94,7 +94,7 @@ class Plot:
         return HistorySeed.of(self.grid.start_s, self.grid.step_s, self.work)
 
 
-def added(setup: Setup, history: History) -> frozenset[PolicyName]:
+def added_policies(setup: Setup, history: History) -> frozenset[PolicyName]:
     """The policies that look far back and have not been watched so far."""
     policies = setup.workload.spec.policies
     return frozenset(n for n, p in policies.items() if isinstance(p, LooksFarBack) and not history.watches(n))

@@ -43,7 +43,7 @@ class InitialHistory:
         return history
 
 
-def recent(ticks: Sequence[Tick], since: float, most: int) -> list[Tick]:
+def recent_ticks(ticks: Sequence[Tick], since: float, most: int) -> list[Tick]:
     """The last of the ticks: from the first one at or after `since` on, and `most` of them."""
     first = next((i for i, tick in enumerate(ticks) if tick.at >= since), len(ticks))
     return list(ticks[max(first, len(ticks) - most) :])

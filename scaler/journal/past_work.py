@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from policies.model import PolicyName, WorkloadName
-from scaler.journal.codec import SCHEMA, decode_past
+from scaler.journal.codec import SCHEMA, decode_initial_history
 from scaler.journal.fields import DAMAGED
 from scaler.journal.writer import files
 
@@ -117,7 +117,7 @@ def _tick(
 
 def _start(line: bytes, wanted: Mapping[WorkloadName, Collection[PolicyName]], found: RecordedWork) -> None:
     try:
-        past = decode_past(json.loads(line))
+        past = decode_initial_history(json.loads(line))
     except DAMAGED:
         return
     if past.workload in wanted and past.seeds:

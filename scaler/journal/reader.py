@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from policies.model import Tick, WorkloadName
 from scaler.config.load import Workload, workload_from
-from scaler.journal.codec import SCHEMA, decode_past, decode_tick
+from scaler.journal.codec import SCHEMA, decode_initial_history, decode_tick
 from scaler.journal.fields import DAMAGED, text
 from scaler.journal.initial_history import InitialHistory
 from scaler.journal.shadows import TYPE, decode_shadow
@@ -77,7 +77,7 @@ class Journal:
             if record["type"] == "tick":
                 return None if shadows else decode_tick(record)
             if record["type"] == "past":
-                return None if shadows else decode_past(record)
+                return None if shadows else decode_initial_history(record)
             if record["type"] == TYPE:
                 return decode_shadow(record) if shadows else None
             if record["type"] == "spec":

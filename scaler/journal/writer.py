@@ -14,7 +14,7 @@ from typing import Any, Final
 from policies.model import Tick
 from scaler.config.daemon import JournalSpec
 from scaler.config.load import Workload, without_secrets
-from scaler.journal.codec import SCHEMA, encode_past, encode_tick
+from scaler.journal.codec import SCHEMA, encode_initial_history, encode_tick
 from scaler.journal.initial_history import InitialHistory
 from scaler.journal.shadows import encode_shadow
 from scaler.ports import Misconfigured
@@ -88,7 +88,7 @@ class JournalWriter:
         """Add what a workload's history begins with."""
         with self._counted():
             self._ensure_open()
-            self._append(encode_past(past))
+            self._append(encode_initial_history(past))
 
     def close(self) -> None:
         """Close the files and give the lock away."""

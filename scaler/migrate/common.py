@@ -17,7 +17,7 @@ NAMES: Final = {"prometheus": "prometheus", "cloudwatch": "cloudwatch"}
 AWAKE: Final = "count(up == 1)"
 
 
-def top(scaled: Scaled, *remarks: Remark) -> Block:
+def top_level(scaled: Scaled, *remarks: Remark) -> Block:
     """The workload's name, bounds and times."""
     block = Block()
     block.add("workload", scaled.name)
@@ -64,7 +64,7 @@ def sources(names: Mapping[SourceDraft, str], signals: Sequence[Signal]) -> Bloc
     return block
 
 
-def asleep(scaled: Scaled, prometheus: str | None) -> Block:
+def idle_settings(scaled: Scaled, prometheus: str | None) -> Block:
     """A source for a workload that reads none, since each must have one: it is read and decides nothing."""
     if prometheus is None:
         rule = "reads nothing, and a workload needs a source that is read"

@@ -16,7 +16,7 @@ DOWN: Final = ({"type": "percent", "value": 100, "period_s": 15},)
 """autoscaling/v2's defaults, where a behavior leaves them out."""
 
 
-def settling(made: Block, scaled: Scaled) -> None:
+def settling_settings(made: Block, scaled: Scaled) -> None:
     """Cooldown, tolerance, and how fast it grows and shrinks."""
     if scaled.kind == "keda":
         made.add("cooldown_s", scaled.cooldown_s, "cooldownPeriod (300)")

@@ -12,9 +12,9 @@ from scaler.migrate.yaml_writer import Block
 
 def block(scaled: Scaled, prometheus: str | None) -> Block:
     """The workload's document."""
-    made = common.top(scaled)
+    made = common.top_level(scaled)
     names = common.named([signal.source for signal in scaled.signals])
-    made.add("sources", common.sources(names, scaled.signals) if names else common.asleep(scaled, prometheus))
+    made.add("sources", common.sources(names, scaled.signals) if names else common.idle_settings(scaled, prometheus))
     policy = _hpa(scaled, names) if scaled.kind == "hpa" else _keda(scaled, names)
     made.add("policies", Block().add("hpa" if scaled.kind == "hpa" else "scaledobject", policy))
     return made.add("pools", common.pools(scaled))

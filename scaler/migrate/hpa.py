@@ -193,7 +193,7 @@ def _pods(inner: Cursor, scaled: Scaled, given: MigrationOptions) -> Signal | No
     if name is None or target is None:
         return None
     within = {"namespace": given.target.namespace, "pod__re": given.target.pods, **labels}
-    asked = promql.adapted(name, within, "avg")
+    asked = promql.adapt_query(name, within, "avg")
     return _adapted(inner, Adapted(name, asked, "mean", *target, tuple(remarks)), scaled, given)
 
 
@@ -208,7 +208,7 @@ def _outside(inner: Cursor, scaled: Scaled, given: MigrationOptions) -> Signal |
     inner.skip("describedObject")
     if name is None or target is None:
         return None
-    asked = promql.adapted(name, {k: v for k, v in labels.items() if promql.NAME.match(k)}, "sum")
+    asked = promql.adapt_query(name, {k: v for k, v in labels.items() if promql.NAME.match(k)}, "sum")
     kind = "average_value" if target[0] == "AverageValue" else "value"
     return _adapted(inner, Adapted(name, asked, kind, *target, tuple(remarks)), scaled, given)
 

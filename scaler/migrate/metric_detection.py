@@ -28,7 +28,7 @@ class Read:
     across: str
 
 
-def recognised(query: str) -> Read | None:
+def recognize(query: str) -> Read | None:
     """The preset's reading that a query is equal to, or None."""
     text = query.strip()
     inside = re.match(r"^sum\s*\((.*)\)$", text)

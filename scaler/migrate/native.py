@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from scaler.migrate import common, promql
 from scaler.migrate.autoscaler_ir import CronSchedule, Scaled, Signal, SourceDraft
-from scaler.migrate.complete import settling
+from scaler.migrate.complete import settling_settings
 from scaler.migrate.findings import Remark
-from scaler.migrate.metric_detection import Read, named_mean, recognised
+from scaler.migrate.metric_detection import Read, named_mean, recognize
 from scaler.migrate.yaml_writer import Block
 
 QUEUES: Final = frozenset({"sqs", "pubsub", "service_bus"})
@@ -34,9 +34,9 @@ def block(scaled: Scaled, prometheus: str | None) -> Block:
         place = scaled.signals[0].place if scaled.signals else ()
         scaled.remark("min_replicas", scaled.voice.lost(place, rule, "add queue_depth, or a gateway's metric total"))
         scaled.min_replicas = 1
-    made = common.top(scaled, *_unlike(scaled))
-    settling(made, scaled)
-    made.add("sources", _sources(names, read) if names else common.asleep(scaled, prometheus))
+    made = common.top_level(scaled, *_unlike(scaled))
+    settling_settings(made, scaled)
+    made.add("sources", _sources(names, read) if names else common.idle_settings(scaled, prometheus))
     return made.add("policies", policies).add("pools", common.pools(scaled))
 
 
@@ -59,7 +59,7 @@ def _preset(signal: Signal) -> tuple[Signal, Read | None]:
     """The signal by a preset, where its query says just what one reads."""
     if signal.source.kind != "prometheus" or len(signal.queries) != 1 or signal.target_type == "value":
         return signal, None
-    known = recognised(next(iter(signal.queries.values())))
+    known = recognize(next(iter(signal.queries.values())))
     if known is None:
         return _by_name(signal)
     settings: dict[str, Any] = {**dict(signal.source.settings), "preset": known.preset}

@@ -73,7 +73,7 @@ def series(name: str) -> tuple[str, bool] | None:
     return (name, False) if NAME.match(name) else None
 
 
-def adapted(name: str, labels: Mapping[str, str], across: str) -> ParsedQuery | None:
+def adapt_query(name: str, labels: Mapping[str, str], across: str) -> ParsedQuery | None:
     """An adapter's metric over its series: ``sum`` or ``avg`` by pod."""
     found = series(name)
     if found is None:

@@ -16,7 +16,7 @@ from typing import Final
 from policies.history.ticks import History
 from policies.model import Absent, PoolName, Tick
 from policies.model.spec import WorkloadSpec
-from scaler.quota_ledger import held
+from scaler.quota_ledger import held_replicas
 from scaler.shadow.late_requests import EngineLoadLine
 
 MAX_STEPS: Final = 32
@@ -84,7 +84,7 @@ class HypotheticalSizes:
 
     def find(self, tick: Tick) -> None:
         """Take the sizes that a turn found, and what it wrote."""
-        written = {o.pool: held(o) for o in tick.outcomes}
+        written = {o.pool: held_replicas(o) for o in tick.outcomes}
         for name, reading in tick.observation.pools.items():
             if not isinstance(reading, Absent):
                 status = reading.value

@@ -17,7 +17,7 @@ from policies.model import Fresh, Observation, PolicyName, SignalName, Tick
 from policies.model.spec import WorkloadSpec
 from policies.recommend.context import PolicyContext
 from policies.recommend.predictive.engine_load import READ, SURGE, ReplicaCapacity, engine_load
-from policies.recommend.predictive.latency_model import LearnedLatency, promised_s, recalled
+from policies.recommend.predictive.latency_model import LearnedLatency, recall_latencies, slo_limits_s
 from policies.recommend.predictive.parameters import Predictive
 
 WINDOW_S: Final = 60.0
@@ -87,7 +87,7 @@ class LateRequestEstimator:
     def _learnt(
         self, turn: LateRequestContext, name: PolicyName, policy: Predictive, patience_s: float
     ) -> EngineLoadLine | None:
-        seen, said = turn.tick.observation, _said(turn.tick, name)
+        seen, said = turn.tick.observation, _reported_latencies(turn.tick, name)
         used = tuple(SignalName(f"{policy.source}.{quantity}") for quantity in READ)
         values = {signal: r.value for signal in used if isinstance(r := seen.readings.get(signal), Fresh)}
         if len(values) < len(used) or turn.tick.decision.ready is None:
@@ -97,7 +97,7 @@ class LateRequestEstimator:
             seen.at, seen.readings, turn.tick.decision.ready, turn.tick.decision.current, None, turn.history
         )
         load = engine_load(view, used, values, worth)
-        learnt = recalled(said)
+        learnt = recall_latencies(said)
         self._each = load.each or self._each
         most = min(known.line.saturation for known in learnt.values())
         before_rps = self._grown_per_s(seen, _visible(seen, turn.spec))
@@ -107,7 +107,7 @@ class LateRequestEstimator:
             each_rps=most / self._each if self._each else math.inf,
             patience_s=patience_s,
             coming=load.coming,
-            lines=tuple((learnt[key], limit_s) for key, limit_s in promised_s(turn.spec).items()),
+            lines=tuple((learnt[key], limit_s) for key, limit_s in slo_limits_s(turn.spec).items()),
         )
 
     def _answered(self, turn: LateRequestContext, patience_s: float) -> EngineLoadLine | None:
@@ -142,7 +142,7 @@ def patience(spec: WorkloadSpec) -> float | None:
     return None if spec.slo is None else spec.slo.ttft_s or spec.slo.e2e_s
 
 
-def _said(tick: Tick, name: PolicyName) -> Mapping[str, float]:
+def _reported_latencies(tick: Tick, name: PolicyName) -> Mapping[str, float]:
     return next((r.memory for r in tick.decision.recommendations if r.policy == name), {})
 
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from policies.history.ticks import History
 from policies.model import Tick, WorkloadName
-from policies.recommend.predictive.latency_model import LATE, promised_s
+from policies.recommend.predictive.latency_model import LATE, slo_limits_s
 from scaler.config.daemon import DaemonSpec
 from scaler.config.load import Workload, load
 from scaler.config.problems import ConfigError, Problem
@@ -21,7 +21,7 @@ from scaler.journal import history_backfill
 from scaler.ports import Clock, Misconfigured, PortError, Source
 from scaler.registry import did_you_mean, kind_of
 from scaler.shadow.counterfactual import ShadowTurn, Totals
-from scaler.shadow.runner import Shadow, relived
+from scaler.shadow.runner import Shadow, rebuild_history
 from scaler.supervised_tasks import Tasks
 from scaler.telemetry.log import log
 
@@ -132,7 +132,7 @@ class Shadows:
 
     async def _opened(self, shadow: Workload, present: Workload) -> tuple[Mapping[str, Source], Mapping[str, str]]:
         """The sources that the present workload lacks, open, and the others by their names there."""
-        same = shared(shadow, present)
+        same = share_sources(shadow, present)
         lacking = {name: spec for name, spec in shadow.spec.sources.items() if name not in same}
         if not lacking:
             return {}, same
@@ -148,7 +148,7 @@ class Shadows:
         seeds = await history_backfill.seeds([setup], {workload.name: lately}, self._daemon, now)
         for policy, seed in seeds.get(workload.name, {}).items():
             seed.sow(history.outlook(policy))
-        return relived(workload, history, lately)
+        return rebuild_history(workload, history, lately)
 
     def _told(self, name: WorkloadName) -> Callable[[ShadowTurn], None]:
         def record(turn: ShadowTurn) -> None:
@@ -178,13 +178,13 @@ def log_turn(turn: ShadowTurn, totals: Totals) -> None:
     )
 
 
-def shared(shadow: Workload, present: Workload) -> dict[str, str]:
+def share_sources(shadow: Workload, present: Workload) -> dict[str, str]:
     """The shadow's sources that the present workload reads as well, by their names there; equal names go first.
 
     One that tells how many are late is another, where another promise is made.
     """
     known = present.spec.sources
-    agreed = promised_s(shadow.spec) == promised_s(present.spec)
+    agreed = slo_limits_s(shadow.spec) == slo_limits_s(present.spec)
     found: dict[str, str] = {}
     for name, spec in shadow.spec.sources.items():
         if not agreed and not LATE.isdisjoint(spec.quantities()):
@@ -210,7 +210,7 @@ def problems(shadows: Mapping[WorkloadName, Workload], present: Mapping[Workload
             yield Problem(
                 OPTION, 1, f"{name}.pools", told, rule, "a shadow sees their sizes, and sizes none of its own"
             )
-        same = shared(shadow, first)
+        same = share_sources(shadow, first)
         for source, spec in shadow.spec.sources.items():
             if source not in same and kind_of("source", spec) == EMBEDDED:
                 rule = "must be as in the workload that is run: reading an embedded world otherwise changes it"

@@ -253,7 +253,7 @@ class Shadow:
             log.error("shadow", workload=self.first.workload.name, error=why, remedy=remedy)
 
 
-def relived(workload: Workload, history: History, ticks: Sequence[Tick]) -> History:
+def rebuild_history(workload: Workload, history: History, ticks: Sequence[Tick]) -> History:
     """The history with the last turns on record, as the workload's specification would have decided them.
 
     Turns with other pools than it has now are left out.

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from policies.model import Absent, Fresh
-from scaler.clouds.azure.errors import shaped
+from scaler.clouds.azure.errors import validated
 from scaler.clouds.azure.metrics import LOOK_BACK_S, READ, AzureMetricPoint, Batches, MetricsQuery, batches, series
-from scaler.clouds.azure.pool_context import permits
+from scaler.clouds.azure.pool_context import check_permissions
 from scaler.clouds.azure.session import Arm, arm
 from scaler.clouds.rest import Body
 from scaler.ports import Context, Permit, PortError
 from scaler.sources.azure_monitor import AzureMonitor
 from scaler.sources.azure_monitor_past import AzureMonitorPast
-from scaler.sources.sanitize import measured
+from scaler.sources.sanitize import sanitize
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,7 +46,7 @@ class AzureMonitorSource:
         self._asked_at = float("-inf")
         self._found: dict[str, Fresh[float] | Absent] = {}
 
-    @shaped
+    @validated
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
         now = self._clock.now()
         if not 0 <= now - self._asked_at < ASK_S:
@@ -54,7 +54,7 @@ class AzureMonitorSource:
             self._asked_at = now
         return self._found
 
-    @shaped
+    @validated
     async def past(
         self, quantities: Collection[str], since: float, until: float, step_s: float
     ) -> Mapping[str, NDArray[np.float64]]:
@@ -64,7 +64,7 @@ class AzureMonitorSource:
         return {q: found[q] if q in found else np.full(past.steps, np.nan) for q in quantities}
 
     async def permits(self) -> Sequence[Permit]:
-        return await permits(self._arm, self._spec.resource, (READ,))
+        return await check_permissions(self._arm, self._spec.resource, (READ,))
 
     async def _ask(self, now: float) -> dict[str, Fresh[float] | Absent]:
         """One question for each aggregation. Raises port errors where none is answered."""
@@ -106,7 +106,7 @@ class AzureMonitorSource:
             return Absent(f"{lacking} of {len(points)} series of {name} have no sample")
         value = self._combined(told) * self._spec.scale.get(quantity, 1.0)
         missing = f"{lacking} of {len(points)} series of {name}" if lacking else ""
-        return measured(quantity, value, min(p.at for p in told), missing)
+        return sanitize(quantity, value, min(p.at for p in told), missing)
 
     def _combined(self, points: list[AzureMetricPoint]) -> float:
         values = [p.value for p in points]

@@ -17,9 +17,9 @@ from policies.model.field_metadata import FieldMetadata
 from scaler.clouds.gcp import time_series
 from scaler.clouds.gcp.project import GcpProject
 from scaler.clouds.gcp.time_series import Monitoring
-from scaler.clouds.response_validation import shaped
+from scaler.clouds.response_validation import validated
 from scaler.ports import Context, Permit, PortError
-from scaler.sources.sanitize import measured
+from scaler.sources.sanitize import sanitize
 
 LOOK_BACK: Final = 10
 """Periods in which the newest sample is looked for."""
@@ -146,7 +146,7 @@ class CloudMonitoringSource:
         self._read_at = float("-inf")
         self._readings: dict[str, Fresh[float] | Absent] = {}
 
-    @shaped("GCP")
+    @validated("GCP")
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
         if 0 <= self._clock.now() - self._read_at < self._spec.read_every_s:
             return self._readings
@@ -181,10 +181,10 @@ class CloudMonitoringSource:
             many = f"{len(series)} series where one was expected" if series else "no series"
             return Absent(f"Cloud Monitoring has {many} for {metric.filter}")
         point = series[0].points[0]
-        found = measured("", point.value, point.at - metric.period_s, listed.partial)
+        found = sanitize("", point.value, point.at - metric.period_s, listed.partial)
         if isinstance(found, Absent):
             return found
-        return measured(quantity, found.value * metric.scale, found.measured_at, found.missing)
+        return sanitize(quantity, found.value * metric.scale, found.measured_at, found.missing)
 
     async def _queried(self, quantity: str, promql: str) -> Fresh[float] | Absent:
         body = await self._monitoring.promql(quantity, promql)
@@ -198,10 +198,10 @@ class CloudMonitoringSource:
         sample: Any = result[0].get("value")
         if not isinstance(sample, list) or len(sample) != 2 or not isinstance(sample[0], int | float):
             return Absent(f"{sample!r} is no sample")
-        return measured(quantity, sample[1], float(sample[0]))
+        return sanitize(quantity, sample[1], float(sample[0]))
 
-    @shaped("GCP")
+    @validated("GCP")
     async def permits(self) -> Sequence[Permit]:
         from scaler.clouds.gcp import session  # noqa: PLC0415 - no SDK until it is opened
 
-        return await session.permits(self._context, self._spec.project, [time_series.LIST])
+        return await session.check_permissions(self._context, self._spec.project, [time_series.LIST])

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 from policies.model import Absent, Fresh
 from policies.model.field_metadata import FieldMetadata
 from scaler.clouds.aws.account import AwsAccount
-from scaler.clouds.response_validation import shaped
+from scaler.clouds.response_validation import validated
 from scaler.ports import Context, PortError, Unavailable
-from scaler.sources.sanitize import measured
+from scaler.sources.sanitize import sanitize
 
 if TYPE_CHECKING:
     from scaler.clouds.aws.metrics import Query, Sample
@@ -119,7 +119,7 @@ class CloudWatchSource:
         for metric in self._spec.metrics.values():
             await aws_metrics.metrics(self._context, self._spec.account, metric.period_s)
 
-    @shaped("AWS")
+    @validated("AWS")
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
         now = self._clock.now()
         due = [q for q, at in self._due.items() if now >= at or at - now > 2 * self._spec.metrics[q].period_s]
@@ -145,8 +145,8 @@ def reading(quantity: str, sample: Sample | None, divide_by: float) -> Fresh[flo
     """A sample as a reading, in our unit."""
     if sample is None or sample.problem:
         return Absent(sample.problem if sample is not None else "CloudWatch gave no result")
-    found = measured("", sample.value, sample.at)
-    return measured(quantity, found.value / divide_by, sample.at) if isinstance(found, Fresh) else found
+    found = sanitize("", sample.value, sample.at)
+    return sanitize(quantity, found.value / divide_by, sample.at) if isinstance(found, Fresh) else found
 
 
 def _query(metric: CloudWatchMetric) -> Query:

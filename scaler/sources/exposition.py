@@ -87,7 +87,7 @@ def change(
         return None
     if recipe.across == "rate":
         return rate / recipe.divisor
-    found = _mean(recipe, grew) if recipe.across == "average" else _told(recipe, grew, limit)
+    found = _mean(recipe, grew) if recipe.across == "average" else _reported(recipe, grew, limit)
     return Absent("nothing was observed between the last two looks") if found is None else found
 
 
@@ -96,7 +96,7 @@ def _mean(recipe: Recipe, grew: Sequence[tuple[str | None, float]]) -> float | N
     return over / under / recipe.divisor if under > 0 else None
 
 
-def _told(recipe: Recipe, counts: Iterable[tuple[str | None, float]], limit: float) -> float | Absent | None:
+def _reported(recipe: Recipe, counts: Iterable[tuple[str | None, float]], limit: float) -> float | Absent | None:
     """What a histogram's bounds (in the metric's unit) and cumulative counts tell; None without observations."""
     try:
         buckets = bounded_by(counts)

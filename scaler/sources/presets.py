@@ -180,14 +180,14 @@ def problems(preset: str | None, read: tuple[str, ...] | None, match: Mapping[st
             yield "match", f"the preset itself says which {label} is read"
 
 
-def unpromised(recipe: Recipe, promised_s: Mapping[str, float]) -> Absent | None:
+def without_slo_latencies(recipe: Recipe, promised_s: Mapping[str, float]) -> Absent | None:
     """Why nothing can be late."""
     if recipe.across != "late" or recipe.promise in promised_s:
         return None
     return Absent(f"nothing is late where slo.{recipe.promise} promises nothing")
 
 
-def bounded(reading: Fresh[float] | Absent, recipe: Recipe, missing: str) -> Fresh[float] | Absent:
+def slo_bounds(reading: Fresh[float] | Absent, recipe: Recipe, missing: str) -> Fresh[float] | Absent:
     """What a reading is worth when a part of the replicas did not answer: a total is a lower bound, a mean nothing."""
     if isinstance(reading, Fresh) and recipe.across in {"sum", "rate"}:
         return Fresh(reading.value, reading.measured_at, missing)

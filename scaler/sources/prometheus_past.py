@@ -15,8 +15,8 @@ import numpy as np
 from policies.model import Fresh
 from scaler.clouds.http_answers import off_loop
 from scaler.ports import Misconfigured, Unavailable
-from scaler.sources.promql import LABEL, LOST, joint, lost, value_of
-from scaler.sources.sanitize import measured
+from scaler.sources.promql import LABEL, LOST, joint, missing_metrics, value_of
+from scaler.sources.sanitize import sanitize
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,7 +48,7 @@ class PrometheusPast:
         found: dict[str, NDArray[np.float64]] = {}
         if terms:
             one = min(recipes.values(), key=lambda r: r.buckets)
-            whole = await self._joint({**terms, LOST: lost(one, spec.match)})
+            whole = await self._joint({**terms, LOST: missing_metrics(one, spec.match)})
             unseen = whole.pop(LOST) > 0
             found = {q: np.where(unseen, np.nan, values) for q, values in whole.items()}
         for quantity, text in spec.queries.items():
@@ -96,6 +96,6 @@ class PrometheusPast:
         """A step's mean is told at its end."""
         for at, value in series.values:
             place = round((at - self._since) / self._step_s) - 1
-            reading = measured(quantity, value, at)
+            reading = sanitize(quantity, value, at)
             if 0 <= place < self.steps and isinstance(reading, Fresh):
                 means[place] = reading.value

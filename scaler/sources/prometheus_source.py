@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from policies.model import Absent, Fresh
-from scaler.clouds.response_validation import shaped
+from scaler.clouds.response_validation import validated
 from scaler.ports import Context, Misconfigured, Unavailable
 from scaler.sources import http
 from scaler.sources.histogram import beyond, bounded_by
 from scaler.sources.missing_series import HUMAN, Gone, Sought
-from scaler.sources.presets import Recipe, bounded, unpromised
+from scaler.sources.presets import Recipe, slo_bounds, without_slo_latencies
 from scaler.sources.prometheus_api import PrometheusApi, QueryResult, QuerySample, Refused
 from scaler.sources.prometheus_past import PrometheusPast
-from scaler.sources.promql import LABEL, LOST, LOST_S, joint, lost, metric_names, time_of, value_of
-from scaler.sources.sanitize import measured
+from scaler.sources.promql import LABEL, LOST, LOST_S, joint, metric_names, missing_metrics, time_of, value_of
+from scaler.sources.sanitize import sanitize
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,14 +47,14 @@ class PrometheusSource:
         self._preset = {f"value:{q}": value_of(r, spec.match, spec.window_s) for q, r in recipes.items()}
         self._preset |= {f"time:{q}": time_of(r, spec.match) for q, r in recipes.items()}
         if recipes:  # one exporter gives them all, so that any of them tells
-            self._preset[LOST] = lost(min(recipes.values(), key=lambda r: r.buckets), spec.match)
+            self._preset[LOST] = missing_metrics(min(recipes.values(), key=lambda r: r.buckets), spec.match)
         self._given = {f"value:{q}": text for q, text in spec.queries.items()}
         self._given |= {f"time:{q}": text for q, text in spec.timestamp_queries.items()}
         self._kinds: dict[str, str] = {}
         self._sought = {q: Sought(r.series, {**spec.match, **r.labels}) for q, r in recipes.items()}
         self._sought |= {q: Sought(metric_names(text)) for q, text in spec.queries.items()}
 
-    @shaped("Prometheus")
+    @validated("Prometheus")
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
         try:
             async with asyncio.timeout(http.DEADLINE_SHARE * self._deadline_s) as limit:
@@ -71,7 +71,7 @@ class PrometheusSource:
             raise Misconfigured(first + (f" (and {len(others)} more)" if others else ""))
         return whole
 
-    @shaped("Prometheus")
+    @validated("Prometheus")
     async def past(
         self, quantities: Collection[str], since: float, until: float, step_s: float
     ) -> Mapping[str, NDArray[np.float64]]:
@@ -117,7 +117,7 @@ class PrometheusSource:
         """The reading of a quantity; None where it has no series."""
         recipe = self._recipes.get(quantity)
         values, times, down = (found.get(key) for key in (f"value:{quantity}", f"time:{quantity}", LOST))
-        if recipe and (nothing := unpromised(recipe, self._promised_s)):
+        if recipe and (nothing := without_slo_latencies(recipe, self._promised_s)):
             return nothing
         if recipe and recipe.across == "late" and isinstance(values, tuple) and values:
             values = self._late(recipe, values)
@@ -137,12 +137,12 @@ class PrometheusSource:
                 return Absent("the timestamp query gives no series")
             at = times[0].value
         try:
-            reading = measured(quantity, values[0].value, float(str(at)))
+            reading = sanitize(quantity, values[0].value, float(str(at)))
         except ValueError:
             return Absent(f"the timestamp query gives {at!r}")
         if recipe and isinstance(down, tuple) and down:
             lost = f"{down[0].value} targets that answered in the last {LOST_S} s cannot be scraped now"
-            return bounded(reading, recipe, lost)
+            return slo_bounds(reading, recipe, lost)
         return reading
 
     def _late(self, recipe: Recipe, buckets: tuple[QuerySample, ...]) -> tuple[QuerySample, ...] | Absent:

@@ -62,7 +62,7 @@ def time_of(recipe: Recipe, match: Mapping[str, str]) -> str:
     return f"min({' or '.join(f'timestamp({s})' for s in _selectors(recipe, match))})"
 
 
-def lost(recipe: Recipe, match: Mapping[str, str]) -> str:
+def missing_metrics(recipe: Recipe, match: Mapping[str, str]) -> str:
     """How many targets gave the metric lately and cannot be scraped now; no series, where there are none.
 
     Prometheus drops the series of such a target at once, and a sum without them looks like less work. A replica that

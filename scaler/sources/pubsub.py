@@ -22,9 +22,9 @@ from policies.model.field_metadata import FieldMetadata
 from scaler.clouds.gcp import time_series
 from scaler.clouds.gcp.project import GcpProject
 from scaler.clouds.gcp.time_series import Gauge, SeriesPage, TimeSeries
-from scaler.clouds.response_validation import shaped
+from scaler.clouds.response_validation import validated
 from scaler.ports import Context, Misconfigured, Permit, PortError
-from scaler.sources.sanitize import measured
+from scaler.sources.sanitize import sanitize
 
 if TYPE_CHECKING:
     from scaler.clouds.gcp.pubsub import Subscriber
@@ -129,7 +129,7 @@ class PubSubSource:
         self.remarks: tuple[str, ...] = ()
         """What in the subscription's set-up matters to who scales on it."""
 
-    @shaped("GCP")
+    @validated("GCP")
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
         every_s, name = AGAIN_S if self._wanting else self._spec.read_every_s, self._spec.subscription
         reading = [gauge.of(name, every_s) for gauge in self._gauges.values()]
@@ -149,7 +149,7 @@ class PubSubSource:
             minutes = time_series.LOOK_BACK_S / 60
             partial = f": {listed.partial}" if listed.partial else ""
             return Absent(f"Cloud Monitoring has no {METRICS[quantity]} in the last {minutes:g} minutes{partial}")
-        values = [measured(quantity, one.points[0].value, one.points[0].at) for one in series]
+        values = [sanitize(quantity, one.points[0].value, one.points[0].at) for one in series]
         for value in values:
             if isinstance(value, Absent):
                 return value
@@ -158,7 +158,9 @@ class PubSubSource:
         missing = [listed.partial] if listed.partial else []
         missing += [m for m in (_behind(series), self._old(at, now)) if m]
         if quantity == "oldest_age_s":
-            amounts = [v.value + grown_s(one, now, self._spec.bridge_s) for v, one in zip(told, series, strict=True)]
+            amounts = [
+                v.value + backlog_growth_s(one, now, self._spec.bridge_s) for v, one in zip(told, series, strict=True)
+            ]
             return Fresh(max(amounts), at, "; ".join(missing))
         return Fresh(sum(value.value for value in told), at, "; ".join(missing))
 
@@ -179,21 +181,21 @@ class PubSubSource:
                 self._check_at = now + CHECK_AGAIN_S
                 return  # its counts come from elsewhere
             self._check_at = now + CHECK_S
-            self._wrong, self.remarks = wrong(found), remarks(found)
+            self._wrong, self.remarks = problem_of(found), remarks(found)
         if self._wrong:
             raise Misconfigured(f"Pub/Sub subscription {self._spec.subscription}: {self._wrong}")
 
-    @shaped("GCP")
+    @validated("GCP")
     async def permits(self) -> Sequence[Permit]:
         from scaler.clouds.gcp import session  # noqa: PLC0415 - no SDK until it is opened
 
         await self._check()
-        asked = await session.permits(self._context, self._spec.project, self._spec.permissions())
+        asked = await session.check_permissions(self._context, self._spec.project, self._spec.permissions())
         about = "; ".join(self.remarks)
         return [Permit(p.action, p.granted, p.detail or (about if "pubsub" in p.action else "")) for p in asked]
 
 
-def grown_s(series: TimeSeries, now: float, most_s: float) -> float:
+def backlog_growth_s(series: TimeSeries, now: float, most_s: float) -> float:
     """By how much an age has grown since its sample: by the clock, where it did so between the last two samples."""
     if len(series.points) < 2:
         return 0.0
@@ -214,7 +216,7 @@ def _behind(series: Sequence[TimeSeries]) -> str:
     return f"no sample of late from {', '.join(sorted(late))}" if late else ""
 
 
-def wrong(found: Any) -> str:
+def problem_of(found: Any) -> str:
     """What keeps a subscription from being pulled from; empty where nothing does."""
     if found.detached:
         return "it is detached from its topic: nothing comes any more"

@@ -12,7 +12,7 @@ SHOWN: Final = 100
 """Characters of what is no number, kept in the reason."""
 
 
-def measured(quantity: str, value: object, measured_at: float, missing: str = "") -> Fresh[float] | Absent:
+def sanitize(quantity: str, value: object, measured_at: float, missing: str = "") -> Fresh[float] | Absent:
     """`value` as a reading of `quantity`, or why it can't be one. Quantities are at least 0; shares at most 1.
 
     `missing` says what a total lacks, which makes it a lower bound.

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Final
 from yarl import URL
 
 from policies.model import Absent, Fresh
-from scaler.clouds.response_validation import shaped
+from scaler.clouds.response_validation import validated
 from scaler.ports import Misconfigured, PortError, Unavailable
 from scaler.registry import did_you_mean
 from scaler.sources import http
 from scaler.sources.exposition import change, level, series_of
 from scaler.sources.metrics_page import Page, Series, read_page
-from scaler.sources.presets import Recipe, bounded, recipes, unpromised
-from scaler.sources.sanitize import measured
+from scaler.sources.presets import Recipe, recipes, slo_bounds, without_slo_latencies
+from scaler.sources.sanitize import sanitize
 
 if TYPE_CHECKING:
     from scaler.sources.scrape import Scrape
@@ -67,7 +67,7 @@ class ScrapeSource:
         self._wanted = frozenset(name for recipe in self._recipes.values() for name in recipe.series)
         self._before: dict[ScrapeTarget, Page] = {}
 
-    @shaped("metrics pages")
+    @validated("metrics pages")
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
         targets = await self._find()
         results = await asyncio.gather(*(self._page(target) for target in targets))
@@ -80,7 +80,7 @@ class ScrapeSource:
         if not any(page.metrics for page in shown.values()):
             raise Misconfigured(self._nothing(shown))
         readings = {q: self._reading(q, recipe, before, shown) for q, recipe in self._recipes.items()}
-        return {q: bounded(r, self._recipes[q], missing) for q, r in readings.items()} if missing else readings
+        return {q: slo_bounds(r, self._recipes[q], missing) for q, r in readings.items()} if missing else readings
 
     async def _find(self) -> tuple[ScrapeTarget, ...]:
         """The engines there are now. Raises `Unavailable` when the name has no address: nobody to ask is not zero."""
@@ -112,7 +112,7 @@ class ScrapeSource:
     def _reading(
         self, quantity: str, recipe: Recipe, before: Mapping[ScrapeTarget, Page], shown: Mapping[ScrapeTarget, Page]
     ) -> Fresh[float] | Absent:
-        if nothing := unpromised(recipe, self._promised_s):
+        if nothing := without_slo_latencies(recipe, self._promised_s):
             return nothing
         now = {t: series_of(recipe, self._match, p) for t, p in shown.items()}
         lacking = sum(series is None for series in now.values())
@@ -132,7 +132,7 @@ class ScrapeSource:
             return Absent(f"no series of {names} with {dict(self._match)}")
         if isinstance(value, Absent):
             return value
-        return measured(quantity, value, min(p.at for p in shown.values()))
+        return sanitize(quantity, value, min(p.at for p in shown.values()))
 
     def _nothing(self, shown: Mapping[ScrapeTarget, Page]) -> str:
         """That no page has any of the metrics, and what comes near."""

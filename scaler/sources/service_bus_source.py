@@ -7,14 +7,14 @@ from typing import Final
 
 from policies.model import Absent, Fresh
 from scaler.clouds.azure.account import path_of
-from scaler.clouds.azure.errors import shaped
+from scaler.clouds.azure.errors import validated
 from scaler.clouds.azure.metrics import READ, AzureMetricPoint, newest, single
-from scaler.clouds.azure.pool_context import permits
+from scaler.clouds.azure.pool_context import check_permissions
 from scaler.clouds.azure.service_bus import OPERATION, OPERATION_OF_TOPICS, Entity, MessageCounts, Namespace, namespace
 from scaler.clouds.azure.session import Arm, arm
 from scaler.clouds.azure.shared_reads import recent
 from scaler.ports import Context, Permit, PortError
-from scaler.sources.sanitize import measured
+from scaler.sources.sanitize import sanitize
 from scaler.sources.service_bus import ServiceBus
 
 AGREE_S: Final = 20.0
@@ -48,7 +48,7 @@ class ServiceBusSource:
             self._namespace = await namespace(self._context, spec.host, spec.account, spec.connection_string)
         return self._namespace
 
-    @shaped
+    @validated
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
         counts, at = await (await self.connect()).counts(self._entity, self._spec.least_interval_s)
         found = {kind: _count(kind, value, at) for kind, value in counts.by_kind.items()}
@@ -65,7 +65,7 @@ class ServiceBusSource:
         if self._arm is None or self._spec.connection_string is not None:
             return []
         counting = OPERATION if self._entity.subscription is None else OPERATION_OF_TOPICS
-        return await permits(self._arm, self._path, (counting, READ))
+        return await check_permissions(self._arm, self._path, (counting, READ))
 
     @property
     def _path(self) -> str:
@@ -109,7 +109,7 @@ class ServiceBusSource:
 def _count(kind: str, value: object, at: float) -> Fresh[float] | Absent:
     if value is None:
         return Absent(f"the count of {kind} messages is not in the answer")
-    return measured(kind, value, at)
+    return sanitize(kind, value, at)
 
 
 def _sessions(visible: Fresh[float] | Absent, sessions: int) -> Fresh[float] | Absent:

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from policies.model import Absent, Fresh
 from policies.model.field_metadata import FieldMetadata
 from scaler.clouds.aws.account import AwsAccount
-from scaler.clouds.response_validation import shaped
+from scaler.clouds.response_validation import validated
 from scaler.ports import Context, PortError, Unavailable
-from scaler.sources.sanitize import measured
+from scaler.sources.sanitize import sanitize
 
 if TYPE_CHECKING:
     from scaler.clouds.aws.metrics import Sample
@@ -121,7 +121,7 @@ class SqsSource:
         if self._spec.metrics():
             await aws_metrics.metrics(self._context, self._spec.located, PERIOD_S)
 
-    @shaped("AWS")
+    @validated("AWS")
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
         found: dict[str, Fresh[float] | Absent] = {}
         for result in await asyncio.gather(self._counts(), self._recent_metrics(), return_exceptions=True):
@@ -173,7 +173,7 @@ class SqsSource:
                 for q in wanted
             )
         )
-        return {q: _told(q, sample) for q, (_, sample) in zip(wanted, found, strict=True)}
+        return {q: _reported(q, sample) for q, (_, sample) in zip(wanted, found, strict=True)}
 
     async def _service(self, name: str) -> AwsService:
         from scaler.clouds.aws import session  # noqa: PLC0415 - a process without SQS does without the SDK
@@ -185,7 +185,7 @@ def _count(quantity: str, value: object, at: float) -> Fresh[float] | Absent:
     """An attribute as a count of messages."""
     if value is None:
         return Absent(f"{COUNTS[quantity]} is not in the answer")
-    reading = measured(quantity, value, at)
+    reading = sanitize(quantity, value, at)
     if isinstance(reading, Fresh) and not reading.value.is_integer():
         return Absent(f"{value!r} is not a whole number of messages")
     return reading
@@ -200,8 +200,8 @@ def _of_an_empty_queue(quantity: str, found: Mapping[str, Fresh[float] | Absent]
     return counts[0] if empty and isinstance(counts[0], Fresh) else None
 
 
-def _told(quantity: str, sample: Sample | None) -> Fresh[float] | Absent:
+def _reported(quantity: str, sample: Sample | None) -> Fresh[float] | Absent:
     """The newest sample of a metric. None is no zero: an idle queue sends nothing."""
     if sample is None or sample.problem:
         return Absent(f"{METRICS[quantity]}: {sample.problem if sample is not None else 'CloudWatch gave no result'}")
-    return measured(quantity, sample.value, sample.at)
+    return sanitize(quantity, sample.value, sample.at)

@@ -84,9 +84,9 @@ def log_tick(tick: Tick) -> None:
         **({} if d.cost_usd_per_hour is None else {"usd_per_hour": round(d.cost_usd_per_hour, 2)}),
         reason=d.reason,
         rule=d.steps[-1].rule if d.steps else "",
-        **{name: _shown(reading) for name, reading in tick.observation.readings.items()},
+        **{name: _value_text(reading) for name, reading in tick.observation.readings.items()},
         **({"errors": errors} if errors else {}),
-        **({"granted": granted(seen.grant)} if seen.grant is not None else {}),
+        **({"granted": grant_text(seen.grant)} if seen.grant is not None else {}),
         **(
             {"outcomes": [f"{o.pool} {o.before}->{o.after} {o.result}: {o.reason}" for o in refused]} if refused else {}
         ),
@@ -96,7 +96,7 @@ def log_tick(tick: Tick) -> None:
     )
 
 
-def granted(grant: Grant) -> str:
+def grant_text(grant: Grant) -> str:
     """What the fleet lets a workload hold and remove, in words."""
     said = (
         (grant.gpus, "{:g} GPUs"),
@@ -106,7 +106,7 @@ def granted(grant: Grant) -> str:
     return ", ".join(words.format(quota.most) for quota, words in said if quota is not None)
 
 
-def _shown(reading: Fresh[float] | Stale[float] | Absent) -> object:
+def _value_text(reading: Fresh[float] | Stale[float] | Absent) -> object:
     match reading:
         case Fresh(value, _, missing):
             return f"at least {value:g}: {missing}" if missing else round(value, 4)

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from policies.model import PoolName
-from policies.recommend.predictive.latency_model import LATENCIES, P95, promised_s
+from policies.recommend.predictive.latency_model import LATENCIES, P95, slo_limits_s
 from policies.recommend.predictive.latency_tail import LatencyTail
 from scaler.journal.explain import timestamp
 from simulators.backtest.recorded_run import RecordedRun
@@ -142,7 +142,7 @@ def _late(recorded: RecordedRun) -> tuple[Floats, str]:
         shares = []
         for key, latency in LATENCIES.items():
             late, p95_s = recorded.reading(source, latency.late), recorded.reading(source, latency.p95)
-            limit_s = promised_s(recorded.spec).get(key)
+            limit_s = slo_limits_s(recorded.spec).get(key)
             if late is not None:
                 shares.append(late)
                 told.add(latency.late)

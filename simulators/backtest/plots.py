@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import plotly.graph_objects as go
 
-from policies.recommend.predictive.latency_model import LATENCIES, promised_s
+from policies.recommend.predictive.latency_model import LATENCIES, slo_limits_s
 from simulators.backtest.backtest import Looked
 from simulators.backtest.counterfactuals import SAME
 from simulators.backtest.period_summary import HOUR_S, Happened, binned, width_s
@@ -187,7 +187,7 @@ def _rate(looked: Looked) -> tuple[Floats, Floats] | None:
 def _latencies(recorded: RecordedRun) -> Mapping[tuple[str, str], float | None]:
     """The tails that were read, with the promise about each."""
     return {
-        (source, latency.p95): promised_s(recorded.spec).get(key)
+        (source, latency.p95): slo_limits_s(recorded.spec).get(key)
         for source in recorded.spec.sources
         for key, latency in LATENCIES.items()
         if recorded.reading(source, latency.p95) is not None

@@ -232,7 +232,7 @@ def load_workload(path: Path) -> Workload:
     if problems:
         raise ConfigError(problems)
     workload = workload_from(found[0].data, str(path))
-    if broken := list(checks.to_decide(workload.spec)):
+    if broken := list(checks.deciding_sources(workload.spec)):
         raise ConfigError([found[0].problem(place, rule, hint) for place, rule, hint in broken])
     return workload
 

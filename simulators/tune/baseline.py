@@ -14,7 +14,7 @@ from scaler.config.files import Unreadable, read_text
 from scaler.config.load import Workload
 from scaler.config.problems import ConfigError, Problem
 from scaler.migrate import manifests
-from scaler.migrate.metric_detection import recognised
+from scaler.migrate.metric_detection import recognize
 from simulators.experiments.scenario import Case, load_workload
 from simulators.experiments.spec_loader import COMMAND_LINE
 from simulators.world.telemetry import QUANTITIES
@@ -108,7 +108,7 @@ def _quantity(query: str) -> str | None:
     """What a query asks of the engines: one total, or its mean over the replicas; None if it is anything else."""
     plain = LABELS.sub("", query).strip()  # in a simulated world there are no others to be told from
     mean = MEAN.fullmatch(plain)
-    read = recognised(f"sum({mean[1]})" if mean else plain)
+    read = recognize(f"sum({mean[1]})" if mean else plain)
     if read is None or len(read.quantities) != 1 or read.divisor != 1 or (mean and read.across != "sum"):
         return None
     name = read.quantities[0] + (PER_REPLICA if mean else "")

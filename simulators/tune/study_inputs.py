@@ -17,7 +17,7 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from scaler.config.load import Workload
-from scaler.config.schema import plain
+from scaler.config.schema import plain_value
 from simulators.experiments.contenders.contenders import SELF
 from simulators.experiments.run import checked, replaying, traffic_of
 from simulators.experiments.scenario import Case
@@ -201,8 +201,8 @@ def _plain(stretch: Stretch) -> dict[str, Any]:
     digests = {id(t): t.digest() for t in stretch.traces.values()}
     case = stretch.case
     return {
-        "scenario": plain(case.scenario),
+        "scenario": plain_value(case.scenario),
         "workload": case.workload.document,
-        "models": plain(case.models),
+        "models": plain_value(case.models),
         "traces": {str(seed): digests[id(t)] for seed, t in stretch.traces.items()},
     }

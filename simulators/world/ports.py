@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from policies.model import Absent, Fresh, PoolName, PoolStatus
-from policies.recommend.predictive.latency_model import promised_s
+from policies.recommend.predictive.latency_model import slo_limits_s
 from scaler.config.load import Workload
 from scaler.controller import Setup
 from scaler.ports import Actuator, Source
@@ -104,7 +104,7 @@ def setup(world: World, workload: Workload, pools: Mapping[PoolName, PoolName], 
         if kind_of("source", spec) in QUEUES:
             sources[name] = QueueSource(world, told)
         else:
-            sources[name] = EngineSource(world, told, promised_s(workload.spec))
+            sources[name] = EngineSource(world, told, slo_limits_s(workload.spec))
     actuators: dict[PoolName, Actuator] = {}
     for name, pool in workload.spec.pools.items():
         if pool.tier == "serving":

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
-from policies.allocate.quantum import up
+from policies.allocate.quantum import round_up
 from policies.history.ticks import History
 from policies.model import (
     Absent,
@@ -147,14 +147,14 @@ def specs(draw: st.DrawFn, quanta: Sequence[int] = (1,)) -> WorkloadSpec:
     pools: dict[PoolName, Pool] = {}
     for name in draw(st.sampled_from((("a",), ("a",), ("a", "b"), ("a", "b", "c")))):
         least, quantum = draw(st.integers(0, 2)), draw(st.sampled_from(quanta))
-        most = draw(st.none() | st.integers(max(1, up(least, quantum)), 12))
+        most = draw(st.none() | st.integers(max(1, round_up(least, quantum)), 12))
         pools[PoolName(name)] = Pool(
             min_replicas=least,
             max_replicas=most,
             quantum=quantum,
             on_foreign_writer=draw(st.sampled_from(("yield", "take_over"))),
         )
-    high = draw(st.integers(max(1, sum(up(p.min_replicas, p.quantum) for p in pools.values())), 20))
+    high = draw(st.integers(max(1, sum(round_up(p.min_replicas, p.quantum) for p in pools.values())), 20))
     reach = sum(high if p.max_replicas is None else p.max_replicas for p in pools.values())
     return WorkloadSpec(
         workload="llm",

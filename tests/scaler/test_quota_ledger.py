@@ -16,7 +16,7 @@ from scaler.journal.replay import replay
 from scaler.ports import Unavailable
 from scaler.quota_ledger import QuotaLedger
 from scaler.telemetry.fleet import FleetCollector
-from scaler.telemetry.log import granted
+from scaler.telemetry.log import grant_text
 from scaler.telemetry.metrics import Metrics
 from tests.fakes import FakeActuator, FakeSource, ManualClock
 from tests.scaler.test_controller import MAIN
@@ -183,7 +183,7 @@ async def test_it_is_told_in_the_log_in_metrics_and_in_words() -> None:
     tick = shared.chat.ticks[-1]
     assert tick.observation.grant is not None
     assert isinstance(tick.observation.grant.gpus, Quota)
-    assert granted(tick.observation.grant) == "2 GPUs, 8.00 USD per hour, 2 may be removed"
+    assert grant_text(tick.observation.grant) == "2 GPUs, 8.00 USD per hour, 2 may be removed"
     assert any("daemon.fleet.max_gpus is 8" in line for line in paragraphs(tick))
     metrics.observe(tick)
     text = metrics.exposition().decode()

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Final, Literal
 from policies.model import Evidence, Fresh, PolicyName, Recommendation
 from policies.model.field_metadata import FieldMetadata
 from policies.recommend.context import PolicyContext
-from policies.signals.demand import gather, no_opinion, signals
+from policies.signals.demand import fresh_values, no_opinion, signal_names
 
 AGGREGATE: Final = {"throughput": (1.0, 0.6), "latency": (0.4, 0.1)}
 """KV utilization above which to grow and below which to shrink, by what is optimized."""
@@ -73,8 +73,8 @@ class DynamoEasy:
         return ("waiting",) if self.mode == "prefill" else (self.kv_cache_usage, "waiting")
 
     def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
-        used = signals(self.source, self.needs())
-        values, evidence, wrong = gather(used, view.readings)
+        used = signal_names(self.source, self.needs())
+        values, evidence, wrong = fresh_values(used, view.readings)
         size = view.desired
         if evidence is Evidence.BLIND or not size or not view.ready:
             return no_opinion(name, used, wrong or "no replica is ready: there is no engine to look at")

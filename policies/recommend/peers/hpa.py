@@ -9,9 +9,9 @@ from typing import Annotated, ClassVar, Literal
 from policies.model import Evidence, PolicyName, Recommendation, SignalName
 from policies.model.field_metadata import FieldMetadata
 from policies.recommend.context import PolicyContext
-from policies.recommend.peers.hpa_behavior import DOWNSCALE_STABILIZATION_S, Behavior, past_of, settle
+from policies.recommend.peers.hpa_behavior import DOWNSCALE_STABILIZATION_S, Behavior, memory_of, settle
 from policies.recommend.peers.hpa_replicas import PodGroups, Tolerance, by_average_value, by_pods, by_value
-from policies.signals.demand import gather, named_once, no_opinion
+from policies.signals.demand import fresh_values, no_opinion, quantity_problems
 
 SOURCE = "The source to read; null: the only one that offers what is read."
 Source = Annotated[str | None, FieldMetadata(SOURCE, example="sqs")]
@@ -56,7 +56,7 @@ class HpaMetric:
     ] = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        yield from named_once(self.quantities)
+        yield from quantity_problems(self.quantities)
         if self.type == "pods" and len(self.quantities) > 1:
             yield "quantities", "must be one mean: means can't be added up"
         if self.type == "pods" and self.target_type == "value":
@@ -87,12 +87,12 @@ class MetricProposal:
     replicas: int | None
 
 
-def ask(
+def propose(
     metrics: Sequence[HpaMetric], source: str | None, view: PolicyContext, tolerance: Tolerance
 ) -> tuple[list[MetricProposal], Evidence, tuple[SignalName, ...], str]:
     """What each metric asks for, how complete the evidence is, the signals looked at, and what is wrong in words."""
     used = tuple(dict.fromkeys(s for metric in metrics for s in metric.signals(source)))
-    values, evidence, wrong = gather(used, view.readings)
+    values, evidence, wrong = fresh_values(used, view.readings)
     if view.desired is None or view.ready is None:
         return [MetricProposal(None, None)] * len(metrics), Evidence.BLIND, used, "the number of replicas is not known"
     asked: list[MetricProposal] = []
@@ -162,24 +162,26 @@ class Hpa:
         return tuple(dict.fromkeys(q for m in self.metrics if m.source is None for q in m.quantities))
 
     def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
-        asked, evidence, used, wrong = ask(self.metrics, self.source, view, tolerance_of(self.behavior, self.tolerance))
+        asked, evidence, used, wrong = propose(
+            self.metrics, self.source, view, tolerance_of(self.behavior, self.tolerance)
+        )
         size = view.desired
         if evidence is Evidence.BLIND or size is None:
             return no_opinion(name, used, wrong)
         raw = max(a.replicas for a in asked if a.replicas is not None)
-        reason = words(self.metrics, asked, wrong)
+        reason = proposal_text(self.metrics, asked, wrong)
         if evidence is Evidence.PARTIAL and raw < size:
             return Recommendation(
                 name, None, evidence, active=False, reason=f"{reason}: no shrinking on that", used=used
             )
-        past = past_of(view, size, self.lookback_s, rests_at_zero=False)
+        past = memory_of(view, size, self.lookback_s, rests_at_zero=False)
         replicas, why = settle(raw, size, past, self.behavior, self.downscale_stabilization_s)
         active = any(a.value for a in asked)
         reason = f"{reason}; {why}" if why else reason
         return Recommendation(name, float(replicas), evidence, active, reason, used, raw=float(raw))
 
 
-def words(metrics: Sequence[HpaMetric], asked: Sequence[MetricProposal], wrong: str) -> str:
+def proposal_text(metrics: Sequence[HpaMetric], asked: Sequence[MetricProposal], wrong: str) -> str:
     """What the metrics said."""
     said = [
         f"{' + '.join(metric.quantities)} {a.value:g} at {metric.target:g} {metric.target_type.replace('_', ' ')}"

@@ -150,7 +150,7 @@ class BehaviorMemory:
         return int(np.sum(self.changes[self.made_at > self.now - period_s]))
 
 
-def past_of(view: PolicyContext, size: int, span_s: float, *, rests_at_zero: bool) -> BehaviorMemory:
+def memory_of(view: PolicyContext, size: int, span_s: float, *, rests_at_zero: bool) -> BehaviorMemory:
     """The last `span_s` as the controller would remember them.
 
     A change counts as far as it was both decided and then found: a write refused was no event. `rests_at_zero` leaves

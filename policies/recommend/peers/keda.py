@@ -18,11 +18,11 @@ from policies.recommend.peers.hpa import (
     Source,
     Stabilization,
     ToleranceField,
-    ask,
+    proposal_text,
+    propose,
     tolerance_of,
-    words,
 )
-from policies.recommend.peers.hpa_behavior import DOWNSCALE_STABILIZATION_S, past_of, settle
+from policies.recommend.peers.hpa_behavior import DOWNSCALE_STABILIZATION_S, memory_of, settle
 from policies.recommend.peers.hpa_replicas import Tolerance
 from policies.recommend.peers.keda_cron import Cron
 from policies.signals.demand import no_opinion
@@ -161,7 +161,7 @@ class Keda:
     def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
         metrics = [t.metric for t in self.triggers]
         tolerance = tolerance_of(self.behavior, self.tolerance)
-        asked, evidence, used, wrong = ask(metrics, self.source, view, tolerance)
+        asked, evidence, used, wrong = propose(metrics, self.source, view, tolerance)
         old = view.history.memory(name)
         failures = self._failures(asked, old)
         size = view.desired
@@ -177,7 +177,7 @@ class Keda:
         if not self.triggers:
             evidence, wrong = Evidence.FULL, ""
         evidence = Evidence.PARTIAL if evidence is Evidence.BLIND else evidence
-        said_by = [words(metrics, asked, wrong), *(f"the clock asks for {replicas}" for replicas in timed)]
+        said_by = [proposal_text(metrics, asked, wrong), *(f"the clock asks for {replicas}" for replicas in timed)]
         reason = ", ".join(filter(None, said_by)) + fell_back
         floor = max(1, self.active_replicas or 1)
         said = Recommendation(name, None, evidence, poll.active, reason, used, memory=memory)
@@ -189,7 +189,7 @@ class Keda:
         raw = max(proposals)
         if evidence is Evidence.PARTIAL and raw < size and not fell_back:
             return replace(said, reason=f"{reason}: no shrinking on that")
-        past = past_of(view, size, self.lookback_s, rests_at_zero=True)
+        past = memory_of(view, size, self.lookback_s, rests_at_zero=True)
         replicas, why = settle(raw, size, past, self.behavior, self.downscale_stabilization_s)
         least = floor if poll.active else 1
         return replace(

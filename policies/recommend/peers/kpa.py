@@ -14,7 +14,7 @@ from policies.model import Evidence, PolicyName, Recommendation
 from policies.model.field_metadata import FieldMetadata
 from policies.recommend.context import PolicyContext
 from policies.recommend.peers.history_queries import JITTER_S, elapsed_s, totals
-from policies.signals.demand import gather, named_once, no_opinion, signals
+from policies.signals.demand import fresh_values, no_opinion, quantity_problems, signal_names
 
 SOURCE = "The source to read; null: the only one that offers what is read."
 
@@ -83,14 +83,14 @@ class Kpa:
         return max(self.stable_window_s, self.scale_down_delay_s)
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        yield from named_once(self.quantities)
+        yield from quantity_problems(self.quantities)
 
     def needs(self) -> tuple[str, ...]:
         return self.quantities
 
     def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
-        used = signals(self.source, self.quantities)
-        values, evidence, wrong = gather(used, view.readings)
+        used = signal_names(self.source, self.quantities)
+        values, evidence, wrong = fresh_values(used, view.readings)
         old = view.history.memory(name)
         if evidence is Evidence.BLIND or view.ready is None:
             return no_opinion(name, used, wrong or "the number of ready replicas is not known", old)

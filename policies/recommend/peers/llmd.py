@@ -15,11 +15,11 @@ from policies.recommend.peers.hpa_behavior import (
     ScaleDownRules,
     ScaleUpRules,
     ScalingPolicy,
-    past_of,
+    memory_of,
     settle,
 )
 from policies.recommend.peers.hpa_replicas import Tolerance, by_average_value
-from policies.signals.demand import gather, no_opinion, signals
+from policies.signals.demand import fresh_values, no_opinion, signal_names
 
 Recipe = Literal["queue", "queue_guard", "token"]
 TOLERANCE: Final = Tolerance(0.1, 0.1)
@@ -95,8 +95,8 @@ class LlmD:
                 return (self.inflight_tokens, self.kv_cache_usage)
 
     def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
-        used = signals(self.source, self.needs())
-        values, evidence, wrong = gather(used, view.readings)
+        used = signal_names(self.source, self.needs())
+        values, evidence, wrong = fresh_values(used, view.readings)
         size, ready = view.desired, view.ready
         if evidence is Evidence.BLIND or size is None or ready is None:
             return no_opinion(name, used, wrong or "the number of replicas is not known")
@@ -108,7 +108,7 @@ class LlmD:
         active = any(amount > 0 for amount, _, _ in work)
         if evidence is Evidence.PARTIAL and raw < size:
             return Recommendation(name, None, evidence, active, f"{reason}: no shrinking on that", used)
-        past = past_of(view, size, self.lookback_s, rests_at_zero=True)
+        past = memory_of(view, size, self.lookback_s, rests_at_zero=True)
         replicas, why = settle(raw, size, past, BEHAVIORS[self.recipe], DOWNSCALE_STABILIZATION_S)
         reason = f"{reason}; {why}" if why else reason
         return Recommendation(name, float(replicas), evidence, active, reason, used, raw=float(raw))

@@ -10,8 +10,8 @@ from policies.model import Evidence, PolicyName, Recommendation
 from policies.model.field_metadata import FieldMetadata
 from policies.recommend.context import PolicyContext
 from policies.recommend.peers.history_queries import JITTER_S, agreed_s, totals
-from policies.signals.demand import gather, named_once, no_opinion, signals
-from policies.stabilize.rules import whole
+from policies.signals.demand import fresh_values, no_opinion, quantity_problems, signal_names
+from policies.stabilize.rules import whole_replicas
 
 SOURCE = "The source to read; null: the only one that offers what is read."
 
@@ -59,14 +59,14 @@ class RayServe:
         return self.look_back_period_s
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        yield from named_once(self.quantities)
+        yield from quantity_problems(self.quantities)
 
     def needs(self) -> tuple[str, ...]:
         return self.quantities
 
     def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
-        used = signals(self.source, self.quantities)
-        values, evidence, wrong = gather(used, view.readings)
+        used = signal_names(self.source, self.quantities)
+        values, evidence, wrong = fresh_values(used, view.readings)
         old = view.history.memory(name)
         ready, size = view.ready, view.desired
         if evidence is Evidence.BLIND or ready is None or size is None:
@@ -99,11 +99,11 @@ class RayServe:
         With none ready nothing can be averaged: any work asks for one replica (times the factor), at once.
         """
         if ready == 0:
-            return max(whole(self.upscaling_factor), size) if ongoing > 0 else size
+            return max(whole_replicas(self.upscaling_factor), size) if ongoing > 0 else size
         wanted = ongoing / self.target_ongoing_requests
         factor = self.upscaling_factor if wanted > ready else self.downscaling_factor
-        scaled = whole(ready + factor * (wanted - ready))
-        return scaled - 1 if whole(wanted) < ready == scaled else max(0, scaled)
+        scaled = whole_replicas(ready + factor * (wanted - ready))
+        return scaled - 1 if whole_replicas(wanted) < ready == scaled else max(0, scaled)
 
     def _delay_s(self, direction: float, size: int) -> float:
         if direction > 0:

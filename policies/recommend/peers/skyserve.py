@@ -10,8 +10,8 @@ from policies.model import Absent, Evidence, Fresh, PolicyName, PoolName, Recomm
 from policies.model.field_metadata import FieldMetadata
 from policies.recommend.context import PolicyContext
 from policies.recommend.peers.history_queries import JITTER_S, agreed_s, elapsed_s, totals
-from policies.signals.demand import gather, no_opinion, signals
-from policies.stabilize.rules import whole
+from policies.signals.demand import fresh_values, no_opinion, signal_names
+from policies.stabilize.rules import whole_replicas
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,13 +81,13 @@ class SkyServeRequestRate:
         return (self.quantity,)
 
     def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
-        used = signals(self.source, self.needs())
-        values, evidence, wrong = gather(used, view.readings)
+        used = signal_names(self.source, self.needs())
+        values, evidence, wrong = fresh_values(used, view.readings)
         old = view.history.memory(name)
         if evidence is Evidence.BLIND or view.desired is None:
             return no_opinion(name, used, wrong or "the number of replicas is not known", old)
         rate = float(totals(view, values, self.qps_window_s).mean())
-        wanted = whole(rate / self.target_qps_per_replica)
+        wanted = whole_replicas(rate / self.target_qps_per_replica)
         target = max(0, int(old.get("target", self._found(view, view.desired))) - self.num_overprovision)
         reason = f"{rate:g} requests a second at {self.target_qps_per_replica:g} per replica"
         if wrong:

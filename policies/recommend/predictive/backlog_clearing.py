@@ -44,7 +44,7 @@ class BacklogNeed:
     reason: str = ""
 
 
-def backlog(waits: WaitingWork, rate: float, ready: float, size: float, help_: ComingReplicas) -> BacklogNeed:
+def backlog_need(waits: WaitingWork, rate: float, ready: float, size: float, help_: ComingReplicas) -> BacklogNeed:
     """What clears it. `rate` is the work that comes, `ready` and `size` the replicas that serve and are asked for.
 
     While requests wait in engines all that come are late. E replicas more clear B replica-seconds in B / E seconds,

@@ -11,25 +11,25 @@ import numpy as np
 
 from policies.history.ticks import ACTIVE
 from policies.model import Evidence, Fresh, PolicyName, Recommendation, SignalName
-from policies.recommend.predictive.backlog_clearing import BacklogNeed, ComingReplicas, WaitingWork, backlog
+from policies.recommend.predictive.backlog_clearing import BacklogNeed, ComingReplicas, WaitingWork, backlog_need
 from policies.recommend.predictive.engine_load import READ, SURGE, EngineLoad, ReplicaCapacity, engine_load
 from policies.recommend.predictive.latency_model import (
     QUANTITIES,
     LatencyObservation,
     LearnedLatency,
     LoadLimit,
-    limit,
-    promised_s,
-    recalled,
-    seen,
+    load_limit,
+    observed_latencies,
+    recall_latencies,
+    slo_limits_s,
 )
-from policies.recommend.predictive.queue_deadline import DeadlineNeed, QueueSlo, QueueState, due
-from policies.recommend.predictive.service_time import answer_s, each_of_full, nothing_comes
+from policies.recommend.predictive.queue_deadline import DeadlineNeed, QueueSlo, QueueState, deadline_need
+from policies.recommend.predictive.service_time import response_time_s, service_time_when_full_s, traffic_has_ended
 from policies.recommend.predictive.slo_correction import SloCorrection
 from policies.recommend.predictive.slo_margin import SloMargin
 from policies.recommend.predictive.supply_timeline import SupplyTimeline
-from policies.signals.demand import filled_share, no_opinion, share_work, signals
-from policies.signals.demand_hold import held
+from policies.signals.demand import filled_share, no_opinion, signal_names, work_of_share
+from policies.signals.demand_hold import demand_to_hold
 from policies.signals.gpu_activity_fallback import QUANTITY, by_activity
 
 if TYPE_CHECKING:
@@ -60,12 +60,12 @@ IDLE: Final = 0.05
 """GPUs busy for less of the time do no work, as in `gpu_utilization`."""
 
 
-def share(spec: WorkloadSpec | None) -> float:
+def slo_share(spec: WorkloadSpec | None) -> float:
     """The share of requests that the promise is of."""
     return spec.slo.share if spec is not None and spec.slo is not None else SHARE
 
 
-def carried(allowed: LoadLimit) -> float:
+def capacity_at(allowed: LoadLimit) -> float:
     """What a replica is trusted to carry of what it may, in the prior's saturations."""
     return allowed.load * (1.0 - min(0.3, CAUTION * allowed.unsure))
 
@@ -123,11 +123,11 @@ class Evaluation:
         worth = ReplicaCapacity(policy.prompt_tokens_per_s, policy.generation_tokens_per_s, policy.rate_window_s)
         load = engine_load(view, used[: len(READ)], self.values, worth, self._queue)
         prompt, generated = (self.values[signal] for signal in used[3:5])
-        before = recalled(self.old, prompt / generated if generated > 0 else 0.0)
-        told = seen(view, policy.source, before)
+        before = recall_latencies(self.old, prompt / generated if generated > 0 else 0.0)
+        told = observed_latencies(view, policy.source, before)
         learnt = self._taught(load, before, told)
-        allowed = limit(learnt, self._promised, self._share)
-        carries = carried(allowed)
+        allowed = load_limit(learnt, self._promised, self._share)
+        carries = capacity_at(allowed)
         each_s = self._each_s(load, carries)
         rate = load.coming / carries
         answers_s = self._answer_s(load)
@@ -162,7 +162,7 @@ class Evaluation:
             load.in_work + load.requests_per_s + (queued.waiting if queued else 0.0) > 0,
             need.words(quantile, self._lead_s) + (f" ({wrong})" if wrong else ""),
             used,
-            keeps=(*used, *(signal for signal in signals(policy.source, QUANTITIES) if signal in view.readings)),
+            keeps=(*used, *(signal for signal in signal_names(policy.source, QUANTITIES) if signal in view.readings)),
             memory={**memory, **need.supervisor.memory(), **margin.memory(), NEEDED: replicas},
             work=work,
             peaks=tuple(zip(PEAKS, (peaks * factor).tolist(), strict=True)) if foreseen else (),
@@ -220,7 +220,7 @@ class Evaluation:
 
     @property
     def _share(self) -> float:
-        return share(self.view.spec)
+        return slo_share(self.view.spec)
 
     @property
     def _allowed_share(self) -> float:
@@ -229,7 +229,7 @@ class Evaluation:
 
     @property
     def _promised(self) -> dict[str, float]:
-        return promised_s(self.view.spec)
+        return slo_limits_s(self.view.spec)
 
     def _quantile(self, margin: SloMargin) -> float:
         """The newsvendor's: lateness over lateness and idleness (Arrow, Harris and Marschak 1951), or as much of it as
@@ -274,7 +274,7 @@ class Evaluation:
     def _answer_s(self, load: EngineLoad) -> float:
         """How long engines take to answer a request of the queue, slowly averaged while they are full. Seconds."""
         before_s = self._answer_before_s
-        now_s = answer_s(load) if self.visible and load.steady else 0.0
+        now_s = response_time_s(load) if self.visible and load.steady else 0.0
         if not before_s or not now_s:
             return before_s or now_s
         return before_s + min(1.0, self._interval_s / LENGTHS_S) * (now_s - before_s)
@@ -285,14 +285,14 @@ class Evaluation:
         worked = self.view.history.column(ACTIVE)[-1:].any()
         if self.visible is None or found.over_s < (SPARE if worked else 0.0) * answers_s:
             return False
-        held = (self._queue, *signals(self.policy.source, READ[:2]))
-        return nothing_comes(self.view, load, held, self.visible + load.in_work)
+        held = (self._queue, *signal_names(self.policy.source, READ[:2]))
+        return traffic_has_ended(self.view, load, held, self.visible + load.in_work)
 
     def _each_done(self, load: EngineLoad) -> float:
         if self.visible is None:
             return load.each
         running = SignalName(f"{self.policy.source}.{READ[0]}")
-        return each_of_full(self.view, load, running, self.values[running], self._interval_s)
+        return service_time_when_full_s(self.view, load, running, self.values[running], self._interval_s)
 
     @property
     def _answer_before_s(self) -> float:
@@ -304,7 +304,7 @@ class Evaluation:
 
     def _kv(self, load: EngineLoad) -> float:
         usage = self.values.get(SignalName(f"{self.policy.source}.{KV}"), 0.0)
-        return share_work(usage, round(load.ready), KV_TARGET)
+        return work_of_share(usage, round(load.ready), KV_TARGET)
 
     @property
     def _queue(self) -> SignalName:
@@ -335,7 +335,7 @@ class Evaluation:
         age = view.readings.get(SignalName(f"{policy.queue}.oldest_age_s"))
         age_s = age.value if isinstance(age, Fresh) else 0.0
         queued = self._queued(visible, policy.deadline_s)
-        return due(queued, each_s, hands, QueueSlo(policy.deadline_s - answers_s, policy.drain_s), age_s)
+        return deadline_need(queued, each_s, hands, QueueSlo(policy.deadline_s - answers_s, policy.drain_s), age_s)
 
     def _backlog(self, load: EngineLoad, rate: float, each_s: float) -> BacklogNeed:
         """What waits in engines, where it is more than a moment's."""
@@ -343,11 +343,13 @@ class Evaluation:
         ready, size, spec = float(self.view.ready or 0), float(self.view.desired or 0), self.view.spec
         stay_s, ratio = (spec.scale_down.window_s, spec.lateness_ratio) if spec else (60.0, LATENESS_RATIO)
         help_ = ComingReplicas(self._lead_s, self._next_s, stay_s, ratio)
-        return backlog(WaitingWork(waiting, each_s), rate, ready, size, help_)
+        return backlog_need(WaitingWork(waiting, each_s), rate, ready, size, help_)
 
     def _before_collapse(self) -> float:
         fine = self.view.history.outlook(self.name).series.fine
-        return held(fine.window(round(self.policy.hold_s / self._interval_s)), max(1, round(60.0 / self._interval_s)))
+        return demand_to_hold(
+            fine.window(round(self.policy.hold_s / self._interval_s)), max(1, round(60.0 / self._interval_s))
+        )
 
     def _held(self, most: float, busy: float, correction: float, utilization: float) -> float:
         """The need, and on the way down what the others carry without that replica, filled half as far beyond 1.

@@ -111,7 +111,7 @@ class LoadLimit:
     hopeless: str = ""
 
 
-def limit(learnt: Mapping[str, LearnedLatency], promised_s: Mapping[str, float], share: float) -> LoadLimit:
+def load_limit(learnt: Mapping[str, LearnedLatency], promised_s: Mapping[str, float], share: float) -> LoadLimit:
     """The least load at which a promise is kept to no more than `share` of the requests."""
     relaxed = FILLED * min((known.line.saturation for known in learnt.values()), default=1.0)
     found = LoadLimit(relaxed, "", 0.0, relaxed)
@@ -125,19 +125,19 @@ def limit(learnt: Mapping[str, LearnedLatency], promised_s: Mapping[str, float],
     return found
 
 
-def recalled(memory: Mapping[str, float], mix: float = 0.0) -> dict[str, LearnedLatency]:
+def recall_latencies(memory: Mapping[str, float], mix: float = 0.0) -> dict[str, LearnedLatency]:
     """What a policy's memory holds of each latency; the priors where it holds nothing (`LearnedLatency.recalled`)."""
     return {key: LearnedLatency.recalled(key, memory, mix) for key in LATENCIES}
 
 
-def promised_s(spec: WorkloadSpec | None) -> dict[str, float]:
+def slo_limits_s(spec: WorkloadSpec | None) -> dict[str, float]:
     """What is promised of each latency. Seconds."""
     slo = spec.slo if spec is not None else None
     found = {key: getattr(slo, key, None) for key in LATENCIES}
     return {key: limit_s for key, limit_s in found.items() if limit_s is not None}
 
 
-def seen(
+def observed_latencies(
     view: PolicyContext, source: str | None, learnt: Mapping[str, LearnedLatency]
 ) -> dict[str, LatencyObservation]:
     """What a source tells, fresh and whole. Where it tells no mean, that is drawn from the 95th percentile."""

@@ -12,10 +12,10 @@ from policies.model import PolicyName, Recommendation
 from policies.model.field_metadata import FieldMetadata
 from policies.recommend.context import PolicyContext
 from policies.recommend.predictive.engine_load import READ, SETTLED_S, ReplicaCapacity
-from policies.recommend.predictive.evaluation import KV, Evaluation, carried, share
-from policies.recommend.predictive.latency_model import limit, promised_s, recalled
+from policies.recommend.predictive.evaluation import KV, Evaluation, capacity_at, slo_share
+from policies.recommend.predictive.latency_model import load_limit, recall_latencies, slo_limits_s
 from policies.recommend.threshold import SOURCE
-from policies.signals.demand import gather, no_opinion, signals
+from policies.signals.demand import fresh_values, no_opinion, signal_names
 from policies.signals.gpu_activity_fallback import QUANTITY
 from policies.signals.plausibility import LIMITS
 
@@ -149,12 +149,14 @@ class Predictive:
         worth = ReplicaCapacity(self.prompt_tokens_per_s, self.generation_tokens_per_s, self.rate_window_s)
         read = ((values[q], LIMITS[q]) for q in self.past_needs())
         rates = (np.where((v >= 0.0) & (v <= most), v, np.nan) for v, most in read)
-        return worth.load(*rates) / carried(limit(recalled(memory), promised_s(spec), share(spec)))
+        return worth.load(*rates) / capacity_at(
+            load_limit(recall_latencies(memory), slo_limits_s(spec), slo_share(spec))
+        )
 
     def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
-        engines, queued = signals(self.source, READ), signals(self.queue, ("visible",)) if self.queue else ()
-        used = (*engines, *queued, *(signal for signal in signals(self.source, (KV,)) if signal in view.readings))
-        values, evidence, wrong = gather(used, view.readings)
+        engines, queued = signal_names(self.source, READ), signal_names(self.queue, ("visible",)) if self.queue else ()
+        used = (*engines, *queued, *(signal for signal in signal_names(self.source, (KV,)) if signal in view.readings))
+        values, evidence, wrong = fresh_values(used, view.readings)
         old = view.history.memory(name)
         if view.ready is None:
             return no_opinion(name, used, wrong or "the number of ready replicas is not known", old)
@@ -164,6 +166,6 @@ class Predictive:
         return turn.by_activity(used, wrong) if turn.visible is None else turn.by_queue(turn.visible, used, wrong)
 
     def filled(self, name: PolicyName, view: PolicyContext, said: Recommendation) -> float | None:
-        queued = signals(self.queue, ("visible",)) if self.queue else ()
-        values, _, _ = gather(queued, view.readings)
+        queued = signal_names(self.queue, ("visible",)) if self.queue else ()
+        values, _, _ = fresh_values(queued, view.readings)
         return Evaluation(self, name, view, values, view.history.memory(name)).filled(said)

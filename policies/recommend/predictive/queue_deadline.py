@@ -97,7 +97,7 @@ class DeadlineNeed:
         return f"{self.waiting:g} wait; {self.left_s:.0f} replica-seconds are due within {self.time_s:.0f} s: {keep}"
 
 
-def due(
+def deadline_need(
     queued: QueueState, each_s: float, hands: SupplyTimeline, promise: QueueSlo, age_s: float = 0.0
 ) -> DeadlineNeed:
     """The replicas that keep the promise, when a message takes `each_s` of one.
@@ -112,13 +112,13 @@ def due(
         return DeadlineNeed(0.0, waiting, 0.0, promise.deadline_s, over_s)
     time_s = promise.deadline_s - queued.oldest_s
     time_s[0] = promise.deadline_s - max(age_s, float(queued.oldest_s[0]))
-    needed, k = _more(left_s, time_s, hands, promise)
+    needed, k = _replicas_for(left_s, time_s, hands, promise)
     if not needed:
-        needed, k = _least(left_s, time_s, hands, promise)
+        needed, k = _fewest(left_s, time_s, hands, promise)
     return DeadlineNeed(needed, waiting, float(left_s[k]), float(max(LEAST_S, time_s[k])), over_s)
 
 
-def _more(left_s: Seconds, time_s: Seconds, hands: SupplyTimeline, promise: QueueSlo) -> tuple[float, int]:
+def _replicas_for(left_s: Seconds, time_s: Seconds, hands: SupplyTimeline, promise: QueueSlo) -> tuple[float, int]:
     """More than there are, where these keep no deadline nor clear soon what is late, and which row asks for it."""
     late_s = np.where(left_s > hands.work_s(np.maximum(LEAST_S, time_s), hands.size), left_s, 0.0)
     if not late_s.any():
@@ -129,7 +129,7 @@ def _more(left_s: Seconds, time_s: Seconds, hands: SupplyTimeline, promise: Queu
     return (hands.size + float(more[k]), k) if more[k] > 0 else (0.0, 0)
 
 
-def _least(left_s: Seconds, time_s: Seconds, hands: SupplyTimeline, promise: QueueSlo) -> tuple[float, int]:
+def _fewest(left_s: Seconds, time_s: Seconds, hands: SupplyTimeline, promise: QueueSlo) -> tuple[float, int]:
     """The fewest of those that there are, and which row asks for them.
 
     None where those that are kept in any case do it; else with time to spare, so that one that is lost can be replaced.

@@ -18,7 +18,9 @@ COMES: Final = 0.1
 ways, a moment apart."""
 
 
-def each_of_full(view: PolicyContext, load: EngineLoad, running: SignalName, now: float, turn_s: float) -> float:
+def service_time_when_full_s(
+    view: PolicyContext, load: EngineLoad, running: SignalName, now: float, turn_s: float
+) -> float:
     """What a request takes of a replica's saturation, for a second; 0 where that cannot be told.
 
     `now` run, as the signal `running` tells. Engines before a queue fill up at once when they come to serve: half of
@@ -36,12 +38,12 @@ def each_of_full(view: PolicyContext, load: EngineLoad, running: SignalName, now
     return load.done / (load.requests_per_s + max(0.0, filled_per_s / 2.0))
 
 
-def answer_s(load: EngineLoad) -> float:
+def response_time_s(load: EngineLoad) -> float:
     """How long a request is in work, by Little's law; 0 where none is answered. Seconds."""
     return load.in_work / load.requests_per_s if load.requests_per_s > 0 else 0.0
 
 
-def nothing_comes(view: PolicyContext, load: EngineLoad, held: tuple[SignalName, ...], there: float) -> bool:
+def traffic_has_ended(view: PolicyContext, load: EngineLoad, held: tuple[SignalName, ...], there: float) -> bool:
     """Whether all that was answered in the rates' window was there before it: `held` tell what was, `there` is now."""
     was = [view.history.signal(signal, view.at - load.window_s)[1][:1] for signal in held]
     if load.requests_per_s <= 0 or not all(values.size for values in was):

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Hashable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from typing import Final, Generic, Protocol, TypeVar
 
-from scaler.clouds.response_validation import MISSHAPEN, misshapen
+from scaler.clouds.response_validation import MISSHAPEN, malformed
 from scaler.clouds.singleflight import cancelled
 from scaler.ports import Clock, Context, Misconfigured, PortError
 
@@ -77,7 +77,7 @@ class Batch(Generic[K, V]):
         except PortError as e:
             self._fail(waiting, e)
         except MISSHAPEN as e:
-            self._fail(waiting, misshapen("AWS", e))
+            self._fail(waiting, malformed("AWS", e))
         except BaseException as e:
             self._fail(waiting, e)
             raise

@@ -51,7 +51,7 @@ MISCONFIGURED: Final = frozenset(
         "ValidationError",
     }
 )
-"""Codes, as `bare` gives them, that no retry mends; every other one is taken as passing."""
+"""Codes, as `strip_prefix` gives them, that no retry mends; every other one is taken as passing."""
 CAPACITY: Final = frozenset(
     {
         "InsufficientCapacity",
@@ -120,14 +120,14 @@ REMEDIES: Final = (
 def port_error(what: str, error: ClientError) -> PortError:
     """A service's refusal by the remedy."""
     code = str(error.response.get("Error", {}).get("Code", "unknown"))
-    message = short(error.response.get("Error", {}).get("Message", ""))
+    message = one_line(error.response.get("Error", {}).get("Message", ""))
     by = "" if error.operation_name in what else f"{error.operation_name}: "
     return of_code(code, f"{what}: {by}{code}: {message}", error.response.get("ResponseMetadata", {}))
 
 
 def of_code(code: str, text: str, metadata: Mapping[str, Any] = MappingProxyType({})) -> PortError:
     """The error of a code, wherever the cloud says it: in a refusal, in a fleet's answer, in a scaling activity."""
-    plain = bare(code)
+    plain = strip_prefix(code)
     for codes, remedy in REMEDIES:
         if plain in codes:
             return remedy(text)
@@ -135,12 +135,12 @@ def of_code(code: str, text: str, metadata: Mapping[str, Any] = MappingProxyType
     return Throttled(text, wait_s) if plain in THROTTLES else Unavailable(text, wait_s)
 
 
-def short(text: object) -> str:
+def one_line(text: object) -> str:
     """One line of it: some answers are whole web pages."""
     return " ".join(str(text).split())[:MESSAGE_CHARS]
 
 
-def bare(code: str) -> str:
+def strip_prefix(code: str) -> str:
     """A code without what the protocols add: ``AWS.SimpleQueueService.X``, ``com.amazonaws.sqs#X``, ``XException``."""
     return code.rpartition("#")[2].rpartition(".")[2].removesuffix("Exception")
 
@@ -148,4 +148,4 @@ def bare(code: str) -> str:
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:
     """How long the service asks to be left alone, within reason."""
     units = {"retry-after": 1.0, "x-amz-retry-after": 0.001}
-    return retry_after.asked_s((headers.get(name, ""), unit_s) for name, unit_s in units.items())
+    return retry_after.requested_wait_s((headers.get(name, ""), unit_s) for name, unit_s in units.items())

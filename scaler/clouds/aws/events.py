@@ -16,7 +16,7 @@ from weakref import WeakSet
 from scaler.clouds.aws import session
 from scaler.clouds.http_answers import message_of
 from scaler.clouds.interruptions import Board, Kind, Notice
-from scaler.clouds.response_validation import shaped
+from scaler.clouds.response_validation import validated
 from scaler.clouds.singleflight import cancelled
 from scaler.ports import Misconfigured, Permit, PortError, Unavailable
 
@@ -92,7 +92,7 @@ class EventQueueReader:
                 self.error = e
                 await asyncio.sleep(PAUSE_S)
 
-    @shaped("AWS sqs:ReceiveMessage")
+    @validated("AWS sqs:ReceiveMessage")
     async def _read(self) -> None:
         name = self._queue_url.rpartition("/")[2]
         answer = await self._sqs.call(
@@ -121,7 +121,7 @@ class EventQueueReader:
             )
 
     def _heed(self, text: str) -> None:
-        event = parsed(text)
+        event = parse_event(text)
         kind = event.get("detail-type")
         if not isinstance(kind, str):
             return
@@ -136,7 +136,7 @@ class EventQueueReader:
             self._board.pin(Notice(machine, WARNINGS[kind], self._clock.now(), takes_at, f"EventBridge: {kind}"))
 
 
-def parsed(text: str) -> Mapping[str, Any]:
+def parse_event(text: str) -> Mapping[str, Any]:
     """A message as an event; what is none has no type. One that came by SNS is unwrapped."""
     event = message_of(text)
     return message_of(str(event.get("Message"))) if event.get("Type") == "Notification" else event

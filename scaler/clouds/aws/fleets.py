@@ -74,7 +74,7 @@ class Ec2Fleets:
                 desired=whole("AWS: TotalTargetCapacity", found["TargetCapacitySpecification"]["TotalTargetCapacity"]),
                 state=str(found["FleetState"]),
                 kind=str(found.get("Type", "maintain")),
-                weighted=any(weighted(c) for c in found.get("LaunchTemplateConfigs", ())),
+                weighted=any(weighted_capacity(c) for c in found.get("LaunchTemplateConfigs", ())),
                 machines=tuple(m for m in seen if m is not None),
             )
         except MISSHAPEN as e:
@@ -114,7 +114,7 @@ async def _none() -> list[str]:
     return []
 
 
-def weighted(config: Mapping[str, Any]) -> bool:
+def weighted_capacity(config: Mapping[str, Any]) -> bool:
     """Whether instances of a launch template count for more or less than one."""
     return any(float(o.get("WeightedCapacity", 1)) != 1 for o in config.get("Overrides", ()))
 

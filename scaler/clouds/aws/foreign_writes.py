@@ -70,7 +70,7 @@ class IdempotencyTokens:
         self._lost = {key: token for key, token in self._lost.items() if key[0] == present}
 
 
-def within(what: str, replicas: int, least: int, most: int, keys: str) -> None:
+def own_recent_write(what: str, replicas: int, least: int, most: int, keys: str) -> None:
     """Raise `Misconfigured` where AWS would refuse the size. `keys` names the bounds as AWS does."""
     if not least <= replicas <= most:
         raise Misconfigured(

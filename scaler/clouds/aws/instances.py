@@ -102,7 +102,7 @@ def parts(machines: Sequence[Ec2Instance], doomed: Collection[str]) -> tuple[Par
     return tuple(Part(zone, market, ready[p], coming[p], leaving[p]) for p in places for zone, market in (p,))
 
 
-def described(instance: Mapping[str, Any]) -> Ec2Instance | None:
+def describe_instances(instance: Mapping[str, Any]) -> Ec2Instance | None:
     """An instance of DescribeInstances; None where it serves no more. Raises `Unavailable`."""
     state, name = instance["State"]["Name"], str(instance["InstanceId"])
     if state not in STATES or not name:
@@ -134,7 +134,7 @@ async def machines(context: Context, account: AwsAccount) -> Batch[str, Ec2Insta
         pages = await ec2.pages(
             "DescribeInstances", "Reservations", f"{len(ids)} instances", first=first, Filters=asked
         )
-        found = map(described, reserved_with(pages))
+        found = map(describe_instances, reserved_with(pages))
         return {m.id: m for m in found if m is not None}
 
     return await batch(context, ("aws-machines", account), fetch, MOST_IDS)

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from scaler.clouds.aws.errors import CAPACITY, QUOTA, THROTTLES, bare, short
+from scaler.clouds.aws.errors import CAPACITY, QUOTA, THROTTLES, one_line, strip_prefix
 from scaler.ports import OutOfCapacity, OutOfQuota
 
 CODE: Final = re.compile(r"\b([A-Z][A-Za-z]+(?:\.[A-Z][A-Za-z]+)?)\b")
@@ -49,7 +49,7 @@ class LaunchFailure:
 
 def failure(text: str, code: str = "", *, zone: str = "", instance_type: str = "", market: str = "") -> LaunchFailure:
     """A saying of AWS's, with the type, zone and market that it is about, as far as they are told."""
-    codes = {bare(code), *(bare(found) for found in CODE.findall(text))}
+    codes = {strip_prefix(code), *(strip_prefix(found) for found in CODE.findall(text))}
     if codes & QUOTA or code in FLEET_QUOTAS:
         lasting = True
     elif codes & (CAPACITY | THROTTLES) or PASSING_WORDS.search(text):
@@ -63,10 +63,10 @@ def failure(text: str, code: str = "", *, zone: str = "", instance_type: str = "
         market.replace("_", "-"),
     )
     about = ", ".join(part for part in where if part)
-    said = short(f"{code}: {text}" if code and code not in text else text)
+    said = one_line(f"{code}: {text}" if code and code not in text else text)
     return LaunchFailure(f"{about}: {said}" if about else said, lasting)
 
 
-def joined(failures: list[LaunchFailure]) -> LaunchFailure:
+def join_failures(failures: list[LaunchFailure]) -> LaunchFailure:
     """Several sayings as one: lasting only where each of them is."""
     return LaunchFailure("; ".join(dict.fromkeys(f.reason for f in failures)), all(f.lasting for f in failures))

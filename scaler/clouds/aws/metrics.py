@@ -53,7 +53,7 @@ async def metrics(context: Context, account: AwsAccount, period_s: int) -> Batch
             "MetricDataResults",
             f"{len(queries)} metrics",
             first=first,
-            MetricDataQueries=[_asked(f"q{i}", query) for i, query in enumerate(queries)],
+            MetricDataQueries=[_queries(f"q{i}", query) for i, query in enumerate(queries)],
             StartTime=datetime.fromtimestamp(end - max(LEAST_BACK_S, PERIODS_BACK * period_s), UTC),
             EndTime=datetime.fromtimestamp(end, UTC),
             ScanBy="TimestampDescending",
@@ -63,7 +63,7 @@ async def metrics(context: Context, account: AwsAccount, period_s: int) -> Batch
     return await batch(context, ("aws-metrics", account, period_s), fetch, MOST_QUERIES)
 
 
-def _asked(name: str, query: Query) -> dict[str, Any]:
+def _queries(name: str, query: Query) -> dict[str, Any]:
     dimensions = [{"Name": n, "Value": v} for n, v in query.dimensions]
     metric = {"Namespace": query.namespace, "MetricName": query.metric, "Dimensions": dimensions}
     return {"Id": name, "MetricStat": {"Metric": metric, "Period": query.period_s, "Stat": query.stat}}

@@ -72,7 +72,7 @@ class Heard:
     listeners: tuple[AwsNoticeListener, ...] = ()
 
 
-async def heard(context: Context, account: AwsAccount, notices: AwsNotices) -> Heard:
+async def open_notices(context: Context, account: AwsAccount, notices: AwsNotices) -> Heard:
     """The board, with the listeners that `notices` names running. Raises `Unavailable` or `Misconfigured`."""
     found = await board(context)
     listeners: list[AwsNoticeListener] = []

@@ -61,13 +61,13 @@ class Reserved:
                     f"AWS: no capacity reservation {self._ids} in this account and region: see reservation"
                 )
             try:
-                total += held(found, at)
+                total += reserved_capacity(found, at)
             except (Unavailable, *MISSHAPEN):  # of another shape: missing is not zero
                 return None
         return total
 
 
-def held(found: Mapping[str, Any], now: float) -> int:
+def reserved_capacity(found: Mapping[str, Any], now: float) -> int:
     """How many instances a reservation holds at `now`: of one that is planned, delayed or over, none.
 
     Raises `Unavailable`, or what reading another shape raises.

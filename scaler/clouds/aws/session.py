@@ -33,7 +33,7 @@ from botocore.parsers import ResponseParserError
 
 from scaler.clouds.api_budget import Api, Channel
 from scaler.clouds.aws.account import AwsAccount
-from scaler.clouds.aws.errors import port_error, short
+from scaler.clouds.aws.errors import one_line, port_error
 from scaler.clouds.aws.http import BoundedSession, checked
 from scaler.clouds.response_validation import MISSHAPEN
 from scaler.ports import Context, Misconfigured, PortError, Unavailable
@@ -196,5 +196,5 @@ async def _answer(what: str, pending: Awaitable[T]) -> T:
     except HUMAN as e:
         raise Misconfigured(f"{what}: {e}") from e
     except (BotoCoreError, OSError, *UNREADABLE) as e:
-        raise Unavailable(f"{what}: {type(e).__name__}: {short(e)}") from e
+        raise Unavailable(f"{what}: {type(e).__name__}: {one_line(e)}") from e
     return checked(what, answer)

@@ -113,14 +113,14 @@ MESSAGE_CHARS: Final = 400
 """Of Azure's words, kept in errors: its quota refusals with current, used and required cores fit."""
 
 
-def shaped(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+def validated(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
     """Of what reads answers: one of another shape than Azure's is no answer (`Unavailable`), and no end of ours."""
-    return response_validation.shaped("Azure")(method)
+    return response_validation.validated("Azure")(method)
 
 
 def refuse(what: str, answer: RestResponse, now: float) -> PortError:
     """A refusal of Resource Manager's kind by its remedy."""
-    code, message = said(answer.body)
+    code, message = error_text(answer.body)
     wait_s = retry_after_s(answer.headers)
     return of_code(code, f"Azure {what}: {code or f'HTTP {answer.status}'}: {message}", answer.status, wait_s)
 
@@ -143,7 +143,7 @@ def remedy_of(code: str, text: str, status: int | None = None) -> type[PortError
     return STATUSES.get(status or 0, Unavailable)
 
 
-def said(body: Mapping[str, Any]) -> tuple[str, str]:
+def error_text(body: Mapping[str, Any]) -> tuple[str, str]:
     """Code and message of an error's body: the innermost code that the table knows, else the outermost."""
     found = list(_errors(body.get("error", body)))
     known = [f for f in found if any(f[0] in codes for codes, _ in REMEDIES)]
@@ -158,11 +158,11 @@ def _errors(error: Any, depth: int = 0) -> list[tuple[str, str]]:
     details = error.get("details")
     inner = [e for d in details if d for e in _errors(d, depth + 1)] if isinstance(details, list) else []
     inner += _errors(error.get("innererror"), depth + 1)
-    code, message = str(error.get("code") or ""), short(error.get("message") or "")
+    code, message = str(error.get("code") or ""), one_line(error.get("message") or "")
     return [(code, message), *inner] if code or message else inner
 
 
-def short(text: object) -> str:
+def one_line(text: object) -> str:
     """One line of it."""
     return " ".join(str(text).split())[:MESSAGE_CHARS]
 
@@ -170,4 +170,4 @@ def short(text: object) -> str:
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
     """How long the service asks to be left alone, within reason."""
     units = {"Retry-After": 1.0, "retry-after-ms": 0.001, "x-ms-retry-after-ms": 0.001}
-    return retry_after.asked_s((headers.get(name, ""), unit_s) for name, unit_s in units.items())
+    return retry_after.requested_wait_s((headers.get(name, ""), unit_s) for name, unit_s in units.items())

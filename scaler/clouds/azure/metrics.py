@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from scaler.clouds.api_budget import Channel
 from scaler.clouds.azure.account import AzureAccount
-from scaler.clouds.azure.errors import refuse, shaped
+from scaler.clouds.azure.errors import refuse, validated
 from scaler.clouds.azure.session import APIS, Arm, identity
 from scaler.clouds.azure.virtual_machines import moment
 from scaler.clouds.rest import Body, Request, Rest, session
@@ -114,7 +114,7 @@ class Batches:
             for future in _open(batch.waiting.values()):
                 future.cancel()
 
-    @shaped
+    @validated
     async def _call(self, asked: MetricsQuery, resources: list[str]) -> dict[str, Body]:
         request = Request(
             operation=READ,

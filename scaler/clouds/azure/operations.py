@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from policies.model import Shortfall
-from scaler.clouds.azure.errors import said
+from scaler.clouds.azure.errors import error_text
 from scaler.clouds.azure.session import Arm
 from scaler.clouds.azure.virtual_machines import moment, shortfall
 from scaler.clouds.rest import RestResponse
@@ -65,5 +65,5 @@ class Operation:
 
     def _fail(self, body: Mapping[str, Any], at: float) -> None:
         self._told = str(body)
-        code, message = said(body)
+        code, message = error_text(body)
         self._short = shortfall(code, f"{code or 'Failed'}: {message}".rstrip(": "), at)

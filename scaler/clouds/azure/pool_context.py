@@ -18,7 +18,7 @@ READ_RESERVATIONS: Final = "Microsoft.Compute/capacityReservationGroups/capacity
 READ_PERMISSIONS: Final = "Microsoft.Authorization/permissions/read"
 
 
-async def rival(arm: Arm, recent: RecentAnswers, path: str) -> str | None:
+async def other_autoscaler(arm: Arm, recent: RecentAnswers, path: str) -> str | None:
     """The enabled autoscale setting that writes the size of the scale set at `path`; its name. Raises port errors."""
     listed = f"{_group(path)}/providers/Microsoft.Insights/autoscaleSettings"
     settings, _ = await recent.get(listed, SLOW_S, lambda: arm.all(READ_SETTINGS, listed))
@@ -74,7 +74,7 @@ def _group(path: str) -> str:
     return path.partition("/providers/")[0]
 
 
-async def permits(arm: Arm, path: str, actions: Sequence[str]) -> Sequence[Permit]:
+async def check_permissions(arm: Arm, path: str, actions: Sequence[str]) -> Sequence[Permit]:
     """Whether our roles grant each action on the resource at `path`. Raises port errors."""
     roles = await arm.all(READ_PERMISSIONS, f"{path}/providers/Microsoft.Authorization/permissions")
     return [

@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 import aiohttp
 
 from scaler.clouds.api_budget import Api, Channel
-from scaler.clouds.azure.errors import shaped
+from scaler.clouds.azure.errors import validated
 from scaler.clouds.http_answers import http_errors, read_body, read_json
 from scaler.clouds.interruptions import Board, Kind, Notice, board
 from scaler.clouds.rest import session
@@ -95,7 +95,7 @@ class ScheduledEventsListener:
             raise Unavailable(f"{what}: no document (HTTP {answer.status})")
         return found
 
-    @shaped
+    @validated
     async def _heard(self, url: str, document: Mapping[str, Any]) -> None:
         self._read(url, document)
 

@@ -17,7 +17,7 @@ from azure.servicebus.aio.management import ServiceBusAdministrationClient
 from scaler.clock import SystemClock
 from scaler.clouds.api_budget import Channel
 from scaler.clouds.azure.account import AzureAccount
-from scaler.clouds.azure.errors import of_code, retry_after_s, short
+from scaler.clouds.azure.errors import of_code, one_line, retry_after_s
 from scaler.clouds.azure.session import APIS, Identity, identity
 from scaler.clouds.azure.shared_reads import RecentAnswers, recent
 from scaler.clouds.azure.transport import transport
@@ -108,21 +108,21 @@ class Namespace:
             kinds = {k: p for k, p in KINDS.items() if entity.subscription is None or k != "delayed"}
             return MessageCounts({kind: getattr(told, name) for kind, name in kinds.items()})
         except ResourceNotFoundError as e:
-            raise Misconfigured(f"{what}: there is none, or our key may not see it: {short(e)}") from e
+            raise Misconfigured(f"{what}: there is none, or our key may not see it: {one_line(e)}") from e
         except HttpResponseError as e:
             raise _refusal(what, e) from e
         except AzureError as e:
             untrusted = "CERTIFICATE_VERIFY_FAILED" in str(e)
-            raise (Misconfigured if untrusted else Unavailable)(f"{what}: {type(e).__name__}: {short(e)}") from e
+            raise (Misconfigured if untrusted else Unavailable)(f"{what}: {type(e).__name__}: {one_line(e)}") from e
         except OSError as e:  # the certificates' file: what the network does comes as the SDK's errors
-            raise Misconfigured(f"{what}: {short(e)}") from e
+            raise Misconfigured(f"{what}: {one_line(e)}") from e
         except MISSHAPEN as e:
-            raise Unavailable(f"{what}: the answer is no description of it: {short(e)}") from e
+            raise Unavailable(f"{what}: the answer is no description of it: {one_line(e)}") from e
 
 
 def _refusal(what: str, error: HttpResponseError) -> PortError:
     """By the subcode where the broker names one: 50009 is a throttled namespace, under several statuses."""
-    text = short(error.message or error)
+    text = one_line(error.message or error)
     headers = getattr(error.response, "headers", None) or {}
     wait_s = retry_after_s(headers)
     code = "50009" if "50009" in text else ""

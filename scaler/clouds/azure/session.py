@@ -108,19 +108,19 @@ class Identity:
             token = await self._credentials[-1].get_token(scope)
         except CredentialUnavailableError as e:
             if self._account.credential == "managed_identity":  # its endpoint may not be up yet
-                raise Unavailable(f"Azure: no token: {errors.short(e)}") from e
-            raise Misconfigured(f"{NO_CREDENTIALS}: {errors.short(e)}") from e
+                raise Unavailable(f"Azure: no token: {errors.one_line(e)}") from e
+            raise Misconfigured(f"{NO_CREDENTIALS}: {errors.one_line(e)}") from e
         except ClientAuthenticationError as e:
             passing = (e.status_code or 0) >= 500 or e.status_code == 429
             none = e.status_code is None and self._account.credential == "default"
             what = NO_CREDENTIALS if none else "Azure: no token"
-            raise (Unavailable if passing else Misconfigured)(f"{what}: {errors.short(e)}") from e
+            raise (Unavailable if passing else Misconfigured)(f"{what}: {errors.one_line(e)}") from e
         except AzureError as e:
-            raise Unavailable(f"Azure: no token: {errors.short(e)}") from e
+            raise Unavailable(f"Azure: no token: {errors.one_line(e)}") from e
         except UNREADABLE as e:
-            raise Unavailable(f"Azure: no token: the answer is none: {errors.short(repr(e))}") from e
+            raise Unavailable(f"Azure: no token: the answer is none: {errors.one_line(repr(e))}") from e
         except (OSError, ValueError) as e:  # the service account's token file
-            raise Misconfigured(f"Azure: no token: {errors.short(e)}") from e
+            raise Misconfigured(f"Azure: no token: {errors.one_line(e)}") from e
         return token.token, token.expires_on - SystemClock().now()  # the token's end is told on the real clock
 
 
@@ -148,7 +148,7 @@ def _credential(account: AzureAccount) -> Any:
             AzureCliCredential(process_timeout=CLI_S),
         )
     except ValueError as e:  # tenant, client or token file is neither given nor in the environment
-        raise Misconfigured(f"Azure: {errors.short(e)}") from e
+        raise Misconfigured(f"Azure: {errors.one_line(e)}") from e
 
 
 async def identity(context: Context, account: AzureAccount) -> Identity:

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Final, Literal
 
 from policies.model import Part, Shortfall
-from scaler.clouds.azure.errors import of_code, short
+from scaler.clouds.azure.errors import of_code, one_line
 from scaler.clouds.azure.session import Arm
 from scaler.ports import Conflict, OutOfQuota, Unavailable
 
@@ -91,7 +91,7 @@ def _failure(statuses: Iterable[Mapping[str, Any]], now: float) -> Shortfall | N
         kind, _, rest = str(status.get("code")).partition("/")
         result, _, code = rest.partition("/")
         if kind == "ProvisioningState" and result.lower() == "failed":
-            text = f"{code or 'failed'}: {short(status.get('message') or status.get('displayStatus') or '')}"
+            text = f"{code or 'failed'}: {one_line(status.get('message') or status.get('displayStatus') or '')}"
             return shortfall(code, text, moment(status.get("time"), now))
     return None
 

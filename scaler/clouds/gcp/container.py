@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from policies.model import Shortfall
 from scaler.clouds.gcp import errors, session
-from scaler.clouds.gcp.instance_groups import counted, path_of
+from scaler.clouds.gcp.instance_groups import count_instances, path_of
 from scaler.clouds.gcp.project import GcpProject
-from scaler.clouds.response_validation import shaped
+from scaler.clouds.response_validation import validated
 from scaler.clouds.rest import Body
 from scaler.clouds.singleflight import Flights
 from scaler.ports import Context, Misconfigured, Unavailable
@@ -66,7 +66,7 @@ class Cluster:
             raise Misconfigured(f"GCP {READ} of {self._path}: no node pool {name}")
         return found
 
-    @shaped("GCP")
+    @validated("GCP")
     async def _pools(self, urgent: bool) -> Mapping[str, NodePool]:
         at = self._clock.now()
         path = f"/v1/{self._path}/nodePools"
@@ -122,7 +122,7 @@ class Cluster:
     def _short(self, one: Mapping[str, Any], at: float) -> Shortfall | None:
         """What a node pool in error says of capacity and quota. It tells no time: that of our first look counts."""
         told = [*(one.get("conditions") or ()), {"message": one.get("statusMessage", "")}]
-        said = errors.said({"errors": told})
+        said = errors.failure_of({"errors": told})
         known = self._first.get(str(one["name"]))
         if not said.short:
             return None
@@ -148,7 +148,7 @@ def _words(values: object) -> tuple[str, ...]:
 
 
 def _bound(pool: NodePool, key: str) -> int | None:
-    return counted(f"node pool {pool.name}", key, pool.autoscaling)
+    return count_instances(f"node pool {pool.name}", key, pool.autoscaling)
 
 
 async def cluster(context: Context, project: GcpProject, location: str, name: str) -> Cluster:

@@ -140,7 +140,7 @@ class GcpFailure:
         return Shortfall(at, self.message, self.quota)
 
 
-def said(error: object) -> GcpFailure:
+def failure_of(error: object) -> GcpFailure:
     """What stands in an error's body: `google.rpc.Status`, an API's error, or a Compute operation's list of errors."""
     codes, messages = set[str](), list[str]()
     _gather(error, codes, messages)
@@ -169,7 +169,7 @@ def refuse(what: str, answer: RestResponse, now: float) -> PortError:
     """An HTTP status other than success, by the remedy."""
     del now
     error = answer.body.get("error", answer.body)
-    found = said(error)
+    found = failure_of(error)
     return of(what, found, answer.status, _retry_after_s(answer.headers, error))
 
 
@@ -212,4 +212,4 @@ def _retry_after_s(headers: Mapping[str, str], error: Any) -> float | None:
     """How long the API asks to be left alone, by header or by `RetryInfo`, within reason."""
     details = error.get("details") if isinstance(error, Mapping) else None
     delays = [str(d.get("retryDelay", "")).removesuffix("s") for d in details or () if isinstance(d, Mapping)]
-    return retry_after.asked_s((text, 1.0) for text in (headers.get("Retry-After", ""), *delays))
+    return retry_after.requested_wait_s((text, 1.0) for text in (headers.get("Retry-After", ""), *delays))

@@ -16,7 +16,7 @@ from scaler.clouds.gcp import errors as gcp_errors
 from scaler.clouds.gcp import session
 from scaler.clouds.gcp.errors import GcpFailure
 from scaler.clouds.gcp.project import GcpProject
-from scaler.clouds.response_validation import MOST_MACHINES, shaped
+from scaler.clouds.response_validation import MOST_MACHINES, validated
 from scaler.clouds.rest import Body
 from scaler.clouds.singleflight import Flights
 from scaler.ports import Context, Unavailable
@@ -116,11 +116,11 @@ class InstanceGroups:
     async def close(self) -> None:
         await self._flights.close()
 
-    @shaped("GCP")
+    @validated("GCP")
     async def head(self, path: str, *, urgent: bool = False) -> InstanceGroup:
         """A group without its machines, read anew; `urgent` where a write waits for it. Raises port errors."""
         at = self._clock.now()
-        body = await self.compute.call(READ, f"/compute/v1/{path}", short(path), write=urgent, repeat=True)
+        body = await self.compute.call(READ, f"/compute/v1/{path}", short_name(path), write=urgent, repeat=True)
         return _group(path, at, body)
 
     async def read(self, path: str) -> InstanceGroup:
@@ -131,24 +131,26 @@ class InstanceGroups:
         """Ask for `size` machines; gives the operation. Raises port errors, and never sends the write twice."""
         query = {"size": str(size), "requestId": self.compute.request_id()}
         return await self.compute.call(
-            WRITE, f"/compute/v1/{path}/resize", short(path), method="POST", query=query, write=True
+            WRITE, f"/compute/v1/{path}/resize", short_name(path), method="POST", query=query, write=True
         )
 
     async def patch(self, path: str, fields: Mapping[str, Any]) -> Body:
         """Change fields, among them the fingerprint seen; gives the operation. Raises port errors as `resize` does."""
         query = {"requestId": self.compute.request_id()}
         return await self.compute.call(
-            WRITE, f"/compute/v1/{path}", short(path), method="PATCH", query=query, body=fields, write=True
+            WRITE, f"/compute/v1/{path}", short_name(path), method="PATCH", query=query, body=fields, write=True
         )
 
-    @shaped("GCP")
+    @validated("GCP")
     async def _read(self, path: str) -> InstanceGroup:
         head = await self.head(path)
         machines = tuple([_machine(one) for one in await self._pages(path, "listManagedInstances", "POST")])
         errors: tuple[tuple[float, GcpFailure], ...] = ()
         if any(m.failed for m in machines):
             found = await self._pages(path, "listErrors", "GET")
-            errors = tuple((gcp_errors.at(e.get("timestamp"), 0.0), gcp_errors.said(e.get("error"))) for e in found)
+            errors = tuple(
+                (gcp_errors.at(e.get("timestamp"), 0.0), gcp_errors.failure_of(e.get("error"))) for e in found
+            )
         return replace(head, machines=machines, errors=errors)
 
     async def _pages(self, path: str, method: str, verb: str) -> list[Mapping[str, Any]]:
@@ -158,17 +160,17 @@ class InstanceGroups:
         query = {"maxResults": str(PAGE)}
         for _ in range(PAGES):
             body = await self.compute.call(
-                READ, f"/compute/v1/{path}/{method}", short(path), method=verb, query=query, repeat=True
+                READ, f"/compute/v1/{path}/{method}", short_name(path), method=verb, query=query, repeat=True
             )
             page = body.get(key) or []
             if not isinstance(page, list) or not all(isinstance(one, dict) for one in page):
-                raise Unavailable(f"GCP {READ} of {short(path)}: {key} is no list of objects")
+                raise Unavailable(f"GCP {READ} of {short_name(path)}: {key} is no list of objects")
             found += page
             token = body.get("nextPageToken")
             if not token:
                 return found
             query = {"maxResults": str(PAGE), "pageToken": str(token)}
-        raise Unavailable(f"GCP {READ} of {short(path)}: more than {PAGES * PAGE} {key}")
+        raise Unavailable(f"GCP {READ} of {short_name(path)}: more than {PAGES * PAGE} {key}")
 
 
 async def groups(context: Context, project: GcpProject) -> InstanceGroups:
@@ -193,7 +195,7 @@ def path(project: str, location: str, name: str) -> str:
     return f"projects/{project}/{scope}/{location}/instanceGroupManagers/{name}"
 
 
-def short(path: str) -> str:
+def short_name(path: str) -> str:
     """The last word of a resource's path."""
     return path.rsplit("/", 1)[-1]
 
@@ -207,16 +209,16 @@ def path_of(url: object) -> str:
 def _group(path: str, at: float, body: Mapping[str, Any]) -> InstanceGroup:
     target = whole(body.get("targetSize"))
     if target is None:
-        raise Unavailable(f"GCP {READ} of {short(path)}: an answer without a targetSize")
+        raise Unavailable(f"GCP {READ} of {short_name(path)}: an answer without a targetSize")
     status = body.get("status")
     return InstanceGroup(
         path,
         at,
         target,
-        counted(short(path), "targetSuspendedSize", body) or 0,
-        counted(short(path), "targetStoppedSize", body) or 0,
+        count_instances(short_name(path), "targetSuspendedSize", body) or 0,
+        count_instances(short_name(path), "targetStoppedSize", body) or 0,
         str(body.get("fingerprint", "")),
-        short(str(status.get("autoscaler") or "")) if isinstance(status, Mapping) else "",
+        short_name(str(status.get("autoscaler") or "")) if isinstance(status, Mapping) else "",
         body.get("standbyPolicy") or {},
         str((body.get("distributionPolicy") or {}).get("targetShape", "")),
         (body.get("instanceFlexibilityPolicy") or {}).get("instanceSelections") or {},
@@ -232,7 +234,7 @@ def _machine(one: Mapping[str, Any]) -> GroupInstance:
         status=str(one.get("instanceStatus", "")),
         action=str(one.get("currentAction", "NONE")),
         well=all(h.get("detailedHealthState", "UNKNOWN") in WELL for h in health if isinstance(h, Mapping)),
-        error=gcp_errors.said(errors) if errors else None,
+        error=gcp_errors.failure_of(errors) if errors else None,
         meant=str(one.get("targetStatus", "")),
     )
 
@@ -248,7 +250,7 @@ def whole(value: object) -> int | None:
     return number if 0 <= number <= MOST_MACHINES else None
 
 
-def counted(name: str, key: str, body: Mapping[str, Any]) -> int | None:
+def count_instances(name: str, key: str, body: Mapping[str, Any]) -> int | None:
     """The count under `key` in what the API tells of `name`; None where it tells none. Raises `Unavailable`."""
     if key not in body:
         return None

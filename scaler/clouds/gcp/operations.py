@@ -84,7 +84,7 @@ class Following:
         if error:
             wrong = error if isinstance(error, Mapping) else {"errors": error}
             ended = errors.at(operation.get("endTime"), self._clock.now())
-            self._failure = OperationFailure(self._asked, errors.said(wrong), ended)
+            self._failure = OperationFailure(self._asked, errors.failure_of(wrong), ended)
             self._failed_at = self._clock.now()
         if operation.get("status") == "DONE":
             self._name = ""

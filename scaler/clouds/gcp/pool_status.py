@@ -50,7 +50,7 @@ class GcpForeignWriteDetector:
         return self._foreign if 0 < self._until - now <= self._yield_s else None
 
 
-def doomed(board: Board, serving: Collection[str], now: float) -> set[str]:
+def interruption_pending(board: Board, serving: Collection[str], now: float) -> set[str]:
     """Of machines that serve, those that will be taken. A notice that came late is about a machine's past."""
     stand = board.of(serving).items()
     return {name for name, notice in stand if notice.takes_at is None or now < notice.takes_at + LATE_S}
@@ -77,7 +77,7 @@ class GcpInterruptionTracker:
         for name in (self._serving | by_name.keys()) - ready:
             self._board.unpin(name)  # it comes back under the same name
         self._serving = ready
-        self._doomed = doomed(self._board, ready, self._clock.now())
+        self._doomed = interruption_pending(self._board, ready, self._clock.now())
         return self._doomed
 
     def _taken(self, name: str, machine: GroupInstance | None) -> bool:
@@ -142,22 +142,22 @@ class StatusBuilder:
 
     def _where(self, reason: str, group: InstanceGroup) -> str:
         zones = sorted({m.zone for m in group.machines if m.failed})
-        return where(reason, self._kind, ", ".join(zones), self._market)
+        return placement(reason, self._kind, ", ".join(zones), self._market)
 
 
-def where(reason: str, kind: str, zone: str, market: str) -> str:
+def placement(reason: str, kind: str, zone: str, market: str) -> str:
     """A reason with the type, zone and market that it is about."""
     about = ", ".join(word for word in (kind, zone, market) if word)
     return f"{reason} ({about})" if about else reason
 
 
 @contextlib.contextmanager
-def about(kind: str, zone: str, market: str) -> Iterator[None]:
+def pool_details(kind: str, zone: str, market: str) -> Iterator[None]:
     """Tell of which type, zone and market a write is refused. Raises port errors."""
     try:
         yield
     except (OutOfCapacity, OutOfQuota) as e:
-        raise type(e)(where(str(e), kind, zone, market)) from e
+        raise type(e)(placement(str(e), kind, zone, market)) from e
 
 
 def parts(machines: Sequence[GroupInstance], doomed: set[str], market: str) -> tuple[Part, ...]:
@@ -187,13 +187,13 @@ def shortfall_of(
 ) -> Shortfall | None:
     """Why what was asked for does not come: by the operation that failed, or by what the platform goes on saying."""
     short = (failure.shortfall if failure is not None else None) or standing
-    return None if short is None else replace(short, reason=where(short.reason, kind, ", ".join(zones), market))
+    return None if short is None else replace(short, reason=placement(short.reason, kind, ", ".join(zones), market))
 
 
-async def permits(
+async def check_permissions(
     context: Context, project: GcpProject, permissions: Sequence[str], listener: GcpNoticeListener
 ) -> Sequence[Permit]:
     """What `check --live` asks of a pool. Raises port errors."""
     from scaler.clouds.gcp import session  # noqa: PLC0415 - no SDK until it is opened
 
-    return [*await session.permits(context, project, permissions), *await listener.permits()]
+    return [*await session.check_permissions(context, project, permissions), *await listener.permits()]

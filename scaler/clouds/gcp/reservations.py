@@ -43,10 +43,10 @@ class Reservation:
     async def read(self) -> int:
         """The machines that it holds now. Raises port errors."""
         body = await self._compute.call(READ, self._path, self._name)
-        return held(self._name, body, self._clock.now())
+        return reserved_capacity(self._name, body, self._clock.now())
 
 
-def held(name: str, body: Mapping[str, Any], now: float) -> int:
+def reserved_capacity(name: str, body: Mapping[str, Any], now: float) -> int:
     """What a reservation's own words make of it: nothing before it is ready and after its end."""
     ends = errors.at(body.get("deleteAtTime"), float("inf"))
     status = body.get("status")

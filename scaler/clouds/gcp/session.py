@@ -183,7 +183,7 @@ async def service(context: Context, project: GcpProject, name: str) -> GcpServic
     return GcpService(rest, getattr(project.endpoints, name), context.calls.chance)
 
 
-async def permits(context: Context, project: GcpProject, permissions: Sequence[str]) -> Sequence[Permit]:
+async def check_permissions(context: Context, project: GcpProject, permissions: Sequence[str]) -> Sequence[Permit]:
     """Whether each permission is granted on the project, which needs none itself. Raises port errors."""
     manager = await service(context, project, "resource_manager")
     granted = set[str]()

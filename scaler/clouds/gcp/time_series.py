@@ -14,7 +14,7 @@ from typing import Any, Final
 from scaler.clouds.gcp import errors as gcp_errors
 from scaler.clouds.gcp import session
 from scaler.clouds.gcp.project import GcpProject
-from scaler.clouds.response_validation import MISSHAPEN, shaped
+from scaler.clouds.response_validation import MISSHAPEN, validated
 from scaler.clouds.rest import Body
 from scaler.clouds.singleflight import Flights
 from scaler.ports import Clock, Context, Unavailable
@@ -124,7 +124,7 @@ class Gauge:
         at, covered = self._read
         return subscription in covered and (at >= asked_at or asked_at - at < every_s)
 
-    @shaped("GCP")
+    @validated("GCP")
     async def _all(self) -> None:
         now, names = self._clock.now(), sorted(self._wanted)
         series: dict[str, list[TimeSeries]] = {}

@@ -13,7 +13,7 @@ from typing import Final
 from policies.model import Part, Shortfall
 from scaler.clouds.gcp.container import Cluster, NodePool
 from scaler.clouds.gcp.instance_groups import InstanceGroup, InstanceGroups
-from scaler.clouds.gcp.pool_status import doomed
+from scaler.clouds.gcp.pool_status import interruption_pending
 from scaler.clouds.interruptions import Board
 
 MACHINE: Final = re.compile(r"^ct[0-9]+[a-z]*-hightpu-([1-8])t$")
@@ -96,7 +96,7 @@ class Slices:
             zone=pool.zones[0] if pool.zones else "",
             ready=ready,
             failed=failed,
-            doomed=ready and bool(doomed(self._board, names, pool.at)),
+            doomed=ready and bool(interruption_pending(self._board, names, pool.at)),
             lost=any(m.down or m.action == "RECREATING" for m in machines) or len(machines) < self._hosts,
             leaving=pool.status == "STOPPING",
             short=_short(pool, groups) if failed else None,

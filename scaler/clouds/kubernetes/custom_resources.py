@@ -10,7 +10,7 @@ from typing import Any, Final
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.kubernetes.list_and_watch import CONFIRM_S, Follower, WatchPath
 from scaler.clouds.kubernetes.objects import MANAGER, ScalableState, Writer, newer, word, writer_of
-from scaler.clouds.kubernetes.session import Body, Session, accepted
+from scaler.clouds.kubernetes.session import Body, Session, is_accepted
 from scaler.clouds.singleflight import Flights
 from scaler.ports import Context, Misconfigured, Unavailable
 
@@ -102,7 +102,7 @@ class Objects(Follower):
         answer = await self._session.ask(what, "GET", f"{self._of.path}/{name}", timeout_s)
         if answer.status == 404:
             self._kept.pop(name, None)
-        found = custom(accepted(what, answer), at)
+        found = custom(is_accepted(what, answer), at)
         self._keep(found)
         return found
 

@@ -17,7 +17,7 @@ from scaler.clouds.engines.load import Loads
 from scaler.clouds.kubernetes.drain_settings import Drain
 from scaler.clouds.kubernetes.objects import MANAGER
 from scaler.clouds.kubernetes.pods import COST, DRAINING, NamespacePods, Pod
-from scaler.clouds.kubernetes.session import Session, accepted
+from scaler.clouds.kubernetes.session import Session, is_accepted
 from scaler.clouds.kubernetes.times import text_of
 from scaler.ports import Clock, Conflict
 
@@ -152,4 +152,4 @@ class Drainer:
         path, query = f"/api/v1/namespaces/{self._pods.namespace}/pods/{pod.name}", {"fieldManager": MANAGER}
         answer = await self._session.ask(what, "PATCH", path, self._timeout_s, query=query, body=body)
         if answer.status not in {404, 409}:
-            self._pods.learn(accepted(what, answer))
+            self._pods.learn(is_accepted(what, answer))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NewType
 
 from scaler.clouds.kubernetes.selectors import Selector, of_object, of_text
-from scaler.clouds.kubernetes.session import Session, accepted
+from scaler.clouds.kubernetes.session import Session, is_accepted
 from scaler.clouds.kubernetes.times import seconds_of
 from scaler.clouds.response_validation import MOST_MACHINES
 from scaler.ports import Misconfigured, Unavailable
@@ -111,7 +111,7 @@ async def discover(session: Session, api_version: str, kind: str, timeout_s: flo
     answer = await session.ask(what, "GET", _root(api_version), timeout_s)
     if answer.status == 404:
         raise Misconfigured(f"{what}: the API server does not serve {api_version}: is its operator installed?")
-    resources = [r for r in list_of(accepted(what, answer), "resources", what) if r.get("kind") == kind]
+    resources = [r for r in list_of(is_accepted(what, answer), "resources", what) if r.get("kind") == kind]
     found = next((r for r in resources if isinstance(r.get("name"), str) and "/" not in r["name"]), None)
     if found is None:
         raise Misconfigured(f"{what}: {api_version} has no kind {kind}")

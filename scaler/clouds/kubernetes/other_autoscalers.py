@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.kubernetes.objects import ApiGroup, ScaleTarget, group_of, list_of
-from scaler.clouds.kubernetes.session import Session, accepted
+from scaler.clouds.kubernetes.session import Session, is_accepted
 from scaler.clouds.singleflight import Flights
 from scaler.ports import Context, PortError, Unavailable
 
@@ -64,7 +64,7 @@ class Writers:
             path = f"/apis/{version}/namespaces/{self._namespace}/{plural}"
             answer = await self._session.ask(what, "GET", path, timeout_s)
             if answer.status not in NONE_SEEN:
-                return list_of(accepted(what, answer), "items", what)
+                return list_of(is_accepted(what, answer), "items", what)
         return []
 
 

@@ -75,7 +75,7 @@ class Session:
 
     async def call(self, what: str, method: str, path: str, timeout_s: float, **request: Any) -> Body:
         """The body of an accepted call. Raises the port errors, naming `what` was asked."""
-        return accepted(what, await self.ask(what, method, path, timeout_s, **request))
+        return is_accepted(what, await self.ask(what, method, path, timeout_s, **request))
 
     async def ask(
         self, what: str, method: str, path: str, timeout_s: float, *, write: bool | None = None, **request: Any
@@ -96,7 +96,7 @@ class Session:
                 if answer.status == 401 and await self._renew():
                     answer = await self._answer(what, await self._send(method, path, limit, **request))
         if answer.status == 429:
-            raise refusal(what, answer)
+            raise port_error(what, answer)
         return answer
 
     async def events(self, what: str, path: str, timeout_s: float, query: Mapping[str, str]) -> AsyncIterator[Body]:
@@ -117,7 +117,7 @@ class Session:
         with _api_errors(what):
             response = await self._send("GET", path, limit, query=query)
             if response.status != 200:
-                accepted(what, await self._answer(what, response))
+                is_accepted(what, await self._answer(what, response))
                 raise Unavailable(f"{what}: HTTP {response.status} where a watch was expected")
             return response
 
@@ -148,7 +148,7 @@ class Session:
         """Return the answer; of a refusal that is no JSON, its words. Raises `Unavailable`."""
         async with response:
             content = await read_body(what, response, MAX_BODY)
-        pause_s = retry_after.asked_s([(response.headers.get("Retry-After", ""), 1.0)])
+        pause_s = retry_after.requested_wait_s([(response.headers.get("Retry-After", ""), 1.0)])
         try:
             body = await read_json(what, content)
         except Unavailable:
@@ -215,14 +215,14 @@ def operation_of(what: str) -> str:
     return " ".join(what.split(maxsplit=2)[:2])
 
 
-def accepted(what: str, answer: KubeResponse) -> Body:
+def is_accepted(what: str, answer: KubeResponse) -> Body:
     """The body of an answer that is no refusal. Raises the refusal."""
     if answer.status < 300:
         return answer.body
-    raise refusal(what, answer)
+    raise port_error(what, answer)
 
 
-def refusal(what: str, answer: KubeResponse) -> PortError:
+def port_error(what: str, answer: KubeResponse) -> PortError:
     """A refusal by its remedy."""
     text = f"{what}: {answer.message}"
     if answer.status == 401:

@@ -93,7 +93,7 @@ def size(state: ScalableState) -> int:
     return state.desired
 
 
-def ready(state: ScalableState) -> int:
+def ready_replicas(state: ScalableState) -> int:
     """The replicas that serve: told of every state that the watch gives out."""
     assert state.ready is not None  # noqa: S101 - an invariant of `Watch.state`
     return state.ready

@@ -22,7 +22,7 @@ from scaler.clouds.kubernetes.objects import (
     parse,
     scale_of,
 )
-from scaler.clouds.kubernetes.session import Body, Session, accepted
+from scaler.clouds.kubernetes.session import Body, Session, is_accepted
 from scaler.clouds.singleflight import Flights
 from scaler.ports import Context, Misconfigured, Unavailable
 
@@ -101,7 +101,7 @@ class SharedWatch(Follower):
         answer = await self._session.ask(what, method, path, timeout_s, **request)
         if answer.status == 404:
             self._kind = None
-        return accepted(what, answer)
+        return is_accepted(what, answer)
 
     async def _read(self, name: str, timeout_s: float) -> ScalableState:
         asked, order = self._clock.now(), self._order

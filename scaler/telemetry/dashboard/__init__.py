@@ -21,8 +21,8 @@ from policies.model import Tick, WorkloadName
 from scaler.shadow.runner import Shadow
 from scaler.telemetry.dashboard import assets
 from scaler.telemetry.dashboard.columns import Columns
-from scaler.telemetry.dashboard.decisions import MAX_RUNS, Decisions, in_words
-from scaler.telemetry.dashboard.shadow_view import beside
+from scaler.telemetry.dashboard.decisions import MAX_RUNS, Decisions, decision_text
+from scaler.telemetry.dashboard.shadow_view import shadow_rows
 from scaler.telemetry.dashboard.status import number, pools, signals, summary
 from scaler.telemetry.dashboard.workload_facts import About, Facts
 
@@ -117,7 +117,7 @@ class Dashboard:
             "workload": name,
             "stalled": self._about.stalled().get(name),
             "facts": _facts(facts),
-            "shadow": None if (shadow := self.shadows.get(name)) is None else beside(shadow),
+            "shadow": None if (shadow := self.shadows.get(name)) is None else shadow_rows(shadow),
             "now": _now(shown.decisions.last, facts),
             "columns": shown.columns.read(since),
             "decisions": shown.decisions.read(since),
@@ -144,7 +144,7 @@ def _now(tick: Tick | None, facts: Facts) -> dict[str, Any] | None:
         return None
     return {
         **summary(tick, facts),
-        **in_words(tick),
+        **decision_text(tick),
         "signals": signals(tick),
         "pools": pools(tick),
         "errors": dict(tick.observation.source_errors),

@@ -58,7 +58,8 @@ class Decisions:
         """Those that began or went on after `since`, newest first."""
         found = [r for r in reversed(self.runs) if since is None or r.until > since]
         return [
-            {"since": r.since, "until": r.until, "times": r.times, "kind": r.kind, **in_words(r.tick)} for r in found
+            {"since": r.since, "until": r.until, "times": r.times, "kind": r.kind, **decision_text(r.tick)}
+            for r in found
         ]
 
 
@@ -86,7 +87,7 @@ def problem(tick: Tick) -> str:
     )
 
 
-def in_words(tick: Tick) -> dict[str, Any]:
+def decision_text(tick: Tick) -> dict[str, Any]:
     """The verdict, what stands in its way, and the whole explanation by section."""
     sections: list[dict[str, Any]] = []
     for line in list(paragraphs(tick))[1:]:

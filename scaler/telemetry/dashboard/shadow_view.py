@@ -10,7 +10,7 @@ from scaler.shadow.runner import Shadow
 from scaler.telemetry.dashboard.status import number
 
 
-def beside(shadow: Shadow) -> dict[str, Any]:
+def shadow_rows(shadow: Shadow) -> dict[str, Any]:
     """The shadow's section of a workload's page. What is not known is null."""
     turn, totals = shadow.last, shadow.totals
     return {

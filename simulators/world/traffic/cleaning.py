@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from scaler.config.problems import shown
+from scaler.config.problems import value_text
 from simulators.world.traffic.trace import (
     LEAST,
     MAX_ARRIVAL_S,
@@ -84,10 +84,10 @@ class Cleaner:
         """A row, or some lines that may be rows, that could not even be taken apart."""
         self._bad += lines
         if len(self._problems) < MAX_TOLD:
-            self._problems.append(f"{self._file}, {place}: {shown(text)}: {rule}")
+            self._problems.append(f"{self._file}, {place}: {value_text(text)}: {rule}")
 
     def tell(self, place: str, field: str, value: Any, rule: str) -> None:
-        self._problems.append(f"{self._file}, {place}, column {self._columns[field]!r} = {shown(value)}: {rule}")
+        self._problems.append(f"{self._file}, {place}, column {self._columns[field]!r} = {value_text(value)}: {rule}")
 
     def _broken(self, rows: Rows) -> Iterator[tuple[str, str, npt.NDArray[np.bool_]]]:
         """Each rule with the rows that break it."""

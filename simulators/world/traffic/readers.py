@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from scaler.config.problems import shown
+from scaler.config.problems import value_text
 from scaler.registry import did_you_mean
 from simulators.world.traffic.formats import guidellm, mooncake, tables, vllm
 from simulators.world.traffic.formats.options import ReadOptions
@@ -76,7 +76,7 @@ def _json(path: Path, began: bytes, options: ReadOptions) -> RequestTrace:
             return reader(path, data if isinstance(data, dict) else {}, options, name_of(path))
     known = "; ".join(f"{name} has {key}" for name, (key, _) in DOCUMENTS.items())
     lines = f"mooncake has lines with {', '.join(mooncake.KEYS)}"
-    raise TraceError(f"{path}: no known JSON format has the keys {shown(keys)}: {known}; {lines}")
+    raise TraceError(f"{path}: no known JSON format has the keys {value_text(keys)}: {known}; {lines}")
 
 
 def _is_lines(began: bytes) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from policies.model import Tick, WorkloadName
 from scaler.cli import main
 from scaler.config.load import Workload
-from scaler.journal.codec import SCHEMA, encode_past, encode_tick
+from scaler.journal.codec import SCHEMA, encode_initial_history, encode_tick
 from scaler.journal.initial_history import InitialHistory
 from scaler.journal.reader import tail
 from tests.fuzz.mutate import JSON_TOKENS, text, tree
@@ -33,7 +33,7 @@ def _records() -> tuple[dict[str, Any], ...]:
     for seed in STORIES:
         drawn = draw(seed)
         for made in drawn.workloads.values():
-            found += [_spec(made), encode_past(InitialHistory(made.name, 0.0, 0, 3600.0, 15.0))]
+            found += [_spec(made), encode_initial_history(InitialHistory(made.name, 0.0, 0, 3600.0, 15.0))]
         ticks = [tick for _, tick in play(drawn).record]
         found += [encode_tick(tick) for tick in _known(ticks, drawn.workloads.values())][:TICKS]
     return tuple(found)

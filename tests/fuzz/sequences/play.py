@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from policies.guard import widened
+from policies.guard import with_override_bounds
 from policies.history.ticks import History
 from policies.model import Grant, Observation, PoolName, Tick, WorkloadName
 from policies.pipeline import decide
@@ -190,7 +190,7 @@ class Stage:
         self.played.record.append((number, tick))
         kept = self._journalled(number, name, tick)
         history = self._decided_again(number, name, run, kept)
-        turn = Turn(widened(run.made.spec, tick.at), Seen(tick), run.past, history)
+        turn = Turn(with_override_bounds(run.made.spec, tick.at), Seen(tick), run.past, history)
         judged = Judged(turn, self._story.fleet, self.ledger.held())
         for law in self._laws:
             found = law(judged)

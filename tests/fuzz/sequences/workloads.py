@@ -37,7 +37,7 @@ def _checked(document: Mapping[str, Any]) -> Workload | None:
         made = workload_from(document)
     except ConfigError:
         return None
-    return None if [*checks.own_problems(made.spec), *checks.to_decide(made.spec)] else made
+    return None if [*checks.own_problems(made.spec), *checks.deciding_sources(made.spec)] else made
 
 
 def sources() -> dict[str, Any]:

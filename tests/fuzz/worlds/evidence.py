@@ -6,7 +6,7 @@ import math
 
 from policies.model import Absent, Fresh, Stale
 from policies.signals.zero_suspicion import source_of
-from policies.stabilize.rules import whole
+from policies.stabilize.rules import whole_replicas
 from tests.fuzz.worlds.turn import Turn, lacking
 
 
@@ -53,7 +53,7 @@ def growth_has_a_reason(turn: Turn) -> str | None:
         return None
     needs = [r.need for r in d.recommendations if r.need is not None]
     given = turn.by_hand()
-    reason = max([turn.least, int(d.active), *map(whole, needs), 0 if given is None else given.replicas])
+    reason = max([turn.least, int(d.active), *map(whole_replicas, needs), 0 if given is None else given.replicas])
     if d.target is not None and d.target > reason + turn.rounding:
         return f"{d.current} -> {d.target}, and nothing asks for more than {reason}"
     return None

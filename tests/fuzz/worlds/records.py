@@ -10,7 +10,7 @@ from typing import Any
 
 from policies.model import Fresh, Result, Tick
 from policies.pipeline import decide
-from policies.stabilize.rules import whole
+from policies.stabilize.rules import whole_replicas
 from scaler.journal.codec import decode_tick, encode_tick
 from tests.fuzz.worlds.turn import Turn
 
@@ -46,7 +46,11 @@ def reasons_are_given(turn: Turn) -> str | None:
         if not reason.strip():
             return f"{what} gives no reason"
     last = d.steps[-1].replicas
-    if turn.simple and last != d.target and (last is None or not math.isfinite(last) or whole(last) != d.target):
+    if (
+        turn.simple
+        and last != d.target
+        and (last is None or not math.isfinite(last) or whole_replicas(last) != d.target)
+    ):
         return f"the target is {d.target}, and the last rule ({d.steps[-1].rule}) says {last}"
     if {r.policy for r in d.recommendations} != set(turn.spec.policies):
         return f"{len(turn.spec.policies)} policies, and {len(d.recommendations)} recommendations"

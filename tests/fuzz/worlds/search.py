@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from policies.guard import widened
+from policies.guard import with_override_bounds
 from policies.history.ticks import History
 from policies.model import Tick
 from scaler.journal.codec import encode_tick
@@ -82,7 +82,7 @@ class Watch:
 
     def __call__(self, tick: Tick) -> None:
         seen = Seen(tick, self._lies.told(tick))
-        turn = Turn(widened(self.spec, tick.at), seen, self.past, self._history)
+        turn = Turn(with_override_bounds(self.spec, tick.at), seen, self.past, self._history)
         for what in broken(turn, self._invariants):
             raise Found(len(self.past), tick, what)
         self.shrank += turn.shrinks()

@@ -36,7 +36,7 @@ def quotas_are_heeded(turn: Turn) -> str | None:
         return None
     for name, found, target in turn.changes:
         pool = turn.spec.pools[name]
-        least = max(found, quanta.up(pool.min_replicas, pool.quantum))
+        least = max(found, quanta.round_up(pool.min_replicas, pool.quantum))
         if target > least and (said := short_of_quota(name, turn)):
             return f"{name} {found} -> {target}, and it said: {said}"
     return None
@@ -98,7 +98,7 @@ def _missing(turn: Turn, tick: Tick) -> str:
     needed = d.target if d.wanted is None else min(d.target, d.wanted)  # what only a window keeps is not bought anew
     for name in d.targets if there < needed else ():
         limit = _most(turn, name, found[name])
-        more = quanta.more(sizes[name], 1, min(limit - sizes[name], room), spec.pools[name].quantum)
+        more = quanta.growth(sizes[name], 1, min(limit - sizes[name], room), spec.pools[name].quantum)
         if more and sizes[name] <= found[name].desired and _calm(turn, name, tick):
             return f"{there} of {needed} are there or on their way, and {name} stays at {sizes[name]}"
     return ""
@@ -115,7 +115,7 @@ def _most(turn: Turn, name: PoolName, status: PoolStatus) -> int:
     pool = turn.spec.pools[name]
     limit = quanta.bounds(pool, turn.spec.max_replicas)[1]
     reserved = status.reserved if pool.market == "reserved" else None
-    return limit if reserved is None else min(limit, quanta.down(reserved, pool.quantum))
+    return limit if reserved is None else min(limit, quanta.round_down(reserved, pool.quantum))
 
 
 def _calm(turn: Turn, name: PoolName, tick: Tick) -> bool:

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from policies.allocate import quantum
-from policies.allocate.candidates import differ
+from policies.allocate.candidates import differ_in_cost
 from policies.history.ticks import History
 from policies.model import Absent, Decision, Fresh, PoolName, PoolStatus, Tick
 from policies.model.limits import Override
 from policies.model.spec import WorkloadSpec
 from policies.model.weekly_window import local_time
-from policies.signals.demand import signals
+from policies.signals.demand import signal_names
 from policies.signals.zero_suspicion import source_of
 
 
@@ -70,13 +70,13 @@ class Turn:
 
         Where money decides, a size is replicas' worth of work, and pools hold spares and what others replace beyond it.
         """
-        return not differ(self.spec)
+        return not differ_in_cost(self.spec)
 
     @property
     def least(self) -> int:
         """What the pools' and the workload's minimums ask for, whatever is needed."""
         pools = self.spec.pools
-        lifts = {name: quantum.up(pools[name].min_replicas, pools[name].quantum) for name in self.found}
+        lifts = {name: quantum.round_up(pools[name].min_replicas, pools[name].quantum) for name in self.found}
         lifted: int = sum(max(status.desired, lifts[name]) for name, status in self.found.items())
         return max(self.spec.min_replicas, lifted)
 
@@ -121,7 +121,7 @@ def asked(spec: WorkloadSpec) -> frozenset[str]:
 
 def lacking(spec: WorkloadSpec, tick: Tick) -> list[str]:
     """What a workload is configured to see and this turn did not see, fresh, whole and believed: signals and sizes."""
-    wanted = {s for p in spec.policies.values() if p.needs() for s in signals(p.source, p.needs())}
+    wanted = {s for p in spec.policies.values() if p.needs() for s in signal_names(p.source, p.needs())}
     readings, pools = tick.observation.readings, tick.observation.pools
     found = []
     for signal in sorted(wanted):

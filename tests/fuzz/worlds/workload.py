@@ -135,8 +135,8 @@ def quantized(chance: Chance, scaled: Mapping[str, Any]) -> dict[str, dict[str, 
 def _possible(scaled: Mapping[str, Any], pools: Mapping[str, Mapping[str, Any]]) -> bool:
     """Whether bounds hold multiples of every quantum, and leave the workload its minimum and its maximum."""
     most: int = scaled["max_replicas"]
-    low = [quantum.up(pool.get("min_replicas", 0), pool.get("quantum", 1)) for pool in pools.values()]
-    high = [quantum.down(pool.get("max_replicas", most), pool.get("quantum", 1)) for pool in pools.values()]
+    low = [quantum.round_up(pool.get("min_replicas", 0), pool.get("quantum", 1)) for pool in pools.values()]
+    high = [quantum.round_down(pool.get("max_replicas", most), pool.get("quantum", 1)) for pool in pools.values()]
     fit = all(
         max(n, pool.get("quantum", 1)) <= limit or pool.get("max_replicas") == 0
         for pool, n, limit in zip(pools.values(), low, high, strict=True)

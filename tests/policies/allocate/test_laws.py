@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.allocate.quantum import up
+from policies.allocate.quantum import round_up
 from policies.history.capacity_backoff import FIRST_S, QUOTA_SHORTEST_S
 from policies.history.ticks import History
 from policies.model import PoolName, Result
@@ -35,7 +35,7 @@ def workloads(draw: st.DrawFn, quanta: Sequence[int] = (1,), limits: Mapping[str
             price_usd_per_hour=draw(st.sampled_from((None, 0.0, 0.8, 1.0, 3.0))),
             work_per_replica=draw(st.sampled_from((1.0, 1.0, 0.4, 2.5))),
             min_replicas=least,
-            max_replicas=draw(st.none() | st.integers(max(1, up(least, quantum)), 8)),
+            max_replicas=draw(st.none() | st.integers(max(1, round_up(least, quantum)), 8)),
             quantum=quantum,
             zone=draw(st.sampled_from((None, "x", "y"))),
             accelerator="gpu",

@@ -103,8 +103,8 @@ def test_what_serves_stays_through_quanta(story: list[tuple[Lived, dict[PoolName
 @LAW
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 40), st.integers(1, 9))
 def test_a_part_of_a_quantum_comes_whole_and_goes_not_at_all(size: int, by: int, room: int, quantum: int) -> None:
-    held = quanta.up(size, quantum)
-    grown, shrunk = quanta.more(held, by, room, quantum), quanta.fewer(held, by, quantum)
+    held = quanta.round_up(size, quantum)
+    grown, shrunk = quanta.growth(held, by, room, quantum), quanta.removal(held, by, quantum)
     assert grown % quantum == shrunk % quantum == 0
     assert grown <= room
     assert grown >= by or grown + quantum > room

@@ -9,7 +9,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from policies.allocate.quantum import up
+from policies.allocate.quantum import round_up
 from policies.history.ticks import History
 from policies.model import (
     Decision,
@@ -57,7 +57,7 @@ def pools(draw: st.DrawFn, high: int) -> dict[PoolName, Pool]:
         least, quantum = draw(st.sampled_from((0, 0, 0, 1, 3))), draw(st.sampled_from((1, 1, 2, 4, 8)))
         made[PoolName(name)] = Pool(
             min_replicas=least,
-            max_replicas=draw(st.none() | st.integers(up(least, quantum), max(high, up(least, quantum)))),
+            max_replicas=draw(st.none() | st.integers(round_up(least, quantum), max(high, round_up(least, quantum)))),
             quantum=quantum,
             market=draw(st.sampled_from(MARKETS)) if priced else "on_demand",
             price_usd_per_hour=draw(st.sampled_from((0.0, 1.0, 1.0, 3.3))) if priced else None,

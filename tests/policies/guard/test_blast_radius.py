@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from policies.guard.blast_radius import contain, removable
+from policies.guard.blast_radius import limit_blast_radius, removable
 from policies.history.ticks import History
 from policies.model import Grant, PoolName, Quota
 from policies.model.limits import BlastRadius
@@ -36,7 +36,7 @@ def test_what_may_go_at_once(held: tuple[int, int], targets: tuple[int, int], ex
     situation = RuleContext(
         workload, History(), NOW, 20.0, sum(held), True, True, "", seen({}), sizes, sizes, sum(held), ()
     )
-    found = contain(dict(zip((DEAR, CHEAP), targets, strict=True)), situation)
+    found = limit_blast_radius(dict(zip((DEAR, CHEAP), targets, strict=True)), situation)
     assert (targets if found is None else tuple(found[0].values())) == expected
 
 
@@ -68,5 +68,5 @@ def test_where_the_share_rounds_to_less_than_a_quantum_one_quantum_of_one_pool_m
     sizes = dict(zip((DEAR, CHEAP), held, strict=True))
     past = remembered([total + went, total])
     situation = RuleContext(workload, past, NOW, 20.0, total, True, True, "", seen_now, sizes, sizes, total, ())
-    found = contain(dict(zip((DEAR, CHEAP), targets, strict=True)), situation)
+    found = limit_blast_radius(dict(zip((DEAR, CHEAP), targets, strict=True)), situation)
     assert (targets if found is None else tuple(found[0].values())) == expected

@@ -12,7 +12,7 @@ from policies.model import PoolName, WorkloadName
 from policies.model.limits import BlastRadius, Budget, Override
 from policies.model.spec import Pool, WorkloadSpec
 from policies.pipeline import decide
-from policies.quota.fleet_quota import FleetLimits, even, grant
+from policies.quota.fleet_quota import FleetLimits, fair_share, grant
 from policies.quota.resource_claims import ResourceClaim, ResourceClaims, claim, need
 from policies.recommend.threshold import QueueDepth
 from tests.factories import queue, seen, spec
@@ -106,7 +106,7 @@ def test_without_limits_nothing_is_granted() -> None:
 def test_even_shares_leave_to_others_what_one_does_not_need(
     left: float, others: list[float], replica: float, part: float
 ) -> None:
-    assert even(left, np.array(others, dtype=float), replica) == part
+    assert fair_share(left, np.array(others, dtype=float), replica) == part
 
 
 def needed(workload: WorkloadSpec, messages: float, current: int) -> float | None:

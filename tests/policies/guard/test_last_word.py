@@ -31,7 +31,7 @@ def situation(state: State, *, may_lower: bool) -> RuleContext:
     serving, held = state.serving, state.held
     size = sum(serving.values())
     return RuleContext(
-        guard.widened(state.spec, NOW),
+        guard.with_override_bounds(state.spec, NOW),
         state.history,
         NOW,
         float(size),
@@ -60,7 +60,7 @@ def rooms(state: State) -> Iterator[tuple[int, int]]:
 
 def broken(state: State, targets: Mapping[PoolName, int], *, may_lower: bool) -> Iterator[str]:
     """Every limit that these targets break."""
-    workload, held = guard.widened(state.spec, NOW), state.held
+    workload, held = guard.with_override_bounds(state.spec, NOW), state.held
     after = {**held, **targets}
     serving = {n: after[n] for n in state.serving}
     if sum(serving.values()) > max(workload.max_replicas, sum(state.serving.values())):

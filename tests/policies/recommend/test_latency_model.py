@@ -18,17 +18,17 @@ from policies.recommend.predictive.latency_model import (
     LATENCIES,
     LatencyObservation,
     LearnedLatency,
-    limit,
-    promised_s,
-    recalled,
-    seen,
+    load_limit,
+    observed_latencies,
+    recall_latencies,
+    slo_limits_s,
 )
 from policies.recommend.predictive.latency_tail import LatencyTail
 from tests.factories import NOW, spec
 
 FORGET = 15.0 / 3600.0
 PROMISED = {"ttft_s": 1.0, "itl_s": 0.05}
-KNOWN = recalled({})
+KNOWN = recall_latencies({})
 
 
 def load(
@@ -85,7 +85,7 @@ def of(idle_s: float, spread: float, saturation: float = 1.0) -> LearnedLatency:
 
 
 def test_the_stricter_latency_sets_the_limit_and_says_so() -> None:
-    found = limit({"ttft_s": of(0.1, 0.7), "itl_s": of(0.02, 0.1)}, PROMISED, 0.95)
+    found = load_limit({"ttft_s": of(0.1, 0.7), "itl_s": of(0.02, 0.1)}, PROMISED, 0.95)
     assert found.latency == "itl_s"
     assert found.load == pytest.approx(1.0 - 0.02 * (1.0 + 0.1 * 1.9957) / 0.05, abs=1e-4)
     assert (found.relaxed, found.hopeless) == (FILLED, "")
@@ -93,7 +93,7 @@ def test_the_stricter_latency_sets_the_limit_and_says_so() -> None:
 
 def test_a_longer_tail_and_a_larger_share_leave_less_load() -> None:
     loads = [
-        limit({"itl_s": of(0.01, spread)}, {"itl_s": 0.05}, share).load
+        load_limit({"itl_s": of(0.01, spread)}, {"itl_s": 0.05}, share).load
         for spread, share in ((0.1, 0.95), (0.1, 0.99), (0.1, 0.999), (0.3, 0.999))
     ]
     assert loads == sorted(loads, reverse=True)
@@ -107,12 +107,12 @@ def test_at_the_limit_as_many_are_late_as_may_be() -> None:
 
 
 def test_no_promise_leaves_throughput_alone() -> None:
-    found = limit({"ttft_s": of(0.1, 0.7)}, {}, 0.99)
+    found = load_limit({"ttft_s": of(0.1, 0.7)}, {}, 0.99)
     assert (found.latency, found.load) == ("", found.relaxed)
 
 
 def test_a_promise_that_an_idle_engine_misses_is_named_and_buys_nothing() -> None:
-    found = limit({"itl_s": of(0.035, 0.1)}, {"itl_s": 0.03}, 0.95)
+    found = load_limit({"itl_s": of(0.035, 0.1)}, {"itl_s": 0.03}, 0.95)
     assert found.hopeless == "itl_s"
     assert found.load == found.relaxed
     assert found.load > HOPELESS
@@ -120,7 +120,7 @@ def test_a_promise_that_an_idle_engine_misses_is_named_and_buys_nothing() -> Non
 
 def told(**readings: Reading[float]) -> dict[str, LatencyObservation]:
     view = PolicyContext(NOW, {SignalName(f"e.{q}"): r for q, r in readings.items()}, 2, 2, None, History())
-    return seen(view, "e", KNOWN)
+    return observed_latencies(view, "e", KNOWN)
 
 
 def test_the_mean_is_read_and_drawn_from_the_95th_percentile_where_there_is_none() -> None:
@@ -139,16 +139,16 @@ def test_what_is_stale_partial_or_senseless_tells_nothing() -> None:
 
 
 def test_only_what_is_promised_is_held_against_it() -> None:
-    assert promised_s(spec({}, {}, slo=Slo(ttft_s=None, itl_s=0.03))) == {"itl_s": 0.03}
-    assert promised_s(None) == {}
+    assert slo_limits_s(spec({}, {}, slo=Slo(ttft_s=None, itl_s=0.03))) == {"itl_s": 0.03}
+    assert slo_limits_s(None) == {}
 
 
 def test_the_longer_prompts_are_beside_answers_the_further_the_slowest_are_taken_to_lie() -> None:
     """As measured on an H100: conversations have 5 prompt tokens to a generated one, code 70."""
-    spreads = [recalled({}, mix)["itl_s"].tail.spread for mix in (0.001, 5.3, 70.0, 1e9)]
+    spreads = [recall_latencies({}, mix)["itl_s"].tail.spread for mix in (0.001, 5.3, 70.0, 1e9)]
     assert spreads == pytest.approx([0.05, 0.15, 0.54, 0.6], abs=0.005)
-    assert recalled({}, 0.0) == KNOWN, "a mix that is not known says nothing"
-    assert recalled({}, 70.0)["ttft_s"] == KNOWN["ttft_s"]
+    assert recall_latencies({}, 0.0) == KNOWN, "a mix that is not known says nothing"
+    assert recall_latencies({}, 70.0)["ttft_s"] == KNOWN["ttft_s"]
 
 
 def test_what_was_learnt_is_handed_on_whole() -> None:

@@ -13,12 +13,12 @@ from policies.history.ticks import History
 from policies.model import Absent, Evidence, Fresh, PolicyName, Reading, SignalName, Stale
 from policies.model.spec import Slo
 from policies.recommend.context import PolicyContext
-from policies.recommend.predictive.backlog_clearing import ComingReplicas, WaitingWork, backlog
-from policies.recommend.predictive.evaluation import carried
-from policies.recommend.predictive.latency_model import QUANTITIES, limit, recalled
+from policies.recommend.predictive.backlog_clearing import ComingReplicas, WaitingWork, backlog_need
+from policies.recommend.predictive.evaluation import capacity_at
+from policies.recommend.predictive.latency_model import QUANTITIES, load_limit, recall_latencies
 from policies.recommend.predictive.parameters import Predictive
 from policies.recommend.predictive.slo_correction import DOUBT, LEAST, MOST, SloCorrection
-from policies.signals.demand_hold import held
+from policies.signals.demand_hold import demand_to_hold
 from tests.factories import NOW, spec
 from tests.policies.recommend.engines import ITL, Day, Engines, said
 
@@ -79,9 +79,9 @@ def test_a_flat_kv_cache_hides_no_prefill_that_queues_without_bound() -> None:
 def test_what_a_replica_is_trusted_with_at_first_follows_from_the_mix_of_tokens(prompt: float, output: float) -> None:
     policy = Predictive(source="e", rate_window_s=60.0, learn=False)
     first = said(Day(policy=policy, engines=Engines(prompt=prompt, output=output), ready=20).turn(10.0))
-    expected = limit(recalled({}, prompt / output), {"ttft_s": 1.0, "itl_s": 0.05}, 0.99)
-    assert first.work == pytest.approx(10.0 * (prompt / 40_000 + output / 9_000) / carried(expected))
-    assert carried(expected) != carried(limit(recalled({}), {"ttft_s": 1.0, "itl_s": 0.05}, 0.99))
+    expected = load_limit(recall_latencies({}, prompt / output), {"ttft_s": 1.0, "itl_s": 0.05}, 0.99)
+    assert first.work == pytest.approx(10.0 * (prompt / 40_000 + output / 9_000) / capacity_at(expected))
+    assert capacity_at(expected) != capacity_at(load_limit(recall_latencies({}), {"ttft_s": 1.0, "itl_s": 0.05}, 0.99))
 
 
 def test_it_grows_before_anything_waits() -> None:
@@ -239,7 +239,7 @@ def test_a_queue_wakes_a_workload_that_engines_cannot_tell_of() -> None:
 def test_a_backlog_needs_what_is_left_of_it_when_help_comes(
     requests: float, rate: float, ready: float, size: float, extra: float
 ) -> None:
-    found = backlog(WaitingWork(requests, 0.1), rate, ready, size, ComingReplicas(100.0, 20.0, 100.0, 19.0))
+    found = backlog_need(WaitingWork(requests, 0.1), rate, ready, size, ComingReplicas(100.0, 20.0, 100.0, 19.0))
     assert found.extra == pytest.approx(extra)
 
 
@@ -305,7 +305,7 @@ MINUTE = 4
     ],
 )
 def test_demand_that_collapses_is_held_and_what_fades_is_not(past: list[float], expected: float) -> None:
-    assert held(np.array(past), MINUTE) == pytest.approx(expected)
+    assert demand_to_hold(np.array(past), MINUTE) == pytest.approx(expected)
 
 
 def test_an_outage_upstream_keeps_its_replicas_for_a_quarter_of_an_hour() -> None:

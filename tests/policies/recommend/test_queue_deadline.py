@@ -29,7 +29,7 @@ from policies.model.spec import Pool, ScaleDown, ScaleUp
 from policies.pipeline import decide
 from policies.recommend.context import PolicyContext
 from policies.recommend.predictive.parameters import Predictive
-from policies.recommend.predictive.queue_deadline import QueueSlo, QueueState, due
+from policies.recommend.predictive.queue_deadline import QueueSlo, QueueState, deadline_need
 from policies.recommend.predictive.supply_timeline import Retained, SupplyTimeline
 from tests.factories import NOW, spec, tick_of
 from tests.laws import law
@@ -78,7 +78,7 @@ def keeping(*told: tuple[float, float]) -> Retained:
     ],
 )
 def test_the_most_urgent_remainder_rules(queued: QueueState, with_: SupplyTimeline, replicas: float) -> None:
-    assert due(queued, EACH_S, with_, KEEP).replicas == pytest.approx(replicas)
+    assert deadline_need(queued, EACH_S, with_, KEEP).replicas == pytest.approx(replicas)
 
 
 @pytest.mark.parametrize(
@@ -94,28 +94,28 @@ def test_the_most_urgent_remainder_rules(queued: QueueState, with_: SupplyTimeli
 )
 def test_what_windows_keep_in_any_case_is_not_asked_for(kept: Retained, replicas: float, over_s: float) -> None:
     """Where the need is stated for as long as there is work, a window begins when there is none any more."""
-    found = due(rows((0, 3000, 2)), EACH_S, hands(2, kept=kept), KEEP)
+    found = deadline_need(rows((0, 3000, 2)), EACH_S, hands(2, kept=kept), KEEP)
     assert (found.replicas, found.over_s) == pytest.approx((replicas, over_s))
 
 
 def test_work_that_is_done_stays_done_when_messages_seem_to_take_longer() -> None:
     """A remainder is never more than what waits now: 3,000 messages of which nobody is left are no work."""
-    assert due(rows((300, 3000, 1), (0, 0, 1)), 10 * EACH_S, hands(1), KEEP).replicas == 0.0
+    assert deadline_need(rows((300, 3000, 1), (0, 0, 1)), 10 * EACH_S, hands(1), KEEP).replicas == 0.0
 
 
 def test_messages_may_have_come_just_after_the_turn_before() -> None:
-    due_s = [due(rows((ago, 0, 1), (0, 3000, 2)), EACH_S, hands(2), KEEP).time_s for ago in (15, 60)]
+    due_s = [deadline_need(rows((ago, 0, 1), (0, 3000, 2)), EACH_S, hands(2), KEEP).time_s for ago in (15, 60)]
     assert due_s == [585.0, 540.0]
 
 
 def test_who_came_before_anybody_looked_is_as_old_as_the_queue_says() -> None:
-    young, old = (due(rows((0, 1200, 5)), EACH_S, hands(5), KEEP, age_s).replicas for age_s in (0.0, 300.0))
+    young, old = (deadline_need(rows((0, 1200, 5)), EACH_S, hands(5), KEEP, age_s).replicas for age_s in (0.0, 300.0))
     assert (young, old) == pytest.approx((264.0 / 540.0, 1.1))
 
 
 def test_an_age_that_the_turns_explain_changes_nothing() -> None:
     queued = rows((300, 1500, 1), (0, 1500, 5))
-    assert due(queued, EACH_S, hands(5), KEEP, 300.0) == due(queued, EACH_S, hands(5), KEEP)
+    assert deadline_need(queued, EACH_S, hands(5), KEEP, 300.0) == deadline_need(queued, EACH_S, hands(5), KEEP)
 
 
 def served(arrivals: Sequence[int], lead_turns: int) -> tuple[list[float], list[int]]:
@@ -141,7 +141,7 @@ def served(arrivals: Sequence[int], lead_turns: int) -> tuple[list[float], list[
         since = [next(k for k in range(1, lead_turns + 1) if sizes[-k] <= n) for n in range(ready, size)]
         coming_s = TURN_S * (lead_turns + 1.0 - np.array(since, float))
         there = SupplyTimeline(ready, size, lead_turns * TURN_S, coming_s=coming_s)
-        found = due(QueueState(at, visible, readies), EACH_S, there, KEEP)
+        found = deadline_need(QueueState(at, visible, readies), EACH_S, there, KEEP)
         size = math.ceil(found.replicas - 1e-9)
         sizes.append(size)
         if turn >= len(arrivals) and not waiting:

@@ -10,7 +10,7 @@ import pytest
 from scaler.clock import SystemClock
 from scaler.clouds.aws.batching import Batch
 from scaler.clouds.aws.errors import of_code
-from scaler.clouds.aws.launch_failures import failure, joined
+from scaler.clouds.aws.launch_failures import failure, join_failures
 from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, PortError, Unavailable
 
 CAPACITY = [
@@ -98,9 +98,9 @@ def test_words_that_nobody_knows_may_pass_and_are_told() -> None:
 
 def test_several_lacks_last_only_where_each_does() -> None:
     quota, capacity = failure("", "VcpuLimitExceeded"), failure("", "InsufficientInstanceCapacity")
-    assert joined([quota, quota]).lasting
-    assert joined([quota, quota]).reason.count("VcpuLimitExceeded") == 1
-    assert not joined([quota, capacity]).lasting
+    assert join_failures([quota, quota]).lasting
+    assert join_failures([quota, quota]).reason.count("VcpuLimitExceeded") == 1
+    assert not join_failures([quota, capacity]).lasting
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ import pytest
 
 from policies.model import PoolStatus
 from scaler.actuators.asg import Asg
-from scaler.clouds.aws.events import INTERRUPTED_AFTER_S, parsed
-from scaler.clouds.aws.notices import AwsNotices, heard
+from scaler.clouds.aws.events import INTERRUPTED_AFTER_S, parse_event
+from scaler.clouds.aws.notices import AwsNotices, open_notices
 from scaler.clouds.interruptions import Board
 from tests.contracts.actuator import settled
 from tests.patience import patience
@@ -52,7 +52,7 @@ async def within(seconds: float, found: Callable[[], object]) -> None:
 
 
 async def board_of(there: Place, queue: str) -> Board:
-    return (await heard(there.context, there.account, there.notices(queue))).board
+    return (await open_notices(there.context, there.account, there.notices(queue))).board
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ async def test_pools_share_one_reader(there: Place, queue: str) -> None:
 async def test_a_queue_that_does_not_exist_does_not_blind_the_pool(there: Place) -> None:
     pool = await pool_of(there, f"{there.cloud.url}/123456789012/nowhere")
     assert (await status(pool)).ready == 2
-    (listener,) = (await heard(there.context, there.account, pool._pool.notices)).listeners
+    (listener,) = (await open_notices(there.context, there.account, pool._pool.notices)).listeners
     await within(HEARD_S, listener.refused)
     assert (await status(pool)).ready == 2
     (denied,) = [p for p in await pool.permits() if p.granted is False]
@@ -159,8 +159,8 @@ async def test_a_queue_that_does_not_exist_does_not_blind_the_pool(there: Place)
 
 def test_an_event_that_came_by_a_topic_is_unwrapped() -> None:
     event = {"detail-type": WARNING, "detail": {"instance-id": "i-1"}}
-    assert parsed(json.dumps({"Type": "Notification", "Message": json.dumps(event)})) == event
-    assert parsed(json.dumps({"Type": "Notification", "Message": "hello"})) == {}
+    assert parse_event(json.dumps({"Type": "Notification", "Message": json.dumps(event)})) == event
+    assert parse_event(json.dumps({"Type": "Notification", "Message": "hello"})) == {}
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_the_queue_s_permissions_are_asked_for_by_its_own_name(region: str | Non
 @pytest.fixture
 async def own(there: Place) -> AsyncIterator[tuple[MetadataServer, Board]]:
     async with metadata_server() as server:
-        found = await heard(there.context, there.account, AwsNotices(metadata=True, metadata_url=server.url))
+        found = await open_notices(there.context, there.account, AwsNotices(metadata=True, metadata_url=server.url))
         yield server, found.board
 
 
@@ -218,7 +218,7 @@ async def test_a_server_that_is_busy_at_first_is_asked_again_soon(there: Place) 
     async with metadata_server() as server:
         server.busy = 2
         server.told["spot/instance-action"] = json.dumps({"action": "stop", "time": "2026-11-27T12:02:00Z"})
-        found = await heard(there.context, there.account, AwsNotices(metadata=True, metadata_url=server.url))
+        found = await open_notices(there.context, there.account, AwsNotices(metadata=True, metadata_url=server.url))
         await within(3 * HEARD_S, lambda: found.board.of({"i-0123456789abcdef0"}))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from scaler.clouds.gcp.errors import refuse, said
+from scaler.clouds.gcp.errors import failure_of, refuse
 from scaler.clouds.rest import RestResponse
 from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, PortError, Throttled, Unavailable
 
@@ -105,4 +105,4 @@ def test_how_long_to_leave_it_alone(headers: dict[str, str], details: list[Any],
     ],
 )
 def test_what_a_failed_operation_says(error: object, short: bool, quota: bool) -> None:
-    assert (said(error).short, said(error).quota) == (short, quota)
+    assert (failure_of(error).short, failure_of(error).quota) == (short, quota)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from policies.model import PoolName, WorkloadName
-from scaler.actuators.capacity_buffer import CapacityBuffer, provided
+from scaler.actuators.capacity_buffer import CapacityBuffer, provided_replicas
 from scaler.actuators.karpenter_node_pool import KarpenterNodePool, nodes_limit
 from scaler.actuators.kubernetes import Kubernetes
 from scaler.clouds.kubernetes import custom_resources, events, node_claims, nodes, objects, pods
@@ -42,7 +42,7 @@ def whole(body: Mapping[str, Any], **metadata: Any) -> dict[str, Any]:
 
 def buffer(body: Mapping[str, Any]) -> object:
     found = custom_resources.custom(body, 0.0)
-    ready, failed, _ = provided(found, 3)
+    ready, failed, _ = provided_replicas(found, 3)
     assert 0 <= ready <= 3
     assert 0 <= failed <= 3
     return nodes_limit(found), ready

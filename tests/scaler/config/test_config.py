@@ -14,7 +14,7 @@ from policies.model.spec import ScaleDown, WorkloadSpec
 from scaler.config.example import example
 from scaler.config.load import json_schema, load, workload_from
 from scaler.config.problems import ConfigError, Problem
-from scaler.config.schema import plain
+from scaler.config.schema import plain_value
 
 ROOT = Path(__file__).parents[2]
 GOOD = """\
@@ -220,7 +220,7 @@ def test_the_documented_example_is_valid_and_equals_the_defaults(tmp_path: Path)
     short = next(iter(load([tmp_path]).workloads.values())).spec
     chosen = {"workload", "max_replicas", "sources", "policies", "pools"}
     for name in WorkloadSpec.__dataclass_fields__.keys() - chosen:
-        assert plain(getattr(spec, name)) == plain(getattr(short, name)), name
+        assert plain_value(getattr(spec, name)) == plain_value(getattr(short, name)), name
 
 
 @pytest.mark.parametrize("folder", ["example", "quickstart", "workloads"])

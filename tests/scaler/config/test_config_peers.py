@@ -13,7 +13,7 @@ import yaml
 from scaler.config.example import example
 from scaler.config.load import json_schema, load
 from scaler.config.problems import ConfigError, Problem
-from scaler.config.schema import plain
+from scaler.config.schema import plain_value
 from scaler.registry import REGISTRIES, resolve
 
 ROOT = Path(__file__).parents[2]
@@ -165,7 +165,7 @@ def test_the_documented_example_shows_every_setting_with_its_default(kind: str) 
     assert shown.keys() == {f.name for f in dataclasses.fields(cls)}
     for f in dataclasses.fields(cls):
         if f.default is not dataclasses.MISSING and f.default is not None:
-            assert shown[f.name] == plain(f.default), f.name
+            assert shown[f.name] == plain_value(f.default), f.name
 
 
 def test_there_is_an_example_for_each_peer_and_none_for_another_policy() -> None:

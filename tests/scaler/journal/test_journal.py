@@ -18,7 +18,7 @@ from policies.model import Absent, Fresh, Outcome, Part, PolicyName, PoolName, P
 from policies.pipeline import decide
 from scaler.config.daemon import JournalSpec as Settings
 from scaler.config.load import Workload, workload_from
-from scaler.journal.codec import decode_tick, encode_past, encode_tick
+from scaler.journal.codec import decode_tick, encode_initial_history, encode_tick
 from scaler.journal.initial_history import InitialHistory
 from scaler.journal.past_work import work_since
 from scaler.journal.reader import Journal, JournalError, tail
@@ -342,7 +342,7 @@ def test_a_line_that_can_be_parsed_and_is_none_of_ours_is_passed_over_and_counte
     ids=lambda change: repr(change)[:60],
 )
 def test_a_damaged_start_is_passed_over_and_counted(tmp_path: Path, workload: Workload, change: dict[str, Any]) -> None:
-    record = {**encode_past(InitialHistory(workload.name, NOW, 0, 60.0, 15.0)), **change}
+    record = {**encode_initial_history(InitialHistory(workload.name, NOW, 0, 60.0, 15.0)), **change}
     (tmp_path / "00000001.jsonl").write_text(json.dumps(record) + "\n")
     journal = Journal(tmp_path)
     assert list(journal.records()) == []

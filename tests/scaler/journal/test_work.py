@@ -13,7 +13,7 @@ import pytest
 from policies.forecast.history_seed import HistorySeed
 from policies.model import Evidence, PolicyName, PoolName, Recommendation, Tick, WorkloadName
 from scaler.config.load import workload_from
-from scaler.journal.codec import decode_past, encode_past
+from scaler.journal.codec import decode_initial_history, encode_initial_history
 from scaler.journal.initial_history import InitialHistory
 from scaler.journal.past_work import Grid, RecordedWork, means, work_since
 from scaler.journal.reader import Journal, tail
@@ -98,7 +98,7 @@ def test_a_seed_keeps_three_digits_and_no_hostile_value(bad: float) -> None:
 
 
 def test_a_start_is_decoded_as_it_was_encoded_and_readers_of_ticks_pass_it_over(tmp_path: Path) -> None:
-    assert decode_past(json.loads(json.dumps(encode_past(PAST)))) == PAST
+    assert decode_initial_history(json.loads(json.dumps(encode_initial_history(PAST)))) == PAST
     w = writer(tmp_path)
     w.write(tick(WORKLOAD, NOW - 1), WORKLOAD)
     w.begin(PAST)
@@ -118,7 +118,7 @@ def test_a_start_is_decoded_as_it_was_encoded_and_readers_of_ticks_pass_it_over(
     ids=["no seeds", "half a byte", "no count", "no time"],
 )
 def test_a_damaged_start_costs_its_line(tmp_path: Path, broken: dict[str, Any]) -> None:
-    (tmp_path / "00000001.jsonl").write_text(json.dumps({**encode_past(PAST), **broken}) + "\n")
+    (tmp_path / "00000001.jsonl").write_text(json.dumps({**encode_initial_history(PAST), **broken}) + "\n")
     journal = Journal(tmp_path)
     assert list(journal.records()) == []
     assert len(journal.damaged) == 1
@@ -126,4 +126,4 @@ def test_a_damaged_start_costs_its_line(tmp_path: Path, broken: dict[str, Any]) 
 
 def test_two_weeks_take_a_dozen_kilobytes() -> None:
     seed = HistorySeed.of(NOW, 300.0, np.random.default_rng(1).gamma(2.0, 2.0, 4320))
-    assert len(json.dumps(encode_past(replace(PAST, seeds={ME: seed})))) < 12_000
+    assert len(json.dumps(encode_initial_history(replace(PAST, seeds={ME: seed})))) < 12_000

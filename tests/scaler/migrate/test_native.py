@@ -10,7 +10,7 @@ import pytest
 from policies.model import PolicyName
 from policies.model.spec import WorkloadSpec
 from scaler.migrate.manifests import read
-from scaler.migrate.metric_detection import recognised
+from scaler.migrate.metric_detection import recognize
 from scaler.registry import kind_of
 from tests.scaler.migrate.made import HPA, KEDA, MANIFESTS, SERVER, changed, imported, loaded, workload
 
@@ -92,7 +92,7 @@ def test_behavior_becomes_windows_and_steps_as_far_as_they_go(
 def test_a_query_equal_to_a_presets_is_recognised(
     query: str, quantities: tuple[str, ...], match: dict[str, str]
 ) -> None:
-    found = recognised(query)
+    found = recognize(query)
     assert found is not None
     assert (found.quantities, dict(found.match)) == (quantities, match)
 
@@ -111,4 +111,4 @@ def test_a_query_equal_to_a_presets_is_recognised(
     ],
 )
 def test_what_says_anything_else_is_left_as_it_is(query: str) -> None:
-    assert recognised(query) is None
+    assert recognize(query) is None

@@ -11,7 +11,7 @@ import pytest
 from policies.history.ticks import History
 from policies.model import Absent, Fresh, Reading
 from policies.model.spec import Slo, WorkloadSpec
-from policies.recommend.predictive.latency_model import recalled
+from policies.recommend.predictive.latency_model import recall_latencies
 from scaler.journal.reader import Journal
 from scaler.shadow.counterfactual import HypotheticalQueue
 from scaler.shadow.late_requests import ANSWERED, EngineLoadLine, LateRequestContext, LateRequestEstimator, patience
@@ -121,7 +121,7 @@ def test_without_a_line_learnt_nobody_is_late_who_does_not_wait() -> None:
 
 
 def test_the_fuller_the_replicas_the_larger_the_share_that_is_late() -> None:
-    line = recalled({})["ttft_s"]
+    line = recall_latencies({})["ttft_s"]
     shares = [
         EngineLoadLine(10.0, 5.0, 1.0, coming=4.0, lines=((line, 1.0),)).late_share(n)
         for n in (1.0, 2.0, 4.0, 8.0, 40.0)

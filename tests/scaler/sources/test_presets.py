@@ -19,7 +19,7 @@ from scaler.shared_resources import Opening, Resources
 from scaler.sources.http import Access
 from scaler.sources.presets import PRESETS, Preset, Recipe
 from scaler.sources.prometheus import Prometheus
-from scaler.sources.promql import lost, selector, time_of, value_of
+from scaler.sources.promql import missing_metrics, selector, time_of, value_of
 from scaler.sources.scrape import Scrape
 from tests.servers.exporter import Engine, exporter, gauges
 
@@ -163,7 +163,7 @@ def test_a_recipe_as_promql(recipe: Recipe, promql: str) -> None:
 def test_times_and_lost_targets_as_promql() -> None:
     recipe = Recipe(("a", "b"), "sum")
     assert time_of(recipe, {}) == "min(timestamp(a{}) or timestamp(b{}))"
-    assert lost(recipe, {}) == (
+    assert missing_metrics(recipe, {}) == (
         "count((up == 0) and on (job, instance) (last_over_time(a{}[300s]) or last_over_time(b{}[300s])))"
     )
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from scaler.config.problems import shown
+from scaler.config.problems import value_text
 from simulators.world.traffic.formats.options import PER_SECOND, ReadOptions, Unit
 from simulators.world.traffic.formats.records import cleaned, numeric
 from simulators.world.traffic.formats.stream import Stream
@@ -84,7 +84,7 @@ def _lines(path: Path, options: ReadOptions) -> tuple[list[tuple[int, dict[str, 
                 bad.append((number, line.decode(errors="replace").strip(), rule))
     if rows and not set(KEYS) <= rows[0][1].keys():
         raise TraceError(
-            f"{path}: line {rows[0][0]} has the keys {shown(list(rows[0][1]))}; must have {', '.join(KEYS)}"
+            f"{path}: line {rows[0][0]} has the keys {value_text(list(rows[0][1]))}; must have {', '.join(KEYS)}"
         )
     return rows, bad
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-from scaler.config.problems import shown
+from scaler.config.problems import value_text
 from simulators.world.traffic.formats.options import ReadOptions
 from simulators.world.traffic.formats.records import FIELDS, cleaned
 from simulators.world.traffic.trace import RequestTrace, TraceError
@@ -21,13 +21,15 @@ def read(path: Path, data: Any, options: ReadOptions, name: str) -> RequestTrace
     missing = [key for key in KEYS if not isinstance(data.get(key), list)]
     if missing:
         raise TraceError(
-            f"{path}: lacks the list {', '.join(missing)}; it has {shown(list(data))}:"
+            f"{path}: lacks the list {', '.join(missing)}; it has {value_text(list(data))}:"
             " run the benchmark with --save-detailed, by a vLLM that writes start_times"
         )
     columns = {field: data[key] for field, key in zip(FIELDS, KEYS, strict=True)}
     errors = data.get("errors") or [""] * len(columns["arrival_s"])
     if not isinstance(errors, list):
-        raise TraceError(f"{path}: errors = {shown(errors)}: must be a list, with an empty text for what succeeded")
+        raise TraceError(
+            f"{path}: errors = {value_text(errors)}: must be a list, with an empty text for what succeeded"
+        )
     lengths = {len(values) for values in columns.values()} | {len(errors)}
     if len(lengths) > 1:
         raise TraceError(f"{path}: start_times, input_lens, output_lens and errors differ in length: {sorted(lengths)}")
