@@ -45,7 +45,7 @@ GIVE_WAY: tuple[Callable[[int, RuleContext], Step | None], ...] = (
 def decide(spec: WorkloadSpec, history: History, seen: Observation) -> Decision:
     """What size this workload should have, and why: a pure function of what was seen and what came before."""
     spec, seen = guard.with_override_bounds(spec, seen.at), with_accepted_sizes(plausible(seen), history)
-    doubted = history.credit.doubted(seen, SuspicionLimits(spec.scale_down.window_s, spec.interval_s))
+    doubted = history.zero_suspicion.suspected(seen, SuspicionLimits(spec.scale_down.window_s, spec.interval_s))
     if doubted:
         seen = dataclasses.replace(seen, readings=without_suspected_zeros(seen.readings, doubted))
     there = serving_supply(spec, history, seen)
@@ -88,25 +88,25 @@ def decide(spec: WorkloadSpec, history: History, seen: Observation) -> Decision:
         if size < current:  # a budget, a bound or the owner lowers it in spite of full replicas
             situation = dataclasses.replace(situation, full="")
         planned = min(float(size), equivalents(spec, {**sizes, **placed.targets}))
-        situation = dataclasses.replace(situation, abandoned=placed.written_off, planned=planned)
-        final, allowed = guard.last_word({**placed.resting, **placed.targets}, situation)
+        situation = dataclasses.replace(situation, abandoned=placed.abandoned, planned=planned)
+        final, allowed = guard.last_word({**placed.headroom, **placed.targets}, situation)
         placed = placed.corrected(situation, final, allowed)
-    targets = {**placed.resting, **placed.targets}
+    targets = {**placed.headroom, **placed.targets}
     return Decision(
         at=seen.at,
         recommendations=recommendations,
         demand=demand,
-        wanted=wanted,
+        capped_need=wanted,
         active=active,
-        may_lower=may_lower,
+        may_scale_in=may_lower,
         current=current,
         ready=ready,
         target=placed.target,
         steps=placed.steps,
         targets=targets,
-        written_off=placed.written_off,
-        cost_usd_per_hour=cost_usd_per_hour(spec, seen.pools, targets, placed.written_off),
-        doubted=doubted,
+        abandoned=placed.abandoned,
+        cost_usd_per_hour=cost_usd_per_hour(spec, seen.pools, targets, placed.abandoned),
+        suspected_zeros=doubted,
     )
 
 
@@ -118,7 +118,8 @@ def with_accepted_sizes(seen: Observation, history: History) -> Observation:
     raised = {
         name: dataclasses.replace(reading, value=dataclasses.replace(reading.value, desired=requested))
         for name, reading in seen.pools.items()
-        if isinstance(reading, Stale) and (requested := history.markets.of(name).requested) > reading.value.desired
+        if isinstance(reading, Stale)
+        and (requested := history.pool_memories.of(name).requested) > reading.value.desired
     }
     return dataclasses.replace(seen, pools={**seen.pools, **raised}) if raised else seen
 
@@ -144,7 +145,7 @@ def recommend(
 
 def largest(recommendations: Iterable[Recommendation]) -> float | None:
     """The largest need stated; None where nobody states one."""
-    needs = [r.replicas if r.raw is None else r.raw for r in recommendations]
+    needs = [r.replicas if r.unstabilized is None else r.unstabilized for r in recommendations]
     return max((n for n in needs if n is not None), default=None)
 
 
@@ -153,7 +154,7 @@ def settle(recommendations: tuple[Recommendation, ...], s: RuleContext) -> tuple
     settles = any(p.settles for p in s.spec.policies.values())
     rules = () if settles else RULES
     if s.need is None:
-        steps = [Step("blind", s.current, f"hold, no policy states a need ({s.lacking})")]
+        steps = [Step("blind", s.current, f"hold, no policy states a need ({s.missing_evidence})")]
         size = apply_rules((*rules, *guard.GUARD), s.current, s, steps)
         return tuple(steps), size, None
     winner = next(r for r in recommendations if r.need == s.need)

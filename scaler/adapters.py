@@ -61,6 +61,6 @@ async def open_adapters(
             {name: await source.open(context) for name, source in sources.items()},
             {name: await pool.open(context, workload.name, name) for name, pool in pools.items()},
             ledger=ledger,
-            bell=context.bell,
+            wakeup=context.wakeup,
             faults=resources.faults,
         )

@@ -207,8 +207,10 @@ class App:
         """What gives a history these seeds, and writes that down."""
 
         def sow(history: History) -> None:
-            past = InitialHistory(workload.name, self.clock.now(), 0, history.span_s, history.step_s, seeds, kept=True)
-            past.sow(history)
+            past = InitialHistory(
+                workload.name, self.clock.now(), 0, history.span_s, history.step_s, seeds, keeps_ticks=True
+            )
+            past.apply(history)
             self._recorder.write(lambda journal: journal.begin(past))
 
         return sow if seeds else None
@@ -269,7 +271,7 @@ async def run(options: RunOptions) -> None:
     config = load(options.paths)
     async with prepared(config, options) as app:
         if options.once:
-            await asyncio.gather(*(c.turn(app.clock.now()) for c in app.controllers.values()))
+            await asyncio.gather(*(c.tick(app.clock.now()) for c in app.controllers.values()))
             return
         watcher = Watcher(options.paths, config.daemon.reload_s)
         reloader = Reloader(app, watcher, running)

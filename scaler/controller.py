@@ -81,12 +81,12 @@ class Setup:
     """Whether a port may take time. Those of a simulated world never do: no task and no deadline is made for them."""
     ledger: QuotaLedger | None = None
     """What the fleet's limits are computed from; None where nothing spans workloads."""
-    bell: Wakeup | None = None
+    wakeup: Wakeup | None = None
     """What its adapters ring for a turn at once; None where nothing does."""
     faults: Faults | None = None
     """Where unexpected exceptions of its adapters end; None lets them through, as a simulation wants."""
 
-    def enter(self) -> None:
+    def register(self) -> None:
         """Have the fleet count this workload as it is specified here."""
         if self.ledger is not None:
             self.ledger.enter(self.workload.name, self.workload.spec)
@@ -106,9 +106,9 @@ class Controller:
         self._clock = clock
         self._record = record
         self._dry_run = dry_run
-        setup.enter()
-        self._seen: dict[SignalName, Fresh[float]] = {}
-        self._sizes: dict[PoolName, Fresh[PoolStatus]] = {}
+        setup.register()
+        self._last_samples: dict[SignalName, Fresh[float]] = {}
+        self._last_sizes: dict[PoolName, Fresh[PoolStatus]] = {}
         self._wait_until: dict[tuple[str, str], float] = {}
         self._stopping = False
         self._failed_ticks = 0
@@ -126,7 +126,7 @@ class Controller:
         return self._setup.sources
 
     @property
-    def beat(self) -> float:
+    def last_tick_ended_at(self) -> float:
         """When the last turn ended, or this controller began, on the clock as it stands."""
         return self._ended + (self._clock.step_s() - self._stepped_s)
 
@@ -143,19 +143,19 @@ class Controller:
         self._due = first
         while not self._stopping:
             self.idle = True
-            early = await self._rest(self._due)
+            early = await self._sleep(self._due)
             self.idle = False
             await self._survived(self._clock.now() if early else self._due)
-            self._heed_jumps()
+            self._apply_clock_step()
             if early and self._clock.now() < self._due:
                 continue
             interval_s = self._setup.workload.spec.interval_s
             passed = max(0.0, self._clock.now() - self._due)
             self._due += interval_s * (1 + math.floor(passed / interval_s))
 
-    async def _rest(self, due: float) -> bool:
+    async def _sleep(self, due: float) -> bool:
         """Sleep until `due`, or until the bell is rung; whether it was."""
-        bell = self._setup.bell
+        bell = self._setup.wakeup
         if bell is None:
             await self._clock.sleep_until(due)
             return False
@@ -175,7 +175,7 @@ class Controller:
         Without `Setup.faults` it passes on at once.
         """
         try:
-            await self.turn(due)
+            await self.tick(due)
         except Exception as e:
             self._failed_ticks += 1
             if self._setup.faults is not None:
@@ -186,15 +186,15 @@ class Controller:
         else:
             self._failed_ticks = 0
 
-    async def turn(self, due: float) -> Tick:
+    async def tick(self, due: float) -> Tick:
         """One turn: what was seen, decided and done."""
         if self._next_setup is not None:
             self._setup, self._next_setup = self._next_setup, None
             self._sow, self._next_sow = self._next_sow, None
-            self._seen.clear()
-            self._setup.enter()
+            self._last_samples.clear()
+            self._setup.register()
             self.history.span_s = max(self.history.span_s, self._setup.workload.spec.lookback_s)
-        due += self._heed_jumps()
+        due += self._apply_clock_step()
         self._began = self._clock.now()
         lateness_s = max(0.0, self._began - due)
         seen = await self._observe()
@@ -223,7 +223,7 @@ class Controller:
         self._record(tick)
         return tick
 
-    def _heed_jumps(self) -> float:
+    def _apply_clock_step(self) -> float:
         """Move what is remembered with the wall clock, where it has jumped since this controller last looked; by how
         much. Whoever notices a jump first, it moves the time of all: each keeps count of what it has heeded."""
         stepped_s = self._clock.step_s()
@@ -247,7 +247,7 @@ class Controller:
             sampled, statuses = await asyncio.gather(asyncio.gather(*sampling), asyncio.gather(*looking))
         else:
             sampled, statuses = [await s for s in sampling], [await s for s in looking]
-        self._heed_jumps()
+        self._apply_clock_step()
         now = self._clock.now()
         readings: dict[SignalName, Reading[float]] = {}
         for (name, spec), sample in zip(setup.workload.spec.sources.items(), sampled, strict=True):
@@ -261,9 +261,9 @@ class Controller:
                 pool_errors[name] = why
                 status = None  # noqa: PLW2901 - it counts as unreadable: the last size known stands, as stale
             elif status is not None:
-                self._sizes[name] = masked_status(status)
+                self._last_sizes[name] = masked_status(status)
             pools[name] = grade(
-                self._sizes.get(name), POOL_MAX_AGE_S, now, pool_errors.get(name, ""), failed=status is None
+                self._last_sizes.get(name), POOL_MAX_AGE_S, now, pool_errors.get(name, ""), failed=status is None
             )
         return Observation(setup.workload.name, now, readings, pools, source_errors, pool_errors)
 
@@ -277,10 +277,10 @@ class Controller:
                 return Absent(f"measured {found.measured_at - now:.0f} s ahead of our clock: the clocks differ")
             if why := implausible(quantity_of(signal), found.value):
                 return Absent(why)
-            self._seen[signal] = found
+            self._last_samples[signal] = found
             return grade(found, max_age_s, now, error, failed=False)
         why = found.reason if isinstance(found, Absent) else error
-        return grade(self._seen.get(signal), max_age_s, now, why, failed=True)
+        return grade(self._last_samples.get(signal), max_age_s, now, why, failed=True)
 
     async def _read(
         self, kind: str, name: NameT, read: Callable[[], Awaitable[T]], errors: dict[NameT, str]
@@ -304,7 +304,9 @@ class Controller:
             if isinstance(e, Unavailable) and e.retry_after_s:
                 self._wait_until[kind, name] = self._clock.now() + min(e.retry_after_s, MAX_WAIT_S)
             if isinstance(e, Fault) and kind == "source":  # nothing that this adapter said is relied upon
-                self._seen = {s: value for s, value in self._seen.items() if not s.startswith(f"{name}.")}
+                self._last_samples = {
+                    s: value for s, value in self._last_samples.items() if not s.startswith(f"{name}.")
+                }
         return None
 
     def _deadline(self) -> AbstractAsyncContextManager[object]:

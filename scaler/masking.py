@@ -201,8 +201,8 @@ def masked_reading(reading: Fresh[T] | Absent) -> Fresh[T] | Absent:
 
 def masked_status(status: Fresh[PoolStatus]) -> Fresh[PoolStatus]:
     """A pool's status likewise: a shortage is told in the cloud's words."""
-    short = status.value.short
+    short = status.value.shortfall
     if short is None or mask(short.reason) == short.reason:
         return status
     short = dataclasses.replace(short, reason=mask(short.reason))
-    return dataclasses.replace(status, value=dataclasses.replace(status.value, short=short))
+    return dataclasses.replace(status, value=dataclasses.replace(status.value, shortfall=short))

@@ -160,7 +160,7 @@ class Context(Protocol):
         """Starts background tasks that are restarted where they fail, and whose failures are reported."""
 
     @property
-    def bell(self) -> Wakeup:
+    def wakeup(self) -> Wakeup:
         """Rung by an adapter that learns what should not wait for the next turn, such as an interruption's notice."""
 
     async def shared(self, key: object, opening: Callable[[], AbstractAsyncContextManager[T]]) -> T:

@@ -53,7 +53,7 @@ class Opening:
         self.promised_s = promised_s or {}
         self.calls = resources.calls
         self.tasks = resources.tasks
-        self.bell = Wakeup()
+        self.wakeup = Wakeup()
         self._resources = resources
 
     async def shared(self, key: object, opening: Callable[[], AbstractAsyncContextManager[T]]) -> T:

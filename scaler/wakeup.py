@@ -15,7 +15,7 @@ class Wakeup:
     def __init__(self) -> None:
         self._rung = asyncio.Event()
 
-    def ring(self) -> None:
+    def request(self) -> None:
         """Ask for a turn at once. Rung during a turn, the next follows it."""
         self._rung.set()
 

@@ -43,8 +43,8 @@ class Allocation:
     steps: tuple[Step, ...]
     target: int | None
     targets: dict[PoolName, int]
-    written_off: Mapping[PoolName, int] = field(default_factory=dict)
-    resting: Mapping[PoolName, int] = field(default_factory=dict)
+    abandoned: Mapping[PoolName, int] = field(default_factory=dict)
+    headroom: Mapping[PoolName, int] = field(default_factory=dict)
 
     def corrected(self, s: RuleContext, rules: tuple[Step, ...], allowed: dict[PoolName, int]) -> Allocation:
         """What the guard leaves of it, by these rules: growth that it cuts was spare first."""
@@ -52,7 +52,7 @@ class Allocation:
             return self
         more = max(0, replica_equivalents(s.spec, allowed) - replica_equivalents(s.spec, self.targets))
         target = min(self.target + more, replica_equivalents(s.spec, {**s.sizes, **allowed}))
-        return replace(self, steps=(*self.steps, *rules), target=target, targets=allowed, resting={})
+        return replace(self, steps=(*self.steps, *rules), target=target, targets=allowed, headroom={})
 
 
 def serving_supply(spec: WorkloadSpec, history: History, seen: Observation) -> ServingSupply:
@@ -82,13 +82,13 @@ def place(s: RuleContext, steps: tuple[Step, ...], size: int, split: Mapping[Poo
     """The size shared out: by `split` where a policy does that itself, in the order listed where pools differ in
     nothing, else by money; and what the pools cannot take."""
     spec, sizes = s.spec, s.sizes
-    kept = guard.unmanaged_pools(spec, s.seen.pools)
+    kept = guard.unmanaged_pools(spec, s.observation.pools)
     written_off: Mapping[PoolName, int] = {}
     pools: dict[PoolName, int] = {}
     if spec.paused:
         target = replica_equivalents(spec, sizes)
     elif split is not None:
-        least = dict.fromkeys(sizes, 0) if s.may_lower else sizes
+        least = dict.fromkeys(sizes, 0) if s.may_scale_in else sizes
         wanted = {name: max(least[name], split.get(name, 0)) for name in sizes if name not in kept}
         pools = {name: guard.within(spec.pools[name], n, sizes[name], spec.max_replicas) for name, n in wanted.items()}
         target = replica_equivalents(spec, {**sizes, **pools})
@@ -96,7 +96,7 @@ def place(s: RuleContext, steps: tuple[Step, ...], size: int, split: Mapping[Poo
         exact = s.need is not None and whole_replicas(s.need) == size and candidates.differ_in_capacity(spec)
         work = s.need if exact and s.need is not None else float(size)
         placed = cost_allocation.place(work, s, kept.keys())
-        pools, written_off = placed.targets, placed.written_off
+        pools, written_off = placed.targets, placed.abandoned
         steps = (*steps, *placed.steps)
         target = min(size, replica_equivalents(spec, {**sizes, **pools}))
     else:
@@ -123,17 +123,17 @@ def _in_order(s: RuleContext, size: int, kept: Set[PoolName]) -> tuple[dict[Pool
     shut = {
         n: why
         for n in pools
-        if (why := candidates.unavailable_reason(n, pools, s.seen.pools, s.history.markets, s.now))
+        if (why := candidates.unavailable_reason(n, pools, s.observation.pools, s.history.pool_memories, s.now))
     }
     alone = not pools.keys() - kept - shut.keys()
     if alone:
-        shut = {n: why for n, why in shut.items() if s.history.markets.of(n).short.fresh_quota(s.now)}
+        shut = {n: why for n, why in shut.items() if s.history.pool_memories.of(n).backoff.fresh_quota(s.now)}
     if not shut:
         return asked, ()
     sizes, closed = dict(s.sizes), dict(pools)
     for name in shut.keys() - kept:
-        reading, pool = s.seen.pools[name], pools[name]
-        if isinstance(reading, Fresh) and s.may_lower and not alone:
+        reading, pool = s.observation.pools[name], pools[name]
+        if isinstance(reading, Fresh) and s.may_scale_in and not alone:
             sizes[name] = quantum.round_up(max(0, reading.value.desired - reading.value.failed), pool.quantum)
         closed[name] = replace(pool, max_replicas=max(sizes[name], pool.min_replicas))
     given = allocate(size, sizes, closed, kept, spec.max_replicas)

@@ -42,19 +42,19 @@ class PoolCandidate:
     name: PoolName
     pool: Pool
     price: float
-    asked: int
+    desired: int
     ready: int
-    doomed: int
-    counted: int
+    interruption_pending: int
+    expected_pending: int
     overdue: int
     waited_s: float
     fixed: bool
-    shut: str
+    unavailable: str
     most: int
     start_h: float
-    chance: float
-    share: float
-    belief: float
+    loss_probability: float
+    interrupted_share: float
+    grant_probability: float
     ceiling: int | None = None
 
     @property
@@ -63,14 +63,14 @@ class PoolCandidate:
 
     @property
     def supply(self) -> int:
-        return self.ready + self.counted
+        return self.ready + self.expected_pending
 
     def size(self, supply: int) -> int:
         """The size to ask for so that so much is supplied."""
-        return self.asked + supply - self.supply
+        return self.desired + supply - self.supply
 
     @property
-    def takes(self) -> bool:
+    def interruptible(self) -> bool:
         """Whether its replicas may be taken away."""
         return self.pool.market == "spot"
 
@@ -138,26 +138,26 @@ def build(
         if pool.market == "reserved" and status.reserved is not None:
             limit = min(limit, quantum.round_down(status.reserved, pool.quantum))  # beyond it, it isn't paid already
         supply = ready + counted
-        unannounced_s = max(0.0, cover_s - market.hazard.notice_s(pool.notice_s))
+        unannounced_s = max(0.0, cover_s - market.interruption_rate.notice_s(pool.notice_s))
         oldest = market.lead_times.oldest
         rungs.append(
             PoolCandidate(
                 name=name,
                 pool=pool,
                 price=least if pool.market == "reserved" else max(told[name], least),
-                asked=status.desired,
+                desired=status.desired,
                 ready=ready,
-                doomed=doomed,
-                counted=counted,
+                interruption_pending=doomed,
+                expected_pending=counted,
                 overdue=overdue,
                 waited_s=0.0 if oldest is None else now - oldest,
                 fixed=name in pinned,
-                shut=closed,
+                unavailable=closed,
                 most=supply if name in pinned or closed else max(supply, limit - doomed),
                 start_h=leads[name] / 3600.0,
-                chance=market.hazard.chance(unannounced_s) if takes else 0.0,
-                share=market.hazard.share,
-                belief=_belief(market, ready) if takes else SURE,
+                loss_probability=market.interruption_rate.probability(unannounced_s) if takes else 0.0,
+                interrupted_share=market.interruption_rate.share,
+                grant_probability=_belief(market, ready) if takes else SURE,
             )
         )
     return rungs
@@ -169,22 +169,22 @@ def limit_to_ceiling(rungs: list[PoolCandidate], markets: PoolMemories, work: fl
     for r in rungs:
         ceiling = markets.of(r.name).ceiling
         most = r.most if math.isinf(ceiling.most) else quantum.round_up(int(ceiling.most), r.pool.quantum)
-        held = most < r.most and not (r.fixed or r.shut)
+        held = most < r.most and not (r.fixed or r.unavailable)
         bounded.append(replace(r, most=max(r.supply, most), ceiling=ceiling.held) if held else r)
     return bounded if sum(r.most * r.work for r in bounded) >= work else rungs
 
 
 def _supplied(pool: Pool, status: PoolStatus, market: PoolMemory, now: float) -> tuple[int, int, int]:
     """Ready replicas that stay, pending ones that count, and those about to be taken."""
-    doomed = min(status.doomed, status.ready, status.desired)
+    doomed = min(status.interruption_pending, status.ready, status.desired)
     patience_s = market.lead_times.patience_s(pool.lead_time_s)
-    counted = market.counted(status, now, patience_s, takes=pool.market == "spot")
+    counted = market.expected_pending(status, now, patience_s, takes=pool.market == "spot")
     return min(status.ready, status.desired) - doomed, counted, doomed
 
 
 def _belief(market: PoolMemory, ready: int) -> float:
     """The probability that what is asked for comes: from grants and refusals, and from what serves there now."""
-    return market.short.belief(*HELD) if ready else market.short.belief()
+    return market.backoff.belief(*HELD) if ready else market.backoff.belief()
 
 
 def unavailable_reason(
@@ -203,17 +203,17 @@ def unavailable_reason(
             continue
         market, reading = markets.of(other), found[other]
         if own.market == "spot":
-            if market.taken.lasts(now):
-                return _backoff_reason(market.taken, now)
+            if market.interruption_backoff.lasts(now):
+                return _backoff_reason(market.interruption_backoff, now)
             if not isinstance(reading, Absent) and (lost := market.lost(reading.value)):
                 return f"{lost} of it were taken just now"
-            if not isinstance(reading, Absent) and reading.value.doomed:
-                return f"{reading.value.doomed} of it are about to be taken"
-        said = None if isinstance(reading, Absent) else market.heard(reading.value)
+            if not isinstance(reading, Absent) and reading.value.interruption_pending:
+                return f"{reading.value.interruption_pending} of it are about to be taken"
+        said = None if isinstance(reading, Absent) else market.shortfall_news(reading.value)
         if said is not None and (other == name or not said.quota):
             return f"quota error ({said.reason})" if said.quota else said.reason
-        if market.short.lasts(now) and (other == name or not market.short.quota):
-            return _backoff_reason(market.short, now)
+        if market.backoff.lasts(now) and (other == name or not market.backoff.quota):
+            return _backoff_reason(market.backoff, now)
     return ""
 
 

@@ -25,7 +25,7 @@ class CostAllocation:
     """The sizes of the pools that may be resized, the asks that no longer count, why, and the worth supplied."""
 
     targets: dict[PoolName, int]
-    written_off: dict[PoolName, int]
+    abandoned: dict[PoolName, int]
     steps: tuple[Step, ...]
     supply: float
 
@@ -36,8 +36,8 @@ def place(work: float, s: RuleContext, pinned: Set[PoolName]) -> CostAllocation:
     Without full evidence no pool is lowered, so that nothing moves either: a move is a loss for the pool it leaves.
     """
     spec = s.spec
-    ladder = candidates.build(spec, s.seen.pools, s.history.markets, pinned, s.now)
-    ladder = candidates.limit_to_ceiling(ladder, s.history.markets, work)
+    ladder = candidates.build(spec, s.observation.pools, s.history.pool_memories, pinned, s.now)
+    ladder = candidates.limit_to_ceiling(ladder, s.history.pool_memories, work)
     if work > 0:
         ladder = _with_probe(ladder, s)
     settings = spec.ladder
@@ -47,10 +47,10 @@ def place(work: float, s: RuleContext, pinned: Set[PoolName]) -> CostAllocation:
         lateness=spec.lateness_ratio * candidates.dearest_sure_price(candidates.serving(spec)),
         payback_h=settings.payback_s / 3600.0,
         cap=spec.max_replicas,
-        must=MUST * max((r.price / r.work for r in ladder), default=1.0),
+        priority_usd=MUST * max((r.price / r.work for r in ladder), default=1.0),
     )
-    now, fleet = optimize.best(ladder, aim, may_lower=s.may_lower)
-    wanted = transition.sizes(ladder, now, fleet, aim, may_lower=s.may_lower)
+    now, fleet = optimize.best(ladder, aim, may_lower=s.may_scale_in)
+    wanted = transition.sizes(ladder, now, fleet, aim, may_lower=s.may_scale_in)
     supply = sum(n * r.work for r, n in zip(ladder, fleet, strict=True))
     return CostAllocation(
         {r.name: size for r, size in zip(ladder, wanted, strict=True) if not r.fixed},
@@ -66,16 +66,18 @@ def _with_probe(ladder: list[PoolCandidate], s: RuleContext) -> list[PoolCandida
     Patience with a market that had none is for those who have something; asked is the one to be asked again soonest.
     After a quota error that is every few minutes.
     """
-    markets = s.history.markets
-    if any(r.asked or not (r.shut or r.fixed) for r in ladder):
+    markets = s.history.pool_memories
+    if any(r.desired or not (r.unavailable or r.fixed) for r in ladder):
         return ladder
     closed = [
-        r for r in ladder if not (r.fixed or markets.of(r.name).short.fresh_quota(s.now) or r.pool.max_replicas == 0)
+        r for r in ladder if not (r.fixed or markets.of(r.name).backoff.fresh_quota(s.now) or r.pool.max_replicas == 0)
     ]
     if not closed:
         return ladder
-    first = min(closed, key=lambda r: max(markets.of(r.name).short.until, markets.of(r.name).taken.until))
-    return [dataclasses.replace(r, shut="", most=r.pool.quantum) if r is first else r for r in ladder]
+    first = min(
+        closed, key=lambda r: max(markets.of(r.name).backoff.until, markets.of(r.name).interruption_backoff.until)
+    )
+    return [dataclasses.replace(r, unavailable="", most=r.pool.quantum) if r is first else r for r in ladder]
 
 
 def steps_of(
@@ -83,13 +85,13 @@ def steps_of(
 ) -> Iterator[Step]:
     """Why: what is skipped, what no longer counts, what is about to go, and what the fleet is made of."""
     total = sum(wanted)
-    if skipped := [f"{r.name}: {r.shut}" for r in ladder if r.shut]:
+    if skipped := [f"{r.name}: {r.unavailable}" for r in ladder if r.unavailable]:
         yield Step("shortage", total, "; ".join(skipped))
     if capped := [f"{r.name}: {r.ceiling} when it gave no more" for r in _at_ceiling(ladder, fleet)]:
         yield Step("ceiling", total, f"asked for little more than it had: {'; '.join(capped)}")
     if overdue := [f"{r.overdue} of {r.name}, asked for {r.waited_s:.0f} s ago" for r in ladder if r.overdue]:
         yield Step("written off", total, f"no longer counted as supply: {'; '.join(overdue)}")
-    if doomed := [f"{r.doomed} of {r.name}" for r in ladder if r.doomed]:
+    if doomed := [f"{r.interruption_pending} of {r.name}" for r in ladder if r.interruption_pending]:
         yield Step("doomed", total, f"about to be taken, replaced now: {'; '.join(doomed)}")
     if leaving := [f"{size - n} of {r.name}" for r, size, n in _leaving(ladder, fleet, wanted)]:
         yield Step("make before break", total, f"kept until others serve: {'; '.join(leaving)}")
@@ -112,7 +114,7 @@ def _leaving(
 ) -> Iterator[tuple[PoolCandidate, int, int]]:
     """Pools whose ready replicas are not wanted any more, and stay for now."""
     for r, n, size in zip(ladder, fleet, wanted, strict=True):
-        staying = min(r.ready, size - r.doomed)
+        staying = min(r.ready, size - r.interruption_pending)
         if not r.fixed and staying > n:
             yield r, staying, n
 
@@ -121,5 +123,5 @@ def _candidate_text(r: PoolCandidate, replicas: int) -> str:
     price = r.pool.price_usd_per_hour
     at = "" if price is None else f" at {price:g} USD/h"
     paid = " (paid already)" if r.pool.market == "reserved" else at
-    risk = f", {r.chance:.2%} to be lost before it could be replaced" if r.takes else ""
+    risk = f", {r.loss_probability:.2%} to be lost before it could be replaced" if r.interruptible else ""
     return f"{r.name} {replicas}{paid}{risk}"

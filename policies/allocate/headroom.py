@@ -46,7 +46,7 @@ def rest(s: RuleContext, supply: float, pinned: Set[PoolName]) -> tuple[dict[Poo
     resting = tiers(s)
     if not resting:
         return {}, ()
-    found = {n: r.value.desired for n in resting if isinstance(r := s.seen.pools[n], Fresh) and n not in pinned}
+    found = {n: r.value.desired for n in resting if isinstance(r := s.observation.pools[n], Fresh) and n not in pinned}
     peaks = max((r.peaks for r in s.recommendations if r.peaks), key=lambda p: p[-1][1], default=())
     wanted, why = _filled(s, {n: resting[n] for n in found}, found, supply, peaks) if peaks else (dict(found), "")
     sizes = {}
@@ -54,7 +54,7 @@ def rest(s: RuleContext, supply: float, pinned: Set[PoolName]) -> tuple[dict[Poo
         pool = resting[name]
         least, limit = quantum.bounds(pool, s.spec.max_replicas)
         bounded = max(least, min(quantum.round_up(size, pool.quantum), limit))
-        sizes[name] = bounded if s.may_lower else max(bounded, found[name])
+        sizes[name] = bounded if s.may_scale_in else max(bounded, found[name])
     if not why:
         return sizes, ()
     return sizes, (Step("headroom", sum(sizes.values()), why),)
@@ -96,5 +96,5 @@ def _filled(
 def _sooner(s: RuleContext, name: PoolName, pool: Pool) -> float:
     """The share of a cold start that a tier saves."""
     cold_of = PoolName(str(pool.serves))
-    cold_s = s.history.markets.of(cold_of).lead_times.usual_s(s.spec.pools[cold_of].lead_time_s)
+    cold_s = s.history.pool_memories.of(cold_of).lead_times.usual_s(s.spec.pools[cold_of].lead_time_s)
     return max(0.0, 1.0 - pool.lead_time_s / cold_s) if cold_s > 0 else 0.0

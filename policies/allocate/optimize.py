@@ -43,7 +43,7 @@ class AllocationTarget:
     lateness: float
     payback_h: float
     cap: int
-    must: float
+    priority_usd: float
 
 
 def best(rungs: Sequence[PoolCandidate], aim: AllocationTarget, *, may_lower: bool) -> tuple[list[int], list[int]]:
@@ -52,7 +52,7 @@ def best(rungs: Sequence[PoolCandidate], aim: AllocationTarget, *, may_lower: bo
     Until the other serves, the one given up does: so a move is judged as if it had been made, and what may not come is
     insured apart.
     """
-    settled = [replace(r, belief=1.0) for r in rungs]
+    settled = [replace(r, grant_probability=1.0) for r in rungs]
     fleet = [r.supply for r in rungs]
     _grow(settled, fleet, aim)
     if may_lower:
@@ -73,9 +73,9 @@ def expected_shortfall_cost(rungs: Sequence[PoolCandidate], fleet: Sequence[int]
     """The price of the lateness to be expected, and of what is wanted and not even asked for. USD per hour."""
     missing = aim.work - sum(n * r.work for r, n in zip(rungs, fleet, strict=True))
     if aim.floor:
-        lasting = sum(n * r.work for r, n in zip(rungs, fleet, strict=True) if not r.takes)
+        lasting = sum(n * r.work for r, n in zip(rungs, fleet, strict=True) if not r.interruptible)
         missing = max(missing, aim.floor - lasting)
-    owed = max(0.0, missing) * aim.must
+    owed = max(0.0, missing) * aim.priority_usd
     return owed + aim.lateness * shortfall(rungs, fleet, aim.work)
 
 
@@ -158,7 +158,7 @@ def _exchanges(rungs: Sequence[PoolCandidate], fleet: Sequence[int], aim: Alloca
     dearest = sorted(enumerate(rungs), key=lambda p: -p[1].price / p[1].work)
     for i, r in dearest:
         step = quantum.removal(r.size(fleet[i]), fleet[i] - least(r), r.pool.quantum)
-        if not (r.fixed or r.takes) and step > 0:
+        if not (r.fixed or r.interruptible) and step > 0:
             other = list(fleet)
             other[i] -= step
             _grow([replace(o, most=other[i]) if o is r else o for o in rungs], other, aim)
@@ -195,4 +195,4 @@ def _pays(
 
 def least(r: PoolCandidate) -> int:
     """The supply that the pool's own minimum keeps."""
-    return max(0, min(r.supply, quantum.round_up(r.pool.min_replicas, r.pool.quantum) - r.doomed))
+    return max(0, min(r.supply, quantum.round_up(r.pool.min_replicas, r.pool.quantum) - r.interruption_pending))

@@ -25,14 +25,14 @@ def shortfall(rungs: Sequence[PoolCandidate], fleet: Sequence[int], work: float)
     Pools lose independently. What is pending fails to come independently, or, by TOGETHER, everywhere or nowhere.
     """
     supply = sum(n * r.work for r, n in zip(rungs, fleet, strict=True))
-    risky = [(r, n) for r, n in zip(rungs, fleet, strict=True) if n and r.takes]
+    risky = [(r, n) for r, n in zip(rungs, fleet, strict=True) if n and r.interruptible]
     if supply - sum(n * r.work for r, n in risky) >= work:
         return 0.0
     late = sum(max(0, n - r.ready) * r.work for r, n in risky)
-    apart = _missing([outcomes(r, n, 1.0 - r.belief) for r, n in risky], work - supply)
+    apart = _missing([outcomes(r, n, 1.0 - r.grant_probability) for r, n in risky], work - supply)
     if not late:
         return apart
-    doubt = max(1.0 - r.belief for r, n in risky if n > r.ready)
+    doubt = max(1.0 - r.grant_probability for r, n in risky if n > r.ready)
     if not doubt:
         return apart
     lost = [outcomes(r, n, 0.0) for r, n in risky]
@@ -47,11 +47,11 @@ def outcomes(rung: PoolCandidate, replicas: int, doubt: float) -> tuple[Outcome,
     Either nothing; or a loss takes a share of them; or, with the probability `doubt`, what is pending does not come.
     """
     pending = max(0, replicas - rung.ready)
-    taken = math.ceil(rung.share * replicas - 1e-9) * rung.work
+    taken = math.ceil(rung.interrupted_share * replicas - 1e-9) * rung.work
     if not pending or not doubt:
-        return (0.0, 1.0 - rung.chance), (taken, rung.chance)
-    fails = doubt * (1.0 - rung.chance)
-    return (0.0, 1.0 - rung.chance - fails), (taken, rung.chance), (pending * rung.work, fails)
+        return (0.0, 1.0 - rung.loss_probability), (taken, rung.loss_probability)
+    fails = doubt * (1.0 - rung.loss_probability)
+    return (0.0, 1.0 - rung.loss_probability - fails), (taken, rung.loss_probability), (pending * rung.work, fails)
 
 
 def _missing(risky: list[tuple[Outcome, ...]], short: float) -> float:

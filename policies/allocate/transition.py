@@ -23,7 +23,7 @@ def sizes(
     replaces it serves, it does. A pending one goes when it is not wanted even for now. Asks that were written off
     stand as far as they would be of use if they came.
     """
-    wanted = [r.asked + max(0, m - r.supply, n - r.supply) for r, m, n in zip(rungs, now, fleet, strict=True)]
+    wanted = [r.desired + max(0, m - r.supply, n - r.supply) for r, m, n in zip(rungs, now, fleet, strict=True)]
     if may_lower:
         _withdraw(rungs, fleet, wanted, aim.work)
         _give_up(rungs, now, fleet, wanted, aim.work)
@@ -58,14 +58,14 @@ def _give_up(
     spare = ready - kept
     for i in sorted(range(len(rungs)), key=lambda i: -rungs[i].price / rungs[i].work):
         r = rungs[i]
-        pending = min(r.counted, max(0, r.supply - max(now[i], fleet[i])))
+        pending = min(r.expected_pending, max(0, r.supply - max(now[i], fleet[i])))
         serving = 0
-        if pending == r.counted:
+        if pending == r.expected_pending:
             serving = max(0, min(r.ready - fleet[i], math.floor(spare / r.work + 1e-9)))
         if r.fixed or not pending + serving:
             continue
-        rest = r.asked - r.overdue - pending
-        wanted[i] = min(r.asked, quantum.round_up(rest - serving, r.pool.quantum))
+        rest = r.desired - r.overdue - pending
+        wanted[i] = min(r.desired, quantum.round_up(rest - serving, r.pool.quantum))
         spare -= max(0, rest - wanted[i]) * r.work
 
 
@@ -77,7 +77,7 @@ def _keep_pending(rungs: Sequence[PoolCandidate], wanted: list[int], work: float
     for i in sorted(range(len(rungs)), key=lambda i: rungs[i].price / rungs[i].work):
         lacking = work - sum(n * r.work for r, n in zip(rungs, wanted, strict=True))
         if not rungs[i].fixed and lacking > 1e-9:
-            room = max(0, min(rungs[i].asked - wanted[i], cap - sum(wanted)))
+            room = max(0, min(rungs[i].desired - wanted[i], cap - sum(wanted)))
             wanted[i] += int(min(room, math.ceil(lacking / rungs[i].work - 1e-9)))
 
 
@@ -93,12 +93,12 @@ def _fit(rungs: Sequence[PoolCandidate], wanted: list[int], cap: int, *, may_low
     free = [i for i, r in enumerate(rungs) if not r.fixed]
     for i in free if may_lower else ():
         r = rungs[i]
-        left = still_pending(r.overdue, r.asked, wanted[i])
+        left = still_pending(r.overdue, r.desired, wanted[i])
         over = min(quantum.round_up(max(0, sum(wanted) - cap), r.pool.quantum), left, wanted[i] - r.pool.min_replicas)
         wanted[i] -= quantum.removal(wanted[i], over, r.pool.quantum)
     for i in sorted(free, key=lambda i: -rungs[i].price / rungs[i].work):
-        if (over := sum(wanted) - cap) > 0 and wanted[i] > rungs[i].asked:
-            wanted[i] = max(rungs[i].asked, quantum.round_down(wanted[i] - over, rungs[i].pool.quantum))
+        if (over := sum(wanted) - cap) > 0 and wanted[i] > rungs[i].desired:
+            wanted[i] = max(rungs[i].desired, quantum.round_down(wanted[i] - over, rungs[i].pool.quantum))
 
 
 def _fill(rungs: Sequence[PoolCandidate], wanted: list[int], aim: AllocationTarget) -> None:
@@ -106,14 +106,14 @@ def _fill(rungs: Sequence[PoolCandidate], wanted: list[int], aim: AllocationTarg
     for i in sorted(range(len(rungs)), key=lambda i: rungs[i].price / rungs[i].work):
         r = rungs[i]
         missing = aim.work - sum(_supply(o, n) * o.work for o, n in zip(rungs, wanted, strict=True))
-        if missing > 1e-9 and not (r.fixed or r.shut):
+        if missing > 1e-9 and not (r.fixed or r.unavailable):
             room = min(r.size(r.most) - wanted[i], aim.cap - sum(wanted))
             wanted[i] += quantum.growth(wanted[i], math.ceil(missing / r.work - 1e-9), room, r.pool.quantum)
 
 
 def _supply(r: PoolCandidate, wanted: int) -> int:
     """What a size supplies."""
-    return wanted - r.doomed - still_pending(r.overdue, r.asked, wanted)
+    return wanted - r.interruption_pending - still_pending(r.overdue, r.desired, wanted)
 
 
 def still_pending(overdue: int, asked: int, wanted: int) -> int:

@@ -54,6 +54,6 @@ class HistorySeed:
         """How much of it is known. Seconds."""
         return float(np.count_nonzero(~np.isnan(self.work))) * self.step_s
 
-    def sow(self, outlook: QuantileForecast) -> None:
+    def apply(self, outlook: QuantileForecast) -> None:
         """Give the outlook its seasons. Who forecasts best, and how far off, is learnt from turns alone."""
         outlook.seed(self.at.tolist(), self.work.tolist(), learn_s=0.0)

@@ -57,26 +57,26 @@ def limit_blast_radius(targets: Mapping[PoolName, int], s: RuleContext) -> tuple
 
     What is given back was to be replaced elsewhere, by a move between pools: that growth goes with it.
     """
-    removals = {name: s.held[name] - target for name, target in targets.items() if target < s.held[name]}
+    removals = {name: s.desired[name] - target for name, target in targets.items() if target < s.desired[name]}
     rooms = tuple(_rooms(s)) if removals else ()
     tight = min((r for r in rooms if not r.allows(removals, s)), key=lambda r: r.left, default=None)
     if tight is None:
         return None
     allowed = _allowed(removals, rooms, s)
-    kept = {**targets, **{name: s.held[name] - allowed.get(name, 0) for name in removals}}
+    kept = {**targets, **{name: s.desired[name] - allowed.get(name, 0) for name in removals}}
     _cut_replacements(kept, sum(kept.values()) - sum(targets.values()), s)
     total = sum(removals.values())
     whole = ", ".join(f"one quantum of {name} goes" for name, n in allowed.items() if n > tight.left)
     reason = f"{tight.reason}; {total} were to go" + (f", {whole}" if whole else "")
-    return kept, Step(tight.rule, sum({**s.held, **kept}.values()), reason)
+    return kept, Step(tight.rule, sum({**s.desired, **kept}.values()), reason)
 
 
 def _rooms(s: RuleContext) -> Iterator[Room]:
     """The workload's own radius, and the fleet's as it was granted."""
-    radius, grant = s.spec.blast_radius, s.seen.grant
+    radius, grant = s.spec.blast_radius, s.observation.grant
     if radius.share < 1.0:
         sizes = s.history.column(HELD, s.now - radius.window_s)
-        sizes = np.append(sizes[~np.isnan(sizes)], sum(s.held.values()))
+        sizes = np.append(sizes[~np.isnan(sizes)], sum(s.desired.values()))
         removed = float(np.maximum(-np.diff(sizes), 0.0).sum())
         left = removable(radius, float(sizes.max()), removed)
         key = f"blast_radius.share {radius.share:g} in {radius.window_s:g} s"
@@ -92,14 +92,14 @@ def _allowed(removals: Mapping[PoolName, int], rooms: Sequence[Room], s: RuleCon
     pools = sorted(removals, key=lambda n: s.spec.pools[n].price_usd_per_hour or 0.0)[::-1]
     allowed = {}
     for name in pools:
-        allowed[name] = quanta.removal(s.held[name], min(left, removals[name]), _quantum(name, s))
+        allowed[name] = quanta.removal(s.desired[name], min(left, removals[name]), _quantum(name, s))
         left -= allowed[name]
     if any(allowed.values()):
         return allowed
     for name in pools:
         quantum = _quantum(name, s)
         most = min(removals[name], *(room.of_one_pool(quantum) for room in rooms))
-        if (one := quanta.removal(s.held[name], most, quantum)) > 0:
+        if (one := quanta.removal(s.desired[name], most, quantum)) > 0:
             return {name: one}
     return {}
 
@@ -107,7 +107,7 @@ def _allowed(removals: Mapping[PoolName, int], rooms: Sequence[Room], s: RuleCon
 def _cut_replacements(kept: dict[PoolName, int], over: int, s: RuleContext) -> None:
     """Cut `over` replicas of growth, the most expensive pools' first."""
     for name in sorted(kept, key=lambda n: -(s.spec.pools[n].price_usd_per_hour or 0.0)):
-        grown = max(0, kept[name] - s.held[name])
+        grown = max(0, kept[name] - s.desired[name])
         cut = grown if grown <= over else quanta.removal(kept[name], over, _quantum(name, s))
         kept[name] -= cut
         over -= cut

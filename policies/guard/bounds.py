@@ -23,18 +23,20 @@ EPSILON: Final = 1e-9
 
 def never_shrink_blind(size: int, s: RuleContext) -> Step | None:
     """Scale-in needs fresh evidence from every policy, and of every pool's size."""
-    if size < s.current and not s.may_lower:
-        return Step("evidence", s.current, f"scale-in needs fresh evidence of everything; missing: {s.lacking}")
+    if size < s.current and not s.may_scale_in:
+        return Step(
+            "evidence", s.current, f"scale-in needs fresh evidence of everything; missing: {s.missing_evidence}"
+        )
     return None
 
 
 def keep_blind_pools(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict[PoolName, int], Step] | None:
     """The same for each pool: without full evidence none shrinks in exchange for another either."""
-    if s.may_lower or all(target >= s.held[name] for name, target in targets.items()):
+    if s.may_scale_in or all(target >= s.desired[name] for name, target in targets.items()):
         return None
-    kept = {name: max(target, s.held[name]) for name, target in targets.items()}
-    why = f"no pool shrinks without fresh evidence of everything; missing: {s.lacking}"
-    return kept, Step("evidence", sum({**s.held, **kept}.values()), why)
+    kept = {name: max(target, s.desired[name]) for name, target in targets.items()}
+    why = f"no pool shrinks without fresh evidence of everything; missing: {s.missing_evidence}"
+    return kept, Step("evidence", sum({**s.desired, **kept}.values()), why)
 
 
 def keep_full_pools(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict[PoolName, int], Step] | None:
@@ -47,13 +49,13 @@ def keep_full_pools(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[di
         return None
     least = {}
     for name in targets:
-        reading = s.seen.pools[name]
+        reading = s.observation.pools[name]
         failed = 0 if isinstance(reading, Absent) else reading.value.failed
-        least[name] = s.held[name] - min(s.held[name], max(failed, s.abandoned.get(name, 0)))
+        least[name] = s.desired[name] - min(s.desired[name], max(failed, s.abandoned.get(name, 0)))
     if all(target >= least[name] for name, target in targets.items()):
         return None
     kept = {name: max(target, least[name]) for name, target in targets.items()}
-    return kept, Step("full replicas", sum({**s.held, **kept}.values()), s.full)
+    return kept, Step("full replicas", sum({**s.desired, **kept}.values()), s.full)
 
 
 def keep_unreplaced(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict[PoolName, int], Step] | None:
@@ -65,18 +67,20 @@ def keep_unreplaced(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[di
     serving = {**s.sizes, **{name: size for name, size in targets.items() if name in s.sizes}}
     lacking = min(s.planned, equivalents(s.spec, s.sizes)) - equivalents(s.spec, serving)
     kept = dict(targets)
-    removed = [name for name in targets if name in s.sizes and targets[name] < s.held[name]]
+    removed = [name for name in targets if name in s.sizes and targets[name] < s.desired[name]]
     for name in sorted(removed, key=lambda n: pools[n].price_usd_per_hour or 0.0):
         if lacking <= EPSILON:
             break
-        gone, pool = s.held[name] - kept[name], pools[name]
+        gone, pool = s.desired[name] - kept[name], pools[name]
         wanted = math.ceil(lacking / pool.work_per_replica - EPSILON)
         back = gone if gone <= wanted else quantum.growth(kept[name], wanted, gone, pool.quantum)
         kept[name] += back
         lacking -= back * pool.work_per_replica
     if kept == targets:
         return None
-    return kept, Step("kept", sum({**s.held, **kept}.values()), "what was to replace them is not allowed: these stay")
+    return kept, Step(
+        "kept", sum({**s.desired, **kept}.values()), "what was to replace them is not allowed: these stay"
+    )
 
 
 def within_bounds(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict[PoolName, int], Step] | None:
@@ -88,13 +92,13 @@ def within_bounds(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict
     high = s.spec.max_replicas
     bounds = {name: quantum.bounds(s.spec.pools[name], high) for name in targets}
     kept = {
-        name: max(min(target, max(s.held[name], bounds[name][1])), min(s.held[name], bounds[name][0]))
+        name: max(min(target, max(s.desired[name], bounds[name][1])), min(s.desired[name], bounds[name][0]))
         for name, target in targets.items()
     }
     over = sum({**s.sizes, **{n: kept[n] for n in kept if n in s.sizes}}.values()) - max(high, sum(s.sizes.values()))
-    grown = [n for n in reversed(kept) if n in s.sizes and kept[n] > s.held[n]]
+    grown = [n for n in reversed(kept) if n in s.sizes and kept[n] > s.desired[n]]
     for name in sorted(grown, key=lambda n: -(s.spec.pools[n].price_usd_per_hour or 0.0)) if over > 0 else ():
-        size = max(s.held[name], quantum.round_down(kept[name] - max(0, over), s.spec.pools[name].quantum))
+        size = max(s.desired[name], quantum.round_down(kept[name] - max(0, over), s.spec.pools[name].quantum))
         if over > 0:
             over -= kept[name] - size
             kept[name] = size
@@ -102,7 +106,9 @@ def within_bounds(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict
         return None
     changed = ", ".join(f"{n} {kept[n]} in the place of {size}" for n, size in targets.items() if kept[n] != size)
     return kept, Step(
-        "bounds", sum({**s.held, **kept}.values()), f"pools within their bounds, and at most {high} in all: {changed}"
+        "bounds",
+        sum({**s.desired, **kept}.values()),
+        f"pools within their bounds, and at most {high} in all: {changed}",
     )
 
 
@@ -121,7 +127,7 @@ def bound(size: int, s: RuleContext) -> Step | None:
     if size < low:
         return Step("bounds", low, f"at least {low}")
     if size > high:
-        if s.may_lower or s.current <= high:
+        if s.may_scale_in or s.current <= high:
             return Step("bounds", high, f"at most {high}")
         if size > s.current:
             return Step("bounds", s.current, f"at most {high}, and {s.current} already run")
@@ -139,7 +145,7 @@ def unmanaged_pools(spec: WorkloadSpec, pools: Mapping[PoolName, Reading[PoolSta
     reasons: dict[PoolName, str] = {}
     for name, pool in spec.pools.items():
         match pools[name]:
-            case Fresh(PoolStatus(foreign=str(other))) if pool.on_foreign_writer == "yield":
+            case Fresh(PoolStatus(other_writer=str(other))) if pool.on_foreign_writer == "yield":
                 reasons[name] = f"{name} yields to {other}"
             case Stale(_, _, age_s):
                 reasons[name] = f"the size of {name} was last seen {age_s:.0f} s ago"

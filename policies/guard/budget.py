@@ -56,12 +56,12 @@ class Cap:
 
 def unlimited(s: RuleContext) -> bool:
     """Whether nothing is limited, as in most turns."""
-    return s.seen.grant is None and s.spec.budget.gpus is None and s.spec.budget.usd_per_hour is None
+    return s.observation.grant is None and s.spec.budget.gpus is None and s.spec.budget.usd_per_hour is None
 
 
 def caps(s: RuleContext) -> Iterator[Cap]:
     """Every limit that is set, the workload's own first."""
-    budget, grant = s.spec.budget, s.seen.grant
+    budget, grant = s.spec.budget, s.observation.grant
     if budget.gpus is not None:
         yield Cap("budget", budget.gpus, gpus, f"budget.gpus is {budget.gpus}")
     if budget.usd_per_hour is not None:
@@ -85,7 +85,7 @@ def cap_need(size: int, s: RuleContext) -> Step | None:
         allowed = max(_allowed(cap, s), min(s.spec.min_replicas, s.current))
         if allowed < least:
             least = allowed
-            held = cap.of(s.spec.pools, s.held)
+            held = cap.of(s.spec.pools, s.desired)
             does = "give way down to" if allowed < s.current else "no more than"
             found = Step(cap.rule, allowed, f"{cap.key}, {held:g} held: {does} {allowed:g} of the {size} wanted")
     return found
@@ -98,13 +98,13 @@ def _allowed(cap: Cap, s: RuleContext) -> float:
     cut pool by pool and the turns to come make it exact.
     """
     pools = s.spec.pools
-    room = cap.within - cap.of(pools, s.held)
+    room = cap.within - cap.of(pools, s.desired)
     price = {n: cap.unit(pool) / pool.work_per_replica for n, pool in pools.items() if pool.tier == "serving"}
     if room < 0:
-        dearest = max((price[name] for name in price if s.held[name]), default=0.0)
+        dearest = max((price[name] for name in price if s.desired[name]), default=0.0)
         fewest = quantum.round_up(math.ceil(-room / dearest - EPSILON), _quantum(s)) if dearest else 0
         return s.current - fewest
-    cheapest = min((price[name] for name in price if s.held[name] < _most(s.spec, name)), default=0.0)
+    cheapest = min((price[name] for name in price if s.desired[name] < _most(s.spec, name)), default=0.0)
     return s.current + math.floor(room / cheapest) if cheapest else math.inf
 
 
@@ -126,20 +126,20 @@ def cap_targets(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict[P
     pools, kept = s.spec.pools, dict(targets)
     over: list[Cap] = []
     for cap in caps(s):
-        limit = max(cap.within, cap.of(pools, s.held) * (1.0 + EPSILON))
-        excess = cap.of(pools, {**s.held, **kept}) - limit
+        limit = max(cap.within, cap.of(pools, s.desired) * (1.0 + EPSILON))
+        excess = cap.of(pools, {**s.desired, **kept}) - limit
         if excess <= 0:
             continue
         over.append(cap)
         units = {name: cap.unit(pools[name]) for name in reversed(kept)}
         for name in sorted(units, key=units.__getitem__, reverse=True):
-            grown = kept[name] - s.held[name]
+            grown = kept[name] - s.desired[name]
             if excess > 0 and grown > 0 and units[name] > 0:
                 cut = min(grown, math.ceil(excess / units[name] - EPSILON))
                 kept[name] -= cut
                 excess -= cut * units[name]
     if kept == targets:
         return None
-    size = sum({**s.held, **kept}.values())
-    held = "; ".join(f"{cap.key}, {cap.of(pools, s.held):g} held" for cap in over)
+    size = sum({**s.desired, **kept}.values())
+    held = "; ".join(f"{cap.key}, {cap.of(pools, s.desired):g} held" for cap in over)
     return kept, Step(over[0].rule, size, f"{held}: grow no further than {size}")

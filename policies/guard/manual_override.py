@@ -33,8 +33,10 @@ def override(size: int, s: RuleContext) -> Step | None:
     if not given.in_force(s.now):
         return Step("override", size, f"the override to {given.replicas}{why} ended at {given.until}: remove it")
     told = f"set by hand to {given.replicas} until {given.until}{why}"
-    if given.replicas < s.current and not s.may_lower:
-        return Step("override", s.current, f"{told}; scale-in needs fresh evidence of everything; missing: {s.lacking}")
+    if given.replicas < s.current and not s.may_scale_in:
+        return Step(
+            "override", s.current, f"{told}; scale-in needs fresh evidence of everything; missing: {s.missing_evidence}"
+        )
     return Step("override", given.replicas, f"{told}; {size} otherwise" if given.replicas != size else told)
 
 
@@ -68,16 +70,16 @@ def maintain_pools(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dic
         return None
     kept = dict(targets)
     for name, target in targets.items():
-        if (target < s.held[name] and no_in) or (target > s.held[name] and no_out):
-            kept[name] = s.held[name]
-    lacking = min(sum(targets.values()), sum(s.held[name] for name in targets)) - sum(kept.values())
+        if (target < s.desired[name] and no_in) or (target > s.desired[name] and no_out):
+            kept[name] = s.desired[name]
+    lacking = min(sum(targets.values()), sum(s.desired[name] for name in targets)) - sum(kept.values())
     for name, size in kept.items():
-        back = max(0, min(lacking, s.held[name] - size))
+        back = max(0, min(lacking, s.desired[name] - size))
         kept[name] = size + back
         lacking -= back
     if kept == targets:
         return None
-    return kept, Step("maintenance", sum({**s.held, **kept}.values()), why)
+    return kept, Step("maintenance", sum({**s.desired, **kept}.values()), why)
 
 
 def pause(size: int, s: RuleContext) -> Step | None:

@@ -67,7 +67,7 @@ class SizeLimit(NamedTuple):
 
 def limit_latency_growth(size: int, s: RuleContext) -> Step | None:
     """No replica more for the sake of latency where what was bought is still starting or more would not help."""
-    if s.need is None or not any(r.because_late for r in s.recommendations):
+    if s.need is None or not any(r.latency_driven for r in s.recommendations):
         return None
     least = max(whole_replicas(_need_without_latency(s)), min(size, s.current))
     if size <= least:
@@ -80,9 +80,9 @@ def limit_latency_growth(size: int, s: RuleContext) -> Step | None:
 
 def _need_without_latency(s: RuleContext) -> float:
     """The largest need without what is asked for because users wait; shaping policies shape it anew."""
-    calm = {r.policy: (r.need or 0.0) - (r.because_late or 0.0) for r in s.recommendations}
+    calm = {r.policy: (r.need or 0.0) - (r.latency_driven or 0.0) for r in s.recommendations}
     measured = [need for name, need in calm.items() if not s.spec.policies[name].shapes]
-    seen = s.seen
+    seen = s.observation
     view = PolicyContext(
         s.now, seen.readings, s.ready, s.current, max(measured, default=0.0), s.history, s.spec.min_replicas, seen.pools
     )
@@ -117,11 +117,11 @@ def _useful_size(size: int, s: RuleContext) -> SizeLimit | None:
 
 def _latencies_above_slo(s: RuleContext) -> Iterator[tuple[SignalName, float, tuple[SignalName, ...]]]:
     """Each latency kept that is above its promise now, the promise, and the loads of its source."""
-    keeps = {signal for r in s.recommendations if r.because_late for signal in r.keeps}
+    keeps = {signal for r in s.recommendations if r.latency_driven for signal in r.retained_signals}
     for signal in sorted(keeps):
         source, _, quantity = signal.rpartition(".")
         limit_s = getattr(s.spec.slo, LATENCIES[quantity], None) if quantity in LATENCIES else None
-        reading = s.seen.readings.get(signal)
+        reading = s.observation.readings.get(signal)
         if limit_s is not None and isinstance(reading, Fresh) and reading.value > limit_s:
             loads = (SignalName(f"{source}.{load}") for load in LOADS)
             yield signal, limit_s, tuple(load for load in loads if load in keeps)
@@ -131,11 +131,11 @@ def _largest_useful(
     size: int, latency: SignalName, limit_s: float, loads: Sequence[SignalName], s: RuleContext
 ) -> SizeLimit | None:
     """The largest size that one late latency speaks for; None where nothing is known that speaks against `size`."""
-    now = [s.seen.readings.get(load) for load in loads]
+    now = [s.observation.readings.get(load) for load in loads]
     fresh = [r.value for r in now if isinstance(r, Fresh)]
     if not loads or len(fresh) < len(loads) or not s.ready:
         return None
-    requests, measured = sum(fresh), s.seen.readings[latency]
+    requests, measured = sum(fresh), s.observation.readings[latency]
     assert isinstance(measured, Fresh)  # noqa: S101 - `_latencies_above_slo` gave it
     found = f"{latency} is {measured.value:.3g} s with {requests / s.ready:.3g} requests per replica"
     hopeless = f"the promise cannot be kept at any size: {found}, and slo.{LATENCIES[latency.rpartition('.')[2]]} is"

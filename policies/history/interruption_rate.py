@@ -71,6 +71,6 @@ class InterruptionRate:
         """
         return (told_s + self._noticed_s) / ((2.0 if told_s else 1.0) + self._events)
 
-    def chance(self, within_s: float) -> float:
+    def probability(self, within_s: float) -> float:
         """The probability of a loss within a time."""
         return -math.expm1(-self.per_hour * within_s / 3600.0)

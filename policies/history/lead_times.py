@@ -46,74 +46,74 @@ class LeadTimes:
     """
 
     def __init__(self) -> None:
-        self._asks: deque[PendingReplica] = deque(maxlen=MAX_ASKS)
-        self._seen: deque[float] = deque(maxlen=MAX_LEAD_TIMES)
+        self._pending: deque[PendingReplica] = deque(maxlen=MAX_ASKS)
+        self._measured: deque[float] = deque(maxlen=MAX_LEAD_TIMES)
         self._ready: int | None = None
         self._quantiles: dict[float, float] = {}
 
     def note(self, at: float, target: int, ready: int, lost: int = 0) -> int:
         """One turn's size decided and size ready, `lost` having been taken since. Gives how many came to serve."""
-        came = 0 if self._ready is None else min(len(self._asks), max(0, ready - self._ready + lost))
+        came = 0 if self._ready is None else min(len(self._pending), max(0, ready - self._ready + lost))
         self._ready = ready
         for _ in range(came):
-            ask = self._asks.popleft()
+            ask = self._pending.popleft()
             if not (ask.doubtful or ask.waited) and at - ask.at <= LONGEST_S:
-                self._seen.append(at - ask.at)
+                self._measured.append(at - ask.at)
                 self._quantiles.clear()
         awaited = min(MAX_ASKS, max(0, target - ready))
-        while len(self._asks) > awaited:
-            self._asks.pop()
-        self._asks.extend(PendingReplica(at, doubtful=lost > n) for n in range(awaited - len(self._asks)))
+        while len(self._pending) > awaited:
+            self._pending.pop()
+        self._pending.extend(PendingReplica(at, doubtful=lost > n) for n in range(awaited - len(self._pending)))
         return came
 
-    def short(self) -> None:
+    def mark_shortage(self) -> None:
         """There is no capacity now: what is awaited will have waited for some."""
-        self._asks = deque((replace(a, waited=True) for a in self._asks), MAX_ASKS)
+        self._pending = deque((replace(a, waited=True) for a in self._pending), MAX_ASKS)
 
     def shift(self, step_s: float) -> None:
-        self._asks = deque((replace(a, at=a.at + step_s) for a in self._asks), MAX_ASKS)
+        self._pending = deque((replace(a, at=a.at + step_s) for a in self._pending), MAX_ASKS)
 
     def quantile_s(self, q: float) -> float | None:
         """The `q` quantile (0 to 1) of the lead times seen, in seconds; None before the first."""
-        if not self._seen:
+        if not self._measured:
             return None
         if q not in self._quantiles:
-            self._quantiles[q] = float(np.quantile(np.fromiter(self._seen, float), q))
+            self._quantiles[q] = float(np.quantile(np.fromiter(self._measured, float), q))
         return self._quantiles[q]
 
     def usual_s(self, prior_s: float, q: float = 0.9) -> float:
         """How long a start takes: the `q` quantile without those that waited for capacity; `prior_s` until measured."""
-        if len(self._seen) < ENOUGH:
+        if len(self._measured) < ENOUGH:
             return prior_s
         key = -1.0 - q
         if key not in self._quantiles:
-            seen = np.fromiter(self._seen, float)
+            seen = np.fromiter(self._measured, float)
             self._quantiles[key] = float(np.quantile(seen[seen <= OUTLIER * np.median(seen)], q))
         return self._quantiles[key]
 
     def patience_s(self, prior_s: float) -> float:
         """How long an ask counts as supply: what is not there by then is not on its way."""
-        if len(self._seen) < ENOUGH:
+        if len(self._measured) < ENOUGH:
             return UNMEASURED * prior_s
         return MARGIN * self.usual_s(prior_s, 0.99)
 
-    def awaited_since(
+    def pending_since(
         self, now: float, patience_s: float, *, came: int = 0, heed_doubt: bool = True
     ) -> tuple[float, ...]:
         """Since when those are awaited that may still be counted on, when the first `came` have come; first asked for
         first."""
-        asks = islice(self._asks, came, None)
+        asks = islice(self._pending, came, None)
         return tuple(a.at for a in asks if now - a.at <= patience_s and not (heed_doubt and a.doubtful))
 
     @property
     def oldest(self) -> float | None:
         """Since when the one asked for first has been awaited."""
-        return self._asks[0].at if self._asks else None
+        return self._pending[0].at if self._pending else None
 
     @property
-    def awaited(self) -> int:
+    def pending(self) -> int:
         """How many are awaited."""
-        return len(self._asks)
+        return len(self._pending)
 
     def __len__(self) -> int:
-        return len(self._seen)
+        return len(self._measured)

@@ -32,18 +32,18 @@ class PoolMemory:
     def __init__(self, name: str = "") -> None:
         self.name = name
         self.lead_times = LeadTimes()
-        self.hazard = InterruptionRate()
-        self.short = CapacityBackoff()
-        self.taken = CapacityBackoff()
+        self.interruption_rate = InterruptionRate()
+        self.backoff = CapacityBackoff()
+        self.interruption_backoff = CapacityBackoff()
         self.ceiling = CapacityCeiling()
         self._at = 0.0
         self._status: PoolStatus | None = None
         self.requested = 0
-        self._doomed_at: float | None = None
+        self._notice_at: float | None = None
         self._refused = False
 
     @property
-    def known(self) -> bool:
+    def was_seen(self) -> bool:
         """Whether the pool has been seen at all."""
         return self._status is not None
 
@@ -60,54 +60,60 @@ class PoolMemory:
         gone = max(0, wanted - status.ready) if status.desired >= self.requested else 0
         return max(told, gone)
 
-    def heard(self, status: PoolStatus) -> Shortfall | None:
+    def shortfall_news(self, status: PoolStatus) -> Shortfall | None:
         """What the platform says now that it cannot give, if that is news."""
-        return status.short if self._status is None or self._status.short != status.short else None
+        return status.shortfall if self._status is None or self._status.shortfall != status.shortfall else None
 
-    def counted(self, status: PoolStatus, now: float, patience_s: float, *, takes: bool) -> int:
+    def expected_pending(self, status: PoolStatus, now: float, patience_s: float, *, takes: bool) -> int:
         """The pending replicas that may be counted on; `takes` where the cloud takes replicas, and gives none back.
 
         What nobody asked for in the turns remembered is as good as just asked for: it may be a person's.
         """
-        if not self.known:
+        if not self.was_seen:
             return status.pending
-        fresh = status.pending - self.lead_times.awaited
-        counted = len(self.lead_times.awaited_since(now, patience_s, came=max(0, -fresh), heed_doubt=takes))
+        fresh = status.pending - self.lead_times.pending
+        counted = len(self.lead_times.pending_since(now, patience_s, came=max(0, -fresh), heed_doubt=takes))
         news = max(0, fresh - (self.lost(status) if takes else 0))
         return min(status.pending, counted + news)
 
     def note(self, at: float, status: PoolStatus, outcome: Outcome | None, overdue: int, spec: str) -> None:
         """One turn: the size seen, what came of a write, and how many asks were written off."""
-        lost, passed_s = self.lost(status), max(0.0, at - self._at) if self.known else 0.0
-        said = self.heard(status)
-        if status.doomed and self._doomed_at is None:
-            self._doomed_at = at
+        lost, passed_s = self.lost(status), max(0.0, at - self._at) if self.was_seen else 0.0
+        said = self.shortfall_news(status)
+        if status.interruption_pending and self._notice_at is None:
+            self._notice_at = at
         if self._status is not None:
-            notice_s = 0.0 if self._doomed_at is None else at - self._doomed_at
-            self.hazard.note(passed_s, self._status.ready, lost, notice_s)
-            self.short, self.taken = self.short.faded(passed_s), self.taken.faded(passed_s)
-            self._find(status, lost, overdue, passed_s)
-        if not status.doomed:
-            self._doomed_at = None
-        raised = self.known and status.desired > self.requested
+            notice_s = 0.0 if self._notice_at is None else at - self._notice_at
+            self.interruption_rate.note(passed_s, self._status.ready, lost, notice_s)
+            self.backoff, self.interruption_backoff = (
+                self.backoff.faded(passed_s),
+                self.interruption_backoff.faded(passed_s),
+            )
+            self._note_ceiling(status, lost, overdue, passed_s)
+        if not status.interruption_pending:
+            self._notice_at = None
+        raised = self.was_seen and status.desired > self.requested
         done = outcome is not None and not outcome.result.refused and outcome.result is not Result.DRY_RUN
         self.requested = outcome.after if outcome is not None and done else status.desired
         came = self.lead_times.note(at, self.requested, status.ready, lost)
         self._status, self._at = status, at
         if came:
-            self.short, self.taken = self.short.granted(came, at), self.taken.granted(came, at)
+            self.backoff, self.interruption_backoff = (
+                self.backoff.granted(came, at),
+                self.interruption_backoff.granted(came, at),
+            )
         if lost:
-            self.taken = self.taken.refused(at, f"{lost} of it were taken")
+            self.interruption_backoff = self.interruption_backoff.refused(at, f"{lost} of it were taken")
         if (late := overdue - status.failed) > 0:  # of the failed ones the platform itself tells
-            self.short = self.short.refused(at, f"{late} asked for have not come")
-        if self.short.quota and (raised or self.short.quota != spec):
-            self.short = self.short.lifted()
-        self._heed(at, said, outcome, spec)
+            self.backoff = self.backoff.refused(at, f"{late} asked for have not come")
+        if self.backoff.quota and (raised or self.backoff.quota != spec):
+            self.backoff = self.backoff.lifted()
+        self._note_refusals(at, said, outcome, spec)
         self._refused = outcome is not None and outcome.result is Result.OUT_OF_CAPACITY
 
-    def _find(self, status: PoolStatus, lost: int, overdue: int, passed_s: float) -> None:
+    def _note_ceiling(self, status: PoolStatus, lost: int, overdue: int, passed_s: float) -> None:
         """How many there are where the pool gives no more. After a refused write the next turn tells what was given."""
-        ceiling, said = self.ceiling.faded(passed_s).passed(status.ready), self.heard(status)
+        ceiling, said = self.ceiling.faded(passed_s).passed(status.ready), self.shortfall_news(status)
         given = status.desired - max(status.failed, overdue)
         if lost:
             ceiling = ceiling.hit(status.ready)
@@ -115,24 +121,27 @@ class PoolMemory:
             ceiling = ceiling.hit(given)
         self.ceiling = ceiling
 
-    def _heed(self, at: float, said: Shortfall | None, outcome: Outcome | None, spec: str) -> None:
+    def _note_refusals(self, at: float, said: Shortfall | None, outcome: Outcome | None, spec: str) -> None:
         """What the platform would not give: told by a write's refusal, or later, by the pool's status."""
         refusals = [] if said is None else [(said.quota, said.reason)]
         if outcome is not None and outcome.after > outcome.before and outcome.result in REFUSALS:
             refusals.append((outcome.result is Result.OUT_OF_QUOTA, outcome.reason))
         if refusals:
-            self.lead_times.short()
+            self.lead_times.mark_shortage()
         for quota, reason in refusals:
-            short = self.short
-            self.short = short.over_quota(at, reason, spec, self.name) if quota else short.refused(at, reason)
+            short = self.backoff
+            self.backoff = short.over_quota(at, reason, spec, self.name) if quota else short.refused(at, reason)
 
     def shift(self, step_s: float) -> None:
         """After the wall clock jumped, ages stay what they were."""
         self.lead_times.shift(step_s)
-        self.short, self.taken = self.short.shifted(step_s), self.taken.shifted(step_s)
+        self.backoff, self.interruption_backoff = (
+            self.backoff.shifted(step_s),
+            self.interruption_backoff.shifted(step_s),
+        )
         self._at += step_s
-        if self._doomed_at is not None:
-            self._doomed_at += step_s
+        if self._notice_at is not None:
+            self._notice_at += step_s
 
 
 class PoolMemories:
@@ -145,13 +154,13 @@ class PoolMemories:
         """The pool's memory; an empty one for a pool never seen."""
         return self._pools.get(pool) or PoolMemory()
 
-    def awaited_since(self, pools: Mapping[PoolName, Pool], now: float) -> list[float]:
+    def pending_since(self, pools: Mapping[PoolName, Pool], now: float) -> list[float]:
         """Since when what these pools were asked for and may be counted on is awaited; first asked for first."""
         since: list[float] = []
         for name, pool in pools.items():
             lead_times = self.of(name).lead_times
             patience_s = lead_times.patience_s(pool.lead_time_s)
-            since += lead_times.awaited_since(now, patience_s, heed_doubt=pool.market == "spot")
+            since += lead_times.pending_since(now, patience_s, heed_doubt=pool.market == "spot")
         return sorted(since)
 
     def note(self, tick: Tick) -> None:
@@ -161,7 +170,7 @@ class PoolMemories:
         for name, reading in tick.observation.pools.items():
             if isinstance(reading, Fresh):
                 market = self._pools.setdefault(name, PoolMemory(name))
-                overdue = tick.decision.written_off.get(name, 0)
+                overdue = tick.decision.abandoned.get(name, 0)
                 market.note(tick.decision.at, reading.value, outcomes.get(name), overdue, tick.spec)
 
     def shift(self, step_s: float) -> None:

@@ -46,19 +46,19 @@ class History:
         self.max_rows = max_rows
         self.step_s = step_s
         self.lead_times = LeadTimes()
-        self.markets = PoolMemories()
-        self.credit = ZeroSuspicion()
+        self.pool_memories = PoolMemories()
+        self.zero_suspicion = ZeroSuspicion()
         self._rows: NDArray[np.float64] = np.empty((len(COLUMNS), 64))
-        self._kept: dict[SignalName, int] = {}
+        self._retained: dict[SignalName, int] = {}
         self._memory: dict[PolicyName, Mapping[str, float]] = {}
-        self._outlooks: dict[PolicyName, QuantileForecast] = {}
+        self._forecasts: dict[PolicyName, QuantileForecast] = {}
         self._start = 0
         self._end = 0
 
     def __len__(self) -> int:
         return self._end - self._start
 
-    def take(self, tick: Tick) -> None:
+    def add_without_forecast(self, tick: Tick) -> None:
         """Add a turn from the record, after the jump of the clock before it, if there was one."""
         if tick.clock_step_s:
             self.shift(tick.clock_step_s)
@@ -74,8 +74,8 @@ class History:
         self._rows[: len(COLUMNS), self._end] = (
             d.at,
             NAN if d.demand is None else d.demand,
-            NAN if d.wanted is None else d.wanted,
-            d.may_lower,
+            NAN if d.capped_need is None else d.capped_need,
+            d.may_scale_in,
             d.active,
             NAN if d.current is None else d.current,
             NAN if d.target is None else d.target,
@@ -83,14 +83,14 @@ class History:
             sum(NAN if isinstance(r, Absent) else r.value.desired for r in seen.pools.values()),
         )
         for r in d.recommendations:
-            self._keep(r.keeps)
+            self._retain(r.retained_signals)
             if r.memory or r.policy in self._memory:
                 self._memory[r.policy] = r.memory
-            if r.work is not None or r.policy in self._outlooks:
-                self.outlook(r.policy).note(d.at, r.work)
-        for signal, row in self._kept.items():
+            if r.work is not None or r.policy in self._forecasts:
+                self.forecast(r.policy).note(d.at, r.work)
+        for signal, row in self._retained.items():
             match seen.readings.get(signal):
-                case Fresh(value, _, missing) if not missing and source_of(signal) not in d.doubted:
+                case Fresh(value, _, missing) if not missing and source_of(signal) not in d.suspected_zeros:
                     self._rows[row, self._end] = value
                 case _:
                     self._rows[row, self._end] = NAN
@@ -99,14 +99,14 @@ class History:
             self._start += 1
         if d.target is not None and d.ready is not None:
             self.lead_times.note(d.at, d.target, d.ready)
-        self.markets.note(tick if seen is tick.observation else replace(tick, observation=seen))
-        self.credit.note(seen)
+        self.pool_memories.note(tick if seen is tick.observation else replace(tick, observation=seen))
+        self.zero_suspicion.note(seen)
 
-    def _keep(self, signals: tuple[SignalName, ...]) -> None:
+    def _retain(self, signals: tuple[SignalName, ...]) -> None:
         """Keep these signals from now on; of the turns before nothing is known."""
         for signal in signals:
-            if signal not in self._kept:
-                self._kept[signal] = len(self._rows)
+            if signal not in self._retained:
+                self._retained[signal] = len(self._rows)
                 self._rows = np.vstack((self._rows, np.full(self._rows.shape[1], NAN)))
 
     def _make_room(self) -> None:
@@ -124,10 +124,10 @@ class History:
         """Move the whole past by `step_s`: after the wall clock jumped, ages stay what they were."""
         self._rows[AT, self._start : self._end] += step_s
         self.lead_times.shift(step_s)
-        for outlook in self._outlooks.values():
+        for outlook in self._forecasts.values():
             outlook.shift(step_s)
-        self.markets.shift(step_s)
-        self.credit.shift(step_s)
+        self.pool_memories.shift(step_s)
+        self.zero_suspicion.shift(step_s)
 
     def column(self, column: int, since: float | None = None) -> NDArray[np.float64]:
         """A column's values at or after `since` (all of them without it), oldest first: a view, not to be written."""
@@ -139,9 +139,9 @@ class History:
 
         Empty for a signal that no recommendation asked to keep. A lower bound is not kept: a mean with it would be one.
         """
-        if name not in self._kept:
+        if name not in self._retained:
             return np.empty(0), np.empty(0)
-        values = self.column(self._kept[name], since)
+        values = self.column(self._retained[name], since)
         seen = ~np.isnan(values)
         return self.column(AT, since)[seen], values[seen]
 
@@ -149,15 +149,15 @@ class History:
         """What the policy's last recommendation handed on (`Recommendation.memory`); empty before the first."""
         return self._memory.get(policy, {})
 
-    def watches(self, policy: PolicyName) -> bool:
+    def forecasts_for(self, policy: PolicyName) -> bool:
         """Whether the policy has an outlook: a past, or work that it measured."""
-        return policy in self._outlooks
+        return policy in self._forecasts
 
-    def outlook(self, policy: PolicyName) -> QuantileForecast:
+    def forecast(self, policy: PolicyName) -> QuantileForecast:
         """What the work that the policy measured (`Recommendation.work`) may come to."""
-        if policy not in self._outlooks:
-            self._outlooks[policy] = QuantileForecast(self.step_s)
-        return self._outlooks[policy]
+        if policy not in self._forecasts:
+            self._forecasts[policy] = QuantileForecast(self.step_s)
+        return self._forecasts[policy]
 
     def longest_gap_s(self, column: int, since: float, now: float) -> float:
         """The longest stretch in [since, now] without a true value in `column`.

@@ -71,7 +71,7 @@ class Part:
     market: str
     ready: int
     pending: int = 0
-    doomed: int = 0
+    interruption_pending: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +89,12 @@ class PoolStatus:
 
     desired: int
     ready: int
-    foreign: str | None = None
+    other_writer: str | None = None
     version: str = ""
-    doomed: int = 0
+    interruption_pending: int = 0
     interrupted: int = 0
     failed: int = 0
-    short: Shortfall | None = None
+    shortfall: Shortfall | None = None
     reserved: int | None = None
     parts: tuple[Part, ...] = ()
 
@@ -174,18 +174,18 @@ class Recommendation:
     active: bool
     reason: str
     used: tuple[SignalName, ...] = ()
-    raw: float | None = None
-    keeps: tuple[SignalName, ...] = ()
+    unstabilized: float | None = None
+    retained_signals: tuple[SignalName, ...] = ()
     memory: Mapping[str, float] = field(default_factory=dict)
     pools: Mapping[PoolName, int] = field(default_factory=dict)
     work: float | None = None
     peaks: tuple[tuple[float, float], ...] = ()
-    because_late: float | None = None
+    latency_driven: float | None = None
 
     @property
     def need(self) -> float | None:
         """What it wants before any window or limit."""
-        return self.replicas if self.raw is None else self.raw
+        return self.replicas if self.unstabilized is None else self.unstabilized
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,17 +219,17 @@ class Decision:
     at: float
     recommendations: tuple[Recommendation, ...]
     demand: float | None
-    wanted: int | None
+    capped_need: int | None
     active: bool
-    may_lower: bool
+    may_scale_in: bool
     current: int | None
     ready: int | None
     target: int | None
     steps: tuple[Step, ...]
     targets: Mapping[PoolName, int] = field(default_factory=dict)
-    written_off: Mapping[PoolName, int] = field(default_factory=dict)
+    abandoned: Mapping[PoolName, int] = field(default_factory=dict)
     cost_usd_per_hour: float | None = None
-    doubted: Mapping[str, str] = field(default_factory=dict)
+    suspected_zeros: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def reason(self) -> str:

@@ -35,9 +35,9 @@ class PolicyContext:
     pools: Mapping[PoolName, Reading[PoolStatus]] = field(default_factory=dict)
     spec: WorkloadSpec | None = None
 
-    def awaited_since(self) -> list[float]:
+    def pending_since(self) -> list[float]:
         """Since when what was asked for, and may still be counted on, is awaited; first asked for first."""
-        return self.history.markets.awaited_since(self.spec.pools, self.at) if self.spec else []
+        return self.history.pool_memories.pending_since(self.spec.pools, self.at) if self.spec else []
 
 
 class Policy(Protocol):
@@ -61,7 +61,7 @@ class Policy(Protocol):
     @property
     def lookback_s(self) -> float: ...
     def needs(self) -> tuple[str, ...]: ...
-    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation: ...
+    def recommend(self, name: PolicyName, context: PolicyContext) -> Recommendation: ...
 
 
 @runtime_checkable
@@ -99,11 +99,11 @@ class RuleContext:
     need: float | None
     current: int
     active: bool
-    may_lower: bool
-    lacking: str
-    seen: Observation
+    may_scale_in: bool
+    missing_evidence: str
+    observation: Observation
     sizes: Mapping[PoolName, int]
-    held: Mapping[PoolName, int]
+    desired: Mapping[PoolName, int]
     ready: int | None
     recommendations: tuple[Recommendation, ...]
     full: str = ""

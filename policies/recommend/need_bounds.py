@@ -35,11 +35,17 @@ def bounded(r: Recommendation, most: float, remembered: Mapping[str, float]) -> 
     number.
     """
     memory = r.memory if all(map(math.isfinite, r.memory.values())) else remembered
-    needs = [n for n in (r.replicas, r.raw) if n is not None]
+    needs = [n for n in (r.replicas, r.unstabilized) if n is not None]
     if not all(map(math.isfinite, needs)):
         why = f"no opinion: its need is not a number ({r.reason})"
         return replace(
-            _silent(r), replicas=None, raw=None, evidence=Evidence.BLIND, active=False, reason=why, memory=memory
+            _silent(r),
+            replicas=None,
+            unstabilized=None,
+            evidence=Evidence.BLIND,
+            active=False,
+            reason=why,
+            memory=memory,
         )
     work = None if r.work is None or not math.isfinite(r.work) else min(r.work, most)
     peaks = tuple((q, min(peak, most)) for q, peak in r.peaks) if _finite(r.peaks) else ()
@@ -51,8 +57,8 @@ def bounded(r: Recommendation, most: float, remembered: Mapping[str, float]) -> 
     return replace(
         r,
         replicas=_at_most(r.replicas, most),
-        raw=_at_most(r.raw, most),
-        because_late=_late_part(r, most),
+        unstabilized=_at_most(r.unstabilized, most),
+        latency_driven=_late_part(r, most),
         pools={},
         reason=reason,
         memory=memory,
@@ -62,7 +68,7 @@ def bounded(r: Recommendation, most: float, remembered: Mapping[str, float]) -> 
 
 
 def _silent(r: Recommendation) -> Recommendation:
-    return replace(r, work=None, peaks=(), because_late=None, pools={})
+    return replace(r, work=None, peaks=(), latency_driven=None, pools={})
 
 
 def _finite(peaks: tuple[tuple[float, float], ...]) -> bool:
@@ -75,6 +81,6 @@ def _at_most(need: float | None, most: float) -> float | None:
 
 def _late_part(r: Recommendation, most: float) -> float | None:
     """The part that is asked for because users wait, of what is left: load is met first."""
-    if r.because_late is None or r.need is None:
+    if r.latency_driven is None or r.need is None:
         return None
-    return min(r.need, most) - min(r.need - r.because_late, most)
+    return min(r.need, most) - min(r.need - r.latency_driven, most)

@@ -72,7 +72,12 @@ def implausible(quantity: str, value: float) -> str:
 
 def implausible_size(status: PoolStatus) -> str:
     """Return why a pool cannot have this size; empty where it can."""
-    counts = {"desired": status.desired, "ready": status.ready, "doomed": status.doomed, "failed": status.failed}
+    counts = {
+        "desired": status.desired,
+        "ready": status.ready,
+        "doomed": status.interruption_pending,
+        "failed": status.failed,
+    }
     for name, count in counts.items():
         if not 0 <= count <= MOST_REPLICAS:
             return f"{name} {shown(count)} is beyond any plausible size (limit {MOST_REPLICAS})"

@@ -50,7 +50,7 @@ class FalseZeroRun:
     """Zeros between two turns of like work: when they ended, how many turns and how many seconds they were."""
 
     at: float
-    turns: int
+    ticks: int
     lasted_s: float
 
 
@@ -58,13 +58,13 @@ class FalseZeroRun:
 class FalseZeroRate:
     """So many turns were lies of those that told anything."""
 
-    lied: int
-    told: int
+    false_zeros: int
+    zeros: int
 
     @property
     def share(self) -> float:
         """The share of turns that are lies, by Laplace's rule of succession: few turns prove little."""
-        return (self.lied + 1) / (self.told + 2)
+        return (self.false_zeros + 1) / (self.zeros + 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class SourceActivity:
 
     at: array[float] = field(default_factory=lambda: array("d"))
     work: array[float] = field(default_factory=lambda: array("d"))
-    lies: deque[FalseZeroRun] = field(default_factory=deque)
+    false_zeros: deque[FalseZeroRun] = field(default_factory=deque)
     since: float | None = None
     zeros: int = 0
 
@@ -92,55 +92,57 @@ class SourceActivity:
             self.zeros += 1
             return
         if self.since is not None:
-            if self._alike(work) and at - self.since <= SOON_S:
-                self.lies.append(FalseZeroRun(at, self.zeros, at - self.since))
+            if self._is_usual(work) and at - self.since <= SOON_S:
+                self.false_zeros.append(FalseZeroRun(at, self.zeros, at - self.since))
             self.since, self.zeros = None, 0
         self.at.append(at)
         self.work.append(work)
         old = bisect_left(self.at, at - LATELY_S)
         del self.at[:old], self.work[:old]
-        while self.lies and self.lies[0].at < at - LATELY_S:
-            self.lies.popleft()
+        while self.false_zeros and self.false_zeros[0].at < at - LATELY_S:
+            self.false_zeros.popleft()
 
     def shift(self, step_s: float) -> None:
         """Move its past by `step_s`."""
         self.at = array("d", (at + step_s for at in self.at))
-        self.lies = deque(FalseZeroRun(lie.at + step_s, lie.turns, lie.lasted_s) for lie in self.lies)
+        self.false_zeros = deque(FalseZeroRun(lie.at + step_s, lie.ticks, lie.lasted_s) for lie in self.false_zeros)
         self.since = None if self.since is None else self.since + step_s
 
-    def doubt(self, at: float, limits: SuspicionLimits, *, rates: bool) -> str:
+    def suspicion(self, at: float, limits: SuspicionLimits, *, rates: bool) -> str:
         """Why a zero told `at` is not believed; empty where it is. `rates`: whether it tells rates too."""
         since = at if self.since is None else self.since
         if not self.at or self.work[-1] < PLENTY or since - self.at[-1] > SOON_S:
             return ""
-        caught_s, words = self._caught(since, limits.interval_s)
-        sudden = rates and self._sudden(since, limits.interval_s)
+        caught_s, words = self._recent_false_zero(since, limits.interval_s)
+        sudden = rates and self._is_sudden(since, limits.interval_s)
         after_s = min(LONGEST_S, max(caught_s, max(limits.window_s, SOON_S) if sudden else 0.0))
         if at - since >= after_s:
             return ""
         why = words if caught_s == after_s or not sudden else "rates do not fade so fast"
         return f"everything is 0 and was not a turn before, which is doubted for {after_s:.0f} s: {why}"
 
-    def _alike(self, work: float) -> bool:
+    def _is_usual(self, work: float) -> bool:
         before = self.work[-1] if self.work else 0.0
         return min(before, work) >= PLENTY and max(before, work) <= ALIKE * min(before, work)
 
-    def _caught(self, since: float, interval_s: float) -> tuple[float, str]:
+    def _recent_false_zero(self, since: float, interval_s: float) -> tuple[float, str]:
         """How long zeros that began at `since` have to last for the lies before them, and the words for these."""
-        odds = [found for span_s in (LATELY_S, SOON_S) if (found := self._odds(since - span_s)) is not None]
+        odds = [found for span_s in (LATELY_S, SOON_S) if (found := self._false_zero_rate(since - span_s)) is not None]
         if not odds:
             return 0.0, ""
         worst = max(odds, key=lambda found: found.share)
-        longest_s = max(lie.lasted_s for lie in self.lies if lie.at >= since - LATELY_S)
-        words = f"{worst.lied} of {worst.told} turns lately were such, for up to {longest_s:.0f} s, and taken back"
+        longest_s = max(lie.lasted_s for lie in self.false_zeros if lie.at >= since - LATELY_S)
+        words = (
+            f"{worst.false_zeros} of {worst.zeros} turns lately were such, for up to {longest_s:.0f} s, and taken back"
+        )
         return max(math.log(SURE) / math.log(worst.share) * interval_s, TWICE * longest_s), words
 
-    def _odds(self, after: float) -> FalseZeroRate | None:
+    def _false_zero_rate(self, after: float) -> FalseZeroRate | None:
         """How often it lied `after`; None where it was not caught."""
-        lied = sum(lie.turns for lie in self.lies if lie.at >= after)
+        lied = sum(lie.ticks for lie in self.false_zeros if lie.at >= after)
         return FalseZeroRate(lied, lied + len(self.at) - bisect_left(self.at, after)) if lied else None
 
-    def _sudden(self, since: float, interval_s: float) -> bool:
+    def _is_sudden(self, since: float, interval_s: float) -> bool:
         """Whether the work was gone from one turn to the next, not fading before."""
         lately = max(self.work[bisect_left(self.at, self.at[-1] - FADED_S) :])
         return since - self.at[-1] <= GAP_TURNS * interval_s and self.work[-1] >= lately / 2.0
@@ -150,27 +152,27 @@ class ZeroSuspicion:
     """How far the zeros of each source are to be believed: a function of the turns noted."""
 
     def __init__(self) -> None:
-        self._told: dict[str, SourceActivity] = {}
+        self._activity: dict[str, SourceActivity] = {}
 
     def note(self, seen: Observation) -> None:
         """Add a turn."""
         for source, values in _fresh(seen).items():
             work = _work(values, seen)
-            if source in self._told or work:
-                self._told.setdefault(source, SourceActivity()).note(seen.at, work)
+            if source in self._activity or work:
+                self._activity.setdefault(source, SourceActivity()).note(seen.at, work)
 
     def shift(self, step_s: float) -> None:
         """Move the past by `step_s`, as the wall clock was."""
-        for told in self._told.values():
+        for told in self._activity.values():
             told.shift(step_s)
 
-    def doubted(self, seen: Observation, limits: SuspicionLimits) -> dict[str, str]:
+    def suspected(self, seen: Observation, limits: SuspicionLimits) -> dict[str, str]:
         """The sources whose zeros are not believed, and why."""
         found = {}
         for source, values in _fresh(seen).items():
-            if source in self._told and not any(values.values()):
+            if source in self._activity and not any(values.values()):
                 rates = any(signal.endswith(RATE) for signal in values)
-                if why := self._told[source].doubt(seen.at, limits, rates=rates):
+                if why := self._activity[source].suspicion(seen.at, limits, rates=rates):
                     found[source] = why
         return found
 

@@ -46,7 +46,7 @@ def keep_pending(size: int, s: RuleContext) -> Step | None:
 def _waits(s: RuleContext) -> bool:
     """Whether messages wait in a queue, or more requests in engines than these take up in their next step."""
     noise = {"visible": 0.0, "waiting": SURGE * max(1, s.ready or 0)}
-    quantities = ((signal.rpartition(".")[2], reading) for signal, reading in s.seen.readings.items())
+    quantities = ((signal.rpartition(".")[2], reading) for signal, reading in s.observation.readings.items())
     return any(isinstance(r, Fresh) and r.value > noise[q] for q, r in quantities if q in noise)
 
 
@@ -64,12 +64,12 @@ def _lasts_s(need: float, ready: int, s: RuleContext) -> float:
 def _pending(s: RuleContext) -> Iterator[tuple[float, float]]:
     """Each pending replica that is counted on: the seconds until it is likely to serve, and what it carries."""
     for name in s.sizes:
-        pool, reading, market = s.spec.pools[name], s.seen.pools[name], s.history.markets.of(name)
+        pool, reading, market = s.spec.pools[name], s.observation.pools[name], s.history.pool_memories.of(name)
         if isinstance(reading, Absent):
             continue
         takes, leads = pool.market == "spot", market.lead_times
         patience_s, lead_s = leads.patience_s(pool.lead_time_s), leads.usual_s(pool.lead_time_s)
-        count = market.counted(reading.value, s.now, patience_s, takes=takes)
-        since = leads.awaited_since(s.now, patience_s, heed_doubt=takes)[:count]
+        count = market.expected_pending(reading.value, s.now, patience_s, takes=takes)
+        since = leads.pending_since(s.now, patience_s, heed_doubt=takes)[:count]
         for at in (*since, *[s.now] * (count - len(since))):
             yield max(0.0, at + lead_s - s.now), pool.work_per_replica

@@ -71,7 +71,7 @@ def _why_awake(s: RuleContext) -> str:
     since = s.now - cooldown_s
     if s.history.column(ACTIVE, since).any():
         return f"there was work in the last {cooldown_s:g} s"
-    if not s.may_lower or _has_evidence_gap(since, s):
+    if not s.may_scale_in or _has_evidence_gap(since, s):
         return f"not seen to be idle throughout the last {cooldown_s:g} s"
     return ""
 

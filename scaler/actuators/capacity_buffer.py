@@ -87,7 +87,7 @@ class BufferResizer:
         buffer = await self._buffers.get(self._spec.name, self._timeout_s)
         desired = state.desired or 0
         ready, failed, short = provided_replicas(buffer, desired)
-        return Fresh(PoolStatus(desired, ready, foreign, state.version, failed=failed, short=short), state.at)
+        return Fresh(PoolStatus(desired, ready, foreign, state.version, failed=failed, shortfall=short), state.at)
 
     async def resize(self, replicas: int, seen: PoolStatus) -> None:
         await self._sizes.write(replicas, seen.desired, seen.version)

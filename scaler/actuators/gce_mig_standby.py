@@ -105,10 +105,10 @@ class GceMigStandbyResizer:
         status = PoolStatus(
             desired=desired,
             ready=ready,
-            foreign=self._rivals.note(desired),
+            other_writer=self._rivals.note(desired),
             version=group.fingerprint,
             failed=failed,
-            short=self._short(group) if failed else None,
+            shortfall=self._short(group) if failed else None,
             parts=pool_status.waiting_parts(waiting, coming, self._spec.market),
         )
         return Fresh(status, group.at)

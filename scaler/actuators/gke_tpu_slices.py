@@ -177,10 +177,10 @@ class GkeTpuSlicesResizer:
             desired=desired,
             ready=sum(s.ready for s in slices),
             version=str(desired - len(unborn)),
-            doomed=sum(s.doomed for s in slices),
+            interruption_pending=sum(s.doomed for s in slices),
             interrupted=self._slices.interrupted,
             failed=failed,
-            short=self._short(shorts) if failed else None,
+            shortfall=self._short(shorts) if failed else None,
             reserved=None if held is None else held // self._spec.hosts,
             parts=tpu_slices.parts(slices, self._spec.market),
         )

@@ -127,10 +127,10 @@ class KarpenterResizer:
             len(ready),
             foreign,
             state.version,
-            doomed=sum(map(self._doomed, ready)),
+            interruption_pending=sum(map(self._doomed, ready)),
             interrupted=self._interrupted,
             failed=failed,
-            short=short,
+            shortfall=short,
             parts=self._parts(kept),
         )
         return Fresh(status, state.at)

@@ -157,10 +157,10 @@ class KubernetesResizer:
             max(0, serving),
             foreign,
             state.version,
-            doomed=min(seen.doomed if seen else 0, max(0, serving)),
+            interruption_pending=min(seen.doomed if seen else 0, max(0, serving)),
             interrupted=seen.interrupted if seen else 0,
             failed=failed,
-            short=short,
+            shortfall=short,
             parts=seen.parts if seen else (),
         )
         return Fresh(status, state.at)

@@ -83,7 +83,7 @@ class StandbyResizer:
                 ready,
                 "the standby pool's dynamic sizing" if _is_dynamic(standby.profile) else None,
                 failed=max(0, standby.size - ready - coming) if lacking else 0,
-                short=ill if lacking else None,
+                shortfall=ill if lacking else None,
                 parts=zones,
             ),
             at,

@@ -60,7 +60,7 @@ class Board:
         while len(self._pinned) > MOST:
             del self._pinned[next(iter(self._pinned))]
         for bell in list(self._bells):
-            bell.ring()
+            bell.request()
 
     def unpin(self, machine: str) -> None:
         """The machine is gone, or its cloud took the notice back."""
@@ -82,5 +82,5 @@ class Board:
 async def board(context: Context) -> Board:
     """The board of this daemon; the caller's workload is woken by every notice pinned there."""
     found = await context.shared("notices", lambda: contextlib.nullcontext(Board(context.clock)))
-    found.tell(context.bell)
+    found.tell(context.wakeup)
     return found

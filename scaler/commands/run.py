@@ -55,7 +55,7 @@ class WorkloadSummary:
 
     def note(self, tick: Tick) -> None:
         self.turns += 1
-        self.blind += not tick.decision.may_lower
+        self.blind += not tick.decision.may_scale_in
         self.results.update(o.result for o in tick.outcomes)
         size = tick.decision.target
         if size is not None:

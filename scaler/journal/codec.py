@@ -106,7 +106,7 @@ def encode_initial_history(past: InitialHistory) -> dict[str, Any]:
         "span_s": past.span_s,
         "step_s": past.step_s,
         "seeds": seeds,
-        **({"kept": True} if past.kept else {}),
+        **({"kept": True} if past.keeps_ticks else {}),
     }
 
 
@@ -140,16 +140,16 @@ def _length_s(value: object, longest_s: float) -> float:
 def encode_decision(decision: Decision) -> dict[str, Any]:
     return {
         "demand": decision.demand,
-        "wanted": decision.wanted,
+        "wanted": decision.capped_need,
         "active": decision.active,
-        "may_lower": decision.may_lower,
+        "may_lower": decision.may_scale_in,
         "current": decision.current,
         "ready": decision.ready,
         "target": decision.target,
         "targets": dict(decision.targets),
-        **({"written_off": dict(decision.written_off)} if decision.written_off else {}),
+        **({"written_off": dict(decision.abandoned)} if decision.abandoned else {}),
         **({} if decision.cost_usd_per_hour is None else {"cost_usd_per_hour": decision.cost_usd_per_hour}),
-        **({"doubted": dict(decision.doubted)} if decision.doubted else {}),
+        **({"doubted": dict(decision.suspected_zeros)} if decision.suspected_zeros else {}),
         "recommendations": [_encode_recommendation(r) for r in decision.recommendations],
         "steps": [{"rule": s.rule, "replicas": s.replicas, "reason": s.reason} for s in decision.steps],
     }
@@ -164,10 +164,10 @@ def _encode_recommendation(r: Recommendation) -> dict[str, Any]:
         "reason": r.reason,
         "used": list(r.used),
     }
-    if r.raw is not None:
-        plain["raw"] = r.raw
-    if r.keeps:
-        plain["keeps"] = list(r.keeps)
+    if r.unstabilized is not None:
+        plain["raw"] = r.unstabilized
+    if r.retained_signals:
+        plain["keeps"] = list(r.retained_signals)
     if r.memory:
         plain["memory"] = dict(r.memory)
     if r.pools:
@@ -176,8 +176,8 @@ def _encode_recommendation(r: Recommendation) -> dict[str, Any]:
         plain["work"] = r.work
     if r.peaks:
         plain["peaks"] = [list(peak) for peak in r.peaks]
-    if r.because_late is not None:
-        plain["because_late"] = r.because_late
+    if r.latency_driven is not None:
+        plain["because_late"] = r.latency_driven
     return plain
 
 
@@ -254,16 +254,16 @@ def _encode_status(status: PoolStatus) -> dict[str, Any]:
     plain = {
         "desired": status.desired,
         "ready": status.ready,
-        "foreign": status.foreign,
+        "foreign": status.other_writer,
         "version": status.version,
     }
     told: dict[str, Any] = {key: getattr(status, key) for key in COUNTS if getattr(status, key)}
-    if status.short is not None:
-        told["short"] = [status.short.at, status.short.reason, status.short.quota]
+    if status.shortfall is not None:
+        told["short"] = [status.shortfall.at, status.shortfall.reason, status.shortfall.quota]
     if status.reserved is not None:
         told["reserved"] = status.reserved
     if status.parts:
-        told["parts"] = [[p.zone, p.market, p.ready, p.pending, p.doomed] for p in status.parts]
+        told["parts"] = [[p.zone, p.market, p.ready, p.pending, p.interruption_pending] for p in status.parts]
     return {**plain, **told}
 
 
@@ -274,7 +274,7 @@ def _decode_status(data: Mapping[str, Any]) -> PoolStatus:
         optional(text, data["foreign"]),
         text(data["version"]),
         **{key: whole(data.get(key, 0)) for key in COUNTS},
-        short=_decode_shortfall(*data["short"]) if "short" in data else None,
+        shortfall=_decode_shortfall(*data["short"]) if "short" in data else None,
         reserved=optional(whole, data.get("reserved")),
         parts=tuple(_decode_part(*part) for part in data.get("parts", ())),
     )

@@ -47,7 +47,7 @@ def _found_lines(tick: Tick) -> Iterator[str]:
         yield f"{signal}: {_reading(reading, tick.at)}"
     for source, error in seen.source_errors.items():
         yield f"source {source} could not be read: {error}"
-    for source, why in tick.decision.doubted.items():
+    for source, why in tick.decision.suspected_zeros.items():
         yield f"source {source} is not believed: {why}"
 
 
@@ -87,7 +87,7 @@ def timestamp(at: float) -> str:
 
 def counts(s: PoolStatus) -> str:
     """A pool's size in one clause."""
-    more = {"still starting": s.pending, "soon to be taken": s.doomed, "will not come": s.failed}
+    more = {"still starting": s.pending, "soon to be taken": s.interruption_pending, "will not come": s.failed}
     told = "".join(f", {n} {words}" for words, n in more.items() if n)
     reserved = "" if s.reserved is None else f"; {s.reserved} reserved"
     return f"{s.desired} asked for, {s.ready} ready{told}{reserved}"
@@ -96,13 +96,13 @@ def counts(s: PoolStatus) -> str:
 def remarks(s: PoolStatus) -> Iterator[str]:
     """What else is to be said of a pool's size, a line each."""
     for part in s.parts:
-        more = {"starting": part.pending, "soon to be taken": part.doomed}
+        more = {"starting": part.pending, "soon to be taken": part.interruption_pending}
         told = "".join(f", {n} {words}" for words, n in more.items() if n)
         yield f"{part.zone or 'no zone'}, {part.market}: {part.ready} ready{told}"
-    if s.short is not None:
-        yield f"short of {'quota' if s.short.quota else 'capacity'} since {timestamp(s.short.at)}: {s.short.reason}"
-    if s.foreign:
-        yield f"also sized by {s.foreign}"
+    if s.shortfall is not None:
+        yield f"short of {'quota' if s.shortfall.quota else 'capacity'} since {timestamp(s.shortfall.at)}: {s.shortfall.reason}"
+    if s.other_writer:
+        yield f"also sized by {s.other_writer}"
 
 
 def _pool(reading: Reading[PoolStatus], error: str) -> str:

@@ -97,7 +97,7 @@ class Plot:
 def added_policies(setup: Setup, history: History) -> frozenset[PolicyName]:
     """The policies that look far back and have not been watched so far."""
     policies = setup.workload.spec.policies
-    return frozenset(n for n, p in policies.items() if isinstance(p, LooksFarBack) and not history.watches(n))
+    return frozenset(n for n, p in policies.items() if isinstance(p, LooksFarBack) and not history.forecasts_for(n))
 
 
 async def seeds(

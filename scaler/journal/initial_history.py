@@ -26,20 +26,20 @@ class InitialHistory:
     span_s: float
     step_s: float
     seeds: Mapping[PolicyName, HistorySeed] = field(default_factory=dict)
-    kept: bool = False
+    keeps_ticks: bool = False
 
-    def sow(self, history: History) -> None:
+    def apply(self, history: History) -> None:
         """Give the policies' outlooks their seasons, those that have noted nothing yet."""
         for policy, seed in self.seeds.items():
-            seed.sow(history.outlook(policy))
+            seed.apply(history.forecast(policy))
 
     def history(self, recorded: Sequence[Tick]) -> History:
         """The history that it began with; `recorded` are the workload's last ticks, oldest first, `ticks` at least."""
         history = History(self.span_s, step_s=self.step_s)
-        self.sow(history)
+        self.apply(history)
         for tick in recorded[len(recorded) - self.ticks :]:
             if tick.at <= self.at:
-                history.take(tick)
+                history.add_without_forecast(tick)
         return history
 
 

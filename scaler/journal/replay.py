@@ -92,7 +92,7 @@ class Life:
     def begin(self, past: InitialHistory) -> None:
         """As a daemon that started there, from the last ticks that it took over; or that went on with added policies,
         which have their past from the next tick on."""
-        if past.kept:
+        if past.keeps_ticks:
             self.given = past
             return
         self.history, self.whole = past.history(tuple(self.ticks)), past.ticks <= len(self.ticks)
@@ -106,7 +106,7 @@ class Life:
         if tick.clock_step_s:
             history.shift(tick.clock_step_s)
         if self.given is not None:
-            self.given.sow(history)
+            self.given.apply(history)
             self.given = None
         history.span_s = max(history.span_s, spec.lookback_s)
         self.whole = self.whole and len(history) == tick.history_len

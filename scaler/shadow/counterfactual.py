@@ -96,7 +96,7 @@ class HypotheticalSizes:
         """Take what a turn asked for as the size. A pool that it left alone keeps its own."""
         for name, reading in tick.observation.pools.items():
             prior_s = spec.pools[name].lead_time_s if name in spec.pools else 0.0
-            lead_s = history.markets.of(name).lead_times.usual_s(prior_s)
+            lead_s = history.pool_memories.of(name).lead_times.usual_s(prior_s)
             if name not in self._pools and not isinstance(reading, Absent):
                 status = reading.value
                 starting = [(tick.at + lead_s, status.pending)] if status.pending else []

@@ -147,7 +147,7 @@ class Shadow:
         self.totals = Totals()
         self.last: ShadowTurn | None = None
         self._record = record
-        self._mirror = ReplayClock(first.beat)
+        self._mirror = ReplayClock(first.last_tick_ended_at)
         self._controller = Controller(
             self._setup(workload, own, same), self._mirror, History(), lambda _: None, dry_run=True
         )
@@ -209,7 +209,7 @@ class Shadow:
     async def turn(self, tick: Tick) -> ShadowTurn:
         """One turn of the first, decided anew and compared."""
         self._mirror.show(tick)
-        own = await self._controller.turn(tick.at)
+        own = await self._controller.tick(tick.at)
         if own.clock_step_s:
             self._shift(own.clock_step_s)
         turn = self._compared(tick, own)

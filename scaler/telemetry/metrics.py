@@ -115,7 +115,7 @@ class _Ticks(Collector):
             "written_off_replicas",
             "Replicas asked for that no longer count as supply.",
             ("pool",),
-            (((t.workload, pool), float(n)) for t in ticks for pool, n in t.decision.written_off.items()),
+            (((t.workload, pool), float(n)) for t in ticks for pool, n in t.decision.abandoned.items()),
         )
         yield _gauge(
             "policy_replicas",
@@ -130,7 +130,7 @@ class _Ticks(Collector):
             "blind",
             "1 when a policy or a pool's size lacks fresh evidence: no scale-in.",
             (),
-            (((t.workload,), float(not t.decision.may_lower)) for t in ticks),
+            (((t.workload,), float(not t.decision.may_scale_in)) for t in ticks),
         )
         yield _gauge(
             "last_tick_timestamp_seconds", "When the last turn was decided.", (), (((t.workload,), t.at) for t in ticks)

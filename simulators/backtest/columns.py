@@ -53,7 +53,7 @@ class Taken:
             max(works, default=NAN),
             NAN if d.target is None else d.target,
             NAN if d.ready is None else d.ready,
-            float(not d.may_lower),
+            float(not d.may_scale_in),
             float(sum(r.refused for r in results)),
             float(
                 any(_short(status) or _lacking(tick, name, status) for name, status in tick.observation.pools.items())
@@ -105,12 +105,12 @@ def _lacking(tick: Tick, pool: PoolName, reading: Reading[PoolStatus]) -> float:
     """Replicas of a pool that were asked for and do not come."""
     refused = sum(o.result in NONE_LEFT for o in tick.outcomes if o.pool == pool)
     failed = reading.value.failed if isinstance(reading, Fresh) else 0
-    return float(refused + failed + tick.decision.written_off.get(pool, 0))
+    return float(refused + failed + tick.decision.abandoned.get(pool, 0))
 
 
 def _short(reading: Reading[PoolStatus]) -> bool:
     """Whether the platform says that replicas asked for do not come."""
-    return isinstance(reading, Fresh) and reading.value.short is not None
+    return isinstance(reading, Fresh) and reading.value.shortfall is not None
 
 
 def _whole(reading: Reading[float]) -> tuple[float, float]:

@@ -141,11 +141,11 @@ def _late(recorded: RecordedRun) -> tuple[Floats, str]:
         rate = recorded.reading(source, "requests_per_s")
         shares = []
         for key, latency in LATENCIES.items():
-            late, p95_s = recorded.reading(source, latency.late), recorded.reading(source, latency.p95)
+            late, p95_s = recorded.reading(source, latency.late_share), recorded.reading(source, latency.p95)
             limit_s = slo_limits_s(recorded.spec).get(key)
             if late is not None:
                 shares.append(late)
-                told.add(latency.late)
+                told.add(latency.late_share)
             elif p95_s is not None and limit_s is not None:
                 tail = LatencyTail.of(latency.spread)
                 means_s = (tail.mean_s(p, P95) for p in p95_s.tolist())

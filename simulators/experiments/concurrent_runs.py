@@ -56,7 +56,7 @@ async def drive(lanes: Sequence[Lane], after: Callable[[], None], progress: Call
     while due:
         at, k, turn = due[0]
         await lanes[k].clock.sleep_until(at)
-        await lanes[k].controller.turn(at)
+        await lanes[k].controller.tick(at)
         after()
         if turn + 1 < lanes[k].turns:
             heapq.heapreplace(due, (lanes[k].due(turn + 1), k, turn + 1))

@@ -59,7 +59,7 @@ class Timeline:
         self.demand.append(float("nan") if d.demand is None else d.demand)
         self.desired.append(-1 if d.target is None else d.target)
         self.ready.append(-1 if d.ready is None else d.ready)
-        self.blind += not d.may_lower
+        self.blind += not d.may_scale_in
         for outcome in tick.outcomes:
             self.results[outcome.result] = self.results.get(outcome.result, 0) + 1
             self.pools.setdefault(outcome.pool, []).append(outcome.after)

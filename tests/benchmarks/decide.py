@@ -88,14 +88,14 @@ async def overhead() -> Figure:
     controller = Controller(Setup(workload, sources, {MAIN: FakeActuator(clock, 5)}), clock, History(), record)
     for _ in range(HOUR_OF_TURNS):
         clock.advance(15)
-        await controller.turn(clock.now())
+        await controller.tick(clock.now())
     _, history, observation = an_hour()
     deciding = quantile(microseconds(lambda: decide(workload.spec, history, observation)), 0.5)
     taken = []
     for _ in range(TURNS):
         clock.advance(15)
         began = stopwatch_s()
-        await controller.turn(clock.now())
+        await controller.tick(clock.now())
         taken.append((stopwatch_s() - began) * 1e6)
     value = quantile(sorted(taken), 0.5)
     return Figure(

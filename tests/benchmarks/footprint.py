@@ -57,7 +57,7 @@ async def _start(there: Cloud) -> float:
         began = SystemClock().now()
         async with _daemon(there, folder) as process, asyncio.timeout(LIMIT_S):
             await _turns(process, folder / "journal", 3)
-        return next(t.at for t in Journal(folder / "journal") if t.decision.may_lower) - began
+        return next(t.at for t in Journal(folder / "journal") if t.decision.may_scale_in) - began
 
 
 @asynccontextmanager

@@ -48,7 +48,7 @@ async def measure() -> list[Figure]:
             await process.wait()
         ticks = list(Journal(folder / "journal"))
     lateness = sorted(t.lateness_s for t in ticks)
-    blind = sum(not t.decision.may_lower for t in ticks)
+    blind = sum(not t.decision.may_scale_in for t in ticks)
     resized = sum(o.result is Result.ACCEPTED for t in ticks for o in t.outcomes)
     turns = f"{len(ticks)} turns, {resized} resized, {blind} without full evidence"
     return [

@@ -252,7 +252,7 @@ def run(
     async def drive() -> None:
         for turn in range(math.floor(end_s / INTERVAL_S)):
             await world.sleep_until(turn * INTERVAL_S + INTERVAL_S / 2)
-            await controller.turn(world.now())
+            await controller.tick(world.now())
         await world.sleep_until(end_s)
 
     with contextlib.closing(asyncio.new_event_loop()) as loop:

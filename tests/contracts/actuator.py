@@ -183,7 +183,7 @@ class ActuatorContract(ABC):
         if not await rig.doom(1):
             pytest.skip("no notices are told of what this resizes")
         async with patience(NOTICE_S):
-            status = await settled(actuator, lambda s: s.doomed == 1)
+            status = await settled(actuator, lambda s: s.interruption_pending == 1)
         assert (status.ready, status.interrupted) == (2, 0)
 
     async def test_what_was_taken_is_counted_once(self, there: tuple[ActuatorRig, Actuator]) -> None:
@@ -191,12 +191,12 @@ class ActuatorContract(ABC):
         await settled(actuator, lambda s: s.ready == 2)
         if not await rig.doom(1):
             pytest.skip("no notices are told of what this resizes")
-        await settled(actuator, lambda s: s.doomed == 1)
+        await settled(actuator, lambda s: s.interruption_pending == 1)
         if not await rig.take(1):
             pytest.skip("nothing is taken from what this resizes")
         for _ in range(2):
             status = await settled(actuator, lambda s: s.interrupted == 1)
-            assert (status.ready, status.doomed) == (1, 0)
+            assert (status.ready, status.interruption_pending) == (1, 0)
 
     @pytest.mark.parametrize("quota", [False, True], ids=["capacity", "quota"])
     async def test_what_fails_after_it_was_accepted_is_told(
@@ -206,11 +206,11 @@ class ActuatorContract(ABC):
         await actuator.resize(5, await settled(actuator, lambda s: s.desired == 2))
         if not await rig.fail_late(quota=quota):
             pytest.skip("the platform never says that what it accepted does not come")
-        status = await settled(actuator, lambda s: s.short is not None)
-        assert status.short is not None
-        assert (status.ready, status.pending, status.short.quota) == (2, 0, quota)
-        again = await settled(actuator, lambda s: s.short is not None)
-        assert again.short == status.short  # one saying is one refusal
+        status = await settled(actuator, lambda s: s.shortfall is not None)
+        assert status.shortfall is not None
+        assert (status.ready, status.pending, status.shortfall.quota) == (2, 0, quota)
+        again = await settled(actuator, lambda s: s.shortfall is not None)
+        assert again.shortfall == status.shortfall  # one saying is one refusal
 
     @pytest.mark.parametrize("fault", ["hang", "refuse", "throttle", "forbid", "garble"])
     async def test_comes_back(self, there: tuple[ActuatorRig, Actuator], fault: str) -> None:

@@ -71,7 +71,7 @@ class PolicyContract:
 
     def test_settles_by_itself_or_leaves_that_to_the_pipeline(self) -> None:
         said = self.said(self.fresh())
-        assert (said.raw is not None) <= self.policy.settles
+        assert (said.unstabilized is not None) <= self.policy.settles
         assert self.policy.lookback_s >= 0
 
     def test_what_it_hands_on_is_finite_and_no_time_of_day(self) -> None:

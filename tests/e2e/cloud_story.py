@@ -133,8 +133,8 @@ async def a_spot_machine_is_taken_after_a_notice(rig: Rig, d: Daemon) -> None:
     pool = max(SPOT, key=lambda name: ready(d, name))
     said_at = SystemClock().now()
     await rig.interrupt(pool)
-    await until(lambda: any(of(t, pool).doomed for t in since(d, said_at)), PATIENCE_S, d)
-    assert any(of(t, pool).doomed for t in since(d, said_at)[:HEARD_TURNS]), "heard late"
+    await until(lambda: any(of(t, pool).interruption_pending for t in since(d, said_at)), PATIENCE_S, d)
+    assert any(of(t, pool).interruption_pending for t in since(d, said_at)[:HEARD_TURNS]), "heard late"
     await until(lambda: of(d.ticks()[-1], pool).interrupted == 1, PATIENCE_S, d)
     await until(lambda: ready(d, *SPOT, REGULAR) >= FIRST, PATIENCE_S, d)
 
@@ -148,7 +148,7 @@ async def spot_runs_out_and_on_demand_takes_over(rig: Rig, d: Daemon) -> None:
     assert await rig.asked(REGULAR) > 0
     ticks = since(d, began)
     refused = {o.pool for t in ticks for o in t.outcomes if o.result is Result.OUT_OF_CAPACITY}
-    late = {p for t in ticks for p in SPOT if of(t, p).short is not None}
+    late = {p for t in ticks for p in SPOT if of(t, p).shortfall is not None}
     assert (refused | late) & set(SPOT), "a market said that it has none left"
 
 
@@ -172,7 +172,7 @@ async def all_is_handed_back(rig: Rig, d: Daemon) -> None:
 
 def the_journal_tells_it(journal: Path, ticks: list[Tick]) -> None:
     for t in ticks:
-        assert t.decision.may_lower or not [o for o in t.outcomes if o.after < o.before], t
+        assert t.decision.may_scale_in or not [o for o in t.outcomes if o.after < o.before], t
     replayed = subprocess.run(
         [sys.executable, "-m", "scaler.cli", "replay", str(journal), "--json"],
         capture_output=True,

@@ -147,7 +147,7 @@ async def sqs_times_out_for_ten_turns_in_a_burst(s: Stage, d: Daemon) -> None:
         blind = await turns(d, 10, lambda t: "queue" in t.observation.source_errors)
         assert {t.decision.target for t in blind} == {6}
         assert all(isinstance(t.observation.readings[VISIBLE], Stale) for t in blind)
-        assert all(not t.decision.may_lower for t in blind)
+        assert all(not t.decision.may_scale_in for t in blind)
         assert await s.kube.size() == 6
     finally:
         s.sqs_road.weather = Weather.CLEAR
@@ -193,7 +193,7 @@ def the_journal_tells_it_all(s: Stage, ticks: list[Tick]) -> None:
     for t in ticks:
         lowered = [o for o in t.outcomes if o.after < o.before]
         if lowered:
-            assert t.decision.may_lower, t
+            assert t.decision.may_scale_in, t
             assert all(isinstance(r, Fresh) for r in t.observation.pools.values())
         if any(isinstance(r, Absent | Stale) for n, r in t.observation.readings.items() if used(t, n)):
             assert not lowered, t

@@ -132,7 +132,7 @@ def ever(turn: Turn, statuses: dict[PoolName, PoolStatus], targets: dict[PoolNam
 
 def failing(spare: PoolStatus, asked: int, *, quota: bool = False, first: int = 4) -> Turn:
     """Of four in one pool two failed, throughout; `asked` are asked of a spare one, and `first` of the first."""
-    failed = PoolStatus(4, 2, failed=2, short=Shortfall(AT, "none to be had", quota))
+    failed = PoolStatus(4, 2, failed=2, shortfall=Shortfall(AT, "none to be had", quota))
     return ever(played(BUSY), {POOL: failed, SPARE: spare}, {POOL: first, SPARE: asked}, size=min(4, first + asked))
 
 
@@ -163,7 +163,7 @@ BAD: list[tuple[str, Callable[[], Turn]]] = [
     ("within_the_workloads_bounds", lambda: sized(played(IDLE), 0)),
     ("within_the_pools_bounds", lambda: sized(played(BUSY, bounds={"max_replicas": 5}), 6)),
     ("within_the_pools_bounds", lambda: sized(played(BUSY, bounds={"min_replicas": 2}), 1)),
-    ("hands_off", lambda: pool(played(BUSY), Fresh(PoolStatus(4, 4, foreign="an HPA"), AT))),
+    ("hands_off", lambda: pool(played(BUSY), Fresh(PoolStatus(4, 4, other_writer="an HPA"), AT))),
     ("hands_off", lambda: pool(played(BUSY), Absent("no answer"))),
     ("hands_off", lambda: sized(played(BUSY, paused=True), 5)),
     ("growth_by_steps", lambda: sized(played([32.0], scale_up={"max_replicas": 2, "max_share": 0.0}), 7)),

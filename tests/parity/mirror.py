@@ -62,8 +62,8 @@ class MirroredPool:
         taken = truth.interrupted - shown.interrupted
         if taken:
             assert await self.rig.take(taken), "the platform cannot take replicas"
-        if truth.doomed > max(0, shown.doomed - taken):
-            assert await self.rig.doom(truth.doomed), "the platform announces nothing"
+        if truth.interruption_pending > max(0, shown.interruption_pending - taken):
+            assert await self.rig.doom(truth.interruption_pending), "the platform announces nothing"
         if truth.ready != shown.ready - taken:
             await self.rig.set_ready(truth.ready)
         self.shown = truth
@@ -83,7 +83,7 @@ class MirroredPool:
 
 def sizes(status: PoolStatus) -> tuple[int, ...]:
     """What a decision rests on."""
-    return (status.desired, status.ready, status.pending, status.doomed, status.interrupted)
+    return (status.desired, status.ready, status.pending, status.interruption_pending, status.interrupted)
 
 
 @dataclass

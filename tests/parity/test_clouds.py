@@ -302,5 +302,5 @@ async def turns(case: Case, make: Make) -> list[Tick]:
     for turn in range(math.ceil(ends_s(case, trace) / spec.interval_s)):
         due = case.scenario.epoch_s + turn * spec.interval_s
         await clock.sleep_until(due)
-        await controller.turn(due)
+        await controller.tick(due)
     return ticks

@@ -56,7 +56,7 @@ def test_targets_lie_within_the_bounds_or_no_further_outside_than_what_was_found
             continue
         low, high = spec.min_replicas, spec.max_replicas
         assert min(low, decision.current) <= decision.target <= max(high, decision.current)
-        if decision.may_lower and decision.targets.keys() == spec.pools.keys():
+        if decision.may_scale_in and decision.targets.keys() == spec.pools.keys():
             assert low <= decision.target <= high
         for pool, target in decision.targets.items():
             limit = spec.pools[pool].max_replicas
@@ -83,7 +83,7 @@ def test_a_pool_whose_size_is_not_fresh_or_that_another_sizes_is_left_alone(life
         for pool in turn.decision.targets:
             status = turn.seen.pools[pool]
             assert isinstance(status, Fresh)
-            assert status.value.foreign is None or life.spec.pools[pool].on_foreign_writer == "take_over"
+            assert status.value.other_writer is None or life.spec.pools[pool].on_foreign_writer == "take_over"
 
 
 @LAW
@@ -102,10 +102,10 @@ def test_more_messages_never_want_less(life: Life, more: float) -> None:
     fuller = {**seen.readings, VISIBLE: dataclasses.replace(reading, value=reading.value + more)}
     few = decide(life.spec, life.history, seen)
     many = decide(life.spec, life.history, dataclasses.replace(seen, readings=fuller))
-    assume(not few.doubted)
-    assert few.wanted is not None
-    assert many.wanted is not None
-    assert many.wanted >= few.wanted
+    assume(not few.suspected_zeros)
+    assert few.capped_need is not None
+    assert many.capped_need is not None
+    assert many.capped_need >= few.capped_need
 
 
 @LAW

@@ -25,7 +25,7 @@ def test_the_largest_need_wins_and_says_so() -> None:
 
 def test_one_fresh_signal_is_enough_to_grow() -> None:
     decision = decide(spec(TWO), History(), seen({**queue(80), "gpu.utilization": ABSENT}, desired=4))
-    assert (decision.target, decision.may_lower) == (8, False)
+    assert (decision.target, decision.may_scale_in) == (8, False)
 
 
 @pytest.mark.parametrize("missing", [ABSENT, stale(0.0)], ids=["absent", "stale"])
@@ -41,7 +41,7 @@ def test_a_lower_bound_raises_and_never_lowers() -> None:
     workload = spec({"requests": Concurrency(source="engines")})
     assert decide(workload, History(), seen(busy, desired=5)).target == 9
     held = decide(workload, History(), seen(busy, desired=12))
-    assert (held.target, held.may_lower) == (12, False)
+    assert (held.target, held.may_scale_in) == (12, False)
 
 
 def test_blind_holds() -> None:
@@ -67,7 +67,7 @@ def test_no_pool_shrinks_while_the_size_of_another_is_not_confirmed() -> None:
         "b": Fresh(PoolStatus(5, 5), NOW),
     }
     held = decide(spec(pools={"a": Pool(), "b": Pool()}), History(), seen(queue(10), pools=found))
-    assert (dict(held.targets), held.may_lower) == ({"b": 5}, False)
+    assert (dict(held.targets), held.may_scale_in) == ({"b": 5}, False)
     assert "the size of a" in held.steps[1].reason
     grown = decide(spec(pools={"a": Pool(), "b": Pool()}), History(), seen(queue(120), pools=found))
     assert dict(grown.targets) == {"b": 7}
@@ -94,9 +94,9 @@ def test_tolerance_is_a_dead_band_around_the_present_size(need: float, current: 
 def test_a_quotients_rounding_noise_buys_no_replica() -> None:
     workload = spec({"queue": QueueDepth(source="queue", target_per_replica=0.1)})
     decision = decide(workload, History(), seen(queue(0.3), desired=3))  # 0.3 / 0.1 is 2.9999999999999996
-    assert decision.wanted == 3
+    assert decision.capped_need == 3
     decision = decide(spec(), History(), seen(queue(30.000000000000004), desired=3))
-    assert decision.wanted == 3
+    assert decision.capped_need == 3
 
 
 def test_headroom_is_taken_above_the_measured_demand() -> None:

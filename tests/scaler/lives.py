@@ -113,4 +113,4 @@ class World:
         rps = 60.0 + 40.0 * math.sin(self.turns / 11.0) + 7.0 * math.sin(self.turns * 1.7)
         told = self.engines.tell(rps, 12)
         self.source.values = dict[str, float | Absent](told) if not blind else dict.fromkeys(told, Absent("gone"))
-        return await app.controller.turn(self.clock.now())
+        return await app.controller.tick(self.clock.now())

@@ -58,13 +58,13 @@ class Member:
 
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
         if self.meanwhile is not None:
-            await self.meanwhile.turn(self.clock.now())
+            await self.meanwhile.tick(self.clock.now())
         at = self.clock.now()
         values = {"visible": self.messages, "in_flight": 0.0, "delayed": 0.0, "oldest_age_s": 0.0}
         return {q: Fresh(v, at) for q, v in values.items()}
 
     async def turn(self) -> Tick:
-        return await self.controller.turn(self.clock.now())
+        return await self.controller.tick(self.clock.now())
 
 
 @JUMPS
@@ -128,7 +128,7 @@ async def test_a_loop_of_an_hour_does_not_count_as_stalled_when_another_notices_
     setup = Setup(workload(interval_s=3600), {"queue": FakeSource(clock)}, {MAIN: FakeActuator(clock)})
     controller = Controller(setup, clock, History(), lambda _: None)
     health = Health({WorkloadName("llm"): controller}, clock)
-    await controller.turn(clock.now())
+    await controller.tick(clock.now())
     clock.jump_s = 3 * jump_s
     assert health.stalled() == {}
     clock.advance(4 * 3600)

@@ -54,7 +54,7 @@ class Rig:
 
     async def turn(self, after_s: float = 15.0) -> Tick:
         self.clock.advance(after_s)
-        return await self.controller.turn(self.clock.now())
+        return await self.controller.tick(self.clock.now())
 
 
 async def test_sees_decides_does_and_records() -> None:
@@ -78,7 +78,7 @@ async def test_writes_only_differences() -> None:
 async def test_a_dry_run_writes_nothing() -> None:
     rig = Rig()
     controller = rig.make(workload(), dry_run=True)
-    tick = await controller.turn(rig.clock.now())
+    tick = await controller.tick(rig.clock.now())
     assert (rig.actuator.writes, tick.outcomes[0].result, tick.dry_run) == ([], Result.DRY_RUN, True)
 
 
@@ -298,7 +298,7 @@ async def test_a_fault_of_ours_is_not_swallowed() -> None:
 
     broken = dataclasses.replace(rig.setup(workload()), sources={"queue": Broken(rig.clock)})
     with pytest.raises(ZeroDivisionError):
-        await Controller(broken, rig.clock, History(), rig.ticks.append).turn(rig.clock.now())
+        await Controller(broken, rig.clock, History(), rig.ticks.append).tick(rig.clock.now())
 
 
 class Broken(FakeSource):
@@ -339,7 +339,7 @@ class TestFaults:
         rig = Rig()
         controller, faults = self.make(rig, sources={"queue": Broken(rig.clock)})
         for _ in range(3):
-            tick = await controller.turn(rig.clock.now())
+            tick = await controller.tick(rig.clock.now())
         assert isinstance(tick.observation.readings[VISIBLE], Absent)
         assert tick.observation.source_errors["queue"].startswith("OverflowError at test_controller.py:")
         assert "s3cret" not in tick.observation.source_errors["queue"]
@@ -350,10 +350,10 @@ class TestFaults:
         rig = Rig()
         source = Broken(rig.clock, {"visible": 1.0}, error=Unavailable("answers"))
         controller, _ = self.make(rig, sources={"queue": source})
-        tick = await controller.turn(rig.clock.now())
+        tick = await controller.tick(rig.clock.now())
         assert isinstance(tick.observation.readings[VISIBLE], Fresh)
         source.error = None
-        tick = await controller.turn(rig.clock.now())
+        tick = await controller.tick(rig.clock.now())
         assert isinstance(tick.observation.readings[VISIBLE], Absent)
 
     @pytest.mark.parametrize("where", ["status", "resize"])
@@ -362,7 +362,7 @@ class TestFaults:
         pool = BrokenPool(rig.clock)
         pool.where = where
         controller, faults = self.make(rig, actuators={MAIN: pool})
-        tick = await controller.turn(rig.clock.now())
+        tick = await controller.tick(rig.clock.now())
         assert (pool.desired, pool.writes) == (1, [])
         assert [o.result for o in tick.outcomes] == ([Result.UNAVAILABLE] if where == "resize" else [])
         assert faults.counts == {("llm", "pool", "main"): 1}

@@ -44,14 +44,14 @@ async def test_a_size_that_is_still_carried_out_is_told_again_until_it_is() -> N
     made = controller(actuator, ticks)
     for _ in range(4):
         clock.advance(15)
-        await made.turn(clock.now())
+        await made.tick(clock.now())
     assert actuator.writes == [1, 1]
     assert [o.result for tick in ticks for o in tick.outcomes] == [Result.UNCHANGED] * 4
 
 
 async def test_what_goes_wrong_on_the_way_is_told() -> None:
     clock, ticks = ManualClock(), list[Tick]()
-    await controller(Draining(clock, resize_error=Unavailable("no pods")), ticks).turn(clock.now())
+    await controller(Draining(clock, resize_error=Unavailable("no pods")), ticks).tick(clock.now())
     assert [(o.result, o.reason) for o in ticks[0].outcomes] == [(Result.UNAVAILABLE, "no pods")]
 
 
@@ -59,5 +59,5 @@ async def test_what_goes_wrong_on_the_way_is_told() -> None:
 async def test_a_dry_run_carries_nothing_out(dry_run: bool) -> None:
     clock, ticks = ManualClock(), list[Tick]()
     actuator = Draining(clock)
-    await controller(actuator, ticks, dry_run=dry_run).turn(clock.now())
+    await controller(actuator, ticks, dry_run=dry_run).tick(clock.now())
     assert actuator.writes == ([] if dry_run else [1])

@@ -132,7 +132,14 @@ def test_a_pool_is_told_by_zone_with_what_it_is_short_of() -> None:
     pool = next(iter(config.workloads[name].spec.pools))
     parts = (Part("a", "spot", 2, 1, 1), Part("b", "on_demand", 1))
     status = PoolStatus(
-        6, 3, foreign="an HPA", doomed=1, failed=2, short=Shortfall(0, "no p5 in a"), reserved=4, parts=parts
+        6,
+        3,
+        other_writer="an HPA",
+        interruption_pending=1,
+        failed=2,
+        shortfall=Shortfall(0, "no p5 in a"),
+        reserved=4,
+        parts=parts,
     )
     one = Examined(name, "pool", pool, "kubernetes", at=10.0, status=Fresh(status, 8.0))
     said = "\n".join(lines([one], config, {name: PoolMemories()}))

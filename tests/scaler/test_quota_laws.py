@@ -96,4 +96,4 @@ def test_without_its_grant_no_decision_removes_less_or_holds_less(life: FleetLif
         for tick in member.ticks[-1:]:
             free = decide(member.spec, History(7200.0), dataclasses.replace(tick.observation, grant=None))
             tied = decide(member.spec, History(7200.0), tick.observation)
-            assert (tied.wanted or 0) <= (free.wanted or 0)
+            assert (tied.capped_need or 0) <= (free.capped_need or 0)

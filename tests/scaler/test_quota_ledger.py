@@ -47,7 +47,7 @@ class Member:
     async def turn(self, need: float) -> int:
         """A turn that needs so many replicas; the size then asked for."""
         self.source.values["visible"] = need * 10
-        await self.controller.turn(self.clock.now())
+        await self.controller.tick(self.clock.now())
         return self.actuator.desired
 
 
@@ -97,7 +97,7 @@ async def test_turns_that_overlap_never_grow_into_the_same_room() -> None:
     for member in (shared.chat, shared.batch):
         member.source.values["visible"] = 200.0
     shared.clock.advance(15)
-    await asyncio.gather(*(m.controller.turn(shared.clock.now()) for m in (shared.batch, shared.chat)))
+    await asyncio.gather(*(m.controller.tick(shared.clock.now()) for m in (shared.batch, shared.chat)))
     assert shared.chat.actuator.desired + shared.batch.actuator.desired <= 8
 
 

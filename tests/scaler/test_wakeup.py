@@ -21,7 +21,7 @@ async def test_a_notice_brings_the_turn_forward_within_two_seconds() -> None:
     context = Opening(Resources(), clock, 1.0)
     there = await board(context)
     source, pool = FakeSource(ManualClock(), {"visible": 1.0}), FakeActuator(ManualClock())
-    setup = Setup(workload(interval_s=600.0), {"queue": source}, {MAIN: pool}, bell=context.bell)
+    setup = Setup(workload(interval_s=600.0), {"queue": source}, {MAIN: pool}, wakeup=context.wakeup)
     controller = Controller(setup, clock, History(), ticks.append)
     running = asyncio.create_task(controller.run(clock.now()))
     await until(lambda: len(ticks) == 1, 10)

@@ -261,7 +261,12 @@ def is_fair(whole: Any, path: Path, strange: Any, optional: frozenset[str]) -> b
 
 def same_pool(found: PoolStatus, honest: PoolStatus, fair: bool) -> str:
     """No size but the true one, nothing more that serves, and nothing less that is reserved: sizes would be lowered."""
-    counts = {"ready": found.ready, "doomed": found.doomed, "failed": found.failed, "interrupted": found.interrupted}
+    counts = {
+        "ready": found.ready,
+        "doomed": found.interruption_pending,
+        "failed": found.failed,
+        "interrupted": found.interrupted,
+    }
     if wrong := [f"{name} is {value!r}" for name, value in counts.items() if not is_count(value)]:
         return ", ".join(wrong)
     if not is_count(found.desired) or found.desired < honest.desired:

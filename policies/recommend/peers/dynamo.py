@@ -88,7 +88,7 @@ class DynamoEasy:
         if view.ready != size:
             reason += f"; {view.ready} of {size} ready: observing only"
         busy = any(isinstance(r := view.readings.get(s), Fresh) and r.value > 0 for s in used)
-        return Recommendation(name, float(replicas), evidence, busy, reason, used, raw=float(replicas))
+        return Recommendation(name, float(replicas), evidence, busy, reason, used, unstabilized=float(replicas))
 
     def _load(self, quantity: str, value: float, ready: int) -> float:
         """A quantity's part of the load of one replica, as the threshold measures it."""

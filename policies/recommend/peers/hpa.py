@@ -178,7 +178,7 @@ class Hpa:
         replicas, why = settle(raw, size, past, self.behavior, self.downscale_stabilization_s)
         active = any(a.value for a in asked)
         reason = f"{reason}; {why}" if why else reason
-        return Recommendation(name, float(replicas), evidence, active, reason, used, raw=float(raw))
+        return Recommendation(name, float(replicas), evidence, active, reason, used, unstabilized=float(raw))
 
 
 def proposal_text(metrics: Sequence[HpaMetric], asked: Sequence[MetricProposal], wrong: str) -> str:

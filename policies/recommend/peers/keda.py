@@ -183,9 +183,11 @@ class Keda:
         said = Recommendation(name, None, evidence, poll.active, reason, used, memory=memory)
         if size == 0:
             wake = float(floor if poll.active else 0)
-            return replace(said, replicas=wake, raw=wake, reason=f"{reason}; {'active' if poll.active else 'idle'}")
+            return replace(
+                said, replicas=wake, unstabilized=wake, reason=f"{reason}; {'active' if poll.active else 'idle'}"
+            )
         if poll.rested:
-            return replace(said, replicas=0.0, raw=0.0, reason=f"{reason}; idle throughout the cooldown")
+            return replace(said, replicas=0.0, unstabilized=0.0, reason=f"{reason}; idle throughout the cooldown")
         raw = max(proposals)
         if evidence is Evidence.PARTIAL and raw < size and not fell_back:
             return replace(said, reason=f"{reason}: no shrinking on that")
@@ -193,7 +195,10 @@ class Keda:
         replicas, why = settle(raw, size, past, self.behavior, self.downscale_stabilization_s)
         least = floor if poll.active else 1
         return replace(
-            said, replicas=float(max(least, replicas)), raw=float(raw), reason=f"{reason}; {why}" if why else reason
+            said,
+            replicas=float(max(least, replicas)),
+            unstabilized=float(raw),
+            reason=f"{reason}; {why}" if why else reason,
         )
 
     def _failures(self, asked: Sequence[MetricProposal], old: Mapping[str, float]) -> dict[str, float]:

@@ -108,7 +108,15 @@ class Kpa:
         if wrong:
             reason += f", at least ({wrong})"
         return Recommendation(
-            name, float(replicas), evidence, bool(stable > 0), reason, used, raw=float(raw), keeps=used, memory=memory
+            name,
+            float(replicas),
+            evidence,
+            bool(stable > 0),
+            reason,
+            used,
+            unstabilized=float(raw),
+            retained_signals=used,
+            memory=memory,
         )
 
     def _scale(self, averages: Averages, view: PolicyContext, old: Mapping[str, float]) -> tuple[int, dict[str, float]]:

@@ -111,7 +111,7 @@ class LlmD:
         past = memory_of(view, size, self.lookback_s, rests_at_zero=True)
         replicas, why = settle(raw, size, past, BEHAVIORS[self.recipe], DOWNSCALE_STABILIZATION_S)
         reason = f"{reason}; {why}" if why else reason
-        return Recommendation(name, float(replicas), evidence, active, reason, used, raw=float(raw))
+        return Recommendation(name, float(replicas), evidence, active, reason, used, unstabilized=float(raw))
 
     def _work(self, seen: Mapping[str, float | None], size: int, ready: int) -> list[tuple[float, float, str]]:
         """Each trigger that could be read: its amount, the target per replica, and what it is."""

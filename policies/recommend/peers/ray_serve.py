@@ -90,7 +90,15 @@ class RayServe:
                 direction = 0.0
         memory = {"direction": direction, "agreed_s": for_s}
         return Recommendation(
-            name, float(replicas), evidence, ongoing > 0, reason, used, raw=float(raw), keeps=used, memory=memory
+            name,
+            float(replicas),
+            evidence,
+            ongoing > 0,
+            reason,
+            used,
+            unstabilized=float(raw),
+            retained_signals=used,
+            memory=memory,
         )
 
     def _scaled(self, ongoing: float, ready: int, size: int) -> int:

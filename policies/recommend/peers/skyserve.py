@@ -115,8 +115,8 @@ class SkyServeRequestRate:
             rate > 0,
             reason,
             used,
-            raw=float(wanted + extra),
-            keeps=used,
+            unstabilized=float(wanted + extra),
+            retained_signals=used,
             memory=memory,
             pools=pools,
         )

@@ -67,7 +67,7 @@ def slo_share(spec: WorkloadSpec | None) -> float:
 
 def capacity_at(allowed: LoadLimit) -> float:
     """What a replica is trusted to carry of what it may, in the prior's saturations."""
-    return allowed.load * (1.0 - min(0.3, CAUTION * allowed.unsure))
+    return allowed.load * (1.0 - min(0.3, CAUTION * allowed.uncertain))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,30 +77,30 @@ class Need:
     work: float
     rate: float
     allowed: LoadLimit
-    waits: BacklogNeed
-    queued: DeadlineNeed | None
+    backlog: BacklogNeed
+    queue: DeadlineNeed | None
     expected: float
-    supervisor: SloCorrection
+    correction: SloCorrection
     margin: SloMargin
-    untold: tuple[str, ...]
+    unmeasured: tuple[str, ...]
 
     def words(self, quantile: float, lead_s: float) -> str:
-        allowed, supervisor = self.allowed, self.supervisor
+        allowed, supervisor = self.allowed, self.correction
         by = f"by {allowed.latency}" if allowed.latency else "by throughput"
         told = [f"{self.work:.2f} replicas' worth now, each filled to {allowed.load:.0%} of the engine given, {by}"]
         if self.work > self.rate:
             told.append(f"the rate needs {self.rate:.2f}, the cache the rest")
-        if allowed.hopeless:
-            told.append(f"{allowed.hopeless} misses its promise at any size and is left out")
-        if self.untold:
-            told.append(f"no source tells {' or '.join(self.untold)}, which is promised: what is known of it stays")
-        if self.waits.extra:
-            told.append(self.waits.reason)
-        if self.queued is not None and self.queued.left_s:
-            told.append(self.queued.reason)
+        if allowed.unattainable:
+            told.append(f"{allowed.unattainable} misses its promise at any size and is left out")
+        if self.unmeasured:
+            told.append(f"no source tells {' or '.join(self.unmeasured)}, which is promised: what is known of it stays")
+        if self.backlog.extra:
+            told.append(self.backlog.reason)
+        if self.queue is not None and self.queue.due_work_s:
+            told.append(self.queue.reason)
         told.append(f"at most {self.expected:.2f} within {lead_s:.0f} s (P{100 * quantile:.0f})")
         if self.margin.level < 1.0:
-            fuller = f", replicas {self.margin.fuller - 1:.0%} fuller" if self.margin.fuller > 1.005 else ""
+            fuller = f", replicas {self.margin.fill_factor - 1:.0%} fuller" if self.margin.fill_factor > 1.005 else ""
             told.append(f"a margin of {max(0.0, self.margin.level):.0%}{fuller}, for {self.margin.late_share:.2%} late")
         if abs(supervisor.correction - 1.0) > 0.005:
             told.append(f"{supervisor.correction:.2f} times that, for {supervisor.late_share:.2%} lately late")
@@ -115,7 +115,7 @@ class Evaluation:
     name: PolicyName
     view: PolicyContext
     values: Mapping[SignalName, float]
-    old: Mapping[str, float]
+    memory: Mapping[str, float]
 
     def by_engines(self, used: tuple[SignalName, ...], evidence: Evidence, wrong: str) -> Recommendation:
         """The need by all that engines tell."""
@@ -123,38 +123,38 @@ class Evaluation:
         worth = ReplicaCapacity(policy.prompt_tokens_per_s, policy.generation_tokens_per_s, policy.rate_window_s)
         load = engine_load(view, used[: len(READ)], self.values, worth, self._queue)
         prompt, generated = (self.values[signal] for signal in used[3:5])
-        before = recall_latencies(self.old, prompt / generated if generated > 0 else 0.0)
+        before = recall_latencies(self.memory, prompt / generated if generated > 0 else 0.0)
         told = observed_latencies(view, policy.source, before)
-        learnt = self._taught(load, before, told)
-        allowed = load_limit(learnt, self._promised, self._share)
+        learnt = self._learned(load, before, told)
+        allowed = load_limit(learnt, self._slo_limits_s, self._share)
         carries = capacity_at(allowed)
-        each_s = self._each_s(load, carries)
+        each_s = self._service_time_s(load, carries)
         rate = load.coming / carries
-        answers_s = self._answer_s(load)
-        queued = None if self.visible is None else self._due(self.visible, each_s, answers_s)
+        answers_s = self._response_time_s(load)
+        queued = None if self.visible is None else self._deadline_need(self.visible, each_s, answers_s)
         known = {k: v for key, one in learnt.items() for k, v in one.memory(key).items()}
-        memory = {**self.old, "each_s": each_s, "answer_s": answers_s, **known}
-        if queued is not None and self._patient:
+        memory = {**self.memory, "each_s": each_s, "answer_s": answers_s, **known}
+        if queued is not None and self._deadline_allows_waiting:
             said = self._by_deadline(queued, evidence, used, memory)
             busy = said.active or load.in_work > 0
-            return replace(said, work=rate, active=busy and not self._ends(load, queued, answers_s))
-        work = max(rate, self._kv(load))
-        peaks = view.history.outlook(self.name).peaks(self._lead_s, PEAKS)
+            return replace(said, work=rate, active=busy and not self._traffic_has_ended(load, queued, answers_s))
+        work = max(rate, self._kv_cache_need(load))
+        peaks = view.history.forecast(self.name).peaks(self._lead_s, PEAKS)
         foreseen = policy.foresee and bool(np.isfinite(peaks).all())
         margin = self._margin(told)
-        untold = tuple(key for key in self._promised if key not in told)
+        untold = tuple(key for key in self._slo_limits_s if key not in told)
         quantile = self._quantile(margin)
         expected = float(np.interp(quantile, PEAKS, peaks)) if foreseen else work
-        expected = max(expected, self._before_collapse())
+        expected = max(expected, self._held_demand())
         waits = self._backlog(load, rate, each_s)
-        need = Need(work, rate, allowed, waits, queued, expected, self._supervised(told, learnt), margin, untold)
-        correction = need.supervisor.correction
-        utilization = policy.utilization * margin.fuller
+        need = Need(work, rate, allowed, waits, queued, expected, self._slo_correction(told, learnt), margin, untold)
+        correction = need.correction.correction
+        utilization = policy.utilization * margin.fill_factor
         factor = correction / utilization
         if waits.extra:
             correction = max(1.0, correction)
         most = max(expected, work + waits.extra, queued.replicas if queued else 0.0)
-        replicas = self._held(most, work + waits.extra if waits.extra else 0.0, correction, utilization)
+        replicas = self._slowly_released(most, work + waits.extra if waits.extra else 0.0, correction, utilization)
         return Recommendation(
             self.name,
             replicas,
@@ -162,17 +162,20 @@ class Evaluation:
             load.in_work + load.requests_per_s + (queued.waiting if queued else 0.0) > 0,
             need.words(quantile, self._lead_s) + (f" ({wrong})" if wrong else ""),
             used,
-            keeps=(*used, *(signal for signal in signal_names(policy.source, QUANTITIES) if signal in view.readings)),
-            memory={**memory, **need.supervisor.memory(), **margin.memory(), NEEDED: replicas},
+            retained_signals=(
+                *used,
+                *(signal for signal in signal_names(policy.source, QUANTITIES) if signal in view.readings),
+            ),
+            memory={**memory, **need.correction.memory(), **margin.memory(), NEEDED: replicas},
             work=work,
             peaks=tuple(zip(PEAKS, (peaks * factor).tolist(), strict=True)) if foreseen else (),
-            because_late=replicas * (1.0 - 1.0 / correction) if told and correction > 1.0 else None,
+            latency_driven=replicas * (1.0 - 1.0 / correction) if told and correction > 1.0 else None,
         )
 
     def by_queue(self, visible: float, used: tuple[SignalName, ...], wrong: str) -> Recommendation:
         """What can be said without the engines: what waits in the queue, at what a message took before."""
-        found = self._due(visible, self._each_before_s, self._answer_before_s)
-        said = self._by_deadline(found, Evidence.PARTIAL, used, self.old)
+        found = self._deadline_need(visible, self._last_service_time_s, self._last_response_time_s)
+        said = self._by_deadline(found, Evidence.PARTIAL, used, self.memory)
         return replace(said, reason=f"the engines tell nothing ({wrong or 'none is ready'}); {said.reason}")
 
     def by_activity(self, used: tuple[SignalName, ...], wrong: str) -> Recommendation:
@@ -181,24 +184,32 @@ class Evaluation:
         signal = SignalName(f"{self.policy.activity}.{QUANTITY}")
         ready, busy = self.view.ready, self.view.readings.get(signal)
         if self.policy.activity is None or not ready or not isinstance(busy, Fresh):
-            return no_opinion(self.name, used, wrong, self.old)
-        known = self.old.get(NEEDED, float(self.view.desired or ready))
+            return no_opinion(self.name, used, wrong, self.memory)
+        known = self.memory.get(NEEDED, float(self.view.desired or ready))
         found = by_activity(busy.value, ready, known)
         reason, memory = f"neither engines nor a queue tell anything ({wrong}); {found.reason}", {NEEDED: known}
         used = (*used, signal)
         return Recommendation(
-            self.name, found.replicas, Evidence.PARTIAL, busy.value > IDLE, reason, used, memory={**memory, **self.old}
+            self.name,
+            found.replicas,
+            Evidence.PARTIAL,
+            busy.value > IDLE,
+            reason,
+            used,
+            memory={**memory, **self.memory},
         )
 
     def _by_deadline(
         self, found: DeadlineNeed, evidence: Evidence, used: tuple[SignalName, ...], memory: Mapping[str, float]
     ) -> Recommendation:
         """What keeps a queue's deadline, without a forecast."""
-        replicas, active = self._beyond(found.replicas / self.policy.utilization), found.waiting > 0
+        replicas, active = self._past_tolerance(found.replicas / self.policy.utilization), found.waiting > 0
         told = {**memory, NEEDED: replicas}
-        return Recommendation(self.name, replicas, evidence, active, found.reason, used, keeps=used, memory=told)
+        return Recommendation(
+            self.name, replicas, evidence, active, found.reason, used, retained_signals=used, memory=told
+        )
 
-    def _beyond(self, replicas: float) -> float:
+    def _past_tolerance(self, replicas: float) -> float:
         """The need, or where that is short of what is there the first size that the workload's dead band lets through:
         what is due cannot wait until the shortage is as large as that."""
         size, spec = float(self.view.desired or 0), self.view.spec
@@ -211,7 +222,7 @@ class Evaluation:
 
         Engines before a queue with a far deadline are always full: they take in as much as they hold.
         """
-        if self.visible is not None and (said.work is None or self._patient):
+        if self.visible is not None and (said.work is None or self._deadline_allows_waiting):
             return None
         work = None if said.work is None else said.work / self.policy.utilization
         return filled_share(work, self.view, self.policy.source)
@@ -228,7 +239,7 @@ class Evaluation:
         return max(1e-4, 1.0 - self._share)
 
     @property
-    def _promised(self) -> dict[str, float]:
+    def _slo_limits_s(self) -> dict[str, float]:
         return slo_limits_s(self.view.spec)
 
     def _quantile(self, margin: SloMargin) -> float:
@@ -247,62 +258,66 @@ class Evaluation:
     def _lead_s(self) -> float:
         """From now to when a replica asked for now serves: the slowest pool's P90, and the turn until it is seen."""
         pools = self.view.spec.pools.items() if self.view.spec else ()
-        markets = self.view.history.markets
+        markets = self.view.history.pool_memories
         serving = ((name, pool.lead_time_s) for name, pool in pools if pool.tier == "serving")
         leads = [markets.of(name).lead_times.usual_s(prior_s) for name, prior_s in serving]
         return max(leads, default=LEAD_TIME_S) + self._interval_s
 
     # --- parts of the need
 
-    def _taught(
+    def _learned(
         self, load: EngineLoad, before: Mapping[str, LearnedLatency], told: Mapping[str, LatencyObservation]
     ) -> Mapping[str, LearnedLatency]:
         if not self.policy.learn:
             return before
         forget = min(0.5, self._interval_s / self.policy.forget_s)
-        return load.teach(before, told, self._promised, forget, self._interval_s)
+        return load.teach(before, told, self._slo_limits_s, forget, self._interval_s)
 
-    def _each_s(self, load: EngineLoad, carries: float) -> float:
+    def _service_time_s(self, load: EngineLoad, carries: float) -> float:
         """What a request takes of a replica: slowly averaged, as lengths scatter. Seconds."""
-        now_s, over_s = self._each_done(load) / carries, LENGTHS_S
-        if self.visible and load.requests_per_s and self._queued(self.visible, self.policy.rate_window_s).backed_up:
+        now_s, over_s = self._measured_service_time_s(load) / carries, LENGTHS_S
+        if (
+            self.visible
+            and load.requests_per_s
+            and self._queue_state(self.visible, self.policy.rate_window_s).backed_up
+        ):
             now_s, over_s = load.ready / load.requests_per_s, self.policy.rate_window_s
-        before_s = self._each_before_s or now_s
+        before_s = self._last_service_time_s or now_s
         after_s = before_s + min(1.0, self._interval_s / over_s) * (now_s - before_s) if now_s > 0 else before_s
         return min(after_s, LONGEST_EACH_S)
 
-    def _answer_s(self, load: EngineLoad) -> float:
+    def _response_time_s(self, load: EngineLoad) -> float:
         """How long engines take to answer a request of the queue, slowly averaged while they are full. Seconds."""
-        before_s = self._answer_before_s
+        before_s = self._last_response_time_s
         now_s = response_time_s(load) if self.visible and load.steady else 0.0
         if not before_s or not now_s:
             return before_s or now_s
         return before_s + min(1.0, self._interval_s / LENGTHS_S) * (now_s - before_s)
 
-    def _ends(self, load: EngineLoad, found: DeadlineNeed, answers_s: float) -> bool:
+    def _traffic_has_ended(self, load: EngineLoad, found: DeadlineNeed, answers_s: float) -> bool:
         """Whether nothing comes any more, and what is there is answered before the last replica that the cooldown keeps
         is let go: then the cooldown need not wait for it. Once it has begun, the queue has to be empty when it ends."""
         worked = self.view.history.column(ACTIVE)[-1:].any()
-        if self.visible is None or found.over_s < (SPARE if worked else 0.0) * answers_s:
+        if self.visible is None or found.clears_in_s < (SPARE if worked else 0.0) * answers_s:
             return False
         held = (self._queue, *signal_names(self.policy.source, READ[:2]))
         return traffic_has_ended(self.view, load, held, self.visible + load.in_work)
 
-    def _each_done(self, load: EngineLoad) -> float:
+    def _measured_service_time_s(self, load: EngineLoad) -> float:
         if self.visible is None:
             return load.each
         running = SignalName(f"{self.policy.source}.{READ[0]}")
         return service_time_when_full_s(self.view, load, running, self.values[running], self._interval_s)
 
     @property
-    def _answer_before_s(self) -> float:
-        return self.old.get("answer_s", 0.0)
+    def _last_response_time_s(self) -> float:
+        return self.memory.get("answer_s", 0.0)
 
     @property
-    def _each_before_s(self) -> float:
-        return self.old.get("each_s", self.policy.message_s or 0.0)
+    def _last_service_time_s(self) -> float:
+        return self.memory.get("each_s", self.policy.message_s or 0.0)
 
-    def _kv(self, load: EngineLoad) -> float:
+    def _kv_cache_need(self, load: EngineLoad) -> float:
         usage = self.values.get(SignalName(f"{self.policy.source}.{KV}"), 0.0)
         return work_of_share(usage, round(load.ready), KV_TARGET)
 
@@ -317,24 +332,24 @@ class Evaluation:
     @property
     def _next_s(self) -> float:
         """How long the next of the replicas under way may still take; a lead time where none is. Seconds."""
-        since = self.view.awaited_since()
+        since = self.view.pending_since()
         return max(0.0, since[0] + self._lead_s - self.view.at) if since else self._lead_s
 
     @property
-    def _patient(self) -> bool:
+    def _deadline_allows_waiting(self) -> bool:
         """Whether help comes before a message's deadline does: then what waits is all that need be known."""
-        return self.policy.deadline_s - self._answer_before_s > self._lead_s + self.policy.drain_s
+        return self.policy.deadline_s - self._last_response_time_s > self._lead_s + self.policy.drain_s
 
-    def _queued(self, visible: float, window_s: float) -> QueueState:
-        return QueueState.seen(self.view, self._queue, visible, self.view.at - window_s)
+    def _queue_state(self, visible: float, window_s: float) -> QueueState:
+        return QueueState.of(self.view, self._queue, visible, self.view.at - window_s)
 
-    def _due(self, visible: float, each_s: float, answers_s: float) -> DeadlineNeed:
+    def _deadline_need(self, visible: float, each_s: float, answers_s: float) -> DeadlineNeed:
         """What the queue's deadline needs."""
         view, policy = self.view, self.policy
         hands = SupplyTimeline.of(view, self._lead_s)
         age = view.readings.get(SignalName(f"{policy.queue}.oldest_age_s"))
         age_s = age.value if isinstance(age, Fresh) else 0.0
-        queued = self._queued(visible, policy.deadline_s)
+        queued = self._queue_state(visible, policy.deadline_s)
         return deadline_need(queued, each_s, hands, QueueSlo(policy.deadline_s - answers_s, policy.drain_s), age_s)
 
     def _backlog(self, load: EngineLoad, rate: float, each_s: float) -> BacklogNeed:
@@ -345,13 +360,13 @@ class Evaluation:
         help_ = ComingReplicas(self._lead_s, self._next_s, stay_s, ratio)
         return backlog_need(WaitingWork(waiting, each_s), rate, ready, size, help_)
 
-    def _before_collapse(self) -> float:
-        fine = self.view.history.outlook(self.name).series.fine
+    def _held_demand(self) -> float:
+        fine = self.view.history.forecast(self.name).series.fine
         return demand_to_hold(
             fine.window(round(self.policy.hold_s / self._interval_s)), max(1, round(60.0 / self._interval_s))
         )
 
-    def _held(self, most: float, busy: float, correction: float, utilization: float) -> float:
+    def _slowly_released(self, most: float, busy: float, correction: float, utilization: float) -> float:
         """The need, and on the way down what the others carry without that replica, filled half as far beyond 1.
 
         While a backlog stands, no less than the work that `busy` replicas clear, none of them filled beyond 1.
@@ -366,21 +381,21 @@ class Evaluation:
         """What of the margin is needed: all of it where the quantile is given, or while a promise is not measured."""
         if self.policy.quantile is not None or not self.policy.supervise:
             return SloMargin()
-        promised = self._promised
+        promised = self._slo_limits_s
         late = {key: one.late_share for key, one in told.items() if key in promised and one.late_share is not None}
         share = max(late.values(), default=None) if late.keys() == promised.keys() else None
-        return SloMargin.recalled(self.old).after(share, self._allowed_share, self._interval_s)
+        return SloMargin.from_memory(self.memory).after(share, self._allowed_share, self._interval_s)
 
-    def _supervised(
+    def _slo_correction(
         self, told: Mapping[str, LatencyObservation], learnt: Mapping[str, LearnedLatency]
     ) -> SloCorrection:
         if not self.policy.supervise:
             return SloCorrection()
-        promised = self._promised
+        promised = self._slo_limits_s
         missed = [
             one.late_share if one.late_share is not None else learnt[key].tail.late_share(promised[key], one.mean_s)
             for key, one in told.items()
             if key in promised
         ]
-        before, period_s = SloCorrection.recalled(self.old), self.policy.supervise_period_s
+        before, period_s = SloCorrection.from_memory(self.memory), self.policy.supervise_period_s
         return before.after(max(missed, default=None), self._allowed_share, self._interval_s, period_s)

@@ -111,7 +111,7 @@ class LoadLine:
         return {f"{name}.{key}": value for key, value in zip(KEYS, values, strict=True)}
 
     @staticmethod
-    def recalled(name: str, memory: Mapping[str, float], latency_s: float) -> LoadLine:
+    def from_memory(name: str, memory: Mapping[str, float], latency_s: float) -> LoadLine:
         """As it was handed on; the prior where it was not, or where a record gives what cannot have been learned."""
         pace, saturation, pp, ps, ss = (memory.get(f"{name}.{key}", math.nan) for key in KEYS)
         bounded = SLOW <= pace <= FAST and 1.0 / BOUND <= saturation <= BOUND

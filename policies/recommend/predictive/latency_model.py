@@ -32,7 +32,7 @@ class LatencyMetric:
     """
 
     mean: str
-    late: str
+    late_share: str
     p95: str
     idle_s: float
     spread: float
@@ -52,9 +52,9 @@ in while it is answered is a matter of chance, and of few where answers are shor
 tokens to a generated one had 0.08 and 0.14, code of 70 had 0.5 and more."""
 LEAST: Final = 0.05
 """What the mix alone says of a spread is no less."""
-LATE: Final = frozenset(latency.late for latency in LATENCIES.values())
+LATE: Final = frozenset(latency.late_share for latency in LATENCIES.values())
 """Quantities that hang on what is promised."""
-QUANTITIES: Final = tuple(q for latency in LATENCIES.values() for q in (latency.mean, latency.late, latency.p95))
+QUANTITIES: Final = tuple(q for latency in LATENCIES.values() for q in (latency.mean, latency.late_share, latency.p95))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +73,14 @@ class LearnedLatency:
     tail: LatencyTail
 
     @staticmethod
-    def recalled(key: str, memory: Mapping[str, float], mix: float = 0.0) -> LearnedLatency:
+    def from_memory(key: str, memory: Mapping[str, float], mix: float = 0.0) -> LearnedLatency:
         """As it was handed on; the prior where it was not. `mix` is prompt tokens to a generated one, 0: not known."""
         prior = LATENCIES[key]
         spread = prior.spread
         if key == ITL and mix > 0.0:
             spread = max(LEAST, min(prior.most, BY_MIX * math.sqrt(mix)))
         return LearnedLatency(
-            LoadLine.recalled(key, memory, prior.idle_s), LatencyTail.recalled(key, memory, spread, prior.most)
+            LoadLine.from_memory(key, memory, prior.idle_s), LatencyTail.from_memory(key, memory, spread, prior.most)
         )
 
     def memory(self, key: str) -> dict[str, float]:
@@ -106,9 +106,9 @@ class LoadLimit:
 
     load: float
     latency: str
-    unsure: float
+    uncertain: float
     relaxed: float
-    hopeless: str = ""
+    unattainable: str = ""
 
 
 def load_limit(learnt: Mapping[str, LearnedLatency], promised_s: Mapping[str, float], share: float) -> LoadLimit:
@@ -119,15 +119,15 @@ def load_limit(learnt: Mapping[str, LearnedLatency], promised_s: Mapping[str, fl
         known = learnt[key]
         load = known.limit(promise_s, share)
         if load < HOPELESS * known.line.saturation:
-            found = LoadLimit(found.load, found.latency, found.unsure, relaxed, key)
+            found = LoadLimit(found.load, found.latency, found.uncertain, relaxed, key)
         elif load < found.load:
-            found = LoadLimit(load, key, known.line.unsure(load), relaxed, found.hopeless)
+            found = LoadLimit(load, key, known.line.unsure(load), relaxed, found.unattainable)
     return found
 
 
 def recall_latencies(memory: Mapping[str, float], mix: float = 0.0) -> dict[str, LearnedLatency]:
     """What a policy's memory holds of each latency; the priors where it holds nothing (`LearnedLatency.recalled`)."""
-    return {key: LearnedLatency.recalled(key, memory, mix) for key in LATENCIES}
+    return {key: LearnedLatency.from_memory(key, memory, mix) for key in LATENCIES}
 
 
 def slo_limits_s(spec: WorkloadSpec | None) -> dict[str, float]:
@@ -148,7 +148,7 @@ def observed_latencies(
         if not mean_s and p95_s:
             mean_s = known.tail.mean_s(p95_s, P95)
         if mean_s:
-            found[key] = LatencyObservation(mean_s, _fresh(view, source, latency.late))
+            found[key] = LatencyObservation(mean_s, _fresh(view, source, latency.late_share))
     return found
 
 

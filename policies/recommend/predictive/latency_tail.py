@@ -94,7 +94,7 @@ class LatencyTail:
         return {f"{name}.spread": self.spread, f"{name}.spread_variance": self.variance}
 
     @staticmethod
-    def recalled(name: str, memory: Mapping[str, float], prior: float, most: float = math.inf) -> LatencyTail:
+    def from_memory(name: str, memory: Mapping[str, float], prior: float, most: float = math.inf) -> LatencyTail:
         """As it was handed on; the prior where it was not, or where a record gives what cannot have been learned."""
         spread = memory.get(f"{name}.spread", math.nan)
         variance = memory.get(f"{name}.spread_variance", math.nan)

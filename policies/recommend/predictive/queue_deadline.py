@@ -41,7 +41,7 @@ class QueueState:
     ready: NDArray[np.float64]
 
     @staticmethod
-    def seen(view: PolicyContext, queue: SignalName, visible: float, since: float) -> QueueState:
+    def of(view: PolicyContext, queue: SignalName, visible: float, since: float) -> QueueState:
         """What the turns since a time saw of a queue, and this one, in which so many are `visible`."""
         at, waited = view.history.signal(queue, since)
         turns, ready = view.history.column(AT, since), view.history.column(READY, since)
@@ -85,16 +85,18 @@ class DeadlineNeed:
 
     replicas: float
     waiting: float
-    left_s: float
+    due_work_s: float
     time_s: float
-    over_s: float = -math.inf
+    clears_in_s: float = -math.inf
 
     @property
     def reason(self) -> str:
-        if not self.left_s:
+        if not self.due_work_s:
             return f"{self.waiting:g} wait, of which nobody knows yet what they take" if self.waiting else EMPTY
         keep = f"{self.replicas:.2f} keep that" if self.replicas else "those that are kept in any case do that"
-        return f"{self.waiting:g} wait; {self.left_s:.0f} replica-seconds are due within {self.time_s:.0f} s: {keep}"
+        return (
+            f"{self.waiting:g} wait; {self.due_work_s:.0f} replica-seconds are due within {self.time_s:.0f} s: {keep}"
+        )
 
 
 def deadline_need(
@@ -107,7 +109,7 @@ def deadline_need(
     first row came before anybody looked.
     """
     left_s = queued.left_s(each_s)
-    waiting, over_s = float(queued.visible[-1]), hands.over_s(float(left_s[-1]) * (1.0 + DOUBT))
+    waiting, over_s = float(queued.visible[-1]), hands.clears_in_s(float(left_s[-1]) * (1.0 + DOUBT))
     if not left_s.any():
         return DeadlineNeed(0.0, waiting, 0.0, promise.deadline_s, over_s)
     time_s = promise.deadline_s - queued.oldest_s
@@ -136,8 +138,8 @@ def _fewest(left_s: Seconds, time_s: Seconds, hands: SupplyTimeline, promise: Qu
     """
     doubted_s = left_s * (1.0 + DOUBT)
     soonest_s = np.maximum(LEAST_S, hands.soonest_s(doubted_s))
-    needed, k = hands.least(doubted_s, np.maximum(time_s, soonest_s))
+    needed, k = hands.fewest_replicas(doubted_s, np.maximum(time_s, soonest_s))
     if not needed:
         return needed, k
     spare_s = max(hands.spare_s, promise.soonest_s)
-    return hands.least(doubted_s, np.maximum(time_s - spare_s, soonest_s))
+    return hands.fewest_replicas(doubted_s, np.maximum(time_s - spare_s, soonest_s))

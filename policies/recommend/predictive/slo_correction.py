@@ -52,5 +52,5 @@ class SloCorrection:
         return {"correction": self.correction, "late_share": self.late_share}
 
     @staticmethod
-    def recalled(memory: Mapping[str, float]) -> SloCorrection:
+    def from_memory(memory: Mapping[str, float]) -> SloCorrection:
         return SloCorrection(memory.get("correction", 1.0), memory.get("late_share", -1.0))

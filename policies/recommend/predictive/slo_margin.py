@@ -52,7 +52,7 @@ class SloMargin:
         return whole if whole <= 0.5 else 0.5 + (whole - 0.5) * max(0.0, self.level)
 
     @property
-    def fuller(self) -> float:
+    def fill_factor(self) -> float:
         """By how much replicas may be filled beyond what they carry."""
         return 1.0 + FULLER * max(0.0, -self.level)
 
@@ -60,5 +60,5 @@ class SloMargin:
         return {"margin": self.level, "margin.late_share": self.late_share}
 
     @staticmethod
-    def recalled(memory: Mapping[str, float]) -> SloMargin:
+    def from_memory(memory: Mapping[str, float]) -> SloMargin:
         return SloMargin(memory.get("margin", 1.0), memory.get("margin.late_share", -1.0))

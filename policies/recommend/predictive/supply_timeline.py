@@ -71,16 +71,16 @@ class SupplyTimeline:
     lead_s: float
     spare_s: float = 0.0
     coming_s: NDArray[np.float64] = field(default_factory=lambda: NOTHING)
-    kept: Retained = field(default_factory=Retained)
+    retained: Retained = field(default_factory=Retained)
     _edges_s: NDArray[np.float64] = field(init=False, repr=False)
-    _there: NDArray[np.float64] = field(init=False, repr=False)
-    _kept: NDArray[np.float64] = field(init=False, repr=False)
+    _available: NDArray[np.float64] = field(init=False, repr=False)
+    _retained: NDArray[np.float64] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        edges_s = np.unique(np.concatenate(([0.0], self.coming_s, self.kept.until_s)))
+        edges_s = np.unique(np.concatenate(([0.0], self.coming_s, self.retained.until_s)))
         object.__setattr__(self, "_edges_s", edges_s)
         object.__setattr__(self, "_there", self.ready + np.searchsorted(self.coming_s, edges_s, "right"))
-        object.__setattr__(self, "_kept", self.kept.at(edges_s))
+        object.__setattr__(self, "_kept", self.retained.at(edges_s))
 
     @staticmethod
     def of(view: PolicyContext, lead_s: float) -> SupplyTimeline:
@@ -88,7 +88,7 @@ class SupplyTimeline:
         size = float(view.desired or 0)
         ready = min(size, float(view.ready or 0))
         awaited = min(MAX_ASKS, int(size - ready))
-        since = view.awaited_since()[:awaited]
+        since = view.pending_since()[:awaited]
         since += [view.at] * (awaited - len(since))
         spare_s = max(0.0, lead_s - view.spec.scale_down.window_s) if view.spec else 0.0
         coming_s = np.maximum(0.0, np.array(since) + lead_s - view.at)
@@ -110,7 +110,7 @@ class SupplyTimeline:
         took_s = np.divide(rest_s, serve[k], out=np.full_like(left_s, np.inf), where=serve[k] > 0)
         return np.where(left_s > 0, self._edges_s[k] + took_s, 0.0)
 
-    def least(self, left_s: NDArray[np.float64], within_s: NDArray[np.float64]) -> tuple[float, int]:
+    def fewest_replicas(self, left_s: NDArray[np.float64], within_s: NDArray[np.float64]) -> tuple[float, int]:
         """The smallest size that works off each of `left_s` within its time, as the whole size does, and which of them
         asks for it. A part of the last replica is told as that."""
         low, high = -1, math.ceil(self.size)
@@ -128,13 +128,13 @@ class SupplyTimeline:
         k = int(np.argmax(part))
         return high - 1.0 + float(min(1.0, max(0.0, part[k]))), k
 
-    def over_s(self, left_s: float) -> float:
+    def clears_in_s(self, left_s: float) -> float:
         """How much longer than these replica-seconds take the last one is kept, if nothing is asked for any more."""
-        if not self.kept.until_s.size:
+        if not self.retained.until_s.size:
             return -math.inf
-        return float(min(self.kept.until_s[-1], self.kept.rests_s) - self.soonest_s(np.array([left_s]), 0.0)[0])
+        return float(min(self.retained.until_s[-1], self.retained.rests_s) - self.soonest_s(np.array([left_s]), 0.0)[0])
 
     def _serving(self, size: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """How many serve from each edge on, and the replica-seconds that are worked by it."""
-        serve = np.minimum(self._there, np.maximum(self._kept, size))
+        serve = np.minimum(self._available, np.maximum(self._retained, size))
         return serve, np.concatenate(([0.0], np.cumsum(serve[:-1] * np.diff(self._edges_s))))

@@ -127,7 +127,7 @@ class EventQueueReader:
             return
         if kind in NEWS:
             for bell in list(self._bells):
-                bell.ring()
+                bell.request()
         elif kind in WARNINGS and (machine := _machine(event)):
             said_at = _time(event)
             takes_at = None
@@ -169,5 +169,5 @@ async def listen(context: Context, account: AwsAccount, queue_url: str, board: B
             await cancelled(task)
 
     events = await context.shared(("aws-events", account, queue_url), opening)
-    events.tell(context.bell)
+    events.tell(context.wakeup)
     return events

@@ -81,10 +81,10 @@ def status(
     return PoolStatus(
         desired,
         ready,
-        doomed=sum(m.units for m in machines if m.id in doomed),
+        interruption_pending=sum(m.units for m in machines if m.id in doomed),
         interrupted=interrupted,
         failed=max(0, desired - ready - coming) if short is not None else 0,
-        short=short,
+        shortfall=short,
         parts=parts(machines, doomed),
         **more,
     )

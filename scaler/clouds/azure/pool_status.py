@@ -41,10 +41,10 @@ class PoolView:
         return PoolStatus(
             desired=desired,
             ready=ready,
-            doomed=len(doomed),
+            interruption_pending=len(doomed),
             interrupted=self.losses.interrupted,
             failed=max(0, desired - ready - coming) if late else min(len(self.broken), max(0, desired - ready)),
-            short=replace(short, reason=f"{short.reason} [{self.kind}]") if short and desired > ready else None,
+            shortfall=replace(short, reason=f"{short.reason} [{self.kind}]") if short and desired > ready else None,
             parts=parts(vms, doomed),
             **more,
         )

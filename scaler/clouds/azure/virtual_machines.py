@@ -124,7 +124,7 @@ def parts(vms: Iterable[Vm], doomed: Collection[str]) -> tuple[Part, ...]:
             market,
             ready=sum(vm.state == "ready" for vm in there),
             pending=sum(vm.state == "creating" for vm in there),
-            doomed=sum(vm.name in doomed for vm in there),
+            interruption_pending=sum(vm.name in doomed for vm in there),
         )
         for (zone, market), there in sorted(by.items())
     )

@@ -116,12 +116,12 @@ class StatusBuilder:
         return PoolStatus(
             desired=told.desired,
             ready=ready,
-            foreign=told.foreign,
+            other_writer=told.foreign,
             version=told.version,
-            doomed=len(doomed),
+            interruption_pending=len(doomed),
             interrupted=self._losses.count,
             failed=failed,
-            short=self._short(groups, told) if failed else None,
+            shortfall=self._short(groups, told) if failed else None,
             reserved=told.reserved,
             parts=parts(machines, doomed, self._market),
         )

@@ -55,7 +55,7 @@ class Columns:
             NAN if d.demand is None else d.demand,
             NAN if d.target is None else d.target,
             NAN if d.ready is None else d.ready,
-            0.0 if d.may_lower and d.target is not None else 1.0,
+            0.0 if d.may_scale_in and d.target is not None else 1.0,
         ]
         for signal in self.signals:
             reading = readings.get(signal)

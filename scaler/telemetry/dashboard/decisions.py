@@ -70,9 +70,9 @@ def kind(tick: Tick) -> str:
         return "refused"
     if d.target is not None and d.current != d.target:
         return "changed"
-    if d.target is None or not d.may_lower:
+    if d.target is None or not d.may_scale_in:
         return "blind"
-    return "held" if d.wanted is not None and d.wanted != d.target else "quiet"
+    return "held" if d.capped_need is not None and d.capped_need != d.target else "quiet"
 
 
 def problem(tick: Tick) -> str:

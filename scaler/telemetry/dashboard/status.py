@@ -21,7 +21,7 @@ def states(tick: Tick, facts: Facts) -> list[str]:
     results = {o.result for o in tick.outcomes}
     true = {
         "refused": any(r.refused and r is not Result.CONFLICT for r in results),
-        "blind": d.target is None or not d.may_lower,
+        "blind": d.target is None or not d.may_scale_in,
         "yielding": Result.CONFLICT in results or _yields(tick),
         "paused": facts.paused,
         "scaling": d.current != d.target or (d.target is not None and d.ready != d.target),
@@ -79,7 +79,7 @@ def number(value: float | None, digits: int = 4) -> float | None:
 def _yields(tick: Tick) -> bool:
     """Whether a pool is left to another writer."""
     sizes = (r.value for r in tick.observation.pools.values() if not isinstance(r, Absent))
-    return any(s.foreign for s in sizes) and any(s.rule == "hands off" for s in tick.decision.steps)
+    return any(s.other_writer for s in sizes) and any(s.rule == "hands off" for s in tick.decision.steps)
 
 
 def _reading(reading: Reading[float], now: float) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def _size(reading: Reading[PoolStatus], now: float) -> dict[str, Any]:
         "age_s": number(age_s, 1),
         "desired": s.desired,
         "ready": s.ready,
-        "doomed": s.doomed,
+        "doomed": s.interruption_pending,
         "failed": s.failed,
         "pending": s.pending,
         "remarks": list(remarks(s)),

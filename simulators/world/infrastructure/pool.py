@@ -92,10 +92,10 @@ class FleetPool:
         return PoolStatus(
             self.desired,
             ready,
-            doomed=replicas.doomed,
+            interruption_pending=replicas.doomed,
             interrupted=replicas.taken,
             failed=replicas.waiting.failed,
-            short=self._short(),
+            shortfall=self._short(),
             reserved=sum(self.ledger.reserved or ()) if "reserved" in tells else None,
             parts=replicas.parts() if "parts" in tells else (),
         )

@@ -61,8 +61,8 @@ class Deployment:
             less = max(1, spare // len(self._zones))
             self._world.resize(fullest, max(0, self._world.status(fullest).desired - less))
         spot, on_demand = [self._world.status(zone) for zone in self._zones], self._world.status(ON_DEMAND_POOL)
-        least = max(0, self._size - sum(status.desired - status.doomed for status in spot))
-        most = max(0, self._size - sum(status.ready - status.doomed for status in spot))
+        least = max(0, self._size - sum(status.desired - status.interruption_pending for status in spot))
+        most = max(0, self._size - sum(status.ready - status.interruption_pending for status in spot))
         wanted = min(max(on_demand.desired, least), most)
         if wanted != on_demand.desired:
             self._world.resize(ON_DEMAND_POOL, wanted)
@@ -71,7 +71,7 @@ class Deployment:
         """Leave alone the zones that take nodes, or said that they will."""
         for zone in self._zones:
             status = self._world.status(zone)
-            if status.interrupted > self._taken[zone] or status.doomed:
+            if status.interrupted > self._taken[zone] or status.interruption_pending:
                 self._shut_until[zone] = self._world.now + SHUT_S
             self._taken[zone] = status.interrupted
 
@@ -89,7 +89,7 @@ class Deployment:
     def _held(self, zone: PoolName) -> int:
         """A zone's nodes without those that are about to be taken."""
         status = self._world.status(zone)
-        return status.desired - status.doomed
+        return status.desired - status.interruption_pending
 
 
 def simulate(case: Case, workload: Workload, seed: int, trace: RequestTrace) -> SimulationRun:

@@ -110,13 +110,13 @@ async def _asked(lane: Lane) -> PoolStatus:
 
 
 def _wrong(found: PoolStatus) -> str:
-    counts = (found.desired, found.ready, found.doomed, found.failed, found.interrupted)
+    counts = (found.desired, found.ready, found.interruption_pending, found.failed, found.interrupted)
     if not all(map(is_count, counts)) or (max(counts) > MOST and not implausible_size(found)):
         return f"counts are {counts!r}"
     texts = (
         found.version,
-        found.foreign or "",
-        found.short.reason if found.short else "",
+        found.other_writer or "",
+        found.shortfall.reason if found.shortfall else "",
         *(p.zone for p in found.parts),
     )
     return next((problem for one in texts if (problem := unwritable(one))), "")

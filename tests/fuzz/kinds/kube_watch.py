@@ -100,4 +100,4 @@ async def _followed(context: Opening, port: int) -> str:
         return unwritable(str(e))
     if type(status.desired) is not int or not 0 <= status.desired <= 10**6 or not 0 <= status.ready <= 10**6:
         return f"a size of {status.desired!r}, {status.ready!r} ready"
-    return unwritable(status.version) or unwritable(status.foreign or "")
+    return unwritable(status.version) or unwritable(status.other_writer or "")

@@ -106,6 +106,6 @@ class Judged:
 def fresh(tick: Tick, signal: str) -> float | None:
     """Return the value of a reading that is fresh, whole and believed; None where it is not one."""
     reading = tick.observation.readings.get(SignalName(signal))
-    if not isinstance(reading, Fresh) or reading.missing or signal.partition(".")[0] in tick.decision.doubted:
+    if not isinstance(reading, Fresh) or reading.missing or signal.partition(".")[0] in tick.decision.suspected_zeros:
         return None
     return reading.value

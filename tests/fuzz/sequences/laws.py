@@ -49,8 +49,8 @@ def only_fresh_pools(judged: Judged) -> str | None:
         reading = turn.tick.observation.pools[name]
         if not isinstance(reading, Fresh):
             return f"{name} has a target, and its size is {reading}"
-        if reading.value.foreign and turn.spec.pools[name].on_foreign_writer == "yield":
-            return f"{name} has a target, and {reading.value.foreign} sizes it"
+        if reading.value.other_writer and turn.spec.pools[name].on_foreign_writer == "yield":
+            return f"{name} has a target, and {reading.value.other_writer} sizes it"
     return None
 
 
@@ -91,12 +91,19 @@ def one_outcome_per_target(judged: Judged) -> str | None:
 def numbers_are_finite(judged: Judged) -> str | None:
     """No number in a decision is NaN or infinite; sizes are whole numbers, none below zero."""
     d = judged.turn.decision
-    sizes = [d.wanted, d.current, d.ready, d.target, *d.targets.values(), *(o.after for o in judged.tick.outcomes)]
+    sizes = [d.capped_need, d.current, d.ready, d.target, *d.targets.values(), *(o.after for o in judged.tick.outcomes)]
     if strange := [size for size in sizes if size is not None and (type(size) is not int or size < 0)]:
         return f"a size is {strange[0]!r}"
     numbers: list[float | None] = [d.demand, d.cost_usd_per_hour, *(s.replicas for s in d.steps)]
     for r in d.recommendations:
-        numbers += [r.replicas, r.raw, r.work, r.because_late, *r.memory.values(), *itertools.chain(*r.peaks)]
+        numbers += [
+            r.replicas,
+            r.unstabilized,
+            r.work,
+            r.latency_driven,
+            *r.memory.values(),
+            *itertools.chain(*r.peaks),
+        ]
     wrong = [number for number in numbers if number is not None and not math.isfinite(number)]
     return f"a number is {wrong[0]}" if wrong else None
 
@@ -112,7 +119,7 @@ def reasons_are_printable(judged: Judged) -> str | None:
     d = judged.turn.decision
     reasons = [(str(r.policy), r.reason) for r in d.recommendations] + [(s.rule, s.reason) for s in d.steps]
     reasons += [(str(o.pool), o.reason) for o in judged.turn.tick.outcomes if o.result.refused]
-    reasons += list(d.doubted.items())
+    reasons += list(d.suspected_zeros.items())
     if not d.steps:
         return "no rule gives a reason"
     for name, reason in reasons:

@@ -127,10 +127,10 @@ class StoryPool:
             self.ready,
             "kubectl" if self.foreign else None,
             str(self.version),
-            doomed=self.doomed,
+            interruption_pending=self.doomed,
             interrupted=self.interrupted,
             failed=self.failed,
-            short=self.short,
+            shortfall=self.short,
         )
         return Fresh(status, self._clock.now())
 

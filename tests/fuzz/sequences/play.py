@@ -121,7 +121,7 @@ class Run:
             source.saturated = ready if scene.saturated else 0
         self._stage.ledger.drawn = scene.grant
         with bounded():
-            return await self.controller.turn(self._stage.clock.now())
+            return await self.controller.tick(self._stage.clock.now())
 
     def shift(self, step_s: float) -> None:
         """After a jump of the clock: the past keeps its age."""

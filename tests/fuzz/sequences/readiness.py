@@ -33,7 +33,7 @@ def saturated_survivors_hold(judged: Judged) -> str | None:
 
 def _not_coming(judged: Judged) -> int:
     """Return the replicas that failed or are abandoned: their place may be given to another pool."""
-    abandoned = judged.tick.decision.written_off
+    abandoned = judged.tick.decision.abandoned
     statuses = judged.statuses(judged.tick)
     return sum(max(status.failed, abandoned.get(PoolName(name), 0)) for name, status in statuses.items())
 

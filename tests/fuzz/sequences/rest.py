@@ -30,7 +30,7 @@ def rest_comes(judged: Judged) -> str | None:
     held = turn.forbids("hold", "no_scale_in") or spec.blast_radius.share < 1.0 or spec.paused
     if bound or held or judged.is_peer or judged.by_owner or (turn.decision.current, turn.decision.target) != (1, 1):
         return None
-    if any(status.foreign for status in judged.statuses(judged.tick).values()):
+    if any(status.other_writer for status in judged.statuses(judged.tick).values()):
         return None
     hold_s = max((getattr(policy, "hold_s", 0.0) for policy in spec.policies.values()), default=0.0)
     span_s = max(spec.cooldown_s, spec.scale_down.window_s, spec.scale_down.period_s, LONGEST_S, hold_s)

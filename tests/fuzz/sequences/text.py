@@ -52,11 +52,11 @@ def _pool(reading: Reading[PoolStatus]) -> str:
     if isinstance(reading, Absent):
         return "unknown"
     s = reading.value
-    counts = {"failed": s.failed, "doomed": s.doomed, "interrupted": s.interrupted}
+    counts = {"failed": s.failed, "doomed": s.interruption_pending, "interrupted": s.interrupted}
     more = "".join(f" {n} {name}" for name, n in counts.items() if n)
     old = " (old)" if isinstance(reading, Stale) else ""
-    short = f" short of {'quota' if s.short.quota else 'capacity'}" if s.short else ""
-    return f"{s.ready}/{s.desired}{more}{short}{' foreign' if s.foreign else ''}{old}"
+    short = f" short of {'quota' if s.shortfall.quota else 'capacity'}" if s.shortfall else ""
+    return f"{s.ready}/{s.desired}{more}{short}{' foreign' if s.other_writer else ''}{old}"
 
 
 def _value(reading: Reading[float] | None) -> str:

@@ -19,7 +19,7 @@ def blind_never_scales_down(turn: Turn) -> str | None:
     if missing:
         d = turn.decision
         return f"{d.current} -> {d.target} (lowered: {', '.join(lower) or 'none'}), and {missing[0]}"
-    if not turn.decision.may_lower:
+    if not turn.decision.may_scale_in:
         return "lowered, and may_lower is false"
     return None
 
@@ -34,7 +34,7 @@ def lies_are_outlasted(turn: Turn) -> str | None:
     if not turn.shrinks() or not turn.now.lies or turn.by_hand():
         return None
     for seen in turn.since(turn.spec.scale_down.window_s):
-        wanted = seen.decision.wanted
+        wanted = seen.decision.capped_need
         if seen.lies or wanted is None or lacking(turn.spec, seen.tick):
             continue
         floor = min(wanted, d.current or 0, turn.spec.max_replicas)

@@ -79,6 +79,6 @@ def a_hand_is_obeyed(turn: Turn) -> str | None:
     size = max(spec.min_replicas, pool.min_replicas, min(given.replicas, spec.max_replicas, most))
     fresh = isinstance(turn.tick.observation.pools[name], Fresh)
     near = d.target is not None and abs(d.target - size) <= turn.rounding
-    if not near and fresh and (size > d.current or d.may_lower):
+    if not near and fresh and (size > d.current or d.may_scale_in):
         return f"set by hand to {given.replicas}, which bounds make {size}, and {d.current} -> {d.target}"
     return None

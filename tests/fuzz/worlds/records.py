@@ -79,7 +79,7 @@ def numbers_are_finite(turn: Turn) -> str | None:
         if not math.isfinite(value):
             return f"{place.strip('.')} is {value}"
     d = turn.decision
-    sizes = [d.wanted, d.current, d.ready, d.target, *d.targets.values(), *(o.after for o in turn.tick.outcomes)]
+    sizes = [d.capped_need, d.current, d.ready, d.target, *d.targets.values(), *(o.after for o in turn.tick.outcomes)]
     strange = [size for size in sizes if size is not None and (type(size) is not int or size < 0)]
     return f"a size is {strange[0]!r}" if strange else None
 

@@ -45,8 +45,8 @@ def hands_off(turn: Turn) -> str | None:
         reading = turn.tick.observation.pools[name]
         if not isinstance(reading, Fresh):
             return f"{name} has a target, and its size is {reading}"
-        if reading.value.foreign and turn.spec.pools[name].on_foreign_writer == "yield":
-            return f"{name} has a target, and {reading.value.foreign} sizes it"
+        if reading.value.other_writer and turn.spec.pools[name].on_foreign_writer == "yield":
+            return f"{name} has a target, and {reading.value.other_writer} sizes it"
     return None
 
 
@@ -90,7 +90,7 @@ def _held(turn: Turn, rule: ScaleUp | ScaleDown) -> list[int]:
 def growth_window(turn: Turn) -> str | None:
     """A size grows no further than the least need in the scale-up window, but for minimums, quanta and one replica."""
     d, window_s = turn.decision, turn.spec.scale_up.window_s
-    known = [s.decision.wanted for s in turn.since(window_s) if s.decision.wanted is not None]
+    known = [s.decision.capped_need for s in turn.since(window_s) if s.decision.capped_need is not None]
     if not turn.grows() or window_s == 0 or not known or turn.by_hand():
         return None
     most = max(min(known), turn.least, 1) + turn.rounding
@@ -109,8 +109,8 @@ def scale_down_window(turn: Turn) -> str | None:
     d, window_s = turn.decision, turn.spec.scale_down.window_s
     if not turn.shrinks() or d.target is None or d.current is None or turn.by_hand() or _at_rest(turn):
         return None
-    wanted = [s.decision.wanted for s in turn.since(window_s)] if window_s else []
-    wanted.append(d.wanted)
+    wanted = [s.decision.capped_need for s in turn.since(window_s)] if window_s else []
+    wanted.append(d.capped_need)
     highest = min(max((n for n in wanted if n is not None), default=0), d.current, turn.spec.max_replicas)
     if d.target < highest:
         return f"{d.current} -> {d.target}, and {highest} was wanted in the last {window_s:g} s"
@@ -123,9 +123,9 @@ def tolerance(turn: Turn) -> str | None:
     """A need within the tolerance of the size found changes nothing, but for bounds and the way to zero."""
     d = turn.decision
     needs = [r.need for r in d.recommendations if r.need is not None]
-    if not d.current or d.target in {None, d.current, 0} or not needs or d.wanted is None or turn.by_hand():
+    if not d.current or d.target in {None, d.current, 0} or not needs or d.capped_need is None or turn.by_hand():
         return None
-    need = min(max(needs), d.wanted)
+    need = min(max(needs), d.capped_need)
     inside = abs(need / d.current - 1) <= turn.spec.tolerance + EPSILON
     if inside and not _at_rest(turn) and turn.least <= d.current <= turn.spec.max_replicas:
         return f"{d.current} -> {d.target} for a need of {need:g}, with a tolerance of {turn.spec.tolerance:g}"

@@ -54,8 +54,8 @@ def short_of_quota(name: PoolName, turn: Turn) -> str:
         if later.desired > asked:
             return ""
         told = [o.reason for o in outcomes if o.result is Result.OUT_OF_QUOTA]
-        if status.short is not None and status.short.quota and status.short.at > since:
-            told.append(status.short.reason)
+        if status.shortfall is not None and status.shortfall.quota and status.shortfall.at > since:
+            told.append(status.shortfall.reason)
         if told:
             return told[0]
         later = status
@@ -94,8 +94,10 @@ def _missing(turn: Turn, tick: Tick) -> str:
         return ""
     sizes = {name: d.targets.get(name, status.desired) for name, status in found.items()}
     there = sum(_coming(status, sizes[name]) for name, status in found.items())
-    room = spec.max_replicas - (there if d.may_lower else sum(sizes.values()))
-    needed = d.target if d.wanted is None else min(d.target, d.wanted)  # what only a window keeps is not bought anew
+    room = spec.max_replicas - (there if d.may_scale_in else sum(sizes.values()))
+    needed = (
+        d.target if d.capped_need is None else min(d.target, d.capped_need)
+    )  # what only a window keeps is not bought anew
     for name in d.targets if there < needed else ():
         limit = _most(turn, name, found[name])
         more = quanta.growth(sizes[name], 1, min(limit - sizes[name], room), spec.pools[name].quantum)
@@ -107,7 +109,7 @@ def _missing(turn: Turn, tick: Tick) -> str:
 def _coming(status: PoolStatus, target: int) -> int:
     """Of a pool's target, what serves and stays, or may still come: what failed is the first to be given up."""
     failed = max(0, status.failed - max(0, status.desired - target))
-    return max(0, target - failed - status.doomed)
+    return max(0, target - failed - status.interruption_pending)
 
 
 def _most(turn: Turn, name: PoolName, status: PoolStatus) -> int:
@@ -139,7 +141,7 @@ def _calm(turn: Turn, name: PoolName, tick: Tick) -> bool:
 
 def _sound(then: PoolStatus, later: PoolStatus, tick: Tick, name: PoolName) -> bool:
     """Whether a pool had no trouble in a turn, and lost nothing since."""
-    troubled = then.short is not None or then.failed or then.doomed or name in tick.decision.written_off
+    troubled = then.shortfall is not None or then.failed or then.interruption_pending or name in tick.decision.abandoned
     refused = any(o.pool == name and o.result in REFUSALS for o in tick.outcomes)
     lost = then.interrupted != later.interrupted or then.ready > later.ready
     return not (troubled or refused or lost)

@@ -126,7 +126,7 @@ def lacking(spec: WorkloadSpec, tick: Tick) -> list[str]:
     found = []
     for signal in sorted(wanted):
         reading = readings.get(signal)
-        if source_of(signal) in tick.decision.doubted:
+        if source_of(signal) in tick.decision.suspected_zeros:
             found.append(f"{signal} is {reading} and not believed")
         elif not isinstance(reading, Fresh) or reading.missing:
             found.append(f"{signal} is {reading}")

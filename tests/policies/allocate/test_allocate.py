@@ -72,7 +72,7 @@ def test_one_saying_of_a_shortage_is_one_refusal() -> None:
     lived.turn(6)
     lived.places[PoolName("spot-a")].fail(lived.now)
     lived.turns(20, 6)  # beyond the first wait, and within the patience for what has not come
-    assert lived.history.markets.of(PoolName("spot-a")).short.wait_s == FIRST_S
+    assert lived.history.pool_memories.of(PoolName("spot-a")).backoff.wait_s == FIRST_S
 
 
 def test_what_is_bought_spot_is_spread_over_zones() -> None:
@@ -240,14 +240,14 @@ def test_what_makes_up_for_a_loss_is_written_off_at_once_and_counts_again_when_i
     lived.turns(3, 4)
     lived.places[A].lose(2)
     lived.turn(4)
-    assert lived.decisions[-1].written_off == {A: 2}
+    assert lived.decisions[-1].abandoned == {A: 2}
     assert "2 of spot-a" in lived.told("written off")
     lived.turns(20, 4)
     assert lived.sizes() == {"spot-a": 2, "spot-b": 2, "on-demand": 2}, "the asks stand, and do not count"
     assert lived.decisions[-1].cost_usd_per_hour == 2 * 1.0 + 2 * 3.0, "nor cost anything while they wait"
     lived.places[A].room = 99
     lived.turns(30, 4)
-    assert not lived.decisions[-1].written_off
+    assert not lived.decisions[-1].abandoned
     assert lived.sizes() == {"spot-a": 2, "spot-b": 2}
 
 
@@ -307,7 +307,7 @@ def test_what_a_human_is_to_mend_is_asked_for_again_without_being_told_that_it_w
 def test_a_size_that_may_not_be_lowered_says_nothing_of_growing(refusal: Result) -> None:
     market = PoolMemory()
     market.note(0.0, PoolStatus(2, 2), Outcome(A, 2, 1, refusal, "MinSize is 2"), 0, "abc")
-    assert not market.short.lasts(1.0)
+    assert not market.backoff.lasts(1.0)
 
 
 def test_a_shortage_is_that_of_every_pool_of_the_same_kind_zone_and_market() -> None:
@@ -325,7 +325,7 @@ def test_what_has_not_come_in_its_time_is_replaced_elsewhere() -> None:
     lived.turns(24, 2)
     assert lived.places[OD].desired == 0, "it counts as supply within three times its lead time"
     lived.turns(2, 2)
-    assert lived.decisions[-1].written_off == {A: 2}
+    assert lived.decisions[-1].abandoned == {A: 2}
     assert lived.places[OD].desired == 2
 
 
@@ -374,7 +374,7 @@ def test_without_full_evidence_nothing_moves() -> None:
     lived = Lived.of(ladder({n: SPOT[n] for n in ("spot-a", "on-demand")}, **CALM), on_demand=3)
     for _ in range(20):
         decision = lived.turn(3, blind=True)
-        assert not decision.may_lower
+        assert not decision.may_scale_in
     assert lived.sizes() == {"on-demand": 3}
 
 
@@ -455,6 +455,6 @@ def test_many_zones_are_reckoned_in_bounded_time() -> None:
 
 def test_a_ready_one_stays_while_one_that_a_platform_would_take_first_is_kept_for_now() -> None:
     rungs = [rung("on-demand", asked=3, ready=2, counted=1), rung("spot-a", asked=4, ready=3, counted=1, belief=0.5)]
-    aim = AllocationTarget(work=3.0, floor=0.0, lateness=1.0, payback_h=1.0, cap=20, must=1e5)
+    aim = AllocationTarget(work=3.0, floor=0.0, lateness=1.0, payback_h=1.0, cap=20, priority_usd=1e5)
     assert transition.sizes(rungs, [3, 4], [0, 4], aim, may_lower=True) == [3, 4]
     assert transition.sizes(rungs, [0, 4], [0, 4], aim, may_lower=True) == [1, 4], "4 of 5 ready ones stay"

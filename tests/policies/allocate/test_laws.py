@@ -99,7 +99,7 @@ def stories(
 def test_no_pool_is_lowered_blind(story: list[tuple[Lived, dict[PoolName, Place]]]) -> None:
     for turn, (lived, found) in enumerate(story):
         decision = lived.decisions[turn]
-        if not decision.may_lower:
+        if not decision.may_scale_in:
             assert all(target >= found[n].desired for n, target in decision.targets.items())
 
 

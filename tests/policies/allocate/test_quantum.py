@@ -69,7 +69,7 @@ def kept(story: list[tuple[Lived, dict[PoolName, Place]]]) -> None:
             least, most = quanta.bounds(spec.pools[name], spec.max_replicas)
             assert target == found[name].desired or target % spec.pools[name].quantum == 0
             assert min(found[name].desired, least) <= target <= max(found[name].desired, most)
-            assert target >= found[name].desired or lived.decisions[turn].may_lower
+            assert target >= found[name].desired or lived.decisions[turn].may_scale_in
         assert sum(targets.values()) <= max(spec.max_replicas, sum(p.desired for p in found.values()))
 
 

@@ -64,10 +64,10 @@ class Place:
         return PoolStatus(
             self.desired,
             self.ready,
-            doomed=self.doomed,
+            interruption_pending=self.doomed,
             interrupted=self.interrupted,
             failed=failed,
-            short=self.short,
+            shortfall=self.short,
             reserved=self.reserved,
         )
 

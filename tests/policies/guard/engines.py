@@ -52,7 +52,14 @@ class Chaser:
         wanted = max(load, float(view.desired or 0) + self.more) if late else load
         because_late = wanted - load if self.tells else None
         return Recommendation(
-            name, wanted, Evidence.FULL, True, "chases a latency", KEEPS, keeps=KEEPS, because_late=because_late
+            name,
+            wanted,
+            Evidence.FULL,
+            True,
+            "chases a latency",
+            KEEPS,
+            retained_signals=KEEPS,
+            latency_driven=because_late,
         )
 
 

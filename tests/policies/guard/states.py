@@ -122,7 +122,7 @@ def states(draw: st.DrawFn) -> State:
         failed = draw(st.sampled_from((0, desired - ready)))
         short = Shortfall(NOW, "no capacity") if failed else None
         foreign = draw(st.sampled_from((None, None, None, None, "HPA llm")))
-        found[name] = Fresh(PoolStatus(desired, ready, foreign, failed=failed, short=short), NOW)
+        found[name] = Fresh(PoolStatus(desired, ready, foreign, failed=failed, shortfall=short), NOW)
     messages = draw(st.sampled_from((0.0, 5.0, 50.0, 100.0, 390.0, 5000.0)))
     blind = draw(st.integers(0, 4)) == 4
     readings: Mapping[str, Any] = {

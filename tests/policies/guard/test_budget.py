@@ -68,7 +68,7 @@ def test_what_is_held_beyond_it_is_given_back_through_window_and_steps() -> None
     slow = ScaleDown(window_s=60, period_s=15, max_replicas=2, max_share=0)
     decisions = live(spec(budget=Budget(gpus=4), scale_down=slow), [queue(100)] * 10, start=10)
     assert targets(decisions) == [10] * 4 + [8, 6, 4, 4, 4, 4]
-    assert {d.wanted for d in decisions} == {4}
+    assert {d.capped_need for d in decisions} == {4}
     assert "budget.gpus is 4, 10 held: give way down to 4 of the 10 wanted" in decisions[0].steps[1].reason
 
 

@@ -81,9 +81,9 @@ def test_what_was_requested_of_a_pool_that_cannot_be_read_counts() -> None:
 def test_memory_that_nothing_can_have_taught_is_forgotten(key: str, value: float) -> None:
     line, tail = LoadLine.prior(0.05).saturated(1.5, 0.01), LatencyTail.of(0.4).learn(1.0, 0.9, 0.2, 100.0, 0.01)
     memory = {**line.memory("x"), **tail.memory("x")}
-    assert (LoadLine.recalled("x", memory, 0.05), LatencyTail.recalled("x", memory, 0.4)) == (line, tail)
+    assert (LoadLine.from_memory("x", memory, 0.05), LatencyTail.from_memory("x", memory, 0.4)) == (line, tail)
     for spoiled in ({**memory, f"x.{key}": value}, {k: v for k, v in memory.items() if k != f"x.{key}"}):
-        of_line, of_tail = LoadLine.recalled("x", spoiled, 0.05), LatencyTail.recalled("x", spoiled, 0.4)
+        of_line, of_tail = LoadLine.from_memory("x", spoiled, 0.05), LatencyTail.from_memory("x", spoiled, 0.4)
         if key.startswith("spread"):
             assert of_tail == LatencyTail.of(0.4) or (key, value) == ("spread_variance", 0.0)
         else:

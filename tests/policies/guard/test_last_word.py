@@ -125,7 +125,7 @@ def test_no_order_of_the_rules_breaks_a_limit_whatever_is_asked_for(state: State
 def test_no_decision_breaks_a_limit(state: State) -> None:
     decision = decide(state.spec, state.history, state.seen)
     full = all(r.evidence is Evidence.FULL for r in decision.recommendations)
-    assert decision.may_lower is full
+    assert decision.may_scale_in is full
     assert not list(broken(state, decision.targets, may_lower=full))
 
 
@@ -146,11 +146,11 @@ PRICED = {"a": Pool(price_usd_per_hour=1.0), "b": Pool(price_usd_per_hour=1.0)}
 def test_growth_that_relied_on_a_removal_that_maintenance_undoes_ends_at_the_maximum(
     most: int, taken_over: int
 ) -> None:
-    failed = PoolStatus(10, 5, failed=5, short=Shortfall(NOW, "no capacity"))
+    failed = PoolStatus(10, 5, failed=5, shortfall=Shortfall(NOW, "no capacity"))
     found = {"a": Fresh(failed, NOW), "b": Fresh(PoolStatus(0, 0), NOW)}
     workload = spec(pools=PRICED, max_replicas=most, maintenance=NO_SCALE_IN)
     decision = decide(workload, History(), seen(queue(100), pools=found))
-    assert decision.written_off == {A: 5}
+    assert decision.abandoned == {A: 5}
     assert dict(decision.targets) == {A: 10, B: taken_over}
     if taken_over < 5:
         assert f"at most {most} in all: b {taken_over} in the place of 5" in decision.reason

@@ -35,7 +35,7 @@ def test_no_lead_time_is_known_before_the_first() -> None:
 def test_what_waited_for_capacity_teaches_no_lead_time() -> None:
     lead = LeadTimes()
     lead.note(0, target=3, ready=0)
-    lead.short()
+    lead.mark_shortage()
     lead.note(15, target=4, ready=0)
     lead.note(1800, target=4, ready=3)
     assert len(lead) == 0
@@ -53,7 +53,7 @@ def test_what_takes_longer_than_any_start_waited_though_all_did() -> None:
 def test_the_clock_s_jump_leaves_what_waited_as_it_was() -> None:
     lead = LeadTimes()
     lead.note(0, target=1, ready=0)
-    lead.short()
+    lead.mark_shortage()
     lead.shift(-500.0)
     lead.note(-400, target=1, ready=1)
     assert len(lead) == 0

@@ -109,7 +109,7 @@ def test_what_a_pool_held_when_it_refused_is_told_by_its_next_turn() -> None:
 @pytest.mark.parametrize(
     ("seen", "overdue"),
     [
-        (PoolStatus(12, 3, failed=4, short=Shortfall(20.0, "none to be had")), 0),
+        (PoolStatus(12, 3, failed=4, shortfall=Shortfall(20.0, "none to be had")), 0),
         (PoolStatus(12, 8), 4),
         (PoolStatus(12, 8, interrupted=1), 0),
     ],
@@ -125,7 +125,7 @@ def test_a_ceiling_is_what_is_there_beside_what_does_not_come(seen: PoolStatus, 
 def test_a_quota_is_no_ceiling() -> None:
     market = PoolMemory()
     turn(market, 0.0, PoolStatus(2, 2), 12)
-    turn(market, 15.0, PoolStatus(12, 2, failed=10, short=Shortfall(10.0, "quota", quota=True)))
+    turn(market, 15.0, PoolStatus(12, 2, failed=10, shortfall=Shortfall(10.0, "quota", quota=True)))
     assert math.isinf(market.ceiling.most)
 
 
@@ -197,34 +197,34 @@ def test_losses(before: PoolStatus, asked: int, after: PoolStatus, lost: int) ->
 
 
 def test_a_pool_never_seen_is_taken_at_its_word() -> None:
-    assert PoolMemory().counted(PoolStatus(5, 2), 0.0, 60.0, takes=True) == 3
+    assert PoolMemory().expected_pending(PoolStatus(5, 2), 0.0, 60.0, takes=True) == 3
 
 
 def test_what_makes_up_for_a_loss_does_not_count_where_nodes_are_taken() -> None:
     market = PoolMemory()
     turn(market, 0.0, PoolStatus(3, 3))
     now = PoolStatus(3, 1)
-    assert market.counted(now, 15.0, 60.0, takes=True) == 0
-    assert market.counted(now, 15.0, 60.0, takes=False) == 2, "an on-demand replica that restarts comes back"
+    assert market.expected_pending(now, 15.0, 60.0, takes=True) == 0
+    assert market.expected_pending(now, 15.0, 60.0, takes=False) == 2, "an on-demand replica that restarts comes back"
     turn(market, 15.0, now)
-    assert market.counted(now, 30.0, 60.0, takes=True) == 0
-    assert market.taken.lasts(30.0)
+    assert market.expected_pending(now, 30.0, 60.0, takes=True) == 0
+    assert market.interruption_backoff.lasts(30.0)
 
 
 def test_an_ask_counts_for_as_long_as_patience_lasts() -> None:
     market = PoolMemory()
     turn(market, 0.0, PoolStatus(1, 1), 3)
     turn(market, 15.0, PoolStatus(3, 1), 4)
-    assert [market.counted(PoolStatus(4, 1), at, 60.0, takes=True) for at in (30.0, 61.0, 76.0)] == [3, 1, 0]
+    assert [market.expected_pending(PoolStatus(4, 1), at, 60.0, takes=True) for at in (30.0, 61.0, 76.0)] == [3, 1, 0]
 
 
 def test_the_notice_runs_from_the_first_turn_that_saw_it() -> None:
     market = PoolMemory()
     turn(market, 0.0, PoolStatus(2, 2))
-    turn(market, 15.0, PoolStatus(2, 2, doomed=1))
-    turn(market, 120.0, PoolStatus(2, 2, doomed=1))
+    turn(market, 15.0, PoolStatus(2, 2, interruption_pending=1))
+    turn(market, 120.0, PoolStatus(2, 2, interruption_pending=1))
     turn(market, 135.0, PoolStatus(2, 1, interrupted=1))
-    assert market.hazard.notice_s() == pytest.approx(60.0, rel=0.01), "120 s, and a prior of none"
+    assert market.interruption_rate.notice_s() == pytest.approx(60.0, rel=0.01), "120 s, and a prior of none"
 
 
 def test_a_jump_of_the_clock_leaves_ages_as_they_were() -> None:
@@ -232,9 +232,9 @@ def test_a_jump_of_the_clock_leaves_ages_as_they_were() -> None:
     turn(market, 0.0, PoolStatus(1, 1), 3)
     turn(market, 15.0, PoolStatus(3, 1), overdue=1)
     market.shift(-5000.0)
-    assert market.counted(PoolStatus(3, 1), -4950.0, 60.0, takes=True) == 2
-    assert market.short.lasts(-4950.0)
-    assert not market.short.lasts(-4700.0)
+    assert market.expected_pending(PoolStatus(3, 1), -4950.0, 60.0, takes=True) == 2
+    assert market.backoff.lasts(-4950.0)
+    assert not market.backoff.lasts(-4700.0)
 
 
 # --- patience
@@ -256,7 +256,7 @@ def test_a_wait_for_capacity_is_no_start_up_time() -> None:
 def test_asks_that_stood_through_a_shortage_make_no_pool_slow_nor_the_next_ask_patient(waited_s: float) -> None:
     market = PoolMemory()
     turn(market, 0.0, PoolStatus(0, 0), 4)
-    turn(market, 30.0, PoolStatus(4, 0, failed=4, short=Shortfall(30.0, "no spot capacity")))
+    turn(market, 30.0, PoolStatus(4, 0, failed=4, shortfall=Shortfall(30.0, "no spot capacity")))
     turn(market, waited_s, PoolStatus(4, 4))
     assert market.lead_times.usual_s(prior_s=90.0) == 90.0
     assert market.lead_times.patience_s(prior_s=90.0) == 270.0

@@ -93,7 +93,7 @@ def told(
     keeps: tuple[SignalName, ...] = (LOAD,),
     memory: dict[str, float] | None = None,
 ) -> None:
-    said = Recommendation(ME, 1.0, Evidence.FULL, True, "", keeps=keeps, memory=memory or {})
+    said = Recommendation(ME, 1.0, Evidence.FULL, True, "", retained_signals=keeps, memory=memory or {})
     decision = Decision(at, (said,), 1.0, 1, True, True, 1, 1, 1, ())
     history.append(tick_of(seen({LOAD: reading}, at=at), decision))
 

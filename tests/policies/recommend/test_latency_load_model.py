@@ -99,4 +99,4 @@ def test_whatever_it_is_taught_it_stays_finite_positive_and_within_eight_times_w
         assert fit.pp > 0
         assert fit.ss > 0
         assert fit.pp * fit.ss >= fit.ps**2 * (1 - 1e-6)
-        assert LoadLine.recalled("x", fit.memory("x"), 1.0) == fit
+        assert LoadLine.from_memory("x", fit.memory("x"), 1.0) == fit

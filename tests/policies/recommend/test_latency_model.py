@@ -88,7 +88,7 @@ def test_the_stricter_latency_sets_the_limit_and_says_so() -> None:
     found = load_limit({"ttft_s": of(0.1, 0.7), "itl_s": of(0.02, 0.1)}, PROMISED, 0.95)
     assert found.latency == "itl_s"
     assert found.load == pytest.approx(1.0 - 0.02 * (1.0 + 0.1 * 1.9957) / 0.05, abs=1e-4)
-    assert (found.relaxed, found.hopeless) == (FILLED, "")
+    assert (found.relaxed, found.unattainable) == (FILLED, "")
 
 
 def test_a_longer_tail_and_a_larger_share_leave_less_load() -> None:
@@ -113,7 +113,7 @@ def test_no_promise_leaves_throughput_alone() -> None:
 
 def test_a_promise_that_an_idle_engine_misses_is_named_and_buys_nothing() -> None:
     found = load_limit({"itl_s": of(0.035, 0.1)}, {"itl_s": 0.03}, 0.95)
-    assert found.hopeless == "itl_s"
+    assert found.unattainable == "itl_s"
     assert found.load == found.relaxed
     assert found.load > HOPELESS
 
@@ -154,4 +154,4 @@ def test_the_longer_prompts_are_beside_answers_the_further_the_slowest_are_taken
 def test_what_was_learnt_is_handed_on_whole() -> None:
     for key in LATENCIES:
         learnt = LearnedLatency(LoadLine(3.0, 1.2, 0.1, 0.01, 0.2), replace(KNOWN[key].tail, spread=0.3, variance=0.04))
-        assert LearnedLatency.recalled(key, learnt.memory(key)) == learnt
+        assert LearnedLatency.from_memory(key, learnt.memory(key)) == learnt

@@ -55,8 +55,8 @@ def test_bursts_teach_no_spread_that_no_engine_has() -> None:
 def test_while_nothing_was_learnt_the_prior_may_change() -> None:
     assert LatencyTail.of(0.15).memory("x") == {}
     learnt = LatencyTail.of(0.15).learn(LIMIT_S, 0.03, 0.1, 150.0, FORGET)
-    assert LatencyTail.recalled("x", LatencyTail.of(0.15).memory("x"), 0.5).spread == 0.5
-    assert LatencyTail.recalled("x", learnt.memory("x"), 0.5).spread == learnt.spread
+    assert LatencyTail.from_memory("x", LatencyTail.of(0.15).memory("x"), 0.5).spread == 0.5
+    assert LatencyTail.from_memory("x", learnt.memory("x"), 0.5).spread == learnt.spread
 
 
 def test_a_mean_beyond_the_promise_says_nothing_of_the_tail() -> None:
@@ -101,4 +101,4 @@ def test_whatever_it_is_taught_it_stays_within_four_times_the_prior(
         assert tail.spread * (1 + 1e-9) >= 0.15 / WITHIN
         assert tail.spread <= 0.15 * WITHIN * (1 + 1e-9)
         assert 0 < tail.variance <= 0.25
-        assert LatencyTail.recalled("x", tail.memory("x"), 0.15) == tail
+        assert LatencyTail.from_memory("x", tail.memory("x"), 0.15) == tail

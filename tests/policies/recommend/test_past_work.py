@@ -72,7 +72,7 @@ def test_seasons_sown_are_heard_though_the_units_have_changed_since() -> None:
     sown, cold = QuantileForecast(15.0), QuantileForecast(15.0)
     start_s = NOW + DAY_S / 2 - 15 * DAY_S
     past = HistorySeed.of(start_s, 300.0, np.array([day_of(start_s + 300.0 * (k + 0.5)) for k in range(15 * 288)]))
-    past.sow(sown)
+    past.apply(sown)
     assert np.isnan(sown.peaks(600.0, [0.5])).all(), "a past says nothing of now"
     off: dict[str, list[float]] = {"sown": [], "cold": []}
     for k in range(8 * 240):

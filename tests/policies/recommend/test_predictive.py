@@ -202,10 +202,10 @@ def test_a_cache_that_is_read_and_not_fresh_lets_nothing_go() -> None:
 def test_missing_latencies_teach_nothing_and_block_nothing() -> None:
     day = Day(seen=lambda told: {k: v for k, v in told.items() if k not in QUANTITIES})
     last = day.run(CALM)[-1]
-    assert last.may_lower
+    assert last.may_scale_in
     assert said(last).memory["itl_s.saturation"] == 1.0
     assert "no source tells ttft_s or itl_s, which is promised" in said(last).reason
-    assert said(last).because_late is None
+    assert said(last).latency_driven is None
 
 
 def queue_view(visible: float, age_s: float | None = None, ready: int = 0, each_s: float = 0.0) -> PolicyContext:

@@ -51,7 +51,7 @@ def hands(
     ready: float, size: float | None = None, next_s: float = 120.0, kept: Retained | None = None
 ) -> SupplyTimeline:
     size = ready if size is None else size
-    return SupplyTimeline(ready, size, 120.0, coming_s=np.full(int(size - ready), next_s), kept=kept or Retained())
+    return SupplyTimeline(ready, size, 120.0, coming_s=np.full(int(size - ready), next_s), retained=kept or Retained())
 
 
 def keeping(*told: tuple[float, float]) -> Retained:
@@ -95,7 +95,7 @@ def test_the_most_urgent_remainder_rules(queued: QueueState, with_: SupplyTimeli
 def test_what_windows_keep_in_any_case_is_not_asked_for(kept: Retained, replicas: float, over_s: float) -> None:
     """Where the need is stated for as long as there is work, a window begins when there is none any more."""
     found = deadline_need(rows((0, 3000, 2)), EACH_S, hands(2, kept=kept), KEEP)
-    assert (found.replicas, found.over_s) == pytest.approx((replicas, over_s))
+    assert (found.replicas, found.clears_in_s) == pytest.approx((replicas, over_s))
 
 
 def test_work_that_is_done_stays_done_when_messages_seem_to_take_longer() -> None:

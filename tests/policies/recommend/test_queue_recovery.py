@@ -94,11 +94,11 @@ def test_windows_keep_what_was_asked_for_in_them() -> None:
     history = History()
     for ago_s, wanted, active in ((75.0, 10, True), (30.0, 3, True), (15.0, 4, False)):
         observation = seen(queue(0.0), 10, at=NOW - ago_s)
-        decision = dataclasses.replace(decide(shape, History(), observation), wanted=wanted, active=active)
+        decision = dataclasses.replace(decide(shape, History(), observation), capped_need=wanted, active=active)
         history.append(tick_of(observation, decision))
     hands = SupplyTimeline.of(PolicyContext(NOW, {}, 10, 10, None, history, spec=shape), 120.0)
     times_s = np.array([0.0, 239.0, 240.0, 299.0, 300.0, 584.0, 585.0])
-    assert hands.kept.at(times_s).tolist() == [10.0, 10.0, 4.0, 4.0, 1.0, 1.0, 0.0]
+    assert hands.retained.at(times_s).tolist() == [10.0, 10.0, 4.0, 4.0, 1.0, 1.0, 0.0]
     assert hands.work_s(times_s[1:3], 0.0).tolist() == [2390.0, 2400.0]
     assert hands.spare_s == 0.0, "a window is longer than a start"
 
@@ -110,11 +110,11 @@ def test_a_cooldown_ends_a_longer_window_where_zero_is_allowed(least: int, rests
     history = History()
     for ago_s, wanted, active in ((30.0, 3, True), (15.0, 4, False)):
         observation = seen(queue(0.0), 10, at=NOW - ago_s)
-        decision = dataclasses.replace(decide(shape, History(), observation), wanted=wanted, active=active)
+        decision = dataclasses.replace(decide(shape, History(), observation), capped_need=wanted, active=active)
         history.append(tick_of(observation, decision))
     hands = SupplyTimeline.of(PolicyContext(NOW, {}, 10, 10, None, history, shape.min_replicas, spec=shape), 120.0)
-    assert hands.kept.rests_s == rests_s
-    assert hands.over_s(40.0) == min(rests_s, 300.0) - 10.0
+    assert hands.retained.rests_s == rests_s
+    assert hands.clears_in_s(40.0) == min(rests_s, 300.0) - 10.0
 
 
 def test_what_was_asked_for_hours_ago_is_not_about_to_serve() -> None:
@@ -127,6 +127,6 @@ def test_what_was_asked_for_hours_ago_is_not_about_to_serve() -> None:
         outcome = Outcome(PoolName("main"), found, asked, Result.ACCEPTED)
         history.append(dataclasses.replace(tick_of(observation, decision), outcomes=(outcome,)))
     view = PolicyContext(NOW, {}, 4, 12, None, history, spec=shape)
-    assert view.awaited_since() == [NOW - 30.0] * 2
+    assert view.pending_since() == [NOW - 30.0] * 2
     coming = SupplyTimeline.of(view, 120.0).coming_s
     assert coming.tolist() == [90.0] * 2 + [120.0] * 6, "the rest are a whole start away"

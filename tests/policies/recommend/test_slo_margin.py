@@ -28,9 +28,9 @@ def after(margin: SloMargin, late_share: float | None, turns: int) -> SloMargin:
 
 def test_a_long_calm_takes_the_quantile_to_the_median_and_then_fills_replicas_more() -> None:
     fresh = SloMargin()
-    assert (fresh.quantile(0.95), fresh.fuller) == (0.95, 1.0)
+    assert (fresh.quantile(0.95), fresh.fill_factor) == (0.95, 1.0)
     calm = after(fresh, 0.0, 24 * HOUR)
-    assert (calm.level, calm.quantile(0.95), calm.fuller) == (-1.0, 0.5, 1.0 + FULLER)
+    assert (calm.level, calm.quantile(0.95), calm.fill_factor) == (-1.0, 0.5, 1.0 + FULLER)
 
 
 def test_half_an_hour_without_lateness_is_no_licence() -> None:
@@ -69,7 +69,7 @@ def test_it_stays_within_its_bounds_and_is_handed_on_whole(late: list[float], al
         margin = margin.after(share, allowed, took_s)
         assert -1.0 <= margin.level <= 1.0
         assert math.isfinite(margin.late_share)
-        assert SloMargin.recalled(margin.memory()) == margin
+        assert SloMargin.from_memory(margin.memory()) == margin
 
 
 BY_PRICE = Predictive(source="e", rate_window_s=60.0)

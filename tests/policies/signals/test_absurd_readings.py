@@ -206,7 +206,9 @@ def test_headroom_for_peaks_beyond_all_measure_is_filled_in_few_steps() -> None:
 
 # --- what a policy recommends
 
-WANTS = Recommendation(PolicyName("p"), 36.0, Evidence.FULL, True, "36 wait", raw=40.0, because_late=4.0, work=30.0)
+WANTS = Recommendation(
+    PolicyName("p"), 36.0, Evidence.FULL, True, "36 wait", unstabilized=40.0, latency_driven=4.0, work=30.0
+)
 
 
 def test_a_need_beyond_the_maximum_is_told_as_it_is() -> None:
@@ -214,10 +216,12 @@ def test_a_need_beyond_the_maximum_is_told_as_it_is() -> None:
 
 
 def test_a_need_beyond_all_measure_counts_as_ten_times_the_maximum() -> None:
-    huge = dataclasses.replace(WANTS, replicas=1e15, raw=2e15, because_late=1e15, work=1e14, peaks=((0.5, 1e14),))
+    huge = dataclasses.replace(
+        WANTS, replicas=1e15, unstabilized=2e15, latency_driven=1e15, work=1e14, peaks=((0.5, 1e14),)
+    )
     found = bounded(huge, most_needed(spec(max_replicas=20), 30), {})
-    assert (found.replicas, found.raw, found.work, found.peaks) == (300.0, 300.0, 300.0, ((0.5, 300.0),))
-    assert found.because_late == 0.0, "load alone asks for more than counts"
+    assert (found.replicas, found.unstabilized, found.work, found.peaks) == (300.0, 300.0, 300.0, ((0.5, 300.0),))
+    assert found.latency_driven == 0.0, "load alone asks for more than counts"
     assert "counted as 300" in found.reason
 
 

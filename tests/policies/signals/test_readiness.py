@@ -40,7 +40,7 @@ def test_none_ready_from_the_first_tick_keeps_the_size(policies: Mapping[str, An
     replicas = Replicas(policies, lost=12)
     assert set(replicas.ticks(LONG, 100.0)) == {12}
     assert replicas.last is not None
-    assert not replicas.last.may_lower
+    assert not replicas.last.may_scale_in
 
 
 @EVERY

@@ -82,7 +82,7 @@ def test_full_or_silent_survivors_never_lower_the_size(
                 assert decision.target is not None
                 assert decision.target >= before, decision.steps
             if lost and not ready:
-                assert not decision.may_lower
+                assert not decision.may_scale_in
                 assert any(r.evidence is not Evidence.FULL for r in decision.recommendations)
 
 

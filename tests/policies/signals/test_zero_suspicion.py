@@ -36,7 +36,7 @@ def looked(turns: Sequence[Mapping[str, float | None]], limits: SuspicionLimits 
     credit, found = ZeroSuspicion(), []
     for k, values in enumerate(turns):
         turn = told(NOW + STEP_S * k, **values)
-        found.append(credit.doubted(turn, limits).get("queue", ""))
+        found.append(credit.suspected(turn, limits).get("queue", ""))
         credit.note(turn)
     return found
 
@@ -115,7 +115,9 @@ def test_a_clock_that_jumps_changes_nothing() -> None:
         moved.note(told(NOW + STEP_S * k, visible=visible))
     moved.shift(3600.0)
     at = NOW + STEP_S * len(LIED) + 15.0
-    assert moved.doubted(told(at + 3600.0, visible=0.0), LIMITS) == steady.doubted(told(at, visible=0.0), LIMITS) != {}
+    assert (
+        moved.suspected(told(at + 3600.0, visible=0.0), LIMITS) == steady.suspected(told(at, visible=0.0), LIMITS) != {}
+    )
 
 
 # --- what comes of it
@@ -148,7 +150,7 @@ def test_a_doubted_zero_lowers_nothing_and_a_true_one_does_within_a_window() -> 
     assert fair[-1].target == 0, "never caught: after the cooldown"
     held = lived(workload, [*LIED, *[0.0] * 4], History())
     assert held[-1].target == 10
-    assert not held[-1].may_lower
+    assert not held[-1].may_scale_in
     rest = lived(workload, [*LIED, *[0.0] * 14], History())
     assert rest[-1].target == 0
 
@@ -161,7 +163,7 @@ def test_the_other_source_may_still_raise() -> None:
     turn = seen({**queue, "engines.running": Fresh(4000.0, at), "engines.waiting": Fresh(0.0, at)}, 10, at=at)
     decision = decide(spec(TWO, **QUICK), history, turn)
     assert decision.target == 40
-    assert set(decision.doubted) == {"queue"}
+    assert set(decision.suspected_zeros) == {"queue"}
 
 
 def test_it_is_told_and_recorded() -> None:
@@ -170,7 +172,9 @@ def test_it_is_told_and_recorded() -> None:
     lived(workload, LIED, history)
     turn = told(NOW + STEP_S * len(LIED), visible=0.0, in_flight=0.0)
     tick = tick_of(turn, decide(workload, history, turn))
-    assert tick.decision.doubted["queue"].startswith("everything is 0 and was not a turn before, which is doubted for")
+    assert tick.decision.suspected_zeros["queue"].startswith(
+        "everything is 0 and was not a turn before, which is doubted for"
+    )
     assert decode_tick(encode_tick(tick)) == tick
     assert any("source queue is not believed: everything is 0" in line for line in paragraphs(tick))
 
@@ -178,5 +182,5 @@ def test_it_is_told_and_recorded() -> None:
 def test_a_doubted_zero_is_not_kept_as_a_reading() -> None:
     history = History()
     decisions = lived(spec({"queue": QueueDepth(source="queue")}), [*LIED, 0.0], history)
-    assert decisions[-1].doubted
+    assert decisions[-1].suspected_zeros
     assert np.isnan(history.column(1)[-1])

@@ -77,13 +77,13 @@ async def test_a_group_that_may_not_launch_is_not_grown(there: Place) -> None:
 
 async def test_another_writer_is_named_for_a_while(there: Place) -> None:
     pool = await there.open(Asg, group="llm", yield_s=0.3)
-    assert (await status(pool)).foreign is None
+    assert (await status(pool)).other_writer is None
     await pool.resize(4, await status(pool))
-    assert (await status(pool)).foreign is None, "that was us"
+    assert (await status(pool)).other_writer is None, "that was us"
     there.world.groups["llm"].desired = 6
-    assert "set Auto Scaling group llm to 6" in str((await status(pool)).foreign)
+    assert "set Auto Scaling group llm to 6" in str((await status(pool)).other_writer)
     await asyncio.sleep(0.4)
-    assert (await status(pool)).foreign is None
+    assert (await status(pool)).other_writer is None
 
 
 async def test_what_somebody_wrote_since_we_looked_is_a_conflict(there: Place) -> None:
@@ -103,13 +103,13 @@ async def test_a_failure_from_before_we_asked_is_not_told_of_what_we_asked(there
     group.told = [(at - 600, zone, lack) for at, zone, lack in group.told]
     pool = await there.open(Asg, group="llm")
     before = await status(pool)
-    assert before.short is not None, "somebody asked, and it did not come"
-    assert "sufficient p5.48xlarge capacity" in before.short.reason
-    assert before.short.reason.startswith("p5.48xlarge, us-east-1")
+    assert before.shortfall is not None, "somebody asked, and it did not come"
+    assert "sufficient p5.48xlarge capacity" in before.shortfall.reason
+    assert before.shortfall.reason.startswith("p5.48xlarge, us-east-1")
     there.world.lacks.clear()
     there.world.retry_s, group.tried = 3600.0, (5, there.context.clock.now())
     await pool.resize(5, before)
-    assert (await status(pool)).short is None
+    assert (await status(pool)).shortfall is None
 
 
 async def test_instances_come_from_the_zone_that_has_them(there: Place) -> None:
@@ -223,11 +223,11 @@ async def test_a_warm_pool_that_follows_the_group_is_as_large_as_aws_makes_it(th
     assert (await status(pool)).desired == 8, "the group's maximum of 10 less the 2 that it has"
     there.world.groups["llm"].desired = 4
     moved = await status(pool)
-    assert (moved.desired, moved.foreign) == (6, None), "it moved with the group, by nobody's hand"
+    assert (moved.desired, moved.other_writer) == (6, None), "it moved with the group, by nobody's hand"
     await pool.resize(2, moved)
     assert (await status(pool)).desired == 2
     there.warm.least = there.world.groups["llm"].prepared = 3
-    assert "set warm pool of Auto Scaling group llm to 3" in str((await status(pool)).foreign)
+    assert "set warm pool of Auto Scaling group llm to 3" in str((await status(pool)).other_writer)
 
 
 async def test_the_group_takes_from_its_warm_pool_and_aws_fills_it_again(there: Place) -> None:

@@ -119,7 +119,7 @@ async def hear(there: Place) -> None:
     there.world.ready(there.world.groups["asg"], 1)
     pool = await there.pools()["asg"].open(there.context, WorkloadName("llm"), PoolName("asg"))
     await warn(there.cloud, there.world.groups["asg"].instances[0].id)
-    await settled(pool, lambda s: s.doomed == 1)
+    await settled(pool, lambda s: s.interruption_pending == 1)
 
 
 async def read(there: Place) -> None:

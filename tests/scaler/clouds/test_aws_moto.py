@@ -117,7 +117,7 @@ async def test_a_node_group(moto: Moto) -> None:
     )
     pool = await moto.open(EksNodeGroup, cluster="serving", node_group="h100")
     found = await status(pool)
-    assert (found.desired, found.ready, found.foreign) == (1, 1, None)
+    assert (found.desired, found.ready, found.other_writer) == (1, 1, None)
     await pool.resize(3, found)
     sizes = (await eks.describe_nodegroup(clusterName="serving", nodegroupName="h100"))["nodegroup"]["scalingConfig"]
     assert sizes == {"minSize": 0, "maxSize": 5, "desiredSize": 3}, "only the size was changed"

@@ -65,7 +65,7 @@ async def board_of(there: Place, queue: str) -> Board:
 )
 async def test_a_warning_is_pinned_and_a_turn_asked_for(there: Place, queue: str, kind: str, named: str) -> None:
     board = await board_of(there, queue)
-    rung = asyncio.create_task(there.context.bell.wait())
+    rung = asyncio.create_task(there.context.wakeup.wait())
     await warn(there.cloud, "i-1", kind)
     async with patience(HEARD_S):
         await rung
@@ -83,17 +83,17 @@ async def test_what_is_rebalanced_away_was_doomed_and_not_taken(there: Place, qu
     first = there.world.groups["llm"].instances[0].id
     await status(pool)
     await warn(there.cloud, first, REBALANCE)
-    await settled(pool, lambda s: s.doomed == 1)
+    await settled(pool, lambda s: s.interruption_pending == 1)
     there.world.take([first])
     found = await status(pool)
-    assert (found.doomed, found.interrupted) == (0, 0)
+    assert (found.interruption_pending, found.interrupted) == (0, 0)
 
 
 async def test_one_that_goes_before_anybody_looked_was_taken_all_the_same(there: Place, queue: str) -> None:
     pool = await pool_of(there, queue)
     first = there.world.groups["llm"].instances[0].id
     await status(pool)
-    rung = asyncio.create_task(there.context.bell.wait())
+    rung = asyncio.create_task(there.context.wakeup.wait())
     await warn(there.cloud, first)
     async with patience(HEARD_S):
         await rung
@@ -106,13 +106,13 @@ async def test_notices_of_others_machines_move_nothing(there: Place, queue: str)
     board = await board_of(there, queue)
     await warn(there.cloud, "i-of-somebody-else")
     await within(HEARD_S, lambda: board.of({"i-of-somebody-else"}))
-    assert (await status(pool)).doomed == 0
+    assert (await status(pool)).interruption_pending == 0
 
 
 @pytest.mark.parametrize("kind", ["EC2 Instance Launch Unsuccessful", "EC2 Instance-terminate Lifecycle Action"])
 async def test_news_of_a_group_asks_for_a_turn_and_dooms_nobody(there: Place, queue: str, kind: str) -> None:
     board = await board_of(there, queue)
-    rung = asyncio.create_task(there.context.bell.wait())
+    rung = asyncio.create_task(there.context.wakeup.wait())
     await tell(there.cloud, "aws.autoscaling", kind, {"EC2InstanceId": "i-1", "AutoScalingGroupName": "llm"})
     async with patience(HEARD_S):
         await rung
@@ -229,7 +229,7 @@ async def test_doomed_by_its_own_word_is_the_pool_s_machine(there: Place, own: t
     await status(pool)
     server.told["spot/instance-action"] = json.dumps({"action": "terminate", "time": "2026-11-27T12:02:00Z"})
     async with patience(HEARD_S):
-        found: PoolStatus = await settled(pool, lambda s: s.doomed == 1)
+        found: PoolStatus = await settled(pool, lambda s: s.interruption_pending == 1)
     assert found.ready == 2
 
 

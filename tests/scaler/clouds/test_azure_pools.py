@@ -80,7 +80,7 @@ async def test_a_newer_write_that_took_an_operation_s_place_is_no_shortage(here:
     await pool.resize(5, await here.seen(pool))
     its_set.cloud.end(("OperationPreempted", "a more recent operation took its place"))
     status = await here.seen(pool)
-    assert (status.short, status.pending) == (None, 3)
+    assert (status.shortfall, status.pending) == (None, 3)
 
 
 async def test_a_machine_that_failed_is_told_with_type_and_zone_and_the_rest_goes_on(here: Place) -> None:
@@ -92,9 +92,9 @@ async def test_a_machine_that_failed_is_told_with_type_and_zone_and_the_rest_goe
     pool = await here.vmss()
     first = await here.seen(pool)
     assert (first.ready, first.failed, first.pending) == (2, 1, 1)
-    assert first.short is not None
-    assert message in first.short.reason
-    assert (await here.seen(pool)).short == first.short  # said once, though Azure gave no time
+    assert first.shortfall is not None
+    assert message in first.shortfall.reason
+    assert (await here.seen(pool)).shortfall == first.shortfall  # said once, though Azure gave no time
 
 
 async def test_the_pool_goes_on_after_a_late_failure(here: Place) -> None:
@@ -103,11 +103,11 @@ async def test_the_pool_goes_on_after_a_late_failure(here: Place) -> None:
     await pool.resize(5, await here.seen(pool))
     its_set.fail("AllocationFailed", "none left")
     failed = await here.seen(pool)
-    assert failed.short is not None
-    assert failed.short.at == pytest.approx(1_795_791_600.1, abs=1)  # when Azure said so
+    assert failed.shortfall is not None
+    assert failed.shortfall.at == pytest.approx(1_795_791_600.1, abs=1)  # when Azure said so
     await pool.resize(3, failed)
     again = await here.seen(pool)
-    assert (again.short, again.desired, again.pending) == (None, 3, 1)
+    assert (again.shortfall, again.desired, again.pending) == (None, 3, 1)
 
 
 async def test_a_spot_machine_that_went_without_notice_was_taken_all_the_same(here: Place) -> None:
@@ -172,7 +172,7 @@ async def test_an_autoscale_setting_is_another_writer(here: Place) -> None:
     setting = {"name": "by-cpu", "properties": {"enabled": True, "targetResourceUri": its_set.path.upper()}}
     here.cloud.lists[f"{ROOT}/llm/providers/Microsoft.Insights/autoscaleSettings".lower()] = lambda _: [setting]
     status = await here.seen(await here.vmss())
-    assert status.foreign == "Azure autoscale setting by-cpu"
+    assert status.other_writer == "Azure autoscale setting by-cpu"
 
 
 async def test_reservations_count_by_size_and_zone_while_they_are_active(here: Place) -> None:
@@ -206,8 +206,8 @@ async def test_a_relay_on_each_machine_is_asked_once_a_second(here: Place) -> No
     await here.seen(pool)
     here.events.say("Preempt", its_set.machine_name(its_set.machines[1]).upper())
     async with asyncio.timeout(2.0):
-        await here.context.bell.wait()
-    assert (await here.seen(pool)).doomed == 1
+        await here.context.wakeup.wait()
+    assert (await here.seen(pool)).interruption_pending == 1
     assert set(here.events.asked) == {"h100000000", "h100000001"}
 
 
@@ -229,7 +229,7 @@ async def test_an_event_that_is_taken_back_dooms_no_more(here: Place) -> None:
 
     def told(doomed: int) -> Callable[[], Awaitable[bool]]:
         async def so_many() -> bool:
-            return (await here.seen(pool)).doomed == doomed
+            return (await here.seen(pool)).interruption_pending == doomed
 
         return so_many
 
@@ -311,10 +311,10 @@ async def test_a_failure_that_only_the_agent_pool_tells_of_is_one_saying(here: P
     await aks.resize(4, await here.seen(aks))
     pool.fail("ErrCode_InsufficientVCPUQuota", "Insufficient regional vcpu quota left", lost=True)
     first = await here.seen(aks)
-    assert first.short is not None
-    assert (first.short.quota, first.failed) == (True, 2)
-    assert "[Standard_NC40ads_H100_v5, spot, zone 1]" in first.short.reason
-    assert (await here.seen(aks)).short == first.short
+    assert first.shortfall is not None
+    assert (first.shortfall.quota, first.failed) == (True, 2)
+    assert "[Standard_NC40ads_H100_v5, spot, zone 1]" in first.shortfall.reason
+    assert (await here.seen(aks)).shortfall == first.shortfall
 
 
 async def test_agent_pools_of_a_cluster_are_one_read(here: Place) -> None:
@@ -328,7 +328,7 @@ async def test_agent_pools_of_a_cluster_are_one_read(here: Place) -> None:
 
 async def test_the_clusters_own_autoscaler_is_another_writer(here: Place) -> None:
     agent_pool(here.cloud, 2, more={"enableAutoScaling": True, "minCount": 0, "maxCount": 9})
-    assert (await here.seen(await here.aks())).foreign == "the AKS cluster autoscaler"
+    assert (await here.seen(await here.aks())).other_writer == "the AKS cluster autoscaler"
 
 
 async def test_an_agent_pool_that_is_not_there_is_told_with_those_that_are(here: Place) -> None:
@@ -396,4 +396,4 @@ async def test_a_set_that_grew_meanwhile_is_a_conflict(here: Place) -> None:
 
 async def test_dynamic_sizing_is_another_writer(here: Place) -> None:
     StandbyPool(here.cloud, "warm", serving(here.cloud, 2), most=5, dynamic=True).there().keep(3)
-    assert (await here.seen(await here.standby())).foreign == "the standby pool's dynamic sizing"
+    assert (await here.seen(await here.standby())).other_writer == "the standby pool's dynamic sizing"

@@ -84,7 +84,7 @@ async def test_an_instance_that_the_fleet_still_lists_and_ec2_has_no_more_does_n
     there.world.take([there.world.fleets[name].instances[0].id])
     found = await status(pool)
     assert (found.desired, found.ready) == (2, 1)
-    assert found.short is not None
+    assert found.shortfall is not None
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ async def test_those_that_will_be_taken_go_first(there: Place) -> None:
         instance.up = True
     doomed = there.world.loose[2].id
     (await board(there.context)).pin(Notice(doomed, "interruption", SystemClock().now()))
-    assert (await status(pool)).doomed == 1
+    assert (await status(pool)).interruption_pending == 1
     await pool.resize(3, await status(pool))
     assert doomed not in {i.id for i in there.world.loose}
 

@@ -42,14 +42,14 @@ async def test_an_update_is_followed_and_its_size_is_what_was_asked_for(there: P
     nodes.slow = True
     await pool.resize(5, await status(pool))
     under_way = await status(pool)
-    assert (under_way.desired, under_way.ready, under_way.foreign) == (5, 2, None)
+    assert (under_way.desired, under_way.ready, under_way.other_writer) == (5, 2, None)
     with pytest.raises(Conflict, match="one at a time"):
         await pool.resize(6, under_way)
     assert there.endpoint.count(UPDATE) == 1, "it would have been refused"
     finish(nodes)
     there.world.ready(nodes.group, 5)
     done = await status(pool)
-    assert (done.desired, done.ready, done.foreign) == (5, 5, None)
+    assert (done.desired, done.ready, done.other_writer) == (5, 5, None)
     asked = there.endpoint.count("eks:DescribeUpdate")
     await status(pool)
     assert there.endpoint.count("eks:DescribeUpdate") == asked, "what ended is not asked for again"
@@ -68,7 +68,7 @@ async def test_an_update_that_ends_between_two_looks_is_nobody_else_s_write(ther
     there.endpoint.spoils["eks:DescribeNodegroup"] = ends  # after it was described
     assert ((await status(pool)).desired, nodes.desired) == (5, 5)
     there.endpoint.clear()
-    assert (await status(pool)).foreign is None
+    assert (await status(pool)).other_writer is None
 
 
 async def test_an_update_that_fails_is_told_and_the_group_s_own_size_counts(there: Place, nodes: NodeGroup) -> None:
@@ -78,13 +78,13 @@ async def test_an_update_that_fails_is_told_and_the_group_s_own_size_counts(ther
     finish(nodes, error={"errorCode": "InsufficientFreeAddresses", "errorMessage": "subnet-1 has none left"})
     failed = await status(pool)
     assert (failed.desired, failed.ready, failed.pending) == (2, 2, 0)
-    assert failed.foreign is None, "EKS went back by itself"
-    assert failed.short is not None
-    assert "InsufficientFreeAddresses" in failed.short.reason
-    assert (await status(pool)).short == failed.short, "one saying is one refusal"
+    assert failed.other_writer is None, "EKS went back by itself"
+    assert failed.shortfall is not None
+    assert "InsufficientFreeAddresses" in failed.shortfall.reason
+    assert (await status(pool)).shortfall == failed.shortfall, "one saying is one refusal"
     nodes.slow = False
     await pool.resize(3, failed)
-    assert (await status(pool)).short is None
+    assert (await status(pool)).shortfall is None
 
 
 @pytest.mark.parametrize(
@@ -102,17 +102,17 @@ async def test_health_issues_tell_why_nodes_do_not_come(
     await pool.resize(4, await status(pool))
     nodes.issues.append({"code": code, "message": text, "resourceIds": []})
     found = await status(pool)
-    assert found.short is not None
-    assert (found.failed, found.pending, found.short.quota) == (2, 0, quota)
-    assert (await status(pool)).short == found.short
+    assert found.shortfall is not None
+    assert (found.failed, found.pending, found.shortfall.quota) == (2, 0, quota)
+    assert (await status(pool)).shortfall == found.shortfall
     nodes.issues[:] = [{"code": "Ec2SecurityGroupNotFound", "message": "sg-1", "resourceIds": []}]
-    assert (await status(pool)).short is None, "an issue that keeps no node from coming"
+    assert (await status(pool)).shortfall is None, "an issue that keeps no node from coming"
 
 
 async def test_who_sizes_the_group_behind_eks_is_named(there: Place, nodes: NodeGroup) -> None:
     pool = await there.open(EksNodeGroup, **KEYS_OF_IT)
     nodes.group.desired = 4
-    assert "somebody set Auto Scaling group eks-1 to 4" in str((await status(pool)).foreign)
+    assert "somebody set Auto Scaling group eks-1 to 4" in str((await status(pool)).other_writer)
 
 
 async def test_a_lost_update_is_said_again_under_its_token(there: Place) -> None:

@@ -53,12 +53,12 @@ async def test_a_zone_that_runs_out_is_told_with_type_zone_and_market(here: Ther
     pool = await here.pool(spec(here))
     await pool.resize(6, await seen(pool))
     exhaust(mig, quota=False, zones=(ZONES[1],))
-    status = await seen(pool, lambda s: s.short is not None)
+    status = await seen(pool, lambda s: s.shortfall is not None)
     assert (status.failed, status.pending) == (1, 2)
-    assert status.short is not None
-    assert not status.short.quota
-    assert status.short.reason.endswith("(nvidia-l4, us-central1-b, spot)")
-    assert "does not have enough resources" in status.short.reason
+    assert status.shortfall is not None
+    assert not status.shortfall.quota
+    assert status.shortfall.reason.endswith("(nvidia-l4, us-central1-b, spot)")
+    assert "does not have enough resources" in status.shortfall.reason
     mig.boot()
     assert (await seen(pool)).parts[1] == Part(ZONES[1], "spot", ready=1)
 
@@ -89,8 +89,8 @@ async def test_a_machine_that_can_never_be_made_is_told_as_failed(here: There) -
     await pool.resize(2, await seen(pool))
     status = await seen(pool)
     assert (status.ready, status.failed, status.pending) == (1, 1, 0)
-    assert status.short is not None
-    assert "images/vllm' was not found" in status.short.reason
+    assert status.shortfall is not None
+    assert "images/vllm' was not found" in status.shortfall.reason
 
 
 async def test_a_spot_machine_that_stops_without_notice_counts_as_taken_and_one_scaled_in_does_not(here: There) -> None:
@@ -153,14 +153,14 @@ async def test_somebody_else_s_size_is_a_conflict_and_named_for_a_while(here: Th
     with pytest.raises(Conflict, match="was 2 machines; somebody set 4"):
         await pool.resize(6, before)
     assert mig.target == 4
-    assert "somebody set 4" in ((await seen(pool)).foreign or "")
+    assert "somebody set 4" in ((await seen(pool)).other_writer or "")
     here.clock.ahead_s += 61
-    assert (await seen(pool)).foreign is None
+    assert (await seen(pool)).other_writer is None
 
 
 async def test_an_autoscaler_of_the_group_is_another_writer(here: There) -> None:
     here.mig(size=2).autoscaler = "vllm-cpu"
-    assert (await seen(await here.pool(spec(here, location=ZONES[0])))).foreign == "autoscaler vllm-cpu"
+    assert (await seen(await here.pool(spec(here, location=ZONES[0])))).other_writer == "autoscaler vllm-cpu"
 
 
 async def test_every_write_bears_an_id_of_its_own(here: There) -> None:
@@ -267,7 +267,7 @@ class TestStandby:
         status = await seen(waiting)
         assert (status.ready, status.failed, status.pending) == (0, 2, 0)
         status = await seen(serving)
-        assert (status.failed, status.short) == (0, None)
+        assert (status.failed, status.shortfall) == (0, None)
 
     async def test_refill_is_written_with_the_size(self, here: There) -> None:
         mig = here.mig()

@@ -46,7 +46,7 @@ def entry(mig: Mig, method: str, machine: int = 0) -> bytes:
 async def rung(here: There) -> bool:
     try:
         async with patience(2.0):
-            await here.context.bell.wait()
+            await here.context.wakeup.wait()
     except TimeoutError:
         return False
     return True
@@ -59,8 +59,8 @@ async def test_a_preemption_rings_for_a_turn_and_is_acknowledged(here: There) ->
     preempted(here.cloud, mig, mig.vms[1])
     assert await rung(here)
     status = await seen(pool)
-    assert (status.ready, status.doomed) == (2, 1)
-    assert status.parts[0].doomed == 1
+    assert (status.ready, status.interruption_pending) == (2, 1)
+    assert status.parts[0].interruption_pending == 1
     await asyncio.sleep(0.1)
     assert here.cloud.pubsub.out == {}
 
@@ -80,7 +80,7 @@ async def test_only_what_takes_a_machine_dooms_it(here: There, method: str, doom
     pool = await here.pool(spec(here))
     here.cloud.pubsub.publish(PATH, entry(mig, method))
     assert await rung(here) is bool(doomed)
-    assert (await seen(pool)).doomed == doomed
+    assert (await seen(pool)).interruption_pending == doomed
 
 
 async def test_what_is_no_log_entry_is_passed_over(here: There) -> None:
@@ -90,7 +90,7 @@ async def test_what_is_no_log_entry_is_passed_over(here: There) -> None:
         here.cloud.pubsub.publish(PATH, data)
     here.cloud.pubsub.publish(PATH, entry(mig, "compute.instances.preempted"))
     assert await rung(here)
-    assert (await seen(pool)).doomed == 1
+    assert (await seen(pool)).interruption_pending == 1
 
 
 async def test_another_pool_s_machine_dooms_none_of_ours(here: There) -> None:
@@ -99,7 +99,7 @@ async def test_another_pool_s_machine_dooms_none_of_ours(here: There) -> None:
     pool = await here.pool(spec(here))
     preempted(here.cloud, other, other.vms[0])
     assert await rung(here)
-    assert (await seen(pool)).doomed == 0
+    assert (await seen(pool)).interruption_pending == 0
 
 
 async def test_hearing_goes_on_after_pub_sub_failed(here: There) -> None:
@@ -110,7 +110,7 @@ async def test_hearing_goes_on_after_pub_sub_failed(here: There) -> None:
     here.cloud.pubsub.fault = None
     preempted(here.cloud, mig, mig.vms[0])
     async with patience(5):
-        await seen(pool, lambda s: s.doomed == 1)
+        await seen(pool, lambda s: s.interruption_pending == 1)
 
 
 async def test_hearing_goes_on_after_the_connection_broke(here: There) -> None:
@@ -124,7 +124,7 @@ async def test_hearing_goes_on_after_the_connection_broke(here: There) -> None:
     here.cloud.grpc.weather = Weather.CLEAR
     preempted(here.cloud, mig, mig.vms[1])
     async with patience(8):
-        await seen(pool, lambda s: s.doomed == 2)
+        await seen(pool, lambda s: s.interruption_pending == 2)
 
 
 async def test_a_sink_that_may_not_be_read_is_told_by_check_and_blinds_no_pool(here: There) -> None:
@@ -143,7 +143,7 @@ async def test_a_machine_that_comes_back_under_its_name_is_not_doomed_again(here
     pool = await here.pool(spec(here))
     await seen(pool)
     preempted(here.cloud, mig, mig.vms[0])
-    await seen(pool, lambda s: s.doomed == 1)
+    await seen(pool, lambda s: s.interruption_pending == 1)
     mig.vms[0].status, mig.vms[0].action = "TERMINATED", "RECREATING"
     assert (await seen(pool)).interrupted == 1
     preempted(here.cloud, mig, mig.vms[0])  # said once more, late
@@ -151,7 +151,7 @@ async def test_a_machine_that_comes_back_under_its_name_is_not_doomed_again(here
     await seen(pool)
     mig.vms[0].status, mig.vms[0].action = "RUNNING", "NONE"
     status = await seen(pool)
-    assert (status.ready, status.doomed, status.interrupted) == (2, 0, 1)
+    assert (status.ready, status.interruption_pending, status.interrupted) == (2, 0, 1)
 
 
 async def test_a_notice_of_a_machine_that_is_there_long_after_its_time_was_about_its_past(here: There) -> None:
@@ -159,9 +159,9 @@ async def test_a_notice_of_a_machine_that_is_there_long_after_its_time_was_about
     pool = await here.pool(spec(here))
     preempted(here.cloud, mig, mig.vms[0])
     assert await rung(here)
-    assert (await seen(pool)).doomed == 1
+    assert (await seen(pool)).interruption_pending == 1
     here.clock.ahead_s += 30 + 181
-    assert (await seen(pool)).doomed == 0
+    assert (await seen(pool)).interruption_pending == 0
 
 
 @pytest.mark.parametrize(
@@ -180,4 +180,4 @@ async def test_the_metadata_server_tells_of_its_own_machine(here: There, key: st
         await server.waited_for(key)
         await server.set(key, value)
         assert await rung(here) is bool(doomed)
-        assert (await seen(pool)).doomed == doomed
+        assert (await seen(pool)).interruption_pending == doomed

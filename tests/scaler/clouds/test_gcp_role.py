@@ -79,9 +79,9 @@ async def test_the_role_is_enough_and_nothing_in_it_is_never_asked_for(here: The
     exhaust(mig, quota=False)
     mig.resize(4)
     pool = await here.pool(pools(here)[0])
-    assert (await seen(pool)).short is not None
+    assert (await seen(pool)).shortfall is not None
     preempted(here.cloud, mig, mig.vms[0])
-    assert (await seen(pool, lambda s: s.doomed == 1)).ready == 2
+    assert (await seen(pool, lambda s: s.interruption_pending == 1)).ready == 2
     here.cloud.monitoring.tell(COUNT, 7, here.clock.now(), subscription_id="prompts")
     here.cloud.monitoring.tell(GPU, 50, here.clock.now(), namespace_name="llm")
     project = here.cloud.project()

@@ -134,13 +134,13 @@ class TestNodePool:
         here.cloud.container.finish()
         status = await seen(pool)
         assert (status.desired, status.ready, status.failed, status.pending) == (6, 3, 3, 0)
-        assert status.short is not None
-        assert status.short.quota is quota
-        assert status.short.reason.endswith("(nvidia-h100-80gb, us-central1-a, us-central1-b, us-central1-c, spot)")
-        assert (await seen(pool)).short == status.short
+        assert status.shortfall is not None
+        assert status.shortfall.quota is quota
+        assert status.shortfall.reason.endswith("(nvidia-h100-80gb, us-central1-a, us-central1-b, us-central1-c, spot)")
+        assert (await seen(pool)).shortfall == status.shortfall
         here.clock.ahead_s += 181
         status = await seen(pool)
-        assert (status.desired, status.failed, status.short) == (3, 0, None)
+        assert (status.desired, status.failed, status.shortfall) == (3, 0, None)
 
     async def test_an_error_that_the_node_pool_goes_on_telling_is_one_refusal(self, here: There) -> None:
         found = self.made(here)
@@ -149,7 +149,7 @@ class TestNodePool:
         found.status, found.message = "RUNNING_WITH_ERROR", "Google Compute Engine: out of resources."
         found.conditions = [{"code": "GCE_STOCKOUT", "canonicalCode": "RESOURCE_EXHAUSTED", "message": "stockout"}]
         exhaust(found.migs[0], quota=False)
-        told = [(await seen(pool)).short for _ in range(2)]
+        told = [(await seen(pool)).shortfall for _ in range(2)]
         assert told[0] is not None
         assert told[0] == told[1]
 
@@ -159,22 +159,22 @@ class TestNodePool:
         await seen(pool)
         found.status = "RECONCILING"
         found.migs[0].resize(2)
-        assert (await seen(pool)).foreign is None
+        assert (await seen(pool)).other_writer is None
         found.migs[0].resize(1)
         found.status = "RUNNING"
-        assert (await seen(pool)).foreign is None
+        assert (await seen(pool)).other_writer is None
         found.migs[0].resize(3)
-        assert "somebody set 5" in ((await seen(pool)).foreign or "")
+        assert "somebody set 5" in ((await seen(pool)).other_writer or "")
 
     async def test_a_foreign_autoscaler_is_named(self, here: There) -> None:
         self.made(here, autoscaling={"enabled": True, "totalMinNodeCount": 0, "totalMaxNodeCount": 9})
-        assert (await seen(await here.pool(self.spec(here)))).foreign == "GKE's cluster autoscaler"
+        assert (await seen(await here.pool(self.spec(here)))).other_writer == "GKE's cluster autoscaler"
 
     async def test_bounds_are_the_floor_that_gke_s_autoscaler_keeps(self, here: There) -> None:
         found = self.made(here, autoscaling={"enabled": True, "minNodeCount": 1, "maxNodeCount": 3})
         pool = await here.pool(self.spec(here, sized_by="bounds", quantum=1))
         before = await seen(pool)
-        assert (before.desired, before.ready, before.foreign) == (3, 3, None)
+        assert (before.desired, before.ready, before.other_writer) == (3, 3, None)
         await pool.resize(5, before)
         assert found.autoscaling == {
             "enabled": True,
@@ -288,8 +288,8 @@ class TestSlices:
         exhaust(made["v5e-2"].migs[0], quota=False)
         status = await seen(pool)
         assert (status.ready, status.failed, status.pending) == (2, 1, 1)
-        assert status.short is not None
-        assert status.short.reason.endswith("(ct5lp-hightpu-4t 4x4, us-central1-a, on_demand)")
+        assert status.shortfall is not None
+        assert status.shortfall.reason.endswith("(ct5lp-hightpu-4t 4x4, us-central1-a, on_demand)")
         await pool.resize(3, status)
         assert "v5e-2" not in made
         await pool.resize(2, await seen(pool))

@@ -76,11 +76,11 @@ async def test_what_we_give_back_is_neither_doomed_nor_interrupted(fake: FakeKub
     await fake.put("nodeclaims", "spot-0", LEAVING)
     await fake.put("nodes", "node-0", DISRUPTED)
     status = await settled(pool, lambda s: s.ready == 2)
-    assert (status.desired, status.doomed) == (2, 0)
+    assert (status.desired, status.interruption_pending) == (2, 0)
     await fake.delete("nodeclaims", "spot-0")
     await fake.delete("nodes", "node-0")
     await fake.put("nodeclaims", "spot-1", LEAVING)  # the next one is not ours
-    status = await settled(pool, lambda s: s.doomed == 1)
+    status = await settled(pool, lambda s: s.interruption_pending == 1)
     assert (status.ready, status.interrupted) == (2, 0)
     await fake.delete("nodeclaims", "spot-1")
     assert (await settled(pool, lambda s: s.interrupted == 1)).ready == 1
@@ -92,7 +92,7 @@ async def test_an_on_demand_node_that_karpenter_replaces_is_no_interruption(
     await fake.put("nodeclaims", "spot-0", claim("spot", "node-0", "us-a", market="on-demand"))
     await settled(pool, lambda s: Part("us-a", "on_demand", 1) in s.parts)
     await fake.put("nodeclaims", "spot-0", LEAVING)
-    await settled(pool, lambda s: s.doomed == 1)
+    await settled(pool, lambda s: s.interruption_pending == 1)
     await fake.delete("nodeclaims", "spot-0")
     assert (await settled(pool, lambda s: s.ready == 2)).interrupted == 0
 
@@ -106,8 +106,12 @@ async def test_a_dynamic_pool_has_no_size(fake: FakeKube, pool: KarpenterResizer
 async def test_beyond_its_own_limit_it_is_short_of_quota(fake: FakeKube, pool: KarpenterResizer) -> None:
     await fake.put("nodepools", "spot", {"spec": {"replicas": 7, "limits": {"nodes": "5"}}})
     status = await settled(pool, lambda s: s.desired == 7)
-    assert status.short is not None
-    assert (status.failed, status.short.quota, status.short.reason) == (2, True, "NodePool spot has limits.nodes 5")
+    assert status.shortfall is not None
+    assert (status.failed, status.shortfall.quota, status.shortfall.reason) == (
+        2,
+        True,
+        "NodePool spot has limits.nodes 5",
+    )
 
 
 async def test_a_claim_that_cannot_be_launched_says_why(fake: FakeKube, pool: KarpenterResizer) -> None:
@@ -116,9 +120,9 @@ async def test_a_claim_that_cannot_be_launched_says_why(fake: FakeKube, pool: Ka
     body["status"]["conditions"] = [trouble]
     await fake.put("nodepools", "spot", {"spec": {"replicas": 4}})
     await fake.put("nodeclaims", "spot-3", body)
-    status = await settled(pool, lambda s: s.short is not None)
-    assert status.short is not None
-    assert (status.failed, status.short.reason) == (1, "LaunchFailed: no such subnet")
+    status = await settled(pool, lambda s: s.shortfall is not None)
+    assert status.shortfall is not None
+    assert (status.failed, status.shortfall.reason) == (1, "LaunchFailed: no such subnet")
 
 
 async def test_what_was_bought_after_all_is_no_shortage(
@@ -127,13 +131,13 @@ async def test_what_was_bought_after_all_is_no_shortage(
     await fake.put("nodepools", "spot", {"spec": {"replicas": 5}})
     text = "NodeClaim spot-x7k2p event: InsufficientInstanceCapacity"
     await fake.put("events", "ice", event(GONE, "InsufficientCapacityError", text, at=text_of(context.clock.now())))
-    assert (await settled(pool, lambda s: s.short is not None)).failed == 2
+    assert (await settled(pool, lambda s: s.shortfall is not None)).failed == 2
     later = claim("spot", "node-8", "us-b")
     for condition in later["status"]["conditions"]:
         condition["lastTransitionTime"] = text_of(context.clock.now() + 9)
     await fake.put("nodeclaims", "spot-8", later)
     status = await settled(pool, lambda s: s.ready == 4)
-    assert (status.failed, status.short, status.pending) == (0, None, 1)
+    assert (status.failed, status.shortfall, status.pending) == (0, None, 1)
 
 
 async def test_what_was_lacking_at_another_time_is_no_shortage(
@@ -143,9 +147,9 @@ async def test_what_was_lacking_at_another_time_is_no_shortage(
     old = text_of(context.clock.now() - 600)
     await fake.put("events", "ice", event(GONE, "InsufficientCapacityError", "none", at=old))
     await fake.put("nodepools", "spot", {"spec": {"replicas": 5}})
-    assert (await settled(pool, lambda s: s.desired == 5)).short is None
+    assert (await settled(pool, lambda s: s.desired == 5)).shortfall is None
     await fake.put("events", "ice", {"lastTimestamp": text_of(context.clock.now())})
-    assert (await settled(pool, lambda s: s.short is not None)).failed == 2
+    assert (await settled(pool, lambda s: s.shortfall is not None)).failed == 2
 
 
 async def test_another_pools_shortage_is_not_its_own(fake: FakeKube, pool: KarpenterResizer) -> None:
@@ -153,7 +157,7 @@ async def test_another_pools_shortage_is_not_its_own(fake: FakeKube, pool: Karpe
     other = {"kind": "NodeClaim", "metadata": {"name": "other-x7k2p", "uid": "gone"}}
     await fake.put("events", "ice", event(other, "InsufficientCapacityError", "none", by="karpenter"))
     await fake.put("nodes", "node-0", DISRUPTED)
-    assert (await settled(pool, lambda s: s.doomed == 1 and s.desired == 5)).short is None
+    assert (await settled(pool, lambda s: s.interruption_pending == 1 and s.desired == 5)).shortfall is None
 
 
 async def test_without_its_claims_nothing_is_told(fake: FakeKube, pool: KarpenterResizer) -> None:
@@ -181,8 +185,8 @@ async def test_a_buffer_that_cannot_be_resolved_does_not_come(fake: FakeKube, bu
     refused = {"type": "ReadyForProvisioning", "status": "False", "reason": "PodTemplateNotFound", "message": "no t"}
     await fake.put("capacitybuffers", "room", {"status": {"conditions": [refused]}})
     status = await settled(buffer, lambda s: s.failed == 2)
-    assert status.short is not None
-    assert status.short.reason == "PodTemplateNotFound: no t"
+    assert status.shortfall is not None
+    assert status.shortfall.reason == "PodTemplateNotFound: no t"
 
 
 async def test_a_buffer_by_percentage_alone_has_no_size(fake: FakeKube, buffer: BufferResizer) -> None:

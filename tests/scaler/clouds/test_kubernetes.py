@@ -79,40 +79,40 @@ async def test_yields_to_a_change_under_it_for_a_while(place: Place, opened: Ope
     await settled(actuator, lambda s: s.ready == 2)
     await place.set_size(8)
     status = await settled(actuator, lambda s: s.desired == 8)
-    assert status.foreign is not None
-    assert " set 8 at 20" in status.foreign
+    assert status.other_writer is not None
+    assert " set 8 at 20" in status.other_writer
     clock.advance(599)
-    assert (await settled(actuator, lambda s: s.desired == 8)).foreign == status.foreign
+    assert (await settled(actuator, lambda s: s.desired == 8)).other_writer == status.other_writer
     clock.advance(2)
-    assert (await settled(actuator, lambda s: s.desired == 8)).foreign is None
+    assert (await settled(actuator, lambda s: s.desired == 8)).other_writer is None
 
 
 async def test_a_new_daemon_adopts_the_size_that_it_finds(place: Place, opened: Open) -> None:
     await place.set_size(8)
-    assert (await settled(await opened(), lambda s: s.desired == 8)).foreign is None
+    assert (await settled(await opened(), lambda s: s.desired == 8)).other_writer is None
 
 
 async def test_its_own_write_is_nobody_elses(place: Place, opened: Open, clock: ManualClock) -> None:
     actuator = await opened()
     await actuator.resize(5, await settled(actuator, lambda s: s.ready == 2))
     clock.advance(60)
-    assert (await settled(actuator, lambda s: s.desired == 5)).foreign is None
+    assert (await settled(actuator, lambda s: s.desired == 5)).other_writer is None
 
 
 async def test_names_the_hpa_of_the_same_object(place: Place, opened: Open, clock: ManualClock) -> None:
     actuator = await opened()
-    assert (await settled(actuator, lambda s: s.ready == 2)).foreign is None
+    assert (await settled(actuator, lambda s: s.ready == 2)).other_writer is None
     await place.add_hpa("by-cpu")
-    assert (await actuator.status()).value.foreign is None  # autoscalers are looked for once a minute
+    assert (await actuator.status()).value.other_writer is None  # autoscalers are looked for once a minute
     clock.advance(61)
-    assert (await settled(actuator, lambda s: s.ready == 2)).foreign == "HPA by-cpu"
+    assert (await settled(actuator, lambda s: s.ready == 2)).other_writer == "HPA by-cpu"
 
 
 async def test_names_the_scaled_object_rather_than_the_hpa_that_keda_made_of_it(place: Place, opened: Open) -> None:
     await place.add_hpa("keda-hpa-by-queue")
     await place.add_scaled_object("by-queue")
     actuator = await opened()
-    assert (await settled(actuator, lambda s: s.ready == 2)).foreign == "KEDA ScaledObject by-queue"
+    assert (await settled(actuator, lambda s: s.ready == 2)).other_writer == "KEDA ScaledObject by-queue"
 
 
 async def test_what_a_named_autoscaler_does_is_not_held_against_it_later(
@@ -120,9 +120,9 @@ async def test_what_a_named_autoscaler_does_is_not_held_against_it_later(
 ) -> None:
     await place.add_hpa("by-cpu")
     actuator = await opened()
-    await settled(actuator, lambda s: s.foreign == "HPA by-cpu")
+    await settled(actuator, lambda s: s.other_writer == "HPA by-cpu")
     await place.set_size(8)
-    assert (await settled(actuator, lambda s: s.desired == 8)).foreign == "HPA by-cpu"
+    assert (await settled(actuator, lambda s: s.desired == 8)).other_writer == "HPA by-cpu"
 
 
 async def test_sizes_a_stateful_set(place: Place, opened: Open) -> None:

@@ -269,7 +269,7 @@ async def test_what_will_be_lost_anyway_goes_first(stage: Stage, opened: Opened)
     stage.load(9, 2, 7, 5)
     actuator = await opened()
     await stage.fake.put("nodes", "node-2", {"spec": {"taints": [{"key": "karpenter.sh/disrupted"}]}})
-    await settled(actuator, lambda s: s.doomed == 1)
+    await settled(actuator, lambda s: s.interruption_pending == 1)
     await stage.turn(actuator, 3)
     assert stage.out_of_routing == {"llm-2"}
 

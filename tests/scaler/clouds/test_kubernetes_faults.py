@@ -274,7 +274,7 @@ async def test_without_the_permission_to_watch_every_size_is_read_by_itself(plac
     place.fake.forbidden |= {("list", "deployments"), ("watch", "deployments")}
     actuator = await opened()
     await actuator.resize(3, await settled(actuator, lambda s: s.ready == 2))
-    assert (await settled(actuator, lambda s: s.desired == 3)).foreign is None
+    assert (await settled(actuator, lambda s: s.desired == 3)).other_writer is None
 
 
 @pytest.mark.parametrize("plural", ["horizontalpodautoscalers", "scaledobjects"])
@@ -285,7 +285,7 @@ async def test_without_the_permission_to_see_autoscalers_sizing_goes_on(
     await place.add_hpa("by-cpu")
     actuator = await opened()
     seen = await settled(actuator, lambda s: s.ready == 2)
-    assert seen.foreign == (None if plural == "horizontalpodautoscalers" else "HPA by-cpu")
+    assert seen.other_writer == (None if plural == "horizontalpodautoscalers" else "HPA by-cpu")
     await actuator.resize(3, seen)
     assert await place.size() == 3
 
@@ -294,7 +294,7 @@ async def test_an_old_cluster_tells_its_hpas_by_the_old_api(place: FakePlace, op
     served = place.fake.kinds.pop(("autoscaling/v2", "horizontalpodautoscalers"))
     place.fake.kinds["autoscaling/v1", "horizontalpodautoscalers"] = served
     await place.add_hpa("by-cpu")
-    assert (await settled(await opened(), lambda s: s.ready == 2)).foreign == "HPA by-cpu"
+    assert (await settled(await opened(), lambda s: s.ready == 2)).other_writer == "HPA by-cpu"
 
 
 async def test_while_autoscalers_cannot_be_listed_the_last_list_stands(
@@ -308,7 +308,7 @@ async def test_while_autoscalers_cannot_be_listed_the_last_list_stands(
     await settled(actuator, lambda s: s.ready == 2)
     place.fake.throttled = True
     clock.advance(10)
-    assert (await actuator.status()).value.foreign == "HPA by-cpu"
+    assert (await actuator.status()).value.other_writer == "HPA by-cpu"
 
 
 async def test_an_object_that_is_gone_is_misconfigured_until_it_is_back(place: FakePlace, opened: Open) -> None:
@@ -387,7 +387,7 @@ async def test_a_write_whose_answer_was_lost_is_its_own(place: FakePlace, opened
     await actuator.resize(4, seen)  # what was seen is not what is; but what is, is ours
     assert await place.size() == 4
     clock.advance(60)
-    assert (await settled(actuator, lambda s: s.desired == 4)).foreign is None
+    assert (await settled(actuator, lambda s: s.desired == 4)).other_writer is None
 
 
 @pytest.mark.parametrize("tracks", [True, False], ids=["managed-fields", "before-1.22"])
@@ -397,8 +397,8 @@ async def test_says_who_changed_the_size_where_the_object_tells(place: FakePlace
     place.fake.tracks_scale = tracks
     await place.fake.scale_as("a-script", "deployments", "llm", 8)
     status = await settled(actuator, lambda s: s.desired == 8)
-    assert status.foreign is not None
-    assert status.foreign.startswith("a-script set 8 at 20" if tracks else "somebody set 8 at 20")
+    assert status.other_writer is not None
+    assert status.other_writer.startswith("a-script set 8 at 20" if tracks else "somebody set 8 at 20")
 
 
 # --- the session

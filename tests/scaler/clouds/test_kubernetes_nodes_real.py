@@ -55,15 +55,15 @@ async def test_a_taint_dooms_within_two_seconds_and_is_taken_back(
     place: Ground, pool: KubernetesResizer, context: Opening
 ) -> None:
     await settled(pool, lambda s: s.parts == (Part("us-a", "spot", 2),))
-    heard = asyncio.create_task(context.bell.wait())
+    heard = asyncio.create_task(context.wakeup.wait())
     taint = {"key": "aws-node-termination-handler/spot-itn", "effect": "NoSchedule"}
     await place.call("PATCH", NODE, {"spec": {"taints": [taint]}})
     async with patience(NOTICE_S):
         await heard
-        status = await settled(pool, lambda s: s.doomed == 2)
-    assert status.parts == (Part("us-a", "spot", 2, doomed=2),)
+        status = await settled(pool, lambda s: s.interruption_pending == 2)
+    assert status.parts == (Part("us-a", "spot", 2, interruption_pending=2),)
     await place.call("PATCH", NODE, {"spec": {"taints": None}})
-    assert (await settled(pool, lambda s: s.doomed == 0)).interrupted == 0
+    assert (await settled(pool, lambda s: s.interruption_pending == 0)).interrupted == 0
 
 
 async def test_what_is_said_of_a_pod_is_heard(place: Ground, pool: KubernetesResizer) -> None:
@@ -82,9 +82,9 @@ async def test_what_is_said_of_a_pod_is_heard(place: Ground, pool: KubernetesRes
         "lastTimestamp": at,
     }
     await place.call("POST", place.path("events", api="api/v1"), said)
-    status = await settled(pool, lambda s: s.short is not None)
-    assert status.short is not None
-    assert (status.failed, status.short.quota, status.short.at) == (1, True, 1767225600.0)
+    status = await settled(pool, lambda s: s.shortfall is not None)
+    assert status.shortfall is not None
+    assert (status.failed, status.shortfall.quota, status.shortfall.at) == (1, True, 1767225600.0)
 
 
 async def test_pods_beyond_a_resource_quota_do_not_come(place: Ground, pool: KubernetesResizer) -> None:
@@ -95,9 +95,9 @@ async def test_pods_beyond_a_resource_quota_do_not_come(place: Ground, pool: Kub
     await place.call("PATCH", f"{quotas}/gpus/status", counted)
     await pool.resize(4, (await pool.status()).value)
     status = await settled(pool, lambda s: s.failed == 2)
-    assert status.short is not None
-    assert (status.pending, status.short.quota) == (0, True)
-    assert "exceeded quota: gpus" in status.short.reason
+    assert status.shortfall is not None
+    assert (status.pending, status.shortfall.quota) == (0, True)
+    assert "exceeded quota: gpus" in status.shortfall.reason
 
 
 async def lonely(place: Ground) -> dict[str, Any]:

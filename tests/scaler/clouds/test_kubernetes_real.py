@@ -102,7 +102,7 @@ async def test_a_frozen_etcd_is_unavailable(place: RealPlace, opened: Open) -> N
             await actuator.resize(3, seen)
     finally:
         place.ground.plane.thaw("etcd")
-    assert (await settled(actuator, lambda s: s.desired in {2, 3})).foreign is None
+    assert (await settled(actuator, lambda s: s.desired in {2, 3})).other_writer is None
 
 
 async def test_a_rotated_service_account_token_is_used_at_once(

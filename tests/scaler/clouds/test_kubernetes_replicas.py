@@ -81,12 +81,12 @@ async def test_a_nodes_notice_dooms_its_pods_and_rings_the_bell(
 ) -> None:
     actuator = await opened()
     await settled(actuator, lambda s: len(s.parts) == 2)
-    heard = asyncio.create_task(context.bell.wait())
+    heard = asyncio.create_task(context.wakeup.wait())
     await fake.put("nodes", "node-0", body)
     async with patience(NOTICE_S):
         await heard
-        status = await settled(actuator, lambda s: s.doomed == 1)
-    assert status.parts == (Part("us-a", "spot", 1, doomed=1), Part("us-b", "spot", 1))
+        status = await settled(actuator, lambda s: s.interruption_pending == 1)
+    assert status.parts == (Part("us-a", "spot", 1, interruption_pending=1), Part("us-b", "spot", 1))
     assert (status.ready, status.interrupted) == (2, 0)
 
 
@@ -110,16 +110,16 @@ async def test_what_is_no_notice_dooms_nothing(fake: FakeKube, opened: Opened, b
     actuator = await opened()
     await fake.put("nodes", "node-0", body)
     await fake.put("nodes", "node-1", {"spec": {"taints": [{"key": "karpenter.sh/disrupted"}]}})
-    status = await settled(actuator, lambda s: s.doomed > 0)
-    assert status.doomed == 1
+    status = await settled(actuator, lambda s: s.interruption_pending > 0)
+    assert status.interruption_pending == 1
 
 
 async def test_a_notice_that_is_taken_back_dooms_no_more(fake: FakeKube, opened: Opened) -> None:
     actuator = await opened()
     await fake.put("nodes", "node-0", {"spec": {"taints": [{"key": "karpenter.sh/disrupted"}]}})
-    await settled(actuator, lambda s: s.doomed == 1)
+    await settled(actuator, lambda s: s.interruption_pending == 1)
     await fake.put("nodes", "node-0", {"spec": {"taints": []}})
-    assert (await settled(actuator, lambda s: s.doomed == 0)).interrupted == 0
+    assert (await settled(actuator, lambda s: s.interruption_pending == 0)).interrupted == 0
 
 
 async def test_what_a_cloud_tells_of_the_machine_counts_for_its_pods(
@@ -128,7 +128,7 @@ async def test_what_a_cloud_tells_of_the_machine_counts_for_its_pods(
     await fake.put("nodes", "node-1", node("us-b", machine="i-0abc"))
     actuator = await opened()
     (await board(context)).pin(Notice("i-0abc", "interruption", clock.now()))
-    assert (await settled(actuator, lambda s: s.doomed == 1)).parts[1].doomed == 1
+    assert (await settled(actuator, lambda s: s.interruption_pending == 1)).parts[1].interruption_pending == 1
 
 
 async def test_what_a_node_tells_is_known_of_its_machine(fake: FakeKube, opened: Opened, context: Opening) -> None:
@@ -136,7 +136,7 @@ async def test_what_a_node_tells_is_known_of_its_machine(fake: FakeKube, opened:
     actuator = await opened()
     taint = {"spec": {"taints": [{"key": "aws-node-termination-handler/rebalance-recommendation"}]}}
     await fake.put("nodes", "node-1", taint)
-    await settled(actuator, lambda s: s.doomed == 1)
+    await settled(actuator, lambda s: s.interruption_pending == 1)
     told = (await board(context)).of(["i-0abc"])
     assert [(n.kind, n.by) for n in told.values()] == [
         ("rebalance", "taint aws-node-termination-handler/rebalance-recommendation")
@@ -156,7 +156,7 @@ async def test_a_group_is_doomed_with_any_of_its_nodes(fake: FakeKube, opened: O
     await fake.put("leaderworkersets", "llm", {"spec": {"replicas": 2}, "status": status})
     actuator = await opened(api_version="leaderworkerset.x-k8s.io/v1", object_kind="LeaderWorkerSet")
     await fake.put("nodes", "node-11", {"spec": {"taints": [{"key": "karpenter.sh/disrupted"}]}})
-    assert (await settled(actuator, lambda s: s.doomed > 0)).doomed == 1
+    assert (await settled(actuator, lambda s: s.interruption_pending > 0)).interruption_pending == 1
 
 
 # --- what was taken
@@ -176,11 +176,11 @@ async def test_an_on_demand_node_that_goes_is_none(fake: FakeKube, opened: Opene
         await fake.put("nodes", f"node-{number}", {"metadata": {"labels": labels}})
     actuator = await opened()
     await fake.put("nodes", "node-0", {"spec": {"taints": [{"key": "karpenter.sh/disrupted"}]}})
-    await settled(actuator, lambda s: s.doomed == 1)
+    await settled(actuator, lambda s: s.interruption_pending == 1)
     await fake.delete("pods", "llm-0")
     await fake.delete("nodes", "node-0")
     status = await settled(actuator, lambda s: s.parts == (Part("us-b", "on_demand", 1),))
-    assert (status.interrupted, status.doomed) == (0, 0)
+    assert (status.interrupted, status.interruption_pending) == (0, 0)
 
 
 async def test_a_pod_that_ends_on_a_node_that_stays_is_none(fake: FakeKube, opened: Opened) -> None:
@@ -222,10 +222,10 @@ async def test_what_an_autoscaler_says_does_not_come_is_told(
 ) -> None:
     actuator = await opened()
     await unscheduled(fake, ("FailedScheduling", "0/2 nodes are available", "default-scheduler"), (reason, text, by))
-    status = await settled(actuator, lambda s: s.short is not None)
-    assert status.short is not None
+    status = await settled(actuator, lambda s: s.shortfall is not None)
+    assert status.shortfall is not None
     assert (status.desired, status.failed, status.pending) == (3, 1, 0)
-    assert (status.short.reason, status.short.quota) == (f"{reason}: {text}", quota)
+    assert (status.shortfall.reason, status.shortfall.quota) == (f"{reason}: {text}", quota)
 
 
 @pytest.mark.parametrize("later", ["TriggeredScaleUp", "Nominated"])
@@ -233,8 +233,8 @@ async def test_what_an_autoscaler_buys_after_all_comes(fake: FakeKube, opened: O
     actuator = await opened()
     await unscheduled(fake, ("NotTriggerScaleUp", AT_MOST, "ca"), (later, "on its way", "ca"))
     await fake.put("nodes", "node-0", {"spec": {"taints": [{"key": "karpenter.sh/disrupted"}]}})  # told after these
-    status = await settled(actuator, lambda s: s.doomed == 1 and s.desired == 3)
-    assert (status.failed, status.short, status.pending) == (0, None, 1)
+    status = await settled(actuator, lambda s: s.interruption_pending == 1 and s.desired == 3)
+    assert (status.failed, status.shortfall, status.pending) == (0, None, 1)
 
 
 async def test_what_is_scheduled_after_all_comes(fake: FakeKube, opened: Opened) -> None:
@@ -242,7 +242,7 @@ async def test_what_is_scheduled_after_all_comes(fake: FakeKube, opened: Opened)
     await unscheduled(fake, ("NotTriggerScaleUp", AT_MOST, "ca"))
     await settled(actuator, lambda s: s.failed == 1)
     await fake.put("pods", "llm-2", {"spec": {"nodeName": "node-0"}})
-    assert (await settled(actuator, lambda s: s.failed == 0)).short is None
+    assert (await settled(actuator, lambda s: s.failed == 0)).shortfall is None
 
 
 async def test_the_schedulers_word_counts_when_no_autoscaler_heeds_it(
@@ -255,16 +255,16 @@ async def test_the_schedulers_word_counts_when_no_autoscaler_heeds_it(
     assert (await settled(actuator, lambda s: s.desired == 3)).failed == 0
     clock.advance(61)
     await confirm(fake)
-    assert (await settled(actuator, lambda s: s.failed == 1)).short is not None
+    assert (await settled(actuator, lambda s: s.failed == 1)).shortfall is not None
 
 
 async def test_repeated_while_nothing_is_tried_anew_it_is_one_saying(fake: FakeKube, opened: Opened) -> None:
     actuator = await opened()
     await unscheduled(fake, ("NotTriggerScaleUp", AT_MOST, "ca"))
-    first = (await settled(actuator, lambda s: s.short is not None)).short
+    first = (await settled(actuator, lambda s: s.shortfall is not None)).shortfall
     await fake.put("events", "e0", {"lastTimestamp": "2026-01-01T01:00:00Z", "count": 360})
     await asyncio.sleep(0.1)
-    assert (await actuator.status()).value.short == first
+    assert (await actuator.status()).value.shortfall == first
 
 
 async def test_pods_that_are_refused_do_not_come(fake: FakeKube, opened: Opened) -> None:
@@ -273,8 +273,8 @@ async def test_pods_that_are_refused_do_not_come(fake: FakeKube, opened: Opened)
     condition = {"type": "ReplicaFailure", "status": "True", "message": text}
     await fake.put("deployments", "llm", {"spec": {"replicas": 5}, "status": {"conditions": [condition]}})
     status = await settled(actuator, lambda s: s.failed == 3)
-    assert status.short is not None
-    assert (status.pending, status.short.quota, status.short.reason) == (0, True, text)
+    assert status.shortfall is not None
+    assert (status.pending, status.shortfall.quota, status.shortfall.reason) == (0, True, text)
 
 
 async def confirm(fake: FakeKube) -> None:
@@ -310,7 +310,7 @@ async def test_without_the_permission_to_see_nodes_sizing_goes_on(fake: FakeKube
     fake.forbidden |= {(verb, plural) for verb in ("list", "watch") for plural in ("nodes", "events", "pods")}
     actuator = await opened()
     seen = await settled(actuator, lambda s: s.ready == 2)
-    assert (seen.parts, seen.doomed, seen.failed) == ((), 0, 0)
+    assert (seen.parts, seen.interruption_pending, seen.failed) == ((), 0, 0)
     await actuator.resize(3, seen)
     assert fake.get("deployments", "llm")["spec"]["replicas"] == 3
 

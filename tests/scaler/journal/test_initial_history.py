@@ -100,7 +100,7 @@ async def test_the_journals_work_becomes_the_seasons_of_the_next_life(world: Wor
         ticks = await world.live(app, LONG)
     async with world.started() as app:
         history = app.controller.history
-        coarse = history.outlook(PREDICTIVE).series.coarse.window(24)
+        coarse = history.forecast(PREDICTIVE).series.coarse.window(24)
     seed = started(world)[-1].seeds[PREDICTIVE]
     assert seed.known_s >= 1500
     first = seed.work[~np.isnan(seed.work)][1]
@@ -114,7 +114,7 @@ async def test_a_source_that_can_tell_fills_what_the_journal_lacks(world: World)
     world.source.before = {"prompt_tokens_per_s": 80_000.0, "generation_tokens_per_s": 0.0}
     async with world.started() as app:
         spec = app.controller.workload.spec
-        assert np.isnan(app.controller.history.outlook(PREDICTIVE).peaks(60.0, [0.5])).all(), (
+        assert np.isnan(app.controller.history.forecast(PREDICTIVE).peaks(60.0, [0.5])).all(), (
             "seasons alone say nothing"
         )
         await world.live(app, LONG)
@@ -174,12 +174,12 @@ async def test_a_policy_that_a_reload_adds_begins_with_a_past_and_its_decisions_
         assert world.source.asked == []
         await reloaded(app, ADDED)
         await world.live(app, 30)
-        assert app.controller.history.outlook(PREDICTIVE).series.coarse.window(24).size
+        assert app.controller.history.forecast(PREDICTIVE).series.coarse.window(24).size
         await reloaded(app, {**ADDED, "other": REACTIVE["threshold"]})
         await world.live(app, 3)
     assert len(world.source.asked) == 1, "what a policy has it is not given again"
     first, added = started(world)
-    assert (first.kept, added.kept, added.ticks) == (False, True, 0)
+    assert (first.keeps_ticks, added.keeps_ticks, added.ticks) == (False, True, 0)
     assert added.seeds[PREDICTIVE].known_s == pytest.approx(15 * DAY_S, abs=3600)
     compared = again(world)
     assert len(compared) == 63
@@ -193,4 +193,4 @@ async def test_a_past_that_fails_leaves_an_added_policy_cold_and_running(world: 
         await reloaded(app, ADDED)
         tick = (await world.live(app, 1))[-1]
     assert PREDICTIVE in {r.policy for r in tick.decision.recommendations}
-    assert [past.kept for past in started(world)] == [False]
+    assert [past.keeps_ticks for past in started(world)] == [False]

@@ -90,7 +90,7 @@ class Scripted(App):
         """A turn of the first, and of its shadow after it."""
         assert isinstance(self.clock, ManualClock)
         self.clock.advance(after_s)
-        tick = await self.controllers[NAME].turn(self.clock.now())
+        tick = await self.controllers[NAME].tick(self.clock.now())
         if NAME in self.shadows.all:
             await self.shadow.drained()
         return tick
@@ -174,7 +174,7 @@ async def test_what_the_first_could_not_read_is_stale_for_the_shadow_too(tmp_pat
         assert seen.readings == tick.observation.readings
         assert seen.pools == tick.observation.pools
         assert (seen.source_errors, seen.pool_errors) == ({"queue": "503"}, {MAIN: "API down"})
-        assert turn.tick.decision.may_lower is False
+        assert turn.tick.decision.may_scale_in is False
 
 
 async def test_a_jump_of_the_clock_reaches_the_shadow_once(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ async def test_a_hanging_source_of_its_own_does_not_make_the_first_wait(tmp_path
         async with asyncio.timeout(5):
             for _ in range(200):
                 app.clock.advance(15)
-                tick = await app.controllers[NAME].turn(app.clock.now())
+                tick = await app.controllers[NAME].tick(app.clock.now())
         assert tick.decision.target == 3
         await app.shadow.drained()
         assert any("fell behind" in why for why in app.shadow._told)

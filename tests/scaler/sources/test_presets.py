@@ -69,7 +69,7 @@ def test_units_and_sums_fit_the_quantity(preset: str, quantity: str, recipe: Rec
 def test_an_engine_tells_all_of_a_latency_that_may_be_promised(preset: str, promises: set[str]) -> None:
     told = {*QUANTITIES} & PRESETS[preset].keys()
     assert {q for promise in promises for q in astuple(LATENCIES[promise])[:3]} <= told
-    assert {promise for promise, latency in LATENCIES.items() if latency.late in told} == promises
+    assert {promise for promise, latency in LATENCIES.items() if latency.late_share in told} == promises
     assert promises <= {promise.name for promise in fields(Slo)}
     for promise in promises:
         mean, late, p95 = (PRESETS[preset][q].names for q in astuple(LATENCIES[promise])[:3])

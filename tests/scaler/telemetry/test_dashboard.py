@@ -77,7 +77,10 @@ STATES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "a write refused": ({"target": 5, "result": Result.OUT_OF_CAPACITY}, ["refused", "scaling"]),
     "a write that met another": ({"target": 5, "result": Result.CONFLICT}, ["yielding", "scaling"]),
     "another writer": (
-        {"pool": Fresh(PoolStatus(4, 4, foreign="hpa/x"), NOON), "step": Step("hands off", 4, "gpus yields to hpa/x")},
+        {
+            "pool": Fresh(PoolStatus(4, 4, other_writer="hpa/x"), NOON),
+            "step": Step("hands off", 4, "gpus yields to hpa/x"),
+        },
         ["yielding"],
     ),
 }
@@ -208,7 +211,7 @@ async def test_signals_and_pools_of_the_last_turn_tell_value_age_and_state(
 
 async def test_a_pool_of_which_a_part_goes_or_does_not_come_says_so(client: Client, dashboard: Dashboard) -> None:
     short = Shortfall(NOON, "no p5 in a", quota=True)
-    status = PoolStatus(6, 3, doomed=1, failed=2, short=short, parts=(Part("a", "spot", 3, 1, 1),))
+    status = PoolStatus(6, 3, interruption_pending=1, failed=2, shortfall=short, parts=(Part("a", "spot", 3, 1, 1),))
     dashboard.observe(tick(pool=Fresh(status, NOON)))
     now = (await client.json("api/workloads/chat"))["now"]
     (pool,) = now["pools"]

@@ -99,13 +99,13 @@ class TestHealth:
         health, controller, clock = self.make()
         for _ in range(5):
             clock.advance(40)
-            await controller.turn(clock.now())
+            await controller.tick(clock.now())
             assert health.stalled() == {}
 
     async def test_ready_after_the_first_turn(self) -> None:
         health, controller, clock = self.make()
         assert health.waiting() == [LLM]
-        await controller.turn(clock.now())
+        await controller.tick(clock.now())
         assert health.waiting() == []
 
 

@@ -217,7 +217,7 @@ def test_in_fair_weather_an_idle_pool_shrinks_and_a_busy_one_grows() -> None:
 def test_who_is_blind_never_shrinks(fault: Fault) -> None:
     ticks = ran(FaultSettings(fault=fault, share=1, where="sources"))
     assert set(sizes(ticks)) == {4}
-    assert not any(t.decision.may_lower for t in ticks)
+    assert not any(t.decision.may_scale_in for t in ticks)
 
 
 @pytest.mark.parametrize("fault", BLINDING)
@@ -255,7 +255,7 @@ def test_zeros_half_of_the_time_never_shrink_a_busy_pool() -> None:
     told = case(workload(scale_down={"window_s": 60.0}), initial_replicas={POOL: 4}, weather=(zero,), duration_s=5400.0)
     run.simulate(told, 1, busy, record=[ticks.append])
     assert {t.decision.target for t in ticks if t.at - ticks[0].at < 5400.0} == {4}
-    assert sum(bool(t.decision.doubted) for t in ticks) > 150
+    assert sum(bool(t.decision.suspected_zeros) for t in ticks) > 150
 
 
 def test_growing_is_refused_and_tried_again_until_there_is_capacity() -> None:

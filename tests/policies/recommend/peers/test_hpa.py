@@ -207,7 +207,7 @@ def test_with_a_metric_missing_the_others_grow_and_do_not_shrink_and_that_is_not
     turns = Turns(TWO, 4)
     assert turns.turn({"q.n": 80, "q.m": ABSENT}) == 8
     assert turns.turn({"q.n": 10, "q.m": ABSENT}) == 8
-    assert [d.wanted for d in turns.decisions] == [8, None]
+    assert [d.capped_need for d in turns.decisions] == [8, None]
 
 
 def test_a_lower_bound_does_not_shrink() -> None:
@@ -228,6 +228,6 @@ def test_what_it_wanted_before_its_windows_is_what_is_remembered() -> None:
     turns = Turns(hpa(), 1)
     turns.turn({"q.n": 5000})
     decision = turns.decisions[0]
-    assert (decision.demand, decision.wanted, decision.target) == (50.0, 50, 4)
+    assert (decision.demand, decision.capped_need, decision.target) == (50.0, 50, 4)
     assert [s.rule for s in decision.steps] == ["demand", "own limits"]
     assert "twice the size and 4" in decision.recommendations[0].reason

@@ -134,4 +134,4 @@ def test_a_value_triggers_fallback_is_shared_among_the_ready_and_none_while_none
     nobody = keda.recommend(PolicyName("me"), PolicyContext(NOW, {}, 0, 3, None, History()))
     assert (nobody.replicas, nobody.evidence) == (None, Evidence.BLIND)
     some = keda.recommend(PolicyName("me"), PolicyContext(NOW, {}, 2, 3, None, History()))
-    assert (some.raw, some.evidence) == (6.0, Evidence.PARTIAL)
+    assert (some.unstabilized, some.evidence) == (6.0, Evidence.PARTIAL)

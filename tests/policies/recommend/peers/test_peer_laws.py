@@ -107,7 +107,7 @@ def test_a_peer_that_is_blind_never_scales_down(life: Life) -> None:
 def test_a_peer_stays_within_the_workloads_bounds(life: Life) -> None:
     for turn in life.turns:
         decision = turn.decision
-        if decision.target is not None and decision.may_lower and decision.targets:
+        if decision.target is not None and decision.may_scale_in and decision.targets:
             assert life.spec.min_replicas <= decision.target <= life.spec.max_replicas
 
 
@@ -116,7 +116,7 @@ def test_a_peer_stays_within_the_workloads_bounds(life: Life) -> None:
 def test_what_a_peer_says_is_finite_whole_and_not_negative(life: Life) -> None:
     for turn in life.turns:
         for said in turn.decision.recommendations:
-            for size in (said.replicas, said.raw):
+            for size in (said.replicas, said.unstabilized):
                 assert size is None or (math.isfinite(size) and size >= 0 and size == int(size))
             assert all(math.isfinite(value) for value in said.memory.values())
             assert (said.replicas is None) or said.evidence is not Evidence.BLIND
@@ -162,7 +162,7 @@ def test_a_jump_of_the_clock_changes_no_peers_mind(life: Life, step_s: float) ->
     }
     moved = dataclasses.replace(last.seen, at=last.seen.at + step_s, readings=readings)
     again = decide(life.spec, history, moved)
-    assert (again.target, again.wanted) == (last.decision.target, last.decision.wanted)
+    assert (again.target, again.capped_need) == (last.decision.target, last.decision.capped_need)
 
 
 @LAW

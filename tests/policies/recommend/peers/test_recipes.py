@@ -18,7 +18,7 @@ from tests.policies.recommend.peers.turns import Turns
 def test_llmd_takes_the_larger_of_queued_and_running_and_waits_five_minutes() -> None:
     turns = Turns(LlmD(source="r"), 2)
     sizes = turns.run(24, {"r.waiting": 3, "r.running": 90})
-    assert turns.decisions[0].wanted == 6, "90 / 16, rounded up"
+    assert turns.decisions[0].capped_need == 6, "90 / 16, rounded up"
     assert (sizes[:20], sizes[20:22]) == ([2] * 20, [4, 6]), "then doubling every 15 s"
 
 
@@ -40,7 +40,7 @@ def test_llmds_guard_does_not_order_again_what_is_starting() -> None:
 def test_llmds_token_recipe_takes_the_larger_of_prefill_and_cache(tokens: float, usage: float, wanted: int) -> None:
     turns = Turns(LlmD(source="r", recipe="token"), 2)
     turns.turn({"r.inflight_tokens": tokens, "r.kv_cache_usage": usage})
-    assert turns.decisions[0].wanted == wanted
+    assert turns.decisions[0].capped_need == wanted
 
 
 def test_llmds_token_recipe_adds_one_in_three_minutes() -> None:

@@ -28,7 +28,7 @@ def short(failures: Failures | None, *steps: SupplyStep, begin: int = 2, **given
 def told(world: World) -> tuple[int, int, int, float | None]:
     """Desired, still to come, failed, and when that was said."""
     status = world.pool.status(world.now_ps)
-    return status.desired, status.pending, status.failed, status.short.at if status.short else None
+    return status.desired, status.pending, status.failed, status.shortfall.at if status.shortfall else None
 
 
 def test_without_failures_nothing_is_ever_said() -> None:
@@ -45,7 +45,7 @@ def test_what_found_no_node_is_pending_first_and_then_said_to_have_failed_and_wh
     assert told(world) == (4, 2, 0, None)
     world.until(60)
     said = Shortfall(60.0, "no spot capacity in z", quota=False)
-    assert world.pool.status(world.now_ps) == PoolStatus(4, 2, failed=2, short=said)
+    assert world.pool.status(world.now_ps) == PoolStatus(4, 2, failed=2, shortfall=said)
     world.bill()
 
 
@@ -159,7 +159,7 @@ def test_a_quota_may_be_taken_and_fail_later_as_what_waiting_does_not_mend() -> 
     world.resize(5)
     world.until(60)
     said = Shortfall(60.0, "the quota of 3 nodes is used up: have it raised", quota=True)
-    assert world.pool.status(world.now_ps) == PoolStatus(5, 2, failed=2, short=said)
+    assert world.pool.status(world.now_ps) == PoolStatus(5, 2, failed=2, shortfall=said)
     world.resize(0)
     world.resize(3)
     world.until(300)
@@ -172,7 +172,7 @@ def test_the_times_said_are_those_of_the_worlds_clock() -> None:
     pool = makers.offer(zones={"z": ZoneOffer(capacity=1)}, failures=failures)
     world = makers.world(makers.trace((0.0, 1, 1)), pool=pool, replicas=2, epoch_s=1_800_000_000.0)
     world.run_until(70 * 10**12)
-    said = world.status(makers.POOL).short
+    said = world.status(makers.POOL).shortfall
     assert said is not None
     assert said.at == 1_800_000_060.0
 
@@ -200,7 +200,7 @@ def test_replicas_are_told_by_zone_where_the_platform_does() -> None:
     world.pool.interrupt(1, to_ps(130), world.now_ps)
     world.until(20)
     parts = world.pool.status(world.now_ps).parts
-    assert parts == (Part("b", "spot", 2, 0), Part("a", "spot", 1, 3, doomed=1))
+    assert parts == (Part("b", "spot", 2, 0), Part("a", "spot", 1, 3, interruption_pending=1))
     assert World(offer(zones=zones), begin=3).pool.status(0).parts == ()
 
 
@@ -231,7 +231,7 @@ def test_a_workload_asks_elsewhere_for_what_a_platform_says_will_not_come(then: 
     ticks: list[Tick] = []
     run.simulate(played, 1, makers.trace(*[(0.5 * k, 100, 1000) for k in range(400)]), record=[ticks.append])
     seen = [(t, r.value) for t in ticks if isinstance(r := t.observation.pools[PoolName("cheap")], Fresh)]
-    first = next(t for t, status in seen if status.short is not None)
+    first = next(t for t, status in seen if status.shortfall is not None)
     assert first.at - ticks[0].at <= 75.0
     asked = next(t for t in ticks if t.decision.targets.get(PoolName("dear"), 0) > 0)
     assert first.at <= asked.at <= first.at + 15.0

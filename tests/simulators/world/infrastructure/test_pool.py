@@ -357,7 +357,7 @@ def test_the_status_tells_the_doomed_and_counts_the_taken_once(on_notice: str, t
     for at_s in (100, 200, 301):
         world.until(at_s)
         s = world.pool.status(world.now_ps)
-        found.append((s.desired, s.ready, s.doomed, s.interrupted))
+        found.append((s.desired, s.ready, s.interruption_pending, s.interrupted))
     assert found == told
 
 
