@@ -1,7 +1,7 @@
 """What demand may come to: quantiles of the largest value before a horizon, and of the value at one.
 
-An `QuantileForecast` belongs to one workload. Everything it says follows from what was noted, in the order in which it was
-noted: the same observations give the same answer, bit for bit. Asking changes nothing.
+A `QuantileForecast` belongs to one workload. Everything it says follows from what was noted, in the order in which it
+was noted: the same observations give the same answer, bit for bit. Asking changes nothing.
 """
 
 from __future__ import annotations

@@ -100,7 +100,8 @@ def remarks(s: PoolStatus) -> Iterator[str]:
         told = "".join(f", {n} {words}" for words, n in more.items() if n)
         yield f"{part.zone or 'no zone'}, {part.market}: {part.ready} ready{told}"
     if s.shortfall is not None:
-        yield f"short of {'quota' if s.shortfall.quota else 'capacity'} since {timestamp(s.shortfall.at)}: {s.shortfall.reason}"
+        lacks = "quota" if s.shortfall.quota else "capacity"
+        yield f"short of {lacks} since {timestamp(s.shortfall.at)}: {s.shortfall.reason}"
     if s.other_writer:
         yield f"also sized by {s.other_writer}"
 

@@ -1,8 +1,8 @@
 """The quickstart's cloud: the simulator's world behind the daemon's own ports, in real time or faster.
 
 Sources and pools of one world's name meet in one `simulators.quickstart.live_world.LiveWorld`: measured engines behind
-a queue or a gateway, traffic without end, replicas that take their time to start. What stands here needs no compiler; the world,
-which needs one, is loaded when the first adapter is opened.
+a queue or a gateway, traffic without end, replicas that take their time to start. What stands here needs no compiler;
+the world, which needs one, is loaded when the first adapter is opened.
 """
 
 from __future__ import annotations

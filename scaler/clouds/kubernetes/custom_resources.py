@@ -19,7 +19,7 @@ UNSIZED: Final = "has no spec.replicas, so its size is not ours to set: {hint}"
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """All objects of a kind: `words` and `path` as in a `WatchPath`; `through` is the subresource that sizes are set by.
+    """All objects of a kind: `words` and `path` as in a `WatchPath`; `through` is the subresource that sets sizes.
 
     `hint` is what to do about one without a size.
     """
