@@ -273,7 +273,7 @@ async def run(options: RunOptions) -> None:
         if options.once:
             await asyncio.gather(*(c.tick(app.clock.now()) for c in app.controllers.values()))
             return
-        watcher = Watcher(options.paths, config.daemon.reload_s)
+        watcher = Watcher(options.paths, config.daemon.config_poll_s)
         reloader = Reloader(app, watcher, running)
         access = AccessControl(config.daemon.server, config.daemon.listen)
         served = application(app.metrics, app.health, app.dashboard, access)

@@ -33,7 +33,7 @@ class PoolCandidate:
 
     Supply is `ready` (serving, not doomed) and `counted` (asked for and still to be counted on). `overdue` ones are
     written off, `doomed` ones as good as gone. `price` is USD an hour, of a replica that carries `work`; `shown` the
-    price as configured. `unavailable` says why no more can be had, empty where it can. `fixed`: the pool keeps its size.
+    price as configured. `unavailable` says why no more can be had, or is empty. `fixed`: the pool keeps its size.
     `chance` is the probability that within the time it takes to replace it a loss takes `share` of the supply;
     `belief` that what is asked for comes. `start_h` is the usual lead time in hours. `ceiling` is how many there were
     when the pool gave no more, as far as that bounds `most`; None where it does not.

@@ -40,11 +40,11 @@ def place(work: float, s: RuleContext, pinned: Set[PoolName]) -> CostAllocation:
     ladder = candidates.limit_to_ceiling(ladder, s.history.pool_memories, work)
     if work > 0:
         ladder = _with_probe(ladder, s)
-    settings = spec.ladder
+    settings = spec.cost_allocation
     aim = optimize.AllocationTarget(
         work=work,
         floor=min(work, max(float(settings.floor_replicas), settings.floor_share * work)),
-        lateness=spec.lateness_ratio * candidates.dearest_sure_price(candidates.serving(spec)),
+        lateness=spec.slo_violation_cost_ratio * candidates.dearest_sure_price(candidates.serving(spec)),
         payback_h=settings.payback_s / 3600.0,
         cap=spec.max_replicas,
         priority_usd=MUST * max((r.price / r.work for r in ladder), default=1.0),

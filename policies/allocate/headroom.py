@@ -65,7 +65,7 @@ def _filled(
 ) -> tuple[dict[PoolName, int], str]:
     """Replica after replica in the tier that is worth most, until none is worth its price (`LUMP`)."""
     serving = candidates.serving(s.spec)
-    lateness = s.spec.lateness_ratio * candidates.dearest_sure_price(serving)
+    lateness = s.spec.slo_violation_cost_ratio * candidates.dearest_sure_price(serving)
     prices = candidates.prices(s.spec.pools)
     sooner = {n: _sooner(s, n, p) for n, p in free.items()}
     sizes = dict.fromkeys(found, 0)

@@ -145,7 +145,7 @@ def unmanaged_pools(spec: WorkloadSpec, pools: Mapping[PoolName, Reading[PoolSta
     reasons: dict[PoolName, str] = {}
     for name, pool in spec.pools.items():
         match pools[name]:
-            case Fresh(PoolStatus(other_writer=str(other))) if pool.on_foreign_writer == "yield":
+            case Fresh(PoolStatus(other_writer=str(other))) if pool.on_other_writer == "yield":
                 reasons[name] = f"{name} yields to {other}"
             case Stale(_, _, age_s):
                 reasons[name] = f"the size of {name} was last seen {age_s:.0f} s ago"

@@ -92,14 +92,14 @@ def _need_without_latency(s: RuleContext) -> float:
 
 def _wait_for_effect(s: RuleContext) -> SizeLimit | None:
     """Hold while what was bought is not ready, or has not served for long enough to show in the latencies."""
-    settle_s = s.spec.late_growth.settle_s
+    settle_s = s.spec.slo_feasibility.settle_s
     if s.ready is None or s.ready < s.current:
         return SizeLimit(
             s.current, f"{s.ready} of {s.current} serve: wait for what was bought before buying for latency"
         )
     ready = s.history.column(READY, s.now - settle_s)
     if ready.size and np.nanmin(ready, initial=math.inf) < s.current:
-        why = f"{s.current} have served for less than late_growth.settle_s {settle_s:g} s"
+        why = f"{s.current} have served for less than slo_feasibility.settle_s {settle_s:g} s"
         return SizeLimit(s.current, f"{why}: wait for their effect before buying for latency")
     return None
 
@@ -157,12 +157,12 @@ def _marginal_limit(size: int, requests: float, line: LatencyLine, found: str, s
     """The size from which one replica more would gain too little, of those that the maximum allows."""
     sizes = np.arange(s.current, min(size, max(s.spec.max_replicas, s.current)))
     now, more = line.base_s + line.slope_s * requests / sizes, line.base_s + line.slope_s * requests / (sizes + 1)
-    too_little = np.flatnonzero(now - more < s.spec.late_growth.min_gain * now)
+    too_little = np.flatnonzero(now - more < s.spec.slo_feasibility.min_gain * now)
     if not too_little.size:
         return None
     first = int(too_little[0])
     gain = 1.0 - float(more[first] / now[first])
-    need = f"late_growth.min_gain {s.spec.late_growth.min_gain:.1%}"
+    need = f"slo_feasibility.min_gain {s.spec.slo_feasibility.min_gain:.1%}"
     return SizeLimit(
         int(sizes[first]), f"{found}; one more than {sizes[first]} would gain {gain:.1%}, less than {need}"
     )
@@ -170,14 +170,14 @@ def _marginal_limit(size: int, requests: float, line: LatencyLine, found: str, s
 
 def _line(latency: SignalName, loads: Sequence[SignalName], s: RuleContext) -> LatencyLine | None:
     """The line through the turns of the window; None where they tell too little."""
-    since = s.now - s.spec.late_growth.window_s
+    since = s.now - s.spec.slo_feasibility.window_s
     ready_at, ready = s.history.column(AT, since), s.history.column(READY, since)
     rows = [(ready_at[ready > 0], ready[ready > 0]), *(s.history.signal(name, since) for name in (latency, *loads))]
     common = reduce(np.intersect1d, (at for at, _ in rows))
     if common.size < MIN_TURNS:
         return None
     replicas, y, *parts = (values[np.isin(at, common)] for at, values in rows)
-    x, overlap = _trailing(common, np.sum(parts, axis=0) / replicas, s.spec.late_growth.settle_s)
+    x, overlap = _trailing(common, np.sum(parts, axis=0) / replicas, s.spec.slo_feasibility.settle_s)
     if x.max() < MIN_SPREAD * max(x.min(), 1e-9):
         return None
     return _fit(x, y, overlap)

@@ -48,7 +48,7 @@ class ScaleDown:
         float,
         FieldMetadata("Share of the size at the period's start that may be removed, if that is more.", ge=0, le=1),
     ] = 0.5
-    max_blind_s: Annotated[
+    max_evidence_gap_s: Annotated[
         float,
         FieldMetadata(
             "A window with a longer stretch without full evidence proves nothing: no scale-in. Seconds.", gt=0
@@ -124,7 +124,7 @@ class Pool:
     ] = 0.0
     zone: Annotated[str | None, FieldMetadata("Its zone, where it has one: shortages are remembered by it.")] = None
     accelerator: Annotated[str | None, FieldMetadata("Its GPU or machine type: shortages are remembered by it.")] = None
-    on_foreign_writer: Annotated[
+    on_other_writer: Annotated[
         Literal["yield", "take_over"],
         FieldMetadata("When somebody else sizes this pool too: leave it to them and say so, or write all the same."),
     ] = "yield"
@@ -200,7 +200,7 @@ class WorkloadSpec:
     slo: Annotated[Slo | None, FieldMetadata("What users are promised; null: nothing that policies could aim at.")] = (
         None
     )
-    lateness_ratio: Annotated[
+    slo_violation_cost_ratio: Annotated[
         float,
         FieldMetadata(
             "The price of a replica's worth of work that waits, over the price of a replica that idles: 19 covers the"
@@ -221,7 +221,7 @@ class WorkloadSpec:
             " true; budgets and the blast radius hold, and nothing shrinks blind."
         ),
     ] = None
-    ladder: Annotated[
+    cost_allocation: Annotated[
         CostAllocationSpec, FieldMetadata("How pools that differ in market, price or worth share the work.")
     ] = field(default_factory=CostAllocationSpec)
     scale_up: Annotated[ScaleUp, FieldMetadata("How fast it may grow.")] = field(default_factory=ScaleUp)
@@ -230,9 +230,9 @@ class WorkloadSpec:
     blast_radius: Annotated[BlastRadius, FieldMetadata("How much of it may be scaled in within a window.")] = field(
         default_factory=BlastRadius
     )
-    late_growth: Annotated[LateGrowth, FieldMetadata("When to stop buying replicas because users wait too long.")] = (
-        field(default_factory=LateGrowth)
-    )
+    slo_feasibility: Annotated[
+        LateGrowth, FieldMetadata("When to stop buying replicas because users wait too long.")
+    ] = field(default_factory=LateGrowth)
     maintenance: Annotated[Maintenance, FieldMetadata("Weekly windows in which the size is left alone.")] = field(
         default_factory=Maintenance
     )
@@ -241,13 +241,13 @@ class WorkloadSpec:
     def lookback_s(self) -> float:
         """How far back a decision looks: equal histories over this span give equal decisions."""
         windows = (
-            self.scale_down.window_s + self.scale_down.max_blind_s,
-            self.cooldown_s + self.scale_down.max_blind_s,
+            self.scale_down.window_s + self.scale_down.max_evidence_gap_s,
+            self.cooldown_s + self.scale_down.max_evidence_gap_s,
             self.scale_up.window_s,
             self.scale_up.period_s,
             self.scale_down.period_s,
             self.blast_radius.window_s if self.blast_radius.share < 1.0 else 0.0,
-            max(self.late_growth.window_s, self.late_growth.settle_s) if self.slo is not None else 0.0,
+            max(self.slo_feasibility.window_s, self.slo_feasibility.settle_s) if self.slo is not None else 0.0,
             LOOKBACK_S,
             *(float(policy.lookback_s) for policy in self.policies.values()),
         )

@@ -131,5 +131,5 @@ def _known(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _has_evidence_gap(since: float, s: RuleContext) -> bool:
     """Whether [since, now] has a stretch without full evidence that is too long to vouch for the whole."""
-    allowed_s = max(s.spec.scale_down.max_blind_s, 2.5 * s.spec.interval_s)
+    allowed_s = max(s.spec.scale_down.max_evidence_gap_s, 2.5 * s.spec.interval_s)
     return s.history.longest_gap_s(MAY_LOWER, since, s.now) > allowed_s

@@ -29,7 +29,7 @@ class AwsPool(Pool):
             "Ids of the capacity reservations or capacity blocks that its instances use: paid for, used or not."
         ),
     ] = ()
-    yield_s: Annotated[
+    other_writer_yield_s: Annotated[
         float, FieldMetadata("How long the size is left alone after somebody else changed it. Seconds.", ge=0, le=86400)
     ] = 600.0
 

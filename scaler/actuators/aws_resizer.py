@@ -28,7 +28,7 @@ class AwsResizer(ABC):
         self._pool = spec
         self._context = context
         self._what = what
-        self._hand = AwsForeignWriteDetector(context.clock, spec.yield_s, what)
+        self._hand = AwsForeignWriteDetector(context.clock, spec.other_writer_yield_s, what)
         self._tokens = IdempotencyTokens()
         self._fates: instances.Ec2InterruptionTracker | None = None
         self._reserved = reservations.Reserved((), None)

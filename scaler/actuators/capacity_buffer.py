@@ -43,7 +43,7 @@ class CapacityBuffer(Pool):
         FieldMetadata("Version of its API; v1alpha1 before Karpenter 1.14.", pattern=r"^v1((alpha|beta)[0-9]+)?$"),
     ] = "v1beta1"
     cluster: Annotated[KubeCluster, FieldMetadata("Cluster.")] = field(default_factory=KubeCluster)
-    yield_s: Annotated[
+    other_writer_yield_s: Annotated[
         float,
         FieldMetadata("How long the size is left alone after somebody else changed it. Seconds.", ge=0, le=86400),
     ] = 600.0
@@ -66,7 +66,7 @@ class CapacityBuffer(Pool):
         collected = custom_resources.Collected(f"capacitybuffers in namespace {self.namespace}", root, "", HINT)
         buffers = await custom_resources.objects(context, session, self.cluster, collected)
         target = objects.ScaleTarget(objects.ApiGroup(GROUP), "CapacityBuffer", self.name)
-        sizes = kube_sizes.ScaleObserver(target, buffers, None, timeout_s, self.yield_s)
+        sizes = kube_sizes.ScaleObserver(target, buffers, None, timeout_s, self.other_writer_yield_s)
         return BufferResizer(self, session, sizes, buffers, timeout_s)
 
 

@@ -49,7 +49,7 @@ class GceMig(Pool):
     notices: Annotated[GcpNotices, FieldMetadata("Where interruptions are heard of.")] = field(
         default_factory=GcpNotices
     )
-    yield_s: Annotated[
+    other_writer_yield_s: Annotated[
         float, FieldMetadata("How long the size is left alone after somebody else changed it. Seconds.", ge=0, le=86400)
     ] = YIELD_S
 
@@ -110,7 +110,7 @@ class GceMigResizer:
         self._teller = teller
         self._held = held
         self._listener = listener
-        self._rivals = pool_status.GcpForeignWriteDetector(context.clock, spec.yield_s)
+        self._rivals = pool_status.GcpForeignWriteDetector(context.clock, spec.other_writer_yield_s)
 
     @validated("GCP")
     async def status(self) -> Fresh[PoolStatus]:

@@ -49,7 +49,7 @@ class GceMigStandby(Pool):
             " SCALE_OUT_POOL); null: as the group has it.",
         ),
     ] = None
-    yield_s: Annotated[
+    other_writer_yield_s: Annotated[
         float, FieldMetadata("How long the size is left alone after somebody else changed it. Seconds.", ge=0, le=86400)
     ] = YIELD_S
 
@@ -90,7 +90,7 @@ class GceMigStandbyResizer:
         self._context = context
         self._groups = groups
         self._listener = listener
-        self._rivals = pool_status.GcpForeignWriteDetector(context.clock, spec.yield_s)
+        self._rivals = pool_status.GcpForeignWriteDetector(context.clock, spec.other_writer_yield_s)
         self._first: dict[str, float] = {}
 
     @validated("GCP")

@@ -47,7 +47,7 @@ class KarpenterNodePool(Pool):
 
     name: Annotated[str, FieldMetadata("Name of the NodePool.", pattern=NAME, example="h100-spot-us-east-1a")]
     cluster: Annotated[KubeCluster, FieldMetadata("Cluster.")] = field(default_factory=KubeCluster)
-    yield_s: Annotated[
+    other_writer_yield_s: Annotated[
         float,
         FieldMetadata("How long the size is left alone after somebody else changed it. Seconds.", ge=0, le=86400),
     ] = 600.0
@@ -73,7 +73,7 @@ class KarpenterNodePool(Pool):
             await kube_nodes.nodes(context, session, self.cluster),
             await kube_events.events(context, session, self.cluster, EVENTS_IN, "NodeClaim"),
         )
-        sizes = kube_sizes.ScaleObserver(target, pools, None, timeout_s, self.yield_s)
+        sizes = kube_sizes.ScaleObserver(target, pools, None, timeout_s, self.other_writer_yield_s)
         return KarpenterResizer(self.name, session, sizes, told, timeout_s)
 
 

@@ -54,7 +54,7 @@ class Kubernetes(Pool):
         str, FieldMetadata("Namespace of the object; no matter for kinds without one.", pattern=NAME)
     ] = "default"
     cluster: Annotated[KubeCluster, FieldMetadata("Cluster.")] = field(default_factory=KubeCluster)
-    yield_s: Annotated[
+    other_writer_yield_s: Annotated[
         float,
         FieldMetadata("How long the size is left alone after somebody else changed it. Seconds.", ge=0, le=86400),
     ] = 600.0
@@ -93,7 +93,7 @@ class Kubernetes(Pool):
         watch = await kube_watch.watch(context, session, self.cluster, *names)
         writers = await other_autoscalers.writers(context, session, self.cluster, self.namespace)
         target = objects.ScaleTarget(objects.group_of(self.api_version), self.object_kind, self.name)
-        sizes = kube_sizes.ScaleObserver(target, watch, writers, timeout_s, self.yield_s)
+        sizes = kube_sizes.ScaleObserver(target, watch, writers, timeout_s, self.other_writer_yield_s)
         looks = await self._looks(context, session)
         drainer = await self._drainer(context, session, looks)
         return KubernetesResizer(self, timeout_s, Tools(session, watch, sizes, looks, drainer))

@@ -129,7 +129,9 @@ def _markets(config: Config, clock: Clock) -> dict[WorkloadName, PoolMemories]:
     found = {name: PoolMemories() for name in config.workloads}
     directory = config.daemon.journal.directory
     if directory and Path(directory).is_dir():
-        for name, ticks in tail(Path(directory), clock.now() - config.daemon.seed_s, list(config.workloads)).items():
+        for name, ticks in tail(
+            Path(directory), clock.now() - config.daemon.history_backfill_s, list(config.workloads)
+        ).items():
             for tick in ticks:
                 found[name].note(tick)
     return found

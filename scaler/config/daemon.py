@@ -24,7 +24,7 @@ class JournalSpec:
     max_bytes: Annotated[int, FieldMetadata("A file that reaches this size is rotated. Bytes.", ge=65536)] = (
         64 * 1024 * 1024
     )
-    keep: Annotated[int, FieldMetadata("Rotated files kept beside the present one. Files.", ge=1, le=1000)] = 8
+    keep_files: Annotated[int, FieldMetadata("Rotated files kept beside the present one. Files.", ge=1, le=1000)] = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,14 +112,14 @@ class DaemonSpec:
         Literal["auto", "json", "console"],
         FieldMetadata("Form of the log; auto: console on a terminal, JSON elsewhere."),
     ] = "auto"
-    reload_s: Annotated[float, FieldMetadata("Between two looks for changed configuration files. Seconds.", gt=0)] = (
-        10.0
-    )
+    config_poll_s: Annotated[
+        float, FieldMetadata("Between two looks for changed configuration files. Seconds.", gt=0)
+    ] = 10.0
     history_s: Annotated[
         float,
         FieldMetadata("How much past each workload keeps in memory for its decisions. Seconds.", ge=600, le=604800),
     ] = 3600.0
-    seed_s: Annotated[
+    history_backfill_s: Annotated[
         float,
         FieldMetadata(
             "How far back seasons are looked for when a workload begins to be run: in the journal, and in sources that"

@@ -23,6 +23,7 @@ from scaler.config.daemon import DaemonSpec, EmbeddedClock
 from scaler.config.document import Document, read
 from scaler.config.files import files_of
 from scaler.config.problems import ConfigError, Problem
+from scaler.config.renamed_keys import new_name
 from scaler.config.resize_claims import Claims
 from scaler.config.schema import json_schema_of, model_of, record
 from scaler.config.yaml_composer import MAX_PROBLEMS, Place
@@ -267,6 +268,13 @@ def _problem(document: Document, error: ErrorDetails, at: Place, model: type[Bas
     if place and place[-1] == "[key]":
         place, rule = place[:-1], f"names {rule}"
     return document.problem(place, rule, hint, value)
+
+
+def _unknown_key(key: str, settings: list[str]) -> tuple[str, str]:
+    """Return the rule that an unknown key breaks and the remedy: its new name, or one that is spelled alike."""
+    if new := new_name(key, settings):
+        return f"was renamed to {new}", f"write {new} with the same value"
+    return "unknown key", did_you_mean(key, settings)
 
 
 def _without_tags(loc: tuple[Any, ...]) -> Place:

@@ -112,12 +112,12 @@ async def seeds(
     What fails leaves it cold.
     """
     plots = [
-        Plot.of(setup, name, tails.get(setup.workload.name, ()), now - daemon.seed_s, now)
+        Plot.of(setup, name, tails.get(setup.workload.name, ()), now - daemon.history_backfill_s, now)
         for setup in setups
         for name, policy in setup.workload.spec.policies.items()
         if isinstance(policy, LooksFarBack) and (only is None or name in only[setup.workload.name])
     ]
-    if not plots or not daemon.seed_s:
+    if not plots or not daemon.history_backfill_s:
         return {}
     if daemon.journal.directory:
         await _from_journal(plots, Path(daemon.journal.directory))

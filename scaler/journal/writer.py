@@ -179,7 +179,7 @@ class JournalWriter:
         assert self._file is not None  # noqa: S101 - a record was just written to it
         os.fsync(self._file)
         self._open_file(self._directory / NAME.format(int(self._path.stem) + 1))
-        for path in files(self._directory)[: -1 - self._settings.keep]:
+        for path in files(self._directory)[: -1 - self._settings.keep_files]:
             path.unlink(missing_ok=True)
 
 

@@ -136,7 +136,7 @@ class LateRequestEstimator:
 
 def patience(spec: WorkloadSpec) -> float | None:
     """How long a request may wait before it is late, in seconds; None where nothing is promised."""
-    queued = [p.deadline_s for p in spec.policies.values() if isinstance(p, Predictive) and p.queue is not None]
+    queued = [p.queue_deadline_s for p in spec.policies.values() if isinstance(p, Predictive) and p.queue is not None]
     if queued:
         return float(queued[0])
     return None if spec.slo is None else spec.slo.ttft_s or spec.slo.e2e_s

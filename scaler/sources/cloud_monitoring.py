@@ -96,7 +96,7 @@ class CloudMonitoring:
         Mapping[str, str],
         FieldMetadata("PromQL by the name of the quantity that it gives; one number or one series each, as of now."),
     ] = field(default_factory=dict)
-    read_every_s: Annotated[
+    read_interval_s: Annotated[
         float, FieldMetadata("Between two reads: most metrics have a sample a minute. Seconds.", gt=0, le=300)
     ] = 30.0
     max_age_s: Annotated[
@@ -148,7 +148,7 @@ class CloudMonitoringSource:
 
     @validated("GCP")
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
-        if 0 <= self._clock.now() - self._read_at < self._spec.read_every_s:
+        if 0 <= self._clock.now() - self._read_at < self._spec.read_interval_s:
             return self._readings
         asked_at = self._clock.now()
         asking = {q: self._filtered(q, m) for q, m in self._spec.filters().items()}

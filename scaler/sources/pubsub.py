@@ -6,7 +6,7 @@ of a project.
 
 Between samples a bounded bridge holds:
 
-- A count older than `max_age_s` stands for `bridge_s` more as a lower bound, which may raise and not lower.
+- A count older than `max_age_s` stands for `stale_bound_s` more as a lower bound, which may raise and not lower.
 - An age grows by the clock where the last two samples say that it did, so that the same message is still the oldest.
 """
 
@@ -74,7 +74,7 @@ class PubSub:
             "Read in_flight too, which only a push subscription has; visible counts messages in work already."
         ),
     ] = False
-    read_every_s: Annotated[
+    read_interval_s: Annotated[
         float,
         FieldMetadata("Between two reads of Cloud Monitoring, which has a sample a minute. Seconds.", gt=0, le=300),
     ] = 30.0
@@ -84,7 +84,7 @@ class PubSub:
             "Older counts are lower bounds: a minute between samples, two until they are shown. Seconds.", gt=0
         ),
     ] = 240.0
-    bridge_s: Annotated[
+    stale_bound_s: Annotated[
         float,
         FieldMetadata("How much longer a count stands as a lower bound before it is stale. Seconds.", ge=0, le=600),
     ] = 300.0
@@ -95,7 +95,7 @@ class PubSub:
 
     def quantities(self) -> Mapping[str, float]:
         read = METRICS if self.in_flight else list(METRICS)[:2]
-        return dict.fromkeys(read, self.max_age_s + self.bridge_s)
+        return dict.fromkeys(read, self.max_age_s + self.stale_bound_s)
 
     def metric(self, quantity: str) -> str:
         """The metric's type."""
@@ -131,7 +131,7 @@ class PubSubSource:
 
     @validated("GCP")
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
-        every_s, name = AGAIN_S if self._wanting else self._spec.read_every_s, self._spec.subscription
+        every_s, name = AGAIN_S if self._wanting else self._spec.read_interval_s, self._spec.subscription
         reading = [gauge.of(name, every_s) for gauge in self._gauges.values()]
         results = await asyncio.gather(self._check(), *reading, return_exceptions=True)
         for result in results:
@@ -159,7 +159,8 @@ class PubSubSource:
         missing += [m for m in (_behind(series), self._old(at, now)) if m]
         if quantity == "oldest_age_s":
             amounts = [
-                v.value + backlog_growth_s(one, now, self._spec.bridge_s) for v, one in zip(told, series, strict=True)
+                v.value + backlog_growth_s(one, now, self._spec.stale_bound_s)
+                for v, one in zip(told, series, strict=True)
             ]
             return Fresh(max(amounts), at, "; ".join(missing))
         return Fresh(sum(value.value for value in told), at, "; ".join(missing))

@@ -70,7 +70,7 @@ class ServiceBus:
     account: Annotated[AzureAccount, FieldMetadata("Identity, and the subscription for Azure Monitor.")] = field(
         default_factory=AzureAccount
     )
-    least_interval_s: Annotated[
+    min_interval_s: Annotated[
         float,
         FieldMetadata(
             "Between two reads, however often turns are: counting burdens the broker. Seconds.", ge=0, le=300
@@ -92,8 +92,8 @@ class ServiceBus:
             yield "subscription", "goes with topic: messages are counted in a topic's subscriptions"
         if self.resource_group is not None and self.account.subscription_id is None:
             yield "account.subscription_id", "Azure Monitor, asked because of resource_group, needs it"
-        if self.max_age_s <= self.least_interval_s:
-            yield "max_age_s", f"must be longer than least_interval_s, {self.least_interval_s:g}"
+        if self.max_age_s <= self.min_interval_s:
+            yield "max_age_s", f"must be longer than min_interval_s, {self.min_interval_s:g}"
 
     def quantities(self) -> Mapping[str, float]:
         kinds = ["visible", "dead_letter", "transfer", "transfer_dead_letter"]

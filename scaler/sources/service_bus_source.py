@@ -50,7 +50,7 @@ class ServiceBusSource:
 
     @validated
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
-        counts, at = await (await self.connect()).counts(self._entity, self._spec.least_interval_s)
+        counts, at = await (await self.connect()).counts(self._entity, self._spec.min_interval_s)
         found = {kind: _count(kind, value, at) for kind, value in counts.by_kind.items()}
         doubt = await self._doubt(counts, at)
         if doubt:

@@ -113,7 +113,7 @@ def sizes(recorded: RecordedRun, line: Timeline) -> tuple[SizeComparison | None,
     simulated: Floats = np.array(line.desired, np.float64)
     place = np.clip(np.searchsorted(recorded.at, at, side="right") - 1, 0, len(recorded) - 1)
     # a controller that begins anew holds its size for a window: the recorded one had a past
-    skipped_s = recorded.spec.scale_down.window_s + recorded.spec.scale_down.max_blind_s
+    skipped_s = recorded.spec.scale_down.window_s + recorded.spec.scale_down.max_evidence_gap_s
     decided = recorded.columns["target"][place]
     live = recorded.columns["dry_run"] == 0
     good = (at - recorded.at[place] <= SILENT * recorded.interval_s) & (at < recorded.at[-1] + recorded.interval_s)

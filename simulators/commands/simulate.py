@@ -175,7 +175,7 @@ def journalled(
     """A run whose every turn is recorded. The journal takes the place of `folder` when it is whole."""
     aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        settings = JournalSpec(directory=str(aside), keep=KEEP)
+        settings = JournalSpec(directory=str(aside), keep_files=KEEP)
         writer = JournalWriter(settings, case.scenario.epoch_s, version("forescale"))
         workloads = {c.workload.name: c.workload for c in (case, *case.beside)}
 

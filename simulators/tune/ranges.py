@@ -51,7 +51,7 @@ WORKLOAD: Final[Mapping[str, Range]] = {
     "scale_down.max_share": Range(low=0.1, high=1.0),
 }
 """Of the workload, where a policy leaves settling to it. Bounds, budgets and limits on growth are the user's to say."""
-LATENESS: Final = ".lateness_ratio"
+LATENESS: Final = ".slo_violation_cost_ratio"
 LATENESS_RANGE: Final = Range(low=0.5, high=200.0, log=True)
 """The 0.33 to 0.995 quantile of what is coming: of the workload, where a predictive policy has none of its own."""
 _WINDOW: Final = Range(low=0, high=900)
@@ -82,9 +82,9 @@ POLICIES: Final[Mapping[str, Mapping[str, Range]]] = {
     "predictive": {
         "utilization": Range(low=0.6, high=1.6, log=True),
         "quantile": Range(low=0.3, high=0.995),
-        "hold_s": Range(low=0, high=1800),
-        "supervise_period_s": Range(low=600, high=14_400, log=True),
-        "forget_s": Range(low=600, high=14_400, log=True),
+        "demand_hold_s": Range(low=0, high=1800),
+        "slo_correction_time_s": Range(low=600, high=14_400, log=True),
+        "learning_decay_s": Range(low=600, high=14_400, log=True),
     },
     "queue_depth": {"target_per_replica": _times(0.2, 5.0)},
     "ray_serve": {

@@ -36,11 +36,11 @@ CELLS: Final = (
 )
 """One of each kind: smooth, with a slow start, bursts, shifts of level."""
 WITHOUT: Final[Mapping[str, str]] = {
-    "the forecast": "foresee=false",
-    "learning what a replica carries": "learn=false",
-    "holding what collapses": "hold_s=0",
-    "pricing a backlog": "lateness_ratio=0.001",
-    "the supervisor": "supervise=false",
+    "the forecast": "use_forecast=false",
+    "learning what a replica carries": "learn_capacity=false",
+    "holding what collapses": "demand_hold_s=0",
+    "pricing a backlog": "slo_violation_cost_ratio=0.001",
+    "the supervisor": "slo_correction=false",
 }
 """Each idea, and what switches it off."""
 STEPS: Final = (0.6, 0.75, 0.9, 1.1, 1.35)
@@ -61,8 +61,8 @@ GUESSED: Final = ("azure-conv", "azure-conv-large")
 
 
 def run(data: Path) -> Iterator[Figure]:
-    yield from _safety("an outage upstream", OUTAGE, "holding what collapses", "hold_s=0")
-    yield from _safety("a flash crowd", CROWD, "pricing a backlog", ".lateness_ratio=0.001")
+    yield from _safety("an outage upstream", OUTAGE, "holding what collapses", "demand_hold_s=0")
+    yield from _safety("a flash crowd", CROWD, "pricing a backlog", ".slo_violation_cost_ratio=0.001")
     if (data / "requests").is_dir():
         yield from _wrong_guess(data)
     yield from _earned(data)
@@ -86,12 +86,14 @@ def _wrong_guess(data: Path) -> Iterator[Figure]:
     """Where engines are guessed to carry much more than they do, or much less: with learning and without, and what the
     supervisor makes of it where nothing is learnt."""
     for name, times in itertools.product(GUESSED, GUESSES):
-        kept, without = (_guessing(data, name, times, f"learn={on}") for on in ("true", "false"))
+        kept, without = (_guessing(data, name, times, f"learn_capacity={on}") for on in ("true", "false"))
         usd = f"USD {kept['cost_usd']:.0f}"
         note = f"{usd}; without learning {without['attainment']:.2%}, {without['cost_usd']:.0f}"
         figure = f"safety with a guess {times:g} times what is true, {name}"
         yield Figure("ablation", figure, kept["attainment"], "share", 0.99 if times < 1 else None, ">=", note=note)
-    kept, without = (_guessing(data, SLOWLY, SUPERVISED, f"learn=false;supervise={on}") for on in ("true", "false"))
+    kept, without = (
+        _guessing(data, SLOWLY, SUPERVISED, f"learn_capacity=false;slo_correction={on}") for on in ("true", "false")
+    )
     note = f"without the supervisor {without['attainment']:.2%} in time"
     figure = f"nothing learnt, and a guess {SUPERVISED:g} times what is true, {SLOWLY}"
     yield Figure("ablation", figure, kept["attainment"], "share", without["attainment"], ">=", note=note)

@@ -106,7 +106,7 @@ class Work:
                     "kind": "predictive",
                     "queue": "queue",
                     "rate_window_s": 60,
-                    "deadline_s": self.deadline_s,
+                    "queue_deadline_s": self.deadline_s,
                     "prompt_tokens_per_s": int(carries.prompt_tokens_per_s),
                     "generation_tokens_per_s": int(carries.generation_tokens_per_s),
                 }
@@ -153,7 +153,7 @@ def members(work: Work) -> Mapping[str, Sequence[Sequence[str]]]:
     each_s = float(work_s(case.models[MODEL], trace).mean())
     most = work.deadline_s / each_s
     ours = [
-        [f"self:deadline_s={k * work.deadline_s:g};scale_down.window_s={s};cooldown_s={s}" for k in OURS]
+        [f"self:queue_deadline_s={k * work.deadline_s:g};scale_down.window_s={s};cooldown_s={s}" for k in OURS]
         for s in (SHORT, LONG)
     ]
     keda = [

@@ -29,7 +29,7 @@ DAYS: Final[Mapping[str, tuple[float, ...]]] = {"AWS1": (0, 3.3, 6.6), "AWS2": (
 NOTICES_S: Final = {"AWS1": 120.0, "AWS2": 120.0, "GCP1": 30.0}
 """How long ahead these clouds announce an interruption (`simulators.world.infrastructure.market.NOTICES`)."""
 LATENESS: Final = 30.0
-"""`lateness_ratio`: an hour short costs 30 hours idle. Chosen between 20 and 60 by hand, on these days."""
+"""`slo_violation_cost_ratio`: an hour short costs 30 hours idle. Chosen between 20 and 60 by hand, on these days."""
 STEP_S: Final = 30.0
 TARGETS: Final[Mapping[str, Callable[[float], int]]] = {"3 all day": spot_world.constant, "a wave": spot_world.wave}
 
@@ -72,7 +72,7 @@ def mean(scores: list[Score]) -> Score:
 def allocator(market: Market, target: Callable[[float], int]) -> Score:
     """A day under our allocator."""
     world = SpotWorld(market.offers(), market.folder, target)
-    spot_world.run(world, spot_world.spec(world.offers, target, lateness_ratio=LATENESS), DAY_S)
+    spot_world.run(world, spot_world.spec(world.offers, target, slo_violation_cost_ratio=LATENESS), DAY_S)
     return _score(world)
 
 

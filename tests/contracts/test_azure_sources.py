@@ -61,7 +61,7 @@ class ServiceBusRig(AzureSourceRig):
             queue="prompts",
             resource_group="llm",
             account=self.cloud.account(),
-            least_interval_s=0.0,
+            min_interval_s=0.0,
         )
         return await spec.open(context)
 

@@ -90,7 +90,7 @@ def document(rig: Rig) -> dict[str, Any]:
         },
         "pools": pools,
         "scale_up": {"max_replicas": 20},
-        "scale_down": {"window_s": 4.0, "period_s": 2.0, "max_replicas": 20, "max_blind_s": 8.0},
+        "scale_down": {"window_s": 4.0, "period_s": 2.0, "max_replicas": 20, "max_evidence_gap_s": 8.0},
     }
 
 

@@ -76,10 +76,10 @@ class Stage:
                     "name": "llm",
                     "namespace": self.kube.namespace,
                     "cluster": {"kubeconfig": str(self.kube.kubeconfig)},
-                    "yield_s": 3,
+                    "other_writer_yield_s": 3,
                 }
             },
-            "scale_down": {"window_s": WINDOW_S, "max_blind_s": 1.5, "max_replicas": 9},
+            "scale_down": {"window_s": WINDOW_S, "max_evidence_gap_s": 1.5, "max_replicas": 9},
             "scale_up": {"max_replicas": 9},
         }
         config = self.folder / "config"

@@ -49,7 +49,7 @@ class AzureRig:
             "queue": "prompts",
             "resource_group": "llm",
             "account": self.account(),
-            "least_interval_s": 0.5,
+            "min_interval_s": 0.5,
         }
         return {"queue": queue}
 

@@ -42,7 +42,7 @@ class GcpRig:
                 "project": project,
                 "subscription": "prompts",
                 "by_region": False,
-                "read_every_s": 0.5,
+                "read_interval_s": 0.5,
             }
         }
 

@@ -77,11 +77,11 @@ async def scene(folder: Path, policy: dict[str, Any]) -> AsyncIterator[Scene]:
                     "kind": "kubernetes",
                     "name": "llm",
                     "namespace": kube.namespace,
-                    "on_foreign_writer": "take_over",
+                    "on_other_writer": "take_over",
                     "cluster": {"kubeconfig": str(kube.kubeconfig)},
                 }
             },
-            "scale_down": {"window_s": WINDOW_S, "max_blind_s": 1.5, "max_replicas": SIZE},
+            "scale_down": {"window_s": WINDOW_S, "max_evidence_gap_s": 1.5, "max_replicas": SIZE},
         }
         config = folder / "config"
         config.mkdir()

@@ -71,7 +71,8 @@ def _row(d: Decision, at_s: float) -> str:
     needs = " ".join("-" if r.need is None else f"{r.need:.6g}" for r in d.recommendations)
     targets = " ".join(f"{pool}={size}" for pool, size in sorted(d.targets.items()))
     flags = f"{'active' if d.active else 'idle'} {'may lower' if d.may_scale_in else 'may not lower'}"
-    return f"{at_s:.3f} s: {d.current} ({d.ready} ready) -> {d.target}: {targets}; wanted {d.capped_need} of {needs}; {flags}"
+    sizes = f"{d.current} ({d.ready} ready) -> {d.target}: {targets}"
+    return f"{at_s:.3f} s: {sizes}; wanted {d.capped_need} of {needs}; {flags}"
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -142,7 +142,7 @@ class AskedAlways(test_gcp_sources.PubSubRig):
 
     async def open(self, context: Opening) -> Source:
         self.there.pubsub.subscribe(f"projects/{PROJECT}/subscriptions/{test_gcp_sources.NAME}")
-        spec = PubSub(project=self.there.project(), subscription=test_gcp_sources.NAME, read_every_s=0.001)
+        spec = PubSub(project=self.there.project(), subscription=test_gcp_sources.NAME, read_interval_s=0.001)
         return await spec.open(context)
 
     async def answer(self, value: float) -> None:

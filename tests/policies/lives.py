@@ -152,7 +152,7 @@ def specs(draw: st.DrawFn, quanta: Sequence[int] = (1,)) -> WorkloadSpec:
             min_replicas=least,
             max_replicas=most,
             quantum=quantum,
-            on_foreign_writer=draw(st.sampled_from(("yield", "take_over"))),
+            on_other_writer=draw(st.sampled_from(("yield", "take_over"))),
         )
     high = draw(st.integers(max(1, sum(round_up(p.min_replicas, p.quantum) for p in pools.values())), 20))
     reach = sum(high if p.max_replicas is None else p.max_replicas for p in pools.values())
@@ -177,7 +177,7 @@ def specs(draw: st.DrawFn, quanta: Sequence[int] = (1,)) -> WorkloadSpec:
             period_s=draw(st.sampled_from((60.0, 15.0))),
             max_replicas=draw(st.integers(1, 5)),
             max_share=draw(st.sampled_from((0.0, 0.5, 1.0))),
-            max_blind_s=draw(st.sampled_from((60.0, 20.0))),
+            max_evidence_gap_s=draw(st.sampled_from((60.0, 20.0))),
         ),
     )
 

@@ -83,7 +83,7 @@ def test_a_pool_whose_size_is_not_fresh_or_that_another_sizes_is_left_alone(life
         for pool in turn.decision.targets:
             status = turn.seen.pools[pool]
             assert isinstance(status, Fresh)
-            assert status.value.other_writer is None or life.spec.pools[pool].on_foreign_writer == "take_over"
+            assert status.value.other_writer is None or life.spec.pools[pool].on_other_writer == "take_over"
 
 
 @LAW

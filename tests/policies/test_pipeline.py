@@ -75,7 +75,7 @@ def test_no_pool_shrinks_while_the_size_of_another_is_not_confirmed() -> None:
 
 @pytest.mark.parametrize(("take_over", "targets_"), [(False, {}), (True, {MAIN: 5})], ids=["yields", "takes over"])
 def test_another_writer(take_over: bool, targets_: dict[str, int]) -> None:
-    pool = Pool(on_foreign_writer="take_over" if take_over else "yield")
+    pool = Pool(on_other_writer="take_over" if take_over else "yield")
     decision = decide(spec(pools={"main": pool}), History(), seen(queue(50), desired=2, foreign="HPA llm"))
     assert dict(decision.targets) == targets_
     if not take_over:
@@ -139,19 +139,19 @@ def test_shrinks_only_to_the_largest_need_of_the_window() -> None:
 
 
 def test_a_window_that_was_not_seen_throughout_proves_nothing() -> None:
-    workload = spec(scale_down=ScaleDown(window_s=60, max_replicas=1000, max_blind_s=30))
+    workload = spec(scale_down=ScaleDown(window_s=60, max_replicas=1000, max_evidence_gap_s=30))
     decisions = live(workload, [queue(20)] * 5, start=5)
     assert targets(decisions) == [5, 5, 5, 5, 2]
 
 
 def test_one_blind_turn_in_a_window_does_not_reset_it() -> None:
-    workload = spec(scale_down=ScaleDown(window_s=120, max_replicas=1000, max_blind_s=60))
+    workload = spec(scale_down=ScaleDown(window_s=120, max_replicas=1000, max_evidence_gap_s=60))
     turns = [queue(20)] * 4 + [{}] + [queue(20)] * 4
     assert targets(live(workload, turns, start=5))[-1] == 2
 
 
 def test_a_long_blind_stretch_in_a_window_holds_the_size() -> None:
-    workload = spec(scale_down=ScaleDown(window_s=120, max_replicas=1000, max_blind_s=40))
+    workload = spec(scale_down=ScaleDown(window_s=120, max_replicas=1000, max_evidence_gap_s=40))
     turns = [queue(20)] * 4 + [{}] * 4 + [queue(20)] * 2
     assert set(targets(live(workload, turns, start=5))) == {5}
 

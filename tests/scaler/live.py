@@ -37,7 +37,7 @@ class Live:
         document = {
             "listen": "127.0.0.1:0",
             "journal": {"directory": str(self.journal)},
-            "reload_s": 0.3,
+            "config_poll_s": 0.3,
             **settings,
         }
         (self.config / "daemon.yaml").write_text(yaml.safe_dump({"daemon": document}))

@@ -35,7 +35,7 @@ def workload(**settings: Any) -> Workload:
         "max_replicas": 50,
         "interval_s": INTERVAL_S,
         "slo": {},
-        "late_growth": {"window_s": 300, "settle_s": 60},
+        "slo_feasibility": {"window_s": 300, "settle_s": 60},
         "sources": {"engines": engines},
         "policies": {"predictive": {"kind": "predictive"}},
         "pools": {"main": {"kind": "embedded"}},

@@ -22,7 +22,7 @@ from tests.scaler.test_controller import MAIN, Rig, workload
 from tests.scaler.test_quota_ledger import Shared
 
 JUMPS = pytest.mark.parametrize("jump_s", [7200.0, -7200.0], ids=["forward", "backward"])
-WINDOW = {"window_s": 60, "max_replicas": 1000, "max_blind_s": 45}
+WINDOW = {"window_s": 60, "max_replicas": 1000, "max_evidence_gap_s": 45}
 
 
 @dataclass
@@ -145,7 +145,7 @@ async def test_a_source_that_asked_for_a_pause_is_asked_after_it_whatever_the_wa
 
 @JUMPS
 async def test_the_fleets_removals_keep_their_age_though_all_of_its_workloads_learn_of_the_jump(jump_s: float) -> None:
-    window = {"scale_down": {"window_s": 0, "max_replicas": 1000, "max_share": 1.0, "max_blind_s": 1000}}
+    window = {"scale_down": {"window_s": 0, "max_replicas": 1000, "max_share": 1.0, "max_evidence_gap_s": 1000}}
     shared = Shared(FleetLimits(blast_radius=BlastRadius(share=0.5, window_s=600.0)), sizes=(10, 10), **window)
     await shared.round(10, 10)
     await shared.round(1, 10)

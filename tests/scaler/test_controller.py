@@ -245,7 +245,7 @@ async def test_a_hanging_write_is_unavailable() -> None:
 
 
 async def test_a_clock_that_jumps_makes_no_window_older_or_younger() -> None:
-    rig = Rig(scale_down={"window_s": 60, "max_replicas": 1000, "max_blind_s": 45})
+    rig = Rig(scale_down={"window_s": 60, "max_replicas": 1000, "max_evidence_gap_s": 45})
     rig.actuator.desired = 3
     rig.source.values["visible"] = 0.0
     assert [(await rig.turn()).decision.target for _ in range(4)] == [3, 3, 3, 3]

@@ -29,7 +29,7 @@ def configuration(folder: Path, speed: float = 60.0, **workload: object) -> Path
         "listen": "127.0.0.1:0",
         "journal": {"directory": str(folder / "journal")},
         "clock": {"speed": speed},
-        "reload_s": 0.1,
+        "config_poll_s": 0.1,
     }
     traffic = {"mean_rps": 20.0, "swing": 0.0, "crowd_factor": 1.0}
     document = {

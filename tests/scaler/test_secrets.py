@@ -243,7 +243,7 @@ async def watched(folder: Path, planted: Mapping[str, str]) -> dict[str, str]:
     """All that a daemon gives out while servers repeat its secrets, and while its configuration is in error."""
     config = folder / "config"
     config.mkdir()
-    settings = {"listen": "127.0.0.1:0", "journal": {"directory": str(folder / "journal")}, "reload_s": 0.1}
+    settings = {"listen": "127.0.0.1:0", "journal": {"directory": str(folder / "journal")}, "config_poll_s": 0.1}
     (config / "daemon.yaml").write_text(yaml.safe_dump({"daemon": settings}))
     async with telling() as port:
         (config / "chat.yaml").write_text(planted_workload(port, planted, folder))

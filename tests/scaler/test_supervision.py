@@ -195,7 +195,7 @@ async def test_a_daemon_survives_spoiled_files_says_so_and_takes_the_next_edit(
 @pytest.mark.parametrize("lost", ["truncated", "gone"])
 async def test_a_file_that_is_empty_or_gone_for_one_look_keeps_its_workload(tmp_path: Path, lost: str) -> None:
     async with live(tmp_path) as there:
-        there.daemon_settings(reload_s=2.0)
+        there.daemon_settings(config_poll_s=2.0)
         other = there.write("other")
         async with there.run() as d:
             await until(lambda: {"llm", "other"} <= {t.workload for t in d.ticks()}, 30, d)

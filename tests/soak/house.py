@@ -86,8 +86,8 @@ class House:
 def _daemon_file(folder: Path, speed: int) -> None:
     settings: dict[str, Any] = {
         "listen": "127.0.0.1:0",
-        "reload_s": 1.0,
-        "journal": {"directory": str(folder / "journal"), "max_bytes": 4 * 2**20, "keep": 1000},
+        "config_poll_s": 1.0,
+        "journal": {"directory": str(folder / "journal"), "max_bytes": 4 * 2**20, "keep_files": 1000},
     }
     if speed != 1:
         settings["clock"] = {"speed": speed}

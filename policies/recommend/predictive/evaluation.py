@@ -140,7 +140,7 @@ class Evaluation:
             return replace(said, work=rate, active=busy and not self._traffic_has_ended(load, queued, answers_s))
         work = max(rate, self._kv_cache_need(load))
         peaks = view.history.forecast(self.name).peaks(self._lead_s, PEAKS)
-        foreseen = policy.foresee and bool(np.isfinite(peaks).all())
+        foreseen = policy.use_forecast and bool(np.isfinite(peaks).all())
         margin = self._margin(told)
         untold = tuple(key for key in self._slo_limits_s if key not in told)
         quantile = self._quantile(margin)
@@ -181,9 +181,9 @@ class Evaluation:
     def by_activity(self, used: tuple[SignalName, ...], wrong: str) -> Recommendation:
         """What the GPUs say, where nobody else says anything; nothing where they are not read either."""
         wrong = wrong or "no replica is ready"
-        signal = SignalName(f"{self.policy.activity}.{QUANTITY}")
+        signal = SignalName(f"{self.policy.gpu_activity}.{QUANTITY}")
         ready, busy = self.view.ready, self.view.readings.get(signal)
-        if self.policy.activity is None or not ready or not isinstance(busy, Fresh):
+        if self.policy.gpu_activity is None or not ready or not isinstance(busy, Fresh):
             return no_opinion(self.name, used, wrong, self.memory)
         known = self.memory.get(NEEDED, float(self.view.desired or ready))
         found = by_activity(busy.value, ready, known)
@@ -247,7 +247,7 @@ class Evaluation:
         the promise needs."""
         if self.policy.quantile is not None:
             return self.policy.quantile
-        ratio = self.view.spec.lateness_ratio if self.view.spec else LATENESS_RATIO
+        ratio = self.view.spec.slo_violation_cost_ratio if self.view.spec else LATENESS_RATIO
         return margin.quantile(ratio / (1.0 + ratio))
 
     @property
@@ -268,9 +268,9 @@ class Evaluation:
     def _learned(
         self, load: EngineLoad, before: Mapping[str, LearnedLatency], told: Mapping[str, LatencyObservation]
     ) -> Mapping[str, LearnedLatency]:
-        if not self.policy.learn:
+        if not self.policy.learn_capacity:
             return before
-        forget = min(0.5, self._interval_s / self.policy.forget_s)
+        forget = min(0.5, self._interval_s / self.policy.learning_decay_s)
         return load.teach(before, told, self._slo_limits_s, forget, self._interval_s)
 
     def _service_time_s(self, load: EngineLoad, carries: float) -> float:
@@ -315,7 +315,7 @@ class Evaluation:
 
     @property
     def _last_service_time_s(self) -> float:
-        return self.memory.get("each_s", self.policy.message_s or 0.0)
+        return self.memory.get("each_s", self.policy.message_service_s or 0.0)
 
     def _kv_cache_need(self, load: EngineLoad) -> float:
         usage = self.values.get(SignalName(f"{self.policy.source}.{KV}"), 0.0)
@@ -338,7 +338,7 @@ class Evaluation:
     @property
     def _deadline_allows_waiting(self) -> bool:
         """Whether help comes before a message's deadline does: then what waits is all that need be known."""
-        return self.policy.deadline_s - self._last_response_time_s > self._lead_s + self.policy.drain_s
+        return self.policy.queue_deadline_s - self._last_response_time_s > self._lead_s + self.policy.backlog_clear_s
 
     def _queue_state(self, visible: float, window_s: float) -> QueueState:
         return QueueState.of(self.view, self._queue, visible, self.view.at - window_s)
@@ -349,21 +349,23 @@ class Evaluation:
         hands = SupplyTimeline.of(view, self._lead_s)
         age = view.readings.get(SignalName(f"{policy.queue}.oldest_age_s"))
         age_s = age.value if isinstance(age, Fresh) else 0.0
-        queued = self._queue_state(visible, policy.deadline_s)
-        return deadline_need(queued, each_s, hands, QueueSlo(policy.deadline_s - answers_s, policy.drain_s), age_s)
+        queued = self._queue_state(visible, policy.queue_deadline_s)
+        return deadline_need(
+            queued, each_s, hands, QueueSlo(policy.queue_deadline_s - answers_s, policy.backlog_clear_s), age_s
+        )
 
     def _backlog(self, load: EngineLoad, rate: float, each_s: float) -> BacklogNeed:
         """What waits in engines, where it is more than a moment's."""
         waiting = load.lasting if load.lasting > SURGE * load.ready else 0.0
         ready, size, spec = float(self.view.ready or 0), float(self.view.desired or 0), self.view.spec
-        stay_s, ratio = (spec.scale_down.window_s, spec.lateness_ratio) if spec else (60.0, LATENESS_RATIO)
+        stay_s, ratio = (spec.scale_down.window_s, spec.slo_violation_cost_ratio) if spec else (60.0, LATENESS_RATIO)
         help_ = ComingReplicas(self._lead_s, self._next_s, stay_s, ratio)
         return backlog_need(WaitingWork(waiting, each_s), rate, ready, size, help_)
 
     def _held_demand(self) -> float:
         fine = self.view.history.forecast(self.name).series.fine
         return demand_to_hold(
-            fine.window(round(self.policy.hold_s / self._interval_s)), max(1, round(60.0 / self._interval_s))
+            fine.window(round(self.policy.demand_hold_s / self._interval_s)), max(1, round(60.0 / self._interval_s))
         )
 
     def _slowly_released(self, most: float, busy: float, correction: float, utilization: float) -> float:
@@ -379,7 +381,7 @@ class Evaluation:
 
     def _margin(self, told: Mapping[str, LatencyObservation]) -> SloMargin:
         """What of the margin is needed: all of it where the quantile is given, or while a promise is not measured."""
-        if self.policy.quantile is not None or not self.policy.supervise:
+        if self.policy.quantile is not None or not self.policy.slo_correction:
             return SloMargin()
         promised = self._slo_limits_s
         late = {key: one.late_share for key, one in told.items() if key in promised and one.late_share is not None}
@@ -389,7 +391,7 @@ class Evaluation:
     def _slo_correction(
         self, told: Mapping[str, LatencyObservation], learnt: Mapping[str, LearnedLatency]
     ) -> SloCorrection:
-        if not self.policy.supervise:
+        if not self.policy.slo_correction:
             return SloCorrection()
         promised = self._slo_limits_s
         missed = [
@@ -397,5 +399,5 @@ class Evaluation:
             for key, one in told.items()
             if key in promised
         ]
-        before, period_s = SloCorrection.from_memory(self.memory), self.policy.supervise_period_s
+        before, period_s = SloCorrection.from_memory(self.memory), self.policy.slo_correction_time_s
         return before.after(max(missed, default=None), self._allowed_share, self._interval_s, period_s)

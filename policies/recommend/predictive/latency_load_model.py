@@ -6,7 +6,8 @@ straight line with the load per replica, ``1 / latency = pace * (1 - load / satu
 engine to nothing at saturation. Two numbers a latency, by an extended Kalman filter in their logarithms with forgetting
 (Ljung 1999, section 11.2) from a prior: neither can reach zero, a load beyond the saturation believed so far corrects
 the saturation and not the pace, outliers are bounded, it is exact after a restart (`LoadLine` lives in the policy's
-memory), and it says how sure it is. An engine with a standing queue does all it can: that tells the saturation by itself.
+memory), and it says how sure it is. An engine with a standing queue does all it can: that tells the saturation by
+itself.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class Predictive:
             "The source of a queue before the engines: its visible messages, and how old the oldest is.", example="sqs"
         ),
     ] = None
-    activity: Annotated[
+    gpu_activity: Annotated[
         str | None,
         FieldMetadata(
             "The last resort where neither engines nor a queue tell anything: a source of the GPUs' `utilization`. It"
@@ -47,17 +47,17 @@ class Predictive:
             example="scrape",
         ),
     ] = None
-    deadline_s: Annotated[
+    queue_deadline_s: Annotated[
         float,
         FieldMetadata(
             "A queue's messages are to be answered so long after they were sent, at the most: what is promised. Where"
-            " that is longer than an answer, a start and `drain_s`, no more is bought than keeps it; else what may come"
-            " counts too. Seconds.",
+            " that is longer than an answer, a start and `backlog_clear_s`, no more is bought than keeps it; else what may"
+            " come counts too. Seconds.",
             gt=0,
             le=43_200,
         ),
     ] = 300.0
-    message_s: Annotated[
+    message_service_s: Annotated[
         float | None,
         FieldMetadata(
             "What a queue's message takes of a full replica, before it has been learnt; null: not known. Seconds.", gt=0
@@ -89,8 +89,8 @@ class Predictive:
     quantile: Annotated[
         float | None,
         FieldMetadata(
-            "Quantile of the largest demand to be ready for; null: by the workload's lateness_ratio, or as much of it"
-            " as the promise turns out to need.",
+            "Quantile of the largest demand to be ready for; null: by the workload's slo_violation_cost_ratio, or as much of"
+            " it as the promise turns out to need.",
             gt=0,
             lt=1,
         ),
@@ -98,10 +98,10 @@ class Predictive:
     rate_window_s: Annotated[
         float, FieldMetadata("What the source's rates span: its window_s. Seconds.", gt=0, le=3600)
     ] = 120.0
-    drain_s: Annotated[
+    backlog_clear_s: Annotated[
         float, FieldMetadata("What of a queue is late is to be in work so long after help has come. Seconds.", gt=0)
     ] = 60.0
-    hold_s: Annotated[
+    demand_hold_s: Annotated[
         float,
         FieldMetadata(
             "Demand that collapses within a minute is held for so long, lest it come back; 0: never. Seconds.",
@@ -109,21 +109,21 @@ class Predictive:
             le=3600,
         ),
     ] = 900.0
-    foresee: Annotated[
+    use_forecast: Annotated[
         bool, FieldMetadata("Whether a forecast may raise the demand; else what is there now counts.")
     ] = True
-    learn: Annotated[
+    learn_capacity: Annotated[
         bool, FieldMetadata("Whether what a replica carries is learnt; else it is what is given here.")
     ] = True
-    supervise: Annotated[bool, FieldMetadata("Whether measured lateness corrects size and margin slowly.")] = True
-    supervise_period_s: Annotated[float, FieldMetadata("How slowly. Seconds.", ge=60, le=86_400)] = 7200.0
-    forget_s: Annotated[
+    slo_correction: Annotated[bool, FieldMetadata("Whether measured lateness corrects size and margin slowly.")] = True
+    slo_correction_time_s: Annotated[float, FieldMetadata("How slowly. Seconds.", ge=60, le=86_400)] = 7200.0
+    learning_decay_s: Annotated[
         float, FieldMetadata("What was learnt of the engines fades by e in so long. Seconds.", ge=60)
     ] = 3600.0
 
     @property
     def lookback_s(self) -> float:
-        return max(self.rate_window_s + 60.0, SETTLED_S, 0.0 if self.queue is None else self.deadline_s)
+        return max(self.rate_window_s + 60.0, SETTLED_S, 0.0 if self.queue is None else self.queue_deadline_s)
 
     @property
     def activates(self) -> bool:
@@ -135,8 +135,8 @@ class Predictive:
     def needs_also(self) -> Mapping[str, tuple[str, ...]]:
         """What it reads of other sources than `source`."""
         also = {self.queue: ("visible",)} if self.queue is not None else {}
-        if self.activity is not None:
-            also[self.activity] = (*also.get(self.activity, ()), QUANTITY)
+        if self.gpu_activity is not None:
+            also[self.gpu_activity] = (*also.get(self.gpu_activity, ()), QUANTITY)
         return also
 
     def past_needs(self) -> tuple[str, ...]:

@@ -12,9 +12,9 @@ from scaler.ports import Clock, Conflict, Misconfigured
 class AwsForeignWriteDetector:
     """Remembers the size last seen and those asked for. `what` names what is sized."""
 
-    def __init__(self, clock: Clock, yield_s: float, what: str) -> None:
+    def __init__(self, clock: Clock, other_writer_yield_s: float, what: str) -> None:
         self._clock = clock
-        self._yield_s = yield_s
+        self._yield_s = other_writer_yield_s
         self._what = what
         self._seen: int | None = None
         self._asked: set[int] = set()

@@ -23,9 +23,9 @@ LATE_S: Final = 180.0
 class GcpForeignWriteDetector:
     """Notices sizes that we did not ask for, and says for a while who may have set them."""
 
-    def __init__(self, clock: Clock, yield_s: float) -> None:
+    def __init__(self, clock: Clock, other_writer_yield_s: float) -> None:
         self._clock = clock
-        self._yield_s = yield_s
+        self._yield_s = other_writer_yield_s
         self._asked: set[int] = set()
         self._seen: int | None = None
         self._foreign = ""

@@ -31,14 +31,14 @@ class ScaleObserver:
     """
 
     def __init__(
-        self, target: ScaleTarget, watch: Sized, writers: Writers | None, timeout_s: float, yield_s: float
+        self, target: ScaleTarget, watch: Sized, writers: Writers | None, timeout_s: float, other_writer_yield_s: float
     ) -> None:
         self._clock: Clock = watch.clock
         self._target = target
         self._watch = watch
         self._writers = writers
         self._timeout_s = timeout_s
-        self._yield_s = yield_s
+        self._yield_s = other_writer_yield_s
         self._seen: ScalableState | None = None
         self._asked: set[int] = set()
         self._foreign = ""

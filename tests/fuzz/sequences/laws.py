@@ -49,7 +49,7 @@ def only_fresh_pools(judged: Judged) -> str | None:
         reading = turn.tick.observation.pools[name]
         if not isinstance(reading, Fresh):
             return f"{name} has a target, and its size is {reading}"
-        if reading.value.other_writer and turn.spec.pools[name].on_foreign_writer == "yield":
+        if reading.value.other_writer and turn.spec.pools[name].on_other_writer == "yield":
             return f"{name} has a target, and {reading.value.other_writer} sizes it"
     return None
 

@@ -74,15 +74,15 @@ def _predictive(rng: Rng, source: str, _: int) -> Document:
         "generation_tokens_per_s": target(rng, "generation_tokens_per_s") * 5,
         "utilization": rng.choice((0.5, 1.0, 2.0)),
         "quantile": rng.choice((None, 0.5, 0.95)),
-        "hold_s": rng.choice((0.0, 60.0, 900.0)),
-        "drain_s": rng.scale(15, 600),
-        "supervise": rng.happens(0.7),
-        "foresee": rng.happens(0.8),
-        "learn": rng.happens(0.8),
+        "demand_hold_s": rng.choice((0.0, 60.0, 900.0)),
+        "backlog_clear_s": rng.scale(15, 600),
+        "slo_correction": rng.happens(0.7),
+        "use_forecast": rng.happens(0.8),
+        "learn_capacity": rng.happens(0.8),
     }
     if rng.happens(0.3):
-        document |= {"queue": QUEUE, "deadline_s": rng.scale(30, 3600)}
-        document["message_s"] = rng.choice((None, rng.scale(0.1, 60.0)))
+        document |= {"queue": QUEUE, "queue_deadline_s": rng.scale(30, 3600)}
+        document["message_service_s"] = rng.choice((None, rng.scale(0.1, 60.0)))
     return document
 
 

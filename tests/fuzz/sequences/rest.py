@@ -32,7 +32,7 @@ def rest_comes(judged: Judged) -> str | None:
         return None
     if any(status.other_writer for status in judged.statuses(judged.tick).values()):
         return None
-    hold_s = max((getattr(policy, "hold_s", 0.0) for policy in spec.policies.values()), default=0.0)
+    hold_s = max((getattr(policy, "demand_hold_s", 0.0) for policy in spec.policies.values()), default=0.0)
     span_s = max(spec.cooldown_s, spec.scale_down.window_s, spec.scale_down.period_s, LONGEST_S, hold_s)
     span_s += SLACK * spec.interval_s
     idle_s = _idle_s(judged)

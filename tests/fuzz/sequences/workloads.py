@@ -60,7 +60,7 @@ def _document(rng: Rng, name: str) -> dict[str, Any]:
         "sources": sources(),
         "policies": wanted,
         "pools": pools,
-        "lateness_ratio": rng.choice((1.0, 19.0, 1000.0)),
+        "slo_violation_cost_ratio": rng.choice((1.0, 19.0, 1000.0)),
         "priority": rng.randint(-1, 1),
     }
     settling = {} if any(policy["kind"] in PEERS for policy in wanted.values()) else _settling(rng)
@@ -82,7 +82,7 @@ def _settling(rng: Rng) -> dict[str, Any]:
             "period_s": rng.choice((15.0, 60.0)),
             "max_replicas": rng.choice((1, 4, 1000)),
             "max_share": rng.choice((0.0, 0.5, 1.0)),
-            "max_blind_s": rng.choice((1.0, 60.0)),
+            "max_evidence_gap_s": rng.choice((1.0, 60.0)),
         },
     }
 
@@ -138,7 +138,7 @@ def _pool(rng: Rng, name: str, most: int, *, differ: bool) -> dict[str, Any]:
     if rng.happens(0.3):
         pool["gpus_per_replica"] = rng.choice((0, 1, 8))
     if rng.happens(0.2):
-        pool["on_foreign_writer"] = "take_over"
+        pool["on_other_writer"] = "take_over"
     if not differ:
         return pool
     pool["market"] = rng.choice(("on_demand", "on_demand", "spot", "spot", "reserved"))

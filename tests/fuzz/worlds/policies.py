@@ -92,8 +92,8 @@ def _predictive(chance: Chance, load: Load, most: int) -> Wish:
     document |= {
         "utilization": chance.one((0.5, 1.0, 1.2)),
         "quantile": chance.one((None, 0.5, 0.95)),
-        "supervise": chance.happens(0.7),
-        "drain_s": chance.scale(15, 600),
+        "slo_correction": chance.happens(0.7),
+        "backlog_clear_s": chance.scale(15, 600),
     }
     latencies = chance.one(((), ("ttft_p95_s",), (*QUANTITIES, "kv_cache_usage")))
     return Wish(document, ENGINES, (*READ, *latencies))

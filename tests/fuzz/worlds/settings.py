@@ -45,7 +45,7 @@ def hands_off(turn: Turn) -> str | None:
         reading = turn.tick.observation.pools[name]
         if not isinstance(reading, Fresh):
             return f"{name} has a target, and its size is {reading}"
-        if reading.value.other_writer and turn.spec.pools[name].on_foreign_writer == "yield":
+        if reading.value.other_writer and turn.spec.pools[name].on_other_writer == "yield":
             return f"{name} has a target, and {reading.value.other_writer} sizes it"
     return None
 
@@ -205,7 +205,7 @@ def _at_rest(turn: Turn) -> bool:
 
 def _seen_throughout(turn: Turn, window_s: float) -> bool:
     """Whether no stretch of [now - window_s, now] without full evidence is longer than allowed."""
-    allowed_s = max(turn.spec.scale_down.max_blind_s, 2.5 * turn.spec.interval_s)
+    allowed_s = max(turn.spec.scale_down.max_evidence_gap_s, 2.5 * turn.spec.interval_s)
     since, later = turn.now.at - window_s, turn.now.at
     for seen in reversed(turn.past):
         if not lacking(turn.spec, seen.tick):

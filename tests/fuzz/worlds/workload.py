@@ -92,7 +92,7 @@ def _scale_down(chance: Chance) -> dict[str, Any]:
         "period_s": chance.one((5.0, 15.0, 60.0, 300.0)),
         "max_replicas": chance.one((1, 4, 1000)),
         "max_share": chance.one((0.0, 0.5, 1.0)),
-        "max_blind_s": chance.one((1.0, 60.0, 120.0)),
+        "max_evidence_gap_s": chance.one((1.0, 60.0, 120.0)),
     }
 
 

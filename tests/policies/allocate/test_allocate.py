@@ -20,7 +20,7 @@ from tests.policies.allocate.worlds import POOLS, Lived, ladder
 
 A, B, OD = PoolName("spot-a"), PoolName("spot-b"), PoolName("on-demand")
 SPOT = {name: POOLS[name] for name in ("spot-a", "spot-b", "on-demand")}
-CALM: dict[str, Any] = {"lateness_ratio": 0.01}
+CALM: dict[str, Any] = {"slo_violation_cost_ratio": 0.01}
 """Lateness so cheap that no risk is insured: what is left is price."""
 
 
@@ -124,7 +124,7 @@ def test_unlike_machines_leave_zero_together() -> None:
     ],
 )
 def test_a_floor_is_kept_where_nothing_is_taken_away(floor: CostAllocationSpec) -> None:
-    lived = Lived.of(ladder(SPOT, ladder=floor, lateness_ratio=5.0), spot_a=2, spot_b=2)
+    lived = Lived.of(ladder(SPOT, cost_allocation=floor, slo_violation_cost_ratio=5.0), spot_a=2, spot_b=2)
     quiet(lived, 3, 4)
     assert lived.places[OD].desired >= 2
 
@@ -133,7 +133,7 @@ def test_a_floor_is_kept_where_nothing_is_taken_away(floor: CostAllocationSpec) 
 
 
 def test_a_spare_is_kept_where_a_loss_would_cost_more() -> None:
-    careless, careful = (Lived.of(ladder(SPOT, lateness_ratio=r), spot_a=2, spot_b=2) for r in (0.01, 300.0))
+    careless, careful = (Lived.of(ladder(SPOT, slo_violation_cost_ratio=r), spot_a=2, spot_b=2) for r in (0.01, 300.0))
     careless.turn(4)
     careful.turn(4)
     assert sum(careless.sizes().values()) == 4
@@ -145,13 +145,13 @@ def test_a_spare_is_kept_where_a_loss_would_cost_more() -> None:
 def test_what_is_announced_before_its_substitute_could_serve_needs_no_spare(spare: bool) -> None:
     told_s = 0.0 if spare else 280.0
     pools = {n: replace(p, notice_s=told_s if p.market == "spot" else 0.0) for n, p in SPOT.items()}
-    lived = Lived.of(ladder(pools, lateness_ratio=300.0), spot_a=2, spot_b=2)
+    lived = Lived.of(ladder(pools, slo_violation_cost_ratio=300.0), spot_a=2, spot_b=2)
     lived.turn(4)
     assert (sum(lived.sizes().values()) > 4) == spare
 
 
 def test_what_is_kept_for_losses_is_no_size() -> None:
-    lived = Lived.of(ladder(SPOT, lateness_ratio=300.0), spot_a=2, spot_b=2)
+    lived = Lived.of(ladder(SPOT, slo_violation_cost_ratio=300.0), spot_a=2, spot_b=2)
     first = lived.turn(4)
     lived.turns(40, 4)
     assert {d.target for d in lived.decisions} == {first.target} == {4}
@@ -160,7 +160,7 @@ def test_what_is_kept_for_losses_is_no_size() -> None:
 
 @pytest.mark.slow
 def test_on_demand_is_bought_ahead_where_one_zone_keeps_being_taken() -> None:
-    lived = Lived.of(ladder({n: SPOT[n] for n in ("spot-a", "on-demand")}, lateness_ratio=30.0), spot_a=3)
+    lived = Lived.of(ladder({n: SPOT[n] for n in ("spot-a", "on-demand")}, slo_violation_cost_ratio=30.0), spot_a=3)
     for _ in range(6):
         lived.places[A].lose(lived.places[A].ready)
         lived.turns(12, 3)
@@ -172,7 +172,7 @@ def test_on_demand_is_bought_ahead_where_one_zone_keeps_being_taken() -> None:
 
 
 def test_spot_with_spares_takes_the_place_of_on_demand_where_a_single_move_would_not_pay() -> None:
-    lived = Lived.of(ladder(SPOT, lateness_ratio=40.0), on_demand=3)
+    lived = Lived.of(ladder(SPOT, slo_violation_cost_ratio=40.0), on_demand=3)
     lived.turns(60, 3)
     assert OD not in lived.sizes()
     spot = [lived.sizes()[A], lived.sizes()[B]]
@@ -355,14 +355,14 @@ def test_the_dearer_is_given_up_only_when_the_cheaper_serves() -> None:
 
 def test_a_move_that_does_not_earn_back_its_start_is_not_made() -> None:
     short = CostAllocationSpec(payback_s=60.0)
-    lived = Lived.of(ladder({n: SPOT[n] for n in ("spot-a", "on-demand")}, ladder=short, **CALM), on_demand=3)
+    lived = Lived.of(ladder({n: SPOT[n] for n in ("spot-a", "on-demand")}, cost_allocation=short, **CALM), on_demand=3)
     lived.turns(40, 3)
     assert lived.sizes() == {"on-demand": 3}
 
 
 def test_a_ready_cheap_one_stays_and_a_pending_dear_one_goes() -> None:
     pools = {"l4": Pool(price_usd_per_hour=0.8, work_per_replica=0.5), "a100": Pool(price_usd_per_hour=3.0)}
-    lived = Lived.of(ladder(pools, lateness_ratio=100.0), l4=2)
+    lived = Lived.of(ladder(pools, slo_violation_cost_ratio=100.0), l4=2)
     lived.places[PoolName("l4")].refuses = Result.OUT_OF_CAPACITY
     lived.turns(2, 2)
     assert (lived.places[PoolName("a100")].desired, lived.places[PoolName("a100")].ready) == (1, 0)
@@ -379,14 +379,14 @@ def test_without_full_evidence_nothing_moves() -> None:
 
 
 def test_a_settled_fleet_does_not_flap() -> None:
-    lived = Lived.of(ladder(lateness_ratio=30.0), reserved=2, spot_a=2, spot_b=1)
+    lived = Lived.of(ladder(slo_violation_cost_ratio=30.0), reserved=2, spot_a=2, spot_b=1)
     quiet(lived, 2, 5)
     sizes = {tuple(sorted(d.targets.items())) for d in lived.decisions[-240:]}
     assert len(sizes) <= 2
 
 
 def test_spares_do_not_pile_up_while_nothing_can_be_seen() -> None:
-    lived = Lived.of(ladder(SPOT, lateness_ratio=300.0), spot_a=2, spot_b=2)
+    lived = Lived.of(ladder(SPOT, slo_violation_cost_ratio=300.0), spot_a=2, spot_b=2)
     lived.turns(10, 4)
     spared = sum(lived.sizes().values())
     for _ in range(30):

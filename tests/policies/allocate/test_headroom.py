@@ -24,7 +24,7 @@ POOLS = {
 def foreseeing(
     peaks: tuple[tuple[float, float], ...] = PEAKS, *, wants: float = 4.0, ratio: float = 19.0, **pools: Pool
 ) -> WorkloadSpec:
-    return spec({"told": Foresees(wants=wants, peaks=peaks)}, {**POOLS, **pools}, lateness_ratio=ratio)
+    return spec({"told": Foresees(wants=wants, peaks=peaks)}, {**POOLS, **pools}, slo_violation_cost_ratio=ratio)
 
 
 def rests(workload: WorkloadSpec, **found: int) -> dict[str, int]:

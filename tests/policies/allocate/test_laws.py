@@ -44,8 +44,8 @@ def workloads(draw: st.DrawFn, quanta: Sequence[int] = (1,), limits: Mapping[str
     workload = ladder(
         pools,
         max_replicas=draw(st.integers(10, 20)),
-        lateness_ratio=draw(st.sampled_from((0.01, 19.0, 300.0))),
-        ladder=CostAllocationSpec(
+        slo_violation_cost_ratio=draw(st.sampled_from((0.01, 19.0, 300.0))),
+        cost_allocation=CostAllocationSpec(
             floor_replicas=draw(st.sampled_from((0, 0, 2))), payback_s=draw(st.sampled_from((60.0, 3600.0)))
         ),
         **(limits or {}),

@@ -61,7 +61,7 @@ def test_what_was_bought_must_serve_and_settle_before_more_is_bought() -> None:
     assert engines.turns(14, running=24.0) == [3] * 13 + [4]
     reasons = [d.reason for d in engines.decisions]
     assert "2 of 3 serve: wait for what was bought" in reasons[1]
-    assert "late_growth.settle_s 120 s" in reasons[8]
+    assert "slo_feasibility.settle_s 120 s" in reasons[8]
 
 
 def test_load_grows_through_a_promise_that_cannot_be_kept() -> None:
@@ -89,7 +89,7 @@ def test_one_request_per_replica_is_as_fast_as_it_gets() -> None:
 
 
 def test_evidence_expires_and_one_more_is_tried() -> None:
-    engines = Engines(chased(late_growth=LateGrowth(window_s=1800)), unreachable)
+    engines = Engines(chased(slo_feasibility=LateGrowth(window_s=1800)), unreachable)
     sizes = engines.turns(3 * HOUR, running=16.0)
     assert sizes[100] == 3
     assert 3 < sizes[-1] <= 16, "one or two every half hour, and never more than requests"
@@ -101,14 +101,14 @@ def test_a_replica_that_gains_too_little_is_not_bought() -> None:
     def flat(load: float) -> float:
         return 0.0301 + 0.00002 * load  # the promise is just missed, and load hardly matters
 
-    spec_ = chased(limit_s=0.03013, late_growth=LateGrowth(min_gain=0.05))
+    spec_ = chased(limit_s=0.03013, slo_feasibility=LateGrowth(min_gain=0.05))
     engines = Engines(spec_, flat, size=3)
     assert max(engines.turns(100, running=24.0)) == 4
-    assert "less than late_growth.min_gain 5.0%" in engines.decisions[-1].reason
+    assert "less than slo_feasibility.min_gain 5.0%" in engines.decisions[-1].reason
 
 
 def test_growth_that_latency_asks_for_is_weighed_within_the_maximum() -> None:
-    engines = Engines(chased(limit_s=0.02, min_replicas=8, late_growth=LateGrowth(min_gain=0.0)), linear, size=8)
+    engines = Engines(chased(limit_s=0.02, min_replicas=8, slo_feasibility=LateGrowth(min_gain=0.0)), linear, size=8)
     engines.turns(20, running=10.0)
     engines.turns(20, running=15.0)
     boundless = {PolicyName("chaser"): Chaser(0.02, more=1e12)}
@@ -128,7 +128,7 @@ def test_growth_that_latency_asks_for_is_weighed_within_the_maximum() -> None:
 )
 def test_a_gain_that_is_large_enough_is_bought(rule: LateGrowth) -> None:
     slow = ScaleDown(window_s=3600)
-    engines = Engines(chased(limit_s=0.02, scale_down=slow, late_growth=rule), linear)
+    engines = Engines(chased(limit_s=0.02, scale_down=slow, slo_feasibility=rule), linear)
     assert max(engines.turns(200, running=16.0)) == 8
 
 

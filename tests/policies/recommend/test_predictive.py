@@ -77,7 +77,7 @@ def test_a_flat_kv_cache_hides_no_prefill_that_queues_without_bound() -> None:
 
 @pytest.mark.parametrize(("prompt", "output"), [(1000.0, 200.0), (6000.0, 60.0)], ids=["conversation", "code"])
 def test_what_a_replica_is_trusted_with_at_first_follows_from_the_mix_of_tokens(prompt: float, output: float) -> None:
-    policy = Predictive(source="e", rate_window_s=60.0, learn=False)
+    policy = Predictive(source="e", rate_window_s=60.0, learn_capacity=False)
     first = said(Day(policy=policy, engines=Engines(prompt=prompt, output=output), ready=20).turn(10.0))
     expected = load_limit(recall_latencies({}, prompt / output), {"ttft_s": 1.0, "itl_s": 0.05}, 0.99)
     assert first.work == pytest.approx(10.0 * (prompt / 40_000 + output / 9_000) / capacity_at(expected))
@@ -116,7 +116,7 @@ def test_longer_outputs_at_the_same_rate_need_more() -> None:
 def test_a_rise_is_met_ahead_by_the_lead_time() -> None:
     late = {}
     for quantile in (0.5, 0.9):
-        day = Day(policy=Predictive(source="e", rate_window_s=60.0, quantile=quantile, supervise=False), ready=4)
+        day = Day(policy=Predictive(source="e", rate_window_s=60.0, quantile=quantile, slo_correction=False), ready=4)
         day.run([30.0] * 60)
         short = 0.0
         for rps in np.linspace(30.0, 150.0, 90):

@@ -165,7 +165,7 @@ def test_a_steady_stream_is_carried_by_what_it_needs() -> None:
 
 
 QUEUE = SignalName("q.visible")
-PATIENT = Predictive(source="e", queue="q", rate_window_s=60.0, deadline_s=900.0, message_s=EACH_S)
+PATIENT = Predictive(source="e", queue="q", rate_window_s=60.0, queue_deadline_s=900.0, message_service_s=EACH_S)
 ENGINES = {
     "running": 64.0,
     "waiting": 0.0,
@@ -213,14 +213,14 @@ def test_busy_workers_are_no_demand_for_as_many() -> None:
 
 
 def test_what_a_message_takes_is_seen_while_the_queue_never_empties() -> None:
-    workers = Workers(dataclasses.replace(PATIENT, message_s=1.0), 10)
+    workers = Workers(dataclasses.replace(PATIENT, message_service_s=1.0), 10)
     for _ in range(40):
         decision = workers.turn(5000.0, per_replica=4.0)
     assert said(decision).memory["each_s"] == pytest.approx(0.25, rel=0.02)
 
 
 def test_without_a_first_guess_one_replica_finds_out() -> None:
-    workers = Workers(dataclasses.replace(PATIENT, message_s=None), 0)
+    workers = Workers(dataclasses.replace(PATIENT, message_service_s=None), 0)
     decision = workers.turn(5000.0, told={})
     assert (decision.target, said(decision).evidence) == (1, Evidence.PARTIAL)
     assert "nobody knows yet" in said(decision).reason
@@ -228,7 +228,9 @@ def test_without_a_first_guess_one_replica_finds_out() -> None:
 
 
 def test_a_deadline_before_help_comes_asks_what_may_come_too() -> None:
-    hasty = Predictive(source="e", queue="q", rate_window_s=60.0, deadline_s=100.0, message_s=EACH_S, quantile=0.5)
+    hasty = Predictive(
+        source="e", queue="q", rate_window_s=60.0, queue_deadline_s=100.0, message_service_s=EACH_S, quantile=0.5
+    )
     workers, patient = Workers(hasty, 10), Workers(PATIENT, 10)
     for _ in range(30):
         decision, waiting = workers.turn(0.0), patient.turn(0.0)

@@ -18,7 +18,7 @@ from tests.factories import NOW, queue, seen, spec, tick_of
 from tests.policies.recommend.engines import said
 from tests.policies.recommend.test_queue_deadline import EACH_S, PATIENT, TURN_S, Workers
 
-UNKNOWN = dataclasses.replace(PATIENT, message_s=None)
+UNKNOWN = dataclasses.replace(PATIENT, message_service_s=None)
 FULL = 64.0
 """Messages that a replica has in work."""
 

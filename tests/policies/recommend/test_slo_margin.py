@@ -78,7 +78,7 @@ BY_PRICE = Predictive(source="e", rate_window_s=60.0)
 @pytest.mark.slow
 def test_a_calm_day_spends_the_margin_and_says_so() -> None:
     last = Day(policy=BY_PRICE).run([50.0] * 8 * HOUR)[-1]
-    careful = Day(policy=replace(BY_PRICE, supervise=False)).run([50.0] * 8 * HOUR)[-1]
+    careful = Day(policy=replace(BY_PRICE, slo_correction=False)).run([50.0] * 8 * HOUR)[-1]
     assert (last.target, careful.target) == (4, 5)
     assert said(last).memory["margin.late_share"] < 0.005
     assert "(P50)" in said(last).reason
@@ -87,7 +87,7 @@ def test_a_calm_day_spends_the_margin_and_says_so() -> None:
 
 @pytest.mark.slow
 def test_a_quantile_that_is_given_is_kept_and_so_is_the_margin_where_nothing_is_supervised() -> None:
-    for policy in (replace(BY_PRICE, quantile=0.9), replace(BY_PRICE, supervise=False)):
+    for policy in (replace(BY_PRICE, quantile=0.9), replace(BY_PRICE, slo_correction=False)):
         assert said(Day(policy=policy).run([50.0] * 4 * HOUR)[-1]).memory["margin"] == 1.0
 
 

@@ -58,7 +58,7 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
         "p": Metric(source="s", quantity="anything", target=1e-9),
         "q": Metric(source="s", quantity="mean", target=1e-9, across="mean"),
     },
-    "predictive": {"p": Predictive(source="s", queue="s", activity="s", deadline_s=43_200.0)},
+    "predictive": {"p": Predictive(source="s", queue="s", gpu_activity="s", queue_deadline_s=43_200.0)},
     "queue_depth": {"p": DEPTH},
     "ray_serve": {"p": RayServe(source="s", target_ongoing_requests=1e-3, upscale_delay_s=0.0)},
     "schedule": {"p": DEPTH, "w": Schedule(windows=(Window(start="00:00", end="00:00", replicas=100_000),))},
@@ -150,7 +150,7 @@ def test_a_decision_is_bounded_whatever_is_read(kind: str, within: bool) -> None
 @pytest.mark.parametrize("kind", ["queue_depth", "predictive", "hpa", "headroom"])
 def test_a_decision_is_bounded_at_the_largest_maximum(kind: str) -> None:
     for pools in (None, PRICED):
-        workload = spec(KINDS[kind], pools, max_replicas=100_000, slo=Slo(), lateness_ratio=1e6)
+        workload = spec(KINDS[kind], pools, max_replicas=100_000, slo=Slo(), slo_violation_cost_ratio=1e6)
         for value, size in ((1.0, 3), (1e12, 3), (0.0, 30_000), (1e4, 90_000)):
             for decision, peak, calls in lived(workload, readings(value, within=True), size):
                 assert peak <= MOST_BYTES, f"{value:g}, {decision.reason}"
@@ -196,7 +196,9 @@ PEAKS = ((0.5, 1e15), (0.99, 1e17))
 
 
 def test_headroom_for_peaks_beyond_all_measure_is_filled_in_few_steps() -> None:
-    workload = spec({"told": Foresees(wants=4.0, peaks=PEAKS)}, PRICED, max_replicas=100_000, lateness_ratio=1e6)
+    workload = spec(
+        {"told": Foresees(wants=4.0, peaks=PEAKS)}, PRICED, max_replicas=100_000, slo_violation_cost_ratio=1e6
+    )
     found = {n: Fresh(PoolStatus(4 * (n == "sure"), 4 * (n == "sure")), NOW) for n in PRICED}
     decision, peak, calls = measured(workload, History(), seen({}, pools=found))
     assert decision.targets[PoolName("rests")] == 100_000 - 4

@@ -15,7 +15,7 @@ from scaler.config.load import workload_from
 from scaler.config.problems import ConfigError
 from tests.policies.recommend.engines import Day, said
 
-LAST_RESORT = Predictive(source="e", rate_window_s=60.0, quantile=0.5, activity="e")
+LAST_RESORT = Predictive(source="e", rate_window_s=60.0, quantile=0.5, gpu_activity="e")
 NAME = PolicyName("predictive")
 
 
@@ -69,7 +69,7 @@ def test_metrics_that_come_and_go_do_not_wind_it_up() -> None:
 
 def test_while_engines_tell_activity_is_not_looked_at() -> None:
     day = Day(policy=LAST_RESORT, seen=lambda told: {**told, "utilization": 1.0})
-    plain = Day(policy=dataclasses.replace(LAST_RESORT, activity=None))
+    plain = Day(policy=dataclasses.replace(LAST_RESORT, gpu_activity=None))
     assert [d.target for d in day.run([60.0] * 60)] == [d.target for d in plain.run([60.0] * 60)]
 
 
@@ -111,7 +111,7 @@ def test_a_source_without_utilization_is_refused() -> None:
                 "workload": "chat",
                 "max_replicas": 4,
                 "sources": {"engines": {**engines, "read": read}},
-                "policies": {"p": {"kind": "predictive", "activity": "engines"}},
+                "policies": {"p": {"kind": "predictive", "gpu_activity": "engines"}},
                 "pools": {"gpus": {"kind": "kubernetes", "name": "vllm"}},
             }
         )

@@ -23,7 +23,7 @@ TARGETS = {"gpu_utilization": 0.7, "predictive": 0.95}
 """The share of a full replica that a policy fills; 0.8 where it is not here."""
 
 
-WITHOUT_FORECAST = {**POLICIES, "predictive": {"p": Predictive(source="e", rate_window_s=60.0, foresee=False)}}
+WITHOUT_FORECAST = {**POLICIES, "predictive": {"p": Predictive(source="e", rate_window_s=60.0, use_forecast=False)}}
 """A forecast of random load falls, and stays high, for reasons of its own."""
 
 

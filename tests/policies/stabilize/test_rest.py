@@ -144,9 +144,9 @@ def resting(policy: Predictive, **settings: Any) -> Day:
     return day
 
 
-@pytest.mark.parametrize("foresee", [True, False], ids=["forecasts", "reactive"])
-def test_predictive_rests_once_traffic_has_ended(foresee: bool) -> None:
-    day = resting(Predictive(source="e", rate_window_s=60.0, foresee=foresee))
+@pytest.mark.parametrize("use_forecast", [True, False], ids=["forecasts", "reactive"])
+def test_predictive_rests_once_traffic_has_ended(use_forecast: bool) -> None:
+    day = resting(Predictive(source="e", rate_window_s=60.0, use_forecast=use_forecast))
     day.seen = lambda told: told | {"generation_tokens_per_s": told["generation_tokens_per_s"] + 0.3}
     day.run([60.0] * HOUR)
     after = day.run([0.0] * (4 * HOUR))
@@ -178,7 +178,7 @@ def test_a_forecast_alone_keeps_no_replica_awake() -> None:
 
 
 def test_predictive_with_a_queue_rests_and_wakes() -> None:
-    policy = Predictive(source="e", queue="queue", rate_window_s=60.0, deadline_s=30.0, message_s=1.0)
+    policy = Predictive(source="e", queue="queue", rate_window_s=60.0, queue_deadline_s=30.0, message_service_s=1.0)
     workload = dataclasses.replace(resting(policy).spec, policies={PolicyName("predictive"): policy})
     told = dict.fromkeys(("e.running", "e.waiting", "e.requests_per_s", "e.prompt_tokens_per_s"), 0.0)
     readings = {**told, "e.generation_tokens_per_s": 0.3, "queue.visible": 0.0}

@@ -76,7 +76,7 @@ async def test_a_group_that_may_not_launch_is_not_grown(there: Place) -> None:
 
 
 async def test_another_writer_is_named_for_a_while(there: Place) -> None:
-    pool = await there.open(Asg, group="llm", yield_s=0.3)
+    pool = await there.open(Asg, group="llm", other_writer_yield_s=0.3)
     assert (await status(pool)).other_writer is None
     await pool.resize(4, await status(pool))
     assert (await status(pool)).other_writer is None, "that was us"

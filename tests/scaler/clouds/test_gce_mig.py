@@ -147,7 +147,7 @@ def test_what_a_zonal_group_cannot_do_is_refused_before_it_runs(settings: dict[s
 
 async def test_somebody_else_s_size_is_a_conflict_and_named_for_a_while(here: There) -> None:
     mig = here.mig(size=2)
-    pool = await here.pool(spec(here, location=ZONES[0], yield_s=60))
+    pool = await here.pool(spec(here, location=ZONES[0], other_writer_yield_s=60))
     before = await seen(pool)
     mig.resize(4)
     with pytest.raises(Conflict, match="was 2 machines; somebody set 4"):

@@ -58,6 +58,8 @@ def test_a_short_document_gets_every_default(tmp_path: Path) -> None:
         pytest.param(("max_replicas: 8", "max_replicas: 8\ntolerance: .nan"), "tolerance", 3, "must be", "", id="not a number"),
         pytest.param(("max_replicas: 8", "max_replicas: 8\ninterval_s: .inf"), "interval_s", 3, "must be", "", id="infinite"),
         pytest.param(("workload: llm", "workload: LLM_1"), "workload", 1, "must match", "", id="a name that is no label"),
+        pytest.param(("max_replicas: 8", "max_replicas: 8\nlateness_ratio: 9"), "lateness_ratio", 3, "was renamed to slo_violation_cost_ratio", "write slo_violation_cost_ratio with the same value", id="a key of the workload that was renamed"),
+        pytest.param(("{kind: queue_depth}", "{kind: predictive, drain_s: 60}"), "policies.depth.drain_s", 6, "was renamed to backlog_clear_s", "write backlog_clear_s", id="a policy's key that was renamed"),
         pytest.param(("max_replicas: 8\n", ""), "max_replicas", 1, "is required", "", id="a missing key"),
         pytest.param(("max_replicas: 8", "max_replicas: 8\nmin_replicas: 9"), "min_replicas", 3, "must not be above max_replicas, 8", "", id="bounds the wrong way round"),
         pytest.param(("{kind: queue_depth}", "{kind: queue_depth, source: quueue}"), "policies.depth.source", 6, "there is no source 'quueue'", "did you mean 'queue'?", id="an unknown source"),
@@ -150,9 +152,9 @@ def test_two_sources_that_fit_must_be_told_apart(tmp_path: Path) -> None:
 
 
 def test_the_daemons_settings_stand_in_one_document(tmp_path: Path) -> None:
-    (tmp_path / "w.yaml").write_text(f"daemon: {{listen: '0.0.0.0:9', journal: {{keep: 2}}}}\n---\n{GOOD}")
+    (tmp_path / "w.yaml").write_text(f"daemon: {{listen: '0.0.0.0:9', journal: {{keep_files: 2}}}}\n---\n{GOOD}")
     daemon = load([tmp_path]).daemon
-    assert (daemon.listen, daemon.journal.keep, daemon.journal.directory) == ("0.0.0.0:9", 2, "journal")
+    assert (daemon.listen, daemon.journal.keep_files, daemon.journal.directory) == ("0.0.0.0:9", 2, "journal")
     (tmp_path / "v.yaml").write_text("daemon: {}\n")
     with pytest.raises(ConfigError, match="daemon: given twice"):
         load([tmp_path])

@@ -149,7 +149,7 @@ async def test_a_source_that_fails_is_said_and_the_workload_starts_cold(world: W
 
 
 async def test_nothing_is_looked_for_where_it_is_switched_off(tmp_path: Path) -> None:
-    world = World(tmp_path, daemon={"seed_s": 0.0})
+    world = World(tmp_path, daemon={"history_backfill_s": 0.0})
     world.source.before = {"prompt_tokens_per_s": 1.0, "generation_tokens_per_s": 1.0}
     for _ in range(2):
         async with world.started() as app:

@@ -53,7 +53,7 @@ def tick(workload: Workload, at: float = NOW, messages: float = 30) -> Tick:
 
 
 def writer(directory: Path, max_bytes: int = 65536, keep: int = 3) -> JournalWriter:
-    return JournalWriter(Settings(directory=str(directory), max_bytes=max_bytes, keep=keep), NOW, "1")
+    return JournalWriter(Settings(directory=str(directory), max_bytes=max_bytes, keep_files=keep), NOW, "1")
 
 
 def test_what_is_decoded_equals_what_was_encoded(workload: Workload) -> None:

@@ -8,7 +8,7 @@ from policies.model import Tick
 from scaler.journal.replay import Compared, replay
 from tests.scaler.test_controller import Rig, workload
 
-WINDOW = {"window_s": 60, "max_replicas": 1000, "max_blind_s": 45}
+WINDOW = {"window_s": 60, "max_replicas": 1000, "max_evidence_gap_s": 45}
 
 
 async def lived(jump_s: float) -> list[Tick]:

@@ -37,7 +37,7 @@ class Scene:
 
     async def queue(self, **more: Any) -> Any:
         spec = {"namespace": f"127.0.0.1:{self.bus.port}", "queue": "prompts", "account": self.at.cloud.account()}
-        return await ServiceBus(**{**spec, "least_interval_s": 0.0, **more}).open(self.at.context)
+        return await ServiceBus(**{**spec, "min_interval_s": 0.0, **more}).open(self.at.context)
 
     async def metrics(self, resource: str = NAMESPACE, **more: Any) -> Any:
         account = self.at.cloud.account()
@@ -167,7 +167,7 @@ async def test_a_throttled_namespace_is_left_alone_for_two_seconds(scene: Scene)
 
 
 async def test_a_queue_is_counted_once_for_all_who_ask(scene: Scene) -> None:
-    sources = [await scene.queue(least_interval_s=10.0) for _ in range(5)]
+    sources = [await scene.queue(min_interval_s=10.0) for _ in range(5)]
     await asyncio.gather(*(s.sample() for s in sources))
     scene.at.clock.ahead_s += 9
     first = await visible(sources[0])

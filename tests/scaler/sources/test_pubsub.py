@@ -64,7 +64,7 @@ async def test_no_sample_is_no_empty_subscription(here: There) -> None:
 
 async def test_a_count_beyond_its_age_is_a_lower_bound_until_the_bridge_ends(here: There) -> None:
     tell(here, COUNT, 30, 0)
-    source = await opened(here, max_age_s=200, bridge_s=300)
+    source = await opened(here, max_age_s=200, stale_bound_s=300)
     assert (await read(source)).missing == ""
     here.clock.ahead_s += 260
     assert (await read(source)).missing.startswith("the newest sample is 26")

@@ -100,7 +100,7 @@ TEXT = """# mine
 workload: chat
 tolerance: 0.1   # why
 policies:
-  flow: {kind: predictive, hold_s: 900}  # beside it
+  flow: {kind: predictive, demand_hold_s: 900}  # beside it
   block:
     kind: keda
     triggers:
@@ -113,7 +113,7 @@ scale_up: {}
 def test_a_setting_is_changed_where_it_stands_and_comments_stay() -> None:
     changes = {
         ".tolerance": 0.05,
-        "policies.flow.hold_s": 20,
+        "policies.flow.demand_hold_s": 20,
         "policies.flow.utilization": 1.2,
         "policies.block.triggers.0.target": 7,
         "scale_down.window_s": 60,
@@ -122,7 +122,7 @@ def test_a_setting_is_changed_where_it_stands_and_comments_stay() -> None:
     found = edited(TEXT, changes)
     data = yaml.safe_load(found)
     assert data["tolerance"] == 0.05
-    assert data["policies"]["flow"] == {"kind": "predictive", "hold_s": 20, "utilization": 1.2}
+    assert data["policies"]["flow"] == {"kind": "predictive", "demand_hold_s": 20, "utilization": 1.2}
     assert data["policies"]["block"]["triggers"][0] == {"target": 7, "query": "x: é"}
     assert data["scale_down"] == {"window_s": 60}
     assert data["scale_up"] == {"max_replicas": 4}
