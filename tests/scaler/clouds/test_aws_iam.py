@@ -32,7 +32,7 @@ from tests.servers.aws_events import event_queue, warn
 from tests.servers.aws_fault import Front, front
 from tests.servers.aws_world import Fleet, Group, NodeGroup, World
 
-FILE: Final = Path(__file__).parents[2] / "config" / "deploy" / "aws-iam.json"
+FILE: Final = Path(__file__).parents[3] / "config" / "deploy" / "aws-iam.json"
 POLICY: Final[dict[str, Any]] = json.loads(FILE.read_text())
 IN_OUR_NAME: Final = frozenset({"ec2:CreateTags", "ec2:RunInstances", "iam:PassRole"})
 """What CreateFleet does with the caller's rights: no call of ours, and refused without them."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CONFIG, RELAY = yaml.safe_load_all((ROOT / "config" / "deploy" / "azure-events-relay.yaml").read_text())
 POD: dict[str, Any] = RELAY["spec"]["template"]["spec"]
 

@@ -15,7 +15,7 @@ from scaler.clouds.rest import RestResponse
 from scaler.clouds.retry_after import MAX_RETRY_AFTER_S
 from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, PortError, Throttled, Unavailable
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 AKS_QUOTA = {
     "code": "BadRequest",
     "message": "Preflight validation failed.",

@@ -24,7 +24,7 @@ from tests.servers.azure_compute import NODES, ScaleSet, reserve
 from tests.servers.azure_managed import AgentPool, StandbyPool
 from tests.servers.azure_metrics import monitor
 
-ROLE: dict[str, Any] = json.loads((Path(__file__).parents[2] / "config" / "deploy" / "azure-role.json").read_text())
+ROLE: dict[str, Any] = json.loads((Path(__file__).parents[3] / "config" / "deploy" / "azure-role.json").read_text())
 GRANTED: list[str] = ROLE["Actions"]
 NAMESPACE = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/llm/providers/Microsoft.ServiceBus/namespaces/127"
 

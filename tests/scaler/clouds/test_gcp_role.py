@@ -22,7 +22,7 @@ from tests.contracts.gcp import SINK, exhaust, preempted
 from tests.scaler.clouds.gcp_place import CLUSTER, ZONES, There, seen, there
 from tests.servers.gcp import PROJECT
 
-FILE = Path(__file__).parents[2] / "config" / "deploy" / "gcp-role.yaml"
+FILE = Path(__file__).parents[3] / "config" / "deploy" / "gcp-role.yaml"
 ROLE, NOTICES = (set(d["includedPermissions"]) for d in yaml.safe_load_all(FILE.read_text()))
 RESERVED = GcpReservation(name="gpus", zone=ZONES[0])
 COUNT = "pubsub.googleapis.com/subscription/num_undelivered_messages"

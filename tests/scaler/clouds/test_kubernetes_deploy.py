@@ -12,7 +12,7 @@ from scaler.clouds.kubernetes.objects import ScalableKind
 from scaler.config.load import load
 from tests.servers.kube_real import manifests
 
-CONFIG = Path(__file__).parents[2] / "config"
+CONFIG = Path(__file__).parents[3] / "config"
 SHIPPED = {manifest["kind"]: manifest for manifest in manifests()}
 
 

@@ -25,7 +25,7 @@ from tests.scaler.config.test_config import GOOD
 from tests.scaler.test_daemon import configuration, running
 from tests.servers.daemon import until
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 MEMORY = 3 << 30
 """Address space of a check, bytes: its libraries take a part of it, and billion laughs took 3.3 GB alone."""
 LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(

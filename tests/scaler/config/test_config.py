@@ -16,7 +16,7 @@ from scaler.config.load import json_schema, load, workload_from
 from scaler.config.problems import ConfigError, Problem
 from scaler.config.schema import plain_value
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 GOOD = """\
 workload: llm
 max_replicas: 8

@@ -16,7 +16,7 @@ from scaler.config.problems import ConfigError, Problem
 from scaler.config.schema import plain_value
 from scaler.registry import REGISTRIES, resolve
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PEERS = sorted(kind for kind in REGISTRIES["policy"] if resolve("policy", kind).settles)
 FILES = sorted((ROOT / "config/peers").glob("*.yaml"))
 KEDA = "{kind: keda, triggers: [{quantities: [visible, in_flight], target: 5}]}"

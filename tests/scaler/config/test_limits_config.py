@@ -74,7 +74,7 @@ def test_what_the_documents_show_is_taken(tmp_path: Path, more: str) -> None:
 
 
 def test_the_guards_page_shows_what_is_taken(tmp_path: Path) -> None:
-    page = (Path(__file__).parents[2] / "docs/guard.md").read_text()
+    page = (Path(__file__).parents[3] / "docs/guard.md").read_text()
     shown = page.partition("```yaml\n")[2].partition("```")[0]
     rest = "sources: {queue: {kind: embedded}}\npolicies: {depth: {kind: queue_depth}}\n"
     assert found(tmp_path, shown.replace("# ...\n", rest)) == []

@@ -13,7 +13,7 @@ from scaler.config.problems import ConfigError
 from scaler.config.schema import annotations_of, json_schema_of
 from tests.scaler.config.test_config import GOOD
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 MANY = 10_000
 CPU_S = 30.0
 """Processor time that a load of so many may take: it takes a sixth of it on an idle core, and took 34 s and more."""

@@ -19,7 +19,7 @@ from tests.scaler.migrate.made import HPA, changed, imported
 from tests.scaler.test_daemon import configuration, running
 from tests.servers.daemon import until
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 AZURE = {"subscription_id": "00000000-0000-0000-0000-00000000000a"}
 TIER = {"tier": "warm_node", "serves": "first", "lead_time_s": 10}
 GCP = {"project": {"id": "my-project"}, "location": "us-central1"}

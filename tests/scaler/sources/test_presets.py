@@ -44,7 +44,7 @@ PAGES = {
     + gauges("memory_bandwidth_utilization", {f'accelerator_id="1-0",{TPU}': 11, f'accelerator_id="1-1",{TPU}': 12}),
 }
 """As neuron-monitor's exporter and GKE's TPU device plugin show them."""
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ALL = [pytest.param(p, q, r, id=f"{p}-{q}") for p, table in PRESETS.items() for q, r in table.items()]
 
 

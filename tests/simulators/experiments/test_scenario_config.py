@@ -23,10 +23,10 @@ from tests.laws import law
 from tests.simulators.world.files import SCENARIO, files
 from tests.simulators.world.makers import document
 
-SCENARIOS = Path(__file__).parents[2] / "config/scenarios"
+SCENARIOS = Path(__file__).parents[3] / "config/scenarios"
 
 FUZZ = settings(law(300), suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
-SHIPPED = sorted((Path(__file__).parents[2] / "config" / "scenarios").glob("*.yaml"))
+SHIPPED = sorted((Path(__file__).parents[3] / "config" / "scenarios").glob("*.yaml"))
 ODD: st.SearchStrategy[Any] = st.one_of(
     st.none(),
     st.booleans(),

@@ -23,7 +23,7 @@ from simulators.world.traffic.writers import write
 
 pytestmark = pytest.mark.slow
 
-SCENARIOS = Path(__file__).resolve().parents[2] / "config" / "scenarios"
+SCENARIOS = Path(__file__).resolve().parents[3] / "config" / "scenarios"
 FILES = sorted(SCENARIOS.glob("*.yaml"))
 
 

@@ -19,7 +19,7 @@ from simulators.quickstart.embedded import ENGINES, QUEUE, EmbeddedPool, Embedde
 from simulators.world import queue, telemetry
 from tests.fakes import ManualClock
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def configuration(folder: Path, source: Mapping[str, object] = {}, pool: Mapping[str, object] = {}) -> Path:

@@ -27,7 +27,7 @@ from tests.laws import law
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 MAIN = PoolName("main")
 HOUR_S = 3600.0
 QUIET = Traffic(mean_rps=0.0)

@@ -16,7 +16,7 @@ from simulators.world.infrastructure.events import NodeEventKind
 from simulators.world.infrastructure.node_lifecycle import Tier
 from tests.simulators.world.files import files
 
-ZONES = Path(__file__).resolve().parents[2] / "config" / "scenarios" / "zones.yaml"
+ZONES = Path(__file__).resolve().parents[3] / "config" / "scenarios" / "zones.yaml"
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import pytest
 
 from simulators.engine.kernel.jit import cache_folder
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 def folder(home: Path) -> Path | None:

@@ -31,7 +31,7 @@ from tests.simulators.engine.kernel.queues import (
 )
 from tests.simulators.engine.kernel.worlds import VLLM
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 
 
 def step_s(m: ServiceModel, tokens: int, sampled: int, held: int = 0, chunk: int = 0, before: int = 0) -> float:

@@ -14,7 +14,7 @@ from simulators.engine.models.replay import simulate
 from simulators.engine.models.runs import EngineRun
 from simulators.engine.models.service import ServiceModel
 
-CALIBRATION = Path(__file__).resolve().parents[3].parent / "shared" / "calibration"
+CALIBRATION = Path(__file__).resolve().parents[4].parent / "shared" / "calibration"
 
 
 def measured() -> Path:

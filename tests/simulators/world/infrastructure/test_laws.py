@@ -203,7 +203,7 @@ def test_lives_do_not_depend_on_the_hash_seed() -> None:
         "bill = lived(world, [('resize', 8, 1), ('until', 90, 2), ('resize', 3, 3), ('until', 30, 4)]);"
         "print(bill, world.pool.events, world.pool.ledger.nodes, world.engines.keys)"
     )
-    root = Path(__file__).resolve().parents[3]
+    root = Path(__file__).resolve().parents[4]
     told = [
         subprocess.run(
             [sys.executable, "-c", script],

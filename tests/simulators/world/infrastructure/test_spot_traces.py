@@ -14,7 +14,7 @@ from tests.simulators.world.infrastructure.worlds import World, offer
 
 pytestmark = pytest.mark.slow
 
-SPOT = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "spot"
+SPOT = Path(__file__).resolve().parents[4].parent / "shared" / "data" / "spot"
 
 
 @pytest.mark.parametrize(("name", "cloud"), [("AWS1", "aws"), ("AWS2", "aws"), ("GCP1", "gcp")])

@@ -13,7 +13,7 @@ import pytest
 
 from simulators.world.traffic.trace import RequestTrace
 
-SHARED = Path(__file__).resolve().parents[3].parent / "shared"
+SHARED = Path(__file__).resolve().parents[4].parent / "shared"
 
 
 def shared(place: str) -> Path:

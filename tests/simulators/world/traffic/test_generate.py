@@ -292,7 +292,7 @@ def test_a_generator_that_cannot_be_is_refused(settings_: Any, path: str) -> Non
 
 @pytest.mark.parametrize("kind", GENERATORS)
 def test_every_generator_is_in_the_documentation(kind: str) -> None:
-    assert f"| `{kind}` |" in (Path(__file__).parents[3] / "docs/traffic.md").read_text()
+    assert f"| `{kind}` |" in (Path(__file__).parents[4] / "docs/traffic.md").read_text()
     assert list(GENERATORS) == sorted(GENERATORS)
 
 

@@ -230,6 +230,6 @@ def test_an_error_while_a_slow_file_is_read_ahead_does_not_abort_the_process(tmp
     file = text(tmp_path / "t.csv", HEADER + "99999999999999,1,1\n" * 500_000)
     command = [sys.executable, "-c", SLOW, str(file)]
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=120, cwd=Path(__file__).parents[3]
+        command, capture_output=True, text=True, check=False, timeout=120, cwd=Path(__file__).parents[4]
     )
     assert (done.returncode, done.stderr) == (2, "")

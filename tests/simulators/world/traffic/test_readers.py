@@ -197,7 +197,7 @@ def test_the_real_measurements_are_read_by_run() -> None:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_is_in_the_documentation(name: str) -> None:
-    assert f"`{name}`" in (Path(__file__).parents[3] / "docs/traffic.md").read_text()
+    assert f"`{name}`" in (Path(__file__).parents[4] / "docs/traffic.md").read_text()
 
 
 def test_a_named_format_is_held_to(tmp_path: Path) -> None:
