@@ -14,7 +14,6 @@ from policies.model import Fresh, PoolName, WorkloadName
 from scaler.config.load import load
 from scaler.config.problems import ConfigError
 from scaler.shared_resources import Opening, Resources
-from simulators.engine.kernel import layout
 from simulators.quickstart.embedded import ENGINES, QUEUE, EmbeddedPool, EmbeddedSource, Traffic
 from simulators.world import queue, telemetry
 from tests.fakes import ManualClock
@@ -91,7 +90,7 @@ async def test_traffic_changes_only_when_the_changed_source_is_used() -> None:
         async def come(in_s: float) -> int:
             clock.advance(in_s)
             await source.sample()
-            return int((await source.live.present()).kernel.world[layout.ARRIVED])
+            return (await source.live.present()).kernel.arrived
 
         await source.sample()
         quiet = await EmbeddedSource(traffic=Traffic(mean_rps=0.0)).open(context)
