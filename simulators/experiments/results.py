@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -163,7 +164,7 @@ def summarize(run: SimulationRun) -> ResultSummary:
     total = sum(b.total for b in bills)
     finished = int(requests.finished.sum())
     tokens = int(requests.table.output_tokens[requests.finished].sum(dtype=np.int64))
-    desired = np.array([d for d in line.desired if d >= 0])
+    desired = np.array([d for d in line.desired if not math.isnan(d)])
     steps = np.diff(desired) if desired.size else desired
     replicas = world.kernel.read()
     attainment = {name: float(kept.mean()) for name, kept in requests.met.items()} if len(requests) else {}
