@@ -130,7 +130,7 @@ def _in_order(s: Situation, size: int, kept: Set[PoolName]) -> tuple[dict[PoolNa
     for name in shut.keys() - kept:
         reading, pool = s.seen.pools[name], pools[name]
         if isinstance(reading, Fresh) and s.may_lower and not alone:
-            sizes[name] = quanta.up(max(0, reading.value.desired - reading.value.failed), pool.quantum)
+            sizes[name] -= quanta.fewer(sizes[name], reading.value.failed, pool.quantum)
         closed[name] = replace(pool, max_replicas=max(sizes[name], pool.min_replicas))
     given = allocate(size, sizes, closed, kept, spec.max_replicas)
     if given == asked:
