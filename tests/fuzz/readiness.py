@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any, Final
 
-from policies.model import Evidence, PoolName, Tick
+from policies.model import Evidence, PolicyName, PoolName, Tick
 from tests.fuzz.judged import Judged, fresh
 from tests.fuzz.policies import ENGINES
 
@@ -65,7 +65,7 @@ def none_ready_is_blind(judged: Judged) -> str | None:
 
 def lost_replicas_count(judged: Judged) -> str | None:
     """Totals of the engines that fall with the ready replicas, each of which carries what it did, lower no size below
-    what was needed before under the same configuration, in replica equivalents.
+    what was needed before under the same configuration, in replica equivalents, unless a queue decides in their place.
     """
     then = _before_the_loss(judged) if _applies(judged) else None
     if then is None or then.spec != judged.tick.spec:
@@ -74,7 +74,7 @@ def lost_replicas_count(judged: Judged) -> str | None:
     for name, policy in judged.turn.spec.policies.items():
         kind = judged.kinds[str(name)]
         total = kind in TOTAL_KINDS and not (kind == "metric" and policy.across == "mean")
-        if not total or policy.source != ENGINES:
+        if not total or policy.source != ENGINES or (kind == "predictive" and _queue_decides(judged, name, policy)):
             continue
         quantity = policy.quantity if kind == "metric" else "running"
         signal = f"{ENGINES}.{quantity}"
@@ -84,6 +84,17 @@ def lost_replicas_count(judged: Judged) -> str | None:
             each = f"{quantity} {was:g} over {had} ready was as much for each as {now:g} over {ready}"
             return f"{judged.before} -> {judged.after}, {needed:.2f} were needed before, and {each}"
     return None
+
+
+def _queue_decides(judged: Judged, name: PolicyName, policy: Any) -> bool:
+    """Whether a replica requested now serves before a message sent now is due: then what waits is all that counts."""
+    if policy.queue is None or judged.reading(f"{policy.queue}.visible") is None:
+        return False
+    history, spec = judged.turn.history, judged.turn.spec
+    serving = {pool: settings for pool, settings in spec.pools.items() if settings.tier == "serving"}
+    leads_s = [history.markets.of(pool).lead_times.usual_s(settings.lead_time_s) for pool, settings in serving.items()]
+    left_s = policy.deadline_s - history.memory(name).get("answer_s", 0.0)
+    return bool(left_s > max(leads_s) + spec.interval_s + policy.drain_s)
 
 
 def _need(tick: Tick, policy: str) -> float:
