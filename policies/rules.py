@@ -15,7 +15,7 @@ LARGEST: Final = 10**15
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The meaning of a field (`doc`, ending with its unit) and the bounds of its values; `LARGEST` where it has none."""
+    """The meaning of a field (`doc`, ending with its unit) and the bounds of its values, `LARGEST` by default."""
 
     doc: str
     gt: float | None = None
