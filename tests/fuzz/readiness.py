@@ -21,12 +21,13 @@ SAME: Final = 0.98
 
 def saturated_survivors_hold(judged: Judged) -> str | None:
     """While replicas that were ready are not, and those that are ready are at their target or have requests waiting,
-    the size does not fall but by replicas that failed or are abandoned, which count for nothing.
+    the size does not fall but by replicas that failed or are abandoned, which count for nothing. Engines that work on a
+    queue with a far deadline are always full.
     """
     if not _applies(judged) or _lost(judged) is None or judged.after >= judged.before - _not_coming(judged):
         return None
     for name, policy in judged.turn.spec.policies.items():
-        if full := _saturated(judged, policy, judged.kinds[str(name)]):
+        if full := _saturated(judged, name, policy):
             return f"{judged.before} -> {judged.after}, {_lost(judged)}, and {full}"
     return None
 
@@ -38,13 +39,14 @@ def _not_coming(judged: Judged) -> int:
     return sum(max(status.failed, abandoned.get(PoolName(name), 0)) for name, status in statuses.items())
 
 
-def _saturated(judged: Judged, policy: Any, kind: str) -> str:
+def _saturated(judged: Judged, name: PolicyName, policy: Any) -> str:
     """Say by which reading of a policy's the ready replicas are full; empty where they are not."""
+    kind = judged.kinds[str(name)]
     quantity = SHARE_KINDS.get(kind) or (policy.quantity if kind == "metric" and policy.across == "mean" else None)
     if quantity is not None and policy.source == ENGINES:
         value = judged.reading(f"{ENGINES}.{quantity}")
         return f"{quantity} is {value:g}" if value is not None and value >= policy.target else ""
-    if kind in {"concurrency", "predictive"}:
+    if kind == "concurrency" or (kind == "predictive" and not _queue_decides(judged, name, policy)):
         waiting = judged.reading(f"{ENGINES}.waiting")
         noise = max(1, _ready(judged.tick), judged.tick.decision.ready or 0)  # each counted as what it is worth
         return f"{waiting:g} requests wait" if waiting is not None and waiting >= noise else ""
