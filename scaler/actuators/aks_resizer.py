@@ -10,8 +10,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from policies.model import Fresh, PoolStatus, Shortfall
-from scaler.actuators.aks_agent_pool import AksAgentPool
+from policies.model import Fresh, PoolName, PoolStatus, Shortfall, WorkloadName
 from scaler.clouds.azure.errors import validated
 from scaler.clouds.azure.operations import ENDED, Operation
 from scaler.clouds.azure.pool_context import check_permissions, reserved
@@ -22,6 +21,7 @@ from scaler.clouds.azure.shared_reads import SLOW_S, TURN_S, RecentAnswers, rece
 from scaler.clouds.azure.virtual_machines import READ, READ_INSTANCES, Vm, machines
 from scaler.clouds.interruptions import board
 from scaler.clouds.rest import Body, Rest, RestResponse
+from scaler.config.kinds.azure_pools import AksAgentPool
 from scaler.ports import Conflict, Context, Misconfigured, Permit, Unavailable
 
 READ_CLUSTER: Final = "Microsoft.ContainerService/managedClusters/read"
@@ -35,8 +35,10 @@ POOL_TAG: Final = "aks-managed-poolName"
 """By which a scale set names the agent pool that it belongs to."""
 
 
-async def opened(spec: AksAgentPool, context: Context) -> AksResizer:
-    """The actuator. Nothing is read yet. Raises `Misconfigured`."""
+async def open_aks_agent_pool(
+    spec: AksAgentPool, context: Context, workload: WorkloadName, pool: PoolName
+) -> AksResizer:
+    """Open an AKS agent pool. Nothing is read yet. Raises `Misconfigured`."""
     view = PoolView(await board(context))
     heard = await listener(context, spec.events_url) if spec.events_url else None
     puts = await through(context, spec.account, AKS_PUT, spec.path)

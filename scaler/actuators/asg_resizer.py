@@ -8,23 +8,26 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from policies.model import Fresh, PoolStatus, Shortfall
+from policies.model import Fresh, PoolName, PoolStatus, Shortfall, WorkloadName
 from scaler.actuators.aws_resizer import AwsResizer
 from scaler.clouds.aws import auto_scaling_groups
 from scaler.clouds.aws.auto_scaling_groups import AutoScalingGroup, AutoScalingGroups
 from scaler.clouds.aws.foreign_writes import own_recent_write
 from scaler.clouds.aws.launch_failures import LaunchFailure, failure, join_failures
+from scaler.config.kinds.aws_pools import Asg
 from scaler.ports import Conflict, Context, Misconfigured, PortError, Unavailable
-
-if TYPE_CHECKING:
-    from scaler.actuators.asg import Asg
 
 MOST_AT_ONCE: Final = 100
 """Instances that one LaunchInstances starts."""
 SHOWN_S: Final = 60.0
 """By then a group shows what it launched, or it is gone again."""
+
+
+async def open_asg(spec: Asg, context: Context, workload: WorkloadName, pool: PoolName) -> AsgResizer:
+    """Open an Auto Scaling group. Raises `Misconfigured`."""
+    return await AsgResizer(spec, context).connect()
 
 
 class AsgResizer(AwsResizer):

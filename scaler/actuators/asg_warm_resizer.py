@@ -6,17 +6,25 @@ What the group takes from it on scale-out is refilled by AWS. The pool that serv
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from policies.model import Fresh, PoolStatus, Shortfall
+from policies.model import Fresh, PoolName, PoolStatus, Shortfall, WorkloadName
 from scaler.actuators.aws_resizer import AwsResizer
 from scaler.clouds.aws import auto_scaling_groups
 from scaler.clouds.aws.auto_scaling_groups import AutoScalingGroup, AutoScalingGroups
 from scaler.clouds.aws.instances import Ec2Instance
-from scaler.ports import Conflict, Context
+from scaler.config.kinds.aws_pools import AsgWarmPool
+from scaler.ports import Conflict, Context, Misconfigured
 
-if TYPE_CHECKING:
-    from scaler.actuators.asg_warm_pool import AsgWarmPool
+
+async def open_asg_warm_pool(
+    spec: AsgWarmPool, context: Context, workload: WorkloadName, pool: PoolName
+) -> WarmResizer:
+    """Open the warm pool of an Auto Scaling group. Raises `Misconfigured`."""
+    if spec.tier == "serving":
+        hint = "say warm_node or slept, and in serves the pool of the group itself"
+        raise Misconfigured(f"{pool}: tier is serving, but a warm pool's instances do not serve: {hint}")
+    return await WarmResizer(spec, context).connect()
 
 
 class WarmResizer(AwsResizer):

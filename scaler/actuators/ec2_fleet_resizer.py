@@ -7,19 +7,22 @@ counts instances: fleets with weights are refused.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
-from policies.model import Fresh, PoolStatus, Shortfall
+from policies.model import Fresh, PoolName, PoolStatus, Shortfall, WorkloadName
 from scaler.actuators.aws_resizer import AwsResizer
 from scaler.clouds.aws import fleets
-from scaler.clouds.aws.fleets import Ec2Fleets, Ec2FleetState
-from scaler.clouds.aws.notices import partition
+from scaler.clouds.aws.account import partition
+from scaler.clouds.aws.fleets import Ec2Fleets, Ec2FleetState, target_capacity
+from scaler.config.kinds.aws_pools import Ec2Fleet
 from scaler.ports import Conflict, Context, Misconfigured
 
-if TYPE_CHECKING:
-    from scaler.actuators.ec2_fleet import Ec2Fleet
-
 GONE: Final = frozenset({"deleted", "deleted_running", "deleted_terminating", "failed"})
+
+
+async def open_ec2_fleet(spec: Ec2Fleet, context: Context, workload: WorkloadName, pool: PoolName) -> FleetResizer:
+    """Open an EC2 Fleet. Raises `Misconfigured`."""
+    return await FleetResizer(spec, context).connect()
 
 
 class FleetResizer(AwsResizer):
@@ -68,7 +71,7 @@ class FleetResizer(AwsResizer):
             write=True,
             FleetId=fleet.id,
             ExcessCapacityTerminationPolicy="termination",
-            TargetCapacitySpecification=capacity(replicas, self._spec.market),
+            TargetCapacitySpecification=target_capacity(replicas, self._spec.market),
         )
 
     def _actions(self) -> Mapping[str, str]:
@@ -79,22 +82,3 @@ class FleetResizer(AwsResizer):
             **{f"ec2:{action}": "*" for action in reading},
             "ec2:ModifyFleet": fleet,
         }
-
-
-def capacity(replicas: int, market: str) -> dict[str, Any]:
-    """So many instances of a market, as EC2 takes it."""
-    if market == "spot":
-        return {
-            "TotalTargetCapacity": replicas,
-            "SpotTargetCapacity": replicas,
-            "OnDemandTargetCapacity": 0,
-            "DefaultTargetCapacityType": "spot",
-        }
-    if market == "reserved":  # its default type is the fleet's own: reserved capacity, or a capacity block
-        return {"TotalTargetCapacity": replicas}
-    return {
-        "TotalTargetCapacity": replicas,
-        "OnDemandTargetCapacity": replicas,
-        "SpotTargetCapacity": 0,
-        "DefaultTargetCapacityType": "on-demand",
-    }

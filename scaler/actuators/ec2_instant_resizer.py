@@ -10,20 +10,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from uuid import uuid4
 
-from policies.model import Fresh, PoolStatus
+from policies.model import Fresh, PoolName, PoolStatus, WorkloadName
 from scaler.actuators.aws_resizer import AwsResizer
-from scaler.actuators.ec2_fleet_resizer import capacity
 from scaler.clouds.aws import session
 from scaler.clouds.aws.batching import Batch, batch
+from scaler.clouds.aws.fleets import target_capacity
 from scaler.clouds.aws.instances import MOST_IDS, Ec2Instance, describe_instances, reserved_with
 from scaler.clouds.aws.launch_failures import LaunchFailure, failure, join_failures
+from scaler.config.kinds.aws_pools import Ec2InstantFleet
 from scaler.ports import Context, PortError, Unavailable
-
-if TYPE_CHECKING:
-    from scaler.actuators.ec2_instant_fleet import Ec2InstantFleet
 
 TAG: Final = "forescale:pool"
 """Whose value is ``workload/pool``."""
@@ -31,6 +29,13 @@ SHOWN_S: Final = 60.0
 """By then EC2 shows what it did."""
 LOST_S: Final = 300.0
 """How long a launch whose answer was lost may be said again: what it was for is another matter after that."""
+
+
+async def open_ec2_instant_fleet(
+    spec: Ec2InstantFleet, context: Context, workload: WorkloadName, pool: PoolName
+) -> InstantResizer:
+    """Open the instances of one pool. Raises `Misconfigured`."""
+    return await InstantResizer(spec, context, f"{workload}/{pool}").connect()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +126,7 @@ class InstantResizer(AwsResizer):
                 Type="instant",
                 ClientToken=launch.token,
                 LaunchTemplateConfigs=[self._template()],
-                TargetCapacitySpecification=capacity(launch.count, self._spec.market),
+                TargetCapacitySpecification=target_capacity(launch.count, self._spec.market),
                 TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": TAG, "Value": self._owner}]}],
                 **self._options(),
             )

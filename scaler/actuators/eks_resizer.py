@@ -8,19 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from policies.model import Fresh, PoolStatus, Shortfall
+from policies.model import Fresh, PoolName, PoolStatus, Shortfall, WorkloadName
 from scaler.actuators.aws_resizer import AwsResizer
 from scaler.clouds.aws import auto_scaling_groups, session
 from scaler.clouds.aws.auto_scaling_groups import AutoScalingGroup, AutoScalingGroups
 from scaler.clouds.aws.foreign_writes import own_recent_write
 from scaler.clouds.aws.launch_failures import failure
 from scaler.clouds.response_validation import MISSHAPEN, whole
+from scaler.config.kinds.aws_pools import EksNodeGroup
 from scaler.ports import Conflict, Context, PortError, Unavailable
-
-if TYPE_CHECKING:
-    from scaler.actuators.eks_node_group import EksNodeGroup
 
 MARKETS: Final[Mapping[str, str]] = {"ON_DEMAND": "on_demand", "SPOT": "spot", "CAPACITY_BLOCK": "reserved"}
 LACKS: Final = frozenset(
@@ -49,6 +47,13 @@ class NodeGroupState:
     arn: str
     group: str
     issues: tuple[tuple[str, str], ...]
+
+
+async def open_eks_node_group(
+    spec: EksNodeGroup, context: Context, workload: WorkloadName, pool: PoolName
+) -> EksResizer:
+    """Open an EKS managed node group. Raises `Misconfigured`."""
+    return await EksResizer(spec, context).connect()
 
 
 class EksResizer(AwsResizer):

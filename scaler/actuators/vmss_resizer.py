@@ -11,8 +11,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from policies.model import Fresh, PoolStatus
-from scaler.actuators.vmss import Vmss
+from policies.model import Fresh, PoolName, PoolStatus, WorkloadName
 from scaler.clouds.azure.errors import validated
 from scaler.clouds.azure.operations import Operation
 from scaler.clouds.azure.pool_context import (
@@ -29,6 +28,7 @@ from scaler.clouds.azure.shared_reads import TURN_S, RecentAnswers, recent
 from scaler.clouds.azure.virtual_machines import READ, READ_INSTANCES, READ_MACHINES, Vm, machines
 from scaler.clouds.interruptions import board
 from scaler.clouds.rest import Body
+from scaler.config.kinds.azure_pools import Vmss
 from scaler.ports import Conflict, Context, Permit, Unavailable
 
 WRITE: Final = "Microsoft.Compute/virtualMachineScaleSets/write"
@@ -36,8 +36,8 @@ DELETE: Final = "Microsoft.Compute/virtualMachineScaleSets/delete/action"
 READ_OPERATION: Final = "Microsoft.Compute/locations/operations/read"
 
 
-async def opened(spec: Vmss, context: Context) -> VmssResizer:
-    """The actuator. Nothing is read yet. Raises `Misconfigured`."""
+async def open_vmss(spec: Vmss, context: Context, workload: WorkloadName, pool: PoolName) -> VmssResizer:
+    """Open a scale set. Nothing is read yet. Raises `Misconfigured`."""
     view = PoolView(await board(context))
     heard = await listener(context, spec.events_url) if spec.events_url else None
     return VmssResizer(spec, context, await arm(context, spec.account), await recent(context), view, heard)

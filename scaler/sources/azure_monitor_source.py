@@ -1,4 +1,8 @@
-"""Azure Monitor: the source's port."""
+"""Azure Monitor: any platform metric of one resource, up to 50 resources in one call for all who ask alike.
+
+Samples come a minute apart and one to three minutes late; each keeps its own time. No sample is no zero: Azure leaves
+out minutes in which nothing was sent.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +20,8 @@ from scaler.clouds.azure.metrics import LOOK_BACK_S, READ, AzureMetricPoint, Bat
 from scaler.clouds.azure.pool_context import check_permissions
 from scaler.clouds.azure.session import Arm, arm
 from scaler.clouds.rest import Body
+from scaler.config.kinds.azure_sources import AzureMonitor
 from scaler.ports import Context, Permit, PortError
-from scaler.sources.azure_monitor import AzureMonitor
 from scaler.sources.azure_monitor_past import AzureMonitorPast
 from scaler.sources.sanitize import sanitize
 
@@ -28,8 +32,8 @@ ASK_S: Final = 30.0
 """Between two questions: there is a sample a minute, and asking is billed."""
 
 
-async def opened(spec: AzureMonitor, context: Context) -> AzureMonitorSource:
-    """The source. Nothing is read yet. Raises `Misconfigured`."""
+async def open_azure_monitor(spec: AzureMonitor, context: Context) -> AzureMonitorSource:
+    """Open the source. Nothing is read yet. Raises `Misconfigured`."""
     account = replace(spec.account, subscription_id=spec.subscription)
     asking = await batches(context, account, spec.region, spec.endpoint_url)
     return AzureMonitorSource(spec, context, asking, await arm(context, account))

@@ -1,4 +1,20 @@
-"""The Prometheus source's port: one query a turn, taken apart into readings."""
+"""Prometheus: an engine's or exporter's metrics by preset, and anything else by PromQL.
+
+A turn is one request: all quantities of a source in one query, with the time of their oldest sample, so that a reading
+is as old as what it was made from and not as the answer. Workloads that share a server share its connections; each
+asks for itself, some milliseconds a query. Beyond some hundred queries a second, record them as rules in Prometheus.
+
+What is missing is never zero, nor a smaller sum:
+
+- No series now, but in the last day: absent. No series in a day: absent, and the reason begins with "misconfigured",
+  names what was looked for and what comes near it. Where that holds for every quantity, `Misconfigured` is raised;
+  while one can be told it is not, since the others must not hide it.
+- A target that answered in the last five minutes and cannot be scraped now makes the preset's totals lower bounds,
+  which may raise and not lower, and its means absent: Prometheus leaves such replicas out, and the rest would look like
+  the whole.
+- A warning in the answer (Thanos: a store did not answer) makes all that came with it absent.
+- A query given that fails makes its own quantities absent; the others are asked without it.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +30,7 @@ from scaler.clouds import http_client
 from scaler.clouds.engines.histogram import beyond, bounded_by
 from scaler.clouds.engines.presets import Recipe, slo_bounds, without_slo_latencies
 from scaler.clouds.response_validation import validated
+from scaler.config.kinds.prometheus import Prometheus
 from scaler.ports import Context, Misconfigured, Unavailable
 from scaler.sources.missing_series import HUMAN, Gone, Sought
 from scaler.sources.prometheus_api import PrometheusApi, QueryResult, QuerySample, Refused
@@ -24,9 +41,14 @@ from scaler.sources.sanitize import sanitize
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from scaler.sources.prometheus import Prometheus
-
 Found = tuple[QuerySample, ...] | Absent
+
+
+async def open_prometheus(spec: Prometheus, context: Context) -> PrometheusSource:
+    """Open the source. Raises `Misconfigured`."""
+    session = await http_client.session(context, spec.url, spec.access.ca_file)
+    api = PrometheusApi(spec.url, spec.access, context.clock, session, context.deadline_s)
+    return PrometheusSource(spec, api, context)
 
 
 class PrometheusSource:

@@ -1,4 +1,10 @@
-"""The scrape source's port: all engines at once, and what they show as one reading each."""
+"""The engines' own /metrics, read directly: for where there is no Prometheus, or where 30 s old is too old.
+
+Every turn all engines are asked at once, and each has until shortly before the deadline. When one does not answer, a
+total over the others is a lower bound, which may raise and not lower, and a mean is absent; when one shows no such
+metric, the quantity is absent. Rates and latencies come from two looks, and are absent until the second. Labels are the
+engine's own: those that Prometheus adds (namespace, pod, job) are not on the page.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +13,7 @@ import math
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from yarl import URL
 
@@ -17,12 +23,10 @@ from scaler.clouds.engines.exposition import change, level, series_of
 from scaler.clouds.engines.metrics_page import Page, Series, read_page
 from scaler.clouds.engines.presets import Recipe, recipes, slo_bounds, without_slo_latencies
 from scaler.clouds.response_validation import validated
-from scaler.ports import Misconfigured, PortError, Unavailable
+from scaler.config.kinds.engines import Scrape
+from scaler.ports import Context, Misconfigured, PortError, Unavailable
 from scaler.registry import did_you_mean
 from scaler.sources.sanitize import sanitize
-
-if TYPE_CHECKING:
-    from scaler.sources.scrape import Scrape
 
 MAX_TARGETS: Final = 500
 """Engines of one source: a second of parsing a turn. For more, let Prometheus scrape."""
@@ -37,6 +41,14 @@ async def addresses(host: str, port: int) -> Sequence[str]:
         if ips := sorted({str(info[4][0]) for info in found if info[0] == family}):
             return ips
     return ()
+
+
+async def open_scrape(spec: Scrape, context: Context) -> ScrapeSource:
+    """Open the source. Raises `Misconfigured`."""
+    server = spec.service or spec.urls
+    session = await http_client.session(context, server, spec.access.ca_file, connections=MAX_TARGETS)
+    pages = http_client.Pages(session, spec.access, context.clock, http_client.DEADLINE_SHARE * context.deadline_s)
+    return ScrapeSource(spec, pages, context.promised_s)
 
 
 @dataclass(frozen=True, slots=True)

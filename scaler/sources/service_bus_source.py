@@ -1,7 +1,16 @@
-"""Azure Service Bus: the source's port. A zero is believed only when two independent reads agree."""
+"""Azure Service Bus: how many messages of a queue or a topic's subscription wait, by kind.
+
+Counts come from the namespace's management interface. *Active* messages, told as `visible`, include those that
+receivers hold locked, so a policy counts ``[visible]``. Two traps:
+
+- A throttled namespace answers with counts of zero, by design. A first zero after messages is therefore not believed:
+  it is absent until Azure Monitor tells the same, or, where that is not asked, until reads over some time agree.
+- With sessions, no more replicas are of use than sessions have messages: `groups_in_flight` is that bound.
+"""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -13,9 +22,9 @@ from scaler.clouds.azure.pool_context import check_permissions
 from scaler.clouds.azure.service_bus import OPERATION, OPERATION_OF_TOPICS, Entity, MessageCounts, Namespace, namespace
 from scaler.clouds.azure.session import Arm, arm
 from scaler.clouds.azure.shared_reads import recent
-from scaler.ports import Context, Permit, PortError
+from scaler.config.kinds.azure_sources import ServiceBus
+from scaler.ports import Context, Permit, PortError, Unavailable
 from scaler.sources.sanitize import sanitize
-from scaler.sources.service_bus import ServiceBus
 
 AGREE_S: Final = 20.0
 """Over which reads of zero must agree: a throttled namespace recovers within seconds, and half of it is not too long
@@ -24,6 +33,14 @@ LONG_S: Final = 60.0
 """The same where Azure Monitor should have told and could not."""
 MONITOR_S: Final = 30.0
 """Between two questions to Azure Monitor: it has a sample a minute."""
+
+
+async def open_service_bus(spec: ServiceBus, context: Context) -> ServiceBusSource:
+    """Open the source. Raises `Misconfigured`."""
+    source = ServiceBusSource(spec, context)
+    with contextlib.suppress(Unavailable):  # every sample tries again
+        await source.connect()
+    return source
 
 
 class ServiceBusSource:

@@ -1,10 +1,4 @@
-"""The engines' own /metrics, read directly: for where there is no Prometheus, or where 30 s old is too old.
-
-Every turn all engines are asked at once, and each has until shortly before the deadline. When one does not answer, a
-total over the others is a lower bound, which may raise and not lower, and a mean is absent; when one shows no such
-metric, the quantity is absent. Rates and latencies come from two looks, and are absent until the second. Labels are the
-engine's own: those that Prometheus adds (namespace, pod, job) are not on the page.
-"""
+"""The engines themselves: their metrics pages as a source, their sleep mode as a pool."""
 
 from __future__ import annotations
 
@@ -12,14 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Final
 
+from yarl import URL
+
 from policies.model.field_metadata import FieldMetadata
-from scaler.clouds import http_client
+from policies.model.spec import Pool, Target
 from scaler.clouds.engines import presets
 from scaler.clouds.http_access import Access, is_page
-from scaler.ports import Context
-from scaler.sources.scrape_source import MAX_TARGETS, ScrapeSource
 
-URL: Final = r"^https?://[^/@\s?#]+(/[^\s#]*)?$"
+PAGE_URL: Final = r"^https?://[^/@\s?#]+(/[^\s#]*)?$"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +28,7 @@ class Scrape:
         str | None,
         FieldMetadata(
             "Address of the page at a name that resolves to every engine (a headless service); looked up each turn.",
-            pattern=URL,
+            pattern=PAGE_URL,
             example="http://dcgm-exporter.gpu-operator.svc:9400/metrics",
         ),
     ] = None
@@ -67,8 +61,43 @@ class Scrape:
     def quantities(self) -> Mapping[str, float]:
         return dict.fromkeys(presets.recipes(self.preset, self.read), self.max_age_s)
 
-    async def open(self, context: Context) -> ScrapeSource:
-        server = self.service or self.urls
-        session = await http_client.session(context, server, self.access.ca_file, connections=MAX_TARGETS)
-        pages = http_client.Pages(session, self.access, context.clock, http_client.DEADLINE_SHARE * context.deadline_s)
-        return ScrapeSource(self, pages, context.promised_s)
+
+@dataclass(frozen=True, kw_only=True)
+class VllmSleep(Pool):
+    """Engines of vLLM that are there anyway, awake or asleep; tier must be serving."""
+
+    urls: Annotated[
+        tuple[str, ...],
+        FieldMetadata("Addresses of the engines, without a path; woken in this order.", example=["http://vllm-0:8000"]),
+    ]
+    access: Annotated[Access, FieldMetadata("How to be let in.")] = field(default_factory=Access)
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if not self.urls:
+            yield "urls", "at least one engine"
+        wrong = [url for url in self.urls if not is_origin(url)]
+        if wrong:
+            yield "urls", "one is not an address such as http://vllm-0:8000"
+        if not wrong and len(set(map(origin_of, self.urls))) < len(self.urls):
+            yield "urls", "an engine stands there twice"
+        for key in ("min_replicas", "max_replicas"):
+            if (getattr(self, key) or 0) > len(self.urls):
+                yield key, f"there are {len(self.urls)} engines"
+
+    def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
+        return tuple(Target("vLLM engine", (), origin_of(url)) for url in self.urls)
+
+
+def origin_of(address: str) -> str:
+    """Host and port: engines are told apart by these, however their addresses are written."""
+    url = URL(address)
+    return f"{(url.host or '').rstrip('.')}:{url.port}"
+
+
+def is_origin(address: str) -> bool:
+    """Whether it is scheme, host and perhaps port, and nothing else."""
+    try:
+        url = URL(address)
+        return url.scheme in {"http", "https"} and bool(url.host) and url.user is None and url.raw_path in {"", "/"}
+    except ValueError:
+        return False

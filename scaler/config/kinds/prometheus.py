@@ -1,20 +1,4 @@
-"""Prometheus: an engine's or exporter's metrics by preset, and anything else by PromQL.
-
-A turn is one request: all quantities of a source in one query, with the time of their oldest sample, so that a reading
-is as old as what it was made from and not as the answer. Workloads that share a server share its connections; each
-asks for itself, some milliseconds a query. Beyond some hundred queries a second, record them as rules in Prometheus.
-
-What is missing is never zero, nor a smaller sum:
-
-- No series now, but in the last day: absent. No series in a day: absent, and the reason begins with "misconfigured",
-  names what was looked for and what comes near it. Where that holds for every quantity, `Misconfigured` is raised;
-  while one can be told it is not, since the others must not hide it.
-- A target that answered in the last five minutes and cannot be scraped now makes the preset's totals lower bounds,
-  which may raise and not lower, and its means absent: Prometheus leaves such replicas out, and the rest would look like
-  the whole.
-- A warning in the answer (Thanos: a store did not answer) makes all that came with it absent.
-- A query given that fails makes its own quantities absent; the others are asked without it.
-"""
+"""Prometheus, or what speaks its query API."""
 
 from __future__ import annotations
 
@@ -23,12 +7,8 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from policies.model.field_metadata import FieldMetadata
-from scaler.clouds import http_client
 from scaler.clouds.engines import presets
 from scaler.clouds.http_access import Access
-from scaler.ports import Context
-from scaler.sources.prometheus_api import PrometheusApi
-from scaler.sources.prometheus_source import PrometheusSource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +85,3 @@ class Prometheus:
 
     def quantities(self) -> Mapping[str, float]:
         return dict.fromkeys([*self.recipes(), *self.queries], self.max_age_s)
-
-    async def open(self, context: Context) -> PrometheusSource:
-        session = await http_client.session(context, self.url, self.access.ca_file)
-        api = PrometheusApi(self.url, self.access, context.clock, session, context.deadline_s)
-        return PrometheusSource(self, api, context)

@@ -1,21 +1,18 @@
-"""Azure Monitor: any platform metric of one resource, up to 50 resources in one call for all who ask alike.
-
-Samples come a minute apart and one to three minutes late; each keeps its own time. No sample is no zero: Azure leaves
-out minutes in which nothing was sent.
-"""
+"""Sources on Azure: Azure Monitor and Service Bus."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from policies.model.field_metadata import FieldMetadata
-from scaler.clouds.azure.account import RESOURCE, AzureAccount
-from scaler.ports import Context
-
-if TYPE_CHECKING:
-    from scaler.sources.azure_monitor_source import AzureMonitorSource
+from scaler.clouds.azure.account import (
+    GROUP,
+    RESOURCE,
+    AzureAccount,
+)
+from scaler.config.secret import Secret
 
 Aggregation = Literal["average", "maximum", "minimum", "total", "count"]
 
@@ -100,7 +97,80 @@ class AzureMonitor:
     def quantities(self) -> Mapping[str, float]:
         return dict.fromkeys(self.metrics, self.max_age_s)
 
-    async def open(self, context: Context) -> AzureMonitorSource:
-        from scaler.sources import azure_monitor_source  # noqa: PLC0415 - a process without it does without the SDK
 
-        return await azure_monitor_source.opened(self, context)
+@dataclass(frozen=True, kw_only=True)
+class ServiceBus:
+    """A queue, or a topic's subscription, of Azure Service Bus."""
+
+    namespace: Annotated[
+        str,
+        FieldMetadata(
+            "The namespace: its name, or its whole host name, with a port where that is not 443.",
+            pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?$",
+            example="llm-jobs",
+        ),
+    ]
+    queue: Annotated[
+        str | None,
+        FieldMetadata("Name of the queue; null: a topic is read.", pattern=r"^[^\s?#]{1,260}$", example="prompts"),
+    ] = None
+    topic: Annotated[
+        str | None, FieldMetadata("Name of the topic; null: a queue is read.", pattern=r"^[^\s?#]{1,260}$")
+    ] = None
+    subscription: Annotated[
+        str | None,
+        FieldMetadata(
+            "Name of the topic's subscription: only there are messages counted.", pattern=r"^[^\s/?#]{1,50}$"
+        ),
+    ] = None
+    sessions: Annotated[
+        int | None,
+        FieldMetadata(
+            "Where it needs sessions: how many there are; more replicas find no work. Null: no sessions.", ge=1
+        ),
+    ] = None
+    resource_group: Annotated[
+        str | None,
+        FieldMetadata(
+            "The namespace's resource group: Azure Monitor is then asked whether a zero is one; null: it is believed"
+            " when reads over 20 s agree.",
+            pattern=GROUP,
+            example="llm",
+        ),
+    ] = None
+    connection_string: Annotated[
+        Secret | None, FieldMetadata("Where a connection string with the Manage right is; null: account's identity.")
+    ] = None
+    account: Annotated[AzureAccount, FieldMetadata("Identity, and the subscription for Azure Monitor.")] = field(
+        default_factory=AzureAccount
+    )
+    min_interval_s: Annotated[
+        float,
+        FieldMetadata(
+            "Between two reads, however often turns are: counting burdens the broker. Seconds.", ge=0, le=300
+        ),
+    ] = 10.0
+    max_age_s: Annotated[float, FieldMetadata("Older counts are stale. Seconds.", gt=0)] = 60.0
+
+    @property
+    def host(self) -> str:
+        """The namespace's whole host name."""
+        if "." in self.namespace:
+            return self.namespace
+        return f"{self.namespace}.{self.account.endpoints.service_bus}"
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if (self.queue is None) == (self.topic is None):
+            yield "", "give either queue, or topic and subscription"
+        elif (self.topic is None) != (self.subscription is None):
+            yield "subscription", "goes with topic: messages are counted in a topic's subscriptions"
+        if self.resource_group is not None and self.account.subscription_id is None:
+            yield "account.subscription_id", "Azure Monitor, asked because of resource_group, needs it"
+        if self.max_age_s <= self.min_interval_s:
+            yield "max_age_s", f"must be longer than min_interval_s, {self.min_interval_s:g}"
+
+    def quantities(self) -> Mapping[str, float]:
+        kinds = ["visible", "dead_letter", "transfer", "transfer_dead_letter"]
+        kinds += ["delayed"] if self.queue is not None else []
+        kinds += ["groups_in_flight"] if self.sessions is not None else []
+        return dict.fromkeys(kinds, self.max_age_s)
