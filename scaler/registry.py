@@ -43,19 +43,17 @@ SOURCES: Final = _kinds(
     "source",
     {
         "azure_monitor": Kind(
-            "scaler.config.kinds.azure_sources:AzureMonitor", "scaler.sources.azure_monitor_source:open_azure_monitor"
+            "scaler.config.kinds.azure_sources:AzureMonitor", "scaler.sources.azure_monitor:open_azure_monitor"
         ),
         "cloud_monitoring": Kind(
             "scaler.config.kinds.gcp_sources:CloudMonitoring", "scaler.sources.cloud_monitoring:open_cloud_monitoring"
         ),
         "cloudwatch": Kind("scaler.config.kinds.aws_sources:CloudWatch", "scaler.sources.cloudwatch:open_cloudwatch"),
-        "prometheus": Kind(
-            "scaler.config.kinds.prometheus:Prometheus", "scaler.sources.prometheus_source:open_prometheus"
-        ),
+        "prometheus": Kind("scaler.config.kinds.prometheus:Prometheus", "scaler.sources.prometheus:open_prometheus"),
         "pubsub": Kind("scaler.config.kinds.gcp_sources:PubSub", "scaler.sources.pubsub:open_pubsub"),
-        "scrape": Kind("scaler.config.kinds.engines:Scrape", "scaler.sources.scrape_source:open_scrape"),
+        "scrape": Kind("scaler.config.kinds.engines:Scrape", "scaler.sources.scrape:open_scrape"),
         "service_bus": Kind(
-            "scaler.config.kinds.azure_sources:ServiceBus", "scaler.sources.service_bus_source:open_service_bus"
+            "scaler.config.kinds.azure_sources:ServiceBus", "scaler.sources.service_bus:open_service_bus"
         ),
         "sqs": Kind("scaler.config.kinds.aws_sources:Sqs", "scaler.sources.sqs:open_sqs"),
     },
@@ -65,24 +63,22 @@ POOLS: Final = _kinds(
     "pool",
     {
         "aks_agent_pool": Kind(
-            "scaler.config.kinds.azure_pools:AksAgentPool", "scaler.actuators.aks_resizer:open_aks_agent_pool"
+            "scaler.config.kinds.azure_pools:AksAgentPool", "scaler.actuators.aks_agent_pool:open_aks_agent_pool"
         ),
-        "asg": Kind("scaler.config.kinds.aws_pools:Asg", "scaler.actuators.asg_resizer:open_asg"),
+        "asg": Kind("scaler.config.kinds.aws_pools:Asg", "scaler.actuators.asg:open_asg"),
         "asg_warm_pool": Kind(
-            "scaler.config.kinds.aws_pools:AsgWarmPool", "scaler.actuators.asg_warm_resizer:open_asg_warm_pool"
+            "scaler.config.kinds.aws_pools:AsgWarmPool", "scaler.actuators.asg_warm_pool:open_asg_warm_pool"
         ),
         "capacity_buffer": Kind(
             "scaler.config.kinds.kubernetes:CapacityBuffer", "scaler.actuators.capacity_buffer:open_capacity_buffer"
         ),
-        "ec2_fleet": Kind(
-            "scaler.config.kinds.aws_pools:Ec2Fleet", "scaler.actuators.ec2_fleet_resizer:open_ec2_fleet"
-        ),
+        "ec2_fleet": Kind("scaler.config.kinds.aws_pools:Ec2Fleet", "scaler.actuators.ec2_fleet:open_ec2_fleet"),
         "ec2_instant_fleet": Kind(
             "scaler.config.kinds.aws_pools:Ec2InstantFleet",
-            "scaler.actuators.ec2_instant_resizer:open_ec2_instant_fleet",
+            "scaler.actuators.ec2_instant_fleet:open_ec2_instant_fleet",
         ),
         "eks_node_group": Kind(
-            "scaler.config.kinds.aws_pools:EksNodeGroup", "scaler.actuators.eks_resizer:open_eks_node_group"
+            "scaler.config.kinds.aws_pools:EksNodeGroup", "scaler.actuators.eks_node_group:open_eks_node_group"
         ),
         "gce_mig": Kind("scaler.config.kinds.gcp_pools:GceMig", "scaler.actuators.gce_mig:open_gce_mig"),
         "gce_mig_standby": Kind(
@@ -100,10 +96,10 @@ POOLS: Final = _kinds(
         ),
         "kubernetes": Kind("scaler.config.kinds.kubernetes:Kubernetes", "scaler.actuators.kubernetes:open_kubernetes"),
         "vllm_sleep": Kind("scaler.config.kinds.engines:VllmSleep", "scaler.actuators.vllm_sleep:open_vllm_sleep"),
-        "vmss": Kind("scaler.config.kinds.azure_pools:Vmss", "scaler.actuators.vmss_resizer:open_vmss"),
+        "vmss": Kind("scaler.config.kinds.azure_pools:Vmss", "scaler.actuators.vmss:open_vmss"),
         "vmss_standby_pool": Kind(
             "scaler.config.kinds.azure_pools:VmssStandbyPool",
-            "scaler.actuators.vmss_standby_resizer:open_vmss_standby_pool",
+            "scaler.actuators.vmss_standby_pool:open_vmss_standby_pool",
         ),
     },
 )

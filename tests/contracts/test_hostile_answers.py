@@ -41,7 +41,7 @@ from scaler.config.kinds.prometheus import Prometheus
 from scaler.config.secret import Secret
 from scaler.ports import PortError
 from scaler.shared_resources import Opening, Resources
-from scaler.sources.prometheus_source import open_prometheus
+from scaler.sources.prometheus import open_prometheus
 from tests.servers.aws import KEYS, REGION, isolate
 from tests.servers.azure import CLIENT, SUBSCRIPTION, TENANT
 from tests.servers.certificate import self_signed

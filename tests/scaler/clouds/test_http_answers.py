@@ -20,7 +20,7 @@ from scaler.config.kinds.engines import Scrape
 from scaler.config.kinds.prometheus import Prometheus
 from scaler.ports import MAX_MESSAGE, PortError, Unavailable
 from scaler.shared_resources import Opening, Resources
-from scaler.sources.prometheus_source import open_prometheus
+from scaler.sources.prometheus import open_prometheus
 from tests.servers.exporter import Engine, exporter, gauges
 from tests.servers.http_fault import Front, http_front
 from tests.servers.spoiling import STRANGE, spoiled, spots, unwritable

@@ -16,7 +16,7 @@ from scaler.config.kinds.engines import Scrape
 from scaler.config.kinds.prometheus import Prometheus
 from scaler.ports import Misconfigured, PastSource, Source
 from scaler.shared_resources import Opening, Resources
-from scaler.sources.prometheus_source import open_prometheus
+from scaler.sources.prometheus import open_prometheus
 from tests.servers.beside import beside
 from tests.servers.exporter import State
 from tests.servers.fleet import WEIRD, Fleet, scraped

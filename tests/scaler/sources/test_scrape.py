@@ -12,7 +12,7 @@ from scaler.clouds import http_client
 from scaler.config.kinds.engines import Scrape
 from scaler.ports import Misconfigured, Unavailable
 from scaler.shared_resources import Opening, Resources
-from scaler.sources.scrape_source import ScrapeSource, addresses, open_scrape
+from scaler.sources.scrape import ScrapeSource, addresses, open_scrape
 from tests.servers.exporter import Engine, Exporter, State, dcgm, exporter, gauges, vllm
 
 COUNTER = "vllm:generation_tokens_total"

@@ -10,7 +10,7 @@ import pytest
 from policies.model import Absent, Fresh
 from scaler.config.kinds.engines import Scrape
 from scaler.shared_resources import Opening, Resources
-from scaler.sources.scrape_source import ScrapeSource, open_scrape
+from scaler.sources.scrape import ScrapeSource, open_scrape
 from tests.fakes import ManualClock
 from tests.servers.exporter import Engine, Exporter, State, exporter, histogram, vllm
 

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from policies.model import Fresh, PoolName, PoolStatus, Shortfall, WorkloadName
-from scaler.actuators.aws_resizer import AwsResizer
 from scaler.clouds.aws import fleets
 from scaler.clouds.aws.account import partition
 from scaler.clouds.aws.fleets import Ec2Fleets, Ec2FleetState, target_capacity
+from scaler.clouds.aws.resizer import AwsResizer
 from scaler.config.kinds.aws_pools import Ec2Fleet
 from scaler.ports import Conflict, Context, Misconfigured
 

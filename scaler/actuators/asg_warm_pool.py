@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from policies.model import Fresh, PoolName, PoolStatus, Shortfall, WorkloadName
-from scaler.actuators.aws_resizer import AwsResizer
 from scaler.clouds.aws import auto_scaling_groups
 from scaler.clouds.aws.auto_scaling_groups import AutoScalingGroup, AutoScalingGroups
 from scaler.clouds.aws.instances import Ec2Instance
+from scaler.clouds.aws.resizer import AwsResizer
 from scaler.config.kinds.aws_pools import AsgWarmPool
 from scaler.ports import Conflict, Context, Misconfigured
 

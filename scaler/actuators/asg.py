@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from policies.model import Fresh, PoolName, PoolStatus, Shortfall, WorkloadName
-from scaler.actuators.aws_resizer import AwsResizer
 from scaler.clouds.aws import auto_scaling_groups
 from scaler.clouds.aws.auto_scaling_groups import AutoScalingGroup, AutoScalingGroups
 from scaler.clouds.aws.foreign_writes import own_recent_write
 from scaler.clouds.aws.launch_failures import LaunchFailure, failure, join_failures
+from scaler.clouds.aws.resizer import AwsResizer
 from scaler.config.kinds.aws_pools import Asg
 from scaler.ports import Conflict, Context, Misconfigured, PortError, Unavailable
 

@@ -14,12 +14,12 @@ from typing import Any, Final
 from uuid import uuid4
 
 from policies.model import Fresh, PoolName, PoolStatus, WorkloadName
-from scaler.actuators.aws_resizer import AwsResizer
 from scaler.clouds.aws import session
 from scaler.clouds.aws.batching import Batch, batch
 from scaler.clouds.aws.fleets import target_capacity
 from scaler.clouds.aws.instances import MOST_IDS, Ec2Instance, describe_instances, reserved_with
 from scaler.clouds.aws.launch_failures import LaunchFailure, failure, join_failures
+from scaler.clouds.aws.resizer import AwsResizer
 from scaler.config.kinds.aws_pools import Ec2InstantFleet
 from scaler.ports import Context, PortError, Unavailable
 
