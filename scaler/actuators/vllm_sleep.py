@@ -18,7 +18,8 @@ from policies.model.field_metadata import FieldMetadata
 from policies.model.spec import Pool, Target
 from scaler.clouds.engines import load as engines
 from scaler.clouds.engines import sleep
-from scaler.clouds.engines.http import Access, session
+from scaler.clouds.http_access import Access
+from scaler.clouds.http_client import session
 from scaler.clouds.singleflight import Flights
 from scaler.ports import Clock, Conflict, Context, Misconfigured, OutOfCapacity, Permit, PortError, Unavailable
 

@@ -23,8 +23,10 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from policies.model.field_metadata import FieldMetadata
+from scaler.clouds import http_client
+from scaler.clouds.engines import presets
+from scaler.clouds.http_access import Access
 from scaler.ports import Context
-from scaler.sources import http, presets
 from scaler.sources.prometheus_api import PrometheusApi
 from scaler.sources.prometheus_source import PrometheusSource
 
@@ -84,7 +86,7 @@ class Prometheus:
             "Older samples are stale; twice the scrape interval at least. An exporter's own delay adds. Seconds.", gt=0
         ),
     ] = 60.0
-    access: Annotated[http.Access, FieldMetadata("How to be let in.")] = field(default_factory=http.Access)
+    access: Annotated[Access, FieldMetadata("How to be let in.")] = field(default_factory=Access)
 
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from presets.problems(self.preset, self.read, self.match)
@@ -105,6 +107,6 @@ class Prometheus:
         return dict.fromkeys([*self.recipes(), *self.queries], self.max_age_s)
 
     async def open(self, context: Context) -> PrometheusSource:
-        session = await http.session(context, self.url, self.access.ca_file)
+        session = await http_client.session(context, self.url, self.access.ca_file)
         api = PrometheusApi(self.url, self.access, context.clock, session, context.deadline_s)
         return PrometheusSource(self, api, context)

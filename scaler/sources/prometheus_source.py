@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from policies.model import Absent, Fresh
+from scaler.clouds import http_client
+from scaler.clouds.engines.histogram import beyond, bounded_by
+from scaler.clouds.engines.presets import Recipe, slo_bounds, without_slo_latencies
 from scaler.clouds.response_validation import validated
 from scaler.ports import Context, Misconfigured, Unavailable
-from scaler.sources import http
-from scaler.sources.histogram import beyond, bounded_by
 from scaler.sources.missing_series import HUMAN, Gone, Sought
-from scaler.sources.presets import Recipe, slo_bounds, without_slo_latencies
 from scaler.sources.prometheus_api import PrometheusApi, QueryResult, QuerySample, Refused
 from scaler.sources.prometheus_past import PrometheusPast
 from scaler.sources.promql import LABEL, LOST, LOST_S, joint, metric_names, missing_metrics, time_of, value_of
@@ -57,7 +57,7 @@ class PrometheusSource:
     @validated("Prometheus")
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
         try:
-            async with asyncio.timeout(http.DEADLINE_SHARE * self._deadline_s) as limit:
+            async with asyncio.timeout(http_client.DEADLINE_SHARE * self._deadline_s) as limit:
                 found = await self._ask()
         except TimeoutError as e:
             raise Unavailable(f"Prometheus at {self._api.url}: no answer in time") from e

@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from typing import Annotated, Final
 
 from policies.model.field_metadata import FieldMetadata
+from scaler.clouds import http_client
+from scaler.clouds.engines import presets
+from scaler.clouds.http_access import Access, is_page
 from scaler.ports import Context
-from scaler.sources import http, presets
 from scaler.sources.scrape_source import MAX_TARGETS, ScrapeSource
 
 URL: Final = r"^https?://[^/@\s?#]+(/[^\s#]*)?$"
@@ -48,7 +50,7 @@ class Scrape:
         ),
     ] = None
     max_age_s: Annotated[float, FieldMetadata("Older readings are stale. Seconds.", gt=0)] = 60.0
-    access: Annotated[http.Access, FieldMetadata("How to be let in.")] = field(default_factory=http.Access)
+    access: Annotated[Access, FieldMetadata("How to be let in.")] = field(default_factory=Access)
 
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from presets.problems(self.preset, self.read, self.match)
@@ -57,9 +59,9 @@ class Scrape:
         if len(set(self.urls)) < len(self.urls):
             yield "urls", "names a page twice, which would count it twice"
         for url in self.urls:
-            if not http.is_page(url):
+            if not is_page(url):
                 yield "urls", "one is not an address like http://10.0.0.7:8000/metrics"
-        if self.service and not http.is_page(self.service):
+        if self.service and not is_page(self.service):
             yield "service", "is not an address like http://vllm.llm.svc:8000/metrics"
 
     def quantities(self) -> Mapping[str, float]:
@@ -67,6 +69,6 @@ class Scrape:
 
     async def open(self, context: Context) -> ScrapeSource:
         server = self.service or self.urls
-        session = await http.session(context, server, self.access.ca_file, connections=MAX_TARGETS)
-        pages = http.Pages(session, self.access, context.clock, http.DEADLINE_SHARE * context.deadline_s)
+        session = await http_client.session(context, server, self.access.ca_file, connections=MAX_TARGETS)
+        pages = http_client.Pages(session, self.access, context.clock, http_client.DEADLINE_SHARE * context.deadline_s)
         return ScrapeSource(self, pages, context.promised_s)

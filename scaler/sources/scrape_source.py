@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Final
 from yarl import URL
 
 from policies.model import Absent, Fresh
+from scaler.clouds import http_client
+from scaler.clouds.engines.exposition import change, level, series_of
+from scaler.clouds.engines.metrics_page import Page, Series, read_page
+from scaler.clouds.engines.presets import Recipe, recipes, slo_bounds, without_slo_latencies
 from scaler.clouds.response_validation import validated
 from scaler.ports import Misconfigured, PortError, Unavailable
 from scaler.registry import did_you_mean
-from scaler.sources import http
-from scaler.sources.exposition import change, level, series_of
-from scaler.sources.metrics_page import Page, Series, read_page
-from scaler.sources.presets import Recipe, recipes, slo_bounds, without_slo_latencies
 from scaler.sources.sanitize import sanitize
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class ScrapeSource:
     def __init__(
         self,
         spec: Scrape,
-        pages: http.Pages,
+        pages: http_client.Pages,
         promised_s: Mapping[str, float] | None = None,
         resolve: Resolve = addresses,
     ) -> None:

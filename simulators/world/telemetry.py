@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from policies.model import Absent, Fresh
 from policies.model.field_metadata import FieldMetadata
-from scaler.sources.histogram import P95, beyond, quantile
+from scaler.clouds.engines.histogram import P95, beyond, quantile
 from simulators.engine.kernel import layout, totals
 from simulators.engine.kernel.event_loop import Kernel
 from simulators.engine.models.service import PS_PER_S

@@ -28,6 +28,8 @@ from scaler.clouds.gcp import errors as gcp_errors
 from scaler.clouds.gcp import metadata_server
 from scaler.clouds.gcp import session as gcp
 from scaler.clouds.gcp.project import GcpProject
+from scaler.clouds.http_access import Access
+from scaler.clouds.http_client import session as metrics_session
 from scaler.clouds.interruptions import board
 from scaler.clouds.kubernetes import session as kube
 from scaler.clouds.kubernetes.cluster import KubeCluster
@@ -35,8 +37,6 @@ from scaler.clouds.rest import BearerTokens, Request, Rest, session
 from scaler.config.secret import Secret
 from scaler.ports import PortError
 from scaler.shared_resources import Opening, Resources
-from scaler.sources.http import Access
-from scaler.sources.http import session as metrics_session
 from scaler.sources.prometheus import Prometheus
 from scaler.sources.scrape import Scrape
 from scaler.sources.service_bus import ServiceBus

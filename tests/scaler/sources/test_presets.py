@@ -14,10 +14,10 @@ from policies.recommend.predictive.latency_model import LATENCIES, QUANTITIES
 from policies.recommend.threshold import Concurrency, GpuUtilization, KvCacheUsage
 from policies.signals.plausibility import SHARES
 from scaler.clock import SystemClock
+from scaler.clouds.engines.presets import PRESETS, Preset, Recipe
+from scaler.clouds.http_access import Access
 from scaler.config.load import load
 from scaler.shared_resources import Opening, Resources
-from scaler.sources.http import Access
-from scaler.sources.presets import PRESETS, Preset, Recipe
 from scaler.sources.prometheus import Prometheus
 from scaler.sources.promql import missing_metrics, selector, time_of, value_of
 from scaler.sources.scrape import Scrape

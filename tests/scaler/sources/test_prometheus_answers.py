@@ -12,10 +12,10 @@ import pytest
 
 from policies.model import Absent, Fresh
 from scaler.clock import SystemClock
+from scaler.clouds.http_access import Access
 from scaler.config.secret import Secret
 from scaler.ports import Misconfigured, PortError, Unavailable
 from scaler.shared_resources import Opening, Resources
-from scaler.sources.http import Access
 from scaler.sources.prometheus import Prometheus
 from scaler.sources.promql import metric_names
 from tests.servers.certificate import self_signed

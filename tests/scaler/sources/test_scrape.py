@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from policies.model import Absent, Fresh
+from scaler.clouds import http_client
 from scaler.ports import Misconfigured, Unavailable
 from scaler.shared_resources import Opening, Resources
-from scaler.sources import http
 from scaler.sources.scrape import Scrape
 from scaler.sources.scrape_source import ScrapeSource, addresses
 from tests.servers.exporter import Engine, Exporter, State, dcgm, exporter, gauges, vllm
@@ -235,5 +235,5 @@ async def service(opening: Opening, port: int, found: Sequence[str] | OSError) -
         return found
 
     spec = Scrape(preset="vllm", service=f"http://engines.test:{port}/a/metrics")
-    session = await http.session(opening, "test", None)
-    return ScrapeSource(spec, http.Pages(session, spec.access, opening.clock, 1.0), resolve=resolve)
+    session = await http_client.session(opening, "test", None)
+    return ScrapeSource(spec, http_client.Pages(session, spec.access, opening.clock, 1.0), resolve=resolve)

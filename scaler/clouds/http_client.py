@@ -1,22 +1,18 @@
-"""HTTP to servers of metrics: a session a server, credentials read at each use, bounded bodies, errors by remedy."""
+"""HTTP to engines and servers of metrics: one session a server, bounded bodies, errors by remedy."""
 
 from __future__ import annotations
 
-import base64
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import Annotated, Final
+from typing import Final
 
 import aiohttp
 from yarl import URL
 
-from policies.model.field_metadata import FieldMetadata
+from scaler.clouds.http_access import Access
 from scaler.clouds.http_answers import http_errors, read_body
-from scaler.config.secret import Secret
-from scaler.masking import is_harmless_header, is_secret_name, remember
 from scaler.ports import Clock, Context, Misconfigured, PortError, Unavailable
 
 CONNECTIONS: Final = 50
@@ -31,67 +27,6 @@ PASSING: Final = frozenset({408, 425, 429})
 """Refusals that time mends; those from 500 on are too."""
 MAX_WAIT_S: Final = 300.0
 """The longest that a server's Retry-After is obeyed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Access:
-    """How to be let in. Certificates are always verified."""
-
-    bearer_token: Annotated[Secret | None, FieldMetadata("Sent as a bearer token; null: none.")] = None
-    username: Annotated[str | None, FieldMetadata("Of basic authentication; null: none.")] = None
-    password: Annotated[Secret | None, FieldMetadata("Of basic authentication.")] = None
-    headers: Annotated[
-        Mapping[str, str],
-        FieldMetadata(
-            "Sent with every request; no secrets here: those go into secret_headers. Values of headers other than the"
-            " usual harmless ones (Accept, User-Agent, X-Scope-OrgID ...) are not recorded.",
-            example={"X-Scope-OrgID": "llm"},
-        ),
-    ] = field(default_factory=dict)
-    secret_headers: Annotated[
-        Mapping[str, Secret],
-        FieldMetadata(
-            "Headers with a secret as their value, such as an API key: each by an environment variable or a file.",
-            example={"X-Api-Key": {"env": "PROMETHEUS_API_KEY"}},
-        ),
-    ] = field(default_factory=dict)
-    ca_file: Annotated[str | None, FieldMetadata("PEM file of the authorities to trust; null: the system's.")] = None
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        if (self.username is None) != (self.password is None):
-            yield "username", "and password come together"
-        if self.bearer_token and self.username:
-            yield "bearer_token", "and basic authentication exclude each other"
-        for name, value in self.headers.items():
-            if not _is_header(name) or not value.isprintable():
-                yield "headers", "one is not a header on one line"
-            elif is_secret_name(name):
-                remedy = "use bearer_token or password" if name.lower() == "authorization" else "use secret_headers"
-                yield "headers", f"secrets have no place here, and {name} holds one: {remedy}"
-        names = [name.lower() for name in (*self.headers, *self.secret_headers)]
-        if len(set(names)) < len(names):
-            yield "secret_headers", "names a header twice, here or under headers"
-        if "authorization" in names and (self.bearer_token or self.username):
-            yield "secret_headers", "has Authorization, which bearer_token and basic authentication send already"
-        if not all(map(_is_header, self.secret_headers)):
-            yield "secret_headers", "one is not a header's name"
-
-    def sent(self) -> dict[str, str]:
-        """The headers of one request. Raises `Misconfigured`."""
-        remember(*(value for name, value in self.headers.items() if not is_harmless_header(name)))
-        headers = {**self.headers, **{name: secret.read() for name, secret in self.secret_headers.items()}}
-        if self.bearer_token is not None:
-            headers["Authorization"] = f"Bearer {self.bearer_token.read()}"
-        elif self.username is not None and self.password is not None:
-            both = f"{self.username}:{self.password.read()}".encode()
-            encoded = base64.b64encode(both).decode()
-            remember(encoded, encoded.rstrip("="))
-            headers["Authorization"] = f"Basic {encoded}"
-        return headers
-
-
-def _is_header(name: str) -> bool:
-    return name.isascii() and name.replace("-", "").isalnum()
 
 
 async def session(
@@ -127,15 +62,6 @@ async def body(
     if response.status not in {200, 400, 422}:
         raise refusal(what, response.status, response.headers, content, now)
     return response.status, content
-
-
-def is_page(address: str) -> bool:
-    """Whether it is an address that can be read without a name and password in it."""
-    try:
-        url = URL(address)
-        return url.scheme in {"http", "https"} and bool(url.host) and url.user is None and bool(url.port)
-    except ValueError:
-        return False
 
 
 class Pages:

@@ -13,9 +13,9 @@ from typing import Final
 from yarl import URL
 
 from scaler.clock import stopwatch_s
+from scaler.clouds import http_client
 from scaler.clouds.http_answers import MAX_NUMBER_CHARS, off_loop
 from scaler.ports import Unavailable
-from scaler.sources import http
 
 Labels = frozenset[tuple[str, str]]
 Series = Mapping[Labels, float]
@@ -50,7 +50,7 @@ class Page:
     names: frozenset[str]
 
 
-async def read_page(pages: http.Pages, url: URL, server_name: str | None, wanted: frozenset[str]) -> Page:
+async def read_page(pages: http_client.Pages, url: URL, server_name: str | None, wanted: frozenset[str]) -> Page:
     """Return the wanted part of the page at `url`. Raises port errors; `Unavailable` for a malformed page."""
     at, text = await pages.get(url, server_name)
     try:

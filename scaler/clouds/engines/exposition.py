@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import Final
 
 from policies.model import Absent
-from scaler.sources.histogram import P95, beyond, bounded_by, quantile
-from scaler.sources.metrics_page import Page, Series
-from scaler.sources.presets import Recipe
+from scaler.clouds.engines.histogram import P95, beyond, bounded_by, quantile
+from scaler.clouds.engines.metrics_page import Page, Series
+from scaler.clouds.engines.presets import Recipe
 
 MAX_GAP_S: Final = 300.0
 """Between two looks; over more the mean rate says little about now."""
