@@ -225,3 +225,9 @@ def test_a_value_from_the_command_line_is_read_within_the_same_limits() -> None:
     assert value_in("") is None
     with pytest.raises(ValueError, match="nested more than"):
         value_in("[" * 10_000)
+
+
+def test_what_a_rule_quotes_is_cut_to_a_readable_length() -> None:
+    problem = Problem("f.yaml", 1, "kind", "", f"{'a' * 100_000!r} is no kind", "write " + "b " * 100_000)
+    assert "is no kind" in str(problem)
+    assert len(str(problem)) < 2000
