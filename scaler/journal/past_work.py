@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from policies.model import PolicyName, WorkloadName
-from scaler.journal.codec import SCHEMA, decode_initial_history
+from scaler.journal.codec import HISTORY_TYPE, decode_initial_history
 from scaler.journal.fields import DAMAGED
+from scaler.journal.schema import SCHEMA
 from scaler.journal.writer import files
 
 if TYPE_CHECKING:
@@ -30,10 +31,10 @@ MAX_BYTES: Final = 4 * 2**30
 """Of a journal that is read for this: some ten seconds, and seven times what one keeps by default."""
 BUFFER: Final = 2**20
 TICK: Final = re.compile(rb'\{"v":%d,"type":"tick","workload":"([^"]*)","at":([0-9.e+-]+),' % SCHEMA)
-PAST: Final = b'{"v":%d,"type":"past",' % SCHEMA
+PAST: Final = b'{"v":%d,"type":"%s",' % (SCHEMA, HISTORY_TYPE.encode())
 POLICY: Final = b'"policy":"'
 KEY: Final = b'"work":'
-WORK: Final = re.compile(rb'"work":([0-9.e+-]+)(?:,"peaks":\[|,"because_late":|\}(?:,\{"policy":"|\],"steps":\[))')
+WORK: Final = re.compile(rb'"work":([0-9.e+-]+)(?:,"peaks":\[|,"latency_driven":|\}(?:,\{"policy":"|\],"steps":\[))')
 """The work of a recommendation, by what comes after it: a pool or a memory of that name is not followed so."""
 
 

@@ -221,7 +221,7 @@ async def decided(d: Daemon, ticks: int) -> None:
 async def test_a_daemon_starts_on_a_full_disk_decides_and_says_that_it_cannot_record(tmp_path: Path) -> None:
     async with live(tmp_path) as there:
         there.journal.mkdir()
-        (there.journal / "00000001.jsonl").write_text('{"v":1,"type":"tick","workload":"llm","at":"damaged"}\n')
+        (there.journal / "00000001.jsonl").write_text('{"v":2,"type":"tick","workload":"llm","at":"damaged"}\n')
         async with there.run(limits={resource.RLIMIT_FSIZE: 1}) as d:
             await decided(d, 3)
             status, body = await d.get("healthz")

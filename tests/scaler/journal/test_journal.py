@@ -118,9 +118,9 @@ def test_damage_anywhere_costs_the_damaged_lines_only(tmp_path: Path, workload: 
     hostile = [
         b"\xff\x00",
         b"[]",
-        b'{"v":1}',
-        b'{"v":1,"type":"tick"}',
-        b'{"v":1,"type":"spec","document":5}',
+        b'{"v":2}',
+        b'{"v":2,"type":"tick"}',
+        b'{"v":2,"type":"spec","document":5}',
         b"[" * 9999,
     ]
     file.write_bytes(b"\n".join([*lines[:2], *hostile, *lines[2:]]))
@@ -296,7 +296,11 @@ HUGE = 10**310
         {"readings": {"queue.visible": {"value": "7", "measured_at": 1}}},
         {"readings": {"queue.visible": {"value": 7, "measured_at": "1"}}},
         {"pools": {"main": {"value": {"desired": "3"}, "measured_at": 1}}},
-        {"pools": {"main": {"value": {"desired": HUGE, "ready": 1, "foreign": None, "version": ""}, "measured_at": 1}}},
+        {
+            "pools": {
+                "main": {"value": {"desired": HUGE, "ready": 1, "other_writer": None, "version": ""}, "measured_at": 1}
+            }
+        },
         {"source_errors": {"queue": 5}},
         {"grant": {"gpus": [[], []]}},
         {"decision": []},
