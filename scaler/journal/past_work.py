@@ -19,7 +19,7 @@ import numpy as np
 from policies.model import PolicyName, WorkloadName
 from scaler.journal.codec import HISTORY_TYPE, decode_initial_history
 from scaler.journal.fields import DAMAGED
-from scaler.journal.schema import SCHEMA
+from scaler.journal.schema import SCHEMA, file_schema
 from scaler.journal.writer import files
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def work_since(directory: Path, since: float, wanted: Mapping[WorkloadName, Coll
     found, left = RecordedWork(), MAX_BYTES
     for path in reversed(files(directory)):
         left -= path.stat().st_size
-        if left < 0 or not _read(path, since, wanted, found):
+        if left < 0 or file_schema(path) not in {None, SCHEMA} or not _read(path, since, wanted, found):
             break
     return found
 

@@ -10,7 +10,7 @@ SCHEMA: Final = 2
 """Schema of the records that this version writes, and the only one that it reads."""
 READERS: Final = {1: "0.1.0"}
 """Schemas of before, and the last Forescale that reads each."""
-VERSION: Final = re.compile(rb'\{"v": ?([0-9]{1,9})\b')
+VERSION: Final = re.compile(rb'\{"v": ?([0-9]{1,9})[,}]')
 """The beginning of every record: the writer puts the schema first."""
 
 
