@@ -134,7 +134,7 @@ def _in_order(s: RuleContext, size: int, kept: Set[PoolName]) -> tuple[dict[Pool
     for name in shut.keys() - kept:
         reading, pool = s.observation.pools[name], pools[name]
         if isinstance(reading, Fresh) and s.may_scale_in and not alone:
-            sizes[name] = quantum.round_up(max(0, reading.value.desired - reading.value.failed), pool.quantum)
+            sizes[name] -= quantum.removal(sizes[name], reading.value.failed, pool.quantum)
         closed[name] = replace(pool, max_replicas=max(sizes[name], pool.min_replicas))
     given = allocate(size, sizes, closed, kept, spec.max_replicas)
     if given == asked:

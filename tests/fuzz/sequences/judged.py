@@ -54,11 +54,13 @@ class Judged:
 
     @property
     def must_empty(self) -> bool:
-        """Whether every pool with replicas is to have none by its maximum, and the others lack capacity or quota."""
+        """Whether more is held than the workload's maximum, by pools that have room for none of their quanta within it,
+        and the others lack capacity or quota."""
         spec, found = self.turn.spec, self.turn.found
         held = [spec.pools[name] for name in self.serving if found[name].desired]
         lacks = any(step.rule == "shortage" for step in self.turn.decision.steps)
-        return lacks and not any(quantum.bounds(pool, spec.max_replicas)[1] for pool in held)
+        over = self.before > spec.max_replicas
+        return over and lacks and not any(quantum.bounds(pool, spec.max_replicas)[1] for pool in held)
 
     @property
     def refused_to_shrink(self) -> bool:

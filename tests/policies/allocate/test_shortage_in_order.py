@@ -70,3 +70,11 @@ def test_nothing_is_withdrawn_on_missing_evidence() -> None:
     lived.places[FIRST].fail(lived.now)
     decision = lived.turn(6, blind=True)
     assert decision.targets[FIRST] == 6
+
+
+@pytest.mark.parametrize("most", [2, 20])
+def test_a_shortage_leaves_replicas_that_are_no_whole_quantum_as_they_are(most: int) -> None:
+    lived = Lived.of(ladder({"first": Pool(quantum=3), "second": Pool()}, max_replicas=most), first=2)
+    lived.places[FIRST].fail(lived.now)
+    assert lived.turn(2.0).targets == {FIRST: 2, SECOND: 0}
+    assert lived.turn(3.0).targets == {FIRST: 2, SECOND: 0 if most == 2 else 1}

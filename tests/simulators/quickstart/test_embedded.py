@@ -15,7 +15,6 @@ from scaler.adapters import open_pool
 from scaler.config.load import load
 from scaler.config.problems import ConfigError
 from scaler.shared_resources import Opening, Resources
-from simulators.engine.kernel import layout
 from simulators.quickstart.embedded import open_embedded_source
 from simulators.quickstart.kinds import ENGINES, QUEUE, EmbeddedPool, EmbeddedSource, Traffic
 from simulators.world import queue, telemetry
@@ -93,7 +92,7 @@ async def test_traffic_changes_only_when_the_changed_source_is_used() -> None:
         async def come(in_s: float) -> int:
             clock.advance(in_s)
             await source.sample()
-            return int((await source.live.present()).kernel.world[layout.ARRIVED])
+            return (await source.live.present()).kernel.arrived
 
         await source.sample()
         quiet = await open_embedded_source(EmbeddedSource(traffic=Traffic(mean_rps=0.0)), context)
