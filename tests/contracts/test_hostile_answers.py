@@ -16,7 +16,8 @@ from yarl import URL
 
 from scaler.adapters import open_source
 from scaler.clock import SystemClock
-from scaler.clouds.api_budget import Api, Channel
+from scaler.clouds.api_budget import Api
+from scaler.clouds.api_channel import Channel
 from scaler.clouds.aws.account import AwsAccount
 from scaler.clouds.aws.metadata_server import AwsMetadataServer
 from scaler.clouds.aws.session import service
