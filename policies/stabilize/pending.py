@@ -14,7 +14,7 @@ import numpy as np
 from policies.history.ticks import AT, WANTED
 from policies.model import Absent, Fresh, Step
 from policies.recommend.predictive.engine_load import SURGE
-from policies.stabilize.rules import whole_replicas
+from policies.signals.demand import whole_replicas
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

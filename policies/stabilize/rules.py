@@ -6,26 +6,29 @@ Each rule takes the size so far and gives the next one with its reason, or nothi
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from policies.allocate import quantum as quanta
+from policies.guard.bounds import never_shrink_blind
 from policies.history.ticks import ACTIVE, CURRENT, MAY_LOWER, TARGET, WANTED
 from policies.model import Step
+from policies.signals.demand import EPSILON
+from policies.stabilize.pending import keep_pending
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from policies.recommend.context import RuleContext
+    from policies.recommend.context import RuleContext, SizeRule
 
-EPSILON = 1e-9
-"""Above rounding noise in a quotient (10.000000000000002 replicas are 10), below any work that matters."""
+RULE: Final = "readiness"
+"""The rule's name in a step."""
 
 
-def whole_replicas(work: float) -> int:
-    """The whole replicas that carry `work`."""
-    return math.ceil(work - EPSILON)
+def keep_while_full(size: int, s: RuleContext) -> Step | None:
+    """Keep the size while the ready replicas are full and others are not ready."""
+    return Step(RULE, s.current, s.full) if s.full and size < s.current else None
 
 
 def apply_tolerance(size: int, s: RuleContext) -> Step | None:
@@ -133,3 +136,18 @@ def _has_evidence_gap(since: float, s: RuleContext) -> bool:
     """Whether [since, now] has a stretch without full evidence that is too long to vouch for the whole."""
     allowed_s = max(s.spec.scale_down.max_evidence_gap_s, 2.5 * s.spec.interval_s)
     return s.history.longest_gap_s(MAY_LOWER, since, s.now) > allowed_s
+
+
+STABILIZE: Final[tuple[SizeRule, ...]] = (
+    apply_tolerance,
+    stay_awake,
+    never_shrink_blind,
+    apply_scale_up_window,
+    apply_scale_down_window,
+    keep_pending,
+    rest,
+    limit_step,
+)
+"""From a need to a steady size, in this order: each takes the size so far."""
+GIVE_WAY: Final[tuple[SizeRule, ...]] = (never_shrink_blind, apply_scale_down_window, limit_step)
+"""The way down for a policy that owns stabilization and is over a budget: its own windows know of none."""

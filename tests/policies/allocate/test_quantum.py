@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.allocate import allocate
 from policies.allocate import quantum as quanta
+from policies.allocate.in_order import allocate
 from policies.model import PoolName
 from policies.model.limits import BlastRadius, Budget
 from policies.model.spec import Pool

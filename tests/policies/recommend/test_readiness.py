@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from policies.model import Absent, Evidence, Fresh, Reading
+from policies.recommend.readiness import COUNTS_S
 from policies.recommend.threshold import KvCacheUsage, QueueDepth
-from policies.signals.readiness import COUNTS_S
-from tests.policies.signals.losses import POLICIES, STEP_S, Replicas, read
+from tests.policies.recommend.losses import POLICIES, STEP_S, Replicas, read
 
 LONG = round(2400.0 / STEP_S)
 COUNTED = round(COUNTS_S / STEP_S)
