@@ -16,7 +16,7 @@ from policies.guard.bounds import with_override_bounds
 from policies.guard.caps import CAPS
 from policies.guard.enforce import SIZE_LIMITS, enforce_targets
 from policies.history.ticks import History
-from policies.model import Absent, Decision, Evidence, Fresh, Observation, Recommendation, Stale, Step
+from policies.model import Absent, Decision, Evidence, Fresh, Observation, Recommendation, RuleId, Stale, Step
 from policies.model.spec import WorkloadSpec
 from policies.recommend.context import RuleContext, apply_rules
 from policies.recommend.evaluate import evaluate
@@ -123,7 +123,7 @@ def recommend(state: DecisionState) -> None:
     state.missing_evidence = ", ".join(lacking)
     if supply.current is None:
         absent = "; ".join(f"{name}: {r.reason}" for name, r in seen.pools.items() if isinstance(r, Absent))
-        state.steps.append(Step("size unknown", None, f"hold, a pool's size is not known ({absent})"))
+        state.steps.append(Step(RuleId.SIZE_UNKNOWN, None, f"hold, a pool's size is not known ({absent})"))
         state.capped_need = None if need is None else whole_replicas(need)
         state.is_held = True
         return
@@ -151,16 +151,16 @@ def cap(state: DecisionState) -> None:
     s, winner, steps = state.context, state.winner, state.steps
     if winner is None or s.need is None:
         state.requested = state.size = s.current
-        steps.append(Step("blind", s.current, f"hold, no policy states a need ({s.missing_evidence})"))
+        steps.append(Step(RuleId.BLIND, s.current, f"hold, no policy states a need ({s.missing_evidence})"))
         return
-    steps.append(Step("demand", s.need, f"{winner.policy} wants {s.need:.2f}: {winner.reason}"))
+    steps.append(Step(RuleId.DEMAND, s.need, f"{winner.policy} wants {s.need:.2f}: {winner.reason}"))
     stabilized = None if winner.replicas == s.need else winner.replicas
     state.requested = apply_rules((keep_while_full,), whole_replicas(s.need), s, steps)
     state.size = state.capped_need = apply_rules(CAPS, state.requested, s, steps if stabilized is None else [])
     if stabilized is not None:
         state.requested = whole_replicas(stabilized)
         reason = f"{winner.policy}'s own windows and limits make it {state.requested}"
-        steps.append(Step("own limits", state.requested, reason))
+        steps.append(Step(RuleId.OWN_LIMITS, state.requested, reason))
         state.size = apply_rules(CAPS, state.requested, s, steps)
 
 

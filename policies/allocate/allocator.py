@@ -10,7 +10,7 @@ from policies.allocate.in_order import allocate
 from policies.allocate.transition import still_pending
 from policies.guard.bounds import unmanaged_pools, within
 from policies.history.ticks import TARGET
-from policies.model import Absent, Fresh, PoolName, PoolStatus, Reading, Step
+from policies.model import Absent, Fresh, PoolName, PoolStatus, Reading, RuleId, Step
 from policies.signals.demand import equivalents, whole_replicas
 
 if TYPE_CHECKING:
@@ -103,9 +103,9 @@ def place(s: RuleContext, steps: tuple[Step, ...], size: int, split: Mapping[Poo
         steps = (*steps, *why)
         target = sum({**sizes, **pools}.values())
     if kept:
-        steps = (*steps, Step("hands off", target, "; ".join(kept.values())))
+        steps = (*steps, Step(RuleId.UNMANAGED_POOLS, target, "; ".join(kept.values())))
     elif target != size:
-        steps = (*steps, Step("pool bounds", target, f"the pools' own bounds make {target} of {size}"))
+        steps = (*steps, Step(RuleId.POOL_BOUNDS, target, f"the pools' own bounds make {target} of {size}"))
     resting: dict[PoolName, int] = {}
     if not spec.paused:
         resting, why = headroom.rest(s, max(float(target), float(size)), kept.keys())
@@ -139,7 +139,7 @@ def _in_order(s: RuleContext, size: int, kept: Set[PoolName]) -> tuple[dict[Pool
     if given == asked:
         return asked, ()
     total = sum({**s.sizes, **given}.values())
-    return given, (Step("shortage", total, "; ".join(f"{n}: {why}" for n, why in shut.items())),)
+    return given, (Step(RuleId.SHORTAGE, total, "; ".join(f"{n}: {why}" for n, why in shut.items())),)
 
 
 def cost_usd_per_hour(

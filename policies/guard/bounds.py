@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from policies.allocate import quantum
-from policies.model import Absent, Fresh, PoolName, PoolStatus, Reading, Stale, Step
+from policies.model import Absent, Fresh, PoolName, PoolStatus, Reading, RuleId, Stale, Step
 from policies.signals.demand import equivalents
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def never_shrink_blind(size: int, s: RuleContext) -> Step | None:
     """Scale-in needs fresh evidence from every policy, and of every pool's size."""
     if size < s.current and not s.may_scale_in:
         return Step(
-            "evidence", s.current, f"scale-in needs fresh evidence of everything; missing: {s.missing_evidence}"
+            RuleId.EVIDENCE, s.current, f"scale-in needs fresh evidence of everything; missing: {s.missing_evidence}"
         )
     return None
 
@@ -36,7 +36,7 @@ def keep_blind_pools(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[d
         return None
     kept = {name: max(target, s.desired[name]) for name, target in targets.items()}
     why = f"no pool shrinks without fresh evidence of everything; missing: {s.missing_evidence}"
-    return kept, Step("evidence", sum({**s.desired, **kept}.values()), why)
+    return kept, Step(RuleId.EVIDENCE, sum({**s.desired, **kept}.values()), why)
 
 
 def keep_full_pools(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict[PoolName, int], Step] | None:
@@ -55,7 +55,7 @@ def keep_full_pools(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[di
     if all(target >= least[name] for name, target in targets.items()):
         return None
     kept = {name: max(target, least[name]) for name, target in targets.items()}
-    return kept, Step("full replicas", sum({**s.desired, **kept}.values()), s.full)
+    return kept, Step(RuleId.FULL_REPLICAS, sum({**s.desired, **kept}.values()), s.full)
 
 
 def keep_unreplaced(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict[PoolName, int], Step] | None:
@@ -79,7 +79,7 @@ def keep_unreplaced(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[di
     if kept == targets:
         return None
     return kept, Step(
-        "kept", sum({**s.desired, **kept}.values()), "what was to replace them is not allowed: these stay"
+        RuleId.UNREPLACED, sum({**s.desired, **kept}.values()), "what was to replace them is not allowed: these stay"
     )
 
 
@@ -106,7 +106,7 @@ def within_bounds(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict
         return None
     changed = ", ".join(f"{n} {kept[n]} in the place of {size}" for n, size in targets.items() if kept[n] != size)
     return kept, Step(
-        "bounds",
+        RuleId.BOUNDS,
         sum({**s.desired, **kept}.values()),
         f"pools within their bounds, and at most {high} in all: {changed}",
     )
@@ -125,12 +125,12 @@ def bound(size: int, s: RuleContext) -> Step | None:
     """The workload's own bounds. A size found above the maximum is lowered only on full evidence."""
     low, high = s.spec.min_replicas, s.spec.max_replicas
     if size < low:
-        return Step("bounds", low, f"at least {low}")
+        return Step(RuleId.BOUNDS, low, f"at least {low}")
     if size > high:
         if s.may_scale_in or s.current <= high:
-            return Step("bounds", high, f"at most {high}")
+            return Step(RuleId.BOUNDS, high, f"at most {high}")
         if size > s.current:
-            return Step("bounds", s.current, f"at most {high}, and {s.current} already run")
+            return Step(RuleId.BOUNDS, s.current, f"at most {high}, and {s.current} already run")
     return None
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from policies.history.ticks import AT, READY
-from policies.model import Fresh, SignalName, Step
+from policies.model import Fresh, RuleId, SignalName, Step
 from policies.signals.demand import whole_replicas
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
     from policies.recommend.context import RuleContext
 
-SPARED: Final = "promise"
-"""The rule's name in a step."""
 LATENCIES: Final = {"ttft_p95_s": "ttft_s", "itl_p95_s": "itl_s"}
 """Quantities that are latencies, and the promise that each is held against."""
 LOADS: Final = ("running", "waiting")
@@ -74,7 +72,7 @@ def limit_latency_growth(size: int, s: RuleContext) -> Step | None:
     most = _wait_for_effect(s) or _useful_size(size, s)
     if most is None or most.replicas >= size:
         return None
-    return Step(SPARED, max(least, most.replicas), most.reason)
+    return Step(RuleId.SLO_FEASIBILITY, max(least, most.replicas), most.reason)
 
 
 def _wait_for_effect(s: RuleContext) -> SizeLimit | None:

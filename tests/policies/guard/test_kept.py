@@ -9,7 +9,7 @@ import pytest
 
 from policies.guard.enforce import enforce_targets
 from policies.history.ticks import History
-from policies.model import Fresh, Outcome, PoolName, PoolStatus, Reading, Result, Stale
+from policies.model import Fresh, Outcome, PoolName, PoolStatus, Reading, Result, RuleId, Stale
 from policies.model.limits import Budget
 from policies.model.spec import Pool
 from policies.pipeline import decide
@@ -50,7 +50,7 @@ def test_what_cannot_be_replaced_stays() -> None:
     s = situation({A: PoolStatus(1, 1), B: PoolStatus(1, 1)}, planned=2.0, budget=Budget(usd_per_hour=3.0))
     steps, targets = enforce_targets({A: 2, B: 0}, s)
     assert targets == {A: 1, B: 1}
-    assert [step.rule for step in steps] == ["budget", "kept"]
+    assert [step.rule for step in steps] == [RuleId.BUDGET, RuleId.UNREPLACED]
 
 
 def test_a_pool_that_shrinks_without_a_replacement_shrinks() -> None:

@@ -15,7 +15,7 @@ from policies.guard.bounds import with_override_bounds
 from policies.guard.budget import gpus, usd_per_hour
 from policies.guard.enforce import TARGET_LIMITS, enforce_targets
 from policies.history.ticks import HELD, History
-from policies.model import Evidence, Fresh, PoolName, PoolStatus, Shortfall
+from policies.model import Evidence, Fresh, PoolName, PoolStatus, RuleId, Shortfall
 from policies.model.limits import Budget, Maintenance, MaintenanceWindow
 from policies.model.spec import Pool, WorkloadSpec
 from policies.pipeline import decide
@@ -173,4 +173,4 @@ def test_growth_cut_for_a_budget_is_cut_to_whole_quanta() -> None:
     )
     steps, sizes = enforce_targets({A: 12, B: 2}, situation(state, may_lower=True))
     assert sizes == {A: 8, B: 2}
-    assert [step.rule for step in steps] == ["budget", "quantum"]
+    assert [step.rule for step in steps] == [RuleId.BUDGET, RuleId.QUANTUM]
