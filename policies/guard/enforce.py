@@ -18,9 +18,9 @@ from policies.guard.blast_radius import limit_blast_radius
 from policies.guard.bounds import (
     bound,
     keep_blind_pools,
+    keep_blind_size,
     keep_full_pools,
     keep_unreplaced,
-    never_shrink_blind,
     within_bounds,
 )
 from policies.guard.budget import cap_targets
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 TargetRule = Callable[[Mapping[PoolName, int], RuleContext], tuple[dict[PoolName, int], Step] | None]
 
-SIZE_LIMITS: Final[tuple[SizeRule, ...]] = (never_shrink_blind, override, bound, maintain, pause)
-"""Limits on the size, in this order: each takes the size so far."""
+SIZE_LIMITS: Final[tuple[SizeRule, ...]] = (override, bound, keep_blind_size, maintain, pause)
+"""Limits on the size, in this order: each takes the size so far. Evidence is checked after all that may lower it."""
 TARGET_LIMITS: Final[tuple[TargetRule, ...]] = (
     keep_blind_pools,
     keep_full_pools,

@@ -22,7 +22,7 @@ def override_in_force(s: RuleContext) -> Override | None:
 
 
 def override(size: int, s: RuleContext) -> Step | None:
-    """The size set by hand, in the place of what policies, windows and steps made. Blind, it may only raise.
+    """The size set by hand, in the place of what policies, windows and steps made.
 
     One that has ended does nothing but say so.
     """
@@ -33,12 +33,6 @@ def override(size: int, s: RuleContext) -> Step | None:
     if not given.in_force(s.now):
         return Step(RuleId.OVERRIDE, size, f"the override to {given.replicas}{why} ended at {given.until}: remove it")
     told = f"set by hand to {given.replicas} until {given.until}{why}"
-    if given.replicas < s.current and not s.may_scale_in:
-        return Step(
-            RuleId.OVERRIDE,
-            s.current,
-            f"{told}; scale-in needs fresh evidence of everything; missing: {s.missing_evidence}",
-        )
     return Step(RuleId.OVERRIDE, given.replicas, f"{told}; {size} otherwise" if given.replicas != size else told)
 
 

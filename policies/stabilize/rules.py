@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from policies.allocate import quantum as quanta
-from policies.guard.bounds import never_shrink_blind
 from policies.history.ticks import ACTIVE, CURRENT, MAY_LOWER, TARGET, WANTED
 from policies.model import RuleId, Step
 from policies.signals.demand import EPSILON
@@ -138,7 +137,6 @@ def _has_evidence_gap(since: float, s: RuleContext) -> bool:
 STABILIZE: Final[tuple[SizeRule, ...]] = (
     apply_tolerance,
     stay_awake,
-    never_shrink_blind,
     apply_scale_up_window,
     apply_scale_down_window,
     keep_pending,
@@ -146,5 +144,5 @@ STABILIZE: Final[tuple[SizeRule, ...]] = (
     limit_step,
 )
 """From a need to a steady size, in this order: each takes the size so far."""
-GIVE_WAY: Final[tuple[SizeRule, ...]] = (never_shrink_blind, apply_scale_down_window, limit_step)
+GIVE_WAY: Final[tuple[SizeRule, ...]] = (apply_scale_down_window, limit_step)
 """The way down for a policy that owns stabilization and is over a budget: its own windows know of none."""

@@ -52,7 +52,7 @@ def test_a_size_set_by_hand(settings: dict[str, Any], messages: float | None, cu
 
 
 def test_blind_it_says_why_it_does_not_shrink() -> None:
-    step = next(s for s in decided(None, 30, override=LAUNCH).steps if s.rule == RuleId.OVERRIDE)
+    step = next(s for s in decided(None, 30, override=LAUNCH).steps if s.rule == RuleId.EVIDENCE)
     assert step.replicas == 30
     assert "scale-in needs fresh evidence of everything; missing: queue" in step.reason
 
