@@ -14,11 +14,11 @@ from scaler.config.problems import ConfigError, Problem
 from scaler.registry import did_you_mean
 from simulators.commands.progress import Bar
 from simulators.experiments.spec_loader import COMMAND_LINE, read_file, read_kind
+from simulators.world.rng import streams
 from simulators.world.traffic.describe import describe, lines
 from simulators.world.traffic.formats.options import ReadOptions
 from simulators.world.traffic.generate import GENERATORS
 from simulators.world.traffic.readers import read
-from simulators.world.traffic.rng import streams
 from simulators.world.traffic.trace import RequestTrace, TraceError
 from simulators.world.traffic.writers import replacing, write, writer_of
 

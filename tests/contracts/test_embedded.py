@@ -12,8 +12,9 @@ import numpy as np
 from policies.model import PoolName, WorkloadName
 from scaler.ports import Actuator, Clock, Source
 from scaler.shared_resources import Opening
-from simulators.quickstart.embedded import EmbeddedPool, EmbeddedSource, Traffic
+from simulators.quickstart.embedded import EmbeddedPool, EmbeddedSource
 from simulators.quickstart.live_world import LiveWorld
+from simulators.quickstart.traffic import Traffic
 from simulators.world.faults import Fault, FaultInjector, FaultSettings, FaultyActuator, FaultySource
 from simulators.world.traffic.trace import RequestTrace
 from tests.contracts.actuator import ActuatorContract, ActuatorRig

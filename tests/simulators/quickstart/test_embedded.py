@@ -14,7 +14,8 @@ from policies.model import Fresh, PoolName, WorkloadName
 from scaler.config.load import load
 from scaler.config.problems import ConfigError
 from scaler.shared_resources import Opening, Resources
-from simulators.quickstart.embedded import ENGINES, QUEUE, EmbeddedPool, EmbeddedSource, Traffic
+from simulators.quickstart.embedded import ENGINES, QUEUE, EmbeddedPool, EmbeddedSource
+from simulators.quickstart.traffic import Traffic
 from simulators.world import queue, telemetry
 from tests.fakes import ManualClock
 
