@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from scaler.config.document import parse, value_in
 from scaler.config.files import MAX_FILE_BYTES
 from scaler.config.load import load
-from scaler.config.problems import ConfigError
+from scaler.config.problems import ConfigError, Problem
 from scaler.config.yaml_composer import MAX_DEPTH, MAX_NODES, MAX_PROBLEMS
 from tests.scaler.config.test_config import GOOD
 from tests.scaler.test_daemon import configuration, running
