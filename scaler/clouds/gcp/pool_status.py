@@ -92,7 +92,7 @@ class PoolDetails:
 
     desired: int
     version: str = ""
-    foreign: str | None = None
+    other_writer: str | None = None
     reserved: int | None = None
     short: Shortfall | None = None
     lost: int = 0
@@ -116,7 +116,7 @@ class StatusBuilder:
         return PoolStatus(
             desired=told.desired,
             ready=ready,
-            other_writer=told.foreign,
+            other_writer=told.other_writer,
             version=told.version,
             interruption_pending=len(doomed),
             interrupted=self._losses.count,
