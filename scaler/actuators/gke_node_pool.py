@@ -86,7 +86,7 @@ class GkeNodePoolResizer:
         told = pool_status.PoolDetails(
             desired=desired,
             version=str(size),
-            other_writer=self._foreign(pool) or rival,
+            foreign=self._foreign(pool) or rival,
             reserved=await self._held.held() if self._held else None,
             short=short,
             lost=max(0, lost),
