@@ -24,7 +24,7 @@ from scaler.config.load import Config, Workload
 from scaler.controller import Controller, Setup
 from scaler.journal import history_backfill
 from scaler.journal.initial_history import InitialHistory, recent_ticks
-from scaler.journal.reader import tail
+from scaler.journal.reader import Unread, tail
 from scaler.journal.writer import JournalWriter
 from scaler.ports import Clock
 from scaler.quota_ledger import QuotaLedger
@@ -130,14 +130,14 @@ class App:
         if not journal.directory:
             return {}
         since = self.clock.now() - max(self._span_s(w) for w in workloads)
-        damaged: list[str] = []
+        unread = Unread()
         try:
-            return tail(Path(journal.directory), since, [w.name for w in workloads], damaged)
+            return tail(Path(journal.directory), since, [w.name for w in workloads], unread)
         except OSError as e:
             log.error("journal", error=f"{journal.directory}: {e.strerror}", remedy="the start knows no past turns")
             return {}
         finally:
-            self._recorder.damaged(damaged)
+            self._recorder.passed_over(journal.directory, unread)
 
     def _span_s(self, workload: Workload) -> float:
         return max(self.config.daemon.history_s, workload.spec.lookback_s)

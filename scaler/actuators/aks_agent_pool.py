@@ -88,7 +88,7 @@ class AksResizer:
         held = await reserved(self._arm, self._recent, group, profile.get("vmSize"), zones)
         other = "the AKS cluster autoscaler" if profile.get("enableAutoScaling") else None
         version = str(profile.get("eTag") or "")
-        found = self._view.status(count(profile), vms, late, foreign=other, version=version, reserved=held)
+        found = self._view.status(count(profile), vms, late, other_writer=other, version=version, reserved=held)
         return Fresh(found, at)
 
     @validated

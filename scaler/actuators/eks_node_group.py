@@ -87,7 +87,7 @@ class EksResizer(AwsResizer):
             short = await self._why(nodes, group) or short
         rival = self._rival(nodes, group)
         other = self._hand.other(desired) or rival
-        return await self._told(min(asked_at, group.at), desired, group.machines, short, foreign=other)
+        return await self._told(min(asked_at, group.at), desired, group.machines, short, other_writer=other)
 
     async def _nodes(self, *, first: bool = False) -> NodeGroupState:
         answer = await self._eks.call("DescribeNodegroup", self._about, write=first, repeat=True, **self._name)

@@ -78,7 +78,7 @@ class VmssResizer:
         self._view.kind = kind_of(size, is_spot(body), body.get("zones") or ())
         held = await reserved(self._arm, self._recent, group, size, body.get("zones") or ())
         version = str(body.get("etag") or "")
-        found = self._view.status(capacity(body), vms, late, foreign=other, version=version, reserved=held)
+        found = self._view.status(capacity(body), vms, late, other_writer=other, version=version, reserved=held)
         return Fresh(found, min(at, vms_at))
 
     @validated

@@ -21,7 +21,6 @@ from scaler.journal.reader import JournalError
 from scaler.journal.writer import JournalWriter
 from scaler.journal.writer import files as journal_files
 from simulators.commands import given
-from simulators.commands.progress import ProgressBar
 from simulators.engine.models import catalogue
 from simulators.experiments import run as running
 from simulators.experiments.invariants import InvariantBroken
@@ -30,6 +29,7 @@ from simulators.experiments.run import SimulationRun
 from simulators.experiments.scenario import MAX_REPLICAS, Case, load
 from simulators.experiments.spec_loader import COMMAND_LINE
 from simulators.reporting import table
+from simulators.reporting.progress import ProgressBar
 from simulators.world.traffic.trace import RequestTrace, TraceError
 from simulators.world.traffic.writers import replacing
 

@@ -14,7 +14,7 @@ from simulators.engine.models.service import ServiceModel
 from simulators.experiments import run as running
 from simulators.experiments.results import CountedRequests
 from simulators.experiments.warnings import work_s
-from simulators.world.traffic.rng import streams
+from simulators.world.rng import streams
 from simulators.world.traffic.trace import RequestTrace
 
 REQUESTS: Final = 10_000

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,9 +25,9 @@ from simulators.experiments.invariants import check
 from simulators.experiments.scenario import MAX_REQUESTS, Case, Scenario
 from simulators.world import faults, ports
 from simulators.world.infrastructure.market import PoolOffer
+from simulators.world.rng import derived_seed, streams
 from simulators.world.telemetry import Telemetry
 from simulators.world.traffic.generate import TraceFile
-from simulators.world.traffic.rng import streams
 from simulators.world.traffic.trace import RequestTrace, TraceError
 from simulators.world.world import MAX_S, World
 
@@ -172,7 +171,7 @@ def simulate(  # noqa: PLR0913 - what is run, and who is told
     and trace give the same ticks, byte for byte.
     """
     s = case.scenario
-    others = [(other, _seed_of(other, seed)) for other in case.beside]
+    others = [(other, derived_seed(seed, other.scenario.seed, other.scenario.scenario)) for other in case.beside]
     told = [(case, seed, trace), *((other, own, traffic_of(other, own)) for other, own in others)]
     ledger = QuotaLedger(s.fleet) if case.beside or s.fleet.limits else None
     runs = [SimulationRun(c, own, requests, begin(c, own, requests), Timeline(s.epoch_s)) for c, own, requests in told]
@@ -185,12 +184,6 @@ def simulate(  # noqa: PLR0913 - what is run, and who is told
         run.world.run_until(round(lane.end_s * PS_PER_S))
         check(run.world)
     return dataclasses.replace(runs[0], beside=tuple(runs[1:]), most_held=held.most)
-
-
-def _seed_of(case: Case, seed: int) -> int:
-    """The seed of one that runs beside another: its own chance, whatever the two have in common."""
-    digest = hashlib.sha256(f"{seed}/{case.scenario.seed}/{case.scenario.scenario}".encode()).digest()
-    return int.from_bytes(digest[:7], "big")
 
 
 def _lane(

@@ -25,10 +25,10 @@ from simulators.engine.tables import RequestEnd
 from simulators.quickstart.kinds import Traffic
 from simulators.world.infrastructure.market import PoolOffer
 from simulators.world.queue import SimulatedQueue
+from simulators.world.rng import streams, within
 from simulators.world.telemetry import Telemetry
 from simulators.world.traffic.generate import CHUNK_S, Generator, Mix
 from simulators.world.traffic.lengths import Lengths
-from simulators.world.traffic.rng import streams, within
 from simulators.world.traffic.shapes import Daily, FlashCrowd, OnOff
 from simulators.world.traffic.trace import RequestTrace
 from simulators.world.world import World

@@ -19,8 +19,8 @@ from simulators.engine.models.service import PS_PER_S, ServiceModel
 from simulators.world.infrastructure.market import PoolOffer
 from simulators.world.infrastructure.node_lifecycle import Tier
 from simulators.world.infrastructure.pool import FleetPool
-from simulators.world.infrastructure.rng import stream
 from simulators.world.queue import QueueCounts, QueueView, SimulatedQueue
+from simulators.world.rng import stream
 from simulators.world.telemetry import EngineTelemetry, Telemetry
 from simulators.world.traffic.trace import RequestTrace
 

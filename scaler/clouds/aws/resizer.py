@@ -75,12 +75,12 @@ class AwsResizer(ABC):
     async def _told(
         self, at: float, desired: int, machines: Sequence[Ec2Instance], short: Shortfall | None, **more: Any
     ) -> Fresh[PoolStatus]:
-        """The status of a pool of these machines. `foreign` is named by whoever knows better than by the size."""
+        """The status of a pool of these machines. `other_writer` is given where more than the size tells of it."""
         assert self._fates is not None  # noqa: S101 - open by now
         self._tokens.found(desired)
         reserved = await self._reserved.count()
-        if "foreign" not in more:
-            more["foreign"] = self._hand.other(desired)
+        if "other_writer" not in more:
+            more["other_writer"] = self._hand.other(desired)
         return Fresh(instances.status(desired, machines, self._fates, short, reserved=reserved, **more), at)
 
     @abstractmethod
