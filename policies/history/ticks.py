@@ -17,7 +17,8 @@ import numpy as np
 from policies.forecast.quantile_forecast import QuantileForecast
 from policies.history.lead_times import LeadTimes
 from policies.history.pool_memory import PoolMemories
-from policies.model import Absent, Fresh
+from policies.history.tick_values import NAN, decision_values, whole_value
+from policies.model import Absent
 from policies.signals.plausibility import plausible
 from policies.signals.zero_suspicion import ZeroSuspicion, source_of
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 COLUMNS: Final = ("at", "demand", "wanted", "may_lower", "active", "current", "target", "ready", "held")
 AT, DEMAND, WANTED, MAY_LOWER, ACTIVE, CURRENT, TARGET, READY, HELD = range(len(COLUMNS))
 """`held` is the number of replicas asked for over all pools, whatever they do and are worth."""
-NAN: Final = float("nan")
 MAX_ROWS: Final = 4096
 """Rows kept at the most: 17 hours at the default interval of 15 s, two at Knative's of 2 s."""
 
@@ -73,15 +73,16 @@ class History:
             return
         if self._end == self._rows.shape[1]:
             self._make_room()
+        values = decision_values(d)
         self._rows[: len(COLUMNS), self._end] = (
             d.at,
-            NAN if d.demand is None else d.demand,
-            NAN if d.capped_need is None else d.capped_need,
+            values.demand,
+            values.capped_need,
             d.may_scale_in,
             d.active,
-            NAN if d.current is None else d.current,
-            NAN if d.target is None else d.target,
-            NAN if d.ready is None else d.ready,
+            values.current,
+            values.target,
+            values.ready,
             sum(NAN if isinstance(r, Absent) else r.value.desired for r in seen.pools.values()),
         )
         for r in d.recommendations:
@@ -91,11 +92,8 @@ class History:
             if r.work is not None or r.policy in self._forecasts:
                 self._forecast_to_write(r.policy).note(d.at, r.work)
         for signal, row in self._retained.items():
-            match seen.readings.get(signal):
-                case Fresh(value, _, missing) if not missing and source_of(signal) not in d.suspected_zeros:
-                    self._rows[row, self._end] = value
-                case _:
-                    self._rows[row, self._end] = NAN
+            suspected = source_of(signal) in d.suspected_zeros
+            self._rows[row, self._end] = NAN if suspected else whole_value(seen.readings.get(signal))
         self._end += 1
         while self._end - self._start > self.max_rows or self._rows[AT, self._start] < d.at - self.span_s:
             self._start += 1

@@ -59,7 +59,7 @@ def command(args: argparse.Namespace) -> int:
 
             sheets = [one.sheet for runs in found.runs.values() for one in runs if one.sheet is not None]
             with replacing(args.html) as file:
-                file.write(of_sheets(sheets, list(comparison.parts(found))).encode())
+                file.write(of_sheets(sheets, "comparison.html.j2", **comparison.view(found)).encode())
     except (TraceError, InvariantBroken, SloUnreachable) as e:
         print(f"forescale: {e}", file=sys.stderr)
         return 2

@@ -13,6 +13,7 @@ from typing import Final
 
 import numpy as np
 
+from policies.history.tick_values import decision_values
 from policies.history.ticks import History
 from policies.model import PoolName, Result, Tick
 from scaler.config.load import workload_from
@@ -42,13 +43,13 @@ Progress = Callable[[float], None]
 
 @dataclass(slots=True)
 class Timeline:
-    """What each turn decided and found, as columns. Times are seconds from the beginning."""
+    """Each tick's sizes as columns, NaN where unknown. Times are seconds from the start of the simulation."""
 
     epoch_s: float
     at_s: list[float] = field(default_factory=list)
     demand: list[float] = field(default_factory=list)
-    desired: list[int] = field(default_factory=list)
-    ready: list[int] = field(default_factory=list)
+    desired: list[float] = field(default_factory=list)
+    ready: list[float] = field(default_factory=list)
     pools: dict[PoolName, list[int]] = field(default_factory=dict)
     results: dict[Result, int] = field(default_factory=dict)
     blind: int = 0
@@ -56,9 +57,10 @@ class Timeline:
     def note(self, tick: Tick) -> None:
         d = tick.decision
         self.at_s.append(d.at - self.epoch_s)
-        self.demand.append(float("nan") if d.demand is None else d.demand)
-        self.desired.append(-1 if d.target is None else d.target)
-        self.ready.append(-1 if d.ready is None else d.ready)
+        values = decision_values(d)
+        self.demand.append(values.demand)
+        self.desired.append(values.target)
+        self.ready.append(values.ready)
         self.blind += not d.may_scale_in
         for outcome in tick.outcomes:
             self.results[outcome.result] = self.results.get(outcome.result, 0) + 1

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import yaml
 
-from scaler.actuators.kubernetes import Kubernetes
 from scaler.clouds.kubernetes.actions import buffers, following, karpenter, sizing
 from scaler.clouds.kubernetes.objects import ScalableKind
+from scaler.config.kinds.kubernetes import Kubernetes
 from scaler.config.load import load
 from tests.servers.kube_real import manifests
 
