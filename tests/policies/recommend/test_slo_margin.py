@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.model.spec import Slo
-from policies.recommend.predictive.parameters import Predictive
+from policies.recommend.predictive.policy import Predictive
 from policies.recommend.predictive.slo_margin import FULLER, SPENT, SloMargin
 from tests.laws import LAW
 from tests.policies.recommend.engines import Day, said
