@@ -13,8 +13,9 @@ from typing import Final
 import numpy as np
 
 from policies.model import PoolName
-from policies.recommend.predictive.latency_model import LATENCIES, P95, slo_limits_s
+from policies.recommend.predictive.latency_model import P95, slo_limits_s
 from policies.recommend.predictive.latency_tail import LatencyTail
+from policies.signals.latency_quantities import LATENCIES
 from scaler.journal.explain import timestamp
 from simulators.backtest.recorded_run import RecordedRun
 from simulators.backtest.supply import lead_times
