@@ -15,12 +15,13 @@ from scaler.actuators.aks_agent_pool import AksAgentPool
 from scaler.clouds.azure.errors import validated
 from scaler.clouds.azure.operations import ENDED, Operation
 from scaler.clouds.azure.pool_context import check_permissions, reserved
-from scaler.clouds.azure.pool_status import PoolView, kind_of, whole
+from scaler.clouds.azure.pool_status import PoolView, kind_of
 from scaler.clouds.azure.scheduled_events import ScheduledEventsListener, listener
 from scaler.clouds.azure.session import AKS_PUT, Arm, arm, through
 from scaler.clouds.azure.shared_reads import SLOW_S, TURN_S, RecentAnswers, recent
 from scaler.clouds.azure.virtual_machines import READ, READ_INSTANCES, Vm, machines
 from scaler.clouds.interruptions import board
+from scaler.clouds.response_validation import whole
 from scaler.clouds.rest import Body, Rest, RestResponse
 from scaler.ports import Conflict, Context, Misconfigured, Permit, Unavailable
 
@@ -86,7 +87,7 @@ class AksResizer:
         held = await reserved(self._arm, self._recent, group, profile.get("vmSize"), zones)
         other = "the AKS cluster autoscaler" if profile.get("enableAutoScaling") else None
         version = str(profile.get("eTag") or "")
-        found = self._view.status(count(profile), vms, late, foreign=other, version=version, reserved=held)
+        found = self._view.status(count(profile), vms, late, other_writer=other, version=version, reserved=held)
         return Fresh(found, at)
 
     @validated
@@ -110,7 +111,7 @@ class AksResizer:
             self._recent.forget(self._spec.cluster_path)
             self._recent.forget((self._nodes, "machines"))
         self._operation.accepted(answer)
-        self._view.losses.leaving(0 if broken else seen.ready - replicas)
+        self._view.remove(0 if broken else seen.ready - replicas)
 
     async def _put(self, profile: Mapping[str, Any], replicas: int) -> RestResponse:
         told = {k: v for k, v in profile.items() if k not in TOLD}
@@ -173,7 +174,7 @@ class AksResizer:
 
 def count(profile: Mapping[str, Any]) -> int:
     """The size that the agent pool was last asked for. Raises `Unavailable`."""
-    return whole("agent pool", profile.get("count"))
+    return whole("Azure agent pool", profile.get("count"))
 
 
 def _properties(path: str, body: Body) -> Body:

@@ -14,8 +14,8 @@ from policies.model import Fresh, PoolStatus, Shortfall
 from scaler.actuators.aws_resizer import AwsResizer
 from scaler.clouds.aws import auto_scaling_groups
 from scaler.clouds.aws.auto_scaling_groups import AutoScalingGroup, AutoScalingGroups
-from scaler.clouds.aws.foreign_writes import own_recent_write
 from scaler.clouds.aws.launch_failures import LaunchFailure, failure, join_failures
+from scaler.clouds.aws.writes import require_within
 from scaler.ports import Conflict, Context, Misconfigured, PortError, Unavailable
 
 if TYPE_CHECKING:
@@ -51,15 +51,15 @@ class AsgResizer(AwsResizer):
         self._unseen(group)
         short: Shortfall | None = None
         if group.missing > 0:
-            short = await self._groups.shortfall(group.name, self._hand.raised_at, self._spec.market)
+            short = await self._groups.shortfall(group.name, self._writes.raised_at, self._spec.market)
         return await self._told(group.at, group.desired, group.machines, short)
 
     async def _resize(self, replicas: int, seen: PoolStatus) -> None:
         group = await self._group(first=True)
-        self._hand.check(group.desired, seen.desired)
+        self._writes.check(group.desired, seen.desired)
         if group.desired == replicas:
             return
-        own_recent_write(self._what, replicas, group.least, group.most, "MinSize and MaxSize")
+        require_within(self._what, replicas, group.least, group.most, "MinSize and MaxSize")
         if replicas > group.desired and "Launch" in group.suspended:
             raise Misconfigured(f"{self._what}: its process Launch is suspended; resume it, or nothing will come")
         if replicas > group.desired and self._spec.launch == "instances":
@@ -68,7 +68,7 @@ class AsgResizer(AwsResizer):
             await self._set(group, replicas)
 
     async def _set(self, group: AutoScalingGroup, replicas: int) -> None:
-        self._hand.ask(group.desired, [replicas])
+        self._writes.request(group.desired, [replicas])
         await self._groups.service.call(
             "SetDesiredCapacity",
             group.name,
@@ -83,7 +83,7 @@ class AsgResizer(AwsResizer):
         if any(m.units != 1 for m in group.machines):
             raise Misconfigured(f"{self._what} weighs its instances: that goes with launch: desired_capacity only")
         self._wait_for(group)
-        self._hand.ask(group.desired, range(group.desired + 1, replicas + 1))
+        self._writes.request(group.desired, range(group.desired + 1, replicas + 1))
         failures: list[LaunchFailure] = []
         left = replicas - group.desired
         for zone in self._zones(group):
@@ -136,14 +136,14 @@ class AsgResizer(AwsResizer):
             )
         except PortError as e:
             if not isinstance(e, Unavailable):
-                self._tokens.done(present, write)
+                self._tokens.answered(present, write)
             raise
         launched = [machine for i in answer.get("Instances", ()) for machine in i["InstanceIds"]]
         refused = [self._refused(e, zone) for e in answer.get("Errors", ())]
         if len(launched) < count and not refused:  # cut short: said again, it has the same token
             told = f"{len(launched)} of {count} instances, and no error"
             raise Unavailable(f"AWS autoscaling:LaunchInstances in {zone}: an answer with {told}")
-        self._tokens.done(present, write)
+        self._tokens.answered(present, write)
         self._launched |= dict.fromkeys(launched, self._context.clock.now())
         return len(launched), refused
 

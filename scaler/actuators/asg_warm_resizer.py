@@ -40,9 +40,9 @@ class WarmResizer(AwsResizer):
         short: Shortfall | None = None
         if size > sum(m.units for m in machines):
             market = self._spec.market
-            short = await self._groups.shortfall(group.name, self._hand.raised_at, market, warm=True)
-        other = self._hand.other(size) if absolute_size(group) else None  # else it moves with the group's own size
-        return await self._told(group.at, size, machines, short, foreign=other)
+            short = await self._groups.shortfall(group.name, self._writes.raised_at, market, warm=True)
+        other = self._writes.observe(size) if absolute_size(group) else None  # else it moves with the group's own size
+        return await self._told(group.at, size, machines, short, other_writer=other)
 
     async def _machines(self) -> tuple[Ec2Instance, ...]:
         name = self._spec.group
@@ -56,10 +56,10 @@ class WarmResizer(AwsResizer):
             raise Conflict(f"{self._what} is being deleted: it is asked for again when it is gone")
         size = prepared_capacity(group)
         if absolute_size(group):
-            self._hand.check(size, seen.desired)
+            self._writes.check(size, seen.desired)
         if size == replicas:
             return
-        self._hand.ask(size, [replicas])
+        self._writes.request(size, [replicas])
         await self._groups.service.call(
             "PutWarmPool",
             self._spec.group,

@@ -135,6 +135,6 @@ def _is_followed(buffer: Custom, condition: Mapping[str, Any]) -> bool:
 
 
 def _shortfall(buffer: Custom, condition: Mapping[str, Any], text: str, *, quota: bool = False) -> Shortfall:
-    from scaler.clouds.kubernetes.times import seconds_of  # noqa: PLC0415 - with the rest of the cluster's modules
+    from scaler.clouds.timestamps import seconds_of  # noqa: PLC0415 - with the rest of the cluster's modules
 
     return Shortfall(seconds_of(condition.get("lastTransitionTime"), buffer.at), text, quota)

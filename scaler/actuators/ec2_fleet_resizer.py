@@ -51,17 +51,17 @@ class FleetResizer(AwsResizer):
         short: Shortfall | None = None
         if fleet.missing > 0:
             now = self._context.clock.now()
-            short = await self._fleets.shortfall(fleet.id, now, self._hand.raised_at, self._spec.market)
+            short = await self._fleets.shortfall(fleet.id, now, self._writes.raised_at, self._spec.market)
         return await self._told(fleet.at, fleet.desired, fleet.machines, short)
 
     async def _resize(self, replicas: int, seen: PoolStatus) -> None:
         fleet = await self._fleet(first=True)
-        self._hand.check(fleet.desired, seen.desired)
+        self._writes.check(fleet.desired, seen.desired)
         if fleet.desired == replicas:
             return
         if fleet.state == "modifying":
             raise Conflict(f"{self._what} is being modified, and takes one change at a time")
-        self._hand.ask(fleet.desired, [replicas])
+        self._writes.request(fleet.desired, [replicas])
         await self._fleets.service.call(
             "ModifyFleet",
             fleet.id,

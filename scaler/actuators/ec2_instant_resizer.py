@@ -17,9 +17,9 @@ from policies.model import Fresh, PoolStatus
 from scaler.actuators.aws_resizer import AwsResizer
 from scaler.actuators.ec2_fleet_resizer import capacity
 from scaler.clouds.aws import session
-from scaler.clouds.aws.batching import Batch, batch
 from scaler.clouds.aws.instances import MOST_IDS, Ec2Instance, describe_instances, reserved_with
 from scaler.clouds.aws.launch_failures import LaunchFailure, failure, join_failures
+from scaler.clouds.batching import Batch, batch
 from scaler.ports import Context, PortError, Unavailable
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class InstantResizer(AwsResizer):
 
     async def _status(self) -> Fresh[PoolStatus]:
         at, machines = await self._machines()
-        return await self._told(at, len(machines), machines, None, foreign=None)
+        return await self._told(at, len(machines), machines, None, other_writer=None)
 
     async def _resize(self, replicas: int, seen: PoolStatus) -> None:
         _, machines = await self._machines(first=True)
@@ -177,13 +177,13 @@ class InstantResizer(AwsResizer):
 
     def _victims(self, machines: Sequence[Ec2Instance], count: int) -> list[str]:
         """Which go: those that will be taken anyway, those that do not serve yet, then from the fullest zone."""
-        assert self._fates is not None  # noqa: S101 - open by now
-        doomed, _ = self._fates.of(machines)
+        assert self._interruptions is not None  # noqa: S101 - open by now
+        pending = self._interruptions.pending([m.id for m in machines])
         left = sorted(machines, key=lambda m: m.id)
         held = Counter(m.zone for m in left)
         victims: list[str] = []
         for _ in range(count):
-            victim = max(left, key=lambda m: (m.id in doomed, not m.ready, held[m.zone], m.id))
+            victim = max(left, key=lambda m: (m.id in pending, not m.ready, held[m.zone], m.id))
             left.remove(victim)
             held[victim.zone] -= 1
             victims.append(victim.id)

@@ -14,12 +14,13 @@ from typing import Annotated, Any, Literal
 from policies.model import Fresh, PoolName, PoolStatus, WorkloadName
 from policies.model.field_metadata import FieldMetadata
 from policies.model.spec import Pool, Target
+from scaler.clouds.foreign_writes import ForeignWriteDetector
 from scaler.clouds.gcp import instance_groups, notices, pool_status
 from scaler.clouds.gcp.instance_groups import InstanceGroup
 from scaler.clouds.gcp.project import GcpProject
 from scaler.clouds.gcp.settings import NAME, REGION, YIELD_S, ZONE, GcpNotices
 from scaler.clouds.response_validation import validated
-from scaler.ports import Conflict, Context, Misconfigured, Permit
+from scaler.ports import Context, Misconfigured, Permit
 
 FIELDS = {"suspended": "targetSuspendedSize", "stopped": "targetStoppedSize"}
 MEANT = {"suspended": "SUSPENDED", "stopped": "STOPPED"}
@@ -90,7 +91,9 @@ class GceMigStandbyResizer:
         self._context = context
         self._groups = groups
         self._listener = listener
-        self._rivals = pool_status.GcpForeignWriteDetector(context.clock, spec.other_writer_yield_s)
+        self._writes = ForeignWriteDetector(
+            context.clock, spec.other_writer_yield_s, f"GCP {spec.state} standby of {spec.name}"
+        )
         self._first: dict[str, float] = {}
 
     @validated("GCP")
@@ -105,11 +108,11 @@ class GceMigStandbyResizer:
         status = PoolStatus(
             desired=desired,
             ready=ready,
-            other_writer=self._rivals.note(desired),
+            other_writer=self._writes.observe(desired),
             version=group.fingerprint,
             failed=failed,
             shortfall=self._short(group) if failed else None,
-            parts=pool_status.waiting_parts(waiting, coming, self._spec.market),
+            parts=pool_status.standby_parts(waiting, coming, self._spec.market),
         )
         return Fresh(status, group.at)
 
@@ -119,13 +122,12 @@ class GceMigStandbyResizer:
         found = self._target(present)
         if found == replicas and not self._mode(present):
             return
-        if found != seen.desired:
-            raise Conflict(f"{self._spec.name} had {seen.desired} {self._spec.state} machines; somebody set {found}")
+        self._writes.check(found, seen.desired)
         fields: dict[str, Any] = {FIELDS[self._spec.state]: replicas, "fingerprint": present.fingerprint}
-        self._rivals.asking(replicas)
+        self._writes.request(found, [replicas])
         with pool_status.pool_details(self._spec.accelerator or "", self._spec.location, self._spec.market):
             await self._groups.patch(self._spec.path, {**fields, **self._mode(present)})
-        self._rivals.asked(replicas)
+        self._writes.confirm(replicas)
 
     @validated("GCP")
     async def permits(self) -> Sequence[Permit]:

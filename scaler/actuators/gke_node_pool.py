@@ -16,6 +16,7 @@ from policies.model import Fresh, PoolName, PoolStatus, WorkloadName
 from policies.model.field_metadata import FieldMetadata
 from policies.model.spec import Pool, Target
 from scaler.clouds import interruptions as notices
+from scaler.clouds.foreign_writes import ForeignWriteDetector
 from scaler.clouds.gcp import container, instance_groups, operations, pool_status, reservations
 from scaler.clouds.gcp import notices as gcp_notices
 from scaler.clouds.gcp.project import GcpProject
@@ -100,7 +101,7 @@ class GkeNodePoolResizer:
         self._following = following
         self._held = held
         self._listener = listener
-        self._rivals = pool_status.GcpForeignWriteDetector(context.clock, spec.other_writer_yield_s)
+        self._writes = ForeignWriteDetector(context.clock, spec.other_writer_yield_s, f"GKE node pool {spec.name}")
 
     @validated("GCP")
     async def status(self) -> Fresh[PoolStatus]:
@@ -112,7 +113,7 @@ class GkeNodePoolResizer:
         desired = container.bounds(pool)[0] if self._spec.sized_by == "bounds" else size
         if under_way is not None:
             desired = under_way
-        rival = self._rivals.note(desired) if pool.status in STEADY else None
+        rival = self._writes.observe(desired) if pool.status in STEADY else None
         failure = self._following.failure
         short = pool_status.shortfall_of(
             failure, pool.short, self._spec.accelerator or "", pool.zones, self._spec.market
@@ -123,7 +124,7 @@ class GkeNodePoolResizer:
         told = pool_status.PoolDetails(
             desired=desired,
             version=str(size),
-            foreign=self._foreign(pool) or rival,
+            other_writer=self._foreign(pool) or rival,
             reserved=await self._held.held() if self._held else None,
             short=short,
             lost=max(0, lost),
@@ -138,18 +139,18 @@ class GkeNodePoolResizer:
         heads = await asyncio.gather(*(self._groups.head(path, urgent=True) for path in pool.groups))
         size = sum(head.target for head in heads)
         if str(size) != seen.version:
-            raise Conflict(f"{self._spec.name} was {seen.version} nodes; somebody set {size}")
+            raise Conflict(f"{self._spec.name} was {seen.version} nodes; another writer set it to {size}")
         if replicas == size and self._spec.sized_by == "size":
             self._following.forget()  # what an operation failed to bring is given up
             return
-        self._rivals.asking(replicas)
+        self._writes.request(size, [replicas])
         with pool_status.pool_details(self._spec.accelerator or "", ", ".join(pool.zones), self._spec.market):
             if self._spec.sized_by == "bounds":
                 operation = await self._cluster.set_autoscaling(self._spec.name, self._bounds(pool, replicas))
             else:
                 operation = await self._cluster.set_size(self._spec.name, replicas // max(1, len(pool.zones)))
         self._following.begin(replicas, operation)
-        self._rivals.asked(replicas)
+        self._writes.confirm(replicas)
 
     @validated("GCP")
     async def permits(self) -> Sequence[Permit]:

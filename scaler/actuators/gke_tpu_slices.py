@@ -191,7 +191,7 @@ class GkeTpuSlicesResizer:
         there = await self._slices.names(self._leaving())
         taken = there | {n for n, f in self._creations.items() if f.asked is not None}
         if str(len(taken)) != seen.version:
-            raise Conflict(f"{self._spec.name} had {seen.version} slices; somebody made that {len(taken)}")
+            raise Conflict(f"{self._spec.name} had {seen.version} slices; another writer made that {len(taken)}")
         if replicas > len(taken):
             await self._each(self._create, self._free(replicas - len(taken), taken))
         else:

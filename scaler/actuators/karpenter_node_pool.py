@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from asyncio import timeout
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Final
@@ -16,7 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 from policies.model import Fresh, Part, PoolName, PoolStatus, Shortfall, WorkloadName
 from policies.model.field_metadata import FieldMetadata
 from policies.model.spec import NAME, Pool, Target
+from scaler.clouds.interruptions import InterruptionTracker
 from scaler.clouds.kubernetes.cluster import KubeCluster, object_target
+from scaler.clouds.parts import sum_parts
 from scaler.ports import Context, Permit, Unavailable
 
 if TYPE_CHECKING:
@@ -98,16 +99,12 @@ class KarpenterResizer:
         self._sizes = sizes
         self._told = told
         self._timeout_s = timeout_s
-        self._held: dict[str, bool] = {}
-        """Claims that were ready at the last look, and whether they are spot."""
-        self._noticed: set[str] = set()
-        """Of those, the ones of which a notice told before they began to go."""
+        self._interruptions = InterruptionTracker(told.nodes.notices)
         self._given_up = 0
         """Nodes that we gave back and that have not begun to go."""
         self._lacks_since: float | None = None
         """Since when nodes are lacking: what was said before is of another want."""
         self._ours: set[str] = set()
-        self._interrupted = 0
 
     async def status(self) -> Fresh[PoolStatus]:
         state, foreign = await self._sizes.read()
@@ -128,7 +125,7 @@ class KarpenterResizer:
             foreign,
             state.version,
             interruption_pending=sum(map(self._doomed, ready)),
-            interrupted=self._interrupted,
+            interrupted=self._interruptions.interrupted,
             failed=failed,
             shortfall=short,
             parts=self._parts(kept),
@@ -162,33 +159,30 @@ class KarpenterResizer:
         """Of the claims that have begun to go unannounced, take as many for those we gave back as we gave back."""
         self._ours &= {claim.name for claim in claims}
         for claim in claims:
-            if claim.leaving and self._given_up and claim.name not in self._ours | self._noticed:
+            if claim.leaving and self._given_up and claim.name not in {*self._ours, *self._interruptions.noticed}:
                 self._ours.add(claim.name)
                 self._given_up -= 1
 
     def _count_lost(self, claims: list[NodeClaim], ready: list[NodeClaim]) -> None:
-        """Count the spot nodes that are gone since the last look, but for those that we gave back."""
+        """Count the spot nodes that are gone since the last look, but for those that this process gave back."""
         left = {claim.name for claim in claims}
-        for name, spot in self._held.items():
+
+        def was_interrupted(name: str, noticed: bool) -> bool:
             if name in left:
-                continue
-            if self._given_up and name not in self._noticed:
+                return False
+            if self._given_up and not noticed:
                 self._given_up -= 1
-            else:
-                self._interrupted += spot
-        self._held = {claim.name: claim.market == "spot" for claim in ready}
-        self._noticed = {claim.name for claim in ready if self._doomed(claim)}
+                return False
+            return True
+
+        noticed = {claim.name for claim in ready if self._doomed(claim)}
+        self._interruptions.track({c.name: int(c.market == "spot") for c in ready}, noticed, was_interrupted)
 
     def _parts(self, claims: list[NodeClaim]) -> tuple[Part, ...]:
-        counts: defaultdict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
-        for claim in claims:
-            if claim.ready or claim.launched_at is not None:
-                count = counts[claim.zone, claim.market]
-                count[0 if claim.ready else 1] += 1
-                count[2] += claim.ready and self._doomed(claim)
-        return tuple(Part(zone, market, *count) for (zone, market), count in sorted(counts.items()))
-
-    # --- what does not come
+        bought = (claim for claim in claims if claim.ready or claim.launched_at is not None)
+        return sum_parts(
+            Part(c.zone, c.market, int(c.ready), int(not c.ready), int(c.ready and self._doomed(c))) for c in bought
+        )
 
     def _lacking(self, pool: Custom, desired: int, claims: list[NodeClaim]) -> tuple[int, Shortfall | None]:
         """How many do not come, and why: beyond the NodePool's own limit, or not there in the cloud."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -64,7 +65,7 @@ class VllmSleep(Pool):
         look_s = LOOK_SHARE * context.deadline_s
         mode = sleep.SleepMode(context, opened, self.access, look_s)
         loads = await engines.loads(context, ("vllm sleep", self.urls), self.access, "vllm", look_s)
-        flights = await context.shared(("vllm sleep", workload, pool), _Closing)
+        flights = await context.shared(("vllm sleep", workload, pool), lambda: aclosing(Flights()))
         return VllmSleepResizer(self, context, mode, loads, flights)
 
 
@@ -81,19 +82,6 @@ def is_origin(address: str) -> bool:
         return url.scheme in {"http", "https"} and bool(url.host) and url.user is None and url.raw_path in {"", "/"}
     except ValueError:
         return False
-
-
-class _Closing:
-    """Calls under way, ended with the daemon."""
-
-    def __init__(self) -> None:
-        self._flights = Flights()
-
-    async def __aenter__(self) -> Flights:
-        return self._flights
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._flights.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +118,7 @@ class VllmSleepResizer:
         found = await self._look()
         wanted = [engine for engine in found if self._is_wanted(engine)]
         if len(wanted) not in {seen.desired, replicas}:
-            raise Conflict(f"{seen.desired} engines were awake; somebody made it {len(wanted)}")
+            raise Conflict(f"{seen.desired} engines were awake; another writer made it {len(wanted)}")
         if replicas > len(wanted):
             await self._wake(replicas - len(wanted), [engine for engine in found if engine.awake is False])
         elif replicas < len(wanted):

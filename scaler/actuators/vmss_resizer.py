@@ -22,12 +22,13 @@ from scaler.clouds.azure.pool_context import (
     other_autoscaler,
     reserved,
 )
-from scaler.clouds.azure.pool_status import PoolView, kind_of, whole
+from scaler.clouds.azure.pool_status import PoolView, kind_of
 from scaler.clouds.azure.scheduled_events import ScheduledEventsListener, listener
 from scaler.clouds.azure.session import Arm, arm
 from scaler.clouds.azure.shared_reads import TURN_S, RecentAnswers, recent
 from scaler.clouds.azure.virtual_machines import READ, READ_INSTANCES, READ_MACHINES, Vm, machines
 from scaler.clouds.interruptions import board
+from scaler.clouds.response_validation import whole
 from scaler.clouds.rest import Body
 from scaler.ports import Conflict, Context, Permit, Unavailable
 
@@ -78,7 +79,7 @@ class VmssResizer:
         self._view.kind = kind_of(size, is_spot(body), body.get("zones") or ())
         held = await reserved(self._arm, self._recent, group, size, body.get("zones") or ())
         version = str(body.get("etag") or "")
-        found = self._view.status(capacity(body), vms, late, foreign=other, version=version, reserved=held)
+        found = self._view.status(capacity(body), vms, late, other_writer=other, version=version, reserved=held)
         return Fresh(found, min(at, vms_at))
 
     @validated
@@ -144,7 +145,7 @@ class VmssResizer:
         finally:
             self._forget()
         self._operation.accepted(answer)
-        self._view.losses.leaving(seen.ready - replicas)
+        self._view.remove(seen.ready - replicas)
 
     def _forget(self) -> None:
         self._recent.forget(self._path)
@@ -159,7 +160,7 @@ class VmssResizer:
 
 def capacity(body: Mapping[str, Any]) -> int:
     """The size that the set was last asked for. Raises `Unavailable`."""
-    return whole("scale set", (body.get("sku") or {}).get("capacity"))
+    return whole("Azure scale set", (body.get("sku") or {}).get("capacity"))
 
 
 def is_spot(body: Mapping[str, Any]) -> bool:

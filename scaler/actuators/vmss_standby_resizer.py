@@ -12,13 +12,13 @@ from typing import Any, Final
 
 from policies.model import Fresh, Part, PoolStatus, Shortfall
 from scaler.actuators.vmss_standby import VmssStandbyPool
-from scaler.clouds.azure.errors import QUOTA_WORDS, one_line, validated
+from scaler.clouds.azure.errors import QUOTA_WORDS, validated
 from scaler.clouds.azure.operations import Operation
 from scaler.clouds.azure.pool_context import check_permissions
-from scaler.clouds.azure.pool_status import whole
 from scaler.clouds.azure.session import Arm, arm
 from scaler.clouds.azure.shared_reads import TURN_S, RecentAnswers, recent
 from scaler.clouds.azure.virtual_machines import READ
+from scaler.clouds.response_validation import one_line, whole
 from scaler.clouds.rest import Body
 from scaler.ports import Conflict, Context, Permit, Unavailable
 
@@ -46,7 +46,7 @@ class Standby:
     @property
     def size(self) -> int:
         """How many machines Azure is asked to keep in standby."""
-        most = whole("standby pool", self.profile.get("maxReadyCapacity"))
+        most = whole("Azure standby pool", self.profile.get("maxReadyCapacity"))
         return max(0, most - self.set_size, int(self.profile.get("minReadyCapacity") or 0))
 
 
@@ -126,7 +126,7 @@ class StandbyResizer:
         state = str(properties.get("virtualMachineState"))
         if not isinstance(profile, Mapping) or state not in COMING:
             raise Unavailable(f"Azure {READ_POOL} of {self._name}: an answer without sizes or state")
-        return Standby(profile, state, whole("scale set", (its_set.get("sku") or {}).get("capacity")))
+        return Standby(profile, state, whole("Azure scale set", (its_set.get("sku") or {}).get("capacity")))
 
     def _health(self, view: Body) -> Shortfall | None:
         """What the pool says of itself. It pauses after machines could not be made; said again, it is the same."""
@@ -156,7 +156,7 @@ def _by_zone(name: str, view: Body, state: str) -> tuple[Part, ...]:
     for zone in summary:
         counts: Counter[str] = Counter()
         for one in zone.get("instanceCountsByState") or ():
-            counts[str(one.get("state")).capitalize()] += whole("standby pool", one.get("count"))
+            counts[str(one.get("state")).capitalize()] += whole("Azure standby pool", one.get("count"))
         coming = sum(counts[s] for s in COMING[state])
         found.append(Part(str(zone.get("zone") or ""), "on_demand", counts[state], coming))
     return tuple(found)

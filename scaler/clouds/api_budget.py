@@ -73,10 +73,10 @@ class Bucket:
         self._open_at = now
 
     def wait_s(self, now: float, *, write: bool) -> float:
-        """How long until a call may go; 0 takes its token."""
+        """Return the seconds until a call may go; 0 takes its token."""
         passed_s = now - self._at
         if passed_s < 0:  # the wall clock was set back
-            self._open_at = min(self._open_at, now + LONGEST_S)
+            self._open_at += passed_s
         self._tokens = min(float(self._api.burst), self._tokens + max(0.0, passed_s) * self._api.per_s)
         self._at = now
         kept = 0.0 if write else min(RESERVE_SHARE * self._api.burst, self._api.burst - 1.0)
@@ -88,7 +88,7 @@ class Bucket:
         return wait_s
 
     def shut(self, now: float, wait_s: float) -> None:
-        """Reads give way."""
+        """Make reads give way for `wait_s` seconds, at most `LONGEST_S`."""
         self._open_at = max(self._open_at, now + min(wait_s, LONGEST_S))
 
 
@@ -102,7 +102,7 @@ class Calls:
         self._buckets: dict[tuple[str, Hashable], Bucket] = {}
 
     def bucket(self, api: Api, scope: Hashable, now: float) -> Bucket:
-        """The bucket of `api` in the account and region `scope`."""
+        """Return the bucket of `api` in the account and region `scope`."""
         return self._buckets.setdefault((api.name, scope), Bucket(api, now))
 
     def note(self, api: Api, operation: str, error: PortError | None, took_s: float) -> None:
@@ -129,7 +129,7 @@ class Channel:
         repeat: bool | None = None,
         deadline_s: float | None = None,
     ) -> T:
-        """What `attempt` gives, within budget and deadline. Raises port errors.
+        """Return the answer of `attempt`, within budget and deadline. Raises port errors.
 
         `repeat`: whether it is tried once more after a broken connection; None: reads are, writes are not.
         `deadline_s`: `CALL_SHARE` of the context's where None.
@@ -170,7 +170,10 @@ class Channel:
             self._calls.note(self.api, operation, error, stopwatch_s() - began)
 
     async def _leave(self, operation: str, limit_s: float, *, write: bool) -> None:
-        """Wait until the budget lets the call go. Raises `Throttled` where that is beyond the deadline."""
+        """Wait until the budget lets the call go.
+
+        Raises `Throttled` where that is beyond the deadline.
+        """
         waited_s = 0.0
         while wait_s := self._bucket.wait_s(self._clock.now(), write=write):
             if waited_s + wait_s > limit_s:

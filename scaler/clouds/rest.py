@@ -16,7 +16,8 @@ from typing import Any, Final, TypeAlias
 import aiohttp
 
 from scaler.clouds.api_budget import Channel
-from scaler.clouds.http_answers import SHOWN, http_errors, read_body, read_json, words
+from scaler.clouds.http_answers import http_errors, read_body, read_json
+from scaler.clouds.response_validation import one_line
 from scaler.ports import Clock, Context, Misconfigured, PortError, Unavailable
 
 Body: TypeAlias = dict[str, Any]
@@ -76,7 +77,7 @@ class BearerTokens:
         self._good_s = 0.0
 
     async def get(self) -> str:
-        """A token that has not ended. Raises port errors."""
+        """Return a token that has not ended. Raises port errors."""
         async with self._lock:
             if not 0 <= self._clock.now() - self._asked_at < self._good_s:
                 asked_at = self._clock.now()
@@ -85,7 +86,7 @@ class BearerTokens:
             return self._token
 
     def refuse(self, token: str) -> bool:
-        """An API does not accept `token`; whether another one may be had by asking anew."""
+        """Note that an API refused `token`; return whether another one may be had."""
         if token == self._token and self._clock.now() - self._asked_at > LEAST_LIFE_S:
             self._good_s = 0.0
         return token != self._token or self._good_s == 0.0
@@ -104,7 +105,7 @@ class Rest:
         self._clock = clock
 
     async def call(self, asked: Request, *, write: bool = False, repeat: bool | None = None) -> RestResponse:
-        """An accepted call's answer. Raises port errors."""
+        """Return the answer of an accepted call. Raises port errors."""
 
         async def attempt() -> RestResponse:
             answer = await self._send(asked, await self._tokens.get())
@@ -129,22 +130,25 @@ class Rest:
 
 
 async def _object(what: str, status: int, content: bytes) -> Body:
-    """Return the body as an object; of a refusal that is no JSON, its words. Raises `Unavailable`."""
+    """Return the body as an object; of a refusal that is no JSON, its words.
+
+    Raises `Unavailable`.
+    """
     try:
         value = await read_json(what, content) if content else {}
     except Unavailable:
         if status < 300:
             raise
-        value = words(content)
+        value = one_line(content)
     if isinstance(value, dict):
         return value
     if status < 300:
         raise Unavailable(f"{what}: the answer is no JSON object")
-    return {"message": str(value)[:SHOWN]}
+    return {"message": one_line(value)}
 
 
 async def session(context: Context, ca_file: str | None = None) -> aiohttp.ClientSession:
-    """The session that all REST clients with this trust share. Raises `Misconfigured`."""
+    """Return the session that all REST clients with this trust share. Raises `Misconfigured`."""
 
     def opening() -> AbstractAsyncContextManager[aiohttp.ClientSession]:
         trust: ssl.SSLContext | bool = ssl.create_default_context(cafile=ca_file) if ca_file else True

@@ -11,7 +11,12 @@ MAX_RETRY_AFTER_S: Final = 60.0
 
 
 def requested_wait_s(said: Iterable[tuple[object, float]]) -> float | None:
-    """The first of these (text, seconds a unit) that is a time to wait, within reason; None where none is."""
+    """Return the first valid pause of these (text, seconds a unit), within bounds.
+
+    None where there is none.
+
+    Seconds.
+    """
     for text, unit_s in said:
         try:
             asked = float(str(text)) * unit_s

@@ -14,8 +14,8 @@ import numpy as np
 
 from policies.signals.plausibility import SHARE_SLACK, SHARES
 from scaler.clouds.azure.metrics import BUCKET_S, Batches, MetricsQuery, metric
-from scaler.clouds.azure.virtual_machines import moment
 from scaler.clouds.rest import Body
+from scaler.clouds.timestamps import seconds_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,7 +61,7 @@ class AzureMonitorPast:
         for one in metric(body, name).get("timeseries") or ():
             minutes = known.setdefault(str(one.get("metadatavalues")), np.full(self._minutes, np.nan))
             for point in one.get("data") or ():
-                i = math.floor(moment(point.get("timeStamp"), -1.0) / BUCKET_S) - self._first
+                i = math.floor(seconds_of(point.get("timeStamp"), -1.0) / BUCKET_S) - self._first
                 if 0 <= i < self._minutes:
                     minutes[i] = _number(point, aggregation)
 

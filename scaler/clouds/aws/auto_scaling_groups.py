@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from policies.model import Shortfall
 from scaler.clouds.aws import session
-from scaler.clouds.aws.batching import Batch, batch
 from scaler.clouds.aws.instances import Ec2Instance, machines
 from scaler.clouds.aws.launch_failures import failure
+from scaler.clouds.batching import Batch, batch
 from scaler.clouds.http_answers import message_of
 from scaler.clouds.response_validation import MISSHAPEN, whole
 from scaler.ports import Misconfigured, Unavailable
@@ -63,7 +63,7 @@ class AutoScalingGroup:
 
     @property
     def missing(self) -> int:
-        """Units asked for of which no instance is there yet."""
+        """Units requested that no instance serves or is pending for."""
         return self.desired - sum(m.units for m in self.machines)
 
 
@@ -80,7 +80,9 @@ class AutoScalingGroups:
         self._markets: dict[str, str] = {}
 
     async def group(self, name: str, market: str, *, first: bool = False) -> AutoScalingGroup:
-        """A group now; `market` is that of its instances where it does not mix them. Raises port errors.
+        """Return a group as it is now.
+
+        Raises port errors. `market`: of its instances, where it does not mix markets.
 
         `first`: a write waits for it, and cares for no market.
         """
@@ -96,7 +98,10 @@ class AutoScalingGroups:
         return await self._in_their_markets(group) if group.mixed and not first else group
 
     async def _in_their_markets(self, group: AutoScalingGroup) -> AutoScalingGroup:
-        """The group's machines with the market each was bought in, which never changes: each is asked for once."""
+        """Return the group, each machine with the market that it was bought in.
+
+        A market never changes, so it is read once.
+        """
         unknown = [m.id for m in group.machines if m.id not in self._markets]
         instances = await machines(self._context, self._account)
         for _, known in await asyncio.gather(*map(instances.get, unknown)):
@@ -108,7 +113,9 @@ class AutoScalingGroups:
         return replace(group, machines=tuple(bought))
 
     async def shortfall(self, name: str, since: float, market: str, *, warm: bool = False) -> Shortfall | None:
-        """Why the last launch failed, if it did and began after `since`. Raises port errors.
+        """Return why the last launch failed, if it failed and began after `since`.
+
+        Raises port errors.
 
         `warm`: of the group's warm pool, not of the group itself.
         """
@@ -153,7 +160,7 @@ def _group(found: dict[str, Any], at: float, market: str) -> AutoScalingGroup:
 
 
 def _machine(instance: dict[str, Any], market: str) -> Ec2Instance | None:
-    """An instance of a group; None where it is leaving, or stands aside."""
+    """Return an instance of a group; None where it is leaving, or on standby."""
     state = str(instance["LifecycleState"])
     ready = state == "InService" and instance.get("HealthStatus", "Healthy").lower() == "healthy"
     if not ready and not state.startswith("Pending"):
@@ -174,12 +181,15 @@ def _warm(found: dict[str, Any]) -> WarmPool:
 
 
 def _zone(activity: dict[str, Any]) -> str:
-    """The zone that an activity was about, where its details tell."""
+    """Return the zone that an activity was about; empty where its details have none."""
     return str(message_of(str(activity.get("Details") or "{}")).get("Availability Zone", ""))
 
 
 async def groups(context: Context, account: AwsAccount) -> AutoScalingGroups:
-    """The groups of this account that all pools share. Raises `Unavailable` or `Misconfigured`."""
+    """Return the groups of this account that all pools share.
+
+    Raises `Unavailable` or `Misconfigured`.
+    """
     autoscaling = await session.service(context, "autoscaling", account)
 
     async def fetch(names: Sequence[str], *, first: bool) -> dict[str, Any]:

@@ -7,9 +7,7 @@ one daemon: what is read is deleted, whatever it was about. A message that is no
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from datetime import datetime
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
@@ -17,7 +15,8 @@ from scaler.clouds.aws import session
 from scaler.clouds.http_answers import message_of
 from scaler.clouds.interruptions import Board, Kind, Notice
 from scaler.clouds.response_validation import validated
-from scaler.clouds.singleflight import cancelled
+from scaler.clouds.singleflight import running
+from scaler.clouds.timestamps import seconds_of
 from scaler.ports import Misconfigured, Permit, PortError, Unavailable
 
 if TYPE_CHECKING:
@@ -67,11 +66,11 @@ class EventQueueReader:
         self.error: PortError | None = None
 
     def tell(self, bell: Wakeup) -> None:
-        """Ring `bell` at news."""
+        """Request `bell` at every event of an Auto Scaling group."""
         self._bells.add(bell)
 
     def refused(self) -> Permit | None:
-        """Why the queue cannot be read; None while it can, or a first poll stands."""
+        """Return why the queue cannot be read; None while it can, or the first poll is under way."""
         if self.error is None:
             return None
         return Permit("sqs:ReceiveMessage", False if isinstance(self.error, Misconfigured) else None, str(self.error))
@@ -129,15 +128,15 @@ class EventQueueReader:
             for bell in list(self._bells):
                 bell.request()
         elif kind in WARNINGS and (machine := _machine(event)):
-            said_at = _time(event)
+            said_at = seconds_of(event.get("time"), self._clock.now())
             takes_at = None
             if WARNINGS[kind] == "interruption":
-                takes_at = (self._clock.now() if said_at is None else said_at) + INTERRUPTED_AFTER_S
+                takes_at = said_at + INTERRUPTED_AFTER_S
             self._board.pin(Notice(machine, WARNINGS[kind], self._clock.now(), takes_at, f"EventBridge: {kind}"))
 
 
 def parse_event(text: str) -> Mapping[str, Any]:
-    """A message as an event; what is none has no type. One that came by SNS is unwrapped."""
+    """Return a message as an event, unwrapped from SNS; a message that is no event has no type."""
     event = message_of(text)
     return message_of(str(event.get("Message"))) if event.get("Type") == "Notification" else event
 
@@ -148,26 +147,16 @@ def _machine(event: Mapping[str, Any]) -> str:
     return machine if isinstance(machine, str) else ""
 
 
-def _time(event: Mapping[str, Any]) -> float | None:
-    try:
-        return datetime.fromisoformat(str(event.get("time"))).timestamp()
-    except (OverflowError, ValueError):
-        return None
-
-
 async def listen(context: Context, account: AwsAccount, queue_url: str, board: Board) -> EventQueueReader:
-    """Have the queue read, by one reader for all pools, for the daemon's life. Raises port errors."""
+    """Return the queue's reader, which runs for all pools and the daemon's life.
+
+    Raises port errors.
+    """
     sqs = await session.service(context, "sqs", account, read_s=WAIT_S + ANSWER_S)
 
-    @asynccontextmanager
-    async def opening() -> AsyncIterator[EventQueueReader]:
-        events = EventQueueReader(sqs, queue_url, board, context.clock)
-        task = context.tasks.start("aws events", events.run)
-        try:
-            yield events
-        finally:
-            await cancelled(task)
-
-    events = await context.shared(("aws-events", account, queue_url), opening)
+    reader = EventQueueReader(sqs, queue_url, board, context.clock)
+    events = await context.shared(
+        ("aws-events", account, queue_url), lambda: running(context.tasks, "aws events", reader)
+    )
     events.tell(context.wakeup)
     return events

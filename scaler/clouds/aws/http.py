@@ -42,7 +42,9 @@ class BoundedSession(AIOHTTPSession):
 
 
 def checked(what: str, answer: T) -> T:
-    """Return an answer that the SDK decoded. Raises `Unavailable` for a text or a number that nothing can carry.
+    """Return an answer that the SDK decoded.
+
+    Raises `Unavailable` for a text or number that cannot be encoded.
 
     JSON may hold half a character or a number beyond a float, which fail where they are written or computed with. A
     value that is not finite stays: it makes its own reading absent, and not those of a whole batch.

@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 
-from scaler.clouds.http_answers import SHOWN, decode_json, http_errors, read_body, words
+from scaler.clouds.http_answers import decode_json, http_errors, read_body
 from scaler.clouds.interruptions import Board, Kind, Notice
-from scaler.clouds.singleflight import cancelled
+from scaler.clouds.response_validation import one_line
+from scaler.clouds.singleflight import running
+from scaler.clouds.timestamps import seconds_of
 from scaler.ports import Clock, Permit, PortError, Unavailable
 
 if TYPE_CHECKING:
@@ -52,11 +53,11 @@ class AwsMetadataServer:
         self.error = ""
 
     def refused(self) -> Permit | None:
-        """Why the server does not answer: one that does not, or not to containers, tells of no interruption."""
+        """Return why the server does not answer; without it no interruption is announced."""
         return Permit("instance metadata", granted=False, detail=self.error) if self.error else None
 
     async def run(self) -> None:
-        """Ask without end."""
+        """Read the metadata server once a second, without end."""
         pause_s = EVERY_S
         while True:
             try:
@@ -79,7 +80,7 @@ class AwsMetadataServer:
             raise Unavailable(f"{self._url}: no instance id")
         action, advice = await asyncio.gather(self._get(ACTION), self._get(REBALANCE))
         if action is not None and _told(action).get("action") in {"terminate", "stop", "hibernate"}:
-            self._pin("interruption", _time(_told(action).get("time")))
+            self._pin("interruption", seconds_of(_told(action).get("time"), None))
         elif advice is not None:
             self._pin("rebalance", None)
 
@@ -87,7 +88,7 @@ class AwsMetadataServer:
         self._board.pin(Notice(self._instance, kind, self._clock.now(), takes_at, "instance metadata"))
 
     async def _get(self, path: str) -> str | None:
-        """What the server has there; None where it has nothing (404), as long as nothing is announced."""
+        """Return the text at a path; None where there is none (404), as while nothing is announced."""
         return await self._send("GET", path, {"X-aws-ec2-metadata-token": self._token})
 
     async def _send(self, method: str, path: str, headers: Mapping[str, str]) -> str | None:
@@ -99,7 +100,7 @@ class AwsMetadataServer:
             if answer.status == 404:
                 return None
             if answer.status != 200:
-                raise Unavailable(f"{what}: HTTP {answer.status}: {words(content)}")
+                raise Unavailable(f"{what}: HTTP {answer.status}: {one_line(content)}")
             return content.decode().strip()
 
 
@@ -107,29 +108,19 @@ def _told(action: str) -> Mapping[str, Any]:
     """Return an announced action. Raises `Unavailable` for what is none."""
     told = decode_json("instance metadata: the action", action)
     if not isinstance(told, dict):
-        raise Unavailable(f"instance metadata: the action {action[:SHOWN]!r} is no object")
+        raise Unavailable(f"instance metadata: the action {one_line(action)!r} is no object")
     return told
 
 
-def _time(text: object) -> float | None:
-    try:
-        return datetime.fromisoformat(str(text)).timestamp()
-    except (OverflowError, ValueError):
-        return None
-
-
 async def listen(context: Context, url: str, board: Board) -> AwsMetadataServer:
-    """Have the metadata server asked, by one asker for all pools, for the daemon's life."""
+    """Return the reader of the metadata server, which runs for all pools and the daemon's life."""
 
     @asynccontextmanager
     async def opening() -> AsyncIterator[AwsMetadataServer]:
         timeout = aiohttp.ClientTimeout(total=ANSWER_S)
         async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as http:
-            asker = AwsMetadataServer(url, http, board, context.clock)
-            task = context.tasks.start("aws metadata", asker.run)
-            try:
-                yield asker
-            finally:
-                await cancelled(task)
+            server = AwsMetadataServer(url, http, board, context.clock)
+            async with running(context.tasks, "aws metadata", server):
+                yield server
 
     return await context.shared(("aws-metadata", url), opening)

@@ -37,7 +37,7 @@ class AwsNotices:
     )
 
     def actions(self, region: str | None) -> dict[str, str]:
-        """The actions of IAM that listening needs, each with the queue's ARN."""
+        """Return the IAM actions that listening needs, each with the queue's ARN."""
         if self.queue_url is None:
             return {}
         account, name = self.queue_url.rsplit("/", 2)[1:]
@@ -50,7 +50,7 @@ class AwsNotices:
 
 
 def partition(region: str | None) -> str:
-    """The partition that a region is in, as ARNs have it."""
+    """Return the partition that a region is in, as ARNs have it."""
     for prefix, name in (("cn-", "aws-cn"), ("us-gov-", "aws-us-gov")):
         if region is not None and region.startswith(prefix):
             return name
@@ -61,7 +61,7 @@ class AwsNoticeListener(Protocol):
     """What brings notices to the board, for the daemon's life."""
 
     def refused(self) -> Permit | None:
-        """What it is not let in to, or cannot reach; None where nothing was refused so far."""
+        """Return what this listener may not read, or cannot reach; None while it can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Heard:
 
 
 async def open_notices(context: Context, account: AwsAccount, notices: AwsNotices) -> Heard:
-    """The board, with the listeners that `notices` names running. Raises `Unavailable` or `Misconfigured`."""
+    """Return the board, with the listeners that `notices` names running. Raises port errors."""
     found = await board(context)
     listeners: list[AwsNoticeListener] = []
     if notices.queue_url is not None:

@@ -21,7 +21,10 @@ ASSUMED: Final = re.compile(r"^arn:(aws[a-z-]*):sts::([0-9]+):assumed-role/([^/]
 
 
 async def check_permissions(context: Context, account: AwsAccount, actions: Mapping[str, str]) -> Sequence[Permit]:
-    """Each of `actions` (its IAM name, the ARN that it is asked of) with what is known of it. Raises port errors."""
+    """Return what IAM answers for each action (by its IAM name, with the ARN of its resource).
+
+    Raises port errors.
+    """
     sts = await session.service(context, "sts", account)
     iam = await session.service(context, "iam", account)
     caller = str((await sts.call("GetCallerIdentity"))["Arn"])

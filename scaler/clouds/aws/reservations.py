@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from scaler.clouds.aws import session
-from scaler.clouds.aws.batching import Batch, batch
+from scaler.clouds.batching import Batch, batch
 from scaler.clouds.response_validation import MISSHAPEN, whole
 from scaler.ports import Misconfigured, Unavailable
 
@@ -47,7 +47,12 @@ class Reserved:
         self._known = known
 
     async def count(self) -> int | None:
-        """Instances held now; None where no reservation was named, or none can be read now. Raises `Misconfigured`."""
+        """Return the instances reserved now.
+
+        None where no reservation was named, or none can be read.
+
+        Raises `Misconfigured`.
+        """
         if self._known is None:
             return None
         try:
@@ -68,7 +73,9 @@ class Reserved:
 
 
 def reserved_capacity(found: Mapping[str, Any], now: float) -> int:
-    """How many instances a reservation holds at `now`: of one that is planned, delayed or over, none.
+    """Return the instances that a reservation holds at `now`.
+
+    0 for one that is planned, delayed or over.
 
     Raises `Unavailable`, or what reading another shape raises.
     """
@@ -87,7 +94,10 @@ def reserved_capacity(found: Mapping[str, Any], now: float) -> int:
 
 
 async def reserved(context: Context, account: AwsAccount, ids: Sequence[str]) -> Reserved:
-    """The reservations `ids`, described many at a time for all pools of the account. Raises port errors."""
+    """Return the reservations `ids`, described many at a time for all pools of the account.
+
+    Raises port errors.
+    """
     if not ids:
         return Reserved((), None)
     ec2 = await session.service(context, "ec2", account)

@@ -8,8 +8,9 @@ from typing import Any, Final
 from policies.model import Shortfall
 from scaler.clouds.azure.errors import error_text
 from scaler.clouds.azure.session import Arm
-from scaler.clouds.azure.virtual_machines import moment, shortfall
+from scaler.clouds.azure.virtual_machines import shortfall
 from scaler.clouds.rest import RestResponse
+from scaler.clouds.timestamps import seconds_of
 from scaler.ports import Clock, Misconfigured, PortError
 
 ENDED: Final = frozenset({"Succeeded", "Failed", "Canceled"})
@@ -31,13 +32,16 @@ class Operation:
         return bool(self._url)
 
     def accepted(self, answer: RestResponse) -> None:
-        """A write was taken: what an earlier one came to is over."""
+        """Follow a write that was accepted, in place of an earlier one."""
         self._url = answer.headers.get("Azure-AsyncOperation") or answer.headers.get("Location") or ""
         self._short = None
         self._told = ""
 
     async def fate(self) -> Shortfall | None:
-        """Why what was accepted does not come; None while it may. An operation that cannot be read is asked again."""
+        """Return why the accepted write brings no machines; None while it may.
+
+        An operation that cannot be read is read again later.
+        """
         if self._url:
             try:
                 answer = await self._arm.follow(self._action, self._url)
@@ -55,10 +59,13 @@ class Operation:
             return
         self._url = ""
         if status == "Failed":
-            self._fail(answer.body, moment(answer.body.get("endTime"), self._clock.now()))
+            self._fail(answer.body, seconds_of(answer.body.get("endTime"), self._clock.now()))
 
     def failed(self, error: Mapping[str, Any]) -> Shortfall | None:
-        """The resource tells of a failure itself, as after a restart of ours: said again, it is the same one."""
+        """Take a failure that the resource itself reports, as after a restart.
+
+        The same one again is no news.
+        """
         if not self._url and self._short is None and str(error) != self._told:
             self._fail(error, self._clock.now())
         return self._short

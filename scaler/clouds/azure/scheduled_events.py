@@ -8,8 +8,7 @@ is ever acknowledged: that would start the event at once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -21,7 +20,7 @@ from scaler.clouds.azure.errors import validated
 from scaler.clouds.http_answers import http_errors, read_body, read_json
 from scaler.clouds.interruptions import Board, Kind, Notice, board
 from scaler.clouds.rest import session
-from scaler.clouds.singleflight import cancelled
+from scaler.clouds.singleflight import running
 from scaler.ports import Clock, Context, PortError, Unavailable
 
 API: Final = Api("azure/scheduled_events", per_s=2.0, burst=5)
@@ -56,11 +55,11 @@ class ScheduledEventsListener:
         self._standing: dict[str, Mapping[str, frozenset[str]]] = {}
 
     def watch(self, who: object, hosts: Collection[str]) -> None:
-        """The machines that a pool has now, for as long as there is that pool."""
+        """Poll the machines that a pool has now, for as long as the pool `who` exists."""
         self._hosts[who] = frozenset(hosts)
 
-    async def listen(self) -> None:
-        """Ask for ever."""
+    async def run(self) -> None:
+        """Poll once a second, without end."""
         while True:
             await asyncio.gather(*(self._ask(url) for url in self._urls()))
             await asyncio.sleep(POLL_S)
@@ -117,7 +116,10 @@ class ScheduledEventsListener:
 
 
 def notices(event: object, now: float) -> Iterator[Notice]:
-    """What one event says of machines that will go. What a person, or this daemon, deletes is nobody's taking."""
+    """Yield a notice for each machine that an event will take.
+
+    Deletions by a person, or this daemon, are no interruptions.
+    """
     if not isinstance(event, Mapping):
         return
     said, by = str(event.get("EventType")), str(event.get("EventSource") or "Platform")
@@ -141,17 +143,12 @@ def _not_before(text: object) -> float | None:
 
 
 async def listener(context: Context, url: str) -> ScheduledEventsListener:
-    """The listener that all pools with this address share; the caller's workload is woken by what it hears."""
+    """Return the listener that all pools with this address share.
+
+    Its notices wake the caller's workload.
+    """
     pinned = await board(context)
     http = await session(context)
 
-    @asynccontextmanager
-    async def opening() -> AsyncIterator[ScheduledEventsListener]:
-        made = ScheduledEventsListener(url, http, context, pinned)
-        task = context.tasks.start("azure events", made.listen)
-        try:
-            yield made
-        finally:
-            await cancelled(task)
-
-    return await context.shared(("azure-events", url), opening)
+    polling = ScheduledEventsListener(url, http, context, pinned)
+    return await context.shared(("azure-events", url), lambda: running(context.tasks, "azure events", polling))

@@ -17,11 +17,11 @@ from azure.servicebus.aio.management import ServiceBusAdministrationClient
 from scaler.clock import SystemClock
 from scaler.clouds.api_budget import Channel
 from scaler.clouds.azure.account import AzureAccount
-from scaler.clouds.azure.errors import of_code, one_line, retry_after_s
+from scaler.clouds.azure.errors import of_code, retry_after_s
 from scaler.clouds.azure.session import APIS, Identity, identity
 from scaler.clouds.azure.shared_reads import RecentAnswers, recent
 from scaler.clouds.azure.transport import transport
-from scaler.clouds.response_validation import MISSHAPEN
+from scaler.clouds.response_validation import MISSHAPEN, one_line
 from scaler.config.secret import Secret
 from scaler.ports import Context, Misconfigured, PortError, Unavailable
 
@@ -70,7 +70,7 @@ class _Lent:
         return AccessToken(await self._tokens.get(), int(SystemClock().now() + LEASE_S))
 
     async def close(self) -> None:
-        """It is the lender's to close."""
+        """Do nothing: the lender closes it."""
 
     async def __aenter__(self) -> _Lent:
         return self
@@ -91,7 +91,10 @@ class Namespace:
         self._recent = shared
 
     async def counts(self, entity: Entity, max_age_s: float) -> tuple[MessageCounts, float]:
-        """The counts and when they were asked for, no older than `max_age_s` (seconds). Raises port errors."""
+        """Return the counts and when they were requested, at most `max_age_s` seconds ago.
+
+        Raises port errors.
+        """
         return await self._recent.get((self._client, entity), max_age_s, lambda: self._count(entity))
 
     async def _count(self, entity: Entity) -> MessageCounts:
@@ -121,7 +124,10 @@ class Namespace:
 
 
 def _refusal(what: str, error: HttpResponseError) -> PortError:
-    """By the subcode where the broker names one: 50009 is a throttled namespace, under several statuses."""
+    """Return a refusal as the port error that names its remedy.
+
+    By the subcode where the broker has one: 50009 is a throttled namespace, under several statuses.
+    """
     text = one_line(error.message or error)
     headers = getattr(error.response, "headers", None) or {}
     wait_s = retry_after_s(headers)
@@ -135,7 +141,7 @@ def _refusal(what: str, error: HttpResponseError) -> PortError:
 
 
 async def namespace(context: Context, host: str, account: AzureAccount, connection: Secret | None) -> Namespace:
-    """The namespace that all sources of it share. Raises `Misconfigured`.
+    """Return the namespace that all sources of it share. Raises `Misconfigured`.
 
     `host` is its full name, with a port where that is not 443; `connection` a connection string in place of an
     identity.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Hashable
+from collections.abc import Callable, Coroutine, Hashable
+from contextlib import aclosing
 from typing import Any, Final, TypeVar
 
 from scaler.clouds.singleflight import Flights
@@ -27,7 +27,10 @@ class RecentAnswers:
         self._written: Counter[Hashable] = Counter()
 
     async def get(self, key: Hashable, max_age_s: float, ask: Callable[[], Coroutine[Any, Any, T]]) -> tuple[T, float]:
-        """An answer and when it was asked for, no older than `max_age_s` (seconds). Raises what `ask` raises."""
+        """Return an answer and when it was requested, at most `max_age_s` seconds ago.
+
+        Raises what `ask` raises.
+        """
         asked_at, answer = self._answers.get(key, (float("-inf"), None))
         if 0 <= self._clock.now() - asked_at < max_age_s:
             return answer, asked_at
@@ -43,23 +46,14 @@ class RecentAnswers:
         return answer, asked_at
 
     def forget(self, key: Hashable) -> None:
-        """It was written: ask anew, and do not keep an answer that is under way."""
+        """Drop an answer after a write, and an answer under way too."""
         self._answers.pop(key, None)
         self._written[key] += 1
 
-    async def close(self) -> None:
-        await self._flights.close()
+    async def aclose(self) -> None:
+        await self._flights.aclose()
 
 
 async def recent(context: Context) -> RecentAnswers:
-    """The answers of this daemon."""
-
-    @contextlib.asynccontextmanager
-    async def opening() -> AsyncIterator[RecentAnswers]:
-        made = RecentAnswers(context.clock)
-        try:
-            yield made
-        finally:
-            await made.close()
-
-    return await context.shared("azure-recent", opening)
+    """Return the answers of this daemon."""
+    return await context.shared("azure-recent", lambda: aclosing(RecentAnswers(context.clock)))

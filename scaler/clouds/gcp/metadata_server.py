@@ -35,14 +35,14 @@ class GcpMetadataServer:
         self._board = board
 
     async def watch(self) -> None:
-        """Hear without end of what will become of this machine."""
+        """Follow the announcements for this machine, without end."""
         name = await self._named()
         async with asyncio.TaskGroup() as group:  # one that fails ends the others: all start again together
             for key in TOLD:
                 group.create_task(self._follow(key, name))
 
     async def _named(self) -> str:
-        """The machine's path; asked until it is told."""
+        """Return the machine's path; repeat until the server answers."""
         while True:
             try:
                 project, _ = await self._ask("project/project-id", {})
@@ -83,5 +83,8 @@ class GcpMetadataServer:
 
 
 async def watcher(context: Context, url: str, board: Board) -> GcpMetadataServer:
-    """Return the watcher of the machine whose metadata server is at `url`; run its `watch` as a task."""
+    """Return the watcher of the machine whose metadata server is at `url`.
+
+    Run its `watch` as a task.
+    """
     return GcpMetadataServer(await session(context), url, context.clock, board)

@@ -13,12 +13,12 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from scaler.clouds.gcp import errors
 from scaler.clouds.gcp.project import GcpProject
 from scaler.clouds.gcp.settings import GcpNotices
 from scaler.clouds.http_answers import message_of
 from scaler.clouds.interruptions import Board, Notice, board
 from scaler.clouds.singleflight import cancelled
+from scaler.clouds.timestamps import seconds_of
 from scaler.ports import Clock, Context, Misconfigured, Permit, PortError
 
 if TYPE_CHECKING:
@@ -50,20 +50,20 @@ class GcpNoticeListener:
         self.subscription: str | None = None
 
     def pin(self, entry: Mapping[str, Any]) -> bool:
-        """Take a log entry; whether it says that a machine will be taken."""
+        """Take a log entry; return whether it announces an interruption."""
         payload = entry.get("protoPayload")
         method = payload.get("methodName") if isinstance(payload, Mapping) else None
         name = str(payload.get("resourceName", "")) if isinstance(payload, Mapping) else ""
         if not isinstance(method, str) or method not in METHODS or "/instances/" not in name:
             return False
         now = self._clock.now()
-        told_at = errors.at(entry.get("timestamp"), now)
+        told_at = seconds_of(entry.get("timestamp"), now)
         machine = name[name.index("projects/") :] if "projects/" in name else name
         self._board.pin(Notice(machine, "interruption", now, told_at + PREEMPTED_S, by=str(method)))
         return True
 
     async def pull(self, subscriber: Subscriber, subscription: str) -> None:
-        """Hear without end what the log sink brings."""
+        """Pull the log sink's messages, without end."""
         pause_s = PAUSE_S
         while True:
             try:
@@ -81,11 +81,11 @@ class GcpNoticeListener:
                 pause_s = min(2 * pause_s, LONGEST_S)
 
     def _take(self, data: bytes) -> None:
-        """A message's log entry; what is none is not ours."""
+        """Take a message's log entry; a message that is none is dropped."""
         self.pin(message_of(data))
 
     async def permits(self) -> Sequence[Permit]:
-        """Whether the subscription may be read, as the pulls found it."""
+        """Return whether the subscription may be read, as the pulls found it."""
         if self.subscription is None:
             return ()
         granted = False if self.wrong else None
@@ -93,7 +93,7 @@ class GcpNoticeListener:
 
 
 async def listen(context: Context, project: GcpProject, spec: GcpNotices) -> GcpNoticeListener:
-    """The listener that all pools with these ways of hearing share. Raises `Misconfigured`."""
+    """Return the listener that all pools with these settings share. Raises `Misconfigured`."""
     shared = await board(context)
 
     @asynccontextmanager

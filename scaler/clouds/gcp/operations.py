@@ -9,6 +9,7 @@ from typing import Any, Final
 from policies.model import Shortfall
 from scaler.clouds.gcp import errors
 from scaler.clouds.rest import Body
+from scaler.clouds.timestamps import seconds_of
 from scaler.ports import Clock, Misconfigured
 
 GIVE_UP_S: Final = 3600.0
@@ -44,27 +45,27 @@ class Following:
 
     @property
     def asked(self) -> int | None:
-        """What the operation under way was asked for; None where none is."""
+        """Replicas that the operation under way is for; None where none is."""
         return self._asked if self._name else None
 
     @property
     def failure(self) -> OperationFailure | None:
-        """How the last one ended, where it failed not long ago and no other was begun since."""
+        """The failure of the last operation, for a while and until another one begins."""
         failed = self._failure
         return failed if failed and 0 <= self._clock.now() - self._failed_at < STANDS_S else None
 
     def forget(self) -> None:
-        """The failure is dealt with."""
+        """Drop the failure: it is dealt with."""
         self._failure = None
 
     def begin(self, asked: int, operation: Mapping[str, Any]) -> None:
-        """The API took a write for `asked` replicas and gave `operation`."""
+        """Follow `operation`, which the API began for a write of `asked` replicas."""
         self._asked, self._since, self._failure = asked, self._clock.now(), None
         self._name = str(operation.get("name", ""))
         self._look(operation)
 
     async def look(self) -> None:
-        """See what became of it. Raises port errors."""
+        """Read the operation under way. Raises port errors."""
         if not self._name:
             return
         if not 0 <= self._clock.now() - self._since < GIVE_UP_S:
@@ -83,7 +84,7 @@ class Following:
         error = operation.get("error") or operation.get("nodepoolConditions") or operation.get("clusterConditions")
         if error:
             wrong = error if isinstance(error, Mapping) else {"errors": error}
-            ended = errors.at(operation.get("endTime"), self._clock.now())
+            ended = seconds_of(operation.get("endTime"), self._clock.now())
             self._failure = OperationFailure(self._asked, errors.failure_of(wrong), ended)
             self._failed_at = self._clock.now()
         if operation.get("status") == "DONE":

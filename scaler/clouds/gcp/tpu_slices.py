@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -13,15 +12,19 @@ from typing import Final
 from policies.model import Part, Shortfall
 from scaler.clouds.gcp.container import Cluster, NodePool
 from scaler.clouds.gcp.instance_groups import InstanceGroup, InstanceGroups
-from scaler.clouds.gcp.pool_status import interruption_pending
-from scaler.clouds.interruptions import Board
+from scaler.clouds.gcp.pool_status import LATE_S
+from scaler.clouds.interruptions import Board, InterruptionTracker
+from scaler.clouds.parts import sum_parts
 
 MACHINE: Final = re.compile(r"^ct[0-9]+[a-z]*-hightpu-([1-8])t$")
 UP: Final = frozenset({"RECONCILING", "RUNNING", "RUNNING_WITH_ERROR"})
 
 
 def hosts(machine_type: str, topology: str) -> int | None:
-    """The hosts of a slice; None where its chips do not divide among machines of this type."""
+    """Return the hosts of a slice.
+
+    None where its chips do not divide among machines of this type.
+    """
     found = MACHINE.match(machine_type)
     chips = math.prod(int(side) for side in topology.split("x"))
     if found is None or chips % int(found[1]):
@@ -52,17 +55,21 @@ class Slices:
         self._board = board
         self._ours = re.compile(rf"^{re.escape(name)}-(0|[1-9][0-9]*)$")
         self._hosts = hosts
-        self._serving: dict[str, bool] = {}
+        self._interruptions = InterruptionTracker(board, LATE_S)
         self._seen: dict[str, Slice] = {}
-        self.interrupted = 0
+
+    @property
+    def interrupted(self) -> int:
+        """Slices interrupted since this process began."""
+        return self._interruptions.interrupted
 
     def number(self, name: str) -> int | None:
-        """Which of ours it is; None for another's."""
+        """Return the number in a slice's name; None for another pool's."""
         found = self._ours.match(name)
         return int(found[1]) if found else None
 
     async def look(self, gone: frozenset[str]) -> tuple[list[Slice], float]:
-        """All slices but those of which we asked to be rid, and when they were seen. Raises port errors."""
+        """Return all slices but those requested to go, and when they were read. Raises port errors."""
         pools = await self._cluster.pools()
         ours = [p for p in pools.values() if self.number(p.name) is not None and p.name not in gone]
         found = list(await asyncio.gather(*(self._slice(pool) for pool in ours)))
@@ -71,13 +78,16 @@ class Slices:
         return sorted(found, key=lambda s: self.number(s.name) or 0), min((p.at for p in pools.values()), default=0.0)
 
     async def names(self, gone: frozenset[str]) -> set[str]:
-        """The slices that there are, but those on their way out: what a write waits for. Raises port errors."""
+        """Return the names of the slices, but those on their way out, for a write.
+
+        Raises port errors.
+        """
         pools = await self._cluster.pools(urgent=True)
         ours = (p for p in pools.values() if self.number(p.name) is not None and p.status != "STOPPING")
         return {p.name for p in ours} - gone
 
     def stays(self, name: str) -> tuple[bool, bool, bool, int]:
-        """Sorts those that should go first before those that should stay, by the last look."""
+        """Return a sort key: slices to remove first before those to keep, by the last read."""
         seen = self._seen.get(name)
         failed, ready, doomed = (seen.failed, seen.ready, seen.doomed) if seen else (False, False, False)
         return not failed, ready, not doomed, -(self.number(name) or 0)
@@ -96,7 +106,7 @@ class Slices:
             zone=pool.zones[0] if pool.zones else "",
             ready=ready,
             failed=failed,
-            doomed=ready and bool(interruption_pending(self._board, names, pool.at)),
+            doomed=ready and bool(self._interruptions.pending(names)),
             lost=any(m.down or m.action == "RECREATING" for m in machines) or len(machines) < self._hosts,
             leaving=pool.status == "STOPPING",
             short=_short(pool, groups) if failed else None,
@@ -104,12 +114,14 @@ class Slices:
 
     def _count(self, found: Sequence[Slice]) -> None:
         """Count each slice that served and lost a host once, until it serves again."""
-        there = {s.name: s for s in found}
-        for name, was_doomed in self._serving.items():
-            one = there.get(name)
-            if one is not None and not one.ready and not one.leaving and (was_doomed or one.lost):
-                self.interrupted += 1
-        self._serving = {s.name: s.doomed for s in found if s.ready}
+        by_name = {s.name: s for s in found}
+
+        def was_interrupted(name: str, noticed: bool) -> bool:
+            present = by_name.get(name)
+            return present is not None and not present.leaving and (noticed or present.lost)
+
+        noticed = {s.name for s in found if s.doomed}
+        self._interruptions.track({s.name: 1 for s in found if s.ready}, noticed, was_interrupted)
 
 
 def _short(pool: NodePool, groups: Sequence[InstanceGroup]) -> Shortfall | None:
@@ -118,8 +130,7 @@ def _short(pool: NodePool, groups: Sequence[InstanceGroup]) -> Shortfall | None:
 
 
 def parts(slices: Sequence[Slice], market: str) -> tuple[Part, ...]:
-    """The slices by zone."""
-    zones = sorted({s.zone for s in slices})
-    ready, doomed = Counter(s.zone for s in slices if s.ready), Counter(s.zone for s in slices if s.doomed)
-    coming = Counter(s.zone for s in slices if not s.ready and not s.failed)
-    return tuple(Part(zone, market, ready[zone], coming[zone], doomed[zone]) for zone in zones)
+    """Return the slices by zone."""
+    return sum_parts(
+        Part(s.zone, market, int(s.ready), int(not s.ready and not s.failed), int(s.doomed)) for s in slices
+    )

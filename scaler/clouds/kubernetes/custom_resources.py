@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,8 +11,9 @@ from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.kubernetes.list_and_watch import CONFIRM_S, Follower, WatchPath
 from scaler.clouds.kubernetes.objects import MANAGER, ScalableState, Writer, newer, word, writer_of
 from scaler.clouds.kubernetes.session import Body, Session, is_accepted
+from scaler.clouds.response_validation import understood, whole
 from scaler.clouds.singleflight import Flights
-from scaler.ports import Context, Misconfigured, Unavailable
+from scaler.ports import Context, Misconfigured
 
 UNSIZED: Final = "has no spec.replicas, so its size is not ours to set: {hint}"
 
@@ -47,7 +48,7 @@ class Custom:
     at: float
 
     def condition(self, kind: str) -> Mapping[str, Any]:
-        """A condition of its status; empty where it has none of this type."""
+        """Return a condition of its status; empty where it has none of this type."""
         return next((c for c in self.status.get("conditions") or () if c.get("type") == kind), {})
 
 
@@ -61,26 +62,28 @@ class Objects(Follower):
         self._flights = Flights()
         super().__init__(session, collected.words)
 
-    async def close(self) -> None:
-        await super().close()
-        await self._flights.close()
+    async def aclose(self) -> None:
+        await super().aclose()
+        await self._flights.aclose()
 
     async def get(self, name: str, timeout_s: float, *, anew: bool = False) -> Custom:
-        """An object, however fresh where `anew` is not asked for. Raises the port errors."""
+        """Return an object.
+
+        Raises the port errors. `anew`: read it however fresh the one at hand is.
+        """
         found = self._kept.get(name)
         if anew or found is None or not 0 <= self._clock.now() - self._at(found) <= CONFIRM_S:
             found = await self._flights.share(name, lambda: self._read(name, timeout_s))
         return found
 
     async def state(self, name: str, timeout_s: float, *, anew: bool = False) -> ScalableState:
-        """Its size. Raises the port errors; `Misconfigured` for one that has none."""
+        """Return its size. Raises the port errors; `Misconfigured` for one that has none."""
         found = await self.get(name, timeout_s, anew=anew)
         replicas = found.spec.get("replicas")
         if replicas is None:
             raise Misconfigured(f"{self._of.plural} {name} {UNSIZED.format(hint=self._of.hint)}")
-        if isinstance(replicas, bool) or not isinstance(replicas, int) or replicas < 0:
-            raise Unavailable(f"{self._of.plural} {name}: spec.replicas is {replicas!r}, no size")
-        return ScalableState(name, found.version, replicas, None, found.writer, self._at(found))
+        desired = whole(f"{self._of.plural} {name}: spec.replicas", replicas)
+        return ScalableState(name, found.version, desired, None, found.writer, self._at(found))
 
     async def resize(self, name: str, replicas: int, version: str, timeout_s: float) -> None:
         """Set the size of an object that is still as it was in `version`. Raises the port errors."""
@@ -137,13 +140,13 @@ class Objects(Follower):
 
 
 def custom(body: Mapping[str, Any], at: float) -> Custom:
-    """An object. Raises `Unavailable` for one that no API server would send."""
-    try:
+    """Parse an object. Raises `Unavailable` for one that no API server would send."""
+    with understood("an object"):
         metadata = body["metadata"]
         spec, status = body.get("spec") or {}, body.get("status") or {}
         for part in (spec, spec.get("limits") or {}, status, *(status.get("conditions") or ())):
             part.get("type")  # mappings, all of them
-        found = Custom(
+        return Custom(
             word(metadata, "name"),
             word(metadata, "resourceVersion"),
             spec,
@@ -152,20 +155,8 @@ def custom(body: Mapping[str, Any], at: float) -> Custom:
             writer_of(metadata.get("managedFields") or ()),
             at,
         )
-    except (KeyError, TypeError, AttributeError) as e:
-        raise Unavailable(f"an object that cannot be read: {e!r}") from e
-    return found
 
 
 async def objects(context: Context, session: Session, cluster: KubeCluster, collected: Collected) -> Objects:
-    """The objects of a kind, as all workloads share them."""
-
-    @asynccontextmanager
-    async def opening() -> AsyncIterator[Objects]:
-        made = Objects(session, collected)
-        try:
-            yield made
-        finally:
-            await made.close()
-
-    return await context.shared(("kube objects", cluster, collected), opening)
+    """Return the objects of a kind, as all workloads share them."""
+    return await context.shared(("kube objects", cluster, collected), lambda: aclosing(Objects(session, collected)))

@@ -18,7 +18,7 @@ from scaler.clouds.kubernetes.drain_settings import Drain
 from scaler.clouds.kubernetes.objects import MANAGER
 from scaler.clouds.kubernetes.pods import COST, DRAINING, NamespacePods, Pod
 from scaler.clouds.kubernetes.session import Session, is_accepted
-from scaler.clouds.kubernetes.times import text_of
+from scaler.clouds.timestamps import text_of
 from scaler.ports import Clock, Conflict
 
 MARKED: Final = "-1000"
@@ -49,7 +49,10 @@ class Drainer:
         """When each draining pod was first seen to be so by this process, on a clock without jumps."""
 
     def going(self, live: Iterable[Pod], size: int) -> list[Pod]:
-        """The pods under way to their end; not those that the size is already too small for: they are gone."""
+        """Return the pods that drain, without those that the size is already too small for.
+
+        They are gone.
+        """
         draining = sorted((pod for pod in live if pod.draining), key=lambda p: int(p.annotations.get(COST, "0")))
         surplus = max(0, sum(1 for _ in live) - size)
         now = self._even()
@@ -57,7 +60,9 @@ class Drainer:
         return draining[surplus:]
 
     async def step(self, live: Sequence[Pod], size: int, wanted: int, doomed: Callable[[Pod], bool]) -> int:
-        """Bring `size` nearer to `wanted`, a smaller one or the same: mark, take back, wait. How large it may be now.
+        """Bring `size` nearer to `wanted`, a smaller one or the same.
+
+        Return how large it may be now.
 
         What will be lost anyway (`doomed`) goes first. Raises the port errors.
         """
@@ -82,13 +87,13 @@ class Drainer:
         return size - min(spare, size - wanted) - len(ended)
 
     async def restore(self, live: Iterable[Pod]) -> None:
-        """Put all pods back to work."""
+        """Put all draining pods back into routing."""
         await self._each(self._restored(pod) for pod in live if pod.draining)
 
     # --- which, and whether they are done
 
     async def _load(self, pod: Pod) -> float | None:
-        """What it has to do; None where that cannot be told."""
+        """Return the requests that a pod has to do; None where that cannot be read."""
         if not pod.address:
             return 0.0 if pod.phase == "Pending" else None  # no container of it has ever run
         host = f"[{pod.address}]" if ":" in pod.address else pod.address
@@ -98,7 +103,7 @@ class Drainer:
     def _choose(
         self, live: Sequence[Pod], loads: Mapping[str, float | None], doomed: Callable[[Pod], bool]
     ) -> list[Pod]:
-        """In the order in which they are to go.
+        """Return the pods in the order in which they are to go.
 
         The controller removes what is not ready first, whatever its cost, so it comes first here too; of the others
         those that will be lost, then those already draining, then the least busy, then the youngest.
@@ -113,7 +118,7 @@ class Drainer:
         return sorted(live, key=order)
 
     def _ended(self, victims: Sequence[Pod], loads: Mapping[str, float | None]) -> list[Pod]:
-        """The longest part of the victims that is done and that the controller would remove before the others."""
+        """Return the victims that are done and that the controller would remove before the others."""
         done = {pod.uid for pod in victims if self._is_done(pod, loads[pod.uid])}
         order = victims if self._ordered else sorted(victims, key=lambda p: (p.ready, p.uid not in done))
         return [pod for i, pod in enumerate(order) if all(earlier.uid in done for earlier in order[: i + 1])]
@@ -125,7 +130,7 @@ class Drainer:
         return waited_s >= self._spec.deadline_s or (load == 0 and waited_s >= self._spec.settle_s)
 
     def _even(self) -> float:
-        """Now, on a clock without jumps."""
+        """Return the present time on a clock without jumps. Seconds."""
         stepped_s = self._clock.step_s()
         return self._clock.now() - stepped_s
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.kubernetes.list_and_watch import Follower, WatchPath
 from scaler.clouds.kubernetes.session import Body, Session
-from scaler.clouds.kubernetes.times import seconds_of
-from scaler.ports import Context, Unavailable
+from scaler.clouds.response_validation import understood
+from scaler.clouds.timestamps import seconds_of
+from scaler.ports import Context
 
 COMES: Final = frozenset({"TriggeredScaleUp", "Nominated"})
 """An autoscaler has bought, or found, a node for the pod."""
@@ -38,7 +39,7 @@ class Saying:
 
     @property
     def fails(self) -> bool:
-        """Whether an autoscaler says that no node comes."""
+        """Whether an autoscaler reports that no node comes."""
         return self.reason in FAILS or (self.reason == UNSCHEDULED and "karpenter" in self.by)
 
     @property
@@ -61,11 +62,11 @@ class KubeEvents(Follower):
         super().__init__(session, f"events about {kind}s in {namespace}")
 
     def about(self, uid: str) -> list[Saying]:
-        """What was said about an object, the last first."""
+        """Return the events about an object, the last first."""
         return sorted((s for _, s in self._of.get(uid, {}).values()), key=lambda s: s.at, reverse=True)
 
     def named(self, start: str) -> list[Saying]:
-        """What was said about objects whose names begin so, the last first."""
+        """Return the events about objects whose names begin so, the last first."""
         said = [s for of in self._of.values() for name, s in of.values() if name.startswith(start)]
         return sorted(said, key=lambda s: s.at, reverse=True)
 
@@ -118,8 +119,8 @@ class Subject:
 
 
 def subject(item: Mapping[str, Any]) -> Subject:
-    """Raises `Unavailable` for an event that no API server would send."""
-    try:
+    """Return what an event is about. Raises `Unavailable` for one that no API server would send."""
+    with understood("an event"):
         of = item["involvedObject"]
         return Subject(
             str(item["metadata"]["name"]),
@@ -128,31 +129,23 @@ def subject(item: Mapping[str, Any]) -> Subject:
             str(of.get("uid")),
             str(item.get("reason")),
         )
-    except (KeyError, TypeError, AttributeError) as e:
-        raise Unavailable(f"an event that cannot be read: {e!r}") from e
 
 
 def saying(item: Mapping[str, Any], at: float) -> Saying:
-    """An event of the old kind or the new: its times stand in different places. Raises `Unavailable`."""
-    try:
+    """Parse an event of the old kind or the new, whose times stand in different places.
+
+    Raises `Unavailable`.
+    """
+    with understood("an event"):
         made = seconds_of(item["metadata"].get("creationTimestamp"), at)
         first = seconds_of(item.get("firstTimestamp") or item.get("eventTime"), made)
         last = seconds_of((item.get("series") or {}).get("lastObservedTime") or item.get("lastTimestamp"), first)
         by = item.get("reportingComponent") or (item.get("source") or {}).get("component") or ""
         return Saying(str(item["reason"]), str(item.get("message") or ""), str(by), first, last)
-    except (KeyError, TypeError, AttributeError) as e:
-        raise Unavailable(f"an event that cannot be read: {e!r}") from e
 
 
 async def events(context: Context, session: Session, cluster: KubeCluster, namespace: str, kind: str) -> KubeEvents:
-    """The events about objects of a kind in a namespace, as all workloads there share them."""
-
-    @asynccontextmanager
-    async def opening() -> AsyncIterator[KubeEvents]:
-        made = KubeEvents(session, namespace, kind)
-        try:
-            yield made
-        finally:
-            await made.close()
-
-    return await context.shared(("kube events", cluster, namespace, kind), opening)
+    """Return the events about objects of a kind in a namespace, which all workloads there share."""
+    return await context.shared(
+        ("kube events", cluster, namespace, kind), lambda: aclosing(KubeEvents(session, namespace, kind))
+    )

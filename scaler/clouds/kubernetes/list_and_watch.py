@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from scaler.clouds.kubernetes.objects import list_of, version_of
+from scaler.clouds.kubernetes.objects import version_of
 from scaler.clouds.kubernetes.session import Body, Session
-from scaler.clouds.response_validation import understood
+from scaler.clouds.response_validation import list_of, understood
 from scaler.clouds.singleflight import cancelled
 from scaler.ports import Clock, Misconfigured, PortError, Unavailable
 
@@ -63,12 +63,12 @@ class Follower(ABC):
     def clock(self) -> Clock:
         return self._clock
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         await cancelled(self._task)
 
     @property
     def fresh(self) -> bool:
-        """Whether what is kept was confirmed lately. A fault of ours is raised here: let it be seen."""
+        """Whether the objects were confirmed lately. A defect of the watch is raised here."""
         if self._task.done():
             self._task.result()
         return 0 <= self._clock.now() - self.confirmed_at <= CONFIRM_S
@@ -77,26 +77,26 @@ class Follower(ABC):
 
     @abstractmethod
     async def where(self) -> WatchPath:
-        """The collection. Raises the port errors."""
+        """Return the collection. Raises the port errors."""
 
     @abstractmethod
     def begin(self) -> None:
-        """A list begins: what is not `found` until its `end` is gone."""
+        """Begin a list: what is not `found` until its `end` is gone."""
 
     @abstractmethod
     def found(self, item: Body, at: float) -> None:
-        """One object of a list that was asked for at `at`."""
+        """Take one object of a list that was requested at `at`."""
 
     @abstractmethod
     def end(self) -> None:
-        """The list is whole."""
+        """End the list, which is whole."""
 
     @abstractmethod
     def changed(self, change: str, item: Body, at: float) -> None:
-        """ADDED, MODIFIED or DELETED."""
+        """Take one change: ADDED, MODIFIED or DELETED."""
 
     def refused(self) -> None:  # noqa: B027 - most have nothing to forget
-        """A human is needed: whatever was found out about the collection may be wrong."""
+        """Forget what was discovered about the collection: it needs a human, so it may be wrong."""
 
     # --- the watch
 
@@ -131,7 +131,7 @@ class Follower(ABC):
         while True:
             page = await self._session.call(what, "GET", where.path, LIST_S, query=query)
             with understood(what):
-                for item in list_of(page, "items", what):
+                for item in list_of(what, page, "items"):
                     self.found(item, asked)
             metadata = page.get("metadata") or {}
             if not isinstance(metadata, dict):

@@ -6,8 +6,7 @@ and of those only the `ScalableState`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
@@ -45,12 +44,14 @@ class SharedWatch(Follower):
         self._flights = Flights()
         super().__init__(session, f"{kind} in {namespace}")
 
-    async def close(self) -> None:
-        await super().close()
-        await self._flights.close()
+    async def aclose(self) -> None:
+        await super().aclose()
+        await self._flights.aclose()
 
     async def state(self, name: str, timeout_s: float, *, anew: bool = False) -> ScalableState:
-        """An object's state, its size and ready count told, `at` when it was last confirmed. Raises the port errors.
+        """Return an object's state with size and ready count, `at` when it was last confirmed.
+
+        Raises the port errors.
 
         `anew` asks the API server however fresh the state that is kept.
         """
@@ -65,7 +66,7 @@ class SharedWatch(Follower):
         return replace(found, at=self._at(found))
 
     async def resize(self, name: str, replicas: int, version: str, timeout_s: float) -> None:
-        """Set the size of an object that is still as it was in `version` (empty: however it is). Raises port errors."""
+        """Set the size of an object that still has `version` (empty: any). Raises port errors."""
         what, path = await self._path("patch", name, "scale", timeout_s)
         patch: Body = {"spec": {"replicas": replicas}}
         if version:
@@ -78,18 +79,18 @@ class SharedWatch(Follower):
     # --- one object
 
     def _at(self, state: ScalableState) -> float:
-        """When a state was last confirmed: read by itself, or by the watch that would have told of a change."""
+        """Return when a state was last confirmed, by a read or by the watch."""
         return max(state.at, self.confirmed_at)
 
     async def _path(self, verb: str, name: str, subresource: str, timeout_s: float) -> tuple[str, str]:
-        """What is called, in words and as a path."""
+        """Return what is called, in words and as a path."""
         kind = await self.kind(timeout_s)
         of = f"{kind.plural}/{subresource}" if subresource else kind.plural
         what = f"{verb} {of} {name}{kind.within(self._namespace)}"
         return what, kind.path(self._namespace, name, subresource)
 
     async def kind(self, timeout_s: float) -> ScalableKind:
-        """How the API server serves the kind. Raises the port errors."""
+        """Return how the API server serves the kind. Raises the port errors."""
         if self._kind is None:
             self._kind = await self._flights.share(
                 "kind", lambda: discover(self._session, self._names[0], self._names[1], timeout_s)
@@ -97,7 +98,10 @@ class SharedWatch(Follower):
         return self._kind
 
     async def _on_object(self, what: str, method: str, path: str, timeout_s: float, **request: Any) -> Body:
-        """A call on an object. One that is not found may be served otherwise now: the kind is looked up again."""
+        """Return the answer of a call on an object.
+
+        After a 404 the kind is discovered anew: it may be served otherwise.
+        """
         answer = await self._session.ask(what, method, path, timeout_s, **request)
         if answer.status == 404:
             self._kind = None
@@ -115,10 +119,10 @@ class SharedWatch(Follower):
         return self._keep(state, order)
 
     async def _complete(self, name: str, timeout_s: float) -> ScalableState:
-        """A state with what only the scale subresource tells.
+        """Return a state with what only the scale subresource has.
 
-        Ready are the `.status.readyReplicas`; 0 where this object has none but others of its kind do, and the
-        scale's `.status.replicas` where the kind does not tell readiness.
+        Ready are the `.status.readyReplicas`; 0 where this object has none but others of its kind do, and the scale's
+        `.status.replicas` where the kind does not tell readiness.
         """
         order = self._order
         what, path = await self._path("get", name, "scale", timeout_s)
@@ -132,7 +136,10 @@ class SharedWatch(Follower):
         )
 
     def _keep(self, state: ScalableState, asked: int) -> ScalableState:
-        """Take a state in, unless one that was learnt after this one was `asked` for is newer."""
+        """Keep a state and return the kept one.
+
+        One that was learned after this one was `asked` for stays where it is newer.
+        """
         present = self._states.get(state.name)
         if present and present.order > asked and not newer(state.version, present.version):
             return present
@@ -176,14 +183,5 @@ class SharedWatch(Follower):
 
 
 async def watch(context: Context, session: Session, cluster: KubeCluster, *names: str) -> SharedWatch:
-    """The watch of `names` (API version, kind, namespace) that all workloads share."""
-
-    @asynccontextmanager
-    async def opening() -> AsyncIterator[SharedWatch]:
-        made = SharedWatch(session, *names)
-        try:
-            yield made
-        finally:
-            await made.close()
-
-    return await context.shared(("kube watch", cluster, *names), opening)
+    """Return the watch of `names` (API version, kind, namespace) that all workloads share."""
+    return await context.shared(("kube watch", cluster, *names), lambda: aclosing(SharedWatch(session, *names)))

@@ -151,6 +151,11 @@ def test_a_clock_set_back_does_not_shut_reads_for_longer_than_the_limit() -> Non
     assert bucket.wait_s(500_000.0 + LONGEST_S, write=False) == 0
 
 
+def test_a_clock_set_back_does_not_shut_reads_that_were_open() -> None:
+    bucket = Bucket(Api("any", 1, 10), 1_000_000.0)
+    assert bucket.wait_s(500_000.0, write=False) == 0
+
+
 async def test_results_and_durations_are_metrics() -> None:
     line, calls, _ = channel()
     await line.call("Describe", Answers("there"))

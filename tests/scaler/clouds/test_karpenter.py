@@ -12,7 +12,7 @@ from policies.model import Part, PoolName, WorkloadName
 from scaler.actuators.capacity_buffer import BufferResizer, CapacityBuffer
 from scaler.actuators.karpenter_node_pool import KarpenterNodePool, KarpenterResizer
 from scaler.clouds.kubernetes.cluster import KubeCluster
-from scaler.clouds.kubernetes.times import text_of
+from scaler.clouds.timestamps import text_of
 from scaler.ports import Misconfigured
 from scaler.shared_resources import Opening, Resources
 from tests.contracts.actuator import settled
