@@ -93,7 +93,7 @@ class AksResizer:
     @validated
     async def resize(self, replicas: int, seen: PoolStatus) -> None:
         """The profile is read anew: what is written back is the whole of it, and nothing in it may be old."""
-        body = await self._arm.get(READ_POOLS, self._spec.path, for_write=True)
+        body = await self._arm.get(READ_POOLS, self._spec.path, urgent=True)
         profile = _properties(self._spec.path, body)
         if count(profile) == replicas:
             return
@@ -165,7 +165,7 @@ class AksResizer:
 
     async def _late(self, profile: Mapping[str, Any]) -> Shortfall | None:
         """Why nodes do not come: by the write's fate, or the profile's own word where that write is not known."""
-        late = await self._operation.fate()
+        late = await self._operation.shortfall()
         if late is None and profile.get("provisioningState") == "Failed":
             error = (profile.get("status") or {}).get("provisioningError")
             return self._operation.failed(error if isinstance(error, Mapping) else {})

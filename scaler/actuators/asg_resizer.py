@@ -59,7 +59,7 @@ class AsgResizer(AwsResizer):
         self._writes.check(group.desired, seen.desired)
         if group.desired == replicas:
             return
-        require_within(self._what, replicas, group.least, group.most, "MinSize and MaxSize")
+        require_within(self._what, replicas, group.min_size, group.max_size, "MinSize and MaxSize")
         if replicas > group.desired and "Launch" in group.suspended:
             raise Misconfigured(f"{self._what}: its process Launch is suspended; resume it, or nothing will come")
         if replicas > group.desired and self._spec.launch == "instances":

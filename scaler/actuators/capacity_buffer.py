@@ -18,7 +18,7 @@ from scaler.clouds.kubernetes.cluster import KubeCluster, object_target
 from scaler.ports import Context, Misconfigured, Permit
 
 if TYPE_CHECKING:
-    from scaler.clouds.kubernetes.custom_resources import Custom, Objects
+    from scaler.clouds.kubernetes.custom_resources import CustomObject, Objects
     from scaler.clouds.kubernetes.session import Session
     from scaler.clouds.kubernetes.sizes import ScaleObserver
 
@@ -63,7 +63,7 @@ class CapacityBuffer(Pool):
         session = await kube.session(context, self.cluster)
         timeout_s = CALL_SHARE * context.deadline_s
         root = f"/apis/{GROUP}/{self.api_version}/namespaces/{self.namespace}/capacitybuffers"
-        collected = custom_resources.Collected(f"capacitybuffers in namespace {self.namespace}", root, "", HINT)
+        collected = custom_resources.ObjectCollection(f"capacitybuffers in namespace {self.namespace}", root, "", HINT)
         buffers = await custom_resources.objects(context, session, self.cluster, collected)
         target = objects.ScaleTarget(objects.ApiGroup(GROUP), "CapacityBuffer", self.name)
         sizes = kube_sizes.ScaleObserver(target, buffers, None, timeout_s, self.other_writer_yield_s)
@@ -99,7 +99,7 @@ class BufferResizer:
         return await permissions.permits(self._session, buffers(self._spec.namespace), self._timeout_s)
 
 
-def provided_replicas(buffer: Custom, desired: int) -> tuple[int, int, Shortfall | None]:
+def provided_replicas(buffer: CustomObject, desired: int) -> tuple[int, int, Shortfall | None]:
     """For how many there is room now, for how many none comes, and why. What is not told is not ready."""
     refused, placed = buffer.condition("ReadyForProvisioning"), buffer.condition("Provisioning")
     if refused.get("status") == "False":
@@ -112,7 +112,7 @@ def provided_replicas(buffer: Custom, desired: int) -> tuple[int, int, Shortfall
     return ready, failed, _shortfall(buffer, placed, str(placed["message"])) if failed else None
 
 
-def _held(buffer: Custom, desired: int) -> int:
+def _held(buffer: CustomObject, desired: int) -> int:
     """How many pods it was resolved to."""
     held = buffer.status.get("replicas")
     return min(desired, max(0, held)) if isinstance(held, int) and not isinstance(held, bool) else 0
@@ -129,12 +129,12 @@ def _placed(placed: Mapping[str, Any], held: int) -> tuple[int, int]:
     return max(0, min(held, total - new - failed)), min(held, failed)
 
 
-def _is_followed(buffer: Custom, condition: Mapping[str, Any]) -> bool:
+def _is_followed(buffer: CustomObject, condition: Mapping[str, Any]) -> bool:
     """Whether a condition speaks of the buffer as it is now."""
     return buffer.generation is not None and condition.get("observedGeneration") == buffer.generation
 
 
-def _shortfall(buffer: Custom, condition: Mapping[str, Any], text: str, *, quota: bool = False) -> Shortfall:
+def _shortfall(buffer: CustomObject, condition: Mapping[str, Any], text: str, *, quota: bool = False) -> Shortfall:
     from scaler.clouds.timestamps import seconds_of  # noqa: PLC0415 - with the rest of the cluster's modules
 
     return Shortfall(seconds_of(condition.get("lastTransitionTime"), buffer.at), text, quota)

@@ -16,7 +16,7 @@ from scaler.clouds.aws import auto_scaling_groups, session
 from scaler.clouds.aws.auto_scaling_groups import AutoScalingGroup, AutoScalingGroups
 from scaler.clouds.aws.launch_failures import failure
 from scaler.clouds.aws.writes import require_within
-from scaler.clouds.response_validation import MISSHAPEN, whole
+from scaler.clouds.response_validation import MALFORMED, whole
 from scaler.ports import Conflict, Context, PortError, Unavailable
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class EksResizer(AwsResizer):
         answer = await self._eks.call("DescribeNodegroup", self._about, write=first, repeat=True, **self._name)
         try:
             return _nodes(answer["nodegroup"])
-        except MISSHAPEN as e:
+        except MALFORMED as e:
             raise Unavailable(f"AWS eks:DescribeNodegroup of {self._about}: no node group: {e!r}") from e
 
     async def _wanted(self, nodes: NodeGroupState) -> int:

@@ -115,7 +115,7 @@ class GceMigResizer:
 
     @validated("GCP")
     async def status(self) -> Fresh[PoolStatus]:
-        group = (await self._groups.read(self._spec.path)).meant("RUNNING")
+        group = (await self._groups.read(self._spec.path)).with_target_status("RUNNING")
         held = await self._held.held() if self._held else None
         rival = self._writes.observe(group.target)
         foreign = f"autoscaler {group.autoscaler}" if group.autoscaler else rival

@@ -99,10 +99,10 @@ class GceMigStandbyResizer:
     @validated("GCP")
     async def status(self) -> Fresh[PoolStatus]:
         state = self._spec.state
-        group = (await self._groups.read(self._spec.path)).meant(MEANT[state])
+        group = (await self._groups.read(self._spec.path)).with_target_status(MEANT[state])
         desired = self._target(group)
         waiting = [m for m in group.machines if m.status in RESTS[state] and m.action == "NONE"]
-        coming = [m for m in group.machines if m.meant == MEANT[state] and m not in waiting]
+        coming = [m for m in group.machines if m.target_status == MEANT[state] and m not in waiting]
         ready = min(len(waiting), desired)  # more are on their way out, or were stopped by hand
         failed = min(sum(m.failed for m in coming), desired - ready)
         status = PoolStatus(
@@ -146,7 +146,7 @@ class GceMigStandbyResizer:
         return {} if group.standby.get("mode", "MANUAL") == mode else {"standbyPolicy": {**group.standby, "mode": mode}}
 
     def _short(self, group: InstanceGroup) -> Any:
-        short = group.short
+        short = group.shortfall
         if short is None:
             return None
         kind = self._spec.accelerator or ""

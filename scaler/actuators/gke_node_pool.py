@@ -73,7 +73,7 @@ class GkeNodePool(Pool):
             cluster,
             await instance_groups.groups(context, self.project),
             pool_status.StatusBuilder(await notices.board(context), self.market, self.accelerator or "", context.clock),
-            operations.Following(context.clock, cluster.operation),
+            operations.OperationFollower(context.clock, cluster.operation),
             held,
             await gcp_notices.listen(context, self.project, self.notices),
         )
@@ -89,7 +89,7 @@ class GkeNodePoolResizer:
         cluster: container.Cluster,
         groups: instance_groups.InstanceGroups,
         teller: pool_status.StatusBuilder,
-        following: operations.Following,
+        following: operations.OperationFollower,
         held: reservations.Reservation | None,
         listener: gcp_notices.GcpNoticeListener,
     ) -> None:
@@ -106,19 +106,19 @@ class GkeNodePoolResizer:
     @validated("GCP")
     async def status(self) -> Fresh[PoolStatus]:
         pool = await self._pool()
-        await self._following.look()
+        await self._following.poll()
         groups = await asyncio.gather(*(self._groups.read(path) for path in pool.groups))
         size = sum(group.target for group in groups)
-        under_way = self._following.asked
+        under_way = self._following.requested
         desired = container.bounds(pool)[0] if self._spec.sized_by == "bounds" else size
         if under_way is not None:
             desired = under_way
         rival = self._writes.observe(desired) if pool.status in STEADY else None
         failure = self._following.failure
         short = pool_status.shortfall_of(
-            failure, pool.short, self._spec.accelerator or "", pool.zones, self._spec.market
+            failure, pool.shortfall, self._spec.accelerator or "", pool.zones, self._spec.market
         )
-        lost = failure.asked - size if failure is not None and failure.said.short else 0
+        lost = failure.requested - size if failure is not None and failure.failure.is_shortfall else 0
         if lost > 0 and self._spec.sized_by == "size":
             desired = size + lost
         told = pool_status.PoolDetails(
@@ -126,16 +126,16 @@ class GkeNodePoolResizer:
             version=str(size),
             other_writer=self._foreign(pool) or rival,
             reserved=await self._held.held() if self._held else None,
-            short=short,
-            lost=max(0, lost),
+            shortfall=short,
+            missing=max(0, lost),
         )
         return Fresh(self._teller.status(groups, told), pool.at)
 
     @validated("GCP")
     async def resize(self, replicas: int, seen: PoolStatus) -> None:
         pool = await self._pool(urgent=True)
-        if self._following.asked is not None:
-            raise Conflict(f"{self._spec.name}: the operation for {self._following.asked} nodes is still under way")
+        if self._following.requested is not None:
+            raise Conflict(f"{self._spec.name}: the operation for {self._following.requested} nodes is still under way")
         heads = await asyncio.gather(*(self._groups.head(path, urgent=True) for path in pool.groups))
         size = sum(head.target for head in heads)
         if str(size) != seen.version:

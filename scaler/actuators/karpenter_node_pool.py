@@ -21,7 +21,7 @@ from scaler.clouds.parts import sum_parts
 from scaler.ports import Context, Permit, Unavailable
 
 if TYPE_CHECKING:
-    from scaler.clouds.kubernetes.custom_resources import Custom, Objects
+    from scaler.clouds.kubernetes.custom_resources import CustomObject, Objects
     from scaler.clouds.kubernetes.events import KubeEvents
     from scaler.clouds.kubernetes.node_claims import NodeClaim, NodeClaims
     from scaler.clouds.kubernetes.nodes import KubeNodes
@@ -65,7 +65,7 @@ class KarpenterNodePool(Pool):
 
         session = await kube.session(context, self.cluster)
         timeout_s = CALL_SHARE * context.deadline_s
-        collected = custom_resources.Collected("nodepools", PATH, "scale", HINT)
+        collected = custom_resources.ObjectCollection("nodepools", PATH, "scale", HINT)
         pools = await custom_resources.objects(context, session, self.cluster, collected)
         target = objects.ScaleTarget(objects.ApiGroup("karpenter.sh"), "NodePool", self.name)
         told = NodePoolObservers(
@@ -147,13 +147,13 @@ class KarpenterResizer:
         with contextlib.suppress(TimeoutError):
             async with timeout(FIRST_S):
                 for one in (self._told.claims, self._told.nodes, self._told.events):
-                    await one.heard.wait()
+                    await one.listed.wait()
 
     # --- which are there, and which go
 
     def _doomed(self, claim: NodeClaim) -> bool:
         node = self._told.nodes.get(claim.node) if claim.node else None
-        return claim.leaving or (node is not None and self._told.nodes.taken(node) != "")
+        return claim.leaving or (node is not None and self._told.nodes.interruption_reason(node) != "")
 
     def _tell_ours(self, claims: list[NodeClaim]) -> None:
         """Of the claims that have begun to go unannounced, take as many for those we gave back as we gave back."""
@@ -184,7 +184,7 @@ class KarpenterResizer:
             Part(c.zone, c.market, int(c.ready), int(not c.ready), int(c.ready and self._doomed(c))) for c in bought
         )
 
-    def _lacking(self, pool: Custom, desired: int, claims: list[NodeClaim]) -> tuple[int, Shortfall | None]:
+    def _lacking(self, pool: CustomObject, desired: int, claims: list[NodeClaim]) -> tuple[int, Shortfall | None]:
         """How many do not come, and why: beyond the NodePool's own limit, or not there in the cloud."""
         bought = [claim for claim in claims if claim.launched_at is not None and not claim.leaving]
         lacking = desired - len(bought)
@@ -201,14 +201,14 @@ class KarpenterResizer:
         for claim in claims:
             if claim.trouble:
                 return lacking, Shortfall(claim.since, claim.trouble)
-        said = next(iter(self._told.events.named(f"{self._name}-")), None) if self._told.events.fresh else None
+        said = next(iter(self._told.events.about_names(f"{self._name}-")), None) if self._told.events.fresh else None
         last = max((claim.launched_at or 0.0 for claim in bought), default=0.0)
         if said is None or not said.fails or said.at < max(last, self._lacks_since - SKEW_S):
             return 0, None
         return lacking, Shortfall(said.at, f"{said.reason}: {said.text}", said.quota)
 
 
-def nodes_limit(pool: Custom) -> int | None:
+def nodes_limit(pool: CustomObject) -> int | None:
     """The most nodes that a NodePool may have; None where that is not limited."""
     limit = (pool.spec.get("limits") or {}).get("nodes")
     return int(limit) if isinstance(limit, int | str) and str(limit).isdecimal() else None

@@ -20,7 +20,7 @@ from policies.model.spec import Pool, Target
 from scaler.clouds.engines import load as engines
 from scaler.clouds.engines import sleep
 from scaler.clouds.engines.http import Access, session
-from scaler.clouds.singleflight import Flights
+from scaler.clouds.singleflight import Singleflight
 from scaler.ports import Clock, Conflict, Context, Misconfigured, OutOfCapacity, Permit, PortError, Unavailable
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class VllmSleep(Pool):
         look_s = LOOK_SHARE * context.deadline_s
         mode = sleep.SleepMode(context, opened, self.access, look_s)
         loads = await engines.loads(context, ("vllm sleep", self.urls), self.access, "vllm", look_s)
-        flights = await context.shared(("vllm sleep", workload, pool), lambda: aclosing(Flights()))
+        flights = await context.shared(("vllm sleep", workload, pool), lambda: aclosing(Singleflight()))
         return VllmSleepResizer(self, context, mode, loads, flights)
 
 
@@ -97,7 +97,7 @@ class EngineState:
 class VllmSleepResizer:
     """The actuator's port. Remembers what each engine told last, for while it does not answer."""
 
-    def __init__(self, spec: VllmSleep, context: Context, mode: SleepMode, loads: Loads, flights: Flights) -> None:
+    def __init__(self, spec: VllmSleep, context: Context, mode: SleepMode, loads: Loads, flights: Singleflight) -> None:
         self._urls = tuple(map(URL, spec.urls))
         self._clock: Clock = context.clock
         self._tell_s = TELL_SHARE * context.deadline_s

@@ -68,7 +68,7 @@ class VmssResizer:
     @validated
     async def status(self) -> Fresh[PoolStatus]:
         (body, at), late, other = await asyncio.gather(
-            self._recent.get(self._path, TURN_S, self._read), self._operation.fate(), self._rival()
+            self._recent.get(self._path, TURN_S, self._read), self._operation.shortfall(), self._rival()
         )
         vms, vms_at = await self._recent.get(
             self._machines, TURN_S, lambda: machines(self._arm, self._path, body, self._clock.now())
@@ -93,7 +93,7 @@ class VmssResizer:
 
     async def _remove(self, broken: Sequence[Vm], seen: PoolStatus) -> None:
         """The set shrinks by them; what is to go beyond them goes in the next turn."""
-        body = await self._arm.get(READ, self._path, for_write=True)
+        body = await self._arm.get(READ, self._path, urgent=True)
         if capacity(body) != seen.desired:
             raise Conflict(f"{self._name} was {seen.desired} machines, and is {capacity(body)} now")
         try:
@@ -109,7 +109,7 @@ class VmssResizer:
             try:
                 await self._write(replicas, version, seen)
             except Conflict as e:
-                body = await self._arm.get(READ, self._path, for_write=True)
+                body = await self._arm.get(READ, self._path, urgent=True)
                 if capacity(body) == replicas:
                     return
                 if capacity(body) != seen.desired:

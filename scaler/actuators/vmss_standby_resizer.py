@@ -71,7 +71,9 @@ class StandbyResizer:
     async def status(self) -> Fresh[PoolStatus]:
         at = self._clock.now()
         standby, view, late = await asyncio.gather(
-            self._standby(TURN_S), self._arm.get(READ_VIEW, f"{self._path}/runtimeViews/latest"), self._operation.fate()
+            self._standby(TURN_S),
+            self._arm.get(READ_VIEW, f"{self._path}/runtimeViews/latest"),
+            self._operation.shortfall(),
         )
         zones = _by_zone(self._name, view, standby.state)
         ready, coming = sum(p.ready for p in zones), sum(p.pending for p in zones)
@@ -117,10 +119,10 @@ class StandbyResizer:
     async def _standby(self, max_age_s: float) -> Standby:
         first = max_age_s == 0
         body, _ = await self._recent.get(
-            self._path, max_age_s, lambda: self._arm.get(READ_POOL, self._path, for_write=first)
+            self._path, max_age_s, lambda: self._arm.get(READ_POOL, self._path, urgent=first)
         )
         path = _set_of(self._path, body)
-        its_set, _ = await self._recent.get(path, max_age_s, lambda: self._arm.get(READ, path, for_write=first))
+        its_set, _ = await self._recent.get(path, max_age_s, lambda: self._arm.get(READ, path, urgent=first))
         properties = body["properties"]
         profile = properties.get("elasticityProfile")
         state = str(properties.get("virtualMachineState"))

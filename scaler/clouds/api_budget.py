@@ -52,13 +52,13 @@ class Api:
 
 
 @dataclass(slots=True)
-class Times:
+class DurationHistogram:
     """How long calls took: counts by `BOUNDS_S` and beyond, and the sum. Seconds."""
 
     counts: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS_S) + 1))
     sum_s: float = 0.0
 
-    def note(self, took_s: float) -> None:
+    def record(self, took_s: float) -> None:
         self.counts[sum(took_s > bound for bound in BOUNDS_S)] += 1
         self.sum_s += took_s
 
@@ -87,7 +87,7 @@ class Bucket:
             self._tokens -= 1
         return wait_s
 
-    def shut(self, now: float, wait_s: float) -> None:
+    def close_reads(self, now: float, wait_s: float) -> None:
         """Make reads give way for `wait_s` seconds, at most `LONGEST_S`."""
         self._open_at = max(self._open_at, now + min(wait_s, LONGEST_S))
 
@@ -95,19 +95,19 @@ class Bucket:
 class Calls:
     """All buckets, and what came of calls: `results` by API, operation and result, `times` by API and operation."""
 
-    def __init__(self, chance: random.Random | None = None) -> None:
+    def __init__(self, rng: random.Random | None = None) -> None:
         self.results: Counter[tuple[str, str, str]] = Counter()
-        self.times: defaultdict[tuple[str, str], Times] = defaultdict(Times)
-        self.chance = chance or random.Random()  # noqa: S311 - it spreads retries, no more
+        self.times: defaultdict[tuple[str, str], DurationHistogram] = defaultdict(DurationHistogram)
+        self.rng = rng or random.Random()  # noqa: S311 - it spreads retries, no more
         self._buckets: dict[tuple[str, Hashable], Bucket] = {}
 
     def bucket(self, api: Api, scope: Hashable, now: float) -> Bucket:
         """Return the bucket of `api` in the account and region `scope`."""
         return self._buckets.setdefault((api.name, scope), Bucket(api, now))
 
-    def note(self, api: Api, operation: str, error: PortError | None, took_s: float) -> None:
+    def record(self, api: Api, operation: str, error: PortError | None, took_s: float) -> None:
         self.results[api.name, operation, "ok" if error is None else RESULTS[type(error)]] += 1
-        self.times[api.name, operation].note(took_s)
+        self.times[api.name, operation].record(took_s)
 
 
 class Channel:
@@ -142,7 +142,7 @@ class Channel:
             passing = type(e) is Unavailable and e.retry_after_s is None
             if not passing or not (not write if repeat is None else repeat):
                 raise
-            pause_s = self._calls.chance.uniform(0, REPEAT_WITHIN_S)
+            pause_s = self._calls.rng.uniform(0, REPEAT_WITHIN_S)
             left_s = limit_s - (stopwatch_s() - began) - pause_s
             if left_s <= 0:
                 raise
@@ -154,7 +154,7 @@ class Channel:
         error: PortError | None = None
         try:
             async with asyncio.timeout(limit_s):
-                await self._leave(operation, limit_s, write=write)
+                await self._wait_for_budget(operation, limit_s, write=write)
                 return await attempt()
         except TimeoutError as e:
             error = Unavailable(f"{operation}: no answer within {limit_s:.3g} s")
@@ -164,12 +164,12 @@ class Channel:
             if isinstance(e, Throttled):
                 if e.retry_after_s is None:
                     e.retry_after_s = THROTTLED_S
-                self._bucket.shut(self._clock.now(), e.retry_after_s)
+                self._bucket.close_reads(self._clock.now(), e.retry_after_s)
             raise
         finally:
-            self._calls.note(self.api, operation, error, stopwatch_s() - began)
+            self._calls.record(self.api, operation, error, stopwatch_s() - began)
 
-    async def _leave(self, operation: str, limit_s: float, *, write: bool) -> None:
+    async def _wait_for_budget(self, operation: str, limit_s: float, *, write: bool) -> None:
         """Wait until the budget lets the call go.
 
         Raises `Throttled` where that is beyond the deadline.
@@ -179,6 +179,6 @@ class Channel:
             if waited_s + wait_s > limit_s:
                 granted = f"{self.api.per_s:g} a second, {self.api.burst} at once"
                 raise Throttled(f"{operation}: our own budget for {self.api.name} is spent ({granted})", wait_s)
-            pause_s = wait_s if write else wait_s * self._calls.chance.uniform(1.0, 1.5)
+            pause_s = wait_s if write else wait_s * self._calls.rng.uniform(1.0, 1.5)
             waited_s += pause_s
             await asyncio.sleep(pause_s)

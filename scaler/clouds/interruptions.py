@@ -49,7 +49,7 @@ class Notice:
 
 
 @dataclass(slots=True)
-class Board:
+class NoticeBoard:
     """The notices that stand, by machine."""
 
     clock: Clock
@@ -94,7 +94,7 @@ class InterruptionTracker:
     `late_s`: a machine still there so long after its notice's time came back under the same name; the notice is void.
     """
 
-    def __init__(self, board: Board, late_s: float = math.inf) -> None:
+    def __init__(self, board: NoticeBoard, late_s: float = math.inf) -> None:
         self._board = board
         self._late_s = late_s
         self.serving: Mapping[str, int] = {}
@@ -141,11 +141,11 @@ class InterruptionTracker:
         return {machine for machine, notice in found.items() if notice.kind == "interruption"}
 
 
-async def board(context: Context) -> Board:
+async def board(context: Context) -> NoticeBoard:
     """Return the board of this daemon.
 
     Every notice pinned there requests a tick of the caller's workload.
     """
-    shared = await context.shared("notices", lambda: contextlib.nullcontext(Board(context.clock)))
+    shared = await context.shared("notices", lambda: contextlib.nullcontext(NoticeBoard(context.clock)))
     shared.wake(context.wakeup)
     return shared

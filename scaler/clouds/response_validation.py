@@ -14,7 +14,7 @@ from scaler.ports import Unavailable
 
 P = ParamSpec("P")
 T = TypeVar("T")
-MISSHAPEN: Final = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+MALFORMED: Final = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What reading a malformed answer raises."""
 MAX_MACHINES: Final = 1_000_000
 """Largest credible size of a pool: no cloud's groups hold a hundredth of it."""
@@ -29,7 +29,7 @@ def understood(what: str) -> Iterator[None]:
     """Turn whatever reading a malformed answer raises into `Unavailable` that names `what`."""
     try:
         yield
-    except MISSHAPEN as e:
+    except MALFORMED as e:
         text = one_line(f"{type(e).__name__}: {e}")
         raise Unavailable(f"{what}: an answer that we do not understand: {text}") from e
 

@@ -10,14 +10,14 @@ MAX_RETRY_AFTER_S: Final = 60.0
 """The longest pause that a service is granted: its readings would be stale after it, and scale-in is blocked then."""
 
 
-def requested_wait_s(said: Iterable[tuple[object, float]]) -> float | None:
+def requested_wait_s(candidates: Iterable[tuple[object, float]]) -> float | None:
     """Return the first valid pause of these (text, seconds a unit), within bounds.
 
     None where there is none.
 
     Seconds.
     """
-    for text, unit_s in said:
+    for text, unit_s in candidates:
         try:
             asked = float(str(text)) * unit_s
         except ValueError:  # absent, or a date

@@ -22,7 +22,7 @@ class Worker(Protocol):
 WorkerT = TypeVar("WorkerT", bound=Worker)
 
 
-class Flights:
+class Singleflight:
     """Makes one call of several equal ones under way. A caller that gives up leaves the call to the others."""
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from policies.signals.plausibility import SHARE_SLACK, SHARES
-from scaler.clouds.azure.metrics import BUCKET_S, Batches, MetricsQuery, metric
+from scaler.clouds.azure.metrics import BUCKET_S, MetricsBatches, MetricsQuery, metric
 from scaler.clouds.rest import Body
 from scaler.clouds.timestamps import seconds_of
 
@@ -29,7 +29,7 @@ SPAN_S: Final = 86_400.0
 class AzureMonitorPast:
     """The steps of `step_s` from `since` until `until`, in seconds since the Unix epoch."""
 
-    def __init__(self, spec: AzureMonitor, asking: Batches, since: float, until: float, step_s: float) -> None:
+    def __init__(self, spec: AzureMonitor, asking: MetricsBatches, since: float, until: float, step_s: float) -> None:
         self._spec = spec
         self._batches = asking
         self._since = since

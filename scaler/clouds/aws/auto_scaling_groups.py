@@ -14,7 +14,7 @@ from scaler.clouds.aws.instances import Ec2Instance, machines
 from scaler.clouds.aws.launch_failures import failure
 from scaler.clouds.batching import Batch, batch
 from scaler.clouds.http_answers import message_of
-from scaler.clouds.response_validation import MISSHAPEN, whole
+from scaler.clouds.response_validation import MALFORMED, whole
 from scaler.ports import Misconfigured, Unavailable
 
 if TYPE_CHECKING:
@@ -39,10 +39,10 @@ class WarmPool:
     `prepared` is None where it follows the group's maximum. `going`: it is being deleted.
     """
 
-    least: int
-    prepared: int | None
+    min_instances: int
+    max_prepared: int | None
     state: str
-    going: bool
+    deleting: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +52,14 @@ class AutoScalingGroup:
     name: str
     arn: str
     at: float
-    least: int
-    most: int
+    min_size: int
+    max_size: int
     desired: int
     zones: tuple[str, ...]
     machines: tuple[Ec2Instance, ...]
     mixed: bool
     suspended: frozenset[str]
-    warm: WarmPool | None
+    warm_pool: WarmPool | None
 
     @property
     def missing(self) -> int:
@@ -93,11 +93,11 @@ class AutoScalingGroups:
             )
         try:
             group = _group(found, at, market)
-        except MISSHAPEN as e:
+        except MALFORMED as e:
             raise Unavailable(f"AWS autoscaling:DescribeAutoScalingGroups of {name}: no group: {e!r}") from e
-        return await self._in_their_markets(group) if group.mixed and not first else group
+        return await self._with_markets(group) if group.mixed and not first else group
 
-    async def _in_their_markets(self, group: AutoScalingGroup) -> AutoScalingGroup:
+    async def _with_markets(self, group: AutoScalingGroup) -> AutoScalingGroup:
         """Return the group, each machine with the market that it was bought in.
 
         A market never changes, so it is read once.
@@ -148,14 +148,14 @@ def _group(found: dict[str, Any], at: float, market: str) -> AutoScalingGroup:
         name=found["AutoScalingGroupName"],
         arn=str(found.get("AutoScalingGroupARN", "")),
         at=at,
-        least=whole("AWS: MinSize", found["MinSize"]),
-        most=whole("AWS: MaxSize", found["MaxSize"]),
+        min_size=whole("AWS: MinSize", found["MinSize"]),
+        max_size=whole("AWS: MaxSize", found["MaxSize"]),
         desired=whole("AWS: DesiredCapacity", found["DesiredCapacity"]),
         zones=tuple(found.get("AvailabilityZones", ())),
         machines=tuple(m for m in seen if m is not None),
         mixed=on_demand < 100 and (on_demand > 0 or base > 0),
         suspended=frozenset(p["ProcessName"] for p in found.get("SuspendedProcesses", ())),
-        warm=None if warm is None else _warm(warm),
+        warm_pool=None if warm is None else _warm(warm),
     )
 
 
@@ -173,10 +173,10 @@ def _machine(instance: dict[str, Any], market: str) -> Ec2Instance | None:
 def _warm(found: dict[str, Any]) -> WarmPool:
     prepared = found.get("MaxGroupPreparedCapacity")
     return WarmPool(
-        least=whole("AWS: a warm pool's MinSize", found["MinSize"]),
-        prepared=int(prepared) if prepared is not None and int(prepared) >= 0 else None,
+        min_instances=whole("AWS: a warm pool's MinSize", found["MinSize"]),
+        max_prepared=int(prepared) if prepared is not None and int(prepared) >= 0 else None,
         state=str(found.get("PoolState", "Stopped")),
-        going=found.get("Status") == "PendingDelete",
+        deleting=found.get("Status") == "PendingDelete",
     )
 
 

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
 from scaler.clouds.aws import session
+from scaler.clouds.backoff import Backoff
 from scaler.clouds.http_answers import message_of
-from scaler.clouds.interruptions import Board, Kind, Notice
+from scaler.clouds.interruptions import Kind, Notice, NoticeBoard
 from scaler.clouds.response_validation import validated
 from scaler.clouds.singleflight import running
 from scaler.clouds.timestamps import seconds_of
-from scaler.ports import Misconfigured, Permit, PortError, Unavailable
+from scaler.ports import Misconfigured, Permit, PortError
 
 if TYPE_CHECKING:
     from scaler.clouds.aws.account import AwsAccount
@@ -46,9 +47,9 @@ WAIT_S: Final = 20
 ANSWER_S: Final = 5.0
 """On top of the wait, for the answer itself."""
 PAUSE_S: Final = 2.0
-"""After a poll that failed, and at most so long: a warning is two minutes ahead, and scale-in may wait."""
-BLIND_PAUSE_S: Final = 30.0
-"""After one that needs a human: a queue that does not exist, a permission that is missing."""
+"""Pause after a poll that failed: a warning comes two minutes ahead, and scale-in may wait. Seconds."""
+HUMAN_PAUSE_S: Final = 30.0
+"""Pause after a poll that needs a human: a queue that does not exist, a missing permission. Seconds."""
 READ_AT_ONCE: Final = 10
 AGAIN_S: Final = 10
 """A message whose answer was lost on its way is told again after this."""
@@ -57,17 +58,17 @@ AGAIN_S: Final = 10
 class EventQueueReader:
     """The queue's reader: pins notices to the board, and rings for other news."""
 
-    def __init__(self, sqs: session.AwsService, queue_url: str, board: Board, clock: Clock) -> None:
+    def __init__(self, sqs: session.AwsService, queue_url: str, board: NoticeBoard, clock: Clock) -> None:
         self._sqs = sqs
         self._queue_url = queue_url
         self._board = board
         self._clock = clock
-        self._bells: WeakSet[Wakeup] = WeakSet()
+        self._wakeups: WeakSet[Wakeup] = WeakSet()
         self.error: PortError | None = None
 
-    def tell(self, bell: Wakeup) -> None:
-        """Request `bell` at every event of an Auto Scaling group."""
-        self._bells.add(bell)
+    def wake(self, wakeup: Wakeup) -> None:
+        """Request `wakeup` at every event of an Auto Scaling group."""
+        self._wakeups.add(wakeup)
 
     def refused(self) -> Permit | None:
         """Return why the queue cannot be read; None while it can, or the first poll is under way."""
@@ -77,19 +78,14 @@ class EventQueueReader:
 
     async def run(self) -> None:
         """Read without end."""
+        backoff = Backoff(PAUSE_S, PAUSE_S, HUMAN_PAUSE_S)
         while True:
             try:
                 await self._read()
                 self.error = None
-            except Misconfigured as e:
-                self.error = e
-                await asyncio.sleep(BLIND_PAUSE_S)
-            except Unavailable as e:
-                self.error = e
-                await asyncio.sleep(min(e.retry_after_s or PAUSE_S, BLIND_PAUSE_S))
             except PortError as e:
                 self.error = e
-                await asyncio.sleep(PAUSE_S)
+                await asyncio.sleep(backoff.after(e))
 
     @validated("AWS sqs:ReceiveMessage")
     async def _read(self) -> None:
@@ -106,7 +102,7 @@ class EventQueueReader:
         )
         messages = answer.get("Messages", ())
         for message in messages:
-            self._heed(str(message.get("Body", "")))
+            self._take(str(message.get("Body", "")))
         if messages:
             done = [{"Id": str(i), "ReceiptHandle": m["ReceiptHandle"]} for i, m in enumerate(messages)]
             await self._sqs.call(
@@ -119,14 +115,14 @@ class EventQueueReader:
                 Entries=done,
             )
 
-    def _heed(self, text: str) -> None:
+    def _take(self, text: str) -> None:
         event = parse_event(text)
         kind = event.get("detail-type")
         if not isinstance(kind, str):
             return
         if kind in NEWS:
-            for bell in list(self._bells):
-                bell.request()
+            for wakeup in list(self._wakeups):
+                wakeup.request()
         elif kind in WARNINGS and (machine := _machine(event)):
             said_at = seconds_of(event.get("time"), self._clock.now())
             takes_at = None
@@ -147,7 +143,7 @@ def _machine(event: Mapping[str, Any]) -> str:
     return machine if isinstance(machine, str) else ""
 
 
-async def listen(context: Context, account: AwsAccount, queue_url: str, board: Board) -> EventQueueReader:
+async def listen(context: Context, account: AwsAccount, queue_url: str, board: NoticeBoard) -> EventQueueReader:
     """Return the queue's reader, which runs for all pools and the daemon's life.
 
     Raises port errors.
@@ -158,5 +154,5 @@ async def listen(context: Context, account: AwsAccount, queue_url: str, board: B
     events = await context.shared(
         ("aws-events", account, queue_url), lambda: running(context.tasks, "aws events", reader)
     )
-    events.tell(context.wakeup)
+    events.wake(context.wakeup)
     return events

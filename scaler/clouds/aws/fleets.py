@@ -13,7 +13,7 @@ from scaler.clouds.aws import session
 from scaler.clouds.aws.instances import Ec2Instance, machines
 from scaler.clouds.aws.launch_failures import FLEET_QUOTAS, failure
 from scaler.clouds.batching import Batch, batch
-from scaler.clouds.response_validation import MISSHAPEN, whole
+from scaler.clouds.response_validation import MALFORMED, whole
 from scaler.ports import Misconfigured, Unavailable
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Ec2Fleets:
                 weighted=any(weighted_capacity(c) for c in found.get("LaunchTemplateConfigs", ())),
                 machines=tuple(m for m in seen if m is not None),
             )
-        except MISSHAPEN as e:
+        except MALFORMED as e:
             raise Unavailable(f"AWS ec2:DescribeFleets of {fleet}: no fleet: {e!r}") from e
 
     async def _active(self, fleet: str) -> list[str]:

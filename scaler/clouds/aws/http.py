@@ -19,7 +19,7 @@ MAX_BITS: Final = 1023
 
 
 @dataclass(frozen=True, slots=True)
-class _Whole:
+class _ReadBody:
     """A body that was read, as the SDK reads it."""
 
     content: bytes
@@ -38,7 +38,7 @@ class BoundedSession(AIOHTTPSession):
         with http_errors(what):
             async with response.raw:
                 content = await read_body(what, response.raw, MAX_BODY)
-        return AioAWSResponse(response.url, response.status_code, response.headers, _Whole(content))
+        return AioAWSResponse(response.url, response.status_code, response.headers, _ReadBody(content))
 
 
 def checked(what: str, answer: T) -> T:

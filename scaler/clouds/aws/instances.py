@@ -49,7 +49,11 @@ class Ec2Instance:
 
 
 def status(
-    desired: int, machines: Sequence[Ec2Instance], tracker: InterruptionTracker, short: Shortfall | None, **more: Any
+    desired: int,
+    machines: Sequence[Ec2Instance],
+    tracker: InterruptionTracker,
+    shortfall: Shortfall | None,
+    **more: Any,
 ) -> PoolStatus:
     """Return a pool's status from its machines.
 
@@ -66,8 +70,8 @@ def status(
         ready,
         interruption_pending=sum(m.units for m in machines if m.id in pending),
         interrupted=tracker.interrupted,
-        failed=max(0, desired - ready - coming) if short is not None else 0,
-        shortfall=short,
+        failed=max(0, desired - ready - coming) if shortfall is not None else 0,
+        shortfall=shortfall,
         parts=sum_parts(_part(m, m.id in pending) for m in machines),
         **more,
     )

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 
+from scaler.clouds.backoff import Backoff
 from scaler.clouds.http_answers import decode_json, http_errors, read_body
-from scaler.clouds.interruptions import Board, Kind, Notice
+from scaler.clouds.interruptions import Kind, Notice, NoticeBoard
 from scaler.clouds.response_validation import one_line
 from scaler.clouds.singleflight import running
 from scaler.clouds.timestamps import seconds_of
@@ -42,7 +43,7 @@ REBALANCE: Final = "/latest/meta-data/events/recommendations/rebalance"
 class AwsMetadataServer:
     """The metadata server of this instance."""
 
-    def __init__(self, url: str, http: aiohttp.ClientSession, board: Board, clock: Clock) -> None:
+    def __init__(self, url: str, http: aiohttp.ClientSession, board: NoticeBoard, clock: Clock) -> None:
         self._url = url
         self._http = http
         self._board = board
@@ -58,19 +59,19 @@ class AwsMetadataServer:
 
     async def run(self) -> None:
         """Read the metadata server once a second, without end."""
-        pause_s = EVERY_S
+        backoff = Backoff(EVERY_S, LONGEST_S, LONGEST_S)
         while True:
             try:
-                await self._ask()
-                self.error, pause_s = "", EVERY_S
+                await self._poll()
+                self.error = ""
+                backoff.succeeded()
                 await asyncio.sleep(EVERY_S)
             except PortError as e:
                 self.error = str(e)
                 self._renew_at = float("-inf")
-                await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, LONGEST_S)
+                await asyncio.sleep(backoff.after(e))
 
-    async def _ask(self) -> None:
+    async def _poll(self) -> None:
         if not 0 < self._renew_at - self._clock.now() <= RENEW_S:
             headers = {"X-aws-ec2-metadata-token-ttl-seconds": str(TOKEN_S)}
             self._token = await self._send("PUT", SESSION, headers) or ""
@@ -79,8 +80,8 @@ class AwsMetadataServer:
         if not self._instance:
             raise Unavailable(f"{self._url}: no instance id")
         action, advice = await asyncio.gather(self._get(ACTION), self._get(REBALANCE))
-        if action is not None and _told(action).get("action") in {"terminate", "stop", "hibernate"}:
-            self._pin("interruption", seconds_of(_told(action).get("time"), None))
+        if action is not None and _parse_action(action).get("action") in {"terminate", "stop", "hibernate"}:
+            self._pin("interruption", seconds_of(_parse_action(action).get("time"), None))
         elif advice is not None:
             self._pin("rebalance", None)
 
@@ -104,7 +105,7 @@ class AwsMetadataServer:
             return content.decode().strip()
 
 
-def _told(action: str) -> Mapping[str, Any]:
+def _parse_action(action: str) -> Mapping[str, Any]:
     """Return an announced action. Raises `Unavailable` for what is none."""
     told = decode_json("instance metadata: the action", action)
     if not isinstance(told, dict):
@@ -112,7 +113,7 @@ def _told(action: str) -> Mapping[str, Any]:
     return told
 
 
-async def listen(context: Context, url: str, board: Board) -> AwsMetadataServer:
+async def listen(context: Context, url: str, board: NoticeBoard) -> AwsMetadataServer:
     """Return the reader of the metadata server, which runs for all pools and the daemon's life."""
 
     @asynccontextmanager

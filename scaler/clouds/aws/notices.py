@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Protocol
 
 from policies.model.field_metadata import FieldMetadata
-from scaler.clouds.interruptions import Board, board
+from scaler.clouds.interruptions import NoticeBoard, board
 from scaler.ports import Permit
 
 if TYPE_CHECKING:
@@ -65,14 +65,14 @@ class AwsNoticeListener(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class NoticeSources:
     """The board, and who listens."""
 
-    board: Board
+    board: NoticeBoard
     listeners: tuple[AwsNoticeListener, ...] = ()
 
 
-async def open_notices(context: Context, account: AwsAccount, notices: AwsNotices) -> Heard:
+async def open_notices(context: Context, account: AwsAccount, notices: AwsNotices) -> NoticeSources:
     """Return the board, with the listeners that `notices` names running. Raises port errors."""
     found = await board(context)
     listeners: list[AwsNoticeListener] = []
@@ -84,4 +84,4 @@ async def open_notices(context: Context, account: AwsAccount, notices: AwsNotice
         from scaler.clouds.aws import metadata_server  # noqa: PLC0415 - only where it is asked for
 
         listeners.append(await metadata_server.listen(context, notices.metadata_url, found))
-    return Heard(found, tuple(listeners))
+    return NoticeSources(found, tuple(listeners))

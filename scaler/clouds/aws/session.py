@@ -35,7 +35,7 @@ from scaler.clouds.api_budget import Api, Channel
 from scaler.clouds.aws.account import AwsAccount
 from scaler.clouds.aws.errors import port_error
 from scaler.clouds.aws.http import BoundedSession, checked
-from scaler.clouds.response_validation import MISSHAPEN, list_of, one_line
+from scaler.clouds.response_validation import MALFORMED, list_of, one_line
 from scaler.ports import Context, Misconfigured, PortError, Unavailable
 
 T = TypeVar("T")
@@ -69,7 +69,7 @@ HUMAN: Final = (
     ProfileNotFound,
     TokenRetrievalError,
 )
-UNREADABLE: Final = (ResponseParserError, *MISSHAPEN, RuntimeError)
+UNREADABLE: Final = (ResponseParserError, *MALFORMED, RuntimeError)
 """What the SDK's parsers let through when an answer is of another shape than the service's model says; `RuntimeError`
 is theirs for a time that is none."""
 NO_CREDENTIALS: Final = (

@@ -124,12 +124,12 @@ def refuse(what: str, answer: RestResponse, now: float) -> PortError:
     return of_code(code, f"Azure {what}: {code or f'HTTP {answer.status}'}: {message}", answer.status, wait_s)
 
 
-def of_code(code: str, text: str, status: int | None = None, wait_s: float | None = None) -> PortError:
+def of_code(code: str, text: str, status: int | None = None, retry_after_s: float | None = None) -> PortError:
     """Return the error of a code: of a refusal, of a failed operation, or of a machine's status."""
     remedy = remedy_of(code, text, status)
     if remedy is Misconfigured and (code in FORBIDDEN or status == 403):
         text = f"{text}: {ROLE}"
-    return remedy(text, wait_s) if issubclass(remedy, Unavailable) else remedy(text)
+    return remedy(text, retry_after_s) if issubclass(remedy, Unavailable) else remedy(text)
 
 
 def remedy_of(code: str, text: str, status: int | None = None) -> type[PortError]:

@@ -65,7 +65,7 @@ class MetricsQuery:
         return {**found, "filter": self.filter} if self.filter else found
 
 
-class Batches:
+class MetricsBatches:
     """Metrics of one region and subscription: equal queries of many resources go in one call."""
 
     def __init__(self, rest: Rest, url: str, context: Context) -> None:
@@ -104,7 +104,7 @@ class Batches:
         return {(query, str(v.get("resourceid")).lower()): v for v in values if isinstance(v, dict)}
 
 
-async def batches(context: Context, account: AzureAccount, region: str, url: str | None) -> Batches:
+async def batches(context: Context, account: AzureAccount, region: str, url: str | None) -> MetricsBatches:
     """Return what all sources of this region and subscription query through.
 
     Raises `Misconfigured`.
@@ -117,7 +117,9 @@ async def batches(context: Context, account: AzureAccount, region: str, url: str
 
     return await context.shared(
         ("azure-metrics", account, host),
-        lambda: aclosing(Batches(rest, f"{host}/subscriptions/{account.subscription_id}/metrics:getBatch", context)),
+        lambda: aclosing(
+            MetricsBatches(rest, f"{host}/subscriptions/{account.subscription_id}/metrics:getBatch", context)
+        ),
     )
 
 

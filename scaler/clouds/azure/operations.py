@@ -24,8 +24,8 @@ class Operation:
         self._clock = clock
         self._action = action
         self._url = ""
-        self._short: Shortfall | None = None
-        self._told = ""
+        self._shortfall: Shortfall | None = None
+        self._reported = ""
 
     @property
     def under_way(self) -> bool:
@@ -34,10 +34,10 @@ class Operation:
     def accepted(self, answer: RestResponse) -> None:
         """Follow a write that was accepted, in place of an earlier one."""
         self._url = answer.headers.get("Azure-AsyncOperation") or answer.headers.get("Location") or ""
-        self._short = None
-        self._told = ""
+        self._shortfall = None
+        self._reported = ""
 
-    async def fate(self) -> Shortfall | None:
+    async def shortfall(self) -> Shortfall | None:
         """Return why the accepted write brings no machines; None while it may.
 
         An operation that cannot be read is read again later.
@@ -51,7 +51,7 @@ class Operation:
                 pass
             else:
                 self._end(answer)
-        return self._short
+        return self._shortfall
 
     def _end(self, answer: RestResponse) -> None:
         status = answer.body.get("status") or ("Succeeded" if answer.status == 200 else "")
@@ -66,11 +66,11 @@ class Operation:
 
         The same one again is no news.
         """
-        if not self._url and self._short is None and str(error) != self._told:
+        if not self._url and self._shortfall is None and str(error) != self._reported:
             self._fail(error, self._clock.now())
-        return self._short
+        return self._shortfall
 
     def _fail(self, body: Mapping[str, Any], at: float) -> None:
-        self._told = str(body)
+        self._reported = str(body)
         code, message = error_text(body)
-        self._short = shortfall(code, f"{code or 'Failed'}: {message}".rstrip(": "), at)
+        self._shortfall = shortfall(code, f"{code or 'Failed'}: {message}".rstrip(": "), at)

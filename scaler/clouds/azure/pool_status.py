@@ -9,7 +9,7 @@ from typing import Any
 
 from policies.model import Part, PoolStatus, Shortfall
 from scaler.clouds.azure.virtual_machines import Vm
-from scaler.clouds.interruptions import Board, InterruptionTracker
+from scaler.clouds.interruptions import InterruptionTracker, NoticeBoard
 from scaler.clouds.parts import sum_parts
 from scaler.ports import OutOfCapacity, OutOfQuota
 
@@ -29,14 +29,14 @@ class PoolView:
     A machine was interrupted where it went after a notice, and a spot machine also where it went unrequested.
     """
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: NoticeBoard) -> None:
         self.kind = ""
         self._interruptions = InterruptionTracker(board)
         self._spot: frozenset[str] = frozenset()
         self._removing = 0
         self.broken: Sequence[Vm] = ()
         """Machines that exist and do not come: they count in the pool's size, so they are removed first."""
-        self._shorts: dict[str, Shortfall] = {}
+        self._shortfalls: dict[str, Shortfall] = {}
 
     def remove(self, machines: int) -> None:
         """Expect this many serving machines to go.
@@ -45,7 +45,7 @@ class PoolView:
         """
         self._removing = max(0, machines)
 
-    def status(self, desired: int, vms: Sequence[Vm], late: Shortfall | None, **more: Any) -> PoolStatus:
+    def status(self, desired: int, vms: Sequence[Vm], write_failure: Shortfall | None, **more: Any) -> PoolStatus:
         """Return the pool's status.
 
         `late`: why the last accepted write failed; then none of what is missing is pending any more.
@@ -54,13 +54,15 @@ class PoolView:
         ready = sum(vm.state == "ready" for vm in vms)
         coming = sum(vm.state == "creating" for vm in vms)
         self.broken = [vm for vm in vms if vm.state in {"failed", "stopped"}]
-        short = late or self._newest(vms)
+        short = write_failure or self._newest(vms)
         return PoolStatus(
             desired=desired,
             ready=ready,
             interruption_pending=len(pending),
             interrupted=self._interruptions.interrupted,
-            failed=max(0, desired - ready - coming) if late else min(len(self.broken), max(0, desired - ready)),
+            failed=max(0, desired - ready - coming)
+            if write_failure
+            else min(len(self.broken), max(0, desired - ready)),
             shortfall=replace(short, reason=f"{short.reason} [{self.kind}]") if short and desired > ready else None,
             parts=sum_parts(_part(vm, vm.name in pending) for vm in vms),
             **more,
@@ -104,12 +106,12 @@ class PoolView:
 
         A reason without a time dates from when it was first read.
         """
-        told = {vm.name: vm.short for vm in vms if vm.short is not None}
-        self._shorts = {name: self._same(name, short) for name, short in told.items()}
-        return max(self._shorts.values(), key=lambda s: s.at, default=None)
+        told = {vm.name: vm.shortfall for vm in vms if vm.shortfall is not None}
+        self._shortfalls = {name: self._first_reported(name, short) for name, short in told.items()}
+        return max(self._shortfalls.values(), key=lambda s: s.at, default=None)
 
-    def _same(self, name: str, short: Shortfall) -> Shortfall:
-        known = self._shorts.get(name)
+    def _first_reported(self, name: str, short: Shortfall) -> Shortfall:
+        known = self._shortfalls.get(name)
         return known if known is not None and known.reason == short.reason else short
 
 

@@ -18,7 +18,7 @@ import aiohttp
 from scaler.clouds.api_budget import Api, Channel
 from scaler.clouds.azure.errors import validated
 from scaler.clouds.http_answers import http_errors, read_body, read_json
-from scaler.clouds.interruptions import Board, Kind, Notice, board
+from scaler.clouds.interruptions import Kind, Notice, NoticeBoard, board
 from scaler.clouds.rest import session
 from scaler.clouds.singleflight import running
 from scaler.ports import Clock, Context, PortError, Unavailable
@@ -44,7 +44,7 @@ KINDS: Final[Mapping[str, Kind]] = {
 class ScheduledEventsListener:
     """Asks one address, or one a machine, once a second, and pins what is said."""
 
-    def __init__(self, url: str, http: aiohttp.ClientSession, context: Context, pinned: Board) -> None:
+    def __init__(self, url: str, http: aiohttp.ClientSession, context: Context, pinned: NoticeBoard) -> None:
         self._url = url
         self._http = http
         self._context = context
@@ -61,7 +61,7 @@ class ScheduledEventsListener:
     async def run(self) -> None:
         """Poll once a second, without end."""
         while True:
-            await asyncio.gather(*(self._ask(url) for url in self._urls()))
+            await asyncio.gather(*(self._poll(url) for url in self._urls()))
             await asyncio.sleep(POLL_S)
 
     def _urls(self) -> list[str]:
@@ -73,12 +73,12 @@ class ScheduledEventsListener:
             self._standing.pop(gone, None)
         return urls
 
-    async def _ask(self, url: str) -> None:
+    async def _poll(self, url: str) -> None:
         channel = self._channels.get(url) or Channel(self._context, API, url)
         self._channels[url] = channel
         try:
             document = await channel.call("scheduledevents", lambda: self._get(url), deadline_s=ANSWER_S)
-            await self._heard(url, document)
+            await self._take(url, document)
         except PortError:  # counted by the channel; what was pinned stands
             return
 
@@ -95,7 +95,7 @@ class ScheduledEventsListener:
         return found
 
     @validated
-    async def _heard(self, url: str, document: Mapping[str, Any]) -> None:
+    async def _take(self, url: str, document: Mapping[str, Any]) -> None:
         self._read(url, document)
 
     def _read(self, url: str, document: Mapping[str, Any]) -> None:

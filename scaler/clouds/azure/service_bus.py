@@ -21,7 +21,7 @@ from scaler.clouds.azure.errors import of_code, retry_after_s
 from scaler.clouds.azure.session import APIS, Identity, identity
 from scaler.clouds.azure.shared_reads import RecentAnswers, recent
 from scaler.clouds.azure.transport import transport
-from scaler.clouds.response_validation import MISSHAPEN, one_line
+from scaler.clouds.response_validation import MALFORMED, one_line
 from scaler.config.secret import Secret
 from scaler.ports import Context, Misconfigured, PortError, Unavailable
 
@@ -60,7 +60,7 @@ class MessageCounts:
     by_kind: dict[str, object]
 
 
-class _Lent:
+class _SharedCredential:
     """Our tokens as the SDK's credential."""
 
     def __init__(self, lender: Identity, scope: str) -> None:
@@ -72,7 +72,7 @@ class _Lent:
     async def close(self) -> None:
         """Do nothing: the lender closes it."""
 
-    async def __aenter__(self) -> _Lent:
+    async def __aenter__(self) -> _SharedCredential:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -99,9 +99,9 @@ class Namespace:
 
     async def _count(self, entity: Entity) -> MessageCounts:
         operation = OPERATION if entity.subscription is None else OPERATION_OF_TOPICS
-        return await self._channel.call(operation, lambda: self._ask(entity, operation))
+        return await self._channel.call(operation, lambda: self._request(entity, operation))
 
-    async def _ask(self, entity: Entity, operation: str) -> MessageCounts:
+    async def _request(self, entity: Entity, operation: str) -> MessageCounts:
         what = f"Azure {operation} of {entity.path} at {self._host}"
         try:
             if entity.subscription is None:
@@ -119,7 +119,7 @@ class Namespace:
             raise (Misconfigured if untrusted else Unavailable)(f"{what}: {type(e).__name__}: {one_line(e)}") from e
         except OSError as e:  # the certificates' file: what the network does comes as the SDK's errors
             raise Misconfigured(f"{what}: {one_line(e)}") from e
-        except MISSHAPEN as e:
+        except MALFORMED as e:
             raise Unavailable(f"{what}: the answer is no description of it: {one_line(e)}") from e
 
 
@@ -155,9 +155,9 @@ async def namespace(context: Context, host: str, account: AzureAccount, connecti
                 made = ServiceBusAdministrationClient.from_connection_string(connection.read(), **off)
             else:
                 scope = "https://servicebus.azure.net/.default"
-                lent: Any = _Lent(await identity(context, account), scope)
+                lent: Any = _SharedCredential(await identity(context, account), scope)
                 made = ServiceBusAdministrationClient(host, lent, **off)
-        except MISSHAPEN as e:
+        except MALFORMED as e:
             raise Misconfigured(f"Azure Service Bus: the connection string is none: {type(e).__name__}") from e
         async with made:
             yield made

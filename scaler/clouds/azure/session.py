@@ -97,7 +97,7 @@ class Identity:
         """
         if self._clock.now() < self._renewed_at.pop(scope, float("-inf")):
             await self._forget()
-        token, life_s = await self._ask(scope)
+        token, life_s = await self._request(scope)
         self._renewed_at[scope] = self._clock.now() + EARLY_SHARE * life_s
         return token, life_s
 
@@ -110,7 +110,7 @@ class Identity:
         if len(self._credentials) > KEPT_CREDENTIALS:
             await self._credentials.pop(0).close()
 
-    async def _ask(self, scope: str) -> tuple[str, float]:
+    async def _request(self, scope: str) -> tuple[str, float]:
         try:
             token = await self._credentials[-1].get_token(scope)
         except CredentialUnavailableError as e:
@@ -179,13 +179,13 @@ class Arm:
         self._base = base
 
     async def get(
-        self, action: str, path: str, query: Mapping[str, str] | None = None, *, for_write: bool = False
+        self, action: str, path: str, query: Mapping[str, str] | None = None, *, urgent: bool = False
     ) -> Body:
         """Return a resource.
 
         Raises port errors. `for_write`: a write waits for it, so it does not give way.
         """
-        return (await self._call("GET", action, path, query=query, first=for_write)).body
+        return (await self._call("GET", action, path, query=query, urgent=urgent)).body
 
     async def all(self, action: str, path: str, query: Mapping[str, str] | None = None) -> list[Body]:
         """Return all items of a list, page by page.
@@ -236,7 +236,7 @@ class Arm:
         *,
         through: Rest | None = None,
         query: Mapping[str, str] | None = None,
-        first: bool = False,
+        urgent: bool = False,
         **more: Any,
     ) -> RestResponse:
         provider = _provider(action)
@@ -249,7 +249,7 @@ class Arm:
             **more,
         )
         reads = method == "GET"
-        return await (through or self._rest[provider]).call(asked, write=first or not reads, repeat=reads)
+        return await (through or self._rest[provider]).call(asked, write=urgent or not reads, repeat=reads)
 
 
 async def arm(context: Context, account: AzureAccount) -> Arm:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Hashable
 from contextlib import aclosing
 from typing import Any, Final, TypeVar
 
-from scaler.clouds.singleflight import Flights
+from scaler.clouds.singleflight import Singleflight
 from scaler.ports import Clock, Context
 
 T = TypeVar("T")
@@ -22,9 +22,9 @@ class RecentAnswers:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._flights = Flights()
+        self._flights = Singleflight()
         self._answers: dict[Hashable, tuple[float, Any]] = {}
-        self._written: Counter[Hashable] = Counter()
+        self._writes: Counter[Hashable] = Counter()
 
     async def get(self, key: Hashable, max_age_s: float, ask: Callable[[], Coroutine[Any, Any, T]]) -> tuple[T, float]:
         """Return an answer and when it was requested, at most `max_age_s` seconds ago.
@@ -34,21 +34,21 @@ class RecentAnswers:
         asked_at, answer = self._answers.get(key, (float("-inf"), None))
         if 0 <= self._clock.now() - asked_at < max_age_s:
             return answer, asked_at
-        since = self._written[key]
-        result: tuple[T, float] = await self._flights.share((key, since), lambda: self._ask(key, since, ask))
+        since = self._writes[key]
+        result: tuple[T, float] = await self._flights.share((key, since), lambda: self._request(key, since, ask))
         return result
 
-    async def _ask(self, key: Hashable, since: int, ask: Callable[[], Coroutine[Any, Any, T]]) -> tuple[T, float]:
+    async def _request(self, key: Hashable, since: int, ask: Callable[[], Coroutine[Any, Any, T]]) -> tuple[T, float]:
         asked_at = self._clock.now()
         answer = await ask()
-        if since == self._written[key]:
+        if since == self._writes[key]:
             self._answers[key] = asked_at, answer
         return answer, asked_at
 
     def forget(self, key: Hashable) -> None:
         """Drop an answer after a write, and an answer under way too."""
         self._answers.pop(key, None)
-        self._written[key] += 1
+        self._writes[key] += 1
 
     async def aclose(self) -> None:
         await self._flights.aclose()

@@ -32,7 +32,7 @@ class Vm:
     zone: str
     market: str
     state: State
-    short: Shortfall | None = None
+    shortfall: Shortfall | None = None
 
 
 async def machines(arm: Arm, path: str, scale_set: Mapping[str, Any], now: float) -> list[Vm]:
@@ -71,7 +71,7 @@ def _vm(name: str, instance: str, body: Mapping[str, Any], market: str, now: flo
         zone=str(next(iter(body.get("zones") or ()), "")),
         market="spot" if str(properties.get("priority") or market) == "Spot" else "on_demand",
         state="failed" if failure else _state(str(properties.get("provisioningState")), statuses),
-        short=failure,
+        shortfall=failure,
     )
 
 

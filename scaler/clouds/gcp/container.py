@@ -13,7 +13,7 @@ from scaler.clouds.gcp.instance_groups import count_instances, path_of
 from scaler.clouds.gcp.project import GcpProject
 from scaler.clouds.response_validation import one_line, validated
 from scaler.clouds.rest import Body
-from scaler.clouds.singleflight import Flights
+from scaler.clouds.singleflight import Singleflight
 from scaler.ports import Context, Misconfigured, Unavailable
 
 READ: Final = "container.clusters.get"
@@ -35,7 +35,7 @@ class NodePool:
     spot: bool
     autoscaling: Mapping[str, Any]
     topology: str
-    short: Shortfall | None
+    shortfall: Shortfall | None
 
     @property
     def autoscaled(self) -> bool:
@@ -49,8 +49,8 @@ class Cluster:
         self._container = container
         self._clock = context.clock
         self._path = path
-        self._flights = Flights()
-        self._first: dict[str, Shortfall] = {}
+        self._flights = Singleflight()
+        self._shortfalls: dict[str, Shortfall] = {}
 
     async def aclose(self) -> None:
         await self._flights.aclose()
@@ -119,21 +119,21 @@ class Cluster:
             spot=bool(config.get("spot") or config.get("preemptible")),
             autoscaling=one.get("autoscaling") or {},
             topology=str((one.get("placementPolicy") or {}).get("tpuTopology", "")),
-            short=self._short(one, at) if status in {"ERROR", "RUNNING_WITH_ERROR"} else None,
+            shortfall=self._shortfall(one, at) if status in {"ERROR", "RUNNING_WITH_ERROR"} else None,
         )
 
-    def _short(self, one: Mapping[str, Any], at: float) -> Shortfall | None:
+    def _shortfall(self, one: Mapping[str, Any], at: float) -> Shortfall | None:
         """Return the shortfall that a node pool in error reports.
 
         It has no time: that of our first read counts.
         """
         told = [*(one.get("conditions") or ()), {"message": one.get("statusMessage", "")}]
         said = errors.failure_of({"errors": told})
-        known = self._first.get(str(one["name"]))
-        if not said.short:
+        known = self._shortfalls.get(str(one["name"]))
+        if not said.is_shortfall:
             return None
         if known is None or known.reason != said.message:
-            known = self._first[str(one["name"])] = said.shortfall(at)
+            known = self._shortfalls[str(one["name"])] = said.shortfall(at)
         return known
 
 

@@ -120,22 +120,22 @@ class GcpFailure:
     message: str
 
     @property
-    def short(self) -> bool:
+    def is_shortfall(self) -> bool:
         """Whether what was requested does not come, for want of capacity or of quota."""
         return not self.codes.isdisjoint(CAPACITY | QUOTA)
 
     @property
-    def quota(self) -> bool:
+    def is_quota(self) -> bool:
         return self.codes.isdisjoint(CAPACITY) and not self.codes.isdisjoint(QUOTA)
 
     @property
-    def final(self) -> bool:
+    def is_final(self) -> bool:
         """Whether what was requested does not come, for a reason that no second try mends."""
-        return self.short or not self.codes.isdisjoint(MISCONFIGURED)
+        return self.is_shortfall or not self.codes.isdisjoint(MISCONFIGURED)
 
     def shortfall(self, at: float) -> Shortfall:
         """Return the failure as the shortfall of a pool's status."""
-        return Shortfall(at, self.message, self.quota)
+        return Shortfall(at, self.message, self.is_quota)
 
 
 def failure_of(error: object) -> GcpFailure:
@@ -166,25 +166,25 @@ def _gather(error: object, codes: set[str], messages: list[str]) -> None:
             _gather(one, codes, messages)
 
 
-def refuse(what: str, answer: RestResponse, now: float) -> PortError:
+def refuse(what: str, response: RestResponse, now: float) -> PortError:
     """Return a status other than success as the port error that names its remedy."""
     del now
-    error = answer.body.get("error", answer.body)
+    error = response.body.get("error", response.body)
     found = failure_of(error)
-    return of(what, found, answer.status, _retry_after_s(answer.headers, error))
+    return of(what, found, response.status, _retry_after_s(response.headers, error))
 
 
-def of(what: str, found: GcpFailure, status: int, retry_after_s: float | None = None) -> PortError:
+def of(what: str, failure: GcpFailure, status: int, retry_after_s: float | None = None) -> PortError:
     """Return a refusal of `what`, whose first word is the permission that it needs."""
-    text = f"GCP {what}: {found.message}"
-    if found.codes & THROTTLES and not found.codes & CONFLICTS:
+    text = f"GCP {what}: {failure.message}"
+    if failure.codes & THROTTLES and not failure.codes & CONFLICTS:
         return Throttled(text, retry_after_s)
-    if "PERMISSION_DENIED" in found.codes or (status == 403 and not found.codes & (QUOTA | CAPACITY)):
+    if "PERMISSION_DENIED" in failure.codes or (status == 403 and not failure.codes & (QUOTA | CAPACITY)):
         return Misconfigured(f"{text}: grant {what.split(maxsplit=1)[0]} ({ROLE} has the role)")
     for codes, remedy in REMEDIES:
-        if found.codes & codes:
+        if failure.codes & codes:
             return remedy(text)
-    if "FAILED_PRECONDITION" in found.codes:
+    if "FAILED_PRECONDITION" in failure.codes:
         return Unavailable(text, retry_after_s)
     match status:
         case 429:

@@ -18,7 +18,7 @@ from scaler.clouds.gcp.errors import GcpFailure
 from scaler.clouds.gcp.project import GcpProject
 from scaler.clouds.response_validation import list_of, validated, whole
 from scaler.clouds.rest import Body
-from scaler.clouds.singleflight import Flights
+from scaler.clouds.singleflight import Singleflight
 from scaler.clouds.timestamps import seconds_of
 from scaler.ports import Context, Unavailable
 
@@ -45,9 +45,9 @@ class GroupInstance:
     name: str
     status: str
     action: str
-    well: bool
+    healthy: bool
     error: GcpFailure | None
-    meant: str = ""
+    target_status: str = ""
     """The status that the group means it to have, where it tells."""
 
     @property
@@ -57,17 +57,17 @@ class GroupInstance:
 
     @property
     def ready(self) -> bool:
-        return self.status == "RUNNING" and self.action in SERVES and self.well
+        return self.status == "RUNNING" and self.action in SERVES and self.healthy
 
     @property
     def failed(self) -> bool:
         """Whether the platform reported that it does not come."""
-        return self.action in COMES and self.status != "RUNNING" and self.error is not None and self.error.final
+        return self.action in COMES and self.status != "RUNNING" and self.error is not None and self.error.is_final
 
     @property
     def down(self) -> bool:
         """Whether it ended, or is ending, unrequested."""
-        return self.status in DOWN and self.action not in LEAVES and self.meant in {"", "RUNNING"}
+        return self.status in DOWN and self.action not in LEAVES and self.target_status in {"", "RUNNING"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +89,16 @@ class InstanceGroup:
     machines: tuple[GroupInstance, ...] = ()
     errors: tuple[tuple[float, GcpFailure], ...] = ()
 
-    def meant(self, *statuses: str) -> InstanceGroup:
+    def with_target_status(self, *statuses: str) -> InstanceGroup:
         """Return the group with the machines whose target status is one of these, or unreported."""
-        return replace(self, machines=tuple(m for m in self.machines if m.meant in {"", *statuses}))
+        return replace(self, machines=tuple(m for m in self.machines if m.target_status in {"", *statuses}))
 
     @property
-    def short(self) -> Shortfall | None:
+    def shortfall(self) -> Shortfall | None:
         """The newest reason why requested machines do not come; None while they may."""
         if not any(m.failed for m in self.machines):
             return None
-        told = [(at, said) for at, said in self.errors if said.final]
+        told = [(at, said) for at, said in self.errors if said.is_final]
         if told:
             at, said = max(told, key=lambda one: one[0])
             return said.shortfall(at)
@@ -112,7 +112,7 @@ class InstanceGroups:
     def __init__(self, compute: session.GcpService, context: Context) -> None:
         self.compute = compute
         self._clock = context.clock
-        self._flights = Flights()
+        self._flights = Singleflight()
 
     async def aclose(self) -> None:
         await self._flights.aclose()
@@ -228,9 +228,9 @@ def _machine(one: Mapping[str, Any]) -> GroupInstance:
         name=path_of(one.get("instance", "")),
         status=str(one.get("instanceStatus", "")),
         action=str(one.get("currentAction", "NONE")),
-        well=all(h.get("detailedHealthState", "UNKNOWN") in WELL for h in health if isinstance(h, Mapping)),
+        healthy=all(h.get("detailedHealthState", "UNKNOWN") in WELL for h in health if isinstance(h, Mapping)),
         error=gcp_errors.failure_of(errors) if errors else None,
-        meant=str(one.get("targetStatus", "")),
+        target_status=str(one.get("targetStatus", "")),
     )
 
 

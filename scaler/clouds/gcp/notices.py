@@ -13,13 +13,14 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+from scaler.clouds.backoff import Backoff
 from scaler.clouds.gcp.project import GcpProject
 from scaler.clouds.gcp.settings import GcpNotices
 from scaler.clouds.http_answers import message_of
-from scaler.clouds.interruptions import Board, Notice, board
+from scaler.clouds.interruptions import Notice, NoticeBoard, board
 from scaler.clouds.singleflight import cancelled
 from scaler.clouds.timestamps import seconds_of
-from scaler.ports import Clock, Context, Misconfigured, Permit, PortError
+from scaler.ports import Clock, Context, Permit, PortError
 
 if TYPE_CHECKING:
     from scaler.clouds.gcp.pubsub import Subscriber
@@ -43,10 +44,10 @@ PREEMPTED_S: Final = 30.0
 class GcpNoticeListener:
     """What hears of interruptions for pools of one project. `wrong` is why nothing is heard now; empty when all is."""
 
-    def __init__(self, board: Board, clock: Clock) -> None:
+    def __init__(self, board: NoticeBoard, clock: Clock) -> None:
         self._board = board
         self._clock = clock
-        self.wrong = ""
+        self.error = ""
         self.subscription: str | None = None
 
     def pin(self, entry: Mapping[str, Any]) -> bool:
@@ -64,7 +65,7 @@ class GcpNoticeListener:
 
     async def pull(self, subscriber: Subscriber, subscription: str) -> None:
         """Pull the log sink's messages, without end."""
-        pause_s = PAUSE_S
+        backoff = Backoff(PAUSE_S, LONGEST_S, LONGEST_S)
         while True:
             try:
                 received = await subscriber.pull(subscription, WAIT_S)
@@ -72,13 +73,13 @@ class GcpNoticeListener:
                     self._take(one.message.data)
                 if received:
                     await subscriber.acknowledge(subscription, [one.ack_id for one in received], ACK_S)
-                self.wrong, pause_s = "", PAUSE_S
+                self.error = ""
+                backoff.succeeded()
                 if not received:
                     await asyncio.sleep(EMPTY_S)
             except PortError as e:
-                self.wrong = str(e)
-                await asyncio.sleep(LONGEST_S if isinstance(e, Misconfigured) else pause_s)
-                pause_s = min(2 * pause_s, LONGEST_S)
+                self.error = str(e)
+                await asyncio.sleep(backoff.after(e))
 
     def _take(self, data: bytes) -> None:
         """Take a message's log entry; a message that is none is dropped."""
@@ -88,8 +89,8 @@ class GcpNoticeListener:
         """Return whether the subscription may be read, as the pulls found it."""
         if self.subscription is None:
             return ()
-        granted = False if self.wrong else None
-        return [Permit("pubsub.subscriptions.consume", granted, self.wrong or f"of {self.subscription}")]
+        granted = False if self.error else None
+        return [Permit("pubsub.subscriptions.consume", granted, self.error or f"of {self.subscription}")]
 
 
 async def listen(context: Context, project: GcpProject, spec: GcpNotices) -> GcpNoticeListener:

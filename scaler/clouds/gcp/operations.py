@@ -22,31 +22,31 @@ STANDS_S: Final = 180.0
 class OperationFailure:
     """An operation that ended without what it was for: `asked` replicas."""
 
-    asked: int
-    said: errors.GcpFailure
+    requested: int
+    failure: errors.GcpFailure
     at: float
 
     @property
     def shortfall(self) -> Shortfall | None:
-        return self.said.shortfall(self.at) if self.said.short else None
+        return self.failure.shortfall(self.at) if self.failure.is_shortfall else None
 
 
-class Following:
+class OperationFollower:
     """The last operation that a pool began, until it ends. `read` gives an operation by its name."""
 
     def __init__(self, clock: Clock, read: Callable[[str], Awaitable[Body]]) -> None:
         self._clock = clock
         self._read = read
         self._name = ""
-        self._asked = 0
+        self._requested = 0
         self._since = 0.0
         self._failure: OperationFailure | None = None
         self._failed_at = float("-inf")
 
     @property
-    def asked(self) -> int | None:
+    def requested(self) -> int | None:
         """Replicas that the operation under way is for; None where none is."""
-        return self._asked if self._name else None
+        return self._requested if self._name else None
 
     @property
     def failure(self) -> OperationFailure | None:
@@ -58,13 +58,13 @@ class Following:
         """Drop the failure: it is dealt with."""
         self._failure = None
 
-    def begin(self, asked: int, operation: Mapping[str, Any]) -> None:
+    def begin(self, requested: int, operation: Mapping[str, Any]) -> None:
         """Follow `operation`, which the API began for a write of `asked` replicas."""
-        self._asked, self._since, self._failure = asked, self._clock.now(), None
+        self._requested, self._since, self._failure = requested, self._clock.now(), None
         self._name = str(operation.get("name", ""))
-        self._look(operation)
+        self._take(operation)
 
-    async def look(self) -> None:
+    async def poll(self) -> None:
         """Read the operation under way. Raises port errors."""
         if not self._name:
             return
@@ -72,20 +72,20 @@ class Following:
             self._name = ""
             return
         try:
-            self._look(await self._read(self._name))
+            self._take(await self._read(self._name))
         except Misconfigured as e:
             if "not found" not in str(e).lower():
                 raise
             self._name = ""  # ended, and forgotten by the API
 
-    def _look(self, operation: Mapping[str, Any]) -> None:
+    def _take(self, operation: Mapping[str, Any]) -> None:
         if operation.get("status") not in {"DONE", "ABORTING"}:
             return
         error = operation.get("error") or operation.get("nodepoolConditions") or operation.get("clusterConditions")
         if error:
             wrong = error if isinstance(error, Mapping) else {"errors": error}
             ended = seconds_of(operation.get("endTime"), self._clock.now())
-            self._failure = OperationFailure(self._asked, errors.failure_of(wrong), ended)
+            self._failure = OperationFailure(self._requested, errors.failure_of(wrong), ended)
             self._failed_at = self._clock.now()
         if operation.get("status") == "DONE":
             self._name = ""

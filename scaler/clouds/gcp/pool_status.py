@@ -12,7 +12,7 @@ from scaler.clouds.gcp.instance_groups import GroupInstance, InstanceGroup
 from scaler.clouds.gcp.notices import GcpNoticeListener
 from scaler.clouds.gcp.operations import OperationFailure
 from scaler.clouds.gcp.project import GcpProject
-from scaler.clouds.interruptions import Board, InterruptionTracker
+from scaler.clouds.interruptions import InterruptionTracker, NoticeBoard
 from scaler.clouds.parts import sum_parts
 from scaler.ports import Clock, Context, OutOfCapacity, OutOfQuota, Permit
 
@@ -28,37 +28,37 @@ class PoolDetails:
     version: str = ""
     other_writer: str | None = None
     reserved: int | None = None
-    short: Shortfall | None = None
-    lost: int = 0
+    shortfall: Shortfall | None = None
+    missing: int = 0
 
 
 class StatusBuilder:
     """Builds the status of a pool whose replicas are the machines of groups. `kind` is what it buys, in words."""
 
-    def __init__(self, board: Board, market: str, kind: str, clock: Clock) -> None:
+    def __init__(self, board: NoticeBoard, market: str, kind: str, clock: Clock) -> None:
         self._board = board
         self._interruptions = InterruptionTracker(board, LATE_S)
         self._market = market
         self._kind = kind
         self._clock = clock
-        self._first: dict[str, float] = {}
+        self._first_read_at: dict[str, float] = {}
 
-    def status(self, groups: Sequence[InstanceGroup], told: PoolDetails) -> PoolStatus:
+    def status(self, groups: Sequence[InstanceGroup], details: PoolDetails) -> PoolStatus:
         """Return the pool's status, and count its interruptions."""
         machines = [m for group in groups for m in group.machines]
         pending = self._observe(machines)
         ready = sum(m.ready for m in machines)
-        failed = min(sum(m.failed for m in machines) + told.lost, max(0, told.desired - ready))
+        failed = min(sum(m.failed for m in machines) + details.missing, max(0, details.desired - ready))
         return PoolStatus(
-            desired=told.desired,
+            desired=details.desired,
             ready=ready,
-            other_writer=told.other_writer,
-            version=told.version,
+            other_writer=details.other_writer,
+            version=details.version,
             interruption_pending=len(pending),
             interrupted=self._interruptions.interrupted,
             failed=failed,
-            shortfall=self._short(groups, told) if failed else None,
-            reserved=told.reserved,
+            shortfall=self._shortfall(groups, details) if failed else None,
+            reserved=details.reserved,
             parts=sum_parts(_part(m, self._market, m.name in pending) for m in machines),
         )
 
@@ -80,21 +80,21 @@ class StatusBuilder:
                 self._board.unpin(machine.name)  # it comes back under the same name
         return pending
 
-    def _short(self, groups: Sequence[InstanceGroup], told: PoolDetails) -> Shortfall | None:
+    def _shortfall(self, groups: Sequence[InstanceGroup], details: PoolDetails) -> Shortfall | None:
         """Return the newest reason why machines do not come, with type, zone and market."""
-        found = [(self._dated(g.short), g) for g in groups]
-        shorts = [replace(s, reason=self._where(s.reason, g)) for s, g in found if s is not None]
-        return max([*shorts, *([told.short] if told.short else [])], key=lambda s: s.at, default=None)
+        found = [(self._dated(g.shortfall), g) for g in groups]
+        shorts = [replace(s, reason=self._with_placement(s.reason, g)) for s, g in found if s is not None]
+        return max([*shorts, *([details.shortfall] if details.shortfall else [])], key=lambda s: s.at, default=None)
 
     def _dated(self, short: Shortfall | None) -> Shortfall | None:
         """Return a shortfall with a time: where the platform has none, that of our first read."""
         if short is None or short.at > 0:
             return short
-        if short.reason not in self._first:
-            self._first = {short.reason: self._clock.now()}
-        return replace(short, at=self._first[short.reason])
+        if short.reason not in self._first_read_at:
+            self._first_read_at = {short.reason: self._clock.now()}
+        return replace(short, at=self._first_read_at[short.reason])
 
-    def _where(self, reason: str, group: InstanceGroup) -> str:
+    def _with_placement(self, reason: str, group: InstanceGroup) -> str:
         zones = sorted({m.zone for m in group.machines if m.failed})
         return placement(reason, self._kind, ", ".join(zones), self._market)
 

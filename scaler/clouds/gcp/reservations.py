@@ -30,7 +30,7 @@ class Reservation:
         self._path = f"/compute/v1/projects/{project.id}/zones/{spec.zone}/reservations/{spec.name}"
         self._name = spec.name
         self._held: int | None = None
-        self._looked_at = self._told_at = float("-inf")
+        self._requested_at = self._read_at = float("-inf")
 
     async def held(self) -> int | None:
         """Return the machines that it holds.
@@ -38,11 +38,11 @@ class Reservation:
         None where that is not known, which is no error of the pool.
         """
         now = self._clock.now()
-        if not 0 <= now - self._looked_at < AGAIN_S:
-            self._looked_at = now
+        if not 0 <= now - self._requested_at < AGAIN_S:
+            self._requested_at = now
             with contextlib.suppress(PortError):
-                self._held, self._told_at = await self.read(), now
-        return self._held if 0 <= now - self._told_at < KEPT_S else None
+                self._held, self._read_at = await self.read(), now
+        return self._held if 0 <= now - self._read_at < KEPT_S else None
 
     async def read(self) -> int:
         """Return the machines that it holds now. Raises port errors."""

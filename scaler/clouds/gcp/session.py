@@ -29,9 +29,9 @@ from scaler.clouds.gcp import errors
 from scaler.clouds.gcp import http as gcp_http
 from scaler.clouds.gcp.http import AUTH_S
 from scaler.clouds.gcp.project import GcpProject
-from scaler.clouds.response_validation import MISSHAPEN, one_line
+from scaler.clouds.response_validation import MALFORMED, one_line
 from scaler.clouds.rest import BearerTokens, Body, Request, Rest, session
-from scaler.clouds.singleflight import Flights
+from scaler.clouds.singleflight import Singleflight
 from scaler.ports import Clock, Context, Misconfigured, Permit, Unavailable
 
 SCOPES: Final = ("https://www.googleapis.com/auth/cloud-platform",)
@@ -72,7 +72,7 @@ class Account:
         self._file = project.credentials_file
         self._http = gcp_http.session()
         self._ca_file = project.ca_file
-        self._flights = Flights()
+        self._flights = Singleflight()
         self._credentials: Any = None
 
     async def aclose(self) -> None:
@@ -99,7 +99,7 @@ class Account:
             traceback.clear_frames(e.__traceback__)  # they hold the answer, and that its connection
             human = any(word in str(e) for word in HUMAN) and not getattr(e, "retryable", False)
             raise (Misconfigured(text) if human else Unavailable(text)) from e
-        except (OSError, *MISSHAPEN) as e:
+        except (OSError, *MALFORMED) as e:
             text = f"GCP: {self._file or 'the credentials'}: {one_line(repr(e))}"
             loaded = self._credentials is not None and not isinstance(e, OSError)  # it is the answer that is malformed
             raise (Unavailable if loaded else Misconfigured)(text) from e
@@ -147,10 +147,10 @@ async def account(context: Context, project: GcpProject) -> Account:
 class GcpService:
     """One REST API of a project, as an adapter calls it."""
 
-    def __init__(self, rest: Rest, url: str, chance: Any) -> None:
+    def __init__(self, rest: Rest, url: str, rng: Any) -> None:
         self._rest = rest
         self._url = url.rstrip("/")
-        self._chance = chance
+        self._rng = rng
 
     async def call(  # noqa: PLR0913 - what one call is made of
         self,
@@ -173,7 +173,7 @@ class GcpService:
 
     def request_id(self) -> str:
         """Return a new token that makes the repetition of one call harmless."""
-        return str(uuid.UUID(int=self._chance.getrandbits(128), version=4))
+        return str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
 
 
 async def service(context: Context, project: GcpProject, name: str) -> GcpService:
@@ -182,7 +182,7 @@ async def service(context: Context, project: GcpProject, name: str) -> GcpServic
     tokens = (await account(context, project)).tokens
     channel = Channel(context, APIS[name], project.id)
     rest = Rest(http, tokens, channel, errors.refuse, context.clock)
-    return GcpService(rest, getattr(project.endpoints, name), context.calls.chance)
+    return GcpService(rest, getattr(project.endpoints, name), context.calls.rng)
 
 
 async def check_permissions(context: Context, project: GcpProject, permissions: Sequence[str]) -> Sequence[Permit]:

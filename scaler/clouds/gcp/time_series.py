@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from scaler.clouds.gcp import session
 from scaler.clouds.gcp.project import GcpProject
-from scaler.clouds.response_validation import MISSHAPEN, one_line, validated
+from scaler.clouds.response_validation import MALFORMED, one_line, validated
 from scaler.clouds.rest import Body
-from scaler.clouds.singleflight import Flights
+from scaler.clouds.singleflight import Singleflight
 from scaler.ports import Clock, Context, Unavailable
 
 LIST: Final = "monitoring.timeSeries.list"
@@ -83,7 +83,7 @@ class Monitoring:
             body = await self._monitoring.call(LIST, f"/v3/projects/{self._project}/timeSeries", about, query=query)
             try:
                 found += [_series(one) for one in body.get("timeSeries") or ()]
-            except MISSHAPEN as e:
+            except MALFORMED as e:
                 raise Unavailable(f"GCP {LIST} of {about}: an answer that we do not understand: {e!r}") from e
             errors += [str(e.get("message", e)) for e in body.get("executionErrors") or () if isinstance(e, Mapping)]
             if not body.get("nextPageToken"):
@@ -104,31 +104,31 @@ class Gauge:
         self._monitoring = monitoring
         self._clock = clock
         self._metric = metric
-        self._wanted: set[str] = set()
+        self._subscriptions: set[str] = set()
         self._read: tuple[float, frozenset[str]] = NOTHING
         self._series: dict[str, list[TimeSeries]] = {}
         self._partial = ""
-        self._flights = Flights()
+        self._flights = Singleflight()
 
     async def aclose(self) -> None:
         await self._flights.aclose()
 
     async def of(self, subscription: str, every_s: float) -> SeriesPage:
         """Return the series of one subscription, at most `every_s` seconds old. Raises port errors."""
-        self._wanted.add(subscription)
+        self._subscriptions.add(subscription)
         asked_at = self._clock.now()
-        while not self._known(subscription, asked_at, every_s):
-            await self._flights.share("all", self._all)
+        while not self._is_recent(subscription, asked_at, every_s):
+            await self._flights.share("all", self._read_all)
         return SeriesPage(tuple(self._series.get(subscription, ())), self._partial)
 
-    def _known(self, subscription: str, asked_at: float, every_s: float) -> bool:
+    def _is_recent(self, subscription: str, asked_at: float, every_s: float) -> bool:
         """Return whether it was read since `asked_at`, or less than `every_s` seconds before."""
         at, covered = self._read
         return subscription in covered and (at >= asked_at or asked_at - at < every_s)
 
     @validated("GCP")
-    async def _all(self) -> None:
-        now, names = self._clock.now(), sorted(self._wanted)
+    async def _read_all(self) -> None:
+        now, names = self._clock.now(), sorted(self._subscriptions)
         series: dict[str, list[TimeSeries]] = {}
         partial = list[str]()
         for first in range(0, len(names), AT_ONCE):

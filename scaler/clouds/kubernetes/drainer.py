@@ -48,18 +48,20 @@ class Drainer:
         self._since: dict[str, float] = {}
         """When each draining pod was first seen to be so by this process, on a clock without jumps."""
 
-    def going(self, live: Iterable[Pod], size: int) -> list[Pod]:
+    def draining(self, live: Iterable[Pod], size: int) -> list[Pod]:
         """Return the pods that drain, without those that the size is already too small for.
 
         They are gone.
         """
         draining = sorted((pod for pod in live if pod.draining), key=lambda p: int(p.annotations.get(COST, "0")))
         surplus = max(0, sum(1 for _ in live) - size)
-        now = self._even()
+        now = self._steady_now()
         self._since = {pod.uid: self._since.get(pod.uid, now) for pod in draining}
         return draining[surplus:]
 
-    async def step(self, live: Sequence[Pod], size: int, wanted: int, doomed: Callable[[Pod], bool]) -> int:
+    async def step(
+        self, live: Sequence[Pod], size: int, wanted: int, is_interruption_pending: Callable[[Pod], bool]
+    ) -> int:
         """Bring `size` nearer to `wanted`, a smaller one or the same.
 
         Return how large it may be now.
@@ -76,11 +78,11 @@ class Drainer:
                 "while a rollout is under way it chooses which pods go"
             )
         loads = dict(zip((pod.uid for pod in live), await asyncio.gather(*map(self._load, live)), strict=True))
-        victims = self._choose(live, loads, doomed)[:leaving]
+        victims = self._choose(live, loads, is_interruption_pending)[:leaving]
         chosen = {pod.uid for pod in victims}
         await self._each(self._restored(pod) for pod in live if pod.draining and pod.uid not in chosen)
         await self._each(self._marked(pod) for pod in victims if not pod.draining)
-        self._since |= {pod.uid: self._even() for pod in victims if not pod.draining}
+        self._since |= {pod.uid: self._steady_now() for pod in victims if not pod.draining}
         ended = self._ended(victims, loads)
         if len(ended) < len(victims) and not self._ordered:
             await self._each(self._preferred(pod) for pod in ended if pod.annotations.get(COST) != DONE)
@@ -101,7 +103,7 @@ class Drainer:
         return await self._loads.of(URL(f"{scheme}://{host}:{self._spec.port}{self._spec.path}"))
 
     def _choose(
-        self, live: Sequence[Pod], loads: Mapping[str, float | None], doomed: Callable[[Pod], bool]
+        self, live: Sequence[Pod], loads: Mapping[str, float | None], is_interruption_pending: Callable[[Pod], bool]
     ) -> list[Pod]:
         """Return the pods in the order in which they are to go.
 
@@ -113,7 +115,13 @@ class Drainer:
 
         def order(pod: Pod) -> tuple[bool, bool, bool, float, float]:
             load = loads[pod.uid]
-            return pod.ready, not doomed(pod), not pod.draining, math.inf if load is None else load, -pod.made_at
+            return (
+                pod.ready,
+                not is_interruption_pending(pod),
+                not pod.draining,
+                math.inf if load is None else load,
+                -pod.made_at,
+            )
 
         return sorted(live, key=order)
 
@@ -126,10 +134,10 @@ class Drainer:
     def _is_done(self, pod: Pod, load: float | None) -> bool:
         if pod.uid not in self._since:
             return pod.phase == "Pending" and not pod.address
-        waited_s = self._even() - self._since[pod.uid]
+        waited_s = self._steady_now() - self._since[pod.uid]
         return waited_s >= self._spec.deadline_s or (load == 0 and waited_s >= self._spec.settle_s)
 
-    def _even(self) -> float:
+    def _steady_now(self) -> float:
         """Return the present time on a clock without jumps. Seconds."""
         stepped_s = self._clock.step_s()
         return self._clock.now() - stepped_s

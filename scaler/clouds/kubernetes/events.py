@@ -20,7 +20,7 @@ FAILS: Final = frozenset({"FailedScaleUp", "NotTriggerScaleUp", "InsufficientCap
 """An autoscaler says that none comes."""
 UNSCHEDULED: Final = "FailedScheduling"
 """The scheduler's says that nothing fits now, by which an autoscaler learns of the pod; Karpenter's own is final."""
-HEEDED: Final = COMES | FAILS | {UNSCHEDULED}
+RELEVANT_REASONS: Final = COMES | FAILS | {UNSCHEDULED}
 QUOTA: Final = ("quota", "limit", "max node group size", "max cluster", "vcpulimitexceeded", "maxspotinstancecount")
 """Words for a limit that heals slowly: an account's quota, a NodePool's or a node group's maximum."""
 BACKOFF: Final = ("in backoff", "out of resources", "stockout", "insufficientinstancecapacity", "unfulfillable")
@@ -28,7 +28,7 @@ BACKOFF: Final = ("in backoff", "out of resources", "stockout", "insufficientins
 
 
 @dataclass(frozen=True, slots=True)
-class Saying:
+class ObjectEvent:
     """The last of one kind of events about an object. `since` is when it was said first, `at` when last."""
 
     reason: str
@@ -50,24 +50,24 @@ class Saying:
 
 
 class KubeEvents(Follower):
-    """The events about objects of one kind in a namespace, of those only what is `HEEDED`."""
+    """The events about objects of one kind in a namespace, of those only what is `RELEVANT_REASONS`."""
 
     def __init__(self, session: Session, namespace: str, kind: str) -> None:
         self._namespace = namespace
         self._kind = kind
-        self._of: dict[str, dict[str, tuple[str, Saying]]] = {}
+        self._events: dict[str, dict[str, tuple[str, ObjectEvent]]] = {}
         """By the object's uid: by the event's name its object's name and what it says."""
         self._owners: dict[str, str] = {}
         self._found: set[str] = set()
         super().__init__(session, f"events about {kind}s in {namespace}")
 
-    def about(self, uid: str) -> list[Saying]:
+    def about(self, uid: str) -> list[ObjectEvent]:
         """Return the events about an object, the last first."""
-        return sorted((s for _, s in self._of.get(uid, {}).values()), key=lambda s: s.at, reverse=True)
+        return sorted((s for _, s in self._events.get(uid, {}).values()), key=lambda s: s.at, reverse=True)
 
-    def named(self, start: str) -> list[Saying]:
+    def about_names(self, start: str) -> list[ObjectEvent]:
         """Return the events about objects whose names begin so, the last first."""
-        said = [s for of in self._of.values() for name, s in of.values() if name.startswith(start)]
+        said = [s for of in self._events.values() for name, s in of.values() if name.startswith(start)]
         return sorted(said, key=lambda s: s.at, reverse=True)
 
     async def where(self) -> WatchPath:
@@ -80,7 +80,7 @@ class KubeEvents(Follower):
         self._found = set()
 
     def found(self, item: Body, at: float) -> None:
-        self._found.add(subject(item).event)
+        self._found.add(parse_subject(item).event)
         self._keep(item, at)
 
     def end(self) -> None:
@@ -89,22 +89,22 @@ class KubeEvents(Follower):
 
     def changed(self, change: str, item: Body, at: float) -> None:
         if change == "DELETED":
-            self._forget(subject(item).event)
+            self._forget(parse_subject(item).event)
         else:
             self._keep(item, at)
 
     def _keep(self, item: Mapping[str, Any], at: float) -> None:
-        about = subject(item)
-        if about.kind == self._kind and about.reason in HEEDED:
-            self._of.setdefault(about.uid, {})[about.event] = (about.name, saying(item, at))
+        about = parse_subject(item)
+        if about.kind == self._kind and about.reason in RELEVANT_REASONS:
+            self._events.setdefault(about.uid, {})[about.event] = (about.name, parse_object_event(item, at))
             self._owners[about.event] = about.uid
 
     def _forget(self, event: str) -> None:
         uid = self._owners.pop(event, None)
         if uid is not None:
-            del self._of[uid][event]
-            if not self._of[uid]:
-                del self._of[uid]
+            del self._events[uid][event]
+            if not self._events[uid]:
+                del self._events[uid]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ class Subject:
     reason: str
 
 
-def subject(item: Mapping[str, Any]) -> Subject:
+def parse_subject(item: Mapping[str, Any]) -> Subject:
     """Return what an event is about. Raises `Unavailable` for one that no API server would send."""
     with understood("an event"):
         of = item["involvedObject"]
@@ -131,7 +131,7 @@ def subject(item: Mapping[str, Any]) -> Subject:
         )
 
 
-def saying(item: Mapping[str, Any], at: float) -> Saying:
+def parse_object_event(item: Mapping[str, Any], at: float) -> ObjectEvent:
     """Parse an event of the old kind or the new, whose times stand in different places.
 
     Raises `Unavailable`.
@@ -141,7 +141,7 @@ def saying(item: Mapping[str, Any], at: float) -> Saying:
         first = seconds_of(item.get("firstTimestamp") or item.get("eventTime"), made)
         last = seconds_of((item.get("series") or {}).get("lastObservedTime") or item.get("lastTimestamp"), first)
         by = item.get("reportingComponent") or (item.get("source") or {}).get("component") or ""
-        return Saying(str(item["reason"]), str(item.get("message") or ""), str(by), first, last)
+        return ObjectEvent(str(item["reason"]), str(item.get("message") or ""), str(by), first, last)
 
 
 async def events(context: Context, session: Session, cluster: KubeCluster, namespace: str, kind: str) -> KubeEvents:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from scaler.clouds.backoff import Backoff
 from scaler.clouds.kubernetes.objects import version_of
 from scaler.clouds.kubernetes.session import Body, Session
 from scaler.clouds.response_validation import list_of, understood
@@ -54,9 +55,9 @@ class Follower(ABC):
         self._clock = session.clock
         self.confirmed_at = float("-inf")
         self.error: PortError | None = None
-        self.heard = asyncio.Event()
+        self.listed = asyncio.Event()
         """Set once it is known what there is, or why that is not known."""
-        self._chance = random.Random()  # noqa: S311 - spreads retries of many daemons
+        self._rng = random.Random()  # noqa: S311 - spreads retries of many daemons
         self._task = session.tasks.start(f"watch of {name}", self._follow)
 
     @property
@@ -102,26 +103,24 @@ class Follower(ABC):
 
     async def _follow(self) -> None:
         """List and watch without end; each error is followed by a pause and a new list."""
-        failures = 0
+        backoff = Backoff(PAUSE_S, MAX_PAUSE_S, HUMAN_PAUSE_S)
         while True:
             try:
                 where = await self.where()
                 version = await self._list(where)
                 self.error = None
-                self.heard.set()
+                self.listed.set()
                 while True:
                     version = await self._changes(where, version)
-                    failures = 0
+                    backoff.succeeded()
                     await asyncio.sleep(PAUSE_S)
             except PortError as e:
                 self.error = e
-                self.heard.set()
-                pause_s = min(MAX_PAUSE_S, PAUSE_S * 2 ** min(failures, 10))
-                failures += 1
+                self.listed.set()
+                pause_s = backoff.after(e)
                 if isinstance(e, Misconfigured):
                     self.refused()
-                    pause_s = HUMAN_PAUSE_S
-            await asyncio.sleep(pause_s * self._chance.uniform(0.5, 1.0))
+            await asyncio.sleep(pause_s * self._rng.uniform(0.5, 1.0))
 
     async def _list(self, where: WatchPath) -> str:
         """Read all objects; gives the version to watch from."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.kubernetes.list_and_watch import Follower, WatchPath
 from scaler.clouds.kubernetes.nodes import labels_of, market_of
-from scaler.clouds.kubernetes.objects import word
+from scaler.clouds.kubernetes.objects import text_field
 from scaler.clouds.kubernetes.session import Body, Session
 from scaler.clouds.response_validation import understood
 from scaler.clouds.timestamps import seconds_of
@@ -95,7 +95,7 @@ def parse(body: Mapping[str, Any], at: float) -> NodeClaim:
         since = seconds_of(launched.get("lastTransitionTime"), at)
         waits = launched.get("reason") in {None, "AwaitingReconciliation", "Launched"}
         return NodeClaim(
-            name=word(metadata, "name"),
+            name=text_field(metadata, "name"),
             pool=labels.get(POOL, ""),
             node=str(status.get("nodeName") or ""),
             zone=labels.get(ZONE, ""),

@@ -11,10 +11,10 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 
-from scaler.clouds.interruptions import Board, Kind, Notice, board
+from scaler.clouds.interruptions import Kind, Notice, NoticeBoard, board
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.kubernetes.list_and_watch import Follower, WatchPath
-from scaler.clouds.kubernetes.objects import word
+from scaler.clouds.kubernetes.objects import text_field
 from scaler.clouds.kubernetes.session import Body, Session
 from scaler.clouds.response_validation import understood
 from scaler.ports import Context
@@ -57,8 +57,8 @@ class KubeNode:
     machine: str
     zone: str
     market: str
-    going: str = ""
-    notice: Kind = "interruption"
+    leaving_reason: str = ""
+    notice_kind: Kind = "interruption"
     pool: str = ""
     ready: bool = False
 
@@ -71,7 +71,7 @@ class KubeNode:
 class KubeNodes(Follower):
     """All nodes of the cluster."""
 
-    def __init__(self, session: Session, notices: Board) -> None:
+    def __init__(self, session: Session, notices: NoticeBoard) -> None:
         self.notices = notices
         self._nodes: dict[str, KubeNode] = {}
         self._found: set[str] = set()
@@ -84,10 +84,10 @@ class KubeNodes(Follower):
         """Return the nodes of a Karpenter NodePool."""
         return [node for node in self._nodes.values() if node.pool == pool]
 
-    def taken(self, node: KubeNode) -> str:
+    def interruption_reason(self, node: KubeNode) -> str:
         """Return why a node will be interrupted; empty while nothing announces it."""
-        if node.going:
-            return node.going
+        if node.leaving_reason:
+            return node.leaving_reason
         notice = next(iter(self.notices.of(node.names).values()), None)
         return (notice.by or notice.kind) if notice else ""
 
@@ -117,9 +117,9 @@ class KubeNodes(Follower):
         before = self._nodes.get(node.name)
         self._nodes[node.name] = node
         for name in node.names:
-            if node.going:
-                self.notices.pin(Notice(name, node.notice, at, by=node.going))
-            elif before is not None and before.going:
+            if node.leaving_reason:
+                self.notices.pin(Notice(name, node.notice_kind, at, by=node.leaving_reason))
+            elif before is not None and before.leaving_reason:
                 self.notices.unpin(name)
 
     def _forget(self, name: str) -> None:
@@ -134,20 +134,20 @@ def parse(body: Mapping[str, Any]) -> KubeNode:
         metadata, spec, status = body["metadata"], body.get("spec") or {}, body.get("status") or {}
         labels = labels_of(metadata)
         conditions = {c["type"]: c for c in status.get("conditions") or ()}
-        going, notice = _going(metadata, spec.get("taints") or (), conditions)
+        going, notice = _leaving_reason(metadata, spec.get("taints") or (), conditions)
         return KubeNode(
-            name=word(metadata, "name"),
+            name=text_field(metadata, "name"),
             machine=machine_of(str(spec.get("providerID") or "")),
             zone=next((labels[label] for label in ZONES if label in labels), ""),
             market=market_of(labels),
-            going=going,
-            notice=notice,
+            leaving_reason=going,
+            notice_kind=notice,
             pool=labels.get("karpenter.sh/nodepool", ""),
             ready=conditions.get("Ready", {}).get("status") == "True",
         )
 
 
-def _going(metadata: Mapping[str, Any], taints: Any, conditions: Mapping[str, Any]) -> tuple[str, Kind]:
+def _leaving_reason(metadata: Mapping[str, Any], taints: Any, conditions: Mapping[str, Any]) -> tuple[str, Kind]:
     """Return why a node will go, and the kind of notice."""
     found = {taint["key"]: TAINTS[taint["key"]] for taint in taints if taint["key"] in TAINTS}
     for key, kind in sorted(found.items(), key=lambda one: one[1] != "interruption"):

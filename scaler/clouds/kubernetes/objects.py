@@ -134,8 +134,8 @@ def parse(kind: ScalableKind, body: Mapping[str, Any], at: float) -> ScalableSta
         if kind.known:
             desired, ready = whole(f"{kind.plural}: replicas", spec["replicas"]), ready or 0
         return ScalableState(
-            name=word(metadata, "name"),
-            version=word(metadata, "resourceVersion"),
+            name=text_field(metadata, "name"),
+            version=text_field(metadata, "resourceVersion"),
             desired=desired,
             ready=None if ready is None else whole(f"{kind.plural}: ready replicas", ready),
             writer=writer_of(metadata.get("managedFields") or ()),
@@ -163,7 +163,7 @@ def scale_of(what: str, body: Mapping[str, Any]) -> Scale:
     with understood(f"{what}: a scale"):
         spec, status = body["spec"], body.get("status") or {}
         return Scale(
-            version=word(body["metadata"], "resourceVersion"),
+            version=text_field(body["metadata"], "resourceVersion"),
             desired=whole(f"{what}: replicas", spec.get("replicas", 0)),
             present=whole(f"{what}: present replicas", status.get("replicas", 0)),
             selector=of_text(status["selector"]) if status.get("selector") else None,
@@ -185,7 +185,7 @@ def newer(version: str, than: str) -> bool:
     return int(version) >= int(than) if plain else True
 
 
-def word(body: Mapping[str, Any], key: str) -> str:
+def text_field(body: Mapping[str, Any], key: str) -> str:
     """Return a text in an object. Raises `KeyError` or `TypeError` where there is none."""
     found = body[key]
     if not isinstance(found, str):

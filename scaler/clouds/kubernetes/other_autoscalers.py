@@ -10,7 +10,7 @@ from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.kubernetes.objects import ApiGroup, ScaleTarget, group_of
 from scaler.clouds.kubernetes.session import Session, is_accepted
 from scaler.clouds.response_validation import list_of, understood
-from scaler.clouds.singleflight import Flights
+from scaler.clouds.singleflight import Singleflight
 from scaler.ports import Context, PortError
 
 EVERY_S: Final = 60.0
@@ -30,9 +30,9 @@ class Writers:
     def __init__(self, session: Session, namespace: str) -> None:
         self._session = session
         self._namespace = namespace
-        self._found: Mapping[ScaleTarget, str] | None = None
+        self._targets: Mapping[ScaleTarget, str] | None = None
         self._due = float("-inf")
-        self._flights = Flights()
+        self._flights = Singleflight()
 
     async def aclose(self) -> None:
         await self._flights.aclose()
@@ -45,21 +45,21 @@ class Writers:
         now = self._session.clock.now()
         if not self._due - EVERY_S <= now < self._due:
             await self._flights.share("list", lambda: self._refresh(timeout_s))
-        assert self._found is not None  # noqa: S101 - listed, or the refresh raised
-        return self._found.get(target)
+        assert self._targets is not None  # noqa: S101 - listed, or the refresh raised
+        return self._targets.get(target)
 
     async def _refresh(self, timeout_s: float) -> None:
         try:
             hpas = targets(await self._list(HPAS, "horizontalpodautoscalers", timeout_s))
             scaled = targets(await self._list((KEDA,), "scaledobjects", timeout_s))
         except PortError:
-            if self._found is None:
+            if self._targets is None:
                 raise
             self._due = self._session.clock.now() + RETRY_S
             return
         found = {target: f"HPA {name}" for target, name in hpas}
         found.update((target, f"KEDA ScaledObject {name}") for target, name in scaled)
-        self._found = found
+        self._targets = found
         self._due = self._session.clock.now() + EVERY_S
 
     async def _list(self, versions: tuple[str, ...], plural: str, timeout_s: float) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.kubernetes.list_and_watch import Follower, WatchPath
-from scaler.clouds.kubernetes.objects import newer, word
+from scaler.clouds.kubernetes.objects import newer, text_field
 from scaler.clouds.kubernetes.selectors import Selector
 from scaler.clouds.kubernetes.session import Body, Session
 from scaler.clouds.response_validation import understood
@@ -173,8 +173,8 @@ def parse(body: Mapping[str, Any], at: float) -> Pod:
         metadata, spec, status = body["metadata"], body.get("spec") or {}, body.get("status") or {}
         annotations = metadata.get("annotations") or {}
         return Pod(
-            name=word(metadata, "name"),
-            uid=word(metadata, "uid"),
+            name=text_field(metadata, "name"),
+            uid=text_field(metadata, "uid"),
             node=sys.intern(str(spec.get("nodeName") or "")),
             address=str(status.get("podIP") or ""),
             phase=str(status.get("phase") or ""),

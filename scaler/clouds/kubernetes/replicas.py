@@ -11,7 +11,7 @@ from typing import Final
 from policies.model import Part, Shortfall
 from scaler.clouds.interruptions import InterruptionTracker
 from scaler.clouds.kubernetes.cluster import KubeCluster
-from scaler.clouds.kubernetes.events import COMES, UNSCHEDULED, KubeEvents, Saying, events
+from scaler.clouds.kubernetes.events import COMES, UNSCHEDULED, KubeEvents, ObjectEvent, events
 from scaler.clouds.kubernetes.nodes import KubeNode, KubeNodes, nodes
 from scaler.clouds.kubernetes.pods import NamespacePods, Pod, pods
 from scaler.clouds.kubernetes.selectors import Selector
@@ -28,10 +28,10 @@ class ReplicaDetails:
     """What is known of a pool's replicas beyond its size."""
 
     parts: tuple[Part, ...] = ()
-    doomed: int = 0
+    interruption_pending: int = 0
     interrupted: int = 0
     failed: int = 0
-    short: Shortfall | None = None
+    shortfall: Shortfall | None = None
 
 
 class ReplicaObserver:
@@ -52,43 +52,43 @@ class ReplicaObserver:
     def pods(self) -> NamespacePods:
         return self._followed.pods
 
-    async def ready(self) -> None:
+    async def wait_until_listed(self) -> None:
         """Wait until the pods, nodes and events were listed once, or cannot be, at most `FIRST_S`."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FIRST_S):
                 for one in (self._followed.pods, self._followed.nodes, self._followed.events):
-                    await one.heard.wait()
+                    await one.listed.wait()
 
     def live(self, selector: Selector) -> list[Pod]:
         """Return the pods that count as replicas."""
         chosen = self._followed.pods.of(selector).values()
         return [pod for pod in chosen if pod.live and pod.belongs(self._kind, self._name)]
 
-    def look(self, selector: Selector) -> ReplicaDetails:
+    def observe(self, selector: Selector) -> ReplicaDetails:
         """Return what there is now; while the pods are not known, only the interruptions so far."""
         if not self._followed.pods.fresh:
             return ReplicaDetails(interrupted=self._interruptions.interrupted)
         chosen = self.live(selector)
         serving = {pod.uid: pod for pod in chosen if pod.ready}
         self._observe(serving)
-        failing = [(pod, why) for pod in chosen if not pod.ready and (why := self._fails(pod)) is not None]
+        failing = [(pod, why) for pod in chosen if not pod.ready and (why := self._failure(pod)) is not None]
         return ReplicaDetails(
             parts=self._parts(chosen),
-            doomed=sum(not serving[uid].draining for uid in self._interruptions.noticed),
+            interruption_pending=sum(not serving[uid].draining for uid in self._interruptions.noticed),
             interrupted=self._interruptions.interrupted,
             failed=len(failing),
-            short=shortfall(why for _, why in failing),
+            shortfall=shortfall(why for _, why in failing),
         )
 
     # --- what is taken
 
-    def is_doomed(self, pod: Pod) -> bool:
+    def is_interruption_pending(self, pod: Pod) -> bool:
         """Return whether a node of the replica will be interrupted.
 
         A group is lost with each of its pods.
         """
         return any(
-            node is not None and self._followed.nodes.taken(node) != ""
+            node is not None and self._followed.nodes.interruption_reason(node) != ""
             for node in map(self._node, self._followed.pods.group(pod))
         )
 
@@ -104,7 +104,7 @@ class ReplicaObserver:
         def was_interrupted(uid: str, noticed: bool) -> bool:
             return noticed or (nodes.fresh and nodes.get(self._nodes[uid]) is None)
 
-        noticed = {uid for uid, pod in serving.items() if self.is_doomed(pod)}
+        noticed = {uid for uid, pod in serving.items() if self.is_interruption_pending(pod)}
         self._interruptions.track(
             {uid: int(self._is_spot(pod)) for uid, pod in serving.items()}, noticed, was_interrupted
         )
@@ -122,12 +122,18 @@ class ReplicaObserver:
     def _parts(self, chosen: list[Pod]) -> tuple[Part, ...]:
         placed = ((pod, self._node(pod)) for pod in chosen if not pod.draining)
         return sum_parts(
-            Part(node.zone, node.market, int(pod.ready), int(not pod.ready), int(pod.ready and self.is_doomed(pod)))
+            Part(
+                node.zone,
+                node.market,
+                int(pod.ready),
+                int(not pod.ready),
+                int(pod.ready and self.is_interruption_pending(pod)),
+            )
             for pod, node in placed
             if node is not None
         )
 
-    def _fails(self, pod: Pod) -> Saying | None:
+    def _failure(self, pod: Pod) -> ObjectEvent | None:
         """Return why a pod will not come, by the last autoscaler.
 
         By the scheduler where no autoscaler reacts.
@@ -139,11 +145,15 @@ class ReplicaObserver:
                 return said
             if said.reason in COMES:
                 return None
-            if said.reason == UNSCHEDULED and not self._heeded(pod) and self._waits_s(pod) > self._unscheduled_s:
+            if (
+                said.reason == UNSCHEDULED
+                and not self._has_autoscaler_event(pod)
+                and self._waits_s(pod) > self._unscheduled_s
+            ):
                 return said
         return None
 
-    def _heeded(self, pod: Pod) -> bool:
+    def _has_autoscaler_event(self, pod: Pod) -> bool:
         """Return whether an autoscaler reported anything about the pod."""
         return any(said.fails or said.reason in COMES for said in self._followed.events.about(pod.uid))
 
@@ -151,7 +161,7 @@ class ReplicaObserver:
         return self._clock.now() - pod.made_at
 
 
-def shortfall(reasons: Iterable[Saying]) -> Shortfall | None:
+def shortfall(reasons: Iterable[ObjectEvent]) -> Shortfall | None:
     """Return the newest reason as a shortfall.
 
     One that is repeated while nothing is tried anew keeps its time.

@@ -23,7 +23,7 @@ class Term:
     operator: Operator
     values: frozenset[str] = frozenset()
 
-    def met(self, labels: Mapping[str, str]) -> bool:
+    def matches(self, labels: Mapping[str, str]) -> bool:
         value = labels.get(self.key)
         if self.operator == "In":
             return value in self.values
@@ -39,7 +39,7 @@ class Selector:
     terms: tuple[Term, ...]
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        return bool(self.terms) and all(term.met(labels) for term in self.terms)
+        return bool(self.terms) and all(term.matches(labels) for term in self.terms)
 
     def names(self, label: str) -> bool:
         """Return whether it looks at a label."""

@@ -21,7 +21,7 @@ class Sized(Protocol):
 
     @property
     def clock(self) -> Clock: ...
-    async def state(self, name: str, timeout_s: float, *, anew: bool = False) -> ScalableState: ...
+    async def state(self, name: str, timeout_s: float, *, refresh: bool = False) -> ScalableState: ...
     async def resize(self, name: str, replicas: int, version: str, timeout_s: float) -> None: ...
 
 
@@ -57,7 +57,7 @@ class ScaleObserver:
             try:
                 await self._watch.resize(name, replicas, version, self._timeout_s)
             except Conflict:
-                present = await self._watch.state(name, self._timeout_s, anew=True)
+                present = await self._watch.state(name, self._timeout_s, refresh=True)
                 if size(present) == replicas:
                     return
                 self._own_writes.check(size(present), seen, self._writer(present))

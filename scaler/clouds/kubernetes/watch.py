@@ -22,7 +22,7 @@ from scaler.clouds.kubernetes.objects import (
     scale_of,
 )
 from scaler.clouds.kubernetes.session import Body, Session, is_accepted
-from scaler.clouds.singleflight import Flights
+from scaler.clouds.singleflight import Singleflight
 from scaler.ports import Context, Misconfigured, Unavailable
 
 
@@ -33,22 +33,22 @@ class SharedWatch(Follower):
         self._names = (api_version, kind)
         self._namespace = namespace
         self._kind: ScalableKind | None = None
-        self._wanted: set[str] = set()
+        self._requested_names: set[str] = set()
         self._states: dict[str, ScalableState] = {}
-        self._tells_ready = False
+        self._reports_ready = False
         self._order = 0
         self._listed = 0
         self._listing = 0
         self._found: set[str] = set()
         self._followed: ScalableKind | None = None
-        self._flights = Flights()
+        self._flights = Singleflight()
         super().__init__(session, f"{kind} in {namespace}")
 
     async def aclose(self) -> None:
         await super().aclose()
         await self._flights.aclose()
 
-    async def state(self, name: str, timeout_s: float, *, anew: bool = False) -> ScalableState:
+    async def state(self, name: str, timeout_s: float, *, refresh: bool = False) -> ScalableState:
         """Return an object's state with size and ready count, `at` when it was last confirmed.
 
         Raises the port errors.
@@ -57,9 +57,9 @@ class SharedWatch(Follower):
         """
         if self._task.done():
             self._task.result()  # a fault of ours: let it be seen
-        self._wanted.add(name)
+        self._requested_names.add(name)
         found = self._states.get(name)
-        if anew or found is None or abs(self._clock.now() - self._at(found)) > CONFIRM_S:
+        if refresh or found is None or abs(self._clock.now() - self._at(found)) > CONFIRM_S:
             found = await self._flights.share(name, lambda: self._read(name, timeout_s))
         if found.desired is None or found.ready is None:
             found = await self._flights.share((name, "scale"), lambda: self._complete(name, timeout_s))
@@ -130,21 +130,21 @@ class SharedWatch(Follower):
         state = self._states.get(name)
         if state is None:
             raise Unavailable(f"{self._names[1]} {name} was deleted while it was read")
-        ready = state.ready if state.ready is not None else 0 if self._tells_ready else scale.present
+        ready = state.ready if state.ready is not None else 0 if self._reports_ready else scale.present
         return self._keep(
             replace(state, version=scale.version, desired=scale.desired, ready=ready, selector=scale.selector), order
         )
 
-    def _keep(self, state: ScalableState, asked: int) -> ScalableState:
+    def _keep(self, state: ScalableState, requested: int) -> ScalableState:
         """Keep a state and return the kept one.
 
         One that was learned after this one was `asked` for stays where it is newer.
         """
         present = self._states.get(state.name)
-        if present and present.order > asked and not newer(state.version, present.version):
+        if present and present.order > requested and not newer(state.version, present.version):
             return present
         self._order += 1
-        self._tells_ready |= state.ready is not None and state.desired is None
+        self._reports_ready |= state.ready is not None and state.desired is None
         kept = self._states[state.name] = replace(state, order=self._order)
         return kept
 
@@ -160,7 +160,7 @@ class SharedWatch(Follower):
     def found(self, item: Body, at: float) -> None:
         assert self._followed is not None  # noqa: S101 - `where` was asked first
         state = parse(self._followed, item, at)
-        if state.name in self._wanted:
+        if state.name in self._requested_names:
             self._found.add(state.name)
             self._keep(state, self._listing)
 
@@ -175,7 +175,7 @@ class SharedWatch(Follower):
         state = parse(self._followed, item, at)
         if change == "DELETED":
             self._states.pop(state.name, None)
-        elif state.name in self._wanted:
+        elif state.name in self._requested_names:
             self._keep(state, self._listed)
 
     def refused(self) -> None:

@@ -15,7 +15,7 @@ from scaler.actuators.kubernetes import Kubernetes, KubernetesResizer
 from scaler.clock import SystemClock
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.kubernetes.credentials import in_pod
-from scaler.clouds.singleflight import Flights
+from scaler.clouds.singleflight import Singleflight
 from scaler.ports import Misconfigured, PortError, Throttled, Unavailable
 from scaler.shared_resources import Opening, Resources
 from tests.contracts.actuator import settled
@@ -465,7 +465,7 @@ async def test_a_bad_kubeconfig_is_told_at_the_start(
 
 
 async def test_a_caller_that_gives_up_leaves_the_shared_call_to_the_others() -> None:
-    flights, go = Flights(), asyncio.Event()
+    flights, go = Singleflight(), asyncio.Event()
     calls = 0
 
     async def call() -> int:
