@@ -27,16 +27,21 @@ NEVER: Final = float("-inf")
 
 @dataclass(slots=True)
 class LedgerEntry:
-    """What is known of one workload: its pools' sizes as last seen or decided, and its need in replicas."""
+    """What is known of one workload: its pools' sizes as last seen or decided, and its need in replicas.
+
+    `absent` are the pools whose size the last tick did not know.
+    """
 
     spec: WorkloadSpec
     sizes: dict[PoolName, int] = field(default_factory=dict)
+    absent: set[PoolName] = field(default_factory=set)
     need: float | None = None
     decided_at: float = NEVER
 
     def see(self, seen: Observation) -> None:
         """Take the sizes of one turn. One that could not be read stays what it was, and one that was read before the
         last decision cannot know what came of it: the larger counts."""
+        self.absent = {name for name, status in seen.pools.items() if isinstance(status, Absent)}
         for name, status in seen.pools.items():
             if not isinstance(status, Absent):
                 known = self.sizes.get(name, 0) if status.measured_at <= self.decided_at else 0
@@ -45,7 +50,9 @@ class LedgerEntry:
     def claim(self) -> ResourceClaim:
         known = self.sizes.keys() >= self.spec.pools.keys()
         sizes = {name: self.sizes[name] for name in self.spec.pools} if known else None
-        return resource_claims.claim(self.spec, sizes, self.need)
+        shown = self.sizes.keys() & self.spec.pools.keys() - self.absent
+        read = {name: self.sizes[name] for name in shown} if self.absent else None
+        return resource_claims.claim(self.spec, sizes, self.need, read)
 
 
 class QuotaLedger:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from policies.history.ticks import History
@@ -11,6 +11,7 @@ from policies.model import (
     Decision,
     Fresh,
     Observation,
+    Outcome,
     PolicyName,
     PoolName,
     PoolStatus,
@@ -78,6 +79,23 @@ def seen(
 
 def tick_of(observation: Observation, decision: Decision, spec_id: str = "abc", history_len: int = 0) -> Tick:
     return Tick(spec_id, observation, decision, (), history_len, 0.0, 0.0)
+
+
+def next_tick(
+    workload: WorkloadSpec,
+    history: History,
+    at: float,
+    readings: Mapping[str, float],
+    pools: Mapping[PoolName, PoolStatus],
+    resize: Callable[[PoolName, int], Outcome] | None = None,
+) -> Decision:
+    """Decide on fresh readings and pools, and append the tick; `resize` writes each target."""
+    told = {SignalName(name): Fresh(value, at) for name, value in readings.items()}
+    observation = Observation(WorkloadName("llm"), at, told, {name: Fresh(p, at) for name, p in pools.items()})
+    decision = decide(workload, history, observation)
+    outcomes = () if resize is None else tuple(resize(name, target) for name, target in decision.targets.items())
+    history.append(Tick("abc", observation, decision, outcomes, len(history), 0.0, 0.0))
+    return decision
 
 
 def live(

@@ -9,6 +9,7 @@ holds each policy's memory: what its last recommendation handed on to its next.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -16,7 +17,8 @@ import numpy as np
 from policies.forecast.quantile_forecast import QuantileForecast
 from policies.history.lead_times import LeadTimes
 from policies.history.pool_memory import PoolMemories
-from policies.model import Absent, Fresh
+from policies.history.tick_values import NAN, decision_values, whole_value
+from policies.model import Absent
 from policies.signals.plausibility import plausible
 from policies.signals.zero_suspicion import ZeroSuspicion, source_of
 
@@ -25,12 +27,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from policies.forecast.history_seed import HistorySeed
     from policies.model import PolicyName, SignalName, Tick
 
 COLUMNS: Final = ("at", "demand", "wanted", "may_lower", "active", "current", "target", "ready", "held")
 AT, DEMAND, WANTED, MAY_LOWER, ACTIVE, CURRENT, TARGET, READY, HELD = range(len(COLUMNS))
 """`held` is the number of replicas asked for over all pools, whatever they do and are worth."""
-NAN: Final = float("nan")
 MAX_ROWS: Final = 4096
 """Rows kept at the most: 17 hours at the default interval of 15 s, two at Knative's of 2 s."""
 
@@ -71,15 +73,16 @@ class History:
             return
         if self._end == self._rows.shape[1]:
             self._make_room()
+        values = decision_values(d)
         self._rows[: len(COLUMNS), self._end] = (
             d.at,
-            NAN if d.demand is None else d.demand,
-            NAN if d.capped_need is None else d.capped_need,
+            values.demand,
+            values.capped_need,
             d.may_scale_in,
             d.active,
-            NAN if d.current is None else d.current,
-            NAN if d.target is None else d.target,
-            NAN if d.ready is None else d.ready,
+            values.current,
+            values.target,
+            values.ready,
             sum(NAN if isinstance(r, Absent) else r.value.desired for r in seen.pools.values()),
         )
         for r in d.recommendations:
@@ -87,13 +90,10 @@ class History:
             if r.memory or r.policy in self._memory:
                 self._memory[r.policy] = r.memory
             if r.work is not None or r.policy in self._forecasts:
-                self.forecast(r.policy).note(d.at, r.work)
+                self._forecast_to_write(r.policy).note(d.at, r.work)
         for signal, row in self._retained.items():
-            match seen.readings.get(signal):
-                case Fresh(value, _, missing) if not missing and source_of(signal) not in d.suspected_zeros:
-                    self._rows[row, self._end] = value
-                case _:
-                    self._rows[row, self._end] = NAN
+            suspected = source_of(signal) in d.suspected_zeros
+            self._rows[row, self._end] = NAN if suspected else whole_value(seen.readings.get(signal))
         self._end += 1
         while self._end - self._start > self.max_rows or self._rows[AT, self._start] < d.at - self.span_s:
             self._start += 1
@@ -154,7 +154,17 @@ class History:
         return policy in self._forecasts
 
     def forecast(self, policy: PolicyName) -> QuantileForecast:
-        """What the work that the policy measured (`Recommendation.work`) may come to."""
+        """Return the forecast of the work that the policy measured (`Recommendation.work`), only to be read.
+
+        It has seen nothing where the policy measured none so far.
+        """
+        return self._forecasts.get(policy) or _nothing_measured(self.step_s)
+
+    def seed_forecast(self, policy: PolicyName, seed: HistorySeed) -> None:
+        """Give the policy's forecast an older past."""
+        seed.apply(self._forecast_to_write(policy))
+
+    def _forecast_to_write(self, policy: PolicyName) -> QuantileForecast:
         if policy not in self._forecasts:
             self._forecasts[policy] = QuantileForecast(self.step_s)
         return self._forecasts[policy]
@@ -174,3 +184,9 @@ class History:
 
     def _index(self, since: float) -> int:
         return self._start + int(np.searchsorted(self._rows[AT, self._start : self._end], since, side="left"))
+
+
+@lru_cache(maxsize=64)
+def _nothing_measured(step_s: float) -> QuantileForecast:
+    """Return the forecast that has seen nothing, one for all that only read it."""
+    return QuantileForecast(step_s)

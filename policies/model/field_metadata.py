@@ -7,11 +7,15 @@ loader turns rules into validation and into the published JSON Schema; nothing h
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+LARGEST: Final = 10**15
+"""The largest value of a number whose rule names none, either way: products of several stay finite."""
 
 
 @dataclass(frozen=True, slots=True)
 class FieldMetadata:
-    """The meaning of a field (`doc`, ending with its unit) and the bounds of its values."""
+    """The meaning of a field (`doc`, ending with its unit) and the bounds of its values, `LARGEST` by default."""
 
     doc: str
     gt: float | None = None

@@ -9,6 +9,8 @@ and USD per hour:
    what is free is shared out evenly: nobody stops serving for an equal.
 3. A workload grows only into what is free now, less what is kept for minimums and higher priorities.
 4. One that holds more than its part is told so, and gives way by its own scale-down window and steps.
+5. A grant is for the pools whose size is known in this tick; the others may hold the rest of what the workload counts
+   for. Where a workload counts for 20 GPUs, 5 of them known, and may have 22, the known pools may grow from 5 to 7.
 """
 
 from __future__ import annotations
@@ -84,8 +86,10 @@ class QuotaShare(NamedTuple):
     def quota(self, key: str, limit: float, dark: str) -> Quota:
         part, held = self.part(limit), self.own.held
         most = min(part, held + self.free(limit)) if part >= held else part
+        most = min(most, max(held, most) - self.own.unread)
         total = f"the fleet holds {held + float(self.held.sum()):g}"
         words = f"daemon.fleet.{key} is {limit:g}, {total}, priority {self.priority} may have {most:g}"
+        words += f"; its pools that cannot be read may hold {self.own.unread:g} more" if self.own.unread else ""
         return Quota(most, words + (f"; {dark} counts in full: never read" if dark else ""))
 
     def part(self, limit: float) -> float:

@@ -11,19 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policies.guard.budget import EPSILON, gpus, usd_per_hour
-from policies.guard.slo_feasibility import SPARED
-from policies.model import Decision, PoolName, WorkloadName
+from policies.model import Decision, PoolName, RuleId, WorkloadName
 from policies.model.spec import Pool, WorkloadSpec
-from policies.signals import readiness
 
 
 class Amount(NamedTuple):
-    """Of GPUs or USD per hour: what is held, the least that must be left, what is needed, and what a replica takes."""
+    """Of GPUs or USD per hour: what is held, the least that must be left, what is needed, and what a replica takes.
+
+    `unread` is the part of `held` that pools may hold whose size is not known in this tick.
+    """
 
     held: float
     least: float
     need: float
     replica: float
+    unread: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +39,16 @@ class ResourceClaim:
     unread: bool = False
 
 
-def claim(spec: WorkloadSpec, sizes: Mapping[PoolName, int] | None, needed: float | None) -> ResourceClaim:
+def claim(
+    spec: WorkloadSpec,
+    sizes: Mapping[PoolName, int] | None,
+    needed: float | None,
+    read: Mapping[PoolName, int] | None = None,
+) -> ResourceClaim:
     """A workload's claim. `sizes` are its pools' sizes, None where one was never seen: it then counts as its maximum.
 
-    `needed` is in replicas, None where it is not known: what is held is then needed.
+    `needed` is in replicas, None where it is not known: what is held is then needed. `read` are the sizes of the pools
+    that could be read in this tick, None where all could.
     """
     current = spec.max_replicas if sizes is None else sum(sizes.values())
     wanted = current if needed is None else math.ceil(needed - EPSILON)
@@ -48,8 +56,8 @@ def claim(spec: WorkloadSpec, sizes: Mapping[PoolName, int] | None, needed: floa
     return ResourceClaim(
         spec.priority,
         current,
-        _amount(spec, sizes, wanted, gpus, spec.budget.gpus),
-        _amount(spec, sizes, wanted, usd_per_hour, spec.budget.usd_per_hour),
+        _unread(spec, read, _amount(spec, sizes, wanted, gpus, spec.budget.gpus), gpus),
+        _unread(spec, read, _amount(spec, sizes, wanted, usd_per_hour, spec.budget.usd_per_hour), usd_per_hour),
         unread=sizes is None,
     )
 
@@ -62,11 +70,11 @@ def need(spec: WorkloadSpec, decision: Decision) -> float | None:
     """
     if spec.override is not None and spec.override.in_force(decision.at):
         return float(spec.override.replicas)
-    spared = [step.replicas for step in decision.steps if step.rule == SPARED]
+    spared = [step.replicas for step in decision.steps if step.rule == RuleId.SLO_FEASIBILITY]
     if decision.target == 0 and decision.demand is not None and not decision.active and not spec.paused:
         return 0.0
     needs = [r.need for r in decision.recommendations if r.need is not None]
-    needs += [step.replicas for step in decision.steps if step.rule == readiness.RULE and step.replicas is not None]
+    needs += [step.replicas for step in decision.steps if step.rule == RuleId.READINESS and step.replicas is not None]
     return None if spec.paused or not needs else spared[0] if spared else max(needs)
 
 
@@ -87,6 +95,16 @@ def _amount(
     current = sum(sizes.values())
     each = held / current if current else min(units)
     return Amount(held, minimum_claim(spec, unit), min(most, wanted * each), max(units))
+
+
+def _unread(
+    spec: WorkloadSpec, read: Mapping[PoolName, int] | None, amount: Amount, unit: Callable[[Pool], float]
+) -> Amount:
+    """Return the amount with the part of it that pools may hold which are not among those `read`."""
+    if read is None:
+        return amount
+    known = sum(size * unit(spec.pools[name]) for name, size in read.items())
+    return amount._replace(unread=max(0.0, amount.held - known))
 
 
 def minimum_claim(spec: WorkloadSpec, unit: Callable[[Pool], float]) -> float:

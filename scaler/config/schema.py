@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NewType, Union, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.fields import FieldInfo
 
-from policies.model.field_metadata import ByKind, FieldMetadata
+from policies.model.field_metadata import LARGEST, ByKind, FieldMetadata
 from policies.model.spec import NAME
 from scaler.registry import REGISTRIES, resolve
 
@@ -40,9 +40,21 @@ def _field(field: dataclasses.Field[Any], hint: Any) -> FieldInfo:
     else:
         default = {}
     bounds = {k: getattr(rule, k) for k in ("gt", "ge", "lt", "le", "pattern") if getattr(rule, k) is not None}
+    bounds |= _largest(hint, bounds)
     examples = [rule.example] if rule.example is not None else None
     info: FieldInfo = Field(description=rule.doc, examples=examples, validate_default=True, **bounds, **default)
     return info
+
+
+def _largest(hint: Any, bounds: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the bounds that a number has whose rule names none; nothing for what is not a number."""
+    inner = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    kinds = get_args(inner) if get_origin(inner) in {Union, types.UnionType} else (inner,)
+    if int not in kinds and float not in kinds:
+        return {}
+    high = {} if bounds.keys() & {"lt", "le"} else {"le": LARGEST}
+    low = {} if bounds.keys() & {"gt", "ge"} else {"ge": -LARGEST}
+    return {**high, **low}
 
 
 _defaults: dict[int, Any] = {}
@@ -78,14 +90,20 @@ def _translate(hint: Any) -> Any:
     if origin in {Union, types.UnionType}:
         return Union[tuple(_translate(a) for a in args)]  # noqa: UP007 - built at run time
     if origin is tuple:
-        return list[_translate(args[0])]  # type: ignore[misc]
+        return list[_item(args[0])]  # type: ignore[misc]
     if origin is not None and _is_kind_of(origin, Mapping):
-        return dict[_translate(args[0]), _translate(args[1])]  # type: ignore[misc]
+        return dict[_translate(args[0]), _item(args[1])]  # type: ignore[misc]
     if isinstance(hint, NewType):
         return _translate(hint.__supertype__)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return model_of(hint)
     return hint
+
+
+def _item(hint: Any) -> Any:
+    """The type of an item of a list or mapping: a number is bounded there, as a field's is."""
+    bounds = _largest(hint, {})
+    return Annotated[_translate(hint), Field(**bounds)] if bounds else _translate(hint)
 
 
 def _is_kind_of(cls: Any, parent: type) -> bool:

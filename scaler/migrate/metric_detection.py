@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from scaler.sources.presets import PRESETS, Recipe
+from scaler.clouds.engines.presets import PRESETS, Recipe
 
 TERM: Final = re.compile(
     r"""^(?:(?P<by>sum|avg|max|min)\s*\(\s*)?(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)\s*(?:\{(?P<labels>[^{}]*)\})?\s*(?P<end>\)?)$"""

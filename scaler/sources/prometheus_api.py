@@ -11,10 +11,11 @@ from typing import Any, Final, TypeVar
 
 import aiohttp
 
+from scaler.clouds import http_client
+from scaler.clouds.http_access import Access
 from scaler.clouds.http_answers import decode_json, off_loop
 from scaler.clouds.response_validation import one_line, understood
 from scaler.ports import Clock, Misconfigured, Unavailable
-from scaler.sources import http
 
 T = TypeVar("T")
 MAX_BODY: Final = 2**20
@@ -66,7 +67,7 @@ class PrometheusApi:
     """One server, as one source may ask it."""
 
     def __init__(
-        self, url: str, access: http.Access, clock: Clock, session: aiohttp.ClientSession, deadline_s: float
+        self, url: str, access: Access, clock: Clock, session: aiohttp.ClientSession, deadline_s: float
     ) -> None:
         self.url = url.rstrip("/")
         self._access = access
@@ -109,7 +110,7 @@ class PrometheusApi:
             timeout=aiohttp.ClientTimeout(total=deadline_s or self._deadline_s),
             **sent,
         )
-        status, content = await http.body(what, asked, max_bytes, self._clock.now(), REMEDY)
+        status, content = await http_client.body(what, asked, max_bytes, self._clock.now(), REMEDY)
         return await off_loop(len(content), _read, what, status, content, read)
 
 

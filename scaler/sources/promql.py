@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from scaler.sources.histogram import P95
-from scaler.sources.presets import Recipe
+from scaler.clouds.engines.histogram import P95
+from scaler.clouds.engines.presets import Recipe
 
 LABEL: Final = "forescale"
 """The label that tells the parts of one joint query apart."""

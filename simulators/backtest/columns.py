@@ -11,13 +11,13 @@ from typing import Final
 
 import numpy as np
 
+from policies.history.tick_values import NAN, decision_values, whole_value
 from policies.model import Fresh, PolicyName, PoolName, PoolStatus, Reading, Result, SignalName, Tick
 from scaler.config.load import Workload
 from simulators.backtest.reasons import Reasons, by_hand
 from simulators.backtest.recorded_run import FIXED, LACKING, SIZES, RecordedRun
 from simulators.reporting.time_bins import Floats
 
-NAN: Final = math.nan
 NONE: Final[Mapping[str, float]] = {"desired": 0.0, "ready": 0.0, "interrupted": NAN, "reserved": NAN, LACKING: 0.0}
 """What a pool holds in turns of a specification that does not have it."""
 NONE_LEFT: Final = {Result.OUT_OF_CAPACITY, Result.OUT_OF_QUOTA}
@@ -47,12 +47,13 @@ class Taken:
             return
         d, results = tick.decision, [o.result for o in tick.outcomes]
         works = [r.work for r in d.recommendations if r.work is not None]
+        sizes = decision_values(d)
         values = (
             tick.at,
-            NAN if d.demand is None else d.demand,
+            sizes.demand,
             max(works, default=NAN),
-            NAN if d.target is None else d.target,
-            NAN if d.ready is None else d.ready,
+            sizes.target,
+            sizes.ready,
             float(not d.may_scale_in),
             float(sum(r.refused for r in results)),
             float(
@@ -65,7 +66,8 @@ class Taken:
         for name, value in zip(FIXED, values, strict=True):
             self.fixed[name].append(value)
         for signal, reading in tick.observation.readings.items():
-            value, at = _whole(reading)
+            value = whole_value(reading)
+            at = reading.measured_at if isinstance(reading, Fresh) and not math.isnan(value) else NAN
             _put(self.readings.setdefault(signal, array("d")), rows, value)
             _put(self.measured.setdefault(signal, array("d")), rows, at)
         for pool, status in tick.observation.pools.items():
@@ -111,13 +113,6 @@ def _lacking(tick: Tick, pool: PoolName, reading: Reading[PoolStatus]) -> float:
 def _short(reading: Reading[PoolStatus]) -> bool:
     """Whether the platform says that replicas asked for do not come."""
     return isinstance(reading, Fresh) and reading.value.shortfall is not None
-
-
-def _whole(reading: Reading[float]) -> tuple[float, float]:
-    """A value that is fresh and no lower bound, and when it was measured."""
-    if isinstance(reading, Fresh) and not reading.missing:
-        return reading.value, reading.measured_at
-    return NAN, NAN
 
 
 def _put(column: array[float], row: int, value: float, before: float = NAN) -> None:

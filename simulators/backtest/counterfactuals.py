@@ -118,7 +118,7 @@ def _same(
 ) -> CounterfactualOutcome:
     done = same_sizes(recorded, replaying(world.case, trace), seed, trace, progress)
     line = done.timeline
-    known = RequestedSizes([at + line.epoch_s for at in line.at_s], [float(n) for n in line.desired])
+    known = RequestedSizes([at + line.epoch_s for at in line.at_s], line.desired)
     return _outcome(SAME, done, known, world, recorded.span_s)
 
 

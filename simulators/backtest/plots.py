@@ -14,7 +14,7 @@ from simulators.backtest.backtest import Looked
 from simulators.backtest.counterfactuals import SAME
 from simulators.backtest.period_summary import HOUR_S, Happened, binned, width_s
 from simulators.backtest.recorded_run import RecordedRun
-from simulators.reporting.html import COLOURS, figure, plot
+from simulators.reporting.html import COLOURS, Plot, figure, plot
 from simulators.reporting.time_bins import Floats, rounded
 
 MAX_POINTS: Final = 1200
@@ -30,7 +30,7 @@ REPLICAS: Final = {
 }  # fmt: skip
 
 
-def of(looked: Looked, key: str) -> Iterator[str]:
+def of(looked: Looked, key: str) -> Iterator[Plot]:
     """A workload's plots. `key` tells it from the page's others."""
     found, recorded = looked.found, looked.recorded
     said = "Shaded: turns without full evidence (amber), and no turns at all (grey)."

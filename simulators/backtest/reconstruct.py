@@ -18,8 +18,8 @@ from simulators.backtest.engines import service_s
 from simulators.backtest.recorded_run import RecordedRun
 from simulators.engine.models.service import ServiceModel
 from simulators.reporting.time_bins import Floats
+from simulators.world.rng import streams
 from simulators.world.traffic.arrivals import arrivals
-from simulators.world.traffic.rng import streams
 from simulators.world.traffic.trace import Floats as Times
 from simulators.world.traffic.trace import Ints, RequestTrace, ordered
 

@@ -13,7 +13,6 @@ from typing import Any
 
 from scaler.config.problems import ConfigError, Problem
 from simulators.commands import given
-from simulators.commands.progress import ProgressBar
 from simulators.experiments.compare import REPLICATIONS, Comparison, compare
 from simulators.experiments.contenders.contenders import contenders, names, split
 from simulators.experiments.invariants import InvariantBroken
@@ -21,6 +20,7 @@ from simulators.experiments.oracle.plan import SloUnreachable
 from simulators.experiments.scenario import load
 from simulators.experiments.statistics import LEVEL
 from simulators.reporting import comparison
+from simulators.reporting.progress import ProgressBar
 from simulators.world.traffic.trace import TraceError
 from simulators.world.traffic.writers import replacing
 
@@ -59,7 +59,7 @@ def command(args: argparse.Namespace) -> int:
 
             sheets = [one.sheet for runs in found.runs.values() for one in runs if one.sheet is not None]
             with replacing(args.html) as file:
-                file.write(of_sheets(sheets, list(comparison.parts(found))).encode())
+                file.write(of_sheets(sheets, "comparison.html.j2", **comparison.view(found)).encode())
     except (TraceError, InvariantBroken, SloUnreachable) as e:
         print(f"forescale: {e}", file=sys.stderr)
         return 2

@@ -21,8 +21,6 @@ from scaler.journal.reader import JournalError
 from scaler.journal.writer import JournalWriter
 from scaler.journal.writer import files as journal_files
 from simulators.commands import given
-from simulators.commands.progress import ProgressBar
-from simulators.engine.kernel import layout
 from simulators.engine.models import catalogue
 from simulators.experiments import run as running
 from simulators.experiments.invariants import InvariantBroken
@@ -31,6 +29,7 @@ from simulators.experiments.run import SimulationRun
 from simulators.experiments.scenario import MAX_REPLICAS, Case, load
 from simulators.experiments.spec_loader import COMMAND_LINE
 from simulators.reporting import table
+from simulators.reporting.progress import ProgressBar
 from simulators.world.traffic.trace import RequestTrace, TraceError
 from simulators.world.traffic.writers import replacing
 
@@ -215,11 +214,11 @@ def write_requests(done: SimulationRun, path: Path) -> None:
     rows = pa.table(
         {
             "arrival_s": pa.array(np.round(requests.arrival_s, 9)),
-            "prompt_tokens": pa.array(requests.counts[:, layout.PROMPT]),
-            "output_tokens": pa.array(requests.counts[:, layout.OUTPUT]),
+            "prompt_tokens": pa.array(requests.table.prompt_tokens),
+            "output_tokens": pa.array(requests.table.output_tokens),
             "ttft_s": times(requests.ttft_s),
             "e2e_s": times(requests.e2e_s),
-            "replica": pa.array(requests.counts[:, layout.REPLICA]),
+            "replica": pa.array(requests.table.replica),
         }
     )
     with replacing(path) as file:

@@ -10,12 +10,11 @@ from typing import Final
 import numpy as np
 
 from policies.model.spec import Slo
-from simulators.engine.kernel import layout
 from simulators.engine.models.service import ServiceModel
 from simulators.experiments import run as running
 from simulators.experiments.results import CountedRequests
 from simulators.experiments.warnings import work_s
-from simulators.world.traffic.rng import streams
+from simulators.world.rng import streams
 from simulators.world.traffic.trace import RequestTrace
 
 REQUESTS: Final = 10_000
@@ -92,11 +91,8 @@ def saturated_rps(model: ServiceModel, drawn: RequestTrace) -> float:
 
 def bound_rps(model: ServiceModel, drawn: RequestTrace) -> float:
     """The most by the engine's time alone, in full batches."""
-    counts = np.zeros((len(drawn), max(layout.PROMPT, layout.CACHED, layout.OUTPUT) + 1), np.int32)
-    counts[:, layout.PROMPT], counts[:, layout.OUTPUT] = drawn.prompt_tokens, drawn.output_tokens
-    if drawn.cached_tokens is not None:
-        counts[:, layout.CACHED] = drawn.cached_tokens
-    return 1.0 / float(work_s(model, counts).mean())
+    cached = np.zeros(len(drawn), np.int32) if drawn.cached_tokens is None else drawn.cached_tokens
+    return 1.0 / float(work_s(model, drawn.prompt_tokens, cached, drawn.output_tokens).mean())
 
 
 def batched(model: ServiceModel, at_once: int) -> ServiceModel:

@@ -10,8 +10,7 @@ import itertools
 
 import numpy as np
 
-from simulators.engine.kernel import layout
-from simulators.engine.kernel.layout import ADMIT, ARRIVAL, ENTER, FINISH, FIRST
+from simulators.engine.tables import Moment, RequestEnd
 from simulators.world.infrastructure import invariants as fleet
 from simulators.world.world import World
 
@@ -38,53 +37,43 @@ def _hold(rule: bool, said: str) -> None:
 
 
 def _requests(world: World) -> None:
-    kernel, w = world.kernel, world.kernel.world
-    rows = kernel.read()
-    arrived = int(w[layout.ARRIVED])
-    fate = kernel.times[:arrived, FINISH]
-    finished = int((fate >= 0).sum())
-    inside = int(rows[:, layout.OUTSTANDING].sum()) + int(w[layout.QUEUED])
-    again = int(w[layout.RETRIES] - w[layout.RETRIED])
-    gone = [int((fate == f).sum()) for f in (layout.REJECTED, layout.TIMED_OUT, layout.LOST, layout.DEAD_LETTER)]
-    total = finished + inside + again + sum(gone)
-    _hold(arrived == total, f"requests are conserved: {arrived} arrived, {total} found")
-    _hold(finished == int(rows[:, layout.FINISHED].sum()), "every finished request was finished by a replica")
-    outstanding = rows[:, layout.WAITING] + rows[:, layout.RUNNING]
-    _hold(bool((outstanding == rows[:, layout.OUTSTANDING]).all()), "outstanding requests wait or run")
+    kernel, requests, replicas = world.kernel, world.kernel.arrived_requests, world.kernel.read()
+    finished = int(requests.is_finished.sum())
+    inside = int(replicas.outstanding.sum()) + kernel.queued
+    failed = sum(int(requests.ended_as(end).sum()) for end in RequestEnd if end is not RequestEnd.OPEN)
+    total = finished + inside + kernel.awaiting_redelivery + failed
+    _hold(len(requests) == total, f"requests are conserved: {len(requests)} arrived, {total} found")
+    _hold(finished == int(replicas.finished.sum()), "every finished request was finished by a replica")
+    outstanding = replicas.waiting + replicas.running
+    _hold(bool((outstanding == replicas.outstanding).all()), "outstanding requests wait or run")
 
 
 def _tokens(world: World) -> None:
-    kernel = world.kernel
-    rows = kernel.read()
-    done = kernel.times[: kernel.world[layout.ARRIVED], FINISH] >= 0
-    asked = int(kernel.counts[: len(done), layout.OUTPUT].sum(dtype=np.int64, where=done))
-    given = int(rows[:, layout.TOKENS_OUT].sum())
-    running = int(rows[:, layout.OUTSTANDING].sum()) or world.cut
+    requests, replicas = world.kernel.arrived_requests, world.kernel.read()
+    asked = int(requests.output_tokens.sum(dtype=np.int64, where=requests.is_finished))
+    given = int(replicas.output_tokens.sum())
+    running = int(replicas.outstanding.sum()) or world.cut
     _hold(given >= asked if running else given == asked, f"tokens are conserved: {asked} asked for, {given} given")
-    capacity = kernel.models[rows[:, layout.MODEL], layout.KV_BLOCKS]
-    used = rows[:, layout.USED]
-    _hold(bool(((used >= 0) & (used <= capacity)).all()), "KV blocks in use are within the cache")
-    idle = rows[:, layout.RUNNING] == 0
-    _hold(bool((used[idle] == 0).all()), "an engine that runs nothing holds no KV blocks")
+    used = replicas.kv_blocks_used
+    _hold(bool(((used >= 0) & (used <= replicas.kv_blocks)).all()), "KV blocks in use are within the cache")
+    _hold(bool((used[replicas.running == 0] == 0).all()), "an engine that runs nothing holds no KV blocks")
 
 
 def _causality(world: World) -> None:
-    times = world.kernel.times[: world.kernel.world[layout.ARRIVED]]
-    open_ = times[:, FINISH] < 0  # columns are compared whole: a copy of the rows would double the memory
-    order = (ARRIVAL, ENTER, ADMIT, FIRST, FINISH)
-    for before, after in itertools.pairwise(order):
+    requests = world.kernel.arrived_requests
+    open_ = ~requests.is_finished  # columns are compared whole: a copy of the rows would double the memory
+    for before, after in itertools.pairwise(Moment):
         _hold(
-            bool((open_ | (times[:, before] <= times[:, after])).all()),
+            bool((open_ | (requests.at_ps(before) <= requests.at_ps(after))).all()),
             "a request arrives, enters, is admitted, starts and ends",
         )
-    _hold(bool((open_ | (times[:, ARRIVAL] <= world.now_ps)).all()), "no request is done before it arrived")
+    _hold(bool((open_ | (requests.arrived_ps <= world.now_ps)).all()), "no request is done before it arrived")
 
 
 def _work(world: World) -> None:
-    kernel = world.kernel
-    rows, w = kernel.read(), kernel.world
-    asleep = (rows[:, layout.OUTSTANDING] > 0) & (rows[:, layout.DUE] == layout.NEVER)
+    kernel, replicas = world.kernel, world.kernel.read()
+    asleep = (replicas.outstanding > 0) & replicas.has_no_event
     _hold(not asleep.any(), "a replica with requests has something to do")
-    room = (rows[:, layout.TAKES] > 0) & (rows[:, layout.OUTSTANDING] < w[layout.LIMIT])
-    waiting = room & (rows[:, layout.DUE] > world.now_ps)
-    _hold(not (w[layout.QUEUED] > 0 and waiting.any()), "no request waits centrally while a replica has room")
+    room = replicas.takes_requests & (replicas.outstanding < kernel.outstanding_limit)
+    waiting = room & (replicas.next_event_ps > world.now_ps)
+    _hold(not (kernel.queued > 0 and waiting.any()), "no request waits centrally while a replica has room")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policies.model import Result
-from simulators.engine.kernel import layout
 from simulators.engine.models.service import PS_PER_S
+from simulators.engine.tables import RequestEnd
 from simulators.experiments.run import SimulationRun
 from simulators.experiments.warnings import cautions
 from simulators.world.infrastructure.billing import PARTS, Bill, runs
@@ -28,48 +29,44 @@ class CountedRequests:
     """The requests of a run that count: those that arrived after the warm-up. Columns, one row a request."""
 
     def __init__(self, run: SimulationRun) -> None:
-        kernel = run.world.kernel
-        arrived = int(kernel.world[layout.ARRIVED])
+        arrived = run.world.kernel.arrived_requests
         warm_ps = round(run.case.scenario.warm_up_s * PS_PER_S)
-        first = int(np.searchsorted(kernel.times[:arrived, layout.ARRIVAL], warm_ps))
-        self.times = kernel.times[first:arrived]
-        self.counts = kernel.counts[first:arrived]
+        self.table = arrived[int(np.searchsorted(arrived.arrived_ps, warm_ps)) :]
         self.slo = run.case.scenario.slo
 
     def __len__(self) -> int:
-        return len(self.times)
+        return len(self.table)
 
     @cached_property
     def finished(self) -> NDArray[np.bool_]:
-        done: NDArray[np.bool_] = self.times[:, layout.FINISH] >= 0
-        return done
+        return self.table.is_finished
 
     @cached_property
     def arrival_s(self) -> Floats:
-        return self.times[:, layout.ARRIVAL] / PS_PER_S
+        return self.table.arrived_ps / PS_PER_S
 
     @property
     def span_s(self) -> float:
         """From the first arrival to the last end."""
-        return float(self.times[:, layout.FINISH].max() - self.times[:, layout.ARRIVAL].min()) / PS_PER_S
+        return float(self.table.finished_ps.max() - self.table.arrived_ps.min()) / PS_PER_S
 
     @cached_property
     def ttft_s(self) -> Floats:
         """Time to first token; infinite where none came."""
-        came = self.times[:, layout.FIRST] >= 0
-        return np.where(came, (self.times[:, layout.FIRST] - self.times[:, layout.ARRIVAL]) / PS_PER_S, np.inf)
+        first_ps = self.table.first_token_ps
+        return np.where(first_ps >= 0, (first_ps - self.table.arrived_ps) / PS_PER_S, np.inf)
 
     @cached_property
     def e2e_s(self) -> Floats:
         """The whole request; infinite where it did not end."""
-        spent = (self.times[:, layout.FINISH] - self.times[:, layout.ARRIVAL]) / PS_PER_S
+        spent = (self.table.finished_ps - self.table.arrived_ps) / PS_PER_S
         return np.where(self.finished, spent, np.inf)
 
     @cached_property
     def itl_s(self) -> Floats:
         """A request's mean time between tokens; NaN for one token, infinite where it did not end."""
-        gaps = self.counts[:, layout.OUTPUT] - 1
-        spent = (self.times[:, layout.FINISH] - self.times[:, layout.FIRST]) / PS_PER_S
+        gaps = self.table.output_tokens - 1
+        spent = (self.table.finished_ps - self.table.first_token_ps) / PS_PER_S
         mean = np.divide(spent, gaps, out=np.full(len(gaps), np.nan), where=gaps > 0)
         return np.where(self.finished, mean, np.inf)
 
@@ -86,9 +83,9 @@ class CountedRequests:
         kept["all"] = np.logical_and.reduce(list(kept.values()))
         return kept
 
-    def fate(self, code: int) -> int:
-        """How many came to one of the ends of `layout`."""
-        return int((self.times[:, layout.FINISH] == code).sum())
+    def ended_as(self, end: RequestEnd) -> int:
+        """Return the number of requests with one end."""
+        return int(self.table.ended_as(end).sum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,13 +163,13 @@ def summarize(run: SimulationRun) -> ResultSummary:
     bills = [pool.bill(world.now_ps, world.kernel.occupied_ps) for pool in world.pools.values()]
     total = sum(b.total for b in bills)
     finished = int(requests.finished.sum())
-    tokens = int(requests.counts[requests.finished, layout.OUTPUT].astype(np.int64).sum())
-    desired = np.array([d for d in line.desired if d >= 0])
+    tokens = int(requests.table.output_tokens[requests.finished].sum(dtype=np.int64))
+    desired = np.array([d for d in line.desired if not math.isnan(d)])
     steps = np.diff(desired) if desired.size else desired
     replicas = world.kernel.read()
     attainment = {name: float(kept.mean()) for name, kept in requests.met.items()} if len(requests) else {}
-    codes = (layout.REJECTED, layout.TIMED_OUT, layout.LOST, layout.DEAD_LETTER)
-    rejected, timed_out, lost, dead = (requests.fate(c) for c in codes)
+    failures = (RequestEnd.REJECTED, RequestEnd.TIMED_OUT, RequestEnd.LOST, RequestEnd.DEAD_LETTER)
+    rejected, timed_out, lost, dead = (requests.ended_as(end) for end in failures)
     return ResultSummary(
         scenario=run.case.scenario.scenario,
         policy=run.case.workload.name,
@@ -208,9 +205,9 @@ def summarize(run: SimulationRun) -> ResultSummary:
         refused=sum(n for result, n in line.results.items() if result.refused and result is not Result.CONFLICT),
         blind_turns=line.blind,
         turns=len(line.at_s),
-        preemptions=int(replicas[:, layout.PREEMPTIONS].sum()),
-        recomputed_tokens=int(replicas[:, layout.WASTED].sum()),
-        events=int(world.kernel.world[layout.EVENTS]),
+        preemptions=int(replicas.preemptions.sum()),
+        recomputed_tokens=int(replicas.recomputed_tokens.sum()),
+        events=world.kernel.events,
         warnings=cautions(run),
     )
 

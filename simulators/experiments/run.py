@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Final
 
 import numpy as np
 
+from policies.history.tick_values import decision_values
 from policies.history.ticks import History
 from policies.model import PoolName, Result, Tick
 from scaler.config.load import workload_from
@@ -25,9 +25,9 @@ from simulators.experiments.invariants import check
 from simulators.experiments.scenario import MAX_REQUESTS, Case, Scenario
 from simulators.world import faults, ports
 from simulators.world.infrastructure.market import PoolOffer
+from simulators.world.rng import derived_seed, streams
 from simulators.world.telemetry import Telemetry
 from simulators.world.traffic.generate import TraceFile
-from simulators.world.traffic.rng import streams
 from simulators.world.traffic.trace import RequestTrace, TraceError
 from simulators.world.world import MAX_S, World
 
@@ -42,13 +42,13 @@ Progress = Callable[[float], None]
 
 @dataclass(slots=True)
 class Timeline:
-    """What each turn decided and found, as columns. Times are seconds from the beginning."""
+    """Each tick's sizes as columns, NaN where unknown. Times are seconds from the start of the simulation."""
 
     epoch_s: float
     at_s: list[float] = field(default_factory=list)
     demand: list[float] = field(default_factory=list)
-    desired: list[int] = field(default_factory=list)
-    ready: list[int] = field(default_factory=list)
+    desired: list[float] = field(default_factory=list)
+    ready: list[float] = field(default_factory=list)
     pools: dict[PoolName, list[int]] = field(default_factory=dict)
     results: dict[Result, int] = field(default_factory=dict)
     blind: int = 0
@@ -56,9 +56,10 @@ class Timeline:
     def note(self, tick: Tick) -> None:
         d = tick.decision
         self.at_s.append(d.at - self.epoch_s)
-        self.demand.append(float("nan") if d.demand is None else d.demand)
-        self.desired.append(-1 if d.target is None else d.target)
-        self.ready.append(-1 if d.ready is None else d.ready)
+        values = decision_values(d)
+        self.demand.append(values.demand)
+        self.desired.append(values.target)
+        self.ready.append(values.ready)
         self.blind += not d.may_scale_in
         for outcome in tick.outcomes:
             self.results[outcome.result] = self.results.get(outcome.result, 0) + 1
@@ -170,7 +171,7 @@ def simulate(  # noqa: PLR0913 - what is run, and who is told
     and trace give the same ticks, byte for byte.
     """
     s = case.scenario
-    others = [(other, _seed_of(other, seed)) for other in case.beside]
+    others = [(other, derived_seed(seed, other.scenario.seed, other.scenario.scenario)) for other in case.beside]
     told = [(case, seed, trace), *((other, own, traffic_of(other, own)) for other, own in others)]
     ledger = QuotaLedger(s.fleet) if case.beside or s.fleet.limits else None
     runs = [SimulationRun(c, own, requests, begin(c, own, requests), Timeline(s.epoch_s)) for c, own, requests in told]
@@ -183,12 +184,6 @@ def simulate(  # noqa: PLR0913 - what is run, and who is told
         run.world.run_until(round(lane.end_s * PS_PER_S))
         check(run.world)
     return dataclasses.replace(runs[0], beside=tuple(runs[1:]), most_held=held.most)
-
-
-def _seed_of(case: Case, seed: int) -> int:
-    """The seed of one that runs beside another: its own chance, whatever the two have in common."""
-    digest = hashlib.sha256(f"{seed}/{case.scenario.seed}/{case.scenario.scenario}".encode()).digest()
-    return int.from_bytes(digest[:7], "big")
 
 
 def _lane(

@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from simulators.engine.kernel import layout
 from simulators.engine.models.service import PS_PER_S, ServiceModel
+from simulators.engine.tables import RequestEnd, Tokens
 from simulators.experiments.run import SimulationRun
 
 WINDOW_S: Final = 600.0
@@ -29,10 +29,10 @@ def _repaired(run: SimulationRun) -> Iterator[str]:
 
 def _fits(run: SimulationRun) -> NDArray[np.bool_]:
     """Which requests the largest KV cache holds: prompt, output and the token being made, in whole blocks."""
-    counts = run.world.kernel.counts
+    requests = run.world.kernel.requests
     block = next(iter(run.case.models.values())).block_tokens
     most = max(model.kv_blocks for model in run.case.models.values())
-    whole = counts[:, [layout.PROMPT, layout.OUTPUT, layout.STRIDE]].sum(axis=1, dtype=np.int64)
+    whole = requests.prompt_tokens.astype(np.int64) + requests.output_tokens + requests.tokens_per_step
     fits: NDArray[np.bool_] = -(-whole // block) <= most
     return fits
 
@@ -48,12 +48,13 @@ def _too_long(run: SimulationRun) -> Iterator[str]:
 
 
 def _too_much(run: SimulationRun) -> Iterator[str]:
-    kernel = run.world.kernel
-    rows = np.flatnonzero(_fits(run) & (kernel.times[:, layout.ARRIVAL] <= run.world.now_ps))
-    if not len(rows):
+    requests = run.world.kernel.requests
+    requests = requests[_fits(run) & (requests.arrived_ps <= run.world.now_ps)]
+    if not len(requests):
         return
-    least = np.min([work_s(model, kernel.counts[rows]) for model in run.case.models.values()], axis=0)
-    window = (kernel.times[rows, layout.ARRIVAL] // round(WINDOW_S * PS_PER_S)).astype(np.int64)
+    tokens = requests.prompt_tokens, requests.cached_tokens, requests.output_tokens
+    least = np.min([work_s(model, *tokens) for model in run.case.models.values()], axis=0)
+    window = requests.arrived_ps // round(WINDOW_S * PS_PER_S)
     needs = np.bincount(window, least) / WINDOW_S
     worst, most = int(needs.argmax()), most_replicas(run)
     if needs[worst] > most:
@@ -63,9 +64,9 @@ def _too_much(run: SimulationRun) -> Iterator[str]:
         )
 
 
-def work_s(model: ServiceModel, counts: NDArray[np.int32]) -> Floats:
-    """The least GPU time that requests can take, each: in full batches, by the equations of docs/simulator.md."""
-    prompt, cached, output = (counts[:, c].astype(np.float64) for c in (layout.PROMPT, layout.CACHED, layout.OUTPUT))
+def work_s(model: ServiceModel, prompt_tokens: Tokens, cached_tokens: Tokens, output_tokens: Tokens) -> Floats:
+    """Return each request's least GPU time: in full batches, by the equations of docs/simulator.md."""
+    prompt, cached, output = (c.astype(np.float64) for c in (prompt_tokens, cached_tokens, output_tokens))
     per_step = 1 + model.draft_tokens
     tokens = prompt - cached + output - 1
     steps = np.maximum(output / (model.max_seqs * per_step), tokens / model.max_step_tokens)
@@ -97,12 +98,11 @@ def _uncounted(run: SimulationRun) -> Iterator[str]:
 
 
 def _unfinished(run: SimulationRun) -> Iterator[str]:
-    kernel = run.world.kernel
-    arrived = int(kernel.world[layout.ARRIVED])
-    late = len(run.trace) - arrived
+    arrived = run.world.kernel.arrived_requests
+    late = len(run.trace) - len(arrived)
     if late:
         yield f"{late:,} of {len(run.trace):,} requests come after the end and are not counted: see duration_s"
-    left = int((kernel.times[:arrived, layout.FINISH] == layout.OPEN).sum())
+    left = int(arrived.ended_as(RequestEnd.OPEN).sum())
     if left:
         yield f"{left:,} requests had not ended when the run did: a longer settle_s may let them"
 

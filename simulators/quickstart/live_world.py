@@ -17,18 +17,18 @@ import numpy as np
 from policies.model import PoolName
 from scaler.ports import Clock, Misconfigured
 from scaler.telemetry.log import log
-from simulators.engine.kernel import layout
 from simulators.engine.kernel.event_loop import Kernel, Router
 from simulators.engine.kernel.jit import CACHE
 from simulators.engine.models import catalogue
 from simulators.engine.models.service import PS_PER_S
-from simulators.quickstart.embedded import Traffic
+from simulators.engine.tables import RequestEnd
+from simulators.quickstart.kinds import Traffic
 from simulators.world.infrastructure.market import PoolOffer
 from simulators.world.queue import SimulatedQueue
+from simulators.world.rng import streams, within
 from simulators.world.telemetry import Telemetry
 from simulators.world.traffic.generate import CHUNK_S, Generator, Mix
 from simulators.world.traffic.lengths import Lengths
-from simulators.world.traffic.rng import streams, within
 from simulators.world.traffic.shapes import Daily, FlashCrowd, OnOff
 from simulators.world.traffic.trace import RequestTrace
 from simulators.world.world import World
@@ -237,8 +237,7 @@ class LiveWorld:
 
 def unfinished(world: World) -> RequestTrace:
     """The requests that have come and not ended, in order of arrival, as if all came at time 0."""
-    times, counts = world.kernel.times, world.kernel.counts
-    rows = np.flatnonzero((times[:, layout.FINISH] == layout.OPEN) & (times[:, layout.ARRIVAL] >= 0))
-    rows = rows[np.argsort(times[rows, layout.ARRIVAL], kind="stable")]
-    prompt, output, cached = (counts[rows, column] for column in (layout.PROMPT, layout.OUTPUT, layout.CACHED))
-    return RequestTrace(np.zeros(len(rows)), prompt, output, cached)
+    requests = world.kernel.requests
+    still_open = requests[requests.ended_as(RequestEnd.OPEN) & requests.has_arrived]
+    found = still_open[np.argsort(still_open.arrived_ps, kind="stable")]
+    return RequestTrace(np.zeros(len(found)), found.prompt_tokens, found.output_tokens, found.cached_tokens)

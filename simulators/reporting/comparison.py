@@ -187,18 +187,18 @@ def lines(found: Comparison) -> Iterator[str]:
     yield from (headline(found), *notes(found), *warm_up_notes(found))
 
 
-def parts(found: Comparison) -> Iterator[str]:
-    """The comparison for a page: HTML."""
-    yield html.tag("p", html.text(headline(found)), "lead")
-    yield html.plot(frontier(found), "frontier", "Cost and SLO attainment", "Better is up and to the left.")
-    yield from (html.tag("p", html.text(said), "muted") for said in (*notes(found), *warm_up_notes(found)))
-    rows = differences(found)
-    if rows:
-        yield html.tag("h2", html.text(f"Less {found.policies[0]}"))
-        yield html.table(["", *head(found)], [(name, *cells) for name, cells in rows])
-    if len(found.seeds) > 1:
-        yield html.tag("h2", "Over all replications")
-        yield html.table(["", *found.names], [(title.strip(), *cells) for title, cells in figures(found)])
+def view(found: Comparison) -> dict[str, Any]:
+    """Return the comparison's part of a page."""
+    return {
+        "headline": headline(found),
+        "frontier": html.plot(frontier(found), "frontier", "Cost and SLO attainment", "Better is up and to the left."),
+        "notes": [*notes(found), *warm_up_notes(found)],
+        "base": next(iter(found.policies), ""),
+        "head": head(found),
+        "differences": [(name, *cells) for name, cells in differences(found)],
+        "contenders": list(found.names),
+        "means": [(title.strip(), *cells) for title, cells in figures(found)] if len(found.seeds) > 1 else [],
+    }
 
 
 def frontier(found: Comparison) -> Any:

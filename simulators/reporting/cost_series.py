@@ -12,7 +12,6 @@ from typing import Final
 
 import numpy as np
 
-from simulators.engine.kernel import layout
 from simulators.engine.models.service import PS_PER_S
 from simulators.experiments.run import SimulationRun
 from simulators.reporting.time_bins import Floats, covered, rounded, union
@@ -103,20 +102,19 @@ def _waived(ledger: BillingLedger, node: SimulatedNode, now_ps: int) -> bool:
 
 def _busy(run: SimulationRun) -> dict[int, tuple[Floats, Floats]]:
     """When each replica had requests: spans that do not overlap. Seconds."""
-    kernel = run.world.kernel
-    arrived = int(kernel.world[layout.ARRIVED])
-    times, replica = kernel.times[:arrived], kernel.counts[:arrived, layout.REPLICA]
+    requests = run.world.kernel.arrived_requests
+    replica = requests.replica
     gone_ps = _gone(run)
-    served = np.flatnonzero((times[:, layout.ENTER] >= 0) & (replica >= 0))
+    served = np.flatnonzero((requests.entered_ps >= 0) & (replica >= 0))
     served = served[np.argsort(replica[served], kind="stable")]
     if not len(served):
         return {}
     numbers, firsts = np.unique(replica[served], return_index=True)
     found = {}
     for number, rows in zip(numbers.tolist(), np.split(served, firsts[1:]), strict=True):
-        ends = times[rows, layout.FINISH]
+        ends = requests.finished_ps[rows]
         ends = np.where(ends >= 0, ends, gone_ps.get(number, run.world.now_ps))
-        found[number] = union(times[rows, layout.ENTER] / PS_PER_S, ends / PS_PER_S)
+        found[number] = union(requests.entered_ps[rows] / PS_PER_S, ends / PS_PER_S)
     return found
 
 

@@ -114,7 +114,6 @@ def _sizes(run: SimulationRun, edges_s: Floats) -> ReplicaSeries:
     line = run.timeline
     at_s, demand = np.array(line.at_s, np.float64), np.array(line.demand, np.float64)
     desired, ready = (np.array(v, np.float64) for v in (line.desired, line.ready))
-    desired, ready = np.where(desired < 0, np.nan, desired), np.where(ready < 0, np.nan, ready)
     if len(at_s) > 4 * len(edges_s):
         firsts = np.unique(np.searchsorted(at_s, edges_s[:-1]).clip(max=len(at_s) - 1))
         at_s = at_s[firsts]
@@ -138,7 +137,7 @@ def _marks(run: SimulationRun, edges_s: Floats) -> tuple[Mark, ...]:
                 note(to_s(event.at_ps), event.kind.value)
     for k in range(1, len(line.at_s)):
         before, after = line.desired[k - 1], line.desired[k]
-        if before >= 0 and after >= 0 and before != after:
+        if before < after or after < before:  # never where one is NaN
             note(line.at_s[k], "scaled up" if after > before else "scaled down")
     return tuple(Mark(float(edges_s[k]), what, count) for (k, what), count in sorted(found.items()))
 

@@ -18,31 +18,32 @@ DIGITS: Final = 6
 
 
 def page(result: TuneResult, space: Space) -> str:
-    """The page, as HTML: equal for equal results."""
-    found = list(_parts(result, space))
+    """Return the page as HTML: equal for equal results."""
+    data = _view(result, space)
     if result.sheets:
-        return of_sheets(result.sheets, found)
+        return of_sheets(result.sheets, "tuning.html.j2", **data)
     title = f"{result.made['scenario']}: what was found"
-    return html.document(title, [html.tag("h1", html.text(title)), *found])
+    return html.render("tuning.html.j2", title=title, heading=title, runs=[], **data)
 
 
-def _parts(result: TuneResult, space: Space) -> Iterator[str]:
-    yield html.tag("p", html.text(headline(result)), "lead")
-    yield from (html.tag("p", html.text(said), "muted") for said in notes(result))
+def _view(result: TuneResult, space: Space) -> dict[str, Any]:
     said = (
         "Each grey dot is a trial on the search's traffic; the line is its front. Circles: the same points on traffic"
         " that the search never saw, with 95 % intervals. Cheaper is left, fewer late is down."
     )
-    yield html.plot(_front(result), "tune-front", "Cost and late requests", said)
-    yield html.tag("h2", "The points")
-    yield html.table(["", *HEAD], [(name, *cells) for name, cells in rows(result)])
-    yield html.tag("p", "A month is 730 hours of such traffic; saved, more late and gain are on the proof's.", "muted")
-    yield from (html.tag("p", html.text(said)) for said in over_fitted(result))
-    yield html.tag("h2", "What each point changes")
-    yield html.table(["", "today", *(f"point {k}" for k, _ in enumerate(result.points, 1))], _settings(result, space))
-    if result.importance:
-        meant = "Parts of what trials differ by (PED-ANOVA): what matters little is safe to leave as it is."
-        yield html.plot(_importance(result), "tune-importance", "Which settings matter", meant)
+    meant = "Parts of what trials differ by (PED-ANOVA): what matters little is safe to leave as it is."
+    importance = html.plot(_importance(result), "tune-importance", "Which settings matter", meant)
+    return {
+        "headline": headline(result),
+        "notes": list(notes(result)),
+        "front": html.plot(_front(result), "tune-front", "Cost and late requests", said),
+        "head": ["", *HEAD],
+        "points": [(name, *cells) for name, cells in rows(result)],
+        "over_fitted": list(over_fitted(result)),
+        "settings_head": ["", "today", *(f"point {k}" for k, _ in enumerate(result.points, 1))],
+        "settings": list(_settings(result, space)),
+        "importance": [importance] if result.importance else [],
+    }
 
 
 def _settings(result: TuneResult, space: Space) -> Iterator[Sequence[str]]:

@@ -49,7 +49,7 @@ def text_of(begun: Begin, settings: Mapping[str, Value], space: Space) -> str:
         documents, problems = parse(begun.file, text)
         if not problems and len(documents) == 1 and workload_from(documents[0].data).document == wanted:
             return text
-    except (NoPlace, yaml.YAMLError, ConfigError):
+    except (NoPlace, ConfigError):
         pass
     return yaml.safe_dump(dict(wanted), sort_keys=False, allow_unicode=True, width=110)
 

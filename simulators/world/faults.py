@@ -12,7 +12,7 @@ from policies.model import Absent, Fresh, PoolStatus
 from policies.model.field_metadata import FieldMetadata
 from scaler.controller import Setup
 from scaler.ports import Actuator, Clock, Misconfigured, OutOfCapacity, PortError, Source, Unavailable
-from simulators.world.infrastructure.rng import stream
+from simulators.world.rng import stream
 
 Fault = Literal["unavailable", "throttled", "hang", "garble", "zero", "misconfigured", "out_of_capacity"]
 ERRORS: Final[Mapping[str, Callable[[], PortError]]] = {

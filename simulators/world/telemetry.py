@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from policies.model import Absent, Fresh
 from policies.model.field_metadata import FieldMetadata
-from scaler.sources.histogram import P95, beyond, quantile
-from simulators.engine.kernel import layout, totals
+from scaler.clouds.engines.histogram import P95, beyond, quantile
 from simulators.engine.kernel.event_loop import Kernel
 from simulators.engine.models.service import PS_PER_S
+from simulators.engine.tables import Moment, ReplicaTable, RequestEnd
 
 BUSY_UTILIZATION: Final = 0.973
 """What NVML's gpu_util reads of a GPU that is busy all the time: measured on an H100 (rmse 8.9 points over 1,544
@@ -32,8 +32,7 @@ QUEUE_BOUNDS_S: Final = np.array((*QUEUE_S, 120.0, 240.0, 480.0, 960.0, 1920.0, 
 """The bounds of vLLM 0.24's histograms: what lies between two of them nobody can tell apart."""
 NOTHING: Final[Mapping[str, float]] = {}
 Floats = NDArray[np.float64]
-COUNTERS: Final = (layout.FINISHED, layout.TOKENS_IN, layout.TOKENS_OUT, layout.PREEMPTIONS)
-"""What only grows: a replica that is silent for once is known by what it told last."""
+COUNTERS: Final = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +94,7 @@ class EngineTelemetry:
         self._kept: deque[ScrapedTotals] = deque()
         self._settled: dict[int, int] = {}
         self._spans_s: dict[tuple[float, int, int], Floats] = {}
-        self._told: NDArray[np.int64] = np.zeros((0, len(COUNTERS)), dtype=np.int64)
+        self._told: NDArray[np.int64] = np.zeros((0, COUNTERS), dtype=np.int64)
 
     def scrape(self) -> None:
         """Scrape now."""
@@ -136,66 +135,67 @@ class EngineTelemetry:
     def _look(self, partial: bool) -> ScrapedTotals:
         silent, missing = -1, ""
         if partial:
-            rows = self._kernel.read()
-            alive = np.flatnonzero((rows[:, layout.TAKES] > 0) | (rows[:, layout.OUTSTANDING] > 0))
+            replicas = self._kernel.read()
+            alive = np.flatnonzero(replicas.takes_requests | (replicas.outstanding > 0))
             if len(alive):
                 silent = int(alive[int(self._chance.integers(len(alive)))])
                 missing = f"replica {silent} did not answer"
         sums = self._kernel.totals(silent)
-        answered = int(sums[totals.ALIVE])
+        answered = int(sums.alive)
         finished, tokens_in, tokens_out, preemptions = self._last_told(silent)
         return ScrapedTotals(
             at_s=self._kernel.now_ps / PS_PER_S,
             replicas=answered + (silent >= 0),
-            running=int(sums[totals.SUM_RUNNING]),
-            waiting=int(sums[totals.SUM_WAITING]),
-            kv_cache_usage=sums[totals.KV_SHARES] / max(1, answered),
-            busy_s=sums[totals.SUM_BUSY] / PS_PER_S,
-            requests=int(sums[totals.SUM_FINISHED]) + finished,
-            prompt_tokens=int(sums[totals.SUM_IN]) + tokens_in,
-            generation_tokens=int(sums[totals.SUM_OUT]) + tokens_out,
-            preemptions=int(sums[totals.SUM_PREEMPTIONS]) + preemptions,
+            running=int(sums.running),
+            waiting=int(sums.waiting),
+            kv_cache_usage=sums.kv_usage / max(1, answered),
+            busy_s=sums.busy_ps / PS_PER_S,
+            requests=int(sums.finished) + finished,
+            prompt_tokens=int(sums.prompt_tokens) + tokens_in,
+            generation_tokens=int(sums.output_tokens) + tokens_out,
+            preemptions=int(sums.preemptions) + preemptions,
             missing=missing,
         )
 
     def _last_told(self, silent: int) -> list[int]:
         """The counters of the one replica that is silent (-1: none is), as it last told them."""
         if not self.telemetry.partial_share:
-            return [0] * len(COUNTERS)
-        told = self._kernel.read()[:, COUNTERS]
-        last = np.zeros(len(COUNTERS), dtype=np.int64)
+            return [0] * COUNTERS
+        told = _counters(self._kernel.read())
+        last = np.zeros(COUNTERS, dtype=np.int64)
         if silent >= 0:
             last[:] = self._told[silent] if silent < len(self._told) else 0
             told[silent] = last
         self._told = told
         return last.tolist()
 
-    def spans_s(self, last: ScrapedTotals, begin: int, end: int, per_token: bool = False) -> Floats:
+    def spans_s(self, last: ScrapedTotals, begin: Moment, end: Moment, per_token: bool = False) -> Floats:
         """A span of each of those requests for which it ended within the window."""
         key = (last.at_s, begin, end)
         if key not in self._spans_s:
             since_ps = max(-1, round((last.at_s - self.telemetry.rate_window_s) * PS_PER_S))  # below 0 stands no time
             recent = self._unsettled(end, since_ps)
-            times, counts = self._kernel.times[recent], self._kernel.counts[recent]
-            ended = times[:, end]
+            requests = self._kernel.requests[recent]
+            ended = requests.at_ps(end)
             rows = np.flatnonzero((ended > since_ps) & (ended <= round(last.at_s * PS_PER_S)))
-            spans = (times[rows, end] - times[rows, begin]) / PS_PER_S
+            spans = (ended[rows] - requests.at_ps(begin)[rows]) / PS_PER_S
             if per_token:
-                decoded = counts[rows, layout.OUTPUT] > 1
-                spans = spans[decoded] / (counts[rows, layout.OUTPUT][decoded] - 1)
+                output = requests.output_tokens[rows]
+                spans = spans[output > 1] / (output[output > 1] - 1)
             self._spans_s = {k: v for k, v in self._spans_s.items() if k[0] == last.at_s} | {key: spans}
         return self._spans_s[key]
 
-    def _unsettled(self, end: int, since_ps: int) -> NDArray[np.int64] | slice:
+    def _unsettled(self, end: Moment, since_ps: int) -> NDArray[np.int64] | slice:
         """The slots of the requests that have arrived, but for the first ones, whose `end` is settled before a window.
 
         Windows only move on, and what is settled stays so: each request is passed over once.
         """
-        slots, arrived = len(self._kernel.times), int(self._kernel.world[layout.ARRIVED])
-        first = max(self._settled.get(end, 0), arrived - slots)
+        requests, arrived = self._kernel.requests, self._kernel.arrived
+        first = max(self._settled.get(end, 0), arrived - len(requests))
         for until in range(first + BLOCK, arrived + BLOCK, BLOCK):
-            block = self._kernel.times[self._slots(first, min(until, arrived))]
-            open_still = (block[:, end] > since_ps) | ((block[:, end] < 0) & (block[:, layout.FINISH] >= layout.OPEN))
+            block = requests[self._slots(first, min(until, arrived))]
+            ended = block.at_ps(end)
+            open_still = (ended > since_ps) | ((ended < 0) & (block.finished_ps >= RequestEnd.OPEN))
             if open_still.any():
                 first += int(np.argmax(open_still))
                 break
@@ -205,10 +205,15 @@ class EngineTelemetry:
 
     def _slots(self, first: int, until: int) -> NDArray[np.int64] | slice:
         """The slots of requests by their numbers, in order of arrival."""
-        slots = len(self._kernel.times)
+        slots = len(self._kernel.requests)
         if first // slots == max(until - 1, first) // slots:
             return slice(first % slots, first % slots + until - first)
         return np.arange(first, until) % slots
+
+
+def _counters(replicas: ReplicaTable) -> NDArray[np.int64]:
+    """Return the numbers that only grow, one row a replica: a silent replica counts with its last ones."""
+    return np.column_stack((replicas.finished, replicas.prompt_tokens, replicas.output_tokens, replicas.preemptions))
 
 
 def _rate(field: str) -> Reader:
@@ -234,15 +239,15 @@ def _utilization(_: EngineTelemetry, look: ScrapeWindow) -> float | None:
 
 
 def _ttft(engines: EngineTelemetry, look: ScrapeWindow) -> Floats:
-    return engines.spans_s(look.last, layout.ENTER, layout.FIRST)  # an engine knows of no queue before it
+    return engines.spans_s(look.last, Moment.ENTERED, Moment.FIRST_TOKEN)  # an engine knows of no queue before it
 
 
 def _itl(engines: EngineTelemetry, look: ScrapeWindow) -> Floats:
-    return engines.spans_s(look.last, layout.FIRST, layout.FINISH, per_token=True)
+    return engines.spans_s(look.last, Moment.FIRST_TOKEN, Moment.FINISHED, per_token=True)
 
 
 def _queue_time(engines: EngineTelemetry, look: ScrapeWindow) -> Floats:
-    return engines.spans_s(look.last, layout.ENTER, layout.ADMIT)
+    return engines.spans_s(look.last, Moment.ENTERED, Moment.ADMITTED)
 
 
 Spans = Callable[[EngineTelemetry, ScrapeWindow], Floats]

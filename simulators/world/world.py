@@ -14,14 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policies.model import PoolName, PoolStatus
-from simulators.engine.kernel import layout, totals
 from simulators.engine.kernel.event_loop import Kernel, Router
 from simulators.engine.models.service import PS_PER_S, ServiceModel
 from simulators.world.infrastructure.market import PoolOffer
 from simulators.world.infrastructure.node_lifecycle import Tier
 from simulators.world.infrastructure.pool import FleetPool
-from simulators.world.infrastructure.rng import stream
 from simulators.world.queue import QueueCounts, QueueView, SimulatedQueue
+from simulators.world.rng import stream
 from simulators.world.telemetry import EngineTelemetry, Telemetry
 from simulators.world.traffic.trace import RequestTrace
 
@@ -122,21 +121,15 @@ class World:
 
     def counts(self) -> QueueCounts:
         """The truth about the queue."""
-        w, times = self.kernel.world, self.kernel.times
-        now_ps, head, oldest_s = self.now_ps, int(w[layout.QUEUE_HEAD]), 0.0
-        if head >= 0:
-            oldest_s = (now_ps - int(times[head, layout.ARRIVAL])) / PS_PER_S
-        hidden = int(w[layout.RETRIES] - w[layout.RETRIED])
-        delayed = 0
-        if self._delay_ps:
-            delayed = self.kernel.due_within(self._delay_ps)
+        kernel, now_ps = self.kernel, self.now_ps
+        oldest_ps = kernel.oldest_queued_ps
         return QueueCounts(
             at_s=now_ps / PS_PER_S,
-            visible=int(w[layout.QUEUED]),
-            in_flight=int(self.kernel.totals()[totals.IN_HAND]) + hidden,
-            delayed=delayed,
-            dead_letter=int(w[layout.DEAD_LETTERS]),
-            oldest_age_s=oldest_s,
+            visible=kernel.queued,
+            in_flight=int(kernel.totals().outstanding) + kernel.awaiting_redelivery,
+            delayed=kernel.due_within(self._delay_ps) if self._delay_ps else 0,
+            dead_letter=kernel.dead_letters,
+            oldest_age_s=0.0 if oldest_ps is None else (now_ps - oldest_ps) / PS_PER_S,
         )
 
     # --- pools
@@ -161,7 +154,7 @@ class World:
         self.cut += len(slots)
         if self.queue is None or not len(slots):
             return
-        spent = self.kernel.counts[slots, layout.TRIES] >= self.queue.max_receives
+        spent = self.kernel.requests[slots].deliveries >= self.queue.max_receives
         self.kernel.bury(slots[spent])
         self.kernel.retry(slots[~spent], self.now_ps + round(self.queue.visibility_timeout_s * PS_PER_S))
 

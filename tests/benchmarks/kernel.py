@@ -18,8 +18,8 @@ from typing import Final
 
 import numpy as np
 
-from simulators.engine.kernel import layout
 from simulators.engine.kernel.event_loop import Kernel, Router
+from simulators.engine.kernel.layout import NEVER
 from simulators.engine.models.service import PS_PER_S, ServiceModel
 from tests.benchmarks.figure import Figure
 from tests.benchmarks.peers import ciw_queue, reference_engine, simpy_engine, vidur_engine
@@ -80,7 +80,7 @@ def run(data: Path) -> Iterator[Figure]:
     fast = conversations(data, SPEED)
     yield from starts()
     load = load_of(fast, REQUESTS)
-    kernel_of(VLLM, 1, load_of(fast, 1)).advance(layout.NEVER)  # compiles, or reads from the cache
+    kernel_of(VLLM, 1, load_of(fast, 1)).advance(NEVER)  # compiles, or reads from the cache
     yield from speed("vLLM, pipelined, 16 replicas", VLLM, REPLICAS, load, LEAST_RPS)
     yield from speed("roofline, 16 replicas", ROOFLINE, REPLICAS, load, LEAST_RPS)
     yield from speed("vLLM, pipelined, 1 replica", VLLM, 1, load_of(conversations(data, 1.0), REQUESTS), LEAST_RPS)
@@ -117,21 +117,22 @@ def child(code: str, **environment: str) -> Child:
 def once(model: ServiceModel, replicas: int, load: Load, router: Router = LEAST_LOADED) -> tuple[float, Kernel]:
     k = kernel_of(model, replicas, load, router)
     began = processor_s()
-    k.advance(layout.NEVER)
+    k.advance(NEVER)
     return processor_s() - began, k
 
 
 def speed(name: str, model: ServiceModel, replicas: int, load: Load, goal: float) -> Iterator[Figure]:
     runs = [once(model, replicas, load) for _ in range(REPEATS)]
     taken_s, k = min(runs, key=lambda r: r[0])
-    events = int(k.world[layout.EVENTS])
+    events = k.events
     note = f"{len(load)} requests, {events / len(load):.2f} events each, {taken_s / events * 1e9:.0f} ns an event"
     yield Figure("kernel", name, len(load) / taken_s, "requests/s", goal, ">=", note=note)
 
 
 def outcome(taken_s: float, k: Kernel) -> Outcome:
-    seconds = k.times / PS_PER_S
-    return outcome_of(taken_s, [(row[0], row[layout.FIRST], row[layout.FINISH]) for row in seconds.tolist()])
+    times_ps = (k.requests.arrived_ps, k.requests.first_token_ps, k.requests.finished_ps)
+    seconds = np.column_stack(times_ps) / PS_PER_S
+    return outcome_of(taken_s, [(arrived, first, finished) for arrived, first, finished in seconds.tolist()])
 
 
 def beside(name: str, peer: Outcome, same: Outcome, many: Load) -> Figure:

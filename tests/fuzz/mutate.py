@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
@@ -80,7 +81,8 @@ def _nearby(rng: Rng, value: Any) -> Any:
     if isinstance(value, bool):
         return not value
     if isinstance(value, int | float):
-        return rng.choice((value + 1, -value, value * 10**6, value / 3, value * 0))
+        third = value // 3 if isinstance(value, int) and abs(value) > sys.float_info.max else value / 3
+        return rng.choice((value + 1, -value, value * 10**6, third, value * 0))
     if isinstance(value, str):
         return rng.choice((value[: len(value) // 2], value * 3, value.upper(), value + "x", value[::-1]))
     if isinstance(value, list):

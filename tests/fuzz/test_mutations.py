@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz import mutations
+from tests.fuzz import mutate, mutations
+from tests.fuzz.rng import Rng
 from tests.fuzz.workers import described, judged
 from tests.laws import QUICK
 
@@ -48,3 +49,12 @@ def test_every_kind_has_a_count_and_is_small_enough_to_keep() -> None:
 @pytest.mark.parametrize("kind", mutations.KINDS)
 def test_a_seed_gives_the_same_input_each_time(kind: str) -> None:
     assert mutations.of(kind, 5) == mutations.of(kind, 5)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_a_mutation_put_in_can_be_mutated_again(seed: int) -> None:
+    rng = Rng(seed, "again")
+    for strange in mutate.STRANGE:
+        value = strange
+        for _ in range(5):
+            value = mutate.tree(rng, [value], changes=20)

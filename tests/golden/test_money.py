@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from policies.model import PoolName
-from simulators.engine.kernel import layout
 from simulators.experiments.results import summarize
 from simulators.experiments.run import SimulationRun, begin, simulate, traffic_of
 from simulators.experiments.scenario import Case
@@ -79,9 +78,9 @@ def test_time_used_is_the_time_that_requests_were_outstanding(tmp_path: Path) ->
     run = done("chat", tmp_path, 600.0)
     kernel, pool = run.world.kernel, run.world.pools[PoolName("gpus")]
     union_s = 0.0
-    for replica in range(int(kernel.world[layout.REPLICAS])):
-        mine = kernel.times[kernel.counts[:, layout.REPLICA] == replica]
-        union_s += covered_s(mine[:, layout.ENTER] / 1e12, mine[:, layout.FINISH] / 1e12)
+    for replica in range(len(kernel.read())):
+        mine = kernel.requests[kernel.requests.replica == replica]
+        union_s += covered_s(mine.entered_ps / 1e12, mine.finished_ps / 1e12)
     bill = pool.bill(run.world.now_ps, kernel.occupied_ps)
     hours = (bill.used + bill.draining) / (3600 * 10**12 * 10**6) / 6.88
     assert hours * 3600 == pytest.approx(union_s, rel=0.01)

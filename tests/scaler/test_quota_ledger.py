@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from policies.history.ticks import History
-from policies.model import Quota, Result, Tick, WorkloadName
+from policies.model import PoolName, Quota, Result, RuleId, Tick, WorkloadName
 from policies.model.limits import BlastRadius
 from policies.quota.fleet_quota import FleetLimits
 from scaler.config.load import Workload, workload_from
@@ -39,9 +39,10 @@ class Member:
         self.workload: Workload = workload_from(document)
         self.clock = clock
         self.source = FakeSource(clock, {"visible": 0.0, "in_flight": 0.0, "delayed": 0.0, "oldest_age_s": 0.0})
-        self.actuator = FakeActuator(clock, size)
+        self.actuators = {PoolName(pool): FakeActuator(clock, size) for pool in self.workload.spec.pools}
+        self.actuator = self.actuators[MAIN]
         self.ticks: list[Tick] = []
-        setup = Setup(self.workload, {"queue": self.source}, {MAIN: self.actuator}, ledger=ledger)
+        setup = Setup(self.workload, {"queue": self.source}, self.actuators, ledger=ledger)
         self.controller = Controller(setup, clock, History(), self.ticks.append)
 
     async def turn(self, need: float) -> int:
@@ -111,6 +112,19 @@ async def test_nobody_grows_into_what_was_never_read() -> None:
     assert await shared.round(40, 0) == (40, 1)
 
 
+async def test_a_workload_grows_into_no_room_that_its_own_unread_pool_may_hold() -> None:
+    pools = {name: {"kind": "embedded", "price_usd_per_hour": 2.0} for name in ("main", "spare")}
+    pools["spare"] |= {"tier": "awake_spare", "serves": "main"}
+    shared = Shared(FleetLimits(max_gpus=16), (2, 6), pools=pools)
+    shared.chat.actuators[PoolName("spare")].status_error = Unavailable("API down")
+    await shared.round(2, 6)
+    assert await shared.round(20, 6) == (2, 6), "12 are batch's, and no one knows what chat's spare pool holds"
+    shared.chat.actuators[PoolName("spare")].status_error = None
+    assert await shared.round(20, 6) == (2, 6), "2 more are spares"
+    shared.chat.actuators[PoolName("spare")].desired = 0
+    assert await shared.round(20, 6) == (4, 6)
+
+
 async def test_what_was_refused_is_free_again() -> None:
     shared = Shared(FleetLimits(max_gpus=8), (1, 1), priority=0)
     await shared.round(1, 1)
@@ -138,7 +152,7 @@ async def test_the_blast_radius_spans_workloads() -> None:
     assert sizes[0] == 12, "a quarter of 16"
     assert sizes[7] == 12
     assert all(sizes[i] >= 0.75 * sizes[max(0, i - 8)] - 1 for i in range(len(sizes)))
-    assert any(step.rule == "fleet's blast radius" for step in shared.batch.ticks[1].decision.steps)
+    assert any(step.rule == RuleId.FLEET_BLAST_RADIUS for step in shared.batch.ticks[1].decision.steps)
 
 
 async def test_a_recorded_journal_replays_with_its_grants() -> None:

@@ -51,8 +51,8 @@ class Predictive:
         float,
         FieldMetadata(
             "A queue's messages are to be answered so long after they were sent, at the most: what is promised. Where"
-            " that is longer than an answer, a start and `backlog_clear_s`, no more is bought than keeps it; else what may"
-            " come counts too. Seconds.",
+            " that is longer than an answer, a start and `backlog_clear_s`, no more is bought than keeps it; else what"
+            " may come counts too. Seconds.",
             gt=0,
             le=43_200,
         ),
@@ -89,8 +89,8 @@ class Predictive:
     quantile: Annotated[
         float | None,
         FieldMetadata(
-            "Quantile of the largest demand to be ready for; null: by the workload's slo_violation_cost_ratio, or as much of"
-            " it as the promise turns out to need.",
+            "Quantile of the largest demand to be ready for; null: by the workload's slo_violation_cost_ratio, or as"
+            " much of it as the promise turns out to need.",
             gt=0,
             lt=1,
         ),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Final
 
-from scaler.clouds.api_budget import Channel
+from scaler.clouds.api_channel import Channel
 from scaler.clouds.azure.account import AzureAccount
 from scaler.clouds.azure.errors import refuse
 from scaler.clouds.azure.session import APIS, Arm, identity

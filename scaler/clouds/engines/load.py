@@ -6,17 +6,18 @@ import math
 
 from yarl import URL
 
+from scaler.clouds import http_client
+from scaler.clouds.engines.exposition import level, series_of
+from scaler.clouds.engines.metrics_page import read_page
+from scaler.clouds.engines.presets import PRESETS
+from scaler.clouds.http_access import Access
 from scaler.ports import Context, PortError
-from scaler.sources import http
-from scaler.sources.exposition import level, series_of
-from scaler.sources.metrics_page import read_page
-from scaler.sources.presets import PRESETS
 
 
 class Loads:
     """Reads the requests that engines of one preset have running and waiting."""
 
-    def __init__(self, pages: http.Pages, preset: str) -> None:
+    def __init__(self, pages: http_client.Pages, preset: str) -> None:
         self.deadline_s = pages.deadline_s
         self._pages = pages
         self._recipes = (PRESETS[preset]["running"], PRESETS[preset]["waiting"])
@@ -33,7 +34,7 @@ class Loads:
         return sum(told) if len(told) == len(parts) else None
 
 
-async def loads(context: Context, server: object, access: http.Access, preset: str, deadline_s: float) -> Loads:
+async def loads(context: Context, server: object, access: Access, preset: str, deadline_s: float) -> Loads:
     """The loads of the engines of one `server` or cluster, through one session. Raises `Misconfigured`."""
-    session = await http.session(context, server, access.ca_file)
-    return Loads(http.Pages(session, access, context.clock, deadline_s), preset)
+    session = await http_client.session(context, server, access.ca_file)
+    return Loads(http_client.Pages(session, access, context.clock, deadline_s), preset)

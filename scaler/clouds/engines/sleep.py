@@ -12,8 +12,10 @@ from typing import Any, Final
 import aiohttp
 from yarl import URL
 
-from scaler.clouds.api_budget import Api, Channel
-from scaler.clouds.engines import http
+from scaler.clouds import http_client
+from scaler.clouds.api_budget import Api
+from scaler.clouds.api_channel import Channel
+from scaler.clouds.http_access import Access
 from scaler.clouds.http_answers import decode_json, http_errors, read_body
 from scaler.clouds.response_validation import one_line, understood
 from scaler.ports import Clock, Context, Misconfigured, PortError, Throttled, Unavailable
@@ -32,7 +34,7 @@ MODE: Final = "start vLLM with --enable-sleep-mode and VLLM_SERVER_DEV_MODE=1"
 class SleepMode:
     """The calls to the engines of one pool."""
 
-    def __init__(self, context: Context, session: aiohttp.ClientSession, access: http.Access, look_s: float) -> None:
+    def __init__(self, context: Context, session: aiohttp.ClientSession, access: Access, look_s: float) -> None:
         self._clock: Clock = context.clock
         self._channel = Channel(context, API, session)
         self._session = session
@@ -85,7 +87,7 @@ def _refusal(what: str, status: int, headers: Mapping[str, Any], content: bytes,
     """A status other than 200 by its remedy."""
     if status == 404:
         return Misconfigured(f"{what}: HTTP 404: {MODE}")
-    refusal = http.refusal(what, status, headers, content, now)
+    refusal = http_client.refusal(what, status, headers, content, now)
     if status == 429 and isinstance(refusal, Unavailable):
         return Throttled(str(refusal), refusal.retry_after_s)
     return refusal

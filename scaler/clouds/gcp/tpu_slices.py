@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,20 +15,7 @@ from scaler.clouds.gcp.pool_status import LATE_S
 from scaler.clouds.interruptions import InterruptionTracker, NoticeBoard
 from scaler.clouds.parts import sum_parts
 
-MACHINE: Final = re.compile(r"^ct[0-9]+[a-z]*-hightpu-([1-8])t$")
 UP: Final = frozenset({"RECONCILING", "RUNNING", "RUNNING_WITH_ERROR"})
-
-
-def hosts(machine_type: str, topology: str) -> int | None:
-    """Return the hosts of a slice.
-
-    None where its chips do not divide among machines of this type.
-    """
-    found = MACHINE.match(machine_type)
-    chips = math.prod(int(side) for side in topology.split("x"))
-    if found is None or chips % int(found[1]):
-        return None
-    return chips // int(found[1])
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Custom resources with `.spec.replicas` of which the whole matters: Karpenter's NodePools, CapacityBuffers."""
+"""CustomObject resources with `.spec.replicas` of which the whole matters: Karpenter's NodePools, CapacityBuffers."""
 
 from __future__ import annotations
 

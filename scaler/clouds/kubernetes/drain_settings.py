@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal
 
 from policies.model.field_metadata import FieldMetadata
-from scaler.clouds.engines import http
+from scaler.clouds.http_access import Access
 
 LABEL: Final = r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
 
@@ -42,9 +42,7 @@ class Drain:
     deadline_s: Annotated[
         float, FieldMetadata("The longest that a pod's work is waited for; it goes then, whatever runs. Seconds.", gt=0)
     ] = 300.0
-    access: Annotated[http.Access, FieldMetadata("How to be let in to the metrics.")] = field(
-        default_factory=http.Access
-    )
+    access: Annotated[Access, FieldMetadata("How to be let in to the metrics.")] = field(default_factory=Access)
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.settle_s > self.deadline_s:

@@ -9,7 +9,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from policies.model import Fresh, SignalName, Tick
+from policies.history.tick_values import NAN, decision_values, fresh_value
+from policies.model import SignalName, Tick
 from policies.signals.plausibility import SHARES
 
 FIXED: Final = ("demand", "target", "ready", "blind")
@@ -18,7 +19,6 @@ MAX_SIGNALS: Final = 32
 FIRST_ROWS: Final = 32
 DIGITS: Final = 4
 """Decimals sent: a share to a hundredth of a percent."""
-NAN: Final = float("nan")
 QUEUE: Final = frozenset({"visible", "in_flight", "delayed", "groups_in_flight", "lag"})
 
 
@@ -51,15 +51,10 @@ class Columns:
         if not readings.keys() <= self.signals.keys():
             self._widen(readings)
         d = tick.decision
-        values = [
-            NAN if d.demand is None else d.demand,
-            NAN if d.target is None else d.target,
-            NAN if d.ready is None else d.ready,
-            0.0 if d.may_scale_in and d.target is not None else 1.0,
-        ]
-        for signal in self.signals:
-            reading = readings.get(signal)
-            values.append(reading.value if isinstance(reading, Fresh) else NAN)
+        found = decision_values(d)
+        blind = 0.0 if d.may_scale_in and d.target is not None else 1.0
+        values = [found.demand, found.target, found.ready, blind]
+        values += [fresh_value(readings.get(signal)) for signal in self.signals]
         row = self._end % len(self._at)
         self._at[row] = tick.at
         self._rows[row] = values

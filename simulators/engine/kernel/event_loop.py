@@ -15,8 +15,10 @@ from simulators.engine.kernel import totals as summing
 from simulators.engine.kernel.heaps import set_leaf
 from simulators.engine.kernel.jit import uncompiled
 from simulators.engine.kernel.layout import NEVER
+from simulators.engine.kernel.totals import ReplicaTotals
 from simulators.engine.models.integers import integers
 from simulators.engine.models.service import ServiceModel
+from simulators.engine.tables import ReplicaTable, RequestTable
 
 Ints = NDArray[np.int64]
 SET_LEAF: Final = uncompiled(set_leaf)
@@ -204,8 +206,8 @@ class Kernel:
     def unfinished(self) -> int:
         """Requests to come, waiting or running."""
         w = self.world
-        inside = int(self.replicas[: w[layout.REPLICAS], layout.OUTSTANDING].sum()) + int(w[layout.QUEUED])
-        return inside + int(w[layout.OFFERED] - w[layout.ARRIVED]) + int(w[layout.RETRIES] - w[layout.RETRIED])
+        inside = int(self.replicas[: w[layout.REPLICAS], layout.OUTSTANDING].sum()) + self.queued
+        return inside + int(w[layout.OFFERED]) - self.arrived + self.awaiting_redelivery
 
     def due_within(self, span_ps: int) -> int:
         """Requests that arrive within `span_ps` from now."""
@@ -232,16 +234,62 @@ class Kernel:
             self.gaps,
         )
 
-    def read(self) -> Ints:
-        """The replicas' numbers (columns of `layout`) as they stand now."""
-        self.totals()
-        return self.replicas[: self.world[layout.REPLICAS]]
+    # --- what readers see
 
-    def totals(self, silent: int = -1) -> list[float]:
-        """Sums over the replicas now (columns of `simulators.engine.kernel.totals`), but for one of them."""
+    @property
+    def requests(self) -> RequestTable:
+        """The requests of all slots, those included that are still to come."""
+        return RequestTable(self.times, self.counts)
+
+    @property
+    def arrived_requests(self) -> RequestTable:
+        """The requests that have arrived, in order of arrival, where no slot has been used twice."""
+        return self.requests[: self.arrived]
+
+    def read(self) -> ReplicaTable:
+        """Return the replicas as they stand now."""
+        self.totals()
+        return ReplicaTable(self.replicas[: self.world[layout.REPLICAS]], self.models)
+
+    def totals(self, silent: int = -1) -> ReplicaTotals:
+        """Return the sums over the replicas now, without replica number `silent` (-1: with all)."""
         summing.totals(*self._state, self.growth, self.gaps, silent, self._sums)
-        sums: list[float] = self._sums.tolist()
-        return sums
+        return ReplicaTotals(*self._sums.tolist())
+
+    @property
+    def arrived(self) -> int:
+        """Requests that have arrived so far."""
+        return int(self.world[layout.ARRIVED])
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait in the central queue."""
+        return int(self.world[layout.QUEUED])
+
+    @property
+    def awaiting_redelivery(self) -> int:
+        """Requests that were lost and come again."""
+        return int(self.world[layout.RETRIES] - self.world[layout.RETRIED])
+
+    @property
+    def dead_letters(self) -> int:
+        return int(self.world[layout.DEAD_LETTERS])
+
+    @property
+    def oldest_queued_ps(self) -> int | None:
+        """Arrival of the first request in the central queue; None if it is empty."""
+        head = int(self.world[layout.QUEUE_HEAD])
+        return None if head < 0 else int(self.times[head, layout.ARRIVAL])
+
+    @property
+    def outstanding_limit(self) -> int:
+        """Requests that a replica has at most."""
+        return int(self.world[layout.LIMIT])
+
+    @property
+    def events(self) -> int:
+        """Replica events so far."""
+        return int(self.world[layout.EVENTS])
 
     # --- inside
 

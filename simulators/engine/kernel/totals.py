@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from simulators.engine.kernel.jit import compiled
 from simulators.engine.kernel.steps import Floats, Ints, Record, Records, look
 
-SUMMED_FIELDS = 10
+
+class ReplicaTotals(NamedTuple):
+    """Sums over all replicas, ended ones included: their counters stay."""
+
+    alive: float
+    """Replicas that take requests or still have some."""
+    running: float
+    waiting: float
+    kv_usage: float
+    """Sum of the shares of their KV caches in use."""
+    busy_ps: float
+    """GPU time up to now."""
+    finished: float
+    prompt_tokens: float
+    output_tokens: float
+    preemptions: float
+    outstanding: float
+
+
+SUMMED_FIELDS = len(ReplicaTotals._fields)
 (
     ALIVE,
     SUM_RUNNING,
@@ -18,8 +39,7 @@ SUMMED_FIELDS = 10
     SUM_PREEMPTIONS,
     IN_HAND,
 ) = range(SUMMED_FIELDS)
-"""Columns: replicas that take requests or still have some, and over all of them (gone ones too: their counters stay)
-the sums of what they tell; KV_SHARES of the shares of their caches in use, SUM_BUSY in picoseconds up to now."""
+"""Columns of the compiled sums, in the order of `ReplicaTotals`."""
 
 
 @compiled

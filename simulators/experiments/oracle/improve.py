@@ -9,7 +9,6 @@ from typing import Final
 import numpy as np
 
 from policies.model import PoolName
-from simulators.engine.kernel import layout
 from simulators.experiments.oracle.apply_plan import BUCKET_PS
 from simulators.experiments.oracle.search import PlanSearch
 from simulators.experiments.oracle.sizes import Ints, Sizes, Supply, bridged
@@ -52,10 +51,9 @@ def _busy(sizes: Sizes, run: SimulationRun, pools: list[Supply]) -> Sizes:
 
 def _present(run: SimulationRun, buckets: int) -> Ints:
     """The requests that were in the world at some time of each bucket: from their arrival until they ended."""
-    kernel = run.world.kernel
-    times = kernel.times[: int(kernel.world[layout.ARRIVED])]
-    begin = times[:, layout.ARRIVAL] // BUCKET_PS
-    ended = np.where(times[:, layout.FINISH] < 0, buckets, times[:, layout.FINISH] // BUCKET_PS)
+    requests = run.world.kernel.arrived_requests
+    begin = requests.arrived_ps // BUCKET_PS
+    ended = np.where(requests.is_finished, requests.finished_ps // BUCKET_PS, buckets)
     came = np.cumsum(np.bincount(np.minimum(begin, buckets), minlength=buckets + 1))
     left = np.cumsum(np.bincount(np.minimum(ended + 1, buckets), minlength=buckets + 1))
     return np.asarray((came - left)[:buckets])

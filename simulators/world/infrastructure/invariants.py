@@ -10,19 +10,8 @@ from simulators.world.infrastructure.node_lifecycle import NodeState, SimulatedN
 from simulators.world.infrastructure.pool import FleetPool
 
 
-class InvariantBroken(Exception):
-    """The simulation went wrong: a defect of the simulator, not of what it simulates."""
-
-
-def check(pool: FleetPool, bill: Bill, now_ps: int) -> None:
-    """Raise `InvariantBroken` with all that does not hold of a pool and its bill at the present time."""
-    broken = list(problems(pool, bill, now_ps))
-    if broken:
-        raise InvariantBroken(f"pool {pool.name}: " + "; ".join(broken))
-
-
 def problems(pool: FleetPool, bill: Bill, now_ps: int) -> Iterator[str]:
-    """What does not hold, in words."""
+    """Yield a sentence for each rule that a pool and its bill break at the present time."""
     ledger = pool.ledger
     for node in ledger.nodes:
         yield from _life_problems(node, now_ps)

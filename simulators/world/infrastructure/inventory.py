@@ -21,9 +21,9 @@ from simulators.world.infrastructure.node_lifecycle import (
     plan,
     to_serve,
 )
-from simulators.world.infrastructure.rng import Draws, normals, uniforms
 from simulators.world.infrastructure.units import to_ps
 from simulators.world.infrastructure.zones import UNLIMITED, Zone, choose
+from simulators.world.rng import Draws, normals, uniforms
 
 LIFE, NOTICE, REBALANCE, KEY = range(4)
 """Columns of a node's uniform draws."""

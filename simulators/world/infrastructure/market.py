@@ -12,9 +12,9 @@ from simulators.world.infrastructure import supply
 from simulators.world.infrastructure.billing import RULES, Billing
 from simulators.world.infrastructure.node_lifecycle import StartUp, Tier
 from simulators.world.infrastructure.pending import Failures
-from simulators.world.infrastructure.rng import stream
 from simulators.world.infrastructure.supply import Outages, Supply, SupplyStep, SupplyTrace
 from simulators.world.infrastructure.units import MICRO_PER_USD, micro_usd_per_hour
+from simulators.world.rng import stream
 
 Cloud = Literal["aws", "gcp", "azure"]
 MAX_PRICE: Final = 100_000.0

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, Literal
 
-from simulators.world.infrastructure.rng import stream
 from simulators.world.infrastructure.supply import Supply
+from simulators.world.rng import stream
 
 UNLIMITED: Final = 10**9
 

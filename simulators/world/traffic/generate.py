@@ -19,11 +19,11 @@ import numpy as np
 
 from policies.model.field_metadata import FieldMetadata
 from simulators.experiments.spec_loader import Chosen
+from simulators.world.rng import RngFor, within
 from simulators.world.traffic.arrivals import arrivals
 from simulators.world.traffic.formats.options import ReadOptions
 from simulators.world.traffic.lengths import Lengths
 from simulators.world.traffic.readers import read
-from simulators.world.traffic.rng import RngFor, within
 from simulators.world.traffic.trace import MAX_ARRIVAL_S, Floats, Ints, RequestTrace, joined
 
 CHUNK_S: Final = 600.0

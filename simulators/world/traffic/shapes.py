@@ -11,9 +11,9 @@ from typing import Annotated, Final
 import numpy as np
 
 from policies.model.field_metadata import FieldMetadata
+from simulators.world.rng import RngFor
 from simulators.world.traffic import rates
 from simulators.world.traffic.generate import CHUNK_S, HOUR_S, MAX_RPS, Synthetic
-from simulators.world.traffic.rng import RngFor
 from simulators.world.traffic.trace import Floats
 
 DAY_S: Final = 86_400.0

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import Final
 
 from tests.fuzz.sequences.judged import Judged
-from tests.fuzz.worlds.manual_override import held
+from tests.fuzz.worlds.manual_override import held, removed_in_window
 
 NOISE: Final = 1e-9
 
@@ -33,10 +32,9 @@ def within_blast_radius(judged: Judged) -> str | None:
         return None
     shrinking = [(name, found - target) for name, found, target in turn.changes if target < found]
     removal = sum(count for _, count in shrinking)
-    sizes = [now, *(size for s in turn.since(radius.window_s) if (size := held(s.tick)) is not None)]
-    removed = sum(max(0, earlier - later) for later, earlier in itertools.pairwise(sizes))
-    allowed = math.floor(radius.share * max(sizes) + NOISE)
+    removed, largest = removed_in_window(turn, now)
+    allowed = math.floor(radius.share * largest + NOISE)
     one = len(shrinking) == 1 and removed + removal <= turn.spec.pools[shrinking[0][0]].quantum
     if removal > max(0, allowed - removed) and not one:
-        return f"{removal} of {now} are removed, {removed} of {max(sizes)} went before, and {allowed} may go"
+        return f"{removal} of {now} are removed, {removed} of {largest} went before, and {allowed} may go"
     return None

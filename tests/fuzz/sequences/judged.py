@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from policies.allocate import quantum
-from policies.model import Fresh, PoolName, PoolStatus, SignalName, Tick
+from policies.model import Fresh, PoolName, PoolStatus, RuleId, SignalName, Tick
 from policies.quota.fleet_quota import FleetLimits
 from scaler.registry import kind_of
 from tests.fuzz.sequences.policies import PEERS
@@ -54,11 +54,13 @@ class Judged:
 
     @property
     def must_empty(self) -> bool:
-        """Whether every pool with replicas is to have none by its maximum, and the others lack capacity or quota."""
+        """Whether more is held than the workload's maximum, by pools that have room for none of their quanta within it,
+        and the others lack capacity or quota."""
         spec, found = self.turn.spec, self.turn.found
         held = [spec.pools[name] for name in self.serving if found[name].desired]
-        lacks = any(step.rule == "shortage" for step in self.turn.decision.steps)
-        return lacks and not any(quantum.bounds(pool, spec.max_replicas)[1] for pool in held)
+        lacks = any(step.rule == RuleId.SHORTAGE for step in self.turn.decision.steps)
+        over = self.before > spec.max_replicas
+        return over and lacks and not any(quantum.bounds(pool, spec.max_replicas)[1] for pool in held)
 
     @property
     def refused_to_shrink(self) -> bool:

@@ -12,14 +12,12 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from policies.allocate import quantum
-from policies.model import Fresh
-from policies.model.spec import Pool
+from policies.model import RuleId
 from tests.fuzz.sequences import caps, readiness, rest
 from tests.fuzz.sequences.judged import Judged
 from tests.fuzz.worlds import evidence, manual_override, records, settings, supply
+from tests.fuzz.worlds.manual_override import NOISE, gpus, usd_per_hour, use
 
-NOISE: Final = 1e-6
-"""Of a sum of prices, as a share of it."""
 Law = Callable[[Judged], str | None]
 """Says what is wrong with a tick; None where it holds."""
 
@@ -45,13 +43,7 @@ def only_fresh_pools(judged: Judged) -> str | None:
     turn = judged.turn
     if turn.spec.paused and turn.decision.targets:
         return f"paused, and there are targets: {dict(turn.decision.targets)}"
-    for name in turn.decision.targets:
-        reading = turn.tick.observation.pools[name]
-        if not isinstance(reading, Fresh):
-            return f"{name} has a target, and its size is {reading}"
-        if reading.value.other_writer and turn.spec.pools[name].on_other_writer == "yield":
-            return f"{name} has a target, and {reading.value.other_writer} sizes it"
-    return None
+    return settings.targets_of_own_pools(turn)
 
 
 def work_keeps_a_replica(judged: Judged) -> str | None:
@@ -63,7 +55,7 @@ def work_keeps_a_replica(judged: Judged) -> str | None:
     room = {name for name in judged.serving if quantum.bounds(spec.pools[name], spec.max_replicas)[1]}
     if not room or judged.is_peer or judged.must_empty:
         return None
-    if any(step.rule in {"budget", "fleet"} for step in judged.turn.decision.steps):
+    if any(step.rule in {RuleId.BUDGET, RuleId.FLEET} for step in judged.turn.decision.steps):
         return None
     return f"{judged.before} -> 0, and there is work" if gone else None
 
@@ -128,15 +120,6 @@ def reasons_are_printable(judged: Judged) -> str | None:
     return None
 
 
-def gpus(pool: Pool) -> float:
-    return float(pool.gpus_per_replica)
-
-
-def usd_per_hour(pool: Pool) -> float:
-    """Return what a replica costs: a reserved one is paid whether used or not."""
-    return 0.0 if pool.market == "reserved" else pool.price_usd_per_hour or 0.0
-
-
 def within_grants(judged: Judged) -> str | None:
     """What the sizes decided hold of a grant of the fleet is within it, or no more than what the sizes found hold.
 
@@ -145,13 +128,11 @@ def within_grants(judged: Judged) -> str | None:
     grant, pools = judged.turn.tick.observation.grant, judged.turn.spec.pools
     if grant is None:
         return None
-    before = {name: status.desired for name, status in judged.turn.found.items()}
-    after = {**before, **judged.turn.decision.targets}
     for quota, unit in ((grant.gpus, gpus), (grant.usd_per_hour, usd_per_hour)):
-        held, asked = (sum(n * unit(pools[name]) for name, n in sizes.items()) for sizes in (before, after))
+        held, asked = use(judged.turn, unit)
         if quota is not None and asked > max(quota.most, held) * (1 + NOISE) + NOISE:
             return f"{held:g} -> {asked:g} {unit.__name__}, and {quota.most:g} is granted"
-    removals = {name: before[name] - after[name] for name in before if after[name] < before[name]}
+    removals = {name: found - target for name, found, target in judged.turn.changes if target < found}
     one = len(removals) == 1 and all(count <= pools[name].quantum for name, count in removals.items())
     if grant.removable is not None and sum(removals.values()) > grant.removable.most and not one:
         return f"{removals} are removed, and {grant.removable.most:g} may be"
@@ -164,14 +145,8 @@ def fleet_within_limits(judged: Judged) -> str | None:
     """
     if judged.fleet is None or judged.refused_to_shrink:
         return None
-    pools = judged.turn.spec.pools
-    before = {name: status.desired for name, status in judged.turn.found.items()}
-    after = {**before, **judged.turn.decision.targets}
-    for key, limit, unit in (
-        ("gpus", judged.fleet.max_gpus, gpus),
-        ("usd_per_hour", judged.fleet.max_usd_per_hour, usd_per_hour),
-    ):
-        held, asked = (sum(n * unit(pools[name]) for name, n in sizes.items()) for sizes in (before, after))
+    for limit, unit in ((judged.fleet.max_gpus, gpus), (judged.fleet.max_usd_per_hour, usd_per_hour)):
+        key, (held, asked) = unit.__name__, use(judged.turn, unit)
         if limit is not None and asked > held and judged.fleet_held[key] > limit * (1 + NOISE) + NOISE:
             return (
                 f"{held:g} -> {asked:g} {key}, the fleet then holds {judged.fleet_held[key]:g}, and may hold {limit:g}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any, Final
 
-from policies.model import Evidence, PoolName, Tick
+from policies.model import Evidence, PolicyName, PoolName, Tick
 from tests.fuzz.sequences.judged import Judged, fresh
 from tests.fuzz.sequences.policies import ENGINES
 
@@ -21,12 +21,13 @@ SAME: Final = 0.98
 
 def saturated_survivors_hold(judged: Judged) -> str | None:
     """While replicas that were ready are not, and those that are ready are at their target or have requests waiting,
-    the size does not fall but by replicas that failed or are abandoned, which count for nothing.
+    the size does not fall but by replicas that failed or are abandoned, which count for nothing. Engines that work on a
+    queue with a far deadline are always full.
     """
     if not _applies(judged) or _lost(judged) is None or judged.after >= judged.before - _not_coming(judged):
         return None
     for name, policy in judged.turn.spec.policies.items():
-        if full := _saturated(judged, policy, judged.kinds[str(name)]):
+        if full := _saturated(judged, name, policy):
             return f"{judged.before} -> {judged.after}, {_lost(judged)}, and {full}"
     return None
 
@@ -38,13 +39,14 @@ def _not_coming(judged: Judged) -> int:
     return sum(max(status.failed, abandoned.get(PoolName(name), 0)) for name, status in statuses.items())
 
 
-def _saturated(judged: Judged, policy: Any, kind: str) -> str:
+def _saturated(judged: Judged, name: PolicyName, policy: Any) -> str:
     """Say by which reading of a policy's the ready replicas are full; empty where they are not."""
+    kind = judged.kinds[str(name)]
     quantity = SHARE_KINDS.get(kind) or (policy.quantity if kind == "metric" and policy.across == "mean" else None)
     if quantity is not None and policy.source == ENGINES:
         value = judged.reading(f"{ENGINES}.{quantity}")
         return f"{quantity} is {value:g}" if value is not None and value >= policy.target else ""
-    if kind in {"concurrency", "predictive"}:
+    if kind == "concurrency" or (kind == "predictive" and not _queue_decides(judged, name, policy)):
         waiting = judged.reading(f"{ENGINES}.waiting")
         noise = max(1, _ready(judged.tick), judged.tick.decision.ready or 0)  # each counted as what it is worth
         return f"{waiting:g} requests wait" if waiting is not None and waiting >= noise else ""
@@ -65,7 +67,7 @@ def none_ready_is_blind(judged: Judged) -> str | None:
 
 def lost_replicas_count(judged: Judged) -> str | None:
     """Totals of the engines that fall with the ready replicas, each of which carries what it did, lower no size below
-    what was needed before under the same configuration, in replica equivalents.
+    what was needed before under the same configuration, in replica equivalents, unless a queue decides in their place.
     """
     then = _before_the_loss(judged) if _applies(judged) else None
     if then is None or then.spec != judged.tick.spec:
@@ -74,7 +76,7 @@ def lost_replicas_count(judged: Judged) -> str | None:
     for name, policy in judged.turn.spec.policies.items():
         kind = judged.kinds[str(name)]
         total = kind in TOTAL_KINDS and not (kind == "metric" and policy.across == "mean")
-        if not total or policy.source != ENGINES:
+        if not total or policy.source != ENGINES or (kind == "predictive" and _queue_decides(judged, name, policy)):
             continue
         quantity = policy.quantity if kind == "metric" else "running"
         signal = f"{ENGINES}.{quantity}"
@@ -84,6 +86,18 @@ def lost_replicas_count(judged: Judged) -> str | None:
             each = f"{quantity} {was:g} over {had} ready was as much for each as {now:g} over {ready}"
             return f"{judged.before} -> {judged.after}, {needed:.2f} were needed before, and {each}"
     return None
+
+
+def _queue_decides(judged: Judged, name: PolicyName, policy: Any) -> bool:
+    """Whether a replica requested now serves before a message sent now is due: then what waits is all that counts."""
+    if policy.queue is None or judged.reading(f"{policy.queue}.visible") is None:
+        return False
+    history, spec = judged.turn.history, judged.turn.spec
+    serving = {pool: settings for pool, settings in spec.pools.items() if settings.tier == "serving"}
+    memories = history.pool_memories
+    leads_s = [memories.of(pool).lead_times.usual_s(settings.lead_time_s) for pool, settings in serving.items()]
+    left_s = policy.queue_deadline_s - history.memory(name).get("answer_s", 0.0)
+    return bool(left_s > max(leads_s) + spec.interval_s + policy.backlog_clear_s)
 
 
 def _need(tick: Tick, policy: str) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from typing import Final
 
 from policies.model import Absent, Fresh, Tick
@@ -16,24 +17,36 @@ NOISE: Final = 1e-6
 
 def within_budgets(turn: Turn) -> str | None:
     """What the sizes decided hold of a budget is within it, or no more than what the sizes found hold."""
-    budget, pools = turn.spec.budget, turn.spec.pools
-    before = {name: status.desired for name, status in turn.found.items()}
-    after = {**before, **turn.decision.targets}
-    for key, limit, each in (("gpus", budget.gpus, _gpus), ("usd_per_hour", budget.usd_per_hour, _usd_per_hour)):
-        if limit is not None:
-            held, asked = (sum(n * each(pools[name]) for name, n in sizes.items()) for sizes in (before, after))
-            if asked > max(limit, held) * (1 + NOISE):
-                return f"{key} {held:g} -> {asked:g}, and the budget is {limit:g}"
+    budget = turn.spec.budget
+    for unit, limit in ((gpus, budget.gpus), (usd_per_hour, budget.usd_per_hour)):
+        before, after = use(turn, unit)
+        if limit is not None and after > max(limit, before) * (1 + NOISE):
+            return f"{unit.__name__} {before:g} -> {after:g}, and the budget is {limit:g}"
     return None
 
 
-def _gpus(pool: Pool) -> float:
+def gpus(pool: Pool) -> float:
     return float(pool.gpus_per_replica)
 
 
-def _usd_per_hour(pool: Pool) -> float:
-    """A reserved replica costs nothing more than it does anyway."""
+def usd_per_hour(pool: Pool) -> float:
+    """Return the cost of one replica: a reserved one is paid whether used or not."""
     return 0.0 if pool.market == "reserved" else pool.price_usd_per_hour or 0.0
+
+
+def use(turn: Turn, unit: Callable[[Pool], float]) -> tuple[float, float]:
+    """Return the use of a unit by the sizes found and by the sizes decided."""
+    before = {name: status.desired for name, status in turn.found.items()}
+    after = {**before, **turn.decision.targets}
+    found, decided = (sum(n * unit(turn.spec.pools[name]) for name, n in sizes.items()) for sizes in (before, after))
+    return found, decided
+
+
+def removed_in_window(turn: Turn, now: int) -> tuple[int, int]:
+    """Return the replicas removed within the blast radius's window, and its largest size: 8, 6, 7 gives 2 and 8."""
+    window_s = turn.spec.blast_radius.window_s
+    sizes = [now, *(size for s in turn.since(window_s) if (size := held(s.tick)) is not None)]
+    return sum(max(0, earlier - later) for later, earlier in itertools.pairwise(sizes)), max(sizes)
 
 
 def within_the_blast_radius(turn: Turn) -> str | None:
@@ -42,13 +55,12 @@ def within_the_blast_radius(turn: Turn) -> str | None:
     if radius.share == 1.0 or now is None:
         return None
     removal = now - sum({**{n: s.desired for n, s in turn.found.items()}, **turn.decision.targets}.values())
-    sizes = [now, *(size for s in turn.since(radius.window_s) if (size := held(s.tick)) is not None)]
-    removed = sum(max(0, earlier - later) for later, earlier in itertools.pairwise(sizes))
+    removed, largest = removed_in_window(turn, now)
     shrinking = [name for name, found, target in turn.changes if target < found]
     least = turn.spec.pools[shrinking[0]].quantum if len(shrinking) == 1 else 1
-    most = max(least, math.floor(radius.share * max(sizes) + NOISE)) - removed
+    most = max(least, math.floor(radius.share * largest + NOISE)) - removed
     if removal > max(0, most):
-        return f"{removal} of {now} are removed, {removed} of {max(sizes)} went before, and {radius.share:g} may go"
+        return f"{removal} of {now} are removed, {removed} of {largest} went before, and {radius.share:g} may go"
     return None
 
 

@@ -7,7 +7,7 @@ import math
 from policies.allocate import quantum
 from policies.model import Fresh
 from policies.model.spec import ScaleDown, ScaleUp
-from policies.stabilize.rules import EPSILON
+from policies.signals.demand import EPSILON
 from tests.fuzz.worlds.supply import short_of_quota
 from tests.fuzz.worlds.turn import Turn, lacking
 
@@ -41,6 +41,11 @@ def hands_off(turn: Turn) -> str | None:
     """Nobody writes to a pool whose size is not fresh or that somebody else sizes, nor to any while paused."""
     if turn.spec.paused and (turn.decision.targets or turn.decision.target != turn.decision.current):
         return f"paused, and {turn.decision.current} -> {turn.decision.target}"
+    return targets_of_own_pools(turn)
+
+
+def targets_of_own_pools(turn: Turn) -> str | None:
+    """Only pools whose size is fresh and that no other writer sizes have a target."""
     for name in turn.decision.targets:
         reading = turn.tick.observation.pools[name]
         if not isinstance(reading, Fresh):

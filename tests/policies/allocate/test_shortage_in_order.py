@@ -6,7 +6,7 @@ import pytest
 
 from policies.allocate.in_order import allocate
 from policies.history.capacity_backoff import FIRST_S
-from policies.model import PoolName, Result
+from policies.model import PoolName, Result, RuleId
 from policies.model.spec import Pool, ScaleDown
 from tests.policies.allocate.worlds import Lived, ladder
 
@@ -24,7 +24,7 @@ def test_what_the_first_refuses_is_asked_of_the_next(refusal: Result) -> None:
     lived.places[FIRST].refuses = refusal
     lived.turns(3, 4)
     assert lived.sizes() == {"second": 4}
-    assert next(step.reason for step in lived.decisions[1].steps if step.rule == "shortage").startswith("first: ")
+    assert next(step.reason for step in lived.decisions[1].steps if step.rule == RuleId.SHORTAGE).startswith("first: ")
 
 
 @pytest.mark.parametrize("quota", [False, True], ids=["capacity", "quota"])
@@ -70,3 +70,11 @@ def test_nothing_is_withdrawn_on_missing_evidence() -> None:
     lived.places[FIRST].fail(lived.now)
     decision = lived.turn(6, blind=True)
     assert decision.targets[FIRST] == 6
+
+
+@pytest.mark.parametrize("most", [2, 20])
+def test_a_shortage_leaves_replicas_that_are_no_whole_quantum_as_they_are(most: int) -> None:
+    lived = Lived.of(ladder({"first": Pool(quantum=3), "second": Pool()}, max_replicas=most), first=2)
+    lived.places[FIRST].fail(lived.now)
+    assert lived.turn(2.0).targets == {FIRST: 2, SECOND: 0}
+    assert lived.turn(3.0).targets == {FIRST: 2, SECOND: 0 if most == 2 else 1}

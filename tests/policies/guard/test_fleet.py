@@ -26,6 +26,12 @@ def held(n: int, needs: float | None = None, priority: int = 0, least: int = 0, 
     return claim(workload, {PoolName("main"): n}, needs)
 
 
+def partly(known: int, most: int) -> ResourceClaim:
+    """A workload with `known` replicas in one pool, and another that was never read; it counts for `most`."""
+    pools = {"main": Pool(), "unread": Pool()}
+    return claim(spec(pools=pools, max_replicas=most), None, None, {PoolName("main"): known})
+
+
 def most(limit: int, me: ResourceClaim, *others: ResourceClaim) -> float:
     claims = {WorkloadName(f"other-{i}"): c for i, c in enumerate(others)}
     quota = grant(FleetLimits(max_gpus=limit), ME, ResourceClaims({ME: me, **claims})).gpus
@@ -56,6 +62,9 @@ def most(limit: int, me: ResourceClaim, *others: ResourceClaim) -> float:
         pytest.param(4, held(6), [held(6, priority=1)], 0, id="to the last"),
         pytest.param(3, held(0, least=1), [held(2, needs=9, priority=1)], 1, id="minimums come before needs"),
         pytest.param(1, held(0, least=1), [held(0, least=1)], 1, id="of two minimums, who comes first"),
+        pytest.param(22, partly(5, 20), [], 7, id="an unread pool may hold the rest of what counts"),
+        pytest.param(20, partly(5, 20), [held(6)], 5, id="which leaves no room, and lowers nothing"),
+        pytest.param(4, partly(5, 20), [], 4, id="but by what is too much without it"),
     ],
 )
 def test_what_one_may_hold(limit: int, me: ResourceClaim, others: list[ResourceClaim], expected: float) -> None:

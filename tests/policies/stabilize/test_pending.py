@@ -9,22 +9,15 @@ import pytest
 from policies.history.ticks import History
 from policies.model import (
     Decision,
-    Fresh,
-    Observation,
     Outcome,
     PolicyName,
     PoolName,
-    Reading,
     Result,
-    SignalName,
-    Tick,
-    WorkloadName,
 )
 from policies.model.limits import Budget
 from policies.model.spec import Pool, ScaleDown, ScaleUp, Slo, WorkloadSpec
-from policies.pipeline import decide
 from policies.recommend.predictive.parameters import Predictive
-from tests.factories import NOW
+from tests.factories import NOW, next_tick
 from tests.policies.allocate.worlds import Lived, Place, ladder
 from tests.policies.recommend.engines import STEP_S, Engines
 
@@ -54,12 +47,12 @@ class Recovery:
             at += STEP_S
             place.turn()
             told = self.engines.tell(before if k < 60 else after, place.ready)
-            readings: dict[SignalName, Reading[float]] = {SignalName(f"e.{n}"): Fresh(v, at) for n, v in told.items()}
-            seen = Observation(WorkloadName("llm"), at, readings, {MAIN: Fresh(place.status(), at)})
-            decision = decide(workload, history, seen)
-            self._count(k, told["waiting"], place, decision.target or 0)
-            outcome = Outcome(MAIN, place.desired, decision.target or 0, place.resize(decision.target or 0))
-            history.append(Tick("abc", seen, decision, (outcome,), len(history), 0.0, 0.0))
+
+            def resize(pool: PoolName, target: int, tick: int = k, waiting: float = told["waiting"]) -> Outcome:
+                self._count(tick, waiting, place, target)
+                return Outcome(pool, place.desired, target, place.resize(target))
+
+            next_tick(workload, history, at, {f"e.{n}": v for n, v in told.items()}, {MAIN: place.status()}, resize)
 
     def _workload(self) -> WorkloadSpec:
         return WorkloadSpec(

@@ -11,24 +11,17 @@ import pytest
 from policies.history.ticks import History
 from policies.model import (
     Decision,
-    Fresh,
-    Observation,
     Outcome,
     PolicyName,
     PoolName,
     PoolStatus,
-    Reading,
     Result,
-    SignalName,
-    Tick,
-    WorkloadName,
 )
 from policies.model.spec import Pool, ScaleDown, ScaleUp, WorkloadSpec
-from policies.pipeline import decide
 from policies.recommend.predictive.parameters import Predictive
 from policies.recommend.schedule import Schedule, Window
 from policies.recommend.threshold import Concurrency, GpuUtilization, Headroom, KvCacheUsage, Metric, QueueDepth
-from tests.factories import NOW, spec
+from tests.factories import NOW, next_tick, spec
 from tests.policies.recommend.engines import STEP_S, Day
 
 MAIN = PoolName("main")
@@ -64,18 +57,15 @@ def lived(workload: WorkloadSpec, readings: Mapping[str, float], start: int, tic
     """Tick after tick with the same readings; what is written is there at the next one."""
     history, decisions = History(workload.lookback_s), list[Decision]()
     sizes = {name: start if name == MAIN else 0 for name in workload.pools}
+
+    def resize(pool: PoolName, target: int) -> Outcome:
+        before, sizes[pool] = sizes[pool], target
+        return Outcome(pool, before, target, Result.ACCEPTED)
+
     for k in range(ticks):
+        pools = {n: PoolStatus(size, size) for n, size in sizes.items()}
         at = NOW + k * workload.interval_s
-        told: dict[SignalName, Reading[float]] = {
-            SignalName(n): Fresh(v, at) for n, v in idle(workload, readings).items()
-        }
-        pools = {n: Fresh(PoolStatus(size, size), at) for n, size in sizes.items()}
-        seen = Observation(WorkloadName("llm"), at, told, pools)
-        decision = decide(workload, history, seen)
-        outcomes = tuple(Outcome(n, sizes[n], target, Result.ACCEPTED) for n, target in decision.targets.items())
-        history.append(Tick("abc", seen, decision, outcomes, len(history), 0.0, 0.0))
-        sizes.update(decision.targets)
-        decisions.append(decision)
+        decisions.append(next_tick(workload, history, at, idle(workload, readings), pools, resize))
     return decisions
 
 
@@ -111,14 +101,8 @@ def test_the_cooldown_has_to_be_seen_throughout() -> None:
     workload = spec({"queue": WOKEN, "gpu": GpuUtilization(source="e")}, **OURS)
     history, size = History(7200.0), 2
     for k in range(HOUR):
-        at = NOW + k * STEP_S
-        told: dict[SignalName, Reading[float]] = {
-            SignalName("queue.visible"): Fresh(2.0, at),
-            SignalName("queue.in_flight"): Fresh(0.0, at),
-        }
-        seen = Observation(WorkloadName("llm"), at, told, {MAIN: Fresh(PoolStatus(size, size), at)})
-        decision = decide(workload, history, seen)
-        history.append(Tick("abc", seen, decision, (), len(history), 0.0, 0.0))
+        told = {"queue.visible": 2.0, "queue.in_flight": 0.0}
+        decision = next_tick(workload, history, NOW + k * STEP_S, told, {MAIN: PoolStatus(size, size)})
         size = decision.target or 0
         assert size == 2
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,8 @@ def test_a_short_document_gets_every_default(tmp_path: Path) -> None:
         pytest.param(("max_replicas: 8", "max_replicas: 0"), "max_replicas", 2, "must be greater than or equal to 1", "", id="below a bound"),
         pytest.param(("max_replicas: 8", "max_replicas: 8\ntolerance: .nan"), "tolerance", 3, "must be", "", id="not a number"),
         pytest.param(("max_replicas: 8", "max_replicas: 8\ninterval_s: .inf"), "interval_s", 3, "must be", "", id="infinite"),
+        pytest.param(("max_replicas: 8", f"max_replicas: 8\nmin_replicas: {10**310}"), "min_replicas", 3, "must be less than or equal to 1000000000000000", "", id="more than any float"),
+        pytest.param(("max_replicas: 8", "max_replicas: 8\nscale_up: {max_share: 1.0e+300}"), "scale_up.max_share", 3, "must be less than or equal to 1000000000000000", "", id="more than can be multiplied"),
         pytest.param(("workload: llm", "workload: LLM_1"), "workload", 1, "must match", "", id="a name that is no label"),
         pytest.param(("max_replicas: 8", "max_replicas: 8\nlateness_ratio: 9"), "lateness_ratio", 3, "was renamed to slo_violation_cost_ratio", "write slo_violation_cost_ratio with the same value", id="a key of the workload that was renamed"),
         pytest.param(("{kind: queue_depth}", "{kind: predictive, drain_s: 60}"), "policies.depth.drain_s", 6, "was renamed to backlog_clear_s", "write backlog_clear_s", id="a policy's key that was renamed"),
@@ -213,6 +216,22 @@ def test_the_documented_example_is_written_from_the_code() -> None:
 
 def test_the_published_schema_is_written_from_the_code() -> None:
     assert json.loads((ROOT / "config/schema.json").read_text()) == json_schema(), "run: make schema"
+
+
+def test_every_number_has_a_smallest_and_a_largest_value() -> None:
+    numbers = list(numbers_of(json_schema()))
+    assert len(numbers) > 300
+    assert not [n for n in numbers if not n.keys() & {"minimum", "exclusiveMinimum"}]
+    assert not [n for n in numbers if not n.keys() & {"maximum", "exclusiveMaximum"}]
+
+
+def numbers_of(schema: Any) -> Iterator[dict[str, Any]]:
+    """Yield each part of a schema that is about a number."""
+    if isinstance(schema, dict) and schema.get("type") in ("integer", "number"):
+        yield schema
+    parts = schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ()
+    for part in parts:
+        yield from numbers_of(part)
 
 
 def test_the_documented_example_is_valid_and_equals_the_defaults(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from scaler.sources.exposition import growth
-from scaler.sources.metrics_page import page
+from scaler.clouds.engines.exposition import growth
+from scaler.clouds.engines.metrics_page import page
 from tests.servers.exporter import vllm
 
 

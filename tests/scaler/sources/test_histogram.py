@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaler.sources.histogram import beyond, bounded_by, quantile
+from scaler.clouds.engines.histogram import beyond, bounded_by, quantile
 
 SECONDS = st.floats(1e-3, 1e3)
 OBSERVED = st.lists(SECONDS, min_size=1, max_size=60)

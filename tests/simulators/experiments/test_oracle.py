@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from policies.model import PoolName
 from policies.model.spec import Slo
 from scaler.config.load import Workload, workload_from
-from simulators.engine.kernel import layout
 from simulators.engine.kernel.event_loop import Router
 from simulators.engine.models.service import ServiceModel
 from simulators.experiments.oracle.apply_plan import drive
@@ -140,7 +139,7 @@ def test_its_run_keeps_the_promise_at_the_cost_it_tells(traffic: Any) -> None:
 
 
 def test_a_gap_that_costs_more_than_a_start_is_let_go_and_a_shorter_one_is_bridged() -> None:
-    def sizes(off_s: float) -> list[int]:
+    def sizes(off_s: float) -> list[float]:
         wave = OnOff(on_rps=35.0, off_rps=5.0, on_s=200.0, off_s=off_s, duration_s=200.0 + off_s + 200.0, **EVEN)
         found = oracle(case_of(wave, initial_replicas={GPUS: 4}))
         line = found.run.timeline
@@ -291,7 +290,7 @@ def test_replicas_without_work_are_given_up() -> None:
     slo = Slo(ttft_s=None, itl_s=None, e2e_s=600.0, share=1.0)
     case = case_of(burst, slo=slo, router=Router(limit=10), initial_replicas={GPUS: 1})
     found = oracle(case)
-    done_s = float(found.run.world.kernel.times[:, layout.FINISH].max()) / 10**12
+    done_s = float(found.run.world.kernel.requests.finished_ps.max()) / 10**12
     node_s = found.cost_usd / 3.6 * 3600
     assert done_s < 300
     assert node_s <= done_s + 60 + BUCKET_S

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulators.engine.kernel import layout
 from simulators.engine.kernel.event_loop import Kernel, Router
+from simulators.engine.kernel.layout import NEVER
 from simulators.engine.models import catalogue
 from simulators.engine.models.service import PS_PER_S, ServiceModel
 from simulators.experiments.oracle.lower_bound import work_s
@@ -23,8 +23,8 @@ def spent_s(model: ServiceModel, trace: RequestTrace) -> tuple[float, np.ndarray
     k.start(k.add(0, 0))
     arrival = np.round(trace.arrival_s * PS_PER_S).astype(np.int64)
     k.offer(arrival, trace.prompt_tokens, trace.output_tokens, trace.cached_tokens)
-    k.advance(layout.NEVER)
-    return float(k.read()[0, layout.BUSY]) / PS_PER_S, k.times[:, layout.FINISH] >= 0
+    k.advance(NEVER)
+    return float(k.read().busy_ps[0]) / PS_PER_S, k.requests.finished_ps >= 0
 
 
 @st.composite

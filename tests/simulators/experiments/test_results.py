@@ -13,8 +13,8 @@ import pytest
 from policies.model import Result
 from policies.model.spec import Slo
 from simulators.commands.given import without_nan
-from simulators.engine.kernel import layout
 from simulators.engine.kernel.event_loop import Router
+from simulators.engine.kernel.layout import ITL_BUCKETS
 from simulators.engine.models import catalogue
 from simulators.experiments import run
 from simulators.experiments.results import CountedRequests, ResultSummary, summarize, token_gaps, usd
@@ -187,7 +187,7 @@ def test_what_was_lost_after_redelivery_is_a_dead_letter() -> None:
 
 
 def test_token_gaps_are_told_by_their_buckets() -> None:
-    gaps = np.zeros(layout.ITL_BUCKETS, np.int64)
+    gaps = np.zeros(ITL_BUCKETS, np.int64)
     assert all(math.isnan(q) for q in token_gaps(gaps).values())
     done = ran(trace((0.0, 10, 1000)))
     assert all(q == pytest.approx(0.01, rel=1 / 16) for q in token_gaps(done.world.kernel.gaps).values())
@@ -252,8 +252,9 @@ def test_the_least_work_is_never_more_than_an_engine_took(name: str) -> None:
     rng = np.random.default_rng(3)
     rows = [(0.0, int(p), int(n)) for p, n in zip(rng.integers(1, 400, 300), rng.integers(1, 300, 300), strict=True)]
     done = run.alone(model, 1, trace(*rows), 1)
-    took_s = done.world.kernel.read()[0, layout.BUSY] / 1e12
-    least_s = float(work_s(model, done.world.kernel.counts).sum())
+    took_s = done.world.kernel.read().busy_ps[0] / 1e12
+    requests = done.world.kernel.requests
+    least_s = float(work_s(model, requests.prompt_tokens, requests.cached_tokens, requests.output_tokens).sum())
     assert 0.5 * took_s < least_s <= took_s
 
 

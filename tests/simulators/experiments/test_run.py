@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from policies.model import PoolName, Result, Tick
 from scaler.journal.codec import encode_tick
 from scaler.ports import OutOfCapacity, OutOfQuota
-from simulators.engine.kernel import layout
 from simulators.engine.kernel.event_loop import Router
 from simulators.engine.models.service import PS_PER_S
 from simulators.experiments import run
@@ -153,7 +152,7 @@ def test_scaling_in_cuts_no_stream(seed: int, queue: SimulatedQueue | None) -> N
     seen.run_until(5000 * PS_PER_S)
     check(seen)
     assert seen.cut == 0
-    assert (seen.kernel.times[:, layout.FINISH] >= 0).all()
+    assert (seen.kernel.requests.finished_ps >= 0).all()
 
 
 def test_a_killed_replicas_requests_are_lost_and_counted() -> None:
@@ -178,7 +177,7 @@ def test_a_grace_that_ends_cuts_what_is_left() -> None:
     seen.resize(POOL, 1)
     seen.run_until(60 * PS_PER_S)
     assert seen.cut == 1
-    assert sorted(seen.kernel.times[:, layout.FINISH] >= 0) == [False, True]
+    assert sorted(seen.kernel.requests.finished_ps >= 0) == [False, True]
 
 
 # --- ports
@@ -333,7 +332,7 @@ def test_policies_meet_the_same_world_under_one_seed() -> None:
 def test_the_same_seed_gives_the_same_ticks_whatever_the_hash_seed() -> None:
     script = (
         "import json; from tests.simulators.experiments.test_run import *; "
-        "_, ticks = ran(seed=5, weather=(Weather(fault='hang', share=0.3),),"
+        "_, ticks = ran(seed=5, weather=(FaultSettings(fault='hang', share=0.3),),"
         " pools={POOL: offer(market='spot', zones={'a': ZoneOffer(losses_per_node_hour=60.0), 'b': ZoneOffer()})});"
         " print(json.dumps([encode_tick(t) for t in ticks]))"
     )

@@ -9,14 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from policies.model import Absent, PoolName, Stale, Tick
+from policies.model import Absent, PoolName, RuleId, Stale, Tick
 from scaler.cli import main
-from simulators.engine.kernel import layout
 from simulators.experiments.results import ResultSummary, summarize
 from simulators.experiments.run import SimulationRun, simulate, traffic_of
 from simulators.experiments.scenario import Case, load, load_workload
 from simulators.world.infrastructure.events import NodeEventKind
-from simulators.world.traffic.rng import streams
+from simulators.world.rng import streams
 from simulators.world.traffic.shapes import Poisson
 from simulators.world.traffic.trace import TraceError
 from simulators.world.traffic.writers import write
@@ -53,7 +52,7 @@ def test_every_workload_here_belongs_to_a_scenario() -> None:
     assert [f.name for f in (SCENARIOS / "workloads").glob("*.yaml") if f"workloads/{f.name}" not in told] == []
 
 
-def peak(workload: str) -> int:
+def peak(workload: str) -> float:
     return max(shown("trap", workload)[0].timeline.desired)
 
 
@@ -74,7 +73,7 @@ def test_a_backlog_priced_by_the_start_up_does_not_fall_into_the_trap() -> None:
 
 def test_the_traps_replica_answers_ten_requests_a_second() -> None:
     alone = shown("trap", "trap")[0]
-    done = np.sort(alone.world.kernel.times[:, layout.FINISH])
+    done = np.sort(alone.world.kernel.requests.finished_ps)
     answered = np.searchsorted(done, 180 * 10**12) - np.searchsorted(done, 60 * 10**12)
     assert answered / 120 == pytest.approx(10, rel=0.05)
 
@@ -92,7 +91,7 @@ def test_batches_take_the_workers_from_zero_and_back_each_time() -> None:
 def test_a_failed_workers_messages_come_again_and_none_is_lost() -> None:
     done, summary, _ = shown("batch-queue")
     cut = [e.cut for e in done.world.pools[PoolName("workers")].events if e.kind is NodeEventKind.FAILED]
-    tries = done.world.kernel.counts[:, layout.TRIES]
+    tries = done.world.kernel.requests.deliveries
     assert summary.streams_cut == sum(cut) > 0
     assert summary.finished == summary.arrived
     assert int((tries > 1).sum()) > 0
@@ -100,9 +99,9 @@ def test_a_failed_workers_messages_come_again_and_none_is_lost() -> None:
 
 def test_redelivered_messages_wait_out_their_visibility_timeout() -> None:
     done = shown("batch-queue")[0]
-    times, tries = done.world.kernel.times, done.world.kernel.counts[:, layout.TRIES]
-    waited_s = (times[:, layout.FINISH] - times[:, layout.ARRIVAL]) / 10**12
-    assert waited_s[tries > 1].min() >= 120
+    requests = done.world.kernel.requests
+    waited_s = (requests.finished_ps - requests.arrived_ps) / 10**12
+    assert waited_s[requests.deliveries > 1].min() >= 120
 
 
 def test_who_knows_when_messages_are_due_keeps_that_for_less() -> None:
@@ -127,8 +126,8 @@ def test_spot_carries_the_load_where_it_is_to_be_had_and_outages_cost_no_promise
 def test_a_slow_start_breaks_the_promise_for_eight_minutes_after_a_rise() -> None:
     done, summary, _ = shown("cold-start")
     kernel = done.world.kernel
-    arrival_s = kernel.times[:, layout.ARRIVAL] / 10**12
-    ttft_s = (kernel.times[:, layout.FIRST] - kernel.times[:, layout.ARRIVAL]) / 10**12
+    arrival_s = kernel.requests.arrived_ps / 10**12
+    ttft_s = (kernel.requests.first_token_ps - kernel.requests.arrived_ps) / 10**12
     rise = (arrival_s > 2460) & (arrival_s < 2400 + 480)
     calm = arrival_s < 2400
     assert not summary.slo_met
@@ -141,7 +140,7 @@ def test_under_one_budget_the_batches_give_way_to_the_chat_and_the_limit_is_kept
     limit = done.case.scenario.fleet.max_usd_per_hour
     assert limit is not None
     assert 0.95 * limit < done.most_held["usd_per_hour"] <= limit
-    ousted = [t for t in ticks if t.workload == "batch-queue" and any(s.rule == "fleet" for s in t.decision.steps)]
+    ousted = [t for t in ticks if t.workload == "batch-queue" and any(s.rule == RuleId.FLEET for s in t.decision.steps)]
     gave = [t.decision for t in ousted if (t.decision.target or 0) < (t.decision.current or 0)]
     assert any((d.target or 0) + 2 < (d.demand or 0) for d in gave), "they had work for what they gave"
     assert summarize(done.beside[0]).finished == summarize(done.beside[0]).arrived

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 
 from policies.model import PoolName
 from scaler.ports import Misconfigured
-from simulators.engine.kernel import layout
-from simulators.quickstart.embedded import EmbeddedPool, Traffic
+from simulators.quickstart.kinds import EmbeddedPool, Traffic
 from simulators.quickstart.live_world import ERA_S, LEAST_SLOTS, SLICE_S, LiveWorld, generator, peak_rps
 from simulators.world.traffic.generate import CHUNK_S
 from simulators.world.traffic.trace import RequestTrace
@@ -99,9 +98,9 @@ def test_no_rate_is_above_the_peak_that_sizes_the_world(traffic: Traffic) -> Non
 async def test_lengths_are_those_asked_for() -> None:
     clock = ManualClock()
     world = await after(await begun(clock, Traffic(mean_rps=10.0, prompt_tokens=3000, output_tokens=50)), clock, HOUR_S)
-    known = world.kernel.counts[world.kernel.times[:, layout.ARRIVAL] >= 0]
-    assert known[:, layout.PROMPT].mean() == pytest.approx(3000, rel=0.05)
-    assert known[:, layout.OUTPUT].mean() == pytest.approx(50, rel=0.05)
+    known = world.kernel.requests[world.kernel.requests.has_arrived]
+    assert known.prompt_tokens.mean() == pytest.approx(3000, rel=0.05)
+    assert known.output_tokens.mean() == pytest.approx(50, rel=0.05)
 
 
 async def test_other_traffic_comes_with_the_next_chunk() -> None:
@@ -109,9 +108,9 @@ async def test_other_traffic_comes_with_the_next_chunk() -> None:
     opened = await begun(clock, steady(5.0))
     await after(opened, clock, 10.0)
     opened.follow(QUIET)
-    served = (await after(opened, clock, 2 * CHUNK_S)).kernel.world[layout.ARRIVED]
+    served = (await after(opened, clock, 2 * CHUNK_S)).kernel.arrived
     assert served > 0
-    assert (await after(opened, clock, HOUR_S)).kernel.world[layout.ARRIVED] == served
+    assert (await after(opened, clock, HOUR_S)).kernel.arrived == served
 
 
 # --- time
@@ -138,7 +137,7 @@ async def test_the_same_seed_gives_the_same_world_and_another_one_another() -> N
     async def arrivals(seed: int) -> list[int]:
         clock = ManualClock()
         world = await after(await begun(clock, Traffic(mean_rps=5.0), seed=seed), clock, HOUR_S)
-        found: list[int] = world.kernel.times[:, layout.ARRIVAL].tolist()
+        found: list[int] = world.kernel.requests.arrived_ps.tolist()
         return found
 
     first = await arrivals(1)
@@ -204,13 +203,13 @@ async def test_replicas_that_serve_go_on_into_the_next_era() -> None:
     opened = await begun(clock, Traffic(mean_rps=5.0), replicas=4, era_s=HOUR_S)
     renewed = await after(opened, clock, HOUR_S + 60)
     assert (renewed.status(MAIN).desired, renewed.status(MAIN).ready) == (4, 4)
-    assert renewed.kernel.read()[:, layout.FINISHED].sum() > 200
+    assert renewed.kernel.read().finished.sum() > 200
 
 
 async def test_every_era_has_its_own_chance() -> None:
     clock = ManualClock()
     opened = await begun(clock, steady(5.0), era_s=HOUR_S)
-    eras = [(await after(opened, clock, s)).kernel.times[:200, layout.ARRIVAL].copy() for s in (300.0, HOUR_S)]
+    eras = [(await after(opened, clock, s)).kernel.requests.arrived_ps[:200].copy() for s in (300.0, HOUR_S)]
     first, second = (arrivals[arrivals > 0][:100].tolist() for arrivals in eras)  # what was carried over came at 0
     assert len(first) == len(second) == 100
     assert first != second

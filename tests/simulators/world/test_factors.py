@@ -7,7 +7,6 @@ import dataclasses
 import numpy as np
 import pytest
 
-from simulators.engine.kernel import layout
 from simulators.engine.models.service import PS_PER_S
 from simulators.experiments.run import traffic_of
 from simulators.world.traffic.shapes import Poisson
@@ -22,11 +21,11 @@ def test_a_speculating_engine_needs_fewer_steps_by_the_tokens_that_are_accepted(
     many = trace(*[(10.0 * i, 10, 101) for i in range(400)])
     w = world(many, model=SPECULATING)
     w.run_until(4000 * PS_PER_S)
-    steps = (w.kernel.times[:, layout.FINISH] - w.kernel.times[:, layout.ARRIVAL]) / (0.01 * PS_PER_S)
+    steps = (w.kernel.requests.finished_ps - w.kernel.requests.arrived_ps) / (0.01 * PS_PER_S)
     assert set(steps.tolist()) == {1 + 100 / 2, 1 + 34.0}, "2 or 3 tokens a step, whole ones"
-    strides = w.kernel.counts[:, layout.STRIDE]
+    strides = w.kernel.requests.tokens_per_step
     assert strides.mean() == pytest.approx(2.5, abs=3 * 0.5 / 20)
-    assert int(w.kernel.read()[:, layout.TOKENS_OUT].sum()) == 400 * 101, "and no token more than asked for"
+    assert int(w.kernel.read().output_tokens.sum()) == 400 * 101, "and no token more than asked for"
 
 
 def test_a_model_cannot_accept_more_than_it_drafts() -> None:
@@ -40,7 +39,7 @@ def test_a_prefix_in_the_cache_is_not_computed_again() -> None:
     for hits, steps in ((asked, 2), (asked.hitting(0.6), 1)):
         w = world(hits)
         w.run_until(PS_PER_S)
-        assert w.kernel.times[0, layout.FIRST] == steps * PS_PER_S // 100
+        assert w.kernel.requests.first_token_ps[0] == steps * PS_PER_S // 100
 
 
 def test_hits_that_a_trace_tells_are_kept() -> None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from simulators.engine.kernel import layout
 from simulators.engine.kernel.event_loop import Kernel, Router
+from simulators.engine.kernel.layout import NEVER
+from simulators.engine.tables import Moment
 from tests.simulators.engine.kernel.queues import (
     MEAN_STEPS,
     SECOND_MOMENT,
@@ -47,7 +48,7 @@ def with_set_up(arrival_ps: Ints, output: Ints, set_up_ps: Ints) -> tuple[Kernel
     k = Kernel([engine()], Router(limit=1), 0, len(output))
     k.offer(arrival_ps, np.ones(len(output), np.int32), output.astype(np.int32))
     starts, begin = 0, 0
-    finish = k.times[:, layout.FINISH]
+    finish = k.requests.finished_ps
     while begin < len(arrival_ps):
         ready_ps = int(arrival_ps[begin] + set_up_ps[starts])
         k.advance(ready_ps)
@@ -58,7 +59,7 @@ def with_set_up(arrival_ps: Ints, output: Ints, set_up_ps: Ints) -> tuple[Kernel
         while True:  # to the first arrival that finds the server empty
             served += 1
             if served == len(arrival_ps):
-                k.advance(layout.NEVER)
+                k.advance(NEVER)
                 return k, starts
             k.advance(max(k.now_ps, int(arrival_ps[served])))
             if 0 <= finish[served - 1] < arrival_ps[served]:
@@ -95,4 +96,4 @@ def test_a_set_up_of_no_time_leaves_the_plain_queue() -> None:
     k, _ = with_set_up(arrival, output, np.zeros(CUSTOMERS, np.int64))
     walk = np.concatenate(([0], np.cumsum(output[:-1] * STEP_PS - np.diff(arrival))))
     lindley = walk - np.minimum.accumulate(walk)  # Lindley 1952
-    assert (k.times[:, layout.ADMIT] - arrival).tolist() == lindley.tolist()
+    assert (k.requests.at_ps(Moment.ADMITTED) - arrival).tolist() == lindley.tolist()

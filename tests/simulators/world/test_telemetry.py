@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from policies.model import Absent, Fresh
-from scaler.sources.histogram import beyond, quantile
+from scaler.clouds.engines.histogram import beyond, quantile
 from simulators.engine.models.service import PS_PER_S
 from simulators.world.telemetry import BUSY_UTILIZATION, QUANTITIES, TOKEN_BOUNDS_S, Telemetry, buckets
 from simulators.world.world import World

@@ -106,7 +106,7 @@ def _quantised(arrival: Floats) -> int:
 def _spread(arrival: Floats, options: ReadOptions) -> Floats:
     """Sorted arrivals uniform inside their buckets, to a millisecond, in the order of the file."""
     moved = np.round(arrival + BUCKET_S * options.rng_for("arrivals").random(len(arrival)), 3)
-    starts = np.flatnonzero(np.diff(arrival, prepend=-1.0) != 0)
+    starts = np.flatnonzero(arrival != np.concatenate(([-1.0], arrival[:-1])))
     for bucket in np.split(moved, starts[1:]):
         bucket.sort()
     return np.maximum.accumulate(moved)

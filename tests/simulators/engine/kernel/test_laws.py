@@ -64,7 +64,7 @@ def moments(world: World) -> list[int]:
 @given(worlds())
 def test_every_request_that_has_arrived_is_in_one_place(world: World) -> None:
     for _, k in follow(world, moments(world)):
-        s, w = k.read(), k.world
+        s, w = k.read().rows, k.world
         lost = int((k.times[:, layout.FINISH] == layout.LOST).sum())
         present = int(s[:, layout.OUTSTANDING].sum()) + int(w[layout.QUEUED])
         gone = int(s[:, layout.FINISHED].sum()) + int(w[layout.REFUSED] + w[layout.EXPIRED]) + lost
@@ -76,7 +76,7 @@ def test_every_request_that_has_arrived_is_in_one_place(world: World) -> None:
 @given(worlds())
 def test_the_kv_cache_never_holds_more_than_it_can_and_nothing_when_nobody_runs(world: World) -> None:
     for _, k in follow(world, moments(world)):
-        s = k.read()
+        s = k.read().rows
         assert (s[:, layout.USED] >= 0).all()
         assert (s[:, layout.USED] <= world.model.kv_blocks).all()
         assert (s[:, layout.RUNNING] <= world.model.max_seqs).all()
@@ -100,7 +100,7 @@ def test_what_the_replicas_hold_at_any_time_equals_the_reference(world: World, d
         until_ps=t,
     )
     _, k = next(follow(world, [t]))
-    for s, plan, counters in zip(k.read(), world.plans, results.replicas, strict=True):
+    for s, plan, counters in zip(k.read().rows, world.plans, results.replicas, strict=True):
         if plan.kill_ps is None or plan.kill_ps >= t:
             found = tuple(int(s[f]) for f in (layout.RUNNING, layout.WAITING, layout.USED, layout.TOKENS_OUT))
             assert found == tuple(counters)
@@ -111,7 +111,7 @@ def test_what_the_replicas_hold_at_any_time_equals_the_reference(world: World, d
 def test_all_tokens_asked_for_are_given_once(world: World) -> None:
     k = by_kernel(world)
     fate, on, prompt, output = k.times[:, layout.FINISH], k.counts[:, layout.REPLICA], *k.counts.T[:2]
-    for s, plan in zip(k.read(), world.plans, strict=True):
+    for s, plan in zip(k.read().rows, world.plans, strict=True):
         done = (on == s[layout.NUMBER]) & (fate >= 0)
         assert s[layout.FINISHED] == done.sum()
         if plan.kill_ps is None:
@@ -145,7 +145,7 @@ def test_nobody_waits_beside_a_replica_that_could_serve(world: World) -> None:
     ingest = integers(world.model).ingest
     for _, k in follow(world, moments(world)):
         limit = int(k.world[layout.LIMIT])
-        for s in k.read():
+        for s in k.read().rows:
             assert s[layout.DUE] >= k.now_ps
             assert s[layout.OUTSTANDING] == 0 or s[layout.DUE] < NEVER
             if s[layout.WAITING] and not s[layout.RUNNING]:
@@ -162,7 +162,7 @@ def test_time_and_what_was_done_only_grow(world: World) -> None:
     before = np.zeros((len(killed), layout.REPLICA_FIELDS), dtype=np.int64)
     for t, k in follow(world, moments(world)):
         assert k.now_ps == t
-        s = k.read().copy()
+        s = k.read().rows.copy()
         assert (s[:, RISING] >= before[:, RISING]).all()
         assert (s[:, LAUNCHED] >= before[:, LAUNCHED])[killed >= t].all()
         assert (s[:, layout.BUSY] <= s[:, layout.GPU_END]).all()
@@ -184,7 +184,7 @@ def test_those_present_summed_over_time_are_the_stays_of_all(world: World) -> No
     present, busy, queued = np.zeros_like(killed), np.zeros_like(killed), 0
     k = Kernel([model], world.router, 0, 1)
     for (_, k), (since, upto) in zip(follow(world, [t + 1 for t in marks]), pairwise(marks), strict=False):
-        outstanding = k.read()[:, layout.OUTSTANDING]
+        outstanding = k.read().rows[:, layout.OUTSTANDING]
         present += outstanding * (upto - since)
         busy += (outstanding > 0) * (upto - since)
         queued += int(k.world[layout.QUEUED]) * (upto - since)
@@ -244,5 +244,5 @@ def test_what_a_preemption_drops_is_counted_to_the_token() -> None:
     k.start(k.add(0, 1))
     k.offer(np.zeros(2, np.int64), np.full(2, 16, np.int32), np.array([12, 12], np.int32))
     k.advance(60 * PS_PER_S)
-    s = k.read()[0]
+    s = k.read().rows[0]
     assert (int(s[layout.PREEMPTIONS]), int(s[layout.WASTED])) == (1, 16)

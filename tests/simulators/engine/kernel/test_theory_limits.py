@@ -71,8 +71,8 @@ def test_a_full_batch_gives_its_size_in_tokens_a_step(seqs: int) -> None:
     tokens = []
     for second in (20, 80):
         k.advance(second * PS_PER_S)
-        assert k.read()[0, layout.RUNNING] == seqs
-        tokens.append(int(k.read()[0, layout.TOKENS_OUT]))
+        assert k.read().rows[0, layout.RUNNING] == seqs
+        tokens.append(int(k.read().rows[0, layout.TOKENS_OUT]))
     assert (tokens[1] - tokens[0]) / 60 == pytest.approx(seqs / step_s(m, seqs, seqs), rel=0.01)
 
 
@@ -128,7 +128,9 @@ def first_tokens(replicas: int, speed: float) -> NDArray[np.float64]:
 def digest() -> str:
     """A digest of every number that a run of the full model leaves."""
     k = chat(VLLM, 5_000, 24.0, 4)
-    return hashlib.sha256(k.times.tobytes() + k.counts.tobytes() + k.read().tobytes() + k.gaps.tobytes()).hexdigest()
+    return hashlib.sha256(
+        k.times.tobytes() + k.counts.tobytes() + k.read().rows.tobytes() + k.gaps.tobytes()
+    ).hexdigest()
 
 
 def test_a_run_is_the_same_in_every_process_under_every_hash_seed() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from simulators.world.infrastructure.billing import Bill
-from simulators.world.infrastructure.invariants import check
+from simulators.world.infrastructure.invariants import problems
 from simulators.world.infrastructure.market import PoolOffer
 from simulators.world.infrastructure.node_lifecycle import Phase, StartUp
 from simulators.world.infrastructure.pool import FleetPool
@@ -111,7 +111,7 @@ class World:
     def bill(self) -> Bill:
         """The bill, with all invariants checked."""
         bill = self.pool.bill(self.now_ps, self.engines.busy_ps)
-        check(self.pool, bill, self.now_ps)
+        assert list(problems(self.pool, bill, self.now_ps)) == []
         return bill
 
     def told(self) -> list[tuple[float, str, int, int]]:

@@ -1,0 +1,1 @@
+"""From a need to a steady size: tolerance, windows, steps, pending replicas and scale to zero."""

@@ -1,0 +1,100 @@
+"""What the actuators of AWS share: opened when credentials are there, and what each remembers of its own writes."""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+from policies.model import Fresh, PoolStatus, Shortfall
+from scaler.clouds.aws import instances, permissions, reservations
+from scaler.clouds.aws.notices import open_notices
+from scaler.clouds.aws.writes import IdempotencyTokens
+from scaler.clouds.foreign_writes import ForeignWriteDetector
+from scaler.clouds.interruptions import InterruptionTracker
+from scaler.clouds.response_validation import validated
+from scaler.ports import Permit, Unavailable
+
+if TYPE_CHECKING:
+    from scaler.clouds.aws.instances import Ec2Instance
+    from scaler.clouds.aws.notices import AwsNoticeListener
+    from scaler.config.kinds.aws_pools import AwsPool
+    from scaler.ports import Context
+
+
+class AwsResizer(ABC):
+    """The actuator's port. `what` names what is resized, in errors."""
+
+    def __init__(self, spec: AwsPool, context: Context, what: str) -> None:
+        self._pool = spec
+        self._context = context
+        self._what = what
+        self._writes = ForeignWriteDetector(context.clock, spec.other_writer_yield_s, what)
+        self._tokens = IdempotencyTokens()
+        self._interruptions: InterruptionTracker | None = None
+        self._reserved = reservations.Reserved((), None)
+        self._listeners: tuple[AwsNoticeListener, ...] = ()
+        self._open = False
+
+    async def connect(self) -> Self:
+        """Open what is needed, unless what lends credentials is not up yet: every turn tries again."""
+        with contextlib.suppress(Unavailable):
+            await self._connected()
+        return self
+
+    @validated("AWS")
+    async def status(self) -> Fresh[PoolStatus]:
+        await self._connected()
+        return await self._status()
+
+    @validated("AWS")
+    async def resize(self, replicas: int, seen: PoolStatus) -> None:
+        await self._connected()
+        await self._resize(replicas, seen)
+
+    @validated("AWS")
+    async def permits(self) -> Sequence[Permit]:
+        """What IAM says of each action that this pool takes, and whether notices can be heard."""
+        await self._connected()
+        account, actions = self._pool.account, dict(self._actions())
+        if self._pool.reservation:
+            actions["ec2:DescribeCapacityReservations"] = "*"
+        actions |= self._pool.notices.actions(account.region)
+        refused = [p for p in (listener.refused() for listener in self._listeners) if p is not None]
+        known = await permissions.check_permissions(self._context, account, actions)
+        return [*(p for p in known if p.action not in {r.action for r in refused}), *refused]
+
+    async def _connected(self) -> None:
+        if not self._open:
+            await self._connect()
+            pool, context = self._pool, self._context
+            hearing = await open_notices(context, pool.account, pool.notices)
+            self._interruptions, self._listeners = InterruptionTracker(hearing.board), hearing.listeners
+            self._reserved = await reservations.reserved(context, pool.account, pool.reservation)
+            self._open = True
+
+    async def _told(
+        self, at: float, desired: int, machines: Sequence[Ec2Instance], short: Shortfall | None, **more: Any
+    ) -> Fresh[PoolStatus]:
+        """The status of a pool of these machines. `other_writer` is given by adapters that know more than the size."""
+        assert self._interruptions is not None  # noqa: S101 - open by now
+        self._tokens.keep_only(desired)
+        reserved = await self._reserved.count()
+        if "other_writer" not in more:
+            more["other_writer"] = self._writes.observe(desired)
+        return Fresh(instances.status(desired, machines, self._interruptions, short, reserved=reserved, **more), at)
+
+    @abstractmethod
+    async def _connect(self) -> None:
+        """Open the services. Raises port errors."""
+
+    @abstractmethod
+    async def _status(self) -> Fresh[PoolStatus]: ...
+
+    @abstractmethod
+    async def _resize(self, replicas: int, seen: PoolStatus) -> None: ...
+
+    @abstractmethod
+    def _actions(self) -> Mapping[str, str]:
+        """The actions of IAM that this pool needs, each with the ARN that it is for."""

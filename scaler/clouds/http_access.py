@@ -1,0 +1,84 @@
+"""Credentials and trust of an HTTP server, as configured; secrets are read at each use."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from yarl import URL
+
+from policies.model.field_metadata import FieldMetadata
+from scaler.config.secret import Secret
+from scaler.masking import is_harmless_header, is_secret_name, remember
+
+
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """How to be let in. Certificates are always verified."""
+
+    bearer_token: Annotated[Secret | None, FieldMetadata("Sent as a bearer token; null: none.")] = None
+    username: Annotated[str | None, FieldMetadata("Of basic authentication; null: none.")] = None
+    password: Annotated[Secret | None, FieldMetadata("Of basic authentication.")] = None
+    headers: Annotated[
+        Mapping[str, str],
+        FieldMetadata(
+            "Sent with every request; no secrets here: those go into secret_headers. Values of headers other than the"
+            " usual harmless ones (Accept, User-Agent, X-Scope-OrgID ...) are not recorded.",
+            example={"X-Scope-OrgID": "llm"},
+        ),
+    ] = field(default_factory=dict)
+    secret_headers: Annotated[
+        Mapping[str, Secret],
+        FieldMetadata(
+            "Headers with a secret as their value, such as an API key: each by an environment variable or a file.",
+            example={"X-Api-Key": {"env": "PROMETHEUS_API_KEY"}},
+        ),
+    ] = field(default_factory=dict)
+    ca_file: Annotated[str | None, FieldMetadata("PEM file of the authorities to trust; null: the system's.")] = None
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if (self.username is None) != (self.password is None):
+            yield "username", "and password come together"
+        if self.bearer_token and self.username:
+            yield "bearer_token", "and basic authentication exclude each other"
+        for name, value in self.headers.items():
+            if not _is_header(name) or not value.isprintable():
+                yield "headers", "one is not a header on one line"
+            elif is_secret_name(name):
+                remedy = "use bearer_token or password" if name.lower() == "authorization" else "use secret_headers"
+                yield "headers", f"secrets have no place here, and {name} holds one: {remedy}"
+        names = [name.lower() for name in (*self.headers, *self.secret_headers)]
+        if len(set(names)) < len(names):
+            yield "secret_headers", "names a header twice, here or under headers"
+        if "authorization" in names and (self.bearer_token or self.username):
+            yield "secret_headers", "has Authorization, which bearer_token and basic authentication send already"
+        if not all(map(_is_header, self.secret_headers)):
+            yield "secret_headers", "one is not a header's name"
+
+    def sent(self) -> dict[str, str]:
+        """The headers of one request. Raises `Misconfigured`."""
+        remember(*(value for name, value in self.headers.items() if not is_harmless_header(name)))
+        headers = {**self.headers, **{name: secret.read() for name, secret in self.secret_headers.items()}}
+        if self.bearer_token is not None:
+            headers["Authorization"] = f"Bearer {self.bearer_token.read()}"
+        elif self.username is not None and self.password is not None:
+            both = f"{self.username}:{self.password.read()}".encode()
+            encoded = base64.b64encode(both).decode()
+            remember(encoded, encoded.rstrip("="))
+            headers["Authorization"] = f"Basic {encoded}"
+        return headers
+
+
+def _is_header(name: str) -> bool:
+    return name.isascii() and name.replace("-", "").isalnum()
+
+
+def is_page(address: str) -> bool:
+    """Whether it is an address that can be read without a name and password in it."""
+    try:
+        url = URL(address)
+        return url.scheme in {"http", "https"} and bool(url.host) and url.user is None and bool(url.port)
+    except ValueError:
+        return False

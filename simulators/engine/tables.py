@@ -1,0 +1,184 @@
+"""The kernel's requests and replicas as tables with named columns: only the engine knows its array layout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulators.engine.kernel import layout
+
+Picoseconds = NDArray[np.int64]
+Tokens = NDArray[np.int32]
+Mask = NDArray[np.bool_]
+
+
+class Moment(IntEnum):
+    """The times of a request, in the order in which they come."""
+
+    ARRIVED = layout.ARRIVAL
+    ENTERED = layout.ENTER
+    """Handed to the replica that serves it."""
+    ADMITTED = layout.ADMIT
+    FIRST_TOKEN = layout.FIRST
+    FINISHED = layout.FINISH
+
+
+class RequestEnd(IntEnum):
+    """The state of a request without a finish time."""
+
+    OPEN = layout.OPEN
+    REJECTED = layout.REJECTED
+    TIMED_OUT = layout.TIMED_OUT
+    LOST = layout.LOST
+    DEAD_LETTER = layout.DEAD_LETTER
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RequestTable:
+    """Requests, one row each, in order of their slots: views of the kernel's memory, which change as it advances.
+
+    Times are picoseconds from the world's start, and negative where a moment has not come.
+    """
+
+    times: NDArray[np.int64]
+    counts: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def __getitem__(self, rows: slice | NDArray[np.int64] | Mask) -> RequestTable:
+        return RequestTable(self.times[rows], self.counts[rows])
+
+    def at_ps(self, moment: Moment) -> Picoseconds:
+        """Return the time of one moment; for `FINISHED` a `RequestEnd` where it is negative."""
+        return self.times[:, moment]
+
+    @property
+    def arrived_ps(self) -> Picoseconds:
+        return self.times[:, layout.ARRIVAL]
+
+    @property
+    def entered_ps(self) -> Picoseconds:
+        return self.times[:, layout.ENTER]
+
+    @property
+    def first_token_ps(self) -> Picoseconds:
+        return self.times[:, layout.FIRST]
+
+    @property
+    def finished_ps(self) -> Picoseconds:
+        return self.times[:, layout.FINISH]
+
+    @property
+    def has_arrived(self) -> Mask:
+        """False for a slot that holds no request yet."""
+        return np.asarray(self.arrived_ps >= 0)
+
+    @property
+    def is_finished(self) -> Mask:
+        return np.asarray(self.finished_ps >= 0)
+
+    def ended_as(self, end: RequestEnd) -> Mask:
+        return np.asarray(self.finished_ps == end)
+
+    @property
+    def prompt_tokens(self) -> Tokens:
+        return self.counts[:, layout.PROMPT]
+
+    @property
+    def output_tokens(self) -> Tokens:
+        return self.counts[:, layout.OUTPUT]
+
+    @property
+    def cached_tokens(self) -> Tokens:
+        return self.counts[:, layout.CACHED]
+
+    @property
+    def tokens_per_step(self) -> Tokens:
+        """Tokens that a decode step yields: above 1 with speculative decoding."""
+        return self.counts[:, layout.STRIDE]
+
+    @property
+    def replica(self) -> NDArray[np.int32]:
+        """Number of the replica that served the request last; -1 if none did."""
+        return self.counts[:, layout.REPLICA]
+
+    @property
+    def deliveries(self) -> NDArray[np.int32]:
+        """Times that the request was handed to a replica."""
+        return self.counts[:, layout.TRIES]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReplicaTable:
+    """Replicas, one row each by number, ended ones included: a view of the kernel's memory."""
+
+    rows: NDArray[np.int64]
+    models: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def takes_requests(self) -> Mask:
+        return np.asarray(self.rows[:, layout.TAKES] > 0)
+
+    @property
+    def outstanding(self) -> NDArray[np.int64]:
+        """Requests waiting or running."""
+        return self.rows[:, layout.OUTSTANDING]
+
+    @property
+    def waiting(self) -> NDArray[np.int64]:
+        return self.rows[:, layout.WAITING]
+
+    @property
+    def running(self) -> NDArray[np.int64]:
+        return self.rows[:, layout.RUNNING]
+
+    @property
+    def finished(self) -> NDArray[np.int64]:
+        return self.rows[:, layout.FINISHED]
+
+    @property
+    def prompt_tokens(self) -> NDArray[np.int64]:
+        """Prompt tokens computed or found in the cache."""
+        return self.rows[:, layout.TOKENS_IN]
+
+    @property
+    def output_tokens(self) -> NDArray[np.int64]:
+        return self.rows[:, layout.TOKENS_OUT]
+
+    @property
+    def preemptions(self) -> NDArray[np.int64]:
+        return self.rows[:, layout.PREEMPTIONS]
+
+    @property
+    def recomputed_tokens(self) -> NDArray[np.int64]:
+        """Cached tokens that preemptions dropped."""
+        return self.rows[:, layout.WASTED]
+
+    @property
+    def kv_blocks_used(self) -> NDArray[np.int64]:
+        return self.rows[:, layout.USED]
+
+    @property
+    def kv_blocks(self) -> NDArray[np.int64]:
+        """Size of each replica's KV cache."""
+        return np.asarray(self.models[self.rows[:, layout.MODEL], layout.KV_BLOCKS])
+
+    @property
+    def busy_ps(self) -> Picoseconds:
+        """GPU time of the steps launched."""
+        return self.rows[:, layout.BUSY]
+
+    @property
+    def next_event_ps(self) -> Picoseconds:
+        return self.rows[:, layout.DUE]
+
+    @property
+    def has_no_event(self) -> Mask:
+        return np.asarray(self.next_event_ps == layout.NEVER)

@@ -1,0 +1,190 @@
+"""Replicas that lose readiness: a smaller measurement is then no evidence for a smaller size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from policies.model import Absent, Evidence, Fresh, Reading, RuleId
+from policies.recommend.readiness import COUNTS_S
+from policies.recommend.threshold import KvCacheUsage, QueueDepth
+from tests.policies.recommend.losses import POLICIES, STEP_S, Replicas, read
+
+LONG = round(2400.0 / STEP_S)
+COUNTED = round(COUNTS_S / STEP_S)
+BUSY = 0.75
+"""The load of each of 12 replicas before anything is lost, in full replicas."""
+EVERY = pytest.mark.parametrize("policies", POLICIES.values(), ids=POLICIES)
+
+
+def busy(policies: Mapping[str, Any], size: int = 12, **settings: Any) -> Replicas:
+    """A workload that needs about all of its replicas."""
+    replicas = Replicas(policies, size, settings)
+    replicas.ticks(20, BUSY * size)
+    assert replicas.size >= size - 1
+    return replicas
+
+
+@EVERY
+def test_none_ready_at_full_load_keeps_the_size(policies: Mapping[str, Any]) -> None:
+    replicas = busy(policies)
+    before = replicas.size
+    replicas.lost = before
+    assert set(replicas.ticks(LONG, 100.0)) == {before}
+
+
+@EVERY
+def test_none_ready_from_the_first_tick_keeps_the_size(policies: Mapping[str, Any]) -> None:
+    replicas = Replicas(policies, lost=12)
+    assert set(replicas.ticks(LONG, 100.0)) == {12}
+    assert replicas.last is not None
+    assert not replicas.last.may_scale_in
+
+
+@EVERY
+@pytest.mark.parametrize("survivors", [1, 2, 9])
+def test_full_survivors_keep_the_size_while_the_surplus_is_shed(policies: Mapping[str, Any], survivors: int) -> None:
+    replicas = busy(policies)
+    before = replicas.size
+    replicas.lost = before - survivors
+    assert set(replicas.ticks(LONG, 100.0)) == {before}
+
+
+@EVERY
+def test_flapping_readiness_keeps_the_size(policies: Mapping[str, Any]) -> None:
+    replicas = busy(policies)
+    before = replicas.size
+    for tick in range(LONG):
+        replicas.lost = before - (12, 2, 0, 5)[tick // 3 % 4]
+        assert replicas.tick(BUSY * before).target == before, tick
+
+
+@EVERY
+def test_survivors_with_room_do_not_prove_that_the_lost_ones_were_idle(policies: Mapping[str, Any]) -> None:
+    replicas = busy(policies)
+    before = replicas.size
+    replicas.lost = 10
+    sizes = replicas.ticks(COUNTED - 1, 0.3 * replicas.ready)
+    assert min(sizes) >= before - 2, "the two that are left show what they lost themselves, and no more"
+
+
+@EVERY
+def test_replicas_that_never_come_back_do_not_block_scale_in_for_ever(policies: Mapping[str, Any]) -> None:
+    replicas = busy(policies)
+    replicas.lost = 10
+    window = round(60.0 / STEP_S)
+    sizes = replicas.ticks(COUNTED + 2 * window + 60, 0.1)
+    assert sizes[-1] <= 2
+
+
+@EVERY
+def test_low_load_on_replicas_that_are_ready_again_shrinks(policies: Mapping[str, Any]) -> None:
+    replicas = busy(policies)
+    replicas.lost = 10
+    replicas.ticks(20, 100.0)
+    replicas.lost = 0
+    assert replicas.ticks(100, 0.5)[-1] <= 2
+
+
+@EVERY
+def test_scale_in_of_our_own_is_no_loss(policies: Mapping[str, Any]) -> None:
+    replicas = busy(policies)
+    sizes = replicas.ticks(100, 4.0)
+    assert sizes[-1] <= 7
+    assert replicas.ticks(100, 0.5)[-1] <= 2
+
+
+def test_spot_replicas_that_are_interrupted_while_load_falls_shrink_by_what_the_others_show() -> None:
+    replicas = busy({"p": KvCacheUsage(source="e")})
+    replicas.lost = 1
+    sizes = replicas.ticks(12, 0.3 * replicas.ready)
+    assert sizes[4] == 6, "11 ready at 30 of 80 % are 4.1, and one is counted as full"
+    assert sizes[-1] == 5, "the one that was not ready went first"
+
+
+def test_what_lost_replicas_carried_is_named() -> None:
+    replicas = busy({"p": KvCacheUsage(source="e")})
+    replicas.lost = 4
+    decision = replicas.tick(0.5 * replicas.ready)
+    assert "4 of 12 replicas are not ready: what they carried before counts" in decision.steps[0].reason
+    replicas.lost = 10
+    replicas.ticks(COUNTED + 2, 100.0)
+    assert replicas.last is not None
+    (step,) = (step for step in replicas.last.steps if step.rule == RuleId.READINESS)
+    assert step.reason == (
+        "10 of 12 replicas are not ready, and the ready ones are full by p: how many more are needed is not known"
+    )
+
+
+@pytest.mark.parametrize("policy", [POLICIES["concurrency"], POLICIES["kv_cache_usage"], POLICIES["predictive"]])
+def test_requests_that_wait_are_full_replicas(policy: Mapping[str, Any]) -> None:
+    replicas = busy(policy)
+    before = replicas.size
+    replicas.lost = 10
+    waiting = {"e.waiting": Fresh(4.0, 0.0)}
+    assert {replicas.tick(0.4, waiting).target for _ in range(LONG)} == {before}
+
+
+def test_requests_that_are_gone_with_their_replicas_do_not_count_as_answered() -> None:
+    replicas = Replicas(POLICIES["predictive"])
+    for lost in (0, 10):
+        replicas.lost = lost
+        for _ in range(6):
+            told = read(1.0, replicas.ready)
+            told.pop("kv_cache_usage")
+            decision = replicas.observe({f"e.{name}": Fresh(value, replicas.at) for name, value in told.items()})
+            (said,) = decision.recommendations
+            assert said.work is not None
+            assert said.work >= replicas.ready, f"{lost} are lost, and the others are full"
+            assert decision.target == 12
+
+
+def queue(visible: float) -> dict[str, Any]:
+    return {"q.visible": Fresh(visible, 0.0), "q.in_flight": Fresh(0.0, 0.0)}
+
+
+WITH_QUEUE = {"p": KvCacheUsage(source="e"), "q": QueueDepth(source="q")}
+
+
+@pytest.mark.parametrize("survivors", [0, 2])
+def test_an_empty_queue_shows_that_nothing_was_lost(survivors: int) -> None:
+    replicas = Replicas(WITH_QUEUE)
+    for _ in range(20):
+        replicas.tick(9.0, queue(40.0))
+    replicas.lost = 12 - survivors
+    sizes = [replicas.tick(0.0, queue(0.0)).target for _ in range(COUNTED // 2)]
+    assert sizes[-1] == 1
+
+
+@pytest.mark.parametrize("reading", [Absent("no series"), Fresh(0.02, 0.0, "1 of 3 engines did not answer")])
+def test_an_empty_queue_does_not_make_up_for_a_reading_that_lacks_engines(reading: Reading[float]) -> None:
+    replicas = Replicas(WITH_QUEUE, lost=12)
+    kept = {replicas.observe({**queue(0.0), "e.kv_cache_usage": reading}).target for _ in range(LONG)}
+    assert kept == {12}
+
+
+def test_an_empty_queue_does_not_shrink_below_full_replicas() -> None:
+    replicas = Replicas(WITH_QUEUE)
+    replicas.lost = 10
+    assert {replicas.tick(100.0, queue(0.0)).target for _ in range(LONG)} == {12}
+
+
+def test_a_workload_that_may_rest_does_so_where_a_replica_never_came() -> None:
+    replicas = Replicas(POLICIES["concurrency"], 1, {"min_replicas": 0, "max_replicas": 4}, lost=1)
+    idle = {"e.running": Fresh(0.0, 0.0), "e.waiting": Fresh(0.0, 0.0)}
+    assert [replicas.observe(idle).target for _ in range(60)][-1] == 0
+
+
+def test_a_workload_that_may_rest_does_not_while_lost_replicas_had_work() -> None:
+    replicas = busy(POLICIES["concurrency"], min_replicas=0)
+    replicas.lost = 12
+    idle = {"e.running": Fresh(0.0, 0.0), "e.waiting": Fresh(0.0, 0.0)}
+    decisions = [replicas.observe(idle) for _ in range(COUNTED)]
+    assert {d.target for d in decisions} == {decisions[0].target}
+    assert {r.evidence for d in decisions for r in d.recommendations} == {Evidence.PARTIAL}
+
+
+def test_a_history_reaches_back_as_far_as_lost_replicas_count() -> None:
+    assert Replicas(POLICIES["kv_cache_usage"]).spec.lookback_s >= COUNTS_S
