@@ -45,8 +45,8 @@ class AsgResizer(AwsResizer):
     async def _connect(self) -> None:
         self._groups = await auto_scaling_groups.groups(self._context, self._spec.account)
 
-    async def _group(self, *, first: bool = False) -> AutoScalingGroup:
-        return await self._groups.group(self._spec.group, self._spec.market, first=first)
+    async def _group(self, *, urgent: bool = False) -> AutoScalingGroup:
+        return await self._groups.group(self._spec.group, self._spec.market, urgent=urgent)
 
     async def _status(self) -> Fresh[PoolStatus]:
         group = await self._group()
@@ -58,7 +58,7 @@ class AsgResizer(AwsResizer):
         return await self._told(group.at, group.desired, group.machines, short)
 
     async def _resize(self, replicas: int, seen: PoolStatus) -> None:
-        group = await self._group(first=True)
+        group = await self._group(urgent=True)
         self._writes.check(group.desired, seen.desired)
         if group.desired == replicas:
             return

@@ -59,7 +59,7 @@ class WarmResizer(AwsResizer):
         return tuple(m for m in (warmed(i, ready, self._spec.market) for i in found) if m is not None)
 
     async def _resize(self, replicas: int, seen: PoolStatus) -> None:
-        group = await self._groups.group(self._spec.group, self._spec.market, first=True)
+        group = await self._groups.group(self._spec.group, self._spec.market, urgent=True)
         if group.warm_pool is not None and group.warm_pool.deleting:
             raise Conflict(f"{self._what} is being deleted: it is asked for again when it is gone")
         size = prepared_capacity(group)

@@ -89,8 +89,8 @@ class EksResizer(AwsResizer):
         other = self._writes.observe(desired) or rival
         return await self._told(min(asked_at, group.at), desired, group.machines, short, other_writer=other)
 
-    async def _nodes(self, *, first: bool = False) -> NodeGroupState:
-        answer = await self._eks.call("DescribeNodegroup", self._about, write=first, repeat=True, **self._name)
+    async def _nodes(self, *, urgent: bool = False) -> NodeGroupState:
+        answer = await self._eks.call("DescribeNodegroup", self._about, write=urgent, repeat=True, **self._name)
         try:
             return _nodes(answer["nodegroup"])
         except MALFORMED as e:
@@ -139,7 +139,7 @@ class EksResizer(AwsResizer):
         return f"another writer set Auto Scaling group {group.name} to {group.desired}: a Cluster Autoscaler does that"
 
     async def _resize(self, replicas: int, seen: PoolStatus) -> None:
-        nodes = await self._nodes(first=True)
+        nodes = await self._nodes(urgent=True)
         present = nodes.desired if self._update is None else self._update[1]
         self._writes.check(present, seen.desired)
         if present == replicas:

@@ -25,9 +25,9 @@ GATHER_S: Final = 0.02
 
 
 class Fetch(Protocol[K, V_co]):
-    """Answers for those keys that exist. `first`: a write waits for it, so it does not give way as reads do."""
+    """Answers for those keys that exist. `urgent`: a write waits for it, so it does not give way as reads do."""
 
-    def __call__(self, keys: Sequence[K], /, *, first: bool) -> Awaitable[Mapping[K, V_co]]: ...
+    def __call__(self, keys: Sequence[K], /, *, urgent: bool) -> Awaitable[Mapping[K, V_co]]: ...
 
 
 class Batch(Generic[K, V]):
@@ -56,14 +56,14 @@ class Batch(Generic[K, V]):
         self._calls: set[asyncio.Task[None]] = set()
         self._gathering = False
 
-    async def get(self, key: K, *, first: bool = False) -> tuple[float, V | None]:
+    async def get(self, key: K, *, urgent: bool = False) -> tuple[float, V | None]:
         """Return a time that the answer is no older than, and the value; None where there is none.
 
-        `first`: a write waits for it, so it waits for no other request. Raises port errors.
+        `urgent`: a write waits for it, so it waits for no other request. Raises port errors.
         """
-        if first:
+        if urgent:
             requested_at = self._clock.now()
-            return requested_at, (await self._fetch([key], first=True)).get(key)
+            return requested_at, (await self._fetch([key], urgent=True)).get(key)
         future = self._waiting.get(key)
         if future is None:
             future = self._waiting[key] = asyncio.get_running_loop().create_future()
@@ -92,7 +92,7 @@ class Batch(Generic[K, V]):
         keys = list(waiting)
         try:
             with understood(self._cloud):
-                found = await self._fetch(keys, first=False)
+                found = await self._fetch(keys, urgent=False)
         except Misconfigured as e:
             if len(keys) == 1 or not self._halves:
                 self._fail(waiting, e)

@@ -130,7 +130,7 @@ class Rest:
                 content = await read_body(what, response, MAX_BODY)
         answer = RestResponse(response.status, await _object(what, response.status, content), response.headers)
         if answer.status == 401 and self._tokens.refuse(token):
-            raise Unavailable(f"{what}: the token was refused; another one is asked for")
+            raise Unavailable(f"{what}: the token was refused; another one is requested")
         return answer
 
 

@@ -79,14 +79,14 @@ class AutoScalingGroups:
         self._described = described
         self._markets: dict[str, str] = {}
 
-    async def group(self, name: str, market: str, *, first: bool = False) -> AutoScalingGroup:
+    async def group(self, name: str, market: str, *, urgent: bool = False) -> AutoScalingGroup:
         """Return a group as it is now.
 
         Raises port errors. `market`: of its instances, where it does not mix markets.
 
-        `first`: a write waits for it, and cares for no market.
+        `urgent`: a write waits for it, and cares for no market.
         """
-        at, found = await self._described.get(name, first=first)
+        at, found = await self._described.get(name, urgent=urgent)
         if found is None:
             raise Misconfigured(
                 f"AWS: no Auto Scaling group named {name} in this account and region: see group, region"
@@ -95,7 +95,7 @@ class AutoScalingGroups:
             group = _group(found, at, market)
         except MALFORMED as e:
             raise Unavailable(f"AWS autoscaling:DescribeAutoScalingGroups of {name}: no group: {e!r}") from e
-        return await self._with_markets(group) if group.mixed and not first else group
+        return await self._with_markets(group) if group.mixed and not urgent else group
 
     async def _with_markets(self, group: AutoScalingGroup) -> AutoScalingGroup:
         """Return the group, each machine with the market that it was bought in.
@@ -192,12 +192,12 @@ async def groups(context: Context, account: AwsAccount) -> AutoScalingGroups:
     """
     autoscaling = await session.service(context, "autoscaling", account)
 
-    async def fetch(names: Sequence[str], *, first: bool) -> dict[str, Any]:
+    async def fetch(names: Sequence[str], *, urgent: bool) -> dict[str, Any]:
         found = await autoscaling.pages(
             "DescribeAutoScalingGroups",
             "AutoScalingGroups",
             ", ".join(names[:3]),
-            first=first,
+            urgent=urgent,
             AutoScalingGroupNames=list(names),
         )
         return {g["AutoScalingGroupName"]: g for g in found}

@@ -1,7 +1,7 @@
 """What AWS refuses, by the remedy: one table of codes for every service.
 
 Codes are those of the service models and the providers' documents; EC2's for capacity are the ones that karpenter takes
-as "unfulfillable". An unknown code is taken as passing, and is told in the message.
+as "unfulfillable". An unknown code is taken as passing, and appears in the message.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from scaler.wakeup import Wakeup
 
 INTERRUPTED_AFTER_S: Final = 120.0
-"""From a warning's own time to when the instance is taken."""
+"""Time from a warning to the interruption. Seconds."""
 WARNINGS: Final[Mapping[str, Kind]] = {
     "EC2 Spot Instance Interruption Warning": "interruption",
     "EC2 Capacity Reservation Instance Interruption Warning": "interruption",
@@ -41,22 +41,22 @@ NEWS: Final = frozenset(
         "EC2 Instance-terminate Lifecycle Action",
     }
 )
-"""Of Auto Scaling groups: the next status tells what they are about, so a turn begins at once."""
+"""Events of Auto Scaling groups: the next status reports what they are about, so a tick begins at once."""
 WAIT_S: Final = 20
-"""The longest that SQS lets a poll stand."""
+"""Maximum time of a long poll in SQS. Seconds."""
 ANSWER_S: Final = 5.0
-"""On top of the wait, for the answer itself."""
+"""Time for the answer itself, on top of the wait. Seconds."""
 PAUSE_S: Final = 2.0
 """Pause after a poll that failed: a warning comes two minutes ahead, and scale-in may wait. Seconds."""
 HUMAN_PAUSE_S: Final = 30.0
 """Pause after a poll that needs a human: a queue that does not exist, a missing permission. Seconds."""
 READ_AT_ONCE: Final = 10
 AGAIN_S: Final = 10
-"""A message whose answer was lost on its way is told again after this."""
+"""A message whose answer was lost is delivered again after this. Seconds."""
 
 
 class EventQueueReader:
-    """The queue's reader: pins notices to the board, and rings for other news."""
+    """The queue's reader: pins notices to the board, and requests ticks at Auto Scaling events."""
 
     def __init__(self, sqs: session.AwsService, queue_url: str, board: NoticeBoard, clock: Clock) -> None:
         self._sqs = sqs

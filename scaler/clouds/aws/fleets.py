@@ -60,13 +60,13 @@ class Ec2Fleets:
         self._described = described
         self._instances = instances
 
-    async def fleet(self, fleet: str, *, first: bool = False) -> Ec2FleetState:
+    async def fleet(self, fleet: str, *, urgent: bool = False) -> Ec2FleetState:
         """Return a fleet as it is now.
 
-        Raises port errors. `first`: a write waits for it, so its instances are not read.
+        Raises port errors. `urgent`: a write waits for it, so its instances are not read.
         """
-        described = self._described.get(fleet, first=first)
-        (at, found), active = await asyncio.gather(described, _none() if first else self._active(fleet))
+        described = self._described.get(fleet, urgent=urgent)
+        (at, found), active = await asyncio.gather(described, _none() if urgent else self._active(fleet))
         if found is None:
             raise Misconfigured(f"AWS: no EC2 Fleet {fleet} in this account and region: see fleet, account.region")
         seen = [machine for _, machine in await asyncio.gather(*map(self._instances.get, active))]
@@ -133,8 +133,8 @@ async def fleets(context: Context, account: AwsAccount) -> Ec2Fleets:
     """
     ec2 = await session.service(context, "ec2", account)
 
-    async def fetch(ids: Sequence[str], *, first: bool) -> dict[str, Any]:
-        found = await ec2.pages("DescribeFleets", "Fleets", ", ".join(ids[:3]), first=first, FleetIds=list(ids))
+    async def fetch(ids: Sequence[str], *, urgent: bool) -> dict[str, Any]:
+        found = await ec2.pages("DescribeFleets", "Fleets", ", ".join(ids[:3]), urgent=urgent, FleetIds=list(ids))
         return {f["FleetId"]: f for f in found}
 
     described = await batch(context, ("aws-fleets", account), fetch, MOST_IDS)

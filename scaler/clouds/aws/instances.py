@@ -1,4 +1,4 @@
-"""EC2 instances as pools count them: which serve, which come, in which zone and market, and what becomes of them."""
+"""EC2 instances as pools count them: serving, pending, by zone and market, and interrupted."""
 
 from __future__ import annotations
 
@@ -118,10 +118,10 @@ async def machines(context: Context, account: AwsAccount) -> Batch[str, Ec2Insta
     """
     ec2 = await session.service(context, "ec2", account)
 
-    async def fetch(ids: Sequence[str], *, first: bool) -> dict[str, Ec2Instance]:
-        asked = [{"Name": "instance-id", "Values": list(ids)}]
+    async def fetch(ids: Sequence[str], *, urgent: bool) -> dict[str, Ec2Instance]:
+        filters = [{"Name": "instance-id", "Values": list(ids)}]
         pages = await ec2.pages(
-            "DescribeInstances", "Reservations", f"{len(ids)} instances", first=first, Filters=asked
+            "DescribeInstances", "Reservations", f"{len(ids)} instances", urgent=urgent, Filters=filters
         )
         found = map(describe_instances, reserved_with(pages))
         return {m.id: m for m in found if m is not None}

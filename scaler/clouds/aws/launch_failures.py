@@ -1,7 +1,7 @@
-"""What AWS says when what it accepted does not come: a code where there is one, else words, by their remedy.
+"""Why accepted launches fail on AWS: by a code where there is one, else by words, grouped by remedy.
 
 Scaling activities and fleet events carry no code of their own. The words are AWS's published ones; words that are not
-known are taken as a lack that may pass, and are told as they are.
+known are taken as a lack that may pass, and are reported as they are.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Notices of the one instance that this daemon runs on, from its metadata server (IMDSv2).
 
-For a node that serves by itself, or one that carries the daemon beside the engine. It costs nothing, and tells of no
-other instance: for pools of many, EventBridge's queue is the way.
+For a daemon that runs on the node of its engine. It costs nothing, and reports no other instance: pools of many
+instances need EventBridge's queue.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from scaler.ports import Context
 
 EVERY_S: Final = 1.0
-"""A notice shall be heard within two seconds of being there; the server is on this machine."""
+"""Time between polls: a notice is read within two seconds, and the server is on this machine. Seconds."""
 ANSWER_S: Final = 1.0
 TOKEN_S: Final = 21_600
-"""How long a token lives: the longest that the server grants."""
+"""Life of a token, the longest that the server grants. Seconds."""
 RENEW_S: Final = 10_800.0
 LONGEST_S: Final = 10.0
 """The pause after a failure doubles up to it: no metadata server may be here, or its hop limit keeps containers out."""
@@ -107,10 +107,10 @@ class AwsMetadataServer:
 
 def _parse_action(action: str) -> Mapping[str, Any]:
     """Return an announced action. Raises `Unavailable` for what is none."""
-    told = decode_json("instance metadata: the action", action)
-    if not isinstance(told, dict):
+    parsed = decode_json("instance metadata: the action", action)
+    if not isinstance(parsed, dict):
         raise Unavailable(f"instance metadata: the action {one_line(action)!r} is no object")
-    return told
+    return parsed
 
 
 async def listen(context: Context, url: str, board: NoticeBoard) -> AwsMetadataServer:

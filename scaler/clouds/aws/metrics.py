@@ -48,14 +48,14 @@ async def metrics(context: Context, account: AwsAccount, period_s: int) -> Batch
     """
     cloudwatch = await session.service(context, "cloudwatch", account)
 
-    async def fetch(queries: Sequence[Query], *, first: bool) -> dict[Query, Sample]:
+    async def fetch(queries: Sequence[Query], *, urgent: bool) -> dict[Query, Sample]:
         now = context.clock.now()
         end = now - now % period_s + period_s
         results = await cloudwatch.pages(
             "GetMetricData",
             "MetricDataResults",
             f"{len(queries)} metrics",
-            first=first,
+            urgent=urgent,
             MetricDataQueries=[_queries(f"q{i}", query) for i, query in enumerate(queries)],
             StartTime=datetime.fromtimestamp(end - max(LEAST_BACK_S, PERIODS_BACK * period_s), UTC),
             EndTime=datetime.fromtimestamp(end, UTC),

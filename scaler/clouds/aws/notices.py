@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class AwsNoticeListener(Protocol):
-    """What brings notices to the board, for the daemon's life."""
+    """A source of notices, which pins them to the board for the daemon's life."""
 
     def refused(self) -> Permit | None:
         """Return what this listener may not read, or cannot reach; None while it can."""
@@ -27,7 +27,7 @@ class AwsNoticeListener(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class NoticeSources:
-    """The board, and who listens."""
+    """The board, and the sources that pin notices to it."""
 
     board: NoticeBoard
     listeners: tuple[AwsNoticeListener, ...] = ()

@@ -102,13 +102,13 @@ async def reserved(context: Context, account: AwsAccount, ids: Sequence[str]) ->
         return Reserved((), None)
     ec2 = await session.service(context, "ec2", account)
 
-    async def fetch(asked: Sequence[str], *, first: bool) -> dict[str, Mapping[str, Any]]:
+    async def fetch(keys: Sequence[str], *, urgent: bool) -> dict[str, Mapping[str, Any]]:
         found = await ec2.pages(
             "DescribeCapacityReservations",
             "CapacityReservations",
-            ", ".join(asked[:3]),
-            first=first,
-            CapacityReservationIds=list(asked),
+            ", ".join(keys[:3]),
+            urgent=urgent,
+            CapacityReservationIds=list(keys),
         )
         return {r["CapacityReservationId"]: r for r in found}
 

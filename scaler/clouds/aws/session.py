@@ -45,7 +45,7 @@ CONNECT_S: Final = 3.0
 CONNECTIONS: Final = 50
 """Per client: 2,000 queues at 15 s are 133 calls a second, each some 20 ms."""
 MOST_PAGES: Final = 50
-"""Of one listing: more than any pool has, so that a token that repeats itself does not hold a turn for ever."""
+"""Of one listing: more than any pool has, so that a repeated token does not hold a tick for ever."""
 GRANTED_AS: Final = {"DeleteMessageBatch": "DeleteMessage"}
 """Operations that IAM grants under another name."""
 APIS: Final = {
@@ -169,17 +169,17 @@ class AwsService:
         )
 
     async def pages(
-        self, operation: str, member: str, about: str = "", *, first: bool = False, **request: Any
+        self, operation: str, member: str, about: str = "", *, urgent: bool = False, **request: Any
     ) -> list[Any]:
         """Return all pages of the list `member`.
 
         Raises port errors; an answer without the list is `Unavailable`.
 
-        `first`: a write waits for it, so it does not give way as reads do.
+        `urgent`: a write waits for it, so it does not give way as reads do.
         """
         found: list[Any] = []
         for _ in range(MOST_PAGES):
-            answer = await self.call(operation, about, write=first, repeat=True, **request)
+            answer = await self.call(operation, about, write=urgent, repeat=True, **request)
             found += list_of(f"AWS {self._service}:{operation} of {about}", answer, member)
             if not answer.get("NextToken"):
                 return found

@@ -53,7 +53,7 @@ CONFLICTS: Final = frozenset(
         "ResourceModified",
     }
 )
-"""Something else is under way there, or somebody wrote: look again before writing."""
+"""Another operation is under way, or another writer wrote: read again before writing."""
 MISCONFIGURED: Final = frozenset(
     {
         "AuthenticationFailed",

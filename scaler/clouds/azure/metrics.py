@@ -87,7 +87,7 @@ class MetricsBatches:
         await self._batch.aclose()
 
     async def _fetch(
-        self, keys: Sequence[tuple[MetricsQuery, str]], *, first: bool
+        self, keys: Sequence[tuple[MetricsQuery, str]], *, urgent: bool
     ) -> dict[tuple[MetricsQuery, str], Body]:
         query, resources = keys[0][0], [resource for _, resource in keys]
         request = Request(
@@ -98,7 +98,7 @@ class MetricsBatches:
             query=query.query(self._clock.now()),
             body={"resourceids": resources},
         )
-        values = (await self._rest.call(request, write=first, repeat=True)).body.get("values")
+        values = (await self._rest.call(request, write=urgent, repeat=True)).body.get("values")
         if not isinstance(values, list):
             raise Unavailable(f"Azure {READ}: an answer without values")
         return {(query, str(v.get("resourceid")).lower()): v for v in values if isinstance(v, dict)}
@@ -126,8 +126,8 @@ async def batches(context: Context, account: AzureAccount, region: str, url: str
 async def single(arm: Arm, action: str, path: str, query: Mapping[str, str], now: float) -> Body:
     """Return one resource's metrics, by Resource Manager. Raises port errors."""
     span = f"{text_of(now - LOOK_BACK_S)}/{text_of(now)}"
-    asked = {"api-version": VERSION, "interval": "PT1M", "timespan": span, "top": str(MOST_SERIES), **query}
-    return await arm.get(action, f"{path}/providers/Microsoft.Insights/metrics", asked)
+    parameters = {"api-version": VERSION, "interval": "PT1M", "timespan": span, "top": str(MOST_SERIES), **query}
+    return await arm.get(action, f"{path}/providers/Microsoft.Insights/metrics", parameters)
 
 
 def newest(body: Body, name: str, aggregation: str, now: float) -> AzureMetricPoint | None:
@@ -144,8 +144,8 @@ def series(body: Body, name: str, aggregation: str, now: float) -> list[AzureMet
 
     Raises `Unavailable`.
     """
-    told = metric(body, name).get("timeseries") or ()
-    return [_last(one, aggregation, now) for one in told if isinstance(one, Mapping)]
+    timeseries = metric(body, name).get("timeseries") or ()
+    return [_last(one, aggregation, now) for one in timeseries if isinstance(one, Mapping)]
 
 
 def metric(body: Body, name: str) -> Mapping[str, Any]:

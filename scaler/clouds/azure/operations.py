@@ -17,7 +17,7 @@ ENDED: Final = frozenset({"Succeeded", "Failed", "Canceled"})
 
 
 class Operation:
-    """The last write of one resource that this process had accepted. `action` is what grants to read its fate."""
+    """The last accepted write of one resource. `action` is the permission to read its result."""
 
     def __init__(self, arm: Arm, clock: Clock, action: str) -> None:
         self._arm = arm

@@ -1,4 +1,4 @@
-"""What stands around a pool: another scaler's settings, a capacity reservation, and what our role grants."""
+"""Context of a pool: another autoscaler's settings, a capacity reservation, and our role's permissions."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def reserved(arm: Arm, recent: RecentAnswers, group: str | None, sku: obje
 
     None where unknown.
 
-    It is paid whether used or not, until somebody deletes it. Those that do not answer leave it unknown.
+    It is paid whether used or not, until it is deleted. One that does not answer leaves the number unknown.
     """
     if not group:
         return None

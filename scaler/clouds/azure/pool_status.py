@@ -1,4 +1,4 @@
-"""A pool's status, put together from its machines, its last write's fate and what stands around it."""
+"""Status of Azure pools, built from their machines and the result of the last write."""
 
 from __future__ import annotations
 
@@ -106,8 +106,8 @@ class PoolView:
 
         A reason without a time dates from when it was first read.
         """
-        told = {vm.name: vm.shortfall for vm in vms if vm.shortfall is not None}
-        self._shortfalls = {name: self._first_reported(name, short) for name, short in told.items()}
+        reported = {vm.name: vm.shortfall for vm in vms if vm.shortfall is not None}
+        self._shortfalls = {name: self._first_reported(name, short) for name, short in reported.items()}
         return max(self._shortfalls.values(), key=lambda s: s.at, default=None)
 
     def _first_reported(self, name: str, short: Shortfall) -> Shortfall:

@@ -1,8 +1,8 @@
-"""Scheduled Events: what Azure says inside a machine of what it will do to it, and to its neighbours.
+"""Scheduled Events: Azure's notices of what will happen to a machine and the others of its set.
 
-They are told by the metadata service of each machine (169.254.169.254), to the machines of its set. Where the daemon
-runs elsewhere, a relay on each node hands them on (docs/azure.md); it is asked under every machine's host name. Nothing
-is ever acknowledged: that would start the event at once.
+The metadata service of each machine (169.254.169.254) reports them to the machines of its set. Where the daemon runs
+elsewhere, a relay on each node forwards them (docs/azure.md), which is polled under every machine's host name. No event
+is ever acknowledged: that would start it at once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from scaler.clouds.singleflight import running
 from scaler.ports import Clock, Context, PortError, Unavailable
 
 API: Final = Api("azure/scheduled_events", per_s=2.0, burst=5)
-"""Of one machine. Azure advises to ask once a second."""
+"""Calls of one machine. Azure advises one a second."""
 POLL_S: Final = 1.0
 """A spot machine has 30 s from the notice, at best."""
 ANSWER_S: Final = 1.5
@@ -43,7 +43,7 @@ KINDS: Final[Mapping[str, Kind]] = {
 
 
 class ScheduledEventsListener:
-    """Asks one address, or one a machine, once a second, and pins what is said."""
+    """Poller of one address, or of one a machine, once a second, that pins the notices."""
 
     def __init__(self, url: str, http: aiohttp.ClientSession, context: Context, pinned: NoticeBoard) -> None:
         self._url = url

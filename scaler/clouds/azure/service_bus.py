@@ -105,11 +105,11 @@ class Namespace:
         what = f"Azure {operation} of {entity.path} at {self._host}"
         try:
             if entity.subscription is None:
-                told: Any = await self._client.get_queue_runtime_properties(entity.name)
+                properties: Any = await self._client.get_queue_runtime_properties(entity.name)
             else:
-                told = await self._client.get_subscription_runtime_properties(entity.name, entity.subscription)
+                properties = await self._client.get_subscription_runtime_properties(entity.name, entity.subscription)
             kinds = {k: p for k, p in KINDS.items() if entity.subscription is None or k != "delayed"}
-            return MessageCounts({kind: getattr(told, name) for kind, name in kinds.items()})
+            return MessageCounts({kind: getattr(properties, name) for kind, name in kinds.items()})
         except ResourceNotFoundError as e:
             raise Misconfigured(f"{what}: there is none, or our key may not see it: {one_line(e)}") from e
         except HttpResponseError as e:

@@ -241,7 +241,7 @@ class Arm:
         **more: Any,
     ) -> RestResponse:
         provider = _provider(action)
-        asked = Request(
+        request = Request(
             operation=action,
             method=method,
             url=self._base + path,
@@ -250,7 +250,7 @@ class Arm:
             **more,
         )
         reads = method == "GET"
-        return await (through or self._rest[provider]).call(asked, write=urgent or not reads, repeat=reads)
+        return await (through or self._rest[provider]).call(request, write=urgent or not reads, repeat=reads)
 
 
 async def arm(context: Context, account: AzureAccount) -> Arm:

@@ -1,4 +1,4 @@
-"""Answers that several pools of one account share within a turn."""
+"""Answers that several pools of one account share within a tick."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from scaler.ports import Clock, Context
 
 T = TypeVar("T")
 TURN_S: Final = 1.0
-"""Pools that ask within this share an answer."""
+"""Age up to which pools share an answer. Seconds."""
 SLOW_S: Final = 300.0
 """For what people change, and seldom: reservations, other scalers' settings, a cluster's group."""
 
 
 class RecentAnswers:
-    """The last answers by what was asked."""
+    """The last answers by key."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

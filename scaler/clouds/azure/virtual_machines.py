@@ -1,4 +1,4 @@
-"""The machines of a scale set as Azure tells them: state, zone, market, and why one did not come."""
+"""Machines of a scale set: state, zone, market, and why one did not come."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def machines(arm: Arm, path: str, scale_set: Mapping[str, Any], now: float
 def _vm(name: str, instance: str, body: Mapping[str, Any], market: str, now: float) -> Vm:
     properties = body.get("properties")
     if not isinstance(properties, Mapping):
-        raise Unavailable(f"Azure: the machine {name} is told without properties")
+        raise Unavailable(f"Azure: the machine {name} has no properties")
     view = properties.get("instanceView") or {}
     statuses = [s for s in view.get("statuses") or () if isinstance(s, Mapping)]
     failure = _failure(statuses, now)

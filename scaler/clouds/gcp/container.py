@@ -133,13 +133,13 @@ class Cluster:
 
         It has no time: that of our first read counts.
         """
-        told = [*(one.get("conditions") or ()), {"message": one.get("statusMessage", "")}]
-        said = errors.failure_of({"errors": told})
+        reports = [*(one.get("conditions") or ()), {"message": one.get("statusMessage", "")}]
+        failure = errors.failure_of({"errors": reports})
         known = self._shortfalls.get(str(one["name"]))
-        if not said.is_shortfall:
+        if not failure.is_shortfall:
             return None
-        if known is None or known.reason != said.message:
-            known = self._shortfalls[str(one["name"])] = said.shortfall(at)
+        if known is None or known.reason != failure.message:
+            known = self._shortfalls[str(one["name"])] = failure.shortfall(at)
         return known
 
 

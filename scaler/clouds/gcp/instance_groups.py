@@ -98,9 +98,9 @@ class InstanceGroup:
         """The newest reason why requested machines do not come; None while they may."""
         if not any(m.failed for m in self.machines):
             return None
-        told = [(at, said) for at, said in self.errors if said.is_final]
-        if told:
-            at, said = max(told, key=lambda one: one[0])
+        final = [(at, said) for at, said in self.errors if said.is_final]
+        if final:
+            at, said = max(final, key=lambda one: one[0])
             return said.shortfall(at)
         said = next(m.error for m in self.machines if m.failed and m.error is not None)
         return said.shortfall(0.0)

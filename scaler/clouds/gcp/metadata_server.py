@@ -16,9 +16,9 @@ FLAVOR: Final = {"Metadata-Flavor": "Google"}
 WATCHED_VALUES: Final = {"preempted": {"TRUE"}, "maintenance-event": {"TERMINATE_ON_HOST_MAINTENANCE"}}
 """What is watched, and the values at which the machine will be taken."""
 TAKES_S: Final = {"preempted": 30.0, "maintenance-event": 3600.0}
-"""From the notice until the machine is gone: GPU machines hear of maintenance an hour ahead."""
+"""Time from the notice to the interruption: GPU machines are announced maintenance an hour ahead. Seconds."""
 WAIT_S: Final = 60.0
-"""How long one question waits for a change."""
+"""Time that one request waits for a change. Seconds."""
 MAX_BODY: Final = 2**16
 """Bytes of an answer: a word, or a path."""
 PAUSE_S: Final = 2.0
@@ -26,7 +26,7 @@ PAUSE_S: Final = 2.0
 
 
 class GcpMetadataServer:
-    """One machine's own."""
+    """The metadata server of one machine."""
 
     def __init__(self, http: aiohttp.ClientSession, url: str, clock: Clock, board: NoticeBoard) -> None:
         self._http = http

@@ -1,8 +1,8 @@
-"""Interruptions on Google Cloud, heard before their machines are gone, and pinned to the board.
+"""Interruption notices of Google Cloud, pinned to the board before their machines are gone.
 
-Compute Engine says in the audit log's system events that it preempts a machine, has its host fail, or ends it for
-maintenance. A log sink brings them to Pub/Sub, where a pull that waits hears of them at once. A daemon that runs on one
-of the machines hears of its own from the metadata server, which answers when something changes.
+Compute Engine logs a system event when it preempts a machine, when its host fails, and when it ends for maintenance. A
+log sink brings the events to Pub/Sub, where a waiting pull receives them at once. A daemon that runs on one of the
+machines reads its own notices from the metadata server, which answers when something changes.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ PREEMPTED_S: Final = 30.0
 
 
 class GcpNoticeListener:
-    """What hears of interruptions for pools of one project. `wrong` is why nothing is heard now; empty when all is."""
+    """Reader of notices for pools of one project. `error` is why none can be read now; empty while they can."""
 
     def __init__(self, board: NoticeBoard, clock: Clock) -> None:
         self._board = board

@@ -1,4 +1,4 @@
-"""Operations of Google's APIs that take long: followed from turn to turn, never waited for."""
+"""Long-running operations of Google's APIs: read once a tick, never waited for."""
 
 from __future__ import annotations
 

@@ -47,15 +47,15 @@ class Subscriber:
 
     async def get(self, subscription: str, deadline_s: float) -> Subscription:
         """Return how a subscription is set up. Raises port errors."""
-        asked = {"subscription": self._path(subscription)}
-        return await self._call(GET, subscription, deadline_s, self._client.get_subscription, asked)
+        request_fields = {"subscription": self._path(subscription)}
+        return await self._call(GET, subscription, deadline_s, self._client.get_subscription, request_fields)
 
     async def pull(self, subscription: str, wait_s: float) -> Sequence[ReceivedMessage]:
         """Return the messages that are there, or come within `wait_s` seconds; empty otherwise.
 
         Raises port errors.
         """
-        asked = {"subscription": self._path(subscription), "max_messages": LARGEST}
+        request_fields = {"subscription": self._path(subscription), "max_messages": LARGEST}
 
         async def pull(**sent: Any) -> Sequence[ReceivedMessage]:
             try:
@@ -64,12 +64,12 @@ class Subscriber:
                 return ()
             return tuple(found.received_messages)
 
-        return await self._call(CONSUME, subscription, wait_s, pull, asked, limit_s=wait_s + 10.0)
+        return await self._call(CONSUME, subscription, wait_s, pull, request_fields, limit_s=wait_s + 10.0)
 
     async def acknowledge(self, subscription: str, ids: Sequence[str], deadline_s: float) -> None:
         """Acknowledge messages; repeating it does no harm. Raises port errors."""
-        asked = {"subscription": self._path(subscription), "ack_ids": list(ids)}
-        await self._call(CONSUME, subscription, deadline_s, self._client.acknowledge, asked)
+        request_fields = {"subscription": self._path(subscription), "ack_ids": list(ids)}
+        await self._call(CONSUME, subscription, deadline_s, self._client.acknowledge, request_fields)
 
     def _path(self, subscription: str) -> str:
         return f"projects/{self._project}/subscriptions/{subscription}"
@@ -80,14 +80,14 @@ class Subscriber:
         about: str,
         deadline_s: float,
         send: Callable[..., Awaitable[T]],
-        asked: dict[str, Any],
+        request_fields: dict[str, Any],
         limit_s: float | None = None,
     ) -> T:
         async def attempt() -> T:
             token = await self._tokens.get()
             sent = {"metadata": [("authorization", f"Bearer {token}")], "retry": None, "timeout": deadline_s}
             try:
-                return await send(request=asked, **sent)
+                return await send(request=request_fields, **sent)
             except exceptions.GoogleAPICallError as e:
                 if isinstance(e, exceptions.Unauthenticated) and self._tokens.refuse(token):
                     raise Unavailable(f"GCP {permission} of {about}: the token was refused") from e

@@ -15,9 +15,9 @@ from scaler.ports import Clock, Context, PortError, Unavailable
 
 READ: Final = "compute.reservations.get"
 AGAIN_S: Final = 60.0
-"""Between two looks: reservations change by people's hands."""
+"""Time between two reads: reservations are changed by people. Seconds."""
 KEPT_S: Final = 600.0
-"""How long the last answer stands while none comes."""
+"""Age up to which the last answer counts while none comes. Seconds."""
 STATUSES: Final = frozenset({"CREATING", "DELETING", "INVALID", "READY", "UPDATING"})
 
 

@@ -169,8 +169,10 @@ class GcpService:
 
         Raises port errors. `about` names the resource in errors.
         """
-        asked = Request(operation=permission, method=method, url=self._url + path, about=about, query=query, body=body)
-        return (await self._rest.call(asked, write=write, repeat=repeat)).body
+        request = Request(
+            operation=permission, method=method, url=self._url + path, about=about, query=query, body=body
+        )
+        return (await self._rest.call(request, write=write, repeat=repeat)).body
 
     def request_id(self) -> str:
         """Return a new token that makes the repetition of one call harmless."""
@@ -194,9 +196,9 @@ async def check_permissions(context: Context, project: GcpProject, permissions: 
     manager = await service(context, project, "resource_manager")
     granted = set[str]()
     for first in range(0, len(permissions), MOST_PERMISSIONS):
-        asked = {"permissions": list(permissions[first : first + MOST_PERMISSIONS])}
+        body = {"permissions": list(permissions[first : first + MOST_PERMISSIONS])}
         path = f"/v1/projects/{project.id}:testIamPermissions"
-        answer = await manager.call("testIamPermissions", path, project.id, method="POST", body=asked, repeat=True)
+        answer = await manager.call("testIamPermissions", path, project.id, method="POST", body=body, repeat=True)
         granted.update(str(p) for p in answer.get("permissions") or ())
     return [
         Permit(p, granted=True)

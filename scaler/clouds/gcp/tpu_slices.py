@@ -111,8 +111,8 @@ class Slices:
 
 
 def _short(pool: NodePool, groups: Sequence[InstanceGroup]) -> Shortfall | None:
-    told = [s for s in (pool.shortfall, *(group.shortfall for group in groups)) if s is not None]
-    return max(told, key=lambda s: s.at, default=None)
+    shortfalls = [s for s in (pool.shortfall, *(group.shortfall for group in groups)) if s is not None]
+    return max(shortfalls, key=lambda s: s.at, default=None)
 
 
 def parts(slices: Sequence[Slice], market: str) -> tuple[Part, ...]:

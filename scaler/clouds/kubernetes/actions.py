@@ -22,10 +22,10 @@ def sizing(kind: ScalableKind, namespace: str) -> list[Action]:
 
 def following(namespace: str, *, drain: bool = False) -> list[Action]:
     """Return the actions to follow where replicas are and what becomes of them."""
-    told = {"pods": "zones and notices", "events": "pods that do not come"}
+    purposes = {"pods": "zones and notices", "events": "pods that do not come"}
     actions = [
         Action(verb, "", plural, namespace, needed=drain and plural == "pods", for_what=why)
-        for plural, why in told.items()
+        for plural, why in purposes.items()
         for verb in ("list", "watch")
     ]
     actions += [

@@ -22,7 +22,7 @@ from scaler.clouds.timestamps import text_of
 from scaler.ports import Clock, Conflict
 
 MARKED: Final = "-1000"
-"""The deletion cost of a pod that is to go; those of others are 0 unless somebody says otherwise."""
+"""Deletion cost of a pod that is to go; that of others is 0 by default."""
 DONE: Final = "-2000"
 """And of one that has ended its work: it goes before those that have not."""
 TEMPLATE: Final = "pod-template-hash"
@@ -66,7 +66,7 @@ class Drainer:
 
         Return how large it may be now.
 
-        What will be lost anyway (`doomed`) goes first. Raises the port errors.
+        Pods whose interruption is pending go first. Raises the port errors.
         """
         if len(live) > size:
             return size  # the controller is still removing what was let go

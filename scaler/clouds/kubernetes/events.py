@@ -1,4 +1,4 @@
-"""What schedulers and autoscalers say of pods and of Karpenter's NodeClaims: capacity comes, or it does not."""
+"""Events of schedulers and autoscalers about pods and Karpenter's NodeClaims: capacity comes, or it does not."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BACKOFF: Final = ("in backoff", "out of resources", "stockout", "insufficientins
 
 @dataclass(frozen=True, slots=True)
 class ObjectEvent:
-    """The last of one kind of events about an object. `since` is when it was said first, `at` when last."""
+    """The last of one kind of events about an object. `since` is its first time, `at` its last."""
 
     reason: str
     text: str

@@ -124,14 +124,14 @@ class Follower(ABC):
 
     async def _list(self, where: WatchPath) -> str:
         """Read all objects; gives the version to watch from."""
-        asked = self._clock.now()
+        requested_at = self._clock.now()
         self.begin()
         what, query = f"list {where.words}", {**where.query, "limit": str(PAGE)}
         while True:
             page = await self._session.call(what, "GET", where.path, LIST_S, query=query)
             with understood(what):
                 for item in list_of(what, page, "items"):
-                    self.found(item, asked)
+                    self.found(item, requested_at)
             metadata = page.get("metadata") or {}
             if not isinstance(metadata, dict):
                 raise Unavailable(f"{what}: metadata that cannot be read")
@@ -139,7 +139,7 @@ class Follower(ABC):
                 break
             query = {**where.query, "limit": str(PAGE), "continue": str(metadata["continue"])}
         self.end()
-        self.confirmed_at = asked
+        self.confirmed_at = requested_at
         return str(metadata.get("resourceVersion", ""))
 
     async def _changes(self, where: WatchPath, version: str) -> str:

@@ -1,7 +1,7 @@
-"""The nodes of a cluster: zone, market, and which of them will be taken. One watch for all workloads.
+"""The nodes of a cluster: zone, market, and interruption notices. One watch for all workloads.
 
-What a node's taints, conditions and deletion say goes to the board of notices under the node's name and its machine's,
-and what others pinned there for the machine counts for the node.
+A node's taints, conditions and deletion are pinned to the board of notices under the node's name and its machine's, and
+notices that other sources pinned for the machine count for the node.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One pool's pods on their nodes: where they are, which will be taken, which were, and which do not come."""
+"""One pool's pods on their nodes: by zone and market, interruptions, and pods that do not come."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FIRST_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class ReplicaDetails:
-    """What is known of a pool's replicas beyond its size."""
+    """A pool's replicas beyond their number."""
 
     parts: tuple[Part, ...] = ()
     interruption_pending: int = 0
@@ -166,10 +166,10 @@ def shortfall(reasons: Iterable[ObjectEvent]) -> Shortfall | None:
 
     One that is repeated while nothing is tried anew keeps its time.
     """
-    told = [(said.at if said.reason == "FailedScaleUp" else said.since, said) for said in reasons]
-    if not told:
+    dated = [(said.at if said.reason == "FailedScaleUp" else said.since, said) for said in reasons]
+    if not dated:
         return None
-    at, said = max(told, key=lambda one: one[0])
+    at, said = max(dated, key=lambda one: one[0])
     return Shortfall(at, f"{said.reason}: {said.text}", said.quota)
 
 

@@ -1,7 +1,7 @@
 """One watch per cluster, kind and namespace, shared by all workloads there: list, then follow the changes.
 
-An object that was not confirmed for `CONFIRM_S` is asked for by itself. Only objects that somebody asked for are kept,
-and of those only the `ScalableState`.
+An object that was not confirmed for `CONFIRM_S` is read by itself. Only objects that a workload requested are kept, and
+of those only the `ScalableState`.
 """
 
 from __future__ import annotations
@@ -108,11 +108,11 @@ class SharedWatch(Follower):
         return is_accepted(what, answer)
 
     async def _read(self, name: str, timeout_s: float) -> ScalableState:
-        asked, order = self._clock.now(), self._order
+        requested_at, order = self._clock.now(), self._order
         what, path = await self._path("get", name, "", timeout_s)
         kind = await self.kind(timeout_s)
         try:
-            state = parse(kind, await self._on_object(what, "GET", path, timeout_s), asked)
+            state = parse(kind, await self._on_object(what, "GET", path, timeout_s), requested_at)
         except Misconfigured:
             self._states.pop(name, None)
             raise
@@ -138,7 +138,7 @@ class SharedWatch(Follower):
     def _keep(self, state: ScalableState, requested: int) -> ScalableState:
         """Keep a state and return the kept one.
 
-        One that was learned after this one was `asked` for stays where it is newer.
+        One that was learned after this one was `requested_at` for stays where it is newer.
         """
         present = self._states.get(state.name)
         if present and present.order > requested and not newer(state.version, present.version):

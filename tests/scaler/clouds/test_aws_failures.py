@@ -133,8 +133,8 @@ class Server:
         self.gate.set()
         self.error: Exception | None = None
 
-    async def fetch(self, keys: Sequence[int], *, first: bool) -> dict[int, str]:
-        del first
+    async def fetch(self, keys: Sequence[int], *, urgent: bool) -> dict[int, str]:
+        del urgent
         self.calls.append(list(keys))
         await self.gate.wait()
         if self.error is not None:
