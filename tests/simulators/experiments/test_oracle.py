@@ -139,7 +139,7 @@ def test_its_run_keeps_the_promise_at_the_cost_it_tells(traffic: Any) -> None:
 
 
 def test_a_gap_that_costs_more_than_a_start_is_let_go_and_a_shorter_one_is_bridged() -> None:
-    def sizes(off_s: float) -> list[int]:
+    def sizes(off_s: float) -> list[float]:
         wave = OnOff(on_rps=35.0, off_rps=5.0, on_s=200.0, off_s=off_s, duration_s=200.0 + off_s + 200.0, **EVEN)
         found = oracle(case_of(wave, initial_replicas={GPUS: 4}))
         line = found.run.timeline

@@ -52,7 +52,7 @@ def test_every_workload_here_belongs_to_a_scenario() -> None:
     assert [f.name for f in (SCENARIOS / "workloads").glob("*.yaml") if f"workloads/{f.name}" not in told] == []
 
 
-def peak(workload: str) -> int:
+def peak(workload: str) -> float:
     return max(shown("trap", workload)[0].timeline.desired)
 
 
