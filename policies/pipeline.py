@@ -1,113 +1,100 @@
-"""`decide`: demand, then recommendations, stabilization, guard, allocation to pools, and the guard's last word."""
+"""`decide`: from an observation to the size of each pool, stage by stage.
+
+`STAGES` is the whole way: sanitize -> recommend -> cap -> stabilize -> allocate -> enforce.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
 
-from policies import guard
-from policies.allocate import Allocation, cost_usd_per_hour, place, serving_supply
-from policies.model import Absent, Decision, Evidence, Fresh, Observation, Recommendation, Stale, Step
-from policies.recommend.context import PolicyContext, RuleContext
-from policies.recommend.need_bounds import bounded, most_needed
-from policies.signals import readiness
-from policies.signals.demand import equivalents
+from policies.allocate import allocator
+from policies.allocate.allocator import Allocation, ServingSupply
+from policies.guard.bounds import with_override_bounds
+from policies.guard.caps import CAPS
+from policies.guard.enforce import SIZE_LIMITS, enforce_targets
+from policies.history.ticks import History
+from policies.model import Absent, Decision, Evidence, Fresh, Observation, Recommendation, RuleId, Stale, Step
+from policies.model.spec import WorkloadSpec
+from policies.recommend.context import RuleContext, apply_rules
+from policies.recommend.evaluate import evaluate
+from policies.signals.demand import equivalents, whole_replicas
 from policies.signals.plausibility import plausible
 from policies.signals.zero_suspicion import SuspicionLimits, without_suspected_zeros
-from policies.stabilize import rules as stabilize
-from policies.stabilize.pending import keep_pending
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from policies.history.ticks import History
-    from policies.model.spec import WorkloadSpec
-
-RULES: tuple[Callable[[int, RuleContext], Step | None], ...] = (
-    stabilize.apply_tolerance,
-    stabilize.stay_awake,
-    guard.never_shrink_blind,
-    stabilize.apply_scale_up_window,
-    stabilize.apply_scale_down_window,
-    keep_pending,
-    stabilize.rest,
-    stabilize.limit_step,
-)
-"""From need to a steady size, in this order: each takes the size so far. The guard's own come before and after."""
-GIVE_WAY: tuple[Callable[[int, RuleContext], Step | None], ...] = (
-    guard.never_shrink_blind,
-    stabilize.apply_scale_down_window,
-    stabilize.limit_step,
-)
-"""The way down for a policy that settles by itself and is over a budget: its own windows know of none."""
+from policies.stabilize.rules import GIVE_WAY, STABILIZE, keep_while_full
 
 
-def decide(spec: WorkloadSpec, history: History, seen: Observation) -> Decision:
-    """What size this workload should have, and why: a pure function of what was seen and what came before."""
-    spec, seen = guard.with_override_bounds(spec, seen.at), with_accepted_sizes(plausible(seen), history)
-    doubted = history.zero_suspicion.suspected(seen, SuspicionLimits(spec.scale_down.window_s, spec.interval_s))
-    if doubted:
-        seen = dataclasses.replace(seen, readings=without_suspected_zeros(seen.readings, doubted))
-    there = serving_supply(spec, history, seen)
-    sizes, current, ready = there.sizes, there.current, there.ready
+@dataclass(slots=True)
+class DecisionState:
+    """One tick on its way to a decision. Each stage reads what the stages before it found and sets its own part.
 
-    recommendations, demand, full = recommend(spec, history, seen, ready, current)
-    need = largest(recommendations)
-    active = any(r.active for r in recommendations)
-    lacking = [str(r.policy) for r in recommendations if r.evidence is not Evidence.FULL]
-    lacking += [f"the size of {name}" for name, r in seen.pools.items() if not isinstance(r, Fresh)]
-    may_lower = not lacking
+    `requested` is the size that the winning recommendation asks for before any cap, `size` the size so far. `context`
+    is what the rules see. `is_held` ends the way early: a pool's size is unknown, so nothing is written.
+    """
 
-    if current is None:
-        absent = "; ".join(f"{name}: {r.reason}" for name, r in seen.pools.items() if isinstance(r, Absent))
-        steps: tuple[Step, ...] = (Step("size unknown", None, f"hold, a pool's size is not known ({absent})"),)
-        placed = Allocation(steps, None, {})
-        wanted = None if need is None else stabilize.whole_replicas(need)
-    else:
-        why = ", ".join(lacking)
-        held = {name: r.value.desired for name, r in seen.pools.items() if not isinstance(r, Absent)}
-        situation = RuleContext(
-            spec,
-            history,
-            seen.at,
-            need,
-            current,
-            active,
-            may_lower,
-            why,
-            seen,
-            sizes,
-            held,
-            ready,
-            recommendations,
-            full,
+    spec: WorkloadSpec
+    history: History
+    observation: Observation
+    suspected_zeros: Mapping[str, str] = field(default_factory=dict)
+    supply: ServingSupply = field(init=False)
+    recommendations: tuple[Recommendation, ...] = ()
+    winner: Recommendation | None = None
+    demand: float | None = None
+    active: bool = False
+    missing_evidence: str = ""
+    context: RuleContext = field(init=False)
+    steps: list[Step] = field(default_factory=list)
+    requested: int = 0
+    size: int = 0
+    capped_need: int | None = None
+    allocation: Allocation = field(default_factory=lambda: Allocation((), None, {}))
+    is_held: bool = False
+
+    def decision(self) -> Decision:
+        """Return what was decided."""
+        placed, pools = self.allocation, self.observation.pools
+        targets = {**placed.headroom, **placed.targets}
+        return Decision(
+            at=self.observation.at,
+            recommendations=self.recommendations,
+            demand=self.demand,
+            capped_need=self.capped_need,
+            active=self.active,
+            may_scale_in=not self.missing_evidence,
+            current=self.supply.current,
+            ready=self.supply.ready,
+            target=placed.target,
+            steps=(*self.steps, *placed.steps),
+            targets=targets,
+            abandoned=placed.abandoned,
+            cost_usd_per_hour=allocator.cost_usd_per_hour(self.spec, pools, targets, placed.abandoned),
+            suspected_zeros=self.suspected_zeros,
         )
-        steps, size, wanted = settle(recommendations, situation)
-        split = next((r.pools for r in recommendations if r.pools and sum(r.pools.values()) == size), None)
-        placed = place(situation, steps, size, split)
-        if size < current:  # a budget, a bound or the owner lowers it in spite of full replicas
-            situation = dataclasses.replace(situation, full="")
-        planned = min(float(size), equivalents(spec, {**sizes, **placed.targets}))
-        situation = dataclasses.replace(situation, abandoned=placed.abandoned, planned=planned)
-        final, allowed = guard.last_word({**placed.headroom, **placed.targets}, situation)
-        placed = placed.corrected(situation, final, allowed)
-    targets = {**placed.headroom, **placed.targets}
-    return Decision(
-        at=seen.at,
-        recommendations=recommendations,
-        demand=demand,
-        capped_need=wanted,
-        active=active,
-        may_scale_in=may_lower,
-        current=current,
-        ready=ready,
-        target=placed.target,
-        steps=placed.steps,
-        targets=targets,
-        abandoned=placed.abandoned,
-        cost_usd_per_hour=cost_usd_per_hour(spec, seen.pools, targets, placed.abandoned),
-        suspected_zeros=doubted,
-    )
+
+
+def decide(spec: WorkloadSpec, history: History, observation: Observation) -> Decision:
+    """Return the size that this workload should have, and why: a pure function of its arguments."""
+    state = DecisionState(spec, history, observation)
+    for stage in STAGES:
+        if state.is_held:
+            break
+        stage(state)
+    return state.decision()
+
+
+def sanitize(state: DecisionState) -> None:
+    """Keep of the observation what can be believed, and count the supply that it shows."""
+    seen, history = state.observation, state.history
+    spec = state.spec = with_override_bounds(state.spec, seen.at)
+    seen = with_accepted_sizes(plausible(seen), history)
+    limits = SuspicionLimits(spec.scale_down.window_s, spec.interval_s)
+    state.suspected_zeros = history.zero_suspicion.suspected(seen, limits)
+    if state.suspected_zeros:
+        seen = dataclasses.replace(seen, readings=without_suspected_zeros(seen.readings, state.suspected_zeros))
+    state.observation = seen
+    state.supply = allocator.serving_supply(spec, history, seen)
 
 
 def with_accepted_sizes(seen: Observation, history: History) -> Observation:
@@ -124,62 +111,88 @@ def with_accepted_sizes(seen: Observation, history: History) -> Observation:
     return dataclasses.replace(seen, pools={**seen.pools, **raised}) if raised else seen
 
 
-def recommend(
-    spec: WorkloadSpec, history: History, seen: Observation, ready: int | None, current: int | None
-) -> tuple[tuple[Recommendation, ...], float | None, str]:
-    """Return what every policy wants, in the order configured, the demand measured, and why the size may not fall.
-
-    No need is larger than `most_needed`: the cost of what follows is bounded by the sizes configured and found.
-    """
-    most, recalled = most_needed(spec, current), history.memory
-    view = PolicyContext(seen.at, seen.readings, ready, current, None, history, spec.min_replicas, seen.pools, spec)
-    found = {n: bounded(p.recommend(n, view), most, recalled(n)) for n, p in spec.policies.items() if not p.shapes}
-    missing, full = readiness.not_ready(spec, history, seen, ready), ""
-    if missing is not None:
-        found, full = readiness.counted(found, missing, view, spec)
-    demand = largest(found.values())
-    shaping = dataclasses.replace(view, demand=demand)
-    shaped = {n: bounded(p.recommend(n, shaping), most, recalled(n)) for n, p in spec.policies.items() if p.shapes}
-    return tuple((found | shaped)[n] for n in spec.policies), demand, full
-
-
-def largest(recommendations: Iterable[Recommendation]) -> float | None:
-    """The largest need stated; None where nobody states one."""
-    needs = [r.replicas if r.unstabilized is None else r.unstabilized for r in recommendations]
-    return max((n for n in needs if n is not None), default=None)
-
-
-def settle(recommendations: tuple[Recommendation, ...], s: RuleContext) -> tuple[tuple[Step, ...], int, int | None]:
-    """The size after every rule, the rules that had an effect, and the need that the guard's caps leave."""
-    settles = any(p.settles for p in s.spec.policies.values())
-    rules = () if settles else RULES
-    if s.need is None:
-        steps = [Step("blind", s.current, f"hold, no policy states a need ({s.missing_evidence})")]
-        size = apply_rules((*rules, *guard.GUARD), s.current, s, steps)
-        return tuple(steps), size, None
-    winner = next(r for r in recommendations if r.need == s.need)
-    steps = [Step("demand", s.need, f"{winner.policy} wants {s.need:.2f}: {winner.reason}")]
-    own = winner.replicas is not None and winner.replicas != s.need
-    asked = apply_rules((readiness.hold,), stabilize.whole_replicas(s.need), s, steps)
-    size = wanted = apply_rules(guard.CAPS, asked, s, [] if own else steps)
-    if own and winner.replicas is not None:
-        asked = stabilize.whole_replicas(winner.replicas)
-        steps.append(Step("own limits", asked, f"{winner.policy}'s own windows and limits make it {asked}"))
-        size = apply_rules(guard.CAPS, asked, s, steps)
-    if settles and size < min(asked, s.current):
-        rules = GIVE_WAY
-    capped = s if size == asked else dataclasses.replace(s, need=float(size))
-    size = apply_rules(guard.GUARD, apply_rules(rules, size, capped, steps), s, steps)
-    return tuple(steps), size, wanted
+def recommend(state: DecisionState) -> None:
+    """Evaluate every policy; the largest need wins. Where a pool's size is unknown, hold: nothing follows."""
+    spec, history, seen, supply = state.spec, state.history, state.observation, state.supply
+    made = evaluate(spec, history, seen, supply.ready, supply.current)
+    state.recommendations, state.demand, state.winner = made.recommendations, made.demand, made.winner
+    need = None if made.winner is None else made.winner.need
+    state.active = any(r.active for r in made.recommendations)
+    lacking = [str(r.policy) for r in made.recommendations if r.evidence is not Evidence.FULL]
+    lacking += [f"the size of {name}" for name, r in seen.pools.items() if not isinstance(r, Fresh)]
+    state.missing_evidence = ", ".join(lacking)
+    if supply.current is None:
+        absent = "; ".join(f"{name}: {r.reason}" for name, r in seen.pools.items() if isinstance(r, Absent))
+        state.steps.append(Step(RuleId.SIZE_UNKNOWN, None, f"hold, a pool's size is not known ({absent})"))
+        state.capped_need = None if need is None else whole_replicas(need)
+        state.is_held = True
+        return
+    state.context = RuleContext(
+        spec,
+        history,
+        seen.at,
+        need,
+        supply.current,
+        state.active,
+        not lacking,
+        state.missing_evidence,
+        seen,
+        supply.sizes,
+        {name: r.value.desired for name, r in seen.pools.items() if not isinstance(r, Absent)},
+        supply.ready,
+        made.recommendations,
+        made.full,
+        need_without_latency=made.need_without_latency,
+    )
 
 
-def apply_rules(
-    rules: Iterable[Callable[[int, RuleContext], Step | None]], size: int, s: RuleContext, steps: list[Step]
-) -> int:
-    """The size after these rules; those that had an effect are added to `steps`."""
-    for rule in rules:
-        step = rule(size, s)
-        if step is not None and step.replicas is not None:
-            size = int(step.replicas)
-            steps.append(step)
-    return size
+def cap(state: DecisionState) -> None:
+    """Turn the winning need into whole replicas, and cap it by what helps and what budgets allow."""
+    s, winner, steps = state.context, state.winner, state.steps
+    if winner is None or s.need is None:
+        state.requested = state.size = s.current
+        steps.append(Step(RuleId.BLIND, s.current, f"hold, no policy states a need ({s.missing_evidence})"))
+        return
+    steps.append(Step(RuleId.DEMAND, s.need, f"{winner.policy} wants {s.need:.2f}: {winner.reason}"))
+    stabilized = None if winner.replicas == s.need else winner.replicas
+    state.requested = apply_rules((keep_while_full,), whole_replicas(s.need), s, steps)
+    state.size = state.capped_need = apply_rules(CAPS, state.requested, s, steps if stabilized is None else [])
+    if stabilized is not None:
+        state.requested = whole_replicas(stabilized)
+        reason = f"{winner.policy}'s own windows and limits make it {state.requested}"
+        steps.append(Step(RuleId.OWN_LIMITS, state.requested, reason))
+        state.size = apply_rules(CAPS, state.requested, s, steps)
+
+
+def stabilize(state: DecisionState) -> None:
+    """Make the need a steady size within the workload's limits. A policy that owns stabilization skips the windows."""
+    s, capped = state.context, state.context
+    rules = STABILIZE
+    if any(p.settles for p in state.spec.policies.values()):
+        rules = GIVE_WAY if state.size < min(state.requested, s.current) else ()
+    if state.size != state.requested:
+        capped = dataclasses.replace(s, need=float(state.size))
+    size = apply_rules(rules, state.size, capped, state.steps)
+    state.size = apply_rules(SIZE_LIMITS, size, s, state.steps)
+
+
+def allocate(state: DecisionState) -> None:
+    """Share the size out over the pools: as a policy does it by itself, in the order listed, or by cost."""
+    size = state.size
+    split = next((r.pools for r in state.recommendations if r.pools and sum(r.pools.values()) == size), None)
+    state.allocation = allocator.place(state.context, (), size, split)
+
+
+def enforce(state: DecisionState) -> None:
+    """Have every limit hold for the pools' targets. A size below the present one was allowed to fall: see `full`."""
+    s, placed = state.context, state.allocation
+    planned = min(float(state.size), equivalents(s.spec, {**s.sizes, **placed.targets}))
+    full = "" if state.size < s.current else s.full
+    s = dataclasses.replace(s, full=full, abandoned=placed.abandoned, planned=planned)
+    steps, allowed = enforce_targets({**placed.headroom, **placed.targets}, s)
+    state.allocation = placed.corrected(s, steps, allowed)
+
+
+Stage = Callable[[DecisionState], None]
+STAGES: Final[tuple[Stage, ...]] = (sanitize, recommend, cap, stabilize, allocate, enforce)
+"""The stages of a decision, in order."""

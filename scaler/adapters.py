@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Iterator, Mapping
-from typing import Final
+from typing import Any, Final
 
 from policies.model import PoolName, WorkloadName
+from policies.model.spec import Pool
 from policies.recommend.predictive.latency_model import slo_limits_s
 from scaler.config.load import Workload
 from scaler.controller import Setup
-from scaler.ports import Clock, Misconfigured, PoolSpec, SourceSpec
+from scaler.ports import Actuator, Clock, Context, Misconfigured, Source, SourceSpec
 from scaler.quota_ledger import QuotaLedger
+from scaler.registry import POOLS, SOURCES, Kind, import_object, kind_of
 from scaler.shared_resources import Opening, Resources
 
 EXTRAS: Final = {
@@ -48,18 +51,37 @@ def opening_context(workload: Workload, resources: Resources, clock: Clock) -> O
     return Opening(resources, clock, workload.spec.deadline_s, slo_limits_s(workload.spec))
 
 
+async def open_source(spec: SourceSpec, context: Context) -> Source:
+    """Open the adapter of a source, whose module is imported now. Raises port errors and `ImportError`."""
+    opening = await _opener(SOURCES[kind_of("source", spec)])
+    source: Source = await opening(spec, context)
+    return source
+
+
+async def open_pool(spec: Pool, context: Context, workload: WorkloadName, pool: PoolName) -> Actuator:
+    """Open the adapter of a pool, whose module is imported now. Raises port errors and `ImportError`."""
+    opening = await _opener(POOLS[kind_of("pool", spec)])
+    actuator: Actuator = await opening(spec, context, workload, pool)
+    return actuator
+
+
+async def _opener(kind: Kind) -> Any:
+    """Import the function that opens the adapters of a kind, in a thread: SDKs take seconds."""
+    return await asyncio.to_thread(import_object, kind.open)
+
+
 async def open_adapters(
     workload: Workload, resources: Resources, clock: Clock, ledger: QuotaLedger | None = None
 ) -> Setup:
     """The workload with its adapters. Nothing has been read yet. Raises `Misconfigured`."""
     context = opening_context(workload, resources, clock)
     sources: Mapping[str, SourceSpec] = workload.spec.sources
-    pools: Mapping[PoolName, PoolSpec] = workload.spec.pools
+    pools: Mapping[PoolName, Pool] = workload.spec.pools
     with naming_workload(workload.name):
         return Setup(
             workload,
-            {name: await source.open(context) for name, source in sources.items()},
-            {name: await pool.open(context, workload.name, name) for name, pool in pools.items()},
+            {name: await open_source(source, context) for name, source in sources.items()},
+            {name: await open_pool(pool, context, workload.name, name) for name, pool in pools.items()},
             ledger=ledger,
             wakeup=context.wakeup,
             faults=resources.faults,

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
-from policies.model import Absent, Fresh, PoolName, PoolStatus, WorkloadName
+from policies.model import Absent, Fresh, PoolStatus
+from scaler.clouds.api_budget import Calls
 from scaler.masking import mask
+from scaler.supervised_tasks import Tasks
+from scaler.wakeup import Wakeup
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from scaler.clouds.api_budget import Calls
-    from scaler.supervised_tasks import Tasks
-    from scaler.wakeup import Wakeup
 
 T = TypeVar("T")
 
@@ -172,11 +171,3 @@ class SourceSpec(Protocol):
 
     def quantities(self) -> Mapping[str, float]:
         """What it offers, and how old each quantity may be before it is stale. Seconds."""
-
-    def open(self, context: Context) -> Awaitable[Source]: ...
-
-
-class PoolSpec(Protocol):
-    """Parameters of a kind of pool: a frozen dataclass that extends `policies.model.spec.Pool`."""
-
-    def open(self, context: Context, workload: WorkloadName, pool: PoolName) -> Awaitable[Actuator]: ...

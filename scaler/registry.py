@@ -1,64 +1,136 @@
-"""The kinds there are: literal tables, resolved on use, so that a process imports only what its configuration names."""
+"""The kinds of policies, sources and pools, by name: imported on use, so that a process loads only what it names."""
 
 from __future__ import annotations
 
 import difflib
 import importlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import entry_points
 from typing import Any, Final
 
 from policies.recommend.registry import POLICIES
 
-SOURCES: Final = {
-    "azure_monitor": "scaler.sources.azure_monitor:AzureMonitor",
-    "cloud_monitoring": "scaler.sources.cloud_monitoring:CloudMonitoring",
-    "cloudwatch": "scaler.sources.cloudwatch:CloudWatch",
-    "embedded": "simulators.quickstart.embedded:EmbeddedSource",
-    "prometheus": "scaler.sources.prometheus:Prometheus",
-    "pubsub": "scaler.sources.pubsub:PubSub",
-    "scrape": "scaler.sources.scrape:Scrape",
-    "service_bus": "scaler.sources.service_bus:ServiceBus",
-    "sqs": "scaler.sources.sqs:Sqs",
-}
 
-POOLS: Final = {
-    "aks_agent_pool": "scaler.actuators.aks_agent_pool:AksAgentPool",
-    "asg": "scaler.actuators.asg:Asg",
-    "asg_warm_pool": "scaler.actuators.asg_warm_pool:AsgWarmPool",
-    "capacity_buffer": "scaler.actuators.capacity_buffer:CapacityBuffer",
-    "ec2_fleet": "scaler.actuators.ec2_fleet:Ec2Fleet",
-    "ec2_instant_fleet": "scaler.actuators.ec2_instant_fleet:Ec2InstantFleet",
-    "eks_node_group": "scaler.actuators.eks_node_group:EksNodeGroup",
-    "embedded": "simulators.quickstart.embedded:EmbeddedPool",
-    "gce_mig": "scaler.actuators.gce_mig:GceMig",
-    "gce_mig_standby": "scaler.actuators.gce_mig_standby:GceMigStandby",
-    "gke_node_pool": "scaler.actuators.gke_node_pool:GkeNodePool",
-    "gke_tpu_slices": "scaler.actuators.gke_tpu_slices:GkeTpuSlices",
-    "karpenter_node_pool": "scaler.actuators.karpenter_node_pool:KarpenterNodePool",
-    "kubernetes": "scaler.actuators.kubernetes:Kubernetes",
-    "vllm_sleep": "scaler.actuators.vllm_sleep:VllmSleep",
-    "vmss": "scaler.actuators.vmss:Vmss",
-    "vmss_standby_pool": "scaler.actuators.vmss_standby:VmssStandbyPool",
-}
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of source or pool: its configuration record, and the function that opens its adapter.
 
-REGISTRIES: Final[Mapping[str, Mapping[str, str]]] = {"policy": POLICIES, "source": SOURCES, "pool": POOLS}
+    Both are "module:name". The record's module imports no SDK; the adapter's module, and its SDK, is imported when the
+    first source or pool of the kind is opened.
+    """
+
+    spec: str
+    open: str
+
+
+ENTRY_POINTS: Final = "forescale.kinds"
+"""Group of entry points by which other packages add kinds: ``pool.embedded.spec`` and ``pool.embedded.open``."""
+
+
+def _kinds(registry: str, own: Mapping[str, Kind]) -> Mapping[str, Kind]:
+    """Return our own kinds and those of other packages, by name."""
+    found: dict[str, dict[str, str]] = {}
+    for point in entry_points(group=ENTRY_POINTS):
+        noun, kind, part = point.name.split(".")
+        if noun == registry:
+            found.setdefault(kind, {})[part] = point.value
+    return dict(sorted({**{kind: Kind(**parts) for kind, parts in found.items()}, **own}.items()))
+
+
+SOURCES: Final = _kinds(
+    "source",
+    {
+        "azure_monitor": Kind(
+            "scaler.config.kinds.azure_sources:AzureMonitor", "scaler.sources.azure_monitor:open_azure_monitor"
+        ),
+        "cloud_monitoring": Kind(
+            "scaler.config.kinds.gcp_sources:CloudMonitoring", "scaler.sources.cloud_monitoring:open_cloud_monitoring"
+        ),
+        "cloudwatch": Kind("scaler.config.kinds.aws_sources:CloudWatch", "scaler.sources.cloudwatch:open_cloudwatch"),
+        "prometheus": Kind("scaler.config.kinds.prometheus:Prometheus", "scaler.sources.prometheus:open_prometheus"),
+        "pubsub": Kind("scaler.config.kinds.gcp_sources:PubSub", "scaler.sources.pubsub:open_pubsub"),
+        "scrape": Kind("scaler.config.kinds.engines:Scrape", "scaler.sources.scrape:open_scrape"),
+        "service_bus": Kind(
+            "scaler.config.kinds.azure_sources:ServiceBus", "scaler.sources.service_bus:open_service_bus"
+        ),
+        "sqs": Kind("scaler.config.kinds.aws_sources:Sqs", "scaler.sources.sqs:open_sqs"),
+    },
+)
+
+POOLS: Final = _kinds(
+    "pool",
+    {
+        "aks_agent_pool": Kind(
+            "scaler.config.kinds.azure_pools:AksAgentPool", "scaler.actuators.aks_agent_pool:open_aks_agent_pool"
+        ),
+        "asg": Kind("scaler.config.kinds.aws_pools:Asg", "scaler.actuators.asg:open_asg"),
+        "asg_warm_pool": Kind(
+            "scaler.config.kinds.aws_pools:AsgWarmPool", "scaler.actuators.asg_warm_pool:open_asg_warm_pool"
+        ),
+        "capacity_buffer": Kind(
+            "scaler.config.kinds.kubernetes:CapacityBuffer", "scaler.actuators.capacity_buffer:open_capacity_buffer"
+        ),
+        "ec2_fleet": Kind("scaler.config.kinds.aws_pools:Ec2Fleet", "scaler.actuators.ec2_fleet:open_ec2_fleet"),
+        "ec2_instant_fleet": Kind(
+            "scaler.config.kinds.aws_pools:Ec2InstantFleet",
+            "scaler.actuators.ec2_instant_fleet:open_ec2_instant_fleet",
+        ),
+        "eks_node_group": Kind(
+            "scaler.config.kinds.aws_pools:EksNodeGroup", "scaler.actuators.eks_node_group:open_eks_node_group"
+        ),
+        "gce_mig": Kind("scaler.config.kinds.gcp_pools:GceMig", "scaler.actuators.gce_mig:open_gce_mig"),
+        "gce_mig_standby": Kind(
+            "scaler.config.kinds.gcp_pools:GceMigStandby", "scaler.actuators.gce_mig_standby:open_gce_mig_standby"
+        ),
+        "gke_node_pool": Kind(
+            "scaler.config.kinds.gcp_pools:GkeNodePool", "scaler.actuators.gke_node_pool:open_gke_node_pool"
+        ),
+        "gke_tpu_slices": Kind(
+            "scaler.config.kinds.gcp_pools:GkeTpuSlices", "scaler.actuators.gke_tpu_slices:open_gke_tpu_slices"
+        ),
+        "karpenter_node_pool": Kind(
+            "scaler.config.kinds.kubernetes:KarpenterNodePool",
+            "scaler.actuators.karpenter_node_pool:open_karpenter_node_pool",
+        ),
+        "kubernetes": Kind("scaler.config.kinds.kubernetes:Kubernetes", "scaler.actuators.kubernetes:open_kubernetes"),
+        "vllm_sleep": Kind("scaler.config.kinds.engines:VllmSleep", "scaler.actuators.vllm_sleep:open_vllm_sleep"),
+        "vmss": Kind("scaler.config.kinds.azure_pools:Vmss", "scaler.actuators.vmss:open_vmss"),
+        "vmss_standby_pool": Kind(
+            "scaler.config.kinds.azure_pools:VmssStandbyPool",
+            "scaler.actuators.vmss_standby_pool:open_vmss_standby_pool",
+        ),
+    },
+)
+
+REGISTRIES: Final[Mapping[str, Mapping[str, str]]] = {
+    "policy": POLICIES,
+    "source": {kind: entry.spec for kind, entry in SOURCES.items()},
+    "pool": {kind: entry.spec for kind, entry in POOLS.items()},
+}
+"""Each kind's record, as "module:Class"."""
 
 
 @cache
-def resolve(registry: str, kind: str) -> Any:
-    """The parameter class of a kind. Its adapter's SDK is imported only when it is opened."""
-    module, _, name = REGISTRIES[registry][kind].partition(":")
+def import_object(path: str) -> Any:
+    """Import what a "module:name" names."""
+    module, _, name = path.partition(":")
     return getattr(importlib.import_module(module), name)
 
 
+def resolve(registry: str, kind: str) -> Any:
+    """Return the record class of a kind."""
+    return import_object(REGISTRIES[registry][kind])
+
+
 def kind_of(registry: str, spec: object) -> str:
-    """The kind under which the class of `spec` is registered."""
+    """Return the kind under which the class of `spec` is registered."""
     path = f"{type(spec).__module__}:{type(spec).__name__}"
     return next(kind for kind, registered in REGISTRIES[registry].items() if registered == path)
 
 
 def did_you_mean(word: str, among: list[str]) -> str:
-    """A hint for a mistyped word, or the empty string."""
+    """Return a hint for a mistyped word, or the empty string."""
     near = difflib.get_close_matches(word, among, n=1, cutoff=0.6) or [w for w in among if word and w.startswith(word)]
     return f"did you mean {near[0]!r}?" if near else ""

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from policies import guard
 from policies.allocate import candidates, cost_allocation, headroom, quantum
 from policies.allocate.in_order import allocate
 from policies.allocate.transition import still_pending
+from policies.guard.bounds import unmanaged_pools, within
 from policies.history.ticks import TARGET
-from policies.model import Absent, Fresh, PoolName, PoolStatus, Reading, Step
-from policies.signals.demand import equivalents
-from policies.stabilize.rules import whole_replicas
+from policies.model import Absent, Fresh, PoolName, PoolStatus, Reading, RuleId, Step
+from policies.signals.demand import equivalents, whole_replicas
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Set
@@ -82,7 +81,7 @@ def place(s: RuleContext, steps: tuple[Step, ...], size: int, split: Mapping[Poo
     """The size shared out: by `split` where a policy does that itself, in the order listed where pools differ in
     nothing, else by money; and what the pools cannot take."""
     spec, sizes = s.spec, s.sizes
-    kept = guard.unmanaged_pools(spec, s.observation.pools)
+    kept = unmanaged_pools(spec, s.observation.pools)
     written_off: Mapping[PoolName, int] = {}
     pools: dict[PoolName, int] = {}
     if spec.paused:
@@ -90,7 +89,7 @@ def place(s: RuleContext, steps: tuple[Step, ...], size: int, split: Mapping[Poo
     elif split is not None:
         least = dict.fromkeys(sizes, 0) if s.may_scale_in else sizes
         wanted = {name: max(least[name], split.get(name, 0)) for name in sizes if name not in kept}
-        pools = {name: guard.within(spec.pools[name], n, sizes[name], spec.max_replicas) for name, n in wanted.items()}
+        pools = {name: within(spec.pools[name], n, sizes[name], spec.max_replicas) for name, n in wanted.items()}
         target = replica_equivalents(spec, {**sizes, **pools})
     elif candidates.differ_in_cost(spec):
         exact = s.need is not None and whole_replicas(s.need) == size and candidates.differ_in_capacity(spec)
@@ -104,9 +103,9 @@ def place(s: RuleContext, steps: tuple[Step, ...], size: int, split: Mapping[Poo
         steps = (*steps, *why)
         target = sum({**sizes, **pools}.values())
     if kept:
-        steps = (*steps, Step("hands off", target, "; ".join(kept.values())))
+        steps = (*steps, Step(RuleId.UNMANAGED_POOLS, target, "; ".join(kept.values())))
     elif target != size:
-        steps = (*steps, Step("pool bounds", target, f"the pools' own bounds make {target} of {size}"))
+        steps = (*steps, Step(RuleId.POOL_BOUNDS, target, f"the pools' own bounds make {target} of {size}"))
     resting: dict[PoolName, int] = {}
     if not spec.paused:
         resting, why = headroom.rest(s, max(float(target), float(size)), kept.keys())
@@ -140,7 +139,7 @@ def _in_order(s: RuleContext, size: int, kept: Set[PoolName]) -> tuple[dict[Pool
     if given == asked:
         return asked, ()
     total = sum({**s.sizes, **given}.values())
-    return given, (Step("shortage", total, "; ".join(f"{n}: {why}" for n, why in shut.items())),)
+    return given, (Step(RuleId.SHORTAGE, total, "; ".join(f"{n}: {why}" for n, why in shut.items())),)
 
 
 def cost_usd_per_hour(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from policies.allocate import candidates, optimize, transition
 from policies.allocate.candidates import PoolCandidate
-from policies.model import PoolName, Step
+from policies.model import PoolName, RuleId, Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence, Set
@@ -86,20 +86,20 @@ def steps_of(
     """Why: what is skipped, what no longer counts, what is about to go, and what the fleet is made of."""
     total = sum(wanted)
     if skipped := [f"{r.name}: {r.unavailable}" for r in ladder if r.unavailable]:
-        yield Step("shortage", total, "; ".join(skipped))
+        yield Step(RuleId.SHORTAGE, total, "; ".join(skipped))
     if capped := [f"{r.name}: {r.ceiling} when it gave no more" for r in _at_ceiling(ladder, fleet)]:
-        yield Step("ceiling", total, f"asked for little more than it had: {'; '.join(capped)}")
+        yield Step(RuleId.CEILING, total, f"asked for little more than it had: {'; '.join(capped)}")
     if overdue := [f"{r.overdue} of {r.name}, asked for {r.waited_s:.0f} s ago" for r in ladder if r.overdue]:
-        yield Step("written off", total, f"no longer counted as supply: {'; '.join(overdue)}")
+        yield Step(RuleId.ABANDONED, total, f"no longer counted as supply: {'; '.join(overdue)}")
     if doomed := [f"{r.interruption_pending} of {r.name}" for r in ladder if r.interruption_pending]:
-        yield Step("doomed", total, f"about to be taken, replaced now: {'; '.join(doomed)}")
+        yield Step(RuleId.INTERRUPTION_PENDING, total, f"about to be taken, replaced now: {'; '.join(doomed)}")
     if leaving := [f"{size - n} of {r.name}" for r, size, n in _leaving(ladder, fleet, wanted)]:
-        yield Step("make before break", total, f"kept until others serve: {'; '.join(leaving)}")
+        yield Step(RuleId.MAKE_BEFORE_BREAK, total, f"kept until others serve: {'; '.join(leaving)}")
     chosen = ", ".join(_candidate_text(r, n) for r, n in zip(ladder, fleet, strict=True) if n)
     spare = sum(n * r.work for r, n in zip(ladder, fleet, strict=True)) - aim.work
     more = f", {spare:.3g} more than the size for losses" if spare > 1e-9 else ""
     less = f", {-spare:.3g} short" if spare < -1e-9 else ""
-    yield Step("ladder", total, f"{chosen or 'nothing'}{more}{less}")
+    yield Step(RuleId.LADDER, total, f"{chosen or 'nothing'}{more}{less}")
 
 
 def _at_ceiling(ladder: Sequence[PoolCandidate], fleet: Sequence[int]) -> Iterator[PoolCandidate]:

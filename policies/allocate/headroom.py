@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from policies.allocate import candidates, quantum
-from policies.model import Fresh, PoolName, Step
+from policies.model import Fresh, PoolName, RuleId, Step
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Set
@@ -57,7 +57,7 @@ def rest(s: RuleContext, supply: float, pinned: Set[PoolName]) -> tuple[dict[Poo
         sizes[name] = bounded if s.may_scale_in else max(bounded, found[name])
     if not why:
         return sizes, ()
-    return sizes, (Step("headroom", sum(sizes.values()), why),)
+    return sizes, (Step(RuleId.HEADROOM, sum(sizes.values()), why),)
 
 
 def _filled(

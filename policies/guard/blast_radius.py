@@ -16,7 +16,7 @@ import numpy as np
 
 from policies.allocate import quantum as quanta
 from policies.history.ticks import HELD
-from policies.model import Step
+from policies.model import RuleId, Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -35,7 +35,7 @@ def removable(radius: BlastRadius, largest: float, removed: float) -> int:
 class Room:
     """What one radius still allows: `left` replicas of all pools together. `removed` went within its window."""
 
-    rule: str
+    rule: RuleId
     left: int
     removed: int
     reason: str
@@ -81,9 +81,9 @@ def _rooms(s: RuleContext) -> Iterator[Room]:
         left = removable(radius, float(sizes.max()), removed)
         key = f"blast_radius.share {radius.share:g} in {radius.window_s:g} s"
         reason = f"{key}: {removed:g} of {sizes.max():g} went already, {left} may go"
-        yield Room("blast radius", left, round(removed), reason)
+        yield Room(RuleId.BLAST_RADIUS, left, round(removed), reason)
     if grant is not None and grant.removable is not None:
-        yield Room("fleet's blast radius", int(grant.removable.most), grant.removed, grant.removable.reason)
+        yield Room(RuleId.FLEET_BLAST_RADIUS, int(grant.removable.most), grant.removed, grant.removable.reason)
 
 
 def _allowed(removals: Mapping[PoolName, int], rooms: Sequence[Room], s: RuleContext) -> dict[PoolName, int]:

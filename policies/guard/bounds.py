@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from policies.allocate import quantum
-from policies.model import Absent, Fresh, PoolName, PoolStatus, Reading, Stale, Step
+from policies.model import Absent, Fresh, PoolName, PoolStatus, Reading, RuleId, Stale, Step
 from policies.signals.demand import equivalents
 
 if TYPE_CHECKING:
@@ -21,22 +21,25 @@ EPSILON: Final = 1e-9
 """Rounding noise of a sum of replica equivalents."""
 
 
-def never_shrink_blind(size: int, s: RuleContext) -> Step | None:
-    """Scale-in needs fresh evidence from every policy, and of every pool's size."""
-    if size < s.current and not s.may_scale_in:
-        return Step(
-            "evidence", s.current, f"scale-in needs fresh evidence of everything; missing: {s.missing_evidence}"
-        )
-    return None
+def keep_blind_size(size: int, s: RuleContext) -> Step | None:
+    """Keep the size where evidence is missing, from any policy or of any pool's size.
+
+    It stands after every rule that may lower a size (windows, steps, an override, the maximum), so that none of them
+    looks at evidence: 10 run, one source is silent, the maximum is lowered to 8 and the override says 2: 10 stay.
+    """
+    if size >= s.current or s.may_scale_in:
+        return None
+    why = f"scale-in needs fresh evidence of everything; missing: {s.missing_evidence}"
+    return Step(RuleId.EVIDENCE, s.current, why)
 
 
 def keep_blind_pools(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict[PoolName, int], Step] | None:
-    """The same for each pool: without full evidence none shrinks in exchange for another either."""
+    """Lower no pool where evidence is missing, in exchange for another either: 4 and 2 do not become 3 and 3."""
     if s.may_scale_in or all(target >= s.desired[name] for name, target in targets.items()):
         return None
     kept = {name: max(target, s.desired[name]) for name, target in targets.items()}
     why = f"no pool shrinks without fresh evidence of everything; missing: {s.missing_evidence}"
-    return kept, Step("evidence", sum({**s.desired, **kept}.values()), why)
+    return kept, Step(RuleId.EVIDENCE, sum({**s.desired, **kept}.values()), why)
 
 
 def keep_full_pools(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict[PoolName, int], Step] | None:
@@ -55,7 +58,7 @@ def keep_full_pools(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[di
     if all(target >= least[name] for name, target in targets.items()):
         return None
     kept = {name: max(target, least[name]) for name, target in targets.items()}
-    return kept, Step("full replicas", sum({**s.desired, **kept}.values()), s.full)
+    return kept, Step(RuleId.FULL_REPLICAS, sum({**s.desired, **kept}.values()), s.full)
 
 
 def keep_unreplaced(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict[PoolName, int], Step] | None:
@@ -79,7 +82,7 @@ def keep_unreplaced(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[di
     if kept == targets:
         return None
     return kept, Step(
-        "kept", sum({**s.desired, **kept}.values()), "what was to replace them is not allowed: these stay"
+        RuleId.UNREPLACED, sum({**s.desired, **kept}.values()), "what was to replace them is not allowed: these stay"
     )
 
 
@@ -106,7 +109,7 @@ def within_bounds(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict
         return None
     changed = ", ".join(f"{n} {kept[n]} in the place of {size}" for n, size in targets.items() if kept[n] != size)
     return kept, Step(
-        "bounds",
+        RuleId.BOUNDS,
         sum({**s.desired, **kept}.values()),
         f"pools within their bounds, and at most {high} in all: {changed}",
     )
@@ -122,15 +125,12 @@ def with_override_bounds(spec: WorkloadSpec, now: float) -> WorkloadSpec:
 
 
 def bound(size: int, s: RuleContext) -> Step | None:
-    """The workload's own bounds. A size found above the maximum is lowered only on full evidence."""
+    """Keep the size within the workload's own bounds."""
     low, high = s.spec.min_replicas, s.spec.max_replicas
     if size < low:
-        return Step("bounds", low, f"at least {low}")
+        return Step(RuleId.BOUNDS, low, f"at least {low}")
     if size > high:
-        if s.may_scale_in or s.current <= high:
-            return Step("bounds", high, f"at most {high}")
-        if size > s.current:
-            return Step("bounds", s.current, f"at most {high}, and {s.current} already run")
+        return Step(RuleId.BOUNDS, high, f"at most {high}")
     return None
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from policies.allocate import quantum
-from policies.model import Step
+from policies.model import RuleId, Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -39,7 +39,7 @@ def usd_per_hour(pool: Pool) -> float:
 class Cap:
     """One limit: at most `most` of what `unit` counts, set by `key`."""
 
-    rule: str
+    rule: RuleId
     most: float
     unit: Callable[[Pool], float]
     key: str
@@ -63,9 +63,9 @@ def caps(s: RuleContext) -> Iterator[Cap]:
     """Every limit that is set, the workload's own first."""
     budget, grant = s.spec.budget, s.observation.grant
     if budget.gpus is not None:
-        yield Cap("budget", budget.gpus, gpus, f"budget.gpus is {budget.gpus}")
+        yield Cap(RuleId.BUDGET, budget.gpus, gpus, f"budget.gpus is {budget.gpus}")
     if budget.usd_per_hour is not None:
-        yield Cap("budget", budget.usd_per_hour, usd_per_hour, f"budget.usd_per_hour is {budget.usd_per_hour:g}")
+        yield Cap(RuleId.BUDGET, budget.usd_per_hour, usd_per_hour, f"budget.usd_per_hour is {budget.usd_per_hour:g}")
     if grant is not None:
         yield from _granted(grant.gpus, gpus)
         yield from _granted(grant.usd_per_hour, usd_per_hour)
@@ -73,7 +73,7 @@ def caps(s: RuleContext) -> Iterator[Cap]:
 
 def _granted(quota: Quota | None, unit: Callable[[Pool], float]) -> Iterator[Cap]:
     if quota is not None:
-        yield Cap("fleet", quota.most, unit, quota.reason)
+        yield Cap(RuleId.FLEET, quota.most, unit, quota.reason)
 
 
 def cap_need(size: int, s: RuleContext) -> Step | None:

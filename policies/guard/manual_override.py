@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from policies.model import Step
+from policies.model import RuleId, Step
 from policies.model.weekly_window import local_time, time_text
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def override_in_force(s: RuleContext) -> Override | None:
 
 
 def override(size: int, s: RuleContext) -> Step | None:
-    """The size set by hand, in the place of what policies, windows and steps made. Blind, it may only raise.
+    """The size set by hand, in the place of what policies, windows and steps made.
 
     One that has ended does nothing but say so.
     """
@@ -31,13 +31,9 @@ def override(size: int, s: RuleContext) -> Step | None:
         return None
     why = f" ({given.reason})" if given.reason else ""
     if not given.in_force(s.now):
-        return Step("override", size, f"the override to {given.replicas}{why} ended at {given.until}: remove it")
+        return Step(RuleId.OVERRIDE, size, f"the override to {given.replicas}{why} ended at {given.until}: remove it")
     told = f"set by hand to {given.replicas} until {given.until}{why}"
-    if given.replicas < s.current and not s.may_scale_in:
-        return Step(
-            "override", s.current, f"{told}; scale-in needs fresh evidence of everything; missing: {s.missing_evidence}"
-        )
-    return Step("override", given.replicas, f"{told}; {size} otherwise" if given.replicas != size else told)
+    return Step(RuleId.OVERRIDE, given.replicas, f"{told}; {size} otherwise" if given.replicas != size else told)
 
 
 def maintenance_forbids(s: RuleContext) -> tuple[bool, bool, str]:
@@ -59,7 +55,7 @@ def maintain(size: int, s: RuleContext) -> Step | None:
     """Neither shrink nor grow in a window that forbids it."""
     no_in, no_out, why = maintenance_forbids(s)
     if (size < s.current and no_in) or (size > s.current and no_out):
-        return Step("maintenance", s.current, f"{why}; {size} would be the size")
+        return Step(RuleId.MAINTENANCE, s.current, f"{why}; {size} would be the size")
     return None
 
 
@@ -79,11 +75,11 @@ def maintain_pools(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dic
         lacking -= back
     if kept == targets:
         return None
-    return kept, Step("maintenance", sum({**s.desired, **kept}.values()), why)
+    return kept, Step(RuleId.MAINTENANCE, sum({**s.desired, **kept}.values()), why)
 
 
 def pause(size: int, s: RuleContext) -> Step | None:
     """Hold, and say what the size would be."""
     if s.spec.paused and size != s.current:
-        return Step("paused", s.current, f"paused by configuration: {size} would be the size")
+        return Step(RuleId.PAUSED, s.current, f"paused by configuration: {size} would be the size")
     return None

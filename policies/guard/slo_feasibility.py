@@ -20,9 +20,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from policies.history.ticks import AT, READY
-from policies.model import Fresh, SignalName, Step
-from policies.recommend.context import PolicyContext
-from policies.stabilize.rules import whole_replicas
+from policies.model import Fresh, RuleId, SignalName, Step
+from policies.signals.demand import whole_replicas
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
 
     from policies.recommend.context import RuleContext
 
-SPARED: Final = "promise"
-"""The rule's name in a step."""
 LATENCIES: Final = {"ttft_p95_s": "ttft_s", "itl_p95_s": "itl_s"}
 """Quantities that are latencies, and the promise that each is held against."""
 LOADS: Final = ("running", "waiting")
@@ -67,27 +64,15 @@ class SizeLimit(NamedTuple):
 
 def limit_latency_growth(size: int, s: RuleContext) -> Step | None:
     """No replica more for the sake of latency where what was bought is still starting or more would not help."""
-    if s.need is None or not any(r.latency_driven for r in s.recommendations):
+    if s.need is None or s.need_without_latency is None:
         return None
-    least = max(whole_replicas(_need_without_latency(s)), min(size, s.current))
+    least = max(whole_replicas(s.need_without_latency), min(size, s.current))
     if size <= least:
         return None
     most = _wait_for_effect(s) or _useful_size(size, s)
     if most is None or most.replicas >= size:
         return None
-    return Step(SPARED, max(least, most.replicas), most.reason)
-
-
-def _need_without_latency(s: RuleContext) -> float:
-    """The largest need without what is asked for because users wait; shaping policies shape it anew."""
-    calm = {r.policy: (r.need or 0.0) - (r.latency_driven or 0.0) for r in s.recommendations}
-    measured = [need for name, need in calm.items() if not s.spec.policies[name].shapes]
-    seen = s.observation
-    view = PolicyContext(
-        s.now, seen.readings, s.ready, s.current, max(measured, default=0.0), s.history, s.spec.min_replicas, seen.pools
-    )
-    shaped = [p.recommend(name, view).need or 0.0 for name, p in s.spec.policies.items() if p.shapes]
-    return max([*measured, *shaped, 0.0])
+    return Step(RuleId.SLO_FEASIBILITY, max(least, most.replicas), most.reason)
 
 
 def _wait_for_effect(s: RuleContext) -> SizeLimit | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from policies.allocate import quantum
-from policies.model import Step
+from policies.model import RuleId, Step
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,4 +32,4 @@ def keep_whole_quanta(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[
     if kept == targets:
         return None
     changed = ", ".join(f"{n} {kept[n]} in the place of {size}" for n, size in targets.items() if kept[n] != size)
-    return kept, Step("quantum", sum({**held, **kept}.values()), f"replicas come and go by the quantum: {changed}")
+    return kept, Step(RuleId.QUANTUM, sum({**held, **kept}.values()), f"replicas come and go by the quantum: {changed}")

@@ -9,6 +9,7 @@ holds each policy's memory: what its last recommendation handed on to its next.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from policies.forecast.history_seed import HistorySeed
     from policies.model import PolicyName, SignalName, Tick
 
 COLUMNS: Final = ("at", "demand", "wanted", "may_lower", "active", "current", "target", "ready", "held")
@@ -88,7 +90,7 @@ class History:
             if r.memory or r.policy in self._memory:
                 self._memory[r.policy] = r.memory
             if r.work is not None or r.policy in self._forecasts:
-                self.forecast(r.policy).note(d.at, r.work)
+                self._forecast_to_write(r.policy).note(d.at, r.work)
         for signal, row in self._retained.items():
             suspected = source_of(signal) in d.suspected_zeros
             self._rows[row, self._end] = NAN if suspected else whole_value(seen.readings.get(signal))
@@ -152,7 +154,17 @@ class History:
         return policy in self._forecasts
 
     def forecast(self, policy: PolicyName) -> QuantileForecast:
-        """What the work that the policy measured (`Recommendation.work`) may come to."""
+        """Return the forecast of the work that the policy measured (`Recommendation.work`), only to be read.
+
+        It has seen nothing where the policy measured none so far.
+        """
+        return self._forecasts.get(policy) or _nothing_measured(self.step_s)
+
+    def seed_forecast(self, policy: PolicyName, seed: HistorySeed) -> None:
+        """Give the policy's forecast an older past."""
+        seed.apply(self._forecast_to_write(policy))
+
+    def _forecast_to_write(self, policy: PolicyName) -> QuantileForecast:
         if policy not in self._forecasts:
             self._forecasts[policy] = QuantileForecast(self.step_s)
         return self._forecasts[policy]
@@ -172,3 +184,9 @@ class History:
 
     def _index(self, since: float) -> int:
         return self._start + int(np.searchsorted(self._rows[AT, self._start : self._end], since, side="left"))
+
+
+@lru_cache(maxsize=64)
+def _nothing_measured(step_s: float) -> QuantileForecast:
+    """Return the forecast that has seen nothing, one for all that only read it."""
+    return QuantileForecast(step_s)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, NewType, TypeAlias, TypeVar
 
+from policies.model.rule_id import RuleId as RuleId
+
 WorkloadName = NewType("WorkloadName", str)
 PoolName = NewType("PoolName", str)
 PolicyName = NewType("PolicyName", str)
@@ -195,7 +197,7 @@ class Step:
     `replicas` is the size after the rule; None where no size can be told.
     """
 
-    rule: str
+    rule: RuleId
     replicas: float | None
     reason: str
 

@@ -11,10 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policies.guard.budget import EPSILON, gpus, usd_per_hour
-from policies.guard.slo_feasibility import SPARED
-from policies.model import Decision, PoolName, WorkloadName
+from policies.model import Decision, PoolName, RuleId, WorkloadName
 from policies.model.spec import Pool, WorkloadSpec
-from policies.signals import readiness
 
 
 class Amount(NamedTuple):
@@ -72,11 +70,11 @@ def need(spec: WorkloadSpec, decision: Decision) -> float | None:
     """
     if spec.override is not None and spec.override.in_force(decision.at):
         return float(spec.override.replicas)
-    spared = [step.replicas for step in decision.steps if step.rule == SPARED]
+    spared = [step.replicas for step in decision.steps if step.rule == RuleId.SLO_FEASIBILITY]
     if decision.target == 0 and decision.demand is not None and not decision.active and not spec.paused:
         return 0.0
     needs = [r.need for r in decision.recommendations if r.need is not None]
-    needs += [step.replicas for step in decision.steps if step.rule == readiness.RULE and step.replicas is not None]
+    needs += [step.replicas for step in decision.steps if step.rule == RuleId.READINESS and step.replicas is not None]
     return None if spec.paused or not needs else spared[0] if spared else max(needs)
 
 

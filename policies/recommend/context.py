@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
 from policies.history.ticks import History
-from policies.model import Observation, PolicyName, PoolName, PoolStatus, Reading, Recommendation, SignalName
+from policies.model import Observation, PolicyName, PoolName, PoolStatus, Reading, Recommendation, SignalName, Step
 from policies.model.spec import WorkloadSpec
 
 if TYPE_CHECKING:
@@ -90,7 +90,8 @@ class RuleContext:
     `seen` is what the turn saw, `sizes` the serving pools' desired sizes in it and `held` all pools',
     `ready` what can serve, `recommendations` what each policy wants. `full` says why the replicas that are not ready
     may be needed; empty where nothing says so. `abandoned` are the pending replicas that the allocation does not count,
-    `planned` the replica equivalents that it gives the serving pools, the size at the most.
+    `planned` the replica equivalents that it gives the serving pools, the size at the most. `need_without_latency` is
+    the need without replicas that are recommended because users wait; None where none are.
     """
 
     spec: WorkloadSpec
@@ -109,3 +110,18 @@ class RuleContext:
     full: str = ""
     abandoned: Mapping[PoolName, int] = field(default_factory=dict)
     planned: float = 0.0
+    need_without_latency: float | None = None
+
+
+SizeRule = Callable[[int, RuleContext], Step | None]
+"""A rule on the way from a need to a size: takes the size so far, gives the next one, or None without an effect."""
+
+
+def apply_rules(rules: Iterable[SizeRule], size: int, s: RuleContext, steps: list[Step]) -> int:
+    """Return the size after these rules; those that had an effect are added to `steps`."""
+    for rule in rules:
+        step = rule(size, s)
+        if step is not None and step.replicas is not None:
+            size = int(step.replicas)
+            steps.append(step)
+    return size

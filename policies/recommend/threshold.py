@@ -13,13 +13,12 @@ from typing import Annotated, ClassVar, Literal
 from policies.model import Evidence, Fresh, PolicyName, Recommendation
 from policies.model.field_metadata import FieldMetadata
 from policies.recommend.context import PolicyContext
+from policies.recommend.readiness import filled_share, unshared
 from policies.signals.demand import (
-    filled_share,
     fresh_values,
     no_opinion,
     serialized_work,
     signal_names,
-    unshared,
     with_headroom,
     work_of_amount,
     work_of_share,

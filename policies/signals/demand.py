@@ -6,7 +6,7 @@ Each function answers "how many ready replicas does this need to meet the target
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from policies.model import Absent, Evidence, Fresh, PolicyName, Reading, Recommendation, SignalName, Stale
 
@@ -15,7 +15,15 @@ if TYPE_CHECKING:
 
     from policies.model import PoolName
     from policies.model.spec import WorkloadSpec
-    from policies.recommend.context import PolicyContext
+
+
+EPSILON: Final = 1e-9
+"""Above rounding noise in a quotient (10.000000000000002 replicas are 10), below any work that matters."""
+
+
+def whole_replicas(work: float) -> int:
+    """Return the whole replicas that carry `work`: 10 for 9.2, and 10 for 10.000000000000002."""
+    return math.ceil(work - EPSILON)
 
 
 def work_of_amount(amount: float, per_replica: float) -> float:
@@ -29,28 +37,6 @@ def work_of_share(share: float, ready: int, target: float) -> float:
     Says nothing at zero replicas: nobody measures a share there, and the product would keep zero at zero.
     """
     return ready * share / target
-
-
-def unshared(view: PolicyContext) -> str:
-    """Return why a mean share over the ready replicas says nothing; empty where it does."""
-    if view.ready is None:
-        return "the number of ready replicas is not known"
-    if view.ready == 0 and view.desired:
-        return f"none of {view.desired} replicas is ready, and a share is measured on ready ones"
-    return ""
-
-
-def filled_share(work: float | None, view: PolicyContext, source: str | None) -> float:
-    """Return how full the ready replicas are by `work`, as a share of the target; infinity where requests wait.
-
-    As many requests as ready replicas wait before it counts: an engine takes up one in its next step, and in a large
-    fleet one always waits somewhere.
-    """
-    (signal,) = signal_names(source, ("waiting",))
-    waiting = view.readings.get(signal)
-    if not view.ready or (isinstance(waiting, Fresh) and waiting.value >= view.ready):
-        return math.inf
-    return (work or 0.0) / view.ready
 
 
 def equivalents(spec: WorkloadSpec, sizes: Mapping[PoolName, int]) -> float:

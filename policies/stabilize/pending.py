@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from policies.history.ticks import AT, WANTED
-from policies.model import Absent, Fresh, Step
+from policies.model import Absent, Fresh, RuleId, Step
 from policies.recommend.predictive.engine_load import SURGE
-from policies.stabilize.rules import whole_replicas
+from policies.signals.demand import whole_replicas
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +40,7 @@ def keep_pending(size: int, s: RuleContext) -> Step | None:
     kept = min(s.current, whole_replicas(s.ready + sum(work for left_s, work in _pending(s) if left_s < lasts_s)))
     if kept <= size:
         return None
-    return Step("pending", kept, f"work waits, and {kept - s.ready} pending replicas serve before it is done")
+    return Step(RuleId.PENDING, kept, f"work waits, and {kept - s.ready} pending replicas serve before it is done")
 
 
 def _waits(s: RuleContext) -> bool:

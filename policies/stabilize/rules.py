@@ -6,26 +6,25 @@ Each rule takes the size so far and gives the next one with its reason, or nothi
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from policies.allocate import quantum as quanta
 from policies.history.ticks import ACTIVE, CURRENT, MAY_LOWER, TARGET, WANTED
-from policies.model import Step
+from policies.model import RuleId, Step
+from policies.signals.demand import EPSILON
+from policies.stabilize.pending import keep_pending
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from policies.recommend.context import RuleContext
-
-EPSILON = 1e-9
-"""Above rounding noise in a quotient (10.000000000000002 replicas are 10), below any work that matters."""
+    from policies.recommend.context import RuleContext, SizeRule
 
 
-def whole_replicas(work: float) -> int:
-    """The whole replicas that carry `work`."""
-    return math.ceil(work - EPSILON)
+def keep_while_full(size: int, s: RuleContext) -> Step | None:
+    """Keep the size while the ready replicas are full and others are not ready."""
+    return Step(RuleId.READINESS, s.current, s.full) if s.full and size < s.current else None
 
 
 def apply_tolerance(size: int, s: RuleContext) -> Step | None:
@@ -33,7 +32,7 @@ def apply_tolerance(size: int, s: RuleContext) -> Step | None:
     if s.need is None or s.current in {0, size}:
         return None
     if abs(s.need / s.current - 1.0) <= s.spec.tolerance + EPSILON:
-        return Step("tolerance", s.current, f"{s.need:.2f} is within {s.spec.tolerance:.0%} of {s.current}")
+        return Step(RuleId.TOLERANCE, s.current, f"{s.need:.2f} is within {s.spec.tolerance:.0%} of {s.current}")
     return None
 
 
@@ -42,11 +41,11 @@ def stay_awake(size: int, s: RuleContext) -> Step | None:
     if s.need is None or size >= 1:
         return None
     if s.active:
-        return Step("activation", 1, "there is work: at least one replica")
+        return Step(RuleId.ACTIVATION, 1, "there is work: at least one replica")
     if s.spec.min_replicas > 0 or s.current == 0:
         return None
     why = _why_awake(s)
-    return Step("cooldown", 1, why) if why else None
+    return Step(RuleId.COOLDOWN, 1, why) if why else None
 
 
 def rest(size: int, s: RuleContext) -> Step | None:
@@ -59,10 +58,10 @@ def rest(size: int, s: RuleContext) -> Step | None:
     if size == 0 or s.need is None or s.active or s.spec.min_replicas > 0:
         return None
     if s.current == 0:
-        return Step("activation", 0, "no work above the activation threshold: stay at zero")
+        return Step(RuleId.ACTIVATION, 0, "no work above the activation threshold: stay at zero")
     if _why_awake(s):
         return None
-    return Step("cooldown", 0, f"no work above the activation threshold for {s.spec.cooldown_s:g} s")
+    return Step(RuleId.COOLDOWN, 0, f"no work above the activation threshold for {s.spec.cooldown_s:g} s")
 
 
 def _why_awake(s: RuleContext) -> str:
@@ -84,7 +83,7 @@ def apply_scale_up_window(size: int, s: RuleContext) -> Step | None:
     seen = _known(s.history.column(WANTED, s.now - window_s))
     lowest = max(s.current, min(size, int(np.min(seen)))) if seen.size else size
     if lowest < size:
-        return Step("scale-up window", lowest, f"the smallest need in the last {window_s:g} s is {lowest}")
+        return Step(RuleId.SCALE_UP_WINDOW, lowest, f"the smallest need in the last {window_s:g} s is {lowest}")
     return None
 
 
@@ -95,11 +94,11 @@ def apply_scale_down_window(size: int, s: RuleContext) -> Step | None:
         return None
     since = s.now - window_s
     if _has_evidence_gap(since, s):
-        return Step("scale-down window", s.current, f"the last {window_s:g} s were not seen throughout")
+        return Step(RuleId.SCALE_DOWN_WINDOW, s.current, f"the last {window_s:g} s were not seen throughout")
     seen = _known(s.history.column(WANTED, since))
     highest = min(s.current, max(size, int(np.max(seen)))) if seen.size else size
     if highest > size:
-        return Step("scale-down window", highest, f"the largest need in the last {window_s:g} s is {highest}")
+        return Step(RuleId.SCALE_DOWN_WINDOW, highest, f"the largest need in the last {window_s:g} s is {highest}")
     return None
 
 
@@ -115,13 +114,13 @@ def limit_step(size: int, s: RuleContext) -> Step | None:
         start = min(s.current, int(np.min(decided))) if decided.size else s.current
         limit = max(s.current, start + max(rule.max_replicas, math.ceil(start * rule.max_share)))
         if size > limit:
-            return Step("step", limit, f"at most {limit - start} more in {rule.period_s:g} s")
+            return Step(RuleId.STEP, limit, f"at most {limit - start} more in {rule.period_s:g} s")
     else:
         start = max(s.current, int(np.max(decided))) if decided.size else s.current
         quantum = quanta.largest(s.spec.pools.values())
         limit = min(s.current, start - max(rule.max_replicas, quantum, math.ceil(start * rule.max_share)))
         if size < limit:
-            return Step("step", limit, f"at most {start - limit} fewer in {rule.period_s:g} s")
+            return Step(RuleId.STEP, limit, f"at most {start - limit} fewer in {rule.period_s:g} s")
     return None
 
 
@@ -133,3 +132,17 @@ def _has_evidence_gap(since: float, s: RuleContext) -> bool:
     """Whether [since, now] has a stretch without full evidence that is too long to vouch for the whole."""
     allowed_s = max(s.spec.scale_down.max_evidence_gap_s, 2.5 * s.spec.interval_s)
     return s.history.longest_gap_s(MAY_LOWER, since, s.now) > allowed_s
+
+
+STABILIZE: Final[tuple[SizeRule, ...]] = (
+    apply_tolerance,
+    stay_awake,
+    apply_scale_up_window,
+    apply_scale_down_window,
+    keep_pending,
+    rest,
+    limit_step,
+)
+"""From a need to a steady size, in this order: each takes the size so far."""
+GIVE_WAY: Final[tuple[SizeRule, ...]] = (apply_scale_down_window, limit_step)
+"""The way down for a policy that owns stabilization and is over a budget: its own windows know of none."""

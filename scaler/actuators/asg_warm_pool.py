@@ -1,50 +1,111 @@
-"""The warm pool of an EC2 Auto Scaling group: what configuration says of it."""
+"""The warm pool of an EC2 Auto Scaling group. Its size is absolute: MinSize and MaxGroupPreparedCapacity are one.
+
+What the group takes from it on scale-out is refilled by AWS. The pool that serves is a pool of its own: `asg`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Mapping
+from typing import Any
 
-from policies.model import PoolName, WorkloadName
-from policies.model.field_metadata import FieldMetadata
-from policies.model.spec import Target
-from scaler.actuators.asg import GROUP_NAME
-from scaler.actuators.aws_pool import AwsPool
-from scaler.ports import Context, Misconfigured
-
-if TYPE_CHECKING:
-    from scaler.actuators.asg_warm_resizer import WarmResizer
+from policies.model import Fresh, PoolName, PoolStatus, Shortfall, WorkloadName
+from scaler.clouds.aws import auto_scaling_groups
+from scaler.clouds.aws.auto_scaling_groups import AutoScalingGroup, AutoScalingGroups
+from scaler.clouds.aws.instances import Ec2Instance
+from scaler.clouds.aws.resizer import AwsResizer
+from scaler.config.kinds.aws_pools import AsgWarmPool
+from scaler.ports import Conflict, Context, Misconfigured
 
 
-@dataclass(frozen=True, kw_only=True)
-class AsgWarmPool(AwsPool):
-    """The instances that an EC2 Auto Scaling group keeps prepared; tier must be warm_node, slept or awake_spare."""
+async def open_asg_warm_pool(
+    spec: AsgWarmPool, context: Context, workload: WorkloadName, pool: PoolName
+) -> WarmResizer:
+    """Open the warm pool of an Auto Scaling group. Raises `Misconfigured`."""
+    if spec.tier == "serving":
+        hint = "say warm_node or slept, and in serves the pool of the group itself"
+        raise Misconfigured(f"{pool}: tier is serving, but a warm pool's instances do not serve: {hint}")
+    return await WarmResizer(spec, context).connect()
 
-    group: Annotated[str, FieldMetadata("Name of the group.", pattern=GROUP_NAME, example="llama-chat-h100")]
-    state: Annotated[
-        Literal["stopped", "hibernated", "running"],
-        FieldMetadata(
-            "What its instances do while they wait. Stopped and hibernated ones pay for disks only, and hold no GPU."
-        ),
-    ] = "stopped"
-    reuse: Annotated[bool, FieldMetadata("Whether the group's instances come back here when it shrinks.")] = False
 
-    def problems(self) -> Iterator[tuple[str, str]]:
-        yield from super().problems()
-        if self.market == "spot":
-            yield "market", "warm pools hold no spot instances"
+class WarmResizer(AwsResizer):
+    """The actuator's port."""
 
-    def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
-        return (Target("warm pool of EC2 Auto Scaling group", self.account.identity, self.group),)
+    _groups: AutoScalingGroups
 
-    async def open(self, context: Context, workload: WorkloadName, pool: PoolName) -> WarmResizer:
-        from scaler.actuators.asg_warm_resizer import WarmResizer  # noqa: PLC0415 - no SDK until needed
+    def __init__(self, spec: AsgWarmPool, context: Context) -> None:
+        super().__init__(spec, context, f"warm pool of Auto Scaling group {spec.group}")
+        self._spec = spec
+        self._arn = "*"
 
-        if self.tier == "serving":
-            hint = "say warm_node or slept, and in serves the pool of the group itself"
-            raise Misconfigured(f"{pool}: tier is serving, but a warm pool's instances do not serve: {hint}")
+    async def _connect(self) -> None:
+        self._groups = await auto_scaling_groups.groups(self._context, self._spec.account)
 
-        resizer = WarmResizer(self, context)
-        await resizer.connect()
-        return resizer
+    async def _status(self) -> Fresh[PoolStatus]:
+        group = await self._groups.group(self._spec.group, self._spec.market)
+        self._arn = group.arn or "*"
+        size = prepared_capacity(group)
+        machines = await self._machines() if group.warm is not None else ()
+        short: Shortfall | None = None
+        if size > sum(m.units for m in machines):
+            market = self._spec.market
+            short = await self._groups.shortfall(group.name, self._hand.raised_at, market, warm=True)
+        other = self._hand.other(size) if absolute_size(group) else None  # else it moves with the group's own size
+        return await self._told(group.at, size, machines, short, other_writer=other)
+
+    async def _machines(self) -> tuple[Ec2Instance, ...]:
+        name = self._spec.group
+        found = await self._groups.service.pages("DescribeWarmPool", "Instances", name, AutoScalingGroupName=name)
+        ready = f"Warmed:{self._spec.state.capitalize()}"
+        return tuple(m for m in (warmed(i, ready, self._spec.market) for i in found) if m is not None)
+
+    async def _resize(self, replicas: int, seen: PoolStatus) -> None:
+        group = await self._groups.group(self._spec.group, self._spec.market, first=True)
+        if group.warm is not None and group.warm.going:
+            raise Conflict(f"{self._what} is being deleted: it is asked for again when it is gone")
+        size = prepared_capacity(group)
+        if absolute_size(group):
+            self._hand.check(size, seen.desired)
+        if size == replicas:
+            return
+        self._hand.ask(size, [replicas])
+        await self._groups.service.call(
+            "PutWarmPool",
+            self._spec.group,
+            write=True,
+            AutoScalingGroupName=self._spec.group,
+            MinSize=replicas,
+            MaxGroupPreparedCapacity=replicas,
+            PoolState=self._spec.state.capitalize(),
+            InstanceReusePolicy={"ReuseOnScaleIn": self._spec.reuse},
+        )
+
+    def _actions(self) -> Mapping[str, str]:
+        return {
+            "autoscaling:DescribeAutoScalingGroups": "*",
+            "autoscaling:DescribeScalingActivities": "*",
+            "autoscaling:DescribeWarmPool": "*",
+            "autoscaling:PutWarmPool": self._arn,
+        }
+
+
+def prepared_capacity(group: AutoScalingGroup) -> int:
+    """How many instances the group's warm pool is to hold."""
+    warm = group.warm
+    if warm is None or warm.going:
+        return 0
+    if absolute_size(group):
+        return warm.least
+    return max(warm.least, (group.most if warm.prepared is None else warm.prepared) - group.desired)
+
+
+def absolute_size(group: AutoScalingGroup) -> bool:
+    """Whether the warm pool's size is a number of its own, and not what the group leaves of another one."""
+    return group.warm is None or group.warm.prepared == group.warm.least
+
+
+def warmed(instance: Mapping[str, Any], ready: str, market: str) -> Ec2Instance | None:
+    """An instance of a warm pool; None where it is leaving."""
+    state = str(instance["LifecycleState"])
+    if state != ready and not state.startswith("Warmed:Pending"):
+        return None
+    return Ec2Instance(str(instance["InstanceId"]), str(instance.get("AvailabilityZone", "")), market, state == ready)

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Any, Final
 
 from policies.model import Fresh, PoolName, PoolStatus, Shortfall, WorkloadName
-from policies.model.field_metadata import FieldMetadata
-from policies.model.spec import NAME, Pool, Target
-from scaler.clouds.kubernetes.cluster import KubeCluster, object_target
+from scaler.clouds.kubernetes import custom_resources, objects, permissions
+from scaler.clouds.kubernetes import session as kube
+from scaler.clouds.kubernetes.actions import buffers
+from scaler.clouds.kubernetes.custom_resources import Custom, Objects
+from scaler.clouds.kubernetes.session import Session
+from scaler.clouds.kubernetes.sizes import ScaleObserver
+from scaler.clouds.kubernetes.times import seconds_of
+from scaler.config.kinds.kubernetes import CAPACITY_BUFFER_GROUP, CapacityBuffer
 from scaler.ports import Context, Misconfigured, Permit
-
-if TYPE_CHECKING:
-    from scaler.clouds.kubernetes.custom_resources import Custom, Objects
-    from scaler.clouds.kubernetes.session import Session
-    from scaler.clouds.kubernetes.sizes import ScaleObserver
 
 CALL_SHARE: Final = 0.8
 """The share of a turn's deadline that one call may take, so that its error, which names the call, comes first."""
@@ -28,46 +27,24 @@ FITS: Final = "FitsExistingCapacity"
 GROWS: Final = "RequiresNewCapacity"
 COUNTS: Final = re.compile(r"^(?P<new>\d+)/(?P<all>\d+) virtual pods required new capacity, (?P<failed>\d+) failed$")
 """Karpenter's words for a buffer that does not fit yet."""
-GROUP: Final = "autoscaling.x-k8s.io"
 HINT: Final = "give it spec.replicas (a percentage or limits may stand beside it)"
 
 
-@dataclass(frozen=True, kw_only=True)
-class CapacityBuffer(Pool):
-    """The pods that a CapacityBuffer keeps room for; tier must be warm_node."""
-
-    name: Annotated[str, FieldMetadata("Name of the CapacityBuffer.", pattern=NAME, example="llama-chat-room")]
-    namespace: Annotated[str, FieldMetadata("Its namespace.", pattern=NAME)] = "default"
-    api_version: Annotated[
-        str,
-        FieldMetadata("Version of its API; v1alpha1 before Karpenter 1.14.", pattern=r"^v1((alpha|beta)[0-9]+)?$"),
-    ] = "v1beta1"
-    cluster: Annotated[KubeCluster, FieldMetadata("Cluster.")] = field(default_factory=KubeCluster)
-    other_writer_yield_s: Annotated[
-        float,
-        FieldMetadata("How long the size is left alone after somebody else changed it. Seconds.", ge=0, le=86400),
-    ] = 600.0
-
-    def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
-        group = f"{GROUP}/{self.api_version}"
-        return (object_target(self.cluster, group, "CapacityBuffer", self.namespace, self.name),)
-
-    async def open(self, context: Context, workload: WorkloadName, pool: PoolName) -> BufferResizer:
-        if self.tier != "warm_node":
-            hint = "give it tier: warm_node, and in serves the pool whose pods it keeps room for"
-            raise Misconfigured(f"{pool}: tier is {self.tier}, but what a buffer holds is empty: {hint}")
-        from scaler.clouds.kubernetes import custom_resources, objects  # noqa: PLC0415 - no SDK until needed
-        from scaler.clouds.kubernetes import session as kube  # noqa: PLC0415 - no SDK until needed
-        from scaler.clouds.kubernetes import sizes as kube_sizes  # noqa: PLC0415 - no SDK until needed
-
-        session = await kube.session(context, self.cluster)
-        timeout_s = CALL_SHARE * context.deadline_s
-        root = f"/apis/{GROUP}/{self.api_version}/namespaces/{self.namespace}/capacitybuffers"
-        collected = custom_resources.Collected(f"capacitybuffers in namespace {self.namespace}", root, "", HINT)
-        buffers = await custom_resources.objects(context, session, self.cluster, collected)
-        target = objects.ScaleTarget(objects.ApiGroup(GROUP), "CapacityBuffer", self.name)
-        sizes = kube_sizes.ScaleObserver(target, buffers, None, timeout_s, self.other_writer_yield_s)
-        return BufferResizer(self, session, sizes, buffers, timeout_s)
+async def open_capacity_buffer(
+    spec: CapacityBuffer, context: Context, workload: WorkloadName, pool: PoolName
+) -> BufferResizer:
+    """Open a CapacityBuffer. Raises `Misconfigured`."""
+    if spec.tier != "warm_node":
+        hint = "give it tier: warm_node, and in serves the pool whose pods it keeps room for"
+        raise Misconfigured(f"{pool}: tier is {spec.tier}, but what a buffer holds is empty: {hint}")
+    session = await kube.session(context, spec.cluster)
+    timeout_s = CALL_SHARE * context.deadline_s
+    root = f"/apis/{CAPACITY_BUFFER_GROUP}/{spec.api_version}/namespaces/{spec.namespace}/capacitybuffers"
+    collected = custom_resources.Collected(f"capacitybuffers in namespace {spec.namespace}", root, "", HINT)
+    found = await custom_resources.objects(context, session, spec.cluster, collected)
+    target = objects.ScaleTarget(objects.ApiGroup(CAPACITY_BUFFER_GROUP), "CapacityBuffer", spec.name)
+    sizes = ScaleObserver(target, found, None, timeout_s, spec.other_writer_yield_s)
+    return BufferResizer(spec, session, sizes, found, timeout_s)
 
 
 class BufferResizer:
@@ -93,9 +70,6 @@ class BufferResizer:
         await self._sizes.write(replicas, seen.desired, seen.version)
 
     async def permits(self) -> Sequence[Permit]:
-        from scaler.clouds.kubernetes import permissions  # noqa: PLC0415 - no SDK until needed
-        from scaler.clouds.kubernetes.actions import buffers  # noqa: PLC0415 - no SDK until needed
-
         return await permissions.permits(self._session, buffers(self._spec.namespace), self._timeout_s)
 
 
@@ -135,6 +109,4 @@ def _is_followed(buffer: Custom, condition: Mapping[str, Any]) -> bool:
 
 
 def _shortfall(buffer: Custom, condition: Mapping[str, Any], text: str, *, quota: bool = False) -> Shortfall:
-    from scaler.clouds.kubernetes.times import seconds_of  # noqa: PLC0415 - with the rest of the cluster's modules
-
     return Shortfall(seconds_of(condition.get("lastTransitionTime"), buffer.at), text, quota)

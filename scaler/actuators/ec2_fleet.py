@@ -1,37 +1,84 @@
-"""An EC2 Fleet that maintains its size: what configuration says of it."""
+"""An EC2 Fleet that maintains its size: its total target capacity is set, and the fleet launches and terminates.
+
+Which types and zones it takes is the fleet's own: its launch template overrides and its allocation strategy. A target
+counts instances: fleets with weights are refused.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from typing import Final
 
-from policies.model import PoolName, WorkloadName
-from policies.model.field_metadata import FieldMetadata
-from policies.model.spec import Target
-from scaler.actuators.aws_pool import AwsPool
-from scaler.ports import Context
+from policies.model import Fresh, PoolName, PoolStatus, Shortfall, WorkloadName
+from scaler.clouds.aws import fleets
+from scaler.clouds.aws.account import partition
+from scaler.clouds.aws.fleets import Ec2Fleets, Ec2FleetState, target_capacity
+from scaler.clouds.aws.resizer import AwsResizer
+from scaler.config.kinds.aws_pools import Ec2Fleet
+from scaler.ports import Conflict, Context, Misconfigured
 
-if TYPE_CHECKING:
-    from scaler.actuators.ec2_fleet_resizer import FleetResizer
+GONE: Final = frozenset({"deleted", "deleted_running", "deleted_terminating", "failed"})
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ec2Fleet(AwsPool):
-    """The instances of an EC2 Fleet of type maintain."""
+async def open_ec2_fleet(spec: Ec2Fleet, context: Context, workload: WorkloadName, pool: PoolName) -> FleetResizer:
+    """Open an EC2 Fleet. Raises `Misconfigured`."""
+    return await FleetResizer(spec, context).connect()
 
-    fleet: Annotated[
-        str,
-        FieldMetadata(
-            "Id of the fleet.", pattern=r"^fleet-[0-9a-f-]{8,40}$", example="fleet-12a34b55-67cd-8ef9-ba9b-9208d1ea2f01"
-        ),
-    ]
 
-    def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
-        return (Target("EC2 Fleet", (), self.fleet),)  # an id is unique everywhere
+class FleetResizer(AwsResizer):
+    """The actuator's port."""
 
-    async def open(self, context: Context, workload: WorkloadName, pool: PoolName) -> FleetResizer:
-        from scaler.actuators.ec2_fleet_resizer import FleetResizer  # noqa: PLC0415 - no SDK until needed
+    _fleets: Ec2Fleets
 
-        resizer = FleetResizer(self, context)
-        await resizer.connect()
-        return resizer
+    def __init__(self, spec: Ec2Fleet, context: Context) -> None:
+        super().__init__(spec, context, f"EC2 Fleet {spec.fleet}")
+        self._spec = spec
+
+    async def _connect(self) -> None:
+        self._fleets = await fleets.fleets(self._context, self._spec.account)
+
+    async def _fleet(self, *, first: bool = False) -> Ec2FleetState:
+        found = await self._fleets.fleet(self._spec.fleet, first=first)
+        if found.kind != "maintain" or found.state in GONE:
+            raise Misconfigured(
+                f"{self._what} is of type {found.kind} and {found.state}: give one that maintains its size"
+            )
+        if found.weighted:
+            raise Misconfigured(
+                f"{self._what} weighs its instances: a replica is one instance, so leave the weights out"
+            )
+        return found
+
+    async def _status(self) -> Fresh[PoolStatus]:
+        fleet = await self._fleet()
+        short: Shortfall | None = None
+        if fleet.missing > 0:
+            now = self._context.clock.now()
+            short = await self._fleets.shortfall(fleet.id, now, self._hand.raised_at, self._spec.market)
+        return await self._told(fleet.at, fleet.desired, fleet.machines, short)
+
+    async def _resize(self, replicas: int, seen: PoolStatus) -> None:
+        fleet = await self._fleet(first=True)
+        self._hand.check(fleet.desired, seen.desired)
+        if fleet.desired == replicas:
+            return
+        if fleet.state == "modifying":
+            raise Conflict(f"{self._what} is being modified, and takes one change at a time")
+        self._hand.ask(fleet.desired, [replicas])
+        await self._fleets.service.call(
+            "ModifyFleet",
+            fleet.id,
+            write=True,
+            FleetId=fleet.id,
+            ExcessCapacityTerminationPolicy="termination",
+            TargetCapacitySpecification=target_capacity(replicas, self._spec.market),
+        )
+
+    def _actions(self) -> Mapping[str, str]:
+        region = self._spec.account.region
+        fleet = f"arn:{partition(region)}:ec2:{region or '*'}:*:fleet/{self._spec.fleet}"
+        reading = ("DescribeFleets", "DescribeFleetInstances", "DescribeFleetHistory", "DescribeInstances")
+        return {
+            **{f"ec2:{action}": "*" for action in reading},
+            "ec2:ModifyFleet": fleet,
+        }

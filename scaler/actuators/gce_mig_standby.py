@@ -8,72 +8,38 @@ under the fingerprint that was seen.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from dataclasses import replace
+from typing import Any, Final
 
 from policies.model import Fresh, PoolName, PoolStatus, WorkloadName
-from policies.model.field_metadata import FieldMetadata
-from policies.model.spec import Pool, Target
 from scaler.clouds.gcp import instance_groups, notices, pool_status
 from scaler.clouds.gcp.instance_groups import InstanceGroup
-from scaler.clouds.gcp.project import GcpProject
-from scaler.clouds.gcp.settings import NAME, REGION, YIELD_S, ZONE, GcpNotices
+from scaler.clouds.gcp.settings import GcpNotices
 from scaler.clouds.response_validation import validated
+from scaler.config.kinds.gcp_pools import GceMigStandby
 from scaler.ports import Conflict, Context, Misconfigured, Permit
 
+PERMISSIONS: Final = (instance_groups.READ, instance_groups.WRITE)
+"""All that the pool may call for, with the project's own."""
 FIELDS = {"suspended": "targetSuspendedSize", "stopped": "targetStoppedSize"}
 MEANT = {"suspended": "SUSPENDED", "stopped": "STOPPED"}
 RESTS = {"suspended": {"SUSPENDED"}, "stopped": {"STOPPED", "TERMINATED"}}
 """A stopped machine's status is called by its older name."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class GceMigStandby(Pool):
-    """The standby machines of a managed instance group; tier must be slept or warm_node."""
-
-    project: Annotated[GcpProject, FieldMetadata("Project, credentials and addresses.", example={"id": "my-project"})]
-    name: Annotated[str, FieldMetadata("Name of the managed instance group.", pattern=NAME, example="vllm-l4")]
-    location: Annotated[
-        str,
-        FieldMetadata(
-            "Its zone, or its region where it is a regional one.", pattern=rf"{ZONE}|{REGION}", example="us-central1"
-        ),
-    ]
-    state: Annotated[
-        Literal["suspended", "stopped"], FieldMetadata("How they wait. Machines with GPUs can be stopped only.")
-    ] = "stopped"
-    refill: Annotated[
-        bool | None,
-        FieldMetadata(
-            "Whether the group itself starts them when it grows, and refills what it took (its standby policy's mode"
-            " SCALE_OUT_POOL); null: as the group has it.",
-        ),
-    ] = None
-    other_writer_yield_s: Annotated[
-        float, FieldMetadata("How long the size is left alone after somebody else changed it. Seconds.", ge=0, le=86400)
-    ] = YIELD_S
-
-    @property
-    def path(self) -> str:
-        return instance_groups.path(self.project.id, self.location, self.name)
-
-    def permissions(self) -> list[str]:
-        """All that the pool may call for, with the project's own."""
-        return [instance_groups.READ, instance_groups.WRITE]
-
-    def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
-        return (Target(f"{self.state} machines of managed instance group", (), self.path),)
-
-    async def open(self, context: Context, workload: WorkloadName, pool: PoolName) -> GceMigStandbyResizer:
-        if self.tier in {"serving", "awake_spare"}:
-            hint = "say warm_node or slept, and in serves the pool whose scale-out takes from it"
-            raise Misconfigured(f"{pool}: tier is {self.tier}, but standby machines are not awake: {hint}")
-        return GceMigStandbyResizer(
-            self,
-            context,
-            await instance_groups.groups(context, self.project),
-            await notices.listen(context, self.project, GcpNotices()),
-        )
+async def open_gce_mig_standby(
+    spec: GceMigStandby, context: Context, workload: WorkloadName, pool: PoolName
+) -> GceMigStandbyResizer:
+    """Open the standby machines of a managed instance group. Raises `Misconfigured`."""
+    if spec.tier in {"serving", "awake_spare"}:
+        hint = "say warm_node or slept, and in serves the pool whose scale-out takes from it"
+        raise Misconfigured(f"{pool}: tier is {spec.tier}, but standby machines are not awake: {hint}")
+    return GceMigStandbyResizer(
+        spec,
+        context,
+        await instance_groups.groups(context, spec.project),
+        await notices.listen(context, spec.project, GcpNotices()),
+    )
 
 
 class GceMigStandbyResizer:
@@ -129,9 +95,7 @@ class GceMigStandbyResizer:
 
     @validated("GCP")
     async def permits(self) -> Sequence[Permit]:
-        return await pool_status.check_permissions(
-            self._context, self._spec.project, self._spec.permissions(), self._listener
-        )
+        return await pool_status.check_permissions(self._context, self._spec.project, PERMISSIONS, self._listener)
 
     def _target(self, group: InstanceGroup) -> int:
         return group.suspended if self._spec.state == "suspended" else group.stopped

@@ -9,73 +9,36 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, Final, Literal
+from typing import Final
 
 from policies.model import Fresh, PoolName, PoolStatus, WorkloadName
-from policies.model.field_metadata import FieldMetadata
-from policies.model.spec import Pool, Target
 from scaler.clouds import interruptions as notices
 from scaler.clouds.gcp import container, instance_groups, operations, pool_status, reservations
 from scaler.clouds.gcp import notices as gcp_notices
-from scaler.clouds.gcp.project import GcpProject
-from scaler.clouds.gcp.settings import NAME, REGION, YIELD_S, ZONE, GcpNotices, GcpReservation
 from scaler.clouds.response_validation import validated
+from scaler.config.kinds.gcp_pools import GkeNodePool
 from scaler.ports import Conflict, Context, Misconfigured, Permit, Unavailable
 
 STEADY: Final = frozenset({"RUNNING", "RUNNING_WITH_ERROR"})
 """While GKE upgrades a node pool it adds nodes and takes them away: that is nobody's size."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class GkeNodePool(Pool):
-    """The nodes of a GKE node pool."""
-
-    project: Annotated[GcpProject, FieldMetadata("Project, credentials and addresses.", example={"id": "my-project"})]
-    cluster: Annotated[str, FieldMetadata("Name of the cluster.", pattern=NAME, example="serving")]
-    location: Annotated[
-        str, FieldMetadata("The cluster's region or zone.", pattern=rf"{ZONE}|{REGION}", example="us-central1")
-    ]
-    name: Annotated[str, FieldMetadata("Name of the node pool.", pattern=NAME, example="h100-spot")]
-    sized_by: Annotated[
-        Literal["size", "bounds"],
-        FieldMetadata(
-            "What is written: the size, or the least nodes that GKE's autoscaler keeps, where it is on. It goes on"
-            " adding above them for pods that find no place, and takes away what is idle."
-        ),
-    ] = "size"
-    reservation: Annotated[
-        GcpReservation | None, FieldMetadata("Reservation that it fills first; null: none.", example=None)
-    ] = None
-    notices: Annotated[GcpNotices, FieldMetadata("Where interruptions are heard of.")] = field(
-        default_factory=GcpNotices
+async def open_gke_node_pool(
+    spec: GkeNodePool, context: Context, workload: WorkloadName, pool: PoolName
+) -> GkeNodePoolResizer:
+    """Open a GKE node pool. Raises `Misconfigured`."""
+    cluster = await container.cluster(context, spec.project, spec.location, spec.cluster)
+    held = await reservations.reservation(context, spec.project, spec.reservation) if spec.reservation else None
+    return GkeNodePoolResizer(
+        spec,
+        context,
+        cluster,
+        await instance_groups.groups(context, spec.project),
+        pool_status.StatusBuilder(await notices.board(context), spec.market, spec.accelerator or "", context.clock),
+        operations.Following(context.clock, cluster.operation),
+        held,
+        await gcp_notices.listen(context, spec.project, spec.notices),
     )
-    other_writer_yield_s: Annotated[
-        float, FieldMetadata("How long the size is left alone after somebody else changed it. Seconds.", ge=0, le=86400)
-    ] = YIELD_S
-
-    def permissions(self) -> list[str]:
-        """All that the pool may call for."""
-        needed = [container.READ, container.WRITE, container.FOLLOW, instance_groups.READ]
-        return [*needed, reservations.READ] if self.reservation else needed
-
-    def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
-        cluster = f"projects/{self.project.id}/locations/{self.location}/clusters/{self.cluster}"
-        return (Target("GKE node pool", (cluster,), self.name),)
-
-    async def open(self, context: Context, workload: WorkloadName, pool: PoolName) -> GkeNodePoolResizer:
-        cluster = await container.cluster(context, self.project, self.location, self.cluster)
-        held = await reservations.reservation(context, self.project, self.reservation) if self.reservation else None
-        return GkeNodePoolResizer(
-            self,
-            context,
-            cluster,
-            await instance_groups.groups(context, self.project),
-            pool_status.StatusBuilder(await notices.board(context), self.market, self.accelerator or "", context.clock),
-            operations.Following(context.clock, cluster.operation),
-            held,
-            await gcp_notices.listen(context, self.project, self.notices),
-        )
 
 
 class GkeNodePoolResizer:
@@ -153,9 +116,8 @@ class GkeNodePoolResizer:
 
     @validated("GCP")
     async def permits(self) -> Sequence[Permit]:
-        return await pool_status.check_permissions(
-            self._context, self._spec.project, self._spec.permissions(), self._listener
-        )
+        needed = container.permissions(reserved=self._spec.reservation is not None)
+        return await pool_status.check_permissions(self._context, self._spec.project, needed, self._listener)
 
     async def _pool(self, *, urgent: bool = False) -> container.NodePool:
         """The node pool, as it is configured. Raises port errors."""

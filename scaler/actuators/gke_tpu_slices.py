@@ -7,22 +7,19 @@ creations at a time, or one: what it refuses as a conflict follows in the next t
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Final
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any, Final
 
 from policies.model import Fresh, PoolName, PoolStatus, Shortfall, WorkloadName
-from policies.model.field_metadata import FieldMetadata
-from policies.model.spec import Pool, Target
 from scaler.clouds import interruptions as notices
 from scaler.clouds.gcp import container, instance_groups, pool_status, reservations, tpu_slices
 from scaler.clouds.gcp import notices as gcp_notices
 from scaler.clouds.gcp.operations import Following
-from scaler.clouds.gcp.project import GcpProject
-from scaler.clouds.gcp.settings import NAME, REGION, ZONE, GcpNotices, GcpReservation
 from scaler.clouds.gcp.tpu_slices import Slice, Slices
 from scaler.clouds.response_validation import validated
 from scaler.clouds.rest import Body
+from scaler.config.kinds.gcp_pools import GkeTpuSlices
 from scaler.ports import Conflict, Context, Permit, PortError
 
 SHOWN_S: Final = 120.0
@@ -30,110 +27,17 @@ SHOWN_S: Final = 120.0
 SCOPES: Final = ("https://www.googleapis.com/auth/cloud-platform",)
 
 
-@dataclass(frozen=True, kw_only=True)
-class GkeTpuSlices(Pool):
-    """TPU slices on GKE, a node pool each."""
-
-    project: Annotated[GcpProject, FieldMetadata("Project, credentials and addresses.", example={"id": "my-project"})]
-    cluster: Annotated[str, FieldMetadata("Name of the cluster.", pattern=NAME, example="serving")]
-    location: Annotated[
-        str, FieldMetadata("The cluster's region or zone.", pattern=rf"{ZONE}|{REGION}", example="us-west4")
-    ]
-    name: Annotated[
-        str,
-        FieldMetadata(
-            "What the slices' node pools are named, each with a number after it.", pattern=NAME, example="v5e-4x4"
-        ),
-    ]
-    slice_zone: Annotated[str, FieldMetadata("Zone of the slices.", pattern=ZONE, example="us-west4-a")]
-    machine_type: Annotated[
-        str,
-        FieldMetadata(
-            "Machine type of a host: ct5lp-hightpu-4t (v5e), ct4p-hightpu-4t (v4).",
-            pattern=r"^ct[0-9]+[a-z]*-hightpu-[1-8]t$",
-            example="ct5lp-hightpu-4t",
-        ),
-    ]
-    topology: Annotated[
-        str,
-        FieldMetadata(
-            "Chips of a slice by side: 4x4 (v5e), 2x2x4 (v4).", pattern=r"^[0-9]+(x[0-9]+){1,2}$", example="4x4"
-        ),
-    ]
-    service_account: Annotated[
-        str | None,
-        FieldMetadata("Whom the hosts run as; null: Compute Engine's default.", pattern=r"^[^@\s]+@[^@\s]+$"),
-    ] = None
-    labels: Annotated[dict[str, str], FieldMetadata("Kubernetes labels of the hosts.")] = field(default_factory=dict)
-    reservation: Annotated[
-        GcpReservation | None, FieldMetadata("Reservation that the slices are taken from; null: none.", example=None)
-    ] = None
-    notices: Annotated[GcpNotices, FieldMetadata("Where interruptions are heard of.")] = field(
-        default_factory=GcpNotices
-    )
-
-    @property
-    def hosts(self) -> int:
-        """Of one slice. 0 where the topology does not fit, which `problems` tells."""
-        return tpu_slices.hosts(self.machine_type, self.topology) or 0
-
-    @property
-    def kind_of_slice(self) -> str:
-        """What shortages are told of."""
-        return self.accelerator or f"{self.machine_type} {self.topology}"
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        sides = self.topology.count("x") + 1
-        wanted = {"ct5lp": 2, "ct6e": 2, "ct4p": 3, "ct5p": 3}.get(self.machine_type.partition("-")[0])
-        if not self.hosts:
-            yield "topology", f"{self.topology} has no whole number of hosts of type {self.machine_type}"
-        elif wanted is not None and sides != wanted:
-            yield "topology", f"{self.topology} has {sides} sides; slices of {self.machine_type} have {wanted}"
-        if self.quantum != 1:
-            yield "quantum", "a replica is a whole slice already: leave it 1"
-
-    def permissions(self) -> list[str]:
-        """All that the pool may call for, with the project's own."""
-        needed = [container.READ, container.WRITE, container.FOLLOW, instance_groups.READ]
-        return [*needed, reservations.READ] if self.reservation else needed
-
-    def node_pool(self, number: int) -> dict[str, Any]:
-        """The node pool of one slice, as it is created."""
-        config: dict[str, Any] = {
-            "machineType": self.machine_type,
-            "spot": self.market == "spot",
-            "oauthScopes": list(SCOPES),
-            "labels": dict(self.labels),
-        }
-        if self.service_account:
-            config["serviceAccount"] = self.service_account
-        if self.reservation:
-            config["reservationAffinity"] = {
-                "consumeReservationType": "SPECIFIC_RESERVATION",
-                "key": "compute.googleapis.com/reservation-name",
-                "values": [self.reservation.name],
-            }
-        return {
-            "name": f"{self.name}-{number}",
-            "initialNodeCount": self.hosts,
-            "locations": [self.slice_zone],
-            "config": config,
-            "placementPolicy": {"type": "COMPACT", "tpuTopology": self.topology},
-            "management": {"autoRepair": True, "autoUpgrade": True},
-        }
-
-    def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
-        cluster = f"projects/{self.project.id}/locations/{self.location}/clusters/{self.cluster}"
-        return (Target("TPU slices", (cluster,), self.name),)
-
-    async def open(self, context: Context, workload: WorkloadName, pool: PoolName) -> GkeTpuSlicesResizer:
-        cluster = await container.cluster(context, self.project, self.location, self.cluster)
-        groups = await instance_groups.groups(context, self.project)
-        board = await notices.board(context)
-        held = await reservations.reservation(context, self.project, self.reservation) if self.reservation else None
-        slices = Slices(cluster, groups, board, self.name, self.hosts)
-        listener = await gcp_notices.listen(context, self.project, self.notices)
-        return GkeTpuSlicesResizer(self, context, cluster, slices, held, listener)
+async def open_gke_tpu_slices(
+    spec: GkeTpuSlices, context: Context, workload: WorkloadName, pool: PoolName
+) -> GkeTpuSlicesResizer:
+    """Open the TPU slices of one shape. Raises `Misconfigured`."""
+    cluster = await container.cluster(context, spec.project, spec.location, spec.cluster)
+    groups = await instance_groups.groups(context, spec.project)
+    board = await notices.board(context)
+    held = await reservations.reservation(context, spec.project, spec.reservation) if spec.reservation else None
+    slices = Slices(cluster, groups, board, spec.name, spec.hosts)
+    listener = await gcp_notices.listen(context, spec.project, spec.notices)
+    return GkeTpuSlicesResizer(spec, context, cluster, slices, held, listener)
 
 
 class GkeTpuSlicesResizer:
@@ -199,9 +103,8 @@ class GkeTpuSlicesResizer:
 
     @validated("GCP")
     async def permits(self) -> Sequence[Permit]:
-        return await pool_status.check_permissions(
-            self._context, self._spec.project, self._spec.permissions(), self._listener
-        )
+        needed = container.permissions(reserved=self._spec.reservation is not None)
+        return await pool_status.check_permissions(self._context, self._spec.project, needed, self._listener)
 
     async def _look(self) -> tuple[list[Slice], float]:
         slices, at = await self._slices.look(self._leaving())
@@ -236,7 +139,7 @@ class GkeTpuSlicesResizer:
     async def _create(self, name: str) -> None:
         number = self._slices.number(name) or 0
         with pool_status.pool_details(self._spec.kind_of_slice, self._spec.slice_zone, self._spec.market):
-            operation: Body = await self._cluster.create(self._spec.node_pool(number))
+            operation: Body = await self._cluster.create(node_pool(self._spec, number))
         following = Following(self._clock, self._cluster.operation)
         following.begin(1, operation)
         self._creations[name] = following
@@ -252,3 +155,29 @@ class GkeTpuSlicesResizer:
             return None
         kind, zone = self._spec.kind_of_slice, self._spec.slice_zone
         return replace(found, reason=pool_status.placement(found.reason, kind, zone, self._spec.market))
+
+
+def node_pool(spec: GkeTpuSlices, number: int) -> dict[str, Any]:
+    """Return the node pool of one slice, as it is created."""
+    config: dict[str, Any] = {
+        "machineType": spec.machine_type,
+        "spot": spec.market == "spot",
+        "oauthScopes": list(SCOPES),
+        "labels": dict(spec.labels),
+    }
+    if spec.service_account:
+        config["serviceAccount"] = spec.service_account
+    if spec.reservation:
+        config["reservationAffinity"] = {
+            "consumeReservationType": "SPECIFIC_RESERVATION",
+            "key": "compute.googleapis.com/reservation-name",
+            "values": [spec.reservation.name],
+        }
+    return {
+        "name": f"{spec.name}-{number}",
+        "initialNodeCount": spec.hosts,
+        "locations": [spec.slice_zone],
+        "config": config,
+        "placementPolicy": {"type": "COMPACT", "tpuTopology": spec.topology},
+        "management": {"autoRepair": True, "autoUpgrade": True},
+    }

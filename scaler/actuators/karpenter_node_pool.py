@@ -10,22 +10,23 @@ import contextlib
 from asyncio import timeout
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Final
+from dataclasses import dataclass
+from typing import Final
 
 from policies.model import Fresh, Part, PoolName, PoolStatus, Shortfall, WorkloadName
-from policies.model.field_metadata import FieldMetadata
-from policies.model.spec import NAME, Pool, Target
-from scaler.clouds.kubernetes.cluster import KubeCluster, object_target
+from scaler.clouds.kubernetes import custom_resources, node_claims, objects, permissions
+from scaler.clouds.kubernetes import events as kube_events
+from scaler.clouds.kubernetes import nodes as kube_nodes
+from scaler.clouds.kubernetes import session as kube
+from scaler.clouds.kubernetes.actions import karpenter
+from scaler.clouds.kubernetes.custom_resources import Custom, Objects
+from scaler.clouds.kubernetes.events import KubeEvents
+from scaler.clouds.kubernetes.node_claims import NodeClaim, NodeClaims
+from scaler.clouds.kubernetes.nodes import KubeNodes
+from scaler.clouds.kubernetes.session import Session
+from scaler.clouds.kubernetes.sizes import ScaleObserver
+from scaler.config.kinds.kubernetes import KarpenterNodePool
 from scaler.ports import Context, Permit, Unavailable
-
-if TYPE_CHECKING:
-    from scaler.clouds.kubernetes.custom_resources import Custom, Objects
-    from scaler.clouds.kubernetes.events import KubeEvents
-    from scaler.clouds.kubernetes.node_claims import NodeClaim, NodeClaims
-    from scaler.clouds.kubernetes.nodes import KubeNodes
-    from scaler.clouds.kubernetes.session import Session
-    from scaler.clouds.kubernetes.sizes import ScaleObserver
 
 CALL_SHARE: Final = 0.8
 """The share of a turn's deadline that one call may take, so that its error, which names the call, comes first."""
@@ -41,42 +42,6 @@ EVENTS_IN: Final = "default"
 """The namespace of events about objects that have none."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class KarpenterNodePool(Pool):
-    """The nodes of a static NodePool of Karpenter."""
-
-    name: Annotated[str, FieldMetadata("Name of the NodePool.", pattern=NAME, example="h100-spot-us-east-1a")]
-    cluster: Annotated[KubeCluster, FieldMetadata("Cluster.")] = field(default_factory=KubeCluster)
-    other_writer_yield_s: Annotated[
-        float,
-        FieldMetadata("How long the size is left alone after somebody else changed it. Seconds.", ge=0, le=86400),
-    ] = 600.0
-
-    def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
-        return (object_target(self.cluster, "karpenter.sh/v1", "NodePool", "", self.name),)
-
-    async def open(self, context: Context, workload: WorkloadName, pool: PoolName) -> KarpenterResizer:
-        from scaler.clouds.kubernetes import custom_resources, node_claims, objects  # noqa: PLC0415 - no SDK until needed
-        from scaler.clouds.kubernetes import events as kube_events  # noqa: PLC0415 - no SDK until needed
-        from scaler.clouds.kubernetes import nodes as kube_nodes  # noqa: PLC0415 - no SDK until needed
-        from scaler.clouds.kubernetes import session as kube  # noqa: PLC0415 - no SDK until needed
-        from scaler.clouds.kubernetes import sizes as kube_sizes  # noqa: PLC0415 - no SDK until needed
-
-        session = await kube.session(context, self.cluster)
-        timeout_s = CALL_SHARE * context.deadline_s
-        collected = custom_resources.Collected("nodepools", PATH, "scale", HINT)
-        pools = await custom_resources.objects(context, session, self.cluster, collected)
-        target = objects.ScaleTarget(objects.ApiGroup("karpenter.sh"), "NodePool", self.name)
-        told = NodePoolObservers(
-            pools,
-            await node_claims.claims(context, session, self.cluster),
-            await kube_nodes.nodes(context, session, self.cluster),
-            await kube_events.events(context, session, self.cluster, EVENTS_IN, "NodeClaim"),
-        )
-        sizes = kube_sizes.ScaleObserver(target, pools, None, timeout_s, self.other_writer_yield_s)
-        return KarpenterResizer(self.name, session, sizes, told, timeout_s)
-
-
 @dataclass(frozen=True, slots=True)
 class NodePoolObservers:
     """What is followed."""
@@ -85,6 +50,25 @@ class NodePoolObservers:
     claims: NodeClaims
     nodes: KubeNodes
     events: KubeEvents
+
+
+async def open_karpenter_node_pool(
+    spec: KarpenterNodePool, context: Context, workload: WorkloadName, pool: PoolName
+) -> KarpenterResizer:
+    """Open a static NodePool. Raises `Misconfigured`."""
+    session = await kube.session(context, spec.cluster)
+    timeout_s = CALL_SHARE * context.deadline_s
+    collected = custom_resources.Collected("nodepools", PATH, "scale", HINT)
+    pools = await custom_resources.objects(context, session, spec.cluster, collected)
+    target = objects.ScaleTarget(objects.ApiGroup("karpenter.sh"), "NodePool", spec.name)
+    told = NodePoolObservers(
+        pools,
+        await node_claims.claims(context, session, spec.cluster),
+        await kube_nodes.nodes(context, session, spec.cluster),
+        await kube_events.events(context, session, spec.cluster, EVENTS_IN, "NodeClaim"),
+    )
+    sizes = ScaleObserver(target, pools, None, timeout_s, spec.other_writer_yield_s)
+    return KarpenterResizer(spec.name, session, sizes, told, timeout_s)
 
 
 class KarpenterResizer:
@@ -140,9 +124,6 @@ class KarpenterResizer:
         self._given_up = max(0, self._given_up + seen.desired - replicas)
 
     async def permits(self) -> Sequence[Permit]:
-        from scaler.clouds.kubernetes import permissions  # noqa: PLC0415 - no SDK until needed
-        from scaler.clouds.kubernetes.actions import karpenter  # noqa: PLC0415 - no SDK until needed
-
         return await permissions.permits(self._session, karpenter(EVENTS_IN), self._timeout_s)
 
     async def _listed(self) -> None:

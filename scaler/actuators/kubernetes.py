@@ -8,113 +8,31 @@ them tell where the replicas are, which of them will be taken, and which do not 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Final
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
 
 from policies.model import Fresh, PoolName, PoolStatus, Shortfall, WorkloadName
-from policies.model.field_metadata import FieldMetadata
-from policies.model.spec import NAME, Pool, Target
-from scaler.clouds.kubernetes.cluster import KubeCluster, object_target
-from scaler.clouds.kubernetes.drain_settings import Drain
+from scaler.clouds.engines import load
+from scaler.clouds.kubernetes import objects, other_autoscalers, permissions, replicas
+from scaler.clouds.kubernetes import session as kube
+from scaler.clouds.kubernetes import watch as kube_watch
+from scaler.clouds.kubernetes.actions import following, sizing
+from scaler.clouds.kubernetes.drainer import Drainer
+from scaler.clouds.kubernetes.objects import ScalableState
+from scaler.clouds.kubernetes.permissions import Action
+from scaler.clouds.kubernetes.pods import Pod
+from scaler.clouds.kubernetes.replicas import ReplicaDetails, ReplicaObserver
+from scaler.clouds.kubernetes.session import Session
+from scaler.clouds.kubernetes.sizes import ScaleObserver
+from scaler.clouds.kubernetes.watch import SharedWatch
+from scaler.config.kinds.kubernetes import Kubernetes
 from scaler.ports import Context, Misconfigured, Permit, Unavailable
-
-if TYPE_CHECKING:
-    from scaler.clouds.kubernetes.drainer import Drainer
-    from scaler.clouds.kubernetes.objects import ScalableState
-    from scaler.clouds.kubernetes.permissions import Action
-    from scaler.clouds.kubernetes.pods import Pod
-    from scaler.clouds.kubernetes.replicas import ReplicaDetails, ReplicaObserver
-    from scaler.clouds.kubernetes.session import Session
-    from scaler.clouds.kubernetes.sizes import ScaleObserver
-    from scaler.clouds.kubernetes.watch import SharedWatch
 
 CALL_SHARE: Final = 0.8
 """The share of a turn's deadline that one call may take, so that its error, which names the call, comes first."""
 DRAIN_SHARE: Final = 0.25
 """The share of it that each step of a drain may take: loads are read, pods are marked, then the size is written."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Kubernetes(Pool):
-    """The replicas of a Kubernetes object with a scale subresource."""
-
-    api_version: Annotated[
-        str,
-        FieldMetadata(
-            "API version of the object.", pattern=r"^([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?v[0-9]+((alpha|beta)[0-9]+)?$"
-        ),
-    ] = "apps/v1"
-    object_kind: Annotated[str, FieldMetadata("Kind of the object.", pattern=r"^[A-Z][A-Za-z0-9]*$")] = "Deployment"
-    name: Annotated[
-        str,
-        FieldMetadata("Name of the object.", pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$", example="llama-chat"),
-    ]
-    namespace: Annotated[
-        str, FieldMetadata("Namespace of the object; no matter for kinds without one.", pattern=NAME)
-    ] = "default"
-    cluster: Annotated[KubeCluster, FieldMetadata("Cluster.")] = field(default_factory=KubeCluster)
-    other_writer_yield_s: Annotated[
-        float,
-        FieldMetadata("How long the size is left alone after somebody else changed it. Seconds.", ge=0, le=86400),
-    ] = 600.0
-    watch_pods: Annotated[
-        bool,
-        FieldMetadata(
-            "Whether its pods, their nodes and events are watched: notices, zones, and pods that do not come."
-        ),
-    ] = True
-    unscheduled_s: Annotated[
-        float,
-        FieldMetadata(
-            "A pod that is unscheduled for so long, and no autoscaler speaks of it, does not come. Seconds.", gt=0
-        ),
-    ] = 300.0
-    drain: Annotated[Drain | None, FieldMetadata("How replicas are emptied before they go; null: they are not.")] = None
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        if self.drain is not None and self.object_kind == "LeaderWorkerSet":
-            yield "drain", "a LeaderWorkerSet's groups go by their index and cannot be chosen: leave drain out"
-        if self.drain is not None and not self.watch_pods:
-            yield "watch_pods", "drain needs to know the pods"
-
-    def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
-        return (object_target(self.cluster, self.api_version, self.object_kind, self.namespace, self.name),)
-
-    async def open(self, context: Context, workload: WorkloadName, pool: PoolName) -> KubernetesResizer:
-        from scaler.clouds.kubernetes import objects, other_autoscalers  # noqa: PLC0415 - no SDK until needed
-        from scaler.clouds.kubernetes import session as kube  # noqa: PLC0415 - no SDK until needed
-        from scaler.clouds.kubernetes import sizes as kube_sizes  # noqa: PLC0415 - no SDK until needed
-        from scaler.clouds.kubernetes import watch as kube_watch  # noqa: PLC0415 - no SDK until needed
-
-        session = await kube.session(context, self.cluster)
-        timeout_s = CALL_SHARE * context.deadline_s
-        names = (self.api_version, self.object_kind, self.namespace)
-        watch = await kube_watch.watch(context, session, self.cluster, *names)
-        writers = await other_autoscalers.writers(context, session, self.cluster, self.namespace)
-        target = objects.ScaleTarget(objects.group_of(self.api_version), self.object_kind, self.name)
-        sizes = kube_sizes.ScaleObserver(target, watch, writers, timeout_s, self.other_writer_yield_s)
-        looks = await self._looks(context, session)
-        drainer = await self._drainer(context, session, looks)
-        return KubernetesResizer(self, timeout_s, Tools(session, watch, sizes, looks, drainer))
-
-    async def _looks(self, context: Context, session: Session) -> ReplicaObserver | None:
-        if not self.watch_pods:
-            return None
-        from scaler.clouds.kubernetes import replicas as kube_replicas  # noqa: PLC0415 - no SDK until needed
-
-        followed = await kube_replicas.followed(context, session, self.cluster, self.namespace)
-        return kube_replicas.ReplicaObserver(followed, self.object_kind, self.name, self.market, self.unscheduled_s)
-
-    async def _drainer(self, context: Context, session: Session, looks: ReplicaObserver | None) -> Drainer | None:
-        if self.drain is None or looks is None:
-            return None
-        from scaler.clouds.engines import load  # noqa: PLC0415 - no SDK until needed
-        from scaler.clouds.kubernetes import drainer as kube_drainer  # noqa: PLC0415 - no SDK until needed
-
-        step_s = context.deadline_s * DRAIN_SHARE
-        loads = await load.loads(context, ("pods", self.cluster), self.drain.access, self.drain.preset, step_s)
-        return kube_drainer.Drainer(self.drain, session, looks.pods, loads, self.object_kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +44,39 @@ class Tools:
     sizes: ScaleObserver
     looks: ReplicaObserver | None
     drainer: Drainer | None
+
+
+async def open_kubernetes(
+    spec: Kubernetes, context: Context, workload: WorkloadName, pool: PoolName
+) -> KubernetesResizer:
+    """Open an object with a scale subresource. Raises `Misconfigured`."""
+    session = await kube.session(context, spec.cluster)
+    timeout_s = CALL_SHARE * context.deadline_s
+    names = (spec.api_version, spec.object_kind, spec.namespace)
+    watch = await kube_watch.watch(context, session, spec.cluster, *names)
+    writers = await other_autoscalers.writers(context, session, spec.cluster, spec.namespace)
+    target = objects.ScaleTarget(objects.group_of(spec.api_version), spec.object_kind, spec.name)
+    sizes = ScaleObserver(target, watch, writers, timeout_s, spec.other_writer_yield_s)
+    looks = await _looks(spec, context, session)
+    drainer = await _drainer(spec, context, session, looks)
+    return KubernetesResizer(spec, timeout_s, Tools(session, watch, sizes, looks, drainer))
+
+
+async def _looks(spec: Kubernetes, context: Context, session: Session) -> ReplicaObserver | None:
+    if not spec.watch_pods:
+        return None
+    followed = await replicas.followed(context, session, spec.cluster, spec.namespace)
+    return ReplicaObserver(followed, spec.object_kind, spec.name, spec.market, spec.unscheduled_s)
+
+
+async def _drainer(
+    spec: Kubernetes, context: Context, session: Session, looks: ReplicaObserver | None
+) -> Drainer | None:
+    if spec.drain is None or looks is None:
+        return None
+    step_s = context.deadline_s * DRAIN_SHARE
+    loads = await load.loads(context, ("pods", spec.cluster), spec.drain.access, spec.drain.preset, step_s)
+    return Drainer(spec.drain, session, looks.pods, loads, spec.object_kind)
 
 
 class KubernetesResizer:
@@ -186,13 +137,9 @@ class KubernetesResizer:
         return bool(self._going)
 
     async def permits(self) -> Sequence[Permit]:
-        from scaler.clouds.kubernetes import permissions  # noqa: PLC0415 - no SDK until needed
-
         return await permissions.permits(self._session, await self._actions(), self._timeout_s)
 
     async def _actions(self) -> list[Action]:
-        from scaler.clouds.kubernetes.actions import following, sizing  # noqa: PLC0415 - no SDK until needed
-
         kind = await self._watch.kind(self._timeout_s)
         actions = sizing(kind, self._spec.namespace)
         if self._looks is not None:

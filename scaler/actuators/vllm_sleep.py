@@ -7,81 +7,25 @@ does not tell whether it has, is never put to sleep: vLLM ends what is running.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Final
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
 
 from yarl import URL
 
 from policies.model import Fresh, PoolName, PoolStatus, WorkloadName
-from policies.model.field_metadata import FieldMetadata
-from policies.model.spec import Pool, Target
-from scaler.clouds.engines import load as engines
-from scaler.clouds.engines import sleep
-from scaler.clouds.http_access import Access
+from scaler.clouds.engines import load
+from scaler.clouds.engines.load import Loads
+from scaler.clouds.engines.sleep import SleepMode
 from scaler.clouds.http_client import session
 from scaler.clouds.singleflight import Flights
+from scaler.config.kinds.engines import VllmSleep
 from scaler.ports import Clock, Conflict, Context, Misconfigured, OutOfCapacity, Permit, PortError, Unavailable
-
-if TYPE_CHECKING:
-    from scaler.clouds.engines.load import Loads
-    from scaler.clouds.engines.sleep import SleepMode
 
 LOOK_SHARE: Final = 0.35
 """The share of a turn's deadline for each of the two questions of a look."""
 TELL_SHARE: Final = 0.4
 """The share that telling an engine may take before the turn goes on; the call itself goes on too."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class VllmSleep(Pool):
-    """Engines of vLLM that are there anyway, awake or asleep; tier must be serving."""
-
-    urls: Annotated[
-        tuple[str, ...],
-        FieldMetadata("Addresses of the engines, without a path; woken in this order.", example=["http://vllm-0:8000"]),
-    ]
-    access: Annotated[Access, FieldMetadata("How to be let in.")] = field(default_factory=Access)
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        if not self.urls:
-            yield "urls", "at least one engine"
-        wrong = [url for url in self.urls if not is_origin(url)]
-        if wrong:
-            yield "urls", "one is not an address such as http://vllm-0:8000"
-        if not wrong and len(set(map(origin_of, self.urls))) < len(self.urls):
-            yield "urls", "an engine stands there twice"
-        for key in ("min_replicas", "max_replicas"):
-            if (getattr(self, key) or 0) > len(self.urls):
-                yield key, f"there are {len(self.urls)} engines"
-
-    def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
-        return tuple(Target("vLLM engine", (), origin_of(url)) for url in self.urls)
-
-    async def open(self, context: Context, workload: WorkloadName, pool: PoolName) -> VllmSleepResizer:
-        if self.tier != "serving":
-            raise Misconfigured(f"{pool}: tier is {self.tier}, but its size is how many serve: leave tier out")
-        opened = await session(context, ("vllm sleep", self.urls), self.access.ca_file)
-        look_s = LOOK_SHARE * context.deadline_s
-        mode = sleep.SleepMode(context, opened, self.access, look_s)
-        loads = await engines.loads(context, ("vllm sleep", self.urls), self.access, "vllm", look_s)
-        flights = await context.shared(("vllm sleep", workload, pool), _Closing)
-        return VllmSleepResizer(self, context, mode, loads, flights)
-
-
-def origin_of(address: str) -> str:
-    """Host and port: engines are told apart by these, however their addresses are written."""
-    url = URL(address)
-    return f"{(url.host or '').rstrip('.')}:{url.port}"
-
-
-def is_origin(address: str) -> bool:
-    """Whether it is scheme, host and perhaps port, and nothing else."""
-    try:
-        url = URL(address)
-        return url.scheme in {"http", "https"} and bool(url.host) and url.user is None and url.raw_path in {"", "/"}
-    except ValueError:
-        return False
 
 
 class _Closing:
@@ -105,6 +49,20 @@ class EngineState:
     awake: bool | None
     ready: bool = False
     error: PortError | None = None
+
+
+async def open_vllm_sleep(
+    spec: VllmSleep, context: Context, workload: WorkloadName, pool: PoolName
+) -> VllmSleepResizer:
+    """Open the engines of one pool. Raises `Misconfigured`."""
+    if spec.tier != "serving":
+        raise Misconfigured(f"{pool}: tier is {spec.tier}, but its size is how many serve: leave tier out")
+    opened = await session(context, ("vllm sleep", spec.urls), spec.access.ca_file)
+    look_s = LOOK_SHARE * context.deadline_s
+    mode = SleepMode(context, opened, spec.access, look_s)
+    loads = await load.loads(context, ("vllm sleep", spec.urls), spec.access, "vllm", look_s)
+    flights = await context.shared(("vllm sleep", workload, pool), _Closing)
+    return VllmSleepResizer(spec, context, mode, loads, flights)
 
 
 class VllmSleepResizer:

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 
 import aiohttp
 
-from scaler.clouds.api_budget import Channel
+from scaler.clouds.api_channel import Channel
 from scaler.clouds.http_answers import SHOWN, http_errors, read_body, read_json, words
 from scaler.ports import Clock, Context, Misconfigured, PortError, Unavailable
 

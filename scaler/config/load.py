@@ -247,7 +247,7 @@ def _problem(document: Document, error: ErrorDetails, at: Place, model: type[Bas
     value: object = error["input"]
     hint = ""
     if kind == "extra_forbidden":
-        rule, hint = "unknown key", did_you_mean(str(error["loc"][-1]), _sibling_keys(model, error["loc"]))
+        rule, hint = _unknown_key(str(error["loc"][-1]), _sibling_keys(model, error["loc"]))
         value = ...  # of which nothing is known: it may be a secret under a misspelled key
     elif kind == "union_tag_invalid":
         kinds = list(REGISTRIES[KINDS[str(place[0])]])

@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from policies.model import Absent, Evidence, Fresh, PoolStatus, Reading, Recommendation, Result, Stale, Step, Tick
+from policies.model import (
+    Absent,
+    Evidence,
+    Fresh,
+    PoolStatus,
+    Reading,
+    Recommendation,
+    Result,
+    RuleId,
+    Stale,
+    Step,
+    Tick,
+)
 from scaler.shadow.counterfactual import ShadowTurn
 
 
@@ -76,7 +88,7 @@ def verdict(tick: Tick) -> str:
     d = tick.decision
     if d.target is None:
         return "the size is not known, so it is left alone"
-    needed = f"{d.steps[0].replicas:.2f} needed; " if len(d.steps) > 1 and d.steps[0].rule == "demand" else ""
+    needed = f"{d.steps[0].replicas:.2f} needed; " if len(d.steps) > 1 and d.steps[0].rule == RuleId.DEMAND else ""
     change = f"stays at {d.target}" if d.current == d.target else f"{d.current} -> {d.target} replicas"
     return f"{change} ({needed}{d.reason})"
 

@@ -31,7 +31,7 @@ class InitialHistory:
     def apply(self, history: History) -> None:
         """Give the policies' outlooks their seasons, those that have noted nothing yet."""
         for policy, seed in self.seeds.items():
-            seed.apply(history.forecast(policy))
+            history.seed_forecast(policy, seed)
 
     def history(self, recorded: Sequence[Tick]) -> History:
         """The history that it began with; `recorded` are the workload's last ticks, oldest first, `ticks` at least."""

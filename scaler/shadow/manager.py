@@ -147,7 +147,7 @@ class Shadows:
         setup = Setup(workload, sources, {})
         seeds = await history_backfill.seeds([setup], {workload.name: lately}, self._daemon, now)
         for policy, seed in seeds.get(workload.name, {}).items():
-            seed.apply(history.forecast(policy))
+            history.seed_forecast(policy, seed)
         return rebuild_history(workload, history, lately)
 
     def _told(self, name: WorkloadName) -> Callable[[ShadowTurn], None]:

@@ -20,7 +20,7 @@ from scaler.clouds.rest import Body
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from scaler.sources.azure_monitor import AzureMonitor
+    from scaler.config.kinds.azure_sources import AzureMonitor
 
 SPAN_S: Final = 86_400.0
 """Of one question: a day's minutes of one series are some 100 kB."""

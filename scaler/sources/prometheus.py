@@ -18,95 +18,173 @@ What is missing is never zero, nor a smaller sum:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Annotated
+import asyncio
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from policies.model.field_metadata import FieldMetadata
+import numpy as np
+
+from policies.model import Absent, Fresh
 from scaler.clouds import http_client
-from scaler.clouds.engines import presets
-from scaler.clouds.http_access import Access
-from scaler.ports import Context
-from scaler.sources.prometheus_api import PrometheusApi
-from scaler.sources.prometheus_source import PrometheusSource
+from scaler.clouds.engines.histogram import beyond, bounded_by
+from scaler.clouds.engines.presets import Recipe, slo_bounds, without_slo_latencies
+from scaler.clouds.response_validation import validated
+from scaler.config.kinds.prometheus import Prometheus
+from scaler.ports import Context, Misconfigured, Unavailable
+from scaler.sources.missing_series import HUMAN, Gone, Sought
+from scaler.sources.prometheus_api import PrometheusApi, QueryResult, QuerySample, Refused
+from scaler.sources.prometheus_past import PrometheusPast
+from scaler.sources.promql import LABEL, LOST, LOST_S, joint, metric_names, missing_metrics, time_of, value_of
+from scaler.sources.sanitize import sanitize
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Found = tuple[QuerySample, ...] | Absent
 
 
-@dataclass(frozen=True, kw_only=True)
-class Prometheus:
-    """Metrics in Prometheus, or in what speaks its query API."""
+async def open_prometheus(spec: Prometheus, context: Context) -> PrometheusSource:
+    """Open the source. Raises `Misconfigured`."""
+    session = await http_client.session(context, spec.url, spec.access.ca_file)
+    api = PrometheusApi(spec.url, spec.access, context.clock, session, context.deadline_s)
+    return PrometheusSource(spec, api, context)
 
-    url: Annotated[
-        str,
-        FieldMetadata(
-            "Base address, with the path prefix if there is one.",
-            pattern=r"^https?://[^/@\s?#]+(/[^\s?#]*)?$",
-            example="http://prometheus.monitoring:9090",
-        ),
-    ]
-    preset: Annotated[
-        presets.Preset | None, FieldMetadata("Whose metrics to read; null: only the queries below.", example="vllm")
-    ] = None
-    match: Annotated[
-        Mapping[str, str],
-        FieldMetadata("Labels that the preset's series must have, exactly.", example={"namespace": "llm"}),
-    ] = field(default_factory=dict)
-    read: Annotated[
-        tuple[str, ...] | None,
-        FieldMetadata(
-            "Which of the preset's quantities; null: all but rates and latencies, which are read when named here.",
-            example=[
-                "running",
-                "waiting",
-                "kv_cache_usage",
-                "requests_per_s",
-                "prompt_tokens_per_s",
-                "generation_tokens_per_s",
-            ],
-        ),
-    ] = None
-    queries: Annotated[
-        Mapping[str, str],
-        FieldMetadata(
-            "PromQL by the name of the quantity it gives; one number or one series each. Goes before the preset's."
-        ),
-    ] = field(default_factory=dict)
-    timestamp_queries: Annotated[
-        Mapping[str, str],
-        FieldMetadata(
-            "PromQL for when a query's samples were taken, as in min(timestamp(x)). Without it a query's value counts"
-            " as measured when it is evaluated, though its samples may be up to five minutes old."
-        ),
-    ] = field(default_factory=dict)
-    window_s: Annotated[
-        float, FieldMetadata("Over which rates and latencies are taken; span four scrapes. Seconds.", gt=0, le=86400)
-    ] = 120.0
-    max_age_s: Annotated[
-        float,
-        FieldMetadata(
-            "Older samples are stale; twice the scrape interval at least. An exporter's own delay adds. Seconds.", gt=0
-        ),
-    ] = 60.0
-    access: Annotated[Access, FieldMetadata("How to be let in.")] = field(default_factory=Access)
 
-    def problems(self) -> Iterator[tuple[str, str]]:
-        yield from presets.problems(self.preset, self.read, self.match)
-        for quantity in self.queries:
-            if not quantity.isascii() or not quantity.isidentifier():
-                yield "queries", f"{quantity!r} is not a quantity's name: letters, digits and _"
-        for quantity in self.timestamp_queries.keys() - self.queries.keys():
-            yield "timestamp_queries", f"there is no query {quantity!r}"
-        if not self.quantities():
-            yield "", "reads nothing: name a preset or give queries"
+class PrometheusSource:
+    """A source on one server.
 
-    def recipes(self) -> dict[str, presets.Recipe]:
-        """The preset's part of what is read."""
-        chosen = presets.recipes(self.preset, self.read)
-        return {quantity: recipe for quantity, recipe in chosen.items() if quantity not in self.queries}
+    A query that was given is first asked on its own. That tells whether Prometheus takes it and whether it gives a
+    number or a series; what it takes joins the common query of all later turns, and what it does not stays apart.
+    """
 
-    def quantities(self) -> Mapping[str, float]:
-        return dict.fromkeys([*self.recipes(), *self.queries], self.max_age_s)
+    def __init__(self, spec: Prometheus, api: PrometheusApi, context: Context) -> None:
+        self._api = api
+        self._spec = spec
+        self._gone = Gone(api, context.clock)
+        self._deadline_s = context.deadline_s
+        self._promised_s = context.promised_s
+        self._window_s = spec.window_s
+        self._recipes = recipes = spec.recipes()
+        self._preset = {f"value:{q}": value_of(r, spec.match, spec.window_s) for q, r in recipes.items()}
+        self._preset |= {f"time:{q}": time_of(r, spec.match) for q, r in recipes.items()}
+        if recipes:  # one exporter gives them all, so that any of them tells
+            self._preset[LOST] = missing_metrics(min(recipes.values(), key=lambda r: r.buckets), spec.match)
+        self._given = {f"value:{q}": text for q, text in spec.queries.items()}
+        self._given |= {f"time:{q}": text for q, text in spec.timestamp_queries.items()}
+        self._kinds: dict[str, str] = {}
+        self._sought = {q: Sought(r.series, {**spec.match, **r.labels}) for q, r in recipes.items()}
+        self._sought |= {q: Sought(metric_names(text)) for q, text in spec.queries.items()}
 
-    async def open(self, context: Context) -> PrometheusSource:
-        session = await http_client.session(context, self.url, self.access.ca_file)
-        api = PrometheusApi(self.url, self.access, context.clock, session, context.deadline_s)
-        return PrometheusSource(self, api, context)
+    @validated("Prometheus")
+    async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
+        try:
+            async with asyncio.timeout(http_client.DEADLINE_SHARE * self._deadline_s) as limit:
+                found = await self._ask()
+        except TimeoutError as e:
+            raise Unavailable(f"Prometheus at {self._api.url}: no answer in time") from e
+        readings = {q: self._reading(q, found) for q in self._sought}
+        missing = {q: self._sought[q] for q, reading in readings.items() if reading is None}
+        reasons = await self._gone.reasons(missing, limit.when())
+        whole = {q: Absent(reasons[q]) if reading is None else reading for q, reading in readings.items()}
+        wrong = [r.reason for r in whole.values() if isinstance(r, Absent) and r.reason.startswith(HUMAN)]
+        if wrong and len(wrong) == len(whole):
+            first, *others = dict.fromkeys(reason.removeprefix(HUMAN) for reason in wrong)
+            raise Misconfigured(first + (f" (and {len(others)} more)" if others else ""))
+        return whole
+
+    @validated("Prometheus")
+    async def past(
+        self, quantities: Collection[str], since: float, until: float, step_s: float
+    ) -> Mapping[str, NDArray[np.float64]]:
+        return await PrometheusPast(self._api, since, until, step_s).read(self._spec, quantities)
+
+    async def _ask(self) -> dict[str, Found]:
+        """What each part gave: all in one query, but for those not yet known to be sound."""
+        apart = [key for key in self._given if key not in self._kinds]
+        joined = {key: _as_series(text, self._kinds[key]) for key, text in self._given.items() if key in self._kinds}
+        together, alone = await asyncio.gather(self._together(joined), self._each_alone(apart))
+        return together | alone
+
+    async def _together(self, joined: Mapping[str, str]) -> dict[str, Found]:
+        try:
+            return await self._joint({**self._preset, **joined})
+        except Refused as e:
+            if not joined:
+                return dict.fromkeys(self._preset, Absent(f"{HUMAN}{e}"))
+        self._kinds.clear()  # one of those given is at fault: they are asked apart, and the preset without them
+        found, alone = await asyncio.gather(self._together({}), self._each_alone(joined))
+        return found | alone
+
+    async def _each_alone(self, keys: Collection[str]) -> dict[str, Found]:
+        return dict(zip(keys, await asyncio.gather(*(self._alone(key) for key in keys)), strict=True))
+
+    async def _joint(self, terms: Mapping[str, str]) -> dict[str, Found]:
+        if not terms:
+            return {}
+        answer = await self._api.query(joint(terms))
+        return {key: _found(answer, (r for r in answer.rows if r.labels.get(LABEL) == key)) for key in terms}
+
+    async def _alone(self, key: str) -> Found:
+        try:
+            answer = await self._api.query(self._given[key])
+        except Refused as e:
+            return Absent(f"{HUMAN}{e}")
+        if answer.kind not in {"scalar", "vector"}:
+            return Absent(f"{HUMAN}the query gives a {answer.kind}, not a number")
+        self._kinds[key] = answer.kind
+        return _found(answer, answer.rows)
+
+    def _reading(self, quantity: str, found: Mapping[str, Found]) -> Fresh[float] | Absent | None:
+        """The reading of a quantity; None where it has no series."""
+        recipe = self._recipes.get(quantity)
+        values, times, down = (found.get(key) for key in (f"value:{quantity}", f"time:{quantity}", LOST))
+        if recipe and (nothing := without_slo_latencies(recipe, self._promised_s)):
+            return nothing
+        if recipe and recipe.across == "late" and isinstance(values, tuple) and values:
+            values = self._late(recipe, values)
+        for part in (values, times):
+            if isinstance(part, Absent):
+                return part
+            if part is not None and len(part) > 1:
+                return Absent(f"{len(part)} series where one is expected: aggregate the query, as in sum(...)")
+        if not values or (recipe and not times):
+            return None
+        assert isinstance(values, tuple)  # noqa: S101 - the loop above saw to it
+        if recipe and recipe.latency and values[0].value == "NaN":
+            return Absent(self._nothing)
+        at: object = values[0].at
+        if isinstance(times, tuple):
+            if not times:
+                return Absent("the timestamp query gives no series")
+            at = times[0].value
+        try:
+            reading = sanitize(quantity, values[0].value, float(str(at)))
+        except ValueError:
+            return Absent(f"the timestamp query gives {at!r}")
+        if recipe and isinstance(down, tuple) and down:
+            lost = f"{down[0].value} targets that answered in the last {LOST_S} s cannot be scraped now"
+            return slo_bounds(reading, recipe, lost)
+        return reading
+
+    def _late(self, recipe: Recipe, buckets: tuple[QuerySample, ...]) -> tuple[QuerySample, ...] | Absent:
+        """The share of late ones of a histogram, a row a bucket, as a row."""
+        try:
+            counts = bounded_by((row.labels.get("le"), row.value) for row in buckets)
+        except ValueError as e:
+            return Absent(f"{recipe.series[0]} is no histogram: {e}")
+        found = beyond(self._promised_s[recipe.promise] * recipe.divisor, counts)
+        return Absent(self._nothing) if found is None else (replace(buckets[0], value=str(found)),)
+
+    @property
+    def _nothing(self) -> str:
+        return f"nothing was observed in the last {self._window_s:g} s"
+
+
+def _found(answer: QueryResult, rows: Iterable[QuerySample]) -> Found:
+    """Rows, unless the server says that it left some out."""
+    return Absent(f"a partial answer: {answer.partial}") if answer.partial else tuple(rows)
+
+
+def _as_series(text: str, kind: str) -> str:
+    return f"vector({text}\n)" if kind == "scalar" else text

@@ -21,7 +21,7 @@ from scaler.sources.sanitize import sanitize
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from scaler.sources.prometheus import Prometheus
+    from scaler.config.kinds.prometheus import Prometheus
     from scaler.sources.prometheus_api import PrometheusApi, RangeSeries
 
 MAX_POINTS: Final = 11_000

@@ -13,32 +13,23 @@ Between samples a bounded bridge holds:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from policies.model import Absent, Fresh
-from policies.model.field_metadata import FieldMetadata
-from scaler.clouds.gcp import time_series
-from scaler.clouds.gcp.project import GcpProject
+from scaler.clouds.gcp import pubsub, session, time_series
+from scaler.clouds.gcp.pubsub import Subscriber
 from scaler.clouds.gcp.time_series import Gauge, SeriesPage, TimeSeries
 from scaler.clouds.response_validation import validated
+from scaler.config.kinds.gcp_sources import PUBSUB_METRICS, PUBSUB_SAMPLE_S, PubSub
 from scaler.ports import Context, Misconfigured, Permit, PortError
 from scaler.sources.sanitize import sanitize
 
-if TYPE_CHECKING:
-    from scaler.clouds.gcp.pubsub import Subscriber
-
+PERMISSIONS: Final = (time_series.LIST, "pubsub.subscriptions.get")
+"""All that the source calls for."""
 ROOT: Final = "pubsub.googleapis.com/subscription/"
-METRICS: Final = {
-    "visible": "num_undelivered_messages",
-    "oldest_age_s": "oldest_unacked_message_age",
-    "in_flight": "num_outstanding_messages",
-}
 BY_REGION: Final = frozenset({"visible", "oldest_age_s"})
 """What is told by region too."""
-SAMPLE_S: Final = 60.0
-"""Between two samples."""
 STUCK_SHARE: Final = 0.9
 """Of the time between two samples by which an age must have grown for its message to be the same."""
 AGAIN_S: Final = 2.0
@@ -51,66 +42,16 @@ CHECK_SHARE: Final = 0.5
 """Of the deadline, for that look: the counts must not be lost to its silence."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class PubSub:
-    """A subscription of Google Pub/Sub."""
+async def open_pubsub(spec: PubSub, context: Context) -> PubSubSource:
+    """Open the source. Raises `Misconfigured`."""
+    gauges = {q: await time_series.gauge(context, spec.project, metric(spec, q)) for q in spec.quantities()}
+    return PubSubSource(spec, context, gauges, await pubsub.subscriber(context, spec.project))
 
-    project: Annotated[GcpProject, FieldMetadata("Project, credentials and addresses.", example={"id": "my-project"})]
-    subscription: Annotated[
-        str,
-        FieldMetadata(
-            "The subscription's id.", pattern=r"^[A-Za-z][A-Za-z0-9._~+%-]{2,254}$", example="prompts-workers"
-        ),
-    ]
-    by_region: Annotated[
-        bool,
-        FieldMetadata(
-            "Read the metrics by region, and add them up: where a region's samples fail, the sum is a lower bound."
-        ),
-    ] = True
-    in_flight: Annotated[
-        bool,
-        FieldMetadata(
-            "Read in_flight too, which only a push subscription has; visible counts messages in work already."
-        ),
-    ] = False
-    read_interval_s: Annotated[
-        float,
-        FieldMetadata("Between two reads of Cloud Monitoring, which has a sample a minute. Seconds.", gt=0, le=300),
-    ] = 30.0
-    max_age_s: Annotated[
-        float,
-        FieldMetadata(
-            "Older counts are lower bounds: a minute between samples, two until they are shown. Seconds.", gt=0
-        ),
-    ] = 240.0
-    stale_bound_s: Annotated[
-        float,
-        FieldMetadata("How much longer a count stands as a lower bound before it is stale. Seconds.", ge=0, le=600),
-    ] = 300.0
 
-    def problems(self) -> Iterator[tuple[str, str]]:
-        if self.max_age_s < SAMPLE_S:
-            yield "max_age_s", f"{self.max_age_s:g} s is less than the {SAMPLE_S:g} s between two samples"
-
-    def quantities(self) -> Mapping[str, float]:
-        read = METRICS if self.in_flight else list(METRICS)[:2]
-        return dict.fromkeys(read, self.max_age_s + self.stale_bound_s)
-
-    def metric(self, quantity: str) -> str:
-        """The metric's type."""
-        regional = self.by_region and quantity in BY_REGION
-        return ROOT + METRICS[quantity] + ("_by_region" if regional else "")
-
-    def permissions(self) -> list[str]:
-        """All that the source calls for."""
-        return [time_series.LIST, "pubsub.subscriptions.get"]
-
-    async def open(self, context: Context) -> PubSubSource:
-        from scaler.clouds.gcp import pubsub  # noqa: PLC0415 - a process without Pub/Sub does without gRPC
-
-        gauges = {q: await time_series.gauge(context, self.project, self.metric(q)) for q in self.quantities()}
-        return PubSubSource(self, context, gauges, await pubsub.subscriber(context, self.project))
+def metric(spec: PubSub, quantity: str) -> str:
+    """Return the type of the metric that gives `quantity`."""
+    regional = spec.by_region and quantity in BY_REGION
+    return ROOT + PUBSUB_METRICS[quantity] + ("_by_region" if regional else "")
 
 
 class PubSubSource:
@@ -148,7 +89,9 @@ class PubSubSource:
         if not series:
             minutes = time_series.LOOK_BACK_S / 60
             partial = f": {listed.partial}" if listed.partial else ""
-            return Absent(f"Cloud Monitoring has no {METRICS[quantity]} in the last {minutes:g} minutes{partial}")
+            return Absent(
+                f"Cloud Monitoring has no {PUBSUB_METRICS[quantity]} in the last {minutes:g} minutes{partial}"
+            )
         values = [sanitize(quantity, one.points[0].value, one.points[0].at) for one in series]
         for value in values:
             if isinstance(value, Absent):
@@ -188,10 +131,8 @@ class PubSubSource:
 
     @validated("GCP")
     async def permits(self) -> Sequence[Permit]:
-        from scaler.clouds.gcp import session  # noqa: PLC0415 - no SDK until it is opened
-
         await self._check()
-        asked = await session.check_permissions(self._context, self._spec.project, self._spec.permissions())
+        asked = await session.check_permissions(self._context, self._spec.project, PERMISSIONS)
         about = "; ".join(self.remarks)
         return [Permit(p.action, p.granted, p.detail or (about if "pubsub" in p.action else "")) for p in asked]
 
@@ -213,7 +154,7 @@ def backlog_growth_s(series: TimeSeries, now: float, most_s: float) -> float:
 def _behind(series: Sequence[TimeSeries]) -> str:
     """Which regions' samples lag so far behind the others' that they failed."""
     newest = max(one.points[0].at for one in series)
-    late = [s.labels.get("region", "?") for s in series if newest - s.points[0].at > 1.5 * SAMPLE_S]
+    late = [s.labels.get("region", "?") for s in series if newest - s.points[0].at > 1.5 * PUBSUB_SAMPLE_S]
     return f"no sample of late from {', '.join(sorted(late))}" if late else ""
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from simulators.backtest.recorded_run import RecordedRun
 from simulators.engine.models import catalogue
 from simulators.engine.models.service import ServiceModel
-from simulators.quickstart.embedded import MODEL
+from simulators.quickstart.kinds import MODEL
 from simulators.reporting.time_bins import Floats
 
 TIMES: Final = (

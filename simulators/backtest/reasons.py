@@ -6,11 +6,11 @@ import heapq
 from dataclasses import dataclass, field
 from typing import Final
 
-from policies.model import Decision
+from policies.model import Decision, RuleId
 
 KEPT: Final = 20
 """Changes kept, the largest ones: more nobody reads in a table."""
-SHARING: Final = {"ladder", "make before break", "headroom", "written off"}
+SHARING: Final = {RuleId.LADDER, RuleId.MAKE_BEFORE_BREAK, RuleId.HEADROOM, RuleId.ABANDONED}
 """Rules that share a size out over pools."""
 
 
@@ -74,8 +74,9 @@ def last_word(decision: Decision) -> tuple[str, str]:
 def by_hand(decision: Decision) -> float:
     """By how many replicas an override moved the size that the rules before it had made; 0 where it moved none."""
     before: float | None = None
-    for step in decision.steps:
-        if step.rule == "override" and step.replicas is not None and before is not None:
-            return abs(step.replicas - before)
+    for k, step in enumerate(decision.steps):
+        if step.rule == RuleId.OVERRIDE and step.replicas is not None and before is not None:
+            kept = next((s.replicas for s in decision.steps[k:] if s.rule == RuleId.EVIDENCE), None)
+            return abs((step.replicas if kept is None else kept) - before)
         before = step.replicas if step.replicas is not None else before
     return 0.0

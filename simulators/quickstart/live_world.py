@@ -22,7 +22,7 @@ from simulators.engine.kernel.jit import CACHE
 from simulators.engine.models import catalogue
 from simulators.engine.models.service import PS_PER_S
 from simulators.engine.tables import RequestEnd
-from simulators.quickstart.traffic import Traffic
+from simulators.quickstart.kinds import Traffic
 from simulators.world.infrastructure.market import PoolOffer
 from simulators.world.queue import SimulatedQueue
 from simulators.world.rng import streams, within

@@ -17,11 +17,11 @@ RUNS: Final = 5
 CLOUDS: Final = {
     "AWS": (
         (
-            "scaler.actuators.asg_resizer",
-            "scaler.actuators.asg_warm_resizer",
-            "scaler.actuators.ec2_fleet_resizer",
-            "scaler.actuators.ec2_instant_resizer",
-            "scaler.actuators.eks_resizer",
+            "scaler.actuators.asg",
+            "scaler.actuators.asg_warm_pool",
+            "scaler.actuators.ec2_fleet",
+            "scaler.actuators.ec2_instant_fleet",
+            "scaler.actuators.eks_node_group",
             "scaler.clouds.aws.events",
             "scaler.clouds.aws.metrics",
             "scaler.sources.cloudwatch",
@@ -32,11 +32,11 @@ CLOUDS: Final = {
     ),
     "Azure": (
         (
-            "scaler.actuators.aks_resizer",
-            "scaler.actuators.vmss_resizer",
-            "scaler.actuators.vmss_standby_resizer",
-            "scaler.sources.azure_monitor_source",
-            "scaler.sources.service_bus_source",
+            "scaler.actuators.aks_agent_pool",
+            "scaler.actuators.vmss",
+            "scaler.actuators.vmss_standby_pool",
+            "scaler.sources.azure_monitor",
+            "scaler.sources.service_bus",
         ),
         111.0,
     ),

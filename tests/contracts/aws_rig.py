@@ -10,8 +10,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from scaler.clouds.aws.account import AwsAccount
-from scaler.clouds.aws.notices import AwsNotices
+from scaler.clouds.aws.account import AwsAccount, AwsNotices
 from tests.contracts.actuator import ActuatorRig
 from tests.contracts.fronted import CUT_AFTER
 from tests.servers.aws import REGION, Aws, aws

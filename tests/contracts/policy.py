@@ -9,8 +9,10 @@ import pytest
 
 from policies.history.ticks import History
 from policies.model import Absent, Evidence, Fresh, PolicyName, Reading, Recommendation, SignalName, Stale
+from policies.pipeline import decide
 from policies.recommend.context import PolicyContext
-from tests.factories import NOW
+from tests.contracts.frozen import frozen
+from tests.factories import NOW, seen, spec, tick_of
 
 ME = PolicyName("me")
 
@@ -77,6 +79,16 @@ class PolicyContract:
     def test_what_it_hands_on_is_finite_and_no_time_of_day(self) -> None:
         for value in self.said(self.fresh()).memory.values():
             assert 0 <= abs(value) < 1e6
+
+    def test_deciding_changes_nothing_that_is_remembered(self) -> None:
+        history, workload = History(), spec({ME: self.policy})
+        for k in range(4):
+            observation = seen(self.fresh(), 4, at=NOW - 60.0 + 15.0 * k)
+            before = frozen(history)
+            decision = decide(workload, history, observation)
+            assert frozen(history) == before
+            history.append(tick_of(observation, decision))
+        assert frozen(history) != before
 
     def test_at_zero_replicas_it_either_tells_work_or_claims_not_to(self) -> None:
         said = self.said(self.fresh(), ready=0)

@@ -9,7 +9,8 @@ from typing import ClassVar, Literal
 import pytest
 
 from policies.model import PoolName, WorkloadName
-from scaler.actuators.asg import Asg
+from scaler.adapters import open_pool
+from scaler.config.kinds.aws_pools import Asg
 from scaler.ports import Actuator
 from scaler.shared_resources import Opening
 from tests.contracts.actuator import ActuatorContract
@@ -38,7 +39,7 @@ class AsgRig(AwsRig):
 
     async def open(self, context: Opening) -> Actuator:
         spec = Asg(group="llm", account=self.account, notices=self.notices, launch=self.launch)
-        return await spec.open(context, WorkloadName("llm"), PoolName("gpus"))
+        return await open_pool(spec, context, WorkloadName("llm"), PoolName("gpus"))
 
 
 class LaunchingRig(AsgRig):

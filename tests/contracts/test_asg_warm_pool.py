@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from policies.model import PoolName, WorkloadName
-from scaler.actuators.asg_warm_pool import AsgWarmPool
+from scaler.adapters import open_pool
+from scaler.config.kinds.aws_pools import AsgWarmPool
 from scaler.ports import Actuator
 from scaler.shared_resources import Opening
 from tests.contracts.actuator import ActuatorContract
@@ -45,7 +46,7 @@ class WarmRig(AwsRig):
 
     async def open(self, context: Opening) -> Actuator:
         spec = AsgWarmPool(group="llm", account=self.account, tier="warm_node", serves=PoolName("gpus"))
-        return await spec.open(context, WorkloadName("llm"), PoolName("warm"))
+        return await open_pool(spec, context, WorkloadName("llm"), PoolName("warm"))
 
 
 class TestAsgWarmPool(ActuatorContract):

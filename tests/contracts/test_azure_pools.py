@@ -10,9 +10,8 @@ from typing import ClassVar
 import pytest
 
 from policies.model import PoolName, WorkloadName
-from scaler.actuators.aks_agent_pool import AksAgentPool
-from scaler.actuators.vmss import Vmss
-from scaler.actuators.vmss_standby import VmssStandbyPool
+from scaler.adapters import open_pool
+from scaler.config.kinds.azure_pools import AksAgentPool, Vmss, VmssStandbyPool
 from scaler.ports import Actuator
 from scaler.shared_resources import Opening
 from tests.contracts.actuator import ActuatorContract, ActuatorRig
@@ -92,7 +91,7 @@ class VmssRig(MachinesRig):
     async def open(self, context: Opening) -> Actuator:
         account = self.cloud.account(self.wire.port)
         spec = Vmss(resource_group="llm", name="h100", account=account, events_url=self.events.url)
-        return await spec.open(context, LLM, GPUS)
+        return await open_pool(spec, context, LLM, GPUS)
 
     async def size(self) -> int:
         return self.nodes.capacity
@@ -125,7 +124,7 @@ class AksRig(MachinesRig):
             account=self.cloud.account(self.wire.port),
             events_url=self.events.relays,
         )
-        return await spec.open(context, LLM, GPUS)
+        return await open_pool(spec, context, LLM, GPUS)
 
     async def size(self) -> int:
         return self.pool.count
@@ -157,7 +156,7 @@ class StandbyRig(AzureRig):
 
     async def open(self, context: Opening) -> Actuator:
         account = self.cloud.account(self.wire.port)
-        return await VmssStandbyPool(resource_group="llm", name="warm", account=account).open(context, LLM, GPUS)
+        return await open_pool(VmssStandbyPool(resource_group="llm", name="warm", account=account), context, LLM, GPUS)
 
     async def size(self) -> int:
         return self.pool.size

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from scaler.adapters import open_source
+from scaler.config.kinds.azure_sources import AzureMonitor, ServiceBus
 from scaler.ports import Source
 from scaler.shared_resources import Opening
-from scaler.sources.azure_monitor import AzureMonitor
-from scaler.sources.service_bus import ServiceBus
 from tests.contracts.source import SourceContract, SourceRig
 from tests.servers.azure import EVERYTHING, SUBSCRIPTION, Azure, azure
 from tests.servers.azure_bus import Bus, Counted, bus
@@ -63,7 +63,7 @@ class ServiceBusRig(AzureSourceRig):
             account=self.cloud.account(),
             min_interval_s=0.0,
         )
-        return await spec.open(context)
+        return await open_source(spec, context)
 
     async def answer(self, value: float) -> None:
         self.bus.queues["prompts"] = Counted(active=int(value))
@@ -105,7 +105,7 @@ class AzureMonitorRig(AzureSourceRig):
             account=self.cloud.account(),
             endpoint_url=f"https://127.0.0.1:{self.wire.port}",
         )
-        source = await spec.open(context)
+        source = await open_source(spec, context)
         return Unhurried(source)
 
     async def answer(self, value: float) -> None:

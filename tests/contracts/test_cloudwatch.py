@@ -9,11 +9,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from scaler.adapters import open_source
 from scaler.clock import SystemClock
 from scaler.clouds.aws.account import AwsAccount
+from scaler.config.kinds.aws_sources import CloudWatch, CloudWatchMetric
 from scaler.ports import Source
 from scaler.shared_resources import Opening
-from scaler.sources.cloudwatch import CloudWatch, CloudWatchMetric
 from tests.contracts.fronted import CUT_AFTER
 from tests.contracts.source import SourceContract, SourceRig
 from tests.servers.aws import KEYS, REGION, Aws, aws, isolate
@@ -47,7 +48,7 @@ class CloudWatchRig(SourceRig):
         metric = CloudWatchMetric(
             namespace="AWS/SQS", metric="Waiting", dimensions=dimensions, stat="Maximum", period_s=PERIOD_S
         )
-        return await CloudWatch(metrics={"waiting": metric}, account=account).open(context)
+        return await open_source(CloudWatch(metrics={"waiting": metric}, account=account), context)
 
     async def answer(self, value: float) -> None:
         now = SystemClock().now() + self._ahead_s

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from policies.model import PoolName, WorkloadName
-from scaler.actuators.ec2_fleet import Ec2Fleet
-from scaler.actuators.ec2_instant_fleet import Ec2InstantFleet
+from scaler.adapters import open_pool
+from scaler.config.kinds.aws_pools import Ec2Fleet, Ec2InstantFleet
 from scaler.ports import Actuator
 from scaler.shared_resources import Opening
 from tests.contracts.actuator import ActuatorContract
@@ -39,7 +39,7 @@ class FleetRig(AwsRig):
 
     async def open(self, context: Opening) -> Actuator:
         spec = Ec2Fleet(fleet=FLEET, account=self.account, notices=self.notices, market="spot")
-        return await spec.open(context, WorkloadName("llm"), PoolName("gpus"))
+        return await open_pool(spec, context, WorkloadName("llm"), PoolName("gpus"))
 
 
 class InstantRig(AwsRig):
@@ -81,7 +81,7 @@ class InstantRig(AwsRig):
             notices=self.notices,
             market="spot",
         )
-        return await spec.open(context, WorkloadName("llm"), PoolName("gpus"))
+        return await open_pool(spec, context, WorkloadName("llm"), PoolName("gpus"))
 
 
 class TestEc2Fleet(ActuatorContract):

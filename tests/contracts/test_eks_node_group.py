@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from policies.model import PoolName, WorkloadName
-from scaler.actuators.eks_node_group import EksNodeGroup
+from scaler.adapters import open_pool
+from scaler.config.kinds.aws_pools import EksNodeGroup
 from scaler.ports import Actuator
 from scaler.shared_resources import Opening
 from tests.contracts.actuator import ActuatorContract
@@ -42,7 +43,7 @@ class EksRig(AwsRig):
         spec = EksNodeGroup(
             cluster="serving", node_group="h100", account=self.account, notices=self.notices, market="spot"
         )
-        return await spec.open(context, WorkloadName("llm"), PoolName("gpus"))
+        return await open_pool(spec, context, WorkloadName("llm"), PoolName("gpus"))
 
 
 class TestEksNodeGroup(ActuatorContract):

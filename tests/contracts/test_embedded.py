@@ -10,11 +10,11 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from policies.model import PoolName, WorkloadName
+from scaler.adapters import open_pool
 from scaler.ports import Actuator, Clock, Source
 from scaler.shared_resources import Opening
-from simulators.quickstart.embedded import EmbeddedPool, EmbeddedSource
-from simulators.quickstart.live_world import LiveWorld
-from simulators.quickstart.traffic import Traffic
+from simulators.quickstart.embedded import open_embedded_source
+from simulators.quickstart.kinds import EmbeddedPool, EmbeddedSource, Traffic
 from simulators.world.faults import Fault, FaultInjector, FaultSettings, FaultyActuator, FaultySource
 from simulators.world.traffic.trace import RequestTrace
 from tests.contracts.actuator import ActuatorContract, ActuatorRig
@@ -65,9 +65,9 @@ class EmbeddedSourceRig(WeatherRig, SourceRig):
 
     async def open(self, context: Opening) -> Source:
         pool = EmbeddedPool(initial_replicas=1, start_up_s=START_UP_S, start_up_sigma=0.0)
-        self.pool = await pool.open(context, WorkloadName("llm"), MAIN)
-        source = await EmbeddedSource(offers=self.offers, traffic=QUIET).open(context)
-        self.live: LiveWorld = source.live
+        self.pool = await open_pool(pool, context, WorkloadName("llm"), MAIN)
+        source = await open_embedded_source(EmbeddedSource(offers=self.offers, traffic=QUIET), context)
+        self.live = source.live
         return FaultySource(source, self.sky)
 
     async def resize(self, replicas: int) -> None:
@@ -140,7 +140,7 @@ class TestEmbeddedEngines(EmbeddedSourceContract):
 class EmbeddedPoolRig(WeatherRig, ActuatorRig):
     async def open(self, context: Opening) -> Actuator:
         pool = EmbeddedPool(initial_replicas=2, start_up_s=START_UP_S, start_up_sigma=0.0)
-        self._pool = await pool.open(context, WorkloadName("llm"), MAIN)
+        self._pool = await open_pool(pool, context, WorkloadName("llm"), MAIN)
         return FaultyActuator(self._pool, self.sky)
 
     async def size(self) -> int:

@@ -9,11 +9,9 @@ from pathlib import Path
 import pytest
 
 from policies.model import PoolName, WorkloadName
-from scaler.actuators.gce_mig import GceMig
-from scaler.actuators.gce_mig_standby import GceMigStandby
-from scaler.actuators.gke_node_pool import GkeNodePool
-from scaler.actuators.gke_tpu_slices import GkeTpuSlices
+from scaler.adapters import open_pool
 from scaler.clouds.gcp.settings import GcpNotices
+from scaler.config.kinds.gcp_pools import GceMig, GceMigStandby, GkeNodePool, GkeTpuSlices
 from scaler.ports import Actuator
 from scaler.shared_resources import Opening
 from tests.contracts.actuator import ActuatorContract, ActuatorRig
@@ -62,7 +60,7 @@ class MigRig(GroupRig):
 
     async def open(self, context: Opening) -> Actuator:
         spec = GceMig(project=self.there.project(), name="vllm", location=ZONE, market="spot", notices=HEARD)
-        return await spec.open(context, *NAMES)
+        return await open_pool(spec, context, *NAMES)
 
     async def size(self) -> int:
         return self.mig.target
@@ -89,7 +87,7 @@ class StandbyRig(PoolFaults, ActuatorRig):
     async def open(self, context: Opening) -> Actuator:
         project = self.there.project()
         spec = GceMigStandby(project=project, name="vllm", location="us-central1", tier="warm_node", serves=NAMES[1])
-        return await spec.open(context, *NAMES)
+        return await open_pool(spec, context, *NAMES)
 
     async def size(self) -> int:
         return self.mig.stopped
@@ -125,7 +123,7 @@ class NodePoolRig(GroupRig):
             market="spot",
             notices=HEARD,
         )
-        return await spec.open(context, *NAMES)
+        return await open_pool(spec, context, *NAMES)
 
     async def size(self) -> int:
         return self.pool.size
@@ -163,7 +161,7 @@ class SlicesRig(PoolFaults, ActuatorRig):
             market="spot",
             notices=HEARD,
         )
-        return await spec.open(context, *NAMES)
+        return await open_pool(spec, context, *NAMES)
 
     async def size(self) -> int:
         return len(self.pools)

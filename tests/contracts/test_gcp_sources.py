@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from scaler.adapters import open_source
 from scaler.clock import SystemClock
+from scaler.config.kinds.gcp_sources import CloudMonitoring, GcpMetric, PubSub
 from scaler.ports import Source
 from scaler.shared_resources import Opening
-from scaler.sources.cloud_monitoring import CloudMonitoring, GcpMetric
-from scaler.sources.pubsub import PubSub
 from tests.contracts.gcp import DENIED, THROTTLED, GcpFaults
 from tests.contracts.source import SourceContract, SourceRig
 from tests.servers.gcp import PROJECT, Gcp, gcp
@@ -64,7 +64,7 @@ class PubSubRig(MonitoringFaults, SourceRig):
 
     async def open(self, context: Opening) -> Source:
         self.there.pubsub.subscribe(f"projects/{PROJECT}/subscriptions/{NAME}")
-        return await PubSub(project=self.there.project(), subscription=NAME).open(context)
+        return await open_source(PubSub(project=self.there.project(), subscription=NAME), context)
 
     async def answer(self, value: float) -> None:
         labels = {"region": "us-central1"}
@@ -76,7 +76,7 @@ class CloudMonitoringRig(MonitoringFaults, SourceRig):
 
     async def open(self, context: Opening) -> Source:
         metric = GcpMetric(filter=f'metric.type = "{DEPTH}" AND resource.labels.cluster_name = "serving"')
-        return await CloudMonitoring(project=self.there.project(), metrics={"depth": metric}).open(context)
+        return await open_source(CloudMonitoring(project=self.there.project(), metrics={"depth": metric}), context)
 
     async def answer(self, value: float) -> None:
         self.there.monitoring.series.clear()

@@ -14,8 +14,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from yarl import URL
 
+from scaler.adapters import open_source
 from scaler.clock import SystemClock
-from scaler.clouds.api_budget import Api, Channel
+from scaler.clouds.api_budget import Api
+from scaler.clouds.api_channel import Channel
 from scaler.clouds.aws.account import AwsAccount
 from scaler.clouds.aws.metadata_server import AwsMetadataServer
 from scaler.clouds.aws.session import service
@@ -34,12 +36,13 @@ from scaler.clouds.interruptions import board
 from scaler.clouds.kubernetes import session as kube
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.rest import BearerTokens, Request, Rest, session
+from scaler.config.kinds.azure_sources import ServiceBus
+from scaler.config.kinds.engines import Scrape
+from scaler.config.kinds.prometheus import Prometheus
 from scaler.config.secret import Secret
 from scaler.ports import PortError
 from scaler.shared_resources import Opening, Resources
-from scaler.sources.prometheus import Prometheus
-from scaler.sources.scrape import Scrape
-from scaler.sources.service_bus import ServiceBus
+from scaler.sources.prometheus import open_prometheus
 from tests.servers.aws import KEYS, REGION, isolate
 from tests.servers.azure import CLIENT, SUBSCRIPTION, TENANT
 from tests.servers.certificate import self_signed
@@ -70,17 +73,17 @@ class Site:
 
 async def prometheus(site: Site) -> Ask:
     spec = Prometheus(url=site.server.url, preset="vllm", read=("running",), queries={"own": "up"})
-    return (await spec.open(site.context)).sample
+    return (await open_source(spec, site.context)).sample
 
 
 async def prometheus_past(site: Site) -> Ask:
-    source = await Prometheus(url=site.server.url, preset="vllm", read=("running",)).open(site.context)
+    source = await open_prometheus(Prometheus(url=site.server.url, preset="vllm", read=("running",)), site.context)
     return lambda: source.past(["running"], 0.0, 600.0, 60.0)
 
 
 async def scrape(site: Site) -> Ask:
     spec = Scrape(urls=(f"{site.server.url}/metrics",), preset="vllm")
-    return (await spec.open(site.context)).sample
+    return (await open_source(spec, site.context)).sample
 
 
 async def engine_load(site: Site) -> Ask:
@@ -193,7 +196,7 @@ async def service_bus(site: Site) -> Ask:
     file.write_text(f"Endpoint=sb://{host}/;SharedAccessKeyName=a;SharedAccessKey=Yg==")
     account = AzureAccount(ca_file=site.trust)
     spec = ServiceBus(namespace=host, queue="prompts", connection_string=Secret(file=str(file)), account=account)
-    return (await spec.open(site.context)).sample
+    return (await open_source(spec, site.context)).sample
 
 
 async def goes_on(site: Site, endless: Awaitable[Any]) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from policies.model import PoolName, WorkloadName
-from scaler.actuators.capacity_buffer import CapacityBuffer
-from scaler.actuators.karpenter_node_pool import KarpenterNodePool
+from scaler.adapters import open_pool
 from scaler.clouds.kubernetes.cluster import KubeCluster
+from scaler.config.kinds.kubernetes import CapacityBuffer, KarpenterNodePool
 from scaler.ports import Actuator
 from scaler.shared_resources import Opening
 from tests.contracts.actuator import ActuatorContract, ActuatorRig
@@ -28,7 +28,7 @@ class KarpenterRig(FakeRig):
 
     async def open(self, context: Opening) -> Actuator:
         spec = KarpenterNodePool(name="spot", cluster=KubeCluster(kubeconfig=str(self._kubeconfig)))
-        return await spec.open(context, WorkloadName("llm"), PoolName("nodes"))
+        return await open_pool(spec, context, WorkloadName("llm"), PoolName("nodes"))
 
     async def size(self) -> int:
         found: int = self._fake.get("nodepools", "spot")["spec"]["replicas"]
@@ -67,7 +67,7 @@ class BufferRig(FakeRig):
 
     async def open(self, context: Opening) -> Actuator:
         spec = CapacityBuffer(name="room", tier="warm_node", cluster=KubeCluster(kubeconfig=str(self._kubeconfig)))
-        return await spec.open(context, WorkloadName("llm"), PoolName("room"))
+        return await open_pool(spec, context, WorkloadName("llm"), PoolName("room"))
 
     async def size(self) -> int:
         found: int = self._fake.get("capacitybuffers", "room")["spec"]["replicas"]

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from policies.model import PoolName, WorkloadName
-from scaler.actuators.kubernetes import Kubernetes
+from scaler.adapters import open_pool
 from scaler.clouds.kubernetes.cluster import KubeCluster
+from scaler.config.kinds.kubernetes import Kubernetes
 from scaler.ports import Actuator
 from scaler.shared_resources import Opening
 from tests.contracts.actuator import ActuatorContract, ActuatorRig
@@ -32,7 +33,7 @@ class FakeRig(ActuatorRig):
 
     async def open(self, context: Opening) -> Actuator:
         spec = Kubernetes(name="llm", cluster=KubeCluster(kubeconfig=str(self._kubeconfig)))
-        return await spec.open(context, WorkloadName("llm"), PoolName("gpus"))
+        return await open_pool(spec, context, WorkloadName("llm"), PoolName("gpus"))
 
     async def size(self) -> int:
         found: int = self._fake.get("deployments", "llm")["spec"]["replicas"]
@@ -124,7 +125,7 @@ class RealRig(ActuatorRig):
     async def open(self, context: Opening) -> Actuator:
         cluster = KubeCluster(kubeconfig=str(self._ground.kubeconfig))
         spec = Kubernetes(name="llm", namespace=self._ground.namespace, cluster=cluster)
-        return await spec.open(context, WorkloadName("llm"), PoolName("gpus"))
+        return await open_pool(spec, context, WorkloadName("llm"), PoolName("gpus"))
 
     async def size(self) -> int:
         return await self._ground.size()

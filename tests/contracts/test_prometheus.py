@@ -8,9 +8,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 
+from scaler.adapters import open_source
+from scaler.config.kinds.prometheus import Prometheus
 from scaler.ports import Source
 from scaler.shared_resources import Opening
-from scaler.sources.prometheus import Prometheus
 from tests.contracts.fronted import FrontedRig
 from tests.contracts.source import SourceContract, SourceRig
 from tests.servers.beside import beside
@@ -32,7 +33,7 @@ class Rig(FrontedRig):
 
     async def open(self, context: Opening) -> Source:
         spec = Prometheus(url=f"http://127.0.0.1:{self.proxy.port}", preset="vllm", match={"case": "contract"})
-        return await spec.open(context)
+        return await open_source(spec, context)
 
     async def answer(self, value: float) -> None:
         self._engine.set(num_requests_running=value)

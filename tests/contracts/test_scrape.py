@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
+from scaler.adapters import open_source
+from scaler.config.kinds.engines import Scrape
 from scaler.ports import Source
 from scaler.shared_resources import Opening
-from scaler.sources.scrape import Scrape
 from tests.contracts.fronted import FrontedRig
 from tests.contracts.source import SourceContract, SourceRig
 from tests.servers.exporter import Engine, State, exporter
@@ -26,7 +27,7 @@ class Rig(FrontedRig):
 
     async def open(self, context: Opening) -> Source:
         spec = Scrape(urls=(f"http://127.0.0.1:{self.proxy.port}/vllm/metrics",), preset="vllm")
-        return await spec.open(context)
+        return await open_source(spec, context)
 
     async def answer(self, value: float) -> None:
         self._engine.set(num_requests_running=value)

@@ -9,10 +9,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from scaler.adapters import open_source
 from scaler.clouds.aws.account import AwsAccount
+from scaler.config.kinds.aws_sources import Sqs
 from scaler.ports import Source
 from scaler.shared_resources import Opening
-from scaler.sources.sqs import Sqs
 from tests.contracts.fronted import CUT_AFTER
 from tests.contracts.source import SourceContract, SourceRig
 from tests.servers.aws import KEYS, REGION, Aws, aws, isolate
@@ -41,7 +42,7 @@ class SqsRig(SourceRig):
 
     async def open(self, context: Opening) -> Source:
         account = AwsAccount(region=REGION, endpoint_url=f"http://127.0.0.1:{self._wire.port}")
-        return await Sqs(queue_url=self._queue, account=account).open(context)
+        return await open_source(Sqs(queue_url=self._queue, account=account), context)
 
     async def answer(self, value: float) -> None:
         await self._aws.drain(self._queue)

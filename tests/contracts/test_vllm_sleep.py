@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from policies.model import PoolName, WorkloadName
-from scaler.actuators.vllm_sleep import VllmSleep
+from scaler.adapters import open_pool
+from scaler.config.kinds.engines import VllmSleep
 from scaler.ports import Actuator
 from scaler.shared_resources import Opening
 from tests.contracts.actuator import ActuatorContract, ActuatorRig
@@ -21,7 +22,7 @@ class SleepRig(ActuatorRig):
 
     async def open(self, context: Opening) -> Actuator:
         spec = VllmSleep(urls=self._there.urls, max_replicas=ENGINES)
-        return await spec.open(context, WorkloadName("llm"), PoolName("engines"))
+        return await open_pool(spec, context, WorkloadName("llm"), PoolName("engines"))
 
     async def size(self) -> int:
         return self._there.awake

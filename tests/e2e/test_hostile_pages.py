@@ -13,11 +13,12 @@ from aiohttp import web
 
 from policies.history.ticks import History
 from policies.model import Absent, PoolName, SignalName, Tick
+from scaler.adapters import open_source
+from scaler.config.kinds.engines import Scrape
+from scaler.config.kinds.prometheus import Prometheus
 from scaler.config.load import workload_from
 from scaler.controller import Controller, Setup
 from scaler.shared_resources import Opening, Resources
-from scaler.sources.prometheus import Prometheus
-from scaler.sources.scrape import Scrape
 from tests.fakes import FakeActuator, ManualClock
 from tests.servers.exporter import vllm
 from tests.servers.site import listening
@@ -65,7 +66,7 @@ class Daemon:
         }
         ticks = self.ticks[name] = []
         pools = {PoolName("main"): FakeActuator(self.clock)}
-        setup = Setup(workload_from(document), {"engines": await spec.open(self.context)}, pools)
+        setup = Setup(workload_from(document), {"engines": await open_source(spec, self.context)}, pools)
         controller = Controller(setup, self.clock, History(), ticks.append)
         self._tasks.append(asyncio.create_task(controller.run(self.clock.now())))
 

@@ -17,13 +17,14 @@ import yaml
 
 from policies.history.ticks import History
 from policies.model import Fresh, PoolName, Result, Tick, WorkloadName
-from scaler.actuators.asg import Asg
+from scaler.adapters import open_pool, open_source
 from scaler.clock import SystemClock
 from scaler.clouds.api_budget import Api, Bucket, Calls
+from scaler.config.kinds.aws_pools import Asg
+from scaler.config.kinds.gcp_sources import PubSub
 from scaler.controller import Controller, Setup
 from scaler.ports import Actuator, Source
 from scaler.shared_resources import Opening, Resources
-from scaler.sources.pubsub import PubSub
 from simulators.experiments.run import HISTORY_S, begin, ends_s, traffic_of
 from simulators.experiments.scenario import Case, load
 from simulators.world import ports
@@ -114,7 +115,7 @@ class Beside(test_asg.AsgRig):
 
     async def open(self, context: Opening) -> Actuator:
         spec = Asg(group=self._group, account=self.account, notices=self.notices)
-        return await spec.open(context, WorkloadName("llm"), PoolName(self._group))
+        return await open_pool(spec, context, WorkloadName("llm"), PoolName(self._group))
 
     async def take(self, replicas: int) -> bool:
         self.world.take(self._doomed[:replicas])
@@ -143,7 +144,7 @@ class AskedAlways(test_gcp_sources.PubSubRig):
     async def open(self, context: Opening) -> Source:
         self.there.pubsub.subscribe(f"projects/{PROJECT}/subscriptions/{test_gcp_sources.NAME}")
         spec = PubSub(project=self.there.project(), subscription=test_gcp_sources.NAME, read_interval_s=0.001)
-        return await spec.open(context)
+        return await open_source(spec, context)
 
     async def answer(self, value: float) -> None:
         self.there.monitoring.series.clear()

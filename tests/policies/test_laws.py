@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from policies.allocate import allocate
+from policies.allocate.in_order import allocate
 from policies.history.ticks import COLUMNS, History
 from policies.model import Evidence, Fresh, Observation, PoolName, SignalName
 from policies.model.spec import Pool

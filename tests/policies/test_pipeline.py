@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from policies.history.ticks import History
-from policies.model import Absent, Evidence, Fresh, PoolStatus, Reading, Stale
+from policies.model import Absent, Evidence, Fresh, PoolStatus, Reading, RuleId, Stale
 from policies.model.spec import Pool, ScaleDown, ScaleUp
 from policies.pipeline import decide
 from policies.recommend.schedule import Schedule, Window
@@ -32,7 +32,7 @@ def test_one_fresh_signal_is_enough_to_grow() -> None:
 def test_scale_in_needs_every_signal(missing: Absent | Stale[float]) -> None:
     decision = decide(spec(TWO), History(), seen({**queue(10), "gpu.utilization": missing}, desired=9))
     assert decision.target == 9
-    assert decision.steps[-1].rule == "evidence"
+    assert decision.steps[-1].rule == RuleId.EVIDENCE
     assert "gpu" in decision.reason
 
 
@@ -200,7 +200,7 @@ def test_stays_at_zero_up_to_the_activation_threshold() -> None:
 def test_goes_to_zero_only_after_the_cooldown() -> None:
     decisions = live(spec(**ZERO), [queue(10)] * 3 + [queue(0)] * 6)
     assert targets(decisions) == [1] * 7 + [0, 0]
-    assert decisions[6].steps[-1].rule == "cooldown"
+    assert decisions[6].steps[-1].rule == RuleId.COOLDOWN
 
 
 def test_work_below_the_activation_threshold_does_not_hold_off_zero() -> None:

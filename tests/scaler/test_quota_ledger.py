@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from policies.history.ticks import History
-from policies.model import PoolName, Quota, Result, Tick, WorkloadName
+from policies.model import PoolName, Quota, Result, RuleId, Tick, WorkloadName
 from policies.model.limits import BlastRadius
 from policies.quota.fleet_quota import FleetLimits
 from scaler.config.load import Workload, workload_from
@@ -152,7 +152,7 @@ async def test_the_blast_radius_spans_workloads() -> None:
     assert sizes[0] == 12, "a quarter of 16"
     assert sizes[7] == 12
     assert all(sizes[i] >= 0.75 * sizes[max(0, i - 8)] - 1 for i in range(len(sizes)))
-    assert any(step.rule == "fleet's blast radius" for step in shared.batch.ticks[1].decision.steps)
+    assert any(step.rule == RuleId.FLEET_BLAST_RADIUS for step in shared.batch.ticks[1].decision.steps)
 
 
 async def test_a_recorded_journal_replays_with_its_grants() -> None:

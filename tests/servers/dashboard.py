@@ -22,6 +22,7 @@ from policies.model import (
     Reading,
     Recommendation,
     Result,
+    RuleId,
     SignalName,
     Stale,
     Step,
@@ -92,7 +93,7 @@ def tick(
         current=current,
         ready=None if current is None else (current if ready is None else ready),
         target=target,
-        steps=(step or Step("demand", demand or 0.0, "queue-depth wants 2.50: 40 messages at 16 per replica"),),
+        steps=(step or Step(RuleId.DEMAND, demand or 0.0, "queue-depth wants 2.50: 40 messages at 16 per replica"),),
     )
     outcomes = () if target is None or current is None else (Outcome(gpus, current, target, result, why),)
     observation = Observation(WorkloadName(workload), at, seen, {gpus: size}, dict(errors or {}))
@@ -120,13 +121,13 @@ def rough_hour(workload: str = "chat") -> Iterable[Tick]:
         wave = 4 + (turn % 60) / 6
         match turn:
             case 60 | 61 | 62:
-                grown = Step("demand", 9, "queue-depth wants 9.00: 144 messages at 16 per replica")
+                grown = Step(RuleId.DEMAND, 9, "queue-depth wants 9.00: 144 messages at 16 per replica")
                 yield tick(workload, turn, demand=9, current=turn - 56, target=turn - 55, ready=4, step=grown)
             case _ if 100 <= turn < 130:
                 lost: dict[str, Reading[float]] = dict(signals(at))
                 lost["queue.visible"] = Stale(12.0, at - 80, 80.0)
                 lost["engines.utilization"] = Absent(f"no answer: {HOSTILE}")
-                held = Step("evidence", 7, "scale-in needs fresh evidence from every policy; missing: queue-depth")
+                held = Step(RuleId.EVIDENCE, 7, "scale-in needs fresh evidence from every policy; missing: queue-depth")
                 yield tick(workload, turn, readings=lost, current=7, target=7, may_lower=False, step=held)
             case _ if 180 <= turn < 184:
                 refused = {"result": Result.UNAVAILABLE, "why": f"throttled {HOSTILE}"}

@@ -10,8 +10,7 @@ from policies.model import Evidence, PolicyName, Recommendation
 from policies.model.field_metadata import FieldMetadata
 from policies.recommend.context import PolicyContext
 from policies.recommend.peers.history_queries import JITTER_S, agreed_s, totals
-from policies.signals.demand import fresh_values, no_opinion, quantity_problems, signal_names
-from policies.stabilize.rules import whole_replicas
+from policies.signals.demand import fresh_values, no_opinion, quantity_problems, signal_names, whole_replicas
 
 SOURCE = "The source to read; null: the only one that offers what is read."
 

@@ -10,8 +10,7 @@ from policies.model import Absent, Evidence, Fresh, PolicyName, PoolName, Recomm
 from policies.model.field_metadata import FieldMetadata
 from policies.recommend.context import PolicyContext
 from policies.recommend.peers.history_queries import JITTER_S, agreed_s, elapsed_s, totals
-from policies.signals.demand import fresh_values, no_opinion, signal_names
-from policies.stabilize.rules import whole_replicas
+from policies.signals.demand import fresh_values, no_opinion, signal_names, whole_replicas
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,8 @@ from policies.recommend.predictive.service_time import response_time_s, service_
 from policies.recommend.predictive.slo_correction import SloCorrection
 from policies.recommend.predictive.slo_margin import SloMargin
 from policies.recommend.predictive.supply_timeline import SupplyTimeline
-from policies.signals.demand import filled_share, no_opinion, signal_names, work_of_share
+from policies.recommend.readiness import filled_share
+from policies.signals.demand import no_opinion, signal_names, work_of_share
 from policies.signals.demand_hold import demand_to_hold
 from policies.signals.gpu_activity_fallback import QUANTITY, by_activity
 

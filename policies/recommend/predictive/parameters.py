@@ -89,8 +89,8 @@ class Predictive:
     quantile: Annotated[
         float | None,
         FieldMetadata(
-            "Quantile of the largest demand to be ready for; null: by the workload's slo_violation_cost_ratio, or as much"
-            " of it as the promise turns out to need.",
+            "Quantile of the largest demand to be ready for; null: by the workload's slo_violation_cost_ratio, or as"
+            " much of it as the promise turns out to need.",
             gt=0,
             lt=1,
         ),

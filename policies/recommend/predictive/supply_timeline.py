@@ -79,8 +79,8 @@ class SupplyTimeline:
     def __post_init__(self) -> None:
         edges_s = np.unique(np.concatenate(([0.0], self.coming_s, self.retained.until_s)))
         object.__setattr__(self, "_edges_s", edges_s)
-        object.__setattr__(self, "_there", self.ready + np.searchsorted(self.coming_s, edges_s, "right"))
-        object.__setattr__(self, "_kept", self.retained.at(edges_s))
+        object.__setattr__(self, "_available", self.ready + np.searchsorted(self.coming_s, edges_s, "right"))
+        object.__setattr__(self, "_retained", self.retained.at(edges_s))
 
     @staticmethod
     def of(view: PolicyContext, lead_s: float) -> SupplyTimeline:

@@ -1,8 +1,9 @@
-"""Which account and region an AWS adapter talks to: configuration only, no SDK."""
+"""Account, region and interruption notices of an AWS adapter: configuration only, no SDK."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -36,3 +37,42 @@ class AwsAccount:
         region = self.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or ""
         profile = self.profile or os.environ.get("AWS_PROFILE") or "default"
         return region, profile, (self.endpoint_url or "").rstrip("/").lower()
+
+
+@dataclass(frozen=True, kw_only=True)
+class AwsNotices:
+    """Where the cloud says what it will take."""
+
+    queue_url: Annotated[
+        str | None,
+        FieldMetadata(
+            "SQS queue that EventBridge sends warnings to, read and emptied by this daemon alone; null: none.",
+            pattern=r"^https?://[^/@\s?#]+/[0-9]+/[A-Za-z0-9_-]{1,80}$",
+        ),
+    ] = None
+    metadata: Annotated[
+        bool, FieldMetadata("Ask the metadata server (IMDSv2) of the instance that this daemon runs on, once a second.")
+    ] = False
+    metadata_url: Annotated[str, FieldMetadata("Address of the metadata server.", pattern=r"^https?://[^/@\s?#]+$")] = (
+        "http://169.254.169.254"
+    )
+
+    def actions(self, region: str | None) -> dict[str, str]:
+        """The actions of IAM that listening needs, each with the queue's ARN."""
+        if self.queue_url is None:
+            return {}
+        account, name = self.queue_url.rsplit("/", 2)[1:]
+        arn = f"arn:{partition(region)}:sqs:{region or '*'}:{account}:{name}"
+        return {"sqs:DeleteMessage": arn, "sqs:ReceiveMessage": arn}
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if self.queue_url and self.queue_url.endswith(".fifo"):
+            yield "queue_url", "EventBridge sends these events to a standard queue, not to a FIFO one"
+
+
+def partition(region: str | None) -> str:
+    """The partition that a region is in, as ARNs have it."""
+    for prefix, name in (("cn-", "aws-cn"), ("us-gov-", "aws-us-gov")):
+        if region is not None and region.startswith(prefix):
+            return name
+    return "aws"

@@ -129,3 +129,22 @@ async def fleets(context: Context, account: AwsAccount) -> Ec2Fleets:
 
     described = await batch(context, ("aws-fleets", account), fetch, MOST_IDS)
     return Ec2Fleets(ec2, described, await machines(context, account))
+
+
+def target_capacity(replicas: int, market: str) -> dict[str, Any]:
+    """So many instances of a market, as EC2 takes it."""
+    if market == "spot":
+        return {
+            "TotalTargetCapacity": replicas,
+            "SpotTargetCapacity": replicas,
+            "OnDemandTargetCapacity": 0,
+            "DefaultTargetCapacityType": "spot",
+        }
+    if market == "reserved":  # its default type is the fleet's own: reserved capacity, or a capacity block
+        return {"TotalTargetCapacity": replicas}
+    return {
+        "TotalTargetCapacity": replicas,
+        "OnDemandTargetCapacity": replicas,
+        "SpotTargetCapacity": 0,
+        "DefaultTargetCapacityType": "on-demand",
+    }

@@ -1,60 +1,21 @@
-"""Where notices of interruption come from on AWS: configuration, and what opens the listeners.
+"""Listeners for notices of interruption on AWS.
 
 EventBridge sends them for a whole account to an SQS queue; an instance's own metadata server tells those of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from policies.model.field_metadata import FieldMetadata
+from scaler.clouds.aws import events, metadata_server
+from scaler.clouds.aws.account import AwsNotices
 from scaler.clouds.interruptions import Board, board
 from scaler.ports import Permit
 
 if TYPE_CHECKING:
     from scaler.clouds.aws.account import AwsAccount
     from scaler.ports import Context
-
-
-@dataclass(frozen=True, kw_only=True)
-class AwsNotices:
-    """Where the cloud says what it will take."""
-
-    queue_url: Annotated[
-        str | None,
-        FieldMetadata(
-            "SQS queue that EventBridge sends warnings to, read and emptied by this daemon alone; null: none.",
-            pattern=r"^https?://[^/@\s?#]+/[0-9]+/[A-Za-z0-9_-]{1,80}$",
-        ),
-    ] = None
-    metadata: Annotated[
-        bool, FieldMetadata("Ask the metadata server (IMDSv2) of the instance that this daemon runs on, once a second.")
-    ] = False
-    metadata_url: Annotated[str, FieldMetadata("Address of the metadata server.", pattern=r"^https?://[^/@\s?#]+$")] = (
-        "http://169.254.169.254"
-    )
-
-    def actions(self, region: str | None) -> dict[str, str]:
-        """The actions of IAM that listening needs, each with the queue's ARN."""
-        if self.queue_url is None:
-            return {}
-        account, name = self.queue_url.rsplit("/", 2)[1:]
-        arn = f"arn:{partition(region)}:sqs:{region or '*'}:{account}:{name}"
-        return {"sqs:DeleteMessage": arn, "sqs:ReceiveMessage": arn}
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        if self.queue_url and self.queue_url.endswith(".fifo"):
-            yield "queue_url", "EventBridge sends these events to a standard queue, not to a FIFO one"
-
-
-def partition(region: str | None) -> str:
-    """The partition that a region is in, as ARNs have it."""
-    for prefix, name in (("cn-", "aws-cn"), ("us-gov-", "aws-us-gov")):
-        if region is not None and region.startswith(prefix):
-            return name
-    return "aws"
 
 
 class AwsNoticeListener(Protocol):
@@ -77,11 +38,7 @@ async def open_notices(context: Context, account: AwsAccount, notices: AwsNotice
     found = await board(context)
     listeners: list[AwsNoticeListener] = []
     if notices.queue_url is not None:
-        from scaler.clouds.aws import events  # noqa: PLC0415 - a process without SQS does without the SDK
-
         listeners.append(await events.listen(context, account, notices.queue_url, found))
     if notices.metadata:
-        from scaler.clouds.aws import metadata_server  # noqa: PLC0415 - only where it is asked for
-
         listeners.append(await metadata_server.listen(context, notices.metadata_url, found))
     return Heard(found, tuple(listeners))

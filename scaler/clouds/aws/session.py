@@ -31,7 +31,8 @@ from botocore.exceptions import (
 from botocore.loaders import Loader, create_loader
 from botocore.parsers import ResponseParserError
 
-from scaler.clouds.api_budget import Api, Channel
+from scaler.clouds.api_budget import Api
+from scaler.clouds.api_channel import Channel
 from scaler.clouds.aws.account import AwsAccount
 from scaler.clouds.aws.errors import one_line, port_error
 from scaler.clouds.aws.http import BoundedSession, checked

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from scaler.clouds.api_budget import Channel
+from scaler.clouds.api_channel import Channel
 from scaler.clouds.azure.account import AzureAccount
 from scaler.clouds.azure.errors import refuse, validated
 from scaler.clouds.azure.session import APIS, Arm, identity

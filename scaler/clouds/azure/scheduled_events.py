@@ -16,7 +16,8 @@ from weakref import WeakKeyDictionary
 
 import aiohttp
 
-from scaler.clouds.api_budget import Api, Channel
+from scaler.clouds.api_budget import Api
+from scaler.clouds.api_channel import Channel
 from scaler.clouds.azure.errors import validated
 from scaler.clouds.http_answers import http_errors, read_body, read_json
 from scaler.clouds.interruptions import Board, Kind, Notice, board

@@ -15,7 +15,7 @@ from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoun
 from azure.servicebus.aio.management import ServiceBusAdministrationClient
 
 from scaler.clock import SystemClock
-from scaler.clouds.api_budget import Channel
+from scaler.clouds.api_channel import Channel
 from scaler.clouds.azure.account import AzureAccount
 from scaler.clouds.azure.errors import of_code, one_line, retry_after_s
 from scaler.clouds.azure.session import APIS, Identity, identity

@@ -24,7 +24,8 @@ from azure.identity.aio import (
 )
 
 from scaler.clock import SystemClock
-from scaler.clouds.api_budget import Api, Channel
+from scaler.clouds.api_budget import Api
+from scaler.clouds.api_channel import Channel
 from scaler.clouds.azure import errors
 from scaler.clouds.azure.account import AzureAccount
 from scaler.clouds.azure.transport import transport

@@ -13,7 +13,8 @@ import aiohttp
 from yarl import URL
 
 from scaler.clouds import http_client
-from scaler.clouds.api_budget import Api, Channel
+from scaler.clouds.api_budget import Api
+from scaler.clouds.api_channel import Channel
 from scaler.clouds.http_access import Access
 from scaler.clouds.http_answers import SHOWN, decode_json, http_errors, read_body
 from scaler.clouds.response_validation import understood

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from policies.model import Shortfall
-from scaler.clouds.gcp import errors, session
+from scaler.clouds.gcp import errors, instance_groups, reservations, session
 from scaler.clouds.gcp.instance_groups import count_instances, path_of
 from scaler.clouds.gcp.project import GcpProject
 from scaler.clouds.response_validation import validated
@@ -20,6 +20,12 @@ READ: Final = "container.clusters.get"
 """Grants node pools too."""
 WRITE: Final = "container.clusters.update"
 FOLLOW: Final = "container.operations.get"
+
+
+def permissions(*, reserved: bool) -> list[str]:
+    """Return all that a pool of nodes on GKE may call for, with the project's own."""
+    needed = [READ, WRITE, FOLLOW, instance_groups.READ]
+    return [*needed, reservations.READ] if reserved else needed
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,12 +189,6 @@ async def groups(context: Context, project: GcpProject) -> InstanceGroups:
     return await context.shared(("gcp", "groups", project), opening)
 
 
-def path(project: str, location: str, name: str) -> str:
-    """The path of a group, zonal or regional by the form of its location."""
-    scope = "zones" if location.count("-") == 2 else "regions"
-    return f"projects/{project}/{scope}/{location}/instanceGroupManagers/{name}"
-
-
 def short_name(path: str) -> str:
     """The last word of a resource's path."""
     return path.rsplit("/", 1)[-1]

@@ -13,7 +13,7 @@ from google.pubsub_v1 import SubscriberAsyncClient
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcAsyncIOTransport
 from google.pubsub_v1.types import ReceivedMessage, Subscription
 
-from scaler.clouds.api_budget import CALL_SHARE, Channel
+from scaler.clouds.api_channel import CALL_SHARE, Channel
 from scaler.clouds.gcp import errors, session
 from scaler.clouds.gcp.project import GcpProject
 from scaler.clouds.rest import BearerTokens

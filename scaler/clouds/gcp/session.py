@@ -24,7 +24,8 @@ from google.auth.identity_pool import Credentials as Federation
 from google.auth.transport.requests import Request as Transport
 from google.oauth2.service_account import Credentials as Key
 
-from scaler.clouds.api_budget import Api, Channel
+from scaler.clouds.api_budget import Api
+from scaler.clouds.api_channel import Channel
 from scaler.clouds.gcp import errors
 from scaler.clouds.gcp import http as gcp_http
 from scaler.clouds.gcp.http import AUTH_S

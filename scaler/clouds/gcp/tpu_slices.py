@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -16,17 +15,7 @@ from scaler.clouds.gcp.instance_groups import InstanceGroup, InstanceGroups
 from scaler.clouds.gcp.pool_status import interruption_pending
 from scaler.clouds.interruptions import Board
 
-MACHINE: Final = re.compile(r"^ct[0-9]+[a-z]*-hightpu-([1-8])t$")
 UP: Final = frozenset({"RECONCILING", "RUNNING", "RUNNING_WITH_ERROR"})
-
-
-def hosts(machine_type: str, topology: str) -> int | None:
-    """The hosts of a slice; None where its chips do not divide among machines of this type."""
-    found = MACHINE.match(machine_type)
-    chips = math.prod(int(side) for side in topology.split("x"))
-    if found is None or chips % int(found[1]):
-        return None
-    return chips // int(found[1])
 
 
 @dataclass(frozen=True, slots=True)

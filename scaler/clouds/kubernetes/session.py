@@ -19,7 +19,8 @@ from kubernetes_asyncio import client
 from kubernetes_asyncio.config import ConfigException
 
 from scaler.clouds import retry_after
-from scaler.clouds.api_budget import Api, Channel
+from scaler.clouds.api_budget import Api
+from scaler.clouds.api_channel import Channel
 from scaler.clouds.http_answers import SHOWN, http_errors, read_body, read_json, read_lines, words
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.kubernetes.credentials import Load, credentials

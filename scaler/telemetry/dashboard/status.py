@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Final
 
-from policies.model import Absent, Fresh, PoolStatus, Reading, Result, Stale, Tick
+from policies.model import Absent, Fresh, PoolStatus, Reading, Result, RuleId, Stale, Tick
 from scaler.journal.explain import remarks, verdict
 from scaler.telemetry.dashboard.columns import unit
 from scaler.telemetry.dashboard.decisions import problem
@@ -79,7 +79,7 @@ def number(value: float | None, digits: int = 4) -> float | None:
 def _yields(tick: Tick) -> bool:
     """Whether a pool is left to another writer."""
     sizes = (r.value for r in tick.observation.pools.values() if not isinstance(r, Absent))
-    return any(s.other_writer for s in sizes) and any(s.rule == "hands off" for s in tick.decision.steps)
+    return any(s.other_writer for s in sizes) and any(s.rule == RuleId.UNMANAGED_POOLS for s in tick.decision.steps)
 
 
 def _reading(reading: Reading[float], now: float) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def _size(reading: Reading[PoolStatus], now: float) -> dict[str, Any]:
         "age_s": number(age_s, 1),
         "desired": s.desired,
         "ready": s.ready,
-        "doomed": s.interruption_pending,
+        "interruption_pending": s.interruption_pending,
         "failed": s.failed,
         "pending": s.pending,
         "remarks": list(remarks(s)),

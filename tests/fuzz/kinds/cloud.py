@@ -12,8 +12,7 @@ from typing import Any, Final
 
 from policies.model import PoolStatus
 from policies.signals.plausibility import implausible_size
-from scaler.actuators.gce_mig import GceMig
-from scaler.actuators.gke_node_pool import GkeNodePool
+from scaler.config.kinds.gcp_pools import GceMig, GkeNodePool
 from scaler.ports import PortError
 from tests.fuzz.kinds.loop import loop
 from tests.fuzz.kinds.readings import unwritable

@@ -7,8 +7,9 @@ from typing import Final
 
 from aiohttp import web
 
+from scaler.adapters import open_source
+from scaler.config.kinds.engines import Scrape
 from scaler.ports import PortError
-from scaler.sources.scrape import Scrape
 from tests.fuzz.kinds.loop import loop
 from tests.fuzz.kinds.readings import unwritable, wrong
 from tests.fuzz.mutate import DIGITS, text
@@ -65,7 +66,9 @@ def check(data: bytes) -> str:
 
 async def _check(data: bytes) -> str:
     here = loop()
-    source = await Scrape(preset="vllm", urls=(f"http://127.0.0.1:{here.port}/metrics",), read=NAMES).open(here.context)
+    source = await open_source(
+        Scrape(preset="vllm", urls=(f"http://127.0.0.1:{here.port}/metrics",), read=NAMES), here.context
+    )
     for body in (_page(), data, _page()):
         here.answer = lambda _, body=body: web.Response(body=body, content_type="text/plain")  # type: ignore[misc]
         here.clock.ahead_s += 15.0

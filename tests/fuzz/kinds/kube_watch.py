@@ -11,9 +11,10 @@ from typing import Any, Final
 from aiohttp import web
 
 from policies.model import PoolName, WorkloadName
-from scaler.actuators.kubernetes import Kubernetes
+from scaler.adapters import open_pool
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.kubernetes.watch import SharedWatch
+from scaler.config.kinds.kubernetes import Kubernetes
 from scaler.ports import PortError
 from scaler.shared_resources import Opening, Resources
 from tests.fuzz.kinds.loop import DEADLINE_S, loop
@@ -90,7 +91,7 @@ async def _check(data: bytes) -> str:
 
 async def _followed(context: Opening, port: int) -> str:
     spec = Kubernetes(name=NAME, cluster=_cluster(port), watch_pods=False)
-    pool = await spec.open(context, WorkloadName("chat"), PoolName("main"))
+    pool = await open_pool(spec, context, WorkloadName("chat"), PoolName("main"))
     watch = next(value for value in vars(pool).values() if isinstance(value, SharedWatch))
     try:
         await watch.state(NAME, 5.0)

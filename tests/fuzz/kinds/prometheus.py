@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from scaler.adapters import open_source
+from scaler.config.kinds.prometheus import Prometheus
 from scaler.ports import PortError
-from scaler.sources.prometheus import Prometheus
 from tests.fuzz.kinds.loop import loop
 from tests.fuzz.kinds.readings import unwritable, wrong
 from tests.fuzz.mutate import json_text
@@ -46,7 +47,7 @@ async def _check(data: bytes) -> str:
     preset = Prometheus(url=f"http://127.0.0.1:{here.port}", preset="vllm", read=NAMES)
     given = Prometheus(url=f"http://127.0.0.1:{here.port}", queries={"running": "sum(running)"})
     for spec in (preset, given):
-        source = await spec.open(here.context)
+        source = await open_source(spec, here.context)
         for _ in range(2):
             try:
                 readings = await source.sample()

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from policies.allocate import quantum
-from policies.model import Fresh, PoolName, PoolStatus, SignalName, Tick
+from policies.model import Fresh, PoolName, PoolStatus, RuleId, SignalName, Tick
 from policies.quota.fleet_quota import FleetLimits
 from scaler.registry import kind_of
 from tests.fuzz.sequences.policies import PEERS
@@ -58,7 +58,7 @@ class Judged:
         and the others lack capacity or quota."""
         spec, found = self.turn.spec, self.turn.found
         held = [spec.pools[name] for name in self.serving if found[name].desired]
-        lacks = any(step.rule == "shortage" for step in self.turn.decision.steps)
+        lacks = any(step.rule == RuleId.SHORTAGE for step in self.turn.decision.steps)
         over = self.before > spec.max_replicas
         return over and lacks and not any(quantum.bounds(pool, spec.max_replicas)[1] for pool in held)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from policies.allocate import quantum
+from policies.model import RuleId
 from tests.fuzz.sequences import caps, readiness, rest
 from tests.fuzz.sequences.judged import Judged
 from tests.fuzz.worlds import evidence, manual_override, records, settings, supply
@@ -54,7 +55,7 @@ def work_keeps_a_replica(judged: Judged) -> str | None:
     room = {name for name in judged.serving if quantum.bounds(spec.pools[name], spec.max_replicas)[1]}
     if not room or judged.is_peer or judged.must_empty:
         return None
-    if any(step.rule in {"budget", "fleet"} for step in judged.turn.decision.steps):
+    if any(step.rule in {RuleId.BUDGET, RuleId.FLEET} for step in judged.turn.decision.steps):
         return None
     return f"{judged.before} -> 0, and there is work" if gone else None
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from policies.guard import with_override_bounds
+from policies.guard.bounds import with_override_bounds
 from policies.history.ticks import History
 from policies.model import Grant, Observation, PoolName, Tick, WorkloadName
 from policies.pipeline import decide

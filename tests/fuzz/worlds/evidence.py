@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from policies.model import Absent, Fresh, Stale
+from policies.signals.demand import whole_replicas
 from policies.signals.zero_suspicion import source_of
-from policies.stabilize.rules import whole_replicas
 from tests.fuzz.worlds.turn import Turn, lacking
 
 

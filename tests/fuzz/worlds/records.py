@@ -10,7 +10,7 @@ from typing import Any
 
 from policies.model import Fresh, Result, Tick
 from policies.pipeline import decide
-from policies.stabilize.rules import whole_replicas
+from policies.signals.demand import whole_replicas
 from scaler.journal.codec import decode_tick, encode_tick
 from tests.fuzz.worlds.turn import Turn
 

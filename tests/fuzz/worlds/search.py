@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from policies.guard import with_override_bounds
+from policies.guard.bounds import with_override_bounds
 from policies.history.ticks import History
 from policies.model import Tick
 from scaler.journal.codec import encode_tick

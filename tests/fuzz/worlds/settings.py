@@ -7,7 +7,7 @@ import math
 from policies.allocate import quantum
 from policies.model import Fresh
 from policies.model.spec import ScaleDown, ScaleUp
-from policies.stabilize.rules import EPSILON
+from policies.signals.demand import EPSILON
 from tests.fuzz.worlds.supply import short_of_quota
 from tests.fuzz.worlds.turn import Turn, lacking
 

@@ -8,7 +8,7 @@ from policies.allocate import quantum as quanta
 from policies.history.capacity_backoff import LONGEST_S, QUOTA_SHORTEST_S
 from policies.history.pool_memory import REFUSALS
 from policies.model import Fresh, PoolName, PoolStatus, Result, Tick
-from policies.stabilize.rules import EPSILON
+from policies.signals.demand import EPSILON
 from tests.fuzz.worlds.turn import Turn
 
 PATIENCE: Final = 3

@@ -14,7 +14,7 @@ from policies.allocate.optimize import AllocationTarget
 from policies.allocate.shortfall import shortfall
 from policies.history.capacity_backoff import FIRST_S
 from policies.history.pool_memory import PoolMemory
-from policies.model import Outcome, PoolName, PoolStatus, Result, Shortfall
+from policies.model import Outcome, PoolName, PoolStatus, Result, RuleId, Shortfall
 from policies.model.spec import CostAllocationSpec, Pool
 from tests.policies.allocate.worlds import POOLS, Lived, ladder
 
@@ -36,7 +36,7 @@ def test_what_is_paid_already_goes_first_and_spot_before_on_demand() -> None:
     lived = Lived.of(ladder(**CALM))
     lived.turn(5)
     assert lived.sizes() == {"reserved": 2, "spot-a": 2, "spot-b": 1}
-    assert "reserved 2 (paid already)" in lived.told("ladder")
+    assert "reserved 2 (paid already)" in lived.told(RuleId.LADDER)
 
 
 def test_what_a_reservation_does_not_hold_is_not_taken_for_paid() -> None:
@@ -138,7 +138,7 @@ def test_a_spare_is_kept_where_a_loss_would_cost_more() -> None:
     careful.turn(4)
     assert sum(careless.sizes().values()) == 4
     assert sum(careful.sizes().values()) > 4
-    assert "more than the size for losses" in careful.told("ladder")
+    assert "more than the size for losses" in careful.told(RuleId.LADDER)
 
 
 @pytest.mark.parametrize("spare", [True, False], ids=["unannounced", "announced"])
@@ -241,7 +241,7 @@ def test_what_makes_up_for_a_loss_is_written_off_at_once_and_counts_again_when_i
     lived.places[A].lose(2)
     lived.turn(4)
     assert lived.decisions[-1].abandoned == {A: 2}
-    assert "2 of spot-a" in lived.told("written off")
+    assert "2 of spot-a" in lived.told(RuleId.ABANDONED)
     lived.turns(20, 4)
     assert lived.sizes() == {"spot-a": 2, "spot-b": 2, "on-demand": 2}, "the asks stand, and do not count"
     assert lived.decisions[-1].cost_usd_per_hour == 2 * 1.0 + 2 * 3.0, "nor cost anything while they wait"
@@ -257,7 +257,7 @@ def test_at_a_notice_the_replacement_starts_and_what_is_doomed_serves_on() -> No
     lived.places[A].doomed = 2
     ready = lived.places[A].ready
     lived.turn(3)
-    assert "2 of spot-a" in lived.told("doomed")
+    assert "2 of spot-a" in lived.told(RuleId.INTERRUPTION_PENDING)
     assert lived.places[A].ready == ready
     assert lived.places[B].desired + lived.places[OD].desired >= 3
 
@@ -346,7 +346,7 @@ def test_the_dearer_is_given_up_only_when_the_cheaper_serves() -> None:
     lived = Lived.of(ladder({n: SPOT[n] for n in ("spot-a", "on-demand")}, **CALM), on_demand=3)
     lived.turn(3)
     assert lived.sizes() == {"spot-a": 3, "on-demand": 3}
-    assert "3 of on-demand" in lived.told("make before break")
+    assert "3 of on-demand" in lived.told(RuleId.MAKE_BEFORE_BREAK)
     while lived.places[A].ready < 3:
         assert lived.places[OD].ready == 3
         lived.turn(3)
@@ -420,15 +420,15 @@ def rung(name: str = "spot-a", **given: Any) -> PoolCandidate:
         "name": PoolName(name),
         "pool": POOLS[name],
         "price": POOLS[name].price_usd_per_hour,
-        **dict.fromkeys(("asked", "ready", "doomed", "counted", "overdue"), 0),
+        **dict.fromkeys(("desired", "ready", "interruption_pending", "expected_pending", "overdue"), 0),
         "waited_s": 0.0,
         "fixed": False,
-        "shut": "",
+        "unavailable": "",
         "most": 10,
         "start_h": 0.03,
-        "chance": 0.0,
-        "share": 1.0,
-        "belief": 1.0,
+        "loss_probability": 0.0,
+        "interrupted_share": 1.0,
+        "grant_probability": 1.0,
     }
     return PoolCandidate(**{**defaults, **given})
 
@@ -439,22 +439,25 @@ def rung(name: str = "spot-a", **given: Any) -> PoolCandidate:
     ids=["all in one zone", "spread, no spare", "either zone does", "one zone does"],
 )
 def test_expected_shortfall_is_that_of_independent_losses(fleet: tuple[int, int], missing: float) -> None:
-    zones = [rung(n, ready=k, chance=0.1) for n, k in zip(("spot-a", "spot-b"), fleet, strict=True)]
+    zones = [rung(n, ready=k, loss_probability=0.1) for n, k in zip(("spot-a", "spot-b"), fleet, strict=True)]
     assert shortfall(zones, fleet, 4.0) == pytest.approx(missing)
 
 
 def test_asking_in_more_zones_is_no_surety_since_zones_have_none_together() -> None:
-    zones = [rung(n, counted=1, belief=0.6) for n in ("spot-a", "spot-b")]
+    zones = [rung(n, expected_pending=1, grant_probability=0.6) for n in ("spot-a", "spot-b")]
     assert shortfall(zones, (1, 1), 1.0) == pytest.approx(0.7 * 0.4**2 + 0.3 * 0.4)
 
 
 def test_many_zones_are_reckoned_in_bounded_time() -> None:
-    zones = [rung("spot-a", ready=3, chance=0.1) for _ in range(40)]
+    zones = [rung("spot-a", ready=3, loss_probability=0.1) for _ in range(40)]
     assert 0 < shortfall(zones, [3] * 40, 119.0) < 40 * 0.3 + 1
 
 
 def test_a_ready_one_stays_while_one_that_a_platform_would_take_first_is_kept_for_now() -> None:
-    rungs = [rung("on-demand", asked=3, ready=2, counted=1), rung("spot-a", asked=4, ready=3, counted=1, belief=0.5)]
+    rungs = [
+        rung("on-demand", desired=3, ready=2, expected_pending=1),
+        rung("spot-a", desired=4, ready=3, expected_pending=1, grant_probability=0.5),
+    ]
     aim = AllocationTarget(work=3.0, floor=0.0, lateness=1.0, payback_h=1.0, cap=20, priority_usd=1e5)
     assert transition.sizes(rungs, [3, 4], [0, 4], aim, may_lower=True) == [3, 4]
     assert transition.sizes(rungs, [0, 4], [0, 4], aim, may_lower=True) == [1, 4], "4 of 5 ready ones stay"

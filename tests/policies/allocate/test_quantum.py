@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.allocate import allocate
 from policies.allocate import quantum as quanta
-from policies.model import PoolName
+from policies.allocate.in_order import allocate
+from policies.model import PoolName, RuleId
 from policies.model.limits import BlastRadius, Budget
 from policies.model.spec import Pool
 from tests.laws import LAW
@@ -48,7 +48,9 @@ def test_quanta_pass_no_bound(life: Life) -> None:
 def test_the_pools_hold_the_size_decided_unless_no_whole_quantum_fits(life: Life) -> None:
     for turn in life.turns:
         decision, targets, spec = turn.decision, turn.decision.targets, life.spec
-        settled = next((s.replicas for s in reversed(decision.steps) if s.rule not in {"pool bounds", "quantum"}), None)
+        settled = next(
+            (s.replicas for s in reversed(decision.steps) if s.rule not in {RuleId.POOL_BOUNDS, RuleId.QUANTUM}), None
+        )
         if settled is None or targets.keys() != spec.pools.keys():
             continue
         total = sum(targets.values())

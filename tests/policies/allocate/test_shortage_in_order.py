@@ -6,7 +6,7 @@ import pytest
 
 from policies.allocate.in_order import allocate
 from policies.history.capacity_backoff import FIRST_S
-from policies.model import PoolName, Result
+from policies.model import PoolName, Result, RuleId
 from policies.model.spec import Pool, ScaleDown
 from tests.policies.allocate.worlds import Lived, ladder
 
@@ -24,7 +24,7 @@ def test_what_the_first_refuses_is_asked_of_the_next(refusal: Result) -> None:
     lived.places[FIRST].refuses = refusal
     lived.turns(3, 4)
     assert lived.sizes() == {"second": 4}
-    assert next(step.reason for step in lived.decisions[1].steps if step.rule == "shortage").startswith("first: ")
+    assert next(step.reason for step in lived.decisions[1].steps if step.rule == RuleId.SHORTAGE).startswith("first: ")
 
 
 @pytest.mark.parametrize("quota", [False, True], ids=["capacity", "quota"])

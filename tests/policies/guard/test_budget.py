@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from policies.history.ticks import History
-from policies.model import Decision, Fresh, Grant, PoolStatus, Quota
+from policies.model import Decision, Fresh, Grant, PoolStatus, Quota, RuleId
 from policies.model.limits import Budget
 from policies.model.spec import Pool, ScaleDown
 from policies.pipeline import decide
@@ -43,7 +43,7 @@ def test_growth_ends_at_the_budget(budget: Budget, current: int, target: int) ->
     decision = decided(100, {"main": current}, pools=EIGHTS, budget=budget, scale_down=slow)
     assert decision.target == target
     if target < 10:
-        assert "budget." in " ".join(step.reason for step in decision.steps if step.rule == "budget")
+        assert "budget." in " ".join(step.reason for step in decision.steps if step.rule == RuleId.BUDGET)
 
 
 def test_a_minimum_does_not_exceed_it() -> None:

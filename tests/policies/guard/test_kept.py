@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from policies.guard import last_word
+from policies.guard.enforce import enforce_targets
 from policies.history.ticks import History
-from policies.model import Fresh, Outcome, PoolName, PoolStatus, Reading, Result, Stale
+from policies.model import Fresh, Outcome, PoolName, PoolStatus, Reading, Result, RuleId, Stale
 from policies.model.limits import Budget
 from policies.model.spec import Pool
 from policies.pipeline import decide
@@ -41,21 +41,21 @@ def situation(
 )
 def test_full_replicas_keep_every_pool(failed: int, target: int, kept: int) -> None:
     s = situation({A: PoolStatus(6, 2, failed=failed), B: PoolStatus(2, 2)}, planned=target + 2.0, full="full")
-    _, targets = last_word({A: target, B: 2}, s)
+    _, targets = enforce_targets({A: target, B: 2}, s)
     assert targets == {A: kept, B: 2}
 
 
 def test_what_cannot_be_replaced_stays() -> None:
     """One of b was to go for one of a, and the budget has no room for that."""
     s = situation({A: PoolStatus(1, 1), B: PoolStatus(1, 1)}, planned=2.0, budget=Budget(usd_per_hour=3.0))
-    steps, targets = last_word({A: 2, B: 0}, s)
+    steps, targets = enforce_targets({A: 2, B: 0}, s)
     assert targets == {A: 1, B: 1}
-    assert [step.rule for step in steps] == ["budget", "kept"]
+    assert [step.rule for step in steps] == [RuleId.BUDGET, RuleId.UNREPLACED]
 
 
 def test_a_pool_that_shrinks_without_a_replacement_shrinks() -> None:
     s = situation({A: PoolStatus(6, 6), B: PoolStatus(1, 1)}, planned=3.0)
-    assert last_word({A: 2, B: 1}, s) == ((), {A: 2, B: 1})
+    assert enforce_targets({A: 2, B: 1}, s) == ((), {A: 2, B: 1})
 
 
 def test_what_was_requested_of_a_pool_that_cannot_be_read_counts() -> None:

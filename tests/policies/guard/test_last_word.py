@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies import guard
+from policies.guard.bounds import with_override_bounds
 from policies.guard.budget import gpus, usd_per_hour
+from policies.guard.enforce import TARGET_LIMITS, enforce_targets
 from policies.history.ticks import HELD, History
-from policies.model import Evidence, Fresh, PoolName, PoolStatus, Shortfall
+from policies.model import Evidence, Fresh, PoolName, PoolStatus, RuleId, Shortfall
 from policies.model.limits import Budget, Maintenance, MaintenanceWindow
 from policies.model.spec import Pool, WorkloadSpec
 from policies.pipeline import decide
@@ -31,7 +32,7 @@ def situation(state: State, *, may_lower: bool) -> RuleContext:
     serving, held = state.serving, state.held
     size = sum(serving.values())
     return RuleContext(
-        guard.with_override_bounds(state.spec, NOW),
+        with_override_bounds(state.spec, NOW),
         state.history,
         NOW,
         float(size),
@@ -60,7 +61,7 @@ def rooms(state: State) -> Iterator[tuple[int, int]]:
 
 def broken(state: State, targets: Mapping[PoolName, int], *, may_lower: bool) -> Iterator[str]:
     """Every limit that these targets break."""
-    workload, held = guard.with_override_bounds(state.spec, NOW), state.held
+    workload, held = with_override_bounds(state.spec, NOW), state.held
     after = {**held, **targets}
     serving = {n: after[n] for n in state.serving}
     if sum(serving.values()) > max(workload.max_replicas, sum(state.serving.values())):
@@ -111,9 +112,9 @@ def _budgets_broken(state: State, held: Mapping[PoolName, int], after: Mapping[P
 @law(300)
 @given(states(), st.data())
 def test_no_order_of_the_rules_breaks_a_limit_whatever_is_asked_for(state: State, data: st.DataObject) -> None:
-    may_lower, rules = data.draw(st.booleans()), data.draw(st.permutations(guard.LAST))
+    may_lower, rules = data.draw(st.booleans()), data.draw(st.permutations(TARGET_LIMITS))
     targets = {n: data.draw(st.integers(0, 70)) for n in state.spec.pools if data.draw(st.integers(0, 5))}
-    _, sizes = guard.last_word(dict(targets), situation(state, may_lower=may_lower), rules)
+    _, sizes = enforce_targets(dict(targets), situation(state, may_lower=may_lower), rules)
     assert not list(broken(state, sizes, may_lower=may_lower))
     for name, size in sizes.items():
         low, high = sorted((state.held[name], targets[name]))
@@ -134,8 +135,8 @@ def test_no_decision_breaks_a_limit(state: State) -> None:
 def test_what_the_last_word_allows_it_leaves_alone(state: State, data: st.DataObject) -> None:
     targets = {n: data.draw(st.integers(0, 70)) for n in state.spec.pools}
     s = situation(state, may_lower=True)
-    _, sizes = guard.last_word(targets, s)
-    assert guard.last_word(sizes, s) == ((), sizes)
+    _, sizes = enforce_targets(targets, s)
+    assert enforce_targets(sizes, s) == ((), sizes)
 
 
 NO_SCALE_IN = Maintenance(windows=(MaintenanceWindow(start="00:00", end="00:00", mode="no_scale_in"),))
@@ -161,7 +162,7 @@ def test_a_removal_rounded_to_a_quantum_leaves_growth_no_more_than_the_maximum()
     state = State(
         workload, seen({}, pools={n: Fresh(PoolStatus(k, k), NOW) for n, k in (("a", 8), ("b", 2))}), History()
     )
-    _, sizes = guard.last_word({A: 5, B: 5}, situation(state, may_lower=True))
+    _, sizes = enforce_targets({A: 5, B: 5}, situation(state, may_lower=True))
     assert sizes == {A: 8, B: 2}
 
 
@@ -170,6 +171,6 @@ def test_growth_cut_for_a_budget_is_cut_to_whole_quanta() -> None:
     state = State(
         workload, seen({}, pools={n: Fresh(PoolStatus(k, k), NOW) for n, k in (("a", 4), ("b", 2))}), History()
     )
-    steps, sizes = guard.last_word({A: 12, B: 2}, situation(state, may_lower=True))
+    steps, sizes = enforce_targets({A: 12, B: 2}, situation(state, may_lower=True))
     assert sizes == {A: 8, B: 2}
-    assert [step.rule for step in steps] == ["budget", "quantum"]
+    assert [step.rule for step in steps] == [RuleId.BUDGET, RuleId.QUANTUM]

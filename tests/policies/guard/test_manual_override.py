@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from policies.history.ticks import History
-from policies.model import Decision, Fresh, PoolStatus
+from policies.model import Decision, Fresh, PoolStatus, RuleId
 from policies.model.limits import BlastRadius, Budget, Maintenance, MaintenanceWindow, Override
 from policies.model.spec import Pool, ScaleDown, ScaleUp
 from policies.pipeline import decide
@@ -52,7 +52,7 @@ def test_a_size_set_by_hand(settings: dict[str, Any], messages: float | None, cu
 
 
 def test_blind_it_says_why_it_does_not_shrink() -> None:
-    step = next(s for s in decided(None, 30, override=LAUNCH).steps if s.rule == "override")
+    step = next(s for s in decided(None, 30, override=LAUNCH).steps if s.rule == RuleId.EVIDENCE)
     assert step.replicas == 30
     assert "scale-in needs fresh evidence of everything; missing: queue" in step.reason
 

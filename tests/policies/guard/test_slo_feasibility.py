@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from policies.model import PolicyName
+from policies.model import PolicyName, RuleId
 from policies.model.limits import LateGrowth
 from policies.model.spec import ScaleDown, Slo, WorkloadSpec
 from policies.recommend.threshold import Headroom
@@ -40,7 +40,7 @@ def test_the_trap_a_promise_that_no_size_can_keep_does_not_walk_from_two_to_eigh
     engines = Engines(chased(), unreachable)
     assert max(engines.turns(HOUR - 30, running=16.0)) == 3
     last = engines.decisions[-1]
-    (step,) = [s for s in last.steps if s.rule == "promise"]
+    (step,) = [s for s in last.steps if s.rule == RuleId.SLO_FEASIBILITY]
     assert "the promise cannot be kept at any size: engines.itl_p95_s is 0.0505 s with 5.33 requests" in step.reason
     assert "slo.itl_s is 0.03 s" in step.reason
     assert "hold the size" in step.reason

@@ -9,9 +9,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from policies.model import PoolName, PoolStatus, WorkloadName
+from scaler.adapters import open_pool
 from scaler.clock import SystemClock
-from scaler.clouds.aws.account import AwsAccount
-from scaler.clouds.aws.notices import AwsNotices
+from scaler.clouds.aws.account import AwsAccount, AwsNotices
 from scaler.shared_resources import Opening, Resources
 from tests.servers.aws import REGION, Aws, aws
 from tests.servers.aws_compute import Compute, compute
@@ -47,7 +47,7 @@ class Place:
 
     async def open(self, kind: type, name: str = "gpus", **keys: Any) -> Any:
         """A pool of this kind and name."""
-        return await kind(account=self.account, **keys).open(self.context, WorkloadName("llm"), PoolName(name))
+        return await open_pool(kind(account=self.account, **keys), self.context, WorkloadName("llm"), PoolName(name))
 
 
 @asynccontextmanager

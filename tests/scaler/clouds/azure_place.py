@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from policies.model import PoolName, PoolStatus, WorkloadName
-from scaler.actuators.aks_agent_pool import AksAgentPool
-from scaler.actuators.vmss import Vmss
-from scaler.actuators.vmss_standby import VmssStandbyPool
+from scaler.adapters import open_pool
+from scaler.config.kinds.azure_pools import AksAgentPool, Vmss, VmssStandbyPool
 from scaler.ports import Clock
 from scaler.shared_resources import Opening, Resources
 from tests.servers.azure import Azure, Events, azure, scheduled_events
@@ -36,16 +35,18 @@ class Place:
 
     async def vmss(self, name: str = "h100", **more: Any) -> Any:
         spec = Vmss(resource_group="llm", name=name, account=self.cloud.account(), **more)
-        return await spec.open(self.context, LLM, GPUS)
+        return await open_pool(spec, self.context, LLM, GPUS)
 
     async def aks(self, agent_pool: str = "h100", **more: Any) -> Any:
         account = self.cloud.account()
         spec = AksAgentPool(resource_group="llm", cluster="llm", agent_pool=agent_pool, account=account, **more)
-        return await spec.open(self.context, LLM, GPUS)
+        return await open_pool(spec, self.context, LLM, GPUS)
 
     async def standby(self) -> Any:
         account = self.cloud.account()
-        return await VmssStandbyPool(resource_group="llm", name="warm", account=account).open(self.context, LLM, GPUS)
+        return await open_pool(
+            VmssStandbyPool(resource_group="llm", name="warm", account=account), self.context, LLM, GPUS
+        )
 
     async def seen(self, pool: Any) -> PoolStatus:
         """Its status in a new turn."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from policies.model import PoolName, PoolStatus, WorkloadName
+from scaler.adapters import open_pool
 from scaler.clock import SystemClock
 from scaler.ports import Actuator
 from scaler.shared_resources import Opening, Resources
@@ -45,7 +46,7 @@ class There:
     clock: Shifted
 
     async def pool(self, spec: Any) -> Actuator:
-        opened: Actuator = await spec.open(self.context, WorkloadName("llm"), PoolName("gpus"))
+        opened: Actuator = await open_pool(spec, self.context, WorkloadName("llm"), PoolName("gpus"))
         return opened
 
     def mig(self, name: str = "vllm", location: str = ZONES[0], size: int = 2) -> Mig:

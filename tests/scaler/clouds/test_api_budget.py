@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scaler.clock import stopwatch_s
-from scaler.clouds.api_budget import LONGEST_S, Api, Bucket, Calls, Channel
+from scaler.clouds.api_budget import LONGEST_S, Api, Bucket, Calls
+from scaler.clouds.api_channel import Channel
 from scaler.ports import Misconfigured, OutOfCapacity, PortError, Throttled, Unavailable
 from scaler.shared_resources import Opening, Resources
 from scaler.telemetry.api_calls import CallsCollector

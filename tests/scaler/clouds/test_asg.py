@@ -10,8 +10,7 @@ import pytest
 from aiohttp import web
 
 from policies.model import Part, PoolName
-from scaler.actuators.asg import Asg
-from scaler.actuators.asg_warm_pool import AsgWarmPool
+from scaler.config.kinds.aws_pools import Asg, AsgWarmPool
 from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, Throttled, Unavailable
 from tests.scaler.clouds.aws_place import A, B, Place, place, status
 from tests.servers.aws import KEYS, isolate

@@ -13,18 +13,13 @@ from urllib.parse import urlsplit
 import pytest
 
 from policies.model import Absent, Fresh, PoolName, WorkloadName
-from scaler.actuators.asg import Asg
-from scaler.actuators.asg_warm_pool import AsgWarmPool
-from scaler.actuators.ec2_fleet import Ec2Fleet
-from scaler.actuators.ec2_instant_fleet import Ec2InstantFleet
-from scaler.actuators.eks_node_group import EksNodeGroup
+from scaler.adapters import open_pool, open_source
 from scaler.clock import SystemClock
-from scaler.clouds.aws.account import AwsAccount
-from scaler.clouds.aws.notices import AwsNotices
+from scaler.clouds.aws.account import AwsAccount, AwsNotices
+from scaler.config.kinds.aws_pools import Asg, AsgWarmPool, Ec2Fleet, Ec2InstantFleet, EksNodeGroup
+from scaler.config.kinds.aws_sources import CloudWatch, CloudWatchMetric, Sqs
 from scaler.ports import Misconfigured, OutOfCapacity
 from scaler.shared_resources import Opening, Resources
-from scaler.sources.cloudwatch import CloudWatch, CloudWatchMetric
-from scaler.sources.sqs import Sqs
 from tests.contracts.actuator import settled
 from tests.servers.aws import KEYS, REGION, Aws, aws, isolate
 from tests.servers.aws_compute import compute
@@ -97,7 +92,7 @@ async def place(granted: frozenset[str]) -> AsyncIterator[Place]:
 async def use_everything(there: Place) -> None:
     """Every kind, along every way that calls something of its own."""
     for name, spec in there.pools().items():
-        pool: Any = await spec.open(there.context, WorkloadName("llm"), PoolName(name))
+        pool: Any = await open_pool(spec, there.context, WorkloadName("llm"), PoolName(name))
         await pool.resize(3, (await pool.status()).value)
         await pool.status()
         there.world.lacks |= {("*", "on-demand"): "capacity", ("*", "spot"): "capacity"}
@@ -117,16 +112,16 @@ async def use_everything(there: Place) -> None:
 async def hear(there: Place) -> None:
     there.world.groups["asg"].desired = 1
     there.world.ready(there.world.groups["asg"], 1)
-    pool = await there.pools()["asg"].open(there.context, WorkloadName("llm"), PoolName("asg"))
+    pool = await open_pool(there.pools()["asg"], there.context, WorkloadName("llm"), PoolName("asg"))
     await warn(there.cloud, there.world.groups["asg"].instances[0].id)
     await settled(pool, lambda s: s.interruption_pending == 1)
 
 
 async def read(there: Place) -> None:
     queue = await there.cloud.queue("prompts")
-    await (await Sqs(queue_url=queue, account=there.account, oldest_age=True).open(there.context)).sample()
+    await (await open_source(Sqs(queue_url=queue, account=there.account, oldest_age=True), there.context)).sample()
     metric = CloudWatchMetric(namespace="LLM", metric="Requests")
-    await (await CloudWatch(metrics={"n": metric}, account=there.account).open(there.context)).sample()
+    await (await open_source(CloudWatch(metrics={"n": metric}, account=there.account), there.context)).sample()
 
 
 @pytest.mark.slow
@@ -154,7 +149,7 @@ async def test_what_is_not_granted_is_told_before_it_is_needed(
 ) -> None:
     isolate(monkeypatch, tmp_path, **KEYS)
     async with place(GRANTED - {action}) as there:
-        opened: Any = await there.pools()[pool].open(there.context, WorkloadName("llm"), PoolName(pool))
+        opened: Any = await open_pool(there.pools()[pool], there.context, WorkloadName("llm"), PoolName(pool))
         seen = (await opened.status()).value
         denied = {p.action: p.detail for p in await opened.permits() if p.granted is False}
         assert list(denied) == [action]
@@ -166,7 +161,7 @@ async def test_what_is_not_granted_is_told_before_it_is_needed(
 async def test_without_leave_to_ask_nothing_is_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     isolate(monkeypatch, tmp_path, **KEYS)
     async with place(GRANTED - {"iam:SimulatePrincipalPolicy"}) as there:
-        opened: Any = await there.pools()["asg"].open(there.context, WorkloadName("llm"), PoolName("asg"))
+        opened: Any = await open_pool(there.pools()["asg"], there.context, WorkloadName("llm"), PoolName("asg"))
         permits = await opened.permits()
         assert permits
         assert {p.granted for p in permits} == {None}
@@ -186,7 +181,7 @@ async def sample_as(
         for metric in ("ApproximateAgeOfOldestMessage", "ApproximateNumberOfGroupsWithInflightMessages"):
             cloud.metric(queue, metric, 5, clock.now() - 120)
         async with cloud.strangers_refused():
-            source = await spec.open(Opening(resources, clock, 5.0))
+            source = await open_source(spec, Opening(resources, clock, 5.0))
             return dict(await source.sample()), words
 
 

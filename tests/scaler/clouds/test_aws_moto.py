@@ -10,13 +10,10 @@ from typing import Any
 import pytest
 
 from policies.model import PoolName, PoolStatus, WorkloadName
-from scaler.actuators.asg import Asg
-from scaler.actuators.asg_warm_pool import AsgWarmPool
-from scaler.actuators.ec2_fleet import Ec2Fleet
-from scaler.actuators.ec2_instant_fleet import Ec2InstantFleet
-from scaler.actuators.eks_node_group import EksNodeGroup
+from scaler.adapters import open_pool
 from scaler.clock import SystemClock
 from scaler.clouds.aws.account import AwsAccount
+from scaler.config.kinds.aws_pools import Asg, AsgWarmPool, Ec2Fleet, Ec2InstantFleet, EksNodeGroup
 from scaler.ports import Misconfigured
 from scaler.shared_resources import Opening, Resources
 from tests.servers.aws import KEYS, REGION, Aws, aws, isolate
@@ -31,7 +28,7 @@ class Moto:
 
     async def open(self, kind: type, **keys: Any) -> Any:
         account = AwsAccount(region=REGION, endpoint_url=self.cloud.url)
-        return await kind(account=account, **keys).open(self.context, WorkloadName("llm"), PoolName("gpus"))
+        return await open_pool(kind(account=account, **keys), self.context, WorkloadName("llm"), PoolName("gpus"))
 
     async def template(self) -> str:
         ec2 = await self.cloud.client("ec2")

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from policies.model import PoolStatus
-from scaler.actuators.asg import Asg
+from scaler.clouds.aws.account import AwsNotices
 from scaler.clouds.aws.events import INTERRUPTED_AFTER_S, parse_event
-from scaler.clouds.aws.notices import AwsNotices, open_notices
+from scaler.clouds.aws.notices import open_notices
 from scaler.clouds.interruptions import Board
+from scaler.config.kinds.aws_pools import Asg
 from tests.contracts.actuator import settled
 from tests.patience import patience
 from tests.scaler.clouds.aws_place import A, Place, place, status

@@ -12,19 +12,15 @@ from typing import Any, Final, TypeAlias, cast
 import pytest
 
 from policies.model import PoolName
-from scaler.actuators.asg import Asg
-from scaler.actuators.asg_warm_pool import AsgWarmPool
-from scaler.actuators.ec2_fleet import Ec2Fleet
-from scaler.actuators.ec2_instant_fleet import Ec2InstantFleet
-from scaler.actuators.eks_node_group import EksNodeGroup
+from scaler.adapters import open_source
 from scaler.clouds.aws.account import AwsAccount
 from scaler.clouds.aws.events import EventQueueReader
 from scaler.clouds.aws.session import service
 from scaler.clouds.interruptions import board
+from scaler.config.kinds.aws_pools import Asg, AsgWarmPool, Ec2Fleet, Ec2InstantFleet, EksNodeGroup
+from scaler.config.kinds.aws_sources import CloudWatch, CloudWatchMetric, Sqs
 from scaler.ports import PortError
 from scaler.shared_resources import Opening, Resources
-from scaler.sources.cloudwatch import CloudWatch, CloudWatchMetric
-from scaler.sources.sqs import Sqs
 from tests.scaler.clouds.aws_place import FLEET, A, B, Place
 from tests.servers.aws import KEYS, REGION, aws, isolate
 from tests.servers.aws_cloudwatch import cloudwatch
@@ -242,7 +238,7 @@ async def test_answers_about_a_queue() -> None:
         spec = Sqs(queue_url=url, account=place.account)
         await place.cloud.drain(url)
         await place.cloud.send(url, 3)
-        source = await spec.open(place.context)
+        source = await open_source(spec, place.context)
         return source.sample
 
     async with lanes(arrange, same_readings) as made:
@@ -255,8 +251,8 @@ async def test_answers_of_cloudwatch() -> None:
         clock = Ahead()
         account = AwsAccount(region=REGION, endpoint_url=server.url)
         metric = CloudWatchMetric(namespace="AWS/SageMaker", metric="Concurrency")
-        source = await CloudWatch(metrics={"concurrency": metric}, account=account).open(
-            Opening(hasty(resources), clock, 5.0)
+        source = await open_source(
+            CloudWatch(metrics={"concurrency": metric}, account=account), Opening(hasty(resources), clock, 5.0)
         )
 
         async def sample() -> Any:

@@ -12,8 +12,9 @@ import pytest
 from aiohttp import web
 
 from policies.model import PoolName, WorkloadName
-from scaler.actuators.vmss import Vmss
+from scaler.adapters import open_pool
 from scaler.clouds.azure.account import AzureAccount
+from scaler.config.kinds.azure_pools import Vmss
 from scaler.ports import Misconfigured, PortError, Unavailable
 from tests.scaler.clouds.azure_place import Place, place, serving
 from tests.servers import azure as server
@@ -45,8 +46,8 @@ async def here(tmp_path: Path) -> AsyncIterator[Place]:
 
 
 async def status(here: Place, account: AzureAccount) -> Any:
-    pool = await Vmss(resource_group="llm", name="h100", account=account).open(
-        here.context, WorkloadName("llm"), PoolName("gpus")
+    pool = await open_pool(
+        Vmss(resource_group="llm", name="h100", account=account), here.context, WorkloadName("llm"), PoolName("gpus")
     )
     return await here.seen(pool)
 

@@ -10,14 +10,12 @@ from typing import Any
 import pytest
 
 from policies.model import Absent, Fresh, PoolName, WorkloadName
-from scaler.actuators.aks_agent_pool import AksAgentPool
-from scaler.actuators.vmss import Vmss
-from scaler.actuators.vmss_standby import VmssStandbyPool
+from scaler.adapters import open_pool, open_source
 from scaler.clock import SystemClock
+from scaler.config.kinds.azure_pools import AksAgentPool, Vmss, VmssStandbyPool
+from scaler.config.kinds.azure_sources import AzureMonitor, ServiceBus
 from scaler.ports import Misconfigured, Permit
 from scaler.shared_resources import Opening, Resources
-from scaler.sources.azure_monitor import AzureMonitor
-from scaler.sources.service_bus import ServiceBus
 from tests.servers.azure import SUBSCRIPTION, Azure, azure
 from tests.servers.azure_bus import Bus, Counted, bus
 from tests.servers.azure_compute import NODES, ScaleSet, reserve
@@ -54,7 +52,7 @@ async def everything(cloud: Azure, namespace: Bus, context: Opening, sets: Seque
     ]
     permits: list[Permit] = []
     for spec, its_set in zip(pools, [*sets, None], strict=True):
-        pool: Any = await spec.open(context, WorkloadName("llm"), PoolName("gpus"))
+        pool: Any = await open_pool(spec, context, WorkloadName("llm"), PoolName("gpus"))
         seen = (await pool.status()).value
         await pool.resize(seen.desired + 1, seen)
         if its_set is not None:
@@ -75,7 +73,7 @@ async def everything(cloud: Azure, namespace: Bus, context: Opening, sets: Seque
         ),
     ]
     for listed in sources:
-        source: Any = await listed.open(context)
+        source: Any = await open_source(listed, context)
         readings = await source.sample()
         assert all(isinstance(r, Fresh) for r in readings.values()), readings
         permits += await source.permits()
@@ -120,7 +118,9 @@ async def test_check_live_tells_what_is_not_granted(tmp_path: Path) -> None:
         ScaleSet(cloud, "h100", serving=True).there()
         cloud.granted = ("Microsoft.Authorization/*/read", "microsoft.compute/*/read")
         spec = Vmss(resource_group="llm", name="h100", account=cloud.account())
-        pool = await spec.open(Opening(resources, SystemClock(), 10.0), WorkloadName("llm"), PoolName("gpus"))
+        pool: Any = await open_pool(
+            spec, Opening(resources, SystemClock(), 10.0), WorkloadName("llm"), PoolName("gpus")
+        )
         permits = {p.action: p.granted for p in await pool.permits()}
         assert permits["Microsoft.Compute/virtualMachineScaleSets/read"] is True
         assert permits["Microsoft.Compute/virtualMachineScaleSets/write"] is False
@@ -134,7 +134,7 @@ async def test_without_leave_to_read_metrics_a_zero_is_not_believed(tmp_path: Pa
         spec = ServiceBus(
             namespace=f"127.0.0.1:{namespace.port}", queue="prompts", resource_group="llm", account=cloud.account()
         )
-        source = await spec.open(Opening(resources, SystemClock(), 10.0))
+        source = await open_source(spec, Opening(resources, SystemClock(), 10.0))
         reading = (await source.sample())["visible"]
         assert isinstance(reading, Absent)
         assert "Microsoft.Insights/metrics/read" in reading.reason

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from policies.model import Absent, Fresh
+from scaler.adapters import open_source
 from scaler.clouds.azure.scheduled_events import ScheduledEventsListener
 from scaler.clouds.interruptions import board
 from scaler.clouds.rest import session
-from scaler.sources.azure_monitor import AzureMonitor
-from scaler.sources.service_bus import ServiceBus
+from scaler.config.kinds.azure_sources import AzureMonitor, ServiceBus
 from tests.scaler.clouds.azure_place import Place, agent_pool, place, serving
 from tests.servers.azure import SUBSCRIPTION
 from tests.servers.azure_bus import Counted, bus
@@ -91,13 +91,16 @@ async def test_answers_of_azure_monitor(tmp_path: Path) -> None:
     async with place(tmp_path, at_once=True) as here:
         account = here.cloud.account()
         monitor(here.cloud).set(NAMESPACE, "ActiveMessages", 3, "prompts")
-        source = await AzureMonitor(
-            resource=NAMESPACE,
-            region="eastus",
-            metrics={"visible": "ActiveMessages"},
-            account=account,
-            endpoint_url=account.arm,
-        ).open(here.context)
+        source = await open_source(
+            AzureMonitor(
+                resource=NAMESPACE,
+                region="eastus",
+                metrics={"visible": "ActiveMessages"},
+                account=account,
+                endpoint_url=account.arm,
+            ),
+            here.context,
+        )
         assert await spoil_everything(Lane(here.cloud, source.sample, here.clock, same_readings)) > 100
 
 
@@ -109,7 +112,7 @@ async def test_answers_of_service_bus(tmp_path: Path) -> None:
         account = here.cloud.account()
         host = f"127.0.0.1:{namespace.port}"
         spec = ServiceBus(namespace=host, queue="prompts", resource_group="llm", account=account)
-        source = await spec.open(here.context)
+        source = await open_source(spec, here.context)
         assert await spoil_everything(Lane(here.cloud, source.sample, here.clock, readings)) > 100
 
 

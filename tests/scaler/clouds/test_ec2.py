@@ -12,11 +12,9 @@ import pytest
 from aiohttp import web
 
 from policies.model import Part
-from scaler.actuators.asg import Asg
-from scaler.actuators.ec2_fleet import Ec2Fleet
-from scaler.actuators.ec2_instant_fleet import Ec2InstantFleet
 from scaler.clock import SystemClock
 from scaler.clouds.interruptions import Notice, board
+from scaler.config.kinds.aws_pools import Asg, Ec2Fleet, Ec2InstantFleet
 from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, Unavailable
 from tests.scaler.clouds.aws_place import FLEET, A, B, Place, place, status
 from tests.servers.aws import KEYS, isolate

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from scaler.actuators.eks_node_group import EksNodeGroup
+from scaler.config.kinds.aws_pools import EksNodeGroup
 from scaler.ports import Conflict, Misconfigured, Unavailable
 from tests.scaler.clouds.aws_place import A, B, Place, place, status
 from tests.servers.aws import KEYS, isolate

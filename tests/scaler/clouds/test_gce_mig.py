@@ -12,11 +12,10 @@ import pytest
 from aiohttp import web
 
 from policies.model import Part
-from scaler.actuators.gce_mig import GceMig
-from scaler.actuators.gce_mig_standby import GceMigStandby
 from scaler.clouds.gcp import instance_groups
 from scaler.clouds.gcp.project import GcpProject
 from scaler.clouds.gcp.settings import GcpReservation
+from scaler.config.kinds.gcp_pools import GceMig, GceMigStandby
 from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, PortError, Throttled, Unavailable
 from tests.contracts.gcp import THROTTLED, exhaust
 from tests.scaler.clouds.gcp_place import ZONES, There, seen, there

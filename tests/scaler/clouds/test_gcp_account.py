@@ -17,8 +17,8 @@ import pytest
 import yaml
 from aiohttp import web
 
-from scaler.actuators.gce_mig import GceMig
 from scaler.clouds.gcp.project import GcpProject
+from scaler.config.kinds.gcp_pools import GceMig
 from scaler.ports import Misconfigured, Unavailable
 from tests.scaler.clouds.gcp_place import ZONES, There, seen, there
 from tests.servers.gcp import SUBJECT, account

@@ -11,8 +11,8 @@ from typing import Any
 import grpc
 import pytest
 
-from scaler.actuators.gce_mig import GceMig
 from scaler.clouds.gcp.settings import GcpNotices
+from scaler.config.kinds.gcp_pools import GceMig
 from scaler.ports import Permitted
 from tests.contracts.gcp import SINK, preempted
 from tests.patience import patience

@@ -10,14 +10,11 @@ import pytest
 import yaml
 
 from policies.model import Fresh, PoolStatus
-from scaler.actuators.gce_mig import GceMig
-from scaler.actuators.gce_mig_standby import GceMigStandby
-from scaler.actuators.gke_node_pool import GkeNodePool
-from scaler.actuators.gke_tpu_slices import GkeTpuSlices
+from scaler.adapters import open_source
 from scaler.clouds.gcp.settings import GcpNotices, GcpReservation
+from scaler.config.kinds.gcp_pools import GceMig, GceMigStandby, GkeNodePool, GkeTpuSlices
+from scaler.config.kinds.gcp_sources import CloudMonitoring, PubSub
 from scaler.ports import Actuator
-from scaler.sources.cloud_monitoring import CloudMonitoring
-from scaler.sources.pubsub import PubSub
 from tests.contracts.gcp import SINK, exhaust, preempted
 from tests.scaler.clouds.gcp_place import CLUSTER, ZONES, There, seen, there
 from tests.servers.gcp import PROJECT
@@ -89,7 +86,7 @@ async def test_the_role_is_enough_and_nothing_in_it_is_never_asked_for(here: The
         (PubSub(project=project, subscription="prompts", by_region=False), "visible"),
         (CloudMonitoring(project=project, preset="gke_gpu"), "utilization"),
     ):
-        found = await (await source.open(here.context)).sample()
+        found = await (await open_source(source, here.context)).sample()
         assert isinstance(found[quantity], Fresh)
     called = {*here.cloud.asked, *here.cloud.pubsub.asked}
     assert called == ROLE | NOTICES
@@ -98,9 +95,9 @@ async def test_the_role_is_enough_and_nothing_in_it_is_never_asked_for(here: The
 
 
 async def test_what_each_kind_says_that_it_needs_is_granted(here: There) -> None:
-    project = here.cloud.project()
-    sources = [PubSub(project=project, subscription="prompts")]
-    needed = {p for spec in (*pools(here), *sources) for p in spec.permissions()}
+    asked: list[Any] = [await here.pool(spec) for spec in pools(here)]
+    asked.append(await open_source(PubSub(project=here.cloud.project(), subscription="prompts"), here.context))
+    needed = {p.action for adapter in asked for p in await adapter.permits()}
     assert needed == ROLE
 
 

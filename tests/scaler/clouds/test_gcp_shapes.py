@@ -9,15 +9,12 @@ from typing import Any
 
 import pytest
 
-from scaler.actuators.gce_mig import GceMig
-from scaler.actuators.gce_mig_standby import GceMigStandby
-from scaler.actuators.gke_node_pool import GkeNodePool
-from scaler.actuators.gke_tpu_slices import GkeTpuSlices
+from scaler.adapters import open_source
 from scaler.clouds.gcp.notices import GcpNoticeListener
 from scaler.clouds.gcp.settings import GcpReservation
 from scaler.clouds.interruptions import board
-from scaler.sources.cloud_monitoring import CloudMonitoring, GcpMetric
-from scaler.sources.pubsub import PubSub
+from scaler.config.kinds.gcp_pools import GceMig, GceMigStandby, GkeNodePool, GkeTpuSlices
+from scaler.config.kinds.gcp_sources import CloudMonitoring, GcpMetric, PubSub
 from tests.scaler.clouds.gcp_place import CLUSTER, ZONES, There, there
 from tests.servers.gcp import PROJECT
 from tests.servers.gcp_compute import STOCKOUT
@@ -142,7 +139,7 @@ async def test_answers_to_a_write_and_what_becomes_of_it(here: There) -> None:
 async def test_answers_about_a_backlog(here: There) -> None:
     here.cloud.pubsub.subscribe(SUBSCRIPTION)
     spec = PubSub(project=here.cloud.project(), subscription="prompts", max_age_s=300)
-    source = await spec.open(here.context)
+    source = await open_source(spec, here.context)
 
     async def sample() -> Any:
         here.cloud.monitoring.series.clear()
@@ -163,7 +160,7 @@ async def test_answers_about_a_backlog(here: There) -> None:
 async def test_answers_of_cloud_monitoring(here: There) -> None:
     metric = GcpMetric(filter='metric.type = "kubernetes.io/duty"', reducer="mean", scale=0.01)
     spec = CloudMonitoring(project=here.cloud.project(), metrics={"utilization": metric}, promql={"waiting": "up"})
-    source = await spec.open(here.context)
+    source = await open_source(spec, here.context)
 
     async def sample() -> Any:
         now = here.clock.now()

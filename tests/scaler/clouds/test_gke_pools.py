@@ -8,10 +8,8 @@ from typing import Any
 
 import pytest
 
-from scaler.actuators.gke_node_pool import GkeNodePool
-from scaler.actuators.gke_tpu_slices import GkeTpuSlices
 from scaler.clouds.gcp.settings import GcpReservation
-from scaler.clouds.gcp.tpu_slices import hosts
+from scaler.config.kinds.gcp_pools import GkeNodePool, GkeTpuSlices, slice_hosts
 from scaler.ports import Conflict, Misconfigured, OutOfQuota, Unavailable
 from tests.contracts.gcp import exhaust
 from tests.scaler.clouds.gcp_place import CLUSTER, ZONES, There, seen, there
@@ -211,7 +209,7 @@ class TestSlices:
         ],
     )
     def test_hosts_of_a_slice(self, machine_type: str, topology: str, count: int | None) -> None:
-        assert hosts(machine_type, topology) == count
+        assert slice_hosts(machine_type, topology) == count
 
     @pytest.mark.parametrize(
         ("settings", "told"),

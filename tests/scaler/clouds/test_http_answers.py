@@ -11,14 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.model import Absent, Fresh
+from scaler.adapters import open_source
 from scaler.clock import SystemClock
 from scaler.clouds.aws.http import checked
 from scaler.clouds.http_answers import MAX_DEPTH, MAX_NUMBER_CHARS, decode_json, message_of
 from scaler.clouds.kubernetes.objects import newer
+from scaler.config.kinds.engines import Scrape
+from scaler.config.kinds.prometheus import Prometheus
 from scaler.ports import MAX_MESSAGE, PortError, Unavailable
 from scaler.shared_resources import Opening, Resources
-from scaler.sources.prometheus import Prometheus
-from scaler.sources.scrape import Scrape
+from scaler.sources.prometheus import open_prometheus
 from tests.servers.exporter import Engine, exporter, gauges
 from tests.servers.http_fault import Front, http_front
 from tests.servers.spoiling import STRANGE, spoiled, spots, unwritable
@@ -121,13 +123,13 @@ def matrix() -> dict[str, Any]:
 async def test_every_part_of_an_instant_answer_may_be_spoiled(opening: Opening) -> None:
     whole = vector(({"forescale": "value:running"}, [1000.0, "7"]), ({"forescale": "time:running"}, [1000.0, "990"]))
     async with http_front("http://127.0.0.1:9") as front:
-        source = await Prometheus(url=front.url, preset="vllm", read=("running",)).open(opening)
+        source = await open_prometheus(Prometheus(url=front.url, preset="vllm", read=("running",)), opening)
         assert await _spoilt(front, whole, source.sample) > 100
 
 
 async def test_every_part_of_a_ranges_answer_may_be_spoiled(opening: Opening) -> None:
     async with http_front("http://127.0.0.1:9") as front:
-        source = await Prometheus(url=front.url, preset="vllm", read=("running",)).open(opening)
+        source = await open_prometheus(Prometheus(url=front.url, preset="vllm", read=("running",)), opening)
         assert await _spoilt(front, matrix(), lambda: source.past(["running"], 0.0, 600.0, 60.0)) > 100
 
 
@@ -152,7 +154,7 @@ async def _spoilt(front: Front, whole: Any, ask: Any) -> int:
 @pytest.mark.parametrize("value", ["9" * 310, "9" * 400, "9" * 5000, "1_0", "0x10", "\u0661", ""])
 async def test_a_value_that_is_no_number_spoils_the_page(opening: Opening, value: str) -> None:
     async with exporter({"a": Engine(f"{RUNNING}{{}} {value}\n")}) as pages:
-        source = await Scrape(urls=(pages.url("a"),), preset="vllm").open(opening)
+        source = await open_source(Scrape(urls=(pages.url("a"),), preset="vllm"), opening)
         with pytest.raises(Unavailable):
             await source.sample()
 
@@ -164,7 +166,7 @@ async def test_a_sum_beyond_a_float_is_absent(opening: Opening) -> None:
     read = ("running", "generation_tokens_per_s", "ttft_p95_s", "ttft_late_share")
     engine = Engine(text.replace(HUGE, "0"))
     async with exporter({"a": engine}) as pages:
-        source = await Scrape(urls=(pages.url("a"),), preset="vllm", read=read).open(opening)
+        source = await open_source(Scrape(urls=(pages.url("a"),), preset="vllm", read=read), opening)
         await source.sample()
         engine.page = text
         readings = await source.sample()
@@ -183,7 +185,7 @@ async def test_a_sum_beyond_a_float_is_absent(opening: Opening) -> None:
 )
 async def test_a_limit_names_itself(opening: Opening, page: str, why: str) -> None:
     async with exporter({"a": Engine(page)}) as pages:
-        source = await Scrape(urls=(pages.url("a"),), preset="vllm").open(opening)
+        source = await open_source(Scrape(urls=(pages.url("a"),), preset="vllm"), opening)
         with pytest.raises(Unavailable, match=why):
             await source.sample()
 
@@ -192,7 +194,7 @@ async def test_a_large_page_of_many_ranks_is_read_whole(opening: Opening) -> Non
     ranks = "".join(f'{RUNNING}{{engine="{i}",model_name="m"}} 2 1700000000000\n' for i in range(64))
     other = "".join(f'other_bucket{{le="{i}",model_name="m",adapter="{"x" * 60}"}} {i}\n' for i in range(60_000))
     async with exporter({"a": Engine(ranks + other)}) as pages:
-        source = await Scrape(urls=(pages.url("a"),), preset="vllm", read=("running",)).open(opening)
+        source = await open_source(Scrape(urls=(pages.url("a"),), preset="vllm", read=("running",)), opening)
         running = (await source.sample())["running"]
     assert isinstance(running, Fresh)
     assert running.value == 128

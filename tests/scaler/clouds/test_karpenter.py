@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from policies.model import Part, PoolName, WorkloadName
-from scaler.actuators.capacity_buffer import BufferResizer, CapacityBuffer
-from scaler.actuators.karpenter_node_pool import KarpenterNodePool, KarpenterResizer
+from scaler.actuators.capacity_buffer import BufferResizer, open_capacity_buffer
+from scaler.actuators.karpenter_node_pool import KarpenterResizer, open_karpenter_node_pool
+from scaler.adapters import open_pool
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.kubernetes.times import text_of
+from scaler.config.kinds.kubernetes import CapacityBuffer, KarpenterNodePool
 from scaler.ports import Misconfigured
 from scaler.shared_resources import Opening, Resources
 from tests.contracts.actuator import settled
@@ -47,14 +49,16 @@ async def context() -> AsyncIterator[Opening]:
 @pytest.fixture
 async def pool(fake: FakeKube, context: Opening, tmp_path: Path) -> KarpenterResizer:
     cluster = KubeCluster(kubeconfig=str(write_kubeconfig(tmp_path / "kubeconfig", fake.port)))
-    return await KarpenterNodePool(name="spot", cluster=cluster).open(context, WorkloadName("chat"), PoolName("spot"))
+    return await open_karpenter_node_pool(
+        KarpenterNodePool(name="spot", cluster=cluster), context, WorkloadName("chat"), PoolName("spot")
+    )
 
 
 @pytest.fixture
 async def buffer(fake: FakeKube, context: Opening, tmp_path: Path) -> BufferResizer:
     cluster = KubeCluster(kubeconfig=str(write_kubeconfig(tmp_path / "kubeconfig", fake.port)))
     spec = CapacityBuffer(name="room", tier="warm_node", cluster=cluster)
-    return await spec.open(context, WorkloadName("chat"), PoolName("room"))
+    return await open_capacity_buffer(spec, context, WorkloadName("chat"), PoolName("room"))
 
 
 async def test_tells_its_nodes_by_zone_and_market(pool: KarpenterResizer) -> None:
@@ -207,4 +211,4 @@ async def test_both_tell_what_they_may_do(fake: FakeKube, pool: KarpenterResizer
 
 async def test_a_buffer_that_is_to_serve_is_refused(context: Opening) -> None:
     with pytest.raises(Misconfigured, match="room: tier is serving, but what a buffer holds is empty"):
-        await CapacityBuffer(name="room").open(context, WorkloadName("chat"), PoolName("room"))
+        await open_pool(CapacityBuffer(name="room"), context, WorkloadName("chat"), PoolName("room"))

@@ -9,8 +9,9 @@ from typing import TypeAlias
 import pytest
 
 from policies.model import PoolName, WorkloadName
-from scaler.actuators.kubernetes import Kubernetes, KubernetesResizer
+from scaler.actuators.kubernetes import KubernetesResizer, open_kubernetes
 from scaler.clouds.kubernetes.cluster import KubeCluster
+from scaler.config.kinds.kubernetes import Kubernetes
 from scaler.ports import Conflict
 from scaler.shared_resources import Opening, Resources
 from tests.contracts.actuator import settled
@@ -52,7 +53,7 @@ async def opened(place: Place, clock: ManualClock) -> AsyncIterator[Open]:
                 api_version=api_version,
                 cluster=KubeCluster(kubeconfig=str(place.kubeconfig)),
             )
-            return await spec.open(Opening(resources, clock, 5.0), WorkloadName("chat"), PoolName("gpus"))
+            return await open_kubernetes(spec, Opening(resources, clock, 5.0), WorkloadName("chat"), PoolName("gpus"))
 
         yield opening
 

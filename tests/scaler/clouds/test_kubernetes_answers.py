@@ -9,10 +9,9 @@ from typing import Any, Final
 import pytest
 
 from policies.model import PoolName, WorkloadName
-from scaler.actuators.capacity_buffer import CapacityBuffer
-from scaler.actuators.karpenter_node_pool import KarpenterNodePool
-from scaler.actuators.kubernetes import Kubernetes
+from scaler.adapters import open_pool
 from scaler.clouds.kubernetes.cluster import KubeCluster
+from scaler.config.kinds.kubernetes import CapacityBuffer, KarpenterNodePool, Kubernetes
 from scaler.shared_resources import Opening, Resources
 from tests.servers.kube_fake import FakeKube, kube_fake, write_kubeconfig
 from tests.servers.kube_objects import claim, event, node, put_deployment
@@ -47,7 +46,7 @@ def status_of(spec: Any, clock: Ahead) -> Callable[[], Awaitable[Any]]:
 
     async def ask() -> Any:
         async with Resources() as resources:
-            pool = await spec.open(Opening(resources, clock, 5.0), WorkloadName("chat"), PoolName("pool"))
+            pool = await open_pool(spec, Opening(resources, clock, 5.0), WorkloadName("chat"), PoolName("pool"))
             return (await pool.status()).value
 
     return ask

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import yaml
 
-from scaler.actuators.kubernetes import Kubernetes
 from scaler.clouds.kubernetes.actions import buffers, following, karpenter, sizing
 from scaler.clouds.kubernetes.objects import ScalableKind
+from scaler.config.kinds.kubernetes import Kubernetes
 from scaler.config.load import load
 from tests.servers.kube_real import manifests
 
@@ -32,7 +32,7 @@ def test_the_shipped_daemon_is_one_and_not_root() -> None:
     assert pod["securityContext"]["runAsNonRoot"]
     (container,) = pod["containers"]
     assert container["securityContext"]["readOnlyRootFilesystem"]
-    assert container["image"] == "forescale:0.1.0"
+    assert container["image"] == "forescale:0.2.0"
 
 
 def test_the_shipped_journal_lies_on_the_one_volume_that_can_be_written() -> None:

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from policies.model import PoolName, PoolStatus, WorkloadName
-from scaler.actuators.kubernetes import Kubernetes, KubernetesResizer
+from scaler.actuators.kubernetes import KubernetesResizer, open_kubernetes
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.kubernetes.drain_settings import Drain
+from scaler.config.kinds.kubernetes import Kubernetes
 from scaler.ports import Conflict, Misconfigured, Unavailable
 from scaler.shared_resources import Opening, Resources
 from tests.contracts.actuator import settled
@@ -48,7 +49,7 @@ class Stage:
         drain = Drain(routing_label=ROUTED, port=self.engines.port, settle_s=SETTLE_S, deadline_s=DEADLINE_S)
         cluster = KubeCluster(kubeconfig=str(self._kubeconfig))
         pool = Kubernetes(name="llm", cluster=cluster, drain=drain, **spec)
-        return await pool.open(Opening(resources, self.clock, 5.0), WorkloadName("chat"), PoolName("gpus"))
+        return await open_kubernetes(pool, Opening(resources, self.clock, 5.0), WorkloadName("chat"), PoolName("gpus"))
 
     async def turn(self, actuator: KubernetesResizer, target: int, after_s: float = 6.0) -> PoolStatus:
         """One turn of the controller's: read, and write where there is something to do."""
@@ -359,7 +360,7 @@ async def test_a_real_api_server_takes_what_is_written_on_pods(clock: ManualCloc
             cluster=KubeCluster(kubeconfig=str(real.kubeconfig)),
             drain=Drain(routing_label=ROUTED, port=1, settle_s=0, deadline_s=5),
         )
-        actuator = await pool.open(Opening(resources, clock, 5.0), WorkloadName("chat"), PoolName("gpus"))
+        actuator = await open_kubernetes(pool, Opening(resources, clock, 5.0), WorkloadName("chat"), PoolName("gpus"))
         seen = await settled(actuator, lambda s: s.ready == 2)
         for pod in (await real.call("GET", real.path("pods", api="api/v1")))["items"]:
             await real.call("PATCH", real.path("pods", pod["metadata"]["name"], "api/v1"), labels)

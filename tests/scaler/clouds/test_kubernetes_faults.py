@@ -11,11 +11,12 @@ from typing import TypeAlias
 import pytest
 
 from policies.model import PoolName, WorkloadName
-from scaler.actuators.kubernetes import Kubernetes, KubernetesResizer
+from scaler.actuators.kubernetes import KubernetesResizer, open_kubernetes
 from scaler.clock import SystemClock
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.kubernetes.credentials import in_pod
 from scaler.clouds.singleflight import Flights
+from scaler.config.kinds.kubernetes import Kubernetes
 from scaler.ports import Misconfigured, PortError, Throttled, Unavailable
 from scaler.shared_resources import Opening, Resources
 from tests.contracts.actuator import settled
@@ -45,7 +46,7 @@ async def opened(place: FakePlace, clock: ManualClock) -> AsyncIterator[Open]:
         async def opening(name: str = "llm", kind: str = "Deployment", version: str = "apps/v1") -> KubernetesResizer:
             cluster = KubeCluster(kubeconfig=str(place.kubeconfig))
             spec = Kubernetes(name=name, object_kind=kind, api_version=version, cluster=cluster)
-            return await spec.open(Opening(resources, clock, 5.0), WorkloadName("chat"), PoolName("gpus"))
+            return await open_kubernetes(spec, Opening(resources, clock, 5.0), WorkloadName("chat"), PoolName("gpus"))
 
         yield opening
 
@@ -249,7 +250,7 @@ async def test_a_throttled_read_tells_how_long_to_wait(place: FakePlace) -> None
     async with Resources() as resources:
         spec = Kubernetes(name="llm", cluster=KubeCluster(kubeconfig=str(place.kubeconfig)))
         opening = Opening(resources, SystemClock(), 5.0)
-        actuator = await spec.open(opening, WorkloadName("chat"), PoolName("gpus"))
+        actuator = await open_kubernetes(spec, opening, WorkloadName("chat"), PoolName("gpus"))
         with pytest.raises(Throttled) as caught:
             await actuator.status()
         assert caught.value.retry_after_s == pytest.approx(1.0, abs=0.5)  # told, or left by our own budget
@@ -459,7 +460,7 @@ async def test_a_bad_kubeconfig_is_told_at_the_start(
     spec = Kubernetes(name="llm", cluster=KubeCluster(kubeconfig=str(path), context=context))
     async with Resources() as resources:
         with pytest.raises(Misconfigured, match=says):
-            await spec.open(Opening(resources, clock, 5.0), WorkloadName("chat"), PoolName("gpus"))
+            await open_kubernetes(spec, Opening(resources, clock, 5.0), WorkloadName("chat"), PoolName("gpus"))
 
 
 async def test_a_caller_that_gives_up_leaves_the_shared_call_to_the_others() -> None:

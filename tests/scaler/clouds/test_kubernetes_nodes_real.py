@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from policies.model import Part, PoolName, WorkloadName
-from scaler.actuators.kubernetes import Kubernetes, KubernetesResizer
+from scaler.actuators.kubernetes import KubernetesResizer, open_kubernetes
 from scaler.clock import SystemClock
 from scaler.clouds.kubernetes.cluster import KubeCluster
+from scaler.config.kinds.kubernetes import Kubernetes
 from scaler.shared_resources import Opening, Resources
 from tests.contracts.actuator import NOTICE_S, settled
 from tests.patience import patience
@@ -48,7 +49,7 @@ async def context() -> AsyncIterator[Opening]:
 async def pool(place: Ground, context: Opening) -> KubernetesResizer:
     cluster = KubeCluster(kubeconfig=str(place.kubeconfig))
     spec = Kubernetes(name="llm", namespace=place.namespace, cluster=cluster)
-    return await spec.open(context, WorkloadName("chat"), PoolName("gpus"))
+    return await open_kubernetes(spec, context, WorkloadName("chat"), PoolName("gpus"))
 
 
 async def test_a_taint_dooms_within_two_seconds_and_is_taken_back(

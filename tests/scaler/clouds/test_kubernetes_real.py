@@ -11,13 +11,13 @@ from typing import Any, TypeAlias
 import pytest
 
 from policies.model import PoolName, PoolStatus, WorkloadName
-from scaler.actuators.capacity_buffer import CapacityBuffer
-from scaler.actuators.karpenter_node_pool import KarpenterNodePool
-from scaler.actuators.kubernetes import Kubernetes, KubernetesResizer
+from scaler.actuators.kubernetes import KubernetesResizer, open_kubernetes
+from scaler.adapters import open_pool
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.kubernetes.credentials import in_pod
 from scaler.clouds.kubernetes.drain_settings import Drain
 from scaler.clouds.kubernetes.session import Session
+from scaler.config.kinds.kubernetes import CapacityBuffer, KarpenterNodePool, Kubernetes
 from scaler.ports import Misconfigured, Unavailable
 from scaler.shared_resources import Opening, Resources
 from tests.contracts.actuator import settled
@@ -57,7 +57,7 @@ async def opened(place: RealPlace, clock: ManualClock) -> AsyncIterator[Open]:
             cluster = KubeCluster(kubeconfig=str(place.kubeconfig))
             named = {"api_version": api_version, "object_kind": object_kind, "namespace": place.namespace}
             spec = Kubernetes(name="llm", cluster=cluster, **named)  # type: ignore[arg-type]
-            return await spec.open(Opening(resources, clock, 2.0), WorkloadName("chat"), PoolName("gpus"))
+            return await open_kubernetes(spec, Opening(resources, clock, 2.0), WorkloadName("chat"), PoolName("gpus"))
 
         yield opening
 
@@ -129,7 +129,7 @@ async def test_a_server_with_another_certificate_is_misconfigured(
     (tmp_path / "kubeconfig").write_text(json.dumps(document))
     spec = Kubernetes(name="llm", cluster=KubeCluster(kubeconfig=str(tmp_path / "kubeconfig")))
     async with Resources() as resources:
-        actuator = await spec.open(Opening(resources, clock, 5.0), WorkloadName("chat"), PoolName("gpus"))
+        actuator = await open_kubernetes(spec, Opening(resources, clock, 5.0), WorkloadName("chat"), PoolName("gpus"))
         with pytest.raises(Misconfigured, match="certificate is not trusted"):
             await actuator.status()
 
@@ -155,7 +155,7 @@ async def test_the_shipped_roles_permit_what_is_called_and_nothing_else(
             CapacityBuffer(name="room", namespace=place.namespace, tier="warm_node", cluster=cluster_of(place)),
             draining(place),
         ):
-            other = await pool.open(Opening(resources, clock, 5.0), WorkloadName("chat"), PoolName("other"))
+            other: Any = await open_pool(pool, Opening(resources, clock, 5.0), WorkloadName("chat"), PoolName("other"))
             await other.resize(1, await settled(other, lambda s: s.desired in {2, 4}))
             assert not [permit for permit in await other.permits() if permit.granted is not True]
         wanted = granted()

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from policies.model import Part, PoolName, WorkloadName
-from scaler.actuators.kubernetes import Kubernetes, KubernetesResizer
+from scaler.actuators.kubernetes import KubernetesResizer, open_kubernetes
 from scaler.clouds.interruptions import Notice, board
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.kubernetes.pods import parse
+from scaler.config.kinds.kubernetes import Kubernetes
 from scaler.ports import Permit
 from scaler.shared_resources import Opening, Resources
 from tests.contracts.actuator import NOTICE_S, settled
@@ -50,7 +51,7 @@ def opened(fake: FakeKube, context: Opening, tmp_path: Path) -> Opened:
 
     async def opening(**spec: Any) -> KubernetesResizer:
         pool = Kubernetes(name="llm", cluster=KubeCluster(kubeconfig=str(kubeconfig)), **spec)
-        actuator = await pool.open(context, WorkloadName("chat"), PoolName("gpus"))
+        actuator = await open_kubernetes(pool, context, WorkloadName("chat"), PoolName("gpus"))
         await settled(actuator, lambda s: s.desired == 2)
         return actuator
 

@@ -13,14 +13,15 @@ from typing import Any
 import pytest
 
 from policies.model import PoolName, WorkloadName
-from scaler.actuators.capacity_buffer import CapacityBuffer, provided_replicas
-from scaler.actuators.karpenter_node_pool import KarpenterNodePool, nodes_limit
-from scaler.actuators.kubernetes import Kubernetes
+from scaler.actuators.capacity_buffer import provided_replicas
+from scaler.actuators.karpenter_node_pool import nodes_limit
+from scaler.adapters import open_pool
 from scaler.clouds.kubernetes import custom_resources, events, node_claims, nodes, objects, pods
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.kubernetes.drain_settings import Drain
 from scaler.clouds.kubernetes.objects import ScalableKind
 from scaler.clouds.kubernetes.other_autoscalers import targets
+from scaler.config.kinds.kubernetes import CapacityBuffer, KarpenterNodePool, Kubernetes
 from scaler.ports import PortError, Unavailable
 from scaler.shared_resources import Opening, Resources
 from tests.fakes import ManualClock
@@ -166,7 +167,7 @@ async def ask(kubeconfig: Path) -> None:
     async with Resources() as resources:
         context = Opening(resources, ManualClock(), 5.0)
         for pool in pools:
-            opened = await pool.open(context, WorkloadName("chat"), PoolName("pool"))
+            opened: Any = await open_pool(pool, context, WorkloadName("chat"), PoolName("pool"))
             with contextlib.suppress(PortError):
                 await opened.status()
             with contextlib.suppress(PortError):

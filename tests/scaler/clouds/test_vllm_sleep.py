@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from policies.model import PoolName, WorkloadName
-from scaler.actuators.vllm_sleep import VllmSleep, VllmSleepResizer
+from scaler.actuators.vllm_sleep import VllmSleepResizer, open_vllm_sleep
+from scaler.adapters import open_pool
+from scaler.config.kinds.engines import VllmSleep
 from scaler.ports import Misconfigured, OutOfCapacity, Unavailable
 from scaler.shared_resources import Opening, Resources
 from tests.contracts.actuator import settled
@@ -29,7 +31,7 @@ async def pool(there: SleepingEngines) -> AsyncIterator[VllmSleepResizer]:
     async with Resources() as resources:
         spec = VllmSleep(urls=there.urls)
         context = Opening(resources, ManualClock(), 1.0)
-        yield await spec.open(context, WorkloadName("chat"), PoolName("engines"))
+        yield await open_vllm_sleep(spec, context, WorkloadName("chat"), PoolName("engines"))
 
 
 async def told(pool: VllmSleepResizer) -> tuple[int, int, int]:
@@ -118,7 +120,7 @@ async def test_goes_on_after_a_restart_by_what_the_engines_tell(there: SleepingE
     await pool.resize(1, (await pool.status()).value)
     async with Resources() as resources:
         context = Opening(resources, ManualClock(), 1.0)
-        anew = await VllmSleep(urls=there.urls).open(context, WorkloadName("chat"), PoolName("engines"))
+        anew = await open_pool(VllmSleep(urls=there.urls), context, WorkloadName("chat"), PoolName("engines"))
         assert (await settled(anew, lambda _: True)).desired == 1
 
 
@@ -147,4 +149,4 @@ async def test_as_headroom_it_is_refused(there: SleepingEngines) -> None:
     spec = VllmSleep(urls=there.urls, tier="slept", serves=PoolName("gpus"))
     async with Resources() as resources:
         with pytest.raises(Misconfigured, match="its size is how many serve"):
-            await spec.open(Opening(resources, ManualClock(), 1.0), WorkloadName("chat"), PoolName("engines"))
+            await open_pool(spec, Opening(resources, ManualClock(), 1.0), WorkloadName("chat"), PoolName("engines"))

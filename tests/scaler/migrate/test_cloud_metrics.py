@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from policies.recommend.peers.keda import Keda, Trigger
+from scaler.config.kinds.aws_sources import CloudWatch, CloudWatchMetric
 from scaler.migrate.manifests import Imported
 from scaler.registry import kind_of
-from scaler.sources.cloudwatch import CloudWatch, CloudWatchMetric
 from tests.scaler.migrate.made import KEDA, SQS, changed, imported, loaded
 
 TRIGGER: dict[str, Any] = {

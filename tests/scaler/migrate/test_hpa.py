@@ -10,7 +10,7 @@ import pytest
 from policies.model.spec import WorkloadSpec
 from policies.recommend.peers.hpa import Hpa, HpaMetric
 from policies.recommend.peers.hpa_behavior import Behavior
-from scaler.actuators.kubernetes import Kubernetes
+from scaler.config.kinds.kubernetes import Kubernetes
 from scaler.migrate.manifests import read
 from tests.scaler.migrate.made import HPA, MANIFESTS, SERVER, changed, imported, loaded, workload
 

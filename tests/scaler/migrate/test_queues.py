@@ -10,11 +10,11 @@ import pytest
 from policies.model import PolicyName
 from policies.model.spec import WorkloadSpec
 from policies.recommend.peers.keda import Keda, Trigger
+from scaler.config.kinds.azure_sources import ServiceBus
+from scaler.config.kinds.gcp_sources import PubSub
 from scaler.config.problems import ConfigError
 from scaler.migrate.manifests import Imported
 from scaler.registry import kind_of
-from scaler.sources.pubsub import PubSub
-from scaler.sources.service_bus import ServiceBus
 from tests.scaler.migrate.made import KEDA, changed, imported, loaded
 
 PUBSUB: dict[str, Any] = {

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from policies.model import Absent, Fresh
+from scaler.adapters import open_source
 from scaler.clouds.azure.account import AzureAccount
+from scaler.config.kinds.azure_sources import AzureMonitor, ServiceBus
 from scaler.config.secret import Secret
 from scaler.ports import Misconfigured, Throttled
-from scaler.sources.azure_monitor import AzureMonitor
-from scaler.sources.service_bus import ServiceBus
 from tests.scaler.clouds.azure_place import Place, place
 from tests.servers.azure import SUBSCRIPTION
 from tests.servers.azure_bus import KEY, Bus, Counted, bus
@@ -37,12 +37,14 @@ class Scene:
 
     async def queue(self, **more: Any) -> Any:
         spec = {"namespace": f"127.0.0.1:{self.bus.port}", "queue": "prompts", "account": self.at.cloud.account()}
-        return await ServiceBus(**{**spec, "min_interval_s": 0.0, **more}).open(self.at.context)
+        return await open_source(ServiceBus(**{**spec, "min_interval_s": 0.0, **more}), self.at.context)
 
     async def metrics(self, resource: str = NAMESPACE, **more: Any) -> Any:
         account = self.at.cloud.account()
         spec: dict[str, Any] = {"metrics": {"visible": "ActiveMessages"}, "endpoint_url": account.arm, **more}
-        return await AzureMonitor(resource=resource, region="eastus", account=account, **spec).open(self.at.context)
+        return await open_source(
+            AzureMonitor(resource=resource, region="eastus", account=account, **spec), self.at.context
+        )
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from policies.model import Absent, Fresh
+from scaler.adapters import open_source
+from scaler.config.kinds.gcp_sources import CloudMonitoring, GcpMetric
 from scaler.ports import Misconfigured, Source
-from scaler.sources.cloud_monitoring import CloudMonitoring, GcpMetric
 from tests.scaler.clouds.gcp_place import There, there
 
 GPU = "kubernetes.io/container/accelerator/duty_cycle"
@@ -25,7 +26,7 @@ async def here(tmp_path: Path) -> AsyncIterator[There]:
 
 
 async def opened(here: There, **more: Any) -> Source:
-    return await CloudMonitoring(project=here.cloud.project(), **more).open(here.context)
+    return await open_source(CloudMonitoring(project=here.cloud.project(), **more), here.context)
 
 
 def tell(here: There, metric: str, value: float, age_s: float, **resource: str) -> None:

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from policies.model import Absent, Fresh
+from scaler.adapters import open_source
 from scaler.clock import SystemClock
 from scaler.clouds.aws.account import AwsAccount
 from scaler.clouds.aws.metrics import Query, metrics
+from scaler.config.kinds.aws_sources import CloudWatch, CloudWatchMetric
 from scaler.ports import Misconfigured
 from scaler.shared_resources import Opening, Resources
-from scaler.sources.cloudwatch import CloudWatch, CloudWatchMetric
 from tests.servers.aws import KEYS, REGION, isolate
 from tests.servers.aws_cloudwatch import Clouds, cloudwatch
 
@@ -49,7 +50,9 @@ class There:
         return AwsAccount(region=REGION, endpoint_url=self.server.url)
 
     async def open(self, **given: CloudWatchMetric) -> Any:
-        return await CloudWatch(metrics=given, account=self.account).open(Opening(self.resources, self.clock, 5.0))
+        return await open_source(
+            CloudWatch(metrics=given, account=self.account), Opening(self.resources, self.clock, 5.0)
+        )
 
 
 @pytest.fixture

@@ -13,14 +13,15 @@ from policies.model.spec import Slo
 from policies.recommend.predictive.latency_model import LATENCIES, QUANTITIES
 from policies.recommend.threshold import Concurrency, GpuUtilization, KvCacheUsage
 from policies.signals.plausibility import SHARES
+from scaler.adapters import open_source
 from scaler.clock import SystemClock
 from scaler.clouds.engines.presets import PRESETS, Preset, Recipe
 from scaler.clouds.http_access import Access
+from scaler.config.kinds.engines import Scrape
+from scaler.config.kinds.prometheus import Prometheus
 from scaler.config.load import load
 from scaler.shared_resources import Opening, Resources
-from scaler.sources.prometheus import Prometheus
 from scaler.sources.promql import missing_metrics, selector, time_of, value_of
-from scaler.sources.scrape import Scrape
 from tests.servers.exporter import Engine, exporter, gauges
 
 TPU = 'container="vllm",model="tpu-v6e-slice",namespace="default",pod="llm-0",tpu_topology="2x2",make="cloud-tpu"'
@@ -105,7 +106,7 @@ async def test_accelerators_pages_are_read_in_shares(
 ) -> None:
     async with exporter({"node": Engine(PAGES[preset])}) as served, Resources() as resources:
         spec = Scrape(preset=preset, urls=(served.url("node"),), match=match)
-        source = await spec.open(Opening(resources, SystemClock(), 5.0))
+        source = await open_source(spec, Opening(resources, SystemClock(), 5.0))
         read = await source.sample()
     told = {quantity: reading.value for quantity, reading in read.items() if isinstance(reading, Fresh)}
     assert told == pytest.approx(expected)

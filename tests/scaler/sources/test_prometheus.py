@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from policies.model import Absent, Fresh
+from scaler.adapters import open_source
 from scaler.clock import SystemClock
+from scaler.config.kinds.engines import Scrape
+from scaler.config.kinds.prometheus import Prometheus
 from scaler.ports import Misconfigured, PastSource, Source
 from scaler.shared_resources import Opening, Resources
-from scaler.sources.prometheus import Prometheus
-from scaler.sources.scrape import Scrape
+from scaler.sources.prometheus import open_prometheus
 from tests.servers.beside import beside
 from tests.servers.exporter import State
 from tests.servers.fleet import WEIRD, Fleet, scraped
@@ -54,7 +56,7 @@ async def promising() -> AsyncIterator[Opening]:
 
 async def read(opening: Opening, server: PrometheusServer, case: str | None, **fields: Any) -> Mapping[str, Any]:
     match = {} if case is None else {"case": case}
-    source: Source = await Prometheus(url=server.url, match=match, **fields).open(opening)
+    source: Source = await open_prometheus(Prometheus(url=server.url, match=match, **fields), opening)
     return await source.sample()
 
 
@@ -63,7 +65,7 @@ def values(readings: Mapping[str, Any]) -> dict[str, float]:
 
 
 async def test_a_recorded_engine_reads_the_same_through_prometheus_and_directly(opening: Opening, fleet: Fleet) -> None:
-    direct = await Scrape(preset="vllm", urls=(fleet.pages.url("recorded"),)).open(opening)
+    direct = await open_source(Scrape(preset="vllm", urls=(fleet.pages.url("recorded"),)), opening)
     seen = values(await read(opening, fleet.server, "recorded", preset="vllm"))
     assert seen == {"running": 12, "waiting": 5, "kv_cache_usage": 0.4}
     assert seen == values(await direct.sample())
@@ -94,7 +96,7 @@ async def test_tensorrt_llm_is_read_by_its_labels(opening: Opening, server: Prom
 
 
 async def test_sglangs_priorities_are_not_counted_beside_their_total(opening: Opening, fleet: Fleet) -> None:
-    direct = await Scrape(preset="sglang", urls=(fleet.pages.url("sglang"),)).open(opening)
+    direct = await open_source(Scrape(preset="sglang", urls=(fleet.pages.url("sglang"),)), opening)
     seen = values(await read(opening, fleet.server, "sglang", preset="sglang"))
     assert seen == {"running": 8, "waiting": 7, "kv_cache_usage": 0.28}
     assert seen == values(await direct.sample())
@@ -215,7 +217,7 @@ async def test_a_metric_that_never_was_is_loud_and_hides_no_other(opening: Openi
 async def test_nothing_to_be_read_at_all_is_misconfigured(
     opening: Opening, server: PrometheusServer, fields: dict[str, Any], why: str
 ) -> None:
-    source = await Prometheus(url=server.url, **fields).open(opening)
+    source = await open_prometheus(Prometheus(url=server.url, **fields), opening)
     with pytest.raises(Misconfigured, match=why):
         await source.sample()
 
@@ -224,7 +226,7 @@ async def test_the_search_for_what_never_was_is_not_repeated_each_turn(
     opening: Opening, server: PrometheusServer
 ) -> None:
     async with http_front(server.url) as front:
-        source = await Prometheus(url=front.url, preset="vllm", match={"case": "partly"}).open(opening)
+        source = await open_prometheus(Prometheus(url=front.url, preset="vllm", match={"case": "partly"}), opening)
         first = await source.sample()
         asked = len(front.seen)
         second = await source.sample()
@@ -236,9 +238,10 @@ async def test_the_search_for_what_never_was_is_not_repeated_each_turn(
 async def test_all_quantities_take_one_request_a_turn(opening: Opening, server: PrometheusServer) -> None:
     async with http_front(server.url, prefix="/prefix") as front:
         queries = {"two": "1 + 1 # a number", "gpus": 'count(DCGM_FI_DEV_GPU_UTIL{case="dcgm"})'}
-        source = await Prometheus(
-            url=front.url + "/", preset="vllm", match={"case": "recorded"}, queries=queries, read=None
-        ).open(opening)
+        source = await open_prometheus(
+            Prometheus(url=front.url + "/", preset="vllm", match={"case": "recorded"}, queries=queries, read=None),
+            opening,
+        )
         expected = {"running": 12, "waiting": 5, "kv_cache_usage": 0.4, "two": 2, "gpus": 3}
         assert values(await source.sample()) == expected  # the queries given are tried apart
         front.seen.clear()
@@ -251,7 +254,9 @@ async def test_all_quantities_take_one_request_a_turn(opening: Opening, server: 
 )
 async def test_a_broken_query_hides_no_other_quantity(opening: Opening, server: PrometheusServer, broken: str) -> None:
     queries = {"broken": broken, "sound": 'sum(vllm:num_requests_waiting{case="old"})'}
-    source = await Prometheus(url=server.url, preset="vllm", match={"case": "recorded"}, queries=queries).open(opening)
+    source = await open_prometheus(
+        Prometheus(url=server.url, preset="vllm", match={"case": "recorded"}, queries=queries), opening
+    )
     for _ in range(3):
         readings = await source.sample()
         assert isinstance(readings["broken"], Absent)
@@ -307,8 +312,8 @@ async def test_a_replica_that_has_not_answered_yet_is_not_missed(opening: Openin
 
 async def test_what_it_would_have_told_is_told_for_every_step(opening: Opening, fleet: Fleet) -> None:
     wanted = ("generation_tokens_per_s", "running")
-    source = await Prometheus(url=fleet.server.url, preset="vllm", match={"case": "counting"}, read=wanted).open(
-        opening
+    source = await open_prometheus(
+        Prometheus(url=fleet.server.url, preset="vllm", match={"case": "counting"}, read=wanted), opening
     )
     assert isinstance(source, PastSource)
     now = time.time()
@@ -317,14 +322,14 @@ async def test_what_it_would_have_told_is_told_for_every_step(opening: Opening, 
     assert (len(rates), np.isnan(rates[0])) == (150, True), "before there was a server nothing is known"
     assert rates[~np.isnan(rates)][-1] == pytest.approx(1000, rel=0.2)
     assert np.isnan(found["running"]).all(), "what this engine does not tell is no zero"
-    broken = await Prometheus(url=fleet.server.url, queries={"running": "sum("}).open(opening)
+    broken = await open_prometheus(Prometheus(url=fleet.server.url, queries={"running": "sum("}), opening)
     with pytest.raises(Misconfigured, match="parse error"):
         await broken.past(("running",), now - 600, now, 4.0)
 
 
 async def test_more_points_than_the_server_answers_with_are_asked_for_in_parts(opening: Opening, fleet: Fleet) -> None:
     async with http_front(fleet.server.url) as front:
-        source = await Prometheus(url=front.url, queries={"running": "time()"}).open(opening)
+        source = await open_prometheus(Prometheus(url=front.url, queries={"running": "time()"}), opening)
         start = float(round(time.time()) - 30_000)
         found = await source.past(("running",), start, start + 25_000, 1.0)
         assert (found["running"] == start + 1 + np.arange(25_000)).all()

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from policies.model import Absent, Fresh
+from scaler.adapters import open_source
 from scaler.clock import SystemClock
 from scaler.clouds.http_access import Access
+from scaler.config.kinds.prometheus import Prometheus
 from scaler.config.secret import Secret
 from scaler.ports import Misconfigured, PortError, Unavailable
 from scaler.shared_resources import Opening, Resources
-from scaler.sources.prometheus import Prometheus
 from scaler.sources.promql import metric_names
 from tests.servers.certificate import self_signed
 from tests.servers.http_fault import Front, http_front
@@ -44,7 +45,7 @@ RUNNING = answer({"value:running": "7", "time:running": "990.5"})
 
 
 async def read(opening: Opening, front: Front, **fields: Any) -> Fresh[float] | Absent:
-    source = await Prometheus(url=front.url, preset="vllm", read=("running",), **fields).open(opening)
+    source = await open_source(Prometheus(url=front.url, preset="vllm", read=("running",), **fields), opening)
     return (await source.sample())["running"]
 
 
@@ -124,7 +125,7 @@ async def test_a_time_that_is_none_makes_no_reading(opening: Opening, front: Fro
 @pytest.mark.parametrize("quantity", ["ttft_p95_s", "ttft_mean_s"])
 async def test_latencies_of_nothing_are_absent(opening: Opening, front: Front, quantity: str) -> None:
     front.body = answer({f"value:{quantity}": "NaN", f"time:{quantity}": "990"})
-    source = await Prometheus(url=front.url, preset="vllm", read=(quantity,)).open(opening)
+    source = await open_source(Prometheus(url=front.url, preset="vllm", read=(quantity,)), opening)
     assert await source.sample() == {quantity: Absent("nothing was observed in the last 120 s")}
 
 
@@ -146,7 +147,7 @@ async def late(front: Front, body: bytes, preset: Any = "vllm", promise_s: float
     front.body = body
     async with Resources() as resources:
         opening = Opening(resources, SystemClock(), 5.0, {"ttft_s": promise_s})
-        source = await Prometheus(url=front.url, preset=preset, read=("ttft_late_share",)).open(opening)
+        source = await open_source(Prometheus(url=front.url, preset=preset, read=("ttft_late_share",)), opening)
         return (await source.sample())["ttft_late_share"]
 
 
@@ -192,7 +193,7 @@ async def test_a_late_share_of_ones_own_is_a_share(
     opening: Opening, front: Front, told: str, value: float | None
 ) -> None:
     front.body = answer({"": told})
-    source = await Prometheus(url=front.url, queries={"ttft_late_share": "late"}).open(opening)
+    source = await open_source(Prometheus(url=front.url, queries={"ttft_late_share": "late"}), opening)
     refused = Absent("2 is not a share from 0 to 1")
     assert await source.sample() == {"ttft_late_share": refused if value is None else Fresh(value, 1000.0)}
 
@@ -200,7 +201,7 @@ async def test_a_late_share_of_ones_own_is_a_share(
 async def test_a_native_histogram_is_not_a_number(opening: Opening, front: Front) -> None:
     row = {"metric": {}, "histogram": [1000.0, {"count": "3", "sum": "1"}]}
     front.body = json.dumps({"status": "success", "data": {"resultType": "vector", "result": [row]}}).encode()
-    source = await Prometheus(url=front.url, queries={"depth": "x"}).open(opening)
+    source = await open_source(Prometheus(url=front.url, queries={"depth": "x"}), opening)
     assert await source.sample() == {"depth": Absent("'a histogram' is not a number")}
 
 
@@ -209,7 +210,7 @@ async def test_credentials_are_read_anew_for_every_request(opening: Opening, fro
     token = tmp_path / "token"
     token.write_text("first-token\n", encoding="utf-8")
     access = Access(bearer_token=Secret(file=str(token)), headers={"X-Scope-OrgID": "llm"})
-    source = await Prometheus(url=front.url, preset="vllm", read=("running",), access=access).open(opening)
+    source = await open_source(Prometheus(url=front.url, preset="vllm", read=("running",), access=access), opening)
     await source.sample()
     token.write_text("second-token\n", encoding="utf-8")
     await source.sample()
@@ -240,7 +241,7 @@ async def test_certificates_are_verified(opening: Opening, tmp_path: Path) -> No
 
 async def test_authorities_that_cannot_be_read_are_misconfigured(opening: Opening) -> None:
     with pytest.raises(Misconfigured, match="nowhere"):
-        await Prometheus(url="https://x", preset="vllm", access=Access(ca_file="/nowhere.pem")).open(opening)
+        await open_source(Prometheus(url="https://x", preset="vllm", access=Access(ca_file="/nowhere.pem")), opening)
 
 
 async def test_a_query_that_goes_bad_is_asked_apart_until_it_is_mended(opening: Opening, front: Front) -> None:
@@ -252,7 +253,9 @@ async def test_a_query_that_goes_bad_is_asked_apart_until_it_is_mended(opening: 
         )
 
     bad, front.say = False, say
-    source = await Prometheus(url=front.url, preset="vllm", read=("running",), queries={"own": "mine"}).open(opening)
+    source = await open_source(
+        Prometheus(url=front.url, preset="vllm", read=("running",), queries={"own": "mine"}), opening
+    )
     requests = []
     for bad in (False, False, True, True, False, False):
         before = len(front.seen)

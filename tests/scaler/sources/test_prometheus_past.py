@@ -10,10 +10,11 @@ import pytest
 from aiohttp import web
 from numpy.typing import NDArray
 
+from scaler.adapters import open_source
 from scaler.clock import SystemClock
+from scaler.config.kinds.prometheus import Prometheus
 from scaler.ports import Misconfigured, PastSource, PortError, Unavailable
 from scaler.shared_resources import Opening, Resources
-from scaler.sources.prometheus import Prometheus
 from scaler.sources.prometheus_past import MAX_POINTS
 from tests.servers.prometheus_ranges import Formula, Ranges, prometheus_ranges
 
@@ -38,7 +39,7 @@ async def past(
     opening: Opening, server: Ranges, steps: float, quantities: tuple[str, ...] = TOKENS, **fields: Any
 ) -> dict[str, NDArray[np.float64]]:
     spec = Prometheus(url=server.url, **{"preset": "vllm", "read": quantities, **fields})
-    source = await spec.open(opening)
+    source = await open_source(spec, opening)
     assert isinstance(source, PastSource)
     return dict(await source.past(quantities, START, START + steps * STEP_S, STEP_S))
 

@@ -13,8 +13,9 @@ import pytest
 from google.pubsub_v1.types import DeadLetterPolicy
 
 from policies.model import Absent, Fresh
+from scaler.adapters import open_source
+from scaler.config.kinds.gcp_sources import PubSub
 from scaler.ports import Misconfigured, Permitted, Source
-from scaler.sources.pubsub import PubSub
 from tests.scaler.clouds.gcp_place import There, there
 from tests.servers.gcp import PROJECT
 from tests.servers.tcp_fault import Weather
@@ -33,7 +34,7 @@ async def here(tmp_path: Path) -> AsyncIterator[There]:
 
 async def opened(here: There, **more: Any) -> Source:
     settings = {"subscription": "prompts", "by_region": False, **more}
-    return await PubSub(project=here.cloud.project(), **settings).open(here.context)
+    return await open_source(PubSub(project=here.cloud.project(), **settings), here.context)
 
 
 def tell(here: There, metric: str, value: float, age_s: float, region: str = "", subscription: str = "prompts") -> None:

@@ -9,10 +9,10 @@ import pytest
 
 from policies.model import Absent, Fresh
 from scaler.clouds import http_client
+from scaler.config.kinds.engines import Scrape
 from scaler.ports import Misconfigured, Unavailable
 from scaler.shared_resources import Opening, Resources
-from scaler.sources.scrape import Scrape
-from scaler.sources.scrape_source import ScrapeSource, addresses
+from scaler.sources.scrape import ScrapeSource, addresses, open_scrape
 from tests.servers.exporter import Engine, Exporter, State, dcgm, exporter, gauges, vllm
 
 COUNTER = "vllm:generation_tokens_total"
@@ -56,7 +56,7 @@ async def engines() -> AsyncIterator[Exporter]:
 
 async def source(opening: Opening, pages: Exporter, **fields: Any) -> ScrapeSource:
     spec = Scrape(urls=tuple(pages.url(name) for name in pages.engines), **{"preset": "vllm", **fields})
-    return await spec.open(opening)
+    return await open_scrape(spec, opening)
 
 
 def counters(**values: float) -> str:

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from policies.model import Absent, Fresh, Stale
+from scaler.adapters import open_source
 from scaler.clouds.aws.account import AwsAccount
+from scaler.config.kinds.aws_sources import Sqs
 from scaler.controller import grade
 from scaler.ports import Misconfigured, Source, Unavailable
 from scaler.shared_resources import Opening, Resources
-from scaler.sources.sqs import Sqs
 from tests.factories import NOW
 from tests.fakes import ManualClock
 from tests.servers import aws_fault
@@ -42,7 +43,7 @@ class There:
             account=AwsAccount(region=REGION, endpoint_url=self.front.url),
             **parameters,
         )
-        return await spec.open(Opening(self.resources, self.clock, deadline_s))
+        return await open_source(spec, Opening(self.resources, self.clock, deadline_s))
 
 
 @pytest.fixture

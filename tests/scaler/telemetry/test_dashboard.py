@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from policies.model import Fresh, Part, PoolStatus, Result, Shortfall, SignalName, Step, WorkloadName
+from policies.model import Fresh, Part, PoolStatus, Result, RuleId, Shortfall, SignalName, Step, WorkloadName
 from scaler.telemetry.dashboard import Dashboard
 from tests.servers.dashboard import HOSTILE, INTERVAL_S, NOON, Known, rough_hour, serving, tick
 
@@ -79,7 +79,7 @@ STATES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "another writer": (
         {
             "pool": Fresh(PoolStatus(4, 4, other_writer="hpa/x"), NOON),
-            "step": Step("hands off", 4, "gpus yields to hpa/x"),
+            "step": Step(RuleId.UNMANAGED_POOLS, 4, "gpus yields to hpa/x"),
         },
         ["yielding"],
     ),
@@ -215,7 +215,7 @@ async def test_a_pool_of_which_a_part_goes_or_does_not_come_says_so(client: Clie
     dashboard.observe(tick(pool=Fresh(status, NOON)))
     now = (await client.json("api/workloads/chat"))["now"]
     (pool,) = now["pools"]
-    assert (pool["doomed"], pool["failed"], pool["pending"]) == (1, 2, 1)
+    assert (pool["interruption_pending"], pool["failed"], pool["pending"]) == (1, 2, 1)
     assert pool["remarks"][0] == "a, spot: 3 ready, 1 starting, 1 soon to be taken"
     assert pool["remarks"][1].startswith("short of quota since ")
     found = next(s["lines"] for s in now["sections"] if s["title"] == "Found")
@@ -224,7 +224,7 @@ async def test_a_pool_of_which_a_part_goes_or_does_not_come_says_so(client: Clie
 
 
 async def test_hostile_words_come_as_json_and_as_nothing_else(client: Client, dashboard: Dashboard) -> None:
-    dashboard.observe(tick(step=Step("demand", 4, HOSTILE)))
+    dashboard.observe(tick(step=Step(RuleId.DEMAND, 4, HOSTILE)))
     async with client.session.get(f"{client.address}api/workloads") as reply:
         assert reply.content_type == "application/json"
         assert reply.headers["X-Content-Type-Options"] == "nosniff"

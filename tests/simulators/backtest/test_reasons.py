@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.model import Decision, Step
+from policies.model import Decision, RuleId, Step
 from policies.model.limits import Override
 from simulators.backtest.reasons import KEPT, Reasons, by_hand, last_word
 from tests.factories import NOW, live, queue, spec
@@ -16,14 +16,14 @@ from tests.factories import NOW, live, queue, spec
 DECISION = live(spec(), [queue(40)])[0]
 
 
-def changed(at: float, before: int | None, after: int | None, rule: str = "demand") -> Decision:
+def changed(at: float, before: int | None, after: int | None, rule: RuleId = RuleId.DEMAND) -> Decision:
     steps = (Step(rule, after, f"{rule} makes it {after}"),)
     return dataclasses.replace(DECISION, at=at, current=before, target=after, steps=steps)
 
 
 def test_the_last_word_is_counted_by_rule_with_what_it_said_last() -> None:
     reasons = Reasons()
-    for k, rule in enumerate(["demand", "step", "demand"]):
+    for k, rule in enumerate([RuleId.DEMAND, RuleId.STEP, RuleId.DEMAND]):
         reasons.note(changed(NOW + k, 2, 2 + k, rule))
     assert {name: (r.turns, r.changes) for name, r in reasons.rules.items()} == {"demand": (2, 1), "step": (1, 1)}
     assert reasons.rules["demand"].reason == "demand makes it 4"
@@ -60,7 +60,7 @@ def test_an_override_counts_by_how_far_it_moved_the_size(until: str, replicas: i
     """By a decision of the real guard: 40 messages at 10 per replica want four."""
     held = spec(override=Override(replicas=replicas, until=until, reason="launch"))
     decision = live(held, [queue(40)], start=4)[-1]
-    assert any(step.rule == "override" for step in decision.steps)
+    assert any(step.rule == RuleId.OVERRIDE for step in decision.steps)
     assert by_hand(decision) == moved
 
 
@@ -69,7 +69,11 @@ def test_without_an_override_nothing_was_moved_by_hand() -> None:
 
 
 def test_how_a_size_is_shared_out_is_no_reason_for_it() -> None:
-    steps = (Step("demand", 4, "queue wants 4"), Step("step", 3, "at most 1 more"), Step("ladder", 3, "spot 3"))
+    steps = (
+        Step(RuleId.DEMAND, 4, "queue wants 4"),
+        Step(RuleId.STEP, 3, "at most 1 more"),
+        Step(RuleId.LADDER, 3, "spot 3"),
+    )
     assert last_word(dataclasses.replace(DECISION, steps=steps)) == ("step", "at most 1 more")
     assert last_word(dataclasses.replace(DECISION, steps=steps[2:])) == ("ladder", "spot 3")
     assert last_word(dataclasses.replace(DECISION, steps=()))[0] == "none"

@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.model import Step
+from policies.model import RuleId, Step
 from simulators.backtest import figures
 from simulators.backtest import text as words
 from simulators.backtest.backtest import Looked, Wanted, look
@@ -92,7 +92,7 @@ def test_long_records_are_thinned_to_the_worst_of_each_stretch() -> None:
 
 def test_hostile_words_appear_as_text() -> None:
     reasons = Reasons()
-    steps = (Step("demand", 4, HOSTILE),)
+    steps = (Step(RuleId.DEMAND, 4, HOSTILE),)
     reasons.note(dataclasses.replace(DECISION, current=2, target=4, steps=steps))
     record = dataclasses.replace(recorded(), reasons=reasons)
     text = page([look(record, Wanted(simulate=False), ContenderRequest())], {HOSTILE: HOSTILE})

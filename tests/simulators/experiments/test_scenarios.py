@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from policies.model import Absent, PoolName, Stale, Tick
+from policies.model import Absent, PoolName, RuleId, Stale, Tick
 from scaler.cli import main
 from simulators.experiments.results import ResultSummary, summarize
 from simulators.experiments.run import SimulationRun, simulate, traffic_of
@@ -140,7 +140,7 @@ def test_under_one_budget_the_batches_give_way_to_the_chat_and_the_limit_is_kept
     limit = done.case.scenario.fleet.max_usd_per_hour
     assert limit is not None
     assert 0.95 * limit < done.most_held["usd_per_hour"] <= limit
-    ousted = [t for t in ticks if t.workload == "batch-queue" and any(s.rule == "fleet" for s in t.decision.steps)]
+    ousted = [t for t in ticks if t.workload == "batch-queue" and any(s.rule == RuleId.FLEET for s in t.decision.steps)]
     gave = [t.decision for t in ousted if (t.decision.target or 0) < (t.decision.current or 0)]
     assert any((d.target or 0) + 2 < (d.demand or 0) for d in gave), "they had work for what they gave"
     assert summarize(done.beside[0]).finished == summarize(done.beside[0]).arrived

@@ -11,11 +11,12 @@ import pytest
 import yaml
 
 from policies.model import Fresh, PoolName, WorkloadName
+from scaler.adapters import open_pool
 from scaler.config.load import load
 from scaler.config.problems import ConfigError
 from scaler.shared_resources import Opening, Resources
-from simulators.quickstart.embedded import ENGINES, QUEUE, EmbeddedPool, EmbeddedSource
-from simulators.quickstart.traffic import Traffic
+from simulators.quickstart.embedded import open_embedded_source
+from simulators.quickstart.kinds import ENGINES, QUEUE, EmbeddedPool, EmbeddedSource, Traffic
 from simulators.world import queue, telemetry
 from tests.fakes import ManualClock
 
@@ -69,8 +70,8 @@ async def test_a_full_world_tells_lower_bounds() -> None:
     clock = ManualClock()
     async with Resources() as resources:
         context = Opening(resources, clock, 10.0)
-        source = await EmbeddedSource(traffic=Traffic(mean_rps=10.0)).open(context)
-        await EmbeddedPool(initial_replicas=0).open(context, WorkloadName("llm"), PoolName("gpus"))
+        source = await open_embedded_source(EmbeddedSource(traffic=Traffic(mean_rps=10.0)), context)
+        await open_pool(EmbeddedPool(initial_replicas=0), context, WorkloadName("llm"), PoolName("gpus"))
         first = (await source.sample())["visible"]
         clock.advance(4 * 3600.0)
         reading = (await source.sample())["visible"]
@@ -85,8 +86,8 @@ async def test_traffic_changes_only_when_the_changed_source_is_used() -> None:
     clock = ManualClock()
     async with Resources() as resources:
         context = Opening(resources, clock, 10.0)
-        source = await EmbeddedSource().open(context)
-        await EmbeddedPool(initial_replicas=2).open(context, WorkloadName("llm"), PoolName("gpus"))
+        source = await open_embedded_source(EmbeddedSource(), context)
+        await open_pool(EmbeddedPool(initial_replicas=2), context, WorkloadName("llm"), PoolName("gpus"))
 
         async def come(in_s: float) -> int:
             clock.advance(in_s)
@@ -94,7 +95,7 @@ async def test_traffic_changes_only_when_the_changed_source_is_used() -> None:
             return (await source.live.present()).kernel.arrived
 
         await source.sample()
-        quiet = await EmbeddedSource(traffic=Traffic(mean_rps=0.0)).open(context)
+        quiet = await open_embedded_source(EmbeddedSource(traffic=Traffic(mean_rps=0.0)), context)
         first = await come(1800.0)
         assert await come(1800.0) > first > 0
         source = quiet
@@ -106,8 +107,8 @@ async def test_the_engines_are_as_the_last_scrape_found_them() -> None:
     clock = ManualClock()
     async with Resources() as resources:
         context = Opening(resources, clock, 10.0)
-        source = await EmbeddedSource(offers="engines").open(context)
-        await EmbeddedPool().open(context, WorkloadName("llm"), PoolName("gpus"))
+        source = await open_embedded_source(EmbeddedSource(offers="engines"), context)
+        await open_pool(EmbeddedPool(), context, WorkloadName("llm"), PoolName("gpus"))
         await source.sample()
         clock.advance(70.0)
         sample = await source.sample()

@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 
 from policies.model import PoolName
 from scaler.ports import Misconfigured
-from simulators.quickstart.embedded import EmbeddedPool
+from simulators.quickstart.kinds import EmbeddedPool, Traffic
 from simulators.quickstart.live_world import ERA_S, LEAST_SLOTS, SLICE_S, LiveWorld, generator, peak_rps
-from simulators.quickstart.traffic import Traffic
 from simulators.world.traffic.generate import CHUNK_S
 from simulators.world.traffic.trace import RequestTrace
 from simulators.world.world import World

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from policies.history.ticks import History
-from policies.model import Evidence, PolicyName
+from policies.model import Evidence, PolicyName, RuleId
 from policies.recommend.context import PolicyContext
 from policies.recommend.peers.hpa_behavior import Behavior, ScaleDownRules
 from policies.recommend.peers.keda import Fallback, Keda, Trigger
@@ -107,7 +107,7 @@ def test_a_fallback_below_the_size_found_does_not_shrink_here() -> None:
     low = Fallback(failure_threshold=0, replicas=1)
     turns = Turns(Keda(source="q", triggers=ONE, fallback=low, behavior=AT_ONCE), 20)
     assert turns.run(30, {"q.n": ABSENT}) == [20] * 30
-    assert turns.decisions[-1].steps[-1].rule == "evidence"
+    assert turns.decisions[-1].steps[-1].rule == RuleId.EVIDENCE
 
 
 @pytest.mark.parametrize(

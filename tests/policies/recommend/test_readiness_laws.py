@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from policies.model import Absent, Evidence, Fresh, Reading
 from policies.model.spec import ScaleDown
 from policies.recommend.predictive.parameters import Predictive
-from policies.signals.readiness import COUNTS_S
+from policies.recommend.readiness import COUNTS_S
 from tests.laws import law
-from tests.policies.signals.losses import POLICIES, STEP_S, Replicas, read
+from tests.policies.recommend.losses import POLICIES, STEP_S, Replicas, read
 
 EXAMPLES = law(25)
 TARGETS = {"gpu_utilization": 0.7, "predictive": 0.95}

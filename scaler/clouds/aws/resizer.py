@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from policies.model import Fresh, PoolStatus, Shortfall
 from scaler.clouds.aws import instances, permissions, reservations
@@ -15,9 +15,9 @@ from scaler.clouds.response_validation import validated
 from scaler.ports import Permit, Unavailable
 
 if TYPE_CHECKING:
-    from scaler.actuators.aws_pool import AwsPool
     from scaler.clouds.aws.instances import Ec2Instance
     from scaler.clouds.aws.notices import AwsNoticeListener
+    from scaler.config.kinds.aws_pools import AwsPool
     from scaler.ports import Context
 
 
@@ -35,10 +35,11 @@ class AwsResizer(ABC):
         self._listeners: tuple[AwsNoticeListener, ...] = ()
         self._open = False
 
-    async def connect(self) -> None:
+    async def connect(self) -> Self:
         """Open what is needed, unless what lends credentials is not up yet: every turn tries again."""
         with contextlib.suppress(Unavailable):
             await self._connected()
+        return self
 
     @validated("AWS")
     async def status(self) -> Fresh[PoolStatus]:
@@ -74,12 +75,12 @@ class AwsResizer(ABC):
     async def _told(
         self, at: float, desired: int, machines: Sequence[Ec2Instance], short: Shortfall | None, **more: Any
     ) -> Fresh[PoolStatus]:
-        """The status of a pool of these machines. `foreign` is named by whoever knows better than by the size."""
+        """The status of a pool of these machines. `other_writer` is given where more than the size tells of it."""
         assert self._fates is not None  # noqa: S101 - open by now
         self._tokens.found(desired)
         reserved = await self._reserved.count()
-        if "foreign" not in more:
-            more["foreign"] = self._hand.other(desired)
+        if "other_writer" not in more:
+            more["other_writer"] = self._hand.other(desired)
         return Fresh(instances.status(desired, machines, self._fates, short, reserved=reserved, **more), at)
 
     @abstractmethod

@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from policies.model import Fresh, Part, PoolStatus, Shortfall
-from scaler.actuators.vmss_standby import VmssStandbyPool
+from policies.model import Fresh, Part, PoolName, PoolStatus, Shortfall, WorkloadName
 from scaler.clouds.azure.errors import QUOTA_WORDS, one_line, validated
 from scaler.clouds.azure.operations import Operation
 from scaler.clouds.azure.pool_context import check_permissions
@@ -20,6 +19,7 @@ from scaler.clouds.azure.session import Arm, arm
 from scaler.clouds.azure.shared_reads import TURN_S, RecentAnswers, recent
 from scaler.clouds.azure.virtual_machines import READ
 from scaler.clouds.rest import Body
+from scaler.config.kinds.azure_pools import VmssStandbyPool
 from scaler.ports import Conflict, Context, Permit, Unavailable
 
 READ_POOL: Final = "Microsoft.StandbyPool/standbyVirtualMachinePools/read"
@@ -50,8 +50,10 @@ class Standby:
         return max(0, most - self.set_size, int(self.profile.get("minReadyCapacity") or 0))
 
 
-async def opened(spec: VmssStandbyPool, context: Context) -> StandbyResizer:
-    """The actuator. Nothing is read yet. Raises `Misconfigured`."""
+async def open_vmss_standby_pool(
+    spec: VmssStandbyPool, context: Context, workload: WorkloadName, pool: PoolName
+) -> StandbyResizer:
+    """Open a standby pool. Nothing is read yet. Raises `Misconfigured`."""
     return StandbyResizer(spec, context, await arm(context, spec.account), await recent(context))
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from policies.model import Absent, Evidence, Fresh, Reading
+from policies.model import Absent, Evidence, Fresh, Reading, RuleId
+from policies.recommend.readiness import COUNTS_S
 from policies.recommend.threshold import KvCacheUsage, QueueDepth
-from policies.signals.readiness import COUNTS_S
-from tests.policies.signals.losses import POLICIES, STEP_S, Replicas, read
+from tests.policies.recommend.losses import POLICIES, STEP_S, Replicas, read
 
 LONG = round(2400.0 / STEP_S)
 COUNTED = round(COUNTS_S / STEP_S)
@@ -112,7 +112,7 @@ def test_what_lost_replicas_carried_is_named() -> None:
     replicas.lost = 10
     replicas.ticks(COUNTED + 2, 100.0)
     assert replicas.last is not None
-    (step,) = (step for step in replicas.last.steps if step.rule == "readiness")
+    (step,) = (step for step in replicas.last.steps if step.rule == RuleId.READINESS)
     assert step.reason == (
         "10 of 12 replicas are not ready, and the ready ones are full by p: how many more are needed is not known"
     )

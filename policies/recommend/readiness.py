@@ -18,14 +18,15 @@ that time, and then the ready ones decide, once a whole scale-down window has sh
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
 from policies.history.ticks import DEMAND, HELD, READY
-from policies.model import Absent, Evidence, Fresh, PolicyName, Recommendation, Step
-from policies.stabilize.rules import whole_replicas
+from policies.model import Absent, Evidence, Fresh, PolicyName, Recommendation
+from policies.signals.demand import signal_names, whole_replicas
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,12 +37,10 @@ if TYPE_CHECKING:
     from policies.history.ticks import History
     from policies.model import Observation
     from policies.model.spec import WorkloadSpec
-    from policies.recommend.context import PolicyContext, RuleContext
+    from policies.recommend.context import PolicyContext
 
 COUNTS_S: Final = 900.0
 """A lost replica counts for this time: a GPU node is usually replaced within it or not at all. Seconds."""
-RULE: Final = "readiness"
-"""The rule's name in a step."""
 
 
 class Filled(Protocol):
@@ -143,11 +142,6 @@ def counted(
     return counted, full
 
 
-def hold(size: int, s: RuleContext) -> Step | None:
-    """Keep the size while the ready replicas are full and others are not ready."""
-    return Step(RULE, s.current, s.full) if s.full and size < s.current else None
-
-
 def _sees_no_work(policy: Any, said: Recommendation) -> bool:
     """Whether a policy that reads a queue before the replicas sees nothing in it."""
     upstream = "visible" in policy.needs() and not hasattr(policy, "filled")
@@ -181,3 +175,25 @@ def _with_lost(said: Recommendation, missing: NotReady, view: PolicyContext, *, 
         return said
     active = said.active or replicas > said.replicas
     return replace(said, replicas=replicas, evidence=evidence, active=active, reason="; ".join((said.reason, *words)))
+
+
+def unshared(view: PolicyContext) -> str:
+    """Return why a mean share over the ready replicas says nothing; empty where it does."""
+    if view.ready is None:
+        return "the number of ready replicas is not known"
+    if view.ready == 0 and view.desired:
+        return f"none of {view.desired} replicas is ready, and a share is measured on ready ones"
+    return ""
+
+
+def filled_share(work: float | None, view: PolicyContext, source: str | None) -> float:
+    """Return how full the ready replicas are by `work`, as a share of the target; infinity where requests wait.
+
+    As many requests as ready replicas wait before it counts: an engine takes up one in its next step, and in a large
+    fleet one always waits somewhere.
+    """
+    (signal,) = signal_names(source, ("waiting",))
+    waiting = view.readings.get(signal)
+    if not view.ready or (isinstance(waiting, Fresh) and waiting.value >= view.ready):
+        return math.inf
+    return (work or 0.0) / view.ready

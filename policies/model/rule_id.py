@@ -1,0 +1,49 @@
+"""Names of the rules that move a size on the way from a need to the pools' targets."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class RuleId(StrEnum):
+    """A rule of a decision. The value stands in journals, metrics, logs and reports."""
+
+    # recommend
+    DEMAND = "demand"
+    BLIND = "blind"
+    SIZE_UNKNOWN = "size unknown"
+    OWN_LIMITS = "own limits"
+    # cap
+    READINESS = "readiness"
+    SLO_FEASIBILITY = "slo feasibility"
+    BUDGET = "budget"
+    FLEET = "fleet"
+    # stabilize
+    TOLERANCE = "tolerance"
+    ACTIVATION = "activation"
+    SCALE_UP_WINDOW = "scale-up window"
+    SCALE_DOWN_WINDOW = "scale-down window"
+    PENDING = "pending"
+    COOLDOWN = "cooldown"
+    STEP = "step"
+    EVIDENCE = "evidence"
+    OVERRIDE = "override"
+    BOUNDS = "bounds"
+    MAINTENANCE = "maintenance"
+    PAUSED = "paused"
+    # allocate
+    SHORTAGE = "shortage"
+    CEILING = "ceiling"
+    ABANDONED = "abandoned"
+    INTERRUPTION_PENDING = "interruption pending"
+    MAKE_BEFORE_BREAK = "make before break"
+    LADDER = "ladder"
+    UNMANAGED_POOLS = "unmanaged pools"
+    POOL_BOUNDS = "pool bounds"
+    HEADROOM = "headroom"
+    # enforce
+    FULL_REPLICAS = "full replicas"
+    BLAST_RADIUS = "blast radius"
+    FLEET_BLAST_RADIUS = "fleet's blast radius"
+    QUANTUM = "quantum"
+    UNREPLACED = "unreplaced"

@@ -1,0 +1,82 @@
+"""Pools on Azure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from policies.model.field_metadata import FieldMetadata
+from policies.model.spec import Pool, Target
+from scaler.clouds.azure.account import (
+    EVENTS_DOC,
+    EVENTS_EXAMPLE,
+    EVENTS_URL,
+    GROUP,
+    NAME,
+    AzureAccount,
+    path_of,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AksAgentPool(Pool):
+    """The nodes of an AKS agent pool."""
+
+    resource_group: Annotated[
+        str, FieldMetadata("The cluster's resource group, not the one of its nodes.", pattern=GROUP, example="llm")
+    ]
+    cluster: Annotated[str, FieldMetadata("Name of the cluster.", pattern=NAME, example="llm")]
+    agent_pool: Annotated[
+        str, FieldMetadata("Name of the agent pool.", pattern=r"^[a-z][a-z0-9]{0,11}$", example="h100spot")
+    ]
+    account: Annotated[AzureAccount, FieldMetadata("Subscription and identity.")] = field(default_factory=AzureAccount)
+    events_url: Annotated[str | None, FieldMetadata(EVENTS_DOC, pattern=EVENTS_URL, example=EVENTS_EXAMPLE)] = None
+
+    @property
+    def cluster_path(self) -> str:
+        """The cluster's resource id."""
+        return path_of(self.account, self.resource_group, "Microsoft.ContainerService/managedClusters", self.cluster)
+
+    @property
+    def path(self) -> str:
+        """The agent pool's resource id."""
+        return f"{self.cluster_path}/agentPools/{self.agent_pool}"
+
+    def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
+        return (Target("AKS agent pool", (), self.path.lower()),)  # Azure ignores case
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vmss(Pool):
+    """The machines of an Azure virtual machine scale set."""
+
+    resource_group: Annotated[str, FieldMetadata("Its resource group.", pattern=GROUP, example="llm")]
+    name: Annotated[str, FieldMetadata("Name of the scale set.", pattern=NAME, example="llama-spot")]
+    account: Annotated[AzureAccount, FieldMetadata("Subscription and identity.")] = field(default_factory=AzureAccount)
+    events_url: Annotated[str | None, FieldMetadata(EVENTS_DOC, pattern=EVENTS_URL, example=EVENTS_EXAMPLE)] = None
+
+    @property
+    def path(self) -> str:
+        """The scale set's resource id."""
+        return path_of(self.account, self.resource_group, "Microsoft.Compute/virtualMachineScaleSets", self.name)
+
+    def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
+        return (Target("virtual machine scale set", (), self.path.lower()),)  # Azure ignores case
+
+
+@dataclass(frozen=True, kw_only=True)
+class VmssStandbyPool(Pool):
+    """The machines that an Azure standby pool keeps for a scale set: running, deallocated or hibernated."""
+
+    resource_group: Annotated[str, FieldMetadata("Its resource group.", pattern=GROUP, example="llm")]
+    name: Annotated[str, FieldMetadata("Name of the standby pool.", pattern=NAME, example="llama-standby")]
+    account: Annotated[AzureAccount, FieldMetadata("Subscription and identity.")] = field(default_factory=AzureAccount)
+
+    @property
+    def path(self) -> str:
+        """The standby pool's resource id."""
+        kind = "Microsoft.StandbyPool/standbyVirtualMachinePools"
+        return path_of(self.account, self.resource_group, kind, self.name)
+
+    def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
+        return (Target("standby pool", (), self.path.lower()),)  # Azure ignores case
