@@ -9,6 +9,7 @@ from typing import Final
 
 from policies.model import WorkloadName
 from scaler.ports import PortError, Unavailable
+from scaler.supervised_tasks import summary
 from scaler.telemetry.log import log
 
 MAX_LOGGED: Final = 1000
@@ -58,14 +59,3 @@ class Faults:
             of = {kind: name} if name else {}
             remedy = "please report it with this trace, which is logged once"
             log.error(event, workload=workload, **of, error=summary(error), remedy=remedy, exc_info=error)
-
-
-def summary(error: BaseException) -> str:
-    """Return type and place of an exception. Its message is left out: it may quote a secret."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return type(error).__name__
-    file = trace.tb_frame.f_code.co_filename.rsplit("/", 1)[-1]
-    return f"{type(error).__name__} at {file}:{trace.tb_lineno}"

@@ -20,29 +20,23 @@ from policies.model import PolicyName, Tick, WorkloadName
 from scaler.adapters import open_adapters
 from scaler.clock import FastClock, SystemClock
 from scaler.config.daemon import DaemonSpec
-from scaler.config.load import Config, Workload, load
-from scaler.config.watch import Watcher, look
+from scaler.config.load import Config, Workload
 from scaler.controller import Controller, Setup
 from scaler.journal import history_backfill
 from scaler.journal.initial_history import InitialHistory, recent_ticks
-from scaler.journal.reader import tail
+from scaler.journal.reader import Unread, tail
 from scaler.journal.writer import JournalWriter
 from scaler.ports import Clock
 from scaler.quota_ledger import QuotaLedger
 from scaler.recorder import Recorder
-from scaler.reload import TASK as RELOADING
-from scaler.reload import Reloader
 from scaler.shadow.counterfactual import ShadowTurn, Totals
 from scaler.shadow.manager import Shadows
 from scaler.shared_resources import Resources
-from scaler.signal_handlers import handled
 from scaler.telemetry.api_calls import CallsCollector
 from scaler.telemetry.dashboard import Dashboard
 from scaler.telemetry.dashboard.workload_facts import Running
 from scaler.telemetry.fleet import FleetCollector
 from scaler.telemetry.health import Health, task_of
-from scaler.telemetry.http.access import AccessControl
-from scaler.telemetry.http.server import application, serve
 from scaler.telemetry.log import log, log_tick
 from scaler.telemetry.metrics import Metrics
 from scaler.telemetry.shadow import ShadowCollector
@@ -136,14 +130,14 @@ class App:
         if not journal.directory:
             return {}
         since = self.clock.now() - max(self._span_s(w) for w in workloads)
-        damaged: list[str] = []
+        unread = Unread()
         try:
-            return tail(Path(journal.directory), since, [w.name for w in workloads], damaged)
+            return tail(Path(journal.directory), since, [w.name for w in workloads], unread)
         except OSError as e:
             log.error("journal", error=f"{journal.directory}: {e.strerror}", remedy="the start knows no past turns")
             return {}
         finally:
-            self._recorder.damaged(damaged)
+            self._recorder.passed_over(journal.directory, unread)
 
     def _span_s(self, workload: Workload) -> float:
         return max(self.config.daemon.history_s, workload.spec.lookback_s)
@@ -263,36 +257,3 @@ async def prepared(config: Config, options: RunOptions) -> AsyncIterator[App]:
             yield app
         finally:
             await app.close()
-
-
-async def run(options: RunOptions) -> None:
-    """Run until a signal, or for `options.for_s`. Raises `ConfigError` and `Misconfigured` before the first turn."""
-    running = look(options.paths)  # before they are read: a change meanwhile is found by the first look
-    config = load(options.paths)
-    async with prepared(config, options) as app:
-        if options.once:
-            await asyncio.gather(*(c.tick(app.clock.now()) for c in app.controllers.values()))
-            return
-        watcher = Watcher(options.paths, config.daemon.config_poll_s)
-        reloader = Reloader(app, watcher, running)
-        access = AccessControl(config.daemon.server, config.daemon.listen)
-        served = application(app.metrics, app.health, app.dashboard, access)
-        server, address = await serve(served, config.daemon, app.health, app.tasks)
-        try:
-            with handled(app.stopping.set, watcher.ring):
-                options.on_start(address)
-                await _run(app, reloader, options.for_s)
-        finally:
-            await server.close()
-
-
-async def _run(app: App, reloader: Reloader, for_s: float | None) -> None:
-    """Run every workload's loop and follow the files until the app is asked to stop, or for this time."""
-    for controller in app.controllers.values():
-        app.start(controller)
-    following = app.tasks.start(RELOADING, reloader.follow)
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(for_s):
-            await app.stopping.wait()
-    following.cancel()
-    await asyncio.gather(following, return_exceptions=True)

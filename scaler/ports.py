@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar, runtime_checkable
 import numpy as np
 
 from policies.model import Absent, Fresh, PoolStatus
+from scaler.clouds.api_budget import Calls
 from scaler.masking import mask
+from scaler.supervised_tasks import Tasks
+from scaler.wakeup import Wakeup
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from scaler.clouds.api_budget import Calls
-    from scaler.supervised_tasks import Tasks
-    from scaler.wakeup import Wakeup
 
 T = TypeVar("T")
 

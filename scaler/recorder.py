@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
+from scaler.journal.reader import Unread
+from scaler.journal.schema import refusal
 from scaler.journal.writer import JournalWriter
 from scaler.telemetry.health import Health
 from scaler.telemetry.log import log
@@ -28,12 +30,16 @@ class Recorder:
             write(self._journal)
             self._report(self._journal)
 
-    def damaged(self, places: Sequence[str]) -> None:
-        """Report the lines of the journal that a start could not read and passed over."""
-        self._metrics.journal_damaged.set(len(places))
+    def passed_over(self, directory: str, unread: Unread) -> None:
+        """Report the lines of the journal that a start could not read."""
+        places = unread.damaged
+        self._metrics.journal_damaged.set(len(places) + unread.schemas.total())
         if places:
             remedy = "they are passed over; a disk that fails or an edit by hand damages lines"
             log.warning("journal", damaged_lines=len(places), first=places[0], remedy=remedy)
+        for schema, records in unread.schemas.items():
+            error = f"{directory}: {refusal(schema)}"
+            log.warning("journal", unreadable_records=records, error=error, remedy="the start goes on without them")
 
     def close(self) -> None:
         """Close the journal's files."""

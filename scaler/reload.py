@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from scaler.app import App
 from scaler.config.load import Config, load
 from scaler.config.problems import ConfigError
 from scaler.config.watch import Look, Watcher
 from scaler.ports import PortError
 from scaler.telemetry.log import log
-
-if TYPE_CHECKING:
-    from scaler.app import App
 
 TASK: Final = "configuration"
 """Name of the task, and of its entry in ``/healthz``."""

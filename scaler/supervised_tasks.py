@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from scaler.adapter_faults import summary
 from scaler.clock import stopwatch_s
 from scaler.telemetry.log import log
 
@@ -68,3 +67,14 @@ class Tasks:
         trace = {} if (name, why) in self._logged else {"exc_info": error}
         self._logged.add((name, why))
         log.error("task ended", task=name, error=why, restarts=self.restarts[name], remedy=remedy, **trace)
+
+
+def summary(error: BaseException) -> str:
+    """Return type and place of an exception. Its message is left out: it may quote a secret."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return type(error).__name__
+    file = trace.tb_frame.f_code.co_filename.rsplit("/", 1)[-1]
+    return f"{type(error).__name__} at {file}:{trace.tb_lineno}"

@@ -13,12 +13,11 @@ from yarl import URL
 
 from scaler.clouds.http_access import Access
 from scaler.clouds.http_answers import http_errors, read_body
+from scaler.clouds.response_validation import one_line
 from scaler.ports import Clock, Context, Misconfigured, PortError, Unavailable
 
 CONNECTIONS: Final = 50
 """Per server: a query takes some milliseconds, so that this carries thousands of workloads."""
-SHOWN: Final = 300
-"""Characters of a server's own words that go into an error."""
 DEADLINE_SHARE: Final = 0.9
 """Of the deadline, so that what was found is handed over before the controller gives up."""
 MAX_PAGE: Final = 16 * 2**20
@@ -97,7 +96,7 @@ class Pages:
 
 def refusal(what: str, status: int, headers: Mapping[str, str], content: bytes, now: float) -> PortError:
     """A status other than success, by the remedy."""
-    said = " ".join(content[:SHOWN].decode(errors="replace").split())
+    said = one_line(content)
     if 300 <= status < 400:
         return Misconfigured(f"{what}: sends us to {headers.get('Location', 'nowhere')!r}; give the final address")
     text = f"{what}: HTTP {status}" + (f": {said}" if said else "")

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from policies.model import Result, Tick, WorkloadName
-from scaler.app import RunOptions, run
+from scaler.app import RunOptions
+from scaler.daemon import run
 from scaler.journal.explain import differences, paragraphs
 from scaler.shadow.counterfactual import ShadowTurn, Totals
 from scaler.telemetry.log import configure

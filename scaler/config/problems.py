@@ -14,6 +14,9 @@ from scaler.masking import is_secret_name, mask
 
 MAX_SHOWN = 80
 """Characters of an offending value shown: enough to recognise it."""
+MAX_RULE: Final = 1500
+"""Characters of a rule shown: the longest of our own, which lists all kinds of pools, has 400."""
+LONG_WORD: Final = re.compile(r"\S{200,}")
 NOT_SHOWN: Final = "(not shown)"
 TOKEN: Final = re.compile(r"[^\s,;:/|()\"'{}\[\]=<>._-]+")
 """A run of characters between separators."""
@@ -43,8 +46,8 @@ class Problem:
     def __post_init__(self) -> None:
         """Rules quote names and addresses: whatever of that may be a secret goes."""
         object.__setattr__(self, "value", mask(self.value))
-        object.__setattr__(self, "rule", masked_rule(self.rule))
-        object.__setattr__(self, "hint", masked_rule(self.hint))
+        object.__setattr__(self, "rule", masked_rule(_cut(self.rule)))
+        object.__setattr__(self, "hint", masked_rule(_cut(self.hint)))
 
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}: {self.path or '(document)'}"
@@ -53,6 +56,12 @@ class Problem:
 
     def as_dict(self) -> dict[str, str | int]:
         return asdict(self)
+
+
+def _cut(text: str) -> str:
+    """Return a rule with what it quotes cut to a readable length: a mistyped word may have a megabyte."""
+    text = LONG_WORD.sub(lambda word: f"{word[0][: MAX_SHOWN - 1]}…", text)
+    return text if len(text) <= MAX_RULE else f"{text[: MAX_RULE - 1]}…"
 
 
 def value_text(value: object) -> str:

@@ -33,10 +33,10 @@ from policies.model import (
 )
 from scaler.journal.fields import flag, mapping, moment, number, optional, text, whole
 from scaler.journal.initial_history import InitialHistory
+from scaler.journal.schema import SCHEMA
 
-SCHEMA: Final = 1
-"""Version of the journal's records; a reader refuses a newer one."""
-COUNTS: Final = ("doomed", "interrupted", "failed")
+HISTORY_TYPE: Final = "initial_history"
+COUNTS: Final = ("interruption_pending", "interrupted", "failed")
 """What a pool's status counts beside its size; left out where it is 0."""
 LONGEST_S: Final = 1e9
 """Longer than any history, in seconds."""
@@ -100,14 +100,14 @@ def encode_initial_history(past: InitialHistory) -> dict[str, Any]:
     }
     return {
         "v": SCHEMA,
-        "type": "past",
+        "type": HISTORY_TYPE,
         "workload": past.workload,
         "at": past.at,
         "ticks": past.ticks,
         "span_s": past.span_s,
         "step_s": past.step_s,
         "seeds": seeds,
-        **({"kept": True} if past.keeps_ticks else {}),
+        **({"keeps_ticks": True} if past.keeps_ticks else {}),
     }
 
 
@@ -126,7 +126,7 @@ def decode_initial_history(data: Mapping[str, Any]) -> InitialHistory:
         _length_s(data["span_s"], LONGEST_S),
         _length_s(data["step_s"], MAX_STEP_S),
     )
-    kept = flag(data.get("kept", False))
+    kept = flag(data.get("keeps_ticks", False))
     return InitialHistory(WorkloadName(text(data["workload"])), at, whole(data["ticks"]), span_s, step_s, seeds, kept)
 
 
@@ -141,16 +141,16 @@ def _length_s(value: object, longest_s: float) -> float:
 def encode_decision(decision: Decision) -> dict[str, Any]:
     return {
         "demand": decision.demand,
-        "wanted": decision.capped_need,
+        "capped_need": decision.capped_need,
         "active": decision.active,
-        "may_lower": decision.may_scale_in,
+        "may_scale_in": decision.may_scale_in,
         "current": decision.current,
         "ready": decision.ready,
         "target": decision.target,
         "targets": dict(decision.targets),
-        **({"written_off": dict(decision.abandoned)} if decision.abandoned else {}),
+        **({"abandoned": dict(decision.abandoned)} if decision.abandoned else {}),
         **({} if decision.cost_usd_per_hour is None else {"cost_usd_per_hour": decision.cost_usd_per_hour}),
-        **({"doubted": dict(decision.suspected_zeros)} if decision.suspected_zeros else {}),
+        **({"suspected_zeros": dict(decision.suspected_zeros)} if decision.suspected_zeros else {}),
         "recommendations": [_encode_recommendation(r) for r in decision.recommendations],
         "steps": [{"rule": s.rule, "replicas": s.replicas, "reason": s.reason} for s in decision.steps],
     }
@@ -166,9 +166,9 @@ def _encode_recommendation(r: Recommendation) -> dict[str, Any]:
         "used": list(r.used),
     }
     if r.unstabilized is not None:
-        plain["raw"] = r.unstabilized
+        plain["unstabilized"] = r.unstabilized
     if r.retained_signals:
-        plain["keeps"] = list(r.retained_signals)
+        plain["retained_signals"] = list(r.retained_signals)
     if r.memory:
         plain["memory"] = dict(r.memory)
     if r.pools:
@@ -178,7 +178,7 @@ def _encode_recommendation(r: Recommendation) -> dict[str, Any]:
     if r.peaks:
         plain["peaks"] = [list(peak) for peak in r.peaks]
     if r.latency_driven is not None:
-        plain["because_late"] = r.latency_driven
+        plain["latency_driven"] = r.latency_driven
     return plain
 
 
@@ -190,13 +190,13 @@ def _decode_recommendation(r: Mapping[str, Any]) -> Recommendation:
         flag(r["active"]),
         text(r["reason"]),
         tuple(SignalName(text(s)) for s in r["used"]),
-        optional(number, r.get("raw")),
-        tuple(SignalName(text(s)) for s in r.get("keeps", ())),
+        optional(number, r.get("unstabilized")),
+        tuple(SignalName(text(s)) for s in r.get("retained_signals", ())),
         mapping(number, r.get("memory", {})),
         {PoolName(n): size for n, size in mapping(whole, r.get("pools", {})).items()},
         optional(number, r.get("work")),
         tuple((number(q), number(work)) for q, work in r.get("peaks", ())),
-        optional(number, r.get("because_late")),
+        optional(number, r.get("latency_driven")),
     )
 
 
@@ -205,17 +205,17 @@ def _decode_decision(data: Mapping[str, Any], at: float) -> Decision:
         at,
         tuple(_decode_recommendation(r) for r in data["recommendations"]),
         optional(number, data["demand"]),
-        optional(whole, data["wanted"]),
+        optional(whole, data["capped_need"]),
         flag(data["active"]),
-        flag(data["may_lower"]),
+        flag(data["may_scale_in"]),
         optional(whole, data["current"]),
         optional(whole, data["ready"]),
         optional(whole, data["target"]),
         tuple(Step(RuleId(text(s["rule"])), optional(number, s["replicas"]), text(s["reason"])) for s in data["steps"]),
         {PoolName(n): size for n, size in mapping(whole, data["targets"]).items()},
-        {PoolName(n): asks for n, asks in mapping(whole, data.get("written_off", {})).items()},
+        {PoolName(n): asks for n, asks in mapping(whole, data.get("abandoned", {})).items()},
         optional(number, data.get("cost_usd_per_hour")),
-        mapping(text, data.get("doubted", {})),
+        mapping(text, data.get("suspected_zeros", {})),
     )
 
 
@@ -255,27 +255,27 @@ def _encode_status(status: PoolStatus) -> dict[str, Any]:
     plain = {
         "desired": status.desired,
         "ready": status.ready,
-        "foreign": status.other_writer,
+        "other_writer": status.other_writer,
         "version": status.version,
     }
-    told: dict[str, Any] = {key: getattr(status, key) for key in COUNTS if getattr(status, key)}
+    counts: dict[str, Any] = {key: getattr(status, key) for key in COUNTS if getattr(status, key)}
     if status.shortfall is not None:
-        told["short"] = [status.shortfall.at, status.shortfall.reason, status.shortfall.quota]
+        counts["shortfall"] = [status.shortfall.at, status.shortfall.reason, status.shortfall.quota]
     if status.reserved is not None:
-        told["reserved"] = status.reserved
+        counts["reserved"] = status.reserved
     if status.parts:
-        told["parts"] = [[p.zone, p.market, p.ready, p.pending, p.interruption_pending] for p in status.parts]
-    return {**plain, **told}
+        counts["parts"] = [[p.zone, p.market, p.ready, p.pending, p.interruption_pending] for p in status.parts]
+    return {**plain, **counts}
 
 
 def _decode_status(data: Mapping[str, Any]) -> PoolStatus:
     return PoolStatus(
         whole(data["desired"]),
         whole(data["ready"]),
-        optional(text, data["foreign"]),
+        optional(text, data["other_writer"]),
         text(data["version"]),
         **{key: whole(data.get(key, 0)) for key in COUNTS},
-        shortfall=_decode_shortfall(*data["short"]) if "short" in data else None,
+        shortfall=_decode_shortfall(*data["shortfall"]) if "shortfall" in data else None,
         reserved=optional(whole, data.get("reserved")),
         parts=tuple(_decode_part(*part) for part in data.get("parts", ())),
     )
@@ -285,9 +285,9 @@ def _decode_shortfall(at: object, reason: object, quota: object) -> Shortfall:
     return Shortfall(moment(at), text(reason), flag(quota))
 
 
-def _decode_part(zone: object, market: object, ready: object, pending: object, doomed: object) -> Part:
-    counts = (int(n) if isinstance(n, bool) else whole(n) for n in (ready, pending, doomed))  # older journals have true
-    return Part(text(zone), text(market), *counts)
+def _decode_part(zone: object, market: object, *counts: object) -> Part:
+    ready, pending, interruption_pending = map(whole, counts)
+    return Part(text(zone), text(market), ready, pending, interruption_pending)
 
 
 def _encode_reading(reading: Reading[T], value_of: Callable[[T], object]) -> dict[str, Any]:

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from policies.model import PolicyName, WorkloadName
-from scaler.journal.codec import SCHEMA, decode_initial_history
+from scaler.journal.codec import HISTORY_TYPE, decode_initial_history
 from scaler.journal.fields import DAMAGED
+from scaler.journal.schema import SCHEMA, file_schema
 from scaler.journal.writer import files
 
 if TYPE_CHECKING:
@@ -30,10 +31,10 @@ MAX_BYTES: Final = 4 * 2**30
 """Of a journal that is read for this: some ten seconds, and seven times what one keeps by default."""
 BUFFER: Final = 2**20
 TICK: Final = re.compile(rb'\{"v":%d,"type":"tick","workload":"([^"]*)","at":([0-9.e+-]+),' % SCHEMA)
-PAST: Final = b'{"v":%d,"type":"past",' % SCHEMA
+PAST: Final = b'{"v":%d,"type":"%s",' % (SCHEMA, HISTORY_TYPE.encode())
 POLICY: Final = b'"policy":"'
 KEY: Final = b'"work":'
-WORK: Final = re.compile(rb'"work":([0-9.e+-]+)(?:,"peaks":\[|,"because_late":|\}(?:,\{"policy":"|\],"steps":\[))')
+WORK: Final = re.compile(rb'"work":([0-9.e+-]+)(?:,"peaks":\[|,"latency_driven":|\}(?:,\{"policy":"|\],"steps":\[))')
 """The work of a recommendation, by what comes after it: a pool or a memory of that name is not followed so."""
 
 
@@ -71,7 +72,7 @@ def work_since(directory: Path, since: float, wanted: Mapping[WorkloadName, Coll
     found, left = RecordedWork(), MAX_BYTES
     for path in reversed(files(directory)):
         left -= path.stat().st_size
-        if left < 0 or not _read(path, since, wanted, found):
+        if left < 0 or file_schema(path) not in {None, SCHEMA} or not _read(path, since, wanted, found):
             break
     return found
 

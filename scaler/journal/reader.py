@@ -6,15 +6,18 @@ import itertools
 import json
 import mmap
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from policies.model import Tick, WorkloadName
 from scaler.config.load import Workload, workload_from
-from scaler.journal.codec import SCHEMA, decode_initial_history, decode_tick
+from scaler.journal.codec import HISTORY_TYPE, decode_initial_history, decode_tick
 from scaler.journal.fields import DAMAGED, text
 from scaler.journal.initial_history import InitialHistory
+from scaler.journal.schema import SCHEMA, is_other, refusal, schema_of
 from scaler.journal.shadows import TYPE, decode_shadow
 from scaler.journal.writer import files
 from scaler.shadow.counterfactual import ShadowTurn
@@ -24,6 +27,14 @@ MAX_TAIL: Final = 60_000
 
 
 SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+@dataclass(slots=True)
+class Unread:
+    """Lines that a start passed over: the places of damaged ones, and how many have each other schema."""
+
+    damaged: list[str] = field(default_factory=list)
+    schemas: Counter[int] = field(default_factory=Counter)
 
 
 class JournalError(Exception):
@@ -66,17 +77,18 @@ class Journal:
                 raise JournalError(f"{path}: {e.strerror}") from e
 
     def _take(self, line: bytes, where: str, *, shadows: bool) -> Tick | InitialHistory | ShadowTurn | None:
+        schema = schema_of(line)
+        if schema is not None and is_other(schema):
+            raise JournalError(f"{where}: {refusal(schema)}")
         record = _parse(line)
         if record is None:
             if line.strip():
                 self.damaged.append(where)
             return None
-        if record["v"] > SCHEMA:
-            raise JournalError(f"{where}: written by a newer Forescale (schema {record['v']}, this one reads {SCHEMA})")
         try:
             if record["type"] == "tick":
                 return None if shadows else decode_tick(record)
-            if record["type"] == "past":
+            if record["type"] == HISTORY_TYPE:
                 return None if shadows else decode_initial_history(record)
             if record["type"] == TYPE:
                 return decode_shadow(record) if shadows else None
@@ -100,14 +112,14 @@ def journal_files(path: Path) -> list[Path]:
 
 
 def tail(
-    directory: Path, since: float, workloads: Iterable[WorkloadName], damaged: list[str] | None = None
+    directory: Path, since: float, workloads: Iterable[WorkloadName], unread: Unread | None = None
 ) -> dict[WorkloadName, list[Tick]]:
-    """Each workload's ticks at or after `since`, oldest first, read from the end: the last `MAX_TAIL` of all.
+    """Return each workload's ticks at or after `since`, oldest first, read from the end: the last `MAX_TAIL` of all.
 
-    The places of damaged lines are added to `damaged`. Raises `OSError`.
+    Lines that cannot be read are added to `unread`. Raises `OSError`.
     """
     found: dict[WorkloadName, list[Tick]] = {name: [] for name in workloads}
-    every = _ticks_backward(directory, [] if damaged is None else damaged)
+    every = _ticks_backward(directory, Unread() if unread is None else unread)
     recent = itertools.takewhile(lambda tick: tick.at >= since, every)
     for tick in itertools.islice(recent, MAX_TAIL):
         if tick.workload in found:
@@ -115,17 +127,21 @@ def tail(
     return {name: ticks[::-1] for name, ticks in found.items()}
 
 
-def _ticks_backward(directory: Path, damaged: list[str]) -> Iterator[Tick]:
+def _ticks_backward(directory: Path, unread: Unread) -> Iterator[Tick]:
     for path in reversed(files(directory)):
         for start, line in _lines_backward(path):
+            schema = schema_of(line)
+            if schema is not None and is_other(schema):
+                unread.schemas[schema] += 1
+                continue
             record = _parse(line)
             if record is None:
-                damaged.append(f"{path} at byte {start}")
-            elif record["type"] == "tick" and record["v"] <= SCHEMA:
+                unread.damaged.append(f"{path} at byte {start}")
+            elif record["type"] == "tick":
                 try:
                     tick = decode_tick(record)
                 except DAMAGED:
-                    damaged.append(f"{path} at byte {start}")
+                    unread.damaged.append(f"{path} at byte {start}")
                 else:
                     yield tick
 
@@ -137,7 +153,7 @@ def _parse(line: bytes) -> Mapping[str, Any] | None:
             json.dumps(record, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return None
-    known = isinstance(record, dict) and isinstance(record.get("v"), int) and isinstance(record.get("type"), str)
+    known = isinstance(record, dict) and record.get("v") == SCHEMA and isinstance(record.get("type"), str)
     return record if known else None
 
 

@@ -14,8 +14,9 @@ from typing import Any, Final
 from policies.model import Tick
 from scaler.config.daemon import JournalSpec
 from scaler.config.load import Workload, without_secrets
-from scaler.journal.codec import SCHEMA, encode_initial_history, encode_tick
+from scaler.journal.codec import encode_initial_history, encode_tick
 from scaler.journal.initial_history import InitialHistory
+from scaler.journal.schema import SCHEMA, file_schema
 from scaler.journal.shadows import encode_shadow
 from scaler.ports import Misconfigured
 from scaler.shadow.counterfactual import ShadowTurn
@@ -155,11 +156,17 @@ class JournalWriter:
             _tighten(self._directory)
             self._lock = os.open(self._directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            existing = files(self._directory)
-            self._open_file(existing[-1] if existing else self._directory / NAME.format(1))
+            self._open_file(self._last())
         except OSError:
             self.close()
             raise
+
+    def _last(self) -> Path:
+        """Return the file to go on with: the last one, or the next where that has another schema. Raises `OSError`."""
+        existing = files(self._directory)
+        if not existing:
+            return self._directory / NAME.format(1)
+        return existing[-1] if file_schema(existing[-1]) in {None, SCHEMA} else _next(existing[-1])
 
     def _open_file(self, path: Path) -> None:
         """Go on with this file; its first record here is the start. Raises `OSError`; then the present one stays."""
@@ -178,9 +185,13 @@ class JournalWriter:
     def _rotate(self) -> None:
         assert self._file is not None  # noqa: S101 - a record was just written to it
         os.fsync(self._file)
-        self._open_file(self._directory / NAME.format(int(self._path.stem) + 1))
+        self._open_file(_next(self._path))
         for path in files(self._directory)[: -1 - self._settings.keep_files]:
             path.unlink(missing_ok=True)
+
+
+def _next(path: Path) -> Path:
+    return path.with_name(NAME.format(int(path.stem) + 1))
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

@@ -11,7 +11,6 @@ from typing import Final
 from scaler.config.problems import ConfigError, Problem
 from simulators.backtest.reconstruct import AssumedLengths as Lengths
 from simulators.commands import given
-from simulators.commands.progress import ProgressBar
 from simulators.cost import inputs as giving
 from simulators.cost import of_journal, of_scenario
 from simulators.cost.advice import Advice, advice, as_dict
@@ -21,6 +20,7 @@ from simulators.experiments import run as running
 from simulators.experiments.invariants import InvariantBroken
 from simulators.experiments.scenario import load
 from simulators.experiments.spec_loader import COMMAND_LINE
+from simulators.reporting.progress import ProgressBar
 from simulators.world.traffic.trace import TraceError
 from simulators.world.traffic.writers import replacing
 
@@ -69,7 +69,7 @@ def _is_scenario(what: Path) -> bool:
 
 
 def _misuse(args: argparse.Namespace) -> Iterator[Problem]:
-    """What does not go together on the command line, or cannot be."""
+    """Yield the options that contradict each other or are out of range."""
     if _is_scenario(args.what):
         for name in JOURNAL_ONLY:
             if getattr(args, name) is not None:

@@ -13,7 +13,6 @@ from typing import Any
 
 from scaler.config.problems import ConfigError, Problem
 from simulators.commands import given
-from simulators.commands.progress import ProgressBar
 from simulators.experiments.compare import REPLICATIONS, Comparison, compare
 from simulators.experiments.contenders.contenders import contenders, names, split
 from simulators.experiments.invariants import InvariantBroken
@@ -21,6 +20,7 @@ from simulators.experiments.oracle.plan import SloUnreachable
 from simulators.experiments.scenario import load
 from simulators.experiments.statistics import LEVEL
 from simulators.reporting import comparison
+from simulators.reporting.progress import ProgressBar
 from simulators.world.traffic.trace import TraceError
 from simulators.world.traffic.writers import replacing
 
@@ -95,7 +95,7 @@ def _compare(args: argparse.Namespace) -> Comparison:
 
 
 def as_dict(found: Comparison) -> dict[str, Any]:
-    """The comparison as plain data: every replication of everybody, differences to the first, and regret."""
+    """Return the comparison as plain data: every replication of everybody, differences to the first, and regret."""
     figures = {
         name: [
             one.summary.as_dict() | {"unsettled_s": one.unsettled_s, "bound_usd": one.bound_usd} for one in replications

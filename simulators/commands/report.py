@@ -15,11 +15,11 @@ from simulators.backtest import figures, journals, text
 from simulators.backtest.backtest import Looked, Wanted, asked_of, look
 from simulators.backtest.reconstruct import MAX_OUTPUT, MAX_PROMPT, AssumedLengths
 from simulators.commands import given
-from simulators.commands.progress import ProgressBar
 from simulators.engine.models import catalogue
 from simulators.experiments.contenders.contenders import names
 from simulators.experiments.invariants import InvariantBroken
 from simulators.experiments.spec_loader import COMMAND_LINE
+from simulators.reporting.progress import ProgressBar
 from simulators.world.traffic.writers import replacing
 
 SIMULATING: Final = ("policy", "model", "prompt_tokens", "output_tokens", "seed")
@@ -85,7 +85,7 @@ def _period(args: argparse.Namespace) -> tuple[float, float]:
 
 
 def _misuse(args: argparse.Namespace) -> Iterator[Problem]:
-    """What does not go together on the command line, or cannot be."""
+    """Yield the options that contradict each other or are out of range."""
 
     def wrong(option: str, value: object, rule: str, hint: str = "") -> Problem:
         return Problem(COMMAND_LINE, 1, option, str(value), rule, hint)

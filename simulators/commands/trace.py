@@ -12,13 +12,13 @@ from typing import Any
 from scaler.config.document import value_in
 from scaler.config.problems import ConfigError, Problem
 from scaler.registry import did_you_mean
-from simulators.commands.progress import Bar
 from simulators.experiments.spec_loader import COMMAND_LINE, read_file, read_kind
+from simulators.reporting.progress import ProgressBar
+from simulators.world.rng import streams
 from simulators.world.traffic.describe import describe, lines
 from simulators.world.traffic.formats.options import ReadOptions
 from simulators.world.traffic.generate import GENERATORS
 from simulators.world.traffic.readers import read
-from simulators.world.traffic.rng import streams
 from simulators.world.traffic.trace import RequestTrace, TraceError
 from simulators.world.traffic.writers import replacing, write, writer_of
 
@@ -92,7 +92,7 @@ def _generate(args: argparse.Namespace) -> int:
 
 
 def _read(args: argparse.Namespace) -> RequestTrace:
-    with Bar("reading") as bar:
+    with ProgressBar("reading") as bar:
         options = ReadOptions(
             format=args.format,
             columns=_columns(args.columns),
@@ -100,20 +100,20 @@ def _read(args: argparse.Namespace) -> RequestTrace:
             run=args.run,
             skip_bad=args.skip_bad,
             rng_for=streams(args.seed),
-            progress=bar,
+            progress=bar.large,
         )
         return read(Path(args.file), options)
 
 
 def _write(trace: RequestTrace, out: Path) -> None:
-    with Bar("writing") as bar:
-        write(trace, out, bar)
+    with ProgressBar("writing") as bar:
+        write(trace, out, bar.large)
     repaired = "".join(f"; {what}: {count:,}" for what, count in trace.repairs.items())
     print(f"{out}: {len(trace):,} requests, digest {trace.digest()[:16]}{repaired}")
 
 
 def _generator(what: str, settings: list[str]) -> Any:
-    """The generator of a YAML file, or of a kind and ``key=value`` settings."""
+    """Return the generator of a YAML file, or of a kind and ``key=value`` settings."""
     if what in GENERATORS:
         return read_kind(GENERATORS, {"kind": what, **_nested(settings)})
     path = Path(what)

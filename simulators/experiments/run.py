@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,9 +25,9 @@ from simulators.experiments.invariants import check
 from simulators.experiments.scenario import MAX_REQUESTS, Case, Scenario
 from simulators.world import faults, ports
 from simulators.world.infrastructure.market import PoolOffer
+from simulators.world.rng import derived_seed, streams
 from simulators.world.telemetry import Telemetry
 from simulators.world.traffic.generate import TraceFile
-from simulators.world.traffic.rng import streams
 from simulators.world.traffic.trace import RequestTrace, TraceError
 from simulators.world.world import MAX_S, World
 
@@ -88,7 +87,7 @@ class SimulationRun:
 
 
 def traffic_of(case: Case, seed: int) -> RequestTrace:
-    """The scenario's requests under a seed. Raises `TraceError` where there are none."""
+    """Return the scenario's requests under a seed. Raises `TraceError` where there are none."""
     s = case.scenario
     if s.end_s > MAX_S:
         raise TraceError(f"traffic: lasts {s.end_s:g} s, and at most {MAX_S:g} s (104 days) {REMEDY}")
@@ -100,13 +99,13 @@ def traffic_of(case: Case, seed: int) -> RequestTrace:
 
 
 def replaying(case: Case, trace: RequestTrace) -> Case:
-    """The case with a trace's length in the place of its own traffic's."""
+    """Return the case with a trace's length in the place of its own traffic's."""
     traffic = TraceFile(file=trace.name, end_s=max(trace.duration_s, 0.001))
     return dataclasses.replace(case, scenario=dataclasses.replace(case.scenario, traffic=traffic))
 
 
 def checked(trace: RequestTrace) -> RequestTrace:
-    """The trace, if it can be simulated. Raises `TraceError`."""
+    """Return the trace, if it can be simulated. Raises `TraceError`."""
     if not len(trace):
         raise TraceError(f"{trace.name}: no request arrives: nothing to simulate")
     if trace.duration_s > MAX_S:
@@ -117,7 +116,7 @@ def checked(trace: RequestTrace) -> RequestTrace:
 
 
 def begin(case: Case, seed: int, trace: RequestTrace) -> World:
-    """The case's world, at its start."""
+    """Return the case's world, at its start."""
     s = case.scenario
     queue, router = s.queue, s.router
     if queue is not None:
@@ -172,7 +171,7 @@ def simulate(  # noqa: PLR0913 - what is run, and who is told
     and trace give the same ticks, byte for byte.
     """
     s = case.scenario
-    others = [(other, _seed_of(other, seed)) for other in case.beside]
+    others = [(other, derived_seed(seed, other.scenario.seed, other.scenario.scenario)) for other in case.beside]
     told = [(case, seed, trace), *((other, own, traffic_of(other, own)) for other, own in others)]
     ledger = QuotaLedger(s.fleet) if case.beside or s.fleet.limits else None
     runs = [SimulationRun(c, own, requests, begin(c, own, requests), Timeline(s.epoch_s)) for c, own, requests in told]
@@ -187,16 +186,10 @@ def simulate(  # noqa: PLR0913 - what is run, and who is told
     return dataclasses.replace(runs[0], beside=tuple(runs[1:]), most_held=held.most)
 
 
-def _seed_of(case: Case, seed: int) -> int:
-    """The seed of one that runs beside another: its own chance, whatever the two have in common."""
-    digest = hashlib.sha256(f"{seed}/{case.scenario.seed}/{case.scenario.scenario}".encode()).digest()
-    return int.from_bytes(digest[:7], "big")
-
-
 def _lane(
     run: SimulationRun, ledger: QuotaLedger | None, record: Sequence[Callable[[Tick], None]]
 ) -> concurrent_runs.Lane:
-    """The daemon's controller over a run's world."""
+    """Return the daemon's controller over a run's world."""
     s, spec = run.case.scenario, run.case.workload.spec
     clock = ports.SimulatedClock(run.world)
     setup = ports.setup(run.world, run.case.workload, run.case.pools, s.quantities)

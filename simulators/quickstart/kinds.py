@@ -104,7 +104,7 @@ class EmbeddedPool(Pool):
     world: WorldName = "demo"
     seed: Seed = 1
     model: Annotated[
-        str, FieldMetadata("The replicas' service model, by its name in the catalogue (simulators/models/data).")
+        str, FieldMetadata("The replicas' service model, by its name in the catalogue (simulators/engine/models/data).")
     ] = MODEL
     price_usd_per_hour: Annotated[
         float,

@@ -49,13 +49,13 @@ def text_of(begun: Begin, settings: Mapping[str, Value], space: Space) -> str:
         documents, problems = parse(begun.file, text)
         if not problems and len(documents) == 1 and workload_from(documents[0].data).document == wanted:
             return text
-    except (NoPlace, yaml.YAMLError, ConfigError):
+    except (NoPlace, ConfigError):
         pass
     return yaml.safe_dump(dict(wanted), sort_keys=False, allow_unicode=True, width=110)
 
 
 def without_head(text: str) -> str:
-    """A file's text without what an earlier search wrote at its top."""
+    """Return a file's text without what an earlier search wrote at its top."""
     first, last = f"# {FIRST}", f"# {LAST}\n"
     return text.split(last, 1)[1] if text.startswith(first) and last in text else text
 

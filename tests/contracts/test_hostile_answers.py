@@ -16,7 +16,8 @@ from yarl import URL
 
 from scaler.adapters import open_source
 from scaler.clock import SystemClock
-from scaler.clouds.api_budget import Api, Channel
+from scaler.clouds.api_budget import Api
+from scaler.clouds.api_channel import Channel
 from scaler.clouds.aws.account import AwsAccount
 from scaler.clouds.aws.metadata_server import AwsMetadataServer
 from scaler.clouds.aws.session import service
@@ -170,7 +171,7 @@ async def scheduled_events(site: Site) -> Ask:
     listener = azure_events.ScheduledEventsListener(
         site.server.url, await session(site.context), site.context, await board(site.context)
     )
-    return lambda: goes_on(site, listener.listen())
+    return lambda: goes_on(site, listener.run())
 
 
 async def azure_token(site: Site) -> Ask:

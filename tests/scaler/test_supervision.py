@@ -221,7 +221,7 @@ async def decided(d: Daemon, ticks: int) -> None:
 async def test_a_daemon_starts_on_a_full_disk_decides_and_says_that_it_cannot_record(tmp_path: Path) -> None:
     async with live(tmp_path) as there:
         there.journal.mkdir()
-        (there.journal / "00000001.jsonl").write_text('{"v":1,"type":"tick","workload":"llm","at":"damaged"}\n')
+        (there.journal / "00000001.jsonl").write_text('{"v":2,"type":"tick","workload":"llm","at":"damaged"}\n')
         async with there.run(limits={resource.RLIMIT_FSIZE: 1}) as d:
             await decided(d, 3)
             status, body = await d.get("healthz")
@@ -234,6 +234,23 @@ async def test_a_daemon_starts_on_a_full_disk_decides_and_says_that_it_cannot_re
             assert there.kube.get("deployments", "llm")["spec"]["replicas"] == 2
             assert len([e for e in d.events() if e["event"] == "journal" and e["level"] == "error"]) == 1
             assert await d.stop() == 0
+
+
+@pytest.mark.slow
+async def test_a_daemon_starts_beside_a_journal_of_another_schema_and_says_so_once(tmp_path: Path) -> None:
+    async with live(tmp_path) as there:
+        there.journal.mkdir()
+        old = there.journal / "00000001.jsonl"
+        old.write_text('{"v":1,"type":"start","at":1}\n{"v":1,"type":"tick"}\n')
+        async with there.run() as d:
+            await decided(d, 3)
+            assert "forescale_journal_damaged_lines 2.0" in (await d.get("metrics"))[1]
+            (said,) = [e for e in d.events() if e["event"] == "journal"]
+            assert said["unreadable_records"] == 2
+            assert "this version reads schema 2. Read it with Forescale 0.1.0" in said["error"]
+            assert await d.stop() == 0
+        assert old.read_text().count("\n") == 2
+        assert '"type":"tick"' in (there.journal / "00000002.jsonl").read_text()
 
 
 @pytest.mark.slow

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from policies.model import Fresh, PoolStatus, Shortfall
 from scaler.clouds.aws import instances, permissions, reservations
-from scaler.clouds.aws.foreign_writes import AwsForeignWriteDetector, IdempotencyTokens
 from scaler.clouds.aws.notices import open_notices
+from scaler.clouds.aws.writes import IdempotencyTokens
+from scaler.clouds.foreign_writes import ForeignWriteDetector
+from scaler.clouds.interruptions import InterruptionTracker
 from scaler.clouds.response_validation import validated
 from scaler.ports import Permit, Unavailable
 
@@ -28,9 +30,9 @@ class AwsResizer(ABC):
         self._pool = spec
         self._context = context
         self._what = what
-        self._hand = AwsForeignWriteDetector(context.clock, spec.other_writer_yield_s, what)
+        self._writes = ForeignWriteDetector(context.clock, spec.other_writer_yield_s, what)
         self._tokens = IdempotencyTokens()
-        self._fates: instances.Ec2InterruptionTracker | None = None
+        self._interruptions: InterruptionTracker | None = None
         self._reserved = reservations.Reserved((), None)
         self._listeners: tuple[AwsNoticeListener, ...] = ()
         self._open = False
@@ -68,20 +70,20 @@ class AwsResizer(ABC):
             await self._connect()
             pool, context = self._pool, self._context
             hearing = await open_notices(context, pool.account, pool.notices)
-            self._fates, self._listeners = instances.Ec2InterruptionTracker(hearing.board), hearing.listeners
+            self._interruptions, self._listeners = InterruptionTracker(hearing.board), hearing.listeners
             self._reserved = await reservations.reserved(context, pool.account, pool.reservation)
             self._open = True
 
     async def _told(
         self, at: float, desired: int, machines: Sequence[Ec2Instance], short: Shortfall | None, **more: Any
     ) -> Fresh[PoolStatus]:
-        """The status of a pool of these machines. `foreign` is named by whoever knows better than by the size."""
-        assert self._fates is not None  # noqa: S101 - open by now
-        self._tokens.found(desired)
+        """The status of a pool of these machines. `other_writer` is given by adapters that know more than the size."""
+        assert self._interruptions is not None  # noqa: S101 - open by now
+        self._tokens.keep_only(desired)
         reserved = await self._reserved.count()
-        if "foreign" not in more:
-            more["foreign"] = self._hand.other(desired)
-        return Fresh(instances.status(desired, machines, self._fates, short, reserved=reserved, **more), at)
+        if "other_writer" not in more:
+            more["other_writer"] = self._writes.observe(desired)
+        return Fresh(instances.status(desired, machines, self._interruptions, short, reserved=reserved, **more), at)
 
     @abstractmethod
     async def _connect(self) -> None:

@@ -106,7 +106,7 @@ def _size(reading: Reading[PoolStatus], now: float) -> dict[str, Any]:
         "age_s": number(age_s, 1),
         "desired": s.desired,
         "ready": s.ready,
-        "doomed": s.interruption_pending,
+        "interruption_pending": s.interruption_pending,
         "failed": s.failed,
         "pending": s.pending,
         "remarks": list(remarks(s)),

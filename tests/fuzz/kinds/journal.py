@@ -13,9 +13,10 @@ from typing import Any, Final
 from policies.model import Tick, WorkloadName
 from scaler.cli import main
 from scaler.config.load import Workload
-from scaler.journal.codec import SCHEMA, encode_initial_history, encode_tick
+from scaler.journal.codec import encode_initial_history, encode_tick
 from scaler.journal.initial_history import InitialHistory
 from scaler.journal.reader import tail
+from scaler.journal.schema import SCHEMA
 from tests.fuzz.mutate import JSON_TOKENS, text, tree
 from tests.fuzz.rng import Rng
 from tests.fuzz.sequences.draw import draw

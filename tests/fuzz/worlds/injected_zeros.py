@@ -14,8 +14,8 @@ from policies.model import Tick
 from scaler.registry import kind_of
 from simulators.experiments.scenario import Case
 from simulators.world.faults import ERRORS, FaultInjector
-from simulators.world.infrastructure.rng import stream
 from simulators.world.ports import QUEUES
+from simulators.world.rng import stream
 
 WAITING: Final = "waiting, as it asked us to"
 """What the controller says of a source that it did not call."""

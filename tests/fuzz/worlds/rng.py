@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TypeVar
 
-from simulators.world.traffic.rng import streams
+from simulators.world.rng import streams
 
 T = TypeVar("T")
 DIGITS = 4

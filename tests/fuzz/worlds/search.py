@@ -21,7 +21,7 @@ from scaler.journal.explain import paragraphs
 from simulators.experiments.results import ResultSummary, summarize
 from simulators.experiments.run import HISTORY_S, SimulationRun, simulate
 from simulators.experiments.scenario import Case, load
-from simulators.world.traffic.rng import streams
+from simulators.world.rng import streams
 from simulators.world.traffic.trace import RequestTrace
 from tests.fuzz.worlds.injected_zeros import Lies
 from tests.fuzz.worlds.invariants import INVARIANTS, Broken, Invariant, broken

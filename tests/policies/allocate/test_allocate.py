@@ -420,15 +420,15 @@ def rung(name: str = "spot-a", **given: Any) -> PoolCandidate:
         "name": PoolName(name),
         "pool": POOLS[name],
         "price": POOLS[name].price_usd_per_hour,
-        **dict.fromkeys(("asked", "ready", "doomed", "counted", "overdue"), 0),
+        **dict.fromkeys(("desired", "ready", "interruption_pending", "expected_pending", "overdue"), 0),
         "waited_s": 0.0,
         "fixed": False,
-        "shut": "",
+        "unavailable": "",
         "most": 10,
         "start_h": 0.03,
-        "chance": 0.0,
-        "share": 1.0,
-        "belief": 1.0,
+        "loss_probability": 0.0,
+        "interrupted_share": 1.0,
+        "grant_probability": 1.0,
     }
     return PoolCandidate(**{**defaults, **given})
 
@@ -439,22 +439,25 @@ def rung(name: str = "spot-a", **given: Any) -> PoolCandidate:
     ids=["all in one zone", "spread, no spare", "either zone does", "one zone does"],
 )
 def test_expected_shortfall_is_that_of_independent_losses(fleet: tuple[int, int], missing: float) -> None:
-    zones = [rung(n, ready=k, chance=0.1) for n, k in zip(("spot-a", "spot-b"), fleet, strict=True)]
+    zones = [rung(n, ready=k, loss_probability=0.1) for n, k in zip(("spot-a", "spot-b"), fleet, strict=True)]
     assert shortfall(zones, fleet, 4.0) == pytest.approx(missing)
 
 
 def test_asking_in_more_zones_is_no_surety_since_zones_have_none_together() -> None:
-    zones = [rung(n, counted=1, belief=0.6) for n in ("spot-a", "spot-b")]
+    zones = [rung(n, expected_pending=1, grant_probability=0.6) for n in ("spot-a", "spot-b")]
     assert shortfall(zones, (1, 1), 1.0) == pytest.approx(0.7 * 0.4**2 + 0.3 * 0.4)
 
 
 def test_many_zones_are_reckoned_in_bounded_time() -> None:
-    zones = [rung("spot-a", ready=3, chance=0.1) for _ in range(40)]
+    zones = [rung("spot-a", ready=3, loss_probability=0.1) for _ in range(40)]
     assert 0 < shortfall(zones, [3] * 40, 119.0) < 40 * 0.3 + 1
 
 
 def test_a_ready_one_stays_while_one_that_a_platform_would_take_first_is_kept_for_now() -> None:
-    rungs = [rung("on-demand", asked=3, ready=2, counted=1), rung("spot-a", asked=4, ready=3, counted=1, belief=0.5)]
+    rungs = [
+        rung("on-demand", desired=3, ready=2, expected_pending=1),
+        rung("spot-a", desired=4, ready=3, expected_pending=1, grant_probability=0.5),
+    ]
     aim = AllocationTarget(work=3.0, floor=0.0, lateness=1.0, payback_h=1.0, cap=20, priority_usd=1e5)
     assert transition.sizes(rungs, [3, 4], [0, 4], aim, may_lower=True) == [3, 4]
     assert transition.sizes(rungs, [0, 4], [0, 4], aim, may_lower=True) == [1, 4], "4 of 5 ready ones stay"

@@ -193,7 +193,7 @@ def test_while_paused_the_target_is_the_size_found() -> None:
 
 def test_every_step_of_a_decision_counts_replica_equivalents() -> None:
     """Replicas of a carry 2 each: of 10 wanted, the budget has room for 2 replicas, which are 4 equivalents."""
-    pools = {"a": Pool(work_per_replica=2.0, gpus_per_replica=1), "warm": Pool(tier="warm", serves=A)}
+    pools = {"a": Pool(work_per_replica=2.0, gpus_per_replica=1), "warm": Pool(tier="warm_node", serves=A)}
     statuses = {"a": Fresh(PoolStatus(1, 1), NOW), "warm": Fresh(PoolStatus(3, 3), NOW)}
     workload = spec(pools=pools, max_replicas=8, budget=Budget(gpus=5))
     decision = decide(workload, History(), seen(queue(100), pools=statuses))

@@ -32,7 +32,7 @@ def test_the_shipped_daemon_is_one_and_not_root() -> None:
     assert pod["securityContext"]["runAsNonRoot"]
     (container,) = pod["containers"]
     assert container["securityContext"]["readOnlyRootFilesystem"]
-    assert container["image"] == "forescale:0.1.0"
+    assert container["image"] == "forescale:0.2.0"
 
 
 def test_the_shipped_journal_lies_on_the_one_volume_that_can_be_written() -> None:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from scaler.config.document import parse, value_in
 from scaler.config.files import MAX_FILE_BYTES
 from scaler.config.load import load
-from scaler.config.problems import ConfigError
+from scaler.config.problems import ConfigError, Problem
 from scaler.config.yaml_composer import MAX_DEPTH, MAX_NODES, MAX_PROBLEMS
 from tests.scaler.config.test_config import GOOD
 from tests.scaler.test_daemon import configuration, running
@@ -225,3 +225,9 @@ def test_a_value_from_the_command_line_is_read_within_the_same_limits() -> None:
     assert value_in("") is None
     with pytest.raises(ValueError, match="nested more than"):
         value_in("[" * 10_000)
+
+
+def test_what_a_rule_quotes_is_cut_to_a_readable_length() -> None:
+    problem = Problem("f.yaml", 1, "kind", "", f"{'a' * 100_000!r} is no kind", "write " + "b " * 100_000)
+    assert "is no kind" in str(problem)
+    assert len(str(problem)) < 2000

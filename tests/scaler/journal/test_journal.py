@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 
 from policies.history.ticks import History
-from policies.model import Absent, Fresh, Outcome, Part, PolicyName, PoolName, PoolStatus, Reading, Result, Stale, Tick
+from policies.model import Absent, Fresh, Outcome, PolicyName, PoolName, PoolStatus, Reading, Result, Stale, Tick
 from policies.pipeline import decide
 from scaler.config.daemon import JournalSpec as Settings
 from scaler.config.load import Workload, workload_from
 from scaler.journal.codec import decode_tick, encode_initial_history, encode_tick
 from scaler.journal.initial_history import InitialHistory
 from scaler.journal.past_work import work_since
-from scaler.journal.reader import Journal, JournalError, tail
+from scaler.journal.reader import Journal, JournalError, Unread, tail
 from scaler.journal.writer import JournalWriter, files
 from scaler.ports import Misconfigured
 from tests.factories import MAIN, NOW, fresh, seen, stale
@@ -118,9 +118,9 @@ def test_damage_anywhere_costs_the_damaged_lines_only(tmp_path: Path, workload: 
     hostile = [
         b"\xff\x00",
         b"[]",
-        b'{"v":1}',
-        b'{"v":1,"type":"tick"}',
-        b'{"v":1,"type":"spec","document":5}',
+        b'{"v":2}',
+        b'{"v":2,"type":"tick"}',
+        b'{"v":2,"type":"spec","document":5}',
         b"[" * 9999,
     ]
     file.write_bytes(b"\n".join([*lines[:2], *hostile, *lines[2:]]))
@@ -260,22 +260,6 @@ def test_what_is_no_text_and_no_number_costs_at_most_its_own_record(tmp_path: Pa
     assert read.outcomes[0].reason == "? of a server"
 
 
-def test_counts_that_older_journals_have_as_true_or_false_are_read(tmp_path: Path, workload: Workload) -> None:
-    w = writer(tmp_path)
-    w.write(tick(workload), workload)
-    w.close()
-    (file,) = files(tmp_path)
-    lines = [json.loads(line) for line in file.read_text().splitlines()]
-    (record,) = [line for line in lines if line["type"] == "tick"]
-    (pool,) = record["pools"].values()
-    pool["value"]["parts"] = [["zone", "spot", True, False, 2]]
-    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (read,) = Journal(tmp_path)
-    assert [r.value.parts for r in read.observation.pools.values() if isinstance(r, Fresh)] == [
-        (Part("zone", "spot", 1, 0, 2),)
-    ]
-
-
 HUGE = 10**310
 
 
@@ -296,7 +280,11 @@ HUGE = 10**310
         {"readings": {"queue.visible": {"value": "7", "measured_at": 1}}},
         {"readings": {"queue.visible": {"value": 7, "measured_at": "1"}}},
         {"pools": {"main": {"value": {"desired": "3"}, "measured_at": 1}}},
-        {"pools": {"main": {"value": {"desired": HUGE, "ready": 1, "foreign": None, "version": ""}, "measured_at": 1}}},
+        {
+            "pools": {
+                "main": {"value": {"desired": HUGE, "ready": 1, "other_writer": None, "version": ""}, "measured_at": 1}
+            }
+        },
         {"source_errors": {"queue": 5}},
         {"grant": {"gpus": [[], []]}},
         {"decision": []},
@@ -320,9 +308,9 @@ def test_a_line_that_can_be_parsed_and_is_none_of_ours_is_passed_over_and_counte
     lines = file.read_bytes().splitlines(keepends=True)
     line = json.dumps({**json.loads(lines[-1]), **change}).encode()
     file.write_bytes(b"".join([*lines, line, b"\n", *lines[-1:]]))
-    damaged: list[str] = []
-    assert [t.at - NOW for t in tail(tmp_path, NOW, [workload.name], damaged)[workload.name]] == [0, 1, 2, 2]
-    assert len(damaged) == 1
+    unread = Unread()
+    assert [t.at - NOW for t in tail(tmp_path, NOW, [workload.name], unread)[workload.name]] == [0, 1, 2, 2]
+    assert (len(unread.damaged), unread.schemas.total()) == (1, 0)
     journal = Journal(tmp_path)
     assert [t.at - NOW for t in journal] == [0, 1, 2, 2]
     assert journal.damaged == [f"{file}:{len(lines) + 1}"]

@@ -46,7 +46,7 @@ def found(directory: Path, *ticks: Tick, since: float = NOW - 100.0) -> list[tup
 TRAPS: dict[str, dict[str, Any]] = {
     "nothing else": {},
     "peaks": {"peaks": ((0.5, 3.0),)},
-    "lateness": {"because_late": 0.5},
+    "lateness": {"latency_driven": 0.5},
     "a memory of that name": {"memory": {"a": 1.0, "work": 5.0}},
     "a pool of that name": {"pools": {PoolName("work"): 5}},
     "a text that looks like it": {"memory": {'"work":5}],"steps":[': 1.0}},
@@ -73,8 +73,13 @@ def test_old_ticks_and_other_files_are_passed_over_and_damage_costs_its_line(tmp
     assert len(found(tmp_path, *ticks)) == 100
     file = max(tmp_path.glob("*.jsonl"))
     lines = file.read_bytes().split(b"\n")
-    hostile = [b"\xff\x00", b'{"v":1,"type":"past","seeds":5}', lines[3][:900], lines[3].replace(b'"at":', b'"at":e')]
-    newer = lines[3].replace(b'{"v":1', b'{"v":99')
+    hostile = [
+        b"\xff\x00",
+        b'{"v":2,"type":"initial_history","seeds":5}',
+        lines[3][:900],
+        lines[3].replace(b'"at":', b'"at":e'),
+    ]
+    newer = lines[3].replace(b'{"v":2', b'{"v":99')
     file.write_bytes(b"\n".join([*lines[:3], *hostile, newer, *lines[3:]]))
     told = work_since(tmp_path, NOW + 60, {LLM: [ME]})
     assert list(told.work[LLM, ME].work) == [float(i) for i in range(60, 100)]

@@ -215,7 +215,7 @@ async def test_a_pool_of_which_a_part_goes_or_does_not_come_says_so(client: Clie
     dashboard.observe(tick(pool=Fresh(status, NOON)))
     now = (await client.json("api/workloads/chat"))["now"]
     (pool,) = now["pools"]
-    assert (pool["doomed"], pool["failed"], pool["pending"]) == (1, 2, 1)
+    assert (pool["interruption_pending"], pool["failed"], pool["pending"]) == (1, 2, 1)
     assert pool["remarks"][0] == "a, spot: 3 ready, 1 starting, 1 soon to be taken"
     assert pool["remarks"][1].startswith("short of quota since ")
     found = next(s["lines"] for s in now["sections"] if s["title"] == "Found")

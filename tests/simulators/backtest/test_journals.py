@@ -208,7 +208,7 @@ def test_a_turn_that_writes_replicas_off_lacks_capacity(tmp_path: Path) -> None:
     def lacking(lines: list[str]) -> list[str]:
         found = [json.loads(line) for line in lines]
         for place in ticks(lines)[30:35]:
-            found[place]["decision"]["written_off"] = {"gpus": 2}
+            found[place]["decision"]["abandoned"] = {"gpus": 2}
         return [json.dumps(record) for record in found]
 
     record = only(made.edited(tmp_path, lacking))

@@ -332,7 +332,7 @@ def test_policies_meet_the_same_world_under_one_seed() -> None:
 def test_the_same_seed_gives_the_same_ticks_whatever_the_hash_seed() -> None:
     script = (
         "import json; from tests.simulators.experiments.test_run import *; "
-        "_, ticks = ran(seed=5, weather=(Weather(fault='hang', share=0.3),),"
+        "_, ticks = ran(seed=5, weather=(FaultSettings(fault='hang', share=0.3),),"
         " pools={POOL: offer(market='spot', zones={'a': ZoneOffer(losses_per_node_hour=60.0), 'b': ZoneOffer()})});"
         " print(json.dumps([encode_tick(t) for t in ticks]))"
     )

@@ -15,7 +15,7 @@ from simulators.experiments.results import ResultSummary, summarize
 from simulators.experiments.run import SimulationRun, simulate, traffic_of
 from simulators.experiments.scenario import Case, load, load_workload
 from simulators.world.infrastructure.events import NodeEventKind
-from simulators.world.traffic.rng import streams
+from simulators.world.rng import streams
 from simulators.world.traffic.shapes import Poisson
 from simulators.world.traffic.trace import TraceError
 from simulators.world.traffic.writers import write

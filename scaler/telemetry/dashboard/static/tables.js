@@ -27,7 +27,7 @@ export function poolTable(section, now) {
 
 function notes(pool) {
   const found = [...(pool.remarks ?? [])];
-  if (pool.doomed) found.unshift(`${pool.doomed} of the ready ones will soon be taken`);
+  if (pool.interruption_pending) found.unshift(`${pool.interruption_pending} of the ready ones will soon be taken`);
   if (pool.failed) found.unshift(`${pool.failed} of those asked for will not come`);
   if (pool.state === "stale") found.push(`last seen ${duration(pool.age_s)} ago`);
   if (pool.why) found.push(`size not known: ${pool.why}`);

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias, get_args
 
-from simulators.world.traffic.rng import RngFor, streams
+from simulators.world.rng import RngFor, streams
 
 Unit: TypeAlias = Literal["s", "ms", "us", "ns"]
 PER_SECOND: Final[Mapping[str, float]] = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}

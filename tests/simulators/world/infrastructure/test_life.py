@@ -20,8 +20,8 @@ from simulators.world.infrastructure.node_lifecycle import (
     plan,
     to_serve,
 )
-from simulators.world.infrastructure.rng import Draws, normals, stream
 from simulators.world.infrastructure.units import PS_PER_MS, to_ps
+from simulators.world.rng import Draws, normals, stream
 from tests.simulators.world.infrastructure.worlds import QUICK
 
 DRAWN = 20_000

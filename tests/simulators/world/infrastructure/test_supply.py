@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from simulators.world.infrastructure.node_lifecycle import Phase
-from simulators.world.infrastructure.rng import stream
 from simulators.world.infrastructure.supply import (
     Outages,
     SupplyStep,
@@ -23,6 +22,7 @@ from simulators.world.infrastructure.supply import (
     with_outages,
 )
 from simulators.world.infrastructure.units import to_ps
+from simulators.world.rng import stream
 
 
 def written(folder: Path, content: Any) -> Path:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from scaler.cli import VERBS, main
-from simulators.commands.progress import LEAST, Bar
+from simulators.reporting.progress import LEAST, ProgressBar
 from simulators.world.traffic.readers import read
 from simulators.world.traffic.trace import TraceError
 from simulators.world.traffic.writers import replacing, write
@@ -137,17 +137,18 @@ def test_what_fails_half_way_leaves_the_old_file_whole(tmp_path: Path) -> None:
 
 
 def test_progress_is_told_on_a_terminal_only(capsys: pytest.CaptureFixture[str]) -> None:
-    with Bar("reading") as bar:
-        bar(LEAST, 2 * LEAST)
+    with ProgressBar("reading") as bar:
+        bar.large(LEAST, 2 * LEAST)
     assert capsys.readouterr().err == ""
     terminal = Terminal()
-    with Bar("reading", terminal) as bar:
+    with ProgressBar("reading", terminal) as bar:
         for done in range(0, 2 * LEAST, LEAST // 1000):
-            bar(done, 2 * LEAST)
-        bar(5, 10)  # too little to tell of
-    assert terminal.getvalue().startswith("\rreading   0 %\rreading   1 %")
-    assert terminal.getvalue().endswith("\rreading  99 %\r\033[K")
-    assert terminal.getvalue().count("reading") == 100
+            bar.large(done, 2 * LEAST)
+        bar.large(5, 10)  # too little to tell of
+        drawn = terminal.getvalue()
+    assert [int(percent) for percent in re.findall(r"(\d+)%", drawn)] == list(range(100))
+    assert drawn.count("reading") == 100
+    assert "\033[2K" in terminal.getvalue().removeprefix(drawn), "the line is erased"
 
 
 def test_a_package_that_is_not_installed_is_told_with_the_remedy() -> None:

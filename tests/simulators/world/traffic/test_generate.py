@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from scaler.config.problems import ConfigError
 from simulators.experiments.spec_loader import read_file, read_kind
+from simulators.world.rng import streams, within
 from simulators.world.traffic import rates
 from simulators.world.traffic.arrivals import arrivals, renewal
 from simulators.world.traffic.describe import describe
 from simulators.world.traffic.generate import CHUNK_S, GENERATORS, Mix, TraceFile
 from simulators.world.traffic.lengths import Lengths
-from simulators.world.traffic.rng import streams, within
 from simulators.world.traffic.shapes import Daily, FlashCrowd, OnOff, Poisson, Ramp, Rates, RateSteps
 from simulators.world.traffic.trace import TraceError, joined
 from simulators.world.traffic.writers import write
@@ -152,7 +152,7 @@ def test_equal_seeds_give_equal_traffic_whatever_the_hash_seed() -> None:
     script = (
         "from simulators.experiments.spec_loader import read_kind;"
         "from simulators.world.traffic.generate import GENERATORS;"
-        "from simulators.world.traffic.rng import streams;"
+        "from simulators.world.rng import streams;"
         "spec = {'kind': 'mix', 'clients': {'a': {'kind': 'daily', 'mean_rps': 5}, 'b': {'kind': 'on_off'}}};"
         "print(read_kind(GENERATORS, spec).requests(streams(5)).digest())"
     )

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from simulators.world.rng import streams
 from simulators.world.traffic.formats.options import ReadOptions
 from simulators.world.traffic.readers import FORMATS, read
-from simulators.world.traffic.rng import streams
 from simulators.world.traffic.trace import TraceError
 from tests.simulators.world.traffic.makers import gz, json_lines, rows_of, shared, text, trace
 

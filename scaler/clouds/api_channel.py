@@ -1,0 +1,112 @@
+"""Calls to one API of a cloud: within its budget, with one deadline and one repetition.
+
+A read whose connection broke is tried once more; a write is not, unless its caller says that repeating it does no harm.
+The SDKs' own retries are turned off: retries upon retries multiply.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Final, TypeVar
+
+from scaler.clock import stopwatch_s
+from scaler.clouds.api_budget import Api
+from scaler.ports import (
+    Conflict,
+    Context,
+    Misconfigured,
+    OutOfCapacity,
+    OutOfQuota,
+    PortError,
+    Throttled,
+    Unavailable,
+)
+
+T = TypeVar("T")
+CALL_SHARE: Final = 0.8
+"""The share of a turn's deadline that one call may take, so that its error, which names the call, comes first."""
+THROTTLED_S: Final = 5.0
+"""How long reads give way after a throttle that names no time: limits are a second's or a minute's worth of calls."""
+REPEAT_WITHIN_S: Final = 0.25
+"""The second try comes after a random part of this, so that thousands of workloads do not come back at once."""
+RESULTS: Final = {
+    Throttled: "throttled",
+    Unavailable: "unavailable",
+    OutOfCapacity: "out_of_capacity",
+    OutOfQuota: "out_of_quota",
+    Conflict: "conflict",
+    Misconfigured: "misconfigured",
+}
+
+
+class Channel:
+    """One API in the account and region `scope`, as an adapter calls it. `operation`s are named as permissions are."""
+
+    def __init__(self, context: Context, api: Api, scope: Hashable) -> None:
+        self.api = api
+        self._calls = context.calls
+        self._clock = context.clock
+        self._bucket = context.calls.bucket(api, scope, context.clock.now())
+        self._deadline_s = CALL_SHARE * context.deadline_s
+
+    async def call(
+        self,
+        operation: str,
+        attempt: Callable[[], Awaitable[T]],
+        *,
+        write: bool = False,
+        repeat: bool | None = None,
+        deadline_s: float | None = None,
+    ) -> T:
+        """Return the answer of `attempt`, within budget and deadline. Raises port errors.
+
+        `repeat`: whether it is tried once more after a broken connection; None: reads are, writes are not.
+        `deadline_s`: `CALL_SHARE` of the context's where None.
+        """
+        limit_s = self._deadline_s if deadline_s is None else deadline_s
+        began = stopwatch_s()
+        try:
+            return await self._once(operation, attempt, write, limit_s)
+        except Unavailable as e:
+            passing = type(e) is Unavailable and e.retry_after_s is None
+            if not passing or not (not write if repeat is None else repeat):
+                raise
+            pause_s = self._calls.rng.uniform(0, REPEAT_WITHIN_S)
+            left_s = limit_s - (stopwatch_s() - began) - pause_s
+            if left_s <= 0:
+                raise
+        await asyncio.sleep(pause_s)
+        return await self._once(operation, attempt, write, left_s)
+
+    async def _once(self, operation: str, attempt: Callable[[], Awaitable[T]], write: bool, limit_s: float) -> T:
+        began = stopwatch_s()
+        error: PortError | None = None
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._wait_for_budget(operation, limit_s, write=write)
+                return await attempt()
+        except TimeoutError as e:
+            error = Unavailable(f"{operation}: no answer within {limit_s:.3g} s")
+            raise error from e
+        except PortError as e:
+            error = e
+            if isinstance(e, Throttled):
+                if e.retry_after_s is None:
+                    e.retry_after_s = THROTTLED_S
+                self._bucket.close_reads(self._clock.now(), e.retry_after_s)
+            raise
+        finally:
+            result = "ok" if error is None else RESULTS[type(error)]
+            self._calls.record(self.api, operation, result, stopwatch_s() - began)
+
+    async def _wait_for_budget(self, operation: str, limit_s: float, *, write: bool) -> None:
+        """Wait until the budget lets the call go. Raises `Throttled` where that is beyond the deadline."""
+        waited_s = 0.0
+        while wait_s := self._bucket.wait_s(self._clock.now(), write=write):
+            if waited_s + wait_s > limit_s:
+                granted = f"{self.api.per_s:g} a second, {self.api.burst} at once"
+                raise Throttled(f"{operation}: our own budget for {self.api.name} is spent ({granted})", wait_s)
+            pause_s = wait_s if write else wait_s * self._calls.rng.uniform(1.0, 1.5)
+            waited_s += pause_s
+            await asyncio.sleep(pause_s)

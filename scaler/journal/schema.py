@@ -1,0 +1,41 @@
+"""The version of a journal's records, found in a line without decoding it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+SCHEMA: Final = 2
+"""Schema of the records that this version writes, and the only one that it reads."""
+READERS: Final = {1: "0.1.0"}
+"""Schemas of before, and the last Forescale that reads each."""
+VERSION: Final = re.compile(rb'\{"v": ?([0-9]{1,9})[,}]')
+"""The beginning of every record: the writer puts the schema first."""
+
+
+def schema_of(line: bytes) -> int | None:
+    """Return the schema that a record's line names; None where it names none."""
+    found = VERSION.match(line)
+    return int(found[1]) if found else None
+
+
+def is_other(schema: int | None) -> bool:
+    """Return whether a line names a schema, and one that this version does not read."""
+    return schema is not None and (schema > SCHEMA or schema in READERS)
+
+
+def file_schema(path: Path) -> int | None:
+    """Return the schema of a file's first readable record; None where there is none. Raises `OSError`."""
+    with path.open("rb") as f:
+        return next((schema for line in f if (schema := schema_of(line)) is not None), None)
+
+
+def refusal(schema: int) -> str:
+    """Return why records of another schema are not read, and the remedy."""
+    if schema > SCHEMA:
+        return f"journal schema {schema} of a newer Forescale; this version reads schema {SCHEMA}. Use the newer one"
+    return (
+        f"journal schema {schema}; this version reads schema {SCHEMA}. Read it with Forescale {READERS[schema]}, "
+        "or begin a new journal folder (daemon.journal.directory)"
+    )

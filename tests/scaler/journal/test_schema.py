@@ -1,0 +1,102 @@
+"""Journals of another schema: refused where a command reads them whole, passed over at a start, never mixed."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from scaler.cli import main
+from scaler.config.load import Workload, workload_from
+from scaler.journal.initial_history import InitialHistory
+from scaler.journal.past_work import RecordedWork, work_since
+from scaler.journal.reader import Journal, JournalError, Unread, tail
+from scaler.journal.schema import READERS, SCHEMA, schema_of
+from scaler.journal.writer import files
+from tests.factories import NOW
+from tests.scaler.journal.test_journal import DOCUMENT, tick, writer
+
+OLD = SCHEMA - 1
+
+
+@pytest.fixture
+def workload() -> Workload:
+    return workload_from(DOCUMENT)
+
+
+def written(directory: Path, workload: Workload, *at: float) -> None:
+    """Have a journal continued with a start and ticks at these times."""
+    w = writer(directory)
+    w.begin(InitialHistory(workload.name, NOW, 0, 3600.0, 15.0))
+    for when in at:
+        w.write(tick(workload, when), workload)
+    w.close()
+
+
+def old(directory: Path, workload: Workload) -> bytes:
+    """Write a journal of the schema of before, and return the bytes of its file."""
+    written(directory, workload, NOW, NOW + 1)
+    (file,) = files(directory)
+    data = file.read_bytes().replace(f'{{"v":{SCHEMA},'.encode(), f'{{"v":{OLD},'.encode())
+    file.write_bytes(data)
+    return data
+
+
+@pytest.mark.parametrize("verb", ["explain", "replay", "report", "advise"])
+def test_a_command_refuses_an_old_journal_and_names_the_version_that_reads_it(
+    tmp_path: Path, workload: Workload, verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old(tmp_path, workload)
+    assert main([verb, str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert f"{tmp_path / '00000001.jsonl'}:1: journal schema 1; this version reads schema 2" in error
+    assert f"Read it with Forescale {READERS[OLD]}, or begin a new journal folder" in error
+
+
+def test_one_old_line_among_others_is_refused_too(tmp_path: Path, workload: Workload) -> None:
+    written(tmp_path, workload, NOW)
+    (file,) = files(tmp_path)
+    file.write_text(file.read_text() + json.dumps({"v": OLD, "type": "tick"}) + "\n")
+    with pytest.raises(JournalError, match="journal schema 1"):
+        list(Journal(tmp_path))
+
+
+def test_a_writer_begins_a_new_file_beside_an_old_journal(tmp_path: Path, workload: Workload) -> None:
+    before = old(tmp_path, workload)
+    for at in (NOW + 2, NOW + 3):
+        written(tmp_path, workload, at)
+    first, second = files(tmp_path)
+    assert first.read_bytes() == before
+    assert {schema_of(line) for line in second.read_bytes().splitlines()} == {SCHEMA}
+    assert [t.at - NOW for t in Journal(second)] == [2, 3]
+
+
+def test_a_start_counts_old_records_and_goes_on_without_them(tmp_path: Path, workload: Workload) -> None:
+    records = len(old(tmp_path, workload).splitlines())
+    written(tmp_path, workload, NOW + 2)
+    unread = Unread()
+    assert [t.at - NOW for t in tail(tmp_path, 0.0, [workload.name], unread)[workload.name]] == [2]
+    assert (unread.damaged, unread.schemas) == ([], Counter({OLD: records}))
+
+
+def test_an_old_journal_tells_policies_nothing_of_the_past(tmp_path: Path, workload: Workload) -> None:
+    old(tmp_path, workload)
+    assert work_since(tmp_path, 0.0, {workload.name: list(workload.spec.policies)}) == RecordedWork()
+
+
+@pytest.mark.parametrize(
+    ("line", "schema"),
+    [
+        (b'{"v":1,"type":"tick"}', 1),
+        (b'{"v": 12, "type": "tick"}', 12),
+        (b'{"v":true}', None),
+        (b'{"v":1.5}', None),
+        (b'{"type":"tick","v":1}', None),
+        (b"\xff", None),
+        (b"", None),
+    ],
+)
+def test_a_schema_is_found_without_decoding(line: bytes, schema: int | None) -> None:
+    assert schema_of(line) == schema
