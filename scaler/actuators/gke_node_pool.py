@@ -87,7 +87,7 @@ class GkeNodePoolResizer:
         told = pool_status.PoolDetails(
             desired=desired,
             version=str(size),
-            foreign=self._foreign(pool) or rival,
+            other_writer=self._foreign(pool) or rival,
             reserved=await self._held.held() if self._held else None,
             shortfall=short,
             missing=max(0, lost),
