@@ -55,7 +55,7 @@ class AsgResizer(AwsResizer):
         short: Shortfall | None = None
         if group.missing > 0:
             short = await self._groups.shortfall(group.name, self._writes.raised_at, self._spec.market)
-        return await self._told(group.at, group.desired, group.machines, short)
+        return await self._pool_status(group.at, group.desired, group.machines, short)
 
     async def _resize(self, replicas: int, seen: PoolStatus) -> None:
         group = await self._group(urgent=True)

@@ -50,7 +50,7 @@ class WarmResizer(AwsResizer):
             market = self._spec.market
             short = await self._groups.shortfall(group.name, self._writes.raised_at, market, warm=True)
         other = self._writes.observe(size) if absolute_size(group) else None  # else it moves with the group's own size
-        return await self._told(group.at, size, machines, short, other_writer=other)
+        return await self._pool_status(group.at, size, machines, short, other_writer=other)
 
     async def _machines(self) -> tuple[Ec2Instance, ...]:
         name = self._spec.group

@@ -55,7 +55,7 @@ class FleetResizer(AwsResizer):
         if fleet.missing > 0:
             now = self._context.clock.now()
             short = await self._fleets.shortfall(fleet.id, now, self._writes.raised_at, self._spec.market)
-        return await self._told(fleet.at, fleet.desired, fleet.machines, short)
+        return await self._pool_status(fleet.at, fleet.desired, fleet.machines, short)
 
     async def _resize(self, replicas: int, seen: PoolStatus) -> None:
         fleet = await self._fleet(urgent=True)

@@ -101,7 +101,7 @@ class InstantResizer(AwsResizer):
 
     async def _status(self) -> Fresh[PoolStatus]:
         at, machines = await self._machines()
-        return await self._told(at, len(machines), machines, None, other_writer=None)
+        return await self._pool_status(at, len(machines), machines, None, other_writer=None)
 
     async def _resize(self, replicas: int, seen: PoolStatus) -> None:
         _, machines = await self._machines(urgent=True)

@@ -87,7 +87,7 @@ class EksResizer(AwsResizer):
             short = await self._why(nodes, group) or short
         rival = self._rival(nodes, group)
         other = self._writes.observe(desired) or rival
-        return await self._told(min(asked_at, group.at), desired, group.machines, short, other_writer=other)
+        return await self._pool_status(min(asked_at, group.at), desired, group.machines, short, other_writer=other)
 
     async def _nodes(self, *, urgent: bool = False) -> NodeGroupState:
         answer = await self._eks.call("DescribeNodegroup", self._about, write=urgent, repeat=True, **self._name)

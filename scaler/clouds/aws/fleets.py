@@ -142,7 +142,7 @@ async def fleets(context: Context, account: AwsAccount) -> Ec2Fleets:
 
 
 def target_capacity(replicas: int, market: str) -> dict[str, Any]:
-    """So many instances of a market, as EC2 takes it."""
+    """Return a target capacity in instances of a market, as EC2 takes it."""
     if market == "spot":
         return {
             "TotalTargetCapacity": replicas,

@@ -55,7 +55,7 @@ class AwsResizer(ABC):
 
     @validated("AWS")
     async def permits(self) -> Sequence[Permit]:
-        """What IAM says of each action that this pool takes, and whether notices can be heard."""
+        """Return IAM's answer for each action of this pool, and whether notices can be read."""
         await self._connected()
         account, actions = self._pool.account, dict(self._actions())
         if self._pool.reservation:
@@ -74,10 +74,13 @@ class AwsResizer(ABC):
             self._reserved = await reservations.reserved(context, pool.account, pool.reservation)
             self._open = True
 
-    async def _told(
+    async def _pool_status(
         self, at: float, desired: int, machines: Sequence[Ec2Instance], short: Shortfall | None, **more: Any
     ) -> Fresh[PoolStatus]:
-        """The status of a pool of these machines. `other_writer` is given by adapters that know more than the size."""
+        """Return the status of a pool of these machines.
+
+        `other_writer` is given by adapters that know more than the size.
+        """
         assert self._interruptions is not None  # noqa: S101 - open by now
         self._tokens.keep_only(desired)
         reserved = await self._reserved.count()
@@ -97,4 +100,4 @@ class AwsResizer(ABC):
 
     @abstractmethod
     def _actions(self) -> Mapping[str, str]:
-        """The actions of IAM that this pool needs, each with the ARN that it is for."""
+        """Return the IAM actions that this pool needs, each with its resource's ARN."""

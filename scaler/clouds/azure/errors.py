@@ -1,7 +1,7 @@
 """What Azure refuses, by the remedy: one table of codes for Resource Manager, Compute, AKS, metrics and Service Bus.
 
 Codes are those of the services' documents; Compute's for capacity are the ones that karpenter and Cluster Autoscaler
-heed. Quotas come under several codes, so their words decide too. An unknown code is taken by its HTTP status, and one
+use. Quotas come under several codes, so their words decide too. An unknown code is taken by its HTTP status, and one
 without is taken as passing.
 """
 

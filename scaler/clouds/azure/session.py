@@ -65,7 +65,7 @@ NO_CREDENTIALS: Final = (
 UNREADABLE: Final = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError)
 """What the SDK lets through when an answer is of another shape than a token's."""
 EARLY_SHARE: Final = 0.75
-"""Of a token's life, in which nobody asks for another one, unless it was refused."""
+"""Share of a token's life in which no other one is requested, unless it was refused."""
 KEPT_CREDENTIALS: Final = 3
 CLI_S: Final = 5
 """For the az tool, which takes seconds to start."""

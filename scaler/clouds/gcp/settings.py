@@ -46,6 +46,6 @@ class GcpNotices:
 
 
 def instance_group_path(project: str, location: str, name: str) -> str:
-    """The path of a group, zonal or regional by the form of its location."""
+    """Return the path of a group, zonal or regional by the form of its location."""
     scope = "zones" if location.count("-") == 2 else "regions"
     return f"projects/{project}/{scope}/{location}/instanceGroupManagers/{name}"

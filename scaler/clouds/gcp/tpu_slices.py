@@ -75,8 +75,8 @@ class Slices:
     def removal_order(self, name: str) -> tuple[bool, bool, bool, int]:
         """Return a sort key: slices to remove first before those to keep, by the last read."""
         seen = self._slices.get(name)
-        failed, ready, doomed = (seen.failed, seen.ready, seen.interruption_pending) if seen else (False, False, False)
-        return not failed, ready, not doomed, -(self.number(name) or 0)
+        failed, ready, pending = (seen.failed, seen.ready, seen.interruption_pending) if seen else (False, False, False)
+        return not failed, ready, not pending, -(self.number(name) or 0)
 
     async def _slice(self, pool: NodePool) -> Slice:
         groups = await asyncio.gather(*(self._groups.read(path) for path in pool.groups))

@@ -1,6 +1,6 @@
 """List what is under one path of the API server and follow its changes, without end and without a thread.
 
-An open watch may stay silent for a minute while nobody is behind it. So each one is asked to end after `WATCH_S`, and
+An open watch may stay silent for a minute after its server is gone. Each one is requested to end after `WATCH_S`, and
 its good end is what confirms that nothing else changed.
 """
 

@@ -25,8 +25,8 @@ KNOWN: Final = frozenset(
         ("leaderworkerset.x-k8s.io", "LeaderWorkerSet"),
     }
 )
-"""Kinds whose size is `.spec.replicas`, which the API server writes where nobody did, with `.status.readyReplicas`
-ready (0 where absent)."""
+"""Kinds whose size is `.spec.replicas`, which the API server fills in, and `.status.readyReplicas` their ready replicas
+(0 where absent)."""
 
 
 @dataclass(frozen=True, slots=True)
