@@ -46,7 +46,7 @@ class Allocation:
     headroom: Mapping[PoolName, int] = field(default_factory=dict)
 
     def corrected(self, s: RuleContext, rules: tuple[Step, ...], allowed: dict[PoolName, int]) -> Allocation:
-        """What the guard leaves of it, by these rules: growth that it cuts was spare first."""
+        """Return what the guard leaves of it, by these rules: growth that it cuts was spare first."""
         if not rules or self.target is None:
             return self
         more = max(0, replica_equivalents(s.spec, allowed) - replica_equivalents(s.spec, self.targets))
@@ -55,7 +55,7 @@ class Allocation:
 
 
 def serving_supply(spec: WorkloadSpec, history: History, seen: Observation) -> ServingSupply:
-    """What is there. Where money decides, what the allocator held beyond the last size is no size: it is spare.
+    """Return what is there. Where money decides, what the allocator held beyond the last size is no size: it is spare.
 
     Of replicas that are there one counts in any case: a window without growth must not take the last for a spare.
     """
@@ -73,7 +73,7 @@ def serving_supply(spec: WorkloadSpec, history: History, seen: Observation) -> S
 
 
 def place(s: RuleContext, steps: tuple[Step, ...], size: int, split: Mapping[PoolName, int] | None) -> Allocation:
-    """The size shared out: by `split` where a policy does that itself, in the order listed where pools differ in
+    """Return the size shared out: by `split` where a policy does that itself, in the order listed where pools differ in
     nothing, else by money; and what the pools cannot take."""
     spec, sizes = s.spec, s.sizes
     kept = unmanaged_pools(spec, s.observation.pools)

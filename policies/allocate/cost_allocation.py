@@ -62,7 +62,7 @@ def place(work: float, s: RuleContext, pinned: Set[PoolName]) -> CostAllocation:
 
 
 def _with_probe(ladder: list[PoolCandidate], s: RuleContext) -> list[PoolCandidate]:
-    """The ladder, with one ask in every turn while nothing is there, nothing is asked for and no rung is open.
+    """Return the ladder, with one ask in every turn while nothing is there, nothing is asked for and no rung is open.
 
     Patience with a market that had none is for those who have something; asked is the one to be asked again soonest.
     After a quota error that is every few minutes.

@@ -118,7 +118,7 @@ def within_bounds(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict
 
 
 def with_override_bounds(spec: WorkloadSpec, now: float) -> WorkloadSpec:
-    """The specification with the bounds that hold now: those of an override beyond them as long as it lasts."""
+    """Return the specification with the bounds that hold now: those of an override beyond them as long as it lasts."""
     override = spec.override
     if override is None or not override.beyond_bounds or not override.in_force(now):
         return spec
@@ -137,13 +137,13 @@ def bound(size: int, s: RuleContext) -> Step | None:
 
 
 def within(pool: Pool, replicas: int, held: int, cap: int) -> int:
-    """The size nearest to `replicas` that the pool's own bounds and its quantum allow."""
+    """Return the size nearest to `replicas` that the pool's own bounds and its quantum allow."""
     least, most = quantum.bounds(pool, cap)
     return max(least, min(quantum.fit(replicas, held, most, pool.quantum), most))
 
 
 def unmanaged_pools(spec: WorkloadSpec, pools: Mapping[PoolName, Reading[PoolStatus]]) -> dict[PoolName, str]:
-    """The pools that must keep their size this turn, and why."""
+    """Return the pools that must keep their size this turn, and why."""
     reasons: dict[PoolName, str] = {}
     for name, pool in spec.pools.items():
         match pools[name]:

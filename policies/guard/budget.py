@@ -32,7 +32,7 @@ def gpus(pool: Pool) -> float:
 
 
 def usd_per_hour(pool: Pool) -> float:
-    """What a replica adds to the bill: a reserved one nothing, since it is paid whether used or not."""
+    """Return what a replica adds to the bill: a reserved one nothing, since it is paid whether used or not."""
     return 0.0 if pool.market == "reserved" else pool.price_usd_per_hour or 0.0
 
 
@@ -46,7 +46,7 @@ class Cap:
     key: str
 
     def of(self, pools: Mapping[PoolName, Pool], sizes: Mapping[PoolName, int]) -> float:
-        """How much of it these sizes hold."""
+        """Return how much of it these sizes hold."""
         return sum(size * self.unit(pools[name]) for name, size in sizes.items())
 
     @property
@@ -56,12 +56,12 @@ class Cap:
 
 
 def unlimited(s: RuleContext) -> bool:
-    """Whether nothing is limited, as in most turns."""
+    """Return whether nothing is limited, as in most turns."""
     return s.observation.grant is None and s.spec.budget.gpus is None and s.spec.budget.usd_per_hour is None
 
 
 def caps(s: RuleContext) -> Iterator[Cap]:
-    """Every limit that is set, the workload's own first."""
+    """Yield every limit that is set, the workload's own first."""
     budget, grant = s.spec.budget, s.observation.grant
     if budget.gpus is not None:
         yield Cap(RuleId.BUDGET, budget.gpus, gpus, f"budget.gpus is {budget.gpus}")
@@ -78,7 +78,10 @@ def _granted(quota: Quota | None, unit: Callable[[Pool], float]) -> Iterator[Cap
 
 
 def cap_need(size: int, s: RuleContext) -> Step | None:
-    """The need, no larger than the limits have room for; below the present size where the limits are exceeded."""
+    """Return the need, no larger than the limits have room for.
+
+    Below the present size where the limits are exceeded.
+    """
     if unlimited(s):
         return None
     found, least = None, float(size)
@@ -93,7 +96,7 @@ def cap_need(size: int, s: RuleContext) -> Step | None:
 
 
 def _allowed(cap: Cap, s: RuleContext) -> float:
-    """The largest size that the limit may have room for; from above it, the size after the fewest that must go.
+    """Return the largest size that the limit may have room for; from above it, the size after the fewest that must go.
 
     Where pools differ, growth is measured by the pool that is cheapest for its work and shrinking by the dearest: the
     cut pool by pool and the turns to come make it exact.
@@ -110,7 +113,7 @@ def _allowed(cap: Cap, s: RuleContext) -> float:
 
 
 def _quantum(s: RuleContext) -> int:
-    """The smallest quantum that may go of what serves: giving way by less would never come to anything."""
+    """Return the smallest quantum that may go of what serves: giving way by less would never come to anything."""
     pools = (s.spec.pools[name] for name, size in s.sizes.items() if size > s.spec.pools[name].min_replicas)
     return min((pool.quantum for pool in pools), default=1)
 
@@ -121,7 +124,7 @@ def _most(spec: WorkloadSpec, name: PoolName) -> int:
 
 
 def cap_targets(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict[PoolName, int], Step] | None:
-    """The targets with so much growth cut, the dearest pools' first, that every limit is exceeded no further."""
+    """Return the targets with so much growth cut, the dearest pools' first, that every limit is exceeded no further."""
     if unlimited(s):
         return None
     pools, kept = s.spec.pools, dict(targets)

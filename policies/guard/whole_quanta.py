@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def keep_whole_quanta(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict[PoolName, int], Step] | None:
-    """The targets in whole quanta."""
+    """Return the targets in whole quanta."""
     pools, held = s.spec.pools, s.desired
     if quantum.largest(pools.values()) == 1:
         return None

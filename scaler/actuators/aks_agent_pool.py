@@ -94,7 +94,7 @@ class AksResizer:
 
     @validated
     async def resize(self, replicas: int, seen: PoolStatus) -> None:
-        """The profile is read anew: what is written back is the whole of it, and nothing in it may be old."""
+        """Read the profile anew and write it back whole with the new count: nothing in it may be old."""
         body = await self._arm.get(READ_POOLS, self._spec.path, urgent=True)
         profile = _properties(self._spec.path, body)
         if count(profile) == replicas:
@@ -146,7 +146,7 @@ class AksResizer:
         raise Misconfigured(f"Azure: cluster {self._spec.cluster} has no agent pool {self._spec.agent_pool}: {names}")
 
     async def _node_group(self) -> str:
-        """The path of the group that the cluster's nodes are in."""
+        """Return the path of the group that the cluster's nodes are in."""
         path = self._spec.cluster_path
         body, _ = await self._recent.get((path, "self"), SLOW_S, lambda: self._arm.get(READ_CLUSTER, path))
         group = (body.get("properties") or {}).get("nodeResourceGroup")
@@ -155,7 +155,7 @@ class AksResizer:
         return f"{self._spec.account.group_path}/{group}"
 
     async def _scale_set(self) -> tuple[Body | None, str]:
-        """The agent pool's scale set and its path; none where the pool has no machine yet."""
+        """Return the agent pool's scale set and its path; none where the pool has no machine yet."""
         group = await self._node_group()
         listed = f"{group}/providers/Microsoft.Compute/virtualMachineScaleSets"
         for max_age_s in (SLOW_S, TURN_S):
@@ -175,7 +175,7 @@ class AksResizer:
 
 
 def count(profile: Mapping[str, Any]) -> int:
-    """The size that the agent pool was last asked for. Raises `Unavailable`."""
+    """Return the size that the agent pool was last asked for. Raises `Unavailable`."""
     return whole("Azure agent pool", profile.get("count"))
 
 

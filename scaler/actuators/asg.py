@@ -103,7 +103,7 @@ class AsgResizer(AwsResizer):
             raise Conflict(f"{self._what} does not show {unseen} instances that it has just launched")
 
     def _unseen(self, group: AutoScalingGroup) -> int:
-        """How many of those launched a moment ago the group has not shown yet."""
+        """Return how many of those launched a moment ago the group has not shown yet."""
         now, shown = self._context.clock.now(), {m.id for m in group.machines}
         self._launched = {
             machine: at for machine, at in self._launched.items() if machine not in shown and 0 <= now - at < SHOWN_S
@@ -111,7 +111,7 @@ class AsgResizer(AwsResizer):
         return len(self._launched)
 
     def _zones(self, group: AutoScalingGroup) -> list[str]:
-        """The pool's own zone, or all of the group's."""
+        """Return the pool's own zone, or all of the group's."""
         zone = self._spec.zone
         if zone is not None and zone not in group.zones:
             raise Misconfigured(f"{self._what} has no zone {zone}: its zones are {', '.join(group.zones)}")
@@ -121,7 +121,7 @@ class AsgResizer(AwsResizer):
         return sorted(group.zones, key=lambda zone: (held[zone], zone))
 
     async def _launch_in(self, zone: str, count: int, present: int) -> tuple[int, list[LaunchFailure]]:
-        """How many instances come in a zone, and what was refused. Raises port errors.
+        """Return how many instances come in a zone, and what was refused. Raises port errors.
 
         Where the answer is lost, whether it was done is not known: said again, it has the same token.
         """

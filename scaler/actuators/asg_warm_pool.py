@@ -89,7 +89,7 @@ class WarmResizer(AwsResizer):
 
 
 def prepared_capacity(group: AutoScalingGroup) -> int:
-    """How many instances the group's warm pool is to hold."""
+    """Return how many instances the group's warm pool is to hold."""
     warm = group.warm_pool
     if warm is None or warm.deleting:
         return 0
@@ -99,12 +99,12 @@ def prepared_capacity(group: AutoScalingGroup) -> int:
 
 
 def absolute_size(group: AutoScalingGroup) -> bool:
-    """Whether the warm pool's size is a number of its own, and not what the group leaves of another one."""
+    """Return whether the warm pool's size is a number of its own, and not what the group leaves of another one."""
     return group.warm_pool is None or group.warm_pool.max_prepared == group.warm_pool.min_instances
 
 
 def warmed(instance: Mapping[str, Any], ready: str, market: str) -> Ec2Instance | None:
-    """An instance of a warm pool; None where it is leaving."""
+    """Return an instance of a warm pool; None where it is leaving."""
     state = str(instance["LifecycleState"])
     if state != ready and not state.startswith("Warmed:Pending"):
         return None

@@ -87,13 +87,13 @@ def provided_replicas(buffer: CustomObject, desired: int) -> tuple[int, int, Sho
 
 
 def _held(buffer: CustomObject, desired: int) -> int:
-    """How many pods it was resolved to."""
+    """Return how many pods it was resolved to."""
     held = buffer.status.get("replicas")
     return min(desired, max(0, held)) if isinstance(held, int) and not isinstance(held, bool) else 0
 
 
 def _placed(placed: Mapping[str, Any], held: int) -> tuple[int, int]:
-    """How many of them fit on nodes that are there, and for how many no node comes."""
+    """Return how many of them fit on nodes that are there, and for how many no node comes."""
     if placed.get("status") == "True" and placed.get("reason") == FITS:
         return held, 0
     counts = COUNTS.match(str(placed.get("message") or ""))
@@ -104,7 +104,7 @@ def _placed(placed: Mapping[str, Any], held: int) -> tuple[int, int]:
 
 
 def _is_followed(buffer: CustomObject, condition: Mapping[str, Any]) -> bool:
-    """Whether a condition speaks of the buffer as it is now."""
+    """Return whether a condition speaks of the buffer as it is now."""
     return buffer.generation is not None and condition.get("observedGeneration") == buffer.generation
 
 

@@ -84,7 +84,7 @@ class InstantResizer(AwsResizer):
         self._tagged = await batch(self._context, ("aws-tagged", self._spec.account), fetch, MOST_IDS)
 
     async def _machines(self, *, urgent: bool = False) -> tuple[float, list[Ec2Instance]]:
-        """The pool's instances, and a time that this is no older than. `urgent`: a write waits for it."""
+        """Return the pool's instances, and a time that this is no older than. `urgent`: a write waits for it."""
         at, found = await self._tagged.get(self._owner, urgent=urgent)
         now = self._context.clock.now()
         seen = {m.id for m in found or ()}
@@ -161,7 +161,7 @@ class InstantResizer(AwsResizer):
         }
 
     def _options(self) -> dict[str, Any]:
-        """How EC2 chooses among subnets and types: where interruptions are rare and the price is low."""
+        """Return how EC2 chooses among subnets and types: where interruptions are rare and the price is low."""
         if self._spec.market == "spot":
             return {"SpotOptions": {"AllocationStrategy": "price-capacity-optimized"}}
         if self._spec.market == "reserved":
@@ -181,7 +181,7 @@ class InstantResizer(AwsResizer):
         )
 
     def _victims(self, machines: Sequence[Ec2Instance], count: int) -> list[str]:
-        """Which go: those that will be taken anyway, those that do not serve yet, then from the fullest zone."""
+        """Return which go: those that will be taken anyway, those that do not serve yet, then from the fullest zone."""
         assert self._interruptions is not None  # noqa: S101 - open by now
         pending = self._interruptions.pending([m.id for m in machines])
         left = sorted(machines, key=lambda m: m.id)

@@ -97,7 +97,7 @@ class EksResizer(AwsResizer):
             raise Unavailable(f"AWS eks:DescribeNodegroup of {self._about}: no node group: {e!r}") from e
 
     async def _wanted(self, nodes: NodeGroupState) -> int:
-        """The size asked for: that of our update while it is under way, else the node group's own."""
+        """Return the size asked for: that of our update while it is under way, else the node group's own."""
         if self._update is None:
             return nodes.desired
         update, size = self._update
@@ -133,7 +133,7 @@ class EksResizer(AwsResizer):
         return Shortfall(self._issues[1], why.reason, why.lasting)
 
     def _rival(self, nodes: NodeGroupState, group: AutoScalingGroup) -> str | None:
-        """Who sizes the group behind EKS's back, if it is not what EKS asked for."""
+        """Return who sizes the group behind EKS's back, if it is not what EKS asked for."""
         if self._update is not None or nodes.status != "ACTIVE" or group.desired == nodes.desired:
             return None
         return f"another writer set Auto Scaling group {group.name} to {group.desired}: a Cluster Autoscaler does that"

@@ -103,7 +103,7 @@ class GceMigStandbyResizer:
         return group.suspended if self._spec.state == "suspended" else group.stopped
 
     def _mode(self, group: InstanceGroup) -> dict[str, Any]:
-        """What is to be written of the standby policy; nothing where it is as it should be."""
+        """Return what is to be written of the standby policy; nothing where it is as it should be."""
         if self._spec.refill is None:
             return {}
         mode = "SCALE_OUT_POOL" if self._spec.refill else "MANUAL"

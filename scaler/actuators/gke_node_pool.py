@@ -121,7 +121,7 @@ class GkeNodePoolResizer:
         return await pool_status.check_permissions(self._context, self._spec.project, needed, self._listener)
 
     async def _pool(self, *, urgent: bool = False) -> container.NodePool:
-        """The node pool, as it is configured. Raises port errors."""
+        """Return the node pool, as it is configured. Raises port errors."""
         pool, spec = await self._cluster.pool(self._spec.name, urgent=urgent), self._spec
         zones = len(pool.zones)
         if not zones or (pool.status in STEADY and len(pool.groups) < zones):
@@ -142,7 +142,7 @@ class GkeNodePoolResizer:
         return "GKE's cluster autoscaler" if pool.autoscaled and self._spec.sized_by == "size" else None
 
     def _bounds(self, pool: container.NodePool, least: int) -> dict[str, object]:
-        """The autoscaler's bounds with another least: in all, since GPUs are wherever they are."""
+        """Return the autoscaler's bounds with another least: in all, since GPUs are wherever they are."""
         most = max(container.bounds(pool)[1] or 0, least)
         policy = pool.autoscaling.get("locationPolicy", "ANY")
         return {"enabled": True, "totalMinNodeCount": least, "totalMaxNodeCount": most, "locationPolicy": policy}

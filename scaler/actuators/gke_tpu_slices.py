@@ -111,13 +111,13 @@ class GkeTpuSlicesResizer:
         return [s for s in slices if not s.leaving], at
 
     def _leaving(self) -> frozenset[str]:
-        """Those of which we asked to be rid not long ago."""
+        """Return those of which we asked to be rid not long ago."""
         now = self._clock.now()
         self._gone = {name: at for name, at in self._gone.items() if 0 <= now - at < SHOWN_S}
         return frozenset(self._gone)
 
     def _free(self, count: int, taken: set[str]) -> list[str]:
-        """The lowest numbers that no slice has, nor one that is on its way out."""
+        """Return the lowest numbers that no slice has, nor one that is on its way out."""
         names, number = list[str](), 0
         while len(names) < count:
             name = f"{self._spec.name}-{number}"

@@ -166,7 +166,7 @@ class KarpenterResizer:
         )
 
     def _lacking(self, pool: CustomObject, desired: int, claims: list[NodeClaim]) -> tuple[int, Shortfall | None]:
-        """How many do not come, and why: beyond the NodePool's own limit, or not there in the cloud."""
+        """Return how many do not come, and why: beyond the NodePool's own limit, or not there in the cloud."""
         bought = [claim for claim in claims if claim.launched_at is not None and not claim.leaving]
         lacking = desired - len(bought)
         if lacking <= 0:
@@ -190,6 +190,6 @@ class KarpenterResizer:
 
 
 def nodes_limit(pool: CustomObject) -> int | None:
-    """The most nodes that a NodePool may have; None where that is not limited."""
+    """Return the most nodes that a NodePool may have; None where that is not limited."""
     limit = (pool.spec.get("limits") or {}).get("nodes")
     return int(limit) if isinstance(limit, int | str) and str(limit).isdecimal() else None

@@ -133,7 +133,7 @@ class KubernetesResizer:
             await self._sizes.write(replicas, size, seen.version)
 
     def unfinished(self) -> bool:
-        """Whether pods are on their way out, and want to be looked after until they are gone."""
+        """Return whether pods are on their way out, and want to be looked after until they are gone."""
         return bool(self._going)
 
     async def permits(self) -> Sequence[Permit]:
@@ -149,7 +149,7 @@ class KubernetesResizer:
     # --- what is known of the pods
 
     def _on_their_way(self, state: ScalableState) -> Sequence[Pod]:
-        """Those that drain; while pods are not known, as they were known last: growth must not wait for them."""
+        """Return those that drain; while pods are not known, as they were known last: growth must not wait for them."""
         if self._drainer is None or self._looks is None:
             return ()
         if self._looks.pods.fresh or self._going is None:
@@ -157,7 +157,7 @@ class KubernetesResizer:
         return self._going
 
     def _live(self, state: ScalableState) -> list[Pod]:
-        """The pods that count as replicas. Raises `Unavailable` where they are not known."""
+        """Return the pods that count as replicas. Raises `Unavailable` where they are not known."""
         if self._looks is None or state.selector is None:
             raise Unavailable(f"{self._spec.name}: its pods cannot be told, and drain needs to know them")
         drain, pods = self._spec.drain, self._looks.pods
@@ -175,13 +175,13 @@ class KubernetesResizer:
 
 
 def size_of(state: ScalableState) -> int:
-    """The size asked for: told of every state that the watch gives out."""
+    """Return the size asked for: told of every state that the watch gives out."""
     assert state.desired is not None  # noqa: S101 - an invariant of `SharedWatch.state`
     return state.desired
 
 
 def missing_permission(state: ScalableState, seen: ReplicaDetails | None) -> tuple[int, Shortfall | None]:
-    """How many do not come, and why: pods that were refused, and those that no node is found for."""
+    """Return how many do not come, and why: pods that were refused, and those that no node is found for."""
     failed, short = (seen.failed, seen.shortfall) if seen else (0, None)
     if state.refusal is not None:
         text = state.refusal.text

@@ -96,7 +96,7 @@ class VllmSleepResizer:
             await self._sleep(len(wanted) - replicas, [engine for engine in wanted if engine.awake])
 
     async def permits(self) -> Sequence[Permit]:
-        """Whether the engines have these endpoints; what they let us do, they tell only when it is done."""
+        """Return whether the engines have these endpoints; what they let us do, they tell only when it is done."""
         found = await self._look()
         return [
             Permit(f"sleep mode of {engine.url}", True if engine.awake is not None else None, str(engine.error or ""))
@@ -106,7 +106,7 @@ class VllmSleepResizer:
     # --- what they are
 
     async def _look(self) -> list[EngineState]:
-        """All engines. Raises the port errors where none answers."""
+        """Return all engines. Raises the port errors where none answers."""
         found = await asyncio.gather(*map(self._engine, self._urls))
         errors = [engine.error for engine in found if engine.error is not None]
         if len(errors) == len(found):
@@ -124,7 +124,7 @@ class VllmSleepResizer:
         return EngineState(url, awake, ready=awake and await self._mode.is_healthy(url))
 
     def _is_wanted(self, engine: EngineState) -> bool:
-        """Whether it counts towards the size: as it was told last, then as it is, then as it was."""
+        """Return whether it counts towards the size: as it was told last, then as it is, then as it was."""
         for awake in (True, False):
             if self._flights.under_way((engine.url, awake)):
                 return awake

@@ -92,7 +92,7 @@ class VmssResizer:
             await self._resize(replicas, seen)
 
     async def _remove(self, broken: Sequence[Vm], seen: PoolStatus) -> None:
-        """The set shrinks by them; what is to go beyond them goes in the next turn."""
+        """Remove these machines; what must go beyond them goes in the next tick."""
         body = await self._arm.get(READ, self._path, urgent=True)
         if capacity(body) != seen.desired:
             raise Conflict(f"{self._name} was {seen.desired} machines, and is {capacity(body)} now")
@@ -159,18 +159,18 @@ class VmssResizer:
 
 
 def capacity(body: Mapping[str, Any]) -> int:
-    """The size that the set was last asked for. Raises `Unavailable`."""
+    """Return the size that the set was last asked for. Raises `Unavailable`."""
     return whole("Azure scale set", (body.get("sku") or {}).get("capacity"))
 
 
 def is_spot(body: Mapping[str, Any]) -> bool:
-    """Whether the set buys spot machines, of itself or by a mix."""
+    """Return whether the set buys spot machines, of itself or by a mix."""
     properties = body.get("properties") or {}
     return (properties.get("virtualMachineProfile") or {}).get("priority") == "Spot"
 
 
 def reservation(body: Mapping[str, Any]) -> tuple[object, str | None]:
-    """The machine size of a set, and the id of the capacity reservation group that it draws from."""
+    """Return the machine size of a set, and the id of the capacity reservation group that it draws from."""
     profile = (body.get("properties") or {}).get("virtualMachineProfile") or {}
     group = ((profile.get("capacityReservation") or {}).get("capacityReservationGroup") or {}).get("id")
     return (body.get("sku") or {}).get("name"), group

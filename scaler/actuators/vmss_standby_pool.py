@@ -133,7 +133,10 @@ class StandbyResizer:
         return Standby(profile, state, whole("Azure scale set", (its_set.get("sku") or {}).get("capacity")))
 
     def _health(self, view: Body) -> Shortfall | None:
-        """What the pool says of itself. It pauses after machines could not be made; said again, it is the same."""
+        """Return what the pool says of itself.
+
+        It pauses after machines could not be made; said again, it is the same.
+        """
         status = (view.get("properties") or {}).get("status") or {}
         if not status or status.get("code") == WELL:
             self._ill = None
@@ -145,7 +148,7 @@ class StandbyResizer:
 
 
 def _set_of(path: str, body: Body) -> str:
-    """The scale set that the machines are kept for."""
+    """Return the scale set that the machines are kept for."""
     its_set = (body.get("properties") or {}).get("attachedVirtualMachineScaleSetId")
     if not isinstance(its_set, str):
         raise Unavailable(f"Azure {READ_POOL} of {path}: an answer without its scale set")

@@ -130,7 +130,7 @@ def _pool_place(document: Document, workload: WorkloadName, pool: PoolName) -> s
 
 
 def workload_from(document: Mapping[str, Any], file: str = "journal") -> Workload:
-    """A workload from a document kept elsewhere, as the journal does. Raises `ConfigError`."""
+    """Return a workload from a document kept elsewhere, as the journal does. Raises `ConfigError`."""
     problems: list[Problem] = []
     workload = _workload(Document(file, document, {}), problems, here=False)
     if workload is None:
@@ -139,12 +139,12 @@ def workload_from(document: Mapping[str, Any], file: str = "journal") -> Workloa
 
 
 def without_secrets(document: Mapping[str, Any]) -> dict[str, Any]:
-    """A workload's document as it may be kept and shown: what leads to sources and pools without credentials."""
+    """Return a workload's document as it may be kept and shown: what leads to sources and pools without credentials."""
     return {key: masked(value) if key in {"sources", "pools"} else value for key, value in document.items()}
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of one configuration document."""
+    """Return the JSON Schema of one configuration document."""
     daemon = {"type": "object", "properties": {"daemon": {"$ref": "#/$defs/DaemonSpec"}}, "required": ["daemon"]}
     workload = model_of(WorkloadSpec).model_json_schema(ref_template="#/$defs/{model}")
     settings = model_of(DaemonSpec).model_json_schema(ref_template="#/$defs/{model}")
@@ -179,7 +179,10 @@ def _daemon(document: Document, problems: list[Problem]) -> list[tuple[Document,
 
 
 def _workload(document: Document, problems: list[Problem], *, here: bool = True) -> Workload | None:
-    """The workload in a document. `here` is False for one that need not run here: its secrets are not looked for."""
+    """Return the workload in a document.
+
+    `here` is False for one that need not run here: its secrets are not looked for.
+    """
     model = _validate(document, model_of(WorkloadSpec), document.data, (), problems)
     if model is None:
         return None
@@ -239,12 +242,12 @@ def _problem(document: Document, error: ErrorDetails, at: Place, model: type[Bas
 
 
 def _without_tags(loc: tuple[Any, ...]) -> Place:
-    """A place without the kinds that pydantic puts into it."""
+    """Return a place without the kinds that pydantic puts into it."""
     return (*loc[:2], *loc[3:]) if len(loc) > 3 and loc[0] in KINDS and loc[2] != "[key]" else loc
 
 
 def _at(data: Any, place: Place) -> Any:
-    """The value at `place`, or ... where it is not given."""
+    """Return the value at `place`, or ... where it is not given."""
     for key in place:
         try:
             data = data[key]

@@ -61,7 +61,7 @@ def _unknown_key(key: str, settings: list[str]) -> tuple[str, str]:
 
 
 def _sibling_keys(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
-    """The keys that could stand where `loc`'s last one stands."""
+    """Return the keys that could stand where `loc`'s last one stands."""
     definitions = json_schema_of(model)
     node: Any = definitions
     for key in loc[:-1]:

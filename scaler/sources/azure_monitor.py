@@ -79,7 +79,7 @@ class AzureMonitorSource:
         return await check_permissions(self._arm, self._spec.resource, (READ,))
 
     async def _ask(self, now: float) -> dict[str, Fresh[float] | Absent]:
-        """One question for each aggregation. Raises port errors where none is answered."""
+        """Return one question for each aggregation. Raises port errors where none is answered."""
         spec = self._spec
         alike: defaultdict[str, list[str]] = defaultdict(list)
         for quantity in spec.metrics:

@@ -39,7 +39,7 @@ class AzureMonitorPast:
         self._minutes = math.ceil((since + self.steps * step_s) / BUCKET_S) - self._first
 
     async def read(self, quantity: str) -> NDArray[np.float64]:
-        """A quantity's mean in each step; NaN where it is not known. Raises port errors."""
+        """Return a quantity's mean in each step; NaN where it is not known. Raises port errors."""
         name, aggregation = self._spec.metrics[quantity], self._spec.aggregation_of(quantity)
         asked = MetricsQuery(self._spec.metric_namespace, (name,), aggregation, self._spec.filter)
         known: dict[str, NDArray[np.float64]] = {}
@@ -57,7 +57,7 @@ class AzureMonitorPast:
             began += int(SPAN_S)
 
     def _take(self, body: Body, name: str, aggregation: str, known: dict[str, NDArray[np.float64]]) -> None:
-        """Each series' minutes, by its dimensions."""
+        """Add each series' minutes, by its dimensions."""
         for one in metric(body, name).get("timeseries") or ():
             minutes = known.setdefault(str(one.get("metadatavalues")), np.full(self._minutes, np.nan))
             for point in one.get("data") or ():
@@ -74,7 +74,7 @@ class AzureMonitorPast:
         return np.asarray(series.sum(axis=0))
 
     def _stepped(self, quantity: str, minutes: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The mean of the minutes that each step touches."""
+        """Return the mean of the minutes that each step touches."""
         values = minutes * self._spec.scale.get(quantity, 1.0)
         if quantity in SHARES:
             values[values > 1 + SHARE_SLACK] = np.nan

@@ -76,18 +76,18 @@ class PrometheusApi:
         self._deadline_s = deadline_s
 
     async def query(self, promql: str) -> QueryResult:
-        """An instant query, now. Raises `Refused` and the port errors."""
+        """Return an instant query, now. Raises `Refused` and the port errors."""
         form = {"query": promql, "timeout": f"{round(self._deadline_s * 1000)}ms"}
         return await self._ask(_answer, "POST", "query", data=form)
 
     async def query_range(self, promql: str, start: float, end: float, step_s: float, deadline_s: float) -> Matrix:
-        """A query at `start` and every step from there to `end`. Raises `Refused` and the port errors."""
+        """Return a query at `start` and every step from there to `end`. Raises `Refused` and the port errors."""
         times = {"start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{step_s:.3f}"}
         form = {"query": promql, "timeout": f"{round(deadline_s * 1000)}ms", **times}
         return await self._ask(_matrix, "POST", "query_range", deadline_s, MAX_RANGE_BODY, data=form)
 
     async def names(self, selectors: Sequence[str], since_s: float) -> list[str]:
-        """The metrics that have had series matching any of the selectors in the last `since_s`."""
+        """Return the metrics that have had series matching any of the selectors in the last `since_s`."""
         params = [("match[]", s) for s in selectors] + [("start", f"{self._clock.now() - since_s:.0f}")]
         return await self._ask(_names, "GET", "label/__name__/values", params=params)
 

@@ -115,7 +115,7 @@ def pool_hours(recorded: RecordedRun, pool: PoolName, size: str = "desired") -> 
 
 
 def losses(recorded: RecordedRun, pool: PoolName, turns: Citation) -> Known | None:
-    """How often a spot node was taken, per node and hour; None where it was never held.
+    """Return how often a spot node was taken, per node and hour; None where it was never held.
 
     Where none was taken it is not zero: it is what 95 % confidence leaves.
     """

@@ -92,7 +92,7 @@ class Section:
 
 
 def sources(*found: Known | Figure | Citation) -> tuple[Citation, ...]:
-    """All that these rest on, each once, in order."""
+    """Return all that these rest on, each once, in order."""
     return tuple(dict.fromkeys(source for one in found for source in _of(one)))
 
 

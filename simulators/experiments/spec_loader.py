@@ -33,7 +33,7 @@ class Chosen:
 
 
 def read_file(kinds: Mapping[str, str], path: Path) -> Any:
-    """The record of any of `kinds` in a YAML file. Raises `ConfigError`."""
+    """Return the record of any of `kinds` in a YAML file. Raises `ConfigError`."""
     documents, problems = yaml.read(path)
     if len(documents) != 1 and not problems:
         problems.append(Problem(str(path), 1, "", "", f"has {len(documents)} documents; must have one"))
@@ -43,7 +43,7 @@ def read_file(kinds: Mapping[str, str], path: Path) -> Any:
 
 
 def read_kind(kinds: Mapping[str, str], data: Any, source: Document | str = COMMAND_LINE) -> Any:
-    """The record that `data` describes, of the class that its ``kind`` names. Raises `ConfigError`."""
+    """Return the record that `data` describes, of the class that its ``kind`` names. Raises `ConfigError`."""
     found = _Reading(source)
     made = found.chosen(kinds, data, ())
     return found.result(made)
@@ -71,7 +71,7 @@ class _Reading:
         return made
 
     def chosen(self, kinds: Mapping[str, str], data: Any, place: Place) -> Any:
-        """The record of the kind that `data` names, or None if something is wrong."""
+        """Return the record of the kind that `data` names, or None if something is wrong."""
         if not isinstance(data, dict):
             return self._fault(place, "must be a mapping", "", data)
         kind = data.get("kind", ...)
@@ -83,7 +83,7 @@ class _Reading:
         )
 
     def record(self, cls: type[Any], data: Any, place: Place) -> Any:
-        """The record of `cls`, or None if something is wrong."""
+        """Return the record of `cls`, or None if something is wrong."""
         make: Any = cls
         try:
             validated = model_of(make).model_validate(data)
@@ -96,7 +96,7 @@ class _Reading:
         return dataclasses.replace(made, **parts) if parts else made
 
     def _part(self, marker: Chosen, data: Any, place: Place) -> Any:
-        """What a marked field holds."""
+        """Return what a marked field holds."""
         if data is None or (isinstance(data, dict) and "kind" in data):
             return None if data is None else self.chosen(marker.kinds, data, place)
         if not isinstance(data, dict):
@@ -108,7 +108,7 @@ class _Reading:
 
 
 def _marked(cls: type[Any]) -> list[tuple[str, Chosen]]:
-    """The fields of `cls` that are chosen by kind."""
+    """Return the fields of `cls` that are chosen by kind."""
     found = []
     for name, hint in get_type_hints(cls, include_extras=True).items():
         if get_origin(hint) is Annotated:

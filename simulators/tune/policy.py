@@ -41,7 +41,10 @@ def write(path: Path, begun: Begin, settings: Mapping[str, Value], space: Space,
 
 
 def text_of(begun: Begin, settings: Mapping[str, Value], space: Space) -> str:
-    """The owner's own file with the settings changed in it; where that cannot be, the whole document, defaults too."""
+    """Return the owner's own file with the settings changed in it.
+
+    Where that cannot be, the whole document, defaults too.
+    """
     wanted = contenders(begun.case, [word(settings)], with_self=False)[0].case.workload.document
     changes = {path: after for path, (_, after) in space.changes(settings).items()}
     try:

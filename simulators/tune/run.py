@@ -88,7 +88,10 @@ def tune(  # noqa: PLR0913 - a study, what runs it and for how long, and who is 
 
 
 def _proof(bundle: Bundle, points: list[CompletedTrial]) -> list[Job]:
-    """What runs today and every point, on the proof's traffic; what runs today on the search's if no trial was it."""
+    """Return what runs today and every point, on the proof's traffic.
+
+    What runs today on the search's if no trial was it.
+    """
     jobs = [Job(TODAY, bundle.before, "prove")]
     if bundle.present is not None:
         jobs.append(Job(TODAY, bundle.before))

@@ -124,7 +124,10 @@ def play(bundle: Bundle, job: Job) -> TrialOutcome:
 
 
 def _searched(bundle: Bundle, job: Job) -> TrialOutcome:
-    """The first trace's beginning, then all traces under the first seed, then the other seeds: until it is given up."""
+    """Return the first trace's beginning, then all traces under the first seed, then the other seeds.
+
+    Until it is given up.
+    """
     first, *others = bundle.seeds
     look = _Look(job.bars, FIRST_SHARE * bundle.train[0].length_s)
     try:

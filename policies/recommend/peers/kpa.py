@@ -101,7 +101,10 @@ class Kpa(AveragingPolicy):
         return PeerSize(float(replicas), float(raw), bool(stable > 0), reason, memory)
 
     def _scale(self, averages: Averages, view: PolicyContext, old: Mapping[str, float]) -> tuple[int, dict[str, float]]:
-        """The size wanted, in a panic or out of it, and what to remember: the panic's age and its largest size."""
+        """Return the size wanted, in a panic or out of it, and what to remember.
+
+        The panic's age and its largest size.
+        """
         ready = max(1, view.ready or 0)
         highest, lowest = math.ceil(self.max_scale_up_rate * ready), math.floor(ready / self.max_scale_down_rate)
         wants = [min(max(n, lowest), highest) for n in (averages.stable, averages.panic)]
@@ -129,7 +132,7 @@ class Kpa(AveragingPolicy):
         return old["panic_s"] + elapsed_s(view), int(old["panic_replicas"])
 
     def _rest(self, wanted: int, tick: PeerTick, memory: dict[str, float]) -> tuple[int, dict[str, float]]:
-        """One replica through the grace period, then zero. Time without full evidence is no grace."""
+        """Return one replica through the grace period, then zero. Time without full evidence is no grace."""
         if wanted > 0 or not tick.desired:
             return wanted, memory
         old = tick.memory

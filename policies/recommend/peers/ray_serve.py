@@ -79,7 +79,7 @@ class RayServe(AveragingPolicy):
         return PeerSize(float(replicas), float(raw), ongoing > 0, reason, memory)
 
     def _scaled(self, ongoing: float, ready: int, size: int) -> int:
-        """What the requests want, with the factors applied to the difference from the replicas ready.
+        """Return what the requests want, with the factors applied to the difference from the replicas ready.
 
         With none ready nothing can be averaged: any work asks for one replica (times the factor), at once.
         """

@@ -66,7 +66,7 @@ class SkyServeRequestRate(AveragingPolicy):
             yield "spot_pool", "is needed for a fallback: name it, and on_demand_pool"
 
     def pools_named(self) -> tuple[str, ...]:
-        """The workload's pools that it shares out to by name."""
+        """Return the workload's pools that it shares out to by name."""
         return tuple(name for name in (self.spot_pool, self.on_demand_pool) if name is not None)
 
     @property
@@ -102,7 +102,7 @@ class SkyServeRequestRate(AveragingPolicy):
         return PeerSize(replicas, float(wanted + extra), rate > 0, reason, memory, pools)
 
     def _found(self, view: PolicyContext, desired: int) -> int:
-        """The target that the sizes found stand for: what is on demand beyond the base only fills in."""
+        """Return the target that the sizes found stand for: what is on demand beyond the base only fills in."""
         sizes = [view.pools.get(PoolName(name)) for name in self.pools_named()]
         if not sizes:
             return desired

@@ -62,11 +62,11 @@ class LearnedLatency:
         return {**self.line.memory(key), **self.tail.memory(key)}
 
     def limit(self, promise_s: float, share: float) -> float:
-        """The load at which `share` of the requests keep the promise, in the prior's saturations."""
+        """Return the load at which `share` of the requests keep the promise, in the prior's saturations."""
         return self.line.limit(self.tail.mean_s(promise_s, share))
 
     def late_share(self, promise_s: float, load: float) -> float:
-        """The share of the requests that misses the promise at a load."""
+        """Return the share of the requests that misses the promise at a load."""
         pace = self.line.pace * (1.0 - load / self.line.saturation)
         return self.tail.late_share(promise_s, 1.0 / pace) if pace > 0 else 1.0
 
@@ -87,7 +87,7 @@ class LoadLimit:
 
 
 def load_limit(learnt: Mapping[str, LearnedLatency], promised_s: Mapping[str, float], share: float) -> LoadLimit:
-    """The least load at which a promise is kept to no more than `share` of the requests."""
+    """Return the least load at which a promise is kept to no more than `share` of the requests."""
     relaxed = FILLED * min((known.line.saturation for known in learnt.values()), default=1.0)
     found = LoadLimit(relaxed, "", 0.0, relaxed)
     for key, promise_s in promised_s.items():
@@ -101,12 +101,15 @@ def load_limit(learnt: Mapping[str, LearnedLatency], promised_s: Mapping[str, fl
 
 
 def recall_latencies(memory: Mapping[str, float], mix: float = 0.0) -> dict[str, LearnedLatency]:
-    """What a policy's memory holds of each latency; the priors where it holds nothing (`LearnedLatency.recalled`)."""
+    """Return what a policy's memory holds of each latency.
+
+    The priors where it holds nothing (`LearnedLatency.recalled`).
+    """
     return {key: LearnedLatency.from_memory(key, memory, mix) for key in LATENCIES}
 
 
 def slo_limits_s(spec: WorkloadSpec | None) -> dict[str, float]:
-    """What is promised of each latency. Seconds."""
+    """Return what is promised of each latency. Seconds."""
     slo = spec.slo if spec is not None else None
     found = {key: getattr(slo, key, None) for key in LATENCIES}
     return {key: limit_s for key, limit_s in found.items() if limit_s is not None}
@@ -115,7 +118,7 @@ def slo_limits_s(spec: WorkloadSpec | None) -> dict[str, float]:
 def observed_latencies(
     view: PolicyContext, source: str | None, learnt: Mapping[str, LearnedLatency]
 ) -> dict[str, LatencyObservation]:
-    """What a source tells, fresh and whole. Where it tells no mean, that is drawn from the 95th percentile."""
+    """Return what a source tells, fresh and whole. Where it tells no mean, that is drawn from the 95th percentile."""
     found = {}
     for key, known in learnt.items():
         latency = LATENCIES[key]

@@ -43,7 +43,7 @@ class Predictive(PredictiveParameters):
         return READ
 
     def needs_also(self) -> Mapping[str, tuple[str, ...]]:
-        """What it reads of other sources than `source`."""
+        """Return what it reads of other sources than `source`."""
         also = {self.queue: ("visible",)} if self.queue is not None else {}
         if self.gpu_activity is not None:
             also[self.gpu_activity] = (*also.get(self.gpu_activity, ()), QUANTITY)
@@ -55,7 +55,7 @@ class Predictive(PredictiveParameters):
     def past_work(
         self, values: Mapping[str, NDArray[np.float64]], spec: WorkloadSpec | None, memory: Mapping[str, float]
     ) -> NDArray[np.float64]:
-        """The mean rates' part of the work: the cache does not show in means over minutes."""
+        """Return the mean rates' part of the work: the cache does not show in means over minutes."""
         worth = ReplicaCapacity(self.prompt_tokens_per_s, self.generation_tokens_per_s, self.rate_window_s)
         read = ((values[q], LIMITS[q]) for q in self.past_needs())
         rates = (np.where((v >= 0.0) & (v <= most), v, np.nan) for v, most in read)

@@ -36,7 +36,7 @@ class SloCorrection:
     late_share: float = -1.0
 
     def after(self, late_share: float | None, allowed_share: float, took_s: float, period_s: float) -> SloCorrection:
-        """The state after a turn of `took_s` in which `late_share` were late; None where nobody can tell."""
+        """Return the state after a turn of `took_s` in which `late_share` were late; None where nobody can tell."""
         if late_share is None:
             return self
         lately, push = CONTROL.step(self.late_share, late_share, allowed_share, MEMORY * took_s / period_s)

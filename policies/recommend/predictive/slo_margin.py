@@ -35,14 +35,14 @@ class SloMargin:
     late_share: float = -1.0
 
     def after(self, late_share: float | None, allowed_share: float, took_s: float) -> SloMargin:
-        """The margin after a turn of `took_s` in which `late_share` were late; None where nobody can tell."""
+        """Return the margin after a turn of `took_s` in which `late_share` were late; None where nobody can tell."""
         if late_share is None:
             return self
         lately, push = CONTROL.step(self.late_share, late_share, allowed_share, took_s / BUDGET_S)
         return SloMargin(max(-1.0, min(1.0, self.level + push * took_s / TURN_S)), lately)
 
     def quantile(self, whole: float) -> float:
-        """The quantile to be ready for, of `whole` where all of the margin is needed."""
+        """Return the quantile to be ready for, of `whole` where all of the margin is needed."""
         return whole if whole <= 0.5 else 0.5 + (whole - 0.5) * max(0.0, self.level)
 
     @property

@@ -42,7 +42,7 @@ class SleepMode:
         self._look_s = look_s
 
     async def is_asleep(self, engine: URL) -> bool:
-        """Whether it sleeps. Raises the port errors."""
+        """Return whether it sleeps. Raises the port errors."""
         what = f"GET {engine / 'is_sleeping'}"
         content = await self._call("is_sleeping", "GET", engine / "is_sleeping", self._look_s)
         with understood(f"{what}: is_sleeping"):
@@ -52,7 +52,7 @@ class SleepMode:
         return asleep
 
     async def is_healthy(self, engine: URL) -> bool:
-        """Whether it takes requests."""
+        """Return whether it takes requests."""
         try:
             await self._call("health", "GET", engine / "health", self._look_s)
         except PortError:
@@ -84,7 +84,7 @@ class SleepMode:
 
 
 def _refusal(what: str, status: int, headers: Mapping[str, Any], content: bytes, now: float) -> PortError:
-    """A status other than 200 by its remedy."""
+    """Return a status other than 200 by its remedy."""
     if status == 404:
         return Misconfigured(f"{what}: HTTP 404: {MODE}")
     refusal = http_client.refusal(what, status, headers, content, now)
