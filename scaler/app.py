@@ -116,7 +116,7 @@ class App:
         await self.shadows.take(self.controllers, tails)
 
     async def _begin(self, setups: list[Setup], tails: Mapping[WorkloadName, list[Tick]]) -> list[Controller]:
-        """Controllers with a past: the last turns on record, and before them what gives policies their seasons."""
+        """Begin controllers with their past: the last ticks on record, and what gives policies seasons."""
         now, spans = self.clock.now(), {s.workload.name: self._span_s(s.workload) for s in setups}
         lately = {n: recent_ticks(tails.get(n, ()), now - span_s, MAX_ROWS) for n, span_s in spans.items()}
         seeds = await history_backfill.seeds(setups, lately, self.config.daemon, now)

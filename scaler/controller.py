@@ -139,7 +139,7 @@ class Controller:
         self._stopping = True
 
     async def run(self, first: float) -> None:
-        """Turns without end, the first at `first`, each on the grid that the interval spans from there."""
+        """Run ticks without end, the first at `first`, each on the interval's grid from there."""
         self._due = first
         while not self._stopping:
             self.idle = True
@@ -224,8 +224,11 @@ class Controller:
         return tick
 
     def _apply_clock_step(self) -> float:
-        """Move what is remembered with the wall clock, where it has jumped since this controller last looked; by how
-        much. Whoever notices a jump first, it moves the time of all: each keeps count of what it has heeded."""
+        """Move remembered times with the wall clock where it jumped, and return by how much.
+
+        The first component that notices a jump moves its own times; each keeps count of the jumps it has
+        applied.
+        """
         stepped_s = self._clock.step_s()
         step_s, self._stepped_s = stepped_s - self._stepped_s, stepped_s
         if step_s:

@@ -72,8 +72,11 @@ class Clock(Protocol):
         """Return when `now()` has reached `t`. In a simulation, to sleep is to let the world run."""
 
     def step_s(self) -> float:
-        """By how much the wall clock has jumped in all since this clock began, already contained in `now()`; 0 nearly
-        always. Whoever remembers times compares it with what was told before, and so learns of each jump once."""
+        """Return by how much the wall clock has jumped in all since this clock began; nearly always 0.
+
+        `now()` already contains it. A component that remembers times compares it with the last value and so
+        learns of each jump once. Seconds.
+        """
 
 
 class Source(Protocol):

@@ -39,8 +39,11 @@ class LedgerEntry:
     decided_at: float = NEVER
 
     def see(self, seen: Observation) -> None:
-        """Take the sizes of one turn. One that could not be read stays what it was, and one that was read before the
-        last decision cannot know what came of it: the larger counts."""
+        """Take the sizes of one tick.
+
+        One that could not be read stays what it was. One that was read before the last decision cannot know its
+        outcome: the larger counts.
+        """
         self.absent = {name for name, status in seen.pools.items() if isinstance(status, Absent)}
         for name, status in seen.pools.items():
             if not isinstance(status, Absent):

@@ -36,8 +36,11 @@ class ServingSupply:
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
-    """What to ask of the pools. `target` is the size as placed; `resting` are the tiers' sizes, apart from it until the
-    guard has had its word."""
+    """Sizes to request from the pools.
+
+    `target` is the size as allocated; `resting` are the headroom tiers' sizes, which are kept apart until the guard
+    has run.
+    """
 
     steps: tuple[Step, ...]
     target: int | None
@@ -73,8 +76,10 @@ def serving_supply(spec: WorkloadSpec, history: History, seen: Observation) -> S
 
 
 def place(s: RuleContext, steps: tuple[Step, ...], size: int, split: Mapping[PoolName, int] | None) -> Allocation:
-    """Return the size shared out: by `split` where a policy does that itself, in the order listed where pools differ in
-    nothing, else by money; and what the pools cannot take."""
+    """Split the size over the pools, and return what the pools cannot take.
+
+    A policy's own `split` goes first; pools that do not differ are filled in the order listed; all others by cost.
+    """
     spec, sizes = s.spec, s.sizes
     kept = unmanaged_pools(spec, s.observation.pools)
     written_off: Mapping[PoolName, int] = {}
@@ -109,9 +114,11 @@ def place(s: RuleContext, steps: tuple[Step, ...], size: int, split: Mapping[Poo
 
 
 def _in_order(s: RuleContext, size: int, kept: Set[PoolName]) -> tuple[dict[PoolName, int], tuple[Step, ...]]:
-    """The order listed, but for pools that are known to give no more while others may: these keep what serves there or
-    may still come, and the next ones take the rest. Where none may give more, all are asked whatever is remembered, but
-    only every few minutes after a quota error."""
+    """Return the sizes in the order listed, without growth in pools that are short.
+
+    A pool that is known to give no more keeps what serves or may still come there, and the next pools take the
+    rest. Where none may give more, all are requested, but only every few minutes after a quota error.
+    """
     spec, pools = s.spec, candidates.serving(s.spec)
     asked = allocate(size, s.sizes, pools, kept, spec.max_replicas)
     shut = {
@@ -143,7 +150,9 @@ def cost_usd_per_hour(
     targets: Mapping[PoolName, int],
     written_off: Mapping[PoolName, int],
 ) -> float | None:
-    """What the pools cost at their targets, the others as found; None where a size or the price of one is not known.
+    """Return what the pools cost at their targets, the others as they are.
+
+    None where a size or a price is not known.
 
     What was written off, and is not given back, costs nothing while it waits.
     """

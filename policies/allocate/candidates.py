@@ -170,7 +170,10 @@ def build(
 
 
 def limit_to_ceiling(rungs: list[PoolCandidate], markets: PoolMemories, work: float) -> list[PoolCandidate]:
-    """The rungs, each asked for little more than it had when it gave no more, if together they can carry `work` so."""
+    """Return the candidates, each limited to little more than its last known ceiling.
+
+    Where these together cannot carry `work`, they are returned without the limit.
+    """
     bounded = []
     for r in rungs:
         ceiling = markets.of(r.name).ceiling

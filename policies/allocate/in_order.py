@@ -23,7 +23,9 @@ def allocate(
     pinned: Set[PoolName],
     cap: int,
 ) -> dict[PoolName, int]:
-    """The size of each pool that is not pinned, their sum with the pinned ones as near to `target` as bounds allow.
+    """Return the size of each pool that is not pinned, as near to `target` as bounds allow.
+
+    The pinned pools count towards the target.
 
     `sizes` are the present sizes of all pools, `cap` the maximum of all and of a pool that sets none. A pool below its
     minimum is brought up to it as far as `cap` leaves room; what that adds beyond `target`, later turns take away.

@@ -176,7 +176,7 @@ def _exchanges(rungs: Sequence[PoolCandidate], fleet: Sequence[int], aim: Alloca
 def _replaced(
     rungs: Sequence[PoolCandidate], fleet: Sequence[int], other: list[int], present: float, aim: AllocationTarget
 ) -> Iterator[list[int]]:
-    """A fleet that lacks something, with what is cheapest in its place, if that pays over what the `present` costs."""
+    """Yield a fleet with the cheapest replacement of what `present` lacks, if that pays."""
     _grow(rungs, other, aim)
     _shrink(rungs, other, aim)
     if _pays(rungs, fleet, other, present - cost(rungs, other, aim), aim):

@@ -20,7 +20,7 @@ Outcome = tuple[float, float]
 
 
 def shortfall(rungs: Sequence[PoolCandidate], fleet: Sequence[int], work: float) -> float:
-    """Expected replicas' worth below `work`: the area below the quantiles of survivors.
+    """Return the expected replica equivalents below `work`: the area below the survivors' quantiles.
 
     Pools lose independently. What is pending fails to come independently, or, by TOGETHER, everywhere or nowhere.
     """
@@ -55,7 +55,7 @@ def outcomes(rung: PoolCandidate, replicas: int, doubt: float) -> tuple[Outcome,
 
 
 def _missing(risky: list[tuple[Outcome, ...]], short: float) -> float:
-    """Expected work missing when `short` is missing before any loss (below zero: spare)."""
+    """Return the expected missing work when `short` is missing before any loss; below zero: spare."""
     if len(risky) > MAX_RISKY:
         risky = sorted(risky, key=lambda o: -max(lost * p for lost, p in o))
         short += sum(lost * p for o in risky[MAX_RISKY:] for lost, p in o)

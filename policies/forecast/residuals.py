@@ -38,7 +38,10 @@ PRIOR_SPREAD_AT_S: Final = 300.0
 
 
 def scale(mean: NDArray[np.float64] | float, typical: float) -> NDArray[np.float64]:
-    """What a residual is measured in, in the unit of `mean`: it grows with the root of the level, as a Poisson count's.
+    """Return the unit that residuals are measured in, in the unit of `mean`.
+
+    It grows with the root of the level, as the spread of a Poisson count does: 4 times the requests, twice the
+    spread.
 
     `typical` is the long-run mean: it stands in for the unknown size of a request, and keeps quiet hours from
     promising that the next busy one is as narrow.
@@ -120,7 +123,9 @@ def _tail(
     first: NDArray[np.int64],
     shares: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """What the tail exceeds by these shares, (rows, shares): it begins at each row's `first` of the rising residuals.
+    """Return the values that the tail exceeds by these shares: (rows, shares).
+
+    The tail begins at each row's `first` of the rising residuals.
 
     `beyond` (rows, n) is the share beyond each residual. Where there are none after `first`, it ends there.
     """

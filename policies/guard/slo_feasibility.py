@@ -43,8 +43,11 @@ SURE: Final = 2.0
 
 
 class LatencyLine(NamedTuple):
-    """Latency over requests per ready replica; `error_s` is the standard error at one request, `light_s` the median
-    latency of the quarter of the turns with the least load."""
+    """Latency as a line over requests per ready replica.
+
+    `error_s` is the standard error at one request, `light_s` the median latency of the quarter of the ticks with
+    the least load.
+    """
 
     base_s: float
     slope_s: float
@@ -172,8 +175,11 @@ def _line(latency: SignalName, loads: Sequence[SignalName], s: RuleContext) -> L
 
 
 def _trailing(at: NDArray[np.float64], load: NDArray[np.float64], window_s: float) -> tuple[NDArray[np.float64], float]:
-    """The load's mean over the time before each turn, as latencies are told over a minute or two, and how many turns
-    share such a time. A load read at the moment would lag ahead of its latency, and flatten the line."""
+    """Return the load's mean over the time before each tick, and how many ticks share such a time.
+
+    Latencies are reported over a minute or two. A load read at the moment would run ahead of its latency, and
+    flatten the line.
+    """
     first = at.searchsorted(at - window_s, side="left")
     turns = np.arange(1, at.size + 1) - first
     total = np.concatenate(([0.0], np.cumsum(load)))
@@ -181,8 +187,10 @@ def _trailing(at: NDArray[np.float64], load: NDArray[np.float64], window_s: floa
 
 
 def _fit(x: NDArray[np.float64], y: NDArray[np.float64], overlap: float) -> LatencyLine:
-    """Least squares, with a slope that is not negative: more load never makes faster. Of turns that share their time,
-    `overlap` count as one."""
+    """Return the least-squares line with a slope that is not negative.
+
+    More load never makes an engine faster. Of ticks that share their time, `overlap` count as one.
+    """
     off = x - x.mean()
     squares = float(off @ off)
     slope = max(0.0, float(off @ y) / squares)

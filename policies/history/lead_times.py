@@ -106,8 +106,10 @@ class LeadTimes:
     def pending_since(
         self, now: float, patience_s: float, *, came: int = 0, heed_doubt: bool = True
     ) -> tuple[float, ...]:
-        """Since when those are awaited that may still be counted on, when the first `came` have come; first asked for
-        first."""
+        """Return the request time of each replica that may still be counted on, first requested first.
+
+        The first `came` have arrived.
+        """
         asks = islice(self._pending, came, None)
         return tuple(a.at for a in asks if now - a.at <= patience_s and not (heed_doubt and a.doubtful))
 

@@ -65,7 +65,9 @@ class PoolMemory:
         return status.shortfall if self._status is None or self._status.shortfall != status.shortfall else None
 
     def expected_pending(self, status: PoolStatus, now: float, patience_s: float, *, takes: bool) -> int:
-        """The pending replicas that may be counted on; `takes` where the cloud takes replicas, and gives none back.
+        """Return the pending replicas that may be counted on.
+
+        `takes`: the cloud interrupts replicas of this pool, and replaces none.
 
         What nobody asked for in the turns remembered is as good as just asked for: it may be a person's.
         """

@@ -1,5 +1,6 @@
-"""The recent past of one workload: bounded rows in numpy windows, the lead times seen, and what markets and sources
-have shown.
+"""The recent past of one workload.
+
+Bounded rows in numpy windows, the lead times measured, and what is known of pools and sources.
 
 A row is what later decisions look back at. Rows come from ticks alone, so the same journal gives the same history.
 Beside the columns that every turn has, a row holds the signals that a recommendation asks to be kept, and the history
@@ -138,7 +139,7 @@ class History:
         return self._rows[column, start : self._end]
 
     def signal(self, name: SignalName, since: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The turns at or after `since` that saw `name` fresh and whole, and what they saw: (at, values), oldest first.
+        """Return the ticks since `since` that saw `name` fresh and whole: (at, values), oldest first.
 
         Empty for a signal that no recommendation asked to keep. A lower bound is not kept: a mean with it would be one.
         """

@@ -1,5 +1,6 @@
-"""What one workload may hold and remove now, given what all of them hold and need: the part of the guard that spans
-workloads.
+"""The part of the guard that spans workloads: what one may hold and remove now.
+
+It follows from what all workloads hold and need.
 
 A pure function of the claims, so that the grant which the journal records is all that a replay needs. For each of GPUs
 and USD per hour:
@@ -125,7 +126,9 @@ class QuotaShare(NamedTuple):
 
 
 def fair_share(left: float, others: NDArray[np.float64], replica: float) -> float:
-    """The part of `left` of one who can use all of it, beside `others` who need so much; rounded up to a replica.
+    """Return the part of `left` for one that can use all of it, rounded up to a replica.
+
+    `others` need these amounts.
 
     All get the same, and who needs less leaves the rest to those who need more (max-min fairness, Bertsekas and
     Gallager 1992, section 6.5.2).

@@ -45,7 +45,9 @@ def claim(
     needed: float | None,
     read: Mapping[PoolName, int] | None = None,
 ) -> ResourceClaim:
-    """A workload's claim. `sizes` are its pools' sizes, None where one was never seen: it then counts as its maximum.
+    """Return a workload's claim on the fleet's limits.
+
+    `sizes` are its pools' sizes, None where one was never seen: it then counts as its maximum.
 
     `needed` is in replicas, None where it is not known: what is held is then needed. `read` are the sizes of the pools
     that could be read in this tick, None where all could.

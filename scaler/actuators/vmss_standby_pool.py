@@ -1,5 +1,7 @@
-"""Azure standby pools. Azure keeps ``maxReadyCapacity`` less the scale set's size in standby, not a size of its own: as
-the set grows its standby drains, and as it shrinks it fills. So the size asked for is written as the sum of both.
+"""Azure standby pools.
+
+Azure keeps ``maxReadyCapacity`` less the scale set's size in standby, not a size of its own: as the set grows its
+standby drains, and as it shrinks it fills. So the requested size is written as the sum of both.
 """
 
 from __future__ import annotations

@@ -145,7 +145,7 @@ class Composer:
             self._loader.dispose()
 
     def _require_few_directives(self) -> None:
-        """libyaml compares each ``%TAG`` with all before it. Raises `DocumentRefused`."""
+        """Libyaml compares each ``%TAG`` with all before it. Raises `DocumentRefused`."""
         if sum(1 for _ in islice(DIRECTIVE.finditer(self._text), MAX_DIRECTIVES + 1)) > MAX_DIRECTIVES:
             raise self._refused(1, f"has more than {MAX_DIRECTIVES} lines that begin with %", "remove the directives")
 

@@ -70,7 +70,10 @@ def encode_tick(tick: Tick) -> dict[str, Any]:
 
 
 def decode_tick(data: Mapping[str, Any]) -> Tick:
-    """Raises one of `fields.DAMAGED` on anything that `encode_tick` could not have written."""
+    """Return the tick of a record.
+
+    Raises one of `fields.DAMAGED` on anything that `encode_tick` could not have written.
+    """
     seen = Observation(
         WorkloadName(text(data["workload"])),
         moment(data["at"]),
@@ -112,7 +115,10 @@ def encode_initial_history(past: InitialHistory) -> dict[str, Any]:
 
 
 def decode_initial_history(data: Mapping[str, Any]) -> InitialHistory:
-    """Raises one of `fields.DAMAGED` on anything that `encode_initial_history` could not have written."""
+    """Return the initial history of a record.
+
+    Raises one of `fields.DAMAGED` on anything that `encode_initial_history` could not have written.
+    """
     seeds = {
         PolicyName(policy): HistorySeed(
             float(moment(s["start_s"])),

@@ -90,8 +90,10 @@ class Life:
     given: InitialHistory | None = None
 
     def begin(self, past: InitialHistory) -> None:
-        """As a daemon that started there, from the last ticks that it took over; or that went on with added policies,
-        which have their past from the next tick on."""
+        """Begin as a daemon that started there, from the last ticks that it took over.
+
+        Or as one that went on with added policies, which have their past from the next tick on.
+        """
         if past.keeps_ticks:
             self.given = past
             return
@@ -121,8 +123,10 @@ class Life:
             self.ticks.popleft()
 
     def knows(self, tick: Tick, spec: WorkloadSpec) -> bool:
-        """Whether the history holds all that the decision could have looked back on: what a policy's outlook learnt
-        goes back beyond any window."""
+        """Return whether the history holds all that the decision could have looked back on.
+
+        A policy's forecast goes back beyond any window.
+        """
         if self.whole or self.history is None:
             return self.whole
         if any(r.work is not None for r in tick.decision.recommendations):
@@ -132,7 +136,9 @@ class Life:
 
 
 def _began_anew(history: History, tick: Tick) -> bool:
-    """Whether the tick belongs to a run whose start is not recorded: nothing was remembered, or its clock started
-    earlier."""
+    """Return whether the tick belongs to a run whose start is not recorded.
+
+    Nothing was remembered, or its clock started earlier.
+    """
     at = history.column(AT)
     return at.size > 0 and (tick.history_len == 0 or tick.at <= at[-1] + tick.clock_step_s)

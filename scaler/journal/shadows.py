@@ -30,7 +30,10 @@ def encode_shadow(turn: ShadowTurn) -> dict[str, Any]:
 
 
 def decode_shadow(data: Mapping[str, Any]) -> ShadowTurn:
-    """Raises one of `fields.DAMAGED` on anything that `encode_shadow` could not have written."""
+    """Return the shadow's tick of a record.
+
+    Raises one of `fields.DAMAGED` on anything that `encode_shadow` could not have written.
+    """
     against = data["against"]
     return ShadowTurn(
         decode_tick(data),

@@ -130,7 +130,7 @@ def _server(trigger: Cursor, metadata: Cursor, given: MigrationOptions) -> Sourc
 
 
 def _resource(trigger: Cursor, metadata: Cursor, given: MigrationOptions) -> Read:
-    """cpu and memory: the HPA's own metrics, which KEDA hands on."""
+    """Cpu and memory: the HPA's own metrics, which KEDA hands on."""
     name = str(trigger.data["type"])
     kind = trigger.text("metricType") or metadata.text("type") or "Utilization"
     metadata.skip("type")

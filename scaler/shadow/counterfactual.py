@@ -160,8 +160,10 @@ class HypotheticalQueue:
 
 @dataclass(frozen=True, slots=True)
 class ComparedSide:
-    """One policy's part of a turn: replicas asked for from now on, the worth that serves, what that costs, and the
-    requests that got late since the turn before. None where it is not known.
+    """One policy's part of a tick.
+
+    Replicas requested from now on, the replica equivalents that serve, their cost, and the requests that became
+    late since the tick before. None where it is not known.
     """
 
     asked: int

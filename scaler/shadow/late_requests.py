@@ -1,5 +1,6 @@
-"""How many requests a size answers late, from what turns measured: by the line that the predictive policy learnt, or by
-what one replica was seen to answer.
+"""The share of requests that a size answers late, estimated from measured ticks.
+
+It follows from the line that the predictive policy learned, or from what one replica was seen to answer.
 
 Where a promise, a rate or a reading is missing it is not known, which is not zero.
 """

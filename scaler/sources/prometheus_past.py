@@ -42,7 +42,7 @@ class PrometheusPast:
         self.steps = max(0, math.floor((until - since) / step_s + 1e-6))
 
     async def read(self, spec: Prometheus, quantities: Collection[str]) -> dict[str, NDArray[np.float64]]:
-        """Raises the port errors."""
+        """Read the past of each quantity. Raises the port errors."""
         recipes = {q: r for q, r in spec.recipes().items() if q in quantities and r.across != "late"}
         terms = {q: value_of(r, spec.match, self._step_s) for q, r in recipes.items()}
         found: dict[str, NDArray[np.float64]] = {}

@@ -40,7 +40,9 @@ def selector(name: str, labels: Mapping[str, str]) -> str:
 
 
 def value_of(recipe: Recipe, match: Mapping[str, str], window_s: float) -> str:
-    """The quantity itself; of late ones the histogram, a series a bucket, for PromQL knows of no share beyond a limit.
+    """Return the query of a quantity; of a late share the histogram, one series a bucket.
+
+    PromQL has no share beyond a limit.
 
     Replicas may use different names of one metric, as they do during an upgrade.
     """

@@ -150,7 +150,7 @@ class ScrapeSource:
         return sanitize(quantity, value, min(p.at for p in shown.values()))
 
     def _nothing(self, shown: Mapping[ScrapeTarget, Page]) -> str:
-        """That no page has any of the metrics, and what comes near."""
+        """Return the error that no page has any of the metrics, and what comes near."""
         names = sorted(frozenset().union(*(p.names for p in shown.values())))
         first = min(self._wanted)
         hint = did_you_mean(first, names) or (f"there are {', '.join(names[:5])}" if names else "the pages are empty")

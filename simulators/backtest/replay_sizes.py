@@ -23,7 +23,9 @@ def same_sizes(
     trace: RequestTrace,
     progress: Callable[[float], None] = lambda _: None,
 ) -> SimulationRun:
-    """The run in which every pool is asked for what the record says, turn by turn. What is not known stays as it was.
+    """Run the case with the sizes that the record has, tick by tick.
+
+    A size that is not known stays as it was.
 
     The same record, case, seed and trace give the same run.
     """

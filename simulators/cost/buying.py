@@ -45,7 +45,9 @@ def purchase(seen: WorkloadEvidence, spot_max_share: float) -> Purchase | None:
 
 
 def spot_price(offer: Buyable) -> Figure | None:
-    """What an hour of service costs on spot: with the starts that losses cost, and on-demand for what spot lacks.
+    """Return what an hour of service costs on spot.
+
+    With the starts that losses cost, and on-demand for what spot lacks.
 
     None where its price, losses, availability or the time of a start is not known: what is not known is not zero.
     """

@@ -83,7 +83,7 @@ def of_journal(path: Path, told: JournalInputs, seed: int, file: GivenFile) -> W
 def _requests(
     recorded: RecordedRun, told: JournalInputs, turns: Citation, seed: int
 ) -> tuple[RequestEvidence | None, offers.OfferedEngine | None, str]:
-    """The requests rebuilt from what was read, the model that serves them, and why one of the two is not known."""
+    """Return the rebuilt requests, their service model, and why one of the two is not known."""
     try:
         means = reconstruct.mean_lengths(recorded, told.lengths)
         served = _engine(engines.engine(recorded, told.model, means), told.model, turns)

@@ -68,7 +68,9 @@ def _most_saved(savings: Floats, most_share: float) -> NDArray[np.bool_]:
 
 
 def kept(plan: Plan, curve: Curve, prices: Prices) -> float:
-    """What a plan costs if the load turns out as `curve`: reservations are paid either way, the rest as it is held.
+    """Return what a plan costs if the load turns out as `curve`.
+
+    Reservations are paid either way, the rest as it is held.
 
     Replicas beyond the plan are bought on demand. USD per hour.
     """

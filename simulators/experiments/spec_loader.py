@@ -50,7 +50,7 @@ def read_kind(kinds: Mapping[str, str], data: Any, source: Document | str = COMM
 
 
 def read(cls: type[Any], data: Any, source: Document | str = COMMAND_LINE) -> Any:
-    """`data` as a record of `cls`. Raises `ConfigError` with every problem found."""
+    """Return `data` as a record of `cls`. Raises `ConfigError` with every problem found."""
     found = _Reading(source)
     made = found.record(cls, data, ())
     return found.result(made)

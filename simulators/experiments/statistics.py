@@ -122,7 +122,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def quantile_spread(values: Sequence[float] | Floats, q: float, level: float = LEVEL) -> Spread:
-    """An interval for the q-quantile of independent values: two of them, by the binomial law, whatever they follow.
+    """Return an interval for the q-quantile of independent values of any distribution.
+
+    Its ends are two of the values, chosen by the binomial law.
 
     The narrowest symmetric choice of ranks that has the level; with too few values for that their whole range, whose
     level is then lower. NaN without values.

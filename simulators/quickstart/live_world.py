@@ -145,7 +145,9 @@ class LiveWorld:
     # --- time
 
     async def present(self) -> World:
-        """The world at the present. One that is behind catches up in slices, between which others have their turn.
+        """Return the world at the present.
+
+        One that is behind catches up in slices, between which other tasks run.
 
         Raises `Misconfigured` where nothing could serve.
         """

@@ -209,7 +209,7 @@ def _world(bundle: Bundle, stretch: Stretch, seed: int, word: str) -> tuple[Case
 
 
 def _blocks(run: SimulationRun, length_s: float) -> Iterator[tuple[float, int, int]]:
-    """A run in batches of time, from the end of its warm-up to that of its traffic: what went before is of no policy.
+    """Yield a run in batches of time, from the end of its warm-up to the end of its traffic.
 
     What a bill adds at the end of a node is shared out over the whole run.
     """

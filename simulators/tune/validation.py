@@ -134,7 +134,9 @@ def fitted(searched: Figures, found: Figures, allowed: float, gain: float, left:
 
 
 def dared(found: Sequence[Proven], chosen: int, today: Promise) -> tuple[Proven | None, str]:
-    """The point to deploy, and why: the search's own choice if the proof bears it out, else the cheapest safer one.
+    """Return the point to deploy, and why.
+
+    It is the search's own choice if the validation confirms it, else the cheapest safer one.
 
     `today` is what the proof says of what runs now. None where no point is better than that: then it is to stay.
     """

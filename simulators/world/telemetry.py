@@ -186,7 +186,7 @@ class EngineTelemetry:
         return self._spans_s[key]
 
     def _unsettled(self, end: Moment, since_ps: int) -> NDArray[np.int64] | slice:
-        """The slots of the requests that have arrived, but for the first ones, whose `end` is settled before a window.
+        """Return the slots of the arrived requests whose `end` is not settled before a window.
 
         Windows only move on, and what is settled stays so: each request is passed over once.
         """

@@ -32,7 +32,10 @@ def elapsed_s(view: PolicyContext) -> float:
 
 
 def totals(view: PolicyContext, values: Mapping[SignalName, float], window_s: float) -> NDArray[np.float64]:
-    """The sum of these signals in each turn younger than `window_s` that saw them all, this turn's `values` last."""
+    """Return the sum of these signals in each tick younger than `window_s` that saw them all.
+
+    This tick's `values` come last.
+    """
     since = view.at - window_s
     seen = [view.history.signal(name, since) for name in values]
     common = reduce(np.intersect1d, (at for at, _ in seen))

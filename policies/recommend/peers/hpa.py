@@ -90,7 +90,7 @@ class MetricProposal:
 def propose(
     metrics: Sequence[HpaMetric], source: str | None, view: PolicyContext, tolerance: Tolerance
 ) -> tuple[list[MetricProposal], Evidence, tuple[SignalName, ...], str]:
-    """What each metric asks for, how complete the evidence is, the signals looked at, and what is wrong in words."""
+    """Return each metric's proposal, the evidence, the signals used and what is wrong in words."""
     used = tuple(dict.fromkeys(s for metric in metrics for s in metric.signals(source)))
     values, evidence, wrong = fresh_values(used, view.readings)
     if view.desired is None or view.ready is None:

@@ -177,7 +177,10 @@ def settle(
     behavior: Behavior | None,
     stabilization_s: float,
 ) -> tuple[int, str]:
-    """The size that the controller would decide, before the bounds, and why it differs from `raw` (or nothing)."""
+    """Return the size that the controller would decide before the bounds.
+
+    With it comes why it differs from `raw`, or an empty text.
+    """
     if behavior is None:
         return _settle_legacy(raw, size, past, stabilization_s)
     down_s = behavior.scale_down.stabilization_window_s

@@ -202,7 +202,7 @@ class Keda:
         )
 
     def _failures(self, asked: Sequence[MetricProposal], old: Mapping[str, float]) -> dict[str, float]:
-        """Turns in a row in which a trigger could not be read, by trigger."""
+        """Return the ticks in a row in which a trigger could not be read, by trigger."""
         counts = ((f"failures_{i}", a) for i, a in enumerate(asked))
         return {key: old.get(key, 0.0) + 1.0 if a.replicas is None else 0.0 for key, a in counts}
 

@@ -45,7 +45,9 @@ class BacklogNeed:
 
 
 def backlog_need(waits: WaitingWork, rate: float, ready: float, size: float, help_: ComingReplicas) -> BacklogNeed:
-    """What clears it. `rate` is the work that comes, `ready` and `size` the replicas that serve and are asked for.
+    """Return the replicas that clear the backlog.
+
+    `rate` is the work that arrives; `ready` and `size` are the replicas that serve and that are requested.
 
     While requests wait in engines all that come are late. E replicas more clear B replica-seconds in B / E seconds,
     which costs ``ratio x rate x B / E`` for lateness and ``E x (lead + stay)`` for them: the least of the sum is at

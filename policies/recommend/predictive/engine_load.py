@@ -160,8 +160,9 @@ def _uneven(view: PolicyContext, signal: SignalName, waiting: float) -> bool:
 
 
 def _grown_per_s(view: PolicyContext, held: tuple[SignalName, ...], there: float, since: float) -> float:
-    """By how much the requests in work (the sum of the gauges `held`, `there` now) grow, from the first turns since a
-    time that saw them until now.
+    """Return the growth of the requests in work per second, since the first ticks of the span.
+
+    `held` are the gauges that add up to them, `there` is their sum now.
 
     The larger of the first two is taken: a reading that says 0 for once is no growth afterwards.
     """

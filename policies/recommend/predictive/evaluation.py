@@ -211,8 +211,10 @@ class Evaluation:
         )
 
     def _past_tolerance(self, replicas: float) -> float:
-        """The need, or where that is short of what is there the first size that the workload's dead band lets through:
-        what is due cannot wait until the shortage is as large as that."""
+        """Return the need, raised to the first size that the tolerance lets through where it is short.
+
+        What is due cannot wait until the shortage is as large as the tolerance.
+        """
         size, spec = float(self.view.desired or 0), self.view.spec
         if spec is None or replicas <= size * (1.0 + SHORT):
             return replicas
@@ -244,8 +246,11 @@ class Evaluation:
         return slo_limits_s(self.view.spec)
 
     def _quantile(self, margin: SloMargin) -> float:
-        """The newsvendor's: lateness over lateness and idleness (Arrow, Harris and Marschak 1951), or as much of it as
-        the promise needs."""
+        """Return the newsvendor's quantile, or as much of it as the SLO needs.
+
+        It is the cost of lateness over the cost of lateness and idleness: a ratio of 19 gives 19 / (19 + 1) =
+        0.95 (Arrow, Harris and Marschak 1951).
+        """
         if self.policy.quantile is not None:
             return self.policy.quantile
         ratio = self.view.spec.slo_violation_cost_ratio if self.view.spec else LATENESS_RATIO
@@ -299,8 +304,10 @@ class Evaluation:
         return before_s + min(1.0, self._interval_s / LENGTHS_S) * (now_s - before_s)
 
     def _traffic_has_ended(self, load: EngineLoad, found: DeadlineNeed, answers_s: float) -> bool:
-        """Whether nothing comes any more, and what is there is answered before the last replica that the cooldown keeps
-        is let go: then the cooldown need not wait for it. Once it has begun, the queue has to be empty when it ends."""
+        """Return whether traffic has ended and what is left is answered before the cooldown ends.
+
+        The cooldown then need not wait for it. Once it has begun, the queue must be empty when it ends.
+        """
         worked = self.view.history.column(ACTIVE)[-1:].any()
         if self.visible is None or found.clears_in_s < (SPARE if worked else 0.0) * answers_s:
             return False

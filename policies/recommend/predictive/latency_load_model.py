@@ -37,8 +37,10 @@ FAST, SLOW = 1e6, 1e-6
 
 @dataclass(frozen=True, slots=True)
 class LoadLine:
-    """The line of one latency: `pace` is the reciprocal latency of an idle engine (1/s), `saturation` the load at which
-    nothing is answered in time, in the prior's saturations; `pp`, `ps`, `ss` are the covariance of their logarithms.
+    """The line of one latency over load.
+
+    `pace` is the reciprocal latency of an idle engine (1/s), `saturation` the load at which nothing is answered in
+    time, in the prior's saturations; `pp`, `ps`, `ss` are the covariance of their logarithms.
     """
 
     pace: float

@@ -42,8 +42,11 @@ SELDOM: Final = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class LatencyTail:
-    """`spread` is the mean excess over the mean, as a share of it: what it is taken for before anything is known is
-    `prior`, and `most` what it may be. `variance` is that of its logarithm."""
+    """The spread of one latency above its mean.
+
+    `spread` is the mean excess over the mean, as a share of it: `prior` before anything is measured, and `most` at
+    the most. `variance` is that of its logarithm.
+    """
 
     spread: float
     prior: float

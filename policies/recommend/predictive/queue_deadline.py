@@ -61,7 +61,10 @@ class QueueState:
         return seen
 
     def left_s(self, each_s: float) -> NDArray[np.float64]:
-        """What is left now of what waited at each row, in replica-seconds, when a message takes `each_s` of them."""
+        """Return what is left now of what waited at each row, in replica-seconds.
+
+        A message takes `each_s` of them.
+        """
         worked_s = np.append(np.cumsum((self.ready[:-1] * np.diff(self.at))[::-1])[::-1], 0.0)
         most_s = self.visible[-1] * each_s
         left_s: NDArray[np.float64] = np.clip(self.visible * each_s - worked_s, 0.0, most_s)

@@ -59,8 +59,9 @@ class Retained:
 
 @dataclass(frozen=True, slots=True)
 class SupplyTimeline:
-    """Replicas: `ready` now, `size` asked for, of which the rest come after `coming_s`, which rises; one more after
-    `lead_s`.
+    """Replicas over time: `ready` now, the rest of `size` after `coming_s`, one more after `lead_s`.
+
+    `coming_s` rises.
 
     Of the size, `kept` stay in any case. Where one is lost, another comes `spare_s` later than the windows keep those
     that were let go.
@@ -102,8 +103,10 @@ class SupplyTimeline:
         return found
 
     def soonest_s(self, left_s: NDArray[np.float64], size: float | None = None) -> NDArray[np.float64]:
-        """How long these replica-seconds take when `size` is asked for from now on, or all that are; infinite where
-        they are never worked off."""
+        """Return how long these replica-seconds take when `size` is requested from now on, or all are.
+
+        Infinite where they are never worked off.
+        """
         serve, worked_s = self._serving(self.size if size is None else size)
         k = np.searchsorted(worked_s, left_s, "left") - 1
         rest_s = left_s - worked_s[k]
@@ -111,8 +114,10 @@ class SupplyTimeline:
         return np.where(left_s > 0, self._edges_s[k] + took_s, 0.0)
 
     def fewest_replicas(self, left_s: NDArray[np.float64], within_s: NDArray[np.float64]) -> tuple[float, int]:
-        """The smallest size that works off each of `left_s` within its time, as the whole size does, and which of them
-        asks for it. A part of the last replica is told as that."""
+        """Return the smallest size that works off each of `left_s` in time, and which one needs it.
+
+        In time is as the whole size does. A part of the last replica is returned as that part.
+        """
         low, high = -1, math.ceil(self.size)
         while high - low > 1:
             middle = (low + high) // 2

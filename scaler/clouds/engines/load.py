@@ -24,7 +24,10 @@ class Loads:
         self._wanted = frozenset(name for recipe in self._recipes for name in recipe.series)
 
     async def of(self, url: URL) -> float | None:
-        """Running and waiting requests of one engine; None where it does not tell: that is not idle."""
+        """Return the running and waiting requests of one engine; None where it does not report them.
+
+        That is not idle.
+        """
         try:
             shown = await read_page(self._pages, url, None, self._wanted)
         except PortError:

@@ -168,7 +168,6 @@ def _bound(pool: NodePool, key: str) -> int | None:
 
 async def cluster(context: Context, project: GcpProject, location: str, name: str) -> Cluster:
     """Return the cluster that all its pools share. Raises `Misconfigured`."""
-
     container = await session.service(context, project, "container")
     path = f"projects/{project.id}/locations/{location}/clusters/{name}"
 

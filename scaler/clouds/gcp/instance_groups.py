@@ -180,7 +180,6 @@ class InstanceGroups:
 
 async def groups(context: Context, project: GcpProject) -> InstanceGroups:
     """Return the groups that all pools of this project share. Raises `Misconfigured`."""
-
     compute = await session.service(context, project, "compute")
 
     return await context.shared(("gcp", "groups", project), lambda: aclosing(InstanceGroups(compute, context)))

@@ -65,7 +65,6 @@ def reserved_capacity(name: str, body: Mapping[str, Any], now: float) -> int:
 
 async def reservation(context: Context, project: GcpProject, spec: GcpReservation) -> Reservation:
     """Return the reservation that all pools which name it share. Raises `Misconfigured`."""
-
     compute = await session.service(context, project, "compute")
     made = Reservation(compute, context.clock, project, spec)
     return await context.shared(("gcp", "reservation", project, spec), lambda: contextlib.nullcontext(made))

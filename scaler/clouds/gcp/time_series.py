@@ -172,7 +172,6 @@ def _stamp(at: float) -> str:
 
 async def monitoring(context: Context, project: GcpProject) -> Monitoring:
     """Return the time series of this project. Raises `Misconfigured`."""
-
     return Monitoring(await session.service(context, project, "monitoring"), context.clock, project.id)
 
 

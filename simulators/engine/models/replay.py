@@ -64,7 +64,10 @@ def recorded(run: EngineRun) -> dict[str, float]:
 
 
 def log_errors(model: ServiceModel, run: EngineRun, keys: tuple[int, ...]) -> dict[str, float]:
-    """The logarithm of simulated over recorded for each measure, in the mean over the chances that `keys` give."""
+    """Return the logarithm of simulated over recorded for each measure.
+
+    It is the mean over the random streams of `keys`.
+    """
     real = recorded(run)
     found = [measures(*simulate(model, run, key), run.output) for key in keys]
     return {m: math.log(math.fsum(f[m] for f in found) / len(found) / real[m]) for m in real}

@@ -39,7 +39,7 @@ def work_s(model: ServiceModel, trace: RequestTrace) -> Floats:
 
 
 def bound_usd(case: Case, seed: int, trace: RequestTrace, end_s: float) -> float:
-    """What the run costs at the very least if the promised share of its requests is kept its promise until `end_s`.
+    """Return the least that a run costs which keeps the SLO for the promised share until `end_s`.
 
     Only the cheapest requests of that share are served, each where it is cheapest, on replicas that are always full,
     start in no time and stop at once. Reserved nodes are paid to the end, and carry what they can. Time that a cloud

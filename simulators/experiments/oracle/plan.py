@@ -100,7 +100,9 @@ def _smallest_fixed(search: PlanSearch, pools: list[Supply]) -> int:
 
 
 def _best_utilization(search: PlanSearch, pools: list[Supply], replicas: int) -> float | None:
-    """The highest utilization whose plan meets the promise, by halving on a logarithmic scale; None if none was found.
+    """Return the highest utilization whose plan keeps the SLO; None if none was found.
+
+    The search halves on a logarithmic scale.
 
     At the lower end of the range the plan is nearly the fixed size, which meets it.
     """

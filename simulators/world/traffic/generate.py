@@ -73,7 +73,9 @@ class Generator(Protocol):
         ...
 
     def requests(self, rng_for: RngFor, since_s: float = 0.0, until_s: float | None = None) -> RequestTrace:
-        """The requests from `since_s` on and before `until_s` (None: the generator's own end), at their own times.
+        """Return the requests from `since_s` to before `until_s`, at their own times.
+
+        `until_s` None: until the generator's own end.
 
         Deterministic: joined spans that touch equal the span over both.
         """
