@@ -25,6 +25,8 @@ class Moment(IntEnum):
     FIRST_TOKEN = layout.FIRST
     FINISHED = layout.FINISH
 
+    __hash__ = int.__hash__  # Enum's own costs a call of Python
+
 
 class RequestEnd(IntEnum):
     """The state of a request without a finish time."""
@@ -81,8 +83,13 @@ class RequestTable:
     def is_finished(self) -> Mask:
         return np.asarray(self.finished_ps >= 0)
 
+    @property
+    def has_failed(self) -> Mask:
+        """True for a request that ended without a finish time."""
+        return np.asarray(self.finished_ps < layout.OPEN)
+
     def ended_as(self, end: RequestEnd) -> Mask:
-        return np.asarray(self.finished_ps == end)
+        return np.asarray(self.finished_ps == int(end))
 
     @property
     def prompt_tokens(self) -> Tokens:

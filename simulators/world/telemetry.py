@@ -16,7 +16,7 @@ from policies.model.field_metadata import FieldMetadata
 from scaler.clouds.engines.histogram import P95, beyond, quantile
 from simulators.engine.kernel.event_loop import Kernel
 from simulators.engine.models.service import PS_PER_S
-from simulators.engine.tables import Moment, ReplicaTable, RequestEnd
+from simulators.engine.tables import Moment, ReplicaTable
 
 BUSY_UTILIZATION: Final = 0.973
 """What NVML's gpu_util reads of a GPU that is busy all the time: measured on an H100 (rmse 8.9 points over 1,544
@@ -195,7 +195,7 @@ class EngineTelemetry:
         for until in range(first + BLOCK, arrived + BLOCK, BLOCK):
             block = requests[self._slots(first, min(until, arrived))]
             ended = block.at_ps(end)
-            open_still = (ended > since_ps) | ((ended < 0) & (block.finished_ps >= RequestEnd.OPEN))
+            open_still = (ended > since_ps) | ((ended < 0) & ~block.has_failed)
             if open_still.any():
                 first += int(np.argmax(open_still))
                 break
