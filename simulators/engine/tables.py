@@ -15,7 +15,7 @@ Tokens = NDArray[np.int32]
 Mask = NDArray[np.bool_]
 
 
-class Moment(IntEnum):
+class RequestMoment(IntEnum):
     """The times of a request, in the order in which they come."""
 
     ARRIVED = layout.ARRIVAL
@@ -54,7 +54,7 @@ class RequestTable:
     def __getitem__(self, rows: slice | NDArray[np.int64] | Mask) -> RequestTable:
         return RequestTable(self.times[rows], self.counts[rows])
 
-    def at_ps(self, moment: Moment) -> Picoseconds:
+    def at_ps(self, moment: RequestMoment) -> Picoseconds:
         """Return the time of one moment; for `FINISHED` a `RequestEnd` where it is negative."""
         return self.times[:, moment]
 
