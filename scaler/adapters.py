@@ -47,7 +47,7 @@ def naming_workload(workload: WorkloadName) -> Iterator[None]:
 
 
 def opening_context(workload: Workload, resources: Resources, clock: Clock) -> Opening:
-    """What the workload's adapters are opened in."""
+    """Return what the workload's adapters are opened in."""
     return Opening(resources, clock, workload.spec.deadline_s, slo_limits_s(workload.spec))
 
 
@@ -73,7 +73,7 @@ async def _opener(kind: Kind) -> Any:
 async def open_adapters(
     workload: Workload, resources: Resources, clock: Clock, ledger: QuotaLedger | None = None
 ) -> Setup:
-    """The workload with its adapters. Nothing has been read yet. Raises `Misconfigured`."""
+    """Return the workload with its adapters. Nothing has been read yet. Raises `Misconfigured`."""
     context = opening_context(workload, resources, clock)
     sources: Mapping[str, SourceSpec] = workload.spec.sources
     pools: Mapping[PoolName, Pool] = workload.spec.pools

@@ -91,7 +91,7 @@ class App:
         self.stopping = asyncio.Event()
 
     def record(self, tick: Tick) -> None:
-        """Every projection of a turn."""
+        """Write a tick to the journal, the log, the metrics and the dashboard."""
         self.tasks.recovered(task_of(tick.workload))
         self._recorder.write(lambda journal: journal.write(tick, self.controllers[tick.workload].workload))
         log_tick(tick)
@@ -105,7 +105,7 @@ class App:
         self._options.on_shadow(turn, totals)
 
     async def open(self, workload: Workload) -> Setup:
-        """A workload's adapters. Raises `Misconfigured`."""
+        """Return a workload's adapters. Raises `Misconfigured`."""
         return await open_adapters(workload, self._resources, self.clock, self.ledger)
 
     async def prepare(self) -> None:
@@ -198,7 +198,7 @@ class App:
             self._taken[setup.workload.name] = setup.workload
 
     def _sower(self, workload: Workload, seeds: Mapping[PolicyName, HistorySeed]) -> Callable[[History], None] | None:
-        """What gives a history these seeds, and writes that down."""
+        """Return what gives a history these seeds, and writes that down."""
 
         def sow(history: History) -> None:
             past = InitialHistory(
@@ -240,7 +240,7 @@ class App:
 
 
 def make_clock(daemon: DaemonSpec) -> Clock:
-    """The system's clock, or a fast one for embedded worlds."""
+    """Return the system's clock, or a fast one for embedded worlds."""
     start = daemon.clock.start_s()
     if daemon.clock.speed == 1.0 and start is None:
         return SystemClock()
@@ -249,7 +249,7 @@ def make_clock(daemon: DaemonSpec) -> Clock:
 
 @contextlib.asynccontextmanager
 async def prepared(config: Config, options: RunOptions) -> AsyncIterator[App]:
-    """An app with every workload opened, closed in order at the end. Raises `Misconfigured`."""
+    """Open an app with every workload, and close it in order at the end. Raises `Misconfigured`."""
     async with Resources() as resources:
         app = App(config, options, resources)
         try:

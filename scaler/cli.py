@@ -53,7 +53,10 @@ SIMULATION: Final = {
 
 
 def parser(verb: str = "") -> argparse.ArgumentParser:
-    """The command line; a verb of the simulator has its own arguments only if it is `verb`: they cost imports."""
+    """Return the command line.
+
+    A verb of the simulator has its own arguments only if it is `verb`: they cost imports.
+    """
     from importlib.metadata import version  # noqa: PLC0415 - as what `_run` imports
 
     top = argparse.ArgumentParser(
@@ -178,7 +181,7 @@ def hide_secrets() -> None:
 
 
 def _module(name: str) -> Any:
-    """A verb's module; one that the installation lacks the packages for is told so."""
+    """Return a verb's module; one that the installation lacks the packages for is told so."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as e:

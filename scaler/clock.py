@@ -61,5 +61,5 @@ def stopwatch_s() -> float:
 
 
 def wall_time() -> str:
-    """The present wall-clock time in ISO 8601, for log lines."""
+    """Return the present wall-clock time in ISO 8601, for log lines."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -187,7 +187,7 @@ class Controller:
             self._failed_ticks = 0
 
     async def tick(self, due: float) -> Tick:
-        """One turn: what was seen, decided and done."""
+        """Return one turn: what was seen, decided and done."""
         if self._next_setup is not None:
             self._setup, self._next_setup = self._next_setup, None
             self._sow, self._next_sow = self._next_sow, None
@@ -270,7 +270,7 @@ class Controller:
     def _grade(
         self, signal: SignalName, found: Fresh[float] | Absent | None, max_age_s: float, now: float, error: str
     ) -> Reading[float]:
-        """A reading by its age. The last value known stands in for one that could not be read, as stale."""
+        """Return a reading by its age. The last value known stands in for one that could not be read, as stale."""
         found = masked_reading(found) if found is not None else None
         if isinstance(found, Fresh):
             if found.measured_at > now + MAX_AHEAD_S:
@@ -285,7 +285,7 @@ class Controller:
     async def _read(
         self, kind: str, name: NameT, read: Callable[[], Awaitable[T]], errors: dict[NameT, str]
     ) -> T | None:
-        """What a source or pool gives within the deadline, or None with the reason in `errors`.
+        """Return what a source or pool gives within the deadline, or None with the reason in `errors`.
 
         One that asked us to wait is not asked before that.
         """
@@ -310,7 +310,7 @@ class Controller:
         return None
 
     def _deadline(self) -> AbstractAsyncContextManager[object]:
-        """The time that one read or write may take."""
+        """Return the time that one read or write may take."""
         return asyncio.timeout(self._setup.workload.spec.deadline_s) if self._setup.waits else NO_DEADLINE
 
     def _boundary(self, kind: str, name: str) -> AbstractContextManager[None]:
@@ -321,7 +321,10 @@ class Controller:
     # --- decide
 
     def _decide(self, seen: Observation) -> tuple[Observation, Decision]:
-        """The decision, within what the fleet grants now and the observation then records; no await in between."""
+        """Return the decision, within what the fleet grants now and the observation then records.
+
+        No await in between.
+        """
         workload, ledger = self._setup.workload, self._setup.ledger
         if ledger is None:
             return seen, decide(workload.spec, self.history, seen)
@@ -349,7 +352,7 @@ class Controller:
         return (*outcomes, *(await asyncio.gather(*writes) if writes else ()))
 
     def _is_unfinished(self, pool: PoolName) -> bool:
-        """Whether the size that a pool tells is still being carried out, and may be."""
+        """Return whether the size that a pool tells is still being carried out, and may be."""
         actuator = self._setup.actuators[pool]
         if not self._setup.waits or self._dry_run or not isinstance(actuator, Finishing):
             return False
@@ -381,7 +384,7 @@ class Controller:
 
 
 def grade(last: Fresh[T] | None, max_age_s: float, now: float, error: str, *, failed: bool) -> Reading[T]:
-    """The last value known by its age; stale however young where this turn's reading `failed`."""
+    """Return the last value known by its age; stale however young where this turn's reading `failed`."""
     if last is None:
         return Absent(error or "never read")
     age_s = max(0.0, now - last.measured_at)

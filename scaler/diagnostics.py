@@ -72,7 +72,7 @@ class Examined:
 
 
 async def examine(config: Config, clock: Clock) -> list[Examined]:
-    """Every adapter of every workload, in the order configured. No error of one hides another's answer.
+    """Return every adapter of every workload, in the order configured. No error of one hides another's answer.
 
     All are opened before any is asked, as in the daemon.
     """
@@ -121,7 +121,7 @@ async def _ask(one: Examined, adapter: Any, limit_s: float, clock: Clock, gate: 
 
 
 async def _sample(source: Source, limit_s: float) -> dict[str, Any]:
-    """Its readings; a second look where the first could not tell all, for rates need two."""
+    """Return its readings; a second look where the first could not tell all, for rates need two."""
     async with asyncio.timeout(limit_s):
         first = await source.sample()
     if all(isinstance(reading, Fresh) for reading in first.values()):
@@ -147,7 +147,7 @@ def _wrong(error: TimeoutError | PortError, limit_s: float) -> dict[str, Any]:
 
 
 async def _permits(adapter: object, limit_s: float) -> dict[str, Any]:
-    """What the adapter knows of its permissions; nothing where it has no way to ask."""
+    """Return what the adapter knows of its permissions; nothing where it has no way to ask."""
     if not isinstance(adapter, Permitted):
         return {}
     try:

@@ -155,7 +155,7 @@ def _without_assigned(text: str) -> str:
 
 
 def _is_assignment(named: re.Match[str], value: re.Match[str]) -> bool:
-    """Whether a secret follows its name, and not a sentence, as in ``bearer_token: must be a mapping``."""
+    """Return whether a secret follows its name, and not a sentence, as in ``bearer_token: must be a mapping``."""
     mark, name, sign = named.groups()
     if not is_secret_name(name.rpartition(".")[2]) or (name.lower() in COMMON_WORDS and not mark):
         return False
@@ -164,7 +164,7 @@ def _is_assignment(named: re.Match[str], value: re.Match[str]) -> bool:
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether a setting, header or parameter of this name holds a secret itself, and not the place of one."""
+    """Return whether a setting, header or parameter of this name holds a secret itself, and not the place of one."""
     word = re.sub(r"[^a-z0-9]", "", name.lower())
     return bool(SECRET_NAME.search(word)) and not REFERENCE_NAME.search(word)
 
@@ -174,7 +174,7 @@ def is_harmless_header(name: str) -> bool:
 
 
 def masked(value: Any) -> Any:
-    """A plain value (mappings, lists, text) with each text masked, and each unknown header's value hidden."""
+    """Return a plain value (mappings, lists, text) with each text masked, and each unknown header's value hidden."""
     if isinstance(value, str):
         return mask(value)
     if value is None or isinstance(value, int | float):
@@ -193,14 +193,14 @@ def _headers(headers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def masked_reading(reading: Fresh[T] | Absent) -> Fresh[T] | Absent:
-    """A reading whose reasons, which may quote a server, hold no secret."""
+    """Return a reading whose reasons, which may quote a server, hold no secret."""
     if isinstance(reading, Absent):
         return Absent(mask(reading.reason))
     return dataclasses.replace(reading, missing=mask(reading.missing)) if reading.missing else reading
 
 
 def masked_status(status: Fresh[PoolStatus]) -> Fresh[PoolStatus]:
-    """A pool's status likewise: a shortage is told in the cloud's words."""
+    """Return a pool's status likewise: a shortage is told in the cloud's words."""
     short = status.value.shortfall
     if short is None or mask(short.reason) == short.reason:
         return status

@@ -80,7 +80,7 @@ class Source(Protocol):
     """Where readings come from. One call reads all that it offers."""
 
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
-        """The quantities and when each was measured; one that cannot be told is `Absent` with the reason.
+        """Return the quantities and when each was measured; one that cannot be told is `Absent` with the reason.
 
         Raises `Unavailable` or `Misconfigured` when nothing can be told.
         """
@@ -103,7 +103,7 @@ class Actuator(Protocol):
     """What is resized."""
 
     async def status(self) -> Fresh[PoolStatus]:
-        """The size as the platform tells it. Raises `Unavailable` or `Misconfigured`."""
+        """Return the size as the platform tells it. Raises `Unavailable` or `Misconfigured`."""
 
     async def resize(self, replicas: int, seen: PoolStatus) -> None:
         """Ask for `replicas`, given that the state is still the one `seen`. Idempotent; returns when accepted.
@@ -134,7 +134,7 @@ class Permitted(Protocol):
     """An adapter that can tell, without writing, whether all that it may have to do is permitted."""
 
     async def permits(self) -> Sequence[Permit]:
-        """Each action with what is known of it. Raises port errors where nothing can be asked."""
+        """Return each action with what is known of it. Raises port errors where nothing can be asked."""
 
 
 class Context(Protocol):
@@ -163,11 +163,11 @@ class Context(Protocol):
         """Rung by an adapter that learns what should not wait for the next turn, such as an interruption's notice."""
 
     async def shared(self, key: object, opening: Callable[[], AbstractAsyncContextManager[T]]) -> T:
-        """The resource under `key`, opened on first use and shared by all adapters until the daemon ends."""
+        """Return the resource under `key`, opened on first use and shared by all adapters until the daemon ends."""
 
 
 class SourceSpec(Protocol):
     """Parameters of a kind of source: a frozen dataclass."""
 
     def quantities(self) -> Mapping[str, float]:
-        """What it offers, and how old each quantity may be before it is stale. Seconds."""
+        """Return what it offers, and how old each quantity may be before it is stale. Seconds."""

@@ -88,7 +88,7 @@ class QuotaLedger:
         self._claims.drop(name)
 
     def grant(self, name: WorkloadName, seen: Observation) -> Grant | None:
-        """What the workload may hold and remove now; None where nothing spans workloads."""
+        """Return what the workload may hold and remove now; None where nothing spans workloads."""
         self._entries[name].see(seen)
         if not self.limits.limits:
             return None
@@ -108,7 +108,7 @@ class QuotaLedger:
         self._claim(name)
 
     def note(self, tick: Tick) -> None:
-        """What came of a turn: the sizes that the platform has taken, or may have taken."""
+        """Record the outcome of a tick: the sizes that the platform has accepted, or may have accepted."""
         entry = self._entries[tick.workload]
         entry.see(tick.observation)
         entry.sizes |= {o.pool: held_replicas(o) for o in tick.outcomes}
@@ -123,7 +123,10 @@ class QuotaLedger:
             self._claims.set(name, self._entries[name].claim())
 
     def _largest_since(self, since: float, at: float) -> int:
-        """The most replicas that the fleet was asked for since then: only sizes that none later exceeds are kept."""
+        """Return the most replicas that the fleet was asked for since then.
+
+        Only sizes that none later exceeds are kept.
+        """
         size = self._claims.replicas
         while self._sizes and self._sizes[-1][1] <= size:
             self._sizes.pop()
@@ -138,7 +141,7 @@ class QuotaLedger:
             self._removed[at, name] = removed
 
     def shift(self, stepped_s: float) -> None:
-        """The wall clock has jumped by so much in all: removals and decisions keep their age, whoever tells first."""
+        """Shift removals and decisions by the wall clock's total jump, so that they keep their age."""
         step_s, self._stepped_s = stepped_s - self._stepped_s, stepped_s
         if not step_s:
             return
@@ -154,7 +157,7 @@ class QuotaLedger:
 
 
 def held_replicas(outcome: Outcome) -> int:
-    """The size to count after a write: the larger one where it is not known whether it came through."""
+    """Return the size to count after a write: the larger one where it is not known whether it came through."""
     if outcome.result in TAKEN:
         return outcome.after
     return outcome.before if outcome.result is Result.DRY_RUN else max(outcome.before, outcome.after)

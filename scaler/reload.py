@@ -67,7 +67,7 @@ class Reloader:
         self._report(pending)
 
     def _is_first_without(self, found: Look, config: Config) -> bool:
-        """Whether workloads are missing that were not missing from the same files one look ago.
+        """Return whether workloads are missing that were not missing from the same files one look ago.
 
         A file that is truncated or gone for a moment, as while it is being replaced, must not remove its workload.
         """

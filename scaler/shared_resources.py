@@ -35,7 +35,10 @@ class Resources:
         await self._stack.aclose()
 
     async def shared(self, key: object, opening: Callable[[], AbstractAsyncContextManager[T]]) -> T:
-        """The resource under `key`. One that fails to open, or is given up, is the next caller's to try again."""
+        """Return the resource under `key`.
+
+        One that fails to open, or is given up, is the next caller's to try again.
+        """
         async with self._opening[key]:
             if key not in self._opened:
                 self._opened[key] = await self._stack.enter_async_context(opening())

@@ -11,7 +11,7 @@ from policies.allocate.transition import still_pending
 from policies.guard.bounds import unmanaged_pools, within
 from policies.history.ticks import TARGET
 from policies.model import Absent, Fresh, PoolName, PoolStatus, Reading, RuleId, Step
-from policies.signals.demand import equivalents, whole_replicas
+from policies.signals.demand import replica_equivalents, whole_replicas
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Set
@@ -46,7 +46,7 @@ class Allocation:
     headroom: Mapping[PoolName, int] = field(default_factory=dict)
 
     def corrected(self, s: RuleContext, rules: tuple[Step, ...], allowed: dict[PoolName, int]) -> Allocation:
-        """What the guard leaves of it, by these rules: growth that it cuts was spare first."""
+        """Return what the guard leaves of it, by these rules: growth that it cuts was spare first."""
         if not rules or self.target is None:
             return self
         more = max(0, replica_equivalents(s.spec, allowed) - replica_equivalents(s.spec, self.targets))
@@ -55,7 +55,7 @@ class Allocation:
 
 
 def serving_supply(spec: WorkloadSpec, history: History, seen: Observation) -> ServingSupply:
-    """What is there. Where money decides, what the allocator held beyond the last size is no size: it is spare.
+    """Return what is there. Where money decides, what the allocator held beyond the last size is no size: it is spare.
 
     Of replicas that are there one counts in any case: a window without growth must not take the last for a spare.
     """
@@ -72,20 +72,15 @@ def serving_supply(spec: WorkloadSpec, history: History, seen: Observation) -> S
     return ServingSupply(sizes, held, ready)
 
 
-def replica_equivalents(spec: WorkloadSpec, sizes: Mapping[PoolName, int]) -> int:
-    """Replicas' worth of the serving pools among these sizes, rounded up."""
-    return whole_replicas(equivalents(spec, sizes))
-
-
 def place(s: RuleContext, steps: tuple[Step, ...], size: int, split: Mapping[PoolName, int] | None) -> Allocation:
-    """The size shared out: by `split` where a policy does that itself, in the order listed where pools differ in
+    """Return the size shared out: by `split` where a policy does that itself, in the order listed where pools differ in
     nothing, else by money; and what the pools cannot take."""
     spec, sizes = s.spec, s.sizes
     kept = unmanaged_pools(spec, s.observation.pools)
     written_off: Mapping[PoolName, int] = {}
     pools: dict[PoolName, int] = {}
     if spec.paused:
-        target = replica_equivalents(spec, sizes)
+        target = s.current
     elif split is not None:
         least = dict.fromkeys(sizes, 0) if s.may_scale_in else sizes
         wanted = {name: max(least[name], split.get(name, 0)) for name in sizes if name not in kept}

@@ -66,7 +66,7 @@ class PoolCandidate:
         return self.ready + self.expected_pending
 
     def size(self, supply: int) -> int:
-        """The size to ask for so that so much is supplied."""
+        """Return the size to ask for so that so much is supplied."""
         return self.desired + supply - self.supply
 
     @property
@@ -76,12 +76,15 @@ class PoolCandidate:
 
 
 def serving(spec: WorkloadSpec) -> dict[PoolName, Pool]:
-    """The pools that serve, without those that rest as headroom."""
+    """Return the pools that serve, without those that rest as headroom."""
     return {name: pool for name, pool in spec.pools.items() if pool.tier == "serving"}
 
 
 def differ_in_cost(spec: WorkloadSpec) -> bool:
-    """Whether pools differ in money or worth, so that there is something to choose; else the order listed decides."""
+    """Return whether pools differ in money or worth, so that there is something to choose.
+
+    Else the order listed decides.
+    """
     pools = serving(spec).values()
     if differ_in_capacity(spec):
         return True
@@ -91,7 +94,7 @@ def differ_in_cost(spec: WorkloadSpec) -> bool:
 
 
 def differ_in_capacity(spec: WorkloadSpec) -> bool:
-    """Whether replicas of different worth serve, so that a part of a replica's work may fit a smaller one."""
+    """Return whether replicas of different worth serve, so that a part of a replica's work may fit a smaller one."""
     return any(p.work_per_replica != 1.0 for p in serving(spec).values())
 
 
@@ -102,7 +105,10 @@ def prices(pools: Mapping[PoolName, Pool]) -> dict[PoolName, float]:
 
 
 def dearest_sure_price(pools: Mapping[PoolName, Pool]) -> float:
-    """What a replica's worth that is sure to be there costs: the cheapest that nobody takes away. USD per hour."""
+    """Return what a replica's worth that is sure to be there costs.
+
+    The cheapest that nobody takes away. USD per hour.
+    """
     told = prices(pools)
     worths = {n: told[n] / p.work_per_replica for n, p in pools.items() if told[n] > 0}
     lasting = [w for n, w in worths.items() if pools[n].market == "on_demand"]
@@ -116,7 +122,7 @@ def build(
     pinned: Set[PoolName],
     now: float,
 ) -> list[PoolCandidate]:
-    """A rung for each serving pool whose size is known, in the order listed."""
+    """Return a rung for each serving pool whose size is known, in the order listed."""
     pools = serving(spec)
     leads = {name: markets.of(name).lead_times.usual_s(p.lead_time_s) for name, p in pools.items()}
     lasting = [leads[n] for n, p in pools.items() if p.market != "spot"]
@@ -183,7 +189,7 @@ def _supplied(pool: Pool, status: PoolStatus, market: PoolMemory, now: float) ->
 
 
 def _belief(market: PoolMemory, ready: int) -> float:
-    """The probability that what is asked for comes: from grants and refusals, and from what serves there now."""
+    """Return the probability that what is asked for comes: from grants and refusals, and from what serves there now."""
     return market.backoff.belief(*HELD) if ready else market.backoff.belief()
 
 

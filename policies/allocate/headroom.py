@@ -14,6 +14,7 @@ import numpy as np
 
 from policies.allocate import candidates, quantum
 from policies.model import Fresh, PoolName, RuleId, Step
+from policies.signals.demand import whole_replicas
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Set
@@ -30,19 +31,19 @@ may rest some 500 steps are made."""
 
 
 def tiers(s: RuleContext) -> dict[PoolName, Pool]:
-    """The pools that rest, whose own serving pool is there and whose size may be set."""
+    """Return the pools that rest, whose own serving pool is there and whose size may be set."""
     return {n: p for n, p in s.spec.pools.items() if p.tier != "serving" and p.serves in s.spec.pools}
 
 
 def exceeds(peaks: Peaks, work: float) -> float:
-    """The probability that demand peaks above `work`; 0 beyond the highest quantile told."""
+    """Return the probability that demand peaks above `work`; 0 beyond the highest quantile told."""
     quantiles = [q for q, _ in peaks]
     worths = [w for _, w in peaks]
     return 1.0 - float(np.interp(work, worths, quantiles, left=quantiles[0], right=1.0))
 
 
 def rest(s: RuleContext, supply: float, pinned: Set[PoolName]) -> tuple[dict[PoolName, int], tuple[Step, ...]]:
-    """The size of each tier, when `supply` replicas' worth serve, and why. Without peaks nothing moves."""
+    """Return the size of each tier, when `supply` replicas' worth serve, and why. Without peaks nothing moves."""
     resting = tiers(s)
     if not resting:
         return {}, ()
@@ -57,7 +58,7 @@ def rest(s: RuleContext, supply: float, pinned: Set[PoolName]) -> tuple[dict[Poo
         sizes[name] = bounded if s.may_scale_in else max(bounded, found[name])
     if not why:
         return sizes, ()
-    return sizes, (Step(RuleId.HEADROOM, sum(sizes.values()), why),)
+    return sizes, (Step(RuleId.HEADROOM, whole_replicas(supply), why),)
 
 
 def _filled(
@@ -94,7 +95,7 @@ def _filled(
 
 
 def _sooner(s: RuleContext, name: PoolName, pool: Pool) -> float:
-    """The share of a cold start that a tier saves."""
+    """Return the share of a cold start that a tier saves."""
     cold_of = PoolName(str(pool.serves))
     cold_s = s.history.pool_memories.of(cold_of).lead_times.usual_s(s.spec.pools[cold_of].lead_time_s)
     return max(0.0, 1.0 - pool.lead_time_s / cold_s) if cold_s > 0 else 0.0

@@ -47,7 +47,7 @@ class AllocationTarget:
 
 
 def best(rungs: Sequence[PoolCandidate], aim: AllocationTarget, *, may_lower: bool) -> tuple[list[int], list[int]]:
-    """The supply of each rung wanted for now, while what is pending may not come, and once it has come.
+    """Return the supply of each rung wanted for now, while what is pending may not come, and once it has come.
 
     Until the other serves, the one given up does: so a move is judged as if it had been made, and what may not come is
     insured apart.
@@ -70,7 +70,7 @@ def best(rungs: Sequence[PoolCandidate], aim: AllocationTarget, *, may_lower: bo
 
 
 def expected_shortfall_cost(rungs: Sequence[PoolCandidate], fleet: Sequence[int], aim: AllocationTarget) -> float:
-    """The price of the lateness to be expected, and of what is wanted and not even asked for. USD per hour."""
+    """Return the price of the lateness to be expected, and of what is wanted and not even asked for. USD per hour."""
     missing = aim.work - sum(n * r.work for r, n in zip(rungs, fleet, strict=True))
     if aim.floor:
         lasting = sum(n * r.work for r, n in zip(rungs, fleet, strict=True) if not r.interruptible)
@@ -194,5 +194,5 @@ def _pays(
 
 
 def least(r: PoolCandidate) -> int:
-    """The supply that the pool's own minimum keeps."""
+    """Return the supply that the pool's own minimum keeps."""
     return max(0, min(r.supply, quantum.round_up(r.pool.min_replicas, r.pool.quantum) - r.interruption_pending))

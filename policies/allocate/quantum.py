@@ -16,23 +16,26 @@ if TYPE_CHECKING:
 
 
 def round_up(replicas: int, quantum: int) -> int:
-    """The least multiple that is no smaller."""
+    """Return the least multiple that is no smaller."""
     return -(-replicas // quantum) * quantum
 
 
 def round_down(replicas: int, quantum: int) -> int:
-    """The largest multiple that is no larger."""
+    """Return the largest multiple that is no larger."""
     return replicas // quantum * quantum
 
 
 def bounds(pool: Pool, cap: int) -> tuple[int, int]:
-    """The least and the most that the pool may have, in whole quanta; `cap` is the workload's maximum."""
+    """Return the least and the most that the pool may have, in whole quanta; `cap` is the workload's maximum."""
     most = round_down(cap if pool.max_replicas is None else min(cap, pool.max_replicas), pool.quantum)
     return min(round_up(pool.min_replicas, pool.quantum), most), most
 
 
 def growth(size: int, wanted: int, room: int, quantum: int) -> int:
-    """How many to add to `size` for `wanted` more: up to the next multiple, down to the last one within `room`."""
+    """Return how many to add to `size` for `wanted` more.
+
+    Up to the next multiple, down to the last one within `room`.
+    """
     if wanted <= 0 or room <= 0:
         return 0
     grown = round_up(size + wanted, quantum)
@@ -40,12 +43,18 @@ def growth(size: int, wanted: int, room: int, quantum: int) -> int:
 
 
 def removal(size: int, surplus: int, quantum: int) -> int:
-    """How many of `size` may go where no more than `surplus` shall: down to the first multiple that leaves enough."""
+    """Return how many of `size` may go where no more than `surplus` shall.
+
+    Down to the first multiple that leaves enough.
+    """
     return max(0, size - round_up(max(0, size - surplus), quantum)) if surplus > 0 else 0
 
 
 def fit(wanted: int, held: int, most: float, quantum: int) -> int:
-    """The size in whole quanta for one that is wanted; the one held where that is wanted or nothing else fits."""
+    """Return the size in whole quanta for one that is wanted.
+
+    The one held where that is wanted or nothing else fits.
+    """
     if wanted == held or wanted % quantum == 0:
         return wanted
     above = round_up(wanted, quantum)
@@ -55,5 +64,5 @@ def fit(wanted: int, held: int, most: float, quantum: int) -> int:
 
 
 def largest(pools: Iterable[Pool]) -> int:
-    """The largest quantum among pools: what a limit on steps must let through, lest nothing ever moves."""
+    """Return the largest quantum among pools: what a limit on steps must let through, lest nothing ever moves."""
     return max((pool.quantum for pool in pools), default=1)

@@ -42,7 +42,7 @@ def shortfall(rungs: Sequence[PoolCandidate], fleet: Sequence[int], work: float)
 
 
 def outcomes(rung: PoolCandidate, replicas: int, doubt: float) -> tuple[Outcome, ...]:
-    """What may become of `replicas` of a pool's supply until something else could serve in their place.
+    """Return what may become of `replicas` of a pool's supply until something else could serve in their place.
 
     Either nothing; or a loss takes a share of them; or, with the probability `doubt`, what is pending does not come.
     """

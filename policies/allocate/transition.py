@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def sizes(
     rungs: Sequence[PoolCandidate], now: Sequence[int], fleet: Sequence[int], aim: AllocationTarget, *, may_lower: bool
 ) -> list[int]:
-    """The size to ask of each pool, so that its supply becomes the fleet's, by way of what is wanted for now.
+    """Return the size to ask of each pool, so that its supply becomes the fleet's, by way of what is wanted for now.
 
     A ready replica goes only when those that stay ready carry the whole fleet's work, spares included: until what
     replaces it serves, it does. A pending one goes when it is not wanted even for now. Asks that were written off
@@ -112,10 +112,13 @@ def _fill(rungs: Sequence[PoolCandidate], wanted: list[int], aim: AllocationTarg
 
 
 def _supply(r: PoolCandidate, wanted: int) -> int:
-    """What a size supplies."""
+    """Return what a size supplies."""
     return wanted - r.interruption_pending - still_pending(r.overdue, r.desired, wanted)
 
 
 def still_pending(overdue: int, asked: int, wanted: int) -> int:
-    """The written-off asks that stand when a pool asked for so many is `wanted` to be so large: they go first."""
+    """Return the written-off asks that stand when a pool asked for so many is `wanted` to be so large.
+
+    They go first.
+    """
     return max(0, overdue - max(0, asked - wanted))

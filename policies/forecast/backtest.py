@@ -76,7 +76,7 @@ class Backtest:
         return _pairs(found)
 
     def mature(self, place: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The forecasts whose time has come with bin `place`: their horizons and slots."""
+        """Return the forecasts whose time has come with bin `place`: their horizons and slots."""
         found = []
         for i, (ahead, every) in enumerate(self._bins):
             origin = place - ahead
@@ -139,7 +139,7 @@ class Backtest:
         return quantiles(residuals, weights, self._unseen[horizon, None], levels)
 
     def evidence(self, horizon: int, target: int, row: int) -> float:
-        """How many independent residuals a candidate has: overlapping ones share, older ones count less."""
+        """Return how many independent residuals a candidate has: overlapping ones share, older ones count less."""
         known = ~np.isnan(self._residuals[horizon, target, row])
         return float(WEIGHTS[-self._count[horizon] % RESIDUALS][known].sum() / self.overlap[horizon])
 

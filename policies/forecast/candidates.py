@@ -48,7 +48,10 @@ class Candidates:
         """What forecasts whose time has not come went by."""
 
     def means(self, typical: float, for_seasons: float) -> CandidateForecasts:
-        """What each says now; `typical` is the long-run mean, and `for_seasons` what it was in this coarse bin."""
+        """Return what each says now.
+
+        `typical` is the long-run mean, and `for_seasons` what it was in this coarse bin.
+        """
         recent = reactive.RecentBins(self._series.fine.window(reactive.WINDOW))
         level, _ = recent.level()
         steady = self._series.fine.mean()

@@ -64,7 +64,7 @@ class QuantileForecast:
         self._noted = 0
 
     def note(self, at: float, value: float | None) -> None:
-        """One turn's value, at a time in seconds since the Unix epoch; None or NaN where it was missed.
+        """Record one tick's value at a time in seconds since the Unix epoch; None or NaN where it is missing.
 
         Raises ValueError for a value that is infinite or negative: an adapter's fault that must not become a forecast.
         """
@@ -116,7 +116,7 @@ class QuantileForecast:
         self.series.shift(step_s)
 
     def peak(self, horizon_s: float, q: float) -> Forecast:
-        """The `q` quantile of the largest value in (now, now + horizon_s]."""
+        """Return the `q` quantile of the largest value in (now, now + horizon_s]."""
         value = float(self._quantiles(PEAK, horizon_s, q)[0, 0])
         i = int(np.argmin(np.abs(self._horizons_s - horizon_s)))
         level = min(int(np.searchsorted(LEVELS, q)), len(LEVELS) - 1)
@@ -137,7 +137,7 @@ class QuantileForecast:
         return self._quantiles(POINT, horizons_s, qs)
 
     def _close(self, place: int) -> None:
-        """The newest bin is complete: keep what was said from it on, then learn from what it brought.
+        """Close the newest bin: retain the forecasts made from it, then learn from its values.
 
         In this order, so that what is scored is what an answer in between has said.
         """
@@ -152,7 +152,7 @@ class QuantileForecast:
             self._candidates.learn(due, slot, came)
 
     def _look(self) -> CandidateForecasts:
-        """What the candidates say of the newest bin on, worked out once."""
+        """Return what the candidates say of the newest bin on, worked out once."""
         if self._said is None:
             self._leads.clear()
             self._said = self._candidates.means(self._typical, self._for_seasons)
@@ -178,7 +178,10 @@ class QuantileForecast:
         return answer
 
     def _leader(self, target: int) -> NDArray[np.int64]:
-        """Who speaks at each scored horizon and level: nobody but the reactive one, while nothing was seen lately."""
+        """Return who speaks at each scored horizon and level.
+
+        Nobody but the reactive one, while nothing was seen lately.
+        """
         said = self._look().means[target]
         if target not in self._leads:
             self._leads[target] = self._backtest.selection.ruling(target, ~np.isnan(said + said[REACTIVE]))

@@ -52,16 +52,19 @@ class RecentBins:
         self.counts: list[int] = (reach if self.whole else self.seen[::-1].cumsum()[reach - 1]).tolist()
 
     def last(self) -> float:
-        """The newest value seen; NaN if there is none. Persistence: what a reactive policy goes by."""
+        """Return the newest value seen; NaN if there is none. Persistence: what a reactive policy goes by."""
         return float(self.values[-1]) if self.values.size else math.nan
 
     def mean(self, window: int) -> float:
-        """The mean over the newest 1, 2, 4 ... bins, for a `window` of 0, 1, 2 ...; NaN where nothing was seen."""
+        """Return the mean over the newest 1, 2, 4 ...
+
+        Bins, for a `window` of 0, 1, 2 ...; NaN where nothing was seen.
+        """
         count = self.counts[window]
         return self.sums[window] / count if count else math.nan
 
     def noise(self) -> float:
-        """The standard deviation of single bins about a slowly moving level.
+        """Return the standard deviation of single bins about a slowly moving level.
 
         From the median absolute first difference (von Neumann 1941, made robust): level, trend and lone outliers
         cancel.
@@ -77,7 +80,7 @@ class RecentBins:
         return middle * MAD_TO_SIGMA / math.sqrt(2.0)
 
     def level(self) -> tuple[float, int]:
-        """The mean over the longest window in which the level did not shift, and that window's length in bins.
+        """Return the mean over the longest window in which the level did not shift, and that window's length in bins.
 
         Windows double from the newest value backwards; the first older block whose mean differs from the younger
         ones' by more than chance allows ends it (Lepski's rule; ADWIN2). So it forgets at once after a shift and
@@ -126,29 +129,29 @@ class DiscountedLine:
 
 @lru_cache(maxsize=64)
 def whole_line(size: int, step_s: float) -> DiscountedLine:
-    """The line through `size` bins without a gap; shared by all who watch at this step."""
+    """Return the line through `size` bins without a gap; shared by all who watch at this step."""
     return DiscountedLine.through(bin_ages_s(size, step_s), half_life_s(step_s))
 
 
 def bin_ages_s(size: int, step_s: float) -> NDArray[np.float64]:
-    """The age of each of so many bins, oldest first. Seconds."""
+    """Return the age of each of so many bins, oldest first. Seconds."""
     return step_s * np.arange(size - 1, -1, -1.0)
 
 
 def half_life_s(step_s: float) -> float:
-    """The age at which a value weighs half in the trend. Seconds."""
+    """Return the age at which a value weighs half in the trend. Seconds."""
     return max(TREND_S, TREND_BINS * step_s)
 
 
 def onward_s(step_s: float, horizons_s: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How long a trend goes on undamped for what it comes to by each horizon. Seconds."""
+    """Return how long a trend goes on undamped for what it comes to by each horizon. Seconds."""
     damping_s = max(DAMPING_S, DAMPING_BINS * step_s)
     onward: NDArray[np.float64] = damping_s * -np.expm1(-horizons_s / damping_s)
     return onward
 
 
 def trend(recent: RecentBins, step_s: float, onward_s: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A line through the last minutes, by discounted least squares (Brown 1963), shrunk by doubt and damped.
+    """Return a line through the last minutes, by discounted least squares (Brown 1963), shrunk by doubt and damped.
 
     `onward_s` tells how far to follow it, as `onward_s()` does. All NaN with fewer than four values. Never below zero.
     """

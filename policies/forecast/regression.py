@@ -63,7 +63,7 @@ class Regression:
         self.coefficients[due] = self._belief + change.transpose(0, 2, 1)
 
     def _weight(self, i: int, error: float) -> float:
-        """What an observation of this error weighs; the error is noted."""
+        """Return what an observation of this error weighs; the error is noted."""
         usual = self._error[i] or error
         self._error[i] = usual + ERROR_SHARE * (min(error, CLIPPED * usual) - usual)
         return min(1.0, HUBER * usual / max(error, 1e-12))

@@ -108,7 +108,7 @@ def quantiles(
 
 @lru_cache(maxsize=64)
 def _separate(rows: int, n: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Where each row starts in a flat array, and what sets rows of weights apart: (rows, 1) both."""
+    """Return where each row starts in a flat array, and what sets rows of weights apart: (rows, 1) both."""
     row = np.arange(rows, dtype=np.int64)[:, None]
     return n * row, APART * row.astype(np.float64)
 

@@ -51,7 +51,7 @@ class EarlierDays:
         """Whether all that is looked at is over by now, and so will not change."""
 
     def seasons(self, typical: float) -> NDArray[np.float64]:
-        """What is known of each horizon: (H, COLUMNS). `typical` is the long-run mean."""
+        """Return what is known of each horizon: (H, COLUMNS). `typical` is the long-run mean."""
         places = self._series.coarse_places(self._ahead_s)
         now = int(places[0])
         if now != self._now or typical != self._typical or not self._fits:
@@ -89,7 +89,10 @@ class EarlierDays:
 
 
 def median(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The median of each row without its NaNs, NaN for a row of nothing else: numpy's costs ten times as much."""
+    """Return the median of each row without its NaNs, NaN for a row of nothing else.
+
+    Numpy's costs ten times as much.
+    """
     ordered = np.sort(rows, axis=1)
     count = rows.shape[1] - np.isnan(ordered).sum(axis=1)
     every = np.arange(len(rows))

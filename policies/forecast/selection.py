@@ -107,6 +107,6 @@ class Selection:
 
 @lru_cache(maxsize=64)
 def _first(due: int, candidates: int) -> NDArray[np.int64]:
-    """Where in a flat array (due, 2, candidates, levels) the first candidates are: (due, 2, levels)."""
+    """Return where in a flat array (due, 2, candidates, levels) the first candidates are: (due, 2, levels)."""
     n = len(LEVELS)
     return candidates * n * np.arange(2 * due).reshape(due, 2, 1) + np.arange(n)

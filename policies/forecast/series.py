@@ -57,11 +57,11 @@ class Ring:
             self._values[i] = before + (value - before) / self._seen
 
     def newest(self) -> float:
-        """The newest bin; NaN while nothing was seen in it."""
+        """Return the newest bin; NaN while nothing was seen in it."""
         return math.nan if self.last is None else float(self._values[self.last % self.size])
 
     def window(self, size: int) -> NDArray[np.float64]:
-        """The newest `size` bins (as many as are kept), oldest first: a copy."""
+        """Return the newest `size` bins (as many as are kept), oldest first: a copy."""
         size = min(size, self.size)
         if self.last is None:
             return np.full(size, np.nan)
@@ -71,12 +71,12 @@ class Ring:
         return np.concatenate((self._values[end - size :], self._values[:end]), dtype=float)
 
     def mean(self) -> float:
-        """The mean of all bins kept; NaN while nothing is."""
+        """Return the mean of all bins kept; NaN while nothing is."""
         known = self._values[~np.isnan(self._values)]
         return float(known.sum(dtype=float)) / known.size if known.size else math.nan
 
     def came(self, spans: NDArray[np.int64]) -> NDArray[np.float64]:
-        """What the newest bins brought, for spans of so many: the newest value and the largest of the span.
+        """Return what the newest bins brought, for spans of so many: the newest value and the largest of the span.
 
         Shape (spans, 2); NaN where the newest bin, or more than a quarter of a span, was not seen.
         """
@@ -91,7 +91,7 @@ class Ring:
         return found
 
     def at(self, places: NDArray[np.int64]) -> NDArray[np.float64]:
-        """The bins at `places`; NaN for what is not, or no longer, or not yet known."""
+        """Return the bins at `places`; NaN for what is not, or no longer, or not yet known."""
         if self.last is None:
             return np.full(places.shape, np.nan)
         known = (places <= self.last) & (places > self.last - self.size)
@@ -120,7 +120,7 @@ class DemandSeries:
         self._shift_s = 0.0
 
     def place(self, at: float) -> int:
-        """The fine bin of a time (seconds since the Unix epoch)."""
+        """Return the fine bin of a time (seconds since the Unix epoch)."""
         if self.fine.last is None:
             self._fine_start_s = at - self.step_s / 2
         return math.floor((at - self._fine_start_s) / self.step_s)
@@ -140,7 +140,7 @@ class DemandSeries:
             self.coarse.put(place, mean)
 
     def coarse_start(self, at: float) -> float:
-        """The start of the coarse bin of a time."""
+        """Return the start of the coarse bin of a time."""
         return self._coarse_place(at) * self.coarse_step_s + self._shift_s
 
     def _coarse_place(self, at: float) -> int:
@@ -152,6 +152,6 @@ class DemandSeries:
         self._shift_s += step_s
 
     def coarse_places(self, ahead_s: NDArray[np.float64]) -> NDArray[np.int64]:
-        """The coarse bins that lie `ahead_s` seconds after the middle of the newest fine bin."""
+        """Return the coarse bins that lie `ahead_s` seconds after the middle of the newest fine bin."""
         now = self._fine_start_s + ((self.fine.last or 0) + 0.5) * self.step_s
         return np.floor((now + ahead_s - self._shift_s) / self.coarse_step_s).astype(np.int64)

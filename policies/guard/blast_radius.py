@@ -17,6 +17,7 @@ import numpy as np
 from policies.allocate import quantum as quanta
 from policies.history.ticks import HELD
 from policies.model import RuleId, Step
+from policies.signals.demand import replica_equivalents
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -68,11 +69,11 @@ def limit_blast_radius(targets: Mapping[PoolName, int], s: RuleContext) -> tuple
     total = sum(removals.values())
     whole = ", ".join(f"one quantum of {name} goes" for name, n in allowed.items() if n > tight.left)
     reason = f"{tight.reason}; {total} were to go" + (f", {whole}" if whole else "")
-    return kept, Step(tight.rule, sum({**s.desired, **kept}.values()), reason)
+    return kept, Step(tight.rule, replica_equivalents(s.spec, {**s.desired, **kept}), reason)
 
 
 def _rooms(s: RuleContext) -> Iterator[Room]:
-    """The workload's own radius, and the fleet's as it was granted."""
+    """Yield the workload's own radius, and the fleet's as it was granted."""
     radius, grant = s.spec.blast_radius, s.observation.grant
     if radius.share < 1.0:
         sizes = s.history.column(HELD, s.now - radius.window_s)
@@ -87,7 +88,10 @@ def _rooms(s: RuleContext) -> Iterator[Room]:
 
 
 def _allowed(removals: Mapping[PoolName, int], rooms: Sequence[Room], s: RuleContext) -> dict[PoolName, int]:
-    """The removals that every radius allows, in whole quanta; one quantum of one pool where nothing fits together."""
+    """Return the removals that every radius allows, in whole quanta.
+
+    One quantum of one pool where nothing fits together.
+    """
     left = min(room.left for room in rooms)
     pools = sorted(removals, key=lambda n: s.spec.pools[n].price_usd_per_hour or 0.0)[::-1]
     allowed = {}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from policies.allocate import quantum
 from policies.model import RuleId, Step
+from policies.signals.demand import replica_equivalents
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -31,7 +32,7 @@ def gpus(pool: Pool) -> float:
 
 
 def usd_per_hour(pool: Pool) -> float:
-    """What a replica adds to the bill: a reserved one nothing, since it is paid whether used or not."""
+    """Return what a replica adds to the bill: a reserved one nothing, since it is paid whether used or not."""
     return 0.0 if pool.market == "reserved" else pool.price_usd_per_hour or 0.0
 
 
@@ -45,7 +46,7 @@ class Cap:
     key: str
 
     def of(self, pools: Mapping[PoolName, Pool], sizes: Mapping[PoolName, int]) -> float:
-        """How much of it these sizes hold."""
+        """Return how much of it these sizes hold."""
         return sum(size * self.unit(pools[name]) for name, size in sizes.items())
 
     @property
@@ -55,12 +56,12 @@ class Cap:
 
 
 def unlimited(s: RuleContext) -> bool:
-    """Whether nothing is limited, as in most turns."""
+    """Return whether nothing is limited, as in most turns."""
     return s.observation.grant is None and s.spec.budget.gpus is None and s.spec.budget.usd_per_hour is None
 
 
 def caps(s: RuleContext) -> Iterator[Cap]:
-    """Every limit that is set, the workload's own first."""
+    """Yield every limit that is set, the workload's own first."""
     budget, grant = s.spec.budget, s.observation.grant
     if budget.gpus is not None:
         yield Cap(RuleId.BUDGET, budget.gpus, gpus, f"budget.gpus is {budget.gpus}")
@@ -77,7 +78,10 @@ def _granted(quota: Quota | None, unit: Callable[[Pool], float]) -> Iterator[Cap
 
 
 def cap_need(size: int, s: RuleContext) -> Step | None:
-    """The need, no larger than the limits have room for; below the present size where the limits are exceeded."""
+    """Return the need, no larger than the limits have room for.
+
+    Below the present size where the limits are exceeded.
+    """
     if unlimited(s):
         return None
     found, least = None, float(size)
@@ -92,7 +96,7 @@ def cap_need(size: int, s: RuleContext) -> Step | None:
 
 
 def _allowed(cap: Cap, s: RuleContext) -> float:
-    """The largest size that the limit may have room for; from above it, the size after the fewest that must go.
+    """Return the largest size that the limit may have room for; from above it, the size after the fewest that must go.
 
     Where pools differ, growth is measured by the pool that is cheapest for its work and shrinking by the dearest: the
     cut pool by pool and the turns to come make it exact.
@@ -109,7 +113,7 @@ def _allowed(cap: Cap, s: RuleContext) -> float:
 
 
 def _quantum(s: RuleContext) -> int:
-    """The smallest quantum that may go of what serves: giving way by less would never come to anything."""
+    """Return the smallest quantum that may go of what serves: giving way by less would never come to anything."""
     pools = (s.spec.pools[name] for name, size in s.sizes.items() if size > s.spec.pools[name].min_replicas)
     return min((pool.quantum for pool in pools), default=1)
 
@@ -120,7 +124,7 @@ def _most(spec: WorkloadSpec, name: PoolName) -> int:
 
 
 def cap_targets(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict[PoolName, int], Step] | None:
-    """The targets with so much growth cut, the dearest pools' first, that every limit is exceeded no further."""
+    """Return the targets with so much growth cut, the dearest pools' first, that every limit is exceeded no further."""
     if unlimited(s):
         return None
     pools, kept = s.spec.pools, dict(targets)
@@ -140,6 +144,6 @@ def cap_targets(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict[P
                 excess -= cut * units[name]
     if kept == targets:
         return None
-    size = sum({**s.desired, **kept}.values())
+    size = replica_equivalents(s.spec, {**s.desired, **kept})
     held = "; ".join(f"{cap.key}, {cap.of(pools, s.desired):g} held" for cap in over)
     return kept, Step(over[0].rule, size, f"{held}: grow no further than {size}")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from policies.model import RuleId, Step
 from policies.model.weekly_window import local_time, time_text
+from policies.signals.demand import replica_equivalents
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,13 +17,13 @@ if TYPE_CHECKING:
 
 
 def override_in_force(s: RuleContext) -> Override | None:
-    """The override that holds now."""
+    """Return the override that holds now."""
     override = s.spec.override
     return override if override is not None and override.in_force(s.now) else None
 
 
 def override(size: int, s: RuleContext) -> Step | None:
-    """The size set by hand, in the place of what policies, windows and steps made.
+    """Return the size set by hand, in the place of what policies, windows and steps made.
 
     One that has ended does nothing but say so.
     """
@@ -37,7 +38,7 @@ def override(size: int, s: RuleContext) -> Step | None:
 
 
 def maintenance_forbids(s: RuleContext) -> tuple[bool, bool, str]:
-    """Whether maintenance forbids to shrink, and to grow, and the words for it."""
+    """Return whether maintenance forbids to shrink, and to grow, and the words for it."""
     maintenance = s.spec.maintenance
     if not maintenance.windows or override_in_force(s) is not None:
         return False, False, ""
@@ -60,7 +61,7 @@ def maintain(size: int, s: RuleContext) -> Step | None:
 
 
 def maintain_pools(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict[PoolName, int], Step] | None:
-    """The same for each pool: none shrinks in exchange for another, nor is brought within its bounds."""
+    """Return the same for each pool: none shrinks in exchange for another, nor is brought within its bounds."""
     no_in, no_out, why = maintenance_forbids(s)
     if not (no_in or no_out):
         return None
@@ -75,7 +76,7 @@ def maintain_pools(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dic
         lacking -= back
     if kept == targets:
         return None
-    return kept, Step(RuleId.MAINTENANCE, sum({**s.desired, **kept}.values()), why)
+    return kept, Step(RuleId.MAINTENANCE, replica_equivalents(s.spec, {**s.desired, **kept}), why)
 
 
 def pause(size: int, s: RuleContext) -> Step | None:

@@ -63,7 +63,7 @@ class SizeLimit(NamedTuple):
 
 
 def limit_latency_growth(size: int, s: RuleContext) -> Step | None:
-    """No replica more for the sake of latency where what was bought is still starting or more would not help."""
+    """Return no replica more for the sake of latency where what was bought is still starting or more would not help."""
     if s.need is None or s.need_without_latency is None:
         return None
     least = max(whole_replicas(s.need_without_latency), min(size, s.current))
@@ -90,7 +90,7 @@ def _wait_for_effect(s: RuleContext) -> SizeLimit | None:
 
 
 def _useful_size(size: int, s: RuleContext) -> SizeLimit | None:
-    """The largest size that any latency above its promise speaks for; None where that cannot be told."""
+    """Return the largest size that any latency above its promise speaks for; None where that cannot be told."""
     found: list[SizeLimit] = []
     for latency, limit_s, loads in _latencies_above_slo(s):
         most = _largest_useful(size, latency, limit_s, loads, s)
@@ -101,7 +101,7 @@ def _useful_size(size: int, s: RuleContext) -> SizeLimit | None:
 
 
 def _latencies_above_slo(s: RuleContext) -> Iterator[tuple[SignalName, float, tuple[SignalName, ...]]]:
-    """Each latency kept that is above its promise now, the promise, and the loads of its source."""
+    """Yield each latency kept that is above its promise now, the promise, and the loads of its source."""
     keeps = {signal for r in s.recommendations if r.latency_driven for signal in r.retained_signals}
     for signal in sorted(keeps):
         source, _, quantity = signal.rpartition(".")
@@ -115,7 +115,10 @@ def _latencies_above_slo(s: RuleContext) -> Iterator[tuple[SignalName, float, tu
 def _largest_useful(
     size: int, latency: SignalName, limit_s: float, loads: Sequence[SignalName], s: RuleContext
 ) -> SizeLimit | None:
-    """The largest size that one late latency speaks for; None where nothing is known that speaks against `size`."""
+    """Return the largest size that one late latency speaks for.
+
+    None where nothing is known that speaks against `size`.
+    """
     now = [s.observation.readings.get(load) for load in loads]
     fresh = [r.value for r in now if isinstance(r, Fresh)]
     if not loads or len(fresh) < len(loads) or not s.ready:
@@ -139,7 +142,7 @@ def _largest_useful(
 
 
 def _marginal_limit(size: int, requests: float, line: LatencyLine, found: str, s: RuleContext) -> SizeLimit | None:
-    """The size from which one replica more would gain too little, of those that the maximum allows."""
+    """Return the size from which one replica more would gain too little, of those that the maximum allows."""
     sizes = np.arange(s.current, min(size, max(s.spec.max_replicas, s.current)))
     now, more = line.base_s + line.slope_s * requests / sizes, line.base_s + line.slope_s * requests / (sizes + 1)
     too_little = np.flatnonzero(now - more < s.spec.slo_feasibility.min_gain * now)
@@ -154,7 +157,7 @@ def _marginal_limit(size: int, requests: float, line: LatencyLine, found: str, s
 
 
 def _line(latency: SignalName, loads: Sequence[SignalName], s: RuleContext) -> LatencyLine | None:
-    """The line through the turns of the window; None where they tell too little."""
+    """Return the line through the turns of the window; None where they tell too little."""
     since = s.now - s.spec.slo_feasibility.window_s
     ready_at, ready = s.history.column(AT, since), s.history.column(READY, since)
     rows = [(ready_at[ready > 0], ready[ready > 0]), *(s.history.signal(name, since) for name in (latency, *loads))]

@@ -57,7 +57,7 @@ class CapacityBackoff:
         return CapacityBackoff(since, at + wait_s, wait_s, reason, grants=self.grants, refusals=self.refusals + 1)
 
     def over_quota(self, at: float, reason: str, spec: str, pool: str) -> CapacityBackoff:
-        """A quota error. The wait doubles from 5 min to 1 h and is jittered by the `pool` and the time."""
+        """Return a quota error. The wait doubles from 5 min to 1 h and is jittered by the `pool` and the time."""
         if self.quota and at < self.until:
             return replace(self, last=at, until=max(self.until, at + QUOTA_SHORTEST_S))
         again = bool(self.quota) and at <= self.until + QUOTA_LONGEST_S
@@ -75,7 +75,7 @@ class CapacityBackoff:
         return replace(known, grants=self.grants + replicas)
 
     def lifted(self) -> CapacityBackoff:
-        """The wait after a quota error ended, because the specification or the limit changed."""
+        """Return the wait after a quota error ended, because the specification or the limit changed."""
         return CapacityBackoff(grants=self.grants, refusals=self.refusals)
 
     def faded(self, passed_s: float) -> CapacityBackoff:
@@ -87,7 +87,7 @@ class CapacityBackoff:
         return replace(self, since=self.since + step_s, until=self.until + step_s, last=self.last + step_s)
 
     def lasts(self, now: float) -> bool:
-        """Whether there is no use in asking now."""
+        """Return whether there is no use in asking now."""
         return now < self.until
 
     def fresh_quota(self, now: float) -> bool:
@@ -95,5 +95,5 @@ class CapacityBackoff:
         return bool(self.quota) and now < self.last + QUOTA_SHORTEST_S
 
     def belief(self, grants: float = GRANTS, refusals: float = REFUSALS) -> float:
-        """The probability that an ask is granted, where so many were believed before any was seen."""
+        """Return the probability that an ask is granted, where so many were believed before any was seen."""
         return (grants + self.grants) / (grants + refusals + self.grants + self.refusals)

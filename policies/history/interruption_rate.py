@@ -37,7 +37,7 @@ class InterruptionRate:
         self._noticed_s = 0.0
 
     def note(self, passed_s: float, held: int, lost: int, notice_s: float) -> None:
-        """The time since the turn before, the replicas held in it, those lost, and how long before it was announced."""
+        """Record the seconds since the tick before, the replicas held, those lost, and the notice they had."""
         unseen = not held and self.per_hour > EVENTS / HOURS
         kept = 0.5 ** (passed_s / (UNHELD_HALF_LIFE_S if unseen else HALF_LIFE_S))
         self._events *= kept
@@ -72,5 +72,5 @@ class InterruptionRate:
         return (told_s + self._noticed_s) / ((2.0 if told_s else 1.0) + self._events)
 
     def probability(self, within_s: float) -> float:
-        """The probability of a loss within a time."""
+        """Return the probability of a loss within a time."""
         return -math.expm1(-self.per_hour * within_s / 3600.0)

@@ -52,7 +52,10 @@ class LeadTimes:
         self._quantiles: dict[float, float] = {}
 
     def note(self, at: float, target: int, ready: int, lost: int = 0) -> int:
-        """One turn's size decided and size ready, `lost` having been taken since. Gives how many came to serve."""
+        """Return one turn's size decided and size ready, `lost` having been taken since.
+
+        Gives how many came to serve.
+        """
         came = 0 if self._ready is None else min(len(self._pending), max(0, ready - self._ready + lost))
         self._ready = ready
         for _ in range(came):
@@ -74,7 +77,7 @@ class LeadTimes:
         self._pending = deque((replace(a, at=a.at + step_s) for a in self._pending), MAX_ASKS)
 
     def quantile_s(self, q: float) -> float | None:
-        """The `q` quantile (0 to 1) of the lead times seen, in seconds; None before the first."""
+        """Return the `q` quantile (0 to 1) of the lead times seen, in seconds; None before the first."""
         if not self._measured:
             return None
         if q not in self._quantiles:
@@ -82,7 +85,10 @@ class LeadTimes:
         return self._quantiles[q]
 
     def usual_s(self, prior_s: float, q: float = 0.9) -> float:
-        """How long a start takes: the `q` quantile without those that waited for capacity; `prior_s` until measured."""
+        """Return how long a start takes.
+
+        The `q` quantile without those that waited for capacity; `prior_s` until measured.
+        """
         if len(self._measured) < ENOUGH:
             return prior_s
         key = -1.0 - q
@@ -92,7 +98,7 @@ class LeadTimes:
         return self._quantiles[key]
 
     def patience_s(self, prior_s: float) -> float:
-        """How long an ask counts as supply: what is not there by then is not on its way."""
+        """Return how long an ask counts as supply: what is not there by then is not on its way."""
         if len(self._measured) < ENOUGH:
             return UNMEASURED * prior_s
         return MARGIN * self.usual_s(prior_s, 0.99)

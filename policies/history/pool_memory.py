@@ -61,7 +61,7 @@ class PoolMemory:
         return max(told, gone)
 
     def shortfall_news(self, status: PoolStatus) -> Shortfall | None:
-        """What the platform says now that it cannot give, if that is news."""
+        """Return what the platform says now that it cannot give, if that is news."""
         return status.shortfall if self._status is None or self._status.shortfall != status.shortfall else None
 
     def expected_pending(self, status: PoolStatus, now: float, patience_s: float, *, takes: bool) -> int:
@@ -77,7 +77,7 @@ class PoolMemory:
         return min(status.pending, counted + news)
 
     def note(self, at: float, status: PoolStatus, outcome: Outcome | None, overdue: int, spec: str) -> None:
-        """One turn: the size seen, what came of a write, and how many asks were written off."""
+        """Record one tick: the observed size, the outcome of a write, and the abandoned requests."""
         lost, passed_s = self.lost(status), max(0.0, at - self._at) if self.was_seen else 0.0
         said = self.shortfall_news(status)
         if status.interruption_pending and self._notice_at is None:
@@ -112,7 +112,7 @@ class PoolMemory:
         self._refused = outcome is not None and outcome.result is Result.OUT_OF_CAPACITY
 
     def _note_ceiling(self, status: PoolStatus, lost: int, overdue: int, passed_s: float) -> None:
-        """How many there are where the pool gives no more. After a refused write the next turn tells what was given."""
+        """Record the size at which the pool gives no more. After a refused write the next tick shows what was given."""
         ceiling, said = self.ceiling.faded(passed_s).passed(status.ready), self.shortfall_news(status)
         given = status.desired - max(status.failed, overdue)
         if lost:
@@ -122,7 +122,7 @@ class PoolMemory:
         self.ceiling = ceiling
 
     def _note_refusals(self, at: float, said: Shortfall | None, outcome: Outcome | None, spec: str) -> None:
-        """What the platform would not give: told by a write's refusal, or later, by the pool's status."""
+        """Record what the platform refused, by a write's outcome or, later, by the pool's status."""
         refusals = [] if said is None else [(said.quota, said.reason)]
         if outcome is not None and outcome.after > outcome.before and outcome.result in REFUSALS:
             refusals.append((outcome.result is Result.OUT_OF_QUOTA, outcome.reason))
@@ -151,7 +151,7 @@ class PoolMemories:
         self._pools: dict[PoolName, PoolMemory] = {}
 
     def of(self, pool: PoolName) -> PoolMemory:
-        """The pool's memory; an empty one for a pool never seen."""
+        """Return the pool's memory; an empty one for a pool never seen."""
         return self._pools.get(pool) or PoolMemory()
 
     def pending_since(self, pools: Mapping[PoolName, Pool], now: float) -> list[float]:
@@ -164,7 +164,7 @@ class PoolMemories:
         return sorted(since)
 
     def note(self, tick: Tick) -> None:
-        """One turn. Pools that the workload has no more are forgotten."""
+        """Record one tick. Pools that the workload no longer has are forgotten."""
         outcomes = {o.pool: o for o in tick.outcomes}
         self._pools = {n: m for n, m in self._pools.items() if n in tick.observation.pools}
         for name, reading in tick.observation.pools.items():

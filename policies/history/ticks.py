@@ -130,7 +130,10 @@ class History:
         self.zero_suspicion.shift(step_s)
 
     def column(self, column: int, since: float | None = None) -> NDArray[np.float64]:
-        """A column's values at or after `since` (all of them without it), oldest first: a view, not to be written."""
+        """Return a column's values at or after `since` (all of them without it), oldest first.
+
+        A view, not to be written.
+        """
         start = self._start if since is None else self._index(since)
         return self._rows[column, start : self._end]
 
@@ -146,11 +149,11 @@ class History:
         return self.column(AT, since)[seen], values[seen]
 
     def memory(self, policy: PolicyName) -> Mapping[str, float]:
-        """What the policy's last recommendation handed on (`Recommendation.memory`); empty before the first."""
+        """Return what the policy's last recommendation handed on (`Recommendation.memory`); empty before the first."""
         return self._memory.get(policy, {})
 
     def forecasts_for(self, policy: PolicyName) -> bool:
-        """Whether the policy has an outlook: a past, or work that it measured."""
+        """Return whether the policy has an outlook: a past, or work that it measured."""
         return policy in self._forecasts
 
     def forecast(self, policy: PolicyName) -> QuantileForecast:
@@ -170,7 +173,7 @@ class History:
         return self._forecasts[policy]
 
     def longest_gap_s(self, column: int, since: float, now: float) -> float:
-        """The longest stretch in [since, now] without a true value in `column`.
+        """Return the longest stretch in [since, now] without a true value in `column`.
 
         A row at `now` is taken as true (the turn being decided). The last true row before `since` counts as the left
         edge only by its age: a window whose start nothing vouches for has a gap at its start.

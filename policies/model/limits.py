@@ -117,13 +117,13 @@ class Override:
             yield "until", f"not a time: {e}"
 
     def in_force(self, now: float) -> bool:
-        """Whether it has not ended at `now`."""
+        """Return whether it has not ended at `now`."""
         return now < parse_instant(self.until)
 
 
 @lru_cache(maxsize=256)
 def parse_instant(text: str) -> float:
-    """An ISO 8601 time in seconds since the Unix epoch. Raises `ValueError`."""
+    """Return an ISO 8601 time in seconds since the Unix epoch. Raises `ValueError`."""
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError("needs an offset from UTC, as in 2026-06-01T10:00Z")

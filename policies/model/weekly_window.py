@@ -32,7 +32,7 @@ class Span:
     days: Annotated[tuple[Day, ...], FieldMetadata("Days on which it opens.")] = DAYS
 
     def covers(self, local: datetime) -> bool:
-        """Whether it is open at `local`, a wall-clock time in its zone.
+        """Return whether it is open at `local`, a wall-clock time in its zone.
 
         Wall-clock readings are compared, so a span opens and closes by the clock on the wall through a daylight
         saving change: an hour that is skipped is missing from it, an hour that is repeated is in it twice.
@@ -47,17 +47,17 @@ class Span:
 
 
 def local_time(at: float, time_zone: str) -> datetime:
-    """What the clocks on the wall show at `at` in a zone."""
+    """Return what the clocks on the wall show at `at` in a zone."""
     return datetime.fromtimestamp(at, ZoneInfo(time_zone))
 
 
 def time_text(local: datetime, time_zone: str) -> str:
-    """A wall-clock time in words: ``mon 08:30 in Europe/Berlin``."""
+    """Return a wall-clock time in words: ``mon 08:30 in Europe/Berlin``."""
     return f"{DAYS[local.weekday()]} {local:%H:%M} in {time_zone}"
 
 
 def zone_problems(time_zone: str) -> Iterator[tuple[str, str]]:
-    """What is wrong with the name of a zone, as (field, rule)."""
+    """Yield what is wrong with the name of a zone, as (field, rule)."""
     try:
         ZoneInfo(time_zone)
     except (ZoneInfoNotFoundError, ValueError, OSError):

@@ -57,7 +57,10 @@ class FleetLimits:
 
 
 def grant(fleet: FleetLimits, me: WorkloadName, claims: ResourceClaims, removed: int = 0, largest: int = 0) -> Grant:
-    """What `me` may hold and remove now. In its window `removed` replicas of `largest` went, whosever they were."""
+    """Return what `me` may hold and remove now.
+
+    In its window `removed` replicas of `largest` went, whosever they were.
+    """
     own, others = claims[me], claims.others(me)
     unread = sorted(claims.unread - {me})
     dark = ", ".join(unread[:SHOWN]) + (f" and {len(unread) - SHOWN} more" if len(unread) > SHOWN else "")
@@ -93,7 +96,7 @@ class QuotaShare(NamedTuple):
         return Quota(most, words + (f"; {dark} counts in full: never read" if dark else ""))
 
     def part(self, limit: float) -> float:
-        """How much in the end, when all have given way: never less than the minimum."""
+        """Return how much in the end, when all have given way: never less than the minimum."""
         own, equals = self.own, self.priorities == self.priority
         left = max(0.0, limit - own.least - float(self.least.sum()) - self._above(self.least))
         mine = max(0.0, own.held - own.least)
@@ -104,7 +107,7 @@ class QuotaShare(NamedTuple):
         return own.least + mine + fair_share(left - together, self._unmet(), own.replica)
 
     def free(self, limit: float) -> float:
-        """How much more at once, before anybody has given way: minimums first, then needs by priority."""
+        """Return how much more at once, before anybody has given way: minimums first, then needs by priority."""
         own = self.own
         left = max(0.0, limit - own.held - float(self.held.sum()))
         short = np.maximum(self.least - self.held, 0.0)
@@ -113,7 +116,7 @@ class QuotaShare(NamedTuple):
         return first + fair_share(max(0.0, left), self._unmet(), own.replica)
 
     def _above(self, beyond: NDArray[np.float64]) -> float:
-        """What higher priorities need beyond this."""
+        """Return what higher priorities need beyond this."""
         return float(np.maximum(self.need - beyond, 0.0)[self.priorities > self.priority].sum())
 
     def _unmet(self) -> NDArray[np.float64]:

@@ -63,7 +63,7 @@ def claim(
 
 
 def need(spec: WorkloadSpec, decision: Decision) -> float | None:
-    """What a workload would hold if no budget stood in its way, in replicas: None where that is not known.
+    """Return what a workload would hold if no budget stood in its way, in replicas: None where that is not known.
 
     An override counts as it says. Growth that the guard holds back because it would not help does not count, nor does a
     need below activation at zero. A size kept because the ready replicas are full does.
@@ -85,7 +85,10 @@ def _amount(
     unit: Callable[[Pool], float],
     budget: float | None,
 ) -> Amount:
-    """What replicas come to: a need is priced as the replicas held are on average, by the cheapest pool without any."""
+    """Return what replicas come to.
+
+    A need is priced as the replicas held are on average, by the cheapest pool without any.
+    """
     units = [unit(pool) for pool in spec.pools.values()]
     most = math.inf if budget is None else budget
     if sizes is None:
@@ -108,7 +111,7 @@ def _unread(
 
 
 def minimum_claim(spec: WorkloadSpec, unit: Callable[[Pool], float]) -> float:
-    """What the minimums come to at the least: the pools' own, and the rest of the workload's in the cheapest."""
+    """Return what the minimums come to at the least: the pools' own, and the rest of the workload's in the cheapest."""
     pools: list[Pool] = list(spec.pools.values())
     rest = spec.min_replicas - sum(pool.min_replicas for pool in pools)
     return sum(pool.min_replicas * unit(pool) for pool in pools) + max(0, rest) * min(unit(pool) for pool in pools)
@@ -131,7 +134,7 @@ class ResourceClaims:
         return self._claims[name]
 
     def set(self, name: WorkloadName, made: ResourceClaim) -> None:
-        """The latest claim of a workload."""
+        """Replace the claim of a workload."""
         if name not in self._at:
             self._at[name] = len(self._at)
             self._rows = np.vstack((self._rows, np.zeros(7)))
@@ -143,7 +146,7 @@ class ResourceClaims:
         (self.unread.add if made.unread else self.unread.discard)(name)
 
     def drop(self, name: WorkloadName) -> None:
-        """A workload that makes no claim any more."""
+        """Remove the claim of a workload."""
         if name in self._claims:
             self.replicas -= 0 if self._claims[name].unread else self._claims[name].replicas
             self.unread.discard(name)

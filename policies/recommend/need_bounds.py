@@ -80,7 +80,7 @@ def _at_most(need: float | None, most: float) -> float | None:
 
 
 def _late_part(r: Recommendation, most: float) -> float | None:
-    """The part that is asked for because users wait, of what is left: load is met first."""
+    """Return the part that is asked for because users wait, of what is left: load is met first."""
     if r.latency_driven is None or r.need is None:
         return None
     return min(r.need, most) - min(r.need - r.latency_driven, most)

@@ -143,7 +143,7 @@ def counted(
 
 
 def _sees_no_work(policy: Any, said: Recommendation) -> bool:
-    """Whether a policy that reads a queue before the replicas sees nothing in it."""
+    """Return whether a policy that reads a queue before the replicas sees nothing in it."""
     upstream = "visible" in policy.needs() and not hasattr(policy, "filled")
     return upstream and said.evidence is Evidence.FULL and said.need == 0.0
 

@@ -133,7 +133,7 @@ class Concurrency:
 def _recommend_share(
     name: PolicyName, view: PolicyContext, policy: GpuUtilization | KvCacheUsage, words: str
 ) -> Recommendation:
-    """A mean share over the ready replicas, brought to the policy's target."""
+    """Return a mean share over the ready replicas, brought to the policy's target."""
     (signal,) = signal_names(policy.source, policy.needs())
     values, evidence, wrong = fresh_values((signal,), view.readings)
     if evidence is Evidence.BLIND:

@@ -27,7 +27,7 @@ def whole_replicas(work: float) -> int:
 
 
 def work_of_amount(amount: float, per_replica: float) -> float:
-    """An amount (messages, requests in flight, tokens a second) shared out at `per_replica` each."""
+    """Return an amount (messages, requests in flight, tokens a second) shared out at `per_replica` each."""
     return amount / per_replica
 
 
@@ -44,8 +44,13 @@ def equivalents(spec: WorkloadSpec, sizes: Mapping[PoolName, int]) -> float:
     return float(sum(n * spec.pools[p].work_per_replica for p, n in sizes.items() if spec.pools[p].tier == "serving"))
 
 
+def replica_equivalents(spec: WorkloadSpec, sizes: Mapping[PoolName, int]) -> int:
+    """Return the same as a size: 3 replicas that carry 0.5 each are 1.5 equivalents, a size of 2."""
+    return whole_replicas(equivalents(spec, sizes))
+
+
 def with_headroom(work: float, share: float) -> float:
-    """The replicas that carry `work` with `share` of their capacity left free."""
+    """Return the replicas that carry `work` with `share` of their capacity left free."""
     return work / (1.0 - share)
 
 
@@ -63,7 +68,7 @@ def serialized_work(work: float, groups_in_flight: float, groups_per_replica: fl
 def fresh_values(
     names: Iterable[SignalName], readings: Mapping[SignalName, Reading[float]]
 ) -> tuple[dict[SignalName, float], Evidence, str]:
-    """The fresh values among `names`, how complete they are, and what is wrong with the others in words."""
+    """Return the fresh values among `names`, how complete they are, and what is wrong with the others in words."""
     values: dict[SignalName, float] = {}
     wrong: list[str] = []
     for name in names:
@@ -82,19 +87,19 @@ def fresh_values(
 
 
 def signal_names(source: str | None, quantities: Iterable[str]) -> tuple[SignalName, ...]:
-    """The names of a source's quantities."""
+    """Return the names of a source's quantities."""
     return tuple(SignalName(f"{source}.{quantity}") for quantity in quantities)
 
 
 def no_opinion(
     name: PolicyName, used: tuple[SignalName, ...], why: str, memory: Mapping[str, float] | None = None
 ) -> Recommendation:
-    """The recommendation of a policy that saw nothing; what it had in mind it keeps in mind."""
+    """Return the recommendation of a policy that saw nothing; what it had in mind it keeps in mind."""
     reason = f"no fresh reading: {why}"
     return Recommendation(name, None, Evidence.BLIND, active=False, reason=reason, used=used, memory=memory or {})
 
 
 def quantity_problems(quantities: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """What is wrong with a choice of quantities to be added up, as (field, rule)."""
+    """Yield what is wrong with a choice of quantities to be added up, as (field, rule)."""
     if not quantities or len(set(quantities)) < len(quantities):
         yield "quantities", "must name each quantity once, and one at least"

@@ -21,7 +21,7 @@ USUAL: Final = 0.9
 
 
 def demand_to_hold(past: NDArray[np.float64], last: int) -> float:
-    """The demand to hold on to, in replicas' worth; 0 where nothing has collapsed.
+    """Return the demand to hold on to, in replicas' worth; 0 where nothing has collapsed.
 
     `past` is the demand of the turns over which a collapse is disbelieved, oldest first, NaN where it was not seen; the
     `last` of them are the last minute.

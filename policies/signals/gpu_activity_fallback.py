@@ -29,7 +29,7 @@ class Activity:
 
 
 def by_activity(busy: float, ready: int, known: float) -> Activity:
-    """The need when `ready` replicas' GPUs are `busy` (mean share of the time), and `known` were last needed."""
+    """Return the need when `ready` replicas' GPUs are `busy` (mean share of the time), and `known` were last needed."""
     asked, most = work_of_share(busy, ready, FILLED), MOST * max(1.0, known)
     reason = f"GPUs are busy {busy:.0%} of the time over {ready} ready, which says busy, not loaded"
     if asked > most:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from policies.model import Absent, Fresh
+from policies.model.spec import FALSE_ZERO_LOOKBACK_S
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,10 +29,10 @@ ALIKE: Final = 2.0
 """Work before and after within this factor is the same work: another batch is seldom so like the last one."""
 SOON_S: Final = 300.0
 """Zeros that lasted longer before the same work was there again were a pause: as long as users stay away from one."""
-LATELY_S: Final = 1800.0
-"""Lies are remembered so long; the last `SOON_S` count by themselves where they were worse."""
 LONGEST_S: Final = 900.0
 """No zero is doubted for longer: an idle workload must come to rest."""
+LATELY_S: Final = FALSE_ZERO_LOOKBACK_S - LONGEST_S
+"""Lies are remembered so long; the last `SOON_S` count by themselves where they were worse."""
 SURE: Final = 1e-6
 """A run of lies as long as a zero has lasted must be less likely: about one turn in half a year."""
 TWICE: Final = 2.0
@@ -41,8 +42,6 @@ FADED_S: Final = 120.0
 GAP_TURNS: Final = 2.5
 """Turns, with their jitter, in which no rate fades to 0."""
 RATE: Final = "_per_s"
-LOOKBACK_S: Final = LATELY_S + LONGEST_S
-"""Beyond it nothing changes a decision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,12 +137,12 @@ class SourceActivity:
         return max(math.log(SURE) / math.log(worst.share) * interval_s, TWICE * longest_s), words
 
     def _false_zero_rate(self, after: float) -> FalseZeroRate | None:
-        """How often it lied `after`; None where it was not caught."""
+        """Return how often it lied `after`; None where it was not caught."""
         lied = sum(lie.ticks for lie in self.false_zeros if lie.at >= after)
         return FalseZeroRate(lied, lied + len(self.at) - bisect_left(self.at, after)) if lied else None
 
     def _is_sudden(self, since: float, interval_s: float) -> bool:
-        """Whether the work was gone from one turn to the next, not fading before."""
+        """Return whether the work was gone from one turn to the next, not fading before."""
         lately = max(self.work[bisect_left(self.at, self.at[-1] - FADED_S) :])
         return since - self.at[-1] <= GAP_TURNS * interval_s and self.work[-1] >= lately / 2.0
 
@@ -167,7 +166,7 @@ class ZeroSuspicion:
             told.shift(step_s)
 
     def suspected(self, seen: Observation, limits: SuspicionLimits) -> dict[str, str]:
-        """The sources whose zeros are not believed, and why."""
+        """Return the sources whose zeros are not believed, and why."""
         found = {}
         for source, values in _fresh(seen).items():
             if source in self._activity and not any(values.values()):
@@ -180,7 +179,7 @@ class ZeroSuspicion:
 def without_suspected_zeros(
     readings: Mapping[SignalName, Reading[float]], doubted: Mapping[str, str]
 ) -> Mapping[SignalName, Reading[float]]:
-    """The readings with those of doubted sources absent."""
+    """Return the readings with those of doubted sources absent."""
     if not doubted:
         return readings
     return {
@@ -190,12 +189,12 @@ def without_suspected_zeros(
 
 
 def source_of(signal: SignalName) -> str:
-    """The source that a signal is read from."""
+    """Return the source that a signal is read from."""
     return signal.partition(".")[0]
 
 
 def _fresh(seen: Observation) -> dict[str, dict[SignalName, float]]:
-    """What each source told this turn; sources that told nothing are left out."""
+    """Return what each source told this turn; sources that told nothing are left out."""
     found: dict[str, dict[SignalName, float]] = {}
     for signal, reading in seen.readings.items():
         if isinstance(reading, Fresh):
@@ -204,6 +203,6 @@ def _fresh(seen: Observation) -> dict[str, dict[SignalName, float]]:
 
 
 def _work(values: Mapping[SignalName, float], seen: Observation) -> float:
-    """All that a source told, added up. What is at most 1 may be a share: it counts for each ready replica."""
+    """Return all that a source told, added up. What is at most 1 may be a share: it counts for each ready replica."""
     ready = sum(r.value.ready for r in seen.pools.values() if not isinstance(r, Absent))
     return sum(value if value > 1.0 else value * ready for value in values.values())

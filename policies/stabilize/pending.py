@@ -44,14 +44,14 @@ def keep_pending(size: int, s: RuleContext) -> Step | None:
 
 
 def _waits(s: RuleContext) -> bool:
-    """Whether messages wait in a queue, or more requests in engines than these take up in their next step."""
+    """Return whether messages wait in a queue, or more requests in engines than these take up in their next step."""
     noise = {"visible": 0.0, "waiting": SURGE * max(1, s.ready or 0)}
     quantities = ((signal.rpartition(".")[2], reading) for signal, reading in s.observation.readings.items())
     return any(isinstance(r, Fresh) and r.value > noise[q] for q, r in quantities if q in noise)
 
 
 def _lasts_s(need: float, ready: int, s: RuleContext) -> float:
-    """How long the need stays above what serves at its pace (least squares); infinite where it does not fall."""
+    """Return how long the need stays above what serves at its pace (least squares); infinite where it does not fall."""
     since = s.now - max(s.spec.scale_down.window_s, LEAST_S)
     at = np.append(s.history.column(AT, since), s.now)
     wanted = np.append(s.history.column(WANTED, since), whole_replicas(need))
@@ -62,7 +62,7 @@ def _lasts_s(need: float, ready: int, s: RuleContext) -> float:
 
 
 def _pending(s: RuleContext) -> Iterator[tuple[float, float]]:
-    """Each pending replica that is counted on: the seconds until it is likely to serve, and what it carries."""
+    """Yield each pending replica that is counted on: the seconds until it is likely to serve, and what it carries."""
     for name in s.sizes:
         pool, reading, market = s.spec.pools[name], s.observation.pools[name], s.history.pool_memories.of(name)
         if isinstance(reading, Absent):

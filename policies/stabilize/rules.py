@@ -28,7 +28,7 @@ def keep_while_full(size: int, s: RuleContext) -> Step | None:
 
 
 def apply_tolerance(size: int, s: RuleContext) -> Step | None:
-    """The HPA's dead band: a need so near the present size that changing it would only be churn."""
+    """Return the HPA's dead band: a need so near the present size that changing it would only be churn."""
     if s.need is None or s.current in {0, size}:
         return None
     if abs(s.need / s.current - 1.0) <= s.spec.tolerance + EPSILON:
@@ -76,7 +76,7 @@ def _why_awake(s: RuleContext) -> str:
 
 
 def apply_scale_up_window(size: int, s: RuleContext) -> Step | None:
-    """The smallest need in the scale-up window, where one is configured."""
+    """Return the smallest need in the scale-up window, where one is configured."""
     window_s = s.spec.scale_up.window_s
     if size <= s.current or window_s == 0:
         return None
@@ -88,7 +88,7 @@ def apply_scale_up_window(size: int, s: RuleContext) -> Step | None:
 
 
 def apply_scale_down_window(size: int, s: RuleContext) -> Step | None:
-    """The largest need in the scale-down window, and no less than the present size while the window has gaps."""
+    """Return the largest need in the scale-down window, and no less than the present size while the window has gaps."""
     window_s = s.spec.scale_down.window_s
     if size >= s.current or window_s == 0:
         return None
@@ -129,7 +129,7 @@ def _known(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _has_evidence_gap(since: float, s: RuleContext) -> bool:
-    """Whether [since, now] has a stretch without full evidence that is too long to vouch for the whole."""
+    """Return whether [since, now] has a stretch without full evidence that is too long to vouch for the whole."""
     allowed_s = max(s.spec.scale_down.max_evidence_gap_s, 2.5 * s.spec.interval_s)
     return s.history.longest_gap_s(MAY_LOWER, since, s.now) > allowed_s
 

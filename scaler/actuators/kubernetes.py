@@ -97,7 +97,7 @@ class KubernetesResizer:
     async def status(self) -> Fresh[PoolStatus]:
         state, foreign = await self._sizes.read()
         if self._looks is not None:
-            await self._looks.ready()
+            await self._looks.wait_until_listed()
         self._size = size_of(state)
         going = self._on_their_way(state)
         serving = (state.ready or 0) - sum(pod.ready for pod in going)
@@ -108,7 +108,7 @@ class KubernetesResizer:
             max(0, serving),
             foreign,
             state.version,
-            interruption_pending=min(seen.doomed if seen else 0, max(0, serving)),
+            interruption_pending=min(seen.interruption_pending if seen else 0, max(0, serving)),
             interrupted=seen.interrupted if seen else 0,
             failed=failed,
             shortfall=short,
@@ -126,14 +126,14 @@ class KubernetesResizer:
             return
         live, size = self._live(state), self._size
         if replicas >= size:
-            await self._drainer.restore(self._drainer.going(live, size))
+            await self._drainer.restore(self._drainer.draining(live, size))
         else:
-            replicas = await self._drainer.step(live, size, replicas, self._looks.is_doomed)
+            replicas = await self._drainer.step(live, size, replicas, self._looks.is_interruption_pending)
         if replicas != size:
             await self._sizes.write(replicas, size, seen.version)
 
     def unfinished(self) -> bool:
-        """Whether pods are on their way out, and want to be looked after until they are gone."""
+        """Return whether pods are on their way out, and want to be looked after until they are gone."""
         return bool(self._going)
 
     async def permits(self) -> Sequence[Permit]:
@@ -149,15 +149,15 @@ class KubernetesResizer:
     # --- what is known of the pods
 
     def _on_their_way(self, state: ScalableState) -> Sequence[Pod]:
-        """Those that drain; while pods are not known, as they were known last: growth must not wait for them."""
+        """Return those that drain; while pods are not known, as they were known last: growth must not wait for them."""
         if self._drainer is None or self._looks is None:
             return ()
         if self._looks.pods.fresh or self._going is None:
-            self._going = self._drainer.going(self._live(state), self._size)
+            self._going = self._drainer.draining(self._live(state), self._size)
         return self._going
 
     def _live(self, state: ScalableState) -> list[Pod]:
-        """The pods that count as replicas. Raises `Unavailable` where they are not known."""
+        """Return the pods that count as replicas. Raises `Unavailable` where they are not known."""
         if self._looks is None or state.selector is None:
             raise Unavailable(f"{self._spec.name}: its pods cannot be told, and drain needs to know them")
         drain, pods = self._spec.drain, self._looks.pods
@@ -171,18 +171,18 @@ class KubernetesResizer:
     def _seen(self, state: ScalableState) -> ReplicaDetails | None:
         if self._looks is None or state.selector is None:
             return None
-        return self._looks.look(state.selector)
+        return self._looks.observe(state.selector)
 
 
 def size_of(state: ScalableState) -> int:
-    """The size asked for: told of every state that the watch gives out."""
+    """Return the size asked for: told of every state that the watch gives out."""
     assert state.desired is not None  # noqa: S101 - an invariant of `SharedWatch.state`
     return state.desired
 
 
 def missing_permission(state: ScalableState, seen: ReplicaDetails | None) -> tuple[int, Shortfall | None]:
-    """How many do not come, and why: pods that were refused, and those that no node is found for."""
-    failed, short = (seen.failed, seen.short) if seen else (0, None)
+    """Return how many do not come, and why: pods that were refused, and those that no node is found for."""
+    failed, short = (seen.failed, seen.shortfall) if seen else (0, None)
     if state.refusal is not None:
         text = state.refusal.text
         return failed + state.refusal.pods, Shortfall(state.refusal.at, text, quota="exceeded quota" in text)

@@ -55,7 +55,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def _answer(one: Examined) -> str:
-    """What it answered, in one line."""
+    """Return what it answered, in one line."""
     if one.error:
         return f"{one.error} ({one.remedy})"
     if one.status is not None:

@@ -54,7 +54,7 @@ def lines(found: list[Examined], config: Config, markets: Mapping[WorkloadName, 
 
 
 def permits(one: Examined) -> Iterator[str]:
-    """What it may not do, and what is not known; one line where all is granted."""
+    """Yield what it may not do, and what is not known; one line where all is granted."""
     if one.permits_error:
         yield f"permissions not known: {one.permits_error}"
     denied = [p for p in one.permits if p.granted is False]
@@ -125,7 +125,7 @@ def _usual(one: Examined, config: Config, markets: Mapping[WorkloadName, PoolMem
 
 
 def _markets(config: Config, clock: Clock) -> dict[WorkloadName, PoolMemories]:
-    """What the journal, if one is kept, remembers of each pool."""
+    """Return what the journal, if one is kept, remembers of each pool."""
     found = {name: PoolMemories() for name in config.workloads}
     directory = config.daemon.journal.directory
     if directory and Path(directory).is_dir():

@@ -52,7 +52,7 @@ def _misuse(args: argparse.Namespace) -> Sequence[Problem]:
 
 
 def _loads(found: Imported) -> None:
-    """What was made must be fit to run. Raises `ConfigError` where the manifest asks for what no workload may have."""
+    """Require that the result can run. Raises `ConfigError` where the manifest asks for what no workload may have."""
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "workload.yaml"
         made.write_text(found.text, encoding="utf-8")

@@ -24,7 +24,7 @@ REPLACED: Final = ("cooldown_s", "tolerance", "scale_up", "scale_down")
 
 
 def own_problems(record: Any, place: Place = ()) -> Iterator[Finding]:
-    """What every record in the tree has to say of itself: ``problems()`` yields (field, rule) pairs."""
+    """Yield what every record in the tree has to say of itself: ``problems()`` yields (field, rule) pairs."""
     if dataclasses.is_dataclass(record):
         if hasattr(record, "problems"):
             for field, rule in record.problems():
@@ -42,7 +42,7 @@ def own_problems(record: Any, place: Place = ()) -> Iterator[Finding]:
 
 @cache
 def _speaking(cls: Any) -> tuple[str, ...]:
-    """The fields of a record below which a record may have something to say of itself."""
+    """Return the fields of a record below which a record may have something to say of itself."""
     return tuple(name for name, hint in get_type_hints(cls).items() if _may_speak(hint))
 
 
@@ -57,7 +57,7 @@ def _may_speak(hint: Any) -> bool:
 
 
 def name_sources(spec: WorkloadSpec) -> tuple[WorkloadSpec, list[Finding]]:
-    """Every policy with the name of the source it reads, filled in where only one fits."""
+    """Return every policy with the name of the source it reads, filled in where only one fits."""
     offers = {name: set(source.quantities()) for name, source in spec.sources.items()}
     findings: list[Finding] = []
     policies: dict[Any, Any] = {}
@@ -86,7 +86,7 @@ def name_sources(spec: WorkloadSpec) -> tuple[WorkloadSpec, list[Finding]]:
 
 
 def deciding_sources(spec: WorkloadSpec) -> Iterator[Finding]:
-    """What is wrong with the part that decides: it needs no source and no pool to be there."""
+    """Yield what is wrong with the part that decides: it needs no source and no pool to be there."""
     for name, policy in spec.policies.items():
         yield from own_problems(policy, ("policies", name))
     yield from bounds(spec)
@@ -103,7 +103,7 @@ def named_pools(spec: WorkloadSpec) -> Iterator[Finding]:
 
 
 def _named_sources(policy: Any, place: Place, offers: Mapping[str, set[str]]) -> Iterator[Finding]:
-    """What is wrong with the sources that a policy's metrics or triggers name for themselves."""
+    """Yield what is wrong with the sources that a policy's metrics or triggers name for themselves."""
     for field in ("metrics", "triggers"):
         for i, metric in enumerate(getattr(policy, field, ())):
             where = (*place, field, i, "source")
@@ -117,7 +117,7 @@ def _named_sources(policy: Any, place: Place, offers: Mapping[str, set[str]]) ->
 
 
 def _read_also(policy: Any, place: Place, offers: Mapping[str, set[str]]) -> Iterator[Finding]:
-    """What is wrong with the sources that a policy reads beside its own (`needs_also`)."""
+    """Yield what is wrong with the sources that a policy reads beside its own (`needs_also`)."""
     for source, quantities in getattr(policy, "needs_also", dict)().items():
         if source not in offers:
             yield place, f"there is no source {source!r}", did_you_mean(source, list(offers)) or _listed(offers)
@@ -126,7 +126,7 @@ def _read_also(policy: Any, place: Place, offers: Mapping[str, set[str]]) -> Ite
 
 
 def rate_windows(spec: WorkloadSpec) -> Iterator[Finding]:
-    """A policy that reckons with the window of its source's rates, and a source that has another."""
+    """Yield a policy that reckons with the window of its source's rates, and a source that has another."""
     for name, policy in spec.policies.items():
         window_s = getattr(policy, "rate_window_s", None)
         source_s = getattr(spec.sources.get(policy.source), "window_s", None) if window_s is not None else None
@@ -137,7 +137,7 @@ def rate_windows(spec: WorkloadSpec) -> Iterator[Finding]:
 
 
 def settling_problems(spec: WorkloadSpec) -> Iterator[Finding]:
-    """A policy that settles by itself stands alone, and what it replaces can't be set beside it."""
+    """Yield a policy that settles by itself stands alone, and what it replaces can't be set beside it."""
     name = next((name for name, policy in spec.policies.items() if policy.settles), None)
     if name is None:
         return
@@ -157,7 +157,7 @@ def settling_problems(spec: WorkloadSpec) -> Iterator[Finding]:
 
 
 def live_kinds(specs: Iterable[WorkloadSpec]) -> Iterator[tuple[str, str]]:
-    """What can't be run on another clock than the real one."""
+    """Yield what can't be run on another clock than the real one."""
     for spec in specs:
         kinds = {kind_of("source", s) for s in spec.sources.values()} | {
             kind_of("pool", p) for p in spec.pools.values()
@@ -175,7 +175,7 @@ def _offered(offers: Mapping[str, set[str]]) -> str:
 
 
 def _fits(pool: Pool, cap: int) -> bool:
-    """Whether a multiple of the pool's quantum lies within its bounds, nothing apart."""
+    """Return whether a multiple of the pool's quantum lies within its bounds, nothing apart."""
     return quantum.round_up(max(1, pool.min_replicas), pool.quantum) <= quantum.bounds(pool, cap)[1]
 
 

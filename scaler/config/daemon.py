@@ -44,7 +44,7 @@ class EmbeddedClock:
             yield "start", f"not a time: {e}"
 
     def start_s(self) -> float | None:
-        """The start in seconds since the Unix epoch. Raises `ValueError`."""
+        """Return the start in seconds since the Unix epoch. Raises `ValueError`."""
         if self.start is None:
             return None
         moment = datetime.fromisoformat(self.start)

@@ -21,7 +21,7 @@ class Document:
     lines: Mapping[Place, int]
 
     def line(self, place: Place) -> int:
-        """The line of `place`, or of the nearest key above it."""
+        """Return the line of `place`, or of the nearest key above it."""
         while place and place not in self.lines:
             place = place[:-1]
         return self.lines.get(place, 1)
@@ -32,7 +32,7 @@ class Document:
 
 
 def read(path: Path, *, old_numbers: bool = False) -> tuple[list[Document], list[Problem]]:
-    """The documents of a file; empty ones are passed over. The one way in which YAML files are read.
+    """Return the documents of a file; empty ones are passed over. The one way in which YAML files are read.
 
     `old_numbers`: whether 010 and 1:30 are numbers, as in Kubernetes manifests, or refused.
     """
@@ -43,7 +43,7 @@ def read(path: Path, *, old_numbers: bool = False) -> tuple[list[Document], list
 
 
 def parse(file: str, text: str, *, old_numbers: bool = False) -> tuple[list[Document], list[Problem]]:
-    """The documents in `text`, and what is wrong with its YAML."""
+    """Return the documents in `text`, and what is wrong with its YAML."""
     composer = Composer(file, text, old_numbers=old_numbers)
     documents = [Document(file, data, lines) for data, lines in composer.documents() if data is not None]
     return documents, composer.problems

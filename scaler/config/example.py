@@ -24,7 +24,7 @@ HEAD = """\
 
 
 def example() -> str:
-    """The text of ``config/example/workload.yaml``: the daemon's document, then a workload's."""
+    """Return the text of ``config/example/workload.yaml``: the daemon's document, then a workload's."""
     daemon = ["daemon:", *_record(DaemonSpec, 1)]
     return HEAD + "\n" + "\n".join([*daemon, "---", *_record(WorkloadSpec, 0)]) + "\n"
 
@@ -88,13 +88,13 @@ def _by_kind(hint: Any) -> ByKind | None:
 
 
 def _nested(field: dataclasses.Field[Any]) -> Any:
-    """The class of a field that holds a record by default."""
+    """Return the class of a field that holds a record by default."""
     made = field.default_factory() if field.default_factory is not dataclasses.MISSING else None
     return type(made) if dataclasses.is_dataclass(made) else None
 
 
 def _flow(value: Any) -> str:
-    """A value on one line."""
+    """Return a value on one line."""
     if isinstance(value, Mapping | list):
         return yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False).strip()
     return yaml.safe_dump(value, width=10_000).removesuffix("...\n").strip()

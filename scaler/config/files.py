@@ -31,7 +31,7 @@ class Unreadable(OSError):
 
 
 def files_of(paths: list[Path]) -> tuple[list[Path], list[Problem]]:
-    """The YAML files named, directories opened (not their subdirectories, nor hidden files), sorted by name."""
+    """Return the YAML files named, directories opened (not their subdirectories, nor hidden files), sorted by name."""
     files: list[Path] = []
     problems: list[Problem] = []
     for path in paths:
@@ -54,7 +54,7 @@ def files_of(paths: list[Path]) -> tuple[list[Path], list[Problem]]:
 
 
 def exists(path: Path) -> bool:
-    """Whether something is there; a path that no file can have, such as one with a NUL, is not."""
+    """Return whether something is there; a path that no file can have, such as one with a NUL, is not."""
     try:
         return path.exists()
     except (OSError, ValueError):
@@ -84,7 +84,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def _all_of(descriptor: int) -> bytes:
-    """The rest of a file, which may grow while it is read. Raises `Unreadable` beyond the limit."""
+    """Return the rest of a file, which may grow while it is read. Raises `Unreadable` beyond the limit."""
     parts, size = [], 0
     while part := os.read(descriptor, CHUNK_BYTES):
         parts.append(part)

@@ -11,7 +11,7 @@ from scaler.registry import did_you_mean
 
 
 def tiers(spec: WorkloadSpec) -> Iterator[tuple[Place, str, str]]:
-    """What is wrong with the tiers, as (key, rule broken, hint)."""
+    """Yield what is wrong with the tiers, as (key, rule broken, hint)."""
     serving = {name: pool for name, pool in spec.pools.items() if pool.tier == "serving"}
     if spec.pools and not serving:
         yield ("pools",), "one at least must serve", "leave tier out where replicas serve"

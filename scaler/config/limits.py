@@ -16,12 +16,12 @@ PRICE = "set price_usd_per_hour there, or market: reserved"
 
 
 def unpriced(spec: WorkloadSpec) -> list[str]:
-    """The pools whose price a budget of money needs and lacks."""
+    """Return the pools whose price a budget of money needs and lacks."""
     return [name for name, pool in spec.pools.items() if pool.market != "reserved" and pool.price_usd_per_hour is None]
 
 
 def limits(spec: WorkloadSpec) -> Iterator[Finding]:
-    """What is wrong between one workload's limits."""
+    """Yield what is wrong between one workload's limits."""
     budget, override = spec.budget, spec.override
     if budget.usd_per_hour is not None:
         for name in unpriced(spec):
@@ -44,7 +44,7 @@ def limits(spec: WorkloadSpec) -> Iterator[Finding]:
 
 
 def across(limits_: FleetLimits, specs: Iterable[WorkloadSpec]) -> Iterator[Finding]:
-    """What is wrong between the fleet's limits and the workloads."""
+    """Yield what is wrong between the fleet's limits and the workloads."""
     specs = list(specs)
     for key, most, unit in (
         ("max_gpus", limits_.max_gpus, gpus),

@@ -23,31 +23,15 @@ from scaler.config.daemon import DaemonSpec, EmbeddedClock
 from scaler.config.document import Document, read
 from scaler.config.files import files_of
 from scaler.config.problems import ConfigError, Problem
-from scaler.config.renamed_keys import new_name
 from scaler.config.resize_claims import Claims
-from scaler.config.schema import json_schema_of, model_of, record
+from scaler.config.schema import model_of, record
+from scaler.config.validation import problem_of
 from scaler.config.yaml_composer import MAX_PROBLEMS, Place
 from scaler.masking import masked
 from scaler.registry import REGISTRIES, did_you_mean
 
 KINDS: Final = {"sources": "source", "policies": "policy", "pools": "pool"}
 """Keys whose entries are chosen by kind, and the registry they come from."""
-WORDS: Final = {
-    "string_type": "must be text",
-    "int_type": "must be a whole number",
-    "int_from_float": "must be a whole number",
-    "float_type": "must be a number",
-    "bool_type": "must be true or false",
-    "list_type": "must be a list",
-    "dict_type": "must be a mapping",
-    "model_type": "must be a mapping",
-    "model_attributes_type": "must be a mapping",
-    "finite_number": "must be finite",
-    "missing": "is required",
-    "too_short": "must not be empty",
-}
-NO_SCALARS: Final = frozenset({"list_type", "dict_type", "model_type", "model_attributes_type"})
-"""Errors of text where a mapping or a list is due: the text itself may be a secret one level too high."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -146,7 +130,7 @@ def _pool_place(document: Document, workload: WorkloadName, pool: PoolName) -> s
 
 
 def workload_from(document: Mapping[str, Any], file: str = "journal") -> Workload:
-    """A workload from a document kept elsewhere, as the journal does. Raises `ConfigError`."""
+    """Return a workload from a document kept elsewhere, as the journal does. Raises `ConfigError`."""
     problems: list[Problem] = []
     workload = _workload(Document(file, document, {}), problems, here=False)
     if workload is None:
@@ -155,12 +139,12 @@ def workload_from(document: Mapping[str, Any], file: str = "journal") -> Workloa
 
 
 def without_secrets(document: Mapping[str, Any]) -> dict[str, Any]:
-    """A workload's document as it may be kept and shown: what leads to sources and pools without credentials."""
+    """Return a workload's document as it may be kept and shown: what leads to sources and pools without credentials."""
     return {key: masked(value) if key in {"sources", "pools"} else value for key, value in document.items()}
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of one configuration document."""
+    """Return the JSON Schema of one configuration document."""
     daemon = {"type": "object", "properties": {"daemon": {"$ref": "#/$defs/DaemonSpec"}}, "required": ["daemon"]}
     workload = model_of(WorkloadSpec).model_json_schema(ref_template="#/$defs/{model}")
     settings = model_of(DaemonSpec).model_json_schema(ref_template="#/$defs/{model}")
@@ -195,7 +179,10 @@ def _daemon(document: Document, problems: list[Problem]) -> list[tuple[Document,
 
 
 def _workload(document: Document, problems: list[Problem], *, here: bool = True) -> Workload | None:
-    """The workload in a document. `here` is False for one that need not run here: its secrets are not looked for."""
+    """Return the workload in a document.
+
+    `here` is False for one that need not run here: its secrets are not looked for.
+    """
     model = _validate(document, model_of(WorkloadSpec), document.data, (), problems)
     if model is None:
         return None
@@ -241,79 +228,26 @@ def _references(data: Any, place: Place) -> Iterator[tuple[Place, str]]:
 
 
 def _problem(document: Document, error: ErrorDetails, at: Place, model: type[BaseModel]) -> Problem:
-    """One of pydantic's errors in our words."""
-    kind, context = error["type"], error.get("ctx", {})
-    place = (*at, *_without_tags(error["loc"]))
-    value: object = error["input"]
-    hint = ""
-    if kind == "extra_forbidden":
-        rule, hint = _unknown_key(str(error["loc"][-1]), _sibling_keys(model, error["loc"]))
-        value = ...  # of which nothing is known: it may be a secret under a misspelled key
-    elif kind == "union_tag_invalid":
+    """Return one of pydantic's errors in our words, where a kind is wrong or missing with those that there are."""
+    place, given = (*at, *_without_tags(error["loc"])), error["input"]
+    if error["type"] == "union_tag_invalid":
         kinds = list(REGISTRIES[KINDS[str(place[0])]])
-        given = value.get("kind") if isinstance(value, dict) else None
-        place, value = (*place, "kind"), given
-        rule, hint = f"must be one of {', '.join(kinds)}", did_you_mean(str(given), kinds)
-    elif kind == "union_tag_not_found":
-        place, value = (*place, "kind"), ...
+        kind = given.get("kind") if isinstance(given, dict) else None
+        rule, hint = f"must be one of {', '.join(kinds)}", did_you_mean(str(kind), kinds)
+        return document.problem((*place, "kind"), rule, hint, kind)
+    if error["type"] == "union_tag_not_found":
         rule = f"is required: one of {', '.join(REGISTRIES[KINDS[str(place[0])]])}"
-    elif kind == "literal_error":
-        rule = f"must be {context['expected']}"
-    elif kind == "string_pattern_mismatch":
-        rule = f"must match {context['pattern']}"
-    else:
-        rule = WORDS.get(kind) or error["msg"].replace("Input should be", "must be")
-    if kind == "missing" or (kind in NO_SCALARS and not isinstance(value, dict | list)):
-        value = ...
-    if place and place[-1] == "[key]":
-        place, rule = place[:-1], f"names {rule}"
-    return document.problem(place, rule, hint, value)
-
-
-def _unknown_key(key: str, settings: list[str]) -> tuple[str, str]:
-    """Return the rule that an unknown key breaks and the remedy: its new name, or one that is spelled alike."""
-    if new := new_name(key, settings):
-        return f"was renamed to {new}", f"write {new} with the same value"
-    return "unknown key", did_you_mean(key, settings)
+        return document.problem((*place, "kind"), rule)
+    return problem_of(document, error, place, model)
 
 
 def _without_tags(loc: tuple[Any, ...]) -> Place:
-    """A place without the kinds that pydantic puts into it."""
+    """Return a place without the kinds that pydantic puts into it."""
     return (*loc[:2], *loc[3:]) if len(loc) > 3 and loc[0] in KINDS and loc[2] != "[key]" else loc
 
 
-def _sibling_keys(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
-    """The keys that could stand where `loc`'s last one stands."""
-    definitions = json_schema_of(model)
-    node: Any = definitions
-    for key in loc[:-1]:
-        node = _step(definitions, node, key)
-    return list(_deref(definitions, node).get("properties", {}))
-
-
-def _step(definitions: Any, node: Any, key: Any) -> Any:
-    node = _deref(definitions, node)
-    if isinstance(key, int):
-        return node.get("items", {})
-    if key in node.get("properties", {}):
-        return node["properties"][key]
-    mapping = node.get("discriminator", {}).get("mapping", {})
-    if key in mapping:
-        return {"$ref": mapping[key]}
-    return next(iter(node.get("patternProperties", {}).values()), {})
-
-
-def _deref(definitions: Any, node: Any) -> Any:
-    for option in node.get("anyOf", ()):
-        if "$ref" in option:
-            node = option
-    while isinstance(node, dict) and "$ref" in node:
-        node = definitions["$defs"][node["$ref"].rsplit("/", 1)[-1]]
-    return node if isinstance(node, dict) else {}
-
-
 def _at(data: Any, place: Place) -> Any:
-    """The value at `place`, or ... where it is not given."""
+    """Return the value at `place`, or ... where it is not given."""
     for key in place:
         try:
             data = data[key]

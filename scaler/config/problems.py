@@ -65,7 +65,7 @@ def _cut(text: str) -> str:
 
 
 def value_text(value: object) -> str:
-    """A value as a reader of YAML would write it, cut to length; always text that UTF-8 can encode."""
+    """Return a value as a reader of YAML would write it, cut to length; always text that UTF-8 can encode."""
     try:
         text = json.dumps(value, ensure_ascii=False, default=str)
     except (ValueError, RecursionError):
@@ -75,7 +75,7 @@ def value_text(value: object) -> str:
 
 
 def shown_at(place: tuple[str | int, ...], value: object) -> str:
-    """A configured value as YAML has it, unless it can be a secret: by its place, its kind or its form."""
+    """Return a configured value as YAML has it, unless it can be a secret: by its place, its kind or its form."""
     if value is None or isinstance(value, bool):
         return json.dumps(value)
     if any(isinstance(key, str) and is_secret_name(key) for key in place):
@@ -86,7 +86,10 @@ def shown_at(place: tuple[str | int, ...], value: object) -> str:
 
 
 def is_harmless(text: str) -> bool:
-    """Whether a text can be no secret, by its form: no credentials, no mixture of letters and digits, no dense word."""
+    """Return whether a text can be no secret, by its form.
+
+    No credentials, no mixture of letters and digits, no dense word.
+    """
     if mask(text) != text or STRANGE.search(text):
         return False
     tokens = TOKEN.findall(text)
@@ -105,7 +108,7 @@ def _bits(word: str) -> float:
 
 
 def plain_key(key: str, *, below_secret: bool = False) -> str:
-    """A key as it may be shown: not one that is rather a value in the wrong place."""
+    """Return a key as it may be shown: not one that is rather a value in the wrong place."""
     known = key in {"env", "file"} if below_secret else KEY.fullmatch(key) and mask(key) == key and not _is_dense(key)
     return key if known and key.isprintable() else "(key)"
 
@@ -115,12 +118,12 @@ def _is_dense(key: str) -> bool:
 
 
 def masked_rule(text: str) -> str:
-    """A rule without secrets: credentials masked, and quoted words left out that may be some."""
+    """Return a rule without secrets: credentials masked, and quoted words left out that may be some."""
     return re.sub(r"(?<!\w)'([^'\n]*)'(?!\w)", lambda m: m[0] if is_harmless(m[1]) else NOT_SHOWN, mask(text))
 
 
 def yaml_rule(text: str) -> str:
-    """A YAML parser's complaint without what it quotes from the file, single characters aside."""
+    """Return a YAML parser's complaint without what it quotes from the file, single characters aside."""
     first_line = text.partition("\n")[0]
     return re.sub(r"(['\"])(.*?)\1", lambda m: m[0] if len(m[2]) <= QUOTED_LENGTH else NOT_SHOWN, first_line)
 

@@ -20,7 +20,7 @@ CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attrib
 
 @cache
 def model_of(cls: Any, kind: str | None = None) -> type[BaseModel]:
-    """The pydantic model of a dataclass; with `kind`, one that also takes that word under ``kind``."""
+    """Return the pydantic model of a dataclass; with `kind`, one that also takes that word under ``kind``."""
     fields: dict[str, Any] = {}
     if kind is not None:
         fields["kind"] = (Literal[kind], Field(description="Which kind this is."))
@@ -76,13 +76,13 @@ def _shared_default(make: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def rule_of(hint: Any) -> FieldMetadata:
-    """The rule among an annotation's metadata."""
+    """Return the rule among an annotation's metadata."""
     metadata = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
     return next((m for m in metadata if isinstance(m, FieldMetadata)), FieldMetadata(""))
 
 
 def _translate(hint: Any) -> Any:
-    """A dataclass field's type as pydantic should validate it."""
+    """Return a dataclass field's type as pydantic should validate it."""
     origin, args = get_origin(hint), get_args(hint)
     if origin is Annotated:
         by_kind = next((m for m in args[1:] if isinstance(m, ByKind)), None)
@@ -101,7 +101,7 @@ def _translate(hint: Any) -> Any:
 
 
 def _item(hint: Any) -> Any:
-    """The type of an item of a list or mapping: a number is bounded there, as a field's is."""
+    """Return the type of an item of a list or mapping: a number is bounded there, as a field's is."""
     bounds = _largest(hint, {})
     return Annotated[_translate(hint), Field(**bounds)] if bounds else _translate(hint)
 
@@ -111,14 +111,14 @@ def _is_kind_of(cls: Any, parent: type) -> bool:
 
 
 def _choice(registry: str) -> Any:
-    """A mapping from names to any of a registry's kinds, told apart by ``kind``."""
+    """Return a mapping from names to any of a registry's kinds, told apart by ``kind``."""
     models = tuple(model_of(resolve(registry, kind), kind) for kind in REGISTRIES[registry])
     name = Annotated[str, Field(pattern=NAME)]
     return Annotated[dict[name, Annotated[Union[models], Field(discriminator="kind")]], Field(min_length=1)]  # type: ignore[valid-type]  # noqa: UP007
 
 
 def plain_value(value: Any) -> Any:
-    """A record as plain data: dataclasses as mappings, tuples as lists."""
+    """Return a record as plain data: dataclasses as mappings, tuples as lists."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain_value(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, tuple | list):
@@ -137,7 +137,7 @@ def _same(value: Any) -> Any:
 
 
 def _builder(hint: Any) -> Build:
-    """How a validated model's value becomes what a dataclass field of type `hint` holds."""
+    """Return how a validated model's value becomes what a dataclass field of type `hint` holds."""
     origin, args = get_origin(hint), get_args(hint)
     if origin is Annotated:
         by_kind = next((m for m in args[1:] if isinstance(m, ByKind)), None)
@@ -162,13 +162,13 @@ def _chosen(registry: str) -> Build:
 
 @cache
 def annotations_of(cls: Any) -> tuple[tuple[str, Build], ...]:
-    """Each field of a dataclass and how its value is built: reading annotations costs more than all the rest."""
+    """Return each field of a dataclass and how its value is built: reading annotations costs more than all the rest."""
     hints = get_type_hints(cls, include_extras=True)
     return tuple((f.name, _builder(hints[f.name])) for f in dataclasses.fields(cls))
 
 
 def record(cls: type[Any], model: BaseModel) -> Any:
-    """The dataclass `cls` with the values of its validated model."""
+    """Return the dataclass `cls` with the values of its validated model."""
     if (default := _defaults.get(id(model))) is not None:
         return default
     key: Any = cls
@@ -177,5 +177,5 @@ def record(cls: type[Any], model: BaseModel) -> Any:
 
 @cache
 def json_schema_of(model: type[BaseModel]) -> dict[str, Any]:
-    """The JSON Schema of a model, generated once: it takes 80 ms for a workload's."""
+    """Return the JSON Schema of a model, generated once: it takes 80 ms for a workload's."""
     return model.model_json_schema()

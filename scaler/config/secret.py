@@ -33,7 +33,7 @@ class Secret:
             yield "", problem
 
     def problem(self) -> str | None:
-        """What is wrong with the reference, without reading more than it must."""
+        """Return what is wrong with the reference, without reading more than it must."""
         if (self.env is None) == (self.file is None):
             return "give either env or file"
         if self.env is not None and not os.environ.get(self.env):
@@ -43,7 +43,10 @@ class Secret:
         return None
 
     def read(self) -> str:
-        """The secret itself: printable UTF-8 on one line, hidden from then on by `mask`. Raises `Misconfigured`."""
+        """Return the secret itself.
+
+        Printable UTF-8 on one line, hidden from then on by `mask`. Raises `Misconfigured`.
+        """
         problem = self.problem()
         if problem:
             raise Misconfigured(problem)
@@ -64,5 +67,5 @@ class Secret:
 
 
 def _named(word: str, form: re.Pattern[str]) -> str:
-    """The name of a variable or file, unless it is rather the secret itself in the wrong place."""
+    """Return the name of a variable or file, unless it is rather the secret itself in the wrong place."""
     return f" {word}" if form.fullmatch(word) and is_harmless(word) else ""

@@ -47,7 +47,7 @@ def dotted(place: Place) -> str:
 
 
 def quoted(name: str) -> str:
-    """The name of a tag or an anchor as an error shows it: a text in the wrong place is not repeated."""
+    """Return the name of a tag or an anchor as an error shows it: a text in the wrong place is not repeated."""
     return f"'{name.lstrip('!')[:MAX_KEY]}'"
 
 
@@ -126,7 +126,7 @@ class Composer:
         self._root: Any = None
 
     def documents(self) -> Iterator[tuple[Any, Lines]]:
-        """Every document's data and lines; a file that is refused midway gives those before."""
+        """Yield every document's data and lines; a file that is refused midway gives those before."""
         try:
             self._require_few_directives()
             while (event := self._loader.get_event()) is not None:
@@ -160,7 +160,7 @@ class Composer:
         return self._root, Lines(self._root, self._lines)
 
     def _take(self, event: Any, line: int) -> None:
-        """One event of a document: the end of a collection, a key, or a value."""
+        """Process one event of a document: the end of a collection, a key, or a value."""
         kind = type(event)
         if kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
             self._end()
@@ -218,7 +218,7 @@ class Composer:
         frame.key = frame.discard_from = None
 
     def _key(self, frame: Frame, event: Any, line: int) -> None:
-        """A mapping's next key: the word as it is written, so that 1.5 and ~ are "1.5" and "~"."""
+        """Take a mapping's next key as it is written, so that 1.5 and ~ are "1.5" and "~"."""
         word = event.value if isinstance(event, yaml.ScalarEvent) else None
         if word is None or word == "<<":
             raise self._refused(
@@ -264,6 +264,6 @@ class Composer:
         return DocumentRefused(Problem(self._file, line, dotted(self._place()), "", rule, hint))
 
     def _place(self) -> Place:
-        """Where the event being read stands."""
+        """Return where the event being read stands."""
         steps = (frame.key if frame.is_map else len(frame.data) for frame in self._stack)
         return tuple(step for step in steps if step is not None)

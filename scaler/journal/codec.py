@@ -131,7 +131,7 @@ def decode_initial_history(data: Mapping[str, Any]) -> InitialHistory:
 
 
 def _length_s(value: object, longest_s: float) -> float:
-    """A length of time that something may be divided by. Raises `TypeError` or `ValueError`."""
+    """Return a length of time that something may be divided by. Raises `TypeError` or `ValueError`."""
     length_s = float(number(value))
     if not 0.0 < length_s <= longest_s:
         raise ValueError(f"{length_s:g} s is no length of time")

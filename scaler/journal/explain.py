@@ -22,7 +22,7 @@ from scaler.shadow.counterfactual import ShadowTurn
 
 
 def paragraphs(tick: Tick) -> Iterator[str]:
-    """The decision of one turn, line by line."""
+    """Yield the decision of one turn, line by line."""
     d = tick.decision
     yield f"{tick.workload} at {timestamp(tick.at)}: {verdict(tick)}"
     yield "  Found:"
@@ -49,7 +49,7 @@ def paragraphs(tick: Tick) -> Iterator[str]:
 
 
 def _found_lines(tick: Tick) -> Iterator[str]:
-    """What was seen, and what of it is not believed."""
+    """Yield what was seen, and what of it is not believed."""
     seen = tick.observation
     for name, pool in seen.pools.items():
         yield f"{name}: {_pool(pool, seen.pool_errors.get(name, ''))}"
@@ -64,7 +64,7 @@ def _found_lines(tick: Tick) -> Iterator[str]:
 
 
 def differences(turn: ShadowTurn) -> Iterator[str]:
-    """The decision of one turn of a shadow, line by line, and the sizes that are compared."""
+    """Yield the decision of one turn of a shadow, line by line, and the sizes that are compared."""
     words = paragraphs(turn.tick)
     yield f"shadow of {next(words)}"
     for line in words:
@@ -84,7 +84,7 @@ def differences(turn: ShadowTurn) -> Iterator[str]:
 
 
 def verdict(tick: Tick) -> str:
-    """The outcome in one clause."""
+    """Return the outcome in one clause."""
     d = tick.decision
     if d.target is None:
         return "the size is not known, so it is left alone"
@@ -98,7 +98,7 @@ def timestamp(at: float) -> str:
 
 
 def counts(s: PoolStatus) -> str:
-    """A pool's size in one clause."""
+    """Return a pool's size in one clause."""
     more = {"still starting": s.pending, "soon to be taken": s.interruption_pending, "will not come": s.failed}
     told = "".join(f", {n} {words}" for words, n in more.items() if n)
     reserved = "" if s.reserved is None else f"; {s.reserved} reserved"
@@ -106,7 +106,7 @@ def counts(s: PoolStatus) -> str:
 
 
 def remarks(s: PoolStatus) -> Iterator[str]:
-    """What else is to be said of a pool's size, a line each."""
+    """Yield what else is to be said of a pool's size, a line each."""
     for part in s.parts:
         more = {"starting": part.pending, "soon to be taken": part.interruption_pending}
         told = "".join(f", {n} {words}" for words, n in more.items() if n)

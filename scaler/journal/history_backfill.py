@@ -49,7 +49,7 @@ class Plot:
 
     @staticmethod
     def of(setup: Setup, name: PolicyName, tail: Sequence[Tick], since: float, now: float) -> Plot:
-        """Nothing is known yet; up to the turns that are taken over whole."""
+        """Return nothing is known yet; up to the turns that are taken over whole."""
         step_s = DemandSeries(setup.workload.spec.interval_s).coarse_step_s
         until = min(now, tail[0].at) if tail else now
         start_s = math.floor(since / step_s) * step_s
@@ -95,7 +95,7 @@ class Plot:
 
 
 def added_policies(setup: Setup, history: History) -> frozenset[PolicyName]:
-    """The policies that look far back and have not been watched so far."""
+    """Return the policies that look far back and have not been watched so far."""
     policies = setup.workload.spec.policies
     return frozenset(n for n, p in policies.items() if isinstance(p, LooksFarBack) and not history.forecasts_for(n))
 
@@ -107,7 +107,7 @@ async def seeds(
     now: float,
     only: Mapping[WorkloadName, Set[PolicyName]] | None = None,
 ) -> Seeds:
-    """What each policy that looks far back (or `only` these) is given of the past before the `tails`.
+    """Return what each policy that looks far back (or `only` these) is given of the past before the `tails`.
 
     What fails leaves it cold.
     """

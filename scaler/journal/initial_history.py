@@ -16,8 +16,8 @@ class InitialHistory:
 
     `at` is when the workload began to be run (seconds since the Unix epoch), `ticks` how many of its last ticks on
     record were taken over, `span_s` and `step_s` how long the history keeps turns and how far they are apart, `seeds`
-    the older past of each policy that had one. `kept` where it went on running, and only policies that were added are
-    given their older past: with the next tick, before it was decided.
+    the older past of each policy that had one. `keeps_ticks` where it went on running, and only policies that were
+    added are given their older past: with the next tick, before it was decided.
     """
 
     workload: WorkloadName
@@ -34,7 +34,10 @@ class InitialHistory:
             history.seed_forecast(policy, seed)
 
     def history(self, recorded: Sequence[Tick]) -> History:
-        """The history that it began with; `recorded` are the workload's last ticks, oldest first, `ticks` at least."""
+        """Return the history that it began with.
+
+        `recorded` are the workload's last ticks, oldest first, `ticks` at least.
+        """
         history = History(self.span_s, step_s=self.step_s)
         self.apply(history)
         for tick in recorded[len(recorded) - self.ticks :]:
@@ -44,6 +47,6 @@ class InitialHistory:
 
 
 def recent_ticks(ticks: Sequence[Tick], since: float, most: int) -> list[Tick]:
-    """The last of the ticks: from the first one at or after `since` on, and `most` of them."""
+    """Return the last of the ticks: from the first one at or after `since` on, and `most` of them."""
     first = next((i for i, tick in enumerate(ticks) if tick.at >= since), len(ticks))
     return list(ticks[max(first, len(ticks) - most) :])

@@ -68,7 +68,7 @@ class RecordedWork:
 
 
 def work_since(directory: Path, since: float, wanted: Mapping[WorkloadName, Collection[PolicyName]]) -> RecordedWork:
-    """The work that these policies measured at or after `since`, file by file from the newest back to it."""
+    """Return the work that these policies measured at or after `since`, file by file from the newest back to it."""
     found, left = RecordedWork(), MAX_BYTES
     for path in reversed(files(directory)):
         left -= path.stat().st_size
@@ -133,7 +133,10 @@ def _number(text: bytes) -> float:
 
 
 def means(at: NDArray[np.float64], work: NDArray[np.float64], grid: Grid, until: float) -> NDArray[np.float64]:
-    """The mean of the work measured in each step of a grid, of what lies before `until`; NaN where there is none."""
+    """Return the mean of the work measured in each step of a grid, of what lies before `until`.
+
+    NaN where there is none.
+    """
     good = (at >= grid.start_s) & (at < min(until, grid.end_s)) & np.isfinite(work) & (work >= 0.0)
     place = np.minimum((at[good] - grid.start_s) // grid.step_s, grid.steps - 1).astype(np.int64)
     count = np.bincount(place, minlength=grid.steps)

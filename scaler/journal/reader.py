@@ -100,7 +100,7 @@ class Journal:
 
 
 def journal_files(path: Path) -> list[Path]:
-    """The files of the journal at `path`, a folder or one file. Raises `JournalError`."""
+    """Return the files of the journal at `path`, a folder or one file. Raises `JournalError`."""
     if path.is_dir():
         found = files(path)
         if not found:
@@ -158,7 +158,7 @@ def _parse(line: bytes) -> Mapping[str, Any] | None:
 
 
 def _lines_backward(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Each line with the place of its first byte, the last line first. Raises `OSError`."""
+    """Yield each line with the place of its first byte, the last line first. Raises `OSError`."""
     if path.stat().st_size == 0:
         return
     with path.open("rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as m:

@@ -36,7 +36,7 @@ class Compared:
         return self.decision.target == self.tick.decision.target
 
     def differences(self) -> Iterator[tuple[str, Any, Any]]:
-        """The fields that differ: name, recorded, anew."""
+        """Yield the fields that differ: name, recorded, anew."""
         for field in dataclasses.fields(Decision):
             recorded, anew = getattr(self.tick.decision, field.name), getattr(self.decision, field.name)
             if recorded != anew:
@@ -48,7 +48,7 @@ def replay(
     recorded: Mapping[str, Workload],
     other: Mapping[WorkloadName, Workload] | None = None,
 ) -> Iterator[Compared]:
-    """Each tick decided again, by `other`'s specification of its workload where one is given.
+    """Yield each tick decided again, by `other`'s specification of its workload where one is given.
 
     The past that a decision looks back on is built from the ticks themselves, and from the starts among them, as it
     was: a daemon that starts anew remembers less. With another specification it is the past as that one would have
@@ -98,7 +98,7 @@ class Life:
         self.history, self.whole = past.history(tuple(self.ticks)), past.ticks <= len(self.ticks)
 
     def before(self, tick: Tick, spec: WorkloadSpec) -> History:
-        """The history before a tick."""
+        """Return the history before a tick."""
         history = self.history
         if history is None or _began_anew(history, tick):
             history = self.history = History(max(SPAN_S, spec.lookback_s), step_s=spec.interval_s)

@@ -43,7 +43,7 @@ def decode_shadow(data: Mapping[str, Any]) -> ShadowTurn:
 
 
 def _encode_side(side: ComparedSide) -> dict[str, Any]:
-    """What is not known is left out."""
+    """Return what is not known is left out."""
     known = {"usd_per_hour": side.usd_per_hour, "late": side.late}
     return {"asked": side.asked, "serving": side.serving, **{k: v for k, v in known.items() if v is not None}}
 

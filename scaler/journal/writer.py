@@ -32,7 +32,7 @@ PASSING: Final = frozenset(
 
 
 def files(directory: Path) -> list[Path]:
-    """A journal's files, oldest first."""
+    """Return a journal's files, oldest first."""
     return sorted(p for p in directory.glob("*.jsonl") if p.stem.isdigit())
 
 
@@ -195,7 +195,7 @@ def _next(path: Path) -> Path:
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
-    """Whether a path still names the open file. Raises `OSError` where that cannot be found out."""
+    """Return whether a path still names the open file. Raises `OSError` where that cannot be found out."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:

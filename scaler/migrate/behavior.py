@@ -15,7 +15,7 @@ MAX_PERIOD_S: Final = 1800
 
 
 def behavior(found: Cursor) -> tuple[dict[str, Any], list[Remark]]:
-    """What it says, without what it leaves out, and remarks on what is not read."""
+    """Return what it says, without what it leaves out, and remarks on what is not read."""
     said: dict[str, Any] = {}
     remarks: list[Remark] = []
     for key, ours in (("scaleUp", "scale_up"), ("scaleDown", "scale_down")):

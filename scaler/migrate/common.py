@@ -18,7 +18,7 @@ AWAKE: Final = "count(up == 1)"
 
 
 def top_level(scaled: Scaled, *remarks: Remark) -> Block:
-    """The workload's name, bounds and times."""
+    """Return the workload's name, bounds and times."""
     block = Block()
     block.add("workload", scaled.name)
     block.remark(*remarks)
@@ -34,7 +34,7 @@ def top_level(scaled: Scaled, *remarks: Remark) -> Block:
 
 
 def named(sources: Sequence[SourceDraft]) -> dict[SourceDraft, str]:
-    """A name for each source, in order."""
+    """Return a name for each source, in order."""
     names: dict[SourceDraft, str] = {}
     for source in sources:
         base = NAMES.get(source.kind, "queue")
@@ -45,7 +45,7 @@ def named(sources: Sequence[SourceDraft]) -> dict[SourceDraft, str]:
 
 
 def sources(names: Mapping[SourceDraft, str], signals: Sequence[Signal]) -> Block:
-    """The sources, each with all that is asked of it."""
+    """Return the sources, each with all that is asked of it."""
     block = Block()
     for source, name in names.items():
         reading = [s for s in signals if s.source == source]
@@ -65,7 +65,7 @@ def sources(names: Mapping[SourceDraft, str], signals: Sequence[Signal]) -> Bloc
 
 
 def idle_settings(scaled: Scaled, prometheus: str | None) -> Block:
-    """A source for a workload that reads none, since each must have one: it is read and decides nothing."""
+    """Return a source for a workload that reads none, since each must have one: it is read and decides nothing."""
     if prometheus is None:
         rule = "reads nothing, and a workload needs a source that is read"
         scaled.voice.error(scaled.clocks[0].place, rule, "give --prometheus URL of any server")
@@ -74,7 +74,7 @@ def idle_settings(scaled: Scaled, prometheus: str | None) -> Block:
 
 
 def pools(scaled: Scaled) -> Block:
-    """What is resized."""
+    """Return what is resized."""
     target = scaled.target
     settings: dict[str, Any] = {"kind": "kubernetes"}
     if (target.api_version, target.kind) != ("apps/v1", "Deployment"):

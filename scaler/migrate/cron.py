@@ -48,7 +48,7 @@ def windows(start: str, end: str) -> Windows:
 
 
 def minutes(expression: str) -> list[int]:
-    """The minutes of a week, from Monday 00:00, at which it fires. Raises `CronError`."""
+    """Return the minutes of a week, from Monday 00:00, at which it fires. Raises `CronError`."""
     fields = DESCRIPTORS.get(expression.strip().lower(), expression).split()
     if len(fields) != 5:
         raise CronError(f"{expression!r} is no cron expression: minute, hour, day of month, month, day of week")
@@ -97,7 +97,7 @@ def _joined(spans: Iterator[tuple[int, int]]) -> Iterator[tuple[int, int]]:
 
 
 def _days(start: int, end: int) -> Iterator[tuple[int, int]]:
-    """A span in parts of a day at most: no window is longer."""
+    """Yield a span in parts of a day at most: no window is longer."""
     while start < end:
         yield start, min(end, start + DAY)
         start += DAY

@@ -11,7 +11,7 @@ from scaler.migrate.yaml_writer import Block
 
 
 def block(scaled: Scaled, prometheus: str | None) -> Block:
-    """The workload's document."""
+    """Return the workload's document."""
     made = common.top_level(scaled)
     names = common.named([signal.source for signal in scaled.signals])
     made.add("sources", common.sources(names, scaled.signals) if names else common.idle_settings(scaled, prometheus))
@@ -33,7 +33,7 @@ def _hpa(scaled: Scaled, names: Mapping[SourceDraft, str]) -> Block:
 
 
 def _metric(signal: Signal, names: Mapping[SourceDraft, str]) -> Block:
-    """What a metric and a trigger have in common."""
+    """Return what a metric and a trigger have in common."""
     item = Block().remark(*signal.remarks)
     item.add("quantities", list(signal.quantities))
     item.add("target", signal.target, f"{signal.said}, {signal.type}")

@@ -30,7 +30,7 @@ class Remark:
 
 
 def sentence(problem: Problem) -> str:
-    """A problem as a comment in the workload file: the manifest's key, the rule, the remedy."""
+    """Return a problem as a comment in the workload file: the manifest's key, the rule, the remedy."""
     return f"{problem.path}: {problem.rule}" + (f" ({problem.hint})" if problem.hint else "")
 
 

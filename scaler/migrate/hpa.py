@@ -40,7 +40,7 @@ def target_of(spec: Cursor, namespace: str, api_version: str | None, kind: str |
 
 
 def read(found: Cursor, spec: Cursor, name: str, given: MigrationOptions) -> Scaled:
-    """The HPA in our words; what is wrong with it is told to its voice."""
+    """Return the HPA in our words; what is wrong with it is told to its voice."""
     scaled = Scaled(
         voice=found.voice,
         place=spec.place,
@@ -107,7 +107,7 @@ def _cpu(spec: Cursor, key: str, share: float, given: MigrationOptions) -> Signa
 
 
 def pods_use(at: Cursor, key: str, use: Use, given: MigrationOptions) -> Signal:
-    """What the pods use, from Prometheus; `key` is where the manifest names it."""
+    """Return what the pods use, from Prometheus; `key` is where the manifest names it."""
     source = given.server(at, key, "metrics.k8s.io")
     make = promql.total if given.totals else promql.resource
     asked = make(use.name, given.target, use.container, share=use.share is not None)
@@ -149,7 +149,7 @@ def _metric(metric: Cursor, scaled: Scaled, given: MigrationOptions) -> Signal |
 
 
 def _target(inner: Cursor, allowed: dict[str, str]) -> tuple[str, float] | None:
-    """The kind of target that is given, and its value."""
+    """Return the kind of target that is given, and its value."""
     target = inner.below("target", required=True)
     kind = target.text("type", required=True)
     if kind is None:
@@ -176,7 +176,7 @@ def _resource(inner: Cursor, scaled: Scaled, given: MigrationOptions) -> Signal 
 
 
 def _named(inner: Cursor) -> tuple[str | None, dict[str, str], list[Remark]]:
-    """A metric's name and the labels that select it."""
+    """Return a metric's name and the labels that select it."""
     metric = inner.below("metric", required=True)
     chosen = metric.below("selector")
     labels = chosen.below("matchLabels").data

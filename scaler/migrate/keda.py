@@ -25,7 +25,7 @@ RESOURCES: Final = frozenset({"cpu", "memory"})
 
 
 def read(found: Cursor, spec: Cursor, name: str, given: MigrationOptions, *, native: bool) -> Scaled:
-    """The ScaledObject in our words; what is wrong with it is told to its voice."""
+    """Return the ScaledObject in our words; what is wrong with it is told to its voice."""
     scaled = Scaled(
         voice=found.voice,
         place=spec.place,
@@ -132,7 +132,7 @@ def _advanced(spec: Cursor, scaled: Scaled) -> None:
 
 
 def _annotations(found: Cursor, scaled: Scaled) -> None:
-    """What KEDA is told by annotations."""
+    """Translate what annotations configure in KEDA."""
     given = Cursor(found.voice, ("metadata", "annotations"), found.below("metadata").below("annotations").data)
     given.place = (*found.place, "metadata", "annotations")
     replicas = given.text(f"{ANNOTATION}paused-replicas")

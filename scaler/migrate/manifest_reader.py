@@ -26,7 +26,7 @@ FALSE: Final = frozenset({"0", "f", "false"})
 
 
 def quantity(value: object) -> float | None:
-    """A Kubernetes quantity (``500m``, ``1Gi``, 0.5) as a number; None if it is none."""
+    """Return a Kubernetes quantity (``500m``, ``1Gi``, 0.5) as a number; None if it is none."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     found = QUANTITY.match(str(value).strip())
@@ -78,7 +78,7 @@ class Cursor:
         return str(value).strip()
 
     def number(self, key: str, default: float | None = None, *, least: float = 0.0, above: bool = False) -> Any:
-        """A quantity of at least `least`, or more than it; None as the default stands for required."""
+        """Return a quantity of at least `least`, or more than it; None as the default stands for required."""
         value = self.raw(key)
         if value is None or value == "":
             if default is None:
@@ -111,7 +111,7 @@ class Cursor:
         return default
 
     def choice(self, key: str, words: Mapping[str, str], default: str) -> str:
-        """One of the manifest's words, as ours."""
+        """Return one of the manifest's words, as ours."""
         value = self.raw(key)
         if value is None or value == "":
             return default
@@ -121,7 +121,7 @@ class Cursor:
         return default
 
     def below(self, key: str, *, required: bool = False) -> Cursor:
-        """The mapping under a key; an empty one where there is none."""
+        """Return the mapping under a key; an empty one where there is none."""
         value = self.raw(key)
         if value is None:
             if required:
@@ -133,7 +133,7 @@ class Cursor:
         return Cursor(self.voice, self.at(key), value, self.secret)
 
     def items(self, key: str) -> list[Cursor]:
-        """The mappings in the list under a key."""
+        """Return the mappings in the list under a key."""
         value = self.raw(key)
         if value is None:
             return []
@@ -153,7 +153,7 @@ class Cursor:
         self.used.update(keys)
 
     def unread(self, known: Collection[str] = ()) -> Iterator[Remark]:
-        """A remark for each key that was not read; `known` are its likely meanings."""
+        """Yield a remark for each key that was not read; `known` are its likely meanings."""
         for key in self.data:
             if key not in self.used:
                 hint = did_you_mean(str(key), sorted({*known, *self.used})) or "see docs/import.md for what is read"

@@ -81,7 +81,7 @@ class Imported:
 
 
 def read(paths: Sequence[Path], prometheus: str | None, *, native_policies: bool) -> Imported:
-    """The workloads of all autoscalers in these files. Raises `ConfigError` with every problem found."""
+    """Return the workloads of all autoscalers in these files. Raises `ConfigError` with every problem found."""
     files, problems = files_of(list(paths))
     notes = Notes(errors=problems)
     objects = [o for file in files for o in _objects(file, notes)]
@@ -123,7 +123,7 @@ def _text(o: Object, scaled: Scaled, prometheus: str | None, native_policies: bo
 
 
 def _objects(file: Path, notes: Notes) -> Iterator[Object]:
-    """The objects of a file, those in lists one by one."""
+    """Yield the objects of a file, those in lists one by one."""
     documents, problems = read_yaml(file, old_numbers=True)
     for problem in problems:
         hint = "render it first: helm template" if _is_template(file) else problem.hint
@@ -153,7 +153,7 @@ def _is_template(file: Path) -> bool:
 
 
 def _scales(o: Object, objects: Sequence[Object], notes: Notes) -> bool:
-    """Whether an object is an autoscaler that is read; what cannot be is told."""
+    """Return whether an object is an autoscaler that is read; what cannot be is told."""
     voice = Voice(o.document, notes)
     if o.kind == "HorizontalPodAutoscaler":
         if o.version not in hpa.VERSIONS:
@@ -170,7 +170,7 @@ def _scales(o: Object, objects: Sequence[Object], notes: Notes) -> bool:
 
 
 def _kedas(o: Object, objects: Sequence[Object], voice: Voice) -> bool:
-    """Whether an HPA is one that KEDA made: its ScaledObject says more."""
+    """Return whether an HPA is one that KEDA made: its ScaledObject says more."""
     labels = o.metadata("labels")
     owner = labels.get(OWNED) if isinstance(labels, dict) else None
     if owner is None:
@@ -207,7 +207,7 @@ def _scaled(o: Object, name: str, given: MigrationOptions, notes: Notes, native_
 
 
 def _names(scalers: Sequence[Object]) -> list[str]:
-    """A workload's name for each: the object's own, with its namespace where two have one name."""
+    """Return a workload's name for each: the object's own, with its namespace where two have one name."""
     plain = [_label(str(o.metadata("name") or "workload")) for o in scalers]
     names: list[str] = []
     for o, name in zip(scalers, plain, strict=True):

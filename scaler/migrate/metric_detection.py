@@ -29,7 +29,7 @@ class Read:
 
 
 def recognize(query: str) -> Read | None:
-    """The preset's reading that a query is equal to, or None."""
+    """Return the preset's reading that a query is equal to, or None."""
     text = query.strip()
     inside = re.match(r"^sum\s*\((.*)\)$", text)
     terms = [t.strip() for t in text.split("+")]
@@ -47,7 +47,7 @@ def recognize(query: str) -> Read | None:
 
 
 def named_mean(name: str) -> Read | None:
-    """The share that a preset reads from the metric of this name, whatever it is narrowed to."""
+    """Return the share that a preset reads from the metric of this name, whatever it is narrowed to."""
     for preset, recipes in PRESETS.items():
         for quantity, recipe in recipes.items():
             if name in recipe.names and recipe.across == "mean":
@@ -73,7 +73,7 @@ def _term(term: str) -> Read | None:
 
 
 def _read(preset: str, quantity: str, recipe: Recipe, labels: dict[str, str]) -> Read | None:
-    """The reading, unless the query fixes labels another way than the preset does."""
+    """Return the reading, unless the query fixes labels another way than the preset does."""
     fixed = {name: value for name, value in recipe.labels.items() if value}
     if any(labels.get(name) != value for name, value in fixed.items()):
         return None

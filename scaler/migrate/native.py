@@ -19,7 +19,7 @@ AGE: Final = "oldest_age_s"
 
 
 def block(scaled: Scaled, prometheus: str | None) -> Block:
-    """The workload's document."""
+    """Return the workload's document."""
     read = [_preset(signal) for signal in scaled.signals]
     signals = [signal for signal, _ in read]
     names = common.named([signal.source for signal in signals])
@@ -41,7 +41,7 @@ def block(scaled: Scaled, prometheus: str | None) -> Block:
 
 
 def _unlike(scaled: Scaled) -> list[Remark]:
-    """What of KEDA's own loop is done another way."""
+    """Return what of KEDA's own loop is done another way."""
     if scaled.kind == "hpa":
         return []
     said = [Remark("pollingInterval has no counterpart: every turn looks at all, from 0 to 1 too.")]
@@ -56,7 +56,7 @@ def _unlike(scaled: Scaled) -> list[Remark]:
 
 
 def _preset(signal: Signal) -> tuple[Signal, Read | None]:
-    """The signal by a preset, where its query says just what one reads."""
+    """Return the signal by a preset, where its query says just what one reads."""
     if signal.source.kind != "prometheus" or len(signal.queries) != 1 or signal.target_type == "value":
         return signal, None
     known = recognize(next(iter(signal.queries.values())))
@@ -71,7 +71,10 @@ def _preset(signal: Signal) -> tuple[Signal, Read | None]:
 
 
 def _by_name(signal: Signal) -> tuple[Signal, Read | None]:
-    """A mean that some preset knows by its metric's name, under the quantity's name: its query stays as it is."""
+    """Return a mean that some preset knows by its metric's name, under the quantity's name.
+
+    Its query stays as it is.
+    """
     found = promql.series(signal.type)
     known = named_mean(found[0]) if found and signal.target_type == "mean" else None
     if known is None:

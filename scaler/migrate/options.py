@@ -40,7 +40,7 @@ class MigrationOptions:
     totals: bool = False
 
     def server(self, at: Cursor, key: str, what: str) -> SourceDraft:
-        """The Prometheus server given on the command line, for what Kubernetes has from its metrics API."""
+        """Return the Prometheus server given on the command line, for what Kubernetes has from its metrics API."""
         if self.prometheus is None:
             rule = f"comes from Kubernetes' metrics API ({what}), which this daemon does not read"
             at.voice.error(at.at(key), rule, "give --prometheus URL of a server that holds the same series")
@@ -48,7 +48,7 @@ class MigrationOptions:
 
 
 def credentials(found: Cursor, kind: str, name: str) -> Credentials:
-    """What a TriggerAuthentication names."""
+    """Return what a TriggerAuthentication names."""
     spec = found.below("spec")
     parameters: dict[str, str] = {}
     for item in spec.items("secretTargetRef"):
@@ -64,7 +64,7 @@ def credentials(found: Cursor, kind: str, name: str) -> Credentials:
 
 
 def authentication(trigger: Cursor, given: MigrationOptions) -> tuple[Credentials | None, list[Remark]]:
-    """The credentials that a trigger names, and a remark that they are named and not copied."""
+    """Return the credentials that a trigger names, and a remark that they are named and not copied."""
     if not trigger.has("authenticationRef"):
         trigger.skip("authenticationRef")
         return None, []

@@ -37,7 +37,7 @@ def selector(**labels: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """A PromQL string."""
+    """Return a PromQL string."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'
 
@@ -49,13 +49,13 @@ def resource(name: str, target: ResizeTarget, container: str | None, *, share: b
 
 
 def total(name: str, target: ResizeTarget, container: str | None, *, share: bool) -> ParsedQuery:
-    """The same as a total over the pods; with `share` in units of what one of them requests."""
+    """Return the same as a total over the pods; with `share` in units of what one of them requests."""
     usage, asked, time = _used(name, target, container)
     return ParsedQuery(f"sum({usage}) / avg(sum by (pod) ({asked}))" if share else f"sum({usage})", time)
 
 
 def _used(name: str, target: ResizeTarget, container: str | None) -> tuple[str, str, str]:
-    """What the pods use (cAdvisor), what they request (kube-state-metrics), and when the use was measured."""
+    """Return what the pods use (cAdvisor), what they request (kube-state-metrics), and when the use was measured."""
     labels = {"namespace": target.namespace, "pod__re": target.pods}
     within = {"container": container} if container else {}
     chosen = selector(**labels, **within) if container else selector(**labels)[:-1] + ',container!=""}'
@@ -66,7 +66,10 @@ def _used(name: str, target: ResizeTarget, container: str | None) -> tuple[str, 
 
 
 def series(name: str) -> tuple[str, bool] | None:
-    """The series behind a metric's name in an adapter, and whether it is a counter; None where that can't be told."""
+    """Return the series behind a metric's name in an adapter, and whether it is a counter.
+
+    None where that can't be told.
+    """
     managed = MANAGED.match(name)
     if managed:
         return (managed[1], managed[2] == "counter") if NAME.match(managed[1]) else None
@@ -74,7 +77,7 @@ def series(name: str) -> tuple[str, bool] | None:
 
 
 def adapt_query(name: str, labels: Mapping[str, str], across: str) -> ParsedQuery | None:
-    """An adapter's metric over its series: ``sum`` or ``avg`` by pod."""
+    """Return an adapter's metric over its series: ``sum`` or ``avg`` by pod."""
     found = series(name)
     if found is None:
         return None
@@ -86,7 +89,7 @@ def adapt_query(name: str, labels: Mapping[str, str], across: str) -> ParsedQuer
 
 
 def identifier(text: str, taken: set[str]) -> str:
-    """A quantity's name out of any text, unlike those taken; it is taken then."""
+    """Return a quantity's name out of any text, unlike those taken; it is taken then."""
     base = re.sub(r"[^a-zA-Z0-9]+", "_", text).strip("_").lower() or "metric"
     base = base if base[0].isalpha() else f"m_{base}"
     name, n = base, 2

@@ -82,7 +82,7 @@ def by_role(metadata: Cursor, statement: str) -> list[Remark]:
 
 
 def _queue(trigger: Cursor, metadata: Cursor, source: SourceDraft, counted: list[str], keys: Keys) -> Signal:
-    """A queue's messages, so many per replica."""
+    """Return a queue's messages, so many per replica."""
     return Signal(
         place=trigger.place,
         type=str(trigger.data["type"]),
@@ -123,7 +123,7 @@ def gcp_pubsub(trigger: Cursor, metadata: Cursor, given: MigrationOptions) -> Re
 
 
 def _subscription(metadata: Cursor) -> tuple[str, str]:
-    """The project and the subscription's id. Raises `Named`."""
+    """Return the project and the subscription's id. Raises `Named`."""
     found = SUBSCRIPTION.match(metadata.text("subscriptionName") or "")
     if found:
         return found[1], found[2]
@@ -162,7 +162,7 @@ def azure_servicebus(trigger: Cursor, metadata: Cursor, given: MigrationOptions)
 
 
 def _namespace(metadata: Cursor) -> str:
-    """The namespace, as a whole host name in a cloud of one's own. Raises `Named`."""
+    """Return the namespace, as a whole host name in a cloud of one's own. Raises `Named`."""
     name, cloud, suffix = metadata.text("namespace"), metadata.text("cloud") or PUBLIC, metadata.text("endpointSuffix")
     if name is not None and (cloud in CLOUDS or (cloud == PRIVATE and suffix is not None)):
         return f"{name}.{suffix}" if cloud == PRIVATE else name
@@ -177,7 +177,7 @@ def _namespace(metadata: Cursor) -> str:
 
 
 def _entity(metadata: Cursor) -> list[tuple[str, Any]]:
-    """The queue, or the topic and its subscription. Raises `Named`."""
+    """Return the queue, or the topic and its subscription. Raises `Named`."""
     queue, topic = metadata.text("queueName"), metadata.text("topicName")
     subscription = metadata.text("subscriptionName")
     if queue is not None and topic is None and subscription is None:

@@ -26,7 +26,7 @@ EXPORTED: Final = (
 
 
 def read(trigger: Cursor, given: MigrationOptions) -> tuple[Signal | CronSchedule | None, list[Remark]]:
-    """What a trigger says, and remarks that have no better place; None where it is not read."""
+    """Return what a trigger says, and remarks that have no better place; None where it is not read."""
     kind = trigger.text("type", required=True)
     if kind is None:
         return None, []
@@ -87,13 +87,13 @@ def _prometheus(trigger: Cursor, metadata: Cursor, given: MigrationOptions) -> R
 
 
 def _name_of(query: str) -> str:
-    """The first metric in a query, as its quantity's name."""
+    """Return the first metric in a query, as its quantity's name."""
     words = re.findall(r"[a-zA-Z_:][a-zA-Z0-9_:]*(?=\s*[{\[]|\s*\)|\s*$)", query)
     return next((w for w in words if w not in {"by", "without", "sum", "avg"}), "value")
 
 
 def _server(trigger: Cursor, metadata: Cursor, given: MigrationOptions) -> SourceDraft:
-    """The server of a prometheus trigger, without whatever secrets its settings hold."""
+    """Return the server of a prometheus trigger, without whatever secrets its settings hold."""
     remarks: list[Remark] = []
     address = metadata.text("serverAddress", required=True) or "http://prometheus"
     parts = ADDRESS.match(address.rstrip("/"))

@@ -46,18 +46,18 @@ class Block:
 
 
 def document(head: list[str], block: Block) -> str:
-    """A YAML document under its heading, one paragraph a line of `head`."""
+    """Return a YAML document under its heading, one paragraph a line of `head`."""
     return "\n".join([*(line for text in head for line in comment(text, "")), *lines(block, "")]) + "\n"
 
 
 def comment(text: str, indent: str) -> Iterator[str]:
-    """A comment, wrapped."""
+    """Yield a comment, wrapped."""
     for line in textwrap.wrap(text, WIDTH - len(indent) - 2, break_long_words=False, break_on_hyphens=False):
         yield f"{indent}# {line}"
 
 
 def lines(block: Block, indent: str) -> Iterator[str]:
-    """A block's lines."""
+    """Yield a block's lines."""
     for part in block.parts:
         if isinstance(part, Remark):
             yield from comment(part.text, indent)
@@ -85,7 +85,7 @@ def _entry(entry: YamlEntry, indent: str) -> Iterator[str]:
 
 
 def _item(block: Block, indent: str) -> Iterator[str]:
-    """A list's item: remarks that stand first go above its dash."""
+    """Yield a list's item: remarks that stand first go above its dash."""
     first = next(i for i, part in enumerate(block.parts) if isinstance(part, YamlEntry))
     yield from lines(Block(block.parts[:first]), indent)
     below = list(lines(Block(block.parts[first:]), indent + STEP))
@@ -100,7 +100,7 @@ def _beside(line: str, said: str) -> str:
 
 
 def flow(value: Any) -> str:
-    """A value on one line; a whole number without its fraction."""
+    """Return a value on one line; a whole number without its fraction."""
     plain = int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else value
     text: str = yaml.safe_dump(plain, default_flow_style=True, width=1_000_000, sort_keys=False, allow_unicode=True)
     return text.removesuffix("...\n").strip()

@@ -67,12 +67,12 @@ class HypotheticalSizes:
         return sum(pool.asked for pool in self._pools.values())
 
     def serving(self, spec: WorkloadSpec) -> float:
-        """What would serve, in replicas' worth."""
+        """Return what would serve, in replicas' worth."""
         pools = ((pool.ready, spec.pools[name]) for name, pool in self._pools.items() if name in spec.pools)
         return float(sum(ready * pool.work_per_replica for ready, pool in pools if pool.tier == "serving"))
 
     def usd_per_hour(self, spec: WorkloadSpec) -> float | None:
-        """What is asked for costs; None where the price of some of it is not known."""
+        """Return what is asked for costs; None where the price of some of it is not known."""
         prices = {name: pool.price_usd_per_hour for name, pool in spec.pools.items()}
         total = 0.0
         for name, pool in self._pools.items():
@@ -106,7 +106,7 @@ class HypotheticalSizes:
                 pool.hold(tick.at, tick.decision.targets.get(name, pool.asked), lead_s)
 
     def shift(self, step_s: float) -> None:
-        """The wall clock jumped."""
+        """Shift all times after the wall clock jumped."""
         for pool in self._pools.values():
             pool.starting = deque((at + step_s, n) for at, n in pool.starting)
 
@@ -123,7 +123,7 @@ class HypotheticalQueue:
         return self._overdue + sum(n for _, n in self._cohorts)
 
     def let(self, over_s: float, serving: float, load: EngineLoadLine) -> float | None:
-        """The requests that get late in the next `over_s`; None where `serving` may be too few and nobody knows.
+        """Return the requests that get late in the next `over_s`; None where `serving` may be too few and nobody knows.
 
         Ages are kept by the time that passed, so that a jump of the clock does not touch them.
         """
@@ -202,7 +202,7 @@ class Totals:
     told_by: str = ""
 
     def note(self, turn: ShadowTurn, before: ShadowTurn | None) -> None:
-        """One more turn; until it, the sizes of the one `before` were held."""
+        """Record one more tick; until it, the sizes of the one `before` were held."""
         self.turns += 1
         self.differing += turn.first.asked != turn.shadow.asked
         self.told_by = turn.told_by

@@ -18,7 +18,7 @@ from policies.model.spec import WorkloadSpec
 from policies.recommend.context import PolicyContext
 from policies.recommend.predictive.engine_load import READ, SURGE, ReplicaCapacity, engine_load
 from policies.recommend.predictive.latency_model import LearnedLatency, recall_latencies, slo_limits_s
-from policies.recommend.predictive.parameters import Predictive
+from policies.recommend.predictive.policy import Predictive
 
 WINDOW_S: Final = 60.0
 """What waits grows or falls over so long: gauges of one turn and the next are noise."""
@@ -43,7 +43,7 @@ class EngineLoadLine:
     lines: tuple[tuple[LearnedLatency, float], ...] = ()
 
     def late_share(self, serving: float) -> float:
-        """The share of requests that come late though they do not queue. A share, 0 to 1."""
+        """Return the share of requests that come late though they do not queue. A share, 0 to 1."""
         if not self.lines or self.coming <= 0:
             return 0.0
         load = self.coming / serving if serving > 0 else math.inf
@@ -69,7 +69,7 @@ class LateRequestEstimator:
     _waited: deque[tuple[float, float]] = field(default_factory=deque)
 
     def measure(self, turns: Sequence[LateRequestContext]) -> tuple[EngineLoadLine | None, str]:
-        """The load by the first of these turns that tells it, and how; or None and why not."""
+        """Return the load by the first of these turns that tells it, and how; or None and why not."""
         patience_s = next((p for t in turns if (p := patience(t.spec)) is not None), None)
         if patience_s is None:
             return None, "nothing is promised: give slo.ttft_s or slo.e2e_s"
@@ -135,7 +135,7 @@ class LateRequestEstimator:
 
 
 def patience(spec: WorkloadSpec) -> float | None:
-    """How long a request may wait before it is late, in seconds; None where nothing is promised."""
+    """Return how long a request may wait before it is late, in seconds; None where nothing is promised."""
     queued = [p.queue_deadline_s for p in spec.policies.values() if isinstance(p, Predictive) and p.queue is not None]
     if queued:
         return float(queued[0])
@@ -147,7 +147,7 @@ def _reported_latencies(tick: Tick, name: PolicyName) -> Mapping[str, float]:
 
 
 def _rates(seen: Observation, spec: WorkloadSpec) -> Iterator[dict[str, float]]:
-    """Each source that tells rates, fresh and whole."""
+    """Yield each source that tells rates, fresh and whole."""
     for source in spec.sources:
         readings = {quantity: seen.readings.get(SignalName(f"{source}.{quantity}")) for quantity in RATES}
         values = {q: r.value for q, r in readings.items() if isinstance(r, Fresh) and not r.missing}
@@ -156,6 +156,6 @@ def _rates(seen: Observation, spec: WorkloadSpec) -> Iterator[dict[str, float]]:
 
 
 def _visible(seen: Observation, spec: WorkloadSpec) -> float:
-    """What waits in queues before the engines, as far as it is told."""
+    """Return what waits in queues before the engines, as far as it is told."""
     readings = (seen.readings.get(SignalName(f"{source}.visible")) for source in spec.sources)
     return sum(r.value for r in readings if isinstance(r, Fresh))

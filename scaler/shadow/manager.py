@@ -11,7 +11,8 @@ from typing import Final
 
 from policies.history.ticks import History
 from policies.model import Tick, WorkloadName
-from policies.recommend.predictive.latency_model import LATE, slo_limits_s
+from policies.recommend.predictive.latency_model import slo_limits_s
+from policies.signals.latency_quantities import LATE
 from scaler.config.daemon import DaemonSpec
 from scaler.config.load import Workload, load
 from scaler.config.problems import ConfigError, Problem
@@ -56,7 +57,7 @@ class Shadows:
         self._shown: dict[WorkloadName, tuple[int | None, int]] = {}
 
     def see(self, tick: Tick) -> None:
-        """A turn of a workload has ended."""
+        """Pass a finished tick of a workload to its shadows."""
         if (shadow := self.all.get(tick.workload)) is not None:
             shadow.see(tick)
 
@@ -112,7 +113,7 @@ class Shadows:
         self._taken = state
 
     async def _state(self, controllers: Mapping[WorkloadName, Controller]) -> State:
-        """What the shadows depend on: their files, and the workloads that they belong to."""
+        """Return what the shadows depend on: their files, and the workloads that they belong to."""
         found = await asyncio.to_thread(look, self.paths)
         return found, [(n, id(c), c.workload.fingerprint) for n, c in controllers.items()]
 
@@ -131,7 +132,7 @@ class Shadows:
             self._supervised.forget(f"shadow {name}")
 
     async def _opened(self, shadow: Workload, present: Workload) -> tuple[Mapping[str, Source], Mapping[str, str]]:
-        """The sources that the present workload lacks, open, and the others by their names there."""
+        """Return the sources that the present workload lacks, open, and the others by their names there."""
         same = share_sources(shadow, present)
         lacking = {name: spec for name, spec in shadow.spec.sources.items() if name not in same}
         if not lacking:
@@ -140,7 +141,7 @@ class Shadows:
         return (await self._open(dataclasses.replace(shadow, spec=spec))).sources, same
 
     async def _begin(self, workload: Workload, sources: Mapping[str, Source], tail: Sequence[Tick]) -> History:
-        """The past that a shadow begins with: seasons, and the last turns as it would have decided them."""
+        """Return the past that a shadow begins with: seasons, and the last turns as it would have decided them."""
         now, spec = self._clock.now(), workload.spec
         history = History(max(self._daemon.history_s, spec.lookback_s), step_s=spec.interval_s)
         lately = [tick for tick in tail if now - spec.lookback_s <= tick.at <= now]
@@ -163,7 +164,7 @@ class Shadows:
 
 
 def log_turn(turn: ShadowTurn, totals: Totals) -> None:
-    """A line where a shadow's target, or the size beside it, has changed."""
+    """Log one line where a shadow's target, or the size it is compared with, has changed."""
     late = totals.more_late
     log.info(
         "shadow",
@@ -179,7 +180,7 @@ def log_turn(turn: ShadowTurn, totals: Totals) -> None:
 
 
 def share_sources(shadow: Workload, present: Workload) -> dict[str, str]:
-    """The shadow's sources that the present workload reads as well, by their names there; equal names go first.
+    """Return the shadow's sources that the present workload reads as well, by their names there; equal names go first.
 
     One that tells how many are late is another, where another promise is made.
     """

@@ -82,7 +82,7 @@ class RecordedSource:
     quantities: Sequence[str]
 
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
-        """What was fresh. The rest is absent here, and becomes stale by the last value that the shadow knows."""
+        """Return what was fresh. The rest is absent here, and becomes stale by the last value that the shadow knows."""
         seen = self.mirror.seen
         if (error := seen.source_errors.get(self.name)) is not None:
             raise Unavailable(error)
@@ -116,13 +116,13 @@ class SameGrant(QuotaLedger):
         self._mirror = mirror
 
     def enter(self, name: WorkloadName, spec: WorkloadSpec) -> None:
-        """Nothing is held by a shadow."""
+        """Hold nothing: a shadow has no replicas."""
 
     def grant(self, name: WorkloadName, seen: Observation) -> Grant | None:
         return self._mirror.seen.grant
 
     def reserve(self, name: WorkloadName, decision: Decision) -> None:
-        """Nothing is taken by a shadow."""
+        """Reserve nothing: a shadow takes no replicas."""
 
     def note(self, tick: Tick) -> None:
         """Nor is anything written."""
@@ -176,7 +176,7 @@ class Shadow:
         self._controller.adopt(self._setup(workload, own, same))
 
     def see(self, tick: Tick) -> None:
-        """A turn of the first has ended. Never waits and never fails."""
+        """Take over a finished tick of the workload. Never waits and never fails."""
         if self._waiting.full():
             self._waiting.get_nowait()
             self._waiting.task_done()
@@ -207,7 +207,7 @@ class Shadow:
             self._failed("turns were still waiting at the end")
 
     async def turn(self, tick: Tick) -> ShadowTurn:
-        """One turn of the first, decided anew and compared."""
+        """Return one turn of the first, decided anew and compared."""
         self._mirror.show(tick)
         own = await self._controller.tick(tick.at)
         if own.clock_step_s:
@@ -239,7 +239,7 @@ class Shadow:
         return ShadowTurn(own, now["first"], now["shadow"], over_s, tick.dry_run, told_by)
 
     def _shift(self, step_s: float) -> None:
-        """The wall clock jumped: ages stay what they were."""
+        """Shift all times after the wall clock jumped: ages stay what they were."""
         self._steps_s += step_s
         self._ruler.shift(step_s)
         for held in self._held.values():
@@ -254,7 +254,7 @@ class Shadow:
 
 
 def rebuild_history(workload: Workload, history: History, ticks: Sequence[Tick]) -> History:
-    """The history with the last turns on record, as the workload's specification would have decided them.
+    """Return the history with the last turns on record, as the workload's specification would have decided them.
 
     Turns with other pools than it has now are left out.
     """

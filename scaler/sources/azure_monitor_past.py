@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from policies.signals.plausibility import SHARE_SLACK, SHARES
-from scaler.clouds.azure.metrics import BUCKET_S, Batches, MetricsQuery, metric
-from scaler.clouds.azure.virtual_machines import moment
+from scaler.clouds.azure.metrics import BUCKET_S, MetricsBatches, MetricsQuery, metric
 from scaler.clouds.rest import Body
+from scaler.clouds.timestamps import seconds_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,7 +29,7 @@ SPAN_S: Final = 86_400.0
 class AzureMonitorPast:
     """The steps of `step_s` from `since` until `until`, in seconds since the Unix epoch."""
 
-    def __init__(self, spec: AzureMonitor, asking: Batches, since: float, until: float, step_s: float) -> None:
+    def __init__(self, spec: AzureMonitor, asking: MetricsBatches, since: float, until: float, step_s: float) -> None:
         self._spec = spec
         self._batches = asking
         self._since = since
@@ -39,7 +39,7 @@ class AzureMonitorPast:
         self._minutes = math.ceil((since + self.steps * step_s) / BUCKET_S) - self._first
 
     async def read(self, quantity: str) -> NDArray[np.float64]:
-        """A quantity's mean in each step; NaN where it is not known. Raises port errors."""
+        """Return a quantity's mean in each step; NaN where it is not known. Raises port errors."""
         name, aggregation = self._spec.metrics[quantity], self._spec.aggregation_of(quantity)
         asked = MetricsQuery(self._spec.metric_namespace, (name,), aggregation, self._spec.filter)
         known: dict[str, NDArray[np.float64]] = {}
@@ -57,11 +57,11 @@ class AzureMonitorPast:
             began += int(SPAN_S)
 
     def _take(self, body: Body, name: str, aggregation: str, known: dict[str, NDArray[np.float64]]) -> None:
-        """Each series' minutes, by its dimensions."""
+        """Add each series' minutes, by its dimensions."""
         for one in metric(body, name).get("timeseries") or ():
             minutes = known.setdefault(str(one.get("metadatavalues")), np.full(self._minutes, np.nan))
             for point in one.get("data") or ():
-                i = math.floor(moment(point.get("timeStamp"), -1.0) / BUCKET_S) - self._first
+                i = math.floor(seconds_of(point.get("timeStamp"), -1.0) / BUCKET_S) - self._first
                 if 0 <= i < self._minutes:
                     minutes[i] = _number(point, aggregation)
 
@@ -74,7 +74,7 @@ class AzureMonitorPast:
         return np.asarray(series.sum(axis=0))
 
     def _stepped(self, quantity: str, minutes: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The mean of the minutes that each step touches."""
+        """Return the mean of the minutes that each step touches."""
         values = minutes * self._spec.scale.get(quantity, 1.0)
         if quantity in SHARES:
             values[values > 1 + SHARE_SLACK] = np.nan

@@ -64,7 +64,7 @@ class CloudWatchSource:
 
 
 def reading(quantity: str, sample: Sample | None, divide_by: float) -> Fresh[float] | Absent:
-    """A sample as a reading, in our unit."""
+    """Return a sample as a reading, in our unit."""
     if sample is None or sample.problem:
         return Absent(sample.problem if sample is not None else "CloudWatch gave no result")
     found = sanitize("", sample.value, sample.at)

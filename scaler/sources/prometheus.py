@@ -100,7 +100,7 @@ class PrometheusSource:
         return await PrometheusPast(self._api, since, until, step_s).read(self._spec, quantities)
 
     async def _ask(self) -> dict[str, Found]:
-        """What each part gave: all in one query, but for those not yet known to be sound."""
+        """Return what each part gave: all in one query, but for those not yet known to be sound."""
         apart = [key for key in self._given if key not in self._kinds]
         joined = {key: _as_series(text, self._kinds[key]) for key, text in self._given.items() if key in self._kinds}
         together, alone = await asyncio.gather(self._together(joined), self._each_alone(apart))
@@ -136,7 +136,7 @@ class PrometheusSource:
         return _found(answer, answer.rows)
 
     def _reading(self, quantity: str, found: Mapping[str, Found]) -> Fresh[float] | Absent | None:
-        """The reading of a quantity; None where it has no series."""
+        """Return the reading of a quantity; None where it has no series."""
         recipe = self._recipes.get(quantity)
         values, times, down = (found.get(key) for key in (f"value:{quantity}", f"time:{quantity}", LOST))
         if recipe and (nothing := without_slo_latencies(recipe, self._promised_s)):
@@ -168,7 +168,7 @@ class PrometheusSource:
         return reading
 
     def _late(self, recipe: Recipe, buckets: tuple[QuerySample, ...]) -> tuple[QuerySample, ...] | Absent:
-        """The share of late ones of a histogram, a row a bucket, as a row."""
+        """Return the share of late ones of a histogram, a row a bucket, as a row."""
         try:
             counts = bounded_by((row.labels.get("le"), row.value) for row in buckets)
         except ValueError as e:

@@ -66,7 +66,7 @@ class PrometheusPast:
         return found
 
     async def _alone(self, quantity: str, text: str) -> NDArray[np.float64]:
-        """One that was given: a number at every step, or one series."""
+        """Return one that was given: a number at every step, or one series."""
         found, labels = np.full(self.steps, np.nan), set[frozenset[tuple[str, str]]]()
         async for series in self._series(text):
             labels.add(frozenset(series.labels.items()))
@@ -85,7 +85,7 @@ class PrometheusPast:
                 yield series
 
     def _parts(self) -> Iterator[tuple[int, int]]:
-        """The first and the last step of each request."""
+        """Yield the first and the last step of each request."""
         for first in range(0, self.steps, MAX_POINTS):
             yield first, min(first + MAX_POINTS, self.steps) - 1
 
@@ -93,7 +93,7 @@ class PrometheusPast:
         await off_loop(SAMPLE_BYTES * len(series.values), self._fill, means, quantity, series)
 
     def _fill(self, means: NDArray[np.float64], quantity: str, series: RangeSeries) -> None:
-        """A step's mean is told at its end."""
+        """Fill each step with its mean, which is reported at its end."""
         for at, value in series.values:
             place = round((at - self._since) / self._step_s) - 1
             reading = sanitize(quantity, value, at)

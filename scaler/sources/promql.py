@@ -27,12 +27,15 @@ WORDS: Final = frozenset(
 
 
 def quoted(text: str) -> str:
-    """A string literal. JSON's escapes are a subset of PromQL's, short of surrogates, which UTF-8 has no need of."""
+    """Return a string literal.
+
+    JSON's escapes are a subset of PromQL's, short of surrogates, which UTF-8 has no need of.
+    """
     return json.dumps(text, ensure_ascii=False)
 
 
 def selector(name: str, labels: Mapping[str, str]) -> str:
-    """The series of metric `name` with exactly these label values."""
+    """Return the series of metric `name` with exactly these label values."""
     return f"{name}{{{','.join(f'{label}={quoted(value)}' for label, value in labels.items())}}}"
 
 
@@ -58,12 +61,12 @@ def value_of(recipe: Recipe, match: Mapping[str, str], window_s: float) -> str:
 
 
 def time_of(recipe: Recipe, match: Mapping[str, str]) -> str:
-    """When its oldest sample was taken: a total is as old as its oldest part."""
+    """Return when its oldest sample was taken: a total is as old as its oldest part."""
     return f"min({' or '.join(f'timestamp({s})' for s in _selectors(recipe, match))})"
 
 
 def missing_metrics(recipe: Recipe, match: Mapping[str, str]) -> str:
-    """How many targets gave the metric lately and cannot be scraped now; no series, where there are none.
+    """Return how many targets gave the metric lately and cannot be scraped now; no series, where there are none.
 
     Prometheus drops the series of such a target at once, and a sum without them looks like less work. A replica that
     is starting has given nothing yet, and one that was removed is no target any more: neither is counted.
@@ -73,12 +76,15 @@ def missing_metrics(recipe: Recipe, match: Mapping[str, str]) -> str:
 
 
 def joint(terms: Mapping[str, str]) -> str:
-    """One query for many, each answer labelled with its key. New lines end a comment in a query that was given."""
+    """Return one query for many, each answer labelled with its key.
+
+    New lines end a comment in a query that was given.
+    """
     return " or ".join(f'label_replace(\n{query}\n, "{LABEL}", "{key}", "", "")' for key, query in terms.items())
 
 
 def metric_names(query: str) -> tuple[str, ...]:
-    """The metrics a query reads, as far as its text tells."""
+    """Return the metrics a query reads, as far as its text tells."""
     bare = STRINGS.sub(" ", query)
     bare = re.sub(r"\[[^\]]*\]", " ", re.sub(r"\{[^}]*\}", " ", LABEL_LISTS.sub(" ", bare)))
     return tuple(dict.fromkeys(name for name in NAMES.findall(bare) if name.lower() not in WORDS))
@@ -89,7 +95,10 @@ def _selectors(recipe: Recipe, match: Mapping[str, str]) -> list[str]:
 
 
 def _histograms(parts: list[str]) -> list[str]:
-    """Each replica's buckets under the first name that it has, and no others: bounds may differ from name to name."""
+    """Return each replica's buckets under the first name that it has, and no others.
+
+    Bounds may differ from name to name.
+    """
     return [
         f"({part}{''.join(f' unless ignoring (le) {earlier}' for earlier in parts[:i])})" if i else part
         for i, part in enumerate(parts)

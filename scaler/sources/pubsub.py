@@ -152,14 +152,14 @@ def backlog_growth_s(series: TimeSeries, now: float, most_s: float) -> float:
 
 
 def _behind(series: Sequence[TimeSeries]) -> str:
-    """Which regions' samples lag so far behind the others' that they failed."""
+    """Return which regions' samples lag so far behind the others' that they failed."""
     newest = max(one.points[0].at for one in series)
     late = [s.labels.get("region", "?") for s in series if newest - s.points[0].at > 1.5 * PUBSUB_SAMPLE_S]
     return f"no sample of late from {', '.join(sorted(late))}" if late else ""
 
 
 def problem_of(found: Any) -> str:
-    """What keeps a subscription from being pulled from; empty where nothing does."""
+    """Return what keeps a subscription from being pulled from; empty where nothing does."""
     if found.detached:
         return "it is detached from its topic: nothing comes any more"
     if found.topic == "_deleted-topic_":
@@ -170,7 +170,7 @@ def problem_of(found: Any) -> str:
 
 
 def remarks(found: Any) -> tuple[str, ...]:
-    """What in a subscription's set-up matters to who scales on it."""
+    """Return what in a subscription's set-up matters to who scales on it."""
     days = found.message_retention_duration.total_seconds() / 86400
     told = [f"acknowledge within {found.ack_deadline_seconds} s", f"kept {days:g} days"]
     if found.dead_letter_policy.dead_letter_topic:

@@ -34,7 +34,7 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
 async def addresses(host: str, port: int) -> Sequence[str]:
-    """All addresses of a name: IPv4, or IPv6 where there are none, so that a dual-stacked engine counts once."""
+    """Return all addresses of a name: IPv4, or IPv6 where there are none, so that a dual-stacked engine counts once."""
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     for family in (socket.AF_INET, socket.AF_INET6):
@@ -95,7 +95,10 @@ class ScrapeSource:
         return {q: slo_bounds(r, self._recipes[q], missing) for q, r in readings.items()} if missing else readings
 
     async def _find(self) -> tuple[ScrapeTarget, ...]:
-        """The engines there are now. Raises `Unavailable` when the name has no address: nobody to ask is not zero."""
+        """Return the engines there are now.
+
+        Raises `Unavailable` when the name has no address: nobody to ask is not zero.
+        """
         if self._service is None:
             targets = self._targets
         else:
@@ -155,7 +158,7 @@ class ScrapeSource:
 
 
 def _worst(failed: Sequence[PortError]) -> PortError:
-    """One error for all: a human's business only if time mends none of them."""
+    """Return one error for all: a human's business only if time mends none of them."""
     passing = [e for e in failed if isinstance(e, Unavailable)]
     if not passing:
         return Misconfigured(str(failed[0]))

@@ -77,7 +77,7 @@ class ServiceBusSource:
         return found
 
     async def permits(self) -> Sequence[Permit]:
-        """What the role grants on the namespace; a connection string's rights cannot be asked."""
+        """Return what the role grants on the namespace; a connection string's rights cannot be asked."""
         await self.connect()
         if self._arm is None or self._spec.connection_string is not None:
             return []
@@ -110,7 +110,7 @@ class ServiceBusSource:
         return "" if self._believed else f"0, which a throttled namespace reads too ({doubt})"
 
     async def _monitor(self, resource_manager: Arm) -> AzureMetricPoint | str:
-        """The messages that Azure Monitor last told of, a minute or two ago, or why it did not."""
+        """Return the messages that Azure Monitor last told of, a minute or two ago, or why it did not."""
         now, queue = self._clock.now(), self._spec.queue
         asked = {"metricnames": "ActiveMessages", "aggregation": "Minimum", "$filter": f"EntityName eq '{queue}'"}
         try:
@@ -130,7 +130,7 @@ def _count(kind: str, value: object, at: float) -> Fresh[float] | Absent:
 
 
 def _sessions(visible: Fresh[float] | Absent, sessions: int) -> Fresh[float] | Absent:
-    """The most sessions that messages can be in."""
+    """Return the most sessions that messages can be in."""
     if isinstance(visible, Absent):
         return visible
     return Fresh(min(visible.value, float(sessions)), visible.measured_at)

@@ -76,7 +76,7 @@ class SqsSource:
         return {q: _count(q, attributes.get(name), asked_at) for q, name in SQS_COUNTS.items()}
 
     async def _recent_metrics(self) -> Mapping[str, Fresh[float] | Absent]:
-        """The metrics as last read, read again once a minute; the last ones stand while CloudWatch fails."""
+        """Return the metrics as last read, read again once a minute; the last ones stand while CloudWatch fails."""
         if self._spec.metrics() and self._clock.now() >= self._metrics_due:
             self._metrics_due = self._clock.now() + PERIOD_S
             limit_s = METRICS_SHARE * self._context.deadline_s
@@ -111,7 +111,7 @@ class SqsSource:
 
 
 def _count(quantity: str, value: object, at: float) -> Fresh[float] | Absent:
-    """An attribute as a count of messages."""
+    """Return an attribute as a count of messages."""
     if value is None:
         return Absent(f"{SQS_COUNTS[quantity]} is not in the answer")
     reading = sanitize(quantity, value, at)
@@ -121,7 +121,10 @@ def _count(quantity: str, value: object, at: float) -> Fresh[float] | Absent:
 
 
 def _of_an_empty_queue(quantity: str, found: Mapping[str, Fresh[float] | Absent]) -> Fresh[float] | None:
-    """A metric that an empty queue does not send, told by its counts: where nothing is, nothing is old or in flight."""
+    """Return a metric that an empty queue does not send, told by its counts.
+
+    Where nothing is, nothing is old or in flight.
+    """
     if quantity not in SQS_METRICS:
         return None
     counts = [found[count] for count in SQS_COUNTS]
@@ -130,7 +133,7 @@ def _of_an_empty_queue(quantity: str, found: Mapping[str, Fresh[float] | Absent]
 
 
 def _reported(quantity: str, sample: Sample | None) -> Fresh[float] | Absent:
-    """The newest sample of a metric. None is no zero: an idle queue sends nothing."""
+    """Return the newest sample of a metric. None is no zero: an idle queue sends nothing."""
     if sample is None or sample.problem:
         return Absent(
             f"{SQS_METRICS[quantity]}: {sample.problem if sample is not None else 'CloudWatch gave no result'}"

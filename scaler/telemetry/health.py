@@ -40,7 +40,7 @@ class Health:
             self._problems.pop(part, None)
 
     def stalled(self) -> dict[WorkloadName, str]:
-        """The workloads whose loop makes no progress, and why it is thought so."""
+        """Return the workloads whose loop makes no progress, and why it is thought so."""
         late: dict[WorkloadName, str] = {}
         for name, controller in self._controllers.items():
             if (why := self._tasks.failing.get(task_of(name))) is not None:
@@ -55,16 +55,16 @@ class Health:
         return {name: mask(why) for name, why in late.items()}
 
     def problems(self) -> dict[str, str]:
-        """What else is wrong, by the part of the daemon that it concerns."""
+        """Return what else is wrong, by the part of the daemon that it concerns."""
         loops = {task_of(name) for name in self._controllers}
         ended = {task: f"it ended: {why}" for task, why in self._tasks.failing.items() if task not in loops}
         return {**self._problems, **ended}
 
     def waiting(self) -> list[WorkloadName]:
-        """The workloads that have not had a first turn."""
+        """Return the workloads that have not had a first turn."""
         return [name for name, controller in self._controllers.items() if not len(controller.history)]
 
 
 def task_of(name: WorkloadName) -> str:
-    """The name of the task that runs a workload's loop."""
+    """Return the name of the task that runs a workload's loop."""
     return f"workload {name}"

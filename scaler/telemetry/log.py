@@ -64,7 +64,7 @@ def configure(form: Literal["auto", "json", "console"]) -> None:
 
 
 def log_tick(tick: Tick) -> None:
-    """The canonical line of a turn. A warning where something was refused or could not be read."""
+    """Log a tick's canonical line; as a warning where something was refused or could not be read."""
     d = tick.decision
     refused = [o for o in tick.outcomes if o.result.refused]
     seen = tick.observation
@@ -97,7 +97,7 @@ def log_tick(tick: Tick) -> None:
 
 
 def grant_text(grant: Grant) -> str:
-    """What the fleet lets a workload hold and remove, in words."""
+    """Return what the fleet lets a workload hold and remove, in words."""
     said = (
         (grant.gpus, "{:g} GPUs"),
         (grant.usd_per_hour, "{:.2f} USD per hour"),
@@ -117,7 +117,7 @@ def _value_text(reading: Fresh[float] | Stale[float] | Absent) -> object:
 
 
 def _without_secrets(_logger: object, _name: str, event: MutableMapping[str, Any]) -> dict[str, Any]:
-    """The last look before a line leaves the process: SDKs log too, and traces quote what they were given."""
+    """Return the last look before a line leaves the process: SDKs log too, and traces quote what they were given."""
     return {key: masked(value if isinstance(value, PLAIN) else str(value)) for key, value in event.items()}
 
 

@@ -39,7 +39,7 @@ class RateLimit(logging.Filter):
         self._summed_s = stopwatch_s()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the line is logged."""
+        """Return whether the line is logged."""
         event = event_of(record)
         if event[0] in UNLIMITED:
             return True
@@ -64,7 +64,10 @@ class RateLimit(logging.Filter):
 
 
 def event_of(record: logging.LogRecord) -> Event:
-    """What lines are counted by: event, workload or task, and level; those of libraries by the place that logs."""
+    """Return what lines are counted by.
+
+    Event, workload or task, and level; those of libraries by the place that logs.
+    """
     if isinstance(record.msg, dict):
         fields = record.msg
         return str(fields.get("event")), str(fields.get("workload") or fields.get("task") or ""), record.levelname

@@ -179,7 +179,7 @@ def _states(ticks: Iterable[Tick]) -> Samples:
 
 
 def state_of(reading: Reading[float]) -> str:
-    """The word for what a reading is worth."""
+    """Return the word for what a reading is worth."""
     match reading:
         case Fresh(_, _, missing):
             return "partial" if missing else "fresh"

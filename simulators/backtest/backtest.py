@@ -74,7 +74,7 @@ def look(
 
 
 def asked_of(policies: Sequence[str], names: Sequence[WorkloadName]) -> Mapping[WorkloadName, ContenderRequest]:
-    """Who else is asked for, by the recorded workload that each is about. Raises `ConfigError`.
+    """Return who else is asked for, by the recorded workload that each is about. Raises `ConfigError`.
 
     A file is about the workload that it names, or about the only one that is recorded; a peer about all.
     """

@@ -111,7 +111,7 @@ def _lacking(tick: Tick, pool: PoolName, reading: Reading[PoolStatus]) -> float:
 
 
 def _short(reading: Reading[PoolStatus]) -> bool:
-    """Whether the platform says that replicas asked for do not come."""
+    """Return whether the platform says that replicas asked for do not come."""
     return isinstance(reading, Fresh) and reading.value.shortfall is not None
 
 

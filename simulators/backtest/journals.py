@@ -102,7 +102,7 @@ def _reaching(files: Sequence[Path], since: float, until: float) -> list[Path]:
 
 
 def _begun(file: Path) -> float | None:
-    """When a file of a journal was begun; None where its first line does not say."""
+    """Return when a file of a journal was begun; None where its first line does not say."""
     try:
         with file.open("rb") as f:
             return float(moment(json.loads(f.readline(4096))["at"]))

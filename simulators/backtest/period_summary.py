@@ -13,8 +13,9 @@ from typing import Final
 import numpy as np
 
 from policies.model import PoolName
-from policies.recommend.predictive.latency_model import LATENCIES, P95, slo_limits_s
+from policies.recommend.predictive.latency_model import P95, slo_limits_s
 from policies.recommend.predictive.latency_tail import LatencyTail
+from policies.signals.latency_quantities import LATENCIES
 from scaler.journal.explain import timestamp
 from simulators.backtest.recorded_run import RecordedRun
 from simulators.backtest.supply import lead_times
@@ -135,7 +136,10 @@ def _idle_usd(recorded: RecordedRun, paid: Mapping[PoolName, Floats]) -> Floats:
 
 
 def _late(recorded: RecordedRun) -> tuple[Floats, str]:
-    """The requests of each turn that broke the promise, and how that was told: as read, or by latencies' tails."""
+    """Return the requests of each turn that broke the promise, and how that was told.
+
+    As read, or by latencies' tails.
+    """
     nobody = np.full(len(recorded), np.nan)
     if recorded.spec.slo is None:
         return nobody, "not known: nothing is promised (slo)"
@@ -211,7 +215,7 @@ def looks(found: PeriodSummary) -> list[NotablePeriod]:
 
 
 def width_s(recorded: RecordedRun) -> float:
-    """How long the stretches are that are ranked."""
+    """Return how long the stretches are that are ranked."""
     return next((w for w in WIDTHS_S if recorded.span_s / w >= LEAST_BINS), WIDTHS_S[-1])
 
 

@@ -75,7 +75,7 @@ def sizes(looked: BacktestResult) -> Any:
 
 
 def pools(recorded: RecordedRun) -> Any:
-    """Every pool's size, stacked."""
+    """Return every pool's size, stacked."""
     made = figure(yaxis={"title": {"text": "replicas"}, "rangemode": "tozero"}, xaxis=_span(recorded))
     for k, (name, columns) in enumerate(recorded.pools.items()):
         spec = recorded.spec.pools.get(name)

@@ -50,7 +50,7 @@ class Reasons:
         return sorted(self._largest, key=lambda change: change.at)
 
     def note(self, decision: Decision) -> None:
-        """One more turn."""
+        """Record one more tick."""
         name, reason = last_word(decision)
         rule = self.rules.setdefault(name, RuleUse())
         rule.turns, rule.at, rule.reason = rule.turns + 1, decision.at, reason
@@ -66,7 +66,7 @@ class Reasons:
 
 
 def last_word(decision: Decision) -> tuple[str, str]:
-    """The rule that made the size, and its reason. How a size is shared out over pools is no reason for it."""
+    """Return the rule that made the size, and its reason. How a size is shared out over pools is no reason for it."""
     made = [step for step in decision.steps if step.rule not in SHARING] or list(decision.steps)
     return (made[-1].rule, made[-1].reason) if made else ("none", decision.reason)
 

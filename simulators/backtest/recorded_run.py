@@ -94,7 +94,10 @@ class RecordedRun:
         return np.asarray(np.sum([sizes["desired"] for sizes in self.pools.values()], axis=0), np.float64)
 
     def reservation(self, pool: PoolName) -> int:
-        """How many replicas of a reserved pool are paid whether used or not: as its cloud says, or else its most."""
+        """Return how many replicas of a reserved pool are paid whether used or not.
+
+        As its cloud says, or else its most.
+        """
         sizes, spec = self.pools[pool], self.spec.pools[pool]
         told = float(np.nanmax(sizes["reserved"], initial=-1.0))
         most = int(np.nanmax(sizes["desired"], initial=0.0))

@@ -176,5 +176,5 @@ def _queue(recorded: RecordedRun) -> SimulatedQueue:
 
 
 def reads_a_queue(spec: WorkloadSpec) -> bool:
-    """Whether a workload's work waits in a queue."""
+    """Return whether a workload's work waits in a queue."""
     return any(set(source.quantities()) & set(queues.QUANTITIES) for source in spec.sources.values())

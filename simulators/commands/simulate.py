@@ -202,7 +202,7 @@ def _demand_written(writer: JournalWriter, folder: Path) -> None:
 
 
 def write_requests(done: SimulationRun, path: Path) -> None:
-    """One CSV row a request, in order of arrival: empty where a time did not come, replica -1 where none took it."""
+    """Write one CSV row a request, in order of arrival: empty where a time is absent, replica -1 where none took it."""
     import pyarrow as pa  # noqa: PLC0415 - only those who ask for it pay for it
     from pyarrow import csv  # noqa: PLC0415
 

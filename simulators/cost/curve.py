@@ -29,7 +29,7 @@ class LoadDurationCurve:
         return len(self.shares)
 
     def held_at_least(self, share: float) -> int:
-        """How many replicas are held for more than this share of the time."""
+        """Return how many replicas are held for more than this share of the time."""
         return int((self.shares > share).sum())
 
     def stretched(self, factor: float) -> LoadDurationCurve:

@@ -74,7 +74,7 @@ def goodput(model: ServiceModel, drawn: RequestTrace, slo: Slo, seed: int) -> Go
 
 
 def kept(model: ServiceModel, drawn: RequestTrace, slo: Slo, rate_rps: float, seed: int) -> bool:
-    """Whether the promise is kept at a rate, by those that come after the warm-up."""
+    """Return whether the promise is kept at a rate, by those that come after the warm-up."""
     requests = CountedRequests(running.alone(model, 1, drawn.speed(rate_rps), seed))
     requests.slo = slo
     counted = requests.met["all"][int(WARM_UP * len(drawn)) :]

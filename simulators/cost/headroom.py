@@ -79,7 +79,7 @@ def _policies(seen: WorkloadEvidence, price: SourcedNumber) -> list[Figure]:
 
 
 def _spares(seen: WorkloadEvidence) -> list[Figure]:
-    """One more spare of each tier, and how long it takes to serve."""
+    """Return one more spare of each tier, and how long it takes to serve."""
     if seen.worlds:
         pool, offer = next(iter(seen.worlds.items()))
         return _tiers(seen, pool, offer)

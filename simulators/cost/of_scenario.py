@@ -55,7 +55,10 @@ def of_scenario(told: ScenarioInputs, file: GivenFile, progress: Callable[[float
 
 
 def _to_the_end_of_traffic(scenario: Scenario) -> Scenario:
-    """The scenario without the time in which its last requests may end: money and requests of one and the same time."""
+    """Return the scenario without the time in which its last requests may end.
+
+    Money and requests of one and the same time.
+    """
     return dataclasses.replace(scenario, settle_s=0.0)
 
 

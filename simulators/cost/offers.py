@@ -126,5 +126,5 @@ def _given(name: str, offer: Offer, file: GivenFile, below: Buyable) -> Buyable:
 
 
 def priced(offers: Mapping[str, Buyable]) -> Sequence[Buyable]:
-    """Those that have a price at all."""
+    """Return those that have a price at all."""
     return [offer for offer in offers.values() if offer.price is not None]

@@ -57,7 +57,7 @@ def cheapest(curve: LoadDurationCurve, prices: Prices, spot_max_share: float) ->
 
 
 def _most_saved(savings: Floats, most_share: float) -> NDArray[np.bool_]:
-    """Which replicas go on spot: the largest savings, with at most this share of the first k for every k."""
+    """Return which replicas go on spot: the largest savings, with at most this share of the first k for every k."""
     room = np.floor(most_share * np.arange(1, len(savings) + 1) + 1e-9)
     chosen = np.zeros(len(savings), np.bool_)
     for k in np.argsort(-savings, kind="stable").tolist():

@@ -104,7 +104,7 @@ class Comparison:
         return [measure(r.summary) for r in self.runs[name]]
 
     def contrasts(self) -> list[Contrast]:
-        """Every policy against the first: intervals that hold together (Bonferroni), p-values by Holm."""
+        """Return every policy against the first: intervals that hold together (Bonferroni), p-values by Holm."""
         first, *others = self.policies or [""]
         pairs = [(name, measure) for name in others for measure in MEASURES]
         level = 1 - (1 - LEVEL) / max(1, len(pairs))
@@ -119,7 +119,7 @@ class Comparison:
         return statistics.paired(self.values(a, figure), self.values(b, figure), level)
 
     def regrets(self) -> dict[str, Regret]:
-        """Every policy's cost over the oracle's, where it kept the SLO as well, or met its target."""
+        """Return every policy's cost over the oracle's, where it kept the SLO as well, or met its target."""
         if self.oracle is None:
             return {}
         kept = self.values(self.oracle, MEASURES["attainment"])
@@ -214,7 +214,7 @@ def _replicate(asked: Asked, progress: Progress = lambda _: None) -> Replication
 
 
 def _unsettled_s(run: SimulationRun) -> float:
-    """How long after the warm-up the times to first token were not yet those of a steady state. Seconds."""
+    """Return how long after the warm-up the times to first token were not yet those of a steady state. Seconds."""
     requests = CountedRequests(run)
     told = np.isfinite(requests.ttft_s)
     dropped = statistics.warm_up(requests.ttft_s[told])

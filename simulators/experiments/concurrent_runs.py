@@ -47,7 +47,7 @@ class PeakUsage:
 
 
 async def drive(lanes: Sequence[Lane], after: Callable[[], None], progress: Callable[[float], None]) -> None:
-    """Every lane's turns at its own interval, in order of time; of those at one time the first lane's first.
+    """Run every lane's ticks at its own interval, in order of time; of those at one time the first lane's first.
 
     `after` is called after each turn.
     """

@@ -140,7 +140,7 @@ def begin(case: Case, seed: int, trace: RequestTrace) -> World:
 
 
 def ends_s(case: Case, trace: RequestTrace) -> float:
-    """When the run ends: with the traffic, unless the scenario says when, and after it has settled."""
+    """Return when the run ends: with the traffic, unless the scenario says when, and after it has settled."""
     s = case.scenario
     length_s = trace.duration_s if s.duration_s is None else s.duration_s
     if s.duration_s is None and s.traffic is not None:
@@ -206,7 +206,10 @@ def _lane(
 
 
 def alone(model: ServiceModel, replicas: int, trace: RequestTrace, seed: int) -> SimulationRun:
-    """The engines by themselves at a fixed size, until every request has ended: no controller, and nothing to pay."""
+    """Return the engines by themselves at a fixed size, until every request has ended.
+
+    No controller, and nothing to pay.
+    """
     pool = PoolName("engines")
     document = {
         "workload": "engines",

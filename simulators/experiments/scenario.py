@@ -207,7 +207,10 @@ def _neighbours(case: Case, source: Document) -> Iterator[Case]:
 
 
 def together(case: Case, beside: tuple[Case, ...], source: Document) -> Case:
-    """The case with others beside it, if they can share a fleet. Raises `ConfigError`; `source` is what names them."""
+    """Return the case with others beside it, if they can share a fleet.
+
+    Raises `ConfigError`; `source` is what names them.
+    """
     specs = [other.workload.spec for other in (case, *beside)]
     across = limits.across(case.scenario.fleet, specs)
     problems = [source.problem(place[1:], rule, hint) for place, rule, hint in across]  # its place is the daemon's
@@ -284,7 +287,10 @@ def _supplies(scenario: Scenario, folder: Path, source: Document) -> Iterator[Pr
 
 
 def _source(file: str) -> Document:
-    """A workload's document as its file has it, for the lines of its keys; without lines where there is no file."""
+    """Return a workload's document as its file has it, for the lines of its keys.
+
+    Without lines where there is no file.
+    """
     found, _ = read_yaml(Path(file))
     return next((d for d in found if isinstance(d.data, dict) and "workload" in d.data), Document(file, {}, {}))
 

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from scaler.config import document as yaml
 from scaler.config.checks import own_problems
 from scaler.config.document import Document
-from scaler.config.load import WORDS
 from scaler.config.problems import ConfigError, Problem
 from scaler.config.schema import model_of, record
+from scaler.config.validation import problem_of
 from scaler.config.yaml_composer import MAX_PROBLEMS, Place
-from scaler.registry import did_you_mean
+from scaler.registry import did_you_mean, import_object
 
 COMMAND_LINE: Final = "command line"
 
@@ -35,7 +33,7 @@ class Chosen:
 
 
 def read_file(kinds: Mapping[str, str], path: Path) -> Any:
-    """The record of any of `kinds` in a YAML file. Raises `ConfigError`."""
+    """Return the record of any of `kinds` in a YAML file. Raises `ConfigError`."""
     documents, problems = yaml.read(path)
     if len(documents) != 1 and not problems:
         problems.append(Problem(str(path), 1, "", "", f"has {len(documents)} documents; must have one"))
@@ -45,7 +43,7 @@ def read_file(kinds: Mapping[str, str], path: Path) -> Any:
 
 
 def read_kind(kinds: Mapping[str, str], data: Any, source: Document | str = COMMAND_LINE) -> Any:
-    """The record that `data` describes, of the class that its ``kind`` names. Raises `ConfigError`."""
+    """Return the record that `data` describes, of the class that its ``kind`` names. Raises `ConfigError`."""
     found = _Reading(source)
     made = found.chosen(kinds, data, ())
     return found.result(made)
@@ -73,71 +71,46 @@ class _Reading:
         return made
 
     def chosen(self, kinds: Mapping[str, str], data: Any, place: Place) -> Any:
-        """The record of the kind that `data` names, or None if something is wrong."""
+        """Return the record of the kind that `data` names, or None if something is wrong."""
         if not isinstance(data, dict):
             return self._fault(place, "must be a mapping", "", data)
         kind = data.get("kind", ...)
         if not isinstance(kind, str) or kind not in kinds:
             hint = "" if kind is ... else did_you_mean(str(kind), list(kinds))
             return self._fault((*place, "kind"), f"must be one of {', '.join(kinds)}", hint, kind)
-        module, _, name = kinds[kind].partition(":")
-        cls = getattr(importlib.import_module(module), name)
-        return self.record(cls, {key: value for key, value in data.items() if key != "kind"}, place)
+        return self.record(
+            import_object(kinds[kind]), {key: value for key, value in data.items() if key != "kind"}, place
+        )
 
     def record(self, cls: type[Any], data: Any, place: Place) -> Any:
-        """The record of `cls`, or None if something is wrong."""
+        """Return the record of `cls`, or None if something is wrong."""
         make: Any = cls
         try:
             validated = model_of(make).model_validate(data)
         except ValidationError as e:
-            self.problems += [self._problem(error, place, cls) for error in e.errors(include_url=False)[:MAX_PROBLEMS]]
+            for error in e.errors(include_url=False)[:MAX_PROBLEMS]:
+                self.problems.append(problem_of(self.document, error, (*place, *error["loc"]), model_of(make)))
             return None
         made = record(cls, validated)
         parts = {name: self._part(marker, getattr(made, name), (*place, name)) for name, marker in _marked(cls)}
         return dataclasses.replace(made, **parts) if parts else made
 
     def _part(self, marker: Chosen, data: Any, place: Place) -> Any:
-        """What a marked field holds."""
+        """Return what a marked field holds."""
         if data is None or (isinstance(data, dict) and "kind" in data):
             return None if data is None else self.chosen(marker.kinds, data, place)
         if not isinstance(data, dict):
             return data  # a default, made already
         return {name: self.chosen(marker.kinds, value, (*place, str(name))) for name, value in data.items()}
 
-    def _problem(self, error: ErrorDetails, at: Place, cls: type[Any]) -> Problem:
-        """One of pydantic's errors in our words."""
-        kind, context = error["type"], error.get("ctx", {})
-        hint = ""
-        if kind == "extra_forbidden":
-            rule, hint = "unknown key", did_you_mean(str(error["loc"][-1]), _keys(cls, error["loc"][:-1]))
-        elif kind == "literal_error":
-            rule = f"must be {context['expected']}"
-        elif kind == "string_pattern_mismatch":
-            rule = f"must match {context['pattern']}"
-        else:
-            rule = WORDS.get(kind) or error["msg"].replace("Input should be", "must be")
-        return self.document.problem(
-            (*at, *error["loc"]), rule, hint, ... if kind in {"missing", "extra_forbidden"} else error["input"]
-        )
-
     def _fault(self, place: Place, rule: str, hint: str, value: Any) -> None:
         self.problems.append(self.document.problem(place, rule, hint, value))
 
 
 def _marked(cls: type[Any]) -> list[tuple[str, Chosen]]:
-    """The fields of `cls` that are chosen by kind."""
+    """Return the fields of `cls` that are chosen by kind."""
     found = []
     for name, hint in get_type_hints(cls, include_extras=True).items():
         if get_origin(hint) is Annotated:
             found += [(name, marker) for marker in get_args(hint)[1:] if isinstance(marker, Chosen)]
     return found
-
-
-def _keys(cls: type[Any], place: tuple[Any, ...]) -> list[str]:
-    """The keys of the record at `place` within one of `cls`."""
-    for key in place:
-        hint = get_type_hints(cls).get(str(key))
-        if not (isinstance(hint, type) and dataclasses.is_dataclass(hint)):
-            return []
-        cls = hint
-    return [f.name for f in dataclasses.fields(cls)]

@@ -108,7 +108,10 @@ def paired(a: Sequence[float] | Floats, b: Sequence[float] | Floats, level: floa
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Each p-value, adjusted for there being several by Holm's step-down; NaN stays, and counts as no comparison."""
+    """Return each p-value, adjusted for there being several by Holm's step-down.
+
+    NaN stays, and counts as no comparison.
+    """
     adjusted = list(p_values)
     told = sorted((i for i, p in enumerate(p_values) if not math.isnan(p)), key=lambda i: p_values[i])
     worst = 0.0
@@ -158,7 +161,10 @@ def warm_up(values: Sequence[float] | Floats) -> int:
 
 
 def batch_means(values: Sequence[float] | Floats, batches: int = BATCHES, level: float = LEVEL) -> Steady | None:
-    """The mean of one run in steady state: warm-up dropped by MSER-5, the rest in batches; None if it is too short."""
+    """Return the mean of one run in steady state.
+
+    Warm-up dropped by MSER-5, the rest in batches; None if it is too short.
+    """
     dropped = warm_up(values)
     rest = np.asarray(values, np.float64)[max(dropped, 0) :]
     size = len(rest) // batches

@@ -28,7 +28,7 @@ def _repaired(run: SimulationRun) -> Iterator[str]:
 
 
 def _fits(run: SimulationRun) -> NDArray[np.bool_]:
-    """Which requests the largest KV cache holds: prompt, output and the token being made, in whole blocks."""
+    """Return which requests the largest KV cache holds: prompt, output and the token being made, in whole blocks."""
     requests = run.world.kernel.requests
     block = next(iter(run.case.models.values())).block_tokens
     most = max(model.kv_blocks for model in run.case.models.values())

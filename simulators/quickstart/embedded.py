@@ -52,7 +52,10 @@ class EmbeddedReader:
         self._spec = spec
 
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
-        """What the queue's service, or the last scrape, tells; a lower bound while the world turns requests away."""
+        """Return what the queue's service, or the last scrape, tells.
+
+        A lower bound while the world turns requests away.
+        """
         self.live.follow(self._spec.traffic)
         world = await self.live.present()
         found = self._look(world)

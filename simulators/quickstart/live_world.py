@@ -224,7 +224,10 @@ class LiveWorld:
         )
 
     def _renewed(self, old: World) -> World:
-        """The next era's world: what serves goes on, what starts begins anew, what was not finished comes first."""
+        """Return the next era's world.
+
+        What serves goes on, what starts begins anew, what was not finished comes first.
+        """
         sizes = {name: old.status(name) for name in old.pools}
         self._era += 1
         self._made_s, self._coming = 0.0, None

@@ -75,7 +75,7 @@ Row = tuple[str, list[str]]
 
 
 def figures(found: Comparison) -> list[Row]:
-    """Every figure of every contender. Rows that say nothing of any are left out."""
+    """Return every figure of every contender. Rows that say nothing of any are left out."""
     if len(found.seeds) == 1:
         return table.cells([found.runs[name][0].summary for name in found.names])
     rows = [(title, [_mean(found.values(n, figure), show) for n in found.names]) for title, figure, show in MEANS]
@@ -86,7 +86,7 @@ def figures(found: Comparison) -> list[Row]:
 
 
 def differences(found: Comparison) -> list[Row]:
-    """Every policy less the first one, and its regret: a row a policy."""
+    """Return every policy less the first one, and its regret: a row a policy."""
     first, *others = found.policies or [""]
     contrasts = found.contrasts()
     base = float(np.mean(found.values(first, MEASURES["cost_usd"]))) if first else 0.0
@@ -140,7 +140,7 @@ def notes(found: Comparison) -> Iterator[str]:
 
 
 def headline(found: Comparison) -> str:
-    """Who kept the promise, and who of them did so for the least money."""
+    """Return who kept the promise, and who of them did so for the least money."""
     target, count = percent(found.slo_share), len(found.seeds)
     each = "" if count == 1 else " in every replication"
     costs = {name: float(np.mean(found.values(name, lambda s: s.cost_usd))) for name in found.names}
@@ -167,7 +167,7 @@ def _oracle_notes(found: Comparison) -> Iterator[str]:
 
 
 def warm_up_notes(found: Comparison) -> Iterator[str]:
-    """Where a steady state was asked for and the warm-up is too short for it."""
+    """Yield where a steady state was asked for and the warm-up is too short for it."""
     for name, replications in found.runs.items():
         beyond = [r.unsettled_s for r in replications if r.unsettled_s is not None]
         if any(s < 0 for s in beyond):
@@ -202,7 +202,7 @@ def view(found: Comparison) -> dict[str, Any]:
 
 
 def frontier(found: Comparison) -> Any:
-    """Every contender by what it cost and what it kept, means with their intervals, and the target."""
+    """Return every contender by what it cost and what it kept, means with their intervals, and the target."""
     made = html.figure(
         xaxis={"title": {"text": "USD"}, "rangemode": "tozero"},
         yaxis={"title": {"text": "SLO attainment"}, "tickformat": ".2%"},

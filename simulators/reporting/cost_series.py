@@ -96,14 +96,14 @@ def _use(node: SimulatedNode, state: NodeState) -> str:
 
 
 def _waived(ledger: BillingLedger, node: SimulatedNode, now_ps: int) -> bool:
-    """Whether the cloud does not charge for the node's run."""
+    """Return whether the cloud does not charge for the node's run."""
     if not node.interrupted or len(runs(node, now_ps)) != 1:
         return False
     return bill(dataclasses.replace(ledger, nodes=[node]), now_ps, lambda _: 0).waived > 0
 
 
 def _busy(run: SimulationRun) -> dict[int, tuple[Floats, Floats]]:
-    """When each replica had requests: spans that do not overlap. Seconds."""
+    """Return when each replica had requests: spans that do not overlap. Seconds."""
     requests = run.world.kernel.arrived_requests
     replica = requests.replica
     gone_ps = _gone(run)
@@ -121,6 +121,6 @@ def _busy(run: SimulationRun) -> dict[int, tuple[Floats, Floats]]:
 
 
 def _gone(run: SimulationRun) -> dict[int, int]:
-    """When each replica that is gone went: what it still had ended there. Picoseconds."""
+    """Return when each replica that is gone went: what it still had ended there. Picoseconds."""
     nodes = (n for pool in run.world.pools.values() for n in pool.ledger.nodes)
     return {n.engine: n.moves[-1][0] for n in nodes if n.engine >= 0 and n.state is NodeState.GONE}

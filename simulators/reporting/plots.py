@@ -141,7 +141,7 @@ def distributions(cdf_s: Mapping[str, Floats]) -> Any:
 
 
 def cost_by_use(sheets: Sequence[Sheet]) -> Any:
-    """One bar a run."""
+    """Return one bar a run."""
     made = figure(barmode="stack", xaxis={"title": {"text": "USD"}}, hovermode="y unified")
     names = [s.name for s in sheets]
     for use in (*USES, "rounding"):

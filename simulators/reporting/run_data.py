@@ -110,7 +110,7 @@ def _cdf(values: Floats) -> Floats:
 
 
 def _sizes(run: SimulationRun, edges_s: Floats) -> ReplicaSeries:
-    """Each turn; of more turns than bins, in each bin the largest demand and size, and the fewest ready."""
+    """Return each turn; of more turns than bins, in each bin the largest demand and size, and the fewest ready."""
     line = run.timeline
     at_s, demand = np.array(line.at_s, np.float64), np.array(line.demand, np.float64)
     desired, ready = (np.array(v, np.float64) for v in (line.desired, line.ready))

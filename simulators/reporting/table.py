@@ -58,7 +58,7 @@ def spread(latency: LatencySummary) -> str:
 
 
 def cells(runs: Sequence[ResultSummary]) -> list[tuple[str, list[str]]]:
-    """Every row's title and what it says of each run. Rows that say nothing in any run are left out."""
+    """Return every row's title and what it says of each run. Rows that say nothing in any run are left out."""
     found = [(title, [show(run) for run in runs]) for title, show in ROWS]
     return [(title, row) for title, row in found if not set(row) <= {"-", "0"}]
 

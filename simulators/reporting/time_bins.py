@@ -23,7 +23,7 @@ def edges(end_s: float) -> Floats:
 
 
 def covered(start_s: Floats, end_s: Floats, edges_s: Floats) -> Floats:
-    """How long spans cover each bin, added up over the spans. Seconds."""
+    """Return how long spans cover each bin, added up over the spans. Seconds."""
     return np.diff(_before(np.sort(start_s), edges_s) - _before(np.sort(end_s), edges_s))
 
 

@@ -65,7 +65,7 @@ def begin(case: Case, source: Path | None, prometheus: str | None, *, native: bo
 
 
 def _manifest(source: Path) -> bool:
-    """Whether a file holds Kubernetes objects. Raises `ConfigError` if it is no YAML."""
+    """Return whether a file holds Kubernetes objects. Raises `ConfigError` if it is no YAML."""
     documents, problems = read_yaml(source)
     if problems:
         raise ConfigError(problems)

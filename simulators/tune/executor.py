@@ -29,7 +29,7 @@ class Executor(Protocol):
     """Runs jobs, somewhere. A job whose runner dies is run again, and is told of once."""
 
     def room(self) -> int:
-        """How many jobs it makes sense to have submitted."""
+        """Return how many jobs it makes sense to have submitted."""
 
     def submit(self, job: TrialJob) -> None:
         """Have a job run."""
@@ -56,7 +56,10 @@ class Local:
         self._pool = self._begun()
 
     def room(self) -> int:
-        """One job more than processes, so that none waits for the client; with one process there is none to spare."""
+        """Return one job more than processes, so that none waits for the client.
+
+        With one process there is none to spare.
+        """
         return self._jobs + 1 if self._jobs > 1 else 1
 
     def submit(self, job: TrialJob) -> None:
@@ -126,7 +129,7 @@ def _do(job: TrialJob) -> TrialOutcome:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """No Ctrl-C meanwhile, nor for processes that begin in it: they would end with a traceback each."""
+    """Block Ctrl-C, also for processes that begin here: each would end with a traceback."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

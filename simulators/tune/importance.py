@@ -19,7 +19,7 @@ LEAST: Final = 30
 
 
 def importance(study: Study) -> tuple[Importance, ...]:
-    """Each setting's part, the most important for cost first; none with too few trials."""
+    """Return each setting's part, the most important for cost first; none with too few trials."""
     if len(study.tried) < LEAST or len(study.space.dimensions) < 2:
         return ()
     told = {t.number: t for t in study.tried}

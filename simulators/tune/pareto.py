@@ -35,7 +35,7 @@ def front(tried: Sequence[CompletedTrial], allowed: float) -> list[CompletedTria
 
 
 def knee(points: Sequence[CompletedTrial]) -> CompletedTrial | None:
-    """Where a little less cost begins to take many more late requests; None where a front has no inside."""
+    """Return where a little less cost begins to take many more late requests; None where a front has no inside."""
     if len(points) < 3:
         return None
     axes = np.array([[p.figures.usd_per_month, p.figures.late_share] for p in points])

@@ -79,7 +79,7 @@ class Space:
         return {d.path: d.present for d in self.dimensions}
 
     def changes(self, settings: Mapping[str, Value]) -> dict[str, tuple[Value, Value]]:
-        """What settings change: before and after."""
+        """Return what settings change: before and after."""
         return {d.path: (d.present, settings[d.path]) for d in self.dimensions if settings[d.path] != d.present}
 
 
@@ -149,7 +149,7 @@ def _usual(workload: Mapping[str, Any]) -> Iterator[tuple[str, Range]]:
 
 
 def _places(data: Any, keys: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-    """Where keys lead, with each entry of a list for a ``*``; nowhere where something on the way is null."""
+    """Yield where keys lead, with each entry of a list for a ``*``; nowhere where something on the way is null."""
     if not keys:
         yield ()
     elif keys[0] == "*":

@@ -81,7 +81,10 @@ def opened(url: str | None, folder: Path) -> Any:
 
 
 def _with_driver(url: str) -> str:
-    """A PostgreSQL URL that names no driver, with the one that is installed: what is meant by none has changed."""
+    """Return a PostgreSQL URL that names no driver, with the one that is installed.
+
+    What is meant by none has changed.
+    """
     scheme, separator, rest = url.partition("://")
     if scheme in {"postgresql", "postgres"}:
         found = [name for name in ("psycopg", "psycopg2") if importlib.util.find_spec(name) is not None]

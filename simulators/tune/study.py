@@ -215,7 +215,7 @@ def _other(name: str, what: str) -> ConfigError:
 
 
 def _undominated(stages: list[Stage]) -> tuple[Stage, ...]:
-    """Those that none undercuts in both, in order of cost."""
+    """Return those that none undercuts in both, in order of cost."""
     found: list[Stage] = []
     for cost, late in sorted(s for s in stages if not math.isnan(s[1])):
         if not found or late < found[-1][1]:

@@ -159,7 +159,7 @@ def rows(result: TuneResult) -> list[tuple[str, list[str]]]:
 
 
 def over_fitted(result: TuneResult) -> Iterator[str]:
-    """Which points fit the search's traffic only."""
+    """Yield which points fit the search's traffic only."""
     for one in result.proven:
         if one.fitted:
             yield f"Point {label(result, one.tried)} is over-fitted: {one.fitted}."

@@ -108,7 +108,7 @@ def saved(a: Figures, b: Figures) -> float:
 
 
 def promise(found: Figures, allowed: float) -> Promise:
-    """Whether the promise was kept, and whether the interval leaves doubt."""
+    """Return whether the promise was kept, and whether the interval leaves doubt."""
     told = found.in_time()
     if math.isnan(told.mean):
         return "missed, within noise"

@@ -97,7 +97,10 @@ class SimulatedTier:
 
 
 def setup(world: World, workload: Workload, pools: Mapping[PoolName, PoolName], names: Mapping[str, str]) -> Setup:
-    """A workload's adapters in a world. `pools` maps its pools to the world's, `names` its quantities likewise."""
+    """Return a workload's adapters in a world.
+
+    `pools` maps its pools to the world's, `names` its quantities likewise.
+    """
     sources: dict[str, Source] = {}
     for name, spec in workload.spec.sources.items():
         told = {q: names.get(q, q) for q in spec.quantities()}

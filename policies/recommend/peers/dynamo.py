@@ -91,13 +91,13 @@ class DynamoEasy:
         return Recommendation(name, float(replicas), evidence, busy, reason, used, unstabilized=float(replicas))
 
     def _load(self, quantity: str, value: float, ready: int) -> float:
-        """A quantity's part of the load of one replica, as the threshold measures it."""
+        """Return a quantity's part of the load of one replica, as the threshold measures it."""
         if quantity == self.kv_cache_usage and self.mode != "prefill":
             return value
         return value * self.input_tokens / (ready * (self.context_tokens if self.mode == "prefill" else self.kv_tokens))
 
     def _change(self, load: float) -> int:
-        """One more, one less, or none. The thresholds of load, and some of prefill's, are met by equality."""
+        """Return one more, one less, or none. The thresholds of load, and some of prefill's, are met by equality."""
         prefill = self.mode == "prefill"
         if self.optimize == "load":
             up, down = self.scale_up_at or 0.0, self.scale_down_at or 0.0

@@ -26,7 +26,7 @@ JITTER_S: Final = 1e-6
 
 
 def elapsed_s(view: PolicyContext) -> float:
-    """The time that this turn adds to whatever is being timed. Seconds; 0 in the first turn."""
+    """Return the time that this turn adds to whatever is being timed. Seconds; 0 in the first turn."""
     at = view.history.column(AT)
     return min(view.at - float(at[-1]), MAX_GAP_S) if at.size else 0.0
 

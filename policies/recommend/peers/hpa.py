@@ -63,11 +63,11 @@ class HpaMetric:
             yield "target_type", "must be average_value: a Pods metric has no other target"
 
     def signals(self, source: str | None) -> tuple[SignalName, ...]:
-        """The signals that it adds up, of its own source or else of `source`."""
+        """Return the signals that it adds up, of its own source or else of `source`."""
         return tuple(SignalName(f"{self.source or source}.{quantity}") for quantity in self.quantities)
 
     def proposal(self, value: float, size: int, ready: int, tolerance: Tolerance) -> int | None:
-        """The replicas that it asks for, or None where it can't tell.
+        """Return the replicas that it asks for, or None where it can't tell.
 
         A replica asked for and not ready counts as a pod without a sample: it runs and loads its model.
         """
@@ -110,7 +110,7 @@ def propose(
 
 
 def tolerance_of(behavior: Behavior | None, tolerance: float) -> Tolerance:
-    """The dead band with what the behavior says of it."""
+    """Return the dead band with what the behavior says of it."""
     if behavior is None:
         return Tolerance(tolerance, tolerance)
     down, up = behavior.scale_down.tolerance, behavior.scale_up.tolerance
@@ -182,7 +182,7 @@ class Hpa:
 
 
 def proposal_text(metrics: Sequence[HpaMetric], asked: Sequence[MetricProposal], wrong: str) -> str:
-    """What the metrics said."""
+    """Return what the metrics said."""
     said = [
         f"{' + '.join(metric.quantities)} {a.value:g} at {metric.target:g} {metric.target_type.replace('_', ' ')}"
         f" asks for {a.replicas}"

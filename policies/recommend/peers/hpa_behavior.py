@@ -39,11 +39,11 @@ class ScalingPolicy:
     period_s: Annotated[float, FieldMetadata("The period (periodSeconds). Seconds.", gt=0, le=1800, example=15)]
 
     def above(self, start: int) -> int:
-        """The largest size that may be reached from `start`, the size at the period's start."""
+        """Return the largest size that may be reached from `start`, the size at the period's start."""
         return start + self.value if self.type == "pods" else math.ceil(start * (1 + self.value / 100))
 
     def below(self, start: int) -> int:
-        """The smallest size that may be reached from `start`."""
+        """Return the smallest size that may be reached from `start`."""
         return start - self.value if self.type == "pods" else int(start * (1 - self.value / 100))
 
 
@@ -73,7 +73,7 @@ class ScaleUpRules:
     tolerance: ToleranceField = None
 
     def limit(self, size: int, past: BehaviorMemory) -> int:
-        """The largest size that may be decided now."""
+        """Return the largest size that may be decided now."""
         if self.select_policy == "disabled":
             return size
         reach = [p.above(size - past.net_change(p.period_s)) for p in self.policies]
@@ -102,7 +102,7 @@ class ScaleDownRules:
     tolerance: ToleranceField = None
 
     def limit(self, size: int, past: BehaviorMemory) -> int:
-        """The smallest size that may be decided now."""
+        """Return the smallest size that may be decided now."""
         if self.select_policy == "disabled":
             return size
         reach = [p.below(size - past.net_change(p.period_s)) for p in self.policies]
@@ -142,16 +142,16 @@ class BehaviorMemory:
     changes: NDArray[np.float64]
 
     def wants_since(self, window_s: float) -> NDArray[np.float64]:
-        """The wants younger than `window_s`."""
+        """Return the wants younger than `window_s`."""
         return self.wants[self.wanted_at > self.now - window_s]
 
     def net_change(self, period_s: float) -> int:
-        """What was added less what was removed in the last `period_s`."""
+        """Return what was added less what was removed in the last `period_s`."""
         return int(np.sum(self.changes[self.made_at > self.now - period_s]))
 
 
 def memory_of(view: PolicyContext, size: int, span_s: float, *, rests_at_zero: bool) -> BehaviorMemory:
-    """The last `span_s` as the controller would remember them.
+    """Return the last `span_s` as the controller would remember them.
 
     A change counts as far as it was both decided and then found: a write refused was no event. `rests_at_zero` leaves
     out turns found at zero, in which an HPA that does not scale to zero itself is disabled.

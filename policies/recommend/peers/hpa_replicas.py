@@ -20,12 +20,12 @@ class Tolerance:
     up: float
 
     def holds(self, ratio: float) -> bool:
-        """Whether the metric is so near its target that nothing should change."""
+        """Return whether the metric is so near its target that nothing should change."""
         return 1.0 - self.down <= ratio <= 1.0 + self.up
 
 
 def milli(value: float) -> int:
-    """A value in whole thousandths."""
+    """Return a value in whole thousandths."""
     return round(value * MILLI)
 
 

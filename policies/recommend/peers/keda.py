@@ -72,7 +72,7 @@ class Fallback:
     ] = "static"
 
     def size(self, now: int) -> int:
-        """The size to ask for, with `now` replicas there."""
+        """Return the size to ask for, with `now` replicas there."""
         match self.behavior:
             case "static":
                 return self.replicas
@@ -214,7 +214,7 @@ class Keda:
         ready: int | None,
         tolerance: Tolerance,
     ) -> tuple[list[MetricProposal], str]:
-        """What each trigger asks for, those that failed too often by a value made up of the fallback's size."""
+        """Return what each trigger asks for, those that failed too often by a value made up of the fallback's size."""
         if self.fallback is None:
             return list(asked), ""
         wanted = self.fallback.size(size)
@@ -230,7 +230,7 @@ class Keda:
         return result, f"; {', '.join(lost)} can't be read: fallback to {wanted}" if lost else ""
 
     def _poll(self, asked: Sequence[MetricProposal], view: PolicyContext, old: Mapping[str, float]) -> Poll:
-        """The operator's look at activity, if it is time for one; else what the last one found.
+        """Return the operator's look at activity, if it is time for one; else what the last one found.
 
         The time of the last activity moves only if every trigger could be read, or the workload is at zero.
         """

@@ -33,11 +33,11 @@ class Cron:
             yield "windows", "must not be empty"
 
     def active(self, at: float) -> bool:
-        """Whether a window is open at a time (Unix seconds)."""
+        """Return whether a window is open at a time (Unix seconds)."""
         local = local_time(at, self.time_zone)
         return any(window.covers(local) for window in self.windows)
 
     def proposal(self, at: float, size: int, tolerance: Tolerance) -> int:
-        """The replicas that the HPA makes of its metric."""
+        """Return the replicas that the HPA makes of its metric."""
         value = float(self.replicas if self.active(at) else OUTSIDE)
         return by_average_value(value, TARGET, size, tolerance)

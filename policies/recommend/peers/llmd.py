@@ -114,7 +114,7 @@ class LlmD:
         return Recommendation(name, float(replicas), evidence, active, reason, used, unstabilized=float(raw))
 
     def _work(self, seen: Mapping[str, float | None], size: int, ready: int) -> list[tuple[float, float, str]]:
-        """Each trigger that could be read: its amount, the target per replica, and what it is."""
+        """Return each trigger that could be read: its amount, the target per replica, and what it is."""
         if self.recipe == "queue_guard":
             demand = (seen[self.queued] or 0.0) / self.target_queued
             pending = max(0, size - ready)

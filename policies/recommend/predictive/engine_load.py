@@ -73,7 +73,7 @@ class EngineLoad:
         forget: float,
         took_s: float,
     ) -> dict[str, LearnedLatency]:
-        """What is known after this turn of `took_s`: a steady one under some load teaches.
+        """Return what is known after this turn of `took_s`: a steady one under some load teaches.
 
         As much as it had requests, and no more than it is of the window: what windows share is told once. Where
         requests waited throughout, engines did all they could, and latencies are those of the queue; but not where the
@@ -118,7 +118,7 @@ def engine_load(
     worth: ReplicaCapacity,
     queue: SignalName | None = None,
 ) -> EngineLoad:
-    """The load by the signals of `READ` (named in `used`), all of which are in `values`.
+    """Return the load by the signals of `READ` (named in `used`), all of which are in `values`.
 
     What came is what was done and what the requests in work grew by; those that wait in a `queue` before the engines,
     if it is in `values` too, are among them.

@@ -14,7 +14,6 @@ from policies.model import Evidence, Fresh, PolicyName, Recommendation, SignalNa
 from policies.recommend.predictive.backlog_clearing import BacklogNeed, ComingReplicas, WaitingWork, backlog_need
 from policies.recommend.predictive.engine_load import READ, SURGE, EngineLoad, ReplicaCapacity, engine_load
 from policies.recommend.predictive.latency_model import (
-    QUANTITIES,
     LatencyObservation,
     LearnedLatency,
     LoadLimit,
@@ -32,11 +31,12 @@ from policies.recommend.readiness import filled_share
 from policies.signals.demand import no_opinion, signal_names, work_of_share
 from policies.signals.demand_hold import demand_to_hold
 from policies.signals.gpu_activity_fallback import QUANTITY, by_activity
+from policies.signals.latency_quantities import QUANTITIES
 
 if TYPE_CHECKING:
     from policies.model.spec import WorkloadSpec
     from policies.recommend.context import PolicyContext
-    from policies.recommend.predictive.parameters import Predictive
+    from policies.recommend.predictive.parameters import PredictiveParameters
 
 PEAKS: Final = (0.5, 0.8, 0.9, 0.95, 0.99)
 """Quantiles of the largest demand that are told to the allocator."""
@@ -62,12 +62,12 @@ IDLE: Final = 0.05
 
 
 def slo_share(spec: WorkloadSpec | None) -> float:
-    """The share of requests that the promise is of."""
+    """Return the share of requests that the promise is of."""
     return spec.slo.share if spec is not None and spec.slo is not None else SHARE
 
 
 def capacity_at(allowed: LoadLimit) -> float:
-    """What a replica is trusted to carry of what it may, in the prior's saturations."""
+    """Return what a replica is trusted to carry of what it may, in the prior's saturations."""
     return allowed.load * (1.0 - min(0.3, CAUTION * allowed.uncertain))
 
 
@@ -112,14 +112,14 @@ class Need:
 class Evaluation:
     """One turn of the policy: its parameters, what it sees, what of that is fresh, and what it handed on."""
 
-    policy: Predictive
+    policy: PredictiveParameters
     name: PolicyName
     view: PolicyContext
     values: Mapping[SignalName, float]
     memory: Mapping[str, float]
 
     def by_engines(self, used: tuple[SignalName, ...], evidence: Evidence, wrong: str) -> Recommendation:
-        """The need by all that engines tell."""
+        """Return the need by all that engines tell."""
         policy, view = self.policy, self.view
         worth = ReplicaCapacity(policy.prompt_tokens_per_s, policy.generation_tokens_per_s, policy.rate_window_s)
         load = engine_load(view, used[: len(READ)], self.values, worth, self._queue)
@@ -174,13 +174,13 @@ class Evaluation:
         )
 
     def by_queue(self, visible: float, used: tuple[SignalName, ...], wrong: str) -> Recommendation:
-        """What can be said without the engines: what waits in the queue, at what a message took before."""
+        """Return what can be said without the engines: what waits in the queue, at what a message took before."""
         found = self._deadline_need(visible, self._last_service_time_s, self._last_response_time_s)
         said = self._by_deadline(found, Evidence.PARTIAL, used, self.memory)
         return replace(said, reason=f"the engines tell nothing ({wrong or 'none is ready'}); {said.reason}")
 
     def by_activity(self, used: tuple[SignalName, ...], wrong: str) -> Recommendation:
-        """What the GPUs say, where nobody else says anything; nothing where they are not read either."""
+        """Return what the GPUs say, where nobody else says anything; nothing where they are not read either."""
         wrong = wrong or "no replica is ready"
         signal = SignalName(f"{self.policy.gpu_activity}.{QUANTITY}")
         ready, busy = self.view.ready, self.view.readings.get(signal)
@@ -203,7 +203,7 @@ class Evaluation:
     def _by_deadline(
         self, found: DeadlineNeed, evidence: Evidence, used: tuple[SignalName, ...], memory: Mapping[str, float]
     ) -> Recommendation:
-        """What keeps a queue's deadline, without a forecast."""
+        """Return what keeps a queue's deadline, without a forecast."""
         replicas, active = self._past_tolerance(found.replicas / self.policy.utilization), found.waiting > 0
         told = {**memory, NEEDED: replicas}
         return Recommendation(
@@ -275,7 +275,7 @@ class Evaluation:
         return load.teach(before, told, self._slo_limits_s, forget, self._interval_s)
 
     def _service_time_s(self, load: EngineLoad, carries: float) -> float:
-        """What a request takes of a replica: slowly averaged, as lengths scatter. Seconds."""
+        """Return what a request takes of a replica: slowly averaged, as lengths scatter. Seconds."""
         now_s, over_s = self._measured_service_time_s(load) / carries, LENGTHS_S
         if (
             self.visible
@@ -288,7 +288,10 @@ class Evaluation:
         return min(after_s, LONGEST_EACH_S)
 
     def _response_time_s(self, load: EngineLoad) -> float:
-        """How long engines take to answer a request of the queue, slowly averaged while they are full. Seconds."""
+        """Return how long engines take to answer a request of the queue, slowly averaged while they are full.
+
+        Seconds.
+        """
         before_s = self._last_response_time_s
         now_s = response_time_s(load) if self.visible and load.steady else 0.0
         if not before_s or not now_s:
@@ -345,7 +348,7 @@ class Evaluation:
         return QueueState.of(self.view, self._queue, visible, self.view.at - window_s)
 
     def _deadline_need(self, visible: float, each_s: float, answers_s: float) -> DeadlineNeed:
-        """What the queue's deadline needs."""
+        """Return what the queue's deadline needs."""
         view, policy = self.view, self.policy
         hands = SupplyTimeline.of(view, self._lead_s)
         age = view.readings.get(SignalName(f"{policy.queue}.oldest_age_s"))
@@ -356,7 +359,7 @@ class Evaluation:
         )
 
     def _backlog(self, load: EngineLoad, rate: float, each_s: float) -> BacklogNeed:
-        """What waits in engines, where it is more than a moment's."""
+        """Return what waits in engines, where it is more than a moment's."""
         waiting = load.lasting if load.lasting > SURGE * load.ready else 0.0
         ready, size, spec = float(self.view.ready or 0), float(self.view.desired or 0), self.view.spec
         stay_s, ratio = (spec.scale_down.window_s, spec.slo_violation_cost_ratio) if spec else (60.0, LATENESS_RATIO)
@@ -370,7 +373,7 @@ class Evaluation:
         )
 
     def _slowly_released(self, most: float, busy: float, correction: float, utilization: float) -> float:
-        """The need, and on the way down what the others carry without that replica, filled half as far beyond 1.
+        """Return the need, and on the way down what the others carry without that replica, filled half as far beyond 1.
 
         While a backlog stands, no less than the work that `busy` replicas clear, none of them filled beyond 1.
         """
@@ -381,7 +384,10 @@ class Evaluation:
         return min(float(size), max(need, busy, most * correction / math.sqrt(max(1.0, utilization))))
 
     def _margin(self, told: Mapping[str, LatencyObservation]) -> SloMargin:
-        """What of the margin is needed: all of it where the quantile is given, or while a promise is not measured."""
+        """Return what of the margin is needed.
+
+        All of it where the quantile is given, or while a promise is not measured.
+        """
         if self.policy.quantile is not None or not self.policy.slo_correction:
             return SloMargin()
         promised = self._slo_limits_s

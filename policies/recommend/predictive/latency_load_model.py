@@ -97,11 +97,14 @@ class LoadLine:
         return 1.0 / self.pace
 
     def limit(self, latency_s: float) -> float:
-        """The load at which the latency reaches `latency_s`, in the prior's saturations; 0 where an idle engine has."""
+        """Return the load at which the latency reaches `latency_s`, in the prior's saturations.
+
+        0 where an idle engine has.
+        """
         return self.saturation * max(0.0, 1.0 - self.idle_s / latency_s)
 
     def unsure(self, load: float) -> float:
-        """The standard deviation of a load found by `limit`, as a share of it (first-order propagation)."""
+        """Return the standard deviation of a load found by `limit`, as a share of it (first-order propagation)."""
         idle = max(0.0, 1.0 - load / self.saturation)
         by_pace = idle / max(1.0 - idle, 1e-9)
         return math.sqrt(max(self.ss + 2 * by_pace * self.ps + by_pace * by_pace * self.pp, 0.0))

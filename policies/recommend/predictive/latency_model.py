@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from policies.model import Fresh, SignalName
 from policies.recommend.predictive.latency_load_model import LoadLine
 from policies.recommend.predictive.latency_tail import LatencyTail
+from policies.signals.latency_quantities import ITL, LATENCIES
 
 if TYPE_CHECKING:
     from policies.model.spec import WorkloadSpec
@@ -23,38 +24,12 @@ HOPELESS: Final = 0.2
 """A promise that leaves less than this share of the saturation is not bought: nearly idle replicas miss it."""
 
 
-@dataclass(frozen=True, slots=True)
-class LatencyMetric:
-    """The quantities that tell of one latency, and what an engine does before that is known.
-
-    `mean` and `late` are its mean (s) and the share beyond the promise; `p95` its 95th percentile (s), for sources that
-    have no mean. `idle_s` is what an idle engine takes, `spread` the tail's, at the most `most`.
-    """
-
-    mean: str
-    late_share: str
-    p95: str
-    idle_s: float
-    spread: float
-    most: float
-
-
-TTFT, ITL = "ttft_s", "itl_s"
-LATENCIES: Final[Mapping[str, LatencyMetric]] = {
-    TTFT: LatencyMetric("ttft_mean_s", "ttft_late_share", "ttft_p95_s", 0.05, 0.7, 1.5),
-    ITL: LatencyMetric("itl_mean_s", "itl_late_share", "itl_p95_s", 0.008, 0.15, 0.6),
-}
-"""By the promise that each belongs to. Priors: vLLM and Llama-3.1-8B on an H100, conversations (measured). A wait is
-exponential, a spread of 1; averages over a request vary less."""
 BY_MIX: Final = 0.065
 """The spread of a request's time per token, over the root of prompt tokens to a generated one: which prompts are taken
 in while it is answered is a matter of chance, and of few where answers are short. On an H100, conversations of 5 prompt
 tokens to a generated one had 0.08 and 0.14, code of 70 had 0.5 and more."""
 LEAST: Final = 0.05
 """What the mix alone says of a spread is no less."""
-LATE: Final = frozenset(latency.late_share for latency in LATENCIES.values())
-"""Quantities that hang on what is promised."""
-QUANTITIES: Final = tuple(q for latency in LATENCIES.values() for q in (latency.mean, latency.late_share, latency.p95))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +62,11 @@ class LearnedLatency:
         return {**self.line.memory(key), **self.tail.memory(key)}
 
     def limit(self, promise_s: float, share: float) -> float:
-        """The load at which `share` of the requests keep the promise, in the prior's saturations."""
+        """Return the load at which `share` of the requests keep the promise, in the prior's saturations."""
         return self.line.limit(self.tail.mean_s(promise_s, share))
 
     def late_share(self, promise_s: float, load: float) -> float:
-        """The share of the requests that misses the promise at a load."""
+        """Return the share of the requests that misses the promise at a load."""
         pace = self.line.pace * (1.0 - load / self.line.saturation)
         return self.tail.late_share(promise_s, 1.0 / pace) if pace > 0 else 1.0
 
@@ -112,7 +87,7 @@ class LoadLimit:
 
 
 def load_limit(learnt: Mapping[str, LearnedLatency], promised_s: Mapping[str, float], share: float) -> LoadLimit:
-    """The least load at which a promise is kept to no more than `share` of the requests."""
+    """Return the least load at which a promise is kept to no more than `share` of the requests."""
     relaxed = FILLED * min((known.line.saturation for known in learnt.values()), default=1.0)
     found = LoadLimit(relaxed, "", 0.0, relaxed)
     for key, promise_s in promised_s.items():
@@ -126,12 +101,15 @@ def load_limit(learnt: Mapping[str, LearnedLatency], promised_s: Mapping[str, fl
 
 
 def recall_latencies(memory: Mapping[str, float], mix: float = 0.0) -> dict[str, LearnedLatency]:
-    """What a policy's memory holds of each latency; the priors where it holds nothing (`LearnedLatency.recalled`)."""
+    """Return what a policy's memory holds of each latency.
+
+    The priors where it holds nothing (`LearnedLatency.recalled`).
+    """
     return {key: LearnedLatency.from_memory(key, memory, mix) for key in LATENCIES}
 
 
 def slo_limits_s(spec: WorkloadSpec | None) -> dict[str, float]:
-    """What is promised of each latency. Seconds."""
+    """Return what is promised of each latency. Seconds."""
     slo = spec.slo if spec is not None else None
     found = {key: getattr(slo, key, None) for key in LATENCIES}
     return {key: limit_s for key, limit_s in found.items() if limit_s is not None}
@@ -140,7 +118,7 @@ def slo_limits_s(spec: WorkloadSpec | None) -> dict[str, float]:
 def observed_latencies(
     view: PolicyContext, source: str | None, learnt: Mapping[str, LearnedLatency]
 ) -> dict[str, LatencyObservation]:
-    """What a source tells, fresh and whole. Where it tells no mean, that is drawn from the 95th percentile."""
+    """Return what a source tells, fresh and whole. Where it tells no mean, that is drawn from the 95th percentile."""
     found = {}
     for key, known in learnt.items():
         latency = LATENCIES[key]

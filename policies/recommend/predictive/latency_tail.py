@@ -56,13 +56,13 @@ class LatencyTail:
         return LatencyTail(prior, prior, most)
 
     def late_share(self, limit_s: float, mean_s: float) -> float:
-        """The share of requests that takes longer than `limit_s`."""
+        """Return the share of requests that takes longer than `limit_s`."""
         if mean_s <= 0.0:
             return 0.0
         return math.exp(-max(0.0, 1.0 + (limit_s / mean_s - 1.0) / self.spread))
 
     def mean_s(self, limit_s: float, share: float) -> float:
-        """The mean at which `share` of the requests take no longer than `limit_s`."""
+        """Return the mean at which `share` of the requests take no longer than `limit_s`."""
         beyond = -math.log(max(1.0 - share, SELDOM)) - 1.0
         return limit_s / max(1.0 + self.spread * beyond, 0.5)
 

@@ -42,7 +42,7 @@ class QueueState:
 
     @staticmethod
     def of(view: PolicyContext, queue: SignalName, visible: float, since: float) -> QueueState:
-        """What the turns since a time saw of a queue, and this one, in which so many are `visible`."""
+        """Return what the turns since a time saw of a queue, and this one, in which so many are `visible`."""
         at, waited = view.history.signal(queue, since)
         turns, ready = view.history.column(AT, since), view.history.column(READY, since)
         known = np.nan_to_num(ready[np.isin(turns, at)])  # what was not seen has worked nothing off
@@ -102,7 +102,7 @@ class DeadlineNeed:
 def deadline_need(
     queued: QueueState, each_s: float, hands: SupplyTimeline, promise: QueueSlo, age_s: float = 0.0
 ) -> DeadlineNeed:
-    """The replicas that keep the promise, when a message takes `each_s` of one.
+    """Return the replicas that keep the promise, when a message takes `each_s` of one.
 
     What those that are there cannot do in time waits for help: for the replicas under way, and for more where they do
     not clear it in time. `age_s` is how long the oldest message has waited, where that is known: what waited at the
@@ -132,7 +132,7 @@ def _replicas_for(left_s: Seconds, time_s: Seconds, hands: SupplyTimeline, promi
 
 
 def _fewest(left_s: Seconds, time_s: Seconds, hands: SupplyTimeline, promise: QueueSlo) -> tuple[float, int]:
-    """The fewest of those that there are, and which row asks for them.
+    """Return the fewest of those that there are, and which row asks for them.
 
     None where those that are kept in any case do it; else with time to spare, so that one that is lost can be replaced.
     """

@@ -21,7 +21,7 @@ ways, a moment apart."""
 def service_time_when_full_s(
     view: PolicyContext, load: EngineLoad, running: SignalName, now: float, turn_s: float
 ) -> float:
-    """What a request takes of a replica's saturation, for a second; 0 where that cannot be told.
+    """Return what a request takes of a replica's saturation, for a second; 0 where that cannot be told.
 
     `now` run, as the signal `running` tells. Engines before a queue fill up at once when they come to serve: half of
     the work of those in them is done too, and none of them is answered. While they empty the long ones are left, which
@@ -39,12 +39,15 @@ def service_time_when_full_s(
 
 
 def response_time_s(load: EngineLoad) -> float:
-    """How long a request is in work, by Little's law; 0 where none is answered. Seconds."""
+    """Return how long a request is in work, by Little's law; 0 where none is answered. Seconds."""
     return load.in_work / load.requests_per_s if load.requests_per_s > 0 else 0.0
 
 
 def traffic_has_ended(view: PolicyContext, load: EngineLoad, held: tuple[SignalName, ...], there: float) -> bool:
-    """Whether all that was answered in the rates' window was there before it: `held` tell what was, `there` is now."""
+    """Return whether all that was answered in the rates' window was there before it.
+
+    `held` tell what was, `there` is now.
+    """
     was = [view.history.signal(signal, view.at - load.window_s)[1][:1] for signal in held]
     if load.requests_per_s <= 0 or not all(values.size for values in was):
         return False

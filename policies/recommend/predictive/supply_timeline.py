@@ -35,7 +35,7 @@ class Retained:
 
     @staticmethod
     def by_windows(view: PolicyContext, size: float) -> Retained:
-        """What the workload's scale-down window and cooldown keep of the present `size`."""
+        """Return what the workload's scale-down window and cooldown keep of the present `size`."""
         spec = view.spec
         if spec is None:
             return Retained()
@@ -52,7 +52,7 @@ class Retained:
         return Retained(until_s[order], np.maximum.accumulate(replicas[order][::-1])[::-1], rests_s)
 
     def at(self, times_s: NDArray[np.float64]) -> NDArray[np.float64]:
-        """How many are kept at these times from now."""
+        """Return how many are kept at these times from now."""
         kept: NDArray[np.float64] = np.append(self.replicas, 0.0)[np.searchsorted(self.until_s, times_s, "right")]
         return kept
 
@@ -84,7 +84,7 @@ class SupplyTimeline:
 
     @staticmethod
     def of(view: PolicyContext, lead_s: float) -> SupplyTimeline:
-        """Those that a turn sees, when a start takes `lead_s`."""
+        """Return those that a turn sees, when a start takes `lead_s`."""
         size = float(view.desired or 0)
         ready = min(size, float(view.ready or 0))
         awaited = min(MAX_ASKS, int(size - ready))
@@ -95,7 +95,7 @@ class SupplyTimeline:
         return SupplyTimeline(ready, size, lead_s, spare_s, coming_s, Retained.by_windows(view, size))
 
     def work_s(self, within_s: NDArray[np.float64], size: float) -> NDArray[np.float64]:
-        """The replica-seconds that are worked within these times when `size` is asked for from now on."""
+        """Return the replica-seconds that are worked within these times when `size` is asked for from now on."""
         serve, worked_s = self._serving(size)
         k = np.searchsorted(self._edges_s, within_s, "right") - 1
         found: NDArray[np.float64] = worked_s[k] + serve[k] * (within_s - self._edges_s[k])
@@ -135,6 +135,6 @@ class SupplyTimeline:
         return float(min(self.retained.until_s[-1], self.retained.rests_s) - self.soonest_s(np.array([left_s]), 0.0)[0])
 
     def _serving(self, size: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """How many serve from each edge on, and the replica-seconds that are worked by it."""
+        """Return how many serve from each edge on, and the replica-seconds that are worked by it."""
         serve = np.minimum(self._available, np.maximum(self._retained, size))
         return serve, np.concatenate(([0.0], np.cumsum(serve[:-1] * np.diff(self._edges_s))))

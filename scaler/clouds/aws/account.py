@@ -58,7 +58,7 @@ class AwsNotices:
     )
 
     def actions(self, region: str | None) -> dict[str, str]:
-        """The actions of IAM that listening needs, each with the queue's ARN."""
+        """Return the actions of IAM that listening needs, each with the queue's ARN."""
         if self.queue_url is None:
             return {}
         account, name = self.queue_url.rsplit("/", 2)[1:]
@@ -71,7 +71,7 @@ class AwsNotices:
 
 
 def partition(region: str | None) -> str:
-    """The partition that a region is in, as ARNs have it."""
+    """Return the partition that a region is in, as ARNs have it."""
     for prefix, name in (("cn-", "aws-cn"), ("us-gov-", "aws-us-gov")):
         if region is not None and region.startswith(prefix):
             return name

@@ -112,7 +112,7 @@ class AzureAccount:
 
 
 def path_of(account: AzureAccount, group: str, kind: str, *names: str) -> str:
-    """The id of a resource: `kind` is its type, as in ``Microsoft.Compute/virtualMachineScaleSets``."""
+    """Return the id of a resource: `kind` is its type, as in ``Microsoft.Compute/virtualMachineScaleSets``."""
     provider, *types = kind.split("/")
     steps = "".join(f"/{step}/{name}" for step, name in zip(types, names, strict=True))
     return f"{account.group_path}/{group}/providers/{provider}{steps}"

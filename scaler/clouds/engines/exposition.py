@@ -21,7 +21,7 @@ UNDER: Final = "count"
 
 
 def series_of(recipe: Recipe, match: Mapping[str, str], shown: Page) -> Series | None:
-    """The series of the first of the recipe's names that the page has; None where it has none of them.
+    """Return the series of the first of the recipe's names that the page has; None where it has none of them.
 
     A mean's are its sum and its count: an engine that began anew did so with both.
     """
@@ -56,7 +56,7 @@ def _fits(wanted: Mapping[str, str], have: Mapping[str, str]) -> bool:
 
 
 def level(recipe: Recipe, pages: Sequence[Series]) -> float | None:
-    """A gauge over the engines; None where there are no series."""
+    """Return a gauge over the engines; None where there are no series."""
     values = [value for series in pages for value in series.values()]
     if not values:
         return None
@@ -75,7 +75,10 @@ def exact_sum(values: Iterable[float]) -> float:
 def change(
     recipe: Recipe, pages: Iterable[tuple[Series, Series, float]], limit: float = math.nan
 ) -> float | Absent | None:
-    """A rate or a latency from each engine's series before and now, and the seconds between; late is beyond `limit`."""
+    """Return a rate or a latency from each engine's series before and now, and the seconds between.
+
+    Late is beyond `limit`.
+    """
     rate, label, grew = 0.0, PART if recipe.across == "average" else "le", list[tuple[str | None, float]]()
     for before, now, gap_s in pages:
         if not 0 < gap_s <= MAX_GAP_S:
@@ -97,7 +100,7 @@ def _mean(recipe: Recipe, grew: Sequence[tuple[str | None, float]]) -> float | N
 
 
 def _reported(recipe: Recipe, counts: Iterable[tuple[str | None, float]], limit: float) -> float | Absent | None:
-    """What a histogram's bounds (in the metric's unit) and cumulative counts tell; None without observations."""
+    """Return what a histogram's bounds (in the metric's unit) and cumulative counts tell; None without observations."""
     try:
         buckets = bounded_by(counts)
     except ValueError as e:

@@ -38,7 +38,7 @@ def bounded_by(counts: Iterable[tuple[object, object]]) -> dict[float, float]:
 
 
 def quantile(share: float, buckets: Mapping[float, float]) -> float | None:
-    """A quantile as PromQL's histogram_quantile has it; None without observations."""
+    """Return a quantile as PromQL's histogram_quantile has it; None without observations."""
     bounds, counts = _grown(buckets)
     if not counts:
         return None
@@ -53,7 +53,7 @@ def quantile(share: float, buckets: Mapping[float, float]) -> float | None:
 
 
 def beyond(limit: float, buckets: Mapping[float, float]) -> float | None:
-    """The share of observations above `limit`, which is more than 0; None without observations.
+    """Return the share of observations above `limit`, which is more than 0; None without observations.
 
     What lies above the last bound is beyond.
     """
@@ -67,7 +67,7 @@ def beyond(limit: float, buckets: Mapping[float, float]) -> float | None:
 
 
 def _grown(buckets: Mapping[float, float]) -> tuple[list[float], list[float]]:
-    """The bounds in order, and counts that never fall, as PromQL has them; nothing where nothing was observed.
+    """Return the bounds in order, and counts that never fall, as PromQL has them; nothing where nothing was observed.
 
     They would fall by rounding, and where replicas have different bounds.
     """

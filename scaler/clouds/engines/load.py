@@ -35,6 +35,6 @@ class Loads:
 
 
 async def loads(context: Context, server: object, access: Access, preset: str, deadline_s: float) -> Loads:
-    """The loads of the engines of one `server` or cluster, through one session. Raises `Misconfigured`."""
+    """Return the loads of the engines of one `server` or cluster, through one session. Raises `Misconfigured`."""
     session = await http_client.session(context, server, access.ca_file)
     return Loads(http_client.Pages(session, access, context.clock, deadline_s), preset)

@@ -68,7 +68,7 @@ class Recipe:
 def _latency(
     quantity: str, of_requests: tuple[str, ...], of_gaps: tuple[str, ...] = (), divisor: float = 1.0
 ) -> dict[str, Recipe]:
-    """All that histograms tell of a latency that may be promised.
+    """Return all that histograms tell of a latency that may be promised.
 
     Those of single gaps between tokens tell a mean as well, and no share that is late: that is of requests.
     """
@@ -158,7 +158,7 @@ PRESETS: Final[Mapping[str, Mapping[str, Recipe]]] = {
 
 
 def recipes(preset: str | None, read: tuple[str, ...] | None) -> dict[str, Recipe]:
-    """The quantities to read: those named, else all of the preset that one look can tell."""
+    """Return the quantities to read: those named, else all of the preset that one look can tell."""
     table = PRESETS[preset] if preset else {}
     if read is None:
         return {quantity: recipe for quantity, recipe in table.items() if not recipe.needs_history}
@@ -166,7 +166,7 @@ def recipes(preset: str | None, read: tuple[str, ...] | None) -> dict[str, Recip
 
 
 def problems(preset: str | None, read: tuple[str, ...] | None, match: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """What is wrong with a choice among the table."""
+    """Yield what is wrong with a choice among the table."""
     table = PRESETS[preset] if preset else {}
     unknown = [quantity for quantity in read or () if quantity not in table]
     if unknown:
@@ -188,7 +188,10 @@ def without_slo_latencies(recipe: Recipe, promised_s: Mapping[str, float]) -> Ab
 
 
 def slo_bounds(reading: Fresh[float] | Absent, recipe: Recipe, missing: str) -> Fresh[float] | Absent:
-    """What a reading is worth when a part of the replicas did not answer: a total is a lower bound, a mean nothing."""
+    """Return what a reading is worth when a part of the replicas did not answer.
+
+    A total is a lower bound, a mean nothing.
+    """
     if isinstance(reading, Fresh) and recipe.across in {"sum", "rate"}:
         return Fresh(reading.value, reading.measured_at, missing)
     return Absent(missing)

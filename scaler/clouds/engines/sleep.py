@@ -16,8 +16,8 @@ from scaler.clouds import http_client
 from scaler.clouds.api_budget import Api
 from scaler.clouds.api_channel import Channel
 from scaler.clouds.http_access import Access
-from scaler.clouds.http_answers import SHOWN, decode_json, http_errors, read_body
-from scaler.clouds.response_validation import understood
+from scaler.clouds.http_answers import decode_json, http_errors, read_body
+from scaler.clouds.response_validation import one_line, understood
 from scaler.ports import Clock, Context, Misconfigured, PortError, Throttled, Unavailable
 
 API: Final = Api("vllm", per_s=200.0, burst=800)
@@ -42,17 +42,17 @@ class SleepMode:
         self._look_s = look_s
 
     async def is_asleep(self, engine: URL) -> bool:
-        """Whether it sleeps. Raises the port errors."""
+        """Return whether it sleeps. Raises the port errors."""
         what = f"GET {engine / 'is_sleeping'}"
         content = await self._call("is_sleeping", "GET", engine / "is_sleeping", self._look_s)
         with understood(f"{what}: is_sleeping"):
             asleep = decode_json(what, content)["is_sleeping"]
         if not isinstance(asleep, bool):
-            raise Unavailable(f"{what}: is_sleeping is {asleep!r:.{SHOWN}}, neither true nor false")
+            raise Unavailable(f"{what}: is_sleeping is {one_line(repr(asleep))}, neither true nor false")
         return asleep
 
     async def is_healthy(self, engine: URL) -> bool:
-        """Whether it takes requests."""
+        """Return whether it takes requests."""
         try:
             await self._call("health", "GET", engine / "health", self._look_s)
         except PortError:
@@ -84,7 +84,7 @@ class SleepMode:
 
 
 def _refusal(what: str, status: int, headers: Mapping[str, Any], content: bytes, now: float) -> PortError:
-    """A status other than 200 by its remedy."""
+    """Return a status other than 200 by its remedy."""
     if status == 404:
         return Misconfigured(f"{what}: HTTP 404: {MODE}")
     refusal = http_client.refusal(what, status, headers, content, now)

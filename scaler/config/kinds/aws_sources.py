@@ -143,5 +143,5 @@ class Sqs:
         return {**counts, **dict.fromkeys(self.metrics(), self.metric_max_age_s)}
 
     def metrics(self) -> tuple[str, ...]:
-        """The quantities that CloudWatch is asked for."""
+        """Return the quantities that CloudWatch is asked for."""
         return tuple(q for q, wanted in zip(SQS_METRICS, (self.oldest_age, self.groups), strict=True) if wanted)

@@ -95,7 +95,7 @@ def origin_of(address: str) -> str:
 
 
 def is_origin(address: str) -> bool:
-    """Whether it is scheme, host and perhaps port, and nothing else."""
+    """Return whether it is scheme, host and perhaps port, and nothing else."""
     try:
         url = URL(address)
         return url.scheme in {"http", "https"} and bool(url.host) and url.user is None and url.raw_path in {"", "/"}

@@ -196,7 +196,7 @@ class GkeTpuSlices(Pool):
 
 
 def slice_hosts(machine_type: str, topology: str) -> int | None:
-    """The hosts of a slice; None where its chips do not divide among machines of this type."""
+    """Return the hosts of a slice; None where its chips do not divide among machines of this type."""
     found = MACHINE.match(machine_type)
     chips = math.prod(int(side) for side in topology.split("x"))
     if found is None or chips % int(found[1]):

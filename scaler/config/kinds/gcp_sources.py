@@ -105,7 +105,7 @@ class CloudMonitoring:
             yield "match", "is for a preset's series, and there is no preset"
 
     def filters(self) -> dict[str, GcpMetric]:
-        """All filters by quantity; those given go before the preset's."""
+        """Return all filters by quantity; those given go before the preset's."""
         preset = GPU_PRESETS[self.preset] if self.preset is not None else {}
         own = {**self.metrics, **dict.fromkeys(self.promql)}
         return {**{q: self._matched(m) for q, m in preset.items() if q not in own}, **self.metrics}

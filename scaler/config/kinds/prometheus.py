@@ -79,7 +79,7 @@ class Prometheus:
             yield "", "reads nothing: name a preset or give queries"
 
     def recipes(self) -> dict[str, presets.Recipe]:
-        """The preset's part of what is read."""
+        """Return the preset's part of what is read."""
         chosen = presets.recipes(self.preset, self.read)
         return {quantity: recipe for quantity, recipe in chosen.items() if quantity not in self.queries}
 

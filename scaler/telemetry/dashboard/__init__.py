@@ -139,7 +139,7 @@ class Dashboard:
 
 
 def _now(tick: Tick | None, facts: Facts) -> dict[str, Any] | None:
-    """All of the very last turn."""
+    """Return all of the very last turn."""
     if tick is None:
         return None
     return {
@@ -159,7 +159,7 @@ def _facts(facts: Facts) -> dict[str, Any]:
 
 
 def _since(request: web.Request) -> float | None:
-    """The query's ``since``. Answers 400 where it is no number."""
+    """Return the query's ``since``. Answers 400 where it is no number."""
     text = request.query.get("since")
     if text is None:
         return None

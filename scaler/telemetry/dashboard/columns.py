@@ -61,7 +61,7 @@ class Columns:
         self._end += 1
 
     def read(self, since: float | None) -> dict[str, Any]:
-        """Every column after `since` (all of it without), as JSON values: null where nothing is known."""
+        """Return every column after `since` (all of it without), as JSON values: null where nothing is known."""
         order = self._order(len(self))
         if since is not None:
             order = order[self._at[order] > since]
@@ -75,7 +75,7 @@ class Columns:
         }
 
     def sparks(self, turns: int) -> dict[str, list[float | None]]:
-        """The last `turns` values of demand, target and ready."""
+        """Return the last `turns` values of demand, target and ready."""
         rows = self._rows[self._order(turns), :3].T.astype(np.float64).round(2).tolist()
         return {
             name: [v if math.isfinite(v) else None for v in values]
@@ -101,7 +101,7 @@ class Columns:
 
 
 def listed(column: NDArray[np.float32]) -> list[float | None]:
-    """A column as strict JSON has it."""
+    """Return a column as strict JSON has it."""
     values = column.astype(np.float64)
     return [
         value if known else None
@@ -110,7 +110,7 @@ def listed(column: NDArray[np.float32]) -> list[float | None]:
 
 
 def unit(signal: SignalName) -> str:
-    """What a signal counts, told from its name: quantities end with their unit, shares are listed."""
+    """Return what a signal counts, told from its name: quantities end with their unit, shares are listed."""
     quantity = signal.rpartition(".")[2]
     if quantity in SHARES or quantity.endswith(("_share", "_usage", "utilization")):
         return "share"

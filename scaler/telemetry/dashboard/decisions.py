@@ -55,7 +55,7 @@ class Decisions:
         self._open = True
 
     def read(self, since: float | None) -> list[dict[str, Any]]:
-        """Those that began or went on after `since`, newest first."""
+        """Return those that began or went on after `since`, newest first."""
         found = [r for r in reversed(self.runs) if since is None or r.until > since]
         return [
             {"since": r.since, "until": r.until, "times": r.times, "kind": r.kind, **decision_text(r.tick)}
@@ -64,7 +64,7 @@ class Decisions:
 
 
 def kind(tick: Tick) -> str:
-    """What sort of turn it was; the worst that is true of it."""
+    """Return what sort of turn it was; the worst that is true of it."""
     d = tick.decision
     if any(o.result.refused for o in tick.outcomes):
         return "refused"
@@ -76,7 +76,10 @@ def kind(tick: Tick) -> str:
 
 
 def problem(tick: Tick) -> str:
-    """What stands in the way, in one clause: writes refused, else what a policy could not see. Empty in good order."""
+    """Return what stands in the way, in one clause.
+
+    Writes refused, else what a policy could not see. Empty in good order.
+    """
     refused = [o for o in tick.outcomes if o.result.refused]
     if refused:
         return "; ".join(
@@ -88,7 +91,7 @@ def problem(tick: Tick) -> str:
 
 
 def decision_text(tick: Tick) -> dict[str, Any]:
-    """The verdict, what stands in its way, and the whole explanation by section."""
+    """Return the verdict, what stands in its way, and the whole explanation by section."""
     sections: list[dict[str, Any]] = []
     for line in list(paragraphs(tick))[1:]:
         if line.startswith("    ") and sections:

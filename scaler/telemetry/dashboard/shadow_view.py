@@ -11,7 +11,7 @@ from scaler.telemetry.dashboard.status import number
 
 
 def shadow_rows(shadow: Shadow) -> dict[str, Any]:
-    """The shadow's section of a workload's page. What is not known is null."""
+    """Return the shadow's section of a workload's page. What is not known is null."""
     turn, totals = shadow.last, shadow.totals
     return {
         "at": None if turn is None else turn.tick.at,

@@ -16,7 +16,7 @@ STATES: Final = ("stalled", "refused", "blind", "yielding", "paused", "starting"
 
 
 def states(tick: Tick, facts: Facts) -> list[str]:
-    """All that is true of a workload now, worst first; stalled is not told from a tick."""
+    """Return all that is true of a workload now, worst first; stalled is not told from a tick."""
     d = tick.decision
     results = {o.result for o in tick.outcomes}
     true = {
@@ -31,7 +31,7 @@ def states(tick: Tick, facts: Facts) -> list[str]:
 
 
 def summary(tick: Tick, facts: Facts) -> dict[str, Any]:
-    """One workload's line among all."""
+    """Return one workload's line among all."""
     d = tick.decision
     return {
         "at": tick.at,
@@ -46,14 +46,14 @@ def summary(tick: Tick, facts: Facts) -> dict[str, Any]:
 
 
 def signals(tick: Tick) -> list[dict[str, Any]]:
-    """Each signal's last value, its age and its state."""
+    """Return each signal's last value, its age and its state."""
     return [
         {"signal": name, "unit": unit(name), **_reading(r, tick.at)} for name, r in tick.observation.readings.items()
     ]
 
 
 def pools(tick: Tick) -> list[dict[str, Any]]:
-    """Each pool's size as it was found, and what came of its target."""
+    """Return each pool's size as it was found, and what came of its target."""
     outcomes = {o.pool: o for o in tick.outcomes}
     listed = []
     for name, reading in tick.observation.pools.items():
@@ -72,12 +72,12 @@ def pools(tick: Tick) -> list[dict[str, Any]]:
 
 
 def number(value: float | None, digits: int = 4) -> float | None:
-    """A value as strict JSON has it."""
+    """Return a value as strict JSON has it."""
     return round(value, digits) if value is not None and math.isfinite(value) else None
 
 
 def _yields(tick: Tick) -> bool:
-    """Whether a pool is left to another writer."""
+    """Return whether a pool is left to another writer."""
     sizes = (r.value for r in tick.observation.pools.values() if not isinstance(r, Absent))
     return any(s.other_writer for s in sizes) and any(s.rule == RuleId.UNMANAGED_POOLS for s in tick.decision.steps)
 

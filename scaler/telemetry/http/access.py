@@ -53,7 +53,7 @@ class AccessControl:
                 connection.turn(busy=False)
 
     def _is_ours(self, request: web.Request) -> bool:
-        """Whether the Host is a name of this server, and not one that a foreign page has pointed here."""
+        """Return whether the Host is a name of this server, and not one that a foreign page has pointed here."""
         host = host_of(request.headers.get("Host", ""))
         if host in self._hosts:
             return True
@@ -65,7 +65,7 @@ class AccessControl:
         return address.is_loopback or (local is not None and address == ipaddress.ip_address(local[0].split("%")[0]))
 
     def _is_let_in(self, request: web.Request) -> bool:
-        """Whether the request bears the token, if one is set."""
+        """Return whether the request bears the token, if one is set."""
         if self._token is None:
             return True
         try:
@@ -76,7 +76,7 @@ class AccessControl:
 
 
 def _given(request: web.Request) -> str:
-    """The token of a request: a bearer token, or a password."""
+    """Return the token of a request: a bearer token, or a password."""
     scheme, _, value = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return value.strip()
@@ -93,7 +93,7 @@ async def _name(_request: web.Request, response: web.StreamResponse) -> None:
 
 
 def host_of(authority: str) -> str:
-    """The host in HOST:PORT, without the brackets of an IPv6 address, in lower case."""
+    """Return the host in HOST:PORT, without the brackets of an IPv6 address, in lower case."""
     if authority.startswith("["):
         return authority[1:].partition("]")[0].lower()
     return authority.partition(":")[0].lower()

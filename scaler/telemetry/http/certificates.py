@@ -29,7 +29,7 @@ class Certificates:
             raise Misconfigured(f"daemon.server.tls: cannot use {spec.certificate} with {spec.key}: {_why(e)}") from e
 
     def context(self) -> ssl.SSLContext:
-        """The present pair; reads it where the files have changed."""
+        """Return the present pair; reads it where the files have changed."""
         try:
             state = self._look()
             if state != self._state:

@@ -57,7 +57,7 @@ class Connection(web.RequestHandler):
         self._timer = loop.call_later(IDLE_S, self.abort)
 
     def turn(self, *, busy: bool) -> None:
-        """A request begins to be answered, or has been."""
+        """Count a request that begins to be answered, or has been."""
         self.busy = busy
         self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(ANSWER_S if busy else IDLE_S, self.abort)

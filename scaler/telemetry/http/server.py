@@ -59,7 +59,7 @@ class Server:
         self._accepting = accepting
 
     def address(self, scheme: str) -> str:
-        """The first address listened on, as a browser on this machine calls it."""
+        """Return the first address listened on, as a browser on this machine calls it."""
         host, port = self._bound[0].getsockname()[:2]
         shown = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - compared, not bound
         return f"{scheme}://{f'[{shown}]' if ':' in shown else shown}:{port}/"

@@ -152,12 +152,12 @@ class Kernel:
         return int(self.replicas[replica, layout.OUTSTANDING])
 
     def occupied_ps(self, replica: int) -> int:
-        """How long the replica has had requests outstanding."""
+        """Return how long the replica has had requests outstanding."""
         s = self.replicas[replica]
         return int(s[layout.OCCUPIED] + (self.now_ps - s[layout.OCCUPIED_SINCE] if s[layout.OUTSTANDING] else 0))
 
     def emptied_ps(self, replica: int) -> int:
-        """When a replica that takes no more requests had finished its last one; -1 before."""
+        """Return when a replica that takes no more requests had finished its last one; -1 before."""
         return int(self.replicas[replica, layout.EMPTIED])
 
     # --- requests

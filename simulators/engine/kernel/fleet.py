@@ -63,7 +63,7 @@ def arrive(
     i: int,
     t: int,
 ) -> None:
-    """One request comes, or comes again."""
+    """Add a request that arrives, or arrives again."""
     r = choose(w, replicas, load)
     if r < 0:
         if w.queued >= w.queue_limit:

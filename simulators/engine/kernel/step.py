@@ -31,7 +31,7 @@ def hand_on(
 
 @inlined
 def rest_or_drain(s: Record, m: Record, times: Records, t: int) -> None:
-    """Nothing to compute: wait for the step in flight, for a request to be seen, or for ever."""
+    """Wait for the step in flight, for a request to be seen, or for ever: there is nothing to compute."""
     head = s.fifo_head
     if s.in_flight:
         s.in_flight = 0

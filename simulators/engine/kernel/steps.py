@@ -28,7 +28,7 @@ GAP_BITS = 20
 
 @inlined
 def span(steps: int, first: int, growth: int) -> int:
-    """How long so many steps take, the first `first` and each one `growth` longer than the one before."""
+    """Return how long so many steps take, the first `first` and each one `growth` longer than the one before."""
     return steps * first + growth * ((steps * (steps - 1)) >> 1)
 
 

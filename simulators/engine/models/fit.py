@@ -133,7 +133,7 @@ def splits(
 
 
 def fit_coefficients(runs: Mapping[str, EngineRun], base: ServiceModel, chances: tuple[int, ...]) -> ServiceModel:
-    """Every coefficient in `WIDTHS` that the base model has; those that it leaves out stay out."""
+    """Return every coefficient in `WIDTHS` that the base model has; those that it leaves out stay out."""
     names = [name for name in WIDTHS if getattr(base, name) > 0]
     widths = np.array([WIDTHS[name] for name in names])
 
@@ -148,7 +148,7 @@ def fit_coefficients(runs: Mapping[str, EngineRun], base: ServiceModel, chances:
 
 
 def fit_scale(runs: Mapping[str, EngineRun], base: ServiceModel, chances: tuple[int, ...]) -> ServiceModel:
-    """One factor on all the base model's times."""
+    """Return one factor on all the base model's times."""
 
     def cost(log_scale: float) -> float:
         model = scaled(base, math.exp(log_scale))

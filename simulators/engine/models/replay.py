@@ -76,7 +76,10 @@ def errors(model: ServiceModel, runs: Mapping[str, EngineRun], keys: tuple[int, 
 
 
 def _replay(model: ServiceModel, run: EngineRun, arrival_ps: NDArray[np.int64], key: int) -> NDArray[np.int64]:
-    """The kernel's times of each request, the recorded arrivals given. Raises `ValueError` for one that cannot fit."""
+    """Return the kernel's times of each request, the recorded arrivals given.
+
+    Raises `ValueError` for one that cannot fit.
+    """
     kernel = Kernel([model], Router(), seed=0, slots=len(run))
     kernel.start(kernel.add(0, key))
     kernel.offer(arrival_ps, run.prompt, run.output)

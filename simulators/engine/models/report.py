@@ -30,7 +30,7 @@ def medians(errors: Errors) -> dict[str, float]:
 
 
 def provenance(found: Calibration, runs: Mapping[str, EngineRun], base: ServiceModel) -> str:
-    """Where the model's numbers come from, and how far they may be off."""
+    """Return where the model's numbers come from, and how far they may be off."""
     requests = sum(map(len, runs.values()))
     text = f"Calibrated from {base.name} on {requests:,} requests in {len(runs)} runs ({', '.join(runs)})."
     if not found.held_out:

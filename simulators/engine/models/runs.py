@@ -56,7 +56,10 @@ class EngineRun:
         )
 
     def clients(self) -> int:
-        """How many clients a closed loop had (each sends its next request when its last one ends); 0: an open loop."""
+        """Return how many clients a closed loop had (each sends its next request when its last one ends).
+
+        0: an open loop.
+        """
         ends = np.sort(self.arrival_s + self.e2e_s)
         before = np.arange(len(self)) - np.searchsorted(ends, self.arrival_s)
         most = int(before.max()) + 1
@@ -71,7 +74,10 @@ class EngineRun:
 
 
 def read_runs(folder: Path) -> Mapping[str, EngineRun]:
-    """The runs recorded in `folder` by name, in the file's order. Raises `ConfigError` with every problem found."""
+    """Return the runs recorded in `folder` by name, in the file's order.
+
+    Raises `ConfigError` with every problem found.
+    """
     path = next((p for p in (folder / "requests.csv", folder / "requests.csv.gz") if p.is_file()), None)
     if path is None:
         raise ConfigError([Problem(str(folder), 1, "", "", "must hold requests.csv or requests.csv.gz")])

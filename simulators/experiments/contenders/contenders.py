@@ -47,7 +47,10 @@ def names() -> list[str]:
 
 
 def contenders(case: Case, words: Sequence[str], *, with_self: bool = True) -> list[Contender]:
-    """Those named, the scenario's own workload first unless it is left out. Raises `ConfigError` with all problems."""
+    """Return those named, the scenario's own workload first unless it is left out.
+
+    Raises `ConfigError` with all problems.
+    """
     wanted = list(dict.fromkeys([SELF, *words] if with_self else words))
     found: list[Contender] = []
     problems: list[Problem] = []
@@ -102,7 +105,10 @@ def _called(source: Document) -> str:
 
 
 def _found(case: Case, name: str) -> Document:
-    """The document that a name stands for: of a file as it is, of a peer with the scenario's own bounds and pools."""
+    """Return the document that a name stands for.
+
+    Of a file as it is, of a peer with the scenario's own bounds and pools.
+    """
     for path in (Path(name), case.folder / "workloads" / f"{name}.yaml"):
         if path.is_file():
             return _only(path)
@@ -169,7 +175,10 @@ def _assigned(data: Any, place: Sequence[Any], value: str, word: str) -> Iterato
 
 
 def _places(data: Any, key: str) -> list[tuple[Any, ...]]:
-    """Where a bare key is meant: where the policies hold it already, or could; else among the workload's settings."""
+    """Return where a bare key is meant.
+
+    Where the policies hold it already, or could; else among the workload's settings.
+    """
     policies = data.get("policies", {})
     there: list[tuple[Any, ...]] = [("policies", *place) for place in _holding(policies, key)]
     could: list[tuple[Any, ...]] = [
@@ -231,7 +240,10 @@ def _under(case: Case, workload: Workload, file: str) -> Case:
 
 
 def _out_of_bounds(spec: WorkloadSpec) -> Iterator[checks.Finding]:
-    """A fixed size that the workload's bounds would change without a word: the comparison would be of another size."""
+    """Yield a fixed size that the workload's bounds would change without a word.
+
+    The comparison would be of another size.
+    """
     for name, policy in spec.policies.items():
         if isinstance(policy, Static) and not spec.min_replicas <= policy.replicas <= spec.max_replicas:
             rule = f"{policy.replicas} is not within the workload's {spec.min_replicas} to {spec.max_replicas} replicas"

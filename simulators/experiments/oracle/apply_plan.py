@@ -104,7 +104,7 @@ def drive(
 
 
 def _note(timeline: Timeline, world: World, case: Case, sizes: Sizes) -> None:
-    """The sizes at a turn, as a controller's ticks would have told them; what was planned stands for the demand."""
+    """Record the sizes at a tick, as a controller would; the plan stands for the demand."""
     at_s = world.now_ps / PS_PER_S
     statuses = {name: world.status(name) for name in sizes}
     known: dict[PoolName, PoolName] = {inner: outer for outer, inner in case.pools.items()}

@@ -37,7 +37,7 @@ def trim(search: PlanSearch, pools: list[Supply]) -> None:
 
 
 def _busy(sizes: Sizes, run: SimulationRun, pools: list[Supply]) -> Sizes:
-    """No more replicas than a run had requests, but for gaps that are not worth a start."""
+    """Return no more replicas than a run had requests, but for gaps that are not worth a start."""
     left = _present(run, len(pools[0].load))
     fewer: Sizes = {}
     for pool in pools:
@@ -95,7 +95,7 @@ def _without(sizes: Sizes, intervals: list[Interval]) -> Sizes:
 
 
 def _intervals(sizes: Sizes, pools: list[Supply]) -> Iterator[Interval]:
-    """Every interval in which a layer of a pool is on, in pieces, of those pools that are paid by use."""
+    """Yield every interval in which a layer of a pool is on, in pieces, of those pools that are paid by use."""
     below = np.zeros(len(pools[0].load))
     for pool in pools:
         size = sizes[pool.name]

@@ -98,7 +98,10 @@ def _free_s(case: Case, name: str, offer: PoolOffer, seed: int, end_s: float) ->
 
 
 def _saved_usd(cost: Floats, work: Floats, free_s: float) -> float:
-    """The most that free time saves: the requests dearest by its second first, the last one in part (Dantzig 1957)."""
+    """Return the most that free time saves.
+
+    The requests dearest by its second first, the last one in part (Dantzig 1957).
+    """
     if free_s <= 0:
         return 0.0
     order = np.argsort(-(cost / work), kind="stable")

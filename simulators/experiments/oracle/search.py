@@ -35,11 +35,11 @@ class PlanSearch:
         self._told: dict[bytes, tuple[bool, float]] = {}
 
     def known(self, sizes: Sizes) -> bool:
-        """Whether the plan has been tried before."""
+        """Return whether the plan has been tried before."""
         return _key(sizes) in self._told
 
     def meets(self, sizes: Sizes) -> tuple[bool, float]:
-        """Whether a plan meets the promise, and for what share of the requests; each plan is tried once."""
+        """Return whether a plan meets the promise, and for what share of the requests; each plan is tried once."""
         if not self.known(sizes):
             self.tried(sizes)
         return self._told[_key(sizes)]

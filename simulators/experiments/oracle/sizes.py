@@ -128,7 +128,10 @@ def _capacity(case: Case, seed: int, name: PoolName, offer: PoolOffer, buckets: 
 
 
 def _load(case: Case, model: ServiceModel, trace: RequestTrace, work: Floats, buckets: int) -> Floats:
-    """The work of each bucket in replicas: a request's is spread over the time that it decodes, and over its slack."""
+    """Return the work of each bucket in replicas.
+
+    A request's is spread over the time that it decodes, and over its slack.
+    """
     slo, queue = case.scenario.slo, case.scenario.queue
     decode_s = (trace.output_tokens.astype(np.float64) - 1) * pace_s(model, slo.itl_s)
     slack_s = 0.0 if slo.ttft_s is None else slo.ttft_s

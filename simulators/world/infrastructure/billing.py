@@ -149,7 +149,7 @@ def runs(node: SimulatedNode, now_ps: int) -> list[tuple[int, int]]:
 
 
 def _restarted(node: SimulatedNode, state: NodeState) -> bool:
-    """Whether the node came into this state from being stopped."""
+    """Return whether the node came into this state from being stopped."""
     rested = any(s is NodeState.RESTING for _, s in node.moves)
     return node.tier is Tier.STOPPED and state is NodeState.STARTING and rested
 

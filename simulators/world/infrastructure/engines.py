@@ -13,7 +13,10 @@ class ServingEngines(Protocol):
         """The present time."""
 
     def add(self, model: int, key: int) -> int:
-        """A new replica of service model number `model`, not serving yet; its number. `key` seeds its own noise."""
+        """Return a new replica of service model number `model`, not serving yet.
+
+        Its number. `key` seeds its own noise.
+        """
 
     def start(self, replica: int) -> None:
         """From now on it takes requests."""
@@ -28,4 +31,4 @@ class ServingEngines(Protocol):
         """Return the requests waiting, running or leaving there now."""
 
     def emptied_ps(self, replica: int) -> int:
-        """When a draining replica became empty (at once, if it was); -1 while it is not."""
+        """Return when a draining replica became empty (at once, if it was); -1 while it is not."""

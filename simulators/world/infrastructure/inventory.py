@@ -49,12 +49,12 @@ class Stock:
         return self._fates.row(node.number)
 
     def life_ps(self, node: SimulatedNode) -> int | None:
-        """How long the node lives by its zone's own rate of losses; None: for ever. Exponential."""
+        """Return how long the node lives by its zone's own rate of losses; None: for ever. Exponential."""
         rate = self._offer.zones[self.zones[node.zone].name].losses_per_node_hour
         return to_ps(-3600 * math.log1p(-self.fate(node)[LIFE]) / rate) if rate else None
 
     def durations(self, node: SimulatedNode) -> Mapping[str, int]:
-        """How long each phase of the node's start-up takes. Picoseconds."""
+        """Return how long each phase of the node's start-up takes. Picoseconds."""
         return self._offer.start_up.durations(self._start_ups.row(node.number))
 
     @property
@@ -75,7 +75,10 @@ class Stock:
         return free + ready_made + sum(len(found) for found in self.preparing.values())
 
     def launch(self, tier: Tier, now_ps: int, *, made: bool = False) -> SimulatedNode | None:
-        """A new node on its way to `tier`, or to serve if that is COLD; None without room. `made`: it is there."""
+        """Return a new node on its way to `tier`, or to serve if that is COLD.
+
+        None without room. `made`: it is there.
+        """
         zone = choose(self.zones, self._offer.placement) if self.within_quota else None
         if zone is None:
             return None
@@ -89,7 +92,10 @@ class Stock:
         return node
 
     def take(self, now_ps: int) -> SimulatedNode | None:
-        """A node of the headroom on its way to serve: the nearest to serving; None if there is none to be had."""
+        """Return a node of the headroom on its way to serve.
+
+        The nearest to serving; None if there is none to be had.
+        """
         node = self._nearest()
         if node is None:
             return None

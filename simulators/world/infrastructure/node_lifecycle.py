@@ -28,7 +28,7 @@ class Phase:
     ] = 0.0
 
     def ps(self, normal: float) -> int:
-        """How long it takes for a standard normal draw. Picoseconds."""
+        """Return how long it takes for a standard normal draw. Picoseconds."""
         return to_ps(self.median_s * math.exp(self.sigma * normal))
 
 
@@ -82,7 +82,7 @@ class StartUp:
     wake: Annotated[Phase, FieldMetadata("Waking from it. Default: measured there, 0.55 s.")] = WAKE
 
     def durations(self, normals: Sequence[float]) -> Mapping[str, int]:
-        """How long each phase takes, for a row of standard normals, in picoseconds."""
+        """Return how long each phase takes, for a row of standard normals, in picoseconds."""
         return {name: getattr(self, name).ps(z) for name, z in zip(PHASES, normals, strict=True)}
 
     def problems(self) -> Iterator[tuple[str, str]]:
@@ -192,7 +192,7 @@ class SimulatedNode:
         return next((name for name, end_ps in self.plan if end_ps > now_ps), None)
 
     def intervals(self, now_ps: int) -> Iterator[tuple[NodeState, int, int]]:
-        """Each state it was in, from when to when, up to now."""
+        """Yield each state it was in, from when to when, up to now."""
         ends = [at for at, _ in self.moves[1:]] + [now_ps]
         for (start_ps, state), end_ps in zip(self.moves, ends, strict=True):
             if state is not NodeState.GONE:
@@ -200,7 +200,7 @@ class SimulatedNode:
 
 
 def to_serve(node: SimulatedNode, durations: Mapping[str, int], now_ps: int) -> Plan:
-    """What a node of the headroom has yet to do to serve, if it is taken now.
+    """Return what a node of the headroom has yet to do to serve, if it is taken now.
 
     One still being prepared goes on as if it had been meant to serve; one falling asleep sleeps, then wakes.
     """

@@ -118,7 +118,7 @@ class Waiting:
         return 0
 
     def stale(self, entry: ScheduledEvent) -> bool:
-        """Whether an entry of the timetable, FAIL or RETRY, is about nothing."""
+        """Return whether an entry of the timetable, FAIL or RETRY, is about nothing."""
         if entry.due is EventKind.RETRY:
             return not self.failed or self._retry_ps != entry.at_ps
         return not self._since or self._since[0] > entry.at_ps - self._after_ps

@@ -79,7 +79,10 @@ class FleetPool:
         return len(self._stock.members[NodeState.DRAINING])
 
     def start_up_ps(self, number: int) -> int:
-        """How long the node of a number takes from its request until it serves, with nothing prepared. Picoseconds."""
+        """Return how long the node of a number takes from its request until it serves, with nothing prepared.
+
+        Picoseconds.
+        """
         durations = self._stock.durations(SimulatedNode(number, 0, Tier.COLD, 0))
         return sum(durations[phase] for phase in SERVE[Tier.COLD])
 
@@ -112,7 +115,7 @@ class FleetPool:
         return bill(self.ledger, now_ps, busy_ps)
 
     def next_event_ps(self) -> int | None:
-        """When the pool must be advanced next; None while nothing is due."""
+        """Return when the pool must be advanced next; None while nothing is due."""
         while (entry := self._timetable.first()) is not None:
             if not self._stale(entry):
                 return entry.at_ps
@@ -248,7 +251,7 @@ class FleetPool:
             self._timetable.add(node.due_ps, EventKind.DONE, node.number)
 
     def _stale(self, entry: ScheduledEvent) -> bool:
-        """Whether the node has moved on, so that the entry is about nothing."""
+        """Return whether the node has moved on, so that the entry is about nothing."""
         if entry.due in {EventKind.WARN, EventKind.CHANGE}:
             return False
         if entry.due in {EventKind.RETRY, EventKind.FAIL}:

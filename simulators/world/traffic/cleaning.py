@@ -90,7 +90,7 @@ class Cleaner:
         self._problems.append(f"{self._file}, {place}, column {self._columns[field]!r} = {value_text(value)}: {rule}")
 
     def _broken(self, rows: Rows) -> Iterator[tuple[str, str, npt.NDArray[np.bool_]]]:
-        """Each rule with the rows that break it."""
+        """Yield each rule with the rows that break it."""
         arrival = rows.arrival_s
         yield "arrival_s", "must be a finite time", ~np.isfinite(arrival)
         if not self.time_of_day:

@@ -111,7 +111,10 @@ class Synthetic(ABC):
         """Return the rate expected at times since the start. Requests a second."""
 
     def drawn_rps(self, t_s: Floats, rng_for: RngFor) -> Floats:
-        """The rate at times since the start as chance has it; where chance does not touch it, the expected one."""
+        """Return the rate at times since the start as chance has it.
+
+        Where chance does not touch it, the expected one.
+        """
         return self.rate_rps(t_s)
 
     def requests(self, rng_for: RngFor, since_s: float = 0.0, until_s: float | None = None) -> RequestTrace:
@@ -122,7 +125,7 @@ class Synthetic(ABC):
         return made.between(since_s, end_s)
 
     def _chunk(self, rng_for: RngFor, number: int) -> RequestTrace:
-        """All of one chunk's requests."""
+        """Return all of one chunk's requests."""
         edges = number * CHUNK_S + np.arange(0.0, CHUNK_S + STEP_S, STEP_S)
         rates = np.round(self.drawn_rps(edges[:-1] + STEP_S / 2, rng_for), 6)
         times = arrivals(edges, rates, self.gap_cv, rng_for(f"arrivals/{number}"))

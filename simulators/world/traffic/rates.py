@@ -49,7 +49,10 @@ class RateSeries:
 
 
 def read(path: Path) -> RateSeries:
-    """A series from a CSV file (t_s, rate_rps), or from ServeGen's clients: one's file, or the sum of a folder's."""
+    """Return a series from a CSV file (t_s, rate_rps), or from ServeGen's clients.
+
+    One's file, or the sum of a folder's.
+    """
     if not path.is_dir():
         return _read_file(path)
     files = sorted(path.glob(SERVEGEN))

@@ -80,7 +80,7 @@ def _json(path: Path, began: bytes, options: ReadOptions) -> RequestTrace:
 
 
 def _is_lines(began: bytes) -> bool:
-    """Whether the first line is an object of its own that tells a request."""
+    """Return whether the first line is an object of its own that tells a request."""
     try:
         first = json.loads(began.split(b"\n", 1)[0])
     except (ValueError, RecursionError):

@@ -105,7 +105,10 @@ class RequestTrace:
         return dataclasses.replace(self, arrival_s=self.arrival_s + by_s)
 
     def hitting(self, share: float) -> RequestTrace:
-        """The same requests with `share` of each prompt in a prefix cache; as they are if they tell their hits."""
+        """Return the same requests with `share` of each prompt in a prefix cache.
+
+        As they are if they tell their hits.
+        """
         if not 0 <= share < 1:
             raise TraceError(f"{self.name}: a hit share of {share} must be 0 or more, and below 1")
         if not share or self.cached_tokens is not None:
@@ -172,7 +175,7 @@ def ordered(
 
 
 def joined(traces: Sequence[RequestTrace], name: str, origin: str = "") -> RequestTrace:
-    """All the requests of `traces` on one clock.
+    """Return all the requests of `traces` on one clock.
 
     Where some tell `cached_tokens`, those that do not have no hits; `client` is kept when all of them tell it.
     """

@@ -31,7 +31,10 @@ def floats(cells: Any) -> Floats:
 
 
 def plain(cell: Any) -> Any:
-    """An Arrow cell as Python has it; as text what Python has no value for, such as a time in the year 150,000."""
+    """Return an Arrow cell as Python has it.
+
+    As text what Python has no value for, such as a time in the year 150,000.
+    """
     try:
         return cell.as_py()
     except (OverflowError, ValueError):
@@ -93,7 +96,7 @@ def _since_s(nanoseconds: Any, base: int) -> Floats:
 
 
 def _tells_dates(cells: Any) -> bool:
-    """Whether the first cell that is either is a date, and not a number."""
+    """Return whether the first cell that is either is a date, and not a number."""
     if pa.types.is_temporal(cells.type):
         return True
     for cell in map(plain, cells):

@@ -90,13 +90,13 @@ def _lines(path: Path, options: ReadOptions) -> tuple[list[tuple[int, dict[str, 
 
 
 def _has_plain_blocks(row: dict[str, Any]) -> bool:
-    """Whether the hashes of a prompt's blocks, if there are any, can be compared with those of others."""
+    """Return whether the hashes of a prompt's blocks, if there are any, can be compared with those of others."""
     blocks = row.get("hash_ids")
     return not isinstance(blocks, list) or all(isinstance(block, int | float | str) for block in blocks)
 
 
 def _quantised(arrival: Floats) -> int:
-    """How many arrivals stand at buckets' beginnings: all, or none."""
+    """Return how many arrivals stand at buckets' beginnings: all, or none."""
     known = arrival[np.isfinite(arrival)]
     off = np.abs(known - BUCKET_S * np.round(known / BUCKET_S))
     shared = len(np.unique(known)) < len(known)

@@ -32,7 +32,10 @@ def cleaned(
     places: Sequence[str],
     options: ReadOptions,
 ) -> Cleaner:
-    """A cleaner that holds `columns`: for each field one value a request; `names` has the JSON's keys for them."""
+    """Return a cleaner that holds `columns`.
+
+    For each field one value a request; `names` has the JSON's keys for them.
+    """
     cleaner = Cleaner(str(path), names, skip_bad=options.skip_bad)
     numbers = {field: numeric(values) for field, values in columns.items()}
     arrival = numbers.pop("arrival_s")

@@ -96,6 +96,6 @@ def head(path: Path) -> bytes:
 
 
 def whole(path: Path, progress: Progress) -> bytes:
-    """All of a file, unpacked."""
+    """Return all of a file, unpacked."""
     with Stream(path, progress) as stream:
         return stream.readall() or b""

@@ -203,7 +203,7 @@ class Table:
         self.cleaner.add(Rows(arrival, tokens, client, raw, lambda i: place(at + int(numbers[i]))))
 
     def _kept(self, columns: Mapping[str, Any]) -> Any:
-        """Which rows are requests to keep: not blank lines, other runs or failed requests."""
+        """Return which rows are requests to keep: not blank lines, other runs or failed requests."""
         blank = pc.and_kleene(*(pc.is_null(columns[self.fields[f]]) for f in ("arrival_s", "prompt_tokens")))
         blank = pc.and_kleene(blank, pc.is_null(columns[self.fields["output_tokens"]]))
         self.cleaner.repairs["empty rows left out"] += pc.sum(blank).as_py() or 0
