@@ -11,9 +11,9 @@ from policies.model import WorkloadName
 from scaler.config.load import Workload
 from scaler.config.problems import ConfigError, Problem
 from scaler.registry import did_you_mean
-from simulators.backtest.counterfactuals import ContenderRequest, Others, others
+from simulators.backtest.counterfactuals import ContenderRequest, Counterfactuals, others
 from simulators.backtest.engines import Unknown, engine
-from simulators.backtest.period_summary import Happened, NotablePeriod, happened, looks
+from simulators.backtest.period_summary import NotablePeriod, PeriodSummary, looks, summarize_period
 from simulators.backtest.reconstruct import AssumedLengths, Unseen, mean_lengths, rebuild
 from simulators.backtest.recorded_run import RecordedRun
 from simulators.backtest.world import RebuiltWorld, world
@@ -26,13 +26,13 @@ SUFFIXES: Final = (".yaml", ".yml", ".json")
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
+class BacktestResult:
     """One workload. `world` and `others` are None where they were not asked for or could not be made: `why_not`."""
 
-    found: Happened
+    found: PeriodSummary
     looks: tuple[NotablePeriod, ...]
     world: RebuiltWorld | None = None
-    others: Others | None = None
+    others: Counterfactuals | None = None
     why_not: str = ""
 
     @property
@@ -52,25 +52,25 @@ class Wanted:
 
 def look(
     recorded: RecordedRun, wanted: Wanted, asked: ContenderRequest, progress: Callable[[float], None] = lambda _: None
-) -> Looked:
+) -> BacktestResult:
     """Look back at one workload. Raises `ConfigError` for a model or a policy that cannot be had."""
-    found = happened(recorded)
+    found = summarize_period(recorded)
     ranked = tuple(looks(found))
     if not wanted.simulate:
-        return Looked(found, ranked, why_not="not asked for")
+        return BacktestResult(found, ranked, why_not="not asked for")
     try:
         served = engine(recorded, wanted.model, mean_lengths(recorded, wanted.given))
         made = world(recorded, served, rebuild(recorded, served.model, wanted.given, wanted.seed))
     except (Unseen, Unknown) as e:
-        return Looked(found, ranked, why_not=str(e))
+        return BacktestResult(found, ranked, why_not=str(e))
     except ConfigError as e:
         if wanted.model is not None and any(p.file == "catalogue" for p in e.problems):
             raise
-        return Looked(found, ranked, why_not="; ".join(f"{p.path}: {p.rule}" for p in e.problems))
+        return BacktestResult(found, ranked, why_not="; ".join(f"{p.path}: {p.rule}" for p in e.problems))
     try:
-        return Looked(found, ranked, made, others(found, made, asked, wanted.seed, progress))
+        return BacktestResult(found, ranked, made, others(found, made, asked, wanted.seed, progress))
     except TraceError as e:
-        return Looked(found, ranked, made, why_not=str(e))
+        return BacktestResult(found, ranked, made, why_not=str(e))
 
 
 def asked_of(policies: Sequence[str], names: Sequence[WorkloadName]) -> Mapping[WorkloadName, ContenderRequest]:

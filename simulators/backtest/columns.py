@@ -24,7 +24,7 @@ NONE_LEFT: Final = {Result.OUT_OF_CAPACITY, Result.OUT_OF_QUOTA}
 
 
 @dataclass(slots=True)
-class Taken:
+class TickColumns:
     """Columns that grow. A signal or pool that appears later is NaN before."""
 
     fixed: dict[str, array[float]] = field(default_factory=lambda: {name: array("d") for name in FIXED})

@@ -13,10 +13,10 @@ import numpy as np
 from policies.model import Fresh, Tick
 from scaler.config.load import Workload
 from scaler.config.problems import ConfigError
-from simulators.backtest.period_summary import HOUR_S, Happened
+from simulators.backtest.period_summary import HOUR_S, PeriodSummary
 from simulators.backtest.recorded_run import RecordedRun
 from simulators.backtest.replay_sizes import same_sizes
-from simulators.backtest.validation import Error, Pair, SizeComparison, sizes
+from simulators.backtest.validation import MethodError, Pair, SizeComparison, sizes
 from simulators.backtest.world import RebuiltWorld, reads_a_queue, translated
 from simulators.experiments.contenders.contenders import Contender, contenders
 from simulators.experiments.run import SimulationRun, Timeline, checked, replaying, simulate
@@ -64,14 +64,14 @@ class CounterfactualOutcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Others:
+class Counterfactuals:
     """The simulated runs: the recorded sizes first, then the policy that ran, then other policies.
 
     `error` is the method's error, `left_out` the policies that could not be simulated and why.
     """
 
     outcomes: tuple[CounterfactualOutcome, ...]
-    error: Error
+    error: MethodError
     left_out: tuple[str, ...]
 
     @property
@@ -93,8 +93,8 @@ class ContenderRequest:
 
 
 def others(
-    found: Happened, world: RebuiltWorld, asked: ContenderRequest, seed: int, progress: Progress = lambda _: None
-) -> Others:
+    found: PeriodSummary, world: RebuiltWorld, asked: ContenderRequest, seed: int, progress: Progress = lambda _: None
+) -> Counterfactuals:
     """Simulate the policy that ran, its peers and those asked for. Raises `ConfigError` and `TraceError`."""
     recorded, trace = found.recorded, checked(world.rebuilt.trace)
     taking_part, left_out = _taking_part(recorded, world, asked)
@@ -112,7 +112,7 @@ def others(
         )
         outcomes.append(outcome)
         compared.append(sizes(recorded, line))
-    return Others(tuple(outcomes), _error(found, compared[0], outcomes[0], outcomes[1]), tuple(left_out))
+    return Counterfactuals(tuple(outcomes), _error(found, compared[0], outcomes[0], outcomes[1]), tuple(left_out))
 
 
 def _same(
@@ -191,11 +191,11 @@ def _outcome(
 
 
 def _error(
-    found: Happened,
+    found: PeriodSummary,
     told: tuple[SizeComparison | None, float, bool],
     same: CounterfactualOutcome,
     present: CounterfactualOutcome,
-) -> Error:
+) -> MethodError:
     """Return the method's error, with money and late requests where they are known throughout."""
     usd, late = found.total(found.usd), found.total(found.late)
     usd = usd if found.known(found.usd) > WHOLE else None
@@ -204,7 +204,7 @@ def _error(
     def beside(recorded: float | None, simulated: float | None) -> Pair | None:
         return None if recorded is None or simulated is None else (recorded, float(simulated))
 
-    return Error(
+    return MethodError(
         *told,
         beside(usd, same.usd),
         beside(late, same.late),

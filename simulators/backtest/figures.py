@@ -7,10 +7,10 @@ from importlib.metadata import version
 from typing import Any
 
 from scaler.journal.explain import timestamp
-from simulators.backtest.backtest import Looked
+from simulators.backtest.backtest import BacktestResult
 
 
-def as_dict(period: Sequence[Looked], left_out: Mapping[str, str]) -> dict[str, Any]:
+def as_dict(period: Sequence[BacktestResult], left_out: Mapping[str, str]) -> dict[str, Any]:
     """Everything that the page says, by workload. What is not known is null."""
     return {
         "version": version("forescale"),
@@ -19,7 +19,7 @@ def as_dict(period: Sequence[Looked], left_out: Mapping[str, str]) -> dict[str, 
     }
 
 
-def _workload(one: Looked) -> dict[str, Any]:
+def _workload(one: BacktestResult) -> dict[str, Any]:
     found, recorded = one.found, one.recorded
     return {
         "since": timestamp(float(recorded.at[0])),
@@ -56,7 +56,7 @@ def _workload(one: Looked) -> dict[str, Any]:
     }
 
 
-def _others(one: Looked) -> dict[str, Any]:
+def _others(one: BacktestResult) -> dict[str, Any]:
     if one.others is None:
         return {"simulated": False, "why_not": one.why_not}
     rebuilt = None if one.world is None else {

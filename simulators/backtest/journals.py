@@ -15,7 +15,7 @@ from scaler.journal.explain import timestamp
 from scaler.journal.fields import DAMAGED, moment
 from scaler.journal.reader import Journal, JournalError, journal_files
 from scaler.registry import did_you_mean
-from simulators.backtest.columns import Taken
+from simulators.backtest.columns import TickColumns
 from simulators.backtest.recorded_run import RecordedRun
 
 LEAST_TURNS: Final = 4
@@ -31,7 +31,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Period:
+class JournalPeriod:
     """What journals tell of a period: workloads by name, and those of which nothing can be told, with the reason."""
 
     recorded: tuple[RecordedRun, ...]
@@ -44,12 +44,12 @@ def read(
     until: float,
     workload: str | None,
     progress: Progress = lambda _done, _of: None,
-) -> Period:
+) -> JournalPeriod:
     """Return the turns of journals from `since` on and before `until`. Raises `JournalError` where there are none.
 
     Several journals are merged by time: those of daemons that took over from each other.
     """
-    taken: dict[WorkloadName, Taken] = {}
+    taken: dict[WorkloadName, TickColumns] = {}
     first, last, names = math.inf, -math.inf, set[WorkloadName]()
     files = [file for path in paths for file in journal_files(path)]
     first = min((at for file in files if (at := _begun(file)) is not None), default=math.inf)
@@ -58,7 +58,7 @@ def read(
         names.add(tick.workload)
         first, last = min(first, tick.at), max(last, tick.at)
         if since <= tick.at < until and workload in {None, tick.workload}:
-            taken.setdefault(tick.workload, Taken()).take(tick)
+            taken.setdefault(tick.workload, TickColumns()).take(tick)
     opened = [journal for group in journals for journal in group]
     specs = {name: spec for journal in opened for name, spec in journal.specs.items()}
     bad = [where for journal in opened for where in journal.damaged]
@@ -74,7 +74,7 @@ def read(
     if not recorded:
         reasons = {name: why for name, why in found.items() if isinstance(why, str)}
         raise JournalError(_nothing(names, workload, (since, until), (first, last), damaged, reasons))
-    return Period(recorded, {name: why for name, why in found.items() if isinstance(why, str)})
+    return JournalPeriod(recorded, {name: why for name, why in found.items() if isinstance(why, str)})
 
 
 def _ticks(journals: Sequence[Journal], told: Callable[[], None]) -> Iterator[Tick]:

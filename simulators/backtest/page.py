@@ -7,15 +7,15 @@ from typing import Any
 
 from scaler.journal.explain import timestamp
 from simulators.backtest import plots, text
-from simulators.backtest.backtest import Looked
-from simulators.backtest.period_summary import Happened
+from simulators.backtest.backtest import BacktestResult
+from simulators.backtest.period_summary import PeriodSummary
 from simulators.reporting import html
 from simulators.reporting import plots as simulated
 from simulators.reporting.page import view
 from simulators.reporting.table import dollars, share
 
 
-def page(period: Sequence[Looked], left_out: Mapping[str, str]) -> str:
+def page(period: Sequence[BacktestResult], left_out: Mapping[str, str]) -> str:
     """Return the page as HTML: equal for equal records. `left_out` names workloads without data, and why."""
     names = ", ".join(one.recorded.name for one in period)
     first = min(float(one.recorded.at[0]) for one in period)
@@ -31,7 +31,7 @@ def page(period: Sequence[Looked], left_out: Mapping[str, str]) -> str:
     )
 
 
-def _workload(one: Looked, key: str) -> dict[str, Any]:
+def _workload(one: BacktestResult, key: str) -> dict[str, Any]:
     head, rows = text.comparison(one)
     sheets = one.others.sheets if one.others is not None else ()
     return {
@@ -51,7 +51,7 @@ def _workload(one: Looked, key: str) -> dict[str, Any]:
     }
 
 
-def _cards(found: Happened) -> list[tuple[str, str, str]]:
+def _cards(found: PeriodSummary) -> list[tuple[str, str, str]]:
     recorded = found.recorded
     usd, idle, late = (found.total(values) for values in (found.usd, found.idle_usd, found.late))
     hours = found.replica_hours

@@ -39,7 +39,7 @@ LEAST: Final = {"most idle money": 0.005, "overridden": 0.05}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Happened:
+class PeriodSummary:
     """A period, tick by tick.
 
     `paid` are the replicas of each pool that are paid, `usd` their cost until the next tick, `idle_usd` its part beyond
@@ -75,7 +75,7 @@ class Happened:
         return float((self.recorded.columns["blind"] * over_s).sum() / over_s.sum())
 
 
-def happened(recorded: RecordedRun) -> Happened:
+def summarize_period(recorded: RecordedRun) -> PeriodSummary:
     """Return the summary of a recorded period."""
     paid = {name: paid_for(recorded, name) for name in recorded.pools}
     over_h = recorded.over_s / HOUR_S
@@ -86,7 +86,7 @@ def happened(recorded: RecordedRun) -> Happened:
         if price is None and np.nansum(replicas):
             unpriced.append(name)
     late, how = _late(recorded)
-    return Happened(recorded, paid, usd, _idle_usd(recorded, paid), late, how, tuple(unpriced))
+    return PeriodSummary(recorded, paid, usd, _idle_usd(recorded, paid), late, how, tuple(unpriced))
 
 
 def paid_for(recorded: RecordedRun, pool: PoolName) -> Floats:
@@ -198,7 +198,7 @@ class NotablePeriod:
         }
 
 
-def looks(found: Happened) -> list[NotablePeriod]:
+def looks(found: PeriodSummary) -> list[NotablePeriod]:
     """Return the stretches worth a look, the worst of each kind first."""
     recorded = found.recorded
     columns = recorded.columns

@@ -9,13 +9,12 @@ from typing import Any, Final
 import numpy as np
 import plotly.graph_objects as go
 
-from policies.recommend.predictive.latency_model import slo_limits_s
-from policies.signals.latency_quantities import LATENCIES
-from simulators.backtest.backtest import Looked
+from policies.signals.latency_quantities import LATENCIES, slo_limits_s
+from simulators.backtest.backtest import BacktestResult
 from simulators.backtest.counterfactuals import SAME
-from simulators.backtest.period_summary import HOUR_S, Happened, binned, width_s
+from simulators.backtest.period_summary import HOUR_S, PeriodSummary, binned, width_s
 from simulators.backtest.recorded_run import RecordedRun
-from simulators.reporting.html import COLOURS, Plot, figure, plot
+from simulators.reporting.html import COLOURS, PagePlot, figure, plot
 from simulators.reporting.time_bins import Floats, rounded
 
 MAX_POINTS: Final = 1200
@@ -31,7 +30,7 @@ REPLICAS: Final = {
 }  # fmt: skip
 
 
-def of(looked: Looked, key: str) -> Iterator[Plot]:
+def of(looked: BacktestResult, key: str) -> Iterator[PagePlot]:
     """Yield a workload's plots. `key` tells it from the page's others."""
     found, recorded = looked.found, looked.recorded
     said = "Shaded: turns without full evidence (amber), and no turns at all (grey)."
@@ -49,7 +48,7 @@ def of(looked: Looked, key: str) -> Iterator[Plot]:
         yield plot(beside(looked), f"{key}-record-beside", "What others would have asked for", said)
 
 
-def sizes(looked: Looked) -> Any:
+def sizes(looked: BacktestResult) -> Any:
     """Return the rate of requests, and over it what was wanted, asked for and ready."""
     recorded = looked.recorded
     made = figure(
@@ -86,7 +85,7 @@ def pools(recorded: RecordedRun) -> Any:
     return made
 
 
-def latencies(found: Happened) -> Any:
+def latencies(found: PeriodSummary) -> Any:
     """Return the tails as read, with what is promised, and the requests that were late."""
     recorded = found.recorded
     made = figure(
@@ -113,7 +112,7 @@ def latencies(found: Happened) -> Any:
     return made
 
 
-def money(found: Happened) -> Any:
+def money(found: PeriodSummary) -> Any:
     """Return the cost of each stretch by pool, its idle part, and the sum paid so far."""
     recorded = found.recorded
     made = figure(
@@ -136,7 +135,7 @@ def money(found: Happened) -> Any:
     return made
 
 
-def beside(looked: Looked) -> Any:
+def beside(looked: BacktestResult) -> Any:
     """Return the sizes recorded, and those of every policy simulated."""
     recorded = looked.recorded
     made = figure(yaxis={"title": {"text": "replicas"}, "rangemode": "tozero"}, xaxis=_span(recorded))
@@ -168,7 +167,7 @@ def _firsts(turns: int) -> np.ndarray[Any, np.dtype[np.int64]]:
     return np.unique(np.linspace(0, turns, min(turns, MAX_POINTS), endpoint=False).astype(np.int64))
 
 
-def _rate(looked: Looked) -> tuple[Floats, Floats] | None:
+def _rate(looked: BacktestResult) -> tuple[Floats, Floats] | None:
     """Return requests a second, as rebuilt; as read where nothing was."""
     recorded = looked.recorded
     if looked.world is not None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from scaler.journal.explain import timestamp
-from simulators.backtest.backtest import Looked
+from simulators.backtest.backtest import BacktestResult
 from simulators.backtest.counterfactuals import SAME, CounterfactualOutcome
-from simulators.backtest.period_summary import ORDER, SHOWN, Happened
+from simulators.backtest.period_summary import ORDER, SHOWN, PeriodSummary
 from simulators.reporting.table import aligned, dollars, seconds, share
 from simulators.reporting.text import promise
 from simulators.world.traffic.describe import duration
@@ -18,7 +18,7 @@ WHOLE = 0.995
 UNKNOWN = "not known"
 
 
-def headline(found: Happened) -> str:
+def headline(found: PeriodSummary) -> str:
     """Return the period's cost and its late requests."""
     recorded = found.recorded
     usd, late = found.total(found.usd), found.total(found.late)
@@ -37,7 +37,7 @@ def headline(found: Happened) -> str:
 EACH = ("replica-hours", "cost", "beyond the work", "late requests", "blind", "turns without capacity")
 
 
-def each(found: Happened) -> Sequence[str]:
+def each(found: PeriodSummary) -> Sequence[str]:
     """Return the figures of `EACH`."""
     usd, idle, late = (found.total(values) for values in (found.usd, found.idle_usd, found.late))
     hours = found.replica_hours
@@ -51,7 +51,7 @@ def each(found: Happened) -> Sequence[str]:
     )
 
 
-def sentences(looked: Looked) -> Iterator[str]:
+def sentences(looked: BacktestResult) -> Iterator[str]:
     """Yield further sentences about the record."""
     found, recorded = looked.found, looked.recorded
     idle, usd = found.total(found.idle_usd), found.total(found.usd)
@@ -84,7 +84,7 @@ def sentences(looked: Looked) -> Iterator[str]:
         yield f"{share(dry)} of the turns were dry: their sizes are those found, and nobody's decision here."
 
 
-def comparison(looked: Looked) -> tuple[list[str], list[Row]]:
+def comparison(looked: BacktestResult) -> tuple[list[str], list[Row]]:
     """Names of columns, and rows: the record beside every policy simulated."""
     if looked.others is None:
         return [], []
@@ -107,7 +107,7 @@ def comparison(looked: Looked) -> tuple[list[str], list[Row]]:
     return named, [(title, cells) for title, cells in rows if not set(cells) <= {"", "-"}]
 
 
-def reasons(looked: Looked) -> list[Sequence[str]]:
+def reasons(looked: BacktestResult) -> list[Sequence[str]]:
     """Return a row a rule: how often it had the last word, in how many changes, and what it said last."""
     recorded = looked.recorded
     ranked = sorted(recorded.reasons.rules.items(), key=lambda item: (-item[1].turns, item[0]))
@@ -117,13 +117,13 @@ def reasons(looked: Looked) -> list[Sequence[str]]:
     ]
 
 
-def changes(looked: Looked) -> list[Sequence[str]]:
+def changes(looked: BacktestResult) -> list[Sequence[str]]:
     """Return a row a change of the largest, oldest first."""
     found = looked.recorded.reasons.largest
     return [(timestamp(c.at), f"{c.before} → {c.after}", c.reason) for c in found]
 
 
-def where(looked: Looked) -> list[Sequence[str]]:
+def where(looked: BacktestResult) -> list[Sequence[str]]:
     """Return a row a stretch that deserves a look."""
     return [
         (look.what, timestamp(look.since), _lasting(look.over_s), look.words, timestamp(look.worst))
@@ -131,7 +131,7 @@ def where(looked: Looked) -> list[Sequence[str]]:
     ]
 
 
-def over_all(period: Sequence[Looked]) -> list[Sequence[str]]:
+def over_all(period: Sequence[BacktestResult]) -> list[Sequence[str]]:
     """Return the same over all workloads, each row with its workload: the worst few of each kind."""
     named = [(look, one.recorded.name) for one in period for look in one.looks]
     named.sort(key=lambda pair: (ORDER.index(pair[0].what), -pair[0].amount))
@@ -143,7 +143,7 @@ def over_all(period: Sequence[Looked]) -> list[Sequence[str]]:
     ]
 
 
-def notes(looked: Looked) -> Iterator[str]:
+def notes(looked: BacktestResult) -> Iterator[str]:
     """Yield the notes needed to read the comparison, or the reason why there is none."""
     if looked.others is None:
         yield f"What other policies would have done was not simulated: {looked.why_not}."
@@ -157,7 +157,7 @@ def notes(looked: Looked) -> Iterator[str]:
     yield from (f"Not simulated: {said}." for said in looked.others.left_out)
 
 
-def lines(looked: Looked) -> Iterator[str]:
+def lines(looked: BacktestResult) -> Iterator[str]:
     """Yield the same for a terminal."""
     yield headline(looked.found)
     yield from (f"  {said}" for said in sentences(looked))

@@ -41,7 +41,7 @@ class SizeComparison:
 
 
 @dataclass(frozen=True, slots=True)
-class Error:
+class MethodError:
     """The method's error.
 
     `world_usd` and `world_late` are of the recorded sizes in the rebuilt world, `usd` and `late` of the policy that

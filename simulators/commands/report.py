@@ -12,7 +12,7 @@ from typing import Final
 from scaler.commands.explain import moment
 from scaler.config.problems import ConfigError, Problem
 from simulators.backtest import figures, journals, text
-from simulators.backtest.backtest import Looked, Wanted, asked_of, look
+from simulators.backtest.backtest import BacktestResult, Wanted, asked_of, look
 from simulators.backtest.reconstruct import MAX_OUTPUT, MAX_PROMPT, AssumedLengths
 from simulators.commands import given
 from simulators.engine.models import catalogue
@@ -105,7 +105,7 @@ def _misuse(args: argparse.Namespace) -> Iterator[Problem]:
         yield wrong("--seed", args.seed, "must be 0 to 2**63 - 1")
 
 
-def _looked(args: argparse.Namespace, since: float, until: float) -> tuple[list[Looked], dict[str, str]]:
+def _looked(args: argparse.Namespace, since: float, until: float) -> tuple[list[BacktestResult], dict[str, str]]:
     if args.model is not None:
         catalogue.load(args.model)
     with ProgressBar("read journals") as progress:

@@ -21,7 +21,7 @@ from simulators.experiments.invariants import InvariantBroken
 from simulators.experiments.scenario import Case, load
 from simulators.experiments.spec_loader import COMMAND_LINE
 from simulators.tune import files, text
-from simulators.tune.baseline import Begin, begin
+from simulators.tune.baseline import Baseline, begin
 from simulators.tune.executor import EngineFailed, Executor, Local
 from simulators.tune.progress import Screen
 from simulators.tune.result import TuneResult
@@ -143,7 +143,7 @@ def _tuned(args: argparse.Namespace, budget: SearchBudget) -> int:
         return _told(args, folder, result, begun, space)
 
 
-def _told(args: argparse.Namespace, folder: Path, result: TuneResult | None, begun: Begin, space: Space) -> int:
+def _told(args: argparse.Namespace, folder: Path, result: TuneResult | None, begun: Baseline, space: Space) -> int:
     """Write what was found, and tell it. Exit 1 where nothing is better than what runs today."""
     if result is None:
         print("forescale: no trial had ended: nothing is told; the same command goes on", file=sys.stderr)
@@ -159,7 +159,7 @@ def _told(args: argparse.Namespace, folder: Path, result: TuneResult | None, beg
     return 0 if result.dared is not None else 1
 
 
-def _bundle(args: argparse.Namespace, begun: Begin, seed: int) -> Bundle:
+def _bundle(args: argparse.Namespace, begun: Baseline, seed: int) -> Bundle:
     def recorded(file: Path) -> GivenRequests:
         return GivenRequests(file.name, running.checked(read(file, ReadOptions(skip_bad=args.skip_bad))))
 
@@ -187,7 +187,7 @@ def _manifest(args: argparse.Namespace, case: Case, whole: Bundle, space: Space,
     }
 
 
-def _made(args: argparse.Namespace, case: Case, name: str, manifest: dict[str, Any], begun: Begin) -> dict[str, Any]:
+def _made(args: argparse.Namespace, case: Case, name: str, manifest: dict[str, Any], begun: Baseline) -> dict[str, Any]:
     return {
         "scenario": case.scenario.scenario,
         "file": str(args.scenario),

@@ -10,7 +10,7 @@ from typing import Any
 from simulators.cost import api_vs_self_hosted, batching_cache, buying, headroom, sizing
 from simulators.cost.buying import Purchase
 from simulators.cost.evidence import WorkloadEvidence
-from simulators.cost.figures import MONTH_H, Basis, Citation, Figure, Known, Section
+from simulators.cost.figures import MONTH_H, Basis, Citation, Figure, Section, SourcedNumber
 from simulators.cost.goodput import REQUESTS
 from simulators.cost.inputs import GivenFile
 from simulators.cost.trial import Rated, rates, ready, trial
@@ -33,9 +33,9 @@ class Advice:
 def advice(seen: WorkloadEvidence, file: GivenFile, seed: int, count: int = REQUESTS) -> Advice:
     """Return the advice on cost. `seed` draws `count` requests, on which engines are tried."""
     spot_share = file.given.spot_max_share
-    limit = Known(spot_share, (Citation(Basis.GIVEN, file.where("spot_max_share")),))
+    limit = SourcedNumber(spot_share, (Citation(Basis.GIVEN, file.where("spot_max_share")),))
     if not file.source.file:
-        limit = Known(spot_share, (Citation(Basis.PRIOR, "spot_max_share 0.5, where --offers gives none"),))
+        limit = SourcedNumber(spot_share, (Citation(Basis.PRIOR, "spot_max_share 0.5, where --offers gives none"),))
     tried = trial(seen, seed, count)
     found_rates = rates(seen, tried)
     own = ready(seen, found_rates).get(seen.runs_on)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from simulators.cost import plan
-from simulators.cost.curve import Curve
+from simulators.cost.curve import LoadDurationCurve
 from simulators.cost.evidence import WorkloadEvidence
-from simulators.cost.figures import MONTH_H, Citation, Figure, Gap, Known, Section, sources, usd
+from simulators.cost.figures import MONTH_H, Citation, Figure, Gap, Section, SourcedNumber, sources, usd
 from simulators.cost.offers import Buyable
 from simulators.cost.plan import Plan, Prices
 from simulators.world.traffic.describe import duration
@@ -23,8 +23,8 @@ FALLEN: Final = 0.8
 class Purchase:
     """The curve, the prices it is bought at, the cheapest plan, and the offer it is bought from."""
 
-    curve: Curve
-    needed: Curve
+    curve: LoadDurationCurve
+    needed: LoadDurationCurve
     prices: Prices
     plan: Plan
     offer: Buyable
@@ -64,7 +64,7 @@ def spot_price(offer: Buyable) -> Figure | None:
     return Figure("spot_usd_per_hour", "an hour of service on spot", value, "USD/h", formula, found, offer.name)
 
 
-def section(seen: WorkloadEvidence, found: Purchase | None, spot_max_share: Known) -> Section:
+def section(seen: WorkloadEvidence, found: Purchase | None, spot_max_share: SourcedNumber) -> Section:
     """Return the number of replicas to reserve and the saving."""
     gaps = list(_gaps(seen))
     if found is None:
@@ -139,7 +139,7 @@ def plan_rests(seen: WorkloadEvidence, found: Purchase) -> tuple[Citation, ...]:
     return sources(seen.turns, *(k for k in known if k is not None), *([spot] if spot else []))
 
 
-def _plan(seen: WorkloadEvidence, found: Purchase, spot_max_share: Known) -> list[Figure]:
+def _plan(seen: WorkloadEvidence, found: Purchase, spot_max_share: SourcedNumber) -> list[Figure]:
     bought, curve, prices, offer = found.plan, found.curve, found.prices, found.offer
     rests = plan_rests(seen, found)
     counts = {market: bought.count(market) for market in plan.MARKETS}

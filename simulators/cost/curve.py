@@ -10,7 +10,7 @@ from simulators.reporting.time_bins import Floats
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Curve:
+class LoadDurationCurve:
     """`shares[k]` is the share of the time seen in which replica k + 1 was held, counted from the bottom.
 
     The shares fall. A part of a replica counts as a part. `seen_h` is how long was seen, in hours.
@@ -32,21 +32,21 @@ class Curve:
         """Return how many replicas are held for more than this share of the time."""
         return int((self.shares > share).sum())
 
-    def stretched(self, factor: float) -> Curve:
+    def stretched(self, factor: float) -> LoadDurationCurve:
         """Return the curve of a load that is `factor` times as large at every moment, as if replicas were divisible."""
         edges = np.concatenate(([0.0], np.cumsum(self.shares)))
         levels = np.arange(self.most + 1) * factor
         area = np.interp(np.arange(int(np.ceil(self.most * factor - 1e-9)) + 1), levels, edges * factor)
-        return Curve(np.diff(area), self.seen_h)
+        return LoadDurationCurve(np.diff(area), self.seen_h)
 
 
-def curve(replicas: Floats, over_s: Floats) -> Curve:
+def curve(replicas: Floats, over_s: Floats) -> LoadDurationCurve:
     """Return the curve of `replicas`, each held for `over_s`. What is NaN was not seen, and does not count as 0."""
     seen = np.isfinite(replicas)
     held, time_s = replicas[seen], over_s[seen]
     total_s = float(time_s.sum())
     if not total_s:
-        return Curve(np.zeros(0), 0.0)
+        return LoadDurationCurve(np.zeros(0), 0.0)
     layers = np.arange(int(np.ceil(held.max() - 1e-9)))
     parts = np.clip(held[:, None] - layers[None, :], 0.0, 1.0) if len(layers) else np.zeros((len(held), 0))
-    return Curve((parts * time_s[:, None]).sum(axis=0) / total_s, total_s / 3600.0)
+    return LoadDurationCurve((parts * time_s[:, None]).sum(axis=0) / total_s, total_s / 3600.0)

@@ -12,8 +12,8 @@ from policies.model import PoolName
 from policies.model.spec import Slo
 from simulators.backtest.recorded_run import RecordedRun
 from simulators.backtest.supply import lead_times
-from simulators.cost.curve import Curve, curve
-from simulators.cost.figures import Basis, Citation, Known
+from simulators.cost.curve import LoadDurationCurve, curve
+from simulators.cost.figures import Basis, Citation, SourcedNumber
 from simulators.cost.offers import Buyable
 from simulators.reporting.time_bins import Floats
 from simulators.world.infrastructure.market import PoolOffer
@@ -57,7 +57,7 @@ class WorkloadEvidence:
     unknown: str
     slo: Slo | None
     promise: Citation | None
-    cost: Known | None
+    cost: SourcedNumber | None
     uses: Mapping[str, float] = field(default_factory=dict)
     worlds: Mapping[str, PoolOffer] = field(default_factory=dict)
     cautions: tuple[str, ...] = ()
@@ -82,17 +82,21 @@ class WorkloadEvidence:
         return float((on_spot[known] * over_s).sum()) / total if total else 0.0
 
     @property
-    def replica_hour(self) -> Known | None:
+    def replica_hour(self) -> SourcedNumber | None:
         """What an hour of a replica cost as it was bought, over all markets; its price where that is not known. USD."""
         mean = self.held_curve.mean
-        return self.offer.price if self.cost is None or not mean else Known(self.cost.value / mean, self.cost.sources)
+        return (
+            self.offer.price
+            if self.cost is None or not mean
+            else SourcedNumber(self.cost.value / mean, self.cost.sources)
+        )
 
     @property
-    def held_curve(self) -> Curve:
+    def held_curve(self) -> LoadDurationCurve:
         return curve(self.held, self.recorded.over_s)
 
     @property
-    def needed_curve(self) -> Curve:
+    def needed_curve(self) -> LoadDurationCurve:
         """What the policies found needed."""
         return curve(self.recorded.columns["demand"], self.recorded.over_s)
 
@@ -114,8 +118,8 @@ def pool_hours(recorded: RecordedRun, pool: PoolName, size: str = "desired") -> 
     return float(np.nansum(recorded.pools[pool][size] * recorded.over_s)) / HOUR_S
 
 
-def losses(recorded: RecordedRun, pool: PoolName, turns: Citation) -> Known | None:
-    """Return how often a spot node was taken, per node and hour; None where it was never held.
+def losses(recorded: RecordedRun, pool: PoolName, turns: Citation) -> SourcedNumber | None:
+    """How often a spot node was taken, per node and hour; None where it was never held.
 
     Where none was taken it is not zero: it is what 95 % confidence leaves.
     """
@@ -126,28 +130,28 @@ def losses(recorded: RecordedRun, pool: PoolName, turns: Citation) -> Known | No
         return None
     taken = float(np.maximum(np.diff(counts), 0.0).sum())
     if taken:
-        return Known(
+        return SourcedNumber(
             taken / hours, (turns, Citation(turns.basis, f"{taken:g} of {pool}'s nodes taken in {hours:.4g} h"))
         )
     where = f"none of {pool}'s nodes taken in {hours:.4g} h: the rate is below 3 / {hours:.4g} with 95 % confidence"
-    return Known(SURE / hours, (turns, Citation(Basis.PRIOR, where)))
+    return SourcedNumber(SURE / hours, (turns, Citation(Basis.PRIOR, where)))
 
 
-def available(recorded: RecordedRun, pool: PoolName, turns: Citation) -> Known | None:
+def available(recorded: RecordedRun, pool: PoolName, turns: Citation) -> SourcedNumber | None:
     """Of the spot replicas asked for, which share served; None where none was asked for."""
     both = np.isfinite(recorded.pools[pool]["desired"]) & np.isfinite(recorded.pools[pool]["ready"])
     asked, ready = (recorded.pools[pool][size][both] * recorded.over_s[both] for size in ("desired", "ready"))
     if not asked.sum():
         return None
     share = float(np.minimum(asked, ready).sum() / asked.sum())
-    return Known(share, (turns, Citation(turns.basis, f"{share:.1%} of the hours asked of {pool} were served")))
+    return SourcedNumber(share, (turns, Citation(turns.basis, f"{share:.1%} of the hours asked of {pool} were served")))
 
 
-def lead_time_s(recorded: RecordedRun, pool: PoolName, turns: Citation) -> Known:
+def lead_time_s(recorded: RecordedRun, pool: PoolName, turns: Citation) -> SourcedNumber:
     """Return the 90th percentile of a pool's starts; what its specification says until enough were seen."""
     seen = lead_times(recorded, pool)
     if len(seen) >= ENOUGH:
         value = seen.usual_s(0.0)
-        return Known(value, (turns, Citation(turns.basis, f"p90 of {len(seen)} starts of {pool}")))
+        return SourcedNumber(value, (turns, Citation(turns.basis, f"p90 of {len(seen)} starts of {pool}")))
     value = recorded.spec.pools[pool].lead_time_s
-    return Known(value, (Citation(Basis.PRIOR, f"lead_time_s of pool {pool}: {len(seen)} starts were seen"),))
+    return SourcedNumber(value, (Citation(Basis.PRIOR, f"lead_time_s of pool {pool}: {len(seen)} starts were seen"),))

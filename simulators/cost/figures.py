@@ -33,7 +33,7 @@ class Citation:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class SourcedNumber:
     """A number that is not made here, and where it comes from."""
 
     value: float
@@ -91,12 +91,12 @@ class Section:
         raise KeyError((key, about))
 
 
-def sources(*found: Known | Figure | Citation) -> tuple[Citation, ...]:
-    """Return all that these rest on, each once, in order."""
+def sources(*found: SourcedNumber | Figure | Citation) -> tuple[Citation, ...]:
+    """All that these rest on, each once, in order."""
     return tuple(dict.fromkeys(source for one in found for source in _of(one)))
 
 
-def _of(one: Known | Figure | Citation) -> Iterable[Citation]:
+def _of(one: SourcedNumber | Figure | Citation) -> Iterable[Citation]:
     return (one,) if isinstance(one, Citation) else one.sources
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from policies.recommend.threshold import Headroom
 from simulators.cost.evidence import WorkloadEvidence
-from simulators.cost.figures import MONTH_H, Basis, Citation, Figure, Gap, Known, Section, sources, usd
+from simulators.cost.figures import MONTH_H, Basis, Citation, Figure, Gap, Section, SourcedNumber, sources, usd
 from simulators.world.infrastructure.market import PoolOffer
 from simulators.world.infrastructure.node_lifecycle import SERVE, Tier
 
@@ -44,7 +44,7 @@ def section(seen: WorkloadEvidence) -> Section:
     return Section("headroom", TITLE, tuple(_findings(seen, figures)), tuple(figures), tuple(gaps))
 
 
-def _beyond(seen: WorkloadEvidence, price: Known) -> list[Figure]:
+def _beyond(seen: WorkloadEvidence, price: SourcedNumber) -> list[Figure]:
     """Return the replicas held beyond the demand of the policies, where both are known."""
     over_s = seen.recorded.over_s
     beyond = np.maximum(seen.held - seen.recorded.columns["demand"], 0.0)
@@ -60,7 +60,7 @@ def _beyond(seen: WorkloadEvidence, price: Known) -> list[Figure]:
     return [Figure("beyond_usd", title, value, "USD/month", formula, sources(seen.turns, price))]
 
 
-def _policies(seen: WorkloadEvidence, price: Known) -> list[Figure]:
+def _policies(seen: WorkloadEvidence, price: SourcedNumber) -> list[Figure]:
     """Return the replicas that a policy with a fixed free share adds to the demand."""
     needed = seen.needed_curve
     made = []

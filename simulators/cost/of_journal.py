@@ -15,12 +15,12 @@ from policies.model.spec import Pool
 from scaler.config.problems import ConfigError, Problem
 from simulators.backtest import engines, reconstruct
 from simulators.backtest.journals import read
-from simulators.backtest.period_summary import happened
+from simulators.backtest.period_summary import summarize_period
 from simulators.backtest.reconstruct import AssumedLengths as Lengths
 from simulators.backtest.recorded_run import RecordedRun
 from simulators.cost import evidence, offers
 from simulators.cost.evidence import RequestEvidence, WorkloadEvidence
-from simulators.cost.figures import Basis, Citation, Known
+from simulators.cost.figures import Basis, Citation, SourcedNumber
 from simulators.cost.inputs import GivenFile
 from simulators.experiments.spec_loader import COMMAND_LINE
 from simulators.world.traffic.describe import duration
@@ -57,7 +57,7 @@ def of_journal(path: Path, told: JournalInputs, seed: int, file: GivenFile) -> W
     requests, served, unknown = _requests(recorded, told.by(file), turns, seed)
     found, held, pools = _offers(recorded, served, turns)
     made, runs_on = offers.merged(found, held, file)
-    came = happened(recorded)
+    came = summarize_period(recorded)
     hours = float(recorded.over_s.sum()) / evidence.HOUR_S
     paid = Citation(Basis.MEASURED, f"{path}: sizes asked for at their pools' prices, {hours:.4g} h")
     unpriced = bool(came.unpriced) or not np.isfinite(came.usd).any()
@@ -75,7 +75,7 @@ def of_journal(path: Path, told: JournalInputs, seed: int, file: GivenFile) -> W
         unknown=unknown,
         slo=own or recorded.spec.slo,
         promise=Citation(Basis.GIVEN, where),
-        cost=None if unpriced else Known(float(np.nansum(came.usd)) / hours, (paid,)),
+        cost=None if unpriced else SourcedNumber(float(np.nansum(came.usd)) / hours, (paid,)),
         cautions=tuple(_cautions(recorded, {name: recorded.spec.pools[name].market for name in pools})),
     )
 
@@ -137,9 +137,9 @@ def _offers(
     return {name: offers.Buyable(name, **known) for name, known in made.items()}, held, pools
 
 
-def _price(pool: Pool, where: str) -> Known | None:
+def _price(pool: Pool, where: str) -> SourcedNumber | None:
     price = pool.price_usd_per_hour
-    return Known(price, (Citation(Basis.GIVEN, where),)) if price else None
+    return SourcedNumber(price, (Citation(Basis.GIVEN, where),)) if price else None
 
 
 def _cautions(recorded: RecordedRun, markets: Mapping[PoolName, str]) -> list[str]:

@@ -12,11 +12,11 @@ import numpy as np
 
 from policies.model import PoolName, Tick
 from scaler.config.document import read as read_yaml
-from simulators.backtest.columns import Taken
+from simulators.backtest.columns import TickColumns
 from simulators.backtest.recorded_run import RecordedRun
 from simulators.cost import evidence, offers
 from simulators.cost.evidence import RequestEvidence, WorkloadEvidence
-from simulators.cost.figures import Basis, Citation, Known
+from simulators.cost.figures import Basis, Citation, SourcedNumber
 from simulators.cost.inputs import GivenFile, at
 from simulators.experiments.results import summarize
 from simulators.experiments.run import SimulationRun, simulate
@@ -40,7 +40,7 @@ class ScenarioInputs:
 def of_scenario(told: ScenarioInputs, file: GivenFile, progress: Callable[[float], None]) -> WorkloadEvidence:
     """Run the scenario and look at it. Raises `ConfigError` and `TraceError`."""
     path, case = told.path, dataclasses.replace(told.case, scenario=_to_the_end_of_traffic(told.case.scenario))
-    taken = Taken()
+    taken = TickColumns()
 
     def take(tick: Tick) -> None:
         if tick.workload == case.workload.name:
@@ -89,7 +89,7 @@ def _seen(path: Path, run: SimulationRun, recorded: RecordedRun, turns: Citation
         unknown="",
         slo=own or case.scenario.slo,
         promise=promise,
-        cost=Known(summary.cost_usd / hours, (told,)),
+        cost=SourcedNumber(summary.cost_usd / hours, (told,)),
         uses={use: usd / hours for use, usd in summary.cost_by_use_usd.items() if usd},
         worlds={str(name): case.scenario.pools[case.pools[name]] for name in serving},
         cautions=tuple(w for w in summary.warnings if "settle_s" not in w),
@@ -132,9 +132,9 @@ def _engine(case: Case, offer: PoolOffer) -> offers.OfferedEngine:
     return offers.engine(str(beside) if beside.is_file() else name)
 
 
-def _price(offer: PoolOffer, where: str) -> Known | None:
+def _price(offer: PoolOffer, where: str) -> SourcedNumber | None:
     """Return a node's price, the mean of its zones' where they differ; None for what costs nothing."""
     prices = [p for zone in offer.zones if (p := offer.price(zone)) is not None]
     mean = float(np.mean(prices))
     zones = f", the mean of {len(prices)} zones" if len(set(prices)) > 1 else ""
-    return Known(mean, (Citation(Basis.GIVEN, where + zones),)) if mean > 0 else None
+    return SourcedNumber(mean, (Citation(Basis.GIVEN, where + zones),)) if mean > 0 else None

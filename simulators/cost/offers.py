@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from scaler.config.problems import ConfigError
-from simulators.cost.figures import Basis, Citation, Known
+from simulators.cost.figures import Basis, Citation, SourcedNumber
 from simulators.cost.inputs import YEAR_H, GivenFile, Offer
 from simulators.cost.prices import listed
 from simulators.engine.models import catalogue
@@ -17,7 +17,7 @@ from simulators.engine.models.service import ServiceModel
 MARKETS: Final = ("on_demand", "reserved", "spot")
 CALIBRATED: Final = "Calibrated from"
 """How the provenance of a model begins that `calibrate` fitted to runs."""
-YEAR: Final = Known(YEAR_H, (Citation(Basis.PRIOR, "a year, as clouds reserve at the least"),))
+YEAR: Final = SourcedNumber(YEAR_H, (Citation(Basis.PRIOR, "a year, as clouds reserve at the least"),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +42,16 @@ class Buyable:
 
     name: str
     engine: OfferedEngine | None = None
-    on_demand: Known | None = None
-    reserved: Known | None = None
-    spot: Known | None = None
-    term_h: Known = YEAR
-    losses: Known | None = None
-    available: Known | None = None
-    lead_time_s: Known | None = None
+    on_demand: SourcedNumber | None = None
+    reserved: SourcedNumber | None = None
+    spot: SourcedNumber | None = None
+    term_h: SourcedNumber = YEAR
+    losses: SourcedNumber | None = None
+    available: SourcedNumber | None = None
+    lead_time_s: SourcedNumber | None = None
 
     @property
-    def price(self) -> Known | None:
+    def price(self) -> SourcedNumber | None:
         """Its on-demand price, or the dearest other one where it has none."""
         others = [p for p in (self.reserved, self.spot) if p is not None]
         return self.on_demand or max(others, key=lambda p: p.value, default=None)
@@ -104,10 +104,10 @@ def _given(name: str, offer: Offer, file: GivenFile, below: Buyable) -> Buyable:
     """Return an offer of the file, over what is known already."""
     said = f" ({offer.source})" if offer.source else ""
 
-    def known(key: str) -> Known | None:
+    def known(key: str) -> SourcedNumber | None:
         value = getattr(offer, key)
         where = file.where("offers", name, key) + said
-        return None if value is None else Known(value, (Citation(Basis.GIVEN, where),))
+        return None if value is None else SourcedNumber(value, (Citation(Basis.GIVEN, where),))
 
     prices = listed(file, name, offer.listed) if offer.listed is not None else {}
     found = {market: known(f"{market}_usd_per_hour") or prices.get(market) for market in MARKETS}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simulators.cost.curve import Curve
+from simulators.cost.curve import LoadDurationCurve
 from simulators.reporting.time_bins import Floats
 
 MARKETS = ("reserved", "spot", "on_demand")
@@ -38,7 +38,7 @@ class Plan:
         return Counter(self.markets)[market]
 
 
-def cheapest(curve: Curve, prices: Prices, spot_max_share: float) -> Plan:
+def cheapest(curve: LoadDurationCurve, prices: Prices, spot_max_share: float) -> Plan:
     """Return the least cost, with never more than `spot_max_share` of the replicas held at any moment on spot.
 
     The lower replicas are held whenever a higher one is, so the limit holds at every moment if it holds among the first
@@ -67,7 +67,7 @@ def _most_saved(savings: Floats, most_share: float) -> NDArray[np.bool_]:
     return chosen
 
 
-def kept(plan: Plan, curve: Curve, prices: Prices) -> float:
+def kept(plan: Plan, curve: LoadDurationCurve, prices: Prices) -> float:
     """Return what a plan costs if the load turns out as `curve`.
 
     Reservations are paid either way, the rest as it is held.
@@ -82,7 +82,7 @@ def kept(plan: Plan, curve: Curve, prices: Prices) -> float:
     return total
 
 
-def by_reserved(curve: Curve, prices: Prices) -> list[float]:
+def by_reserved(curve: LoadDurationCurve, prices: Prices) -> list[float]:
     """Return the cost with 0, 1, 2 ... reserved replicas from the bottom and the rest on demand. USD per hour."""
     reserved = prices.reserved or 0.0
     above = [float(curve.shares[k:].sum()) * prices.on_demand for k in range(curve.most + 1)]

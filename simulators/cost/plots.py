@@ -12,14 +12,14 @@ from simulators.cost.advice import Advice
 from simulators.cost.buying import Purchase
 from simulators.cost.figures import MONTH_H, Figure, Section
 from simulators.cost.plan import MARKETS, by_reserved
-from simulators.reporting.html import COLOURS, Plot, figure, plot
+from simulators.reporting.html import COLOURS, PagePlot, figure, plot
 from simulators.reporting.time_bins import Floats
 
 COLOUR: Final = {"reserved": "#14937f", "spot": "#b8860b", "on_demand": "#2f6fde"}
 NEEDED: Final = "#d9622b"
 
 
-def parts(found: Advice, section: str) -> Iterator[Plot]:
+def parts(found: Advice, section: str) -> Iterator[PagePlot]:
     """Yield the plots of a section."""
     if section == "buying" and found.purchase is not None:
         yield from _buying(found.purchase)
@@ -36,7 +36,7 @@ def parts(found: Advice, section: str) -> Iterator[Plot]:
         yield from _bars(found.section(section), "use_usd", "What a month's money was for, beside service", "uses")
 
 
-def _buying(bought: Purchase) -> Iterator[Plot]:
+def _buying(bought: Purchase) -> Iterator[PagePlot]:
     said = (
         "How many hours of a month so many replicas are held, and needed. Each replica from the bottom in the colour of"
         " the market in which its hours cost the least; right of the dashed line a reserved one pays."
@@ -92,7 +92,7 @@ def reserving(bought: Purchase) -> Any:
     return made
 
 
-def _bars(section: Section, key: str, title: str, name: str) -> Iterator[Plot]:
+def _bars(section: Section, key: str, title: str, name: str) -> Iterator[PagePlot]:
     found = [f for f in section.figures if f.key == key]
     if found:
         yield plot(bars(found), name, title, "With the bounds that are known." if found[0].low else "")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from scaler.config.problems import ConfigError, Problem
-from simulators.cost.figures import Basis, Citation, Known
+from simulators.cost.figures import Basis, Citation, SourcedNumber
 from simulators.cost.inputs import GivenFile, ListedPrice
 
 COLUMNS: Final = ("instance_type", "region", "on_demand_usd_h")
@@ -25,7 +25,7 @@ class PriceRow:
     cells: dict[str, str]
 
 
-def listed(file: GivenFile, offer: str, wanted: ListedPrice) -> dict[str, Known]:
+def listed(file: GivenFile, offer: str, wanted: ListedPrice) -> dict[str, SourcedNumber]:
     """Return a replica's price in each market that the list has for it. USD per hour. Raises `ConfigError`."""
     path = file.folder / str(file.given.prices)
     found = [row for row in _rows(path) if _fits(row.cells, wanted)]
@@ -43,7 +43,7 @@ def _fits(cells: dict[str, str], wanted: ListedPrice) -> bool:
     return same and wanted.cloud in {None, cells.get("cloud")}
 
 
-def _price(path: Path, row: PriceRow, column: str, wanted: ListedPrice) -> Known | None:
+def _price(path: Path, row: PriceRow, column: str, wanted: ListedPrice) -> SourcedNumber | None:
     text = (row.cells.get(column) or "").strip()
     if not text:
         return None
@@ -54,7 +54,7 @@ def _price(path: Path, row: PriceRow, column: str, wanted: ListedPrice) -> Known
     if not 0 < price < float("inf"):
         raise ConfigError([Problem(str(path), row.line, column, text, "must be a price above 0, in USD per hour")])
     shared = f", {text} over {wanted.replicas} replicas" if wanted.replicas > 1 else ""
-    return Known(price / wanted.replicas, (Citation(Basis.GIVEN, f"{path}:{row.line} {column}{shared}"),))
+    return SourcedNumber(price / wanted.replicas, (Citation(Basis.GIVEN, f"{path}:{row.line} {column}{shared}"),))
 
 
 def _rows(path: Path) -> Iterator[PriceRow]:

@@ -10,7 +10,7 @@ from typing import Final
 from policies.model.spec import Slo
 from simulators.backtest.engines import slower
 from simulators.cost.evidence import RequestEvidence, WorkloadEvidence
-from simulators.cost.figures import Basis, Citation, Known, sources
+from simulators.cost.figures import Basis, Citation, SourcedNumber, sources
 from simulators.cost.goodput import REQUESTS, Goodput, goodput, hitting, sample
 from simulators.cost.offers import OfferedEngine
 from simulators.engine.models.service import ServiceModel
@@ -77,7 +77,7 @@ class Ready:
 
     name: str
     engine: OfferedEngine
-    price: Known
+    price: SourcedNumber
     rated: Rated
 
     @property

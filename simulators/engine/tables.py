@@ -15,7 +15,7 @@ Tokens = NDArray[np.int32]
 Mask = NDArray[np.bool_]
 
 
-class Moment(IntEnum):
+class RequestMoment(IntEnum):
     """The times of a request, in the order in which they come."""
 
     ARRIVED = layout.ARRIVAL
@@ -24,6 +24,8 @@ class Moment(IntEnum):
     ADMITTED = layout.ADMIT
     FIRST_TOKEN = layout.FIRST
     FINISHED = layout.FINISH
+
+    __hash__ = int.__hash__  # Enum's own costs a call of Python
 
 
 class RequestEnd(IntEnum):
@@ -52,7 +54,7 @@ class RequestTable:
     def __getitem__(self, rows: slice | NDArray[np.int64] | Mask) -> RequestTable:
         return RequestTable(self.times[rows], self.counts[rows])
 
-    def at_ps(self, moment: Moment) -> Picoseconds:
+    def at_ps(self, moment: RequestMoment) -> Picoseconds:
         """Return the time of one moment; for `FINISHED` a `RequestEnd` where it is negative."""
         return self.times[:, moment]
 
@@ -81,8 +83,13 @@ class RequestTable:
     def is_finished(self) -> Mask:
         return np.asarray(self.finished_ps >= 0)
 
+    @property
+    def has_failed(self) -> Mask:
+        """True for a request that ended without a finish time."""
+        return np.asarray(self.finished_ps < layout.OPEN)
+
     def ended_as(self, end: RequestEnd) -> Mask:
-        return np.asarray(self.finished_ps == end)
+        return np.asarray(self.finished_ps == int(end))
 
     @property
     def prompt_tokens(self) -> Tokens:

@@ -10,7 +10,7 @@ import itertools
 
 import numpy as np
 
-from simulators.engine.tables import Moment, RequestEnd
+from simulators.engine.tables import RequestEnd, RequestMoment
 from simulators.world.infrastructure import invariants as fleet
 from simulators.world.world import World
 
@@ -62,7 +62,7 @@ def _tokens(world: World) -> None:
 def _causality(world: World) -> None:
     requests = world.kernel.arrived_requests
     open_ = ~requests.is_finished  # columns are compared whole: a copy of the rows would double the memory
-    for before, after in itertools.pairwise(Moment):
+    for before, after in itertools.pairwise(RequestMoment):
         _hold(
             bool((open_ | (requests.at_ps(before) <= requests.at_ps(after))).all()),
             "a request arrives, enters, is admitted, starts and ends",

@@ -16,7 +16,7 @@ from policies.model import Result
 from simulators.engine.models.service import PS_PER_S
 from simulators.engine.tables import RequestEnd
 from simulators.experiments.run import SimulationRun
-from simulators.experiments.warnings import cautions
+from simulators.experiments.warnings import run_warnings
 from simulators.world.infrastructure.billing import PARTS, Bill, runs
 from simulators.world.infrastructure.events import NodeEventKind
 from simulators.world.infrastructure.units import COST_PER_MICRO_USD, MICRO_PER_USD
@@ -208,7 +208,7 @@ def summarize(run: SimulationRun) -> ResultSummary:
         preemptions=int(replicas.preemptions.sum()),
         recomputed_tokens=int(replicas.recomputed_tokens.sum()),
         events=world.kernel.events,
-        warnings=cautions(run),
+        warnings=run_warnings(run),
     )
 
 

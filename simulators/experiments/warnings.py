@@ -17,9 +17,9 @@ WINDOW_S: Final = 600.0
 Floats = NDArray[np.float64]
 
 
-def cautions(run: SimulationRun) -> tuple[str, ...]:
+def run_warnings(run: SimulationRun) -> tuple[str, ...]:
     """Everything that makes a run's figures mean less than they seem to."""
-    return tuple(text for tell in CAUTIONS for text in tell(run))
+    return tuple(text for tell in WARNINGS for text in tell(run))
 
 
 def _repaired(run: SimulationRun) -> Iterator[str]:
@@ -118,4 +118,4 @@ def _other_windows(run: SimulationRun) -> Iterator[str]:
             )
 
 
-CAUTIONS: Final = (_repaired, _too_long, _too_much, _uncounted, _unfinished, _other_windows)
+WARNINGS: Final = (_repaired, _too_long, _too_much, _uncounted, _unfinished, _other_windows)

@@ -27,7 +27,7 @@ CONFIG: Final = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemo
 
 
 @dataclass(frozen=True, slots=True)
-class Plot:
+class PagePlot:
     """A plot with its title and a sentence about it; `name` is its id, unique in a page."""
 
     name: str
@@ -66,11 +66,11 @@ def figure(**layout: Any) -> Any:
     return made
 
 
-def plot(made: Any, name: str, title: str, words: str = "") -> Plot:
+def plot(made: Any, name: str, title: str, words: str = "") -> PagePlot:
     """Return a plotly figure for a page."""
     data = json.loads(made.to_json())
     arguments = ",".join(_script(part) for part in (name, data["data"], data["layout"], CONFIG))
-    return Plot(name, title, words, Markup(arguments))  # noqa: S704 - nothing in it can end the script
+    return PagePlot(name, title, words, Markup(arguments))  # noqa: S704 - nothing in it can end the script
 
 
 def _script(value: Any) -> str:

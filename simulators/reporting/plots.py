@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from simulators.reporting.cost_series import HOUR_S, USES
-from simulators.reporting.html import COLOURS, Plot, figure, plot
+from simulators.reporting.html import COLOURS, PagePlot, figure, plot
 from simulators.reporting.run_data import CDF_POINTS, Mark, Sheet
 from simulators.reporting.time_bins import Floats, rounded
 
@@ -29,7 +29,7 @@ USED: Final = "Used is time with one request at least in work: a replica may be 
 MISSED: Final = "rgba(180, 35, 24, 0.35)"
 
 
-def of_run(sheet: Sheet, key: str) -> Iterator[Plot]:
+def of_run(sheet: Sheet, key: str) -> Iterator[PagePlot]:
     """Yield a run's plots. `key` tells it from the page's other runs."""
     yield plot(sizes(sheet), f"{key}-sizes", "Traffic and replicas", _sampled(sheet))
     for what in sheet.latency_s:
@@ -44,7 +44,7 @@ def of_run(sheet: Sheet, key: str) -> Iterator[Plot]:
                    f"{key}-cdf", "Distribution of latencies", said)  # fmt: skip
 
 
-def of_runs(sheets: Sequence[Sheet], key: str = "all") -> Iterator[Plot]:
+def of_runs(sheets: Sequence[Sheet], key: str = "all") -> Iterator[PagePlot]:
     """Yield the plots that lay runs over one another. `key` tells them from the page's others."""
     yield plot(cost_by_use(sheets), f"{key}-cost-by-use", "Cost by what it was for", USED)
     yield plot(_over(sheets, _ready, "replicas ready", shape="hv"), f"{key}-ready", "Replicas ready")

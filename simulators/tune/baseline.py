@@ -26,7 +26,7 @@ PER_REPLICA: Final = "_per_replica"
 
 
 @dataclass(frozen=True, slots=True)
-class Begin:
+class Baseline:
     """The case whose workload is searched, the text of that workload's file, and what to say of how it was made.
 
     `present` is what runs today where that is another workload: then the search begins at a proposal. `imported` says
@@ -41,7 +41,7 @@ class Begin:
     imported: bool = False
 
 
-def begin(case: Case, source: Path | None, prometheus: str | None, *, native: bool) -> Begin:
+def begin(case: Case, source: Path | None, prometheus: str | None, *, native: bool) -> Baseline:
     """Return the start of a search. `source` is a workload's file or Kubernetes manifests. Raises `ConfigError`."""
     if case.beside:
         others = ", ".join(other.workload.name for other in case.beside)
@@ -49,12 +49,12 @@ def begin(case: Case, source: Path | None, prometheus: str | None, *, native: bo
         raise _problem("SCENARIO", case.scenario.scenario, rule, "give a scenario without beside")
     if source is None:
         file = case.folder / case.scenario.workload
-        return Begin(case, _text(file), str(file))
+        return Baseline(case, _text(file), str(file))
     if not _manifest(source):
         if native or prometheus is not None:
             option = "--native" if native else "--prometheus"
             raise _problem(option, "", "is about an HPA or a ScaledObject, and --from names a workload's file")
-        return Begin(case.under(load_workload(source), str(source)), _text(source), str(source))
+        return Baseline(case.under(load_workload(source), str(source)), _text(source), str(source))
     today, said = _imported(source, prometheus, native=False)
     if not native:
         return _of(case, today, source, said)
@@ -81,14 +81,14 @@ def _imported(source: Path, prometheus: str | None, *, native: bool) -> tuple[st
     return made.text, tuple(str(problem) for problem in (*made.notes.lost, *made.notes.differs))
 
 
-def _of(case: Case, text: str, source: Path, said: tuple[str, ...]) -> Begin:
+def _of(case: Case, text: str, source: Path, said: tuple[str, ...]) -> Baseline:
     """Return a start from a text that was made. What is wrong is told of the manifest that it was made of."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "workload.yaml"
         file.write_text(text, encoding="utf-8")
         try:
             workload = load_workload(file)
-            return Begin(
+            return Baseline(
                 _telling(case, workload).under(workload, str(file)), text, str(source), remarks=said, imported=True
             )
         except ConfigError as e:

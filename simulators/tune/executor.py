@@ -14,11 +14,11 @@ from multiprocessing import connection
 from typing import Final, Protocol
 
 from simulators.tune.study_inputs import Bundle
-from simulators.tune.trial import Job, TrialOutcome, play
+from simulators.tune.trial import TrialJob, TrialOutcome, play
 
 DEATHS: Final = 3
 """A job whose process has died so often is not tried again: it takes more memory than there is."""
-Done = tuple[Job, TrialOutcome]
+Done = tuple[TrialJob, TrialOutcome]
 
 
 class EngineFailed(Exception):
@@ -31,7 +31,7 @@ class Executor(Protocol):
     def room(self) -> int:
         """Return how many jobs it makes sense to have submitted."""
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: TrialJob) -> None:
         """Have a job run."""
 
     def wait(self, timeout_s: float) -> list[Done]:
@@ -51,8 +51,8 @@ class Local:
     def __init__(self, bundle: Bundle, jobs: int) -> None:
         self._bundle = bundle
         self._jobs = jobs
-        self._running: dict[Future[TrialOutcome], Job] = {}
-        self._deaths: dict[Job, int] = {}
+        self._running: dict[Future[TrialOutcome], TrialJob] = {}
+        self._deaths: dict[TrialJob, int] = {}
         self._pool = self._begun()
 
     def room(self) -> int:
@@ -62,7 +62,7 @@ class Local:
         """
         return self._jobs + 1 if self._jobs > 1 else 1
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: TrialJob) -> None:
         with _undisturbed():
             try:
                 future = self._pool.submit(_do, job)
@@ -123,7 +123,7 @@ def _end_with_client() -> None:
         os._exit(1)
 
 
-def _do(job: Job) -> TrialOutcome:
+def _do(job: TrialJob) -> TrialOutcome:
     return play(_mine[0], job)
 
 

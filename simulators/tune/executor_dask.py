@@ -16,7 +16,7 @@ from typing import Any, Final
 from scaler.clock import stopwatch_s
 from simulators.tune.executor import Done, EngineFailed
 from simulators.tune.study_inputs import Bundle
-from simulators.tune.trial import Job, TrialOutcome, play
+from simulators.tune.trial import TrialJob, TrialOutcome, play
 
 PATIENCE_S: Final = 300.0
 """A scheduler that is started again, and a worker that is scheduled anew, are there within minutes, or not at all."""
@@ -39,7 +39,7 @@ class Dask:
         self._bundle = bundle
         self._address = address
         self._stop = stop
-        self._running: dict[Any, Job] = {}
+        self._running: dict[Any, TrialJob] = {}
         self._ended = threading.Event()
         self._threads = 1
         self._counted_s = -1e18
@@ -56,7 +56,7 @@ class Dask:
             self._counted_s = now_s
         return self._threads if self._threads == 1 else self._threads + max(1, self._threads // AHEAD)
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: TrialJob) -> None:
         if self._client is None or self._client.status != "running":
             self._again()
         if self._client.status != "running":

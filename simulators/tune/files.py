@@ -8,7 +8,7 @@ from typing import Final
 
 from simulators.commands.given import write_json
 from simulators.tune import policy, text
-from simulators.tune.baseline import Begin
+from simulators.tune.baseline import Baseline
 from simulators.tune.page import page
 from simulators.tune.result import TuneResult
 from simulators.tune.space import Space
@@ -20,7 +20,7 @@ FIGURES: Final = "result.json"
 POINT: Final = "point-{}.yaml"
 
 
-def write(folder: Path, result: TuneResult, begun: Begin, space: Space) -> list[Path]:
+def write(folder: Path, result: TuneResult, begun: Baseline, space: Space) -> list[Path]:
     """Write all of it; the files written. What an earlier search left there and this one has not is removed.
 
     Raises `ConfigError` if a point's file would not be read by the daemon, `TraceError` if it cannot be written.
@@ -35,7 +35,7 @@ def write(folder: Path, result: TuneResult, begun: Begin, space: Space) -> list[
     return [*written, folder / REPORT, folder / FIGURES]
 
 
-def _policies(folder: Path, result: TuneResult, begun: Begin, space: Space) -> Iterator[Path]:
+def _policies(folder: Path, result: TuneResult, begun: Baseline, space: Space) -> Iterator[Path]:
     for number, one in enumerate(result.points, 1):
         names = [POINT.format(number)]
         if result.dared is not None and result.dared.tried.number == one.number:

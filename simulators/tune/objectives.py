@@ -19,7 +19,7 @@ from scipy import stats
 
 from simulators.experiments import statistics
 from simulators.experiments.statistics import LEVEL, Difference, Estimate
-from simulators.tune.trial import Played
+from simulators.tune.trial import PlayedStretch
 
 MONTH_H: Final = 730.0
 """Hours of a month: 365 days of 24, by 12."""
@@ -70,7 +70,7 @@ class Figures:
         return 1 - (told.mean if math.isnan(told.half_width) else told.low)
 
 
-def figures(played: Sequence[Played]) -> Figures:
+def figures(played: Sequence[PlayedStretch]) -> Figures:
     """Return the figures of runs of the same stretches under several seeds."""
     seeds = dict.fromkeys(p.seed for p in played)
     by_stretch: dict[int, list[Floats]] = {}
@@ -82,12 +82,12 @@ def figures(played: Sequence[Played]) -> Figures:
     return Figures(rows[:, 0], rows[:, 1], rows[:, 2], hours)
 
 
-def dearer(a: Figures, b: Figures) -> Difference:
+def cost_difference(a: Figures, b: Figures) -> Difference:
     """Return how much more `a` costs than `b`, USD a month: paired by batches of time."""
     return _scaled(statistics.paired(a.cost_usd, b.cost_usd), len(a.cost_usd) / a.hours * MONTH_H)
 
 
-def later(a: Figures, b: Figures) -> Difference:
+def late_difference(a: Figures, b: Figures) -> Difference:
     """By how much more of the requests are late with `a` than with `b`. A share; paired by batches of time."""
     total = float(a.arrived.sum())
     return _scaled(statistics.paired(a.late, b.late), len(a.late) / total if total else math.nan)

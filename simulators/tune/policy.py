@@ -13,7 +13,7 @@ from scaler.config.load import load, workload_from
 from scaler.config.problems import ConfigError
 from scaler.migrate.yaml_writer import comment
 from simulators.experiments.contenders.contenders import contenders
-from simulators.tune.baseline import Begin
+from simulators.tune.baseline import Baseline
 from simulators.tune.space import Space, Value, word, written
 from simulators.tune.yaml_edit import NoPlace, edited
 from simulators.world.traffic.writers import replacing
@@ -22,7 +22,7 @@ FIRST: Final = "Tuned by `forescale tune`"
 LAST: Final = "That much from forescale tune; the file itself follows."
 
 
-def write(path: Path, begun: Begin, settings: Mapping[str, Value], space: Space, said: Sequence[str]) -> None:
+def write(path: Path, begun: Baseline, settings: Mapping[str, Value], space: Space, said: Sequence[str]) -> None:
     """Write the workload's file with these settings, and `said` at its top. Raises `ConfigError`, `TraceError`.
 
     The file is read by the daemon's own loader before it takes the place of another.
@@ -40,10 +40,10 @@ def write(path: Path, begun: Begin, settings: Mapping[str, Value], space: Space,
         aside.unlink(missing_ok=True)
 
 
-def text_of(begun: Begin, settings: Mapping[str, Value], space: Space) -> str:
-    """Return the owner's own file with the settings changed in it.
+def text_of(begun: Baseline, settings: Mapping[str, Value], space: Space) -> str:
+    """Return the owner's own file with the changed settings.
 
-    Where that cannot be, the whole document, defaults too.
+    Where the file cannot be edited, return the whole document with its defaults.
     """
     wanted = contenders(begun.case, [word(settings)], with_self=False)[0].case.workload.document
     changes = {path: after for path, (_, after) in space.changes(settings).items()}

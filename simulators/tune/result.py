@@ -10,7 +10,7 @@ from simulators.experiments.statistics import Estimate
 from simulators.reporting.run_data import Sheet
 from simulators.tune.objectives import Figures
 from simulators.tune.study import CompletedTrial
-from simulators.tune.validation import Proven
+from simulators.tune.validation import ValidatedPoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,8 @@ class TuneResult:
     knee: CompletedTrial | None
     searched: Figures | None
     today: Figures | None
-    proven: tuple[Proven, ...]
-    dared: Proven | None
+    proven: tuple[ValidatedPoint, ...]
+    dared: ValidatedPoint | None
     why: str
     proof_said: str
     left_out: tuple[tuple[str, CompletedTrial, CompletedTrial], ...]
@@ -91,7 +91,7 @@ class TuneResult:
         }
 
 
-def _point(one: CompletedTrial, proof: Proven | None) -> dict[str, Any]:
+def _point(one: CompletedTrial, proof: ValidatedPoint | None) -> dict[str, Any]:
     told: dict[str, Any] = {"trial": one.number, "settings": dict(one.settings), "search": _figures(one.figures)}
     if proof is not None:
         told["proof"] = _figures(proof.figures)

@@ -14,8 +14,8 @@ from simulators.tune.result import TrialCounts, TuneResult
 from simulators.tune.search import Outcomes, SearchBudget, SearchListener, run_all, search
 from simulators.tune.study import CompletedTrial, Study
 from simulators.tune.study_inputs import Bundle
-from simulators.tune.trial import TODAY, Job, TrialOutcome
-from simulators.tune.validation import Proven, dared, promise, proven
+from simulators.tune.trial import TODAY, TrialJob, TrialOutcome
+from simulators.tune.validation import ValidatedPoint, dared, promise, proven
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def tune(  # noqa: PLR0913 - a study, what runs it and for how long, and who is 
     points = picked(found, allowed)
     chosen = choice(points, allowed)
 
-    def late(job: Job, outcome: TrialOutcome) -> None:
+    def late(job: TrialJob, outcome: TrialOutcome) -> None:
         """Hand jobs that ended late to the study; those of the validation belong to nobody."""
         if job.task == "search" and job.number != TODAY:
             study.tell(job, outcome)
@@ -60,7 +60,7 @@ def tune(  # noqa: PLR0913 - a study, what runs it and for how long, and who is 
     if proved and today is not None:
         best, why = dared(verdicts, chosen.number, promise(today, allowed))
     after = chosen if best is None else best.tried
-    drawn = [Job(TODAY, bundle.before, "draw"), Job(after.number, after.word, "draw")]
+    drawn = [TrialJob(TODAY, bundle.before, "draw"), TrialJob(after.number, after.word, "draw")]
     pictures = run_all(engine, drawn, told.drawing, watch, late) if proved else {}
     shown = [pictures[job.number, job.task].sheet for job in drawn if (job.number, job.task) in pictures]
     return TuneResult(
@@ -87,20 +87,20 @@ def tune(  # noqa: PLR0913 - a study, what runs it and for how long, and who is 
     )
 
 
-def _proof(bundle: Bundle, points: list[CompletedTrial]) -> list[Job]:
-    """Return what runs today and every point, on the proof's traffic.
+def _proof(bundle: Bundle, points: list[CompletedTrial]) -> list[TrialJob]:
+    """Return the trials of today's file and of every point on the validation traffic.
 
-    What runs today on the search's if no trial was it.
+    Today's file is tried on the search's traffic too if no trial was it.
     """
-    jobs = [Job(TODAY, bundle.before, "prove")]
+    jobs = [TrialJob(TODAY, bundle.before, "prove")]
     if bundle.present is not None:
-        jobs.append(Job(TODAY, bundle.before))
-    return jobs + [Job(p.number, p.word, "prove") for p in points]
+        jobs.append(TrialJob(TODAY, bundle.before))
+    return jobs + [TrialJob(p.number, p.word, "prove") for p in points]
 
 
 def _judged(
     study: Study, bundle: Bundle, points: list[CompletedTrial], outcomes: Outcomes
-) -> tuple[list[Proven], Figures | None, Figures | None]:
+) -> tuple[list[ValidatedPoint], Figures | None, Figures | None]:
     """Return the validated points, and today's figures on the validation traffic and on the tuning traffic."""
     first = next((t.figures for t in study.tried if t.number == 0), None) if bundle.present is None else None
     if (done := outcomes.get((TODAY, "search"))) is not None and done.played:

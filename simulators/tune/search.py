@@ -11,7 +11,7 @@ from scaler.clock import stopwatch_s
 from simulators.tune.executor import Executor
 from simulators.tune.storage import Lease
 from simulators.tune.study import Study
-from simulators.tune.trial import Job, TrialOutcome
+from simulators.tune.trial import TrialJob, TrialOutcome
 
 WAIT_S: Final = 0.5
 """Between two looks at whether it is to end."""
@@ -19,7 +19,7 @@ UNITS_S: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 MAX_TRIALS: Final = 1_000_000
 Told = Callable[[Study, float], None]
 """Is told how the study stands, and which share of the budget is used."""
-Other = Callable[[Job, TrialOutcome], None]
+Other = Callable[[TrialJob, TrialOutcome], None]
 Outcomes = dict[tuple[int, str], TrialOutcome]
 """What came of jobs, by number and task."""
 
@@ -100,7 +100,7 @@ def search(study: Study, engine: Executor, budget: SearchBudget, watch: SearchLi
 
 
 def run_all(
-    engine: Executor, jobs: Sequence[Job], told: Callable[[float], None], watch: SearchListener, other: Other
+    engine: Executor, jobs: Sequence[TrialJob], told: Callable[[float], None], watch: SearchListener, other: Other
 ) -> Outcomes:
     """Run jobs to their end; what had ended when that was stopped. What the search left running is told to `other`."""
     left, done = list(jobs), Outcomes()

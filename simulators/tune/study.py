@@ -22,7 +22,7 @@ from simulators.experiments.contenders.contenders import SELF
 from simulators.experiments.spec_loader import COMMAND_LINE
 from simulators.tune.objectives import Figures, figures
 from simulators.tune.space import Dimension, Space, Value, word
-from simulators.tune.trial import Bars, Job, Played, Stage, TrialOutcome
+from simulators.tune.trial import Bars, PlayedStretch, Stage, TrialJob, TrialOutcome
 
 SAMPLERS: Final = ("tpe", "nsga2", "cmaes")
 STARTUP: Final = 20
@@ -47,7 +47,7 @@ class CompletedTrial:
 
     number: int
     settings: Mapping[str, Value]
-    played: tuple[Played, ...]
+    played: tuple[PlayedStretch, ...]
     figures: Figures
 
     @property
@@ -78,7 +78,7 @@ class Study:
         """Trials that have ended, in whatever way."""
         return len(self.tried) + self.cut + self.refused
 
-    def left(self) -> list[Job]:
+    def left(self) -> list[TrialJob]:
         """Return the trials under way when the last client ended. Trials not drawn to their end are given up."""
         found = []
         for trial in self._trials("RUNNING"):
@@ -90,7 +90,7 @@ class Study:
                 self.optuna.tell(trial.number, state=_state("FAIL"))
         return found
 
-    def ask(self) -> Job:
+    def ask(self) -> TrialJob:
         """Return the next trial, drawn by all that was told so far."""
         number = len(self.optuna.get_trials(deepcopy=False))
         if not number:
@@ -101,7 +101,7 @@ class Study:
         self._asked[trial.number] = trial
         return self._job(trial.number, trial.params)
 
-    def tell(self, job: Job, outcome: TrialOutcome) -> None:
+    def tell(self, job: TrialJob, outcome: TrialOutcome) -> None:
         """Write down what came of a trial."""
         trial = self._asked.pop(job.number)
         trial.set_user_attr("stages", [list(stage) for stage in outcome.stages])
@@ -138,7 +138,7 @@ class Study:
             if trial.state.name == "FAIL" and "refused" not in trial.user_attrs:
                 continue
             attrs = trial.user_attrs
-            played = tuple(Played.of_json(p) for p in json.loads(attrs.get("played", "[]")))
+            played = tuple(PlayedStretch.of_json(p) for p in json.loads(attrs.get("played", "[]")))
             stages = tuple((s[0], s[1]) for s in attrs["stages"])
             outcome = TrialOutcome(played, stages, attrs.get("cut", ""), attrs.get("refused", ""))
             self._note(trial.number, trial.params, outcome)
@@ -147,12 +147,12 @@ class Study:
         found: list[Any] = self.optuna.get_trials(deepcopy=False, states=tuple(_state(s) for s in states))
         return found
 
-    def _job(self, number: int, params: Mapping[str, Any]) -> Job:
+    def _job(self, number: int, params: Mapping[str, Any]) -> TrialJob:
         if number == 0:
-            return Job(0, SELF)
+            return TrialJob(0, SELF)
         most = max(GIVEN_UP * self.allowed, GIVEN_UP_SHARE, self._first_late if self.tried else math.inf)
         bars = Bars((_undominated(self._stages[0]), _undominated(self._stages[1])), most)
-        return Job(number, word(self.space.applied(params)), bars=bars)
+        return TrialJob(number, word(self.space.applied(params)), bars=bars)
 
     def _values(self, told: Figures) -> list[float]:
         cost, late = told.usd_per_month, told.late_share

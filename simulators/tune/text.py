@@ -14,7 +14,7 @@ from simulators.tune.objectives import Figures
 from simulators.tune.policy import FIRST
 from simulators.tune.result import TuneResult
 from simulators.tune.study import CompletedTrial
-from simulators.tune.validation import Proven
+from simulators.tune.validation import ValidatedPoint
 
 CENTS_BELOW_USD: Final = 100.0
 
@@ -46,7 +46,7 @@ def late(found: Figures) -> str:
     return f"{share(found.late_share)} (to {share(min(1.0, 1 - told.low))})"
 
 
-def difference(one: Proven) -> str:
+def difference(one: ValidatedPoint) -> str:
     """Return how a point differs from today in money a month and in late requests."""
     cost = one.cost.estimate
     spread = "" if math.isnan(cost.half_width) else f" ± {money(cost.half_width)}"
@@ -56,7 +56,7 @@ def difference(one: Proven) -> str:
     return f"{signed(cost.mean, money(abs(cost.mean)))}{spread} a month{part}, {counted} late requests a month"
 
 
-def verdict(one: Proven) -> str:
+def verdict(one: ValidatedPoint) -> str:
     """Return the verdict on a point."""
     noise = {"noise": "the difference in cost is within noise", "cheaper": "cheaper beyond noise", "dearer": "dearer"}
     said = f"promise {one.promise}; {noise[one.gain]}"
@@ -165,7 +165,7 @@ def over_fitted(result: TuneResult) -> Iterator[str]:
             yield f"Point {label(result, one.tried)} is over-fitted: {one.fitted}."
 
 
-def _against(one: Proven) -> list[str]:
+def _against(one: ValidatedPoint) -> list[str]:
     return [f"{one.proven_share:.1%}", f"{one.late_per_month:+,.0f}", one.promise, one.gain]
 
 

@@ -65,7 +65,7 @@ TODAY: Final = -1
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class TrialJob:
     """Something to simulate: a configuration's words on the search's traffic, on the proof's, or for a picture."""
 
     number: int
@@ -75,7 +75,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Played:
+class PlayedStretch:
     """One stretch under one seed, after its warm-up. `blocks` are batches of time: USD, requests, and how many late."""
 
     stretch: int
@@ -87,15 +87,15 @@ class Played:
         return [self.stretch, self.seed, self.hours, [list(block) for block in self.blocks]]
 
     @staticmethod
-    def of_json(data: Sequence[Any]) -> Played:
-        return Played(data[0], data[1], data[2], tuple((b[0], b[1], b[2]) for b in data[3]))
+    def of_json(data: Sequence[Any]) -> PlayedStretch:
+        return PlayedStretch(data[0], data[1], data[2], tuple((b[0], b[1], b[2]) for b in data[3]))
 
 
 @dataclass(frozen=True, slots=True)
 class TrialOutcome:
     """What came of a job: all of its runs, or why it was given up (`cut`) or is impossible (`refused`)."""
 
-    played: tuple[Played, ...] = ()
+    played: tuple[PlayedStretch, ...] = ()
     stages: tuple[Stage, ...] = ()
     cut: str = ""
     refused: str = ""
@@ -106,7 +106,7 @@ class WrongVersion(Exception):
     """A worker has another version than the client: its figures would be of another program."""
 
 
-def play(bundle: Bundle, job: Job) -> TrialOutcome:
+def play(bundle: Bundle, job: TrialJob) -> TrialOutcome:
     """Do a job. Equal bundles and jobs give equal outcomes, wherever. Raises `WrongVersion`, `InvariantBroken`."""
     mine = version("forescale")
     if bundle.version != mine:
@@ -123,10 +123,10 @@ def play(bundle: Bundle, job: Job) -> TrialOutcome:
         return TrialOutcome(refused="; ".join(p.rule for p in e.problems))
 
 
-def _searched(bundle: Bundle, job: Job) -> TrialOutcome:
-    """Return the first trace's beginning, then all traces under the first seed, then the other seeds.
+def _searched(bundle: Bundle, job: TrialJob) -> TrialOutcome:
+    """Run a trial until it is given up.
 
-    Until it is given up.
+    The first trace's beginning comes first, then all traces under the first seed, then the other seeds.
     """
     first, *others = bundle.seeds
     look = _Look(job.bars, FIRST_SHARE * bundle.train[0].length_s)
@@ -182,7 +182,7 @@ def _bill_usd(run: SimulationRun) -> float:
     return usd(sum(p.bill(run.world.now_ps, run.world.kernel.occupied_ps).total for p in pools))
 
 
-def stage(played: Sequence[Played]) -> Stage:
+def stage(played: Sequence[PlayedStretch]) -> Stage:
     """USD an hour, and the share of late requests, over runs."""
     cost, arrived, late = (sum(b[k] for p in played for b in p.blocks) for k in range(3))
     return cost / sum(p.hours for p in played), late / arrived if arrived else math.nan
@@ -190,13 +190,13 @@ def stage(played: Sequence[Played]) -> Stage:
 
 def _all(
     bundle: Bundle, stretches: Sequence[Stretch], seeds: Sequence[int], word: str, look: _Look | None = None
-) -> Iterator[Played]:
+) -> Iterator[PlayedStretch]:
     for seed in seeds:
         for number, stretch in enumerate(stretches):
             world = _world(bundle, stretch, seed, word)
             run = simulate(*world) if look is None else simulate(*world, record=[look.turn], begun=look.begun)
             hours = (stretch.length_s - run.case.scenario.warm_up_s) / HOUR_S
-            yield Played(number, seed, hours, tuple(_blocks(run, stretch.length_s)))
+            yield PlayedStretch(number, seed, hours, tuple(_blocks(run, stretch.length_s)))
 
 
 def _world(bundle: Bundle, stretch: Stretch, seed: int, word: str) -> tuple[Case, int, RequestTrace]:

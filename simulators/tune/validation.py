@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from simulators.experiments import statistics
 from simulators.experiments.statistics import LEVEL, Difference
-from simulators.tune.objectives import Figures, dearer, figures, later
+from simulators.tune.objectives import Figures, cost_difference, figures, late_difference
 from simulators.tune.study import CompletedTrial
 from simulators.tune.trial import TrialOutcome
 
@@ -24,7 +24,7 @@ Gain = Literal["cheaper", "dearer", "noise"]
 
 
 @dataclass(frozen=True, slots=True)
-class Proven:
+class ValidatedPoint:
     """A point on traffic that the search never saw, against what runs there today.
 
     `cost` is the difference in USD a month, `late` that in the share of late requests; `p` is adjusted for all points.
@@ -64,13 +64,13 @@ def proven(
     outcomes: Mapping[int, TrialOutcome],
     today: tuple[Figures | None, Figures],
     allowed: float,
-) -> list[Proven]:
+) -> list[ValidatedPoint]:
     """Return each point with its validation. `today` is today's configuration on tuning and on validation traffic.
 
     A point that could not be proved is left out: `outcomes` by trial.
     """
     told = [(p, figures(outcomes[p.number].played)) for p in points if outcomes[p.number].played]
-    costs = [dearer(found, today[1]) for _, found in told]
+    costs = [cost_difference(found, today[1]) for _, found in told]
     adjusted = statistics.holm([c.p for c in costs])
     return [
         _proven(one, found, cost, p, today, allowed)
@@ -85,15 +85,15 @@ def _proven(  # noqa: PLR0913 - one row of what was found
     p: float,
     today: tuple[Figures | None, Figures],
     allowed: float,
-) -> Proven:
+) -> ValidatedPoint:
     before, now = today
     searched = saved(one.figures, before) if before is not None else math.nan
     here = saved(found, now)
-    return Proven(
+    return ValidatedPoint(
         tried=one,
         figures=found,
         cost=cost,
-        late=later(found, now),
+        late=late_difference(found, now),
         p=p,
         searched_share=searched,
         proven_share=here,
@@ -133,7 +133,7 @@ def fitted(searched: Figures, found: Figures, allowed: float, gain: float, left:
     return ""
 
 
-def dared(found: Sequence[Proven], chosen: int, today: Promise) -> tuple[Proven | None, str]:
+def dared(found: Sequence[ValidatedPoint], chosen: int, today: Promise) -> tuple[ValidatedPoint | None, str]:
     """Return the point to deploy, and why.
 
     It is the search's own choice if the validation confirms it, else the cheapest safer one.
@@ -158,6 +158,6 @@ def dared(found: Sequence[Proven], chosen: int, today: Promise) -> tuple[Proven 
     return None, "no point keeps the promise on unseen traffic, and neither does what runs today"
 
 
-def _better(one: Proven, kept_today: bool) -> bool:
+def _better(one: ValidatedPoint, kept_today: bool) -> bool:
     """Within the promise, and cheaper beyond noise than what keeps it today."""
     return one.kept and (one.gain == "cheaper" or not kept_today)

@@ -16,7 +16,7 @@ from policies.model.field_metadata import FieldMetadata
 from scaler.clouds.engines.histogram import P95, beyond, quantile
 from simulators.engine.kernel.event_loop import Kernel
 from simulators.engine.models.service import PS_PER_S
-from simulators.engine.tables import Moment, ReplicaTable, RequestEnd
+from simulators.engine.tables import ReplicaTable, RequestMoment
 
 BUSY_UTILIZATION: Final = 0.973
 """What NVML's gpu_util reads of a GPU that is busy all the time: measured on an H100 (rmse 8.9 points over 1,544
@@ -169,7 +169,7 @@ class EngineTelemetry:
         self._told = told
         return last.tolist()
 
-    def spans_s(self, last: ScrapedTotals, begin: Moment, end: Moment, per_token: bool = False) -> Floats:
+    def spans_s(self, last: ScrapedTotals, begin: RequestMoment, end: RequestMoment, per_token: bool = False) -> Floats:
         """Return a span of each of those requests for which it ended within the window."""
         key = (last.at_s, begin, end)
         if key not in self._spans_s:
@@ -185,7 +185,7 @@ class EngineTelemetry:
             self._spans_s = {k: v for k, v in self._spans_s.items() if k[0] == last.at_s} | {key: spans}
         return self._spans_s[key]
 
-    def _unsettled(self, end: Moment, since_ps: int) -> NDArray[np.int64] | slice:
+    def _unsettled(self, end: RequestMoment, since_ps: int) -> NDArray[np.int64] | slice:
         """Return the slots of the arrived requests whose `end` is not settled before a window.
 
         Windows only move on, and what is settled stays so: each request is passed over once.
@@ -195,7 +195,7 @@ class EngineTelemetry:
         for until in range(first + BLOCK, arrived + BLOCK, BLOCK):
             block = requests[self._slots(first, min(until, arrived))]
             ended = block.at_ps(end)
-            open_still = (ended > since_ps) | ((ended < 0) & (block.finished_ps >= RequestEnd.OPEN))
+            open_still = (ended > since_ps) | ((ended < 0) & ~block.has_failed)
             if open_still.any():
                 first += int(np.argmax(open_still))
                 break
@@ -239,15 +239,17 @@ def _utilization(_: EngineTelemetry, look: ScrapeWindow) -> float | None:
 
 
 def _ttft(engines: EngineTelemetry, look: ScrapeWindow) -> Floats:
-    return engines.spans_s(look.last, Moment.ENTERED, Moment.FIRST_TOKEN)  # an engine knows of no queue before it
+    return engines.spans_s(
+        look.last, RequestMoment.ENTERED, RequestMoment.FIRST_TOKEN
+    )  # an engine knows of no queue before it
 
 
 def _itl(engines: EngineTelemetry, look: ScrapeWindow) -> Floats:
-    return engines.spans_s(look.last, Moment.FIRST_TOKEN, Moment.FINISHED, per_token=True)
+    return engines.spans_s(look.last, RequestMoment.FIRST_TOKEN, RequestMoment.FINISHED, per_token=True)
 
 
 def _queue_time(engines: EngineTelemetry, look: ScrapeWindow) -> Floats:
-    return engines.spans_s(look.last, Moment.ENTERED, Moment.ADMITTED)
+    return engines.spans_s(look.last, RequestMoment.ENTERED, RequestMoment.ADMITTED)
 
 
 Spans = Callable[[EngineTelemetry, ScrapeWindow], Floats]

@@ -27,7 +27,7 @@ from simulators.tune.space import Space, space_of
 from simulators.tune.storage import leading, opened
 from simulators.tune.study import study
 from simulators.tune.study_inputs import Bundle, bundle
-from simulators.tune.trial import Job, TrialOutcome
+from simulators.tune.trial import TrialJob, TrialOutcome
 from simulators.world.traffic.generate import TraceFile
 from tests.benchmarks.cost.cells import Cell
 from tests.benchmarks.cost.families import families
@@ -151,11 +151,11 @@ def _rival(engine: Executor, world: Bundle, name: str) -> Rival:
     """The family's cheapest member that keeps the promise on the search's traffic, else its most faithful."""
     family = families(1.0, 1.0, Cell("azure-conv", 90).source.in_work)[name]
     words = [family.word(step, other) for other in range(len(family.others)) for step in family.steps]
-    outcomes = run_all(engine, [Job(k, w) for k, w in enumerate(words)], lambda _: None, SearchListener(), _nobody)
+    outcomes = run_all(engine, [TrialJob(k, w) for k, w in enumerate(words)], lambda _: None, SearchListener(), _nobody)
     told = {w: figures(outcomes[k, "search"].played) for k, w in enumerate(words)}
     kept = [w for w in words if told[w].late_share <= ALLOWED]
     word = min(kept, key=lambda w: told[w].usd_per_month) if kept else min(words, key=lambda w: told[w].late_share)
-    proof = run_all(engine, [Job(0, word, "prove")], lambda _: None, SearchListener(), _nobody)
+    proof = run_all(engine, [TrialJob(0, word, "prove")], lambda _: None, SearchListener(), _nobody)
     return Rival(word, figures(proof[0, "prove"].played))
 
 
@@ -183,7 +183,7 @@ def _speedup(world: Bundle) -> Iterator[Figure]:
 def _sent(world: Bundle, found: TuneResult, client_ms: float) -> Iterator[Figure]:
     """What goes over the network: the bundle once a worker, a job and its outcome a trial."""
     once = len(pickle.dumps(world))
-    job = Job(1, found.points[0].word)
+    job = TrialJob(1, found.points[0].word)
     outcome = TrialOutcome(found.points[0].played, ((1.0, 0.1), (1.0, 0.1)))
     each = len(pickle.dumps(job)) + len(pickle.dumps(outcome))
     yield Figure("tune", "sent once a worker", once / 1e6, "MB", note="all traces, as arrays")
@@ -196,9 +196,9 @@ def _sent(world: Bundle, found: TuneResult, client_ms: float) -> Iterator[Figure
     yield Figure("tune", f"shortest trial that keeps {WORKERS} workers busy", WORKERS * client_ms / 1e3, "s", note=note)
 
 
-def _whole(world: Bundle, count: int) -> list[Job]:
-    return [Job(k, world.before) for k in range(count)]
+def _whole(world: Bundle, count: int) -> list[TrialJob]:
+    return [TrialJob(k, world.before) for k in range(count)]
 
 
-def _nobody(_job: Job, _outcome: TrialOutcome) -> None:
+def _nobody(_job: TrialJob, _outcome: TrialOutcome) -> None:
     return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 
-class Engines(Protocol):
+class ServingEngines(Protocol):
     """The kernel's replicas, as a pool sees them. Times are picoseconds from the world's start."""
 
     @property

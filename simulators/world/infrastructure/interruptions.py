@@ -11,7 +11,7 @@ from simulators.world.infrastructure.units import to_ps
 from simulators.world.infrastructure.zones import taken
 
 
-class Cloud:
+class InterruptionProcess:
     """The other side of a pool's market. It knows each zone's next change, and warns before it as the offer says."""
 
     def __init__(self, replicas: PoolReplicas, ledger: BillingLedger, seed: int) -> None:

@@ -9,9 +9,9 @@ from policies.model import PoolStatus, Shortfall
 from scaler.config.checks import own_problems
 from scaler.ports import OutOfCapacity, OutOfQuota
 from simulators.world.infrastructure.billing import Bill, BillingLedger, bill
-from simulators.world.infrastructure.engines import Engines
+from simulators.world.infrastructure.engines import ServingEngines
 from simulators.world.infrastructure.events import EventKind, FleetEvent, NodeEventKind, ScheduledEvent
-from simulators.world.infrastructure.interruptions import Cloud
+from simulators.world.infrastructure.interruptions import InterruptionProcess
 from simulators.world.infrastructure.inventory import Stock
 from simulators.world.infrastructure.market import PoolOffer
 from simulators.world.infrastructure.node_lifecycle import HEADROOM, SERVE, NodeState, SimulatedNode, Tier
@@ -33,7 +33,7 @@ class FleetPool:
         self,
         name: str,
         offer: PoolOffer,
-        engines: Engines,
+        engines: ServingEngines,
         *,
         model: int,
         seed: int,
@@ -50,7 +50,7 @@ class FleetPool:
         zones = [Zone(zone, z.supply(seed, f"{name}/{zone}", folder)) for zone, z in offer.zones.items()]
         self._stock = Stock(offer, zones, self.ledger, seed)
         self._replicas = PoolReplicas(offer, self._stock, engines, model)
-        self._cloud = Cloud(self._replicas, self.ledger, seed)
+        self._cloud = InterruptionProcess(self._replicas, self.ledger, seed)
         self._timetable = self._replicas.timetable
 
     @property

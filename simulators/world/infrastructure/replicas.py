@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from policies.model import Part
-from simulators.world.infrastructure.engines import Engines
+from simulators.world.infrastructure.engines import ServingEngines
 from simulators.world.infrastructure.events import EventKind, FleetEvent, NodeEventKind, Timetable
 from simulators.world.infrastructure.inventory import KEY, KEYS, Stock
 from simulators.world.infrastructure.market import PoolOffer
@@ -23,7 +23,7 @@ class PoolReplicas:
     are the nodes that serve on after the cloud said that it will take them.
     """
 
-    def __init__(self, offer: PoolOffer, stock: Stock, engines: Engines, model: int) -> None:
+    def __init__(self, offer: PoolOffer, stock: Stock, engines: ServingEngines, model: int) -> None:
         self.offer, self.stock = offer, stock
         self.now_ps = 0
         self.desired = 0

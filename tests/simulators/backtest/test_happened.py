@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from policies.model import PoolName
 from simulators.backtest.journals import read
-from simulators.backtest.period_summary import happened, looks, paid_for
+from simulators.backtest.period_summary import looks, paid_for, summarize_period
 from simulators.backtest.recorded_run import LACKING, RecordedRun
 from simulators.backtest.supply import capacity, lacking_share, losses_per_hour
 from tests.simulators.backtest import made
@@ -35,14 +35,14 @@ def test_the_money_is_that_of_the_bill() -> None:
     """Against the simulator's own bill, which charges each node from its start to its end."""
     period = made.period()
     (record,) = read([period.journal], -math.inf, math.inf, None).recorded
-    found = happened(record)
+    found = summarize_period(record)
     assert found.total(found.usd) == pytest.approx(period.summary.cost_usd, rel=0.03)
     assert found.known(found.usd) == 1.0
     assert found.replica_hours == pytest.approx(period.summary.node_hours, rel=0.05)
 
 
 def test_replicas_cost_their_price_for_as_long_as_they_were_held() -> None:
-    found = happened(recorded(HOUR, pools={"gpus": {"desired": [3] * HOUR, "ready": [3] * HOUR}}))
+    found = summarize_period(recorded(HOUR, pools={"gpus": {"desired": [3] * HOUR, "ready": [3] * HOUR}}))
     assert found.total(found.usd) == pytest.approx(18.0)
     assert found.replica_hours == pytest.approx(3.0)
 
@@ -62,7 +62,7 @@ def test_a_start_is_paid_from_when_it_was_asked_for() -> None:
 
 def test_a_reservation_is_paid_whole_and_is_never_idle_money() -> None:
     sizes = {"desired": [1] * HOUR, "ready": [1] * HOUR, "reserved": [4] * HOUR}
-    found = happened(recorded(HOUR, pools={"gpus": sizes}, workload_pools={"gpus": pool("reserved", 2.0)}))
+    found = summarize_period(recorded(HOUR, pools={"gpus": sizes}, workload_pools={"gpus": pool("reserved", 2.0)}))
     assert found.total(found.usd) == pytest.approx(8.0)
     assert found.total(found.idle_usd) == 0.0
 
@@ -70,18 +70,18 @@ def test_a_reservation_is_paid_whole_and_is_never_idle_money() -> None:
 def test_without_a_price_the_cost_is_not_known_and_a_pool_of_none_costs_nothing() -> None:
     two = {"gpus": pool(), "other": pool(price=None)}
     empty = {"gpus": {}, "other": {"desired": [0] * 8, "ready": [0] * 8}}
-    found = happened(recorded(8, pools=empty, workload_pools=two))
+    found = summarize_period(recorded(8, pools=empty, workload_pools=two))
     assert (found.unpriced, found.known(found.usd)) == ((), 1.0)
-    used = happened(recorded(8, pools={"gpus": {}, "other": {}}, workload_pools=two))
+    used = summarize_period(recorded(8, pools={"gpus": {}, "other": {}}, workload_pools=two))
     assert (used.unpriced, used.total(used.usd)) == (("other",), None)
 
 
 def test_idle_money_is_that_of_the_replicas_beyond_the_work() -> None:
-    found = happened(recorded(HOUR, columns={"demand": [0.5] * HOUR}))
+    found = summarize_period(recorded(HOUR, columns={"demand": [0.5] * HOUR}))
     assert found.total(found.idle_usd) == pytest.approx(9.0)
-    measured = happened(recorded(HOUR, columns={"demand": [2.0] * HOUR, "work": [1.0] * HOUR}))
+    measured = summarize_period(recorded(HOUR, columns={"demand": [2.0] * HOUR, "work": [1.0] * HOUR}))
     assert measured.total(measured.idle_usd) == pytest.approx(6.0), "what a policy measured goes before its forecast"
-    unknown = happened(recorded(HOUR, columns={"demand": [NAN] * HOUR, "work": [NAN] * HOUR}))
+    unknown = summarize_period(recorded(HOUR, columns={"demand": [NAN] * HOUR, "work": [NAN] * HOUR}))
     assert unknown.total(unknown.idle_usd) is None
 
 
@@ -91,7 +91,7 @@ def test_idle_money_is_that_of_the_replicas_beyond_the_work() -> None:
 def test_late_requests_are_near_the_truth() -> None:
     period = made.period()
     (record,) = read([period.journal], -math.inf, math.inf, None).recorded
-    found = happened(record)
+    found = summarize_period(record)
     late = period.summary.arrived * (1 - period.summary.attainment["all"])
     told = found.total(found.late)
     assert told is not None
@@ -110,7 +110,7 @@ def test_late_requests_are_near_the_truth() -> None:
 def test_why_late_requests_are_not_known(
     workload: dict[str, Any], readings: Mapping[str, Sequence[float]], said: str
 ) -> None:
-    found = happened(recorded(8, readings=readings, **workload))
+    found = summarize_period(recorded(8, readings=readings, **workload))
     assert found.total(found.late) is None
     assert said in found.late_how
 
@@ -118,7 +118,7 @@ def test_why_late_requests_are_not_known(
 def test_turns_whose_latency_was_not_read_add_nothing_and_are_told() -> None:
     tail = [0.1] * 4 + [30.0, 30.0, NAN, NAN]
     readings = {"engines.ttft_p95_s": tail, "engines.requests_per_s": [10.0] * 8}
-    found = happened(recorded(8, readings=readings))
+    found = summarize_period(recorded(8, readings=readings))
     assert found.known(found.late) == pytest.approx(0.75)
     assert np.isfinite(found.late).tolist() == [True] * 6 + [False] * 2
     assert found.late[5] > 10.0 * found.late[0]
@@ -128,7 +128,7 @@ def test_turns_whose_latency_was_not_read_add_nothing_and_are_told() -> None:
 def test_shares_of_late_requests_are_taken_as_they_were_read() -> None:
     late = [0.0, 0.0, 0.1, 0.2, 0.0, 0.0, 0.0, NAN]
     readings = {"engines.itl_late_share": late, "engines.requests_per_s": [10.0] * 8, "engines.itl_p95_s": [9.0] * 8}
-    found = happened(recorded(8, readings=readings))
+    found = summarize_period(recorded(8, readings=readings))
     assert found.total(found.late) == pytest.approx(10.0 * 15.0 * 0.3)
     assert found.late_how == "as itl_late_share told"
 
@@ -138,7 +138,7 @@ def test_shares_of_late_requests_are_taken_as_they_were_read() -> None:
 
 def test_the_hour_with_the_crowd_is_the_first_to_look_at() -> None:
     (record,) = read([made.period().journal], -math.inf, math.inf, None).recorded
-    ranked = looks(happened(record))
+    ranked = looks(summarize_period(record))
     first = ranked[0]
     assert first.what == "most late"
     assert first.since <= made.BEGAN + 1500 <= first.since + first.over_s
@@ -159,7 +159,7 @@ def test_the_hour_with_the_crowd_is_the_first_to_look_at() -> None:
 )
 def test_what_went_wrong_is_ranked(column: str, values: Sequence[float], what: str, amount: float, worst: int) -> None:
     record = recorded(6, columns={column: values})
-    (look,) = looks(happened(record))
+    (look,) = looks(summarize_period(record))
     assert look.what == what
     assert look.amount == pytest.approx(amount)
     assert look.worst == record.at[worst]
@@ -170,20 +170,20 @@ def test_long_blindness_and_gaps_are_looked_at_and_a_blind_turn_is_not() -> None
     blind[10], blind[30:40] = 1, 1
     at = made.BEGAN + 15.0 * np.arange(100)
     at[60:] += 1800.0
-    ranked = looks(happened(recorded(100, columns={"blind": blind.tolist(), "at": at.tolist()})))
+    ranked = looks(summarize_period(recorded(100, columns={"blind": blind.tolist(), "at": at.tolist()})))
     assert [(look.what, look.over_s) for look in ranked] == [("blind", 150.0), ("gap", 1800.0)]
     assert ranked[0].since == at[30]
     assert ranked[1].since == at[59] + 15.0
 
 
 def test_a_quiet_period_asks_for_no_look() -> None:
-    assert looks(happened(recorded(50))) == []
+    assert looks(summarize_period(recorded(50))) == []
 
 
 @given(st.lists(st.floats(0, 100), min_size=4, max_size=60))
 def test_the_stretches_of_a_kind_never_tell_more_than_there_was(values: list[float]) -> None:
     record = recorded(len(values), columns={"errors": values})
-    told = sum(look.amount for look in looks(happened(record)) if look.what == "errors")
+    told = sum(look.amount for look in looks(summarize_period(record)) if look.what == "errors")
     assert told <= sum(values) + 1e-6
 
 

@@ -12,14 +12,16 @@ import pytest
 
 from policies.model import PoolName, SignalName
 from scaler.journal.reader import Journal, JournalError
-from simulators.backtest.journals import Period, read
+from simulators.backtest.journals import JournalPeriod, read
 from simulators.backtest.recorded_run import LACKING, RecordedRun
 from tests.simulators.backtest import made
 
 RUNNING = SignalName("engines.running")
 
 
-def read_all(*journals: Path, since: float = -math.inf, until: float = math.inf, name: str | None = None) -> Period:
+def read_all(
+    *journals: Path, since: float = -math.inf, until: float = math.inf, name: str | None = None
+) -> JournalPeriod:
     return read(journals, since, until, name)
 
 

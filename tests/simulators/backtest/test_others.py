@@ -14,7 +14,7 @@ import yaml
 
 from policies.model import WorkloadName
 from scaler.config.problems import ConfigError
-from simulators.backtest.backtest import Looked, Wanted, asked_of, look
+from simulators.backtest.backtest import BacktestResult, Wanted, asked_of, look
 from simulators.backtest.counterfactuals import PRESENT, SAME, ContenderRequest, CounterfactualOutcome
 from simulators.backtest.engines import Unknown, engine, slower
 from simulators.backtest.journals import read
@@ -45,7 +45,7 @@ def rebuilt() -> Rebuilt:
 
 
 @cache
-def looked() -> Looked:
+def looked() -> BacktestResult:
     return look(record(), Wanted(model=made.MODEL), ContenderRequest(words=("static:replicas=3",)))
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from policies.model import RuleId, Step
 from simulators.backtest import figures
 from simulators.backtest import text as words
-from simulators.backtest.backtest import Looked, Wanted, look
+from simulators.backtest.backtest import BacktestResult, Wanted, look
 from simulators.backtest.counterfactuals import ContenderRequest
 from simulators.backtest.page import page
 from simulators.backtest.plots import MAX_POINTS, thinned
@@ -28,14 +28,14 @@ from tests.simulators.reporting.test_report import script_of
 HOSTILE = '<script>window.hacked = 1</script><img src=x onerror="window.hacked = 1">'
 
 
-def told(one: Looked) -> str:
+def told(one: BacktestResult) -> str:
     """Everything that is said of a record."""
     text = json.dumps(without_nan(figures.as_dict([one], {})), allow_nan=False)
     return "\n".join([text, *words.lines(one), script_of(page([one], {}))])
 
 
 @st.composite
-def records(draw: st.DrawFn) -> Looked:
+def records(draw: st.DrawFn) -> BacktestResult:
     """Records in which anything may be missing, with gaps of any length."""
     turns, missing = draw(st.integers(4, 60)), draw(st.sampled_from([0.0, 0.2, 0.7, 1.0]))
     chance = np.random.default_rng(draw(st.integers(0, 2**32)))
@@ -58,7 +58,7 @@ def records(draw: st.DrawFn) -> Looked:
 
 @law(8)
 @given(records())
-def test_whatever_is_missing_everything_else_is_told_and_no_figure_is_made_up(one: Looked) -> None:
+def test_whatever_is_missing_everything_else_is_told_and_no_figure_is_made_up(one: BacktestResult) -> None:
     text = told(one)
     assert "nan" not in " ".join(words.lines(one)).split()
     if one.found.total(one.found.usd) is None:
@@ -70,7 +70,7 @@ def test_whatever_is_missing_everything_else_is_told_and_no_figure_is_made_up(on
 
 @law(40)
 @given(records())
-def test_no_line_goes_over_a_gap(one: Looked) -> None:
+def test_no_line_goes_over_a_gap(one: BacktestResult) -> None:
     record = one.recorded
     at, values = thinned(record, np.ones(len(record)), np.fmax)
     assert (np.diff(at) >= 0).all()
@@ -101,7 +101,7 @@ def test_hostile_words_appear_as_text() -> None:
 
 
 def test_over_all_workloads_the_worst_of_each_kind_stand_first() -> None:
-    def late(name: str, requests: float, **columns: list[float]) -> Looked:
+    def late(name: str, requests: float, **columns: list[float]) -> BacktestResult:
         readings = {"engines.requests_per_s": [requests] * 8, "engines.ttft_p95_s": [0.1] * 4 + [60.0] * 4}
         record = recorded(8, columns=columns, readings=readings, workload=name)
         return look(record, Wanted(simulate=False), ContenderRequest())

@@ -13,7 +13,7 @@ from policies.model import PoolName
 from simulators.cost import buying, headroom
 from simulators.cost.advice import Advice, advice
 from simulators.cost.evidence import WorkloadEvidence
-from simulators.cost.figures import MONTH_H, Basis, Known
+from simulators.cost.figures import MONTH_H, Basis, SourcedNumber
 from simulators.cost.inputs import NOTHING, GivenFile
 from simulators.cost.offers import merged
 from simulators.cost.parity import others
@@ -227,7 +227,7 @@ def test_what_was_run_cheaper_than_the_plan_is_said(folder: Path) -> None:
     most = {**LADDER["pools"], "spot": {**LADDER["pools"]["spot"], "max_replicas": 12}}
     cheap = {**MARKETS["pools"], "spot": {**SPOT, "price_usd_per_hour": 0.5}}
     seen = simulated(written(folder, {**MARKETS, "pools": cheap}, {**LADDER, "pools": most}))
-    found = buying.section(seen, buying.purchase(seen, 0.0), Known(0.0, ()))
+    found = buying.section(seen, buying.purchase(seen, 0.0), SourcedNumber(0.0, ()))
     assert found.figure("spot_replicas").value == 0
     assert any("As it was run it cost" in finding for finding in found.findings)
 

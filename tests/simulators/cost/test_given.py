@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from scaler.config.problems import ConfigError, Problem
-from simulators.cost.figures import Basis, Citation, Known
+from simulators.cost.figures import Basis, Citation, SourcedNumber
 from simulators.cost.inputs import load
 from simulators.cost.offers import Buyable, engine, merged
 from tests.simulators.cost.made import MODEL, offered
@@ -21,7 +21,7 @@ azure,a3,us-east-1,98.0,
 aws,free,us-east-1,0,
 """
 LISTED = "prices: prices.csv\noffers: {a: {listed: {instance_type:"
-POOL = Buyable("gpus", engine(MODEL), on_demand=Known(9.0, (Citation(Basis.GIVEN, "pool"),)))
+POOL = Buyable("gpus", engine(MODEL), on_demand=SourcedNumber(9.0, (Citation(Basis.GIVEN, "pool"),)))
 
 
 def problems(file: Path) -> list[Problem]:
@@ -47,8 +47,10 @@ offers:
     found, runs_on = merged({"gpus": POOL}, {}, load(written(tmp_path, text)))
     assert runs_on == "gpus"
     assert (found["h100"].on_demand, found["h100"].spot) == (
-        Known(6.88, (Citation(Basis.GIVEN, f"{tmp_path}/prices.csv:2 on_demand_usd_h, 55.04 over 8 replicas"),)),
-        Known(2.0, (Citation(Basis.GIVEN, f"{tmp_path}/offers.yaml:3 offers.h100.spot_usd_per_hour"),)),
+        SourcedNumber(
+            6.88, (Citation(Basis.GIVEN, f"{tmp_path}/prices.csv:2 on_demand_usd_h, 55.04 over 8 replicas"),)
+        ),
+        SourcedNumber(2.0, (Citation(Basis.GIVEN, f"{tmp_path}/offers.yaml:3 offers.h100.spot_usd_per_hour"),)),
     )
     assert (found["west"].on_demand.value, found["west"].spot) == (55.04, None)  # type: ignore[union-attr]
 

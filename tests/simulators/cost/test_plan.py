@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulators.cost.curve import Curve
+from simulators.cost.curve import LoadDurationCurve
 from simulators.cost.plan import Prices, by_reserved, cheapest, kept
 
 SHARES = st.lists(st.floats(0.01, 1.0), min_size=1, max_size=6).map(lambda s: sorted(s, reverse=True))
 
 
-def of(*shares: float) -> Curve:
-    return Curve(np.array(shares), 100.0)
+def of(*shares: float) -> LoadDurationCurve:
+    return LoadDurationCurve(np.array(shares), 100.0)
 
 
 @pytest.mark.parametrize(("share", "market"), [(0.61, "reserved"), (0.59, "on_demand")])

@@ -19,7 +19,7 @@ from simulators.engine.models import catalogue
 from simulators.experiments import run
 from simulators.experiments.results import CountedRequests, ResultSummary, summarize, token_gaps, usd
 from simulators.experiments.run import SimulationRun
-from simulators.experiments.warnings import cautions, most_replicas, work_s
+from simulators.experiments.warnings import most_replicas, run_warnings, work_s
 from simulators.reporting.table import dollars, lines, seconds, share
 from simulators.world.faults import FaultSettings
 from simulators.world.infrastructure.market import ZoneOffer
@@ -240,10 +240,10 @@ def test_numbers_are_told_in_the_unit_that_suits_them(text: str, said: str) -> N
 
 def test_more_work_than_the_most_replicas_can_do_is_said() -> None:
     rows = trace(*[(0.05 * k, 10, 400) for k in range(12_000)])  # 20 a second of a second's full batch each
-    found = cautions(ran(rows, scaled=workload(max_replicas=4), duration_s=600.0))
+    found = run_warnings(ran(rows, scaled=workload(max_replicas=4), duration_s=600.0))
     said = "from 0 to 600 s requests bring at least 20.0 replicas' worth of work, and there can be 4 at most"
     assert found[0] == f"{said}: no policy can serve them in time"
-    assert not cautions(ran(trace(*[(0.5 * k, 10, 400) for k in range(1200)]), replicas=4, duration_s=600.0))
+    assert not run_warnings(ran(trace(*[(0.5 * k, 10, 400) for k in range(1200)]), replicas=4, duration_s=600.0))
 
 
 @pytest.mark.parametrize("name", ["llama-3.1-8b-h100-vllm", "steady"])

@@ -19,7 +19,7 @@ from simulators.experiments.scenario import Case, load
 from simulators.tune.objectives import figures
 from simulators.tune.storage import opened
 from simulators.tune.study import CompletedTrial
-from simulators.tune.trial import Played
+from simulators.tune.trial import PlayedStretch
 from tests.foreground import FOREGROUND
 
 SCENARIO: Final = """
@@ -68,7 +68,7 @@ def case(folder: Path) -> Case:
 def tried(number: int, cost: Sequence[float], late: Sequence[int], arrived: int = 1000) -> CompletedTrial:
     """A trial told in batches of an hour each."""
     blocks = tuple((c, arrived, k) for c, k in zip(cost, late, strict=True))
-    played = (Played(0, 1, float(len(blocks)), blocks),)
+    played = (PlayedStretch(0, 1, float(len(blocks)), blocks),)
     return CompletedTrial(number, {"a.b": number}, played, figures(played))
 
 

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from simulators.tune.objectives import MONTH_H, dearer, figures, later
+from simulators.tune.objectives import MONTH_H, cost_difference, figures, late_difference
 from simulators.tune.pareto import choice, front, knee, left_out, picked
 from simulators.tune.search import SearchBudget, StopRequests
 from simulators.tune.study import CompletedTrial
-from simulators.tune.trial import Bars, Played, TrialOutcome
-from simulators.tune.validation import Proven, dared, fitted, promise, proven
+from simulators.tune.trial import Bars, PlayedStretch, TrialOutcome
+from simulators.tune.validation import ValidatedPoint, dared, fitted, promise, proven
 from tests.simulators.tune.small import flat, tried
 
 ALLOWED = 0.01
@@ -31,10 +31,10 @@ def test_a_months_money_and_late_requests_are_those_of_its_hours() -> None:
 
 def test_replications_are_averaged_batch_by_batch_and_stretches_stand_after_one_another() -> None:
     played = (
-        Played(0, 1, 1.0, ((2.0, 100, 0),)),
-        Played(0, 2, 1.0, ((4.0, 100, 10),)),
-        Played(1, 1, 1.0, ((6.0, 300, 0),)),
-        Played(1, 2, 1.0, ((6.0, 300, 2),)),
+        PlayedStretch(0, 1, 1.0, ((2.0, 100, 0),)),
+        PlayedStretch(0, 2, 1.0, ((4.0, 100, 10),)),
+        PlayedStretch(1, 1, 1.0, ((6.0, 300, 0),)),
+        PlayedStretch(1, 2, 1.0, ((6.0, 300, 2),)),
     )
     found = figures(played)
     assert found.cost_usd.tolist() == [3.0, 6.0]
@@ -45,7 +45,7 @@ def test_replications_are_averaged_batch_by_batch_and_stretches_stand_after_one_
 def test_the_interval_of_a_share_is_that_of_a_ratio_over_batches() -> None:
     late, arrived = np.array([10.0, 0.0, 20.0, 6.0]), np.array([1000.0, 500.0, 1500.0, 1000.0])
     blocks = tuple((1.0, int(a), int(k)) for a, k in zip(arrived, late, strict=True))
-    told = figures((Played(0, 1, 4.0, blocks),)).in_time()
+    told = figures((PlayedStretch(0, 1, 4.0, blocks),)).in_time()
     share = late.sum() / arrived.sum()
     error = math.sqrt(4 / 3 * ((late - share * arrived) ** 2).sum()) / arrived.sum()
     assert told.mean == pytest.approx(1 - share)
@@ -57,7 +57,7 @@ def test_the_interval_holds_the_true_share_as_often_as_it_says() -> None:
     held = 0
     for _ in range(400):
         late = chance.binomial(2000, chance.beta(20, 980, 12))
-        told = figures((Played(0, 1, 12.0, tuple((1.0, 2000, int(k)) for k in late)),)).in_time()
+        told = figures((PlayedStretch(0, 1, 12.0, tuple((1.0, 2000, int(k)) for k in late)),)).in_time()
         held += abs(told.mean - 0.98) <= told.half_width
     assert 0.90 <= held / 400 <= 0.985
 
@@ -65,7 +65,7 @@ def test_the_interval_holds_the_true_share_as_often_as_it_says() -> None:
 def test_differences_are_paired_by_batch_so_that_what_both_faced_cancels_out() -> None:
     load = np.array([1.0, 5.0, 2.0, 9.0])
     a, b = tried(1, list(load * 1.1), [0, 4, 0, 8]), tried(2, list(load), [0, 2, 0, 6])
-    cost, late = dearer(a.figures, b.figures), later(a.figures, b.figures)
+    cost, late = cost_difference(a.figures, b.figures), late_difference(a.figures, b.figures)
     assert cost.estimate.mean == pytest.approx(0.1 * load.mean() * MONTH_H)
     assert late.estimate.mean == pytest.approx(4 / 4000)
 
@@ -116,7 +116,7 @@ def test_the_knee_is_where_the_front_is_farthest_below_the_line_between_its_ends
 
 def test_leaving_a_trace_out_chooses_by_the_others_and_is_told_of_that_trace() -> None:
     def two(number: int, late: tuple[int, int], usd: float) -> CompletedTrial:
-        played = tuple(Played(k, 1, 1.0, ((usd, 1000, late[k]),)) for k in range(2))
+        played = tuple(PlayedStretch(k, 1, 1.0, ((usd, 1000, late[k]),)) for k in range(2))
         return CompletedTrial(number, {}, played, figures(played))
 
     risky, safe = two(1, (2, 90), 1.0), two(2, (2, 2), 5.0)
@@ -130,7 +130,7 @@ def outcome(one: CompletedTrial) -> TrialOutcome:
     return TrialOutcome(played=one.played)
 
 
-def judged(before: CompletedTrial, *now: tuple[CompletedTrial, CompletedTrial]) -> list[Proven]:
+def judged(before: CompletedTrial, *now: tuple[CompletedTrial, CompletedTrial]) -> list[ValidatedPoint]:
     """Points on the search's traffic with what they came to on the proof's, against one that runs today on both."""
     proofs = {searched.number: outcome(found) for searched, found in now}
     return proven([searched for searched, _ in now], proofs, (before.figures, before.figures), ALLOWED)

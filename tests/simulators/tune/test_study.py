@@ -17,7 +17,7 @@ from simulators.tune.space import Space, space_of
 from simulators.tune.storage import LEASE_S, Lease, LostLease, leading, opened, without_secret
 from simulators.tune.study import SAMPLERS, Study, study
 from simulators.tune.study_inputs import Bundle, GivenRequests, bundle
-from simulators.tune.trial import TODAY, Bars, Job, Played, TrialOutcome, WrongVersion, play
+from simulators.tune.trial import TODAY, Bars, PlayedStretch, TrialJob, TrialOutcome, WrongVersion, play
 from simulators.world.traffic.trace import RequestTrace, TraceError
 from tests.simulators.tune import small
 
@@ -84,7 +84,7 @@ def test_a_digest_is_of_all_that_is_simulated(case: Case, world: Bundle) -> None
 
 
 def test_a_trial_is_the_same_wherever_and_whenever_it_is_run(world: Bundle) -> None:
-    job = Job(3, "self:policies.concurrency.target_per_replica=20")
+    job = TrialJob(3, "self:policies.concurrency.target_per_replica=20")
     one = play(world, job)
     assert one == play(world, job)
     assert len(one.stages) == 2
@@ -95,34 +95,34 @@ def test_a_trial_is_the_same_wherever_and_whenever_it_is_run(world: Bundle) -> N
 def test_looking_at_a_trial_while_it_runs_changes_nothing(world: Bundle) -> None:
     """The first replication is looked at; the proof's task runs the same worlds without."""
     unseen = dataclasses.replace(world, proof=world.train)
-    assert play(world, Job(0, "self")).played == play(unseen, Job(0, "self", "prove")).played
+    assert play(world, TrialJob(0, "self")).played == play(unseen, TrialJob(0, "self", "prove")).played
 
 
 def test_a_hopeless_trial_ends_at_a_third_with_what_it_came_to(world: Bundle) -> None:
-    whole = play(world, Job(0, "self"))
+    whole = play(world, TrialJob(0, "self"))
     (cost, late), _ = whole.stages
-    found = play(world, Job(1, "self", bars=Bars((((cost / 2, late),), ()))))
+    found = play(world, TrialJob(1, "self", bars=Bars((((cost / 2, late),), ()))))
     assert found.cut == "100% dearer than another, and no fewer late, in the first part"
     assert found.played == ()
     assert found.stages == whole.stages[:1]
 
 
 def test_what_the_workload_refuses_is_told_and_not_simulated(world: Bundle) -> None:
-    assert "must be" in play(world, Job(1, "self:.tolerance=9")).refused
+    assert "must be" in play(world, TrialJob(1, "self:.tolerance=9")).refused
 
 
 def test_a_worker_of_another_version_gives_no_figures(world: Bundle) -> None:
     other = dataclasses.replace(world, version="0.0.1")
     with pytest.raises(WrongVersion, match=r"the client 0\.0\.1: install the same on both"):
-        play(other, Job(1, "self"))
+        play(other, TrialJob(1, "self"))
 
 
 def test_what_runs_today_may_be_another_workload(case: Case, world: Bundle) -> None:
     file = case.folder / "workloads" / "wide.yaml"
     file.write_text(small.WORKLOAD.replace("target_per_replica: 12", "target_per_replica: 3"))
     made = bundle(case, [], 1, 1, 1, present=load_workload(file))
-    today = play(made, Job(TODAY, made.before, "prove"))
-    searched = play(made, Job(0, "self", "prove"))
+    today = play(made, TrialJob(TODAY, made.before, "prove"))
+    searched = play(made, TrialJob(0, "self", "prove"))
     assert made.before == "present"
     assert cost(today) > 1.2 * cost(searched), "it wants four times the replicas"
 
@@ -141,12 +141,14 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         yield tmp_path / "out"
 
 
-def outcome(job: Job) -> TrialOutcome:
+def outcome(job: TrialJob) -> TrialOutcome:
     """What a job comes to, in a world that is reckoned and not run: dearer is less late."""
     words = dict(part.split("=") for part in job.word.partition(":")[2].split(";") if part)
     target = float(words.get("policies.concurrency.target_per_replica", 12))
     usd, late = 100 / target, min(1000, int(target**2 / 2))
-    return TrialOutcome((Played(0, 1, 12.0, ((usd, 1000, late),) * 12),), ((usd, late / 1000), (usd, late / 1000)))
+    return TrialOutcome(
+        (PlayedStretch(0, 1, 12.0, ((usd, 1000, late),) * 12),), ((usd, late / 1000), (usd, late / 1000))
+    )
 
 
 def advance(found: Study, count: int) -> list[tuple[int, str]]:
@@ -170,7 +172,7 @@ def test_a_study_taken_up_again_goes_on_as_it_would_have(
 
 def test_the_first_trial_is_what_there_is(folder: Path, space: Space) -> None:
     found = begun(folder, space)
-    assert found.ask() == Job(0, "self")
+    assert found.ask() == TrialJob(0, "self")
 
 
 def test_what_was_being_tried_when_a_client_died_is_tried_again_under_its_number(folder: Path, space: Space) -> None:

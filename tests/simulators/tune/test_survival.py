@@ -17,7 +17,7 @@ from sqlalchemy.pool import NullPool
 from simulators.tune.executor import Local
 from simulators.tune.search import SearchListener, run_all
 from simulators.tune.study_inputs import bundle
-from simulators.tune.trial import Job, play
+from simulators.tune.trial import TrialJob, play
 from tests.simulators.tune import small
 from tests.simulators.tune.servers import cluster, needs_postgres, postgres
 
@@ -94,7 +94,7 @@ def test_a_job_whose_process_is_killed_is_run_again(tmp_path: Path) -> None:
 
 def test_processes_give_the_outcomes_that_one_would_have_given(tmp_path: Path) -> None:
     world = bundle(small.case(tmp_path), [], 1, 1, 1)
-    jobs = [Job(k, f"self:policies.concurrency.target_per_replica={10 + k}") for k in range(4)]
+    jobs = [TrialJob(k, f"self:policies.concurrency.target_per_replica={10 + k}") for k in range(4)]
     engine = Local(world, 2)
     try:
         found = run_all(engine, jobs, lambda _: None, SearchListener(), lambda *_: None)

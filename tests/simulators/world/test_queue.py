@@ -7,7 +7,7 @@ import pytest
 
 from policies.model import Absent, Fresh
 from simulators.engine.models.service import PS_PER_S
-from simulators.engine.tables import Moment, RequestEnd
+from simulators.engine.tables import RequestEnd, RequestMoment
 from simulators.world.queue import (
     PUBSUB_LAG_S,
     PUBSUB_SAMPLING_S,
@@ -143,7 +143,7 @@ def test_the_oldest_age_is_that_of_the_message_that_waits_longest() -> None:
 def test_messages_with_a_delay_are_seen_as_delayed_and_come_after_it() -> None:
     seen = world(trace((10.0, 10, 2), (30.0, 10, 2)), queue=SimulatedQueue(delay_s=15))
     assert [truth(seen, t).delayed for t in (5.0, 9.0, 12.0, 24.0, 26.0, 31.0, 46.0)] == [0, 0, 1, 1, 0, 1, 0]
-    assert seen.kernel.requests.at_ps(Moment.ADMITTED).tolist() == [25 * PS_PER_S, 45 * PS_PER_S]
+    assert seen.kernel.requests.at_ps(RequestMoment.ADMITTED).tolist() == [25 * PS_PER_S, 45 * PS_PER_S]
 
 
 def test_a_lost_message_is_in_flight_until_its_visibility_ends_and_comes_again() -> None:
@@ -153,7 +153,7 @@ def test_a_lost_message_is_in_flight_until_its_visibility_ends_and_comes_again()
     now = truth(seen, 34.9)
     assert (now.visible, now.in_flight, now.dead_letter) == (0, 1, 0)
     assert truth(seen, 60.0).in_flight == 0
-    assert seen.kernel.requests.at_ps(Moment.ADMITTED)[0] == 35 * PS_PER_S
+    assert seen.kernel.requests.at_ps(RequestMoment.ADMITTED)[0] == 35 * PS_PER_S
     assert seen.kernel.requests.finished_ps[0] == round(45.01 * PS_PER_S)
     assert seen.kernel.requests.deliveries[0] == 2
 

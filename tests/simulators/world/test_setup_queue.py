@@ -12,7 +12,7 @@ import pytest
 
 from simulators.engine.kernel.event_loop import Kernel, Router
 from simulators.engine.kernel.layout import NEVER
-from simulators.engine.tables import Moment
+from simulators.engine.tables import RequestMoment
 from tests.simulators.engine.kernel.queues import (
     MEAN_STEPS,
     SECOND_MOMENT,
@@ -96,4 +96,4 @@ def test_a_set_up_of_no_time_leaves_the_plain_queue() -> None:
     k, _ = with_set_up(arrival, output, np.zeros(CUSTOMERS, np.int64))
     walk = np.concatenate(([0], np.cumsum(output[:-1] * STEP_PS - np.diff(arrival))))
     lindley = walk - np.minimum.accumulate(walk)  # Lindley 1952
-    assert (k.requests.at_ps(Moment.ADMITTED) - arrival).tolist() == lindley.tolist()
+    assert (k.requests.at_ps(RequestMoment.ADMITTED) - arrival).tolist() == lindley.tolist()
