@@ -25,6 +25,9 @@ from policies.signals.plausibility import plausible
 from policies.signals.zero_suspicion import SuspicionLimits, without_suspected_zeros
 from policies.stabilize.rules import GIVE_WAY, STABILIZE, keep_while_full
 
+NOTHING_PLACED: Final = Allocation((), None, {})
+"""The allocation while a pool's size is unknown: nothing is written."""
+
 
 @dataclass(slots=True)
 class DecisionState:
@@ -49,7 +52,7 @@ class DecisionState:
     requested: int = 0
     size: int = 0
     capped_need: int | None = None
-    allocation: Allocation = field(default_factory=lambda: Allocation((), None, {}))
+    allocation: Allocation = NOTHING_PLACED
     is_held: bool = False
 
     def decision(self) -> Decision:

@@ -25,16 +25,6 @@ DOCS = {
     "pool": "docs/add-an-actuator.md",
 }
 MAX_LINES = 400
-KNOWN_CIRCLES = (
-    {
-        "policies.history.ticks",
-        "policies.recommend.context",
-        "policies.recommend.predictive.latency_model",
-        "policies.signals.plausibility",
-    },
-    {"policies.recommend.predictive.evaluation", "policies.recommend.predictive.parameters"},
-)
-"""Files that still import each other. Entries are removed, never added."""
 
 
 def python_files(*rooms: str) -> Iterator[Path]:
@@ -154,7 +144,7 @@ def test_no_two_files_import_each_other() -> None:
     files = python_files("policies", "scaler", "simulators")
     modules = {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p for p in files}
     found = circles({name: imported(name, modules) for name in modules})
-    assert [sorted(circle) for circle in found if circle not in KNOWN_CIRCLES] == []
+    assert [sorted(circle) for circle in found] == []
 
 
 @pytest.mark.parametrize("file", [str(p.relative_to(ROOT)) for p in python_files("policies", "scaler", "simulators")])

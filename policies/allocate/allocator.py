@@ -11,7 +11,7 @@ from policies.allocate.transition import still_pending
 from policies.guard.bounds import unmanaged_pools, within
 from policies.history.ticks import TARGET
 from policies.model import Absent, Fresh, PoolName, PoolStatus, Reading, RuleId, Step
-from policies.signals.demand import equivalents, whole_replicas
+from policies.signals.demand import replica_equivalents, whole_replicas
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Set
@@ -72,11 +72,6 @@ def serving_supply(spec: WorkloadSpec, history: History, seen: Observation) -> S
     return ServingSupply(sizes, held, ready)
 
 
-def replica_equivalents(spec: WorkloadSpec, sizes: Mapping[PoolName, int]) -> int:
-    """Replicas' worth of the serving pools among these sizes, rounded up."""
-    return whole_replicas(equivalents(spec, sizes))
-
-
 def place(s: RuleContext, steps: tuple[Step, ...], size: int, split: Mapping[PoolName, int] | None) -> Allocation:
     """The size shared out: by `split` where a policy does that itself, in the order listed where pools differ in
     nothing, else by money; and what the pools cannot take."""
@@ -85,7 +80,7 @@ def place(s: RuleContext, steps: tuple[Step, ...], size: int, split: Mapping[Poo
     written_off: Mapping[PoolName, int] = {}
     pools: dict[PoolName, int] = {}
     if spec.paused:
-        target = replica_equivalents(spec, sizes)
+        target = s.current
     elif split is not None:
         least = dict.fromkeys(sizes, 0) if s.may_scale_in else sizes
         wanted = {name: max(least[name], split.get(name, 0)) for name in sizes if name not in kept}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from policies.allocate import candidates, optimize, transition
 from policies.allocate.candidates import PoolCandidate
 from policies.model import PoolName, RuleId, Step
+from policies.signals.demand import whole_replicas
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence, Set
@@ -84,7 +85,7 @@ def steps_of(
     ladder: Sequence[PoolCandidate], fleet: Sequence[int], wanted: Sequence[int], aim: optimize.AllocationTarget
 ) -> Iterator[Step]:
     """Why: what is skipped, what no longer counts, what is about to go, and what the fleet is made of."""
-    total = sum(wanted)
+    total = whole_replicas(sum(n * r.work for r, n in zip(ladder, wanted, strict=True)))
     if skipped := [f"{r.name}: {r.unavailable}" for r in ladder if r.unavailable]:
         yield Step(RuleId.SHORTAGE, total, "; ".join(skipped))
     if capped := [f"{r.name}: {r.ceiling} when it gave no more" for r in _at_ceiling(ladder, fleet)]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from policies.allocate import candidates, quantum
 from policies.model import Fresh, PoolName, RuleId, Step
+from policies.signals.demand import whole_replicas
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Set
@@ -57,7 +58,7 @@ def rest(s: RuleContext, supply: float, pinned: Set[PoolName]) -> tuple[dict[Poo
         sizes[name] = bounded if s.may_scale_in else max(bounded, found[name])
     if not why:
         return sizes, ()
-    return sizes, (Step(RuleId.HEADROOM, sum(sizes.values()), why),)
+    return sizes, (Step(RuleId.HEADROOM, whole_replicas(supply), why),)
 
 
 def _filled(

@@ -17,6 +17,7 @@ import numpy as np
 from policies.allocate import quantum as quanta
 from policies.history.ticks import HELD
 from policies.model import RuleId, Step
+from policies.signals.demand import replica_equivalents
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -68,7 +69,7 @@ def limit_blast_radius(targets: Mapping[PoolName, int], s: RuleContext) -> tuple
     total = sum(removals.values())
     whole = ", ".join(f"one quantum of {name} goes" for name, n in allowed.items() if n > tight.left)
     reason = f"{tight.reason}; {total} were to go" + (f", {whole}" if whole else "")
-    return kept, Step(tight.rule, sum({**s.desired, **kept}.values()), reason)
+    return kept, Step(tight.rule, replica_equivalents(s.spec, {**s.desired, **kept}), reason)
 
 
 def _rooms(s: RuleContext) -> Iterator[Room]:

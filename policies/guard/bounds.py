@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from policies.allocate import quantum
 from policies.model import Absent, Fresh, PoolName, PoolStatus, Reading, RuleId, Stale, Step
-from policies.signals.demand import equivalents
+from policies.signals.demand import equivalents, replica_equivalents
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +39,7 @@ def keep_blind_pools(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[d
         return None
     kept = {name: max(target, s.desired[name]) for name, target in targets.items()}
     why = f"no pool shrinks without fresh evidence of everything; missing: {s.missing_evidence}"
-    return kept, Step(RuleId.EVIDENCE, sum({**s.desired, **kept}.values()), why)
+    return kept, Step(RuleId.EVIDENCE, replica_equivalents(s.spec, {**s.desired, **kept}), why)
 
 
 def keep_full_pools(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict[PoolName, int], Step] | None:
@@ -58,7 +58,7 @@ def keep_full_pools(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[di
     if all(target >= least[name] for name, target in targets.items()):
         return None
     kept = {name: max(target, least[name]) for name, target in targets.items()}
-    return kept, Step(RuleId.FULL_REPLICAS, sum({**s.desired, **kept}.values()), s.full)
+    return kept, Step(RuleId.FULL_REPLICAS, replica_equivalents(s.spec, {**s.desired, **kept}), s.full)
 
 
 def keep_unreplaced(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict[PoolName, int], Step] | None:
@@ -82,7 +82,9 @@ def keep_unreplaced(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[di
     if kept == targets:
         return None
     return kept, Step(
-        RuleId.UNREPLACED, sum({**s.desired, **kept}.values()), "what was to replace them is not allowed: these stay"
+        RuleId.UNREPLACED,
+        replica_equivalents(s.spec, {**s.desired, **kept}),
+        "what was to replace them is not allowed: these stay",
     )
 
 
@@ -110,7 +112,7 @@ def within_bounds(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict
     changed = ", ".join(f"{n} {kept[n]} in the place of {size}" for n, size in targets.items() if kept[n] != size)
     return kept, Step(
         RuleId.BOUNDS,
-        sum({**s.desired, **kept}.values()),
+        replica_equivalents(s.spec, {**s.desired, **kept}),
         f"pools within their bounds, and at most {high} in all: {changed}",
     )
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from policies.allocate import quantum
 from policies.model import RuleId, Step
+from policies.signals.demand import replica_equivalents
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -140,6 +141,6 @@ def cap_targets(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict[P
                 excess -= cut * units[name]
     if kept == targets:
         return None
-    size = sum({**s.desired, **kept}.values())
+    size = replica_equivalents(s.spec, {**s.desired, **kept})
     held = "; ".join(f"{cap.key}, {cap.of(pools, s.desired):g} held" for cap in over)
     return kept, Step(over[0].rule, size, f"{held}: grow no further than {size}")

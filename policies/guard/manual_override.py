@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from policies.model import RuleId, Step
 from policies.model.weekly_window import local_time, time_text
+from policies.signals.demand import replica_equivalents
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,7 +76,7 @@ def maintain_pools(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dic
         lacking -= back
     if kept == targets:
         return None
-    return kept, Step(RuleId.MAINTENANCE, sum({**s.desired, **kept}.values()), why)
+    return kept, Step(RuleId.MAINTENANCE, replica_equivalents(s.spec, {**s.desired, **kept}), why)
 
 
 def pause(size: int, s: RuleContext) -> Step | None:

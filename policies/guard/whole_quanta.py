@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from policies.allocate import quantum
 from policies.model import RuleId, Step
+from policies.signals.demand import replica_equivalents
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,4 +33,6 @@ def keep_whole_quanta(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[
     if kept == targets:
         return None
     changed = ", ".join(f"{n} {kept[n]} in the place of {size}" for n, size in targets.items() if kept[n] != size)
-    return kept, Step(RuleId.QUANTUM, sum({**held, **kept}.values()), f"replicas come and go by the quantum: {changed}")
+    return kept, Step(
+        RuleId.QUANTUM, replica_equivalents(s.spec, {**held, **kept}), f"replicas come and go by the quantum: {changed}"
+    )

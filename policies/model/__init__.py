@@ -194,7 +194,7 @@ class Recommendation:
 class Step:
     """One rule's effect on the size, on the way from demand to target.
 
-    `replicas` is the size after the rule; None where no size can be told.
+    `replicas` is the size after the rule in replica equivalents of the serving pools; None where no size is known.
     """
 
     rule: RuleId

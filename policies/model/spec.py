@@ -12,10 +12,11 @@ from typing import Annotated, Any, Literal, NamedTuple
 from policies.model import PolicyName, PoolName
 from policies.model.field_metadata import ByKind, FieldMetadata
 from policies.model.limits import BlastRadius, Budget, LateGrowth, Maintenance, Override
-from policies.signals.zero_suspicion import LOOKBACK_S
 
 NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 """Names are DNS labels, so that they can stand in metrics, files and addresses unquoted."""
+FALSE_ZERO_LOOKBACK_S = 2700.0
+"""False zeros of a source change no decision after this time (`policies.signals.zero_suspicion`). Seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,7 +249,7 @@ class WorkloadSpec:
             self.scale_down.period_s,
             self.blast_radius.window_s if self.blast_radius.share < 1.0 else 0.0,
             max(self.slo_feasibility.window_s, self.slo_feasibility.settle_s) if self.slo is not None else 0.0,
-            LOOKBACK_S,
+            FALSE_ZERO_LOOKBACK_S,
             *(float(policy.lookback_s) for policy in self.policies.values()),
         )
         return max(windows) + 2 * self.interval_s

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from policies.model import Recommendation
 from policies.recommend import readiness
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from policies.model.spec import WorkloadSpec
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluated:
+class Evaluated(NamedTuple):
     """The recommendations of one tick, in the order configured.
 
     `winner` states the largest need; None where no policy states one. `demand` is the largest need that was measured,
@@ -61,8 +60,12 @@ def evaluate(
 
 def largest(recommendations: Iterable[Recommendation]) -> Recommendation | None:
     """Return the first of those that state the largest need; None where no policy states one."""
-    stated = [r for r in recommendations if r.need is not None]
-    return max(stated, key=lambda r: r.need or 0.0, default=None)
+    winner, most = None, -math.inf
+    for recommendation in recommendations:
+        need = recommendation.need
+        if need is not None and need > most:
+            winner, most = recommendation, need
+    return winner
 
 
 def _shaped(

@@ -15,7 +15,7 @@ POLICIES: Final = {
     "kv_cache_usage": "policies.recommend.threshold:KvCacheUsage",
     "llmd": "policies.recommend.peers.llmd:LlmD",
     "metric": "policies.recommend.threshold:Metric",
-    "predictive": "policies.recommend.predictive.parameters:Predictive",
+    "predictive": "policies.recommend.predictive.policy:Predictive",
     "queue_depth": "policies.recommend.threshold:QueueDepth",
     "ray_serve": "policies.recommend.peers.ray_serve:RayServe",
     "schedule": "policies.recommend.schedule:Schedule",

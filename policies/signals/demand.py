@@ -44,6 +44,11 @@ def equivalents(spec: WorkloadSpec, sizes: Mapping[PoolName, int]) -> float:
     return float(sum(n * spec.pools[p].work_per_replica for p, n in sizes.items() if spec.pools[p].tier == "serving"))
 
 
+def replica_equivalents(spec: WorkloadSpec, sizes: Mapping[PoolName, int]) -> int:
+    """Return the same as a size: 3 replicas that carry 0.5 each are 1.5 equivalents, a size of 2."""
+    return whole_replicas(equivalents(spec, sizes))
+
+
 def with_headroom(work: float, share: float) -> float:
     """The replicas that carry `work` with `share` of their capacity left free."""
     return work / (1.0 - share)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from policies.model import Absent
-from policies.recommend.predictive.latency_model import LATE, QUANTITIES
+from policies.signals.latency_quantities import LATE, QUANTITIES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from policies.model import Absent, Fresh
+from policies.model.spec import FALSE_ZERO_LOOKBACK_S
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,10 +29,10 @@ ALIKE: Final = 2.0
 """Work before and after within this factor is the same work: another batch is seldom so like the last one."""
 SOON_S: Final = 300.0
 """Zeros that lasted longer before the same work was there again were a pause: as long as users stay away from one."""
-LATELY_S: Final = 1800.0
-"""Lies are remembered so long; the last `SOON_S` count by themselves where they were worse."""
 LONGEST_S: Final = 900.0
 """No zero is doubted for longer: an idle workload must come to rest."""
+LATELY_S: Final = FALSE_ZERO_LOOKBACK_S - LONGEST_S
+"""Lies are remembered so long; the last `SOON_S` count by themselves where they were worse."""
 SURE: Final = 1e-6
 """A run of lies as long as a zero has lasted must be less likely: about one turn in half a year."""
 TWICE: Final = 2.0
@@ -41,8 +42,6 @@ FADED_S: Final = 120.0
 GAP_TURNS: Final = 2.5
 """Turns, with their jitter, in which no rate fades to 0."""
 RATE: Final = "_per_s"
-LOOKBACK_S: Final = LATELY_S + LONGEST_S
-"""Beyond it nothing changes a decision."""
 
 
 @dataclass(frozen=True, slots=True)

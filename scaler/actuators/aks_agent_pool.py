@@ -14,12 +14,13 @@ from policies.model import Fresh, PoolName, PoolStatus, Shortfall, WorkloadName
 from scaler.clouds.azure.errors import validated
 from scaler.clouds.azure.operations import ENDED, Operation
 from scaler.clouds.azure.pool_context import check_permissions, reserved
-from scaler.clouds.azure.pool_status import PoolView, kind_of, whole
+from scaler.clouds.azure.pool_status import PoolView, kind_of
 from scaler.clouds.azure.scheduled_events import ScheduledEventsListener, listener
 from scaler.clouds.azure.session import AKS_PUT, Arm, arm, through
 from scaler.clouds.azure.shared_reads import SLOW_S, TURN_S, RecentAnswers, recent
 from scaler.clouds.azure.virtual_machines import READ, READ_INSTANCES, Vm, machines
 from scaler.clouds.interruptions import board
+from scaler.clouds.response_validation import whole
 from scaler.clouds.rest import Body, Rest, RestResponse
 from scaler.config.kinds.azure_pools import AksAgentPool
 from scaler.ports import Conflict, Context, Misconfigured, Permit, Unavailable
@@ -94,7 +95,7 @@ class AksResizer:
     @validated
     async def resize(self, replicas: int, seen: PoolStatus) -> None:
         """The profile is read anew: what is written back is the whole of it, and nothing in it may be old."""
-        body = await self._arm.get(READ_POOLS, self._spec.path, for_write=True)
+        body = await self._arm.get(READ_POOLS, self._spec.path, urgent=True)
         profile = _properties(self._spec.path, body)
         if count(profile) == replicas:
             return
@@ -112,7 +113,7 @@ class AksResizer:
             self._recent.forget(self._spec.cluster_path)
             self._recent.forget((self._nodes, "machines"))
         self._operation.accepted(answer)
-        self._view.losses.leaving(0 if broken else seen.ready - replicas)
+        self._view.remove(0 if broken else seen.ready - replicas)
 
     async def _put(self, profile: Mapping[str, Any], replicas: int) -> RestResponse:
         told = {k: v for k, v in profile.items() if k not in TOLD}
@@ -166,7 +167,7 @@ class AksResizer:
 
     async def _late(self, profile: Mapping[str, Any]) -> Shortfall | None:
         """Why nodes do not come: by the write's fate, or the profile's own word where that write is not known."""
-        late = await self._operation.fate()
+        late = await self._operation.shortfall()
         if late is None and profile.get("provisioningState") == "Failed":
             error = (profile.get("status") or {}).get("provisioningError")
             return self._operation.failed(error if isinstance(error, Mapping) else {})
@@ -175,7 +176,7 @@ class AksResizer:
 
 def count(profile: Mapping[str, Any]) -> int:
     """The size that the agent pool was last asked for. Raises `Unavailable`."""
-    return whole("agent pool", profile.get("count"))
+    return whole("Azure agent pool", profile.get("count"))
 
 
 def _properties(path: str, body: Body) -> Body:

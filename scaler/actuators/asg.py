@@ -13,9 +13,9 @@ from typing import Any, Final
 from policies.model import Fresh, PoolName, PoolStatus, Shortfall, WorkloadName
 from scaler.clouds.aws import auto_scaling_groups
 from scaler.clouds.aws.auto_scaling_groups import AutoScalingGroup, AutoScalingGroups
-from scaler.clouds.aws.foreign_writes import own_recent_write
 from scaler.clouds.aws.launch_failures import LaunchFailure, failure, join_failures
 from scaler.clouds.aws.resizer import AwsResizer
+from scaler.clouds.aws.writes import require_within
 from scaler.config.kinds.aws_pools import Asg
 from scaler.ports import Conflict, Context, Misconfigured, PortError, Unavailable
 
@@ -45,8 +45,8 @@ class AsgResizer(AwsResizer):
     async def _connect(self) -> None:
         self._groups = await auto_scaling_groups.groups(self._context, self._spec.account)
 
-    async def _group(self, *, first: bool = False) -> AutoScalingGroup:
-        return await self._groups.group(self._spec.group, self._spec.market, first=first)
+    async def _group(self, *, urgent: bool = False) -> AutoScalingGroup:
+        return await self._groups.group(self._spec.group, self._spec.market, urgent=urgent)
 
     async def _status(self) -> Fresh[PoolStatus]:
         group = await self._group()
@@ -54,15 +54,15 @@ class AsgResizer(AwsResizer):
         self._unseen(group)
         short: Shortfall | None = None
         if group.missing > 0:
-            short = await self._groups.shortfall(group.name, self._hand.raised_at, self._spec.market)
-        return await self._told(group.at, group.desired, group.machines, short)
+            short = await self._groups.shortfall(group.name, self._writes.raised_at, self._spec.market)
+        return await self._pool_status(group.at, group.desired, group.machines, short)
 
     async def _resize(self, replicas: int, seen: PoolStatus) -> None:
-        group = await self._group(first=True)
-        self._hand.check(group.desired, seen.desired)
+        group = await self._group(urgent=True)
+        self._writes.check(group.desired, seen.desired)
         if group.desired == replicas:
             return
-        own_recent_write(self._what, replicas, group.least, group.most, "MinSize and MaxSize")
+        require_within(self._what, replicas, group.min_size, group.max_size, "MinSize and MaxSize")
         if replicas > group.desired and "Launch" in group.suspended:
             raise Misconfigured(f"{self._what}: its process Launch is suspended; resume it, or nothing will come")
         if replicas > group.desired and self._spec.launch == "instances":
@@ -71,7 +71,7 @@ class AsgResizer(AwsResizer):
             await self._set(group, replicas)
 
     async def _set(self, group: AutoScalingGroup, replicas: int) -> None:
-        self._hand.ask(group.desired, [replicas])
+        self._writes.request(group.desired, [replicas])
         await self._groups.service.call(
             "SetDesiredCapacity",
             group.name,
@@ -86,7 +86,7 @@ class AsgResizer(AwsResizer):
         if any(m.units != 1 for m in group.machines):
             raise Misconfigured(f"{self._what} weighs its instances: that goes with launch: desired_capacity only")
         self._wait_for(group)
-        self._hand.ask(group.desired, range(group.desired + 1, replicas + 1))
+        self._writes.request(group.desired, range(group.desired + 1, replicas + 1))
         failures: list[LaunchFailure] = []
         left = replicas - group.desired
         for zone in self._zones(group):
@@ -139,14 +139,14 @@ class AsgResizer(AwsResizer):
             )
         except PortError as e:
             if not isinstance(e, Unavailable):
-                self._tokens.done(present, write)
+                self._tokens.answered(present, write)
             raise
         launched = [machine for i in answer.get("Instances", ()) for machine in i["InstanceIds"]]
         refused = [self._refused(e, zone) for e in answer.get("Errors", ())]
         if len(launched) < count and not refused:  # cut short: said again, it has the same token
             told = f"{len(launched)} of {count} instances, and no error"
             raise Unavailable(f"AWS autoscaling:LaunchInstances in {zone}: an answer with {told}")
-        self._tokens.done(present, write)
+        self._tokens.answered(present, write)
         self._launched |= dict.fromkeys(launched, self._context.clock.now())
         return len(launched), refused
 

@@ -44,13 +44,13 @@ class WarmResizer(AwsResizer):
         group = await self._groups.group(self._spec.group, self._spec.market)
         self._arn = group.arn or "*"
         size = prepared_capacity(group)
-        machines = await self._machines() if group.warm is not None else ()
+        machines = await self._machines() if group.warm_pool is not None else ()
         short: Shortfall | None = None
         if size > sum(m.units for m in machines):
             market = self._spec.market
-            short = await self._groups.shortfall(group.name, self._hand.raised_at, market, warm=True)
-        other = self._hand.other(size) if absolute_size(group) else None  # else it moves with the group's own size
-        return await self._told(group.at, size, machines, short, other_writer=other)
+            short = await self._groups.shortfall(group.name, self._writes.raised_at, market, warm=True)
+        other = self._writes.observe(size) if absolute_size(group) else None  # else it moves with the group's own size
+        return await self._pool_status(group.at, size, machines, short, other_writer=other)
 
     async def _machines(self) -> tuple[Ec2Instance, ...]:
         name = self._spec.group
@@ -59,15 +59,15 @@ class WarmResizer(AwsResizer):
         return tuple(m for m in (warmed(i, ready, self._spec.market) for i in found) if m is not None)
 
     async def _resize(self, replicas: int, seen: PoolStatus) -> None:
-        group = await self._groups.group(self._spec.group, self._spec.market, first=True)
-        if group.warm is not None and group.warm.going:
+        group = await self._groups.group(self._spec.group, self._spec.market, urgent=True)
+        if group.warm_pool is not None and group.warm_pool.deleting:
             raise Conflict(f"{self._what} is being deleted: it is asked for again when it is gone")
         size = prepared_capacity(group)
         if absolute_size(group):
-            self._hand.check(size, seen.desired)
+            self._writes.check(size, seen.desired)
         if size == replicas:
             return
-        self._hand.ask(size, [replicas])
+        self._writes.request(size, [replicas])
         await self._groups.service.call(
             "PutWarmPool",
             self._spec.group,
@@ -90,17 +90,17 @@ class WarmResizer(AwsResizer):
 
 def prepared_capacity(group: AutoScalingGroup) -> int:
     """How many instances the group's warm pool is to hold."""
-    warm = group.warm
-    if warm is None or warm.going:
+    warm = group.warm_pool
+    if warm is None or warm.deleting:
         return 0
     if absolute_size(group):
-        return warm.least
-    return max(warm.least, (group.most if warm.prepared is None else warm.prepared) - group.desired)
+        return warm.min_instances
+    return max(warm.min_instances, (group.max_size if warm.max_prepared is None else warm.max_prepared) - group.desired)
 
 
 def absolute_size(group: AutoScalingGroup) -> bool:
     """Whether the warm pool's size is a number of its own, and not what the group leaves of another one."""
-    return group.warm is None or group.warm.prepared == group.warm.least
+    return group.warm_pool is None or group.warm_pool.max_prepared == group.warm_pool.min_instances
 
 
 def warmed(instance: Mapping[str, Any], ready: str, market: str) -> Ec2Instance | None:

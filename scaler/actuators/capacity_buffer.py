@@ -14,10 +14,10 @@ from policies.model import Fresh, PoolName, PoolStatus, Shortfall, WorkloadName
 from scaler.clouds.kubernetes import custom_resources, objects, permissions
 from scaler.clouds.kubernetes import session as kube
 from scaler.clouds.kubernetes.actions import buffers
-from scaler.clouds.kubernetes.custom_resources import Custom, Objects
+from scaler.clouds.kubernetes.custom_resources import CustomObject, Objects
 from scaler.clouds.kubernetes.session import Session
 from scaler.clouds.kubernetes.sizes import ScaleObserver
-from scaler.clouds.kubernetes.times import seconds_of
+from scaler.clouds.timestamps import seconds_of
 from scaler.config.kinds.kubernetes import CAPACITY_BUFFER_GROUP, CapacityBuffer
 from scaler.ports import Context, Misconfigured, Permit
 
@@ -40,7 +40,7 @@ async def open_capacity_buffer(
     session = await kube.session(context, spec.cluster)
     timeout_s = CALL_SHARE * context.deadline_s
     root = f"/apis/{CAPACITY_BUFFER_GROUP}/{spec.api_version}/namespaces/{spec.namespace}/capacitybuffers"
-    collected = custom_resources.Collected(f"capacitybuffers in namespace {spec.namespace}", root, "", HINT)
+    collected = custom_resources.ObjectCollection(f"capacitybuffers in namespace {spec.namespace}", root, "", HINT)
     found = await custom_resources.objects(context, session, spec.cluster, collected)
     target = objects.ScaleTarget(objects.ApiGroup(CAPACITY_BUFFER_GROUP), "CapacityBuffer", spec.name)
     sizes = ScaleObserver(target, found, None, timeout_s, spec.other_writer_yield_s)
@@ -73,7 +73,7 @@ class BufferResizer:
         return await permissions.permits(self._session, buffers(self._spec.namespace), self._timeout_s)
 
 
-def provided_replicas(buffer: Custom, desired: int) -> tuple[int, int, Shortfall | None]:
+def provided_replicas(buffer: CustomObject, desired: int) -> tuple[int, int, Shortfall | None]:
     """For how many there is room now, for how many none comes, and why. What is not told is not ready."""
     refused, placed = buffer.condition("ReadyForProvisioning"), buffer.condition("Provisioning")
     if refused.get("status") == "False":
@@ -86,7 +86,7 @@ def provided_replicas(buffer: Custom, desired: int) -> tuple[int, int, Shortfall
     return ready, failed, _shortfall(buffer, placed, str(placed["message"])) if failed else None
 
 
-def _held(buffer: Custom, desired: int) -> int:
+def _held(buffer: CustomObject, desired: int) -> int:
     """How many pods it was resolved to."""
     held = buffer.status.get("replicas")
     return min(desired, max(0, held)) if isinstance(held, int) and not isinstance(held, bool) else 0
@@ -103,10 +103,10 @@ def _placed(placed: Mapping[str, Any], held: int) -> tuple[int, int]:
     return max(0, min(held, total - new - failed)), min(held, failed)
 
 
-def _is_followed(buffer: Custom, condition: Mapping[str, Any]) -> bool:
+def _is_followed(buffer: CustomObject, condition: Mapping[str, Any]) -> bool:
     """Whether a condition speaks of the buffer as it is now."""
     return buffer.generation is not None and condition.get("observedGeneration") == buffer.generation
 
 
-def _shortfall(buffer: Custom, condition: Mapping[str, Any], text: str, *, quota: bool = False) -> Shortfall:
+def _shortfall(buffer: CustomObject, condition: Mapping[str, Any], text: str, *, quota: bool = False) -> Shortfall:
     return Shortfall(seconds_of(condition.get("lastTransitionTime"), buffer.at), text, quota)

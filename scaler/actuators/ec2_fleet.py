@@ -37,8 +37,8 @@ class FleetResizer(AwsResizer):
     async def _connect(self) -> None:
         self._fleets = await fleets.fleets(self._context, self._spec.account)
 
-    async def _fleet(self, *, first: bool = False) -> Ec2FleetState:
-        found = await self._fleets.fleet(self._spec.fleet, first=first)
+    async def _fleet(self, *, urgent: bool = False) -> Ec2FleetState:
+        found = await self._fleets.fleet(self._spec.fleet, urgent=urgent)
         if found.kind != "maintain" or found.state in GONE:
             raise Misconfigured(
                 f"{self._what} is of type {found.kind} and {found.state}: give one that maintains its size"
@@ -54,17 +54,17 @@ class FleetResizer(AwsResizer):
         short: Shortfall | None = None
         if fleet.missing > 0:
             now = self._context.clock.now()
-            short = await self._fleets.shortfall(fleet.id, now, self._hand.raised_at, self._spec.market)
-        return await self._told(fleet.at, fleet.desired, fleet.machines, short)
+            short = await self._fleets.shortfall(fleet.id, now, self._writes.raised_at, self._spec.market)
+        return await self._pool_status(fleet.at, fleet.desired, fleet.machines, short)
 
     async def _resize(self, replicas: int, seen: PoolStatus) -> None:
-        fleet = await self._fleet(first=True)
-        self._hand.check(fleet.desired, seen.desired)
+        fleet = await self._fleet(urgent=True)
+        self._writes.check(fleet.desired, seen.desired)
         if fleet.desired == replicas:
             return
         if fleet.state == "modifying":
             raise Conflict(f"{self._what} is being modified, and takes one change at a time")
-        self._hand.ask(fleet.desired, [replicas])
+        self._writes.request(fleet.desired, [replicas])
         await self._fleets.service.call(
             "ModifyFleet",
             fleet.id,

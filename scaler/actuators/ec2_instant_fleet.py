@@ -15,11 +15,11 @@ from uuid import uuid4
 
 from policies.model import Fresh, PoolName, PoolStatus, WorkloadName
 from scaler.clouds.aws import session
-from scaler.clouds.aws.batching import Batch, batch
 from scaler.clouds.aws.fleets import target_capacity
 from scaler.clouds.aws.instances import MOST_IDS, Ec2Instance, describe_instances, reserved_with
 from scaler.clouds.aws.launch_failures import LaunchFailure, failure, join_failures
 from scaler.clouds.aws.resizer import AwsResizer
+from scaler.clouds.batching import Batch, batch
 from scaler.config.kinds.aws_pools import Ec2InstantFleet
 from scaler.ports import Context, PortError, Unavailable
 
@@ -66,13 +66,13 @@ class InstantResizer(AwsResizer):
         self._ec2 = await session.service(self._context, "ec2", self._spec.account)
         ec2 = self._ec2
 
-        async def fetch(owners: Sequence[str], *, first: bool) -> dict[str, list[Ec2Instance]]:
+        async def fetch(owners: Sequence[str], *, urgent: bool) -> dict[str, list[Ec2Instance]]:
             asked = [
                 {"Name": f"tag:{TAG}", "Values": list(owners)},
                 {"Name": "instance-state-name", "Values": ["pending", "running"]},
             ]
             pages = await ec2.pages(
-                "DescribeInstances", "Reservations", ", ".join(owners[:3]), first=first, Filters=asked
+                "DescribeInstances", "Reservations", ", ".join(owners[:3]), urgent=urgent, Filters=asked
             )
             found: dict[str, list[Ec2Instance]] = {owner: [] for owner in owners}
             for instance in reserved_with(pages):
@@ -83,9 +83,9 @@ class InstantResizer(AwsResizer):
 
         self._tagged = await batch(self._context, ("aws-tagged", self._spec.account), fetch, MOST_IDS)
 
-    async def _machines(self, *, first: bool = False) -> tuple[float, list[Ec2Instance]]:
-        """The pool's instances, and a time that this is no older than. `first`: a write waits for it."""
-        at, found = await self._tagged.get(self._owner, first=first)
+    async def _machines(self, *, urgent: bool = False) -> tuple[float, list[Ec2Instance]]:
+        """The pool's instances, and a time that this is no older than. `urgent`: a write waits for it."""
+        at, found = await self._tagged.get(self._owner, urgent=urgent)
         now = self._context.clock.now()
         seen = {m.id for m in found or ()}
         self._launched = {
@@ -101,14 +101,14 @@ class InstantResizer(AwsResizer):
 
     async def _status(self) -> Fresh[PoolStatus]:
         at, machines = await self._machines()
-        return await self._told(at, len(machines), machines, None, other_writer=None)
+        return await self._pool_status(at, len(machines), machines, None, other_writer=None)
 
     async def _resize(self, replicas: int, seen: PoolStatus) -> None:
-        _, machines = await self._machines(first=True)
+        _, machines = await self._machines(urgent=True)
         lost = self._lost
         if lost is not None and len(machines) < lost.wanted <= replicas:
             await self._launch(lost)
-            _, machines = await self._machines(first=True)
+            _, machines = await self._machines(urgent=True)
         if replicas > len(machines):
             count, now = replicas - len(machines), self._context.clock.now()
             await self._launch(Launch(f"forescale-{uuid4().hex}", count, replicas, now))
@@ -182,13 +182,13 @@ class InstantResizer(AwsResizer):
 
     def _victims(self, machines: Sequence[Ec2Instance], count: int) -> list[str]:
         """Which go: those that will be taken anyway, those that do not serve yet, then from the fullest zone."""
-        assert self._fates is not None  # noqa: S101 - open by now
-        doomed, _ = self._fates.of(machines)
+        assert self._interruptions is not None  # noqa: S101 - open by now
+        pending = self._interruptions.pending([m.id for m in machines])
         left = sorted(machines, key=lambda m: m.id)
         held = Counter(m.zone for m in left)
         victims: list[str] = []
         for _ in range(count):
-            victim = max(left, key=lambda m: (m.id in doomed, not m.ready, held[m.zone], m.id))
+            victim = max(left, key=lambda m: (m.id in pending, not m.ready, held[m.zone], m.id))
             left.remove(victim)
             held[victim.zone] -= 1
             victims.append(victim.id)

@@ -13,10 +13,10 @@ from typing import Any, Final
 from policies.model import Fresh, PoolName, PoolStatus, Shortfall, WorkloadName
 from scaler.clouds.aws import auto_scaling_groups, session
 from scaler.clouds.aws.auto_scaling_groups import AutoScalingGroup, AutoScalingGroups
-from scaler.clouds.aws.foreign_writes import own_recent_write
 from scaler.clouds.aws.launch_failures import failure
 from scaler.clouds.aws.resizer import AwsResizer
-from scaler.clouds.response_validation import MISSHAPEN, whole
+from scaler.clouds.aws.writes import require_within
+from scaler.clouds.response_validation import MALFORMED, whole
 from scaler.config.kinds.aws_pools import EksNodeGroup
 from scaler.ports import Conflict, Context, PortError, Unavailable
 
@@ -86,14 +86,14 @@ class EksResizer(AwsResizer):
         if desired > sum(m.units for m in group.machines):
             short = await self._why(nodes, group) or short
         rival = self._rival(nodes, group)
-        other = self._hand.other(desired) or rival
-        return await self._told(min(asked_at, group.at), desired, group.machines, short, other_writer=other)
+        other = self._writes.observe(desired) or rival
+        return await self._pool_status(min(asked_at, group.at), desired, group.machines, short, other_writer=other)
 
-    async def _nodes(self, *, first: bool = False) -> NodeGroupState:
-        answer = await self._eks.call("DescribeNodegroup", self._about, write=first, repeat=True, **self._name)
+    async def _nodes(self, *, urgent: bool = False) -> NodeGroupState:
+        answer = await self._eks.call("DescribeNodegroup", self._about, write=urgent, repeat=True, **self._name)
         try:
             return _nodes(answer["nodegroup"])
-        except MISSHAPEN as e:
+        except MALFORMED as e:
             raise Unavailable(f"AWS eks:DescribeNodegroup of {self._about}: no node group: {e!r}") from e
 
     async def _wanted(self, nodes: NodeGroupState) -> int:
@@ -112,7 +112,7 @@ class EksResizer(AwsResizer):
         self._update = None
         if found.get("status") == "Successful":
             return size  # the node group was described before, maybe
-        self._hand.expect(nodes.desired)
+        self._writes.expect(nodes.desired)
         if found.get("status") == "Failed":
             said = [f"{e.get('errorCode')}: {e.get('errorMessage')}" for e in found.get("errors", ())]
             why = failure("; ".join(said) or "the update failed, and EKS does not say why", market=nodes.market)
@@ -121,7 +121,7 @@ class EksResizer(AwsResizer):
 
     async def _why(self, nodes: NodeGroupState, group: AutoScalingGroup) -> Shortfall | None:
         """Why nodes that were asked for do not come: what the group's last launch said, else what EKS says."""
-        told = await self._groups.shortfall(group.name, self._hand.raised_at, nodes.market)
+        told = await self._groups.shortfall(group.name, self._writes.raised_at, nodes.market)
         issues = tuple(issue for issue in nodes.issues if issue[0] in LACKS)
         if told is not None or not issues:
             self._issues = None
@@ -136,18 +136,18 @@ class EksResizer(AwsResizer):
         """Who sizes the group behind EKS's back, if it is not what EKS asked for."""
         if self._update is not None or nodes.status != "ACTIVE" or group.desired == nodes.desired:
             return None
-        return f"somebody set Auto Scaling group {group.name} to {group.desired}: a Cluster Autoscaler does that"
+        return f"another writer set Auto Scaling group {group.name} to {group.desired}: a Cluster Autoscaler does that"
 
     async def _resize(self, replicas: int, seen: PoolStatus) -> None:
-        nodes = await self._nodes(first=True)
+        nodes = await self._nodes(urgent=True)
         present = nodes.desired if self._update is None else self._update[1]
-        self._hand.check(present, seen.desired)
+        self._writes.check(present, seen.desired)
         if present == replicas:
             return
-        own_recent_write(self._what, replicas, nodes.least, nodes.most, "minSize and maxSize")
+        require_within(self._what, replicas, nodes.least, nodes.most, "minSize and maxSize")
         if nodes.status == "UPDATING":
             raise Conflict(f"{self._what}: an update is under way, and EKS takes one at a time")
-        self._hand.ask(present, [replicas])
+        self._writes.request(present, [replicas])
         try:
             answer = await self._eks.call(
                 "UpdateNodegroupConfig",
@@ -159,12 +159,12 @@ class EksResizer(AwsResizer):
             )
         except PortError as e:
             if not isinstance(e, Unavailable):
-                self._tokens.done(present, replicas)
+                self._tokens.answered(present, replicas)
             raise
         update = answer.get("update", {}).get("id")
         if not update:  # cut short: said again, it has the same token
             raise Unavailable(f"AWS eks:UpdateNodegroupConfig of {self._about}: an answer without an update")
-        self._tokens.done(present, replicas)
+        self._tokens.answered(present, replicas)
         self._update, self._failed = (str(update), replicas), None
 
     def _actions(self) -> Mapping[str, str]:

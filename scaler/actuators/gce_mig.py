@@ -12,11 +12,12 @@ from typing import Any
 
 from policies.model import Fresh, PoolName, PoolStatus, WorkloadName
 from scaler.clouds import interruptions as notices
+from scaler.clouds.foreign_writes import ForeignWriteDetector
 from scaler.clouds.gcp import instance_groups, pool_status, reservations
 from scaler.clouds.gcp import notices as gcp_notices
 from scaler.clouds.response_validation import validated
 from scaler.config.kinds.gcp_pools import GceMig
-from scaler.ports import Conflict, Context, Permit
+from scaler.ports import Context, Permit
 
 
 async def open_gce_mig(spec: GceMig, context: Context, workload: WorkloadName, pool: PoolName) -> GceMigResizer:
@@ -47,13 +48,13 @@ class GceMigResizer:
         self._teller = teller
         self._held = held
         self._listener = listener
-        self._rivals = pool_status.GcpForeignWriteDetector(context.clock, spec.other_writer_yield_s)
+        self._writes = ForeignWriteDetector(context.clock, spec.other_writer_yield_s, f"GCP instance group {spec.name}")
 
     @validated("GCP")
     async def status(self) -> Fresh[PoolStatus]:
-        group = (await self._groups.read(self._spec.path)).meant("RUNNING")
+        group = (await self._groups.read(self._spec.path)).with_target_status("RUNNING")
         held = await self._held.held() if self._held else None
-        rival = self._rivals.note(group.target)
+        rival = self._writes.observe(group.target)
         foreign = f"autoscaler {group.autoscaler}" if group.autoscaler else rival
         told = pool_status.PoolDetails(group.target, str(group.target), foreign, held)
         return Fresh(self._teller.status([group], told), group.at)
@@ -63,15 +64,14 @@ class GceMigResizer:
         present = await self._groups.head(self._spec.path, urgent=True)
         if present.target == replicas:
             return
-        if present.target != seen.desired:
-            raise Conflict(f"{self._spec.name} was {seen.desired} machines; somebody set {present.target}")
+        self._writes.check(present.target, seen.desired)
         terms = distribution_changes(self._spec, present) if replicas > present.target else {}
         with pool_status.pool_details(self._spec.accelerator or "", self._spec.location, self._spec.market):
             if terms:
                 await self._groups.patch(self._spec.path, {**terms, "fingerprint": present.fingerprint})
-            self._rivals.asking(replicas)
+            self._writes.request(present.target, [replicas])
             await self._groups.resize(self._spec.path, replicas)
-        self._rivals.asked(replicas)
+        self._writes.confirm(replicas)
 
     @validated("GCP")
     async def permits(self) -> Sequence[Permit]:

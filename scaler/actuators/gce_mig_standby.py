@@ -12,12 +12,13 @@ from dataclasses import replace
 from typing import Any, Final
 
 from policies.model import Fresh, PoolName, PoolStatus, WorkloadName
+from scaler.clouds.foreign_writes import ForeignWriteDetector
 from scaler.clouds.gcp import instance_groups, notices, pool_status
 from scaler.clouds.gcp.instance_groups import InstanceGroup
 from scaler.clouds.gcp.settings import GcpNotices
 from scaler.clouds.response_validation import validated
 from scaler.config.kinds.gcp_pools import GceMigStandby
-from scaler.ports import Conflict, Context, Misconfigured, Permit
+from scaler.ports import Context, Misconfigured, Permit
 
 PERMISSIONS: Final = (instance_groups.READ, instance_groups.WRITE)
 """All that the pool may call for, with the project's own."""
@@ -56,26 +57,28 @@ class GceMigStandbyResizer:
         self._context = context
         self._groups = groups
         self._listener = listener
-        self._rivals = pool_status.GcpForeignWriteDetector(context.clock, spec.other_writer_yield_s)
+        self._writes = ForeignWriteDetector(
+            context.clock, spec.other_writer_yield_s, f"GCP {spec.state} standby of {spec.name}"
+        )
         self._first: dict[str, float] = {}
 
     @validated("GCP")
     async def status(self) -> Fresh[PoolStatus]:
         state = self._spec.state
-        group = (await self._groups.read(self._spec.path)).meant(MEANT[state])
+        group = (await self._groups.read(self._spec.path)).with_target_status(MEANT[state])
         desired = self._target(group)
         waiting = [m for m in group.machines if m.status in RESTS[state] and m.action == "NONE"]
-        coming = [m for m in group.machines if m.meant == MEANT[state] and m not in waiting]
+        coming = [m for m in group.machines if m.target_status == MEANT[state] and m not in waiting]
         ready = min(len(waiting), desired)  # more are on their way out, or were stopped by hand
         failed = min(sum(m.failed for m in coming), desired - ready)
         status = PoolStatus(
             desired=desired,
             ready=ready,
-            other_writer=self._rivals.note(desired),
+            other_writer=self._writes.observe(desired),
             version=group.fingerprint,
             failed=failed,
             shortfall=self._short(group) if failed else None,
-            parts=pool_status.waiting_parts(waiting, coming, self._spec.market),
+            parts=pool_status.standby_parts(waiting, coming, self._spec.market),
         )
         return Fresh(status, group.at)
 
@@ -85,13 +88,12 @@ class GceMigStandbyResizer:
         found = self._target(present)
         if found == replicas and not self._mode(present):
             return
-        if found != seen.desired:
-            raise Conflict(f"{self._spec.name} had {seen.desired} {self._spec.state} machines; somebody set {found}")
+        self._writes.check(found, seen.desired)
         fields: dict[str, Any] = {FIELDS[self._spec.state]: replicas, "fingerprint": present.fingerprint}
-        self._rivals.asking(replicas)
+        self._writes.request(found, [replicas])
         with pool_status.pool_details(self._spec.accelerator or "", self._spec.location, self._spec.market):
             await self._groups.patch(self._spec.path, {**fields, **self._mode(present)})
-        self._rivals.asked(replicas)
+        self._writes.confirm(replicas)
 
     @validated("GCP")
     async def permits(self) -> Sequence[Permit]:
@@ -108,7 +110,7 @@ class GceMigStandbyResizer:
         return {} if group.standby.get("mode", "MANUAL") == mode else {"standbyPolicy": {**group.standby, "mode": mode}}
 
     def _short(self, group: InstanceGroup) -> Any:
-        short = group.short
+        short = group.shortfall
         if short is None:
             return None
         kind = self._spec.accelerator or ""

@@ -13,6 +13,7 @@ from typing import Final
 
 from policies.model import Fresh, PoolName, PoolStatus, WorkloadName
 from scaler.clouds import interruptions as notices
+from scaler.clouds.foreign_writes import ForeignWriteDetector
 from scaler.clouds.gcp import container, instance_groups, operations, pool_status, reservations
 from scaler.clouds.gcp import notices as gcp_notices
 from scaler.clouds.response_validation import validated
@@ -35,7 +36,7 @@ async def open_gke_node_pool(
         cluster,
         await instance_groups.groups(context, spec.project),
         pool_status.StatusBuilder(await notices.board(context), spec.market, spec.accelerator or "", context.clock),
-        operations.Following(context.clock, cluster.operation),
+        operations.OperationFollower(context.clock, cluster.operation),
         held,
         await gcp_notices.listen(context, spec.project, spec.notices),
     )
@@ -51,7 +52,7 @@ class GkeNodePoolResizer:
         cluster: container.Cluster,
         groups: instance_groups.InstanceGroups,
         teller: pool_status.StatusBuilder,
-        following: operations.Following,
+        following: operations.OperationFollower,
         held: reservations.Reservation | None,
         listener: gcp_notices.GcpNoticeListener,
     ) -> None:
@@ -63,56 +64,56 @@ class GkeNodePoolResizer:
         self._following = following
         self._held = held
         self._listener = listener
-        self._rivals = pool_status.GcpForeignWriteDetector(context.clock, spec.other_writer_yield_s)
+        self._writes = ForeignWriteDetector(context.clock, spec.other_writer_yield_s, f"GKE node pool {spec.name}")
 
     @validated("GCP")
     async def status(self) -> Fresh[PoolStatus]:
         pool = await self._pool()
-        await self._following.look()
+        await self._following.poll()
         groups = await asyncio.gather(*(self._groups.read(path) for path in pool.groups))
         size = sum(group.target for group in groups)
-        under_way = self._following.asked
+        under_way = self._following.requested
         desired = container.bounds(pool)[0] if self._spec.sized_by == "bounds" else size
         if under_way is not None:
             desired = under_way
-        rival = self._rivals.note(desired) if pool.status in STEADY else None
+        rival = self._writes.observe(desired) if pool.status in STEADY else None
         failure = self._following.failure
         short = pool_status.shortfall_of(
-            failure, pool.short, self._spec.accelerator or "", pool.zones, self._spec.market
+            failure, pool.shortfall, self._spec.accelerator or "", pool.zones, self._spec.market
         )
-        lost = failure.asked - size if failure is not None and failure.said.short else 0
+        lost = failure.requested - size if failure is not None and failure.failure.is_shortfall else 0
         if lost > 0 and self._spec.sized_by == "size":
             desired = size + lost
         told = pool_status.PoolDetails(
             desired=desired,
             version=str(size),
-            foreign=self._foreign(pool) or rival,
+            other_writer=self._foreign(pool) or rival,
             reserved=await self._held.held() if self._held else None,
-            short=short,
-            lost=max(0, lost),
+            shortfall=short,
+            missing=max(0, lost),
         )
         return Fresh(self._teller.status(groups, told), pool.at)
 
     @validated("GCP")
     async def resize(self, replicas: int, seen: PoolStatus) -> None:
         pool = await self._pool(urgent=True)
-        if self._following.asked is not None:
-            raise Conflict(f"{self._spec.name}: the operation for {self._following.asked} nodes is still under way")
+        if self._following.requested is not None:
+            raise Conflict(f"{self._spec.name}: the operation for {self._following.requested} nodes is still under way")
         heads = await asyncio.gather(*(self._groups.head(path, urgent=True) for path in pool.groups))
         size = sum(head.target for head in heads)
         if str(size) != seen.version:
-            raise Conflict(f"{self._spec.name} was {seen.version} nodes; somebody set {size}")
+            raise Conflict(f"{self._spec.name} was {seen.version} nodes; another writer set it to {size}")
         if replicas == size and self._spec.sized_by == "size":
             self._following.forget()  # what an operation failed to bring is given up
             return
-        self._rivals.asking(replicas)
+        self._writes.request(size, [replicas])
         with pool_status.pool_details(self._spec.accelerator or "", ", ".join(pool.zones), self._spec.market):
             if self._spec.sized_by == "bounds":
                 operation = await self._cluster.set_autoscaling(self._spec.name, self._bounds(pool, replicas))
             else:
                 operation = await self._cluster.set_size(self._spec.name, replicas // max(1, len(pool.zones)))
         self._following.begin(replicas, operation)
-        self._rivals.asked(replicas)
+        self._writes.confirm(replicas)
 
     @validated("GCP")
     async def permits(self) -> Sequence[Permit]:

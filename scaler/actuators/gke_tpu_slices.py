@@ -15,7 +15,7 @@ from policies.model import Fresh, PoolName, PoolStatus, Shortfall, WorkloadName
 from scaler.clouds import interruptions as notices
 from scaler.clouds.gcp import container, instance_groups, pool_status, reservations, tpu_slices
 from scaler.clouds.gcp import notices as gcp_notices
-from scaler.clouds.gcp.operations import Following
+from scaler.clouds.gcp.operations import OperationFollower
 from scaler.clouds.gcp.tpu_slices import Slice, Slices
 from scaler.clouds.response_validation import validated
 from scaler.clouds.rest import Body
@@ -59,7 +59,7 @@ class GkeTpuSlicesResizer:
         self._slices = slices
         self._held = held
         self._listener = listener
-        self._creations: dict[str, Following] = {}
+        self._creations: dict[str, OperationFollower] = {}
         self._gone: dict[str, float] = {}
         """Slices of which we asked to be rid, and when: the list shows them for some moments still."""
 
@@ -68,12 +68,12 @@ class GkeTpuSlicesResizer:
         slices, at = await self._look()
         names = {s.name for s in slices}
         for following in self._creations.values():
-            await following.look()
-        self._creations = {n: f for n, f in self._creations.items() if f.asked is not None or f.failure}
-        hidden = [n for n, f in self._creations.items() if n not in names and f.asked is not None]
+            await following.poll()
+        self._creations = {n: f for n, f in self._creations.items() if f.requested is not None or f.failure}
+        hidden = [n for n, f in self._creations.items() if n not in names and f.requested is not None]
         unborn = [f.failure for n, f in self._creations.items() if n not in names and f.failure]
         failed = sum(s.failed for s in slices) + len(unborn)
-        shorts = [*(s.short for s in slices), *(f.shortfall for f in unborn)]
+        shorts = [*(s.shortfall for s in slices), *(f.shortfall for f in unborn)]
         shorts += [f.failure.shortfall for n, f in self._creations.items() if n in names and f.failure]
         held = await self._held.held() if self._held else None
         desired = len(slices) + len(hidden) + len(unborn)
@@ -81,7 +81,7 @@ class GkeTpuSlicesResizer:
             desired=desired,
             ready=sum(s.ready for s in slices),
             version=str(desired - len(unborn)),
-            interruption_pending=sum(s.doomed for s in slices),
+            interruption_pending=sum(s.interruption_pending for s in slices),
             interrupted=self._slices.interrupted,
             failed=failed,
             shortfall=self._short(shorts) if failed else None,
@@ -93,13 +93,13 @@ class GkeTpuSlicesResizer:
     @validated("GCP")
     async def resize(self, replicas: int, seen: PoolStatus) -> None:
         there = await self._slices.names(self._leaving())
-        taken = there | {n for n, f in self._creations.items() if f.asked is not None}
+        taken = there | {n for n, f in self._creations.items() if f.requested is not None}
         if str(len(taken)) != seen.version:
-            raise Conflict(f"{self._spec.name} had {seen.version} slices; somebody made that {len(taken)}")
+            raise Conflict(f"{self._spec.name} had {seen.version} slices; another writer made that {len(taken)}")
         if replicas > len(taken):
             await self._each(self._create, self._free(replicas - len(taken), taken))
         else:
-            await self._each(self._delete, sorted(there, key=self._slices.stays)[: len(taken) - replicas])
+            await self._each(self._delete, sorted(there, key=self._slices.removal_order)[: len(taken) - replicas])
 
     @validated("GCP")
     async def permits(self) -> Sequence[Permit]:
@@ -107,7 +107,7 @@ class GkeTpuSlicesResizer:
         return await pool_status.check_permissions(self._context, self._spec.project, needed, self._listener)
 
     async def _look(self) -> tuple[list[Slice], float]:
-        slices, at = await self._slices.look(self._leaving())
+        slices, at = await self._slices.read(self._leaving())
         return [s for s in slices if not s.leaving], at
 
     def _leaving(self) -> frozenset[str]:
@@ -140,7 +140,7 @@ class GkeTpuSlicesResizer:
         number = self._slices.number(name) or 0
         with pool_status.pool_details(self._spec.kind_of_slice, self._spec.slice_zone, self._spec.market):
             operation: Body = await self._cluster.create(node_pool(self._spec, number))
-        following = Following(self._clock, self._cluster.operation)
+        following = OperationFollower(self._clock, self._cluster.operation)
         following.begin(1, operation)
         self._creations[name] = following
 

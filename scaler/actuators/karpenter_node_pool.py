@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import contextlib
 from asyncio import timeout
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from policies.model import Fresh, Part, PoolName, PoolStatus, Shortfall, WorkloadName
+from scaler.clouds.interruptions import InterruptionTracker
 from scaler.clouds.kubernetes import custom_resources, node_claims, objects, permissions
 from scaler.clouds.kubernetes import events as kube_events
 from scaler.clouds.kubernetes import nodes as kube_nodes
 from scaler.clouds.kubernetes import session as kube
 from scaler.clouds.kubernetes.actions import karpenter
-from scaler.clouds.kubernetes.custom_resources import Custom, Objects
+from scaler.clouds.kubernetes.custom_resources import CustomObject, Objects
 from scaler.clouds.kubernetes.events import KubeEvents
 from scaler.clouds.kubernetes.node_claims import NodeClaim, NodeClaims
 from scaler.clouds.kubernetes.nodes import KubeNodes
 from scaler.clouds.kubernetes.session import Session
 from scaler.clouds.kubernetes.sizes import ScaleObserver
+from scaler.clouds.parts import sum_parts
 from scaler.config.kinds.kubernetes import KarpenterNodePool
 from scaler.ports import Context, Permit, Unavailable
 
@@ -58,7 +59,7 @@ async def open_karpenter_node_pool(
     """Open a static NodePool. Raises `Misconfigured`."""
     session = await kube.session(context, spec.cluster)
     timeout_s = CALL_SHARE * context.deadline_s
-    collected = custom_resources.Collected("nodepools", PATH, "scale", HINT)
+    collected = custom_resources.ObjectCollection("nodepools", PATH, "scale", HINT)
     pools = await custom_resources.objects(context, session, spec.cluster, collected)
     target = objects.ScaleTarget(objects.ApiGroup("karpenter.sh"), "NodePool", spec.name)
     told = NodePoolObservers(
@@ -82,16 +83,12 @@ class KarpenterResizer:
         self._sizes = sizes
         self._told = told
         self._timeout_s = timeout_s
-        self._held: dict[str, bool] = {}
-        """Claims that were ready at the last look, and whether they are spot."""
-        self._noticed: set[str] = set()
-        """Of those, the ones of which a notice told before they began to go."""
+        self._interruptions = InterruptionTracker(told.nodes.notices)
         self._given_up = 0
         """Nodes that we gave back and that have not begun to go."""
         self._lacks_since: float | None = None
         """Since when nodes are lacking: what was said before is of another want."""
         self._ours: set[str] = set()
-        self._interrupted = 0
 
     async def status(self) -> Fresh[PoolStatus]:
         state, foreign = await self._sizes.read()
@@ -112,7 +109,7 @@ class KarpenterResizer:
             foreign,
             state.version,
             interruption_pending=sum(map(self._doomed, ready)),
-            interrupted=self._interrupted,
+            interrupted=self._interruptions.interrupted,
             failed=failed,
             shortfall=short,
             parts=self._parts(kept),
@@ -131,47 +128,44 @@ class KarpenterResizer:
         with contextlib.suppress(TimeoutError):
             async with timeout(FIRST_S):
                 for one in (self._told.claims, self._told.nodes, self._told.events):
-                    await one.heard.wait()
+                    await one.listed.wait()
 
     # --- which are there, and which go
 
     def _doomed(self, claim: NodeClaim) -> bool:
         node = self._told.nodes.get(claim.node) if claim.node else None
-        return claim.leaving or (node is not None and self._told.nodes.taken(node) != "")
+        return claim.leaving or (node is not None and self._told.nodes.interruption_reason(node) != "")
 
     def _tell_ours(self, claims: list[NodeClaim]) -> None:
         """Of the claims that have begun to go unannounced, take as many for those we gave back as we gave back."""
         self._ours &= {claim.name for claim in claims}
         for claim in claims:
-            if claim.leaving and self._given_up and claim.name not in self._ours | self._noticed:
+            if claim.leaving and self._given_up and claim.name not in {*self._ours, *self._interruptions.noticed}:
                 self._ours.add(claim.name)
                 self._given_up -= 1
 
     def _count_lost(self, claims: list[NodeClaim], ready: list[NodeClaim]) -> None:
-        """Count the spot nodes that are gone since the last look, but for those that we gave back."""
+        """Count the spot nodes that are gone since the last look, but for those that this process gave back."""
         left = {claim.name for claim in claims}
-        for name, spot in self._held.items():
+
+        def was_interrupted(name: str, noticed: bool) -> bool:
             if name in left:
-                continue
-            if self._given_up and name not in self._noticed:
+                return False
+            if self._given_up and not noticed:
                 self._given_up -= 1
-            else:
-                self._interrupted += spot
-        self._held = {claim.name: claim.market == "spot" for claim in ready}
-        self._noticed = {claim.name for claim in ready if self._doomed(claim)}
+                return False
+            return True
+
+        noticed = {claim.name for claim in ready if self._doomed(claim)}
+        self._interruptions.track({c.name: int(c.market == "spot") for c in ready}, noticed, was_interrupted)
 
     def _parts(self, claims: list[NodeClaim]) -> tuple[Part, ...]:
-        counts: defaultdict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
-        for claim in claims:
-            if claim.ready or claim.launched_at is not None:
-                count = counts[claim.zone, claim.market]
-                count[0 if claim.ready else 1] += 1
-                count[2] += claim.ready and self._doomed(claim)
-        return tuple(Part(zone, market, *count) for (zone, market), count in sorted(counts.items()))
+        bought = (claim for claim in claims if claim.ready or claim.launched_at is not None)
+        return sum_parts(
+            Part(c.zone, c.market, int(c.ready), int(not c.ready), int(c.ready and self._doomed(c))) for c in bought
+        )
 
-    # --- what does not come
-
-    def _lacking(self, pool: Custom, desired: int, claims: list[NodeClaim]) -> tuple[int, Shortfall | None]:
+    def _lacking(self, pool: CustomObject, desired: int, claims: list[NodeClaim]) -> tuple[int, Shortfall | None]:
         """How many do not come, and why: beyond the NodePool's own limit, or not there in the cloud."""
         bought = [claim for claim in claims if claim.launched_at is not None and not claim.leaving]
         lacking = desired - len(bought)
@@ -188,14 +182,14 @@ class KarpenterResizer:
         for claim in claims:
             if claim.trouble:
                 return lacking, Shortfall(claim.since, claim.trouble)
-        said = next(iter(self._told.events.named(f"{self._name}-")), None) if self._told.events.fresh else None
+        said = next(iter(self._told.events.about_names(f"{self._name}-")), None) if self._told.events.fresh else None
         last = max((claim.launched_at or 0.0 for claim in bought), default=0.0)
         if said is None or not said.fails or said.at < max(last, self._lacks_since - SKEW_S):
             return 0, None
         return lacking, Shortfall(said.at, f"{said.reason}: {said.text}", said.quota)
 
 
-def nodes_limit(pool: Custom) -> int | None:
+def nodes_limit(pool: CustomObject) -> int | None:
     """The most nodes that a NodePool may have; None where that is not limited."""
     limit = (pool.spec.get("limits") or {}).get("nodes")
     return int(limit) if isinstance(limit, int | str) and str(limit).isdecimal() else None

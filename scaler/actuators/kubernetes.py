@@ -97,7 +97,7 @@ class KubernetesResizer:
     async def status(self) -> Fresh[PoolStatus]:
         state, foreign = await self._sizes.read()
         if self._looks is not None:
-            await self._looks.ready()
+            await self._looks.wait_until_listed()
         self._size = size_of(state)
         going = self._on_their_way(state)
         serving = (state.ready or 0) - sum(pod.ready for pod in going)
@@ -108,7 +108,7 @@ class KubernetesResizer:
             max(0, serving),
             foreign,
             state.version,
-            interruption_pending=min(seen.doomed if seen else 0, max(0, serving)),
+            interruption_pending=min(seen.interruption_pending if seen else 0, max(0, serving)),
             interrupted=seen.interrupted if seen else 0,
             failed=failed,
             shortfall=short,
@@ -126,9 +126,9 @@ class KubernetesResizer:
             return
         live, size = self._live(state), self._size
         if replicas >= size:
-            await self._drainer.restore(self._drainer.going(live, size))
+            await self._drainer.restore(self._drainer.draining(live, size))
         else:
-            replicas = await self._drainer.step(live, size, replicas, self._looks.is_doomed)
+            replicas = await self._drainer.step(live, size, replicas, self._looks.is_interruption_pending)
         if replicas != size:
             await self._sizes.write(replicas, size, seen.version)
 
@@ -153,7 +153,7 @@ class KubernetesResizer:
         if self._drainer is None or self._looks is None:
             return ()
         if self._looks.pods.fresh or self._going is None:
-            self._going = self._drainer.going(self._live(state), self._size)
+            self._going = self._drainer.draining(self._live(state), self._size)
         return self._going
 
     def _live(self, state: ScalableState) -> list[Pod]:
@@ -171,7 +171,7 @@ class KubernetesResizer:
     def _seen(self, state: ScalableState) -> ReplicaDetails | None:
         if self._looks is None or state.selector is None:
             return None
-        return self._looks.look(state.selector)
+        return self._looks.observe(state.selector)
 
 
 def size_of(state: ScalableState) -> int:
@@ -182,7 +182,7 @@ def size_of(state: ScalableState) -> int:
 
 def missing_permission(state: ScalableState, seen: ReplicaDetails | None) -> tuple[int, Shortfall | None]:
     """How many do not come, and why: pods that were refused, and those that no node is found for."""
-    failed, short = (seen.failed, seen.short) if seen else (0, None)
+    failed, short = (seen.failed, seen.shortfall) if seen else (0, None)
     if state.refusal is not None:
         text = state.refusal.text
         return failed + state.refusal.pods, Shortfall(state.refusal.at, text, quota="exceeded quota" in text)

@@ -18,7 +18,7 @@ from scaler.clouds.engines import load
 from scaler.clouds.engines.load import Loads
 from scaler.clouds.engines.sleep import SleepMode
 from scaler.clouds.http_client import session
-from scaler.clouds.singleflight import Flights
+from scaler.clouds.singleflight import Singleflight
 from scaler.config.kinds.engines import VllmSleep
 from scaler.ports import Clock, Conflict, Context, Misconfigured, OutOfCapacity, Permit, PortError, Unavailable
 
@@ -32,13 +32,13 @@ class _Closing:
     """Calls under way, ended with the daemon."""
 
     def __init__(self) -> None:
-        self._flights = Flights()
+        self._flights = Singleflight()
 
-    async def __aenter__(self) -> Flights:
+    async def __aenter__(self) -> Singleflight:
         return self._flights
 
     async def __aexit__(self, *_: object) -> None:
-        await self._flights.close()
+        await self._flights.aclose()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ async def open_vllm_sleep(
 class VllmSleepResizer:
     """The actuator's port. Remembers what each engine told last, for while it does not answer."""
 
-    def __init__(self, spec: VllmSleep, context: Context, mode: SleepMode, loads: Loads, flights: Flights) -> None:
+    def __init__(self, spec: VllmSleep, context: Context, mode: SleepMode, loads: Loads, flights: Singleflight) -> None:
         self._urls = tuple(map(URL, spec.urls))
         self._clock: Clock = context.clock
         self._tell_s = TELL_SHARE * context.deadline_s
@@ -89,7 +89,7 @@ class VllmSleepResizer:
         found = await self._look()
         wanted = [engine for engine in found if self._is_wanted(engine)]
         if len(wanted) not in {seen.desired, replicas}:
-            raise Conflict(f"{seen.desired} engines were awake; somebody made it {len(wanted)}")
+            raise Conflict(f"{seen.desired} engines were awake; another writer made it {len(wanted)}")
         if replicas > len(wanted):
             await self._wake(replicas - len(wanted), [engine for engine in found if engine.awake is False])
         elif replicas < len(wanted):

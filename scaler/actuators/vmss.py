@@ -21,12 +21,13 @@ from scaler.clouds.azure.pool_context import (
     other_autoscaler,
     reserved,
 )
-from scaler.clouds.azure.pool_status import PoolView, kind_of, whole
+from scaler.clouds.azure.pool_status import PoolView, kind_of
 from scaler.clouds.azure.scheduled_events import ScheduledEventsListener, listener
 from scaler.clouds.azure.session import Arm, arm
 from scaler.clouds.azure.shared_reads import TURN_S, RecentAnswers, recent
 from scaler.clouds.azure.virtual_machines import READ, READ_INSTANCES, READ_MACHINES, Vm, machines
 from scaler.clouds.interruptions import board
+from scaler.clouds.response_validation import whole
 from scaler.clouds.rest import Body
 from scaler.config.kinds.azure_pools import Vmss
 from scaler.ports import Conflict, Context, Permit, Unavailable
@@ -67,7 +68,7 @@ class VmssResizer:
     @validated
     async def status(self) -> Fresh[PoolStatus]:
         (body, at), late, other = await asyncio.gather(
-            self._recent.get(self._path, TURN_S, self._read), self._operation.fate(), self._rival()
+            self._recent.get(self._path, TURN_S, self._read), self._operation.shortfall(), self._rival()
         )
         vms, vms_at = await self._recent.get(
             self._machines, TURN_S, lambda: machines(self._arm, self._path, body, self._clock.now())
@@ -92,7 +93,7 @@ class VmssResizer:
 
     async def _remove(self, broken: Sequence[Vm], seen: PoolStatus) -> None:
         """The set shrinks by them; what is to go beyond them goes in the next turn."""
-        body = await self._arm.get(READ, self._path, for_write=True)
+        body = await self._arm.get(READ, self._path, urgent=True)
         if capacity(body) != seen.desired:
             raise Conflict(f"{self._name} was {seen.desired} machines, and is {capacity(body)} now")
         try:
@@ -108,7 +109,7 @@ class VmssResizer:
             try:
                 await self._write(replicas, version, seen)
             except Conflict as e:
-                body = await self._arm.get(READ, self._path, for_write=True)
+                body = await self._arm.get(READ, self._path, urgent=True)
                 if capacity(body) == replicas:
                     return
                 if capacity(body) != seen.desired:
@@ -144,7 +145,7 @@ class VmssResizer:
         finally:
             self._forget()
         self._operation.accepted(answer)
-        self._view.losses.leaving(seen.ready - replicas)
+        self._view.remove(seen.ready - replicas)
 
     def _forget(self) -> None:
         self._recent.forget(self._path)
@@ -159,7 +160,7 @@ class VmssResizer:
 
 def capacity(body: Mapping[str, Any]) -> int:
     """The size that the set was last asked for. Raises `Unavailable`."""
-    return whole("scale set", (body.get("sku") or {}).get("capacity"))
+    return whole("Azure scale set", (body.get("sku") or {}).get("capacity"))
 
 
 def is_spot(body: Mapping[str, Any]) -> bool:

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from policies.model import Fresh, Part, PoolName, PoolStatus, Shortfall, WorkloadName
-from scaler.clouds.azure.errors import QUOTA_WORDS, one_line, validated
+from scaler.clouds.azure.errors import QUOTA_WORDS, validated
 from scaler.clouds.azure.operations import Operation
 from scaler.clouds.azure.pool_context import check_permissions
-from scaler.clouds.azure.pool_status import whole
 from scaler.clouds.azure.session import Arm, arm
 from scaler.clouds.azure.shared_reads import TURN_S, RecentAnswers, recent
 from scaler.clouds.azure.virtual_machines import READ
+from scaler.clouds.response_validation import one_line, whole
 from scaler.clouds.rest import Body
 from scaler.config.kinds.azure_pools import VmssStandbyPool
 from scaler.ports import Conflict, Context, Permit, Unavailable
@@ -46,7 +46,7 @@ class Standby:
     @property
     def size(self) -> int:
         """How many machines Azure is asked to keep in standby."""
-        most = whole("standby pool", self.profile.get("maxReadyCapacity"))
+        most = whole("Azure standby pool", self.profile.get("maxReadyCapacity"))
         return max(0, most - self.set_size, int(self.profile.get("minReadyCapacity") or 0))
 
 
@@ -73,7 +73,9 @@ class StandbyResizer:
     async def status(self) -> Fresh[PoolStatus]:
         at = self._clock.now()
         standby, view, late = await asyncio.gather(
-            self._standby(TURN_S), self._arm.get(READ_VIEW, f"{self._path}/runtimeViews/latest"), self._operation.fate()
+            self._standby(TURN_S),
+            self._arm.get(READ_VIEW, f"{self._path}/runtimeViews/latest"),
+            self._operation.shortfall(),
         )
         zones = _by_zone(self._name, view, standby.state)
         ready, coming = sum(p.ready for p in zones), sum(p.pending for p in zones)
@@ -119,16 +121,16 @@ class StandbyResizer:
     async def _standby(self, max_age_s: float) -> Standby:
         first = max_age_s == 0
         body, _ = await self._recent.get(
-            self._path, max_age_s, lambda: self._arm.get(READ_POOL, self._path, for_write=first)
+            self._path, max_age_s, lambda: self._arm.get(READ_POOL, self._path, urgent=first)
         )
         path = _set_of(self._path, body)
-        its_set, _ = await self._recent.get(path, max_age_s, lambda: self._arm.get(READ, path, for_write=first))
+        its_set, _ = await self._recent.get(path, max_age_s, lambda: self._arm.get(READ, path, urgent=first))
         properties = body["properties"]
         profile = properties.get("elasticityProfile")
         state = str(properties.get("virtualMachineState"))
         if not isinstance(profile, Mapping) or state not in COMING:
             raise Unavailable(f"Azure {READ_POOL} of {self._name}: an answer without sizes or state")
-        return Standby(profile, state, whole("scale set", (its_set.get("sku") or {}).get("capacity")))
+        return Standby(profile, state, whole("Azure scale set", (its_set.get("sku") or {}).get("capacity")))
 
     def _health(self, view: Body) -> Shortfall | None:
         """What the pool says of itself. It pauses after machines could not be made; said again, it is the same."""
@@ -158,7 +160,7 @@ def _by_zone(name: str, view: Body, state: str) -> tuple[Part, ...]:
     for zone in summary:
         counts: Counter[str] = Counter()
         for one in zone.get("instanceCountsByState") or ():
-            counts[str(one.get("state")).capitalize()] += whole("standby pool", one.get("count"))
+            counts[str(one.get("state")).capitalize()] += whole("Azure standby pool", one.get("count"))
         coming = sum(counts[s] for s in COMING[state])
         found.append(Part(str(zone.get("zone") or ""), "on_demand", counts[state], coming))
     return tuple(found)

@@ -1,1 +1,1 @@
-"""One room a cloud: session, credentials, error mapping. The only place, with the adapters, where SDKs are imported."""
+"""One package a cloud: session, credentials, error mapping. Only these and the adapters import SDKs."""

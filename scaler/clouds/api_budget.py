@@ -29,13 +29,13 @@ class Api:
 
 
 @dataclass(slots=True)
-class Times:
+class DurationHistogram:
     """How long calls took: counts by `BOUNDS_S` and beyond, and the sum. Seconds."""
 
     counts: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS_S) + 1))
     sum_s: float = 0.0
 
-    def note(self, took_s: float) -> None:
+    def record(self, took_s: float) -> None:
         self.counts[sum(took_s > bound for bound in BOUNDS_S)] += 1
         self.sum_s += took_s
 
@@ -50,10 +50,10 @@ class Bucket:
         self._open_at = now
 
     def wait_s(self, now: float, *, write: bool) -> float:
-        """How long until a call may go; 0 takes its token."""
+        """Return the seconds until a call may go; 0 takes its token."""
         passed_s = now - self._at
         if passed_s < 0:  # the wall clock was set back
-            self._open_at = min(self._open_at, now + LONGEST_S)
+            self._open_at += passed_s
         self._tokens = min(float(self._api.burst), self._tokens + max(0.0, passed_s) * self._api.per_s)
         self._at = now
         kept = 0.0 if write else min(RESERVE_SHARE * self._api.burst, self._api.burst - 1.0)
@@ -64,24 +64,24 @@ class Bucket:
             self._tokens -= 1
         return wait_s
 
-    def shut(self, now: float, wait_s: float) -> None:
-        """Reads give way."""
+    def close_reads(self, now: float, wait_s: float) -> None:
+        """Make reads give way for `wait_s` seconds, at most `LONGEST_S`."""
         self._open_at = max(self._open_at, now + min(wait_s, LONGEST_S))
 
 
 class Calls:
     """All buckets, and what came of calls: `results` by API, operation and result, `times` by API and operation."""
 
-    def __init__(self, chance: random.Random | None = None) -> None:
+    def __init__(self, rng: random.Random | None = None) -> None:
         self.results: Counter[tuple[str, str, str]] = Counter()
-        self.times: defaultdict[tuple[str, str], Times] = defaultdict(Times)
-        self.chance = chance or random.Random()  # noqa: S311 - it spreads retries, no more
+        self.times: defaultdict[tuple[str, str], DurationHistogram] = defaultdict(DurationHistogram)
+        self.rng = rng or random.Random()  # noqa: S311 - it spreads retries, no more
         self._buckets: dict[tuple[str, Hashable], Bucket] = {}
 
     def bucket(self, api: Api, scope: Hashable, now: float) -> Bucket:
-        """The bucket of `api` in the account and region `scope`."""
+        """Return the bucket of `api` in the account and region `scope`."""
         return self._buckets.setdefault((api.name, scope), Bucket(api, now))
 
-    def note(self, api: Api, operation: str, result: str, took_s: float) -> None:
+    def record(self, api: Api, operation: str, result: str, took_s: float) -> None:
         self.results[api.name, operation, result] += 1
-        self.times[api.name, operation].note(took_s)
+        self.times[api.name, operation].record(took_s)

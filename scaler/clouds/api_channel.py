@@ -59,7 +59,7 @@ class Channel:
         repeat: bool | None = None,
         deadline_s: float | None = None,
     ) -> T:
-        """What `attempt` gives, within budget and deadline. Raises port errors.
+        """Return the answer of `attempt`, within budget and deadline. Raises port errors.
 
         `repeat`: whether it is tried once more after a broken connection; None: reads are, writes are not.
         `deadline_s`: `CALL_SHARE` of the context's where None.
@@ -72,7 +72,7 @@ class Channel:
             passing = type(e) is Unavailable and e.retry_after_s is None
             if not passing or not (not write if repeat is None else repeat):
                 raise
-            pause_s = self._calls.chance.uniform(0, REPEAT_WITHIN_S)
+            pause_s = self._calls.rng.uniform(0, REPEAT_WITHIN_S)
             left_s = limit_s - (stopwatch_s() - began) - pause_s
             if left_s <= 0:
                 raise
@@ -84,7 +84,7 @@ class Channel:
         error: PortError | None = None
         try:
             async with asyncio.timeout(limit_s):
-                await self._leave(operation, limit_s, write=write)
+                await self._wait_for_budget(operation, limit_s, write=write)
                 return await attempt()
         except TimeoutError as e:
             error = Unavailable(f"{operation}: no answer within {limit_s:.3g} s")
@@ -94,19 +94,19 @@ class Channel:
             if isinstance(e, Throttled):
                 if e.retry_after_s is None:
                     e.retry_after_s = THROTTLED_S
-                self._bucket.shut(self._clock.now(), e.retry_after_s)
+                self._bucket.close_reads(self._clock.now(), e.retry_after_s)
             raise
         finally:
             result = "ok" if error is None else RESULTS[type(error)]
-            self._calls.note(self.api, operation, result, stopwatch_s() - began)
+            self._calls.record(self.api, operation, result, stopwatch_s() - began)
 
-    async def _leave(self, operation: str, limit_s: float, *, write: bool) -> None:
+    async def _wait_for_budget(self, operation: str, limit_s: float, *, write: bool) -> None:
         """Wait until the budget lets the call go. Raises `Throttled` where that is beyond the deadline."""
         waited_s = 0.0
         while wait_s := self._bucket.wait_s(self._clock.now(), write=write):
             if waited_s + wait_s > limit_s:
                 granted = f"{self.api.per_s:g} a second, {self.api.burst} at once"
                 raise Throttled(f"{operation}: our own budget for {self.api.name} is spent ({granted})", wait_s)
-            pause_s = wait_s if write else wait_s * self._calls.chance.uniform(1.0, 1.5)
+            pause_s = wait_s if write else wait_s * self._calls.rng.uniform(1.0, 1.5)
             waited_s += pause_s
             await asyncio.sleep(pause_s)

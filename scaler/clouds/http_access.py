@@ -58,7 +58,7 @@ class Access:
             yield "secret_headers", "one is not a header's name"
 
     def sent(self) -> dict[str, str]:
-        """The headers of one request. Raises `Misconfigured`."""
+        """Return the headers of one request. Raises `Misconfigured`."""
         remember(*(value for name, value in self.headers.items() if not is_harmless_header(name)))
         headers = {**self.headers, **{name: secret.read() for name, secret in self.secret_headers.items()}}
         if self.bearer_token is not None:
@@ -76,7 +76,7 @@ def _is_header(name: str) -> bool:
 
 
 def is_page(address: str) -> bool:
-    """Whether it is an address that can be read without a name and password in it."""
+    """Return whether it is an address that can be read without a name and password in it."""
     try:
         url = URL(address)
         return url.scheme in {"http", "https"} and bool(url.host) and url.user is None and bool(url.port)

@@ -18,6 +18,7 @@ from typing import Any, Final, NoReturn, ParamSpec, TypeVar
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
+from scaler.clouds.response_validation import one_line
 from scaler.ports import Misconfigured, Unavailable
 
 P = ParamSpec("P")
@@ -28,8 +29,6 @@ MAX_NUMBER_CHARS: Final = 64
 """Characters of one number: a float or a 64-bit integer has at most 25, and 309 digits are beyond a float."""
 OFF_LOOP_BYTES: Final = 2**16
 """Larger contents are decoded in the parser thread: 64 KiB of JSON take the event loop about 1 ms."""
-SHOWN: Final = 300
-"""Characters of an answer that is no JSON, kept in errors."""
 BRACKETS: Final = bytes.maketrans(b"{}", b"[]")
 NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 STRING: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
@@ -50,7 +49,10 @@ def http_errors(what: str) -> Iterator[None]:
 
 
 async def read_body(what: str, response: aiohttp.ClientResponse, max_bytes: int, remedy: str = "") -> bytes:
-    """Return the body, unpacked, of at most `max_bytes`. Raises `Unavailable` beyond, with the `remedy`."""
+    """Return the body, unpacked, of at most `max_bytes`.
+
+    Raises `Unavailable` beyond, with the `remedy`.
+    """
     content = bytearray()
     async for chunk in response.content.iter_any():
         content += chunk
@@ -60,7 +62,10 @@ async def read_body(what: str, response: aiohttp.ClientResponse, max_bytes: int,
 
 
 async def read_lines(what: str, response: aiohttp.ClientResponse, max_bytes: int) -> AsyncIterator[bytes]:
-    """Yield the lines of a body without end, each of at most `max_bytes`. Raises `Unavailable` beyond."""
+    """Yield the lines of a body without end, each of at most `max_bytes`.
+
+    Raises `Unavailable` beyond.
+    """
     kept = bytearray()
     async for chunk in response.content.iter_any():
         kept += chunk
@@ -82,7 +87,10 @@ def too_large(what: str, max_bytes: int, remedy: str = "") -> Unavailable:
 
 
 def decode_json(what: str, content: bytes | str) -> Any:
-    """Return the value of JSON from outside. Raises `Unavailable` where it is malformed, or beyond a limit."""
+    """Return the value of JSON text.
+
+    Raises `Unavailable` where it is malformed, or beyond a limit.
+    """
     raw = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
     try:
         value = DECODER.decode(raw.decode("utf-8-sig"))
@@ -95,7 +103,7 @@ def decode_json(what: str, content: bytes | str) -> Any:
     except UnicodeEncodeError as e:
         raise Unavailable(f"{what}: JSON with half a character (a lone surrogate)") from e
     except ValueError as e:
-        raise Unavailable(f"{what}: cut short, or not JSON: {words(raw)!r}: {str(e)[:SHOWN]}") from e
+        raise Unavailable(f"{what}: cut short, or not JSON: {one_line(raw)!r}: {one_line(e)}") from e
     return value
 
 
@@ -105,14 +113,17 @@ async def read_json(what: str, content: bytes) -> Any:
 
 
 async def off_loop(size: int, work: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
-    """Return what `work` does, from the parser thread where the content that it reads has many bytes."""
+    """Return what `work` does, run in the parser thread where its content is large."""
     if size <= OFF_LOOP_BYTES:
         return work(*args, **more)
     return await asyncio.get_running_loop().run_in_executor(PARSER, lambda: work(*args, **more))
 
 
 def message_of(content: bytes | str) -> Mapping[str, Any]:
-    """Return a queue's message that is a JSON object; an empty one for anything else, which is not ours."""
+    """Return a queue's message that is a JSON object.
+
+    An empty one for anything else, which is not ours.
+    """
     try:
         value = decode_json("a message", content)
     except Unavailable:
@@ -120,13 +131,11 @@ def message_of(content: bytes | str) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def words(content: bytes) -> str:
-    """Return the first words of a content on one line, for an error."""
-    return " ".join(content[:SHOWN].decode(errors="replace").split())
-
-
 def _is_deeper(raw: bytes) -> bool:
-    """Whether valid JSON is nested deeper than `MAX_DEPTH`: after so many passes over its brackets some are left."""
+    """Return whether valid JSON is nested deeper than `MAX_DEPTH`.
+
+    After that many passes over its brackets some are left.
+    """
     if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:
         return False
     brackets = STRING.sub(b"", raw).translate(BRACKETS, NO_BRACKETS)

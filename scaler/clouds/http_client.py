@@ -13,12 +13,11 @@ from yarl import URL
 
 from scaler.clouds.http_access import Access
 from scaler.clouds.http_answers import http_errors, read_body
+from scaler.clouds.response_validation import one_line
 from scaler.ports import Clock, Context, Misconfigured, PortError, Unavailable
 
 CONNECTIONS: Final = 50
 """Per server: a query takes some milliseconds, so that this carries thousands of workloads."""
-SHOWN: Final = 300
-"""Characters of a server's own words that go into an error."""
 DEADLINE_SHARE: Final = 0.9
 """Of the deadline, so that what was found is handed over before the controller gives up."""
 MAX_PAGE: Final = 16 * 2**20
@@ -32,7 +31,7 @@ MAX_WAIT_S: Final = 300.0
 async def session(
     context: Context, server: object, ca_file: str | None, connections: int = CONNECTIONS
 ) -> aiohttp.ClientSession:
-    """The session that all adapters of `server` share. Raises `Misconfigured`."""
+    """Return the session that all adapters of `server` share. Raises `Misconfigured`."""
 
     def opening() -> AbstractAsyncContextManager[aiohttp.ClientSession]:
         trust: ssl.SSLContext | bool = ssl.create_default_context(cafile=ca_file) if ca_file else True
@@ -74,7 +73,7 @@ class Pages:
         self._clock = clock
 
     async def get(self, url: URL, server_name: str | None) -> tuple[float, str]:
-        """A page, and the time from before it was asked for. Raises port errors."""
+        """Return a page, and the time from before it was requested. Raises port errors."""
         at = self._clock.now()
         headers = {"Accept": "text/plain;version=0.0.4;q=1,*/*;q=0.1", **self._access.sent()}
         if server_name is not None:
@@ -96,8 +95,8 @@ class Pages:
 
 
 def refusal(what: str, status: int, headers: Mapping[str, str], content: bytes, now: float) -> PortError:
-    """A status other than success, by the remedy."""
-    said = " ".join(content[:SHOWN].decode(errors="replace").split())
+    """Return a status other than success as the port error that names its remedy."""
+    said = one_line(content)
     if 300 <= status < 400:
         return Misconfigured(f"{what}: sends us to {headers.get('Location', 'nowhere')!r}; give the final address")
     text = f"{what}: HTTP {status}" + (f": {said}" if said else "")
@@ -107,7 +106,7 @@ def refusal(what: str, status: int, headers: Mapping[str, str], content: bytes, 
 
 
 def _wait_s(header: str, now: float) -> float | None:
-    """Retry-After in seconds, from either of its forms."""
+    """Return Retry-After in seconds, from either of its forms."""
     try:
         wait_s = float(header) if header.strip().isdigit() else parsedate_to_datetime(header).timestamp() - now
     except (ValueError, OverflowError):

@@ -16,7 +16,8 @@ from typing import Any, Final, TypeAlias
 import aiohttp
 
 from scaler.clouds.api_channel import Channel
-from scaler.clouds.http_answers import SHOWN, http_errors, read_body, read_json, words
+from scaler.clouds.http_answers import http_errors, read_body, read_json
+from scaler.clouds.response_validation import one_line
 from scaler.ports import Clock, Context, Misconfigured, PortError, Unavailable
 
 Body: TypeAlias = dict[str, Any]
@@ -72,21 +73,21 @@ class BearerTokens:
         self._fetch = fetch
         self._lock = asyncio.Lock()
         self._token = ""
-        self._asked_at = float("-inf")
+        self._requested_at = float("-inf")
         self._good_s = 0.0
 
     async def get(self) -> str:
-        """A token that has not ended. Raises port errors."""
+        """Return a token that has not ended. Raises port errors."""
         async with self._lock:
-            if not 0 <= self._clock.now() - self._asked_at < self._good_s:
+            if not 0 <= self._clock.now() - self._requested_at < self._good_s:
                 asked_at = self._clock.now()
                 self._token, life_s = await self._fetch()
-                self._asked_at, self._good_s = asked_at, max(LEAST_LIFE_S, RENEW_SHARE * life_s)
+                self._requested_at, self._good_s = asked_at, max(LEAST_LIFE_S, RENEW_SHARE * life_s)
             return self._token
 
     def refuse(self, token: str) -> bool:
-        """An API does not accept `token`; whether another one may be had by asking anew."""
-        if token == self._token and self._clock.now() - self._asked_at > LEAST_LIFE_S:
+        """Note that an API refused `token`; return whether another one may be had."""
+        if token == self._token and self._clock.now() - self._requested_at > LEAST_LIFE_S:
             self._good_s = 0.0
         return token != self._token or self._good_s == 0.0
 
@@ -103,48 +104,56 @@ class Rest:
         self._refuse = refuse
         self._clock = clock
 
-    async def call(self, asked: Request, *, write: bool = False, repeat: bool | None = None) -> RestResponse:
-        """An accepted call's answer. Raises port errors."""
+    async def call(self, request: Request, *, write: bool = False, repeat: bool | None = None) -> RestResponse:
+        """Return the answer of an accepted call. Raises port errors."""
 
         async def attempt() -> RestResponse:
-            answer = await self._send(asked, await self._tokens.get())
+            answer = await self._send(request, await self._tokens.get())
             if answer.status < 300:
                 return answer
-            raise self._refuse(asked.what, answer, self._clock.now())
+            raise self._refuse(request.what, answer, self._clock.now())
 
-        return await self._channel.call(asked.operation, attempt, write=write, repeat=repeat)
+        return await self._channel.call(request.operation, attempt, write=write, repeat=repeat)
 
-    async def _send(self, asked: Request, token: str) -> RestResponse:
-        what = asked.what
-        sent = {"Accept": "application/json", **asked.headers, "Authorization": f"Bearer {token}"}
+    async def _send(self, request: Request, token: str) -> RestResponse:
+        what = request.what
+        sent = {"Accept": "application/json", **request.headers, "Authorization": f"Bearer {token}"}
         with http_errors(what):
             async with self._session.request(
-                asked.method, asked.url, params=asked.query, json=asked.body, headers=sent, allow_redirects=False
+                request.method,
+                request.url,
+                params=request.query,
+                json=request.body,
+                headers=sent,
+                allow_redirects=False,
             ) as response:
                 content = await read_body(what, response, MAX_BODY)
         answer = RestResponse(response.status, await _object(what, response.status, content), response.headers)
         if answer.status == 401 and self._tokens.refuse(token):
-            raise Unavailable(f"{what}: the token was refused; another one is asked for")
+            raise Unavailable(f"{what}: the token was refused; another one is requested")
         return answer
 
 
 async def _object(what: str, status: int, content: bytes) -> Body:
-    """Return the body as an object; of a refusal that is no JSON, its words. Raises `Unavailable`."""
+    """Return the body as an object; of a refusal that is no JSON, its words.
+
+    Raises `Unavailable`.
+    """
     try:
         value = await read_json(what, content) if content else {}
     except Unavailable:
         if status < 300:
             raise
-        value = words(content)
+        value = one_line(content)
     if isinstance(value, dict):
         return value
     if status < 300:
         raise Unavailable(f"{what}: the answer is no JSON object")
-    return {"message": str(value)[:SHOWN]}
+    return {"message": one_line(value)}
 
 
 async def session(context: Context, ca_file: str | None = None) -> aiohttp.ClientSession:
-    """The session that all REST clients with this trust share. Raises `Misconfigured`."""
+    """Return the session that all REST clients with this trust share. Raises `Misconfigured`."""
 
     def opening() -> AbstractAsyncContextManager[aiohttp.ClientSession]:
         trust: ssl.SSLContext | bool = ssl.create_default_context(cafile=ca_file) if ca_file else True

@@ -1,15 +1,28 @@
-"""Calls under way that several callers share."""
+"""Calls under way that several callers share, and workers that run as long as they are shared."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Hashable
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable, Coroutine, Hashable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from scaler.supervised_tasks import Tasks
 
 T = TypeVar("T")
 
 
-class Flights:
+class Worker(Protocol):
+    """Work without end."""
+
+    async def run(self) -> None: ...
+
+
+WorkerT = TypeVar("WorkerT", bound=Worker)
+
+
+class Singleflight:
     """Makes one call of several equal ones under way. A caller that gives up leaves the call to the others."""
 
     def __init__(self) -> None:
@@ -24,7 +37,7 @@ class Flights:
         return result
 
     def under_way(self, key: Hashable) -> bool:
-        """Whether such a call has not come back yet."""
+        """Return whether such a call has not ended yet."""
         return key in self._tasks
 
     def _landed(self, key: Hashable, task: asyncio.Task[Any]) -> None:
@@ -32,12 +45,22 @@ class Flights:
         if not task.cancelled():
             task.exception()  # seen, even if every caller gave up
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         await cancelled(*self._tasks.values())
 
 
+@asynccontextmanager
+async def running(tasks: Tasks, name: str, worker: WorkerT) -> AsyncIterator[WorkerT]:
+    """Run a worker as a supervised task for as long as it is open."""
+    task = tasks.start(name, worker.run)
+    try:
+        yield worker
+    finally:
+        await cancelled(task)
+
+
 async def cancelled(*tasks: asyncio.Task[Any]) -> None:
-    """End tasks and wait for their end."""
+    """Cancel tasks and wait for their end."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

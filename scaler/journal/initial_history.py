@@ -16,8 +16,8 @@ class InitialHistory:
 
     `at` is when the workload began to be run (seconds since the Unix epoch), `ticks` how many of its last ticks on
     record were taken over, `span_s` and `step_s` how long the history keeps turns and how far they are apart, `seeds`
-    the older past of each policy that had one. `kept` where it went on running, and only policies that were added are
-    given their older past: with the next tick, before it was decided.
+    the older past of each policy that had one. `keeps_ticks` where it went on running, and only policies that were
+    added are given their older past: with the next tick, before it was decided.
     """
 
     workload: WorkloadName

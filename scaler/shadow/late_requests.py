@@ -18,7 +18,7 @@ from policies.model.spec import WorkloadSpec
 from policies.recommend.context import PolicyContext
 from policies.recommend.predictive.engine_load import READ, SURGE, ReplicaCapacity, engine_load
 from policies.recommend.predictive.latency_model import LearnedLatency, recall_latencies, slo_limits_s
-from policies.recommend.predictive.parameters import Predictive
+from policies.recommend.predictive.policy import Predictive
 
 WINDOW_S: Final = 60.0
 """What waits grows or falls over so long: gauges of one turn and the next are noise."""

@@ -11,7 +11,8 @@ from typing import Final
 
 from policies.history.ticks import History
 from policies.model import Tick, WorkloadName
-from policies.recommend.predictive.latency_model import LATE, slo_limits_s
+from policies.recommend.predictive.latency_model import slo_limits_s
+from policies.signals.latency_quantities import LATE
 from scaler.config.daemon import DaemonSpec
 from scaler.config.load import Workload, load
 from scaler.config.problems import ConfigError, Problem

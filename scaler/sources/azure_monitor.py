@@ -16,7 +16,15 @@ import numpy as np
 
 from policies.model import Absent, Fresh
 from scaler.clouds.azure.errors import validated
-from scaler.clouds.azure.metrics import LOOK_BACK_S, READ, AzureMetricPoint, Batches, MetricsQuery, batches, series
+from scaler.clouds.azure.metrics import (
+    LOOK_BACK_S,
+    READ,
+    AzureMetricPoint,
+    MetricsBatches,
+    MetricsQuery,
+    batches,
+    series,
+)
 from scaler.clouds.azure.pool_context import check_permissions
 from scaler.clouds.azure.session import Arm, arm
 from scaler.clouds.rest import Body
@@ -42,7 +50,7 @@ async def open_azure_monitor(spec: AzureMonitor, context: Context) -> AzureMonit
 class AzureMonitorSource:
     """The source's port. Keeps the last answer for some seconds."""
 
-    def __init__(self, spec: AzureMonitor, context: Context, asking: Batches, arm: Arm) -> None:
+    def __init__(self, spec: AzureMonitor, context: Context, asking: MetricsBatches, arm: Arm) -> None:
         self._spec = spec
         self._clock = context.clock
         self._batches = asking

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from policies.signals.plausibility import SHARE_SLACK, SHARES
-from scaler.clouds.azure.metrics import BUCKET_S, Batches, MetricsQuery, metric
-from scaler.clouds.azure.virtual_machines import moment
+from scaler.clouds.azure.metrics import BUCKET_S, MetricsBatches, MetricsQuery, metric
 from scaler.clouds.rest import Body
+from scaler.clouds.timestamps import seconds_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,7 +29,7 @@ SPAN_S: Final = 86_400.0
 class AzureMonitorPast:
     """The steps of `step_s` from `since` until `until`, in seconds since the Unix epoch."""
 
-    def __init__(self, spec: AzureMonitor, asking: Batches, since: float, until: float, step_s: float) -> None:
+    def __init__(self, spec: AzureMonitor, asking: MetricsBatches, since: float, until: float, step_s: float) -> None:
         self._spec = spec
         self._batches = asking
         self._since = since
@@ -61,7 +61,7 @@ class AzureMonitorPast:
         for one in metric(body, name).get("timeseries") or ():
             minutes = known.setdefault(str(one.get("metadatavalues")), np.full(self._minutes, np.nan))
             for point in one.get("data") or ():
-                i = math.floor(moment(point.get("timeStamp"), -1.0) / BUCKET_S) - self._first
+                i = math.floor(seconds_of(point.get("timeStamp"), -1.0) / BUCKET_S) - self._first
                 if 0 <= i < self._minutes:
                     minutes[i] = _number(point, aggregation)
 

@@ -13,8 +13,8 @@ import aiohttp
 
 from scaler.clouds import http_client
 from scaler.clouds.http_access import Access
-from scaler.clouds.http_answers import SHOWN, decode_json, off_loop, words
-from scaler.clouds.response_validation import understood
+from scaler.clouds.http_answers import decode_json, off_loop
+from scaler.clouds.response_validation import one_line, understood
 from scaler.ports import Clock, Misconfigured, Unavailable
 
 T = TypeVar("T")
@@ -120,13 +120,13 @@ def _read(what: str, status: int, content: bytes, read: Callable[[Mapping[str, A
         document = decode_json(what, content)
     except Unavailable as e:
         if status != 200:
-            raise Refused(f"{what}: HTTP {status}: {words(content)}") from e
+            raise Refused(f"{what}: HTTP {status}: {one_line(content)}") from e
         raise
     if not isinstance(document, dict):
         raise Unavailable(f"{what}: {type(document).__name__} where an object was expected")
-    error = str(document.get("error", "no reason given"))[:SHOWN]
+    error = one_line(document.get("error", "no reason given"))
     if status != 200:
-        raise Refused(f"{what}: {str(document.get('errorType', status))[:SHOWN]}: {error}")
+        raise Refused(f"{what}: {one_line(document.get('errorType', status))}: {error}")
     if document.get("status") != "success":
         raise Unavailable(f"{what}: {error}")
     with understood(what):
@@ -160,21 +160,21 @@ def _answer(document: Mapping[str, Any]) -> QueryResult:
 def _labels(metric: object) -> Mapping[str, str]:
     """Return a series' labels. Raises `TypeError` for anything but texts by name."""
     if not isinstance(metric, dict) or not all(isinstance(value, str) for value in metric.values()):
-        raise TypeError(f"the labels {metric!r:.{SHOWN}} are no mapping of texts")
+        raise TypeError(f"the labels {one_line(repr(metric))} are no mapping of texts")
     return metric
 
 
 def _time(at: object) -> float:
     """Return a sample's time, a JSON number and so finite. Raises `TypeError`."""
     if isinstance(at, bool) or not isinstance(at, int | float):
-        raise TypeError(f"the time {at!r:.{SHOWN}} is no number")
+        raise TypeError(f"the time {one_line(repr(at))} is no number")
     return float(at)
 
 
 def _warnings(document: Mapping[str, Any]) -> str:
     warnings = document.get("warnings") or ()
     # 2.x puts its remarks on the query's style among the warnings; they say nothing about the data.
-    return "; ".join(str(w) for w in warnings if not str(w).startswith("PromQL info"))[:SHOWN]
+    return one_line("; ".join(str(w) for w in warnings if not str(w).startswith("PromQL info")))
 
 
 def _sample(sample: Any) -> tuple[float, object]:

@@ -81,7 +81,7 @@ class Taken:
         self.memory |= {r.policy: r.memory for r in d.recommendations if r.memory}
 
     def told(self, specs: Mapping[str, Workload], damaged: int) -> RecordedRun | None:
-        """The columns, whole; None where the journal does not tell the specification."""
+        """Return the columns, whole; None where the journal does not tell the specification."""
         known = [name for name, _ in self.specs.most_common() if name in specs]
         if not known:
             return None

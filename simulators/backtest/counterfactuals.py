@@ -65,8 +65,10 @@ class CounterfactualOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Others:
-    """Everybody's run: the recorded sizes first, then the policy that ran, then the others. The method's error, and who
-    could not be simulated and why."""
+    """The simulated runs: the recorded sizes first, then the policy that ran, then other policies.
+
+    `error` is the method's error, `left_out` the policies that could not be simulated and why.
+    """
 
     outcomes: tuple[CounterfactualOutcome, ...]
     error: Error
@@ -125,7 +127,7 @@ def _same(
 def _simulated(  # noqa: PLR0913 - who, where, with what
     contender: Contender, recorded: RecordedRun, world: RebuiltWorld, trace: RequestTrace, seed: int, progress: Progress
 ) -> tuple[CounterfactualOutcome, Timeline]:
-    """What one comes to, and its sizes; the run itself, large as it is, is let go."""
+    """Simulate one contender; return its outcome and sizes, not the run, which is large."""
     known = RequestedSizes([], [])
     done = simulate(replaying(contender.case, trace), seed, trace, record=[known.note], progress=progress)
     return _outcome(contender.name, done, known, world, recorded.span_s), done.timeline
@@ -167,7 +169,7 @@ class RequestedSizes:
 def _outcome(
     name: str, done: SimulationRun, found: RequestedSizes, world: RebuiltWorld, span_s: float
 ) -> CounterfactualOutcome:
-    """What a run came to within the recorded period."""
+    """Return a run's figures within the recorded period."""
     drawn = sheet(name, done)
     paid = np.sum(list(drawn.paid_usd.values()), axis=0) if drawn.paid_usd else np.zeros(len(drawn.edges_s))
     at_s = np.array(found.at, np.float64) - done.timeline.epoch_s
@@ -194,7 +196,7 @@ def _error(
     same: CounterfactualOutcome,
     present: CounterfactualOutcome,
 ) -> Error:
-    """The method's error, with money and late requests where they are known throughout."""
+    """Return the method's error, with money and late requests where they are known throughout."""
     usd, late = found.total(found.usd), found.total(found.late)
     usd = usd if found.known(found.usd) > WHOLE else None
     late = late if found.known(found.late) > WHOLE else None

@@ -45,8 +45,10 @@ class InferredEngine:
 
 
 def engine(recorded: RecordedRun, named: str | None, lengths: tuple[float, float]) -> InferredEngine:
-    """What served, given mean prompt and output tokens. Raises `ConfigError` for a model that there is not, and
-    `Unknown`."""
+    """Return the engine that served, given mean prompt and output tokens.
+
+    Raises `ConfigError` for an unknown model name, and `Unknown`.
+    """
     if named is not None:
         return InferredEngine(catalogue.load(named), f"{named}, as asked for")
     own = {getattr(pool, "model", None) for pool in recorded.spec.pools.values()} - {None}
@@ -79,8 +81,11 @@ def stretch(recorded: RecordedRun, model: ServiceModel, lengths: tuple[float, fl
 
 
 def service_s(model: ServiceModel, at_once: Floats, prompt: float, output: float) -> Floats:
-    """How long a replica takes for a request with so many `at_once`: each output token a step of all of them, and every
-    prompt of theirs in between. The host's time comes on top of the GPU's unless steps are pipelined."""
+    """Return a replica's time for a request with `at_once` requests in the batch.
+
+    Each output token takes a step of all of them, with every prompt of theirs in between. The host's time comes on top
+    of the GPU's unless steps are pipelined.
+    """
     batch = np.maximum(at_once, 1.0)
     gpu_s = np.maximum(
         model.mem_base_s + batch * model.mem_token_s, model.cmp_base_s + batch * (model.cmp_token_s + model.cmp_seq_s)
@@ -93,6 +98,6 @@ def service_s(model: ServiceModel, at_once: Floats, prompt: float, output: float
 
 
 def slower(model: ServiceModel, factor: float) -> ServiceModel:
-    """The model with all its times multiplied."""
+    """Return the model with all its times multiplied."""
     times = {name: getattr(model, name) * factor for name in TIMES}
     return dataclasses.replace(model, name=f"{model.name}-times-{factor:.3g}", **times)

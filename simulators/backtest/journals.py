@@ -45,7 +45,7 @@ def read(
     workload: str | None,
     progress: Progress = lambda _done, _of: None,
 ) -> Period:
-    """The turns of journals from `since` on and before `until`. Raises `JournalError` where there are none.
+    """Return the turns of journals from `since` on and before `until`. Raises `JournalError` where there are none.
 
     Several journals are merged by time: those of daemons that took over from each other.
     """
@@ -93,7 +93,7 @@ def _told_of(journals: Sequence[Sequence[Journal]], progress: Progress) -> Calla
 
 
 def _reaching(files: Sequence[Path], since: float, until: float) -> list[Path]:
-    """A journal's files without those that ended before the period, or began after it; one at least."""
+    """Return a journal's files without those that ended before the period, or began after it; one at least."""
     begun = [_begun(file) for file in files]
     ended = [k for k, at in enumerate(begun) if k and at is not None and at <= since - SLACK_S]
     later = [k for k, at in enumerate(begun) if k and at is not None and at > until + SLACK_S]

@@ -13,8 +13,9 @@ from typing import Final
 import numpy as np
 
 from policies.model import PoolName
-from policies.recommend.predictive.latency_model import LATENCIES, P95, slo_limits_s
+from policies.recommend.predictive.latency_model import P95, slo_limits_s
 from policies.recommend.predictive.latency_tail import LatencyTail
+from policies.signals.latency_quantities import LATENCIES
 from scaler.journal.explain import timestamp
 from simulators.backtest.recorded_run import RecordedRun
 from simulators.backtest.supply import lead_times
@@ -39,9 +40,11 @@ LEAST: Final = {"most idle money": 0.005, "overridden": 0.05}
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Happened:
-    """A period, turn by turn. `paid` are the replicas of each pool that are paid, `usd` what they cost until the next
-    turn, `idle_usd` what of it exceeded the work (measured where a policy tells it, else the need found), `late` the
-    requests that got late meanwhile."""
+    """A period, tick by tick.
+
+    `paid` are the replicas of each pool that are paid, `usd` their cost until the next tick, `idle_usd` its part beyond
+    the work (measured where a policy reports it, else the need found), `late` the late requests of that time.
+    """
 
     recorded: RecordedRun
     paid: Mapping[PoolName, Floats]
@@ -52,12 +55,12 @@ class Happened:
     unpriced: tuple[PoolName, ...]
 
     def total(self, values: Floats) -> float | None:
-        """The sum over the turns in which it is known; None where it is in none."""
+        """Return the sum over the turns in which it is known; None where it is in none."""
         known = values[np.isfinite(values)]
         return float(known.sum()) if known.size else None
 
     def known(self, values: Floats) -> float:
-        """The share of the time in which it is known."""
+        """Return the share of the time in which it is known."""
         over_s = self.recorded.over_s
         return float(over_s[np.isfinite(values)].sum() / self.recorded.span_s)
 
@@ -73,7 +76,7 @@ class Happened:
 
 
 def happened(recorded: RecordedRun) -> Happened:
-    """What a period came to."""
+    """Return the summary of a recorded period."""
     paid = {name: paid_for(recorded, name) for name in recorded.pools}
     over_h = recorded.over_s / HOUR_S
     usd, unpriced = np.zeros(len(recorded)), []
@@ -87,7 +90,7 @@ def happened(recorded: RecordedRun) -> Happened:
 
 
 def paid_for(recorded: RecordedRun, pool: PoolName) -> Floats:
-    """The replicas of a pool that each turn pays; NaN where not known.
+    """Return the replicas of a pool that each turn pays; NaN where not known.
 
     They are those that serve, and of those asked for as many as served within the usual start: what the cloud had no
     room for is not paid. A reservation is paid whole.
@@ -111,8 +114,10 @@ def _price(recorded: RecordedRun, pool: PoolName) -> float | None:
 
 
 def _idle_usd(recorded: RecordedRun, paid: Mapping[PoolName, Floats]) -> Floats:
-    """The money of replicas' worth paid beyond the work, as far as it could have been given back: not of what is
-    reserved, which is paid either way."""
+    """Return the cost of replica equivalents beyond the work.
+
+    Reserved replicas are not among them: they are paid either way.
+    """
     work = recorded.columns["work"]
     need = np.where(np.isfinite(work), work, recorded.columns["demand"])
     held, given_back, usd = (np.zeros(len(recorded)) for _ in range(3))
@@ -167,8 +172,10 @@ def _late(recorded: RecordedRun) -> tuple[Floats, str]:
 
 @dataclass(frozen=True, slots=True)
 class NotablePeriod:
-    """A stretch that deserves a look: what for, since when, for how long, how much of it and in words. `worst` is its
-    worst turn, for `explain`."""
+    """A stretch that deserves a look: its kind, start, length and amount, and the same in words.
+
+    `worst` is the time of its worst tick, for `explain`.
+    """
 
     what: str
     since: float
@@ -189,7 +196,7 @@ class NotablePeriod:
 
 
 def looks(found: Happened) -> list[NotablePeriod]:
-    """The stretches worth a look, the worst of each kind first."""
+    """Return the stretches worth a look, the worst of each kind first."""
     recorded = found.recorded
     columns = recorded.columns
     kinds: Sequence[tuple[str, Floats, str]] = (
@@ -210,7 +217,7 @@ def width_s(recorded: RecordedRun) -> float:
 
 
 def binned(recorded: RecordedRun, values: Floats) -> tuple[Floats, Floats]:
-    """The beginnings of the stretches, and the sum of the values known in each; NaN where none is."""
+    """Return the beginnings of the stretches, and the sum of the values known in each; NaN where none is."""
     width = width_s(recorded)
     number = np.floor(recorded.at / width).astype(np.int64)
     number -= number[0]
@@ -235,7 +242,7 @@ def _ranked(recorded: RecordedRun, what: str, values: Floats, words: str) -> Ite
 
 
 def _blind(recorded: RecordedRun) -> list[NotablePeriod]:
-    """The longest stretches of turns without full evidence, `LEAST_BLIND_S` at least, or without any turn."""
+    """Return the longest stretches of turns without full evidence, `LEAST_BLIND_S` at least, or without any turn."""
     at, over_s = recorded.at, recorded.over_s
     blind = recorded.columns["blind"] > 0
     edges = np.flatnonzero(np.diff(np.concatenate(([0], blind.astype(np.int8), [0]))))

@@ -9,7 +9,8 @@ from typing import Any, Final
 import numpy as np
 import plotly.graph_objects as go
 
-from policies.recommend.predictive.latency_model import LATENCIES, slo_limits_s
+from policies.recommend.predictive.latency_model import slo_limits_s
+from policies.signals.latency_quantities import LATENCIES
 from simulators.backtest.backtest import Looked
 from simulators.backtest.counterfactuals import SAME
 from simulators.backtest.period_summary import HOUR_S, Happened, binned, width_s
@@ -31,7 +32,7 @@ REPLICAS: Final = {
 
 
 def of(looked: Looked, key: str) -> Iterator[Plot]:
-    """A workload's plots. `key` tells it from the page's others."""
+    """Yield a workload's plots. `key` tells it from the page's others."""
     found, recorded = looked.found, looked.recorded
     said = "Shaded: turns without full evidence (amber), and no turns at all (grey)."
     yield plot(sizes(looked), f"{key}-record-sizes", "Traffic and replicas, as recorded", said)
@@ -49,7 +50,7 @@ def of(looked: Looked, key: str) -> Iterator[Plot]:
 
 
 def sizes(looked: Looked) -> Any:
-    """The rate of requests, and over it what was wanted, asked for and ready."""
+    """Return the rate of requests, and over it what was wanted, asked for and ready."""
     recorded = looked.recorded
     made = figure(
         yaxis={"title": {"text": "requests a second"}, "rangemode": "tozero"},
@@ -86,7 +87,7 @@ def pools(recorded: RecordedRun) -> Any:
 
 
 def latencies(found: Happened) -> Any:
-    """The tails as read, with what is promised, and the requests that were late."""
+    """Return the tails as read, with what is promised, and the requests that were late."""
     recorded = found.recorded
     made = figure(
         yaxis={"title": {"text": "seconds"}, "type": "log", "dtick": "D2"},
@@ -113,7 +114,7 @@ def latencies(found: Happened) -> Any:
 
 
 def money(found: Happened) -> Any:
-    """What each stretch cost, by pool, what of it was idle, and what was paid so far."""
+    """Return the cost of each stretch by pool, its idle part, and the sum paid so far."""
     recorded = found.recorded
     made = figure(
         barmode="stack",
@@ -136,7 +137,7 @@ def money(found: Happened) -> Any:
 
 
 def beside(looked: Looked) -> Any:
-    """The sizes recorded, and those of every policy simulated."""
+    """Return the sizes recorded, and those of every policy simulated."""
     recorded = looked.recorded
     made = figure(yaxis={"title": {"text": "replicas"}, "rangemode": "tozero"}, xaxis=_span(recorded))
     made.add_trace(_line("recorded", *thinned(recorded, recorded.asked(), np.fmax), GREY, shape="hv", width=3.0))
@@ -150,7 +151,7 @@ def beside(looked: Looked) -> Any:
 
 
 def thinned(recorded: RecordedRun, values: Floats, worst: Any) -> tuple[Floats, Floats]:
-    """Times and values, of many turns the worst in each of `MAX_POINTS`, with a gap wherever no turns were taken."""
+    """Return times and values: of many ticks the worst in each of `MAX_POINTS`, with a gap where no tick was taken."""
     firsts = _firsts(len(recorded))
     silent = recorded.at[:-1] + 2.0 * recorded.over_s[:-1] < recorded.at[1:]
     ends = np.flatnonzero(silent)  # a turn that none followed: its line ends, and the next begins a line of its own
@@ -168,7 +169,7 @@ def _firsts(turns: int) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 
 def _rate(looked: Looked) -> tuple[Floats, Floats] | None:
-    """Requests a second, as rebuilt; as read where nothing was."""
+    """Return requests a second, as rebuilt; as read where nothing was."""
     recorded = looked.recorded
     if looked.world is not None:
         rebuilt = looked.world.rebuilt
@@ -185,7 +186,7 @@ def _rate(looked: Looked) -> tuple[Floats, Floats] | None:
 
 
 def _latencies(recorded: RecordedRun) -> Mapping[tuple[str, str], float | None]:
-    """The tails that were read, with the promise about each."""
+    """Return the tails that were read, with the promise about each."""
     return {
         (source, latency.p95): slo_limits_s(recorded.spec).get(key)
         for source in recorded.spec.sources
@@ -207,7 +208,7 @@ def _shades(recorded: RecordedRun) -> list[tuple[float, float, str]]:
 
 
 def _each(recorded: RecordedRun) -> str:
-    """The stretches that are added up, in words."""
+    """Return the stretches that are added up, in words."""
     return {3600.0: "hour", 600.0: "ten minutes", 60.0: "minute"}[width_s(recorded)]
 
 

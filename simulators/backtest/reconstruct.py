@@ -65,7 +65,7 @@ class Rebuilt:
 
 
 def rebuild(recorded: RecordedRun, model: ServiceModel, given: AssumedLengths, seed: int) -> Rebuilt:
-    """The requests. Raises `Unseen`."""
+    """Return the requests. Raises `Unseen`."""
     source = next((s for s in recorded.spec.sources if recorded.reading(s, "requests_per_s") is not None), None)
     queue = next((s for s in recorded.spec.sources if recorded.reading(s, "visible") is not None), None)
     step_s = recorded.interval_s
@@ -97,7 +97,7 @@ def mean_lengths(recorded: RecordedRun, given: AssumedLengths) -> tuple[float, f
 
 
 def span_of_rates_s(recorded: RecordedRun, source: str | None) -> float:
-    """What the source's rates span."""
+    """Return the time that the source's rates span."""
     told = [getattr(recorded.spec.sources.get(source or ""), "window_s", None)]
     told += [getattr(policy, "rate_window_s", None) for policy in recorded.spec.policies.values()]
     return next((float(t) for t in told if t is not None), WINDOW_S)
@@ -106,8 +106,7 @@ def span_of_rates_s(recorded: RecordedRun, source: str | None) -> float:
 def _by_answers(
     recorded: RecordedRun, source: str, queue: str | None, at_s: Floats, window_s: float
 ) -> tuple[Floats, float]:
-    """What came in the window around each time: what was answered in it, and what is there at its end and was not at
-    its beginning."""
+    """Return the arrivals in the window around each time: the answers in it, plus the growth of the open requests."""
     answered, seen = _told(recorded, source, "requests_per_s", at_s + window_s / 2)
     within = _system(recorded, source, queue)
     if within is None:
@@ -117,7 +116,7 @@ def _by_answers(
 
 
 def _in_work(recorded: RecordedRun, queue: str | None) -> tuple[str, str]:
-    """The signal that tells what replicas work on, where no rate is told. Raises `Unseen`."""
+    """Return the signal that tells what replicas work on, where no rate is told. Raises `Unseen`."""
     found = [(queue, "in_flight")] if queue is not None else []
     for source, quantity in (*found, *((s, "running") for s in recorded.spec.sources)):
         within = _system(recorded, *((None, queue) if quantity == "in_flight" else (source, queue)))
@@ -132,7 +131,7 @@ def _in_work(recorded: RecordedRun, queue: str | None) -> tuple[str, str]:
 def _by_depth(
     recorded: RecordedRun, told: tuple[str, str], at_s: Floats, model: ServiceModel, lengths: tuple[float, float]
 ) -> tuple[Floats, float]:
-    """What came in the turn around each time: what left, and what is there at its end and was not at its beginning."""
+    """Return the arrivals in the tick around each time: those that left, plus the growth of the queue."""
     in_work, seen = _told(recorded, *told, at_s)
     queue = next((s for s in recorded.spec.sources if recorded.reading(s, "visible") is not None), None)
     within = _system(recorded, *((None, queue) if told[1] == "in_flight" else (told[0], queue)))
@@ -147,8 +146,10 @@ def _by_depth(
 
 
 def _system(recorded: RecordedRun, source: str | None, queue: str | None) -> tuple[Floats, Floats] | None:
-    """When what was measured, and how many requests were in the system: waiting before engines, and in them. None where
-    a part of it is never told."""
+    """Return the requests in the system, waiting before engines and in them, with the times they were measured.
+
+    None where a part of it is never reported.
+    """
     names = [] if queue is None else [f"{queue}.visible", f"{queue}.in_flight"]
     if source is not None and (queue is None or recorded.reading(queue, "in_flight") is None):
         names = [*names[:1], *(f"{source}.{quantity}" for quantity in IN_ENGINE)]
@@ -161,7 +162,7 @@ def _system(recorded: RecordedRun, source: str | None, queue: str | None) -> tup
 
 
 def _told(recorded: RecordedRun, source: str, quantity: str, at_s: Floats) -> tuple[Floats, float]:
-    """A quantity at these times by straight lines between its readings, and the share of them near one."""
+    """Return a quantity at these times by straight lines between its readings, and the share of them near one."""
     values = recorded.reading(source, quantity)
     if values is None:
         raise Unseen(f"{source} does not tell {quantity}")
@@ -204,7 +205,7 @@ def _lengths(
 
 
 def _embedded(recorded: RecordedRun, what: str) -> float | None:
-    """What an embedded world's traffic says of its lengths."""
+    """Return the mean length that an embedded world's traffic states."""
     traffics = (getattr(source, "traffic", None) for source in recorded.spec.sources.values())
     return next((getattr(t, f"{what[:-1]}_tokens") for t in traffics if hasattr(t, f"{what[:-1]}_tokens")), None)
 
@@ -219,7 +220,7 @@ def _conserving(rate: Floats) -> Floats:
 
 
 def _begun(recorded: RecordedRun, source: str | None, queue: str | None) -> int:
-    """Requests that waited when the period began: they come first, as if just sent."""
+    """Return the requests that waited when the period began: they come first, as if just sent."""
     columns = [recorded.reading(queue, "visible")] if queue is not None else []
     columns += [recorded.reading(source, "waiting")] if source is not None else []
     first = (float(column[np.isfinite(column)][0]) for column in columns if column is not None)

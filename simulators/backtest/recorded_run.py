@@ -85,7 +85,7 @@ class RecordedRun:
         return max(0.0, self.span_s - float(self.over_s.sum()))
 
     def reading(self, source: str, quantity: str) -> Floats | None:
-        """A signal's values; None where it was never read."""
+        """Return a signal's values; None where it was never read."""
         values = self.readings.get(SignalName(f"{source}.{quantity}"))
         return values if values is not None and np.isfinite(values).any() else None
 

@@ -22,7 +22,7 @@ LASTS_S: Final = 1800.0
 
 
 def lead_times(recorded: RecordedRun, pool: PoolName) -> LeadTimes:
-    """A pool's lead times, as its sizes show them."""
+    """Return a pool's lead times, as its sizes show them."""
     seen, sizes = LeadTimes(), recorded.pools[pool]
     for at, desired, ready in zip(recorded.at, sizes["desired"], sizes["ready"], strict=True):
         if math.isfinite(desired) and math.isfinite(ready):
@@ -41,7 +41,7 @@ def losses_per_hour(recorded: RecordedRun, pool: PoolName) -> float:
 
 
 def capacity(recorded: RecordedRun, pool: PoolName) -> tuple[SupplyStep, ...]:
-    """What could be had of a pool: where it lacked some no more than what served, until more came, or for `LASTS_S`."""
+    """Return the capacity of a pool: after a shortage no more than what served, until more came or for `LASTS_S`."""
     sizes, at = recorded.pools[pool], recorded.at
     ready = sizes["ready"]
     lacks = (sizes[LACKING] > 0) & np.isfinite(ready)
@@ -64,6 +64,6 @@ def capacity(recorded: RecordedRun, pool: PoolName) -> tuple[SupplyStep, ...]:
 
 
 def lacking_share(steps: Sequence[SupplyStep], span_s: float) -> float:
-    """The share of the time in which `capacity` is limited."""
+    """Return the share of the time in which `capacity` is limited."""
     ends = [*(step.at_s for step in steps[1:]), span_s]
     return sum(end - step.at_s for step, end in zip(steps, ends, strict=False) if step.nodes < UNLIMITED) / span_s

@@ -19,7 +19,7 @@ UNKNOWN = "not known"
 
 
 def headline(found: Happened) -> str:
-    """What the period cost, and what came late."""
+    """Return the period's cost and its late requests."""
     recorded = found.recorded
     usd, late = found.total(found.usd), found.total(found.late)
     hours = found.replica_hours
@@ -38,7 +38,7 @@ EACH = ("replica-hours", "cost", "beyond the work", "late requests", "blind", "t
 
 
 def each(found: Happened) -> Sequence[str]:
-    """The figures of `EACH`."""
+    """Return the figures of `EACH`."""
     usd, idle, late = (found.total(values) for values in (found.usd, found.idle_usd, found.late))
     hours = found.replica_hours
     return (
@@ -52,7 +52,7 @@ def each(found: Happened) -> Sequence[str]:
 
 
 def sentences(looked: Looked) -> Iterator[str]:
-    """What else is worth saying of the record, one sentence each."""
+    """Yield further sentences about the record."""
     found, recorded = looked.found, looked.recorded
     idle, usd = found.total(found.idle_usd), found.total(found.usd)
     if recorded.spec.slo is not None:
@@ -108,7 +108,7 @@ def comparison(looked: Looked) -> tuple[list[str], list[Row]]:
 
 
 def reasons(looked: Looked) -> list[Sequence[str]]:
-    """A row a rule: how often it had the last word, in how many changes, and what it said last."""
+    """Return a row a rule: how often it had the last word, in how many changes, and what it said last."""
     recorded = looked.recorded
     ranked = sorted(recorded.reasons.rules.items(), key=lambda item: (-item[1].turns, item[0]))
     return [
@@ -118,13 +118,13 @@ def reasons(looked: Looked) -> list[Sequence[str]]:
 
 
 def changes(looked: Looked) -> list[Sequence[str]]:
-    """A row a change of the largest, oldest first."""
+    """Return a row a change of the largest, oldest first."""
     found = looked.recorded.reasons.largest
     return [(timestamp(c.at), f"{c.before} → {c.after}", c.reason) for c in found]
 
 
 def where(looked: Looked) -> list[Sequence[str]]:
-    """A row a stretch that deserves a look."""
+    """Return a row a stretch that deserves a look."""
     return [
         (look.what, timestamp(look.since), _lasting(look.over_s), look.words, timestamp(look.worst))
         for look in looked.looks
@@ -132,7 +132,7 @@ def where(looked: Looked) -> list[Sequence[str]]:
 
 
 def over_all(period: Sequence[Looked]) -> list[Sequence[str]]:
-    """The same over all workloads, each row with its workload: the worst few of each kind."""
+    """Return the same over all workloads, each row with its workload: the worst few of each kind."""
     named = [(look, one.recorded.name) for one in period for look in one.looks]
     named.sort(key=lambda pair: (ORDER.index(pair[0].what), -pair[0].amount))
     kinds = [[pair for pair in named if pair[0].what == what][:SHOWN] for what in ORDER]
@@ -144,7 +144,7 @@ def over_all(period: Sequence[Looked]) -> list[Sequence[str]]:
 
 
 def notes(looked: Looked) -> Iterator[str]:
-    """What has to be known to read the comparison, or why there is none."""
+    """Yield the notes needed to read the comparison, or the reason why there is none."""
     if looked.others is None:
         yield f"What other policies would have done was not simulated: {looked.why_not}."
         return
@@ -158,7 +158,7 @@ def notes(looked: Looked) -> Iterator[str]:
 
 
 def lines(looked: Looked) -> Iterator[str]:
-    """The same for a terminal."""
+    """Yield the same for a terminal."""
     yield headline(looked.found)
     yield from (f"  {said}" for said in sentences(looked))
     if looked.looks:

@@ -18,8 +18,10 @@ Pair = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class SizeComparison:
-    """The simulated present policy's sizes against those that were decided, turn by turn after `skipped_s`, in
-    replicas. `within_one` is the share of turns less than 1.5 replicas apart."""
+    """The present policy's simulated sizes compared with those decided, tick by tick after `skipped_s`, in replicas.
+
+    `within_one` is the share of ticks less than 1.5 replicas apart.
+    """
 
     turns: int
     recorded: float
@@ -40,9 +42,11 @@ class SizeComparison:
 
 @dataclass(frozen=True, slots=True)
 class Error:
-    """The method's error. `world_usd` and `world_late` are of the recorded sizes in the rebuilt world, `usd` and `late`
-    of the policy that ran; None where either side is not known. `sizes` is None where no turn can be compared: all of
-    them were dry, so that the sizes were somebody else's, or the period is shorter than `skipped_s`.
+    """The method's error.
+
+    `world_usd` and `world_late` are of the recorded sizes in the rebuilt world, `usd` and `late` of the policy that
+    ran: None where either side is not known. `sizes` is None where no tick can be compared: all were dry runs, so that
+    the sizes were those of another writer, or the period is shorter than `skipped_s`.
     """
 
     sizes: SizeComparison | None
@@ -66,7 +70,7 @@ class Error:
         return max((abs(b - a) for a, b in filter(None, pairs)), default=None)
 
     def words(self) -> str:
-        """The error in sentences."""
+        """Return the error in sentences."""
         said = ["The method's error."]
         if world := _compared(self.world_usd, self.world_late):
             said.append(f"With the very sizes recorded, the rebuilt world {world}.")
@@ -107,8 +111,7 @@ class Error:
 
 
 def sizes(recorded: RecordedRun, line: Timeline) -> tuple[SizeComparison | None, float, bool]:
-    """How far the simulated sizes are from those decided; after how long they are compared; whether every turn was
-    dry."""
+    """Return the difference of simulated and decided sizes, the time skipped first, and whether every tick was dry."""
     at = np.array(line.at_s) + line.epoch_s
     simulated: Floats = np.array(line.desired, np.float64)
     place = np.clip(np.searchsorted(recorded.at, at, side="right") - 1, 0, len(recorded) - 1)

@@ -47,8 +47,10 @@ SETTLE_S: Final = 300.0
 
 @dataclass(frozen=True, slots=True)
 class RebuiltWorld:
-    """A case with the requests that it replays, and what of it was assumed, in words. `priced` if all its pools are,
-    `promised` if its workload promises anything; else there is no cost, and nothing is late."""
+    """A case with the requests that it replays, and its assumptions in words.
+
+    Without `priced`, of all its pools, there is no cost; without `promised`, an SLO of its workload, nothing is late.
+    """
 
     case: Case
     rebuilt: Rebuilt
@@ -58,7 +60,7 @@ class RebuiltWorld:
 
 
 def world(recorded: RecordedRun, engine: InferredEngine, rebuilt: Rebuilt) -> RebuiltWorld:
-    """The world of a recorded period. Raises `ConfigError` where its workload has no simulated counterpart."""
+    """Return the world of a recorded period. Raises `ConfigError` where its workload has no simulated counterpart."""
     workload = translated(recorded.workload, "the recorded workload")
     serving = {name: pool for name, pool in workload.spec.pools.items() if pool.tier == "serving"}
     models: dict[str, ServiceModel] = {}
@@ -91,7 +93,7 @@ def world(recorded: RecordedRun, engine: InferredEngine, rebuilt: Rebuilt) -> Re
 
 
 def translated(workload: Workload, file: str) -> Workload:
-    """The workload with simulated sources and pools in the place of its own. Raises `ConfigError`."""
+    """Return the workload with simulated sources and pools in the place of its own. Raises `ConfigError`."""
     document: dict[str, Any] = dict(workload.document)
     document["sources"] = {name: _source(spec) for name, spec in workload.spec.sources.items()}
     document["pools"] = {
@@ -102,7 +104,7 @@ def translated(workload: Workload, file: str) -> Workload:
 
 
 def _source(spec: Any) -> dict[str, Any]:
-    """A source of the kind that shows a world what this one showed."""
+    """Return a source of the kind that shows a world what this one showed."""
     told = spec.quantities()
     if "visible" in told:
         return {**QUEUE, "oldest_age": "oldest_age_s" in told}
@@ -113,7 +115,7 @@ def _source(spec: Any) -> dict[str, Any]:
 
 
 def _offer(recorded: RecordedRun, name: PoolName, pool: Pool, model: str) -> tuple[PoolOffer, str]:
-    """A pool as the record shows it, and in words."""
+    """Return a pool as the record shows it, and in words."""
     start_up, starts = _start_up(recorded, name, pool)
     lost = losses_per_hour(recorded, name)
     steps = () if pool.market == "reserved" else capacity(recorded, name)
@@ -136,7 +138,7 @@ def _offer(recorded: RecordedRun, name: PoolName, pool: Pool, model: str) -> tup
 
 
 def _start_up(recorded: RecordedRun, name: PoolName, pool: Pool) -> tuple[StartUp, str]:
-    """The pool's lead times as its sizes show them; as configured where they show too few."""
+    """Return the pool's lead times as its sizes show them; as configured where they show too few."""
     seen = lead_times(recorded, name)
     p50 = seen.quantile_s(0.5)
     p90 = None if p50 is None else seen.usual_s(p50)
@@ -152,7 +154,7 @@ def _taking(median_s: float, sigma: float) -> StartUp:
 
 
 def _initial(recorded: RecordedRun, pools: Sequence[PoolName]) -> Mapping[PoolName, int]:
-    """What served in the first turn that tells it."""
+    """Return the replicas that served in the first tick that reports them."""
     found = {}
     for name in pools:
         ready = recorded.pools[name]["ready"]
@@ -162,7 +164,7 @@ def _initial(recorded: RecordedRun, pools: Sequence[PoolName]) -> Mapping[PoolNa
 
 
 def _queue(recorded: RecordedRun) -> SimulatedQueue:
-    """A queue whose replicas hold as many messages at once as recorded ones did while others waited."""
+    """Return a queue whose replicas hold as many messages at once as recorded ones did while others waited."""
     for source in recorded.spec.sources:
         visible, in_work = recorded.reading(source, "visible"), recorded.reading(source, "in_flight")
         ready = recorded.columns["ready"]

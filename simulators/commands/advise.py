@@ -69,7 +69,7 @@ def _is_scenario(what: Path) -> bool:
 
 
 def _misuse(args: argparse.Namespace) -> Iterator[Problem]:
-    """What does not go together on the command line, or cannot be."""
+    """Yield the options that contradict each other or are out of range."""
     if _is_scenario(args.what):
         for name in JOURNAL_ONLY:
             if getattr(args, name) is not None:

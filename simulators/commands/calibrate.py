@@ -24,7 +24,7 @@ DEFAULT_BASE: Final = "llama-3.1-8b-h100-vllm"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command line of ``calibrate`` takes."""
+    """Add the arguments of ``calibrate``."""
     parser.add_argument("runs", type=Path, metavar="RUN_DIR", help="folder with requests.csv or requests.csv.gz")
     parser.add_argument(
         "--model", default=DEFAULT_BASE, metavar="BASE", help="start from this catalogue model or file (%(default)s)"
@@ -69,7 +69,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def _changed(base: ServiceModel, text: str) -> ServiceModel:
-    """The base model with what the command line sets."""
+    """Return the base model with what the command line sets."""
     changes: dict[str, Any] = {}
     for part in filter(None, text.split(",")):
         key, equals, value = part.partition("=")

@@ -95,7 +95,7 @@ def _compare(args: argparse.Namespace) -> Comparison:
 
 
 def as_dict(found: Comparison) -> dict[str, Any]:
-    """The comparison as plain data: every replication of everybody, differences to the first, and regret."""
+    """Return the comparison as plain data: every replication of everybody, differences to the first, and regret."""
     figures = {
         name: [
             one.summary.as_dict() | {"unsettled_s": one.unsettled_s, "bound_usd": one.bound_usd} for one in replications

@@ -21,7 +21,7 @@ from simulators.world.traffic.writers import replacing
 
 
 def trace_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options about a trace."""
+    """Add the options about a trace."""
     parser.add_argument("--trace", type=Path, metavar="FILE", help="these requests instead of the scenario's traffic")
     parser.add_argument("--run", metavar="NAME", help="which run of the trace's file")
     parser.add_argument("--skip-bad", action="store_true", help="leave the trace's bad rows out and count them")
@@ -38,13 +38,13 @@ def untraced(args: argparse.Namespace) -> Iterator[Problem]:
 
 
 def trace(args: argparse.Namespace) -> RequestTrace:
-    """The trace given. Raises `TraceError`."""
+    """Return the trace given. Raises `TraceError`."""
     found = read(args.trace, ReadOptions(run=args.run, skip_bad=args.skip_bad))
     return running.checked(found if args.speed is None else found.speed(args.speed))
 
 
 def unwritable(files: Mapping[str, Path | None]) -> Iterator[Problem]:
-    """What could not be written in the end, by its option: better told before the work than after it."""
+    """Yield the outputs that could not be written, by option: an error before the work, not after it."""
     for option, path in files.items():
         if path is None or (option == "--json" and path == Path("-")):
             continue
@@ -70,7 +70,7 @@ def write_json(figures: Mapping[str, Any], path: Path) -> None:
 
 
 def without_nan(value: Any) -> Any:
-    """The value with null for what is no number: JSON has no NaN."""
+    """Return the value with null for what is no number: JSON has no NaN."""
     if isinstance(value, Mapping):
         return {str(key): without_nan(below) for key, below in value.items()}
     if isinstance(value, list | tuple):

@@ -85,7 +85,7 @@ def _period(args: argparse.Namespace) -> tuple[float, float]:
 
 
 def _misuse(args: argparse.Namespace) -> Iterator[Problem]:
-    """What does not go together on the command line, or cannot be."""
+    """Yield the options that contradict each other or are out of range."""
 
     def wrong(option: str, value: object, rule: str, hint: str = "") -> Problem:
         return Problem(COMMAND_LINE, 1, option, str(value), rule, hint)

@@ -88,7 +88,7 @@ def _told(args: argparse.Namespace, done: SimulationRun) -> int:
 
 
 def _fleet(done: SimulationRun) -> str:
-    """The most that the fleet held at a time, beside its limits."""
+    """Return the most that the fleet held at a time, beside its limits."""
     limits = done.case.scenario.fleet
     most = {"gpus": limits.max_gpus, "usd_per_hour": limits.max_usd_per_hour}
     told = (
@@ -99,7 +99,7 @@ def _fleet(done: SimulationRun) -> str:
 
 
 def _misuse(args: argparse.Namespace) -> Iterator[Problem]:
-    """What does not go together on the command line, or cannot be."""
+    """Yield the options that contradict each other or are out of range."""
 
     def wrong(option: str, value: object, rule: str) -> Problem:
         return Problem(COMMAND_LINE, 1, option, "" if value is None else str(value), rule)
@@ -171,7 +171,7 @@ def unreplaceable(folder: Path) -> str:
 def journalled(
     case: Case, seed: int, trace: RequestTrace, folder: Path, progress: Callable[[float], None]
 ) -> SimulationRun:
-    """A run whose every turn is recorded. The journal takes the place of `folder` when it is whole."""
+    """Return a run whose every turn is recorded. The journal takes the place of `folder` when it is whole."""
     aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         settings = JournalSpec(directory=str(aside), keep_files=KEEP)
@@ -196,7 +196,7 @@ def journalled(
 
 
 def _demand_written(writer: JournalWriter, folder: Path) -> None:
-    """A daemon goes on without its journal; here the journal is what was asked for."""
+    """Raise where the journal cannot be written: here it is what was asked for, while a daemon goes on without one."""
     if writer.lost:
         raise JournalError(f"{folder}: cannot be written: {writer.error}")
 

@@ -113,7 +113,7 @@ def _write(trace: RequestTrace, out: Path) -> None:
 
 
 def _generator(what: str, settings: list[str]) -> Any:
-    """The generator of a YAML file, or of a kind and ``key=value`` settings."""
+    """Return the generator of a YAML file, or of a kind and ``key=value`` settings."""
     if what in GENERATORS:
         return read_kind(GENERATORS, {"kind": what, **_nested(settings)})
     path = Path(what)

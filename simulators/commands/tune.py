@@ -175,7 +175,7 @@ def _bundle(args: argparse.Namespace, begun: Begin, seed: int) -> Bundle:
 
 
 def _manifest(args: argparse.Namespace, case: Case, whole: Bundle, space: Space, seed: int) -> dict[str, Any]:
-    """What a study is of: another one of these, and it is another study. The budget is not: it may be raised."""
+    """Return the inputs that identify a study; the budget is not among them, since it may be raised."""
     searched = [[d.path, d.present, d.low, d.high, d.log, d.whole, list(d.choices)] for d in space.dimensions]
     return {
         "sampler": args.sampler,

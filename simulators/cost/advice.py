@@ -31,7 +31,7 @@ class Advice:
 
 
 def advice(seen: WorkloadEvidence, file: GivenFile, seed: int, count: int = REQUESTS) -> Advice:
-    """What can be told of cost. `seed` draws the requests that engines are tried on, `count` of them."""
+    """Return the advice on cost. `seed` draws `count` requests, on which engines are tried."""
     spot_share = file.given.spot_max_share
     limit = Known(spot_share, (Citation(Basis.GIVEN, file.where("spot_max_share")),))
     if not file.source.file:
@@ -51,7 +51,7 @@ def advice(seen: WorkloadEvidence, file: GivenFile, seed: int, count: int = REQU
 
 
 def _cautions(seen: WorkloadEvidence, sections: tuple[Section, ...]) -> list[str]:
-    """What makes the figures mean less than they seem to."""
+    """Return the reasons why the figures mean less than they seem to."""
     found = [*seen.cautions]
     found.append(f"a month is {MONTH_H:g} hours like those seen: growth, and what the period lacked, is not in it")
     priors = dict.fromkeys(s.where for section in sections for f in section.figures for s in f.sources if _prior(s))
@@ -67,7 +67,7 @@ def _prior(source: Citation) -> bool:
 
 
 def as_dict(found: Advice) -> dict[str, Any]:
-    """The advice as plain data, with the curves behind it."""
+    """Return the advice as plain data, with the curves behind it."""
     bought = found.purchase
     curves = (
         {}

@@ -17,7 +17,7 @@ MONTH_S: Final = MONTH_H * 3600
 def section(
     seen: WorkloadEvidence, tried: Trial | None, one: Ready | None, bought: Purchase | None, file: GivenFile
 ) -> Section:
-    """What the same requests cost there, and from which volume on one's own replicas are cheaper."""
+    """Compare the cost of the same requests at a managed API, with the volume above which own replicas are cheaper."""
     api = file.given.api
     if api is None:
         gap = Gap("what a managed API would cost", "no API's prices are given", "give api with --offers FILE")

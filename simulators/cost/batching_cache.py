@@ -53,7 +53,7 @@ def _costs(tried: Trial, one: Ready, rates: Mapping[str, float], key: str, title
 
 
 def _per_tenth(tried: Trial, one: Ready, shares: Mapping[str, float]) -> list[Figure]:
-    """What a tenth of the prompts' tokens in the cache saves: the mean from none to half."""
+    """Return the saving of a tenth of the prompts' tokens in the cache: the mean from none to half."""
     none, half = shares[NONE], shares[HALF]
     if not none or not half:
         return []

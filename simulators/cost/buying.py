@@ -31,7 +31,7 @@ class Purchase:
 
 
 def purchase(seen: WorkloadEvidence, spot_max_share: float) -> Purchase | None:
-    """The cheapest way to buy what was held; None without an on-demand price or without a size seen."""
+    """Return the cheapest way to buy what was held; None without an on-demand price or without a size seen."""
     offer, held = seen.offer, seen.held_curve
     if offer.on_demand is None or not held.most:
         return None
@@ -63,7 +63,7 @@ def spot_price(offer: Buyable) -> Figure | None:
 
 
 def section(seen: WorkloadEvidence, found: Purchase | None, spot_max_share: Known) -> Section:
-    """What to reserve, and what that saves."""
+    """Return the number of replicas to reserve and the saving."""
     gaps = list(_gaps(seen))
     if found is None:
         figures = [*(_curve(seen) if seen.held_curve.most else []), *_paid(seen)]
@@ -130,7 +130,7 @@ def _break_even(found: Purchase) -> list[Figure]:
 
 
 def plan_rests(seen: WorkloadEvidence, found: Purchase) -> tuple[Citation, ...]:
-    """What a plan's cost rests on: the prices that it uses, and for how long what was held."""
+    """Return the sources of a plan's cost: its prices, and the time that was observed."""
     offer, used = found.offer, found.plan.count
     known = [offer.on_demand, offer.reserved if used("reserved") else None]
     spot = spot_price(offer) if used("spot") else None
@@ -169,7 +169,7 @@ def _plan(seen: WorkloadEvidence, found: Purchase, spot_max_share: Known) -> lis
 
 
 def _paid(seen: WorkloadEvidence) -> list[Figure]:
-    """What was paid, where that is known."""
+    """Return the amount paid, where that is known."""
     if seen.cost is None:
         return []
     return [_month("paid_usd", "as it was run", seen.cost.value, f"{seen.cost.value:.4g} USD/h", sources(seen.cost))]
@@ -188,7 +188,7 @@ def _month(key: str, title: str, usd_per_hour: float, formula: str, rests: tuple
 
 
 def _if_it_falls(found: Purchase, rests: tuple[Citation, ...]) -> list[Figure]:
-    """What the plan costs beyond on-demand if there is less load than was seen."""
+    """Return the cost of the plan beyond on-demand if load is lower than observed."""
     if not found.plan.count("reserved"):
         return []
     less = found.curve.stretched(FALLEN)

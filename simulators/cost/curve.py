@@ -33,7 +33,7 @@ class Curve:
         return int((self.shares > share).sum())
 
     def stretched(self, factor: float) -> Curve:
-        """The curve of a load that is `factor` times as large at every moment, as if replicas were divisible."""
+        """Return the curve of a load that is `factor` times as large at every moment, as if replicas were divisible."""
         edges = np.concatenate(([0.0], np.cumsum(self.shares)))
         levels = np.arange(self.most + 1) * factor
         area = np.interp(np.arange(int(np.ceil(self.most * factor - 1e-9)) + 1), levels, edges * factor)
@@ -41,7 +41,7 @@ class Curve:
 
 
 def curve(replicas: Floats, over_s: Floats) -> Curve:
-    """The curve of `replicas`, each held for `over_s`. What is NaN was not seen, and does not count as 0."""
+    """Return the curve of `replicas`, each held for `over_s`. What is NaN was not seen, and does not count as 0."""
     seen = np.isfinite(replicas)
     held, time_s = replicas[seen], over_s[seen]
     total_s = float(time_s.sum())

@@ -98,8 +98,10 @@ class WorkloadEvidence:
 
 
 def held_of(recorded: RecordedRun, markets: Mapping[PoolName, str]) -> Floats:
-    """Replicas' worth held at each turn, over these pools: those asked for, and of spot those that were there, since
-    what spot does not grant is not paid. NaN where one is not known."""
+    """Return the replica equivalents held at each tick over these pools; NaN where one is not known.
+
+    They are the requested ones, and of spot the ready ones: spot replicas that are not granted are not paid.
+    """
     worth = [
         recorded.pools[name]["ready" if market == "spot" else "desired"] * recorded.spec.pools[name].work_per_replica
         for name, market in markets.items()
@@ -142,7 +144,7 @@ def available(recorded: RecordedRun, pool: PoolName, turns: Citation) -> Known |
 
 
 def lead_time_s(recorded: RecordedRun, pool: PoolName, turns: Citation) -> Known:
-    """The 90th percentile of a pool's starts; what its specification says until enough were seen."""
+    """Return the 90th percentile of a pool's starts; what its specification says until enough were seen."""
     seen = lead_times(recorded, pool)
     if len(seen) >= ENOUGH:
         value = seen.usual_s(0.0)

@@ -84,7 +84,7 @@ class Section:
     gaps: tuple[Gap, ...] = ()
 
     def figure(self, key: str, about: str = "") -> Figure:
-        """The figure of this key. Raises `KeyError`."""
+        """Return the figure of this key. Raises `KeyError`."""
         for figure in self.figures:
             if figure.key == key and figure.about == about:
                 return figure

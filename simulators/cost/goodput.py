@@ -48,7 +48,7 @@ class Goodput:
 
 
 def sample(trace: RequestTrace, seed: int, count: int = REQUESTS) -> RequestTrace:
-    """Requests drawn from a trace with replacement, as a Poisson stream of one a second."""
+    """Draw requests from a trace with replacement, as a Poisson stream of one a second."""
     rng_for = streams(seed)
     rows = rng_for("advise/requests").integers(0, len(trace), count)
     arrival_s = np.cumsum(rng_for("advise/arrivals").exponential(1.0, count))
@@ -57,7 +57,7 @@ def sample(trace: RequestTrace, seed: int, count: int = REQUESTS) -> RequestTrac
 
 
 def goodput(model: ServiceModel, drawn: RequestTrace, slo: Slo, seed: int) -> Goodput:
-    """The largest rate at which the promise is kept, on the same requests and gaps at every rate."""
+    """Return the largest rate at which the promise is kept, on the same requests and gaps at every rate."""
     bound = bound_rps(model, drawn)
     cached = 0.0 if drawn.cached_tokens is None else float(drawn.cached_tokens.mean())
     means = float(drawn.prompt_tokens.mean()), cached, float(drawn.output_tokens.mean())
@@ -82,7 +82,7 @@ def kept(model: ServiceModel, drawn: RequestTrace, slo: Slo, rate_rps: float, se
 
 
 def saturated_rps(model: ServiceModel, drawn: RequestTrace) -> float:
-    """Requests a second that a replica answers with all of them waiting for it, whatever is promised."""
+    """Return the requests a second that a replica answers with all of them waiting, whatever the SLO."""
     some = drawn.between(0.0, float(drawn.arrival_s[min(SATURATING, len(drawn)) - 1])).speed(RUSH)
     ends_s = CountedRequests(running.alone(model, 1, some, 0)).e2e_s
     first, last = np.quantile(ends_s[np.isfinite(ends_s)], FULL)
@@ -90,16 +90,16 @@ def saturated_rps(model: ServiceModel, drawn: RequestTrace) -> float:
 
 
 def bound_rps(model: ServiceModel, drawn: RequestTrace) -> float:
-    """The most by the engine's time alone, in full batches."""
+    """Return the most by the engine's time alone, in full batches."""
     cached = np.zeros(len(drawn), np.int32) if drawn.cached_tokens is None else drawn.cached_tokens
     return 1.0 / float(work_s(model, drawn.prompt_tokens, cached, drawn.output_tokens).mean())
 
 
 def batched(model: ServiceModel, at_once: int) -> ServiceModel:
-    """The same engine, with fewer requests at once."""
+    """Return the same engine, with fewer requests at once."""
     return dataclasses.replace(model, max_seqs=min(at_once, model.max_seqs))
 
 
 def hitting(trace: RequestTrace, share: float) -> RequestTrace:
-    """The same requests with a prefix cache that holds this share of each prompt, whatever they told before."""
+    """Return the same requests with a prefix cache that holds this share of each prompt, whatever they told before."""
     return dataclasses.replace(trace, cached_tokens=None).hitting(share)

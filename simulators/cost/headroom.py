@@ -25,7 +25,7 @@ USES: Final = {
 
 
 def section(seen: WorkloadEvidence) -> Section:
-    """The price of what was held beyond the need."""
+    """Return the price of what was held beyond the need."""
     figures: list[Figure] = []
     gaps: list[Gap] = []
     price = seen.replica_hour
@@ -45,7 +45,7 @@ def section(seen: WorkloadEvidence) -> Section:
 
 
 def _beyond(seen: WorkloadEvidence, price: Known) -> list[Figure]:
-    """What was held beyond what the policies found needed, where both are known."""
+    """Return the replicas held beyond the demand of the policies, where both are known."""
     over_s = seen.recorded.over_s
     beyond = np.maximum(seen.held - seen.recorded.columns["demand"], 0.0)
     known = np.isfinite(beyond)
@@ -61,7 +61,7 @@ def _beyond(seen: WorkloadEvidence, price: Known) -> list[Figure]:
 
 
 def _policies(seen: WorkloadEvidence, price: Known) -> list[Figure]:
-    """What a policy that leaves a fixed share free adds to the need."""
+    """Return the replicas that a policy with a fixed free share adds to the demand."""
     needed = seen.needed_curve
     made = []
     for name, policy in seen.recorded.spec.policies.items():

@@ -116,7 +116,7 @@ class GivenFile:
     folder: Path
 
     def where(self, *place: str | int) -> str:
-        """A key's place in the file, in words."""
+        """Return a key's place in the file, in words."""
         return at(self.source, place)
 
 
@@ -124,7 +124,7 @@ NOTHING: Final = GivenFile(OffersFile(), Document("", {}, {}), Path())
 
 
 def load(path: Path | None) -> GivenFile:
-    """The file; nothing where none is named. Raises `ConfigError` with every problem found."""
+    """Return the file; nothing where none is named. Raises `ConfigError` with every problem found."""
     if path is None:
         return NOTHING
     documents, problems = read_yaml(path)
@@ -138,7 +138,7 @@ def load(path: Path | None) -> GivenFile:
 
 
 def _beside(offer: Offer, folder: Path) -> Offer:
-    """The offer with a model's file looked up beside the file that names it."""
+    """Return the offer with a model's file looked up beside the file that names it."""
     if offer.model is None or not offer.model.endswith((".yaml", ".yml", ".json")):
         return offer
     return dataclasses.replace(offer, model=str(folder / offer.model))

@@ -33,8 +33,7 @@ ASSUMED = "assumed: give the lengths"
 
 @dataclass(frozen=True, slots=True)
 class JournalInputs:
-    """What the user tells of a journal: which workload (None: the only one), which model serves (None: as it shows),
-    and the requests' lengths."""
+    """The user's statements about a journal: its workload (None: the only one), model (None: inferred) and lengths."""
 
     workload: str | None = None
     model: str | None = None
@@ -47,7 +46,7 @@ class JournalInputs:
 
 
 def of_journal(path: Path, told: JournalInputs, seed: int, file: GivenFile) -> WorkloadEvidence:
-    """The one workload of a journal, or the one named. Raises `JournalError` and `ConfigError`."""
+    """Return the one workload of a journal, or the one named. Raises `JournalError` and `ConfigError`."""
     period = read([path], -np.inf, np.inf, told.workload)
     if len(period.recorded) > 1:
         names = ", ".join(str(r.name) for r in period.recorded)
@@ -113,7 +112,7 @@ def _engine(found: engines.InferredEngine, named: str | None, turns: Citation) -
 def _offers(
     recorded: RecordedRun, served: offers.OfferedEngine | None, turns: Citation
 ) -> tuple[dict[str, offers.Buyable], dict[str, float], dict[Any, str]]:
-    """The pools that serve as offers, by accelerator: their replica-hours, and the offer of each pool."""
+    """Return the pools that serve as offers, by accelerator: their replica-hours, and the offer of each pool."""
     made: dict[str, dict[str, Any]] = {}
     held: dict[str, float] = {}
     pools: dict[Any, str] = {}

@@ -96,7 +96,7 @@ def _seen(path: Path, run: SimulationRun, recorded: RecordedRun, turns: Citation
 def _offers(
     path: Path, case: Case, recorded: RecordedRun, turns: Citation
 ) -> tuple[dict[str, offers.Buyable], dict[str, float]]:
-    """The scenario's pools as offers, by their service models, and the replica-hours of each."""
+    """Return the scenario's pools as offers, by their service models, and the replica-hours of each."""
     source = read_yaml(path)[0][0]
     made: dict[str, dict[str, object]] = {}
     held: dict[str, float] = {}
@@ -123,14 +123,14 @@ def _spot(recorded: RecordedRun, pool: PoolName, turns: Citation) -> Mapping[str
 
 
 def _engine(case: Case, offer: PoolOffer) -> offers.OfferedEngine:
-    """The pool's model, as the scenario read it: a file is relative to that."""
+    """Return the pool's model, as the scenario read it: a file is relative to that."""
     name = offer.model
     beside = case.folder / name
     return offers.engine(str(beside) if beside.is_file() else name)
 
 
 def _price(offer: PoolOffer, where: str) -> Known | None:
-    """A node's price, the mean of its zones' where they differ; None for what costs nothing."""
+    """Return a node's price, the mean of its zones' where they differ; None for what costs nothing."""
     prices = [p for zone in offer.zones if (p := offer.price(zone)) is not None]
     mean = float(np.mean(prices))
     zones = f", the mean of {len(prices)} zones" if len(set(prices)) > 1 else ""

@@ -58,7 +58,7 @@ class Buyable:
 
 
 def engine(name: str, where: str = "") -> OfferedEngine:
-    """A model by its name or file. Raises `ConfigError`."""
+    """Return a model by its name or file. Raises `ConfigError`."""
     model = catalogue.load(name)
     if name.endswith(catalogue.SUFFIXES):
         file = name
@@ -72,13 +72,13 @@ def engine(name: str, where: str = "") -> OfferedEngine:
 
 
 def _row(name: str) -> int | None:
-    """A model's line in the table of engine times."""
+    """Return a model's line in the table of engine times."""
     lines = catalogue.ENGINE_TIMES.read_text(encoding="utf-8").splitlines()
     return next((i for i, line in enumerate(lines, start=1) if line.startswith(f"{name},")), None)
 
 
 def merged(pools: Mapping[str, Buyable], held: Mapping[str, float], file: GivenFile) -> tuple[dict[str, Buyable], str]:
-    """The offers of the workload's pools and of the user's file, and the one that it runs on now.
+    """Return the offers of the workload's pools and of the user's file, and the one that it runs on now.
 
     What the file gives stands above what pools tell. An offer of the file is a pool's if it is the one that the
     workload runs on, or has its name or its model. Raises `ConfigError`.
@@ -101,7 +101,7 @@ def _same(offers: Mapping[str, Buyable], name: str, offer: Offer) -> str | None:
 
 
 def _given(name: str, offer: Offer, file: GivenFile, below: Buyable) -> Buyable:
-    """An offer of the file, over what is known already."""
+    """Return an offer of the file, over what is known already."""
     said = f" ({offer.source})" if offer.source else ""
 
     def known(key: str) -> Known | None:

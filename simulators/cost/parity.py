@@ -20,7 +20,7 @@ NAME: Final = re.compile(
 
 
 def others(name: str, taken: set[str]) -> list[str]:
-    """The catalogue's models of the same weights with the usual engine, on GPUs that none of `taken` has."""
+    """Return the catalogue's models of the same weights with the usual engine, on GPUs that none of `taken` has."""
     parts = NAME.match(name)
     if parts is None:
         return []
@@ -30,7 +30,7 @@ def others(name: str, taken: set[str]) -> list[str]:
 
 
 def figures(seen: WorkloadEvidence, tried: Trial, now: Ready) -> Iterator[Figure]:
-    """The price at which 1,000 requests cost the same on each of the others."""
+    """Yield the price at which 1,000 requests cost the same on each of the others."""
     taken = {o.engine.model.name for o in seen.offers.values() if o.engine is not None}
     for name in others(now.engine.model.name, taken):
         other = engine(name)
@@ -47,6 +47,6 @@ def figures(seen: WorkloadEvidence, tried: Trial, now: Ready) -> Iterator[Figure
 
 
 def finding(found: list[Figure], now: str) -> str:
-    """The prices in one sentence; empty where there are none."""
+    """Return the prices in one sentence; empty where there are none."""
     said = [f"{f.about} at {usd(f.value)}" for f in found if f.key == "parity_usd" and f.value]
     return f"As cheap as {now} by the request would be, an hour of a replica: {', '.join(said)}." if said else ""

@@ -39,7 +39,7 @@ class Plan:
 
 
 def cheapest(curve: Curve, prices: Prices, spot_max_share: float) -> Plan:
-    """The least cost, with never more than `spot_max_share` of the replicas held at any moment on spot.
+    """Return the least cost, with never more than `spot_max_share` of the replicas held at any moment on spot.
 
     The lower replicas are held whenever a higher one is, so the limit holds at every moment if it holds among the first
     k for every k. Spot goes where it saves the most as long as the limit allows: such limits are a laminar matroid, on
@@ -81,7 +81,7 @@ def kept(plan: Plan, curve: Curve, prices: Prices) -> float:
 
 
 def by_reserved(curve: Curve, prices: Prices) -> list[float]:
-    """What 0, 1, 2 ... reserved replicas from the bottom cost, with the rest on demand. USD per hour."""
+    """Return the cost with 0, 1, 2 ... reserved replicas from the bottom and the rest on demand. USD per hour."""
     reserved = prices.reserved or 0.0
     above = [float(curve.shares[k:].sum()) * prices.on_demand for k in range(curve.most + 1)]
     return [k * reserved + rest for k, rest in enumerate(above)]

@@ -73,14 +73,14 @@ def load_duration(bought: Purchase) -> Any:
 
 
 def _steps(name: str, hours: Floats, colour: str) -> Any:
-    """A curve's outline, from the most hours below to none at its top."""
+    """Return a curve's outline, from the most hours below to none at its top."""
     x = np.repeat(hours, 2)
     y = np.repeat(np.arange(len(hours) + 1, dtype=np.float64), 2)[1:-1]
     return go.Scatter(name=name, x=_numbers(x), y=_numbers(y), mode="lines", line={"color": colour, "width": 1.6})
 
 
 def reserving(bought: Purchase) -> Any:
-    """A month's cost for each number of reserved replicas."""
+    """Return a month's cost for each number of reserved replicas."""
     costs = np.array(by_reserved(bought.curve, bought.prices)) * MONTH_H
     made = figure(
         xaxis={"title": {"text": "reserved replicas"}},

@@ -26,7 +26,7 @@ class PriceRow:
 
 
 def listed(file: GivenFile, offer: str, wanted: ListedPrice) -> dict[str, Known]:
-    """A replica's price in each market that the list has for it. USD per hour. Raises `ConfigError`."""
+    """Return a replica's price in each market that the list has for it. USD per hour. Raises `ConfigError`."""
     path = file.folder / str(file.given.prices)
     found = [row for row in _rows(path) if _fits(row.cells, wanted)]
     place = ("offers", offer, "listed")

@@ -19,7 +19,7 @@ BIN_S: Final = 300.0
 
 
 def section(seen: WorkloadEvidence, tried: Trial | None, rates: Mapping[str, Rated]) -> Section:
-    """The offers side by side."""
+    """Return the offers side by side."""
     if tried is None:
         why = seen.unknown or "nothing is promised, so that it is not known how full a replica may be"
         remedy = "see docs/advise.md for what a journal must hold" if seen.unknown else "give slo with --offers FILE"
@@ -71,7 +71,7 @@ def _costs(tried: Trial, one: Ready, least: int) -> list[Figure]:
     rests = sources(one.price, *tried.rests(one.engine))
 
     def made(key: str, title: str, unit: str, formula: str, cost: Callable[[float], float]) -> Figure:
-        """The cost by the likely rate, and by the bounds of it."""
+        """Return the cost by the likely rate, and by the bounds of it."""
         bounds = (one.rated.most_rps, one.rated.least_rps)
         low, high = (None if not rps else cost(rps) for rps in bounds)
         return Figure(key, title, cost(rate.rps), unit, formula, rests, one.name, low, high)
@@ -117,7 +117,7 @@ def _findings(seen: WorkloadEvidence, figures: list[Figure], rates: Mapping[str,
 
 
 def _ranked(seen: WorkloadEvidence, figures: list[Figure], months: list[Figure]) -> Iterator[str]:
-    """The cheapest and the next, and whether that is sure; `months` rise in cost."""
+    """Yield the cheapest and the next, and whether that is sure; `months` rise in cost."""
     best, second, *_ = months
     yield (
         f"Cheapest for this traffic is {best.about}, {usd(best.value)} a month with full replicas; {second.about} costs"

@@ -12,7 +12,7 @@ WIDTH = 110
 
 
 def lines(found: Advice) -> Iterator[str]:
-    """Findings first in each section, then every figure with its formula and its sources by number."""
+    """Yield findings first in each section, then every figure with its formula and the numbers of its sources."""
     seen = found.seen
     yield f"{seen.name}: workload {seen.recorded.name} on {seen.runs_on}"
     numbers: dict[Citation, int] = {}
@@ -48,7 +48,7 @@ def _figure(figure: Figure, numbers: dict[Citation, int]) -> Iterator[str]:
 
 
 def value(figure: Figure) -> str:
-    """A figure's value with its unit, its bounds where there are any, and whether it rests on a prior."""
+    """Return a figure's value with its unit, its bounds where there are any, and whether it rests on a prior."""
     found = f"{number(figure.value)} {figure.unit}"
     if figure.low is not None and figure.high is not None:
         found += f", {number(figure.low)} to {number(figure.high)}"

@@ -24,8 +24,10 @@ TYPICAL: Final = math.sqrt(LONGER[0] * LONGER[1])
 
 @dataclass(frozen=True, slots=True)
 class Rated:
-    """What a replica carries by a model, and between what bounds it lies where that is known to be off: `longer` is by
-    what its times were multiplied."""
+    """The goodput of a replica by a model, with bounds where the model's error is known.
+
+    `longer` is the factor by which its times were multiplied.
+    """
 
     rate: Goodput
     model: ServiceModel
@@ -45,17 +47,17 @@ class Trial:
     seed: int
 
     def rate(self, model: ServiceModel) -> Goodput:
-        """What one replica carries within the promise."""
+        """Return the goodput of one replica."""
         return goodput(model, self.drawn, self.slo, self.seed)
 
     def rate_with_hits(self, model: ServiceModel, share: float) -> Goodput:
-        """The same with this share of each prompt in a prefix cache."""
+        """Return the same with this share of each prompt in a prefix cache."""
         return goodput(
             model, sample(hitting(self.requests.trace, share), self.seed, len(self.drawn)), self.slo, self.seed
         )
 
     def rated(self, engine: OfferedEngine) -> Rated:
-        """The same of an engine, with what is known of how far its model is off."""
+        """Return the same of an engine, with what is known of how far its model is off."""
         if not engine.gpu_alone:
             return Rated(self.rate(engine.model), engine.model)
         low, high = LONGER
@@ -64,7 +66,7 @@ class Trial:
         return Rated(self.rate(likely), likely, least, most, TYPICAL)
 
     def rests(self, engine: OfferedEngine) -> tuple[Citation, ...]:
-        """What a rate rests on."""
+        """Return the sources of a rate."""
         drawn = f"engines alone, on {len(self.drawn):,} requests drawn from those that came, as a Poisson stream"
         return sources(Citation(Basis.SIMULATED, drawn), engine.source, *self.requests.sources, self.promise)
 
@@ -84,20 +86,20 @@ class Ready:
 
 
 def trial(seen: WorkloadEvidence, seed: int, count: int = REQUESTS) -> Trial | None:
-    """The trial on so many requests; None where requests are not known or nothing is promised."""
+    """Return the trial on so many requests; None where requests are not known or nothing is promised."""
     if seen.requests is None or seen.slo is None or seen.promise is None:
         return None
     return Trial(seen.requests, seen.slo, seen.promise, sample(seen.requests.trace, seed, count), seed)
 
 
 def rates(seen: WorkloadEvidence, tried: Trial | None) -> Mapping[str, Rated]:
-    """What a replica of each offer carries, where its model is known."""
+    """Return the goodput of a replica of each offer whose model is known."""
     known = {name: offer.engine for name, offer in seen.offers.items() if offer.engine is not None}
     return {} if tried is None else {name: tried.rated(engine) for name, engine in known.items()}
 
 
 def ready(seen: WorkloadEvidence, found: Mapping[str, Rated]) -> Mapping[str, Ready]:
-    """The offers of which all is known, and on which the promise can be kept."""
+    """Return the offers of which all is known, and on which the promise can be kept."""
     made = {}
     for name, offer in seen.offers.items():
         price, rated = offer.price, found.get(name)

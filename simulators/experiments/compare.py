@@ -100,7 +100,7 @@ class Comparison:
         return [name for name in self.runs if name != self.oracle]
 
     def values(self, name: str, measure: Callable[[ResultSummary], float]) -> list[float]:
-        """A figure of a contender, one value a seed."""
+        """Return a figure of a contender, one value a seed."""
         return [measure(r.summary) for r in self.runs[name]]
 
     def contrasts(self) -> list[Contrast]:

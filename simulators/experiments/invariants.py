@@ -20,7 +20,7 @@ class InvariantBroken(AssertionError):
 
 
 def check(world: World) -> None:
-    """Raises `InvariantBroken` with the first rule that does not hold."""
+    """Raise `InvariantBroken` with the first rule that does not hold."""
     _requests(world)
     _tokens(world)
     _causality(world)

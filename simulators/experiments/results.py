@@ -158,7 +158,7 @@ class ResultSummary:
 
 
 def summarize(run: SimulationRun) -> ResultSummary:
-    """The figures of a run."""
+    """Return the figures of a run."""
     requests, world, line = CountedRequests(run), run.world, run.timeline
     bills = [pool.bill(world.now_ps, world.kernel.occupied_ps) for pool in world.pools.values()]
     total = sum(b.total for b in bills)
@@ -213,7 +213,7 @@ def summarize(run: SimulationRun) -> ResultSummary:
 
 
 def usd(cost: int) -> float:
-    """A cost in dollars, to a micro-dollar."""
+    """Return a cost in dollars, to a micro-dollar."""
     return round(cost / COST_PER_MICRO_USD) / MICRO_PER_USD
 
 

@@ -87,7 +87,7 @@ class SimulationRun:
 
 
 def traffic_of(case: Case, seed: int) -> RequestTrace:
-    """The scenario's requests under a seed. Raises `TraceError` where there are none."""
+    """Return the scenario's requests under a seed. Raises `TraceError` where there are none."""
     s = case.scenario
     if s.end_s > MAX_S:
         raise TraceError(f"traffic: lasts {s.end_s:g} s, and at most {MAX_S:g} s (104 days) {REMEDY}")
@@ -99,13 +99,13 @@ def traffic_of(case: Case, seed: int) -> RequestTrace:
 
 
 def replaying(case: Case, trace: RequestTrace) -> Case:
-    """The case with a trace's length in the place of its own traffic's."""
+    """Return the case with a trace's length in the place of its own traffic's."""
     traffic = TraceFile(file=trace.name, end_s=max(trace.duration_s, 0.001))
     return dataclasses.replace(case, scenario=dataclasses.replace(case.scenario, traffic=traffic))
 
 
 def checked(trace: RequestTrace) -> RequestTrace:
-    """The trace, if it can be simulated. Raises `TraceError`."""
+    """Return the trace, if it can be simulated. Raises `TraceError`."""
     if not len(trace):
         raise TraceError(f"{trace.name}: no request arrives: nothing to simulate")
     if trace.duration_s > MAX_S:
@@ -116,7 +116,7 @@ def checked(trace: RequestTrace) -> RequestTrace:
 
 
 def begin(case: Case, seed: int, trace: RequestTrace) -> World:
-    """The case's world, at its start."""
+    """Return the case's world, at its start."""
     s = case.scenario
     queue, router = s.queue, s.router
     if queue is not None:
@@ -189,7 +189,7 @@ def simulate(  # noqa: PLR0913 - what is run, and who is told
 def _lane(
     run: SimulationRun, ledger: QuotaLedger | None, record: Sequence[Callable[[Tick], None]]
 ) -> concurrent_runs.Lane:
-    """The daemon's controller over a run's world."""
+    """Return the daemon's controller over a run's world."""
     s, spec = run.case.scenario, run.case.workload.spec
     clock = ports.SimulatedClock(run.world)
     setup = ports.setup(run.world, run.case.workload, run.case.pools, s.quantities)

@@ -165,7 +165,7 @@ class Case:
     """Those that run at the same time under the same fleet's limits."""
 
     def under(self, workload: Workload, file: str) -> Case:
-        """The same world under another workload, beside the same others. Raises `ConfigError`."""
+        """Return the same world under another workload, beside the same others. Raises `ConfigError`."""
         case = _case(self.scenario, workload, self.models, self.folder, file)
         return together(case, self.beside, _source(file))
 
@@ -177,7 +177,7 @@ def load(path: Path) -> Case:
 
 
 def _read(path: Path) -> tuple[Case, Document]:
-    """A scenario without those beside it, and its document. Raises `ConfigError`."""
+    """Return a scenario without those beside it, and its document. Raises `ConfigError`."""
     documents, problems = read_yaml(path)
     if not problems and len(documents) != 1:
         problems = [Problem(str(path), 1, "", "", f"must hold one scenario, not {len(documents)} documents")]
@@ -196,7 +196,7 @@ def _read(path: Path) -> tuple[Case, Document]:
 
 
 def _neighbours(case: Case, source: Document) -> Iterator[Case]:
-    """The scenarios that are named to run beside it. Raises `ConfigError`."""
+    """Yield the scenarios that are named to run beside it. Raises `ConfigError`."""
     for name in case.scenario.beside:
         other, _ = _read(case.folder / name)
         wrong = "names others beside it" if other.scenario.beside else "has limits of its own"
@@ -224,7 +224,7 @@ def together(case: Case, beside: tuple[Case, ...], source: Document) -> Case:
 
 
 def load_workload(path: Path) -> Workload:
-    """The one workload in a file. Raises `ConfigError`."""
+    """Return the one workload in a file. Raises `ConfigError`."""
     documents, problems = read_yaml(path)
     found = [d for d in documents if not (isinstance(d.data, dict) and "daemon" in d.data)]
     if not problems and len(found) != 1:
@@ -250,7 +250,7 @@ def _with_files(traffic: Any, folder: Path) -> Any:
 
 
 def _models(scenario: Scenario, folder: Path, source: Document) -> tuple[dict[str, ServiceModel], list[Problem]]:
-    """The pools' models by name, and what is wrong with them."""
+    """Return the pools' models by name, and what is wrong with them."""
     models: dict[str, ServiceModel] = {}
     problems: list[Problem] = []
     for pool, offer in scenario.pools.items():
@@ -273,7 +273,7 @@ def _models(scenario: Scenario, folder: Path, source: Document) -> tuple[dict[st
 
 
 def _supplies(scenario: Scenario, folder: Path, source: Document) -> Iterator[Problem]:
-    """What is wrong with the recorded capacities that the zones name."""
+    """Yield the problems of the recorded capacities that the zones name."""
     for pool, offer in scenario.pools.items():
         for name, zone in offer.zones.items():
             if zone.trace is not None:

@@ -80,7 +80,7 @@ class Steady:
 
 
 def mean(values: Sequence[float] | Floats, level: float = LEVEL) -> Estimate:
-    """The mean of independent values with its t interval."""
+    """Return the mean of independent values with its t interval."""
     given = np.asarray(values, np.float64)
     n = len(given)
     if not n:
@@ -91,7 +91,7 @@ def mean(values: Sequence[float] | Floats, level: float = LEVEL) -> Estimate:
 
 
 def paired(a: Sequence[float] | Floats, b: Sequence[float] | Floats, level: float = LEVEL) -> Difference:
-    """The mean of ``a - b`` over pairs that faced the same chance. Raises `ValueError` if they are not pairs."""
+    """Return the mean of ``a - b`` over pairs that faced the same chance. Raises `ValueError` if they are not pairs."""
     if len(a) != len(b):
         raise ValueError(f"pairs are needed: {len(a)} values cannot be paired with {len(b)}")
     gaps = np.asarray(a, np.float64) - np.asarray(b, np.float64)

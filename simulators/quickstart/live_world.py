@@ -49,7 +49,7 @@ CROWD_SHARE: Final = 0.1
 
 
 def generator(traffic: Traffic) -> Generator:
-    """The traffic's generator."""
+    """Return the traffic's generator."""
     prompt = Lengths(mean_tokens=traffic.prompt_tokens, cv=1.0, max_tokens=65_536)
     output = Lengths(mean_tokens=traffic.output_tokens, cv=1.0, max_tokens=8192)
     if traffic.shape == "batches":
@@ -76,7 +76,7 @@ def generator(traffic: Traffic) -> Generator:
 
 
 def peak_rps(traffic: Traffic) -> float:
-    """The highest rate that is expected, noise aside. Requests a second."""
+    """Return the highest rate that is expected, noise aside. Requests a second."""
     if traffic.shape == "batches":
         return traffic.mean_rps
     return traffic.mean_rps * (traffic.swing + traffic.crowd_factor)
@@ -134,7 +134,7 @@ class LiveWorld:
         self._traffic = traffic or self._traffic
 
     def add(self, pool: PoolName, offer: PoolOffer, replicas: int) -> None:
-        """A pool that begins with so many replicas. Raises `Misconfigured` where the world began with another one."""
+        """Add a pool that begins with `replicas`. Raises `Misconfigured` where the world began with another one."""
         known = self._pools.get(pool)
         if known is not None and known != (offer, replicas):
             raise Misconfigured(f"pool {pool} of world {self.name} was opened with other settings: restart the daemon")
@@ -236,7 +236,7 @@ class LiveWorld:
 
 
 def unfinished(world: World) -> RequestTrace:
-    """The requests that have come and not ended, in order of arrival, as if all came at time 0."""
+    """Return the requests that have come and not ended, in order of arrival, as if all came at time 0."""
     requests = world.kernel.requests
     still_open = requests[requests.ended_as(RequestEnd.OPEN) & requests.has_arrived]
     found = still_open[np.argsort(still_open.arrived_ps, kind="stable")]

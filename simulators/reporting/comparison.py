@@ -102,13 +102,13 @@ def differences(found: Comparison) -> list[Row]:
 
 
 def head(found: Comparison) -> list[str]:
-    """What the columns of `differences` are called."""
+    """Return the column names of `differences`."""
     columns = ["cost", "", "SLO, percentage points", ""]
     return [*columns, "regret"] if found.oracle else columns
 
 
 def notes(found: Comparison) -> Iterator[str]:
-    """What has to be known to read the tables."""
+    """Yield the notes needed to read the tables."""
     count, contrasts = len(found.seeds), found.contrasts()
     seeds = f"seeds {found.seeds[0]} to {found.seeds[-1]}" if count > 1 else f"seed {found.seeds[0]}"
     varied = "the requests are the same in all of them" if found.replayed else "requests differ from seed to seed"
@@ -177,7 +177,7 @@ def warm_up_notes(found: Comparison) -> Iterator[str]:
 
 
 def lines(found: Comparison) -> Iterator[str]:
-    """The comparison for a terminal."""
+    """Yield the comparison for a terminal."""
     yield from table.aligned(figures(found), found.names)
     rows = differences(found)
     if rows:

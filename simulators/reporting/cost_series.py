@@ -25,7 +25,7 @@ Spans = list[tuple[int, int]]
 
 
 def by_use(run: SimulationRun, edges_s: Floats) -> dict[str, Floats]:
-    """What each use cost in each bin, USD. Uses that cost nothing are left out."""
+    """Return the cost of each use in each bin, USD. Uses without cost are left out."""
     total = {use: np.zeros(len(edges_s) - 1) for use in USES}
     busy = _busy(run)
     for pool in run.world.pools.values():
@@ -44,7 +44,7 @@ def by_use(run: SimulationRun, edges_s: Floats) -> dict[str, Floats]:
 
 
 def by_market(run: SimulationRun, edges_s: Floats) -> dict[str, Floats]:
-    """What was paid in each market up to each edge, USD."""
+    """Return the amount paid in each market up to each edge, USD."""
     total: dict[str, Floats] = {}
     for pool in run.world.pools.values():
         ledger = pool.ledger
@@ -64,8 +64,10 @@ def _usd(spans: Spans, price: int, edges_s: Floats) -> Floats:
 def _spans(
     ledger: BillingLedger, now_ps: int, busy: dict[int, tuple[Floats, Floats]]
 ) -> tuple[dict[tuple[str, int], Spans], dict[int, tuple[Floats, Floats]], int]:
-    """When nodes were paid for, by use and price; when they worked while ready, by price; and the price of what is
-    reserved. All that is ready stands under idle here."""
+    """Return paid spans by use and price, busy spans by price, and the price of what is reserved.
+
+    All time that a node is ready counts as idle here.
+    """
     spans: dict[tuple[str, int], Spans] = defaultdict(list)
     work: dict[int, list[tuple[Floats, Floats]]] = defaultdict(list)
     for node in ledger.nodes:

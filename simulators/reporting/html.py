@@ -43,7 +43,7 @@ def render(template: str, **data: Any) -> str:
 
 
 def figure(**layout: Any) -> Any:
-    """An empty plot in the house's looks."""
+    """Return an empty plot in the house's looks."""
     axis = {"gridcolor": GRID, "linecolor": GRID, "zerolinecolor": GRID}
     made = go.Figure(
         layout={

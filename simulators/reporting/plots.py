@@ -30,7 +30,7 @@ MISSED: Final = "rgba(180, 35, 24, 0.35)"
 
 
 def of_run(sheet: Sheet, key: str) -> Iterator[Plot]:
-    """A run's plots. `key` tells it from the page's other runs."""
+    """Yield a run's plots. `key` tells it from the page's other runs."""
     yield plot(sizes(sheet), f"{key}-sizes", "Traffic and replicas", _sampled(sheet))
     for what in sheet.latency_s:
         said = "Quantiles of the requests by when they arrived; bars: share of all requests that missed the SLO."
@@ -45,7 +45,7 @@ def of_run(sheet: Sheet, key: str) -> Iterator[Plot]:
 
 
 def of_runs(sheets: Sequence[Sheet], key: str = "all") -> Iterator[Plot]:
-    """The plots that lay runs over one another. `key` tells them from the page's others."""
+    """Yield the plots that lay runs over one another. `key` tells them from the page's others."""
     yield plot(cost_by_use(sheets), f"{key}-cost-by-use", "Cost by what it was for", USED)
     yield plot(_over(sheets, _ready, "replicas ready", shape="hv"), f"{key}-ready", "Replicas ready")
     yield plot(_over(sheets, _ttft_p95, "seconds", log=True), f"{key}-ttft", "Time to first token, p95")
@@ -57,7 +57,7 @@ def of_runs(sheets: Sequence[Sheet], key: str = "all") -> Iterator[Plot]:
 
 
 def sizes(sheet: Sheet) -> Any:
-    """The rate of arrivals, and over it what was wanted, asked for and ready, with marks for what happened."""
+    """Return the rate of arrivals, and over it what was wanted, asked for and ready, with marks for what happened."""
     per, unit = _clock(sheet)
     made = figure(
         xaxis={"title": {"text": unit}, "range": [0, float(sheet.edges_s[-1] / per)]},
@@ -81,7 +81,7 @@ def sizes(sheet: Sheet) -> Any:
 
 
 def latency(sheet: Sheet, what: str) -> Any:
-    """A latency's quantiles over time, the limit promised, and the share of requests that missed the SLO."""
+    """Return a latency's quantiles over time, the limit promised, and the share of requests that missed the SLO."""
     per, unit = _clock(sheet)
     made = figure(
         xaxis={"title": {"text": unit}, "range": [0, float(sheet.edges_s[-1] / per)]},
@@ -105,7 +105,7 @@ def latency(sheet: Sheet, what: str) -> Any:
 
 
 def cost(sheet: Sheet) -> Any:
-    """What an hour costs, by what the time was for, and what was paid so far in each market."""
+    """Return the cost per hour by use, and the amount paid so far in each market."""
     per, unit = _clock(sheet)
     made = figure(
         xaxis={"title": {"text": unit}, "range": [0, float(sheet.edges_s[-1] / per)]},
@@ -155,7 +155,7 @@ def cost_by_use(sheets: Sequence[Sheet]) -> Any:
 
 
 def _over(sheets: Sequence[Sheet], pick: Any, unit: str, *, log: bool = False, shape: str = "linear") -> Any:
-    """The same series of every run. `pick` gives times and values."""
+    """Return the same series of every run. `pick` gives times and values."""
     per, clock = _clock(max(sheets, key=lambda s: float(s.edges_s[-1])))
     made = figure(xaxis={"title": {"text": clock}}, yaxis={"title": {"text": unit}, "rangemode": "tozero"})
     for sheet, colour in zip(sheets, _colours(len(sheets)), strict=True):
@@ -186,7 +186,7 @@ def _paid(sheet: Sheet) -> tuple[Floats, Floats]:
 
 
 def _clock(sheet: Sheet) -> tuple[float, str]:
-    """The unit that the run's time is told in: seconds in it, and what it is called."""
+    """Return the unit that the run's time is told in: seconds in it, and what it is called."""
     end_s = float(sheet.edges_s[-1])
     for unit, size in (("days", 86400.0), ("hours", HOUR_S), ("minutes", 60.0)):
         if end_s >= 3 * size:
@@ -201,7 +201,7 @@ def _sampled(sheet: Sheet) -> str:
 
 
 def _line(name: str, x: Sequence[float | None], y: Floats, colour: str, **more: Any) -> Any:
-    """A line; `more` is what plotly calls it, with the line's shape, width and dash among it."""
+    """Return a line; `more` is what plotly calls it, with the line's shape, width and dash among it."""
     style: dict[str, Any] = {"color": colour, "width": 1.6}
     style |= {key: more.pop(key) for key in ("shape", "width", "dash") if key in more}
     return go.Scatter(name=name, x=list(x), y=_numbers(y), mode="lines", line=style, **more)

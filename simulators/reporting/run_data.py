@@ -68,7 +68,7 @@ class Sheet:
 
 
 def sheet(name: str, run: SimulationRun) -> Sheet:
-    """What there is to show of a run."""
+    """Count a run into the series that a page shows."""
     requests, edges_s = CountedRequests(run), edges(run.end_s)
     values = {"ttft": requests.ttft_s, "itl": requests.itl_s, "e2e": requests.e2e_s}
     bins = np.searchsorted(requests.arrival_s, edges_s)
@@ -94,7 +94,7 @@ def sheet(name: str, run: SimulationRun) -> Sheet:
 
 
 def _by_bin(values: Floats, bins: np.ndarray[Any, np.dtype[np.int64]]) -> dict[str, Floats]:
-    """The quantiles of those requests of each bin for which the latency is told."""
+    """Return the quantiles of those requests of each bin for which the latency is told."""
     found = np.full((len(LEVELS), len(bins) - 1), np.nan)
     for k, (first, last) in enumerate(itertools.pairwise(bins)):
         told = values[first:last]
@@ -123,7 +123,7 @@ def _sizes(run: SimulationRun, edges_s: Floats) -> ReplicaSeries:
 
 
 def _marks(run: SimulationRun, edges_s: Floats) -> tuple[Mark, ...]:
-    """What happened to the fleet without being asked for, and when the size was changed: once a bin and kind."""
+    """Return node events and size changes, once a bin and kind."""
     line = run.timeline
     found: dict[tuple[int, str], int] = {}
 

@@ -37,17 +37,17 @@ ROWS: Final[Sequence[tuple[str, Callable[[ResultSummary], str]]]] = (
 
 
 def share(value: float) -> str:
-    """A share in percent; a dash where there is none."""
+    """Return a share in percent; a dash where there is none."""
     return "-" if math.isnan(value) else f"{value:.2%}"
 
 
 def dollars(value: float) -> str:
-    """An amount of money to the cent; a dash where there is none."""
+    """Return an amount of money to the cent; a dash where there is none."""
     return "-" if math.isnan(value) else f"${value:,.2f}"
 
 
 def seconds(value: float) -> str:
-    """A time with three digits, in the unit that suits it."""
+    """Return a time with three digits, in the unit that suits it."""
     if math.isnan(value):
         return "-"
     return f"{value * 1000:.3g} ms" if value < 0.9995 else f"{value:,.3g} s" if value < 1000 else f"{value:,.0f} s"
@@ -64,7 +64,7 @@ def cells(runs: Sequence[ResultSummary]) -> list[tuple[str, list[str]]]:
 
 
 def lines(runs: Sequence[ResultSummary], names: Sequence[str]) -> Iterator[str]:
-    """The table."""
+    """Return the table."""
     return aligned(cells(runs), names)
 
 

@@ -23,7 +23,7 @@ def headline(sheet: Sheet) -> str:
 
 
 def verdict(s: ResultSummary, slo: Slo) -> str:
-    """The attainment against its target."""
+    """Return the attainment against its target."""
     gap = abs(s.attainment["all"] - slo.share) * 100
     if s.slo_met:
         return f"so the target of {percent(slo.share)} was met"
@@ -31,7 +31,7 @@ def verdict(s: ResultSummary, slo: Slo) -> str:
 
 
 def promise(slo: Slo) -> str:
-    """What users are promised."""
+    """Return the SLO in words."""
     limits = (
         (slo.ttft_s, "the first token within {}"),
         (slo.itl_s, "{} a token on average after it"),
@@ -42,7 +42,7 @@ def promise(slo: Slo) -> str:
 
 
 def sentences(sheet: Sheet) -> Iterator[str]:
-    """What else is worth saying, one sentence each."""
+    """Yield further sentences about the run."""
     s = sheet.summary
     yield f"Promised: {promise(sheet.slo)}."
     failed = {
@@ -66,12 +66,12 @@ def sentences(sheet: Sheet) -> Iterator[str]:
 
 
 def percent(value: float) -> str:
-    """A share that somebody set, in percent with the digits that they gave it."""
+    """Return a share that somebody set, in percent with the digits that they gave it."""
     return f"{round(100 * value, 9):.10g}%"
 
 
 def waste(s: ResultSummary) -> str:
-    """What was paid and served nobody."""
+    """Return the cost that served no request, in words."""
     if not s.cost_usd:
         return "Nothing was paid."
     rest = {use: cost for use, cost in s.cost_by_use_usd.items() if use != "used" and cost >= 0.005}

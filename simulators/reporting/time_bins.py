@@ -28,14 +28,14 @@ def covered(start_s: Floats, end_s: Floats, edges_s: Floats) -> Floats:
 
 
 def _before(ordered_s: Floats, at_s: Floats) -> Floats:
-    """The time since each of `ordered_s`, added up, at each time."""
+    """Return the time since each of `ordered_s`, added up, at each time."""
     count = np.searchsorted(ordered_s, at_s, side="right")
     sums = np.concatenate(([0.0], np.cumsum(ordered_s)))
     return count * at_s - sums[count]
 
 
 def union(start_s: Floats, end_s: Floats) -> tuple[Floats, Floats]:
-    """The same time as spans that do not overlap: their starts and ends, in order."""
+    """Return the same time as spans that do not overlap: their starts and ends, in order."""
     order = np.argsort(start_s, kind="stable")
     start_s, reach_s = start_s[order], np.maximum.accumulate(end_s[order])
     if not len(start_s):

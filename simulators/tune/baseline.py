@@ -42,7 +42,7 @@ class Begin:
 
 
 def begin(case: Case, source: Path | None, prometheus: str | None, *, native: bool) -> Begin:
-    """The start of a search. `source` is a workload's file or Kubernetes manifests. Raises `ConfigError`."""
+    """Return the start of a search. `source` is a workload's file or Kubernetes manifests. Raises `ConfigError`."""
     if case.beside:
         others = ", ".join(other.workload.name for other in case.beside)
         rule = f"runs others beside its workload ({others}), and one is tuned at a time"
@@ -73,7 +73,7 @@ def _manifest(source: Path) -> bool:
 
 
 def _imported(source: Path, prometheus: str | None, *, native: bool) -> tuple[str, tuple[str, ...]]:
-    """The text of the one workload that manifests make, and what of it is not as today."""
+    """Return the text of the one workload that manifests make, and what of it is not as today."""
     made = manifests.read([source], prometheus, native_policies=native)
     if len(made.names) != 1:
         rule = f"makes {len(made.names)} workloads ({', '.join(made.names)}), and one is tuned at a time"
@@ -82,7 +82,7 @@ def _imported(source: Path, prometheus: str | None, *, native: bool) -> tuple[st
 
 
 def _of(case: Case, text: str, source: Path, said: tuple[str, ...]) -> Begin:
-    """A start from a text that was made. What is wrong is told of the manifest that it was made of."""
+    """Return a start from a text that was made. What is wrong is told of the manifest that it was made of."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "workload.yaml"
         file.write_text(text, encoding="utf-8")
@@ -97,7 +97,7 @@ def _of(case: Case, text: str, source: Path, said: tuple[str, ...]) -> Begin:
 
 
 def _telling(case: Case, workload: Workload) -> Case:
-    """The case with the names that an import gave to engines' metrics, as what the simulator has of these."""
+    """Return the case with the names that an import gave to engines' metrics, as what the simulator has of these."""
     asked = [source.get("queries") or {} for source in workload.document["sources"].values()]
     found = {name: what for queries in asked for name, query in queries.items() if (what := _quantity(str(query)))}
     names = {**found, **case.scenario.quantities}
@@ -105,7 +105,7 @@ def _telling(case: Case, workload: Workload) -> Case:
 
 
 def _quantity(query: str) -> str | None:
-    """What a query asks of the engines: one total, or its mean over the replicas; None if it is anything else."""
+    """Return the engine quantity that a query reads: a total or its mean per replica; None for anything else."""
     plain = LABELS.sub("", query).strip()  # in a simulated world there are no others to be told from
     mean = MEAN.fullmatch(plain)
     read = recognize(f"sum({mean[1]})" if mean else plain)

@@ -35,7 +35,7 @@ class Executor(Protocol):
         """Have a job run."""
 
     def wait(self, timeout_s: float) -> list[Done]:
-        """What has ended, after one has, or the time is over. Raises `EngineFailed`, and what a job raised."""
+        """Return the jobs that ended, once one has or time is up. Raises `EngineFailed`, and the error of a job."""
 
     def close(self) -> None:
         """Forget what still runs."""
@@ -86,7 +86,7 @@ class Local:
         return ProcessPoolExecutor(self._jobs, mp_context=context, initializer=_begin, initargs=(self._bundle,))
 
     def _again(self) -> None:
-        """A process died, and the pool with it: run again what it had, in a new one."""
+        """Run again the jobs of a pool of which a process died, in a new pool."""
         jobs = list(self._running.values())
         for job in jobs:
             self._deaths[job] = self._deaths.get(job, 0) + 1
@@ -113,7 +113,7 @@ def _begin(bundle: Bundle) -> None:
 
 
 def _end_with_client() -> None:
-    """A client that is killed cannot end its processes."""
+    """End this process with its client: one that is killed cannot end its processes."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])

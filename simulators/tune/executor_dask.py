@@ -94,7 +94,7 @@ class Dask:
                 self._client.close(timeout=CONNECT_S)
 
     def _fetched(self, future: Any) -> TrialOutcome | None:
-        """A result; None if it went with its worker or the scheduler, and is to come again."""
+        """Return a result; None if it went with its worker or the scheduler, and is to come again."""
         try:
             outcome: TrialOutcome = future.result(timeout=CONNECT_S)
         except (asyncio.CancelledError, self._dask.CancelledError, TimeoutError, OSError):
@@ -110,7 +110,7 @@ class Dask:
         raise error
 
     def _ready(self) -> None:
-        """A client with workers that have the bundle. Raises `EngineFailed`."""
+        """Return a client with workers that have the bundle. Raises `EngineFailed`."""
         began_s = stopwatch_s()
         while not self._stop():
             try:
@@ -132,7 +132,7 @@ class Dask:
                 return
 
     def _again(self) -> None:
-        """The scheduler went, or the bundle with all its workers: submit anew what had not ended."""
+        """Submit anew the jobs that had not ended when the scheduler, or all workers with the bundle, went."""
         jobs = list(self._running.values())
         self._running.clear()
         self._leave()

@@ -53,7 +53,7 @@ class Figures:
         return float(self.arrived.sum()) / self.hours * MONTH_H
 
     def in_time(self, level: float = LEVEL) -> Estimate:
-        """The share of requests in time, with its interval: the ratio's, over batches."""
+        """Return the share of requests in time, with its interval: the ratio's, over batches."""
         n, total = len(self.late), float(self.arrived.sum())
         if not total:
             return Estimate(math.nan, math.nan, n)
@@ -65,13 +65,13 @@ class Figures:
         return Estimate(1 - share, float(stats.t.ppf((1 + level) / 2, n - 1)) * error, n)
 
     def most_late(self) -> float:
-        """The share of late requests, at the upper end of its interval; the share itself where there is none."""
+        """Return the share of late requests, at the upper end of its interval; the share itself where there is none."""
         told = self.in_time()
         return 1 - (told.mean if math.isnan(told.half_width) else told.low)
 
 
 def figures(played: Sequence[Played]) -> Figures:
-    """The figures of runs of the same stretches under several seeds."""
+    """Return the figures of runs of the same stretches under several seeds."""
     seeds = dict.fromkeys(p.seed for p in played)
     by_stretch: dict[int, list[Floats]] = {}
     hours = 0.0
@@ -83,7 +83,7 @@ def figures(played: Sequence[Played]) -> Figures:
 
 
 def dearer(a: Figures, b: Figures) -> Difference:
-    """What `a` costs more than `b`, USD a month: paired by batches of time."""
+    """Return how much more `a` costs than `b`, USD a month: paired by batches of time."""
     return _scaled(statistics.paired(a.cost_usd, b.cost_usd), len(a.cost_usd) / a.hours * MONTH_H)
 
 

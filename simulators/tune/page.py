@@ -105,5 +105,5 @@ def _importance(result: TuneResult) -> Any:
 
 
 def _n(value: float) -> float | None:
-    """A number as a plot has it: few digits, none where there is none."""
+    """Return a number as a plot has it: few digits, none where there is none."""
     return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None

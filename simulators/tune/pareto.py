@@ -48,7 +48,7 @@ def knee(points: Sequence[CompletedTrial]) -> CompletedTrial | None:
 
 
 def choice(points: Sequence[CompletedTrial], allowed: float) -> CompletedTrial:
-    """The cheapest that keeps the promise on the search's traffic; where none does the one with the fewest late.
+    """Return the cheapest that keeps the promise on the search's traffic; where none does the one with the fewest late.
 
     The best of hundreds may keep it by luck: the proof is there to tell.
     """
@@ -88,6 +88,6 @@ def left_out(
 
 
 def _only(one: CompletedTrial, stretch: int, *, without: bool = False) -> CompletedTrial:
-    """A trial by one trace alone, or by all but that."""
+    """Return a trial by one trace alone, or by all but that."""
     played = tuple(p for p in one.played if (p.stretch == stretch) != without)
     return CompletedTrial(one.number, one.settings, played, figures(played))

@@ -55,7 +55,7 @@ def text_of(begun: Begin, settings: Mapping[str, Value], space: Space) -> str:
 
 
 def without_head(text: str) -> str:
-    """A file's text without what an earlier search wrote at its top."""
+    """Return a file's text without what an earlier search wrote at its top."""
     first, last = f"# {FIRST}", f"# {LAST}\n"
     return text.split(last, 1)[1] if text.startswith(first) and last in text else text
 

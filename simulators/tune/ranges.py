@@ -23,7 +23,7 @@ class Range:
     choices: Annotated[tuple[Any, ...], FieldMetadata("Instead: these values and no others.")] = ()
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """What makes it no range, as (key, rule broken)."""
+        """Yield each reason why this is no range, as (key, rule broken)."""
         if self.choices:
             if self.low is not None or self.high is not None:
                 yield "choices", "and low, high both say what is tried: keep one"

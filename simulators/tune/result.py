@@ -71,7 +71,7 @@ class TuneResult:
         return {name: number for name, number in named.items() if number is not None}
 
     def as_dict(self) -> dict[str, Any]:
-        """The result as plain data."""
+        """Return the result as plain data."""
         proofs = {p.tried.number: p for p in self.proven}
         return {
             **self.made,

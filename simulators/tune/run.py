@@ -47,7 +47,7 @@ def tune(  # noqa: PLR0913 - a study, what runs it and for how long, and who is 
     chosen = choice(points, allowed)
 
     def late(job: Job, outcome: TrialOutcome) -> None:
-        """What the search had left running is of the study; what the proof had is of nobody."""
+        """Hand jobs that ended late to the study; those of the validation belong to nobody."""
         if job.task == "search" and job.number != TODAY:
             study.tell(job, outcome)
 
@@ -98,7 +98,7 @@ def _proof(bundle: Bundle, points: list[CompletedTrial]) -> list[Job]:
 def _judged(
     study: Study, bundle: Bundle, points: list[CompletedTrial], outcomes: Outcomes
 ) -> tuple[list[Proven], Figures | None, Figures | None]:
-    """What the proof says of the points, and what runs today, on its traffic and on the search's."""
+    """Return the validated points, and today's figures on the validation traffic and on the tuning traffic."""
     first = next((t.figures for t in study.tried if t.number == 0), None) if bundle.present is None else None
     if (done := outcomes.get((TODAY, "search"))) is not None and done.played:
         first = figures(done.played)
@@ -112,7 +112,7 @@ def _judged(
 
 
 def _said(bundle: Bundle) -> str:
-    """What the proof's traffic is, in words."""
+    """Return the validation traffic in words."""
     seeds = len(bundle.proof[0].traces)
     runs = f"{seeds} replication{'s' * (seeds != 1)} of each"
     return f"{'; '.join(stretch.name for stretch in bundle.proof)}; {runs}"

@@ -33,7 +33,7 @@ class SearchBudget:
 
     @staticmethod
     def of(text: str) -> SearchBudget:
-        """A budget in words, such as ``500-trials`` or ``10m``. Raises `ValueError`."""
+        """Return a budget in words, such as ``500-trials`` or ``10m``. Raises `ValueError`."""
         if found := re.fullmatch(r"([1-9]\d{0,6})-trials?", text):
             if int(found[1]) <= MAX_TRIALS:
                 return SearchBudget(trials=int(found[1]))
@@ -42,7 +42,7 @@ class SearchBudget:
         raise ValueError("must be a number of trials or a time, as in 500-trials, 90s, 10m, 2h")
 
     def used(self, trials: int, seconds: float) -> float:
-        """The share that is used up."""
+        """Return the share that is used up."""
         if self.trials is not None:
             return trials / self.trials
         return seconds / self.seconds if self.seconds else 1.0
@@ -62,7 +62,7 @@ class StopRequests:
         self._asked += 1
 
     def heed(self) -> None:
-        """What was to end has ended."""
+        """Mark the stop requested so far as carried out."""
         self._heeded = self._asked
 
 

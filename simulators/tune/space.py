@@ -53,7 +53,7 @@ class Dimension:
     choices: tuple[Value, ...] = ()
 
     def applied(self, value: Any) -> Value:
-        """A value as it is written down: few digits, within the range, the present one as it is."""
+        """Return a value as it is written down: few digits, within the range, the present one as it is."""
         if self.choices or value == self.present or isinstance(value, bool | str):
             kept: Value = value
             return kept
@@ -70,7 +70,7 @@ class Space:
     dimensions: tuple[Dimension, ...]
 
     def applied(self, values: Mapping[str, Any]) -> dict[str, Value]:
-        """The settings that sampled values stand for."""
+        """Return the settings that sampled values stand for."""
         return {d.path: d.applied(values[d.path]) for d in self.dimensions}
 
     @property
@@ -84,17 +84,17 @@ class Space:
 
 
 def word(settings: Mapping[str, Value]) -> str:
-    """Settings as ``forescale compare --policies`` takes them."""
+    """Return settings as ``forescale compare --policies`` takes them."""
     return f"{SELF}:{';'.join(f'{path}={written(value)}' for path, value in settings.items())}"
 
 
 def written(value: Value) -> str:
-    """A value as YAML has it in a line, a whole number without its fraction."""
+    """Return a value as YAML has it in a line, a whole number without its fraction."""
     return flow(value)
 
 
 def space_of(case: Case, told: Path | None = None) -> Space:
-    """What is searched in a case's workload. Raises `ConfigError` with everything wrong in the document `told`."""
+    """Return the search space of a case's workload. Raises `ConfigError` with all problems of `told`."""
     source = Document("", {"search": {}}, {}) if told is None else _only(told)
     search: SpaceDocument = spec_loader.read(SpaceDocument, source.data, source)
     ranges = {} if search.only else dict(_usual(case.workload.document))
@@ -136,7 +136,7 @@ def _only(path: Path) -> Document:
 
 
 def _usual(workload: Mapping[str, Any]) -> Iterator[tuple[str, Range]]:
-    """What the table has for a workload."""
+    """Yield the table's ranges for a workload."""
     kinds = {name: str(policy["kind"]) for name, policy in workload["policies"].items()}
     for name, kind in kinds.items():
         for key, wanted in POLICIES.get(kind, {}).items():
@@ -160,7 +160,7 @@ def _places(data: Any, keys: Sequence[str]) -> Iterator[tuple[Any, ...]]:
 
 
 def _dimension(workload: Mapping[str, Any], path: str, wanted: Range) -> Dimension | tuple[str, str]:
-    """The setting at a place, or why there is none: what is wrong, and what to do."""
+    """Return the setting at a place, or why there is none: what is wrong, and what to do."""
     present: Any = workload
     for key in path.removeprefix(".").split("."):
         if isinstance(present, Mapping) and key in present:
@@ -183,7 +183,7 @@ def _dimension(workload: Mapping[str, Any], path: str, wanted: Range) -> Dimensi
 
 
 def _numeric(path: str, present: float, wanted: Range) -> Dimension | tuple[str, str]:
-    """A range of numbers, widened to hold the present one."""
+    """Return a range of numbers, widened to hold the present one."""
     if wanted.low is None or wanted.high is None:
         return "has no low and high", "give both, or choices"
     factor = float(present) if wanted.times else 1.0
@@ -203,7 +203,7 @@ def _refused(case: Case, made: Dimension) -> list[str]:
 
 
 def _allowed(case: Case, made: Dimension) -> Iterator[Dimension]:
-    """A range of the table, without the end that this workload would not take."""
+    """Yield a range of the table, without the end that this workload would not take."""
     present = float(made.present)
     low = present if any(_why_not(case, {made.path: made.applied(made.low)})) else made.low
     high = present if any(_why_not(case, {made.path: made.applied(made.high)})) else made.high

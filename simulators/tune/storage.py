@@ -93,7 +93,7 @@ _URLS: Final = "such as postgresql://user@host/database or sqlite:////var/lib/tu
 
 
 def without_secret(url: str) -> str:
-    """A database's URL without its password."""
+    """Return a database's URL without its password."""
     password = urlsplit(url).password
     return url.replace(f":{password}@", ":***@") if password else url
 

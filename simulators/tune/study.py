@@ -79,7 +79,7 @@ class Study:
         return len(self.tried) + self.cut + self.refused
 
     def left(self) -> list[Job]:
-        """What was being tried when the last client ended. Trials that were not drawn to their end are given up."""
+        """Return the trials under way when the last client ended. Trials not drawn to their end are given up."""
         found = []
         for trial in self._trials("RUNNING"):
             if set(trial.params) == set(self._distributions):
@@ -91,7 +91,7 @@ class Study:
         return found
 
     def ask(self) -> Job:
-        """The next trial, drawn by all that was told so far."""
+        """Return the next trial, drawn by all that was told so far."""
         number = len(self.optuna.get_trials(deepcopy=False))
         if not number:
             self.optuna.enqueue_trial(self.space.present, skip_if_exists=True)
@@ -186,7 +186,7 @@ class _Trial:
 
 
 def study(storage: Any, name: str, space: Space, manifest: Mapping[str, Any], allowed: float) -> Study:
-    """The study of this name, begun or taken up again. Raises `ConfigError` if it is of something else."""
+    """Return the study of this name, begun or taken up again. Raises `ConfigError` if it is of something else."""
     import optuna  # noqa: PLC0415 - an extra, and slow to import
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)

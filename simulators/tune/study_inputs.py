@@ -93,7 +93,7 @@ def bundle(  # noqa: PLR0913 - what is searched on, what it is judged on, and by
     unseen: Sequence[GivenRequests] = (),
     present: Workload | None = None,
 ) -> Bundle:
-    """A scenario's own traffic, or what was recorded, cut in two; with so many seeds each. Raises `TraceError`.
+    """Return a scenario's own traffic, or what was recorded, cut in two; with so many seeds each. Raises `TraceError`.
 
     All of the traces `unseen` is for the proof. `present` is what runs today, where that is not what is searched.
     """
@@ -113,7 +113,7 @@ def _whole(case: Case, recorded: GivenRequests | None, seeds: Sequence[int]) -> 
 
 
 def _part(whole: Stretch, since: float, until: float, seeds: Sequence[int], lead: float = 0.0) -> Stretch:
-    """A part of a stretch, in shares of it; `lead` is what is run before it in the place of a warm-up."""
+    """Return a part of a stretch, in shares of it; `lead` is what is run before it in the place of a warm-up."""
     end_s, warm_up_s = whole.length_s, whole.case.scenario.warm_up_s
     since_s, until_s = round(since * end_s, 3), round(until * end_s, 3)
     if until == 1.0:
@@ -134,7 +134,7 @@ def _part(whole: Stretch, since: float, until: float, seeds: Sequence[int], lead
 
 
 def _cut(name: str, case: Case, traces: Mapping[int, RequestTrace], since_s: float, until_s: float) -> Stretch:
-    """A window of a world: its requests, weather, capacities and calendar, with `since_s` as the new time 0."""
+    """Return a window of a world: its requests, weather, capacities and calendar, with `since_s` as the new time 0."""
     cuts: dict[int, RequestTrace] = {}
     for trace in traces.values():
         if id(trace) not in cuts:
@@ -168,7 +168,7 @@ def _offer(case: Case, offer: PoolOffer, since_s: float, until_s: float) -> Pool
 
 
 def _zone(case: Case, zone: ZoneOffer, since_s: float, until_s: float) -> ZoneOffer:
-    """A zone whose capacity was recorded, or steps, in the window. Chance (`outages`) begins anew."""
+    """Return a zone whose capacity was recorded, or steps, in the window. Chance (`outages`) begins anew."""
     if not zone.steps and zone.trace is None:
         return zone
     changes = supply.stepped(zone.capacity, zone.steps)
@@ -197,7 +197,7 @@ def _bundle(train: tuple[Stretch, ...], proof: tuple[Stretch, ...], present: Wor
 
 
 def _plain(stretch: Stretch) -> dict[str, Any]:
-    """A stretch as data, for its digest: its requests by theirs."""
+    """Return a stretch as data, for its digest: its requests by theirs."""
     digests = {id(t): t.digest() for t in stretch.traces.values()}
     case = stretch.case
     return {

@@ -20,26 +20,26 @@ CENTS_BELOW_USD: Final = 100.0
 
 
 def money(usd: float) -> str:
-    """An amount a month, with cents only where they count."""
+    """Return an amount a month, with cents only where they count."""
     if math.isnan(usd):
         return "-"
     return f"${usd:,.0f}" if abs(usd) >= CENTS_BELOW_USD else f"${usd:,.2f}"
 
 
 def signed(value: float, text: str) -> str:
-    """A difference with its sign before the amount."""
+    """Return a difference with its sign before the amount."""
     return f"{'-' if value < 0 else '+'}{text.lstrip('-')}"
 
 
 def label(result: TuneResult, one: CompletedTrial) -> str:
-    """A point by its place in the front, and what it is known for."""
+    """Return a point by its place in the front, and what it is known for."""
     known = [name for name, number in result.known.items() if number == one.number]
     place = [p.number for p in result.points].index(one.number) + 1
     return f"{place}" + (f" ({', '.join(known)})" if known else "")
 
 
 def late(found: Figures) -> str:
-    """The share of late requests with the end of its interval."""
+    """Return the share of late requests with the end of its interval."""
     told = found.in_time()
     if math.isnan(told.half_width):
         return share(found.late_share)
@@ -47,7 +47,7 @@ def late(found: Figures) -> str:
 
 
 def difference(one: Proven) -> str:
-    """What a point changes in money a month and in late requests, against what runs today."""
+    """Return how a point differs from today in money a month and in late requests."""
     cost = one.cost.estimate
     spread = "" if math.isnan(cost.half_width) else f" ± {money(cost.half_width)}"
     part = "" if math.isnan(one.proven_share) else f" ({-one.proven_share:+.1%})"
@@ -57,14 +57,14 @@ def difference(one: Proven) -> str:
 
 
 def verdict(one: Proven) -> str:
-    """What to think of a point."""
+    """Return the verdict on a point."""
     noise = {"noise": "the difference in cost is within noise", "cheaper": "cheaper beyond noise", "dearer": "dearer"}
     said = f"promise {one.promise}; {noise[one.gain]}"
     return f"{said}; OVER-FITTED: {one.fitted}" if one.fitted else said
 
 
 def headline(result: TuneResult) -> str:
-    """What to do, in a sentence or two."""
+    """Return the recommendation, in a sentence or two."""
     if result.today is None:
         return "The proof was not run: no point is recommended. Give the same command again, and it goes on."
     if result.dared is None:
@@ -79,7 +79,7 @@ def headline(result: TuneResult) -> str:
 
 
 def notes(result: TuneResult) -> Iterator[str]:
-    """What else is to be known, a sentence each."""
+    """Yield further notes, a sentence each."""
     yield (
         f"{result.counts.finished:,} trials: {result.counts.cut:,} given up early, {result.counts.refused:,} refused by"
         f" the workload's own rules{', ended before all was done' if result.stopped else ''}."
@@ -109,7 +109,7 @@ def notes(result: TuneResult) -> Iterator[str]:
 
 
 def head(result: TuneResult, one: CompletedTrial) -> Iterator[str]:
-    """The top of a policy file: what it is, what it promises, and how that is known."""
+    """Yield the top of a policy file: what it is, what it promises, and how that is known."""
     made = result.made
     yield (
         f"{FIRST} {made['version']}: point {label(result, one)} of {len(result.points)}, trial {one.number} of study"
@@ -137,7 +137,7 @@ HEAD: Final = ("search/month", "late", "proof/month", "late", "saved", "more lat
 
 
 def lines(result: TuneResult) -> Iterator[str]:
-    """The result for a terminal."""
+    """Yield the result for a terminal."""
     yield from table.aligned(rows(result), HEAD)
     yield ""
     yield headline(result)
@@ -146,7 +146,7 @@ def lines(result: TuneResult) -> Iterator[str]:
 
 
 def rows(result: TuneResult) -> list[tuple[str, list[str]]]:
-    """What runs today and every point, under `HEAD`."""
+    """Return today's row and one for every point, under `HEAD`."""
     found = []
     if result.searched is not None:
         found.append(("today", [*_two(result.searched), *_two(result.today), "", "", "", ""]))

@@ -151,7 +151,7 @@ class _Look:
         self.found: Stage = (math.nan, math.nan)
 
     def begun(self, run: SimulationRun) -> None:
-        """The run to look at: the first one only."""
+        """Keep the run to look at: the first one only."""
         if math.isnan(self.found[0]):
             self._run = run
 
@@ -165,7 +165,7 @@ class _Look:
 
 
 def _so_far(run: SimulationRun) -> Stage:
-    """What a run came to by now. A request still at work is late if it is old enough, and not counted else."""
+    """Return the cost and late share by now; an open request is late if it is old enough, and not counted otherwise."""
     requests = CountedRequests(run)
     patience_s = max(PATIENCE_S, requests.slo.e2e_s or 0.0)
     told = requests.finished | (requests.arrival_s < run.end_s - patience_s)
@@ -197,7 +197,7 @@ def _all(
 
 
 def _world(bundle: Bundle, stretch: Stretch, seed: int, word: str) -> tuple[Case, int, RequestTrace]:
-    """The stretch's world under a configuration. Raises `ConfigError`."""
+    """Return the stretch's world under a configuration. Raises `ConfigError`."""
     if word == PRESENT and bundle.present is not None:
         case = stretch.case.under(bundle.present, PRESENT)
     else:

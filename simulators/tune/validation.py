@@ -65,7 +65,7 @@ def proven(
     today: tuple[Figures | None, Figures],
     allowed: float,
 ) -> list[Proven]:
-    """What came of each point. `today` is what runs today on the search's traffic, and on the proof's.
+    """Return each point with its validation. `today` is today's configuration on tuning and on validation traffic.
 
     A point that could not be proved is left out: `outcomes` by trial.
     """
@@ -103,7 +103,7 @@ def _proven(  # noqa: PLR0913 - one row of what was found
 
 
 def saved(a: Figures, b: Figures) -> float:
-    """The share of `b`'s cost that `a` saves. NaN where `b` costs nothing."""
+    """Return the share of `b`'s cost that `a` saves. NaN where `b` costs nothing."""
     return 1 - a.usd_per_month / b.usd_per_month if b.usd_per_month else math.nan
 
 

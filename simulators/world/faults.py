@@ -40,7 +40,7 @@ class FaultSettings:
     until_s: Annotated[float | None, FieldMetadata("Until when; null: to the end. Seconds.", gt=0)] = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """What makes it pass without a trace, as (key, rule broken)."""
+        """Yield each reason why the fault would have no effect, as (key, rule broken)."""
         if self.until_s is not None and self.until_s <= self.since_s:
             yield "until_s", f"must be above since_s, {self.since_s:g}"
         if self.fault == "out_of_capacity" and self.where == "sources":
@@ -61,7 +61,7 @@ class FaultInjector:
         self._chance = chance
 
     def fault(self) -> Fault | None:
-        """The fault that strikes a call made now, if any."""
+        """Return the fault that strikes a call made now, if any."""
         now_s = self._clock.now() - self._epoch_s
         found: Fault | None = None
         for weather, draw in zip(self._weather, self._chance.random(len(self._weather)).tolist(), strict=True):
@@ -118,7 +118,7 @@ class FaultyActuator:
 
 
 def struck(setup: Setup, weather: Sequence[FaultSettings], clock: Clock, epoch_s: float, seed: int) -> Setup:
-    """A workload's adapters in some weather; the adapters themselves where it is fair."""
+    """Return a workload's adapters in some weather; the adapters themselves where it is fair."""
     sources, actuators = dict(setup.sources), dict(setup.actuators)
 
     def sky(on: str, name: str) -> FaultInjector:

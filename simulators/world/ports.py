@@ -115,7 +115,7 @@ def setup(world: World, workload: Workload, pools: Mapping[PoolName, PoolName], 
 
 
 def untold(workload: Workload, names: Mapping[str, str]) -> Iterator[tuple[tuple[str, ...], str, str]]:
-    """What a workload reads and no world tells, as (key, rule broken, hint)."""
+    """Yield the readings of a workload that no world provides, as (key, rule broken, hint)."""
     for name, spec in workload.spec.sources.items():
         kind = kind_of("source", spec)
         if kind not in QUEUES and kind not in ENGINES:

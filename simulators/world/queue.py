@@ -81,12 +81,12 @@ class QueueView:
         return PUBSUB_SAMPLING_S if self._queue.service == "pubsub" else None
 
     def sample(self, counts: QueueCounts) -> None:
-        """The service looks at the queue by its own clock."""
+        """Let the service look at the queue by its own clock."""
         shown_s = counts.at_s + round(float(self._chance.random()) * PUBSUB_LAG_S, 3)
         self._known.append((shown_s, counts))
 
     def read(self, now: QueueCounts) -> dict[str, Fresh[float] | Absent]:
-        """What somebody who asks now is told."""
+        """Return the counts that a request to the service reads now."""
         service, told = self._queue.service, now
         if service == "pubsub":
             while len(self._known) > 1 and self._known[1][0] <= now.at_s:
@@ -104,7 +104,7 @@ class QueueView:
         return {quantity: Fresh(float(getattr(told, quantity)), at) for quantity in QUANTITIES}
 
     def _approximate(self, now: QueueCounts) -> QueueCounts:
-        """Counts between those of now and those of the last look, if that was recent; the service says it is now."""
+        """Return counts between those of now and of the last look, if that was recent; the service says it is now."""
         last = self._known[-1][1] if self._known else now
         self._known.clear()
         self._known.append((now.at_s, now))

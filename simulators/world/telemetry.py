@@ -110,7 +110,7 @@ class EngineTelemetry:
     def read(
         self, quantities: tuple[str, ...], promised_s: Mapping[str, float] = NOTHING
     ) -> dict[str, Fresh[float] | Absent]:
-        """What a query answers now; late is what is beyond `promised_s`, by the promise's name."""
+        """Return the readings of a query now; late requests are beyond `promised_s`, by the SLO's name."""
         now_s = self._kernel.now_ps / PS_PER_S
         shown = [s for s in self._kept if s.at_s + self.telemetry.lag_s <= now_s]
         if not shown:
@@ -158,7 +158,7 @@ class EngineTelemetry:
         )
 
     def _last_told(self, silent: int) -> list[int]:
-        """The counters of the one replica that is silent (-1: none is), as it last told them."""
+        """Return the counters of the one replica that is silent (-1: none is), as it last told them."""
         if not self.telemetry.partial_share:
             return [0] * COUNTERS
         told = _counters(self._kernel.read())
@@ -170,7 +170,7 @@ class EngineTelemetry:
         return last.tolist()
 
     def spans_s(self, last: ScrapedTotals, begin: Moment, end: Moment, per_token: bool = False) -> Floats:
-        """A span of each of those requests for which it ended within the window."""
+        """Return a span of each of those requests for which it ended within the window."""
         key = (last.at_s, begin, end)
         if key not in self._spans_s:
             since_ps = max(-1, round((last.at_s - self.telemetry.rate_window_s) * PS_PER_S))  # below 0 stands no time
@@ -204,7 +204,7 @@ class EngineTelemetry:
         return self._slots(first, arrived)
 
     def _slots(self, first: int, until: int) -> NDArray[np.int64] | slice:
-        """The slots of requests by their numbers, in order of arrival."""
+        """Return the slots of requests by their numbers, in order of arrival."""
         slots = len(self._kernel.requests)
         if first // slots == max(until - 1, first) // slots:
             return slice(first % slots, first % slots + until - first)
@@ -274,12 +274,12 @@ def _late(spans: Spans, promise: str, bounds_s: Floats) -> Reader:
 
 
 def buckets(spans_s: Floats, bounds_s: Floats) -> dict[float, float]:
-    """A histogram of the spans, cumulative."""
+    """Return a histogram of the spans, cumulative."""
     return dict(zip(bounds_s.tolist(), np.searchsorted(np.sort(spans_s), bounds_s, side="right").tolist(), strict=True))
 
 
 def _mean(field: str) -> Reader:
-    """A total shared out over the replicas, as what the HPA calls a pods metric is."""
+    """Return a total shared out over the replicas, as what the HPA calls a pods metric is."""
     return lambda _, look: float(getattr(look.last, field)) / look.last.replicas
 
 

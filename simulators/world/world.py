@@ -120,7 +120,7 @@ class World:
         return np.asarray(whole + (self._speculation.random(requests) < part), np.int32)
 
     def counts(self) -> QueueCounts:
-        """The truth about the queue."""
+        """Return the truth about the queue."""
         kernel, now_ps = self.kernel, self.now_ps
         oldest_ps = kernel.oldest_queued_ps
         return QueueCounts(
@@ -142,7 +142,7 @@ class World:
         self.pools[pool].resize(replicas, self.now_ps)
 
     def resting(self, pool: PoolName, tier: Tier) -> PoolStatus:
-        """A tier of a pool's headroom."""
+        """Return a tier of a pool's headroom."""
         return self.pools[pool].resting(tier, self.now_ps)
 
     def rest(self, pool: PoolName, tier: Tier, nodes: int) -> None:
@@ -150,7 +150,7 @@ class World:
         self.pools[pool].resize_headroom(tier, nodes, self.now_ps)
 
     def lose(self, slots: np.ndarray[tuple[int], np.dtype[np.int64]]) -> None:
-        """Requests whose replica is gone: a queue gives them out again, or gives them up; without one they are lost."""
+        """Handle requests whose replica is gone: a queue redelivers or gives them up; without one they are lost."""
         self.cut += len(slots)
         if self.queue is None or not len(slots):
             return

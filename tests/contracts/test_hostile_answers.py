@@ -171,7 +171,7 @@ async def scheduled_events(site: Site) -> Ask:
     listener = azure_events.ScheduledEventsListener(
         site.server.url, await session(site.context), site.context, await board(site.context)
     )
-    return lambda: goes_on(site, listener.listen())
+    return lambda: goes_on(site, listener.run())
 
 
 async def azure_token(site: Site) -> Ask:

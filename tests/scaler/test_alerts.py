@@ -35,7 +35,7 @@ def test_prometheus_takes_the_rules() -> None:
 def test_every_rule_is_on_metrics_that_there_are(rule: dict[str, Any]) -> None:
     metrics = Metrics("1")
     calls = Calls()
-    calls.note(Api("aws/sqs", 1.0, 1), "sqs:GetQueueAttributes", "ok", 0.1)
+    calls.record(Api("aws/sqs", 1.0, 1), "sqs:GetQueueAttributes", "ok", 0.1)
     metrics.registry.register(CallsCollector(calls))
     faults, tasks = Faults(), Tasks()
     faults.counts[WorkloadName("llm"), "source", "queue"] = tasks.restarts["configuration"] = 1

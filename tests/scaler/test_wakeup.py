@@ -7,7 +7,7 @@ import asyncio
 from policies.history.ticks import History
 from policies.model import Tick
 from scaler.clock import SystemClock
-from scaler.clouds.interruptions import FORGET_S, Board, Kind, Notice, board
+from scaler.clouds.interruptions import FORGET_S, Kind, Notice, NoticeBoard, board
 from scaler.controller import Controller, Setup
 from scaler.shared_resources import Opening, Resources
 from scaler.wakeup import GATHER_S
@@ -40,7 +40,7 @@ async def test_a_notice_brings_the_turn_forward_within_two_seconds() -> None:
 
 def test_a_notice_that_nothing_came_of_is_forgotten() -> None:
     clock = ManualClock()
-    there = Board(clock)
+    there = NoticeBoard(clock)
     there.pin(Notice("i-1", "interruption", clock.now()))
     assert set(there.of(["i-1", "i-2"])) == {"i-1"}
     clock.advance(FORGET_S + 1)
@@ -49,7 +49,7 @@ def test_a_notice_that_nothing_came_of_is_forgotten() -> None:
 
 def test_an_interruption_stands_above_a_recommendation_and_both_are_told_once() -> None:
     clock = ManualClock()
-    there = Board(clock)
+    there = NoticeBoard(clock)
     kinds: list[Kind] = ["rebalance", "interruption", "rebalance"]
     for kind in kinds:
         there.pin(Notice("i-1", kind, clock.now()))
@@ -57,7 +57,7 @@ def test_an_interruption_stands_above_a_recommendation_and_both_are_told_once() 
 
 
 def test_a_machine_that_is_gone_is_unpinned() -> None:
-    there = Board(ManualClock())
+    there = NoticeBoard(ManualClock())
     there.pin(Notice("i-1", "interruption", there.clock.now()))
     there.unpin("i-1")
     assert there.of(["i-1"]) == {}

@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import numpy as np
 
 from policies.history.ticks import WANTED
-from policies.model import Evidence, PolicyName, Recommendation
+from policies.model import Evidence
 from policies.model.field_metadata import FieldMetadata
 from policies.recommend.context import PolicyContext
+from policies.recommend.peers.averaging import AveragingPolicy, PeerSize, PeerTick
 from policies.recommend.peers.history_queries import JITTER_S, elapsed_s, totals
-from policies.signals.demand import fresh_values, no_opinion, quantity_problems, signal_names
+from policies.signals.demand import quantity_problems
 
 SOURCE = "The source to read; null: the only one that offers what is read."
 
@@ -28,7 +29,7 @@ class Averages:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kpa:
+class Kpa(AveragingPolicy):
     """Knative Pod Autoscaler as a policy: a slow average, and a fast one that takes over in a panic.
 
     min-scale and max-scale are the workload's min_replicas and max_replicas. Knative decides every 2 s and samples
@@ -40,10 +41,6 @@ class Kpa:
     restart with more than one ready replica the original begins in a panic that holds them; so does this. At zero it
     needs a signal from what holds the requests there, as Knative's activator does.
     """
-
-    shapes: ClassVar[bool] = False
-    activates: ClassVar[bool] = True
-    settles: ClassVar[bool] = True
 
     source: Annotated[str | None, FieldMetadata(SOURCE, example="prometheus")] = None
     quantities: Annotated[
@@ -88,36 +85,20 @@ class Kpa:
     def needs(self) -> tuple[str, ...]:
         return self.quantities
 
-    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
-        used = signal_names(self.source, self.quantities)
-        values, evidence, wrong = fresh_values(used, view.readings)
-        old = view.history.memory(name)
-        if evidence is Evidence.BLIND or view.ready is None:
-            return no_opinion(name, used, wrong or "the number of ready replicas is not known", old)
+    def size(self, tick: PeerTick) -> PeerSize:
+        view = tick.view
         per_replica = self.target * self.target_utilization
-        stable = totals(view, values, self.stable_window_s).mean()
-        panic = totals(view, values, self.stable_window_s * self.panic_window_share).mean()
+        stable = totals(view, tick.values, self.stable_window_s).mean()
+        panic = totals(view, tick.values, self.stable_window_s * self.panic_window_share).mean()
         averages = Averages(math.ceil(stable / per_replica), math.ceil(panic / per_replica))
-        raw, memory = self._scale(averages, view, old)
+        raw, memory = self._scale(averages, view, tick.memory)
         delayed = view.history.column(WANTED, view.at - self.scale_down_delay_s)
         delayed = delayed[~np.isnan(delayed)] if self.scale_down_delay_s else delayed[:0]
         held = int(np.max(delayed, initial=raw))
-        replicas, memory = self._rest(held, view, evidence, old, memory)
+        replicas, memory = self._rest(held, tick, memory)
         mode = "panic" if "panic_s" in memory else "stable"
         reason = f"{mode}: mean {stable:g} in {self.stable_window_s:g} s, {panic:g} lately, {per_replica:g} per replica"
-        if wrong:
-            reason += f", at least ({wrong})"
-        return Recommendation(
-            name,
-            float(replicas),
-            evidence,
-            bool(stable > 0),
-            reason,
-            used,
-            unstabilized=float(raw),
-            retained_signals=used,
-            memory=memory,
-        )
+        return PeerSize(float(replicas), float(raw), bool(stable > 0), reason, memory)
 
     def _scale(self, averages: Averages, view: PolicyContext, old: Mapping[str, float]) -> tuple[int, dict[str, float]]:
         """The size wanted, in a panic or out of it, and what to remember: the panic's age and its largest size."""
@@ -147,13 +128,12 @@ class Kpa:
             return None, 0
         return old["panic_s"] + elapsed_s(view), int(old["panic_replicas"])
 
-    def _rest(
-        self, wanted: int, view: PolicyContext, evidence: Evidence, old: Mapping[str, float], memory: dict[str, float]
-    ) -> tuple[int, dict[str, float]]:
+    def _rest(self, wanted: int, tick: PeerTick, memory: dict[str, float]) -> tuple[int, dict[str, float]]:
         """One replica through the grace period, then zero. Time without full evidence is no grace."""
-        if wanted > 0 or not view.desired:
+        if wanted > 0 or not tick.desired:
             return wanted, memory
-        seen_s = elapsed_s(view) if evidence is Evidence.FULL else 0.0
+        old = tick.memory
+        seen_s = elapsed_s(tick.view) if tick.evidence is Evidence.FULL else 0.0
         idle_s = old["idle_s"] + seen_s if "idle_s" in old else 0.0
         grace_s = max(self.scale_to_zero_grace_s, self.scale_to_zero_retention_s)
         return (0 if idle_s >= grace_s - JITTER_S else 1), {**memory, "idle_s": idle_s}

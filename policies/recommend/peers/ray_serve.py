@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
-from policies.model import Evidence, PolicyName, Recommendation
 from policies.model.field_metadata import FieldMetadata
-from policies.recommend.context import PolicyContext
+from policies.recommend.peers.averaging import AveragingPolicy, PeerSize, PeerTick
 from policies.recommend.peers.history_queries import JITTER_S, agreed_s, totals
-from policies.signals.demand import fresh_values, no_opinion, quantity_problems, signal_names, whole_replicas
+from policies.signals.demand import quantity_problems, whole_replicas
 
 SOURCE = "The source to read; null: the only one that offers what is read."
 
 
 @dataclass(frozen=True, kw_only=True)
-class RayServe:
+class RayServe(AveragingPolicy):
     """Ray Serve's autoscaling_config as a policy: ongoing requests per replica, and delays both ways.
 
     min_replicas and max_replicas are the workload's. Ray decides every 0.1 s on metrics that come every 10 s.
@@ -26,10 +25,6 @@ class RayServe:
     original counts loop iterations, this counts the time seen. It drops what a silent replica last told, so that lost
     metrics look like less work; here that blocks shrinking.
     """
-
-    shapes: ClassVar[bool] = False
-    activates: ClassVar[bool] = True
-    settles: ClassVar[bool] = True
 
     source: Annotated[str | None, FieldMetadata(SOURCE, example="prometheus")] = None
     quantities: Annotated[tuple[str, ...], FieldMetadata("Ongoing requests, queued and running, added up.")] = (
@@ -63,42 +58,25 @@ class RayServe:
     def needs(self) -> tuple[str, ...]:
         return self.quantities
 
-    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
-        used = signal_names(self.source, self.quantities)
-        values, evidence, wrong = fresh_values(used, view.readings)
-        old = view.history.memory(name)
-        ready, size = view.ready, view.desired
-        if evidence is Evidence.BLIND or ready is None or size is None:
-            return no_opinion(name, used, wrong or "the number of replicas is not known", old)
-        window = totals(view, values, self.look_back_period_s)
+    def size(self, tick: PeerTick) -> PeerSize:
+        ready, size = tick.ready, tick.desired
+        window = totals(tick.view, tick.values, self.look_back_period_s)
         ongoing = float(getattr(window, self.aggregation)())
         reason = f"{ongoing:g} ongoing at {self.target_ongoing_requests:g} per replica"
-        if wrong:
-            reason += f", at least ({wrong})"
         raw = self._scaled(ongoing, ready, size)
         replicas, direction, for_s = size, 0.0, 0.0
         if ready == 0:
             replicas = raw
         elif raw != size:
             direction = 1.0 if raw > size else -1.0
-            for_s = agreed_s(view, name, direction, evidence, first_s=0.0)
+            for_s = agreed_s(tick.view, tick.name, direction, tick.evidence, first_s=0.0)
             delay_s = self._delay_s(direction, size)
             reason += f"; wanted for {for_s:g} s of {delay_s:g} s"
             if for_s >= delay_s - JITTER_S:
                 replicas = raw if direction > 0 or size == 1 else max(1, raw)
                 direction = 0.0
         memory = {"direction": direction, "agreed_s": for_s}
-        return Recommendation(
-            name,
-            float(replicas),
-            evidence,
-            ongoing > 0,
-            reason,
-            used,
-            unstabilized=float(raw),
-            retained_signals=used,
-            memory=memory,
-        )
+        return PeerSize(float(replicas), float(raw), ongoing > 0, reason, memory)
 
     def _scaled(self, ongoing: float, ready: int, size: int) -> int:
         """What the requests want, with the factors applied to the difference from the replicas ready.

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated
 
-from policies.model import Absent, Evidence, Fresh, PolicyName, PoolName, Recommendation
+from policies.model import Absent, Fresh, PoolName
 from policies.model.field_metadata import FieldMetadata
 from policies.recommend.context import PolicyContext
+from policies.recommend.peers.averaging import AveragingPolicy, PeerSize, PeerTick
 from policies.recommend.peers.history_queries import JITTER_S, agreed_s, elapsed_s, totals
-from policies.signals.demand import fresh_values, no_opinion, signal_names, whole_replicas
+from policies.signals.demand import whole_replicas
 
 
 @dataclass(frozen=True, kw_only=True)
-class SkyServeRequestRate:
+class SkyServeRequestRate(AveragingPolicy):
     """SkyServe's replica_policy as a policy: requests a second per replica, and long delays both ways.
 
     min_replicas and max_replicas are the workload's. SkyServe decides every 20 s, every 5 s at zero.
@@ -30,10 +31,6 @@ class SkyServeRequestRate:
     dynamic_ondemand_fallback is set, on demand what spot replicas are not ready, on top. It rents that twice while spot
     replicas start, and lets it go as they get ready.
     """
-
-    shapes: ClassVar[bool] = False
-    activates: ClassVar[bool] = True
-    settles: ClassVar[bool] = True
 
     target_qps_per_replica: Annotated[float, FieldMetadata("Requests a second per replica.", gt=0, example=2.5)]
     source: Annotated[
@@ -79,24 +76,18 @@ class SkyServeRequestRate:
     def needs(self) -> tuple[str, ...]:
         return (self.quantity,)
 
-    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
-        used = signal_names(self.source, self.needs())
-        values, evidence, wrong = fresh_values(used, view.readings)
-        old = view.history.memory(name)
-        if evidence is Evidence.BLIND or view.desired is None:
-            return no_opinion(name, used, wrong or "the number of replicas is not known", old)
-        rate = float(totals(view, values, self.qps_window_s).mean())
+    def size(self, tick: PeerTick) -> PeerSize:
+        view = tick.view
+        rate = float(totals(view, tick.values, self.qps_window_s).mean())
         wanted = whole_replicas(rate / self.target_qps_per_replica)
-        target = max(0, int(old.get("target", self._found(view, view.desired))) - self.num_overprovision)
+        target = max(0, int(tick.memory.get("target", self._found(view, tick.desired))) - self.num_overprovision)
         reason = f"{rate:g} requests a second at {self.target_qps_per_replica:g} per replica"
-        if wrong:
-            reason += f", at least ({wrong})"
         decided, direction, for_s = target, 0.0, 0.0
         if target == 0:
             decided = wanted
         elif wanted != target:
             direction = 1.0 if wanted > target else -1.0
-            for_s = agreed_s(view, name, direction, evidence, first_s=elapsed_s(view))
+            for_s = agreed_s(view, tick.name, direction, tick.evidence, first_s=elapsed_s(view))
             delay_s = self.upscale_delay_s if direction > 0 else self.downscale_delay_s
             reason += f"; wanted for {for_s:g} s of {delay_s:g} s"
             if for_s >= delay_s - JITTER_S:
@@ -107,18 +98,8 @@ class SkyServeRequestRate:
             memory["target"] = float(decided + extra)
             pools = self._share_out(decided + extra, view)
             reason += f"; {pools[PoolName(self.on_demand_pool)]} of them on demand"
-        return Recommendation(
-            name,
-            float(sum(pools.values()) if pools else decided + extra),
-            evidence,
-            rate > 0,
-            reason,
-            used,
-            unstabilized=float(wanted + extra),
-            retained_signals=used,
-            memory=memory,
-            pools=pools,
-        )
+        replicas = float(sum(pools.values()) if pools else decided + extra)
+        return PeerSize(replicas, float(wanted + extra), rate > 0, reason, memory, pools)
 
     def _found(self, view: PolicyContext, desired: int) -> int:
         """The target that the sizes found stand for: what is on demand beyond the base only fills in."""

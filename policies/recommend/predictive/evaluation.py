@@ -14,7 +14,6 @@ from policies.model import Evidence, Fresh, PolicyName, Recommendation, SignalNa
 from policies.recommend.predictive.backlog_clearing import BacklogNeed, ComingReplicas, WaitingWork, backlog_need
 from policies.recommend.predictive.engine_load import READ, SURGE, EngineLoad, ReplicaCapacity, engine_load
 from policies.recommend.predictive.latency_model import (
-    QUANTITIES,
     LatencyObservation,
     LearnedLatency,
     LoadLimit,
@@ -32,11 +31,12 @@ from policies.recommend.readiness import filled_share
 from policies.signals.demand import no_opinion, signal_names, work_of_share
 from policies.signals.demand_hold import demand_to_hold
 from policies.signals.gpu_activity_fallback import QUANTITY, by_activity
+from policies.signals.latency_quantities import QUANTITIES
 
 if TYPE_CHECKING:
     from policies.model.spec import WorkloadSpec
     from policies.recommend.context import PolicyContext
-    from policies.recommend.predictive.parameters import Predictive
+    from policies.recommend.predictive.parameters import PredictiveParameters
 
 PEAKS: Final = (0.5, 0.8, 0.9, 0.95, 0.99)
 """Quantiles of the largest demand that are told to the allocator."""
@@ -112,7 +112,7 @@ class Need:
 class Evaluation:
     """One turn of the policy: its parameters, what it sees, what of that is fresh, and what it handed on."""
 
-    policy: Predictive
+    policy: PredictiveParameters
     name: PolicyName
     view: PolicyContext
     values: Mapping[SignalName, float]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from policies.model import Fresh, SignalName
 from policies.recommend.predictive.latency_load_model import LoadLine
 from policies.recommend.predictive.latency_tail import LatencyTail
+from policies.signals.latency_quantities import ITL, LATENCIES
 
 if TYPE_CHECKING:
     from policies.model.spec import WorkloadSpec
@@ -23,38 +24,12 @@ HOPELESS: Final = 0.2
 """A promise that leaves less than this share of the saturation is not bought: nearly idle replicas miss it."""
 
 
-@dataclass(frozen=True, slots=True)
-class LatencyMetric:
-    """The quantities that tell of one latency, and what an engine does before that is known.
-
-    `mean` and `late` are its mean (s) and the share beyond the promise; `p95` its 95th percentile (s), for sources that
-    have no mean. `idle_s` is what an idle engine takes, `spread` the tail's, at the most `most`.
-    """
-
-    mean: str
-    late_share: str
-    p95: str
-    idle_s: float
-    spread: float
-    most: float
-
-
-TTFT, ITL = "ttft_s", "itl_s"
-LATENCIES: Final[Mapping[str, LatencyMetric]] = {
-    TTFT: LatencyMetric("ttft_mean_s", "ttft_late_share", "ttft_p95_s", 0.05, 0.7, 1.5),
-    ITL: LatencyMetric("itl_mean_s", "itl_late_share", "itl_p95_s", 0.008, 0.15, 0.6),
-}
-"""By the promise that each belongs to. Priors: vLLM and Llama-3.1-8B on an H100, conversations (measured). A wait is
-exponential, a spread of 1; averages over a request vary less."""
 BY_MIX: Final = 0.065
 """The spread of a request's time per token, over the root of prompt tokens to a generated one: which prompts are taken
 in while it is answered is a matter of chance, and of few where answers are short. On an H100, conversations of 5 prompt
 tokens to a generated one had 0.08 and 0.14, code of 70 had 0.5 and more."""
 LEAST: Final = 0.05
 """What the mix alone says of a spread is no less."""
-LATE: Final = frozenset(latency.late_share for latency in LATENCIES.values())
-"""Quantities that hang on what is promised."""
-QUANTITIES: Final = tuple(q for latency in LATENCIES.values() for q in (latency.mean, latency.late_share, latency.p95))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The slow hand: how many users were really served late, and a correction that leads back to what is promised."""
+"""The SLO correction: a slow integral controller from the share of late requests to a factor on the size."""
 
 from __future__ import annotations
 
@@ -6,24 +6,22 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from policies.recommend.predictive.late_share import LateShareControl
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 RATE: Final = 0.3
 """The correction moves by this much of its logarithm in a period in which lateness is off by e or more."""
-MORE: Final = 2.0
-"""It rises so much faster than it falls: lateness is dearer than idleness."""
 DOUBT: Final = 2.0
-"""Lateness up to so many times what is allowed is let be: the margin (`margin.py`) answers to the promise itself.
-Held to it, the hand made day-long traces 3 to 5 % dearer than the promise costs (`cost_at_slo`)."""
+"""Late requests up to this multiple of the share allowed are ignored: the margin (`slo_margin.py`) answers to the SLO
+itself. Held to it, the correction made day-long traces 3 to 5 % more expensive (`cost_at_slo`)."""
 LEAST, MOST = 1.0, 1.6
 """Its bounds. It never trims what the model asks for: a calm hour says nothing of the next outage. Beyond the upper one
 the model of the engines is wrong, and buying is no remedy."""
-FLOOR: Final = 1e-6
-INCIDENT: Final = 10.0
-"""A turn counts at most as so many times the lateness allowed: an outage is not to be paid for all day."""
 MEMORY: Final = 3.0
 """Lateness is averaged over a period divided by this."""
+CONTROL: Final = LateShareControl(aim=DOUBT, incident=10.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +39,7 @@ class SloCorrection:
         """The state after a turn of `took_s` in which `late_share` were late; None where nobody can tell."""
         if late_share is None:
             return self
-        before = self.late_share if self.late_share >= 0 else allowed_share
-        counted = min(late_share, INCIDENT * allowed_share)
-        lately = before + min(1.0, MEMORY * took_s / period_s) * (counted - before)
-        push = max(-1.0, min(MORE, math.log(max(lately, FLOOR) / (DOUBT * allowed_share))))
+        lately, push = CONTROL.step(self.late_share, late_share, allowed_share, MEMORY * took_s / period_s)
         moved = self.correction * math.exp(RATE * push * took_s / period_s)
         return SloCorrection(max(LEAST, min(MOST, moved)), lately)
 

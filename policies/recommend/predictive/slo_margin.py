@@ -10,10 +10,11 @@ falls slowly and rises twice as fast.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
+
+from policies.recommend.predictive.late_share import LateShareControl
 
 BUDGET_S: Final = 14_400.0
 """Lateness is averaged over so long: calm between two jumps of the load is no licence."""
@@ -21,13 +22,9 @@ SPENT: Final = 0.7
 """Of what may be late, so much is aimed at."""
 TURN_S: Final = 7200.0
 """The level moves by 1 in so long, where lateness is off by e."""
-MORE: Final = 2.0
-"""It rises at most so much faster than it falls."""
-INCIDENT: Final = 30.0
-"""A turn counts at most as so many times the lateness allowed: an outage is not to be paid for all day."""
-FLOOR: Final = 1e-6
 FULLER: Final = 0.1
 """At a level of -1 replicas are filled by so much more."""
+CONTROL: Final = LateShareControl(aim=SPENT, incident=30.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +38,7 @@ class SloMargin:
         """The margin after a turn of `took_s` in which `late_share` were late; None where nobody can tell."""
         if late_share is None:
             return self
-        before = self.late_share if self.late_share >= 0 else allowed_share
-        counted = min(late_share, INCIDENT * allowed_share)
-        lately = before + min(1.0, took_s / BUDGET_S) * (counted - before)
-        push = max(-1.0, min(MORE, math.log(max(lately, FLOOR) / (SPENT * allowed_share))))
+        lately, push = CONTROL.step(self.late_share, late_share, allowed_share, took_s / BUDGET_S)
         return SloMargin(max(-1.0, min(1.0, self.level + push * took_s / TURN_S)), lately)
 
     def quantile(self, whole: float) -> float:

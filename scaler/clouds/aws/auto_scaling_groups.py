@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from policies.model import Shortfall
 from scaler.clouds.aws import session
-from scaler.clouds.aws.batching import Batch, batch
 from scaler.clouds.aws.instances import Ec2Instance, machines
 from scaler.clouds.aws.launch_failures import failure
+from scaler.clouds.batching import Batch, batch
 from scaler.clouds.http_answers import message_of
-from scaler.clouds.response_validation import MISSHAPEN, whole
+from scaler.clouds.response_validation import MALFORMED, whole
 from scaler.ports import Misconfigured, Unavailable
 
 if TYPE_CHECKING:
@@ -39,10 +39,10 @@ class WarmPool:
     `prepared` is None where it follows the group's maximum. `going`: it is being deleted.
     """
 
-    least: int
-    prepared: int | None
+    min_instances: int
+    max_prepared: int | None
     state: str
-    going: bool
+    deleting: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +52,18 @@ class AutoScalingGroup:
     name: str
     arn: str
     at: float
-    least: int
-    most: int
+    min_size: int
+    max_size: int
     desired: int
     zones: tuple[str, ...]
     machines: tuple[Ec2Instance, ...]
     mixed: bool
     suspended: frozenset[str]
-    warm: WarmPool | None
+    warm_pool: WarmPool | None
 
     @property
     def missing(self) -> int:
-        """Units asked for of which no instance is there yet."""
+        """Units requested that no instance serves or is pending for."""
         return self.desired - sum(m.units for m in self.machines)
 
 
@@ -79,24 +79,29 @@ class AutoScalingGroups:
         self._described = described
         self._markets: dict[str, str] = {}
 
-    async def group(self, name: str, market: str, *, first: bool = False) -> AutoScalingGroup:
-        """A group now; `market` is that of its instances where it does not mix them. Raises port errors.
+    async def group(self, name: str, market: str, *, urgent: bool = False) -> AutoScalingGroup:
+        """Return a group as it is now.
 
-        `first`: a write waits for it, and cares for no market.
+        Raises port errors. `market`: of its instances, where it does not mix markets.
+
+        `urgent`: a write waits for it, and cares for no market.
         """
-        at, found = await self._described.get(name, first=first)
+        at, found = await self._described.get(name, urgent=urgent)
         if found is None:
             raise Misconfigured(
                 f"AWS: no Auto Scaling group named {name} in this account and region: see group, region"
             )
         try:
             group = _group(found, at, market)
-        except MISSHAPEN as e:
+        except MALFORMED as e:
             raise Unavailable(f"AWS autoscaling:DescribeAutoScalingGroups of {name}: no group: {e!r}") from e
-        return await self._in_their_markets(group) if group.mixed and not first else group
+        return await self._with_markets(group) if group.mixed and not urgent else group
 
-    async def _in_their_markets(self, group: AutoScalingGroup) -> AutoScalingGroup:
-        """The group's machines with the market each was bought in, which never changes: each is asked for once."""
+    async def _with_markets(self, group: AutoScalingGroup) -> AutoScalingGroup:
+        """Return the group, each machine with the market that it was bought in.
+
+        A market never changes, so it is read once.
+        """
         unknown = [m.id for m in group.machines if m.id not in self._markets]
         instances = await machines(self._context, self._account)
         for _, known in await asyncio.gather(*map(instances.get, unknown)):
@@ -108,7 +113,9 @@ class AutoScalingGroups:
         return replace(group, machines=tuple(bought))
 
     async def shortfall(self, name: str, since: float, market: str, *, warm: bool = False) -> Shortfall | None:
-        """Why the last launch failed, if it did and began after `since`. Raises port errors.
+        """Return why the last launch failed, if it failed and began after `since`.
+
+        Raises port errors.
 
         `warm`: of the group's warm pool, not of the group itself.
         """
@@ -141,19 +148,19 @@ def _group(found: dict[str, Any], at: float, market: str) -> AutoScalingGroup:
         name=found["AutoScalingGroupName"],
         arn=str(found.get("AutoScalingGroupARN", "")),
         at=at,
-        least=whole("AWS: MinSize", found["MinSize"]),
-        most=whole("AWS: MaxSize", found["MaxSize"]),
+        min_size=whole("AWS: MinSize", found["MinSize"]),
+        max_size=whole("AWS: MaxSize", found["MaxSize"]),
         desired=whole("AWS: DesiredCapacity", found["DesiredCapacity"]),
         zones=tuple(found.get("AvailabilityZones", ())),
         machines=tuple(m for m in seen if m is not None),
         mixed=on_demand < 100 and (on_demand > 0 or base > 0),
         suspended=frozenset(p["ProcessName"] for p in found.get("SuspendedProcesses", ())),
-        warm=None if warm is None else _warm(warm),
+        warm_pool=None if warm is None else _warm(warm),
     )
 
 
 def _machine(instance: dict[str, Any], market: str) -> Ec2Instance | None:
-    """An instance of a group; None where it is leaving, or stands aside."""
+    """Return an instance of a group; None where it is leaving, or on standby."""
     state = str(instance["LifecycleState"])
     ready = state == "InService" and instance.get("HealthStatus", "Healthy").lower() == "healthy"
     if not ready and not state.startswith("Pending"):
@@ -166,28 +173,31 @@ def _machine(instance: dict[str, Any], market: str) -> Ec2Instance | None:
 def _warm(found: dict[str, Any]) -> WarmPool:
     prepared = found.get("MaxGroupPreparedCapacity")
     return WarmPool(
-        least=whole("AWS: a warm pool's MinSize", found["MinSize"]),
-        prepared=int(prepared) if prepared is not None and int(prepared) >= 0 else None,
+        min_instances=whole("AWS: a warm pool's MinSize", found["MinSize"]),
+        max_prepared=int(prepared) if prepared is not None and int(prepared) >= 0 else None,
         state=str(found.get("PoolState", "Stopped")),
-        going=found.get("Status") == "PendingDelete",
+        deleting=found.get("Status") == "PendingDelete",
     )
 
 
 def _zone(activity: dict[str, Any]) -> str:
-    """The zone that an activity was about, where its details tell."""
+    """Return the zone that an activity was about; empty where its details have none."""
     return str(message_of(str(activity.get("Details") or "{}")).get("Availability Zone", ""))
 
 
 async def groups(context: Context, account: AwsAccount) -> AutoScalingGroups:
-    """The groups of this account that all pools share. Raises `Unavailable` or `Misconfigured`."""
+    """Return the groups of this account that all pools share.
+
+    Raises `Unavailable` or `Misconfigured`.
+    """
     autoscaling = await session.service(context, "autoscaling", account)
 
-    async def fetch(names: Sequence[str], *, first: bool) -> dict[str, Any]:
+    async def fetch(names: Sequence[str], *, urgent: bool) -> dict[str, Any]:
         found = await autoscaling.pages(
             "DescribeAutoScalingGroups",
             "AutoScalingGroups",
             ", ".join(names[:3]),
-            first=first,
+            urgent=urgent,
             AutoScalingGroupNames=list(names),
         )
         return {g["AutoScalingGroupName"]: g for g in found}

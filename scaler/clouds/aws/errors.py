@@ -1,7 +1,7 @@
 """What AWS refuses, by the remedy: one table of codes for every service.
 
 Codes are those of the service models and the providers' documents; EC2's for capacity are the ones that karpenter takes
-as "unfulfillable". An unknown code is taken as passing, and is told in the message.
+as "unfulfillable". An unknown code is taken as passing, and appears in the message.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, Final
 from botocore.exceptions import ClientError
 
 from scaler.clouds import retry_after
+from scaler.clouds.response_validation import one_line
 from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, PortError, Throttled, Unavailable
 
 MISCONFIGURED: Final = frozenset(
@@ -105,8 +106,6 @@ THROTTLES: Final = frozenset(
         "TooManyRequests",
     }
 )
-MESSAGE_CHARS: Final = 300
-"""Of an SDK's message, kept in errors: AWS's own refusals fit, with the ARNs in them."""
 
 
 REMEDIES: Final = (
@@ -118,7 +117,7 @@ REMEDIES: Final = (
 
 
 def port_error(what: str, error: ClientError) -> PortError:
-    """A service's refusal by the remedy."""
+    """Return a refusal of a service as the port error that names its remedy."""
     code = str(error.response.get("Error", {}).get("Code", "unknown"))
     message = one_line(error.response.get("Error", {}).get("Message", ""))
     by = "" if error.operation_name in what else f"{error.operation_name}: "
@@ -126,7 +125,7 @@ def port_error(what: str, error: ClientError) -> PortError:
 
 
 def of_code(code: str, text: str, metadata: Mapping[str, Any] = MappingProxyType({})) -> PortError:
-    """The error of a code, wherever the cloud says it: in a refusal, in a fleet's answer, in a scaling activity."""
+    """Return the error of a code: of a refusal, of a fleet's answer, or of a scaling activity."""
     plain = strip_prefix(code)
     for codes, remedy in REMEDIES:
         if plain in codes:
@@ -135,17 +134,15 @@ def of_code(code: str, text: str, metadata: Mapping[str, Any] = MappingProxyType
     return Throttled(text, wait_s) if plain in THROTTLES else Unavailable(text, wait_s)
 
 
-def one_line(text: object) -> str:
-    """One line of it: some answers are whole web pages."""
-    return " ".join(str(text).split())[:MESSAGE_CHARS]
-
-
 def strip_prefix(code: str) -> str:
-    """A code without what the protocols add: ``AWS.SimpleQueueService.X``, ``com.amazonaws.sqs#X``, ``XException``."""
+    """Return a code without what the protocols add to it.
+
+    Examples: ``AWS.SimpleQueueService.X``, ``com.amazonaws.sqs#X`` and ``XException`` give ``X``.
+    """
     return code.rpartition("#")[2].rpartition(".")[2].removesuffix("Exception")
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """How long the service asks to be left alone, within reason."""
+    """Return the pause that the service requests, within bounds. Seconds."""
     units = {"retry-after": 1.0, "x-amz-retry-after": 0.001}
     return retry_after.requested_wait_s((headers.get(name, ""), unit_s) for name, unit_s in units.items())

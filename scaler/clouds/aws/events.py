@@ -7,18 +7,18 @@ one daemon: what is read is deleted, whatever it was about. A message that is no
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from datetime import datetime
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
 from scaler.clouds.aws import session
+from scaler.clouds.backoff import Backoff
 from scaler.clouds.http_answers import message_of
-from scaler.clouds.interruptions import Board, Kind, Notice
+from scaler.clouds.interruptions import Kind, Notice, NoticeBoard
 from scaler.clouds.response_validation import validated
-from scaler.clouds.singleflight import cancelled
-from scaler.ports import Misconfigured, Permit, PortError, Unavailable
+from scaler.clouds.singleflight import running
+from scaler.clouds.timestamps import seconds_of
+from scaler.ports import Misconfigured, Permit, PortError
 
 if TYPE_CHECKING:
     from scaler.clouds.aws.account import AwsAccount
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from scaler.wakeup import Wakeup
 
 INTERRUPTED_AFTER_S: Final = 120.0
-"""From a warning's own time to when the instance is taken."""
+"""Time from a warning to the interruption. Seconds."""
 WARNINGS: Final[Mapping[str, Kind]] = {
     "EC2 Spot Instance Interruption Warning": "interruption",
     "EC2 Capacity Reservation Instance Interruption Warning": "interruption",
@@ -41,56 +41,51 @@ NEWS: Final = frozenset(
         "EC2 Instance-terminate Lifecycle Action",
     }
 )
-"""Of Auto Scaling groups: the next status tells what they are about, so a turn begins at once."""
+"""Events of Auto Scaling groups: the next status reports what they are about, so a tick begins at once."""
 WAIT_S: Final = 20
-"""The longest that SQS lets a poll stand."""
+"""Maximum time of a long poll in SQS. Seconds."""
 ANSWER_S: Final = 5.0
-"""On top of the wait, for the answer itself."""
+"""Time for the answer itself, on top of the wait. Seconds."""
 PAUSE_S: Final = 2.0
-"""After a poll that failed, and at most so long: a warning is two minutes ahead, and scale-in may wait."""
-BLIND_PAUSE_S: Final = 30.0
-"""After one that needs a human: a queue that does not exist, a permission that is missing."""
+"""Pause after a poll that failed: a warning comes two minutes ahead, and scale-in may wait. Seconds."""
+HUMAN_PAUSE_S: Final = 30.0
+"""Pause after a poll that needs a human: a queue that does not exist, a missing permission. Seconds."""
 READ_AT_ONCE: Final = 10
 AGAIN_S: Final = 10
-"""A message whose answer was lost on its way is told again after this."""
+"""A message whose answer was lost is delivered again after this. Seconds."""
 
 
 class EventQueueReader:
-    """The queue's reader: pins notices to the board, and rings for other news."""
+    """The queue's reader: pins notices to the board, and requests ticks at Auto Scaling events."""
 
-    def __init__(self, sqs: session.AwsService, queue_url: str, board: Board, clock: Clock) -> None:
+    def __init__(self, sqs: session.AwsService, queue_url: str, board: NoticeBoard, clock: Clock) -> None:
         self._sqs = sqs
         self._queue_url = queue_url
         self._board = board
         self._clock = clock
-        self._bells: WeakSet[Wakeup] = WeakSet()
+        self._wakeups: WeakSet[Wakeup] = WeakSet()
         self.error: PortError | None = None
 
-    def tell(self, bell: Wakeup) -> None:
-        """Ring `bell` at news."""
-        self._bells.add(bell)
+    def wake(self, wakeup: Wakeup) -> None:
+        """Request `wakeup` at every event of an Auto Scaling group."""
+        self._wakeups.add(wakeup)
 
     def refused(self) -> Permit | None:
-        """Why the queue cannot be read; None while it can, or a first poll stands."""
+        """Return why the queue cannot be read; None while it can, or the first poll is under way."""
         if self.error is None:
             return None
         return Permit("sqs:ReceiveMessage", False if isinstance(self.error, Misconfigured) else None, str(self.error))
 
     async def run(self) -> None:
         """Read without end."""
+        backoff = Backoff(PAUSE_S, PAUSE_S, HUMAN_PAUSE_S)
         while True:
             try:
                 await self._read()
                 self.error = None
-            except Misconfigured as e:
-                self.error = e
-                await asyncio.sleep(BLIND_PAUSE_S)
-            except Unavailable as e:
-                self.error = e
-                await asyncio.sleep(min(e.retry_after_s or PAUSE_S, BLIND_PAUSE_S))
             except PortError as e:
                 self.error = e
-                await asyncio.sleep(PAUSE_S)
+                await asyncio.sleep(backoff.after(e))
 
     @validated("AWS sqs:ReceiveMessage")
     async def _read(self) -> None:
@@ -107,7 +102,7 @@ class EventQueueReader:
         )
         messages = answer.get("Messages", ())
         for message in messages:
-            self._heed(str(message.get("Body", "")))
+            self._take(str(message.get("Body", "")))
         if messages:
             done = [{"Id": str(i), "ReceiptHandle": m["ReceiptHandle"]} for i, m in enumerate(messages)]
             await self._sqs.call(
@@ -120,24 +115,24 @@ class EventQueueReader:
                 Entries=done,
             )
 
-    def _heed(self, text: str) -> None:
+    def _take(self, text: str) -> None:
         event = parse_event(text)
         kind = event.get("detail-type")
         if not isinstance(kind, str):
             return
         if kind in NEWS:
-            for bell in list(self._bells):
-                bell.request()
+            for wakeup in list(self._wakeups):
+                wakeup.request()
         elif kind in WARNINGS and (machine := _machine(event)):
-            said_at = _time(event)
+            said_at = seconds_of(event.get("time"), self._clock.now())
             takes_at = None
             if WARNINGS[kind] == "interruption":
-                takes_at = (self._clock.now() if said_at is None else said_at) + INTERRUPTED_AFTER_S
+                takes_at = said_at + INTERRUPTED_AFTER_S
             self._board.pin(Notice(machine, WARNINGS[kind], self._clock.now(), takes_at, f"EventBridge: {kind}"))
 
 
 def parse_event(text: str) -> Mapping[str, Any]:
-    """A message as an event; what is none has no type. One that came by SNS is unwrapped."""
+    """Return a message as an event, unwrapped from SNS; a message that is no event has no type."""
     event = message_of(text)
     return message_of(str(event.get("Message"))) if event.get("Type") == "Notification" else event
 
@@ -148,26 +143,16 @@ def _machine(event: Mapping[str, Any]) -> str:
     return machine if isinstance(machine, str) else ""
 
 
-def _time(event: Mapping[str, Any]) -> float | None:
-    try:
-        return datetime.fromisoformat(str(event.get("time"))).timestamp()
-    except (OverflowError, ValueError):
-        return None
+async def listen(context: Context, account: AwsAccount, queue_url: str, board: NoticeBoard) -> EventQueueReader:
+    """Return the queue's reader, which runs for all pools and the daemon's life.
 
-
-async def listen(context: Context, account: AwsAccount, queue_url: str, board: Board) -> EventQueueReader:
-    """Have the queue read, by one reader for all pools, for the daemon's life. Raises port errors."""
+    Raises port errors.
+    """
     sqs = await session.service(context, "sqs", account, read_s=WAIT_S + ANSWER_S)
 
-    @asynccontextmanager
-    async def opening() -> AsyncIterator[EventQueueReader]:
-        events = EventQueueReader(sqs, queue_url, board, context.clock)
-        task = context.tasks.start("aws events", events.run)
-        try:
-            yield events
-        finally:
-            await cancelled(task)
-
-    events = await context.shared(("aws-events", account, queue_url), opening)
-    events.tell(context.wakeup)
+    reader = EventQueueReader(sqs, queue_url, board, context.clock)
+    events = await context.shared(
+        ("aws-events", account, queue_url), lambda: running(context.tasks, "aws events", reader)
+    )
+    events.wake(context.wakeup)
     return events

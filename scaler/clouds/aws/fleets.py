@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from policies.model import Shortfall
 from scaler.clouds.aws import session
-from scaler.clouds.aws.batching import Batch, batch
 from scaler.clouds.aws.instances import Ec2Instance, machines
 from scaler.clouds.aws.launch_failures import FLEET_QUOTAS, failure
-from scaler.clouds.response_validation import MISSHAPEN, whole
+from scaler.clouds.batching import Batch, batch
+from scaler.clouds.response_validation import MALFORMED, whole
 from scaler.ports import Misconfigured, Unavailable
 
 if TYPE_CHECKING:
@@ -60,10 +60,13 @@ class Ec2Fleets:
         self._described = described
         self._instances = instances
 
-    async def fleet(self, fleet: str, *, first: bool = False) -> Ec2FleetState:
-        """A fleet now. Raises port errors. `first`: a write waits for it, and does not ask for its instances."""
-        described = self._described.get(fleet, first=first)
-        (at, found), active = await asyncio.gather(described, _none() if first else self._active(fleet))
+    async def fleet(self, fleet: str, *, urgent: bool = False) -> Ec2FleetState:
+        """Return a fleet as it is now.
+
+        Raises port errors. `urgent`: a write waits for it, so its instances are not read.
+        """
+        described = self._described.get(fleet, urgent=urgent)
+        (at, found), active = await asyncio.gather(described, _none() if urgent else self._active(fleet))
         if found is None:
             raise Misconfigured(f"AWS: no EC2 Fleet {fleet} in this account and region: see fleet, account.region")
         seen = [machine for _, machine in await asyncio.gather(*map(self._instances.get, active))]
@@ -77,7 +80,7 @@ class Ec2Fleets:
                 weighted=any(weighted_capacity(c) for c in found.get("LaunchTemplateConfigs", ())),
                 machines=tuple(m for m in seen if m is not None),
             )
-        except MISSHAPEN as e:
+        except MALFORMED as e:
             raise Unavailable(f"AWS ec2:DescribeFleets of {fleet}: no fleet: {e!r}") from e
 
     async def _active(self, fleet: str) -> list[str]:
@@ -85,7 +88,7 @@ class Ec2Fleets:
         return [str(i["InstanceId"]) for i in found if i.get("InstanceHealth") != "unhealthy"]
 
     async def shortfall(self, fleet: str, now: float, since: float, market: str) -> Shortfall | None:
-        """Why the fleet's last launch failed, if it did after `since`. Raises port errors."""
+        """Return why the fleet's last launch failed, if it failed after `since`. Raises port errors."""
         start = max(since - 1.0, now - LOOK_BACK_S)
         found = await self.service.pages(
             "DescribeFleetHistory",
@@ -103,8 +106,12 @@ class Ec2Fleets:
 
 
 def _order(record: Mapping[str, Any]) -> tuple[float, bool]:
-    """When an event was and whether it tells of a lack, which counts for more within one second. Launches and lacks
-    count; all else comes before them."""
+    """Return when an event was, and whether it reports a lack, which wins within one second.
+
+    Events that are neither launch nor lack sort before all others.
+
+    count; all else comes before them.
+    """
     kind = record.get("EventInformation", {}).get("EventSubType")
     at: float = record["Timestamp"].timestamp() if kind in LACKS | COMES else float("-inf")
     return at, kind in LACKS
@@ -115,16 +122,19 @@ async def _none() -> list[str]:
 
 
 def weighted_capacity(config: Mapping[str, Any]) -> bool:
-    """Whether instances of a launch template count for more or less than one."""
+    """Return whether instances of a launch template count for more or less than one."""
     return any(float(o.get("WeightedCapacity", 1)) != 1 for o in config.get("Overrides", ()))
 
 
 async def fleets(context: Context, account: AwsAccount) -> Ec2Fleets:
-    """The fleets of this account that all pools share. Raises `Unavailable` or `Misconfigured`."""
+    """Return the fleets of this account that all pools share.
+
+    Raises `Unavailable` or `Misconfigured`.
+    """
     ec2 = await session.service(context, "ec2", account)
 
-    async def fetch(ids: Sequence[str], *, first: bool) -> dict[str, Any]:
-        found = await ec2.pages("DescribeFleets", "Fleets", ", ".join(ids[:3]), first=first, FleetIds=list(ids))
+    async def fetch(ids: Sequence[str], *, urgent: bool) -> dict[str, Any]:
+        found = await ec2.pages("DescribeFleets", "Fleets", ", ".join(ids[:3]), urgent=urgent, FleetIds=list(ids))
         return {f["FleetId"]: f for f in found}
 
     described = await batch(context, ("aws-fleets", account), fetch, MOST_IDS)
@@ -132,7 +142,7 @@ async def fleets(context: Context, account: AwsAccount) -> Ec2Fleets:
 
 
 def target_capacity(replicas: int, market: str) -> dict[str, Any]:
-    """So many instances of a market, as EC2 takes it."""
+    """Return a target capacity in instances of a market, as EC2 takes it."""
     if market == "spot":
         return {
             "TotalTargetCapacity": replicas,

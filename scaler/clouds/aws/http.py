@@ -19,7 +19,7 @@ MAX_BITS: Final = 1023
 
 
 @dataclass(frozen=True, slots=True)
-class _Whole:
+class _ReadBody:
     """A body that was read, as the SDK reads it."""
 
     content: bytes
@@ -38,11 +38,13 @@ class BoundedSession(AIOHTTPSession):
         with http_errors(what):
             async with response.raw:
                 content = await read_body(what, response.raw, MAX_BODY)
-        return AioAWSResponse(response.url, response.status_code, response.headers, _Whole(content))
+        return AioAWSResponse(response.url, response.status_code, response.headers, _ReadBody(content))
 
 
 def checked(what: str, answer: T) -> T:
-    """Return an answer that the SDK decoded. Raises `Unavailable` for a text or a number that nothing can carry.
+    """Return an answer that the SDK decoded.
+
+    Raises `Unavailable` for a text or number that cannot be encoded.
 
     JSON may hold half a character or a number beyond a float, which fail where they are written or computed with. A
     value that is not finite stays: it makes its own reading absent, and not those of a whole batch.

@@ -1,7 +1,7 @@
-"""What AWS says when what it accepted does not come: a code where there is one, else words, by their remedy.
+"""Why accepted launches fail on AWS: by a code where there is one, else by words, grouped by remedy.
 
 Scaling activities and fleet events carry no code of their own. The words are AWS's published ones; words that are not
-known are taken as a lack that may pass, and are told as they are.
+known are taken as a lack that may pass, and are reported as they are.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from scaler.clouds.aws.errors import CAPACITY, QUOTA, THROTTLES, one_line, strip_prefix
+from scaler.clouds.aws.errors import CAPACITY, QUOTA, THROTTLES, strip_prefix
+from scaler.clouds.response_validation import one_line
 from scaler.ports import OutOfCapacity, OutOfQuota
 
 CODE: Final = re.compile(r"\b([A-Z][A-Za-z]+(?:\.[A-Z][A-Za-z]+)?)\b")
@@ -48,7 +49,7 @@ class LaunchFailure:
 
 
 def failure(text: str, code: str = "", *, zone: str = "", instance_type: str = "", market: str = "") -> LaunchFailure:
-    """A saying of AWS's, with the type, zone and market that it is about, as far as they are told."""
+    """Return a launch failure with its type, zone and market, as far as they are known."""
     codes = {strip_prefix(code), *(strip_prefix(found) for found in CODE.findall(text))}
     if codes & QUOTA or code in FLEET_QUOTAS:
         lasting = True
@@ -68,5 +69,5 @@ def failure(text: str, code: str = "", *, zone: str = "", instance_type: str = "
 
 
 def join_failures(failures: list[LaunchFailure]) -> LaunchFailure:
-    """Several sayings as one: lasting only where each of them is."""
+    """Return several failures as one, which is lasting only where each of them is."""
     return LaunchFailure("; ".join(dict.fromkeys(f.reason for f in failures)), all(f.lasting for f in failures))

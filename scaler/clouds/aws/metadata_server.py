@@ -1,7 +1,7 @@
 """Notices of the one instance that this daemon runs on, from its metadata server (IMDSv2).
 
-For a node that serves by itself, or one that carries the daemon beside the engine. It costs nothing, and tells of no
-other instance: for pools of many, EventBridge's queue is the way.
+For a daemon that runs on the node of its engine. It costs nothing, and reports no other instance: pools of many
+instances need EventBridge's queue.
 """
 
 from __future__ import annotations
@@ -9,24 +9,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 
-from scaler.clouds.http_answers import SHOWN, decode_json, http_errors, read_body, words
-from scaler.clouds.interruptions import Board, Kind, Notice
-from scaler.clouds.singleflight import cancelled
+from scaler.clouds.backoff import Backoff
+from scaler.clouds.http_answers import decode_json, http_errors, read_body
+from scaler.clouds.interruptions import Kind, Notice, NoticeBoard
+from scaler.clouds.response_validation import one_line
+from scaler.clouds.singleflight import running
+from scaler.clouds.timestamps import seconds_of
 from scaler.ports import Clock, Permit, PortError, Unavailable
 
 if TYPE_CHECKING:
     from scaler.ports import Context
 
 EVERY_S: Final = 1.0
-"""A notice shall be heard within two seconds of being there; the server is on this machine."""
+"""Time between polls: a notice is read within two seconds, and the server is on this machine. Seconds."""
 ANSWER_S: Final = 1.0
 TOKEN_S: Final = 21_600
-"""How long a token lives: the longest that the server grants."""
+"""Life of a token, the longest that the server grants. Seconds."""
 RENEW_S: Final = 10_800.0
 LONGEST_S: Final = 10.0
 """The pause after a failure doubles up to it: no metadata server may be here, or its hop limit keeps containers out."""
@@ -41,7 +43,7 @@ REBALANCE: Final = "/latest/meta-data/events/recommendations/rebalance"
 class AwsMetadataServer:
     """The metadata server of this instance."""
 
-    def __init__(self, url: str, http: aiohttp.ClientSession, board: Board, clock: Clock) -> None:
+    def __init__(self, url: str, http: aiohttp.ClientSession, board: NoticeBoard, clock: Clock) -> None:
         self._url = url
         self._http = http
         self._board = board
@@ -52,24 +54,24 @@ class AwsMetadataServer:
         self.error = ""
 
     def refused(self) -> Permit | None:
-        """Why the server does not answer: one that does not, or not to containers, tells of no interruption."""
+        """Return why the server does not answer; without it no interruption is announced."""
         return Permit("instance metadata", granted=False, detail=self.error) if self.error else None
 
     async def run(self) -> None:
-        """Ask without end."""
-        pause_s = EVERY_S
+        """Read the metadata server once a second, without end."""
+        backoff = Backoff(EVERY_S, LONGEST_S, LONGEST_S)
         while True:
             try:
-                await self._ask()
-                self.error, pause_s = "", EVERY_S
+                await self._poll()
+                self.error = ""
+                backoff.succeeded()
                 await asyncio.sleep(EVERY_S)
             except PortError as e:
                 self.error = str(e)
                 self._renew_at = float("-inf")
-                await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, LONGEST_S)
+                await asyncio.sleep(backoff.after(e))
 
-    async def _ask(self) -> None:
+    async def _poll(self) -> None:
         if not 0 < self._renew_at - self._clock.now() <= RENEW_S:
             headers = {"X-aws-ec2-metadata-token-ttl-seconds": str(TOKEN_S)}
             self._token = await self._send("PUT", SESSION, headers) or ""
@@ -78,8 +80,8 @@ class AwsMetadataServer:
         if not self._instance:
             raise Unavailable(f"{self._url}: no instance id")
         action, advice = await asyncio.gather(self._get(ACTION), self._get(REBALANCE))
-        if action is not None and _told(action).get("action") in {"terminate", "stop", "hibernate"}:
-            self._pin("interruption", _time(_told(action).get("time")))
+        if action is not None and _parse_action(action).get("action") in {"terminate", "stop", "hibernate"}:
+            self._pin("interruption", seconds_of(_parse_action(action).get("time"), None))
         elif advice is not None:
             self._pin("rebalance", None)
 
@@ -87,7 +89,7 @@ class AwsMetadataServer:
         self._board.pin(Notice(self._instance, kind, self._clock.now(), takes_at, "instance metadata"))
 
     async def _get(self, path: str) -> str | None:
-        """What the server has there; None where it has nothing (404), as long as nothing is announced."""
+        """Return the text at a path; None where there is none (404), as while nothing is announced."""
         return await self._send("GET", path, {"X-aws-ec2-metadata-token": self._token})
 
     async def _send(self, method: str, path: str, headers: Mapping[str, str]) -> str | None:
@@ -99,37 +101,27 @@ class AwsMetadataServer:
             if answer.status == 404:
                 return None
             if answer.status != 200:
-                raise Unavailable(f"{what}: HTTP {answer.status}: {words(content)}")
+                raise Unavailable(f"{what}: HTTP {answer.status}: {one_line(content)}")
             return content.decode().strip()
 
 
-def _told(action: str) -> Mapping[str, Any]:
+def _parse_action(action: str) -> Mapping[str, Any]:
     """Return an announced action. Raises `Unavailable` for what is none."""
-    told = decode_json("instance metadata: the action", action)
-    if not isinstance(told, dict):
-        raise Unavailable(f"instance metadata: the action {action[:SHOWN]!r} is no object")
-    return told
+    parsed = decode_json("instance metadata: the action", action)
+    if not isinstance(parsed, dict):
+        raise Unavailable(f"instance metadata: the action {one_line(action)!r} is no object")
+    return parsed
 
 
-def _time(text: object) -> float | None:
-    try:
-        return datetime.fromisoformat(str(text)).timestamp()
-    except (OverflowError, ValueError):
-        return None
-
-
-async def listen(context: Context, url: str, board: Board) -> AwsMetadataServer:
-    """Have the metadata server asked, by one asker for all pools, for the daemon's life."""
+async def listen(context: Context, url: str, board: NoticeBoard) -> AwsMetadataServer:
+    """Return the reader of the metadata server, which runs for all pools and the daemon's life."""
 
     @asynccontextmanager
     async def opening() -> AsyncIterator[AwsMetadataServer]:
         timeout = aiohttp.ClientTimeout(total=ANSWER_S)
         async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as http:
-            asker = AwsMetadataServer(url, http, board, context.clock)
-            task = context.tasks.start("aws metadata", asker.run)
-            try:
-                yield asker
-            finally:
-                await cancelled(task)
+            server = AwsMetadataServer(url, http, board, context.clock)
+            async with running(context.tasks, "aws metadata", server):
+                yield server
 
     return await context.shared(("aws-metadata", url), opening)

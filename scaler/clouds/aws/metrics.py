@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from scaler.clouds.aws import session
-from scaler.clouds.aws.batching import Batch, batch
+from scaler.clouds.batching import Batch, batch
 
 if TYPE_CHECKING:
     from scaler.clouds.aws.account import AwsAccount
@@ -42,17 +42,20 @@ class Sample:
 
 
 async def metrics(context: Context, account: AwsAccount, period_s: int) -> Batch[Query, Sample]:
-    """The newest complete sample of each query of this period. Raises `Unavailable` or `Misconfigured`."""
+    """Return the newest complete sample of each query of this period.
+
+    Raises `Unavailable` or `Misconfigured`.
+    """
     cloudwatch = await session.service(context, "cloudwatch", account)
 
-    async def fetch(queries: Sequence[Query], *, first: bool) -> dict[Query, Sample]:
+    async def fetch(queries: Sequence[Query], *, urgent: bool) -> dict[Query, Sample]:
         now = context.clock.now()
         end = now - now % period_s + period_s
         results = await cloudwatch.pages(
             "GetMetricData",
             "MetricDataResults",
             f"{len(queries)} metrics",
-            first=first,
+            urgent=urgent,
             MetricDataQueries=[_queries(f"q{i}", query) for i, query in enumerate(queries)],
             StartTime=datetime.fromtimestamp(end - max(LEAST_BACK_S, PERIODS_BACK * period_s), UTC),
             EndTime=datetime.fromtimestamp(end, UTC),
@@ -70,7 +73,10 @@ def _queries(name: str, query: Query) -> dict[str, Any]:
 
 
 def _newest(name: str, results: Sequence[Mapping[str, Any]], until: float) -> Sample:
-    """The newest sample of a period that began by `until`: one under way would be too low a sum."""
+    """Return the newest sample of a period that began by `until`.
+
+    The sum of a running period is too low.
+    """
     mine = [r for r in results if r.get("Id") == name]
     if any(len(r.get("Timestamps", ())) != len(r.get("Values", ())) for r in mine):
         return Sample(problem="CloudWatch told values without their times, or times without values")

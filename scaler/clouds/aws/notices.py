@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from scaler.clouds.aws import events, metadata_server
 from scaler.clouds.aws.account import AwsNotices
-from scaler.clouds.interruptions import Board, board
+from scaler.clouds.interruptions import NoticeBoard, board
 from scaler.ports import Permit
 
 if TYPE_CHECKING:
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
 
 
 class AwsNoticeListener(Protocol):
-    """What brings notices to the board, for the daemon's life."""
+    """A source of notices, which pins them to the board for the daemon's life."""
 
     def refused(self) -> Permit | None:
-        """What it is not let in to, or cannot reach; None where nothing was refused so far."""
+        """Return what this listener may not read, or cannot reach; None while it can."""
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """The board, and who listens."""
+class NoticeSources:
+    """The board, and the sources that pin notices to it."""
 
-    board: Board
+    board: NoticeBoard
     listeners: tuple[AwsNoticeListener, ...] = ()
 
 
-async def open_notices(context: Context, account: AwsAccount, notices: AwsNotices) -> Heard:
-    """The board, with the listeners that `notices` names running. Raises `Unavailable` or `Misconfigured`."""
+async def open_notices(context: Context, account: AwsAccount, notices: AwsNotices) -> NoticeSources:
+    """Return the board, with the listeners that `notices` names running. Raises port errors."""
     found = await board(context)
     listeners: list[AwsNoticeListener] = []
     if notices.queue_url is not None:
         listeners.append(await events.listen(context, account, notices.queue_url, found))
     if notices.metadata:
         listeners.append(await metadata_server.listen(context, notices.metadata_url, found))
-    return Heard(found, tuple(listeners))
+    return NoticeSources(found, tuple(listeners))

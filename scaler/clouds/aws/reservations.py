@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from scaler.clouds.aws import session
-from scaler.clouds.aws.batching import Batch, batch
-from scaler.clouds.response_validation import MISSHAPEN, whole
+from scaler.clouds.batching import Batch, batch
+from scaler.clouds.response_validation import MALFORMED, whole
 from scaler.ports import Misconfigured, Unavailable
 
 if TYPE_CHECKING:
@@ -44,14 +44,19 @@ class Reserved:
 
     def __init__(self, ids: Sequence[str], known: Batch[str, Mapping[str, Any]] | None) -> None:
         self._ids = ids
-        self._known = known
+        self._described = known
 
     async def count(self) -> int | None:
-        """Instances held now; None where no reservation was named, or none can be read now. Raises `Misconfigured`."""
-        if self._known is None:
+        """Return the instances reserved now.
+
+        None where no reservation was named, or none can be read.
+
+        Raises `Misconfigured`.
+        """
+        if self._described is None:
             return None
         try:
-            known = await asyncio.gather(*map(self._known.get, self._ids))
+            known = await asyncio.gather(*map(self._described.get, self._ids))
         except Unavailable:
             return None
         total = 0
@@ -62,43 +67,48 @@ class Reserved:
                 )
             try:
                 total += reserved_capacity(found, at)
-            except (Unavailable, *MISSHAPEN):  # of another shape: missing is not zero
+            except (Unavailable, *MALFORMED):  # of another shape: missing is not zero
                 return None
         return total
 
 
-def reserved_capacity(found: Mapping[str, Any], now: float) -> int:
-    """How many instances a reservation holds at `now`: of one that is planned, delayed or over, none.
+def reserved_capacity(reservation: Mapping[str, Any], now: float) -> int:
+    """Return the instances that a reservation holds at `now`.
+
+    0 for one that is planned, delayed or over.
 
     Raises `Unavailable`, or what reading another shape raises.
     """
-    if found["State"] not in STATES:
-        raise Unavailable(f"AWS: a capacity reservation's state {found['State']!r} is none")
-    if found["State"] != "active":
+    if reservation["State"] not in STATES:
+        raise Unavailable(f"AWS: a capacity reservation's state {reservation['State']!r} is none")
+    if reservation["State"] != "active":
         return 0
-    ends = found.get("EndDate")
+    ends = reservation.get("EndDate")
     if (
-        found.get("ReservationType") == "capacity-block"
+        reservation.get("ReservationType") == "capacity-block"
         and isinstance(ends, datetime)
         and ends.timestamp() - now <= BLOCK_DRAINS_S
     ):
         return 0
-    return whole("AWS: TotalInstanceCount", found["TotalInstanceCount"])
+    return whole("AWS: TotalInstanceCount", reservation["TotalInstanceCount"])
 
 
 async def reserved(context: Context, account: AwsAccount, ids: Sequence[str]) -> Reserved:
-    """The reservations `ids`, described many at a time for all pools of the account. Raises port errors."""
+    """Return the reservations `ids`, described many at a time for all pools of the account.
+
+    Raises port errors.
+    """
     if not ids:
         return Reserved((), None)
     ec2 = await session.service(context, "ec2", account)
 
-    async def fetch(asked: Sequence[str], *, first: bool) -> dict[str, Mapping[str, Any]]:
+    async def fetch(keys: Sequence[str], *, urgent: bool) -> dict[str, Mapping[str, Any]]:
         found = await ec2.pages(
             "DescribeCapacityReservations",
             "CapacityReservations",
-            ", ".join(asked[:3]),
-            first=first,
-            CapacityReservationIds=list(asked),
+            ", ".join(keys[:3]),
+            urgent=urgent,
+            CapacityReservationIds=list(keys),
         )
         return {r["CapacityReservationId"]: r for r in found}
 

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from policies.model import Fresh, PoolStatus, Shortfall
 from scaler.clouds.aws import instances, permissions, reservations
-from scaler.clouds.aws.foreign_writes import AwsForeignWriteDetector, IdempotencyTokens
 from scaler.clouds.aws.notices import open_notices
+from scaler.clouds.aws.writes import IdempotencyTokens
+from scaler.clouds.foreign_writes import ForeignWriteDetector
+from scaler.clouds.interruptions import InterruptionTracker
 from scaler.clouds.response_validation import validated
 from scaler.ports import Permit, Unavailable
 
@@ -28,9 +30,9 @@ class AwsResizer(ABC):
         self._pool = spec
         self._context = context
         self._what = what
-        self._hand = AwsForeignWriteDetector(context.clock, spec.other_writer_yield_s, what)
+        self._writes = ForeignWriteDetector(context.clock, spec.other_writer_yield_s, what)
         self._tokens = IdempotencyTokens()
-        self._fates: instances.Ec2InterruptionTracker | None = None
+        self._interruptions: InterruptionTracker | None = None
         self._reserved = reservations.Reserved((), None)
         self._listeners: tuple[AwsNoticeListener, ...] = ()
         self._open = False
@@ -53,7 +55,7 @@ class AwsResizer(ABC):
 
     @validated("AWS")
     async def permits(self) -> Sequence[Permit]:
-        """What IAM says of each action that this pool takes, and whether notices can be heard."""
+        """Return IAM's answer for each action of this pool, and whether notices can be read."""
         await self._connected()
         account, actions = self._pool.account, dict(self._actions())
         if self._pool.reservation:
@@ -68,20 +70,23 @@ class AwsResizer(ABC):
             await self._connect()
             pool, context = self._pool, self._context
             hearing = await open_notices(context, pool.account, pool.notices)
-            self._fates, self._listeners = instances.Ec2InterruptionTracker(hearing.board), hearing.listeners
+            self._interruptions, self._listeners = InterruptionTracker(hearing.board), hearing.listeners
             self._reserved = await reservations.reserved(context, pool.account, pool.reservation)
             self._open = True
 
-    async def _told(
+    async def _pool_status(
         self, at: float, desired: int, machines: Sequence[Ec2Instance], short: Shortfall | None, **more: Any
     ) -> Fresh[PoolStatus]:
-        """The status of a pool of these machines. `other_writer` is given where more than the size tells of it."""
-        assert self._fates is not None  # noqa: S101 - open by now
-        self._tokens.found(desired)
+        """Return the status of a pool of these machines.
+
+        `other_writer` is given by adapters that know more than the size.
+        """
+        assert self._interruptions is not None  # noqa: S101 - open by now
+        self._tokens.keep_only(desired)
         reserved = await self._reserved.count()
         if "other_writer" not in more:
-            more["other_writer"] = self._hand.other(desired)
-        return Fresh(instances.status(desired, machines, self._fates, short, reserved=reserved, **more), at)
+            more["other_writer"] = self._writes.observe(desired)
+        return Fresh(instances.status(desired, machines, self._interruptions, short, reserved=reserved, **more), at)
 
     @abstractmethod
     async def _connect(self) -> None:
@@ -95,4 +100,4 @@ class AwsResizer(ABC):
 
     @abstractmethod
     def _actions(self) -> Mapping[str, str]:
-        """The actions of IAM that this pool needs, each with the ARN that it is for."""
+        """Return the IAM actions that this pool needs, each with its resource's ARN."""

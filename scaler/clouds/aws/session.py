@@ -34,9 +34,9 @@ from botocore.parsers import ResponseParserError
 from scaler.clouds.api_budget import Api
 from scaler.clouds.api_channel import Channel
 from scaler.clouds.aws.account import AwsAccount
-from scaler.clouds.aws.errors import one_line, port_error
+from scaler.clouds.aws.errors import port_error
 from scaler.clouds.aws.http import BoundedSession, checked
-from scaler.clouds.response_validation import MISSHAPEN
+from scaler.clouds.response_validation import MALFORMED, list_of, one_line
 from scaler.ports import Context, Misconfigured, PortError, Unavailable
 
 T = TypeVar("T")
@@ -45,7 +45,7 @@ CONNECT_S: Final = 3.0
 CONNECTIONS: Final = 50
 """Per client: 2,000 queues at 15 s are 133 calls a second, each some 20 ms."""
 MOST_PAGES: Final = 50
-"""Of one listing: more than any pool has, so that a token that repeats itself does not hold a turn for ever."""
+"""Of one listing: more than any pool has, so that a repeated token does not hold a tick for ever."""
 GRANTED_AS: Final = {"DeleteMessageBatch": "DeleteMessage"}
 """Operations that IAM grants under another name."""
 APIS: Final = {
@@ -70,7 +70,7 @@ HUMAN: Final = (
     ProfileNotFound,
     TokenRetrievalError,
 )
-UNREADABLE: Final = (ResponseParserError, *MISSHAPEN, RuntimeError)
+UNREADABLE: Final = (ResponseParserError, *MALFORMED, RuntimeError)
 """What the SDK's parsers let through when an answer is of another shape than the service's model says; `RuntimeError`
 is theirs for a time that is none."""
 NO_CREDENTIALS: Final = (
@@ -80,7 +80,9 @@ NO_CREDENTIALS: Final = (
 
 
 async def client(context: Context, service: str, account: AwsAccount, read_s: float | None = None) -> Any:
-    """The client of `service` that all adapters of this account share. Raises `Unavailable` or `Misconfigured`.
+    """Return the client of `service` that all adapters of this account share.
+
+    Raises port errors.
 
     `read_s`: how long an answer may take where that is not the context's deadline, as for a poll that stands.
     """
@@ -110,7 +112,10 @@ async def client(context: Context, service: str, account: AwsAccount, read_s: fl
 
 @asynccontextmanager
 async def _session(account: AwsAccount, deadline_s: float) -> AsyncIterator[AioSession]:
-    """A session with credentials. Its region and limits hold for the calls that renew them, too."""
+    """Return a session with credentials.
+
+    Its region and limits hold for the calls that renew them, too.
+    """
     session = AioSession(profile=account.profile)
     session.register_component("data_loader", _loader())
     if region := account.region or os.environ.get("AWS_REGION"):  # this SDK knows AWS_DEFAULT_REGION only
@@ -130,7 +135,7 @@ async def _session(account: AwsAccount, deadline_s: float) -> AsyncIterator[AioS
 
 @functools.cache
 def _loader() -> Loader:
-    """The services' models, read once for all accounts: EC2's alone is tens of megabytes."""
+    """Return the services' models, read once for all accounts: EC2's alone is tens of megabytes."""
     return create_loader(os.environ.get("AWS_DATA_PATH"))
 
 
@@ -152,7 +157,10 @@ class AwsService:
         deadline_s: float | None = None,
         **request: Any,
     ) -> Any:
-        """The answer to `operation`, named as in IAM. Raises port errors; `about` says what it was asked of."""
+        """Return the answer to `operation`, named as in IAM.
+
+        Raises port errors. `about` names the resource in errors.
+        """
         name = f"{self._service}:{GRANTED_AS.get(operation, operation)}"
         what = f"AWS {self._service}:{operation}" + (f" of {about}" if about else "")
         send = getattr(self._client, xform_name(operation))
@@ -161,19 +169,18 @@ class AwsService:
         )
 
     async def pages(
-        self, operation: str, member: str, about: str = "", *, first: bool = False, **request: Any
+        self, operation: str, member: str, about: str = "", *, urgent: bool = False, **request: Any
     ) -> list[Any]:
-        """What is listed under `member` on all pages. Raises port errors; an answer without the list is none.
+        """Return all pages of the list `member`.
 
-        `first`: a write waits for it, so it does not give way as reads do.
+        Raises port errors; an answer without the list is `Unavailable`.
+
+        `urgent`: a write waits for it, so it does not give way as reads do.
         """
         found: list[Any] = []
         for _ in range(MOST_PAGES):
-            answer = await self.call(operation, about, write=first, repeat=True, **request)
-            items = answer.get(member) if isinstance(answer, dict) else None
-            if not isinstance(items, list):
-                raise Unavailable(f"AWS {self._service}:{operation} of {about}: an answer without {member}")
-            found += items
+            answer = await self.call(operation, about, write=urgent, repeat=True, **request)
+            found += list_of(f"AWS {self._service}:{operation} of {about}", answer, member)
             if not answer.get("NextToken"):
                 return found
             request["NextToken"] = answer["NextToken"]
@@ -181,13 +188,16 @@ class AwsService:
 
 
 async def service(context: Context, name: str, account: AwsAccount, read_s: float | None = None) -> AwsService:
-    """The service that all adapters of this account share; `read_s` as of `client`. Raises port errors."""
+    """Return the service that all adapters of this account share; `read_s` as of `client`.
+
+    Raises port errors.
+    """
     made = await client(context, name, account, read_s)
     return AwsService(made, Channel(context, APIS[name], account), name)
 
 
 async def _answer(what: str, pending: Awaitable[T]) -> T:
-    """The answer of an SDK call. Raises port errors, naming `what` was called."""
+    """Return the answer of an SDK call. Raises port errors that name `what` was called."""
     try:
         answer = await pending
     except PortError as e:  # of the session, which does not know what was called

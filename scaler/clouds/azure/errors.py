@@ -1,7 +1,7 @@
 """What Azure refuses, by the remedy: one table of codes for Resource Manager, Compute, AKS, metrics and Service Bus.
 
 Codes are those of the services' documents; Compute's for capacity are the ones that karpenter and Cluster Autoscaler
-heed. Quotas come under several codes, so their words decide too. An unknown code is taken by its HTTP status, and one
+use. Quotas come under several codes, so their words decide too. An unknown code is taken by its HTTP status, and one
 without is taken as passing.
 """
 
@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, ParamSpec, TypeVar
 
 from scaler.clouds import response_validation, retry_after
+from scaler.clouds.response_validation import one_line
 from scaler.clouds.rest import RestResponse
 from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, PortError, Throttled, Unavailable
 
@@ -52,7 +53,7 @@ CONFLICTS: Final = frozenset(
         "ResourceModified",
     }
 )
-"""Something else is under way there, or somebody wrote: look again before writing."""
+"""Another operation is under way, or another writer wrote: read again before writing."""
 MISCONFIGURED: Final = frozenset(
     {
         "AuthenticationFailed",
@@ -109,32 +110,30 @@ REMEDIES: Final = (
 QUOTA_WORDS: Final = re.compile(r"\bquotas?\b|exceed\w* (the )?approved|core limit", re.IGNORECASE)
 """Compute refuses for want of quota under OperationNotAllowed, InvalidParameter and others; the words are the same."""
 ROLE: Final = "grant it by the custom role in config/deploy/azure-role.json"
-MESSAGE_CHARS: Final = 400
-"""Of Azure's words, kept in errors: its quota refusals with current, used and required cores fit."""
 
 
 def validated(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Of what reads answers: one of another shape than Azure's is no answer (`Unavailable`), and no end of ours."""
+    """Decorate a method that reads answers of Azure: a malformed one raises `Unavailable`."""
     return response_validation.validated("Azure")(method)
 
 
 def refuse(what: str, answer: RestResponse, now: float) -> PortError:
-    """A refusal of Resource Manager's kind by its remedy."""
+    """Return a refusal of Resource Manager as the port error that names its remedy."""
     code, message = error_text(answer.body)
     wait_s = retry_after_s(answer.headers)
     return of_code(code, f"Azure {what}: {code or f'HTTP {answer.status}'}: {message}", answer.status, wait_s)
 
 
-def of_code(code: str, text: str, status: int | None = None, wait_s: float | None = None) -> PortError:
-    """The error of a code, wherever Azure says it: in a refusal, in an operation's end, in a machine's status."""
+def of_code(code: str, text: str, status: int | None = None, retry_after_s: float | None = None) -> PortError:
+    """Return the error of a code: of a refusal, of a failed operation, or of a machine's status."""
     remedy = remedy_of(code, text, status)
     if remedy is Misconfigured and (code in FORBIDDEN or status == 403):
         text = f"{text}: {ROLE}"
-    return remedy(text, wait_s) if issubclass(remedy, Unavailable) else remedy(text)
+    return remedy(text, retry_after_s) if issubclass(remedy, Unavailable) else remedy(text)
 
 
 def remedy_of(code: str, text: str, status: int | None = None) -> type[PortError]:
-    """Which of the port's errors it is."""
+    """Return the class of the port error for a code."""
     if code not in THROTTLES and status != 429 and QUOTA_WORDS.search(text):
         return OutOfQuota
     for codes, remedy in REMEDIES:
@@ -144,7 +143,10 @@ def remedy_of(code: str, text: str, status: int | None = None) -> type[PortError
 
 
 def error_text(body: Mapping[str, Any]) -> tuple[str, str]:
-    """Code and message of an error's body: the innermost code that the table knows, else the outermost."""
+    """Return code and message of an error's body.
+
+    The innermost code that is known, else the outermost.
+    """
     found = list(_errors(body.get("error", body)))
     known = [f for f in found if any(f[0] in codes for codes, _ in REMEDIES)]
     inner = [f for f in known if f[0] not in {"BadRequest", "NotFound"}]
@@ -152,7 +154,10 @@ def error_text(body: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _errors(error: Any, depth: int = 0) -> list[tuple[str, str]]:
-    """Every code and message in an error, the outermost first: AKS wraps Compute's words in its own."""
+    """Return every code and message in an error, the outermost first.
+
+    AKS wraps Compute's words in its own.
+    """
     if not isinstance(error, Mapping) or depth > 5:
         return []
     details = error.get("details")
@@ -162,12 +167,7 @@ def _errors(error: Any, depth: int = 0) -> list[tuple[str, str]]:
     return [(code, message), *inner] if code or message else inner
 
 
-def one_line(text: object) -> str:
-    """One line of it."""
-    return " ".join(str(text).split())[:MESSAGE_CHARS]
-
-
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """How long the service asks to be left alone, within reason."""
+    """Return the pause that the service requests, within bounds. Seconds."""
     units = {"Retry-After": 1.0, "retry-after-ms": 0.001, "x-ms-retry-after-ms": 0.001}
     return retry_after.requested_wait_s((headers.get(name, ""), unit_s) for name, unit_s in units.items())

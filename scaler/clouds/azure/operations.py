@@ -8,36 +8,40 @@ from typing import Any, Final
 from policies.model import Shortfall
 from scaler.clouds.azure.errors import error_text
 from scaler.clouds.azure.session import Arm
-from scaler.clouds.azure.virtual_machines import moment, shortfall
+from scaler.clouds.azure.virtual_machines import shortfall
 from scaler.clouds.rest import RestResponse
+from scaler.clouds.timestamps import seconds_of
 from scaler.ports import Clock, Misconfigured, PortError
 
 ENDED: Final = frozenset({"Succeeded", "Failed", "Canceled"})
 
 
 class Operation:
-    """The last write of one resource that this process had accepted. `action` is what grants to read its fate."""
+    """The last accepted write of one resource. `action` is the permission to read its result."""
 
     def __init__(self, arm: Arm, clock: Clock, action: str) -> None:
         self._arm = arm
         self._clock = clock
         self._action = action
         self._url = ""
-        self._short: Shortfall | None = None
-        self._told = ""
+        self._shortfall: Shortfall | None = None
+        self._reported = ""
 
     @property
     def under_way(self) -> bool:
         return bool(self._url)
 
     def accepted(self, answer: RestResponse) -> None:
-        """A write was taken: what an earlier one came to is over."""
+        """Follow a write that was accepted, in place of an earlier one."""
         self._url = answer.headers.get("Azure-AsyncOperation") or answer.headers.get("Location") or ""
-        self._short = None
-        self._told = ""
+        self._shortfall = None
+        self._reported = ""
 
-    async def fate(self) -> Shortfall | None:
-        """Why what was accepted does not come; None while it may. An operation that cannot be read is asked again."""
+    async def shortfall(self) -> Shortfall | None:
+        """Return why the accepted write brings no machines; None while it may.
+
+        An operation that cannot be read is read again later.
+        """
         if self._url:
             try:
                 answer = await self._arm.follow(self._action, self._url)
@@ -47,7 +51,7 @@ class Operation:
                 pass
             else:
                 self._end(answer)
-        return self._short
+        return self._shortfall
 
     def _end(self, answer: RestResponse) -> None:
         status = answer.body.get("status") or ("Succeeded" if answer.status == 200 else "")
@@ -55,15 +59,18 @@ class Operation:
             return
         self._url = ""
         if status == "Failed":
-            self._fail(answer.body, moment(answer.body.get("endTime"), self._clock.now()))
+            self._fail(answer.body, seconds_of(answer.body.get("endTime"), self._clock.now()))
 
     def failed(self, error: Mapping[str, Any]) -> Shortfall | None:
-        """The resource tells of a failure itself, as after a restart of ours: said again, it is the same one."""
-        if not self._url and self._short is None and str(error) != self._told:
+        """Take a failure that the resource itself reports, as after a restart.
+
+        The same one again is no news.
+        """
+        if not self._url and self._shortfall is None and str(error) != self._reported:
             self._fail(error, self._clock.now())
-        return self._short
+        return self._shortfall
 
     def _fail(self, body: Mapping[str, Any], at: float) -> None:
-        self._told = str(body)
+        self._reported = str(body)
         code, message = error_text(body)
-        self._short = shortfall(code, f"{code or 'Failed'}: {message}".rstrip(": "), at)
+        self._shortfall = shortfall(code, f"{code or 'Failed'}: {message}".rstrip(": "), at)

@@ -1,4 +1,4 @@
-"""What stands around a pool: another scaler's settings, a capacity reservation, and what our role grants."""
+"""Context of a pool: another autoscaler's settings, a capacity reservation, and our role's permissions."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from scaler.clouds.azure.errors import ROLE
-from scaler.clouds.azure.pool_status import whole
 from scaler.clouds.azure.session import Arm
 from scaler.clouds.azure.shared_reads import SLOW_S, RecentAnswers
+from scaler.clouds.response_validation import whole
 from scaler.clouds.rest import Body
 from scaler.ports import Permit, PortError
 
@@ -19,7 +19,10 @@ READ_PERMISSIONS: Final = "Microsoft.Authorization/permissions/read"
 
 
 async def other_autoscaler(arm: Arm, recent: RecentAnswers, path: str) -> str | None:
-    """The enabled autoscale setting that writes the size of the scale set at `path`; its name. Raises port errors."""
+    """Return the name of the enabled autoscale setting that sizes the scale set at `path`.
+
+    Raises port errors.
+    """
     listed = f"{_group(path)}/providers/Microsoft.Insights/autoscaleSettings"
     settings, _ = await recent.get(listed, SLOW_S, lambda: arm.all(READ_SETTINGS, listed))
     for setting in settings:
@@ -31,9 +34,11 @@ async def other_autoscaler(arm: Arm, recent: RecentAnswers, path: str) -> str | 
 
 
 async def reserved(arm: Arm, recent: RecentAnswers, group: str | None, sku: object, zones: object) -> int | None:
-    """How many machines of this size a capacity reservation group holds in these zones; None where it is not known.
+    """Return the machines of this size that a reservation group holds in these zones.
 
-    It is paid whether used or not, until somebody deletes it. Those that do not answer leave it unknown.
+    None where unknown.
+
+    It is paid whether used or not, until it is deleted. One that does not answer leaves the number unknown.
     """
     if not group:
         return None
@@ -51,7 +56,7 @@ async def reserved(arm: Arm, recent: RecentAnswers, group: str | None, sku: obje
 
 def _held(reservation: Body) -> int:
     (state,) = _names([reservation["properties"].get("provisioningState")])
-    return whole("capacity reservation", reservation["sku"].get("capacity")) if state == "Succeeded" else 0
+    return whole("Azure capacity reservation", reservation["sku"].get("capacity")) if state == "Succeeded" else 0
 
 
 def _size(reservation: Body) -> str:
@@ -64,7 +69,7 @@ def _zones(reservation: Body) -> set[str]:
 
 
 def _names(values: object) -> set[str]:
-    """A list of names. Raises `TypeError` where it is none."""
+    """Return a list of names. Raises `TypeError` where it is none."""
     if not isinstance(values, list | tuple) or not all(isinstance(value, str) and value for value in values):
         raise TypeError(f"{values!r} are no names")
     return set(values)
@@ -75,7 +80,7 @@ def _group(path: str) -> str:
 
 
 async def check_permissions(arm: Arm, path: str, actions: Sequence[str]) -> Sequence[Permit]:
-    """Whether our roles grant each action on the resource at `path`. Raises port errors."""
+    """Return whether our roles grant each action on the resource at `path`. Raises port errors."""
     roles = await arm.all(READ_PERMISSIONS, f"{path}/providers/Microsoft.Authorization/permissions")
     return [
         Permit(action, granted=True)
@@ -90,6 +95,9 @@ def _grants(role: Mapping[str, Any], action: str) -> bool:
 
 
 def _any(patterns: object, action: str) -> bool:
-    """Azure's wildcards: a star stands for any number of characters, whatever their case."""
+    """Return whether a pattern grants the action.
+
+    A star stands for any characters, case does not matter.
+    """
     listed = patterns if isinstance(patterns, list) else []
     return any(re.fullmatch(".*".join(map(re.escape, str(p).split("*"))), action, flags=re.IGNORECASE) for p in listed)

@@ -1,15 +1,14 @@
-"""Scheduled Events: what Azure says inside a machine of what it will do to it, and to its neighbours.
+"""Scheduled Events: Azure's notices of what will happen to a machine and the others of its set.
 
-They are told by the metadata service of each machine (169.254.169.254), to the machines of its set. Where the daemon
-runs elsewhere, a relay on each node hands them on (docs/azure.md); it is asked under every machine's host name. Nothing
-is ever acknowledged: that would start the event at once.
+The metadata service of each machine (169.254.169.254) reports them to the machines of its set. Where the daemon runs
+elsewhere, a relay on each node forwards them (docs/azure.md), which is polled under every machine's host name. No event
+is ever acknowledged: that would start it at once.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -20,13 +19,13 @@ from scaler.clouds.api_budget import Api
 from scaler.clouds.api_channel import Channel
 from scaler.clouds.azure.errors import validated
 from scaler.clouds.http_answers import http_errors, read_body, read_json
-from scaler.clouds.interruptions import Board, Kind, Notice, board
+from scaler.clouds.interruptions import Kind, Notice, NoticeBoard, board
 from scaler.clouds.rest import session
-from scaler.clouds.singleflight import cancelled
+from scaler.clouds.singleflight import running
 from scaler.ports import Clock, Context, PortError, Unavailable
 
 API: Final = Api("azure/scheduled_events", per_s=2.0, burst=5)
-"""Of one machine. Azure advises to ask once a second."""
+"""Calls of one machine. Azure advises one a second."""
 POLL_S: Final = 1.0
 """A spot machine has 30 s from the notice, at best."""
 ANSWER_S: Final = 1.5
@@ -44,9 +43,9 @@ KINDS: Final[Mapping[str, Kind]] = {
 
 
 class ScheduledEventsListener:
-    """Asks one address, or one a machine, once a second, and pins what is said."""
+    """Poller of one address, or of one a machine, once a second, that pins the notices."""
 
-    def __init__(self, url: str, http: aiohttp.ClientSession, context: Context, pinned: Board) -> None:
+    def __init__(self, url: str, http: aiohttp.ClientSession, context: Context, pinned: NoticeBoard) -> None:
         self._url = url
         self._http = http
         self._context = context
@@ -57,13 +56,13 @@ class ScheduledEventsListener:
         self._standing: dict[str, Mapping[str, frozenset[str]]] = {}
 
     def watch(self, who: object, hosts: Collection[str]) -> None:
-        """The machines that a pool has now, for as long as there is that pool."""
+        """Poll the machines that a pool has now, for as long as the pool `who` exists."""
         self._hosts[who] = frozenset(hosts)
 
-    async def listen(self) -> None:
-        """Ask for ever."""
+    async def run(self) -> None:
+        """Poll once a second, without end."""
         while True:
-            await asyncio.gather(*(self._ask(url) for url in self._urls()))
+            await asyncio.gather(*(self._poll(url) for url in self._urls()))
             await asyncio.sleep(POLL_S)
 
     def _urls(self) -> list[str]:
@@ -75,12 +74,12 @@ class ScheduledEventsListener:
             self._standing.pop(gone, None)
         return urls
 
-    async def _ask(self, url: str) -> None:
+    async def _poll(self, url: str) -> None:
         channel = self._channels.get(url) or Channel(self._context, API, url)
         self._channels[url] = channel
         try:
             document = await channel.call("scheduledevents", lambda: self._get(url), deadline_s=ANSWER_S)
-            await self._heard(url, document)
+            await self._take(url, document)
         except PortError:  # counted by the channel; what was pinned stands
             return
 
@@ -97,7 +96,7 @@ class ScheduledEventsListener:
         return found
 
     @validated
-    async def _heard(self, url: str, document: Mapping[str, Any]) -> None:
+    async def _take(self, url: str, document: Mapping[str, Any]) -> None:
         self._read(url, document)
 
     def _read(self, url: str, document: Mapping[str, Any]) -> None:
@@ -118,7 +117,10 @@ class ScheduledEventsListener:
 
 
 def notices(event: object, now: float) -> Iterator[Notice]:
-    """What one event says of machines that will go. What a person, or this daemon, deletes is nobody's taking."""
+    """Yield a notice for each machine that an event will take.
+
+    Deletions by a person, or this daemon, are no interruptions.
+    """
     if not isinstance(event, Mapping):
         return
     said, by = str(event.get("EventType")), str(event.get("EventSource") or "Platform")
@@ -142,17 +144,12 @@ def _not_before(text: object) -> float | None:
 
 
 async def listener(context: Context, url: str) -> ScheduledEventsListener:
-    """The listener that all pools with this address share; the caller's workload is woken by what it hears."""
+    """Return the listener that all pools with this address share.
+
+    Its notices wake the caller's workload.
+    """
     pinned = await board(context)
     http = await session(context)
 
-    @asynccontextmanager
-    async def opening() -> AsyncIterator[ScheduledEventsListener]:
-        made = ScheduledEventsListener(url, http, context, pinned)
-        task = context.tasks.start("azure events", made.listen)
-        try:
-            yield made
-        finally:
-            await cancelled(task)
-
-    return await context.shared(("azure-events", url), opening)
+    polling = ScheduledEventsListener(url, http, context, pinned)
+    return await context.shared(("azure-events", url), lambda: running(context.tasks, "azure events", polling))

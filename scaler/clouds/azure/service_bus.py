@@ -17,11 +17,11 @@ from azure.servicebus.aio.management import ServiceBusAdministrationClient
 from scaler.clock import SystemClock
 from scaler.clouds.api_channel import Channel
 from scaler.clouds.azure.account import AzureAccount
-from scaler.clouds.azure.errors import of_code, one_line, retry_after_s
+from scaler.clouds.azure.errors import of_code, retry_after_s
 from scaler.clouds.azure.session import APIS, Identity, identity
 from scaler.clouds.azure.shared_reads import RecentAnswers, recent
 from scaler.clouds.azure.transport import transport
-from scaler.clouds.response_validation import MISSHAPEN
+from scaler.clouds.response_validation import MALFORMED, one_line
 from scaler.config.secret import Secret
 from scaler.ports import Context, Misconfigured, PortError, Unavailable
 
@@ -60,7 +60,7 @@ class MessageCounts:
     by_kind: dict[str, object]
 
 
-class _Lent:
+class _SharedCredential:
     """Our tokens as the SDK's credential."""
 
     def __init__(self, lender: Identity, scope: str) -> None:
@@ -70,9 +70,9 @@ class _Lent:
         return AccessToken(await self._tokens.get(), int(SystemClock().now() + LEASE_S))
 
     async def close(self) -> None:
-        """It is the lender's to close."""
+        """Do nothing: the lender closes it."""
 
-    async def __aenter__(self) -> _Lent:
+    async def __aenter__(self) -> _SharedCredential:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -91,22 +91,25 @@ class Namespace:
         self._recent = shared
 
     async def counts(self, entity: Entity, max_age_s: float) -> tuple[MessageCounts, float]:
-        """The counts and when they were asked for, no older than `max_age_s` (seconds). Raises port errors."""
+        """Return the counts and when they were requested, at most `max_age_s` seconds ago.
+
+        Raises port errors.
+        """
         return await self._recent.get((self._client, entity), max_age_s, lambda: self._count(entity))
 
     async def _count(self, entity: Entity) -> MessageCounts:
         operation = OPERATION if entity.subscription is None else OPERATION_OF_TOPICS
-        return await self._channel.call(operation, lambda: self._ask(entity, operation))
+        return await self._channel.call(operation, lambda: self._request(entity, operation))
 
-    async def _ask(self, entity: Entity, operation: str) -> MessageCounts:
+    async def _request(self, entity: Entity, operation: str) -> MessageCounts:
         what = f"Azure {operation} of {entity.path} at {self._host}"
         try:
             if entity.subscription is None:
-                told: Any = await self._client.get_queue_runtime_properties(entity.name)
+                properties: Any = await self._client.get_queue_runtime_properties(entity.name)
             else:
-                told = await self._client.get_subscription_runtime_properties(entity.name, entity.subscription)
+                properties = await self._client.get_subscription_runtime_properties(entity.name, entity.subscription)
             kinds = {k: p for k, p in KINDS.items() if entity.subscription is None or k != "delayed"}
-            return MessageCounts({kind: getattr(told, name) for kind, name in kinds.items()})
+            return MessageCounts({kind: getattr(properties, name) for kind, name in kinds.items()})
         except ResourceNotFoundError as e:
             raise Misconfigured(f"{what}: there is none, or our key may not see it: {one_line(e)}") from e
         except HttpResponseError as e:
@@ -116,12 +119,15 @@ class Namespace:
             raise (Misconfigured if untrusted else Unavailable)(f"{what}: {type(e).__name__}: {one_line(e)}") from e
         except OSError as e:  # the certificates' file: what the network does comes as the SDK's errors
             raise Misconfigured(f"{what}: {one_line(e)}") from e
-        except MISSHAPEN as e:
+        except MALFORMED as e:
             raise Unavailable(f"{what}: the answer is no description of it: {one_line(e)}") from e
 
 
 def _refusal(what: str, error: HttpResponseError) -> PortError:
-    """By the subcode where the broker names one: 50009 is a throttled namespace, under several statuses."""
+    """Return a refusal as the port error that names its remedy.
+
+    By the subcode where the broker has one: 50009 is a throttled namespace, under several statuses.
+    """
     text = one_line(error.message or error)
     headers = getattr(error.response, "headers", None) or {}
     wait_s = retry_after_s(headers)
@@ -135,7 +141,7 @@ def _refusal(what: str, error: HttpResponseError) -> PortError:
 
 
 async def namespace(context: Context, host: str, account: AzureAccount, connection: Secret | None) -> Namespace:
-    """The namespace that all sources of it share. Raises `Misconfigured`.
+    """Return the namespace that all sources of it share. Raises `Misconfigured`.
 
     `host` is its full name, with a port where that is not 443; `connection` a connection string in place of an
     identity.
@@ -149,9 +155,9 @@ async def namespace(context: Context, host: str, account: AzureAccount, connecti
                 made = ServiceBusAdministrationClient.from_connection_string(connection.read(), **off)
             else:
                 scope = "https://servicebus.azure.net/.default"
-                lent: Any = _Lent(await identity(context, account), scope)
+                lent: Any = _SharedCredential(await identity(context, account), scope)
                 made = ServiceBusAdministrationClient(host, lent, **off)
-        except MISSHAPEN as e:
+        except MALFORMED as e:
             raise Misconfigured(f"Azure Service Bus: the connection string is none: {type(e).__name__}") from e
         async with made:
             yield made

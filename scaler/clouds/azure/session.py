@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
+from contextlib import aclosing
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -29,6 +29,7 @@ from scaler.clouds.api_channel import Channel
 from scaler.clouds.azure import errors
 from scaler.clouds.azure.account import AzureAccount
 from scaler.clouds.azure.transport import transport
+from scaler.clouds.response_validation import list_of, one_line
 from scaler.clouds.rest import BearerTokens, Body, Request, Rest, RestResponse, session
 from scaler.ports import Clock, Context, Misconfigured, Unavailable
 
@@ -64,7 +65,7 @@ NO_CREDENTIALS: Final = (
 UNREADABLE: Final = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError)
 """What the SDK lets through when an answer is of another shape than a token's."""
 EARLY_SHARE: Final = 0.75
-"""Of a token's life, in which nobody asks for another one, unless it was refused."""
+"""Share of a token's life in which no other one is requested, unless it was refused."""
 KEPT_CREDENTIALS: Final = 3
 CLI_S: Final = 5
 """For the az tool, which takes seconds to start."""
@@ -82,51 +83,57 @@ class Identity:
         self._tokens: dict[str, BearerTokens] = {}
         self._renewed_at: dict[str, float] = {}
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         for credential in self._credentials:
             await credential.close()
 
     def tokens(self, scope: str) -> BearerTokens:
-        """The token for a service, such as ``https://management.azure.com/.default``."""
+        """Return the token for a service, such as ``https://management.azure.com/.default``."""
         return self._tokens.setdefault(scope, BearerTokens(self._clock, lambda: self._fetch(scope)))
 
     async def _fetch(self, scope: str) -> tuple[str, float]:
-        """A token. One asked for before its time was refused by a service: the SDK would give the same one again."""
+        """Return a token.
+
+        One requested early was refused by a service: the SDK would return the same one again.
+        """
         if self._clock.now() < self._renewed_at.pop(scope, float("-inf")):
             await self._forget()
-        token, life_s = await self._ask(scope)
+        token, life_s = await self._request(scope)
         self._renewed_at[scope] = self._clock.now() + EARLY_SHARE * life_s
         return token, life_s
 
     async def _forget(self) -> None:
-        """Go on with a new credential, whose cache is empty. Those before it may still be at work for a while."""
+        """Replace the credential by a new one, whose cache is empty.
+
+        Earlier ones may still be in use for a while.
+        """
         self._credentials.append(_credential(self._account))
         if len(self._credentials) > KEPT_CREDENTIALS:
             await self._credentials.pop(0).close()
 
-    async def _ask(self, scope: str) -> tuple[str, float]:
+    async def _request(self, scope: str) -> tuple[str, float]:
         try:
             token = await self._credentials[-1].get_token(scope)
         except CredentialUnavailableError as e:
             if self._account.credential == "managed_identity":  # its endpoint may not be up yet
-                raise Unavailable(f"Azure: no token: {errors.one_line(e)}") from e
-            raise Misconfigured(f"{NO_CREDENTIALS}: {errors.one_line(e)}") from e
+                raise Unavailable(f"Azure: no token: {one_line(e)}") from e
+            raise Misconfigured(f"{NO_CREDENTIALS}: {one_line(e)}") from e
         except ClientAuthenticationError as e:
             passing = (e.status_code or 0) >= 500 or e.status_code == 429
             none = e.status_code is None and self._account.credential == "default"
             what = NO_CREDENTIALS if none else "Azure: no token"
-            raise (Unavailable if passing else Misconfigured)(f"{what}: {errors.one_line(e)}") from e
+            raise (Unavailable if passing else Misconfigured)(f"{what}: {one_line(e)}") from e
         except AzureError as e:
-            raise Unavailable(f"Azure: no token: {errors.one_line(e)}") from e
+            raise Unavailable(f"Azure: no token: {one_line(e)}") from e
         except UNREADABLE as e:
-            raise Unavailable(f"Azure: no token: the answer is none: {errors.one_line(repr(e))}") from e
+            raise Unavailable(f"Azure: no token: the answer is none: {one_line(repr(e))}") from e
         except (OSError, ValueError) as e:  # the service account's token file
-            raise Misconfigured(f"Azure: no token: {errors.one_line(e)}") from e
+            raise Misconfigured(f"Azure: no token: {one_line(e)}") from e
         return token.token, token.expires_on - SystemClock().now()  # the token's end is told on the real clock
 
 
 def _credential(account: AzureAccount) -> Any:
-    """The SDK's credential. Its own retries are off: ours, and the next turn, are enough. Raises `Misconfigured`."""
+    """Return the SDK's credential, without retries of its own. Raises `Misconfigured`."""
     authority = account.authority_url or os.environ.get("AZURE_AUTHORITY_HOST") or account.endpoints.authority
     entra: dict[str, Any] = {"authority": authority, "retry_total": 0}
     local: dict[str, Any] = {"client_id": account.client_id, "retry_total": 0}
@@ -149,22 +156,19 @@ def _credential(account: AzureAccount) -> Any:
             AzureCliCredential(process_timeout=CLI_S),
         )
     except ValueError as e:  # tenant, client or token file is neither given nor in the environment
-        raise Misconfigured(f"Azure: {errors.one_line(e)}") from e
+        raise Misconfigured(f"Azure: {one_line(e)}") from e
 
 
 async def identity(context: Context, account: AzureAccount) -> Identity:
-    """The identity that all adapters with these credentials share. Raises `Misconfigured`."""
+    """Return the identity that all adapters with these credentials share.
+
+    Raises `Misconfigured`.
+    """
     who = (account.credential, account.tenant_id, account.client_id, account.token_file, account.cloud)
 
-    @asynccontextmanager
-    async def opening() -> AsyncIterator[Identity]:
-        made = Identity(account, context.clock)
-        try:
-            yield made
-        finally:
-            await made.close()
-
-    return await context.shared(("azure", who, account.authority_url, account.ca_file), opening)
+    return await context.shared(
+        ("azure", who, account.authority_url, account.ca_file), lambda: aclosing(Identity(account, context.clock))
+    )
 
 
 class Arm:
@@ -176,17 +180,23 @@ class Arm:
         self._base = base
 
     async def get(
-        self, action: str, path: str, query: Mapping[str, str] | None = None, *, for_write: bool = False
+        self, action: str, path: str, query: Mapping[str, str] | None = None, *, urgent: bool = False
     ) -> Body:
-        """A resource. `for_write`: a write waits for it, so it does not give way. Raises port errors."""
-        return (await self._call("GET", action, path, query=query, first=for_write)).body
+        """Return a resource.
+
+        Raises port errors. `for_write`: a write waits for it, so it does not give way.
+        """
+        return (await self._call("GET", action, path, query=query, urgent=urgent)).body
 
     async def all(self, action: str, path: str, query: Mapping[str, str] | None = None) -> list[Body]:
-        """All of a list's items, page by page. Raises port errors: a list that is not whole is no list."""
+        """Return all items of a list, page by page.
+
+        Raises port errors: half a list is `Unavailable`.
+        """
         found: list[Body] = []
         body = await self.get(action, path, query)
         for _ in range(MOST_PAGES):
-            found += _items(action, path, body)
+            found += list_of(f"Azure {action} of {named(path)}", body, "value")
             further = body.get("nextLink")
             if not further:
                 return found
@@ -194,7 +204,10 @@ class Arm:
         raise Unavailable(f"Azure {action} of {named(path)}: more than {MOST_PAGES} pages")
 
     async def follow(self, action: str, url: str) -> RestResponse:
-        """What an address that Azure gave answers: it must be Resource Manager's own, for the token goes there."""
+        """Return the answer of an address that Azure gave.
+
+        It must be Resource Manager's own, for the token goes there.
+        """
         if urlsplit(url)[:2] != urlsplit(self._base)[:2]:
             raise Unavailable(f"Azure {action}: refers to another host, {urlsplit(url).hostname}")
         return await self._rest[_provider(action)].call(Request(operation=action, method="GET", url=url))
@@ -209,7 +222,10 @@ class Arm:
         version: str = "",
         through: Rest | None = None,
     ) -> RestResponse:
-        """An accepted write's answer; `version` is the etag that the resource must still have. Never repeated."""
+        """Return an accepted write's answer; it is never repeated.
+
+        `version`: the etag that the resource must still have.
+        """
         headers = {"If-Match": version} if version else {}
         return await self._call(method, action, path, body=body, headers=headers, through=through)
 
@@ -221,11 +237,11 @@ class Arm:
         *,
         through: Rest | None = None,
         query: Mapping[str, str] | None = None,
-        first: bool = False,
+        urgent: bool = False,
         **more: Any,
     ) -> RestResponse:
         provider = _provider(action)
-        asked = Request(
+        request = Request(
             operation=action,
             method=method,
             url=self._base + path,
@@ -234,11 +250,11 @@ class Arm:
             **more,
         )
         reads = method == "GET"
-        return await (through or self._rest[provider]).call(asked, write=first or not reads, repeat=reads)
+        return await (through or self._rest[provider]).call(request, write=urgent or not reads, repeat=reads)
 
 
 async def arm(context: Context, account: AzureAccount) -> Arm:
-    """Resource Manager of a subscription. Raises `Misconfigured`."""
+    """Return the client of Resource Manager for a subscription. Raises `Misconfigured`."""
     if account.subscription_id is None:
         raise Misconfigured("Azure: account.subscription_id is not set")
     rest = {p: await through(context, account, APIS[p], account.subscription_id) for p in VERSIONS}
@@ -246,23 +262,19 @@ async def arm(context: Context, account: AzureAccount) -> Arm:
 
 
 async def through(context: Context, account: AzureAccount, api: Api, scope: object) -> Rest:
-    """Resource Manager within the budget of one API, counted for `scope`. Raises `Misconfigured`."""
+    """Return a client of Resource Manager within the budget of one API, counted for `scope`.
+
+    Raises `Misconfigured`.
+    """
     http = await session(context, account.ca_file)
     tokens = (await identity(context, account)).tokens(f"{account.endpoints.arm}/.default")
     return Rest(http, tokens, Channel(context, api, scope), errors.refuse, context.clock)
 
 
 def named(path: str) -> str:
-    """The last names of a resource's id: enough to know it by."""
+    """Return the last names of a resource's id: enough to know it by."""
     return path.rpartition("/providers/")[2] or path
 
 
 def _provider(action: str) -> str:
     return action.partition("/")[0]
-
-
-def _items(action: str, path: str, body: Body) -> list[Body]:
-    items = body.get("value")
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        raise Unavailable(f"Azure {action} of {named(path)}: an answer without a list")
-    return items

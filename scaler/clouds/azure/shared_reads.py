@@ -1,65 +1,59 @@
-"""Answers that several pools of one account share within a turn."""
+"""Answers that several pools of one account share within a tick."""
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Hashable
+from collections.abc import Callable, Coroutine, Hashable
+from contextlib import aclosing
 from typing import Any, Final, TypeVar
 
-from scaler.clouds.singleflight import Flights
+from scaler.clouds.singleflight import Singleflight
 from scaler.ports import Clock, Context
 
 T = TypeVar("T")
 TURN_S: Final = 1.0
-"""Pools that ask within this share an answer."""
+"""Age up to which pools share an answer. Seconds."""
 SLOW_S: Final = 300.0
 """For what people change, and seldom: reservations, other scalers' settings, a cluster's group."""
 
 
 class RecentAnswers:
-    """The last answers by what was asked."""
+    """The last answers by key."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._flights = Flights()
+        self._flights = Singleflight()
         self._answers: dict[Hashable, tuple[float, Any]] = {}
-        self._written: Counter[Hashable] = Counter()
+        self._writes: Counter[Hashable] = Counter()
 
     async def get(self, key: Hashable, max_age_s: float, ask: Callable[[], Coroutine[Any, Any, T]]) -> tuple[T, float]:
-        """An answer and when it was asked for, no older than `max_age_s` (seconds). Raises what `ask` raises."""
+        """Return an answer and when it was requested, at most `max_age_s` seconds ago.
+
+        Raises what `ask` raises.
+        """
         asked_at, answer = self._answers.get(key, (float("-inf"), None))
         if 0 <= self._clock.now() - asked_at < max_age_s:
             return answer, asked_at
-        since = self._written[key]
-        result: tuple[T, float] = await self._flights.share((key, since), lambda: self._ask(key, since, ask))
+        since = self._writes[key]
+        result: tuple[T, float] = await self._flights.share((key, since), lambda: self._request(key, since, ask))
         return result
 
-    async def _ask(self, key: Hashable, since: int, ask: Callable[[], Coroutine[Any, Any, T]]) -> tuple[T, float]:
+    async def _request(self, key: Hashable, since: int, ask: Callable[[], Coroutine[Any, Any, T]]) -> tuple[T, float]:
         asked_at = self._clock.now()
         answer = await ask()
-        if since == self._written[key]:
+        if since == self._writes[key]:
             self._answers[key] = asked_at, answer
         return answer, asked_at
 
     def forget(self, key: Hashable) -> None:
-        """It was written: ask anew, and do not keep an answer that is under way."""
+        """Drop an answer after a write, and an answer under way too."""
         self._answers.pop(key, None)
-        self._written[key] += 1
+        self._writes[key] += 1
 
-    async def close(self) -> None:
-        await self._flights.close()
+    async def aclose(self) -> None:
+        await self._flights.aclose()
 
 
 async def recent(context: Context) -> RecentAnswers:
-    """The answers of this daemon."""
-
-    @contextlib.asynccontextmanager
-    async def opening() -> AsyncIterator[RecentAnswers]:
-        made = RecentAnswers(context.clock)
-        try:
-            yield made
-        finally:
-            await made.close()
-
-    return await context.shared("azure-recent", opening)
+    """Return the answers of this daemon."""
+    return await context.shared("azure-recent", lambda: aclosing(RecentAnswers(context.clock)))

@@ -39,5 +39,8 @@ class _Transport(AioHttpTransport):  # type: ignore[misc]
 
 
 def transport(ca_file: str | None) -> AioHttpTransport:
-    """Return a transport for one SDK client, which closes it. `ca_file`: trusted in place of the system's."""
+    """Return a transport for one SDK client, which closes it.
+
+    `ca_file`: trusted in place of the system's.
+    """
     return _Transport(connection_verify=ca_file or True)

@@ -1,16 +1,16 @@
-"""The machines of a scale set as Azure tells them: state, zone, market, and why one did not come."""
+"""Machines of a scale set: state, zone, market, and why one did not come."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final, Literal
 
-from policies.model import Part, Shortfall
-from scaler.clouds.azure.errors import of_code, one_line
+from policies.model import Shortfall
+from scaler.clouds.azure.errors import of_code
 from scaler.clouds.azure.session import Arm
+from scaler.clouds.response_validation import one_line
+from scaler.clouds.timestamps import seconds_of
 from scaler.ports import Conflict, OutOfQuota, Unavailable
 
 READ: Final = "Microsoft.Compute/virtualMachineScaleSets/read"
@@ -32,11 +32,14 @@ class Vm:
     zone: str
     market: str
     state: State
-    short: Shortfall | None = None
+    shortfall: Shortfall | None = None
 
 
 async def machines(arm: Arm, path: str, scale_set: Mapping[str, Any], now: float) -> list[Vm]:
-    """Every machine of the scale set at `path`, whichever orchestration it has. Raises port errors."""
+    """Return the machines of the scale set at `path`, whatever its orchestration mode.
+
+    Raises port errors.
+    """
     properties = scale_set.get("properties")
     if not isinstance(properties, Mapping):
         raise Unavailable(f"Azure {READ} of {path}: an answer without properties")
@@ -57,7 +60,7 @@ async def machines(arm: Arm, path: str, scale_set: Mapping[str, Any], now: float
 def _vm(name: str, instance: str, body: Mapping[str, Any], market: str, now: float) -> Vm:
     properties = body.get("properties")
     if not isinstance(properties, Mapping):
-        raise Unavailable(f"Azure: the machine {name} is told without properties")
+        raise Unavailable(f"Azure: the machine {name} has no properties")
     view = properties.get("instanceView") or {}
     statuses = [s for s in view.get("statuses") or () if isinstance(s, Mapping)]
     failure = _failure(statuses, now)
@@ -68,7 +71,7 @@ def _vm(name: str, instance: str, body: Mapping[str, Any], market: str, now: flo
         zone=str(next(iter(body.get("zones") or ()), "")),
         market="spot" if str(properties.get("priority") or market) == "Spot" else "on_demand",
         state="failed" if failure else _state(str(properties.get("provisioningState")), statuses),
-        short=failure,
+        shortfall=failure,
     )
 
 
@@ -86,45 +89,19 @@ def _state(provisioning: str, statuses: Iterable[Mapping[str, Any]]) -> State:
 
 
 def _failure(statuses: Iterable[Mapping[str, Any]], now: float) -> Shortfall | None:
-    """Why the machine did not come, as in ``ProvisioningState/failed/AllocationFailed``."""
+    """Return why the machine did not come, as in ``ProvisioningState/failed/AllocationFailed``."""
     for status in statuses:
         kind, _, rest = str(status.get("code")).partition("/")
         result, _, code = rest.partition("/")
         if kind == "ProvisioningState" and result.lower() == "failed":
             text = f"{code or 'failed'}: {one_line(status.get('message') or status.get('displayStatus') or '')}"
-            return shortfall(code, text, moment(status.get("time"), now))
+            return shortfall(code, text, seconds_of(status.get("time"), now))
     return None
 
 
 def shortfall(code: str, text: str, at: float) -> Shortfall | None:
-    """A late failure: a quota or, what else it may be, capacity. None where a newer write took its place."""
+    """Return a late failure, of quota or else of capacity; None where a newer write replaced it."""
     error = of_code(code, text)
     if isinstance(error, Conflict):
         return None
     return Shortfall(at, text, quota=isinstance(error, OutOfQuota))
-
-
-def moment(text: object, otherwise: float) -> float:
-    """A time of Azure's, as seconds since the epoch."""
-    try:
-        at = datetime.fromisoformat(str(text))
-        return at.timestamp() if at.tzinfo else otherwise
-    except (OverflowError, ValueError):
-        return otherwise
-
-
-def parts(vms: Iterable[Vm], doomed: Collection[str]) -> tuple[Part, ...]:
-    """Ready, pending and doomed machines by zone and market."""
-    by: defaultdict[tuple[str, str], list[Vm]] = defaultdict(list)
-    for vm in vms:
-        by[vm.zone, vm.market].append(vm)
-    return tuple(
-        Part(
-            zone,
-            market,
-            ready=sum(vm.state == "ready" for vm in there),
-            pending=sum(vm.state == "creating" for vm in there),
-            interruption_pending=sum(vm.name in doomed for vm in there),
-        )
-        for (zone, market), there in sorted(by.items())
-    )

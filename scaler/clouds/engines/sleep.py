@@ -16,8 +16,8 @@ from scaler.clouds import http_client
 from scaler.clouds.api_budget import Api
 from scaler.clouds.api_channel import Channel
 from scaler.clouds.http_access import Access
-from scaler.clouds.http_answers import SHOWN, decode_json, http_errors, read_body
-from scaler.clouds.response_validation import understood
+from scaler.clouds.http_answers import decode_json, http_errors, read_body
+from scaler.clouds.response_validation import one_line, understood
 from scaler.ports import Clock, Context, Misconfigured, PortError, Throttled, Unavailable
 
 API: Final = Api("vllm", per_s=200.0, burst=800)
@@ -48,7 +48,7 @@ class SleepMode:
         with understood(f"{what}: is_sleeping"):
             asleep = decode_json(what, content)["is_sleeping"]
         if not isinstance(asleep, bool):
-            raise Unavailable(f"{what}: is_sleeping is {asleep!r:.{SHOWN}}, neither true nor false")
+            raise Unavailable(f"{what}: is_sleeping is {one_line(repr(asleep))}, neither true nor false")
         return asleep
 
     async def is_healthy(self, engine: URL) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,9 +11,9 @@ from policies.model import Shortfall
 from scaler.clouds.gcp import errors, instance_groups, reservations, session
 from scaler.clouds.gcp.instance_groups import count_instances, path_of
 from scaler.clouds.gcp.project import GcpProject
-from scaler.clouds.response_validation import validated
+from scaler.clouds.response_validation import one_line, validated
 from scaler.clouds.rest import Body
-from scaler.clouds.singleflight import Flights
+from scaler.clouds.singleflight import Singleflight
 from scaler.ports import Context, Misconfigured, Unavailable
 
 READ: Final = "container.clusters.get"
@@ -41,7 +41,7 @@ class NodePool:
     spot: bool
     autoscaling: Mapping[str, Any]
     topology: str
-    short: Shortfall | None
+    shortfall: Shortfall | None
 
     @property
     def autoscaled(self) -> bool:
@@ -55,18 +55,21 @@ class Cluster:
         self._container = container
         self._clock = context.clock
         self._path = path
-        self._flights = Flights()
-        self._first: dict[str, Shortfall] = {}
+        self._flights = Singleflight()
+        self._shortfalls: dict[str, Shortfall] = {}
 
-    async def close(self) -> None:
-        await self._flights.close()
+    async def aclose(self) -> None:
+        await self._flights.aclose()
 
     async def pools(self, *, urgent: bool = False) -> Mapping[str, NodePool]:
-        """All node pools by name; `urgent` where a write waits for them. Raises port errors."""
+        """Return all node pools by name; `urgent` where a write waits for them. Raises port errors."""
         return await self._flights.share(("pools", urgent), lambda: self._pools(urgent))
 
     async def pool(self, name: str, *, urgent: bool = False) -> NodePool:
-        """One node pool. Raises port errors; `Misconfigured` where there is none of this name."""
+        """Return one node pool.
+
+        Raises port errors; `Misconfigured` where there is none of this name.
+        """
         found = (await self.pools(urgent=urgent)).get(name)
         if found is None:
             raise Misconfigured(f"GCP {READ} of {self._path}: no node pool {name}")
@@ -83,24 +86,24 @@ class Cluster:
         return {one["name"]: self._node_pool(one, at) for one in listed}
 
     async def set_size(self, name: str, nodes_per_zone: int) -> Body:
-        """Ask for so many nodes in each zone; gives the operation. Raises port errors."""
+        """Request this many nodes in each zone; return the operation. Raises port errors."""
         return await self._post(f"nodePools/{name}:setSize", name, {"nodeCount": nodes_per_zone})
 
     async def set_autoscaling(self, name: str, bounds: Mapping[str, Any]) -> Body:
-        """Set the bounds that GKE's own autoscaler keeps to; gives the operation. Raises port errors."""
+        """Set the bounds of GKE's own autoscaler; return the operation. Raises port errors."""
         return await self._post(f"nodePools/{name}:setAutoscaling", name, {"autoscaling": dict(bounds)})
 
     async def create(self, pool: Mapping[str, Any]) -> Body:
-        """Create a node pool; gives the operation. Raises port errors."""
+        """Create a node pool; return the operation. Raises port errors."""
         return await self._post("nodePools", str(pool["name"]), {"nodePool": dict(pool)})
 
     async def delete(self, name: str) -> Body:
-        """Delete a node pool with its nodes; gives the operation. Raises port errors."""
+        """Delete a node pool with its nodes; return the operation. Raises port errors."""
         path = f"/v1/{self._path}/nodePools/{name}"
         return await self._container.call(WRITE, path, name, method="DELETE", write=True)
 
     async def operation(self, name: str) -> Body:
-        """An operation by its name. Raises port errors."""
+        """Return an operation by its name. Raises port errors."""
         location = self._path.rpartition("/clusters/")[0]
         return await self._container.call(FOLLOW, f"/v1/{location}/operations/{name}", name)
 
@@ -116,29 +119,35 @@ class Cluster:
             name=str(one["name"]),
             at=at,
             status=status,
-            message=errors.one_line(one.get("statusMessage", "")),
+            message=one_line(one.get("statusMessage", "")),
             zones=_words(one.get("locations", [])),
             groups=tuple(path_of(url) for url in _words(one.get("instanceGroupUrls", []))),
             spot=bool(config.get("spot") or config.get("preemptible")),
             autoscaling=one.get("autoscaling") or {},
             topology=str((one.get("placementPolicy") or {}).get("tpuTopology", "")),
-            short=self._short(one, at) if status in {"ERROR", "RUNNING_WITH_ERROR"} else None,
+            shortfall=self._shortfall(one, at) if status in {"ERROR", "RUNNING_WITH_ERROR"} else None,
         )
 
-    def _short(self, one: Mapping[str, Any], at: float) -> Shortfall | None:
-        """What a node pool in error says of capacity and quota. It tells no time: that of our first look counts."""
-        told = [*(one.get("conditions") or ()), {"message": one.get("statusMessage", "")}]
-        said = errors.failure_of({"errors": told})
-        known = self._first.get(str(one["name"]))
-        if not said.short:
+    def _shortfall(self, one: Mapping[str, Any], at: float) -> Shortfall | None:
+        """Return the shortfall that a node pool in error reports.
+
+        It has no time: that of our first read counts.
+        """
+        reports = [*(one.get("conditions") or ()), {"message": one.get("statusMessage", "")}]
+        failure = errors.failure_of({"errors": reports})
+        known = self._shortfalls.get(str(one["name"]))
+        if not failure.is_shortfall:
             return None
-        if known is None or known.reason != said.message:
-            known = self._first[str(one["name"])] = said.shortfall(at)
+        if known is None or known.reason != failure.message:
+            known = self._shortfalls[str(one["name"])] = failure.shortfall(at)
         return known
 
 
 def bounds(pool: NodePool) -> tuple[int, int | None]:
-    """The least and the most nodes in all that GKE's autoscaler keeps to; None where it has no most."""
+    """Return the least and the most nodes that GKE's autoscaler keeps to.
+
+    None where it has no most.
+    """
     least, most = _bound(pool, "totalMinNodeCount"), _bound(pool, "totalMaxNodeCount")
     if least is None and most is None:
         each = max(1, len(pool.zones))
@@ -158,17 +167,11 @@ def _bound(pool: NodePool, key: str) -> int | None:
 
 
 async def cluster(context: Context, project: GcpProject, location: str, name: str) -> Cluster:
-    """The cluster that all its pools share. Raises `Misconfigured`."""
+    """Return the cluster that all its pools share. Raises `Misconfigured`."""
 
     container = await session.service(context, project, "container")
     path = f"projects/{project.id}/locations/{location}/clusters/{name}"
 
-    @asynccontextmanager
-    async def opening() -> AsyncIterator[Cluster]:
-        made = Cluster(container, context, path)
-        try:
-            yield made
-        finally:
-            await made.close()
-
-    return await context.shared(("gcp", "cluster", project, location, name), opening)
+    return await context.shared(
+        ("gcp", "cluster", project, location, name), lambda: aclosing(Cluster(container, context, path))
+    )

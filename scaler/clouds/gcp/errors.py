@@ -10,16 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final
 
 from policies.model import Shortfall
 from scaler.clouds import retry_after
+from scaler.clouds.response_validation import one_line
 from scaler.clouds.rest import RestResponse
 from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, PortError, Throttled, Unavailable
 
-MESSAGE_CHARS: Final = 300
-"""Of a message, kept in errors: Google's own fit, with the resources' names in them."""
 ROLE: Final = "config/deploy/gcp-role.yaml"
 CAPACITY: Final = frozenset(
     {
@@ -122,26 +120,29 @@ class GcpFailure:
     message: str
 
     @property
-    def short(self) -> bool:
-        """Whether it says that what was asked for does not come, for want of capacity or of quota."""
+    def is_shortfall(self) -> bool:
+        """Whether what was requested does not come, for want of capacity or of quota."""
         return not self.codes.isdisjoint(CAPACITY | QUOTA)
 
     @property
-    def quota(self) -> bool:
+    def is_quota(self) -> bool:
         return self.codes.isdisjoint(CAPACITY) and not self.codes.isdisjoint(QUOTA)
 
     @property
-    def final(self) -> bool:
-        """Whether it says that what was asked for does not come, for whatever reason that no second try mends."""
-        return self.short or not self.codes.isdisjoint(MISCONFIGURED)
+    def is_final(self) -> bool:
+        """Whether what was requested does not come, for a reason that no second try mends."""
+        return self.is_shortfall or not self.codes.isdisjoint(MISCONFIGURED)
 
     def shortfall(self, at: float) -> Shortfall:
-        """It as a pool's status tells it."""
-        return Shortfall(at, self.message, self.quota)
+        """Return the failure as the shortfall of a pool's status."""
+        return Shortfall(at, self.message, self.is_quota)
 
 
 def failure_of(error: object) -> GcpFailure:
-    """What stands in an error's body: `google.rpc.Status`, an API's error, or a Compute operation's list of errors."""
+    """Return the failure in an error's body.
+
+    `google.rpc.Status`, an API's error, or an operation's list of errors.
+    """
     codes, messages = set[str](), list[str]()
     _gather(error, codes, messages)
     message = one_line("; ".join(dict.fromkeys(messages)))
@@ -165,25 +166,25 @@ def _gather(error: object, codes: set[str], messages: list[str]) -> None:
             _gather(one, codes, messages)
 
 
-def refuse(what: str, answer: RestResponse, now: float) -> PortError:
-    """An HTTP status other than success, by the remedy."""
+def refuse(what: str, response: RestResponse, now: float) -> PortError:
+    """Return a status other than success as the port error that names its remedy."""
     del now
-    error = answer.body.get("error", answer.body)
+    error = response.body.get("error", response.body)
     found = failure_of(error)
-    return of(what, found, answer.status, _retry_after_s(answer.headers, error))
+    return of(what, found, response.status, _retry_after_s(response.headers, error))
 
 
-def of(what: str, found: GcpFailure, status: int, retry_after_s: float | None = None) -> PortError:
-    """A refusal of `what`, whose first word is the permission that it needs."""
-    text = f"GCP {what}: {found.message}"
-    if found.codes & THROTTLES and not found.codes & CONFLICTS:
+def of(what: str, failure: GcpFailure, status: int, retry_after_s: float | None = None) -> PortError:
+    """Return a refusal of `what`, whose first word is the permission that it needs."""
+    text = f"GCP {what}: {failure.message}"
+    if failure.codes & THROTTLES and not failure.codes & CONFLICTS:
         return Throttled(text, retry_after_s)
-    if "PERMISSION_DENIED" in found.codes or (status == 403 and not found.codes & (QUOTA | CAPACITY)):
+    if "PERMISSION_DENIED" in failure.codes or (status == 403 and not failure.codes & (QUOTA | CAPACITY)):
         return Misconfigured(f"{text}: grant {what.split(maxsplit=1)[0]} ({ROLE} has the role)")
     for codes, remedy in REMEDIES:
-        if found.codes & codes:
+        if failure.codes & codes:
             return remedy(text)
-    if "FAILED_PRECONDITION" in found.codes:
+    if "FAILED_PRECONDITION" in failure.codes:
         return Unavailable(text, retry_after_s)
     match status:
         case 429:
@@ -195,21 +196,11 @@ def of(what: str, found: GcpFailure, status: int, retry_after_s: float | None = 
     return Unavailable(f"{text} (HTTP {status})", retry_after_s)
 
 
-def one_line(text: object) -> str:
-    """A text on one line: some answers are whole web pages."""
-    return " ".join(str(text).split())[:MESSAGE_CHARS]
-
-
-def at(stamp: object, otherwise: float) -> float:
-    """A time as the APIs write it, in seconds; `otherwise` where there is none."""
-    try:
-        return datetime.fromisoformat(str(stamp)).timestamp()
-    except (OverflowError, ValueError):
-        return otherwise
-
-
 def _retry_after_s(headers: Mapping[str, str], error: Any) -> float | None:
-    """How long the API asks to be left alone, by header or by `RetryInfo`, within reason."""
+    """Return the pause that the API requests by header or by `RetryInfo`, within bounds.
+
+    Seconds.
+    """
     details = error.get("details") if isinstance(error, Mapping) else None
     delays = [str(d.get("retryDelay", "")).removesuffix("s") for d in details or () if isinstance(d, Mapping)]
     return retry_after.requested_wait_s((text, 1.0) for text in (headers.get("Retry-After", ""), *delays))

@@ -6,8 +6,8 @@ GKE's node pools and TPU slices are such groups too. Pools that look at one grou
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -16,9 +16,10 @@ from scaler.clouds.gcp import errors as gcp_errors
 from scaler.clouds.gcp import session
 from scaler.clouds.gcp.errors import GcpFailure
 from scaler.clouds.gcp.project import GcpProject
-from scaler.clouds.response_validation import MOST_MACHINES, validated
+from scaler.clouds.response_validation import list_of, validated, whole
 from scaler.clouds.rest import Body
-from scaler.clouds.singleflight import Flights
+from scaler.clouds.singleflight import Singleflight
+from scaler.clouds.timestamps import seconds_of
 from scaler.ports import Context, Unavailable
 
 READ: Final = "compute.instanceGroupManagers.get"
@@ -44,9 +45,9 @@ class GroupInstance:
     name: str
     status: str
     action: str
-    well: bool
+    healthy: bool
     error: GcpFailure | None
-    meant: str = ""
+    target_status: str = ""
     """The status that the group means it to have, where it tells."""
 
     @property
@@ -56,17 +57,17 @@ class GroupInstance:
 
     @property
     def ready(self) -> bool:
-        return self.status == "RUNNING" and self.action in SERVES and self.well
+        return self.status == "RUNNING" and self.action in SERVES and self.healthy
 
     @property
     def failed(self) -> bool:
-        """Whether the platform has said that it does not come."""
-        return self.action in COMES and self.status != "RUNNING" and self.error is not None and self.error.final
+        """Whether the platform reported that it does not come."""
+        return self.action in COMES and self.status != "RUNNING" and self.error is not None and self.error.is_final
 
     @property
     def down(self) -> bool:
-        """Whether it ended, or is ending, though nobody who sizes the group asked for that."""
-        return self.status in DOWN and self.action not in LEAVES and self.meant in {"", "RUNNING"}
+        """Whether it ended, or is ending, unrequested."""
+        return self.status in DOWN and self.action not in LEAVES and self.target_status in {"", "RUNNING"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,18 +89,18 @@ class InstanceGroup:
     machines: tuple[GroupInstance, ...] = ()
     errors: tuple[tuple[float, GcpFailure], ...] = ()
 
-    def meant(self, *statuses: str) -> InstanceGroup:
-        """The group with only those machines that it means to have such a status, or of which it does not tell."""
-        return replace(self, machines=tuple(m for m in self.machines if m.meant in {"", *statuses}))
+    def with_target_status(self, *statuses: str) -> InstanceGroup:
+        """Return the group with the machines whose target status is one of these, or unreported."""
+        return replace(self, machines=tuple(m for m in self.machines if m.target_status in {"", *statuses}))
 
     @property
-    def short(self) -> Shortfall | None:
-        """Why what was asked for does not come; the newest word of it."""
+    def shortfall(self) -> Shortfall | None:
+        """The newest reason why requested machines do not come; None while they may."""
         if not any(m.failed for m in self.machines):
             return None
-        told = [(at, said) for at, said in self.errors if said.final]
-        if told:
-            at, said = max(told, key=lambda one: one[0])
+        final = [(at, said) for at, said in self.errors if said.is_final]
+        if final:
+            at, said = max(final, key=lambda one: one[0])
             return said.shortfall(at)
         said = next(m.error for m in self.machines if m.failed and m.error is not None)
         return said.shortfall(0.0)
@@ -111,31 +112,40 @@ class InstanceGroups:
     def __init__(self, compute: session.GcpService, context: Context) -> None:
         self.compute = compute
         self._clock = context.clock
-        self._flights = Flights()
+        self._flights = Singleflight()
 
-    async def close(self) -> None:
-        await self._flights.close()
+    async def aclose(self) -> None:
+        await self._flights.aclose()
 
     @validated("GCP")
     async def head(self, path: str, *, urgent: bool = False) -> InstanceGroup:
-        """A group without its machines, read anew; `urgent` where a write waits for it. Raises port errors."""
+        """Return a group without its machines, read anew.
+
+        Raises port errors. `urgent`: a write waits for it.
+        """
         at = self._clock.now()
         body = await self.compute.call(READ, f"/compute/v1/{path}", short_name(path), write=urgent, repeat=True)
         return _group(path, at, body)
 
     async def read(self, path: str) -> InstanceGroup:
-        """A group with its machines. Raises port errors."""
+        """Return a group with its machines. Raises port errors."""
         return await self._flights.share(path, lambda: self._read(path))
 
     async def resize(self, path: str, size: int) -> Body:
-        """Ask for `size` machines; gives the operation. Raises port errors, and never sends the write twice."""
+        """Request `size` machines; return the operation.
+
+        Raises port errors, and never sends the write twice.
+        """
         query = {"size": str(size), "requestId": self.compute.request_id()}
         return await self.compute.call(
             WRITE, f"/compute/v1/{path}/resize", short_name(path), method="POST", query=query, write=True
         )
 
     async def patch(self, path: str, fields: Mapping[str, Any]) -> Body:
-        """Change fields, among them the fingerprint seen; gives the operation. Raises port errors as `resize` does."""
+        """Change fields, among them the fingerprint seen; return the operation.
+
+        Raises port errors as `resize` does.
+        """
         query = {"requestId": self.compute.request_id()}
         return await self.compute.call(
             WRITE, f"/compute/v1/{path}", short_name(path), method="PATCH", query=query, body=fields, write=True
@@ -148,13 +158,11 @@ class InstanceGroups:
         errors: tuple[tuple[float, GcpFailure], ...] = ()
         if any(m.failed for m in machines):
             found = await self._pages(path, "listErrors", "GET")
-            errors = tuple(
-                (gcp_errors.at(e.get("timestamp"), 0.0), gcp_errors.failure_of(e.get("error"))) for e in found
-            )
+            errors = tuple((seconds_of(e.get("timestamp"), 0.0), gcp_errors.failure_of(e.get("error"))) for e in found)
         return replace(head, machines=machines, errors=errors)
 
     async def _pages(self, path: str, method: str, verb: str) -> list[Mapping[str, Any]]:
-        """All of a list. Raises port errors: a half of it would be a smaller pool."""
+        """Return all of a list. Raises port errors: half a list would be a smaller pool."""
         key = "managedInstances" if method == "listManagedInstances" else "items"
         found: list[Mapping[str, Any]] = []
         query = {"maxResults": str(PAGE)}
@@ -162,10 +170,7 @@ class InstanceGroups:
             body = await self.compute.call(
                 READ, f"/compute/v1/{path}/{method}", short_name(path), method=verb, query=query, repeat=True
             )
-            page = body.get(key) or []
-            if not isinstance(page, list) or not all(isinstance(one, dict) for one in page):
-                raise Unavailable(f"GCP {READ} of {short_name(path)}: {key} is no list of objects")
-            found += page
+            found += list_of(f"GCP {READ} of {short_name(path)}", {key: body.get(key) or []}, key)
             token = body.get("nextPageToken")
             if not token:
                 return found
@@ -174,36 +179,26 @@ class InstanceGroups:
 
 
 async def groups(context: Context, project: GcpProject) -> InstanceGroups:
-    """The groups that all pools of this project share. Raises `Misconfigured`."""
+    """Return the groups that all pools of this project share. Raises `Misconfigured`."""
 
     compute = await session.service(context, project, "compute")
 
-    @asynccontextmanager
-    async def opening() -> AsyncIterator[InstanceGroups]:
-        made = InstanceGroups(compute, context)
-        try:
-            yield made
-        finally:
-            await made.close()
-
-    return await context.shared(("gcp", "groups", project), opening)
+    return await context.shared(("gcp", "groups", project), lambda: aclosing(InstanceGroups(compute, context)))
 
 
 def short_name(path: str) -> str:
-    """The last word of a resource's path."""
+    """Return the last word of a resource's path."""
     return path.rsplit("/", 1)[-1]
 
 
 def path_of(url: object) -> str:
-    """A resource's path, from ``projects/`` on, from its URL."""
+    """Return a resource's path, from ``projects/`` on, from its URL."""
     _, mark, rest = str(url).partition("projects/")
     return mark + rest
 
 
 def _group(path: str, at: float, body: Mapping[str, Any]) -> InstanceGroup:
-    target = whole(body.get("targetSize"))
-    if target is None:
-        raise Unavailable(f"GCP {READ} of {short_name(path)}: an answer without a targetSize")
+    target = whole(f"GCP {READ} of {short_name(path)}: targetSize", body.get("targetSize"), digits=True)
     status = body.get("status")
     return InstanceGroup(
         path,
@@ -227,28 +222,15 @@ def _machine(one: Mapping[str, Any]) -> GroupInstance:
         name=path_of(one.get("instance", "")),
         status=str(one.get("instanceStatus", "")),
         action=str(one.get("currentAction", "NONE")),
-        well=all(h.get("detailedHealthState", "UNKNOWN") in WELL for h in health if isinstance(h, Mapping)),
+        healthy=all(h.get("detailedHealthState", "UNKNOWN") in WELL for h in health if isinstance(h, Mapping)),
         error=gcp_errors.failure_of(errors) if errors else None,
-        meant=str(one.get("targetStatus", "")),
+        target_status=str(one.get("targetStatus", "")),
     )
 
 
-def whole(value: object) -> int | None:
-    """A count as the APIs write it, a number or its digits; None where it is none."""
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        return None
-    try:
-        number = int(value)
-    except ValueError:
-        return None
-    return number if 0 <= number <= MOST_MACHINES else None
-
-
 def count_instances(name: str, key: str, body: Mapping[str, Any]) -> int | None:
-    """The count under `key` in what the API tells of `name`; None where it tells none. Raises `Unavailable`."""
-    if key not in body:
-        return None
-    number = whole(body[key])
-    if number is None:
-        raise Unavailable(f"GCP: {key} of {name} is {body[key]!r}, no number of machines")
-    return number
+    """Return the count under `key` of the object `name`; None where it is absent.
+
+    Raises `Unavailable`.
+    """
+    return whole(f"GCP: {key} of {name}", body[key], digits=True) if key in body else None

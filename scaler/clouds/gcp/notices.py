@@ -1,8 +1,8 @@
-"""Interruptions on Google Cloud, heard before their machines are gone, and pinned to the board.
+"""Interruption notices of Google Cloud, pinned to the board before their machines are gone.
 
-Compute Engine says in the audit log's system events that it preempts a machine, has its host fail, or ends it for
-maintenance. A log sink brings them to Pub/Sub, where a pull that waits hears of them at once. A daemon that runs on one
-of the machines hears of its own from the metadata server, which answers when something changes.
+Compute Engine logs a system event when it preempts a machine, when its host fails, and when it ends for maintenance. A
+log sink brings the events to Pub/Sub, where a waiting pull receives them at once. A daemon that runs on one of the
+machines reads its own notices from the metadata server, which answers when something changes.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from scaler.clouds.gcp import errors
+from scaler.clouds.backoff import Backoff
 from scaler.clouds.gcp.project import GcpProject
 from scaler.clouds.gcp.settings import GcpNotices
 from scaler.clouds.http_answers import message_of
-from scaler.clouds.interruptions import Board, Notice, board
+from scaler.clouds.interruptions import Notice, NoticeBoard, board
 from scaler.clouds.singleflight import cancelled
-from scaler.ports import Clock, Context, Misconfigured, Permit, PortError
+from scaler.clouds.timestamps import seconds_of
+from scaler.ports import Clock, Context, Permit, PortError
 
 if TYPE_CHECKING:
     from scaler.clouds.gcp.pubsub import Subscriber
@@ -41,30 +42,30 @@ PREEMPTED_S: Final = 30.0
 
 
 class GcpNoticeListener:
-    """What hears of interruptions for pools of one project. `wrong` is why nothing is heard now; empty when all is."""
+    """Reader of notices for pools of one project. `error` is why none can be read now; empty while they can."""
 
-    def __init__(self, board: Board, clock: Clock) -> None:
+    def __init__(self, board: NoticeBoard, clock: Clock) -> None:
         self._board = board
         self._clock = clock
-        self.wrong = ""
+        self.error = ""
         self.subscription: str | None = None
 
     def pin(self, entry: Mapping[str, Any]) -> bool:
-        """Take a log entry; whether it says that a machine will be taken."""
+        """Take a log entry; return whether it announces an interruption."""
         payload = entry.get("protoPayload")
         method = payload.get("methodName") if isinstance(payload, Mapping) else None
         name = str(payload.get("resourceName", "")) if isinstance(payload, Mapping) else ""
         if not isinstance(method, str) or method not in METHODS or "/instances/" not in name:
             return False
         now = self._clock.now()
-        told_at = errors.at(entry.get("timestamp"), now)
+        told_at = seconds_of(entry.get("timestamp"), now)
         machine = name[name.index("projects/") :] if "projects/" in name else name
         self._board.pin(Notice(machine, "interruption", now, told_at + PREEMPTED_S, by=str(method)))
         return True
 
     async def pull(self, subscriber: Subscriber, subscription: str) -> None:
-        """Hear without end what the log sink brings."""
-        pause_s = PAUSE_S
+        """Pull the log sink's messages, without end."""
+        backoff = Backoff(PAUSE_S, LONGEST_S, LONGEST_S)
         while True:
             try:
                 received = await subscriber.pull(subscription, WAIT_S)
@@ -72,28 +73,28 @@ class GcpNoticeListener:
                     self._take(one.message.data)
                 if received:
                     await subscriber.acknowledge(subscription, [one.ack_id for one in received], ACK_S)
-                self.wrong, pause_s = "", PAUSE_S
+                self.error = ""
+                backoff.succeeded()
                 if not received:
                     await asyncio.sleep(EMPTY_S)
             except PortError as e:
-                self.wrong = str(e)
-                await asyncio.sleep(LONGEST_S if isinstance(e, Misconfigured) else pause_s)
-                pause_s = min(2 * pause_s, LONGEST_S)
+                self.error = str(e)
+                await asyncio.sleep(backoff.after(e))
 
     def _take(self, data: bytes) -> None:
-        """A message's log entry; what is none is not ours."""
+        """Take a message's log entry; a message that is none is dropped."""
         self.pin(message_of(data))
 
     async def permits(self) -> Sequence[Permit]:
-        """Whether the subscription may be read, as the pulls found it."""
+        """Return whether the subscription may be read, as the pulls found it."""
         if self.subscription is None:
             return ()
-        granted = False if self.wrong else None
-        return [Permit("pubsub.subscriptions.consume", granted, self.wrong or f"of {self.subscription}")]
+        granted = False if self.error else None
+        return [Permit("pubsub.subscriptions.consume", granted, self.error or f"of {self.subscription}")]
 
 
 async def listen(context: Context, project: GcpProject, spec: GcpNotices) -> GcpNoticeListener:
-    """The listener that all pools with these ways of hearing share. Raises `Misconfigured`."""
+    """Return the listener that all pools with these settings share. Raises `Misconfigured`."""
     shared = await board(context)
 
     @asynccontextmanager

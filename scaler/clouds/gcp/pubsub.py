@@ -16,6 +16,7 @@ from google.pubsub_v1.types import ReceivedMessage, Subscription
 from scaler.clouds.api_channel import CALL_SHARE, Channel
 from scaler.clouds.gcp import errors, session
 from scaler.clouds.gcp.project import GcpProject
+from scaler.clouds.response_validation import one_line
 from scaler.clouds.rest import BearerTokens
 from scaler.ports import Context, Misconfigured, PortError, Throttled, Unavailable
 
@@ -45,13 +46,16 @@ class Subscriber:
         self._project = project
 
     async def get(self, subscription: str, deadline_s: float) -> Subscription:
-        """How a subscription is set up. Raises port errors."""
-        asked = {"subscription": self._path(subscription)}
-        return await self._call(GET, subscription, deadline_s, self._client.get_subscription, asked)
+        """Return how a subscription is set up. Raises port errors."""
+        request_fields = {"subscription": self._path(subscription)}
+        return await self._call(GET, subscription, deadline_s, self._client.get_subscription, request_fields)
 
     async def pull(self, subscription: str, wait_s: float) -> Sequence[ReceivedMessage]:
-        """What is there, or comes within `wait_s`; nothing where nothing comes. Raises port errors."""
-        asked = {"subscription": self._path(subscription), "max_messages": LARGEST}
+        """Return the messages that are there, or come within `wait_s` seconds; empty otherwise.
+
+        Raises port errors.
+        """
+        request_fields = {"subscription": self._path(subscription), "max_messages": LARGEST}
 
         async def pull(**sent: Any) -> Sequence[ReceivedMessage]:
             try:
@@ -60,12 +64,12 @@ class Subscriber:
                 return ()
             return tuple(found.received_messages)
 
-        return await self._call(CONSUME, subscription, wait_s, pull, asked, limit_s=wait_s + 10.0)
+        return await self._call(CONSUME, subscription, wait_s, pull, request_fields, limit_s=wait_s + 10.0)
 
     async def acknowledge(self, subscription: str, ids: Sequence[str], deadline_s: float) -> None:
-        """These were dealt with; said again, it does no harm. Raises port errors."""
-        asked = {"subscription": self._path(subscription), "ack_ids": list(ids)}
-        await self._call(CONSUME, subscription, deadline_s, self._client.acknowledge, asked)
+        """Acknowledge messages; repeating it does no harm. Raises port errors."""
+        request_fields = {"subscription": self._path(subscription), "ack_ids": list(ids)}
+        await self._call(CONSUME, subscription, deadline_s, self._client.acknowledge, request_fields)
 
     def _path(self, subscription: str) -> str:
         return f"projects/{self._project}/subscriptions/{subscription}"
@@ -76,14 +80,14 @@ class Subscriber:
         about: str,
         deadline_s: float,
         send: Callable[..., Awaitable[T]],
-        asked: dict[str, Any],
+        request_fields: dict[str, Any],
         limit_s: float | None = None,
     ) -> T:
         async def attempt() -> T:
             token = await self._tokens.get()
             sent = {"metadata": [("authorization", f"Bearer {token}")], "retry": None, "timeout": deadline_s}
             try:
-                return await send(request=asked, **sent)
+                return await send(request=request_fields, **sent)
             except exceptions.GoogleAPICallError as e:
                 if isinstance(e, exceptions.Unauthenticated) and self._tokens.refuse(token):
                     raise Unavailable(f"GCP {permission} of {about}: the token was refused") from e
@@ -93,9 +97,9 @@ class Subscriber:
 
 
 def refused(what: str, error: exceptions.GoogleAPICallError) -> PortError:
-    """A call that failed, by the remedy."""
+    """Return a failed call as the port error that names its remedy."""
     name = error.grpc_status_code.name if error.grpc_status_code is not None else "UNKNOWN"
-    text = errors.one_line(error.message or name)
+    text = one_line(error.message or name)
     if name == "RESOURCE_EXHAUSTED":
         return Throttled(f"GCP {what}: {text}")
     if name in {"UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN", "CANCELLED", "DATA_LOSS"}:
@@ -104,7 +108,10 @@ def refused(what: str, error: exceptions.GoogleAPICallError) -> PortError:
 
 
 async def subscriber(context: Context, project: GcpProject) -> Subscriber:
-    """The subscriptions of this project, by a connection that all share. Raises `Misconfigured`."""
+    """Return the subscriptions of this project, by a connection that all share.
+
+    Raises `Misconfigured`.
+    """
 
     @asynccontextmanager
     async def opening() -> AsyncIterator[SubscriberAsyncClient]:

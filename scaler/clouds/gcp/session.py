@@ -11,8 +11,8 @@ import asyncio
 import json
 import traceback
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from datetime import UTC
 from pathlib import Path
 from typing import Any, Final
@@ -30,9 +30,9 @@ from scaler.clouds.gcp import errors
 from scaler.clouds.gcp import http as gcp_http
 from scaler.clouds.gcp.http import AUTH_S
 from scaler.clouds.gcp.project import GcpProject
-from scaler.clouds.response_validation import MISSHAPEN
+from scaler.clouds.response_validation import MALFORMED, one_line
 from scaler.clouds.rest import BearerTokens, Body, Request, Rest, session
-from scaler.clouds.singleflight import Flights
+from scaler.clouds.singleflight import Singleflight
 from scaler.ports import Clock, Context, Misconfigured, Permit, Unavailable
 
 SCOPES: Final = ("https://www.googleapis.com/auth/cloud-platform",)
@@ -73,15 +73,18 @@ class Account:
         self._file = project.credentials_file
         self._http = gcp_http.session()
         self._ca_file = project.ca_file
-        self._flights = Flights()
+        self._flights = Singleflight()
         self._credentials: Any = None
 
-    async def close(self) -> None:
-        await self._flights.close()
+    async def aclose(self) -> None:
+        await self._flights.aclose()
         self._http.close()
 
     async def _fetch(self) -> tuple[str, float]:
-        """A caller that gives up leaves the fetch to the others: one thread at a time, however often it is asked."""
+        """Return a token and its life.
+
+        A caller that gives up leaves the fetch to the others: one thread at a time.
+        """
         return await self._flights.share("token", lambda: asyncio.to_thread(self._blocking))
 
     def _blocking(self) -> tuple[str, float]:
@@ -93,12 +96,12 @@ class Account:
         except exceptions.DefaultCredentialsError as e:
             raise Misconfigured(NO_CREDENTIALS if self._file is None else f"GCP: {self._file}: {e}") from e
         except (exceptions.GoogleAuthError, requests.RequestException) as e:
-            text = f"GCP: no token: {errors.one_line(e)}"
+            text = f"GCP: no token: {one_line(e)}"
             traceback.clear_frames(e.__traceback__)  # they hold the answer, and that its connection
             human = any(word in str(e) for word in HUMAN) and not getattr(e, "retryable", False)
             raise (Misconfigured(text) if human else Unavailable(text)) from e
-        except (OSError, *MISSHAPEN) as e:
-            text = f"GCP: {self._file or 'the credentials'}: {errors.one_line(repr(e))}"
+        except (OSError, *MALFORMED) as e:
+            text = f"GCP: {self._file or 'the credentials'}: {one_line(repr(e))}"
             loaded = self._credentials is not None and not isinstance(e, OSError)  # it is the answer that is malformed
             raise (Unavailable if loaded else Misconfigured)(text) from e
         expiry = self._credentials.expiry
@@ -120,7 +123,10 @@ class _Bounded(Transport):  # type: ignore[misc]
 
 
 def _load(file: str | None, request: Transport) -> Any:
-    """Credentials. Only the kinds that name no program to run and no other file's reader are taken from a file."""
+    """Return credentials.
+
+    From a file only kinds that run no program and read no other file are accepted.
+    """
     if file is None:
         return google.auth.default(scopes=SCOPES, request=request)[0]
     info = json.loads(Path(file).read_text(encoding="utf-8"))
@@ -133,26 +139,19 @@ def _load(file: str | None, request: Transport) -> Any:
 
 
 async def account(context: Context, project: GcpProject) -> Account:
-    """The account that all adapters with these credentials share."""
-
-    @asynccontextmanager
-    async def opening() -> AsyncIterator[Account]:
-        made = Account(project, context.clock)
-        try:
-            yield made
-        finally:
-            await made.close()
-
-    return await context.shared(("gcp", project.credentials_file, project.ca_file), opening)
+    """Return the account that all adapters with these credentials share."""
+    return await context.shared(
+        ("gcp", project.credentials_file, project.ca_file), lambda: aclosing(Account(project, context.clock))
+    )
 
 
 class GcpService:
     """One REST API of a project, as an adapter calls it."""
 
-    def __init__(self, rest: Rest, url: str, chance: Any) -> None:
+    def __init__(self, rest: Rest, url: str, rng: Any) -> None:
         self._rest = rest
         self._url = url.rstrip("/")
-        self._chance = chance
+        self._rng = rng
 
     async def call(  # noqa: PLR0913 - what one call is made of
         self,
@@ -166,32 +165,40 @@ class GcpService:
         write: bool = False,
         repeat: bool | None = None,
     ) -> Body:
-        """The answer, granted by `permission`. Raises port errors; `about` says what it was asked of."""
-        asked = Request(operation=permission, method=method, url=self._url + path, about=about, query=query, body=body)
-        return (await self._rest.call(asked, write=write, repeat=repeat)).body
+        """Return the answer, granted by `permission`.
+
+        Raises port errors. `about` names the resource in errors.
+        """
+        request = Request(
+            operation=permission, method=method, url=self._url + path, about=about, query=query, body=body
+        )
+        return (await self._rest.call(request, write=write, repeat=repeat)).body
 
     def request_id(self) -> str:
-        """A token that makes the repetition of one call harmless. Never the same for two calls."""
-        return str(uuid.UUID(int=self._chance.getrandbits(128), version=4))
+        """Return a new token that makes the repetition of one call harmless."""
+        return str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
 
 
 async def service(context: Context, project: GcpProject, name: str) -> GcpService:
-    """The API that all adapters of this project share a budget of. Raises `Misconfigured`."""
+    """Return the API whose budget all adapters of this project share. Raises `Misconfigured`."""
     http = await session(context, project.ca_file)
     tokens = (await account(context, project)).tokens
     channel = Channel(context, APIS[name], project.id)
     rest = Rest(http, tokens, channel, errors.refuse, context.clock)
-    return GcpService(rest, getattr(project.endpoints, name), context.calls.chance)
+    return GcpService(rest, getattr(project.endpoints, name), context.calls.rng)
 
 
 async def check_permissions(context: Context, project: GcpProject, permissions: Sequence[str]) -> Sequence[Permit]:
-    """Whether each permission is granted on the project, which needs none itself. Raises port errors."""
+    """Return whether each permission is granted on the project, which needs none itself.
+
+    Raises port errors.
+    """
     manager = await service(context, project, "resource_manager")
     granted = set[str]()
     for first in range(0, len(permissions), MOST_PERMISSIONS):
-        asked = {"permissions": list(permissions[first : first + MOST_PERMISSIONS])}
+        body = {"permissions": list(permissions[first : first + MOST_PERMISSIONS])}
         path = f"/v1/projects/{project.id}:testIamPermissions"
-        answer = await manager.call("testIamPermissions", path, project.id, method="POST", body=asked, repeat=True)
+        answer = await manager.call("testIamPermissions", path, project.id, method="POST", body=body, repeat=True)
         granted.update(str(p) for p in answer.get("permissions") or ())
     return [
         Permit(p, granted=True)

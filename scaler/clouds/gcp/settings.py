@@ -8,7 +8,7 @@ from typing import Annotated, Final
 from policies.model.field_metadata import FieldMetadata
 
 YIELD_S: Final = 600.0
-"""How long somebody else's size is left alone."""
+"""Default time that another writer's size is left alone. Seconds."""
 ZONE: Final = r"^[a-z]+-[a-z]+[0-9]-[a-z]$"
 REGION: Final = r"^[a-z]+-[a-z]+[0-9]$"
 NAME: Final = r"^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$"
@@ -46,6 +46,6 @@ class GcpNotices:
 
 
 def instance_group_path(project: str, location: str, name: str) -> str:
-    """The path of a group, zonal or regional by the form of its location."""
+    """Return the path of a group, zonal or regional by the form of its location."""
     scope = "zones" if location.count("-") == 2 else "regions"
     return f"projects/{project}/{scope}/{location}/instanceGroupManagers/{name}"

@@ -5,18 +5,17 @@ A metric that has no sample is no zero: an answer without a series tells nothing
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from scaler.clouds.gcp import errors as gcp_errors
 from scaler.clouds.gcp import session
 from scaler.clouds.gcp.project import GcpProject
-from scaler.clouds.response_validation import MISSHAPEN, validated
+from scaler.clouds.response_validation import MALFORMED, one_line, validated
 from scaler.clouds.rest import Body
-from scaler.clouds.singleflight import Flights
+from scaler.clouds.singleflight import Singleflight
 from scaler.ports import Clock, Context, Unavailable
 
 LIST: Final = "monitoring.timeSeries.list"
@@ -66,7 +65,10 @@ class Monitoring:
     async def list(
         self, about: str, chosen: str, since: float, until: float, aggregation: Mapping[str, str] | None = None
     ) -> SeriesPage:
-        """All series that a filter chooses, with their samples after `since` and until `until`. Raises port errors."""
+        """Return all series that a filter selects, with their samples in (since, until].
+
+        Raises port errors.
+        """
         query = {
             "filter": chosen,
             "interval.startTime": _stamp(since),
@@ -81,16 +83,16 @@ class Monitoring:
             body = await self._monitoring.call(LIST, f"/v3/projects/{self._project}/timeSeries", about, query=query)
             try:
                 found += [_series(one) for one in body.get("timeSeries") or ()]
-            except MISSHAPEN as e:
+            except MALFORMED as e:
                 raise Unavailable(f"GCP {LIST} of {about}: an answer that we do not understand: {e!r}") from e
             errors += [str(e.get("message", e)) for e in body.get("executionErrors") or () if isinstance(e, Mapping)]
             if not body.get("nextPageToken"):
-                return SeriesPage(tuple(found), gcp_errors.one_line("; ".join(errors)))
+                return SeriesPage(tuple(found), one_line("; ".join(errors)))
             query["pageToken"] = str(body["nextPageToken"])
         raise Unavailable(f"GCP {LIST} of {about}: more than {PAGES * PAGE} series: choose fewer, or reduce them")
 
     async def promql(self, about: str, promql: str) -> Body:
-        """An instant query now, as Prometheus answers it. Raises port errors."""
+        """Return the answer of an instant query now, as Prometheus gives it. Raises port errors."""
         path = f"/v1/projects/{self._project}/location/global/prometheus/api/v1/query"
         return await self._monitoring.call(LIST, path, about, query={"query": promql})
 
@@ -102,31 +104,31 @@ class Gauge:
         self._monitoring = monitoring
         self._clock = clock
         self._metric = metric
-        self._wanted: set[str] = set()
+        self._subscriptions: set[str] = set()
         self._read: tuple[float, frozenset[str]] = NOTHING
         self._series: dict[str, list[TimeSeries]] = {}
         self._partial = ""
-        self._flights = Flights()
+        self._flights = Singleflight()
 
-    async def close(self) -> None:
-        await self._flights.close()
+    async def aclose(self) -> None:
+        await self._flights.aclose()
 
     async def of(self, subscription: str, every_s: float) -> SeriesPage:
-        """The series of one subscription, no older than `every_s`. Raises port errors."""
-        self._wanted.add(subscription)
+        """Return the series of one subscription, at most `every_s` seconds old. Raises port errors."""
+        self._subscriptions.add(subscription)
         asked_at = self._clock.now()
-        while not self._known(subscription, asked_at, every_s):
-            await self._flights.share("all", self._all)
+        while not self._is_recent(subscription, asked_at, every_s):
+            await self._flights.share("all", self._read_all)
         return SeriesPage(tuple(self._series.get(subscription, ())), self._partial)
 
-    def _known(self, subscription: str, asked_at: float, every_s: float) -> bool:
-        """Whether it was read since `asked_at`, or not long before."""
+    def _is_recent(self, subscription: str, asked_at: float, every_s: float) -> bool:
+        """Return whether it was read since `asked_at`, or less than `every_s` seconds before."""
         at, covered = self._read
         return subscription in covered and (at >= asked_at or asked_at - at < every_s)
 
     @validated("GCP")
-    async def _all(self) -> None:
-        now, names = self._clock.now(), sorted(self._wanted)
+    async def _read_all(self) -> None:
+        now, names = self._clock.now(), sorted(self._subscriptions)
         series: dict[str, list[TimeSeries]] = {}
         partial = list[str]()
         for first in range(0, len(names), AT_ONCE):
@@ -169,21 +171,15 @@ def _stamp(at: float) -> str:
 
 
 async def monitoring(context: Context, project: GcpProject) -> Monitoring:
-    """The time series of this project. Raises `Misconfigured`."""
+    """Return the time series of this project. Raises `Misconfigured`."""
 
     return Monitoring(await session.service(context, project, "monitoring"), context.clock, project.id)
 
 
 async def gauge(context: Context, project: GcpProject, metric: str) -> Gauge:
-    """The metric, as all sources of this project read it. Raises `Misconfigured`."""
+    """Return the metric, as all sources of this project read it. Raises `Misconfigured`."""
     series = await monitoring(context, project)
 
-    @asynccontextmanager
-    async def opening() -> AsyncIterator[Gauge]:
-        made = Gauge(series, context.clock, metric)
-        try:
-            yield made
-        finally:
-            await made.close()
-
-    return await context.shared(("gcp", "gauge", project, metric), opening)
+    return await context.shared(
+        ("gcp", "gauge", project, metric), lambda: aclosing(Gauge(series, context.clock, metric))
+    )

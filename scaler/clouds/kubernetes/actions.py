@@ -7,7 +7,7 @@ from scaler.clouds.kubernetes.permissions import Action
 
 
 def sizing(kind: ScalableKind, namespace: str) -> list[Action]:
-    """To read and set the size of objects of a kind, and to see who else does."""
+    """Return the actions to read and set the size of a kind, and to see who else does."""
     where = namespace if kind.namespaced else ""
     group, plural = group_of(kind.api_version), kind.plural
     actions = [Action(verb, group, plural, where) for verb in ("get", "list", "watch")]
@@ -21,11 +21,11 @@ def sizing(kind: ScalableKind, namespace: str) -> list[Action]:
 
 
 def following(namespace: str, *, drain: bool = False) -> list[Action]:
-    """To know where replicas are and what becomes of them."""
-    told = {"pods": "zones and notices", "events": "pods that do not come"}
+    """Return the actions to follow where replicas are and what becomes of them."""
+    purposes = {"pods": "zones and notices", "events": "pods that do not come"}
     actions = [
         Action(verb, "", plural, namespace, needed=drain and plural == "pods", for_what=why)
-        for plural, why in told.items()
+        for plural, why in purposes.items()
         for verb in ("list", "watch")
     ]
     actions += [
@@ -37,7 +37,7 @@ def following(namespace: str, *, drain: bool = False) -> list[Action]:
 
 
 def karpenter(events_in: str) -> list[Action]:
-    """To size a static NodePool and follow its nodes."""
+    """Return the actions to size a static NodePool and follow its nodes."""
     actions = [Action(verb, "karpenter.sh", "nodepools") for verb in ("get", "list", "watch")]
     actions.append(Action("patch", "karpenter.sh", "nodepools/scale"))
     actions += [Action(verb, "karpenter.sh", "nodeclaims") for verb in ("list", "watch")]
@@ -48,6 +48,6 @@ def karpenter(events_in: str) -> list[Action]:
 
 
 def buffers(namespace: str) -> list[Action]:
-    """To size a CapacityBuffer."""
+    """Return the actions to size a CapacityBuffer."""
     verbs = ("get", "list", "watch", "patch")
     return [Action(verb, "autoscaling.x-k8s.io", "capacitybuffers", namespace) for verb in verbs]

@@ -41,7 +41,7 @@ class KubeCluster:
 
 
 def object_target(cluster: KubeCluster, api_version: str, kind: str, namespace: str, name: str) -> Target:
-    """Return the size of a Kubernetes object, whichever version of its API it is written through."""
+    """Return the size of a Kubernetes object, whatever the version of its API."""
     group = api_version.rpartition("/")[0]
     typed = f"{group}/{kind}" if group else kind
     place = "" if typed in UNNAMESPACED else f"{namespace}/"
@@ -49,7 +49,7 @@ def object_target(cluster: KubeCluster, api_version: str, kind: str, namespace: 
 
 
 def _version(file: Path) -> tuple[int, int]:
-    """What changes with a file's content; zeros where there is none."""
+    """Return what changes with a file's content; zeros where there is no file."""
     try:
         status = file.stat()
     except (OSError, ValueError):
@@ -59,7 +59,10 @@ def _version(file: Path) -> tuple[int, int]:
 
 @lru_cache(maxsize=64)
 def _server(files: tuple[tuple[Path, tuple[int, int]], ...], context: str | None) -> str | None:
-    """The server's address that a context leads to; the first file that names a thing counts, as for kubectl."""
+    """Return the server's address of a context.
+
+    The first file that names a thing counts, as for kubectl.
+    """
     configs = [d.data for file, version in files if any(version) for d in read(file, old_numbers=True)[0][:1]]
     configs = [c for c in configs if isinstance(c, dict)]
     context = context or next((c["current-context"] for c in configs if c.get("current-context")), None)
@@ -69,7 +72,7 @@ def _server(files: tuple[tuple[Path, tuple[int, int]], ...], context: str | None
 
 
 def _named(configs: Sequence[Mapping[str, Any]], section: str, key: str, name: object) -> Mapping[str, Any]:
-    """The entry of this name in a kubeconfig's list; empty where there is none."""
+    """Return the entry of this name in a kubeconfig's list; empty where there is none."""
     for config in configs:
         entries = config.get(section)
         for entry in entries if isinstance(entries, list) else ():

@@ -23,7 +23,7 @@ Load: TypeAlias = Callable[[], Awaitable[Any]]
 
 
 def credentials(cluster: KubeCluster) -> Load:
-    """Those that `cluster` names. Raises `Misconfigured` when nothing tells where it is."""
+    """Return the credentials that `cluster` names. Raises `Misconfigured` where none are found."""
     if cluster.kubeconfig is None and cluster.context is None and os.environ.get("KUBERNETES_SERVICE_HOST"):
         return in_pod(os.environ, POD_FOLDER)
     path = cluster.kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
@@ -31,7 +31,10 @@ def credentials(cluster: KubeCluster) -> Load:
 
 
 def in_pod(environ: Mapping[str, str], folder: Path) -> Load:
-    """A pod's service account. Its token is rotated about hourly: the file is looked at before every call."""
+    """Return a pod's service account.
+
+    Its token rotates about hourly: the file is checked before every call.
+    """
     host, port = environ.get("KUBERNETES_SERVICE_HOST", ""), environ.get("KUBERNETES_SERVICE_PORT", "443")
     token, seen = folder / "token", dict[str, Any]()  # seen: the key, and the file's state when it was read
 
@@ -63,7 +66,10 @@ def _require_bounded(path: Path) -> None:
 
 
 def from_kubeconfig(paths: str, context: str | None) -> Load:
-    """A kubeconfig, with all the ways of authentication that the SDK knows. Raises `Misconfigured` for a bad one."""
+    """Return a kubeconfig's credentials, of all kinds that the SDK knows.
+
+    Raises `Misconfigured`.
+    """
 
     def loader() -> Any:
         for path in filter(None, paths.split(os.pathsep)):

@@ -18,11 +18,11 @@ from scaler.clouds.kubernetes.drain_settings import Drain
 from scaler.clouds.kubernetes.objects import MANAGER
 from scaler.clouds.kubernetes.pods import COST, DRAINING, NamespacePods, Pod
 from scaler.clouds.kubernetes.session import Session, is_accepted
-from scaler.clouds.kubernetes.times import text_of
+from scaler.clouds.timestamps import text_of
 from scaler.ports import Clock, Conflict
 
 MARKED: Final = "-1000"
-"""The deletion cost of a pod that is to go; those of others are 0 unless somebody says otherwise."""
+"""Deletion cost of a pod that is to go; that of others is 0 by default."""
 DONE: Final = "-2000"
 """And of one that has ended its work: it goes before those that have not."""
 TEMPLATE: Final = "pod-template-hash"
@@ -48,18 +48,25 @@ class Drainer:
         self._since: dict[str, float] = {}
         """When each draining pod was first seen to be so by this process, on a clock without jumps."""
 
-    def going(self, live: Iterable[Pod], size: int) -> list[Pod]:
-        """The pods under way to their end; not those that the size is already too small for: they are gone."""
+    def draining(self, live: Iterable[Pod], size: int) -> list[Pod]:
+        """Return the pods that drain, without those that the size is already too small for.
+
+        They are gone.
+        """
         draining = sorted((pod for pod in live if pod.draining), key=lambda p: int(p.annotations.get(COST, "0")))
         surplus = max(0, sum(1 for _ in live) - size)
-        now = self._even()
+        now = self._steady_now()
         self._since = {pod.uid: self._since.get(pod.uid, now) for pod in draining}
         return draining[surplus:]
 
-    async def step(self, live: Sequence[Pod], size: int, wanted: int, doomed: Callable[[Pod], bool]) -> int:
-        """Bring `size` nearer to `wanted`, a smaller one or the same: mark, take back, wait. How large it may be now.
+    async def step(
+        self, live: Sequence[Pod], size: int, wanted: int, is_interruption_pending: Callable[[Pod], bool]
+    ) -> int:
+        """Bring `size` nearer to `wanted`, a smaller one or the same.
 
-        What will be lost anyway (`doomed`) goes first. Raises the port errors.
+        Return how large it may be now.
+
+        Pods whose interruption is pending go first. Raises the port errors.
         """
         if len(live) > size:
             return size  # the controller is still removing what was let go
@@ -71,24 +78,24 @@ class Drainer:
                 "while a rollout is under way it chooses which pods go"
             )
         loads = dict(zip((pod.uid for pod in live), await asyncio.gather(*map(self._load, live)), strict=True))
-        victims = self._choose(live, loads, doomed)[:leaving]
+        victims = self._choose(live, loads, is_interruption_pending)[:leaving]
         chosen = {pod.uid for pod in victims}
         await self._each(self._restored(pod) for pod in live if pod.draining and pod.uid not in chosen)
         await self._each(self._marked(pod) for pod in victims if not pod.draining)
-        self._since |= {pod.uid: self._even() for pod in victims if not pod.draining}
+        self._since |= {pod.uid: self._steady_now() for pod in victims if not pod.draining}
         ended = self._ended(victims, loads)
         if len(ended) < len(victims) and not self._ordered:
             await self._each(self._preferred(pod) for pod in ended if pod.annotations.get(COST) != DONE)
         return size - min(spare, size - wanted) - len(ended)
 
     async def restore(self, live: Iterable[Pod]) -> None:
-        """Put all pods back to work."""
+        """Put all draining pods back into routing."""
         await self._each(self._restored(pod) for pod in live if pod.draining)
 
     # --- which, and whether they are done
 
     async def _load(self, pod: Pod) -> float | None:
-        """What it has to do; None where that cannot be told."""
+        """Return the requests that a pod has to do; None where that cannot be read."""
         if not pod.address:
             return 0.0 if pod.phase == "Pending" else None  # no container of it has ever run
         host = f"[{pod.address}]" if ":" in pod.address else pod.address
@@ -96,9 +103,9 @@ class Drainer:
         return await self._loads.of(URL(f"{scheme}://{host}:{self._spec.port}{self._spec.path}"))
 
     def _choose(
-        self, live: Sequence[Pod], loads: Mapping[str, float | None], doomed: Callable[[Pod], bool]
+        self, live: Sequence[Pod], loads: Mapping[str, float | None], is_interruption_pending: Callable[[Pod], bool]
     ) -> list[Pod]:
-        """In the order in which they are to go.
+        """Return the pods in the order in which they are to go.
 
         The controller removes what is not ready first, whatever its cost, so it comes first here too; of the others
         those that will be lost, then those already draining, then the least busy, then the youngest.
@@ -108,12 +115,18 @@ class Drainer:
 
         def order(pod: Pod) -> tuple[bool, bool, bool, float, float]:
             load = loads[pod.uid]
-            return pod.ready, not doomed(pod), not pod.draining, math.inf if load is None else load, -pod.made_at
+            return (
+                pod.ready,
+                not is_interruption_pending(pod),
+                not pod.draining,
+                math.inf if load is None else load,
+                -pod.made_at,
+            )
 
         return sorted(live, key=order)
 
     def _ended(self, victims: Sequence[Pod], loads: Mapping[str, float | None]) -> list[Pod]:
-        """The longest part of the victims that is done and that the controller would remove before the others."""
+        """Return the victims that are done and that the controller would remove before the others."""
         done = {pod.uid for pod in victims if self._is_done(pod, loads[pod.uid])}
         order = victims if self._ordered else sorted(victims, key=lambda p: (p.ready, p.uid not in done))
         return [pod for i, pod in enumerate(order) if all(earlier.uid in done for earlier in order[: i + 1])]
@@ -121,11 +134,11 @@ class Drainer:
     def _is_done(self, pod: Pod, load: float | None) -> bool:
         if pod.uid not in self._since:
             return pod.phase == "Pending" and not pod.address
-        waited_s = self._even() - self._since[pod.uid]
+        waited_s = self._steady_now() - self._since[pod.uid]
         return waited_s >= self._spec.deadline_s or (load == 0 and waited_s >= self._spec.settle_s)
 
-    def _even(self) -> float:
-        """Now, on a clock without jumps."""
+    def _steady_now(self) -> float:
+        """Return the present time on a clock without jumps. Seconds."""
         stepped_s = self._clock.step_s()
         return self._clock.now() - stepped_s
 

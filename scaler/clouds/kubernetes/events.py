@@ -1,17 +1,18 @@
-"""What schedulers and autoscalers say of pods and of Karpenter's NodeClaims: capacity comes, or it does not."""
+"""Events of schedulers and autoscalers about pods and Karpenter's NodeClaims: capacity comes, or it does not."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.kubernetes.list_and_watch import Follower, WatchPath
 from scaler.clouds.kubernetes.session import Body, Session
-from scaler.clouds.kubernetes.times import seconds_of
-from scaler.ports import Context, Unavailable
+from scaler.clouds.response_validation import understood
+from scaler.clouds.timestamps import seconds_of
+from scaler.ports import Context
 
 COMES: Final = frozenset({"TriggeredScaleUp", "Nominated"})
 """An autoscaler has bought, or found, a node for the pod."""
@@ -19,7 +20,7 @@ FAILS: Final = frozenset({"FailedScaleUp", "NotTriggerScaleUp", "InsufficientCap
 """An autoscaler says that none comes."""
 UNSCHEDULED: Final = "FailedScheduling"
 """The scheduler's says that nothing fits now, by which an autoscaler learns of the pod; Karpenter's own is final."""
-HEEDED: Final = COMES | FAILS | {UNSCHEDULED}
+RELEVANT_REASONS: Final = COMES | FAILS | {UNSCHEDULED}
 QUOTA: Final = ("quota", "limit", "max node group size", "max cluster", "vcpulimitexceeded", "maxspotinstancecount")
 """Words for a limit that heals slowly: an account's quota, a NodePool's or a node group's maximum."""
 BACKOFF: Final = ("in backoff", "out of resources", "stockout", "insufficientinstancecapacity", "unfulfillable")
@@ -27,8 +28,8 @@ BACKOFF: Final = ("in backoff", "out of resources", "stockout", "insufficientins
 
 
 @dataclass(frozen=True, slots=True)
-class Saying:
-    """The last of one kind of events about an object. `since` is when it was said first, `at` when last."""
+class ObjectEvent:
+    """The last of one kind of events about an object. `since` is its first time, `at` its last."""
 
     reason: str
     text: str
@@ -38,7 +39,7 @@ class Saying:
 
     @property
     def fails(self) -> bool:
-        """Whether an autoscaler says that no node comes."""
+        """Whether an autoscaler reports that no node comes."""
         return self.reason in FAILS or (self.reason == UNSCHEDULED and "karpenter" in self.by)
 
     @property
@@ -49,24 +50,24 @@ class Saying:
 
 
 class KubeEvents(Follower):
-    """The events about objects of one kind in a namespace, of those only what is `HEEDED`."""
+    """The events about objects of one kind in a namespace, of those only what is `RELEVANT_REASONS`."""
 
     def __init__(self, session: Session, namespace: str, kind: str) -> None:
         self._namespace = namespace
         self._kind = kind
-        self._of: dict[str, dict[str, tuple[str, Saying]]] = {}
+        self._events: dict[str, dict[str, tuple[str, ObjectEvent]]] = {}
         """By the object's uid: by the event's name its object's name and what it says."""
         self._owners: dict[str, str] = {}
         self._found: set[str] = set()
         super().__init__(session, f"events about {kind}s in {namespace}")
 
-    def about(self, uid: str) -> list[Saying]:
-        """What was said about an object, the last first."""
-        return sorted((s for _, s in self._of.get(uid, {}).values()), key=lambda s: s.at, reverse=True)
+    def about(self, uid: str) -> list[ObjectEvent]:
+        """Return the events about an object, the last first."""
+        return sorted((s for _, s in self._events.get(uid, {}).values()), key=lambda s: s.at, reverse=True)
 
-    def named(self, start: str) -> list[Saying]:
-        """What was said about objects whose names begin so, the last first."""
-        said = [s for of in self._of.values() for name, s in of.values() if name.startswith(start)]
+    def about_names(self, start: str) -> list[ObjectEvent]:
+        """Return the events about objects whose names begin so, the last first."""
+        said = [s for of in self._events.values() for name, s in of.values() if name.startswith(start)]
         return sorted(said, key=lambda s: s.at, reverse=True)
 
     async def where(self) -> WatchPath:
@@ -79,7 +80,7 @@ class KubeEvents(Follower):
         self._found = set()
 
     def found(self, item: Body, at: float) -> None:
-        self._found.add(subject(item).event)
+        self._found.add(parse_subject(item).event)
         self._keep(item, at)
 
     def end(self) -> None:
@@ -88,22 +89,22 @@ class KubeEvents(Follower):
 
     def changed(self, change: str, item: Body, at: float) -> None:
         if change == "DELETED":
-            self._forget(subject(item).event)
+            self._forget(parse_subject(item).event)
         else:
             self._keep(item, at)
 
     def _keep(self, item: Mapping[str, Any], at: float) -> None:
-        about = subject(item)
-        if about.kind == self._kind and about.reason in HEEDED:
-            self._of.setdefault(about.uid, {})[about.event] = (about.name, saying(item, at))
+        about = parse_subject(item)
+        if about.kind == self._kind and about.reason in RELEVANT_REASONS:
+            self._events.setdefault(about.uid, {})[about.event] = (about.name, parse_object_event(item, at))
             self._owners[about.event] = about.uid
 
     def _forget(self, event: str) -> None:
         uid = self._owners.pop(event, None)
         if uid is not None:
-            del self._of[uid][event]
-            if not self._of[uid]:
-                del self._of[uid]
+            del self._events[uid][event]
+            if not self._events[uid]:
+                del self._events[uid]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +118,9 @@ class Subject:
     reason: str
 
 
-def subject(item: Mapping[str, Any]) -> Subject:
-    """Raises `Unavailable` for an event that no API server would send."""
-    try:
+def parse_subject(item: Mapping[str, Any]) -> Subject:
+    """Return what an event is about. Raises `Unavailable` for one that no API server would send."""
+    with understood("an event"):
         of = item["involvedObject"]
         return Subject(
             str(item["metadata"]["name"]),
@@ -128,31 +129,23 @@ def subject(item: Mapping[str, Any]) -> Subject:
             str(of.get("uid")),
             str(item.get("reason")),
         )
-    except (KeyError, TypeError, AttributeError) as e:
-        raise Unavailable(f"an event that cannot be read: {e!r}") from e
 
 
-def saying(item: Mapping[str, Any], at: float) -> Saying:
-    """An event of the old kind or the new: its times stand in different places. Raises `Unavailable`."""
-    try:
+def parse_object_event(item: Mapping[str, Any], at: float) -> ObjectEvent:
+    """Parse an event of the old kind or the new, whose times stand in different places.
+
+    Raises `Unavailable`.
+    """
+    with understood("an event"):
         made = seconds_of(item["metadata"].get("creationTimestamp"), at)
         first = seconds_of(item.get("firstTimestamp") or item.get("eventTime"), made)
         last = seconds_of((item.get("series") or {}).get("lastObservedTime") or item.get("lastTimestamp"), first)
         by = item.get("reportingComponent") or (item.get("source") or {}).get("component") or ""
-        return Saying(str(item["reason"]), str(item.get("message") or ""), str(by), first, last)
-    except (KeyError, TypeError, AttributeError) as e:
-        raise Unavailable(f"an event that cannot be read: {e!r}") from e
+        return ObjectEvent(str(item["reason"]), str(item.get("message") or ""), str(by), first, last)
 
 
 async def events(context: Context, session: Session, cluster: KubeCluster, namespace: str, kind: str) -> KubeEvents:
-    """The events about objects of a kind in a namespace, as all workloads there share them."""
-
-    @asynccontextmanager
-    async def opening() -> AsyncIterator[KubeEvents]:
-        made = KubeEvents(session, namespace, kind)
-        try:
-            yield made
-        finally:
-            await made.close()
-
-    return await context.shared(("kube events", cluster, namespace, kind), opening)
+    """Return the events about objects of a kind in a namespace, which all workloads there share."""
+    return await context.shared(
+        ("kube events", cluster, namespace, kind), lambda: aclosing(KubeEvents(session, namespace, kind))
+    )

@@ -1,6 +1,6 @@
 """List what is under one path of the API server and follow its changes, without end and without a thread.
 
-An open watch may stay silent for a minute while nobody is behind it. So each one is asked to end after `WATCH_S`, and
+An open watch may stay silent for a minute after its server is gone. Each one is requested to end after `WATCH_S`, and
 its good end is what confirms that nothing else changed.
 """
 
@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from scaler.clouds.kubernetes.objects import list_of, version_of
+from scaler.clouds.backoff import Backoff
+from scaler.clouds.kubernetes.objects import version_of
 from scaler.clouds.kubernetes.session import Body, Session
-from scaler.clouds.response_validation import understood
+from scaler.clouds.response_validation import list_of, understood
 from scaler.clouds.singleflight import cancelled
 from scaler.ports import Clock, Misconfigured, PortError, Unavailable
 
@@ -54,21 +55,21 @@ class Follower(ABC):
         self._clock = session.clock
         self.confirmed_at = float("-inf")
         self.error: PortError | None = None
-        self.heard = asyncio.Event()
+        self.listed = asyncio.Event()
         """Set once it is known what there is, or why that is not known."""
-        self._chance = random.Random()  # noqa: S311 - spreads retries of many daemons
+        self._rng = random.Random()  # noqa: S311 - spreads retries of many daemons
         self._task = session.tasks.start(f"watch of {name}", self._follow)
 
     @property
     def clock(self) -> Clock:
         return self._clock
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         await cancelled(self._task)
 
     @property
     def fresh(self) -> bool:
-        """Whether what is kept was confirmed lately. A fault of ours is raised here: let it be seen."""
+        """Whether the objects were confirmed lately. A defect of the watch is raised here."""
         if self._task.done():
             self._task.result()
         return 0 <= self._clock.now() - self.confirmed_at <= CONFIRM_S
@@ -77,62 +78,60 @@ class Follower(ABC):
 
     @abstractmethod
     async def where(self) -> WatchPath:
-        """The collection. Raises the port errors."""
+        """Return the collection. Raises the port errors."""
 
     @abstractmethod
     def begin(self) -> None:
-        """A list begins: what is not `found` until its `end` is gone."""
+        """Begin a list: what is not `found` until its `end` is gone."""
 
     @abstractmethod
     def found(self, item: Body, at: float) -> None:
-        """One object of a list that was asked for at `at`."""
+        """Take one object of a list that was requested at `at`."""
 
     @abstractmethod
     def end(self) -> None:
-        """The list is whole."""
+        """End the list, which is whole."""
 
     @abstractmethod
     def changed(self, change: str, item: Body, at: float) -> None:
-        """ADDED, MODIFIED or DELETED."""
+        """Take one change: ADDED, MODIFIED or DELETED."""
 
     def refused(self) -> None:  # noqa: B027 - most have nothing to forget
-        """A human is needed: whatever was found out about the collection may be wrong."""
+        """Forget what was discovered about the collection: it needs a human, so it may be wrong."""
 
     # --- the watch
 
     async def _follow(self) -> None:
         """List and watch without end; each error is followed by a pause and a new list."""
-        failures = 0
+        backoff = Backoff(PAUSE_S, MAX_PAUSE_S, HUMAN_PAUSE_S)
         while True:
             try:
                 where = await self.where()
                 version = await self._list(where)
                 self.error = None
-                self.heard.set()
+                self.listed.set()
                 while True:
                     version = await self._changes(where, version)
-                    failures = 0
+                    backoff.succeeded()
                     await asyncio.sleep(PAUSE_S)
             except PortError as e:
                 self.error = e
-                self.heard.set()
-                pause_s = min(MAX_PAUSE_S, PAUSE_S * 2 ** min(failures, 10))
-                failures += 1
+                self.listed.set()
+                pause_s = backoff.after(e)
                 if isinstance(e, Misconfigured):
                     self.refused()
-                    pause_s = HUMAN_PAUSE_S
-            await asyncio.sleep(pause_s * self._chance.uniform(0.5, 1.0))
+            await asyncio.sleep(pause_s * self._rng.uniform(0.5, 1.0))
 
     async def _list(self, where: WatchPath) -> str:
         """Read all objects; gives the version to watch from."""
-        asked = self._clock.now()
+        requested_at = self._clock.now()
         self.begin()
         what, query = f"list {where.words}", {**where.query, "limit": str(PAGE)}
         while True:
             page = await self._session.call(what, "GET", where.path, LIST_S, query=query)
             with understood(what):
-                for item in list_of(page, "items", what):
-                    self.found(item, asked)
+                for item in list_of(what, page, "items"):
+                    self.found(item, requested_at)
             metadata = page.get("metadata") or {}
             if not isinstance(metadata, dict):
                 raise Unavailable(f"{what}: metadata that cannot be read")
@@ -140,7 +139,7 @@ class Follower(ABC):
                 break
             query = {**where.query, "limit": str(PAGE), "continue": str(metadata["continue"])}
         self.end()
-        self.confirmed_at = asked
+        self.confirmed_at = requested_at
         return str(metadata.get("resourceVersion", ""))
 
     async def _changes(self, where: WatchPath, version: str) -> str:

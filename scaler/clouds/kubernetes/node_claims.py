@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.kubernetes.list_and_watch import Follower, WatchPath
 from scaler.clouds.kubernetes.nodes import labels_of, market_of
-from scaler.clouds.kubernetes.objects import word
+from scaler.clouds.kubernetes.objects import text_field
 from scaler.clouds.kubernetes.session import Body, Session
-from scaler.clouds.kubernetes.times import seconds_of
-from scaler.ports import Context, Unavailable
+from scaler.clouds.response_validation import understood
+from scaler.clouds.timestamps import seconds_of
+from scaler.ports import Context
 
 PATH: Final = "/apis/karpenter.sh/v1/nodeclaims"
 POOL: Final = "karpenter.sh/nodepool"
@@ -47,7 +48,7 @@ class NodeClaims(Follower):
         super().__init__(session, "nodeclaims")
 
     def of(self, pool: str) -> list[NodeClaim]:
-        """Those of a NodePool."""
+        """Return the NodeClaims of a NodePool."""
         return list(self._of.get(pool, {}).values())
 
     async def where(self) -> WatchPath:
@@ -83,8 +84,8 @@ class NodeClaims(Follower):
 
 
 def parse(body: Mapping[str, Any], at: float) -> NodeClaim:
-    """What is kept of a NodeClaim. Raises `Unavailable` for one that no API server would send."""
-    try:
+    """Parse a NodeClaim. Raises `Unavailable` for one that no API server would send."""
+    with understood("a NodeClaim"):
         metadata, status = body["metadata"], body.get("status") or {}
         labels = labels_of(metadata)
         conditions = {c["type"]: c for c in status.get("conditions") or ()}
@@ -94,7 +95,7 @@ def parse(body: Mapping[str, Any], at: float) -> NodeClaim:
         since = seconds_of(launched.get("lastTransitionTime"), at)
         waits = launched.get("reason") in {None, "AwaitingReconciliation", "Launched"}
         return NodeClaim(
-            name=word(metadata, "name"),
+            name=text_field(metadata, "name"),
             pool=labels.get(POOL, ""),
             node=str(status.get("nodeName") or ""),
             zone=labels.get(ZONE, ""),
@@ -105,19 +106,8 @@ def parse(body: Mapping[str, Any], at: float) -> NodeClaim:
             trouble="" if waits else trouble,
             since=since,
         )
-    except (KeyError, TypeError, AttributeError) as e:
-        raise Unavailable(f"a NodeClaim that cannot be read: {e!r}") from e
 
 
 async def claims(context: Context, session: Session, cluster: KubeCluster) -> NodeClaims:
-    """The NodeClaims, as all workloads of the cluster share them."""
-
-    @asynccontextmanager
-    async def opening() -> AsyncIterator[NodeClaims]:
-        made = NodeClaims(session)
-        try:
-            yield made
-        finally:
-            await made.close()
-
-    return await context.shared(("kube claims", cluster), opening)
+    """Return the NodeClaims, as all workloads of the cluster share them."""
+    return await context.shared(("kube claims", cluster), lambda: aclosing(NodeClaims(session)))

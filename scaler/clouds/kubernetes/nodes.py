@@ -1,22 +1,23 @@
-"""The nodes of a cluster: zone, market, and which of them will be taken. One watch for all workloads.
+"""The nodes of a cluster: zone, market, and interruption notices. One watch for all workloads.
 
-What a node's taints, conditions and deletion say goes to the board of notices under the node's name and its machine's,
-and what others pinned there for the machine counts for the node.
+A node's taints, conditions and deletion are pinned to the board of notices under the node's name and its machine's, and
+notices that other sources pinned for the machine count for the node.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 
-from scaler.clouds.interruptions import Board, Kind, Notice, board
+from scaler.clouds.interruptions import Kind, Notice, NoticeBoard, board
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.kubernetes.list_and_watch import Follower, WatchPath
-from scaler.clouds.kubernetes.objects import word
+from scaler.clouds.kubernetes.objects import text_field
 from scaler.clouds.kubernetes.session import Body, Session
-from scaler.ports import Context, Unavailable
+from scaler.clouds.response_validation import understood
+from scaler.ports import Context
 
 TAINTS: Final[Mapping[str, Kind]] = {
     "aws-node-termination-handler/spot-itn": "interruption",
@@ -56,22 +57,22 @@ class KubeNode:
     machine: str
     zone: str
     market: str
-    going: str = ""
-    notice: Kind = "interruption"
+    leaving_reason: str = ""
+    notice_kind: Kind = "interruption"
     pool: str = ""
     ready: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What notices may call it."""
+        """The names that notices may use."""
         return (self.name, self.machine) if self.machine and self.machine != self.name else (self.name,)
 
 
 class KubeNodes(Follower):
     """All nodes of the cluster."""
 
-    def __init__(self, session: Session, notices: Board) -> None:
-        self._notices = notices
+    def __init__(self, session: Session, notices: NoticeBoard) -> None:
+        self.notices = notices
         self._nodes: dict[str, KubeNode] = {}
         self._found: set[str] = set()
         super().__init__(session, "nodes")
@@ -80,14 +81,14 @@ class KubeNodes(Follower):
         return self._nodes.get(name)
 
     def of_pool(self, pool: str) -> list[KubeNode]:
-        """Those of a Karpenter NodePool."""
+        """Return the nodes of a Karpenter NodePool."""
         return [node for node in self._nodes.values() if node.pool == pool]
 
-    def taken(self, node: KubeNode) -> str:
-        """Why a node will be taken; empty while nothing says so."""
-        if node.going:
-            return node.going
-        notice = next(iter(self._notices.of(node.names).values()), None)
+    def interruption_reason(self, node: KubeNode) -> str:
+        """Return why a node will be interrupted; empty while nothing announces it."""
+        if node.leaving_reason:
+            return node.leaving_reason
+        notice = next(iter(self.notices.of(node.names).values()), None)
         return (notice.by or notice.kind) if notice else ""
 
     async def where(self) -> WatchPath:
@@ -116,40 +117,38 @@ class KubeNodes(Follower):
         before = self._nodes.get(node.name)
         self._nodes[node.name] = node
         for name in node.names:
-            if node.going:
-                self._notices.pin(Notice(name, node.notice, at, by=node.going))
-            elif before is not None and before.going:
-                self._notices.unpin(name)
+            if node.leaving_reason:
+                self.notices.pin(Notice(name, node.notice_kind, at, by=node.leaving_reason))
+            elif before is not None and before.leaving_reason:
+                self.notices.unpin(name)
 
     def _forget(self, name: str) -> None:
         node = self._nodes.pop(name, None)
         for known in node.names if node else (name,):
-            self._notices.unpin(known)
+            self.notices.unpin(known)
 
 
 def parse(body: Mapping[str, Any]) -> KubeNode:
-    """What is kept of a node. Raises `Unavailable` for one that no API server would send."""
-    try:
+    """Parse a node. Raises `Unavailable` for one that no API server would send."""
+    with understood("a node"):
         metadata, spec, status = body["metadata"], body.get("spec") or {}, body.get("status") or {}
         labels = labels_of(metadata)
         conditions = {c["type"]: c for c in status.get("conditions") or ()}
-        going, notice = _going(metadata, spec.get("taints") or (), conditions)
+        going, notice = _leaving_reason(metadata, spec.get("taints") or (), conditions)
         return KubeNode(
-            name=word(metadata, "name"),
+            name=text_field(metadata, "name"),
             machine=machine_of(str(spec.get("providerID") or "")),
             zone=next((labels[label] for label in ZONES if label in labels), ""),
             market=market_of(labels),
-            going=going,
-            notice=notice,
+            leaving_reason=going,
+            notice_kind=notice,
             pool=labels.get("karpenter.sh/nodepool", ""),
             ready=conditions.get("Ready", {}).get("status") == "True",
         )
-    except (KeyError, TypeError, AttributeError) as e:
-        raise Unavailable(f"a node that cannot be read: {e!r}") from e
 
 
-def _going(metadata: Mapping[str, Any], taints: Any, conditions: Mapping[str, Any]) -> tuple[str, Kind]:
-    """Why a node will be taken, and how surely."""
+def _leaving_reason(metadata: Mapping[str, Any], taints: Any, conditions: Mapping[str, Any]) -> tuple[str, Kind]:
+    """Return why a node will go, and the kind of notice."""
     found = {taint["key"]: TAINTS[taint["key"]] for taint in taints if taint["key"] in TAINTS}
     for key, kind in sorted(found.items(), key=lambda one: one[1] != "interruption"):
         return f"taint {key}", kind
@@ -163,7 +162,7 @@ def _going(metadata: Mapping[str, Any], taints: Any, conditions: Mapping[str, An
 
 
 def labels_of(metadata: Mapping[str, Any]) -> Mapping[str, str]:
-    """An object's labels. Raises `TypeError` where one is no word."""
+    """Return an object's labels. Raises `TypeError` where one is no text."""
     labels: Mapping[str, str] = metadata.get("labels") or {}
     for label, value in labels.items():
         if not isinstance(value, str):
@@ -172,7 +171,7 @@ def labels_of(metadata: Mapping[str, Any]) -> Mapping[str, str]:
 
 
 def market_of(labels: Mapping[str, str]) -> str:
-    """How a node was bought, by the labels of all clouds; on demand where none tells."""
+    """Return how a node was bought, by the labels of all clouds; on demand where none says so."""
     for label, markets in MARKETS.items():
         if market := markets.get(labels.get(label, "")):
             return market
@@ -180,21 +179,19 @@ def market_of(labels: Mapping[str, str]) -> str:
 
 
 def machine_of(provider_id: str) -> str:
-    """What its cloud calls a node's machine: an AWS instance's id, a Google VM's name, an Azure resource's path."""
+    """Return the cloud's name of a node's machine.
+
+    An EC2 id, a Google VM's name, an Azure resource's path.
+    """
     cloud, _, path = provider_id.partition("://")
     return path.lower() if cloud == "azure" else path.rpartition("/")[2]
 
 
 async def nodes(context: Context, session: Session, cluster: KubeCluster) -> KubeNodes:
-    """The nodes, as all workloads of the cluster share them; notices of theirs ring the caller's bell."""
+    """Return the nodes, as all workloads of the cluster share them.
+
+    Their notices wake the caller's workload.
+    """
     notices = await board(context)
 
-    @asynccontextmanager
-    async def opening() -> AsyncIterator[KubeNodes]:
-        made = KubeNodes(session, notices)
-        try:
-            yield made
-        finally:
-            await made.close()
-
-    return await context.shared(("kube nodes", cluster), opening)
+    return await context.shared(("kube nodes", cluster), lambda: aclosing(KubeNodes(session, notices)))

@@ -8,9 +8,9 @@ from typing import Any, Final, NewType
 
 from scaler.clouds.kubernetes.selectors import Selector, of_object, of_text
 from scaler.clouds.kubernetes.session import Session, is_accepted
-from scaler.clouds.kubernetes.times import seconds_of
-from scaler.clouds.response_validation import MOST_MACHINES
-from scaler.ports import Misconfigured, Unavailable
+from scaler.clouds.response_validation import list_of, understood, whole
+from scaler.clouds.timestamps import seconds_of
+from scaler.ports import Misconfigured
 
 ApiGroup = NewType("ApiGroup", str)
 MANAGER: Final = "forescale"
@@ -25,8 +25,8 @@ KNOWN: Final = frozenset(
         ("leaderworkerset.x-k8s.io", "LeaderWorkerSet"),
     }
 )
-"""Kinds whose size is `.spec.replicas`, which the API server writes where nobody did, with `.status.readyReplicas`
-ready (0 where absent)."""
+"""Kinds whose size is `.spec.replicas`, which the API server fills in, and `.status.readyReplicas` their ready replicas
+(0 where absent)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class ScaleTarget:
 
 
 def group_of(api_version: str) -> ApiGroup:
-    """The API group, empty for the core one."""
+    """Return the API group, empty for the core one."""
     return ApiGroup(api_version.rpartition("/")[0])
 
 
@@ -57,13 +57,13 @@ class ScalableKind:
         return (group_of(self.api_version), self.name) in KNOWN
 
     def path(self, namespace: str, name: str = "", subresource: str = "") -> str:
-        """The path of an object, or of all objects of this kind in the namespace."""
+        """Return the path of an object, or of all objects of this kind in the namespace."""
         within = f"namespaces/{namespace}/" if self.namespaced else ""
         parts = (f"{_root(self.api_version)}/{within}{self.plural}", name, subresource)
         return "/".join(part for part in parts if part)
 
     def within(self, namespace: str) -> str:
-        """Where objects of this kind are, in words."""
+        """Return where objects of this kind are, in words."""
         return f" in namespace {namespace}" if self.namespaced else ""
 
 
@@ -106,42 +106,43 @@ class ScalableState:
 
 
 async def discover(session: Session, api_version: str, kind: str, timeout_s: float) -> ScalableKind:
-    """How the API server serves a kind. Raises `Misconfigured` when it doesn't, or when the kind has no size."""
+    """Return how the API server serves a kind.
+
+    Raises `Misconfigured` where it does not, or the kind has no size.
+    """
     what = f"discover {kind} in {api_version}"
     answer = await session.ask(what, "GET", _root(api_version), timeout_s)
     if answer.status == 404:
         raise Misconfigured(f"{what}: the API server does not serve {api_version}: is its operator installed?")
-    resources = [r for r in list_of(is_accepted(what, answer), "resources", what) if r.get("kind") == kind]
+    resources = [r for r in list_of(what, is_accepted(what, answer), "resources") if r.get("kind") == kind]
     found = next((r for r in resources if isinstance(r.get("name"), str) and "/" not in r["name"]), None)
     if found is None:
         raise Misconfigured(f"{what}: {api_version} has no kind {kind}")
     plural = str(found["name"])
-    served = {str(r.get("name")) for r in list_of(answer.body, "resources", what)}
+    served = {str(r.get("name")) for r in list_of(what, answer.body, "resources")}
     if f"{plural}/scale" not in served:
         raise Misconfigured(f"{what}: {plural} have no scale subresource, so they cannot be resized")
     return ScalableKind(api_version, kind, plural, bool(found.get("namespaced")))
 
 
 def parse(kind: ScalableKind, body: Mapping[str, Any], at: float) -> ScalableState:
-    """An object's state. Raises `Unavailable` for one that no API server would send."""
-    try:
+    """Parse an object's state. Raises `Unavailable` for one that no API server would send."""
+    with understood(f"an object of {kind.plural}"):
         metadata, spec, status = body["metadata"], body.get("spec") or {}, body.get("status") or {}
         ready = status.get("readyReplicas")
         desired = None
         if kind.known:
-            desired, ready = _count(spec["replicas"]), ready or 0
+            desired, ready = whole(f"{kind.plural}: replicas", spec["replicas"]), ready or 0
         return ScalableState(
-            name=word(metadata, "name"),
-            version=word(metadata, "resourceVersion"),
+            name=text_field(metadata, "name"),
+            version=text_field(metadata, "resourceVersion"),
             desired=desired,
-            ready=None if ready is None else _count(ready),
+            ready=None if ready is None else whole(f"{kind.plural}: ready replicas", ready),
             writer=writer_of(metadata.get("managedFields") or ()),
             at=at,
             selector=_selector(spec, status) if kind.known else None,
             refusal=_refusal(desired, status, at),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as e:
-        raise Unavailable(f"an object of {kind.plural} that cannot be read: {e!r}") from e
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,46 +156,40 @@ class Scale:
 
 
 def scale_of(what: str, body: Mapping[str, Any]) -> Scale:
-    """A scale subresource. Counts of 0 are left out of its JSON; one without a size is refused by the API server."""
-    try:
+    """Parse a scale subresource.
+
+    Counts of 0 are left out of its JSON; the API server refuses one without a size.
+    """
+    with understood(f"{what}: a scale"):
         spec, status = body["spec"], body.get("status") or {}
         return Scale(
-            version=word(body["metadata"], "resourceVersion"),
-            desired=_count(spec.get("replicas", 0)),
-            present=_count(status.get("replicas", 0)),
+            version=text_field(body["metadata"], "resourceVersion"),
+            desired=whole(f"{what}: replicas", spec.get("replicas", 0)),
+            present=whole(f"{what}: present replicas", status.get("replicas", 0)),
             selector=of_text(status["selector"]) if status.get("selector") else None,
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as e:
-        raise Unavailable(f"{what}: a scale that cannot be read: {e!r}") from e
 
 
 def version_of(event: Mapping[str, Any]) -> str:
-    """The resource version of the object in a watch's event."""
-    try:
+    """Return the resource version of the object in a watch's event."""
+    with understood("a watch's event"):
         return str(event["object"]["metadata"]["resourceVersion"])
-    except (KeyError, TypeError) as e:
-        raise Unavailable(f"a watch's event that cannot be read: {e!r}") from e
 
 
 def newer(version: str, than: str) -> bool:
-    """Whether a resource version is at least as new; versions that are no numbers cannot be compared: yes."""
+    """Return whether a resource version is at least as new.
+
+    True where they are no numbers and cannot be compared.
+    """
     plain = all(v.isdecimal() and len(v) <= MAX_VERSION_CHARS for v in (version, than))
     return int(version) >= int(than) if plain else True
 
 
-def word(body: Mapping[str, Any], key: str) -> str:
-    """A text in an object. Raises `KeyError` or `TypeError` where there is none."""
+def text_field(body: Mapping[str, Any], key: str) -> str:
+    """Return a text in an object. Raises `KeyError` or `TypeError` where there is none."""
     found = body[key]
     if not isinstance(found, str):
         raise TypeError(f"{key} is {found!r}, no text")
-    return found
-
-
-def list_of(body: Mapping[str, Any], key: str, what: str) -> list[dict[str, Any]]:
-    """A list of objects in an answer. One that is missing is no empty list."""
-    found = body.get(key)
-    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
-        raise Unavailable(f"{what}: an answer without {key}")
     return found
 
 
@@ -202,31 +197,25 @@ def _root(api_version: str) -> str:
     return f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
 
 
-def _count(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_MACHINES:
-        raise TypeError(f"{value!r} is not a number of replicas")
-    return value
-
-
 def _selector(spec: Mapping[str, Any], status: Mapping[str, Any]) -> Selector | None:
-    """Of a LeaderWorkerSet its leaders': each stands for one replica."""
+    """Return the pods' selector; of a LeaderWorkerSet that of its leaders, one a replica."""
     if "hpaPodSelector" in status:
         return of_text(status["hpaPodSelector"])
     return of_object(spec["selector"]) if isinstance(spec.get("selector"), Mapping) else None
 
 
 def _refusal(desired: int | None, status: Mapping[str, Any], at: float) -> Refusal | None:
-    """A Deployment's condition that its pods are refused, as for want of a ResourceQuota."""
+    """Return a Deployment's condition that its pods are refused, as for want of a ResourceQuota."""
     conditions: dict[str, Any] = {c.get("type"): c for c in status.get("conditions") or ()}
     condition = conditions.get("ReplicaFailure", {})
-    lacking = (desired or 0) - _count(status.get("replicas", 0))
+    lacking = (desired or 0) - whole("replicas", status.get("replicas", 0))
     if condition.get("status") != "True" or lacking <= 0:
         return None
     return Refusal(lacking, seconds_of(condition.get("lastTransitionTime"), at), str(condition.get("message") or ""))
 
 
 def writer_of(fields: Any) -> Writer | None:
-    """Of the managers that own the size, the one that wrote last."""
+    """Return the manager of the size that wrote last."""
     owners = [
         Writer(str(entry.get("manager")), str(entry.get("time", "")))
         for entry in fields

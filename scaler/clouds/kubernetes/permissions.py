@@ -36,7 +36,7 @@ class Action:
 
 
 async def permits(session: Session, actions: Sequence[Action], timeout_s: float) -> list[Permit]:
-    """Each action with what the API server says of it. Raises the port errors."""
+    """Return each action with the API server's answer. Raises the port errors."""
     return list(await asyncio.gather(*(_permit(session, action, timeout_s) for action in actions)))
 
 

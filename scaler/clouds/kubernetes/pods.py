@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.kubernetes.list_and_watch import Follower, WatchPath
-from scaler.clouds.kubernetes.objects import newer, word
+from scaler.clouds.kubernetes.objects import newer, text_field
 from scaler.clouds.kubernetes.selectors import Selector
 from scaler.clouds.kubernetes.session import Body, Session
-from scaler.clouds.kubernetes.times import seconds_of
-from scaler.ports import Context, Unavailable
+from scaler.clouds.response_validation import understood
+from scaler.clouds.timestamps import seconds_of
+from scaler.ports import Context
 
 COST: Final = "controller.kubernetes.io/pod-deletion-cost"
 DRAINING: Final = "forescale.io/draining-since"
@@ -45,7 +46,7 @@ class Pod:
     annotations: Mapping[str, str] = field(default_factory=dict)
 
     def belongs(self, kind: str, name: str) -> bool:
-        """Whether it may be a pod of that object: another's, whose labels happen to fit, is not."""
+        """Return whether it may be a pod of that object, and not one whose labels happen to fit."""
         owner, of = self.owner
         if kind == "Deployment" and owner:
             return owner == "ReplicaSet" and of.rpartition("-")[0] == name
@@ -59,7 +60,7 @@ class Pod:
 
     @property
     def live(self) -> bool:
-        """Whether it counts as a replica: neither ended nor told to end."""
+        """Whether it counts as a replica: neither ended nor terminating."""
         return not self.leaving and self.phase not in {"Succeeded", "Failed"}
 
 
@@ -78,7 +79,7 @@ class NamespacePods(Follower):
         super().__init__(session, f"pods in {namespace}")
 
     def of(self, selector: Selector) -> Mapping[str, Pod]:
-        """The pods that a selector selects, by name."""
+        """Return the pods that a selector selects, by name."""
         if selector not in self._chosen:
             names = self._having(*selector.key) if selector.key else self._pods.keys()
             chosen = {name: self._pods[name] for name in names if selector.matches(self._pods[name].labels)}
@@ -87,7 +88,7 @@ class NamespacePods(Follower):
         return self._chosen[selector]
 
     def _having(self, label: str, value: str) -> set[str]:
-        """The pods with a label's value."""
+        """Return the pods with a label's value."""
         if label not in self._values:
             self._values[label] = defaultdict(set)
             for name, pod in self._pods.items():
@@ -96,12 +97,12 @@ class NamespacePods(Follower):
         return self._values[label].get(value, set())
 
     def group(self, pod: Pod) -> list[Pod]:
-        """All pods of a pod's replica: itself, or its group."""
+        """Return all pods of a pod's replica: itself, or its group."""
         members = self._groups.get(pod.labels.get(GROUP, ""), ())
         return [self._pods[name] for name in members] or [pod]
 
     def learn(self, item: Body) -> None:
-        """Take in what a write was answered with; the watch tells it a moment later."""
+        """Take the answer of a write; the watch reports it a moment later."""
         self.changed("MODIFIED", item, self._clock.now())
 
     async def where(self) -> WatchPath:
@@ -156,7 +157,10 @@ class NamespacePods(Follower):
             self._chosen[selector].pop(name, None)
 
     def _candidates(self, pod: Pod) -> list[Selector]:
-        """The selectors that may select a pod: those that one of its labels leads to, and those that none does."""
+        """Return the selectors that may select a pod.
+
+        Those found by one of its labels, and those with no such key.
+        """
         found = list(self._by_key.get(None, ()))
         for label in pod.labels.items():
             found += self._by_key.get(label, ())
@@ -164,13 +168,13 @@ class NamespacePods(Follower):
 
 
 def parse(body: Mapping[str, Any], at: float) -> Pod:
-    """What is kept of a pod. Raises `Unavailable` for one that no API server would send."""
-    try:
+    """Parse a pod. Raises `Unavailable` for one that no API server would send."""
+    with understood("a pod"):
         metadata, spec, status = body["metadata"], body.get("spec") or {}, body.get("status") or {}
         annotations = metadata.get("annotations") or {}
         return Pod(
-            name=word(metadata, "name"),
-            uid=word(metadata, "uid"),
+            name=text_field(metadata, "name"),
+            uid=text_field(metadata, "uid"),
             node=sys.intern(str(spec.get("nodeName") or "")),
             address=str(status.get("podIP") or ""),
             phase=str(status.get("phase") or ""),
@@ -184,19 +188,8 @@ def parse(body: Mapping[str, Any], at: float) -> Pod:
             labels={sys.intern(k): sys.intern(v) for k, v in (metadata.get("labels") or {}).items()},
             annotations={key: annotations[key] for key in KEPT if key in annotations},
         )
-    except (KeyError, TypeError, AttributeError) as e:
-        raise Unavailable(f"a pod that cannot be read: {e!r}") from e
 
 
 async def pods(context: Context, session: Session, cluster: KubeCluster, namespace: str) -> NamespacePods:
-    """The pods of a namespace, as all workloads there share them."""
-
-    @asynccontextmanager
-    async def opening() -> AsyncIterator[NamespacePods]:
-        made = NamespacePods(session, namespace)
-        try:
-            yield made
-        finally:
-            await made.close()
-
-    return await context.shared(("kube pods", cluster, namespace), opening)
+    """Return the pods of a namespace, as all workloads there share them."""
+    return await context.shared(("kube pods", cluster, namespace), lambda: aclosing(NamespacePods(session, namespace)))

@@ -23,7 +23,7 @@ class Term:
     operator: Operator
     values: frozenset[str] = frozenset()
 
-    def met(self, labels: Mapping[str, str]) -> bool:
+    def matches(self, labels: Mapping[str, str]) -> bool:
         value = labels.get(self.key)
         if self.operator == "In":
             return value in self.values
@@ -39,15 +39,15 @@ class Selector:
     terms: tuple[Term, ...]
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        return bool(self.terms) and all(term.met(labels) for term in self.terms)
+        return bool(self.terms) and all(term.matches(labels) for term in self.terms)
 
     def names(self, label: str) -> bool:
-        """Whether it looks at a label."""
+        """Return whether it looks at a label."""
         return any(term.key == label for term in self.terms)
 
     @property
     def key(self) -> tuple[str, str] | None:
-        """A label with its value that all that match have; None where there is no such."""
+        """A label with the value that all matching pods have; None where there is no such label."""
         for term in self.terms:
             if term.operator == "In" and len(term.values) == 1:
                 return term.key, next(iter(term.values))
@@ -55,7 +55,7 @@ class Selector:
 
 
 def of_object(body: Mapping[str, Any]) -> Selector:
-    """A `LabelSelector` in an object. Raises `TypeError`, `KeyError` or `AttributeError` for one that is none."""
+    """Parse a `LabelSelector` of an object. Raises `TypeError`, `KeyError` or `AttributeError`."""
     terms = [Term(key, "In", frozenset({str(value)})) for key, value in (body.get("matchLabels") or {}).items()]
     for entry in body.get("matchExpressions") or ():
         values = frozenset(str(value) for value in entry.get("values") or ())
@@ -64,7 +64,7 @@ def of_object(body: Mapping[str, Any]) -> Selector:
 
 
 def of_text(text: str) -> Selector:
-    """A selector as one text, such as `app=llm,tier in (gpu,tpu),!canary`. Raises `ValueError` for one that is none."""
+    """Parse a selector such as `app=llm,tier in (gpu,tpu),!canary`. Raises `ValueError`."""
     terms, at = [], 0
     while at < len(text):
         found = TERM.match(text, at)

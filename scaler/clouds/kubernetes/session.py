@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Hashable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeAlias
@@ -21,9 +21,10 @@ from kubernetes_asyncio.config import ConfigException
 from scaler.clouds import retry_after
 from scaler.clouds.api_budget import Api
 from scaler.clouds.api_channel import Channel
-from scaler.clouds.http_answers import SHOWN, http_errors, read_body, read_json, read_lines, words
+from scaler.clouds.http_answers import http_errors, read_body, read_json, read_lines
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.kubernetes.credentials import Load, credentials
+from scaler.clouds.response_validation import one_line
 from scaler.ports import Clock, Conflict, Context, Misconfigured, PortError, Throttled, Unavailable
 
 CALLS: Final = 32
@@ -70,18 +71,20 @@ class Session:
         self._renewed_at = float("-inf")
         self._calls = asyncio.Semaphore(CALLS)
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         if self._client is not None:
             await self._client.close()
 
     async def call(self, what: str, method: str, path: str, timeout_s: float, **request: Any) -> Body:
-        """The body of an accepted call. Raises the port errors, naming `what` was asked."""
+        """Return the body of an accepted call. Raises the port errors, naming `what` was called."""
         return is_accepted(what, await self.ask(what, method, path, timeout_s, **request))
 
     async def ask(
         self, what: str, method: str, path: str, timeout_s: float, *, write: bool | None = None, **request: Any
     ) -> KubeResponse:
-        """The answer whatever its status, but for a throttle's. `request`: `query` and `body`.
+        """Return the answer whatever its status, but for a throttle's.
+
+        `request`: `query` and `body`.
 
         `write`: whether it changes anything; None: unless it is a GET. Raises the port errors.
         """
@@ -101,7 +104,10 @@ class Session:
         return answer
 
     async def events(self, what: str, path: str, timeout_s: float, query: Mapping[str, str]) -> AsyncIterator[Body]:
-        """A watch's events until the server ends it well. Raises the port errors; after `timeout_s`, `Unavailable`."""
+        """Yield a watch's events until the server ends it.
+
+        Raises the port errors; after `timeout_s`, `Unavailable`.
+        """
         opening = partial(self._open, what, path, aiohttp.ClientTimeout(total=timeout_s), query)
         with _api_errors(what):
             try:
@@ -155,10 +161,8 @@ class Session:
         except Unavailable:
             if response.status < 300:
                 raise
-            body = words(content)  # a proxy's page
-        return KubeResponse(
-            response.status, body if isinstance(body, dict) else {"message": str(body)[:SHOWN]}, pause_s
-        )
+            body = one_line(content)  # a proxy's page
+        return KubeResponse(response.status, body if isinstance(body, dict) else {"message": one_line(body)}, pause_s)
 
     async def _api(self) -> Any:
         async with self._authenticating:
@@ -168,7 +172,7 @@ class Session:
         return self._client
 
     async def _renew(self) -> bool:
-        """Take the credentials anew after a refusal; False when that was just done."""
+        """Load the credentials anew after a refusal; return False where that was just done."""
         async with self._authenticating:
             if abs(self.clock.now() - self._renewed_at) < RENEW_S:
                 return False
@@ -202,29 +206,29 @@ def _api_errors(what: str) -> Iterator[None]:
 
 
 def event_of(what: str, event: object) -> Body:
-    """Return a watch's event: its type, and the object that it is about. Raises `Unavailable` for anything else."""
+    """Return a watch's event: its type and its object. Raises `Unavailable` for anything else."""
     whole = isinstance(event, dict) and isinstance(event.get("type"), str) and isinstance(event.get("object"), dict)
     if not isinstance(event, dict) or not whole:
-        raise Unavailable(f"{what}: an event without a type and an object: {event!r:.{SHOWN}}")
+        raise Unavailable(f"{what}: an event without a type and an object: {one_line(repr(event))}")
     if event["type"] == "ERROR":
         raise Unavailable(f"{what}: {event['object'].get('message')}")
     return event
 
 
 def operation_of(what: str) -> str:
-    """What is counted: the verb and the resource, without names."""
+    """Return the name that calls are counted under: the verb and the resource, without names."""
     return " ".join(what.split(maxsplit=2)[:2])
 
 
 def is_accepted(what: str, answer: KubeResponse) -> Body:
-    """The body of an answer that is no refusal. Raises the refusal."""
+    """Return the body of an answer that is no refusal. Raises the refusal."""
     if answer.status < 300:
         return answer.body
     raise port_error(what, answer)
 
 
 def port_error(what: str, answer: KubeResponse) -> PortError:
-    """A refusal by its remedy."""
+    """Return a refusal as the port error that names its remedy."""
     text = f"{what}: {answer.message}"
     if answer.status == 401:
         return Misconfigured(f"{text}: the API server does not accept our credentials")
@@ -240,15 +244,7 @@ def port_error(what: str, answer: KubeResponse) -> PortError:
 
 
 async def session(context: Context, cluster: KubeCluster) -> Session:
-    """The session that all adapters of this cluster share. Raises `Misconfigured` when nothing tells where it is."""
+    """Return the session that all adapters of this cluster share. Raises `Misconfigured`."""
     load = credentials(cluster)
 
-    @asynccontextmanager
-    async def opening() -> AsyncIterator[Session]:
-        made = Session(context, load, cluster)
-        try:
-            yield made
-        finally:
-            await made.close()
-
-    return await context.shared(("kube", cluster), opening)
+    return await context.shared(("kube", cluster), lambda: aclosing(Session(context, load, cluster)))

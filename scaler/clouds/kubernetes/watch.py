@@ -1,13 +1,12 @@
 """One watch per cluster, kind and namespace, shared by all workloads there: list, then follow the changes.
 
-An object that was not confirmed for `CONFIRM_S` is asked for by itself. Only objects that somebody asked for are kept,
-and of those only the `ScalableState`.
+An object that was not confirmed for `CONFIRM_S` is read by itself. Only objects that a workload requested are kept, and
+of those only the `ScalableState`.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +22,7 @@ from scaler.clouds.kubernetes.objects import (
     scale_of,
 )
 from scaler.clouds.kubernetes.session import Body, Session, is_accepted
-from scaler.clouds.singleflight import Flights
+from scaler.clouds.singleflight import Singleflight
 from scaler.ports import Context, Misconfigured, Unavailable
 
 
@@ -34,38 +33,40 @@ class SharedWatch(Follower):
         self._names = (api_version, kind)
         self._namespace = namespace
         self._kind: ScalableKind | None = None
-        self._wanted: set[str] = set()
+        self._requested_names: set[str] = set()
         self._states: dict[str, ScalableState] = {}
-        self._tells_ready = False
+        self._reports_ready = False
         self._order = 0
         self._listed = 0
         self._listing = 0
         self._found: set[str] = set()
         self._followed: ScalableKind | None = None
-        self._flights = Flights()
+        self._flights = Singleflight()
         super().__init__(session, f"{kind} in {namespace}")
 
-    async def close(self) -> None:
-        await super().close()
-        await self._flights.close()
+    async def aclose(self) -> None:
+        await super().aclose()
+        await self._flights.aclose()
 
-    async def state(self, name: str, timeout_s: float, *, anew: bool = False) -> ScalableState:
-        """An object's state, its size and ready count told, `at` when it was last confirmed. Raises the port errors.
+    async def state(self, name: str, timeout_s: float, *, refresh: bool = False) -> ScalableState:
+        """Return an object's state with size and ready count, `at` when it was last confirmed.
+
+        Raises the port errors.
 
         `anew` asks the API server however fresh the state that is kept.
         """
         if self._task.done():
             self._task.result()  # a fault of ours: let it be seen
-        self._wanted.add(name)
+        self._requested_names.add(name)
         found = self._states.get(name)
-        if anew or found is None or abs(self._clock.now() - self._at(found)) > CONFIRM_S:
+        if refresh or found is None or abs(self._clock.now() - self._at(found)) > CONFIRM_S:
             found = await self._flights.share(name, lambda: self._read(name, timeout_s))
         if found.desired is None or found.ready is None:
             found = await self._flights.share((name, "scale"), lambda: self._complete(name, timeout_s))
         return replace(found, at=self._at(found))
 
     async def resize(self, name: str, replicas: int, version: str, timeout_s: float) -> None:
-        """Set the size of an object that is still as it was in `version` (empty: however it is). Raises port errors."""
+        """Set the size of an object that still has `version` (empty: any). Raises port errors."""
         what, path = await self._path("patch", name, "scale", timeout_s)
         patch: Body = {"spec": {"replicas": replicas}}
         if version:
@@ -78,18 +79,18 @@ class SharedWatch(Follower):
     # --- one object
 
     def _at(self, state: ScalableState) -> float:
-        """When a state was last confirmed: read by itself, or by the watch that would have told of a change."""
+        """Return when a state was last confirmed, by a read or by the watch."""
         return max(state.at, self.confirmed_at)
 
     async def _path(self, verb: str, name: str, subresource: str, timeout_s: float) -> tuple[str, str]:
-        """What is called, in words and as a path."""
+        """Return what is called, in words and as a path."""
         kind = await self.kind(timeout_s)
         of = f"{kind.plural}/{subresource}" if subresource else kind.plural
         what = f"{verb} {of} {name}{kind.within(self._namespace)}"
         return what, kind.path(self._namespace, name, subresource)
 
     async def kind(self, timeout_s: float) -> ScalableKind:
-        """How the API server serves the kind. Raises the port errors."""
+        """Return how the API server serves the kind. Raises the port errors."""
         if self._kind is None:
             self._kind = await self._flights.share(
                 "kind", lambda: discover(self._session, self._names[0], self._names[1], timeout_s)
@@ -97,28 +98,31 @@ class SharedWatch(Follower):
         return self._kind
 
     async def _on_object(self, what: str, method: str, path: str, timeout_s: float, **request: Any) -> Body:
-        """A call on an object. One that is not found may be served otherwise now: the kind is looked up again."""
+        """Return the answer of a call on an object.
+
+        After a 404 the kind is discovered anew: it may be served otherwise.
+        """
         answer = await self._session.ask(what, method, path, timeout_s, **request)
         if answer.status == 404:
             self._kind = None
         return is_accepted(what, answer)
 
     async def _read(self, name: str, timeout_s: float) -> ScalableState:
-        asked, order = self._clock.now(), self._order
+        requested_at, order = self._clock.now(), self._order
         what, path = await self._path("get", name, "", timeout_s)
         kind = await self.kind(timeout_s)
         try:
-            state = parse(kind, await self._on_object(what, "GET", path, timeout_s), asked)
+            state = parse(kind, await self._on_object(what, "GET", path, timeout_s), requested_at)
         except Misconfigured:
             self._states.pop(name, None)
             raise
         return self._keep(state, order)
 
     async def _complete(self, name: str, timeout_s: float) -> ScalableState:
-        """A state with what only the scale subresource tells.
+        """Return a state with what only the scale subresource has.
 
-        Ready are the `.status.readyReplicas`; 0 where this object has none but others of its kind do, and the
-        scale's `.status.replicas` where the kind does not tell readiness.
+        Ready are the `.status.readyReplicas`; 0 where this object has none but others of its kind do, and the scale's
+        `.status.replicas` where the kind does not tell readiness.
         """
         order = self._order
         what, path = await self._path("get", name, "scale", timeout_s)
@@ -126,18 +130,21 @@ class SharedWatch(Follower):
         state = self._states.get(name)
         if state is None:
             raise Unavailable(f"{self._names[1]} {name} was deleted while it was read")
-        ready = state.ready if state.ready is not None else 0 if self._tells_ready else scale.present
+        ready = state.ready if state.ready is not None else 0 if self._reports_ready else scale.present
         return self._keep(
             replace(state, version=scale.version, desired=scale.desired, ready=ready, selector=scale.selector), order
         )
 
-    def _keep(self, state: ScalableState, asked: int) -> ScalableState:
-        """Take a state in, unless one that was learnt after this one was `asked` for is newer."""
+    def _keep(self, state: ScalableState, requested: int) -> ScalableState:
+        """Keep a state and return the kept one.
+
+        One that was learned after this one was `requested_at` for stays where it is newer.
+        """
         present = self._states.get(state.name)
-        if present and present.order > asked and not newer(state.version, present.version):
+        if present and present.order > requested and not newer(state.version, present.version):
             return present
         self._order += 1
-        self._tells_ready |= state.ready is not None and state.desired is None
+        self._reports_ready |= state.ready is not None and state.desired is None
         kept = self._states[state.name] = replace(state, order=self._order)
         return kept
 
@@ -153,7 +160,7 @@ class SharedWatch(Follower):
     def found(self, item: Body, at: float) -> None:
         assert self._followed is not None  # noqa: S101 - `where` was asked first
         state = parse(self._followed, item, at)
-        if state.name in self._wanted:
+        if state.name in self._requested_names:
             self._found.add(state.name)
             self._keep(state, self._listing)
 
@@ -168,7 +175,7 @@ class SharedWatch(Follower):
         state = parse(self._followed, item, at)
         if change == "DELETED":
             self._states.pop(state.name, None)
-        elif state.name in self._wanted:
+        elif state.name in self._requested_names:
             self._keep(state, self._listed)
 
     def refused(self) -> None:
@@ -176,14 +183,5 @@ class SharedWatch(Follower):
 
 
 async def watch(context: Context, session: Session, cluster: KubeCluster, *names: str) -> SharedWatch:
-    """The watch of `names` (API version, kind, namespace) that all workloads share."""
-
-    @asynccontextmanager
-    async def opening() -> AsyncIterator[SharedWatch]:
-        made = SharedWatch(session, *names)
-        try:
-            yield made
-        finally:
-            await made.close()
-
-    return await context.shared(("kube watch", cluster, *names), opening)
+    """Return the watch of `names` (API version, kind, namespace) that all workloads share."""
+    return await context.shared(("kube watch", cluster, *names), lambda: aclosing(SharedWatch(session, *names)))

@@ -101,7 +101,7 @@ class Kernel:
         return int(self.world[layout.CLOCK])
 
     def add(self, model: int, key: int) -> int:
-        """A new replica, which takes no requests before it is started. Gives its number."""
+        """Return a new replica, which takes no requests before it is started. Gives its number."""
         number = int(self.world[layout.REPLICAS])
         if number == len(self.replicas):
             self._make_room(2 * number, number)
@@ -148,7 +148,7 @@ class Kernel:
         return lost
 
     def outstanding(self, replica: int) -> int:
-        """Requests that the replica has: waiting, running, or about to be handed out."""
+        """Return the requests that the replica has: waiting, running, or about to be handed out."""
         return int(self.replicas[replica, layout.OUTSTANDING])
 
     def occupied_ps(self, replica: int) -> int:
@@ -204,13 +204,13 @@ class Kernel:
         self.world[layout.DEAD_LETTERS] += len(slots)
 
     def unfinished(self) -> int:
-        """Requests to come, waiting or running."""
+        """Return the number of requests to come, waiting or running."""
         w = self.world
         inside = int(self.replicas[: w[layout.REPLICAS], layout.OUTSTANDING].sum()) + self.queued
         return inside + int(w[layout.OFFERED]) - self.arrived + self.awaiting_redelivery
 
     def due_within(self, span_ps: int) -> int:
-        """Requests that arrive within `span_ps` from now."""
+        """Return the number of requests that arrive within `span_ps` from now."""
         w, slots = self.world, len(self.times)
         coming = np.arange(int(w[layout.ARRIVED]), int(w[layout.OFFERED])) % slots
         arrival = self.times[coming, layout.ARRIVAL]
@@ -346,7 +346,7 @@ class Kernel:
 
 
 def _rows(columns: NDArray[Any], record: np.dtype[np.void]) -> NDArray[np.void]:
-    """The same memory as records, one a row."""
+    """Return the same memory as records, one a row."""
     rows: NDArray[np.void] = columns.view(record).reshape(-1)
     return rows
 

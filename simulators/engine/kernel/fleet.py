@@ -23,13 +23,13 @@ Grid = NDArray[np.int64]
 
 @inlined
 def load_key(takes: int, outstanding: int, limit: int) -> int:
-    """A replica's place in the router's order: its outstanding requests, or the very last if it takes none."""
+    """Return a replica's place in the router's order: its outstanding requests, or the very last if it takes none."""
     return outstanding if takes and outstanding < limit else NEVER
 
 
 @inlined
 def choose(w: Record, replicas: Records, load: Ints) -> int:
-    """The replica for the next arrival, or -1 if none takes it."""
+    """Return the replica for the next arrival, or -1 if none takes it."""
     if load[1] == NEVER:
         return -1
     if w.router == LEAST_LOADED:

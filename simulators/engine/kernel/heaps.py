@@ -26,7 +26,7 @@ def set_leaf(tree: NDArray[np.int64], leaf: int, value: int) -> None:
 
 @inlined
 def least_leaf(tree: NDArray[np.int64]) -> int:
-    """The leaf with the least value, the lowest among equals."""
+    """Return the leaf with the least value, the lowest among equals."""
     leaves = tree.shape[0] >> 1
     least = tree[1]
     node = 1

@@ -106,6 +106,6 @@ def inlined(function: F) -> F:
 
 
 def uncompiled(function: F) -> F:
-    """What Python calls in the place of an inlined function: slower, and nothing to compile."""
+    """Return the Python function behind an inlined one: slower, and nothing to compile."""
     python: F = function.py_func  # type: ignore[attr-defined]
     return python

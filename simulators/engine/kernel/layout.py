@@ -152,7 +152,7 @@ ITL_BUCKETS: Final = 1024
 
 
 def _record(first: str, fields: int, kind: type[np.signedinteger[Any]]) -> np.dtype[np.void]:
-    """A record with a field for each column from `first` on, in lower case."""
+    """Return a record with a field for each column from `first` on, in lower case."""
     names = list(globals())
     at = names.index(first)
     return np.dtype([(name.lower(), kind) for name in names[at : at + fields]])

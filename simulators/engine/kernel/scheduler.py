@@ -30,7 +30,7 @@ def held_at_end(c: Record) -> int:
 
 @inlined
 def note_empty(s: Record) -> None:
-    """A request has gone: note the time the replica was occupied, and its end if it takes no more requests."""
+    """Note the time that the replica was occupied once a request is gone, and its end if it takes no more."""
     if s.outstanding == 0:
         s.occupied += s.now - s.occupied_since
         if not s.takes and s.emptied < 0:
@@ -39,7 +39,7 @@ def note_empty(s: Record) -> None:
 
 @inlined
 def finish(s: Record, m: Record, when: Record, c: Record) -> None:
-    """A request's last token has been handed out."""
+    """Record the end of a request whose last token has been handed out."""
     when.finish = s.front
     held = held_at_end(c)
     s.used -= blocks(held, m.block_bits)
@@ -122,7 +122,7 @@ def preempt(s: Record, m: Record, growth: Ints, heap: Ints, counts: Records) -> 
 
 @inlined
 def complete(s: Record, m: Record, growth: Ints, heap: Ints, lists: Counts, when: Record, c: Record, i: int) -> None:
-    """A prompt is computed in the step being scheduled: it samples a token, and decodes from the next step on."""
+    """Let a prompt computed in the step being scheduled sample a token; it decodes from the next step on."""
     held = c.prompt + c.generated
     if c.generated == 0:
         s.tokens_in += c.prompt

@@ -44,7 +44,7 @@ def rest_or_drain(s: Record, m: Record, times: Records, t: int) -> None:
 
 @inlined
 def gpu_time(s: Record, m: Record, held: int, tokens: int, seqs: int) -> int:
-    """The step's time on the GPU."""
+    """Return the step's time on the GPU."""
     padded = tokens
     if tokens <= m.graph_tokens:
         padded = (tokens + 7) & ~7 if tokens > 4 else tokens + (tokens == 3)
@@ -56,7 +56,7 @@ def gpu_time(s: Record, m: Record, held: int, tokens: int, seqs: int) -> int:
 
 @inlined
 def host_time(s: Record, m: Record, table: Ints, tokens: int) -> int:
-    """The host's time to launch the step."""
+    """Return the host's time to launch the step."""
     if tokens <= m.graph_tokens:
         launch = m.host_decode if s.prefill == 0 else m.host_graph
     elif m.host_eager > 0:

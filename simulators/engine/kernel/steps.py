@@ -34,7 +34,7 @@ def span(steps: int, first: int, growth: int) -> int:
 
 @inlined
 def steps_to(time: int, first: int, growth: int) -> int:
-    """The least number of steps that take at least `time`."""
+    """Return the least number of steps that take at least `time`."""
     if time <= 0:
         return 0
     half = first - 0.5 * growth
@@ -96,7 +96,7 @@ def note_growth(growth: Ints, block: int, step: int, held: int, stride: int, sig
 
 @inlined
 def grown(growth: Ints, block: int, step: int, steps: int, strides: int) -> int:
-    """New blocks that so many steps need, the first of them `step`."""
+    """Return the new blocks that a number of steps need, the first of them `step`."""
     mask = (1 << block) - 1
     total = (steps >> block) * strides
     for k in range(steps & mask):

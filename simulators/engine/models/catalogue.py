@@ -33,12 +33,12 @@ SUFFIXES: Final = (".yaml", ".yml", ".json")
 
 
 def names() -> list[str]:
-    """The catalogue's names, sorted."""
+    """Return the catalogue's names, sorted."""
     return sorted([*_engine_times(), *(p.stem for p in DATA.glob("*.yaml"))])
 
 
 def load(name: str) -> ServiceModel:
-    """A model by its catalogue name, or from a YAML or JSON file. Raises `ConfigError`."""
+    """Return a model by its catalogue name, or from a YAML or JSON file. Raises `ConfigError`."""
     if name.endswith(SUFFIXES):
         return read_model(Path(name))
     if name in _engine_times():
@@ -50,7 +50,7 @@ def load(name: str) -> ServiceModel:
 
 
 def read_model(path: Path) -> ServiceModel:
-    """A model from its file. Raises `ConfigError` with every problem found."""
+    """Return a model from its file. Raises `ConfigError` with every problem found."""
     if path.suffix == ".json":
         documents, problems = _json(path)
     else:
@@ -64,7 +64,7 @@ def read_model(path: Path) -> ServiceModel:
 
 
 def _json(path: Path) -> tuple[list[Document], list[Problem]]:
-    """A JSON file's document. The YAML reader would take its ``1e-5`` for text."""
+    """Return a JSON file's document. The YAML reader would take its ``1e-5`` for text."""
     try:
         return [Document(str(path), json.loads(read_text(path)), {})], []
     except Unreadable as e:
@@ -76,7 +76,7 @@ def _json(path: Path) -> tuple[list[Document], list[Problem]]:
 
 
 def with_host(model: ServiceModel, host: ServiceModel) -> ServiceModel:
-    """The times of `model`'s GPU with the host side of another model."""
+    """Return the times of `model`'s GPU with the host side of another model."""
     return dataclasses.replace(model, **{field: getattr(host, field) for field in HOST})
 
 

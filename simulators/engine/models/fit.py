@@ -83,7 +83,7 @@ class How:
 
 
 def keys(seed: int) -> tuple[int, ...]:
-    """The keys of the chances over which simulated measures are averaged."""
+    """Return the keys of the chances over which simulated measures are averaged."""
     return tuple(seed * 1_000_003 + i * 65_537 for i in range(CHANCES))
 
 
@@ -162,7 +162,7 @@ def fit_scale(runs: Mapping[str, EngineRun], base: ServiceModel, chances: tuple[
 
 
 def scaled(model: ServiceModel, factor: float) -> ServiceModel:
-    """The model with all its times multiplied by `factor`."""
+    """Return the model with all its times multiplied by `factor`."""
     times: dict[str, Any] = {
         f.name: _rounded(getattr(model, f.name) * factor) for f in dataclasses.fields(model) if f.name.endswith("_s")
     }
@@ -170,7 +170,7 @@ def scaled(model: ServiceModel, factor: float) -> ServiceModel:
 
 
 def _residuals(model: ServiceModel, run: EngineRun, chances: tuple[int, ...]) -> list[float]:
-    """The run's errors, weighted, with squares that grow as soft L1 does."""
+    """Return the run's errors, weighted, with squares that grow as soft L1 does."""
     weight = (1.0 if len(run) >= SMALL else 0.5) * (1.0 if run.clients() else OPEN_LOOP_WEIGHT)
     found = []
     for measure, error in log_errors(model, run, chances).items():

@@ -51,7 +51,7 @@ class Integers(NamedTuple):
 
 
 def integers(model: ServiceModel) -> Integers:
-    """The model's integers, each rounded to the nearest."""
+    """Return the model's integers, each rounded to the nearest."""
     return Integers(
         max_seqs=model.max_seqs,
         max_tokens=model.max_step_tokens,

@@ -25,7 +25,7 @@ Times = NDArray[np.float64]
 
 
 def simulate(model: ServiceModel, run: EngineRun, key: int = 0) -> tuple[Times, Times, Times]:
-    """The run's requests on one replica: (arrival, TTFT, end-to-end time) of each, in seconds.
+    """Return the run's requests on one replica: (arrival, TTFT, end-to-end time) of each, in seconds.
 
     An open loop keeps its recorded arrivals. In a closed loop of n clients the first n do, and each later request
     arrives as long after the end of an earlier one as it did when it was recorded.
@@ -46,7 +46,7 @@ def simulate(model: ServiceModel, run: EngineRun, key: int = 0) -> tuple[Times, 
 
 
 def measures(arrival_s: Times, ttft_s: Times, e2e_s: Times, output: NDArray[np.int32]) -> dict[str, float]:
-    """What a run is judged by; a measure that it cannot tell is left out."""
+    """Return the measures of a run; one that it does not contain is left out."""
     found = {"ttft_p50": float(np.quantile(ttft_s, 0.5))}
     if len(ttft_s) >= LEAST_FOR_P95:
         found["ttft_p95"] = float(np.quantile(ttft_s, 0.95))
@@ -59,7 +59,7 @@ def measures(arrival_s: Times, ttft_s: Times, e2e_s: Times, output: NDArray[np.i
 
 
 def recorded(run: EngineRun) -> dict[str, float]:
-    """The measures of the run as it was recorded."""
+    """Return the measures of the run as it was recorded."""
     return measures(run.arrival_s, run.ttft_s, run.e2e_s, run.output)
 
 
@@ -71,7 +71,7 @@ def log_errors(model: ServiceModel, run: EngineRun, keys: tuple[int, ...]) -> di
 
 
 def errors(model: ServiceModel, runs: Mapping[str, EngineRun], keys: tuple[int, ...]) -> dict[str, dict[str, float]]:
-    """The error of each measure of each run, as a share of the recorded value."""
+    """Return the error of each measure of each run, as a share of the recorded value."""
     return {name: {m: math.expm1(v) for m, v in log_errors(model, run, keys).items()} for name, run in runs.items()}
 
 

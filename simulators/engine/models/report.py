@@ -24,7 +24,7 @@ TITLES: Final = {
 
 
 def medians(errors: Errors) -> dict[str, float]:
-    """The median absolute error over runs, of each measure that any run tells. Shares."""
+    """Return the median absolute error over runs, of each measure that any run tells. Shares."""
     by_measure = {m: [abs(e[m]) for e in errors.values() if m in e] for m in MEASURES}
     return {m: median(found) for m, found in by_measure.items() if found}
 
@@ -41,7 +41,7 @@ def provenance(found: Calibration, runs: Mapping[str, EngineRun], base: ServiceM
 
 
 def lines(found: Calibration, runs: Mapping[str, EngineRun], base: ServiceModel) -> Iterator[str]:
-    """The report for a terminal."""
+    """Yield the report for a terminal."""
     yield f"{found.model.name}, calibrated from {base.name}"
     for name in (n for n in WIDTHS if getattr(base, n) > 0):
         old, new = getattr(base, name), getattr(found.model, name)
@@ -56,7 +56,7 @@ def lines(found: Calibration, runs: Mapping[str, EngineRun], base: ServiceModel)
 
 
 def page(found: Calibration) -> str:
-    """The errors as bars, on a page that needs no network."""
+    """Return the errors as bars, on a page that needs no network."""
     figure = go.Figure()
     shown = found.held_out or found.fitted
     for measure in MEASURES:

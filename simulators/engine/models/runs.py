@@ -45,7 +45,7 @@ class EngineRun:
         return len(self.arrival_s)
 
     def part(self, first: int, end: int) -> EngineRun:
-        """The requests from number `first` to before `end`, as if nothing had come before them."""
+        """Return the requests from number `first` to before `end`, as if nothing had come before them."""
         return EngineRun(
             self.name,
             self.arrival_s[first:end] - self.arrival_s[first],

@@ -75,7 +75,7 @@ class ServiceModel:
         return self.kv_tokens // self.block_tokens
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """What makes the model impossible to run, as (key, rule broken)."""
+        """Yield each reason why the model cannot run, as (key, rule broken)."""
         if self.max_seqs * (1 + self.draft_tokens) > self.max_step_tokens:
             yield (
                 "max_seqs",

@@ -42,7 +42,7 @@ class Contender:
 
 
 def names() -> list[str]:
-    """The peers that are shipped, sorted."""
+    """Return the peers that are shipped, sorted."""
     return sorted(path.stem for path in TEMPLATES.glob("*.yaml"))
 
 
@@ -96,7 +96,7 @@ def _contender(case: Case, word: str) -> Contender:
 
 
 def _called(source: Document) -> str:
-    """A file's workload by its own name."""
+    """Return a file's workload by its own name."""
     data = source.data
     return str(data.get("workload", source.file)) if isinstance(data, dict) else source.file
 
@@ -128,7 +128,7 @@ def _only(path: Path) -> Document:
 
 
 def _filled(case: Case, name: str, template: Mapping[str, Any]) -> dict[str, Any]:
-    """A peer's template with what the scenario says: bounds, interval, pools, and the KV cache's size."""
+    """Return a peer's template with what the scenario says: bounds, interval, pools, and the KV cache's size."""
     own = case.workload.document
     policies = copy.deepcopy(template["policies"])
     for policy in policies.values():
@@ -139,7 +139,7 @@ def _filled(case: Case, name: str, template: Mapping[str, Any]) -> dict[str, Any
 
 
 def _changed(data: Any, told: str, word: str) -> Any:
-    """The document with ``key=value;key=value`` set in it."""
+    """Return the document with ``key=value;key=value`` set in it."""
     problems = []
     for assignment in filter(None, told.split(";")):
         key, equals, value = assignment.partition("=")
@@ -181,7 +181,7 @@ def _places(data: Any, key: str) -> list[tuple[Any, ...]]:
 
 
 def _parameters(policy: Any) -> list[str]:
-    """The parameters that a policy's kind has."""
+    """Return the parameters that a policy's kind has."""
     kind = str(policy.get("kind")) if isinstance(policy, dict) else ""
     return [f.name for f in fields(resolve("policy", kind))] if kind in REGISTRIES["policy"] else []
 
@@ -210,7 +210,7 @@ def _set(data: Any, place: Sequence[Any], value: Any) -> bool:
 
 
 def _under(case: Case, workload: Workload, file: str) -> Case:
-    """The scenario under another workload. Raises `ConfigError` with every reason why it cannot run there."""
+    """Return the scenario under another workload. Raises `ConfigError` with every reason why it cannot run there."""
     source = Document(file, workload.document, {})
     findings = [
         *checks.own_problems(workload.spec.policies, ("policies",)),
@@ -239,7 +239,7 @@ def _out_of_bounds(spec: WorkloadSpec) -> Iterator[checks.Finding]:
 
 
 def _stuck(spec: WorkloadSpec) -> Iterator[checks.Finding]:
-    """A zero that nothing leaves: engines tell nothing while none runs."""
+    """Yield a zero that nothing leaves: engines tell nothing while none runs."""
     told = any(kind_of("source", source) in ports.QUEUES for source in spec.sources.values())
     blind = all(policy.needs() for policy in spec.policies.values())
     if spec.min_replicas == 0 and blind and not told:

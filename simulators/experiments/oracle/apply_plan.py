@@ -83,7 +83,7 @@ class _Planned:
 def drive(
     case: Case, seed: int, trace: RequestTrace, sizes: Sizes, progress: Progress = lambda _: None
 ) -> SimulationRun:
-    """The run that a plan gives. The same case, seed, trace and plan give the same run, byte for byte."""
+    """Return the run that a plan gives. The same case, seed, trace and plan give the same run, byte for byte."""
     world = begin(case, seed, trace)
     timeline = Timeline(case.scenario.epoch_s)
     planned = [_Planned(world.pools[name], size) for name, size in sizes.items()]

@@ -50,7 +50,7 @@ def _busy(sizes: Sizes, run: SimulationRun, pools: list[Supply]) -> Sizes:
 
 
 def _present(run: SimulationRun, buckets: int) -> Ints:
-    """The requests that were in the world at some time of each bucket: from their arrival until they ended."""
+    """Return the requests that were in the world at some time of each bucket: from their arrival until they ended."""
     requests = run.world.kernel.arrived_requests
     begin = requests.arrived_ps // BUCKET_PS
     ended = np.where(requests.is_finished, requests.finished_ps // BUCKET_PS, buckets)
@@ -87,7 +87,7 @@ def remove(search: PlanSearch, pools: list[Supply]) -> None:
 
 
 def _without(sizes: Sizes, intervals: list[Interval]) -> Sizes:
-    """The plan with a replica less in each of the intervals."""
+    """Return the plan with a replica less in each of the intervals."""
     fewer = {name: size.copy() for name, size in sizes.items()}
     for found in intervals:
         fewer[found.pool][found.begin : found.end] -= 1

@@ -62,12 +62,12 @@ def bound_usd(case: Case, seed: int, trace: RequestTrace, end_s: float) -> float
 
 
 def least_price_usd_per_hour(offer: PoolOffer) -> float:
-    """A node's price where it is cheapest."""
+    """Return a node's price where it is cheapest."""
     return min(offer.price(zone) or 0.0 for zone in offer.zones)
 
 
 def _usd_per_s(offer: PoolOffer) -> float:
-    """The same by the second; 0 where any node may turn out to be free."""
+    """Return the same by the second; 0 where any node may turn out to be free."""
     lost = any(zone.losses_per_node_hour for zone in offer.zones.values())
     if offer.market == "spot" and lost and offer.rule.free_if_interrupted_within_s:
         return 0.0

@@ -46,8 +46,9 @@ class Oracle:
 def plan(
     case: Case, seed: int, trace: RequestTrace, progress: Progress = lambda _: None, *, simulations: int = SIMULATIONS
 ) -> Oracle:
-    """The cheapest run found that meets the scenario's promise, within a number of simulations (the smallest fixed size
-    is found however many that takes).
+    """Return the cheapest run found that meets the scenario's SLO, within a number of simulations.
+
+    The smallest fixed size is found however many simulations that takes.
 
     The workload's sources and policies have no part in it, only how far its pools may grow. Raises `SloUnreachable`.
     """
@@ -72,7 +73,7 @@ def plan(
 
 
 def _smallest_fixed(search: PlanSearch, pools: list[Supply]) -> int:
-    """The smallest number of replicas that meets the promise if it never changes: bracketed, then halved."""
+    """Return the smallest number of replicas that meets the promise if it never changes: bracketed, then halved."""
     allowed = search.case.workload.spec.max_replicas
     most = min(allowed, max(1, int(np.sum([pool.limit for pool in pools], axis=0).max())))
     peak = min(float(pool.load.max()) for pool in pools)

@@ -45,7 +45,7 @@ class PlanSearch:
         return self._told[_key(sizes)]
 
     def tried(self, sizes: Sizes) -> CarriedOutPlan:
-        """What comes of a plan."""
+        """Carry out a plan, and keep it if it is the best so far."""
         run = drive(self.case, self.seed, self.trace, sizes, self._report)
         self.spent, self.left = self.spent + 1, self.left - 1
         requests, world = CountedRequests(run), run.world

@@ -39,7 +39,7 @@ class Supply:
 
 
 def supplies(case: Case, seed: int, trace: RequestTrace, end_s: float) -> list[Supply]:
-    """The workload's pools, those already paid first, then by what the whole trace would cost in them."""
+    """Return the workload's pools, those already paid first, then by what the whole trace would cost in them."""
     found: list[tuple[float, Supply]] = []
     buckets = int(np.ceil(end_s / BUCKET_S))
     for known, name in case.pools.items():
@@ -55,7 +55,7 @@ def supplies(case: Case, seed: int, trace: RequestTrace, end_s: float) -> list[S
 
 
 def static(pools: list[Supply], replicas: int) -> Sizes:
-    """The same number of replicas from beginning to end, as far as there is capacity: the first pools first."""
+    """Return the same number of replicas from beginning to end, as far as there is capacity: the first pools first."""
     left = np.full(len(pools[0].load), replicas, dtype=np.int64)
     sizes: Sizes = {}
     for pool in pools:
@@ -65,7 +65,7 @@ def static(pools: list[Supply], replicas: int) -> Sizes:
 
 
 def needed(pools: list[Supply], utilization: float, replicas: int) -> Sizes:
-    """The replicas that carry each bucket's work at a utilization, and no more than so many in all.
+    """Return the replicas that carry each bucket's work at a utilization, and no more than so many in all.
 
     A pool's gap is bridged where idling through it costs no more than a new start would: both are paid at the pool's
     price, so that is a gap no longer than a start-up. Layers nest, so that each is decided by itself, in hindsight.
@@ -99,7 +99,7 @@ def bridged(size: Ints, gap: int) -> Ints:
 
 
 def _running_max(values: Ints, window: int) -> Ints:
-    """The largest of each `window` values that follow one another."""
+    """Return the largest of each `window` values that follow one another."""
     largest: Ints = np.lib.stride_tricks.sliding_window_view(values, window).max(axis=1)
     return largest
 
@@ -111,7 +111,7 @@ def _start_buckets(offer: PoolOffer) -> int:
 
 
 def _capacity(case: Case, seed: int, name: PoolName, offer: PoolOffer, buckets: int) -> Ints:
-    """The nodes that may be had in each bucket from its beginning to its end."""
+    """Return the nodes that may be had in each bucket from its beginning to its end."""
     total = np.zeros(buckets, dtype=np.int64)
     for zone_name, zone in offer.zones.items():
         least = np.full(buckets, UNLIMITED, dtype=np.int64)

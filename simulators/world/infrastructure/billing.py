@@ -28,7 +28,7 @@ class Billing:
     ] = 0.0
 
     def charged_ps(self, run_ps: int) -> int:
-        """The time charged for a run. Picoseconds."""
+        """Return the time charged for a run. Picoseconds."""
         step_ps = max(1, to_ps(self.increment_s))
         return max(-(-run_ps // step_ps) * step_ps, to_ps(self.minimum_s))
 
@@ -97,7 +97,7 @@ PARTS: Final = tuple(f.name for f in fields(Bill) if f.name not in {"pool", "mar
 
 
 def bill(ledger: BillingLedger, now_ps: int, busy_ps: Callable[[int], int]) -> Bill:
-    """The pool's bill up to now.
+    """Return the pool's bill up to now.
 
     `busy_ps` tells how long a replica has had at least one request outstanding, by its number. A node that still runs
     is charged as if it ended now.
@@ -115,7 +115,7 @@ def bill(ledger: BillingLedger, now_ps: int, busy_ps: Callable[[int], int]) -> B
 
 
 def _parts(ledger: BillingLedger, node: SimulatedNode, now_ps: int, busy_ps: Callable[[int], int]) -> dict[str, int]:
-    """The cost of the node's own time, by what it was for; a stopped node's is `disk`."""
+    """Return the cost of the node's own time, by what it was for; a stopped node's is `disk`."""
     times = dict.fromkeys(NodeState, 0)
     for state, start_ps, end_ps in node.intervals(now_ps):
         times[state] += end_ps - start_ps
@@ -168,7 +168,7 @@ def _add_charge(ledger: BillingLedger, node: SimulatedNode, now_ps: int, parts: 
 
 
 def by_market(bills: Iterable[Bill]) -> dict[str, int]:
-    """What is to be paid in each market, in cost units, in order of name."""
+    """Return the amount due in each market, in cost units, in order of name."""
     totals: dict[str, int] = {}
     for b in sorted(bills, key=lambda b: b.market):
         totals[b.market] = totals.get(b.market, 0) + b.total

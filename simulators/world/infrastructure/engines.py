@@ -22,10 +22,10 @@ class Engines(Protocol):
         """From now on it takes no requests, and finishes those it has."""
 
     def kill(self, replica: int) -> int:
-        """It ends now; the number of requests cut."""
+        """End a replica now; return the number of requests cut."""
 
     def outstanding(self, replica: int) -> int:
-        """Requests waiting, running or leaving there now."""
+        """Return the requests waiting, running or leaving there now."""
 
     def emptied_ps(self, replica: int) -> int:
         """When a draining replica became empty (at once, if it was); -1 while it is not."""

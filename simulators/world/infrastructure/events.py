@@ -24,8 +24,10 @@ class EventKind(IntEnum):
 
 
 class ScheduledEvent(NamedTuple):
-    """One thing due: `subject` is a node's number, a zone's for WARN and CHANGE, 0 for RETRY and FAIL; `limit` is that
-    zone's new capacity."""
+    """One event due: `subject` is a node's number, a zone's for WARN and CHANGE, 0 for RETRY and FAIL.
+
+    `limit` is that zone's new capacity.
+    """
 
     at_ps: int
     due: EventKind

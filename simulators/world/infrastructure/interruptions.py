@@ -25,7 +25,7 @@ class Cloud:
             self._look_ahead(i)
 
     def watch(self, node: SimulatedNode) -> None:
-        """The node runs from now on: its own end is settled by what was drawn for it."""
+        """Follow a node that runs from now on: its own end is settled by what was drawn for it."""
         life_ps = self._stock.life_ps(node)
         if life_ps is not None:
             now_ps = self._replicas.now_ps
@@ -33,7 +33,7 @@ class Cloud:
             self._timetable.add(max(now_ps, node.ends_ps - self._lead_ps), EventKind.FATE, node.number)
 
     def doom(self, node: SimulatedNode, at_ps: int) -> None:
-        """The cloud will take the node at a time. It says so as long ahead as it does, or not at all."""
+        """Settle that the cloud takes the node at a time, with as much notice as the offer gives, or none."""
         if node.doomed_ps is not None and node.doomed_ps <= at_ps:
             return
         node.doomed_ps = at_ps
@@ -51,7 +51,7 @@ class Cloud:
             self._timetable.add(at_ps, due, node.number)
 
     def do(self, entry: ScheduledEvent) -> None:
-        """What is due on the cloud's side: FATE, WARN, CHANGE or LOSS."""
+        """Apply an event of the cloud: FATE, WARN, CHANGE or LOSS."""
         if entry.due is EventKind.WARN:
             self._warn(entry.subject)
         elif entry.due is EventKind.CHANGE:
@@ -72,7 +72,7 @@ class Cloud:
             self._timetable.add(max(self._replicas.now_ps, zone.coming[0] - self._lead_ps), EventKind.WARN, i)
 
     def _warn(self, i: int) -> None:
-        """The cloud settles whom it will take when a zone's capacity falls: of spot nodes only, others are kept."""
+        """Settle which spot nodes go when a zone's capacity falls; other nodes are kept."""
         zone = self._stock.zones[i]
         if zone.coming is None:
             return
@@ -84,7 +84,7 @@ class Cloud:
         self._look_ahead(i)
 
     def _change(self, i: int, limit: int | None) -> None:
-        """A zone's capacity changes. What came since the warning, and is too much, goes without a word."""
+        """Change a zone's capacity. Nodes started since the warning that exceed it go without notice."""
         self._replicas.settle()
         self._offered(i, limit)
         zone = self._stock.zones[i]

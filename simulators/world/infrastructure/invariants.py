@@ -36,7 +36,7 @@ def _life_problems(node: SimulatedNode, now_ps: int) -> Iterator[str]:
 
 
 def _capacity_problems(ledger: BillingLedger, zone: int, now_ps: int) -> Iterator[str]:
-    """A sweep over births and ends in time; changes at one time count together.
+    """Yield a sweep over births and ends in time; changes at one time count together.
 
     Spot nodes never exceed what their zone offers. Others are kept when it offers less, but none comes then.
     """
@@ -58,7 +58,7 @@ def _capacity_problems(ledger: BillingLedger, zone: int, now_ps: int) -> Iterato
 
 
 def _bill_problems(ledger: BillingLedger, bill: Bill, now_ps: int) -> Iterator[str]:
-    """The bill against the integral of price times nodes, without regard to states."""
+    """Yield the bill against the integral of price times nodes, without regard to states."""
     integral = 0
     for node in ledger.nodes:
         end_ps = node.moves[-1][0] if node.state is NodeState.GONE else now_ps

@@ -45,7 +45,7 @@ class Stock:
         self._latest: list[tuple[int, int]] = []
 
     def fate(self, node: SimulatedNode) -> list[float]:
-        """The node's uniform draws: LIFE, NOTICE, REBALANCE and KEY."""
+        """Return the node's uniform draws: LIFE, NOTICE, REBALANCE and KEY."""
         return self._fates.row(node.number)
 
     def life_ps(self, node: SimulatedNode) -> int | None:
@@ -108,7 +108,7 @@ class Stock:
         return next((self.nodes[n] for tier in HEADROOM for n in self.preparing[tier]), None)
 
     def move(self, node: SimulatedNode, state: NodeState, at_ps: int) -> None:
-        """The node comes into a state, which must lie ahead of its own."""
+        """Move the node to a state, which must lie ahead of its own."""
         if node.moves:
             if state <= node.state or at_ps < node.moves[-1][0]:
                 raise ValueError(f"node {node.number} cannot go from {node.state.name} to {state.name} at {at_ps} ps")
@@ -132,7 +132,7 @@ class Stock:
             del self.resting[node.tier][node.number]
 
     def last_to_start(self) -> SimulatedNode | None:
-        """The starting node that will be ready last, the newest among equals."""
+        """Return the starting node that will be ready last, the newest among equals."""
         while self._latest:
             node = self.nodes[-self._latest[0][1]]
             if node.state is NodeState.STARTING and node.due_ps == -self._latest[0][0]:
@@ -141,13 +141,13 @@ class Stock:
         return None
 
     def newest_ready(self, count: int) -> list[int]:
-        """The `count` replicas that were ready last, the last one first."""
+        """Return the `count` replicas that were ready last, the last one first."""
         return list(islice(reversed(self.members[NodeState.READY]), count))
 
     def oldest_ready(self, count: int) -> list[int]:
-        """The `count` replicas that were ready first."""
+        """Return the `count` replicas that were ready first."""
         return list(islice(self.members[NodeState.READY], count))
 
     def least_ready(self, count: int, load: Callable[[int], int]) -> list[int]:
-        """The `count` ready replicas with the least load, the newest first among equals."""
+        """Return the `count` ready replicas with the least load, the newest first among equals."""
         return heapq.nsmallest(count, self.members[NodeState.READY], key=lambda number: (load(number), -number))

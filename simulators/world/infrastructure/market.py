@@ -81,7 +81,7 @@ class ZoneOffer:
     ] = 0.0
 
     def supply(self, rng_seed: int, entity: str, folder: Path) -> Supply:
-        """The zone's capacity over time."""
+        """Return the zone's capacity over time."""
         if self.trace is not None:
             return supply.replayed(self.trace, folder)
         if self.outages is not None:
@@ -213,12 +213,12 @@ class PoolOffer:
         return RULES[self.cloud] if self.billing is None else self.billing
 
     def price(self, zone: str) -> float | None:
-        """A node's price in a zone, USD per hour; None if nobody said."""
+        """Return a node's price in a zone, USD per hour; None if nobody said."""
         own = self.zones[zone].price_usd_per_hour
         return self.price_usd_per_hour if own is None else own
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """What makes the offer impossible, as (key, rule broken)."""
+        """Yield each reason why the offer is impossible, as (key, rule broken)."""
         if not self.zones:
             yield "zones", "must name at least one zone"
         yield from self._price_problems()

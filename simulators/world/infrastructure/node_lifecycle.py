@@ -133,7 +133,7 @@ Plan = tuple[tuple[str, int], ...]
 
 
 def plan(durations: Mapping[str, int], phases: Sequence[str], start_ps: int) -> Plan:
-    """The phases one after the other from `start_ps` on."""
+    """Return the phases one after the other from `start_ps` on."""
     ends: list[tuple[str, int]] = []
     for name in phases:
         start_ps += durations[name]
@@ -186,7 +186,7 @@ class SimulatedNode:
         return self.plan[-1][1] if self.plan else self.moves[-1][0]
 
     def phase(self, now_ps: int) -> str | None:
-        """The start-up phase it is in; None when it is in none."""
+        """Return the start-up phase it is in; None when it is in none."""
         if self.state not in {NodeState.PREPARING, NodeState.STARTING}:
             return None
         return next((name for name, end_ps in self.plan if end_ps > now_ps), None)

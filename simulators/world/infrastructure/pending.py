@@ -81,7 +81,7 @@ class Waiting:
         self.add(count, now_ps)
 
     def served(self) -> None:
-        """The one that waited longest has a node."""
+        """Remove the replica that waited longest: it has a node."""
         self._since.popleft()
 
     def drop(self, count: int) -> int:
@@ -96,7 +96,7 @@ class Waiting:
         return failed + last
 
     def retry(self, now_ps: int) -> None:
-        """The platform tries again what failed. It has its turn first, and fails again at once where it finds none."""
+        """Let the platform try failed replicas again, first in line; they fail again at once without a node."""
         self._since.extendleft([now_ps - self._after_ps] * self.failed)
         self.failed, self._retry_ps = 0, None
 

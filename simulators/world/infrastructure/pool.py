@@ -40,7 +40,7 @@ class FleetPool:
         folder: Path = Path(),
         epoch_s: float = 0.0,
     ) -> None:
-        """Raises `ValueError` with all that is wrong with the offer, or with a trace."""
+        """Open the pool. Raises `ValueError` with all that is wrong with the offer, or with a trace."""
         broken = [f"{'.'.join(map(str, place))} {rule}" for place, rule, _ in own_problems(offer)]
         if broken:
             raise ValueError(f"pool {name}: {'; '.join(broken)}")
@@ -84,7 +84,7 @@ class FleetPool:
         return sum(durations[phase] for phase in SERVE[Tier.COLD])
 
     def status(self, now_ps: int) -> PoolStatus:
-        """The pool's size, as its platform tells it."""
+        """Return the pool's size, as its platform tells it."""
         self.advance(now_ps)
         replicas = self._replicas
         ready = len(self._stock.members[NodeState.READY])
@@ -101,12 +101,12 @@ class FleetPool:
         )
 
     def resting(self, tier: Tier, now_ps: int) -> PoolStatus:
-        """A tier of the headroom: the nodes asked for, and those at rest."""
+        """Return a tier of the headroom: the nodes asked for, and those at rest."""
         self.advance(now_ps)
         return PoolStatus(self.headroom[tier], len(self._stock.resting[tier]))
 
     def bill(self, now_ps: int, busy_ps: Callable[[int], int]) -> Bill:
-        """The bill up to now; `busy_ps` tells a replica's time with requests outstanding, by its number."""
+        """Return the bill up to now; `busy_ps` tells a replica's time with requests outstanding, by its number."""
         self.advance(now_ps)
         self._replicas.settle()
         return bill(self.ledger, now_ps, busy_ps)
@@ -168,7 +168,7 @@ class FleetPool:
         self._fill()
 
     def interrupt(self, number: int, at_ps: int, now_ps: int) -> None:
-        """The cloud settles now to take a node at a time, and says so before as far as it does."""
+        """Settle now that the cloud takes a node at a time, with the offer's notice."""
         self.advance(now_ps)
         node = self.ledger.nodes[number]
         if number not in self._stock.zones[node.zone].nodes or at_ps < now_ps:
@@ -204,7 +204,7 @@ class FleetPool:
             self._level(tier, wanted)
 
     def _fail(self, entry: ScheduledEvent) -> None:
-        """The platform tries again what failed, or gives up what it tried, once more has been looked for a node."""
+        """Let the platform retry failed replicas, or give them up, after one more look for a node."""
         replicas = self._replicas
         if entry.due is EventKind.RETRY:
             replicas.waiting.retry(replicas.now_ps)
@@ -221,7 +221,7 @@ class FleetPool:
         return Shortfall(self._epoch_s + to_s(word.at_ps), reason, word.quota)
 
     def _obtain(self) -> SimulatedNode | None:
-        """A node on its way to serve: out of the headroom, or a new one."""
+        """Return a node on its way to serve: out of the headroom, or a new one."""
         node = self._stock.take(self._replicas.now_ps)
         if node is None:
             return self._launch(Tier.COLD)

@@ -35,27 +35,27 @@ class PoolReplicas:
         self._engines, self._model = engines, model
 
     def start(self, node: SimulatedNode) -> None:
-        """The node serves when its plan is done: now, if there is nothing to do."""
+        """Start the node: it serves when its plan is done, now if there is nothing to do."""
         if node.due_ps <= self.now_ps:
             self.serve(node)
         else:
             self.timetable.add(node.due_ps, EventKind.DONE, node.number)
 
     def serve(self, node: SimulatedNode) -> None:
-        """The node is ready: its engine takes requests."""
+        """Mark the node ready: its engine takes requests."""
         node.engine = self._engines.add(self._model, int(self.stock.fate(node)[KEY] * KEYS))
         self._engines.start(node.engine)
         self.stock.move(node, NodeState.READY, self.now_ps)
 
     def done(self, node: SimulatedNode) -> None:
-        """The last phase of the node's plan is over."""
+        """End the last phase of the node's plan."""
         if node.state is NodeState.PREPARING:
             self.stock.move(node, NodeState.RESTING, self.now_ps)
         else:
             self.serve(node)
 
     def drain(self, node: SimulatedNode) -> None:
-        """The node takes no more requests; it is gone when it has none, or when its grace is over."""
+        """Drain the node: it takes no more requests, and goes when it has none or its grace is over."""
         self._engines.drain(node.engine)
         self.stock.move(node, NodeState.DRAINING, self.now_ps)
         if not self._emptied(node) and self.offer.grace_s is not None:
@@ -67,7 +67,7 @@ class PoolReplicas:
         return sum(self.stock.nodes[number].state is NodeState.READY for number in self.announced)
 
     def parts(self) -> tuple[Part, ...]:
-        """The replicas that have a node, by zone; zones without any are left out."""
+        """Return the replicas that have a node, by zone; zones without any are left out."""
         stock, nodes = self.stock, self.stock.nodes
         ready = Counter(nodes[number].zone for number in stock.members[NodeState.READY])
         pending = Counter(nodes[number].zone for number in stock.members[NodeState.STARTING])
@@ -90,7 +90,7 @@ class PoolReplicas:
         return at_ps >= 0
 
     def cut(self, node: SimulatedNode, kind: NodeEventKind) -> None:
-        """The node ends now, with all that it serves."""
+        """End the node now, with all that it serves."""
         if node.state is NodeState.DRAINING and self._emptied(node):
             return
         live = node.state in LIVE
@@ -103,7 +103,7 @@ class PoolReplicas:
             self._make_up()
 
     def warned(self, node: SimulatedNode, kind: NodeEventKind) -> None:
-        """The cloud said that it will take the node, or may: leave it, or serve on, as the offer says."""
+        """Handle an interruption notice: leave the node, or serve on, as the offer says."""
         self._tell(node, kind)
         action = self.offer.on_notice if kind is NodeEventKind.NOTICE else self.offer.on_rebalance
         if node.state is NodeState.DRAINING:

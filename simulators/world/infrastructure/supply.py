@@ -70,7 +70,7 @@ class Outages:
 
 
 def constant(nodes: int | None) -> Supply:
-    """The same for ever."""
+    """Return the same for ever."""
     yield 0, nodes
 
 
@@ -93,7 +93,7 @@ def with_outages(nodes: int | None, outages: Outages, rng: np.random.Generator) 
 
 
 def replayed(trace: SupplyTrace, folder: Path) -> Supply:
-    """The trace from its start offset on, changes only. Raises `ValueError` naming file, key and value."""
+    """Return the trace from its start offset on, changes only. Raises `ValueError` naming file, key and value."""
     gap_s, data = read(folder / trace.file)
     factor = Fraction(str(trace.scale))
     nodes = [math.floor(n * factor) for n in data]
@@ -118,7 +118,7 @@ def _changes(nodes: Sequence[int], first: int, gap_s: Fraction, start_s: Fractio
 
 
 def read(file: Path) -> tuple[Fraction, Sequence[int]]:
-    """A trace's gap in seconds and its values. Raises `ValueError` naming file, key, value and rule."""
+    """Return a trace's gap in seconds and its values. Raises `ValueError` naming file, key, value and rule."""
     try:
         content: Any = json.loads(file.read_text(encoding="utf-8"))
     except OSError as e:

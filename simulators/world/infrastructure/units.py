@@ -24,10 +24,10 @@ def to_s(ps: int) -> float:
 
 
 def micro_usd_per_hour(usd_per_hour: float) -> int:
-    """A price in whole micro-dollars per hour, half up."""
+    """Return a price in whole micro-dollars per hour, half up."""
     return int((Decimal(str(usd_per_hour)) * MICRO_PER_USD).to_integral_value(ROUND_HALF_UP))
 
 
 def micro_usd(cost: int) -> int:
-    """A cost in whole micro-dollars, half up. To be called once, on a sum."""
+    """Return a cost in whole micro-dollars, half up. To be called once, on a sum."""
     return (2 * cost + COST_PER_MICRO_USD) // (2 * COST_PER_MICRO_USD)

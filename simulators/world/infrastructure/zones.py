@@ -15,8 +15,11 @@ UNLIMITED: Final = 10**9
 
 @dataclass(slots=True)
 class Zone:
-    """One zone. `nodes` are the numbers of the nodes that hold capacity, in the order they came; the cloud has settled
-    to take those in `doomed`. `coming` is the next change of its limit, and when."""
+    """One zone.
+
+    `nodes` are the numbers of the nodes that hold capacity, in the order they came; those in `doomed` have an
+    interruption pending. `coming` is the next change of its limit, and when.
+    """
 
     name: str
     supply: Supply
@@ -27,7 +30,7 @@ class Zone:
     falls: int = 0
 
     def release(self, number: int) -> None:
-        """The node holds capacity no more."""
+        """Release the capacity that a node held."""
         self.nodes.pop(number, None)
         self.doomed.pop(number, None)
 
@@ -42,7 +45,7 @@ class Zone:
 
 
 def choose(zones: Sequence[Zone], placement: Literal["balanced", "ordered"]) -> int | None:
-    """The zone for a new node, None if none has room; among equals the first in the offer's order."""
+    """Return the zone for a new node, None if none has room; among equals the first in the offer's order."""
     open_ = [i for i, zone in enumerate(zones) if zone.room > 0]
     if not open_:
         return None
@@ -50,7 +53,7 @@ def choose(zones: Sequence[Zone], placement: Literal["balanced", "ordered"]) -> 
 
 
 def taken(zone: Zone, count: int, how: Literal["random", "newest"], seed: int, pool: str) -> list[int]:
-    """The `count` nodes that the cloud takes from a zone, besides those that are doomed already."""
+    """Return the `count` nodes that the cloud takes from a zone, besides those that are doomed already."""
     zone.falls += 1
     if how == "newest":
         return list(islice((n for n in reversed(zone.nodes) if n not in zone.doomed), count))

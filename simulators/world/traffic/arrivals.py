@@ -36,7 +36,7 @@ def arrivals(edges_s: Floats, rates_rps: Floats, gap_cv: float, chance: np.rando
 
 
 def renewal(length: float, gap_cv: float, chance: np.random.Generator) -> Floats:
-    """The events in [0, length) of a stationary renewal process with gamma gaps of mean 1.
+    """Return the events in [0, length) of a stationary renewal process with gamma gaps of mean 1.
 
     It is stationary because the time to the first event has the equilibrium distribution: a uniform share of a gap
     drawn by its length, which for gamma gaps of shape k is gamma of shape k + 1 (Cox, "Renewal Theory", 1962, 5.2).

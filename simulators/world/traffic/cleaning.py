@@ -81,7 +81,7 @@ class Cleaner:
         self._arrival.extend(arrival_s)
 
     def bad_row(self, place: str, rule: str, text: str, lines: int = 1) -> None:
-        """A row, or some lines that may be rows, that could not even be taken apart."""
+        """Count a row, or some lines that may be rows, that could not be taken apart."""
         self._bad += lines
         if len(self._problems) < MAX_TOLD:
             self._problems.append(f"{self._file}, {place}: {value_text(text)}: {rule}")
@@ -106,7 +106,7 @@ class Cleaner:
             yield "cached_tokens", "must be below the prompt's tokens", over
 
     def trace(self, name: str, origin: str) -> RequestTrace:
-        """What all the rows make. Raises `TraceError` when some were bad and are not to be skipped, or none is left."""
+        """Return the trace of all rows. Raises `TraceError` for bad rows that are not to be skipped, or without any."""
         if self._bad and not self._skip_bad:
             more = f"\n... and {self._bad - len(self._problems)} more" if self._bad > len(self._problems) else ""
             raise TraceError("\n".join(self._problems) + more + "\n(--skip-bad leaves such rows out, and counts them)")
@@ -137,6 +137,6 @@ class _Column:
         self._size = end
 
     def taken(self) -> Any:
-        """The values, once no more follow."""
+        """Return the values, once no more follow."""
         self._values.resize(self._size, refcheck=False)
         return self._values

@@ -55,7 +55,7 @@ class Description:
 
 
 def describe(trace: RequestTrace) -> Description:
-    """The figures of a trace."""
+    """Return the figures of a trace."""
     span_s = float(trace.arrival_s[-1] - trace.arrival_s[0]) if len(trace) else 0.0
     minutes = whole_bins(trace.arrival_s, MINUTE_S)
     senders = None if trace.client is None or not len(trace) else np.unique(trace.client, return_counts=True)[1]
@@ -81,7 +81,7 @@ def describe(trace: RequestTrace) -> Description:
 
 
 def whole_bins(arrival_s: Floats, width_s: float) -> tuple[int, float, float] | None:
-    """The largest, the mean and the variance of arrivals in a bin, over the bins from time 0 that are whole.
+    """Return the largest, the mean and the variance of arrivals in a bin, over the bins from time 0 that are whole.
 
     The last bin, which the trace's end cuts short, is left out; None if there is no other. Bins that hold nothing are
     counted, not made: a long trace may have very many.
@@ -129,7 +129,7 @@ def _hourly(arrival_s: Floats) -> tuple[float, ...] | None:
 
 
 def lines(description: Description, trace: RequestTrace) -> list[str]:
-    """The figures in words, with the rate drawn as a line of bars."""
+    """Return the figures in words, with the rate drawn as a line of bars."""
     d = description
     said = [
         f"{d.name}: {d.requests:,} requests in {duration(d.span_s)}, {_number(d.mean_rps)} a second",
@@ -154,7 +154,7 @@ def lines(description: Description, trace: RequestTrace) -> list[str]:
 
 
 def rate_bins(trace: RequestTrace, count: int) -> tuple[Floats, Floats]:
-    """The trace's time in `count` equal bins: their edges, and the rate in each. Requests a second."""
+    """Return the trace's time in `count` equal bins: their edges, and the rate in each. Requests a second."""
     edges = np.linspace(0.0, max(trace.duration_s, 1e-3), count + 1)
     counts = np.diff(np.searchsorted(trace.arrival_s, edges[:-1]), append=0)
     counts[-1] = len(trace) - np.searchsorted(trace.arrival_s, edges[-2])
@@ -170,7 +170,7 @@ def sparkline(values: Floats) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A span in the unit that suits it."""
+    """Return a span in the unit that suits it."""
     for unit, size in (("days", DAY_S), ("hours", HOUR_S), ("minutes", MINUTE_S)):
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"

@@ -69,7 +69,7 @@ class Generator(Protocol):
         ...
 
     def rate_rps(self, t_s: Floats) -> Floats:
-        """The rate expected at times since the start. Requests a second."""
+        """Return the rate expected at times since the start. Requests a second."""
         ...
 
     def requests(self, rng_for: RngFor, since_s: float = 0.0, until_s: float | None = None) -> RequestTrace:
@@ -108,7 +108,7 @@ class Synthetic(ABC):
 
     @abstractmethod
     def rate_rps(self, t_s: Floats) -> Floats:
-        """The rate expected at times since the start. Requests a second."""
+        """Return the rate expected at times since the start. Requests a second."""
 
     def drawn_rps(self, t_s: Floats, rng_for: RngFor) -> Floats:
         """The rate at times since the start as chance has it; where chance does not touch it, the expected one."""
@@ -150,7 +150,7 @@ class Mix:
     duration_s: Duration = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """What makes the mix impossible, as (key, rule broken)."""
+        """Yield each reason why this is impossible, as (key, rule broken)."""
         if not self.clients:
             yield "clients", "must name one client at least"
 
@@ -160,7 +160,7 @@ class Mix:
         return max(c.length_s for c in self.clients.values()) if self.duration_s is None else self.duration_s
 
     def rate_rps(self, t_s: Floats) -> Floats:
-        """The sum of the clients' rates."""
+        """Return the sum of the clients' rates."""
         return np.asarray(np.sum([client.rate_rps(t_s) for client in self.clients.values()], axis=0), np.float64)
 
     def requests(self, rng_for: RngFor, since_s: float = 0.0, until_s: float | None = None) -> RequestTrace:
@@ -190,7 +190,7 @@ class TraceFile:
     repeat: Annotated[bool, FieldMetadata("Begin anew at the end, for traffic that never ends.")] = False
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """What makes the window impossible, as (key, rule broken)."""
+        """Yield each reason why this is impossible, as (key, rule broken)."""
         if self.end_s is not None and self.end_s <= self.start_s:
             yield "end_s", f"must be above start_s, {self.start_s:g}"
 
@@ -207,7 +207,7 @@ class TraceFile:
         return play(self.file, self.run, self.start_s, self.end_s, self.speed)
 
     def rate_rps(self, t_s: Floats) -> Floats:
-        """The mean rate in the minute of the file around each time."""
+        """Return the mean rate in the minute of the file around each time."""
         played = self._played()
         at = np.mod(t_s, self.length_s) if self.repeat else t_s
         first, last = (np.searchsorted(played.arrival_s, at + side) for side in (-MINUTE_S / 2, MINUTE_S / 2))
@@ -228,18 +228,18 @@ class TraceFile:
 
 
 def kind_of(generator: Generator) -> str:
-    """The kind under which the generator's class stands in `GENERATORS`."""
+    """Return the kind under which the generator's class stands in `GENERATORS`."""
     path = f"{type(generator).__module__}:{type(generator).__name__}"
     return next(kind for kind, registered in GENERATORS.items() if registered == path)
 
 
 @lru_cache(maxsize=8)
 def play(file: str, run: str | None, start_s: float, end_s: float | None, speed: float) -> RequestTrace:
-    """The requests of a window of a file, at another speed; made once a process."""
+    """Return the requests of a window of a file, at another speed; made once a process."""
     return load(file, run).window(start_s, math.inf if end_s is None else end_s).speed(speed)
 
 
 @lru_cache(maxsize=8)
 def load(file: str, run: str | None = None) -> RequestTrace:
-    """The trace in a file, read once a process."""
+    """Return the trace in a file, read once a process."""
     return read(Path(file), ReadOptions(run=run))

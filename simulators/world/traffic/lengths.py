@@ -33,7 +33,7 @@ class Lengths:
     max_tokens: Annotated[int, FieldMetadata("Never more. Tokens.", ge=1, le=MAX_TOKENS)] = 131_072
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """What makes the distribution undefined, as (key, rule broken)."""
+        """Yield each reason why the distribution is undefined, as (key, rule broken)."""
         by_quantiles = self.p50_tokens is not None or self.p95_tokens is not None
         if self.mean_tokens is not None and by_quantiles:
             yield "mean_tokens", "give the mean, or p50_tokens and p95_tokens, not both"

@@ -21,7 +21,7 @@ LEAST_GAP_S: Final = 1e-3
 
 
 def page(trace: RequestTrace) -> str:
-    """The page, as HTML: equal for equal traces. It is binned here, so that it does not grow with the trace."""
+    """Return the page, as HTML: equal for equal traces. It is binned here, so that it does not grow with the trace."""
     figure = make_subplots(
         rows=2,
         cols=3,
@@ -42,7 +42,7 @@ def page(trace: RequestTrace) -> str:
 
 
 def _histogram(values: npt.NDArray[Any], least: float) -> Any:
-    """Counts in bins of equal width on a logarithmic axis; what is below `least` counts as `least`."""
+    """Return counts in bins of equal width on a logarithmic axis; smaller values count as `least`."""
     held = np.maximum(values, least)
     top = float(held.max()) if len(held) else least
     edges = np.geomspace(least, max(top, least * 10) * 1.0001, HISTOGRAM_BINS + 1)

@@ -41,7 +41,7 @@ class RateSeries:
         return np.append(self.t_s, self.t_s[-1] + (self.t_s[-1] - self.t_s[-2]))
 
     def at(self, t_s: Floats) -> Floats:
-        """The rates at times since the series' beginning; 0 outside it."""
+        """Return the rates at times since the series' beginning; 0 outside it."""
         edges = self.edges_s - self.t_s[0]
         step = np.searchsorted(edges, t_s, side="right") - 1
         inside = (step >= 0) & (step < len(self.rate_rps))

@@ -30,7 +30,7 @@ DEFAULT: Final = ReadOptions()
 
 
 def read(path: Path, options: ReadOptions = DEFAULT) -> RequestTrace:
-    """The trace in a file. Raises `TraceError` with what was found and what was expected."""
+    """Return the trace in a file. Raises `TraceError` with what was found and what was expected."""
     if options.format is not None and options.format not in FORMATS:
         hint = did_you_mean(options.format, list(FORMATS)) or f"there are {', '.join(FORMATS)}"
         raise TraceError(f"--format {options.format!r}: no such format; {hint}")
@@ -47,7 +47,7 @@ def read(path: Path, options: ReadOptions = DEFAULT) -> RequestTrace:
 
 
 def name_of(path: Path) -> str:
-    """A trace's name: its file's, without what tells the format."""
+    """Return a trace's name: its file's, without what tells the format."""
     name = path.name
     for suffix in SUFFIXES:
         name = name.removesuffix(suffix)
@@ -55,7 +55,7 @@ def name_of(path: Path) -> str:
 
 
 def _header(path: Path, began: bytes) -> list[str]:
-    """The columns of a CSV file."""
+    """Return the columns of a CSV file."""
     try:
         line = began.splitlines()[0].decode("utf-8-sig")
     except UnicodeDecodeError as e:

@@ -28,7 +28,7 @@ class Poisson(Synthetic):
     rps: Annotated[float, FieldMetadata("Rate. Requests a second.", ge=0, le=MAX_RPS)] = 1.0
 
     def rate_rps(self, t_s: Floats) -> Floats:
-        """The rate, at any time."""
+        """Return the rate, at any time."""
         return np.full(np.shape(t_s), self.rps)
 
 
@@ -49,13 +49,13 @@ class Daily(Synthetic):
     ] = 0.1
 
     def rate_rps(self, t_s: Floats) -> Floats:
-        """The wave without its noise, whose mean is 1."""
+        """Return the wave without its noise, whose mean is 1."""
         wave = 1 + self.swing * np.cos(2 * np.pi * (t_s / DAY_S - self.peak_hour * HOUR_S / DAY_S))
         weekend = (np.floor(t_s / DAY_S) + self.first_day) % DAYS >= SATURDAY
         return np.asarray(self.mean_rps * wave * np.where(weekend, self.weekend_share, 1.0))
 
     def drawn_rps(self, t_s: Floats, rng_for: RngFor) -> Floats:
-        """The wave with its noise: log-normal knots of mean 1 at the edges of chunks, linear between them."""
+        """Return the wave with its noise: log-normal knots of mean 1 at the edges of chunks, linear between them."""
         first = int(t_s[0] // CHUNK_S)
         numbers = range(first, int(t_s[-1] // CHUNK_S) + 2)
         deviation = np.sqrt(np.log1p(self.noise_cv**2))
@@ -80,7 +80,7 @@ class FlashCrowd(Synthetic):
     fall_s: Annotated[float, FieldMetadata("How long it falls. Seconds.", ge=0)] = 600.0
 
     def rate_rps(self, t_s: Floats) -> Floats:
-        """The rate at times since the start."""
+        """Return the rate at times since the start."""
         corners = self.at_s + np.cumsum([0.0, self.rise_s, self.hold_s, self.fall_s])
         return np.asarray(self.base_rps * np.interp(t_s, corners, [1.0, self.factor, self.factor, 1.0]))
 
@@ -95,7 +95,7 @@ class OnOff(Synthetic):
     off_s: Annotated[float, FieldMetadata("How long it is off. Seconds.", gt=0)] = 1500.0
 
     def rate_rps(self, t_s: Floats) -> Floats:
-        """The rate at times since the start, which begins a batch."""
+        """Return the rate at times since the start, which begins a batch."""
         return np.where(np.mod(t_s, self.on_s + self.off_s) < self.on_s, self.on_rps, self.off_rps)
 
 
@@ -108,7 +108,7 @@ class Ramp(Synthetic):
     over_s: Annotated[float, FieldMetadata("How long it takes. Seconds.", gt=0)] = 3600.0
 
     def rate_rps(self, t_s: Floats) -> Floats:
-        """The rate at times since the start."""
+        """Return the rate at times since the start."""
         return np.asarray(np.interp(t_s, [0.0, self.over_s], [self.from_rps, self.to_rps]))
 
 
@@ -123,14 +123,14 @@ class RateSteps(Synthetic):
     step_s: Annotated[float, FieldMetadata("How long each holds. Seconds.", gt=0)] = 600.0
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """What makes the steps impossible, as (key, rule broken)."""
+        """Yield each reason why the steps are impossible, as (key, rule broken)."""
         if not self.rates_rps:
             yield "rates_rps", "must have one rate at least"
         if any(not 0 <= rate <= MAX_RPS for rate in self.rates_rps):
             yield "rates_rps", f"must each be 0 to {MAX_RPS:g}"
 
     def rate_rps(self, t_s: Floats) -> Floats:
-        """The rate at times since the start."""
+        """Return the rate at times since the start."""
         step = np.clip(np.floor(np.asarray(t_s) / self.step_s).astype(np.int64), 0, len(self.rates_rps) - 1)
         return np.array(self.rates_rps)[step]
 
@@ -152,7 +152,7 @@ class Rates(Synthetic):
         return max(left, 0.0) if self.duration_s is None else self.duration_s
 
     def rate_rps(self, t_s: Floats) -> Floats:
-        """The rate at times since the start; 0 past the file's end unless it repeats."""
+        """Return the rate at times since the start; 0 past the file's end unless it repeats."""
         series = load(self.file)
         at = np.asarray(t_s) * self.speed + self.start_s
         return self.scale * series.at(np.mod(at, series.duration_s) if self.repeat else at)
@@ -160,5 +160,5 @@ class Rates(Synthetic):
 
 @lru_cache(maxsize=8)
 def load(file: str) -> rates.RateSeries:
-    """The series in a file, read once a process."""
+    """Return the series in a file, read once a process."""
     return rates.read(Path(file))

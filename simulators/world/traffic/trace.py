@@ -84,24 +84,24 @@ class RequestTrace:
         return float(self.arrival_s[-1]) if len(self) else 0.0
 
     def speed(self, factor: float) -> RequestTrace:
-        """The same requests `factor` times as fast."""
+        """Return the same requests `factor` times as fast."""
         if not 0 < factor < float("inf"):
             raise TraceError(f"{self.name}: speed {factor} must be above 0 and finite")
         return dataclasses.replace(self, arrival_s=self.arrival_s / factor)
 
     def window(self, start_s: float = 0.0, end_s: float = float("inf")) -> RequestTrace:
-        """The requests that arrive from `start_s` on and before `end_s`, with `start_s` as the new time 0."""
+        """Return the requests that arrive from `start_s` on and before `end_s`, with `start_s` as the new time 0."""
         if not 0 <= start_s < end_s:
             raise TraceError(f"{self.name}: window {start_s:g} to {end_s:g} s must start at 0 or later, before its end")
         return self.between(start_s, end_s).shifted(-start_s)
 
     def between(self, since_s: float, until_s: float) -> RequestTrace:
-        """The requests that arrive from `since_s` on and before `until_s`, at their own times."""
+        """Return the requests that arrive from `since_s` on and before `until_s`, at their own times."""
         first, last = np.searchsorted(self.arrival_s, (since_s, until_s), side="left")
         return self._rows(slice(int(first), int(last)))
 
     def shifted(self, by_s: float) -> RequestTrace:
-        """The same requests, `by_s` later."""
+        """Return the same requests, `by_s` later."""
         return dataclasses.replace(self, arrival_s=self.arrival_s + by_s)
 
     def hitting(self, share: float) -> RequestTrace:
@@ -113,7 +113,7 @@ class RequestTrace:
         return dataclasses.replace(self, cached_tokens=np.floor(self.prompt_tokens * share).astype(np.int32))
 
     def sent_by(self, client: int) -> RequestTrace:
-        """The same requests, all from one client."""
+        """Return the same requests, all from one client."""
         return dataclasses.replace(self, client=np.full(len(self), client, np.int32))
 
     def thin(self, share: float, chance: np.random.Generator) -> RequestTrace:
@@ -164,7 +164,7 @@ def ordered(
     origin: str = "",
     repairs: Mapping[str, int] | None = None,
 ) -> RequestTrace:
-    """A trace from rows in any order; those of one instant keep theirs."""
+    """Return a trace from rows in any order; those of one instant keep theirs."""
     if (arrival_s[1:] < arrival_s[:-1]).any():
         rows = np.argsort(arrival_s, kind="stable")
         arrival_s, columns = arrival_s[rows], {c: values[rows] for c, values in columns.items()}

@@ -29,7 +29,7 @@ def write(trace: RequestTrace, path: Path, progress: Progress = silent) -> None:
 
 
 def writer_of(path: Path) -> Callable[[RequestTrace, IO[bytes], Progress], None]:
-    """What writes to a file of this name. Raises `TraceError`."""
+    """Return the function that writes a file of this name. Raises `TraceError`."""
     for suffix, writer in WRITERS.items():
         if path.name.endswith(suffix):
             return writer
@@ -38,7 +38,7 @@ def writer_of(path: Path) -> Callable[[RequestTrace, IO[bytes], Progress], None]
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write that takes the place of `path` when all went well, and else leaves nothing behind."""
+    """Yield a file that takes the place of `path` when all went well, and else leaves nothing behind."""
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as e:

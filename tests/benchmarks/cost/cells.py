@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import yaml
 
-from policies.recommend.predictive.latency_model import QUANTITIES
+from policies.signals.latency_quantities import QUANTITIES
 from simulators.engine.models import catalogue
 from simulators.engine.models.worth import SaturationRates, worth
 from simulators.experiments.scenario import Case, load

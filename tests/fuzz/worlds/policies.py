@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from policies.recommend.predictive.engine_load import READ
-from policies.recommend.predictive.latency_model import QUANTITIES
+from policies.signals.latency_quantities import QUANTITIES
 from tests.fuzz.worlds.rng import Chance, rounded
 from tests.fuzz.worlds.traffic import Load
 

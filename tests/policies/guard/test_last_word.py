@@ -20,7 +20,7 @@ from policies.model.limits import Budget, Maintenance, MaintenanceWindow
 from policies.model.spec import Pool, WorkloadSpec
 from policies.pipeline import decide
 from policies.recommend.context import RuleContext
-from tests.factories import NOW, queue, seen, spec
+from tests.factories import NOW, queue, seen, spec, tick_of
 from tests.laws import law
 from tests.policies.guard.states import State, states
 
@@ -174,3 +174,29 @@ def test_growth_cut_for_a_budget_is_cut_to_whole_quanta() -> None:
     steps, sizes = enforce_targets({A: 12, B: 2}, situation(state, may_lower=True))
     assert sizes == {A: 8, B: 2}
     assert [step.rule for step in steps] == [RuleId.BUDGET, RuleId.QUANTUM]
+
+
+def test_while_paused_the_target_is_the_size_found() -> None:
+    """Of 5 replicas asked for, 2 were spares that the allocator held beyond the last size."""
+    priced = {"a": Pool(price_usd_per_hour=2.0), "b": Pool(price_usd_per_hour=1.0, market="spot")}
+    history = History()
+    observed = seen(queue(30), pools={"a": Fresh(PoolStatus(1, 1), NOW), "b": Fresh(PoolStatus(2, 2), NOW)})
+    history.append(tick_of(observed, decide(spec(pools=priced), history, observed)))
+    later = seen(
+        queue(30),
+        at=NOW + 15.0,
+        pools={"a": Fresh(PoolStatus(1, 1), NOW + 15.0), "b": Fresh(PoolStatus(4, 4), NOW + 15.0)},
+    )
+    decision = decide(spec(pools=priced, paused=True), history, later)
+    assert (decision.current, decision.target, decision.targets) == (3, 3, {})
+
+
+def test_every_step_of_a_decision_counts_replica_equivalents() -> None:
+    """Replicas of a carry 2 each: of 10 wanted, the budget has room for 2 replicas, which are 4 equivalents."""
+    pools = {"a": Pool(work_per_replica=2.0, gpus_per_replica=1), "warm": Pool(tier="warm_node", serves=A)}
+    statuses = {"a": Fresh(PoolStatus(1, 1), NOW), "warm": Fresh(PoolStatus(3, 3), NOW)}
+    workload = spec(pools=pools, max_replicas=8, budget=Budget(gpus=5))
+    decision = decide(workload, History(), seen(queue(100), pools=statuses))
+    after = [step.replicas for step in decision.steps if step.rule in {RuleId.LADDER, RuleId.BUDGET}]
+    assert after[-1] == decision.target
+    assert all(replicas is not None and replicas % 2 == 0 for replicas in after)

@@ -22,7 +22,7 @@ from policies.model import (
 from policies.model.spec import Pool, ScaleDown, Slo, WorkloadSpec
 from policies.pipeline import decide
 from policies.recommend.predictive.latency_tail import LatencyTail
-from policies.recommend.predictive.parameters import Predictive
+from policies.recommend.predictive.policy import Predictive
 from tests.factories import NOW, spec, tick_of
 
 STEP_S = 15.0

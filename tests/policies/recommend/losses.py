@@ -10,7 +10,7 @@ from policies.history.ticks import History
 from policies.model import Decision, Fresh, Observation, PoolName, PoolStatus, Reading, SignalName, WorkloadName
 from policies.model.spec import Pool, ScaleDown, WorkloadSpec
 from policies.pipeline import decide
-from policies.recommend.predictive.parameters import Predictive
+from policies.recommend.predictive.policy import Predictive
 from policies.recommend.threshold import Concurrency, GpuUtilization, Headroom, KvCacheUsage, Metric
 from tests.factories import NOW, spec, tick_of
 

@@ -15,7 +15,6 @@ from policies.recommend.predictive.latency_load_model import LoadLine
 from policies.recommend.predictive.latency_model import (
     FILLED,
     HOPELESS,
-    LATENCIES,
     LatencyObservation,
     LearnedLatency,
     load_limit,
@@ -24,6 +23,7 @@ from policies.recommend.predictive.latency_model import (
     slo_limits_s,
 )
 from policies.recommend.predictive.latency_tail import LatencyTail
+from policies.signals.latency_quantities import LATENCIES
 from tests.factories import NOW, spec
 
 FORGET = 15.0 / 3600.0

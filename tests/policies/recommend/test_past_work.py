@@ -13,7 +13,7 @@ from policies.forecast.history_seed import HistorySeed
 from policies.forecast.quantile_forecast import QuantileForecast
 from policies.model.spec import Slo
 from policies.recommend.context import LooksFarBack
-from policies.recommend.predictive.parameters import Predictive
+from policies.recommend.predictive.policy import Predictive
 from tests.factories import NOW, spec
 from tests.policies.recommend.engines import Day, said
 

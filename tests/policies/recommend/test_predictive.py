@@ -15,10 +15,11 @@ from policies.model.spec import Slo
 from policies.recommend.context import PolicyContext
 from policies.recommend.predictive.backlog_clearing import ComingReplicas, WaitingWork, backlog_need
 from policies.recommend.predictive.evaluation import capacity_at
-from policies.recommend.predictive.latency_model import QUANTITIES, load_limit, recall_latencies
-from policies.recommend.predictive.parameters import Predictive
+from policies.recommend.predictive.latency_model import load_limit, recall_latencies
+from policies.recommend.predictive.policy import Predictive
 from policies.recommend.predictive.slo_correction import DOUBT, LEAST, MOST, SloCorrection
 from policies.signals.demand_hold import demand_to_hold
+from policies.signals.latency_quantities import QUANTITIES
 from tests.factories import NOW, spec
 from tests.policies.recommend.engines import ITL, Day, Engines, said
 

@@ -28,7 +28,7 @@ from policies.model import (
 from policies.model.spec import Pool, ScaleDown, ScaleUp
 from policies.pipeline import decide
 from policies.recommend.context import PolicyContext
-from policies.recommend.predictive.parameters import Predictive
+from policies.recommend.predictive.policy import Predictive
 from policies.recommend.predictive.queue_deadline import QueueSlo, QueueState, deadline_need
 from policies.recommend.predictive.supply_timeline import Retained, SupplyTimeline
 from tests.factories import NOW, spec, tick_of

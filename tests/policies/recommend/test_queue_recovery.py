@@ -12,7 +12,7 @@ from policies.model import Decision, Outcome, PoolName, Result
 from policies.model.spec import Pool, ScaleDown
 from policies.pipeline import decide
 from policies.recommend.context import PolicyContext
-from policies.recommend.predictive.parameters import Predictive
+from policies.recommend.predictive.policy import Predictive
 from policies.recommend.predictive.supply_timeline import SupplyTimeline
 from tests.factories import NOW, queue, seen, spec, tick_of
 from tests.policies.recommend.engines import said

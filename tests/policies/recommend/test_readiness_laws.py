@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from policies.model import Absent, Evidence, Fresh, Reading
 from policies.model.spec import ScaleDown
-from policies.recommend.predictive.parameters import Predictive
+from policies.recommend.predictive.policy import Predictive
 from policies.recommend.readiness import COUNTS_S
 from tests.laws import law
 from tests.policies.recommend.losses import POLICIES, STEP_S, Replicas, read

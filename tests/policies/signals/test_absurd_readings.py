@@ -35,7 +35,7 @@ from policies.recommend.peers.llmd import LlmD
 from policies.recommend.peers.ray_serve import RayServe
 from policies.recommend.peers.skyserve import SkyServeRequestRate
 from policies.recommend.peers.static import Static
-from policies.recommend.predictive.parameters import Predictive
+from policies.recommend.predictive.policy import Predictive
 from policies.recommend.registry import POLICIES
 from policies.recommend.schedule import Schedule, Window
 from policies.recommend.threshold import Concurrency, GpuUtilization, Headroom, KvCacheUsage, Metric, QueueDepth

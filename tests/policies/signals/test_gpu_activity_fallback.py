@@ -9,7 +9,7 @@ import pytest
 
 from policies.model import Absent, Evidence, Fresh, PolicyName, Reading, SignalName
 from policies.recommend.context import PolicyContext
-from policies.recommend.predictive.parameters import Predictive
+from policies.recommend.predictive.policy import Predictive
 from policies.signals.gpu_activity_fallback import MOST, by_activity
 from scaler.config.load import workload_from
 from scaler.config.problems import ConfigError

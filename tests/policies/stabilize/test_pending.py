@@ -16,7 +16,7 @@ from policies.model import (
 )
 from policies.model.limits import Budget
 from policies.model.spec import Pool, ScaleDown, ScaleUp, Slo, WorkloadSpec
-from policies.recommend.predictive.parameters import Predictive
+from policies.recommend.predictive.policy import Predictive
 from tests.factories import NOW, next_tick
 from tests.policies.allocate.worlds import Lived, Place, ladder
 from tests.policies.recommend.engines import STEP_S, Engines

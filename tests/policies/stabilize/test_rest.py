@@ -18,7 +18,7 @@ from policies.model import (
     Result,
 )
 from policies.model.spec import Pool, ScaleDown, ScaleUp, WorkloadSpec
-from policies.recommend.predictive.parameters import Predictive
+from policies.recommend.predictive.policy import Predictive
 from policies.recommend.schedule import Schedule, Window
 from policies.recommend.threshold import Concurrency, GpuUtilization, Headroom, KvCacheUsage, Metric, QueueDepth
 from tests.factories import NOW, next_tick, spec

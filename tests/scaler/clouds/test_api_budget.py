@@ -147,9 +147,14 @@ def test_no_window_holds_more_calls_than_the_budget(steps: list[tuple[float, boo
 
 def test_a_clock_set_back_does_not_shut_reads_for_longer_than_the_limit() -> None:
     bucket = Bucket(Api("any", 1, 10), 1_000_000.0)
-    bucket.shut(1_000_000.0, 60)
+    bucket.close_reads(1_000_000.0, 60)
     bucket.wait_s(500_000.0, write=False)
     assert bucket.wait_s(500_000.0 + LONGEST_S, write=False) == 0
+
+
+def test_a_clock_set_back_does_not_shut_reads_that_were_open() -> None:
+    bucket = Bucket(Api("any", 1, 10), 1_000_000.0)
+    assert bucket.wait_s(500_000.0, write=False) == 0
 
 
 async def test_results_and_durations_are_metrics() -> None:

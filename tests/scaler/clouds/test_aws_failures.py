@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import pytest
 
 from scaler.clock import SystemClock
-from scaler.clouds.aws.batching import Batch
 from scaler.clouds.aws.errors import of_code
 from scaler.clouds.aws.launch_failures import failure, join_failures
+from scaler.clouds.batching import Batch
 from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, PortError, Unavailable
 
 CAPACITY = [
@@ -133,8 +133,8 @@ class Server:
         self.gate.set()
         self.error: Exception | None = None
 
-    async def fetch(self, keys: Sequence[int], *, first: bool) -> dict[int, str]:
-        del first
+    async def fetch(self, keys: Sequence[int], *, urgent: bool) -> dict[int, str]:
+        del urgent
         self.calls.append(list(keys))
         await self.gate.wait()
         if self.error is not None:
@@ -190,6 +190,6 @@ async def test_closing_ends_what_is_under_way() -> None:
     server.gate.clear()
     waiting = asyncio.create_task(batch.get(2))
     await asyncio.sleep(0.05)
-    await batch.close()
+    await batch.aclose()
     with pytest.raises(asyncio.CancelledError):
         await waiting

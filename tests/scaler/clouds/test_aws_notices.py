@@ -14,7 +14,7 @@ from policies.model import PoolStatus
 from scaler.clouds.aws.account import AwsNotices
 from scaler.clouds.aws.events import INTERRUPTED_AFTER_S, parse_event
 from scaler.clouds.aws.notices import open_notices
-from scaler.clouds.interruptions import Board
+from scaler.clouds.interruptions import NoticeBoard
 from scaler.config.kinds.aws_pools import Asg
 from tests.contracts.actuator import settled
 from tests.patience import patience
@@ -52,7 +52,7 @@ async def within(seconds: float, found: Callable[[], object]) -> None:
             await asyncio.sleep(0.02)
 
 
-async def board_of(there: Place, queue: str) -> Board:
+async def board_of(there: Place, queue: str) -> NoticeBoard:
     return (await open_notices(there.context, there.account, there.notices(queue))).board
 
 
@@ -183,13 +183,13 @@ def test_the_queue_s_permissions_are_asked_for_by_its_own_name(region: str | Non
 
 
 @pytest.fixture
-async def own(there: Place) -> AsyncIterator[tuple[MetadataServer, Board]]:
+async def own(there: Place) -> AsyncIterator[tuple[MetadataServer, NoticeBoard]]:
     async with metadata_server() as server:
         found = await open_notices(there.context, there.account, AwsNotices(metadata=True, metadata_url=server.url))
         yield server, found.board
 
 
-async def test_an_instance_hears_of_its_own_interruption(own: tuple[MetadataServer, Board]) -> None:
+async def test_an_instance_hears_of_its_own_interruption(own: tuple[MetadataServer, NoticeBoard]) -> None:
     server, board = own
     await within(HEARD_S, lambda: server.given)
     assert not board.of({"i-0123456789abcdef0"})
@@ -206,7 +206,7 @@ async def test_an_instance_hears_of_its_own_interruption(own: tuple[MetadataServ
     assert notice.takes_at == 1795780920.0
 
 
-async def test_a_token_that_is_refused_is_asked_for_anew(own: tuple[MetadataServer, Board]) -> None:
+async def test_a_token_that_is_refused_is_asked_for_anew(own: tuple[MetadataServer, NoticeBoard]) -> None:
     server, board = own
     await within(HEARD_S, lambda: server.given)
     server.tokens.clear()
@@ -223,7 +223,9 @@ async def test_a_server_that_is_busy_at_first_is_asked_again_soon(there: Place) 
         await within(3 * HEARD_S, lambda: found.board.of({"i-0123456789abcdef0"}))
 
 
-async def test_doomed_by_its_own_word_is_the_pool_s_machine(there: Place, own: tuple[MetadataServer, Board]) -> None:
+async def test_doomed_by_its_own_word_is_the_pool_s_machine(
+    there: Place, own: tuple[MetadataServer, NoticeBoard]
+) -> None:
     server, _ = own
     pool = await there.open(Asg, group="llm", notices=AwsNotices(metadata=True, metadata_url=server.url))
     there.world.groups["llm"].instances[0].id = "i-0123456789abcdef0"

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from scaler.clouds.azure.errors import of_code, refuse, retry_after_s
-from scaler.clouds.azure.virtual_machines import moment, shortfall
+from scaler.clouds.azure.virtual_machines import shortfall
 from scaler.clouds.rest import RestResponse
 from scaler.clouds.retry_after import MAX_RETRY_AFTER_S
+from scaler.clouds.timestamps import seconds_of
 from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, PortError, Throttled, Unavailable
 
 ROOT = Path(__file__).parents[3]
@@ -102,11 +103,11 @@ def test_a_superseded_operation_is_no_failure() -> None:
 
 @pytest.mark.parametrize("text", [None, "", "yesterday", "2026-11-27T15:00:00", 17])
 def test_a_time_that_is_none_is_replaced(text: object) -> None:
-    assert moment(text, 42.0) == 42.0
+    assert seconds_of(text, 42.0) == 42.0
 
 
 def test_a_time_with_seven_digits_is_read() -> None:
-    assert moment("2026-11-27T15:00:00.1234567+00:00", 0.0) == pytest.approx(1_795_791_600.123, abs=0.001)
+    assert seconds_of("2026-11-27T15:00:00.1234567+00:00", 0.0) == pytest.approx(1_795_791_600.123, abs=0.001)
 
 
 def test_an_unknown_code_is_taken_by_its_status_and_else_as_passing() -> None:

@@ -112,7 +112,7 @@ async def test_health_issues_tell_why_nodes_do_not_come(
 async def test_who_sizes_the_group_behind_eks_is_named(there: Place, nodes: NodeGroup) -> None:
     pool = await there.open(EksNodeGroup, **KEYS_OF_IT)
     nodes.group.desired = 4
-    assert "somebody set Auto Scaling group eks-1 to 4" in str((await status(pool)).other_writer)
+    assert "another writer set Auto Scaling group eks-1 to 4" in str((await status(pool)).other_writer)
 
 
 async def test_a_lost_update_is_said_again_under_its_token(there: Place) -> None:

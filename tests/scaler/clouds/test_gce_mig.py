@@ -149,10 +149,10 @@ async def test_somebody_else_s_size_is_a_conflict_and_named_for_a_while(here: Th
     pool = await here.pool(spec(here, location=ZONES[0], other_writer_yield_s=60))
     before = await seen(pool)
     mig.resize(4)
-    with pytest.raises(Conflict, match="was 2 machines; somebody set 4"):
+    with pytest.raises(Conflict, match="was 2 and is 4, by another writer"):
         await pool.resize(6, before)
     assert mig.target == 4
-    assert "somebody set 4" in ((await seen(pool)).other_writer or "")
+    assert "another writer set GCP instance group vllm to 4" in ((await seen(pool)).other_writer or "")
     here.clock.ahead_s += 61
     assert (await seen(pool)).other_writer is None
 

@@ -105,4 +105,4 @@ def test_how_long_to_leave_it_alone(headers: dict[str, str], details: list[Any],
     ],
 )
 def test_what_a_failed_operation_says(error: object, short: bool, quota: bool) -> None:
-    assert (failure_of(error).short, failure_of(error).quota) == (short, quota)
+    assert (failure_of(error).is_shortfall, failure_of(error).is_quota) == (short, quota)

@@ -85,7 +85,7 @@ class TestNodePool:
         before = await seen(pool)
         for mig in found.migs:
             mig.resize(4)
-        with pytest.raises(Conflict, match="was 3 nodes; somebody set 12"):
+        with pytest.raises(Conflict, match="was 3 nodes; another writer set it to 12"):
             await pool.resize(6, before)
         assert found.size == 12
 
@@ -162,7 +162,7 @@ class TestNodePool:
         found.status = "RUNNING"
         assert (await seen(pool)).other_writer is None
         found.migs[0].resize(3)
-        assert "somebody set 5" in ((await seen(pool)).other_writer or "")
+        assert "another writer set GKE node pool h100 to 5" in ((await seen(pool)).other_writer or "")
 
     async def test_a_foreign_autoscaler_is_named(self, here: There) -> None:
         self.made(here, autoscaling={"enabled": True, "totalMinNodeCount": 0, "totalMaxNodeCount": 9})

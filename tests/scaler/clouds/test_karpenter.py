@@ -13,7 +13,7 @@ from scaler.actuators.capacity_buffer import BufferResizer, open_capacity_buffer
 from scaler.actuators.karpenter_node_pool import KarpenterResizer, open_karpenter_node_pool
 from scaler.adapters import open_pool
 from scaler.clouds.kubernetes.cluster import KubeCluster
-from scaler.clouds.kubernetes.times import text_of
+from scaler.clouds.timestamps import text_of
 from scaler.config.kinds.kubernetes import CapacityBuffer, KarpenterNodePool
 from scaler.ports import Misconfigured
 from scaler.shared_resources import Opening, Resources

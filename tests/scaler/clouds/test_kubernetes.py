@@ -70,7 +70,7 @@ async def test_somebodys_size_is_a_conflict_and_stays(place: Place, opened: Open
     actuator = await opened()
     seen = await settled(actuator, lambda s: s.ready == 2)
     await place.set_size(8)
-    with pytest.raises(Conflict, match=r"llm was 2 replicas; (kubectl|somebody) set 8 at 20"):
+    with pytest.raises(Conflict, match=r"llm was 2 and is 8: (kubectl|another writer) set it to 8 at 20"):
         await actuator.resize(5, seen)
     assert await place.size() == 8
 
@@ -81,7 +81,7 @@ async def test_yields_to_a_change_under_it_for_a_while(place: Place, opened: Ope
     await place.set_size(8)
     status = await settled(actuator, lambda s: s.desired == 8)
     assert status.other_writer is not None
-    assert " set 8 at 20" in status.other_writer
+    assert " set it to 8 at 20" in status.other_writer
     clock.advance(599)
     assert (await settled(actuator, lambda s: s.desired == 8)).other_writer == status.other_writer
     clock.advance(2)
@@ -91,6 +91,15 @@ async def test_yields_to_a_change_under_it_for_a_while(place: Place, opened: Ope
 async def test_a_new_daemon_adopts_the_size_that_it_finds(place: Place, opened: Open) -> None:
     await place.set_size(8)
     assert (await settled(await opened(), lambda s: s.desired == 8)).other_writer is None
+
+
+async def test_a_clock_set_back_does_not_prolong_the_yield(place: Place, opened: Open, clock: ManualClock) -> None:
+    actuator = await opened()
+    await settled(actuator, lambda s: s.ready == 2)
+    await place.set_size(8)
+    await settled(actuator, lambda s: s.other_writer is not None)
+    clock.advance(-86_400)
+    assert (await settled(actuator, lambda s: s.desired == 8)).other_writer is None
 
 
 async def test_its_own_write_is_nobody_elses(place: Place, opened: Open, clock: ManualClock) -> None:

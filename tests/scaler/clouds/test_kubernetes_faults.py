@@ -15,7 +15,7 @@ from scaler.actuators.kubernetes import KubernetesResizer, open_kubernetes
 from scaler.clock import SystemClock
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.kubernetes.credentials import in_pod
-from scaler.clouds.singleflight import Flights
+from scaler.clouds.singleflight import Singleflight
 from scaler.config.kinds.kubernetes import Kubernetes
 from scaler.ports import Misconfigured, PortError, Throttled, Unavailable
 from scaler.shared_resources import Opening, Resources
@@ -228,7 +228,7 @@ async def test_an_answer_of_no_use_is_no_size(place: FakePlace, opened: Open, bo
 )
 async def test_a_count_that_cannot_be_is_no_size(place: FakePlace, opened: Open, body: dict[str, object]) -> None:
     await place.fake.put("deployments", "llm", body)
-    with pytest.raises(Unavailable, match="cannot be read"):
+    with pytest.raises(Unavailable, match="no number of machines"):
         await (await opened()).status()
 
 
@@ -399,7 +399,9 @@ async def test_says_who_changed_the_size_where_the_object_tells(place: FakePlace
     await place.fake.scale_as("a-script", "deployments", "llm", 8)
     status = await settled(actuator, lambda s: s.desired == 8)
     assert status.other_writer is not None
-    assert status.other_writer.startswith("a-script set 8 at 20" if tracks else "somebody set 8 at 20")
+    assert status.other_writer.startswith(
+        "a-script set it to 8 at 20" if tracks else "another writer set it to 8 at 20"
+    )
 
 
 # --- the session
@@ -464,7 +466,7 @@ async def test_a_bad_kubeconfig_is_told_at_the_start(
 
 
 async def test_a_caller_that_gives_up_leaves_the_shared_call_to_the_others() -> None:
-    flights, go = Flights(), asyncio.Event()
+    flights, go = Singleflight(), asyncio.Event()
     calls = 0
 
     async def call() -> int:
@@ -479,4 +481,4 @@ async def test_a_caller_that_gives_up_leaves_the_shared_call_to_the_others() -> 
     go.set()
     assert await asyncio.gather(*callers[1:]) == [1, 1]
     assert await flights.share("key", call) == 2
-    await flights.close()
+    await flights.aclose()

@@ -118,7 +118,7 @@ async def test_a_rotated_service_account_token_is_used_at_once(
         await session.call("get", "GET", path, 5.0)
     (tmp_path / "token").write_text(SCALER)
     assert (await session.call("get", "GET", path, 5.0))["metadata"]["name"] == "llm"
-    await session.close()
+    await session.aclose()
 
 
 async def test_a_server_with_another_certificate_is_misconfigured(

@@ -42,7 +42,7 @@ def whole(body: Mapping[str, Any], **metadata: Any) -> dict[str, Any]:
 
 
 def buffer(body: Mapping[str, Any]) -> object:
-    found = custom_resources.custom(body, 0.0)
+    found = custom_resources.parse_object(body, 0.0)
     ready, failed, _ = provided_replicas(found, 3)
     assert 0 <= ready <= 3
     assert 0 <= failed <= 3
@@ -64,7 +64,7 @@ CASES: dict[str, tuple[Callable[[Mapping[str, Any]], object], dict[str, Any]]] =
     "pod": (lambda body: pods.parse(body, 0.0), whole(ready_pod("x", "n"), **OWNED)),
     "node": (nodes.parse, whole({**node("us-a"), "spec": TAINTED, "status": CONDITIONS})),
     "claim": (lambda body: node_claims.parse(body, 0.0), whole(claim("p", "n", "us-a"))),
-    "event": (lambda body: events.saying(body, 0.0), whole(event(whole({}), "FailedScaleUp", "none"))),
+    "event": (lambda body: events.parse_object_event(body, 0.0), whole(event(whole({}), "FailedScaleUp", "none"))),
     "deployment": (lambda body: objects.parse(DEPLOYMENT, body, 0.0), whole(SIZED, **FIELDS)),
     "custom": (lambda body: objects.parse(OTHER, body, 0.0), whole(SIZED, **FIELDS)),
     "scale": (lambda body: objects.scale_of("get", body), whole(SCALE)),

@@ -167,7 +167,7 @@ async def test_a_write_s_reading_waits_for_nobody(there: There) -> None:
     there.server.put("m", 1_800_000_000 - 60, 7)
     batch = await metrics(Opening(there.resources, SystemClock(), 5.0), there.account, 60)
     query = Query("LLM", "m", (), "Average", 60)
-    at, sample = await batch.get(query, first=True)
+    at, sample = await batch.get(query, urgent=True)
     assert datetime.fromtimestamp(at, UTC).year >= 2026
     assert sample is not None
 

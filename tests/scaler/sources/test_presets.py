@@ -10,8 +10,8 @@ import pytest
 
 from policies.model import Fresh
 from policies.model.spec import Slo
-from policies.recommend.predictive.latency_model import LATENCIES, QUANTITIES
 from policies.recommend.threshold import Concurrency, GpuUtilization, KvCacheUsage
+from policies.signals.latency_quantities import LATENCIES, QUANTITIES
 from policies.signals.plausibility import SHARES
 from scaler.adapters import open_source
 from scaler.clock import SystemClock

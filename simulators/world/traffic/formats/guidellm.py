@@ -27,7 +27,7 @@ PLACES: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def read(path: Path, data: Any, options: ReadOptions, name: str) -> RequestTrace:
-    """A trace of one benchmark's successful requests."""
+    """Return a trace of one benchmark's successful requests."""
     benchmarks = data.get("benchmarks")
     if not isinstance(benchmarks, list) or not benchmarks:
         raise TraceError(f"{path}: has no benchmarks")
@@ -59,7 +59,7 @@ def _chosen(path: Path, count: int, run: str | None) -> int:
 
 
 def _get(record: Any, place: str) -> Any:
-    """What stands at a dotted place, or None."""
+    """Return the value at a dotted path, or None."""
     for key in place.split("."):
         if not isinstance(record, dict):
             return None

@@ -42,7 +42,7 @@ BAILIAN: Final = Dialect("s", 16)
 
 
 def read(path: Path, options: ReadOptions, name: str) -> RequestTrace:
-    """A trace from JSON lines, in order of arrival, with the hits of an unbounded prefix cache."""
+    """Return a trace from JSON lines, in order of arrival, with the hits of an unbounded prefix cache."""
     lines, bad = _lines(path, options)
     dialect = BAILIAN if lines and "chat_id" in lines[0][1] else MOONCAKE
     unit = options.unit or dialect.unit
@@ -68,7 +68,7 @@ def read(path: Path, options: ReadOptions, name: str) -> RequestTrace:
 
 
 def _lines(path: Path, options: ReadOptions) -> tuple[list[tuple[int, dict[str, Any]]], list[tuple[int, str, str]]]:
-    """The objects with their line numbers, and the other lines with the rule that each breaks."""
+    """Return the objects with their line numbers, and the other lines with the rule that each breaks."""
     rows: list[tuple[int, dict[str, Any]]] = []
     bad: list[tuple[int, str, str]] = []
     with Stream(path, options.progress, forgive_cut=options.skip_bad) as stream:

@@ -18,7 +18,7 @@ FIELDS: Final = ("arrival_s", "prompt_tokens", "output_tokens")
 
 
 def document(path: Path, options: ReadOptions) -> Any:
-    """A file's JSON document."""
+    """Return a file's JSON document."""
     try:
         return json.loads(whole(path, options.progress))
     except (ValueError, RecursionError) as e:

@@ -90,7 +90,7 @@ class Stream(io.RawIOBase):
 
 
 def head(path: Path) -> bytes:
-    """The first bytes of a file, unpacked."""
+    """Return the first bytes of a file, unpacked."""
     with Stream(path, forgive_cut=True) as stream:
         return io.BufferedReader(stream).read(HEAD_BYTES)
 

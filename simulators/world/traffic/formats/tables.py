@@ -78,7 +78,7 @@ LAYOUTS: Final[Mapping[str, Layout]] = {
 
 
 def layout_of(path: Path, header: list[str], options: ReadOptions) -> Layout:
-    """The layout to read a table by. Raises `TraceError` that tells the columns found and those expected."""
+    """Return the layout to read a table by. Raises `TraceError` that tells the columns found and those expected."""
     if options.columns:
         layout = _mapped(path, options)
     elif options.format is not None:
@@ -100,7 +100,7 @@ def layout_of(path: Path, header: list[str], options: ReadOptions) -> Layout:
 
 
 def read_csv(path: Path, header: list[str], options: ReadOptions, name: str) -> RequestTrace:
-    """A trace from a CSV file, plain or gzipped."""
+    """Return a trace from a CSV file, plain or gzipped."""
     table = Table(path, layout_of(path, header, options), header, options)
     skipped: list[int] = []
 
@@ -154,7 +154,7 @@ def _read_to_the_end(batches: Any, stream: Stream) -> Iterator[None]:
 
 
 def read_parquet(path: Path, options: ReadOptions, name: str) -> RequestTrace:
-    """A trace from a Parquet file."""
+    """Return a trace from a Parquet file."""
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             header = file.schema_arrow.names
@@ -246,7 +246,7 @@ class _Cells(Sequence[Any]):
 
 
 def _line(row: int, skipped: list[int]) -> int:
-    """The line of a good row: the header comes first, and bad lines before it were taken out."""
+    """Return the line of a good row: the header comes first, and bad lines before it were taken out."""
     line = row + 2
     for bad in skipped:
         if bad > line:
@@ -256,7 +256,7 @@ def _line(row: int, skipped: list[int]) -> int:
 
 
 def _mapped(path: Path, options: ReadOptions) -> Layout:
-    """The layout that ``--columns`` describes."""
+    """Return the layout that ``--columns`` describes."""
     unknown = [role for role in options.columns if role not in ROLES]
     if unknown:
         hint = did_you_mean(unknown[0], list(ROLES)) or f"there are {', '.join(ROLES)}"

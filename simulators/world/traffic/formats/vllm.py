@@ -17,7 +17,7 @@ KEYS: Final = ("start_times", "input_lens", "output_lens")
 
 
 def read(path: Path, data: Any, options: ReadOptions, name: str) -> RequestTrace:
-    """A trace of the requests that succeeded."""
+    """Return a trace of the requests that succeeded."""
     missing = [key for key in KEYS if not isinstance(data.get(key), list)]
     if missing:
         raise TraceError(

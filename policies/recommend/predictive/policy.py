@@ -1,0 +1,81 @@
+"""The predictive policy: what the work may come to by the time that a replica asked for now would serve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from policies.model import PolicyName, Recommendation
+from policies.recommend.context import PolicyContext
+from policies.recommend.predictive.engine_load import READ, SETTLED_S, ReplicaCapacity
+from policies.recommend.predictive.evaluation import KV, Evaluation, capacity_at, slo_share
+from policies.recommend.predictive.latency_model import load_limit, recall_latencies, slo_limits_s
+from policies.recommend.predictive.parameters import PredictiveParameters
+from policies.signals.demand import fresh_values, no_opinion, signal_names
+from policies.signals.gpu_activity_fallback import QUANTITY
+from policies.signals.plausibility import LIMITS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from policies.model.spec import WorkloadSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictive(PredictiveParameters):
+    """The work that is coming, ahead by the measured time that a replica takes to serve."""
+
+    shapes: ClassVar[bool] = False
+    settles: ClassVar[bool] = False
+
+    @property
+    def lookback_s(self) -> float:
+        return max(self.rate_window_s + 60.0, SETTLED_S, 0.0 if self.queue is None else self.queue_deadline_s)
+
+    @property
+    def activates(self) -> bool:
+        return self.queue is not None
+
+    def needs(self) -> tuple[str, ...]:
+        return READ
+
+    def needs_also(self) -> Mapping[str, tuple[str, ...]]:
+        """What it reads of other sources than `source`."""
+        also = {self.queue: ("visible",)} if self.queue is not None else {}
+        if self.gpu_activity is not None:
+            also[self.gpu_activity] = (*also.get(self.gpu_activity, ()), QUANTITY)
+        return also
+
+    def past_needs(self) -> tuple[str, ...]:
+        return READ[3:]
+
+    def past_work(
+        self, values: Mapping[str, NDArray[np.float64]], spec: WorkloadSpec | None, memory: Mapping[str, float]
+    ) -> NDArray[np.float64]:
+        """The mean rates' part of the work: the cache does not show in means over minutes."""
+        worth = ReplicaCapacity(self.prompt_tokens_per_s, self.generation_tokens_per_s, self.rate_window_s)
+        read = ((values[q], LIMITS[q]) for q in self.past_needs())
+        rates = (np.where((v >= 0.0) & (v <= most), v, np.nan) for v, most in read)
+        return worth.load(*rates) / capacity_at(
+            load_limit(recall_latencies(memory), slo_limits_s(spec), slo_share(spec))
+        )
+
+    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
+        engines, queued = signal_names(self.source, READ), signal_names(self.queue, ("visible",)) if self.queue else ()
+        used = (*engines, *queued, *(signal for signal in signal_names(self.source, (KV,)) if signal in view.readings))
+        values, evidence, wrong = fresh_values(used, view.readings)
+        old = view.history.memory(name)
+        if view.ready is None:
+            return no_opinion(name, used, wrong or "the number of ready replicas is not known", old)
+        turn = Evaluation(self, name, view, values, old)
+        if view.ready and all(signal in values for signal in engines):
+            return turn.by_engines(used, evidence, wrong)
+        return turn.by_activity(used, wrong) if turn.visible is None else turn.by_queue(turn.visible, used, wrong)
+
+    def filled(self, name: PolicyName, view: PolicyContext, said: Recommendation) -> float | None:
+        queued = signal_names(self.queue, ("visible",)) if self.queue else ()
+        values, _, _ = fresh_values(queued, view.readings)
+        return Evaluation(self, name, view, values, view.history.memory(name)).filled(said)

@@ -1,0 +1,93 @@
+"""Interruptions counted from notices and from what serves no more."""
+
+from __future__ import annotations
+
+import pytest
+
+from policies.model import Part
+from scaler.clouds.interruptions import FORGET_S, InterruptionTracker, Kind, Notice, NoticeBoard
+from scaler.clouds.parts import sum_parts
+from tests.fakes import ManualClock
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def board(clock: ManualClock) -> NoticeBoard:
+    return NoticeBoard(clock)
+
+
+@pytest.fixture
+def tracker(board: NoticeBoard) -> InterruptionTracker:
+    tracker = InterruptionTracker(board, late_s=180.0)
+    tracker.observe({"a": 1, "b": 4})
+    return tracker
+
+
+def pin(board: NoticeBoard, machine: str, kind: Kind = "interruption", takes_at: float | None = None) -> None:
+    board.pin(Notice(machine, kind, board.clock.now(), takes_at))
+
+
+def test_an_announced_loss_counts_in_units_and_once(board: NoticeBoard, tracker: InterruptionTracker) -> None:
+    pin(board, "b")
+    assert set(tracker.observe({"a": 1, "b": 4})) == {"b"}
+    assert (tracker.observe({"a": 1}), tracker.interrupted) == (set(), 4)
+    tracker.observe({"a": 1, "b": 4})
+    tracker.observe({"a": 1})
+    assert tracker.interrupted == 4, "its notice went with it"
+
+
+def test_a_notice_between_two_looks_counts(board: NoticeBoard, tracker: InterruptionTracker) -> None:
+    pin(board, "a")
+    tracker.observe({"b": 4})
+    assert tracker.interrupted == 1
+
+
+def test_a_notice_withdrawn_with_its_machine_counts(board: NoticeBoard, tracker: InterruptionTracker) -> None:
+    pin(board, "a")
+    tracker.observe({"a": 1, "b": 4})
+    board.unpin("a")
+    tracker.observe({"b": 4})
+    assert tracker.interrupted == 1
+
+
+def test_a_rebalance_recommendation_is_pending_and_no_interruption(
+    board: NoticeBoard, tracker: InterruptionTracker
+) -> None:
+    pin(board, "a", "rebalance")
+    assert set(tracker.observe({"a": 1, "b": 4})) == {"a"}
+    tracker.observe({"b": 4})
+    assert tracker.interrupted == 0
+
+
+@pytest.mark.parametrize("later_s", [FORGET_S + 1, -1.0])
+def test_a_notice_that_came_to_nothing_is_void(
+    board: NoticeBoard, tracker: InterruptionTracker, clock: ManualClock, later_s: float
+) -> None:
+    pin(board, "a")
+    clock.advance(later_s)
+    assert not tracker.observe({"a": 1, "b": 4})
+    tracker.observe({"b": 4})
+    assert tracker.interrupted == 0
+
+
+def test_a_machine_that_outlived_its_time_came_back(
+    board: NoticeBoard, tracker: InterruptionTracker, clock: ManualClock
+) -> None:
+    pin(board, "a", takes_at=clock.now() + 30.0)
+    assert set(tracker.pending(["a"])) == {"a"}
+    clock.advance(211)
+    assert not tracker.pending(["a"])
+
+
+def test_its_cloud_may_know_more(board: NoticeBoard, tracker: InterruptionTracker) -> None:
+    tracker.observe({"b": 4}, lambda name, noticed: name == "a" and not noticed)
+    assert tracker.interrupted == 1
+
+
+def test_parts_are_sums_by_zone_and_market() -> None:
+    replicas = [Part("b", "spot", 1), Part("a", "spot", 1, 0, 1), Part("a", "on_demand", 0, 1), Part("a", "spot", 0, 1)]
+    assert sum_parts(replicas) == (Part("a", "on_demand", 0, 1), Part("a", "spot", 1, 1, 1), Part("b", "spot", 1))
