@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -31,6 +32,7 @@ EXTRAS: Final = {
     "optuna": "tune",
 }
 """Packages that come with an extra of the distribution, by their first name."""
+IMPORTING: Final = threading.Lock()
 
 
 @contextlib.contextmanager
@@ -67,7 +69,13 @@ async def open_pool(spec: Pool, context: Context, workload: WorkloadName, pool: 
 
 async def _opener(kind: Kind) -> Any:
     """Import the function that opens the adapters of a kind, in a thread: SDKs take seconds."""
-    return await asyncio.to_thread(import_object, kind.open)
+    return await asyncio.to_thread(_imported, kind.open)
+
+
+def _imported(path: str) -> Any:
+    """Import one adapter at a time: threads that import circular packages at once find them half made."""
+    with IMPORTING:
+        return import_object(path)
 
 
 async def open_adapters(

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Final, Literal, TypeAlias
 
 from policies.model import Absent, Fresh, PoolStatus, WorkloadName
-from scaler.adapters import naming_workload, opening_context
+from scaler.adapters import naming_workload, open_pool, open_source, opening_context
 from scaler.clock import stopwatch_s
 from scaler.config.load import Config, Workload
 from scaler.masking import mask, masked_reading, masked_status
@@ -102,9 +102,9 @@ def _open(
             return replace(blank, **_wrong(e, context.deadline_s)), None, context.deadline_s
 
     for name, source in workload.spec.sources.items():
-        yield one("source", name, source, partial(source.open, context))
+        yield one("source", name, source, partial(open_source, source, context))
     for name, pool in workload.spec.pools.items():
-        yield one("pool", name, pool, partial(pool.open, context, workload.name, name))
+        yield one("pool", name, pool, partial(open_pool, pool, context, workload.name, name))
 
 
 async def _ask(one: Examined, adapter: Any, limit_s: float, clock: Clock, gate: asyncio.Semaphore) -> Examined:

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from scaler.clouds.backoff import Backoff
+from scaler.clouds.gcp import metadata_server
 from scaler.clouds.gcp.project import GcpProject
 from scaler.clouds.gcp.settings import GcpNotices
 from scaler.clouds.http_answers import message_of
@@ -109,8 +110,6 @@ async def listen(context: Context, project: GcpProject, spec: GcpNotices) -> Gcp
             pull = functools.partial(listener.pull, subscriber, spec.subscription)
             tasks.append(context.tasks.start("gcp notices", pull))
         if spec.metadata_url is not None:
-            from scaler.clouds.gcp import metadata_server  # noqa: PLC0415 - as above
-
             asker = await metadata_server.watcher(context, spec.metadata_url, shared)
             tasks.append(context.tasks.start("gcp metadata", asker.watch))
         try:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from policies.model import Part, PoolStatus, Shortfall
+from scaler.clouds.gcp import session
 from scaler.clouds.gcp.instance_groups import GroupInstance, InstanceGroup
 from scaler.clouds.gcp.notices import GcpNoticeListener
 from scaler.clouds.gcp.operations import OperationFailure
@@ -144,6 +145,4 @@ async def check_permissions(
     context: Context, project: GcpProject, permissions: Sequence[str], listener: GcpNoticeListener
 ) -> Sequence[Permit]:
     """Return what `check --live` reports of a pool. Raises port errors."""
-    from scaler.clouds.gcp import session  # noqa: PLC0415 - no SDK until it is opened
-
     return [*await session.check_permissions(context, project, permissions), *await listener.permits()]
