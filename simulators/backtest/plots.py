@@ -9,7 +9,8 @@ from typing import Any, Final
 import numpy as np
 import plotly.graph_objects as go
 
-from policies.recommend.predictive.latency_model import LATENCIES, slo_limits_s
+from policies.recommend.predictive.latency_model import slo_limits_s
+from policies.signals.latency_quantities import LATENCIES
 from simulators.backtest.backtest import BacktestResult
 from simulators.backtest.counterfactuals import SAME
 from simulators.backtest.period_summary import HOUR_S, PeriodSummary, binned, width_s
