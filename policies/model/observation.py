@@ -1,0 +1,103 @@
+"""What one tick sees of a workload: readings, the status of each pool, and the fleet's grant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from policies.model.names import PoolName, SignalName, WorkloadName
+from policies.model.readings import Reading
+
+
+@dataclass(frozen=True, slots=True)
+class Shortfall:
+    """A size that the platform accepted and cannot provide.
+
+    `at` is when the platform reported it: one report is one refusal, however often it is read. `quota` is True for a
+    limit of the account, which heals more slowly than a lack of capacity.
+    """
+
+    at: float
+    reason: str
+    quota: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A pool's replicas in one zone and market, where the platform tells them apart."""
+
+    zone: str
+    market: str
+    ready: int
+    pending: int = 0
+    interruption_pending: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatus:
+    """The size of a pool as its platform reports it.
+
+    - `desired`: the size last requested from the platform. `ready`: the replicas that can serve now.
+    - `other_writer`: another writer of the same size (an HPA, a person), if one was seen.
+    - `version`: the platform's token for this state, the precondition of a resize; empty where there is none.
+    - `interruption_pending`: ready replicas with an interruption or rebalance notice.
+    - `interrupted`: replicas interrupted so far. It only grows, except for a restart of the counter.
+    - `failed`: requested replicas that the platform reports will not arrive, and `shortfall` why.
+    - `reserved`: replicas that an active reservation holds, paid whether used or not; None where unknown.
+    - `parts`: ready and pending replicas by zone and market.
+    """
+
+    desired: int
+    ready: int
+    other_writer: str | None = None
+    version: str = ""
+    interruption_pending: int = 0
+    interrupted: int = 0
+    failed: int = 0
+    shortfall: Shortfall | None = None
+    reserved: int | None = None
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def pending(self) -> int:
+        """Replicas that were requested, cannot serve yet, and may still arrive."""
+        return max(0, self.desired - self.ready - self.failed)
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """An upper limit and its reason."""
+
+    most: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What the fleet lets one workload hold and remove now; None where the fleet sets no limit.
+
+    `gpus` and `usd_per_hour` are the most that it may hold: less than it holds now means that it must give way.
+    `removable` is how many replicas it may remove, `removed` how many all workloads removed within the blast radius's
+    window. A pool whose quantum is larger than `removable` may remove one quantum less `removed`.
+    """
+
+    gpus: Quota | None = None
+    usd_per_hour: Quota | None = None
+    removable: Quota | None = None
+    removed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """All that one tick saw of one workload, and the error of each source and pool that could not be read.
+
+    `grant` is what the fleet allowed at that moment; None where no limit spans workloads.
+    """
+
+    workload: WorkloadName
+    at: float
+    readings: Mapping[SignalName, Reading[float]]
+    pools: Mapping[PoolName, Reading[PoolStatus]]
+    source_errors: Mapping[str, str] = field(default_factory=dict)
+    pool_errors: Mapping[PoolName, str] = field(default_factory=dict)
+    grant: Grant | None = None

@@ -1,0 +1,68 @@
+"""The record of one tick: observation, decision and the outcome of each write."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from policies.model.decision import Decision
+from policies.model.names import PoolName, WorkloadName
+from policies.model.observation import Observation
+
+
+class Result(StrEnum):
+    """The result of writing a pool's target."""
+
+    UNCHANGED = "unchanged"  # the platform already holds this size
+    ACCEPTED = "accepted"  # the platform accepted the write; capacity follows later, or does not
+    DRY_RUN = "dry_run"  # decided only
+    UNAVAILABLE = "unavailable"  # no response, throttled or refused: the next tick tries again
+    OUT_OF_CAPACITY = "out_of_capacity"
+    OUT_OF_QUOTA = "out_of_quota"  # a limit of the account: retried within the hour
+    CONFLICT = "conflict"  # another writer changed the size
+    MISCONFIGURED = "misconfigured"  # needs a human
+
+    @property
+    def refused(self) -> bool:
+        """Whether a write was attempted and not accepted."""
+        return self not in {Result.UNCHANGED, Result.ACCEPTED, Result.DRY_RUN}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The outcome of one pool's target in this tick."""
+
+    pool: PoolName
+    before: int
+    after: int
+    result: Result
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """The record of one tick: log line, metrics, dashboard, `explain` and `replay` are drawn from it.
+
+    - `spec`: the fingerprint of the specification that decided.
+    - `history_len`: how many ticks the history held then.
+    - `lateness_s`: how long after its due time the tick began; `took_s`: how long observing and acting took.
+    - `clock_step_s`: by how much the wall clock had jumped since the tick before; nearly always 0.
+    """
+
+    spec: str
+    observation: Observation
+    decision: Decision
+    outcomes: tuple[Outcome, ...]
+    history_len: int
+    lateness_s: float
+    took_s: float
+    clock_step_s: float = 0.0
+    dry_run: bool = False
+
+    @property
+    def workload(self) -> WorkloadName:
+        return self.observation.workload
+
+    @property
+    def at(self) -> float:
+        return self.observation.at
