@@ -31,6 +31,7 @@ check: lint types contracts  ## Lint, types, import contracts and the fast tests
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/pydoclint --quiet policies scaler simulators
 
 types: $(VENV)/.dev
 	$(BIN)/mypy
