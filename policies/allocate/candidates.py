@@ -1,4 +1,4 @@
-"""The ladder's rungs: each pool with its price, what it supplies, what it would give, and how soon it may lose it."""
+"""Pool candidates: each pool with its price, what it supplies, what it would give, and how soon it may lose it."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def build(
     lasting = [leads[n] for n, p in pools.items() if p.market != "spot"]
     cover_s = min(lasting or leads.values()) + spec.interval_s / 2
     told, least = prices(pools), PAID * dearest_sure_price(pools)
-    rungs = []
+    options = []
     for name, pool in pools.items():
         reading, market = found[name], markets.of(name)
         if isinstance(reading, Absent):
@@ -146,7 +146,7 @@ def build(
         supply = ready + counted
         unannounced_s = max(0.0, cover_s - market.interruption_rate.notice_s(pool.notice_s))
         oldest = market.lead_times.oldest
-        rungs.append(
+        options.append(
             PoolCandidate(
                 name=name,
                 pool=pool,
@@ -166,21 +166,21 @@ def build(
                 grant_probability=_belief(market, ready) if takes else SURE,
             )
         )
-    return rungs
+    return options
 
 
-def limit_to_ceiling(rungs: list[PoolCandidate], markets: PoolMemories, work: float) -> list[PoolCandidate]:
+def limit_to_ceiling(options: list[PoolCandidate], markets: PoolMemories, work: float) -> list[PoolCandidate]:
     """Return the candidates, each limited to little more than its last known ceiling.
 
     Where these together cannot carry `work`, they are returned without the limit.
     """
     bounded = []
-    for r in rungs:
+    for r in options:
         ceiling = markets.of(r.name).ceiling
         most = r.most if math.isinf(ceiling.most) else quantum.round_up(int(ceiling.most), r.pool.quantum)
         held = most < r.most and not (r.fixed or r.unavailable)
         bounded.append(replace(r, most=max(r.supply, most), ceiling=ceiling.held) if held else r)
-    return bounded if sum(r.most * r.work for r in bounded) >= work else rungs
+    return bounded if sum(r.most * r.work for r in bounded) >= work else options
 
 
 def _supplied(pool: Pool, status: PoolStatus, market: PoolMemory, now: float) -> tuple[int, int, int]:

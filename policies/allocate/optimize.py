@@ -46,14 +46,14 @@ class AllocationTarget:
     priority_usd: float
 
 
-def best(rungs: Sequence[PoolCandidate], aim: AllocationTarget, *, may_lower: bool) -> tuple[list[int], list[int]]:
+def best(options: Sequence[PoolCandidate], aim: AllocationTarget, *, may_lower: bool) -> tuple[list[int], list[int]]:
     """Return the supply of each rung wanted for now, while what is pending may not come, and once it has come.
 
     Until the other serves, the one given up does: so a move is judged as if it had been made, and what may not come is
     insured apart.
     """
-    settled = [replace(r, grant_probability=1.0) for r in rungs]
-    fleet = [r.supply for r in rungs]
+    settled = [replace(r, grant_probability=1.0) for r in options]
+    fleet = [r.supply for r in options]
     _grow(settled, fleet, aim)
     if may_lower:
         _shrink(settled, fleet, aim)
@@ -62,43 +62,43 @@ def best(rungs: Sequence[PoolCandidate], aim: AllocationTarget, *, may_lower: bo
             if moved is None:
                 break
             fleet = moved
-    now, stays = [max(n, r.supply) for r, n in zip(rungs, fleet, strict=True)], [r.supply for r in rungs]
-    _grow(rungs, now, aim)
+    now, stays = [max(n, r.supply) for r, n in zip(options, fleet, strict=True)], [r.supply for r in options]
+    _grow(options, now, aim)
     if may_lower:
-        _shrink(rungs, stays, aim)  # what starts is not taken back for what is only asked for
-    return [n if n > r.supply else s for r, n, s in zip(rungs, now, stays, strict=True)], fleet
+        _shrink(options, stays, aim)  # what starts is not taken back for what is only asked for
+    return [n if n > r.supply else s for r, n, s in zip(options, now, stays, strict=True)], fleet
 
 
-def expected_shortfall_cost(rungs: Sequence[PoolCandidate], fleet: Sequence[int], aim: AllocationTarget) -> float:
+def expected_shortfall_cost(options: Sequence[PoolCandidate], fleet: Sequence[int], aim: AllocationTarget) -> float:
     """Return the price of the lateness to be expected, and of what is wanted and not even asked for. USD per hour."""
-    missing = aim.work - sum(n * r.work for r, n in zip(rungs, fleet, strict=True))
+    missing = aim.work - sum(n * r.work for r, n in zip(options, fleet, strict=True))
     if aim.floor:
-        lasting = sum(n * r.work for r, n in zip(rungs, fleet, strict=True) if not r.interruptible)
+        lasting = sum(n * r.work for r, n in zip(options, fleet, strict=True) if not r.interruptible)
         missing = max(missing, aim.floor - lasting)
     owed = max(0.0, missing) * aim.priority_usd
-    return owed + aim.lateness * shortfall(rungs, fleet, aim.work)
+    return owed + aim.lateness * shortfall(options, fleet, aim.work)
 
 
-def cost(rungs: Sequence[PoolCandidate], fleet: Sequence[int], aim: AllocationTarget) -> float:
+def cost(options: Sequence[PoolCandidate], fleet: Sequence[int], aim: AllocationTarget) -> float:
     """Rent and lateness. USD per hour."""
-    return sum(n * r.price for r, n in zip(rungs, fleet, strict=True)) + expected_shortfall_cost(rungs, fleet, aim)
+    return sum(n * r.price for r, n in zip(options, fleet, strict=True)) + expected_shortfall_cost(options, fleet, aim)
 
 
-def _grow(rungs: Sequence[PoolCandidate], fleet: list[int], aim: AllocationTarget) -> None:
+def _grow(options: Sequence[PoolCandidate], fleet: list[int], aim: AllocationTarget) -> None:
     """Add where a dollar relieves most, until it relieves less than itself; among equals where there is least."""
     while (room := aim.cap - sum(fleet)) > 0:
-        now = expected_shortfall_cost(rungs, fleet, aim)
+        now = expected_shortfall_cost(options, fleet, aim)
         if now <= EPSILON:
             return
-        missing = aim.work - sum(n * r.work for r, n in zip(rungs, fleet, strict=True))
+        missing = aim.work - sum(n * r.work for r, n in zip(options, fleet, strict=True))
         choice = None
-        for i, r in enumerate(rungs):
+        for i, r in enumerate(options):
             lump = max(1, int(abs(missing) / r.work) // LUMP)
             step = quantum.growth(r.size(fleet[i]), lump, min(r.most - fleet[i], room), r.pool.quantum)
             if step <= 0:
                 continue
             fleet[i] += step
-            relief = now - expected_shortfall_cost(rungs, fleet, aim)
+            relief = now - expected_shortfall_cost(options, fleet, aim)
             fleet[i] -= step
             spent = step * r.price * (1.0 + r.start_h / aim.payback_h)
             if relief > spent + EPSILON:
@@ -110,22 +110,22 @@ def _grow(rungs: Sequence[PoolCandidate], fleet: list[int], aim: AllocationTarge
         fleet[choice[1]] += choice[2]
 
 
-def _shrink(rungs: Sequence[PoolCandidate], fleet: list[int], aim: AllocationTarget, keep: int = -1) -> None:
+def _shrink(options: Sequence[PoolCandidate], fleet: list[int], aim: AllocationTarget, keep: int = -1) -> None:
     """Remove where it saves most, as long as the lateness that this costs is less; among equals where there is most.
 
     The rung numbered `keep` loses none.
     """
     while True:
-        now = expected_shortfall_cost(rungs, fleet, aim)
-        spare = sum(n * r.work for r, n in zip(rungs, fleet, strict=True)) - aim.work
+        now = expected_shortfall_cost(options, fleet, aim)
+        spare = sum(n * r.work for r, n in zip(options, fleet, strict=True)) - aim.work
         choice = None
-        for i, r in enumerate(rungs):
+        for i, r in enumerate(options):
             lump = max(r.pool.quantum, int(spare / r.work) // LUMP)
             step = quantum.removal(r.size(fleet[i]), min(lump, fleet[i] - least(r)), r.pool.quantum)
             if r.fixed or step <= 0 or i == keep:
                 continue
             fleet[i] -= step
-            lost = expected_shortfall_cost(rungs, fleet, aim) - now
+            lost = expected_shortfall_cost(options, fleet, aim) - now
             fleet[i] += step
             saved = step * r.price - lost
             rank = round(saved, 9), fleet[i] * r.work
@@ -136,58 +136,58 @@ def _shrink(rungs: Sequence[PoolCandidate], fleet: list[int], aim: AllocationTar
         fleet[choice[1]] -= choice[2]
 
 
-def _exchanges(rungs: Sequence[PoolCandidate], fleet: Sequence[int], aim: AllocationTarget) -> Iterator[list[int]]:
+def _exchanges(options: Sequence[PoolCandidate], fleet: Sequence[int], aim: AllocationTarget) -> Iterator[list[int]]:
     """Fleets with other replicas in the place of some that pay.
 
     A quantum more where that gains most, among equals where there is least, and as many fewer elsewhere as it carries;
     all that a lasting pool holds, given up for spot with its spares, which one by one would not pay; where machines
     differ, also one fewer here, and what is cheapest for its work.
     """
-    present = cost(rungs, fleet, aim)
+    present = cost(options, fleet, aim)
     paying = []
-    for i, r in sorted(enumerate(rungs), key=lambda p: p[1].price / p[1].work):
+    for i, r in sorted(enumerate(options), key=lambda p: p[1].price / p[1].work):
         if step := quantum.growth(r.size(fleet[i]), 1, r.most - fleet[i], r.pool.quantum):
             other = list(fleet)
             other[i] += step
-            _shrink(rungs, other, aim, keep=i)
-            gain = present - cost(rungs, other, aim)
-            if sum(other) <= aim.cap and _pays(rungs, fleet, other, gain, aim):
+            _shrink(options, other, aim, keep=i)
+            gain = present - cost(options, other, aim)
+            if sum(other) <= aim.cap and _pays(options, fleet, other, gain, aim):
                 paying.append(((-round(gain, 6), fleet[i] * r.work), other))
     for _, other in sorted(paying, key=itemgetter(0)):
         yield other
-    dearest = sorted(enumerate(rungs), key=lambda p: -p[1].price / p[1].work)
+    dearest = sorted(enumerate(options), key=lambda p: -p[1].price / p[1].work)
     for i, r in dearest:
         step = quantum.removal(r.size(fleet[i]), fleet[i] - least(r), r.pool.quantum)
         if not (r.fixed or r.interruptible) and step > 0:
             other = list(fleet)
             other[i] -= step
-            _grow([replace(o, most=other[i]) if o is r else o for o in rungs], other, aim)
-            yield from _replaced(rungs, fleet, other, present, aim)
-    if len({r.work for r in rungs}) == 1:
+            _grow([replace(o, most=other[i]) if o is r else o for o in options], other, aim)
+            yield from _replaced(options, fleet, other, present, aim)
+    if len({r.work for r in options}) == 1:
         return
     for i, r in dearest:
         step = quantum.removal(r.size(fleet[i]), min(r.pool.quantum, fleet[i] - least(r)), r.pool.quantum)
         if not r.fixed and step:
             other = list(fleet)
             other[i] -= step
-            yield from _replaced(rungs, fleet, other, present, aim)
+            yield from _replaced(options, fleet, other, present, aim)
 
 
 def _replaced(
-    rungs: Sequence[PoolCandidate], fleet: Sequence[int], other: list[int], present: float, aim: AllocationTarget
+    options: Sequence[PoolCandidate], fleet: Sequence[int], other: list[int], present: float, aim: AllocationTarget
 ) -> Iterator[list[int]]:
     """Yield a fleet with the cheapest replacement of what `present` lacks, if that pays."""
-    _grow(rungs, other, aim)
-    _shrink(rungs, other, aim)
-    if _pays(rungs, fleet, other, present - cost(rungs, other, aim), aim):
+    _grow(options, other, aim)
+    _shrink(options, other, aim)
+    if _pays(options, fleet, other, present - cost(options, other, aim), aim):
         yield other
 
 
 def _pays(
-    rungs: Sequence[PoolCandidate], fleet: Sequence[int], other: Sequence[int], gain: float, aim: AllocationTarget
+    options: Sequence[PoolCandidate], fleet: Sequence[int], other: Sequence[int], gain: float, aim: AllocationTarget
 ) -> bool:
     """Whether a gain (USD per hour) earns back what the starts cost, in what is left of the payback time after them."""
-    started = [(r, m - n) for r, n, m in zip(rungs, fleet, other, strict=True) if m > n]
+    started = [(r, m - n) for r, n, m in zip(options, fleet, other, strict=True) if m > n]
     waste = sum(n * r.price * r.start_h for r, n in started)
     left_h = aim.payback_h - max((r.start_h for r, _ in started), default=0.0)
     return bool(started) and gain * left_h > waste + EPSILON

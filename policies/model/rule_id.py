@@ -37,7 +37,7 @@ class RuleId(StrEnum):
     ABANDONED = "abandoned"
     INTERRUPTION_PENDING = "interruption pending"
     MAKE_BEFORE_BREAK = "make before break"
-    LADDER = "ladder"
+    COST_ALLOCATION = "cost allocation"
     UNMANAGED_POOLS = "unmanaged pools"
     POOL_BOUNDS = "pool bounds"
     HEADROOM = "headroom"

@@ -10,7 +10,7 @@ from policies.model import Decision, RuleId
 
 KEPT: Final = 20
 """Changes kept, the largest ones: more nobody reads in a table."""
-SHARING: Final = {RuleId.LADDER, RuleId.MAKE_BEFORE_BREAK, RuleId.HEADROOM, RuleId.ABANDONED}
+SHARING: Final = {RuleId.COST_ALLOCATION, RuleId.MAKE_BEFORE_BREAK, RuleId.HEADROOM, RuleId.ABANDONED}
 """Rules that share a size out over pools."""
 
 

@@ -36,7 +36,7 @@ def test_what_is_paid_already_goes_first_and_spot_before_on_demand() -> None:
     lived = Lived.of(ladder(**CALM))
     lived.turn(5)
     assert lived.sizes() == {"reserved": 2, "spot-a": 2, "spot-b": 1}
-    assert "reserved 2 (paid already)" in lived.told(RuleId.LADDER)
+    assert "reserved 2 (paid already)" in lived.told(RuleId.COST_ALLOCATION)
 
 
 def test_what_a_reservation_does_not_hold_is_not_taken_for_paid() -> None:
@@ -138,7 +138,7 @@ def test_a_spare_is_kept_where_a_loss_would_cost_more() -> None:
     careful.turn(4)
     assert sum(careless.sizes().values()) == 4
     assert sum(careful.sizes().values()) > 4
-    assert "more than the size for losses" in careful.told(RuleId.LADDER)
+    assert "more than the size for losses" in careful.told(RuleId.COST_ALLOCATION)
 
 
 @pytest.mark.parametrize("spare", [True, False], ids=["unannounced", "announced"])

@@ -197,6 +197,6 @@ def test_every_step_of_a_decision_counts_replica_equivalents() -> None:
     statuses = {"a": Fresh(PoolStatus(1, 1), NOW), "warm": Fresh(PoolStatus(3, 3), NOW)}
     workload = spec(pools=pools, max_replicas=8, budget=Budget(gpus=5))
     decision = decide(workload, History(), seen(queue(100), pools=statuses))
-    after = [step.replicas for step in decision.steps if step.rule in {RuleId.LADDER, RuleId.BUDGET}]
+    after = [step.replicas for step in decision.steps if step.rule in {RuleId.COST_ALLOCATION, RuleId.BUDGET}]
     assert after[-1] == decision.target
     assert all(replicas is not None and replicas % 2 == 0 for replicas in after)

@@ -72,8 +72,8 @@ def test_how_a_size_is_shared_out_is_no_reason_for_it() -> None:
     steps = (
         Step(RuleId.DEMAND, 4, "queue wants 4"),
         Step(RuleId.STEP, 3, "at most 1 more"),
-        Step(RuleId.LADDER, 3, "spot 3"),
+        Step(RuleId.COST_ALLOCATION, 3, "spot 3"),
     )
     assert last_word(dataclasses.replace(DECISION, steps=steps)) == ("step", "at most 1 more")
-    assert last_word(dataclasses.replace(DECISION, steps=steps[2:])) == ("ladder", "spot 3")
+    assert last_word(dataclasses.replace(DECISION, steps=steps[2:])) == ("cost allocation", "spot 3")
     assert last_word(dataclasses.replace(DECISION, steps=()))[0] == "none"

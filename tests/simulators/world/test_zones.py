@@ -1,4 +1,4 @@
-"""The ladder in a whole simulated world: zones that come and go, and headroom that rests."""
+"""Cost allocation in a whole simulated world: zones that come and go, and headroom that rests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from policies.model import Fresh, PoolName, PoolStatus, Tick
+from policies.model import Fresh, PoolName, PoolStatus, RuleId, Tick
 from scaler.config.problems import ConfigError
 from scaler.journal.replay import replay
 from simulators.experiments.run import simulate, traffic_of
@@ -33,7 +33,12 @@ def test_the_zones_scenario_shows_what_it_says() -> None:
     assert max(dear) > 0
     assert sum(n == 0 for n in dear) > len(dear) / 2, "given up when cheaper ones serve"
     rules = {s.rule for t in ticks for s in t.decision.steps}
-    assert {"ladder", "doomed", "shortage", "make before break"} <= rules
+    assert {
+        RuleId.COST_ALLOCATION,
+        RuleId.INTERRUPTION_PENDING,
+        RuleId.SHORTAGE,
+        RuleId.MAKE_BEFORE_BREAK,
+    } <= rules
     again = replay(ticks, {case.workload.fingerprint: case.workload})
     assert all(c.equal for c in again)
 
