@@ -171,7 +171,7 @@ def stabilize(state: DecisionState) -> None:
     """Make the need a steady size within the workload's limits. A policy that owns stabilization skips the windows."""
     s, capped = state.context, state.context
     rules = STABILIZE
-    if any(p.settles for p in state.spec.policies.values()):
+    if any(p.owns_stabilization for p in state.spec.policies.values()):
         rules = GIVE_WAY if state.size < min(state.requested, s.current) else ()
     if state.size != state.requested:
         capped = dataclasses.replace(s, need=float(state.size))

@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PolicyContext:
-    """What a policy sees of one turn.
+    """What a policy sees of one tick.
 
     `ready` and `desired` are sums over the pools, None when a pool's size is not known. `demand` is None for policies
-    that measure; those that shape (`Policy.shapes`) run after them and see the largest need found. `min_replicas` is
-    the workload's: 0 where it may go to zero. `pools` are the pools' own sizes, `spec` what the workload is to be.
+    that measure demand; a post-demand policy (`Policy.post_demand`) runs after them and sees the largest need.
+    `min_replicas` is the workload's: 0 where it may scale to zero. `pools` are the statuses of the pools, `spec` the
+    workload's specification.
     """
 
     at: float
@@ -43,21 +44,21 @@ class PolicyContext:
 class Policy(Protocol):
     """A rule that turns readings into a recommendation: a frozen dataclass of its parameters.
 
-    `shapes` is False for a policy that measures demand and True for one that shapes the demand others measured;
-    `activates` says whether it can tell work at zero replicas; `needs` are the quantities of its source that it
+    `post_demand` is False for a policy that measures demand and True for one that shapes the demand others measured;
+    `can_activate` says whether it can tell work at zero replicas; `needs` are the quantities of its source that it
     reads, `source` the name of that source (filled in by the loader where only one fits).
 
-    `settles` is True for a policy with a tolerance, windows and limits of its own: it is then the only policy of its
-    workload, and of the rules between need and size only the guard's apply. `lookback_s` is how far back in the
+    `owns_stabilization` is True for a policy with a tolerance, windows and limits of its own: it is then the only
+    policy of its workload, and of the rules between need and size only the guard's apply. `lookback_s` is how far back in the
     history it looks; equal histories over that span give equal recommendations.
     """
 
     @property
-    def shapes(self) -> bool: ...
+    def post_demand(self) -> bool: ...
     @property
-    def activates(self) -> bool: ...
+    def can_activate(self) -> bool: ...
     @property
-    def settles(self) -> bool: ...
+    def owns_stabilization(self) -> bool: ...
     @property
     def lookback_s(self) -> float: ...
     def needs(self) -> tuple[str, ...]: ...

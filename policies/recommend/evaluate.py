@@ -43,7 +43,7 @@ def evaluate(
     view = PolicyContext(seen.at, seen.readings, ready, current, None, history, spec.min_replicas, seen.pools, spec)
     most = most_needed(spec, current)
     measured = {
-        n: bounded(p.recommend(n, view), most, history.memory(n)) for n, p in spec.policies.items() if not p.shapes
+        n: bounded(p.recommend(n, view), most, history.memory(n)) for n, p in spec.policies.items() if not p.post_demand
     }
     missing, full = readiness.not_ready(spec, history, seen, ready), ""
     if missing is not None:
@@ -74,7 +74,9 @@ def _shaped(
     """Return what the shaping policies make of a demand."""
     shaping = dataclasses.replace(view, demand=demand)
     return {
-        n: bounded(p.recommend(n, shaping), most, view.history.memory(n)) for n, p in spec.policies.items() if p.shapes
+        n: bounded(p.recommend(n, shaping), most, view.history.memory(n))
+        for n, p in spec.policies.items()
+        if p.post_demand
     }
 
 

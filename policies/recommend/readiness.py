@@ -136,7 +136,9 @@ def counted(
         if share is None:
             counted[name] = said
             continue
-        counted[name] = _without(said, view) if empty else _with_lost(said, missing, view, activates=policy.activates)
+        counted[name] = (
+            _without(said, view) if empty else _with_lost(said, missing, view, can_activate=policy.can_activate)
+        )
         if share >= 1.0 and view.ready and not missing.starting:
             full = full or f"{missing}, and the ready ones are full by {name}: how many more are needed is not known"
     return counted, full
@@ -157,7 +159,7 @@ def _without(said: Recommendation, view: PolicyContext) -> Recommendation:
     return replace(said, evidence=Evidence.FULL, reason=f"{said.reason}; but the queue before them is empty")
 
 
-def _with_lost(said: Recommendation, missing: NotReady, view: PolicyContext, *, activates: bool) -> Recommendation:
+def _with_lost(said: Recommendation, missing: NotReady, view: PolicyContext, *, can_activate: bool) -> Recommendation:
     """Return a recommendation that counts lost replicas, and is a lower bound while none is ready."""
     if said.replicas is None:
         return said
@@ -167,7 +169,7 @@ def _with_lost(said: Recommendation, missing: NotReady, view: PolicyContext, *, 
     if floor > replicas:
         words.append(f"{missing}: what they carried before counts, {replicas:.2f} without it")
         replicas = floor
-    rests = activates and view.min_replicas == 0 and replicas == missing.before == 0.0
+    rests = can_activate and view.min_replicas == 0 and replicas == missing.before == 0.0
     if not view.ready and evidence is Evidence.FULL and not rests:
         evidence = Evidence.PARTIAL
         words.append(f"none of {missing.requested} replicas is ready: at least")

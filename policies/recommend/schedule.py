@@ -23,9 +23,9 @@ class Window(Span):
 class Schedule:
     """At least so many replicas in weekly windows; outside them it wants none."""
 
-    shapes: ClassVar[bool] = True
-    activates: ClassVar[bool] = True
-    settles: ClassVar[bool] = False
+    post_demand: ClassVar[bool] = True
+    can_activate: ClassVar[bool] = True
+    owns_stabilization: ClassVar[bool] = False
     lookback_s: ClassVar[float] = 0.0
 
     windows: Annotated[

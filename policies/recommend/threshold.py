@@ -35,9 +35,9 @@ SOURCE = "The source to read; null: the only one that offers what this policy re
 class QueueDepth:
     """Messages waiting and in work, so many per replica."""
 
-    shapes: ClassVar[bool] = False
-    activates: ClassVar[bool] = True
-    settles: ClassVar[bool] = False
+    post_demand: ClassVar[bool] = False
+    can_activate: ClassVar[bool] = True
+    owns_stabilization: ClassVar[bool] = False
     lookback_s: ClassVar[float] = 0.0
 
     source: Annotated[str | None, FieldMetadata(SOURCE, example="sqs")] = None
@@ -94,9 +94,9 @@ class QueueDepth:
 class Concurrency:
     """Requests running and waiting in the engines, so many per replica."""
 
-    shapes: ClassVar[bool] = False
-    activates: ClassVar[bool] = True
-    settles: ClassVar[bool] = False
+    post_demand: ClassVar[bool] = False
+    can_activate: ClassVar[bool] = True
+    owns_stabilization: ClassVar[bool] = False
     lookback_s: ClassVar[float] = 0.0
 
     source: Annotated[str | None, FieldMetadata(SOURCE, example="prometheus")] = None
@@ -155,9 +155,9 @@ class GpuUtilization:
     classical inference; for LLM engines prefer `concurrency` or `kv_cache_usage`.
     """
 
-    shapes: ClassVar[bool] = False
-    activates: ClassVar[bool] = False
-    settles: ClassVar[bool] = False
+    post_demand: ClassVar[bool] = False
+    can_activate: ClassVar[bool] = False
+    owns_stabilization: ClassVar[bool] = False
     lookback_s: ClassVar[float] = 0.0
 
     source: Annotated[str | None, FieldMetadata(SOURCE, example="scrape")] = None
@@ -184,9 +184,9 @@ class KvCacheUsage:
     `queue_depth`.
     """
 
-    shapes: ClassVar[bool] = False
-    activates: ClassVar[bool] = False
-    settles: ClassVar[bool] = False
+    post_demand: ClassVar[bool] = False
+    can_activate: ClassVar[bool] = False
+    owns_stabilization: ClassVar[bool] = False
     lookback_s: ClassVar[float] = 0.0
 
     source: Annotated[str | None, FieldMetadata(SOURCE, example="prometheus")] = None
@@ -209,8 +209,8 @@ class KvCacheUsage:
 class Metric:
     """Any quantity of any source: a total shared out per replica, or a mean held at a value."""
 
-    shapes: ClassVar[bool] = False
-    settles: ClassVar[bool] = False
+    post_demand: ClassVar[bool] = False
+    owns_stabilization: ClassVar[bool] = False
     lookback_s: ClassVar[float] = 0.0
 
     quantity: Annotated[str, FieldMetadata("The source's quantity.", example="generation_tokens_per_s")]
@@ -231,7 +231,7 @@ class Metric:
     )
 
     @property
-    def activates(self) -> bool:
+    def can_activate(self) -> bool:
         return self.across == "total"
 
     def needs(self) -> tuple[str, ...]:
@@ -265,9 +265,9 @@ class Metric:
 class Headroom:
     """A fixed share of capacity left free, above what the measuring policies need."""
 
-    shapes: ClassVar[bool] = True
-    activates: ClassVar[bool] = False
-    settles: ClassVar[bool] = False
+    post_demand: ClassVar[bool] = True
+    can_activate: ClassVar[bool] = False
+    owns_stabilization: ClassVar[bool] = False
     lookback_s: ClassVar[float] = 0.0
 
     share: Annotated[

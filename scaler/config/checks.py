@@ -138,7 +138,7 @@ def rate_windows(spec: WorkloadSpec) -> Iterator[Finding]:
 
 def settling_problems(spec: WorkloadSpec) -> Iterator[Finding]:
     """Yield a policy that settles by itself stands alone, and what it replaces can't be set beside it."""
-    name = next((name for name, policy in spec.policies.items() if policy.settles), None)
+    name = next((name for name, policy in spec.policies.items() if policy.owns_stabilization), None)
     if name is None:
         return
     policy = spec.policies[name]
@@ -197,14 +197,14 @@ def bounds(spec: WorkloadSpec) -> Iterator[Finding]:
     most = sum(quantum.bounds(p, spec.max_replicas)[1] for p in serving)
     if most < spec.min_replicas:
         yield ("min_replicas",), f"is above the sum of the pools' max_replicas, {most}", ""
-    if spec.min_replicas == 0 and not any(p.activates for p in spec.policies.values()):
+    if spec.min_replicas == 0 and not any(p.can_activate for p in spec.policies.values()):
         yield (
             ("min_replicas",),
             "0 needs a policy that can tell work at zero replicas",
             "add queue_depth, concurrency on a gateway, a metric total or a schedule, or set it to 1",
         )
     yield from rate_windows(spec)
-    if all(p.shapes for p in spec.policies.values()) and not any(p.activates for p in spec.policies.values()):
+    if all(p.post_demand for p in spec.policies.values()) and not any(p.can_activate for p in spec.policies.values()):
         yield ("policies",), "needs a policy that measures demand", "headroom alone has nothing to leave room above"
     yield from limits(spec)
     yield from settling_problems(spec)

@@ -59,7 +59,7 @@ def _kinds(by_kind: ByKind, depth: int) -> Iterator[str]:
         for line in textwrap.wrap(" ".join(doc.split()), WIDTH - len(indent)):
             yield f"{indent}# {line}"
         shown = [f"{indent}{kind.replace('_', '-')}:", *_record(cls, depth + 1, kind)]
-        if getattr(cls, "settles", False):
+        if getattr(cls, "owns_stabilization", False):
             yield f"{indent}# Brings its own windows, tolerance and limits: it must be the workload's only policy."
             shown = [f"{indent}# {line.removeprefix(indent)}" for line in shown]
         yield from shown

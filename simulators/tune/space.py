@@ -142,7 +142,7 @@ def _usual(workload: Mapping[str, Any]) -> Iterator[tuple[str, Range]]:
         for key, wanted in POLICIES.get(kind, {}).items():
             for place in _places(workload["policies"][name], tuple(key.split("."))):
                 yield ".".join(map(str, ("policies", name, *place))), wanted
-    if not all(resolve("policy", kind).settles for kind in kinds.values()):
+    if not all(resolve("policy", kind).owns_stabilization for kind in kinds.values()):
         yield from WORKLOAD.items()
     if any(kind == "predictive" and workload["policies"][name]["quantile"] is None for name, kind in kinds.items()):
         yield LATENESS, LATENESS_RANGE

@@ -84,9 +84,9 @@ class Target:
     What is measured is the allocation, not the forecast.
     """
 
-    shapes: ClassVar[bool] = False
-    activates: ClassVar[bool] = True
-    settles: ClassVar[bool] = False
+    post_demand: ClassVar[bool] = False
+    can_activate: ClassVar[bool] = True
+    owns_stabilization: ClassVar[bool] = False
     lookback_s: ClassVar[float] = 0.0
     at: Callable[[float], int]
 

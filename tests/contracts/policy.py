@@ -25,7 +25,7 @@ class PolicyContract:
 
     def said(self, readings: Mapping[str, Reading[float]], ready: int | None = 4) -> Recommendation:
         signals = {SignalName(n): r for n, r in readings.items()}
-        demand = 3.0 if self.policy.shapes else None
+        demand = 3.0 if self.policy.post_demand else None
         said: Recommendation = self.policy.recommend(ME, PolicyContext(NOW, signals, ready, ready, demand, History()))
         return said
 
@@ -65,7 +65,7 @@ class PolicyContract:
             pytest.skip("reads no signal")
         said = self.said({n: Fresh(0.0, NOW) for n in self.busy})
         assert (said.active, said.evidence) == (False, Evidence.FULL)
-        if self.policy.settles:  # its windows may hold the size, and its steps be small
+        if self.policy.owns_stabilization:  # its windows may hold the size, and its steps be small
             assert said.need is not None
             assert said.need <= 4
         else:
@@ -73,7 +73,7 @@ class PolicyContract:
 
     def test_settles_by_itself_or_leaves_that_to_the_pipeline(self) -> None:
         said = self.said(self.fresh())
-        assert (said.unstabilized is not None) <= self.policy.settles
+        assert (said.unstabilized is not None) <= self.policy.owns_stabilization
         assert self.policy.lookback_s >= 0
 
     def test_what_it_hands_on_is_finite_and_no_time_of_day(self) -> None:
@@ -92,7 +92,7 @@ class PolicyContract:
 
     def test_at_zero_replicas_it_either_tells_work_or_claims_not_to(self) -> None:
         said = self.said(self.fresh(), ready=0)
-        if not self.policy.activates:
+        if not self.policy.can_activate:
             assert not said.active
         elif self.busy:
             assert said.active

@@ -43,9 +43,9 @@ class PeerTick:
 class AveragingPolicy(ABC):
     """A peer that sizes by the average of a load; its past values are kept, and what it remembers is handed on."""
 
-    shapes: ClassVar[bool] = False
-    activates: ClassVar[bool] = True
-    settles: ClassVar[bool] = True
+    post_demand: ClassVar[bool] = False
+    can_activate: ClassVar[bool] = True
+    owns_stabilization: ClassVar[bool] = True
     source: str | None
 
     @abstractmethod

@@ -32,9 +32,9 @@ class DynamoEasy:
     too (issue 12591), which here blocks shrinking only.
     """
 
-    shapes: ClassVar[bool] = False
-    activates: ClassVar[bool] = False
-    settles: ClassVar[bool] = True
+    post_demand: ClassVar[bool] = False
+    can_activate: ClassVar[bool] = False
+    owns_stabilization: ClassVar[bool] = True
     lookback_s: ClassVar[float] = 0.0
 
     kv_tokens: Annotated[int, FieldMetadata("KV-cache capacity of a replica. Tokens.", ge=1, example=430_000)]

@@ -131,8 +131,8 @@ class Hpa:
     min_replicas above it is raised, where the original takes it as paused (say `paused` instead).
     """
 
-    shapes: ClassVar[bool] = False
-    settles: ClassVar[bool] = True
+    post_demand: ClassVar[bool] = False
+    owns_stabilization: ClassVar[bool] = True
 
     metrics: Annotated[
         tuple[HpaMetric, ...],
@@ -147,7 +147,7 @@ class Hpa:
     downscale_stabilization_s: Stabilization = DOWNSCALE_STABILIZATION_S
 
     @property
-    def activates(self) -> bool:
+    def can_activate(self) -> bool:
         return any(metric.type == "external" for metric in self.metrics)
 
     @property

@@ -110,9 +110,9 @@ class Keda:
     failed queries, two loops together, where this counts turns.
     """
 
-    shapes: ClassVar[bool] = False
-    activates: ClassVar[bool] = True
-    settles: ClassVar[bool] = True
+    post_demand: ClassVar[bool] = False
+    can_activate: ClassVar[bool] = True
+    owns_stabilization: ClassVar[bool] = True
 
     triggers: Annotated[
         tuple[Trigger, ...],

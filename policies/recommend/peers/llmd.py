@@ -50,9 +50,9 @@ class LlmD:
     metric is lost, even in mid-burst, is left out: here that holds the size.
     """
 
-    shapes: ClassVar[bool] = False
-    activates: ClassVar[bool] = True
-    settles: ClassVar[bool] = True
+    post_demand: ClassVar[bool] = False
+    can_activate: ClassVar[bool] = True
+    owns_stabilization: ClassVar[bool] = True
 
     recipe: Annotated[Recipe, FieldMetadata("Which of the recipes.")] = "queue"
     source: Annotated[

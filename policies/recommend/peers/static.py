@@ -14,9 +14,9 @@ from policies.recommend.context import PolicyContext
 class Static:
     """A fixed number of replicas, whatever happens: the yardstick, and a way to hand a pool over by hand."""
 
-    shapes: ClassVar[bool] = False
-    activates: ClassVar[bool] = True
-    settles: ClassVar[bool] = True
+    post_demand: ClassVar[bool] = False
+    can_activate: ClassVar[bool] = True
+    owns_stabilization: ClassVar[bool] = True
     lookback_s: ClassVar[float] = 0.0
 
     replicas: Annotated[int, FieldMetadata("The size.", ge=0, example=4)]

@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 class Predictive(PredictiveParameters):
     """The work that is coming, ahead by the measured time that a replica takes to serve."""
 
-    shapes: ClassVar[bool] = False
-    settles: ClassVar[bool] = False
+    post_demand: ClassVar[bool] = False
+    owns_stabilization: ClassVar[bool] = False
 
     @property
     def lookback_s(self) -> float:
         return max(self.rate_window_s + 60.0, SETTLED_S, 0.0 if self.queue is None else self.queue_deadline_s)
 
     @property
-    def activates(self) -> bool:
+    def can_activate(self) -> bool:
         return self.queue is not None
 
     def needs(self) -> tuple[str, ...]:

@@ -162,9 +162,9 @@ class Lived:
 class Foresees:
     """A policy that wants what it is told to, and foresees peaks."""
 
-    shapes: ClassVar[bool] = False
-    activates: ClassVar[bool] = True
-    settles: ClassVar[bool] = False
+    post_demand: ClassVar[bool] = False
+    can_activate: ClassVar[bool] = True
+    owns_stabilization: ClassVar[bool] = False
     lookback_s: ClassVar[float] = 0.0
     wants: float
     peaks: tuple[tuple[float, float], ...] = ()

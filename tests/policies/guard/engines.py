@@ -36,9 +36,9 @@ class Chaser:
     per_replica: float = 8.0
     tells: bool = True
     more: float = 1.0
-    shapes: ClassVar[bool] = False
-    activates: ClassVar[bool] = True
-    settles: ClassVar[bool] = False
+    post_demand: ClassVar[bool] = False
+    can_activate: ClassVar[bool] = True
+    owns_stabilization: ClassVar[bool] = False
     lookback_s: ClassVar[float] = 0.0
 
     def needs(self) -> tuple[str, ...]:

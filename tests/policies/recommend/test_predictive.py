@@ -223,7 +223,7 @@ WITH_QUEUE = Predictive(source="e", rate_window_s=60.0, queue="q")
 def test_a_queue_wakes_a_workload_that_engines_cannot_tell_of() -> None:
     found = WITH_QUEUE.recommend(PolicyName("p"), queue_view(50.0))
     assert (found.active, found.evidence) == (True, Evidence.PARTIAL)
-    assert WITH_QUEUE.activates
+    assert WITH_QUEUE.can_activate
     assert not WITH_QUEUE.recommend(PolicyName("p"), queue_view(0.0)).active
 
 

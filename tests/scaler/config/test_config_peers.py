@@ -17,7 +17,7 @@ from scaler.config.schema import plain_value
 from scaler.registry import REGISTRIES, resolve
 
 ROOT = Path(__file__).parents[3]
-PEERS = sorted(kind for kind in REGISTRIES["policy"] if resolve("policy", kind).settles)
+PEERS = sorted(kind for kind in REGISTRIES["policy"] if resolve("policy", kind).owns_stabilization)
 FILES = sorted((ROOT / "config/peers").glob("*.yaml"))
 KEDA = "{kind: keda, triggers: [{quantities: [visible, in_flight], target: 5}]}"
 GOOD = f"""\

@@ -221,7 +221,7 @@ def test_a_pods_metric_without_a_ready_replica_says_nothing() -> None:
     readings = {"e.kv": fresh(0.9)}
     said = policy.recommend(PolicyName("me"), PolicyContext(NOW, readings, 0, 3, None, History()))  # type: ignore[arg-type]
     assert (said.replicas, said.evidence) == (None, Evidence.BLIND)
-    assert not policy.activates
+    assert not policy.can_activate
 
 
 def test_what_it_wanted_before_its_windows_is_what_is_remembered() -> None:
