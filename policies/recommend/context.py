@@ -49,8 +49,8 @@ class Policy(Protocol):
     reads, `source` the name of that source (filled in by the loader where only one fits).
 
     `owns_stabilization` is True for a policy with a tolerance, windows and limits of its own: it is then the only
-    policy of its workload, and of the rules between need and size only the guard's apply. `lookback_s` is how far back in the
-    history it looks; equal histories over that span give equal recommendations.
+    policy of its workload, and of the rules between need and size only the guard's apply. `lookback_s` is how far back
+    in the history it looks; equal histories over that span give equal recommendations.
     """
 
     @property
