@@ -158,7 +158,7 @@ def encode_decision(decision: Decision) -> dict[str, Any]:
         **({} if decision.cost_usd_per_hour is None else {"cost_usd_per_hour": decision.cost_usd_per_hour}),
         **({"suspected_zeros": dict(decision.suspected_zeros)} if decision.suspected_zeros else {}),
         "recommendations": [_encode_recommendation(r) for r in decision.recommendations],
-        "steps": [{"rule": s.rule, "replicas": s.replicas, "reason": s.reason} for s in decision.steps],
+        "steps": [{"rule": s.rule.value, "replicas": s.replicas, "reason": s.reason} for s in decision.steps],
     }
 
 

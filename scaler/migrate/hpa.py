@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from policies.model.field_metadata import LARGEST
 from scaler.migrate import promql
 from scaler.migrate.autoscaler_ir import ResizeTarget, Scaled, Signal
 from scaler.migrate.behavior import behavior
@@ -21,7 +22,7 @@ USED: Final = (
     "is read from cAdvisor's series, and shares from kube-state-metrics' beside them; where pods lack a sample the HPA"
     " counts them as using all that they request before it shrinks, and this daemon does not shrink"
 )
-NEVER: Final = 1e18
+NEVER: Final = float(LARGEST)
 """An activation that nothing reaches: KEDA does not ask CPU or memory whether there is work."""
 CHECK: Final = "compare both before the HPA goes: kubectl describe hpa"
 

@@ -210,7 +210,7 @@ def test_no_bytes_make_anything_but_a_trace_or_its_error(
 SLOW = """
 import sys, threading, time
 from pathlib import Path
-from simulators.world.traffic.formats.options import Options
+from simulators.world.traffic.formats.options import ReadOptions
 from simulators.world.traffic.readers import read
 from simulators.world.traffic.trace import TraceError
 
@@ -219,7 +219,7 @@ def slow(done, total):
         time.sleep(1)
 
 try:
-    read(Path(sys.argv[1]), Options(progress=slow))
+    read(Path(sys.argv[1]), ReadOptions(progress=slow))
 except TraceError:
     sys.exit(2)
 """
