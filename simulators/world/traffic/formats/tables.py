@@ -6,7 +6,8 @@ Rows are read in batches, so that a file needs little more memory than the trace
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +26,8 @@ from simulators.world.traffic.trace import RequestTrace, TraceError
 
 PARQUET: Final = b"PAR1"
 BLOCK_BYTES: Final = 1 << 20
+GRACE_S: Final = 0.5
+"""Wait after an error until Arrow's threads let go of what they read: one that does so while Python ends aborts it."""
 MAX_RUNS_TOLD: Final = 30
 ROLES: Final[Mapping[str, str]] = {
     "arrival": "arrival_s",
@@ -126,10 +129,15 @@ def read_csv(path: Path, header: list[str], options: ReadOptions, name: str) -> 
                 ),
             )
             held = None
-            with _read_to_the_end(batches, stream):
+            try:
                 for batch in batches:
                     table.add(held, lambda i: f"line {_line(i, skipped)}")
                     held = batch
+            except BaseException:
+                _read_to_the_end(batches, stream)
+                del batches  # not kept by the traceback
+                time.sleep(GRACE_S)
+                raise
         except pa.ArrowException as e:
             raise TraceError(f"{path}: is no CSV table: {str(e).splitlines()[0]}") from e
         if stream.cut and held is not None:
@@ -141,16 +149,12 @@ def read_csv(path: Path, header: list[str], options: ReadOptions, name: str) -> 
     return table.trace(name)
 
 
-@contextlib.contextmanager
-def _read_to_the_end(batches: Any, stream: Stream) -> Iterator[None]:
-    """Leave no thread of Arrow behind, however this ends: one that reads on while Python ends would abort it."""
-    try:
-        yield
-    finally:
-        stream.end()
-        with contextlib.suppress(pa.ArrowException, TraceError):
-            for _ in batches:
-                pass
+def _read_to_the_end(batches: Any, stream: Stream) -> None:
+    """Have Arrow's threads, which read ahead, come to an end."""
+    stream.end()
+    with contextlib.suppress(pa.ArrowException, TraceError):
+        for _ in batches:
+            pass
 
 
 def read_parquet(path: Path, options: ReadOptions, name: str) -> RequestTrace:
