@@ -101,9 +101,11 @@ def _queue_decides(judged: Judged, name: PolicyName, policy: Any) -> bool:
 
 
 def _need(tick: Tick, policy: str) -> float:
-    """Return what a policy needed at a tick, in replicas; 0 where it said nothing."""
-    found = next((r.need for r in tick.decision.recommendations if r.policy == policy), None)
-    return found or 0.0
+    """Return what the load measured at a tick needed by a policy, without forecast; 0 where it measured none."""
+    made = next((r for r in tick.decision.recommendations if r.policy == policy), None)
+    if made is None or made.need is None:
+        return 0.0
+    return made.need if made.work is None else min(made.need, made.work)
 
 
 def _applies(judged: Judged) -> bool:
