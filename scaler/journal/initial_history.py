@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from policies.forecast.history_seed import HistorySeed
-from policies.history.ticks import History
+from policies.history.ticks import AT, History
 from policies.model import PolicyName, Tick, WorkloadName
 
 
@@ -38,12 +38,28 @@ class InitialHistory:
 
         `recorded` are the workload's last ticks, oldest first, `ticks` at least.
         """
-        history = History(self.span_s, step_s=self.step_s)
-        self.apply(history)
+        history = self._empty()
         for tick in recorded[len(recorded) - self.ticks :]:
             if tick.at <= self.at:
+                if is_set_back(history, tick):
+                    history = self._empty()
                 history.add_without_forecast(tick)
         return history
+
+    def _empty(self) -> History:
+        history = History(self.span_s, step_s=self.step_s)
+        self.apply(history)
+        return history
+
+
+def is_set_back(history: History, tick: Tick) -> bool:
+    """Return whether the clock was set back before this tick while nothing ran, so that no tick has the step.
+
+    The ages of what came before are not known then. Example: the last row is of 12:00, the daemon is stopped, the clock
+    is set back by an hour, and the next tick is of 11:01: kept, the rows would lie in the future and refuse new ones.
+    """
+    at = history.column(AT)
+    return at.size > 0 and tick.at <= at[-1] + tick.clock_step_s
 
 
 def recent_ticks(ticks: Sequence[Tick], since: float, most: int) -> list[Tick]:

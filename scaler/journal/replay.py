@@ -13,7 +13,7 @@ from policies.model import Absent, Decision, Observation, Tick, WorkloadName
 from policies.model.spec import WorkloadSpec
 from policies.pipeline import decide
 from scaler.config.load import Workload
-from scaler.journal.initial_history import InitialHistory
+from scaler.journal.initial_history import InitialHistory, is_set_back
 
 SPAN_S: Final = 3600.0
 """What a daemon remembers by default, for runs whose start is not recorded."""
@@ -140,5 +140,4 @@ def _began_anew(history: History, tick: Tick) -> bool:
 
     Nothing was remembered, or its clock started earlier.
     """
-    at = history.column(AT)
-    return at.size > 0 and (tick.history_len == 0 or tick.at <= at[-1] + tick.clock_step_s)
+    return is_set_back(history, tick) or (tick.history_len == 0 and len(history) > 0)

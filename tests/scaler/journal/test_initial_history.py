@@ -86,6 +86,17 @@ async def test_a_jump_of_the_clock_before_a_restart_is_no_matter(world: World, j
     assert all(c.comparable and c.equal for c in compared)
 
 
+async def test_a_clock_set_back_while_nothing_runs_begins_a_new_past(world: World) -> None:
+    for _ in range(3):
+        async with world.started() as app:
+            await world.live(app, 20)
+        world.clock.advance(-5000.0)
+    compared = again(world)
+    assert len(compared) == 60
+    assert all(c.comparable and c.equal for c in compared)
+    assert [c.tick.history_len for c in compared[41:]] == list(range(compared[40].tick.history_len + 1, 20))
+
+
 async def test_another_specification_may_be_tried_over_restarts(world: World) -> None:
     await three_lives(world)
     journal = Journal(world.directory)
