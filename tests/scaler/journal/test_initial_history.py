@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from policies.model import PolicyName
+from policies.history.ticks import AT, History
+from policies.model import PolicyName, Tick, WorkloadName
+from policies.pipeline import decide
 from scaler.journal.initial_history import InitialHistory
 from scaler.journal.reader import Journal
 from scaler.journal.replay import Compared, replay
 from scaler.ports import Misconfigured, PortError, Unavailable
+from tests.factories import queue, seen, spec, tick_of
 from tests.scaler.lives import NAME, Scripted, World, workload
 
 pytestmark = pytest.mark.slow
@@ -86,15 +89,25 @@ async def test_a_jump_of_the_clock_before_a_restart_is_no_matter(world: World, j
     assert all(c.comparable and c.equal for c in compared)
 
 
-async def test_a_clock_set_back_while_nothing_runs_begins_a_new_past(world: World) -> None:
-    for _ in range(3):
-        async with world.started() as app:
-            await world.live(app, 20)
-        world.clock.advance(-5000.0)
-    compared = again(world)
-    assert len(compared) == 60
-    assert all(c.comparable and c.equal for c in compared)
-    assert [c.tick.history_len for c in compared[41:]] == list(range(compared[40].tick.history_len + 1, 20))
+@pytest.mark.parametrize(
+    ("step_s", "expected"),
+    [
+        pytest.param(0.0, [50.0, 65.0], id="while nothing ran: their age is not known"),
+        pytest.param(-95.0, [5.0, 20.0, 35.0, 50.0, 65.0], id="while it ran: their age stays"),
+    ],
+)
+def test_what_came_before_a_clock_was_set_back_is_not_taken_for_the_future(
+    step_s: float, expected: list[float]
+) -> None:
+    ticks = [recorded(at) for at in (100.0, 115.0, 130.0)] + [recorded(50.0, step_s), recorded(65.0)]
+    history = InitialHistory(WorkloadName("llm"), 200.0, len(ticks), 3600.0, 15.0).history(ticks)
+    assert history.column(AT).tolist() == expected
+
+
+def recorded(at: float, step_s: float = 0.0) -> Tick:
+    observation = seen(queue(10.0), 2, at=at)
+    tick = tick_of(observation, decide(spec(), History(), observation))
+    return dataclasses.replace(tick, clock_step_s=step_s)
 
 
 async def test_another_specification_may_be_tried_over_restarts(world: World) -> None:
