@@ -31,7 +31,7 @@ from policies.model import (
     Tick,
     WorkloadName,
 )
-from scaler.journal.fields import flag, mapping, moment, number, optional, text, whole
+from scaler.journal.fields import amount, flag, mapping, moment, number, optional, text, whole
 from scaler.journal.initial_history import InitialHistory
 from scaler.journal.schema import SCHEMA
 
@@ -200,7 +200,7 @@ def _decode_recommendation(r: Mapping[str, Any]) -> Recommendation:
         tuple(SignalName(text(s)) for s in r.get("retained_signals", ())),
         mapping(number, r.get("memory", {})),
         {PoolName(n): size for n, size in mapping(whole, r.get("pools", {})).items()},
-        optional(number, r.get("work")),
+        optional(amount, r.get("work")),
         tuple((number(q), number(work)) for q, work in r.get("peaks", ())),
         optional(number, r.get("latency_driven")),
     )

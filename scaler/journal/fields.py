@@ -26,6 +26,13 @@ def number(value: object) -> float:
     return value
 
 
+def amount(value: object) -> float:
+    """Return a finite number that is not negative, as work is. Raises `TypeError` or `ValueError`."""
+    if number(value) < 0.0:
+        raise ValueError("a negative amount")
+    return number(value)
+
+
 def whole(value: object) -> int:
     """Return a whole number. Raises `TypeError` or `ValueError`."""
     if type(value) is not int:
