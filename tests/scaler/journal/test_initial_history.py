@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from policies.history.ticks import AT, History
 from policies.model import PolicyName, Tick, WorkloadName
 from policies.pipeline import decide
+from scaler.journal.codec import decode_tick, encode_tick
 from scaler.journal.initial_history import InitialHistory
 from scaler.journal.reader import Journal
 from scaler.journal.replay import Compared, replay
@@ -218,3 +219,11 @@ async def test_a_past_that_fails_leaves_an_added_policy_cold_and_running(world: 
         tick = (await world.live(app, 1))[-1]
     assert PREDICTIVE in {r.policy for r in tick.decision.recommendations}
     assert [past.keeps_ticks for past in started(world)] == [False]
+
+
+def test_a_record_with_negative_work_is_damaged() -> None:
+    observation = seen(queue(10.0), 2, at=100.0)
+    record = encode_tick(tick_of(observation, decide(spec(), History(), observation)))
+    record["decision"]["recommendations"][0]["work"] = -1.32
+    with pytest.raises(ValueError, match="negative"):
+        decode_tick(record)
