@@ -18,15 +18,23 @@ PLAIN: Final = (str, int, float, bool, type(None), Mapping, list, tuple)
 log: structlog.stdlib.BoundLogger = structlog.get_logger("forescale")
 
 
+def _stamp(_logger: object, _name: str, event: dict[str, Any]) -> dict[str, Any]:
+    return {"time": wall_time(), **event}
+
+
+SHARED: Final[list[Any]] = [
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    _stamp,
+    structlog.processors.StackInfoRenderer(),
+]
+# A logger keeps the list it was first used with, so every `configure` of a process passes this one.
+PROCESSORS: Final[list[Any]] = [*SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter]
+
+
 def configure(form: Literal["auto", "json", "console"]) -> None:
     """Send every log line of this process to standard error, in one form."""
     console = form == "console" or (form == "auto" and sys.stderr.isatty())
-    shared: list[Any] = [
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        _stamp,
-        structlog.processors.StackInfoRenderer(),
-    ]
     renderer: list[Any] = (
         [
             structlog.dev.ConsoleRenderer(
@@ -37,7 +45,7 @@ def configure(form: Literal["auto", "json", "console"]) -> None:
         else [structlog.processors.JSONRenderer()]
     )
     formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=shared,
+        foreign_pre_chain=SHARED,
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.format_exc_info,
@@ -56,7 +64,7 @@ def configure(form: Literal["auto", "json", "console"]) -> None:
     for told_anyway in ("botocore.credentials", "aiobotocore.credentials"):  # failures reach the tick's errors
         logging.getLogger(told_anyway).setLevel(logging.CRITICAL)
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=PROCESSORS,
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
@@ -119,7 +127,3 @@ def _value_text(reading: Fresh[float] | Stale[float] | Absent) -> object:
 def _without_secrets(_logger: object, _name: str, event: MutableMapping[str, Any]) -> dict[str, Any]:
     """Return the last look before a line leaves the process: SDKs log too, and traces quote what they were given."""
     return {key: masked(value if isinstance(value, PLAIN) else str(value)) for key, value in event.items()}
-
-
-def _stamp(_logger: object, _name: str, event: dict[str, Any]) -> dict[str, Any]:
-    return {"time": wall_time(), **event}

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
 
 from policies.history.ticks import History
 from policies.model import Absent, Outcome, PoolName, Result, Tick, WorkloadName
@@ -107,6 +108,22 @@ class TestHealth:
         assert health.waiting() == [LLM]
         await controller.tick(clock.now())
         assert health.waiting() == []
+
+
+def test_a_logger_that_was_used_follows_a_later_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        configure("json")
+        log.info("first")
+        configure("json")
+        with capture_logs() as logged:
+            log.info("second")
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+    assert [line["event"] for line in logged] == ["second"]
+    assert [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()] == ["first"]
 
 
 async def test_a_fast_clock_passes_time_faster() -> None:
