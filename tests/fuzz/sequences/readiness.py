@@ -67,7 +67,8 @@ def none_ready_is_blind(judged: Judged) -> str | None:
 
 def lost_replicas_count(judged: Judged) -> str | None:
     """Totals of the engines that fall with the ready replicas, each of which carries what it did, lower no size below
-    what was needed before under the same configuration, in replica equivalents, unless a queue decides in their place.
+    what was needed before under the same configuration and within its maximum, in replica equivalents, unless a queue
+    decides in their place.
     """
     then = _before_the_loss(judged) if _applies(judged) else None
     if then is None or then.spec != judged.tick.spec:
@@ -80,7 +81,8 @@ def lost_replicas_count(judged: Judged) -> str | None:
             continue
         quantity = policy.quantity if kind == "metric" else "running"
         signal = f"{ENGINES}.{quantity}"
-        now, was, needed = judged.reading(signal), fresh(then, signal), _need(then, str(name))
+        now, was = judged.reading(signal), fresh(then, signal)
+        needed = min(_need(then, str(name)), judged.turn.spec.max_replicas)
         ready, had = _ready(judged.tick), _ready(then)
         if now and was and ready and had and now / ready >= SAME * was / had and (target or 0) < math.floor(needed):
             each = f"{quantity} {was:g} over {had} ready was as much for each as {now:g} over {ready}"
