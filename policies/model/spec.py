@@ -183,7 +183,7 @@ class WorkloadSpec:
         Mapping[PoolName, Any], ByKind("pool"), FieldMetadata("What is resized, by name, filled in the order listed.")
     ]
     min_replicas: Annotated[int, FieldMetadata("Never fewer replicas than this; 0 allows scale to zero.", ge=0)] = 1
-    interval_s: Annotated[float, FieldMetadata("Between two turns. Seconds.", gt=0, le=3600)] = 15.0
+    interval_s: Annotated[float, FieldMetadata("Between two turns. Seconds.", ge=0.01, le=3600)] = 15.0
     deadline_s: Annotated[float, FieldMetadata("For each read and each write of a turn. Seconds.", gt=0, le=300)] = 10.0
     cooldown_s: Annotated[
         float,

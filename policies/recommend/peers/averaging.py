@@ -5,9 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from policies.model import Evidence, PolicyName, Recommendation
+from policies.recommend.peers.history_queries import JITTER_S, elapsed_s
+from policies.recommend.peers.memory import MoveMemory, recall
 from policies.signals.demand import fresh_values, no_opinion, signal_names
 
 if TYPE_CHECKING:
@@ -38,6 +40,36 @@ class PeerTick:
     memory: Mapping[str, float]
     ready: int
     desired: int
+
+
+@dataclass(frozen=True, slots=True)
+class DelayedMove:
+    """A move that is made only after the policy has recommended its direction for a delay."""
+
+    memory: MoveMemory
+    is_due: bool
+    reason: str
+
+
+NO_MOVE: Final = DelayedMove(MoveMemory(0.0, 0.0), is_due=False, reason="")
+
+
+def delayed_move(tick: PeerTick, change: int, delay_s: float, first_s: float) -> DelayedMove:
+    """Return the move by `change` replicas: for how long it has been recommended, and whether `delay_s` is over.
+
+    The first tick counts for `first_s`. A move in on a part of the evidence gains no time: less may only look like
+    less. Example: +3 for 20 s so far, a tick after 10 s, a delay of 30 s: 30 s, due, and the next move starts at 0.
+    """
+    direction = 1.0 if change > 0 else -1.0
+    counts = change > 0 or tick.evidence is Evidence.FULL
+    before = recall(MoveMemory, tick.memory)
+    if before.direction == direction and before.agreed_s is not None:
+        agreed_s = before.agreed_s + (elapsed_s(tick.view) if counts else 0.0)
+    else:
+        agreed_s = first_s if counts else 0.0
+    is_due = agreed_s >= delay_s - JITTER_S
+    memory = MoveMemory(0.0 if is_due else direction, agreed_s)
+    return DelayedMove(memory, is_due, f"; wanted for {agreed_s:g} s of {delay_s:g} s")
 
 
 class AveragingPolicy(ABC):

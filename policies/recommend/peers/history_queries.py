@@ -1,4 +1,4 @@
-"""What the peers remember: averages over past turns, and for how long the same thing has been wanted.
+"""Queries of the history that the peers share: totals over past ticks, and the time that a tick adds.
 
 The originals count loop iterations or compare times of day. Here it is time seen: a turn adds the time since the turn
 before it, so that an interval's jitter changes nothing and a jump of the clock is no time at all.
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from policies.history.ticks import AT
-from policies.model import Evidence, PolicyName, SignalName
+from policies.model import SignalName
 from policies.recommend.context import PolicyContext
 
 if TYPE_CHECKING:
@@ -44,16 +44,3 @@ def totals(view: PolicyContext, values: Mapping[SignalName, float], window_s: fl
     for at, value in seen:
         past += value[np.isin(at, common)]
     return np.append(past, sum(values.values()))
-
-
-def agreed_s(view: PolicyContext, name: PolicyName, direction: float, evidence: Evidence, first_s: float) -> float:
-    """For how long the policy has wanted to move in this `direction` (its memory's ``direction``, ``agreed_s``).
-
-    `first_s` is what the first turn counts for. A wish to shrink (below zero) on a part of the evidence counts for
-    nothing: less may only look like less.
-    """
-    counts = direction > 0 or evidence is Evidence.FULL
-    memory = view.history.memory(name)
-    if memory.get("direction") != direction:
-        return first_s if counts else 0.0
-    return memory["agreed_s"] + (elapsed_s(view) if counts else 0.0)

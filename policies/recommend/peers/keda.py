@@ -25,6 +25,7 @@ from policies.recommend.peers.hpa import (
 from policies.recommend.peers.hpa_behavior import DOWNSCALE_STABILIZATION_S, memory_of, settle
 from policies.recommend.peers.hpa_replicas import Tolerance
 from policies.recommend.peers.keda_cron import Cron
+from policies.recommend.peers.memory import KedaMemory, recall, record
 from policies.signals.demand import no_opinion
 
 
@@ -90,7 +91,7 @@ class Poll:
 
     active: bool
     rested: bool
-    memory: Mapping[str, float]
+    memory: KedaMemory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,8 +168,8 @@ class Keda:
         size = view.desired
         if size is None:
             return no_opinion(name, used, wrong, {**old, **failures})
-        poll = self._poll(asked, view, old)
-        memory = {**poll.memory, **failures}
+        poll = self._poll(asked, view, recall(KedaMemory, old))
+        memory = {**record(poll.memory), **failures}
         asked, fell_back = self._fall_back(asked, failures, size, view.ready, tolerance)
         timed = [cron.proposal(view.at, size, tolerance) for cron in self.crons]
         proposals = [a.replicas for a in asked if a.replicas is not None] + timed
@@ -229,16 +230,16 @@ class Keda:
                 lost.append(" + ".join(trigger.quantities))
         return result, f"; {', '.join(lost)} can't be read: fallback to {wanted}" if lost else ""
 
-    def _poll(self, asked: Sequence[MetricProposal], view: PolicyContext, old: Mapping[str, float]) -> Poll:
+    def _poll(self, asked: Sequence[MetricProposal], view: PolicyContext, before: KedaMemory) -> Poll:
         """Return the operator's look at activity, if it is time for one; else what the last one found.
 
         The time of the last activity moves only if every trigger could be read, or the workload is at zero.
         """
         passed_s = elapsed_s(view)
-        polled_s = old.get("polled_s", self.polling_interval_s) + passed_s
-        idle_s = old["idle_s"] + passed_s if "idle_s" in old else None
-        age_s = old.get("age_s", 0.0) + passed_s
-        active = old.get("active", 0.0) > 0
+        polled_s = (self.polling_interval_s if before.polled_s is None else before.polled_s) + passed_s
+        idle_s = None if before.idle_s is None else before.idle_s + passed_s
+        age_s = (before.age_s or 0.0) + passed_s
+        active = (before.active or 0.0) > 0
         due = polled_s >= self.polling_interval_s - JITTER_S
         whole = all(a.value is not None for a in asked)
         if due:
@@ -249,9 +250,8 @@ class Keda:
             if active and (whole or view.desired == 0):
                 idle_s = 0.0
         rested = age_s > self.initial_cooldown_s if idle_s is None else idle_s > self.cooldown_s
-        memory = {"active": float(active), "polled_s": polled_s, "age_s": age_s}
         return Poll(
             active,
             due and whole and not active and rested and view.min_replicas == 0,
-            memory if idle_s is None else {**memory, "idle_s": idle_s},
+            KedaMemory(float(active), polled_s, age_s, idle_s),
         )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import numpy as np
@@ -15,6 +15,7 @@ from policies.model.field_metadata import FieldMetadata
 from policies.recommend.context import PolicyContext
 from policies.recommend.peers.averaging import AveragingPolicy, PeerSize, PeerTick
 from policies.recommend.peers.history_queries import JITTER_S, elapsed_s, totals
+from policies.recommend.peers.memory import KpaMemory, recall, record
 from policies.signals.demand import quantity_problems
 
 SOURCE = "The source to read; null: the only one that offers what is read."
@@ -91,52 +92,55 @@ class Kpa(AveragingPolicy):
         stable = totals(view, tick.values, self.stable_window_s).mean()
         panic = totals(view, tick.values, self.stable_window_s * self.panic_window_share).mean()
         averages = Averages(math.ceil(stable / per_replica), math.ceil(panic / per_replica))
-        raw, memory = self._scale(averages, view, tick.memory)
+        before = recall(KpaMemory, tick.memory)
+        raw, memory = self._scale(averages, view, before)
         delayed = view.history.column(WANTED, view.at - self.scale_down_delay_s)
         delayed = delayed[~np.isnan(delayed)] if self.scale_down_delay_s else delayed[:0]
         held = int(np.max(delayed, initial=raw))
-        replicas, memory = self._rest(held, tick, memory)
-        mode = "panic" if "panic_s" in memory else "stable"
+        replicas, idle_s = self._rest(held, tick, before.idle_s)
+        mode = "stable" if memory.panic_s is None else "panic"
         reason = f"{mode}: mean {stable:g} in {self.stable_window_s:g} s, {panic:g} lately, {per_replica:g} per replica"
-        return PeerSize(float(replicas), float(raw), bool(stable > 0), reason, memory)
+        return PeerSize(float(replicas), float(raw), bool(stable > 0), reason, record(replace(memory, idle_s=idle_s)))
 
-    def _scale(self, averages: Averages, view: PolicyContext, old: Mapping[str, float]) -> tuple[int, dict[str, float]]:
-        """Return the size wanted, in a panic or out of it, and what to remember.
-
-        The panic's age and its largest size.
-        """
+    def _scale(self, averages: Averages, view: PolicyContext, before: KpaMemory) -> tuple[int, KpaMemory]:
+        """Return the size for the averages, and the memory with the panic's age and its largest size."""
         ready = max(1, view.ready or 0)
         highest, lowest = math.ceil(self.max_scale_up_rate * ready), math.floor(ready / self.max_scale_down_rate)
         wants = [min(max(n, lowest), highest) for n in (averages.stable, averages.panic)]
         if self.activation_scale > 1:
             loads = (averages.stable, averages.panic)
             wants = [max(w, self.activation_scale) if n > 0 else w for w, n in zip(wants, loads, strict=True)]
-        panic_s, largest = self._panic(view, old)
+        panic_s, largest = self._panic(view, before)
         if averages.panic / ready >= self.panic_threshold:
             panic_s = 0.0
         elif panic_s is not None and panic_s > self.stable_window_s + JITTER_S:
             panic_s = None
         if panic_s is None:
-            return wants[0], {"started": 1.0}
+            return wants[0], KpaMemory(started=1.0)
         largest = max(largest, *wants)
-        return largest, {"started": 1.0, "panic_s": panic_s, "panic_replicas": float(largest)}
+        return largest, KpaMemory(1.0, panic_s, float(largest))
 
     @staticmethod
-    def _panic(view: PolicyContext, old: Mapping[str, float]) -> tuple[float | None, int]:
-        """How long ago the load was last over the threshold, None outside a panic, and the largest size in it."""
-        if not old:
+    def _panic(view: PolicyContext, before: KpaMemory) -> tuple[float | None, int]:
+        """Return the time since the load was last over the threshold (None outside one) and the panic's largest size.
+
+        A first tick with more than one ready replica begins in a panic.
+        """
+        if before == KpaMemory():
             ready = view.ready or 0
             return (0.0, ready) if ready > 1 else (None, 0)
-        if "panic_s" not in old:
+        if before.panic_s is None or before.panic_replicas is None:
             return None, 0
-        return old["panic_s"] + elapsed_s(view), int(old["panic_replicas"])
+        return before.panic_s + elapsed_s(view), int(before.panic_replicas)
 
-    def _rest(self, wanted: int, tick: PeerTick, memory: dict[str, float]) -> tuple[int, dict[str, float]]:
-        """Return one replica through the grace period, then zero. Time without full evidence is no grace."""
+    def _rest(self, wanted: int, tick: PeerTick, idle_s: float | None) -> tuple[int, float | None]:
+        """Return one replica through the grace period, then zero; and the time without load, None where there is load.
+
+        Only time with full evidence counts.
+        """
         if wanted > 0 or not tick.desired:
-            return wanted, memory
-        old = tick.memory
+            return wanted, None
         seen_s = elapsed_s(tick.view) if tick.evidence is Evidence.FULL else 0.0
-        idle_s = old["idle_s"] + seen_s if "idle_s" in old else 0.0
+        idle_s = 0.0 if idle_s is None else idle_s + seen_s
         grace_s = max(self.scale_to_zero_grace_s, self.scale_to_zero_retention_s)
-        return (0 if idle_s >= grace_s - JITTER_S else 1), {**memory, "idle_s": idle_s}
+        return (0 if idle_s >= grace_s - JITTER_S else 1), idle_s

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from policies.model.field_metadata import FieldMetadata
-from policies.recommend.peers.averaging import AveragingPolicy, PeerSize, PeerTick
-from policies.recommend.peers.history_queries import JITTER_S, agreed_s, totals
+from policies.recommend.peers.averaging import NO_MOVE, AveragingPolicy, PeerSize, PeerTick, delayed_move
+from policies.recommend.peers.history_queries import totals
+from policies.recommend.peers.memory import record
 from policies.signals.demand import quantity_problems, whole_replicas
 
 SOURCE = "The source to read; null: the only one that offers what is read."
@@ -64,19 +65,14 @@ class RayServe(AveragingPolicy):
         ongoing = float(getattr(window, self.aggregation)())
         reason = f"{ongoing:g} ongoing at {self.target_ongoing_requests:g} per replica"
         raw = self._scaled(ongoing, ready, size)
-        replicas, direction, for_s = size, 0.0, 0.0
+        replicas, move = size, NO_MOVE
         if ready == 0:
             replicas = raw
         elif raw != size:
-            direction = 1.0 if raw > size else -1.0
-            for_s = agreed_s(tick.view, tick.name, direction, tick.evidence, first_s=0.0)
-            delay_s = self._delay_s(direction, size)
-            reason += f"; wanted for {for_s:g} s of {delay_s:g} s"
-            if for_s >= delay_s - JITTER_S:
-                replicas = raw if direction > 0 or size == 1 else max(1, raw)
-                direction = 0.0
-        memory = {"direction": direction, "agreed_s": for_s}
-        return PeerSize(float(replicas), float(raw), ongoing > 0, reason, memory)
+            move = delayed_move(tick, raw - size, self._delay_s(raw - size, size), first_s=0.0)
+            if move.is_due:
+                replicas = raw if raw > size or size == 1 else max(1, raw)
+        return PeerSize(float(replicas), float(raw), ongoing > 0, reason + move.reason, record(move.memory))
 
     def _scaled(self, ongoing: float, ready: int, size: int) -> int:
         """Return what the requests want, with the factors applied to the difference from the replicas ready.
@@ -90,8 +86,8 @@ class RayServe(AveragingPolicy):
         scaled = whole_replicas(ready + factor * (wanted - ready))
         return scaled - 1 if whole_replicas(wanted) < ready == scaled else max(0, scaled)
 
-    def _delay_s(self, direction: float, size: int) -> float:
-        if direction > 0:
+    def _delay_s(self, change: int, size: int) -> float:
+        if change > 0:
             return self.upscale_delay_s
         if size == 1 and self.downscale_to_zero_delay_s is not None:
             return self.downscale_to_zero_delay_s

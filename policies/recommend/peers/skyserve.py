@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from policies.model import Absent, Fresh, PoolName
 from policies.model.field_metadata import FieldMetadata
 from policies.recommend.context import PolicyContext
-from policies.recommend.peers.averaging import AveragingPolicy, PeerSize, PeerTick
-from policies.recommend.peers.history_queries import JITTER_S, agreed_s, elapsed_s, totals
+from policies.recommend.peers.averaging import NO_MOVE, AveragingPolicy, PeerSize, PeerTick, delayed_move
+from policies.recommend.peers.history_queries import elapsed_s, totals
+from policies.recommend.peers.memory import MoveMemory, recall, record
 from policies.signals.demand import whole_replicas
 
 
@@ -80,26 +81,26 @@ class SkyServeRequestRate(AveragingPolicy):
         view = tick.view
         rate = float(totals(view, tick.values, self.qps_window_s).mean())
         wanted = whole_replicas(rate / self.target_qps_per_replica)
-        target = max(0, int(tick.memory.get("target", self._found(view, tick.desired))) - self.num_overprovision)
+        before = recall(MoveMemory, tick.memory).target
+        last_target = self._found(view, tick.desired) if before is None else int(before)
+        target = max(0, last_target - self.num_overprovision)
         reason = f"{rate:g} requests a second at {self.target_qps_per_replica:g} per replica"
-        decided, direction, for_s = target, 0.0, 0.0
+        decided, move = target, NO_MOVE
         if target == 0:
             decided = wanted
         elif wanted != target:
-            direction = 1.0 if wanted > target else -1.0
-            for_s = agreed_s(view, tick.name, direction, tick.evidence, first_s=elapsed_s(view))
-            delay_s = self.upscale_delay_s if direction > 0 else self.downscale_delay_s
-            reason += f"; wanted for {for_s:g} s of {delay_s:g} s"
-            if for_s >= delay_s - JITTER_S:
-                decided, direction = wanted, 0.0
-        extra, memory = self.num_overprovision, {"direction": direction, "agreed_s": for_s}
+            delay_s = self.upscale_delay_s if wanted > target else self.downscale_delay_s
+            move = delayed_move(tick, wanted - target, delay_s, first_s=elapsed_s(view))
+            decided = wanted if move.is_due else target
+            reason += move.reason
+        extra, memory = self.num_overprovision, move.memory
         pools: dict[PoolName, int] = {}
         if self.spot_pool and self.on_demand_pool:
-            memory["target"] = float(decided + extra)
+            memory = replace(memory, target=float(decided + extra))
             pools = self._share_out(decided + extra, view)
             reason += f"; {pools[PoolName(self.on_demand_pool)]} of them on demand"
         replicas = float(sum(pools.values()) if pools else decided + extra)
-        return PeerSize(replicas, float(wanted + extra), rate > 0, reason, memory, pools)
+        return PeerSize(replicas, float(wanted + extra), rate > 0, reason, record(memory), pools)
 
     def _found(self, view: PolicyContext, desired: int) -> int:
         """Return the target that the sizes found stand for: what is on demand beyond the base only fills in."""

@@ -19,9 +19,9 @@ from policies.recommend.predictive.latency_model import (
     LoadLimit,
     load_limit,
     observed_latencies,
-    recall_latencies,
     slo_limits_s,
 )
+from policies.recommend.predictive.memory import PredictiveMemory
 from policies.recommend.predictive.need import Need
 from policies.recommend.predictive.queue_deadline import DeadlineNeed, QueueSlo, QueueState, deadline_need
 from policies.recommend.predictive.service_time import response_time_s, service_time_when_full_s, traffic_has_ended
@@ -56,8 +56,6 @@ LONGEST_EACH_S: Final = 86_400.0
 SPARE: Final = 2.0
 """Answers' times to spare for what is left when a cooldown begins: how long one takes is an average."""
 KV: Final = "kv_cache_usage"
-NEEDED: Final = "needed"
-"""What the policy remembers as the need by engines, in replicas' worth of work."""
 IDLE: Final = 0.05
 """GPUs busy for less of the time do no work, as in `gpu_utilization`."""
 
@@ -80,7 +78,7 @@ class Evaluation:
     name: PolicyName
     view: PolicyContext
     values: Mapping[SignalName, float]
-    memory: Mapping[str, float]
+    memory: PredictiveMemory
 
     def by_engines(self, used: tuple[SignalName, ...], evidence: Evidence, wrong: str) -> Recommendation:
         """Return the need by all that engines tell."""
@@ -88,7 +86,7 @@ class Evaluation:
         worth = ReplicaCapacity(policy.prompt_tokens_per_s, policy.generation_tokens_per_s, policy.rate_window_s)
         load = engine_load(view, used[: len(READ)], self.values, worth, self._queue)
         prompt, generated = (self.values[signal] for signal in used[3:5])
-        before = recall_latencies(self.memory, prompt / generated if generated > 0 else 0.0)
+        before = self.memory.latencies(prompt / generated if generated > 0 else 0.0)
         told = observed_latencies(view, policy.source, before)
         learnt = self._learned(load, before, told)
         allowed = load_limit(learnt, self._slo_limits_s, self._share)
@@ -97,8 +95,7 @@ class Evaluation:
         rate = load.coming / carries
         answers_s = self._response_time_s(load)
         queued = None if self.visible is None else self._deadline_need(self.visible, each_s, answers_s)
-        known = {k: v for key, one in learnt.items() for k, v in one.memory(key).items()}
-        memory = {**self.memory, "each_s": each_s, "answer_s": answers_s, **known}
+        memory = self.memory.with_engines(each_s, answers_s, learnt)
         if queued is not None and self._deadline_allows_waiting:
             said = self._by_deadline(queued, evidence, used, memory)
             busy = said.active or load.in_work > 0
@@ -131,7 +128,7 @@ class Evaluation:
                 *used,
                 *(signal for signal in signal_names(policy.source, QUANTITIES) if signal in view.readings),
             ),
-            memory={**memory, **need.correction.memory(), **margin.memory(), NEEDED: replicas},
+            memory=memory.with_slo(need.correction, margin).with_need(replicas).recorded,
             work=work,
             peaks=tuple(zip(PEAKS, (peaks * factor).tolist(), strict=True)) if foreseen else (),
             latency_driven=replicas * (1.0 - 1.0 / correction) if told and correction > 1.0 else None,
@@ -149,29 +146,33 @@ class Evaluation:
         signal = SignalName(f"{self.policy.gpu_activity}.{QUANTITY}")
         ready, busy = self.view.ready, self.view.readings.get(signal)
         if self.policy.gpu_activity is None or not ready or not isinstance(busy, Fresh):
-            return no_opinion(self.name, used, wrong, self.memory)
-        known = self.memory.get(NEEDED, float(self.view.desired or ready))
-        found = by_activity(busy.value, ready, known)
-        reason, memory = f"neither engines nor a queue tell anything ({wrong}); {found.reason}", {NEEDED: known}
-        used = (*used, signal)
+            return no_opinion(self.name, used, wrong, self.memory.recorded)
+        last_need = float(self.view.desired or ready) if self.memory.need is None else self.memory.need
+        found = by_activity(busy.value, ready, last_need)
         return Recommendation(
             self.name,
             found.replicas,
             Evidence.PARTIAL,
             busy.value > IDLE,
-            reason,
-            used,
-            memory={**memory, **self.memory},
+            f"neither engines nor a queue tell anything ({wrong}); {found.reason}",
+            (*used, signal),
+            memory=self.memory.with_need(last_need).recorded,
         )
 
     def _by_deadline(
-        self, found: DeadlineNeed, evidence: Evidence, used: tuple[SignalName, ...], memory: Mapping[str, float]
+        self, found: DeadlineNeed, evidence: Evidence, used: tuple[SignalName, ...], memory: PredictiveMemory
     ) -> Recommendation:
         """Return what keeps a queue's deadline, without a forecast."""
         replicas, active = self._past_tolerance(found.replicas / self.policy.utilization), found.waiting > 0
-        told = {**memory, NEEDED: replicas}
         return Recommendation(
-            self.name, replicas, evidence, active, found.reason, used, retained_signals=used, memory=told
+            self.name,
+            replicas,
+            evidence,
+            active,
+            found.reason,
+            used,
+            retained_signals=used,
+            memory=memory.with_need(replicas).recorded,
         )
 
     def _past_tolerance(self, replicas: float) -> float:
@@ -286,11 +287,12 @@ class Evaluation:
 
     @property
     def _last_response_time_s(self) -> float:
-        return self.memory.get("answer_s", 0.0)
+        return self.memory.response_time_s
 
     @property
     def _last_service_time_s(self) -> float:
-        return self.memory.get("each_s", self.policy.message_service_s or 0.0)
+        known_s = self.memory.service_time_s
+        return (self.policy.message_service_s or 0.0) if known_s is None else known_s
 
     def _kv_cache_need(self, load: EngineLoad) -> float:
         usage = self.values.get(SignalName(f"{self.policy.source}.{KV}"), 0.0)
@@ -364,7 +366,7 @@ class Evaluation:
         promised = self._slo_limits_s
         late = {key: one.late_share for key, one in told.items() if key in promised and one.late_share is not None}
         share = max(late.values(), default=None) if late.keys() == promised.keys() else None
-        return SloMargin.from_memory(self.memory).after(share, self._allowed_share, self._interval_s)
+        return self.memory.slo_margin.after(share, self._allowed_share, self._interval_s)
 
     def _slo_correction(
         self, told: Mapping[str, LatencyObservation], learnt: Mapping[str, LearnedLatency]
@@ -377,5 +379,5 @@ class Evaluation:
             for key, one in told.items()
             if key in promised
         ]
-        before, period_s = SloCorrection.from_memory(self.memory), self.policy.slo_correction_time_s
+        before, period_s = self.memory.slo_correction, self.policy.slo_correction_time_s
         return before.after(max(missed, default=None), self._allowed_share, self._interval_s, period_s)

@@ -13,6 +13,7 @@ from policies.recommend.context import PolicyContext
 from policies.recommend.predictive.engine_load import READ, SETTLED_S, ReplicaCapacity
 from policies.recommend.predictive.evaluation import KV, Evaluation, capacity_at, slo_share
 from policies.recommend.predictive.latency_model import load_limit, recall_latencies, slo_limits_s
+from policies.recommend.predictive.memory import PredictiveMemory
 from policies.recommend.predictive.parameters import PredictiveParameters
 from policies.signals.demand import fresh_values, no_opinion, signal_names
 from policies.signals.gpu_activity_fallback import QUANTITY
@@ -70,7 +71,7 @@ class Predictive(PredictiveParameters):
         old = view.history.memory(name)
         if view.ready is None:
             return no_opinion(name, used, wrong or "the number of ready replicas is not known", old)
-        turn = Evaluation(self, name, view, values, old)
+        turn = Evaluation(self, name, view, values, PredictiveMemory(old))
         if view.ready and all(signal in values for signal in engines):
             return turn.by_engines(used, evidence, wrong)
         return turn.by_activity(used, wrong) if turn.visible is None else turn.by_queue(turn.visible, used, wrong)
@@ -78,4 +79,4 @@ class Predictive(PredictiveParameters):
     def filled(self, name: PolicyName, view: PolicyContext, said: Recommendation) -> float | None:
         queued = signal_names(self.queue, ("visible",)) if self.queue else ()
         values, _, _ = fresh_values(queued, view.readings)
-        return Evaluation(self, name, view, values, view.history.memory(name)).filled(said)
+        return Evaluation(self, name, view, values, PredictiveMemory(view.history.memory(name))).filled(said)

@@ -9,6 +9,7 @@ import math
 from typing import Any, Final
 
 from policies.model import Evidence, PolicyName, PoolName, Tick
+from policies.recommend.predictive.memory import PredictiveMemory
 from tests.fuzz.sequences.judged import Judged, fresh
 from tests.fuzz.sequences.policies import ENGINES
 
@@ -48,15 +49,14 @@ def _saturated(judged: Judged, name: PolicyName, policy: Any) -> str:
         return f"{quantity} is {value:g}" if value is not None and value >= policy.target else ""
     if kind == "concurrency" or (kind == "predictive" and not _queue_decides(judged, name, policy)):
         waiting = judged.reading(f"{ENGINES}.waiting")
-        noise = max(1, _ready(judged.tick), judged.tick.decision.ready or 0)  # each counted as what it is worth
+        noise = max(1, _ready(judged, judged.tick), judged.tick.decision.ready or 0)  # each counted as what it is worth
         return f"{waiting:g} requests wait" if waiting is not None and waiting >= noise else ""
     return ""
 
 
 def none_ready_is_blind(judged: Judged) -> str | None:
     """While no replica of a size above zero is ready, means over the ready replicas do not lower the size."""
-    ready = sum(status.ready for status in judged.statuses(judged.tick).values())
-    if not _applies(judged) or ready:
+    if not _applies(judged) or _ready(judged, judged.tick):
         return None
     for name, policy in judged.turn.spec.policies.items():
         kind = judged.kinds[str(name)]
@@ -83,7 +83,7 @@ def lost_replicas_count(judged: Judged) -> str | None:
         signal = f"{ENGINES}.{quantity}"
         now, was = judged.reading(signal), fresh(then, signal)
         needed = min(_need(then, str(name)), judged.turn.spec.max_replicas)
-        ready, had = _ready(judged.tick), _ready(then)
+        ready, had = _ready(judged, judged.tick), _ready(judged, then)
         if now and was and ready and had and now / ready >= SAME * was / had and (target or 0) < math.floor(needed):
             each = f"{quantity} {was:g} over {had} ready was as much for each as {now:g} over {ready}"
             return f"{judged.before} -> {judged.after}, {needed:.2f} were needed before, and {each}"
@@ -98,7 +98,7 @@ def _queue_decides(judged: Judged, name: PolicyName, policy: Any) -> bool:
     serving = {pool: settings for pool, settings in spec.pools.items() if settings.tier == "serving"}
     memories = history.pool_memories
     leads_s = [memories.of(pool).lead_times.usual_s(settings.lead_time_s) for pool, settings in serving.items()]
-    left_s = policy.queue_deadline_s - history.memory(name).get("answer_s", 0.0)
+    left_s = policy.queue_deadline_s - PredictiveMemory(history.memory(name)).response_time_s
     return bool(left_s > max(leads_s) + spec.interval_s + policy.backlog_clear_s)
 
 
@@ -123,29 +123,29 @@ def _applies(judged: Judged) -> bool:
 def _lost(judged: Judged) -> str | None:
     """Say how many replicas were lost that we did not let go; None where none were."""
     then = _before_the_loss(judged)
-    return None if then is None else f"{_ready(then)} were ready and {_ready(judged.tick)} are"
+    return None if then is None else f"{_ready(judged, then)} were ready and {_ready(judged, judged.tick)} are"
 
 
 def _before_the_loss(judged: Judged) -> Tick | None:
     """Return the latest tick with more ready replicas, between which and now no size was lowered and none was ready
     again; None where there is none."""
-    ready = _ready(judged.tick)
-    sizes = _sizes(judged.tick)
+    ready = _ready(judged, judged.tick)
+    sizes = _sizes(judged, judged.tick)
     for tick in judged.earlier():
-        earlier, later = _sizes(tick), sizes
+        earlier, later = _sizes(judged, tick), sizes
         if earlier.keys() != later.keys() or any(earlier[name] > later[name] for name in later):
             return None
         sizes = earlier
-        if _ready(tick) > ready:
+        if _ready(judged, tick) > ready:
             return tick
-        if _ready(tick) < ready:
+        if _ready(judged, tick) < ready:
             return None
     return None
 
 
-def _ready(tick: Tick) -> int:
-    return sum(status.ready for status in Judged.statuses(tick).values())
+def _ready(judged: Judged, tick: Tick) -> int:
+    return sum(status.ready for status in judged.statuses(tick).values())
 
 
-def _sizes(tick: Tick) -> dict[str, int]:
-    return {name: status.desired for name, status in Judged.statuses(tick).items()}
+def _sizes(judged: Judged, tick: Tick) -> dict[str, int]:
+    return {name: status.desired for name, status in judged.statuses(tick).items()}
