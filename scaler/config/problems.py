@@ -44,10 +44,11 @@ class Problem:
     hint: str = ""
 
     def __post_init__(self) -> None:
-        """Rules quote names and addresses: whatever of that may be a secret goes."""
-        object.__setattr__(self, "value", mask(self.value))
-        object.__setattr__(self, "rule", masked_rule(_cut(self.rule)))
-        object.__setattr__(self, "hint", masked_rule(_cut(self.hint)))
+        """Hide secrets in what is quoted, and escape control characters: a problem is one readable line."""
+        object.__setattr__(self, "path", _escaped(self.path))
+        object.__setattr__(self, "value", _escaped(mask(self.value)))
+        object.__setattr__(self, "rule", _escaped(masked_rule(_cut(self.rule))))
+        object.__setattr__(self, "hint", _escaped(masked_rule(_cut(self.hint))))
 
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}: {self.path or '(document)'}"
@@ -56,6 +57,13 @@ class Problem:
 
     def as_dict(self) -> dict[str, str | int]:
         return asdict(self)
+
+
+def _escaped(text: str) -> str:
+    """Return a text with what cannot be printed escaped, as Python does: an escape character shows as a code."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _cut(text: str) -> str:

@@ -40,8 +40,8 @@ COUNTS: Final = ("interruption_pending", "interrupted", "failed")
 """What a pool's status counts beside its size; left out where it is 0."""
 LONGEST_S: Final = 1e9
 """Longer than any history, in seconds."""
-MAX_STEP_S: Final = 3600.0
-"""The longest `interval_s` that a workload may have: a step of a history. Seconds."""
+MIN_STEP_S, MAX_STEP_S = 0.01, 3600.0
+"""Bounds of a workload's `interval_s`, and so of a step of a history. Seconds."""
 T = TypeVar("T")
 
 
@@ -139,7 +139,7 @@ def decode_initial_history(data: Mapping[str, Any]) -> InitialHistory:
 def _length_s(value: object, longest_s: float) -> float:
     """Return a length of time that something may be divided by. Raises `TypeError` or `ValueError`."""
     length_s = float(number(value))
-    if not 0.0 < length_s <= longest_s:
+    if not MIN_STEP_S <= length_s <= longest_s:
         raise ValueError(f"{length_s:g} s is no length of time")
     return length_s
 

@@ -59,7 +59,7 @@ def is_set_back(history: History, tick: Tick) -> bool:
     is set back by an hour, and the next tick is of 11:01: kept, the rows would lie in the future and refuse new ones.
     """
     at = history.column(AT)
-    return at.size > 0 and tick.at <= at[-1] + tick.clock_step_s
+    return at.size > 0 and tick.at < at[-1] + tick.clock_step_s
 
 
 def recent_ticks(ticks: Sequence[Tick], since: float, most: int) -> list[Tick]:

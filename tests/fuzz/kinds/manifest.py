@@ -20,12 +20,12 @@ from tests.fuzz.sequences.guard import bounded
 from tests.scaler.migrate.made import HPA, KEDA, SQS
 
 SERVER: Final = "http://prometheus:9090"
-FOLDER: Final = Path(__file__).parents[2] / "scaler" / "importing" / "manifests"
+FOLDER: Final = Path(__file__).parents[2] / "scaler" / "migrate" / "manifests"
 
 
 def _documents(rng: Rng) -> list[Any]:
     files = sorted(FOLDER.glob("**/*.yaml"))
-    if files and rng.happens(0.6):
+    if rng.happens(0.6):
         return list(yaml.safe_load_all(rng.choice(files).read_text()))
     keda = {**KEDA, "spec": {**KEDA["spec"], "triggers": [SQS]}}
     return rng.some([HPA, keda, {"kind": "List", "items": [HPA, keda]}], 2)

@@ -90,11 +90,11 @@ class Judged:
         )
         return budget or granted or over or self.turn.by_hand() is not None
 
-    @staticmethod
-    def statuses(tick: Tick) -> dict[str, PoolStatus]:
-        """Return the sizes that a tick saw fresh."""
-        pools = tick.observation.pools
-        return {str(name): r.value for name, r in pools.items() if isinstance(r, Fresh)}
+    def statuses(self, tick: Tick) -> dict[str, PoolStatus]:
+        """Return the sizes that a tick saw fresh, of the pools that serve."""
+        pools, now = tick.observation.pools, self.turn.spec.pools
+        serving = {name for name, pool in now.items() if pool.tier == "serving"} | (pools.keys() - now.keys())
+        return {str(name): r.value for name, r in pools.items() if name in serving and isinstance(r, Fresh)}
 
     def reading(self, signal: str) -> float | None:
         """Return the value of a fresh and whole reading; None where it is not one."""

@@ -231,3 +231,8 @@ def test_what_a_rule_quotes_is_cut_to_a_readable_length() -> None:
     problem = Problem("f.yaml", 1, "kind", "", f"{'a' * 100_000!r} is no kind", "write " + "b " * 100_000)
     assert "is no kind" in str(problem)
     assert len(str(problem)) < 2000
+
+
+def test_what_cannot_be_printed_is_escaped() -> None:
+    problem = Problem("f.yaml", 1, "a\x1b", "b\ud800", "name \x1b[31m\nis taken", "rename \x00")
+    assert str(problem) == "f.yaml:1: a\\x1b = b\\ud800: name \\x1b[31m\\nis taken (rename \\x00)"

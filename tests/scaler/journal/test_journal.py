@@ -322,6 +322,7 @@ def test_a_line_that_can_be_parsed_and_is_none_of_ours_is_passed_over_and_counte
     [
         {"at": "x"},
         {"step_s": 0},
+        {"step_s": 5e-324},
         {"span_s": HUGE},
         {"seeds": []},
         {"seeds": {"p": {"start_s": 1, "step_s": 0, "work": ""}}},
