@@ -9,7 +9,6 @@ holds each policy's memory: what its last recommendation handed on to its next.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -20,7 +19,6 @@ from policies.history.lead_times import LeadTimes
 from policies.history.pool_memory import PoolMemories
 from policies.history.tick_values import NAN, decision_values, whole_value
 from policies.model import Absent
-from policies.signals.plausibility import plausible
 from policies.signals.zero_suspicion import ZeroSuspicion, source_of
 
 if TYPE_CHECKING:
@@ -69,7 +67,7 @@ class History:
 
     def append(self, tick: Tick) -> None:
         """Add a turn. A row that does not lie after the last one is refused: time does not run backwards here."""
-        d, seen = tick.decision, plausible(tick.observation)
+        d, seen = tick.decision, tick.observation
         if len(self) and d.at <= self._rows[AT, self._end - 1]:
             return
         if self._end == self._rows.shape[1]:
@@ -100,7 +98,7 @@ class History:
             self._start += 1
         if d.target is not None and d.ready is not None:
             self.lead_times.note(d.at, d.target, d.ready)
-        self.pool_memories.note(tick if seen is tick.observation else replace(tick, observation=seen))
+        self.pool_memories.note(tick)
         self.zero_suspicion.note(seen)
 
     def _retain(self, signals: tuple[SignalName, ...]) -> None:

@@ -31,6 +31,7 @@ from policies.model import (
     Tick,
     WorkloadName,
 )
+from policies.signals.plausibility import plausible
 from scaler.journal.fields import amount, flag, mapping, moment, number, optional, text, whole
 from scaler.journal.initial_history import InitialHistory
 from scaler.journal.schema import SCHEMA
@@ -83,6 +84,8 @@ def decode_tick(data: Mapping[str, Any]) -> Tick:
         {PoolName(n): error for n, error in mapping(text, data["pool_errors"]).items()},
         _decode_grant(data["grant"]) if "grant" in data else None,
     )
+    if plausible(seen) is not seen:  # the controller records such a value as absent
+        raise ValueError("a value that cannot be a measurement")
     return Tick(
         text(data["spec"]),
         seen,

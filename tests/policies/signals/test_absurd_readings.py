@@ -124,7 +124,7 @@ def lived(workload: WorkloadSpec, values: Mapping[str, Any], size: int) -> Itera
         decision, peak, calls = (
             measured(workload, history, observation) if last else (decide(workload, history, observation), 0, 0)
         )
-        history.append(tick_of(observation, decision))
+        history.append(tick_of(plausible(observation), decision))
         sizes = {n: decision.targets.get(n, k) for n, k in sizes.items()}
         yield decision, peak, calls
 

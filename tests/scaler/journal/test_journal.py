@@ -285,6 +285,8 @@ HUGE = 10**310
                 "main": {"value": {"desired": HUGE, "ready": 1, "other_writer": None, "version": ""}, "measured_at": 1}
             }
         },
+        {"readings": {"queue.visible": {"value": 1e30, "measured_at": 1}}},
+        {"pools": {"main": {"value": {"desired": 10**9, "ready": 1}, "measured_at": 1}}},
         {"source_errors": {"queue": 5}},
         {"grant": {"gpus": [[], []]}},
         {"decision": []},
