@@ -174,7 +174,16 @@ class WorkloadSpec:
     workload: Annotated[
         str, FieldMetadata("The workload's name, unique in the daemon.", pattern=NAME, example="llama-chat")
     ]
-    max_replicas: Annotated[int, FieldMetadata("Never more replicas than this.", ge=1, le=100_000, example=20)]
+    max_replicas: Annotated[
+        int,
+        FieldMetadata(
+            "Maximum size in replica equivalents, and maximum number of replicas of all serving pools together. With"
+            " work_per_replica: 2 and max_replicas: 10, a pool gets at most 5 replicas.",
+            ge=1,
+            le=100_000,
+            example=20,
+        ),
+    ]
     sources: Annotated[Mapping[str, Any], ByKind("source"), FieldMetadata("Where readings come from, by name.")]
     policies: Annotated[
         Mapping[PolicyName, Any], ByKind("policy"), FieldMetadata("What each wants; the largest need wins.")
@@ -182,7 +191,9 @@ class WorkloadSpec:
     pools: Annotated[
         Mapping[PoolName, Any], ByKind("pool"), FieldMetadata("What is resized, by name, filled in the order listed.")
     ]
-    min_replicas: Annotated[int, FieldMetadata("Never fewer replicas than this; 0 allows scale to zero.", ge=0)] = 1
+    min_replicas: Annotated[
+        int, FieldMetadata("Minimum size in replica equivalents; 0 allows scale to zero.", ge=0)
+    ] = 1
     interval_s: Annotated[float, FieldMetadata("Between two turns. Seconds.", ge=0.01, le=3600)] = 15.0
     deadline_s: Annotated[float, FieldMetadata("For each read and each write of a turn. Seconds.", gt=0, le=300)] = 10.0
     cooldown_s: Annotated[
