@@ -54,13 +54,13 @@ class Judged:
 
     @property
     def must_empty(self) -> bool:
-        """Whether more is held than the workload's maximum, by pools that have room for none of their quanta within it,
-        and the others lack capacity or quota."""
+        """Whether no serving pool has room for one of its quanta within the maximums; or whether more is held than the
+        workload's maximum, by pools without such room, and the others lack capacity or quota."""
         spec, found = self.turn.spec, self.turn.found
-        held = [spec.pools[name] for name in self.serving if found[name].desired]
+        roomy = {name for name in self.serving if quantum.bounds(spec.pools[name], spec.max_replicas)[1]}
         lacks = any(step.rule == RuleId.SHORTAGE for step in self.turn.decision.steps)
         over = self.before > spec.max_replicas
-        return over and lacks and not any(quantum.bounds(pool, spec.max_replicas)[1] for pool in held)
+        return not roomy or (over and lacks and not any(found[name].desired for name in roomy))
 
     @property
     def refused_to_shrink(self) -> bool:
