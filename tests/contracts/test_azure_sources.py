@@ -143,7 +143,7 @@ class Unhurried:
         self._source = source
 
     async def sample(self) -> Any:
-        self._source._asked_at = float("-inf")
+        self._source._read_at = float("-inf")
         return await self._source.sample()
 
 

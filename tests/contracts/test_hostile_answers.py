@@ -88,7 +88,7 @@ async def scrape(site: Site) -> Ask:
 
 async def engine_load(site: Site) -> Ask:
     loads = await load.loads(site.context, "hostile", Access(), "vllm", DEADLINE_S)
-    return lambda: loads.of(URL(f"{site.server.url}/metrics"))
+    return lambda: loads.read(URL(f"{site.server.url}/metrics"))
 
 
 async def sleep_mode(site: Site) -> Ask:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import pytest
 
 from scaler.clock import SystemClock
-from scaler.clouds.aws.errors import of_code
-from scaler.clouds.aws.launch_failures import failure, join_failures
+from scaler.clouds.aws.errors import error_of_code
+from scaler.clouds.aws.launch_failures import join_failures, launch_failure
 from scaler.clouds.batching import Batch
 from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, PortError, Unavailable
 
@@ -64,7 +64,7 @@ LASTING = [
 
 @pytest.mark.parametrize(("text", "about"), CAPACITY, ids=range(len(CAPACITY)))
 def test_a_lack_of_capacity_may_pass(text: str, about: str) -> None:
-    found = failure(text, market="on_demand")
+    found = launch_failure(text, market="on_demand")
     assert not found.lasting
     assert isinstance(found.error(), OutOfCapacity)
     assert found.reason.startswith(about)
@@ -73,7 +73,7 @@ def test_a_lack_of_capacity_may_pass(text: str, about: str) -> None:
 
 @pytest.mark.parametrize("text", LASTING, ids=range(len(LASTING)))
 def test_what_a_human_must_mend_lasts(text: str) -> None:
-    found = failure(text)
+    found = launch_failure(text)
     assert found.lasting
     assert isinstance(found.error(), OutOfQuota)
 
@@ -87,17 +87,19 @@ def test_what_a_human_must_mend_lasts(text: str) -> None:
     ],
 )
 def test_a_throttle_or_an_instance_not_shown_yet_passes(text: str) -> None:
-    assert not failure(text).lasting
+    assert not launch_failure(text).lasting
 
 
 def test_words_that_nobody_knows_may_pass_and_are_told() -> None:
-    found = failure("The moon is in the wrong house.", zone="us-east-1a", instance_type="p5.48xlarge", market="spot")
+    found = launch_failure(
+        "The moon is in the wrong house.", zone="us-east-1a", instance_type="p5.48xlarge", market="spot"
+    )
     assert not found.lasting
     assert found.reason == "p5.48xlarge, us-east-1a, spot: The moon is in the wrong house."
 
 
 def test_several_lacks_last_only_where_each_does() -> None:
-    quota, capacity = failure("", "VcpuLimitExceeded"), failure("", "InsufficientInstanceCapacity")
+    quota, capacity = launch_failure("", "VcpuLimitExceeded"), launch_failure("", "InsufficientInstanceCapacity")
     assert join_failures([quota, quota]).lasting
     assert join_failures([quota, quota]).reason.count("VcpuLimitExceeded") == 1
     assert not join_failures([quota, capacity]).lasting
@@ -118,7 +120,7 @@ def test_several_lacks_last_only_where_each_does() -> None:
     ],
 )
 def test_codes_of_these_services_have_their_remedy(code: str, remedy: type[PortError]) -> None:
-    assert type(of_code(code, "said")) is remedy
+    assert type(error_of_code(code, "said")) is remedy
 
 
 # --- one call for many

@@ -70,13 +70,13 @@ async def test_a_warning_is_pinned_and_a_turn_asked_for(there: Place, queue: str
     await warn(there.cloud, "i-1", kind)
     async with patience(HEARD_S):
         await rung
-    notice = board.of({"i-1"})["i-1"]
+    notice = board.notices_for({"i-1"})["i-1"]
     assert notice.kind == named
     if named == "interruption":
-        assert notice.takes_at is not None
-        assert abs(notice.takes_at - notice.seen_at - INTERRUPTED_AFTER_S) < 5
+        assert notice.interrupts_at is not None
+        assert abs(notice.interrupts_at - notice.received_at - INTERRUPTED_AFTER_S) < 5
     else:
-        assert notice.takes_at is None
+        assert notice.interrupts_at is None
 
 
 async def test_what_is_rebalanced_away_was_doomed_and_not_taken(there: Place, queue: str) -> None:
@@ -106,7 +106,7 @@ async def test_notices_of_others_machines_move_nothing(there: Place, queue: str)
     pool = await pool_of(there, queue)
     board = await board_of(there, queue)
     await warn(there.cloud, "i-of-somebody-else")
-    await within(HEARD_S, lambda: board.of({"i-of-somebody-else"}))
+    await within(HEARD_S, lambda: board.notices_for({"i-of-somebody-else"}))
     assert (await status(pool)).interruption_pending == 0
 
 
@@ -117,7 +117,7 @@ async def test_news_of_a_group_asks_for_a_turn_and_dooms_nobody(there: Place, qu
     await tell(there.cloud, "aws.autoscaling", kind, {"EC2InstanceId": "i-1", "AutoScalingGroupName": "llm"})
     async with patience(HEARD_S):
         await rung
-    assert not board.of({"i-1"})
+    assert not board.notices_for({"i-1"})
 
 
 async def left(there: Place, queue: str) -> int:
@@ -133,7 +133,7 @@ async def test_what_is_no_event_is_thrown_away_and_the_next_is_heard(there: Plac
     for text in ("", "{", "[]", '{"detail-type": 7}', json.dumps({"detail-type": WARNING, "detail": "i-1"})):
         await sqs.send_message(QueueUrl=queue, MessageBody=text or " ")
     await warn(there.cloud, "i-1")
-    await within(2 * HEARD_S, lambda: board.of({"i-1"}))
+    await within(2 * HEARD_S, lambda: board.notices_for({"i-1"}))
     async with patience(HEARD_S):
         while await left(there, queue):  # noqa: ASYNC110 - nor does a queue
             await asyncio.sleep(0.05)
@@ -152,7 +152,7 @@ async def test_a_queue_that_does_not_exist_does_not_blind_the_pool(there: Place)
     pool = await pool_of(there, f"{there.cloud.url}/123456789012/nowhere")
     assert (await status(pool)).ready == 2
     (listener,) = (await open_notices(there.context, there.account, pool._pool.notices)).listeners
-    await within(HEARD_S, listener.refused)
+    await within(HEARD_S, listener.failed_permit)
     assert (await status(pool)).ready == 2
     (denied,) = [p for p in await pool.permits() if p.granted is False]
     assert (denied.action, "nowhere" in denied.detail) == ("sqs:ReceiveMessage", True)
@@ -192,18 +192,18 @@ async def own(there: Place) -> AsyncIterator[tuple[MetadataServer, NoticeBoard]]
 async def test_an_instance_hears_of_its_own_interruption(own: tuple[MetadataServer, NoticeBoard]) -> None:
     server, board = own
     await within(HEARD_S, lambda: server.given)
-    assert not board.of({"i-0123456789abcdef0"})
+    assert not board.notices_for({"i-0123456789abcdef0"})
     server.told["events/recommendations/rebalance"] = json.dumps({"noticeTime": "2026-11-27T12:00:00Z"})
-    await within(HEARD_S, lambda: board.of({"i-0123456789abcdef0"}))
-    assert board.of({"i-0123456789abcdef0"})["i-0123456789abcdef0"].kind == "rebalance"
+    await within(HEARD_S, lambda: board.notices_for({"i-0123456789abcdef0"}))
+    assert board.notices_for({"i-0123456789abcdef0"})["i-0123456789abcdef0"].kind == "rebalance"
     server.told["spot/instance-action"] = json.dumps({"action": "terminate", "time": "2026-11-27T12:02:00Z"})
 
     def interrupted() -> bool:
-        return board.of({"i-0123456789abcdef0"})["i-0123456789abcdef0"].kind == "interruption"
+        return board.notices_for({"i-0123456789abcdef0"})["i-0123456789abcdef0"].kind == "interruption"
 
     await within(HEARD_S, interrupted)
-    notice = board.of({"i-0123456789abcdef0"})["i-0123456789abcdef0"]
-    assert notice.takes_at == 1795780920.0
+    notice = board.notices_for({"i-0123456789abcdef0"})["i-0123456789abcdef0"]
+    assert notice.interrupts_at == 1795780920.0
 
 
 async def test_a_token_that_is_refused_is_asked_for_anew(own: tuple[MetadataServer, NoticeBoard]) -> None:
@@ -211,7 +211,7 @@ async def test_a_token_that_is_refused_is_asked_for_anew(own: tuple[MetadataServ
     await within(HEARD_S, lambda: server.given)
     server.tokens.clear()
     server.told["spot/instance-action"] = json.dumps({"action": "stop", "time": "2026-11-27T12:02:00Z"})
-    await within(2 * HEARD_S, lambda: board.of({"i-0123456789abcdef0"}))
+    await within(2 * HEARD_S, lambda: board.notices_for({"i-0123456789abcdef0"}))
     assert server.given == 2
 
 
@@ -220,7 +220,7 @@ async def test_a_server_that_is_busy_at_first_is_asked_again_soon(there: Place) 
         server.busy = 2
         server.told["spot/instance-action"] = json.dumps({"action": "stop", "time": "2026-11-27T12:02:00Z"})
         found = await open_notices(there.context, there.account, AwsNotices(metadata=True, metadata_url=server.url))
-        await within(3 * HEARD_S, lambda: found.board.of({"i-0123456789abcdef0"}))
+        await within(3 * HEARD_S, lambda: found.board.notices_for({"i-0123456789abcdef0"}))
 
 
 async def test_doomed_by_its_own_word_is_the_pool_s_machine(
@@ -242,4 +242,4 @@ async def test_throttled_polls_go_on(there: Place, queue: str) -> None:
     await within(HEARD_S, lambda: there.endpoint.count("sqs:ReceiveMessage") > 1)
     there.endpoint.faults.clear()
     await warn(there.cloud, "i-1")
-    await within(2 * HEARD_S, lambda: board.of({"i-1"}))
+    await within(2 * HEARD_S, lambda: board.notices_for({"i-1"}))

@@ -276,7 +276,7 @@ async def test_events_of_the_queue_of_notices() -> None:
         for told in (whole, {"Type": "Notification", "Message": json.dumps(whole)}):
             for path in spots(told):
                 for strange in STRANGE:
-                    events._take(json.dumps(spoiled(told, path, strange)))
+                    events._handle(json.dumps(spoiled(told, path, strange)))
 
 
 @pytest.mark.slow

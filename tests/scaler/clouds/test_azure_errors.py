@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from scaler.clouds.azure.errors import of_code, refuse, retry_after_s
+from scaler.clouds.azure.errors import error_of_code, refuse, retry_after_s
 from scaler.clouds.azure.virtual_machines import shortfall
 from scaler.clouds.rest import RestResponse
 from scaler.clouds.retry_after import MAX_RETRY_AFTER_S
@@ -111,7 +111,7 @@ def test_a_time_with_seven_digits_is_read() -> None:
 
 
 def test_an_unknown_code_is_taken_by_its_status_and_else_as_passing() -> None:
-    assert type(of_code("NeverHeardOf", "what")) is Unavailable
+    assert type(error_of_code("NeverHeardOf", "what")) is Unavailable
 
 
 def test_a_configuration_that_names_azure_imports_no_sdk_until_it_is_opened() -> None:

@@ -216,7 +216,7 @@ async def test_the_machines_of_a_pool_that_is_no_more_are_asked_no_more(here: Pl
     pool = await here.vmss(events_url=here.events.relays)
     await here.seen(pool)
     await until(lambda: here.events.asked.total() >= 2, 3.0)
-    heard = pool._heard
+    heard = pool._events
     del pool
     gc.collect()
     assert heard._urls() == []

@@ -129,4 +129,4 @@ async def test_documents_of_scheduled_events(tmp_path: Path) -> None:
             for strange in STRANGE:
                 document = spoiled(whole, path, strange)
                 if isinstance(document, dict) and isinstance(document.get("Events"), list):
-                    listener._read("http://127.0.0.1:1", document)
+                    await listener._pin_events("http://127.0.0.1:1", document)

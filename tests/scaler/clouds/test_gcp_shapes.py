@@ -12,6 +12,7 @@ import pytest
 from scaler.adapters import open_source
 from scaler.clouds.gcp.notices import GcpNoticeListener
 from scaler.clouds.gcp.settings import GcpReservation
+from scaler.clouds.http_answers import message_of
 from scaler.clouds.interruptions import board
 from scaler.config.kinds.gcp_pools import GceMig, GceMigStandby, GkeNodePool, GkeTpuSlices
 from scaler.config.kinds.gcp_sources import CloudMonitoring, GcpMetric, PubSub
@@ -180,4 +181,4 @@ async def test_log_entries(here: There) -> None:
     whole = {"protoPayload": payload, "timestamp": "2026-11-27T15:00:00Z"}
     for path in spots(whole):
         for strange in STRANGE:
-            listener._take(json.dumps(spoiled(whole, path, strange)).encode())
+            listener.pin(message_of(json.dumps(spoiled(whole, path, strange)).encode()))

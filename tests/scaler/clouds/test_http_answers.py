@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from policies.model import Absent, Fresh
 from scaler.adapters import open_source
 from scaler.clock import SystemClock
-from scaler.clouds.aws.http import checked
+from scaler.clouds.aws.http import check_encodable
 from scaler.clouds.http_answers import MAX_DEPTH, MAX_NUMBER_CHARS, decode_json, message_of
-from scaler.clouds.kubernetes.objects import newer
+from scaler.clouds.kubernetes.objects import is_newer
 from scaler.config.kinds.engines import Scrape
 from scaler.config.kinds.prometheus import Prometheus
 from scaler.ports import MAX_MESSAGE, PortError, Unavailable
@@ -94,16 +94,16 @@ def test_what_another_system_says_is_cut_and_can_be_written() -> None:
 
 @pytest.mark.parametrize("value", ["\ud800", 10**309])
 def test_an_answer_that_an_sdk_decoded_is_checked_in_all_its_parts(value: object) -> None:
-    assert checked("it", {"a": [{"b": "ü"}, 10**300]})
+    assert check_encodable("it", {"a": [{"b": "ü"}, 10**300]})
     for answer in ({"a": [{"b": value}]}, {"a": {value: 1}}):
         with pytest.raises(Unavailable):
-            checked("it", answer)
+            check_encodable("it", answer)
 
 
 def test_versions_of_any_length_can_be_compared() -> None:
-    assert newer("9" * 5000, "1")
-    assert newer("10", "9")
-    assert not newer("9", "10")
+    assert is_newer("9" * 5000, "1")
+    assert is_newer("10", "9")
+    assert not is_newer("9", "10")
 
 
 # Prometheus's API: every part of an answer spoiled.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from policies.model import Part
-from scaler.clouds.interruptions import FORGET_S, InterruptionTracker, Kind, Notice, NoticeBoard
+from scaler.clouds.interruptions import INTERRUPTION_LIFETIME_S, InterruptionTracker, Kind, Notice, NoticeBoard
 from scaler.clouds.parts import sum_parts
 from tests.fakes import ManualClock
 
@@ -22,7 +22,7 @@ def board(clock: ManualClock) -> NoticeBoard:
 
 @pytest.fixture
 def tracker(board: NoticeBoard) -> InterruptionTracker:
-    tracker = InterruptionTracker(board, late_s=180.0)
+    tracker = InterruptionTracker(board, overdue_s=180.0)
     tracker.observe({"a": 1, "b": 4})
     return tracker
 
@@ -63,7 +63,7 @@ def test_a_rebalance_recommendation_is_pending_and_no_interruption(
     assert tracker.interrupted == 0
 
 
-@pytest.mark.parametrize("later_s", [FORGET_S + 1, -1.0])
+@pytest.mark.parametrize("later_s", [INTERRUPTION_LIFETIME_S + 1, -1.0])
 def test_a_notice_that_came_to_nothing_is_void(
     board: NoticeBoard, tracker: InterruptionTracker, clock: ManualClock, later_s: float
 ) -> None:

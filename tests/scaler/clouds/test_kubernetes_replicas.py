@@ -138,8 +138,8 @@ async def test_what_a_node_tells_is_known_of_its_machine(fake: FakeKube, opened:
     taint = {"spec": {"taints": [{"key": "aws-node-termination-handler/rebalance-recommendation"}]}}
     await fake.put("nodes", "node-1", taint)
     await settled(actuator, lambda s: s.interruption_pending == 1)
-    told = (await board(context)).of(["i-0abc"])
-    assert [(n.kind, n.by) for n in told.values()] == [
+    told = (await board(context)).notices_for(["i-0abc"])
+    assert [(n.kind, n.source) for n in told.values()] == [
         ("rebalance", "taint aws-node-termination-handler/rebalance-recommendation")
     ]
 

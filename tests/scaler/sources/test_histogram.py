@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaler.clouds.engines.histogram import beyond, bounded_by, quantile
+from scaler.clouds.engines.histogram import parse_buckets, quantile, share_above
 
 SECONDS = st.floats(1e-3, 1e3)
 OBSERVED = st.lists(SECONDS, min_size=1, max_size=60)
@@ -50,19 +50,21 @@ def test_quantiles_are_promqls(share: float, buckets: Mapping[float, float], val
     ],
 )
 def test_the_share_beyond_a_limit(limit: float, share: float) -> None:
-    assert beyond(limit, {1.0: 4, 2.5: 7, math.inf: 10}) == pytest.approx(share)
+    assert share_above(limit, {1.0: 4, 2.5: 7, math.inf: 10}) == pytest.approx(share)
 
 
 @pytest.mark.parametrize("buckets", [{}, {math.inf: 3}, {1.0: 3}, {1.0: 0, math.inf: 0}])
 def test_of_no_observations_there_is_no_share(buckets: Mapping[float, float]) -> None:
-    assert beyond(1.0, buckets) is None
+    assert share_above(1.0, buckets) is None
 
 
 @given(OBSERVED, BOUNDS)
 def test_at_a_bound_the_share_is_what_counting_gives(observed: list[float], bounds: list[float]) -> None:
     buckets = counted(observed, bounds)
     for bound in bounds:
-        assert beyond(bound, buckets) == 1 - sum(one <= bound for one in observed) / len(observed), "to the last bit"
+        assert share_above(bound, buckets) == 1 - sum(one <= bound for one in observed) / len(observed), (
+            "to the last bit"
+        )
 
 
 @given(OBSERVED, BOUNDS, st.lists(SECONDS, min_size=2, max_size=8))
@@ -70,7 +72,7 @@ def test_a_share_is_one_and_falls_as_the_limit_grows(
     observed: list[float], bounds: list[float], limits: list[float]
 ) -> None:
     buckets = counted(observed, bounds)
-    shares = [share for limit in sorted(limits) if (share := beyond(limit, buckets)) is not None]
+    shares = [share for limit in sorted(limits) if (share := share_above(limit, buckets)) is not None]
     assert len(shares) == len(limits)
     assert all(0 <= share <= 1 for share in shares)
     assert all(later <= sooner + 1e-12 for sooner, later in itertools.pairwise(shares))
@@ -81,9 +83,9 @@ def test_between_two_bounds_the_share_lies_between_theirs(
     observed: list[float], bounds: list[float], limit: float
 ) -> None:
     buckets = counted(observed, bounds)
-    share = beyond(limit, buckets)
-    above = max((beyond(b, buckets) or 0.0 for b in bounds if b >= limit), default=0.0)
-    below = min((beyond(b, buckets) or 0.0 for b in bounds if b <= limit), default=1.0)
+    share = share_above(limit, buckets)
+    above = max((share_above(b, buckets) or 0.0 for b in bounds if b >= limit), default=0.0)
+    below = min((share_above(b, buckets) or 0.0 for b in bounds if b <= limit), default=1.0)
     assert share is not None
     assert above - 1e-12 <= share <= below + 1e-12
 
@@ -95,7 +97,7 @@ def test_replicas_with_other_bounds_hide_nothing_that_is_late(
     parts = counted(one, bounds), counted(other, others)
     both = {bound: sum(part.get(bound, 0.0) for part in parts) for bound in {*parts[0], *parts[1]}}
     for bound in {*bounds, *others}:
-        share = beyond(bound, both)
+        share = share_above(bound, both)
         assert share is not None
         assert share >= sum(x > bound for x in (*one, *other)) / (len(one) + len(other)) - 1e-12
 
@@ -104,12 +106,12 @@ def test_replicas_that_lack_the_limits_bound_are_not_all_late() -> None:
     old = {1.0: 100, 2.5: 100, math.inf: 100}
     new = {1.0: 100, 2.5: 100, 5.0: 100, math.inf: 100}
     both = {bound: old.get(bound, 0) + count for bound, count in new.items()}
-    assert beyond(5.0, both) == 0.0
-    assert beyond(1.0, both) == 0.0
+    assert share_above(5.0, both) == 0.0
+    assert share_above(1.0, both) == 0.0
 
 
 def test_one_bound_written_in_two_ways_is_one() -> None:
-    assert bounded_by([("1", "3"), ("1.0", 4), ("+Inf", "5"), ("Inf", 5)]) == {1.0: 7, math.inf: 10}
+    assert parse_buckets([("1", "3"), ("1.0", 4), ("+Inf", "5"), ("Inf", 5)]) == {1.0: 7, math.inf: 10}
 
 
 @pytest.mark.parametrize(
@@ -118,4 +120,4 @@ def test_one_bound_written_in_two_ways_is_one() -> None:
 )
 def test_what_is_no_bucket_is_refused(bound: object, count: object) -> None:
     with pytest.raises(ValueError, match="its count up to"):
-        bounded_by([("+Inf", 10), (bound, count)])
+        parse_buckets([("+Inf", 10), (bound, count)])

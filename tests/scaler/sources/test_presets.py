@@ -21,7 +21,7 @@ from scaler.config.kinds.engines import Scrape
 from scaler.config.kinds.prometheus import Prometheus
 from scaler.config.load import load
 from scaler.shared_resources import Opening, Resources
-from scaler.sources.promql import missing_metrics, selector, time_of, value_of
+from scaler.sources.promql import lost_targets_query, selector, time_query, value_query
 from tests.servers.exporter import Engine, exporter, gauges
 
 TPU = 'container="vllm",model="tpu-v6e-slice",namespace="default",pod="llm-0",tpu_topology="2x2",make="cloud-tpu"'
@@ -55,12 +55,12 @@ def test_the_configuration_names_the_presets_of_the_table() -> None:
 
 @pytest.mark.parametrize(("preset", "quantity", "recipe"), ALL)
 def test_units_and_sums_fit_the_quantity(preset: str, quantity: str, recipe: Recipe) -> None:
-    assert (recipe.across in {"mean", "late"}) == (quantity in SHARES)
-    assert (recipe.across == "average") == quantity.endswith("_mean_s")
-    assert (recipe.across == "late") == quantity.endswith("_late_share")
-    assert recipe.promise == (quantity.removesuffix("_late_share") + "_s" if recipe.across == "late" else "")
-    assert (recipe.across == "rate") == quantity.endswith("_per_s")
-    assert (recipe.across == "p95") == quantity.endswith("_p95_s")
+    assert (recipe.aggregation in {"mean", "late"}) == (quantity in SHARES)
+    assert (recipe.aggregation == "average") == quantity.endswith("_mean_s")
+    assert (recipe.aggregation == "late") == quantity.endswith("_late_share")
+    assert recipe.slo == (quantity.removesuffix("_late_share") + "_s" if recipe.aggregation == "late" else "")
+    assert (recipe.aggregation == "rate") == quantity.endswith("_per_s")
+    assert (recipe.aggregation == "p95") == quantity.endswith("_p95_s")
     assert len(set(recipe.names)) == len(recipe.names)
 
 
@@ -158,19 +158,19 @@ def test_a_query_goes_before_the_preset() -> None:
     ],
 )
 def test_a_recipe_as_promql(recipe: Recipe, promql: str) -> None:
-    assert value_of(recipe, {"pod": "p"}, 60) == promql
+    assert value_query(recipe, {"pod": "p"}, 60) == promql
 
 
 def test_times_and_lost_targets_as_promql() -> None:
     recipe = Recipe(("a", "b"), "sum")
-    assert time_of(recipe, {}) == "min(timestamp(a{}) or timestamp(b{}))"
-    assert missing_metrics(recipe, {}) == (
+    assert time_query(recipe, {}) == "min(timestamp(a{}) or timestamp(b{}))"
+    assert lost_targets_query(recipe, {}) == (
         "count((up == 0) and on (job, instance) (last_over_time(a{}[300s]) or last_over_time(b{}[300s])))"
     )
 
 
 def test_a_mean_is_as_old_as_its_sum_and_its_count() -> None:
-    assert time_of(Recipe(("a",), "average", divisor=1000), {}) == "min(timestamp(a_sum{}) or timestamp(a_count{}))"
+    assert time_query(Recipe(("a",), "average", divisor=1000), {}) == "min(timestamp(a_sum{}) or timestamp(a_count{}))"
 
 
 def test_label_values_are_quoted() -> None:
@@ -237,6 +237,6 @@ def test_credentials_are_configured_by_where_they_are(tmp_path: Path) -> None:
     file = tmp_path / "workload.yaml"
     file.write_text(text.replace("    # access:\n", access), encoding="utf-8")
     (workload,) = load([file]).workloads.values()
-    sent = workload.spec.sources["engines"].access.sent()
+    sent = workload.spec.sources["engines"].access.request_headers()
     assert sent == {"Authorization": "Bearer hunter2-token", "X-Scope-OrgID": "llm"}
     assert "hunter2-token" not in str(workload.document)

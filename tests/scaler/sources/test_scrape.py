@@ -12,7 +12,7 @@ from scaler.clouds import http_client
 from scaler.config.kinds.engines import Scrape
 from scaler.ports import Misconfigured, Unavailable
 from scaler.shared_resources import Opening, Resources
-from scaler.sources.scrape import ScrapeSource, addresses, open_scrape
+from scaler.sources.scrape import ScrapeSource, open_scrape, resolve_addresses
 from tests.servers.exporter import Engine, Exporter, State, dcgm, exporter, gauges, vllm
 
 COUNTER = "vllm:generation_tokens_total"
@@ -224,7 +224,7 @@ async def test_every_address_of_a_service_is_read_each_turn(opening: Opening, en
 
 
 async def test_a_dual_stacked_name_counts_once() -> None:
-    assert await addresses("localhost", 80) == ["127.0.0.1"]
+    assert await resolve_addresses("localhost", 80) == ["127.0.0.1"]
 
 
 async def service(opening: Opening, port: int, found: Sequence[str] | OSError) -> ScrapeSource:
