@@ -1,4 +1,4 @@
-"""Calls to clouds: budgets, the one repetition, what gives way to what, and the counts."""
+"""Calls to clouds: budgets, the single retry, priority of writes, and counters."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def channel(api: Api = WIDE, deadline_s: float = 1.0) -> tuple[Channel, Calls, M
 
 
 class Answers:
-    """Gives each of `answers` in turn; errors are raised."""
+    """Returns the `answers` in order; raises those that are errors."""
 
     def __init__(self, *answers: object) -> None:
         self.left = list(answers)
-        self.asked = 0
+        self.calls_made = 0
 
     async def __call__(self) -> object:
-        self.asked += 1
+        self.calls_made += 1
         answer = self.left.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -51,7 +51,7 @@ async def test_it_is_not_tried_a_third_time() -> None:
     reads = Answers(Unavailable("reset"), Unavailable("reset"), "there")
     with pytest.raises(Unavailable):
         await channel()[0].call("Describe", reads)
-    assert reads.asked == 2
+    assert reads.calls_made == 2
 
 
 @pytest.mark.parametrize(
@@ -63,14 +63,14 @@ async def test_what_a_repetition_does_not_mend_is_not_repeated(error: PortError)
     reads = Answers(error, "there")
     with pytest.raises(type(error)):
         await channel()[0].call("Describe", reads)
-    assert reads.asked == 1
+    assert reads.calls_made == 1
 
 
 async def test_a_write_is_not_repeated_because_its_answer_was_lost() -> None:
     writes = Answers(Unavailable("reset"), "done")
     with pytest.raises(Unavailable):
         await channel()[0].call("SetDesiredCapacity", writes, write=True)
-    assert writes.asked == 1
+    assert writes.calls_made == 1
 
 
 async def test_a_write_with_a_token_of_its_own_is() -> None:
@@ -96,7 +96,7 @@ async def test_an_empty_budget_refuses_at_once_what_could_not_go_in_time() -> No
     with pytest.raises(Throttled, match="our own budget for azure/put is spent") as raised:
         await line.call("put", Answers("done"), write=True)
     assert raised.value.retry_after_s == pytest.approx(60)
-    assert stopwatch_s() - began < 30  # it didn't wait for the token
+    assert stopwatch_s() - began < 30  # it did not wait for the token
 
 
 async def test_reads_leave_tokens_to_writes() -> None:
@@ -123,11 +123,11 @@ async def test_after_a_throttle_reads_give_way_and_writes_go_on() -> None:
 async def test_equal_accounts_share_a_budget_and_others_do_not() -> None:
     clock, resources = ManualClock(), Resources()
     api = Api("aws/ec2", per_s=0.001, burst=2)
-    one, same, other = (Channel(Opening(resources, clock, 1.0), api, scope) for scope in ("a", "a", "b"))
-    await one.call("Describe", Answers("there"))
+    first, same, second = (Channel(Opening(resources, clock, 1.0), api, scope) for scope in ("a", "a", "b"))
+    await first.call("Describe", Answers("there"))
     with pytest.raises(Throttled):
         await same.call("Describe", Answers("there"))
-    await other.call("Describe", Answers("there"))
+    await second.call("Describe", Answers("there"))
 
 
 @given(

@@ -1,4 +1,4 @@
-"""What AWS says of what does not come, by its remedy: the sentences that it publishes, and those of its documents."""
+"""AWS's launch failures and error codes by remedy, in AWS's published wording; batched calls."""
 
 from __future__ import annotations
 
@@ -64,18 +64,18 @@ LASTING = [
 
 @pytest.mark.parametrize(("text", "about"), CAPACITY, ids=range(len(CAPACITY)))
 def test_a_lack_of_capacity_may_pass(text: str, about: str) -> None:
-    found = launch_failure(text, market="on_demand")
-    assert not found.lasting
-    assert isinstance(found.error(), OutOfCapacity)
-    assert found.reason.startswith(about)
-    assert "on-demand" in found.reason
+    failure = launch_failure(text, market="on_demand")
+    assert not failure.lasting
+    assert isinstance(failure.error(), OutOfCapacity)
+    assert failure.reason.startswith(about)
+    assert "on-demand" in failure.reason
 
 
 @pytest.mark.parametrize("text", LASTING, ids=range(len(LASTING)))
 def test_what_a_human_must_mend_lasts(text: str) -> None:
-    found = launch_failure(text)
-    assert found.lasting
-    assert isinstance(found.error(), OutOfQuota)
+    failure = launch_failure(text)
+    assert failure.lasting
+    assert isinstance(failure.error(), OutOfQuota)
 
 
 @pytest.mark.parametrize(
@@ -91,11 +91,11 @@ def test_a_throttle_or_an_instance_not_shown_yet_passes(text: str) -> None:
 
 
 def test_words_that_nobody_knows_may_pass_and_are_told() -> None:
-    found = launch_failure(
+    failure = launch_failure(
         "The moon is in the wrong house.", zone="us-east-1a", instance_type="p5.48xlarge", market="spot"
     )
-    assert not found.lasting
-    assert found.reason == "p5.48xlarge, us-east-1a, spot: The moon is in the wrong house."
+    assert not failure.lasting
+    assert failure.reason == "p5.48xlarge, us-east-1a, spot: The moon is in the wrong house."
 
 
 def test_several_lacks_last_only_where_each_does() -> None:
@@ -123,11 +123,11 @@ def test_codes_of_these_services_have_their_remedy(code: str, remedy: type[PortE
     assert type(error_of_code(code, "said")) is remedy
 
 
-# --- one call for many
+# --- batched calls
 
 
 class Server:
-    """Knows even numbers; chokes on 13; goes when it is let."""
+    """Returns values for even numbers, refuses 13, and responds while its gate is open."""
 
     def __init__(self) -> None:
         self.calls: list[list[int]] = []
@@ -149,17 +149,17 @@ class Server:
 async def test_callers_at_one_time_share_a_call_and_equal_ones_a_key() -> None:
     server = Server()
     batch = Batch(SystemClock(), server.fetch, 4)
-    found = await asyncio.gather(*(batch.get(key) for key in (2, 4, 2, 6, 8, 10, 3)))
-    assert [value for _, value in found] == ["<2>", "<4>", "<2>", "<6>", "<8>", "<10>", None]
+    results = await asyncio.gather(*(batch.get(key) for key in (2, 4, 2, 6, 8, 10, 3)))
+    assert [value for _, value in results] == ["<2>", "<4>", "<2>", "<6>", "<8>", "<10>", None]
     assert server.calls == [[2, 4, 6, 8], [10, 3]]
 
 
 async def test_the_one_that_is_wrong_is_found_and_the_others_answered() -> None:
     server = Server()
     batch = Batch(SystemClock(), server.fetch, 100)
-    found = await asyncio.gather(*(batch.get(key) for key in (2, 4, 13, 6)), return_exceptions=True)
-    assert isinstance(found[2], Misconfigured)
-    assert [f[1] for f in found if isinstance(f, tuple)] == ["<2>", "<4>", "<6>"]
+    results = await asyncio.gather(*(batch.get(key) for key in (2, 4, 13, 6)), return_exceptions=True)
+    assert isinstance(results[2], Misconfigured)
+    assert [f[1] for f in results if isinstance(f, tuple)] == ["<2>", "<4>", "<6>"]
 
 
 async def test_who_gives_up_takes_nothing_from_the_others_and_the_next_asks_anew() -> None:

@@ -1,4 +1,4 @@
-"""Azure's refusals by their remedy, wherever it says them and however deep."""
+"""Azure's refusals by remedy, in every field and at any depth."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def test_a_web_page_is_no_error_of_ours() -> None:
 
 
 def test_what_is_not_granted_names_the_role() -> None:
-    said = refuse("write", RestResponse(403, {"error": {"code": "AuthorizationFailed", "message": "no"}}), 0.0)
-    assert "config/deploy/azure-role.json" in str(said)
+    error = refuse("write", RestResponse(403, {"error": {"code": "AuthorizationFailed", "message": "no"}}), 0.0)
+    assert "config/deploy/azure-role.json" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -92,9 +92,9 @@ def test_how_long_a_service_asks_to_be_left_alone(headers: dict[str, str], wait_
     [("AllocationFailed", "none", False), ("QuotaExceeded", "no more", True), ("NeverHeardOf", "what", False)],
 )
 def test_a_late_failure_is_of_capacity_or_of_quota(code: str, text: str, quota: bool) -> None:
-    found = shortfall(code, text, 5.0)
-    assert found is not None
-    assert (found.at, found.quota) == (5.0, quota)
+    failure = shortfall(code, text, 5.0)
+    assert failure is not None
+    assert (failure.at, failure.quota) == (5.0, quota)
 
 
 def test_a_superseded_operation_is_no_failure() -> None:

@@ -1,4 +1,4 @@
-"""Pauses after reads that failed."""
+"""Pauses after failed reads."""
 
 from __future__ import annotations
 

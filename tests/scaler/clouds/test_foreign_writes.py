@@ -1,4 +1,4 @@
-"""Other writers of a size, noticed by the sizes that were not requested."""
+"""Detection of other writers by sizes that were not requested."""
 
 from __future__ import annotations
 

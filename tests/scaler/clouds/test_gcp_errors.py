@@ -1,4 +1,4 @@
-"""What Google Cloud refuses, by the remedy."""
+"""Google Cloud's refusals by remedy."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ WHAT = "compute.instanceGroupManagers.update of vllm"
 
 
 def compute(status: int, reason: str, message: str = "words") -> RestResponse:
-    """As Compute Engine says it."""
+    """Return a refusal in Compute Engine's format."""
     inner = [{"reason": reason, "message": message, "domain": "global"}]
     return RestResponse(status, {"error": {"code": status, "message": message, "errors": inner}})
 
 
 def rpc(status: int, name: str, message: str = "words", reason: str = "") -> RestResponse:
-    """As the newer APIs say it."""
+    """Return a refusal in the newer APIs' format."""
     details = [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason}] if reason else []
     return RestResponse(status, {"error": {"code": status, "message": message, "status": name, "details": details}})
 
@@ -64,9 +64,9 @@ def test_a_refusal_is_its_remedy(answer: RestResponse, remedy: type[PortError]) 
 
 
 def test_who_may_not_is_told_which_permission_and_where_the_role_is() -> None:
-    told = str(refuse(WHAT, compute(403, "forbidden"), 0.0))
-    assert "grant compute.instanceGroupManagers.update" in told
-    assert "config/deploy/gcp-role.yaml" in told
+    text = str(refuse(WHAT, compute(403, "forbidden"), 0.0))
+    assert "grant compute.instanceGroupManagers.update" in text
+    assert "config/deploy/gcp-role.yaml" in text
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Interruptions counted from notices and from what serves no more."""
+"""Interruptions, counted from notices and from replicas that no longer serve."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is peculiar to Karpenter's NodePools and to CapacityBuffers, on the fake API server."""
+"""Karpenter's NodePools and CapacityBuffers, on the fake API server."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ GONE = {"kind": "NodeClaim", "metadata": {"name": "spot-x7k2p", "uid": "gone"}}
 
 @pytest.fixture
 async def fake() -> AsyncIterator[FakeKube]:
-    async with kube_fake() as made:
-        await made.put("nodepools", "spot", {"spec": {"replicas": 3}})
+    async with kube_fake() as fake_server:
+        await fake_server.put("nodepools", "spot", {"spec": {"replicas": 3}})
         for number in range(3):
             zone = f"us-{'ab'[number % 2]}"
-            await made.put("nodes", f"node-{number}", node(zone))
-            await made.put("nodeclaims", f"spot-{number}", claim("spot", f"node-{number}", zone))
-        await made.put("nodeclaims", "other-1", claim("other", "node-9", "us-a"))
-        await made.put("capacitybuffers", "room", {"spec": {"replicas": 2}})
-        yield made
+            await fake_server.put("nodes", f"node-{number}", node(zone))
+            await fake_server.put("nodeclaims", f"spot-{number}", claim("spot", f"node-{number}", zone))
+        await fake_server.put("nodeclaims", "other-1", claim("other", "node-9", "us-a"))
+        await fake_server.put("capacitybuffers", "room", {"spec": {"replicas": 2}})
+        yield fake_server
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ async def test_what_we_give_back_is_neither_doomed_nor_interrupted(fake: FakeKub
     assert (status.desired, status.interruption_pending) == (2, 0)
     await fake.delete("nodeclaims", "spot-0")
     await fake.delete("nodes", "node-0")
-    await fake.put("nodeclaims", "spot-1", LEAVING)  # the next one is not ours
+    await fake.put("nodeclaims", "spot-1", LEAVING)  # the next one was not returned by this process
     status = await settled(pool, lambda s: s.interruption_pending == 1)
     assert (status.ready, status.interrupted) == (2, 0)
     await fake.delete("nodeclaims", "spot-1")
@@ -158,8 +158,8 @@ async def test_what_was_lacking_at_another_time_is_no_shortage(
 
 async def test_another_pools_shortage_is_not_its_own(fake: FakeKube, pool: KarpenterResizer) -> None:
     await fake.put("nodepools", "spot", {"spec": {"replicas": 5}})
-    other = {"kind": "NodeClaim", "metadata": {"name": "other-x7k2p", "uid": "gone"}}
-    await fake.put("events", "ice", event(other, "InsufficientCapacityError", "none", by="karpenter"))
+    foreign_claim = {"kind": "NodeClaim", "metadata": {"name": "other-x7k2p", "uid": "gone"}}
+    await fake.put("events", "ice", event(foreign_claim, "InsufficientCapacityError", "none", by="karpenter"))
     await fake.put("nodes", "node-0", DISRUPTED)
     assert (await settled(pool, lambda s: s.interruption_pending == 1 and s.desired == 5)).shortfall is None
 
@@ -171,17 +171,17 @@ async def test_without_its_claims_nothing_is_told(fake: FakeKube, pool: Karpente
 
 
 async def test_a_buffer_is_ready_as_far_as_its_pods_fit(fake: FakeKube, buffer: BufferResizer) -> None:
-    async def told(**condition: Any) -> None:
+    async def report(**condition: Any) -> None:
         status = {"replicas": 2, "conditions": [{"type": "Provisioning", **condition}]}
         await fake.put("capacitybuffers", "room", {"status": status})
 
     assert (await settled(buffer, lambda s: s.desired == 2)).ready == 0
     grows = "1/2 virtual pods required new capacity, 0 failed"
-    await told(status="False", reason="RequiresNewCapacity", message=grows)
+    await report(status="False", reason="RequiresNewCapacity", message=grows)
     assert (await settled(buffer, lambda s: s.ready == 1)).pending == 1
-    await told(status="True", reason="FitsExistingCapacity")
+    await report(status="True", reason="FitsExistingCapacity")
     await settled(buffer, lambda s: s.ready == 2)
-    await told(status="True", reason="SomethingNew")
+    await report(status="True", reason="SomethingNew")
     assert (await settled(buffer, lambda s: s.ready == 0)).pending == 2
 
 
@@ -205,8 +205,8 @@ async def test_both_tell_what_they_may_do(fake: FakeKube, pool: KarpenterResizer
     assert nodes["patch nodepools/scale.karpenter.sh"] is False
     assert nodes["list nodeclaims.karpenter.sh"] is True
     assert nodes["watch events in namespace default"] is None
-    room = {permit.action: permit.granted for permit in await buffer.permits()}
-    assert room["patch capacitybuffers.autoscaling.x-k8s.io in namespace default"] is False
+    granted = {permit.action: permit.granted for permit in await buffer.permits()}
+    assert granted["patch capacitybuffers.autoscaling.x-k8s.io in namespace default"] is False
 
 
 async def test_a_buffer_that_is_to_serve_is_refused(context: Opening) -> None:

@@ -1,4 +1,4 @@
-"""A Kubernetes API server that fails, lies silent or changes its mind: on the fake, which does so at will."""
+"""Faults of a Kubernetes API server: errors, silence, restarts; on the fake server."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 async def place(tmp_path: Path) -> AsyncIterator[FakePlace]:
-    async with fake_place(tmp_path) as made:
-        yield made
+    async with fake_place(tmp_path) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -52,21 +52,21 @@ async def opened(place: FakePlace, clock: ManualClock) -> AsyncIterator[Open]:
 
 
 async def watched(place: FakePlace, actuator: KubernetesResizer) -> None:
-    """Return when the shared watch is up and knows the object."""
+    """Return when the shared watch runs and has the object."""
     await settled(actuator, lambda s: s.desired == 2)
     await until(lambda: ("watch", "deployments") in place.fake.calls)
 
 
-async def until(there: Callable[[], bool]) -> None:
+async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while True:
-            if there():
+            if condition():
                 return
             await asyncio.sleep(0.01)
 
 
 async def failure(actuator: KubernetesResizer) -> PortError:
-    """The error of the status, once it has one."""
+    """Return the error of the status, once it has one."""
     async with asyncio.timeout(10):
         while True:
             try:
@@ -76,7 +76,7 @@ async def failure(actuator: KubernetesResizer) -> PortError:
             await asyncio.sleep(0.01)
 
 
-# --- how fresh it is
+# --- freshness
 
 
 async def test_a_size_is_as_old_as_its_last_confirmation(place: FakePlace, opened: Open, clock: ManualClock) -> None:
@@ -110,8 +110,8 @@ async def test_a_watch_that_ends_well_has_confirmed_what_it_told(
     await watched(place, actuator)
     clock.advance(19)
     reads = place.fake.calls.count(("get", "deployments"))
-    again = place.fake.calls.count(("watch", "deployments")) + 1
-    await until(lambda: place.fake.calls.count(("watch", "deployments")) > again)
+    expected = place.fake.calls.count(("watch", "deployments")) + 1
+    await until(lambda: place.fake.calls.count(("watch", "deployments")) > expected)
     assert (await actuator.status()).measured_at == clock.now()
     assert place.fake.calls.count(("get", "deployments")) == reads
 
@@ -126,7 +126,7 @@ async def test_a_size_that_cannot_be_confirmed_is_not_told(place: FakePlace, ope
     clock.advance(21)
     with pytest.raises(Unavailable):
         await actuator.status()
-    clock.advance(-86_400)  # nor when the clock was set back
+    clock.advance(-86_400)  # nor after the clock was set back
     with pytest.raises(Unavailable):
         await actuator.status()
 
@@ -146,7 +146,7 @@ async def test_an_expired_watch_lists_anew(place: FakePlace, opened: Open) -> No
 async def test_an_etcd_restored_from_a_backup_is_believed(place: FakePlace, opened: Open, clock: ManualClock) -> None:
     actuator = await opened()
     await watched(place, actuator)
-    place.fake.version = 5  # versions begin again, below all that were seen
+    place.fake.version = 5  # versions restart below all earlier ones
     await place.set_size(8)
     await place.fake.drop_watches()
     clock.advance(21)
@@ -171,7 +171,7 @@ async def test_one_watch_serves_all_workloads_of_a_namespace(place: FakePlace, o
     assert place.fake.calls == []
 
 
-# --- what cannot be told, and by whose remedy
+# --- errors by remedy
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ async def test_ready_replicas_left_out_are_none(place: FakePlace, opened: Open) 
 
 
 async def test_a_size_left_out_is_no_answer(place: FakePlace, opened: Open) -> None:
-    """The API server writes it where nobody did."""
+    """The API server sets it by default."""
     await place.fake.put("deployments", "llm", {"spec": {"replicas": None}})
     with pytest.raises(Unavailable, match="replicas"):
         await (await opened()).status()
@@ -253,16 +253,16 @@ async def test_a_throttled_read_tells_how_long_to_wait(place: FakePlace) -> None
         actuator = await open_kubernetes(spec, opening, WorkloadName("chat"), PoolName("gpus"))
         with pytest.raises(Throttled) as caught:
             await actuator.status()
-        assert caught.value.retry_after_s == pytest.approx(1.0, abs=0.5)  # told, or left by our own budget
+        assert caught.value.retry_after_s == pytest.approx(1.0, abs=0.5)  # reported, or left by the own budget
         assert any(result == "throttled" for _, _, result in resources.calls.results)
 
 
 async def test_a_missing_permission_is_named(place: FakePlace, opened: Open) -> None:
     actuator = await opened()
-    seen = await settled(actuator, lambda s: s.ready == 2)
+    observed = await settled(actuator, lambda s: s.ready == 2)
     place.fake.forbidden.add(("patch", "deployments/scale"))
     with pytest.raises(Misconfigured, match=r'cannot patch resource "deployments/scale" .*grant it in a Role'):
-        await actuator.resize(3, seen)
+        await actuator.resize(3, observed)
 
 
 async def test_a_size_that_is_refused_is_misconfigured(place: FakePlace, opened: Open) -> None:
@@ -285,9 +285,9 @@ async def test_without_the_permission_to_see_autoscalers_sizing_goes_on(
     place.fake.forbidden.add(("list", plural))
     await place.add_hpa("by-cpu")
     actuator = await opened()
-    seen = await settled(actuator, lambda s: s.ready == 2)
-    assert seen.other_writer == (None if plural == "horizontalpodautoscalers" else "HPA by-cpu")
-    await actuator.resize(3, seen)
+    observed = await settled(actuator, lambda s: s.ready == 2)
+    assert observed.other_writer == (None if plural == "horizontalpodautoscalers" else "HPA by-cpu")
+    await actuator.resize(3, observed)
     assert await place.size() == 3
 
 
@@ -367,25 +367,25 @@ async def test_sizes_a_kind_that_has_no_namespace(place: FakePlace, opened: Open
 
 async def test_no_replica_is_ready_where_others_of_the_kind_tell_readiness(place: FakePlace, opened: Open) -> None:
     await place.add_service({"replicas": 2})
-    other = {"spec": {"predictor": {"min": 1}}, "status": {"readyReplicas": 1}}
-    await place.fake.put("inferenceservices", "other", other)
+    scaled = {"spec": {"predictor": {"min": 1}}, "status": {"readyReplicas": 1}}
+    await place.fake.put("inferenceservices", "other", scaled)
     version = "serving.kserve.io/v1beta1"
     await settled(await opened("other", "InferenceService", version), lambda s: s.ready == 1)
     assert (await settled(await opened("llm", "InferenceService", version), lambda s: s.desired == 2)).ready == 0
 
 
-# --- writes and who they were
+# --- writes and their writers
 
 
 async def test_a_write_whose_answer_was_lost_is_its_own(place: FakePlace, opened: Open, clock: ManualClock) -> None:
     actuator = await opened()
-    seen = await settled(actuator, lambda s: s.ready == 2)
-    place.proxy.weather = Weather.CUT  # the request comes through, its answer does not
+    observed = await settled(actuator, lambda s: s.ready == 2)
+    place.proxy.weather = Weather.CUT  # the request arrives, its response is lost
     with pytest.raises(Unavailable):
-        await actuator.resize(5, seen)
+        await actuator.resize(5, observed)
     assert await place.size() == 5
     place.proxy.weather = Weather.CLEAR
-    await actuator.resize(4, seen)  # what was seen is not what is; but what is, is ours
+    await actuator.resize(4, observed)  # the size differs from the observed one, but by this process's own write
     assert await place.size() == 4
     clock.advance(60)
     assert (await settled(actuator, lambda s: s.desired == 4)).other_writer is None

@@ -1,4 +1,4 @@
-"""Where a pool's pods are, which of them will be taken, which were, and which do not come: on the fake API server."""
+"""A pool's pods: zones, pending and past interruptions, and missing capacity; on the fake API server."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 async def fake() -> AsyncIterator[FakeKube]:
-    async with kube_fake() as made:
-        await put_deployment(made, "llm", 2)
-        yield made
+    async with kube_fake() as fake_server:
+        await put_deployment(fake_server, "llm", 2)
+        yield fake_server
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def opened(fake: FakeKube, context: Opening, tmp_path: Path) -> Opened:
     return opening
 
 
-# --- what will be taken
+# --- pending interruptions
 
 
 @pytest.mark.parametrize(
@@ -82,10 +82,10 @@ async def test_a_nodes_notice_dooms_its_pods_and_rings_the_bell(
 ) -> None:
     actuator = await opened()
     await settled(actuator, lambda s: len(s.parts) == 2)
-    heard = asyncio.create_task(context.wakeup.wait())
+    wakeup = asyncio.create_task(context.wakeup.wait())
     await fake.put("nodes", "node-0", body)
     async with patience(NOTICE_S):
-        await heard
+        await wakeup
         status = await settled(actuator, lambda s: s.interruption_pending == 1)
     assert status.parts == (Part("us-a", "spot", 1, interruption_pending=1), Part("us-b", "spot", 1))
     assert (status.ready, status.interrupted) == (2, 0)
@@ -138,8 +138,8 @@ async def test_what_a_node_tells_is_known_of_its_machine(fake: FakeKube, opened:
     taint = {"spec": {"taints": [{"key": "aws-node-termination-handler/rebalance-recommendation"}]}}
     await fake.put("nodes", "node-1", taint)
     await settled(actuator, lambda s: s.interruption_pending == 1)
-    told = (await board(context)).notices_for(["i-0abc"])
-    assert [(n.kind, n.source) for n in told.values()] == [
+    notices = (await board(context)).notices_for(["i-0abc"])
+    assert [(n.kind, n.source) for n in notices.values()] == [
         ("rebalance", "taint aws-node-termination-handler/rebalance-recommendation")
     ]
 
@@ -160,7 +160,7 @@ async def test_a_group_is_doomed_with_any_of_its_nodes(fake: FakeKube, opened: O
     assert (await settled(actuator, lambda s: s.interruption_pending > 0)).interruption_pending == 1
 
 
-# --- what was taken
+# --- past interruptions
 
 
 async def test_a_spot_node_that_is_gone_without_a_word_was_an_interruption(fake: FakeKube, opened: Opened) -> None:
@@ -191,11 +191,11 @@ async def test_a_pod_that_ends_on_a_node_that_stays_is_none(fake: FakeKube, open
     assert (await settled(actuator, lambda s: len(s.parts) == 1)).interrupted == 0
 
 
-# --- what does not come
+# --- missing capacity
 
 
 async def unscheduled(fake: FakeKube, *said: tuple[str, str, str], at: str = "") -> None:
-    """A third pod that no node is found for, and what is said of it: reason, words, by whom."""
+    """Add a third, unschedulable pod and events about it: reason, message, reporter."""
     await fake.put("deployments", "llm", {"spec": {"replicas": 3}})
     pod = await fake.put("pods", "llm-2", waiting_pod("llm"))
     for number, (reason, text, by) in enumerate(said):
@@ -233,7 +233,7 @@ async def test_what_an_autoscaler_says_does_not_come_is_told(
 async def test_what_an_autoscaler_buys_after_all_comes(fake: FakeKube, opened: Opened, later: str) -> None:
     actuator = await opened()
     await unscheduled(fake, ("NotTriggerScaleUp", AT_MOST, "ca"), (later, "on its way", "ca"))
-    await fake.put("nodes", "node-0", {"spec": {"taints": [{"key": "karpenter.sh/disrupted"}]}})  # told after these
+    await fake.put("nodes", "node-0", {"spec": {"taints": [{"key": "karpenter.sh/disrupted"}]}})  # reported after these
     status = await settled(actuator, lambda s: s.interruption_pending == 1 and s.desired == 3)
     assert (status.failed, status.shortfall, status.pending) == (0, None, 1)
 
@@ -251,8 +251,8 @@ async def test_the_schedulers_word_counts_when_no_autoscaler_heeds_it(
 ) -> None:
     actuator = await opened(unscheduled_s=60.0)
     await unscheduled(fake, ("FailedScheduling", "0/2 nodes are available", "default-scheduler"))
-    made = {"metadata": {"creationTimestamp": rfc3339(clock.now())}}
-    await fake.put("pods", "llm-2", made)
+    created = {"metadata": {"creationTimestamp": rfc3339(clock.now())}}
+    await fake.put("pods", "llm-2", created)
     assert (await settled(actuator, lambda s: s.desired == 3)).failed == 0
     clock.advance(61)
     await confirm(fake)
@@ -279,7 +279,7 @@ async def test_pods_that_are_refused_do_not_come(fake: FakeKube, opened: Opened)
 
 
 async def confirm(fake: FakeKube) -> None:
-    """Something changes of pods and events, so that the watches tell how things stand now."""
+    """Change pods and events, so that the watches confirm the present state."""
     await fake.put("pods", "llm-0", {"status": {"touched": "yes"}})
     await fake.put("events", "e0", {"count": 2})
 
@@ -291,7 +291,7 @@ def rfc3339(at: float) -> str:
 @pytest.mark.parametrize(
     ("owner", "belongs"),
     [
-        (("", ""), True),  # its controller takes it on
+        (("", ""), True),  # its controller accepts it
         (("ReplicaSet", "llm-5d8f"), True),
         (("ReplicaSet", "llm-spot-5d8f"), False),
         (("StatefulSet", "llm"), False),
@@ -310,9 +310,9 @@ def test_a_pod_of_something_else_is_not_counted(owner: tuple[str, str], belongs:
 async def test_without_the_permission_to_see_nodes_sizing_goes_on(fake: FakeKube, opened: Opened) -> None:
     fake.forbidden |= {(verb, plural) for verb in ("list", "watch") for plural in ("nodes", "events", "pods")}
     actuator = await opened()
-    seen = await settled(actuator, lambda s: s.ready == 2)
-    assert (seen.parts, seen.interruption_pending, seen.failed) == ((), 0, 0)
-    await actuator.resize(3, seen)
+    observed = await settled(actuator, lambda s: s.ready == 2)
+    assert (observed.parts, observed.interruption_pending, observed.failed) == ((), 0, 0)
+    await actuator.resize(3, observed)
     assert fake.get("deployments", "llm")["spec"]["replicas"] == 3
 
 
@@ -325,13 +325,13 @@ async def test_not_asked_for_nothing_is_watched(fake: FakeKube, opened: Opened) 
 async def test_tells_what_it_may_do_without_doing_it(fake: FakeKube, opened: Opened) -> None:
     actuator = await opened()
     fake.forbidden |= {("patch", "deployments/scale"), ("watch", "nodes")}
-    told = {permit.action: permit for permit in await actuator.permits()}
-    assert told["patch deployments/scale.apps in namespace default"] == Permit(
+    permits = {permit.action: permit for permit in await actuator.permits()}
+    assert permits["patch deployments/scale.apps in namespace default"] == Permit(
         "patch deployments/scale.apps in namespace default",
         False,
         "grant it in a Role (config/deploy/kubernetes.yaml has the rules)",
     )
-    assert told["get deployments.apps in namespace default"].granted
-    assert told["watch nodes"].granted is None
-    assert "zones, markets and notices" in told["watch nodes"].detail
+    assert permits["get deployments.apps in namespace default"].granted
+    assert permits["watch nodes"].granted is None
+    assert "zones, markets and notices" in permits["watch nodes"].detail
     assert ("patch", "deployments/scale") not in fake.calls

@@ -1,4 +1,4 @@
-"""Names, labels and selectors: small things that decide which pods and nodes are meant."""
+"""Names, labels and selectors of pods and nodes."""
 
 from __future__ import annotations
 
@@ -97,14 +97,14 @@ def test_a_selector_of_nothing_selects_nothing() -> None:
 @pytest.mark.parametrize("seed", range(5))
 async def test_selectors_keep_up_with_pods_that_come_and_go(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)  # noqa: S311 - a test's own chance
-    asked = [
+    selectors = [
         parse_selector_text(text) for text in ("app=a", "app=b", "app=a,tier in (x,y)", "tier", "!tier", "app in (a,b)")
     ]
     async with kube_fake() as fake, Resources() as resources:
         context = Opening(resources, ManualClock(), 5.0)
         cluster = KubeCluster(kubeconfig=str(write_kubeconfig(tmp_path / "kubeconfig", fake.port)))
         followed = await pods(context, await session.session(context, cluster), cluster, "nowhere")
-        there: dict[str, dict[str, str]] = {}
+        present: dict[str, dict[str, str]] = {}
         for version in range(300):
             name = f"p{chance.randrange(12)}"
             labels = {k: chance.choice("abxy") for k in ("app", "tier") if chance.random() < 0.7}
@@ -112,8 +112,8 @@ async def test_selectors_keep_up_with_pods_that_come_and_go(tmp_path: Path, seed
             gone = chance.random() < 0.3
             followed.apply_change("DELETED" if gone else "MODIFIED", {"metadata": metadata}, 0.0)
             if gone:
-                there.pop(name, None)
+                present.pop(name, None)
             else:
-                there[name] = labels
-            selector = chance.choice(asked)
-            assert followed.select(selector).keys() == {n for n, have in there.items() if selector.matches(have)}
+                present[name] = labels
+            selector = chance.choice(selectors)
+            assert followed.select(selector).keys() == {n for n, have in present.items() if selector.matches(have)}

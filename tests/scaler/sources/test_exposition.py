@@ -1,4 +1,4 @@
-"""What is made of an engine's page: counters' growth, and the recorded page itself."""
+"""An engine's page: increases of counters, and a recorded page."""
 
 from __future__ import annotations
 

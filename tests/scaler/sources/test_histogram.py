@@ -1,4 +1,4 @@
-"""What a histogram tells: quantiles as PromQL has them, and shares beyond a limit that counting confirms."""
+"""Histograms: quantiles as in PromQL, and shares above a limit, confirmed by counting."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ BOUNDS = st.lists(SECONDS, min_size=1, max_size=12, unique=True)
 
 
 def counted(observed: Sequence[float], bounds: Sequence[float]) -> dict[float, float]:
-    """The histogram of what was observed."""
-    return {bound: sum(one <= bound for one in observed) for bound in (*bounds, math.inf)}
+    """Return the histogram of the observations."""
+    return {bound: sum(first <= bound for first in observed) for bound in (*bounds, math.inf)}
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_of_no_observations_there_is_no_share(buckets: Mapping[float, float]) ->
 def test_at_a_bound_the_share_is_what_counting_gives(observed: list[float], bounds: list[float]) -> None:
     buckets = counted(observed, bounds)
     for bound in bounds:
-        assert share_above(bound, buckets) == 1 - sum(one <= bound for one in observed) / len(observed), (
+        assert share_above(bound, buckets) == 1 - sum(first <= bound for first in observed) / len(observed), (
             "to the last bit"
         )
 
@@ -92,14 +92,14 @@ def test_between_two_bounds_the_share_lies_between_theirs(
 
 @given(OBSERVED, BOUNDS, OBSERVED, BOUNDS)
 def test_replicas_with_other_bounds_hide_nothing_that_is_late(
-    one: list[float], bounds: list[float], other: list[float], others: list[float]
+    first: list[float], bounds: list[float], second: list[float], others: list[float]
 ) -> None:
-    parts = counted(one, bounds), counted(other, others)
+    parts = counted(first, bounds), counted(second, others)
     both = {bound: sum(part.get(bound, 0.0) for part in parts) for bound in {*parts[0], *parts[1]}}
     for bound in {*bounds, *others}:
         share = share_above(bound, both)
         assert share is not None
-        assert share >= sum(x > bound for x in (*one, *other)) / (len(one) + len(other)) - 1e-12
+        assert share >= sum(x > bound for x in (*first, *second)) / (len(first) + len(second)) - 1e-12
 
 
 def test_replicas_that_lack_the_limits_bound_are_not_all_late() -> None:

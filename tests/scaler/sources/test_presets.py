@@ -1,4 +1,4 @@
-"""The table of presets, and what a configuration may choose from it."""
+"""The table of presets, and the choices of a configuration."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ PAGES = {
     + gauges("tensorcore_utilization", {f'accelerator_id="1-0",{TPU}': 20.0, f'accelerator_id="1-1",{TPU}': 30.0})
     + gauges("memory_bandwidth_utilization", {f'accelerator_id="1-0",{TPU}': 11, f'accelerator_id="1-1",{TPU}': 12}),
 }
-"""As neuron-monitor's exporter and GKE's TPU device plugin show them."""
+"""Pages in the format of neuron-monitor's exporter and GKE's TPU device plugin."""
 ROOT = Path(__file__).parents[3]
 ALL = [pytest.param(p, q, r, id=f"{p}-{q}") for p, table in PRESETS.items() for q, r in table.items()]
 
@@ -68,9 +68,9 @@ def test_units_and_sums_fit_the_quantity(preset: str, quantity: str, recipe: Rec
     ("preset", "promises"), [("vllm", {*LATENCIES}), ("sglang", {"ttft_s"}), ("triton", {"ttft_s"})]
 )
 def test_an_engine_tells_all_of_a_latency_that_may_be_promised(preset: str, promises: set[str]) -> None:
-    told = {*QUANTITIES} & PRESETS[preset].keys()
-    assert {q for promise in promises for q in astuple(LATENCIES[promise])[:3]} <= told
-    assert {promise for promise, latency in LATENCIES.items() if latency.late_share in told} == promises
+    quantities = {*QUANTITIES} & PRESETS[preset].keys()
+    assert {q for promise in promises for q in astuple(LATENCIES[promise])[:3]} <= quantities
+    assert {promise for promise, latency in LATENCIES.items() if latency.late_share in quantities} == promises
     assert promises <= {promise.name for promise in fields(Slo)}
     for promise in promises:
         mean, late, p95 = (PRESETS[preset][q].names for q in astuple(LATENCIES[promise])[:3])
@@ -108,8 +108,8 @@ async def test_accelerators_pages_are_read_in_shares(
         spec = Scrape(preset=preset, urls=(served.url("node"),), match=match)
         source = await open_source(spec, Opening(resources, SystemClock(), 5.0))
         read = await source.sample()
-    told = {quantity: reading.value for quantity, reading in read.items() if isinstance(reading, Fresh)}
-    assert told == pytest.approx(expected)
+    values = {quantity: reading.value for quantity, reading in read.items() if isinstance(reading, Fresh)}
+    assert values == pytest.approx(expected)
 
 
 def test_rates_and_latencies_are_read_when_named() -> None:

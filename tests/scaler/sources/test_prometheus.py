@@ -1,4 +1,4 @@
-"""The Prometheus source on a real Prometheus: renamed and missing metrics, times, matching, queries of one's own."""
+"""The Prometheus source on a real server: renamed and missing metrics, times, labels, configured queries."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ MEANS_AND_LATE = ("ttft_mean_s", "ttft_late_share", "itl_mean_s", "itl_late_shar
 
 @pytest.fixture
 async def promising() -> AsyncIterator[Opening]:
-    """As a workload opens its sources that promises a latency."""
+    """The context of a workload with a latency SLO."""
     async with Resources() as resources:
         yield Opening(resources, SystemClock(), 5.0, PROMISED)
 
@@ -66,9 +66,9 @@ def values(readings: Mapping[str, Any]) -> dict[str, float]:
 
 async def test_a_recorded_engine_reads_the_same_through_prometheus_and_directly(opening: Opening, fleet: Fleet) -> None:
     direct = await open_source(Scrape(preset="vllm", urls=(fleet.pages.url("recorded"),)), opening)
-    seen = values(await read(opening, fleet.server, "recorded", preset="vllm"))
-    assert seen == {"running": 12, "waiting": 5, "kv_cache_usage": 0.4}
-    assert seen == values(await direct.sample())
+    readings = values(await read(opening, fleet.server, "recorded", preset="vllm"))
+    assert readings == {"running": 12, "waiting": 5, "kv_cache_usage": 0.4}
+    assert readings == values(await direct.sample())
 
 
 @pytest.mark.parametrize(
@@ -90,21 +90,21 @@ async def test_gpus_in_percent_read_as_shares(opening: Opening, server: Promethe
 
 
 async def test_tensorrt_llm_is_read_by_its_labels(opening: Opening, server: PrometheusServer) -> None:
-    wanted = ("running", "waiting", "kv_cache_usage")
-    readings = values(await read(opening, server, "trtllm", preset="triton_trtllm", read=wanted))
+    quantities = ("running", "waiting", "kv_cache_usage")
+    readings = values(await read(opening, server, "trtllm", preset="triton_trtllm", read=quantities))
     assert readings == {"running": 9, "waiting": 4, "kv_cache_usage": 0.25}
 
 
 async def test_sglangs_priorities_are_not_counted_beside_their_total(opening: Opening, fleet: Fleet) -> None:
     direct = await open_source(Scrape(preset="sglang", urls=(fleet.pages.url("sglang"),)), opening)
-    seen = values(await read(opening, fleet.server, "sglang", preset="sglang"))
-    assert seen == {"running": 8, "waiting": 7, "kv_cache_usage": 0.28}
-    assert seen == values(await direct.sample())
+    readings = values(await read(opening, fleet.server, "sglang", preset="sglang"))
+    assert readings == {"running": 8, "waiting": 7, "kv_cache_usage": 0.28}
+    assert readings == values(await direct.sample())
 
 
 async def test_rates_and_latencies_are_those_of_the_window(opening: Opening, server: PrometheusServer) -> None:
-    wanted = ("generation_tokens_per_s", "ttft_p95_s")
-    readings = values(await read(opening, server, "counting", preset="vllm", read=wanted, window_s=3))
+    quantities = ("generation_tokens_per_s", "ttft_p95_s")
+    readings = values(await read(opening, server, "counting", preset="vllm", read=quantities, window_s=3))
     assert readings["generation_tokens_per_s"] == pytest.approx(1000, rel=0.2)
     assert readings["ttft_p95_s"] == pytest.approx(2.5 + 2.5 * 0.5 / 0.6, rel=0.01)
 
@@ -125,8 +125,8 @@ async def test_means_and_late_shares_are_those_of_the_recorded_engine(
 async def test_a_replica_is_told_of_under_the_first_name_that_it_has(
     promising: Opening, server: PrometheusServer
 ) -> None:
-    wanted = ("itl_mean_s", "itl_late_share", "itl_p95_s")
-    readings = values(await read(promising, server, "upgrade", preset="vllm", read=wanted, window_s=3))
+    quantities = ("itl_mean_s", "itl_late_share", "itl_p95_s")
+    readings = values(await read(promising, server, "upgrade", preset="vllm", read=quantities, window_s=3))
     assert readings["itl_mean_s"] == pytest.approx(0.68 / 20, rel=0.2)
     assert readings["itl_late_share"] == 0.0, "of gaps more are late: those that know of requests alone tell"
     assert readings["itl_p95_s"] == pytest.approx(0.05)
@@ -134,10 +134,10 @@ async def test_a_replica_is_told_of_under_the_first_name_that_it_has(
 
 @pytest.mark.parametrize(("promise_s", "late"), [(2.0, 0.1), (1.25, 0.3)], ids=["on-a-bound", "between-two"])
 async def test_milliseconds_are_read_in_seconds(server: PrometheusServer, promise_s: float, late: float) -> None:
-    wanted = ("ttft_mean_s", "ttft_late_share", "ttft_p95_s")
+    quantities = ("ttft_mean_s", "ttft_late_share", "ttft_p95_s")
     async with Resources() as resources:
         opening = Opening(resources, SystemClock(), 5.0, {"ttft_s": promise_s})
-        readings = values(await read(opening, server, "triton", preset="triton", read=wanted, window_s=3))
+        readings = values(await read(opening, server, "triton", preset="triton", read=quantities, window_s=3))
     assert readings == {
         "ttft_mean_s": pytest.approx(0.65),
         "ttft_late_share": pytest.approx(late),
@@ -178,7 +178,7 @@ async def test_a_query_is_as_old_as_its_timestamp_query_says(opening: Opening, f
     series = 'vllm:num_requests_running{case="held"}'
     queries = {"timed": f"sum({series})", "untimed": f"sum({series})"}
     times = {"timed": f"max(timestamp({series}))"}
-    for _ in range(2):  # asked apart, then together
+    for _ in range(2):  # sent separately, then jointly
         readings = await read(opening, fleet.server, None, queries=queries, timestamp_queries=times)
         assert readings["timed"].measured_at == pytest.approx(fleet.began - 20, abs=0.01)
         assert readings["untimed"].measured_at > fleet.began
@@ -228,11 +228,11 @@ async def test_the_search_for_what_never_was_is_not_repeated_each_turn(
     async with http_front(server.url) as front:
         source = await open_prometheus(Prometheus(url=front.url, preset="vllm", match={"case": "partly"}), opening)
         first = await source.sample()
-        asked = len(front.seen)
+        requests = len(front.seen)
         second = await source.sample()
         assert values(second) == {"running": 3}
         assert (second["waiting"], second["kv_cache_usage"]) == (first["waiting"], first["kv_cache_usage"])
-        assert len(front.seen) == asked + 1
+        assert len(front.seen) == requests + 1
 
 
 async def test_all_quantities_take_one_request_a_turn(opening: Opening, server: PrometheusServer) -> None:
@@ -243,7 +243,7 @@ async def test_all_quantities_take_one_request_a_turn(opening: Opening, server: 
             opening,
         )
         expected = {"running": 12, "waiting": 5, "kv_cache_usage": 0.4, "two": 2, "gpus": 3}
-        assert values(await source.sample()) == expected  # the queries given are tried apart
+        assert values(await source.sample()) == expected  # the configured queries are sent separately
         front.seen.clear()
         assert values(await source.sample()) == expected
         assert [path for path, _ in front.seen] == ["/prefix/api/v1/query"]
@@ -311,17 +311,17 @@ async def test_a_replica_that_has_not_answered_yet_is_not_missed(opening: Openin
 
 
 async def test_what_it_would_have_told_is_told_for_every_step(opening: Opening, fleet: Fleet) -> None:
-    wanted = ("generation_tokens_per_s", "running")
+    quantities = ("generation_tokens_per_s", "running")
     source = await open_prometheus(
-        Prometheus(url=fleet.server.url, preset="vllm", match={"case": "counting"}, read=wanted), opening
+        Prometheus(url=fleet.server.url, preset="vllm", match={"case": "counting"}, read=quantities), opening
     )
     assert isinstance(source, PastSource)
     now = time.time()
-    found = await source.past(wanted, now - 600, now, 4.0)
-    rates = found["generation_tokens_per_s"]
+    means = await source.past(quantities, now - 600, now, 4.0)
+    rates = means["generation_tokens_per_s"]
     assert (len(rates), np.isnan(rates[0])) == (150, True), "before there was a server nothing is known"
     assert rates[~np.isnan(rates)][-1] == pytest.approx(1000, rel=0.2)
-    assert np.isnan(found["running"]).all(), "what this engine does not tell is no zero"
+    assert np.isnan(means["running"]).all(), "what this engine does not tell is no zero"
     broken = await open_prometheus(Prometheus(url=fleet.server.url, queries={"running": "sum("}), opening)
     with pytest.raises(Misconfigured, match="parse error"):
         await broken.past(("running",), now - 600, now, 4.0)
@@ -331,6 +331,6 @@ async def test_more_points_than_the_server_answers_with_are_asked_for_in_parts(o
     async with http_front(fleet.server.url) as front:
         source = await open_prometheus(Prometheus(url=front.url, queries={"running": "time()"}), opening)
         start = float(round(time.time()) - 30_000)
-        found = await source.past(("running",), start, start + 25_000, 1.0)
-        assert (found["running"] == start + 1 + np.arange(25_000)).all()
+        means = await source.past(("running",), start, start + 25_000, 1.0)
+        assert (means["running"] == start + 1 + np.arange(25_000)).all()
         assert [path for path, _ in front.seen] == ["/api/v1/query_range"] * 3

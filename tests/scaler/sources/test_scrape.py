@@ -1,4 +1,4 @@
-"""The scrape source: many engines as one, those that fail, counters that begin anew, and where the engines are."""
+"""The scrape source: aggregation over engines, failures, restarted counters, and addresses."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ async def test_a_rate_takes_two_looks(opening: Opening, watch: Watch) -> None:
         }
         watch.time, engine.page = 1010.0, counters(a=1500, b=540)
         assert await rates.sample() == {"generation_tokens_per_s": Fresh(150, 1010)}
-        watch.time, engine.page = 1020.0, counters(a=30, b=20)  # the engine began anew, and its counters from zero
+        watch.time, engine.page = 1020.0, counters(a=30, b=20)  # the engine restarted, and its counters with it
         assert await rates.sample() == {"generation_tokens_per_s": Fresh(5, 1020)}
         watch.time = 2020.0
         assert await rates.sample() == {"generation_tokens_per_s": Absent("two looks 1000 s apart give no rate")}
@@ -199,7 +199,7 @@ async def test_a_latency_is_that_between_two_looks(opening: Opening, watch: Watc
 
 
 @pytest.mark.parametrize(
-    ("found", "error", "why"),
+    ("resolved", "error", "why"),
     [
         ([], Unavailable, "no engine is ready"),
         (OSError("no such name"), Unavailable, "the name is wrong"),
@@ -207,10 +207,10 @@ async def test_a_latency_is_that_between_two_looks(opening: Opening, watch: Watc
     ],
 )
 async def test_a_name_that_leads_nowhere_is_not_zero(
-    opening: Opening, found: list[str] | OSError, error: type[Exception], why: str
+    opening: Opening, resolved: list[str] | OSError, error: type[Exception], why: str
 ) -> None:
     with pytest.raises(error, match=why):
-        await (await service(opening, 1, found)).sample()
+        await (await service(opening, 1, resolved)).sample()
 
 
 async def test_every_address_of_a_service_is_read_each_turn(opening: Opening, engines: Exporter) -> None:
@@ -227,12 +227,12 @@ async def test_a_dual_stacked_name_counts_once() -> None:
     assert await resolve_addresses("localhost", 80) == ["127.0.0.1"]
 
 
-async def service(opening: Opening, port: int, found: Sequence[str] | OSError) -> ScrapeSource:
+async def service(opening: Opening, port: int, resolved: Sequence[str] | OSError) -> ScrapeSource:
     async def resolve(host: str, port: int) -> Sequence[str]:
         assert host == "engines.test"
-        if isinstance(found, OSError):
-            raise found
-        return found
+        if isinstance(resolved, OSError):
+            raise resolved
+        return resolved
 
     spec = Scrape(preset="vllm", service=f"http://engines.test:{port}/a/metrics")
     session = await http_client.session(opening, "test", None)

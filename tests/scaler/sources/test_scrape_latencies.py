@@ -1,4 +1,4 @@
-"""Means and late shares from engines' own pages: what is exact, what restarts, upgrades and silences make of them."""
+"""Means and late shares from engines' own pages: exactness, restarts, upgrades and missing pages."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def twice(
     promised_s: Mapping[str, float] = PROMISED,
     **fields: Any,
 ) -> Mapping[str, Any]:
-    """The second look at engines that show `now`, ten seconds after the first at what they showed before."""
+    """Return the second sample of engines that show `now`, ten seconds after the first sample."""
     source = await opened(resources, clock, pages, promised_s, **fields)
     await source.sample()
     for name, text in now.items():
@@ -174,7 +174,7 @@ async def test_without_a_replica_there_is_no_lower_bound(
 
 
 async def test_a_replica_is_told_of_under_the_first_name_that_it_has(resources: Resources, clock: ManualClock) -> None:
-    """During an upgrade: of requests' means and of gaps the former count, but of a replica that has gaps alone."""
+    """During an upgrade, requests' means count first, and gaps only for a replica without them."""
     new = {"0.01": 6, "0.05": 8, "+Inf": 8}
     gaps = {"0.01": 0, "0.02": 300, "0.05": 300, "+Inf": 400}
     old = {"0.01": 0, "0.05": 2, "+Inf": 12}
@@ -221,6 +221,6 @@ async def test_a_sum_without_its_count_is_no_mean(resources: Resources, clock: M
 
 
 def zeroed(text: str, value: float = 0) -> str:
-    """A page whose series all have this value."""
+    """Return a page whose series all have this value."""
     lines = (line if line.startswith("#") else f"{line.rpartition(' ')[0]} {value}" for line in text.splitlines())
     return "\n".join([*lines, ""])
